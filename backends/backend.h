@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where rows come from. One const table per engine; the core owns the state block; an engine knows nothing of the store, starts
+ * no thread, logs nothing and never prints.
+ *
+ * Contract
+ * - All calls come from one thread, never concurrently. They may block, up to the deadlines in the options.
+ * - Rows are borrowed: they die when the sink's function returns. A non-OK answer of the sink ends the call, which returns it
+ *   unchanged.
+ * - A row that violates semantics.md C9 or cannot be read (not UTF-8, a negative count, a duplicate base, a segment without its
+ *   partition) goes to sink->poison with a sentence instead of to its function, and the call goes on.
+ * - Every failure fills err with a sentence that names the engine, what was being done, and what the engine said. ERR_SOURCE:
+ *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
+ * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
+ */
+#ifndef SHMETA_BACKENDS_BACKEND_H
+#define SHMETA_BACKENDS_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/shmeta.h"
+
+struct backend_error {
+	enum shmeta_status code;
+	char text[480];
+};
+
+/* What may be asked for, what has changed, what is refreshed: one key. Strings are borrowed by the call they are passed to. */
+struct backend_key {
+	enum shmeta_class
+		cls; /* TOPIC: the topic and its partitions; PARTITION: that row; SEGMENT: the partition's row and
+				     * its segments in [from, to]; LIST: everything (only in changes(): reconcile);
+				     * AGENT, LEASE, OFFSET: the whole class (OFFSET includes groups)                        */
+	struct shmeta_str
+		tenant; /* as the source spells it                                                               */
+	struct shmeta_str topic;
+	uint32_t partition_id;
+	uint32_t
+		with_segments; /* TOPIC: each partition is followed by all of its segments                              */
+	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation    */
+	uint64_t from, to; /* SEGMENT: base offsets, inclusive                                                      */
+};
+
+/* Where rows go. Functions return SHMETA_OK to go on. Order within one load() or one key of fetch():
+ *   topic, then its partitions ascending by id, each followed by its segments ascending by base;
+ *   after all topics: agents, groups, offsets, leases, each class in any order. */
+struct backend_sink {
+	void *arg;
+	enum shmeta_status (*topic)(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic);
+	enum shmeta_status (*partition)(void *arg, const struct shmeta_partition *partition); /* of the last topic */
+	enum shmeta_status (*segment)(void *arg, const struct shmeta_segment *segment); /* of the last partition */
+	enum shmeta_status (*agent)(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent);
+	enum shmeta_status (*group)(void *arg, struct shmeta_str tenant, const struct shmeta_group *group);
+	/* topic_id in the record is 0; topic is its name. */
+	enum shmeta_status (*offset)(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+	                             const struct shmeta_committed_offset *offset);
+	enum shmeta_status (*lease)(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+	                            const struct shmeta_lease *lease);
+	void (*poison)(void *arg, enum shmeta_class cls, const char *sentence);
+	/* fetch(): before and after each key's rows. found: the topic (TOPIC) or the partition (PARTITION, SEGMENT) exists; for
+	 * PARTITION and SEGMENT, sink->topic is not called. */
+	enum shmeta_status (*key_begin)(void *arg, const struct backend_key *key);
+	enum shmeta_status (*key_end)(void *arg, const struct backend_key *key, int found);
+	/* changes(): one key that has changed; the same key may come more than once. */
+	enum shmeta_status (*changed)(void *arg, const struct backend_key *key);
+	/* load(): how far it is. total 0: not known. Called at least every 100 ms or 100 000 rows. Not OK ends the load. */
+	enum shmeta_status (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
+};
+
+enum backend_capability {
+	BACKEND_HAS_FEED =
+		1u << 0, /* changes() names every key that any client changed, but for what reconcile is for */
+	BACKEND_HAS_HINT =
+		1u << 1, /* changes() at least knows when nothing at all has changed                         */
+	BACKEND_READ_ONLY = 1u << 2,
+	BACKEND_TIMESTAMPS = 1u << 3 /* segments carry min/max_timestamp */
+};
+
+struct backend_options {
+	const char *uri;        /* "sqlite:PATH", "memory:", ... */
+	uint32_t timeout_ms;    /* for one call, where an engine can wait (busy, network)     */
+	uint32_t read_only;     /* never write to the source: no schema, no triggers           */
+	uint32_t manage_schema; /* may create shmeta_ tables and triggers in an existing source */
+};
+
+#define BACKEND_COUNTERS(C)                                 \
+	C(queries, "statements run on the source")          \
+	C(rows, "rows read from the source")                \
+	C(prepares, "statements prepared")                  \
+	C(transactions, "transactions begun on the source") \
+	C(reconnects, "times the source was opened again")
+struct backend_counters {
+#define C(name, help) uint64_t name;
+	BACKEND_COUNTERS(C)
+#undef C
+};
+
+struct backend_ops {
+	const char *name;   /* the uri's scheme, without ':' */
+	size_t state_bytes; /* zeroed and freed by the core  */
+
+	/* Required. */
+	enum shmeta_status (*open)(void *state, const struct backend_options *options, struct backend_error *err);
+	void (*close)(void *state); /* state may be half-open */
+	uint32_t (*capabilities)(void *state);
+	/* Identity of the source (what it is, not where it is reached): a store filled from another one must not be used. */
+	uint64_t (*fingerprint)(void *state);
+	/* For humans, without secrets. */
+	void (*describe)(void *state, char *ret, size_t bytes);
+	void (*counters)(void *state, struct backend_counters *ret);
+	/* Everything, from one consistent read. Afterwards changes() reports what happened after that read, and nothing that the
+	 * read already showed is lost between the two. */
+	enum shmeta_status (*load)(void *state, const struct backend_sink *sink, struct backend_error *err);
+	/* These keys, all from one consistent read, in order. Set-based: the number of statements does not grow with the keys but
+	 * in chunks. */
+	enum shmeta_status (*fetch)(void *state, const struct backend_key *keys, size_t count,
+	                            const struct backend_sink *sink, struct backend_error *err);
+	/* What has changed since the last call that returned OK (or since load() or since the position that resume() was given).
+	 * Cheap when nothing has. *ret_changed: 0 when nothing has. A source without a feed reports one LIST key when its hint says
+	 * that something may have changed; a replaced or truncated source reports LIST too. */
+	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
+	                              struct backend_error *err);
+	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK, or ABSENT when it cannot (then a
+	 * reconcile is due). */
+	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
+	enum shmeta_status (*resume)(void *state, const void *position, size_t bytes, struct backend_error *err);
+
+	/* Optional. */
+	int (*wake_fd)(void *state); /* readable when something may have changed; -1: none. Drained by changes(). */
+};
+
+extern const struct backend_ops backend_memory;
+extern const struct backend_ops backend_sqlite;
+
+/* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
+const struct backend_ops *backend_find(const char *uri, struct backend_error *err);
+
+__attribute__((format(printf, 3, 4))) enum shmeta_status backend_fail(struct backend_error *err,
+                                                                      enum shmeta_status code, const char *fmt, ...);
+
+#endif

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shmeta: the metadata cache of a host that runs streaming agents.
+ *
+ * One writer daemon (shmetad) keeps topics, partitions and a sorted segment index of a source database in shared memory;
+ * every process of the host reads it through this library without a lock, a system call or a copy.
+ *
+ * How it is used: shmeta_open() once per process and instance, shmeta_reader_new() once per thread, then as often as you like
+ * shmeta_begin(), any number of lookups, shmeta_end(). Everything between begin and end answers from one commit of the writer.
+ *
+ * Every function's comment says, in this order: what it does; Owns: what the caller must give back; Borrows: what must outlive
+ * the call; Threads; Blocks; Errors. Where a word of the comment has a meaning of its own (FOUND, ABSENT, fresh, snapshot),
+ * libshmeta(3) defines it.
+ *
+ * Rules that hold for all of it:
+ * - The library never prints, aborts, exits, reads the environment, installs signal handlers or starts threads.
+ * - Outputs are last, are named ret_, and are written only when the call says so.
+ * - Times named _ms are milliseconds since the Unix epoch; times named _ns are durations or CLOCK_BOOTTIME nanoseconds.
+ * - After fork() the child may only call shmeta_close(), shmeta_reader_free() and shmeta_partition_close(); everything else
+ *   answers SHMETA_ERR_FORKED, and the parent is unharmed.
+ * - No function is async-signal-safe.
+ */
+#ifndef SHMETA_H
+#define SHMETA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHMETA_VERSION_MAJOR 0
+#define SHMETA_VERSION_MINOR 1
+#define SHMETA_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define SHMETA_MUST_USE __attribute__((warn_unused_result))
+#else
+#define SHMETA_MUST_USE
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Status: what a call answers
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* X(name, number, text). Numbers >= 0 are answers, numbers < 0 are errors; a number never changes its meaning.
+ * The ABSENT family says that the store knows that the source does not have it; UNKNOWN says that nothing may be concluded. */
+#define SHMETA_STATUS_LIST(X)                                                                         \
+	X(OK, 0, "found")                                                                             \
+	X(ABSENT, 1, "absent: the source does not have it")                                           \
+	X(ABSENT_BEFORE_START, 2, "absent: the offset is below the log start")                        \
+	X(ABSENT_GAP, 3, "absent: the offset lies in a gap between segments")                         \
+	X(ABSENT_AT_END, 4, "absent: the offset is at or beyond the high watermark")                  \
+	X(UNKNOWN, 5, "unknown: not loaded yet, nothing may be concluded")                            \
+	X(END, 6, "end of the list")                                                                  \
+	X(ERR_INVALID_ARGUMENT, -1, "invalid argument")                                               \
+	X(ERR_NO_MEMORY, -2, "out of memory")                                                         \
+	X(ERR_NOT_RUNNING, -3, "no writer has ever published this instance")                          \
+	X(ERR_PERMISSION, -4, "permission denied")                                                    \
+	X(ERR_VERSION, -5, "written by an incompatible version")                                      \
+	X(ERR_CORRUPT, -6, "failed validation")                                                       \
+	X(ERR_FORKED, -7, "handle was opened before fork")                                            \
+	X(ERR_NO_SNAPSHOT, -8, "no snapshot is open on this reader")                                  \
+	X(ERR_BUSY_SNAPSHOT, -9, "a snapshot is already open on this reader")                         \
+	X(ERR_EXPIRED, -10, "the unregistered snapshot outlived its grace period: discard and retry") \
+	X(ERR_CONTENDED, -11, "no stable snapshot within the bounded number of tries: retry")         \
+	X(ERR_TIMEOUT, -12, "the deadline passed")                                                    \
+	X(ERR_WRITER_AWAY, -13, "the writer cannot be reached")                                       \
+	X(ERR_SOURCE, -14, "the source database failed")                                              \
+	X(ERR_BUSY, -15, "the queue is full: retry later")                                            \
+	X(ERR_DENIED, -16, "the peer may not do this")                                                \
+	X(ERR_BUFFER, -17, "the buffer is too small")                                                 \
+	X(ERR_CONFIG, -18, "the configuration was refused")                                           \
+	X(ERR_SYSTEM, -19, "a system call failed")                                                    \
+	X(ERR_UNSUPPORTED, -20, "not supported by this writer or source")                             \
+	X(ERR_FULL, -21, "the store is full")                                                         \
+	X(ERR_PROTOCOL, -22, "a frame could not be parsed")                                           \
+	X(ERR_NOT_TENANT, -23, "no such tenant")
+
+enum shmeta_status {
+#define SHMETA_X(name, number, text) SHMETA_##name = number,
+	SHMETA_STATUS_LIST(SHMETA_X)
+#undef SHMETA_X
+};
+
+/* The sentence of a status. Owns: nothing; the text is constant and never NULL. Threads: any. Blocks: never. */
+const char *shmeta_strerror(enum shmeta_status status);
+
+/* The run-time version, "MAJOR.MINOR.PATCH". Compare with the SHMETA_VERSION_* the program was compiled with. */
+const char *shmeta_version(void);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Records. The same structs are what a backend emits, the writer applies, the store encodes and a reader returns.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Bytes that somebody else owns; not terminated by NUL. In an answer: valid until shmeta_end() of the snapshot that gave it,
+ * unless the function's comment names a shorter life. */
+struct shmeta_str {
+	const char *data;
+	size_t bytes;
+};
+
+enum { SHMETA_NAME_MAX = 249, SHMETA_STRING_MAX = 1024, SHMETA_MAP_MAX = 65536, SHMETA_TENANT_MAX = 64 };
+#define SHMETA_DEFAULT_TENANT "00000000-0000-0000-0000-000000000000"
+
+/* A string map, packed: for each pair, in ascending (memcmp) order of the keys, uint32_t key bytes, uint32_t value bytes
+ * (both little endian, unaligned), the key, the value. At most SHMETA_MAP_MAX bytes. Read it with shmeta_map_next(). */
+struct shmeta_map {
+	const void *data;
+	size_t bytes;
+};
+
+struct shmeta_topic {
+	struct shmeta_str name;
+	struct shmeta_map config;
+	struct shmeta_str cleanup_policy; /* empty where the source has no such column */
+	int64_t created_at_ms;
+	int64_t updated_at_ms;
+	int64_t retention_ms;   /* meaningful when has_retention */
+	uint32_t has_retention; /* 0: the source says NULL */
+	uint32_t partition_count;
+	uint32_t topic_id; /* incarnation: given by the writer, never used twice; 0 in what a backend emits */
+	uint32_t reserved;
+};
+
+struct shmeta_partition {
+	uint32_t topic_id;
+	uint32_t partition_id;
+	uint64_t high_watermark;   /* next offset to be written */
+	uint64_t log_start_offset; /* base of the first segment; high_watermark when there is none. Backends: 0 */
+	uint64_t segment_count;    /* backends: 0 */
+	uint64_t size_bytes;       /* sum over the segments; backends: 0 */
+	int64_t created_at_ms;
+	int64_t updated_at_ms;
+};
+
+struct shmeta_segment {
+	uint64_t base_offset;
+	uint64_t end_offset; /* inclusive */
+	uint64_t size_bytes;
+	int64_t created_at_ms;
+	int64_t min_timestamp_ms; /* 0 where the source does not record it */
+	int64_t max_timestamp_ms;
+	uint32_t record_count;
+	uint32_t partition_id;
+	/* Empty in the answer of a lookup until shmeta_segment_strings() spells them. */
+	struct shmeta_str id;
+	struct shmeta_str s3_bucket;
+	struct shmeta_str s3_key;
+	uint64_t locator[2]; /* the library's: where the strings come from */
+};
+
+struct shmeta_agent {
+	struct shmeta_str agent_id;
+	struct shmeta_str address;
+	struct shmeta_str availability_zone;
+	struct shmeta_str agent_group;
+	struct shmeta_map metadata;
+	int64_t last_heartbeat_ms;
+	int64_t started_at_ms;
+};
+
+struct shmeta_lease {
+	struct shmeta_str leader_agent_id;
+	int64_t lease_expires_at_ms;
+	int64_t acquired_at_ms;
+	uint64_t epoch;
+	uint32_t topic_id;
+	uint32_t partition_id;
+};
+
+struct shmeta_committed_offset {
+	struct shmeta_str group_id;
+	struct shmeta_str metadata; /* meaningful when has_metadata */
+	uint64_t committed_offset;  /* next offset to consume */
+	int64_t committed_at_ms;
+	uint32_t topic_id;
+	uint32_t partition_id;
+	uint32_t has_metadata;
+	uint32_t reserved;
+};
+
+struct shmeta_group {
+	struct shmeta_str group_id;
+	int64_t created_at_ms;
+	int64_t updated_at_ms;
+};
+
+struct shmeta_topic_stats {
+	uint64_t partition_count;
+	uint64_t segment_count;
+	uint64_t size_bytes;
+};
+
+/* Walk a packed map. *cursor starts at 0. Returns SHMETA_OK and the next pair, SHMETA_END after the last one,
+ * SHMETA_ERR_CORRUPT when the bytes are not a packed map. Borrows: the views live as long as map's bytes. */
+SHMETA_MUST_USE enum shmeta_status shmeta_map_next(const struct shmeta_map *map, size_t *cursor,
+                                                   struct shmeta_str *ret_key, struct shmeta_str *ret_value);
+
+/* The value of one key (NUL-terminated name). SHMETA_OK, SHMETA_ABSENT, or SHMETA_ERR_CORRUPT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key,
+                                                  struct shmeta_str *ret_value);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Freshness
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Each class has a time to live of its own. LIST answers the question "which topics are there". */
+#define SHMETA_CLASS_LIST(X)                \
+	X(TOPIC, 0, "topic", 300000)        \
+	X(PARTITION, 1, "partition", 30000) \
+	X(SEGMENT, 2, "segment", 30000)     \
+	X(LIST, 3, "list", 30000)           \
+	X(AGENT, 4, "agent", 5000)          \
+	X(LEASE, 5, "lease", 5000)          \
+	X(OFFSET, 6, "offset", 5000)
+
+enum shmeta_class {
+#define SHMETA_X(name, number, text, ttl_ms) SHMETA_CLASS_##name = number,
+	SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+		SHMETA_CLASS_COUNT = 7
+};
+
+/* How long ago the writer last knew the answer to be true of the source. Meaningful after FOUND and the ABSENT family. */
+struct shmeta_freshness {
+	uint64_t age_ns;
+	uint64_t ttl_ns;
+	uint64_t txn;   /* the commit that the snapshot shows */
+	uint32_t fresh; /* 1: age_ns < ttl_ns */
+	uint32_t hint;  /* 1: agents, leases and offsets; decide on them only after asking the source */
+};
+
+enum shmeta_consistency {
+	SHMETA_CACHED = 0, /* whatever the store holds, at once                                            */
+	SHMETA_FRESH = 1,  /* when stale or UNKNOWN: have the writer refresh that key, wait, answer anew   */
+};
+
+/* How a lookup is to be answered; NULL means CACHED. With FRESH the reader moves to a newer snapshot when it had to wait, so
+ * views taken from the old one die. */
+struct shmeta_read {
+	size_t size; /* sizeof(struct shmeta_read) */
+	enum shmeta_consistency consistency;
+	uint32_t timeout_ms; /* FRESH: the longest wait */
+};
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Opening
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+struct shmeta;        /* one instance, opened by this process; may be used by all threads                   */
+struct shmeta_reader; /* one thread's way into it: holds at most one snapshot; one thread at a time         */
+struct shmeta_handle; /* one partition, resolved; belongs to a reader and is used where that reader is used */
+struct shmeta_iter;   /* a list being walked; belongs to the snapshot it was begun in                       */
+
+enum shmeta_open_flags {
+	SHMETA_OPEN_UNREGISTERED =
+		1u << 0, /* never contact the writer: grace rules only (inspection of a dead instance) */
+	SHMETA_OPEN_PRECISE_CLOCK =
+		1u << 1 /* ages to the nanosecond instead of the kernel's tick: 20 ns a lookup more */
+};
+
+struct shmeta_options {
+	size_t size;           /* sizeof(struct shmeta_options) */
+	const char *directory; /* instance directory; NULL: /run/shmeta/<instance> */
+	const char *instance;  /* NULL: "default" */
+	const char *tenant;    /* NULL: SHMETA_DEFAULT_TENANT */
+	const char *agent;     /* how operators see this process; NULL: the process's name */
+	uint32_t flags;        /* enum shmeta_open_flags */
+	uint32_t threads;      /* most readers at a time; 0: 64; at most 1024 */
+	char *error;           /* may be NULL: receives a sentence when shmeta_open() fails */
+	size_t error_bytes;
+};
+
+/* Attach to an instance. Works whether the writer is alive or not, as soon as it has published once; a second open of the same
+ * instance shares the mappings of the first.
+ * Owns: *ret; shmeta_close() it. Borrows: nothing after the return. Threads: any. Blocks: for file opens and one connect.
+ * Errors: ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group),
+ * ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
+SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);
+
+/* Detach. All readers must have been freed. Accepts NULL. */
+void shmeta_close(struct shmeta *instance);
+
+/* The sentence of the last error on this instance, for humans; "" when there was none. Copied and terminated; returns ret. */
+const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes);
+
+/* A thread's reader. Owns: *ret; shmeta_reader_free() it. Borrows: instance. Threads: any may create, one at a time may use.
+ * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` slots taken), ERR_FORKED, ERR_VERSION, ERR_CORRUPT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret);
+
+/* Ends an open snapshot, closes the reader's handles and iterators, frees it. Accepts NULL. */
+void shmeta_reader_free(struct shmeta_reader *reader);
+
+/* Begin a snapshot: one commit that does not change underfoot.
+ * Blocks: never; no system call while the writer's epoch and generation stay the same.
+ * Errors: ERR_FORKED, ERR_BUSY_SNAPSHOT, ERR_CONTENDED (retry), UNKNOWN (nothing published yet), ERR_VERSION, ERR_CORRUPT,
+ * ERR_SYSTEM (a new generation could not be mapped). */
+SHMETA_MUST_USE enum shmeta_status shmeta_begin(struct shmeta_reader *reader);
+
+/* End it. Views and iterators of the snapshot die. SHMETA_ERR_EXPIRED: the reader was not registered and took longer than half
+ * the grace period: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open. */
+enum shmeta_status shmeta_end(struct shmeta_reader *reader);
+
+struct shmeta_snapshot_info {
+	uint64_t txn;        /* commit number                                        */
+	uint64_t generation; /* of the store directory                               */
+	uint64_t epoch;      /* of the writer                                        */
+	uint32_t registered; /* 1: pinned; 0: grace rules                            */
+	uint32_t reserved;
+};
+SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *reader, struct shmeta_snapshot_info *ret);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Topics. All lookups below: Borrows: views in *ret_... live until shmeta_end(). Threads: the reader's. Blocks: never with
+ * CACHED; up to read->timeout_ms with FRESH. ret_fresh may be NULL everywhere.
+ * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED; with FRESH also ERR_TIMEOUT,
+ * ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_topic(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                                    const struct shmeta_read *read, struct shmeta_topic *ret,
+                                                    struct shmeta_freshness *ret_fresh);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
+                                                          struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
+
+/* In ascending order of name (memcmp). `pattern` may be NULL (all); otherwise a prefix (glob == 0) or an anchored pattern in
+ * which only '*' is special (glob == 1). Owns: *ret; shmeta_iter_free() it before shmeta_end(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_topics(struct shmeta_reader *reader, const char *pattern,
+                                                      size_t pattern_bytes, int glob, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
+                                                     struct shmeta_freshness *ret_fresh);
+void shmeta_iter_free(struct shmeta_iter *iter);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                                      struct shmeta_topic_stats *ret,
+                                                      struct shmeta_freshness *ret_fresh);
+
+/* Many names, one snapshot: ret_status[i] and ret[i] answer names[i]. Returns OK when all were looked up. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reader, size_t count,
+                                                     const struct shmeta_str *names, enum shmeta_status *ret_status,
+                                                     struct shmeta_topic *ret);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Partitions
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* A handle remembers where a partition lies, so that a lookup through it need not search. It follows the partition through
+ * commits, and answers ABSENT once its topic has been deleted, also when a topic of the same name has been created since.
+ * Owns: *ret; shmeta_partition_close() it before the reader. Needs a snapshot. ABSENT and UNKNOWN give no handle. */
+SHMETA_MUST_USE enum shmeta_status shmeta_partition_open(struct shmeta_reader *reader, const char *topic,
+                                                         size_t topic_bytes, uint32_t partition_id,
+                                                         struct shmeta_handle **ret);
+void shmeta_partition_close(struct shmeta_handle *handle);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_partition(struct shmeta_handle *handle, const struct shmeta_read *read,
+                                                        struct shmeta_partition *ret,
+                                                        struct shmeta_freshness *ret_fresh);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *reader, const char *topic,
+                                                              size_t topic_bytes, uint32_t partition_id,
+                                                              const struct shmeta_read *read,
+                                                              struct shmeta_partition *ret,
+                                                              struct shmeta_freshness *ret_fresh);
+
+/* In ascending order of partition_id. An unknown topic answers ABSENT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_partitions(struct shmeta_reader *reader, const char *topic,
+                                                          size_t topic_bytes, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta_partition *ret,
+                                                         struct shmeta_freshness *ret_fresh);
+
+/* Many handles of one reader, one snapshot. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
+                                                         enum shmeta_status *ret_status, struct shmeta_partition *ret);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Segments
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* The segment that contains the offset; where several do, the one with the largest base. Otherwise ABSENT_BEFORE_START,
+ * ABSENT_GAP, ABSENT_AT_END, or ABSENT when the partition itself is gone. */
+SHMETA_MUST_USE enum shmeta_status shmeta_find_segment(struct shmeta_handle *handle, uint64_t offset,
+                                                       const struct shmeta_read *read, struct shmeta_segment *ret,
+                                                       struct shmeta_freshness *ret_fresh);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *reader, const char *topic,
+                                                             size_t topic_bytes, uint32_t partition_id, uint64_t offset,
+                                                             const struct shmeta_read *read, struct shmeta_segment *ret,
+                                                             struct shmeta_freshness *ret_fresh);
+
+/* The first segment, in order of base, whose max_timestamp_ms is at or after the given time. ABSENT_AT_END when none is. */
+SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *handle, int64_t timestamp_ms,
+                                                                     struct shmeta_segment *ret,
+                                                                     struct shmeta_freshness *ret_fresh);
+
+/* The segment with the largest base. ABSENT_AT_END when the partition has none. */
+SHMETA_MUST_USE enum shmeta_status shmeta_last_segment(struct shmeta_handle *handle, struct shmeta_segment *ret,
+                                                       struct shmeta_freshness *ret_fresh);
+
+/* All segments that overlap the offsets [from, to), in ascending order of base. */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_segments(struct shmeta_handle *handle, uint64_t from, uint64_t to,
+                                                        struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_segment *ret);
+
+/* Spell id, s3_bucket and s3_key of a segment that a lookup gave in this snapshot into the caller's buffer and point the
+ * segment's views at it (each is also terminated by NUL). 3 * (SHMETA_STRING_MAX + 1) bytes always suffice.
+ * Borrows: buffer, for as long as the views are used; they survive shmeta_end(). Errors: ERR_BUFFER. */
+SHMETA_MUST_USE enum shmeta_status shmeta_segment_strings(struct shmeta_handle *handle, struct shmeta_segment *segment,
+                                                          char *buffer, size_t bytes);
+/* The same for a segment that shmeta_find_segment_named() or a segment iterator gave. */
+SHMETA_MUST_USE enum shmeta_status shmeta_segment_strings_named(struct shmeta_reader *reader, const char *topic,
+                                                                size_t topic_bytes, struct shmeta_segment *segment,
+                                                                char *buffer, size_t bytes);
+
+struct shmeta_find {
+	struct shmeta_handle *handle;
+	uint64_t offset;
+};
+/* Many finds, one snapshot, answered in input order. */
+SHMETA_MUST_USE enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds,
+                                                        enum shmeta_status *ret_status, struct shmeta_segment *ret);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_agent(struct shmeta_reader *reader, const char *agent_id,
+                                                    size_t agent_id_bytes, struct shmeta_agent *ret,
+                                                    struct shmeta_freshness *ret_fresh);
+
+/* Agents whose last heartbeat is younger than 60 s at now_ms, by agent_id; group and zone (NULL: any) must be equal. */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_agents(struct shmeta_reader *reader, const char *group, const char *zone,
+                                                      int64_t now_ms, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_agent *ret,
+                                                     struct shmeta_freshness *ret_fresh);
+
+/* The unexpired lease of a partition at now_ms (at expires == now it is expired), or ABSENT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_lease(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                                    uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
+                                                    struct shmeta_freshness *ret_fresh);
+/* Unexpired leases by topic name and partition; topic and agent may be NULL (any). */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_leases(struct shmeta_reader *reader, const char *topic,
+                                                      const char *agent, int64_t now_ms, struct shmeta_iter **ret);
+/* ret_topic: the topic's name. */
+SHMETA_MUST_USE enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
+                                                     struct shmeta_lease *ret, struct shmeta_freshness *ret_fresh);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *reader, const char *group,
+                                                               const char *topic, uint32_t partition_id,
+                                                               struct shmeta_committed_offset *ret,
+                                                               struct shmeta_freshness *ret_fresh);
+/* Of one group, by topic name and partition. */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *reader, const char *group,
+                                                                 struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_committed_offset(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
+                                                                struct shmeta_committed_offset *ret,
+                                                                struct shmeta_freshness *ret_fresh);
+
+SHMETA_MUST_USE enum shmeta_status shmeta_list_groups(struct shmeta_reader *reader, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
+                                                     struct shmeta_freshness *ret_fresh);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Copies, for callers whose memory outlives a snapshot: every view of *record is copied into buffer and repointed. ERR_BUFFER
+ * when it does not fit; *ret_bytes (may be NULL) is what it takes in either case.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_topic(struct shmeta_topic *record, char *buffer, size_t bytes,
+                                                     size_t *ret_bytes);
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_agent(struct shmeta_agent *record, char *buffer, size_t bytes,
+                                                     size_t *ret_bytes);
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_lease(struct shmeta_lease *record, char *buffer, size_t bytes,
+                                                     size_t *ret_bytes);
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_committed_offset(struct shmeta_committed_offset *record, char *buffer,
+                                                                size_t bytes, size_t *ret_bytes);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * The instance: state, changes, requests to the writer
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+#define SHMETA_PHASE_LIST(X)       \
+	X(STARTING, 0, "starting") \
+	X(LOADING, 1, "loading")   \
+	X(SERVING, 2, "serving")   \
+	X(DEGRADED, 3, "degraded") \
+	X(DRAINING, 4, "draining") \
+	X(STOPPED, 5, "stopped")
+enum shmeta_phase {
+#define SHMETA_X(name, number, text) SHMETA_PHASE_##name = number,
+	SHMETA_PHASE_LIST(SHMETA_X)
+#undef SHMETA_X
+};
+
+struct shmeta_state {
+	size_t size; /* set by the caller: sizeof(struct shmeta_state) */
+	enum shmeta_phase phase;
+	uint32_t writer_pid;   /* in the writer's pid namespace */
+	uint32_t writer_alive; /* 1: its heartbeat is younger than 5 s */
+	uint32_t reserved;
+	uint64_t heartbeat_age_ns;
+	uint64_t epoch;
+	uint64_t generation;
+	uint64_t committed_txn;
+	uint64_t class_age_ns[SHMETA_CLASS_COUNT]; /* since all of a class was known to be true; UINT64_MAX: never */
+};
+/* From shared memory alone. Threads: any. Blocks: never. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret);
+
+/* The commit that last changed a record of the class; compare with an earlier answer to learn whether anything did. */
+SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, enum shmeta_class cls,
+                                                      uint64_t *ret_txn);
+
+/* Wait until a commit newer than `txn` is published. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_FORKED, ERR_SYSTEM.
+ * ret_txn: the newest commit. Threads: any, each on its own. */
+SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
+                                                      uint64_t *ret_txn);
+
+/* Have the writer read a key from the source again and wait until the store shows it.
+ * cls TOPIC: `topic` with its list of partitions; PARTITION and SEGMENT: one partition with its segments; LIST, AGENT, LEASE and
+ * OFFSET: the whole class (`topic` NULL). ret_txn (may be NULL): the commit that shows it.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls, const char *topic,
+                                                  size_t topic_bytes, uint32_t partition_id, uint32_t timeout_ms,
+                                                  uint64_t *ret_txn);
+
+/* Have the writer read its configuration again: all of it, or, with a sentence in error (may be NULL), nothing.
+ * Errors: as shmeta_refresh(), and ERR_CONFIG. */
+SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error,
+                                                 size_t error_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The named databases of a store and their keys. Integer keys are native 8-byte integers (MDB_INTEGERKEY); all others compare as
+ * bytes, so numbers inside them are big endian. */
+#ifndef SHMETA_SHM_KEY_H
+#define SHMETA_SHM_KEY_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* X(enum, name, integer key, what). Order and names are part of the format. */
+#define SHMETA_DB_LIST(X)                                                                                  \
+	X(META, "meta", 0, "format, source, counters, tenants, feed position")                             \
+	X(NAMES, "names", 0, "tenant, topic name -> topic record")                                         \
+	X(TOPICS, "topics", 1, "topic_id -> key in names")                                                 \
+	X(PARTS, "parts", 1, "topic_id << 32 | partition -> partition head: record, directory, tail rows") \
+	X(BLOCKS, "blocks", 1, "block id -> sealed rows or directory page; read by locator, not by key")   \
+	X(AGENTS, "agents", 0, "tenant, agent_id -> agent record")                                         \
+	X(GROUPS, "groups", 0, "tenant, group_id -> group record")                                         \
+	X(OFFSETS, "offsets", 0, "tenant, group_id, 0, topic_id, partition -> committed offset record")    \
+	X(LEASES, "leases", 1, "topic_id << 32 | partition -> lease record")
+
+enum shmeta_db {
+#define X(name, text, integer, what) SHMETA_DB_##name,
+	SHMETA_DB_LIST(X)
+#undef X
+		SHMETA_DB_COUNT
+};
+
+/* The longest key: tenant, 249 bytes of name, NUL, topic_id, partition. LMDB's limit is 511. */
+enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 };
+
+/* Keys of META. The sentinel is in every database (integer key UINT64_MAX where keys are integers): a database without it is
+ * broken, not empty. */
+#define SHMETA_META_FORMAT "format"     /* struct shmeta_store_format (store.h)                                      */
+#define SHMETA_META_BEACON "beacon"     /* one overflow page whose address gives the map's                           */
+#define SHMETA_META_COUNTERS "counters" /* struct shmeta_store_counters                                              */
+#define SHMETA_META_TENANT "tenant/"    /* + tenant text -> uint32_t number, from 1                                  */
+#define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque                                */
+#define SHMETA_SENTINEL_KEY "\xff\xff\xff\xff sentinel"
+
+static inline uint64_t shmeta__part_key(uint32_t topic_id, uint32_t partition_id)
+{
+	return (uint64_t)topic_id << 32 | partition_id;
+}
+
+static inline void shmeta__put_be32(uint8_t *p, uint32_t v)
+{
+	v = __builtin_bswap32(v);
+	memcpy(p, &v, 4);
+}
+static inline uint32_t shmeta__get_be32(const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, 4);
+	return __builtin_bswap32(v);
+}
+
+/* tenant + text into key (SHMETA_KEY_MAX bytes); returns its length. bytes <= SHMETA_NAME_MAX is the caller's duty. */
+static inline size_t shmeta__name_key(uint8_t *key, uint32_t tenant, const void *text, size_t bytes)
+{
+	shmeta__put_be32(key, tenant);
+	memcpy(key + 4, text, bytes);
+	return 4 + bytes;
+}
+static inline size_t shmeta__offset_key(uint8_t *key, uint32_t tenant, const void *group, size_t bytes,
+                                        uint32_t topic_id, uint32_t partition_id)
+{
+	size_t n = shmeta__name_key(key, tenant, group, bytes);
+
+	key[n++] = 0;
+	shmeta__put_be32(key + n, topic_id);
+	shmeta__put_be32(key + n + 4, partition_id);
+	return n + 8;
+}
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The small records: topic, agent, group, committed offset, lease. Every value begins with the same head; checksums are over
+ * (key, value). Decoding is pure and bounds-checked: any bytes give either a record or ERR_CORRUPT; the views it returns point
+ * into the value. */
+#ifndef SHMETA_SHM_RECORD_H
+#define SHMETA_SHM_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/shmeta.h"
+#include "shm/frozen.h"
+
+struct shmeta_record_head {
+	uint64_t checksum;     /*  0  XXH3 over key and the value from byte 8 on */
+	uint64_t synced_at_ns; /*  8  CLOCK_BOOTTIME                              */
+	uint32_t ttl_ms;       /* 16  0: the class's                              */
+	uint16_t kind;         /* 20  enum shmeta_record_kind                     */
+	uint16_t reserved;     /* 22                                              */
+};
+SHMETA_FROZEN(shmeta_record_head, checksum, 0);
+SHMETA_FROZEN(shmeta_record_head, synced_at_ns, 8);
+SHMETA_FROZEN(shmeta_record_head, ttl_ms, 16);
+SHMETA_FROZEN(shmeta_record_head, kind, 20);
+SHMETA_FROZEN_SIZE(shmeta_record_head, 24);
+
+enum shmeta_record_kind {
+	SHMETA_RECORD_TOPIC = 1,
+	SHMETA_RECORD_AGENT = 2,
+	SHMETA_RECORD_GROUP = 3,
+	SHMETA_RECORD_OFFSET = 4,
+	SHMETA_RECORD_LEASE = 5,
+	SHMETA_RECORD_PARTITION = 6 /* part.h */
+};
+
+struct shmeta__stamps {
+	uint64_t synced_at_ns;
+	uint32_t ttl_ms;
+};
+
+/* Largest encoded sizes; buffers of these sizes always suffice. */
+enum {
+	SHMETA_TOPIC_MAX = 512 + SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX,
+	SHMETA_AGENT_MAX = 512 + 4 * SHMETA_STRING_MAX + SHMETA_MAP_MAX,
+	SHMETA_SMALL_MAX = 512 + 2 * SHMETA_STRING_MAX + SHMETA_MAP_MAX
+};
+
+/* Encode into out (capacity bytes); returns the size, 0 when it does not fit. key: the key it will be stored under. */
+size_t shmeta__topic_encode(const struct shmeta_topic *topic, const struct shmeta__stamps *stamps, const void *key,
+                            size_t key_bytes, void *out, size_t capacity);
+size_t shmeta__agent_encode(const struct shmeta_agent *agent, const struct shmeta__stamps *stamps, const void *key,
+                            size_t key_bytes, void *out, size_t capacity);
+size_t shmeta__group_encode(const struct shmeta_group *group, const struct shmeta__stamps *stamps, const void *key,
+                            size_t key_bytes, void *out, size_t capacity);
+size_t shmeta__offset_encode(const struct shmeta_committed_offset *offset, const struct shmeta__stamps *stamps,
+                             const void *key, size_t key_bytes, void *out, size_t capacity);
+size_t shmeta__lease_encode(const struct shmeta_lease *lease, const struct shmeta__stamps *stamps, const void *key,
+                            size_t key_bytes, void *out, size_t capacity);
+
+/* verify: 1: the checksum too. OK or ERR_CORRUPT. ret_stamps may be NULL. */
+enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
+                                        struct shmeta_topic *ret, struct shmeta__stamps *ret_stamps);
+enum shmeta_status shmeta__agent_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
+                                        struct shmeta_agent *ret, struct shmeta__stamps *ret_stamps);
+enum shmeta_status shmeta__group_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
+                                        struct shmeta_group *ret, struct shmeta__stamps *ret_stamps);
+enum shmeta_status shmeta__offset_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
+                                         struct shmeta_committed_offset *ret, struct shmeta__stamps *ret_stamps);
+enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
+                                        struct shmeta_lease *ret, struct shmeta__stamps *ret_stamps);
+
+/* C9: a name of 1..max bytes of UTF-8 without control characters. NULL when it is one, otherwise what is wrong with it. */
+const char *shmeta__name_error(const void *text, size_t bytes, size_t max);
+/* Is it a packed map (shmeta.h) with ascending keys, of at most SHMETA_MAP_MAX bytes? NULL, or what is wrong. */
+const char *shmeta__map_error(const struct shmeta_map *map);
+/* C9 for whole rows. NULL, or what is wrong: the field, the value and the limit. Used by whoever takes rows from outside.
+ * text: where the sentence is built. */
+const char *shmeta__topic_error(const struct shmeta_topic *topic, char *text, size_t bytes);
+const char *shmeta__segment_error(const struct shmeta_segment *segment, char *text, size_t bytes);
+const char *shmeta__partition_error(const struct shmeta_partition *partition, char *text, size_t bytes);
+
+/* 64-bit hash of a topic name under a tenant number, for touched words and name caches. */
+uint64_t shmeta__name_hash(uint32_t tenant, const void *name, size_t bytes);
+
+/* Write untrusted bytes so that a terminal, a log line or a sentence can hold them: printable UTF-8 as it is, everything else
+ * (C0, C1, DEL, bidi controls, invalid UTF-8, backslash) as \xNN or \uNNNN; cut with "..." when it does not fit.
+ * Returns out, terminated. */
+char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A generation of the store, from the writer's side: the LMDB environment, its generation page, the proxies that keep readers'
+ * snapshots alive. The only file behind this header knows <lmdb.h>. All calls come from the one thread that owns the store,
+ * except where a comment says otherwise.
+ *
+ * LMDB: MDB_NOSYNC | MDB_NOTLS, no MDB_WRITEMAP, no DUPSORT, fixed map size, all databases opened in one transaction.
+ * Statuses: ERR_FULL for MDB_MAP_FULL, MDB_TXN_FULL, ENOSPC and EIO (a full tmpfs is EIO); after any of them the transaction is
+ * aborted and the store is as it was. After a failed meta write LMDB answers MDB_PANIC for ever: the store reopens itself at the
+ * next begin. */
+#ifndef SHMETA_SHM_STORE_H
+#define SHMETA_SHM_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/board.h"
+#include "shm/err.h"
+#include "shm/key.h"
+#include "shm/part.h"
+
+enum { SHMETA_STORE_FORMAT = 1 };
+
+/* META_FORMAT. A store with another format or of another source is refused with a sentence that says both and what to do. */
+struct shmeta_store_format {
+	uint32_t format;         /*  0  SHMETA_STORE_FORMAT                                  */
+	uint32_t writer_version; /*  4  of the program that created it                       */
+	uint64_t created_at_ns;  /*  8  CLOCK_BOOTTIME                                       */
+	uint8_t boot_id[16];     /* 16  stamps of another boot mean nothing                  */
+	uint64_t fingerprint;    /* 32  of the source, as its backend gives it               */
+	char source[88];         /* 40  the source for humans, without secrets               */
+};
+SHMETA_FROZEN(shmeta_store_format, format, 0);
+SHMETA_FROZEN(shmeta_store_format, writer_version, 4);
+SHMETA_FROZEN(shmeta_store_format, created_at_ns, 8);
+SHMETA_FROZEN(shmeta_store_format, boot_id, 16);
+SHMETA_FROZEN(shmeta_store_format, fingerprint, 32);
+SHMETA_FROZEN(shmeta_store_format, source, 40);
+SHMETA_FROZEN_SIZE(shmeta_store_format, 128);
+
+struct shmeta_store_counters {
+	uint64_t next_topic_id; /*  0  never goes back */
+	uint64_t next_block_id; /*  8  never goes back */
+	uint64_t next_tenant;   /* 16                  */
+	uint64_t topics;        /* 24  live            */
+	uint64_t partitions;    /* 32                  */
+	uint64_t segments;      /* 40                  */
+	uint64_t reserved[2];   /* 48                  */
+};
+SHMETA_FROZEN(shmeta_store_counters, next_topic_id, 0);
+SHMETA_FROZEN(shmeta_store_counters, next_block_id, 8);
+SHMETA_FROZEN(shmeta_store_counters, next_tenant, 16);
+SHMETA_FROZEN(shmeta_store_counters, topics, 24);
+SHMETA_FROZEN(shmeta_store_counters, partitions, 32);
+SHMETA_FROZEN(shmeta_store_counters, segments, 40);
+SHMETA_FROZEN_SIZE(shmeta_store_counters, 64);
+
+struct shmeta__store; /* one open generation */
+struct shmeta__txn;   /* one write or read transaction on it */
+
+/* Build an empty generation `number` in dir_fd/store.<number>/ (must not exist). Not current until the board says so.
+ * Errors: ERR_FULL, ERR_SYSTEM, ERR_PERMISSION. */
+enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t max_bytes, uint64_t grace_ns,
+                                        const struct shmeta_store_format *format, struct shmeta__store **ret,
+                                        struct shmeta_err *err);
+/* Open an existing one for writing. ERR_VERSION, ERR_CORRUPT, ERR_NOT_RUNNING (not there). lock.mdb is made anew. */
+enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta__store **ret, struct shmeta_err *err);
+/* Copy this generation, as its newest commit shows it, to generation `number`; max_bytes 0: the same. The copy's commit
+ * numbers go on from the original's. */
+enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, uint64_t number, uint64_t max_bytes,
+                                      struct shmeta__store **ret, struct shmeta_err *err);
+void shmeta__store_close(struct shmeta__store *store); /* accepts NULL; removes nothing */
+/* Remove a generation's directory. Safe under readers: their mappings live on. */
+enum shmeta_status shmeta__store_remove(int dir_fd, uint64_t number, struct shmeta_err *err);
+
+struct shmeta_generation *shmeta__store_generation(struct shmeta__store *store); /* mapped read-write */
+const struct shmeta_store_format *shmeta__store_format(struct shmeta__store *store);
+struct shmeta_store_counters *shmeta__store_counters(
+	struct shmeta__store *store); /* of the open write transaction, saved at
+										      commit; of the last commit otherwise */
+uint64_t shmeta__store_number(struct shmeta__store *store);
+void shmeta__store_inode(struct shmeta__store *store, uint64_t *ret_dev, uint64_t *ret_ino); /* of data.mdb */
+
+struct shmeta__store_usage {
+	uint64_t max_bytes, used_bytes, free_bytes; /* used: pages in use; free: pages on LMDB's free list */
+	uint64_t file_bytes, entries[SHMETA_DB_COUNT], db_bytes[SHMETA_DB_COUNT];
+	uint64_t proxies, oldest_proxy_txn;
+};
+enum shmeta_status shmeta__store_usage(struct shmeta__store *store, struct shmeta__store_usage *ret,
+                                       struct shmeta_err *err);
+
+/* ---- transactions ----------------------------------------------------------------------------------------------------- */
+
+/* Begin the write transaction (one at a time). oldest_pin: the oldest commit any registered reader pins, UINT64_MAX: none.
+ * Before it begins, proxies that neither a pin nor grace needs are dropped (design.md section 3). */
+enum shmeta_status shmeta__txn_begin(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__txn **ret,
+                                     struct shmeta_err *err);
+/* Commit: touched words, then gen->committing, LMDB's commit, gen->committed (PAIR 1, 2), a proxy for the new commit, futex
+ * wake. ret_txn: its number. A transaction without changes is aborted and answers the last commit. Consumes txn always. */
+enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn, struct shmeta_err *err);
+void shmeta__txn_abort(struct shmeta__txn *txn); /* accepts NULL */
+/* A read transaction of the newest commit, for verify and merges. Any number; shmeta__txn_abort() ends it. */
+enum shmeta_status shmeta__txn_read(struct shmeta__store *store, struct shmeta__txn **ret, struct shmeta_err *err);
+
+/* Views returned by get and cursors live until the next put or delete in the transaction, or its end.
+ * get: OK or ABSENT. */
+enum shmeta_status shmeta__get(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
+                               const void **ret_value, size_t *ret_bytes, struct shmeta_err *err);
+enum shmeta_status shmeta__put(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
+                               const void *value, size_t bytes, struct shmeta_err *err);
+enum shmeta_status shmeta__delete(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
+                                  struct shmeta_err *err); /* OK or ABSENT */
+/* This transaction changes what hashes to the word (shmeta__touched_*). Published before the commit. */
+void shmeta__touch(struct shmeta__txn *txn, uint32_t word);
+/* This transaction changes records of the class; stamp[cls].changed_txn follows at commit. */
+void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls);
+uint64_t shmeta__txn_number(struct shmeta__txn *txn);
+
+/* The pager of the transaction, for shmeta__part_edit_*: blocks are values in BLOCKS, locators their LMDB page numbers. */
+struct shmeta__pager shmeta__txn_pager(struct shmeta__txn *txn);
+struct shmeta__pages shmeta__txn_pages(struct shmeta__txn *txn); /* of a read transaction */
+
+/* Walk a database from the first key >= key (key NULL: from the first) in key order; sentinels are not shown. */
+struct shmeta__cursor;
+enum shmeta_status shmeta__cursor_open(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
+                                       struct shmeta__cursor **ret, struct shmeta_err *err);
+enum shmeta_status shmeta__cursor_next(struct shmeta__cursor *cursor, const void **ret_key, size_t *ret_key_bytes,
+                                       const void **ret_value, size_t *ret_bytes, struct shmeta_err *err); /* OK, END */
+void shmeta__cursor_close(struct shmeta__cursor *cursor);
+
+/* ---- topics and partitions: the store's own invariants in one place ---------------------------------------------------- */
+
+/* The tenant's number; create: give it one when it has none. ABSENT otherwise. */
+enum shmeta_status shmeta__tenant(struct shmeta__txn *txn, const char *tenant, size_t bytes, int create,
+                                  uint32_t *ret_number, struct shmeta_err *err);
+
+/* Verify the whole store as one commit shows it: every record's checksum and bounds, every reference both ways (names <-> topics,
+ * parts -> topics, blocks <-> parts, locators), counters. Each problem is reported; returns OK when there was none, ERR_CORRUPT
+ * when there was one, other errors when it could not look. */
+struct shmeta__verify_report {
+	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, problems;
+};
+enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)(void *arg, const char *sentence),
+                                        void *arg, struct shmeta__verify_report *ret, struct shmeta_err *err);
+
+/* Open a generation's data.mdb for looking only (MDB_RDONLY | MDB_NOLOCK), writer dead or alive: used by `verify`, `store`
+ * and `dump` on copies. The caller keeps the grace rules. path: the generation's directory. */
+enum shmeta_status shmeta__store_inspect(const char *path, struct shmeta__store **ret, struct shmeta_err *err);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Frames on control.sock: SOCK_SEQPACKET, one frame a packet, fixed little-endian structs, at most SHMETA_FRAME_MAX bytes. Every
+ * frame begins with struct shmeta_frame; an answer repeats the request's id. Many requests may be in flight on one connection;
+ * answers come in any order. A frame that does not parse closes the connection that sent it. */
+#ifndef SHMETA_SHM_WIRE_H
+#define SHMETA_SHM_WIRE_H
+
+#include <stdint.h>
+
+#include "include/shmeta.h"
+#include "shm/frozen.h"
+
+enum { SHMETA_FRAME_MAX = 65536, SHMETA_WIRE_VERSION = 1 };
+
+#define SHMETA_FRAME_LIST(X)                                                                            \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */ \
+	X(REGISTERED, 2, "registered")                                                                  \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */ \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */ \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */ \
+	X(ANSWER, 6, "answer")
+
+enum shmeta_frame_type {
+#define X(name, number, text) SHMETA_FRAME_##name = number,
+	SHMETA_FRAME_LIST(X)
+#undef X
+};
+
+struct shmeta_frame {
+	uint32_t bytes;   /*  0  of the whole frame; equals the packet's length */
+	uint16_t version; /*  4  SHMETA_WIRE_VERSION                            */
+	uint16_t type;    /*  6  enum shmeta_frame_type                         */
+	uint64_t id;      /*  8  chosen by the client, repeated in the answer   */
+};
+SHMETA_FROZEN(shmeta_frame, bytes, 0);
+SHMETA_FROZEN(shmeta_frame, version, 4);
+SHMETA_FROZEN(shmeta_frame, type, 6);
+SHMETA_FROZEN(shmeta_frame, id, 8);
+SHMETA_FROZEN_SIZE(shmeta_frame, 16);
+
+struct shmeta_frame_register {
+	struct shmeta_frame head; /*  0 */
+	uint64_t agent_pid;       /* 16 */
+	uint32_t agent_version;   /* 24 */
+	uint32_t slot_count;      /* 28  wanted; the writer may give fewer */
+	char agent_name[64];      /* 32  padded with NUL */
+};
+SHMETA_FROZEN(shmeta_frame_register, agent_pid, 16);
+SHMETA_FROZEN(shmeta_frame_register, agent_version, 24);
+SHMETA_FROZEN(shmeta_frame_register, slot_count, 28);
+SHMETA_FROZEN(shmeta_frame_register, agent_name, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_register, 96);
+
+struct shmeta_frame_registered {
+	struct shmeta_frame head; /*  0 */
+	uint64_t registration;    /* 16 */
+	uint64_t epoch;           /* 24 */
+	uint32_t slot_count;      /* 32 */
+	uint32_t reserved;        /* 36 */
+};
+SHMETA_FROZEN(shmeta_frame_registered, registration, 16);
+SHMETA_FROZEN(shmeta_frame_registered, epoch, 24);
+SHMETA_FROZEN(shmeta_frame_registered, slot_count, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_registered, 40);
+
+/* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant. */
+struct shmeta_frame_refresh {
+	struct shmeta_frame head; /*  0 */
+	uint32_t cls;             /* 16  enum shmeta_class */
+	uint32_t partition_id;    /* 20 */
+	uint32_t name_bytes;      /* 24  0: the whole class */
+	uint32_t tenant_bytes;    /* 28 */
+	uint32_t timeout_ms;      /* 32  after that the client no longer waits */
+	uint32_t reserved;        /* 36 */
+};
+SHMETA_FROZEN(shmeta_frame_refresh, cls, 16);
+SHMETA_FROZEN(shmeta_frame_refresh, partition_id, 20);
+SHMETA_FROZEN(shmeta_frame_refresh, name_bytes, 24);
+SHMETA_FROZEN(shmeta_frame_refresh, tenant_bytes, 28);
+SHMETA_FROZEN(shmeta_frame_refresh, timeout_ms, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_refresh, 40);
+
+/* text_bytes bytes of text follow the struct: the sentence of an error, or what was asked for. */
+struct shmeta_frame_answer {
+	struct shmeta_frame head; /*  0 */
+	int32_t status;           /* 16  enum shmeta_status */
+	uint32_t text_bytes;      /* 20 */
+	uint64_t txn;             /* 24  the commit that shows it; 0: none */
+	uint64_t generation;      /* 32 */
+	uint64_t synced_at_ns;    /* 40  when the source was read */
+};
+SHMETA_FROZEN(shmeta_frame_answer, status, 16);
+SHMETA_FROZEN(shmeta_frame_answer, text_bytes, 20);
+SHMETA_FROZEN(shmeta_frame_answer, txn, 24);
+SHMETA_FROZEN(shmeta_frame_answer, generation, 32);
+SHMETA_FROZEN(shmeta_frame_answer, synced_at_ns, 40);
+SHMETA_FROZEN_SIZE(shmeta_frame_answer, 48);
+
+/* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable parts fit exactly. The packet
+ * must be in the judge's own memory, aligned to 8. SHMETA_OK or SHMETA_ERR_PROTOCOL. */
+enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes);
+
+const char *shmeta__frame_name(uint16_t type);
+
+#endif

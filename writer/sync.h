@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The sync engine: one thread that owns the backend and the store. It loads, follows changes, refreshes what is asked for or
+ * has expired, reconciles, and commits; nobody else writes the store. Everything here but sync_run_* is called from the loop's
+ * thread and never blocks.
+ *
+ *   feed (wake_fd, poll)  ┐
+ *   FRESH requests        ├─> refresh queue: coalesced keys ─> fetch in bulk ─> differences ─> one commit ─> stamps, answers
+ *   TTL without a feed    ┘
+ *   reconcile timer ─> load() merged against the store, topic by topic
+ */
+#ifndef SHMETA_WRITER_SYNC_H
+#define SHMETA_WRITER_SYNC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backends/backend.h"
+#include "include/shmeta.h"
+#include "shm/board.h"
+#include "shm/store.h"
+
+/* All clocks go through one table, so that tests move time by hand. */
+struct sync_clock {
+	void *arg;
+	uint64_t (*boottime_ns)(void *arg);
+};
+
+struct sync_ttl_override { /* per topic-name prefix; the longest matching prefix wins */
+	const char *prefix;
+	uint32_t ttl_ms; /* for the TOPIC, PARTITION and SEGMENT records of matching topics */
+};
+
+struct sync_options {
+	struct backend_options source;
+	uint64_t store_max_bytes;
+	uint64_t grace_ns;
+	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
+	const struct sync_ttl_override *overrides;
+	size_t override_count;
+	uint32_t poll_min_ms, poll_max_ms;   /* feed poll: adapts between busy and idle */
+	uint32_t reconcile_s;                /* periodic full reconcile; 0: never */
+	uint32_t refresh_batch_keys;         /* most keys in one fetch */
+	uint32_t refresh_queue_max;          /* then BUSY */
+	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
+	uint32_t commit_rows;                /* loading: rows in one commit */
+	uint32_t seed;                       /* of the jitter; 0: from the clock */
+	struct sync_clock clock;             /* boottime_ns NULL: the real one */
+};
+
+/* What the engine needs from the loop, and tells it. Called on the engine's thread: hand over, do not block. */
+struct sync_host {
+	void *arg;
+	/* The oldest commit of this generation that a registered reader pins; UINT64_MAX: none. */
+	uint64_t (*oldest_pin)(void *arg, uint64_t generation);
+	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
+	 * over; 0: copy to a new generation first. */
+	int (*all_registrations_kept)(void *arg);
+	void (*phase)(void *arg, enum shmeta_phase phase,
+	              const char *sentence); /* sentence: why, for STATUS= and logs */
+	void (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
+	/* priority as in syslog(3). event: a short stable word. */
+	void (*log)(void *arg, int priority, const char *event, const char *sentence);
+	/* The answer to sync_refresh(). */
+	void (*answer)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
+	               uint64_t generation, uint64_t synced_at_ns);
+};
+
+#define SYNC_COUNTERS(C)                                                                       \
+	C(loads, "counter", "loads", "full loads completed")                                   \
+	C(reconciles, "counter", "passes", "full reconciles completed")                        \
+	C(reconcile_repairs, "counter", "rows", "differences that only a reconcile found")     \
+	C(polls, "counter", "polls", "times the change feed was asked")                        \
+	C(changes, "counter", "keys", "keys that the change feed named")                       \
+	C(refresh_requests, "counter", "requests", "refreshes asked for by readers")           \
+	C(refresh_coalesced, "counter", "requests", "requests that joined one already queued") \
+	C(refresh_keys, "counter", "keys", "keys fetched")                                     \
+	C(fetches, "counter", "calls", "bulk fetches")                                         \
+	C(commits, "counter", "commits", "store commits")                                      \
+	C(rows_applied, "counter", "rows", "rows added, altered or removed")                   \
+	C(rows_unchanged, "counter", "rows", "rows compared and found equal")                  \
+	C(poisoned, "counter", "rows", "rows quarantined")                                     \
+	C(source_errors, "counter", "errors", "calls that the source failed")                  \
+	C(store_full, "counter", "times", "commits given up because the store was full")       \
+	C(generations, "counter", "generations", "generations built")                          \
+	C(queue_depth, "gauge", "keys", "keys waiting to be fetched")                          \
+	C(topics, "gauge", "topics", "topics in the store")                                    \
+	C(partitions, "gauge", "partitions", "partitions in the store")                        \
+	C(segments, "gauge", "segments", "segments in the store")                              \
+	C(store_used, "gauge", "bytes", "bytes of the store in use")                           \
+	C(store_limit, "gauge", "bytes", "store.max_bytes")                                    \
+	C(source_queries, "counter", "statements", "statements run on the source")             \
+	C(source_rows, "counter", "rows", "rows read from the source")                         \
+	C(lag_ns, "gauge", "nanoseconds", "age of the newest feed answer")                     \
+	C(apply_ns, "counter", "nanoseconds", "time spent committing")                         \
+	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")
+
+struct sync_counters {
+#define C(name, kind, unit, help) uint64_t name;
+	SYNC_COUNTERS(C)
+#undef C
+};
+
+struct sync;
+
+/* Open source and store (warm when there is a store of this boot and source), start the thread. dir_fd: the instance directory;
+ * board: mapped for writing, epoch and writer already set. *options and *host are copied, strings included.
+ * ERR_CONFIG: the source or the store cannot be used (err says what to do); ERR_SOURCE does not fail the start: the engine
+ * retries, and serves what the store holds. */
+enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                              const struct sync_host *host, struct sync **ret, struct shmeta_err *err);
+/* Finish what is being committed, answer what waits with ERR_WRITER_AWAY, join the thread. Accepts NULL. */
+void sync_stop(struct sync *sync);
+
+/* Refresh a key (C4). host->answer comes exactly once per ticket unless BUSY is returned. Keys in flight are shared: one source
+ * query however many ask. */
+enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, uint64_t ticket);
+
+/* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. */
+void sync_reconfigure(struct sync *sync, const struct sync_options *options);
+
+void sync_read_counters(struct sync *sync, struct sync_counters *ret); /* a copy; any thread */
+/* The state of the source in words an operator can act on: "connected", or since when and why not. */
+void sync_source_status(struct sync *sync, char *ret, size_t bytes);
+
+/* ---- for tests: the same engine without its thread --------------------------------------------------------------------- */
+
+enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                             const struct sync_host *host, struct sync **ret, struct shmeta_err *err);
+/* Do everything that is due now; *ret_wait_ns: how long nothing will be due. */
+enum shmeta_status sync_run_once(struct sync *sync, uint64_t *ret_wait_ns);
+void sync_close(struct sync *sync);
+/* Called between reading the source and applying what was read; lets a test interleave. */
+void sync_set_fetched_hook(struct sync *sync, void (*hook)(void *arg), void *arg);
+struct shmeta__store *sync_store(struct sync *sync);
+void *sync_backend_state(struct sync *sync);
+
+#endif
