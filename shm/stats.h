@@ -84,7 +84,8 @@ SHMETA_FROZEN_SIZE(shmeta_stats, 4096 + 1024 * 256);
 /* Writer: bracket every change of the page. */
 void shmeta__stats_begin(struct shmeta_stats *stats);
 void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
-/* Anyone: a consistent copy. ERR_CONTENDED after a bounded number of tries, ERR_CORRUPT, ERR_VERSION. */
+/* Anyone: a consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries, ERR_CONTENDED: the writer stopped while
+ * it wrote; *ret then holds what is there, of which one row may be torn. */
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err);
 

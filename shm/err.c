@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Error sentences. */
+#include "shm/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum shmeta_status shmeta_fail(struct shmeta_err *err, enum shmeta_status code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (err == NULL)
+		return code;
+	err->code = code;
+	va_start(ap, fmt);
+	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+enum shmeta_status shmeta_fail_prefix(struct shmeta_err *err, const char *fmt, ...)
+{
+	char old[sizeof err->text];
+	size_t n;
+	va_list ap;
+
+	memcpy(old, err->text, sizeof old);
+	va_start(ap, fmt);
+	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	va_end(ap);
+	n = strlen(err->text);
+	(void)snprintf(err->text + n, sizeof err->text - n, ": %s", old);
+	return err->code;
+}
+
+static enum shmeta_status status_of_errno(int error)
+{
+	switch (error) {
+	case EACCES:
+	case EPERM:
+		return SHMETA_ERR_PERMISSION;
+	case ENOMEM:
+		return SHMETA_ERR_NO_MEMORY;
+	case ENOSPC:
+	case EDQUOT:
+		return SHMETA_ERR_FULL;
+	default:
+		return SHMETA_ERR_SYSTEM;
+	}
+}
+
+enum shmeta_status shmeta_fail_errno(struct shmeta_err *err, int error, const char *fmt, ...)
+{
+	char why[64];
+	size_t n;
+	va_list ap;
+
+	if (err == NULL)
+		return status_of_errno(error);
+	err->code = status_of_errno(error);
+	va_start(ap, fmt);
+	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	va_end(ap);
+	n = strlen(err->text);
+	(void)snprintf(err->text + n, sizeof err->text - n, ": %s", strerror_r(error, why, sizeof why));
+	return err->code;
+}

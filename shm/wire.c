@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Judging frames. */
+#include "shm/wire.h"
+
+static int known_class(uint32_t cls)
+{
+	return cls < SHMETA_CLASS_COUNT;
+}
+
+static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
+{
+	size_t rest = bytes - sizeof *f;
+
+	return known_class(f->cls) && f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
+	       rest == (size_t)f->name_bytes + f->tenant_bytes;
+}
+
+static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
+{
+	return f->text_bytes == bytes - sizeof *f;
+}
+
+enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
+{
+	const struct shmeta_frame *head = packet;
+	int good = 0;
+
+	if (bytes < sizeof *head || bytes > SHMETA_FRAME_MAX || head->bytes != bytes ||
+	    head->version != SHMETA_WIRE_VERSION)
+		return SHMETA_ERR_PROTOCOL;
+	switch ((enum shmeta_frame_type)head->type) {
+	case SHMETA_FRAME_REGISTER:
+		good = bytes == sizeof(struct shmeta_frame_register);
+		break;
+	case SHMETA_FRAME_REGISTERED:
+		good = bytes == sizeof(struct shmeta_frame_registered);
+		break;
+	case SHMETA_FRAME_REFRESH:
+		good = bytes >= sizeof(struct shmeta_frame_refresh) && refresh_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_STATUS:
+	case SHMETA_FRAME_RELOAD:
+		good = bytes == sizeof *head;
+		break;
+	case SHMETA_FRAME_ANSWER:
+		good = bytes >= sizeof(struct shmeta_frame_answer) && answer_fits(packet, bytes);
+		break;
+	}
+	return good ? SHMETA_OK : SHMETA_ERR_PROTOCOL;
+}
+
+const char *shmeta__frame_name(uint16_t type)
+{
+	switch ((enum shmeta_frame_type)type) {
+#define X(name, number, text)     \
+	case SHMETA_FRAME_##name: \
+		return text;
+		SHMETA_FRAME_LIST(X)
+#undef X
+	}
+	return "unknown";
+}

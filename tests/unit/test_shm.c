@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Board, generation page, registration page, stats page and frames: what is accepted, and that everything else is refused. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "shm/slots.h"
+#include "shm/stats.h"
+#include "shm/wire.h"
+
+TestSuite(board, .timeout = 10);
+TestSuite(generation, .timeout = 10);
+TestSuite(slots, .timeout = 10);
+TestSuite(wire, .timeout = 10);
+TestSuite(stats, .timeout = 10);
+TestSuite(err, .timeout = 10);
+
+static struct shmeta_board good_board(void)
+{
+	return (struct shmeta_board){.signature = "SHMBOAR",
+	                             .incompat = SHMETA_BOARD_INCOMPAT_V1,
+	                             .board_bytes = sizeof(struct shmeta_board),
+	                             .phase = SHMETA_PHASE_SERVING};
+}
+
+Test(board, a_change_in_any_signature_byte_is_refused)
+{
+	struct shmeta_board good = good_board();
+
+	good.signature[7] = 'D';
+	cr_assert_eq(shmeta__board_check(&good, SHMETA_PAGE, NULL), SHMETA_OK);
+	for (size_t i = 0; i < sizeof good.signature; i++) {
+		struct shmeta_board bad = good;
+
+		bad.signature[i] ^= 1;
+		cr_assert_eq(shmeta__board_check(&bad, SHMETA_PAGE, NULL), SHMETA_ERR_CORRUPT);
+	}
+}
+
+Test(board, an_unknown_incompatible_bit_is_refused_and_an_unknown_compatible_one_is_not)
+{
+	struct shmeta_err err = {0};
+
+	for (int bit = 0; bit < 32; bit++) {
+		struct shmeta_board b = good_board();
+
+		b.signature[7] = 'D';
+		b.incompat |= 1u << bit;
+		cr_assert_eq(shmeta__board_check(&b, SHMETA_PAGE, &err), bit == 0 ? SHMETA_OK : SHMETA_ERR_VERSION);
+		b.incompat = SHMETA_BOARD_INCOMPAT_V1;
+		b.compat |= 1u << bit;
+		cr_assert_eq(shmeta__board_check(&b, SHMETA_PAGE, &err), SHMETA_OK);
+	}
+	cr_assert(strstr(err.text, SHMETA_VERSION_STRING), "the sentence names this version: %s", err.text);
+}
+
+Test(board, sizes_that_do_not_fit_the_file_are_refused)
+{
+	struct shmeta_board b = good_board();
+
+	b.signature[7] = 'D';
+	cr_assert_eq(shmeta__board_check(&b, sizeof b, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__board_check(&b, sizeof b - 1, NULL), SHMETA_ERR_CORRUPT);
+	b.board_bytes--;
+	cr_assert_eq(shmeta__board_check(&b, SHMETA_PAGE, NULL), SHMETA_ERR_CORRUPT);
+	b.board_bytes = sizeof b + 100; /* a later writer's, with fields appended */
+	cr_assert_eq(shmeta__board_check(&b, SHMETA_PAGE, NULL), SHMETA_OK);
+	b.phase = SHMETA_PHASE_STOPPED + 1;
+	cr_assert_eq(shmeta__board_check(&b, SHMETA_PAGE, NULL), SHMETA_ERR_CORRUPT);
+}
+
+static struct shmeta_generation good_generation(void)
+{
+	struct shmeta_generation g = {.incompat = SHMETA_GEN_INCOMPAT_V1,
+	                              .generation = 7,
+	                              .max_bytes = 1 << 20,
+	                              .touched_words = SHMETA_TOUCHED_WORDS,
+	                              .touched_at = SHMETA_PAGE};
+
+	memcpy(g.signature, "SHMGENER", 8);
+	return g;
+}
+
+Test(generation, touched_words_outside_the_file_are_refused)
+{
+	struct shmeta_generation g = good_generation();
+
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES - 1, NULL), SHMETA_ERR_CORRUPT);
+	g.touched_at += 4;
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES + 8, NULL), SHMETA_ERR_CORRUPT);
+	g.touched_at = 8;
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES, NULL), SHMETA_ERR_CORRUPT);
+	g = good_generation();
+	g.touched_words *= 2;
+	cr_assert_eq(shmeta__generation_check(&g, (uint64_t)1 << 30, NULL), SHMETA_ERR_CORRUPT);
+	g = good_generation();
+	g.max_bytes = 4097;
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES, NULL), SHMETA_ERR_CORRUPT);
+	g = good_generation();
+	g.incompat |= 2;
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES, NULL), SHMETA_ERR_VERSION);
+	g = good_generation();
+	g.signature[0] = 'X';
+	cr_assert_eq(shmeta__generation_check(&g, SHMETA_GENERATION_BYTES, NULL), SHMETA_ERR_CORRUPT);
+}
+
+Test(generation, every_touched_word_index_lies_in_the_array)
+{
+	uint64_t x = 1;
+
+	for (int i = 0; i < 100000; i++) {
+		x = x * 6364136223846793005u + 1442695040888963407u;
+		cr_assert_lt(shmeta__touched_partition((uint32_t)x, (uint32_t)(x >> 32)), SHMETA_TOUCHED_WORDS);
+		cr_assert_lt(shmeta__touched_name(x), SHMETA_TOUCHED_WORDS);
+	}
+}
+
+Test(board, map_file_creates_allocated_files_and_refuses_short_and_missing_ones)
+{
+	char dir[] = "/tmp/shmeta-test-XXXXXX";
+	struct shmeta_err err = {0};
+	struct stat st;
+	void *map = NULL;
+	int fd;
+
+	cr_assert(mkdtemp(dir));
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert_eq(shmeta__map_file(fd, "board", SHMETA_PAGE, 0, &map, &err), SHMETA_ERR_NOT_RUNNING);
+	cr_assert_eq(shmeta__map_file(fd, "board", SHMETA_PAGE, 1, &map, &err), SHMETA_OK);
+	cr_assert_eq(fstatat(fd, "board", &st, 0), 0);
+	cr_assert_eq(st.st_size, SHMETA_PAGE);
+	cr_assert_eq(st.st_mode & 0777, 0640);
+	cr_assert_geq(st.st_blocks * 512, SHMETA_PAGE, "not sparse");
+	cr_assert_eq(munmap(map, SHMETA_PAGE), 0);
+	cr_assert_eq(shmeta__map_file(fd, "board", SHMETA_PAGE + 1, 0, &map, &err), SHMETA_ERR_CORRUPT);
+	cr_assert_eq(symlinkat("board", fd, "link"), 0);
+	cr_assert_eq(shmeta__map_file(fd, "link", SHMETA_PAGE, 0, &map, &err), SHMETA_ERR_SYSTEM,
+	             "links are not followed");
+	cr_assert_eq(unlinkat(fd, "link", 0), 0);
+	cr_assert_eq(unlinkat(fd, "board", 0), 0);
+	(void)close(fd);
+	cr_assert_eq(rmdir(dir), 0);
+}
+
+Test(slots, every_bucket_holds_exactly_the_values_from_its_floor_to_the_next)
+{
+	for (uint32_t i = 0; i + 1 < SHMETA_HISTOGRAM_BUCKETS; i++) {
+		cr_assert_lt(shmeta__histogram_floor(i), shmeta__histogram_floor(i + 1));
+		cr_assert_eq(shmeta__histogram_bucket(shmeta__histogram_floor(i)), i);
+		cr_assert_eq(shmeta__histogram_bucket(shmeta__histogram_floor(i + 1) - 1), i);
+	}
+	cr_assert_eq(shmeta__histogram_bucket(UINT64_MAX), SHMETA_HISTOGRAM_BUCKETS - 1);
+}
+
+static size_t good_refresh(uint64_t *packet, uint32_t name, uint32_t tenant)
+{
+	size_t bytes = sizeof(struct shmeta_frame_refresh) + name + tenant;
+	struct shmeta_frame_refresh f = {
+		.head = {.bytes = (uint32_t)bytes, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_REFRESH},
+		.cls = SHMETA_CLASS_SEGMENT,
+		.name_bytes = name,
+		.tenant_bytes = tenant};
+
+	memcpy(packet, &f, sizeof f);
+	return bytes;
+}
+
+Test(wire, a_frame_is_accepted_at_its_exact_length_only)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8 + 1] = {0};
+	size_t bytes = good_refresh(packet, SHMETA_NAME_MAX, SHMETA_TENANT_MAX);
+	struct shmeta_frame *head = (struct shmeta_frame *)packet;
+
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_OK);
+	for (size_t n = 0; n <= bytes + 64; n++) {
+		if (n == bytes)
+			continue;
+		cr_assert_eq(shmeta__frame_check(packet, n), SHMETA_ERR_PROTOCOL, "%zu", n);
+		head->bytes = (uint32_t)n; /* also when the frame admits it */
+		cr_assert_eq(shmeta__frame_check(packet, n), SHMETA_ERR_PROTOCOL, "%zu", n);
+		head->bytes = (uint32_t)bytes;
+	}
+}
+
+Test(wire, names_beyond_their_limit_unknown_classes_types_and_versions_are_refused)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8 + 1] = {0};
+	struct shmeta_frame_refresh *f = (struct shmeta_frame_refresh *)packet;
+	size_t bytes = good_refresh(packet, SHMETA_NAME_MAX + 1, 0);
+
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	bytes = good_refresh(packet, 3, SHMETA_TENANT_MAX + 1);
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	bytes = good_refresh(packet, 3, 3);
+	f->name_bytes = UINT32_MAX;
+	f->tenant_bytes = 7; /* the sum wraps to 6 in 32 bits */
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	bytes = good_refresh(packet, 3, 3);
+	f->cls = SHMETA_CLASS_COUNT;
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	bytes = good_refresh(packet, 3, 3);
+	f->head.version = 2;
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	f->head.version = SHMETA_WIRE_VERSION;
+	for (unsigned type = 0; type < 65536; type++) {
+		f->head.type = (uint16_t)type;
+		if (type != SHMETA_FRAME_REFRESH)
+			cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL, "%u", type);
+	}
+	cr_assert_str_eq(shmeta__frame_name(SHMETA_FRAME_RELOAD), "reload");
+	cr_assert_str_eq(shmeta__frame_name(999), "unknown");
+}
+
+Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_otherwise)
+{
+	struct shmeta_stats *page = calloc(2, sizeof *page), *copy = page + 1;
+
+	cr_assert(page);
+	memcpy(page->signature, "SHMSTATS", 8);
+	page->version = 1;
+	page->reader_bytes = sizeof(struct shmeta_stats_reader);
+	shmeta__stats_begin(page);
+	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CONTENDED);
+	shmeta__stats_begin(page); /* the next writer after one that died in the middle */
+	page->reader_count = 3;
+	shmeta__stats_end(page, 42);
+	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_OK);
+	cr_assert_eq(copy->reader_count, 3);
+	cr_assert_eq(copy->updated_at_ns, 42);
+	page->reader_count = SHMETA_STATS_READERS + 1;
+	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CORRUPT);
+	page->version = 2;
+	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_VERSION);
+	page->signature[0] = 0;
+	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CORRUPT);
+	free(page);
+}
+
+Test(err, sentences_are_prefixed_and_system_errors_keep_their_kind)
+{
+	struct shmeta_err err = {0};
+
+	cr_assert_eq(shmeta_fail_errno(&err, EACCES, "opening %s", "x"), SHMETA_ERR_PERMISSION);
+	cr_assert_str_eq(err.text, "opening x: Permission denied");
+	cr_assert_eq(shmeta_fail_prefix(&err, "store %d", 3), SHMETA_ERR_PERMISSION);
+	cr_assert_str_eq(err.text, "store 3: opening x: Permission denied");
+	cr_assert_eq(shmeta_fail_errno(&err, ENOSPC, "a"), SHMETA_ERR_FULL);
+	cr_assert_eq(shmeta_fail_errno(&err, ENOMEM, "a"), SHMETA_ERR_NO_MEMORY);
+	cr_assert_eq(shmeta_fail_errno(NULL, EIO, "a"), SHMETA_ERR_SYSTEM);
+	for (int i = 0; i < 200; i++)
+		(void)shmeta_fail_prefix(&err, "%s", "a long prefix that in the end does not fit");
+	cr_assert_eq(strlen(err.text), sizeof err.text - 1, "cut, not overrun");
+}
