@@ -29,14 +29,20 @@ enum shmeta_db {
 /* The longest key: tenant, 249 bytes of name, NUL, topic_id, partition. LMDB's limit is 511. */
 enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 };
 
-/* Keys of META. The sentinel is in every database (integer key UINT64_MAX where keys are integers): a database without it is
- * broken, not empty. */
+/* Keys of META. */
 #define SHMETA_META_FORMAT "format"     /* struct shmeta_store_format (store.h)                                      */
 #define SHMETA_META_BEACON "beacon"     /* one overflow page whose address gives the map's                           */
 #define SHMETA_META_COUNTERS "counters" /* struct shmeta_store_counters                                              */
 #define SHMETA_META_TENANT "tenant/"    /* + tenant text -> uint32_t number, from 1                                  */
 #define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque                                */
-#define SHMETA_SENTINEL_KEY "\xff\xff\xff\xff sentinel"
+
+/* The sentinel is in every database: one without it is broken, not empty. It sorts before every other key (tenants, topic ids and
+ * block ids count from 1), because LMDB packs pages full only when rows are added behind the last one: with a sentinel at the
+ * end, every database that is loaded in order would take twice its pages. The text holds NULs: use SHMETA_SENTINEL_BYTES. */
+#define SHMETA_SENTINEL_KEY "\0\0\0\0 sentinel"
+enum { SHMETA_SENTINEL_BYTES = 13 };
+#define SHMETA_SENTINEL_NUMBER UINT64_C(0) /* where keys are integers */
+_Static_assert(sizeof(SHMETA_SENTINEL_KEY) - 1 == SHMETA_SENTINEL_BYTES, "the sentinel's length");
 
 static inline uint64_t shmeta__part_key(uint32_t topic_id, uint32_t partition_id)
 {

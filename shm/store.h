@@ -6,7 +6,7 @@
  * LMDB: MDB_NOSYNC | MDB_NOTLS, no MDB_WRITEMAP, no DUPSORT, fixed map size, all databases opened in one transaction.
  * Statuses: ERR_FULL for MDB_MAP_FULL, MDB_TXN_FULL, ENOSPC and EIO (a full tmpfs is EIO); after any of them the transaction is
  * aborted and the store is as it was. After a failed meta write LMDB answers MDB_PANIC for ever: the store reopens itself at the
- * next begin. */
+ * next begin, which answers ERR_BUSY until no reader can be hurt by the proxies that were lost. */
 #ifndef SHMETA_SHM_STORE_H
 #define SHMETA_SHM_STORE_H
 
@@ -69,6 +69,15 @@ enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta
 enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, uint64_t number, uint64_t max_bytes,
                                       struct shmeta__store **ret, struct shmeta_err *err);
 void shmeta__store_close(struct shmeta__store *store); /* accepts NULL; removes nothing */
+/* After an open, the proxies that kept readers' snapshots alive died with the former writer. May the next transaction write,
+ * without harm to a reader that is still inside? OK, or ERR_BUSY: *ret_wait_ns of grace are left (0: grace is over, but a pin is
+ * older than the commit that was found, and only its reader can end that). Always OK for a created or copied generation. Not
+ * enforced by shmeta__txn_begin(): whoever opened the store knows whether it copies instead (design.md section 3, point 5). */
+enum shmeta_status shmeta__store_may_write(struct shmeta__store *store, uint64_t oldest_pin, uint64_t *ret_wait_ns,
+                                           struct shmeta_err *err);
+/* For tests: the clock that proxies age by, instead of CLOCK_MONOTONIC (see store_proxy.c for why not CLOCK_BOOTTIME). */
+void shmeta__store_set_clock(struct shmeta__store *store, uint64_t (*now_ns)(void *arg), void *arg);
+
 /* Remove a generation's directory. Safe under readers: their mappings live on. */
 enum shmeta_status shmeta__store_remove(int dir_fd, uint64_t number, struct shmeta_err *err);
 
@@ -101,8 +110,8 @@ void shmeta__txn_abort(struct shmeta__txn *txn); /* accepts NULL */
 /* A read transaction of the newest commit, for verify and merges. Any number; shmeta__txn_abort() ends it. */
 enum shmeta_status shmeta__txn_read(struct shmeta__store *store, struct shmeta__txn **ret, struct shmeta_err *err);
 
-/* Views returned by get and cursors live until the next put or delete in the transaction, or its end.
- * get: OK or ABSENT. */
+/* Views returned by get and cursors live until the next put or delete in the transaction, or its end. They are not aligned.
+ * get: OK or ABSENT. After an error of put or delete the transaction can only be aborted; commit answers that error. */
 enum shmeta_status shmeta__get(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
                                const void **ret_value, size_t *ret_bytes, struct shmeta_err *err);
 enum shmeta_status shmeta__put(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
@@ -119,7 +128,8 @@ uint64_t shmeta__txn_number(struct shmeta__txn *txn);
 struct shmeta__pager shmeta__txn_pager(struct shmeta__txn *txn);
 struct shmeta__pages shmeta__txn_pages(struct shmeta__txn *txn); /* of a read transaction */
 
-/* Walk a database from the first key >= key (key NULL: from the first) in key order; sentinels are not shown. */
+/* Walk a database from the first key >= key (key NULL: from the first) in key order; sentinels are not shown.
+ * A cursor is closed before its transaction ends. */
 struct shmeta__cursor;
 enum shmeta_status shmeta__cursor_open(struct shmeta__txn *txn, enum shmeta_db db, const void *key, size_t key_bytes,
                                        struct shmeta__cursor **ret, struct shmeta_err *err);
