@@ -1,77 +1,228 @@
-# shmeta. `make demo` shows the main job, `make test` proves it; both install what they need on Debian 12.
-# Also: make, install, lint, format, bench, bench-quick, clean. Switches: V=1 (show commands), SAN=address,undefined, CC=clang.
+# shmeta. `make demo` shows the main job, `make test` proves it; both install what they need on Debian 12. `make help` lists
+# the rest. Switches: V=1 shows commands, CC=clang, SAN=address,undefined (or thread) builds with sanitizers into a folder of
+# its own, JOBS=N tests run at once.
 
 VERSION := 0.1.0
-CC      ?= gcc
-Q       := $(if $(V),,@)
-BUILD   := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter clang%,$(CC)),-clang)
-comma   := ,
 
-WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
-CFLAGS  ?= -O2 -g
+comma := ,
+ifeq ($(origin CC),default)
+CC    := gcc
+endif
+Q     := $(if $(V),,@)
+JOBS  ?= 2
+BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
+
+PREFIX       ?= /usr/local
+BINDIR       ?= $(PREFIX)/bin
+SBINDIR      ?= $(PREFIX)/sbin
+LIBDIR       ?= $(PREFIX)/lib
+INCLUDEDIR   ?= $(PREFIX)/include
+MANDIR       ?= $(PREFIX)/share/man
+SYSTEMDDIR   ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR  ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR  ?= $(PREFIX)/lib/tmpfiles.d
+
+WARN      := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+CFLAGS    ?= -O2 -g
 ALLCFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -fno-strict-aliasing -MMD -MP -pthread \
              -D_GNU_SOURCE -DSHMETA_VERSION_STRING='"$(VERSION)"'
-LDLIBS_lib := -llmdb
-LDFLAGS += -pthread -Wl,-z,relro,-z,now
+LDFLAGS   += -pthread -Wl,-z,relro,-z,now
 ifdef SAN
 ALLCFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all)
-LDFLAGS   += -fsanitize=$(SAN)
+LDFLAGS   += -fsanitize=$(subst fuzzer-no-link,fuzzer,$(SAN))
+# gcc warns that it cannot instrument fences; the tests under ThreadSanitizer do not rely on them.
+ifneq ($(findstring thread,$(SAN)),)
+ALLCFLAGS += $(if $(findstring clang,$(CC)),,-Wno-tsan)
+endif
 else
-ALLCFLAGS += -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+ALLCFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 LDFLAGS   += -Wl,-z,defs
 endif
 
-shm_srcs      := $(sort $(wildcard shm/*.c))
-reader_srcs   := $(sort $(wildcard reader/*.c))
-backends_srcs := $(sort $(wildcard backends/*.c backends/*/*.c))
-writer_srcs   := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
+shm_srcs       := $(sort $(wildcard shm/*.c))
+reader_srcs    := $(sort $(wildcard reader/*.c))
+backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
+writer_srcs    := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
+support_srcs   := $(sort $(wildcard tests/support/*.c))
 # The part of shm/ that the library needs: all but the writer's side of the store.
-lib_srcs      := $(filter-out shm/store%.c,$(shm_srcs)) $(reader_srcs)
+lib_srcs       := $(filter-out shm/store%.c,$(shm_srcs)) $(reader_srcs)
+mans           := $(sort $(wildcard docs/man/*.scd))
+
+LIBS_lib       := -llmdb
+LIBS_shmetad   := -llmdb -lsqlite3 -lconfuse -lsystemd -ljansson
+LIBS_shmetactl := -llmdb -lsqlite3 -ljansson
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-all: lib bin
+all: lib bin man
 lib: $(BUILD)/lib/libshmeta.a $(BUILD)/lib/libshmeta.so
 bin: $(BUILD)/bin/shmetad $(BUILD)/bin/shmetactl
+man: $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(mans))
 
-$(BUILD)/obj/%.o: %.c
+# Before anything is compiled: a sentence instead of a missing header.
+$(BUILD)/.packages: tools/setup.sh
+	@tools/setup.sh --check build
 	@mkdir -p $(@D)
+	@touch $@
+
+$(BUILD)/obj/%.o: %.c Makefile | $(BUILD)/.packages
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC      $<")
 	$(Q)$(CC) $(ALLCFLAGS) $(CPPFLAGS) -I. -c -o $@ $<
 
 $(BUILD)/lib/libshmeta.a: $(call obj,$(lib_srcs))
 	@mkdir -p $(@D)
 	@rm -f $@
+	$(if $(V),,@echo "  AR      $@")
 	$(Q)ar rcs $@ $^
 
 $(BUILD)/lib/libshmeta.so.0: $(call obj,$(lib_srcs)) reader/libshmeta.map
 	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-soname,libshmeta.so.0 -Wl,--version-script=reader/libshmeta.map \
-		-o $@ $(filter %.o,$^) $(LDLIBS_lib)
+		-o $@ $(filter %.o,$^) $(LIBS_lib)
 
 $(BUILD)/lib/libshmeta.so: $(BUILD)/lib/libshmeta.so.0
 	$(Q)ln -sf libshmeta.so.0 $@
 
 $(BUILD)/bin/shmetad: $(call obj,writer/main.c $(writer_srcs) $(backends_srcs) $(shm_srcs))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -llmdb -lsqlite3 -lconfuse -lsystemd -ljansson
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
 
 $(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(shm_srcs) $(reader_srcs) $(backends_srcs))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -llmdb -lsqlite3 -ljansson
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetactl)
 
-# Tests: one program per folder and per source file below tests/, linked with everything but the two main()s.
-test_objs  := $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
-test_progs := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/*.c tests/contract/*.c tests/process/*.c tests/system/*.c)))
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(sort $(wildcard tests/support/*.c))) $(test_objs)
+$(BUILD)/man/%: docs/man/%.scd | $(BUILD)/.packages
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion -llmdb -lsqlite3 -lconfuse -lsystemd -ljansson
+	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
+
+$(BUILD)/shmeta.pc: reader/shmeta.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' $< >$@
+
+# ---- tests: one program per source file below tests/<kind>/, linked with everything but the main()s ------------------------
+
+criterion_srcs := $(sort $(foreach kind,unit contract process system golden,$(wildcard tests/$(kind)/*.c)))
+tsan_srcs      := $(sort $(wildcard tests/tsan/*.c))
+fuzz_srcs      := $(sort $(wildcard tests/fuzz/*.c))
+script_tests   := $(sort $(filter-out tests/support/%,$(wildcard tests/*/*.sh)))
+test_objs      := $(call obj,$(support_srcs) $(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
+lib_objs       := $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
+criterion_progs := $(patsubst tests/%.c,$(BUILD)/tests/%,$(criterion_srcs))
+tsan_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(tsan_srcs))
+fuzz_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(fuzz_srcs))
+
+# Where tests find the programs and the tree they belong to.
+$(BUILD)/obj/tests/%.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
+
+$(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(test_objs)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
+
+# Plain main() programs: no Criterion, no tests/support.
+$(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(lib_objs)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
 .PRECIOUS: $(BUILD)/obj/%.o
 
-tests: $(test_progs)
+tests: $(criterion_progs)
+tsan-programs: $(tsan_progs)
+
+# T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
+test:
+	@tools/setup.sh build test
+	@$(MAKE) --no-print-directory all tests
+	@$(if $(SAN)$(if $(tsan_srcs),,none),true,$(MAKE) --no-print-directory SAN=thread tsan-programs)
+	@JOBS=$(JOBS) SAN=$(SAN) CC="$(CC)" ONLY="$(T)" tests/run.sh $(BUILD) $(criterion_progs) \
+		$(if $(SAN),,$(patsubst tests/%.c,build-thread$(if $(findstring clang,$(CC)),-clang)/tests/%,$(tsan_srcs))) \
+		$(script_tests)
+
+# ---- fuzzing: FUZZ_SECONDS per target; findings stay in build-fuzzer-.../findings -------------------------------------------
+FUZZ_SECONDS ?= 10
+fuzz:
+	@tools/setup.sh build fuzz
+	@$(MAKE) --no-print-directory CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
+fuzz-run: $(fuzz_progs)
+	@tests/fuzz.sh $(BUILD) $(FUZZ_SECONDS) $(fuzz_progs)
+
+# ---- lint -------------------------------------------------------------------------------------------------------------------
+lint:
+	@tools/setup.sh build lint
+	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) --no-print-directory CC=clang all tests
+	@JOBS=$(JOBS) tools/lint/run.sh $(BUILD)
+format:
+	@tools/setup.sh lint
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# ---- demo and benchmark -----------------------------------------------------------------------------------------------------
+demo:
+	@tools/setup.sh build demo
+	@$(MAKE) --no-print-directory all demo-run
+demo-run:
+
+bench:
+	@tools/setup.sh build bench
+	@$(MAKE) --no-print-directory all bench-run
+bench-quick:
+	@tools/setup.sh build bench
+	@$(MAKE) --no-print-directory all bench-run BENCH=quick
+bench-run:
+
+setup:
+	@tools/setup.sh build demo test lint fuzz bench
+
+# ---- installation -----------------------------------------------------------------------------------------------------------
+units    := $(sort $(wildcard systemd/*.service systemd/*.socket systemd/*.mount))
+sysusers := $(sort $(wildcard systemd/*.sysusers systemd/sysusers.d/*.conf))
+tmpfiles := $(sort $(wildcard systemd/*.tmpfiles systemd/tmpfiles.d/*.conf))
+put = install -m $(1) -t '$(DESTDIR)$(2)' $(3)
+
+install: all $(BUILD)/shmeta.pc
+	install -d $(foreach d,$(BINDIR) $(SBINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR),'$(DESTDIR)$(d)')
+	$(call put,755,$(SBINDIR),$(BUILD)/bin/shmetad)
+	$(call put,755,$(BINDIR),$(BUILD)/bin/shmetactl)
+	$(call put,755,$(LIBDIR),$(BUILD)/lib/libshmeta.so.0)
+	ln -sf libshmeta.so.0 '$(DESTDIR)$(LIBDIR)/libshmeta.so'
+	$(call put,644,$(LIBDIR),$(BUILD)/lib/libshmeta.a)
+	$(call put,644,$(INCLUDEDIR),include/shmeta.h)
+	$(call put,644,$(LIBDIR)/pkgconfig,$(BUILD)/shmeta.pc)
+	$(foreach m,$(mans:docs/man/%.scd=%),install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(m)))' \
+		$(BUILD)/man/$(m) &&) true
+	$(foreach u,$(units),install -d '$(DESTDIR)$(SYSTEMDDIR)' && sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $(u) \
+		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
+	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
+	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
+
+uninstall:
+	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
+		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
+		$(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
+		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf,'$(DESTDIR)$(f)')
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all lib bin tests clean
+help:
+	@echo 'make              build the library, shmetad, shmetactl and the man pages into build/'
+	@echo 'make demo         show the main job on a generated database (installs what it needs)'
+	@echo 'make test         run all tests (installs what it needs); SAN=address,undefined; T="unit/ process/test_x"'
+	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
+	@echo 'make format       apply clang-format'
+	@echo 'make bench        measure; make bench-quick: with less data; BENCH=10m: with more'
+	@echo 'make fuzz         run the fuzz targets for FUZZ_SECONDS=10 each'
+	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall takes it away'
+	@echo 'make setup        install the Debian packages for all of the above'
+	@echo 'make clean        remove what was built'
+	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
+
+.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-run bench bench-quick bench-run setup \
+	install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -30,6 +30,11 @@
 extern "C" {
 #endif
 
+/* What this header declares is what the shared library shows. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 #define SHMETA_VERSION_MAJOR 0
 #define SHMETA_VERSION_MINOR 1
 #define SHMETA_VERSION_PATCH 0
@@ -529,6 +534,10 @@ SHMETA_MUST_USE enum shmeta_status shmeta_refresh(struct shmeta *instance, enum 
  * Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error,
                                                  size_t error_bytes);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

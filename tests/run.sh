@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Run test programs and scripts and judge them. Called by `make test`:
+#
+#   tests/run.sh BUILD PROGRAM|SCRIPT...
+#
+# What makes it fail, apart from a failed test: a program that ran no test or did not end; a log of a sanitizer (Criterion lets
+# leaks pass); a process, a file in /dev/shm or /tmp, or a runner's socket left behind; fewer tests than tests/FLOOR says.
+#
+# A script *.sh is run with BUILD set. It may print lines "ok - claim" and "not ok - claim"; each counts as a test. Without such
+# lines it is one test. Exit status 77 skips it.
+# Environment: JOBS (tests of a program at once), ONLY (words; run what contains one of them), TEST_TIMEOUT (seconds a test),
+# PROGRAM_TIMEOUT (seconds a program), SAN.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+build=$1
+shift
+only=${ONLY-}
+slow=$([ -n "${SAN-}" ] && echo 4 || echo 1)
+test_timeout=$((${TEST_TIMEOUT:-60} * slow))
+program_timeout=$((${PROGRAM_TIMEOUT:-240} * slow))
+logs=$build/test-logs
+rm -rf "$logs"
+mkdir -p "$logs/sanitizer"
+sanitizer=$(cd "$logs/sanitizer" && pwd)
+
+export BUILD=$build
+export ASAN_OPTIONS="log_path=$sanitizer/asan:abort_on_error=0:detect_stack_use_after_return=0"
+export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
+export UBSAN_OPTIONS="log_path=$sanitizer/ubsan:print_stacktrace=1"
+export TSAN_OPTIONS="log_path=$sanitizer/tsan:halt_on_error=0:exitcode=66:second_deadlock_stack=1"
+export LC_ALL=C
+# Every descendant inherits this, whatever session or process group it moved to: so leftovers are found by it.
+token="shmeta-test-run-$$-$RANDOM"
+
+left_files() {
+	find /dev/shm /tmp -maxdepth 1 \( -name 'shmeta-*' -o -name 'shmeta_*' -o -name 'criterion_*.sock' \) 2>/dev/null | sort
+}
+# Only what bounded() starts carries the token.
+left_processes() {
+	grep -lzs "^SHMETA_TEST_RUN=$token\$" /proc/[0-9]*/environ 2>/dev/null | sed 's|/proc/||; s|/environ||'
+}
+
+# Other runs on this machine make files of the same kind: only when nobody else runs can what is left be judged.
+exec 9</dev/shm
+flock -s 9
+left_files >"$logs/files.before"
+
+passed=0 failed=0 skipped=0 criterion_tests=0
+failures=()
+fail() {
+	failed=$((failed + 1))
+	failures+=("$1")
+	echo "FAIL  $1"
+}
+
+judge_rest() { # name: after a program has ended
+	local pid log
+	for pid in $(left_processes); do
+		# One that is just ending gets a moment.
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			[ -e "/proc/$pid" ] || continue 2
+			sleep 0.1
+		done
+		grep -qzs "^SHMETA_TEST_RUN=$token\$" "/proc/$pid/environ" || continue
+		fail "$1 left process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+		kill -KILL "$pid" 2>/dev/null
+	done
+	for log in "$sanitizer"/*; do
+		[ -s "$log" ] || continue
+		fail "$1 has a sanitizer's report: $log"
+		sed -n '1,40p' "$log"
+		mkdir -p "$logs/reports"
+		mv "$log" "$logs/reports/"
+	done
+}
+
+# setsid: a session of its own, so that the terminal's signals and the program's leftovers stay apart.
+bounded() { # seconds command...: output goes where the caller redirects it
+	local seconds=$1
+	shift
+	SHMETA_TEST_RUN=$token setsid --wait timeout --foreground --signal=TERM --kill-after=10 "$seconds" "$@" 9<&- </dev/null
+}
+
+run_criterion() { # path name
+	local out=$logs/${2//\//.} status tested=0 passing=0
+	bounded "$program_timeout" "$1" --jobs "${JOBS:-2}" --timeout "$test_timeout" --tap="$out.tap" \
+		>"$out.out" 2>&1
+	status=$?
+	if [[ $(grep -a '^\[====\] Synthesis' "$out.out" | tail -n 1) =~ Tested:\ ([0-9]+)\ \|\ Passing:\ ([0-9]+) ]]; then
+		tested=${BASH_REMATCH[1]} passing=${BASH_REMATCH[2]}
+	fi
+	passed=$((passed + passing))
+	criterion_tests=$((criterion_tests + tested))
+	local skips
+	skips=$(grep -a '# SKIP' "$out.tap" 2>/dev/null | sed 's/^ok - /skip  /; s/# SKIP/:/')
+	if [ -n "$skips" ]; then
+		echo "$skips"
+		skipped=$((skipped + $(wc -l <<<"$skips")))
+	fi
+	if [ "$status" -ne 0 ] || [ "$passing" -ne "$tested" ]; then
+		local bad=$((tested - passing))
+		[ "$bad" -gt 1 ] && failed=$((failed + bad - 1))
+		fail "$2: exit status $status, $passing of $tested passed; $out.out"
+		grep -a -v '^\[====\]' "$out.out" | tail -n 60
+	elif [ "$tested" -eq 0 ] && [ -z "$skips" ]; then
+		fail "$2 ran no test"
+	else
+		echo "ok    $2 ($passing)"
+	fi
+}
+
+run_plain() { # path name
+	local out=$logs/${2//\//.}.out status
+	bounded "$program_timeout" "$1" >"$out" 2>&1
+	status=$?
+	if [ $status -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok    $2"
+	else
+		fail "$2: exit status $status; $out"
+		tail -n 40 "$out"
+	fi
+}
+
+run_script() { # path name
+	local out=$logs/${2//\//.}.out status good bad
+	bounded "$program_timeout" "$1" >"$out" 2>&1
+	status=$?
+	good=$(grep -ac '^ok - ' "$out")
+	bad=$(grep -ac '^not ok - ' "$out")
+	if [ $status -eq 77 ]; then
+		skipped=$((skipped + 1))
+		echo "skip  $2: $(tail -n 1 "$out")"
+		return
+	fi
+	passed=$((passed + good))
+	if [ $status -ne 0 ] || [ "$bad" -gt 0 ]; then
+		[ "$bad" -gt 1 ] && failed=$((failed + bad - 1))
+		fail "$2: exit status $status; $out"
+		tail -n 40 "$out"
+	else
+		[ "$good" -eq 0 ] && passed=$((passed + 1))
+		echo "ok    $2$([ "$good" -gt 0 ] && echo " ($good)")"
+	fi
+}
+
+for path in "$@"; do
+	name=${path#*/tests/}
+	name=${name#tests/}
+	case $path in */tests/tsan/*) name="thread-sanitizer ${name#tsan/}" ;; esac
+	if [ -n "$only" ]; then
+		hit=
+		for word in $only; do
+			case $name in *"$word"*) hit=1 ;; esac
+		done
+		[ -n "$hit" ] || continue
+	fi
+	case $path in
+	*.sh) run_script "$path" "$name" ;;
+	*/tests/tsan/*) run_plain "$path" "$name" ;;
+	*) run_criterion "$path" "$name" ;;
+	esac
+	judge_rest "$name"
+done
+
+left_files >"$logs/files.after"
+new=$(comm -13 "$logs/files.before" "$logs/files.after")
+if [ -n "$new" ]; then
+	if flock -n -x 9; then
+		while read -r file; do
+			fail "left behind: $file"
+			case $file in /tmp/criterion_*.sock) rm -f "$file" ;; esac
+		done <<<"$new"
+	else
+		echo "note: another test run is active on this machine; these files may be its own: ${new//$'\n'/ }"
+	fi
+fi
+
+if [ -z "$only" ]; then
+	floor=$(cat tests/FLOOR)
+	if [ "$criterion_tests" -lt "$floor" ]; then
+		fail "only $criterion_tests Criterion tests were run; tests/FLOOR says at least $floor"
+	fi
+fi
+
+if [ ${#failures[@]} -gt 0 ]; then
+	echo
+	printf 'FAIL  %s\n' "${failures[@]}"
+fi
+[ "$skipped" -gt 0 ] && echo "$skipped skipped"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Who may include whom. Data runs one way: backends -> writer -> shm <- reader <- tools.
+#
+# Project headers are written from the root of the tree ("shm/board.h"). Below: for each folder the headers it may include, as
+# patterns; then the system headers that only some files may include.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+git ls-files 'include/*.h' '*.c' 'shm/*.h' 'backends/*.h' 'writer/*.h' 'reader/*.h' 'tools/*.h' 'tests/*.h' 'bench/*.h' |
+	sort -u | while read -r file; do
+	[ -e "$file" ] || continue
+	sed -n "s|^[[:space:]]*#[[:space:]]*include[[:space:]]*\([\"<][^\">]*[\">]\).*|$file \1|p" "$file"
+done | awk '
+function allow(folder, pattern) { may[folder] = may[folder] == "" ? pattern : may[folder] "|" pattern }
+BEGIN {
+	allow("include",  "^$")
+	allow("shm",      "^(include|shm)/")
+	allow("backends", "^(include|backends)/")
+	allow("writer",   "^(include|shm|writer)/|^backends/backend\\.h$")
+	allow("reader",   "^(include|shm|reader)/")
+	allow("tools",    "^include/shmeta\\.h$|^(tools|bench)/")
+	allow("tests",    ".")
+	allow("bench",    ".")
+
+	# The verbs that look below the public interface.
+	inspection = "^tools/shmetactl/(inspect|verify|store|dump|readers|status|ls)[a-z_]*\\.[ch]$"
+	# Comparing the store with its source needs the source.
+	comparison = "^tools/shmetactl/verify[a-z_]*\\.c$"
+
+	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|reader/[a-z_]+\\.[ch]|tests/.*|bench/.*)$"
+	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
+	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
+	only["<confuse.h>"]  = "^(writer/config[a-z_]*\\.[ch]|tests/.*)$"
+	only["<systemd/"]    = "^(writer/.*|tests/.*)$"
+}
+{
+	file = $1; header = substr($2, 2, length($2) - 2)
+	folder = file; sub(/\/.*/, "", folder)
+	if ($2 ~ /^</) {
+		for (h in only)
+			if (index($2, h) == 1 && file !~ only[h]) { print file ": may not include " $2; bad = 1 }
+		next
+	}
+	if (header !~ /\//) { print file ": write \"" header "\" from the root of the tree"; bad = 1; next }
+	if (header ~ may[folder]) next
+	if (folder == "tools" && header ~ /^shm\// && file ~ inspection) next
+	if (folder == "tools" && header ~ /^backends\/backend\.h$/ && file ~ comparison) next
+	print file ": " folder " may not include " header
+	bad = 1
+}
+END { exit bad }'

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# All checks that read the tree: tools/lint/run.sh BUILD. Called by `make lint` after gcc and clang have built everything with
+# warnings as errors. Each check is named; all run, so that one run shows every problem.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=$1
+jobs=${JOBS:-2}
+failed=0
+
+check() { # what command...
+	local what=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		echo "ok    $what"
+	else
+		failed=$((failed + 1))
+		echo "FAIL  $what"
+		printf '%s\n' "$out" | tail -n 80
+	fi
+}
+
+mapfile -t all < <(git ls-files '*.c' '*.h' | while read -r f; do [ -e "$f" ] && echo "$f"; done)
+mapfile -t units < <(printf '%s\n' "${all[@]}" | grep '\.c$')
+mapfile -t product < <(printf '%s\n' "${units[@]}" | grep -E '^(shm|backends|writer|reader|tools)/')
+
+flags=(-std=gnu11 -D_GNU_SOURCE "-DSHMETA_VERSION_STRING=\"0\"" -DTEST_BUILD_DIR=\"b\" -DTEST_SOURCE_DIR=\"s\" -I.)
+
+format() {
+	clang-format --dry-run -Werror "${all[@]}"
+}
+tidy() {
+	printf '%s\0' "${units[@]}" | xargs -0 -n 4 -P "$jobs" sh -c 'clang-tidy --quiet "$@" -- '"$(printf "'%s' " "${flags[@]}")"' 2>&1' sh |
+		grep -v -e 'warnings generated' -e 'Suppressed' -e 'Use -header-filter' >"$build/clang-tidy.log"
+	local status=${PIPESTATUS[1]}
+	cat "$build/clang-tidy.log"
+	[ "$status" -eq 0 ]
+}
+static() {
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -j "$jobs" \
+		--suppress=missingIncludeSystem --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
+		--template='{file}:{line}: {severity}: {message} [{id}]' -D_GNU_SOURCE -DSHMETA_VERSION_STRING='"0"' -D__GNUC__=12 \
+		-D__x86_64__ -I. "${product[@]}"
+}
+header_alone() {
+	local dir
+	dir=$(mktemp -d)
+	printf '#include "include/shmeta.h"\nint main(void) { return 0; }\n' >"$dir/alone.c"
+	cp "$dir/alone.c" "$dir/alone.cc"
+	local status=0
+	gcc -std=c11 -pedantic -Wall -Wextra -Wc++-compat -Werror -I. -fsyntax-only "$dir/alone.c" || status=1
+	clang -std=c11 -pedantic -Weverything -Wno-padded -Wno-unknown-warning-option -Werror -I. -fsyntax-only "$dir/alone.c" || status=1
+	g++ -std=c++11 -pedantic -Wall -Wextra -Wold-style-cast -Werror -I. -fsyntax-only "$dir/alone.cc" || status=1
+	clang++ -std=c++17 -pedantic -Wall -Wextra -Werror -I. -fsyntax-only "$dir/alone.cc" || status=1
+	rm -rf "$dir"
+	return $status
+}
+words() {
+	! git grep -n -I -E '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!tools/lint' ':!LICENSE' ':!Makefile'
+}
+first_lines() {
+	local f status=0
+	for f in "${all[@]}" $(git ls-files '*.sh'); do
+		head -n 2 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || {
+			echo "$f: the licence line is missing at the top"
+			status=1
+		}
+	done
+	return $status
+}
+whitespace() {
+	local status=0
+	! git grep -n -I -E '[[:space:]]+$' -- '*.c' '*.h' '*.sh' '*.md' '*.scd' Makefile || status=1
+	return $status
+}
+scripts() {
+	local f status=0
+	for f in $(git ls-files '*.sh') .ci/run; do
+		bash -n "$f" || status=1
+	done
+	return $status
+}
+
+check 'formatted by clang-format' format
+check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
+check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
+check 'shmeta.h alone is clean C11 and C++' header_alone
+check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
+check 'licence lines' first_lines
+check 'no forgotten notes' words
+check 'no white space at line ends' whitespace
+check 'scripts parse' scripts
+check 'cppcheck' static
+check 'clang-tidy' tidy
+
+if [ "$failed" -gt 0 ]; then
+	echo "$failed checks failed"
+	exit 1
+fi
+echo 'lint: all checks passed'

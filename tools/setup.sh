@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Install the Debian packages that a purpose needs and that are missing; say nothing when all are there.
+#
+#   tools/setup.sh PURPOSE...           install what is missing
+#   tools/setup.sh --check PURPOSE...   only say what is missing; exit status 1 then
+#   tools/setup.sh --list PURPOSE...    print the packages
+set -euo pipefail
+
+# The one list. Debian 12 names.
+packages() {
+	case $1 in
+	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libconfuse-dev libjansson-dev libxxhash-dev \
+		libsystemd-dev scdoc ;;
+	demo) echo sqlite3 procps ;;
+	test) echo libcriterion-dev sqlite3 strace procps util-linux iproute2 binutils ;;
+	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
+	fuzz) echo clang libclang-rt-14-dev ;;
+	bench) echo sqlite3 ;;
+	peers) echo redis-server memcached postgresql ;; # what `make bench` compares with, where it is installed
+	*)
+		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, fuzz, bench, peers" >&2
+		exit 2
+		;;
+	esac
+}
+
+mode=install
+case ${1-} in
+--check | --list)
+	mode=${1#--}
+	shift
+	;;
+esac
+if [ $# -eq 0 ]; then
+	echo "usage: tools/setup.sh [--check | --list] PURPOSE..." >&2
+	exit 2
+fi
+
+wanted=()
+for purpose in "$@"; do
+	read -r -a some <<<"$(packages "$purpose")"
+	wanted+=("${some[@]}")
+done
+if [ "$mode" = list ]; then
+	printf '%s\n' "${wanted[@]}" | sort -u
+	exit 0
+fi
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+	# Not Debian: the names differ, so nothing is installed and nothing is judged.
+	if [ "$mode" = install ]; then
+		echo "This is not a Debian system; shmeta needs what Debian calls: ${wanted[*]}" >&2
+	fi
+	exit 0
+fi
+
+declare -A installed=()
+while read -r name state; do
+	if [ "$state" = installed ]; then
+		installed[${name%%:*}]=1
+	fi
+done < <(dpkg-query -W -f '${binary:Package} ${db:Status-Status}\n' "${wanted[@]}" 2>/dev/null || true)
+
+missing=()
+for name in "${wanted[@]}"; do
+	if [ -z "${installed[$name]-}" ]; then
+		missing+=("$name")
+		installed[$name]=1 # name it once
+	fi
+done
+if [ ${#missing[@]} -eq 0 ]; then
+	exit 0
+fi
+if [ "$mode" = check ]; then
+	echo "missing Debian packages: ${missing[*]} (for: $*); 'make setup' installs them" >&2
+	exit 1
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+	if ! command -v sudo >/dev/null; then
+		echo "shmeta needs these Debian packages: ${missing[*]}; install them as root (there is no sudo here)" >&2
+		exit 1
+	fi
+	as_root=(sudo)
+fi
+echo "Installing Debian packages that shmeta needs to $*: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+run() {
+	if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		echo "'$*' failed; the packages are: ${missing[*]}" >&2
+		exit 1
+	fi
+}
+run apt-get -o DPkg::Lock::Timeout=600 -qq update
+run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${missing[@]}"
