@@ -47,6 +47,16 @@ exec 9</dev/shm
 flock -s 9
 left_files >"$logs/files.before"
 
+stop() {
+	local pid
+	for pid in $(left_processes); do
+		kill -KILL "$pid" 2>/dev/null
+	done
+	echo "interrupted"
+	exit 130
+}
+trap stop INT TERM HUP
+
 passed=0 failed=0 skipped=0 criterion_tests=0
 failures=()
 fail() {

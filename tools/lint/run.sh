@@ -30,7 +30,7 @@ format() {
 	clang-format --dry-run -Werror "${all[@]}"
 }
 tidy() {
-	printf '%s\0' "${units[@]}" | xargs -0 -n 4 -P "$jobs" sh -c 'clang-tidy --quiet "$@" -- '"$(printf "'%s' " "${flags[@]}")"' 2>&1' sh |
+	printf '%s\0' "${units[@]}" | xargs -0 -n 1 -P "$jobs" sh -c 'clang-tidy --quiet "$@" -- '"$(printf "'%s' " "${flags[@]}")"' 2>&1' sh |
 		grep -v -e 'warnings generated' -e 'Suppressed' -e 'Use -header-filter' >"$build/clang-tidy.log"
 	local status=${PIPESTATUS[1]}
 	cat "$build/clang-tidy.log"
