@@ -66,6 +66,18 @@ struct shmeta_reader_counters {
 	SHMETA_READER_COUNTERS(C)
 #undef C
 };
+SHMETA_FROZEN(shmeta_reader_counters, begins, 0);
+SHMETA_FROZEN(shmeta_reader_counters, retries, 8);
+SHMETA_FROZEN(shmeta_reader_counters, found, 16);
+SHMETA_FROZEN(shmeta_reader_counters, absent, 24);
+SHMETA_FROZEN(shmeta_reader_counters, unknown, 32);
+SHMETA_FROZEN(shmeta_reader_counters, stale, 40);
+SHMETA_FROZEN(shmeta_reader_counters, errors, 48);
+SHMETA_FROZEN(shmeta_reader_counters, resolves, 56);
+SHMETA_FROZEN(shmeta_reader_counters, fresh_waits, 64);
+SHMETA_FROZEN(shmeta_reader_counters, expired, 72);
+SHMETA_FROZEN(shmeta_reader_counters, corrupt, 80);
+SHMETA_FROZEN_SIZE(shmeta_reader_counters, 88);
 
 struct shmeta_slot {
 	uint64_t pin;          /*    0  a commit that must not be recycled; 0: none           PAIR 1      */
