@@ -16,7 +16,7 @@ packages() {
 	test) echo libcriterion-dev sqlite3 strace procps util-linux iproute2 binutils ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
-	bench) echo sqlite3 ;;
+	bench) echo sqlite3 libpq-dev git ;;
 	peers) echo redis-server memcached postgresql ;; # what `make bench` compares with, where it is installed
 	*)
 		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, fuzz, bench, peers" >&2
