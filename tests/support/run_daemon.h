@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A real shmetad on a temporary directory, started and ended by a test. Nothing here asserts inside a child. */
+#ifndef SHMETA_TESTS_RUN_DAEMON_H
+#define SHMETA_TESTS_RUN_DAEMON_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "include/shmeta.h"
+
+struct run_daemon {
+	char dir[64];      /* a mkdtemp in /dev/shm                       */
+	char instance[96]; /* dir/instance: --dir                         */
+	char db[96];       /* dir/source.db                               */
+	char log[96];      /* dir/log: what the daemon printed            */
+	char config[96];   /* dir/shmeta.conf: empty unless the test wrote it */
+	pid_t pid;         /* 0: not running                              */
+};
+
+/* Make the directory. Returns 0. */
+int run_daemon_init(struct run_daemon *d);
+/* Start build/bin/shmetad --config, --dir and --source (NULL: sqlite:db) and wait until it serves (at most 20 s). 0, or -1 after
+ * printing its log. */
+int run_daemon_start(struct run_daemon *d, const char *source);
+/* The same without waiting. */
+int run_daemon_spawn(struct run_daemon *d, const char *source);
+/* Wait until the board says that a writer newer than `epoch` serves. 0 or -1. */
+int run_daemon_wait(struct run_daemon *d, uint64_t epoch);
+uint64_t run_daemon_epoch(const struct run_daemon *d); /* 0: no board */
+/* Signal it and reap it; its wait status, -1 when it was not running. */
+int run_daemon_end(struct run_daemon *d, int signo);
+/* End it if it runs, remove the directory. */
+void run_daemon_done(struct run_daemon *d);
+
+/* Run SQL on the source. 0 or -1 (printed). */
+int run_daemon_sql(struct run_daemon *d, const char *sql);
+
+/* Open the instance. Returns NULL after printing the sentence. */
+struct shmeta *run_daemon_open(const struct run_daemon *d, const char *agent, uint32_t flags);
+/* A reader that has been registered (at most 10 s), or NULL. */
+struct shmeta_reader *run_daemon_reader(struct shmeta *instance);
+/* Begin, trying again while a commit is in flight. */
+enum shmeta_status run_daemon_begin(struct shmeta_reader *reader);
+
+/* Fork a child that dies with its parent. As fork(). */
+pid_t run_fork(void);
+/* Reap it; its exit status, 128 + signal when it was killed. */
+int run_reap(pid_t pid);
+
+double run_now_s(void);
+
+#endif
