@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What `make install` puts in place is complete, and the README's example compiles against it as it is shown, shared and static,
+# and finds a segment of a real database. BUILD, CC and SAN come from the runner.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+unset MAKEFLAGS MAKELEVEL MFLAGS
+build=${BUILD:-build}
+cc=${CC:-gcc}
+work=$(mktemp -d /tmp/shmeta-install.XXXXXX)
+daemon=
+finish() {
+	if [ -n "$daemon" ]; then
+		kill "$daemon" 2>/dev/null || true
+		wait "$daemon" 2>/dev/null || true
+	fi
+	rm -rf "$work"
+}
+trap finish EXIT
+claim() { # sentence command...
+	local sentence=$1
+	shift
+	if "$@" >"$work/log" 2>&1; then
+		echo "ok - $sentence"
+	else
+		cat "$work/log"
+		echo "not ok - $sentence"
+		exit 1
+	fi
+}
+
+root=$work/root
+install_all() {
+	make --no-print-directory install DESTDIR="$root" PREFIX=/usr CC="$cc" SAN="${SAN-}" &&
+		for file in bin/shmetactl sbin/shmetad lib/libshmeta.so.0 lib/libshmeta.so lib/libshmeta.a include/shmeta.h \
+			lib/pkgconfig/shmeta.pc share/man/man3/libshmeta.3 share/man/man8/shmetad.8 share/man/man1/shmetactl.1 \
+			share/man/man5/shmeta.conf.5 lib/systemd/system/shmetad.service lib/sysusers.d/shmeta.conf \
+			lib/tmpfiles.d/shmeta.conf; do
+			[ -s "$root/usr/$file" ] || {
+				echo "missing: $file"
+				return 1
+			}
+		done &&
+		! grep -rIl -e '@PREFIX@' -e '@SBINDIR@' -e '@BINDIR@' "$root" &&
+		! grep -rIlF "$root" "$root"
+}
+claim 'make install puts every file in place' install_all
+
+sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$work/example.c"
+export PKG_CONFIG_PATH=$root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
+sanitize=${SAN:+-fsanitize=$SAN}
+shared() {
+	# shellcheck disable=SC2046
+	"$cc" -Wall -Wextra -Werror $sanitize -o "$work/shared" "$work/example.c" $(pkg-config --cflags --libs shmeta)
+}
+static() {
+	# shellcheck disable=SC2046
+	"$cc" -Wall -Wextra -Werror $sanitize -o "$work/static" "$work/example.c" $(pkg-config --cflags shmeta) \
+		"$root/usr/lib/libshmeta.a" $(pkg-config --libs --static shmeta | sed 's/-lshmeta//')
+}
+claim "the README's example compiles as shown, with the flags of pkg-config" shared
+claim 'it links with the static library' static
+same_in_manual() {
+	sed -n '/^# EXAMPLE/,/^# FILES/p' docs/man/libshmeta.3.scd | sed -n '/^```$/,/^```$/p' | sed '/^```/d; s/\\\\/\\/g' |
+		diff "$work/example.c" -
+}
+claim 'libshmeta(3) shows the same example' same_in_manual
+
+"$root/usr/sbin/shmetad" --source "sqlite:$work/metadata.db" --dir "$work/instance" >"$work/daemon.log" 2>&1 &
+daemon=$!
+answered() { # expected command...: until the command prints it; the daemon follows the file by itself
+	local expected=$1
+	shift
+	for _ in $(seq 1 300); do
+		out=$("$@" 2>&1) || true
+		case $out in *"$expected"*) return 0 ;; esac
+		kill -0 "$daemon" || break
+		sleep 0.1
+	done
+	echo "instead of '$expected': $out"
+	cat "$work/daemon.log"
+	return 1
+}
+serving() {
+	answered serving "$root/usr/bin/shmetactl" --dir "$work/instance" status
+}
+claim 'the installed daemon serves a new database' serving
+sqlite3 "$work/metadata.db" <<'SQL'
+.timeout 5000
+INSERT INTO topics (name, partition_count, retention_ms, created_at, updated_at, config) VALUES ('orders', 1, NULL, 1, 1, '{}');
+INSERT INTO partitions (topic, partition_id, high_watermark, created_at, updated_at) VALUES ('orders', 0, 20000, 1, 1);
+INSERT INTO segments (id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at)
+VALUES ('orders-0-10000', 'orders', 0, 10000, 19999, 10000, 1, 'bucket', 'data/orders/0/00000000000000010000.seg', 1);
+SQL
+export LD_LIBRARY_PATH=$root/usr/lib
+claim 'the shared example finds the segment' answered 'base 10000, ' "$work/shared" "$work/instance"
+claim 'the static example finds the segment' answered 'base 10000, ' "$work/static" "$work/instance"
+claim "the README's shmetactl line finds it" answered 10000 "$root/usr/bin/shmetactl" --dir "$work/instance" find orders 0 15000
+
+uninstalled() {
+	make --no-print-directory uninstall DESTDIR="$root" PREFIX=/usr && [ -z "$(find "$root" ! -type d)" ]
+}
+claim 'make uninstall takes every file away' uninstalled
