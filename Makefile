@@ -156,7 +156,7 @@ fuzz-run: $(fuzz_progs)
 
 # ---- lint -------------------------------------------------------------------------------------------------------------------
 lint:
-	@tools/setup.sh build lint
+	@tools/setup.sh build lint bench
 	@$(MAKE) --no-print-directory all tests
 	@$(MAKE) --no-print-directory CC=clang all tests
 	@JOBS=$(JOBS) tools/lint/run.sh $(BUILD)

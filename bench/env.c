@@ -164,7 +164,7 @@ static struct part *next_part(struct bench *b, uint32_t *room, const char *topic
 
 	if (p != NULL && p->partition_id == id && strcmp(p->topic, topic) == 0)
 		return p;
-	if (b->part_count == *room) {
+	if (b->parts == NULL || b->part_count == *room) {
 		*room = *room ? *room * 2 : 1024;
 		b->parts = realloc(b->parts, *room * sizeof *b->parts);
 		if (b->parts == NULL)

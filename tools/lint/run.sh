@@ -24,14 +24,14 @@ mapfile -t all < <(git ls-files '*.c' '*.h' | while read -r f; do [ -e "$f" ] &&
 mapfile -t units < <(printf '%s\n' "${all[@]}" | grep '\.c$')
 mapfile -t product < <(printf '%s\n' "${units[@]}" | grep -E '^(shm|backends|writer|reader|tools)/')
 
-flags=(-std=gnu11 -D_GNU_SOURCE "-DSHMETA_VERSION_STRING=\"0\"" -DTEST_BUILD_DIR=\"b\" -DTEST_SOURCE_DIR=\"s\" -I.)
+flags=(-std=gnu11 -D_GNU_SOURCE "-DSHMETA_VERSION_STRING=\"0\"" -DTEST_BUILD_DIR=\"b\" -DTEST_SOURCE_DIR=\"s\" -I. -I/usr/include/postgresql)
 
 format() {
 	clang-format --dry-run -Werror "${all[@]}"
 }
 tidy() {
 	printf '%s\0' "${units[@]}" | xargs -0 -n 1 -P "$jobs" sh -c 'clang-tidy --quiet "$@" -- '"$(printf "'%s' " "${flags[@]}")"' 2>&1' sh |
-		grep -v -e 'warnings generated' -e 'Suppressed' -e 'Use -header-filter' >"$build/clang-tidy.log"
+		grep -v -e 'warnings\? generated' -e 'Suppressed' -e 'Use -header-filter' >"$build/clang-tidy.log"
 	local status=${PIPESTATUS[1]}
 	cat "$build/clang-tidy.log"
 	[ "$status" -eq 0 ]
