@@ -12,7 +12,7 @@
 #include "shm/frozen.h"
 
 struct shmeta_record_head {
-	uint64_t checksum;     /*  0  XXH3 over key and the value from byte 8 on */
+	uint64_t checksum;     /*  0  XXH3 of the value from byte 8 on, seeded with XXH3 of the key */
 	uint64_t synced_at_ns; /*  8  CLOCK_BOOTTIME                              */
 	uint32_t ttl_ms;       /* 16  0: the class's                              */
 	uint16_t kind;         /* 20  enum shmeta_record_kind                     */
@@ -33,10 +33,108 @@ enum shmeta_record_kind {
 	SHMETA_RECORD_PARTITION = 6 /* part.h */
 };
 
+/* Behind the head: the fixed part of each kind, then its strings in the order of the fields that give their lengths (a topic's
+ * are name, policy, config), without gaps. */
+struct shmeta_topic_record {
+	int64_t created_at_ms;    /*  0                       */
+	int64_t updated_at_ms;    /*  8                       */
+	int64_t retention_ms;     /* 16  0 without retention  */
+	uint32_t partition_count; /* 24                       */
+	uint32_t topic_id;        /* 28                       */
+	uint32_t config_bytes;    /* 32  last                 */
+	uint16_t policy_bytes;    /* 36  second               */
+	uint8_t name_bytes;       /* 38  first                */
+	uint8_t flags;            /* 39  1: has a retention   */
+};
+SHMETA_FROZEN(shmeta_topic_record, created_at_ms, 0);
+SHMETA_FROZEN(shmeta_topic_record, updated_at_ms, 8);
+SHMETA_FROZEN(shmeta_topic_record, retention_ms, 16);
+SHMETA_FROZEN(shmeta_topic_record, partition_count, 24);
+SHMETA_FROZEN(shmeta_topic_record, topic_id, 28);
+SHMETA_FROZEN(shmeta_topic_record, config_bytes, 32);
+SHMETA_FROZEN(shmeta_topic_record, policy_bytes, 36);
+SHMETA_FROZEN(shmeta_topic_record, name_bytes, 38);
+SHMETA_FROZEN(shmeta_topic_record, flags, 39);
+SHMETA_FROZEN_SIZE(shmeta_topic_record, 40);
+
+struct shmeta_agent_record {
+	int64_t last_heartbeat_ms; /*  0              */
+	int64_t started_at_ms;     /*  8              */
+	uint32_t metadata_bytes;   /* 16  last: a map */
+	uint16_t id_bytes;         /* 20  first       */
+	uint16_t address_bytes;    /* 22              */
+	uint16_t zone_bytes;       /* 24              */
+	uint16_t group_bytes;      /* 26              */
+	uint32_t reserved;         /* 28  0           */
+};
+SHMETA_FROZEN(shmeta_agent_record, last_heartbeat_ms, 0);
+SHMETA_FROZEN(shmeta_agent_record, started_at_ms, 8);
+SHMETA_FROZEN(shmeta_agent_record, metadata_bytes, 16);
+SHMETA_FROZEN(shmeta_agent_record, id_bytes, 20);
+SHMETA_FROZEN(shmeta_agent_record, address_bytes, 22);
+SHMETA_FROZEN(shmeta_agent_record, zone_bytes, 24);
+SHMETA_FROZEN(shmeta_agent_record, group_bytes, 26);
+SHMETA_FROZEN(shmeta_agent_record, reserved, 28);
+SHMETA_FROZEN_SIZE(shmeta_agent_record, 32);
+
+struct shmeta_group_record {
+	int64_t created_at_ms; /*  0 */
+	int64_t updated_at_ms; /*  8 */
+	uint16_t group_bytes;  /* 16 */
+	uint16_t reserved1;    /* 18 */
+	uint32_t reserved2;    /* 20 */
+};
+SHMETA_FROZEN(shmeta_group_record, created_at_ms, 0);
+SHMETA_FROZEN(shmeta_group_record, updated_at_ms, 8);
+SHMETA_FROZEN(shmeta_group_record, group_bytes, 16);
+SHMETA_FROZEN(shmeta_group_record, reserved1, 18);
+SHMETA_FROZEN(shmeta_group_record, reserved2, 20);
+SHMETA_FROZEN_SIZE(shmeta_group_record, 24);
+
+struct shmeta_offset_record {
+	uint64_t committed_offset; /*  0                    */
+	int64_t committed_at_ms;   /*  8                    */
+	uint32_t topic_id;         /* 16                    */
+	uint32_t partition_id;     /* 20                    */
+	uint32_t metadata_bytes;   /* 24  last              */
+	uint16_t group_bytes;      /* 28  first             */
+	uint16_t flags;            /* 30  1: has metadata   */
+};
+SHMETA_FROZEN(shmeta_offset_record, committed_offset, 0);
+SHMETA_FROZEN(shmeta_offset_record, committed_at_ms, 8);
+SHMETA_FROZEN(shmeta_offset_record, topic_id, 16);
+SHMETA_FROZEN(shmeta_offset_record, partition_id, 20);
+SHMETA_FROZEN(shmeta_offset_record, metadata_bytes, 24);
+SHMETA_FROZEN(shmeta_offset_record, group_bytes, 28);
+SHMETA_FROZEN(shmeta_offset_record, flags, 30);
+SHMETA_FROZEN_SIZE(shmeta_offset_record, 32);
+
+struct shmeta_lease_record {
+	int64_t lease_expires_at_ms; /*  0 */
+	int64_t acquired_at_ms;      /*  8 */
+	uint64_t epoch;              /* 16 */
+	uint32_t topic_id;           /* 24 */
+	uint32_t partition_id;       /* 28 */
+	uint16_t leader_bytes;       /* 32 */
+	uint16_t reserved1;          /* 34 */
+	uint32_t reserved2;          /* 36 */
+};
+SHMETA_FROZEN(shmeta_lease_record, lease_expires_at_ms, 0);
+SHMETA_FROZEN(shmeta_lease_record, acquired_at_ms, 8);
+SHMETA_FROZEN(shmeta_lease_record, epoch, 16);
+SHMETA_FROZEN(shmeta_lease_record, topic_id, 24);
+SHMETA_FROZEN(shmeta_lease_record, partition_id, 28);
+SHMETA_FROZEN(shmeta_lease_record, leader_bytes, 32);
+SHMETA_FROZEN(shmeta_lease_record, reserved1, 34);
+SHMETA_FROZEN(shmeta_lease_record, reserved2, 36);
+SHMETA_FROZEN_SIZE(shmeta_lease_record, 40);
+
 struct shmeta__stamps {
 	uint64_t synced_at_ns;
 	uint32_t ttl_ms;
 };
+
+enum { SHMETA_PARTITIONS_MAX = 100000 }; /* of one topic: ids are 0 to 99 999 */
 
 /* Largest encoded sizes; buffers of these sizes always suffice. */
 enum {
