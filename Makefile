@@ -107,14 +107,12 @@ $(BUILD)/shmeta.pc: reader/shmeta.pc.in Makefile
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' $< >$@
 
-# ---- tests: one program per source file below tests/<kind>/, linked with everything but the main()s ------------------------
+# ---- tests: one program per source file below tests/<kind>/, linked with what it needs of everything but the main()s ----------
 
 criterion_srcs := $(sort $(foreach kind,unit contract process system golden,$(wildcard tests/$(kind)/*.c)))
 tsan_srcs      := $(sort $(wildcard tests/tsan/*.c))
 fuzz_srcs      := $(sort $(wildcard tests/fuzz/*.c))
 script_tests   := $(sort $(filter-out tests/support/%,$(wildcard tests/*/*.sh)))
-test_objs      := $(call obj,$(support_srcs) $(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
-lib_objs       := $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
 criterion_progs := $(patsubst tests/%.c,$(BUILD)/tests/%,$(criterion_srcs))
 tsan_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(tsan_srcs))
 fuzz_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(fuzz_srcs))
@@ -122,13 +120,20 @@ fuzz_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(fuzz_srcs))
 # Where tests find the programs and the tree they belong to.
 $(BUILD)/obj/tests/%.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
 
-$(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(test_objs)
+$(BUILD)/test/libours.a: $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
+$(BUILD)/test/libsupport.a: $(call obj,$(support_srcs))
+$(BUILD)/test/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsupport.a $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
 
 # Plain main() programs: no Criterion, no tests/support.
-$(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(lib_objs)
+$(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
