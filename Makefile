@@ -10,6 +10,8 @@ CC    := gcc
 endif
 Q     := $(if $(V),,@)
 JOBS  ?= 2
+# For the goals that build everything: use all cores, unless make was told how many.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
 
 PREFIX       ?= /usr/local
@@ -145,8 +147,8 @@ tsan-programs: $(tsan_progs)
 # T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
 test:
 	@tools/setup.sh build test
-	@$(MAKE) --no-print-directory all tests
-	@$(if $(SAN)$(if $(tsan_srcs),,none),true,$(MAKE) --no-print-directory SAN=thread tsan-programs)
+	@$(MAKE) $(PARALLEL) --no-print-directory all tests
+	@$(if $(SAN)$(if $(tsan_srcs),,none),true,$(MAKE) $(PARALLEL) --no-print-directory SAN=thread tsan-programs)
 	@JOBS=$(JOBS) SAN=$(SAN) CC="$(CC)" ONLY="$(T)" tests/run.sh $(BUILD) $(criterion_progs) \
 		$(if $(SAN),,$(patsubst tests/%.c,build-thread$(if $(findstring clang,$(CC)),-clang)/tests/%,$(tsan_srcs))) \
 		$(script_tests)
@@ -155,15 +157,15 @@ test:
 FUZZ_SECONDS ?= 10
 fuzz:
 	@tools/setup.sh build fuzz
-	@$(MAKE) --no-print-directory CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
+	@$(MAKE) $(PARALLEL) --no-print-directory CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
 fuzz-run: $(fuzz_progs)
 	@tests/fuzz.sh $(BUILD) $(FUZZ_SECONDS) $(fuzz_progs)
 
 # ---- lint -------------------------------------------------------------------------------------------------------------------
 lint:
 	@tools/setup.sh build lint bench
-	@$(MAKE) --no-print-directory all tests
-	@$(MAKE) --no-print-directory CC=clang all tests
+	@$(MAKE) $(PARALLEL) --no-print-directory all tests
+	@$(MAKE) $(PARALLEL) --no-print-directory CC=clang all tests
 	@JOBS=$(JOBS) tools/lint/run.sh $(BUILD)
 format:
 	@tools/setup.sh lint
@@ -172,7 +174,8 @@ format:
 # ---- demo and benchmark -----------------------------------------------------------------------------------------------------
 demo:
 	@tools/setup.sh build demo
-	@$(MAKE) --no-print-directory all demo-run
+	@$(MAKE) $(PARALLEL) --no-print-directory all
+	@$(MAKE) --no-print-directory demo-run
 demo-run:
 
 # BENCH=10m is what `make bench` measures by default; 1m the same with a million segments; quick with fewer rounds besides.
@@ -182,11 +185,14 @@ bench_args_1m    := --segments 1000000
 bench_args_10m   := --segments 10000000
 bench:
 	@tools/setup.sh build bench peers
-	@$(MAKE) --no-print-directory all bench-run
+	@$(MAKE) $(PARALLEL) --no-print-directory all bench-programs
+	@$(MAKE) --no-print-directory bench-run
 bench-quick:
 	@tools/setup.sh build bench peers
-	@$(MAKE) --no-print-directory all bench-run BENCH=quick
-bench-run: $(BUILD)/bin/shmeta-bench $(BUILD)/bin/shmeta-gen
+	@$(MAKE) $(PARALLEL) --no-print-directory all bench-programs
+	@$(MAKE) --no-print-directory bench-run BENCH=quick
+bench-programs: $(BUILD)/bin/shmeta-bench $(BUILD)/bin/shmeta-gen
+bench-run: bench-programs
 	$(BUILD)/bin/shmeta-bench $(bench_args_$(BENCH)) --json $(BUILD)/bench.json
 
 $(BUILD)/obj/bench/%.o: CPPFLAGS += -I/usr/include/postgresql
@@ -242,6 +248,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-run bench bench-quick bench-run setup \
+.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-run bench bench-quick bench-programs bench-run setup \
 	install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
