@@ -206,8 +206,9 @@ enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const v
 
 	if (!open_record(SHMETA_RECORD_TOPIC, value, bytes, key, key_bytes, verify, &fixed, sizeof fixed, &stamps,
 	                 &tail) ||
-	    (fixed.flags & ~TOPIC_HAS_RETENTION) != 0 || fixed.config_bytes > SHMETA_MAP_MAX ||
-	    fixed.policy_bytes > SHMETA_STRING_MAX || fixed.name_bytes > SHMETA_NAME_MAX ||
+	    (fixed.flags & ~TOPIC_HAS_RETENTION) != 0 || (fixed.flags == 0 && fixed.retention_ms != 0) ||
+	    fixed.config_bytes > SHMETA_MAP_MAX || fixed.policy_bytes > SHMETA_STRING_MAX ||
+	    fixed.name_bytes > SHMETA_NAME_MAX ||
 	    !fills(bytes, sizeof fixed, (uint64_t)fixed.name_bytes + fixed.policy_bytes + fixed.config_bytes))
 		return SHMETA_ERR_CORRUPT;
 	topic.name = take(&tail, fixed.name_bytes);
@@ -289,8 +290,8 @@ enum shmeta_status shmeta__offset_decode(const void *value, size_t bytes, const 
 
 	if (!open_record(SHMETA_RECORD_OFFSET, value, bytes, key, key_bytes, verify, &fixed, sizeof fixed, &stamps,
 	                 &tail) ||
-	    (fixed.flags & ~OFFSET_HAS_METADATA) != 0 || fixed.metadata_bytes > SHMETA_MAP_MAX ||
-	    fixed.group_bytes > SHMETA_STRING_MAX ||
+	    (fixed.flags & ~OFFSET_HAS_METADATA) != 0 || (fixed.flags == 0 && fixed.metadata_bytes != 0) ||
+	    fixed.metadata_bytes > SHMETA_MAP_MAX || fixed.group_bytes > SHMETA_STRING_MAX ||
 	    !fills(bytes, sizeof fixed, (uint64_t)fixed.group_bytes + fixed.metadata_bytes))
 		return SHMETA_ERR_CORRUPT;
 	offset.group_id = take(&tail, fixed.group_bytes);
