@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The in-memory engine: the reference that the contract suite compares the others with, the source of tests, and of a demo
+ * without a database.
+ *
+ *   memory:                                         an empty database of this connection alone
+ *   memory:?topics=10&partitions=4&segments=100     the same, filled: that many topics, partitions a topic, segments a partition
+ *                                                   (each may be left out: 10, 4, 100); seed=N varies sizes
+ *   memory:NAME                                     the database of that name, made by memory_db_new(): it outlives connections
+ *
+ * A database may be changed from any thread at any time; a load() or fetch() sees it as it was at one moment, and changes wait
+ * until it has ended. */
+#ifndef SHMETA_BACKENDS_MEMORY_H
+#define SHMETA_BACKENDS_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backends/backend.h"
+
+struct memory_db;
+
+/* NULL: out of memory, or the name is taken. memory_db_free(): connections that are open go on with an empty database. */
+struct memory_db *memory_db_new(const char *name);
+void memory_db_free(struct memory_db *db);
+/* The database of an open connection (the state that the core owns), without its own hold on it. */
+struct memory_db *memory_db_of(void *state);
+
+/* ---- rows. tenant NULL: SHMETA_DEFAULT_TENANT. Nothing is validated, so that a test can put what a backend must refuse: a row
+ * is there when it was put, whether or not its parent is. false: out of memory. ---------------------------------------------- */
+
+/* Insert, or replace the row of that key (cascades nothing). topic->name; config as packed map. */
+bool memory_put_topic(struct memory_db *db, const char *tenant, const struct shmeta_topic *topic);
+/* With partitions 0..count-1, watermark 0, as create_topic (semantics.md 1.1) does. */
+bool memory_create_topic(struct memory_db *db, const char *tenant, const char *name, uint32_t partitions,
+                         int64_t now_ms);
+/* Cascades to partitions, segments, offsets and leases. false: was not there. */
+bool memory_delete_topic(struct memory_db *db, const char *tenant, const char *name);
+bool memory_put_partition(struct memory_db *db, const char *tenant, const char *topic,
+                          const struct shmeta_partition *partition);
+bool memory_delete_partition(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id);
+bool memory_set_watermark(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                          uint64_t high_watermark);
+/* The segment of that id is replaced, wherever it was within the partition; another one of the same base stays beside it. */
+bool memory_put_segment(struct memory_db *db, const char *tenant, const char *topic,
+                        const struct shmeta_segment *segment);
+/* Those with end_offset < before. Returns how many. */
+uint64_t memory_delete_segments_before(struct memory_db *db, const char *tenant, const char *topic,
+                                       uint32_t partition_id, uint64_t before);
+bool memory_delete_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                           uint64_t base_offset);
+bool memory_put_agent(struct memory_db *db, const char *tenant, const struct shmeta_agent *agent);
+bool memory_delete_agent(struct memory_db *db, const char *tenant, const char *agent_id);
+bool memory_put_group(struct memory_db *db, const char *tenant, const struct shmeta_group *group);
+bool memory_put_offset(struct memory_db *db, const char *tenant, const char *topic,
+                       const struct shmeta_committed_offset *offset);
+bool memory_delete_group(struct memory_db *db, const char *tenant, const char *group_id); /* with its offsets */
+bool memory_put_lease(struct memory_db *db, const char *tenant, const char *topic, const struct shmeta_lease *lease);
+bool memory_delete_lease(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id);
+/* Fill as memory:?... does. */
+bool memory_fill(struct memory_db *db, uint32_t topics, uint32_t partitions, uint32_t segments, uint64_t seed);
+
+/* ---- faults ------------------------------------------------------------------------------------------------------------ */
+
+enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_CALLS };
+
+/* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. */
+void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, uint64_t after_rows,
+                 enum shmeta_status status, const char *sentence);
+/* The next `times` load() calls find no rows at all, and answer OK. */
+void memory_lie_empty(struct memory_db *db, uint32_t times);
+/* Changes from now on escape the feed (a disabled trigger, TRUNCATE): only load() shows them. */
+void memory_silence(struct memory_db *db, bool silent);
+/* Throw the feed's log away: a position in it cannot be resumed, changes() reports LIST. */
+void memory_drop_feed(struct memory_db *db);
+/* Replace the set of capabilities (BACKEND_HAS_FEED | BACKEND_TIMESTAMPS at first). */
+void memory_set_capabilities(struct memory_db *db, uint32_t capabilities);
+/* Another source of the same name: fingerprint() and the feed's identity change. */
+void memory_replace(struct memory_db *db);
+/* Called without locks: at the start of a call (end 0) and before it returns (end 1). It may change rows, or sleep. */
+void memory_set_hook(struct memory_db *db, void (*hook)(void *arg, enum memory_call call, int end), void *arg);
+
+struct memory_stats {
+	uint64_t calls[MEMORY_CALLS];
+	uint64_t keys_fetched;
+	uint64_t queries; /* what an SQL engine would have run: one a class and chunk of 1 000 keys */
+	uint64_t rows;
+};
+void memory_read_stats(struct memory_db *db, struct memory_stats *ret);
+
+#endif

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Limits, maps and sentences of rows (rows.h). */
+#include "backends/rows.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void rows_blame(struct rows_fault *fault, const char *fmt, ...)
+{
+	va_list args;
+
+	if (fault->text[0] != '\0')
+		return;
+	va_start(args, fmt);
+	vsnprintf(fault->text, sizeof fault->text, fmt, args);
+	va_end(args);
+}
+
+/* The length of the UTF-8 sequence that starts at p, 0: none does. *ret: the code point. */
+static size_t sequence(const unsigned char *p, size_t left, uint32_t *ret)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = p[0] < 0x80             ? 1
+	           : (p[0] & 0xe0) == 0xc0 ? 2
+	           : (p[0] & 0xf0) == 0xe0 ? 3
+	           : (p[0] & 0xf8) == 0xf0 ? 4
+	                                   : 0;
+	uint32_t c;
+
+	if (n == 0 || n > left)
+		return 0;
+	c = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+		return 0;
+	*ret = c;
+	return n;
+}
+
+bool rows_utf8(const char *data, size_t bytes)
+{
+	const unsigned char *p = (const unsigned char *)data;
+	uint64_t eight;
+	uint32_t c;
+
+	while (bytes >= 8) { /* nearly every name and key is ASCII: eight bytes at a time */
+		memcpy(&eight, p, 8);
+		if ((eight & 0x8080808080808080u) != 0)
+			break;
+		p += 8;
+		bytes -= 8;
+	}
+	while (bytes > 0) {
+		size_t n = *p < 0x80 ? 1 : sequence(p, bytes, &c);
+
+		if (n == 0)
+			return false;
+		p += n;
+		bytes -= n;
+	}
+	return true;
+}
+
+char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text)
+{
+	const unsigned char *p = (const unsigned char *)text.data;
+	size_t used = 0, left = text.bytes;
+	uint32_t c = 0;
+
+	out[used++] = '\'';
+	while (left > 0) {
+		size_t n = sequence(p, left, &c);
+		/* C0, DEL, C1, the directional marks and overrides, line separators, the quote and the backslash */
+		bool plain = n > 0 && c >= 0x20 && (c < 0x7f || c > 0x9f) && c != '\'' && c != '\\' &&
+		             (c < 0x200b || c > 0x200f) && (c < 0x2028 || c > 0x202e) && (c < 0x2066 || c > 0x2069) &&
+		             c != 0xfeff;
+
+		if (used + 4 * 4 + 5 > ROWS_QUOTE_MAX) {
+			memcpy(out + used, "...", 3);
+			used += 3;
+			break;
+		}
+		if (n == 0)
+			n = 1;
+		for (size_t i = 0; i < n; i++) {
+			if (plain)
+				out[used++] = (char)p[i];
+			else
+				used += (size_t)snprintf(out + used, 5, "\\x%02x", p[i]);
+		}
+		p += n;
+		left -= n;
+	}
+	out[used++] = '\'';
+	out[used] = '\0';
+	return out;
+}
+
+/* C9: 1..limit bytes of UTF-8 without control characters. */
+static bool check_name(const char *field, struct shmeta_str text, size_t limit, struct rows_fault *fault)
+{
+	char quoted[ROWS_QUOTE_MAX];
+	size_t at = 0;
+	uint32_t c = 0;
+
+	if (text.bytes == 0) {
+		rows_blame(fault, "%s is empty; it must have 1 to %zu bytes", field, limit);
+		return false;
+	}
+	if (text.bytes > limit) {
+		rows_blame(fault, "%s %s has %zu bytes; the limit is %zu", field, rows_quote(quoted, text), text.bytes,
+		           limit);
+		return false;
+	}
+	while (at < text.bytes) {
+		size_t n = sequence((const unsigned char *)text.data + at, text.bytes - at, &c);
+
+		if (n == 0) {
+			rows_blame(fault, "%s %s is not UTF-8", field, rows_quote(quoted, text));
+			return false;
+		}
+		if (c < 0x20 || (c >= 0x7f && c <= 0x9f)) {
+			rows_blame(fault, "%s %s has a control character", field, rows_quote(quoted, text));
+			return false;
+		}
+		at += n;
+	}
+	return true;
+}
+
+static bool check_text(const char *field, struct shmeta_str text, size_t limit, struct rows_fault *fault)
+{
+	char quoted[ROWS_QUOTE_MAX];
+
+	if (text.bytes > limit) {
+		rows_blame(fault, "%s %s has %zu bytes; the limit is %zu", field, rows_quote(quoted, text), text.bytes,
+		           limit);
+		return false;
+	}
+	if (!rows_utf8(text.data, text.bytes)) {
+		rows_blame(fault, "%s %s is not UTF-8", field, rows_quote(quoted, text));
+		return false;
+	}
+	return true;
+}
+
+static bool check_offset_value(const char *field, uint64_t value, struct rows_fault *fault)
+{
+	if (value <= ROWS_OFFSET_MAX)
+		return true;
+	rows_blame(fault, "%s is %" PRIu64 " (%" PRId64 " in the source); the limit is %" PRIu64, field, value,
+	           (int64_t)value, ROWS_OFFSET_MAX);
+	return false;
+}
+
+static bool check_partition_id(uint32_t id, struct rows_fault *fault)
+{
+	if (id < ROWS_PARTITIONS_MAX)
+		return true;
+	rows_blame(fault, "partition_id is %" PRIu32 "; a topic has at most %d partitions", id, ROWS_PARTITIONS_MAX);
+	return false;
+}
+
+bool rows_check_tenant(struct shmeta_str tenant, struct rows_fault *fault)
+{
+	return check_name("organization_id", tenant, SHMETA_TENANT_MAX, fault);
+}
+
+bool rows_check_topic(const struct shmeta_topic *topic, struct rows_fault *fault)
+{
+	if (!check_name("name", topic->name, SHMETA_NAME_MAX, fault) ||
+	    !check_text("cleanup_policy", topic->cleanup_policy, SHMETA_STRING_MAX, fault))
+		return false;
+	if (topic->partition_count < 1 || topic->partition_count > ROWS_PARTITIONS_MAX) {
+		rows_blame(fault, "partition_count is %" PRIu32 "; it must be 1 to %d", topic->partition_count,
+		           ROWS_PARTITIONS_MAX);
+		return false;
+	}
+	if (topic->config.bytes > SHMETA_MAP_MAX) {
+		rows_blame(fault, "config has %zu bytes; the limit is %d", topic->config.bytes, SHMETA_MAP_MAX);
+		return false;
+	}
+	return true;
+}
+
+bool rows_check_partition(const struct shmeta_partition *partition, struct rows_fault *fault)
+{
+	return check_partition_id(partition->partition_id, fault) &&
+	       check_offset_value("high_watermark", partition->high_watermark, fault);
+}
+
+bool rows_check_segment(const struct shmeta_segment *segment, struct rows_fault *fault)
+{
+	/* One test for the good row, which nearly every row is: the sentences are for the others. */
+	if (__builtin_expect(
+		    segment->base_offset <= segment->end_offset && segment->end_offset <= ROWS_OFFSET_MAX &&
+			    segment->size_bytes <= ROWS_OFFSET_MAX && segment->partition_id < ROWS_PARTITIONS_MAX &&
+			    segment->id.bytes <= SHMETA_STRING_MAX && segment->s3_bucket.bytes <= SHMETA_STRING_MAX &&
+			    segment->s3_key.bytes <= SHMETA_STRING_MAX &&
+			    rows_utf8(segment->id.data, segment->id.bytes) &&
+			    rows_utf8(segment->s3_bucket.data, segment->s3_bucket.bytes) &&
+			    rows_utf8(segment->s3_key.data, segment->s3_key.bytes),
+		    1))
+		return true;
+	if (!check_partition_id(segment->partition_id, fault) ||
+	    !check_offset_value("base_offset", segment->base_offset, fault) ||
+	    !check_offset_value("end_offset", segment->end_offset, fault) ||
+	    !check_offset_value("size_bytes", segment->size_bytes, fault) ||
+	    !check_text("id", segment->id, SHMETA_STRING_MAX, fault) ||
+	    !check_text("s3_bucket", segment->s3_bucket, SHMETA_STRING_MAX, fault) ||
+	    !check_text("s3_key", segment->s3_key, SHMETA_STRING_MAX, fault))
+		return false;
+	rows_blame(fault, "end_offset %" PRIu64 " is below base_offset %" PRIu64, segment->end_offset,
+	           segment->base_offset);
+	return false;
+}
+
+bool rows_check_agent(const struct shmeta_agent *agent, struct rows_fault *fault)
+{
+	return check_name("agent_id", agent->agent_id, SHMETA_NAME_MAX, fault) &&
+	       check_text("address", agent->address, SHMETA_STRING_MAX, fault) &&
+	       check_text("availability_zone", agent->availability_zone, SHMETA_STRING_MAX, fault) &&
+	       check_text("agent_group", agent->agent_group, SHMETA_STRING_MAX, fault);
+}
+
+bool rows_check_group(const struct shmeta_group *group, struct rows_fault *fault)
+{
+	return check_name("group_id", group->group_id, SHMETA_NAME_MAX, fault);
+}
+
+bool rows_check_offset(struct shmeta_str topic, const struct shmeta_committed_offset *offset, struct rows_fault *fault)
+{
+	return check_name("group_id", offset->group_id, SHMETA_NAME_MAX, fault) &&
+	       check_name("topic", topic, SHMETA_NAME_MAX, fault) && check_partition_id(offset->partition_id, fault) &&
+	       check_offset_value("committed_offset", offset->committed_offset, fault) &&
+	       check_text("metadata", offset->metadata, SHMETA_MAP_MAX, fault);
+}
+
+bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease, struct rows_fault *fault)
+{
+	return check_name("leader_agent_id", lease->leader_agent_id, SHMETA_NAME_MAX, fault) &&
+	       check_name("topic", topic, SHMETA_NAME_MAX, fault) && check_partition_id(lease->partition_id, fault) &&
+	       check_offset_value("epoch", lease->epoch, fault);
+}
+
+void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const char *what, struct shmeta_str topic,
+                 int64_t partition, const struct rows_fault *fault)
+{
+	char quoted[ROWS_QUOTE_MAX], sentence[ROWS_SENTENCE_MAX + ROWS_QUOTE_MAX + 64];
+
+	if (sink->poison == NULL)
+		return;
+	if (topic.data == NULL)
+		snprintf(sentence, sizeof sentence, "%s: %s", what, fault->text);
+	else if (partition < 0)
+		snprintf(sentence, sizeof sentence, "%s %s: %s", what, rows_quote(quoted, topic), fault->text);
+	else
+		snprintf(sentence, sizeof sentence, "%s of topic %s, partition %" PRId64 ": %s", what,
+		         rows_quote(quoted, topic), partition, fault->text);
+	sink->poison(sink->arg, cls, sentence);
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return rows_compare(((const struct rows_pair *)a)->key, ((const struct rows_pair *)b)->key);
+}
+
+static char *put(char *at, const void *data, size_t bytes)
+{
+	if (bytes > 0)
+		memcpy(at, data, bytes);
+	return at + bytes;
+}
+
+bool rows_pack(struct rows_scratch *scratch, struct rows_pair *pairs, size_t count, struct shmeta_map *ret,
+               struct rows_fault *fault)
+{
+	size_t bytes = 0;
+	char *at;
+
+	for (size_t i = 0; i < count; i++) {
+		bytes += 8 + pairs[i].key.bytes + pairs[i].value.bytes;
+		if (bytes > SHMETA_MAP_MAX) {
+			rows_blame(fault, "the map has more than %d bytes", SHMETA_MAP_MAX);
+			return false;
+		}
+	}
+	if (bytes > scratch->capacity) {
+		char *grown = realloc(scratch->map, bytes);
+
+		if (grown == NULL) {
+			rows_blame(fault, "out of memory for a map of %zu bytes", bytes);
+			return false;
+		}
+		scratch->map = grown;
+		scratch->capacity = bytes;
+	}
+	if (count > 1)
+		qsort(pairs, count, sizeof pairs[0], by_key);
+	at = scratch->map;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t lengths[2] = {htole32((uint32_t)pairs[i].key.bytes), htole32((uint32_t)pairs[i].value.bytes)};
+
+		at = put(at, lengths, sizeof lengths);
+		at = put(at, pairs[i].key.data, pairs[i].key.bytes);
+		at = put(at, pairs[i].value.data, pairs[i].value.bytes);
+	}
+	*ret = (struct shmeta_map){bytes > 0 ? scratch->map : NULL, bytes};
+	return true;
+}
+
+bool rows_map(struct rows_scratch *scratch, struct shmeta_str json, struct shmeta_map *ret, struct rows_fault *fault)
+{
+	json_t *root = NULL, *value;
+	struct rows_pair *pairs = NULL;
+	size_t count = 0, n;
+	const char *key;
+	bool ok = true;
+
+	*ret = (struct shmeta_map){NULL, 0};
+	if (json.bytes <= 2) /* "", "{}" */
+		return true;
+	root = json_loadb(json.data, json.bytes, 0, NULL);
+	n = root != NULL && json_is_object(root) ? json_object_size(root) : 0;
+	if (n > 0)
+		pairs = malloc(n * sizeof pairs[0]);
+	if (n > 0 && pairs == NULL) {
+		rows_blame(fault, "out of memory for a map of %zu keys", n);
+		ok = false;
+		n = 0;
+	}
+	if (n > 0) {
+		json_object_foreach(root, key, value)
+		{
+			if (!json_is_string(value))
+				break;
+			pairs[count++] = (struct rows_pair){rows_str(key),
+			                                    {json_string_value(value), json_string_length(value)}};
+		}
+		if (count == n)
+			ok = rows_pack(scratch, pairs, count, ret, fault);
+	}
+	free(pairs);
+	json_decref(root);
+	return ok;
+}
+
+void rows_scratch_free(struct rows_scratch *scratch)
+{
+	free(scratch->map);
+	*scratch = (struct rows_scratch){NULL, 0};
+}

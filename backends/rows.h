@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What every engine does with a row before it hands it on: the limits of semantics.md C9, JSON maps, and the sentence that a
+ * refused row gets. Pure but for the scratch buffer of maps. */
+#ifndef SHMETA_BACKENDS_ROWS_H
+#define SHMETA_BACKENDS_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backends/backend.h"
+
+enum { ROWS_PARTITIONS_MAX = 100000, ROWS_SENTENCE_MAX = 480 };
+#define ROWS_OFFSET_MAX ((uint64_t)INT64_MAX)
+
+/* What is wrong with a row: empty until something is. The first fault found stays. */
+struct rows_fault {
+	char text[ROWS_SENTENCE_MAX];
+};
+
+__attribute__((format(printf, 2, 3))) void rows_blame(struct rows_fault *fault, const char *fmt, ...);
+
+/* Untrusted bytes for a sentence: in quotes, what is not printable ASCII or UTF-8 as \xNN, cut with "...". Returns out. */
+enum { ROWS_QUOTE_MAX = 96 };
+char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text);
+
+/* Valid UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF). */
+bool rows_utf8(const char *data, size_t bytes);
+
+/* Each returns true, or false with *fault filled. A partition's, a segment's and a lease's place is named by the caller. */
+bool rows_check_tenant(struct shmeta_str tenant, struct rows_fault *fault);
+bool rows_check_topic(const struct shmeta_topic *topic, struct rows_fault *fault);
+bool rows_check_partition(const struct shmeta_partition *partition, struct rows_fault *fault);
+bool rows_check_segment(const struct shmeta_segment *segment, struct rows_fault *fault);
+bool rows_check_agent(const struct shmeta_agent *agent, struct rows_fault *fault);
+bool rows_check_group(const struct shmeta_group *group, struct rows_fault *fault);
+/* topic: the name that the row carries */
+bool rows_check_offset(struct shmeta_str topic, const struct shmeta_committed_offset *offset, struct rows_fault *fault);
+bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease, struct rows_fault *fault);
+
+/* A row goes to quarantine: "CLASS of TOPIC/PARTITION: FAULT". topic.data NULL: none; partition < 0: none. */
+void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const char *what, struct shmeta_str topic,
+                 int64_t partition, const struct rows_fault *fault);
+
+/* A packed map (shmeta.h) from JSON text. What is no object of strings gives the empty map (semantics.md 1.0); of a key that is
+ * there twice the last counts. false: it does not fit SHMETA_MAP_MAX, or there is no memory: *fault says so. The map lives until
+ * the next call with the same scratch. */
+struct rows_scratch {
+	char *map;
+	size_t capacity;
+};
+bool rows_map(struct rows_scratch *scratch, struct shmeta_str json, struct shmeta_map *ret, struct rows_fault *fault);
+/* The same from pairs. */
+struct rows_pair {
+	struct shmeta_str key, value;
+};
+bool rows_pack(struct rows_scratch *scratch, struct rows_pair *pairs, size_t count, struct shmeta_map *ret,
+               struct rows_fault *fault);
+void rows_scratch_free(struct rows_scratch *scratch);
+
+static inline struct shmeta_str rows_str(const char *text)
+{
+	return (struct shmeta_str){text, __builtin_strlen(text)};
+}
+
+/* memcmp order, shorter first. */
+static inline int rows_compare(struct shmeta_str a, struct shmeta_str b)
+{
+	size_t n = a.bytes < b.bytes ? a.bytes : b.bytes;
+	int order = n > 0 ? __builtin_memcmp(a.data, b.data, n) : 0;
+
+	return order != 0 ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
+}
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine: what has changed.
+ *
+ * Three layers. PRAGMA data_version says in a microsecond that no other connection has committed anything. shmeta_changes, which
+ * triggers fill, says what: it is read in order of its AUTOINCREMENT number, from the last one that was reported. And because a
+ * file can be replaced under an open connection, which then goes on reading the old one, each call compares the path's device and
+ * inode with those of the file that is open.
+ *
+ * Pruning: rows that are LOG_KEEP behind the newest one are removed in batches by whichever daemon polls. Another daemon on the
+ * same file that is further behind than that finds a gap, and reconciles, which is no dearer by then. The newest row stays. */
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backends/feed.h"
+#include "backends/sqlite/sqlite.h"
+
+enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000 };
+
+/* ---- waking -------------------------------------------------------------------------------------------------------------------- */
+
+static const char *file_name(const struct sqlite_state *state)
+{
+	const char *slash = strrchr(state->path, '/');
+
+	return slash != NULL ? slash + 1 : state->path;
+}
+
+static void watch_wal(struct sqlite_state *state)
+{
+	char wal[PATH_MAX];
+
+	if (snprintf(wal, sizeof wal, "%s-wal", state->path) < (int)sizeof wal)
+		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
+}
+
+void sqlite_watch(struct sqlite_state *state)
+{
+	char copy[PATH_MAX];
+
+	sqlite_unwatch(state);
+	if (state->inotify < 0)
+		state->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (state->inotify < 0)
+		return; /* a hint less: polling goes on */
+	snprintf(copy, sizeof copy, "%s", state->path);
+	state->watch_dir = inotify_add_watch(state->inotify, dirname(copy), IN_CREATE | IN_MOVED_TO);
+	state->watch_file =
+		inotify_add_watch(state->inotify, state->path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
+	watch_wal(state);
+}
+
+void sqlite_unwatch(struct sqlite_state *state)
+{
+	if (state->inotify < 0)
+		return;
+	if (state->watch_dir >= 0)
+		inotify_rm_watch(state->inotify, state->watch_dir);
+	if (state->watch_file >= 0)
+		inotify_rm_watch(state->inotify, state->watch_file);
+	if (state->watch_wal >= 0)
+		inotify_rm_watch(state->inotify, state->watch_wal);
+	state->watch_dir = state->watch_file = state->watch_wal = -1;
+}
+
+/* Empty the queue; notice a -wal that was made anew. */
+static void drain(struct sqlite_state *state)
+{
+	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+	const char *name = file_name(state);
+	size_t bytes = strlen(name);
+	bool wal = false;
+	ssize_t got;
+
+	if (state->inotify < 0)
+		return;
+	while ((got = read(state->inotify, buffer, sizeof buffer)) > 0)
+		for (const char *at = buffer; at < buffer + got;) {
+			const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
+
+			wal |= event->wd == state->watch_dir && event->len > 0 &&
+			       strncmp(event->name, name, bytes) == 0 && strcmp(event->name + bytes, "-wal") == 0;
+			at += sizeof *event + event->len;
+		}
+	if (wal)
+		watch_wal(state);
+}
+
+int sqlite_wake_fd(void *data)
+{
+	return ((const struct sqlite_state *)data)->inotify;
+}
+
+/* ---- the log -------------------------------------------------------------------------------------------------------------------- */
+
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id)
+{
+	enum shmeta_status status;
+	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_STATE, NULL, &status);
+	int rc, reset;
+
+	if (statement == NULL)
+		return sqlite3_errcode(state->db);
+	state->counters.queries++;
+	rc = sqlite3_step(statement);
+	if (rc == SQLITE_ROW) {
+		const char *id = (const char *)sqlite3_column_text(statement, 2);
+
+		*ret_first = sqlite3_column_int64(statement, 0);
+		*ret_last = sqlite3_column_int64(statement, 1);
+		*ret_id = id != NULL ? strtoull(id, NULL, 16) : 0;
+	}
+	reset = sqlite3_reset(statement);
+	return rc == SQLITE_ROW ? SQLITE_OK : reset;
+}
+
+static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t *ret_keys)
+{
+	(*ret_keys)++;
+	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
+}
+
+/* The log's rows in (after, last], as keys. */
+static enum shmeta_status report_window(struct sqlite_state *state, const struct backend_sink *sink, int64_t after,
+                                        int64_t last, uint64_t *ret_keys, struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_CHANGES, err, &status);
+	struct feed_round round = {.keys = 0};
+	int rc = SQLITE_ROW;
+
+	if (statement == NULL)
+		return status;
+	state->counters.queries++;
+	sqlite3_bind_int64(statement, 1, after);
+	sqlite3_bind_int64(statement, 2, last);
+	while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+		int cls = sqlite3_column_int(statement, 0), op = sqlite3_column_int(statement, 1);
+		int64_t partition = sqlite3_column_int64(statement, 4), from = sqlite3_column_int64(statement, 5),
+			to = sqlite3_column_int64(statement, 6);
+		struct feed_change change = {.cls = (enum shmeta_class)cls, .op = (enum feed_op)op};
+
+		state->counters.rows++;
+		/* Keys that no good row can have: their rows are poison, and not in the store. */
+		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
+			continue;
+		change.tenant.data = (const char *)sqlite3_column_text(statement, 2);
+		change.tenant.bytes = (size_t)sqlite3_column_bytes(statement, 2);
+		if (!state->shape.organization)
+			change.tenant = rows_str(SHMETA_DEFAULT_TENANT);
+		change.topic.data = (const char *)sqlite3_column_text(statement, 3);
+		change.topic.bytes = (size_t)sqlite3_column_bytes(statement, 3);
+		change.partition_id = (uint32_t)partition;
+		change.from = from < 0 ? 0 : (uint64_t)from;
+		change.to = (uint64_t)to;
+		status = feed_change(&round, &change, sink);
+	}
+	if (status == SHMETA_OK && rc != SQLITE_DONE)
+		status = sqlite_fail(state, rc, "reading the changes of", err);
+	sqlite3_reset(statement);
+	*ret_keys += round.keys;
+	return status;
+}
+
+/* One batch of old rows, if nobody else is writing just now. */
+static void prune(struct sqlite_state *state, int64_t first, int64_t last)
+{
+	enum shmeta_status status;
+	sqlite3_stmt *statement;
+	int64_t until = state->seq < last - LOG_KEEP ? state->seq : last - LOG_KEEP;
+
+	if (state->read_only || first == 0 || until < first + PRUNE_BATCH)
+		return;
+	if (until > first + 2 * PRUNE_BATCH)
+		until = first + 2 * PRUNE_BATCH;
+	statement = sqlite_prepare(state, ST_FEED_PRUNE, NULL, &status);
+	if (statement == NULL)
+		return;
+	/* The application does not wait for housekeeping, nor housekeeping for it. */
+	sqlite3_busy_timeout(state->db, 0);
+	if (sqlite_run(state, ST_BEGIN_IMMEDIATE) == SQLITE_OK) {
+		state->counters.transactions++;
+		state->counters.queries++;
+		sqlite3_bind_int64(statement, 1, until);
+		sqlite3_step(statement);
+		sqlite3_reset(statement);
+		sqlite_end(state);
+	}
+	sqlite3_busy_timeout(state->db, (int)(state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000));
+}
+
+/* Was the schema altered in a way that concerns us? Then everything is looked at again, and reported as changed. */
+static enum shmeta_status check_schema(struct sqlite_state *state, struct backend_error *err)
+{
+	int64_t version = 0;
+	uint64_t objects = 0;
+	int rc = sqlite_number(state, ST_SCHEMA_VERSION, &version);
+
+	if (rc == SQLITE_OK && version == state->schema_version)
+		return SHMETA_OK;
+	if (rc == SQLITE_OK)
+		rc = sqlite_objects(state, &objects);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "reading the schema of", err);
+	state->schema_version = version;
+	if (objects == state->objects)
+		return SHMETA_OK;
+	state->objects = 0;
+	return sqlite_ensure(state, err);
+}
+
+static enum shmeta_status report(struct sqlite_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
+                                 struct backend_error *err)
+{
+	enum shmeta_status status = sqlite_begin(state, "reading the changes of", err);
+	int64_t first = 0, last = 0;
+	uint64_t feed_id = 0;
+	int rc;
+
+	if (status != SHMETA_OK)
+		return status;
+	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	if (rc != SQLITE_OK)
+		status = sqlite_fail(state, rc, "reading the changes of", err);
+	/* Another log, one that was emptied, or one that no longer reaches back to where we are. */
+	else if (!state->baseline || feed_id != state->feed_id || last < state->seq ||
+	         (last > state->seq && first > state->seq + 1))
+		status = report_list(sink, ret_keys);
+	else
+		for (int64_t at = state->seq; status == SHMETA_OK && at < last; at += LOG_WINDOW)
+			status = report_window(state, sink, at, last - at > LOG_WINDOW ? at + LOG_WINDOW : last,
+			                       ret_keys, err);
+	sqlite_end(state);
+	if (status != SHMETA_OK)
+		return status;
+	state->seq = last;
+	state->feed_id = feed_id;
+	prune(state, first, last);
+	return SHMETA_OK;
+}
+
+enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
+                                  struct backend_error *err)
+{
+	struct sqlite_state *state = data;
+	enum shmeta_status status = sqlite_ensure(state, err);
+	int64_t version = 0;
+	uint64_t keys = 0;
+	int rc;
+
+	*ret_changed = 0;
+	if (status != SHMETA_OK)
+		return status;
+	drain(state);
+	rc = sqlite_number(state, ST_DATA_VERSION, &version);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "reading the changes of", err);
+	if (state->baseline && !state->look && version == state->data_version)
+		return SHMETA_OK;
+	status = check_schema(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (state->shape.feed)
+		status = report(state, sink, &keys, err);
+	else
+		status = report_list(sink, &keys);
+	if (status != SHMETA_OK)
+		return status;
+	state->data_version = version;
+	state->look = false;
+	state->baseline = true;
+	*ret_changed = keys > 0;
+	return SHMETA_OK;
+}
+
+enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
+{
+	const struct sqlite_state *state = data;
+	struct sqlite_position position = {.version = 1,
+	                                   .feed = state->shape.feed && state->baseline,
+	                                   .source = state->source,
+	                                   .feed_id = state->feed_id,
+	                                   .device = (uint64_t)state->device,
+	                                   .inode = (uint64_t)state->inode,
+	                                   .seq = state->seq};
+
+	if (capacity < sizeof position)
+		return SHMETA_ERR_BUFFER;
+	memcpy(ret, &position, sizeof position);
+	*ret_bytes = sizeof position;
+	return SHMETA_OK;
+}
+
+enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
+{
+	struct sqlite_state *state = data;
+	struct sqlite_position position;
+	enum shmeta_status status = sqlite_ensure(state, err);
+	int64_t first = 0, last = 0;
+	uint64_t feed_id = 0;
+	int rc;
+
+	if (status != SHMETA_OK)
+		return status;
+	if (size != sizeof position)
+		return SHMETA_ABSENT;
+	memcpy(&position, bytes, sizeof position);
+	if (position.version != 1 || !position.feed || !state->shape.feed || position.source != state->source ||
+	    position.device != (uint64_t)state->device || position.inode != (uint64_t)state->inode)
+		return SHMETA_ABSENT;
+	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "resuming", err);
+	if (feed_id != position.feed_id || last < position.seq || (last > position.seq && first > position.seq + 1))
+		return SHMETA_ABSENT;
+	state->feed_id = feed_id;
+	state->seq = position.seq;
+	state->look = true;
+	state->baseline = true;
+	return SHMETA_OK;
+}

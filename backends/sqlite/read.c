@@ -1,0 +1,751 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine: load() and fetch(). Rows are handed on where SQLite holds them; nothing is copied.
+ *
+ * Both walk ordered statements side by side: topics, partitions and segments, each by its key. What the walk meets without its
+ * parent is an orphan. */
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/sqlite/sqlite.h"
+
+enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096 };
+
+struct reading {
+	struct sqlite_state *state;
+	const struct backend_sink *sink;
+	struct backend_error *err;
+	bool loading;
+	uint64_t rows, total, told;
+	uint64_t told_ns;
+};
+
+/* One ordered statement, standing on a row whose key has been read. */
+struct cursor {
+	sqlite3_stmt *statement; /* NULL: at its end */
+	enum shmeta_class cls;
+	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is ordered by */
+	int index_column; /* of the key's number; -1: not in a fetch */
+	int64_t index;
+	struct shmeta_str tenant, topic;
+	int64_t partition, base;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static enum shmeta_status tell(struct reading *reading)
+{
+	uint64_t now;
+
+	reading->told = reading->rows;
+	if (!reading->loading || reading->sink->progress == NULL)
+		return SHMETA_OK;
+	now = now_ns();
+	if (now - reading->told_ns < PROGRESS_NS && reading->rows % (4 * PROGRESS_ROWS) != 0)
+		return SHMETA_OK;
+	reading->told_ns = now;
+	if (reading->total != 0 && reading->rows > reading->total)
+		reading->total = reading->rows;
+	return reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
+}
+
+/* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
+
+static struct shmeta_str text_of(sqlite3_value *value)
+{
+	const char *text = (const char *)sqlite3_value_text(value);
+
+	return (struct shmeta_str){text, text != NULL ? (size_t)sqlite3_value_bytes(value) : 0};
+}
+
+static const char *type_name(int type)
+{
+	return type == SQLITE_INTEGER ? "an integer"
+	       : type == SQLITE_FLOAT ? "a floating-point number"
+	       : type == SQLITE_TEXT  ? "text"
+	       : type == SQLITE_NULL  ? "NULL"
+	                              : "a blob";
+}
+
+static bool get_int(sqlite3_stmt *statement, int column, const char *field, int64_t *ret, struct rows_fault *fault)
+{
+	sqlite3_value *value = sqlite3_column_value(statement, column);
+	int type = sqlite3_value_type(value);
+
+	if (__builtin_expect(type != SQLITE_INTEGER, 0)) {
+		rows_blame(fault, "%s is %s, not an integer", field, type_name(type));
+		return false;
+	}
+	*ret = sqlite3_value_int64(value);
+	return true;
+}
+
+/* An offset, a size: negative values are refused here, by their own name. */
+static bool get_u64(sqlite3_stmt *statement, int column, const char *field, uint64_t *ret, struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	if (!get_int(statement, column, field, &value, fault))
+		return false;
+	if (__builtin_expect(value < 0, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRId64, field, value, INT64_MAX);
+		return false;
+	}
+	*ret = (uint64_t)value;
+	return true;
+}
+
+static bool get_u32(sqlite3_stmt *statement, int column, const char *field, uint32_t *ret, struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	if (!get_int(statement, column, field, &value, fault))
+		return false;
+	if (__builtin_expect(value < 0 || value > UINT32_MAX, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRIu32, field, value, UINT32_MAX);
+		return false;
+	}
+	*ret = (uint32_t)value;
+	return true;
+}
+
+static bool get_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
+                     struct rows_fault *fault)
+{
+	sqlite3_value *value = sqlite3_column_value(statement, column);
+	int type = sqlite3_value_type(value);
+
+	if (__builtin_expect(type != SQLITE_TEXT, 0)) {
+		rows_blame(fault, "%s is %s, not text", field, type_name(type));
+		return false;
+	}
+	*ret = text_of(value);
+	return true;
+}
+
+/* Absent columns are NULL in every statement. */
+static bool get_optional_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
+                              struct rows_fault *fault)
+{
+	*ret = (struct shmeta_str){"", 0};
+	return sqlite3_value_type(sqlite3_column_value(statement, column)) == SQLITE_NULL ||
+	       get_text(statement, column, field, ret, fault);
+}
+
+static bool get_tenant(bool has_column, sqlite3_stmt *statement, struct shmeta_str *ret, struct rows_fault *fault)
+{
+	*ret = rows_str(SHMETA_DEFAULT_TENANT);
+	return !has_column || get_text(statement, 0, "organization_id", ret, fault);
+}
+
+/* ---- cursors ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *what_of(enum shmeta_class cls)
+{
+	return cls == SHMETA_CLASS_TOPIC ? "topic" : cls == SHMETA_CLASS_PARTITION ? "row" : "segment";
+}
+
+/* To the next row whose key can be read. Rows whose key cannot are poison, whatever hangs below them is an orphan. */
+static enum shmeta_status advance(struct reading *reading, struct cursor *cursor)
+{
+	struct sqlite_state *state = reading->state;
+	enum shmeta_status status = SHMETA_OK;
+
+	while (status == SHMETA_OK) {
+		struct rows_fault fault = {""};
+		int rc = sqlite3_step(cursor->statement);
+
+		if (rc != SQLITE_ROW) {
+			sqlite3_stmt *ended = cursor->statement;
+
+			cursor->statement = NULL;
+			if (rc != SQLITE_DONE)
+				status = sqlite_fail(state, rc, "reading", reading->err);
+			sqlite3_reset(ended);
+			return status;
+		}
+		if (++reading->rows - reading->told >= PROGRESS_ROWS)
+			status = tell(reading);
+		if (cursor->index_column >= 0)
+			cursor->index = sqlite3_column_int64(cursor->statement, cursor->index_column);
+		if (get_tenant(state->shape.organization, cursor->statement, &cursor->tenant, &fault) &&
+		    get_text(cursor->statement, 1, cursor->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &cursor->topic,
+		             &fault) &&
+		    (cursor->key_columns < 3 ||
+		     get_int(cursor->statement, 2, "partition_id", &cursor->partition, &fault)) &&
+		    (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->base, &fault)))
+			return status;
+		rows_poison(reading->sink, cursor->cls, what_of(cursor->cls), (struct shmeta_str){NULL, 0}, -1, &fault);
+	}
+	return status;
+}
+
+static enum shmeta_status start(struct reading *reading, struct cursor *cursor, enum sqlite_statement which,
+                                enum shmeta_class cls, int index_column)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	*cursor = (struct cursor){.cls = cls, .index_column = index_column, .index = -1};
+	cursor->key_columns = cls == SHMETA_CLASS_TOPIC ? 2 : cls == SHMETA_CLASS_PARTITION ? 3 : 4;
+	cursor->statement = sqlite_prepare(reading->state, which, reading->err, &status);
+	if (cursor->statement == NULL)
+		return status;
+	reading->state->counters.queries++;
+	return advance(reading, cursor);
+}
+
+static void stop(struct cursor *cursor)
+{
+	if (cursor->statement != NULL)
+		sqlite3_reset(cursor->statement);
+	cursor->statement = NULL;
+}
+
+/* Order of two topics; a cursor at its end is behind everything. */
+static int topic_order(const struct cursor *a, const struct cursor *b)
+{
+	int order;
+
+	if (a->statement == NULL || b->statement == NULL)
+		return (a->statement == NULL) - (b->statement == NULL);
+	order = rows_compare(a->tenant, b->tenant);
+	return order != 0 ? order : rows_compare(a->topic, b->topic);
+}
+
+/* ---- rows --------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status emit_topic(struct reading *reading, struct cursor *cursor, bool *ret_there)
+{
+	struct sqlite_state *state = reading->state;
+	sqlite3_stmt *statement = cursor->statement;
+	struct shmeta_topic topic = {.name = cursor->topic};
+	struct shmeta_str config;
+	struct rows_fault fault = {""};
+
+	topic.has_retention = sqlite3_value_type(sqlite3_column_value(statement, 3)) != SQLITE_NULL;
+	*ret_there = get_u32(statement, 2, "partition_count", &topic.partition_count, &fault) &&
+	             (!topic.has_retention || get_int(statement, 3, "retention_ms", &topic.retention_ms, &fault)) &&
+	             get_int(statement, 4, "created_at", &topic.created_at_ms, &fault) &&
+	             get_int(statement, 5, "updated_at", &topic.updated_at_ms, &fault) &&
+	             get_optional_text(statement, 6, "config", &config, &fault) &&
+	             get_optional_text(statement, 7, "cleanup_policy", &topic.cleanup_policy, &fault) &&
+	             rows_map(&state->scratch, config, &topic.config, &fault) &&
+	             rows_check_tenant(cursor->tenant, &fault) && rows_check_topic(&topic, &fault);
+	if (*ret_there)
+		return reading->sink->topic(reading->sink->arg, cursor->tenant, &topic);
+	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", cursor->topic, -1, &fault);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_partition(struct reading *reading, struct cursor *cursor, bool parent, bool *ret_there)
+{
+	sqlite3_stmt *statement = cursor->statement;
+	struct shmeta_partition partition = {.partition_id = 0};
+	struct rows_fault fault = {""};
+
+	if (!parent)
+		rows_blame(&fault, "there is no such topic");
+	*ret_there = parent && get_u32(statement, 2, "partition_id", &partition.partition_id, &fault) &&
+	             get_u64(statement, 3, "high_watermark", &partition.high_watermark, &fault) &&
+	             get_int(statement, 4, "created_at", &partition.created_at_ms, &fault) &&
+	             get_int(statement, 5, "updated_at", &partition.updated_at_ms, &fault) &&
+	             rows_check_partition(&partition, &fault);
+	if (*ret_there)
+		return reading->sink->partition(reading->sink->arg, &partition);
+	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", cursor->topic, cursor->partition, &fault);
+	return SHMETA_OK;
+}
+
+struct last_base {
+	bool known;
+	uint64_t base;
+};
+
+static enum shmeta_status emit_segment(struct reading *reading, struct cursor *cursor, bool parent,
+                                       struct last_base *last)
+{
+	sqlite3_stmt *statement = cursor->statement;
+	struct shmeta_segment segment = {.partition_id = (uint32_t)cursor->partition};
+	struct rows_fault fault = {""};
+	char quoted[ROWS_QUOTE_MAX];
+
+	if (!parent)
+		rows_blame(&fault, "base_offset %" PRId64 ": there is no such partition", cursor->base);
+	else if (get_u64(statement, 3, "base_offset", &segment.base_offset, &fault) &&
+	         get_u64(statement, 4, "end_offset", &segment.end_offset, &fault) &&
+	         get_u32(statement, 5, "record_count", &segment.record_count, &fault) &&
+	         get_u64(statement, 6, "size_bytes", &segment.size_bytes, &fault) &&
+	         get_int(statement, 7, "created_at", &segment.created_at_ms, &fault) &&
+	         get_int(statement, 8, "min_timestamp", &segment.min_timestamp_ms, &fault) &&
+	         get_int(statement, 9, "max_timestamp", &segment.max_timestamp_ms, &fault) &&
+	         get_text(statement, 10, "id", &segment.id, &fault) &&
+	         get_text(statement, 11, "s3_bucket", &segment.s3_bucket, &fault) &&
+	         get_text(statement, 12, "s3_key", &segment.s3_key, &fault) && rows_check_segment(&segment, &fault)) {
+		if (__builtin_expect(!last->known || last->base != segment.base_offset, 1)) {
+			last->known = true;
+			last->base = segment.base_offset;
+			return reading->sink->segment(reading->sink->arg, &segment);
+		}
+		rows_blame(&fault, "base_offset %" PRIu64 " is there twice; left out: %s", segment.base_offset,
+		           rows_quote(quoted, segment.id));
+	} else {
+		struct rows_fault place = {""};
+
+		rows_blame(&place, "base_offset %" PRId64 ": %.400s", cursor->base, fault.text);
+		fault = place;
+	}
+	rows_poison(reading->sink, SHMETA_CLASS_SEGMENT, "segment", cursor->topic, cursor->partition, &fault);
+	return SHMETA_OK;
+}
+
+/* ---- agents, groups, offsets, leases ------------------------------------------------------------------------------------------ */
+
+static enum shmeta_status emit_agent(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
+{
+	struct sqlite_state *state = reading->state;
+	struct shmeta_agent agent = {.last_heartbeat_ms = 0};
+	struct shmeta_str tenant, metadata;
+	/* NULL: an agent of all organizations; it is shown under the default one. */
+	bool owned = state->shape.agents_organization &&
+	             sqlite3_value_type(sqlite3_column_value(statement, 0)) != SQLITE_NULL;
+
+	if (get_tenant(owned, statement, &tenant, fault) &&
+	    get_text(statement, 1, "agent_id", &agent.agent_id, fault) &&
+	    get_text(statement, 2, "address", &agent.address, fault) &&
+	    get_text(statement, 3, "availability_zone", &agent.availability_zone, fault) &&
+	    get_text(statement, 4, "agent_group", &agent.agent_group, fault) &&
+	    get_int(statement, 5, "last_heartbeat", &agent.last_heartbeat_ms, fault) &&
+	    get_int(statement, 6, "started_at", &agent.started_at_ms, fault) &&
+	    get_optional_text(statement, 7, "metadata", &metadata, fault) &&
+	    rows_map(&state->scratch, metadata, &agent.metadata, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_agent(&agent, fault))
+		return reading->sink->agent(reading->sink->arg, tenant, &agent);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_group(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
+{
+	struct shmeta_group group = {.created_at_ms = 0};
+	struct shmeta_str tenant;
+
+	if (get_tenant(reading->state->shape.organization, statement, &tenant, fault) &&
+	    get_text(statement, 1, "group_id", &group.group_id, fault) &&
+	    get_int(statement, 2, "created_at", &group.created_at_ms, fault) &&
+	    get_int(statement, 3, "updated_at", &group.updated_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_group(&group, fault))
+		return reading->sink->group(reading->sink->arg, tenant, &group);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_offset(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
+{
+	struct shmeta_committed_offset offset = {.topic_id = 0};
+	struct shmeta_str tenant, topic;
+
+	offset.has_metadata = sqlite3_value_type(sqlite3_column_value(statement, 5)) != SQLITE_NULL;
+	if (get_tenant(reading->state->shape.organization, statement, &tenant, fault) &&
+	    get_text(statement, 1, "group_id", &offset.group_id, fault) &&
+	    get_text(statement, 2, "topic", &topic, fault) &&
+	    get_u32(statement, 3, "partition_id", &offset.partition_id, fault) &&
+	    get_u64(statement, 4, "committed_offset", &offset.committed_offset, fault) &&
+	    get_optional_text(statement, 5, "metadata", &offset.metadata, fault) &&
+	    get_int(statement, 6, "committed_at", &offset.committed_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_offset(topic, &offset, fault))
+		return reading->sink->offset(reading->sink->arg, tenant, topic, &offset);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_lease(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
+{
+	struct shmeta_lease lease = {.topic_id = 0};
+	struct shmeta_str tenant, topic;
+
+	if (get_tenant(reading->state->shape.leases_organization, statement, &tenant, fault) &&
+	    get_text(statement, 1, "topic", &topic, fault) &&
+	    get_u32(statement, 2, "partition_id", &lease.partition_id, fault) &&
+	    get_text(statement, 3, "leader_agent_id", &lease.leader_agent_id, fault) &&
+	    get_int(statement, 4, "lease_expires_at", &lease.lease_expires_at_ms, fault) &&
+	    get_int(statement, 5, "acquired_at", &lease.acquired_at_ms, fault) &&
+	    get_u64(statement, 6, "epoch", &lease.epoch, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_lease(topic, &lease, fault))
+		return reading->sink->lease(reading->sink->arg, tenant, topic, &lease);
+	return SHMETA_OK;
+}
+
+static const struct other {
+	enum sqlite_statement statement;
+	enum shmeta_class cls;
+	const char *what;
+	enum shmeta_status (*emit)(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault);
+} others[] = {
+	{ST_AGENTS, SHMETA_CLASS_AGENT, "agent", emit_agent},
+	{ST_GROUPS, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
+	{ST_OFFSETS, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
+	{ST_LEASES, SHMETA_CLASS_LEASE, "lease", emit_lease},
+};
+
+/* All of a class; LIST: of every one. */
+static enum shmeta_status read_others(struct reading *reading, enum shmeta_class cls)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t i = 0; status == SHMETA_OK && i < sizeof others / sizeof others[0]; i++) {
+		sqlite3_stmt *statement;
+		int rc = SQLITE_ROW;
+
+		if (cls != SHMETA_CLASS_LIST && cls != others[i].cls)
+			continue;
+		statement = sqlite_prepare(reading->state, others[i].statement, reading->err, &status);
+		if (statement == NULL)
+			return status;
+		reading->state->counters.queries++;
+		while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+			struct rows_fault fault = {""};
+
+			if (++reading->rows - reading->told >= PROGRESS_ROWS)
+				status = tell(reading);
+			if (status == SHMETA_OK)
+				status = others[i].emit(reading, statement, &fault);
+			if (fault.text[0] != '\0')
+				rows_poison(reading->sink, others[i].cls, others[i].what, (struct shmeta_str){NULL, 0},
+				            -1, &fault);
+		}
+		if (status == SHMETA_OK && rc != SQLITE_DONE)
+			status = sqlite_fail(reading->state, rc, "reading", reading->err);
+		sqlite3_reset(statement);
+	}
+	return status;
+}
+
+/* ---- load --------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status walk(struct reading *reading, struct cursor *topics, struct cursor *partitions,
+                               struct cursor *segments)
+{
+	enum shmeta_status status = SHMETA_OK;
+	char tenant_text[SHMETA_TENANT_MAX], name_text[SHMETA_NAME_MAX];
+
+	while (status == SHMETA_OK &&
+	       (topics->statement != NULL || partitions->statement != NULL || segments->statement != NULL)) {
+		/* The lowest of the three is the topic that is on. Its name is copied when it can be a topic's: the rows that
+		 * it was read from move on. */
+		struct cursor *lowest = topic_order(topics, partitions) <= 0 ? topics : partitions;
+		struct cursor here;
+		bool topic_there = false, own;
+
+		if (topic_order(segments, lowest) < 0)
+			lowest = segments;
+		here = *lowest;
+		own = lowest == topics;
+		if (here.tenant.bytes > sizeof tenant_text || here.topic.bytes > sizeof name_text ||
+		    (!own && topic_order(topics, &here) != 0)) {
+			/* No topic can be there: what belongs to it goes row by row, each with its own name. */
+			struct last_base none = {false, 0};
+			bool ignored;
+
+			if (own)
+				status = emit_topic(reading, topics, &ignored);
+			else if (lowest == partitions)
+				status = emit_partition(reading, partitions, false, &ignored);
+			else
+				status = emit_segment(reading, segments, false, &none);
+			if (status == SHMETA_OK)
+				status = advance(reading, lowest);
+			continue;
+		}
+		memcpy(tenant_text, here.tenant.data, here.tenant.bytes);
+		memcpy(name_text, here.topic.data, here.topic.bytes);
+		here.tenant.data = tenant_text;
+		here.topic.data = name_text;
+		status = emit_topic(reading, topics, &topic_there);
+		if (status == SHMETA_OK)
+			status = advance(reading, topics);
+		while (status == SHMETA_OK) {
+			bool partition_is_on = topic_order(partitions, &here) == 0;
+			bool segment_is_on = topic_order(segments, &here) == 0;
+			int64_t id = partitions->partition;
+			struct last_base last = {false, 0};
+			bool there = false;
+
+			if (!partition_is_on && !segment_is_on)
+				break;
+			if (!partition_is_on || (segment_is_on && segments->partition < id)) {
+				id = segments->partition; /* segments of a partition that is not there */
+			} else {
+				status = emit_partition(reading, partitions, topic_there, &there);
+				if (status == SHMETA_OK)
+					status = advance(reading, partitions);
+			}
+			while (status == SHMETA_OK && segments->statement != NULL && segments->partition == id &&
+			       topic_order(segments, &here) == 0) {
+				status = emit_segment(reading, segments, there, &last);
+				if (status == SHMETA_OK)
+					status = advance(reading, segments);
+			}
+		}
+	}
+	return status;
+}
+
+enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct sqlite_state *state = data;
+	struct reading reading = {.state = state, .sink = sink, .err = err, .loading = true};
+	struct cursor topics = {.cls = 0}, partitions = {.cls = 0}, segments = {.cls = 0};
+	int64_t version = 0, first = 0, last = 0, total = 0;
+	enum shmeta_status status = sqlite_ensure(state, err);
+	uint64_t feed_id = 0;
+	int rc;
+
+	if (status != SHMETA_OK)
+		return status;
+	/* The hint from before the read, the log's end from within it: what comes after the read is seen later, and what comes
+	 * between the two costs one look in vain. */
+	rc = sqlite_number(state, ST_DATA_VERSION, &version);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "loading from", err);
+	status = sqlite_begin(state, "loading from", err);
+	if (status != SHMETA_OK)
+		return status;
+	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &feed_id) : SQLITE_OK;
+	if (rc == SQLITE_OK)
+		rc = sqlite_number(state, ST_TOTALS, &total);
+	if (rc != SQLITE_OK)
+		status = sqlite_fail(state, rc, "loading from", err);
+	reading.total = total > 0 ? (uint64_t)total : 0;
+	reading.told_ns = now_ns();
+	if (status == SHMETA_OK && sink->progress != NULL)
+		status = sink->progress(sink->arg, 0, reading.total);
+	if (status == SHMETA_OK)
+		status = start(&reading, &topics, ST_LOAD_TOPICS, SHMETA_CLASS_TOPIC, -1);
+	if (status == SHMETA_OK)
+		status = start(&reading, &partitions, ST_LOAD_PARTITIONS, SHMETA_CLASS_PARTITION, -1);
+	if (status == SHMETA_OK)
+		status = start(&reading, &segments, ST_LOAD_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
+	if (status == SHMETA_OK)
+		status = walk(&reading, &topics, &partitions, &segments);
+	if (status == SHMETA_OK)
+		status = read_others(&reading, SHMETA_CLASS_LIST);
+	stop(&topics);
+	stop(&partitions);
+	stop(&segments);
+	sqlite_end(state);
+	sqlite3_db_release_memory(state->db);
+	state->counters.rows += reading.rows;
+	if (status == SHMETA_OK && sink->progress != NULL)
+		status = sink->progress(sink->arg, reading.rows, reading.rows);
+	if (status != SHMETA_OK)
+		return status;
+	state->data_version = version;
+	state->seq = last;
+	state->feed_id = feed_id;
+	state->look = false;
+	state->baseline = true;
+	return SHMETA_OK;
+}
+
+/* ---- fetch -------------------------------------------------------------------------------------------------------------------- */
+
+enum kind { KIND_TOPIC, KIND_TOPIC_SEGMENTS, KIND_PARTITION, KIND_SEGMENT, KIND_OTHER };
+
+static enum kind kind_of(const struct backend_key *key)
+{
+	switch (key->cls) {
+	case SHMETA_CLASS_TOPIC:
+		return key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
+	case SHMETA_CLASS_PARTITION:
+		return KIND_PARTITION;
+	case SHMETA_CLASS_SEGMENT:
+		return KIND_SEGMENT;
+	default:
+		return KIND_OTHER;
+	}
+}
+
+/* The keys of a chunk into the table of keys. */
+static enum shmeta_status put_keys(struct reading *reading, const struct backend_key *keys, size_t count,
+                                   uint32_t *ret_kinds)
+{
+	struct sqlite_state *state = reading->state;
+	enum shmeta_status status = SHMETA_OK;
+	sqlite3_stmt *add = sqlite_prepare(state, ST_KEYS_ADD, reading->err, &status);
+	int rc = add != NULL ? sqlite_run(state, ST_KEYS_CLEAR) : SQLITE_OK;
+
+	*ret_kinds = 0;
+	if (add == NULL)
+		return status;
+	for (size_t i = 0; rc == SQLITE_OK && i < count; i++) {
+		const struct backend_key *key = &keys[i];
+		enum kind kind = kind_of(key);
+
+		*ret_kinds |= 1u << kind;
+		if (kind == KIND_OTHER)
+			continue;
+		/* A file without the column has the one tenant: no other has rows in it. */
+		if (!state->shape.organization && rows_compare(key->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0)
+			continue;
+		sqlite3_bind_int64(add, 1, (sqlite3_int64)i);
+		sqlite3_bind_int(add, 2, (int)kind);
+		sqlite3_bind_text64(add, 3, key->tenant.data, key->tenant.bytes, SQLITE_STATIC, SQLITE_UTF8);
+		sqlite3_bind_text64(add, 4, key->topic.data, key->topic.bytes, SQLITE_STATIC, SQLITE_UTF8);
+		sqlite3_bind_int64(add, 5, key->partition_id);
+		sqlite3_bind_int64(add, 6, key->from > INT64_MAX ? INT64_MAX : (int64_t)key->from);
+		sqlite3_bind_int64(add, 7, key->to > INT64_MAX ? INT64_MAX : (int64_t)key->to);
+		rc = sqlite3_step(add);
+		sqlite3_reset(add);
+		if (rc == SQLITE_DONE)
+			rc = SQLITE_OK;
+	}
+	sqlite3_clear_bindings(add);
+	return rc == SQLITE_OK ? SHMETA_OK : sqlite_fail(state, rc, "fetching from", reading->err);
+}
+
+struct cursors {
+	struct cursor topics, topic_partitions, topic_segments, key_partitions, key_segments;
+};
+
+static enum shmeta_status start_cursors(struct reading *reading, struct cursors *c, uint32_t kinds)
+{
+	static const struct {
+		uint32_t kinds;
+		enum sqlite_statement statement;
+		enum shmeta_class cls;
+		int index_column;
+		size_t offset;
+	} table[] = {
+		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS, ST_KEY_TOPICS, SHMETA_CLASS_TOPIC, 8,
+	         offsetof(struct cursors, topics)},
+		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
+	         offsetof(struct cursors, topic_partitions)},
+		{1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_SEGMENTS, SHMETA_CLASS_SEGMENT, 13,
+	         offsetof(struct cursors, topic_segments)},
+		{1u << KIND_PARTITION | 1u << KIND_SEGMENT, ST_KEY_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
+	         offsetof(struct cursors, key_partitions)},
+		{1u << KIND_SEGMENT, ST_KEY_SEGMENTS, SHMETA_CLASS_SEGMENT, 13, offsetof(struct cursors, key_segments)},
+	};
+	enum shmeta_status status = SHMETA_OK;
+
+	memset(c, 0, sizeof *c);
+	for (size_t i = 0; status == SHMETA_OK && i < sizeof table / sizeof table[0]; i++)
+		if ((kinds & table[i].kinds) != 0)
+			status = start(reading, (struct cursor *)((char *)c + table[i].offset), table[i].statement,
+			               table[i].cls, table[i].index_column);
+	return status;
+}
+
+static void stop_cursors(struct cursors *c)
+{
+	stop(&c->topics);
+	stop(&c->topic_partitions);
+	stop(&c->topic_segments);
+	stop(&c->key_partitions);
+	stop(&c->key_segments);
+}
+
+static bool is_on(const struct cursor *cursor, int64_t index)
+{
+	return cursor->statement != NULL && cursor->index == index;
+}
+
+/* The partitions of one key, each with its segments. */
+static enum shmeta_status fetch_partitions(struct reading *reading, struct cursor *partitions, struct cursor *segments,
+                                           int64_t index, bool parent, bool *ret_found)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	*ret_found = false;
+	while (status == SHMETA_OK && (is_on(partitions, index) || is_on(segments, index))) {
+		struct last_base last = {false, 0};
+		int64_t id = partitions->partition;
+		bool there = false;
+
+		if (!is_on(partitions, index) || (is_on(segments, index) && segments->partition < id)) {
+			id = segments->partition;
+		} else {
+			status = emit_partition(reading, partitions, parent, &there);
+			*ret_found |= there;
+			if (status == SHMETA_OK)
+				status = advance(reading, partitions);
+		}
+		while (status == SHMETA_OK && is_on(segments, index) && segments->partition == id) {
+			status = emit_segment(reading, segments, there, &last);
+			if (status == SHMETA_OK)
+				status = advance(reading, segments);
+		}
+	}
+	return status;
+}
+
+static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, const struct backend_key *key,
+                                    int64_t index, bool *ret_found)
+{
+	enum shmeta_status status = SHMETA_OK;
+	bool ignored;
+
+	*ret_found = true;
+	switch (kind_of(key)) {
+	case KIND_OTHER:
+		return read_others(reading, key->cls);
+	case KIND_TOPIC:
+	case KIND_TOPIC_SEGMENTS:
+		*ret_found = false;
+		if (is_on(&c->topics, index)) {
+			status = emit_topic(reading, &c->topics, ret_found);
+			if (status == SHMETA_OK)
+				status = advance(reading, &c->topics);
+		}
+		if (status == SHMETA_OK)
+			status = fetch_partitions(reading, &c->topic_partitions, &c->topic_segments, index, *ret_found,
+			                          &ignored);
+		return status;
+	default:
+		return fetch_partitions(reading, &c->key_partitions, &c->key_segments, index, true, ret_found);
+	}
+}
+
+enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size_t count,
+                                const struct backend_sink *sink, struct backend_error *err)
+{
+	struct sqlite_state *state = data;
+	struct reading reading = {.state = state, .sink = sink, .err = err};
+	enum shmeta_status status;
+
+	for (size_t i = 0; i < count; i++)
+		if (keys[i].cls == SHMETA_CLASS_LIST || (unsigned)keys[i].cls >= SHMETA_CLASS_COUNT)
+			return backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+			                    "sqlite: a key of class %d cannot be fetched", (int)keys[i].cls);
+	status = sqlite_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = sqlite_begin(state, "fetching from", err);
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t at = 0; status == SHMETA_OK && at < count; at += CHUNK_KEYS) {
+		size_t chunk = count - at < CHUNK_KEYS ? count - at : CHUNK_KEYS;
+		struct cursors cursors;
+		uint32_t kinds = 0;
+
+		memset(&cursors, 0, sizeof cursors);
+		status = put_keys(&reading, keys + at, chunk, &kinds);
+		if (status == SHMETA_OK)
+			status = start_cursors(&reading, &cursors, kinds);
+		for (size_t i = 0; status == SHMETA_OK && i < chunk; i++) {
+			bool found = false;
+
+			status = sink->key_begin(sink->arg, &keys[at + i]);
+			if (status == SHMETA_OK)
+				status = fetch_key(&reading, &cursors, &keys[at + i], (int64_t)i, &found);
+			if (status == SHMETA_OK)
+				status = sink->key_end(sink->arg, &keys[at + i], found);
+		}
+		stop_cursors(&cursors);
+	}
+	sqlite_end(state);
+	state->counters.rows += reading.rows;
+	return status;
+}

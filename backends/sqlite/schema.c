@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine: every CREATE and every SELECT, and what a file must have to be served.
+ *
+ * Three kinds of objects: the tables of semantics.md 1.8, created in an empty file and otherwise taken as they are; shmeta's own
+ * (prefix shmeta_), created where that is allowed and removed again by sqlite_remove_managed(); statements, whose text depends on
+ * which columns there are. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/sqlite/sqlite.h"
+
+/* ---- the tables of an empty file: the columns of 1.8, and of its indexes those that something uses ------------------------- */
+
+static const char *const lean_schema[] = {
+	"CREATE TABLE topics(name TEXT PRIMARY KEY NOT NULL, partition_count INTEGER NOT NULL CHECK(partition_count > 0), "
+	"retention_ms INTEGER, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, "
+	"config TEXT NOT NULL DEFAULT '{}')",
+	"CREATE TABLE partitions(topic TEXT NOT NULL REFERENCES topics(name) ON DELETE CASCADE, "
+	"partition_id INTEGER NOT NULL, high_watermark INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL, "
+	"updated_at INTEGER NOT NULL, PRIMARY KEY(topic, partition_id)) WITHOUT ROWID",
+	"CREATE TABLE segments(id TEXT PRIMARY KEY NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+	"base_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL, record_count INTEGER NOT NULL, "
+	"size_bytes INTEGER NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, created_at INTEGER NOT NULL, "
+	"min_timestamp INTEGER NOT NULL DEFAULT 0, max_timestamp INTEGER NOT NULL DEFAULT 0, "
+	"CHECK(end_offset >= base_offset), "
+	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE)",
+	/* one segment per place; load() and fetch() walk it; the cascade from partitions uses it */
+	"CREATE UNIQUE INDEX idx_segments_location ON segments(topic, partition_id, base_offset)",
+	"CREATE TABLE consumer_groups(group_id TEXT PRIMARY KEY NOT NULL, created_at INTEGER NOT NULL, "
+	"updated_at INTEGER NOT NULL) WITHOUT ROWID",
+	"CREATE TABLE consumer_offsets(group_id TEXT NOT NULL REFERENCES consumer_groups(group_id) ON DELETE CASCADE, "
+	"topic TEXT NOT NULL, partition_id INTEGER NOT NULL, committed_offset INTEGER NOT NULL, metadata TEXT, "
+	"committed_at INTEGER NOT NULL, PRIMARY KEY(group_id, topic, partition_id), "
+	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE) WITHOUT ROWID",
+	/* the cascade from partitions */
+	"CREATE INDEX idx_consumer_offsets_topic ON consumer_offsets(topic, partition_id)",
+	"CREATE TABLE agents(agent_id TEXT PRIMARY KEY NOT NULL, address TEXT NOT NULL UNIQUE, "
+	"availability_zone TEXT NOT NULL, agent_group TEXT NOT NULL, last_heartbeat INTEGER NOT NULL, "
+	"started_at INTEGER NOT NULL, metadata TEXT NOT NULL DEFAULT '{}')",
+	"CREATE TABLE partition_leases(topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+	"leader_agent_id TEXT NOT NULL REFERENCES agents(agent_id) ON DELETE CASCADE, "
+	"lease_expires_at INTEGER NOT NULL, acquired_at INTEGER NOT NULL, epoch INTEGER NOT NULL DEFAULT 1, "
+	"PRIMARY KEY(topic, partition_id), "
+	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE) WITHOUT ROWID",
+	/* the cascade from agents */
+	"CREATE INDEX idx_partition_leases_agent ON partition_leases(leader_agent_id)",
+};
+
+/* ---- what an existing file must have ----------------------------------------------------------------------------------------- */
+
+enum { TABLE_COLUMNS_MAX = 11 };
+
+enum table_index { TOPICS, PARTITIONS, SEGMENTS, GROUPS, OFFSETS, AGENTS, LEASES, TABLE_COUNT };
+
+static const struct table {
+	const char *name;
+	const char *columns[TABLE_COLUMNS_MAX];
+} tables[TABLE_COUNT] = {
+	[TOPICS] = {"topics", {"name", "partition_count", "retention_ms", "created_at", "updated_at", "config"}},
+	[PARTITIONS] = {"partitions", {"topic", "partition_id", "high_watermark", "created_at", "updated_at"}},
+	[SEGMENTS] = {"segments",
+                      {"id", "topic", "partition_id", "base_offset", "end_offset", "record_count", "size_bytes",
+                       "s3_bucket", "s3_key", "created_at"}},
+	[GROUPS] = {"consumer_groups", {"group_id", "created_at", "updated_at"}},
+	[OFFSETS] = {"consumer_offsets",
+                     {"group_id", "topic", "partition_id", "committed_offset", "metadata", "committed_at"}},
+	[AGENTS] = {"agents",
+                    {"agent_id", "address", "availability_zone", "agent_group", "last_heartbeat", "started_at",
+                     "metadata"}},
+	[LEASES] = {"partition_leases",
+                    {"topic", "partition_id", "leader_agent_id", "lease_expires_at", "acquired_at", "epoch"}},
+};
+
+/* ---- shmeta's own ------------------------------------------------------------------------------------------------------------ */
+
+/* The log bounds itself, so that it cannot fill the disk while no daemon runs: every 1 024th row removes what is more than
+ * 1 048 576 rows old. A daemon that was away for longer finds a gap and reconciles. While one runs it prunes far earlier, in
+ * batches and off the application's path (feed.c). */
+static const struct managed {
+	const char *type, *name, *sql;
+} managed_tables[] = {
+	{"table", "shmeta_meta", "CREATE TABLE shmeta_meta(name TEXT PRIMARY KEY NOT NULL, value TEXT) WITHOUT ROWID"},
+	/* No constraint but the key: a trigger must never fail the application's statement. AUTOINCREMENT: a number is never used
+         * twice, also after the rows before it are gone. */
+	{"table", "shmeta_changes",
+         "CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class INTEGER, op INTEGER, tenant TEXT, "
+         "topic TEXT, partition_id INTEGER, base_offset INTEGER)"},
+	{"trigger", "shmeta_changes_bound",
+         "CREATE TRIGGER shmeta_changes_bound AFTER INSERT ON shmeta_changes WHEN (NEW.seq & 1023) = 0 "
+         "BEGIN DELETE FROM shmeta_changes WHERE seq <= NEW.seq - 1048576; END"},
+};
+
+static const struct tracked {
+	enum table_index table;
+	enum shmeta_class cls;
+	const char *topic, *partition, *base; /* columns of the key; NULL: the class is logged without one */
+	/* A row that goes because its parent went is not logged: the parent's own row says it all, and a deleted topic must not
+         * write a million of them. By the time the cascade comes the parent is gone. */
+	const char *delete_when;
+} tracked[] = {
+	{TOPICS, SHMETA_CLASS_TOPIC, "name", NULL, NULL, NULL},
+	{PARTITIONS, SHMETA_CLASS_PARTITION, "topic", "partition_id", NULL,
+         "EXISTS(SELECT 1 FROM topics WHERE name = OLD.topic%s)"},
+	{SEGMENTS, SHMETA_CLASS_SEGMENT, "topic", "partition_id", "base_offset",
+         "EXISTS(SELECT 1 FROM partitions WHERE topic = OLD.topic AND partition_id = OLD.partition_id%s)"},
+	{GROUPS, SHMETA_CLASS_OFFSET, NULL, NULL, NULL, NULL},
+	{OFFSETS, SHMETA_CLASS_OFFSET, NULL, NULL, NULL, NULL},
+	{AGENTS, SHMETA_CLASS_AGENT, NULL, NULL, NULL, NULL},
+	{LEASES, SHMETA_CLASS_LEASE, NULL, NULL, NULL, NULL},
+};
+enum { TRACKED = sizeof tracked / sizeof tracked[0], OWN_TABLES = sizeof managed_tables / sizeof managed_tables[0] };
+static const char *const operations[] = {"insert", "update", "delete"}; /* enum feed_op - 1 */
+enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS };
+
+static char *trigger_sql(const struct tracked *t, int op, bool organization, const char *name)
+{
+	const char *table = tables[t->table].name;
+	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset)";
+	char *row[2], *same, *guard = NULL, *sql;
+
+	if (t->topic == NULL)
+		return sqlite3_mprintf("CREATE TRIGGER %s AFTER %s ON %s BEGIN INSERT INTO shmeta_changes(class, op) "
+		                       "VALUES(%d, %d); END",
+		                       name, operations[op], table, t->cls, op + 1);
+	for (int i = 0; i < 2; i++) {
+		const char *which = i == 0 ? "OLD." : "NEW.";
+
+		row[i] =
+			sqlite3_mprintf("%s%s, %s%s, %s%s, %s%s", organization ? which : "",
+		                        organization ? "organization_id" : "NULL", which, t->topic,
+		                        t->partition != NULL ? which : "", t->partition != NULL ? t->partition : "NULL",
+		                        t->base != NULL ? which : "", t->base != NULL ? t->base : "NULL");
+	}
+	same = sqlite3_mprintf("OLD.%s IS NEW.%s%s%s%s%s%s%s%s%s%s", t->topic, t->topic,
+	                       organization ? " AND OLD.organization_id IS NEW.organization_id" : "",
+	                       t->partition != NULL ? " AND OLD." : "", t->partition != NULL ? t->partition : "",
+	                       t->partition != NULL ? " IS NEW." : "", t->partition != NULL ? t->partition : "",
+	                       t->base != NULL ? " AND OLD." : "", t->base != NULL ? t->base : "",
+	                       t->base != NULL ? " IS NEW." : "", t->base != NULL ? t->base : "");
+	if (t->delete_when != NULL)
+		guard = sqlite3_mprintf(t->delete_when,
+		                        organization ? " AND organization_id = OLD.organization_id" : "");
+	if (op == 0)
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s BEGIN %s VALUES(%d, 1, %s); END", name,
+		                      table, into, t->cls, row[1]);
+	else if (op == 1) /* a moved row: gone from where it was, new where it is */
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s BEGIN "
+		                      "%s SELECT %d, 3, %s WHERE NOT (%s); "
+		                      "%s SELECT %d, CASE WHEN %s THEN 2 ELSE 1 END, %s; END",
+		                      name, table, into, t->cls, row[0], same, into, t->cls, same, row[1]);
+	else
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER DELETE ON %s %s%s BEGIN %s VALUES(%d, 3, %s); END", name,
+		                      table, guard != NULL ? "WHEN " : "", guard != NULL ? guard : "", into, t->cls,
+		                      row[0]);
+	sqlite3_free(row[0]);
+	sqlite3_free(row[1]);
+	sqlite3_free(same);
+	sqlite3_free(guard);
+	return sql;
+}
+
+/* All own objects in the order in which they are made. The caller frees each sql and name with sqlite3_free(). */
+static int managed_objects(const struct sqlite_shape *shape, struct managed out[MANAGED_MAX])
+{
+	int count = 0;
+
+	for (int i = 0; i < OWN_TABLES; i++, count++)
+		out[count] = (struct managed){managed_tables[i].type, sqlite3_mprintf("%s", managed_tables[i].name),
+		                              sqlite3_mprintf("%s", managed_tables[i].sql)};
+	for (int i = 0; i < TRACKED; i++)
+		for (int op = 0; op < OPERATIONS; op++, count++) {
+			char *name = sqlite3_mprintf("shmeta_%s_%s", tables[tracked[i].table].name, operations[op]);
+
+			out[count] = (struct managed){
+				"trigger", name,
+				name != NULL ? trigger_sql(&tracked[i], op, shape->organization, name) : NULL};
+		}
+	return count;
+}
+
+static void managed_free(struct managed *objects, int count)
+{
+	for (int i = 0; i < count; i++) {
+		sqlite3_free((char *)objects[i].name);
+		sqlite3_free((char *)objects[i].sql);
+	}
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------------------------------ */
+
+static int query(struct sqlite_state *state, const char *sql, sqlite3_stmt **ret)
+{
+	state->counters.prepares++;
+	state->counters.queries++;
+	return sqlite3_prepare_v2(state->db, sql, -1, ret, NULL);
+}
+
+static int execute(struct sqlite_state *state, const char *sql)
+{
+	state->counters.prepares++;
+	state->counters.queries++;
+	return sqlite3_exec(state->db, sql, NULL, NULL, NULL);
+}
+
+static int one_number(struct sqlite_state *state, const char *sql, int64_t *ret)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc = query(state, sql, &statement);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(statement);
+		*ret = rc == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+		rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+	}
+	sqlite3_finalize(statement);
+	return rc;
+}
+
+static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
+{
+	size_t used = strlen(list);
+
+	if (used < bytes)
+		snprintf(list + used, bytes - used, "%s%s %s%s%s", used > 0 ? ", " : "", what, table,
+		         column[0] != '\0' ? "." : "", column);
+}
+
+/* Which tables and columns there are. missing: empty, or what is not there. */
+static int look(struct sqlite_state *state, char *missing, size_t bytes)
+{
+	uint32_t seen[TABLE_COUNT] = {0};
+	bool organization[TABLE_COUNT] = {false}, exists[TABLE_COUNT] = {false}, from = false, to = false;
+	struct sqlite_shape *shape = &state->shape;
+	sqlite3_stmt *statement = NULL;
+	int64_t rowid_columns = 0;
+	int rc;
+
+	memset(shape, 0, sizeof *shape);
+	rc = query(state,
+	           "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'",
+	           &statement);
+	while (rc == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW) {
+		const char *table = (const char *)sqlite3_column_text(statement, 0);
+		const char *column = (const char *)sqlite3_column_text(statement, 1);
+		int at = 0;
+
+		while (at < TABLE_COUNT && sqlite3_stricmp(table, tables[at].name) != 0)
+			at++;
+		if (at == TABLE_COUNT)
+			continue;
+		exists[at] = true;
+		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
+			if (sqlite3_stricmp(column, tables[at].columns[i]) == 0)
+				seen[at] |= 1u << i;
+		if (sqlite3_stricmp(column, "organization_id") == 0)
+			organization[at] = true;
+		shape->cleanup_policy |= at == TOPICS && sqlite3_stricmp(column, "cleanup_policy") == 0;
+		from |= at == SEGMENTS && sqlite3_stricmp(column, "min_timestamp") == 0;
+		to |= at == SEGMENTS && sqlite3_stricmp(column, "max_timestamp") == 0;
+	}
+	if (rc == SQLITE_OK)
+		rc = sqlite3_reset(statement);
+	sqlite3_finalize(statement);
+	if (rc != SQLITE_OK)
+		return rc;
+	for (int at = 0; at < TABLE_COUNT; at++) {
+		if (!exists[at])
+			add_missing(missing, bytes, "table", tables[at].name, "");
+		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
+			if ((seen[at] & 1u << i) == 0)
+				add_missing(missing, bytes, "column", tables[at].name, tables[at].columns[i]);
+		/* One tenant column for all that hangs together, or none. */
+		if (exists[at] && at <= OFFSETS && organization[TOPICS] != organization[at])
+			add_missing(missing, bytes, "column", tables[organization[at] ? TOPICS : at].name,
+			            "organization_id");
+	}
+	shape->organization = organization[TOPICS];
+	shape->agents_organization = organization[AGENTS];
+	shape->leases_organization = organization[LEASES];
+	shape->timestamps = from && to;
+	if (exists[SEGMENTS]) {
+		/* A WITHOUT ROWID table shows its primary key's index in index_list, and no rowid can be selected. */
+		rc = one_number(state, "SELECT count(*) FROM pragma_table_list WHERE name = 'segments' AND wr = 0",
+		                &rowid_columns);
+		shape->segments_rowid = rowid_columns > 0;
+	}
+	return rc;
+}
+
+/* ---- making -------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes)
+{
+	const unsigned char *p = data;
+
+	for (size_t i = 0; i < bytes; i++) /* FNV-1a */
+		hash = (hash ^ p[i]) * 0x100000001b3u;
+	return hash;
+}
+
+int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
+{
+	enum shmeta_status status;
+	sqlite3_stmt *statement = sqlite_prepare(state, ST_SCHEMA_OBJECTS, NULL, &status);
+	uint64_t hash = 0xcbf29ce484222325u;
+	int rc;
+
+	if (statement == NULL)
+		return sqlite3_errcode(state->db);
+	state->counters.queries++;
+	while ((rc = sqlite3_step(statement)) == SQLITE_ROW)
+		for (int i = 0; i < 4; i++)
+			hash = hash_bytes(hash, sqlite3_column_text(statement, i),
+			                  (size_t)sqlite3_column_bytes(statement, i) + 1);
+	sqlite3_reset(statement);
+	*ret = hash | 1; /* 0 means: not known */
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* The text under which an object is known to the file. NULL: it is not there. Freed with sqlite3_free(). */
+static int object_sql(sqlite3_stmt *find, const char *name, char **ret)
+{
+	int rc;
+
+	*ret = NULL;
+	sqlite3_bind_text(find, 1, name, -1, SQLITE_STATIC);
+	rc = sqlite3_step(find);
+	if (rc == SQLITE_ROW)
+		*ret = sqlite3_mprintf("%s", sqlite3_column_text(find, 0));
+	sqlite3_reset(find);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Are all own objects there, word for word? make: create those that are not. */
+static int own_objects(struct sqlite_state *state, bool make, bool *ret_complete)
+{
+	struct managed objects[MANAGED_MAX];
+	int count = managed_objects(&state->shape, objects), rc;
+	sqlite3_stmt *find = NULL;
+
+	*ret_complete = true;
+	rc = query(state, "SELECT sql FROM sqlite_master WHERE name = ?", &find);
+	for (int i = 0; rc == SQLITE_OK && i < count; i++) {
+		char *sql = NULL, *drop = NULL;
+
+		rc = objects[i].sql != NULL ? object_sql(find, objects[i].name, &sql) : SQLITE_NOMEM;
+		if (rc == SQLITE_OK && sql != NULL && strcmp(sql, objects[i].sql) == 0) {
+			sqlite3_free(sql);
+			continue;
+		}
+		*ret_complete = false;
+		if (rc == SQLITE_OK && make && sql != NULL) { /* of another version of shmeta */
+			drop = sqlite3_mprintf("DROP %s %s", objects[i].type, objects[i].name);
+			rc = drop != NULL ? execute(state, drop) : SQLITE_NOMEM;
+		}
+		if (rc == SQLITE_OK && make)
+			rc = execute(state, objects[i].sql);
+		if (rc == SQLITE_OK && make && strcmp(objects[i].name, "shmeta_changes") == 0)
+			rc = execute(state,
+			             "INSERT OR REPLACE INTO shmeta_meta VALUES('feed', lower(hex(randomblob(8))))");
+		sqlite3_free(drop);
+		sqlite3_free(sql);
+	}
+	sqlite3_finalize(find);
+	managed_free(objects, count);
+	if (rc == SQLITE_OK && make) {
+		rc = execute(state, "INSERT OR IGNORE INTO shmeta_meta VALUES('source', lower(hex(randomblob(8))))");
+		*ret_complete = rc == SQLITE_OK;
+	}
+	return rc;
+}
+
+static int make_schema(struct sqlite_state *state)
+{
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < sizeof lean_schema / sizeof lean_schema[0]; i++)
+		rc = execute(state, lean_schema[i]);
+	return rc;
+}
+
+/* The file's identity, and its log's. */
+static int identify(struct sqlite_state *state)
+{
+	char resolved[4200];
+	sqlite3_stmt *statement = NULL;
+	int rc = SQLITE_OK;
+
+	state->feed_id = 0;
+	state->source = 0;
+	if (state->shape.feed) {
+		rc = query(state, "SELECT name, value FROM shmeta_meta WHERE name IN ('feed', 'source')", &statement);
+		while (rc == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW) {
+			const char *value = (const char *)sqlite3_column_text(statement, 1);
+			uint64_t id = value != NULL ? strtoull(value, NULL, 16) : 0;
+
+			if (strcmp((const char *)sqlite3_column_text(statement, 0), "feed") == 0)
+				state->feed_id = id;
+			else
+				state->source = id;
+		}
+		if (rc == SQLITE_OK)
+			rc = sqlite3_reset(statement);
+		sqlite3_finalize(statement);
+	}
+	if (state->source == 0) { /* nothing of ours in it: then it is the file that lies there */
+		uint64_t place[2] = {(uint64_t)state->device, (uint64_t)state->inode};
+		const char *full = sqlite3_db_filename(state->db, "main");
+
+		snprintf(resolved, sizeof resolved, "%s", full != NULL ? full : state->path);
+		state->source =
+			hash_bytes(hash_bytes(0xcbf29ce484222325u, resolved, strlen(resolved)), place, sizeof place) |
+			1;
+	}
+	return rc;
+}
+
+/* ---- statements ---------------------------------------------------------------------------------------------------------------- */
+
+static int write_statements(struct sqlite_state *state)
+{
+	const struct sqlite_shape *shape = &state->shape;
+	bool o = shape->organization;
+	const char *t_org = o ? "t.organization_id" : "NULL", *p_org = o ? "p.organization_id" : "NULL",
+		   *s_org = o ? "s.organization_id" : "NULL";
+	const char *order_org = o ? "organization_id COLLATE BINARY, " : "";
+	const char *tie = shape->segments_rowid ? "s.rowid" : "s.id COLLATE BINARY";
+	char *topic =
+		sqlite3_mprintf("%s, t.name, t.partition_count, t.retention_ms, t.created_at, t.updated_at, t.config, "
+	                        "%s",
+	                        t_org, shape->cleanup_policy ? "t.cleanup_policy" : "NULL");
+	char *partition =
+		sqlite3_mprintf("%s, p.topic, p.partition_id, p.high_watermark, p.created_at, p.updated_at", p_org);
+	char *segment = sqlite3_mprintf("%s, s.topic, s.partition_id, s.base_offset, s.end_offset, s.record_count, "
+	                                "s.size_bytes, s.created_at, %s, s.id, s.s3_bucket, s.s3_key",
+	                                s_org, shape->timestamps ? "s.min_timestamp, s.max_timestamp" : "0, 0");
+	char **sql = state->sql;
+	int missing = topic == NULL || partition == NULL || segment == NULL;
+
+	for (int i = 0; i < ST_COUNT; i++) {
+		sqlite3_free(sql[i]);
+		sql[i] = NULL;
+	}
+	sql[ST_BEGIN] = sqlite3_mprintf("BEGIN");
+	sql[ST_BEGIN_IMMEDIATE] = sqlite3_mprintf("BEGIN IMMEDIATE");
+	sql[ST_COMMIT] = sqlite3_mprintf("COMMIT");
+	sql[ST_ROLLBACK] = sqlite3_mprintf("ROLLBACK");
+	sql[ST_DATA_VERSION] = sqlite3_mprintf("PRAGMA main.data_version");
+	sql[ST_SCHEMA_VERSION] = sqlite3_mprintf("PRAGMA main.schema_version");
+	sql[ST_SCHEMA_OBJECTS] = sqlite3_mprintf(
+		"SELECT type, name, rootpage, sql FROM sqlite_master WHERE (type = 'table' AND name IN ('topics', "
+		"'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', 'partition_leases')) OR "
+		"(type IN ('table', 'trigger') AND substr(name, 1, 7) = 'shmeta_') ORDER BY type, name");
+	/* Cheap, and near the truth also where old segments have been deleted for years. */
+	sql[ST_TOTALS] = sqlite3_mprintf(
+		shape->segments_rowid
+			? "SELECT (SELECT count(*) FROM topics) + (SELECT count(*) FROM partitions) + "
+			  "ifnull((SELECT max(rowid) FROM segments) - (SELECT min(rowid) FROM segments) + 1, 0)"
+			: "SELECT 0");
+	sql[ST_LOAD_TOPICS] =
+		sqlite3_mprintf("SELECT %s FROM topics t ORDER BY %sname COLLATE BINARY", topic, order_org);
+	sql[ST_LOAD_PARTITIONS] = sqlite3_mprintf(
+		"SELECT %s FROM partitions p ORDER BY %stopic COLLATE BINARY, partition_id", partition, order_org);
+	sql[ST_LOAD_SEGMENTS] =
+		sqlite3_mprintf("SELECT %s FROM segments s ORDER BY %stopic COLLATE BINARY, partition_id, "
+	                        "base_offset, %s",
+	                        segment, order_org, tie);
+	sql[ST_AGENTS] =
+		sqlite3_mprintf("SELECT %s, agent_id, address, availability_zone, agent_group, last_heartbeat, "
+	                        "started_at, metadata FROM agents",
+	                        shape->agents_organization ? "organization_id" : "NULL");
+	sql[ST_GROUPS] = sqlite3_mprintf("SELECT %s, group_id, created_at, updated_at FROM consumer_groups",
+	                                 o ? "organization_id" : "NULL");
+	sql[ST_OFFSETS] = sqlite3_mprintf("SELECT %s, group_id, topic, partition_id, committed_offset, metadata, "
+	                                  "committed_at FROM consumer_offsets",
+	                                  o ? "organization_id" : "NULL");
+	sql[ST_LEASES] =
+		sqlite3_mprintf("SELECT %s, topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, "
+	                        "epoch FROM partition_leases",
+	                        shape->leases_organization ? "organization_id" : "NULL");
+	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: 0 TOPIC,
+	 * 1 TOPIC with segments, 2 PARTITION, 3 SEGMENT. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
+	 * keys' rowid, the rest comes from the index. */
+	sql[ST_KEYS_CLEAR] = sqlite3_mprintf("DELETE FROM temp.shmeta_keys");
+	sql[ST_KEYS_ADD] =
+		sqlite3_mprintf("INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high) "
+	                        "VALUES(?, ?, ?, ?, ?, ?, ?)");
+	sql[ST_KEY_TOPICS] = sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN topics t ON %st.name = "
+	                                     "k.topic COLLATE BINARY WHERE k.kind <= 1 ORDER BY k.i",
+	                                     topic, o ? "t.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_TOPIC_PARTITIONS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE "
+		"BINARY WHERE k.kind <= 1 ORDER BY k.i, p.partition_id",
+		partition, o ? "p.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_TOPIC_SEGMENTS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN segments s ON %ss.topic = k.topic COLLATE BINARY "
+		"WHERE k.kind = 1 ORDER BY k.i, s.partition_id, s.base_offset, %s",
+		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
+	sql[ST_KEY_PARTITIONS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE BINARY AND "
+		"p.partition_id = k.partition_id WHERE k.kind >= 2 ORDER BY k.i",
+		partition, o ? "p.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_KEY_SEGMENTS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN segments s ON %ss.topic = k.topic COLLATE BINARY AND "
+		"s.partition_id = k.partition_id AND s.base_offset BETWEEN k.low AND k.high WHERE k.kind = 3 "
+		"ORDER BY k.i, s.base_offset, %s",
+		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
+	sql[ST_FEED_STATE] = sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
+	                                     "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed')");
+	sql[ST_FEED_CHANGES] = sqlite3_mprintf(
+		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset) FROM shmeta_changes "
+		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op "
+		"ORDER BY tenant, topic, partition_id, class, op");
+	sql[ST_FEED_PRUNE] = sqlite3_mprintf("DELETE FROM shmeta_changes WHERE seq <= ?");
+	for (int i = 0; i < ST_COUNT; i++)
+		missing |= sql[i] == NULL;
+	sqlite3_free(topic);
+	sqlite3_free(partition);
+	sqlite3_free(segment);
+	return missing ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+static int text_encoding(void *arg, int count, char **values, char **columns)
+{
+	(void)columns;
+	*(bool *)arg = count > 0 && values[0] != NULL && strcmp(values[0], "UTF-8") == 0;
+	return 0;
+}
+
+/* Everything that may write, in one transaction, so that two daemons that start at once do not meet half of it. */
+static int make_all(struct sqlite_state *state, bool *ret_made_schema)
+{
+	int64_t tables_there = 0;
+	char missing[8] = "";
+	int rc = execute(state, "BEGIN IMMEDIATE");
+
+	if (rc != SQLITE_OK)
+		return rc;
+	rc = one_number(state,
+	                "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' "
+	                "ESCAPE '\\'",
+	                &tables_there);
+	*ret_made_schema = rc == SQLITE_OK && tables_there == 0;
+	if (*ret_made_schema)
+		rc = make_schema(state);
+	if (rc == SQLITE_OK)
+		rc = look(state, missing, sizeof missing);
+	if (rc == SQLITE_OK && missing[0] == '\0')
+		rc = own_objects(state, true, &state->shape.feed);
+	if (rc == SQLITE_OK)
+		rc = execute(state, "COMMIT");
+	if (rc != SQLITE_OK)
+		sqlite3_exec(state->db, "ROLLBACK", NULL, NULL, NULL);
+	return rc;
+}
+
+enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err)
+{
+	char missing[300] = "";
+	bool utf8 = true, empty, made;
+	int64_t tables_there = 0;
+	int rc;
+
+	rc = sqlite3_exec(state->db, "PRAGMA encoding", text_encoding, &utf8, NULL);
+	if (rc == SQLITE_OK)
+		rc = one_number(
+			state,
+			"SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' "
+			"ESCAPE '\\'",
+			&tables_there);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "reading the schema of", err);
+	if (!utf8)
+		return backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"sqlite: %s keeps its text in UTF-16; shmeta serves databases whose encoding is UTF-8",
+			state->path);
+	empty = tables_there == 0;
+	if (empty && state->read_only)
+		return backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"sqlite: %s has no tables, and this process may not write to it: create the schema first, "
+			"or allow shmeta to",
+			state->path);
+	if (empty) {
+		/* A file of our own: readers beside the writer, and a commit that costs no fsync of the database. */
+		rc = execute(state, "PRAGMA journal_mode=WAL");
+		if (rc != SQLITE_OK)
+			return sqlite_fail(state, rc, "creating", err);
+		state->wal = true;
+		rc = make_all(state, &made);
+		if (rc != SQLITE_OK)
+			return sqlite_fail(state, rc, "creating the schema of", err);
+	}
+	rc = look(state, missing, sizeof missing);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "reading the schema of", err);
+	if (missing[0] != '\0')
+		return backend_fail(err, SHMETA_ERR_CONFIG,
+		                    "sqlite: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
+		                    state->path, missing);
+	rc = own_objects(state, false, &state->shape.feed);
+	if (rc == SQLITE_OK && !state->shape.feed && state->options.manage_schema && !state->read_only)
+		rc = make_all(state, &made);
+	if (rc == SQLITE_OK)
+		rc = identify(state);
+	if (rc == SQLITE_OK)
+		rc = write_statements(state);
+	if (rc == SQLITE_OK)
+		rc = execute(state, "CREATE TEMP TABLE IF NOT EXISTS shmeta_keys(i INTEGER PRIMARY KEY, kind INTEGER, "
+		                    "tenant TEXT, topic TEXT, partition_id INTEGER, low INTEGER, high INTEGER)");
+	if (rc == SQLITE_OK)
+		rc = sqlite_number(state, ST_SCHEMA_VERSION, &state->schema_version);
+	if (rc == SQLITE_OK)
+		rc = sqlite_objects(state, &state->objects);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "preparing", err);
+	return SHMETA_OK;
+}
+
+enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct backend_error *err)
+{
+	struct managed objects[MANAGED_MAX];
+	int count = managed_objects(&state->shape, objects), rc = execute(state, "BEGIN IMMEDIATE");
+
+	/* Triggers first: one without its table would fail the application's statements. */
+	for (int i = count; rc == SQLITE_OK && i-- > 0;) {
+		char *drop = sqlite3_mprintf("DROP %s IF EXISTS %s", objects[i].type, objects[i].name);
+
+		rc = drop != NULL ? execute(state, drop) : SQLITE_NOMEM;
+		sqlite3_free(drop);
+	}
+	if (rc == SQLITE_OK)
+		rc = execute(state, "COMMIT");
+	if (rc != SQLITE_OK && sqlite3_get_autocommit(state->db) == 0)
+		sqlite3_exec(state->db, "ROLLBACK", NULL, NULL, NULL);
+	managed_free(objects, count);
+	state->objects = 0;
+	return rc == SQLITE_OK ? SHMETA_OK : sqlite_fail(state, rc, "removing shmeta's tables from", err);
+}

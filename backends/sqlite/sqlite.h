@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine, inside. One connection, statements prepared once and kept for its life.
+ *
+ * The daemon never opens the database file itself, not even to look: closing any descriptor of it would drop the locks that
+ * SQLite holds on it in this process. It uses stat() and inotify on paths. */
+#ifndef SHMETA_BACKENDS_SQLITE_SQLITE_H
+#define SHMETA_BACKENDS_SQLITE_SQLITE_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "backends/backend.h"
+#include "backends/rows.h"
+
+/* Every statement that runs more than once per connection. Their text depends on the file's shape (schema.c). */
+#define SQLITE_STATEMENTS(X) \
+	X(BEGIN)             \
+	X(BEGIN_IMMEDIATE)   \
+	X(COMMIT)            \
+	X(ROLLBACK)          \
+	X(DATA_VERSION)      \
+	X(SCHEMA_VERSION)    \
+	X(SCHEMA_OBJECTS)    \
+	X(TOTALS)            \
+	X(LOAD_TOPICS)       \
+	X(LOAD_PARTITIONS)   \
+	X(LOAD_SEGMENTS)     \
+	X(AGENTS)            \
+	X(GROUPS)            \
+	X(OFFSETS)           \
+	X(LEASES)            \
+	X(KEYS_CLEAR)        \
+	X(KEYS_ADD)          \
+	X(KEY_TOPICS)        \
+	X(TOPIC_PARTITIONS)  \
+	X(TOPIC_SEGMENTS)    \
+	X(KEY_PARTITIONS)    \
+	X(KEY_SEGMENTS)      \
+	X(FEED_STATE)        \
+	X(FEED_CHANGES)      \
+	X(FEED_PRUNE)
+
+enum sqlite_statement {
+#define X(name) ST_##name,
+	SQLITE_STATEMENTS(X)
+#undef X
+		ST_COUNT
+};
+
+/* Which of the columns that not every file has are there. */
+struct sqlite_shape {
+	bool organization;        /* topics, partitions, segments, groups, offsets carry organization_id */
+	bool agents_organization; /* nullable: a shared agent has none */
+	bool leases_organization;
+	bool cleanup_policy;
+	bool timestamps;     /* segments: min_timestamp, max_timestamp */
+	bool segments_rowid; /* segments is a rowid table */
+	bool feed;           /* shmeta_changes, shmeta_meta and all triggers are there */
+};
+
+/* Where in the change log, and of which one. Kept with the store: its layout is version 1. */
+struct sqlite_position {
+	uint32_t version, feed;
+	uint64_t source, feed_id;
+	uint64_t device, inode;
+	int64_t seq;
+};
+
+struct sqlite_state {
+	struct backend_options options; /* uri is uri_copy */
+	char *uri_copy;
+	const char *path;
+	sqlite3 *db;
+	bool opened_before; /* it was open once: what is missing now may come back */
+	bool read_only;     /* the connection cannot, or must not, write */
+	bool wal;
+	struct sqlite_shape shape;
+	uint64_t source;        /* fingerprint */
+	uint64_t feed_id;       /* identity of the change log in shmeta_meta */
+	uint64_t objects;       /* hash of the schema objects that matter */
+	int64_t schema_version; /* of the header: has anything altered the schema */
+	dev_t device;
+	ino_t inode;
+
+	char *sql[ST_COUNT];
+	sqlite3_stmt *statements[ST_COUNT];
+
+	bool baseline; /* seq and data_version are where changes() goes on; false: it reports LIST */
+	bool look;     /* changes() must look whatever the hint says */
+	int64_t data_version;
+	int64_t seq;
+
+	int inotify; /* -1: none */
+	int watch_dir, watch_file, watch_wal;
+
+	struct rows_scratch scratch;
+	struct backend_counters counters;
+	uint64_t reprepares_closed; /* of statements that are gone */
+};
+
+/* ---- sqlite.c ------------------------------------------------------------------------------------------------------------ */
+
+/* The status and the sentence of a failed call: "sqlite: DOING PATH: what the engine said (name of the code)". */
+enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
+/* The statement, prepared. NULL: err is filled. */
+sqlite3_stmt *sqlite_prepare(struct sqlite_state *state, enum sqlite_statement which, struct backend_error *err,
+                             enum shmeta_status *ret_status);
+/* Run one that returns no rows, and reset it. Returns SQLite's code, SQLITE_OK when done. */
+int sqlite_run(struct sqlite_state *state, enum sqlite_statement which);
+/* One that returns a single integer. */
+int sqlite_number(struct sqlite_state *state, enum sqlite_statement which, int64_t *ret);
+enum shmeta_status sqlite_begin(struct sqlite_state *state, const char *doing, struct backend_error *err);
+/* Ends the transaction whatever has happened; statements must be reset. */
+void sqlite_end(struct sqlite_state *state);
+/* Connected to the file that is at the path now, its schema known. Opens it again when it was replaced or an earlier call lost
+ * it. */
+enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_error *err);
+
+/* ---- schema.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Learn the file's shape; create the schema in an empty file and shmeta's own tables where that is allowed; fill state->sql. */
+enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err);
+/* Hash of the schema objects that concern us: differs when one of them was altered, dropped or made anew. */
+int sqlite_objects(struct sqlite_state *state, uint64_t *ret);
+/* Take away all that shmeta keeps in the file for itself. */
+enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct backend_error *err);
+
+/* ---- read.c -------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err);
+enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size_t count,
+                                const struct backend_sink *sink, struct backend_error *err);
+
+/* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
+                                  struct backend_error *err);
+enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
+enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
+/* The log's last sequence number, in the transaction that is open. 0: empty. */
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id);
+int sqlite_wake_fd(void *data);
+void sqlite_watch(struct sqlite_state *state); /* after each open */
+void sqlite_unwatch(struct sqlite_state *state);
+
+#endif

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Requests to the writer: refresh, reload, and the waiting that FRESH lookups do. All of it blocks, up to the caller's deadline, and
+ * none of it holds a lock while it does: a request has a connection to itself, taken from the core when an idle one is there. */
+#include "reader/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static const uint64_t FUTEX_SLICE_NS = 100 * MILLION;
+enum { RETRY_CONNECT_MS = 5 };
+
+uint64_t shmeta__monotonic_ns(void)
+{
+	struct timespec t = {0};
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t shmeta__deadline_of(uint32_t timeout_ms)
+{
+	return shmeta__monotonic_ns() + (uint64_t)timeout_ms * MILLION;
+}
+
+/* ---- connections -------------------------------------------------------------------------------------------------------- */
+
+/* A path that does not fit sun_path is reached through a descriptor of its directory. */
+static enum shmeta_status address_of(const struct core *core, struct sockaddr_un *ret, int *ret_dir,
+                                     struct shmeta_err *err)
+{
+	int n = snprintf(ret->sun_path, sizeof ret->sun_path, "%s/control.sock", core->directory);
+
+	*ret_dir = -1;
+	ret->sun_family = AF_UNIX;
+	if (n < (int)sizeof ret->sun_path)
+		return SHMETA_OK;
+	*ret_dir = open(core->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_dir < 0)
+		return shmeta_fail_errno(err, errno, "%s", core->directory);
+	(void)snprintf(ret->sun_path, sizeof ret->sun_path, "/proc/self/fd/%d/control.sock", *ret_dir);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status connect_failed(const struct core *core, int error, struct shmeta_err *err)
+{
+	switch (error) {
+	case EAGAIN:
+		return shmeta_fail(err, SHMETA_ERR_BUSY,
+		                   "%s/control.sock: the writer has not taken earlier connections yet",
+		                   core->directory);
+	case EACCES:
+	case EPERM:
+		return shmeta_fail(
+			err, SHMETA_ERR_DENIED,
+			"%s/control.sock: this user may not connect: requests to the writer need its group: usermod -aG "
+			"shmeta USER, then log in again",
+			core->directory);
+	case ENOENT:
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case EPROTOTYPE:
+		return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s/control.sock: no writer answers there",
+		                   core->directory);
+	default:
+		return shmeta_fail_errno(err, error, "%s/control.sock: connecting", core->directory);
+	}
+}
+
+enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err)
+{
+	struct sockaddr_un address = {0};
+	struct ucred peer = {0};
+	socklen_t peer_bytes = sizeof peer;
+	enum shmeta_status status;
+	int dir, rc, error, fd;
+
+	status = address_of(core, &address, &dir, err);
+	if (status != SHMETA_OK)
+		return status;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	rc = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&address, sizeof address);
+	error = errno;
+	if (dir >= 0)
+		(void)close(dir);
+	if (fd < 0)
+		return shmeta_fail_errno(err, error, "a socket");
+	if (rc < 0) {
+		(void)close(fd);
+		return connect_failed(core, error, err);
+	}
+	/* Who called listen(): the owner of the board, or root (systemd's sockets). Anybody else sits there in its place. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0 ||
+	    (peer.uid != core->owner && peer.uid != 0)) {
+		(void)close(fd);
+		return shmeta_fail(err, SHMETA_ERR_DENIED,
+		                   "%s/control.sock: belongs to user %u, the instance to user %u: refused",
+		                   core->directory, peer.uid, core->owner);
+	}
+	*ret_fd = fd;
+	return SHMETA_OK;
+}
+
+static int take_idle(struct core *core)
+{
+	int fd = __atomic_exchange_n(&core->client_fd, -1, __ATOMIC_ACQ_REL);
+
+	return shmeta__fd_is(fd, core->client_dev, core->client_ino) ? fd : -1;
+}
+
+/* Two at once: one is kept. dev and ino are written while nobody can take the descriptor. */
+static void keep_idle(struct core *core, int fd)
+{
+	if (pthread_mutex_trylock(&core->lock) != 0) {
+		(void)close(fd);
+		return;
+	}
+	if (__atomic_load_n(&core->client_fd, __ATOMIC_RELAXED) < 0) {
+		shmeta__fd_note(fd, &core->client_dev, &core->client_ino);
+		__atomic_store_n(&core->client_fd, fd, __ATOMIC_RELEASE);
+		fd = -1;
+	}
+	(void)pthread_mutex_unlock(&core->lock);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static int wait_ready(int fd, short events, uint64_t deadline_ns)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	for (;;) {
+		uint64_t now = shmeta__monotonic_ns();
+		uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+		struct timespec t = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+		int rc = ppoll(&p, 1, &t, NULL);
+
+		if (rc > 0)
+			return 1;
+		if (rc == 0 || errno != EINTR)
+			return 0;
+	}
+}
+
+/* ---- one request, one answer --------------------------------------------------------------------------------------------- */
+
+struct answer {
+	struct shmeta_frame_answer frame;
+	char text[400];
+};
+
+static enum shmeta_status timed_out(const struct core *core, struct shmeta_err *err)
+{
+	return shmeta_fail(err, SHMETA_ERR_TIMEOUT, "%s: the writer did not answer within the time given",
+	                   core->directory);
+}
+
+static enum shmeta_status connect_by(struct core *core, uint64_t deadline_ns, int *ret_fd, struct shmeta_err *err)
+{
+	for (;;) {
+		enum shmeta_status status = shmeta__control_connect(core, ret_fd, err);
+
+		if (status != SHMETA_ERR_BUSY)
+			return status;
+		if (shmeta__monotonic_ns() >= deadline_ns)
+			return timed_out(core, err);
+		(void)poll(NULL, 0, RETRY_CONNECT_MS);
+	}
+}
+
+/* ERR_WRITER_AWAY: the connection is gone. */
+static enum shmeta_status exchange(struct core *core, int fd, const struct shmeta_frame *request, uint64_t deadline_ns,
+                                   struct answer *ret, struct shmeta_err *err)
+{
+	union {
+		struct shmeta_frame_answer answer;
+		uint64_t align[(SHMETA_FRAME_MAX + 8) / 8];
+	} packet;
+	size_t text;
+	ssize_t n;
+
+	for (;;) {
+		n = send(fd, request, request->bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n == (ssize_t)request->bytes)
+			break;
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
+			                   core->directory);
+		if (!wait_ready(fd, POLLOUT, deadline_ns))
+			return timed_out(core, err);
+	}
+	for (;;) {
+		if (!wait_ready(fd, POLLIN, deadline_ns))
+			return timed_out(core, err);
+		/* recv, not recvmsg: descriptors that come along are closed by the kernel. */
+		n = recv(fd, &packet, sizeof packet, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (n <= 0)
+			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
+			                   core->directory);
+		if (shmeta__frame_check(&packet, (size_t)n) != SHMETA_OK ||
+		    packet.answer.head.type != SHMETA_FRAME_ANSWER)
+			return shmeta_fail(err, SHMETA_ERR_PROTOCOL, "%s: the writer's answer cannot be parsed",
+			                   core->directory);
+		if (packet.answer.head.id == request->id)
+			break;
+	}
+	ret->frame = packet.answer;
+	text = packet.answer.text_bytes;
+	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, text);
+	return SHMETA_OK;
+}
+
+/* A status that this library has no word for is the writer's failure, not an answer. */
+static enum shmeta_status status_of(const struct answer *answer)
+{
+	switch (answer->frame.status) {
+#define SHMETA_X(name, number, text) case number:
+		SHMETA_STATUS_LIST(SHMETA_X)
+#undef SHMETA_X
+		return (enum shmeta_status)answer->frame.status;
+	default:
+		return SHMETA_ERR_PROTOCOL;
+	}
+}
+
+static enum shmeta_status ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns, struct answer *ret,
+                              struct shmeta_err *err)
+{
+	static uint64_t last_id;
+	enum shmeta_status status;
+	int fd = take_idle(core);
+	int idle = fd >= 0;
+
+	request->version = SHMETA_WIRE_VERSION;
+	request->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+	for (;;) {
+		if (fd < 0) {
+			status = connect_by(core, deadline_ns, &fd, err);
+			if (status != SHMETA_OK)
+				return status;
+		}
+		status = exchange(core, fd, request, deadline_ns, ret, err);
+		if (status == SHMETA_OK)
+			break;
+		/* An unanswered request may still be answered: the connection cannot serve another. */
+		(void)close(fd);
+		fd = -1;
+		if (status != SHMETA_ERR_WRITER_AWAY || !idle)
+			return status;
+		idle = 0; /* it may have been closed long ago */
+	}
+	keep_idle(core, fd);
+	status = status_of(ret);
+	if (status == SHMETA_OK)
+		return SHMETA_OK;
+	return shmeta_fail(err, status, "%s", ret->text[0] != 0 ? ret->text : shmeta_strerror(status));
+}
+
+static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core, const struct want *want,
+                                      uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
+{
+	union {
+		struct shmeta_frame_refresh frame;
+		char bytes[sizeof(struct shmeta_frame_refresh) + SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
+	} packet;
+	struct shmeta_frame_refresh *f = &packet.frame;
+	uint64_t now = shmeta__monotonic_ns();
+	size_t name = want->topic == NULL ? 0 : want->topic_bytes;
+
+	memset(&packet, 0, sizeof packet);
+	f->head.type = SHMETA_FRAME_REFRESH;
+	f->head.bytes = (uint32_t)(sizeof *f + name + instance->tenant_bytes);
+	f->cls = want->cls;
+	f->partition_id = want->partition_id;
+	f->name_bytes = (uint32_t)name;
+	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
+	f->timeout_ms = deadline_ns > now ? (uint32_t)((deadline_ns - now + MILLION - 1) / MILLION) : 0;
+	if (name != 0)
+		memcpy(packet.bytes + sizeof *f, want->topic, name);
+	memcpy(packet.bytes + sizeof *f + name, instance->tenant, instance->tenant_bytes);
+	return ask(core, &f->head, deadline_ns, ret, err);
+}
+
+/* ---- waiting for commits -------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns)
+{
+	uint32_t word = shmeta_observe(&gen->commit_futex);
+	uint64_t now, left;
+	struct timespec t;
+
+	if (shmeta_observe(&gen->committed) > txn || shmeta_observe(&gen->retired) != 0)
+		return SHMETA_OK;
+	now = shmeta__monotonic_ns();
+	if (now >= deadline_ns)
+		return SHMETA_ERR_TIMEOUT;
+	left = deadline_ns - now < FUTEX_SLICE_NS ? deadline_ns - now : FUTEX_SLICE_NS;
+	t = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+	/* Not FUTEX_PRIVATE: the writer wakes from another process. A read-only mapping of a file is enough to wait on. */
+	if (syscall(SYS_futex, &gen->commit_futex, FUTEX_WAIT, word, &t, NULL, 0) < 0 && errno != EAGAIN &&
+	    errno != EINTR && errno != ETIMEDOUT)
+		return SHMETA_ERR_SYSTEM;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms, uint64_t *ret_txn)
+{
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+	struct env *env;
+	uint64_t committed;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	for (;;) {
+		status = shmeta__core_env(core, 1, &env, &err);
+		if (status == SHMETA_UNKNOWN) {
+			/* Nothing published: there is no word to wait on yet. */
+			if (shmeta__monotonic_ns() >= deadline) {
+				status = SHMETA_ERR_TIMEOUT;
+				break;
+			}
+			(void)poll(NULL, 0, RETRY_CONNECT_MS);
+			continue;
+		}
+		if (status != SHMETA_OK) {
+			status = shmeta__instance_fail(instance, &err);
+			break;
+		}
+		committed = shmeta_observe(&env->gen->committed);
+		if (committed <= txn)
+			status = shmeta__commit_wait(env->gen, txn, deadline);
+		shmeta__env_unref(env);
+		if (committed > txn) {
+			if (ret_txn != NULL)
+				*ret_txn = committed;
+			break;
+		}
+		if (status != SHMETA_OK)
+			break;
+	}
+	shmeta__core_unref(core, 0);
+	return status;
+}
+
+/* Until the newest commit is at least the answer's. */
+static enum shmeta_status wait_shown(struct core *core, const struct answer *answer, uint64_t deadline_ns,
+                                     struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	struct env *env;
+	int shown;
+
+	for (;;) {
+		status = shmeta__core_env(core, 1, &env, err);
+		if (status != SHMETA_OK)
+			return status;
+		shown = env->generation > answer->frame.generation ||
+		        (env->generation == answer->frame.generation &&
+		         shmeta_observe(&env->gen->committed) >= answer->frame.txn);
+		if (!shown)
+			status = shmeta__commit_wait(env->gen, answer->frame.txn - 1, deadline_ns);
+		shmeta__env_unref(env);
+		if (shown)
+			return SHMETA_OK;
+		if (status != SHMETA_OK)
+			return shmeta_fail(err, status,
+			                   "the writer's answer speaks of commit %llu, which was not published in time",
+			                   (unsigned long long)answer->frame.txn);
+	}
+}
+
+static int class_needs(enum shmeta_class cls)
+{
+	return cls == SHMETA_CLASS_TOPIC || cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT;
+}
+
+enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls, const char *topic, size_t topic_bytes,
+                                  uint32_t partition_id, uint32_t timeout_ms, uint64_t *ret_txn)
+{
+	struct want want = {cls, topic, topic_bytes, partition_id};
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct answer answer;
+	struct core *core;
+	const char *wrong = NULL;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	if ((unsigned)cls >= SHMETA_CLASS_COUNT)
+		wrong = "there is no such class";
+	else if (!class_needs(cls) && topic != NULL)
+		wrong = "this class is refreshed as a whole: topic must be NULL";
+	else if (topic != NULL)
+		wrong = shmeta__name_error(topic, topic_bytes, SHMETA_NAME_MAX);
+	if (topic != NULL && wrong != NULL && class_needs(cls)) {
+		char shown[80];
+
+		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "refresh: topic '%s' %s",
+		                  shmeta__escape(shown, sizeof shown, topic, topic_bytes), wrong);
+		return shmeta__instance_fail(instance, &err);
+	}
+	if (wrong != NULL) {
+		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "refresh: %s", wrong);
+		return shmeta__instance_fail(instance, &err);
+	}
+	core = shmeta__instance_core(instance);
+	status = ask_refresh(instance, core, &want, deadline, &answer, &err);
+	if (status == SHMETA_OK)
+		status = wait_shown(core, &answer, deadline, &err);
+	shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	if (ret_txn != NULL)
+		*ret_txn = answer.frame.txn;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error, size_t error_bytes)
+{
+	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_RELOAD};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct answer answer;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (error != NULL && error_bytes != 0)
+		(void)snprintf(error, error_bytes, "%s", err.text);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}
+
+enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want, uint32_t timeout_ms,
+                                      uint64_t *ret_synced_at_ns)
+{
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct answer answer;
+
+	reader->slot->counters.fresh_waits++;
+	if (shmeta__snapshot_expired(reader))
+		reader->expired = 1;
+	status = ask_refresh(reader->instance, reader->core, want, deadline, &answer, &err);
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(reader->instance, &err);
+	status = shmeta__snapshot_advance(reader, answer.frame.generation, answer.frame.txn, deadline);
+	if (status == SHMETA_OK)
+		*ret_synced_at_ns = answer.frame.synced_at_ns;
+	return status;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One instance directory as this process sees it. Every open of the same board shares one core: one board mapping, one LMDB
+ * environment per generation, one registration. Found by the board's device and inode, so that two paths to it are one. */
+#include "reader/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CACHE_BUDGET_BYTES = 512 * 1024 };
+
+static pthread_mutex_t cores_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct core *cores;
+
+void shmeta__core_forget_all(void)
+{
+	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+
+	memcpy(&cores_lock, &fresh, sizeof cores_lock);
+	cores = NULL;
+}
+
+/* Nobody but its owner may be able to put files into the directory: what is mapped from it is believed. */
+static enum shmeta_status judge_directory(const char *directory, const struct stat *dir, const struct stat *board,
+                                          struct shmeta_err *err)
+{
+	if ((dir->st_mode & S_IWOTH) != 0)
+		return shmeta_fail(
+			err, SHMETA_ERR_PERMISSION,
+			"%s: mode %04o lets everybody write there, so nothing in it can be believed; shmetad makes its "
+			"directory with mode 0750",
+			directory, dir->st_mode & 07777);
+	if (board->st_uid != dir->st_uid && board->st_uid != 0)
+		return shmeta_fail(err, SHMETA_ERR_PERMISSION,
+		                   "%s/board: belongs to user %u, its directory to user %u: refused", directory,
+		                   board->st_uid, dir->st_uid);
+	if ((board->st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		return shmeta_fail(err, SHMETA_ERR_PERMISSION,
+		                   "%s/board: mode %04o lets others than its owner write it: refused", directory,
+		                   board->st_mode & 07777);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status open_denied(const char *directory, struct shmeta_err *err)
+{
+	char path[PATH_BYTES + 8];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "%s/board", directory);
+	/* Where even looking is denied it is the directory that is closed. */
+	return shmeta__permission_error(err, stat(path, &st) == 0 ? path : directory, "opening the instance");
+}
+
+static enum shmeta_status stat_board(int dir, const char *directory, struct stat *ret_board, struct shmeta_err *err)
+{
+	struct stat dir_st;
+
+	if (fstatat(dir, "board", ret_board, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (errno == EACCES)
+			return open_denied(directory, err);
+		if (errno == ENOENT)
+			return shmeta_fail(
+				err, SHMETA_ERR_NOT_RUNNING,
+				"%s: no writer has published there yet: start one (systemctl start shmetad, or shmetad --dir "
+				"%s)",
+				directory, directory);
+		return shmeta_fail_errno(err, errno, "%s/board", directory);
+	}
+	if (fstat(dir, &dir_st) < 0)
+		return shmeta_fail_errno(err, errno, "%s", directory);
+	return judge_directory(directory, &dir_st, ret_board, err);
+}
+
+static enum shmeta_status map_board(int dir, const char *directory, uint64_t file_bytes,
+                                    const struct shmeta_board **ret, struct shmeta_err *err)
+{
+	struct shmeta_board copy;
+	enum shmeta_status status;
+	void *map;
+
+	status = shmeta__map_file(dir, "board", SHMETA_PAGE, 0, &map, err);
+	if (status == SHMETA_ERR_PERMISSION)
+		return open_denied(directory, err);
+	if (status == SHMETA_OK) {
+		memcpy(&copy, map, sizeof copy);
+		status = shmeta__board_check(&copy, file_bytes, err);
+		if (status != SHMETA_OK)
+			(void)munmap(map, SHMETA_PAGE);
+	}
+	if (status != SHMETA_OK) {
+		(void)shmeta_fail_prefix(err, "%s", directory);
+		return status;
+	}
+	*ret = map;
+	return SHMETA_OK;
+}
+
+static void core_free(struct core *core)
+{
+	if (core->client_fd >= 0 && shmeta__fd_is(core->client_fd, core->client_dev, core->client_ino))
+		(void)close(core->client_fd);
+	shmeta__registration_drop(core);
+	shmeta__env_unref(core->env);
+	if (core->board != NULL)
+		(void)munmap((void *)(uintptr_t)core->board, SHMETA_PAGE);
+	(void)pthread_mutex_destroy(&core->lock);
+	free(core->directory);
+	free(core);
+}
+
+static enum shmeta_status core_new(int dir, const char *directory, const struct stat *st, const char *agent,
+                                   struct core **ret, struct shmeta_err *err)
+{
+	struct core *core = calloc(1, sizeof *core);
+	enum shmeta_status status;
+
+	if (core == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
+	(void)pthread_mutex_init(&core->lock, NULL);
+	core->refs = 1;
+	core->pending_fd = -1;
+	core->client_fd = -1;
+	core->dev = st->st_dev;
+	core->ino = st->st_ino;
+	core->owner = st->st_uid;
+	(void)snprintf(core->agent, sizeof core->agent, "%s", agent);
+	/* The working directory may change before the next generation is opened. */
+	core->directory = realpath(directory, NULL);
+	status = core->directory != NULL ? map_board(dir, directory, (uint64_t)st->st_size, &core->board, err)
+	                                 : shmeta_fail_errno(err, errno, "%s", directory);
+	if (status != SHMETA_OK) {
+		core_free(core);
+		return status;
+	}
+	*ret = core;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status core_find(int dir, const char *directory, const char *agent, uint32_t threads,
+                                    struct core **ret, struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	struct core *core;
+	struct stat st;
+
+	status = stat_board(dir, directory, &st, err);
+	if (status != SHMETA_OK)
+		return status;
+	(void)pthread_mutex_lock(&cores_lock);
+	for (core = cores; core != NULL; core = core->next)
+		if (core->dev == st.st_dev && core->ino == st.st_ino)
+			break;
+	if (core != NULL) {
+		(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
+	} else {
+		status = core_new(dir, directory, &st, agent, &core, err);
+		if (status == SHMETA_OK) {
+			core->next = cores;
+			cores = core;
+		}
+	}
+	(void)pthread_mutex_unlock(&cores_lock);
+	if (status != SHMETA_OK)
+		return status;
+	(void)pthread_mutex_lock(&core->lock);
+	core->threads += threads;
+	(void)pthread_mutex_unlock(&core->lock);
+	*ret = core;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__core_open(const char *directory, const char *agent, uint32_t threads, struct core **ret,
+                                     struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	int dir = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return shmeta_fail(
+			err, SHMETA_ERR_NOT_RUNNING,
+			"%s: there is no instance: no writer has run there (systemctl start shmetad, or shmetad --dir %s)",
+			directory, directory);
+	if (dir < 0 && errno == EACCES)
+		return shmeta__permission_error(err, directory, "opening the instance");
+	if (dir < 0)
+		return shmeta_fail_errno(err, errno, "%s", directory);
+	status = core_find(dir, directory, agent, threads, ret, err);
+	(void)close(dir);
+	return status;
+}
+
+struct core *shmeta__core_ref(struct core *core, uint32_t threads)
+{
+	(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
+	if (threads != 0) {
+		(void)pthread_mutex_lock(&core->lock);
+		core->threads += threads;
+		(void)pthread_mutex_unlock(&core->lock);
+	}
+	return core;
+}
+
+void shmeta__core_unref(struct core *core, uint32_t threads)
+{
+	struct core **link;
+
+	if (threads != 0) {
+		(void)pthread_mutex_lock(&core->lock);
+		core->threads -= threads;
+		(void)pthread_mutex_unlock(&core->lock);
+	}
+	(void)pthread_mutex_lock(&cores_lock);
+	if (__atomic_sub_fetch(&core->refs, 1, __ATOMIC_ACQ_REL) != 0) {
+		(void)pthread_mutex_unlock(&cores_lock);
+		return;
+	}
+	for (link = &cores; *link != core; link = &(*link)->next)
+		;
+	*link = core->next;
+	(void)pthread_mutex_unlock(&cores_lock);
+	core_free(core);
+}
+
+/* Under core->lock. The board may move on while its generation is being opened; then that directory may be gone. */
+static enum shmeta_status open_current(struct core *core, struct env **ret, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_UNKNOWN;
+
+	for (int i = 0; i < 8; i++) {
+		uint64_t generation = shmeta_observe(&core->board->generation); /* PAIR 4 */
+
+		if (generation == 0)
+			return shmeta_fail(err, SHMETA_UNKNOWN, "%s: the writer has not published anything yet",
+			                   core->directory);
+		status = shmeta__env_open(core->directory, generation, core->owner, ret, err);
+		if (status == SHMETA_OK || shmeta_observe(&core->board->generation) == generation)
+			break;
+	}
+	/* That the board speaks of it and it is not there is no matter of a writer that never ran. */
+	return status == SHMETA_ERR_NOT_RUNNING ? shmeta_fail_prefix(err, "the current store") : status;
+}
+
+enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct env *env;
+
+	if (wait)
+		(void)pthread_mutex_lock(&core->lock);
+	else if (pthread_mutex_trylock(&core->lock) != 0)
+		return SHMETA_ERR_BUSY;
+	if (core->env == NULL || shmeta_observe(&core->env->gen->retired) != 0) { /* PAIR 4 */
+		status = open_current(core, &env, err);
+		if (status == SHMETA_OK) {
+			shmeta__env_unref(core->env);
+			core->env = env;
+		}
+	}
+	if (status == SHMETA_OK)
+		*ret = shmeta__env_ref(core->env);
+	(void)pthread_mutex_unlock(&core->lock);
+	return status;
+}
+
+int shmeta__core_was_replaced(const struct core *core)
+{
+	char path[PATH_BYTES + 8];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "%s/board", core->directory);
+	/* A directory that is gone is not replaced: what is mapped is all there is. */
+	return stat(path, &st) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
+}
+
+int shmeta__cache_grant(struct core *core, uint32_t bytes)
+{
+	if (__atomic_add_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED) <= CACHE_BUDGET_BYTES)
+		return 1;
+	(void)__atomic_sub_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED);
+	return 0;
+}
+
+void shmeta__cache_return(struct core *core, uint32_t bytes)
+{
+	(void)__atomic_sub_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED);
+}

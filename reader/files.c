@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sentences about files that this process may not open. */
+#include "reader/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The name of a group from /etc/group, without the name service's modules, which may do anything in a host process. */
+static int group_name(gid_t gid, char *out, size_t bytes)
+{
+	char text[4096 + 1], want[16];
+	size_t have = 0, want_bytes;
+	ssize_t n;
+	int found = 0;
+	int fd = open("/etc/group", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	want_bytes = (size_t)snprintf(want, sizeof want, ":%u:", gid);
+	while (!found && (n = read(fd, text + have, sizeof text - 1 - have)) > 0) {
+		char *line = text, *end;
+
+		have += (size_t)n;
+		text[have] = 0;
+		while ((end = memchr(line, '\n', (size_t)(text + have - line))) != NULL) {
+			char *name_end = memchr(line, ':', (size_t)(end - line));
+			char *number =
+				name_end == NULL ? NULL : memchr(name_end + 1, ':', (size_t)(end - name_end - 1));
+
+			if (number != NULL && (size_t)(end - number) >= want_bytes &&
+			    memcmp(number, want, want_bytes) == 0 && (size_t)(name_end - line) < bytes) {
+				memcpy(out, line, (size_t)(name_end - line));
+				out[name_end - line] = 0;
+				found = 1;
+				break;
+			}
+			line = end + 1;
+		}
+		have = (size_t)(text + have - line);
+		if (have >= sizeof text - 1)
+			break; /* a line longer than the buffer */
+		memmove(text, line, have);
+	}
+	(void)close(fd);
+	return found;
+}
+
+char *shmeta__describe_path(const char *path, char *out, size_t bytes)
+{
+	char group[64];
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		(void)snprintf(out, bytes, "%s",
+		               errno == EACCES ? "in a directory that is closed to this user" : "unseen");
+	else if (group_name(st.st_gid, group, sizeof group))
+		(void)snprintf(out, bytes, "mode %04o, group %s", st.st_mode & 07777, group);
+	else
+		(void)snprintf(out, bytes, "mode %04o, group %u", st.st_mode & 07777, st.st_gid);
+	return out;
+}
+
+enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *path, const char *what)
+{
+	char described[128];
+
+	return shmeta_fail(
+		err, SHMETA_ERR_PERMISSION,
+		"%s: %s: permission denied (%s); readers belong to the group that owns it: usermod -aG shmeta-read "
+		"USER, then log in again",
+		path, what, shmeta__describe_path(path, described, sizeof described));
+}
+
+void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		st.st_dev = st.st_ino = 0;
+	*ret_dev = st.st_dev;
+	*ret_ino = st.st_ino;
+}
+
+int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}

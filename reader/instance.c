@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmeta_open() and what concerns an instance as a whole. */
+#include "reader/internal.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How long an open waits for the writer to answer its registration. A writer that is stopped costs each open this much. */
+static const uint64_t REGISTER_WITHIN_NS = 200 * MILLION;
+static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
+
+/* ---- last error ------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err)
+{
+	(void)pthread_mutex_lock(&instance->lock);
+	instance->err = *err;
+	(void)pthread_mutex_unlock(&instance->lock);
+	return err->code;
+}
+
+const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes)
+{
+	if (bytes == 0 || ret == NULL)
+		return ret;
+	ret[0] = 0;
+	/* The parent's lock may be held for ever in a child. */
+	if (instance == NULL || shmeta__forked(instance))
+		return ret;
+	(void)pthread_mutex_lock(&instance->lock);
+	(void)snprintf(ret, bytes, "%s", instance->err.text);
+	(void)pthread_mutex_unlock(&instance->lock);
+	return ret;
+}
+
+/* ---- open and close ------------------------------------------------------------------------------------------------------------ */
+
+static void process_name(char *out, size_t bytes)
+{
+	ssize_t n = -1;
+	int fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		n = read(fd, out, bytes - 1);
+		(void)close(fd);
+	}
+	if (n <= 0) {
+		(void)snprintf(out, bytes, "?");
+		return;
+	}
+	out[n] = 0;
+	out[strcspn(out, "\n")] = 0;
+}
+
+static enum shmeta_status judge_options(const struct shmeta_options *o, struct shmeta_err *err)
+{
+	const uint32_t flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK;
+	const char *wrong;
+
+	if (o->size < sizeof *o)
+		return shmeta_fail(
+			err, SHMETA_ERR_INVALID_ARGUMENT,
+			"options: size is %zu, this library's struct shmeta_options has %zu bytes: set it to sizeof",
+			o->size, sizeof *o);
+	if ((o->flags & ~flags) != 0)
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "options: unknown flags 0x%x", o->flags & ~flags);
+	if (o->threads > THREADS_MAX)
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "options: threads is %u, at most %u are possible",
+		                   o->threads, THREADS_MAX);
+	if (o->directory != NULL && o->directory[0] == 0)
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "options: directory is empty");
+	if (o->instance != NULL && (o->instance[0] == 0 || strchr(o->instance, '/') != NULL || o->instance[0] == '.' ||
+	                            strlen(o->instance) > 255))
+		return shmeta_fail(
+			err, SHMETA_ERR_INVALID_ARGUMENT,
+			"options: instance is the name of a directory below /run/shmeta: 1 to 255 bytes, no slash, no dot "
+			"in front");
+	if (o->tenant != NULL) {
+		wrong = shmeta__name_error(o->tenant, strnlen(o->tenant, SHMETA_TENANT_MAX + 1), SHMETA_TENANT_MAX);
+		if (wrong != NULL)
+			return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+			                   "options: tenant %s; a tenant has 1 to %d bytes", wrong, SHMETA_TENANT_MAX);
+	}
+	return SHMETA_OK;
+}
+
+static void wait_for_registration(struct core *core)
+{
+	uint64_t now = shmeta__monotonic_ns(), until = now + REGISTER_WITHIN_NS;
+	int fd;
+
+	do {
+		(void)pthread_mutex_lock(&core->lock);
+		shmeta__registration_step(core, now);
+		fd = core->pending_fd;
+		(void)pthread_mutex_unlock(&core->lock);
+		/* Nobody listens, or the answer was a refusal: readers go by grace rules and try again. */
+		if (fd < 0)
+			return;
+		(void)poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1,
+		           (int)((until - now + MILLION - 1) / MILLION));
+		now = shmeta__monotonic_ns();
+	} while (now < until);
+}
+
+static enum shmeta_status open_instance(const struct shmeta_options *o, struct shmeta **ret, struct shmeta_err *err)
+{
+	struct shmeta *instance;
+	enum shmeta_status status;
+	char path[PATH_BYTES];
+	const char *tenant = o->tenant != NULL ? o->tenant : SHMETA_DEFAULT_TENANT;
+
+	status = judge_options(o, err);
+	if (status != SHMETA_OK)
+		return status;
+	instance = calloc(1, sizeof *instance);
+	if (instance == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory");
+	instance->refs = 1;
+	instance->flags = o->flags;
+	instance->threads = o->threads != 0 ? o->threads : THREADS_DEFAULT;
+	(void)pthread_mutex_init(&instance->lock, NULL);
+	instance->tenant_bytes = strlen(tenant);
+	memcpy(instance->tenant, tenant, instance->tenant_bytes);
+	if (o->agent != NULL)
+		(void)snprintf(instance->agent, sizeof instance->agent, "%s", o->agent);
+	else
+		process_name(instance->agent, sizeof instance->agent);
+	if (snprintf(path, sizeof path, "%s%s", o->directory != NULL ? o->directory : "/run/shmeta/",
+	             o->directory != NULL  ? ""
+	             : o->instance != NULL ? o->instance
+	                                   : "default") >= (int)sizeof path)
+		status = shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+		                     "options: directory has %zu bytes, at most %d fit", strlen(o->directory),
+		                     PATH_BYTES - 1);
+	if (status == SHMETA_OK)
+		status = shmeta__fork_token(&instance->fork_word, &instance->token, err);
+	if (status == SHMETA_OK)
+		status = shmeta__core_open(path, instance->agent, instance->threads, &instance->core, err);
+	if (status != SHMETA_OK) {
+		(void)pthread_mutex_destroy(&instance->lock);
+		free(instance);
+		return status;
+	}
+	*ret = instance;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret)
+{
+	static const struct shmeta_options defaults = {.size = sizeof defaults};
+	const struct shmeta_options *o = options != NULL ? options : &defaults;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct shmeta *instance = NULL;
+	struct env *env = NULL;
+
+	if (ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = open_instance(o, &instance, &err);
+	if (status == SHMETA_OK) {
+		/* That the store can be mapped is said now rather than at the first begin; that there is none yet is no error. */
+		status = shmeta__core_env(instance->core, 1, &env, &err);
+		shmeta__env_unref(env);
+		if (status == SHMETA_UNKNOWN || status == SHMETA_OK)
+			status = SHMETA_OK;
+		else
+			shmeta_close(instance);
+	}
+	if (status != SHMETA_OK) {
+		/* A caller of an older header has no error field where this one has it. */
+		if (o->size >= sizeof *o && o->error != NULL && o->error_bytes != 0)
+			(void)snprintf(o->error, o->error_bytes, "%s", err.text);
+		return status;
+	}
+	if ((o->flags & SHMETA_OPEN_UNREGISTERED) == 0)
+		wait_for_registration(instance->core);
+	*ret = instance;
+	return SHMETA_OK;
+}
+
+void shmeta__instance_unref(struct shmeta *instance)
+{
+	int last;
+
+	(void)pthread_mutex_lock(&instance->lock);
+	last = --instance->refs == 0;
+	(void)pthread_mutex_unlock(&instance->lock);
+	if (!last)
+		return;
+	shmeta__core_unref(instance->core, instance->threads);
+	(void)pthread_mutex_destroy(&instance->lock);
+	free(instance);
+}
+
+/* In a child of the process that opened it only the handle itself goes: the registration page was not inherited and something
+ * else may lie there; locks may be held by threads that the child does not have; the environment's memory may have been in the
+ * middle of a change. What stays behind is a mapping of pages that are shared anyway, and goes with exec or exit. The copy of the
+ * connection is closed, so that the writer sees the parent's death when it comes. */
+void shmeta_close(struct shmeta *instance)
+{
+	struct core *core;
+
+	if (instance == NULL)
+		return;
+	if (!shmeta__forked(instance)) {
+		shmeta__instance_unref(instance);
+		return;
+	}
+	core = instance->core;
+	if (core->membership != NULL &&
+	    shmeta__fd_is(core->membership->fd, core->membership->fd_dev, core->membership->fd_ino)) {
+		(void)close(core->membership->fd);
+		core->membership->fd = -1;
+	}
+	free(instance);
+}
+
+struct core *shmeta__instance_core(struct shmeta *instance)
+{
+	struct core *core;
+
+	(void)pthread_mutex_lock(&instance->lock);
+	core = shmeta__core_ref(instance->core, 0);
+	(void)pthread_mutex_unlock(&instance->lock);
+	return core;
+}
+
+struct core *shmeta__instance_core_try(struct shmeta *instance, int follow)
+{
+	struct core *core, *found = NULL;
+
+	if (pthread_mutex_trylock(&instance->lock) != 0)
+		return NULL;
+	core = instance->core;
+	if (follow && shmeta__core_open(core->directory, instance->agent, instance->threads, &found, &instance->err) ==
+	                      SHMETA_OK) {
+		instance->core = found;
+		shmeta__core_unref(core, instance->threads);
+	}
+	core = shmeta__core_ref(instance->core, 0);
+	(void)pthread_mutex_unlock(&instance->lock);
+	return core;
+}
+
+/* ---- state ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t age(uint64_t now, uint64_t then)
+{
+	return now > then ? now - then : 0;
+}
+
+enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret)
+{
+	struct shmeta_state state = {.size = sizeof state};
+	const struct shmeta_board *board;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct env *env = NULL;
+	struct core *core;
+	uint64_t now, synced;
+	uint32_t phase;
+
+	if (instance == NULL || ret == NULL || ret->size < sizeof *ret)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	board = core->board;
+	now = shmeta__monotonic_ns() + (uint64_t)shmeta_peek(&board->boot_offset_ns);
+	phase = shmeta_observe(&board->phase);
+	state.phase = phase <= SHMETA_PHASE_STOPPED ? (enum shmeta_phase)phase : SHMETA_PHASE_DEGRADED;
+	state.writer_pid = (uint32_t)shmeta_peek(&board->writer_pid);
+	state.heartbeat_age_ns = age(now, shmeta_observe(&board->heartbeat_ns));
+	state.writer_alive = state.heartbeat_age_ns < ALIVE_WITHIN_NS && state.phase != SHMETA_PHASE_STOPPED;
+	state.epoch = shmeta_peek(&board->epoch);
+	status = shmeta__core_env(core, 1, &env, &err);
+	if (status == SHMETA_OK) {
+		state.generation = env->generation;
+		state.committed_txn = shmeta_observe(&env->gen->committed);
+	}
+	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
+		synced = env == NULL || env->other_boot ? 0 : shmeta_observe(&env->gen->stamp[i].synced_at_ns);
+		state.class_age_ns[i] = synced == 0 ? UINT64_MAX : age(now, synced);
+	}
+	shmeta__env_unref(env);
+	shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK && status != SHMETA_UNKNOWN)
+		return shmeta__instance_fail(instance, &err);
+	state.size = ret->size;
+	*ret = state;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_changed_txn(struct shmeta *instance, enum shmeta_class cls, uint64_t *ret_txn)
+{
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+	struct env *env;
+
+	if (instance == NULL || ret_txn == NULL || (unsigned)cls >= SHMETA_CLASS_COUNT)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__core_env(core, 1, &env, &err);
+	if (status == SHMETA_OK) {
+		*ret_txn = shmeta_observe(&env->gen->stamp[cls].changed_txn);
+		shmeta__env_unref(env);
+	}
+	shmeta__core_unref(core, 0);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the files of the library share.
+ *
+ *   struct shmeta          one shmeta_open(): tenant, options, last error
+ *     struct core          one instance directory, shared by every open of it: board, current generation, registration
+ *       struct env         one mapped generation: LMDB environment and generation page
+ *       struct membership  one registration page
+ *     struct shmeta_reader holds its own references to an env and a membership, so that a lookup follows no shared pointer
+ *
+ * Nothing on the way from shmeta_begin() to shmeta_end() waits for a lock: what needs core->lock tries it, and goes on with what
+ * it has when another thread is at it. */
+#ifndef SHMETA_READER_INTERNAL_H
+#define SHMETA_READER_INTERNAL_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "include/shmeta.h"
+#include "shm/board.h"
+#include "shm/err.h"
+#include "shm/key.h"
+#include "shm/part.h"
+#include "shm/record.h"
+#include "shm/slots.h"
+#include "shm/wire.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum { MILLION = 1000000, THREADS_DEFAULT = 64, THREADS_MAX = 1024, PATH_BYTES = 4096 };
+
+struct MDB_env;
+struct MDB_txn;
+struct MDB_cursor;
+
+/* ---- one mapped generation (env.c) ------------------------------------------------------------------------------------- */
+
+struct env {
+	uint32_t refs;
+	uint32_t other_boot; /* 1: published before this boot; its stamps mean nothing */
+	uint64_t generation;
+	uint64_t grace_half_ns;
+	const struct shmeta_generation *gen;
+	size_t gen_bytes;
+	const uint64_t *touched;
+	struct MDB_env *lmdb;
+	unsigned int dbi[SHMETA_DB_COUNT];
+	struct shmeta__pages pages; /* bytes: the whole map; shmeta__env_pages() says what is backed by the file */
+	uint64_t data_dev, data_ino;
+};
+
+enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, uid_t owner, struct env **ret,
+                                    struct shmeta_err *err);
+struct env *shmeta__env_ref(struct env *env);
+void shmeta__env_unref(struct env *env); /* accepts NULL */
+/* The part of the map that the newest commit says is in use. */
+struct shmeta__pages shmeta__env_pages(const struct env *env);
+enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, int parked, uint64_t *ret_txn);
+void shmeta__env_txn_free(struct MDB_txn *txn); /* accepts NULL */
+/* The bytes of both meta pages, for the reader that finds a commit stuck half-way. */
+enum { META_BYTES = 152 };
+void shmeta__env_metas(const struct env *env, uint8_t ret[2 * META_BYTES]);
+/* OK, ABSENT, ERR_CORRUPT. */
+enum shmeta_status shmeta__env_get(const struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
+                                   size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+
+/* ---- registration (registration.c) ------------------------------------------------------------------------------------- */
+
+struct membership {
+	uint32_t refs;
+	uint32_t slot_count;
+	uint32_t asked; /* slots that were wanted; the writer may give fewer */
+	int fd;         /* its being open is the sign of life; -1: none */
+	uint64_t fd_dev, fd_ino;
+	struct shmeta_slots *page;
+	size_t page_bytes;
+	uint64_t taken[SHMETA_SLOTS_MAX / 64]; /* bits are set under core->lock, cleared without */
+};
+
+struct core;
+/* Under core->lock. Move the registration on by at most one step that does not block; now_ns: any monotonic clock. */
+void shmeta__registration_step(struct core *core, uint64_t now_ns);
+/* Under core->lock. The current one, referenced, with a slot of it; NULL when there is none to be had. */
+struct membership *shmeta__registration_join(struct core *core, uint32_t *ret_slot);
+/* Gives the slot back and unrefs. */
+void shmeta__registration_leave(struct membership *membership, struct shmeta_slot *slot);
+void shmeta__membership_unref(struct membership *membership); /* accepts NULL */
+/* Under core->lock: forget what is current and what is under way. */
+void shmeta__registration_drop(struct core *core);
+
+/* ---- one instance directory (core.c) ----------------------------------------------------------------------------------- */
+
+struct core {
+	struct core *next;
+	uint32_t refs;     /* falls to 0 under cores_lock only */
+	uint64_t dev, ino; /* of the board */
+	uid_t owner;
+	char *directory; /* absolute */
+	const struct shmeta_board *board;
+	char agent[64];
+
+	pthread_mutex_t lock;
+	struct env *env;  /* the newest generation that was opened, or NULL */
+	uint32_t threads; /* slots that all opens together want */
+	struct membership *membership;
+	uint64_t membership_epoch; /* board->epoch when its connection was last known to be alive */
+	int pending_fd;            /* a REGISTER was sent on it; -1: none */
+	uint64_t pending_dev, pending_ino, pending_id, pending_until_ns;
+	uint32_t pending_asked;
+	uint64_t backoff_ns;
+	uint64_t next_step_ns; /* read without the lock */
+	uint64_t next_look_ns; /* when to look for a replaced board again; read without the lock */
+	uint32_t cache_bytes;  /* spent by the readers' caches, see shmeta__cache_grant() */
+	int client_fd;         /* an idle connection for requests, or -1; taken by exchange */
+	uint64_t client_dev, client_ino;
+};
+
+enum shmeta_status shmeta__core_open(const char *directory, const char *agent, uint32_t threads, struct core **ret,
+                                     struct shmeta_err *err);
+void shmeta__core_unref(struct core *core, uint32_t threads);
+struct core *shmeta__core_ref(struct core *core, uint32_t threads);
+/* The current generation, referenced. wait: 0: ERR_BUSY instead of waiting for another thread that is opening it. UNKNOWN when
+ * nothing was published. */
+enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err);
+/* 1: the board's path now leads to another file. */
+int shmeta__core_was_replaced(const struct core *core);
+/* Caches are bounded per process: 1 when bytes more may be spent. */
+int shmeta__cache_grant(struct core *core, uint32_t bytes);
+void shmeta__cache_return(struct core *core, uint32_t bytes);
+
+/* ---- fork (fork.c) ----------------------------------------------------------------------------------------------------- */
+
+/* *word equals *token in the process that called this, and in none that it forks. */
+enum shmeta_status shmeta__fork_token(const uint64_t **ret_word, uint64_t *ret_token, struct shmeta_err *err);
+/* After a fork the registry is the child's own. Called by core.c under the guard of shmeta__fork_token(). */
+void shmeta__core_forget_all(void);
+
+/* ---- one shmeta_open() ------------------------------------------------------------------------------------------------- */
+
+struct shmeta {
+	const uint64_t *fork_word;
+	uint64_t token;
+	uint32_t refs; /* the caller's and its readers' */
+	uint32_t flags;
+	uint32_t threads;
+	uint32_t readers;
+	struct core *core; /* under lock */
+	size_t tenant_bytes;
+	char tenant[SHMETA_TENANT_MAX + 1];
+	char agent[64];
+	pthread_mutex_t lock;
+	struct shmeta_err err; /* under lock */
+};
+
+static inline int shmeta__forked(const struct shmeta *instance)
+{
+	return shmeta_peek(instance->fork_word) != instance->token;
+}
+/* Keep err as the instance's last error; returns its code. */
+enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err);
+struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
+/* The same without waiting; NULL: another thread is at it. follow: the board's path leads elsewhere, open what is there now. */
+struct core *shmeta__instance_core_try(struct shmeta *instance, int follow);
+void shmeta__instance_unref(struct shmeta *instance);
+
+/* ---- readers ----------------------------------------------------------------------------------------------------------- */
+
+struct shmeta_handle {
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta_reader *reader;
+	uint64_t known; /* the commit for which `part` (or `absent`) is known to be right; 0: none */
+	uint32_t absent;
+	uint32_t pinned; /* 1: the head lies on pages of its own */
+	uint64_t part_key;
+	struct shmeta__part part;
+	uint32_t word; /* touched word */
+	uint32_t topic_bytes;
+	struct shmeta_handle *next, **link; /* the caller's handles of this reader */
+	char topic[];
+};
+
+struct name_entry {
+	uint64_t hash;       /* 0: empty */
+	uint64_t known;      /* the commit for which topic_id is known to be right */
+	uint64_t record_txn; /* the commit for which record is */
+	const uint8_t *record;
+	uint32_t record_bytes;
+	uint32_t topic_id;
+	uint32_t name_bytes;
+	uint32_t reserved;
+	char name[80]; /* longer names are not kept */
+};
+
+struct shmeta_reader {
+	/* What begin, end and every lookup read. */
+	const uint64_t *fork_word;
+	uint64_t token;
+	uint64_t snapshot;     /* the commit being read; 0: none */
+	const uint32_t *guard; /* not 0: pins are not honoured (revoked, or never registered): judge by grace */
+	const struct shmeta_generation *gen;
+	struct shmeta_slot *slot; /* of the registration page, or `own` */
+	const struct shmeta_board *board;
+	uint64_t parked; /* the commit that txn shows; 0: none */
+	uint64_t epoch;
+	uint32_t attention; /* 1: begin must take the slow way */
+	uint32_t clock;     /* enum reader_clock */
+	uint32_t tick;      /* lookups, for sampling */
+	uint32_t serial;    /* of the snapshot: iterators remember it */
+
+	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
+	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */
+	struct MDB_txn *txn;
+	struct env *env;
+	struct membership *membership;
+	struct core *core;
+	struct shmeta *instance;
+	uint64_t stuck_committed, stuck_txn; /* a commit that its writer never published, accepted */
+	uint64_t tenant_txn;                 /* when tenant == 0: the snapshot that had no such tenant */
+	uint32_t tenant;                     /* number in this env; 0: not known */
+	uint32_t expired;                    /* 1: a snapshot that FRESH moved on from had outlived its grace */
+
+	struct shmeta_handle *handles;
+	struct shmeta_iter *iters;
+	struct name_entry *names;
+	uint32_t name_mask, name_misses;
+	struct shmeta_handle *parts; /* cache behind the *_named calls; no topic of their own */
+	uint32_t part_mask, part_misses;
+	uint64_t next_join_ns;
+	uint64_t look_ns;       /* when a stale answer next asks for attention */
+	struct shmeta_slot own; /* counters of a reader without a slot */
+};
+
+enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE, CLOCK_NONE };
+
+extern const uint32_t shmeta__always; /* 1: the guard of an unregistered reader */
+
+/* Keep a sentence; returns the code. */
+__attribute__((format(printf, 3, 4))) enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader,
+                                                                             enum shmeta_status code, const char *fmt,
+                                                                             ...);
+
+/* Grace rules: has the snapshot outlived half the grace period, or was the registration revoked under it? */
+int shmeta__snapshot_expired(const struct shmeta_reader *reader);
+/* Look a key up in the snapshot: OK, ABSENT, ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *reader, enum shmeta_db db, const void *key,
+                                        size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+/* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until deadline. */
+enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *reader, uint64_t generation, uint64_t txn,
+                                            uint64_t deadline_ns);
+/* The tenant's number in this snapshot; 0: the store has none. */
+uint32_t shmeta__snapshot_tenant(struct shmeta_reader *reader);
+
+/* ---- walking a database (list.c) --------------------------------------------------------------------------------------- */
+
+struct walk {
+	struct MDB_cursor *cursor;
+	int started;
+};
+enum shmeta_status shmeta__walk_open(struct shmeta_reader *reader, enum shmeta_db db, struct walk *ret);
+/* The first entry at or behind key (key NULL: the next one). OK, END, ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__walk_next(struct shmeta_reader *reader, struct walk *walk, const void *key, size_t key_bytes,
+                                     const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
+                                     size_t *ret_bytes);
+void shmeta__walk_close(struct walk *walk);
+
+enum iter_kind { ITER_TOPICS, ITER_PARTITIONS, ITER_SEGMENTS, ITER_AGENTS, ITER_LEASES, ITER_OFFSETS, ITER_GROUPS };
+
+/* Topics that a list of leases or offsets visits, in order of name. */
+struct topic_range {
+	uint32_t topic_id;
+	uint32_t name_bytes;
+	const char *name;
+};
+
+/* A text to compare with; NULL: none. */
+struct iter_filter {
+	char *text;
+	size_t bytes;
+};
+
+struct shmeta_iter {
+	enum iter_kind kind;
+	uint32_t serial; /* of the snapshot it belongs to */
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta_reader *reader;
+	struct shmeta_iter *next, **link;
+	struct walk walk;
+	uint32_t tenant;
+	uint32_t topic_id;
+	uint32_t done;
+	int64_t now_ms;
+	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: -, agent */
+	struct topic_range *ranges;   /* leases and offsets: in order of name */
+	size_t range_count, range;
+	struct shmeta__part part; /* segments */
+	struct shmeta__part_cursor cursor;
+	size_t prefix_bytes; /* what all keys of the list begin with */
+	uint8_t prefix[SHMETA_KEY_MAX];
+};
+/* db: what it walks; SHMETA_DB_COUNT: nothing. */
+enum shmeta_status shmeta__iter_new(struct shmeta_reader *reader, enum iter_kind kind, enum shmeta_db db,
+                                    struct shmeta_iter **ret);
+/* The next entry whose key begins with the prefix. */
+enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
+                                     const void **ret_value, size_t *ret_bytes);
+/* May this call go on with the iterator? */
+enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_kind kind);
+
+/* When an answer was last known to be true, as far as its own record says. */
+struct known {
+	uint64_t synced_at_ns;
+	uint32_t ttl_ms; /* 0: the class's */
+};
+
+/* ---- topics and partitions, as the other files need them ---------------------------------------------------------------- */
+
+/* OK, ABSENT, ERR_*. */
+enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                         uint32_t *ret_id);
+/* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is gone. */
+enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
+                                      struct shmeta_str *ret_name);
+/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid until the next call. */
+enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32_t topic_id, uint32_t partition_id,
+                                            struct shmeta_handle **ret);
+/* The same by name. When it is not there: the right one of ABSENT and UNKNOWN, with its age by class cls. */
+enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                           uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
+                                           struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
+enum shmeta_status shmeta__handle_absent(struct shmeta_handle *handle, enum shmeta_class cls, uint64_t assured_ns,
+                                         struct shmeta_freshness *ret_fresh);
+/* The next partition of a topic, in a walk of PARTS: OK, END, ERR_*. *oldest: its times fall to this partition's. */
+enum shmeta_status shmeta__partition_walk(struct shmeta_reader *reader, struct walk *walk, uint32_t topic_id,
+                                          struct shmeta_partition *ret, struct known *oldest);
+/* Make the handle right for the snapshot: OK or ABSENT, ERR_*. */
+enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *handle);
+void shmeta__reader_forget(struct shmeta_reader *reader); /* handles and caches: nothing of the env is known any more */
+void shmeta__reader_caches_free(struct shmeta_reader *reader); /* and their memory goes back */
+
+/* ---- FRESH and requests (control.c) ------------------------------------------------------------------------------------- */
+
+struct want {
+	enum shmeta_class cls;
+	const char *topic; /* NULL: the whole class */
+	size_t topic_bytes;
+	uint32_t partition_id;
+};
+uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */
+uint64_t shmeta__monotonic_ns(void);
+/* Wait on gen's commit word until committed > txn, the deadline, retirement, or 100 ms. OK: look again. */
+enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns);
+/* Ask, wait, and move the reader's snapshot. *ret_synced_at_ns: when the source was read. */
+enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want, uint32_t timeout_ms,
+                                      uint64_t *ret_synced_at_ns);
+
+/* Sockets of the writer. CLOEXEC, non-blocking, peer checked. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (its backlog is full). */
+enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err);
+/* The descriptor is still the one that was noted: nobody closed it under us and reused its number. */
+void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino);
+int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino);
+
+/* ---- files --------------------------------------------------------------------------------------------------------------- */
+
+/* "mode 0750, group shmeta-read" of a path, as far as it can be seen. */
+char *shmeta__describe_path(const char *path, char *out, size_t bytes);
+enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *path, const char *what);
+
+#endif

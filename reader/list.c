@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Walking a database, iterators, and the list of topics. */
+#include "reader/lookup.h"
+
+#include <errno.h>
+#include <lmdb.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- walking ------------------------------------------------------------------------------------------------------------------------ */
+
+enum shmeta_status shmeta__walk_open(struct shmeta_reader *r, enum shmeta_db db, struct walk *ret)
+{
+	int rc;
+
+	ret->started = 0;
+	rc = mdb_cursor_open(r->txn, r->env->dbi[db], &ret->cursor);
+	if (rc == 0)
+		return SHMETA_OK;
+	ret->cursor = NULL;
+	return rc == ENOMEM ? SHMETA_ERR_NO_MEMORY : SHMETA_ERR_CORRUPT;
+}
+
+enum shmeta_status shmeta__walk_next(struct shmeta_reader *r, struct walk *walk, const void *key, size_t key_bytes,
+                                     const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
+                                     size_t *ret_bytes)
+{
+	MDB_val k = {key_bytes, (void *)(uintptr_t)key}, v;
+	int rc;
+
+	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
+		return SHMETA_ERR_EXPIRED;
+	rc = mdb_cursor_get(walk->cursor, &k, &v, key != NULL ? MDB_SET_RANGE : MDB_NEXT);
+	walk->started = 1;
+	if (rc == MDB_NOTFOUND)
+		return SHMETA_END;
+	if (rc != 0)
+		return SHMETA_ERR_CORRUPT;
+	*ret_key = k.mv_data;
+	*ret_key_bytes = k.mv_size;
+	*ret_value = v.mv_data;
+	*ret_bytes = v.mv_size;
+	return SHMETA_OK;
+}
+
+void shmeta__walk_close(struct walk *walk)
+{
+	if (walk->cursor != NULL)
+		mdb_cursor_close(walk->cursor);
+	walk->cursor = NULL;
+}
+
+/* ---- iterators ------------------------------------------------------------------------------------------------------------------------ */
+
+enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind, enum shmeta_db db,
+                                    struct shmeta_iter **ret)
+{
+	struct shmeta_iter *iter = calloc(1, sizeof *iter);
+	enum shmeta_status status;
+
+	if (iter == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	iter->kind = kind;
+	iter->fork_word = r->fork_word;
+	iter->token = r->token;
+	iter->reader = r;
+	iter->serial = r->serial;
+	iter->tenant = shmeta__snapshot_tenant(r);
+	status = db == SHMETA_DB_COUNT ? SHMETA_OK : shmeta__walk_open(r, db, &iter->walk);
+	if (status != SHMETA_OK) {
+		free(iter);
+		return status;
+	}
+	iter->next = r->iters;
+	iter->link = &r->iters;
+	if (iter->next != NULL)
+		iter->next->link = &iter->next;
+	r->iters = iter;
+	*ret = iter;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_kind kind)
+{
+	if (iter == NULL || iter->kind != kind)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(iter->fork_word) != iter->token)
+		return SHMETA_ERR_FORKED;
+	return iter->reader->snapshot != 0 && iter->reader->serial == iter->serial ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
+}
+
+void shmeta_iter_free(struct shmeta_iter *iter)
+{
+	if (iter == NULL)
+		return;
+	if (shmeta_peek(iter->fork_word) == iter->token) {
+		*iter->link = iter->next;
+		if (iter->next != NULL)
+			iter->next->link = iter->link;
+		shmeta__walk_close(&iter->walk);
+		shmeta__part_close(&iter->part);
+		free(iter->ranges);
+		free(iter->filter[0].text);
+		free(iter->filter[1].text);
+	}
+	free(iter);
+}
+
+/* ---- topics ------------------------------------------------------------------------------------------------------------------------------ */
+
+/* Anchored; only '*' is special. Remembers the last star: what it swallowed grows by one whenever the rest does not fit. */
+static int glob_matches(const char *p, size_t p_bytes, const char *s, size_t s_bytes)
+{
+	size_t i = 0, j = 0, star = SIZE_MAX, swallowed = 0;
+
+	while (j < s_bytes) {
+		if (i < p_bytes && p[i] == '*') {
+			star = i++;
+			swallowed = j;
+		} else if (i < p_bytes && p[i] == s[j]) {
+			i++;
+			j++;
+		} else if (star != SIZE_MAX) {
+			i = star + 1;
+			j = ++swallowed;
+		} else {
+			return 0;
+		}
+	}
+	while (i < p_bytes && p[i] == '*')
+		i++;
+	return i == p_bytes;
+}
+
+enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *pattern, size_t pattern_bytes, int glob,
+                                      struct shmeta_iter **ret)
+{
+	const struct known none = {0};
+	size_t literal = pattern == NULL ? 0 : pattern_bytes;
+	struct shmeta_iter *iter;
+	enum shmeta_status status;
+	const char *star;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
+	if (literal > SHMETA_NAME_MAX)
+		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
+		                           "pattern: %zu bytes, no name has more than %d", literal, SHMETA_NAME_MAX);
+	/* An empty list is a statement about the source, too. */
+	status = absent_or_unknown(r, SHMETA_CLASS_LIST, &none);
+	if (status == SHMETA_UNKNOWN)
+		return lookup_done(r, status);
+	status = shmeta__iter_new(r, ITER_TOPICS, SHMETA_DB_NAMES, &iter);
+	if (status != SHMETA_OK)
+		return lookup_done(r, status);
+	if (literal != 0 && glob) {
+		iter->filter[0].text = malloc(pattern_bytes);
+		if (iter->filter[0].text == NULL) {
+			shmeta_iter_free(iter);
+			return lookup_done(r, SHMETA_ERR_NO_MEMORY);
+		}
+		memcpy(iter->filter[0].text, pattern, pattern_bytes);
+		iter->filter[0].bytes = pattern_bytes;
+		star = memchr(pattern, '*', pattern_bytes);
+		if (star != NULL)
+			literal = (size_t)(star - pattern);
+	}
+	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, pattern, literal);
+	iter->done = iter->tenant == 0;
+	*ret = iter;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
+                                     const void **ret_value, size_t *ret_bytes)
+{
+	enum shmeta_status status;
+
+	if (iter->done)
+		return SHMETA_END;
+	status = shmeta__walk_next(iter->reader, &iter->walk, iter->walk.started ? NULL : iter->prefix,
+	                           iter->prefix_bytes, ret_key, ret_key_bytes, ret_value, ret_bytes);
+	if (status == SHMETA_OK &&
+	    (*ret_key_bytes < iter->prefix_bytes || memcmp(*ret_key, iter->prefix, iter->prefix_bytes) != 0))
+		status = SHMETA_END;
+	if (status == SHMETA_END)
+		iter->done = 1;
+	return status;
+}
+
+enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
+                                     struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = shmeta__iter_ready(iter, ITER_TOPICS);
+	const struct known none = {0};
+	struct shmeta__stamps stamps;
+	struct known known;
+	const uint8_t *key;
+	const void *value;
+	size_t key_bytes, bytes;
+
+	if (status != SHMETA_OK || ret == NULL)
+		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
+	for (;;) {
+		status = shmeta__iter_walk(iter, &key, &key_bytes, &value, &bytes);
+		if (status != SHMETA_OK)
+			break;
+		if (iter->filter[0].text == NULL ||
+		    glob_matches(iter->filter[0].text, iter->filter[0].bytes, (const char *)key + 4, key_bytes - 4))
+			break;
+	}
+	if (status == SHMETA_END) {
+		/* How old the list as a whole is. */
+		if (ret_fresh != NULL)
+			lookup_age(iter->reader, SHMETA_CLASS_LIST, 0, &none, ret_fresh);
+		return SHMETA_END;
+	}
+	if (status == SHMETA_OK)
+		status = shmeta__topic_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
+	if (status == SHMETA_OK && ret_fresh != NULL) {
+		known = known_of(&stamps);
+		lookup_age(iter->reader, SHMETA_CLASS_TOPIC, 0, &known, ret_fresh);
+	}
+	return lookup_done(iter->reader, status);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What every lookup does before and after it has looked: may it, how old is the answer, does it still hold. */
+#ifndef SHMETA_READER_LOOKUP_H
+#define SHMETA_READER_LOOKUP_H
+
+#include "reader/internal.h"
+
+enum { SAMPLE_EVERY = 1024 };
+
+static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
+{
+	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+		return SHMETA_ERR_FORKED;
+	return likely(r->snapshot != 0) ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
+}
+
+/* The class's stamp as far as it speaks of this snapshot; 0: nothing of the class was complete in it. */
+static inline uint64_t class_synced_at(const struct shmeta_reader *r, enum shmeta_class cls)
+{
+	const struct shmeta_stamp *stamp = &r->gen->stamp[cls];
+	uint64_t synced = shmeta_observe(&stamp->synced_at_ns); /* PAIR 3 */
+
+	return likely(shmeta_observe(&stamp->txn) <= r->snapshot) ? synced : r->seen[cls];
+}
+
+static inline uint64_t reader_now_ns(const struct shmeta_reader *r)
+{
+	int64_t offset = shmeta_peek(&r->gen->boot_offset_ns);
+
+	if (likely(r->clock == CLOCK_COARSE))
+		return shmeta__coarse_boottime_ns(offset);
+	return r->clock == CLOCK_PRECISE ? shmeta__monotonic_ns() + (uint64_t)offset : 0;
+}
+
+static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, int hint, const struct known *known,
+                              struct shmeta_freshness *ret)
+{
+	uint64_t synced = class_synced_at(r, cls), now = reader_now_ns(r);
+	uint64_t ttl = likely(known->ttl_ms == 0) ? shmeta_peek(&r->gen->stamp[cls].ttl_ns)
+	                                          : (uint64_t)known->ttl_ms * MILLION;
+
+	if (known->synced_at_ns > synced)
+		synced = known->synced_at_ns;
+	ret->age_ns = now > synced ? now - synced : 0;
+	if (unlikely(r->clock == CLOCK_NONE))
+		ret->age_ns = UINT64_MAX; /* stamps of another boot */
+	ret->ttl_ns = ttl;
+	ret->txn = r->snapshot;
+	ret->fresh = ret->age_ns < ttl;
+	ret->hint = (uint32_t)hint;
+	if (unlikely(!ret->fresh)) {
+		r->slot->counters.stale++;
+		/* Once a second at most: begin then looks whether this instance is still the one to follow. */
+		if (now >= r->look_ns) {
+			r->look_ns = now + 1000 * MILLION;
+			r->attention = 1;
+		}
+	}
+}
+
+/* Of a read's options: is it FRESH? ERR_INVALID_ARGUMENT when they are none. */
+static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_fresh)
+{
+	*ret_fresh = 0;
+	if (likely(read == NULL))
+		return SHMETA_OK;
+	if (read->size < sizeof *read)
+		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
+		                           "read options: size is %zu, this library's struct shmeta_read has %zu bytes",
+		                           read->size, sizeof *read);
+	if (read->consistency != SHMETA_CACHED && read->consistency != SHMETA_FRESH)
+		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: consistency %d is none",
+		                           (int)read->consistency);
+	*ret_fresh = read->consistency == SHMETA_FRESH;
+	return SHMETA_OK;
+}
+
+static inline int is_absent(enum shmeta_status status)
+{
+	return status >= SHMETA_ABSENT && status <= SHMETA_ABSENT_AT_END;
+}
+
+/* Last step of every lookup: count, and discard what may have been read from recycled pages. */
+static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmeta_status status)
+{
+	struct shmeta_reader_counters *c = &r->slot->counters;
+
+	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r)) /* PAIR 5 */
+		status = SHMETA_ERR_EXPIRED;
+	if (likely(status == SHMETA_OK))
+		c->found++;
+	else if (is_absent(status))
+		c->absent++;
+	else if (status == SHMETA_UNKNOWN)
+		c->unknown++;
+	else {
+		c->errors++;
+		c->corrupt += status == SHMETA_ERR_CORRUPT;
+	}
+	return status;
+}
+
+/* Not there: ABSENT when all of the class was known in this snapshot, otherwise nothing may be concluded. */
+static inline enum shmeta_status absent_or_unknown(const struct shmeta_reader *r, enum shmeta_class cls,
+                                                   const struct known *known)
+{
+	return class_synced_at(r, cls) != 0 || known->synced_at_ns != 0 ? SHMETA_ABSENT : SHMETA_UNKNOWN;
+}
+
+/* 0 when the name can be one; otherwise the status to return. A name that is too long cannot be a key; one that is badly spelt is
+ * merely never found, so it is judged only then, by name_wrong(). */
+static inline enum shmeta_status name_fits(struct shmeta_reader *r, const char *what, const char *name, size_t bytes)
+{
+	if (likely(name != NULL && bytes - 1 < SHMETA_NAME_MAX))
+		return SHMETA_OK;
+	return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s: %zu bytes; a name has 1 to %d", what,
+	                           name == NULL ? (size_t)0 : bytes, SHMETA_NAME_MAX);
+}
+
+static inline enum shmeta_status name_wrong(struct shmeta_reader *r, const char *what, const char *name, size_t bytes)
+{
+	const char *wrong = shmeta__name_error(name, bytes, SHMETA_NAME_MAX);
+	char shown[80];
+
+	return wrong == NULL ? SHMETA_OK
+	                     : shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s '%s' %s", what,
+	                                           shmeta__escape(shown, sizeof shown, name, bytes), wrong);
+}
+
+/* A record that was decoded carries its own times. */
+static inline struct known known_of(const struct shmeta__stamps *stamps)
+{
+	return (struct known){stamps->synced_at_ns, stamps->ttl_ms};
+}
+
+/* Record a sampled lookup's time and place. */
+static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uint64_t part_key)
+{
+	uint64_t took = shmeta__monotonic_ns() - begun_ns;
+
+	r->slot->histogram[shmeta__histogram_bucket(took)]++;
+	r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
+}
+
+#endif

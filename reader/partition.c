@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Partitions: handles, and how a handle stays right from commit to commit.
+ *
+ * A handle knows the commit for which what it remembers of the partition's head was right. In that very snapshot it is right
+ * without a look. In another it is right when the head lies on pages of its own, which do not move until the head is rewritten,
+ * and the partition's touched word names no commit after the one known (PAIR 2). Otherwise the head is looked up again. */
+#include "reader/lookup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PARTS_FIRST = 32, PARTS_LAST = 1024 };
+
+/* ---- making a handle right ----------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
+{
+	struct shmeta_reader *r = h->reader;
+	uint64_t key = h->part_key, touched;
+	struct shmeta__pages pages;
+	enum shmeta_status status;
+	const void *head;
+	size_t bytes;
+
+	if (h->known == r->snapshot)
+		return h->absent ? SHMETA_ABSENT : SHMETA_OK;
+	if (h->known != 0 && (h->pinned | h->absent)) {
+		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2 */
+		if (touched <= h->known && touched <= r->snapshot) {
+			h->known = r->snapshot;
+			return h->absent ? SHMETA_ABSENT : SHMETA_OK;
+		}
+	}
+	r->slot->counters.resolves++;
+	h->known = 0;
+	h->absent = 0;
+	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
+	if (status == SHMETA_OK) {
+		pages = shmeta__env_pages(r->env);
+		status = shmeta__part_open(&h->part, key, head, bytes, &pages);
+		h->pinned = bytes >= SHMETA_HEAD_PADDED;
+	} else if (status == SHMETA_ABSENT) {
+		h->absent = 1;
+	}
+	if (status >= 0)
+		h->known = r->snapshot;
+	return status;
+}
+
+static void handle_forget(struct shmeta_handle *h)
+{
+	shmeta__part_close(&h->part);
+	h->known = 0;
+	h->pinned = 0;
+	h->absent = 0;
+}
+
+/* ---- the cache behind the _named calls --------------------------------------------------------------------------------------------- */
+
+static void parts_free(struct shmeta_reader *r)
+{
+	uint32_t have = r->parts == NULL ? 0 : r->part_mask + 1;
+
+	for (uint32_t i = 0; i < have; i++)
+		shmeta__part_close(&r->parts[i].part);
+	free(r->parts);
+	r->parts = NULL;
+	shmeta__cache_return(r->core, have * (uint32_t)sizeof *r->parts);
+}
+
+static void parts_grow(struct shmeta_reader *r)
+{
+	uint32_t have = r->parts == NULL ? 0 : r->part_mask + 1, want = have == 0 ? PARTS_FIRST : have * 2;
+	struct shmeta_handle *parts;
+
+	r->part_misses = 0;
+	if (want > PARTS_LAST || !shmeta__cache_grant(r->core, want * (uint32_t)sizeof *parts))
+		return;
+	parts = calloc(want, sizeof *parts);
+	if (parts == NULL) {
+		shmeta__cache_return(r->core, want * (uint32_t)sizeof *parts);
+		return;
+	}
+	parts_free(r);
+	r->parts = parts;
+	r->part_mask = want - 1;
+}
+
+static void handle_aim(struct shmeta_handle *h, struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id)
+{
+	handle_forget(h);
+	h->fork_word = r->fork_word;
+	h->token = r->token;
+	h->reader = r;
+	h->part_key = shmeta__part_key(topic_id, partition_id);
+	h->word = shmeta__touched_partition(topic_id, partition_id);
+}
+
+enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id,
+                                            struct shmeta_handle **ret)
+{
+	uint64_t key = shmeta__part_key(topic_id, partition_id);
+	uint32_t word = shmeta__touched_partition(topic_id, partition_id);
+	enum shmeta_status status;
+	struct shmeta_handle *h;
+
+	if (unlikely(r->parts == NULL)) {
+		parts_grow(r);
+		if (r->parts == NULL)
+			return SHMETA_ERR_NO_MEMORY;
+	}
+	h = &r->parts[word & r->part_mask];
+	if (unlikely(h->part_key != key)) {
+		if (++r->part_misses > r->part_mask) {
+			parts_grow(r);
+			h = &r->parts[word & r->part_mask];
+		}
+		handle_aim(h, r, topic_id, partition_id);
+	}
+	status = likely(h->known == r->snapshot && !h->absent) ? SHMETA_OK : shmeta__partition_resolve(h);
+	if (status == SHMETA_OK || status == SHMETA_ABSENT)
+		*ret = h;
+	return status;
+}
+
+void shmeta__reader_forget(struct shmeta_reader *r)
+{
+	for (struct shmeta_handle *h = r->handles; h != NULL; h = h->next)
+		handle_forget(h);
+	for (uint32_t i = 0; r->parts != NULL && i <= r->part_mask; i++) {
+		handle_forget(&r->parts[i]);
+		r->parts[i].part_key = 0;
+	}
+	if (r->names != NULL)
+		memset(r->names, 0, ((size_t)r->name_mask + 1) * sizeof *r->names);
+}
+
+void shmeta__reader_caches_free(struct shmeta_reader *r)
+{
+	parts_free(r);
+	if (r->names != NULL)
+		shmeta__cache_return(r->core, (r->name_mask + 1) * (uint32_t)sizeof *r->names);
+	free(r->names);
+	r->names = NULL;
+}
+
+/* ---- handles -------------------------------------------------------------------------------------------------------------------------- */
+
+/* Why a partition is not there: its topic is not, or the topic has none of that number. */
+static enum shmeta_status partition_absent(struct shmeta_reader *r, enum shmeta_class cls, uint64_t assured_ns,
+                                           struct shmeta_freshness *ret_fresh)
+{
+	const struct known known = {assured_ns, 0};
+	struct shmeta_freshness unused;
+
+	lookup_age(r, cls, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
+	return absent_or_unknown(r, cls, &known);
+}
+
+enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                           uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
+                                           struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret)
+{
+	enum shmeta_status status;
+	uint32_t id;
+
+	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
+	if (unlikely(status == SHMETA_ABSENT)) {
+		status = name_wrong(r, "topic", topic, topic_bytes);
+		return status != SHMETA_OK ? status : partition_absent(r, SHMETA_CLASS_LIST, assured_ns, ret_fresh);
+	}
+	if (likely(status == SHMETA_OK))
+		status = shmeta__partition_cached(r, id, partition_id, ret);
+	return likely(status != SHMETA_ABSENT) ? status : partition_absent(r, cls, assured_ns, ret_fresh);
+}
+
+enum shmeta_status shmeta__handle_absent(struct shmeta_handle *h, enum shmeta_class cls, uint64_t assured_ns,
+                                         struct shmeta_freshness *ret_fresh)
+{
+	return partition_absent(h->reader, cls, assured_ns, ret_fresh);
+}
+
+enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                         uint32_t partition_id, struct shmeta_handle **ret)
+{
+	struct shmeta_handle *h = NULL, *cached;
+	enum shmeta_status status;
+	uint32_t id;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", topic, topic_bytes);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION, 0, NULL, &cached);
+	if (status == SHMETA_OK) {
+		id = (uint32_t)(cached->part_key >> 32);
+		h = calloc(1, sizeof *h + topic_bytes);
+		if (h == NULL) {
+			status = SHMETA_ERR_NO_MEMORY;
+		} else {
+			handle_aim(h, r, id, partition_id);
+			h->topic_bytes = (uint32_t)topic_bytes;
+			memcpy(h->topic, topic, topic_bytes);
+			status = shmeta__partition_resolve(h);
+		}
+	}
+	status = lookup_done(r, status);
+	if (status != SHMETA_OK) {
+		if (h != NULL)
+			shmeta__part_close(&h->part);
+		free(h);
+		return status;
+	}
+	h->next = r->handles;
+	h->link = &r->handles;
+	if (h->next != NULL)
+		h->next->link = &h->next;
+	r->handles = h;
+	*ret = h;
+	return SHMETA_OK;
+}
+
+void shmeta_partition_close(struct shmeta_handle *h)
+{
+	if (h == NULL)
+		return;
+	/* In a forked child the reader may be gone already, and its list with it. */
+	if (shmeta_peek(h->fork_word) == h->token) {
+		shmeta__part_close(&h->part);
+		*h->link = h->next;
+		if (h->next != NULL)
+			h->next->link = h->link;
+	}
+	free(h);
+}
+
+/* ---- records --------------------------------------------------------------------------------------------------------------------------- */
+
+static inline void partition_answer(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_partition *ret,
+                                    struct shmeta_freshness *ret_fresh)
+{
+	struct known known = {shmeta__part_synced_at_ns(&h->part), shmeta__part_ttl_ms(&h->part)};
+
+	shmeta__part_record(&h->part, ret);
+	if (ret_fresh == NULL)
+		return;
+	if (known.synced_at_ns < assured_ns)
+		known.synced_at_ns = assured_ns;
+	lookup_age(h->reader, SHMETA_CLASS_PARTITION, 0, &known, ret_fresh);
+}
+
+static enum shmeta_status get_partition(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_partition *ret,
+                                        struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status =
+		likely(h->known == h->reader->snapshot && !h->absent) ? SHMETA_OK : shmeta__partition_resolve(h);
+
+	if (likely(status == SHMETA_OK))
+		partition_answer(h, assured_ns, ret, ret_fresh);
+	else if (status == SHMETA_ABSENT)
+		status = shmeta__handle_absent(h, SHMETA_CLASS_PARTITION, assured_ns, ret_fresh);
+	return status;
+}
+
+static enum shmeta_status get_partition_fresh(struct shmeta_handle *h, const struct shmeta_read *read,
+                                              struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = {SHMETA_CLASS_PARTITION, h->topic, h->topic_bytes, (uint32_t)h->part_key};
+	struct shmeta_freshness fresh = {0};
+	uint64_t assured_ns;
+	enum shmeta_status status = get_partition(h, 0, ret, &fresh);
+
+	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
+		status = shmeta__fresh_wait(h->reader, &want, read->timeout_ms, &assured_ns);
+		if (status == SHMETA_OK)
+			status = get_partition(h, assured_ns, ret, &fresh);
+	}
+	if (ret_fresh != NULL && status >= 0)
+		*ret_fresh = fresh;
+	return status;
+}
+
+enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct shmeta_read *read,
+                                        struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_reader *r;
+	enum shmeta_status status;
+	uint64_t begun_ns = 0;
+	int asks_fresh;
+
+	if (unlikely(h == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (unlikely(shmeta_peek(h->fork_word) != h->token))
+		return SHMETA_ERR_FORKED;
+	r = h->reader;
+	if (unlikely(r->snapshot == 0))
+		return SHMETA_ERR_NO_SNAPSHOT;
+	status = lookup_options(r, read, &asks_fresh);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+		begun_ns = shmeta__monotonic_ns();
+	status = likely(!asks_fresh) ? get_partition(h, 0, ret, ret_fresh)
+	                             : get_partition_fresh(h, read, ret, ret_fresh);
+	if (unlikely(begun_ns != 0))
+		sample_lookup(r, begun_ns, h->part_key);
+	return lookup_done(r, status);
+}
+
+static enum shmeta_status get_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                    uint32_t partition_id, uint64_t assured_ns, struct shmeta_partition *ret,
+                                    struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_handle *h;
+	enum shmeta_status status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION,
+	                                                    assured_ns, ret_fresh, &h);
+
+	if (likely(status == SHMETA_OK))
+		partition_answer(h, assured_ns, ret, ret_fresh);
+	return status;
+}
+
+enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                              uint32_t partition_id, const struct shmeta_read *read,
+                                              struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = {SHMETA_CLASS_PARTITION, topic, topic_bytes, partition_id};
+	struct shmeta_freshness fresh = {0};
+	enum shmeta_status status;
+	uint64_t assured_ns;
+	int asks_fresh;
+
+	if (unlikely(r == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (likely(status == SHMETA_OK))
+		status = name_fits(r, "topic", topic, topic_bytes);
+	if (likely(status == SHMETA_OK))
+		status = lookup_options(r, read, &asks_fresh);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	if (likely(!asks_fresh))
+		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
+	status = get_named(r, topic, topic_bytes, partition_id, 0, ret, &fresh);
+	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
+		status = shmeta__fresh_wait(r, &want, read->timeout_ms, &assured_ns);
+		if (status == SHMETA_OK)
+			status = get_named(r, topic, topic_bytes, partition_id, assured_ns, ret, &fresh);
+	}
+	if (ret_fresh != NULL && status >= 0)
+		*ret_fresh = fresh;
+	return lookup_done(r, status);
+}
+
+enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
+                                         enum shmeta_status *ret_status, struct shmeta_partition *ret)
+{
+	if (count != 0 && (handles == NULL || ret_status == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i++)
+		if (handles[i] == NULL || handles[i]->reader != handles[0]->reader)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i++) {
+		ret_status[i] = shmeta_get_partition(handles[i], NULL, &ret[i], NULL);
+		if (ret_status[i] == SHMETA_ERR_NO_SNAPSHOT || ret_status[i] == SHMETA_ERR_FORKED ||
+		    ret_status[i] == SHMETA_ERR_EXPIRED)
+			return ret_status[i];
+	}
+	return SHMETA_OK;
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *walk, uint32_t topic_id,
+                                          struct shmeta_partition *ret, struct known *oldest)
+{
+	uint64_t key = shmeta__part_key(topic_id, 0), at, synced;
+	uint32_t ttl;
+	struct shmeta__part part = {0};
+	struct shmeta__pages pages;
+	const uint8_t *found;
+	const void *head;
+	enum shmeta_status status;
+	size_t key_bytes, bytes;
+
+	status = shmeta__walk_next(r, walk, walk->started ? NULL : &key, sizeof key, &found, &key_bytes, &head, &bytes);
+	if (status != SHMETA_OK)
+		return status;
+	if (key_bytes != sizeof at)
+		return SHMETA_ERR_CORRUPT;
+	memcpy(&at, found, sizeof at);
+	if (at >> 32 != topic_id)
+		return SHMETA_END;
+	pages = shmeta__env_pages(r->env);
+	status = shmeta__part_open(&part, at, head, bytes, &pages);
+	if (status == SHMETA_OK) {
+		shmeta__part_record(&part, ret);
+		synced = shmeta__part_synced_at_ns(&part);
+		ttl = shmeta__part_ttl_ms(&part);
+		if (synced < oldest->synced_at_ns)
+			oldest->synced_at_ns = synced;
+		if (ttl != 0 && (oldest->ttl_ms == 0 || ttl < oldest->ttl_ms))
+			oldest->ttl_ms = ttl;
+	}
+	shmeta__part_close(&part);
+	return status;
+}
+
+enum shmeta_status shmeta_list_partitions(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                          struct shmeta_iter **ret)
+{
+	enum shmeta_status status;
+	uint32_t id;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", topic, topic_bytes);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
+	if (status == SHMETA_ABSENT) {
+		status = name_wrong(r, "topic", topic, topic_bytes);
+		if (status == SHMETA_OK)
+			status = partition_absent(r, SHMETA_CLASS_LIST, 0, NULL);
+	} else if (status == SHMETA_OK) {
+		status = shmeta__iter_new(r, ITER_PARTITIONS, SHMETA_DB_PARTS, ret);
+		if (status == SHMETA_OK)
+			(*ret)->topic_id = id;
+	}
+	return lookup_done(r, status);
+}
+
+enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta_partition *ret,
+                                         struct shmeta_freshness *ret_fresh)
+{
+	struct known known = {UINT64_MAX, 0};
+	struct shmeta_partition partition;
+	enum shmeta_status status = shmeta__iter_ready(iter, ITER_PARTITIONS);
+
+	if (status != SHMETA_OK || ret == NULL)
+		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
+	if (iter->done)
+		return SHMETA_END;
+	status = shmeta__partition_walk(iter->reader, &iter->walk, iter->topic_id, &partition, &known);
+	if (status == SHMETA_END) {
+		iter->done = 1;
+		return SHMETA_END;
+	}
+	if (status == SHMETA_OK) {
+		*ret = partition;
+		if (ret_fresh != NULL)
+			lookup_age(iter->reader, SHMETA_CLASS_PARTITION, 0, &known, ret_fresh);
+	}
+	return lookup_done(iter->reader, status);
+}

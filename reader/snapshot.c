@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Snapshots: begin and end, and what begin does when something has changed.
+ *
+ * Why a snapshot is safe (PAIR 1). The reader loads c = committed, stores it in its pin with a full barrier, makes its LMDB
+ * transaction show c, and then finds committed still equal to c. So commit c + 1 was not published when the pin was already
+ * visible. The writer looks at the pins after publishing c + 1 and before it begins c + 2, the first transaction that could
+ * recycle a page of c: it sees the pin. For the same reason no commit was overwriting the meta page of c while LMDB copied it.
+ * A reader without a slot replaces the pin by its clock: the writer keeps what commit c needs for a grace period after c + 1.
+ *
+ * A transaction that already shows c is used again without a word to LMDB: that is the usual case, and it costs one exchange. */
+#include "reader/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TRIES_MAX = 400, TRIES_BEFORE_STUCK = 100 };
+static const uint64_t REJOIN_NS = 4 * MILLION, LOOK_NS = UINT64_C(1000000000);
+static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
+
+const uint32_t shmeta__always = 1;
+
+enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta_status code, const char *fmt, ...)
+{
+	struct shmeta_err err = {.code = code};
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(err.text, sizeof err.text, fmt, ap);
+	va_end(ap);
+	return shmeta__instance_fail(reader->instance, &err);
+}
+
+/* ---- membership ---------------------------------------------------------------------------------------------------------- */
+
+static void leave(struct shmeta_reader *r)
+{
+	struct shmeta_slot *slot = r->slot;
+
+	if (r->membership == NULL)
+		return;
+	/* What this reader has counted so far stays in the page it leaves. */
+	shmeta_poke(&slot->in_use, 0);
+	shmeta_publish(&slot->pin, 0);
+	r->slot = &r->own;
+	r->guard = &shmeta__always;
+	shmeta__registration_leave(r->membership, slot);
+	r->membership = NULL;
+}
+
+/* Under core->lock. */
+static void join(struct shmeta_reader *r)
+{
+	struct shmeta_slot *slot;
+	uint32_t i;
+
+	r->membership = shmeta__registration_join(r->core, &i);
+	if (r->membership == NULL)
+		return;
+	slot = shmeta__slot(r->membership->page, i);
+	shmeta_store(&slot->pin, 0);
+	slot->generation = r->env == NULL ? 0 : r->env->generation;
+	memset(&slot->counters, 0, sizeof slot->counters);
+	memset(slot->histogram, 0, sizeof slot->histogram);
+	memset(slot->sample, 0, sizeof slot->sample);
+	shmeta_publish(&slot->in_use, 1);
+	r->slot = slot;
+	r->guard = &r->membership->page->revoked; /* PAIR 5 */
+}
+
+/* Between snapshots. Leaves a page that is not honoured any more, takes a slot when one can be had; waits for nobody. */
+static void settle_membership(struct shmeta_reader *r)
+{
+	uint64_t epoch = shmeta_peek(&r->board->epoch);
+	struct core *core = r->core;
+	uint64_t now;
+
+	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5 */
+		leave(r);
+	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || (r->membership != NULL && r->epoch == epoch))
+		return;
+	now = shmeta__monotonic_ns();
+	if (r->membership == NULL && now < r->next_join_ns)
+		return;
+	if (pthread_mutex_trylock(&core->lock) != 0)
+		return;
+	shmeta__registration_step(core, now);
+	if (r->membership != NULL && r->membership != core->membership) {
+		(void)pthread_mutex_unlock(&core->lock);
+		leave(r);
+		if (pthread_mutex_trylock(&core->lock) != 0)
+			return;
+	}
+	if (r->membership == NULL)
+		join(r);
+	(void)pthread_mutex_unlock(&core->lock);
+	r->epoch = epoch;
+	r->next_join_ns = now + REJOIN_NS;
+}
+
+/* ---- generation ---------------------------------------------------------------------------------------------------------- */
+
+static void use_env(struct shmeta_reader *r, struct env *env)
+{
+	shmeta__env_txn_free(r->txn);
+	shmeta__env_unref(r->env);
+	r->txn = NULL;
+	r->parked = 0;
+	r->env = env;
+	r->gen = env->gen;
+	r->clock = env->other_boot                                         ? CLOCK_NONE
+	           : (r->instance->flags & SHMETA_OPEN_PRECISE_CLOCK) != 0 ? CLOCK_PRECISE
+	                                                                   : CLOCK_COARSE;
+	r->stuck_txn = 0;
+	r->tenant = 0;
+	r->tenant_txn = 0;
+	memset(r->seen, 0, sizeof r->seen);
+	shmeta__reader_forget(r);
+	r->slot->generation = env->generation; /* the pin is 0 */
+}
+
+static enum shmeta_status settle_generation(struct shmeta_reader *r)
+{
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct env *env;
+
+	if (r->env != NULL && shmeta_observe(&r->gen->retired) == 0) /* PAIR 4 */
+		return SHMETA_OK;
+	status = shmeta__core_env(r->core, 0, &env, &err);
+	if (status == SHMETA_ERR_BUSY) /* another thread is opening it; a retired generation is never written again */
+		return r->env != NULL ? SHMETA_OK : SHMETA_ERR_CONTENDED;
+	if (status == SHMETA_UNKNOWN)
+		return status;
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(r->instance, &err);
+	use_env(r, env);
+	return SHMETA_OK;
+}
+
+/* Answers were stale. When also the writer's heart has stopped, its directory may have been removed and made anew: then this
+ * board will never move again, and the one to follow is another. Looked for once a second at most. */
+static void settle_instance(struct shmeta_reader *r)
+{
+	uint64_t now = shmeta__monotonic_ns(), beat;
+	struct core *core;
+
+	r->attention = 0;
+	if (now < shmeta_peek(&r->core->next_look_ns))
+		return;
+	beat = shmeta_peek(&r->board->heartbeat_ns);
+	if (now + (uint64_t)shmeta_peek(&r->board->boot_offset_ns) < beat + WRITER_AWAY_NS)
+		return;
+	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
+	core = shmeta__instance_core_try(r->instance, shmeta__core_was_replaced(r->core));
+	if (core == NULL)
+		return;
+	if (core == r->core) {
+		shmeta__core_unref(core, 0);
+		return;
+	}
+	leave(r);
+	shmeta__reader_forget(r);
+	shmeta__reader_caches_free(r);
+	shmeta__env_txn_free(r->txn);
+	shmeta__env_unref(r->env);
+	r->txn = NULL;
+	r->env = NULL;
+	r->gen = NULL;
+	r->parked = 0;
+	shmeta__core_unref(r->core, 0);
+	r->core = core;
+	r->board = core->board;
+	r->next_join_ns = 0;
+}
+
+/* ---- begin --------------------------------------------------------------------------------------------------------------- */
+
+/* When each class was last known to be true as far as this snapshot shows it: later stamps may speak of later commits. */
+static void note_stamps(struct shmeta_reader *r, uint64_t txn)
+{
+	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
+		uint64_t synced = shmeta_observe(&r->gen->stamp[i].synced_at_ns); /* PAIR 3 */
+
+		if (synced != 0 && shmeta_observe(&r->gen->stamp[i].txn) <= txn)
+			r->seen[i] = synced;
+	}
+}
+
+static void pause_a_little(unsigned tries)
+{
+	for (unsigned i = 0; i < (tries < 64 ? tries : 64); i++) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("yield");
+#else
+		__asm__ volatile("");
+#endif
+	}
+}
+
+/* LMDB shows commit c + 1, the board still says c. Usually that lasts for nanoseconds. When it lasts, the writer was stopped or
+ * killed between the two, and must not stop readers: the commit is good when its meta page reads the same twice. The pin stays
+ * at c, which protects c + 1 as well. */
+static int stuck_commit(struct shmeta_reader *r, uint64_t committed, uint64_t txn)
+{
+	uint8_t before[2 * META_BYTES], after[2 * META_BYTES];
+	uint64_t again;
+
+	if (txn != committed + 1 || shmeta_load(&r->gen->committing) != txn)
+		return 0;
+	shmeta__env_metas(r->env, before);
+	for (unsigned i = 0; i < 64; i++)
+		pause_a_little(64);
+	if (shmeta__env_renew(r->env, &r->txn, 1, &again) != SHMETA_OK) {
+		r->parked = 0;
+		return 0;
+	}
+	r->parked = again;
+	shmeta_fence_read();
+	shmeta__env_metas(r->env, after);
+	if (again != txn || memcmp(before, after, sizeof before) != 0 || shmeta_load(&r->gen->committing) != txn ||
+	    shmeta_load(&r->gen->committed) != committed)
+		return 0;
+	r->stuck_committed = committed;
+	r->stuck_txn = txn;
+	return 1;
+}
+
+static enum shmeta_status take_snapshot(struct shmeta_reader *r)
+{
+	enum shmeta_status status;
+	uint64_t committed;
+
+	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
+		committed = shmeta_load(&r->gen->committed);
+		if (committed == 0)
+			return SHMETA_UNKNOWN;
+		shmeta_swap(&r->slot->pin, committed); /* PAIR 1 */
+		if (r->stuck_txn != 0 && r->parked == r->stuck_txn && committed == r->stuck_committed &&
+		    shmeta_load(&r->gen->committing) == r->stuck_txn && shmeta_load(&r->gen->committed) == committed)
+			break;
+		if (r->parked != committed) {
+			status = shmeta__env_renew(r->env, &r->txn, r->parked != 0, &r->parked);
+			if (status != SHMETA_OK) {
+				r->parked = 0;
+				return status;
+			}
+			shmeta_fence_read();
+		}
+		if (r->parked == committed && shmeta_load(&r->gen->committed) == committed)
+			break;
+		if (tries >= TRIES_BEFORE_STUCK && stuck_commit(r, committed, r->parked))
+			break;
+		r->slot->counters.retries++;
+		if (tries == TRIES_MAX - 1)
+			return SHMETA_ERR_CONTENDED;
+		pause_a_little(tries);
+	}
+	return SHMETA_OK;
+}
+
+static __attribute__((noinline)) enum shmeta_status begin_slow(struct shmeta_reader *r)
+{
+	enum shmeta_status status;
+
+	if (r->attention)
+		settle_instance(r);
+	settle_membership(r);
+	status = settle_generation(r);
+	if (status != SHMETA_OK)
+		return status;
+	if (r->membership == NULL)
+		r->begun_ns = shmeta__boottime_ns();
+	status = take_snapshot(r);
+	if (status != SHMETA_OK) {
+		shmeta_publish(&r->slot->pin, 0);
+		return status;
+	}
+	note_stamps(r, r->parked);
+	r->snapshot = r->parked;
+	r->serial++;
+	r->slot->counters.begins++;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_begin(struct shmeta_reader *r)
+{
+	uint64_t committed;
+
+	if (unlikely(r == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+		return SHMETA_ERR_FORKED;
+	if (unlikely(r->snapshot != 0))
+		return SHMETA_ERR_BUSY_SNAPSHOT;
+	/* The guard first: without a slot, gen and txn may not be there either. */
+	if (likely((shmeta_observe(r->guard) | r->attention) == 0 && r->gen != NULL) &&
+	    likely(shmeta_observe(&r->gen->retired) == 0 && shmeta_peek(&r->board->epoch) == r->epoch)) {
+		committed = shmeta_observe(&r->gen->committed);
+		if (likely(committed == r->parked)) {
+			shmeta_swap(&r->slot->pin, committed); /* PAIR 1 */
+			if (likely(shmeta_load(&r->gen->committed) == committed)) {
+				r->snapshot = committed;
+				r->serial++;
+				r->slot->counters.begins++;
+				return SHMETA_OK;
+			}
+		}
+	}
+	return begin_slow(r);
+}
+
+/* ---- end ----------------------------------------------------------------------------------------------------------------- */
+
+int shmeta__snapshot_expired(const struct shmeta_reader *r)
+{
+	if (shmeta_observe(r->guard) == 0) /* PAIR 5 */
+		return 0;
+	/* Revoked under the snapshot: when exactly, nobody knows here. */
+	if (r->membership != NULL)
+		return 1;
+	return shmeta__boottime_ns() - r->begun_ns >= r->env->grace_half_ns;
+}
+
+static __attribute__((noinline)) enum shmeta_status end_guarded(struct shmeta_reader *r)
+{
+	int expired = r->expired || shmeta__snapshot_expired(r);
+
+	shmeta_publish(&r->slot->pin, 0);
+	r->snapshot = 0;
+	r->expired = 0;
+	if (!expired)
+		return SHMETA_OK;
+	r->slot->counters.expired++;
+	return SHMETA_ERR_EXPIRED;
+}
+
+enum shmeta_status shmeta_end(struct shmeta_reader *r)
+{
+	if (unlikely(r == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+		return SHMETA_ERR_FORKED;
+	if (unlikely(r->snapshot == 0))
+		return SHMETA_ERR_NO_SNAPSHOT;
+	if (unlikely(shmeta_observe(r->guard) | r->expired))
+		return end_guarded(r);
+	shmeta_publish(&r->slot->pin, 0);
+	r->snapshot = 0;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t generation, uint64_t txn,
+                                            uint64_t deadline_ns)
+{
+	enum shmeta_status status;
+
+	for (;;) {
+		shmeta_publish(&r->slot->pin, 0);
+		r->snapshot = 0;
+		do
+			status = begin_slow(r);
+		while (status == SHMETA_ERR_CONTENDED && shmeta__monotonic_ns() < deadline_ns);
+		if (status != SHMETA_OK)
+			return status;
+		if (r->env->generation > generation || (r->env->generation == generation && r->snapshot >= txn))
+			return SHMETA_OK;
+		status = shmeta__commit_wait(r->gen, r->snapshot, deadline_ns);
+		if (status != SHMETA_OK)
+			return shmeta__reader_fail(r, status,
+			                           "commit %llu of the writer's answer was not published in time",
+			                           (unsigned long long)txn);
+	}
+}
+
+enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *r, struct shmeta_snapshot_info *ret)
+{
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(r->fork_word) != r->token)
+		return SHMETA_ERR_FORKED;
+	if (r->snapshot == 0)
+		return SHMETA_ERR_NO_SNAPSHOT;
+	*ret = (struct shmeta_snapshot_info){.txn = r->snapshot,
+	                                     .generation = r->env->generation,
+	                                     .epoch = shmeta_peek(&r->board->epoch),
+	                                     .registered = shmeta_observe(r->guard) == 0};
+	return SHMETA_OK;
+}
+
+/* ---- lookups in the snapshot ----------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *r, enum shmeta_db db, const void *key, size_t key_bytes,
+                                        const void **ret_value, size_t *ret_bytes)
+{
+	/* LMDB believes the pages it walks: do not let it near those that may have been recycled. */
+	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
+		return SHMETA_ERR_EXPIRED;
+	return shmeta__env_get(r->env, r->txn, db, key, key_bytes, ret_value, ret_bytes);
+}
+
+uint32_t shmeta__snapshot_tenant(struct shmeta_reader *r)
+{
+	uint8_t key[sizeof SHMETA_META_TENANT - 1 + SHMETA_TENANT_MAX];
+	const void *value;
+	size_t bytes;
+
+	if (likely(r->tenant != 0))
+		return r->tenant;
+	if (r->tenant_txn == r->snapshot)
+		return 0;
+	memcpy(key, SHMETA_META_TENANT, sizeof SHMETA_META_TENANT - 1);
+	memcpy(key + sizeof SHMETA_META_TENANT - 1, r->instance->tenant, r->instance->tenant_bytes);
+	if (shmeta__snapshot_get(r, SHMETA_DB_META, key, sizeof SHMETA_META_TENANT - 1 + r->instance->tenant_bytes,
+	                         &value, &bytes) == SHMETA_OK &&
+	    bytes == sizeof r->tenant)
+		memcpy(&r->tenant, value, sizeof r->tenant);
+	if (r->tenant == 0)
+		r->tenant_txn = r->snapshot;
+	return r->tenant;
+}
+
+/* ---- readers ---------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret)
+{
+	struct shmeta_reader *r;
+	int room;
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	(void)pthread_mutex_lock(&instance->lock);
+	room = instance->readers < instance->threads;
+	if (room) {
+		instance->readers++;
+		instance->refs++;
+	}
+	(void)pthread_mutex_unlock(&instance->lock);
+	if (!room) {
+		struct shmeta_err err;
+
+		(void)shmeta_fail(&err, SHMETA_ERR_BUSY, "all %u readers that this open asked for (threads) are taken",
+		                  instance->threads);
+		return shmeta__instance_fail(instance, &err);
+	}
+	r = aligned_alloc(64, (sizeof *r + 63) / 64 * 64);
+	if (r == NULL) {
+		(void)pthread_mutex_lock(&instance->lock);
+		instance->readers--;
+		instance->refs--;
+		(void)pthread_mutex_unlock(&instance->lock);
+		return SHMETA_ERR_NO_MEMORY;
+	}
+	memset(r, 0, sizeof *r);
+	r->fork_word = instance->fork_word;
+	r->token = instance->token;
+	r->instance = instance;
+	r->core = shmeta__instance_core(instance);
+	r->board = r->core->board;
+	r->slot = &r->own;
+	r->guard = &shmeta__always;
+	settle_membership(r);
+	*ret = r;
+	return SHMETA_OK;
+}
+
+void shmeta_reader_free(struct shmeta_reader *r)
+{
+	struct shmeta *instance;
+
+	if (r == NULL)
+		return;
+	/* In a forked child: what was inherited is left alone, see shmeta_close(). */
+	if (shmeta_peek(r->fork_word) != r->token) {
+		free(r);
+		return;
+	}
+	instance = r->instance;
+	while (r->iters != NULL)
+		shmeta_iter_free(r->iters);
+	while (r->handles != NULL)
+		shmeta_partition_close(r->handles);
+	leave(r);
+	shmeta__reader_caches_free(r);
+	shmeta__env_txn_free(r->txn);
+	shmeta__env_unref(r->env);
+	shmeta__core_unref(r->core, 0);
+	free(r);
+	(void)pthread_mutex_lock(&instance->lock);
+	instance->readers--;
+	(void)pthread_mutex_unlock(&instance->lock);
+	shmeta__instance_unref(instance);
+}

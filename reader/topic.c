@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Topics: by name, by id, many at once, statistics.
+ *
+ * Each reader remembers names it has looked up: which topic they mean, and where its record lies. The first holds as long as the
+ * name's touched word does not move (PAIR 2), the second in the one commit it was found in. */
+#include "reader/lookup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAMES_FIRST = 64, NAMES_LAST = 2048 };
+
+/* ---- the cache of names ------------------------------------------------------------------------------------------------------ */
+
+/* Larger when as many names missed as fit; what was in it is looked up again. */
+static void names_grow(struct shmeta_reader *r)
+{
+	uint32_t have = r->names == NULL ? 0 : r->name_mask + 1, want = have == 0 ? NAMES_FIRST : have * 2;
+	struct name_entry *names;
+
+	r->name_misses = 0;
+	if (want > NAMES_LAST || !shmeta__cache_grant(r->core, want * (uint32_t)sizeof *names))
+		return;
+	names = calloc(want, sizeof *names);
+	if (names == NULL) {
+		shmeta__cache_return(r->core, want * (uint32_t)sizeof *names);
+		return;
+	}
+	if (have != 0)
+		shmeta__cache_return(r->core, have * (uint32_t)sizeof *names);
+	free(r->names);
+	r->names = names;
+	r->name_mask = want - 1;
+}
+
+static inline int names_equal(const struct name_entry *e, uint64_t hash, const char *name, size_t bytes)
+{
+	return e->hash == hash && e->name_bytes == bytes && memcmp(e->name, name, bytes) == 0;
+}
+
+/* The entry of a name if its topic is known in this snapshot. */
+static inline struct name_entry *names_find(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes)
+{
+	struct name_entry *e;
+	uint64_t touched;
+
+	if (unlikely(r->names == NULL))
+		return NULL;
+	e = &r->names[hash & r->name_mask];
+	if (!likely(names_equal(e, hash, name, bytes))) {
+		e = &r->names[(hash & r->name_mask) ^ 1];
+		if (!names_equal(e, hash, name, bytes))
+			return NULL;
+	}
+	if (likely(e->known == r->snapshot))
+		return e;
+	touched = shmeta_observe(&r->env->touched[shmeta__touched_name(hash)]); /* PAIR 2 */
+	if (e->known == 0 || touched > e->known || touched > r->snapshot)
+		return NULL;
+	e->known = r->snapshot;
+	return e;
+}
+
+static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes, uint32_t topic_id,
+                      const void *record, size_t record_bytes)
+{
+	struct name_entry *e, *other;
+
+	if (bytes > sizeof e->name)
+		return;
+	if (r->names == NULL || ++r->name_misses > r->name_mask)
+		names_grow(r);
+	if (r->names == NULL)
+		return;
+	e = &r->names[hash & r->name_mask];
+	other = &r->names[(hash & r->name_mask) ^ 1];
+	if (!names_equal(e, hash, name, bytes)) {
+		if (names_equal(other, hash, name, bytes))
+			e = other;
+		else if (e->hash != 0) /* the newcomer takes the first place, who was there the second */
+			*other = *e;
+	}
+	*e = (struct name_entry){.hash = hash,
+	                         .known = r->snapshot,
+	                         .record_txn = r->snapshot,
+	                         .record = record,
+	                         .record_bytes = (uint32_t)record_bytes,
+	                         .topic_id = topic_id,
+	                         .name_bytes = (uint32_t)bytes};
+	memcpy(e->name, name, bytes);
+}
+
+/* ---- lookups -------------------------------------------------------------------------------------------------------------------- */
+
+struct found {
+	struct shmeta_topic topic;
+	struct shmeta__stamps stamps;
+};
+
+static enum shmeta_status find_record(struct shmeta_reader *r, uint32_t tenant, const char *name, size_t bytes,
+                                      uint64_t hash, struct found *ret)
+{
+	uint8_t key[SHMETA_KEY_MAX];
+	size_t key_bytes = shmeta__name_key(key, tenant, name, bytes), record_bytes;
+	enum shmeta_status status;
+	const void *record;
+
+	status = shmeta__snapshot_get(r, SHMETA_DB_NAMES, key, key_bytes, &record, &record_bytes);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__topic_decode(record, record_bytes, key, key_bytes, 1, &ret->topic, &ret->stamps);
+	if (status == SHMETA_OK)
+		names_add(r, hash, name, bytes, ret->topic.topic_id, record, record_bytes);
+	return status;
+}
+
+/* OK, ABSENT, ERR_*. */
+static enum shmeta_status find_topic(struct shmeta_reader *r, const char *name, size_t bytes, struct found *ret)
+{
+	uint32_t tenant = shmeta__snapshot_tenant(r);
+	struct name_entry *e;
+	uint64_t hash;
+
+	if (tenant == 0)
+		return SHMETA_ABSENT;
+	hash = shmeta__name_hash(tenant, name, bytes) | 1; /* 0 marks an empty entry */
+	e = names_find(r, hash, name, bytes);
+	if (likely(e != NULL && e->record_txn == r->snapshot))
+		return shmeta__topic_decode(e->record, e->record_bytes, NULL, 0, 0, &ret->topic, &ret->stamps);
+	return find_record(r, tenant, name, bytes, hash, ret);
+}
+
+enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *r, const char *name, size_t bytes, uint32_t *ret_id)
+{
+	uint32_t tenant = shmeta__snapshot_tenant(r);
+	enum shmeta_status status;
+	struct name_entry *e;
+	struct found found;
+	uint64_t hash;
+
+	if (unlikely(tenant == 0))
+		return SHMETA_ABSENT;
+	hash = shmeta__name_hash(tenant, name, bytes) | 1;
+	e = names_find(r, hash, name, bytes);
+	if (likely(e != NULL)) {
+		*ret_id = e->topic_id;
+		return SHMETA_OK;
+	}
+	status = find_record(r, tenant, name, bytes, hash, &found);
+	if (status == SHMETA_OK)
+		*ret_id = found.topic.topic_id;
+	return status;
+}
+
+enum shmeta_status shmeta__topic_name(struct shmeta_reader *r, uint32_t topic_id, uint32_t *ret_tenant,
+                                      struct shmeta_str *ret_name)
+{
+	uint64_t key = topic_id;
+	enum shmeta_status status;
+	const void *value;
+	size_t bytes;
+
+	status = shmeta__snapshot_get(r, SHMETA_DB_TOPICS, &key, sizeof key, &value, &bytes);
+	if (status != SHMETA_OK)
+		return status;
+	if (topic_id == 0 || bytes < 5 || bytes > 4 + SHMETA_NAME_MAX)
+		return topic_id == 0 ? SHMETA_ABSENT : SHMETA_ERR_CORRUPT;
+	*ret_tenant = shmeta__get_be32(value);
+	*ret_name = (struct shmeta_str){(const char *)value + 4, bytes - 4};
+	return SHMETA_OK;
+}
+
+/* A topic that is not there: absent as far as the list of topics is known. */
+static enum shmeta_status topic_absent(struct shmeta_reader *r, const char *name, size_t bytes,
+                                       const struct known *known, struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = name_wrong(r, "topic", name, bytes);
+
+	if (status != SHMETA_OK)
+		return status;
+	lookup_age(r, SHMETA_CLASS_LIST, 0, known, ret_fresh);
+	return absent_or_unknown(r, SHMETA_CLASS_LIST, known);
+}
+
+static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, size_t bytes, uint64_t assured_ns,
+                                    struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct known known = {assured_ns, 0};
+	enum shmeta_status status;
+	struct found found;
+
+	status = find_topic(r, name, bytes, &found);
+	if (likely(status == SHMETA_OK)) {
+		known.ttl_ms = found.stamps.ttl_ms;
+		if (found.stamps.synced_at_ns > assured_ns)
+			known.synced_at_ns = found.stamps.synced_at_ns;
+		*ret = found.topic;
+		if (ret_fresh != NULL)
+			lookup_age(r, SHMETA_CLASS_TOPIC, 0, &known, ret_fresh);
+	} else if (status == SHMETA_ABSENT) {
+		struct shmeta_freshness unused;
+
+		status = topic_absent(r, name, bytes, &known, ret_fresh != NULL ? ret_fresh : &unused);
+	}
+	return status;
+}
+
+enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, size_t bytes,
+                                    const struct shmeta_read *read, struct shmeta_topic *ret,
+                                    struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = {SHMETA_CLASS_TOPIC, name, bytes, 0};
+	struct shmeta_freshness fresh = {0};
+	enum shmeta_status status;
+	uint64_t assured_ns = 0, begun_ns = 0;
+	int asks_fresh;
+
+	if (unlikely(r == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	status = name_fits(r, "topic", name, bytes);
+	if (likely(status == SHMETA_OK))
+		status = lookup_options(r, read, &asks_fresh);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+		begun_ns = shmeta__monotonic_ns();
+	if (likely(!asks_fresh)) {
+		status = get_topic(r, name, bytes, 0, ret, ret_fresh);
+	} else {
+		status = get_topic(r, name, bytes, 0, ret, &fresh);
+		if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
+			status = shmeta__fresh_wait(r, &want, read->timeout_ms, &assured_ns);
+			if (status == SHMETA_OK)
+				status = get_topic(r, name, bytes, assured_ns, ret, &fresh);
+		}
+		if (ret_fresh != NULL && status >= 0)
+			*ret_fresh = fresh;
+	}
+	if (unlikely(begun_ns != 0))
+		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, 0) : 0);
+	return lookup_done(r, status);
+}
+
+enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topic_id, struct shmeta_topic *ret,
+                                          struct shmeta_freshness *ret_fresh)
+{
+	const struct known none = {0};
+	struct shmeta_freshness unused;
+	enum shmeta_status status;
+	struct shmeta_str name;
+	uint32_t tenant;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__topic_name(r, topic_id, &tenant, &name);
+	/* Another tenant's topic is as absent as one that never was. */
+	if (status == SHMETA_OK && tenant != shmeta__snapshot_tenant(r))
+		status = SHMETA_ABSENT;
+	if (status == SHMETA_OK) {
+		status = get_topic(r, name.data, name.bytes, 0, ret, ret_fresh);
+		/* The id leads to the name, so the name must lead back. */
+		if (status != SHMETA_OK || ret->topic_id != topic_id)
+			status = status < 0 ? status : SHMETA_ERR_CORRUPT;
+	} else if (status == SHMETA_ABSENT) {
+		lookup_age(r, SHMETA_CLASS_LIST, 0, &none, ret_fresh != NULL ? ret_fresh : &unused);
+		status = absent_or_unknown(r, SHMETA_CLASS_LIST, &none);
+	}
+	return lookup_done(r, status);
+}
+
+enum shmeta_status shmeta_get_topics(struct shmeta_reader *r, size_t count, const struct shmeta_str *names,
+                                     enum shmeta_status *ret_status, struct shmeta_topic *ret)
+{
+	enum shmeta_status status;
+
+	if (r == NULL || (count != 0 && (names == NULL || ret_status == NULL || ret == NULL)))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t i = 0; i < count; i++) {
+		ret_status[i] = shmeta_get_topic(r, names[i].data, names[i].bytes, NULL, &ret[i], NULL);
+		/* The snapshot as a whole is gone: the other answers are no better. */
+		if (ret_status[i] == SHMETA_ERR_EXPIRED)
+			return SHMETA_ERR_EXPIRED;
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name, size_t bytes,
+                                      struct shmeta_topic_stats *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_topic_stats stats = {0};
+	struct shmeta_partition partition;
+	enum shmeta_status status, walked;
+	struct known oldest = {UINT64_MAX, 0};
+	struct shmeta_freshness unused;
+	struct walk walk;
+	uint32_t id;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", name, bytes);
+	if (status != SHMETA_OK)
+		return status;
+	if (ret_fresh == NULL)
+		ret_fresh = &unused;
+	status = shmeta__topic_resolve(r, name, bytes, &id);
+	if (status == SHMETA_ABSENT) {
+		status = topic_absent(r, name, bytes, &(struct known){0}, ret_fresh);
+	} else if (status == SHMETA_OK) {
+		status = shmeta__walk_open(r, SHMETA_DB_PARTS, &walk);
+		if (status == SHMETA_OK) {
+			while ((walked = shmeta__partition_walk(r, &walk, id, &partition, &oldest)) == SHMETA_OK) {
+				stats.partition_count++;
+				stats.segment_count += partition.segment_count;
+				stats.size_bytes += partition.size_bytes;
+			}
+			shmeta__walk_close(&walk);
+			status = walked == SHMETA_END ? SHMETA_OK : walked;
+		}
+		/* As old as the oldest part of the sum; without parts, as the class. */
+		if (oldest.synced_at_ns == UINT64_MAX)
+			oldest.synced_at_ns = 0;
+		if (status == SHMETA_OK) {
+			*ret = stats;
+			lookup_age(r, SHMETA_CLASS_SEGMENT, 0, &oldest, ret_fresh);
+		}
+	}
+	return lookup_done(r, status);
+}
