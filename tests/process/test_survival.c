@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What happens to readers when something around them dies, stops, fills up or is hidden: nothing. With a real shmetad. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "tests/support/run_daemon.h"
+
+TestSuite(survival, .timeout = 120);
+
+enum { TOPICS = 4, SEGMENTS = 500 };
+
+/* TOPICS topics of 2 partitions, SEGMENTS segments of 10 offsets each. */
+static const char seed_sql[] =
+	"BEGIN;"
+	"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3) "
+	"INSERT INTO topics(name, partition_count, created_at, updated_at, config) SELECT 'topic-' || i, 2, 1, 1, '{}' FROM n;"
+	"INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
+	"SELECT name, p, 5000, 1, 1 FROM topics, (SELECT 0 AS p UNION SELECT 1);"
+	"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 499) "
+	"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at) "
+	"SELECT topic || '-' || partition_id || '-' || i, topic, partition_id, i * 10, i * 10 + 9, 10, 1000, 'bucket', "
+	"'key/' || topic || '/' || partition_id || '/' || i, 1 FROM partitions, n;"
+	"COMMIT;";
+
+static struct run_daemon d;
+
+static void setup(void)
+{
+	cr_assert_eq(run_daemon_init(&d), 0);
+	/* The first start makes the schema; the second finds rows. */
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_assert_eq(run_daemon_sql(&d, seed_sql), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+}
+
+static void teardown(void)
+{
+	run_daemon_done(&d);
+}
+
+static void pause_ms(long ms)
+{
+	(void)usleep((useconds_t)ms * 1000);
+}
+
+/* One lookup by name: 0 when it answers what the source has. */
+static int right(struct shmeta_reader *reader, uint64_t i)
+{
+	char topic[16];
+	struct shmeta_segment s = {.base_offset = 0};
+	enum shmeta_status status = run_daemon_begin(reader);
+
+	if (status != SHMETA_OK)
+		return -1;
+	(void)snprintf(topic, sizeof topic, "topic-%d", (int)(i % TOPICS));
+	status = shmeta_find_segment_named(reader, topic, strlen(topic), (uint32_t)(i / TOPICS % 2),
+	                                   i % (SEGMENTS * 10), NULL, &s, NULL);
+	if (shmeta_end(reader) != SHMETA_OK)
+		return -2;
+	return status == SHMETA_OK && s.base_offset == i % (SEGMENTS * 10) / 10 * 10 &&
+	                       s.end_offset == s.base_offset + 9
+	               ? 0
+	               : -3;
+}
+
+/* Wait until the rows of seed_sql are there (a warm start catches up after it serves). */
+static int wait_rows(struct shmeta_reader *reader)
+{
+	for (double end = run_now_s() + 10; run_now_s() < end; pause_ms(2))
+		if (right(reader, SEGMENTS * 10 * TOPICS * 2 - 1) == 0)
+			return 0;
+	return -1;
+}
+
+/* A child that opens, waits for the rows, and then looks up until told to stop. Exit status 0: all answers were right. */
+static int reader_process(const char *directory, int ready_fd, int stop_fd)
+{
+	struct run_daemon at = {.pid = 0};
+	struct shmeta *instance;
+	struct shmeta_reader *reader;
+	char byte;
+
+	(void)snprintf(at.instance, sizeof at.instance, "%s", directory);
+	instance = run_daemon_open(&at, "survivor", 0);
+	if (instance == NULL)
+		return 10;
+	reader = run_daemon_reader(instance);
+	if (reader == NULL)
+		return 11;
+	if (wait_rows(reader) != 0)
+		return 12;
+	if (write(ready_fd, "r", 1) != 1 || fcntl(stop_fd, F_SETFL, O_NONBLOCK) != 0)
+		return 13;
+	for (uint64_t i = 0;; i++) {
+		if (right(reader, i) != 0)
+			return 14;
+		if (i % 1024 == 0 && read(stop_fd, &byte, 1) == 0)
+			break; /* the test closed its end */
+	}
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return 0;
+}
+
+struct readers {
+	pid_t pid[8];
+	int count, stop_fd;
+};
+
+static void readers_start(struct readers *r, int count, const char *directory)
+{
+	int ready[2], stop[2];
+	char byte;
+
+	cr_assert_eq(pipe(ready), 0);
+	cr_assert_eq(pipe(stop), 0);
+	for (r->count = 0; r->count < count; r->count++) {
+		r->pid[r->count] = run_fork();
+		if (r->pid[r->count] == 0) {
+			(void)close(stop[1]);
+			_exit(reader_process(directory, ready[1], stop[0]));
+		}
+	}
+	(void)close(ready[1]);
+	(void)close(stop[0]);
+	r->stop_fd = stop[1];
+	for (int i = 0; i < count; i++)
+		cr_assert_eq(read(ready[0], &byte, 1), 1, "a reader did not come up");
+	(void)close(ready[0]);
+}
+
+static void readers_end(struct readers *r)
+{
+	(void)close(r->stop_fd);
+	for (int i = 0; i < r->count; i++)
+		cr_expect_eq(run_reap(r->pid[i]), 0);
+}
+
+Test(survival, readers_answer_rightly_through_kills_and_restarts_of_the_writer, .init = setup, .fini = teardown)
+{
+	struct readers r;
+
+	readers_start(&r, 3, d.instance);
+	for (int i = 0; i < 8; i++) {
+		(void)run_daemon_end(&d, SIGKILL);
+		pause_ms(i * 20);
+		cr_assert_eq(run_daemon_start(&d, NULL), 0);
+		/* A change makes the new writer write. */
+		cr_assert_eq(
+			run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1 WHERE partition_id = 0"),
+			0);
+		pause_ms(50);
+	}
+	readers_end(&r);
+}
+
+Test(survival, readers_answer_rightly_while_the_writer_is_stopped, .init = setup, .fini = teardown)
+{
+	struct readers r;
+
+	readers_start(&r, 2, d.instance);
+	cr_assert_eq(kill(d.pid, SIGSTOP), 0);
+	pause_ms(1500);
+	cr_assert_eq(kill(d.pid, SIGCONT), 0);
+	readers_end(&r);
+}
+
+Test(survival, a_change_made_while_the_writer_was_dead_is_seen_after_its_restart, .init = setup, .fini = teardown)
+{
+	struct shmeta *instance = run_daemon_open(&d, "late", 0);
+	struct shmeta_reader *reader = run_daemon_reader(instance);
+	struct shmeta_partition p = {.high_watermark = 0};
+
+	cr_assert(reader);
+	cr_assert_eq(wait_rows(reader), 0);
+	(void)run_daemon_end(&d, SIGKILL);
+	cr_assert_eq(
+		run_daemon_sql(
+			&d, "UPDATE partitions SET high_watermark = 7777 WHERE topic = 'topic-1' AND partition_id = 1"),
+		0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	for (double end = run_now_s() + 10; run_now_s() < end && p.high_watermark != 7777; pause_ms(2)) {
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		cr_assert_eq(shmeta_get_partition_named(reader, "topic-1", 7, 1, NULL, &p, NULL), SHMETA_OK);
+		(void)shmeta_end(reader);
+	}
+	cr_assert_eq(p.high_watermark, 7777);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+}
+
+Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_other_readers_right, .init = setup,
+     .fini = teardown)
+{
+	struct readers r;
+
+	readers_start(&r, 1, d.instance);
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = run_fork();
+
+		if (pid == 0) {
+			struct shmeta *instance = run_daemon_open(&d, "victim", 0);
+			struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+
+			if (reader == NULL || run_daemon_begin(reader) != SHMETA_OK)
+				_exit(1);
+			(void)kill(getpid(), SIGKILL);
+		}
+		cr_assert_eq(run_reap(pid), 128 + SIGKILL);
+		cr_assert_eq(run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1"), 0);
+	}
+	readers_end(&r);
+}
+
+/* Exit status of fn in a child that may have new namespaces; 77 when this machine does not allow them. */
+static int in_namespaces(int flags, int (*fn)(void))
+{
+	pid_t pid = run_fork();
+
+	if (pid == 0) {
+		if (unshare(flags) != 0)
+			_exit(77);
+		if ((flags & CLONE_NEWNS) != 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+			_exit(77);
+		if ((flags & CLONE_NEWPID) != 0) {
+			pid_t inner = fork();
+
+			if (inner == 0)
+				_exit(fn());
+			_exit(inner > 0 ? run_reap(inner) : 1);
+		}
+		_exit(fn());
+	}
+	return run_reap(pid);
+}
+
+static int some_lookups(const char *directory, int lookups)
+{
+	struct run_daemon at = {.pid = 0};
+	struct shmeta *instance;
+	struct shmeta_reader *reader;
+
+	(void)snprintf(at.instance, sizeof at.instance, "%s", directory);
+	instance = run_daemon_open(&at, "namespaced", 0);
+	reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+	if (reader == NULL || wait_rows(reader) != 0)
+		return 20;
+	for (int i = 0; i < lookups; i++)
+		if (right(reader, (uint64_t)i) != 0)
+			return 21;
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return 0;
+}
+
+static int as_pid_one(void)
+{
+	return getpid() == 1 ? some_lookups(d.instance, 200000) : 22;
+}
+
+Test(survival, two_readers_that_are_both_process_one_of_their_namespace_read_at_the_same_time, .init = setup,
+     .fini = teardown)
+{
+	pid_t pid[2];
+	int status[2];
+
+	for (int i = 0; i < 2; i++) {
+		pid[i] = run_fork();
+		if (pid[i] == 0)
+			_exit(in_namespaces(CLONE_NEWPID, as_pid_one));
+	}
+	for (int i = 0; i < 2; i++)
+		status[i] = run_reap(pid[i]);
+	if (status[0] == 77)
+		cr_skip_test("this machine allows no pid namespaces");
+	cr_assert_eq(status[0], 0);
+	cr_assert_eq(status[1], 0);
+}
+
+static int on_read_only_mount(void)
+{
+	if (mount(d.instance, d.instance, NULL, MS_BIND, NULL) != 0 ||
+	    mount(NULL, d.instance, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) != 0)
+		return 77;
+	return some_lookups(d.instance, 200000);
+}
+
+Test(survival, a_reader_behind_a_read_only_bind_mount_is_right_while_the_writer_commits, .init = setup,
+     .fini = teardown)
+{
+	pid_t pid = run_fork();
+	int status, reaped;
+
+	if (pid == 0)
+		_exit(in_namespaces(CLONE_NEWNS, on_read_only_mount));
+	while ((reaped = waitpid(pid, &status, WNOHANG)) == 0)
+		cr_assert_eq(run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1"), 0);
+	cr_assert_eq(reaped, pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		cr_skip_test("this machine allows no mounts");
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* The instance on a tmpfs of its own that a third file fills to the last page. */
+static int on_full_tmpfs(void)
+{
+	struct run_daemon small = d;
+	char path[160];
+	struct readers r;
+	char page[4096] = {1};
+	int fd, status = 0;
+
+	(void)snprintf(small.instance, sizeof small.instance, "%s/small", d.dir);
+	small.pid = 0;
+	if (mkdir(small.instance, 0755) != 0 || mount("none", small.instance, "tmpfs", 0, "size=24m") != 0)
+		return 77;
+	if (run_daemon_start(&small, NULL) != 0)
+		return 30;
+	readers_start(&r, 2, small.instance);
+	(void)snprintf(path, sizeof path, "%s/filler", small.instance);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	while (write(fd, page, sizeof page) > 0)
+		;
+	/* New readers come, the source changes, and the writer cannot store it. */
+	if (some_lookups(small.instance, 50000) != 0)
+		status = 31;
+	for (int i = 0; i < 20 && status == 0; i++)
+		if (run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1") != 0)
+			status = 32;
+	(void)usleep(300000);
+	if (waitpid(small.pid, NULL, WNOHANG) != 0)
+		status = 33; /* the writer died of it */
+	if (ftruncate(fd, 0) != 0)
+		status = 34;
+	(void)close(fd);
+	/* There is room again: it converges by itself. */
+	if (status == 0 &&
+	    run_daemon_sql(
+		    &d, "UPDATE partitions SET high_watermark = 9999 WHERE topic = 'topic-0' AND partition_id = 0") !=
+	            0)
+		status = 35;
+	if (status == 0) {
+		struct shmeta *instance = run_daemon_open(&small, "after", 0);
+		struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+		struct shmeta_partition p = {.high_watermark = 0};
+
+		for (double end = run_now_s() + 15; reader != NULL && run_now_s() < end && p.high_watermark != 9999;
+		     (void)usleep(5000))
+			if (run_daemon_begin(reader) == SHMETA_OK) {
+				(void)!shmeta_get_partition_named(reader, "topic-0", 7, 0, NULL, &p, NULL);
+				(void)shmeta_end(reader);
+			}
+		status = p.high_watermark == 9999 ? 0 : 36;
+		shmeta_reader_free(reader);
+		shmeta_close(instance);
+	}
+	(void)close(r.stop_fd);
+	for (int i = 0; i < r.count; i++) {
+		int s = run_reap(r.pid[i]);
+
+		if (s != 0 && status == 0)
+			status = 100 + s;
+	}
+	(void)run_daemon_end(&small, SIGTERM);
+	(void)umount(small.instance);
+	return status;
+}
+
+Test(survival, a_full_tmpfs_kills_nobody_and_the_writer_catches_up_when_there_is_room, .init = setup, .fini = teardown)
+{
+	int status = in_namespaces(CLONE_NEWNS, on_full_tmpfs);
+
+	if (status == 77)
+		cr_skip_test("this machine allows no mounts");
+	cr_assert_eq(status, 0, "step %d", status);
+}
+
+Test(survival, a_million_lookups_make_no_system_call, .init = setup, .fini = teardown)
+{
+	pid_t pid = run_fork(), churn;
+	int status;
+
+	if (pid == 0) {
+		struct shmeta *instance = run_daemon_open(&d, "quiet", 0);
+		struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+		struct shmeta_handle *handle = NULL;
+		struct shmeta_segment s;
+		struct shmeta_freshness f;
+
+		if (reader == NULL || wait_rows(reader) != 0 || run_daemon_begin(reader) != SHMETA_OK ||
+		    shmeta_partition_open(reader, "topic-2", 7, 1, &handle) != SHMETA_OK)
+			_exit(40);
+		(void)shmeta_end(reader);
+		/* From here on the kernel kills the process at any system call but read, write and exit. */
+		if (syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, NULL) != 0)
+			_exit(77);
+		for (uint64_t i = 0; i < 1000000; i++) {
+			enum shmeta_status begun = run_daemon_begin(reader);
+
+			if (begun != SHMETA_OK || shmeta_find_segment(handle, i % 5000, NULL, &s, &f) != SHMETA_OK)
+				(void)syscall(SYS_exit, 41);
+			if (i % 8 == 0 && right(reader, i) == 0) /* refused: a snapshot is open */
+				(void)syscall(SYS_exit, 42);
+			(void)shmeta_end(reader);
+			if (i % 8 == 0 && right(reader, i) != 0)
+				(void)syscall(SYS_exit, 43);
+		}
+		(void)syscall(SYS_exit, 0);
+	}
+	/* Commits go on meanwhile, so that renewing snapshots and resolving handles are part of it. */
+	churn = run_fork();
+	if (churn == 0) {
+		for (;;)
+			(void)run_daemon_sql(
+				&d, "UPDATE partitions SET updated_at = updated_at + 1 WHERE topic = 'topic-2'");
+	}
+	status = run_reap(pid);
+	(void)kill(churn, SIGKILL);
+	(void)run_reap(churn);
+	if (status == 77)
+		cr_skip_test("this machine has no seccomp");
+	cr_assert_eq(status, 0, "exit status %d (137: a system call was made)", status);
+}
