@@ -377,7 +377,9 @@ static int listen_at(const char *path)
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	if (strlen(path) >= sizeof a.sun_path)
+		return -1;
+	memcpy(a.sun_path, path, strlen(path) + 1);
 	return fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 64) == 0 ? fd : -1;
 }
 
@@ -396,7 +398,7 @@ static int hammer(double seconds, int honour_pins)
 	uint32_t tenant = 0;
 	int64_t number = 1;
 	int bad = 0;
-	char path[108];
+	char path[128];
 	double end, busy;
 	int dir;
 
