@@ -201,6 +201,12 @@ $(BUILD)/bin/shmeta-bench: $(call obj,$(bench_srcs) $(lib_srcs))
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench)
 
+# Databases to try things on; not installed.
+$(BUILD)/bin/shmeta-gen: $(call obj,bench/gen/main.c)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lsqlite3 -lm
+
 setup:
 	@tools/setup.sh build demo test lint fuzz bench
 
