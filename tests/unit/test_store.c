@@ -136,6 +136,8 @@ static void path_of(char (*ret_path)[160], uint64_t number, const char *file)
 
 /* ---- faults: this program stands before libc and liblmdb for these functions ------------------------------------------------ */
 
+#define EXPORTED __attribute__((visibility("default"))) /* or liblmdb would not see them */
+
 static int fail_meta_writes; /* how many writes of a meta page shall fail from now on */
 static const char *claimed_version;
 
@@ -159,11 +161,11 @@ static ssize_t write_or_fail(int fd, const void *data, size_t bytes, off_t at)
 	return real_pwrite(fd, data, bytes, at);
 }
 
-ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
+EXPORTED ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at)
 {
 	return write_or_fail(fd, data, bytes, at);
 }
-ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t at)
+EXPORTED ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t at)
 {
 	return write_or_fail(fd, data, bytes, at);
 }
