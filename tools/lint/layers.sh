@@ -24,7 +24,7 @@ BEGIN {
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-	inspection = "^tools/shmetactl/(inspect|verify|store|dump|readers|status|ls)[a-z_]*\\.[ch]$"
+	inspection = "^tools/shmetactl/(inspect|verify|store|dump|readers|status|ls|out)[a-z_]*\\.[ch]$"
 	# Comparing the store with its source needs the source.
 	comparison = "^tools/shmetactl/verify[a-z_]*\\.c$"
 

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * refresh and reload: what only the daemon can do. */
+#include "tools/shmetactl/tool.h"
+
+#include <string.h>
+
+static const char *const class_names[] = {
+#define X(name, number, text, ttl_ms) [SHMETA_CLASS_##name] = text,
+	SHMETA_CLASS_LIST(X)
+#undef X
+};
+
+static int open_for_control(struct tool *tool, struct shmeta **ret)
+{
+	char error[512] = "";
+	struct shmeta_options options = {
+		.size = sizeof(options),
+		.directory = tool->dir,
+		.tenant = tool->tenant,
+		.agent = "shmetactl",
+		.threads = 1,
+		.error = error,
+		.error_bytes = sizeof(error),
+	};
+	enum shmeta_status status = shmeta_open(&options, ret);
+
+	if (status == SHMETA_OK)
+		return 0;
+	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir,
+	                  error[0] != '\0' ? error : shmeta_strerror(status));
+}
+
+static int say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing)
+{
+	char text[512];
+
+	(void)shmeta_last_error(instance, text, sizeof(text));
+	return tool_error(tool, tool_exit_of(status), "%s: %s", doing,
+	                  text[0] != '\0' ? text : shmeta_strerror(status));
+}
+
+int verb_refresh(struct tool *tool)
+{
+	static const struct {
+		int args;
+		const char *wants;
+	} shape[] = {
+		[SHMETA_CLASS_TOPIC] = {1, "TOPIC"},
+		[SHMETA_CLASS_PARTITION] = {2, "TOPIC PARTITION"},
+		[SHMETA_CLASS_SEGMENT] = {2, "TOPIC PARTITION"},
+		[SHMETA_CLASS_LIST] = {0, "nothing more"},
+		[SHMETA_CLASS_AGENT] = {0, "nothing more"},
+		[SHMETA_CLASS_LEASE] = {0, "nothing more"},
+		[SHMETA_CLASS_OFFSET] = {0, "nothing more"},
+	};
+	const char *topic = tool->argc > 1 ? tool->argv[1] : NULL;
+	uint64_t partition = 0, txn = 0, began;
+	struct shmeta *instance;
+	enum shmeta_status status;
+	size_t cls;
+	int code;
+
+	for (cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if (strcmp(tool->argv[0], class_names[cls]) == 0)
+			break;
+	if (cls == SHMETA_CLASS_COUNT)
+		return tool_error(tool, TOOL_USAGE,
+		                  "'%s' is not a class: topic, partition, segment, list, agent, lease or offset",
+		                  tool->argv[0]);
+	if (tool->argc - 1 != shape[cls].args)
+		return tool_error(tool, TOOL_USAGE, "'refresh %s' takes %s", class_names[cls], shape[cls].wants);
+	if (tool->argc > 2 && !tool_parse_u64(tool->argv[2], UINT32_MAX, &partition))
+		return tool_error(tool, TOOL_USAGE, "'%s' is not a partition id", tool->argv[2]);
+	code = open_for_control(tool, &instance);
+	if (code != 0)
+		return code;
+	began = tool_monotonic_ns();
+	status = shmeta_refresh(instance, (enum shmeta_class)cls, topic, topic != NULL ? strlen(topic) : 0,
+	                        (uint32_t)partition, tool->timeout_ms, &txn);
+	if (status != SHMETA_OK) {
+		code = say_failed(tool, instance, status, "refresh");
+	} else if (tool->json) {
+		out_record(tool, "refresh",
+		           (struct field[]){f_word("class", class_names[cls]), f_count("txn", txn),
+		                            f_age("waited_ms", tool_monotonic_ns() - began)},
+		           3);
+	} else {
+		(void)printf("refreshed in %s; commit %s shows it\n", out_ns(tool_monotonic_ns() - began),
+		             out_count(txn));
+	}
+	shmeta_close(instance);
+	return code;
+}
+
+int verb_reload(struct tool *tool)
+{
+	char error[1024] = "";
+	struct shmeta *instance;
+	enum shmeta_status status;
+	int code = open_for_control(tool, &instance);
+
+	if (code != 0)
+		return code;
+	/* The daemon judges the file before it answers, so there is nothing to be gained from not waiting; --wait is accepted for
+	 * systemd's ExecReload=, where it says what is meant. */
+	status = shmeta_reload(instance, tool->timeout_ms, error, sizeof(error));
+	if (status == SHMETA_ERR_CONFIG)
+		code = tool_error(tool, TOOL_USAGE, "the configuration was refused, the old one stays: %s", error);
+	else if (status != SHMETA_OK)
+		code = say_failed(tool, instance, status, "reload");
+	else if (tool->json)
+		out_record(tool, "reload", (struct field[]){f_bool("reloaded", true)}, 1);
+	else
+		(void)printf("reloaded%s%s\n", error[0] != '\0' ? ": " : "", out_safez(error, sizeof(error)));
+	shmeta_close(instance);
+	return code;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The board, the generation page and the stats page of an instance, copied and judged: all that `status`, `readers` and part of
+ * `store` need, with the writer alive, stopped or dead. */
+#include "tools/shmetactl/inspect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ALIVE_NS_MS = 5000 };
+
+/* Word by word, so that a number that moves meanwhile is either the old one or the new one. */
+static void copy_words(void *to, const void *from, size_t bytes)
+{
+	uint64_t *t = to;
+	const uint64_t *f = from;
+
+	for (size_t i = 0; i < bytes / 8; i++)
+		t[i] = shmeta_observe(&f[i]);
+}
+
+/* Permission errors name who may, and what to do about it. */
+static int say_denied(const struct tool *tool, const char *path)
+{
+	struct stat st;
+	char group[64] = "its group";
+	struct group entry, *found = NULL;
+	char buffer[4096];
+
+	if (stat(path, &st) != 0 && stat(tool->dir, &st) != 0)
+		return tool_error(tool, TOOL_PERMISSION, "%s: permission denied", path);
+	if (getgrgid_r(st.st_gid, &entry, buffer, sizeof(buffer), &found) == 0 && found != NULL)
+		(void)snprintf(group, sizeof(group), "%s", found->gr_name);
+	return tool_error(
+		tool, TOOL_PERMISSION,
+		"%s: permission denied: mode %04o, group %s; join it with 'usermod -aG %s USER' and log in again", path,
+		(unsigned)(st.st_mode & 07777), group, group);
+}
+
+static int say(const struct tool *tool, const char *name, const struct shmeta_err *err)
+{
+	char path[PATH_MAX + 64];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", tool->dir, name);
+	if (err->code == SHMETA_ERR_PERMISSION)
+		return say_denied(tool, path);
+	if (err->code == SHMETA_ERR_NOT_RUNNING)
+		return tool_error(
+			tool, TOOL_NOT_RUNNING,
+			"no instance at %s: no writer has run here; start shmetad, or name the directory with --dir",
+			tool->dir);
+	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
+}
+
+static uint64_t file_bytes(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, name, &st, 0) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
+}
+
+static bool same_boot(const uint8_t boot_id[16])
+{
+	char text[64] = "";
+	uint8_t id[16];
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), at = 0;
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+	if (fd >= 0)
+		(void)close(fd);
+	for (ssize_t i = 0; i + 1 < n && at < 16; i++) {
+		unsigned byte;
+		char two[3] = {text[i], text[i + 1], '\0'};
+
+		if (text[i] == '-')
+			continue;
+		if (sscanf(two, "%2x", &byte) != 1)
+			break;
+		id[at++] = (uint8_t)byte;
+		i++;
+	}
+	return at < 16 || memcmp(id, boot_id, 16) == 0; /* where /proc does not say, the heartbeat decides alone */
+}
+
+static enum shmeta_status open_generation(struct pages *pages, char name[64], struct shmeta_err *err)
+{
+	void *map;
+
+	(void)snprintf(name, 64, "store.%llu/generation", (unsigned long long)pages->board.generation);
+	if (shmeta__map_file(pages->dir_fd, name, SHMETA_GENERATION_BYTES, 0, &map, err) != SHMETA_OK)
+		return err->code;
+	pages->live = map;
+	copy_words(&pages->generation, map, sizeof(pages->generation));
+	return shmeta__generation_check(&pages->generation, file_bytes(pages->dir_fd, name), err);
+}
+
+static void open_stats(struct pages *pages)
+{
+	void *map;
+
+	if (shmeta__map_file(pages->dir_fd, "stats", sizeof(struct shmeta_stats), 0, &map, &pages->stats_error) !=
+	    SHMETA_OK)
+		return;
+	pages->stats = tool_alloc(sizeof(*pages->stats));
+	if (shmeta__stats_copy(map, pages->stats, &pages->stats_error) != SHMETA_OK) {
+		free(pages->stats);
+		pages->stats = NULL;
+	}
+	(void)munmap(map, sizeof(struct shmeta_stats));
+}
+
+int pages_open(struct tool *tool, struct pages *ret)
+{
+	struct shmeta_err err = {0};
+	char name[64];
+	void *map;
+	int code = 0;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->dir_fd = open(tool->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ret->dir_fd < 0) {
+		int error = errno;
+
+		if (error == EACCES || error == EPERM)
+			return say_denied(tool, tool->dir);
+		if (error == ENOTDIR)
+			return tool_error(tool, TOOL_VERSION, "%s is not an instance: it is not a directory",
+			                  tool->dir);
+		if (error == ENOENT)
+			return say(tool, "", &(struct shmeta_err){.code = SHMETA_ERR_NOT_RUNNING});
+		return tool_error(tool, TOOL_UNHEALTHY, "%s: %s", tool->dir, strerror(error));
+	}
+	if (shmeta__map_file(ret->dir_fd, "board", SHMETA_PAGE, 0, &map, &err) != SHMETA_OK) {
+		code = say(tool, "board", &err);
+		goto fail;
+	}
+	ret->live_board = map;
+	/* A generation that is replaced while we look at the board is looked for again. */
+	for (int i = 0; i < 3; i++) {
+		copy_words(&ret->board, map, sizeof(ret->board));
+		if (shmeta__board_check(&ret->board, file_bytes(ret->dir_fd, "board"), &err) != SHMETA_OK) {
+			code = say(tool, "board", &err);
+			goto fail;
+		}
+		ret->published = ret->board.generation != 0;
+		if (!ret->published || open_generation(ret, name, &err) == SHMETA_OK)
+			break;
+		if (shmeta_observe(&ret->live_board->generation) == ret->board.generation || i == 2) {
+			code = say(tool, name, &err);
+			goto fail;
+		}
+	}
+	open_stats(ret);
+	ret->now_ns = shmeta__boottime_ns();
+	ret->same_boot = same_boot(ret->board.boot_id);
+	ret->alive = ret->same_boot && ret->board.phase != SHMETA_PHASE_STOPPED &&
+	             (ret->board.heartbeat_ns >= ret->now_ns ||
+	              ret->now_ns - ret->board.heartbeat_ns < (uint64_t)ALIVE_NS_MS * 1000000u);
+	return 0;
+fail:
+	pages_close(ret);
+	return code;
+}
+
+void pages_close(struct pages *pages)
+{
+	if (pages->live != NULL)
+		(void)munmap((void *)(uintptr_t)pages->live, SHMETA_GENERATION_BYTES);
+	if (pages->live_board != NULL)
+		(void)munmap((void *)(uintptr_t)pages->live_board, SHMETA_PAGE);
+	if (pages->dir_fd >= 0)
+		(void)close(pages->dir_fd);
+	free(pages->stats);
+	*pages = (struct pages){.dir_fd = -1};
+}
+
+bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret)
+{
+	uint32_t count = pages->stats != NULL ? pages->stats->counter_count : 0;
+
+	for (uint32_t i = 0; i < count && i < SHMETA_STATS_COUNTERS; i++) {
+		if (strncmp(pages->stats->counter_name[i], name, sizeof(pages->stats->counter_name[i])) == 0) {
+			*ret = pages->stats->counter[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *pages_phase(uint32_t phase)
+{
+	switch ((enum shmeta_phase)phase) {
+#define X(name, number, text)     \
+	case SHMETA_PHASE_##name: \
+		return text;
+		SHMETA_PHASE_LIST(X)
+#undef X
+	}
+	return "unknown phase";
+}
+
+const char *pages_version(uint32_t version, char ret[24])
+{
+	(void)snprintf(ret, 24, "%u.%u.%u", version >> 16, version >> 8 & 0xff, version & 0xff);
+	return ret;
+}
+
+uint64_t pages_since(uint64_t now_ns, uint64_t then_ns)
+{
+	return then_ns == 0 ? UINT64_MAX : now_ns > then_ns ? now_ns - then_ns : 0;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Below the public API: an instance's pages, copied and judged. */
+#ifndef SHMETA_TOOLS_SHMETACTL_INSPECT_H
+#define SHMETA_TOOLS_SHMETACTL_INSPECT_H
+
+#include "shm/board.h"
+#include "shm/err.h"
+#include "shm/stats.h"
+#include "tools/shmetactl/tool.h"
+
+struct pages {
+	int dir_fd;
+	struct shmeta_board board;           /* copies, judged */
+	struct shmeta_generation generation; /* zeroed when nothing was published yet */
+	struct shmeta_stats *stats;          /* a copy; NULL when there is none (stats_error says why) */
+	struct shmeta_err stats_error;
+	uint64_t now_ns;
+	bool same_boot, alive, published;
+	const struct shmeta_generation *live; /* the mapping */
+	const struct shmeta_board *live_board;
+};
+/* Returns 0, or an exit code after having said why. */
+int pages_open(struct tool *tool, struct pages *ret);
+void pages_close(struct pages *pages);
+/* A counter of the stats page by name; false when the writer has none of that name. */
+bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret);
+const char *pages_phase(uint32_t phase);
+const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */
+/* now - then; UINT64_MAX when then is 0 (never). */
+uint64_t pages_since(uint64_t now_ns, uint64_t then_ns);
+
+#endif

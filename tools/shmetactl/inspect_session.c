@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Snapshots in slices. An inspection never registers: it must not depend on the writer, nor hold up its store. So it reads by
+ * grace rules, each snapshot for a small part of the grace period, and reads a slice again that took too long. */
+#include "tools/shmetactl/inspect.h"
+
+#include <string.h>
+#include <time.h>
+
+enum { SLICE_MS = 40, SLICE_TRIES = 12, CONTENDED_PAUSE_US = 500 };
+
+uint64_t tool_monotonic_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int session_open(struct tool *tool, const char *tenant, struct session *ret)
+{
+	char error[512] = "";
+	struct shmeta_options options = {
+		.size = sizeof(options),
+		.directory = tool->dir,
+		.tenant = tenant,
+		.agent = "shmetactl",
+		.flags = SHMETA_OPEN_UNREGISTERED,
+		.threads = 1,
+		.error = error,
+		.error_bytes = sizeof(error),
+	};
+	struct pages pages;
+	enum shmeta_status status;
+	int code = pages_open(tool, &pages);
+
+	if (code != 0)
+		return code;
+	*ret = (struct session){.tool = tool, .slice_ns = pages.generation.grace_ns / 8};
+	if (ret->slice_ns > SLICE_MS * 1000000u)
+		ret->slice_ns = SLICE_MS * 1000000u;
+	if (!pages.published) {
+		pages_close(&pages);
+		return tool_error(tool, TOOL_NOT_RUNNING, "%s: the writer has not published anything yet", tool->dir);
+	}
+	pages_close(&pages);
+	status = shmeta_open(&options, &ret->instance);
+	if (status == SHMETA_OK)
+		status = shmeta_reader_new(ret->instance, &ret->reader);
+	if (status == SHMETA_OK)
+		return 0;
+	if (error[0] == '\0' && ret->instance != NULL)
+		(void)shmeta_last_error(ret->instance, error, sizeof(error));
+	session_close(ret);
+	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir,
+	                  error[0] != '\0' ? error : shmeta_strerror(status));
+}
+
+void session_close(struct session *session)
+{
+	shmeta_reader_free(session->reader);
+	shmeta_close(session->instance);
+	session->reader = NULL;
+	session->instance = NULL;
+}
+
+int session_say(struct session *session, enum shmeta_status status, const char *doing)
+{
+	char text[512] = "";
+
+	(void)shmeta_last_error(session->instance, text, sizeof(text));
+	return tool_error(session->tool, status == SHMETA_ERR_CORRUPT ? TOOL_UNHEALTHY : tool_exit_of(status),
+	                  "%s: %s%s%s", doing, shmeta_strerror(status), text[0] != '\0' ? ": " : "", text);
+}
+
+int session_begin(struct session *session)
+{
+	const struct timespec pause = {.tv_nsec = CONTENDED_PAUSE_US * 1000};
+	uint64_t began = tool_monotonic_ns();
+
+	for (;;) {
+		enum shmeta_status status = shmeta_begin(session->reader);
+
+		session->begun_ns = tool_monotonic_ns();
+		if (status == SHMETA_OK)
+			return 0;
+		if (status != SHMETA_ERR_CONTENDED)
+			return session_say(session, status, "no snapshot");
+		if (session->begun_ns - began > session->tool->timeout_ms * 1000000ull)
+			return tool_error(session->tool, TOOL_TIMEOUT,
+			                  "no snapshot within %s: the writer commits without a pause",
+			                  out_ns(session->begun_ns - began));
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+bool session_due(const struct session *session)
+{
+	return tool_monotonic_ns() - session->begun_ns > session->slice_ns;
+}
+
+bool session_end(struct session *session, int *ret_code)
+{
+	enum shmeta_status status = shmeta_end(session->reader);
+
+	*ret_code = 0;
+	if (status == SHMETA_OK) {
+		session->tries = 0;
+		return true;
+	}
+	if (status != SHMETA_ERR_EXPIRED)
+		*ret_code = session_say(session, status, "end of snapshot");
+	else if (++session->tries == SLICE_TRIES)
+		*ret_code = tool_error(
+			session->tool, TOOL_TIMEOUT,
+			"every one of %d snapshots outlived the grace period; this machine is too busy to look",
+			SLICE_TRIES);
+	session->slice_ns = session->slice_ns / 2 + 1;
+	return false;
+}

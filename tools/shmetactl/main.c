@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetactl: the table of verbs, and the command line. */
+#include "tools/shmetactl/tool.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OPT(name) (1u << TOOL_OPT_##name)
+#define LIST_OPTS (OPT(PREFIX) | OPT(GLOB) | OPT(LIMIT) | OPT(AFTER))
+
+const struct verb tool_verbs[] = {
+	{"status", "", 0, 0, 0, 'A', "the writer, how fresh each class is, source, readers and store, in 12 lines",
+         "Exits 1 when the writer is dead or the cache is degraded.\n  shmetactl status\n  shmetactl status --json | jq .phase",
+         verb_status},
+	{"ls topics", "", 0, 0, LIST_OPTS, 'A', "topics by name",
+         "  shmetactl ls topics --prefix orders.\n  shmetactl ls topics --limit 100 --after orders.17", verb_ls_topics},
+	{"ls partitions", "TOPIC", 1, 1, OPT(LIMIT) | OPT(AFTER), 'A', "partitions of a topic by id",
+         "  shmetactl ls partitions orders --after 99", verb_ls_partitions},
+	{"ls segments", "TOPIC PARTITION", 2, 2, OPT(LIMIT) | OPT(AFTER), 'A', "segments of a partition by base offset",
+         "  shmetactl ls segments orders 0 --after 149999 --limit 20", verb_ls_segments},
+	{"get topic", "TOPIC", 1, 1, 0, 'A', "one topic, its sums, and how old the answer is",
+         "  shmetactl get topic orders\n  shmetactl get topic orders --json", verb_get_topic},
+	{"get partition", "TOPIC PARTITION", 2, 2, 0, 'A', "one partition, and how old the answer is",
+         "  shmetactl get partition orders 0", verb_get_partition},
+	{"find", "TOPIC PARTITION OFFSET", 3, 3, 0, 'A', "the segment that holds an offset, or why there is none",
+         "Exits 5 when the offset is before the log start, in a gap, or at the end.\n  shmetactl find orders 0 15000",
+         verb_find},
+	{"readers", "", 0, 0, OPT(LIMIT), 'A', "registered processes, oldest snapshot first, and what they did",
+         "  shmetactl readers\n  shmetactl readers --json", verb_readers},
+	{"store", "", 0, 0, OPT(STORE), 'A', "limit, use, free pages and entries of the store",
+         "  shmetactl store\n  shmetactl store --store /backup/store.3", verb_store},
+	{"dump", "", 0, 0, OPT(PREFIX) | OPT(GLOB), 'A', "every record as JSON lines, in bounded snapshots",
+         "The first line says what it is, the last one counts the records.\n  shmetactl dump > metadata.jsonl",
+         verb_dump},
+	{"verify", "", 0, 0, OPT(STORE) | OPT(SOURCE), 'B', "structure, checksums, and every record against the source",
+         "Exits 1 when anything differs.\n  shmetactl verify\n  shmetactl verify --store /tmp/copy-of-store.3\n"
+         "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
+         verb_verify},
+	{"refresh", "CLASS [TOPIC [PARTITION]]", 1, 3, 0, 'B',
+         "have the daemon read from the source again, and wait for it",
+         "CLASS: topic TOPIC; partition or segment TOPIC PARTITION; list, agent, lease or offset alone.\n"
+         "  shmetactl refresh topic orders\n  shmetactl refresh partition orders 0\n  shmetactl refresh list",
+         verb_refresh},
+	{"reload", "", 0, 0, OPT(WAIT), 'B', "have the daemon read its configuration again, all of it or nothing",
+         "Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait", verb_reload},
+	{"config show", "", 0, 0, OPT(CONFIG), 'C', "every option with its value and where it was set",
+         "  shmetactl config show\n  shmetactl config show --json", verb_config_show},
+	{"config check", "[FILE]", 0, 1, OPT(CONFIG), 'C',
+         "check a configuration file; all errors at once, nothing is changed",
+         "  shmetactl config check /etc/shmeta/shmeta.conf", verb_config_check},
+	{"version", "", 0, 0, 0, 'C', "this program's version, and the running writer's", "  shmetactl version --json",
+         verb_version},
+	{"help", "[VERB]", 0, 2, 0, 'C', "this text, or one verb's", "  shmetactl help verify", verb_help},
+};
+const size_t tool_verb_count = sizeof(tool_verbs) / sizeof(tool_verbs[0]);
+
+static const struct option_row {
+	const char *flag, *arg, *help;
+	bool global;
+} options[TOOL_OPT_COUNT] = {
+#define X(name, flag, arg, global, help) [TOOL_OPT_##name] = {flag, arg, help, global},
+	TOOL_OPTION_LIST(X)
+#undef X
+};
+
+/* ---- help --------------------------------------------------------------------------------------------------------------- */
+
+static void print_options(uint32_t set, bool global)
+{
+	for (size_t i = 0; i < TOOL_OPT_COUNT; i++) {
+		char left[48];
+
+		if (options[i].global != global || (!global && (set & 1u << i) == 0))
+			continue;
+		(void)snprintf(left, sizeof(left), "--%s%s%s", options[i].flag, options[i].arg != NULL ? " " : "",
+		               options[i].arg != NULL ? options[i].arg : "");
+		(void)printf("  %-18s  %s\n", left, options[i].help);
+	}
+}
+
+static void print_exit_codes(void)
+{
+#define X(name, number, text) (void)printf("  %d  %s\n", number, text);
+	TOOL_EXIT_LIST(X)
+#undef X
+}
+
+static json_t *json_option(const struct option_row *row)
+{
+	json_t *o = json_object();
+	char flag[32];
+
+	(void)snprintf(flag, sizeof(flag), "--%s", row->flag);
+	out_set(o, "flag", json_string(flag));
+	out_set(o, "argument", row->arg != NULL ? json_string(row->arg) : json_null());
+	out_set(o, "help", json_string(row->help));
+	return o;
+}
+
+static int help_json(void)
+{
+	json_t *doc = out_document("help"), *verbs = json_array(), *global = json_array(), *codes = json_array();
+
+	for (size_t i = 0; i < tool_verb_count; i++) {
+		json_t *v = json_object(), *own = json_array();
+
+		out_set(v, "name", json_string(tool_verbs[i].name));
+		out_set(v, "arguments", json_string(tool_verbs[i].args));
+		out_set(v, "help", json_string(tool_verbs[i].help));
+		for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
+			if ((tool_verbs[i].options & 1u << k) != 0)
+				(void)json_array_append_new(own, json_option(&options[k]));
+		out_set(v, "options", own);
+		(void)json_array_append_new(verbs, v);
+	}
+	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
+		if (options[k].global)
+			(void)json_array_append_new(global, json_option(&options[k]));
+#define X(name, number, text) (void)json_array_append_new(codes, json_pack("{s:i,s:s}", "exit", number, "help", text));
+	TOOL_EXIT_LIST(X)
+#undef X
+	out_set(doc, "verbs", verbs);
+	out_set(doc, "options", global);
+	out_set(doc, "exit_codes", codes);
+	out_json(doc, 2);
+	return TOOL_OK;
+}
+
+static int help_all(void)
+{
+	static const struct {
+		char group;
+		const char *title;
+	} groups[] = {
+		{'A', "Looking (shared memory alone; works with the daemon stopped or dead):"},
+		{'B', "Asking the daemon or the source:"},
+		{'C', "Configuration and this program:"},
+	};
+
+	(void)puts(
+		"Usage: shmetactl [OPTIONS] VERB [ARGUMENTS]\n\nLook into a metadata cache in shared memory, and ask its writer.");
+	for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+		(void)printf("\n%s\n", groups[g].title);
+		for (size_t i = 0; i < tool_verb_count; i++) {
+			char left[64];
+
+			if (tool_verbs[i].group != groups[g].group)
+				continue;
+			(void)snprintf(left, sizeof(left), "%s %s", tool_verbs[i].name, tool_verbs[i].args);
+			(void)printf("  %-33s  %s\n", left, tool_verbs[i].help);
+		}
+	}
+	(void)puts("\nOptions:");
+	print_options(0, true);
+	(void)puts("\nExit status:");
+	print_exit_codes();
+	(void)puts("\n'shmetactl help VERB' shows a verb's own options and examples. Manual: shmetactl(1).");
+	return TOOL_OK;
+}
+
+static int help_verb(const struct verb *verb)
+{
+	(void)printf("Usage: shmetactl %s%s%s [OPTIONS]\n\n%s.\n", verb->name, verb->args[0] != '\0' ? " " : "",
+	             verb->args, verb->help);
+	if (verb->more != NULL)
+		(void)printf("\n%s\n", verb->more);
+	if (verb->options != 0) {
+		(void)puts("\nOptions of this verb:");
+		print_options(verb->options, false);
+	}
+	(void)puts("\nOptions:");
+	print_options(0, true);
+	return TOOL_OK;
+}
+
+/* ---- finding the verb --------------------------------------------------------------------------------------------------- */
+
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[64];
+	size_t n = strlen(b);
+
+	if (n >= 63)
+		return 99;
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1] != '\0'; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= n; j++) {
+			unsigned change = diagonal + (a[i - 1] != b[j - 1]), best = row[j] + 1;
+
+			diagonal = row[j];
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = change < best ? change : best;
+		}
+	}
+	return row[n];
+}
+
+/* The words of the table that begin with `first`: "topics, partitions or segments". */
+static const char *kinds_of(const char *first, char *ret, size_t bytes)
+{
+	size_t at = 0, n = strlen(first);
+
+	ret[0] = '\0';
+	for (size_t i = 0; i < tool_verb_count; i++)
+		if (strncmp(tool_verbs[i].name, first, n) == 0 && tool_verbs[i].name[n] == ' ' && at < bytes)
+			at += (size_t)snprintf(ret + at, bytes - at, "%s%s", at > 0 ? ", " : "",
+			                       tool_verbs[i].name + n + 1);
+	return ret;
+}
+
+static int bad_verb(const struct tool *tool, const char *first, const char *second)
+{
+	const char *best = NULL;
+	unsigned least = 3;
+	char kinds[128];
+
+	if (kinds_of(first, kinds, sizeof(kinds))[0] != '\0') {
+		if (second == NULL)
+			return tool_error(tool, TOOL_USAGE, "'%s' needs to know of what: %s", first, kinds);
+		return tool_error(tool, TOOL_USAGE, "'%s %s': there is no such thing, only %s", first, second, kinds);
+	}
+	for (size_t i = 0; i < tool_verb_count; i++) {
+		char word[32];
+		unsigned d;
+
+		(void)snprintf(word, sizeof(word), "%.*s", (int)strcspn(tool_verbs[i].name, " "), tool_verbs[i].name);
+		d = distance(first, word);
+		if (d < least && d < strlen(word)) {
+			least = d;
+			best = tool_verbs[i].name;
+		}
+	}
+	if (best != NULL)
+		return tool_error(tool, TOOL_USAGE, "'%s' is not a verb; did you mean '%s'?", first, best);
+	return tool_error(tool, TOOL_USAGE, "'%s' is not a verb; 'shmetactl help' lists them", first);
+}
+
+/* words: how many of argv the verb's name took. */
+static const struct verb *find_verb(int argc, char **argv, int *ret_words)
+{
+	for (size_t i = 0; i < tool_verb_count; i++) {
+		const char *name = tool_verbs[i].name, *space = strchr(name, ' ');
+		size_t n = space != NULL ? (size_t)(space - name) : strlen(name);
+
+		if (argc < 1 || strlen(argv[0]) != n || strncmp(argv[0], name, n) != 0)
+			continue;
+		if (space != NULL && (argc < 2 || strcmp(argv[1], space + 1) != 0))
+			continue;
+		*ret_words = space != NULL ? 2 : 1;
+		return &tool_verbs[i];
+	}
+	return NULL;
+}
+
+int verb_help(struct tool *tool)
+{
+	const struct verb *verb;
+	int words;
+
+	if (tool->argc == 0)
+		return tool->json ? help_json() : help_all();
+	verb = find_verb(tool->argc, tool->argv, &words);
+	if (verb != NULL)
+		return help_verb(verb);
+	if (tool->argc == 1) { /* "help ls": all of them */
+		char kinds[128];
+		size_t n = strlen(tool->argv[0]), shown = 0;
+
+		for (size_t i = 0; kinds_of(tool->argv[0], kinds, sizeof(kinds))[0] != '\0' && i < tool_verb_count; i++)
+			if (strncmp(tool_verbs[i].name, tool->argv[0], n) == 0 && tool_verbs[i].name[n] == ' ')
+				(void)(shown++ > 0 && putchar('\n')), (void)help_verb(&tool_verbs[i]);
+		if (shown > 0)
+			return TOOL_OK;
+	}
+	return bad_verb(tool, tool->argv[0], tool->argc > 1 ? tool->argv[1] : NULL);
+}
+
+/* ---- options ------------------------------------------------------------------------------------------------------------ */
+
+bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
+{
+	uint64_t value = 0;
+
+	if (*text == '\0')
+		return false;
+	for (; *text != '\0'; text++) {
+		uint64_t digit = (uint64_t)(*text - '0');
+
+		if (*text < '0' || *text > '9' || value > (max - digit) / 10)
+			return false;
+		value = value * 10 + digit;
+	}
+	if (value > max)
+		return false;
+	*ret = value;
+	return true;
+}
+
+static bool parse_time(const char *text, uint32_t *ret_ms)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"", 1000}};
+	size_t n = strspn(text, "0123456789");
+	char digits[16];
+	uint64_t value;
+
+	if (n == 0 || n >= sizeof(digits))
+		return false;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text + n, units[i].unit) != 0)
+			continue;
+		if (!tool_parse_u64(digits, 3600000u / units[i].ms, &value))
+			return false;
+		*ret_ms = (uint32_t)(value * units[i].ms);
+		return true;
+	}
+	return false;
+}
+
+static int set_option(struct tool *tool, enum tool_option option, const char *value)
+{
+	switch (option) {
+	case TOOL_OPT_DIR:
+		if (value[0] == '\0' || strlen(value) >= sizeof(tool->dir))
+			return tool_error(tool, TOOL_USAGE, "--dir: not a directory's name: '%s'", value);
+		(void)snprintf(tool->dir, sizeof(tool->dir), "%s", value);
+		break;
+	case TOOL_OPT_INSTANCE:
+		if (value[0] == '\0' || value[0] == '.' || strchr(value, '/') != NULL || strlen(value) > 64)
+			return tool_error(tool, TOOL_USAGE,
+			                  "--instance: '%s' is not a name (1..64 bytes, no '/', no leading '.')",
+			                  value);
+		tool->instance = value;
+		break;
+	case TOOL_OPT_TENANT:
+		if (value[0] == '\0' || strlen(value) > SHMETA_TENANT_MAX)
+			return tool_error(tool, TOOL_USAGE, "--tenant: '%s' is not a tenant (1..%d bytes)", value,
+			                  SHMETA_TENANT_MAX);
+		tool->tenant = value;
+		tool->tenant_given = true;
+		break;
+	case TOOL_OPT_JSON:
+		tool->json = true;
+		break;
+	case TOOL_OPT_TIMEOUT:
+		if (!parse_time(value, &tool->timeout_ms) || tool->timeout_ms == 0)
+			return tool_error(tool, TOOL_USAGE,
+			                  "--timeout: '%s' is not a time; write 500ms, 5s or 2m, at most 1 hour",
+			                  value);
+		break;
+	case TOOL_OPT_COLOR:
+		if (strcmp(value, "always") == 0)
+			tool->color = true;
+		else if (strcmp(value, "never") == 0)
+			tool->color = false;
+		else if (strcmp(value, "auto") != 0)
+			return tool_error(tool, TOOL_USAGE, "--color: '%s' is not auto, always or never", value);
+		break;
+	case TOOL_OPT_NO_HEADER:
+		tool->no_header = true;
+		break;
+	case TOOL_OPT_PREFIX:
+		tool->prefix = value;
+		break;
+	case TOOL_OPT_GLOB:
+		tool->glob = value;
+		break;
+	case TOOL_OPT_LIMIT:
+		if (!tool_parse_u64(value, UINT64_MAX - 1, &tool->limit) || tool->limit == 0)
+			return tool_error(tool, TOOL_USAGE, "--limit: '%s' is not a number of rows from 1 on", value);
+		break;
+	case TOOL_OPT_AFTER:
+		tool->after = value;
+		break;
+	case TOOL_OPT_STORE:
+		tool->store = value;
+		break;
+	case TOOL_OPT_SOURCE:
+		tool->source = value;
+		break;
+	case TOOL_OPT_CONFIG:
+		tool->config = value;
+		break;
+	case TOOL_OPT_WAIT:
+		tool->wait = true;
+		break;
+	case TOOL_OPT_COUNT:
+		break;
+	}
+	return 0;
+}
+
+static int bad_option(const struct tool *tool, const char *word)
+{
+	const char *best = NULL;
+	unsigned least = 3;
+
+	for (size_t i = 0; word[0] == '-' && word[1] == '-' && i < TOOL_OPT_COUNT; i++) {
+		unsigned d = distance(word + 2, options[i].flag);
+
+		if (d < least) {
+			least = d;
+			best = options[i].flag;
+		}
+	}
+	if (best != NULL)
+		return tool_error(tool, TOOL_USAGE, "%s: no such option; did you mean --%s?", word, best);
+	return tool_error(tool, TOOL_USAGE, "%s: no such option; 'shmetactl help' lists them", word);
+}
+
+/* Takes the options out of argv; what remains is the verb and its arguments. */
+static int parse_options(struct tool *tool, int argc, char **argv, uint32_t *ret_used, bool *ret_help,
+                         bool *ret_version)
+{
+	tool->argc = 0;
+	tool->argv = argv;
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i], *equals = strchr(word, '=');
+		size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word), k;
+		const char *value = equals != NULL ? equals + 1 : NULL;
+		int code;
+
+		if (strcmp(word, "--") == 0) {
+			while (++i < argc)
+				tool->argv[tool->argc++] = argv[i];
+			break;
+		}
+		if (word[0] != '-' || word[1] == '\0') {
+			tool->argv[tool->argc++] = argv[i];
+			continue;
+		}
+		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+			*ret_help = true;
+			continue;
+		}
+		if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+			*ret_version = true;
+			continue;
+		}
+		for (k = 0; k < TOOL_OPT_COUNT; k++)
+			if (n > 2 && word[1] == '-' && strlen(options[k].flag) == n - 2 &&
+			    strncmp(options[k].flag, word + 2, n - 2) == 0)
+				break;
+		if (k == TOOL_OPT_COUNT)
+			return bad_option(tool, word);
+		if (options[k].arg == NULL && value != NULL)
+			return tool_error(tool, TOOL_USAGE, "--%s takes no value", options[k].flag);
+		if (options[k].arg != NULL && value == NULL) {
+			if (i + 1 == argc)
+				return tool_error(tool, TOOL_USAGE, "--%s needs a value: %s", options[k].flag,
+				                  options[k].arg);
+			value = argv[++i];
+		}
+		code = set_option(tool, (enum tool_option)k, value);
+		if (code != 0)
+			return code;
+		*ret_used |= 1u << k;
+	}
+	return 0;
+}
+
+static int run(struct tool *tool, int argc, char **argv)
+{
+	bool help = false, version = false;
+	const struct verb *verb;
+	uint32_t used = 0;
+	int words, code = parse_options(tool, argc, argv, &used, &help, &version);
+
+	if (code != 0)
+		return code;
+	if (version && tool->argc == 0 && !help) {
+		tool->verb = "version";
+		return verb_version(tool);
+	}
+	if (help)
+		return verb_help(tool);
+	if (tool->argc == 0)
+		return tool_error(tool, TOOL_USAGE,
+		                  "no verb; 'shmetactl help' lists them, 'shmetactl status' is a good start");
+	verb = find_verb(tool->argc, tool->argv, &words);
+	if (verb == NULL)
+		return bad_verb(tool, tool->argv[0], tool->argc > 1 ? tool->argv[1] : NULL);
+	tool->verb = verb->name;
+	tool->argc -= words;
+	tool->argv += words;
+	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
+		if ((used & 1u << k) != 0 && !options[k].global && (verb->options & 1u << k) == 0)
+			return tool_error(tool, TOOL_USAGE, "'%s' knows no --%s; see 'shmetactl help %s'", verb->name,
+			                  options[k].flag, verb->name);
+	if (tool->argc < verb->min_args)
+		return tool_error(tool, TOOL_USAGE, "'%s' needs %s; %d of %d given", verb->name, verb->args, tool->argc,
+		                  verb->min_args);
+	if (tool->argc > verb->max_args)
+		return tool_error(tool, TOOL_USAGE, "'%s': too much: '%s'; it takes %s", verb->name,
+		                  tool->argv[verb->max_args], verb->args[0] != '\0' ? verb->args : "no arguments");
+	if (tool->prefix != NULL && tool->glob != NULL)
+		return tool_error(tool, TOOL_USAGE, "--prefix and --glob cannot both be given");
+	if (tool->dir[0] == '\0')
+		(void)snprintf(tool->dir, sizeof(tool->dir), "/run/shmeta/%s", tool->instance);
+	return verb->run(tool);
+}
+
+int main(int argc, char **argv)
+{
+	static struct tool tool = {.instance = "default", .tenant = SHMETA_DEFAULT_TENANT, .timeout_ms = 5000};
+	const char *no_color = getenv("NO_COLOR");
+	int code;
+
+	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
+	code = run(&tool, argc, argv);
+	/* A full disk behind stdout is a failure of ours. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && code == TOOL_OK)
+		code = tool_error(NULL, TOOL_UNHEALTHY, "cannot write the output");
+	return code;
+}

@@ -1,0 +1,695 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Output of shmetactl: text that no record can use to talk to the terminal, and JSON that any parser takes. */
+#include "tools/shmetactl/tool.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "shm/record.h"
+
+enum { RING = 16, RING_BYTES = 4 * SHMETA_STRING_MAX };
+
+static char *ring(void)
+{
+	static char buffers[RING][RING_BYTES];
+	static unsigned next;
+
+	return buffers[next++ % RING];
+}
+
+void *tool_alloc(size_t bytes)
+{
+	return tool_grow(NULL, bytes);
+}
+
+void *tool_grow(void *old, size_t bytes)
+{
+	void *p = realloc(old, bytes > 0 ? bytes : 1);
+
+	if (p == NULL) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
+	return p;
+}
+
+char *tool_copy(const void *text, size_t bytes)
+{
+	char *p = tool_alloc(bytes + 1);
+
+	if (bytes > 0)
+		memcpy(p, text, bytes);
+	p[bytes] = '\0';
+	return p;
+}
+
+/* ---- text --------------------------------------------------------------------------------------------------------------- */
+
+const char *out_safe(const void *text, size_t bytes)
+{
+	return shmeta__escape(ring(), RING_BYTES, text != NULL ? text : "", text != NULL ? bytes : 0);
+}
+
+const char *out_safez(const char *text, size_t capacity)
+{
+	return out_safe(text, strnlen(text, capacity));
+}
+
+const char *out_ns(uint64_t ns)
+{
+	char *b = ring();
+	uint64_t s = ns / 1000000000u;
+
+	if (ns == UINT64_MAX)
+		return "never";
+	if (ns < 10000u)
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " ns", ns);
+	else if (ns < 10000000u)
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " us", ns / 1000u);
+	else if (ns < 1000000000u)
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " ms", ns / 1000000u);
+	else if (s < 60)
+		(void)snprintf(b, RING_BYTES, "%.1f s", (double)ns / 1e9);
+	else if (s < 3600)
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
+	else if (s < 86400)
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s % 3600 / 60);
+	else
+		(void)snprintf(b, RING_BYTES, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s % 86400 / 3600);
+	return b;
+}
+
+const char *out_size(uint64_t bytes)
+{
+	static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+	double v = (double)bytes;
+	size_t u = 0;
+	char *b = ring();
+
+	for (; v >= 1024 && u < 4; u++)
+		v /= 1024;
+	(void)snprintf(b, RING_BYTES, u == 0 ? "%.0f %s" : "%.1f %s", v, unit[u]);
+	return b;
+}
+
+const char *out_count(uint64_t value)
+{
+	char digits[24], *b = ring();
+	int n = snprintf(digits, sizeof(digits), "%" PRIu64, value), at = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (i > 0 && (n - i) % 3 == 0)
+			b[at++] = ' ';
+		b[at++] = digits[i];
+	}
+	b[at] = '\0';
+	return b;
+}
+
+const char *out_time(int64_t ms)
+{
+	int64_t s = ms / 1000, part = ms % 1000;
+	time_t at;
+	struct tm tm;
+	char *b = ring();
+
+	if (part < 0) {
+		part += 1000;
+		s--;
+	}
+	at = (time_t)s;
+	if (gmtime_r(&at, &tm) == NULL || tm.tm_year + 1900 < 0 || tm.tm_year + 1900 > 9999) {
+		(void)snprintf(b, RING_BYTES, "%" PRId64 " ms", ms);
+		return b;
+	}
+	(void)snprintf(b, RING_BYTES, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1,
+	               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)part);
+	return b;
+}
+
+const char *out_paint(const struct tool *tool, enum paint paint, const char *text)
+{
+	static const char *const code[] = {"32", "33", "31;1", "2"};
+	char *b;
+
+	if (!tool->color)
+		return text;
+	b = ring();
+	(void)snprintf(b, RING_BYTES, "\033[%sm%s\033[0m", code[paint], text);
+	return b;
+}
+
+/* ---- JSON --------------------------------------------------------------------------------------------------------------- */
+
+void out_set(json_t *object, const char *name, json_t *value)
+{
+	if (value == NULL || json_object_set_new(object, name, value) != 0) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
+}
+
+/* Bytes of the UTF-8 sequence at p, 0 when it is none. */
+static size_t sequence(const uint8_t *p, size_t bytes)
+{
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+	if (n == 0 || n > bytes)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||
+	    (p[0] == 0xf4 && p[1] >= 0x90))
+		return 0; /* overlong, surrogates, beyond U+10FFFF */
+	return n;
+}
+
+json_t *out_json_text(const void *text, size_t bytes)
+{
+	const uint8_t *p = text;
+	json_t *value = bytes == 0 ? json_string("") : json_stringn(text, bytes);
+	char *clean;
+	size_t n = 0;
+
+	if (value != NULL)
+		return value;
+	clean = tool_alloc(bytes * 3);
+	for (size_t i = 0; i < bytes;) {
+		size_t k = sequence(p + i, bytes - i);
+
+		memcpy(clean + n, k > 0 ? (const char *)p + i : "\xef\xbf\xbd", k > 0 ? k : 3);
+		n += k > 0 ? k : 3;
+		i += k > 0 ? k : 1;
+	}
+	value = json_stringn(clean, n);
+	free(clean);
+	return value;
+}
+
+json_t *out_json_count(uint64_t value)
+{
+	char digits[24];
+
+	if (value <= (uint64_t)1 << 53)
+		return json_integer((json_int_t)value);
+	(void)snprintf(digits, sizeof(digits), "%" PRIu64, value);
+	return json_string(digits);
+}
+
+static json_t *json_number(int64_t value)
+{
+	char digits[24];
+
+	if (value <= (int64_t)1 << 53 && value >= -((int64_t)1 << 53))
+		return json_integer(value);
+	(void)snprintf(digits, sizeof(digits), "%" PRId64, value);
+	return json_string(digits);
+}
+
+json_t *out_json_age(uint64_t ns)
+{
+	return ns == UINT64_MAX ? json_null() : json_real((double)(ns / 1000) / 1000.0);
+}
+
+static json_t *json_map(struct shmeta_map map)
+{
+	json_t *object = json_object();
+	struct shmeta_str key, value;
+	size_t cursor = 0;
+
+	while (object != NULL && shmeta_map_next(&map, &cursor, &key, &value) == SHMETA_OK) {
+		json_t *name = out_json_text(key.data, key.bytes);
+
+		/* An embedded NUL would end the key early; escape it like the terminal would. */
+		out_set(object,
+		        memchr(key.data, '\0', key.bytes) != NULL ? out_safe(key.data, key.bytes)
+		                                                  : json_string_value(name),
+		        out_json_text(value.data, value.bytes));
+		json_decref(name);
+	}
+	return object;
+}
+
+void out_set_field(json_t *object, const struct field *field)
+{
+	json_t *value = NULL;
+
+	switch (field->kind) {
+	case FIELD_TEXT:
+	case FIELD_WORD:
+		value = out_json_text(field->text.data, field->text.bytes);
+		break;
+	case FIELD_COUNT:
+	case FIELD_BYTES:
+		value = out_json_count(field->u);
+		break;
+	case FIELD_NUMBER:
+	case FIELD_TIME:
+		value = json_number(field->i);
+		break;
+	case FIELD_AGE:
+		value = out_json_age(field->u);
+		break;
+	case FIELD_BOOL:
+		value = json_boolean(field->u != 0);
+		break;
+	case FIELD_MAP:
+		value = json_map(field->map);
+		break;
+	case FIELD_NULL:
+		value = json_null();
+		break;
+	}
+	out_set(object, field->name, value);
+}
+
+json_t *out_document(const char *name)
+{
+	struct timespec now;
+	char schema[64];
+	json_t *object = json_object();
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)snprintf(schema, sizeof(schema), "shmeta.%s", name);
+	out_set(object, "schema", json_string(schema));
+	out_set(object, "version", json_integer(1));
+	out_set(object, "time", json_string(out_time((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000)));
+	return object;
+}
+
+/* jansson escapes what is not ASCII, and control characters below space; DEL it leaves as it is. */
+static int put_json(const char *buffer, size_t bytes, void *arg)
+{
+	FILE *out = arg;
+
+	for (size_t i = 0; i < bytes; i++)
+		if (buffer[i] == 0x7f)
+			(void)fputs("\\u007f", out);
+		else
+			(void)putc(buffer[i], out);
+	return 0;
+}
+
+static void json_to(FILE *out, const json_t *value, int indent)
+{
+	size_t flags = JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15);
+
+	flags |= indent > 0 ? JSON_INDENT(indent) : JSON_COMPACT;
+	if (json_dump_callback(value, put_json, out, flags) != 0) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
+}
+
+void out_json(json_t *value, int indent)
+{
+	json_to(stdout, value, indent);
+	(void)putchar('\n');
+	json_decref(value);
+}
+
+/* ---- fields ------------------------------------------------------------------------------------------------------------- */
+
+struct field f_text(const char *name, struct shmeta_str text)
+{
+	return (struct field){.name = name, .kind = FIELD_TEXT, .text = text};
+}
+struct field f_word(const char *name, const char *word)
+{
+	return (struct field){.name = name, .kind = FIELD_WORD, .text = {word, strlen(word)}};
+}
+struct field f_count(const char *name, uint64_t value)
+{
+	return (struct field){.name = name, .kind = FIELD_COUNT, .u = value};
+}
+struct field f_bytes(const char *name, uint64_t value)
+{
+	return (struct field){.name = name, .kind = FIELD_BYTES, .u = value};
+}
+struct field f_time(const char *name, int64_t ms)
+{
+	return (struct field){.name = name, .kind = FIELD_TIME, .i = ms};
+}
+struct field f_age(const char *name, uint64_t ns)
+{
+	return (struct field){.name = name, .kind = FIELD_AGE, .u = ns};
+}
+struct field f_bool(const char *name, bool value)
+{
+	return (struct field){.name = name, .kind = FIELD_BOOL, .u = value};
+}
+struct field f_map(const char *name, struct shmeta_map map)
+{
+	return (struct field){.name = name, .kind = FIELD_MAP, .map = map};
+}
+struct field f_null(const char *name)
+{
+	return (struct field){.name = name, .kind = FIELD_NULL};
+}
+struct field f_hidden(struct field field)
+{
+	field.flags |= FIELD_JSON_ONLY;
+	return field;
+}
+
+/* As text, in memory of its own. record: sizes for humans; otherwise digits that a script can add up. */
+static char *field_text(const struct field *field, bool record)
+{
+	const char *text = "-";
+	char digits[32];
+	char *joined = NULL;
+	size_t bytes = 0;
+	FILE *stream;
+
+	switch (field->kind) {
+	case FIELD_TEXT:
+	case FIELD_WORD:
+		text = out_safe(field->text.data, field->text.bytes);
+		break;
+	case FIELD_BYTES:
+		if (record) {
+			text = out_size(field->u);
+			break;
+		}
+		__attribute__((fallthrough));
+	case FIELD_COUNT:
+		(void)snprintf(digits, sizeof(digits), "%" PRIu64, field->u);
+		text = digits;
+		break;
+	case FIELD_NUMBER:
+		(void)snprintf(digits, sizeof(digits), "%" PRId64, field->i);
+		text = digits;
+		break;
+	case FIELD_TIME:
+		text = out_time(field->i);
+		break;
+	case FIELD_AGE:
+		text = out_ns(field->u);
+		break;
+	case FIELD_BOOL:
+		text = field->u != 0 ? "yes" : "no";
+		break;
+	case FIELD_MAP: {
+		struct shmeta_map map = field->map;
+		struct shmeta_str key, value;
+		size_t cursor = 0;
+
+		stream = open_memstream(&joined, &bytes);
+		if (stream == NULL)
+			break;
+		while (shmeta_map_next(&map, &cursor, &key, &value) == SHMETA_OK)
+			(void)fprintf(stream, "%s%s=%s", ftell(stream) > 0 ? " " : "", out_safe(key.data, key.bytes),
+			              out_safe(value.data, value.bytes));
+		if (fclose(stream) == 0 && joined[0] != '\0')
+			return joined;
+		free(joined);
+		break;
+	}
+	case FIELD_NULL:
+		break;
+	}
+	return tool_copy(text, strlen(text));
+}
+
+static bool is_right(const struct field *field)
+{
+	return field->kind == FIELD_COUNT || field->kind == FIELD_BYTES || field->kind == FIELD_NUMBER ||
+	       field->kind == FIELD_AGE;
+}
+
+void out_record(const struct tool *tool, const char *schema, const struct field *fields, size_t count)
+{
+	int width = 0;
+
+	if (tool->json) {
+		json_t *object = out_document(schema);
+
+		for (size_t i = 0; i < count; i++)
+			out_set_field(object, &fields[i]);
+		out_json(object, 2);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		if ((fields[i].flags & FIELD_JSON_ONLY) == 0 && (int)strlen(fields[i].name) > width)
+			width = (int)strlen(fields[i].name);
+	for (size_t i = 0; i < count; i++) {
+		char *text;
+
+		if ((fields[i].flags & FIELD_JSON_ONLY) != 0)
+			continue;
+		text = field_text(&fields[i], true);
+		(void)printf("%-*s  %s\n", width, fields[i].name, text);
+		free(text);
+	}
+}
+
+/* The list whose JSON object is open on stdout: an error has to end it. */
+static struct list *open_list;
+
+/* ---- lists -------------------------------------------------------------------------------------------------------------- */
+
+void list_begin(struct list *list, const struct tool *tool, const char *schema)
+{
+	*list = (struct list){.tool = tool, .schema = schema};
+}
+
+static void add_cell(struct list *list, char *text)
+{
+	if (list->cells == list->capacity) {
+		list->capacity = list->capacity > 0 ? list->capacity * 2 : 256;
+		list->cell = tool_grow(list->cell, list->capacity * sizeof(*list->cell));
+	}
+	list->cell[list->cells++] = text;
+}
+
+/* Columns that a terminal will give the text, near enough for names: code points. */
+static int columns_of(const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
+void list_row(struct list *list, const struct field *fields, size_t count)
+{
+	size_t column = 0;
+
+	list->waiting++;
+	if (list->tool->json || list->lines) {
+		json_t *object = json_object();
+		char *text = NULL;
+		size_t bytes = 0;
+		FILE *stream = open_memstream(&text, &bytes);
+
+		if (stream == NULL || object == NULL)
+			out_set(object, "", NULL);
+		for (size_t i = 0; i < count; i++)
+			out_set_field(object, &fields[i]);
+		json_to(stream, object, 0);
+		(void)fclose(stream);
+		json_decref(object);
+		add_cell(list, text);
+		return;
+	}
+	for (size_t i = 0; i < count && column < LIST_COLUMNS; i++) {
+		char *text;
+		int width;
+
+		if ((fields[i].flags & FIELD_JSON_ONLY) != 0)
+			continue;
+		text = field_text(&fields[i], false);
+		width = columns_of(text);
+		if (list->title[column] == NULL) {
+			list->title[column] = fields[i].name;
+			list->right[column] = is_right(&fields[i]);
+			list->width[column] = (int)strlen(fields[i].name);
+		}
+		if (width > list->width[column])
+			list->width[column] = width;
+		add_cell(list, text);
+		column++;
+	}
+	list->columns = column;
+}
+
+static void print_cell(const struct list *list, size_t column, const char *text)
+{
+	int pad = list->width[column] - columns_of(text);
+	bool last = column + 1 == list->columns;
+
+	if (pad < 0 || (last && !list->right[column]))
+		pad = 0;
+	(void)printf("%*s%s%*s%s", list->right[column] ? pad : 0, "", text, list->right[column] ? 0 : pad, "",
+	             last ? "\n" : "  ");
+}
+
+static void begin_output(struct list *list)
+{
+	if (list->begun)
+		return;
+	list->begun = true;
+	if (list->tool->json && !list->lines) {
+		json_t *head = out_document(list->schema);
+		char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
+
+		if (text == NULL)
+			out_set(head, "", NULL);
+		text[strlen(text) - 1] = '\0'; /* the list goes on inside this object */
+		(void)printf("%s,\"items\":[", text);
+		open_list = list;
+		free(text);
+		json_decref(head);
+	} else if (!list->tool->json && !list->lines && !list->tool->no_header) {
+		for (size_t c = 0; c < list->columns; c++)
+			print_cell(list, c, list->title[c]);
+	}
+}
+
+void list_flush(struct list *list)
+{
+	if (list->waiting == 0)
+		return;
+	begin_output(list);
+	if (list->lines || list->tool->json) {
+		for (size_t i = 0; i < list->cells; i++) {
+			if (!list->lines)
+				(void)fputs(list->printed + i > 0 ? ",\n" : "\n", stdout);
+			(void)fputs(list->cell[i], stdout);
+			if (list->lines)
+				(void)putchar('\n');
+		}
+	} else {
+		for (size_t i = 0; i < list->cells; i++)
+			print_cell(list, i % list->columns, list->cell[i]);
+	}
+	list->printed += list->waiting;
+	list_drop(list);
+}
+
+void list_drop(struct list *list)
+{
+	for (size_t i = 0; i < list->cells; i++)
+		free(list->cell[i]);
+	list->cells = 0;
+	list->waiting = 0;
+}
+
+void list_end(struct list *list, const char *after, size_t after_bytes)
+{
+	list_flush(list);
+	if (list->tool->json && !list->lines) {
+		json_t *next = after != NULL ? out_json_text(after, after_bytes) : json_null();
+
+		begin_output(list);
+		(void)printf("\n],\"count\":%" PRIu64 ",\"complete\":%s,\"next_after\":", list->printed,
+		             after != NULL ? "false" : "true");
+		json_to(stdout, next, 0);
+		(void)puts("}");
+		json_decref(next);
+		open_list = NULL;
+	}
+	free(list->cell);
+	list->cell = NULL;
+}
+
+/* ---- errors ------------------------------------------------------------------------------------------------------------- */
+
+int tool_error(const struct tool *tool, int code, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "shmetactl: %s\n", out_safe(text, strlen(text)));
+	if (tool != NULL && tool->json && open_list != NULL) {
+		json_t *sentence = out_json_text(text, strlen(text));
+
+		(void)printf("\n],\"count\":%" PRIu64 ",\"complete\":false,\"exit\":%d,\"error\":", open_list->printed,
+		             code);
+		json_to(stdout, sentence, 0);
+		(void)puts("}");
+		json_decref(sentence);
+		open_list = NULL;
+	} else if (tool != NULL && tool->json) {
+		json_t *object = out_document("error");
+
+		out_set(object, "error", out_json_text(text, strlen(text)));
+		out_set(object, "exit", json_integer(code));
+		out_json(object, 2);
+	}
+	return code;
+}
+
+int tool_exit_of(enum shmeta_status status)
+{
+	switch (status) {
+	case SHMETA_OK:
+	case SHMETA_END:
+		return TOOL_OK;
+	case SHMETA_ABSENT:
+	case SHMETA_ABSENT_BEFORE_START:
+	case SHMETA_ABSENT_GAP:
+	case SHMETA_ABSENT_AT_END:
+	case SHMETA_ERR_NOT_TENANT:
+		return TOOL_NOT_FOUND;
+	case SHMETA_ERR_INVALID_ARGUMENT:
+	case SHMETA_ERR_CONFIG:
+	case SHMETA_ERR_BUFFER:
+		return TOOL_USAGE;
+	case SHMETA_ERR_NOT_RUNNING:
+	case SHMETA_ERR_WRITER_AWAY:
+		return TOOL_NOT_RUNNING;
+	case SHMETA_ERR_PERMISSION:
+	case SHMETA_ERR_DENIED:
+		return TOOL_PERMISSION;
+	case SHMETA_ERR_VERSION:
+	case SHMETA_ERR_CORRUPT:
+	case SHMETA_ERR_PROTOCOL:
+		return TOOL_VERSION;
+	case SHMETA_ERR_TIMEOUT:
+		return TOOL_TIMEOUT;
+	case SHMETA_UNKNOWN:
+	case SHMETA_ERR_NO_MEMORY:
+	case SHMETA_ERR_FORKED:
+	case SHMETA_ERR_NO_SNAPSHOT:
+	case SHMETA_ERR_BUSY_SNAPSHOT:
+	case SHMETA_ERR_EXPIRED:
+	case SHMETA_ERR_CONTENDED:
+	case SHMETA_ERR_SOURCE:
+	case SHMETA_ERR_BUSY:
+	case SHMETA_ERR_SYSTEM:
+	case SHMETA_ERR_UNSUPPORTED:
+	case SHMETA_ERR_FULL:
+		return TOOL_UNHEALTHY;
+	}
+	return TOOL_UNHEALTHY;
+}
+
+const char *tool_outcome(enum shmeta_status status)
+{
+	switch ((int)status) {
+	case SHMETA_OK:
+		return "found";
+	case SHMETA_ABSENT:
+		return "absent";
+	case SHMETA_ABSENT_BEFORE_START:
+		return "absent_before_start";
+	case SHMETA_ABSENT_GAP:
+		return "absent_gap";
+	case SHMETA_ABSENT_AT_END:
+		return "absent_at_end";
+	case SHMETA_UNKNOWN:
+		return "unknown";
+	default:
+		return "error";
+	}
+}

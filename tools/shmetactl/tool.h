@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the verbs of shmetactl share: options, exit codes, output, and snapshots through the public API in slices. A verb is a row
+ * of the table in main.c and one function; it prints its own errors and returns an exit code. */
+#ifndef SHMETA_TOOLS_SHMETACTL_TOOL_H
+#define SHMETA_TOOLS_SHMETACTL_TOOL_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "include/shmeta.h"
+
+/* X(name, number, sentence). Documented in shmetactl(1) and printed by help; a number never changes its meaning. */
+#define TOOL_EXIT_LIST(X)                                                                            \
+	X(OK, 0, "done, and what was looked at is well")                                             \
+	X(UNHEALTHY, 1, "it could be looked at and is not well: degraded, writer dead, differences") \
+	X(USAGE, 2, "the command line or the configuration is wrong; trying again is useless")       \
+	X(NOT_RUNNING, 3, "no writer has published this instance, or it cannot be reached")          \
+	X(PERMISSION, 4, "permission denied")                                                        \
+	X(NOT_FOUND, 5, "the store knows that the source does not have it")                          \
+	X(VERSION, 6, "not a store, or written by an incompatible version")                          \
+	X(TIMEOUT, 7, "the deadline passed")
+
+enum tool_exit {
+#define X(name, number, text) TOOL_##name = number,
+	TOOL_EXIT_LIST(X)
+#undef X
+};
+
+struct tool {
+	const char *verb; /* the row's full name: "ls topics" */
+	char dir[PATH_MAX];
+	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *config;
+	uint64_t limit; /* 0: none */
+	uint32_t timeout_ms;
+	bool json, no_header, color, wait, tenant_given, after_given;
+	int argc; /* what follows the verb, options removed */
+	char **argv;
+};
+
+/* Options, one line each: X(enum, flag, argument or NULL, global, help). */
+#define TOOL_OPTION_LIST(X)                                                                                       \
+	X(DIR, "dir", "DIR", 1, "instance directory (default: /run/shmeta/INSTANCE)")                             \
+	X(INSTANCE, "instance", "NAME", 1, "name of the instance (default: default)")                             \
+	X(TENANT, "tenant", "ID", 1, "tenant to look at (default: the one tenant of a database that knows none)") \
+	X(JSON, "json", NULL, 1, "one JSON object instead of text")                                               \
+	X(TIMEOUT, "timeout", "TIME", 1, "longest wait: 500ms, 5s, 2m (default: 5s)")                             \
+	X(COLOR, "color", "WHEN", 1, "auto, always or never (default: auto; NO_COLOR counts)")                    \
+	X(NO_HEADER, "no-header", NULL, 1, "no line of column names above a list")                                \
+	X(PREFIX, "prefix", "TEXT", 0, "only names that begin with TEXT")                                         \
+	X(GLOB, "glob", "PATTERN", 0, "only names that match PATTERN as a whole; only '*' is special")            \
+	X(LIMIT, "limit", "N", 0, "at most N rows")                                                               \
+	X(AFTER, "after", "KEY", 0, "only rows behind KEY: a topic name, a partition id, a base offset")          \
+	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")    \
+	X(SOURCE, "source", "URI", 0, "the source to compare with (default: the one the daemon names)")           \
+	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
+	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")
+
+enum tool_option {
+#define X(name, flag, arg, global, help) TOOL_OPT_##name,
+	TOOL_OPTION_LIST(X)
+#undef X
+		TOOL_OPT_COUNT
+};
+
+struct verb {
+	const char *name; /* one word or two */
+	const char *args; /* as help shows them: "TOPIC PARTITION" */
+	int min_args, max_args;
+	uint32_t options; /* 1u << enum tool_option, beside the global ones */
+	char group;       /* 'A': shared memory alone; 'B': asks the daemon or the source; 'C': about the tool */
+	const char *help;
+	const char *more; /* examples, for help VERB */
+	int (*run)(struct tool *tool);
+};
+extern const struct verb tool_verbs[];
+extern const size_t tool_verb_count;
+
+int verb_status(struct tool *tool);
+int verb_readers(struct tool *tool);
+int verb_store(struct tool *tool);
+int verb_ls_topics(struct tool *tool);
+int verb_ls_partitions(struct tool *tool);
+int verb_ls_segments(struct tool *tool);
+int verb_get_topic(struct tool *tool);
+int verb_get_partition(struct tool *tool);
+int verb_find(struct tool *tool);
+int verb_dump(struct tool *tool);
+int verb_verify(struct tool *tool);
+int verb_refresh(struct tool *tool);
+int verb_reload(struct tool *tool);
+int verb_config_show(struct tool *tool);
+int verb_config_check(struct tool *tool);
+int verb_version(struct tool *tool);
+int verb_help(struct tool *tool);
+
+/* ---- errors ------------------------------------------------------------------------------------------------------------ */
+
+/* "shmetactl: sentence" on stderr, with --json also an object with "error" on stdout; returns code. */
+__attribute__((format(printf, 3, 4))) int tool_error(const struct tool *tool, int code, const char *fmt, ...);
+/* The exit code that a status means. */
+int tool_exit_of(enum shmeta_status status);
+/* The word of an outcome: "found", "absent", "absent_gap", "unknown", "error", ... */
+const char *tool_outcome(enum shmeta_status status);
+
+/* ---- output: fields, once for text and JSON ---------------------------------------------------------------------------- */
+
+enum field_kind {
+	FIELD_TEXT,   /* untrusted bytes                                              */
+	FIELD_WORD,   /* our own constant text                                        */
+	FIELD_COUNT,  /* unsigned number                                              */
+	FIELD_BYTES,  /* unsigned number of bytes; text of a record: 61.2 MiB         */
+	FIELD_NUMBER, /* signed number                                                */
+	FIELD_TIME,   /* ms since the epoch; text: RFC 3339                           */
+	FIELD_AGE,    /* ns; JSON: milliseconds with a fraction; UINT64_MAX: null     */
+	FIELD_BOOL,
+	FIELD_MAP, /* packed map: JSON object of strings                           */
+	FIELD_NULL
+};
+enum { FIELD_JSON_ONLY = 1 }; /* flags */
+struct field {
+	const char *name; /* JSON key and column */
+	enum field_kind kind;
+	uint32_t flags;
+	uint64_t u;
+	int64_t i;
+	struct shmeta_str text;
+	struct shmeta_map map;
+};
+struct field f_text(const char *name, struct shmeta_str text);
+struct field f_word(const char *name, const char *word);
+struct field f_count(const char *name, uint64_t value);
+struct field f_bytes(const char *name, uint64_t value);
+struct field f_time(const char *name, int64_t ms);
+struct field f_age(const char *name, uint64_t ns);
+struct field f_bool(const char *name, bool value);
+struct field f_map(const char *name, struct shmeta_map map);
+struct field f_null(const char *name);
+struct field f_hidden(struct field field); /* JSON only */
+
+/* A JSON value that keeps what it was given: invalid UTF-8 becomes U+FFFD, numbers above 2^53 become strings. */
+json_t *out_json_text(const void *text, size_t bytes);
+json_t *out_json_count(uint64_t value);
+json_t *out_json_age(uint64_t ns); /* milliseconds; null for UINT64_MAX */
+/* Sets object[name]; takes value. Out of memory ends the program. */
+void out_set(json_t *object, const char *name, json_t *value);
+void out_set_field(json_t *object, const struct field *field);
+/* {"schema": "shmeta.NAME", "version": 1, "time": RFC 3339 UTC} */
+json_t *out_document(const char *name);
+/* Print it and free it: indent 0: one line. ASCII only, no raw control byte. */
+void out_json(json_t *value, int indent);
+
+/* One record: "name  value" lines, or one document. */
+void out_record(const struct tool *tool, const char *schema, const struct field *fields, size_t count);
+
+/* A list that is made in slices. Rows are rendered when they are given and wait until list_flush() prints them, so that
+ * list_drop() can take back a slice whose snapshot expired. Text: a table. JSON: {"schema", ..., "items": [...], "count",
+ * "complete", "next_after"}, or with `lines` one object a line and nothing around them. */
+enum { LIST_COLUMNS = 24 };
+struct list {
+	const struct tool *tool;
+	const char *schema;
+	bool lines, begun;
+	uint64_t printed; /* rows */
+	uint64_t waiting; /* rows */
+	size_t columns;
+	const char *title[LIST_COLUMNS];
+	int width[LIST_COLUMNS];
+	bool right[LIST_COLUMNS];
+	char **cell;
+	size_t cells, capacity;
+};
+void list_begin(struct list *list, const struct tool *tool, const char *schema);
+void list_row(struct list *list, const struct field *fields, size_t count);
+void list_flush(struct list *list);
+void list_drop(struct list *list);
+/* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete. */
+void list_end(struct list *list, const char *after, size_t after_bytes);
+
+/* Text in a static ring of buffers; good for a few calls in one printf. */
+const char *out_ns(uint64_t ns);       /* 12 ms, 3.4 s, 2 min 5 s, 3 d 4 h */
+const char *out_size(uint64_t bytes);  /* 61.2 MiB */
+const char *out_count(uint64_t value); /* 1 000 000 */
+const char *out_time(int64_t ms);      /* RFC 3339 UTC */
+const char *out_safe(const void *text, size_t bytes);
+const char *out_safez(const char *text, size_t capacity); /* up to a NUL */
+
+enum paint { PAINT_GOOD, PAINT_WARN, PAINT_BAD, PAINT_DIM };
+const char *out_paint(const struct tool *tool, enum paint paint, const char *text);
+
+/* ---- the public API in slices ------------------------------------------------------------------------------------------- */
+
+struct session {
+	struct tool *tool;
+	struct shmeta *instance;
+	struct shmeta_reader *reader;
+	uint64_t slice_ns; /* how long a snapshot may be held: a part of the grace period */
+	uint64_t begun_ns; /* of the slice */
+	uint32_t tries;
+};
+/* Unregistered: never contacts the writer. Returns 0, or an exit code after having said why. */
+int session_open(struct tool *tool, const char *tenant, struct session *ret);
+void session_close(struct session *session);
+/* Begin a snapshot, trying again while the writer commits. 0 or an exit code, said. */
+int session_begin(struct session *session);
+/* Is it time to end this slice? */
+bool session_due(const struct session *session);
+/* End it. true: what was read may be used. false: it took too long, discard and read the slice again (*ret_code is 0), or it
+ * failed for good (*ret_code is an exit code, said). */
+bool session_end(struct session *session, int *ret_code);
+/* "doing: status: the library's last sentence"; returns the exit code. */
+int session_say(struct session *session, enum shmeta_status status, const char *doing);
+
+/* Never NULL: out of memory ends the program with a sentence. */
+void *tool_alloc(size_t bytes);
+void *tool_grow(void *old, size_t bytes);
+char *tool_copy(const void *text, size_t bytes); /* terminated */
+
+bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
+uint64_t tool_monotonic_ns(void);
+
+#endif
