@@ -333,7 +333,7 @@ int verb_ls_segments(struct tool *tool)
 	const char *topic = tool->argv[0];
 	uint64_t last = 0, next;
 	bool has_last, next_has_last;
-	uint32_t partition;
+	uint32_t partition = 0;
 	struct session s;
 	struct slice slice;
 	struct list list;
@@ -454,7 +454,7 @@ int verb_get_partition(struct tool *tool)
 	struct shmeta_freshness fresh;
 	struct field fields[24];
 	enum shmeta_status status;
-	uint32_t id;
+	uint32_t id = 0;
 	size_t n = 0;
 	struct session s;
 	int code = parse_partition(tool, tool->argv[1], &id);
@@ -507,8 +507,8 @@ int verb_find(struct tool *tool)
 	struct field fields[24];
 	char strings[STRINGS_BYTES];
 	enum shmeta_status status, head;
-	uint64_t offset;
-	uint32_t id;
+	uint64_t offset = 0;
+	uint32_t id = 0;
 	size_t n = 0;
 	struct session s;
 	int code = parse_partition(tool, tool->argv[1], &id);
