@@ -26,7 +26,7 @@ enum {
 	PARTITIONS = 10000,
 	SEGMENTS = 1000000,
 	SETTLE_MS = 1500,   /* of undisturbed reading */
-	DEAD_MS = 2500,     /* without a writer */
+	DEAD_MS = 1500,     /* without a writer */
 	VISIBLE_MS = 10000, /* a change that takes longer has failed */
 	SERVE_MS = 30000,
 	CHANGES_MAX = 16

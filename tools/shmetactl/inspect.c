@@ -12,7 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ALIVE_NS_MS = 5000 };
+/* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
+ * also live in another pid namespace, where its number means nothing here. */
+enum { STALLED_MS = 5000, GONE_MS = 1000 };
 
 /* Word by word, so that a number that moves meanwhile is either the old one or the new one. */
 static void copy_words(void *to, const void *from, size_t bytes)
@@ -87,6 +89,42 @@ static bool same_boot(const uint8_t boot_id[16])
 	return at < 16 || memcmp(id, boot_id, 16) == 0; /* where /proc does not say, the heartbeat decides alone */
 }
 
+/* Is it the process that the board names: same number, same start? */
+static bool process_is(uint64_t pid, uint64_t start_ticks)
+{
+	char path[64], text[1024], *at;
+	unsigned long long ticks = 0;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	at = strrchr(text, ')'); /* the name may hold anything, but is the last thing in parentheses */
+	if (at == NULL || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') /* dead, not reaped */
+		return false;
+	for (int field = 3; at != NULL && field <= 22; field++)
+		at = strchr(at + 1, ' ');
+	if (at != NULL)
+		ticks = strtoull(at + 1, NULL, 10);
+	return at != NULL && ticks == start_ticks;
+}
+
+static enum liveness judge(const struct pages *pages)
+{
+	uint64_t age = pages_since(pages->now_ns, pages->board.heartbeat_ns);
+
+	if (pages->board.phase == SHMETA_PHASE_STOPPED || !pages->same_boot)
+		return WRITER_DEAD;
+	if (process_is(pages->board.writer_pid, pages->board.writer_start_ticks))
+		return age < STALLED_MS * 1000000ull ? WRITER_ALIVE : WRITER_STALLED;
+	return age < GONE_MS * 1000000ull ? WRITER_ALIVE : WRITER_DEAD;
+}
+
 static enum shmeta_status open_generation(struct pages *pages, char name[64], struct shmeta_err *err)
 {
 	void *map;
@@ -158,9 +196,8 @@ int pages_open(struct tool *tool, struct pages *ret)
 	open_stats(ret);
 	ret->now_ns = shmeta__boottime_ns();
 	ret->same_boot = same_boot(ret->board.boot_id);
-	ret->alive = ret->same_boot && ret->board.phase != SHMETA_PHASE_STOPPED &&
-	             (ret->board.heartbeat_ns >= ret->now_ns ||
-	              ret->now_ns - ret->board.heartbeat_ns < (uint64_t)ALIVE_NS_MS * 1000000u);
+	ret->liveness = judge(ret);
+	ret->alive = ret->liveness == WRITER_ALIVE;
 	return 0;
 fail:
 	pages_close(ret);

@@ -8,6 +8,12 @@
 #include "shm/stats.h"
 #include "tools/shmetactl/tool.h"
 
+enum liveness {
+	WRITER_ALIVE,
+	WRITER_STALLED, /* the process is there, and its heart has not beaten for 5 s: stopped, or hung */
+	WRITER_DEAD
+};
+
 struct pages {
 	int dir_fd;
 	struct shmeta_board board;           /* copies, judged */
@@ -15,6 +21,7 @@ struct pages {
 	struct shmeta_stats *stats;          /* a copy; NULL when there is none (stats_error says why) */
 	struct shmeta_err stats_error;
 	uint64_t now_ns;
+	enum liveness liveness;
 	bool same_boot, alive, published;
 	const struct shmeta_generation *live; /* the mapping */
 	const struct shmeta_board *live_board;

@@ -39,6 +39,10 @@ static void status_json(struct tool *tool, const struct pages *p)
 	out_set(doc, "directory", out_json_text(tool->dir, strlen(tool->dir)));
 	out_set(doc, "healthy", json_boolean(healthy(p)));
 	out_set(writer, "alive", json_boolean(p->alive));
+	out_set(writer, "state",
+	        json_string(p->liveness == WRITER_ALIVE     ? "alive"
+	                    : p->liveness == WRITER_STALLED ? "stalled"
+	                                                    : "dead"));
 	out_set(writer, "pid", out_json_count(b->writer_pid));
 	out_set(writer, "heartbeat_age_ms", out_json_age(pages_since(p->now_ns, b->heartbeat_ns)));
 	out_set(writer, "up_ms", out_json_age(pages_since(p->now_ns, b->started_at_ns)));
@@ -177,8 +181,8 @@ int verb_status(struct tool *tool)
 	else if (!p.same_boot)
 		(void)printf("%s (it ran before this machine started)\n", out_paint(tool, PAINT_BAD, "dead"));
 	else
-		(void)printf("%s or stopped: pid %" PRIu64 " gave its last heartbeat %s ago\n",
-		             out_paint(tool, PAINT_BAD, "dead"), b->writer_pid,
+		(void)printf("%s, pid %" PRIu64 " gave its last heartbeat %s ago\n",
+		             out_paint(tool, PAINT_BAD, p.liveness == WRITER_DEAD ? "dead" : "stalled"), b->writer_pid,
 		             out_ns(pages_since(p.now_ns, b->heartbeat_ns)));
 	line("phase");
 	(void)printf("%s for %s%s\n",
