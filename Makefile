@@ -46,6 +46,7 @@ reader_srcs    := $(sort $(wildcard reader/*.c))
 backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
 writer_srcs    := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
+demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but the writer's side of the store.
@@ -174,9 +175,16 @@ format:
 # ---- demo and benchmark -----------------------------------------------------------------------------------------------------
 demo:
 	@tools/setup.sh build demo
-	@$(MAKE) $(PARALLEL) --no-print-directory all
+	@$(MAKE) $(PARALLEL) --no-print-directory all demo-programs
 	@$(MAKE) --no-print-directory demo-run
-demo-run:
+demo-programs: $(BUILD)/bin/shmeta-demo $(BUILD)/bin/shmeta-gen
+demo-run: demo-programs
+	@$(BUILD)/bin/shmeta-demo
+
+$(BUILD)/bin/shmeta-demo: $(call obj,$(demo_srcs)) $(BUILD)/lib/libshmeta.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -llmdb -lsqlite3
 
 # BENCH=10m is what `make bench` measures by default; 1m the same with a million segments; quick with fewer rounds besides.
 BENCH ?= 10m
@@ -254,6 +262,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-run bench bench-quick bench-programs bench-run setup \
+.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-programs demo-run bench bench-quick bench-programs bench-run setup \
 	install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

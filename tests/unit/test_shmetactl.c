@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetactl without a daemon: its command line, its manual, and what it prints of instances that a test forged. The program itself
+ * is run, so that what a user sees is what is judged. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "shm/stats.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(shmetactl, .timeout = 30);
+
+/* ---- the command line ------------------------------------------------------------------------------------------------------- */
+
+static void expect(const char *args, int code, const char *in_error)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl %s", args);
+	cr_assert_eq(t.code, code, "shmetactl %s: exit %d instead of %d; %s", args, t.code, code, t.err);
+	cr_assert(strstr(t.err, in_error) != NULL, "shmetactl %s: no '%s' in: %s", args, in_error, t.err);
+	run_tool_done(&t);
+}
+
+Test(shmetactl, a_wrong_command_line_exits_2_and_names_the_mistake)
+{
+	static const struct {
+		const char *args, *says;
+	} cases[] = {
+		{"", "no verb"},
+		{"stauts", "'stauts' is not a verb; did you mean 'status'?"},
+		{"frobnicate", "'frobnicate' is not a verb"},
+		{"ls", "'ls' needs to know of what: topics, partitions, segments"},
+		{"ls tpoics", "'ls tpoics': there is no such thing, only topics, partitions, segments"},
+		{"get", "'get' needs to know of what: topic, partition"},
+		{"status now", "'status': too much: 'now'; it takes no arguments"},
+		{"find orders 0", "'find' needs TOPIC PARTITION OFFSET; 2 of 3 given"},
+		{"find orders 0 1 2", "too much: '2'"},
+		{"find orders -- -1 5", "'-1' is not a partition id"},
+		{"find orders 4294967296 5", "'4294967296' is not a partition id"},
+		{"find orders 0 x", "'x' is not an offset"},
+		{"find orders 0 18446744073709551616", "is not an offset"},
+		{"get partition orders one", "'one' is not a partition id"},
+		{"status --jsno", "--jsno: no such option; did you mean --json?"},
+		{"status --frobnicate", "--frobnicate: no such option"},
+		{"status -x", "-x: no such option"},
+		{"status --json=1", "--json takes no value"},
+		{"status --dir", "--dir needs a value: DIR"},
+		{"status --timeout 5y", "--timeout: '5y' is not a time"},
+		{"status --timeout 0", "--timeout: '0' is not a time"},
+		{"status --timeout 2h", "--timeout: '2h' is not a time"},
+		{"status --color red", "--color: 'red' is not auto, always or never"},
+		{"status --instance ../x", "--instance: '../x' is not a name"},
+		{"status --limit 5", "'status' knows no --limit; see 'shmetactl help status'"},
+		{"ls topics --limit 0", "--limit: '0' is not a number of rows"},
+		{"ls topics --limit -1", "--limit: '-1' is not a number of rows"},
+		{"ls topics --prefix a --glob b", "--prefix and --glob cannot both be given"},
+		{"ls partitions t --after x", "--after: 'x' is not a partition id"},
+		{"refresh", "'refresh' needs CLASS"},
+		{"refresh topics orders", "'topics' is not a class"},
+		{"refresh topic", "'refresh topic' takes TOPIC"},
+		{"refresh partition orders", "'refresh partition' takes TOPIC PARTITION"},
+		{"refresh partition orders x", "'x' is not a partition id"},
+		{"refresh list orders", "'refresh list' takes nothing more"},
+		{"config check a --config b", "the file is given twice"},
+		{"verify --store a --source b", "--store looks at a store alone"},
+		{"help frobnicate", "'frobnicate' is not a verb"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		expect(cases[i].args, 2, cases[i].says);
+}
+
+Test(shmetactl, an_error_is_one_line_and_no_help)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl stauts");
+	cr_assert_str_eq(t.out, "");
+	cr_assert(strchr(t.err, '\n') == t.err + strlen(t.err) - 1, "%s", t.err);
+	run_tool_done(&t);
+}
+
+Test(shmetactl, an_error_with_json_is_an_object_too)
+{
+	struct run_tool t;
+	json_t *doc;
+
+	run_tool(&t, "shmetactl --json status --dir /nonexistent/shmeta");
+	cr_assert_eq(t.code, 3);
+	doc = run_tool_json(&t);
+	cr_assert_str_eq(json_string_value(json_object_get(doc, "schema")), "shmeta.error");
+	cr_assert_eq(json_integer_value(json_object_get(doc, "exit")), 3);
+	cr_assert(json_is_string(json_object_get(doc, "error")));
+	json_decref(doc);
+	run_tool_done(&t);
+}
+
+Test(shmetactl, options_may_stand_before_and_behind_the_verb)
+{
+	expect("--dir /nonexistent/shmeta status", 3, "no instance at /nonexistent/shmeta");
+	expect("status --dir /nonexistent/shmeta", 3, "no instance at /nonexistent/shmeta");
+	expect("status --dir=/nonexistent/shmeta", 3, "no instance at /nonexistent/shmeta");
+	expect("--instance=nonexistent status", 3, "no instance at /run/shmeta/nonexistent");
+}
+
+/* What --json help lists is in the manual, and every verb of the table has help of its own. */
+Test(shmetactl, every_verb_option_and_exit_code_is_in_the_manual_and_in_help)
+{
+	struct run_tool t, h;
+	json_t *doc, *row, *option;
+	size_t i, k;
+	char *manual = run_read_file(TEST_SOURCE_DIR "/docs/man/shmetactl.1.scd");
+	char text[128];
+
+	cr_assert(manual != NULL);
+	run_tool(&t, "shmetactl help --json");
+	doc = run_tool_json(&t);
+	run_tool(&h, "shmetactl --help");
+	cr_assert_eq(h.code, 0);
+	cr_assert(json_array_size(json_object_get(doc, "verbs")) >= 17);
+	json_array_foreach(json_object_get(doc, "verbs"), i, row)
+	{
+		const char *name = json_string_value(json_object_get(row, "name"));
+		struct run_tool own;
+
+		(void)snprintf(text, sizeof(text), "*%s*", name);
+		cr_assert(strstr(manual, text) != NULL, "%s is not in the manual", name);
+		(void)snprintf(text, sizeof(text), "\n  %s ", name);
+		cr_assert(strstr(h.out, text) != NULL, "%s is not in help", name);
+		run_tool(&own, "shmetactl help %s", name);
+		cr_assert_eq(own.code, 0);
+		json_array_foreach(json_object_get(row, "options"), k, option)
+		{
+			const char *flag = json_string_value(json_object_get(option, "flag"));
+
+			cr_assert(strstr(own.out, flag) != NULL, "%s: %s is not in its help", name, flag);
+			(void)snprintf(text, sizeof(text), "*%s*", flag);
+			cr_assert(strstr(manual, text) != NULL, "%s is not in the manual", flag);
+		}
+		run_tool_done(&own);
+	}
+	json_array_foreach(json_object_get(doc, "options"), i, option)
+	{
+		const char *flag = json_string_value(json_object_get(option, "flag"));
+
+		(void)snprintf(text, sizeof(text), "*%s*", flag);
+		cr_assert(strstr(manual, text) != NULL, "%s is not in the manual", flag);
+		cr_assert(strstr(h.out, flag) != NULL, "%s is not in help", flag);
+	}
+	cr_assert_eq(json_array_size(json_object_get(doc, "exit_codes")), 8);
+	json_array_foreach(json_object_get(doc, "exit_codes"), i, row)
+	{
+		(void)snprintf(text, sizeof(text), "*%d*\n", (int)json_integer_value(json_object_get(row, "exit")));
+		cr_assert(strstr(manual, text) != NULL, "exit status %zu is not in the manual", i);
+	}
+	json_decref(doc);
+	free(manual);
+	run_tool_done(&t);
+	run_tool_done(&h);
+}
+
+Test(shmetactl, a_full_device_behind_the_output_is_an_error)
+{
+	struct run_tool t;
+
+	run_tool(&t, "sh -c '%s/bin/shmetactl help > /dev/full'", TEST_BUILD_DIR);
+	cr_assert_eq(t.code, 1, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+}
+
+/* ---- forged instances ------------------------------------------------------------------------------------------------------- */
+
+struct forged {
+	char dir[64];
+	struct shmeta_board *board;
+	struct shmeta_generation *generation;
+	struct shmeta_stats *stats;
+};
+
+static void *forge_file(int dir_fd, const char *name, size_t bytes)
+{
+	struct shmeta_err err;
+	void *map = NULL;
+
+	if (shmeta__map_file(dir_fd, name, bytes, 1, &map, &err) != SHMETA_OK)
+		cr_assert_fail("%s: %s", name, err.text);
+	return map;
+}
+
+static void forge(struct forged *f)
+{
+	uint64_t now = shmeta__boottime_ns();
+	char id[64] = "", path[128];
+	unsigned byte;
+	int fd, at = 0;
+	FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	strcpy(f->dir, "/dev/shm/shmeta-test-XXXXXX");
+	cr_assert(mkdtemp(f->dir) != NULL);
+	(void)snprintf(path, sizeof(path), "%s/store.3", f->dir);
+	cr_assert_eq(mkdir(path, 0755), 0);
+	fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->board = forge_file(fd, "board", SHMETA_PAGE);
+	f->generation = forge_file(fd, "store.3/generation", SHMETA_GENERATION_BYTES);
+	f->stats = forge_file(fd, "stats", sizeof(struct shmeta_stats));
+	(void)close(fd);
+
+	memcpy(f->board->signature, "SHMBOARD", 8);
+	f->board->incompat = SHMETA_BOARD_INCOMPAT_V1;
+	f->board->board_bytes = sizeof(struct shmeta_board);
+	f->board->writer_version = 0x000100;
+	f->board->writer_pid = 0x7fffffff; /* nobody's */
+	cr_assert(boot != NULL && fgets(id, sizeof(id), boot) != NULL);
+	(void)fclose(boot);
+	for (const char *p = id; at < 16 && *p != '\0'; p += 2) {
+		if (*p == '-')
+			p++;
+		cr_assert_eq(sscanf(p, "%2x", &byte), 1);
+		f->board->boot_id[at++] = (uint8_t)byte;
+	}
+	f->board->started_at_ns = now - 3600000000000u;
+	f->board->epoch = 7;
+	f->board->generation = 3;
+	f->board->phase = SHMETA_PHASE_SERVING;
+	f->board->phase_since_ns = now - 60000000000u;
+	f->board->heartbeat_ns = now + 3600000000000u; /* alive for as long as the test runs */
+	f->board->boot_offset_ns = shmeta__boot_offset_ns();
+
+	memcpy(f->generation->signature, "SHMGENER", 8);
+	f->generation->incompat = SHMETA_GEN_INCOMPAT_V1;
+	f->generation->generation = 3;
+	f->generation->max_bytes = 1u << 30;
+	f->generation->grace_ns = 1000000000u;
+	f->generation->touched_words = SHMETA_TOUCHED_WORDS;
+	f->generation->touched_at = SHMETA_PAGE;
+	f->generation->committed = 88412;
+	f->generation->committing = 88412;
+	for (int i = 0; i < SHMETA_CLASS_COUNT; i++)
+		f->generation->stamp[i] = (struct shmeta_stamp){88412, now, 3600000000000u, 88000};
+
+	memcpy(f->stats->signature, "SHMSTATS", 8);
+	f->stats->version = 1;
+	f->stats->reader_bytes = sizeof(struct shmeta_stats_reader);
+	f->stats->updated_at_ns = now;
+	strcpy(f->stats->source, "sqlite:/var/lib/shmeta/metadata.db");
+	strcpy(f->stats->source_status, "connected");
+	strcpy(f->stats->counter_name[0], "store_used");
+	f->stats->counter[0] = 64u << 20;
+	strcpy(f->stats->counter_name[1], "topics");
+	f->stats->counter[1] = 1000;
+	f->stats->counter_count = 2;
+}
+
+static void forged_done(struct forged *f)
+{
+	char command[128];
+
+	(void)munmap(f->board, SHMETA_PAGE);
+	(void)munmap(f->generation, SHMETA_GENERATION_BYTES);
+	(void)munmap(f->stats, sizeof(struct shmeta_stats));
+	(void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
+	cr_assert_eq(system(command), 0);
+}
+
+static int lines_of(const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text++)
+		n += *text == '\n';
+	return n;
+}
+
+Test(shmetactl, status_is_twelve_lines_and_0_while_the_writer_serves)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
+	cr_assert_eq(lines_of(t.out), 12, "%s", t.out);
+	cr_assert(strstr(t.out, "serving for ") != NULL && strstr(t.out, "88 412 of generation 3, epoch 7") != NULL,
+	          "%s", t.out);
+	cr_assert(strstr(t.out, "64.0 MiB of 1.0 GiB used") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_of_another_boot)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	f.board->phase = SHMETA_PHASE_DEGRADED;
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, "degraded for ") != NULL, "%s", t.out);
+	run_tool_done(&t);
+
+	f.board->phase = SHMETA_PHASE_SERVING;
+	f.board->heartbeat_ns = shmeta__boottime_ns() - 3000000000u; /* no such process, and a beat of 3 s ago */
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, "dead, pid 2147483647 gave its last heartbeat 3.") != NULL, "%s", t.out);
+	cr_assert_eq(lines_of(t.out), 12);
+	run_tool_done(&t);
+
+	f.board->writer_pid = 1; /* somebody else's process: the start differs */
+	f.board->writer_start_ticks = 1;
+	run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, "\"state\": \"dead\"") != NULL, "%s", t.out);
+	run_tool_done(&t);
+
+	f.board->heartbeat_ns = shmeta__boottime_ns() + 3600000000000u;
+	f.board->boot_id[3] ^= 1;
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, "before this machine started") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+Test(shmetactl, a_stale_class_is_called_stale_and_a_class_that_never_was_never)
+{
+	struct forged f;
+	struct run_tool t;
+	json_t *doc, *cls;
+
+	forge(&f);
+	f.generation->stamp[SHMETA_CLASS_TOPIC].synced_at_ns -= 400000000000u;
+	f.generation->stamp[SHMETA_CLASS_TOPIC].ttl_ns = 300000000000u;
+	f.generation->stamp[SHMETA_CLASS_LEASE].synced_at_ns = 0;
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(strstr(t.out, "topic stale 6 min 40 s (ttl 5 min 0 s), partition ") != NULL, "%s", t.out);
+	cr_assert(strstr(t.out, "lease never") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+	doc = run_tool_json(&t);
+	cls = json_object_get(doc, "classes");
+	cr_assert(json_is_false(json_object_get(json_object_get(cls, "topic"), "fresh")));
+	cr_assert(json_is_true(json_object_get(json_object_get(cls, "partition"), "fresh")));
+	cr_assert(json_is_null(json_object_get(json_object_get(cls, "lease"), "age_ms")));
+	cr_assert(json_is_false(json_object_get(json_object_get(cls, "lease"), "fresh")));
+	json_decref(doc);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+Test(shmetactl, what_is_no_board_exits_6_and_what_is_not_there_3)
+{
+	struct forged f;
+	char path[128];
+
+	forge(&f);
+	f.board->incompat |= 1u << 31;
+	(void)snprintf(path, sizeof(path), "--dir %s status", f.dir);
+	expect(path, 6, "board");
+	f.board->incompat = SHMETA_BOARD_INCOMPAT_V1;
+	memcpy(f.board->signature, "NOTBOARD", 8);
+	expect(path, 6, "board");
+	(void)snprintf(path, sizeof(path), "--dir %s/board status", f.dir);
+	expect(path, 6, "not a directory");
+	(void)snprintf(path, sizeof(path), "--dir %s/store.3 status", f.dir);
+	expect(path, 3, "no instance");
+	expect("verify --store /etc/passwd", 6, "/etc/passwd is not a store");
+	expect("store --store /etc", 6, "not a store");
+	expect("verify --store /nonexistent", 3, "nothing of that name");
+	forged_done(&f);
+}
+
+Test(shmetactl, without_the_right_to_read_it_exits_4_and_names_the_group)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	if (geteuid() != 0) {
+		forged_done(&f);
+		cr_skip_test("needs root to become nobody");
+	}
+	cr_assert_eq(chmod(f.dir, 0750), 0);
+	run_tool(&t, "setpriv --reuid 65534 --regid 65534 --clear-groups %s/bin/shmetactl --dir %s status",
+	         TEST_BUILD_DIR, f.dir);
+	/* Where the build itself is not readable for nobody, there is nothing to be shown. */
+	if (t.code != 127 && t.code != 126) {
+		cr_assert_eq(t.code, 4, "%d: %s", t.code, t.err);
+		cr_assert(strstr(t.err, "usermod -aG root") != NULL, "%s", t.err);
+	}
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+/* ---- untrusted text --------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *bytes, *must_not, *shown;
+} corpus[] = {
+	{"\033]0;owned\007", "\033", "\\x1B]0;owned\\x07"},
+	{"\033[2J\033[H", "\033", "\\x1B[2J"},
+	{"a\nb\rc\td", "\r", "a\\x0Ab\\x0Dc\\x09d"},
+	{"\x7f\x08", "\x7f", "\\x7F\\x08"},
+	{"\xc2\x9b"
+         "31m",
+         "\xc2\x9b", "\\u009B"},
+	{"user\xe2\x80\xae"
+         "nimda",
+         "\xe2\x80\xae", "\\u202E"},
+	{"\xe2\x81\xa6x\xe2\x81\xa9", "\xe2\x81\xa6", "\\u2066x\\u2069"},
+	{"\xff\xfe", "\xff", "\\xFF\\xFE"},
+	{"\xed\xa0\x80", "\xed", "\\xED\\xA0\\x80"},
+	{"\xc0\xaf", "\xc0", "\\xC0\\xAF"},
+	{"caf\xc3\xa9", "\033", "caf\xc3\xa9"},
+	{"<script>\"'", "\033", "<script>\"'"},
+};
+
+static int lower_equal(const char *text, const char *part)
+{
+	return strcasestr(text, part) != NULL;
+}
+
+Test(shmetactl, no_text_of_others_reaches_the_terminal_raw)
+{
+	struct forged f;
+
+	forge(&f);
+	f.stats->reader_count = f.stats->readers_total = 1;
+	for (size_t i = 0; i < sizeof(corpus) / sizeof(corpus[0]); i++) {
+		struct run_tool t;
+
+		memset(f.stats->reader[0].name, 0, sizeof(f.stats->reader[0].name));
+		strcpy(f.stats->reader[0].name, corpus[i].bytes);
+		strcpy(f.stats->source_status, corpus[i].bytes);
+		run_tool(&t, "shmetactl --dir %s --no-header readers", f.dir);
+		cr_assert_eq(t.code, 0);
+		cr_assert(strstr(t.out, corpus[i].must_not) == NULL, "%zu: %s", i, t.out);
+		cr_assert(lower_equal(t.out, corpus[i].shown), "%zu: no '%s' in %s", i, corpus[i].shown, t.out);
+		cr_assert_eq(lines_of(t.out), 1);
+		run_tool_done(&t);
+		run_tool(&t, "shmetactl --dir %s status", f.dir);
+		cr_assert(strstr(t.out, corpus[i].must_not) == NULL, "%zu: %s", i, t.out);
+		cr_assert(lower_equal(t.out, corpus[i].shown), "%zu: %s", i, t.out);
+		cr_assert_eq(lines_of(t.out), 12);
+		run_tool_done(&t);
+	}
+	forged_done(&f);
+}
+
+Test(shmetactl, json_of_text_of_others_is_ascii_and_parses)
+{
+	struct forged f;
+
+	forge(&f);
+	f.stats->reader_count = f.stats->readers_total = 1;
+	for (size_t i = 0; i < sizeof(corpus) / sizeof(corpus[0]); i++) {
+		struct run_tool t;
+		json_t *doc, *row;
+
+		memset(f.stats->reader[0].name, 0, sizeof(f.stats->reader[0].name));
+		strcpy(f.stats->reader[0].name, corpus[i].bytes);
+		f.stats->reader[0].counters.found = ((uint64_t)1 << 53) + 1;
+		run_tool(&t, "shmetactl --dir %s readers --json", f.dir);
+		for (const char *p = t.out; *p != '\0'; p++)
+			cr_assert((*p >= ' ' && *p < 0x7f) || *p == '\n', "%zu: raw byte %02x", i, (unsigned char)*p);
+		doc = run_tool_json(&t);
+		row = json_array_get(json_object_get(doc, "items"), 0);
+		cr_assert(json_is_string(json_object_get(row, "agent")));
+		if (memchr(corpus[i].bytes, 0xff, strlen(corpus[i].bytes)) == NULL && corpus[i].bytes[0] != '\xed' &&
+		    corpus[i].bytes[0] != '\xc0')
+			cr_assert_str_eq(json_string_value(json_object_get(row, "agent")), corpus[i].bytes);
+		else
+			cr_assert(strstr(json_string_value(json_object_get(row, "agent")), "\xef\xbf\xbd") != NULL);
+		cr_assert_str_eq(json_string_value(json_object_get(row, "found")), "9007199254740993");
+		json_decref(doc);
+		run_tool_done(&t);
+	}
+	forged_done(&f);
+}
+
+Test(shmetactl, a_name_that_fills_its_field_is_shown_whole_and_no_byte_more)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	f.stats->reader_count = f.stats->readers_total = 2;
+	memset(f.stats->reader[0].name, 'n', sizeof(f.stats->reader[0].name));
+	memset(&f.stats->reader[0].counters, 0, sizeof(f.stats->reader[0].counters));
+	f.stats->reader[0].oldest_pin = 5;
+	f.stats->reader[0].pin_age_ns = 1;
+	f.stats->reader[1].oldest_pin = 4;
+	f.stats->reader[1].pin_age_ns = 12000000000u;
+	strcpy(f.stats->reader[1].name, "oldest");
+	run_tool(&t, "shmetactl --dir %s readers", f.dir);
+	cr_assert(strstr(t.out, "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn ") != NULL, "%s",
+	          t.out);
+	cr_assert(strstr(t.out, "oldest") < strstr(t.out, "nnnn"), "the oldest pin is not first: %s", t.out);
+	run_tool_done(&t);
+	f.stats->reader_count = 0xffffffff; /* hostile: more than the page holds */
+	run_tool(&t, "shmetactl --dir %s readers --limit 2", f.dir);
+	cr_assert(t.code == 0 || t.code == 6, "%d", t.code);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+Test(shmetactl, colour_only_where_it_is_wanted)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(strchr(t.out, '\033') == NULL, "a pipe got colour");
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s status --color always", f.dir);
+	cr_assert(strstr(t.out, "\033[32malive\033[0m") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	run_tool_terminal(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(strstr(t.out, "\033[32malive\033[0m") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	run_tool_terminal(&t, "env NO_COLOR=1 %s/bin/shmetactl --dir %s status", TEST_BUILD_DIR, f.dir);
+	cr_assert(strchr(t.out, '\033') == NULL, "%s", t.out);
+	run_tool_done(&t);
+	forged_done(&f);
+}
