@@ -66,16 +66,18 @@ static bool same(struct shmeta_str s, const void *bytes, size_t n)
 	return s.bytes == n && memcmp(s.data, bytes, n) == 0;
 }
 
-/* Does the key begin with a tenant that has a number, and go on with exactly this text? */
+/* Does the key begin with a tenant that was given a number? */
+static bool tenant_known(struct verify *v, const struct row *row)
+{
+	uint32_t tenant = row->key_bytes < 4 ? 0 : shmeta__get_be32(row->key);
+
+	return tenant >= 1 && tenant < v->counters.next_tenant;
+}
+
+/* ... and go on with exactly this text? */
 static bool key_is(struct verify *v, const struct row *row, struct shmeta_str text)
 {
-	uint32_t tenant;
-
-	if (row->key_bytes < 4)
-		return false;
-	tenant = shmeta__get_be32(row->key);
-	return tenant >= 1 && tenant < v->counters.next_tenant &&
-	       same(text, (const uint8_t *)row->key + 4, row->key_bytes - 4);
+	return tenant_known(v, row) && same(text, (const uint8_t *)row->key + 4, row->key_bytes - 4);
 }
 
 /* ---- one function per database: judges one row ------------------------------------------------------------------------ */
@@ -223,7 +225,7 @@ static void verify_offset(struct verify *v, const struct row *row)
 	struct shmeta_committed_offset offset;
 	uint8_t key[SHMETA_KEY_MAX];
 	char text[80];
-	bool good = row->key_bytes >= 13 &&
+	bool good = tenant_known(v, row) &&
 	            shmeta__offset_decode(row->value, row->bytes, row->key, row->key_bytes, 1, &offset, NULL) ==
 	                    SHMETA_OK &&
 	            offset.group_id.bytes <= SHMETA_NAME_MAX;
