@@ -129,6 +129,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 /* Do everything that is due now; *ret_wait_ns: how long nothing will be due. */
 enum shmeta_status sync_run_once(struct sync *sync, uint64_t *ret_wait_ns);
 void sync_close(struct sync *sync);
+/* Let go of everything as a killed process does: nothing is answered, saved or said. */
+void sync_crash(struct sync *sync);
 /* Called between reading the source and applying what was read; lets a test interleave. */
 void sync_set_fetched_hook(struct sync *sync, void (*hook)(void *arg), void *arg);
 struct shmeta__store *sync_store(struct sync *sync);

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The inside of the sync engine, shared by the files that make it up:
+ *   sync.c        options, phases, back-off, timers, the thread
+ *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
+ *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
+ *   refresh.c     the queue of keys, bulk fetches, what readers ask for, the change feed
+ * All of it but the queue (under lock) belongs to the engine's thread. */
+#ifndef SHMETA_WRITER_ENGINE_H
+#define SHMETA_WRITER_ENGINE_H
+
+#include <pthread.h>
+
+#include "writer/apply.h"
+#include "writer/sync.h"
+
+enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_POISON_SHOWN = 10 };
+#define SYNC_NEVER UINT64_MAX
+#define SYNC_MS 1000000ull
+#define SYNC_S 1000000000ull
+/* Offsets are 0..2^63-1 (C9); a source that binds signed integers takes this as "to the end". */
+#define SYNC_LAST_OFFSET ((uint64_t)INT64_MAX)
+
+/* Something does not work and is tried again: one try at a time, further apart, with full jitter. */
+struct sync_trouble {
+	bool on;
+	uint64_t since_ns, next_ns;
+	uint32_t attempts;
+	char text[512];
+};
+
+struct sync_entry; /* refresh.c: a key that waits or is being fetched */
+
+struct sync_queue {
+	pthread_mutex_t lock;
+	struct sync_entry **slot; /* hash table by identity */
+	size_t slots, used;
+	struct sync_entry *first, *last; /* waiting, in order of arrival */
+	size_t waiting;                  /* entries in that list */
+	size_t tickets;                  /* of all entries */
+	size_t feed_keys;                /* entries that the feed named and that are not applied yet */
+	struct sync_ticket *list_tickets, *refused;
+	uint64_t requests, coalesced; /* counters; the thread collects them */
+	uint32_t stopping;
+	uint32_t keys_max; /* refresh_queue_max */
+	bool reconfigured;
+	struct sync_options next_options;
+};
+
+/* C6, the stale-set race: a result must not overwrite what was applied after its read began. While a read is under way (fetch,
+ * and from the next issue a write's own commit), every key that something else applies is noted here with a number that only
+ * grows; a result whose read began before that number is read again instead of being applied. Empty when no read is under way. */
+struct sync_floor {
+	uint64_t topic;    /* hash of tenant and name                              */
+	uint64_t sequence; /* of the apply                                         */
+	int64_t partition; /* -1: the topic with all that it has                   */
+};
+
+/* A generation that is no longer current: its directory goes when nobody can be opening it any more. */
+struct sync_leaving {
+	uint64_t number, due_ns;
+};
+
+struct sync {
+	int dir_fd;
+	struct shmeta_board *board;
+	struct sync_options options; /* strings are ours */
+	struct sync_host host;
+	uint64_t random;
+
+	/* The source. */
+	const struct backend_ops *ops;
+	void *backend;
+	bool source_open;
+	bool following; /* changes() goes on from what the store shows */
+	bool resumed;   /* the adopted store's feed position has been tried */
+	uint32_t capabilities;
+	uint64_t uri_hash;
+	struct backend_counters counted; /* of states that were closed */
+	struct sync_trouble source;
+
+	/* The store. */
+	struct shmeta__store *store; /* the current generation; NULL: none */
+	struct shmeta_generation *gen;
+	uint64_t newest_number;   /* of all generations that ever had a directory here */
+	uint64_t next_topic_id;   /* lower bound for a new generation: identities are never reused in an instance */
+	bool writable;            /* nobody can be in a snapshot that a write would destroy */
+	bool rebuild;             /* what the store holds is damaged: load anew, aside */
+	bool foreign;             /* what the store holds is not of this source: load anew, aside */
+	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
+	struct sync_trouble room; /* the store cannot take what it should */
+	enum shmeta_status room_status;
+	struct sync_leaving leaving[SYNC_LEAVING_MAX];
+	size_t leaving_count;
+	uint8_t saved_feed[SYNC_FEED_MAX];
+	size_t saved_feed_bytes;
+
+	/* What is due when (CLOCK_BOOTTIME ns). */
+	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
+	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
+	uint64_t usage_due_ns, last_commit;
+	bool reconcile_asked; /* wanted as soon as the rate allows */
+	bool list_dirty;      /* what has changed is not known by name: only a full pass can bring it in step */
+	uint64_t polled_at_ns;
+	uint64_t born_since; /* next_topic_id when the feed was last asked, or everything was read */
+	uint64_t feed_at_ns; /* when the feed last answered */
+	uint64_t wake_ns;    /* the earliest time that anything asked to be waited for in this round */
+
+	/* A load that shrank by more than half must be seen twice (reliability row 46). */
+	bool shrunken;
+	uint64_t shrunken_topics, shrunken_segments;
+	bool split_removals; /* the next pass may commit removals before its end: its size is known to be right */
+
+	struct apply apply;
+	struct sync_queue queue;
+	struct sync_floor *floor;
+	size_t floor_count, floor_capacity;
+	uint64_t floor_all; /* there was no memory for a note: reads that began before this are overtaken */
+	uint64_t sequence;
+	uint32_t reads_under_way;
+	uint32_t orphan_tries;
+	bool orphans_wait, orphans_due;
+
+	/* Poison of the pass that is under way. */
+	uint64_t pass_poisoned;
+
+	void (*fetched_hook)(void *arg);
+	void *fetched_hook_arg;
+
+	/* What other threads look at, under seen_lock. */
+	pthread_mutex_t seen_lock;
+	struct sync_counters counters, seen_counters;
+	uint64_t seen_feed_at_ns;
+	char seen_source[640];
+
+	int event_fd;
+	bool has_thread;
+	pthread_t thread;
+};
+
+/* ---- sync.c ----------------------------------------------------------------------------------------------------------------- */
+
+uint64_t sync_now(struct sync *s);
+/* U(low, high) in thousandths of value. */
+uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high);
+bool sync_stopping(struct sync *s);
+void sync_wake(struct sync *s); /* any thread */
+/* Something is due at this time: the round must not wait longer. */
+void sync_wake_at(struct sync *s, uint64_t due_ns);
+__attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
+                                                    ...);
+void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence);
+void sync_settle_phase(struct sync *s); /* SERVING or DEGRADED, as the troubles say */
+void sync_source_failed(struct sync *s, enum shmeta_status status, const char *sentence);
+void sync_source_works(struct sync *s);
+void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
+void sync_room_works(struct sync *s);
+void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence); /* arg: struct sync */
+void sync_orphans(struct sync *s, uint64_t count); /* offsets and leases of topics that the store does not have */
+void sync_poison_pass_begin(struct sync *s);
+void sync_poison_pass_end(struct sync *s, const char *what);
+/* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
+void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
+                uint64_t synced_at_ns);
+void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns);
+uint64_t sync_committed(struct sync *s);
+uint64_t sync_oldest_pin(struct sync *s);
+void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
+void sync_show(struct sync *s); /* counters and the state of the source for other threads */
+struct apply_host sync_apply_host(struct sync *s);
+/* The shortest of the topic, partition, segment and list TTLs, and of the hints'. */
+uint64_t sync_main_ttl_ns(const struct sync *s);
+uint64_t sync_hint_ttl_ns(const struct sync *s);
+
+/* ---- generation.c ----------------------------------------------------------------------------------------------------------- */
+
+/* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source. */
+enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err);
+/* Is the adopted store of the source that has been opened? Sets s->foreign. */
+void generation_judge(struct sync *s);
+/* May the store be written now? false: not yet, sync_wake_at() was told, or it failed and room trouble says why. */
+bool generation_writable(struct sync *s);
+enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret, struct shmeta_err *err);
+void generation_discard(struct sync *s, struct shmeta__store *store); /* one that was never published */
+/* Make store the current generation and retire the former one. */
+void generation_publish(struct sync *s, struct shmeta__store *store);
+void generation_remove_left(struct sync *s);
+/* META_FEED as it is to be saved: head and the backend's position. */
+size_t generation_feed_value(struct sync *s, uint8_t *ret);
+/* The backend's position of the adopted store; 0 bytes: none. */
+const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
+
+/* ---- reconcile.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Load everything into a new generation and make it current. */
+void reconcile_first(struct sync *s);
+/* Load everything and merge it with the store. */
+void reconcile_pass(struct sync *s);
+
+/* ---- refresh.c -------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
+void refresh_free(struct sync *s);
+/* Ask the feed. */
+void refresh_poll(struct sync *s);
+/* Fetch and apply what waits, until nothing does or something fails. */
+void refresh_drain(struct sync *s);
+/* Put a whole class of hints into the queue. */
+void refresh_hints(struct sync *s);
+bool refresh_pending_feed(struct sync *s);
+bool refresh_waiting(struct sync *s);
+/* The feed's keys no longer matter: everything has been, or will be, read anew. */
+void refresh_forget_feed(struct sync *s);
+/* Answer all that waits: with the current commit (OK) or the status. */
+void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
+/* Answer those who asked for LIST before the pass that read at synced_at_ns began. */
+struct sync_ticket *refresh_take_list(struct sync *s);
+void refresh_answer_list(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
+                         uint64_t synced_at_ns);
+void refresh_return_list(struct sync *s, struct sync_ticket *tickets); /* the pass told nothing: wait for the next */
+bool refresh_list_waiting(struct sync *s);
+void refresh_answer_refused(struct sync *s);
+
+#endif

@@ -1,0 +1,1003 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's clockwork: options, phases, troubles and back-off, what is due when, the thread.
+ *
+ * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
+ * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
+ * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "writer/engine.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { USAGE_EVERY_MS = 1000 };
+
+/* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
+
+uint64_t sync_now(struct sync *s)
+{
+	const struct sync_clock *clock = &s->options.clock;
+
+	return clock->boottime_ns != NULL ? clock->boottime_ns(clock->arg) : shmeta__boottime_ns();
+}
+
+static uint64_t chance(struct sync *s)
+{
+	/* xorshift64*: jitter needs no more. */
+	s->random ^= s->random >> 12;
+	s->random ^= s->random << 25;
+	s->random ^= s->random >> 27;
+	return s->random * 0x2545F4914F6CDD1Du;
+}
+
+uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high)
+{
+	uint64_t thousandths = low + (chance(s) >> 33) % (high - low + 1);
+
+	return value / 1000 * thousandths + value % 1000 * thousandths / 1000;
+}
+
+void sync_wake_at(struct sync *s, uint64_t due_ns)
+{
+	if (due_ns < s->wake_ns)
+		s->wake_ns = due_ns;
+}
+
+void sync_wake(struct sync *s)
+{
+	uint64_t one = 1;
+
+	/* A full counter wakes as well as a new one. */
+	while (write(s->event_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+bool sync_stopping(struct sync *s)
+{
+	return shmeta_observe(&s->queue.stopping) != 0;
+}
+
+uint64_t sync_main_ttl_ns(const struct sync *s)
+{
+	const uint32_t *ttl = s->options.ttl_ms;
+	uint32_t least = ttl[SHMETA_CLASS_TOPIC];
+
+	for (int cls = SHMETA_CLASS_PARTITION; cls <= SHMETA_CLASS_LIST; cls++)
+		least = ttl[cls] < least ? ttl[cls] : least;
+	for (size_t i = 0; i < s->options.override_count; i++)
+		if (s->options.overrides[i].ttl_ms > 0 && s->options.overrides[i].ttl_ms < least)
+			least = s->options.overrides[i].ttl_ms;
+	return least * SYNC_MS;
+}
+
+uint64_t sync_hint_ttl_ns(const struct sync *s)
+{
+	const uint32_t *ttl = s->options.ttl_ms;
+	uint32_t least = ttl[SHMETA_CLASS_AGENT];
+
+	least = ttl[SHMETA_CLASS_LEASE] < least ? ttl[SHMETA_CLASS_LEASE] : least;
+	least = ttl[SHMETA_CLASS_OFFSET] < least ? ttl[SHMETA_CLASS_OFFSET] : least;
+	return least * SYNC_MS;
+}
+
+/* ---- telling the host ------------------------------------------------------------------------------------------------------------- */
+
+void sync_log(struct sync *s, int priority, const char *event, const char *fmt, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	s->host.log(s->host.arg, priority, event, text);
+}
+
+static uint64_t no_pin(void *arg, uint64_t generation)
+{
+	(void)arg;
+	(void)generation;
+	return UINT64_MAX;
+}
+static int not_kept(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+static void no_phase(void *arg, enum shmeta_phase phase, const char *sentence)
+{
+	(void)arg;
+	(void)phase;
+	(void)sentence;
+}
+static void no_progress(void *arg, uint64_t rows_done, uint64_t rows_total)
+{
+	(void)arg;
+	(void)rows_done;
+	(void)rows_total;
+}
+static void no_log(void *arg, int priority, const char *event, const char *sentence)
+{
+	(void)arg;
+	(void)priority;
+	(void)event;
+	(void)sentence;
+}
+static void no_answer(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
+                      uint64_t generation, uint64_t synced_at_ns)
+{
+	(void)arg;
+	(void)ticket;
+	(void)status;
+	(void)sentence;
+	(void)txn;
+	(void)generation;
+	(void)synced_at_ns;
+}
+
+static struct sync_host complete_host(const struct sync_host *host)
+{
+	struct sync_host h = *host;
+
+	h.oldest_pin = h.oldest_pin != NULL ? h.oldest_pin : no_pin;
+	h.all_registrations_kept = h.all_registrations_kept != NULL ? h.all_registrations_kept : not_kept;
+	h.phase = h.phase != NULL ? h.phase : no_phase;
+	h.progress = h.progress != NULL ? h.progress : no_progress;
+	h.log = h.log != NULL ? h.log : no_log;
+	h.answer = h.answer != NULL ? h.answer : no_answer;
+	return h;
+}
+
+uint64_t sync_oldest_pin(struct sync *s)
+{
+	return s->host.oldest_pin(s->host.arg, shmeta__store_number(s->store));
+}
+
+uint64_t sync_committed(struct sync *s)
+{
+	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
+}
+
+/* ---- phases -------------------------------------------------------------------------------------------------------------------- */
+
+/*   STARTING --> LOADING --> SERVING <--> DEGRADED      any of them --> DRAINING --> STOPPED
+ *       |           ^------------------------'|
+ *       '--> SERVING (warm) or DEGRADED       '--> LOADING (there is no store yet and the source is back) */
+#define BIT(phase) (1u << SHMETA_PHASE_##phase)
+static const uint32_t may_follow[] = {
+	[SHMETA_PHASE_STARTING] = BIT(LOADING) | BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
+	[SHMETA_PHASE_LOADING] = BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
+	[SHMETA_PHASE_SERVING] = BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
+	[SHMETA_PHASE_DEGRADED] = BIT(LOADING) | BIT(SERVING) | BIT(DRAINING) | BIT(STOPPED),
+	[SHMETA_PHASE_DRAINING] = BIT(STOPPED),
+	[SHMETA_PHASE_STOPPED] = 0,
+};
+
+static void set_phase(struct sync *s, enum shmeta_phase phase, const char *sentence)
+{
+	shmeta_poke(&s->board->phase_since_ns, sync_now(s));
+	shmeta_publish(&s->board->phase, (uint32_t)phase);
+	s->host.phase(s->host.arg, phase, sentence);
+}
+
+void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence)
+{
+	uint32_t from = s->board->phase;
+
+	if (from == phase)
+		return;
+	if (from > SHMETA_PHASE_STOPPED || (may_follow[from] & 1u << phase) == 0) {
+		sync_log(s, LOG_ERR, "phase", "a move from phase %u to phase %u is not foreseen and was not made", from,
+		         (uint32_t)phase);
+		return;
+	}
+	set_phase(s, phase, sentence);
+}
+
+void sync_settle_phase(struct sync *s)
+{
+	if (s->source.on)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->source.text);
+	else if (s->room.on)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
+	else if (s->store != NULL)
+		sync_move(s, SHMETA_PHASE_SERVING, "serving");
+}
+
+/* ---- troubles ------------------------------------------------------------------------------------------------------------------ */
+
+/* Full jitter: anywhere between the least wait and a limit that doubles. */
+static void back_off(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
+	uint64_t limit = t->attempts < 32 ? least << t->attempts : most;
+
+	if (limit > most || limit < least)
+		limit = most;
+	t->attempts++;
+	t->next_ns = sync_now(s) + least + sync_jitter(s, limit - least, 0, 1000);
+	sync_wake_at(s, t->next_ns);
+}
+
+static void trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
+{
+	if (!t->on) {
+		t->on = true;
+		t->since_ns = sync_now(s);
+		t->attempts = 0;
+	}
+	if (t->attempts == 0 || strcmp(t->text, sentence) != 0)
+		sync_log(s, LOG_WARNING, event, "%s", sentence);
+	snprintf(t->text, sizeof t->text, "%s", sentence);
+	back_off(s, t);
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+static bool trouble_ends(struct sync *s, struct sync_trouble *t)
+{
+	if (!t->on)
+		return false;
+	t->on = false;
+	t->attempts = 0;
+	t->text[0] = '\0';
+	sync_settle_phase(s);
+	sync_show(s);
+	return true;
+}
+
+void sync_source_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	s->counters.source_errors++;
+	trouble(s, &s->source, "source_away", sentence[0] != '\0' ? sentence : shmeta_strerror(status));
+	refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
+}
+
+void sync_source_works(struct sync *s)
+{
+	uint64_t since = s->source.since_ns;
+
+	if (trouble_ends(s, &s->source))
+		sync_log(s, LOG_NOTICE, "source_back", "the source answers again after %llu s",
+		         (unsigned long long)((sync_now(s) - since) / SYNC_S));
+}
+
+void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	char text[600];
+
+	if (status == SHMETA_ERR_FULL) {
+		s->counters.store_full++;
+		snprintf(text, sizeof text, "the store is full and is no longer brought up to date: %s", sentence);
+	} else {
+		snprintf(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
+	}
+	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
+		/* What is damaged is not patched: the source has it all. */
+		s->rebuild = true;
+	}
+	trouble(s, &s->room, status == SHMETA_ERR_FULL ? "store_full" : "store_failed", text);
+	s->room_status = status;
+	refresh_answer_all(s, status, s->room.text);
+}
+
+void sync_room_works(struct sync *s)
+{
+	if (trouble_ends(s, &s->room))
+		sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
+}
+
+/* ---- quarantine ------------------------------------------------------------------------------------------------------------------ */
+
+void sync_poison_pass_begin(struct sync *s)
+{
+	s->pass_poisoned = 0;
+}
+
+void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence)
+{
+	static const char *const names[] = {
+#define SHMETA_X(name, number, text, ttl_ms) [number] = text,
+		SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	};
+	struct sync *s = arg;
+
+	s->counters.poisoned++;
+	if (s->pass_poisoned++ < SYNC_POISON_SHOWN)
+		sync_log(s, LOG_WARNING, "poison", "a row of class %s was left out: %s",
+		         (unsigned)cls < SHMETA_CLASS_COUNT ? names[cls] : "unknown", sentence);
+}
+
+void sync_poison_pass_end(struct sync *s, const char *what)
+{
+	if (s->pass_poisoned > SYNC_POISON_SHOWN)
+		sync_log(s, LOG_WARNING, "poison_total", "%llu rows were left out by this %s; the first %d are above",
+		         (unsigned long long)s->pass_poisoned, what, SYNC_POISON_SHOWN);
+	s->pass_poisoned = 0;
+}
+
+void sync_orphans(struct sync *s, uint64_t count)
+{
+	char text[160];
+
+	snprintf(text, sizeof text, "%llu committed offsets or leases belong to topics that the source does not show",
+	         (unsigned long long)count);
+	sync_poisoned(s, SHMETA_CLASS_OFFSET, text);
+	s->counters.poisoned += count - 1;
+}
+
+/* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
+
+void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
+                uint64_t synced_at_ns)
+{
+	struct shmeta_stamp *stamp = &gen->stamp[cls];
+
+	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
+	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3 */
+	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3 */
+}
+
+void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
+{
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
+}
+
+/* ---- counters ------------------------------------------------------------------------------------------------------------------------ */
+
+void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
+{
+	s->counters.rows_applied += a->changed;
+	s->counters.rows_unchanged += a->unchanged;
+	if (a->committed != s->last_commit) {
+		s->counters.commits++;
+		s->last_commit = a->committed;
+	}
+	s->counters.apply_ns += sync_now(s) - began_ns;
+}
+
+void sync_show(struct sync *s)
+{
+	struct sync_counters *c = &s->counters;
+	struct backend_counters source = s->counted;
+	uint64_t now = sync_now(s);
+
+	if (s->source_open) {
+		struct backend_counters now_open = {0};
+
+		s->ops->counters(s->backend, &now_open);
+		source.queries += now_open.queries;
+		source.rows += now_open.rows;
+	}
+	c->source_queries = source.queries;
+	c->source_rows = source.rows;
+	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
+	if (s->store != NULL && s->apply.txn == NULL) {
+		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);
+		struct shmeta__store_usage usage;
+		struct shmeta_err err;
+
+		c->topics = stored->topics;
+		c->partitions = stored->partitions;
+		c->segments = stored->segments;
+		if (now >= s->usage_due_ns && shmeta__store_usage(s->store, &usage, &err) == SHMETA_OK) {
+			c->store_used = usage.used_bytes;
+			s->usage_due_ns = now + USAGE_EVERY_MS * SYNC_MS;
+		}
+	}
+	pthread_mutex_lock(&s->queue.lock);
+	c->refresh_requests = s->queue.requests;
+	c->refresh_coalesced = s->queue.coalesced;
+	c->queue_depth = s->queue.waiting;
+	pthread_mutex_unlock(&s->queue.lock);
+
+	pthread_mutex_lock(&s->seen_lock);
+	s->seen_counters = *c;
+	s->seen_feed_at_ns = s->feed_at_ns;
+	if (s->source.on) {
+		char when[32] = "?";
+		time_t since = time(NULL) - (time_t)((now - s->source.since_ns) / SYNC_S);
+		struct tm tm;
+
+		if (gmtime_r(&since, &tm) != NULL)
+			strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+		snprintf(s->seen_source, sizeof s->seen_source, "away since %s: %s", when, s->source.text);
+	} else {
+		snprintf(s->seen_source, sizeof s->seen_source, "%s",
+		         s->source_open ? "connected" : "not connected yet");
+	}
+	pthread_mutex_unlock(&s->seen_lock);
+}
+
+void sync_read_counters(struct sync *s, struct sync_counters *ret)
+{
+	pthread_mutex_lock(&s->seen_lock);
+	*ret = s->seen_counters;
+	uint64_t feed_at = s->seen_feed_at_ns;
+
+	pthread_mutex_unlock(&s->seen_lock);
+	uint64_t now = sync_now(s);
+
+	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;
+}
+
+void sync_source_status(struct sync *s, char *ret, size_t bytes)
+{
+	if (bytes == 0)
+		return;
+	pthread_mutex_lock(&s->seen_lock);
+	snprintf(ret, bytes, "%s", s->seen_source);
+	pthread_mutex_unlock(&s->seen_lock);
+}
+
+/* ---- options ---------------------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t ttl_of(void *arg, struct shmeta_str topic)
+{
+	const struct sync *s = arg;
+	size_t longest = 0;
+	uint32_t ttl_ms = 0;
+
+	for (size_t i = 0; i < s->options.override_count; i++) {
+		const struct sync_ttl_override *o = &s->options.overrides[i];
+		size_t bytes = strlen(o->prefix);
+
+		if (bytes <= topic.bytes && memcmp(o->prefix, topic.data, bytes) == 0 && (bytes >= longest)) {
+			longest = bytes;
+			ttl_ms = o->ttl_ms;
+		}
+	}
+	return ttl_ms;
+}
+
+struct apply_host sync_apply_host(struct sync *s)
+{
+	return (struct apply_host){.arg = s, .ttl_ms = ttl_of, .poison = sync_poisoned};
+}
+
+static void free_options(struct sync_options *o)
+{
+	for (size_t i = 0; o->overrides != NULL && i < o->override_count; i++)
+		free((char *)o->overrides[i].prefix);
+	free((void *)o->overrides);
+	free((char *)o->source.uri);
+	o->overrides = NULL;
+	o->override_count = 0;
+	o->source.uri = NULL;
+}
+
+/* A copy whose strings are its own, with every number brought to something that works. */
+static bool copy_options(const struct sync_options *from, struct sync_options *ret)
+{
+	struct sync_options o = *from;
+
+	o.overrides = NULL;
+	o.override_count = 0;
+	o.source.uri = strdup(from->source.uri);
+	struct sync_ttl_override *overrides = calloc(from->override_count + 1, sizeof *overrides);
+
+	if (o.source.uri == NULL || overrides == NULL) {
+		free((char *)o.source.uri);
+		free(overrides);
+		return false;
+	}
+	o.overrides = overrides;
+	for (size_t i = 0; i < from->override_count; i++) {
+		overrides[i].ttl_ms = from->overrides[i].ttl_ms;
+		overrides[i].prefix = strdup(from->overrides[i].prefix);
+		if (overrides[i].prefix == NULL) {
+			o.override_count = i;
+			free_options(&o);
+			return false;
+		}
+	}
+	o.override_count = from->override_count;
+
+	static const uint32_t default_ttl_ms[] = {
+#define SHMETA_X(name, number, text, ttl_ms) [number] = ttl_ms,
+		SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	};
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if (o.ttl_ms[cls] == 0)
+			o.ttl_ms[cls] = default_ttl_ms[cls];
+#define DEFAULT(field, value) o.field = o.field != 0 ? o.field : (value)
+	DEFAULT(poll_min_ms, 5);
+	DEFAULT(poll_max_ms, 1000);
+	DEFAULT(refresh_batch_keys, 1000);
+	DEFAULT(refresh_queue_max, 100000);
+	DEFAULT(retry_min_ms, 100);
+	DEFAULT(retry_max_ms, 30000);
+	DEFAULT(commit_rows, 100000);
+	DEFAULT(store_max_bytes, 4ull << 30);
+#undef DEFAULT
+	if (o.poll_max_ms < o.poll_min_ms)
+		o.poll_max_ms = o.poll_min_ms;
+	if (o.retry_max_ms < o.retry_min_ms)
+		o.retry_max_ms = o.retry_min_ms;
+	*ret = o;
+	return true;
+}
+
+static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
+{
+	if (a->override_count != b->override_count)
+		return false;
+	for (size_t i = 0; i < a->override_count; i++)
+		if (a->overrides[i].ttl_ms != b->overrides[i].ttl_ms ||
+		    strcmp(a->overrides[i].prefix, b->overrides[i].prefix) != 0)
+			return false;
+	return true;
+}
+
+void sync_reconfigure(struct sync *s, const struct sync_options *options)
+{
+	struct sync_options copy;
+
+	if (!copy_options(options, &copy))
+		return; /* no memory: what was in force stays in force */
+	pthread_mutex_lock(&s->queue.lock);
+	if (s->queue.reconfigured)
+		free_options(&s->queue.next_options);
+	s->queue.next_options = copy;
+	s->queue.reconfigured = true;
+	s->queue.keys_max = copy.refresh_queue_max;
+	pthread_mutex_unlock(&s->queue.lock);
+	sync_wake(s);
+}
+
+static void schedule_reconcile(struct sync *s);
+
+static void take_options(struct sync *s)
+{
+	struct sync_options next;
+
+	pthread_mutex_lock(&s->queue.lock);
+	bool changed = s->queue.reconfigured;
+
+	if (changed) {
+		next = s->queue.next_options;
+		s->queue.reconfigured = false;
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+	if (!changed)
+		return;
+
+	struct sync_options *o = &s->options;
+	bool overrides_changed = !same_overrides(o, &next);
+
+	/* What a reload may change; the rest needs a restart. */
+	memcpy(o->ttl_ms, next.ttl_ms, sizeof o->ttl_ms);
+	o->poll_min_ms = next.poll_min_ms;
+	o->poll_max_ms = next.poll_max_ms;
+	o->reconcile_s = next.reconcile_s;
+	o->refresh_batch_keys = next.refresh_batch_keys;
+	o->refresh_queue_max = next.refresh_queue_max;
+	o->retry_min_ms = next.retry_min_ms;
+	o->retry_max_ms = next.retry_max_ms;
+
+	const struct sync_ttl_override *overrides = o->overrides;
+	size_t count = o->override_count;
+
+	o->overrides = next.overrides;
+	o->override_count = next.override_count;
+	next.overrides = overrides;
+	next.override_count = count;
+	free_options(&next);
+
+	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
+	if (overrides_changed)
+		s->reconcile_asked = true; /* a full pass writes each record's own TTL */
+	s->poll_due_ns = sync_now(s);
+	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
+	schedule_reconcile(s);
+}
+
+/* ---- the source -------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
+{
+	memset(s->backend, 0, s->ops->state_bytes);
+	enum shmeta_status status = s->ops->open(s->backend, &s->options.source, err);
+
+	if (status != SHMETA_OK) {
+		s->ops->close(s->backend);
+		memset(s->backend, 0, s->ops->state_bytes);
+		return status;
+	}
+	s->source_open = true;
+	s->capabilities = s->ops->capabilities(s->backend);
+	return SHMETA_OK;
+}
+
+static bool has_feed(const struct sync *s)
+{
+	return (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
+}
+
+/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
+static void resume_feed(struct sync *s)
+{
+	struct backend_error err = {0};
+	size_t bytes;
+	const uint8_t *position = generation_saved_position(s, &bytes);
+	enum shmeta_status status = SHMETA_ABSENT;
+
+	if (has_feed(s) && bytes > 0)
+		status = s->ops->resume(s->backend, position, bytes, &err);
+	if (status < 0) {
+		sync_source_failed(s, status, err.text);
+		return;
+	}
+	s->resumed = true;
+	s->following = status == SHMETA_OK;
+	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
+	s->list_dirty = s->reconcile_asked = !s->following;
+	s->poll_due_ns = sync_now(s);
+	sync_log(s, LOG_INFO, "feed_resumed", "%s",
+	         s->following ? "the change feed goes on where the former writer left it"
+	                      : "the change feed cannot go on where it ended: comparing everything");
+}
+
+/* true: the source may be asked now. */
+static bool source_ready(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (s->source.on && now < s->source.next_ns) {
+		refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
+		sync_wake_at(s, s->source.next_ns);
+		return false;
+	}
+	if (!s->source_open) {
+		struct backend_error err = {0};
+		enum shmeta_status status = open_source(s, &err);
+
+		if (status != SHMETA_OK) {
+			sync_source_failed(s, status, err.text);
+			return false;
+		}
+		sync_source_works(s);
+		generation_judge(s);
+	}
+	if (s->store != NULL && !s->foreign && !s->resumed)
+		resume_feed(s);
+	return s->store == NULL || s->foreign || s->resumed;
+}
+
+/* ---- what is due when --------------------------------------------------------------------------------------------------------------- */
+
+/* The next full pass when nothing asks for one. */
+static void schedule_reconcile(struct sync *s)
+{
+	uint64_t period;
+
+	if (has_feed(s)) {
+		period = s->options.reconcile_s * SYNC_S;
+	} else {
+		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
+		period = sync_main_ttl_ns(s) / 10 * 8;
+		if (period < 3 * s->reconcile_took_ns)
+			period = 3 * s->reconcile_took_ns;
+	}
+	s->reconcile_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
+}
+
+/* When the next full pass may begin. */
+static uint64_t reconcile_when(struct sync *s)
+{
+	uint64_t ended = s->reconcile_began_ns + s->reconcile_took_ns, when = s->reconcile_due_ns, rest;
+
+	if (s->reconcile_asked) {
+		/* A source that names no keys would have us read everything for every change: a tenth of the time. */
+		rest = 9 * s->reconcile_took_ns;
+		if (rest < s->options.poll_max_ms * SYNC_MS)
+			rest = s->options.poll_max_ms * SYNC_MS;
+		when = ended + rest < when ? ended + rest : when;
+		if (when < s->reconcile_not_before_ns)
+			when = s->reconcile_not_before_ns;
+	}
+	if (refresh_list_waiting(s) && ended + s->reconcile_took_ns < when)
+		when = ended + s->reconcile_took_ns;
+	return when;
+}
+
+static void schedule_hints(struct sync *s)
+{
+	s->hints_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
+}
+
+static void work(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (!source_ready(s))
+		return;
+	if (s->room.on && now < s->room.next_ns) {
+		refresh_answer_all(s, s->room_status, s->room.text);
+		sync_wake_at(s, s->room.next_ns);
+		return;
+	}
+	bool retried = s->room.on;
+
+	if (s->store == NULL || s->foreign || s->rebuild) {
+		reconcile_first(s);
+		if (!s->source.on && !s->room.on) {
+			s->resumed = true;
+			s->rebuild = false;
+			s->poll_due_ns = sync_now(s);
+			schedule_reconcile(s);
+			schedule_hints(s);
+			sync_settle_phase(s);
+			sync_wake_at(s, sync_now(s));
+		}
+		return;
+	}
+	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
+		refresh_poll(s);
+	if (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns) {
+		s->orphans_due = false;
+		refresh_hints(s);
+		schedule_hints(s);
+	}
+	if (s->source.on)
+		return;
+	if (refresh_waiting(s) && generation_writable(s))
+		refresh_drain(s);
+	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
+		return;
+	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
+		/* Whatever the feed named is in the store: all of it was true when the feed was asked. */
+		sync_stamp_all(s, s->gen, sync_committed(s), s->polled_at_ns);
+		s->polled_at_ns = 0;
+		if (retried)
+			sync_room_works(s);
+	}
+	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
+		reconcile_pass(s);
+		if (!s->source.on && !s->room.on)
+			schedule_reconcile(s);
+	}
+}
+
+enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
+{
+	s->wake_ns = SYNC_NEVER;
+	take_options(s);
+	if (s->gen != NULL)
+		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	generation_remove_left(s);
+	refresh_answer_refused(s);
+	work(s);
+	if (!s->source.on && !s->room.on && s->store != NULL) {
+		if (s->following && !s->list_dirty)
+			sync_wake_at(s, s->poll_due_ns);
+		if (!s->following || s->list_dirty || s->orphans_due)
+			sync_wake_at(s, s->hints_due_ns);
+		if (s->writable)
+			sync_wake_at(s, reconcile_when(s));
+	}
+	sync_show(s);
+
+	uint64_t now = sync_now(s);
+
+	*ret_wait_ns = s->wake_ns == SYNC_NEVER ? SYNC_NEVER : s->wake_ns <= now ? 0 : s->wake_ns - now;
+	return SHMETA_OK;
+}
+
+/* ---- opening, closing, the thread ------------------------------------------------------------------------------------------------------ */
+
+static void destroy(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	apply_free(&s->apply);
+	if (s->backend != NULL && s->source_open)
+		s->ops->close(s->backend);
+	free(s->backend);
+	shmeta__store_close(s->store);
+	refresh_free(s);
+	if (s->queue.reconfigured)
+		free_options(&s->queue.next_options);
+	free_options(&s->options);
+	pthread_mutex_destroy(&s->seen_lock);
+	if (s->event_fd >= 0)
+		close(s->event_fd);
+	free(s);
+}
+
+enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                             const struct sync_host *host, struct sync **ret, struct shmeta_err *err)
+{
+	struct backend_error source_err = {0};
+	struct sync *s = calloc(1, sizeof *s);
+	enum shmeta_status status;
+
+	if (s == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine");
+	s->event_fd = -1;
+	s->dir_fd = dir_fd;
+	s->board = board;
+	s->host = complete_host(host);
+	pthread_mutex_init(&s->seen_lock, NULL);
+	status = refresh_init(s, err);
+	if (status != SHMETA_OK)
+		goto fail;
+	if (options->source.uri == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "no source is configured");
+		goto fail;
+	}
+	if (!copy_options(options, &s->options)) {
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
+		goto fail;
+	}
+	s->queue.keys_max = s->options.refresh_queue_max;
+	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->event_fd < 0) {
+		status = shmeta_fail_errno(err, errno, "eventfd");
+		goto fail;
+	}
+	s->random =
+		s->options.seed != 0 ? s->options.seed * 0x9E3779B97F4A7C15u : sync_now(s) ^ board->writer_pid << 32;
+	if (s->random == 0)
+		s->random = 1;
+	s->uri_hash = XXH3_64bits(s->options.source.uri, strlen(s->options.source.uri));
+	s->next_topic_id = 1;
+	s->poll_every_ns = s->options.poll_min_ms * SYNC_MS;
+	s->reconcile_due_ns = s->hints_due_ns = SYNC_NEVER;
+
+	s->ops = backend_find(s->options.source.uri, &source_err);
+	if (s->ops == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", source_err.text);
+		goto fail;
+	}
+	s->backend = calloc(1, s->ops->state_bytes);
+	if (s->backend == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the source's state");
+		goto fail;
+	}
+	set_phase(s, SHMETA_PHASE_STARTING, "starting");
+	status = open_source(s, &source_err);
+	if (status == SHMETA_ERR_CONFIG || status == SHMETA_ERR_NO_MEMORY) {
+		status = shmeta_fail(err, status, "%s", source_err.text);
+		goto fail;
+	}
+	bool away = status != SHMETA_OK;
+
+	status = generation_adopt(s, err);
+	if (status != SHMETA_OK)
+		goto fail;
+	schedule_reconcile(s);
+	schedule_hints(s);
+	if (away)
+		sync_source_failed(s, status, source_err.text);
+	sync_settle_phase(s);
+	sync_show(s);
+	*ret = s;
+	return SHMETA_OK;
+fail:
+	destroy(s);
+	return status;
+}
+
+/* A clean stop leaves the position of the feed behind, so that the next start need not read again what is in the store. */
+static void save_position(struct sync *s)
+{
+	struct apply_host host = sync_apply_host(s);
+	struct shmeta_err err;
+	uint8_t feed[SYNC_FEED_MAX];
+	uint64_t txn;
+
+	if (s->store == NULL || !s->writable || !s->following || s->list_dirty || s->room.on || refresh_pending_feed(s))
+		return;
+	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
+		return;
+	if (apply_feed(&s->apply, feed, generation_feed_value(s, feed), &err) != SHMETA_OK ||
+	    apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
+		apply_abort(&s->apply);
+}
+
+void sync_close(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	shmeta_publish(&s->queue.stopping, 1u);
+	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
+	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	save_position(s);
+	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
+	destroy(s);
+}
+
+void sync_crash(struct sync *s)
+{
+	destroy(s);
+}
+
+static void *run(void *arg)
+{
+	struct sync *s = arg;
+
+	while (!sync_stopping(s)) {
+		uint64_t wait_ns, events;
+
+		sync_run_once(s, &wait_ns);
+		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
+		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
+		              s->ops->wake_fd != NULL;
+		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
+		                        {.fd = listen ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN}};
+		struct timespec timeout = {(time_t)(wait_ns / SYNC_S), (long)(wait_ns % SYNC_S)};
+
+		if (wait_ns == SYNC_NEVER)
+			timeout = (struct timespec){3600, 0};
+		if (ppoll(fds, 2, &timeout, NULL) < 0)
+			continue;
+		if (fds[0].revents != 0)
+			while (read(s->event_fd, &events, sizeof events) > 0)
+				;
+		if (fds[1].revents != 0)
+			s->poll_due_ns = sync_now(s);
+	}
+	return NULL;
+}
+
+enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                              const struct sync_host *host, struct sync **ret, struct shmeta_err *err)
+{
+	struct sync *s;
+	enum shmeta_status status = sync_open(dir_fd, board, options, host, &s, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	int error = pthread_create(&s->thread, NULL, run, s);
+
+	if (error != 0) {
+		sync_close(s);
+		return shmeta_fail_errno(err, error, "starting the sync thread");
+	}
+	s->has_thread = true;
+	pthread_setname_np(s->thread, "shmetad-sync");
+	*ret = s;
+	return SHMETA_OK;
+}
+
+void sync_stop(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	shmeta_publish(&s->queue.stopping, 1u);
+	if (s->has_thread) {
+		sync_wake(s);
+		pthread_join(s->thread, NULL);
+		s->has_thread = false;
+	}
+	sync_close(s);
+}
+
+void sync_set_fetched_hook(struct sync *s, void (*hook)(void *arg), void *arg)
+{
+	s->fetched_hook = hook;
+	s->fetched_hook_arg = arg;
+}
+
+struct shmeta__store *sync_store(struct sync *s)
+{
+	return s->store;
+}
+
+void *sync_backend_state(struct sync *s)
+{
+	return s->backend;
+}
