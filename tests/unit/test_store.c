@@ -5,8 +5,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +15,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/record.h"
 #include "shm/store_private.h"
+#include "tests/support/instance_dir.h"
 
 static const uint64_t second = 1000000000u;
 enum { MAX_BYTES = 16 << 20 };
 
 /* ---- fixture: an instance directory, a clock that stands still ---------------------------------------------------------- */
 
-static char root[64];
-static int dir_fd = -1;
+static struct instance_dir dir;
 static uint64_t now_ns = 1000000000000u;
 static struct shmeta_err err;
 
@@ -38,28 +35,11 @@ static uint64_t clock_ns(void *arg)
 
 static void setup(void)
 {
-	(void)snprintf(root, sizeof root, "/dev/shm/shmeta-test-store-XXXXXX");
-	cr_assert_not_null(mkdtemp(root));
-	dir_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cr_assert_geq(dir_fd, 0);
+	instance_dir_make(&dir);
 }
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
-static bool mounted;
-
 static void teardown(void)
 {
-	(void)close(dir_fd);
-	if (mounted)
-		(void)umount2(root, MNT_DETACH);
-	(void)nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	instance_dir_remove(&dir);
 }
 
 TestSuite(store, .init = setup, .fini = teardown, .timeout = 60);
@@ -82,7 +62,7 @@ static struct shmeta__store *create_sized(uint64_t number, uint64_t max_bytes)
 	struct shmeta_store_format format = {.writer_version = 1, .fingerprint = 42, .source = "sqlite:/x.db"};
 	struct shmeta__store *store = NULL;
 
-	OK(shmeta__store_create(dir_fd, number, max_bytes, second, &format, &store, &err));
+	OK(shmeta__store_create(dir.fd, number, max_bytes, second, &format, &store, &err));
 	shmeta__store_set_clock(store, clock_ns, NULL);
 	store->proxy[0].taken_at_ns = now_ns;
 	return store;
@@ -130,8 +110,7 @@ static bool has(struct shmeta__store *store, uint64_t key, const void *value, si
 
 static void path_of(char (*ret_path)[160], uint64_t number, const char *file)
 {
-	(void)snprintf(*ret_path, sizeof *ret_path, "%s/store.%llu%s%s", root, (unsigned long long)number,
-	               *file ? "/" : "", file);
+	instance_dir_path(&dir, ret_path, number, file);
 }
 
 /* ---- faults: this program stands before libc and liblmdb for these functions ------------------------------------------------ */
@@ -218,7 +197,7 @@ Test(store, a_new_generation_has_its_files_modes_and_allocation_whatever_the_uma
 		check_mode("lock.mdb", 0600, true);
 		check_mode("generation", 0640, true);
 		shmeta__store_close(store);
-		OK(shmeta__store_remove(dir_fd, 1, &err));
+		OK(shmeta__store_remove(dir.fd, 1, &err));
 	}
 }
 
@@ -261,7 +240,7 @@ Test(store, what_was_committed_is_there_after_opening_again)
 	shmeta__store_counters(store)->topics = 3;
 	number = commit(txn);
 	shmeta__store_close(store);
-	OK(shmeta__store_open(dir_fd, 1, &store, &err));
+	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	cr_assert(has(store, 5, "five", 4));
 	cr_assert_eq(shmeta__store_counters(store)->next_topic_id, 77);
 	cr_assert_eq(shmeta__store_counters(store)->topics, 3);
@@ -282,10 +261,10 @@ Test(store, creating_over_something_is_refused_and_leaves_it_alone)
 
 	put(txn, 1, "x", 1);
 	(void)commit(txn);
-	FAILS(shmeta__store_create(dir_fd, 1, MAX_BYTES, second, &format, &other, &err), SHMETA_ERR_SYSTEM, "store.1");
+	FAILS(shmeta__store_create(dir.fd, 1, MAX_BYTES, second, &format, &other, &err), SHMETA_ERR_SYSTEM, "store.1");
 	cr_assert(has(store, 1, "x", 1));
 	shmeta__store_close(store);
-	OK(shmeta__store_open(dir_fd, 1, &store, &err));
+	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	cr_assert(has(store, 1, "x", 1));
 	shmeta__store_close(store);
 }
@@ -295,11 +274,11 @@ Test(store, impossible_sizes_and_numbers_are_refused_with_a_sentence)
 	struct shmeta_store_format format = {0};
 	struct shmeta__store *store = NULL;
 
-	FAILS(shmeta__store_create(dir_fd, 0, MAX_BYTES, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
+	FAILS(shmeta__store_create(dir.fd, 0, MAX_BYTES, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
 	      "from 1");
-	FAILS(shmeta__store_create(dir_fd, 1, 4096, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
+	FAILS(shmeta__store_create(dir.fd, 1, 4096, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
 	      "max_bytes");
-	FAILS(shmeta__store_create(dir_fd, 1, UINT64_MAX, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
+	FAILS(shmeta__store_create(dir.fd, 1, UINT64_MAX, second, &format, &store, &err), SHMETA_ERR_INVALID_ARGUMENT,
 	      "max_bytes");
 	cr_assert_null(store);
 }
@@ -319,13 +298,13 @@ Test(store, liblmdb_versions_that_lose_their_locks_or_lay_out_files_otherwise_ar
 		char path[160];
 
 		claimed_version = versions[i].version;
-		status = shmeta__store_create(dir_fd, 1, MAX_BYTES, second, &format, &store, &err);
+		status = shmeta__store_create(dir.fd, 1, MAX_BYTES, second, &format, &store, &err);
 		cr_assert_eq(status, versions[i].good ? SHMETA_OK : SHMETA_ERR_VERSION, "%s: %s", versions[i].version,
 		             err.text);
 		if (!versions[i].good)
 			cr_assert_not_null(strstr(err.text, versions[i].version), "%s", err.text);
 		shmeta__store_close(store);
-		OK(shmeta__store_remove(dir_fd, 1, &err));
+		OK(shmeta__store_remove(dir.fd, 1, &err));
 		path_of(&path, 1, "");
 		cr_assert(access(path, F_OK) < 0);
 	}
@@ -360,17 +339,17 @@ Test(store, another_format_is_refused_naming_both_and_what_to_do)
 	shmeta__store_close(store);
 	format.format = SHMETA_STORE_FORMAT + 1;
 	tamper(SHMETA_DB_META, "format", 6, &format, sizeof format);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
 	cr_assert_not_null(strstr(err.text, "writes format 1"), "%s", err.text);
 	cr_assert_not_null(strstr(err.text, "remove"), "%s", err.text);
 	/* A future format may have another size; its number still comes first. */
 	memcpy(longer, &format, sizeof format);
 	tamper(SHMETA_DB_META, "format", 6, longer, sizeof longer);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
 	format.format = SHMETA_STORE_FORMAT;
 	memcpy(longer, &format, sizeof format);
 	tamper(SHMETA_DB_META, "format", 6, longer, sizeof longer);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "format record");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "format record");
 }
 
 Test(store, a_missing_sentinel_in_any_database_is_broken_not_empty)
@@ -381,9 +360,9 @@ Test(store, a_missing_sentinel_in_any_database_is_broken_not_empty)
 
 		shmeta__store_close(store);
 		tamper((enum shmeta_db)db, sentinel.mv_data, sentinel.mv_size, NULL, 0);
-		FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "sentinel");
+		FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "sentinel");
 		cr_assert_not_null(strstr(err.text, store_db_name((enum shmeta_db)db)), "%s", err.text);
-		OK(shmeta__store_remove(dir_fd, 1, &err));
+		OK(shmeta__store_remove(dir.fd, 1, &err));
 	}
 }
 
@@ -406,19 +385,12 @@ Test(store, an_lmdb_environment_of_somebody_else_is_refused)
 	cr_assert_eq(mdb_dbi_open(txn, "theirs", MDB_CREATE, &dbi), 0);
 	cr_assert_eq(mdb_txn_commit(txn), 0);
 	mdb_env_close(env);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "not a shmeta store");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "not a shmeta store");
 }
 
-static void overwrite(const char *file, off_t at, const void *bytes, size_t count)
+static void overwrite(const char *file, int64_t at, const void *bytes, size_t count)
 {
-	char path[160];
-	int fd;
-
-	path_of(&path, 1, file);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(real_pwrite(fd, bytes, count, at), (ssize_t)count);
-	(void)close(fd);
+	instance_dir_overwrite(&dir, 1, file, at, bytes, count);
 }
 
 Test(store, garbage_where_the_data_or_the_page_should_be_is_refused)
@@ -429,32 +401,32 @@ Test(store, garbage_where_the_data_or_the_page_should_be_is_refused)
 
 	shmeta__store_close(store);
 	overwrite("generation", offsetof(struct shmeta_generation, generation), &number, sizeof number);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "generation 2");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "generation 2");
 	number = 1;
 	overwrite("generation", offsetof(struct shmeta_generation, generation), &number, sizeof number);
 	overwrite("generation", 0, "\0\0\0\0\0\0\0\0", 8); /* making it was cut off */
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "");
 	overwrite("generation", 0, "SHMGENER", 8);
-	OK(shmeta__store_open(dir_fd, 1, &store, &err));
+	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	shmeta__store_close(store);
 	number = 99; /* the page is ahead of the data */
 	overwrite("generation", offsetof(struct shmeta_generation, committed), &number, sizeof number);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "rolled back");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "rolled back");
 	path_of(&path, 1, "generation");
 	cr_assert_eq(truncate(path, 4096), 0);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "4096");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "4096");
 	cr_assert_eq(unlink(path), 0);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "generation page");
-	OK(shmeta__store_remove(dir_fd, 1, &err));
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "generation page");
+	OK(shmeta__store_remove(dir.fd, 1, &err));
 	store = create(1);
 	shmeta__store_close(store);
 	memset(garbage, 0xa5, sizeof garbage);
 	overwrite("data.mdb", 0, garbage, sizeof garbage);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "data.mdb");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "data.mdb");
 	path_of(&path, 1, "data.mdb");
 	cr_assert_eq(unlink(path), 0);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_NOT_RUNNING, "data.mdb");
-	FAILS(shmeta__store_open(dir_fd, 5, &store, &err), SHMETA_ERR_NOT_RUNNING, "store.5");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_NOT_RUNNING, "data.mdb");
+	FAILS(shmeta__store_open(dir.fd, 5, &store, &err), SHMETA_ERR_NOT_RUNNING, "store.5");
 }
 
 Test(store, links_in_the_place_of_directory_or_data_are_not_followed)
@@ -465,13 +437,13 @@ Test(store, links_in_the_place_of_directory_or_data_are_not_followed)
 	shmeta__store_close(store);
 	path_of(&path, 2, "");
 	cr_assert_eq(symlink("store.1", path), 0);
-	cr_assert_eq(shmeta__store_open(dir_fd, 2, &store, &err), SHMETA_ERR_SYSTEM);
-	cr_assert_eq(shmeta__store_remove(dir_fd, 2, &err), SHMETA_ERR_SYSTEM);
+	cr_assert_eq(shmeta__store_open(dir.fd, 2, &store, &err), SHMETA_ERR_SYSTEM);
+	cr_assert_eq(shmeta__store_remove(dir.fd, 2, &err), SHMETA_ERR_SYSTEM);
 	path_of(&path, 1, "data.mdb");
-	(void)snprintf(target, sizeof target, "%s/elsewhere", root);
+	(void)snprintf(target, sizeof target, "%s/elsewhere", dir.path);
 	cr_assert_eq(rename(path, target), 0);
 	cr_assert_eq(symlink(target, path), 0);
-	FAILS(shmeta__store_open(dir_fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "regular file");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "regular file");
 }
 
 Test(store, removing_takes_all_files_and_leaves_open_maps_whole)
@@ -482,12 +454,12 @@ Test(store, removing_takes_all_files_and_leaves_open_maps_whole)
 
 	put(txn, 1, "still here", 10);
 	(void)commit(txn);
-	OK(shmeta__store_remove(dir_fd, 1, &err));
+	OK(shmeta__store_remove(dir.fd, 1, &err));
 	path_of(&path, 1, "");
 	cr_assert(access(path, F_OK) < 0);
 	cr_assert(has(store, 1, "still here", 10));
 	shmeta__store_close(store);
-	OK(shmeta__store_remove(dir_fd, 1, &err)); /* nothing there is fine */
+	OK(shmeta__store_remove(dir.fd, 1, &err)); /* nothing there is fine */
 }
 
 /* ---- transactions ------------------------------------------------------------------------------------------------------------ */
@@ -626,7 +598,7 @@ Test(store, a_writer_killed_at_any_step_of_a_commit_leaves_the_old_state_or_the_
 			uint64_t key = 1, number;
 
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (shmeta__store_open(dir_fd, 1, &store, NULL) != SHMETA_OK ||
+			if (shmeta__store_open(dir.fd, 1, &store, NULL) != SHMETA_OK ||
 			    shmeta__txn_begin(store, UINT64_MAX, &txn, NULL) != SHMETA_OK ||
 			    shmeta__put(txn, SHMETA_DB_LEASES, &key, sizeof key, "new", 3, NULL) != SHMETA_OK)
 				_exit(1);
@@ -637,7 +609,7 @@ Test(store, a_writer_killed_at_any_step_of_a_commit_leaves_the_old_state_or_the_
 		}
 		cr_assert_eq(waitpid(pid, &status, 0), pid);
 		cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s: status %x", deaths[i].step, status);
-		OK(shmeta__store_open(dir_fd, 1, &store, &err));
+		OK(shmeta__store_open(dir.fd, 1, &store, &err));
 		cr_assert(has(store, 1, deaths[i].kept ? "new" : "old", 3), "%s", deaths[i].step);
 		cr_assert_eq(store->gen->committed, before + deaths[i].kept, "%s", deaths[i].step);
 		cr_assert_geq(store->gen->committing, store->gen->committed);
@@ -645,7 +617,7 @@ Test(store, a_writer_killed_at_any_step_of_a_commit_leaves_the_old_state_or_the_
 		put(txn, 2, "on", 2);
 		cr_assert_eq(commit(txn), before + deaths[i].kept + 1);
 		shmeta__store_close(store);
-		OK(shmeta__store_remove(dir_fd, 1, &err));
+		OK(shmeta__store_remove(dir.fd, 1, &err));
 	}
 }
 
@@ -656,7 +628,7 @@ Test(store, only_one_write_transaction_at_a_time_and_none_of_the_wrong_kind)
 	uint64_t key = 1, number;
 
 	FAILS(shmeta__txn_begin(store, UINT64_MAX, &other, &err), SHMETA_ERR_BUSY, "open already");
-	FAILS(shmeta__store_copy(store, dir_fd, 2, 0, NULL, &err), SHMETA_ERR_BUSY, "open");
+	FAILS(shmeta__store_copy(store, dir.fd, 2, 0, NULL, &err), SHMETA_ERR_BUSY, "open");
 	put(txn, 1, "x", 1);
 	FAILS(shmeta__put(txn, SHMETA_DB_LEASES, "four", 4, "x", 1, &err), SHMETA_ERR_INVALID_ARGUMENT, "4 bytes");
 	FAILS(shmeta__put(txn, SHMETA_DB_NAMES, "", 0, "x", 1, &err), SHMETA_ERR_INVALID_ARGUMENT, "0 bytes");
@@ -727,7 +699,7 @@ Test(store, tenants_get_numbers_from_1_that_stay)
 	FAILS(shmeta__tenant(txn, "", 0, 1, &c, &err), SHMETA_ERR_INVALID_ARGUMENT, "empty");
 	(void)commit(txn);
 	shmeta__store_close(store);
-	OK(shmeta__store_open(dir_fd, 1, &store, &err));
+	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	txn = begin(store);
 	OK(shmeta__tenant(txn, "a", 1, 1, &c, &err));
 	cr_assert_eq(c, 1);
@@ -799,11 +771,11 @@ Test(store, locators_lead_to_the_address_that_a_get_gives_also_in_a_copy_and_aft
 		(void)commit(txn);
 	}
 	check_locators(store, id, locator, BLOCKS);
-	OK(shmeta__store_copy(store, dir_fd, 2, 0, &copy, &err));
+	OK(shmeta__store_copy(store, dir.fd, 2, 0, &copy, &err));
 	check_locators(copy, id, locator, BLOCKS);
 	shmeta__store_close(copy);
 	shmeta__store_close(store);
-	OK(shmeta__store_open(dir_fd, 2, &store, &err));
+	OK(shmeta__store_open(dir.fd, 2, &store, &err));
 	check_locators(store, id, locator, BLOCKS);
 	txn = begin(store);
 	pager = shmeta__txn_pager(txn);
@@ -831,7 +803,7 @@ Test(store, a_copy_holds_everything_goes_on_with_the_numbers_and_is_independent)
 	shmeta__store_counters(store)->next_topic_id = 9;
 	number = commit(txn);
 	store->gen->stamp[SHMETA_CLASS_TOPIC] = (struct shmeta_stamp){2, 333, 444, 2};
-	OK(shmeta__store_copy(store, dir_fd, 2, 2 * MAX_BYTES, &copy, &err));
+	OK(shmeta__store_copy(store, dir.fd, 2, 2 * MAX_BYTES, &copy, &err));
 	cr_assert(has(copy, 1, "one", 3));
 	cr_assert(copy->gen->committed == number && copy->gen->committing == number);
 	cr_assert_eq(copy->gen->generation, 2);
@@ -850,8 +822,8 @@ Test(store, a_copy_holds_everything_goes_on_with_the_numbers_and_is_independent)
 	cr_assert(has(store, 1, "one", 3));
 	cr_assert(has(copy, 1, "two", 3));
 	shmeta__store_close(copy);
-	FAILS(shmeta__store_copy(store, dir_fd, 2, 0, &copy, &err), SHMETA_ERR_SYSTEM, "store.2");
-	OK(shmeta__store_open(dir_fd, 2, &copy, &err)); /* and is still there */
+	FAILS(shmeta__store_copy(store, dir.fd, 2, 0, &copy, &err), SHMETA_ERR_SYSTEM, "store.2");
+	OK(shmeta__store_open(dir.fd, 2, &copy, &err)); /* and is still there */
 	cr_assert_eq(copy->max_bytes, 2 * MAX_BYTES);
 	shmeta__store_close(copy);
 	shmeta__store_close(store);
@@ -866,7 +838,7 @@ Test(store, a_copy_that_cannot_fit_is_refused_and_leaves_nothing)
 
 	put(txn, 1, value, sizeof value);
 	(void)commit(txn);
-	FAILS(shmeta__store_copy(store, dir_fd, 2, 1 << 20, &copy, &err), SHMETA_ERR_FULL, "cannot be copied");
+	FAILS(shmeta__store_copy(store, dir.fd, 2, 1 << 20, &copy, &err), SHMETA_ERR_FULL, "cannot be copied");
 	path_of(&path, 2, "");
 	cr_assert(access(path, F_OK) < 0);
 	shmeta__store_close(store);
@@ -906,21 +878,6 @@ Test(store, a_full_map_fails_that_transaction_alone)
 	shmeta__store_close(store);
 }
 
-/* A tmpfs of our own over the instance directory. 0: not allowed here. */
-static int small_tmpfs(const char *size)
-{
-	char options[64];
-
-	(void)snprintf(options, sizeof options, "size=%s,mode=0700", size);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("tmpfs", root, "tmpfs", 0, options) < 0)
-		return 0;
-	mounted = true;
-	(void)close(dir_fd);
-	dir_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir_fd >= 0;
-}
-
 Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 {
 	struct shmeta__store *store, *copy;
@@ -929,7 +886,7 @@ Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 	uint64_t key, number = 0, last;
 	enum shmeta_status status = SHMETA_OK;
 
-	if (!small_tmpfs("5m"))
+	if (!instance_dir_limit(&dir, "5m"))
 		cr_skip_test("mounting a tmpfs needs root");
 	store = create(1);
 	last = store->gen->committed;
@@ -947,8 +904,8 @@ Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 	cr_assert(!store->broken);
 	memset(value, 20, sizeof value);
 	cr_assert(has(store, 20, value, sizeof value)); /* lock.mdb and the page were allocated: nothing faults */
-	cr_assert_eq(shmeta__store_copy(store, dir_fd, 2, 0, &copy, &err), SHMETA_ERR_FULL, "%s", err.text);
-	cr_assert_eq(openat(dir_fd, "store.2", O_RDONLY | O_CLOEXEC), -1);
+	cr_assert_eq(shmeta__store_copy(store, dir.fd, 2, 0, &copy, &err), SHMETA_ERR_FULL, "%s", err.text);
+	cr_assert_eq(openat(dir.fd, "store.2", O_RDONLY | O_CLOEXEC), -1);
 	/* Deleting needs a few pages of its own, which LMDB finds among those that grace has let go. */
 	for (int i = 0; i < 4; i++) {
 		now_ns += 2 * second;
@@ -961,7 +918,7 @@ Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 	}
 	cr_assert_eq(status, SHMETA_OK, "%s", err.text);
 	shmeta__store_close(store);
-	OK(shmeta__store_remove(dir_fd, 1, &err));
+	OK(shmeta__store_remove(dir.fd, 1, &err));
 }
 
 Test(store, creating_on_a_full_tmpfs_says_full_and_leaves_nothing)
@@ -970,7 +927,7 @@ Test(store, creating_on_a_full_tmpfs_says_full_and_leaves_nothing)
 	struct shmeta_store_format format = {0};
 	int full = 0;
 
-	if (!small_tmpfs(sizes[0]))
+	if (!instance_dir_limit(&dir, sizes[0]))
 		cr_skip_test("mounting a tmpfs needs root");
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
 		struct shmeta__store *store = NULL;
@@ -978,16 +935,16 @@ Test(store, creating_on_a_full_tmpfs_says_full_and_leaves_nothing)
 		enum shmeta_status status;
 
 		(void)snprintf(options, sizeof options, "size=%s", sizes[i]);
-		cr_assert_eq(mount(NULL, root, NULL, MS_REMOUNT, options), 0);
-		status = shmeta__store_create(dir_fd, 1, MAX_BYTES, second, &format, &store, &err);
+		cr_assert_eq(mount(NULL, dir.path, NULL, MS_REMOUNT, options), 0);
+		status = shmeta__store_create(dir.fd, 1, MAX_BYTES, second, &format, &store, &err);
 		if (status == SHMETA_OK) {
 			shmeta__store_close(store);
-			OK(shmeta__store_remove(dir_fd, 1, &err));
+			OK(shmeta__store_remove(dir.fd, 1, &err));
 			continue;
 		}
 		full++;
 		cr_assert_eq(status, SHMETA_ERR_FULL, "%s: %s", sizes[i], err.text);
-		cr_assert_eq(openat(dir_fd, "store.1", O_RDONLY | O_CLOEXEC), -1, "%s", sizes[i]);
+		cr_assert_eq(openat(dir.fd, "store.1", O_RDONLY | O_CLOEXEC), -1, "%s", sizes[i]);
 	}
 	cr_assert_geq(full, 4);
 }
@@ -1050,7 +1007,7 @@ Test(store, a_store_that_was_found_tells_how_long_its_former_readers_need)
 	}
 	OK(shmeta__store_may_write(store, 1, &wait_ns, &err)); /* made here: its proxies are alive */
 	shmeta__store_close(store);
-	OK(shmeta__store_open(dir_fd, 1, &store, &err));
+	OK(shmeta__store_open(dir.fd, 1, &store, &err));
 	now_ns = store->found_at_ns;
 	shmeta__store_set_clock(store, clock_ns, NULL);
 	FAILS(shmeta__store_may_write(store, UINT64_MAX, &wait_ns, &err), SHMETA_ERR_BUSY, "1000 ms");
@@ -1179,7 +1136,7 @@ Test(ladder, an_unregistered_snapshot_is_whole_for_grace_from_its_begin_at_any_c
 			cr_assert(!whole(&reader), "gap %llu: kept for ever", (unsigned long long)gaps[i]);
 			reader_close(&reader);
 			shmeta__store_close(store);
-			OK(shmeta__store_remove(dir_fd, 1, &err));
+			OK(shmeta__store_remove(dir.fd, 1, &err));
 		}
 }
 
