@@ -320,8 +320,11 @@ static enum shmeta_status open_env(struct shmeta__store *store, const char *path
 	if (rc == 0)
 		rc = mdb_env_open(store->env, path, flags, 0600);
 	if (rc != 0) {
-		status = store_fail(err, rc, "store.%llu: opening its data.mdb%s", (unsigned long long)store->number,
-		                    rc == ENOENT ? " (is /proc mounted?)" : "");
+		status = store_fail(err, rc, "store.%llu: opening its data.mdb with a map of %llu bytes%s",
+		                    (unsigned long long)store->number, (unsigned long long)store->max_bytes,
+		                    rc == ENOENT   ? " (is /proc mounted?)"
+		                    : rc == ENOMEM ? " (does ulimit -v allow that much?)"
+		                                   : "");
 		goto fail;
 	}
 	(void)mdb_env_stat(store->env, &stat);
@@ -456,8 +459,12 @@ static enum shmeta_status make_directory(struct shmeta__store *store, int dir_fd
 	if (mkdirat(dir_fd, name, 0750) < 0)
 		return shmeta_fail_errno(err, errno, "%s: creating the directory", name);
 	store->dir_fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (store->dir_fd < 0)
-		return shmeta_fail_errno(err, errno, "%s: opening the directory", name);
+	if (store->dir_fd < 0) {
+		int e = errno;
+
+		(void)unlinkat(dir_fd, name, AT_REMOVEDIR);
+		return shmeta_fail_errno(err, e, "%s: opening the directory", name);
+	}
 	(void)fchmod(store->dir_fd, 0750);
 	fd = openat(store->dir_fd, "data.mdb", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
 	if (fd < 0)

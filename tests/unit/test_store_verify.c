@@ -9,6 +9,7 @@
 #include "shm/record.h"
 #include "shm/store.h"
 #include "tests/support/instance_dir.h"
+#include "tests/support/store_rows.h"
 
 static struct instance_dir dir;
 static struct shmeta__store *store;
@@ -24,44 +25,6 @@ enum { TOPICS = 3, LONG_ROWS = 40000, SHORT_ROWS = 5 };
 
 static const char *const names[TOPICS] = {"alpha", "beta", "gamma"};
 static const struct shmeta__stamps stamps = {1000, 0};
-
-/* Topic ids are 1, 2, 3. Partition 0 of each is long (directory pages, blocks, tail), partition 1 short. */
-static uint64_t add_partition(struct shmeta__txn *txn, uint32_t topic_id, uint32_t partition_id, uint32_t rows)
-{
-	struct shmeta__pager pager = shmeta__txn_pager(txn);
-	uint64_t key = shmeta__part_key(topic_id, partition_id);
-	struct shmeta_partition record = {
-		.topic_id = topic_id, .partition_id = partition_id, .high_watermark = rows * 100u};
-	const char *name = names[topic_id - 1];
-	struct shmeta__part_edit *edit = NULL;
-	uint64_t base = 0, noise = key;
-	const void *head;
-	size_t bytes;
-
-	OK(shmeta__part_edit_new(key, name, strlen(name), NULL, 0, &pager, &edit, &err));
-	(void)shmeta__part_edit_record(edit, &record);
-	shmeta__part_edit_stamp(edit, 1000, 0);
-	for (uint32_t i = 0; i < rows; i++) {
-		/* As irregular as real ones: regular rows take next to no room, and few blocks. */
-		struct shmeta_segment row = {.base_offset = base,
-		                             .record_count = 100,
-		                             .partition_id = partition_id,
-		                             .id = {"id", 2},
-		                             .s3_bucket = {"bucket", 6},
-		                             .s3_key = {"key", 3}};
-
-		noise = noise * 6364136223846793005u + 1442695040888963407u;
-		row.end_offset = base + (noise >> 40);
-		row.size_bytes = noise >> 30 & 0xffffffff;
-		row.created_at_ms = 1700000000000 + (int64_t)(noise >> 35);
-		base = row.end_offset + 1;
-		OK(shmeta__part_edit_append(edit, &row, 1, &err));
-	}
-	OK(shmeta__part_edit_encode(edit, &head, &bytes, &err));
-	OK(shmeta__put(txn, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, &err));
-	shmeta__part_edit_free(edit);
-	return rows;
-}
 
 static size_t small_record(enum shmeta_db db, uint8_t *key, void *out, size_t capacity, size_t *ret_key_bytes)
 {
@@ -106,32 +69,19 @@ static void commit(struct shmeta__txn *txn)
 static void setup(void)
 {
 	struct shmeta_store_format format = {0};
-	struct shmeta_store_counters *counters;
 	uint8_t key[SHMETA_KEY_MAX], value[1024];
 	struct shmeta__txn *txn;
-	uint32_t tenant;
 	size_t n, bytes;
 
 	instance_dir_make(&dir);
 	OK(shmeta__store_create(dir.fd, 1, 64 << 20, 1000000000, &format, &store, &err));
 	txn = begin();
-	counters = shmeta__store_counters(store);
-	OK(shmeta__tenant(txn, SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT), 1, &tenant, &err));
+	/* Partition 0 of each is long (directory pages, blocks, tail), partition 1 short. */
 	for (uint32_t t = 1; t <= TOPICS; t++) {
-		struct shmeta_topic topic = {
-			.name = {names[t - 1], strlen(names[t - 1])}, .partition_count = 2, .topic_id = t};
-		uint64_t id = t;
-
-		n = shmeta__name_key(key, tenant, topic.name.data, topic.name.bytes);
-		bytes = shmeta__topic_encode(&topic, &stamps, key, n, value, sizeof value);
-		OK(shmeta__put(txn, SHMETA_DB_NAMES, key, n, value, bytes, &err));
-		OK(shmeta__put(txn, SHMETA_DB_TOPICS, &id, sizeof id, key, n, &err));
-		counters->segments += add_partition(txn, t, 0, LONG_ROWS);
-		counters->segments += add_partition(txn, t, 1, SHORT_ROWS);
+		OK(store_rows_topic(store, txn, t, names[t - 1], &err));
+		OK(store_rows_append(store, txn, t, 0, names[t - 1], LONG_ROWS, &err));
+		OK(store_rows_append(store, txn, t, 1, names[t - 1], SHORT_ROWS, &err));
 	}
-	counters->topics = TOPICS;
-	counters->partitions = TOPICS * 2;
-	counters->next_topic_id = TOPICS + 1;
 	for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
 		bytes = small_record(small[i], key, value, sizeof value, &n);
 		OK(shmeta__put(txn, small[i], key, n, value, bytes, &err));
