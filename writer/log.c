@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Lines for the operator. */
+#include "writer/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SD_JOURNAL_SUPPRESS_LOCATION
+#include <systemd/sd-journal.h>
+
+#include "shm/board.h"
+
+enum { LINE_MAX_BYTES = 1024, EVENTS_MAX = 64 };
+
+struct limit {
+	char event[32];
+	uint64_t window_ns; /* when the window began */
+	uint32_t told;
+	uint64_t held;
+};
+
+static struct {
+	pthread_mutex_t lock;
+	FILE *stream;
+	char instance[65];
+	int level;
+	enum { TO_PIPE, TO_TERMINAL, TO_JOURNAL } sink;
+	bool progress_shown;
+	struct limit limits[EVENTS_MAX];
+	size_t limit_count;
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
+
+static const struct {
+	const char *name;
+	int level;
+} levels[] = {
+	{"err", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG},
+};
+
+int log_level_parse(const char *word)
+{
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (strcmp(levels[i].name, word) == 0)
+			return levels[i].level;
+	return -1;
+}
+
+const char *log_level_name(int level)
+{
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (levels[i].level == level)
+			return levels[i].name;
+	return "?";
+}
+
+char *log_escape(const char *text, char *ret, size_t bytes)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t at = 0;
+
+	if (bytes == 0)
+		return ret;
+	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+		if (*p >= 0x20 && *p != 0x7f) {
+			if (at + 1 >= bytes)
+				break;
+			ret[at++] = (char)*p;
+		} else {
+			if (at + 4 >= bytes)
+				break;
+			ret[at++] = '\\';
+			ret[at++] = 'x';
+			ret[at++] = hex[*p >> 4];
+			ret[at++] = hex[*p & 15];
+		}
+	}
+	ret[at] = '\0';
+	return ret;
+}
+
+/* The journal names the device and inode of the stream that it reads; a redirected stderr inherits the variable but not them. */
+static bool is_journal(int fd)
+{
+	const char *named = getenv("JOURNAL_STREAM");
+	uint64_t dev, ino;
+	struct stat st;
+	char *end;
+
+	if (named == NULL || fstat(fd, &st) < 0)
+		return false;
+	dev = strtoull(named, &end, 10);
+	if (*end != ':')
+		return false;
+	ino = strtoull(end + 1, &end, 10);
+	return *end == '\0' && st.st_dev == (dev_t)dev && st.st_ino == (ino_t)ino;
+}
+
+void log_open(FILE *stream, const char *instance, int level)
+{
+	int fd = fileno(stream);
+
+	pthread_mutex_lock(&out.lock);
+	out.stream = stream;
+	snprintf(out.instance, sizeof(out.instance), "%s", instance);
+	out.level = level;
+	out.sink = is_journal(fd) ? TO_JOURNAL : isatty(fd) ? TO_TERMINAL : TO_PIPE;
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_set_level(int level)
+{
+	pthread_mutex_lock(&out.lock);
+	out.level = level;
+	pthread_mutex_unlock(&out.lock);
+}
+
+static void write_line(int priority, const char *event, const char *line)
+{
+	FILE *stream = out.stream != NULL ? out.stream : stderr;
+
+	switch (out.sink) {
+	case TO_JOURNAL:
+		(void)sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
+		                      "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance, NULL);
+		return;
+	case TO_TERMINAL:
+		if (out.progress_shown)
+			fputs("\r\033[K", stream);
+		out.progress_shown = false;
+		fprintf(stream, "shmetad: %s\n", line);
+		break;
+	case TO_PIPE:
+		fprintf(stream, "<%d>%s: %s\n", priority, event, line);
+		break;
+	}
+	fflush(stream);
+}
+
+static void tell_held(struct limit *limit)
+{
+	char line[LINE_MAX_BYTES];
+
+	if (limit->held == 0)
+		return;
+	snprintf(line, sizeof(line),
+	         "%" PRIu64 " more messages of the event '%s' were held back (suppressed=%" PRIu64 ")", limit->held,
+	         limit->event, limit->held);
+	limit->held = 0;
+	write_line(LOG_NOTICE, limit->event, line);
+}
+
+static bool may_tell(const char *event)
+{
+	uint64_t now = shmeta__boottime_ns();
+	struct limit *limit = NULL;
+
+	for (size_t i = 0; i < out.limit_count && limit == NULL; i++)
+		if (strncmp(out.limits[i].event, event, sizeof(out.limits[i].event) - 1) == 0)
+			limit = &out.limits[i];
+	if (limit == NULL) {
+		/* More events than the table holds share its last entry, so that no flood goes unlimited. */
+		limit = &out.limits[out.limit_count < EVENTS_MAX ? out.limit_count++ : EVENTS_MAX - 1];
+		if (limit->window_ns == 0) {
+			snprintf(limit->event, sizeof(limit->event), "%s", event);
+			limit->window_ns = now;
+		}
+	}
+	if (now - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000)) {
+		tell_held(limit);
+		limit->window_ns = now;
+		limit->told = 0;
+	}
+	if (limit->told >= LOG_BURST) {
+		limit->held++;
+		return false;
+	}
+	limit->told++;
+	return true;
+}
+
+void log_event(int priority, const char *event, const char *fmt, ...)
+{
+	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
+	int saved = errno;
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	pthread_mutex_lock(&out.lock);
+	if (priority <= out.level && may_tell(event))
+		write_line(priority, event, log_escape(text, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+	errno = saved;
+}
+
+void log_unlimited(int priority, const char *event, const char *sentence)
+{
+	char line[LINE_MAX_BYTES];
+
+	pthread_mutex_lock(&out.lock);
+	if (priority <= out.level)
+		write_line(priority, event, log_escape(sentence, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_flush_held(uint64_t now_ns)
+{
+	pthread_mutex_lock(&out.lock);
+	for (size_t i = 0; i < out.limit_count; i++) {
+		struct limit *limit = &out.limits[i];
+
+		if (limit->held > 0 && now_ns - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000)) {
+			tell_held(limit);
+			limit->window_ns = now_ns;
+			limit->told = 0;
+		}
+	}
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_progress(uint64_t done, uint64_t total)
+{
+	pthread_mutex_lock(&out.lock);
+	if (out.sink == TO_TERMINAL && out.level >= LOG_NOTICE) {
+		if (total > 0)
+			fprintf(out.stream, "\r\033[Kloading: %" PRIu64 " of %" PRIu64 " rows (%u%%)", done, total,
+			        (unsigned)(done >= total ? 100 : done * 100 / total));
+		else
+			fprintf(out.stream, "\r\033[Kloading: %" PRIu64 " rows", done);
+		fflush(out.stream);
+		out.progress_shown = true;
+	}
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_progress_end(void)
+{
+	pthread_mutex_lock(&out.lock);
+	if (out.progress_shown) {
+		fputs("\r\033[K", out.stream);
+		fflush(out.stream);
+		out.progress_shown = false;
+	}
+	pthread_mutex_unlock(&out.lock);
+}

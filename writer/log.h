@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the daemon says to its operator: one line an event, to the journal with fields, to any other stderr with a "<n>" priority,
+ * to a terminal in plain words. Each event is limited by itself, and what was held back is counted and told. Any thread. */
+#ifndef SHMETA_WRITER_LOG_H
+#define SHMETA_WRITER_LOG_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <syslog.h>
+
+enum { LOG_BURST = 10, LOG_WINDOW_S = 60 };
+
+/* Where lines go is decided once, from the stream and JOURNAL_STREAM. level: priorities above it are dropped. */
+void log_open(FILE *stream, const char *instance, int level);
+void log_set_level(int level);
+
+/* event: a short stable word, the key of the limit and a field of the journal. */
+__attribute__((format(printf, 3, 4))) void log_event(int priority, const char *event, const char *fmt, ...);
+
+/* Without the limit: for what somebody with the right to do so has just asked for. */
+void log_unlimited(int priority, const char *event, const char *sentence);
+
+/* Tell what was held back in windows that have ended. Called about once a second. */
+void log_flush_held(uint64_t now_ns);
+
+/* The line that is drawn over itself while rows are loaded; only on a terminal. total 0: not known. */
+void log_progress(uint64_t done, uint64_t total);
+void log_progress_end(void);
+
+/* One printable line: control characters and newlines become \xNN. Cut, and terminated, at bytes. Returns ret. */
+char *log_escape(const char *text, char *ret, size_t bytes);
+
+/* "debug" .. "err", -1 when the word is none of them. */
+int log_level_parse(const char *word);
+const char *log_level_name(int level);
+
+#endif
