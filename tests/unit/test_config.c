@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The configuration: what is refused and how it is told, what a file sets, what a reload may change. */
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "writer/config.h"
+
+TestSuite(config, .timeout = 30);
+
+enum { TOLD_MAX = 64 };
+
+struct told {
+	char *sentence[TOLD_MAX];
+	size_t count;
+};
+
+static char directory[] = "/tmp/shmeta-test-XXXXXX";
+static char path[64];
+
+static void collect(void *arg, const char *sentence)
+{
+	struct told *told = arg;
+
+	if (told->count < TOLD_MAX)
+		told->sentence[told->count++] = strdup(sentence);
+}
+
+static void forget(struct told *told)
+{
+	for (size_t i = 0; i < told->count; i++)
+		free(told->sentence[i]);
+	told->count = 0;
+}
+
+static void begin(void)
+{
+	unsetenv("STATE_DIRECTORY");
+	unsetenv("RUNTIME_DIRECTORY");
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/shmeta.conf", directory);
+}
+
+static void end(void)
+{
+	unlink(path);
+	rmdir(directory);
+}
+
+static void write_file(const char *text, size_t bytes)
+{
+	FILE *stream = fopen(path, "we");
+
+	cr_assert_not_null(stream);
+	cr_assert_eq(fwrite(text, 1, bytes, stream), bytes);
+	cr_assert_eq(fclose(stream), 0);
+}
+
+static enum shmeta_status load_text(const char *text, struct config **ret, struct told *told)
+{
+	const struct config_listener listener = {.arg = told, .problem = collect};
+	const struct config_flags flags = {.file = path};
+	struct shmeta_err err = {0};
+
+	write_file(text, strlen(text));
+	return config_load(&flags, &listener, ret, &err);
+}
+
+/* Each file has one mistake; it is told with its line and its key. */
+static const struct {
+	const char *text;
+	unsigned line;
+	const char *key, *why;
+} broken[] = {
+	{"store { max_byts = 1G }", 1, "store.max_byts", "did you mean 'max_bytes'?"},
+	{"\n\nstore {\n\tgrace = 1s\n}\n", 4, "store.grace", "unknown option"},
+	{"stor { max_bytes = 1G }", 1, "stor", "did you mean 'store'?"},
+	{"stor \"x\" { a = 1 b = 2 }", 1, "stor", "unknown section"},
+	{"ttl { max_bytes = 1G }", 1, "ttl.max_bytes", "in section 'store'"},
+	{"max_bytes = 1G", 1, "max_bytes", "options stand in sections"},
+	{"store = 5", 1, "store", "is a section"},
+	{"store { max_bytes { } }", 1, "store.max_bytes", "a section within the section"},
+	{"store { inner { max_bytes = 1 } }", 1, "store.inner", "a section within the section"},
+	{"store \"x\" { max_bytes = 1G }", 1, "store", "takes no title"},
+	{"ttl_override { ttl_ms = 5s }", 1, "ttl_override", "prefix must follow"},
+	{"ttl_override \"\" { ttl_ms = 5s }", 1, "ttl_override", "1 to 249 bytes"},
+	{"ttl_override \"a\" { ttl = 5s }", 1, "ttl_override.ttl", "did you mean 'ttl_ms'?"},
+	{"ttl_override \"a\" { ttl_ms = 0 }", 1, "ttl_override \"a\"", "out of range"},
+	{"ttl_override \"a\" { ttl_ms = 5s }\nttl_override \"a\" { ttl_ms = 6s }", 2, "ttl_override", "set in line 1"},
+	{"store {\n max_bytes = 1G\n max_bytes = 2G\n}", 3, "store.max_bytes", "already set in line 2"},
+	{"store { max_bytes = 1G }\nstore { max_bytes = 1G }", 2, "store.max_bytes", "already set in line 1"},
+	{"store { max_bytes = 4K }", 1, "store.max_bytes", "1M to 1T are allowed"},
+	{"store { max_bytes = 2T }", 1, "store.max_bytes", "out of range"},
+	{"store { max_bytes = 18446744073709551616 }", 1, "store.max_bytes", "out of range"},
+	{"store { max_bytes = 18014398509481984K }", 1, "store.max_bytes", "out of range"},
+	{"store { max_bytes = -1 }", 1, "store.max_bytes", "is not a size"},
+	{"store { max_bytes = 1.5G }", 1, "store.max_bytes", "is not a size"},
+	{"store { max_bytes = 1GB }", 1, "store.max_bytes", "is not a size"},
+	{"store { max_bytes = \"\" }", 1, "store.max_bytes", "is not a size"},
+	{"store { grace_ms = 1G }", 1, "store.grace_ms", "is not a duration"},
+	{"ttl { topic_ms = 5x }", 1, "ttl.topic_ms", "is not a duration"},
+	{"feed { reconcile_s = 500ms }", 1, "feed.reconcile_s", "is not a duration"},
+	{"refresh { batch_keys = 1K }", 1, "refresh.batch_keys", "is not a plain number"},
+	{"source { read_only = maybe }", 1, "source.read_only", "is not on or off"},
+	{"log { level = loud }", 1, "log.level", "err, warning, notice, info, debug"},
+	{"source { uri = \"mysql://x\" }", 1, "source.uri", "mysql"},
+	{"instance { name = \"a/b\" }", 1, "instance.name", "a/b"},
+	{"instance { name = \"..\" }", 1, "instance.name", "begins with"},
+	{"instance { name = \"\" }", 1, "instance.name", "must not be empty"},
+	{"instance { directory = \"run/x\" }", 1, "instance.directory", "absolute"},
+	{"feed {\n poll_min_ms = 2s\n poll_max_ms = 1s\n}", 3, "feed.poll_min_ms", "more than feed.poll_max_ms"},
+	{"retry { min_ms = 30s }", 1, "retry.min_ms", "more than retry.max_ms"},
+	{"control { connections_max = 8 }", 1, "control.connections_reserved", "more than control.connections_max"},
+	{"store {\n max_bytes = 1G\n", 1, "store", "'}' is missing"},
+	{"store { max_bytes = 1G } }", 1, "'}'", "closes nothing"},
+	{"store { max_bytes 1G }", 1, "store.max_bytes", "'=' and a value"},
+	{"store { max_bytes = }", 1, "store.max_bytes", "a value is missing"},
+	{"store { max_bytes = { 1G } }", 1, "store.max_bytes", "not a list"},
+	{"store { max_bytes += 1G }", 1, "store.max_bytes", "'=' and a value"},
+	{"include(\"other.conf\")", 1, "include", "'=' and a value"},
+	{"= 5", 1, "option's name must stand here", "'='"},
+	{"log { level = \"info }\n", 1, "string is not closed", "on its line"},
+	{"log { level = 'info }\n", 1, "string is not closed", "on its line"},
+	{"/* never closed\n store { }\n", 1, "comment", "not closed"},
+	{"store { max_bytes = 1*G }", 1, "store.max_bytes", "'*' may stand in a value only within quotes"},
+	{"/* two\nlines */ /* one */\n// and\n# one\nstore { max_byte = 1G }", 5, "store.max_byte", "unknown"},
+	{"log { level = \x01 }", 1, "control character", "is it text?"},
+};
+
+Test(config, every_broken_file_is_refused_with_its_line_and_key, .init = begin, .fini = end)
+{
+	for (size_t i = 0; i < sizeof(broken) / sizeof(*broken); i++) {
+		struct told told = {.count = 0};
+		struct config *config = NULL;
+		char where[128];
+
+		cr_expect_eq(load_text(broken[i].text, &config, &told), SHMETA_ERR_CONFIG, "not refused: %s",
+		             broken[i].text);
+		cr_expect_null(config);
+		cr_expect_eq(told.count, 1, "%zu sentences for: %s%s%s", told.count, broken[i].text,
+		             told.count > 1 ? "\n" : "", told.count > 1 ? told.sentence[1] : "");
+		if (told.count == 0)
+			continue;
+		snprintf(where, sizeof(where), "%s:%u: ", path, broken[i].line);
+		cr_expect_eq(strncmp(told.sentence[0], where, strlen(where)), 0, "'%s' does not begin with '%s': %s",
+		             told.sentence[0], where, broken[i].text);
+		cr_expect_not_null(strstr(told.sentence[0], broken[i].key), "'%s' does not name '%s'", told.sentence[0],
+		                   broken[i].key);
+		cr_expect_not_null(strstr(told.sentence[0], broken[i].why), "'%s' does not say '%s'", told.sentence[0],
+		                   broken[i].why);
+		forget(&told);
+	}
+}
+
+Test(config, all_mistakes_are_told_at_once_in_the_order_of_the_lines, .init = begin, .fini = end)
+{
+	static const char text[] = "store {\n"            /*  1 */
+				   " max_bytes = lots\n"  /*  2 */
+				   " grace_ms =\n"        /*  3: its value would be on the next line */
+				   "}\n"                  /*  4 */
+				   "sorce { uri = x }\n"  /*  5 */
+				   "log { level = \"a\n"  /*  6 */
+				   "}\n"                  /*  7 */
+				   "ttl { topic_ms = 0 }" /*  8 */
+				   "}\n"                  /*  8 */
+				   "feed { x { y = 1 } poll_max_ms = 1 }\n"; /* 9: and less than poll_min_ms */
+	static const unsigned lines[] = {2, 3, 5, 6, 8, 8, 9, 9};
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	cr_assert_eq(load_text(text, &config, &told), SHMETA_ERR_CONFIG);
+	for (size_t i = 0; i < told.count; i++) {
+		char where[128];
+
+		cr_assert_lt(i, sizeof(lines) / sizeof(*lines), "more than expected: %s", told.sentence[i]);
+		snprintf(where, sizeof(where), "%s:%u: ", path, lines[i]);
+		cr_expect_eq(strncmp(told.sentence[i], where, strlen(where)), 0, "'%s' does not begin with '%s'",
+		             told.sentence[i], where);
+	}
+	cr_assert_eq(told.count, sizeof(lines) / sizeof(*lines));
+	forget(&told);
+}
+
+Test(config, a_string_left_open_does_not_spoil_the_next_load, .init = begin, .fini = end)
+{
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	cr_assert_eq(load_text("log { level = \"info", &config, &told), SHMETA_ERR_CONFIG);
+	cr_assert_eq(load_text("log { level = debug }", &config, &told), SHMETA_OK);
+	cr_expect_eq(config->log_level, 7);
+	config_free(config);
+	forget(&told);
+}
+
+Test(config, unreadable_files_are_refused_by_name, .init = begin, .fini = end)
+{
+	static char long_text[(1 << 20) + 2];
+	struct told told = {.count = 0};
+	const struct config_listener listener = {.arg = &told, .problem = collect};
+	struct config_flags flags = {.file = path};
+	struct config *config = NULL;
+	struct shmeta_err err;
+
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[0], "No such file"));
+	memset(long_text, '\n', sizeof(long_text));
+	write_file(long_text, sizeof(long_text));
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[1], "longer than"));
+	write_file("log { level = \0 }", 17);
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[2], "control character"));
+	flags.file = directory;
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[3], "is not a file"));
+	cr_expect_eq(told.count, 4);
+	forget(&told);
+}
+
+/* A value that differs from the default, for every option, made from the table itself. */
+static const char *other_value(size_t i, char *buffer, size_t bytes)
+{
+	const struct config_option *o = &config_options[i];
+
+	switch (o->kind) {
+	case CONFIG_TEXT:
+		return i == CONFIG_source_uri           ? "\"sqlite:/tmp/other#1.db\""
+		       : i == CONFIG_instance_directory ? "'/tmp/other'"
+		                                        : "other_1.x-y";
+	case CONFIG_BOOL:
+		return strcmp(o->standard, "on") == 0 ? "No" : "true";
+	case CONFIG_LEVEL:
+		return "warning";
+	default:
+		snprintf(buffer, bytes, "%llu", (unsigned long long)o->max);
+		return buffer;
+	}
+}
+
+Test(config, a_file_with_every_option_sets_every_option, .init = begin, .fini = end)
+{
+	char *text = NULL, buffer[32];
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+	size_t bytes = 0;
+	FILE *stream = open_memstream(&text, &bytes);
+
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
+		fprintf(stream, "%s { %s = %s } // %zu\r\n", config_options[i].section, config_options[i].name,
+		        other_value(i, buffer, sizeof(buffer)), i);
+	fprintf(stream, "ttl_override \"orders.\" { ttl_ms = 1500 }\nttl_override \"o\" { ttl_ms = 2m }\n");
+	fclose(stream);
+	cr_assert_eq(load_text(text, &config, &told), SHMETA_OK, "%s", told.count ? told.sentence[0] : "");
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
+		const struct config_option *o = &config_options[i];
+		char origin[128];
+
+		snprintf(origin, sizeof(origin), "%s:%zu", path, i + 1);
+		cr_expect_str_eq(config->origin[i], origin, "%s comes from %s", o->key, config->origin[i]);
+		if (o->kind != CONFIG_TEXT && o->kind != CONFIG_BOOL && o->kind != CONFIG_LEVEL)
+			cr_expect_eq(*(uint64_t *)(void *)((char *)config + o->at), o->max, "%s", o->key);
+	}
+	cr_expect_str_eq(config->source_uri, "sqlite:/tmp/other#1.db");
+	cr_expect_str_eq(config->instance_directory, "/tmp/other");
+	cr_expect_str_eq(config->instance_name, "other_1.x-y");
+	cr_expect_eq(config->source_manage_schema, 0);
+	cr_expect_eq(config->source_read_only, 1);
+	cr_expect_eq(config->log_level, 4);
+	cr_assert_eq(config->override_count, 2);
+	cr_expect_str_eq(config->overrides[0].prefix, "orders.");
+	cr_expect_eq(config->overrides[0].ttl_ms, 1500);
+	cr_expect_eq(config->overrides[1].ttl_ms, 120000);
+	config_free(config);
+	free(text);
+}
+
+Test(config, defaults_are_within_their_limits_and_need_no_file)
+{
+	const struct config_flags flags = {0};
+	struct config *config = NULL;
+	struct shmeta_err err = {0};
+
+	unsetenv("STATE_DIRECTORY");
+	unsetenv("RUNTIME_DIRECTORY");
+	cr_assert_eq(config_load(&flags, NULL, &config, &err), SHMETA_OK, "%s", err.text);
+	cr_expect_str_eq(config->instance_directory, "/run/shmeta/default");
+	cr_expect_str_eq(config->source_uri, "sqlite:/var/lib/shmeta/default.db");
+	cr_expect_eq(config->store_max_bytes, 1 << 30);
+	config_free(config);
+}
+
+/* The header's table of classes is where every other part takes these from. */
+Test(config, default_ttls_are_those_of_the_public_header)
+{
+	const struct config_flags flags = {0};
+	struct config *config = NULL;
+	struct sync_options options;
+
+	cr_assert_eq(config_load(&flags, NULL, &config, NULL), SHMETA_OK);
+	config_sync_options(config, NULL, &options);
+#define SHMETA_X(name, number, text, ttl) cr_expect_eq(options.ttl_ms[SHMETA_CLASS_##name], ttl, "%s", text);
+	SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	config_free(config);
+}
+
+Test(config, the_service_managers_directories_are_used)
+{
+	const struct config_flags plain = {0}, named = {.instance = "blue"};
+	struct config *config = NULL;
+
+	setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two", 1);
+	setenv("RUNTIME_DIRECTORY", "/run/shmeta/default", 1);
+	cr_assert_eq(config_load(&plain, NULL, &config, NULL), SHMETA_OK);
+	cr_expect_str_eq(config->instance_directory, "/run/shmeta/default");
+	cr_expect_str_eq(config->source_uri, "sqlite:/var/lib/one/default.db");
+	cr_expect_str_eq(config->origin[CONFIG_source_uri], "STATE_DIRECTORY");
+	config_free(config);
+	setenv("RUNTIME_DIRECTORY", "/run/shmeta", 1);
+	cr_assert_eq(config_load(&named, NULL, &config, NULL), SHMETA_OK);
+	cr_expect_str_eq(config->instance_directory, "/run/shmeta/blue");
+	config_free(config);
+}
+
+Test(config, flags_win_over_the_file_and_are_judged_too, .init = begin, .fini = end)
+{
+	struct config_flags flags = {.file = path, .source = "memory:", .directory = "/tmp/d", .instance = "flagged"};
+	struct told told = {.count = 0};
+	const struct config_listener listener = {.arg = &told, .problem = collect};
+	static const char text[] = "source { uri = \"sqlite:/x\" } instance { name = filed directory = /tmp/f }";
+	struct config *config = NULL;
+	struct shmeta_err err;
+
+	write_file(text, strlen(text));
+	cr_assert_eq(config_load(&flags, &listener, &config, &err), SHMETA_OK);
+	cr_expect_str_eq(config->source_uri, "memory:");
+	cr_expect_str_eq(config->instance_directory, "/tmp/d");
+	cr_expect_str_eq(config->instance_name, "flagged");
+	cr_expect_str_eq(config->origin[CONFIG_source_uri], "--source");
+	config_free(config);
+	flags.instance = "";
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_str_eq(told.sentence[0], "--instance: must not be empty");
+	forget(&told);
+}
+
+Test(config, a_reload_keeps_what_needs_a_restart_and_names_it, .init = begin, .fini = end)
+{
+	struct told told = {.count = 0};
+	struct config *running = NULL, *next = NULL;
+	char keys[256];
+
+	cr_assert_eq(load_text("store { max_bytes = 1G } ttl { topic_ms = 1s }", &running, &told), SHMETA_OK);
+	cr_assert_eq(
+		load_text("store { max_bytes = 2G } ttl { topic_ms = 2s } source { uri = \"memory:\" }", &next, &told),
+		SHMETA_OK);
+	config_keep_started(running, next, keys, sizeof(keys));
+	cr_expect_str_eq(keys, "source.uri, store.max_bytes");
+	cr_expect_eq(next->store_max_bytes, 1 << 30);
+	cr_expect_str_eq(next->source_uri, running->source_uri);
+	cr_expect_eq(next->ttl_topic_ms, 2000);
+	config_keep_started(running, next, keys, sizeof(keys));
+	cr_expect_str_eq(keys, "", "nothing is left to report: %s", keys);
+	config_free(running);
+	config_free(next);
+}
+
+Test(config, values_are_shown_so_that_they_read_back, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *text, *shown;
+	} values[] = {
+		{"1048576", "1M"},
+		{"1536K", "1536K"},
+		{"1G", "1G"},
+		{"1048577", "1048577"},
+	};
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+		struct told told = {.count = 0};
+		struct config *config = NULL;
+		const char *shown;
+		char text[64];
+		json_t *json;
+
+		snprintf(text, sizeof(text), "store { max_bytes = %s }", values[i].text);
+		cr_assert_eq(load_text(text, &config, &told), SHMETA_OK);
+		json = config_json(config);
+		shown = json_string_value(json_object_get(
+			json_array_get(json_object_get(json, "options"), CONFIG_store_max_bytes), "value"));
+		cr_expect_str_eq(shown, values[i].shown);
+		json_decref(json);
+		config_free(config);
+	}
+}
+
+Test(config, passwords_in_uris_are_never_shown)
+{
+	static const struct {
+		const char *uri, *shown;
+	} uris[] = {
+		{"postgresql://me:secret@host/db", "postgresql://me:***@host/db"},
+		{"postgresql://me:sec@ret@host/db", "postgresql://me:***@host/db"},
+		{"postgresql://me@host:5432/db", "postgresql://me@host:5432/db"},
+		{"sqlite:/a:b@c", "sqlite:/a:b@c"},
+	};
+	char shown[128];
+
+	for (size_t i = 0; i < sizeof(uris) / sizeof(*uris); i++)
+		cr_expect_str_eq(config_hide_secrets(uris[i].uri, shown, sizeof(shown)), uris[i].shown);
+}
+
+/* ---- what is generated from the table ----------------------------------------------------------------------------------- */
+
+static char *printed(void (*print)(FILE *stream))
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *stream = open_memstream(&text, &bytes);
+
+	print(stream);
+	fclose(stream);
+	return text;
+}
+
+static char *file_text(const char *name)
+{
+	char *text = NULL, full[512];
+	size_t bytes = 0;
+	FILE *from, *stream;
+
+	snprintf(full, sizeof(full), "%s/%s", TEST_SOURCE_DIR, name);
+	from = fopen(full, "re");
+	cr_assert_not_null(from, "%s", full);
+	stream = open_memstream(&text, &bytes);
+	for (int c; (c = fgetc(from)) != EOF;)
+		fputc(c, stream);
+	fclose(from);
+	fclose(stream);
+	return text;
+}
+
+Test(config, the_sample_file_is_what_the_table_says)
+{
+	char *sample = printed(config_print_sample), *file = file_text("systemd/shmeta.conf");
+
+	cr_expect_str_eq(file, sample, "run: shmetad --print-sample > systemd/shmeta.conf");
+	free(sample);
+	free(file);
+}
+
+Test(config, the_manual_lists_the_options_as_the_table_says)
+{
+	char *manual = printed(config_print_manual), *file = file_text("docs/man/shmeta.conf.5.scd");
+
+	cr_expect_not_null(strstr(file, manual), "put the output of shmetad --print-manual into the page");
+	free(manual);
+	free(file);
+}
+
+Test(config, the_sample_with_every_line_active_is_a_good_file, .init = begin, .fini = end)
+{
+	char *sample = printed(config_print_sample);
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	/* "#name" is an option that is commented out, "# text" is a comment. */
+	for (char *p = sample; *p != '\0'; p++)
+		if (*p == '#' && p[1] != ' ')
+			*p = ' ';
+	cr_assert_eq(load_text(sample, &config, &told), SHMETA_OK, "%s", told.count ? told.sentence[0] : "");
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
+		cr_expect_str_neq(config->origin[i], "default", "%s is not in the sample", config_options[i].key);
+	cr_expect_eq(config->override_count, 1);
+	config_free(config);
+	free(sample);
+}
