@@ -1,0 +1,784 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Serving control.sock. */
+#include "writer/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shm/wire.h"
+#include "writer/log.h"
+
+enum {
+	BACKLOG = 256,
+	FRAMES_PER_TURN = 64, /* of one connection before the others have their turn */
+	ACCEPTS_PER_TURN = 64,
+	GROUPS_MAX = 256
+};
+
+static const char socket_name[] = "control.sock";
+
+/* An answer that the socket did not take yet. */
+struct packet {
+	struct packet *next;
+	int fd; /* to be passed along; -1: none */
+	size_t bytes;
+	unsigned char data[];
+};
+
+struct connection {
+	struct connection *next, *former;
+	struct control *control;
+	int fd;
+	sd_event_source *source;
+	struct registry_peer peer;
+	struct registration *registration; /* NULL: not registered */
+	uint64_t opened_ns, active_ns;
+	bool spoke; /* a first frame has come */
+	uint32_t requests;
+	struct packet *output, **output_end;
+	size_t output_bytes;
+};
+
+/* A refresh under way. The ticket is the index and the use of it, so that a late answer finds nobody. */
+struct ticket {
+	struct connection *connection; /* NULL: free, or its connection is gone */
+	uint64_t id;
+	uint32_t use;
+	uint32_t next_free;
+	bool taken;
+};
+
+struct control {
+	sd_event *event;
+	int dir_fd, listen_fd, spare_fd;
+	sd_event_source *listen_source;
+	struct registry *registry;
+	struct control_host host;
+	struct control_counters *counters;
+	struct control_limits limits;
+	gid_t admin_group;
+	bool draining;
+	struct connection *connections;
+	uint32_t count;
+	struct ticket *tickets;
+	uint32_t ticket_count, free_ticket; /* 0: none is free; index + 1 otherwise */
+	/* A frame is judged where nobody else can change it. */
+	_Alignas(8) unsigned char frame[SHMETA_FRAME_MAX];
+};
+
+static bool is_privileged(const struct registry_peer *peer)
+{
+	return peer->uid == 0 || peer->uid == geteuid();
+}
+
+/* ---- closing ------------------------------------------------------------------------------------------------------------ */
+
+static void close_connection(struct connection *c)
+{
+	struct control *control = c->control;
+
+	for (uint32_t i = 0; c->requests > 0 && i < control->ticket_count; i++) {
+		if (control->tickets[i].connection == c) {
+			control->tickets[i].connection = NULL;
+			c->requests--;
+		}
+	}
+	if (c->registration != NULL)
+		registry_revoke(control->registry, c->registration, shmeta__boottime_ns());
+	while (c->output != NULL) {
+		struct packet *packet = c->output;
+
+		c->output = packet->next;
+		if (packet->fd >= 0)
+			close(packet->fd);
+		free(packet);
+	}
+	sd_event_source_disable_unref(c->source);
+	close(c->fd);
+	if (c->former != NULL)
+		c->former->next = c->next;
+	else
+		control->connections = c->next;
+	if (c->next != NULL)
+		c->next->former = c->former;
+	control->count--;
+	control->counters->connections = control->count;
+	free(c);
+}
+
+__attribute__((format(printf, 4, 5))) static void evict(struct connection *c, uint64_t *counter, const char *event,
+                                                        const char *fmt, ...)
+{
+	char why[160];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(why, sizeof(why), fmt, args);
+	va_end(args);
+	++*counter;
+	log_event(LOG_WARNING, event, "closed a connection of pid %d, uid %u: %s", (int)c->peer.pid,
+	          (unsigned)c->peer.uid, why);
+	close_connection(c);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------------ */
+
+static ssize_t send_packet(int socket, const void *data, size_t bytes, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} space = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		struct cmsghdr *header;
+
+		message.msg_control = space.bytes;
+		message.msg_controllen = sizeof(space.bytes);
+		header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	}
+	return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool would_block(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS;
+}
+
+static void watch(struct connection *c)
+{
+	/* Once nobody reads the answers, no more requests are read either. */
+	uint32_t events = c->output != NULL ? EPOLLOUT : EPOLLIN;
+
+	if (sd_event_source_set_io_events(c->source, events) < 0)
+		log_event(LOG_ERR, "control", "cannot change what a connection waits for");
+}
+
+/* Takes fd. False: the connection is gone. */
+static bool send_or_queue(struct connection *c, const void *data, size_t bytes, int fd)
+{
+	struct packet *packet;
+
+	if (c->output == NULL) {
+		if (send_packet(c->fd, data, bytes, fd) >= 0) {
+			if (fd >= 0)
+				close(fd);
+			return true;
+		}
+		if (!would_block(errno)) {
+			if (fd >= 0)
+				close(fd);
+			close_connection(c);
+			return false;
+		}
+	}
+	packet = c->output_bytes + bytes <= c->control->limits.output_max ? malloc(sizeof(*packet) + bytes) : NULL;
+	if (packet == NULL) {
+		if (fd >= 0)
+			close(fd);
+		evict(c, &c->control->counters->unread, "unread", "%zu bytes of answers are waiting to be read",
+		      c->output_bytes);
+		return false;
+	}
+	*packet = (struct packet){.fd = fd, .bytes = bytes};
+	memcpy(packet->data, data, bytes);
+	*c->output_end = packet;
+	c->output_end = &packet->next;
+	c->output_bytes += bytes;
+	watch(c);
+	return true;
+}
+
+static bool send_answer(struct connection *c, uint64_t id, enum shmeta_status status, const char *text, uint64_t txn,
+                        uint64_t generation, uint64_t synced_at_ns)
+{
+	size_t length = text != NULL ? strlen(text) : 0;
+	struct {
+		struct shmeta_frame_answer answer;
+		char text[SHMETA_FRAME_MAX - sizeof(struct shmeta_frame_answer)];
+	} * frame;
+	bool alive;
+
+	if (length > sizeof(frame->text))
+		length = sizeof(frame->text);
+	frame = malloc(sizeof(frame->answer) + length);
+	if (frame == NULL) {
+		log_event(LOG_ERR, "memory", "no memory for an answer");
+		close_connection(c);
+		return false;
+	}
+	frame->answer = (struct shmeta_frame_answer){
+		.head = {.bytes = (uint32_t)(sizeof(frame->answer) + length),
+	                 .version = SHMETA_WIRE_VERSION,
+	                 .type = SHMETA_FRAME_ANSWER,
+	                 .id = id},
+		.status = status,
+		.text_bytes = (uint32_t)length,
+		.txn = txn,
+		.generation = generation,
+		.synced_at_ns = synced_at_ns,
+	};
+	if (length > 0)
+		memcpy((char *)frame + sizeof(frame->answer), text, length);
+	alive = send_or_queue(c, frame, frame->answer.head.bytes, -1);
+	free(frame);
+	return alive;
+}
+
+static void flush_output(struct connection *c)
+{
+	while (c->output != NULL) {
+		struct packet *packet = c->output;
+
+		if (send_packet(c->fd, packet->data, packet->bytes, packet->fd) < 0) {
+			if (!would_block(errno))
+				close_connection(c);
+			return;
+		}
+		c->output = packet->next;
+		if (c->output == NULL)
+			c->output_end = &c->output;
+		c->output_bytes -= packet->bytes;
+		if (packet->fd >= 0)
+			close(packet->fd);
+		free(packet);
+	}
+	watch(c);
+}
+
+/* ---- tickets ------------------------------------------------------------------------------------------------------------ */
+
+static bool take_ticket(struct control *control, struct connection *c, uint64_t id, uint64_t *ret)
+{
+	struct ticket *ticket;
+	uint32_t index;
+
+	if (control->free_ticket == 0) {
+		uint32_t count = control->ticket_count ? control->ticket_count * 2 : 64;
+		struct ticket *grown = realloc(control->tickets, count * sizeof(*grown));
+
+		if (grown == NULL)
+			return false;
+		control->tickets = grown;
+		for (uint32_t i = control->ticket_count; i < count; i++) {
+			grown[i] = (struct ticket){.next_free = control->free_ticket};
+			control->free_ticket = i + 1;
+		}
+		control->ticket_count = count;
+	}
+	index = control->free_ticket - 1;
+	ticket = &control->tickets[index];
+	control->free_ticket = ticket->next_free;
+	ticket->use++;
+	ticket->taken = true;
+	ticket->connection = c;
+	ticket->id = id;
+	c->requests++;
+	*ret = (uint64_t)ticket->use << 32 | index;
+	return true;
+}
+
+static struct connection *end_ticket(struct control *control, uint64_t number, uint64_t *ret_id)
+{
+	uint32_t index = (uint32_t)number, use = (uint32_t)(number >> 32);
+	struct connection *c;
+	struct ticket *ticket;
+
+	if (index >= control->ticket_count)
+		return NULL;
+	ticket = &control->tickets[index];
+	if (!ticket->taken || ticket->use != use)
+		return NULL;
+	c = ticket->connection;
+	*ret_id = ticket->id;
+	ticket->connection = NULL;
+	ticket->taken = false;
+	ticket->next_free = control->free_ticket;
+	control->free_ticket = index + 1;
+	if (c != NULL)
+		c->requests--;
+	return c;
+}
+
+void control_answer(struct control *control, uint64_t number, enum shmeta_status status, const char *sentence,
+                    uint64_t txn, uint64_t generation, uint64_t synced_at_ns)
+{
+	uint64_t id;
+	struct connection *c = end_ticket(control, number, &id);
+
+	if (c != NULL) {
+		c->active_ns = shmeta__boottime_ns();
+		(void)send_answer(c, id, status, sentence, txn, generation, synced_at_ns);
+	}
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------------------------- */
+
+/* Each answers its frame. False: the connection is gone. */
+static bool on_register(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_register *request = frame;
+	struct control *control = c->control;
+	struct shmeta_frame_registered answer;
+	struct shmeta_err err = {0};
+	int fd;
+
+	if (c->registration != NULL)
+		return send_answer(c, request->head.id, SHMETA_ERR_PROTOCOL, "this connection is already registered", 0,
+		                   0, 0);
+	if (control->draining)
+		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping", 0, 0, 0);
+	if (registry_add(control->registry, request, &c->peer, c->fd, control->limits.registrations_per_user, &fd,
+	                 &c->registration, &err) != SHMETA_OK) {
+		log_event(LOG_WARNING, "register", "cannot register pid %d, uid %u: %s", (int)c->peer.pid,
+		          (unsigned)c->peer.uid, err.text);
+		return send_answer(c, request->head.id, err.code, err.text, 0, 0, 0);
+	}
+	control->counters->registrations = registry_count(control->registry);
+	answer = (struct shmeta_frame_registered){
+		.head = {.bytes = sizeof(answer),
+	                 .version = SHMETA_WIRE_VERSION,
+	                 .type = SHMETA_FRAME_REGISTERED,
+	                 .id = request->head.id},
+		.registration = registration_number(c->registration),
+		.epoch = registry_epoch(control->registry),
+		.slot_count = registration_slots(c->registration),
+	};
+	return send_or_queue(c, &answer, sizeof(answer), fd);
+}
+
+static bool on_refresh(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_refresh *request = frame;
+	struct control *control = c->control;
+	const char *name = (const char *)frame + sizeof(*request), *tenant = name + request->name_bytes;
+	struct backend_key key = {.to = UINT64_MAX};
+	enum shmeta_status status;
+	uint64_t ticket, id;
+
+	if (control->draining)
+		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping", 0, 0, 0);
+	if (c->requests >= control->limits.requests_per_connection)
+		return send_answer(c, request->head.id, SHMETA_ERR_BUSY,
+		                   "this connection has too many refreshes in flight", 0, 0, 0);
+	key.cls = (enum shmeta_class)request->cls;
+	key.partition_id = request->partition_id;
+	key.topic = (struct shmeta_str){.data = name, .bytes = request->name_bytes};
+	key.tenant = (struct shmeta_str){.data = tenant, .bytes = request->tenant_bytes};
+	if (key.tenant.bytes == 0)
+		key.tenant = (struct shmeta_str){.data = SHMETA_DEFAULT_TENANT, .bytes = strlen(SHMETA_DEFAULT_TENANT)};
+	/* Without a name, topics, partitions and segments mean all of them. */
+	if (key.topic.bytes == 0 && key.cls <= SHMETA_CLASS_LIST)
+		key.cls = SHMETA_CLASS_LIST;
+	if (!take_ticket(control, c, request->head.id, &ticket))
+		return send_answer(c, request->head.id, SHMETA_ERR_NO_MEMORY, "no memory for the request", 0, 0, 0);
+	status = control->host.refresh(control->host.arg, &key, ticket);
+	if (status == SHMETA_OK)
+		return true;
+	(void)end_ticket(control, ticket, &id);
+	return send_answer(c, request->head.id, status,
+	                   status == SHMETA_ERR_BUSY ? "the refresh queue is full; try again later"
+	                                             : "the writer cannot take the request now",
+	                   0, 0, 0);
+}
+
+static bool on_status(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame *head = frame;
+	char *json = c->control->host.status(c->control->host.arg);
+	bool alive;
+
+	if (json == NULL)
+		return send_answer(c, head->id, SHMETA_ERR_NO_MEMORY, "no memory for the status", 0, 0, 0);
+	alive = send_answer(c, head->id, SHMETA_OK, json, 0, 0, 0);
+	free(json);
+	return alive;
+}
+
+static bool may_reload(const struct connection *c)
+{
+	gid_t groups[GROUPS_MAX];
+	socklen_t bytes = sizeof(groups);
+
+	if (is_privileged(&c->peer))
+		return true;
+	if (c->control->admin_group == (gid_t)-1)
+		return false;
+	if (c->peer.gid == c->control->admin_group)
+		return true;
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) < 0)
+		return false;
+	for (size_t i = 0; i < bytes / sizeof(*groups); i++)
+		if (groups[i] == c->control->admin_group)
+			return true;
+	return false;
+}
+
+static bool on_reload(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame *head = frame;
+	char sentence[1024] = "";
+	enum shmeta_status status;
+
+	if (!may_reload(c)) {
+		c->control->counters->denied++;
+		log_event(LOG_WARNING, "denied", "pid %d, uid %u may not reload the configuration", (int)c->peer.pid,
+		          (unsigned)c->peer.uid);
+		return send_answer(c, head->id, SHMETA_ERR_DENIED,
+		                   "only root, the daemon's user and members of control.admin_group may reload", 0, 0,
+		                   0);
+	}
+	status = c->control->host.reload(c->control->host.arg, sentence, sizeof(sentence));
+	return send_answer(c, head->id, status, sentence, 0, 0, 0);
+}
+
+static const struct {
+	uint16_t type;
+	bool (*handle)(struct connection *c, const void *frame);
+} verbs[] = {
+	{SHMETA_FRAME_REGISTER, on_register},
+	{SHMETA_FRAME_REFRESH, on_refresh},
+	{SHMETA_FRAME_STATUS, on_status},
+	{SHMETA_FRAME_RELOAD, on_reload},
+};
+
+/* False: the connection is gone. */
+static bool on_frame(struct connection *c, size_t bytes)
+{
+	const struct shmeta_frame *head = (const void *)c->control->frame;
+
+	if (bytes > SHMETA_FRAME_MAX) {
+		evict(c, &c->control->counters->bad_frames, "bad-frame", "a frame of %zu bytes", bytes);
+		return false;
+	}
+	if (shmeta__frame_check(head, bytes) != SHMETA_OK) {
+		evict(c, &c->control->counters->bad_frames, "bad-frame", "a frame of %zu bytes does not parse", bytes);
+		return false;
+	}
+	c->control->counters->frames++;
+	c->spoke = true;
+	c->active_ns = shmeta__boottime_ns();
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
+		if (verbs[i].type == head->type)
+			return verbs[i].handle(c, head);
+	evict(c, &c->control->counters->bad_frames, "bad-frame", "a client does not send %s frames",
+	      shmeta__frame_name(head->type));
+	return false;
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	struct connection *c = arg;
+
+	(void)source;
+	if (events & EPOLLOUT) {
+		flush_output(c);
+		return 0;
+	}
+	for (int i = 0; i < FRAMES_PER_TURN && c->output == NULL; i++) {
+		/* MSG_TRUNC: the packet's own length, whatever fitted. */
+		ssize_t got = recv(fd, c->control->frame, sizeof(c->control->frame), MSG_DONTWAIT | MSG_TRUNC);
+
+		if (got < 0 && (would_block(errno) || errno == EINTR))
+			return 0;
+		if (got <= 0) { /* an empty packet is not a frame either */
+			close_connection(c);
+			return 0;
+		}
+		if (!on_frame(c, (size_t)got))
+			return 0;
+	}
+	return 0;
+}
+
+/* ---- accepting ---------------------------------------------------------------------------------------------------------- */
+
+static uint32_t unregistered_of(const struct control *control, uid_t uid)
+{
+	uint32_t count = 0;
+
+	for (const struct connection *c = control->connections; c != NULL; c = c->next)
+		count += c->registration == NULL && c->peer.uid == uid;
+	return count;
+}
+
+static const char *over_limit(const struct control *control, const struct registry_peer *peer)
+{
+	const struct control_limits *limits = &control->limits;
+
+	if (control->count >= limits->connections_max)
+		return "the writer has as many connections as it takes";
+	if (!is_privileged(peer) && control->count + limits->connections_reserved >= limits->connections_max)
+		return "the writer keeps its last connections for the administrator";
+	if (unregistered_of(control, peer->uid) >= limits->connections_per_user)
+		return "this user has as many unregistered connections as one may have";
+	return NULL;
+}
+
+static bool peer_of(int fd, struct registry_peer *ret)
+{
+	struct ucred credentials;
+	socklen_t bytes = sizeof(credentials);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) < 0)
+		return false;
+	*ret = (struct registry_peer){.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid};
+	return true;
+}
+
+/* Takes fd. NULL: it is closed. */
+static struct connection *add_connection(struct control *control, int fd, const struct registry_peer *peer)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+
+	if (c == NULL || sd_event_add_io(control->event, &c->source, fd, EPOLLIN, on_connection, c) < 0) {
+		log_event(LOG_ERR, "memory", "no memory for a connection");
+		free(c);
+		close(fd);
+		return NULL;
+	}
+	c->control = control;
+	c->fd = fd;
+	c->peer = *peer;
+	c->opened_ns = c->active_ns = shmeta__boottime_ns();
+	c->output_end = &c->output;
+	c->next = control->connections;
+	if (c->next != NULL)
+		c->next->former = c;
+	control->connections = c;
+	control->count++;
+	control->counters->connections = control->count;
+	return c;
+}
+
+/* Out of descriptors: the listener would stay readable and spin. The spare one takes the connection only to close it. */
+static void shed(struct control *control)
+{
+	int fd;
+
+	log_event(LOG_ERR, "descriptors", "out of file descriptors: new connections are closed; raise LimitNOFILE");
+	if (control->spare_fd >= 0)
+		close(control->spare_fd);
+	fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	control->counters->refused++;
+}
+
+static int on_listen(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
+{
+	struct control *control = arg;
+
+	(void)source;
+	(void)events;
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		struct registry_peer peer;
+		const char *why;
+		struct connection *c;
+		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+			shed(control);
+			return 0;
+		}
+		if (fd < 0)
+			return 0;
+		if (!peer_of(fd, &peer)) {
+			close(fd);
+			continue;
+		}
+		why = over_limit(control, &peer);
+		c = add_connection(control, fd, &peer);
+		if (c == NULL)
+			continue;
+		if (why == NULL) {
+			control->counters->accepted++;
+			continue;
+		}
+		control->counters->refused++;
+		log_event(LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer.pid,
+		          (unsigned)peer.uid, why);
+		if (send_answer(c, 0, SHMETA_ERR_BUSY, why, 0, 0, 0))
+			close_connection(c);
+	}
+	return 0;
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------------------- */
+
+static bool group_number(const char *name, gid_t *ret)
+{
+	struct group entry, *found = NULL;
+	char buffer[16384];
+
+	if (name == NULL || name[0] == '\0' || getgrnam_r(name, &entry, buffer, sizeof(buffer), &found) != 0 ||
+	    found == NULL)
+		return false;
+	*ret = found->gr_gid;
+	return true;
+}
+
+void control_set_limits(struct control *control, const struct control_limits *limits)
+{
+	control->limits = *limits;
+	control->limits.admin_group = NULL;
+	control->admin_group = (gid_t)-1;
+	if (limits->admin_group != NULL && limits->admin_group[0] != '\0' &&
+	    !group_number(limits->admin_group, &control->admin_group))
+		log_event(LOG_WARNING, "group", "control.admin_group: there is no group '%s'", limits->admin_group);
+}
+
+/* A path that is too long for a socket address is reached through the open directory. */
+static bool address_of(int dir_fd, const char *path, struct sockaddr_un *ret)
+{
+	ret->sun_family = AF_UNIX;
+	if ((size_t)snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s", path, socket_name) < sizeof(ret->sun_path))
+		return true;
+	return (size_t)snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd, socket_name) <
+	       sizeof(ret->sun_path);
+}
+
+static enum shmeta_status bind_socket(struct control *control, const char *path, const char *group,
+                                      struct shmeta_err *err)
+{
+	struct sockaddr_un address = {0};
+	mode_t mask;
+	gid_t gid;
+	int rc;
+
+	if (!address_of(control->dir_fd, path, &address))
+		return shmeta_fail(err, SHMETA_ERR_SYSTEM, "the path of %s is too long", path);
+	/* Whoever left it is gone: writer.lock is ours. */
+	if (unlinkat(control->dir_fd, socket_name, 0) < 0 && errno != ENOENT)
+		return shmeta_fail_errno(err, errno, "cannot remove the former %s/%s", path, socket_name);
+	control->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (control->listen_fd < 0)
+		return shmeta_fail_errno(err, errno, "cannot create the control socket");
+	mask = umask(0117);
+	rc = bind(control->listen_fd, (const struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (rc < 0)
+		return shmeta_fail_errno(err, errno, "cannot bind %s/%s", path, socket_name);
+	if (group_number(group, &gid) &&
+	    fchownat(control->dir_fd, socket_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0)
+		log_event(LOG_WARNING, "group",
+		          "cannot give the control socket to group '%s': %m; only the daemon's own group can connect",
+		          group);
+	if (listen(control->listen_fd, BACKLOG) < 0)
+		return shmeta_fail_errno(err, errno, "cannot listen on %s/%s", path, socket_name);
+	return SHMETA_OK;
+}
+
+enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group,
+                                 const struct control_limits *limits, struct registry *registry,
+                                 const struct control_host *host, struct control_counters *counters,
+                                 struct control **ret, struct shmeta_err *err)
+{
+	struct control *control = aligned_alloc(_Alignof(struct control), sizeof(*control));
+	enum shmeta_status status;
+
+	if (control == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
+	memset(control, 0, sizeof(*control));
+	control->event = event;
+	control->dir_fd = dir_fd;
+	control->listen_fd = -1;
+	control->registry = registry;
+	control->host = *host;
+	control->counters = counters;
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	control_set_limits(control, limits);
+	status = bind_socket(control, path, group, err);
+	if (status == SHMETA_OK &&
+	    sd_event_add_io(event, &control->listen_source, control->listen_fd, EPOLLIN, on_listen, control) < 0)
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "cannot watch the control socket");
+	if (status != SHMETA_OK) {
+		control_stop(control);
+		return status;
+	}
+	*ret = control;
+	return SHMETA_OK;
+}
+
+void control_adopt(struct control *control, int fd, uint64_t number)
+{
+	struct registration *registration = registry_find(control->registry, number);
+	struct registry_peer peer;
+	struct connection *c;
+
+	/* systemd hands descriptors over with the flags of its own choice. */
+	if (registration == NULL || !peer_of(fd, &peer) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+		close(fd);
+		return;
+	}
+	c = add_connection(control, fd, &peer);
+	if (c == NULL)
+		return;
+	c->spoke = true;
+	c->registration = registration;
+	registry_reconnect(registration, &peer);
+}
+
+void control_sweep(struct control *control, uint64_t now_ns)
+{
+	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
+		next = c->next;
+		if (c->registration != NULL || c->requests > 0)
+			continue;
+		if (!c->spoke && now_ns - c->opened_ns > control->limits.first_frame_ns)
+			evict(c, &control->counters->silent, "silent", "no frame came within %" PRIu64 " ms",
+			      control->limits.first_frame_ns / 1000000);
+		else if (now_ns - c->active_ns > control->limits.idle_ns)
+			evict(c, &control->counters->silent, "silent", "idle, and not registered, for %" PRIu64 " s",
+			      control->limits.idle_ns / 1000000000);
+	}
+	registry_sweep(control->registry, now_ns);
+	control->counters->registrations = registry_count(control->registry);
+}
+
+void control_drain(struct control *control)
+{
+	control->draining = true;
+	control->listen_source = sd_event_source_disable_unref(control->listen_source);
+	close(control->listen_fd);
+	control->listen_fd = -1;
+	(void)unlinkat(control->dir_fd, socket_name, 0);
+}
+
+void control_stop(struct control *control)
+{
+	if (control == NULL)
+		return;
+	if (control->listen_fd >= 0)
+		control_drain(control);
+	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
+		next = c->next;
+		/* The process ends, not the reader: its page is not revoked. */
+		c->registration = NULL;
+		close_connection(c);
+	}
+	if (control->spare_fd >= 0)
+		close(control->spare_fd);
+	free(control->tickets);
+	free(control);
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Taking over an instance directory. */
+#include "writer/instance.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "writer/log.h"
+
+#define READ_GROUP "shmeta-read"
+
+static enum shmeta_status make_parents(const char *path, struct shmeta_err *err)
+{
+	char *copy = strdup(path);
+	enum shmeta_status status = SHMETA_OK;
+
+	if (copy == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for a path");
+	for (char *p = copy + 1; *p != '\0' && status == SHMETA_OK; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+			status = shmeta_fail_errno(err, errno, "cannot create the directory %s", copy);
+		*p = '/';
+	}
+	free(copy);
+	return status;
+}
+
+/* Files in a set-group-ID directory belong to its group: those who may map the store. */
+static void give_to_readers(int dir_fd, const char *path)
+{
+	struct group entry, *found = NULL;
+	char buffer[16384];
+
+	if (getgrnam_r(READ_GROUP, &entry, buffer, sizeof(buffer), &found) != 0 || found == NULL)
+		return;
+	if (fchown(dir_fd, (uid_t)-1, found->gr_gid) < 0)
+		log_event(LOG_WARNING, "group", "cannot give %s to group '%s': %m", path, READ_GROUP);
+}
+
+static enum shmeta_status open_directory(const char *path, int *ret_fd, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct statfs fs;
+	struct stat st;
+	bool created;
+	int fd;
+
+	created = mkdir(path, 02750) == 0;
+	if (!created && errno == ENOENT) {
+		status = make_parents(path, err);
+		if (status != SHMETA_OK)
+			return status;
+		created = mkdir(path, 02750) == 0;
+	}
+	if (!created && errno != EEXIST)
+		return shmeta_fail_errno(err, errno, "cannot create the instance directory %s", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return shmeta_fail_errno(err, errno, "cannot open the instance directory %s", path);
+	if (fstat(fd, &st) < 0) {
+		status = shmeta_fail_errno(err, errno, "cannot look at the instance directory %s", path);
+	} else if (st.st_mode & S_IWOTH) {
+		status =
+			shmeta_fail(err, SHMETA_ERR_PERMISSION,
+		                    "everybody can write to the instance directory %s, so its files cannot be trusted; "
+		                    "chmod it to 2750, or choose another with --dir",
+		                    path);
+	}
+	if (status != SHMETA_OK) {
+		close(fd);
+		return status;
+	}
+	if (created) {
+		give_to_readers(fd, path);
+		(void)fchmod(fd, 02750); /* umask, and chown, may have taken bits away */
+	}
+	if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+		log_event(LOG_WARNING, "not-tmpfs",
+		          "%s is not on tmpfs: it works, but the store is written to a disk for nothing", path);
+	*ret_fd = fd;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status take_lock(struct instance *instance, struct shmeta_err *err)
+{
+	char pid[32] = "";
+	ssize_t got;
+	int fd = openat(instance->dir_fd, "writer.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+
+	if (fd < 0)
+		return shmeta_fail_errno(err, errno, "cannot open %s/writer.lock", instance->path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		int error = errno;
+
+		got = pread(fd, pid, sizeof(pid) - 1, 0);
+		close(fd);
+		if (error != EWOULDBLOCK)
+			return shmeta_fail_errno(err, error, "cannot lock %s/writer.lock", instance->path);
+		if (got > 0 && isdigit((unsigned char)pid[0]))
+			return shmeta_fail(err, SHMETA_ERR_BUSY, "another writer runs on %s: process %ld",
+			                   instance->path, strtol(pid, NULL, 10));
+		return shmeta_fail(err, SHMETA_ERR_BUSY, "another writer runs on %s", instance->path);
+	}
+	/* For the sentence above alone; the lock is what counts. */
+	got = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)got, 0) < 0)
+		log_event(LOG_WARNING, "lock", "cannot write this process's number to writer.lock: %m");
+	instance->lock_fd = fd;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status check_board(const struct instance *instance, struct shmeta_err *err)
+{
+	static const uint8_t zeroes[8];
+	struct shmeta_board copy = *instance->board;
+	struct shmeta_err reason;
+
+	/* A writer that died before its first announcement left zeroes. */
+	if (memcmp(copy.signature, zeroes, sizeof(zeroes)) == 0 && copy.epoch == 0)
+		return SHMETA_OK;
+	if (shmeta__board_check(&copy, SHMETA_PAGE, &reason) == SHMETA_OK)
+		return SHMETA_OK;
+	return shmeta_fail(
+		err, reason.code,
+		"%s holds a board that this writer (version %s) cannot take over: %.200s. Move the directory away "
+		"and start again; nothing in it is lost to the source",
+		instance->path, SHMETA_VERSION_STRING, reason.text);
+}
+
+enum shmeta_status instance_open(const char *path, struct instance *ret, struct shmeta_err *err)
+{
+	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
+	enum shmeta_status status = open_directory(path, &instance.dir_fd, err);
+	void *map;
+
+	if (status == SHMETA_OK)
+		status = take_lock(&instance, err);
+	if (status == SHMETA_OK)
+		status = shmeta__map_file(instance.dir_fd, "board", SHMETA_PAGE, 1, &map, err);
+	if (status == SHMETA_OK) {
+		instance.board = map;
+		status = check_board(&instance, err);
+	}
+	if (status == SHMETA_OK)
+		status = shmeta__map_file(instance.dir_fd, "stats", sizeof(struct shmeta_stats), 1, &map, err);
+	if (status == SHMETA_OK) {
+		instance.stats = map;
+		instance.epoch = shmeta_observe(&instance.board->epoch) + 1;
+		*ret = instance;
+		return SHMETA_OK;
+	}
+	instance_close(&instance);
+	return status;
+}
+
+/* ---- who the writer is -------------------------------------------------------------------------------------------------- */
+
+static size_t read_small(const char *path, char *ret, size_t bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd >= 0 ? read(fd, ret, bytes - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	ret[got > 0 ? got : 0] = '\0';
+	return got > 0 ? (size_t)got : 0;
+}
+
+static uint64_t start_ticks(void)
+{
+	char text[1024], *at;
+	uint64_t ticks = 0;
+
+	read_small("/proc/self/stat", text, sizeof(text));
+	/* The 22nd field; the second is a name that may hold anything, so count from its last parenthesis. */
+	at = strrchr(text, ')');
+	for (int field = 2; at != NULL && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (at != NULL)
+		ticks = strtoull(at + 1, NULL, 10);
+	return ticks;
+}
+
+static void read_boot_id(uint8_t ret[16])
+{
+	char text[64];
+	size_t digits = 0;
+
+	memset(ret, 0, 16);
+	read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+	for (const char *p = text; *p != '\0' && digits < 32; p++) {
+		unsigned value;
+
+		if (!isxdigit((unsigned char)*p))
+			continue;
+		value = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
+		ret[digits / 2] = (uint8_t)((unsigned)ret[digits / 2] << 4 | value);
+		digits++;
+	}
+}
+
+void instance_announce(struct instance *instance)
+{
+	struct shmeta_board *board = instance->board;
+
+	instance_set_phase(instance, SHMETA_PHASE_STARTING);
+	instance_heartbeat(instance);
+	board->incompat = SHMETA_BOARD_INCOMPAT_V1;
+	board->compat = 0;
+	board->board_bytes = sizeof(*board);
+	board->writer_version = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH;
+	board->writer_pid = (uint64_t)getpid();
+	board->writer_start_ticks = start_ticks();
+	read_boot_id(board->boot_id);
+	board->started_at_ns = shmeta__boottime_ns();
+	memcpy(board->signature, "SHMBOARD", sizeof(board->signature));
+	shmeta_publish(&board->epoch, instance->epoch);
+}
+
+void instance_heartbeat(struct instance *instance)
+{
+	shmeta_poke(&instance->board->boot_offset_ns, shmeta__boot_offset_ns());
+	shmeta_publish(&instance->board->heartbeat_ns, shmeta__boottime_ns());
+}
+
+void instance_set_phase(struct instance *instance, enum shmeta_phase phase)
+{
+	shmeta_poke(&instance->board->phase_since_ns, shmeta__boottime_ns());
+	shmeta_publish(&instance->board->phase, (uint32_t)phase);
+}
+
+const struct shmeta_generation *instance_look(struct instance *instance)
+{
+	uint64_t number = shmeta_observe(&instance->board->generation); /* PAIR 4 */
+	char name[64];
+	void *map;
+	int fd;
+
+	if (number == instance->generation_number && instance->generation != NULL)
+		return instance->generation;
+	if (instance->generation != NULL)
+		munmap((void *)(uintptr_t)instance->generation, SHMETA_PAGE);
+	instance->generation = NULL;
+	instance->generation_number = number;
+	if (number == 0)
+		return NULL;
+	snprintf(name, sizeof(name), "store.%" PRIu64, number);
+	fd = openat(instance->dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	if (shmeta__map_file(fd, "generation", SHMETA_PAGE, 0, &map, NULL) == SHMETA_OK)
+		instance->generation = map;
+	close(fd);
+	return instance->generation;
+}
+
+void instance_close(struct instance *instance)
+{
+	if (instance->generation != NULL)
+		munmap((void *)(uintptr_t)instance->generation, SHMETA_PAGE);
+	if (instance->board != NULL)
+		munmap(instance->board, SHMETA_PAGE);
+	if (instance->stats != NULL)
+		munmap(instance->stats, sizeof(*instance->stats));
+	if (instance->dir_fd >= 0)
+		close(instance->dir_fd);
+	if (instance->lock_fd >= 0)
+		close(instance->lock_fd);
+	*instance = (struct instance){.dir_fd = -1, .lock_fd = -1};
+}

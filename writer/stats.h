@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The stats page, once a second: what the writer counted and what it knows of its readers. */
+#ifndef SHMETA_WRITER_STATS_H
+#define SHMETA_WRITER_STATS_H
+
+#include <jansson.h>
+
+#include "shm/stats.h"
+#include "writer/control.h"
+#include "writer/registry.h"
+#include "writer/sync.h"
+
+struct stats_input {
+	const struct sync_counters *sync;
+	const struct control_counters *control;
+	struct registry *registry;
+	const char *source;        /* without secrets */
+	const char *source_status; /* as sync_source_status() says */
+	uint64_t generation, committed;
+};
+
+void stats_write(struct shmeta_stats *page, const struct stats_input *input);
+/* The same counters as one JSON object. */
+json_t *stats_json(const struct sync_counters *sync, const struct control_counters *control);
+
+#endif
