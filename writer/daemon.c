@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Wiring: what happens where, and in which order. */
+#include "writer/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "shm/wire.h"
+#include "writer/control.h"
+#include "writer/instance.h"
+#include "writer/log.h"
+#include "writer/mailbox.h"
+#include "writer/notify.h"
+#include "writer/registry.h"
+#include "writer/stats.h"
+#include "writer/sync.h"
+
+enum {
+	TICK_MS = 250,     /* heartbeat, time limits */
+	STATS_TICKS = 4,   /* the stats page */
+	EXTEND_TICKS = 20, /* a start that goes on is told to the service manager */
+	EXTEND_S = 30,
+	PIN_WARN_S = 10
+};
+#define MS UINT64_C(1000000)
+
+struct daemon {
+	struct config_flags flags;
+	struct config *config;
+	struct instance instance;
+	sd_event *event;
+	struct mailbox *mailbox;
+	struct registry *registry;
+	struct control *control;
+	struct control_counters counters;
+	struct sync *sync; /* NULL before it has started and once it is being stopped */
+	struct sync_counters sync_counters;
+	char source[512], source_status[640];
+
+	enum shmeta_phase phase;
+	char phase_sentence[512];
+	bool ready; /* READY=1 was said */
+	char status[1024];
+	uint64_t ticks;
+	uint64_t rows_done, rows_total;
+	bool pin_warned;
+
+	char reload_sentence[1024];
+	enum shmeta_status reload_status;
+	uint64_t reloaded_at_ns; /* 0: never */
+	char restart_keys[512];
+
+	pthread_t stopper;
+	bool stopping;
+	struct sync *to_stop;
+};
+
+/* ---- phases ------------------------------------------------------------------------------------------------------------- */
+
+#define BIT(phase) (1u << SHMETA_PHASE_##phase)
+static const struct {
+	const char *name;
+	unsigned next;
+} phases[] = {
+	[SHMETA_PHASE_STARTING] = {"starting", BIT(LOADING) | BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING)},
+	[SHMETA_PHASE_LOADING] = {"loading", BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING)},
+	[SHMETA_PHASE_SERVING] = {"serving", BIT(LOADING) | BIT(DEGRADED) | BIT(DRAINING)},
+	[SHMETA_PHASE_DEGRADED] = {"degraded", BIT(LOADING) | BIT(SERVING) | BIT(DRAINING)},
+	[SHMETA_PHASE_DRAINING] = {"draining", BIT(STOPPED)},
+	[SHMETA_PHASE_STOPPED] = {"stopped", 0},
+};
+
+static void say_status(struct daemon *d)
+{
+	const struct sync_counters *c = &d->sync_counters;
+	char text[2048], line[sizeof(d->status)];
+
+	if (d->phase == SHMETA_PHASE_LOADING && d->rows_total > 0)
+		snprintf(text, sizeof(text), "loading: %" PRIu64 " of %" PRIu64 " rows", d->rows_done, d->rows_total);
+	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_done > 0)
+		snprintf(text, sizeof(text), "loading: %" PRIu64 " rows", d->rows_done);
+	else if (d->phase == SHMETA_PHASE_SERVING)
+		snprintf(text, sizeof(text),
+		         "serving generation %" PRIu64 ": %" PRIu64 " topics, %" PRIu64 " partitions, %" PRIu64
+		         " segments; %" PRIu64 " readers",
+		         d->instance.generation_number, c->topics, c->partitions, c->segments,
+		         d->counters.registrations);
+	else
+		snprintf(text, sizeof(text), "%s%s%s", phases[d->phase].name, d->phase_sentence[0] != '\0' ? ": " : "",
+		         d->phase_sentence);
+	if (d->reload_status != SHMETA_OK)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; the last reload was refused: %s",
+		         d->reload_sentence);
+	log_escape(text, line, sizeof(line));
+	if (strcmp(line, d->status) == 0)
+		return;
+	snprintf(d->status, sizeof(d->status), "%s", line);
+	notify_status(d->status);
+}
+
+static void move_to(struct daemon *d, enum shmeta_phase phase, const char *sentence)
+{
+	bool changes = phase != d->phase;
+
+	if (changes && !(phases[d->phase].next & 1u << phase)) {
+		/* The engine's last words may arrive when the stop has begun already. */
+		log_event(LOG_DEBUG, "phase", "ignored a move from %s to %s", phases[d->phase].name,
+		          phases[phase].name);
+		return;
+	}
+	snprintf(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence != NULL ? sentence : "");
+	if (changes) {
+		d->phase = phase;
+		instance_set_phase(&d->instance, phase);
+		log_progress_end();
+		log_event(phase == SHMETA_PHASE_DEGRADED ? LOG_WARNING : LOG_INFO, "phase", "%s%s%s",
+		          phases[phase].name, d->phase_sentence[0] != '\0' ? ": " : "", d->phase_sentence);
+	}
+	(void)instance_look(&d->instance);
+	if (!d->ready && d->instance.generation_number != 0 &&
+	    (phase == SHMETA_PHASE_SERVING || phase == SHMETA_PHASE_DEGRADED)) {
+		d->ready = true;
+		notify_ready(phases[phase].name);
+	}
+	say_status(d);
+}
+
+/* ---- what the engine calls, on its own thread --------------------------------------------------------------------------- */
+
+static uint64_t host_oldest_pin(void *arg, uint64_t generation)
+{
+	struct daemon *d = arg;
+
+	return registry_oldest_pin(d->registry, generation);
+}
+
+static int host_all_registrations_kept(void *arg)
+{
+	const struct daemon *d = arg;
+
+	return registry_restored_all(d->registry);
+}
+
+static void host_phase(void *arg, enum shmeta_phase phase, const char *sentence)
+{
+	struct daemon *d = arg;
+	struct mail *letter = mailbox_letter(d->mailbox, MAIL_PHASE, sentence);
+
+	if (letter == NULL)
+		return;
+	letter->number = (int)phase;
+	mailbox_post(d->mailbox, letter);
+}
+
+static void host_progress(void *arg, uint64_t rows_done, uint64_t rows_total)
+{
+	struct daemon *d = arg;
+
+	mailbox_progress(d->mailbox, rows_done, rows_total);
+}
+
+static void host_log(void *arg, int priority, const char *event, const char *sentence)
+{
+	struct daemon *d = arg;
+	struct mail *letter = mailbox_letter(d->mailbox, MAIL_LOG, sentence);
+
+	if (letter == NULL)
+		return;
+	letter->number = priority;
+	snprintf(letter->event, sizeof(letter->event), "%s", event);
+	mailbox_post(d->mailbox, letter);
+}
+
+static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
+                        uint64_t generation, uint64_t synced_at_ns)
+{
+	struct daemon *d = arg;
+	struct mail *letter = mailbox_letter(d->mailbox, MAIL_ANSWER, sentence);
+
+	if (letter == NULL)
+		return;
+	letter->number = (int)status;
+	letter->ticket = ticket;
+	letter->txn = txn;
+	letter->generation = generation;
+	letter->synced_at_ns = synced_at_ns;
+	mailbox_post(d->mailbox, letter);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------------------------------------- */
+
+static void show_progress(struct daemon *d)
+{
+	if (!mailbox_take_progress(d->mailbox, &d->rows_done, &d->rows_total))
+		return;
+	if (d->phase == SHMETA_PHASE_LOADING || d->phase == SHMETA_PHASE_STARTING)
+		log_progress(d->rows_done, d->rows_total);
+}
+
+static void read_mail(struct daemon *d)
+{
+	for (struct mail *letter = mailbox_take(d->mailbox), *next; letter != NULL; letter = next) {
+		next = letter->next;
+		switch (letter->kind) {
+		case MAIL_PHASE:
+			move_to(d, (enum shmeta_phase)letter->number, letter->text);
+			break;
+		case MAIL_LOG:
+			log_event(letter->number, letter->event, "%s", letter->text);
+			break;
+		case MAIL_ANSWER:
+			control_answer(d->control, letter->ticket, (enum shmeta_status)letter->number, letter->text,
+			               letter->txn, letter->generation, letter->synced_at_ns);
+			break;
+		case MAIL_STOPPED:
+			(void)sd_event_exit(d->event, DAEMON_OK);
+			break;
+		}
+		free(letter);
+	}
+}
+
+static int on_mail(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	(void)source;
+	(void)fd;
+	(void)events;
+	read_mail(arg);
+	return 0;
+}
+
+static uint64_t committed_now(struct daemon *d)
+{
+	const struct shmeta_generation *generation = instance_look(&d->instance);
+
+	return generation != NULL ? shmeta_load(&generation->committed) : 0;
+}
+
+static void write_stats(struct daemon *d)
+{
+	uint64_t committed = committed_now(d);
+	struct stats_input input = {
+		.sync = &d->sync_counters,
+		.control = &d->counters,
+		.registry = d->registry,
+		.source = d->source,
+		.source_status = d->source_status,
+		.generation = d->instance.generation_number,
+		.committed = committed,
+	};
+
+	if (d->sync != NULL) {
+		sync_read_counters(d->sync, &d->sync_counters);
+		sync_source_status(d->sync, d->source_status, sizeof(d->source_status));
+	}
+	stats_write(d->instance.stats, &input);
+}
+
+/* A reader that holds a snapshot for long makes the store grow; the operator is told whose process it is, once. */
+static void watch_pins(struct daemon *d)
+{
+	uint64_t age = 0;
+	char who[160];
+
+	if (!registry_oldest_holder(d->registry, &age, who, sizeof(who)) || age < PIN_WARN_S * UINT64_C(1000000000)) {
+		d->pin_warned = false;
+		return;
+	}
+	if (!d->pin_warned)
+		log_event(LOG_WARNING, "old-snapshot",
+		          "%s has held one snapshot for %" PRIu64 " s; the store grows until it lets go", who,
+		          age / 1000000000);
+	d->pin_warned = true;
+}
+
+static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)due_us;
+	instance_heartbeat(&d->instance);
+	control_sweep(d->control, shmeta__boottime_ns());
+	show_progress(d);
+	if (d->ticks % STATS_TICKS == 0) {
+		write_stats(d);
+		watch_pins(d);
+		say_status(d);
+		log_flush_held(shmeta__boottime_ns());
+	}
+	if (!d->ready && !d->stopping && d->ticks % EXTEND_TICKS == 0)
+		notify_extend(EXTEND_S, d->status);
+	d->ticks++;
+	(void)sd_event_source_set_time_relative(source, TICK_MS * UINT64_C(1000));
+	(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+/* ---- stopping ----------------------------------------------------------------------------------------------------------- */
+
+static void *run_stopper(void *arg)
+{
+	struct daemon *d = arg;
+	struct mail *letter;
+
+	sync_stop(d->to_stop);
+	/* The loop must learn of it whatever the memory says. */
+	while ((letter = mailbox_letter(d->mailbox, MAIL_STOPPED, NULL)) == NULL)
+		usleep(10000);
+	mailbox_post(d->mailbox, letter);
+	return NULL;
+}
+
+static void begin_stop(struct daemon *d, const char *why)
+{
+	int error;
+
+	d->stopping = true;
+	notify_stopping(why);
+	move_to(d, SHMETA_PHASE_DRAINING, why);
+	control_drain(d->control);
+	write_stats(d);
+	d->to_stop = d->sync;
+	d->sync = NULL;
+	error = pthread_create(&d->stopper, NULL, run_stopper, d);
+	if (error != 0) {
+		/* Then without a loop in the meantime. */
+		log_event(LOG_WARNING, "thread", "cannot create a thread: %s", strerror(error));
+		sync_stop(d->to_stop);
+		d->to_stop = NULL;
+		(void)sd_event_exit(d->event, DAEMON_OK);
+	}
+}
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)source;
+	if (d->stopping) {
+		log_event(LOG_NOTICE, "stopped", "a second signal: stopping at once");
+		instance_set_phase(&d->instance, SHMETA_PHASE_STOPPED);
+		_exit(DAEMON_OK);
+	}
+	begin_stop(d, info->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	return 0;
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------------------------- */
+
+static void tell_problem(void *arg, const char *sentence)
+{
+	(void)arg;
+	log_unlimited(LOG_ERR, "config", sentence);
+}
+
+static void fill_limits(const struct config *config, struct control_limits *ret)
+{
+	*ret = (struct control_limits){
+		.connections_max = (uint32_t)config->control_connections_max,
+		.connections_reserved = (uint32_t)config->control_connections_reserved,
+		.connections_per_user = (uint32_t)config->control_connections_per_user,
+		.registrations_per_user = (uint32_t)config->control_registrations_per_user,
+		.requests_per_connection = (uint32_t)config->control_requests_per_connection,
+		.first_frame_ns = config->control_first_frame_ms * MS,
+		.idle_ns = config->control_idle_s * 1000 * MS,
+		.output_max = config->control_output_max_bytes,
+		.admin_group = config->control_admin_group,
+	};
+}
+
+static enum shmeta_status take_over(struct daemon *d, struct config *next, char *ret_sentence, size_t bytes)
+{
+	struct sync_ttl_override *overrides = calloc(next->override_count + 1, sizeof(*overrides));
+	struct control_limits limits;
+	struct sync_options options;
+
+	if (overrides == NULL) {
+		snprintf(ret_sentence, bytes, "no memory for the configuration");
+		config_free(next);
+		return SHMETA_ERR_NO_MEMORY;
+	}
+	config_keep_started(d->config, next, d->restart_keys, sizeof(d->restart_keys));
+	config_free(d->config);
+	d->config = next;
+	log_set_level((int)next->log_level);
+	fill_limits(next, &limits);
+	control_set_limits(d->control, &limits);
+	config_sync_options(next, overrides, &options);
+	if (d->sync != NULL)
+		sync_reconfigure(d->sync, &options);
+	free(overrides);
+	if (d->flags.file == NULL)
+		snprintf(ret_sentence, bytes, "there is no configuration file; nothing to read anew");
+	else if (d->restart_keys[0] == '\0')
+		snprintf(ret_sentence, bytes, "took over %s", d->flags.file);
+	else
+		snprintf(ret_sentence, bytes, "took over %s, but for what changes only at a restart: %s", d->flags.file,
+		         d->restart_keys);
+	return SHMETA_OK;
+}
+
+/* SIGHUP and the reload frame: read anew, judge whole, and only then take over. */
+static enum shmeta_status reload(struct daemon *d, char *ret_sentence, size_t bytes)
+{
+	const struct config_listener listener = {.problem = tell_problem};
+	struct config *next = NULL;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+
+	if (d->stopping) {
+		snprintf(ret_sentence, bytes, "the writer is stopping");
+		return SHMETA_ERR_WRITER_AWAY;
+	}
+	if (d->ready)
+		notify_reloading();
+	status = config_load(&d->flags, &listener, &next, &err);
+	if (status == SHMETA_OK)
+		status = take_over(d, next, ret_sentence, bytes);
+	else
+		snprintf(ret_sentence, bytes, "%s", err.text);
+	d->reload_status = status;
+	d->reloaded_at_ns = shmeta__boottime_ns();
+	snprintf(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
+	if (status == SHMETA_OK) {
+		d->counters.reloads++;
+		log_event(LOG_NOTICE, "reload", "%s", ret_sentence);
+	} else {
+		d->counters.reloads_refused++;
+		log_event(LOG_ERR, "reload", "reload refused, nothing has changed: %s", ret_sentence);
+	}
+	d->status[0] = '\0';
+	if (d->ready)
+		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
+	say_status(d);
+	return status;
+}
+
+static int on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	char sentence[1024] = "";
+
+	(void)source;
+	(void)info;
+	(void)reload(arg, sentence, sizeof(sentence));
+	return 0;
+}
+
+/* ---- what the control socket asks for ----------------------------------------------------------------------------------- */
+
+static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, uint64_t ticket)
+{
+	struct daemon *d = arg;
+
+	return d->sync != NULL ? sync_refresh(d->sync, key, ticket) : SHMETA_ERR_WRITER_AWAY;
+}
+
+static enum shmeta_status serve_reload(void *arg, char *ret_sentence, size_t bytes)
+{
+	return reload(arg, ret_sentence, bytes);
+}
+
+static void set_number(json_t *object, const char *name, uint64_t value)
+{
+	json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
+/* Bytes that came from outside may be no UTF-8, which jansson refuses. */
+static void set_text(json_t *object, const char *name, const char *value)
+{
+	json_t *text = json_string(value);
+
+	json_object_set_new(object, name, text != NULL ? text : json_string("(not UTF-8)"));
+}
+
+static json_t *reload_json(const struct daemon *d)
+{
+	json_t *last = json_object();
+
+	if (d->reloaded_at_ns == 0) {
+		json_decref(last);
+		return json_null();
+	}
+	json_object_set_new(last, "accepted", json_boolean(d->reload_status == SHMETA_OK));
+	set_text(last, "sentence", d->reload_sentence);
+	set_number(last, "age_ms", (shmeta__boottime_ns() - d->reloaded_at_ns) / MS);
+	set_text(last, "needs_restart", d->restart_keys);
+	return last;
+}
+
+static char *serve_status(void *arg)
+{
+	struct daemon *d = arg;
+	const struct shmeta_board *board = d->instance.board;
+	uint64_t now = shmeta__boottime_ns(), committed = committed_now(d);
+	json_t *root = json_object(), *config;
+	char *text;
+
+	write_stats(d);
+	set_number(root, "schema", 1);
+	set_text(root, "version", SHMETA_VERSION_STRING);
+	set_text(root, "instance", d->config->instance_name);
+	set_text(root, "directory", d->config->instance_directory);
+	set_number(root, "pid", (uint64_t)getpid());
+	set_number(root, "epoch", d->instance.epoch);
+	set_number(root, "uptime_ms", (now - board->started_at_ns) / MS);
+	set_text(root, "phase", phases[d->phase].name);
+	set_text(root, "phase_reason", d->phase_sentence);
+	set_number(root, "phase_age_ms", (now - shmeta_peek(&board->phase_since_ns)) / MS);
+	set_number(root, "generation", d->instance.generation_number);
+	set_number(root, "committed_txn", committed);
+	set_number(root, "rows_done", d->rows_done);
+	set_number(root, "rows_total", d->rows_total);
+	set_text(root, "source", d->source);
+	set_text(root, "source_status", d->source_status);
+	set_number(root, "readers", registry_count(d->registry));
+	json_object_set_new(root, "counters", stats_json(&d->sync_counters, &d->counters));
+	json_object_set_new(root, "last_reload", reload_json(d));
+	config = config_json(d->config);
+	json_object_set_new(root, "config", config);
+	text = json_dumps(root, JSON_COMPACT);
+	if (text != NULL && strlen(text) > SHMETA_FRAME_MAX - sizeof(struct shmeta_frame_answer)) {
+		/* Hundreds of overrides; what runs is still shown by --dump-config. */
+		free(text);
+		json_object_set_new(root, "config", json_null());
+		text = json_dumps(root, JSON_COMPACT);
+	}
+	json_decref(root);
+	return text;
+}
+
+/* ---- starting ----------------------------------------------------------------------------------------------------------- */
+
+/* Registrations that the service manager kept for this run. */
+static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int **ret_fds, size_t *ret_count)
+{
+	char **names = NULL;
+	int count = sd_listen_fds_with_names(1, &names);
+	uint64_t now = shmeta__boottime_ns();
+
+	*ret_count = 0;
+	*ret_numbers = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(**ret_numbers));
+	*ret_fds = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(**ret_fds));
+	for (int i = 0; i < count; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+		uint64_t number;
+
+		switch (registry_restore(d->registry, names[i], fd, now, &number)) {
+		case REGISTRY_PAGE:
+			break;
+		case REGISTRY_CONNECTION:
+			if (*ret_numbers != NULL && *ret_fds != NULL) {
+				(*ret_numbers)[*ret_count] = number;
+				(*ret_fds)[(*ret_count)++] = fd;
+				break;
+			}
+			/* fall through */
+		case REGISTRY_NOT_OURS:
+			log_event(LOG_WARNING, "descriptor", "closed a descriptor of the service manager named '%s'",
+			          names[i]);
+			close(fd);
+			break;
+		}
+		free(names[i]);
+	}
+	free(names);
+}
+
+static enum shmeta_status start_registry_and_control(struct daemon *d, struct shmeta_err *err)
+{
+	const struct control_host host = {
+		.arg = d, .refresh = serve_refresh, .status = serve_status, .reload = serve_reload};
+	struct control_limits limits;
+	enum shmeta_status status;
+	uint64_t *numbers = NULL;
+	int *fds = NULL;
+	size_t count = 0;
+
+	status = registry_new(d->instance.board, d->instance.epoch, d->config->store_grace_ms * MS, &d->registry, err);
+	if (status != SHMETA_OK)
+		return status;
+	restore_registrations(d, &numbers, &fds, &count);
+	fill_limits(d->config, &limits);
+	status = control_start(d->event, d->instance.dir_fd, d->config->instance_directory, d->config->control_group,
+	                       &limits, d->registry, &host, &d->counters, &d->control, err);
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
+		control_adopt(d->control, fds[i], numbers[i]);
+	if (status == SHMETA_OK)
+		registry_restore_end(d->registry, shmeta__boottime_ns());
+	free(numbers);
+	free(fds);
+	return status;
+}
+
+static enum shmeta_status make_loop(struct daemon *d, struct shmeta_err *err)
+{
+	int rc = sd_event_new(&d->event);
+
+	if (rc >= 0)
+		rc = sd_event_add_signal(d->event, NULL, SIGTERM, on_stop_signal, d);
+	if (rc >= 0)
+		rc = sd_event_add_signal(d->event, NULL, SIGINT, on_stop_signal, d);
+	if (rc >= 0)
+		rc = sd_event_add_signal(d->event, NULL, SIGHUP, on_reload_signal, d);
+	if (rc >= 0)
+		rc = sd_event_add_io(d->event, NULL, mailbox_fd(d->mailbox), EPOLLIN, on_mail, d);
+	if (rc >= 0)
+		rc = sd_event_add_time_relative(d->event, NULL, CLOCK_MONOTONIC, 0, 10000, on_tick, d);
+	if (rc >= 0)
+		rc = sd_event_set_watchdog(d->event, true);
+	return rc < 0 ? shmeta_fail_errno(err, -rc, "cannot make the event loop") : SHMETA_OK;
+}
+
+static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
+{
+	const struct sync_host host = {
+		.arg = d,
+		.oldest_pin = host_oldest_pin,
+		.all_registrations_kept = host_all_registrations_kept,
+		.phase = host_phase,
+		.progress = host_progress,
+		.log = host_log,
+		.answer = host_answer,
+	};
+	struct sync_ttl_override *overrides = calloc(d->config->override_count + 1, sizeof(*overrides));
+	struct sync_options options;
+	enum shmeta_status status;
+
+	if (overrides == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the configuration");
+	config_sync_options(d->config, overrides, &options);
+	status = sync_start(d->instance.dir_fd, d->instance.board, &options, &host, &d->sync, err);
+	free(overrides);
+	return status;
+}
+
+static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	sigset_t signals;
+
+	/* Before there is a second thread, so that only the loop takes them. */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	umask(0027);
+
+	status = instance_open(d->config->instance_directory, &d->instance, err);
+	if (status == SHMETA_OK)
+		status = mailbox_new(&d->mailbox, err);
+	if (status == SHMETA_OK)
+		status = make_loop(d, err);
+	if (status == SHMETA_OK)
+		status = start_registry_and_control(d, err);
+	if (status != SHMETA_OK)
+		return status;
+	log_event(LOG_INFO, "starting", "shmetad %s, instance '%s' in %s, source %s", SHMETA_VERSION_STRING,
+	          d->config->instance_name, d->config->instance_directory, d->source);
+	instance_announce(&d->instance);
+	notify_status("starting");
+	return start_engine(d, err);
+}
+
+static void finish(struct daemon *d)
+{
+	if (d->to_stop != NULL)
+		pthread_join(d->stopper, NULL);
+	if (d->sync != NULL)
+		sync_stop(d->sync);
+	if (d->mailbox != NULL && d->control != NULL)
+		read_mail(d); /* answers that came with the end */
+	control_stop(d->control);
+	if (d->instance.board != NULL && d->registry != NULL) {
+		d->sync = NULL;
+		write_stats(d);
+		instance_set_phase(&d->instance, SHMETA_PHASE_STOPPED);
+	}
+	registry_free(d->registry);
+	mailbox_free(d->mailbox);
+	sd_event_unref(d->event);
+	instance_close(&d->instance);
+	log_progress_end();
+	config_free(d->config);
+}
+
+int daemon_run(const struct config_flags *flags, struct config *config)
+{
+	struct daemon d = {.flags = *flags, .config = config, .instance = {.dir_fd = -1, .lock_fd = -1}};
+	struct shmeta_err err = {0};
+	int code = DAEMON_OK;
+
+	log_open(stderr, config->instance_name, (int)config->log_level);
+	config_hide_secrets(config->source_uri, d.source, sizeof(d.source));
+	if (start(&d, &err) != SHMETA_OK) {
+		code = err.code == SHMETA_ERR_CONFIG ? DAEMON_REFUSED
+		       : err.code == SHMETA_ERR_BUSY ? DAEMON_TAKEN
+		                                     : DAEMON_FAILED;
+		log_event(LOG_ERR, "failed", "cannot start: %s", err.text);
+		notify_status(err.text);
+	} else {
+		code = sd_event_loop(d.event);
+		if (code < 0) {
+			log_event(LOG_ERR, "failed", "the event loop failed: %s", strerror(-code));
+			code = DAEMON_FAILED;
+		} else {
+			log_event(LOG_INFO, "stopped", "stopped");
+		}
+	}
+	finish(&d);
+	return code;
+}

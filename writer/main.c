@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetad: the command line. */
+#include <getopt.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "shm/store.h"
+#include "shm/wire.h"
+#include "writer/config.h"
+#include "writer/daemon.h"
+
+enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
+
+/* One line makes the option, its usage and its line of --help. */
+#define FLAGS(F)                                                                                         \
+	F('c', "config", "FILE", "read the configuration from FILE; without it no file is read")         \
+	F('s', "source", "URI", "where the metadata comes from: sqlite:PATH or memory: (source.uri)")    \
+	F('d', "dir", "DIR", "the instance directory (instance.directory)")                              \
+	F('i', "instance", "NAME", "the instance's name (instance.name)")                                \
+	F('C', "check-config", NULL, "print every mistake of the configuration and end: 0 none, 2 some") \
+	F('D', "dump-config", NULL, "print every option, its value and where it comes from, and end")    \
+	F('j', "json", NULL, "with --dump-config or --version: as JSON")                                 \
+	F('S', "print-sample", NULL, "print a commented configuration file and end")                     \
+	F('M', "print-manual", NULL, "print the options as shmeta.conf(5) lists them (scdoc) and end")   \
+	F('V', "version", NULL, "print the version and end")                                             \
+	F('h', "help", NULL, "print this and end")
+
+struct flag {
+	int letter;
+	const char *name, *value, *help;
+};
+static const struct flag flag_table[] = {
+#define F(letter, name, value, help) {letter, name, value, help},
+	FLAGS(F)
+#undef F
+};
+enum { FLAG_COUNT = sizeof(flag_table) / sizeof(*flag_table) };
+
+static void print_help(void)
+{
+	printf("shmetad keeps the metadata of a source in shared memory, for every process of this host to read.\n\n"
+	       "Usage: shmetad [OPTION]...\n\n");
+	for (const struct flag *f = flag_table; f < flag_table + FLAG_COUNT; f++) {
+		char spelled[40];
+
+		snprintf(spelled, sizeof(spelled), "%s%s%s", f->name, f->value != NULL ? " " : "",
+		         f->value != NULL ? f->value : "");
+		printf("  --%-18s %s\n", spelled, f->help);
+	}
+	printf("\nExit status: 0 ended as asked; 1 failed; 2 a wrong command line or configuration;\n"
+	       "75 another writer runs on the instance directory.\n"
+	       "SIGHUP reads the configuration anew; SIGTERM stops. See shmetad(8) and shmeta.conf(5).\n");
+}
+
+static void print_version(int json)
+{
+	if (!json) {
+		printf("shmetad %s\n", SHMETA_VERSION_STRING);
+		return;
+	}
+	printf("{\"schema\":1,\"name\":\"shmetad\",\"version\":\"%s\",\"wire\":%d,\"store_format\":%d}\n",
+	       SHMETA_VERSION_STRING, SHMETA_WIRE_VERSION, SHMETA_STORE_FORMAT);
+}
+
+/* The journal takes "<3>" for the priority; a terminal shall not show it. */
+static void print_problem(void *arg, const char *sentence)
+{
+	const enum verb *verb = arg;
+
+	fprintf(stderr, "%s%s\n", *verb == RUN && !isatty(STDERR_FILENO) ? "<3>" : "", sentence);
+}
+
+static int dump(const struct config *config, int json)
+{
+	json_t *object;
+
+	if (!json) {
+		config_print(config, stdout);
+		return DAEMON_OK;
+	}
+	object = config_json(config);
+	if (object == NULL || json_dumpf(object, stdout, JSON_INDENT(2)) < 0) {
+		fprintf(stderr, "shmetad: cannot print the configuration as JSON\n");
+		json_decref(object);
+		return DAEMON_FAILED;
+	}
+	putchar('\n');
+	json_decref(object);
+	return DAEMON_OK;
+}
+
+static int with_config(enum verb verb, const struct config_flags *flags, int json)
+{
+	const struct config_listener listener = {.arg = &verb, .problem = print_problem};
+	struct config *config;
+	struct shmeta_err err;
+	int code;
+
+	if (config_load(flags, &listener, &config, &err) != SHMETA_OK) {
+		if (err.code != SHMETA_ERR_CONFIG)
+			fprintf(stderr, "shmetad: %s\n", err.text);
+		return err.code == SHMETA_ERR_CONFIG ? DAEMON_REFUSED : DAEMON_FAILED;
+	}
+	if (verb == RUN)
+		return daemon_run(flags, config);
+	code = verb == DUMP ? dump(config, json) : DAEMON_OK;
+	if (verb == CHECK)
+		printf("%s: no mistakes\n", flags->file != NULL ? flags->file : "the defaults");
+	config_free(config);
+	return code;
+}
+
+static int usage(const char *argument)
+{
+	if (argument != NULL)
+		fprintf(stderr, "shmetad: unexpected argument '%s'; 'shmetad --help' lists the options\n", argument);
+	else
+		fprintf(stderr, "shmetad: 'shmetad --help' lists the options\n");
+	return DAEMON_REFUSED;
+}
+
+int main(int argc, char **argv)
+{
+	struct config_flags flags = {0};
+	struct option options[FLAG_COUNT + 1] = {0};
+	enum verb verb = RUN;
+	int json = 0;
+
+	for (size_t i = 0; i < FLAG_COUNT; i++)
+		options[i] = (struct option){.name = flag_table[i].name,
+		                             .has_arg = flag_table[i].value != NULL,
+		                             .val = flag_table[i].letter};
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		switch (c) {
+		case 'c':
+			flags.file = optarg;
+			break;
+		case 's':
+			flags.source = optarg;
+			break;
+		case 'd':
+			flags.directory = optarg;
+			break;
+		case 'i':
+			flags.instance = optarg;
+			break;
+		case 'C':
+			verb = CHECK;
+			break;
+		case 'D':
+			verb = DUMP;
+			break;
+		case 'j':
+			json = 1;
+			break;
+		case 'S':
+			verb = SAMPLE;
+			break;
+		case 'M':
+			verb = MANUAL;
+			break;
+		case 'V':
+			verb = VERSION;
+			break;
+		case 'h':
+			verb = HELP;
+			break;
+		default:
+			return usage(NULL);
+		}
+	}
+	if (optind < argc)
+		return usage(argv[optind]);
+	switch (verb) {
+	case HELP:
+		print_help();
+		return DAEMON_OK;
+	case VERSION:
+		print_version(json);
+		return DAEMON_OK;
+	case SAMPLE:
+		config_print_sample(stdout);
+		return DAEMON_OK;
+	case MANUAL:
+		config_print_manual(stdout);
+		return DAEMON_OK;
+	case RUN:
+	case CHECK:
+	case DUMP:
+		break;
+	}
+	return with_config(verb, &flags, json);
+}
