@@ -239,6 +239,7 @@ install: all $(BUILD)/shmeta.pc
 		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
 	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
+	[ -e '$(DESTDIR)/etc/shmeta/shmeta.conf' ] || install -D -m 644 -t '$(DESTDIR)/etc/shmeta' systemd/shmeta.conf
 
 uninstall:
 	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
