@@ -71,6 +71,9 @@ void target_min_ratio(const char *name, double factor, const char *other); /* na
 void results_print(FILE *out);
 int results_json(const struct bench *b, const char *path);
 
+/* An offset that lies in the row and in no row with a larger base (the data has a few overlaps). */
+uint64_t offset_in(const struct bench *b, const struct part *p, uint64_t row, uint64_t *seed);
+
 /* Clock and random numbers. */
 double now_s(void);
 uint64_t rng(uint64_t *state);

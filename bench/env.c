@@ -41,6 +41,15 @@ uint64_t rng(uint64_t *state)
 	return z ^ z >> 31;
 }
 
+uint64_t offset_in(const struct bench *b, const struct part *p, uint64_t row, uint64_t *seed)
+{
+	uint64_t last = b->rows[row].end;
+
+	if (row + 1 < (uint64_t)p->first + p->count && b->rows[row + 1].base <= last)
+		last = b->rows[row + 1].base - 1;
+	return b->rows[row].base + rng(seed) % (last - b->rows[row].base + 1);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
 	(void)st;

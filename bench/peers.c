@@ -38,10 +38,9 @@ static void choose(const struct bench *b)
 	for (int i = 0; i < QUERIES; i++) {
 		const struct part *p =
 			&b->parts[(uint64_t)(rng(&seed) % HOT_PARTITIONS) * b->part_count / HOT_PARTITIONS];
-		const struct flat_row *row = &b->rows[p->first + rng(&seed) % p->count];
+		uint64_t row = p->first + rng(&seed) % p->count;
 
-		asks[i] = (struct ask){
-			.part = p, .offset = row->base + rng(&seed) % (row->end - row->base + 1), .base = row->base};
+		asks[i] = (struct ask){.part = p, .offset = offset_in(b, p, row, &seed), .base = b->rows[row].base};
 	}
 }
 

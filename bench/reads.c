@@ -12,7 +12,7 @@
 #include "bench/bench.h"
 #include "bench/churn.h"
 
-enum { HOT_QUERIES = 4096, RANDOM_QUERIES = 1 << 20 };
+enum { HOT_QUERIES = 4096, HOT_SEGMENTS = 4, RANDOM_QUERIES = 1 << 20 };
 
 struct query {
 	uint32_t part, row; /* row: the answer */
@@ -45,7 +45,8 @@ static struct query *queries(const struct bench *b, size_t count, bool hot, uint
 			const struct part *p =
 				&b->parts[(uint64_t)(rng(seed) % HOT_PARTITIONS) * b->part_count / HOT_PARTITIONS];
 
-			row = p->first + rng(seed) % p->count;
+			/* As consumers that follow: near the end of the log. */
+			row = p->first + p->count - 1 - rng(seed) % (p->count < HOT_SEGMENTS ? p->count : HOT_SEGMENTS);
 		}
 		while (hi - lo > 1) {
 			uint32_t mid = lo + (hi - lo) / 2;
@@ -57,7 +58,7 @@ static struct query *queries(const struct bench *b, size_t count, bool hot, uint
 		}
 		q[i].part = lo;
 		q[i].row = (uint32_t)row;
-		q[i].offset = b->rows[row].base + rng(seed) % (b->rows[row].end - b->rows[row].base + 1);
+		q[i].offset = offset_in(b, &b->parts[lo], row, seed);
 	}
 	return q;
 }
