@@ -564,7 +564,15 @@ void reconcile_pass(struct sync *s)
 
 	bool again = false;
 
-	if (status == SHMETA_OK && !believable(m)) {
+	if (status == SHMETA_OK) {
+		/* A file may be replaced at any time: what was read may be another source's. */
+		generation_judge(s);
+		again = s->foreign;
+	}
+	if (again) {
+		apply_abort(applier(m));
+		sync_wake_at(s, sync_now(s));
+	} else if (status == SHMETA_OK && !believable(m)) {
 		apply_abort(applier(m));
 		again = true;
 	} else if (status == SHMETA_OK && m->count_only) {

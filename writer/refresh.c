@@ -580,8 +580,9 @@ void refresh_poll(struct sync *s)
 	uint64_t began = sync_now(s);
 	int changed = 0;
 
+	uint64_t next_topic_id = shmeta__store_counters(s->store)->next_topic_id;
+
 	s->counters.polls++;
-	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &err);
 
 	if (status != SHMETA_OK) {
@@ -589,6 +590,7 @@ void refresh_poll(struct sync *s)
 		return;
 	}
 	sync_source_works(s);
+	s->born_since = next_topic_id;
 	s->polled_at_ns = began;
 	s->feed_at_ns = began;
 	poll_again(s, began, changed != 0);
@@ -1184,8 +1186,10 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, 
 		status = apply_topic_delete(a, e->tenant, e->topic, err);
 		return status == SHMETA_ABSENT ? SHMETA_OK : status;
 	}
-	const struct apply_topic_opts opts = {
-		.synced_at_ns = b->read_at_ns, .deleted = e->want.deleted, .restamp = restamp(s, e, b)};
+	const struct apply_topic_opts opts = {.synced_at_ns = b->read_at_ns,
+	                                      .deleted = e->want.deleted,
+	                                      .born_since = e->want.born_since,
+	                                      .restamp = restamp(s, e, b)};
 
 	status = apply_topic(a, e->tenant, &g->topic, &opts, err);
 	if (status != SHMETA_OK)
@@ -1566,6 +1570,13 @@ static bool run_batch(struct sync *s)
 	if (status == SHMETA_OK && s->fetched_hook != NULL)
 		s->fetched_hook(s->fetched_hook_arg);
 
+	if (status == SHMETA_OK) {
+		generation_judge(s);
+		if (s->foreign)
+			status = backend_fail(&source_err, SHMETA_ERR_SOURCE,
+			                      "the source was replaced by another one while it was read");
+	}
+
 	bool ok = status == SHMETA_OK;
 
 	if (b.failed == SHMETA_ERR_NO_MEMORY) {
@@ -1573,7 +1584,8 @@ static bool run_batch(struct sync *s)
 		sync_room_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while reading from the source");
 	} else if (!ok) {
 		give_up(&b, SHMETA_ERR_SOURCE, source_err.text);
-		sync_source_failed(s, status, source_err.text);
+		if (!s->foreign)
+			sync_source_failed(s, status, source_err.text);
 	} else {
 		sync_source_works(s);
 		status = apply_batch(&b, &err);

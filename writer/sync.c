@@ -764,6 +764,12 @@ static void work(struct sync *s)
 		if (retried)
 			sync_room_works(s);
 	}
+	if (s->list_dirty)
+		generation_judge(s);
+	if (s->foreign) {
+		sync_wake_at(s, sync_now(s));
+		return;
+	}
 	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
 		reconcile_pass(s);
 		if (!s->source.on && !s->room.on)
