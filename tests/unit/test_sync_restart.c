@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Restarts and generations: a warm store serves at once, goes on where the feed ended, and is written only when nobody can be hurt;
+ * a store that is not this source's is left to its readers and replaced from aside. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/sync_fixture.h"
+
+TestSuite(sync_restart, .timeout = 60);
+
+static struct fixture f;
+
+#define SAME()                                                    \
+	do {                                                      \
+		const char *difference_ = fixture_difference(&f); \
+                                                                  \
+		cr_assert_null(difference_, "%s", difference_);   \
+	} while (0)
+
+static bool there(uint64_t generation)
+{
+	char name[64];
+	struct stat st;
+
+	snprintf(name, sizeof name, "store.%llu/data.mdb", (unsigned long long)generation);
+	return fstatat(f.dir_fd, name, &st, 0) == 0;
+}
+
+/* A reader's mapping of a generation's page, kept open through all that follows. */
+static const struct shmeta_generation *map_page(uint64_t generation)
+{
+	char name[64];
+	void *map;
+	struct shmeta_err err = {0};
+
+	snprintf(name, sizeof name, "store.%llu/generation", (unsigned long long)generation);
+	cr_assert_eq(shmeta__map_file(f.dir_fd, name, SHMETA_GENERATION_BYTES, 0, &map, &err), SHMETA_OK, "%s",
+	             err.text);
+	return map;
+}
+
+static void first_life(void)
+{
+	fixture_init(&f);
+	cr_assert(memory_fill(f.db, 10, 4, 300, 1));
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 3000);
+	fixture_add_segment(&f, "t", 0, 10000, 1000);
+	fixture_pass(&f, 1000);
+	SAME();
+}
+
+Test(sync_restart, a_warm_store_is_served_before_anything_is_read)
+{
+	struct memory_stats before, after;
+
+	first_life();
+
+	uint64_t stamp = shmeta__store_generation(sync_store(f.sync))->stamp[0].synced_at_ns;
+
+	fixture_crash(&f);
+	memory_read_stats(f.db, &before);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_assert_eq(f.board->phase, SHMETA_PHASE_SERVING);
+	cr_assert_eq(f.board->generation, 1);
+	memory_read_stats(f.db, &after);
+	cr_assert_eq(after.calls[MEMORY_LOAD], before.calls[MEMORY_LOAD]);
+	cr_assert_eq(shmeta__store_generation(sync_store(f.sync))->stamp[0].synced_at_ns, stamp,
+	             "the old stamps are the truth until the source was asked");
+	fixture_done(&f);
+}
+
+Test(sync_restart, an_unchanged_source_costs_one_question_and_no_write)
+{
+	struct memory_stats before, after;
+
+	first_life();
+
+	uint64_t committed = fixture_committed(&f);
+
+	fixture_crash(&f);
+	memory_read_stats(f.db, &before);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_run(&f);
+	memory_read_stats(f.db, &after);
+	cr_assert_eq(after.calls[MEMORY_LOAD], before.calls[MEMORY_LOAD]);
+	cr_assert_eq(after.calls[MEMORY_FETCH], before.calls[MEMORY_FETCH]);
+	cr_assert_eq(fixture_stamp_age_ms(&f, SHMETA_CLASS_SEGMENT), 0);
+	cr_assert_eq(fixture_committed(&f), committed);
+	cr_assert_eq(f.board->generation, 1);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, what_changed_meanwhile_is_caught_up_by_the_feed_after_a_kill)
+{
+	first_life();
+	fixture_crash(&f);
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	memory_delete_topic(f.db, NULL, "topic-00003");
+	fixture_topic(&f, "born-meanwhile", 2, 3, 7);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 1000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).loads, 0);
+	cr_assert_eq(fixture_counters(&f).reconciles, 0);
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_feed_that_cannot_go_on_leads_to_a_reconcile)
+{
+	first_life();
+	fixture_crash(&f);
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	memory_drop_feed(f.db);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	fixture_pass(&f, 2000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).reconciles, 1);
+	cr_assert_eq(fixture_counters(&f).loads, 0);
+	fixture_done(&f);
+}
+
+Test(sync_restart, the_first_write_goes_to_a_copy_when_not_every_reader_is_known)
+{
+	first_life();
+
+	const struct shmeta_generation *old = map_page(1);
+	uint64_t committed = old->committed;
+
+	fixture_crash(&f);
+	f.kept = 0;
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 100);
+	SAME();
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert_eq(old->committed, committed, "the store that readers may be in was written");
+	cr_assert_eq(old->retired, 1);
+	cr_assert_eq(shmeta__store_generation(sync_store(f.sync))->retired, 0);
+	cr_assert_gt(fixture_committed(&f), committed, "commit numbers go on");
+	cr_assert(there(1), "the old directory went before two grace periods had passed");
+	fixture_pass(&f, 2500);
+	cr_assert_not(there(1));
+	cr_assert(there(2));
+
+	uint64_t dev, ino;
+
+	shmeta__store_inode(sync_store(f.sync), &dev, &ino);
+	cr_assert_eq(f.board->store_dev, dev);
+	cr_assert_eq(f.board->store_ino, ino);
+	fixture_done(&f);
+}
+
+Test(sync_restart, stamps_survive_the_copy)
+{
+	first_life();
+
+	uint64_t stamp = shmeta__store_generation(sync_store(f.sync))->stamp[SHMETA_CLASS_LIST].synced_at_ns;
+
+	fixture_crash(&f);
+	memory_drop_feed(f.db); /* so that nothing moves them */
+	memory_fail(f.db, MEMORY_LOAD, 1000, 0, SHMETA_ERR_SOURCE, "no");
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 3000);
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert_eq(shmeta__store_generation(sync_store(f.sync))->stamp[SHMETA_CLASS_LIST].synced_at_ns, stamp);
+	fixture_done(&f);
+}
+
+Test(sync_restart, with_every_registration_kept_the_first_write_waits_for_the_grace_period_and_for_old_pins)
+{
+	first_life();
+
+	uint64_t committed = fixture_committed(&f);
+
+	fixture_crash(&f);
+	f.kept = 1;
+	f.oldest_pin = committed - 1;
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 990);
+	cr_assert_eq(fixture_committed(&f), committed, "written within the grace period");
+	fixture_pass(&f, 3000);
+	cr_assert_eq(fixture_committed(&f), committed, "written under a pin of the former writer's time");
+	cr_assert_eq(f.board->generation, 1);
+	f.oldest_pin = committed;
+	fixture_pass(&f, 500);
+	cr_assert_gt(fixture_committed(&f), committed);
+	cr_assert_eq(f.board->generation, 1);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_pin_that_stays_is_not_waited_for_for_ever)
+{
+	first_life();
+
+	uint64_t committed = fixture_committed(&f);
+	const struct shmeta_generation *old = map_page(1);
+
+	fixture_crash(&f);
+	f.kept = 1;
+	f.oldest_pin = committed - 1;
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 11000);
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert_eq(old->committed, committed);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_store_of_another_source_is_left_to_its_readers_and_replaced_from_aside)
+{
+	first_life();
+
+	const struct shmeta_generation *old = map_page(1);
+	uint64_t committed = old->committed;
+	uint32_t highest = 0;
+
+	for (int i = 0; i < 10; i++) {
+		char name[32];
+
+		snprintf(name, sizeof name, "topic-%05d", i);
+		highest = fixture_topic_id(&f, name) > highest ? fixture_topic_id(&f, name) : highest;
+	}
+	highest = fixture_topic_id(&f, "t") > highest ? fixture_topic_id(&f, "t") : highest;
+	fixture_crash(&f);
+	memory_replace(f.db);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	cr_assert(fixture_logged(&f, "store_refused"), "%s", f.log);
+	cr_assert_eq(f.board->generation, 1, "readers of the old one have nothing to go to yet");
+	cr_assert_eq(old->retired, 0);
+	fixture_run(&f);
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert_eq(old->retired, 1);
+	cr_assert_eq(old->committed, committed);
+	SAME();
+	cr_assert_gt(fixture_topic_id(&f, "t"), highest, "a topic number came back to life");
+	fixture_pass(&f, 3000);
+	cr_assert_not(there(1));
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_source_that_becomes_another_one_while_it_is_followed_is_loaded_anew)
+{
+	first_life();
+
+	const struct shmeta_generation *old = map_page(1);
+
+	memory_replace(f.db);
+	memory_delete_topic(f.db, NULL, "topic-00001");
+	fixture_pass(&f, 3000);
+	cr_assert_eq(f.board->generation, 2, "%s", f.log);
+	cr_assert_eq(old->retired, 1);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_store_of_another_boot_is_not_served)
+{
+	first_life();
+	fixture_crash(&f);
+	f.board->boot_id[0] ^= 1;
+	f.now_ns = 1000000000;
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_STARTING);
+	fixture_run(&f);
+	cr_assert_eq(f.board->generation, 2);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_damaged_store_is_replaced)
+{
+	first_life();
+	fixture_crash(&f);
+
+	int fd = openat(f.dir_fd, "store.1/data.mdb", O_RDWR | O_CLOEXEC);
+
+	cr_assert_geq(fd, 0);
+	for (off_t at = 0; at < 8192; at += 8)
+		cr_assert_eq(pwrite(fd, "garbage!", 8, at), 8);
+	close(fd);
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(f.board->generation, 2, "%s", f.log);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_store_is_served_while_the_source_is_away_and_only_if_it_was_named_the_same)
+{
+	first_life();
+	fixture_crash(&f);
+	memory_fail(f.db, MEMORY_OPEN, 1000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	cr_assert_eq(f.board->generation, 1);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	cr_assert_not_null(strstr(f.sentence, "connection refused"));
+	cr_assert_not_null(sync_store(f.sync));
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	memory_fail(f.db, MEMORY_OPEN, 0, 0, SHMETA_ERR_SOURCE, "");
+	fixture_pass(&f, 12000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	SAME();
+	fixture_crash(&f);
+
+	/* The operator named another source, and it is away, too: nobody can tell whose rows these are. */
+	struct memory_db *other = memory_db_new("somebody-else");
+	struct shmeta_err err = {0};
+
+	memory_fail(other, MEMORY_OPEN, 1000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	f.options.source.uri = "memory:somebody-else";
+	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_OK, "%s", err.text);
+	cr_assert_null(sync_store(f.sync));
+	cr_assert(fixture_logged(&f, "store_refused"));
+	fixture_close(&f);
+	memory_db_free(other);
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_clean_stop_and_start_read_nothing_again)
+{
+	struct memory_stats before, after;
+
+	first_life();
+	memory_silence(f.db, false);
+	fixture_close(&f);
+	cr_assert_eq(f.board->phase, SHMETA_PHASE_STOPPED);
+	memory_read_stats(f.db, &before);
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 1000);
+	memory_read_stats(f.db, &after);
+	cr_assert_eq(after.calls[MEMORY_LOAD], before.calls[MEMORY_LOAD]);
+	cr_assert_eq(after.calls[MEMORY_FETCH], before.calls[MEMORY_FETCH]);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_larger_limit_takes_effect_at_the_first_write_after_a_restart)
+{
+	first_life();
+	fixture_close(&f);
+	f.kept = 1;
+	f.options.store_max_bytes *= 2;
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	fixture_pass(&f, 100);
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert_eq(shmeta__store_generation(sync_store(f.sync))->max_bytes, f.options.store_max_bytes);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, directories_that_a_crash_left_are_removed_and_their_numbers_not_used)
+{
+	first_life();
+	fixture_crash(&f);
+	cr_assert_eq(mkdirat(f.dir_fd, "store.7", 0750), 0);
+	cr_assert_geq(openat(f.dir_fd, "store.7/data.mdb", O_CREAT | O_WRONLY, 0640), 0);
+	memory_replace(f.db);
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(f.board->generation, 8);
+	fixture_pass(&f, 3000);
+	cr_assert_not(there(7));
+	cr_assert_not(there(1));
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_source_that_can_never_work_fails_the_start_with_a_sentence)
+{
+	struct shmeta_err err = {0};
+
+	fixture_init(&f);
+	f.options.source.uri = "nonsense:x";
+	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
+	cr_assert_neq(err.text[0], '\0');
+	f.options.source.uri = NULL;
+	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
+	f.options.source.uri = f.uri;
+	memory_fail(f.db, MEMORY_OPEN, 1, 0, SHMETA_ERR_CONFIG, "the table topics is missing");
+	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
+	cr_assert_not_null(strstr(err.text, "the table topics is missing"));
+	f.sync = NULL;
+	fixture_done(&f);
+}
