@@ -16,6 +16,9 @@
 
 #include "shm/store.h"
 
+enum { BEGINS_MAX = 400, SURVEYS_MAX = 3 };
+static const uint64_t SURVEY_NS = 10 * MILLION;
+
 static const char *const db_names[SHMETA_DB_COUNT] = {
 #define X(name, text, integer, what) [SHMETA_DB_##name] = text,
 	SHMETA_DB_LIST(X)
@@ -151,6 +154,7 @@ static enum shmeta_status read_format(struct env *env, MDB_txn *txn, struct shme
 			"the writer's version",
 			format.format, format.writer_version >> 16, format.writer_version >> 8 & 255,
 			format.writer_version & 255, SHMETA_VERSION_STRING, SHMETA_STORE_FORMAT);
+	env->lineage = format.created_at_ns ^ format.fingerprint;
 	/* CLOCK_BOOTTIME stamps of another boot look like ages, and are none. */
 	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -199,10 +203,67 @@ static enum shmeta_status find_base(struct env *env, MDB_txn *txn, struct shmeta
 	return SHMETA_OK;
 }
 
+/* A transaction of the newest commit, begun by the rules of snapshot.c and without a pin: while the writer is at it, again. */
+static enum shmeta_status begin_stable(struct env *env, MDB_txn **ret, struct shmeta_err *err)
+{
+	MDB_txn *txn = NULL;
+	uint64_t committed;
+	int rc;
+
+	for (unsigned tries = 0; tries < BEGINS_MAX; tries++) {
+		committed = shmeta_load(&env->gen->committed);
+		if (committed == 0)
+			return shmeta_fail(err, SHMETA_UNKNOWN, "generation %llu: nothing was committed yet",
+			                   (unsigned long long)env->generation);
+		rc = mdb_txn_begin(env->lmdb, NULL, MDB_RDONLY, &txn);
+		if (rc != 0)
+			return lmdb_fail(err, rc, "beginning to read");
+		shmeta_fence_read();
+		/* The last tries believe in a writer that was killed before it could publish its commit. */
+		if (shmeta_load(&env->gen->committed) == committed &&
+		    (mdb_txn_id(txn) == committed || (tries > BEGINS_MAX / 2 && mdb_txn_id(txn) == committed + 1))) {
+			*ret = txn;
+			return SHMETA_OK;
+		}
+		mdb_txn_abort(txn);
+		shmeta__relax(tries);
+	}
+	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "generation %llu: no stable snapshot",
+	                   (unsigned long long)env->generation);
+}
+
+/* What is looked up once. ERR_CONTENDED: it took so long that pages may have been recycled meanwhile. */
+static enum shmeta_status survey(struct env *env, const char *store, struct shmeta_err *err)
+{
+	uint64_t begun_ns = shmeta__boottime_ns();
+	uint64_t limit_ns = env->grace_half_ns > SURVEY_NS ? env->grace_half_ns : SURVEY_NS;
+	enum shmeta_status status;
+	MDB_txn *txn = NULL;
+	int rc;
+
+	status = begin_stable(env, &txn, err);
+	if (status != SHMETA_OK)
+		return status;
+	status = open_databases(env, txn, err);
+	if (status == SHMETA_OK)
+		status = read_format(env, txn, err);
+	if (status == SHMETA_OK)
+		status = find_base(env, txn, err);
+	if (shmeta__boottime_ns() - begun_ns >= limit_ns)
+		status = shmeta_fail(err, SHMETA_ERR_CONTENDED, "%s: opening took longer than half the grace period",
+		                     store);
+	/* A commit keeps the handles of the databases, an abort would close them. */
+	if (status != SHMETA_OK) {
+		mdb_txn_abort(txn);
+		return status;
+	}
+	rc = mdb_txn_commit(txn);
+	return rc == 0 ? SHMETA_OK : lmdb_fail(err, rc, store);
+}
+
 static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t owner, struct shmeta_err *err)
 {
 	enum shmeta_status status;
-	MDB_txn *txn = NULL;
 	struct stat st;
 	MDB_stat info;
 	int rc, fd;
@@ -233,21 +294,10 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 	env->data_ino = st.st_ino;
 	(void)mdb_env_stat(env->lmdb, &info);
 	env->pages.page_bytes = info.ms_psize;
-	rc = mdb_txn_begin(env->lmdb, NULL, MDB_RDONLY, &txn);
-	if (rc != 0)
-		return lmdb_fail(err, rc, store);
-	status = open_databases(env, txn, err);
-	if (status == SHMETA_OK)
-		status = read_format(env, txn, err);
-	if (status == SHMETA_OK)
-		status = find_base(env, txn, err);
-	/* A commit keeps the handles of the databases, an abort would close them. */
-	if (status == SHMETA_OK) {
-		rc = mdb_txn_commit(txn);
-		if (rc != 0)
-			status = lmdb_fail(err, rc, store);
-	} else {
-		mdb_txn_abort(txn);
+	for (int i = 0; i < SURVEYS_MAX; i++) {
+		status = survey(env, store, err);
+		if (status != SHMETA_ERR_CONTENDED)
+			break;
 	}
 	return status;
 }

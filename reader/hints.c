@@ -46,9 +46,8 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 		status = name_fits(r, "agent", agent_id, agent_id_bytes);
 	if (status != SHMETA_OK)
 		return status;
-	tenant = shmeta__snapshot_tenant(r);
-	status = SHMETA_ABSENT;
-	if (tenant != 0) {
+	status = shmeta__snapshot_tenant(r, &tenant);
+	if (status == SHMETA_OK) {
 		key_bytes = shmeta__name_key(key, tenant, agent_id, agent_id_bytes);
 		status = shmeta__snapshot_get(r, SHMETA_DB_AGENTS, key, key_bytes, &value, &bytes);
 		if (status == SHMETA_OK)
@@ -145,7 +144,7 @@ enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_age
 	         !(is_alive(agent.last_heartbeat_ms, iter->now_ms) && passes(&iter->filter[0], agent.agent_group) &&
 	           passes(&iter->filter[1], agent.availability_zone)));
 	if (status == SHMETA_END)
-		return status;
+		return list_done(iter->reader);
 	if (status == SHMETA_OK) {
 		*ret = agent;
 		hint_age(iter->reader, SHMETA_CLASS_AGENT, &stamps, ret_fresh);
@@ -175,7 +174,7 @@ enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_gro
 		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
 	status = shmeta__iter_walk(iter, &key, &key_bytes, &value, &bytes);
 	if (status == SHMETA_END)
-		return status;
+		return list_done(iter->reader);
 	if (status == SHMETA_OK)
 		status = shmeta__group_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	if (status == SHMETA_OK)
@@ -399,7 +398,7 @@ enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str
 	} while (status == SHMETA_OK &&
 	         !(lease.lease_expires_at_ms > iter->now_ms && passes(&iter->filter[1], lease.leader_agent_id)));
 	if (status == SHMETA_END)
-		return status;
+		return list_done(iter->reader);
 	if (status == SHMETA_OK) {
 		const struct topic_range *range = &iter->ranges[iter->range];
 
@@ -435,7 +434,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 		return status;
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (status == SHMETA_OK) {
-		key_bytes = shmeta__offset_key(key, shmeta__snapshot_tenant(r), group, group_bytes, id, partition_id);
+		key_bytes = shmeta__offset_key(key, r->tenant, group, group_bytes, id, partition_id);
 		status = shmeta__snapshot_get(r, SHMETA_DB_OFFSETS, key, key_bytes, &value, &bytes);
 		if (status == SHMETA_OK)
 			status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
@@ -486,7 +485,7 @@ enum shmeta_status shmeta_next_committed_offset(struct shmeta_iter *iter, struct
 		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
 	status = next_in_ranges(iter, &key, &key_bytes, &value, &bytes);
 	if (status == SHMETA_END)
-		return status;
+		return list_done(iter->reader);
 	if (status == SHMETA_OK)
 		status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	if (status == SHMETA_OK) {

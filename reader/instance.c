@@ -166,7 +166,7 @@ enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shme
 		/* That the store can be mapped is said now rather than at the first begin; that there is none yet is no error. */
 		status = shmeta__core_env(instance->core, 1, &env, &err);
 		shmeta__env_unref(env);
-		if (status == SHMETA_UNKNOWN || status == SHMETA_OK)
+		if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
 			status = SHMETA_OK;
 		else
 			shmeta_close(instance);

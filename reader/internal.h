@@ -47,6 +47,7 @@ struct env {
 	const uint64_t *touched;
 	struct MDB_env *lmdb;
 	unsigned int dbi[SHMETA_DB_COUNT];
+	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
 	struct shmeta__pages pages; /* bytes: the whole map; shmeta__env_pages() says what is backed by the file */
 	uint64_t data_dev, data_ino;
 };
@@ -171,11 +172,13 @@ struct shmeta_handle {
 	const uint64_t *fork_word;
 	uint64_t token;
 	struct shmeta_reader *reader;
-	uint64_t known; /* the commit for which `part` (or `absent`) is known to be right; 0: none */
-	uint32_t absent;
+	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0: none */
+	uint32_t absent; /* 1: not there in the commit known; 2: never again */
 	uint32_t pinned; /* 1: the head lies on pages of its own */
 	uint64_t part_key;
 	struct shmeta__part part;
+	uint64_t lineage; /* of the env in which part_key means the partition */
+	int64_t topic_created_at_ms;
 	uint32_t word; /* touched word */
 	uint32_t topic_bytes;
 	struct shmeta_handle *next, **link; /* the caller's handles of this reader */
@@ -183,13 +186,13 @@ struct shmeta_handle {
 };
 
 struct name_entry {
-	uint64_t hash;       /* 0: empty */
+	uint64_t hash;
 	uint64_t known;      /* the commit for which topic_id is known to be right */
 	uint64_t record_txn; /* the commit for which record is */
 	const uint8_t *record;
 	uint32_t record_bytes;
 	uint32_t topic_id;
-	uint32_t name_bytes;
+	uint32_t name_bytes; /* 0: empty */
 	uint32_t reserved;
 	char name[80]; /* longer names are not kept */
 };
@@ -237,6 +240,8 @@ enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE, CLOCK_NONE };
 
 extern const uint32_t shmeta__always; /* 1: the guard of an unregistered reader */
 
+/* Pause for some nanoseconds, the longer the more tries there were; at most a microsecond or two. */
+void shmeta__relax(unsigned tries);
 /* Keep a sentence; returns the code. */
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader,
                                                                              enum shmeta_status code, const char *fmt,
@@ -250,8 +255,8 @@ enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *reader, enum shmet
 /* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until deadline. */
 enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *reader, uint64_t generation, uint64_t txn,
                                             uint64_t deadline_ns);
-/* The tenant's number in this snapshot; 0: the store has none. */
-uint32_t shmeta__snapshot_tenant(struct shmeta_reader *reader);
+/* The tenant's number in this snapshot: OK, ABSENT (0: the store has none), ERR_*. */
+enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *reader, uint32_t *ret);
 
 /* ---- walking a database (list.c) --------------------------------------------------------------------------------------- */
 
@@ -321,6 +326,9 @@ struct known {
 /* OK, ABSENT, ERR_*. */
 enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                          uint32_t *ret_id);
+/* The same with its record. */
+enum shmeta_status shmeta__topic_record(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                        struct shmeta_topic *ret);
 /* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is gone. */
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name);

@@ -65,8 +65,9 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind
 	iter->token = r->token;
 	iter->reader = r;
 	iter->serial = r->serial;
-	iter->tenant = shmeta__snapshot_tenant(r);
-	status = db == SHMETA_DB_COUNT ? SHMETA_OK : shmeta__walk_open(r, db, &iter->walk);
+	status = shmeta__snapshot_tenant(r, &iter->tenant);
+	if (status >= 0)
+		status = db == SHMETA_DB_COUNT ? SHMETA_OK : shmeta__walk_open(r, db, &iter->walk);
 	if (status != SHMETA_OK) {
 		free(iter);
 		return status;
@@ -216,7 +217,7 @@ enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_top
 		/* How old the list as a whole is. */
 		if (ret_fresh != NULL)
 			lookup_age(iter->reader, SHMETA_CLASS_LIST, 0, &none, ret_fresh);
-		return SHMETA_END;
+		return list_done(iter->reader);
 	}
 	if (status == SHMETA_OK)
 		status = shmeta__topic_decode(value, bytes, key, key_bytes, 1, ret, &stamps);

@@ -14,13 +14,16 @@ static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
 	return likely(r->snapshot != 0) ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
 }
 
-/* The class's stamp as far as it speaks of this snapshot; 0: nothing of the class was complete in it. */
-static inline uint64_t class_synced_at(const struct shmeta_reader *r, enum shmeta_class cls)
+/* When the class was last known to be true as this snapshot shows it; 0: nothing of the class was complete in it. A stamp that
+ * speaks of a later commit says nothing about this one: then what the reader saw before holds. */
+static inline uint64_t class_synced_at(struct shmeta_reader *r, enum shmeta_class cls)
 {
 	const struct shmeta_stamp *stamp = &r->gen->stamp[cls];
 	uint64_t synced = shmeta_observe(&stamp->synced_at_ns); /* PAIR 3 */
 
-	return likely(shmeta_observe(&stamp->txn) <= r->snapshot) ? synced : r->seen[cls];
+	if (likely(shmeta_observe(&stamp->txn) <= r->snapshot))
+		r->seen[cls] = synced;
+	return r->seen[cls];
 }
 
 static inline uint64_t reader_now_ns(const struct shmeta_reader *r)
@@ -100,8 +103,14 @@ static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmet
 	return status;
 }
 
+/* The end of a list is an answer too: what it was concluded from may have been recycled. */
+static inline enum shmeta_status list_done(struct shmeta_reader *r)
+{
+	return unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r) ? SHMETA_ERR_EXPIRED : SHMETA_END;
+}
+
 /* Not there: ABSENT when all of the class was known in this snapshot, otherwise nothing may be concluded. */
-static inline enum shmeta_status absent_or_unknown(const struct shmeta_reader *r, enum shmeta_class cls,
+static inline enum shmeta_status absent_or_unknown(struct shmeta_reader *r, enum shmeta_class cls,
                                                    const struct known *known)
 {
 	return class_synced_at(r, cls) != 0 || known->synced_at_ns != 0 ? SHMETA_ABSENT : SHMETA_UNKNOWN;

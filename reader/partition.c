@@ -9,9 +9,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTS_FIRST = 32, PARTS_LAST = 1024 };
+enum { PARTS_FIRST = 8, PARTS_LAST = 1024 };
 
 /* ---- making a handle right ----------------------------------------------------------------------------------------------------- */
+
+/* The store was not copied but made anew: numbers of topics mean others now. The topic of the same name is the same one if the
+ * source says that it was created at the same time; otherwise it was deleted, and the handle's partition with it. */
+static enum shmeta_status follow_lineage(struct shmeta_handle *h)
+{
+	struct shmeta_reader *r = h->reader;
+	struct shmeta_topic topic;
+	enum shmeta_status status;
+
+	if (h->absent == 2)
+		return SHMETA_ABSENT;
+	h->known = 0;
+	status = shmeta__topic_record(r, h->topic, h->topic_bytes, &topic);
+	if (status != SHMETA_OK)
+		return status; /* ABSENT: it may yet be loaded */
+	if (topic.created_at_ms != h->topic_created_at_ms) {
+		h->absent = 2;
+		return SHMETA_ABSENT;
+	}
+	h->lineage = r->env->lineage;
+	h->part_key = shmeta__part_key(topic.topic_id, (uint32_t)h->part_key);
+	h->word = shmeta__touched_partition(topic.topic_id, (uint32_t)h->part_key);
+	return SHMETA_OK;
+}
 
 enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 {
@@ -24,6 +48,12 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 
 	if (h->known == r->snapshot)
 		return h->absent ? SHMETA_ABSENT : SHMETA_OK;
+	if (unlikely(h->lineage != r->env->lineage)) {
+		status = follow_lineage(h);
+		if (status != SHMETA_OK)
+			return status;
+		key = h->part_key;
+	}
 	if (h->known != 0 && (h->pinned | h->absent)) {
 		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2 */
 		if (touched <= h->known && touched <= r->snapshot) {
@@ -52,10 +82,15 @@ static void handle_forget(struct shmeta_handle *h)
 	shmeta__part_close(&h->part);
 	h->known = 0;
 	h->pinned = 0;
-	h->absent = 0;
+	h->absent &= 2;
 }
 
 /* ---- the cache behind the _named calls --------------------------------------------------------------------------------------------- */
+
+static uint32_t cost(uint32_t parts)
+{
+	return parts <= PARTS_FIRST ? 0 : parts * (uint32_t)sizeof(struct shmeta_handle);
+}
 
 static void parts_free(struct shmeta_reader *r)
 {
@@ -65,7 +100,7 @@ static void parts_free(struct shmeta_reader *r)
 		shmeta__part_close(&r->parts[i].part);
 	free(r->parts);
 	r->parts = NULL;
-	shmeta__cache_return(r->core, have * (uint32_t)sizeof *r->parts);
+	shmeta__cache_return(r->core, cost(have));
 }
 
 static void parts_grow(struct shmeta_reader *r)
@@ -74,11 +109,12 @@ static void parts_grow(struct shmeta_reader *r)
 	struct shmeta_handle *parts;
 
 	r->part_misses = 0;
-	if (want > PARTS_LAST || !shmeta__cache_grant(r->core, want * (uint32_t)sizeof *parts))
+	/* The first few are every reader's. */
+	if (want > PARTS_LAST || (have != 0 && !shmeta__cache_grant(r->core, cost(want))))
 		return;
 	parts = calloc(want, sizeof *parts);
 	if (parts == NULL) {
-		shmeta__cache_return(r->core, want * (uint32_t)sizeof *parts);
+		shmeta__cache_return(r->core, cost(want));
 		return;
 	}
 	parts_free(r);
@@ -89,6 +125,8 @@ static void parts_grow(struct shmeta_reader *r)
 static void handle_aim(struct shmeta_handle *h, struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id)
 {
 	handle_forget(h);
+	h->absent = 0;
+	h->lineage = r->env->lineage;
 	h->fork_word = r->fork_word;
 	h->token = r->token;
 	h->reader = r;
@@ -184,6 +222,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
                                          uint32_t partition_id, struct shmeta_handle **ret)
 {
 	struct shmeta_handle *h = NULL, *cached;
+	struct shmeta_topic record;
 	enum shmeta_status status;
 	uint32_t id;
 
@@ -195,6 +234,8 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 	if (status != SHMETA_OK)
 		return status;
 	status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION, 0, NULL, &cached);
+	if (status == SHMETA_OK)
+		status = shmeta__topic_record(r, topic, topic_bytes, &record);
 	if (status == SHMETA_OK) {
 		id = (uint32_t)(cached->part_key >> 32);
 		h = calloc(1, sizeof *h + topic_bytes);
@@ -202,6 +243,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 			status = SHMETA_ERR_NO_MEMORY;
 		} else {
 			handle_aim(h, r, id, partition_id);
+			h->topic_created_at_ms = record.created_at_ms;
 			h->topic_bytes = (uint32_t)topic_bytes;
 			memcpy(h->topic, topic, topic_bytes);
 			status = shmeta__partition_resolve(h);
@@ -445,11 +487,11 @@ enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta
 	if (status != SHMETA_OK || ret == NULL)
 		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
 	if (iter->done)
-		return SHMETA_END;
+		return list_done(iter->reader);
 	status = shmeta__partition_walk(iter->reader, &iter->walk, iter->topic_id, &partition, &known);
 	if (status == SHMETA_END) {
 		iter->done = 1;
-		return SHMETA_END;
+		return list_done(iter->reader);
 	}
 	if (status == SHMETA_OK) {
 		*ret = partition;

@@ -326,11 +326,11 @@ enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_s
 	if (status != SHMETA_OK || ret == NULL)
 		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
 	if (iter->done)
-		return SHMETA_END;
+		return list_done(iter->reader);
 	status = shmeta__part_next(&iter->part, &iter->cursor, ret);
 	if (status == SHMETA_END) {
 		iter->done = 1;
-		return SHMETA_END;
+		return list_done(iter->reader);
 	}
 	return lookup_done(iter->reader, status);
 }

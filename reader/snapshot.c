@@ -21,6 +21,19 @@ static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
 
 const uint32_t shmeta__always = 1;
 
+void shmeta__relax(unsigned tries)
+{
+	for (unsigned i = 0; i < (tries < 64 ? tries : 64); i++) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("yield");
+#else
+		__asm__ volatile("");
+#endif
+	}
+}
+
 enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta_status code, const char *fmt, ...)
 {
 	struct shmeta_err err = {.code = code};
@@ -188,19 +201,6 @@ static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 	}
 }
 
-static void pause_a_little(unsigned tries)
-{
-	for (unsigned i = 0; i < (tries < 64 ? tries : 64); i++) {
-#if defined(__x86_64__) || defined(__i386__)
-		__builtin_ia32_pause();
-#elif defined(__aarch64__)
-		__asm__ volatile("yield");
-#else
-		__asm__ volatile("");
-#endif
-	}
-}
-
 /* LMDB shows commit c + 1, the board still says c. Usually that lasts for nanoseconds. When it lasts, the writer was stopped or
  * killed between the two, and must not stop readers: the commit is good when its meta page reads the same twice. The pin stays
  * at c, which protects c + 1 as well. */
@@ -213,7 +213,7 @@ static int stuck_commit(struct shmeta_reader *r, uint64_t committed, uint64_t tx
 		return 0;
 	shmeta__env_metas(r->env, before);
 	for (unsigned i = 0; i < 64; i++)
-		pause_a_little(64);
+		shmeta__relax(64);
 	if (shmeta__env_renew(r->env, &r->txn, 1, &again) != SHMETA_OK) {
 		r->parked = 0;
 		return 0;
@@ -257,7 +257,7 @@ static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 		r->slot->counters.retries++;
 		if (tries == TRIES_MAX - 1)
 			return SHMETA_ERR_CONTENDED;
-		pause_a_little(tries);
+		shmeta__relax(tries);
 	}
 	return SHMETA_OK;
 }
@@ -266,6 +266,7 @@ static __attribute__((noinline)) enum shmeta_status begin_slow(struct shmeta_rea
 {
 	enum shmeta_status status;
 
+	shmeta_publish(&r->slot->pin, 0);
 	if (r->attention)
 		settle_instance(r);
 	settle_membership(r);
@@ -317,7 +318,7 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 
 int shmeta__snapshot_expired(const struct shmeta_reader *r)
 {
-	if (shmeta_observe(r->guard) == 0) /* PAIR 5 */
+	if (shmeta_observe(r->guard) == 0 || r->snapshot == 0) /* PAIR 5 */
 		return 0;
 	/* Revoked under the snapshot: when exactly, nobody knows here. */
 	if (r->membership != NULL)
@@ -402,25 +403,36 @@ enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *r, enum shmeta_db 
 	return shmeta__env_get(r->env, r->txn, db, key, key_bytes, ret_value, ret_bytes);
 }
 
-uint32_t shmeta__snapshot_tenant(struct shmeta_reader *r)
+enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *r, uint32_t *ret)
 {
 	uint8_t key[sizeof SHMETA_META_TENANT - 1 + SHMETA_TENANT_MAX];
+	enum shmeta_status status;
 	const void *value;
 	size_t bytes;
 
+	*ret = r->tenant;
 	if (likely(r->tenant != 0))
-		return r->tenant;
+		return SHMETA_OK;
 	if (r->tenant_txn == r->snapshot)
-		return 0;
+		return SHMETA_ABSENT;
 	memcpy(key, SHMETA_META_TENANT, sizeof SHMETA_META_TENANT - 1);
 	memcpy(key + sizeof SHMETA_META_TENANT - 1, r->instance->tenant, r->instance->tenant_bytes);
-	if (shmeta__snapshot_get(r, SHMETA_DB_META, key, sizeof SHMETA_META_TENANT - 1 + r->instance->tenant_bytes,
-	                         &value, &bytes) == SHMETA_OK &&
-	    bytes == sizeof r->tenant)
-		memcpy(&r->tenant, value, sizeof r->tenant);
-	if (r->tenant == 0)
+	status = shmeta__snapshot_get(r, SHMETA_DB_META, key, sizeof SHMETA_META_TENANT - 1 + r->instance->tenant_bytes,
+	                              &value, &bytes);
+	if (status == SHMETA_ABSENT)
 		r->tenant_txn = r->snapshot;
-	return r->tenant;
+	if (status != SHMETA_OK)
+		return status;
+	if (bytes != sizeof r->tenant)
+		return SHMETA_ERR_CORRUPT;
+	/* A number that may come from a recycled page is not remembered. */
+	memcpy(ret, value, sizeof *ret);
+	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
+		return SHMETA_ERR_EXPIRED;
+	if (*ret == 0)
+		return SHMETA_ERR_CORRUPT;
+	r->tenant = *ret;
+	return SHMETA_OK;
 }
 
 /* ---- readers ---------------------------------------------------------------------------------------------------------------- */

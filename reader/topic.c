@@ -77,7 +77,7 @@ static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, 
 	if (!names_equal(e, hash, name, bytes)) {
 		if (names_equal(other, hash, name, bytes))
 			e = other;
-		else if (e->hash != 0) /* the newcomer takes the first place, who was there the second */
+		else if (e->name_bytes != 0) /* the newcomer takes the first place, who was there the second */
 			*other = *e;
 	}
 	*e = (struct name_entry){.hash = hash,
@@ -117,13 +117,14 @@ static enum shmeta_status find_record(struct shmeta_reader *r, uint32_t tenant, 
 /* OK, ABSENT, ERR_*. */
 static enum shmeta_status find_topic(struct shmeta_reader *r, const char *name, size_t bytes, struct found *ret)
 {
-	uint32_t tenant = shmeta__snapshot_tenant(r);
 	struct name_entry *e;
+	uint32_t tenant;
 	uint64_t hash;
+	enum shmeta_status status = shmeta__snapshot_tenant(r, &tenant);
 
-	if (tenant == 0)
-		return SHMETA_ABSENT;
-	hash = shmeta__name_hash(tenant, name, bytes) | 1; /* 0 marks an empty entry */
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	hash = shmeta__name_hash(tenant, name, bytes);
 	e = names_find(r, hash, name, bytes);
 	if (likely(e != NULL && e->record_txn == r->snapshot))
 		return shmeta__topic_decode(e->record, e->record_bytes, NULL, 0, 0, &ret->topic, &ret->stamps);
@@ -132,15 +133,15 @@ static enum shmeta_status find_topic(struct shmeta_reader *r, const char *name, 
 
 enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *r, const char *name, size_t bytes, uint32_t *ret_id)
 {
-	uint32_t tenant = shmeta__snapshot_tenant(r);
-	enum shmeta_status status;
 	struct name_entry *e;
 	struct found found;
+	uint32_t tenant;
 	uint64_t hash;
+	enum shmeta_status status = shmeta__snapshot_tenant(r, &tenant);
 
-	if (unlikely(tenant == 0))
-		return SHMETA_ABSENT;
-	hash = shmeta__name_hash(tenant, name, bytes) | 1;
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	hash = shmeta__name_hash(tenant, name, bytes);
 	e = names_find(r, hash, name, bytes);
 	if (likely(e != NULL)) {
 		*ret_id = e->topic_id;
@@ -149,6 +150,17 @@ enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *r, const char *na
 	status = find_record(r, tenant, name, bytes, hash, &found);
 	if (status == SHMETA_OK)
 		*ret_id = found.topic.topic_id;
+	return status;
+}
+
+enum shmeta_status shmeta__topic_record(struct shmeta_reader *r, const char *name, size_t bytes,
+                                        struct shmeta_topic *ret)
+{
+	struct found found;
+	enum shmeta_status status = find_topic(r, name, bytes, &found);
+
+	if (status == SHMETA_OK)
+		*ret = found.topic;
 	return status;
 }
 
@@ -251,7 +263,7 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 	struct shmeta_freshness unused;
 	enum shmeta_status status;
 	struct shmeta_str name;
-	uint32_t tenant;
+	uint32_t tenant, mine;
 
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -260,8 +272,11 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 		return status;
 	status = shmeta__topic_name(r, topic_id, &tenant, &name);
 	/* Another tenant's topic is as absent as one that never was. */
-	if (status == SHMETA_OK && tenant != shmeta__snapshot_tenant(r))
-		status = SHMETA_ABSENT;
+	if (status == SHMETA_OK) {
+		status = shmeta__snapshot_tenant(r, &mine);
+		if (status == SHMETA_OK && tenant != mine)
+			status = SHMETA_ABSENT;
+	}
 	if (status == SHMETA_OK) {
 		status = get_topic(r, name.data, name.bytes, 0, ret, ret_fresh);
 		/* The id leads to the name, so the name must lead back. */

@@ -183,7 +183,8 @@ static void publish(struct fake_writer *w, uint64_t number)
 
 static void make_generation(struct fake_writer *w)
 {
-	struct shmeta_store_format format = {.format = SHMETA_STORE_FORMAT, .writer_version = 1 << 8};
+	struct shmeta_store_format format = {
+		.format = SHMETA_STORE_FORMAT, .writer_version = 1 << 8, .created_at_ns = shmeta__boottime_ns()};
 	struct shmeta_err err = {0};
 
 	read_boot_id(format.boot_id);
@@ -813,4 +814,50 @@ struct shmeta_slot *fake_slot(struct fake_writer *w, uint32_t i)
 		    (newest == NULL || w->client[c].page->registration > newest->page->registration))
 			newest = &w->client[c];
 	return newest == NULL ? NULL : shmeta__slot(newest->page, i);
+}
+
+/* ---- its readers ------------------------------------------------------------------------------------------------------------------ */
+
+struct shmeta *fake_open(struct fake_writer *w, const char *tenant, uint32_t flags, uint32_t threads)
+{
+	char error[512] = "";
+	const struct shmeta_options options = {.size = sizeof options,
+	                                       .directory = w->dir,
+	                                       .tenant = tenant,
+	                                       .agent = "test",
+	                                       .flags = flags,
+	                                       .threads = threads,
+	                                       .error = error,
+	                                       .error_bytes = sizeof error};
+	struct shmeta *instance = NULL;
+
+	if (shmeta_open(&options, &instance) == SHMETA_OK)
+		return instance;
+	(void)fprintf(stderr, "fake writer: open: %s\n", error);
+	return NULL;
+}
+
+int fake_until_registered(struct shmeta_reader *reader, uint32_t registered)
+{
+	struct shmeta_snapshot_info info = {0};
+
+	for (int i = 0; i < 5000; i++) {
+		if (shmeta_begin(reader) == SHMETA_OK) {
+			(void)!shmeta_snapshot_info(reader, &info);
+			(void)!shmeta_end(reader);
+			if (info.registered == registered)
+				return 0;
+		}
+		(void)poll(NULL, 0, 1);
+	}
+	return -1;
+}
+
+struct shmeta_reader *fake_reader(struct shmeta *instance)
+{
+	struct shmeta_reader *reader = NULL;
+
+	if (shmeta_reader_new(instance, &reader) != SHMETA_OK)
+		return NULL;
+	return reader;
 }

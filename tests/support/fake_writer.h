@@ -129,6 +129,14 @@ void fake_switch_generation(struct fake_writer *w);
 /* Removes the directory's content and begins again in it with a new board and an empty generation 1. */
 void fake_remake(struct fake_writer *w);
 
+/* ---- its readers ---- */
+/* Open the instance for a tenant (NULL: the default one); prints the sentence and returns NULL when that fails. */
+struct shmeta *fake_open(struct fake_writer *w, const char *tenant, uint32_t flags, uint32_t threads);
+/* A reader, or NULL. */
+struct shmeta_reader *fake_reader(struct shmeta *instance);
+/* Begin and end snapshots until one is (not) registered, 5 s at most; 0 when that came true. */
+int fake_until_registered(struct shmeta_reader *reader, uint32_t registered);
+
 struct shmeta_str fake_str(const char *text);
 /* Packs pairs "a", "1", "b", "2", NULL into a map that the caller frees (data). Keys must ascend. */
 struct shmeta_map fake_map(const char *first, ...);

@@ -12,27 +12,14 @@ static struct fake_writer *w;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
 
-static struct shmeta *open_tenant(const char *tenant)
-{
-	char error[256] = "";
-	const struct shmeta_options options = {.size = sizeof options,
-	                                       .directory = w->dir,
-	                                       .tenant = tenant,
-	                                       .error = error,
-	                                       .error_bytes = sizeof error};
-	struct shmeta *opened = NULL;
-
-	cr_assert_eq(shmeta_open(&options, &opened), SHMETA_OK, "%s", error);
-	return opened;
-}
-
 static void set_up(void)
 {
 	w = fake_writer_new();
 	fake_begin(w);
 	(void)fake_commit(w);
-	instance = open_tenant(NULL);
-	cr_assert_eq(shmeta_reader_new(instance, &reader), SHMETA_OK);
+	instance = fake_open(w, NULL, 0, 0);
+	reader = fake_reader(instance);
+	cr_assert_neq(reader, NULL);
 }
 
 static void tear_down(void)
@@ -334,8 +321,8 @@ Test(reader_lookups, tenants_do_not_see_each_other)
 	their_id = fake_topic(w, &theirs);
 	(void)fake_commit(w);
 	fake_stamp_all(w);
-	other_instance = open_tenant("other");
-	nobody_instance = open_tenant("nobody");
+	other_instance = fake_open(w, "other", 0, 0);
+	nobody_instance = fake_open(w, "nobody", 0, 0);
 	cr_assert_eq(shmeta_reader_new(other_instance, &other), SHMETA_OK);
 	cr_assert_eq(shmeta_reader_new(nobody_instance, &nobody), SHMETA_OK);
 	begin();
