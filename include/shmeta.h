@@ -337,6 +337,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_list_topics(struct shmeta_reader *read
                                                       size_t pattern_bytes, int glob, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
                                                      struct shmeta_freshness *ret_fresh);
+/* Go on behind `name`, which need not exist: lists in pages, each in a snapshot of its own. Before the first
+ * shmeta_next_topic(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes);
 void shmeta_iter_free(struct shmeta_iter *iter);
 
 SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,

@@ -305,6 +305,8 @@ struct shmeta_iter {
 	struct shmeta__part_cursor cursor;
 	size_t prefix_bytes; /* what all keys of the list begin with */
 	uint8_t prefix[SHMETA_KEY_MAX];
+	size_t skip_bytes; /* the walk begins at this key when it is behind the prefix */
+	uint8_t skip[SHMETA_KEY_MAX];
 };
 /* db: what it walks; SHMETA_DB_COUNT: nothing. */
 enum shmeta_status shmeta__iter_new(struct shmeta_reader *reader, enum iter_kind kind, enum shmeta_db db,

@@ -175,15 +175,39 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 	return SHMETA_OK;
 }
 
+enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes)
+{
+	enum shmeta_status status = shmeta__iter_ready(iter, ITER_TOPICS);
+
+	if (status != SHMETA_OK)
+		return status;
+	if (iter->walk.started || name_fits(iter->reader, "name to go on behind", name, name_bytes) != SHMETA_OK)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	/* No key lies between a name and the same name with a NUL behind it. */
+	iter->skip_bytes = shmeta__name_key(iter->skip, iter->tenant, name, name_bytes);
+	iter->skip[iter->skip_bytes++] = 0;
+	return SHMETA_OK;
+}
+
 enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
                                      const void **ret_value, size_t *ret_bytes)
 {
+	const uint8_t *first = NULL;
+	size_t first_bytes = 0;
 	enum shmeta_status status;
 
 	if (iter->done)
 		return SHMETA_END;
-	status = shmeta__walk_next(iter->reader, &iter->walk, iter->walk.started ? NULL : iter->prefix,
-	                           iter->prefix_bytes, ret_key, ret_key_bytes, ret_value, ret_bytes);
+	if (!iter->walk.started) {
+		size_t n = iter->skip_bytes < iter->prefix_bytes ? iter->skip_bytes : iter->prefix_bytes;
+		int order = memcmp(iter->skip, iter->prefix, n);
+		int skips = order > 0 || (order == 0 && iter->skip_bytes > iter->prefix_bytes);
+
+		first = skips ? iter->skip : iter->prefix;
+		first_bytes = skips ? iter->skip_bytes : iter->prefix_bytes;
+	}
+	status = shmeta__walk_next(iter->reader, &iter->walk, first, first_bytes, ret_key, ret_key_bytes, ret_value,
+	                           ret_bytes);
 	if (status == SHMETA_OK &&
 	    (*ret_key_bytes < iter->prefix_bytes || memcmp(*ret_key, iter->prefix, iter->prefix_bytes) != 0))
 		status = SHMETA_END;

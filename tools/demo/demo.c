@@ -251,7 +251,8 @@ static int show(char *const argv[], bool quiet, char *keep, size_t keep_bytes)
 
 /* ---- the writer ------------------------------------------------------------------------------------------------------------- */
 
-static void start_writer(void)
+/* The first one may show its progress on our terminal; what it says later goes to a log that is shown when something fails. */
+static void start_writer(bool first)
 {
 	char source[PATH_MAX + 32], config[PATH_MAX + 16], log[PATH_MAX + 16];
 	char *argv[] = {(char *)"shmetad", (char *)"--config", config, (char *)"--dir",
@@ -264,7 +265,7 @@ static void start_writer(void)
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0)
 		give_up("%s: %s", log, strerror(errno));
-	writer = start(argv, -1, fd, fd);
+	writer = start(argv, -1, fd, first && isatty(STDERR_FILENO) == 1 ? -1 : fd);
 	(void)close(fd);
 }
 
@@ -291,7 +292,7 @@ static bool writer_ended(void)
 }
 
 /* Wait until a writer with a later epoch serves; returns its epoch. */
-static uint64_t wait_until_serving(uint64_t epoch, const char *waiting_for)
+static uint64_t wait_until_serving(uint64_t epoch)
 {
 	struct shmeta_options options = {.size = sizeof(options),
 	                                 .directory = shared->instance,
@@ -312,13 +313,8 @@ static uint64_t wait_until_serving(uint64_t epoch, const char *waiting_for)
 		now = demo_now_ns();
 		if (now - began > SERVE_MS * 1000000ull)
 			give_up_with_log("shmetad does not serve");
-		if (terminal && waiting_for != NULL)
-			(void)printf("\r  %-30s %.1f s", waiting_for, (double)(now - began) / 1e9),
-				(void)fflush(stdout);
 		pause_ms(2);
 	}
-	if (terminal && waiting_for != NULL)
-		(void)printf("\r\033[K");
 	return state.epoch;
 }
 
@@ -705,9 +701,29 @@ static uint64_t json_number(const char *json, const char *name)
 	char key[64];
 	const char *at;
 
-	(void)snprintf(key, sizeof(key), "\"%s\": ", name);
+	(void)snprintf(key, sizeof(key), "\"%s\":", name);
 	at = strstr(json, key);
 	return at != NULL ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* Until the new writer's list of readers shows all of them again. */
+static bool wait_until_registered(uint64_t from_ns)
+{
+	char text[16384];
+
+	for (int i = 0; i < 100; i++) {
+		text[0] = '\0';
+		if (show((char *[]){(char *)"shmetactl", (char *)"--dir", shared->instance, (char *)"readers",
+		                    (char *)"--json", NULL},
+		         true, text, sizeof(text)) == 0 &&
+		    json_number(text, "count") == READERS) {
+			fact("all readers registered again", "%8.1f s", (double)(demo_now_ns() - from_ns) / 1e9);
+			return true;
+		}
+		pause_ms(100);
+	}
+	fact("readers registered again", "not all of them");
+	return false;
 }
 
 static char *ctl(const char *verb)
@@ -735,7 +751,7 @@ int main(void)
 	make_work();
 	(void)snprintf(text, sizeof(text), "%s/shmeta.conf", work);
 	config = fopen(text, "we");
-	if (config == NULL || fclose(config) != 0)
+	if (config == NULL || fputs("log { level = notice }\n", config) < 0 || fclose(config) != 0)
 		give_up("%s: %s", text, strerror(errno));
 
 	(void)printf("%s\n", bold("shmeta: one SQLite database, one writer, four reading processes, no locks"));
@@ -748,8 +764,8 @@ int main(void)
 
 	title("2  The writer copies it into shared memory");
 	at = demo_now_ns();
-	start_writer();
-	epoch = wait_until_serving(0, "loading");
+	start_writer(true);
+	epoch = wait_until_serving(0);
 	fact("loaded and serving", "after %.1f s", (double)(demo_now_ns() - at) / 1e9);
 	shmeta_close(look); /* before the readers are forked */
 	look = NULL;
@@ -782,11 +798,12 @@ int main(void)
 	/* A change that nobody can follow yet. */
 	add_segments(p, 1, true);
 	at = demo_now_ns();
-	start_writer();
-	epoch = wait_until_serving(epoch, NULL);
+	start_writer(false);
+	epoch = wait_until_serving(epoch);
 	fact("killed and started again", "serving after %.0f ms", (double)(demo_now_ns() - at) / 1e6);
 	change_end("segment added in between", at);
 	change_end("new segment after that", add_segments(pick(&seed), 1, true));
+	held = wait_until_registered(at);
 	busy_ns = demo_now_ns() - read_from;
 
 	title("6  What an operator sees");

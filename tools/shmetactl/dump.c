@@ -217,14 +217,11 @@ static int collect_names(struct dump *d)
 			return code;
 		status = shmeta_list_topics(d->s.reader, pattern, pattern != NULL ? strlen(pattern) : 0,
 		                            tool->glob != NULL, &iter);
+		if (status == SHMETA_OK && last != NULL)
+			status = shmeta_skip_topics(iter, last, strlen(last));
 		while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, NULL)) == SHMETA_OK) {
 			char *name = tool_copy(topic.name.data, topic.name.bytes);
 
-			if (last != NULL && strcmp(name, last) <= 0) {
-				free(name);
-				d->s.begun_ns = tool_monotonic_ns();
-				continue;
-			}
 			if (d->name_count == d->name_capacity) {
 				d->name_capacity = d->name_capacity > 0 ? d->name_capacity * 2 : 1024;
 				d->names = tool_grow(d->names, d->name_capacity * sizeof(*d->names));
@@ -459,6 +456,7 @@ int verb_dump(struct tool *tool)
 		list_row(&d.lines, f, sizeof(f) / sizeof(f[0]));
 		list_end(&d.lines, NULL, 0);
 	}
+	list_free(&d.lines);
 	while (tenant_count > 0)
 		free(tenants[--tenant_count]);
 	free(tenants);

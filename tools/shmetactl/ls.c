@@ -42,32 +42,72 @@ static size_t fresh_fields(struct field *fields, const struct tool *tool, const 
 
 /* ---- ls ----------------------------------------------------------------------------------------------------------------- */
 
-/* How one slice ended. */
-struct slice {
-	enum shmeta_status status; /* OK: there may be more; END; an error */
-	bool full;                 /* --limit reached, and there was one more row */
+/* What is listed, and the last key that was listed: where the next slice goes on. */
+struct place {
+	const char *topic;
+	uint32_t partition;
+	bool begun;      /* there is a last key */
+	uint64_t number; /* it, of partitions and segments */
+	char name[SHMETA_NAME_MAX];
+	size_t name_bytes;
 };
 
-/* Does the list go on? Judges a slice whose snapshot has just been ended. */
-static bool slice_goes_on(struct session *s, struct list *list, const struct slice *slice, const char *doing,
-                          int *ret_code)
-{
-	if (!session_end(s, ret_code)) {
-		list_drop(list);
-		return *ret_code == 0;
-	}
-	if (slice->status != SHMETA_OK && slice->status != SHMETA_END) {
-		list_drop(list);
-		*ret_code = session_say(s, slice->status, doing);
-		return false;
-	}
-	list_flush(list);
-	return slice->status == SHMETA_OK && !slice->full;
-}
+/* One snapshot's worth of rows. OK: there may be more; END; ABSENT or UNKNOWN: nothing to list; an error.
+ * *ret_full: --limit is reached and there was one more row. */
+typedef enum shmeta_status slice_fn(struct session *s, struct list *list, struct place *at, bool *ret_full);
 
 static bool list_full(const struct list *list)
 {
 	return list->tool->limit > 0 && list->printed + list->waiting == list->tool->limit;
+}
+
+static int run_list(struct tool *tool, const char *schema, const char *what, slice_fn *slice, struct place *at)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct session s;
+	struct list list;
+	bool full = false;
+	char key[24];
+	int code = session_open(tool, tool->tenant, &s);
+
+	if (code != 0)
+		return code;
+	list_begin(&list, tool, schema);
+	while (code == 0 && status == SHMETA_OK && !full) {
+		struct place next = *at;
+
+		code = session_begin(&s);
+		if (code != 0)
+			break;
+		full = false;
+		status = slice(&s, &list, &next, &full);
+		if (!session_end(&s, &code)) { /* too slow: once more, from where the last good slice ended */
+			list_drop(&list);
+			status = SHMETA_OK;
+			full = false;
+			continue;
+		}
+		if (status == SHMETA_OK || status == SHMETA_END) {
+			list_flush(&list);
+			*at = next;
+		} else if (status < SHMETA_OK) {
+			list_drop(&list);
+			code = session_say(&s, status, what);
+		} else if (list.printed == 0) {
+			code = tool_error(tool, tool_exit_of(status), "%s: %s", what, shmeta_strerror(status));
+		}
+	}
+	if (code == 0) {
+		(void)snprintf(key, sizeof(key), "%" PRIu64, at->number);
+		list_end(&list,
+		         !full                ? NULL
+		         : at->name_bytes > 0 ? at->name
+		                              : key,
+		         at->name_bytes > 0 ? at->name_bytes : strlen(key));
+	}
+	list_free(&list);
+	session_close(&s);
+	return code;
 }
 
 static void topic_row(struct list *list, const struct shmeta_topic *t, const struct shmeta_freshness *fresh)
@@ -87,91 +127,48 @@ static void topic_row(struct list *list, const struct shmeta_topic *t, const str
 	list_row(list, fields, n);
 }
 
-static struct slice slice_topics(struct session *s, struct list *list, char *last, size_t *last_bytes, bool *has_last)
+static enum shmeta_status slice_topics(struct session *s, struct list *list, struct place *at, bool *ret_full)
 {
 	const struct tool *tool = s->tool;
 	const char *pattern = tool->glob != NULL ? tool->glob : tool->prefix;
-	struct slice slice = {.status = SHMETA_OK};
 	struct shmeta_iter *iter = NULL;
-	struct shmeta_topic topic;
 	struct shmeta_freshness fresh;
-	char key[SHMETA_NAME_MAX];
-	size_t key_bytes = 0;
+	struct shmeta_topic topic;
+	enum shmeta_status status;
 
-	slice.status = shmeta_list_topics(s->reader, pattern, pattern != NULL ? strlen(pattern) : 0, tool->glob != NULL,
-	                                  &iter);
-	while (slice.status == SHMETA_OK && (slice.status = shmeta_next_topic(iter, &topic, &fresh)) == SHMETA_OK) {
-		size_t n = topic.name.bytes < *last_bytes ? topic.name.bytes : *last_bytes;
-		int order = *has_last ? memcmp(topic.name.data, last, n) : 1;
-
-		if (order < 0 || (order == 0 && topic.name.bytes <= *last_bytes)) {
-			s->begun_ns = tool_monotonic_ns(); /* the time to get there is not the slice's */
-			continue;
-		}
+	status = shmeta_list_topics(s->reader, pattern, pattern != NULL ? strlen(pattern) : 0, tool->glob != NULL,
+	                            &iter);
+	if (status == SHMETA_OK && at->begun)
+		status = shmeta_skip_topics(iter, at->name, at->name_bytes);
+	while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, &fresh)) == SHMETA_OK) {
 		if (list_full(list)) {
-			slice.full = true;
+			*ret_full = true;
 			break;
 		}
 		topic_row(list, &topic, &fresh);
-		key_bytes = topic.name.bytes < sizeof(key) ? topic.name.bytes : sizeof(key);
-		memcpy(key, topic.name.data, key_bytes);
+		at->begun = true;
+		at->name_bytes = topic.name.bytes < sizeof(at->name) ? topic.name.bytes : sizeof(at->name);
+		memcpy(at->name, topic.name.data, at->name_bytes);
 		if (session_due(s))
 			break;
 	}
 	shmeta_iter_free(iter);
-	if (key_bytes > 0) {
-		memcpy(last, key, key_bytes);
-		*last_bytes = key_bytes;
-		*has_last = true;
-	}
-	return slice;
+	return status;
 }
 
 int verb_ls_topics(struct tool *tool)
 {
-	char last[2][SHMETA_NAME_MAX];
-	size_t last_bytes[2] = {0, 0};
-	bool has_last[2] = {false, false};
-	struct session s;
-	struct slice slice;
-	struct list list;
-	int code = 0;
+	struct place at = {0};
 
 	if (tool->after != NULL) {
-		if (strlen(tool->after) > SHMETA_NAME_MAX)
-			return tool_error(tool, TOOL_USAGE, "--after: no topic name is longer than %d bytes",
+		at.begun = true;
+		at.name_bytes = strlen(tool->after);
+		if (at.name_bytes == 0 || at.name_bytes > sizeof(at.name))
+			return tool_error(tool, TOOL_USAGE, "--after: a topic's name has 1 to %d bytes",
 			                  SHMETA_NAME_MAX);
-		last_bytes[0] = strlen(tool->after);
-		memcpy(last[0], tool->after, last_bytes[0]);
-		has_last[0] = true;
+		memcpy(at.name, tool->after, at.name_bytes);
 	}
-	code = session_open(tool, tool->tenant, &s);
-	if (code != 0)
-		return code;
-	list_begin(&list, tool, "topics");
-	do { /* [0]: where the accepted slices end, [1]: where this one does */
-		bool again;
-
-		code = session_begin(&s);
-		if (code != 0)
-			break;
-		memcpy(last[1], last[0], last_bytes[0]);
-		last_bytes[1] = last_bytes[0];
-		has_last[1] = has_last[0];
-		slice = slice_topics(&s, &list, last[1], &last_bytes[1], &has_last[1]);
-		again = slice_goes_on(&s, &list, &slice, "ls topics", &code);
-		if (s.tries == 0) {
-			memcpy(last[0], last[1], last_bytes[1]);
-			last_bytes[0] = last_bytes[1];
-			has_last[0] = has_last[1];
-		}
-		if (!again)
-			break;
-	} while (code == 0);
-	if (code == 0)
-		list_end(&list, slice.full ? last[0] : NULL, last_bytes[0]);
-	session_close(&s);
-	return code;
+	return run_list(tool, "topics", "list of topics", slice_topics, &at);
 }
 
 static void partition_row(struct list *list, const struct shmeta_partition *p, const struct shmeta_freshness *fresh)
@@ -191,92 +188,46 @@ static void partition_row(struct list *list, const struct shmeta_partition *p, c
 	list_row(list, fields, n);
 }
 
-static struct slice slice_partitions(struct session *s, struct list *list, const char *topic, int64_t *last)
+static enum shmeta_status slice_partitions(struct session *s, struct list *list, struct place *at, bool *ret_full)
 {
-	struct slice slice = {.status = SHMETA_OK};
 	struct shmeta_iter *iter = NULL;
-	struct shmeta_partition partition;
 	struct shmeta_freshness fresh;
+	struct shmeta_partition p;
+	enum shmeta_status status = shmeta_list_partitions(s->reader, at->topic, strlen(at->topic), &iter);
 
-	slice.status = shmeta_list_partitions(s->reader, topic, strlen(topic), &iter);
-	while (slice.status == SHMETA_OK &&
-	       (slice.status = shmeta_next_partition(iter, &partition, &fresh)) == SHMETA_OK) {
-		if ((int64_t)partition.partition_id <= *last) {
-			s->begun_ns = tool_monotonic_ns();
+	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, &fresh)) == SHMETA_OK) {
+		if (at->begun && p.partition_id <= at->number) {
+			s->begun_ns = tool_monotonic_ns(); /* the way there is not the slice's time; ids are few */
 			continue;
 		}
 		if (list_full(list)) {
-			slice.full = true;
+			*ret_full = true;
 			break;
 		}
-		partition_row(list, &partition, &fresh);
-		*last = partition.partition_id;
+		partition_row(list, &p, &fresh);
+		at->begun = true;
+		at->number = p.partition_id;
 		if (session_due(s))
 			break;
 	}
 	shmeta_iter_free(iter);
-	return slice;
-}
-
-/* Absence of what a list is about: said, and its exit code. */
-static int say_absent(struct session *s, enum shmeta_status status, const char *what)
-{
-	return tool_error(s->tool, tool_exit_of(status), "%s: %s", what, shmeta_strerror(status));
+	return status;
 }
 
 int verb_ls_partitions(struct tool *tool)
 {
-	const char *topic = tool->argv[0];
-	int64_t last = -1, next;
-	uint64_t after = 0;
-	struct session s;
-	struct slice slice;
-	struct list list;
-	char key[24], what[512];
-	int code = parse_after(tool, UINT32_MAX, "a partition id", &after);
+	struct place at = {.topic = tool->argv[0], .begun = tool->after != NULL};
+	char what[512];
+	int code = parse_after(tool, UINT32_MAX, "a partition id", &at.number);
 
 	if (code != 0)
 		return code;
-	if (tool->after != NULL)
-		last = (int64_t)after;
-	code = session_open(tool, tool->tenant, &s);
-	if (code != 0)
-		return code;
-	(void)snprintf(what, sizeof(what), "topic %s", topic);
-	list_begin(&list, tool, "partitions");
-	for (;;) {
-		bool again;
-
-		code = session_begin(&s);
-		if (code != 0)
-			break;
-		next = last;
-		slice = slice_partitions(&s, &list, topic, &next);
-		if (slice.status == SHMETA_ABSENT || slice.status == SHMETA_UNKNOWN) {
-			/* The topic is gone: before the first row that is the answer, later it ends the list. */
-			if (session_end(&s, &code))
-				code = list.printed == 0 ? say_absent(&s, slice.status, what) : 0;
-			if (code != 0 || s.tries == 0)
-				break;
-			continue;
-		}
-		again = slice_goes_on(&s, &list, &slice, what, &code);
-		if (s.tries == 0)
-			last = next;
-		if (!again)
-			break;
-	}
-	if (code == 0) {
-		(void)snprintf(key, sizeof(key), "%" PRId64, last);
-		list_end(&list, slice.full ? key : NULL, strlen(key));
-	}
-	session_close(&s);
-	return code;
+	(void)snprintf(what, sizeof(what), "topic %s", at.topic);
+	return run_list(tool, "partitions", what, slice_partitions, &at);
 }
 
-static void segment_row(struct list *list, const struct shmeta_segment *g)
+static size_t segment_fields(struct field *fields, const struct shmeta_segment *g)
 {
-	struct field fields[16];
 	size_t n = 0;
 
 	fields[n++] = f_count("base_offset", g->base_offset);
@@ -284,101 +235,70 @@ static void segment_row(struct list *list, const struct shmeta_segment *g)
 	fields[n++] = f_count("record_count", g->record_count);
 	fields[n++] = f_bytes("size_bytes", g->size_bytes);
 	fields[n++] = f_time("created_at_ms", g->created_at_ms);
-	fields[n++] = f_hidden(f_time("min_timestamp_ms", g->min_timestamp_ms));
-	fields[n++] = f_hidden(f_time("max_timestamp_ms", g->max_timestamp_ms));
+	fields[n++] =
+		g->min_timestamp_ms != 0 ? f_time("min_timestamp_ms", g->min_timestamp_ms) : f_null("min_timestamp_ms");
+	fields[n++] =
+		g->max_timestamp_ms != 0 ? f_time("max_timestamp_ms", g->max_timestamp_ms) : f_null("max_timestamp_ms");
 	fields[n++] = f_text("id", g->id);
 	fields[n++] = f_text("s3_bucket", g->s3_bucket);
 	fields[n++] = f_text("s3_key", g->s3_key);
-	list_row(list, fields, n);
+	return n;
 }
 
-/* Rows with a base beyond *last (when has_last). */
-static struct slice slice_segments(struct session *s, struct list *list, const char *topic, uint32_t partition,
-                                   uint64_t *last, bool *has_last)
+/* Rows with a base beyond the last one. */
+static enum shmeta_status slice_segments(struct session *s, struct list *list, struct place *at, bool *ret_full)
 {
-	struct slice slice = {.status = SHMETA_OK};
 	struct shmeta_handle *handle = NULL;
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_segment segment;
 	char strings[STRINGS_BYTES];
-	uint64_t from = *has_last ? *last + 1 : 0, after = *last;
-	bool behind = *has_last;
+	const bool behind = at->begun;
+	const uint64_t after = at->number;
+	enum shmeta_status status =
+		shmeta_partition_open(s->reader, at->topic, strlen(at->topic), at->partition, &handle);
 
-	slice.status = shmeta_partition_open(s->reader, topic, strlen(topic), partition, &handle);
-	if (slice.status == SHMETA_OK)
-		slice.status = shmeta_list_segments(handle, from, UINT64_MAX, &iter);
-	while (slice.status == SHMETA_OK && (slice.status = shmeta_next_segment(iter, &segment)) == SHMETA_OK) {
+	if (status == SHMETA_OK)
+		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, &iter);
+	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &segment)) == SHMETA_OK) {
+		struct field fields[16];
+		size_t n;
+
 		if (behind && segment.base_offset <= after)
 			continue; /* overlaps the offsets asked for, and was listed */
 		if (list_full(list)) {
-			slice.full = true;
+			*ret_full = true;
 			break;
 		}
-		slice.status = shmeta_segment_strings(handle, &segment, strings, sizeof(strings));
-		if (slice.status != SHMETA_OK)
+		status = shmeta_segment_strings(handle, &segment, strings, sizeof(strings));
+		if (status != SHMETA_OK)
 			break;
-		segment_row(list, &segment);
-		*last = segment.base_offset;
-		*has_last = true;
+		n = segment_fields(fields, &segment);
+		for (size_t i = 0; i < n; i++)
+			if (strstr(fields[i].name, "_timestamp_") != NULL)
+				fields[i] = f_hidden(fields[i]);
+		list_row(list, fields, n);
+		at->begun = true;
+		at->number = segment.base_offset;
 		if (session_due(s))
 			break;
 	}
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle);
-	return slice;
+	return status;
 }
 
 int verb_ls_segments(struct tool *tool)
 {
-	const char *topic = tool->argv[0];
-	uint64_t last = 0, next;
-	bool has_last, next_has_last;
-	uint32_t partition = 0;
-	struct session s;
-	struct slice slice;
-	struct list list;
-	char key[24], what[512];
-	int code = parse_partition(tool, tool->argv[1], &partition);
+	struct place at = {.topic = tool->argv[0], .begun = tool->after != NULL};
+	char what[512];
+	int code = parse_partition(tool, tool->argv[1], &at.partition);
 
 	if (code == 0)
-		code = parse_after(tool, (uint64_t)INT64_MAX, "an offset", &last);
-	has_last = tool->after != NULL;
-	if (code == 0)
-		code = session_open(tool, tool->tenant, &s);
+		code = parse_after(tool, (uint64_t)INT64_MAX, "an offset", &at.number);
 	if (code != 0)
 		return code;
-	(void)snprintf(what, sizeof(what), "topic %s, partition %" PRIu32, topic, partition);
-	list_begin(&list, tool, "segments");
-	for (;;) {
-		bool again;
-
-		code = session_begin(&s);
-		if (code != 0)
-			break;
-		next = last;
-		next_has_last = has_last;
-		slice = slice_segments(&s, &list, topic, partition, &next, &next_has_last);
-		if (slice.status == SHMETA_ABSENT || slice.status == SHMETA_UNKNOWN) {
-			if (session_end(&s, &code))
-				code = list.printed == 0 ? say_absent(&s, slice.status, what) : 0;
-			if (code != 0 || s.tries == 0)
-				break;
-			continue;
-		}
-		again = slice_goes_on(&s, &list, &slice, what, &code);
-		if (s.tries == 0) {
-			last = next;
-			has_last = next_has_last;
-		}
-		if (!again)
-			break;
-	}
-	if (code == 0) {
-		(void)snprintf(key, sizeof(key), "%" PRIu64, last);
-		list_end(&list, slice.full ? key : NULL, strlen(key));
-	}
-	session_close(&s);
-	return code;
+	(void)snprintf(what, sizeof(what), "topic %s, partition %" PRIu32, at.topic, at.partition);
+	return run_list(tool, "segments", what, slice_segments, &at);
 }
 
 /* ---- get, find ---------------------------------------------------------------------------------------------------------- */
@@ -542,16 +462,7 @@ int verb_find(struct tool *tool)
 	fields[n++] = f_count("partition_id", id);
 	fields[n++] = f_count("offset", offset);
 	if (status == SHMETA_OK) {
-		fields[n++] = f_count("base_offset", segment.base_offset);
-		fields[n++] = f_count("end_offset", segment.end_offset);
-		fields[n++] = f_count("record_count", segment.record_count);
-		fields[n++] = f_bytes("size_bytes", segment.size_bytes);
-		fields[n++] = f_text("id", segment.id);
-		fields[n++] = f_text("s3_bucket", segment.s3_bucket);
-		fields[n++] = f_text("s3_key", segment.s3_key);
-		fields[n++] = f_time("created_at_ms", segment.created_at_ms);
-		fields[n++] = f_time("min_timestamp_ms", segment.min_timestamp_ms);
-		fields[n++] = f_time("max_timestamp_ms", segment.max_timestamp_ms);
+		n += segment_fields(fields + n, &segment);
 	} else if (head == SHMETA_OK) {
 		fields[n++] = f_count("log_start_offset", partition.log_start_offset);
 		fields[n++] = f_count("high_watermark", partition.high_watermark);

@@ -65,10 +65,12 @@ const char *out_ns(uint64_t ns)
 
 	if (ns == UINT64_MAX)
 		return "never";
-	if (ns < 10000u)
+	if (ns < 1000u)
 		(void)snprintf(b, RING_BYTES, "%" PRIu64 " ns", ns);
-	else if (ns < 10000000u)
+	else if (ns < 1000000u)
 		(void)snprintf(b, RING_BYTES, "%" PRIu64 " us", ns / 1000u);
+	else if (ns < 100000000u)
+		(void)snprintf(b, RING_BYTES, "%.1f ms", (double)ns / 1e6);
 	else if (ns < 1000000000u)
 		(void)snprintf(b, RING_BYTES, "%" PRIu64 " ms", ns / 1000000u);
 	else if (s < 60)
@@ -594,8 +596,15 @@ void list_end(struct list *list, const char *after, size_t after_bytes)
 		json_decref(next);
 		open_list = NULL;
 	}
+}
+
+void list_free(struct list *list)
+{
+	list_drop(list);
 	free(list->cell);
 	list->cell = NULL;
+	if (open_list == list)
+		open_list = NULL;
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------------------- */

@@ -65,6 +65,7 @@ int verb_readers(struct tool *tool)
 		list_row(&list, fields, n);
 	}
 	list_end(&list, NULL, 0);
+	list_free(&list);
 	if (!tool->json && count == 0)
 		(void)puts("no registered readers");
 	if (!tool->json && p.stats->readers_total > count)

@@ -178,6 +178,7 @@ void list_flush(struct list *list);
 void list_drop(struct list *list);
 /* Prints what waits and ends the list. after: the key to go on with; NULL: the list is complete. */
 void list_end(struct list *list, const char *after, size_t after_bytes);
+void list_free(struct list *list);
 
 /* Text in a static ring of buffers; good for a few calls in one printf. */
 const char *out_ns(uint64_t ns);       /* 12 ms, 3.4 s, 2 min 5 s, 3 d 4 h */
