@@ -703,6 +703,11 @@ enum shmeta_status shmeta__store_inspect(const char *path, struct shmeta__store 
 		return give_up(store, -1, false, status);
 	}
 	status = check_data_file(store, err);
+	/* LMDB would take an empty file for a new environment, and could not make it here. */
+	if (status == SHMETA_OK && fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_size < 2 * SHMETA_PAGE)
+		status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "data.mdb has %lld bytes; a store has two pages at least",
+		                     (long long)st.st_size);
 	/* A copy of data.mdb alone can be looked at as well. */
 	if (status == SHMETA_OK && fstatat(store->dir_fd, "generation", &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		status = shmeta__map_file(store->dir_fd, "generation", SHMETA_GENERATION_BYTES, 0, &map, err);

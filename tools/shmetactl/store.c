@@ -47,10 +47,13 @@ int store_path(struct tool *tool, const char *given, char ret[PATH_MAX])
 
 int store_say(struct tool *tool, const char *path, const struct shmeta_err *err)
 {
+	size_t n = strlen(path);
+	const char *text = strncmp(err->text, path, n) == 0 && strncmp(err->text + n, ": ", 2) == 0 ? err->text + n + 2
+	                                                                                            : err->text;
+
 	if (err->code == SHMETA_ERR_NOT_RUNNING || err->code == SHMETA_ERR_CORRUPT || err->code == SHMETA_ERR_VERSION)
-		return tool_error(tool, TOOL_VERSION, "%s is not a store that this program can read: %s", path,
-		                  err->text);
-	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
+		return tool_error(tool, TOOL_VERSION, "%s is not a store that this program can read: %s", path, text);
+	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, text);
 }
 
 static void add(char ***list, size_t *count, const void *text, size_t bytes)
