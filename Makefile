@@ -148,7 +148,7 @@ tsan-programs: $(tsan_progs)
 # T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
 test:
 	@tools/setup.sh build test
-	@$(MAKE) $(PARALLEL) --no-print-directory all tests
+	@$(MAKE) $(PARALLEL) --no-print-directory all tests demo-programs
 	@$(if $(SAN)$(if $(tsan_srcs),,none),true,$(MAKE) $(PARALLEL) --no-print-directory SAN=thread tsan-programs)
 	@JOBS=$(JOBS) SAN=$(SAN) CC="$(CC)" ONLY="$(T)" tests/run.sh $(BUILD) $(criterion_progs) \
 		$(if $(SAN),,$(patsubst tests/%.c,build-thread$(if $(findstring clang,$(CC)),-clang)/tests/%,$(tsan_srcs))) \
@@ -175,8 +175,8 @@ format:
 # ---- demo and benchmark -----------------------------------------------------------------------------------------------------
 demo:
 	@tools/setup.sh build demo
-	@$(MAKE) $(PARALLEL) --no-print-directory all demo-programs
-	@$(MAKE) --no-print-directory demo-run
+	@$(MAKE) $(PARALLEL) $(if $(V),,-s) --no-print-directory all demo-programs
+	@$(MAKE) $(if $(V),,-s) --no-print-directory demo-run
 demo-programs: $(BUILD)/bin/shmeta-demo $(BUILD)/bin/shmeta-gen
 demo-run: demo-programs
 	@$(BUILD)/bin/shmeta-demo

@@ -22,9 +22,6 @@
 #include <unistd.h>
 
 enum {
-	TOPICS = 1000,
-	PARTITIONS = 10000,
-	SEGMENTS = 1000000,
 	SETTLE_MS = 1500,   /* of undisturbed reading */
 	DEAD_MS = 1500,     /* without a writer */
 	VISIBLE_MS = 10000, /* a change that takes longer has failed */
@@ -37,6 +34,11 @@ struct change {
 	double ms; /* until the last reader saw it; < 0: not seen */
 };
 
+/* --small is for tests of the demo itself. */
+static const struct size {
+	uint32_t topics, partitions, segments;
+} full = {1000, 10000, 1000000}, small = {50, 500, 20000};
+static struct size size;
 static struct demo_shared *shared;
 static char work[PATH_MAX], bin[PATH_MAX];
 static pid_t writer, readers[READERS], shell;
@@ -583,9 +585,9 @@ static uint64_t generate(void)
 	struct stat st;
 	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-	(void)snprintf(topics, sizeof(topics), "%d", TOPICS);
-	(void)snprintf(partitions, sizeof(partitions), "%d", PARTITIONS);
-	(void)snprintf(segments, sizeof(segments), "%d", SEGMENTS);
+	(void)snprintf(topics, sizeof(topics), "%" PRIu32, size.topics);
+	(void)snprintf(partitions, sizeof(partitions), "%" PRIu32, size.partitions);
+	(void)snprintf(segments, sizeof(segments), "%" PRIu32, size.segments);
 	(void)snprintf(path, sizeof(path), "%s/metadata.db", work);
 	if (finish(start(argv, -1, fd, -1)) != 0)
 		give_up("the generator failed");
@@ -604,8 +606,8 @@ static void map_shared(void)
 	sqlite3 *db = NULL;
 	sqlite3_stmt *statement = NULL;
 	uint32_t topics = 0, partitions = 0, last = UINT32_MAX;
-	size_t bytes = sizeof(struct demo_shared) + sizeof(struct demo_topic) * (TOPICS + 1) +
-	               sizeof(struct demo_partition) * (PARTITIONS + 1);
+	size_t bytes = sizeof(struct demo_shared) + sizeof(struct demo_topic) * (size.topics + 1) +
+	               sizeof(struct demo_partition) * (size.partitions + 1);
 	int status;
 
 	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -614,7 +616,7 @@ static void map_shared(void)
 		give_up("mmap: %s", strerror(errno));
 	}
 	shared->topic = (struct demo_topic *)(shared + 1);
-	shared->partition = (struct demo_partition *)(shared->topic + TOPICS + 1);
+	shared->partition = (struct demo_partition *)(shared->topic + size.topics + 1);
 	(void)snprintf(path, sizeof(path), "%s/metadata.db", work);
 	(void)snprintf(shared->database, sizeof(shared->database), "%s", path);
 	(void)snprintf(shared->instance, sizeof(shared->instance), "%s/instance", work);
@@ -625,11 +627,11 @@ static void map_shared(void)
 		    db, "SELECT topic, partition_id, high_watermark FROM partitions ORDER BY topic, partition_id", -1,
 		    &statement, NULL) != SQLITE_OK)
 		give_up("%s: %s", path, sqlite3_errmsg(db));
-	while ((status = sqlite3_step(statement)) == SQLITE_ROW && partitions < PARTITIONS) {
+	while ((status = sqlite3_step(statement)) == SQLITE_ROW && partitions < size.partitions) {
 		const char *name = (const char *)sqlite3_column_text(statement, 0);
 
 		if (last == UINT32_MAX || strcmp(shared->topic[last].name, name) != 0) {
-			if (topics == TOPICS)
+			if (topics == size.topics)
 				break;
 			last = topics++;
 			(void)snprintf(shared->topic[last].name, NAME_BYTES, "%s", name);
@@ -765,7 +767,7 @@ static char *ctl(const char *verb)
 	return (char *)(uintptr_t)verb;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 	uint64_t began = demo_now_ns(), at, epoch, seed = 42, read_from, before, used, file_bytes, busy_ns;
@@ -775,6 +777,11 @@ int main(void)
 	int verified, status_dead;
 	FILE *config;
 
+	if (argc > 2 || (argc == 2 && strcmp(argv[1], "--small") != 0)) {
+		(void)fputs("usage: shmeta-demo [--small]\n", stderr);
+		return 2;
+	}
+	size = argc == 2 ? small : full;
 	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigaction(SIGTERM, &action, NULL);
 	(void)sigaction(SIGHUP, &action, NULL);
@@ -790,7 +797,8 @@ int main(void)
 
 	(void)printf("%s\n", bold("shmeta: one SQLite database, one writer, four reading processes, no locks"));
 	title("1  A database as a streaming platform writes it");
-	fact("contents", "%s topics, %s partitions, %s segments", number(TOPICS), number(PARTITIONS), number(SEGMENTS));
+	fact("contents", "%s topics, %s partitions, %s segments", number(size.topics), number(size.partitions),
+	     number(size.segments));
 	file_bytes = generate();
 	map_shared();
 	start_shell();
@@ -881,7 +889,7 @@ int main(void)
 	fact("failed reads", "%s", number(SUM(failed)));
 	held = show_changes() && held;
 	fact("store", "%.1f MiB, %.1f bytes a segment (the file: %.1f)", (double)used / 1048576,
-	     (double)used / SEGMENTS, (double)file_bytes / SEGMENTS);
+	     (double)used / size.segments, (double)file_bytes / size.segments);
 	for (int i = 0; i < READERS; i++)
 		if (shared->reader[i].first_trouble[0] != '\0')
 			fact("first trouble", "reader %d: %s", i + 1, shared->reader[i].first_trouble);
