@@ -844,10 +844,27 @@ static bool remove_named(struct memory_db *db, struct array *others, enum shmeta
 	return false;
 }
 
+/* Whatever tenant they are in: an agent may be shared. */
+static void remove_leases_of(struct memory_db *db, const char *agent_id)
+{
+	for (size_t i = db->leases.count; i-- > 0;) {
+		struct other *item = (struct other *)db->leases.items + i;
+
+		if (rows_compare(item->row.lease.leader_agent_id, rows_str(agent_id)) != 0)
+			continue;
+		free(item->tenant);
+		free(item->topic);
+		free(item->text);
+		array_remove(&db->leases, i, sizeof *item);
+		note(db, SHMETA_CLASS_LEASE, FEED_DELETE, SHMETA_DEFAULT_TENANT, rows_str(""), 0, 0);
+	}
+}
+
 bool memory_delete_agent(struct memory_db *db, const char *tenant, const char *agent_id)
 {
 	pthread_mutex_lock(&db->lock);
 	bool found = remove_named(db, &db->agents, SHMETA_CLASS_AGENT, tenant_of(tenant), agent_id);
+	remove_leases_of(db, agent_id);
 	pthread_mutex_unlock(&db->lock);
 	return found;
 }
@@ -1021,7 +1038,7 @@ static void call_begin(struct call *call, struct memory_state *state, const stru
 	run_hook(db, kind, 0);
 	pthread_mutex_lock(&db->lock);
 	db->stats.calls[kind]++;
-	state->counters.transactions++;
+	state->counters.transactions += kind == MEMORY_LOAD || kind == MEMORY_FETCH;
 	if (db->faults[kind].times > 0) {
 		db->faults[kind].times--;
 		call->armed = true;
@@ -1081,15 +1098,12 @@ static enum shmeta_status emit_segments(struct call *call, struct topic *topic, 
 		if (status != SHMETA_OK)
 			break;
 		if (!parent)
-			rows_blame(&fault, "base_offset %" PRIu64 ": there is no such partition", segment->base_offset);
-		else if (!rows_check_segment(segment, &fault))
-			;
-		else if (emitted && last == segment->base_offset)
-			rows_blame(&fault, "base_offset %" PRIu64 " is there twice; left out: %s", segment->base_offset,
-			           rows_quote(quoted, segment->id));
+			rows_blame(&fault, "there is no such partition");
+		else if (rows_check_segment(segment, &fault) && emitted && last == segment->base_offset)
+			rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment->id));
 		if (fault.text[0] != '\0') {
-			rows_poison(sink, SHMETA_CLASS_SEGMENT, "segment", topic->row.name, partition->row.partition_id,
-			            &fault);
+			rows_poison_segment(sink, topic->row.name, partition->row.partition_id,
+			                    (int64_t)segment->base_offset, &fault);
 			continue;
 		}
 		emitted = true;

@@ -50,7 +50,7 @@ uint64_t memory_delete_segments_before(struct memory_db *db, const char *tenant,
 bool memory_delete_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
                            uint64_t base_offset);
 bool memory_put_agent(struct memory_db *db, const char *tenant, const struct shmeta_agent *agent);
-bool memory_delete_agent(struct memory_db *db, const char *tenant, const char *agent_id);
+bool memory_delete_agent(struct memory_db *db, const char *tenant, const char *agent_id); /* with its leases */
 bool memory_put_group(struct memory_db *db, const char *tenant, const struct shmeta_group *group);
 bool memory_put_offset(struct memory_db *db, const char *tenant, const char *topic,
                        const struct shmeta_committed_offset *offset);

@@ -45,26 +45,35 @@ static size_t sequence(const unsigned char *p, size_t left, uint32_t *ret)
 	return n;
 }
 
+static uint64_t eight(const unsigned char *p)
+{
+	uint64_t word;
+
+	memcpy(&word, p, sizeof word);
+	return word;
+}
+
 bool rows_utf8(const char *data, size_t bytes)
 {
 	const unsigned char *p = (const unsigned char *)data;
-	uint64_t eight;
+	uint64_t high = 0;
 	uint32_t c;
+	size_t at = 0;
 
-	while (bytes >= 8) { /* nearly every name and key is ASCII: eight bytes at a time */
-		memcpy(&eight, p, 8);
-		if ((eight & 0x8080808080808080u) != 0)
-			break;
-		p += 8;
-		bytes -= 8;
+	/* Nearly every name and key is ASCII: eight bytes at a time, the last eight overlapping those before. */
+	if (bytes >= 8) {
+		for (; at + 8 <= bytes; at += 8)
+			high |= eight(p + at);
+		high |= eight(p + bytes - 8);
+		if ((high & 0x8080808080808080u) == 0)
+			return true;
 	}
-	while (bytes > 0) {
-		size_t n = *p < 0x80 ? 1 : sequence(p, bytes, &c);
+	for (at = 0; at < bytes;) {
+		size_t n = p[at] < 0x80 ? 1 : sequence(p + at, bytes - at, &c);
 
 		if (n == 0)
 			return false;
-		p += n;
-		bytes -= n;
+		at += n;
 	}
 	return true;
 }
@@ -266,6 +275,16 @@ void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const c
 		snprintf(sentence, sizeof sentence, "%s of topic %s, partition %" PRId64 ": %s", what,
 		         rows_quote(quoted, topic), partition, fault->text);
 	sink->poison(sink->arg, cls, sentence);
+}
+
+void rows_poison_segment(const struct backend_sink *sink, struct shmeta_str topic, int64_t partition, int64_t base,
+                         const struct rows_fault *fault)
+{
+	struct rows_fault placed;
+
+	rows_faultless(&placed);
+	rows_blame(&placed, "base_offset %" PRId64 ": %.400s", base, fault->text);
+	rows_poison(sink, SHMETA_CLASS_SEGMENT, "segment", topic, partition, &placed);
 }
 
 static int by_key(const void *a, const void *b)

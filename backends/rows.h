@@ -18,6 +18,10 @@ struct rows_fault {
 	char text[ROWS_SENTENCE_MAX];
 };
 
+static inline void rows_faultless(struct rows_fault *fault)
+{
+	fault->text[0] = '\0';
+}
 __attribute__((format(printf, 2, 3))) void rows_blame(struct rows_fault *fault, const char *fmt, ...);
 
 /* Untrusted bytes for a sentence: in quotes, what is not printable ASCII or UTF-8 as \xNN, cut with "...". Returns out. */
@@ -41,6 +45,9 @@ bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease,
 /* A row goes to quarantine: "CLASS of TOPIC/PARTITION: FAULT". topic.data NULL: none; partition < 0: none. */
 void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const char *what, struct shmeta_str topic,
                  int64_t partition, const struct rows_fault *fault);
+
+void rows_poison_segment(const struct backend_sink *sink, struct shmeta_str topic, int64_t partition, int64_t base,
+                         const struct rows_fault *fault);
 
 /* A packed map (shmeta.h) from JSON text. What is no object of strings gives the empty map (semantics.md 1.0); of a key that is
  * there twice the last counts. false: it does not fit SHMETA_MAP_MAX, or there is no memory: *fault says so. The map lives until

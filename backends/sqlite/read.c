@@ -57,7 +57,7 @@ static enum shmeta_status tell(struct reading *reading)
 
 /* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
 
-static struct shmeta_str text_of(sqlite3_value *value)
+static inline struct shmeta_str text_of(sqlite3_value *value)
 {
 	const char *text = (const char *)sqlite3_value_text(value);
 
@@ -73,7 +73,8 @@ static const char *type_name(int type)
 	                              : "a blob";
 }
 
-static bool get_int(sqlite3_stmt *statement, int column, const char *field, int64_t *ret, struct rows_fault *fault)
+static inline bool get_int(sqlite3_stmt *statement, int column, const char *field, int64_t *ret,
+                           struct rows_fault *fault)
 {
 	sqlite3_value *value = sqlite3_column_value(statement, column);
 	int type = sqlite3_value_type(value);
@@ -87,7 +88,8 @@ static bool get_int(sqlite3_stmt *statement, int column, const char *field, int6
 }
 
 /* An offset, a size: negative values are refused here, by their own name. */
-static bool get_u64(sqlite3_stmt *statement, int column, const char *field, uint64_t *ret, struct rows_fault *fault)
+static inline bool get_u64(sqlite3_stmt *statement, int column, const char *field, uint64_t *ret,
+                           struct rows_fault *fault)
 {
 	int64_t value = 0;
 
@@ -101,7 +103,8 @@ static bool get_u64(sqlite3_stmt *statement, int column, const char *field, uint
 	return true;
 }
 
-static bool get_u32(sqlite3_stmt *statement, int column, const char *field, uint32_t *ret, struct rows_fault *fault)
+static inline bool get_u32(sqlite3_stmt *statement, int column, const char *field, uint32_t *ret,
+                           struct rows_fault *fault)
 {
 	int64_t value = 0;
 
@@ -115,8 +118,8 @@ static bool get_u32(sqlite3_stmt *statement, int column, const char *field, uint
 	return true;
 }
 
-static bool get_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
-                     struct rows_fault *fault)
+static inline bool get_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
+                            struct rows_fault *fault)
 {
 	sqlite3_value *value = sqlite3_column_value(statement, column);
 	int type = sqlite3_value_type(value);
@@ -158,9 +161,10 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 	enum shmeta_status status = SHMETA_OK;
 
 	while (status == SHMETA_OK) {
-		struct rows_fault fault = {""};
+		struct rows_fault fault;
 		int rc = sqlite3_step(cursor->statement);
 
+		rows_faultless(&fault);
 		if (rc != SQLITE_ROW) {
 			sqlite3_stmt *ended = cursor->statement;
 
@@ -226,8 +230,9 @@ static enum shmeta_status emit_topic(struct reading *reading, struct cursor *cur
 	sqlite3_stmt *statement = cursor->statement;
 	struct shmeta_topic topic = {.name = cursor->topic};
 	struct shmeta_str config;
-	struct rows_fault fault = {""};
+	struct rows_fault fault;
 
+	rows_faultless(&fault);
 	topic.has_retention = sqlite3_value_type(sqlite3_column_value(statement, 3)) != SQLITE_NULL;
 	*ret_there = get_u32(statement, 2, "partition_count", &topic.partition_count, &fault) &&
 	             (!topic.has_retention || get_int(statement, 3, "retention_ms", &topic.retention_ms, &fault)) &&
@@ -247,8 +252,9 @@ static enum shmeta_status emit_partition(struct reading *reading, struct cursor 
 {
 	sqlite3_stmt *statement = cursor->statement;
 	struct shmeta_partition partition = {.partition_id = 0};
-	struct rows_fault fault = {""};
+	struct rows_fault fault;
 
+	rows_faultless(&fault);
 	if (!parent)
 		rows_blame(&fault, "there is no such topic");
 	*ret_there = parent && get_u32(statement, 2, "partition_id", &partition.partition_id, &fault) &&
@@ -267,40 +273,47 @@ struct last_base {
 	uint64_t base;
 };
 
+/* The partition, where it is there, has the cursor's id: that was checked with its row. */
+static bool read_segment(const struct reading *reading, const struct cursor *cursor, struct shmeta_segment *ret,
+                         struct rows_fault *fault)
+{
+	sqlite3_stmt *statement = cursor->statement;
+
+	ret->base_offset = (uint64_t)cursor->base;
+	ret->partition_id = (uint32_t)cursor->partition;
+	ret->min_timestamp_ms = ret->max_timestamp_ms = 0;
+	ret->locator[0] = ret->locator[1] = 0;
+	return get_u64(statement, 4, "end_offset", &ret->end_offset, fault) &&
+	       get_u32(statement, 5, "record_count", &ret->record_count, fault) &&
+	       get_u64(statement, 6, "size_bytes", &ret->size_bytes, fault) &&
+	       get_int(statement, 7, "created_at", &ret->created_at_ms, fault) &&
+	       (!reading->state->shape.timestamps ||
+	        (get_int(statement, 8, "min_timestamp", &ret->min_timestamp_ms, fault) &&
+	         get_int(statement, 9, "max_timestamp", &ret->max_timestamp_ms, fault))) &&
+	       get_text(statement, 10, "id", &ret->id, fault) &&
+	       get_text(statement, 11, "s3_bucket", &ret->s3_bucket, fault) &&
+	       get_text(statement, 12, "s3_key", &ret->s3_key, fault) && rows_check_segment(ret, fault);
+}
+
 static enum shmeta_status emit_segment(struct reading *reading, struct cursor *cursor, bool parent,
                                        struct last_base *last)
 {
-	sqlite3_stmt *statement = cursor->statement;
-	struct shmeta_segment segment = {.partition_id = (uint32_t)cursor->partition};
-	struct rows_fault fault = {""};
+	struct shmeta_segment segment;
+	struct rows_fault fault;
 	char quoted[ROWS_QUOTE_MAX];
 
-	if (!parent)
-		rows_blame(&fault, "base_offset %" PRId64 ": there is no such partition", cursor->base);
-	else if (get_u64(statement, 3, "base_offset", &segment.base_offset, &fault) &&
-	         get_u64(statement, 4, "end_offset", &segment.end_offset, &fault) &&
-	         get_u32(statement, 5, "record_count", &segment.record_count, &fault) &&
-	         get_u64(statement, 6, "size_bytes", &segment.size_bytes, &fault) &&
-	         get_int(statement, 7, "created_at", &segment.created_at_ms, &fault) &&
-	         get_int(statement, 8, "min_timestamp", &segment.min_timestamp_ms, &fault) &&
-	         get_int(statement, 9, "max_timestamp", &segment.max_timestamp_ms, &fault) &&
-	         get_text(statement, 10, "id", &segment.id, &fault) &&
-	         get_text(statement, 11, "s3_bucket", &segment.s3_bucket, &fault) &&
-	         get_text(statement, 12, "s3_key", &segment.s3_key, &fault) && rows_check_segment(&segment, &fault)) {
+	rows_faultless(&fault);
+	if (!parent) {
+		rows_blame(&fault, "there is no such partition");
+	} else if (read_segment(reading, cursor, &segment, &fault)) {
 		if (__builtin_expect(!last->known || last->base != segment.base_offset, 1)) {
 			last->known = true;
 			last->base = segment.base_offset;
 			return reading->sink->segment(reading->sink->arg, &segment);
 		}
-		rows_blame(&fault, "base_offset %" PRIu64 " is there twice; left out: %s", segment.base_offset,
-		           rows_quote(quoted, segment.id));
-	} else {
-		struct rows_fault place = {""};
-
-		rows_blame(&place, "base_offset %" PRId64 ": %.400s", cursor->base, fault.text);
-		fault = place;
+		rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment.id));
 	}
-	rows_poison(reading->sink, SHMETA_CLASS_SEGMENT, "segment", cursor->topic, cursor->partition, &fault);
+	rows_poison_segment(reading->sink, cursor->topic, cursor->partition, cursor->base, &fault);
 	return SHMETA_OK;
 }
 
@@ -406,8 +419,9 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 			return status;
 		reading->state->counters.queries++;
 		while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
-			struct rows_fault fault = {""};
+			struct rows_fault fault;
 
+			rows_faultless(&fault);
 			if (++reading->rows - reading->told >= PROGRESS_ROWS)
 				status = tell(reading);
 			if (status == SHMETA_OK)

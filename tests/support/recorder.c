@@ -49,7 +49,7 @@ static enum shmeta_status counted(struct recorder *r)
 
 #define S(s) (int)(s).bytes, (s).data != NULL ? (s).data : ""
 
-static void write_map(struct recorder *r, const char *what, const struct shmeta_map *map)
+static void write_map(struct recorder *r, const char *what, const char *owner, const struct shmeta_map *map)
 {
 	const unsigned char *at = map->data, *end = at + map->bytes;
 	uint32_t lengths[2];
@@ -57,7 +57,7 @@ static void write_map(struct recorder *r, const char *what, const struct shmeta_
 	while (at != NULL && at < end) {
 		memcpy(lengths, at, sizeof lengths);
 		at += sizeof lengths;
-		write_line(r, "  %s %.*s=%.*s", what, (int)lengths[0], (const char *)at, (int)lengths[1],
+		write_line(r, "%s %s %.*s=%.*s", what, owner, (int)lengths[0], (const char *)at, (int)lengths[1],
 		           (const char *)at + lengths[0]);
 		at += lengths[0] + lengths[1];
 	}
@@ -87,7 +87,7 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 	           " policy=%.*s id=%" PRIu32,
 	           owner, name, topic->partition_count, topic->has_retention ? "" : "none:", topic->retention_ms,
 	           topic->created_at_ms, topic->updated_at_ms, S(topic->cleanup_policy), topic->topic_id);
-	write_map(r, "config", &topic->config);
+	write_map(r, "config", name, &topic->config);
 	return counted(r);
 }
 
@@ -101,8 +101,8 @@ static enum shmeta_status on_partition(void *arg, const struct shmeta_partition 
 	r->partition = partition->partition_id;
 	r->base = -1;
 	r->partitions++;
-	write_line(r, " partition %" PRIu32 " watermark=%" PRIu64 " created=%" PRId64 " updated=%" PRId64,
-	           partition->partition_id, partition->high_watermark, partition->created_at_ms,
+	write_line(r, "partition %s %s/%" PRIu32 " watermark=%" PRIu64 " created=%" PRId64 " updated=%" PRId64,
+	           r->tenant, r->topic, partition->partition_id, partition->high_watermark, partition->created_at_ms,
 	           partition->updated_at_ms);
 	return counted(r);
 }
@@ -117,11 +117,11 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 	r->base = (int64_t)segment->base_offset;
 	r->segments++;
 	write_line(r,
-	           "  segment %" PRIu64 "..%" PRIu64 " size=%" PRIu64 " records=%" PRIu32 " created=%" PRId64
-	           " times=%" PRId64 "..%" PRId64 " id=%.*s bucket=%.*s key=%.*s",
-	           segment->base_offset, segment->end_offset, segment->size_bytes, segment->record_count,
-	           segment->created_at_ms, segment->min_timestamp_ms, segment->max_timestamp_ms, S(segment->id),
-	           S(segment->s3_bucket), S(segment->s3_key));
+	           "segment %s %s/%" PRIu32 " %" PRIu64 "..%" PRIu64 " size=%" PRIu64 " records=%" PRIu32
+	           " created=%" PRId64 " times=%" PRId64 "..%" PRId64 " id=%.*s bucket=%.*s key=%.*s",
+	           r->tenant, r->topic, segment->partition_id, segment->base_offset, segment->end_offset,
+	           segment->size_bytes, segment->record_count, segment->created_at_ms, segment->min_timestamp_ms,
+	           segment->max_timestamp_ms, S(segment->id), S(segment->s3_bucket), S(segment->s3_key));
 	return counted(r);
 }
 
@@ -134,7 +134,7 @@ static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const st
 	write_line(r, "agent %.*s %.*s address=%.*s zone=%.*s group=%.*s heartbeat=%" PRId64 " started=%" PRId64,
 	           S(tenant), S(agent->agent_id), S(agent->address), S(agent->availability_zone), S(agent->agent_group),
 	           agent->last_heartbeat_ms, agent->started_at_ms);
-	write_map(r, "metadata", &agent->metadata);
+	write_map(r, "metadata", "agent", &agent->metadata);
 	return counted(r);
 }
 
@@ -218,6 +218,8 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	r->partition = r->base = -1;
 	if (key->cls == SHMETA_CLASS_PARTITION || key->cls == SHMETA_CLASS_SEGMENT)
 		r->in_topic = 1; /* its topic is known: the key names it */
+	snprintf(r->topic, sizeof r->topic, "%.*s", S(key->topic));
+	snprintf(r->tenant, sizeof r->tenant, "%.*s", S(key->tenant));
 	r->keys_begun++;
 	write_key(r, "begin", key, "");
 	return SHMETA_OK;
@@ -302,6 +304,30 @@ void recorder_free(struct recorder *recorder)
 const char *recorder_text(const struct recorder *recorder)
 {
 	return recorder->text != NULL ? recorder->text : "";
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char *recorder_sorted(const struct recorder *recorder)
+{
+	char *copy = strdup(recorder_text(recorder)), *sorted = malloc(recorder->bytes + 1), *at = sorted, *save = NULL;
+	const char **lines = malloc((recorder->bytes + 1) * sizeof *lines);
+	size_t count = 0;
+
+	if (copy == NULL || sorted == NULL || lines == NULL)
+		abort();
+	for (char *line = strtok_r(copy, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save))
+		lines[count++] = line;
+	qsort(lines, count, sizeof *lines, by_text);
+	for (size_t i = 0; i < count; i++)
+		at += sprintf(at, "%s\n", lines[i]);
+	*at = '\0';
+	free(lines);
+	free(copy);
+	return sorted;
 }
 
 int recorder_has(const struct recorder *recorder, const char *line_part)

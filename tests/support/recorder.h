@@ -31,6 +31,8 @@ void recorder_clear(struct recorder *recorder); /* text, counts and place; keeps
 void recorder_free(struct recorder *recorder);
 /* The text, or "" */
 const char *recorder_text(const struct recorder *recorder);
+/* The lines in memcmp order, for what may come in any order; each line says where it belongs. The caller frees it. */
+char *recorder_sorted(const struct recorder *recorder);
 int recorder_has(const struct recorder *recorder, const char *line_part);
 
 #endif

@@ -1,0 +1,1263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The contract of backends/backend.h, sentence by sentence, over every engine: memory, SQLite with shmeta's own schema, and
+ * SQLite attached to a StreamHouse file of each shape. */
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/rows.h"
+#include "tests/support/source_world.h"
+
+static const char *const other_tenant = WORLD_OTHER_TENANT;
+
+/* A claim is a function over a world; it becomes one test for each engine. */
+#define CLAIM(claim)                                         \
+	static void claim(struct world *w);                  \
+	Test(memory, claim, .timeout = 60)                   \
+	{                                                    \
+		prove(WORLD_MEMORY, claim);                  \
+	}                                                    \
+	Test(sqlite_own_schema, claim, .timeout = 60)        \
+	{                                                    \
+		prove(WORLD_SQLITE_NEW, claim);              \
+	}                                                    \
+	Test(sqlite_streamhouse_v01, claim, .timeout = 60)   \
+	{                                                    \
+		prove(WORLD_SQLITE_V01, claim);              \
+	}                                                    \
+	Test(sqlite_streamhouse_later, claim, .timeout = 60) \
+	{                                                    \
+		prove(WORLD_SQLITE_LATER, claim);            \
+	}                                                    \
+	static void claim(struct world *w)
+
+static void prove(enum world_engine engine, void (*claim)(struct world *world))
+{
+	struct world world;
+
+	world_make(&world, engine);
+	world_open(&world);
+	claim(&world);
+	cr_expect_str_empty(world.recorder.order_error, "%s", world.recorder.order_error);
+	world_free(&world);
+}
+
+#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
+#define has(part) \
+	cr_expect(recorder_has(&w->recorder, (part)), "no line with '%s' in:\n%s", (part), recorder_text(&w->recorder))
+#define has_not(part)                                                                         \
+	cr_expect_not(recorder_has(&w->recorder, (part)), "a line with '%s' in:\n%s", (part), \
+	              recorder_text(&w->recorder))
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+static struct backend_key topic_key(const char *topic, bool with_segments)
+{
+	return (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
+	                            .tenant = str(SHMETA_DEFAULT_TENANT),
+	                            .topic = str(topic),
+	                            .with_segments = with_segments};
+}
+
+static struct backend_key partition_key(const char *topic, uint32_t id)
+{
+	return (struct backend_key){.cls = SHMETA_CLASS_PARTITION,
+	                            .tenant = str(SHMETA_DEFAULT_TENANT),
+	                            .topic = str(topic),
+	                            .partition_id = id};
+}
+
+static struct backend_key segment_key(const char *topic, uint32_t id, uint64_t from, uint64_t to)
+{
+	struct backend_key key = partition_key(topic, id);
+
+	key.cls = SHMETA_CLASS_SEGMENT;
+	key.from = from;
+	key.to = to;
+	return key;
+}
+
+/* Two topics, three partitions, five segments, and one of each other thing. */
+static void fill(struct world *w)
+{
+	static const char *const config[] = {"b", "2", "a", "1", "cleanup.policy", "compact", NULL};
+	static const char *const metadata[] = {"version", "7", NULL};
+
+	world_topic(w, NULL, "orders", 2, 86400000, config);
+	world_topic(w, NULL, "B", 1, -1, NULL);
+	for (uint64_t base = 0; base < 30; base += 10)
+		world_segment(w, NULL, "orders", 0, base, base + 9);
+	world_segment(w, NULL, "orders", 1, 0, 99);
+	world_segment(w, NULL, "B", 0, 5, 5);
+	world_watermark(w, NULL, "orders", 0, 30);
+	world_watermark(w, NULL, "orders", 1, 100);
+	world_agent(w, "agent-1", 5, metadata);
+	world_group(w, NULL, "readers");
+	world_offset(w, NULL, "readers", "orders", 0, 12, "note");
+	world_offset(w, NULL, "readers", "orders", 1, 0, NULL);
+	world_lease(w, NULL, "orders", 1, "agent-1", 3);
+}
+
+/* ---- load ----------------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(load_of_an_empty_source_is_empty)
+{
+	ok(world_load(w));
+	cr_expect_str_empty(recorder_text(&w->recorder));
+}
+
+CLAIM(load_gives_every_row_with_every_field_in_nested_order)
+{
+	char expected[4096], times[2][40], *at = expected;
+	const char *t = SHMETA_DEFAULT_TENANT, *policy = w->policies ? "delete" : "";
+
+	fill(w);
+	ok(world_load(w));
+	at += sprintf(
+		at,
+		"topic %s B partitions=1 retention=none:0 created=1700000000000 updated=1700000000000 policy=%s id=0\n",
+		t, policy);
+	at += sprintf(at, "partition %s B/0 watermark=0 created=1700000000000 updated=1700000000000\n", t);
+	sprintf(times[0], w->timestamps ? "5..5" : "0..0");
+	at += sprintf(
+		at,
+		"segment %s B/0 5..5 size=100 records=1 created=1700000000000 times=%s id=00000000-B-0-5 bucket=bucket "
+		"key=data/B/0/00000000000000000005.seg\n",
+		t, times[0]);
+	at += sprintf(
+		at,
+		"topic %s orders partitions=2 retention=86400000 created=1700000000000 updated=1700000000000 policy=%s "
+		"id=0\nconfig orders a=1\nconfig orders b=2\nconfig orders cleanup.policy=compact\n",
+		t, policy);
+	at += sprintf(at, "partition %s orders/0 watermark=30 created=1700000000000 updated=1700000000000\n", t);
+	for (int base = 0; base < 30; base += 10) {
+		sprintf(times[1], w->timestamps ? "%d..%d" : "0..0", base, base + 9);
+		at += sprintf(at,
+		              "segment %s orders/0 %d..%d size=1000 records=10 created=1700000000000 times=%s "
+		              "id=00000000-orders-0-%d bucket=bucket key=data/orders/0/%020d.seg\n",
+		              t, base, base + 9, times[1], base, base);
+	}
+	at += sprintf(at, "partition %s orders/1 watermark=100 created=1700000000000 updated=1700000000000\n", t);
+	sprintf(times[1], w->timestamps ? "0..99" : "0..0");
+	at += sprintf(
+		at,
+		"segment %s orders/1 0..99 size=10000 records=100 created=1700000000000 times=%s id=00000000-orders-1-0 "
+		"bucket=bucket key=data/orders/1/00000000000000000000.seg\n",
+		t, times[1]);
+	at += sprintf(at,
+	              "agent %s agent-1 address=agent-1:9092 zone=zone group=group heartbeat=5 started=1700000000000\n"
+	              "metadata agent version=7\n",
+	              t);
+	at += sprintf(at, "group %s readers created=1700000000000 updated=1700000000000\n", t);
+	at += sprintf(at, "offset %s readers orders/0 committed=12 at=1700000000000 metadata=note id=0\n", t);
+	at += sprintf(at, "offset %s readers orders/1 committed=0 at=1700000000000 metadata=none id=0\n", t);
+	sprintf(at, "lease %s orders/1 leader=agent-1 expires=1700000001000 acquired=1700000000000 epoch=3 id=0\n", t);
+	cr_expect_str_eq(recorder_text(&w->recorder), expected);
+	cr_expect_eq(w->recorder.poisoned, 0);
+}
+
+CLAIM(names_are_ordered_by_their_bytes)
+{
+	static const char *const names[] = {"b", "a2", "\xc3\xa9", "a10", "B", "z_", "a1"};
+	static const char *const sorted[] = {"B", "a1", "a10", "a2", "b", "z_", "\xc3\xa9"};
+	const char *at;
+
+	for (size_t i = 0; i < 7; i++)
+		world_topic(w, NULL, names[i], 1, -1, NULL);
+	ok(world_load(w));
+	at = recorder_text(&w->recorder);
+	for (size_t i = 0; i < 7; i++) {
+		char line[100];
+
+		snprintf(line, sizeof line, "topic %s %s ", SHMETA_DEFAULT_TENANT, sorted[i]);
+		at = strstr(at, line);
+		cr_assert_not_null(at, "%s is not in its place in:\n%s", sorted[i], recorder_text(&w->recorder));
+	}
+}
+
+CLAIM(tenants_are_told_apart)
+{
+	if (!w->tenants)
+		return;
+	world_topic(w, other_tenant, "orders", 1, -1, NULL);
+	world_topic(w, NULL, "orders", 1, -1, NULL);
+	world_segment(w, other_tenant, "orders", 0, 0, 7);
+	ok(world_changes(w));
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.topics, 2);
+	has("segment 11111111-2222-4333-8444-555555555555 orders/0 0..7");
+	has_not("segment 00000000-0000-0000-0000-000000000000");
+	world_segment(w, other_tenant, "orders", 0, 8, 9);
+	ok(world_changes(w));
+	has("changed segment 11111111-2222-4333-8444-555555555555 orders/0 8..8");
+	cr_expect_eq(w->recorder.changed, 1);
+	struct backend_key keys[] = {segment_key("orders", 0, 0, 100), segment_key("orders", 0, 0, 100)};
+	keys[1].tenant = str(other_tenant);
+	ok(world_fetch(w, keys, 2));
+	cr_expect_eq(w->recorder.segments, 2);
+	has_not("segment 00000000-0000-0000-0000-000000000000 orders/0 0..7");
+}
+
+CLAIM(a_tenant_that_a_source_cannot_have_is_absent)
+{
+	struct backend_key key = topic_key("orders", true);
+
+	fill(w);
+	key.tenant = str("nobody");
+	ok(world_fetch(w, &key, 1));
+	cr_expect_eq(w->recorder.topics, 0);
+	has("end topic nobody orders with_segments absent");
+}
+
+CLAIM(progress_ends_with_the_number_of_rows)
+{
+	fill(w);
+	ok(world_load(w));
+	cr_expect_geq(w->recorder.progressed, 1);
+	cr_expect_eq(w->recorder.progress_done, 15, "%" PRIu64, w->recorder.progress_done);
+	cr_expect_eq(w->recorder.progress_total, w->recorder.progress_done);
+}
+
+CLAIM(progress_comes_at_least_every_100000_rows)
+{
+	world_begin(w);
+	world_topic(w, NULL, "many", 1, -1, NULL);
+	for (uint64_t base = 0; base < 130000; base++) {
+		char name[24];
+
+		snprintf(name, sizeof name, "%" PRIu64, base);
+		world_segment_named(w, NULL, "many", 0, base, base, name);
+	}
+	world_commit(w);
+	w->recorder.quiet = 1;
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.segments, 130000);
+	cr_expect_geq(w->recorder.progressed, 2);
+}
+
+/* ---- what the sink answers --------------------------------------------------------------------------------------------------------- */
+
+CLAIM(a_sink_that_stops_ends_load_with_its_own_status)
+{
+	fill(w);
+	for (uint64_t rows = 1; rows <= 14; rows++) {
+		w->recorder.stop_after = rows;
+		w->recorder.stop_status = SHMETA_ERR_FULL;
+		cr_assert_eq(world_load(w), SHMETA_ERR_FULL, "after %" PRIu64 " rows", rows);
+		cr_assert_eq(w->recorder.topics + w->recorder.partitions + w->recorder.segments + w->recorder.agents +
+		                     w->recorder.groups + w->recorder.offsets + w->recorder.leases,
+		             rows);
+	}
+	w->recorder.stop_after = 0;
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.segments, 5);
+}
+
+CLAIM(a_sink_that_stops_ends_fetch_with_its_own_status)
+{
+	struct backend_key keys[] = {topic_key("orders", true),
+	                             segment_key("B", 0, 0, 9),
+	                             partition_key("orders", 1),
+	                             {.cls = SHMETA_CLASS_OFFSET}};
+
+	fill(w);
+	for (uint64_t rows = 1; rows <= 13; rows++) {
+		w->recorder.stop_after = rows;
+		cr_assert_eq(world_fetch(w, keys, 4), SHMETA_ERR_FULL, "after %" PRIu64 " rows", rows);
+	}
+	w->recorder.stop_after = 0;
+	ok(world_fetch(w, keys, 4));
+	cr_expect_eq(w->recorder.keys_ended, 4);
+}
+
+static enum shmeta_status stop_in_progress(void *arg, uint64_t done, uint64_t total)
+{
+	(void)arg;
+	(void)done;
+	(void)total;
+	return SHMETA_ERR_WRITER_AWAY;
+}
+
+CLAIM(progress_that_stops_ends_load_with_its_own_status)
+{
+	fill(w);
+	w->recorder.sink.progress = stop_in_progress;
+	cr_expect_eq(world_load(w), SHMETA_ERR_WRITER_AWAY);
+}
+
+CLAIM(changes_that_the_sink_refused_are_told_again)
+{
+	ok(world_load(w));
+	world_topic(w, NULL, "a", 1, -1, NULL);
+	world_topic(w, NULL, "b", 1, -1, NULL);
+	w->recorder.stop_after = 1;
+	cr_expect_eq(world_changes(w), SHMETA_ERR_FULL);
+	cr_expect_eq(w->changed, 0);
+	w->recorder.stop_after = 0;
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 1);
+	has(" a with_segments deleted");
+	has(" b with_segments deleted");
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 0);
+	cr_expect_eq(w->recorder.changed, 0);
+}
+
+/* ---- poison ------------------------------------------------------------------------------------------------------------------------ */
+
+/* A row that only a hand with foreign keys off can write. */
+static void unchecked(struct world *w, const char *sql)
+{
+	world_sql(w,
+	          "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; %s; PRAGMA foreign_keys=ON; "
+	          "PRAGMA ignore_check_constraints=OFF",
+	          sql);
+}
+
+static void raw_segment(struct world *w, const char *topic, const char *id, int64_t base, int64_t end, const char *key)
+{
+	if (w->memory != NULL) {
+		struct shmeta_segment segment = {.base_offset = (uint64_t)base,
+		                                 .end_offset = (uint64_t)end,
+		                                 .id = str(id),
+		                                 .s3_bucket = str("bucket"),
+		                                 .s3_key = str(key)};
+
+		memory_put_segment(w->memory, NULL, topic, &segment);
+	} else {
+		char *sql = sqlite3_mprintf(
+			"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+			"s3_bucket, s3_key, created_at) VALUES(%Q, %Q, 0, %lld, %lld, 1, 1, 'bucket', %Q, 0)",
+			id, topic, (long long)base, (long long)end, key);
+
+		unchecked(w, sql);
+		sqlite3_free(sql);
+	}
+}
+
+CLAIM(rows_that_cannot_be_are_poison_and_the_others_are_served)
+{
+	static char long_key[1100];
+
+	memset(long_key, 'k', sizeof long_key - 1);
+	fill(w);
+	raw_segment(w, "nowhere", "orphan", 0, 9, "k");
+	raw_segment(w, "B", "backwards", 100, 90, "k");
+	raw_segment(w, "B", "negative", -5, 90, "k");
+	raw_segment(w, "B", "not text", 200, 210, "\xff\xfe");
+	raw_segment(w, "B", "too long", 300, 310, long_key);
+	for (int pass = 0; pass < 2; pass++) {
+		struct backend_key key = topic_key("B", true);
+
+		ok(pass == 0 ? world_load(w) : world_fetch(w, &key, 1));
+		cr_expect_eq(w->recorder.poisoned, pass == 0 ? 5 : 4, "%s", recorder_text(&w->recorder));
+		cr_expect_eq(w->recorder.segments, pass == 0 ? 5 : 1);
+		has("base_offset 100: end_offset 90 is below base_offset 100");
+		has("base_offset -5: ");
+		has("s3_key '\\xff\\xfe' is not UTF-8");
+		has("has 1099 bytes; the limit is 1024");
+		if (pass == 0)
+			has("segment of topic 'nowhere', partition 0: base_offset 0: there is no such partition");
+	}
+}
+
+CLAIM(a_second_segment_at_a_base_is_poison_and_the_first_stays)
+{
+	if (w->engine == WORLD_SQLITE_NEW || w->engine == WORLD_SQLITE_V01)
+		return; /* their unique index does not let it in */
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	world_segment_named(w, NULL, "t", 0, 10, 19, "z-first");
+	world_segment_named(w, NULL, "t", 0, 10, 15, "a-second");
+	world_segment_named(w, NULL, "t", 0, 20, 29, "after");
+	for (int pass = 0; pass < 3; pass++) {
+		struct backend_key key = pass == 1 ? topic_key("t", true) : segment_key("t", 0, 10, 10);
+
+		ok(pass == 0 ? world_load(w) : world_fetch(w, &key, 1));
+		cr_expect_eq(w->recorder.poisoned, 1);
+		has("t/0 10..19");
+		has_not("t/0 10..15");
+		has("it is there twice; left out: 'a-second'");
+	}
+}
+
+CLAIM(bad_topics_and_watermarks_are_poison_with_all_that_hangs_below)
+{
+	static char long_name[260];
+
+	memset(long_name, 'n', 250);
+	fill(w);
+	if (w->memory != NULL) {
+		world_topic(w, NULL, long_name, 1, -1, NULL);
+		world_topic(w, NULL, "tab\there", 1, -1, NULL);
+		world_topic(w, NULL, "", 1, -1, NULL);
+		world_topic(w, NULL, "\xff", 1, -1, NULL);
+	} else {
+		world_topic(w, NULL, long_name, 1, -1, NULL);
+		world_topic(w, NULL, "tab\there", 1, -1, NULL);
+		world_topic(w, NULL, "", 1, -1, NULL);
+		world_topic(w, NULL, "\xff", 1, -1, NULL);
+	}
+	world_segment(w, NULL, "tab\there", 0, 0, 9);
+	world_watermark(w, NULL, "B", 0, (uint64_t)-1);
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.topics, 2);
+	cr_expect_eq(w->recorder.partitions, 2);
+	cr_expect_eq(w->recorder.segments, 4);
+	/* four topics, their four partitions, the segment below one of them; the partition of B and its segment */
+	cr_expect_eq(w->recorder.poisoned, 11, "%s", recorder_text(&w->recorder));
+	has("has 250 bytes; the limit is 249");
+	has("name 'tab\\x09here' has a control character");
+	has("name is empty");
+	has("name '\\xff' is not UTF-8");
+	has("high_watermark is");
+	struct backend_key keys[] = {topic_key("tab\there", true), partition_key("B", 0)};
+	ok(world_fetch(w, keys, 2));
+	cr_expect_eq(w->recorder.topics + w->recorder.partitions + w->recorder.segments, 0);
+	has("here with_segments absent");
+	has("B/0 absent");
+}
+
+CLAIM(a_map_that_is_none_is_empty)
+{
+	if (w->memory != NULL)
+		return; /* maps come packed */
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	static const char *const bad[] = {"",
+	                                  "{",
+	                                  "[]",
+	                                  "\"a\"",
+	                                  "{\"a\":1}",
+	                                  "{\"a\":\"b\",\"c\":null}",
+	                                  "{\"a\":\"b\"} x",
+	                                  "null",
+	                                  "{\"a\":\"\\u0000\"}",
+	                                  "{\"a\":{\"b\":\"c\"}}"};
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		world_sql(w, "UPDATE topics SET config = %Q", bad[i]);
+		ok(world_load(w));
+		cr_expect_eq(w->recorder.topics, 1, "%s", bad[i]);
+		has_not("config t");
+	}
+	world_sql(w, "UPDATE topics SET config = '{\"z\":\"1\",\"\":\"empty\",\"z\":\"2\",\"\\u00e9\":\"\"}'");
+	ok(world_load(w));
+	has("config t =empty\nconfig t z=2\nconfig t \xc3\xa9=\n");
+}
+
+CLAIM(a_map_of_more_than_64_kib_is_poison)
+{
+	char *big = malloc(70000);
+
+	cr_assert_not_null(big);
+	if (w->memory == NULL) {
+		world_topic(w, NULL, "t", 1, -1, NULL);
+		memset(big, 'x', 65536 - 8 - 1);
+		big[65536 - 8 - 1] = '\0';
+		world_sql(w, "UPDATE topics SET config = '{\"k\":\"%s\"}'", big);
+		ok(world_load(w));
+		cr_expect_eq(w->recorder.topics, 1, "exactly 64 KiB fit");
+		world_sql(w, "UPDATE topics SET config = '{\"k\":\"%sy\"}'", big);
+		ok(world_load(w));
+		cr_expect_eq(w->recorder.topics, 0);
+		has("the map has more than 65536 bytes");
+	}
+	free(big);
+}
+
+/* ---- fetch ------------------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
+{
+	struct backend_key keys[] = {
+		partition_key("orders", 1),
+		segment_key("orders", 0, 10, 19),
+		topic_key("gone", true),
+		topic_key("B", false),
+		partition_key("orders", 9),
+		segment_key("gone", 0, 0, UINT64_MAX),
+		{.cls = SHMETA_CLASS_LEASE},
+		topic_key("orders", true),
+		segment_key("orders", 1, 1, 50),
+		segment_key("orders", 0, 10, 19),
+		{.cls = SHMETA_CLASS_AGENT},
+		{.cls = SHMETA_CLASS_OFFSET},
+		segment_key("orders", 0, 20, UINT64_MAX),
+	};
+	size_t count = sizeof keys / sizeof keys[0];
+	const char *t = SHMETA_DEFAULT_TENANT;
+	char expected[600];
+
+	fill(w);
+	ok(world_fetch(w, keys, count));
+	cr_expect_eq(w->recorder.keys_begun, count);
+	cr_expect_eq(w->recorder.keys_ended, count);
+	snprintf(expected, sizeof expected,
+	         "begin partition %s orders/1\n"
+	         "partition %s orders/1 watermark=100 created=1700000000000 updated=1700000000000\n"
+	         "end partition %s orders/1 found\n"
+	         "begin segment %s orders/0 10..19\n"
+	         "partition %s orders/0 watermark=30 created=1700000000000 updated=1700000000000\n"
+	         "segment %s orders/0 10..19 ",
+	         t, t, t, t, t, t);
+	cr_expect_eq(strncmp(recorder_text(&w->recorder), expected, strlen(expected)), 0, "%s",
+	             recorder_text(&w->recorder));
+	has("end topic 00000000-0000-0000-0000-000000000000 gone with_segments absent");
+	has("end topic 00000000-0000-0000-0000-000000000000 B found");
+	has("end partition 00000000-0000-0000-0000-000000000000 orders/9 absent");
+	has("gone/0 0..18446744073709551615 absent");
+	has("end lease found");
+	has("end agent found");
+	has("end offset found");
+	/* topics: B, orders; segments: 1, all 4 of orders, none, 1, 1 */
+	cr_expect_eq(w->recorder.topics, 2);
+	cr_expect_eq(w->recorder.segments, 7);
+	cr_expect_eq(w->recorder.groups, 1);
+	cr_expect_eq(w->recorder.offsets, 2);
+	cr_expect_eq(w->recorder.poisoned, 0);
+}
+
+CLAIM(fetch_of_no_keys_does_nothing)
+{
+	ok(world_fetch(w, NULL, 0));
+	cr_expect_str_empty(recorder_text(&w->recorder));
+}
+
+CLAIM(fetch_refuses_what_is_no_key)
+{
+	struct backend_key key = {.cls = SHMETA_CLASS_LIST};
+
+	cr_expect_eq(world_fetch(w, &key, 1), SHMETA_ERR_INVALID_ARGUMENT);
+	key.cls = (enum shmeta_class)99;
+	cr_expect_eq(world_fetch(w, &key, 1), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect(strncmp(w->err.text, w->ops->name, strlen(w->ops->name)) == 0, "%s", w->err.text);
+}
+
+CLAIM(statements_grow_with_chunks_not_with_keys)
+{
+	enum { KEYS = 20000 };
+	struct backend_key *keys = malloc(KEYS * sizeof *keys);
+	struct backend_counters before, after;
+	char(*names)[8] = malloc(KEYS * sizeof *names);
+
+	cr_assert(keys != NULL && names != NULL);
+	fill(w);
+	for (uint32_t i = 0; i < KEYS; i++) {
+		snprintf(names[i], sizeof names[i], "%u", i);
+		keys[i] = i % 3 == 0   ? topic_key(names[i], false)
+		          : i % 3 == 1 ? partition_key("orders", i % 2)
+		                       : segment_key("orders", 0, i % 30, i % 30);
+	}
+	w->recorder.quiet = 1;
+	before = world_counters(w);
+	ok(world_fetch(w, keys, KEYS));
+	after = world_counters(w);
+	cr_expect_eq(w->recorder.keys_ended, KEYS);
+	cr_expect_leq(after.queries - before.queries, 60, "%" PRIu64, after.queries - before.queries);
+	cr_expect_eq(after.transactions - before.transactions, 1);
+	before = after;
+	ok(world_fetch(w, keys, KEYS));
+	after = world_counters(w);
+	cr_expect_eq(after.prepares, before.prepares, "statements are prepared once");
+	free(keys);
+	free(names);
+}
+
+/* ---- one moment -------------------------------------------------------------------------------------------------------------------- */
+
+struct meanwhile {
+	struct world *world;
+	pthread_t thread;
+	bool started;
+	enum shmeta_status (*partition)(void *arg, const struct shmeta_partition *partition);
+};
+static struct meanwhile meanwhile;
+
+static void *move_everything(void *arg)
+{
+	struct world *w = arg;
+
+	world_begin(w);
+	world_segment(w, NULL, "orders", 1, 100, 199);
+	world_watermark(w, NULL, "orders", 1, 200);
+	world_delete_topic(w, NULL, "B");
+	world_commit(w);
+	return NULL;
+}
+
+/* With the first partition, in the middle of the call, the application commits, or tries to: a rollback journal makes it wait. */
+static enum shmeta_status partition_meanwhile(void *arg, const struct shmeta_partition *partition)
+{
+	if (!meanwhile.started) {
+		meanwhile.started = true;
+		pthread_create(&meanwhile.thread, NULL, move_everything, meanwhile.world);
+		if (meanwhile.world->engine == WORLD_SQLITE_NEW || meanwhile.world->engine == WORLD_SQLITE_LATER)
+			pthread_join(meanwhile.thread, NULL); /* WAL: the commit is done while we read */
+	}
+	return meanwhile.partition(arg, partition);
+}
+
+static void begin_meanwhile(struct world *w)
+{
+	meanwhile = (struct meanwhile){.world = w, .partition = w->recorder.sink.partition};
+	w->recorder.sink.partition = partition_meanwhile;
+}
+
+static void end_meanwhile(struct world *w)
+{
+	if (w->engine == WORLD_MEMORY || w->engine == WORLD_SQLITE_V01)
+		pthread_join(meanwhile.thread, NULL);
+	w->recorder.sink.partition = meanwhile.partition;
+}
+
+CLAIM(load_shows_one_moment_and_changes_show_what_came_after_it)
+{
+	fill(w);
+	begin_meanwhile(w);
+	ok(world_load(w));
+	end_meanwhile(w);
+	cr_expect_eq(w->recorder.topics, 2);
+	cr_expect_eq(w->recorder.segments, 5);
+	has("orders/1 watermark=100");
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 1);
+	has("changed topic 00000000-0000-0000-0000-000000000000 B with_segments deleted");
+	has("changed partition 00000000-0000-0000-0000-000000000000 orders/1");
+	has("changed segment 00000000-0000-0000-0000-000000000000 orders/1 100..100");
+}
+
+CLAIM(fetch_shows_one_moment)
+{
+	struct backend_key keys[] = {partition_key("orders", 0), topic_key("orders", true), topic_key("B", true),
+	                             segment_key("orders", 1, 0, UINT64_MAX)};
+
+	fill(w);
+	begin_meanwhile(w);
+	ok(world_fetch(w, keys, 4));
+	end_meanwhile(w);
+	has_not("watermark=200");
+	has_not("100..199");
+	has("B with_segments found");
+	ok(world_fetch(w, keys, 4));
+	has("100..199");
+	has("B with_segments absent");
+}
+
+/* ---- changes ----------------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(without_a_load_the_first_changes_are_everything)
+{
+	fill(w);
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 1);
+	cr_expect_str_eq(recorder_text(&w->recorder), "changed list\n");
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 0);
+}
+
+CLAIM(nothing_that_load_showed_is_told_again)
+{
+	fill(w);
+	ok(world_load(w));
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 0);
+	cr_expect_str_empty(recorder_text(&w->recorder));
+}
+
+CLAIM(no_change_costs_at_most_one_statement)
+{
+	struct backend_counters before, after;
+
+	fill(w);
+	ok(world_load(w));
+	ok(world_changes(w));
+	before = world_counters(w);
+	for (int i = 0; i < 100; i++)
+		ok(world_changes(w));
+	after = world_counters(w);
+	cr_expect_leq(after.queries - before.queries, 100);
+	cr_expect_eq(after.transactions, before.transactions);
+	cr_expect_eq(after.prepares, before.prepares);
+}
+
+CLAIM(every_change_becomes_its_key)
+{
+	static const char *const pairs[] = {"k", "v", NULL};
+	const char *t = SHMETA_DEFAULT_TENANT;
+	char expected[200];
+
+	fill(w);
+	ok(world_load(w));
+#define EXPECT(fmt, ...)                                                                 \
+	do {                                                                             \
+		ok(world_changes(w));                                                    \
+		snprintf(expected, sizeof expected, "changed " fmt "\n", ##__VA_ARGS__); \
+		cr_expect_str_eq(recorder_text(&w->recorder), expected);                 \
+		cr_expect_eq(w->changed, 1);                                             \
+	} while (0)
+	world_topic(w, NULL, "new", 3, -1, pairs);
+	EXPECT("topic %s new with_segments deleted", t);
+	world_alter_topic(w, NULL, "B", pairs);
+	EXPECT("topic %s B", t);
+	world_watermark(w, NULL, "orders", 1, 55);
+	EXPECT("partition %s orders/1", t);
+	world_partition(w, NULL, "orders", 2, 7);
+	EXPECT("segment %s orders/2 0..9223372036854775807", t);
+	world_segment(w, NULL, "orders", 0, 30, 39);
+	EXPECT("segment %s orders/0 30..30", t);
+	world_begin(w);
+	world_segment(w, NULL, "orders", 0, 40, 49);
+	world_segment(w, NULL, "orders", 0, 50, 59);
+	world_segment(w, NULL, "orders", 0, 60, 69);
+	world_commit(w);
+	EXPECT("segment %s orders/0 40..60", t);
+	world_delete_before(w, NULL, "orders", 0, 30);
+	EXPECT("segment %s orders/0 0..20", t);
+	world_delete_partition(w, NULL, "orders", 2);
+	EXPECT("segment %s orders/2 0..9223372036854775807", t);
+	world_delete_topic(w, NULL, "new");
+	EXPECT("topic %s new with_segments deleted", t);
+	world_agent(w, "agent-1", 99, NULL);
+	EXPECT("agent");
+	world_lease(w, NULL, "orders", 0, "agent-1", 1);
+	EXPECT("lease");
+	world_delete_lease(w, NULL, "orders", 0);
+	EXPECT("lease");
+	world_group(w, NULL, "more");
+	EXPECT("offset");
+	world_offset(w, NULL, "more", "orders", 0, 5, NULL);
+	EXPECT("offset");
+	world_delete_group(w, NULL, "more");
+	EXPECT("offset");
+#undef EXPECT
+}
+
+CLAIM(front_deletes_and_appends_stay_two_ranges)
+{
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	world_begin(w);
+	for (uint64_t i = 0; i < 1000; i++)
+		world_segment(w, NULL, "t", 0, i * 10, i * 10 + 9);
+	world_commit(w);
+	ok(world_load(w));
+	world_delete_before(w, NULL, "t", 0, 50);
+	world_segment(w, NULL, "t", 0, 10000, 10009);
+	ok(world_changes(w));
+	has("t/0 0..40");
+	has("t/0 10000..10000");
+	cr_expect_eq(w->recorder.changed, 2);
+}
+
+CLAIM(a_topic_deleted_and_made_again_is_another_one)
+{
+	fill(w);
+	ok(world_load(w));
+	world_delete_topic(w, NULL, "orders");
+	world_topic(w, NULL, "orders", 1, -1, NULL);
+	world_segment(w, NULL, "orders", 0, 0, 4);
+	ok(world_changes(w));
+	has("changed topic 00000000-0000-0000-0000-000000000000 orders with_segments deleted");
+	has_not("changed segment");
+	has_not("changed partition");
+	struct backend_key key = topic_key("orders", true);
+	ok(world_fetch(w, &key, 1));
+	cr_expect_eq(w->recorder.partitions, 1);
+	cr_expect_eq(w->recorder.segments, 1);
+}
+
+CLAIM(wake_fd_becomes_readable_with_a_change_and_changes_drain_it)
+{
+	struct pollfd poller = {.events = POLLIN};
+
+	fill(w);
+	ok(world_load(w));
+	ok(world_changes(w));
+	poller.fd = w->ops->wake_fd(w->state);
+	cr_assert_geq(poller.fd, 0);
+	cr_assert_eq(poll(&poller, 1, 0), 0, "readable though nothing has happened");
+	for (int i = 0; i < 3; i++) {
+		world_watermark(w, NULL, "orders", 0, 31 + (uint64_t)i);
+		cr_assert_eq(poll(&poller, 1, 10000), 1, "not readable after a change");
+		ok(world_changes(w));
+		cr_expect_eq(w->changed, 1);
+		cr_assert_eq(poll(&poller, 1, 0), 0, "still readable after changes()");
+	}
+}
+
+/* ---- positions --------------------------------------------------------------------------------------------------------------------- */
+
+static size_t keep_position(struct world *w, char position[128])
+{
+	size_t bytes = 0;
+
+	ok(w->ops->position(w->state, position, 128, &bytes));
+	cr_assert(bytes > 0 && bytes <= 128);
+	return bytes;
+}
+
+CLAIM(a_kept_position_goes_on_where_it_was)
+{
+	char position[128];
+	size_t bytes;
+
+	fill(w);
+	ok(world_load(w));
+	world_watermark(w, NULL, "B", 0, 1);
+	ok(world_changes(w));
+	bytes = keep_position(w, position);
+	world_close(w);
+	world_watermark(w, NULL, "orders", 1, 77);
+	world_open(w);
+	ok(w->ops->resume(w->state, position, bytes, &w->err));
+	ok(world_changes(w));
+	cr_expect_str_eq(recorder_text(&w->recorder),
+	                 "changed partition 00000000-0000-0000-0000-000000000000 orders/1\n");
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 0);
+}
+
+CLAIM(a_position_that_means_nothing_is_absent)
+{
+	char position[128], wrong[128] = {0};
+	size_t bytes;
+
+	fill(w);
+	ok(world_load(w));
+	bytes = keep_position(w, position);
+	cr_expect_eq(w->ops->resume(w->state, position, bytes - 1, &w->err), SHMETA_ABSENT);
+	cr_expect_eq(w->ops->resume(w->state, wrong, bytes, &w->err), SHMETA_ABSENT);
+	cr_expect_eq(w->ops->position(w->state, wrong, bytes - 1, &(size_t){0}), SHMETA_ERR_BUFFER);
+	struct world other;
+	world_make(&other, w->engine);
+	world_open(&other);
+	cr_expect_eq(other.ops->resume(other.state, position, bytes, &other.err), SHMETA_ABSENT);
+	world_free(&other);
+}
+
+CLAIM(the_fingerprint_is_the_sources_own)
+{
+	uint64_t first = w->ops->fingerprint(w->state);
+	struct world other;
+
+	cr_expect_neq(first, 0);
+	world_close(w);
+	world_open(w);
+	cr_expect_eq(w->ops->fingerprint(w->state), first);
+	world_make(&other, w->engine);
+	world_open(&other);
+	cr_expect_neq(other.ops->fingerprint(other.state), first);
+	world_free(&other);
+}
+
+CLAIM(a_state_that_was_never_opened_can_be_closed)
+{
+	void *state = calloc(1, w->ops->state_bytes);
+
+	cr_assert_not_null(state);
+	w->ops->close(state);
+	free(state);
+}
+
+CLAIM(it_says_what_it_is)
+{
+	char text[200] = "", small[10];
+
+	w->ops->describe(w->state, text, sizeof text);
+	cr_expect(strncmp(text, w->ops->name, strlen(w->ops->name)) == 0, "%s", text);
+	w->ops->describe(w->state, small, sizeof small);
+	cr_expect_eq(strlen(small), 9);
+	cr_expect((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0);
+	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_TIMESTAMPS) != 0, w->timestamps);
+}
+
+/* ---- all of it, at random ----------------------------------------------------------------------------------------------------------- */
+
+/* A store kept up by nothing but changes() and fetch(): the keys of a round are applied to it, and then it must hold what a load
+ * of the source shows. It is a database of the memory engine, which makes it easy to compare. */
+struct follower {
+	struct memory_db *store;
+	struct world *world;
+	struct backend_key keys[512];
+	char names[512][2][80];
+	size_t count;
+	bool list;
+	/* while a key is fetched */
+	const struct backend_key *key;
+	char tenant[80], topic[80];
+	uint32_t partition;
+	bool seen[64]; /* partitions of the topic, or agents */
+};
+
+static enum shmeta_status follow_changed(void *arg, const struct backend_key *key)
+{
+	struct follower *f = arg;
+	struct backend_key *kept = &f->keys[f->count];
+
+	cr_assert_lt(f->count, 512);
+	if (key->cls == SHMETA_CLASS_LIST) {
+		f->list = true;
+		return SHMETA_OK;
+	}
+	*kept = *key;
+	snprintf(f->names[f->count][0], 80, "%.*s", (int)key->tenant.bytes,
+	         key->tenant.bytes > 0 ? key->tenant.data : "");
+	snprintf(f->names[f->count][1], 80, "%.*s", (int)key->topic.bytes, key->topic.bytes > 0 ? key->topic.data : "");
+	kept->tenant = str(f->names[f->count][0]);
+	kept->topic = str(f->names[f->count][1]);
+	f->count++;
+	return SHMETA_OK;
+}
+
+/* Names are those of the random application, see below. */
+static void clear_class(struct follower *f, enum shmeta_class cls)
+{
+	char name[40];
+
+	for (int i = 0; i < 4; i++)
+		for (int tenant = 0; tenant < 2; tenant++) {
+			const char *t = tenant ? other_tenant : SHMETA_DEFAULT_TENANT;
+
+			snprintf(name, sizeof name, "group-%d", i);
+			if (cls == SHMETA_CLASS_OFFSET)
+				memory_delete_group(f->store, t, name);
+			for (int topic = 0; cls == SHMETA_CLASS_LEASE && topic < 6; topic++) {
+				snprintf(name, sizeof name, "topic-%d", topic);
+				memory_delete_lease(f->store, t, name, (uint32_t)i);
+			}
+		}
+}
+
+static enum shmeta_status follow_begin(void *arg, const struct backend_key *key)
+{
+	struct follower *f = arg;
+
+	f->key = key;
+	snprintf(f->tenant, sizeof f->tenant, "%s", key->tenant.data != NULL ? key->tenant.data : "");
+	snprintf(f->topic, sizeof f->topic, "%s", key->topic.data != NULL ? key->topic.data : "");
+	memset(f->seen, 0, sizeof f->seen);
+	if (key->cls > SHMETA_CLASS_SEGMENT)
+		clear_class(f, key->cls);
+	else if (key->cls == SHMETA_CLASS_TOPIC && key->with_segments)
+		memory_delete_topic(f->store, f->tenant, f->topic);
+	else if (key->cls == SHMETA_CLASS_SEGMENT && key->from == 0 && key->to >= INT64_MAX)
+		memory_delete_partition(f->store, f->tenant, f->topic, key->partition_id);
+	else if (key->cls == SHMETA_CLASS_SEGMENT)
+		for (uint64_t base = key->from; base <= key->to; base++)
+			memory_delete_segment(f->store, f->tenant, f->topic, key->partition_id, base);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_end(void *arg, const struct backend_key *key, int found)
+{
+	struct follower *f = arg;
+
+	if (key->cls == SHMETA_CLASS_TOPIC && !found)
+		memory_delete_topic(f->store, f->tenant, f->topic);
+	for (uint32_t i = 0; key->cls == SHMETA_CLASS_TOPIC && found && i < 64; i++)
+		if (!f->seen[i])
+			memory_delete_partition(f->store, f->tenant, f->topic, i);
+	for (int i = 0; key->cls == SHMETA_CLASS_AGENT && i < 4; i++) {
+		char name[40];
+
+		snprintf(name, sizeof name, "agent-%d", i);
+		if (!f->seen[i])
+			memory_delete_agent(f->store, NULL, name);
+	}
+	if ((key->cls == SHMETA_CLASS_PARTITION || key->cls == SHMETA_CLASS_SEGMENT) && !found)
+		memory_delete_partition(f->store, f->tenant, f->topic, key->partition_id);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+{
+	struct follower *f = arg;
+
+	snprintf(f->tenant, sizeof f->tenant, "%.*s", (int)tenant.bytes, tenant.data);
+	snprintf(f->topic, sizeof f->topic, "%.*s", (int)topic->name.bytes, topic->name.data);
+	memory_put_topic(f->store, f->tenant, topic);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_partition(void *arg, const struct shmeta_partition *partition)
+{
+	struct follower *f = arg;
+
+	f->partition = partition->partition_id;
+	f->seen[partition->partition_id] = true;
+	memory_put_partition(f->store, f->tenant, f->topic, partition);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_segment(void *arg, const struct shmeta_segment *segment)
+{
+	struct follower *f = arg;
+
+	memory_put_segment(f->store, f->tenant, f->topic, segment);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
+{
+	struct follower *f = arg;
+	char t[80];
+
+	snprintf(t, sizeof t, "%.*s", (int)tenant.bytes, tenant.data);
+	f->seen[agent->agent_id.data[6] - '0'] = true; /* agent-N */
+	memory_put_agent(f->store, t, agent);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+{
+	struct follower *f = arg;
+	char t[80];
+
+	snprintf(t, sizeof t, "%.*s", (int)tenant.bytes, tenant.data);
+	memory_put_group(f->store, t, group);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                        const struct shmeta_committed_offset *offset)
+{
+	struct follower *f = arg;
+	char t[80], name[80];
+
+	snprintf(t, sizeof t, "%.*s", (int)tenant.bytes, tenant.data);
+	snprintf(name, sizeof name, "%.*s", (int)topic.bytes, topic.data);
+	memory_put_offset(f->store, t, name, offset);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status follow_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                       const struct shmeta_lease *lease)
+{
+	struct follower *f = arg;
+	char t[80], name[80];
+
+	snprintf(t, sizeof t, "%.*s", (int)tenant.bytes, tenant.data);
+	snprintf(name, sizeof name, "%.*s", (int)topic.bytes, topic.data);
+	memory_put_lease(f->store, t, name, lease);
+	return SHMETA_OK;
+}
+
+static void follow_poison(void *arg, enum shmeta_class cls, const char *sentence)
+{
+	(void)arg;
+	(void)cls;
+	cr_assert_fail("poison: %s", sentence);
+}
+
+static uint64_t dice(uint64_t *seed, uint64_t sides)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return (*seed >> 33) % sides;
+}
+
+/* One thing that an application may do. What the source would refuse is not tried: `there` knows what there is. */
+struct there {
+	bool topic[2][6], partition[2][6][4], agent[4], group[2][4];
+	uint64_t first[2][6][4], next[2][6][4]; /* offsets of the segments */
+};
+
+static void act(struct world *w, struct there *s, uint64_t *seed)
+{
+	static const char *const pairs[] = {"k", "v", "j", "w", NULL};
+	int t = w->tenants ? (int)dice(seed, 2) : 0, n = (int)dice(seed, 6), p = (int)dice(seed, 4),
+	    a = (int)dice(seed, 4);
+	const char *tenant = t ? other_tenant : NULL;
+	char topic[16], agent[16], group[16];
+
+	snprintf(topic, sizeof topic, "topic-%d", n);
+	snprintf(agent, sizeof agent, "agent-%d", a);
+	snprintf(group, sizeof group, "group-%d", a);
+	switch (dice(seed, 18)) {
+	case 0:
+		if (s->topic[t][n])
+			return;
+		world_topic(w, tenant, topic, 2, dice(seed, 2) ? -1 : 7, pairs + 2 * dice(seed, 2));
+		s->topic[t][n] = true;
+		for (int i = 0; i < 4; i++) {
+			s->partition[t][n][i] = i < 2;
+			s->first[t][n][i] = s->next[t][n][i] = 0;
+		}
+		return;
+	case 1:
+		if (!s->topic[t][n] || dice(seed, 3) > 0)
+			return;
+		world_delete_topic(w, tenant, topic);
+		s->topic[t][n] = false;
+		memset(s->partition[t][n], 0, sizeof s->partition[t][n]);
+		return;
+	case 2:
+		if (s->topic[t][n])
+			world_alter_topic(w, tenant, topic, dice(seed, 2) ? pairs : NULL);
+		return;
+	case 3:
+		if (!s->topic[t][n] || s->partition[t][n][p])
+			return;
+		world_partition(w, tenant, topic, (uint32_t)p, dice(seed, 100));
+		s->partition[t][n][p] = true;
+		s->first[t][n][p] = s->next[t][n][p] = dice(seed, 50);
+		return;
+	case 4:
+		if (!s->partition[t][n][p])
+			return;
+		world_delete_partition(w, tenant, topic, (uint32_t)p);
+		s->partition[t][n][p] = false;
+		return;
+	case 5:
+	case 6:
+		if (s->partition[t][n][p])
+			world_watermark(w, tenant, topic, (uint32_t)p, dice(seed, 1000));
+		return;
+	case 7:
+	case 8:
+	case 9:
+	case 10:
+		if (!s->partition[t][n][p])
+			return;
+		for (uint64_t i = dice(seed, 4) + 1; i-- > 0;) {
+			uint64_t records = 1 + dice(seed, 5);
+
+			world_segment(w, tenant, topic, (uint32_t)p, s->next[t][n][p], s->next[t][n][p] + records - 1);
+			s->next[t][n][p] += records + dice(seed, 2);
+		}
+		return;
+	case 11:
+		if (!s->partition[t][n][p])
+			return;
+		s->first[t][n][p] += dice(seed, 8);
+		world_delete_before(w, tenant, topic, (uint32_t)p, s->first[t][n][p]);
+		return;
+	case 12:
+		if (s->partition[t][n][p] && s->next[t][n][p] > 0)
+			world_delete_segment(w, tenant, topic, (uint32_t)p, dice(seed, s->next[t][n][p]));
+		return;
+	case 13:
+		world_agent(w, agent, (int64_t)dice(seed, 1000), pairs);
+		s->agent[a] = true;
+		return;
+	case 14:
+		if (dice(seed, 2) == 0) {
+			world_delete_agent(w, agent);
+			s->agent[a] = false;
+		} else {
+			world_delete_group(w, tenant, group);
+			s->group[t][a] = false;
+		}
+		return;
+	case 15:
+		world_group(w, tenant, group);
+		s->group[t][a] = true;
+		return;
+	case 16:
+		if (s->group[t][a] && s->partition[t][n][p])
+			world_offset(w, tenant, group, topic, (uint32_t)p, dice(seed, 99), dice(seed, 2) ? "m" : NULL);
+		return;
+	default:
+		if (!s->agent[a] || !s->partition[t][n][p])
+			return;
+		if (dice(seed, 3) == 0)
+			world_delete_lease(w, tenant, topic, (uint32_t)p);
+		else
+			world_lease(w, tenant, topic, (uint32_t)p, agent, dice(seed, 9));
+		return;
+	}
+}
+
+static void compare(struct world *w, struct follower *f, uint64_t seed, int round)
+{
+	void *state = calloc(1, backend_memory.state_bytes);
+	struct backend_options options = {.uri = "memory:follower"};
+	struct backend_error err;
+	struct recorder mine;
+	char *left, *right;
+
+	cr_assert_not_null(state);
+	recorder_init(&mine);
+	cr_assert_eq(backend_memory.open(state, &options, &err), SHMETA_OK);
+	cr_assert_eq(backend_memory.load(state, &mine.sink, &err), SHMETA_OK);
+	backend_memory.close(state);
+	free(state);
+	ok(world_load(w));
+	left = recorder_sorted(&mine);
+	right = recorder_sorted(&w->recorder);
+	if (strcmp(left, right) != 0) {
+		size_t at = 0;
+
+		while (left[at] == right[at])
+			at++;
+		while (at > 0 && left[at - 1] != '\n')
+			at--;
+		cr_assert_fail("seed %" PRIu64 ", round %d: followed:\n%.300s\nthere:\n%.300s", seed, round, left + at,
+		               right + at);
+	}
+	free(left);
+	free(right);
+	recorder_free(&mine);
+	(void)f;
+}
+
+static int topics_first(const void *a, const void *b)
+{
+	const struct backend_key *x = a, *y = b;
+
+	int left = x->cls > SHMETA_CLASS_SEGMENT ? (int)x->cls : 0,
+	    right = y->cls > SHMETA_CLASS_SEGMENT ? (int)y->cls : 0;
+
+	return left - right;
+}
+
+CLAIM(following_the_changes_shows_what_a_load_shows)
+{
+	const char *asked = getenv("SEED");
+	uint64_t seed = asked != NULL ? strtoull(asked, NULL, 10) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 20;
+	struct follower *f = calloc(1, sizeof *f);
+	struct backend_sink sink = {.arg = f,
+	                            .topic = follow_topic,
+	                            .partition = follow_partition,
+	                            .segment = follow_segment,
+	                            .agent = follow_agent,
+	                            .group = follow_group,
+	                            .offset = follow_offset,
+	                            .lease = follow_lease,
+	                            .poison = follow_poison,
+	                            .key_begin = follow_begin,
+	                            .key_end = follow_end,
+	                            .changed = follow_changed};
+	uint64_t state = seed;
+	struct there there;
+
+	cr_assert_not_null(f);
+	memset(&there, 0, sizeof there);
+	f->world = w;
+	f->store = memory_db_new("follower");
+	cr_assert_not_null(f->store);
+	ok(world_load(w));
+	for (int round = 0; round < 60; round++) {
+		int changed;
+
+		world_begin(w);
+		for (uint64_t i = dice(&state, 25); i-- > 0;)
+			act(w, &there, &state);
+		world_commit(w);
+		f->count = 0;
+		ok(w->ops->changes(w->state, &sink, &changed, &w->err));
+		cr_assert_not(f->list, "seed %" PRIu64 ": the feed gave up", seed);
+		cr_assert_eq(changed, f->count > 0);
+		/* Classes last, in their order: in the follower a topic or an agent that goes takes its leases along. */
+		qsort(f->keys, f->count, sizeof f->keys[0], topics_first);
+		ok(w->ops->fetch(w->state, f->keys, f->count, &sink, &w->err));
+		compare(w, f, seed, round);
+	}
+	memory_db_free(f->store);
+	free(f);
+}

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A source of each engine behind one set of verbs (source_world.h). */
+#include "tests/support/source_world.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/rows.h"
+#include "tests/support/streamhouse_schema.h"
+
+const char *const world_names[WORLD_ENGINES] = {"memory", "sqlite, own schema", "sqlite, StreamHouse v0.1",
+                                                "sqlite, StreamHouse later"};
+
+static const int64_t now_ms = 1700000000000;
+
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	abort();
+}
+
+static void app_open(struct world *world, const char *schema)
+{
+	if (sqlite3_open(world->path, &world->app) != SQLITE_OK)
+		die("%s: %s", world->path, sqlite3_errmsg(world->app));
+	sqlite3_busy_timeout(world->app, 20000);
+	world_sql(world, "PRAGMA foreign_keys=ON; PRAGMA synchronous=OFF");
+	if (schema != NULL && sqlite3_exec(world->app, schema, NULL, NULL, NULL) != SQLITE_OK)
+		die("%s: %s", world->path, sqlite3_errmsg(world->app));
+}
+
+void world_make(struct world *world, enum world_engine engine)
+{
+	static int made;
+
+	memset(world, 0, sizeof *world);
+	world->engine = engine;
+	world->tenants = engine == WORLD_MEMORY || engine == WORLD_SQLITE_LATER;
+	world->timestamps = engine != WORLD_SQLITE_V01;
+	world->policies = engine == WORLD_SQLITE_LATER;
+	world->cascades_segments = engine != WORLD_SQLITE_LATER;
+	recorder_init(&world->recorder);
+	if (engine == WORLD_MEMORY) {
+		snprintf(world->uri, sizeof world->uri, "memory:world-%d", made++);
+		world->memory = memory_db_new(world->uri + strlen("memory:"));
+		if (world->memory == NULL)
+			die("no memory for a database");
+	} else {
+		snprintf(world->dir, sizeof world->dir, "/dev/shm/shmeta-source-XXXXXX");
+		if (mkdtemp(world->dir) == NULL)
+			die("mkdtemp %s", world->dir);
+		snprintf(world->path, sizeof world->path, "%s/source.db", world->dir);
+		snprintf(world->uri, sizeof world->uri, "sqlite:%s", world->path);
+		if (engine == WORLD_SQLITE_V01)
+			app_open(world, STREAMHOUSE_V01);
+		else if (engine == WORLD_SQLITE_LATER)
+			app_open(world, "PRAGMA journal_mode=WAL;" STREAMHOUSE_LATER
+			                "INSERT INTO organizations(id, name, slug) "
+			                "VALUES('" WORLD_OTHER_TENANT "', 'Other', 'other');");
+	}
+	world->options = (struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1};
+	world->ops = backend_find(world->uri, &world->err);
+	if (world->ops == NULL)
+		die("%s", world->err.text);
+}
+
+enum shmeta_status world_try_open(struct world *world)
+{
+	enum shmeta_status status;
+
+	world->state = calloc(1, world->ops->state_bytes);
+	if (world->state == NULL)
+		die("no memory for a state");
+	status = world->ops->open(world->state, &world->options, &world->err);
+	if (status == SHMETA_OK && world->engine == WORLD_SQLITE_NEW && world->app == NULL)
+		app_open(world, NULL);
+	return status;
+}
+
+void world_open(struct world *world)
+{
+	if (world_try_open(world) != SHMETA_OK)
+		die("open: %s", world->err.text);
+}
+
+void world_close(struct world *world)
+{
+	if (world->state != NULL)
+		world->ops->close(world->state);
+	free(world->state);
+	world->state = NULL;
+}
+
+void world_free(struct world *world)
+{
+	world_close(world);
+	recorder_free(&world->recorder);
+	if (world->engine == WORLD_MEMORY) {
+		memory_db_free(world->memory);
+		return;
+	}
+	sqlite3_close_v2(world->app);
+	DIR *dir = opendir(world->dir);
+	for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
+		if (entry->d_name[0] != '.')
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	if (dir != NULL)
+		closedir(dir);
+	rmdir(world->dir);
+}
+
+enum shmeta_status world_load(struct world *world)
+{
+	recorder_clear(&world->recorder);
+	return world->ops->load(world->state, &world->recorder.sink, &world->err);
+}
+
+enum shmeta_status world_changes(struct world *world)
+{
+	recorder_clear(&world->recorder);
+	world->changed = -1;
+	return world->ops->changes(world->state, &world->recorder.sink, &world->changed, &world->err);
+}
+
+enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count)
+{
+	recorder_clear(&world->recorder);
+	return world->ops->fetch(world->state, keys, count, &world->recorder.sink, &world->err);
+}
+
+struct backend_counters world_counters(struct world *world)
+{
+	struct backend_counters counters;
+
+	world->ops->counters(world->state, &counters);
+	return counters;
+}
+
+/* ---- the application -------------------------------------------------------------------------------------------------------------- */
+
+void world_sql(struct world *world, const char *fmt, ...)
+{
+	va_list args;
+	char *sql;
+
+	va_start(args, fmt);
+	sql = sqlite3_vmprintf(fmt, args);
+	va_end(args);
+	if (sql == NULL || sqlite3_exec(world->app, sql, NULL, NULL, NULL) != SQLITE_OK)
+		die("%s: %s", sqlite3_errmsg(world->app), sql != NULL ? sql : fmt);
+	sqlite3_free(sql);
+}
+
+int64_t world_sql_number(struct world *world, const char *sql)
+{
+	sqlite3_stmt *statement;
+	int64_t number;
+
+	if (sqlite3_prepare_v2(world->app, sql, -1, &statement, NULL) != SQLITE_OK ||
+	    sqlite3_step(statement) != SQLITE_ROW)
+		die("%s: %s", sqlite3_errmsg(world->app), sql);
+	number = sqlite3_column_int64(statement, 0);
+	sqlite3_finalize(statement);
+	return number;
+}
+
+void world_begin(struct world *world)
+{
+	if (world->app != NULL)
+		world_sql(world, "BEGIN IMMEDIATE");
+}
+
+void world_commit(struct world *world)
+{
+	if (world->app != NULL)
+		world_sql(world, "COMMIT");
+}
+
+static const char *tenant_of(const char *tenant)
+{
+	return tenant != NULL ? tenant : SHMETA_DEFAULT_TENANT;
+}
+
+/* "organization_id, " for a list of columns and its value for a list of values; empty where there is no such column. */
+static const char *org(const struct world *world)
+{
+	return world->engine == WORLD_SQLITE_LATER ? "organization_id, " : "";
+}
+
+static char *org_value(const struct world *world, const char *tenant)
+{
+	return world->engine == WORLD_SQLITE_LATER ? sqlite3_mprintf("%Q, ", tenant_of(tenant)) : sqlite3_mprintf("");
+}
+
+/* " AND organization_id = ..." */
+static char *org_match(const struct world *world, const char *tenant)
+{
+	return world->engine == WORLD_SQLITE_LATER ? sqlite3_mprintf(" AND organization_id = %Q", tenant_of(tenant))
+	                                           : sqlite3_mprintf("");
+}
+
+static char *json_of(const char *const *pairs)
+{
+	char *json = sqlite3_mprintf("{");
+
+	for (size_t i = 0; pairs != NULL && pairs[i] != NULL; i += 2) {
+		char *longer = sqlite3_mprintf("%s%s\"%s\":\"%s\"", json, i > 0 ? "," : "", pairs[i], pairs[i + 1]);
+
+		sqlite3_free(json);
+		json = longer;
+	}
+	char *closed = sqlite3_mprintf("%s}", json);
+	sqlite3_free(json);
+	return closed;
+}
+
+static struct shmeta_map map_of(struct rows_scratch *scratch, const char *const *pairs)
+{
+	struct rows_pair list[16];
+	struct rows_fault fault = {""};
+	struct shmeta_map map;
+	size_t count = 0;
+
+	for (size_t i = 0; pairs != NULL && pairs[i] != NULL; i += 2, count++)
+		list[count] = (struct rows_pair){rows_str(pairs[i]), rows_str(pairs[i + 1])};
+	if (!rows_pack(scratch, list, count, &map, &fault))
+		die("%s", fault.text);
+	return map;
+}
+
+void world_topic(struct world *world, const char *tenant, const char *name, uint32_t partitions, int64_t retention_ms,
+                 const char *const *pairs)
+{
+	struct rows_scratch scratch = {NULL, 0};
+
+	if (world->memory != NULL) {
+		struct shmeta_topic topic = {.name = rows_str(name),
+		                             .config = map_of(&scratch, pairs),
+		                             .created_at_ms = now_ms,
+		                             .updated_at_ms = now_ms,
+		                             .retention_ms = retention_ms < 0 ? 0 : retention_ms,
+		                             .has_retention = retention_ms >= 0,
+		                             .partition_count = partitions};
+
+		memory_put_topic(world->memory, tenant, &topic);
+		rows_scratch_free(&scratch);
+	} else {
+		char *json = json_of(pairs), *value = org_value(world, tenant);
+
+		world_sql(world,
+		          "INSERT INTO topics(%sname, partition_count, retention_ms, created_at, updated_at, config) "
+		          "VALUES(%s%Q, %u, nullif(%lld, -1), %lld, %lld, %Q)",
+		          org(world), value, name, partitions, (long long)(retention_ms < 0 ? -1 : retention_ms),
+		          (long long)now_ms, (long long)now_ms, json);
+		sqlite3_free(json);
+		sqlite3_free(value);
+	}
+	for (uint32_t i = 0; i < partitions; i++)
+		world_partition(world, tenant, name, i, 0);
+}
+
+void world_alter_topic(struct world *world, const char *tenant, const char *name, const char *const *pairs)
+{
+	struct rows_scratch scratch = {NULL, 0};
+
+	if (world->memory != NULL) {
+		struct shmeta_topic topic = {.name = rows_str(name),
+		                             .config = map_of(&scratch, pairs),
+		                             .created_at_ms = now_ms,
+		                             .updated_at_ms = now_ms + 1,
+		                             .partition_count = 1};
+
+		memory_put_topic(world->memory, tenant, &topic);
+		rows_scratch_free(&scratch);
+	} else {
+		char *json = json_of(pairs), *match = org_match(world, tenant);
+
+		world_sql(world,
+		          "UPDATE topics SET config = %Q, updated_at = %lld, partition_count = 1, retention_ms = NULL "
+		          "WHERE name = %Q%s",
+		          json, (long long)(now_ms + 1), name, match);
+		sqlite3_free(json);
+		sqlite3_free(match);
+	}
+}
+
+/* "DELETE FROM table WHERE rest AND organization_id = ...". rest is freed. */
+static void delete_where(struct world *world, const char *table, const char *tenant, char *rest)
+{
+	char *match = org_match(world, tenant);
+
+	world_sql(world, "DELETE FROM %s WHERE %s%s", table, rest, match);
+	sqlite3_free(match);
+	sqlite3_free(rest);
+}
+
+void world_delete_topic(struct world *world, const char *tenant, const char *name)
+{
+	if (world->memory != NULL) {
+		memory_delete_topic(world->memory, tenant, name);
+		return;
+	}
+	if (world->tenants) {
+		/* The later shape has lost these cascades; its application deletes what belongs to a topic itself. */
+		delete_where(world, "segments", tenant, sqlite3_mprintf("topic = %Q", name));
+		delete_where(world, "consumer_offsets", tenant, sqlite3_mprintf("topic = %Q", name));
+		delete_where(world, "partition_leases", tenant, sqlite3_mprintf("topic = %Q", name));
+	}
+	delete_where(world, "topics", tenant, sqlite3_mprintf("name = %Q", name));
+}
+
+void world_partition(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t watermark)
+{
+	if (world->memory != NULL) {
+		struct shmeta_partition partition = {.partition_id = id,
+		                                     .high_watermark = watermark,
+		                                     .created_at_ms = now_ms,
+		                                     .updated_at_ms = now_ms};
+
+		memory_put_partition(world->memory, tenant, topic, &partition);
+		return;
+	}
+	char *value = org_value(world, tenant);
+
+	world_sql(world,
+	          "INSERT INTO partitions(%stopic, partition_id, high_watermark, created_at, updated_at) "
+	          "VALUES(%s%Q, %u, %lld, %lld, %lld)",
+	          org(world), value, topic, id, (long long)watermark, (long long)now_ms, (long long)now_ms);
+	sqlite3_free(value);
+}
+
+void world_watermark(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t watermark)
+{
+	if (world->memory != NULL) {
+		memory_set_watermark(world->memory, tenant, topic, id, watermark);
+		return;
+	}
+	char *match = org_match(world, tenant);
+
+	world_sql(world, "UPDATE partitions SET high_watermark = %lld WHERE topic = %Q AND partition_id = %u%s",
+	          (long long)watermark, topic, id, match);
+	sqlite3_free(match);
+}
+
+void world_delete_partition(struct world *world, const char *tenant, const char *topic, uint32_t id)
+{
+	if (world->memory != NULL) {
+		memory_delete_partition(world->memory, tenant, topic, id);
+		return;
+	}
+	if (world->tenants) {
+		delete_where(world, "segments", tenant, sqlite3_mprintf("topic = %Q AND partition_id = %u", topic, id));
+		delete_where(world, "consumer_offsets", tenant,
+		             sqlite3_mprintf("topic = %Q AND partition_id = %u", topic, id));
+		delete_where(world, "partition_leases", tenant,
+		             sqlite3_mprintf("topic = %Q AND partition_id = %u", topic, id));
+	}
+	delete_where(world, "partitions", tenant, sqlite3_mprintf("topic = %Q AND partition_id = %u", topic, id));
+}
+
+void world_segment(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t base, uint64_t end)
+{
+	char name[400];
+
+	snprintf(name, sizeof name, "%.8s-%s-%" PRIu32 "-%" PRIu64, tenant_of(tenant), topic, id, base);
+	world_segment_named(world, tenant, topic, id, base, end, name);
+}
+
+void world_segment_named(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t base,
+                         uint64_t end, const char *name)
+{
+	uint64_t records = end - base + 1;
+	char key[400];
+
+	snprintf(key, sizeof key, "data/%s/%" PRIu32 "/%020" PRIu64 ".seg", topic, id, base);
+	if (world->memory != NULL) {
+		struct shmeta_segment segment = {.base_offset = base,
+		                                 .end_offset = end,
+		                                 .size_bytes = records * 100,
+		                                 .created_at_ms = now_ms,
+		                                 .min_timestamp_ms = (int64_t)base,
+		                                 .max_timestamp_ms = (int64_t)end,
+		                                 .record_count = (uint32_t)records,
+		                                 .partition_id = id,
+		                                 .id = rows_str(name),
+		                                 .s3_bucket = rows_str("bucket"),
+		                                 .s3_key = rows_str(key)};
+
+		memory_put_segment(world->memory, tenant, topic, &segment);
+		return;
+	}
+	char *value = org_value(world, tenant),
+	     *times = world->timestamps ? sqlite3_mprintf(", %lld, %lld", (long long)base, (long long)end)
+	                                : sqlite3_mprintf("");
+
+	world_sql(world,
+	          "INSERT INTO segments(%sid, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+	          "s3_bucket, s3_key, created_at%s) VALUES(%s%Q, %Q, %u, %lld, %lld, %u, %lld, 'bucket', %Q, %lld%s)",
+	          org(world), world->timestamps ? ", min_timestamp, max_timestamp" : "", value, name, topic, id,
+	          (long long)base, (long long)end, (uint32_t)records, (long long)records * 100, key, (long long)now_ms,
+	          times);
+	sqlite3_free(value);
+	sqlite3_free(times);
+}
+
+void world_delete_segment(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t base)
+{
+	if (world->memory != NULL)
+		memory_delete_segment(world->memory, tenant, topic, id, base);
+	else
+		delete_where(world, "segments", tenant,
+		             sqlite3_mprintf("topic = %Q AND partition_id = %u AND base_offset = %lld", topic, id,
+		                             (long long)base));
+}
+
+void world_delete_before(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t before)
+{
+	if (world->memory != NULL)
+		memory_delete_segments_before(world->memory, tenant, topic, id, before);
+	else
+		delete_where(world, "segments", tenant,
+		             sqlite3_mprintf("topic = %Q AND partition_id = %u AND end_offset < %lld", topic, id,
+		                             (long long)before));
+}
+
+void world_agent(struct world *world, const char *id, int64_t heartbeat_ms, const char *const *pairs)
+{
+	struct rows_scratch scratch = {NULL, 0};
+	char address[96];
+
+	snprintf(address, sizeof address, "%s:9092", id);
+	if (world->memory != NULL) {
+		struct shmeta_agent agent = {.agent_id = rows_str(id),
+		                             .address = rows_str(address),
+		                             .availability_zone = rows_str("zone"),
+		                             .agent_group = rows_str("group"),
+		                             .metadata = map_of(&scratch, pairs),
+		                             .last_heartbeat_ms = heartbeat_ms,
+		                             .started_at_ms = now_ms};
+
+		memory_put_agent(world->memory, NULL, &agent);
+		rows_scratch_free(&scratch);
+		return;
+	}
+	char *json = json_of(pairs);
+
+	world_sql(world,
+	          "INSERT INTO agents(agent_id, address, availability_zone, agent_group, last_heartbeat, started_at, "
+	          "metadata) VALUES(%Q, %Q, 'zone', 'group', %lld, %lld, %Q) ON CONFLICT(agent_id) DO UPDATE SET "
+	          "last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata",
+	          id, address, (long long)heartbeat_ms, (long long)now_ms, json);
+	sqlite3_free(json);
+}
+
+void world_delete_agent(struct world *world, const char *id)
+{
+	if (world->memory != NULL)
+		memory_delete_agent(world->memory, NULL, id);
+	else
+		world_sql(world, "DELETE FROM agents WHERE agent_id = %Q", id);
+}
+
+void world_group(struct world *world, const char *tenant, const char *group)
+{
+	if (world->memory != NULL) {
+		struct shmeta_group row = {
+			.group_id = rows_str(group), .created_at_ms = now_ms, .updated_at_ms = now_ms};
+
+		memory_put_group(world->memory, tenant, &row);
+		return;
+	}
+	char *value = org_value(world, tenant);
+
+	world_sql(world,
+	          "INSERT OR IGNORE INTO consumer_groups(%sgroup_id, created_at, updated_at) VALUES(%s%Q, %lld, %lld)",
+	          org(world), value, group, (long long)now_ms, (long long)now_ms);
+	sqlite3_free(value);
+}
+
+void world_offset(struct world *world, const char *tenant, const char *group, const char *topic, uint32_t id,
+                  uint64_t committed, const char *metadata)
+{
+	if (world->memory != NULL) {
+		struct shmeta_committed_offset row = {.group_id = rows_str(group),
+		                                      .metadata = rows_str(metadata != NULL ? metadata : ""),
+		                                      .committed_offset = committed,
+		                                      .committed_at_ms = now_ms,
+		                                      .partition_id = id,
+		                                      .has_metadata = metadata != NULL};
+
+		memory_put_offset(world->memory, tenant, topic, &row);
+		return;
+	}
+	char *value = org_value(world, tenant);
+
+	world_sql(
+		world,
+		"INSERT INTO consumer_offsets(%sgroup_id, topic, partition_id, committed_offset, metadata, committed_at) "
+		"VALUES(%s%Q, %Q, %u, %lld, %Q, %lld) ON CONFLICT DO UPDATE SET "
+		"committed_offset = excluded.committed_offset, metadata = excluded.metadata",
+		org(world), value, group, topic, id, (long long)committed, metadata, (long long)now_ms);
+	sqlite3_free(value);
+}
+
+void world_delete_group(struct world *world, const char *tenant, const char *group)
+{
+	if (world->memory != NULL)
+		memory_delete_group(world->memory, tenant, group);
+	else
+		delete_where(world, "consumer_groups", tenant, sqlite3_mprintf("group_id = %Q", group));
+}
+
+void world_lease(struct world *world, const char *tenant, const char *topic, uint32_t id, const char *agent,
+                 uint64_t epoch)
+{
+	if (world->memory != NULL) {
+		struct shmeta_lease row = {.leader_agent_id = rows_str(agent),
+		                           .lease_expires_at_ms = now_ms + 1000,
+		                           .acquired_at_ms = now_ms,
+		                           .epoch = epoch,
+		                           .partition_id = id};
+
+		memory_put_lease(world->memory, tenant, topic, &row);
+		return;
+	}
+	char *value = org_value(world, tenant);
+
+	world_sql(
+		world,
+		"INSERT INTO partition_leases(%stopic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch) "
+		"VALUES(%s%Q, %u, %Q, %lld, %lld, %lld) ON CONFLICT DO UPDATE SET leader_agent_id = "
+		"excluded.leader_agent_id, epoch = excluded.epoch",
+		org(world), value, topic, id, agent, (long long)(now_ms + 1000), (long long)now_ms, (long long)epoch);
+	sqlite3_free(value);
+}
+
+void world_delete_lease(struct world *world, const char *tenant, const char *topic, uint32_t id)
+{
+	if (world->memory != NULL)
+		memory_delete_lease(world->memory, tenant, topic, id);
+	else
+		delete_where(world, "partition_leases", tenant,
+		             sqlite3_mprintf("topic = %Q AND partition_id = %u", topic, id));
+}
