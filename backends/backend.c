@@ -29,7 +29,7 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 	size_t used = 0;
 
 	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
-		if (strlen(engines[i]->name) == bytes && memcmp(engines[i]->name, uri, bytes) == 0)
+		if (colon != NULL && strlen(engines[i]->name) == bytes && memcmp(engines[i]->name, uri, bytes) == 0)
 			return engines[i];
 		used += (size_t)snprintf(known + used, sizeof known - used, "%s%s:", i > 0 ? ", " : "",
 		                         engines[i]->name);

@@ -271,7 +271,7 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 			if ((seen[at] & 1u << i) == 0)
 				add_missing(missing, bytes, "column", tables[at].name, tables[at].columns[i]);
 		/* One tenant column for all that hangs together, or none. */
-		if (exists[at] && at <= OFFSETS && organization[TOPICS] != organization[at])
+		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
 			add_missing(missing, bytes, "column", tables[organization[at] ? TOPICS : at].name,
 			            "organization_id");
 	}

@@ -38,7 +38,7 @@ tidy() {
 }
 static() {
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -j "$jobs" \
-		--suppress=missingIncludeSystem --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
+		--suppress=missingIncludeSystem --suppress=memleak --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
 		--template='{file}:{line}: {severity}: {message} [{id}]' -D_GNU_SOURCE -DSHMETA_VERSION_STRING='"0"' -D__GNUC__=12 \
 		-D__x86_64__ -I. "${product[@]}"
 }
