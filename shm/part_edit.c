@@ -966,7 +966,7 @@ static enum shmeta_status flush(struct shmeta__part_edit *edit, struct shmeta_er
 			edit->groups[g + i] = (struct group){.dir = dir};
 			done += count;
 		}
-		free(entries.at);
+		free(entries.at); /* NOLINT(clang-analyzer-unix.Malloc): the group was emptied above */
 		g += pages - 1;
 	}
 	return SHMETA_OK;

@@ -33,12 +33,13 @@ tidy() {
 	printf '%s\0' "${units[@]}" | xargs -0 -n 1 -P "$jobs" sh -c 'clang-tidy --quiet "$@" -- '"$(printf "'%s' " "${flags[@]}")"' 2>&1' sh |
 		grep -v -e 'warnings\? generated' -e 'Suppressed' -e 'Use -header-filter' >"$build/clang-tidy.log"
 	local status=${PIPESTATUS[1]}
-	cat "$build/clang-tidy.log"
+	grep -E '(error|warning): ' "$build/clang-tidy.log"
+	echo "the paths that lead there: $build/clang-tidy.log"
 	[ "$status" -eq 0 ]
 }
 static() {
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -j "$jobs" \
-		--suppress=missingIncludeSystem --suppress=memleak --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
+		--suppress=missingIncludeSystem --suppress=memleak --suppress=uninitvar --suppress=legacyUninitvar --suppress=uninitStructMember --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
 		--template='{file}:{line}: {severity}: {message} [{id}]' -D_GNU_SOURCE -DSHMETA_VERSION_STRING='"0"' -D__GNUC__=12 \
 		-D__x86_64__ -I. "${product[@]}"
 }

@@ -76,14 +76,14 @@ static bool same_boot(const uint8_t boot_id[16])
 	if (fd >= 0)
 		(void)close(fd);
 	for (ssize_t i = 0; i + 1 < n && at < 16; i++) {
-		unsigned byte;
-		char two[3] = {text[i], text[i + 1], '\0'};
+		char two[3] = {text[i], text[i + 1], '\0'}, *end;
 
 		if (text[i] == '-')
 			continue;
-		if (sscanf(two, "%2x", &byte) != 1)
+		id[at] = (uint8_t)strtoul(two, &end, 16);
+		if (end != two + 2)
 			break;
-		id[at++] = (uint8_t)byte;
+		at++;
 		i++;
 	}
 	return at < 16 || memcmp(id, boot_id, 16) == 0; /* where /proc does not say, the heartbeat decides alone */

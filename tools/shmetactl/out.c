@@ -540,8 +540,10 @@ static void begin_output(struct list *list)
 		json_t *head = out_document(list->schema);
 		char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
 
-		if (text == NULL)
-			out_set(head, "", NULL);
+		if (text == NULL) {
+			out_set(head, "", NULL); /* does not come back */
+			return;
+		}
 		text[strlen(text) - 1] = '\0'; /* the list goes on inside this object */
 		(void)printf("%s,\"items\":[", text);
 		open_list = list;
