@@ -30,7 +30,7 @@ struct backend_key {
 	enum shmeta_class
 		cls; /* TOPIC: the topic and its partitions; PARTITION: that row; SEGMENT: the partition's row and
 				     * its segments in [from, to]; LIST: everything (only in changes(): reconcile);
-				     * AGENT, LEASE, OFFSET: the whole class (OFFSET includes groups)                        */
+				     * AGENT, LEASE, OFFSET: the whole class (OFFSET includes groups);                        */
 	struct shmeta_str
 		tenant; /* as the source spells it                                                               */
 	struct shmeta_str topic;
@@ -83,6 +83,12 @@ struct backend_options {
 	uint32_t manage_schema; /* may create shmeta_ tables and triggers in an existing source */
 };
 
+/* One operation and whose. */
+struct backend_op {
+	struct shmeta_str tenant;
+	const struct shmeta_op *op; /* checked against C9 already */
+};
+
 #define BACKEND_COUNTERS(C)                                 \
 	C(queries, "statements run on the source")          \
 	C(rows, "rows read from the source")                \
@@ -124,6 +130,25 @@ struct backend_ops {
 	 * reconcile is due). */
 	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
 	enum shmeta_status (*resume)(void *state, const void *position, size_t bytes, struct backend_error *err);
+
+	/* Do the operations in one transaction of the source, in order, each with a result of its own: one that fails (semantics.md
+	 * part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and does not disturb the others. COMMIT_OBJECT and the
+	 * ADD_SLICE operations behind it are one unit. now_ms: the wall clock, for timestamps, leases and offers.
+	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these keys then answers
+	 * at least what was committed. These changes need not appear in changes() again.
+	 * OK: committed, every result says what became of it. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
+	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. */
+	enum shmeta_status (*apply)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+	                            struct shmeta_result *results, const struct backend_sink *sink,
+	                            struct backend_error *err);
+
+	/* Objects without slices since before `before_ms`, that may be deleted, oldest first, at most `most`; all != 0: every object.
+	 * Every object goes to emit. */
+	enum shmeta_status (*objects)(void *state, int all, int64_t before_ms, size_t most,
+	                              enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
+	                                                         const struct shmeta_object *object, uint64_t slices,
+	                                                         int64_t unreferenced_since_ms),
+	                              void *arg, struct backend_error *err);
 
 	/* Optional. */
 	int (*wake_fd)(void *state); /* readable when something may have changed; -1: none. Drained by changes(). */

@@ -81,7 +81,16 @@ extern "C" {
 	X(ERR_UNSUPPORTED, -20, "not supported by this writer or source")                             \
 	X(ERR_FULL, -21, "the store is full")                                                         \
 	X(ERR_PROTOCOL, -22, "a frame could not be parsed")                                           \
-	X(ERR_NOT_TENANT, -23, "no such tenant")
+	X(ERR_NOT_TENANT, -23, "no such tenant")                                                      \
+	X(ERR_TOPIC_NOT_FOUND, -24, "topic not found")                                                \
+	X(ERR_PARTITION_NOT_FOUND, -25, "partition not found")                                        \
+	X(ERR_NOT_FOUND, -26, "not found")                                                            \
+	X(ERR_ALREADY_EXISTS, -27, "already exists")                                                  \
+	X(ERR_CONFLICT, -28, "conflict")                                                              \
+	X(ERR_FENCED, -29, "fenced: the epoch is not the current one")                                \
+	X(ERR_OUTCOME_UNKNOWN, -30, "the outcome is unknown: it may have been committed")             \
+	X(ERR_READ_ONLY, -31, "the source is read-only")                                              \
+	X(ERR_NOT_CACHED, -32, "committed to the source, not shown by the store yet")
 
 enum shmeta_status {
 #define SHMETA_X(name, number, text) SHMETA_##name = number,
@@ -153,6 +162,9 @@ struct shmeta_segment {
 	struct shmeta_str id;
 	struct shmeta_str s3_bucket;
 	struct shmeta_str s3_key;
+	uint64_t
+		position; /* first byte within the object at s3_key; 0 unless the object holds slices of several partitions.
+	                      * With size_bytes the byte range to read. In an answer: set by shmeta_segment_strings() too */
 	uint64_t locator[2]; /* the library's: where the strings come from */
 };
 
@@ -240,6 +252,7 @@ struct shmeta_freshness {
 enum shmeta_consistency {
 	SHMETA_CACHED = 0, /* whatever the store holds, at once                                            */
 	SHMETA_FRESH = 1,  /* when stale or UNKNOWN: have the writer refresh that key, wait, answer anew   */
+	SHMETA_SOURCE = 2  /* always: the answer was true of the source at a moment after the call began   */
 };
 
 /* How a lookup is to be answered; NULL means CACHED. With FRESH the reader moves to a newer snapshot when it had to wait, so
@@ -541,6 +554,164 @@ SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32
 #if defined(__GNUC__)
 #pragma GCC visibility pop
 #endif
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Writing. A write goes through the writer: validated, committed to the source, shown by the store, then answered. After OK every
+ * new snapshot of every process on the host shows it or something newer.
+ *
+ * One call carries one or many operations. They are committed together with whatever else waits at the writer (group commit), each has
+ * a result of its own, and one that fails harms no other. Operations on one partition take effect in the order of their calls.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* What a type reads of struct shmeta_op; everything else is zero.
+ *   CREATE_TOPIC                      u.topic
+ *   DELETE_TOPIC                      name
+ *   UPDATE_HIGH_WATERMARK             name, partition_id, offset, fence
+ *   ADD_SEGMENT                       name, partition_id, u.segment, fence
+ *   ADD_SEGMENT_AND_UPDATE_WATERMARK  the same; the watermark becomes end_offset + 1
+ *   DELETE_SEGMENTS_BEFORE            name, partition_id, offset
+ *   ENSURE_GROUP                      group_id
+ *   COMMIT_OFFSET                     name, partition_id, u.committed (group, offset, metadata)
+ *   DELETE_GROUP                      group_id
+ *   REGISTER_AGENT                    u.agent
+ *   DEREGISTER_AGENT                  agent_id
+ *   ACQUIRE_LEASE                     name, partition_id, agent_id, duration_ms
+ *   RELEASE_LEASE                     name, partition_id, agent_id
+ *   OFFER_LEASE                       name, partition_id, agent_id (holder), to_agent_id, duration_ms (of the offer)
+ *   ACCEPT_LEASE                      transfer_id, agent_id (the one it was offered to)
+ *   COMPLETE_LEASE                    transfer_id, agent_id (former holder), duration_ms (of the new lease)
+ *   REJECT_LEASE                      transfer_id, agent_id (the one it was offered to)
+ *   COMMIT_OBJECT                     u.object; the ADD_SLICE operations that follow it in the same call are its slices
+ *   ADD_SLICE                         name, partition_id, u.segment (bucket and key empty: the object's), fence
+ *   CONFIRM_OBJECT_DELETED            u.object (bucket, key)
+ */
+#define SHMETA_OP_LIST(X)                                                          \
+	X(CREATE_TOPIC, 1, "create_topic")                                         \
+	X(DELETE_TOPIC, 2, "delete_topic")                                         \
+	X(UPDATE_HIGH_WATERMARK, 3, "update_high_watermark")                       \
+	X(ADD_SEGMENT, 4, "add_segment")                                           \
+	X(ADD_SEGMENT_AND_UPDATE_WATERMARK, 5, "add_segment_and_update_watermark") \
+	X(DELETE_SEGMENTS_BEFORE, 6, "delete_segments_before")                     \
+	X(ENSURE_GROUP, 7, "ensure_consumer_group")                                \
+	X(COMMIT_OFFSET, 8, "commit_offset")                                       \
+	X(DELETE_GROUP, 9, "delete_consumer_group")                                \
+	X(REGISTER_AGENT, 10, "register_agent")                                    \
+	X(DEREGISTER_AGENT, 11, "deregister_agent")                                \
+	X(ACQUIRE_LEASE, 12, "acquire_partition_lease")                            \
+	X(RELEASE_LEASE, 13, "release_partition_lease")                            \
+	X(OFFER_LEASE, 14, "offer_partition_lease")                                \
+	X(ACCEPT_LEASE, 15, "accept_partition_lease")                              \
+	X(COMPLETE_LEASE, 16, "complete_partition_lease")                          \
+	X(REJECT_LEASE, 17, "reject_partition_lease")                              \
+	X(COMMIT_OBJECT, 18, "commit_object")                                      \
+	X(ADD_SLICE, 19, "add_slice")                                              \
+	X(CONFIRM_OBJECT_DELETED, 20, "confirm_object_deleted")
+
+enum shmeta_op_type {
+#define SHMETA_X(name, number, text) SHMETA_OP_##name = number,
+	SHMETA_OP_LIST(SHMETA_X)
+#undef SHMETA_X
+		SHMETA_OP_TYPES = 21
+};
+
+/* The holder and the epoch under which the caller writes. agent_id.bytes 0: no fence. */
+struct shmeta_fence {
+	struct shmeta_str agent_id;
+	uint64_t epoch;
+};
+
+/* An object that holds slices of many partitions. */
+struct shmeta_object {
+	struct shmeta_str s3_bucket;
+	struct shmeta_str s3_key;
+	uint64_t size_bytes;
+	int64_t created_at_ms;
+};
+
+/* One operation. */
+struct shmeta_op {
+	enum shmeta_op_type type;
+	uint32_t partition_id;
+	struct shmeta_str name; /* of the topic */
+	struct shmeta_str group_id;
+	struct shmeta_str agent_id;
+	struct shmeta_str to_agent_id;
+	struct shmeta_fence fence;
+	uint64_t offset;
+	uint64_t transfer_id;
+	int64_t duration_ms;
+	uint64_t request_id
+		[2]; /* both 0: none. The same id again is answered with the first one's result, not done twice */
+	union {
+		struct shmeta_topic topic;
+		struct shmeta_segment segment;
+		struct shmeta_committed_offset committed;
+		struct shmeta_agent agent;
+		struct shmeta_object object;
+	} u;
+};
+
+/* What became of one operation. */
+struct shmeta_result {
+	enum shmeta_status status;
+	uint32_t partition_id;
+	uint64_t count;            /* DELETE_SEGMENTS_BEFORE: segments deleted                                       */
+	uint64_t transfer_id;      /* OFFER_LEASE                                                                    */
+	struct shmeta_lease lease; /* ACQUIRE_LEASE, COMPLETE_LEASE; leader_agent_id empty                           */
+	struct shmeta_segment
+		existing; /* ERR_ALREADY_EXISTS of an add: what is there; strings empty                     */
+	char text[160];   /* errors: the sentence                                                           */
+};
+
+/* Proof of a write: a snapshot whose generation and txn are at least these shows it. May be passed to other processes. */
+struct shmeta_token {
+	uint64_t generation;
+	uint64_t txn;
+};
+
+/* A connection to the writer. Any thread may call; calls of several threads on one client take turns. Never shared over fork. */
+struct shmeta_client;
+
+struct shmeta_client_options {
+	size_t size;           /* sizeof(struct shmeta_client_options) */
+	uint32_t requests_max; /* unanswered calls at a time; then ERR_BUSY. 0: 1024 */
+	uint32_t output_bytes; /* queued and unsent; then ERR_BUSY. 0: 16 MiB        */
+};
+
+/* Owns: *ret; shmeta_client_close() it. Borrows: instance. Blocks: never: it connects when first used.
+ * options may be NULL. Errors: ERR_NO_MEMORY, ERR_FORKED, ERR_INVALID_ARGUMENT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_client_open(struct shmeta *instance,
+                                                      const struct shmeta_client_options *options,
+                                                      struct shmeta_client **ret);
+/* Calls without an answer are forgotten; they may be committed all the same. Accepts NULL. */
+void shmeta_client_close(struct shmeta_client *client);
+
+/* Do `count` operations and wait for their results. The overall status is OK when every operation has a result of its own;
+ * otherwise it holds for all of them: ERR_TIMEOUT and ERR_OUTCOME_UNKNOWN (may have been committed; never repeated by the library),
+ * ERR_WRITER_AWAY and ERR_BUSY (was not sent, nothing was done), ERR_DENIED, ERR_SOURCE, ERR_READ_ONLY (nothing was done).
+ * ret_token may be NULL. Borrows: ops until the return. Blocks: up to timeout_ms. */
+SHMETA_MUST_USE enum shmeta_status shmeta_write(struct shmeta_client *client, const struct shmeta_op *ops, size_t count,
+                                                uint32_t timeout_ms, struct shmeta_result *ret_results,
+                                                struct shmeta_token *ret_token);
+
+/* The same for event loops: queue it and return at once. `done` is called from shmeta_client_process() of this client, exactly once
+ * for each call that was queued, also at close (ERR_OUTCOME_UNKNOWN). Its results die when it returns. It may submit, not close.
+ * ops are copied. Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY: then done is not called. */
+typedef void shmeta_done_fn(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
+                            const struct shmeta_token *token);
+SHMETA_MUST_USE enum shmeta_status shmeta_submit(struct shmeta_client *client, const struct shmeta_op *ops,
+                                                 size_t count, shmeta_done_fn *done, void *arg);
+
+/* What an event loop waits for: a descriptor (changes when the client reconnects; -1: none yet) and poll(2) events. */
+int shmeta_client_fd(struct shmeta_client *client);
+short shmeta_client_events(struct shmeta_client *client);
+/* Send and receive what can be without blocking, call what is done, reconnect when it is due. Call it when the descriptor is ready and at
+ * least once a second. *ret_wait_ms (may be NULL): call again within so many. OK, ERR_WRITER_AWAY (will try again), ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_client_process(struct shmeta_client *client, uint32_t *ret_wait_ms);
+
+/* Wait until the store shows a token: read your (or another process's) writes. Blocks: up to timeout_ms. */
+SHMETA_MUST_USE enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token,
+                                                     uint32_t timeout_ms);
 
 #ifdef __cplusplus
 }

@@ -10,15 +10,21 @@
 #include "include/shmeta.h"
 #include "shm/frozen.h"
 
-enum { SHMETA_FRAME_MAX = 65536, SHMETA_WIRE_VERSION = 1 };
+enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                            \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */ \
-	X(REGISTERED, 2, "registered")                                                                  \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */ \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */ \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */ \
-	X(ANSWER, 6, "answer")
+#define SHMETA_FRAME_LIST(X)                                                                             \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */  \
+	X(REGISTERED, 2, "registered")                                                                   \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */  \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */  \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */  \
+	X(ANSWER, 6, "answer")                                                                           \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */     \
+	X(WELCOME, 8, "welcome")                                                                         \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */     \
+	X(RESULTS, 10, "results")                                                                        \
+	X(INVALIDATE, 11, "invalidate") /* -> ANSWER: the store no longer vouches for it              */ \
+	X(OBJECTS, 12, "objects")       /* -> ANSWER: text is one JSON array                                */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -95,6 +101,83 @@ SHMETA_FROZEN(shmeta_frame_answer, txn, 24);
 SHMETA_FROZEN(shmeta_frame_answer, generation, 32);
 SHMETA_FROZEN(shmeta_frame_answer, synced_at_ns, 40);
 SHMETA_FROZEN_SIZE(shmeta_frame_answer, 48);
+
+/* The first frame of a client that writes. The highest version that both know is used from then on. */
+struct shmeta_frame_hello {
+	struct shmeta_frame head; /*  0 */
+	uint32_t version_min;     /* 16 */
+	uint32_t version_max;     /* 20 */
+	uint32_t agent_version;   /* 24 */
+	uint32_t reserved;        /* 28 */
+	char agent_name[64];      /* 32  padded with NUL */
+};
+SHMETA_FROZEN(shmeta_frame_hello, version_min, 16);
+SHMETA_FROZEN(shmeta_frame_hello, version_max, 20);
+SHMETA_FROZEN(shmeta_frame_hello, agent_version, 24);
+SHMETA_FROZEN(shmeta_frame_hello, agent_name, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_hello, 96);
+
+enum { SHMETA_VERB_READ = 1u << 0, SHMETA_VERB_WRITE = 1u << 1, SHMETA_VERB_ADMIN = 1u << 2 };
+
+struct shmeta_frame_welcome {
+	struct shmeta_frame head; /*  0 */
+	uint32_t version;         /* 16  chosen */
+	uint32_t verbs;           /* 20  SHMETA_VERB_*: what this peer may do */
+	uint64_t epoch;           /* 24  of the writer */
+	uint32_t frame_max;       /* 32 */
+	uint32_t requests_max;    /* 36  unanswered ones on a connection */
+};
+SHMETA_FROZEN(shmeta_frame_welcome, version, 16);
+SHMETA_FROZEN(shmeta_frame_welcome, verbs, 20);
+SHMETA_FROZEN(shmeta_frame_welcome, epoch, 24);
+SHMETA_FROZEN(shmeta_frame_welcome, frame_max, 32);
+SHMETA_FROZEN(shmeta_frame_welcome, requests_max, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_welcome, 40);
+
+/* tenant_bytes bytes of tenant follow, zeros up to a multiple of 8, then op_count operations (op.h), which end the frame exactly. */
+struct shmeta_frame_write {
+	struct shmeta_frame head; /*  0 */
+	uint32_t tenant_bytes;    /* 16 */
+	uint32_t op_count;        /* 20 */
+	uint32_t timeout_ms;      /* 24  after that the client no longer waits; what has not been begun is dropped */
+	uint32_t reserved;        /* 28 */
+};
+SHMETA_FROZEN(shmeta_frame_write, tenant_bytes, 16);
+SHMETA_FROZEN(shmeta_frame_write, op_count, 20);
+SHMETA_FROZEN(shmeta_frame_write, timeout_ms, 24);
+SHMETA_FROZEN_SIZE(shmeta_frame_write, 32);
+
+/* result_count results (op.h) follow and end the frame exactly, in the order of the operations. */
+struct shmeta_frame_results {
+	struct shmeta_frame head; /*  0 */
+	uint32_t result_count;    /* 16 */
+	int32_t status;           /* 20  OK, or ERR_NOT_CACHED */
+	uint64_t txn;             /* 24 */
+	uint64_t generation;      /* 32 */
+};
+SHMETA_FROZEN(shmeta_frame_results, result_count, 16);
+SHMETA_FROZEN(shmeta_frame_results, status, 20);
+SHMETA_FROZEN(shmeta_frame_results, txn, 24);
+SHMETA_FROZEN(shmeta_frame_results, generation, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_results, 40);
+
+/* As struct shmeta_frame_refresh: the class, and the names. prefix 1: every topic whose name begins so; name_bytes 0: the class. */
+struct shmeta_frame_invalidate {
+	struct shmeta_frame head; /*  0 */
+	uint32_t cls;             /* 16 */
+	uint32_t partition_id;    /* 20 */
+	uint32_t name_bytes;      /* 24 */
+	uint32_t tenant_bytes;    /* 28 */
+	uint32_t prefix;          /* 32 */
+	uint32_t dry_run;         /* 36  1: only count; the answer's txn is the count */
+};
+SHMETA_FROZEN(shmeta_frame_invalidate, cls, 16);
+SHMETA_FROZEN(shmeta_frame_invalidate, partition_id, 20);
+SHMETA_FROZEN(shmeta_frame_invalidate, name_bytes, 24);
+SHMETA_FROZEN(shmeta_frame_invalidate, tenant_bytes, 28);
+SHMETA_FROZEN(shmeta_frame_invalidate, prefix, 32);
+SHMETA_FROZEN(shmeta_frame_invalidate, dry_run, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_invalidate, 40);
 
 /* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable parts fit exactly. The packet
  * must be in the judge's own memory, aligned to 8. SHMETA_OK or SHMETA_ERR_PROTOCOL. */

@@ -41,6 +41,11 @@ struct sync_options {
 	uint32_t reconcile_s;                /* periodic full reconcile; 0: never */
 	uint32_t refresh_batch_keys;         /* most keys in one fetch */
 	uint32_t refresh_queue_max;          /* then BUSY */
+	uint32_t write_queue_max;            /* operations waiting; then BUSY */
+	uint32_t write_batch_max;            /* most operations in one transaction of the source */
+	uint32_t write_linger_ms;            /* 0..100: wait for company before a group commit */
+	bool audit;                          /* one log line per batch of accepted mutations */
+	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */
 	uint32_t seed;                       /* of the jitter; 0: from the clock */
@@ -60,6 +65,10 @@ struct sync_host {
 	void (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
 	/* priority as in syslog(3). event: a short stable word. */
 	void (*log)(void *arg, int priority, const char *event, const char *sentence);
+	/* The answer to sync_write(). status OK or ERR_NOT_CACHED: results[i] is of ops[i]; otherwise it holds for all of them and
+	 * results is NULL. The views die when it returns. */
+	void (*written)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
+	                const struct shmeta_result *results, size_t count, uint64_t txn, uint64_t generation);
 	/* The answer to sync_refresh(). */
 	void (*answer)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
 	               uint64_t generation, uint64_t synced_at_ns);
@@ -114,6 +123,12 @@ void sync_stop(struct sync *sync);
 /* Refresh a key (C4). host->answer comes exactly once per ticket unless BUSY is returned. Keys in flight are shared: one source
  * query however many ask. */
 enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, uint64_t ticket);
+
+/* Queue operations for the next group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
+ * copied. Order: of two calls the earlier one takes effect first. deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT,
+ * nothing done. who: for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing queued), ERR_NO_MEMORY. */
+enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+                              uint64_t deadline_ns, const char *who, uint64_t ticket);
 
 /* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. */
 void sync_reconfigure(struct sync *sync, const struct sync_options *options);
