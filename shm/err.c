@@ -26,6 +26,8 @@ enum shmeta_status shmeta_fail_prefix(struct shmeta_err *err, const char *fmt, .
 	size_t n;
 	va_list ap;
 
+	if (err == NULL)
+		return SHMETA_ERR_SYSTEM;
 	memcpy(old, err->text, sizeof old);
 	va_start(ap, fmt);
 	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);

@@ -15,7 +15,7 @@ struct shmeta_err {
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta_fail(struct shmeta_err *err, enum shmeta_status code,
                                                                      const char *fmt, ...);
 
-/* Put "prefix: " before err's sentence; returns err's code. */
+/* Put "prefix: " before err's sentence; returns err's code. Call it only on an error site that has filled err. */
 __attribute__((format(printf, 2, 3))) enum shmeta_status shmeta_fail_prefix(struct shmeta_err *err, const char *fmt,
                                                                             ...);
 

@@ -15,6 +15,19 @@ static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
 	       rest == (size_t)f->name_bytes + f->tenant_bytes;
 }
 
+/* The operations themselves are judged when they are decoded (op.h). */
+static int write_fits(const struct shmeta_frame_write *f, size_t bytes)
+{
+	return f->tenant_bytes <= SHMETA_TENANT_MAX && f->op_count > 0 &&
+	       bytes - sizeof *f >= ((size_t)f->tenant_bytes + 7) / 8 * 8;
+}
+
+static int invalidate_fits(const struct shmeta_frame_invalidate *f, size_t bytes)
+{
+	return known_class(f->cls) && f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
+	       f->prefix <= 1 && f->dry_run <= 1 && bytes - sizeof *f == (size_t)f->name_bytes + f->tenant_bytes;
+}
+
 static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
 {
 	return f->text_bytes == bytes - sizeof *f;
@@ -39,8 +52,24 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		good = bytes >= sizeof(struct shmeta_frame_refresh) && refresh_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_STATUS:
+	case SHMETA_FRAME_OBJECTS:
 	case SHMETA_FRAME_RELOAD:
 		good = bytes == sizeof *head;
+		break;
+	case SHMETA_FRAME_HELLO:
+		good = bytes == sizeof(struct shmeta_frame_hello);
+		break;
+	case SHMETA_FRAME_WELCOME:
+		good = bytes == sizeof(struct shmeta_frame_welcome);
+		break;
+	case SHMETA_FRAME_WRITE:
+		good = bytes >= sizeof(struct shmeta_frame_write) && write_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_RESULTS:
+		good = bytes >= sizeof(struct shmeta_frame_results);
+		break;
+	case SHMETA_FRAME_INVALIDATE:
+		good = bytes >= sizeof(struct shmeta_frame_invalidate) && invalidate_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_ANSWER:
 		good = bytes >= sizeof(struct shmeta_frame_answer) && answer_fits(packet, bytes);
