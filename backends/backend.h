@@ -142,9 +142,9 @@ struct backend_ops {
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
 
-	/* Objects without slices since before `before_ms`, that may be deleted, oldest first, at most `most`; all != 0: every object.
-	 * Every object goes to emit. */
-	enum shmeta_status (*objects)(void *state, int all, int64_t before_ms, size_t most,
+	/* Objects that no slice refers to any more since at least grace_ms, oldest first, at most `most`; all != 0: every object. An object
+	 * that is seen without slices for the first time is marked with now_ms. ERR_UNSUPPORTED where the source keeps no objects. */
+	enum shmeta_status (*objects)(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
 	                              enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
 	                                                         const struct shmeta_object *object, uint64_t slices,
 	                                                         int64_t unreferenced_since_ms),

@@ -99,7 +99,8 @@ int sqlite_wake_fd(void *data)
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------------- */
 
-int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id)
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, int64_t *ret_unlogged,
+                      uint64_t *ret_id)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_STATE, NULL, &status);
@@ -114,6 +115,7 @@ int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *r
 
 		*ret_first = sqlite3_column_int64(statement, 0);
 		*ret_last = sqlite3_column_int64(statement, 1);
+		*ret_unlogged = sqlite3_column_int64(statement, 3);
 		*ret_id = id != NULL ? strtoull(id, NULL, 16) : 0;
 	}
 	reset = sqlite3_reset(statement);
@@ -219,18 +221,18 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
                                  struct backend_error *err)
 {
 	enum shmeta_status status = sqlite_begin(state, "reading the changes of", err);
-	int64_t first = 0, last = 0;
+	int64_t first = 0, last = 0, unlogged = 0;
 	uint64_t feed_id = 0;
 	int rc;
 
 	if (status != SHMETA_OK)
 		return status;
-	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	rc = sqlite_feed_state(state, &first, &last, &unlogged, &feed_id);
 	if (rc != SQLITE_OK)
 		status = sqlite_fail(state, rc, "reading the changes of", err);
-	/* Another log, one that was emptied, or one that no longer reaches back to where we are. */
+	/* Another log, one that was emptied, one that no longer reaches back to where we are, or another daemon's commits. */
 	else if (!state->baseline || feed_id != state->feed_id || last < state->seq ||
-	         (last > state->seq && first > state->seq + 1))
+	         (last > state->seq && first > state->seq + 1) || unlogged != state->unlogged)
 		status = report_list(sink, ret_keys);
 	else
 		for (int64_t at = state->seq; status == SHMETA_OK && at < last; at += LOG_WINDOW)
@@ -240,6 +242,7 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 	if (status != SHMETA_OK)
 		return status;
 	state->seq = last;
+	state->unlogged = unlogged;
 	state->feed_id = feed_id;
 	prune(state, first, last);
 	return SHMETA_OK;
@@ -282,13 +285,14 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
 {
 	const struct sqlite_state *state = data;
-	struct sqlite_position position = {.version = 1,
+	struct sqlite_position position = {.version = 2,
 	                                   .feed = state->shape.feed && state->baseline,
 	                                   .source = state->source,
 	                                   .feed_id = state->feed_id,
 	                                   .device = (uint64_t)state->device,
 	                                   .inode = (uint64_t)state->inode,
-	                                   .seq = state->seq};
+	                                   .seq = state->seq,
+	                                   .unlogged = state->unlogged};
 
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
@@ -302,7 +306,7 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	struct sqlite_state *state = data;
 	struct sqlite_position position;
 	enum shmeta_status status = sqlite_ensure(state, err);
-	int64_t first = 0, last = 0;
+	int64_t first = 0, last = 0, unlogged = 0;
 	uint64_t feed_id = 0;
 	int rc;
 
@@ -311,16 +315,19 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	if (size != sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
-	if (position.version != 1 || !position.feed || !state->shape.feed || position.source != state->source ||
+	if (position.version != 2 || !position.feed || !state->shape.feed || position.source != state->source ||
 	    position.device != (uint64_t)state->device || position.inode != (uint64_t)state->inode)
 		return SHMETA_ABSENT;
-	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	rc = sqlite_feed_state(state, &first, &last, &unlogged, &feed_id);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "resuming", err);
-	if (feed_id != position.feed_id || last < position.seq || (last > position.seq && first > position.seq + 1))
+	/* A commit of a former writer that its store did not show any more is in no log: everything is read. */
+	if (feed_id != position.feed_id || unlogged != position.unlogged || last < position.seq ||
+	    (last > position.seq && first > position.seq + 1))
 		return SHMETA_ABSENT;
 	state->feed_id = feed_id;
 	state->seq = position.seq;
+	state->unlogged = position.unlogged;
 	state->look = true;
 	state->baseline = true;
 	return SHMETA_OK;

@@ -283,6 +283,7 @@ static bool read_segment(const struct reading *reading, const struct cursor *cur
 	ret->partition_id = (uint32_t)cursor->partition;
 	ret->min_timestamp_ms = ret->max_timestamp_ms = 0;
 	ret->locator[0] = ret->locator[1] = 0;
+	ret->position = 0;
 	return get_u64(statement, 4, "end_offset", &ret->end_offset, fault) &&
 	       get_u32(statement, 5, "record_count", &ret->record_count, fault) &&
 	       get_u64(statement, 6, "size_bytes", &ret->size_bytes, fault) &&
@@ -292,7 +293,9 @@ static bool read_segment(const struct reading *reading, const struct cursor *cur
 	         get_int(statement, 9, "max_timestamp", &ret->max_timestamp_ms, fault))) &&
 	       get_text(statement, 10, "id", &ret->id, fault) &&
 	       get_text(statement, 11, "s3_bucket", &ret->s3_bucket, fault) &&
-	       get_text(statement, 12, "s3_key", &ret->s3_key, fault) && rows_check_segment(ret, fault);
+	       get_text(statement, 12, "s3_key", &ret->s3_key, fault) &&
+	       (!reading->state->shape.slices || get_u64(statement, 13, "position", &ret->position, fault)) &&
+	       rows_check_segment(ret, fault);
 }
 
 static enum shmeta_status emit_segment(struct reading *reading, struct cursor *cursor, bool parent,
@@ -512,7 +515,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	struct sqlite_state *state = data;
 	struct reading reading = {.state = state, .sink = sink, .err = err, .loading = true};
 	struct cursor topics = {.cls = 0}, partitions = {.cls = 0}, segments = {.cls = 0};
-	int64_t version = 0, first = 0, last = 0, total = 0;
+	int64_t version = 0, first = 0, last = 0, total = 0, unlogged = 0;
 	enum shmeta_status status = sqlite_ensure(state, err);
 	uint64_t feed_id = 0;
 	int rc;
@@ -527,7 +530,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	status = sqlite_begin(state, "loading from", err);
 	if (status != SHMETA_OK)
 		return status;
-	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &feed_id) : SQLITE_OK;
+	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &unlogged, &feed_id) : SQLITE_OK;
 	if (rc == SQLITE_OK)
 		rc = sqlite_number(state, ST_TOTALS, &total);
 	if (rc != SQLITE_OK)
@@ -558,6 +561,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 		return status;
 	state->data_version = version;
 	state->seq = last;
+	state->unlogged = unlogged;
 	state->feed_id = feed_id;
 	state->look = false;
 	state->baseline = true;
@@ -637,11 +641,11 @@ static enum shmeta_status start_cursors(struct reading *reading, struct cursors 
 	         offsetof(struct cursors, topics)},
 		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
 	         offsetof(struct cursors, topic_partitions)},
-		{1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_SEGMENTS, SHMETA_CLASS_SEGMENT, 13,
+		{1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_SEGMENTS, SHMETA_CLASS_SEGMENT, 14,
 	         offsetof(struct cursors, topic_segments)},
 		{1u << KIND_PARTITION | 1u << KIND_SEGMENT, ST_KEY_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
 	         offsetof(struct cursors, key_partitions)},
-		{1u << KIND_SEGMENT, ST_KEY_SEGMENTS, SHMETA_CLASS_SEGMENT, 13, offsetof(struct cursors, key_segments)},
+		{1u << KIND_SEGMENT, ST_KEY_SEGMENTS, SHMETA_CLASS_SEGMENT, 14, offsetof(struct cursors, key_segments)},
 	};
 	enum shmeta_status status = SHMETA_OK;
 

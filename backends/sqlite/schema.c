@@ -86,6 +86,25 @@ static const struct managed {
 	{"table", "shmeta_changes",
          "CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class INTEGER, op INTEGER, tenant TEXT, "
          "topic TEXT, partition_id INTEGER, base_offset INTEGER)"},
+	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
+	{"table", "shmeta_lease_epochs",
+         "CREATE TABLE shmeta_lease_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+         "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
+	{"table", "shmeta_transfers",
+         "CREATE TABLE shmeta_transfers(transfer_id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, topic TEXT NOT NULL, "
+         "partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, to_agent TEXT NOT NULL, state TEXT NOT NULL, "
+         "created_at INTEGER NOT NULL, timeout_at INTEGER NOT NULL)"},
+	{"index", "shmeta_transfers_place",
+         "CREATE INDEX shmeta_transfers_place ON shmeta_transfers(tenant, topic, partition_id)"},
+	{"table", "shmeta_objects",
+         "CREATE TABLE shmeta_objects(object_id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, s3_bucket TEXT NOT NULL, "
+         "s3_key TEXT NOT NULL, size_bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, unreferenced_at INTEGER, "
+         "UNIQUE(tenant, s3_bucket, s3_key))"},
+	{"table", "shmeta_slices",
+         "CREATE TABLE shmeta_slices(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+         "base_offset INTEGER NOT NULL, object_id INTEGER NOT NULL, position INTEGER NOT NULL, "
+         "PRIMARY KEY(tenant, topic, partition_id, base_offset)) WITHOUT ROWID"},
+	{"index", "shmeta_slices_object", "CREATE INDEX shmeta_slices_object ON shmeta_slices(object_id)"},
 	{"trigger", "shmeta_changes_bound",
          "CREATE TRIGGER shmeta_changes_bound AFTER INSERT ON shmeta_changes WHEN (NEW.seq & 1023) = 0 "
          "BEGIN DELETE FROM shmeta_changes WHERE seq <= NEW.seq - 1048576; END"},
@@ -111,18 +130,21 @@ static const struct tracked {
 };
 enum { TRACKED = sizeof tracked / sizeof tracked[0], OWN_TABLES = sizeof managed_tables / sizeof managed_tables[0] };
 static const char *const operations[] = {"insert", "update", "delete"}; /* enum feed_op - 1 */
-enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS };
+enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS + 1 };
 
 static char *trigger_sql(const struct tracked *t, int op, bool organization, const char *name)
 {
 	const char *table = tables[t->table].name;
+	/* What shmeta itself commits it knows already (write.c sets the row for the length of its transaction). */
+	const char *others = "NOT EXISTS(SELECT 1 FROM shmeta_meta WHERE name = 'own')";
 	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset)";
 	char *row[2], *same, *guard = NULL, *sql;
 
 	if (t->topic == NULL)
-		return sqlite3_mprintf("CREATE TRIGGER %s AFTER %s ON %s BEGIN INSERT INTO shmeta_changes(class, op) "
-		                       "VALUES(%d, %d); END",
-		                       name, operations[op], table, t->cls, op + 1);
+		return sqlite3_mprintf(
+			"CREATE TRIGGER %s AFTER %s ON %s WHEN %s BEGIN INSERT INTO shmeta_changes(class, op) "
+			"VALUES(%d, %d); END",
+			name, operations[op], table, others, t->cls, op + 1);
 	for (int i = 0; i < 2; i++) {
 		const char *which = i == 0 ? "OLD." : "NEW.";
 
@@ -142,17 +164,17 @@ static char *trigger_sql(const struct tracked *t, int op, bool organization, con
 		guard = sqlite3_mprintf(t->delete_when,
 		                        organization ? " AND organization_id = OLD.organization_id" : "");
 	if (op == 0)
-		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s BEGIN %s VALUES(%d, 1, %s); END", name,
-		                      table, into, t->cls, row[1]);
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s WHEN %s BEGIN %s VALUES(%d, 1, %s); END",
+		                      name, table, others, into, t->cls, row[1]);
 	else if (op == 1) /* a moved row: gone from where it was, new where it is */
-		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s BEGIN "
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s WHEN %s BEGIN "
 		                      "%s SELECT %d, 3, %s WHERE NOT (%s); "
 		                      "%s SELECT %d, CASE WHEN %s THEN 2 ELSE 1 END, %s; END",
-		                      name, table, into, t->cls, row[0], same, into, t->cls, same, row[1]);
+		                      name, table, others, into, t->cls, row[0], same, into, t->cls, same, row[1]);
 	else
-		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER DELETE ON %s %s%s BEGIN %s VALUES(%d, 3, %s); END", name,
-		                      table, guard != NULL ? "WHEN " : "", guard != NULL ? guard : "", into, t->cls,
-		                      row[0]);
+		sql = sqlite3_mprintf(
+			"CREATE TRIGGER %s AFTER DELETE ON %s WHEN %s%s%s BEGIN %s VALUES(%d, 3, %s); END", name, table,
+			others, guard != NULL ? " AND " : "", guard != NULL ? guard : "", into, t->cls, row[0]);
 	sqlite3_free(row[0]);
 	sqlite3_free(row[1]);
 	sqlite3_free(same);
@@ -176,6 +198,23 @@ static int managed_objects(const struct sqlite_shape *shape, struct managed out[
 				"trigger", name,
 				name != NULL ? trigger_sql(&tracked[i], op, shape->organization, name) : NULL};
 		}
+	/* A slice whose segment is gone, by whomever, holds its object no longer. */
+	{
+		char *place = sqlite3_mprintf(
+			"tenant = %s AND topic = OLD.topic AND partition_id = OLD.partition_id AND base_offset = "
+			"OLD.base_offset",
+			shape->organization ? "OLD.organization_id" : "'" SHMETA_DEFAULT_TENANT "'");
+
+		out[count++] = (struct managed){
+			"trigger", sqlite3_mprintf("shmeta_segments_slice"),
+			place != NULL
+				? sqlite3_mprintf(
+					  "CREATE TRIGGER shmeta_segments_slice AFTER DELETE ON segments WHEN EXISTS(SELECT 1 "
+					  "FROM shmeta_slices WHERE %s) BEGIN DELETE FROM shmeta_slices WHERE %s; END",
+					  place, place)
+				: NULL};
+		sqlite3_free(place);
+	}
 	return count;
 }
 
@@ -418,6 +457,137 @@ static int identify(struct sqlite_state *state)
 
 /* ---- statements ---------------------------------------------------------------------------------------------------------------- */
 
+/* The statements of write.c. T: " AND organization_id = ?1" of tables that have tenants; ?1 is bound in every one of them. */
+static void write_path_statements(struct sqlite_state *state)
+{
+	const struct sqlite_shape *shape = &state->shape;
+	bool o = shape->organization, a = shape->agents_organization, l = shape->leases_organization;
+	const char *t = o ? " AND organization_id = ?1" : "", *tl = l ? " AND organization_id = ?1" : "",
+		   *ta = a ? " AND (organization_id = ?1 OR organization_id IS NULL)" : "";
+	const char *column = o ? "organization_id, " : "", *value = o ? "?1, " : "";
+	char **sql = state->sql;
+
+	sql[ST_W_TOPIC_INSERT] = sqlite3_mprintf(
+		"INSERT INTO topics(%sname, partition_count, retention_ms, created_at, updated_at, config%s) "
+		"VALUES(%s?2, ?3, ?4, ?5, ?5, ?6%s)",
+		column, shape->cleanup_policy ? ", cleanup_policy" : "", value,
+		shape->cleanup_policy ? ", ifnull(?7, 'delete')" : "");
+	sql[ST_W_TOPIC_DELETE] = sqlite3_mprintf("DELETE FROM topics WHERE name = ?2%s", t);
+	sql[ST_W_TOPIC_EXISTS] = sqlite3_mprintf("SELECT 1 FROM topics WHERE name = ?2%s", t);
+	sql[ST_W_PARTITIONS] =
+		sqlite3_mprintf("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) "
+	                        "INSERT INTO partitions(%stopic, partition_id, high_watermark, created_at, updated_at) "
+	                        "SELECT %s?2, i, 0, ?5, ?5 FROM n",
+	                        column, value);
+	sql[ST_W_PARTITION] =
+		sqlite3_mprintf("SELECT high_watermark FROM partitions WHERE topic = ?2 AND partition_id = ?3%s", t);
+	sql[ST_W_WATERMARK] = sqlite3_mprintf(
+		"UPDATE partitions SET high_watermark = ?4, updated_at = ?5 WHERE topic = ?2 AND partition_id = ?3%s",
+		t);
+	sql[ST_W_WATERMARK_MAX] =
+		sqlite3_mprintf("UPDATE partitions SET high_watermark = max(high_watermark, ?4), updated_at = ?5 "
+	                        "WHERE topic = ?2 AND partition_id = ?3%s",
+	                        t);
+	sql[ST_W_SEGMENT_INSERT] = sqlite3_mprintf(
+		"INSERT INTO segments(%sid, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, "
+		"s3_key, created_at%s) VALUES(%s?4, ?2, ?3, ?5, ?6, ?7, ?8, ?9, ?10, ?11%s)",
+		column, shape->timestamps ? ", min_timestamp, max_timestamp" : "", value,
+		shape->timestamps ? ", ?12, ?13" : "");
+	sql[ST_W_SEGMENT_AT] = sqlite3_mprintf(
+		"SELECT id, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at, %s FROM segments "
+		"WHERE topic = ?2 AND partition_id = ?3 AND base_offset = ?4%s",
+		shape->timestamps ? "min_timestamp, max_timestamp" : "0, 0", t);
+	sql[ST_W_SEGMENT_ID] = sqlite3_mprintf("SELECT topic, partition_id, base_offset FROM segments WHERE id = ?2");
+	sql[ST_W_SEGMENTS_BEFORE] = sqlite3_mprintf(
+		"DELETE FROM segments WHERE topic = ?2 AND partition_id = ?3 AND base_offset < ?4 AND end_offset < ?4%s",
+		t);
+	sql[ST_W_GROUP_ENSURE] = sqlite3_mprintf(
+		"INSERT OR IGNORE INTO consumer_groups(%sgroup_id, created_at, updated_at) VALUES(%s?2, ?3, ?3)",
+		column, value);
+	sql[ST_W_GROUP_DELETE] = sqlite3_mprintf("DELETE FROM consumer_groups WHERE group_id = ?2%s", t);
+	sql[ST_W_OFFSET_PUT] = sqlite3_mprintf(
+		"INSERT OR REPLACE INTO consumer_offsets(%sgroup_id, topic, partition_id, committed_offset, metadata, committed_at) "
+		"VALUES(%s?4, ?2, ?3, ?5, ?6, ?7)",
+		column, value);
+	sql[ST_W_AGENT_PUT] = sqlite3_mprintf(
+		"INSERT INTO agents(%sagent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata) "
+		"VALUES(%s?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(agent_id) DO UPDATE SET address = excluded.address, "
+		"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
+		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata",
+		a ? "organization_id, " : "", a ? "?1, " : "");
+	sql[ST_W_AGENT_DELETE] = sqlite3_mprintf("DELETE FROM agents WHERE agent_id = ?2%s", ta);
+	sql[ST_W_AGENT_EXISTS] = sqlite3_mprintf("SELECT 1 FROM agents WHERE agent_id = ?2%s", ta);
+	sql[ST_W_LEASE_GET] =
+		sqlite3_mprintf("SELECT leader_agent_id, lease_expires_at, acquired_at, epoch FROM partition_leases "
+	                        "WHERE topic = ?2 AND partition_id = ?3%s",
+	                        tl);
+	sql[ST_W_LEASE_PUT] = sqlite3_mprintf(
+		"INSERT OR REPLACE INTO partition_leases(%stopic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch) "
+		"VALUES(%s?2, ?3, ?4, ?5, ?6, ?7)",
+		l ? "organization_id, " : "", l ? "?1, " : "");
+	sql[ST_W_LEASE_DELETE] =
+		sqlite3_mprintf("DELETE FROM partition_leases WHERE topic = ?2 AND partition_id = ?3%s", tl);
+	sql[ST_W_OWN_ON] =
+		sqlite3_mprintf(shape->feed ? "INSERT OR REPLACE INTO shmeta_meta VALUES('own', '1')" : "SELECT 1");
+	sql[ST_W_OWN_OFF] = sqlite3_mprintf(shape->feed ? "DELETE FROM shmeta_meta WHERE name = 'own'" : "SELECT 1");
+	/* Who follows the log sees by this number that there was a commit which the log does not tell. */
+	sql[ST_W_UNLOGGED] = sqlite3_mprintf(
+		shape->feed ? "INSERT INTO shmeta_meta VALUES('unlogged', '1') ON CONFLICT(name) DO UPDATE "
+			      "SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+			    : "SELECT 1");
+	sql[ST_W_SAVE] = sqlite3_mprintf("SAVEPOINT item");
+	sql[ST_W_RELEASE] = sqlite3_mprintf("RELEASE item");
+	sql[ST_W_UNDO] = sqlite3_mprintf("ROLLBACK TO item");
+	/* What a file without shmeta's own tables cannot have answers as if it had none of it. */
+	sql[ST_W_EPOCH_GET] = sqlite3_mprintf(
+		shape->feed
+			? "SELECT epoch FROM shmeta_lease_epochs WHERE tenant = ?1 AND topic = ?2 AND partition_id = ?3"
+			: "SELECT 0 WHERE 0");
+	sql[ST_W_EPOCH_PUT] = sqlite3_mprintf(
+		shape->feed ? "INSERT OR REPLACE INTO shmeta_lease_epochs VALUES(?1, ?2, ?3, ?4)" : "SELECT 1");
+	sql[ST_W_OFFER_PENDING] = sqlite3_mprintf(
+		shape->feed
+			? "SELECT transfer_id FROM shmeta_transfers WHERE tenant = ?1 AND topic = ?2 AND partition_id = ?3 AND "
+			  "state IN ('pending', 'accepted') AND timeout_at > ?4"
+			: "SELECT 1");
+	sql[ST_W_OFFER_PUT] =
+		sqlite3_mprintf(shape->feed ? "INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, "
+	                                      "to_agent, state, created_at, timeout_at) "
+	                                      "VALUES(?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7)"
+	                                    : "SELECT 1");
+	sql[ST_W_OFFER_GET] = sqlite3_mprintf(
+		shape->feed
+			? "SELECT topic, partition_id, from_agent, to_agent, state, timeout_at FROM shmeta_transfers "
+			  "WHERE tenant = ?1 AND transfer_id = ?2"
+			: "SELECT 1 WHERE 0");
+	sql[ST_W_OFFER_STATE] = sqlite3_mprintf(
+		shape->feed ? "UPDATE shmeta_transfers SET state = ?3 WHERE transfer_id = ?2" : "SELECT 1");
+	sql[ST_W_OBJECT_GET] = sqlite3_mprintf(
+		shape->feed
+			? "SELECT object_id, size_bytes, (SELECT count(*) FROM shmeta_slices s WHERE s.object_id = o.object_id) "
+			  "FROM shmeta_objects o WHERE tenant = ?1 AND s3_bucket = ?2 AND s3_key = ?3"
+			: "SELECT 1 WHERE 0");
+	sql[ST_W_OBJECT_PUT] = sqlite3_mprintf(
+		shape->feed ? "INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+			      "VALUES(?1, ?2, ?3, ?4, ?5)"
+			    : "SELECT 1");
+	sql[ST_W_OBJECT_DELETE] =
+		sqlite3_mprintf(shape->feed ? "DELETE FROM shmeta_objects WHERE object_id = ?2" : "SELECT 1");
+	sql[ST_W_SLICE_PUT] = sqlite3_mprintf(
+		shape->feed ? "INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)" : "SELECT 1");
+	sql[ST_W_OBJECTS_MARK] = sqlite3_mprintf(
+		shape->feed
+			? "UPDATE shmeta_objects SET unreferenced_at = ?2 WHERE unreferenced_at IS NULL AND NOT EXISTS("
+			  "SELECT 1 FROM shmeta_slices l WHERE l.object_id = shmeta_objects.object_id)"
+			: "SELECT 1");
+	sql[ST_W_OBJECTS] = sqlite3_mprintf(
+		shape->feed
+			? "SELECT tenant, s3_bucket, s3_key, size_bytes, created_at, "
+			  "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id), unreferenced_at FROM shmeta_objects o "
+			  "WHERE ?1 OR unreferenced_at <= ?2 ORDER BY unreferenced_at, object_id LIMIT ?3"
+			: "SELECT 1 WHERE 0 AND ?1 AND ?2 AND ?3");
+}
+
 static int write_statements(struct sqlite_state *state)
 {
 	const struct sqlite_shape *shape = &state->shape;
@@ -432,11 +602,19 @@ static int write_statements(struct sqlite_state *state)
 	                        t_org, shape->cleanup_policy ? "t.cleanup_policy" : "NULL");
 	char *partition =
 		sqlite3_mprintf("%s, p.topic, p.partition_id, p.high_watermark, p.created_at, p.updated_at", p_org);
+	/* Where a slice lies in its object is looked up only in a file that has ever had slices. */
+	char *position = sqlite3_mprintf(
+		shape->slices
+			? "ifnull((SELECT l.position FROM shmeta_slices l WHERE l.tenant = %s AND l.topic = s.topic "
+			  "AND l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0)"
+			: "0",
+		o ? "s.organization_id" : "'" SHMETA_DEFAULT_TENANT "'");
 	char *segment = sqlite3_mprintf("%s, s.topic, s.partition_id, s.base_offset, s.end_offset, s.record_count, "
-	                                "s.size_bytes, s.created_at, %s, s.id, s.s3_bucket, s.s3_key",
-	                                s_org, shape->timestamps ? "s.min_timestamp, s.max_timestamp" : "0, 0");
+	                                "s.size_bytes, s.created_at, %s, s.id, s.s3_bucket, s.s3_key, %s",
+	                                s_org, shape->timestamps ? "s.min_timestamp, s.max_timestamp" : "0, 0",
+	                                position != NULL ? position : "0");
 	char **sql = state->sql;
-	int missing = topic == NULL || partition == NULL || segment == NULL;
+	int missing = topic == NULL || partition == NULL || segment == NULL || position == NULL;
 
 	for (int i = 0; i < ST_COUNT; i++) {
 		sqlite3_free(sql[i]);
@@ -506,19 +684,37 @@ static int write_statements(struct sqlite_state *state)
 		"s.partition_id = k.partition_id AND s.base_offset BETWEEN k.low AND k.high WHERE k.kind = 3 "
 		"ORDER BY k.i, s.base_offset, %s",
 		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
-	sql[ST_FEED_STATE] = sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
-	                                     "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed')");
+	sql[ST_FEED_STATE] =
+		sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
+	                        "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed'), "
+	                        "(SELECT CAST(value AS INTEGER) FROM shmeta_meta WHERE name = 'unlogged')");
 	sql[ST_FEED_CHANGES] = sqlite3_mprintf(
 		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset) FROM shmeta_changes "
 		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op "
 		"ORDER BY tenant, topic, partition_id, class, op");
 	sql[ST_FEED_PRUNE] = sqlite3_mprintf("DELETE FROM shmeta_changes WHERE seq <= ?");
+	write_path_statements(state);
 	for (int i = 0; i < ST_COUNT; i++)
 		missing |= sql[i] == NULL;
+	sqlite3_free(position);
 	sqlite3_free(topic);
 	sqlite3_free(partition);
 	sqlite3_free(segment);
 	return missing ? SQLITE_NOMEM : SQLITE_OK;
+}
+
+int sqlite_rewrite(struct sqlite_state *state)
+{
+	int64_t slices = 0;
+	int rc;
+
+	for (int i = 0; i < ST_COUNT; i++) {
+		sqlite3_finalize(state->statements[i]);
+		state->statements[i] = NULL;
+	}
+	rc = state->shape.feed ? one_number(state, "SELECT EXISTS(SELECT 1 FROM shmeta_slices)", &slices) : SQLITE_OK;
+	state->shape.slices = slices != 0;
+	return rc == SQLITE_OK ? write_statements(state) : rc;
 }
 
 static int text_encoding(void *arg, int count, char **values, char **columns)
@@ -606,7 +802,7 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 	if (rc == SQLITE_OK)
 		rc = identify(state);
 	if (rc == SQLITE_OK)
-		rc = write_statements(state);
+		rc = sqlite_rewrite(state);
 	if (rc == SQLITE_OK)
 		rc = execute(state, "CREATE TEMP TABLE IF NOT EXISTS shmeta_keys(i INTEGER PRIMARY KEY, kind INTEGER, "
 		                    "tenant TEXT, topic TEXT, partition_id INTEGER, low INTEGER, high INTEGER)");

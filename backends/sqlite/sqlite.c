@@ -347,5 +347,7 @@ const struct backend_ops backend_sqlite = {
 	.changes = sqlite_changes,
 	.position = sqlite_position,
 	.resume = sqlite_resume,
+	.apply = sqlite_apply,
+	.objects = sqlite_list_objects,
 	.wake_fd = sqlite_wake_fd,
 };

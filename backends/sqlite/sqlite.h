@@ -38,6 +38,44 @@
 	X(TOPIC_SEGMENTS)    \
 	X(KEY_PARTITIONS)    \
 	X(KEY_SEGMENTS)      \
+	X(W_TOPIC_INSERT)    \
+	X(W_TOPIC_DELETE)    \
+	X(W_TOPIC_EXISTS)    \
+	X(W_PARTITIONS)      \
+	X(W_PARTITION)       \
+	X(W_WATERMARK)       \
+	X(W_WATERMARK_MAX)   \
+	X(W_SEGMENT_INSERT)  \
+	X(W_SEGMENT_AT)      \
+	X(W_SEGMENT_ID)      \
+	X(W_SEGMENTS_BEFORE) \
+	X(W_GROUP_ENSURE)    \
+	X(W_GROUP_DELETE)    \
+	X(W_OFFSET_PUT)      \
+	X(W_AGENT_PUT)       \
+	X(W_AGENT_DELETE)    \
+	X(W_AGENT_EXISTS)    \
+	X(W_LEASE_GET)       \
+	X(W_LEASE_PUT)       \
+	X(W_LEASE_DELETE)    \
+	X(W_EPOCH_GET)       \
+	X(W_EPOCH_PUT)       \
+	X(W_OFFER_PENDING)   \
+	X(W_OFFER_PUT)       \
+	X(W_OFFER_GET)       \
+	X(W_OFFER_STATE)     \
+	X(W_OBJECT_GET)      \
+	X(W_OBJECT_PUT)      \
+	X(W_OBJECT_DELETE)   \
+	X(W_SLICE_PUT)       \
+	X(W_OBJECTS_MARK)    \
+	X(W_OBJECTS)         \
+	X(W_OWN_ON)          \
+	X(W_OWN_OFF)         \
+	X(W_UNLOGGED)        \
+	X(W_SAVE)            \
+	X(W_RELEASE)         \
+	X(W_UNDO)            \
 	X(FEED_STATE)        \
 	X(FEED_CHANGES)      \
 	X(FEED_PRUNE)
@@ -58,14 +96,16 @@ struct sqlite_shape {
 	bool timestamps;     /* segments: min_timestamp, max_timestamp */
 	bool segments_rowid; /* segments is a rowid table */
 	bool feed;           /* shmeta_changes, shmeta_meta and all triggers are there */
+	bool slices;         /* shmeta_slices has had a row: segments may lie within larger objects */
 };
 
-/* Where in the change log, and of which one. Kept with the store: its layout is version 1. */
+/* Where in the change log, and of which one, and how many commits the log does not tell were known. Kept with the store: its layout
+ * is version 2. */
 struct sqlite_position {
 	uint32_t version, feed;
 	uint64_t source, feed_id;
 	uint64_t device, inode;
-	int64_t seq;
+	int64_t seq, unlogged;
 };
 
 struct sqlite_state {
@@ -91,6 +131,7 @@ struct sqlite_state {
 	bool look;     /* changes() must look whatever the hint says */
 	int64_t data_version;
 	int64_t seq;
+	int64_t unlogged; /* commits of our kind that the log does not tell, as far as we know them */
 
 	int inotify; /* -1: none */
 	int watch_dir, watch_file, watch_wal;
@@ -124,6 +165,8 @@ enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_erro
 enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err);
 /* Hash of the schema objects that concern us: differs when one of them was altered, dropped or made anew. */
 int sqlite_objects(struct sqlite_state *state, uint64_t *ret);
+/* The statements' texts again, after shape.slices has changed. They are prepared anew. */
+int sqlite_rewrite(struct sqlite_state *state);
 /* Take away all that shmeta keeps in the file for itself. */
 enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct backend_error *err);
 
@@ -133,6 +176,17 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size_t count,
                                 const struct backend_sink *sink, struct backend_error *err);
 
+/* ---- write.c ------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, const struct backend_sink *sink,
+                                struct backend_error *err);
+enum shmeta_status sqlite_list_objects(void *data, int all, int64_t now_ms, int64_t grace_ms, size_t most,
+                                       enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
+                                                                  const struct shmeta_object *object, uint64_t slices,
+                                                                  int64_t unreferenced_since_ms),
+                                       void *arg, struct backend_error *err);
+
 /* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
@@ -140,7 +194,8 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
 /* The log's last sequence number, in the transaction that is open. 0: empty. */
-int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id);
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, int64_t *ret_unlogged,
+                      uint64_t *ret_id);
 int sqlite_wake_fd(void *data);
 void sqlite_watch(struct sqlite_state *state); /* after each open */
 void sqlite_unwatch(struct sqlite_state *state);
