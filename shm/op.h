@@ -84,9 +84,10 @@ SHMETA_FROZEN(shmeta_wire_result, size_bytes, 72);
 SHMETA_FROZEN(shmeta_wire_result, record_count, 80);
 SHMETA_FROZEN_SIZE(shmeta_wire_result, 88);
 
-/* Bytes it will take. */
+/* Bytes it will take; SIZE_MAX: it cannot be spelled (shmeta__op_check() says why). */
 size_t shmeta__op_bytes(const struct shmeta_op *op);
-/* Write it; capacity at least shmeta__op_bytes(). Returns the bytes written. */
+/* Write it. Returns the bytes written; 0: it cannot be spelled, or capacity is less than shmeta__op_bytes(). Fields that the type does
+ * not read are left out, except for a fence: shmeta__op_check() of the other side is to refuse it. */
 size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity);
 /* Read the operation at `bytes` (8-aligned, `size` readable). *ret's views point into bytes. *ret_used: where the next one begins.
  * ERR_PROTOCOL: it cannot be an operation (the connection is to be closed). */
@@ -95,6 +96,7 @@ enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shme
  * field, the value and the limit. */
 enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_err *err);
 
+/* The same for results; a type has exactly the fields that struct shmeta_result names for it, and a text. */
 size_t shmeta__result_bytes(const struct shmeta_result *result);
 size_t shmeta__result_encode(enum shmeta_op_type type, const struct shmeta_result *result, void *out, size_t capacity);
 enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *bytes, size_t size,

@@ -372,8 +372,7 @@ static bool is_unprintable(uint32_t point)
 	       (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
 }
 
-/* controls: may it hold them? NUL is refused anyhow: the library terminates what it spells by NUL. */
-static const char *text_error(const void *text, size_t bytes, size_t max, bool controls)
+const char *shmeta__text_error(const void *text, size_t bytes, size_t max, int controls)
 {
 	const uint8_t *p = text;
 	uint32_t point = 0;
@@ -392,7 +391,7 @@ static const char *text_error(const void *text, size_t bytes, size_t max, bool c
 
 const char *shmeta__name_error(const void *text, size_t bytes, size_t max)
 {
-	return bytes == 0 ? "is empty" : text_error(text, bytes, max, false);
+	return bytes == 0 ? "is empty" : shmeta__text_error(text, bytes, max, 0);
 }
 
 const char *shmeta__map_error(const struct shmeta_map *map)
@@ -492,7 +491,7 @@ char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes)
 static const char *bad_text(char *text, size_t bytes, const char *field, const char *wrong, struct shmeta_str value,
                             size_t max)
 {
-	char shown[80];
+	char shown[40]; /* so that the limit still fits the text of a struct shmeta_result */
 
 	(void)snprintf(text, bytes, "%s '%s' %s: it may have %s%zu bytes of UTF-8 without control characters", field,
 	               shmeta__escape(shown, sizeof shown, value.data, value.bytes), wrong,
@@ -511,13 +510,13 @@ static const char *bad_number(char *text, size_t bytes, const char *field, uint6
 const char *shmeta__topic_error(const struct shmeta_topic *topic, char *text, size_t bytes)
 {
 	const char *wrong = shmeta__name_error(topic->name.data, topic->name.bytes, SHMETA_NAME_MAX);
-	char shown[80];
+	char shown[40];
 
 	if (wrong != NULL)
 		return bad_text(text, bytes, "topic name", wrong, topic->name, SHMETA_NAME_MAX);
 	if (topic->partition_count < 1 || topic->partition_count > SHMETA_PARTITIONS_MAX)
 		return bad_number(text, bytes, "partition_count", topic->partition_count, 1, SHMETA_PARTITIONS_MAX);
-	wrong = text_error(topic->cleanup_policy.data, topic->cleanup_policy.bytes, SHMETA_STRING_MAX, false);
+	wrong = shmeta__text_error(topic->cleanup_policy.data, topic->cleanup_policy.bytes, SHMETA_STRING_MAX, 0);
 	if (wrong != NULL)
 		return bad_text(text, bytes, "cleanup_policy", wrong, topic->cleanup_policy, SHMETA_STRING_MAX);
 	wrong = shmeta__map_error(&topic->config);
@@ -545,7 +544,8 @@ const char *shmeta__segment_error(const struct shmeta_segment *segment, char *te
 	if (segment->size_bytes > INT64_MAX)
 		return bad_number(text, bytes, "size_bytes", segment->size_bytes, 0, INT64_MAX);
 	for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
-		const char *wrong = text_error(strings[i].value.data, strings[i].value.bytes, SHMETA_STRING_MAX, true);
+		const char *wrong =
+			shmeta__text_error(strings[i].value.data, strings[i].value.bytes, SHMETA_STRING_MAX, 1);
 
 		if (wrong != NULL)
 			return bad_text(text, bytes, strings[i].field, wrong, strings[i].value, SHMETA_STRING_MAX);

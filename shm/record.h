@@ -169,6 +169,9 @@ enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const v
 
 /* C9: a name of 1..max bytes of UTF-8 without control characters. NULL when it is one, otherwise what is wrong with it. */
 const char *shmeta__name_error(const void *text, size_t bytes, size_t max);
+/* Text of up to max bytes: UTF-8 without NUL (what the library spells ends in one), and, unless controls, without control
+ * characters. NULL, or what is wrong with it. */
+const char *shmeta__text_error(const void *text, size_t bytes, size_t max, int controls);
 /* Is it a packed map (shmeta.h) with ascending keys, of at most SHMETA_MAP_MAX bytes? NULL, or what is wrong. */
 const char *shmeta__map_error(const struct shmeta_map *map);
 /* C9 for whole rows. NULL, or what is wrong: the field, the value and the limit. Used by whoever takes rows from outside.

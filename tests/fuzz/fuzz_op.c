@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Any bytes as a chain of operations, as it stands in a WRITE frame, and as results of every type. What decodes encodes to the same
+ * bytes again, so no byte is without meaning, and is judged without reading beyond it. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/op.h"
+#include "shm/wire.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+#define MUST(what)               \
+	do {                     \
+		if (!(what))     \
+			abort(); \
+	} while (0)
+
+static void operations(const uint8_t *at, size_t left, uint8_t *again)
+{
+	struct shmeta_op op;
+	size_t used;
+
+	while (shmeta__op_decode(at, left, &op, &used) == SHMETA_OK) {
+		struct shmeta_err err = {.text = ""};
+
+		MUST(used <= left && used >= sizeof(struct shmeta_wire_op) && shmeta__op_bytes(&op) == used);
+		MUST(shmeta__op_encode(&op, again, used) == used && memcmp(again, at, used) == 0);
+		MUST((shmeta__op_check(&op, &err) == SHMETA_OK) == (err.text[0] == '\0'));
+		at += used;
+		left -= used;
+	}
+}
+
+static void results(enum shmeta_op_type type, const uint8_t *at, size_t left, uint8_t *again)
+{
+	struct shmeta_result result;
+	size_t used;
+
+	while (shmeta__result_decode(type, at, left, &result, &used) == SHMETA_OK) {
+		MUST(used <= left && memchr(result.text, 0, sizeof result.text) != NULL);
+		MUST(shmeta__result_bytes(&result) == used);
+		MUST(shmeta__result_encode(type, &result, again, used) == used && memcmp(again, at, used) == 0);
+		at += used;
+		left -= used;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	static uint8_t again[SHMETA_FRAME_MAX];
+	uint8_t *exact;
+
+	if (bytes < 1 || bytes > SHMETA_FRAME_MAX)
+		return 0;
+	exact = malloc(bytes > 1 ? bytes - 1 : 1);
+	if (exact == NULL)
+		return 0;
+	memcpy(exact, data + 1, bytes - 1);
+	if (data[0] % 2 == 0)
+		operations(exact, bytes - 1, again);
+	else
+		results((enum shmeta_op_type)(data[0] / 2 % SHMETA_OP_TYPES), exact, bytes - 1, again);
+	free(exact);
+	return 0;
+}
