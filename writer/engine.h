@@ -3,6 +3,7 @@
  *   sync.c        options, phases, back-off, timers, the thread
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
+ *   write.c       group commit of operations
  *   refresh.c     the queue of keys, bulk fetches, what readers ask for, the change feed
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
@@ -44,6 +45,17 @@ struct sync_queue {
 	uint32_t keys_max; /* refresh_queue_max */
 	bool reconfigured;
 	struct sync_options next_options;
+};
+
+struct write_call;   /* write.c: operations that wait */
+struct write_memory; /* write.c: results by request id */
+
+struct sync_writes {
+	pthread_mutex_t lock;
+	struct write_call *first, *last;
+	size_t ops; /* waiting */
+	size_t ops_max;
+	struct write_memory *memory; /* the engine's thread */
 };
 
 /* C6, the stale-set race: a result must not overwrite what was applied after its read began. While a read is under way (fetch,
@@ -112,6 +124,7 @@ struct sync {
 
 	struct apply apply;
 	struct sync_queue queue;
+	struct sync_writes writes;
 	struct sync_floor *floor;
 	size_t floor_count, floor_capacity;
 	uint64_t floor_all; /* there was no memory for a note: reads that began before this are overtaken */
@@ -219,5 +232,19 @@ void refresh_answer_list(struct sync *s, struct sync_ticket *tickets, enum shmet
 void refresh_return_list(struct sync *s, struct sync_ticket *tickets); /* the pass told nothing: wait for the next */
 bool refresh_list_waiting(struct sync *s);
 void refresh_answer_refused(struct sync *s);
+/* We changed this key at the source ourselves: fetch and apply it like one that the feed named. false: no memory. */
+bool refresh_note_own(struct sync *s, const struct backend_key *key);
+/* Fetch and apply until nothing that the feed or a write named is left, or something fails. */
+void refresh_drain_feed(struct sync *s);
+
+/* ---- write.c ---------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status write_init(struct sync *s, struct shmeta_err *err);
+void write_free(struct sync *s);
+bool write_waiting(struct sync *s);
+/* Do what waits: at most one transaction of the source. */
+void write_commit(struct sync *s);
+/* Answer all that waits; nothing of it was done. */
+void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
 
 #endif

@@ -549,6 +549,17 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
+bool refresh_note_own(struct sync *s, const struct backend_key *key)
+{
+	/* Every incarnation that has a number by now is older than the delete. */
+	struct poll poll = {.s = s, .born_since = shmeta__store_counters(s->store)->next_topic_id};
+
+	(void)on_changed(&poll, key);
+	if (poll.list)
+		s->list_dirty = s->reconcile_asked = true;
+	return !poll.no_memory;
+}
+
 static void poll_poison(void *arg, enum shmeta_class cls, const char *sentence)
 {
 	sync_poisoned(((struct poll *)arg)->s, cls, sentence);
@@ -1600,6 +1611,12 @@ static bool run_batch(struct sync *s)
 	read_ends(s);
 	batch_free(&b);
 	return ok;
+}
+
+void refresh_drain_feed(struct sync *s)
+{
+	while (refresh_pending_feed(s) && run_batch(s))
+		;
 }
 
 void refresh_drain(struct sync *s)

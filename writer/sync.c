@@ -583,6 +583,9 @@ static void take_options(struct sync *s)
 	o->reconcile_s = next.reconcile_s;
 	o->refresh_batch_keys = next.refresh_batch_keys;
 	o->refresh_queue_max = next.refresh_queue_max;
+	o->write_batch_max = next.write_batch_max;
+	o->write_linger_ms = next.write_linger_ms;
+	o->audit = next.audit;
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
 
@@ -657,6 +660,7 @@ static bool source_ready(struct sync *s)
 
 	if (s->source.on && now < s->source.next_ns) {
 		refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
+		write_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
 		sync_wake_at(s, s->source.next_ns);
 		return false;
 	}
@@ -726,6 +730,7 @@ static void work(struct sync *s)
 		return;
 	if (s->room.on && now < s->room.next_ns) {
 		refresh_answer_all(s, s->room_status, s->room.text);
+		write_answer_all(s, s->room_status, s->room.text); /* what the store cannot show is not begun */
 		sync_wake_at(s, s->room.next_ns);
 		return;
 	}
@@ -751,6 +756,10 @@ static void work(struct sync *s)
 		refresh_hints(s);
 		schedule_hints(s);
 	}
+	if (s->source.on)
+		return;
+	if (write_waiting(s) && !s->room.on && generation_writable(s))
+		write_commit(s);
 	if (s->source.on)
 		return;
 	if (refresh_waiting(s) && generation_writable(s))
@@ -814,6 +823,7 @@ static void destroy(struct sync *s)
 	free(s->backend);
 	shmeta__store_close(s->store);
 	refresh_free(s);
+	write_free(s);
 	if (s->queue.reconfigured)
 		free_options(&s->queue.next_options);
 	free_options(&s->options);
@@ -838,6 +848,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	s->host = complete_host(host);
 	pthread_mutex_init(&s->seen_lock, NULL);
 	status = refresh_init(s, err);
+	if (status == SHMETA_OK)
+		status = write_init(s, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	if (options->source.uri == NULL) {
@@ -849,6 +861,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		goto fail;
 	}
 	s->queue.keys_max = s->options.refresh_queue_max;
+	s->writes.ops_max = s->options.write_queue_max;
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0) {
 		status = shmeta_fail_errno(err, errno, "eventfd");
@@ -921,6 +934,13 @@ void sync_close(struct sync *s)
 	shmeta_publish(&s->queue.stopping, 1u);
 	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	/* What was taken before the stop is done, as long as nothing fails. */
+	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
+	                               !s->room.on && write_waiting(s) && s->writes.ops < before;) {
+		before = s->writes.ops;
+		write_commit(s);
+	}
+	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");
 	save_position(s);
 	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
 	destroy(s);

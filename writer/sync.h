@@ -87,6 +87,9 @@ struct sync_host {
 	C(commits, "counter", "commits", "store commits")                                      \
 	C(rows_applied, "counter", "rows", "rows added, altered or removed")                   \
 	C(rows_unchanged, "counter", "rows", "rows compared and found equal")                  \
+	C(write_batches, "counter", "commits", "group commits to the source")                  \
+	C(write_ops, "counter", "operations", "operations that reached the source")            \
+	C(write_source_ns, "counter", "nanoseconds", "time spent committing to the source")    \
 	C(poisoned, "counter", "rows", "rows quarantined")                                     \
 	C(source_errors, "counter", "errors", "calls that the source failed")                  \
 	C(store_full, "counter", "times", "commits given up because the store was full")       \

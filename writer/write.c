@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Group commit. Calls wait in order of arrival; a round takes what has gathered, does it in one transaction of the source, reads the
+ * changed keys back together with whatever the feed has named, applies them in store commits, and then answers every call with the
+ * commit that shows it.
+ *
+ *   sync_write() ─> queue ─> apply() at the source ─> changed keys ─> the refresh queue ─> store ─> host->written()
+ *
+ * What is read back is the source's truth after the commit, so an older state can never come back with it (semantics.md C6): the
+ * engine's thread is the only one that reads and applies. When the store cannot follow, the keys stay in the queue and the calls are
+ * answered ERR_NOT_CACHED.
+ *
+ * A call that carries request ids may come twice, because its client lost the connection before the answer. The results of the
+ * last WRITE_REMEMBERED such operations are kept, and answered again instead of being done again. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "shm/op.h"
+#include "writer/engine.h"
+
+enum { WRITE_REMEMBERED = 16384, WRITE_CHAINS = 16384 };
+
+struct write_call {
+	struct write_call *next;
+	uint64_t ticket, deadline_ns, arrived_ns;
+	struct shmeta_str tenant;
+	char who[64];
+	size_t count;
+	struct shmeta_op *ops; /* views into text */
+	struct shmeta_result *results;
+	uint64_t text[]; /* the operations encoded, then the tenant */
+};
+
+/* Operations that were done, by request id. */
+struct remembered {
+	uint64_t id[2];
+	uint32_t next;  /* 1 + index in the chain */
+	uint32_t stale; /* 1: taken out of its chain */
+	struct shmeta_result result;
+};
+
+struct write_memory {
+	struct remembered done[WRITE_REMEMBERED];
+	uint32_t chain[WRITE_CHAINS];
+	uint64_t noted;
+};
+
+/* One round. */
+struct write_round {
+	struct sync *s;
+	struct write_call *calls; /* taken, in order */
+	struct backend_op *ops;   /* those that go to the source */
+	struct shmeta_result *results;
+	struct shmeta_result **place; /* where each one's result belongs */
+	size_t count;
+	uint64_t began_ns;
+	bool no_memory;
+};
+
+/* ---- the queue (any thread) ---------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
+{
+	int error = pthread_mutex_init(&s->writes.lock, NULL);
+
+	return error == 0 ? SHMETA_OK : shmeta_fail_errno(err, error, "the write queue's lock");
+}
+
+static void call_free(struct write_call *call)
+{
+	free(call->ops);
+	free(call->results);
+	free(call);
+}
+
+void write_free(struct sync *s)
+{
+	while (s->writes.first != NULL) {
+		struct write_call *call = s->writes.first;
+
+		s->writes.first = call->next;
+		call_free(call);
+	}
+	free(s->writes.memory);
+	s->writes.memory = NULL;
+	(void)pthread_mutex_destroy(&s->writes.lock);
+}
+
+/* A copy that holds everything it views. */
+static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta_op *ops, size_t count)
+{
+	size_t bytes = 0, at = 0;
+	struct write_call *call;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += shmeta__op_bytes(&ops[i]);
+	call = malloc(sizeof *call + bytes + tenant.bytes + 1);
+	if (call == NULL)
+		return NULL;
+	memset(call, 0, sizeof *call);
+	call->count = count;
+	call->ops = calloc(count, sizeof *call->ops);
+	call->results = calloc(count, sizeof *call->results);
+	if (call->ops == NULL || call->results == NULL) {
+		call_free(call);
+		return NULL;
+	}
+	for (size_t i = 0; i < count; i++) {
+		uint8_t *here = (uint8_t *)call->text + at;
+		size_t used = shmeta__op_encode(&ops[i], here, bytes - at), read = 0;
+
+		if (shmeta__op_decode(here, used, &call->ops[i], &read) != SHMETA_OK) {
+			call_free(call); /* what cannot be encoded was judged before it came here */
+			return NULL;
+		}
+		at += used;
+	}
+	memcpy((uint8_t *)call->text + bytes, tenant.data, tenant.bytes);
+	call->tenant = (struct shmeta_str){(const char *)call->text + bytes, tenant.bytes};
+	return call;
+}
+
+enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+                              uint64_t deadline_ns, const char *who, uint64_t ticket)
+{
+	struct sync_writes *w = &s->writes;
+	struct write_call *call;
+	bool full;
+
+	if (count == 0)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	call = call_new(tenant, ops, count);
+	if (call == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	call->ticket = ticket;
+	call->deadline_ns = deadline_ns;
+	call->arrived_ns = sync_now(s);
+	strncpy(call->who, who, sizeof call->who - 1);
+	(void)pthread_mutex_lock(&w->lock);
+	full = w->ops + count > w->ops_max && w->ops > 0;
+	if (!full) {
+		if (w->last != NULL)
+			w->last->next = call;
+		else
+			w->first = call;
+		w->last = call;
+		w->ops += count;
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	if (full) {
+		call_free(call);
+		return SHMETA_ERR_BUSY;
+	}
+	sync_wake(s);
+	return SHMETA_OK;
+}
+
+/* The first calls, `most` operations at most (one call at least). NULL: none. */
+static struct write_call *take_calls(struct sync *s, size_t most, bool *ret_more)
+{
+	struct sync_writes *w = &s->writes;
+	struct write_call *first, *last = NULL;
+	size_t taken = 0;
+
+	(void)pthread_mutex_lock(&w->lock);
+	first = w->first;
+	for (struct write_call *c = first; c != NULL && (last == NULL || taken + c->count <= most); c = c->next) {
+		taken += c->count;
+		last = c;
+	}
+	if (last != NULL) {
+		w->first = last->next;
+		if (w->first == NULL)
+			w->last = NULL;
+		last->next = NULL;
+		w->ops -= taken;
+	}
+	*ret_more = w->first != NULL;
+	(void)pthread_mutex_unlock(&w->lock);
+	return last != NULL ? first : NULL;
+}
+
+/* How many wait, and since when. */
+static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
+{
+	size_t ops;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	ops = s->writes.ops;
+	*ret_since_ns = s->writes.first != NULL ? s->writes.first->arrived_ns : 0;
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	return ops;
+}
+
+/* ---- what was done before --------------------------------------------------------------------------------------------------------- */
+
+static uint32_t *chain_of(struct write_memory *m, const uint64_t id[2])
+{
+	return &m->chain[(id[0] ^ id[1] * 0x9E3779B97F4A7C15u) % WRITE_CHAINS];
+}
+
+static struct remembered *recall(struct sync *s, const uint64_t id[2])
+{
+	struct write_memory *m = s->writes.memory;
+
+	if (m == NULL || (id[0] == 0 && id[1] == 0))
+		return NULL;
+	for (uint32_t i = *chain_of(m, id); i != 0; i = m->done[i - 1].next)
+		if (m->done[i - 1].id[0] == id[0] && m->done[i - 1].id[1] == id[1])
+			return &m->done[i - 1];
+	return NULL;
+}
+
+static void remember(struct sync *s, const uint64_t id[2], const struct shmeta_result *result)
+{
+	struct write_memory *m = s->writes.memory;
+	struct remembered *slot;
+	uint32_t *chain;
+
+	if (id[0] == 0 && id[1] == 0)
+		return;
+	if (m == NULL)
+		m = s->writes.memory = calloc(1, sizeof *m);
+	if (m == NULL)
+		return; /* a retry then says ALREADY_EXISTS where it can */
+	slot = &m->done[m->noted % WRITE_REMEMBERED];
+	if (m->noted >= WRITE_REMEMBERED)
+		for (uint32_t *at = chain_of(m, slot->id); *at != 0; at = &m->done[*at - 1].next)
+			if (&m->done[*at - 1] == slot) {
+				*at = slot->next;
+				break;
+			}
+	*slot = (struct remembered){.id = {id[0], id[1]}, .result = *result};
+	chain = chain_of(m, id);
+	slot->next = *chain;
+	*chain = (uint32_t)(m->noted % WRITE_REMEMBERED) + 1;
+	m->noted++;
+}
+
+/* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
+
+static void answer(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+{
+	bool each = status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED;
+
+	s->host.written(s->host.arg, call->ticket, status, sentence, each ? call->results : NULL,
+	                each ? call->count : 0, s->store != NULL ? sync_committed(s) : 0,
+	                s->gen != NULL ? s->gen->generation : 0);
+}
+
+static void answer_calls(struct sync *s, struct write_call *calls, enum shmeta_status status, const char *sentence)
+{
+	while (calls != NULL) {
+		struct write_call *call = calls;
+
+		calls = call->next;
+		answer(s, call, status, sentence);
+		call_free(call);
+	}
+}
+
+void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	bool more;
+
+	answer_calls(s, take_calls(s, SIZE_MAX, &more), status, sentence);
+}
+
+static int64_t wall_ms(struct sync *s)
+{
+	struct timespec t;
+
+	if (s->options.wall_ms != NULL)
+		return s->options.wall_ms(s->options.clock.arg);
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* What violates C9, and what was done before, does not reach the source. */
+static bool collect(struct write_round *r)
+{
+	size_t room = 0;
+
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		room += c->count;
+	r->ops = calloc(room, sizeof *r->ops);
+	r->results = calloc(room, sizeof *r->results);
+	r->place = calloc(room, sizeof(struct shmeta_result *));
+	if (r->ops == NULL || r->results == NULL || r->place == NULL)
+		return false;
+	for (struct write_call *c = r->calls; c != NULL; c = c->next)
+		for (size_t i = 0; i < c->count; i++) {
+			const struct remembered *before = recall(r->s, c->ops[i].request_id);
+			struct shmeta_err err = {.code = SHMETA_OK};
+
+			if (before != NULL) {
+				c->results[i] = before->result;
+				continue;
+			}
+			c->results[i].partition_id = c->ops[i].partition_id;
+			c->results[i].status = shmeta__op_check(&c->ops[i], &err);
+			if (c->results[i].status != SHMETA_OK) {
+				(void)snprintf(c->results[i].text, sizeof c->results[i].text, "%.159s", err.text);
+				continue;
+			}
+			r->ops[r->count] = (struct backend_op){.tenant = c->tenant, .op = &c->ops[i]};
+			r->place[r->count++] = &c->results[i];
+		}
+	return true;
+}
+
+static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
+{
+	struct write_round *r = arg;
+
+	if (!refresh_note_own(r->s, key))
+		r->no_memory = true;
+	return SHMETA_OK;
+}
+
+/* Drop calls whose callers no longer wait. */
+static struct write_call *drop_late(struct sync *s, struct write_call *calls)
+{
+	uint64_t now = sync_now(s);
+	struct write_call **at = &calls;
+
+	while (*at != NULL) {
+		struct write_call *call = *at;
+
+		if (call->deadline_ns >= now) {
+			at = &call->next;
+			continue;
+		}
+		*at = call->next;
+		answer(s, call, SHMETA_ERR_TIMEOUT, "the deadline passed before the write was begun; nothing was done");
+		call_free(call);
+	}
+	return calls;
+}
+
+/* One line for each call that changed something: who, what, how many, the commit. */
+static void audit(struct sync *s, const struct write_call *call)
+{
+	for (size_t i = 0; s->options.audit && i < call->count;) {
+		enum shmeta_op_type type = call->ops[i].type;
+		size_t done = 0, refused = 0;
+
+		for (; i < call->count && call->ops[i].type == type; i++) {
+			done += call->results[i].status == SHMETA_OK;
+			refused += call->results[i].status != SHMETA_OK;
+		}
+		sync_log(s, LOG_INFO, "audit", "%s: %s: %zu done, %zu refused, commit %llu of generation %llu",
+		         call->who, shmeta__op_name(type), done, refused, (unsigned long long)sync_committed(s),
+		         (unsigned long long)s->gen->generation);
+	}
+}
+
+static void finish(struct write_round *r, enum shmeta_status status, const char *sentence)
+{
+	struct sync *s = r->s;
+
+	for (size_t i = 0; i < r->count; i++) {
+		*r->place[i] = r->results[i];
+		remember(s, r->ops[i].op->request_id, &r->results[i]);
+	}
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		audit(s, c);
+	answer_calls(s, r->calls, status, sentence);
+	r->calls = NULL;
+}
+
+static void commit(struct write_round *r)
+{
+	struct sync *s = r->s;
+	const struct backend_sink sink = {.arg = r, .changed = on_changed};
+	struct backend_error err = {.code = SHMETA_OK};
+	enum shmeta_status status = SHMETA_OK;
+
+	if (!collect(r)) {
+		answer_calls(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		r->calls = NULL;
+		return;
+	}
+	r->began_ns = sync_now(s);
+	if (r->count > 0)
+		status = s->ops->apply(s->backend, r->ops, r->count, wall_ms(s), r->results, &sink, &err);
+	s->counters.write_source_ns += sync_now(s) - r->began_ns;
+	if (status != SHMETA_OK) {
+		if (status == SHMETA_ERR_SOURCE)
+			sync_source_failed(s, status, err.text);
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
+			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
+		answer_calls(s, r->calls, status, err.text);
+		r->calls = NULL;
+		return;
+	}
+	s->counters.write_batches++;
+	s->counters.write_ops += r->count;
+	if (r->no_memory)
+		s->list_dirty = s->reconcile_asked = true;
+	refresh_drain_feed(s);
+	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
+		finish(r, SHMETA_ERR_NOT_CACHED,
+		       s->room.on     ? s->room.text
+		       : s->source.on ? s->source.text
+		                      : "the store follows later");
+	else
+		finish(r, SHMETA_OK, "");
+}
+
+void write_commit(struct sync *s)
+{
+	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
+	size_t ops = waiting(s, &since);
+	struct write_round r = {.s = s};
+	bool more;
+
+	if (ops == 0)
+		return;
+	if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
+		sync_wake_at(s, since + linger);
+		return;
+	}
+	r.calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
+	if (r.calls != NULL)
+		commit(&r);
+	free(r.ops);
+	free(r.results);
+	free(r.place);
+	if (more)
+		sync_wake_at(s, now);
+}
+
+bool write_waiting(struct sync *s)
+{
+	uint64_t since;
+
+	return waiting(s, &since) > 0;
+}
