@@ -427,7 +427,7 @@ static void add_segment(struct writing *w, const struct backend_op *op, const st
 	if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
 		refuse_place(w, op, r);
 	else if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY) {
-		if (!segment_there(w, op, s, r) && w->failed == SQLITE_OK)
+		if (!segment_there(w, op, s, r) && w->failed == SQLITE_OK && has_partition(w, op, r))
 			refuse(r, SHMETA_ERR_CONFLICT, "%s/%u: the id %s is another segment's",
 			       rows_quote(name, op->op->name), op->op->partition_id, rows_quote(id, s->id));
 	} else

@@ -686,6 +686,12 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		break;
 	case SHMETA_FRAME_REGISTERED:
 	case SHMETA_FRAME_ANSWER:
+	case SHMETA_FRAME_HELLO:
+	case SHMETA_FRAME_WELCOME:
+	case SHMETA_FRAME_WRITE:
+	case SHMETA_FRAME_RESULTS:
+	case SHMETA_FRAME_INVALIDATE:
+	case SHMETA_FRAME_OBJECTS:
 		drop_client(w, c);
 		break;
 	}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Group commit through the sync engine on a SQLite source, without its thread: what each operation answers, what the store shows at
+ * once, and that nothing is done twice. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "shm/key.h"
+#include "shm/part.h"
+#include "shm/record.h"
+#include "tests/support/run_daemon.h"
+#include "writer/apply.h"
+#include "writer/sync.h"
+
+TestSuite(write, .timeout = 120);
+
+enum { RESULTS = 512 };
+
+static struct {
+	struct run_daemon at; /* its directory */
+	struct sync *sync;
+	struct shmeta_board *board;
+	int dir_fd;
+	int64_t wall_ms;
+	struct shmeta_result result[RESULTS];
+	size_t results;
+	enum shmeta_status status;
+	uint64_t txn, answered;
+	char text[300];
+} w;
+
+static uint64_t no_pin(void *arg, uint64_t generation)
+{
+	(void)arg;
+	(void)generation;
+	return UINT64_MAX;
+}
+static int kept(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+static void phase(void *arg, enum shmeta_phase p, const char *sentence)
+{
+	(void)arg;
+	(void)p;
+	(void)sentence;
+}
+static void progress(void *arg, uint64_t done, uint64_t total)
+{
+	(void)arg;
+	(void)done;
+	(void)total;
+}
+static void note(void *arg, int priority, const char *event, const char *sentence)
+{
+	(void)arg;
+	if (priority <= 4)
+		(void)fprintf(stderr, "%s: %s\n", event, sentence);
+}
+static void refreshed(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
+                      uint64_t generation, uint64_t synced)
+{
+	(void)arg;
+	(void)ticket;
+	(void)status;
+	(void)sentence;
+	(void)txn;
+	(void)generation;
+	(void)synced;
+}
+static void written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
+                    const struct shmeta_result *results, size_t count, uint64_t txn, uint64_t generation)
+{
+	(void)arg;
+	(void)ticket;
+	(void)generation;
+	w.status = status;
+	w.txn = txn;
+	w.answered++;
+	(void)snprintf(w.text, sizeof w.text, "%s", sentence);
+	w.results = count;
+	for (size_t i = 0; i < count && i < RESULTS; i++)
+		w.result[i] = results[i];
+}
+static int64_t wall(void *arg)
+{
+	(void)arg;
+	return w.wall_ms;
+}
+
+static void open_engine(void)
+{
+	char uri[128];
+	struct shmeta_err err = {.code = SHMETA_OK};
+	struct sync_host host = {.oldest_pin = no_pin,
+	                         .all_registrations_kept = kept,
+	                         .phase = phase,
+	                         .progress = progress,
+	                         .log = note,
+	                         .answer = refreshed,
+	                         .written = written};
+	struct sync_options o = {.source = {.uri = uri, .timeout_ms = 1000, .manage_schema = 1},
+	                         .store_max_bytes = 256 << 20,
+	                         .grace_ns = 1000000,
+	                         .ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},
+	                         .poll_min_ms = 5,
+	                         .poll_max_ms = 1000,
+	                         .reconcile_s = 3600,
+	                         .refresh_batch_keys = 1000,
+	                         .refresh_queue_max = 10000,
+	                         .write_queue_max = 10000,
+	                         .write_batch_max = 4096,
+	                         .retry_min_ms = 100,
+	                         .retry_max_ms = 10000,
+	                         .commit_rows = 10000,
+	                         .seed = 1,
+	                         .wall_ms = wall};
+
+	(void)snprintf(uri, sizeof uri, "sqlite:%s", w.at.db);
+	w.board->epoch++;
+	cr_assert_eq(sync_open(w.dir_fd, w.board, &o, &host, &w.sync, &err), SHMETA_OK, "%s", err.text);
+}
+
+static void setup(void)
+{
+	struct shmeta_err err = {.code = SHMETA_OK};
+	void *map;
+
+	cr_assert_eq(run_daemon_init(&w.at), 0);
+	w.dir_fd = open(w.at.instance, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cr_assert_eq(shmeta__map_file(w.dir_fd, "board", SHMETA_PAGE, 1, &map, &err), SHMETA_OK, "%s", err.text);
+	w.board = map;
+	memcpy(w.board->boot_id, "0123456789abcdef", 16);
+	w.wall_ms = 1000000;
+	open_engine();
+}
+
+static void teardown(void)
+{
+	sync_close(w.sync);
+	(void)munmap(w.board, SHMETA_PAGE);
+	(void)close(w.dir_fd);
+	run_daemon_done(&w.at);
+}
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+/* Submit and run until it is answered; the first result's status. */
+static enum shmeta_status do_ops(const struct shmeta_op *ops, size_t count)
+{
+	uint64_t before = w.answered, wait;
+	enum shmeta_status status =
+		sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, "uid 0 pid 1", 7);
+
+	if (status != SHMETA_OK)
+		return status;
+	for (int i = 0; i < 2000 && w.answered == before; i++) {
+		cr_assert_eq(sync_run_once(w.sync, &wait), SHMETA_OK);
+		if (w.answered == before)
+			(void)usleep(1000);
+	}
+	cr_assert_eq(w.answered, before + 1, "answered exactly once");
+	return w.status != SHMETA_OK ? w.status : w.result[0].status;
+}
+
+static enum shmeta_status create(const char *name, uint32_t partitions)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = str(name), .partition_count = partitions}};
+
+	return do_ops(&op, 1);
+}
+
+static struct shmeta_op add_op(const char *topic, uint32_t partition, uint64_t base, char *id)
+{
+	(void)snprintf(id, 64, "%s-%u-%llu", topic, partition, (unsigned long long)base);
+	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                          .name = str(topic),
+	                          .partition_id = partition,
+	                          .u.segment = {.base_offset = base,
+	                                        .end_offset = base + 9,
+	                                        .record_count = 10,
+	                                        .size_bytes = 100,
+	                                        .created_at_ms = 5,
+	                                        .id = str(id),
+	                                        .s3_bucket = str("b"),
+	                                        .s3_key = str(id)}};
+}
+
+/* What the store shows now; ABSENT when the partition is not there. */
+static enum shmeta_status stored(const char *topic, uint32_t partition, struct shmeta_partition *ret)
+{
+	struct shmeta_err err = {.code = SHMETA_OK};
+	struct shmeta__txn *txn = NULL;
+	struct shmeta_topic t;
+	uint64_t last;
+	bool any;
+	enum shmeta_status status = shmeta__txn_read(sync_store(w.sync), &txn, &err);
+
+	cr_assert_eq(status, SHMETA_OK);
+	status = apply_topic_get(txn, str(SHMETA_DEFAULT_TENANT), str(topic), &t, NULL, &err);
+	if (status == SHMETA_OK)
+		status = apply_partition_get(txn, t.topic_id, partition, ret, &last, &any, &err);
+	shmeta__txn_abort(txn);
+	return status;
+}
+
+Test(write, a_topic_and_its_partitions_are_there_when_the_call_is_answered, .init = setup, .fini = teardown)
+{
+	struct shmeta_partition p;
+
+	cr_assert_eq(create("orders", 3), SHMETA_OK);
+	cr_assert_eq(stored("orders", 2, &p), SHMETA_OK);
+	cr_assert_eq(p.high_watermark, 0);
+	cr_assert_eq(p.created_at_ms, 1000000);
+	cr_assert_eq(stored("orders", 3, &p), SHMETA_ABSENT);
+	cr_assert_eq(create("orders", 1), SHMETA_ERR_ALREADY_EXISTS);
+	cr_assert_eq(stored("orders", 2, &p), SHMETA_OK, "unchanged");
+	cr_assert_eq(create("none", 0), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(stored("none", 0, &p), SHMETA_ABSENT);
+}
+
+Test(write, an_added_segment_and_its_watermark_show_at_once_and_a_retry_is_recognised, .init = setup, .fini = teardown)
+{
+	struct shmeta_partition p;
+	char id[64];
+	struct shmeta_op op = add_op("orders", 0, 0, id);
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&op, 1), SHMETA_OK);
+	cr_assert_eq(stored("orders", 0, &p), SHMETA_OK);
+	cr_assert_eq(p.high_watermark, 10);
+	cr_assert_eq(p.segment_count, 1);
+	cr_assert_eq(do_ops(&op, 1), SHMETA_ERR_ALREADY_EXISTS);
+	cr_assert_eq(w.result[0].existing.end_offset, 9);
+	op.u.segment.size_bytes++;
+	cr_assert_eq(do_ops(&op, 1), SHMETA_ERR_CONFLICT);
+	op.name = str("nothing");
+	cr_assert_eq(do_ops(&op, 1), SHMETA_ERR_TOPIC_NOT_FOUND);
+	op.name = str("orders");
+	op.partition_id = 1;
+	cr_assert_eq(do_ops(&op, 1), SHMETA_ERR_PARTITION_NOT_FOUND);
+}
+
+Test(write, one_bad_operation_harms_no_other_of_its_batch, .init = setup, .fini = teardown)
+{
+	struct shmeta_partition p;
+	struct shmeta_op op[5];
+	char id[5][64];
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	for (int i = 0; i < 5; i++)
+		op[i] = add_op("orders", i == 2 ? 9 : 0, (uint64_t)i * 10, id[i]);
+	op[3].u.segment.end_offset = op[3].u.segment.base_offset - 1;
+	cr_assert_eq(do_ops(op, 5), SHMETA_OK);
+	cr_assert_eq(w.results, 5);
+	cr_assert_eq(w.result[1].status, SHMETA_OK);
+	cr_assert_eq(w.result[2].status, SHMETA_ERR_PARTITION_NOT_FOUND);
+	cr_assert_eq(w.result[3].status, SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(w.result[4].status, SHMETA_OK);
+	cr_assert_eq(stored("orders", 0, &p), SHMETA_OK);
+	cr_assert_eq(p.segment_count, 3);
+	cr_assert_eq(p.high_watermark, 50);
+}
+
+Test(write, the_same_request_id_is_answered_with_the_first_result_and_not_done_twice, .init = setup, .fini = teardown)
+{
+	struct shmeta_op acquire = {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                            .name = str("orders"),
+	                            .agent_id = str("a"),
+	                            .duration_ms = 1000,
+	                            .request_id = {1, 2}};
+	struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
+	                          .u.agent = {.agent_id = str("a"),
+	                                      .address = str("h:1"),
+	                                      .availability_zone = str("z"),
+	                                      .agent_group = str("g"),
+	                                      .last_heartbeat_ms = 1,
+	                                      .started_at_ms = 1}};
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&agent, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 1);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 1, "recognised");
+	acquire.request_id[1] = 3;
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 2, "a renewal");
+}
+
+Test(write, epochs_never_go_back_through_release_deregistration_recreation_and_restart, .init = setup, .fini = teardown)
+{
+	struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
+	                          .u.agent = {.agent_id = str("a"),
+	                                      .address = str("h:1"),
+	                                      .availability_zone = str("z"),
+	                                      .agent_group = str("g"),
+	                                      .last_heartbeat_ms = 1,
+	                                      .started_at_ms = 1}};
+	struct shmeta_op acquire = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("orders"), .agent_id = str("a"), .duration_ms = 1000};
+	struct shmeta_op release = {.type = SHMETA_OP_RELEASE_LEASE, .name = str("orders"), .agent_id = str("a")};
+	struct shmeta_op deregister = {.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = str("a")};
+	struct shmeta_op drop = {.type = SHMETA_OP_DELETE_TOPIC, .name = str("orders")};
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_ERR_NOT_FOUND, "no such agent");
+	cr_assert_eq(do_ops(&agent, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 1);
+	cr_assert_eq(do_ops(&release, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&release, 1), SHMETA_ERR_NOT_FOUND);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 2);
+	cr_assert_eq(do_ops(&deregister, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&deregister, 1), SHMETA_OK, "idempotent");
+	cr_assert_eq(do_ops(&agent, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 3);
+	cr_assert_eq(do_ops(&drop, 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&drop, 1), SHMETA_ERR_TOPIC_NOT_FOUND);
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 4);
+	sync_close(w.sync);
+	open_engine();
+	cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 5);
+}
+
+Test(write, a_fence_holds_off_everybody_but_the_holder_of_the_current_epoch, .init = setup, .fini = teardown)
+{
+	struct shmeta_op op[3];
+	char id[64];
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	for (int i = 0; i < 2; i++)
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_REGISTER_AGENT,
+		                           .u.agent = {.agent_id = str(i ? "b" : "a"),
+		                                       .address = str(i ? "h:2" : "h:1"),
+		                                       .availability_zone = str("z"),
+		                                       .agent_group = str("g"),
+		                                       .last_heartbeat_ms = 1,
+		                                       .started_at_ms = 1}};
+	op[2] = (struct shmeta_op){
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("orders"), .agent_id = str("a"), .duration_ms = 1000};
+	cr_assert_eq(do_ops(op, 3), SHMETA_OK);
+	cr_assert_eq(w.result[2].lease.epoch, 1);
+	op[0] = add_op("orders", 0, 0, id);
+	op[0].fence = (struct shmeta_fence){str("a"), 2};
+	cr_assert_eq(do_ops(op, 1), SHMETA_ERR_FENCED);
+	op[0].fence = (struct shmeta_fence){str("b"), 1};
+	cr_assert_eq(do_ops(op, 1), SHMETA_ERR_FENCED);
+	op[0].fence = (struct shmeta_fence){str("a"), 1};
+	cr_assert_eq(do_ops(op, 1), SHMETA_OK);
+	op[2].agent_id = str("b");
+	cr_assert_eq(do_ops(&op[2], 1), SHMETA_ERR_CONFLICT);
+	w.wall_ms += 1000; /* expires == now: expired for everyone */
+	op[0].u.segment.base_offset = 10;
+	op[0].u.segment.end_offset = 19;
+	cr_assert_eq(do_ops(op, 1), SHMETA_ERR_FENCED);
+	cr_assert_eq(do_ops(&op[2], 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 2);
+}
+
+Test(write, a_lease_goes_to_the_agent_it_was_offered_to, .init = setup, .fini = teardown)
+{
+	struct shmeta_op op[4];
+	uint64_t transfer;
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	for (int i = 0; i < 2; i++)
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_REGISTER_AGENT,
+		                           .u.agent = {.agent_id = str(i ? "b" : "a"),
+		                                       .address = str(i ? "h:2" : "h:1"),
+		                                       .availability_zone = str("z"),
+		                                       .agent_group = str("g"),
+		                                       .last_heartbeat_ms = 1,
+		                                       .started_at_ms = 1}};
+	op[2] = (struct shmeta_op){
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("orders"), .agent_id = str("a"), .duration_ms = 10000};
+	op[3] = (struct shmeta_op){.type = SHMETA_OP_OFFER_LEASE,
+	                           .name = str("orders"),
+	                           .agent_id = str("a"),
+	                           .to_agent_id = str("b"),
+	                           .duration_ms = 500};
+	cr_assert_eq(do_ops(op, 4), SHMETA_OK);
+	cr_assert_eq(w.result[3].status, SHMETA_OK, "%s", w.result[3].text);
+	transfer = w.result[3].transfer_id;
+	cr_assert_eq(do_ops(&op[3], 1), SHMETA_ERR_CONFLICT, "one offer at a time");
+	op[0] = (struct shmeta_op){
+		.type = SHMETA_OP_COMPLETE_LEASE, .transfer_id = transfer, .agent_id = str("a"), .duration_ms = 1000};
+	cr_assert_eq(do_ops(op, 1), SHMETA_ERR_CONFLICT, "not accepted yet");
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_ACCEPT_LEASE, .transfer_id = transfer, .agent_id = str("a")};
+	cr_assert_eq(do_ops(&op[1], 1), SHMETA_ERR_CONFLICT, "not addressed to it");
+	op[1].agent_id = str("b");
+	cr_assert_eq(do_ops(&op[1], 1), SHMETA_OK);
+	cr_assert_eq(do_ops(op, 1), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 2);
+	cr_assert_eq(do_ops(&op[2], 1), SHMETA_ERR_CONFLICT, "the former holder has lost it");
+}
+
+Test(write, slices_of_an_object_show_their_bytes_and_the_object_goes_when_the_last_is_gone, .init = setup,
+     .fini = teardown)
+{
+	char id[64];
+	struct shmeta_partition p;
+	struct shmeta_op op[4] = {{.type = SHMETA_OP_COMMIT_OBJECT,
+	                           .u.object = {.s3_bucket = str("b"), .s3_key = str("obj/1"), .size_bytes = 500}},
+	                          add_op("orders", 0, 0, id),
+	                          add_op("orders", 1, 0, id),
+	                          add_op("orders", 7, 0, id)};
+
+	cr_assert_eq(create("orders", 2), SHMETA_OK);
+	for (int i = 1; i < 4; i++) {
+		op[i].type = SHMETA_OP_ADD_SLICE;
+		op[i].u.segment.id = str(i == 1 ? "s1" : i == 2 ? "s2" : "s3");
+		op[i].u.segment.position = (uint64_t)(i - 1) * 100;
+		op[i].u.segment.s3_bucket = op[i].u.segment.s3_key = str("");
+	}
+	cr_assert_eq(do_ops(op, 4), SHMETA_OK, "%s", w.result[0].text);
+	cr_assert_eq(w.result[1].status, SHMETA_OK, "%s", w.result[1].text);
+	cr_assert_eq(w.result[2].status, SHMETA_OK);
+	cr_assert_eq(w.result[3].status, SHMETA_ERR_PARTITION_NOT_FOUND);
+	cr_assert_eq(stored("orders", 1, &p), SHMETA_OK);
+	cr_assert_eq(p.high_watermark, 10);
+	op[0].type = SHMETA_OP_CONFIRM_OBJECT_DELETED;
+	cr_assert_eq(do_ops(op, 1), SHMETA_ERR_CONFLICT);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct shmeta_op before = {.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE,
+		                           .name = str("orders"),
+		                           .partition_id = i,
+		                           .offset = 10};
+
+		cr_assert_eq(do_ops(&before, 1), SHMETA_OK);
+		cr_assert_eq(w.result[0].count, 1);
+	}
+	cr_assert_eq(do_ops(op, 1), SHMETA_OK, "%s", w.result[0].text);
+	cr_assert_eq(do_ops(op, 1), SHMETA_OK, "idempotent");
+}
+
+Test(write, a_full_queue_answers_busy_and_loses_nothing, .init = setup, .fini = teardown)
+{
+	static struct shmeta_op op[5000];
+	static char id[5000][64];
+	uint64_t wait;
+	int accepted = 0;
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	for (int i = 0; i < 5000; i++)
+		op[i] = add_op("orders", 0, (uint64_t)i * 10, id[i]);
+	for (int i = 0; i < 5000; i += 1000) {
+		enum shmeta_status status =
+			sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + i, 1000, UINT64_MAX, "test", (uint64_t)i);
+
+		accepted += status == SHMETA_OK;
+	}
+	cr_assert_eq(accepted, 5);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 5000, UINT64_MAX, "test", 1), SHMETA_OK);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 1, UINT64_MAX, "test", 1), SHMETA_ERR_BUSY);
+	w.answered = 0;
+	for (int i = 0; i < 1000 && w.answered < 6; i++) {
+		(void)sync_run_once(w.sync, &wait);
+		(void)usleep(1000);
+	}
+	cr_assert_eq(w.answered, 6);
+	{
+		struct shmeta_partition p;
+
+		cr_assert_eq(stored("orders", 0, &p), SHMETA_OK);
+		cr_assert_eq(p.segment_count, 5000);
+		cr_assert_eq(p.high_watermark, 50000);
+	}
+}
