@@ -120,7 +120,8 @@ struct shmeta__block {
 	const uint8_t *bytes;
 	uint32_t rows;
 	uint32_t stride;
-	uint64_t offsets; /* byte k: where field k begins in a row; byte 7: the first string field */
+	uint64_t widths;  /* byte k: of number k */
+	uint64_t offsets; /* byte k: where number k begins in a row; byte 7: the first string field */
 };
 
 /* Judge everything that shmeta__block_row() relies on, in a block of which `bytes` are readable. 1: good. Costs a few cycles, so
@@ -140,6 +141,7 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 	ret->bytes = bytes;
 	ret->rows = rows;
 	ret->stride = stride;
+	ret->widths = widths;
 	ret->offsets = sums << 8;
 	return 1;
 }
@@ -149,12 +151,12 @@ static inline const uint8_t *shmeta__block_at(const struct shmeta__block *block,
 	return block->bytes + sizeof(struct shmeta_block_head) + (size_t)row * block->stride;
 }
 
+/* The widths are those that shmeta__block_view() has judged: below 16, also when the block is overwritten meanwhile. */
 static inline uint64_t shmeta__block_number(const struct shmeta__block *block, const uint8_t *row, unsigned field)
 {
-	const uint8_t *bytes = block->bytes;
-	uint64_t mask = shmeta__masks[bytes[offsetof(struct shmeta_block_head, width) + field] & 15];
+	uint64_t mask = shmeta__masks[block->widths >> 8 * field & 0xff];
 
-	return shmeta__ld64(bytes + offsetof(struct shmeta_block_head, bias) + 8 * field) +
+	return shmeta__ld64(block->bytes + offsetof(struct shmeta_block_head, bias) + 8 * field) +
 	       (shmeta__ld64(row + (block->offsets >> 8 * field & 0xff)) & mask);
 }
 

@@ -160,21 +160,24 @@ struct shmeta__part {
 	uint32_t leaf_count;
 	uint32_t flags;
 	struct shmeta__pages pages;
+	uint32_t last_page; /* the last that is there as a whole */
+	uint32_t first_leaf;
 	uint64_t checked[2]; /* blocks in the head, by ordinal % 128 */
 	uint64_t key;        /* topic_id << 32 | partition */
-	const uint8_t *head;
 	const uint8_t *tail;
-	uint32_t head_bytes;
 	uint32_t tail_bytes; /* readable from tail on */
+	uint32_t ttl_ms;
+	uint64_t synced_at_ns;
+	/* Up to here: two cache lines, all that finding a row in the head's blocks touches. */
+	const uint8_t *head;
+	uint32_t head_bytes;
+	uint32_t rewrites;
 	const uint8_t *dirs;
 	uint64_t dir_base;
 	uint64_t dir_slope;
 	uint32_t dir_count;
-	uint32_t first_leaf;
 	uint32_t first_dir;
-	uint32_t rewrites;
-	uint64_t synced_at_ns;
-	uint32_t ttl_ms;
+	uint32_t reserved;
 	uint32_t dir_words;     /* power of two: words in use of dir_inline or dir_heap */
 	uint64_t dir_inline[4]; /* a word for each directory page by ordinal: bit 63 the page, the others its blocks */
 	uint64_t *dir_heap;     /* the same, for more pages than fit inline */
