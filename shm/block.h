@@ -40,24 +40,24 @@ enum shmeta_block_field {
 enum {
 	SHMETA_STRING_TEMPLATE = 0x8000,
 	SHMETA_BLOCK_SLACK = 8,      /* readable bytes after the last row */
-	SHMETA_BLOCK_ROWS_MAX = 4096 /* more than any block can hold      */
+	SHMETA_BLOCK_ROWS_MAX = 4096 /* more than any block can hold */
 };
 
 /* The second half is what decoding a row needs: one cache line of a block that begins 16 bytes into its page. */
 struct shmeta_block_head {
-	uint64_t checksum;       /*   0  XXH3 over the block's bytes from 8 on; 0 in a tail (the head's covers it)   */
-	uint64_t key;            /*   8  of the partition                                                            */
-	uint64_t id;             /*  16  its own key in BLOCKS; 0 in a tail                                          */
-	uint16_t rows;           /*  24                                                                              */
-	uint16_t pool_at;        /*  26  where the pool begins                                                       */
-	uint16_t pool_bytes;     /*  28  at least SHMETA_BLOCK_SLACK                                                 */
-	uint16_t stride;         /*  30  bytes of a row: the sum of all widths                                       */
-	uint16_t string_bias[3]; /*  32  id, bucket, key                                                             */
-	uint8_t string_width[3]; /*  38  0..2                                                                        */
-	uint8_t reserved0;       /*  41                                                                              */
-	uint16_t reserved[3];    /*  42                                                                              */
-	uint64_t bias[7];        /*  48  of the seven numbers                                                        */
-	uint8_t width[8];        /* 104  0..8 of the seven numbers, then the sum of the string widths                */
+	uint64_t checksum;       /*   0  XXH3 over the block's bytes from 8 on; 0 in a tail (the head's covers it) */
+	uint64_t key;            /*   8  of the partition */
+	uint64_t id;             /*  16  its own key in BLOCKS; 0 in a tail */
+	uint16_t rows;           /*  24  how many */
+	uint16_t pool_at;        /*  26  where the pool begins */
+	uint16_t pool_bytes;     /*  28  at least SHMETA_BLOCK_SLACK */
+	uint16_t stride;         /*  30  bytes of a row: the sum of all widths */
+	uint16_t string_bias[3]; /*  32  id, bucket, key */
+	uint8_t string_width[3]; /*  38  0..2 */
+	uint8_t reserved0;       /*  41 */
+	uint16_t reserved[3];    /*  42 */
+	uint64_t bias[7];        /*  48  of the seven numbers */
+	uint8_t width[8];        /* 104  0..8 of the seven numbers, then the sum of the string widths */
 };
 SHMETA_FROZEN(shmeta_block_head, checksum, 0);
 SHMETA_FROZEN(shmeta_block_head, key, 8);
