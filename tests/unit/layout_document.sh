@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
-grep -lE '^SHMETA_FROZEN' shm/*.h | sort | sed 's/.*/#include "&"/' >"$work/check.c"
+grep -lE "^SHMETA_FROZEN" shm/*.h | sort | sed 's/.*/#include "&"/' >"$work/check.c"
 # Headings: ### struct NAME: N bytes (header)
 awk -v rows="$work/rows" '
 function finish() {
