@@ -241,7 +241,9 @@ install: all $(BUILD)/shmeta.pc
 	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
 	[ -e '$(DESTDIR)/etc/shmeta/shmeta.conf' ] || install -D -m 644 -t '$(DESTDIR)/etc/shmeta' systemd/shmeta.conf
 
+# A configuration that was edited stays.
 uninstall:
+	! cmp -s systemd/shmeta.conf '$(DESTDIR)/etc/shmeta/shmeta.conf' || rm -f '$(DESTDIR)/etc/shmeta/shmeta.conf'
 	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
 		$(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
@@ -263,6 +265,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-programs demo-run bench bench-quick bench-programs bench-run setup \
-	install uninstall clean help
+.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-programs demo-run bench bench-quick \
+	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -40,24 +40,24 @@ enum shmeta_block_field {
 enum {
 	SHMETA_STRING_TEMPLATE = 0x8000,
 	SHMETA_BLOCK_SLACK = 8,      /* readable bytes after the last row */
-	SHMETA_BLOCK_ROWS_MAX = 4096 /* more than any block can hold      */
+	SHMETA_BLOCK_ROWS_MAX = 4096 /* more than any block can hold */
 };
 
 /* The second half is what decoding a row needs: one cache line of a block that begins 16 bytes into its page. */
 struct shmeta_block_head {
-	uint64_t checksum;       /*   0  XXH3 over the block's bytes from 8 on; 0 in a tail (the head's covers it)   */
-	uint64_t key;            /*   8  of the partition                                                            */
-	uint64_t id;             /*  16  its own key in BLOCKS; 0 in a tail                                          */
-	uint16_t rows;           /*  24                                                                              */
-	uint16_t pool_at;        /*  26  where the pool begins                                                       */
-	uint16_t pool_bytes;     /*  28  at least SHMETA_BLOCK_SLACK                                                 */
-	uint16_t stride;         /*  30  bytes of a row: the sum of all widths                                       */
-	uint16_t string_bias[3]; /*  32  id, bucket, key                                                             */
-	uint8_t string_width[3]; /*  38  0..2                                                                        */
-	uint8_t reserved0;       /*  41                                                                              */
-	uint16_t reserved[3];    /*  42                                                                              */
-	uint64_t bias[7];        /*  48  of the seven numbers                                                        */
-	uint8_t width[8];        /* 104  0..8 of the seven numbers, then the sum of the string widths                */
+	uint64_t checksum;       /*   0  XXH3 over the block's bytes from 8 on; 0 in a tail (the head's covers it) */
+	uint64_t key;            /*   8  of the partition */
+	uint64_t id;             /*  16  its own key in BLOCKS; 0 in a tail */
+	uint16_t rows;           /*  24  how many */
+	uint16_t pool_at;        /*  26  where the pool begins */
+	uint16_t pool_bytes;     /*  28  at least SHMETA_BLOCK_SLACK */
+	uint16_t stride;         /*  30  bytes of a row: the sum of all widths */
+	uint16_t string_bias[3]; /*  32  id, bucket, key */
+	uint8_t string_width[3]; /*  38  0..2 */
+	uint8_t reserved0;       /*  41 */
+	uint16_t reserved[3];    /*  42 */
+	uint64_t bias[7];        /*  48  of the seven numbers */
+	uint8_t width[8];        /* 104  0..8 of the seven numbers, then the sum of the string widths */
 };
 SHMETA_FROZEN(shmeta_block_head, checksum, 0);
 SHMETA_FROZEN(shmeta_block_head, key, 8);
@@ -120,7 +120,8 @@ struct shmeta__block {
 	const uint8_t *bytes;
 	uint32_t rows;
 	uint32_t stride;
-	uint64_t offsets; /* byte k: where field k begins in a row; byte 7: the first string field */
+	uint64_t widths;  /* byte k: of number k */
+	uint64_t offsets; /* byte k: where number k begins in a row; byte 7: the first string field */
 };
 
 /* Judge everything that shmeta__block_row() relies on, in a block of which `bytes` are readable. 1: good. Costs a few cycles, so
@@ -140,6 +141,7 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 	ret->bytes = bytes;
 	ret->rows = rows;
 	ret->stride = stride;
+	ret->widths = widths;
 	ret->offsets = sums << 8;
 	return 1;
 }
@@ -149,12 +151,12 @@ static inline const uint8_t *shmeta__block_at(const struct shmeta__block *block,
 	return block->bytes + sizeof(struct shmeta_block_head) + (size_t)row * block->stride;
 }
 
+/* The widths are those that shmeta__block_view() has judged: below 16, also when the block is overwritten meanwhile. */
 static inline uint64_t shmeta__block_number(const struct shmeta__block *block, const uint8_t *row, unsigned field)
 {
-	const uint8_t *bytes = block->bytes;
-	uint64_t mask = shmeta__masks[bytes[offsetof(struct shmeta_block_head, width) + field] & 15];
+	uint64_t mask = shmeta__masks[block->widths >> 8 * field & 0xff];
 
-	return shmeta__ld64(bytes + offsetof(struct shmeta_block_head, bias) + 8 * field) +
+	return shmeta__ld64(block->bytes + offsetof(struct shmeta_block_head, bias) + 8 * field) +
 	       (shmeta__ld64(row + (block->offsets >> 8 * field & 0xff)) & mask);
 }
 

@@ -24,11 +24,11 @@
 #include "shm/frozen.h"
 
 enum {
-	SHMETA_BLOCK_BYTES = 4096 - 16, /* a block fills one LMDB overflow page exactly                           */
+	SHMETA_BLOCK_BYTES = 4096 - 16, /* a block fills one LMDB overflow page exactly */
 	SHMETA_HEAD_PINNED = 1024,      /* a head of this size or more is padded onto pages of its own, so that its
-					 * address outlives commits that do not touch it                          */
-	SHMETA_HEAD_PADDED = 4096 - 16, /* ... to this size at least, 4096 * k - 16 in general                    */
-	SHMETA_DIR_FANOUT = 63 /* entries in a directory page: it fills one page exactly                        */
+					 * address outlives commits that do not touch it */
+	SHMETA_HEAD_PADDED = 4096 - 16, /* ... to this size at least, 4096 * k - 16 in general */
+	SHMETA_DIR_FANOUT = 63          /* entries in a directory page: it fills one page exactly */
 };
 
 /* ---- layout ----------------------------------------------------------------------------------------------------------- */
@@ -39,27 +39,26 @@ enum shmeta_part_flags {
 
 /* The value in PARTS. Fields are read by memcpy: a small head may lie at any address. */
 struct shmeta_part_head {
-	uint64_t checksum;     /*   0  XXH3 with the part's key as seed, over all bytes of the value from 8 on       */
-	uint64_t synced_at_ns; /*   8  as struct shmeta_record_head                                                  */
-	uint32_t ttl_ms;       /*  16                                                                                */
-	uint16_t kind;         /*  20  SHMETA_RECORD_PARTITION                                                       */
-	uint16_t reserved;     /*  22                                                                                */
-	uint32_t flags;        /*  24  enum shmeta_part_flags                                                        */
-	uint32_t rewrites;     /*  28  counts changes other than appending and dropping from the front               */
-	uint64_t
-		high_watermark; /*  32                                                                                */
-	int64_t created_at_ms;  /*  40                                                                                */
-	int64_t updated_at_ms;  /*  48                                                                                */
-	uint64_t segment_count; /*  56                                                                                */
-	uint64_t size_bytes;    /*  64  sum over the segments                                                         */
-	uint64_t max_end;       /*  72  largest end_offset; 0 when there is no segment                                */
-	uint64_t leaf_slope;    /*  80  entries per offset * 2^64, over the head's block entries                      */
-	uint64_t dir_slope;     /*  88  the same over its directory entries                                           */
-	uint32_t first_leaf;    /*  96  ordinal of the head's first block entry: counts up as blocks leave it         */
-	uint32_t first_dir;     /* 100  ordinal of its first directory page                                           */
-	uint32_t dirs;          /* 104  directory entries                                                             */
-	uint16_t leaves;        /* 108  block entries, the tail's included                                            */
-	uint16_t entries_at;    /* 110  where the entries begin; the tail follows them                                */
+	uint64_t checksum;       /*   0  XXH3 with the part's key as seed, over all bytes of the value from 8 on */
+	uint64_t synced_at_ns;   /*   8  as struct shmeta_record_head */
+	uint32_t ttl_ms;         /*  16  0: the class's */
+	uint16_t kind;           /*  20  SHMETA_RECORD_PARTITION */
+	uint16_t reserved;       /*  22 */
+	uint32_t flags;          /*  24  enum shmeta_part_flags */
+	uint32_t rewrites;       /*  28  counts changes other than appending and dropping from the front */
+	uint64_t high_watermark; /*  32  as the source says */
+	int64_t created_at_ms;   /*  40  as the source says */
+	int64_t updated_at_ms;   /*  48  as the source says */
+	uint64_t segment_count;  /*  56  sum over the entries */
+	uint64_t size_bytes;     /*  64  sum over the entries */
+	uint64_t max_end;        /*  72  largest end_offset; 0 when there is no segment */
+	uint64_t leaf_slope;     /*  80  entries per offset * 2^64, over the head's block entries */
+	uint64_t dir_slope;      /*  88  the same over its directory entries */
+	uint32_t first_leaf;     /*  96  ordinal of the head's first block entry: counts up as blocks leave it */
+	uint32_t first_dir;      /* 100  ordinal of its first directory page */
+	uint32_t dirs;           /* 104  directory entries */
+	uint16_t leaves;         /* 108  block entries, the tail's included */
+	uint16_t entries_at;     /* 110  where the entries begin; the tail follows them */
 };
 SHMETA_FROZEN(shmeta_part_head, checksum, 0);
 SHMETA_FROZEN(shmeta_part_head, synced_at_ns, 8);
@@ -84,27 +83,27 @@ SHMETA_FROZEN(shmeta_part_head, entries_at, 110);
 SHMETA_FROZEN_SIZE(shmeta_part_head, 112);
 
 enum shmeta_part_entry_flags {
-	SHMETA_ENTRY_DIR = 1u << 0,        /* of a directory page                                           */
-	SHMETA_ENTRY_OVERLAPS = 1u << 1,   /* rows below it overlap one another                             */
+	SHMETA_ENTRY_DIR = 1u << 0,        /* of a directory page */
+	SHMETA_ENTRY_OVERLAPS = 1u << 1,   /* rows below it overlap one another */
 	SHMETA_ENTRY_TIME_SORTED = 1u << 2 /* max_timestamp_ms never decreases from row to row (block only) */
 };
 
 /* One block, the tail or a directory page. One cache line where the head or page has pages of its own. */
 struct shmeta_part_entry {
-	uint64_t base;            /*  0  base_offset of its first row                                          */
-	uint64_t max_end;         /*  8  largest end_offset below it                                           */
-	uint64_t slope;           /* 16  rows (directory page: entries) per offset * 2^64                      */
-	uint64_t size_bytes;      /* 24  sum over its rows                                                     */
-	int64_t max_timestamp_ms; /* 32  largest below it                                                      */
-	uint64_t id;              /* 40  key in BLOCKS; 0: the tail                                            */
-	uint32_t locator;         /* 48  0: the tail                                                           */
-	uint32_t rows;            /* 52  segments below it                                                     */
-	uint16_t flags;           /* 56  enum shmeta_part_entry_flags                                          */
-	uint8_t stride;           /* 58  bytes of a row                                                        */
-	uint8_t base_width;       /* 59  bytes of a row's base                                                 */
-	uint8_t first;            /* 60  directory page: its first entry in use; those before it were dropped  */
-	uint8_t count;            /* 61  directory page: entries in use                                        */
-	uint16_t reserved;        /* 62                                                                        */
+	uint64_t base;            /*  0  base_offset of its first row */
+	uint64_t max_end;         /*  8  largest end_offset below it */
+	uint64_t slope;           /* 16  rows (directory page: entries) per offset * 2^64 */
+	uint64_t size_bytes;      /* 24  sum over its rows */
+	int64_t max_timestamp_ms; /* 32  largest below it */
+	uint64_t id;              /* 40  key in BLOCKS; 0: the tail */
+	uint32_t locator;         /* 48  0: the tail */
+	uint32_t rows;            /* 52  segments below it */
+	uint16_t flags;           /* 56  enum shmeta_part_entry_flags */
+	uint8_t stride;           /* 58  bytes of a row */
+	uint8_t base_width;       /* 59  bytes of a row's base */
+	uint8_t first;            /* 60  directory page: its first entry in use; those before it were dropped */
+	uint8_t count;            /* 61  directory page: entries in use */
+	uint16_t reserved;        /* 62 */
 };
 SHMETA_FROZEN(shmeta_part_entry, base, 0);
 SHMETA_FROZEN(shmeta_part_entry, max_end, 8);
@@ -125,11 +124,11 @@ SHMETA_FROZEN_SIZE(shmeta_part_entry, 64);
 /* A directory page: this, then SHMETA_DIR_FANOUT entries, unused ones zero. */
 struct shmeta_part_dir {
 	uint64_t checksum;    /*  0  XXH3 over the page's bytes from 8 on */
-	uint64_t key;         /*  8  of the partition                     */
-	uint64_t id;          /* 16  its own key in BLOCKS                */
-	uint32_t entries;     /* 24                                       */
-	uint32_t reserved0;   /* 28                                       */
-	uint64_t reserved[2]; /* 32                                      */
+	uint64_t key;         /*  8  of the partition */
+	uint64_t id;          /* 16  its own key in BLOCKS */
+	uint32_t entries;     /* 24  in it, dropped ones included */
+	uint32_t reserved0;   /* 28 */
+	uint64_t reserved[2]; /* 32 */
 };
 SHMETA_FROZEN(shmeta_part_dir, checksum, 0);
 SHMETA_FROZEN(shmeta_part_dir, key, 8);
@@ -160,21 +159,24 @@ struct shmeta__part {
 	uint32_t leaf_count;
 	uint32_t flags;
 	struct shmeta__pages pages;
+	uint32_t last_page; /* the last that is there as a whole */
+	uint32_t first_leaf;
 	uint64_t checked[2]; /* blocks in the head, by ordinal % 128 */
 	uint64_t key;        /* topic_id << 32 | partition */
-	const uint8_t *head;
 	const uint8_t *tail;
-	uint32_t head_bytes;
 	uint32_t tail_bytes; /* readable from tail on */
+	uint32_t ttl_ms;
+	uint64_t synced_at_ns;
+	/* Up to here: two cache lines, all that finding a row in the head's blocks touches. */
+	const uint8_t *head;
+	uint32_t head_bytes;
+	uint32_t rewrites;
 	const uint8_t *dirs;
 	uint64_t dir_base;
 	uint64_t dir_slope;
 	uint32_t dir_count;
-	uint32_t first_leaf;
 	uint32_t first_dir;
-	uint32_t rewrites;
-	uint64_t synced_at_ns;
-	uint32_t ttl_ms;
+	uint32_t reserved;
 	uint32_t dir_words;     /* power of two: words in use of dir_inline or dir_heap */
 	uint64_t dir_inline[4]; /* a word for each directory page by ordinal: bit 63 the page, the others its blocks */
 	uint64_t *dir_heap;     /* the same, for more pages than fit inline */

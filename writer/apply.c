@@ -926,8 +926,10 @@ static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enu
 	if (failed(status))
 		return status;
 	if (status == SHMETA_OK && bytes >= sizeof(struct shmeta_record_head)) {
-		const struct shmeta_record_head *head = value;
-		struct shmeta__stamps old = {head->synced_at_ns, 0};
+		struct shmeta_record_head head;
+
+		memcpy(&head, value, sizeof head); /* values lie at any address */
+		const struct shmeta__stamps old = {head.synced_at_ns, 0};
 
 		out = encode(record, &old, key, key_bytes, a->value, sizeof a->value);
 		if (out == bytes && memcmp(a->value, value, bytes) == 0) {

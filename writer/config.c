@@ -56,6 +56,11 @@ static const struct config_option override_ttl = {.section = OVERRIDE,
                                                   .min = 1,
                                                   .max = 604800000};
 
+static bool begins_section(size_t i)
+{
+	return i == 0 || strcmp(config_options[i].section, config_options[i - 1].section) != 0;
+}
+
 static uint64_t *number_at(struct config *config, const struct config_option *o)
 {
 	return (uint64_t *)(void *)((char *)config + o->at);
@@ -109,6 +114,11 @@ static const char *kind_text(enum config_kind kind)
 	};
 
 	return texts[kind];
+}
+
+static const char *when_word(const struct config_option *o)
+{
+	return o->when == CONFIG_AT_RELOAD ? "reload" : "restart";
 }
 
 static const char *kind_word(enum config_kind kind)
@@ -531,13 +541,13 @@ static void parse_values(struct load *load, const char *text)
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
 
-		if (i == 0 || strcmp(o->section, config_options[i - 1].section) != 0) {
+		if (begins_section(i)) {
 			const cfg_opt_t section = CFG_SEC((char *)o->section, &options[used], CFGF_NONE);
 
 			sections[section_count++] = section;
 		}
 		options[used++] = (cfg_opt_t)CFG_STR_CB((char *)o->name, NULL, CFGF_NODEFAULT, on_value);
-		if (i + 1 == CONFIG_OPTION_COUNT || strcmp(o->section, config_options[i + 1].section) != 0)
+		if (i + 1 == CONFIG_OPTION_COUNT || begins_section(i + 1))
 			options[used++] = end;
 	}
 	sections[section_count++] = (cfg_opt_t)CFG_SEC(OVERRIDE, override_options, CFGF_MULTI | CFGF_TITLE);
@@ -888,8 +898,7 @@ json_t *config_json(const struct config *config)
 			json_object_set_new(option, "min", json_string(spell(o->kind, o->min, low, sizeof(low))));
 			json_object_set_new(option, "max", json_string(spell(o->kind, o->max, high, sizeof(high))));
 		}
-		json_object_set_new(option, "changeable",
-		                    json_string(o->when == CONFIG_AT_RELOAD ? "reload" : "restart"));
+		json_object_set_new(option, "changeable", json_string(when_word(o)));
 		json_object_set_new(option, "origin", json_string(config->origin[i]));
 		json_object_set_new(option, "help", json_string(o->help));
 		json_array_append_new(options, option);
@@ -953,30 +962,34 @@ static void print_wrapped(FILE *stream, const char *prefix, const char *text, si
 	fputc('\n', stream);
 }
 
+/* "From 1ms to 1s. Changes at reload." */
+static void print_limits(FILE *stream, const char *prefix, const struct config_option *o)
+{
+	char low[32], high[32];
+
+	fputs(prefix, stream);
+	if (o->kind != CONFIG_TEXT && o->kind != CONFIG_BOOL && o->kind != CONFIG_LEVEL)
+		fprintf(stream, "From %s to %s. ", spell(o->kind, o->min, low, sizeof(low)),
+		        spell(o->kind, o->max, high, sizeof(high)));
+	fprintf(stream, "Changes at %s.\n", when_word(o));
+}
+
 void config_print_sample(FILE *stream)
 {
 	fprintf(stream, "# shmeta.conf: the configuration of shmetad(8). shmeta.conf(5) explains it.\n"
 	                "# Every option is shown with its default. Check with: shmetad --config FILE --check-config\n");
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
-		char low[32], high[32];
+		const char *quote = o->kind == CONFIG_TEXT ? "\"" : "";
 
-		if (i == 0 || strcmp(o->section, config_options[i - 1].section) != 0)
+		if (begins_section(i))
 			fprintf(stream, "\n%s {\n", o->section);
 		else
 			fputc('\n', stream);
 		print_wrapped(stream, "\t# ", o->help, 100);
-		if (o->kind == CONFIG_TEXT || o->kind == CONFIG_BOOL || o->kind == CONFIG_LEVEL)
-			fprintf(stream, "\t# Changes at %s.\n", o->when == CONFIG_AT_RELOAD ? "reload" : "restart");
-		else
-			fprintf(stream, "\t# From %s to %s. Changes at %s.\n", spell(o->kind, o->min, low, sizeof(low)),
-			        spell(o->kind, o->max, high, sizeof(high)),
-			        o->when == CONFIG_AT_RELOAD ? "reload" : "restart");
-		if (o->kind == CONFIG_TEXT)
-			fprintf(stream, "\t#%s = \"%s\"\n", o->name, o->standard);
-		else
-			fprintf(stream, "\t#%s = %s\n", o->name, o->standard);
-		if (i + 1 == CONFIG_OPTION_COUNT || strcmp(o->section, config_options[i + 1].section) != 0)
+		print_limits(stream, "\t# ", o);
+		fprintf(stream, "\t#%s = %s%s%s\n", o->name, quote, o->standard, quote);
+		if (i + 1 == CONFIG_OPTION_COUNT || begins_section(i + 1))
 			fputs("}\n", stream);
 	}
 	fprintf(stream,
@@ -1004,19 +1017,16 @@ void config_print_manual(FILE *stream)
 {
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
-		char low[32], high[32], help[512];
+		const char *quote = o->kind == CONFIG_TEXT ? "\"" : "";
+		char help[512];
 
-		if (i == 0 || strcmp(o->section, config_options[i - 1].section) != 0)
+		if (begins_section(i))
 			fprintf(stream, "## Section %s\n\n", o->section);
-		fprintf(stream, "*%s* = _%s_ (default: %s%s%s)\n", o->name, kind_word(o->kind),
-		        o->kind == CONFIG_TEXT ? "\"" : "", o->standard, o->kind == CONFIG_TEXT ? "\"" : "");
+		fprintf(stream, "*%s* = _%s_ (default: %s%s%s)\n", o->name, kind_word(o->kind), quote, o->standard,
+		        quote);
 		print_wrapped(stream, "\t", escape_manual(o->help, help, sizeof(help)), 100);
-		if (o->kind == CONFIG_TEXT || o->kind == CONFIG_BOOL || o->kind == CONFIG_LEVEL)
-			fprintf(stream, "\tChanges at %s.\n\n", o->when == CONFIG_AT_RELOAD ? "reload" : "restart");
-		else
-			fprintf(stream, "\tFrom %s to %s. Changes at %s.\n\n", spell(o->kind, o->min, low, sizeof(low)),
-			        spell(o->kind, o->max, high, sizeof(high)),
-			        o->when == CONFIG_AT_RELOAD ? "reload" : "restart");
+		print_limits(stream, "\t", o);
+		fputc('\n', stream);
 	}
 }
 

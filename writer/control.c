@@ -489,6 +489,10 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	struct connection *c = arg;
 
 	(void)source;
+	if (c->output != NULL && (events & (EPOLLHUP | EPOLLERR))) {
+		close_connection(c); /* nobody is left to read what waits */
+		return 0;
+	}
 	if (events & EPOLLOUT) {
 		flush_output(c);
 		return 0;

@@ -120,7 +120,10 @@ static void move_to(struct daemon *d, enum shmeta_phase phase, const char *sente
 		          phases[phase].name);
 		return;
 	}
-	snprintf(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence != NULL ? sentence : "");
+	/* The engine has nothing to add when it says the phase's own name. */
+	if (sentence == NULL || strcmp(sentence, phases[phase].name) == 0)
+		sentence = "";
+	snprintf(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence);
 	if (changes) {
 		d->phase = phase;
 		instance_set_phase(&d->instance, phase);
@@ -274,7 +277,8 @@ static void watch_pins(struct daemon *d)
 	uint64_t age = 0;
 	char who[160];
 
-	if (!registry_oldest_holder(d->registry, &age, who, sizeof(who)) || age < PIN_WARN_S * UINT64_C(1000000000)) {
+	if (!registry_oldest_holder(d->registry, shmeta__boottime_ns(), &age, who, sizeof(who)) ||
+	    age < PIN_WARN_S * UINT64_C(1000000000)) {
 		d->pin_warned = false;
 		return;
 	}
@@ -671,7 +675,7 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	log_event(LOG_INFO, "starting", "shmetad %s, instance '%s' in %s, source %s", SHMETA_VERSION_STRING,
 	          d->config->instance_name, d->config->instance_directory, d->source);
 	instance_announce(&d->instance);
-	notify_status("starting");
+	notify_extend(EXTEND_S, "starting");
 	return start_engine(d, err);
 }
 

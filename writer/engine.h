@@ -4,7 +4,9 @@
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
  *   write.c       group commit of operations
- *   refresh.c     the queue of keys, bulk fetches, what readers ask for, the change feed
+ *   queue.c       keys that wait, and who waits for them
+ *   got.c         what a bulk fetch answered
+ *   refresh.c     the change feed, bulk fetches, applying and answering
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
 #define SHMETA_WRITER_ENGINE_H
@@ -29,16 +31,22 @@ struct sync_trouble {
 	char text[512];
 };
 
-struct sync_entry; /* refresh.c: a key that waits or is being fetched */
+struct sync_entry;  /* queue.h: a key that waits or is being fetched */
+struct sync_ticket; /* queue.c: somebody who waits for it */
+
+struct sync_list {
+	struct sync_entry *first, *last; /* in order of arrival */
+	size_t count;
+};
 
 struct sync_queue {
 	pthread_mutex_t lock;
 	struct sync_entry **slot; /* hash table by identity */
 	size_t slots, used;
-	struct sync_entry *first, *last; /* waiting, in order of arrival */
-	size_t waiting;                  /* entries in that list */
-	size_t tickets;                  /* of all entries */
-	size_t feed_keys;                /* entries that the feed named and that are not applied yet */
+	struct sync_list named,
+		asked;    /* waiting: what the feed named (and maybe readers, too), what readers alone asked for */
+	size_t tickets;   /* of all entries */
+	size_t feed_keys; /* entries that the feed named, waiting or being fetched */
 	struct sync_ticket *list_tickets, *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t stopping;
@@ -109,7 +117,7 @@ struct sync {
 	/* What is due when (CLOCK_BOOTTIME ns). */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
 	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
-	uint64_t usage_due_ns, last_commit;
+	uint64_t usage_due_ns, shown_ns, last_commit;
 	bool reconcile_asked; /* wanted as soon as the rate allows */
 	bool list_dirty;      /* what has changed is not known by name: only a full pass can bring it in step */
 	uint64_t polled_at_ns;
@@ -134,7 +142,8 @@ struct sync {
 	bool orphans_wait, orphans_due;
 
 	/* Poison of the pass that is under way. */
-	uint64_t pass_poisoned;
+	uint64_t pass_poisoned, poison_window_ns;
+	const char *poison_pass;
 
 	void (*fetched_hook)(void *arg);
 	void *fetched_hook_arg;
@@ -169,8 +178,10 @@ void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sen
 void sync_room_works(struct sync *s);
 void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence); /* arg: struct sync */
 void sync_orphans(struct sync *s, uint64_t count); /* offsets and leases of topics that the store does not have */
-void sync_poison_pass_begin(struct sync *s);
-void sync_poison_pass_end(struct sync *s, const char *what);
+/* Poison is counted always and spelled out ten times a pass; passes of one kind (a constant string) that follow each other within
+ * a minute are one. end: say how many there were. */
+void sync_poison_pass_begin(struct sync *s, const char *what);
+void sync_poison_pass_end(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
 void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
                 uint64_t synced_at_ns);
@@ -178,7 +189,8 @@ void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn,
 uint64_t sync_committed(struct sync *s);
 uint64_t sync_oldest_pin(struct sync *s);
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
-void sync_show(struct sync *s); /* counters and the state of the source for other threads */
+void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
+void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 struct apply_host sync_apply_host(struct sync *s);
 /* The shortest of the topic, partition, segment and list TTLs, and of the hints'. */
 uint64_t sync_main_ttl_ns(const struct sync *s);
@@ -209,7 +221,7 @@ void reconcile_first(struct sync *s);
 /* Load everything and merge it with the store. */
 void reconcile_pass(struct sync *s);
 
-/* ---- refresh.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
 void refresh_free(struct sync *s);

@@ -388,14 +388,15 @@ static enum shmeta_status run_load(struct merge *m, struct backend_error *ret_er
 	                                  .progress = on_progress};
 	struct sync *s = m->s;
 
-	sync_poison_pass_begin(s);
+	sync_poison_pass_end(s);
+	sync_poison_pass_begin(s, m->first ? "load" : "reconcile");
 	m->synced_at_ns = sync_now(s);
 	enum shmeta_status status = s->ops->load(s->backend, &sink, ret_err);
 
 	if (status == SHMETA_OK)
 		status = fail(m, enter_classes(m));
 	s->counters.fetch_ns += sync_now(s) - m->synced_at_ns;
-	sync_poison_pass_end(s, m->first ? "load" : "reconcile");
+	sync_poison_pass_end(s);
 	return status;
 }
 

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keys: what the feed names and what readers ask for, coalesced, fetched in bulk, applied in one commit, answered.
+ * From keys to commits: the feed is asked, keys are fetched in bulk, applied in one commit, answered.
  *
  *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
  *                                ^------------- promoted, overtaken, or not applied: waits again ------'
- *
- * One entry stands for everything that is wanted of one topic, partition or class: later requests join it while it waits, and
- * also while it is being fetched when the read that is under way covers them (their answer says when that read began). What the
- * feed names never joins a read that is under way, because that read may have missed it.
  *
  * high_watermark and segments of a partition always come from the same read and go into the same commit: a partition's row is
  * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
@@ -14,499 +10,13 @@
 #include <stdio.h>
 #include <syslog.h>
 
-#include "writer/engine.h"
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "writer/got.h"
 
 enum {
-	RANGES_MAX = 4,
-	TICKETS_PER_KEY = 64, /* refresh_queue_max bounds the keys; this many times that bounds the tickets */
 	BATCHES_PER_ROUND = 64,
 	FEED_KEYS_MIN = 100000, /* so many changed keys, or refresh_queue_max if that is more: a full pass is cheaper */
 	ORPHAN_TRIES = 3
 };
-
-struct sync_ticket {
-	struct sync_ticket *next;
-	uint64_t ticket;
-};
-
-enum entry_kind { ENTRY_TOPIC, ENTRY_PART, ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE }; /* in the order of applying */
-
-struct range {
-	uint64_t from, to;
-};
-
-/* What is wanted of a key. */
-struct want {
-	bool feed;           /* the feed named it: it must be applied before stamps move */
-	bool deleted;        /* TOPIC: what is there now is another incarnation */
-	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
-	bool segments;       /* TOPIC: with all segments of all partitions */
-	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
-	uint32_t range_count;
-	struct range range[RANGES_MAX];
-};
-
-struct sync_entry {
-	struct sync_entry *chain;       /* of the hash table */
-	struct sync_entry *prev, *next; /* of the waiting list */
-	uint64_t hash;
-	enum entry_kind kind;
-	bool flying; /* being fetched; a waiting entry of the same identity may exist beside it */
-	uint32_t partition_id;
-	struct want want;
-	struct sync_ticket *tickets;
-	struct shmeta_str tenant, topic; /* in text */
-	char text[];
-};
-
-/* ---- the queue, under its lock -------------------------------------------------------------------------------------------- */
-
-struct identity {
-	enum entry_kind kind;
-	uint32_t partition_id;
-	struct shmeta_str tenant, topic;
-	uint64_t hash;
-};
-
-static uint64_t name_hash(struct shmeta_str tenant, struct shmeta_str topic)
-{
-	return XXH3_64bits_withSeed(topic.data, topic.bytes, XXH3_64bits(tenant.data, tenant.bytes));
-}
-
-static struct identity identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
-                                uint32_t partition_id)
-{
-	struct identity id = {kind, partition_id, tenant, topic, 0};
-
-	if (kind != ENTRY_PART)
-		id.partition_id = 0;
-	if (kind > ENTRY_PART)
-		id.tenant = id.topic = (struct shmeta_str){"", 0};
-	id.hash = name_hash(id.tenant, id.topic) * 31 + (uint64_t)kind * 0x9E3779B97F4A7C15u + id.partition_id;
-	return id;
-}
-
-static bool str_equal(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-}
-
-static struct sync_entry **slot_of(struct sync_queue *q, uint64_t hash)
-{
-	return &q->slot[(size_t)(hash * 0x9E3779B97F4A7C15u >> 20) & (q->slots - 1)];
-}
-
-static struct sync_entry *find(struct sync_queue *q, const struct identity *id, bool flying)
-{
-	for (struct sync_entry *e = *slot_of(q, id->hash); e != NULL; e = e->chain)
-		if (e->hash == id->hash && e->flying == flying && e->kind == id->kind &&
-		    e->partition_id == id->partition_id && str_equal(e->topic, id->topic) &&
-		    str_equal(e->tenant, id->tenant))
-			return e;
-	return NULL;
-}
-
-static void grow(struct sync_queue *q)
-{
-	size_t slots = q->slots * 2;
-	struct sync_entry **bigger = calloc(slots, sizeof *bigger), **old = q->slot;
-	size_t old_slots = q->slots;
-
-	if (bigger == NULL)
-		return; /* longer chains, nothing worse */
-	q->slot = bigger;
-	q->slots = slots;
-	for (size_t i = 0; i < old_slots; i++)
-		for (struct sync_entry *e = old[i], *next; e != NULL; e = next) {
-			struct sync_entry **slot = slot_of(q, e->hash);
-
-			next = e->chain;
-			e->chain = *slot;
-			*slot = e;
-		}
-	free(old);
-}
-
-static void list_append(struct sync_queue *q, struct sync_entry *e)
-{
-	e->prev = q->last;
-	e->next = NULL;
-	*(q->last != NULL ? &q->last->next : &q->first) = e;
-	q->last = e;
-	q->waiting++;
-}
-
-static void list_take(struct sync_queue *q, struct sync_entry *e)
-{
-	*(e->prev != NULL ? &e->prev->next : &q->first) = e->next;
-	*(e->next != NULL ? &e->next->prev : &q->last) = e->prev;
-	e->prev = e->next = NULL;
-	q->waiting--;
-}
-
-static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
-{
-	struct sync_entry *e = calloc(1, sizeof *e + id->tenant.bytes + id->topic.bytes + 1);
-
-	if (e == NULL)
-		return NULL;
-	if (q->used > q->slots)
-		grow(q);
-	if (id->tenant.bytes > 0)
-		memcpy(e->text, id->tenant.data, id->tenant.bytes);
-	if (id->topic.bytes > 0)
-		memcpy(e->text + id->tenant.bytes, id->topic.data, id->topic.bytes);
-	e->tenant = (struct shmeta_str){e->text, id->tenant.bytes};
-	e->topic = (struct shmeta_str){e->text + id->tenant.bytes, id->topic.bytes};
-	e->hash = id->hash;
-	e->kind = id->kind;
-	e->partition_id = id->partition_id;
-	struct sync_entry **slot = slot_of(q, e->hash);
-
-	e->chain = *slot;
-	*slot = e;
-	q->used++;
-	list_append(q, e);
-	return e;
-}
-
-/* Take it out of the table and free it; its tickets have been taken before. */
-static void forget(struct sync_queue *q, struct sync_entry *e)
-{
-	struct sync_entry **p = slot_of(q, e->hash);
-
-	while (*p != e)
-		p = &(*p)->chain;
-	*p = e->chain;
-	q->used--;
-	if (!e->flying)
-		list_take(q, e);
-	if (e->want.feed)
-		q->feed_keys--;
-	free(e);
-}
-
-static void add_range(struct want *w, uint64_t from, uint64_t to)
-{
-	/* Swallow what it overlaps or touches. */
-	for (uint32_t i = 0; i < w->range_count;) {
-		struct range *r = &w->range[i];
-
-		if ((to == UINT64_MAX || r->from <= to + 1) && (r->to == UINT64_MAX || from <= r->to + 1)) {
-			from = from < r->from ? from : r->from;
-			to = to > r->to ? to : r->to;
-			*r = w->range[--w->range_count];
-			i = 0;
-			continue;
-		}
-		i++;
-	}
-	if (w->range_count == RANGES_MAX) {
-		/* No room: join the two that are nearest to each other. */
-		uint32_t best = 0;
-		uint64_t least = UINT64_MAX;
-
-		for (uint32_t i = 0; i < RANGES_MAX; i++) {
-			const struct range *r = &w->range[i];
-			uint64_t gap = r->from > to ? r->from - to : from - r->to;
-
-			if (gap < least) {
-				least = gap;
-				best = i;
-			}
-		}
-		struct range r = w->range[best];
-
-		w->range[best] = w->range[--w->range_count];
-		add_range(w, from < r.from ? from : r.from, to > r.to ? to : r.to);
-		return;
-	}
-	w->range[w->range_count++] = (struct range){from, to};
-}
-
-static void merge_want(struct want *into, const struct want *from)
-{
-	into->feed |= from->feed;
-	into->deleted |= from->deleted;
-	into->born_since = from->born_since > into->born_since ? from->born_since : into->born_since;
-	into->segments |= from->segments;
-	into->whole |= from->whole;
-	for (uint32_t i = 0; i < from->range_count; i++)
-		add_range(into, from->range[i].from, from->range[i].to);
-}
-
-/* A waiting entry of this identity that wants this, too. NULL: no memory. */
-static struct sync_entry *want_key(struct sync_queue *q, const struct identity *id, const struct want *want)
-{
-	struct sync_entry *e = find(q, id, false);
-	bool had_feed;
-
-	if (e == NULL)
-		e = add(q, id);
-	if (e == NULL)
-		return NULL;
-	had_feed = e->want.feed;
-	merge_want(&e->want, want);
-	if (e->want.feed && !had_feed)
-		q->feed_keys++;
-	return e;
-}
-
-static void move_tickets(struct sync_ticket **to, struct sync_ticket **from)
-{
-	while (*to != NULL)
-		to = &(*to)->next;
-	*to = *from;
-	*from = NULL;
-}
-
-static bool covers(const struct sync_entry *flying, const struct want *want)
-{
-	return flying->kind != ENTRY_PART || flying->want.whole || !want->whole;
-}
-
-static enum entry_kind kind_of(enum shmeta_class cls)
-{
-	switch (cls) {
-	case SHMETA_CLASS_TOPIC:
-		return ENTRY_TOPIC;
-	case SHMETA_CLASS_AGENT:
-		return ENTRY_AGENT;
-	case SHMETA_CLASS_LEASE:
-		return ENTRY_LEASE;
-	case SHMETA_CLASS_OFFSET:
-		return ENTRY_OFFSET;
-	case SHMETA_CLASS_PARTITION:
-	case SHMETA_CLASS_SEGMENT:
-	case SHMETA_CLASS_LIST:
-	case SHMETA_CLASS_COUNT:
-		break;
-	}
-	return ENTRY_PART;
-}
-
-/* Called from the loop's thread. */
-enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint64_t ticket)
-{
-	struct sync_queue *q = &s->queue;
-	struct sync_ticket *t = calloc(1, sizeof *t);
-	enum shmeta_status status = SHMETA_OK;
-	bool wake = false;
-
-	if (t == NULL)
-		return SHMETA_ERR_BUSY;
-	t->ticket = ticket;
-	pthread_mutex_lock(&q->lock);
-	q->requests++;
-	if (q->stopping || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY) {
-		free(t);
-		status = SHMETA_ERR_BUSY;
-	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT ||
-	           (kind_of(key->cls) <= ENTRY_PART && key->cls != SHMETA_CLASS_LIST &&
-	            (shmeta__name_error(key->topic.data, key->topic.bytes, SHMETA_NAME_MAX) != NULL ||
-	             shmeta__name_error(key->tenant.data, key->tenant.bytes, SHMETA_TENANT_MAX) != NULL))) {
-		t->next = q->refused;
-		q->refused = t;
-		q->tickets++;
-		wake = true;
-	} else if (key->cls == SHMETA_CLASS_LIST) {
-		if (q->list_tickets != NULL)
-			q->coalesced++;
-		t->next = q->list_tickets;
-		q->list_tickets = t;
-		q->tickets++;
-		wake = true;
-	} else {
-		struct identity id = identity(kind_of(key->cls), key->tenant, key->topic, key->partition_id);
-		/* A partition's stamp speaks of all of it, so all of it is read. */
-		struct want want = {.whole = id.kind == ENTRY_PART, .segments = key->with_segments != 0};
-		struct sync_entry *e = find(q, &id, false), *flying = find(q, &id, true);
-
-		if (e == NULL && flying != NULL && covers(flying, &want))
-			e = flying;
-		if (e != NULL) {
-			q->coalesced++;
-			if (!e->flying)
-				merge_want(&e->want, &want);
-		} else if (q->waiting >= q->feed_keys + q->keys_max) {
-			status = SHMETA_ERR_BUSY;
-		} else {
-			e = want_key(q, &id, &want);
-			wake = true;
-		}
-		if (e != NULL) {
-			t->next = e->tickets;
-			e->tickets = t;
-			q->tickets++;
-		} else {
-			free(t);
-			status = SHMETA_ERR_BUSY;
-		}
-	}
-	pthread_mutex_unlock(&q->lock);
-	if (wake)
-		sync_wake(s);
-	return status;
-}
-
-enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err)
-{
-	s->queue.slots = 1024;
-	s->queue.slot = calloc(s->queue.slots, sizeof *s->queue.slot);
-	if (s->queue.slot == NULL)
-		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the refresh queue");
-	pthread_mutex_init(&s->queue.lock, NULL);
-	return SHMETA_OK;
-}
-
-static void free_tickets(struct sync_ticket *t)
-{
-	for (struct sync_ticket *next; t != NULL; t = next) {
-		next = t->next;
-		free(t);
-	}
-}
-
-void refresh_free(struct sync *s)
-{
-	struct sync_queue *q = &s->queue;
-
-	if (q->slot == NULL)
-		return;
-	for (size_t i = 0; i < q->slots; i++)
-		for (struct sync_entry *e = q->slot[i], *next; e != NULL; e = next) {
-			next = e->chain;
-			free_tickets(e->tickets);
-			free(e);
-		}
-	free_tickets(q->list_tickets);
-	free_tickets(q->refused);
-	free(q->slot);
-	q->slot = NULL;
-	free(s->floor);
-	pthread_mutex_destroy(&q->lock);
-}
-
-bool refresh_pending_feed(struct sync *s)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	bool pending = s->queue.feed_keys > 0;
-
-	pthread_mutex_unlock(&s->queue.lock);
-	return pending;
-}
-
-bool refresh_waiting(struct sync *s)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	bool waiting = s->queue.waiting > 0;
-
-	pthread_mutex_unlock(&s->queue.lock);
-	return waiting;
-}
-
-bool refresh_list_waiting(struct sync *s)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	bool waiting = s->queue.list_tickets != NULL;
-
-	pthread_mutex_unlock(&s->queue.lock);
-	return waiting;
-}
-
-/* Answer without the lock: the host may ask for more. Frees the tickets. */
-static void answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
-                   uint64_t txn, uint64_t synced_at_ns)
-{
-	size_t count = 0;
-
-	for (struct sync_ticket *t = tickets; t != NULL; t = t->next, count++)
-		s->host.answer(s->host.arg, t->ticket, status, sentence, txn, s->board->generation, synced_at_ns);
-	free_tickets(tickets);
-	pthread_mutex_lock(&s->queue.lock);
-	s->queue.tickets -= count;
-	pthread_mutex_unlock(&s->queue.lock);
-}
-
-void refresh_answer_refused(struct sync *s)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	struct sync_ticket *refused = s->queue.refused;
-
-	s->queue.refused = NULL;
-	pthread_mutex_unlock(&s->queue.lock);
-	answer(s, refused, SHMETA_ERR_INVALID_ARGUMENT,
-	       "a refresh names a topic of 1..249 bytes of UTF-8 without control characters, or a whole class", 0, 0);
-}
-
-struct sync_ticket *refresh_take_list(struct sync *s)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	struct sync_ticket *tickets = s->queue.list_tickets;
-
-	s->queue.list_tickets = NULL;
-	pthread_mutex_unlock(&s->queue.lock);
-	return tickets;
-}
-
-void refresh_return_list(struct sync *s, struct sync_ticket *tickets)
-{
-	pthread_mutex_lock(&s->queue.lock);
-	move_tickets(&s->queue.list_tickets, &tickets);
-	pthread_mutex_unlock(&s->queue.lock);
-}
-
-void refresh_answer_list(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
-                         uint64_t synced_at_ns)
-{
-	answer(s, tickets, status, sentence, status == SHMETA_OK ? sync_committed(s) : 0, synced_at_ns);
-}
-
-void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
-{
-	struct sync_queue *q = &s->queue;
-	struct sync_ticket *tickets = NULL;
-
-	pthread_mutex_lock(&q->lock);
-	move_tickets(&tickets, &q->list_tickets);
-	move_tickets(&tickets, &q->refused);
-	for (struct sync_entry *e = q->first, *next; e != NULL; e = next) {
-		next = e->next;
-		while (e->tickets != NULL) {
-			struct sync_ticket *t = e->tickets;
-
-			e->tickets = t->next;
-			t->next = tickets;
-			tickets = t;
-		}
-		if (!e->want.feed)
-			forget(q, e);
-	}
-	pthread_mutex_unlock(&q->lock);
-	answer(s, tickets, status, sentence, 0, 0);
-}
-
-void refresh_forget_feed(struct sync *s)
-{
-	struct sync_queue *q = &s->queue;
-
-	pthread_mutex_lock(&q->lock);
-	for (struct sync_entry *e = q->first, *next; e != NULL; e = next) {
-		next = e->next;
-		if (!e->want.feed)
-			continue;
-		if (e->tickets == NULL) {
-			forget(q, e);
-			continue;
-		}
-		e->want.feed = false;
-		q->feed_keys--;
-	}
-	pthread_mutex_unlock(&q->lock);
-}
 
 /* ---- the feed -------------------------------------------------------------------------------------------------------------- */
 
@@ -527,7 +37,7 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 		poll->list = true;
 		return SHMETA_OK;
 	}
-	struct identity id = identity(kind_of(key->cls), key->tenant, key->topic, key->partition_id);
+	struct identity id = queue_identity(queue_kind(key->cls), key->tenant, key->topic, key->partition_id);
 
 	if (id.kind <= ENTRY_PART &&
 	    (key->topic.bytes == 0 || key->topic.bytes > SHMETA_NAME_MAX || key->tenant.bytes > SHMETA_TENANT_MAX)) {
@@ -540,10 +50,10 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	want.born_since = want.deleted ? poll->born_since : 0;
 	want.segments = want.deleted || (key->cls == SHMETA_CLASS_TOPIC && key->with_segments);
 	if (key->cls == SHMETA_CLASS_SEGMENT)
-		add_range(&want, key->from, key->to > SYNC_LAST_OFFSET ? SYNC_LAST_OFFSET : key->to);
+		queue_add_range(&want, key->from, key->to > SYNC_LAST_OFFSET ? SYNC_LAST_OFFSET : key->to);
 
 	pthread_mutex_lock(&s->queue.lock);
-	if (want_key(&s->queue, &id, &want) == NULL)
+	if (queue_want(&s->queue, &id, &want) == NULL)
 		poll->no_memory = true;
 	pthread_mutex_unlock(&s->queue.lock);
 	return SHMETA_OK;
@@ -629,269 +139,13 @@ void refresh_hints(struct sync *s)
 
 	pthread_mutex_lock(&s->queue.lock);
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		struct identity id = identity(kinds[i], (struct shmeta_str){"", 0}, (struct shmeta_str){"", 0}, 0);
+		struct identity id =
+			queue_identity(kinds[i], (struct shmeta_str){"", 0}, (struct shmeta_str){"", 0}, 0);
 
-		want_key(&s->queue, &id, &want);
+		queue_want(&s->queue, &id, &want);
 	}
 	pthread_mutex_unlock(&s->queue.lock);
 }
-
-/* ---- a batch: entries taken from the queue, and what the source answered ----------------------------------------------------- */
-
-struct got_part {
-	struct shmeta_partition record;
-	size_t row_at, row_count;
-};
-
-struct got_small {
-	enum { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE } kind;
-	struct shmeta_str tenant, topic;
-	union {
-		struct shmeta_agent agent;
-		struct shmeta_group group;
-		struct shmeta_committed_offset offset;
-		struct shmeta_lease lease;
-	};
-};
-
-struct got { /* one key */
-	struct sync_entry *entry;
-	bool found, has_topic;
-	struct shmeta_topic topic;
-	size_t part_at, part_count, small_at, small_count;
-};
-
-struct batch {
-	struct sync *s;
-	struct sync_entry **entry; /* in the order of applying */
-	size_t entry_count;
-	struct backend_key *key;
-	struct got *got;
-	size_t key_count, key_capacity;
-	struct got_part *part;
-	size_t part_count, part_capacity;
-	struct shmeta_segment *row;
-	size_t row_count, row_capacity;
-	struct got_small *small;
-	size_t small_count, small_capacity;
-	struct arena arena;
-	size_t at; /* key being answered */
-	bool in_key;
-	enum shmeta_status failed;
-	uint64_t read_at_ns, sequence;
-};
-
-static bool room(void **array, size_t *capacity, size_t count, size_t bytes)
-{
-	if (count < *capacity)
-		return true;
-	size_t more = *capacity == 0 ? 64 : *capacity * 2;
-	void *bigger = reallocarray(*array, more, bytes);
-
-	if (bigger == NULL)
-		return false;
-	*array = bigger;
-	*capacity = more;
-	return true;
-}
-
-static void batch_free(struct batch *b)
-{
-	arena_free(&b->arena);
-	free(b->entry);
-	free(b->key);
-	free(b->got);
-	free(b->part);
-	free(b->row);
-	free(b->small);
-}
-
-static enum shmeta_status batch_fail(struct batch *b, enum shmeta_status status)
-{
-	b->failed = status;
-	return status;
-}
-
-static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key)
-{
-	struct batch *b = arg;
-
-	(void)key;
-	if (b->in_key || b->at >= b->key_count)
-		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	b->in_key = true;
-	b->got[b->at].part_at = b->part_count;
-	b->got[b->at].small_at = b->small_count;
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, int found)
-{
-	struct batch *b = arg;
-
-	(void)key;
-	if (!b->in_key)
-		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	b->in_key = false;
-	b->got[b->at].found = found != 0;
-	b->got[b->at].part_count = b->part_count - b->got[b->at].part_at;
-	b->got[b->at].small_count = b->small_count - b->got[b->at].small_at;
-	b->at++;
-	return SHMETA_OK;
-}
-
-static bool copy_bytes(struct arena *arena, const void *data, size_t bytes, const void **ret)
-{
-	struct shmeta_str copy;
-
-	if (arena_str(arena, (struct shmeta_str){data, bytes}, &copy) != 0)
-		return false;
-	*ret = copy.data;
-	return true;
-}
-
-static enum shmeta_status got_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
-{
-	struct batch *b = arg;
-	struct got *g = &b->got[b->at];
-
-	(void)tenant;
-	if (!b->in_key)
-		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	g->topic = *topic;
-	g->has_topic = true;
-	if (arena_str(&b->arena, topic->name, &g->topic.name) != 0 ||
-	    arena_str(&b->arena, topic->cleanup_policy, &g->topic.cleanup_policy) != 0 ||
-	    !copy_bytes(&b->arena, topic->config.data, topic->config.bytes, &g->topic.config.data))
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_partition(void *arg, const struct shmeta_partition *partition)
-{
-	struct batch *b = arg;
-
-	if (!b->in_key)
-		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	if (!room((void **)&b->part, &b->part_capacity, b->part_count, sizeof *b->part))
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	b->part[b->part_count++] = (struct got_part){.record = *partition, .row_at = b->row_count};
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *segment)
-{
-	struct batch *b = arg;
-	char text[512];
-	const char *wrong = shmeta__segment_error(segment, text, sizeof text);
-
-	if (!b->in_key || b->part_count == b->got[b->at].part_at)
-		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	if (wrong != NULL) {
-		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, wrong);
-		return SHMETA_OK;
-	}
-	struct got_part *part = &b->part[b->part_count - 1];
-
-	if (part->row_count > 0 && segment->base_offset <= b->row[b->row_count - 1].base_offset) {
-		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
-		         (unsigned long long)segment->base_offset, part->record.partition_id,
-		         (unsigned long long)b->row[b->row_count - 1].base_offset);
-		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, text);
-		return SHMETA_OK;
-	}
-	if (!room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	struct shmeta_segment *row = &b->row[b->row_count];
-
-	*row = *segment;
-	if (arena_str(&b->arena, segment->id, &row->id) != 0 ||
-	    arena_str(&b->arena, segment->s3_bucket, &row->s3_bucket) != 0 ||
-	    arena_str(&b->arena, segment->s3_key, &row->s3_key) != 0)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	b->row_count++;
-	part->row_count++;
-	return SHMETA_OK;
-}
-
-static struct got_small *got_small(struct batch *b, int kind, struct shmeta_str tenant, struct shmeta_str topic)
-{
-	if (!b->in_key || !room((void **)&b->small, &b->small_capacity, b->small_count, sizeof *b->small))
-		return NULL;
-	struct got_small *small = &b->small[b->small_count];
-
-	memset(small, 0, sizeof *small);
-	small->kind = kind;
-	if (arena_str(&b->arena, tenant, &small->tenant) != 0 || arena_str(&b->arena, topic, &small->topic) != 0)
-		return NULL;
-	b->small_count++;
-	return small;
-}
-
-static enum shmeta_status got_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
-{
-	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_AGENT, tenant, (struct shmeta_str){"", 0});
-
-	if (small == NULL)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	small->agent = *agent;
-	if (arena_str(&b->arena, agent->agent_id, &small->agent.agent_id) != 0 ||
-	    arena_str(&b->arena, agent->address, &small->agent.address) != 0 ||
-	    arena_str(&b->arena, agent->availability_zone, &small->agent.availability_zone) != 0 ||
-	    arena_str(&b->arena, agent->agent_group, &small->agent.agent_group) != 0 ||
-	    !copy_bytes(&b->arena, agent->metadata.data, agent->metadata.bytes, &small->agent.metadata.data))
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
-{
-	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_GROUP, tenant, (struct shmeta_str){"", 0});
-
-	if (small == NULL)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	small->group = *group;
-	if (arena_str(&b->arena, group->group_id, &small->group.group_id) != 0)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                     const struct shmeta_committed_offset *offset)
-{
-	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_OFFSET, tenant, topic);
-
-	if (small == NULL)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	small->offset = *offset;
-	if (arena_str(&b->arena, offset->group_id, &small->offset.group_id) != 0 ||
-	    arena_str(&b->arena, offset->metadata, &small->offset.metadata) != 0)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                    const struct shmeta_lease *lease)
-{
-	struct batch *b = arg;
-	struct got_small *small = got_small(b, GOT_LEASE, tenant, topic);
-
-	if (small == NULL)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	small->lease = *lease;
-	if (arena_str(&b->arena, lease->leader_agent_id, &small->lease.leader_agent_id) != 0)
-		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
-	return SHMETA_OK;
-}
-
-static void got_poison(void *arg, enum shmeta_class cls, const char *sentence)
-{
-	sync_poisoned(((struct batch *)arg)->s, cls, sentence);
-}
-
 static int compare_str(struct shmeta_str a, struct shmeta_str b)
 {
 	size_t least = a.bytes < b.bytes ? a.bytes : b.bytes;
@@ -919,18 +173,13 @@ static int compare_entry(const void *a, const void *b)
 static void wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
 {
 	struct sync_queue *q = &s->queue;
-	struct sync_entry *w = want_key(q, as, want);
+	struct sync_entry *w = queue_want(q, as, want);
 
 	if (w == NULL)
 		s->list_dirty = s->reconcile_asked = true; /* no memory for one entry: read everything when there is */
 	else
-		move_tickets(&w->tickets, &e->tickets);
-	forget(q, e);
-}
-
-static struct identity same_identity(const struct sync_entry *e)
-{
-	return (struct identity){e->kind, e->partition_id, e->tenant, e->topic, e->hash};
+		queue_move_tickets(&w->tickets, &e->tickets);
+	queue_forget(q, e);
 }
 
 /* The topic itself must be read, with everything in it: it is new, or another incarnation. Under lock. */
@@ -940,7 +189,7 @@ static void promote(struct sync *s, struct sync_entry *e, bool deleted)
 	                    .deleted = deleted || e->want.deleted,
 	                    .born_since = e->want.born_since,
 	                    .segments = true};
-	struct identity id = identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
+	struct identity id = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
 
 	wait_again(s, e, &id, &want);
 }
@@ -1038,7 +287,7 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		if (!e->want.whole) {
 			/* The row comes with everything beyond the last segment that the store has. */
 			tail = any ? last + 1 : 0;
-			add_range(&e->want, tail, SYNC_LAST_OFFSET);
+			queue_add_range(&e->want, tail, SYNC_LAST_OFFSET);
 			if (e->want.range_count == 1 && e->want.range[0].from == 0)
 				e->want.whole = true;
 		}
@@ -1062,16 +311,11 @@ static size_t take(struct batch *b)
 	size_t most = s->options.refresh_batch_keys;
 
 	pthread_mutex_lock(&q->lock);
-	if (most > q->waiting)
-		most = q->waiting;
+	if (most > q->named.count + q->asked.count)
+		most = q->named.count + q->asked.count;
 	b->entry = most == 0 ? NULL : malloc(most * sizeof *b->entry);
-	while (b->entry != NULL && b->entry_count < most) {
-		struct sync_entry *e = q->first;
-
-		list_take(q, e);
-		e->flying = true;
-		b->entry[b->entry_count++] = e;
-	}
+	if (b->entry != NULL)
+		b->entry_count = queue_take(q, b->entry, most);
 	pthread_mutex_unlock(&q->lock);
 	if (b->entry_count > 0)
 		qsort(b->entry, b->entry_count, sizeof *b->entry, compare_entry);
@@ -1082,12 +326,12 @@ static size_t take(struct batch *b)
 
 static void floor_note(struct sync *s, const struct sync_entry *e)
 {
-	struct sync_floor note = {name_hash(e->tenant, e->topic), s->sequence,
+	struct sync_floor note = {queue_name_hash(e->tenant, e->topic), s->sequence,
 	                          e->kind == ENTRY_PART ? (int64_t)e->partition_id : -1};
 
 	if (s->reads_under_way == 0)
 		return;
-	if (!room((void **)&s->floor, &s->floor_capacity, s->floor_count, sizeof *s->floor)) {
+	if (!got_room((void **)&s->floor, &s->floor_capacity, s->floor_count, sizeof *s->floor)) {
 		/* Cannot remember what is newer: then everything is, as far as the reads under way can know. */
 		s->floor_all = s->sequence;
 		return;
@@ -1098,7 +342,7 @@ static void floor_note(struct sync *s, const struct sync_entry *e)
 /* Was something of this key applied after the read with this number began? */
 static bool overtaken(const struct sync *s, const struct sync_entry *e, uint64_t sequence)
 {
-	uint64_t topic = name_hash(e->tenant, e->topic);
+	uint64_t topic = queue_name_hash(e->tenant, e->topic);
 
 	if (s->floor_all > sequence)
 		return true;
@@ -1128,7 +372,6 @@ static void read_ends(struct sync *s)
 		s->floor_all = 0;
 	}
 }
-
 /* ---- applying --------------------------------------------------------------------------------------------------------------------- */
 
 static bool class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns)
@@ -1328,7 +571,7 @@ static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
 		if (e == NULL)
 			continue;
 		if (overtaken(s, e, b->sequence)) {
-			struct identity id = same_identity(e);
+			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
 			forget_from_batch(b, e);
@@ -1379,8 +622,8 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);
 		} else if (e->kind == ENTRY_PART) {
-			if (entered == NULL || !str_equal(entered->topic, e->topic) ||
-			    !str_equal(entered->tenant, e->tenant)) {
+			if (entered == NULL || !queue_same(entered->topic, e->topic) ||
+			    !queue_same(entered->tenant, e->tenant)) {
 				if (present)
 					apply_topic_leave(a);
 				status = apply_topic_enter(a, e->tenant, e->topic, err);
@@ -1417,19 +660,19 @@ static void give_up(struct batch *b, enum shmeta_status status, const char *sent
 
 		if (e == NULL)
 			continue;
-		move_tickets(&tickets, &e->tickets);
+		queue_move_tickets(&tickets, &e->tickets);
 		if (e->want.feed) {
-			struct identity id = same_identity(e);
+			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
 			wait_again(s, e, &id, &want);
 		} else {
-			forget(&s->queue, e);
+			queue_forget(&s->queue, e);
 		}
 		b->entry[i] = NULL;
 	}
 	pthread_mutex_unlock(&s->queue.lock);
-	answer(s, tickets, status, sentence, 0, 0);
+	queue_answer(s, tickets, status, sentence, 0, 0);
 }
 
 static void hint_stamps(struct batch *b, uint64_t txn)
@@ -1462,10 +705,10 @@ static void done(struct batch *b, uint64_t txn)
 		struct sync_ticket *tickets = e->tickets;
 
 		e->tickets = NULL;
-		forget(&s->queue, e);
+		queue_forget(&s->queue, e);
 		pthread_mutex_unlock(&s->queue.lock);
 		b->entry[i] = NULL;
-		answer(s, tickets, SHMETA_OK, "", txn, b->read_at_ns);
+		queue_answer(s, tickets, SHMETA_OK, "", txn, b->read_at_ns);
 	}
 }
 
@@ -1534,26 +777,18 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
+static const char refresh_pass[] = "minute of refreshes";
+
 /* One batch. false: nothing waits, or it failed. */
 static bool run_batch(struct sync *s)
 {
 	struct batch b = {.s = s};
 	struct backend_error source_err = {0};
 	struct shmeta_err err = {0};
-	const struct backend_sink sink = {.arg = &b,
-	                                  .topic = got_topic,
-	                                  .partition = got_partition,
-	                                  .segment = got_segment,
-	                                  .agent = got_agent,
-	                                  .group = got_group,
-	                                  .offset = got_offset,
-	                                  .lease = got_lease,
-	                                  .poison = got_poison,
-	                                  .key_begin = got_key_begin,
-	                                  .key_end = got_key_end};
+	const struct backend_sink sink = got_sink(&b);
 
 	if (take(&b) == 0) {
-		batch_free(&b);
+		got_free(&b);
 		return false;
 	}
 	enum shmeta_status status = plan(&b, &err);
@@ -1561,20 +796,19 @@ static bool run_batch(struct sync *s)
 	if (status != SHMETA_OK) {
 		give_up(&b, status, err.text);
 		sync_room_failed(s, status, err.text);
-		batch_free(&b);
+		got_free(&b);
 		return false;
 	}
 	if (b.key_count == 0) {
-		batch_free(&b);
+		got_free(&b);
 		return true; /* all of it was promoted */
 	}
-	sync_poison_pass_begin(s);
+	sync_poison_pass_begin(s, refresh_pass);
 	read_begins(s, &b);
 	s->counters.fetches++;
 	s->counters.refresh_keys += b.key_count;
 	status = s->ops->fetch(s->backend, b.key, b.key_count, &sink, &source_err);
 	s->counters.fetch_ns += sync_now(s) - b.read_at_ns;
-	sync_poison_pass_end(s, "refresh");
 	if (status == SHMETA_OK && b.at != b.key_count)
 		status = backend_fail(&source_err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b.at,
 		                      b.key_count);
@@ -1609,7 +843,8 @@ static bool run_batch(struct sync *s)
 		}
 	}
 	read_ends(s);
-	batch_free(&b);
+	got_free(&b);
+	sync_show_now_and_then(s);
 	return ok;
 }
 
@@ -1621,8 +856,10 @@ void refresh_drain_feed(struct sync *s)
 
 void refresh_drain(struct sync *s)
 {
+	/* Readers may ask without end: the feed has its turn all the same. */
 	for (int i = 0; i < BATCHES_PER_ROUND && run_batch(s) && !sync_stopping(s); i++)
-		;
+		if (s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns)
+			break;
 	if (s->orphans_wait && !refresh_pending_feed(s)) {
 		s->orphans_wait = false;
 		s->orphans_due = true;

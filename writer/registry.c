@@ -473,7 +473,8 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 	stats->readers_total = registry->count;
 }
 
-bool registry_oldest_holder(const struct registry *registry, uint64_t *ret_pin_age_ns, char *ret_who, size_t bytes)
+bool registry_oldest_holder(const struct registry *registry, uint64_t now_ns, uint64_t *ret_pin_age_ns, char *ret_who,
+                            size_t bytes)
 {
 	const struct registration *oldest = NULL;
 	char name[64];
@@ -484,7 +485,7 @@ bool registry_oldest_holder(const struct registry *registry, uint64_t *ret_pin_a
 	if (oldest == NULL)
 		return false;
 	copy_name(oldest, name);
-	*ret_pin_age_ns = shmeta__boottime_ns() - oldest->pin_since_ns;
+	*ret_pin_age_ns = now_ns - oldest->pin_since_ns;
 	snprintf(ret_who, bytes, "%s (pid %d, uid %u)", name, (int)oldest->peer.pid, (unsigned)oldest->peer.uid);
 	return true;
 }

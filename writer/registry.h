@@ -71,6 +71,7 @@ uint32_t registry_count_of(const struct registry *registry, uid_t uid);
 void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t generation, uint64_t committed,
                      uint64_t now_ns);
 /* The reader that has held back recycling for longest, as registry_report() last saw it. False: none does. */
-bool registry_oldest_holder(const struct registry *registry, uint64_t *ret_pin_age_ns, char *ret_who, size_t bytes);
+bool registry_oldest_holder(const struct registry *registry, uint64_t now_ns, uint64_t *ret_pin_age_ns, char *ret_who,
+                            size_t bytes);
 
 #endif

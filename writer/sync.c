@@ -18,7 +18,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { USAGE_EVERY_MS = 1000 };
+enum { USAGE_EVERY_MS = 1000, SHOW_EVERY_MS = 100, POISON_WINDOW_S = 60 };
 
 /* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
 
@@ -297,9 +297,13 @@ void sync_room_works(struct sync *s)
 
 /* ---- quarantine ------------------------------------------------------------------------------------------------------------------ */
 
-void sync_poison_pass_begin(struct sync *s)
+void sync_poison_pass_begin(struct sync *s, const char *what)
 {
-	s->pass_poisoned = 0;
+	if (s->poison_pass == what && sync_now(s) < s->poison_window_ns)
+		return;
+	sync_poison_pass_end(s);
+	s->poison_pass = what;
+	s->poison_window_ns = sync_now(s) + POISON_WINDOW_S * SYNC_S;
 }
 
 void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence)
@@ -317,12 +321,13 @@ void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence)
 		         (unsigned)cls < SHMETA_CLASS_COUNT ? names[cls] : "unknown", sentence);
 }
 
-void sync_poison_pass_end(struct sync *s, const char *what)
+void sync_poison_pass_end(struct sync *s)
 {
 	if (s->pass_poisoned > SYNC_POISON_SHOWN)
 		sync_log(s, LOG_WARNING, "poison_total", "%llu rows were left out by this %s; the first %d are above",
-		         (unsigned long long)s->pass_poisoned, what, SYNC_POISON_SHOWN);
+		         (unsigned long long)s->pass_poisoned, s->poison_pass, SYNC_POISON_SHOWN);
 	s->pass_poisoned = 0;
+	s->poison_pass = NULL;
 }
 
 void sync_orphans(struct sync *s, uint64_t count)
@@ -398,9 +403,10 @@ void sync_show(struct sync *s)
 	pthread_mutex_lock(&s->queue.lock);
 	c->refresh_requests = s->queue.requests;
 	c->refresh_coalesced = s->queue.coalesced;
-	c->queue_depth = s->queue.waiting;
+	c->queue_depth = s->queue.named.count + s->queue.asked.count;
 	pthread_mutex_unlock(&s->queue.lock);
 
+	s->shown_ns = now;
 	pthread_mutex_lock(&s->seen_lock);
 	s->seen_counters = *c;
 	s->seen_feed_at_ns = s->feed_at_ns;
@@ -417,6 +423,12 @@ void sync_show(struct sync *s)
 		         s->source_open ? "connected" : "not connected yet");
 	}
 	pthread_mutex_unlock(&s->seen_lock);
+}
+
+void sync_show_now_and_then(struct sync *s)
+{
+	if (sync_now(s) >= s->shown_ns + SHOW_EVERY_MS * SYNC_MS)
+		sync_show(s);
 }
 
 void sync_read_counters(struct sync *s, struct sync_counters *ret)

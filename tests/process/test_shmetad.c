@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include <jansson.h>
+#include <sqlite3.h>
 
 #include "shm/board.h"
 #include "shm/slots.h"
@@ -232,7 +233,34 @@ static void leave(struct registered *r)
 	*r = (struct registered){.fd = -1, .memfd = -1, .page = MAP_FAILED};
 }
 
+static bool last_reload(int fd, bool accepted, const char *words)
+{
+	json_t *status = status_of(fd), *last = json_object_get(status, "last_reload");
+	const char *sentence = json_string_value(json_object_get(last, "sentence"));
+	bool yes = sentence != NULL && json_is_true(json_object_get(last, "accepted")) == accepted &&
+	           strstr(sentence, words) != NULL;
+
+	json_decref(status);
+	return yes;
+}
+
 /* ---- one writer --------------------------------------------------------------------------------------------------------- */
+
+/* A run that prints nothing. */
+static pid_t spawn(char *const arguments[])
+{
+	pid_t pid = run_fork();
+
+	if (pid == 0) {
+		int null = open("/dev/null", O_WRONLY);
+
+		dup2(null, 1);
+		dup2(null, 2);
+		execv(TEST_BUILD_DIR "/bin/shmetad", arguments);
+		_exit(127);
+	}
+	return pid;
+}
 
 /* Exit status and output of a run that ends by itself. */
 static int run_once(char *const arguments[], char *ret_output, size_t bytes)
@@ -392,18 +420,96 @@ Test(shmetad, an_instance_path_longer_than_a_socket_address_works, .init = begin
 	name[sizeof(name) - 1] = '\0';
 	snprintf(path, sizeof(path), "%s/%s", d.instance, name);
 	snprintf(socket_path, sizeof(socket_path), "%s/control.sock", path);
-	pid = run_fork();
-	if (pid == 0) {
-		int null = open("/dev/null", O_WRONLY);
-
-		dup2(null, 1);
-		dup2(null, 2);
-		execv(TEST_BUILD_DIR "/bin/shmetad", arguments);
-		_exit(127);
-	}
+	pid = spawn(arguments);
 	cr_expect(until(stat(socket_path, &st) == 0));
 	kill(pid, SIGTERM);
 	cr_expect_eq(run_reap(pid), 0);
+}
+
+Test(shmetad, without_any_option_it_serves_from_the_service_managers_directories, .init = begin, .fini = end)
+{
+	char *arguments[] = {"shmetad", NULL}, path[160];
+	struct stat st;
+	pid_t pid;
+
+	setenv("STATE_DIRECTORY", d.dir, 1);
+	setenv("RUNTIME_DIRECTORY", d.instance, 1);
+	pid = spawn(arguments);
+	snprintf(path, sizeof(path), "%s/default/control.sock", d.instance);
+	cr_expect(until(stat(path, &st) == 0));
+	snprintf(path, sizeof(path), "%s/default.db", d.dir);
+	cr_expect(until(stat(path, &st) == 0), "the source was not created");
+	kill(pid, SIGTERM);
+	cr_expect_eq(run_reap(pid), 0);
+}
+
+Test(shmetad, a_source_that_can_never_be_used_ends_it_with_2, .init = begin, .fini = end)
+{
+	char uri[160], output[4096], *arguments[] = {"shmetad", "--dir", d.instance, "--source", uri, NULL};
+
+	write_config("this is no database, however long it may be");
+	snprintf(uri, sizeof(uri), "sqlite:%s", d.config);
+	cr_expect_eq(run_once(arguments, output, sizeof(output)), 2);
+	cr_expect_not_null(strstr(output, d.config), "%s", output);
+	cr_expect_eq(board().phase, SHMETA_PHASE_STOPPED);
+}
+
+/* ---- a source that hangs -------------------------------------------------------------------------------------------------- */
+
+/* Without a write-ahead log, whoever writes keeps all others out, and the engine waits as long as its time limit allows. */
+static sqlite3 *begin_hanging(void)
+{
+	sqlite3 *db;
+	uint64_t polls;
+
+	begin_running();
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode=DELETE"), 0);
+	write_config("source { timeout_ms = 60s }");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 10000);
+	cr_assert_eq(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+	/* The engine hangs once it polls no more. */
+	do {
+		polls = counter("polls");
+		usleep(1200000);
+	} while (counter("polls") != polls);
+	return db;
+}
+
+Test(shmetad, a_source_that_hangs_stops_neither_the_heartbeat_nor_the_socket, .fini = end)
+{
+	sqlite3 *db;
+	uint64_t beat;
+	int fd;
+
+	db = begin_hanging();
+	beat = board().heartbeat_ns;
+	cr_expect(until(board().heartbeat_ns > beat));
+	fd = dial();
+	cr_expect(answers(fd));
+	kill(d.pid, SIGHUP);
+	cr_expect(until(last_reload(fd, true, "took over")));
+	close(fd);
+	sqlite3_close(db);
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+}
+
+Test(shmetad, a_second_sigterm_ends_it_at_once, .fini = end)
+{
+	sqlite3 *db;
+
+	db = begin_hanging();
+	kill(d.pid, SIGTERM);
+	cr_assert(until(board().phase == SHMETA_PHASE_DRAINING));
+	usleep(300000);
+	cr_expect_eq(board().phase, SHMETA_PHASE_DRAINING, "it did not wait for the source");
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_expect_eq(board().phase, SHMETA_PHASE_STOPPED);
+	sqlite3_close(db);
+	/* What it left is good for the next one. */
+	cr_expect_eq(run_daemon_start(&d, NULL), 0);
 }
 
 /* ---- reloads ------------------------------------------------------------------------------------------------------------ */
@@ -415,17 +521,6 @@ static char *running_config(int fd)
 
 	json_decref(status);
 	return text;
-}
-
-static bool last_reload(int fd, bool accepted, const char *words)
-{
-	json_t *status = status_of(fd), *last = json_object_get(status, "last_reload");
-	const char *sentence = json_string_value(json_object_get(last, "sentence"));
-	bool yes = sentence != NULL && json_is_true(json_object_get(last, "accepted")) == accepted &&
-	           strstr(sentence, words) != NULL;
-
-	json_decref(status);
-	return yes;
 }
 
 Test(shmetad, sighup_with_a_bad_file_changes_nothing_and_says_so, .init = begin, .fini = end)
@@ -556,8 +651,8 @@ static void manager_end(struct manager *m)
 
 Test(shmetad, the_service_manager_hears_each_step_in_order, .init = begin, .fini = end)
 {
-	static const char *const steps[] = {"STATUS=starting",
-	                                    "EXTEND_TIMEOUT_USEC=",
+	static const char *const steps[] = {"EXTEND_TIMEOUT_USEC=",
+	                                    "STATUS=starting",
 	                                    "READY=1",
 	                                    "RELOADING=1|MONOTONIC_USEC=",
 	                                    "READY=1",
@@ -591,6 +686,30 @@ Test(shmetad, the_service_manager_hears_each_step_in_order, .init = begin, .fini
 		cr_assert_not_null(at, "step %zu, %s, is missing or out of order in:\n%s", i, steps[i], m.heard);
 		at += strlen(steps[i]);
 	}
+	manager_end(&m);
+}
+
+Test(shmetad, it_is_not_ready_before_there_is_something_to_read, .init = begin_running, .fini = end)
+{
+	struct manager m;
+	sqlite3 *db;
+
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode=DELETE"), 0);
+	write_config("source { timeout_ms = 100ms }");
+	/* A cold start on a source that cannot answer. */
+	snprintf(d.instance, sizeof(d.instance), "%s/cold", d.dir);
+	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+	manager_begin(&m);
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	cr_expect(hears(&m, "STATUS=degraded"), "%s", m.heard);
+	cr_expect_null(strstr(m.heard, "READY=1"), "%s", m.heard);
+	cr_expect_eq(board().generation, 0);
+	cr_assert_eq(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	cr_expect(hears(&m, "READY=1"));
+	cr_expect_neq(board().generation, 0);
+	sqlite3_close(db);
 	manager_end(&m);
 }
 
@@ -939,6 +1058,29 @@ Test(shmetad, passed_descriptors_are_not_received, .init = begin_running, .fini 
 	close(fd);
 }
 
+Test(shmetad, a_client_that_reads_late_gets_every_answer_in_full, .init = begin_running, .fini = end)
+{
+	enum { REQUESTS = 1000 };
+	uint64_t sent = 0, got = 0;
+	int fd = dial();
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (got < REQUESTS) {
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+		struct shmeta_frame_answer one;
+
+		while (sent < REQUESTS && ask(fd, SHMETA_FRAME_STATUS, sent))
+			sent++;
+		cr_assert_eq(poll(&ready, 1, 10000), 1, "%lu sent, %lu answered", (unsigned long)sent,
+		             (unsigned long)got);
+		cr_assert(answer(fd, &one, NULL, 0));
+		cr_assert_eq(one.head.id, got);
+		cr_assert_gt(one.text_bytes, 1000);
+		got++;
+	}
+	close(fd);
+}
+
 Test(shmetad, a_client_that_never_reads_its_answers_is_closed_and_nobody_else, .init = begin_running, .fini = end)
 {
 	struct registered bystander = enroll(4);
@@ -958,7 +1100,9 @@ Test(shmetad, a_client_that_never_reads_its_answers_is_closed_and_nobody_else, .
 	}
 	cr_expect(answers(bystander.fd), "another connection is no longer served");
 	cr_expect_lt(counter("connections"), 4);
+	/* Gone with its answers unread, it leaves nothing behind. */
 	close(fd);
+	cr_expect(until(counter("connections") == 2));
 	leave(&bystander);
 }
 
@@ -1089,8 +1233,8 @@ Test(shmetad, silent_and_idle_connections_are_closed_but_registered_ones_stay, .
 	idle = dial();
 	cr_assert(answers(idle));
 	cr_expect(closed(silent));
-	cr_expect(answers(reader.fd));
 	cr_expect(closed(idle));
+	/* It has been quiet for longer than either. */
 	cr_expect(answers(reader.fd));
 	cr_expect_eq(reader.page->revoked, 0);
 	close(silent);
@@ -1109,6 +1253,8 @@ Test(shmetad, running_out_of_descriptors_is_survived, .init = begin, .fini = end
 	for (int i = 0; i < 100; i++)
 		fds[i] = dial();
 	cr_expect(until(strstr(read_text(d.log), "out of file descriptors") != NULL));
+	/* Those that there is no room for are closed; left waiting, they would keep the writer busy with nothing else. */
+	cr_expect(closed(fds[99]));
 	for (int i = 0; i < 100; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

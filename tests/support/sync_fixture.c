@@ -319,7 +319,8 @@ static int compare_lines(const void *a, const void *b)
 
 static char *finish(struct text *t)
 {
-	qsort(t->lines, t->line_count, sizeof *t->lines, compare_lines);
+	if (t->line_count > 0)
+		qsort(t->lines, t->line_count, sizeof *t->lines, compare_lines);
 	say(t, "%s", "");
 	for (size_t i = 0; i < t->line_count; i++) {
 		say(t, "%s", t->lines[i]);

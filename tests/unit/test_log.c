@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Log lines: priorities, escapes, limits, and what a terminal sees that a file does not. */
+#include <criterion/criterion.h>
+
+#include <fcntl.h>
+#include <pty.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "writer/log.h"
+
+TestSuite(log, .timeout = 30);
+
+static FILE *to_pipe(int ends[2])
+{
+	FILE *stream;
+
+	cr_assert_eq(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	stream = fdopen(ends[1], "w");
+	cr_assert_not_null(stream);
+	log_open(stream, "test", LOG_INFO);
+	return stream;
+}
+
+static const char *heard(int fd)
+{
+	static char buffer[65536];
+	size_t used = 0;
+	ssize_t got;
+
+	while ((got = read(fd, buffer + used, sizeof(buffer) - 1 - used)) > 0)
+		used += (size_t)got;
+	buffer[used] = '\0';
+	return buffer;
+}
+
+static size_t count(const char *in, const char *what)
+{
+	size_t found = 0;
+
+	for (const char *at = in; (at = strstr(at, what)) != NULL; at++)
+		found++;
+	return found;
+}
+
+Test(log, a_pipe_gets_the_priority_and_the_event_of_each_line)
+{
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	log_event(LOG_WARNING, "source", "cannot reach %s", "it");
+	log_event(LOG_DEBUG, "source", "not shown at info");
+	cr_expect_str_eq(heard(ends[0]), "<4>source: cannot reach it\n");
+	log_set_level(LOG_ERR);
+	log_event(LOG_WARNING, "source", "not shown at err");
+	cr_expect_str_eq(heard(ends[0]), "");
+	fclose(stream);
+}
+
+Test(log, what_came_from_outside_stays_on_its_line)
+{
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	log_event(LOG_ERR, "x", "a\nb\x1b[31m\x7f<0>c");
+	cr_expect_str_eq(heard(ends[0]), "<3>x: a\\x0ab\\x1b[31m\\x7f<0>c\n");
+	fclose(stream);
+}
+
+Test(log, an_escape_is_never_cut_in_the_middle)
+{
+	char out[8];
+
+	cr_expect_str_eq(log_escape("ab\n\n", out, sizeof(out)), "ab\\x0a");
+	cr_expect_str_eq(log_escape("abcdefghij", out, sizeof(out)), "abcdefg");
+	cr_expect_str_eq(log_escape("abc", out, 1), "");
+}
+
+Test(log, a_flood_of_one_event_is_held_back_and_counted_and_leaves_others_alone)
+{
+	uint64_t later = shmeta__boottime_ns() + (LOG_WINDOW_S + 1) * UINT64_C(1000000000);
+	const char *all;
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	for (int i = 0; i < 1000; i++)
+		log_event(LOG_ERR, "flood", "line %d", i);
+	log_event(LOG_ERR, "other", "heard");
+	all = heard(ends[0]);
+	cr_expect_eq(count(all, "<3>flood: line"), LOG_BURST);
+	cr_expect_eq(count(all, "<3>other: heard"), 1);
+	log_flush_held(shmeta__boottime_ns());
+	cr_expect_str_eq(heard(ends[0]), "", "told before the window has ended");
+	log_flush_held(later);
+	cr_expect_eq(count(heard(ends[0]), "suppressed=990"), 1);
+	log_flush_held(later);
+	cr_expect_str_eq(heard(ends[0]), "", "told twice");
+	fclose(stream);
+}
+
+Test(log, more_events_than_the_table_holds_are_limited_together)
+{
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	for (int i = 0; i < 500; i++) {
+		char event[16];
+
+		snprintf(event, sizeof(event), "event-%d", i);
+		log_event(LOG_ERR, event, "x");
+	}
+	cr_expect_lt(count(heard(ends[0]), "<3>"), 100);
+	fclose(stream);
+}
+
+Test(log, progress_is_drawn_on_a_terminal_and_nowhere_else)
+{
+	int ends[2], master, slave;
+	const char *all;
+	FILE *stream = to_pipe(ends);
+
+	log_progress(5, 10);
+	log_progress_end();
+	cr_expect_str_eq(heard(ends[0]), "");
+	fclose(stream);
+
+	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	fcntl(master, F_SETFL, O_NONBLOCK);
+	stream = fdopen(slave, "w");
+	log_open(stream, "test", LOG_INFO);
+	log_progress(5, 10);
+	all = heard(master);
+	cr_expect_not_null(strstr(all, "\r\033[Kloading: 5 of 10 rows (50%)"), "%s", all);
+	log_event(LOG_INFO, "x", "a line");
+	/* The line is wiped before another is written over it. */
+	cr_expect_not_null(strstr(heard(master), "\r\033[Kshmetad: a line"));
+	fclose(stream);
+	close(master);
+}
+
+Test(log, the_journal_is_recognised_by_its_inode_alone)
+{
+	char named[64];
+	struct stat st;
+	int ends[2];
+	FILE *stream;
+
+	/* A variable that was inherited but names another stream. */
+	setenv("JOURNAL_STREAM", "1:2", 1);
+	stream = to_pipe(ends);
+	log_event(LOG_ERR, "x", "to the pipe");
+	cr_expect_eq(count(heard(ends[0]), "to the pipe"), 1);
+	cr_assert_eq(fstat(ends[1], &st), 0);
+	snprintf(named, sizeof(named), "%lu:%lu", (unsigned long)st.st_dev, (unsigned long)st.st_ino);
+	setenv("JOURNAL_STREAM", named, 1);
+	log_open(stream, "test", LOG_INFO);
+	log_event(LOG_ERR, "x", "to the journal");
+	cr_expect_eq(count(heard(ends[0]), "to the journal"), 0);
+	fclose(stream);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Registrations: which pins count, for whom, and for how long; what a hostile page can and cannot do. */
+#include <criterion/criterion.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "writer/registry.h"
+
+TestSuite(registry, .timeout = 30);
+
+enum { EPOCH = 7, GRACE_NS = 1000, GENERATION = 3 };
+
+static struct shmeta_board board;
+static struct registry *registry;
+
+static void begin(void)
+{
+	unsetenv("NOTIFY_SOCKET");
+	memset(&board, 0, sizeof(board));
+	cr_assert_eq(registry_new(&board, EPOCH, GRACE_NS, &registry, NULL), SHMETA_OK);
+}
+
+static void end(void)
+{
+	registry_free(registry);
+}
+
+struct reader {
+	struct registration *registration;
+	struct shmeta_slots *page;
+	uint32_t slots;
+	int fd;
+};
+
+static enum shmeta_status add(struct reader *ret, uint32_t slots, uid_t uid, uint32_t per_user)
+{
+	const struct shmeta_frame_register request = {.slot_count = slots, .agent_name = "reader"};
+	const struct registry_peer peer = {.pid = 1, .uid = uid, .gid = uid};
+	struct shmeta_err err = {0};
+	enum shmeta_status status =
+		registry_add(registry, &request, &peer, -1, per_user, &ret->fd, &ret->registration, &err);
+
+	if (status != SHMETA_OK)
+		return status;
+	ret->slots = registration_slots(ret->registration);
+	ret->page = mmap(NULL, shmeta__slots_bytes(ret->slots), PROT_READ | PROT_WRITE, MAP_SHARED, ret->fd, 0);
+	cr_assert_neq(ret->page, MAP_FAILED);
+	return SHMETA_OK;
+}
+
+static void forget(struct reader *r)
+{
+	munmap(r->page, shmeta__slots_bytes(r->slots));
+	close(r->fd);
+}
+
+static void pin(const struct reader *r, uint32_t slot, uint64_t generation, uint64_t commit)
+{
+	shmeta_poke(&shmeta__slot(r->page, slot)->generation, generation);
+	shmeta_swap(&shmeta__slot(r->page, slot)->pin, commit);
+}
+
+Test(registry, the_oldest_pin_is_the_least_of_all_slots_of_all_readers, .init = begin, .fini = end)
+{
+	struct reader a, b;
+
+	cr_assert_eq(add(&a, 4, 1, 100), SHMETA_OK);
+	cr_assert_eq(add(&b, 64, 1, 100), SHMETA_OK);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), UINT64_MAX, "nobody pins");
+	pin(&a, 0, GENERATION, 50);
+	pin(&a, 3, GENERATION, 40);
+	pin(&b, 63, GENERATION, 45);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 40);
+	pin(&a, 3, GENERATION, 0);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 45);
+	pin(&b, 63, GENERATION, 0);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 50);
+	forget(&a);
+	forget(&b);
+}
+
+Test(registry, pins_of_another_generation_hold_nothing_back, .init = begin, .fini = end)
+{
+	struct reader a;
+
+	cr_assert_eq(add(&a, 4, 1, 100), SHMETA_OK);
+	pin(&a, 0, GENERATION - 1, 5);
+	pin(&a, 1, GENERATION, 9);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 9);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION - 1), 5);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION + 1), UINT64_MAX);
+	forget(&a);
+}
+
+Test(registry, a_revoked_reader_is_honoured_for_one_grace_period_and_no_longer, .init = begin, .fini = end)
+{
+	struct reader a;
+
+	cr_assert_eq(add(&a, 4, 1, 100), SHMETA_OK);
+	pin(&a, 2, GENERATION, 33);
+	registry_revoke(registry, a.registration, 10000);
+	cr_expect_eq(shmeta_observe(&a.page->revoked), 1);
+	registry_sweep(registry, 10000 + GRACE_NS - 1);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 33);
+	cr_expect_eq(board.registrations, 1);
+	registry_sweep(registry, 10000 + GRACE_NS);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), UINT64_MAX);
+	cr_expect_eq(board.registrations, 0);
+	forget(&a);
+}
+
+Test(registry, a_page_full_of_noise_harms_only_its_own_reader, .init = begin, .fini = end)
+{
+	static struct shmeta_stats stats;
+	struct reader good, hostile;
+	uint64_t oldest;
+
+	cr_assert_eq(add(&good, 4, 1, 100), SHMETA_OK);
+	cr_assert_eq(add(&hostile, 4, 2, 100), SHMETA_OK);
+	pin(&good, 0, GENERATION, 21);
+	for (int fill = 0; fill < 256; fill++) {
+		memset(hostile.page, fill, shmeta__slots_bytes(hostile.slots));
+		oldest = registry_oldest_pin(registry, GENERATION);
+		cr_expect_eq(oldest, 21, "noise %02x makes it %lu", fill, (unsigned long)oldest);
+		registry_report(registry, &stats, GENERATION, 100, 1);
+		cr_expect_eq(stats.reader_count, 2);
+		cr_expect_eq(stats.reader[0].slots <= 4, 1);
+		cr_expect_not_null(memchr(stats.reader[0].name, '\0', sizeof(stats.reader[0].name)));
+	}
+	/* Sealed: no noise can take the pages away from under the writer. */
+	cr_expect_eq(ftruncate(hostile.fd, 0), -1);
+	forget(&good);
+	forget(&hostile);
+}
+
+Test(registry, one_user_cannot_take_the_slots_of_the_others, .init = begin, .fini = end)
+{
+	struct reader readers[REGISTRY_SLOTS_TOTAL / 2 / SHMETA_SLOTS_MAX + 1], other;
+	size_t count = 0;
+
+	while (count < sizeof(readers) / sizeof(*readers) &&
+	       add(&readers[count], SHMETA_SLOTS_MAX, 1, UINT32_MAX) == SHMETA_OK)
+		count++;
+	cr_expect_eq(count, REGISTRY_SLOTS_TOTAL / 2 / SHMETA_SLOTS_MAX);
+	cr_assert_eq(add(&other, SHMETA_SLOTS_MAX, 2, UINT32_MAX), SHMETA_OK);
+	cr_expect_eq(other.slots, SHMETA_SLOTS_MAX);
+	for (size_t i = 0; i < count; i++)
+		forget(&readers[i]);
+	forget(&other);
+}
+
+Test(registry, a_user_has_no_more_registrations_than_allowed, .init = begin, .fini = end)
+{
+	struct reader a, b, other;
+
+	cr_assert_eq(add(&a, 4, 1, 2), SHMETA_OK);
+	cr_assert_eq(add(&b, 4, 1, 2), SHMETA_OK);
+	cr_expect_eq(add(&other, 4, 1, 2), SHMETA_ERR_BUSY);
+	cr_assert_eq(add(&other, 4, 9, 2), SHMETA_OK);
+	cr_expect_eq(board.registrations, 3);
+	forget(&a);
+	forget(&b);
+	forget(&other);
+}
+
+Test(registry, numbers_are_never_given_twice_over_the_writers_that_follow_each_other, .init = begin, .fini = end)
+{
+	struct registry *next;
+	struct reader a, b;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(registry_new(&board, EPOCH + 1, GRACE_NS, &next, NULL), SHMETA_OK);
+	registry_free(registry);
+	registry = next;
+	b.registration = NULL;
+	cr_assert_eq(add(&b, 4, 1, 9), SHMETA_OK);
+	cr_expect_gt(registration_number(b.registration), a.page->registration);
+	forget(&a);
+	forget(&b);
+}
+
+Test(registry, a_writer_trusts_the_kept_pages_only_when_none_is_missing, .init = begin, .fini = end)
+{
+	struct registry *next;
+	struct reader a, b;
+	char name[64];
+	uint64_t number;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&b, 4, 1, 9), SHMETA_OK);
+	pin(&a, 1, GENERATION, 77);
+	for (int kept = 0; kept <= 2; kept++) {
+		cr_assert_eq(registry_new(&board, EPOCH + 1, GRACE_NS, &next, NULL), SHMETA_OK);
+		for (int i = 0; i < kept; i++) {
+			const struct reader *r = i == 0 ? &a : &b;
+
+			snprintf(name, sizeof(name), "page-%lu", (unsigned long)r->page->registration);
+			cr_expect_eq(registry_restore(next, name, dup(r->fd), 5, &number), REGISTRY_PAGE);
+			cr_expect_not_null(registry_find(next, number));
+		}
+		registry_restore_end(next, 5);
+		cr_expect_eq(registry_restored_all(next), kept == 2, "%d of 2 are back", kept);
+		if (kept > 0)
+			cr_expect_eq(registry_oldest_pin(next, GENERATION), 77);
+		registry_free(next);
+		board.registrations = 2;
+	}
+	forget(&a);
+	forget(&b);
+}
+
+Test(registry, descriptors_that_are_no_sealed_pages_are_not_taken_for_some, .init = begin, .fini = end)
+{
+	struct registry *next;
+	uint64_t number = 0;
+	int unsealed = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING), small;
+
+	cr_assert_eq(ftruncate(unsealed, (off_t)shmeta__slots_bytes(4)), 0);
+	small = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	board.registrations = 2;
+	cr_assert_eq(registry_new(&board, EPOCH + 1, GRACE_NS, &next, NULL), SHMETA_OK);
+	cr_expect_eq(registry_restore(next, "page-1", unsealed, 5, &number), REGISTRY_PAGE);
+	cr_expect_null(registry_find(next, 1));
+	cr_expect_eq(registry_restore(next, "page-2", small, 5, &number), REGISTRY_PAGE);
+	cr_expect_null(registry_find(next, 2));
+	cr_expect_eq(registry_restore(next, "page-", -1, 5, &number), REGISTRY_NOT_OURS);
+	cr_expect_eq(registry_restore(next, "page-1x", -1, 5, &number), REGISTRY_NOT_OURS);
+	cr_expect_eq(registry_restore(next, "page-99999999999999999999999", -1, 5, &number), REGISTRY_NOT_OURS);
+	cr_expect_eq(registry_restore(next, "socket", -1, 5, &number), REGISTRY_NOT_OURS);
+	cr_expect_eq(registry_restored_all(next), 0);
+	registry_free(next);
+	board.registrations = 0;
+}
+
+Test(registry, a_pin_grows_old_only_while_commits_go_on, .init = begin, .fini = end)
+{
+	static struct shmeta_stats stats;
+	struct reader a;
+	uint64_t age;
+	char who[160];
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	pin(&a, 0, GENERATION, 10);
+	registry_report(registry, &stats, GENERATION, 10, 1000);
+	registry_report(registry, &stats, GENERATION, 10, 5000);
+	cr_expect_eq(stats.reader[0].pin_age_ns, 0, "a pin of the newest commit holds nothing back");
+	registry_report(registry, &stats, GENERATION, 14, 6000);
+	registry_report(registry, &stats, GENERATION, 20, 9000);
+	cr_expect_eq(stats.reader[0].pin_age_ns, 4000);
+	cr_expect_eq(stats.reader[0].pin_lag, 10);
+	cr_expect(registry_oldest_holder(registry, 9500, &age, who, sizeof(who)));
+	cr_expect_eq(age, 4500);
+	cr_expect_str_eq(who, "reader (pid 1, uid 1)");
+	pin(&a, 0, GENERATION, 0);
+	registry_report(registry, &stats, GENERATION, 21, 10000);
+	cr_expect_not(registry_oldest_holder(registry, 10000, &age, who, sizeof(who)));
+	forget(&a);
+}
+
+/* The engine looks while the loop adds and drops; a sanitizer run shows what this cannot. */
+static bool stop;
+
+static void *look(void *arg)
+{
+	uint64_t *least = arg;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+		uint64_t oldest = registry_oldest_pin(registry, GENERATION);
+
+		*least = oldest < *least ? oldest : *least;
+	}
+	return NULL;
+}
+
+Test(registry, the_engine_may_look_while_readers_come_and_go, .init = begin, .fini = end)
+{
+	uint64_t least = UINT64_MAX;
+	struct reader constant;
+	pthread_t thread;
+
+	cr_assert_eq(add(&constant, 4, 1, 10000), SHMETA_OK);
+	pin(&constant, 0, GENERATION, 1000);
+	cr_assert_eq(pthread_create(&thread, NULL, look, &least), 0);
+	for (uint64_t i = 0; i < 300; i++) {
+		struct reader r;
+
+		cr_assert_eq(add(&r, 4, 1, 10000), SHMETA_OK);
+		pin(&r, 0, GENERATION, 2000 + i);
+		registry_revoke(registry, r.registration, i * GRACE_NS);
+		registry_sweep(registry, i * GRACE_NS);
+		forget(&r);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	cr_expect_eq(least, 1000);
+	forget(&constant);
+}

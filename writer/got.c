@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the source answered, copied out of its hands. */
+#include "writer/got.h"
+
+#include <stdio.h>
+
+bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
+{
+	if (count < *capacity)
+		return true;
+	size_t more = *capacity == 0 ? 64 : *capacity * 2;
+	void *bigger = reallocarray(*array, more, bytes);
+
+	if (bigger == NULL)
+		return false;
+	*array = bigger;
+	*capacity = more;
+	return true;
+}
+
+void got_free(struct batch *b)
+{
+	arena_free(&b->arena);
+	free(b->entry);
+	free(b->key);
+	free(b->got);
+	free(b->part);
+	free(b->row);
+	free(b->small);
+}
+
+static enum shmeta_status batch_fail(struct batch *b, enum shmeta_status status)
+{
+	b->failed = status;
+	return status;
+}
+
+static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key)
+{
+	struct batch *b = arg;
+
+	(void)key;
+	if (b->in_key || b->at >= b->key_count)
+		return batch_fail(b, SHMETA_ERR_PROTOCOL);
+	b->in_key = true;
+	b->got[b->at].part_at = b->part_count;
+	b->got[b->at].small_at = b->small_count;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, int found)
+{
+	struct batch *b = arg;
+
+	(void)key;
+	if (!b->in_key)
+		return batch_fail(b, SHMETA_ERR_PROTOCOL);
+	b->in_key = false;
+	b->got[b->at].found = found != 0;
+	b->got[b->at].part_count = b->part_count - b->got[b->at].part_at;
+	b->got[b->at].small_count = b->small_count - b->got[b->at].small_at;
+	b->at++;
+	return SHMETA_OK;
+}
+
+static bool copy_bytes(struct arena *arena, const void *data, size_t bytes, const void **ret)
+{
+	struct shmeta_str copy;
+
+	if (arena_str(arena, (struct shmeta_str){data, bytes}, &copy) != 0)
+		return false;
+	*ret = copy.data;
+	return true;
+}
+
+static enum shmeta_status got_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+{
+	struct batch *b = arg;
+	struct got *g = &b->got[b->at];
+
+	(void)tenant;
+	if (!b->in_key)
+		return batch_fail(b, SHMETA_ERR_PROTOCOL);
+	g->topic = *topic;
+	g->has_topic = true;
+	if (arena_str(&b->arena, topic->name, &g->topic.name) != 0 ||
+	    arena_str(&b->arena, topic->cleanup_policy, &g->topic.cleanup_policy) != 0 ||
+	    !copy_bytes(&b->arena, topic->config.data, topic->config.bytes, &g->topic.config.data))
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_partition(void *arg, const struct shmeta_partition *partition)
+{
+	struct batch *b = arg;
+
+	if (!b->in_key)
+		return batch_fail(b, SHMETA_ERR_PROTOCOL);
+	if (!got_room((void **)&b->part, &b->part_capacity, b->part_count, sizeof *b->part))
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	b->part[b->part_count++] = (struct got_part){.record = *partition, .row_at = b->row_count};
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *segment)
+{
+	struct batch *b = arg;
+	char text[512];
+	const char *wrong = shmeta__segment_error(segment, text, sizeof text);
+
+	if (!b->in_key || b->part_count == b->got[b->at].part_at)
+		return batch_fail(b, SHMETA_ERR_PROTOCOL);
+	if (wrong != NULL) {
+		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, wrong);
+		return SHMETA_OK;
+	}
+	struct got_part *part = &b->part[b->part_count - 1];
+
+	if (part->row_count > 0 && segment->base_offset <= b->row[b->row_count - 1].base_offset) {
+		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
+		         (unsigned long long)segment->base_offset, part->record.partition_id,
+		         (unsigned long long)b->row[b->row_count - 1].base_offset);
+		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, text);
+		return SHMETA_OK;
+	}
+	if (!got_room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	struct shmeta_segment *row = &b->row[b->row_count];
+
+	*row = *segment;
+	if (arena_str(&b->arena, segment->id, &row->id) != 0 ||
+	    arena_str(&b->arena, segment->s3_bucket, &row->s3_bucket) != 0 ||
+	    arena_str(&b->arena, segment->s3_key, &row->s3_key) != 0)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	b->row_count++;
+	part->row_count++;
+	return SHMETA_OK;
+}
+
+static struct got_small *got_small(struct batch *b, int kind, struct shmeta_str tenant, struct shmeta_str topic)
+{
+	if (!b->in_key || !got_room((void **)&b->small, &b->small_capacity, b->small_count, sizeof *b->small))
+		return NULL;
+	struct got_small *small = &b->small[b->small_count];
+
+	memset(small, 0, sizeof *small);
+	small->kind = kind;
+	if (arena_str(&b->arena, tenant, &small->tenant) != 0 || arena_str(&b->arena, topic, &small->topic) != 0)
+		return NULL;
+	b->small_count++;
+	return small;
+}
+
+static enum shmeta_status got_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
+{
+	struct batch *b = arg;
+	struct got_small *small = got_small(b, GOT_AGENT, tenant, (struct shmeta_str){"", 0});
+
+	if (small == NULL)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	small->agent = *agent;
+	if (arena_str(&b->arena, agent->agent_id, &small->agent.agent_id) != 0 ||
+	    arena_str(&b->arena, agent->address, &small->agent.address) != 0 ||
+	    arena_str(&b->arena, agent->availability_zone, &small->agent.availability_zone) != 0 ||
+	    arena_str(&b->arena, agent->agent_group, &small->agent.agent_group) != 0 ||
+	    !copy_bytes(&b->arena, agent->metadata.data, agent->metadata.bytes, &small->agent.metadata.data))
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+{
+	struct batch *b = arg;
+	struct got_small *small = got_small(b, GOT_GROUP, tenant, (struct shmeta_str){"", 0});
+
+	if (small == NULL)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	small->group = *group;
+	if (arena_str(&b->arena, group->group_id, &small->group.group_id) != 0)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                     const struct shmeta_committed_offset *offset)
+{
+	struct batch *b = arg;
+	struct got_small *small = got_small(b, GOT_OFFSET, tenant, topic);
+
+	if (small == NULL)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	small->offset = *offset;
+	if (arena_str(&b->arena, offset->group_id, &small->offset.group_id) != 0 ||
+	    arena_str(&b->arena, offset->metadata, &small->offset.metadata) != 0)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                    const struct shmeta_lease *lease)
+{
+	struct batch *b = arg;
+	struct got_small *small = got_small(b, GOT_LEASE, tenant, topic);
+
+	if (small == NULL)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	small->lease = *lease;
+	if (arena_str(&b->arena, lease->leader_agent_id, &small->lease.leader_agent_id) != 0)
+		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
+	return SHMETA_OK;
+}
+
+static void got_poison(void *arg, enum shmeta_class cls, const char *sentence)
+{
+	sync_poisoned(((struct batch *)arg)->s, cls, sentence);
+}
+
+struct backend_sink got_sink(struct batch *b)
+{
+	return (struct backend_sink){.arg = b,
+	                             .topic = got_topic,
+	                             .partition = got_partition,
+	                             .segment = got_segment,
+	                             .agent = got_agent,
+	                             .group = got_group,
+	                             .offset = got_offset,
+	                             .lease = got_lease,
+	                             .poison = got_poison,
+	                             .key_begin = got_key_begin,
+	                             .key_end = got_key_end};
+}

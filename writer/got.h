@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A batch: keys that were taken from the queue, and the rows that the source answered, kept until they are applied. */
+#ifndef SHMETA_WRITER_GOT_H
+#define SHMETA_WRITER_GOT_H
+
+#include "writer/queue.h"
+
+struct got_part {
+	struct shmeta_partition record;
+	size_t row_at, row_count;
+};
+
+struct got_small {
+	enum { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE } kind;
+	struct shmeta_str tenant, topic;
+	union {
+		struct shmeta_agent agent;
+		struct shmeta_group group;
+		struct shmeta_committed_offset offset;
+		struct shmeta_lease lease;
+	};
+};
+
+struct got { /* one key */
+	struct sync_entry *entry;
+	bool found, has_topic;
+	struct shmeta_topic topic;
+	size_t part_at, part_count, small_at, small_count;
+};
+
+struct batch {
+	struct sync *s;
+	struct sync_entry **entry; /* in the order of applying */
+	size_t entry_count;
+	struct backend_key *key;
+	struct got *got;
+	size_t key_count, key_capacity;
+	struct got_part *part;
+	size_t part_count, part_capacity;
+	struct shmeta_segment *row;
+	size_t row_count, row_capacity;
+	struct got_small *small;
+	size_t small_count, small_capacity;
+	struct arena arena;
+	size_t at; /* key being answered */
+	bool in_key;
+	enum shmeta_status failed; /* not the source but this side ended the read */
+	uint64_t read_at_ns, sequence;
+};
+
+/* Room for one more element. false: no memory. */
+bool got_room(void **array, size_t *capacity, size_t count, size_t bytes);
+/* The sink that fills b. */
+struct backend_sink got_sink(struct batch *b);
+void got_free(struct batch *b);
+
+#endif
