@@ -17,14 +17,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "shm/op.h"
 #include "shm/wire.h"
 #include "writer/log.h"
+#include "writer/rights.h"
 
 enum {
 	BACKLOG = 256,
 	FRAMES_PER_TURN = 64, /* of one connection before the others have their turn */
 	ACCEPTS_PER_TURN = 64,
-	GROUPS_MAX = 256
+	WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op)
 };
 
 static const char socket_name[] = "control.sock";
@@ -68,7 +70,7 @@ struct control {
 	struct control_host host;
 	struct control_counters *counters;
 	struct control_limits limits;
-	gid_t admin_group;
+	struct rights rights;
 	bool draining;
 	struct connection *connections;
 	uint32_t count;
@@ -413,23 +415,16 @@ static bool on_status(struct connection *c, const void *frame)
 	return alive;
 }
 
-static bool may_reload(const struct connection *c)
+static bool may(const struct connection *c, uint32_t verb)
 {
-	gid_t groups[GROUPS_MAX];
-	socklen_t bytes = sizeof(groups);
+	return (rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid) & verb) != 0;
+}
 
-	if (is_privileged(&c->peer))
-		return true;
-	if (c->control->admin_group == (gid_t)-1)
-		return false;
-	if (c->peer.gid == c->control->admin_group)
-		return true;
-	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) < 0)
-		return false;
-	for (size_t i = 0; i < bytes / sizeof(*groups); i++)
-		if (groups[i] == c->control->admin_group)
-			return true;
-	return false;
+static bool deny(struct connection *c, uint64_t id, const char *what, const char *sentence)
+{
+	c->control->counters->denied++;
+	log_event(LOG_WARNING, "denied", "pid %d, uid %u may not %s", (int)c->peer.pid, (unsigned)c->peer.uid, what);
+	return send_answer(c, id, SHMETA_ERR_DENIED, sentence, 0, 0, 0);
 }
 
 static bool on_reload(struct connection *c, const void *frame)
@@ -438,26 +433,124 @@ static bool on_reload(struct connection *c, const void *frame)
 	char sentence[1024] = "";
 	enum shmeta_status status;
 
-	if (!may_reload(c)) {
-		c->control->counters->denied++;
-		log_event(LOG_WARNING, "denied", "pid %d, uid %u may not reload the configuration", (int)c->peer.pid,
-		          (unsigned)c->peer.uid);
-		return send_answer(c, head->id, SHMETA_ERR_DENIED,
-		                   "only root, the daemon's user and members of control.admin_group may reload", 0, 0,
-		                   0);
-	}
+	if (!may(c, SHMETA_VERB_ADMIN))
+		return deny(c, head->id, "reload the configuration",
+		            "only root, the daemon's user and members of control.admin_group may reload");
 	status = c->control->host.reload(c->control->host.arg, sentence, sizeof(sentence));
 	return send_answer(c, head->id, status, sentence, 0, 0, 0);
+}
+
+/* Agree on a version, and say what this peer may do. */
+static bool on_hello(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_hello *hello = frame;
+	struct shmeta_frame_welcome welcome = {.head = {.bytes = sizeof(welcome),
+	                                                .version = SHMETA_WIRE_VERSION,
+	                                                .type = SHMETA_FRAME_WELCOME,
+	                                                .id = hello->head.id},
+	                                       .version = SHMETA_WIRE_VERSION,
+	                                       .verbs = rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid),
+	                                       .epoch = registry_epoch(c->control->registry),
+	                                       .frame_max = SHMETA_FRAME_MAX,
+	                                       .requests_max = c->control->limits.requests_per_connection};
+	char why[120];
+
+	if (hello->version_min <= SHMETA_WIRE_VERSION && hello->version_max >= SHMETA_WIRE_VERSION)
+		return send_or_queue(c, &welcome, sizeof(welcome), -1);
+	snprintf(why, sizeof(why), "this writer speaks version %d, the client %u to %u; upgrade the older one",
+	         SHMETA_WIRE_VERSION, hello->version_min, hello->version_max);
+	if (send_answer(c, hello->head.id, SHMETA_ERR_VERSION, why, 0, 0, 0))
+		close_connection(c);
+	return false;
+}
+
+/* The operations of a frame. 0: it does not parse. */
+static size_t decode_ops(const struct shmeta_frame_write *request, struct shmeta_op *ops, size_t room)
+{
+	const unsigned char *at = (const unsigned char *)(request + 1),
+			    *end = (const unsigned char *)request + request->head.bytes;
+	size_t count = 0;
+
+	at += ((size_t)request->tenant_bytes + 7) / 8 * 8;
+	while (count < request->op_count && count < room && at < end) {
+		size_t used = 0;
+
+		if (shmeta__op_decode(at, (size_t)(end - at), &ops[count], &used) != SHMETA_OK)
+			return 0;
+		at += used;
+		count++;
+	}
+	return count == request->op_count && at == end ? count : 0;
+}
+
+static bool on_write(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_write *request = frame;
+	struct control *control = c->control;
+	struct shmeta_str tenant = {(const char *)(request + 1), request->tenant_bytes};
+	struct shmeta_op *ops;
+	enum shmeta_status status;
+	uint64_t ticket, id;
+	char who[64];
+	size_t count;
+
+	if (control->draining)
+		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY,
+		                   "the writer is stopping; nothing was done", 0, 0, 0);
+	if (!may(c, SHMETA_VERB_WRITE))
+		return deny(
+			c, request->head.id, "write",
+			"only root, the daemon's user, control.write_users and members of control.write_groups may write");
+	if (c->requests >= control->limits.requests_per_connection)
+		return send_answer(c, request->head.id, SHMETA_ERR_BUSY,
+		                   "this connection has too many requests in flight", 0, 0, 0);
+	if (tenant.bytes == 0)
+		tenant = (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
+	ops = request->op_count <= WRITE_OPS_MAX ? malloc(request->op_count * sizeof(*ops)) : NULL;
+	count = ops != NULL ? decode_ops(request, ops, request->op_count) : 0;
+	if (count == 0) {
+		free(ops);
+		evict(c, &control->counters->bad_frames, "bad-frame", "the %u operations of a frame do not parse",
+		      request->op_count);
+		return false;
+	}
+	if (!take_ticket(control, c, request->head.id, &ticket)) {
+		free(ops);
+		return send_answer(c, request->head.id, SHMETA_ERR_NO_MEMORY,
+		                   "no memory for the request; nothing was done", 0, 0, 0);
+	}
+	snprintf(who, sizeof(who), "uid %u pid %d", (unsigned)c->peer.uid, (int)c->peer.pid);
+	status = control->host.write(
+		control->host.arg, tenant, ops, count,
+		request->timeout_ms > 0 ? shmeta__boottime_ns() + request->timeout_ms * UINT64_C(1000000) : UINT64_MAX,
+		who, ticket);
+	free(ops);
+	if (status == SHMETA_OK)
+		return true;
+	(void)end_ticket(control, ticket, &id);
+	return send_answer(c, request->head.id, status,
+	                   status == SHMETA_ERR_BUSY ? "the write queue is full; nothing was done; try again in 10 ms"
+	                                             : "the writer cannot take the request now; nothing was done",
+	                   0, 0, 0);
+}
+
+void control_written(struct control *control, uint64_t number, void *frame, size_t bytes)
+{
+	struct shmeta_frame *head = frame;
+	struct connection *c = end_ticket(control, number, &head->id);
+
+	if (c == NULL)
+		return; /* the client has gone; what it wrote stands */
+	c->active_ns = shmeta__boottime_ns();
+	(void)send_or_queue(c, frame, bytes, -1);
 }
 
 static const struct {
 	uint16_t type;
 	bool (*handle)(struct connection *c, const void *frame);
 } verbs[] = {
-	{SHMETA_FRAME_REGISTER, on_register},
-	{SHMETA_FRAME_REFRESH, on_refresh},
-	{SHMETA_FRAME_STATUS, on_status},
-	{SHMETA_FRAME_RELOAD, on_reload},
+	{SHMETA_FRAME_HELLO, on_hello},     {SHMETA_FRAME_WRITE, on_write},   {SHMETA_FRAME_REGISTER, on_register},
+	{SHMETA_FRAME_REFRESH, on_refresh}, {SHMETA_FRAME_STATUS, on_status}, {SHMETA_FRAME_RELOAD, on_reload},
 };
 
 /* False: the connection is gone. */
@@ -641,14 +734,17 @@ static bool group_number(const char *name, gid_t *ret)
 	return true;
 }
 
+static void unknown_name(const char *name)
+{
+	log_event(LOG_WARNING, "group", "control: there is no user or group '%s'; it grants nothing", name);
+}
+
 void control_set_limits(struct control *control, const struct control_limits *limits)
 {
 	control->limits = *limits;
-	control->limits.admin_group = NULL;
-	control->admin_group = (gid_t)-1;
-	if (limits->admin_group != NULL && limits->admin_group[0] != '\0' &&
-	    !group_number(limits->admin_group, &control->admin_group))
-		log_event(LOG_WARNING, "group", "control.admin_group: there is no group '%s'", limits->admin_group);
+	control->limits.admin_group = control->limits.write_groups = control->limits.write_users = NULL;
+	rights_rule_set(&control->rights.admin, NULL, limits->admin_group, unknown_name);
+	rights_rule_set(&control->rights.write, limits->write_users, limits->write_groups, unknown_name);
 }
 
 /* A path that is too long for a socket address is reached through the open directory. */

@@ -37,7 +37,9 @@ struct control_limits {
 	uint32_t requests_per_connection;
 	uint64_t first_frame_ns, idle_ns;
 	size_t output_max;
-	const char *admin_group; /* "" or NULL: none; copied as its number */
+	/* Comma-separated names or numbers; "" or NULL: none. Copied as numbers. */
+	const char *admin_group, *write_groups, *write_users;
+	uint32_t write_ops_max; /* operations in one frame */
 };
 
 /* What the control socket asks of the daemon. Loop thread. */
@@ -45,6 +47,9 @@ struct control_host {
 	void *arg;
 	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
 	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, uint64_t ticket);
+	/* OK: control_written() will be called with the ticket. Anything else is answered at once. */
+	enum shmeta_status (*write)(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+	                            uint64_t deadline_ns, const char *who, uint64_t ticket);
 	/* One JSON object in a block that the caller frees; NULL: no memory. */
 	char *(*status)(void *arg);
 	enum shmeta_status (*reload)(void *arg, char *ret_sentence, size_t bytes);
@@ -65,6 +70,9 @@ void control_adopt(struct control *control, int fd, uint64_t registration);
 
 void control_answer(struct control *control, uint64_t ticket, enum shmeta_status status, const char *sentence,
                     uint64_t txn, uint64_t generation, uint64_t synced_at_ns);
+
+/* The results of a write: a whole RESULTS frame (8-aligned) but for its id, which is filled in. */
+void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
 
 /* Called a few times a second: time limits. */
 void control_sweep(struct control *control, uint64_t now_ns);

@@ -17,6 +17,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "shm/op.h"
 #include "shm/wire.h"
 #include "writer/control.h"
 #include "writer/instance.h"
@@ -202,6 +203,48 @@ static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, c
 	mailbox_post(d->mailbox, letter);
 }
 
+/* The whole frame is made here, on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
+static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
+                         const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
+                         uint64_t generation)
+{
+	struct daemon *d = arg;
+	size_t bytes = sizeof(struct shmeta_frame_results), at = sizeof(struct shmeta_frame_results);
+	struct shmeta_frame_results *frame;
+	struct mail *letter;
+	bool brief;
+
+	if (results == NULL) {
+		host_answer(arg, ticket, status, sentence, txn, generation, 0);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		bytes += shmeta__result_bytes(&results[i]);
+	brief = bytes > SHMETA_FRAME_MAX;
+	if (brief)
+		bytes = sizeof(*frame) + count * ((sizeof(struct shmeta_wire_result) + 7) / 8 * 8);
+	letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, bytes);
+	if (letter == NULL)
+		return;
+	letter->ticket = ticket;
+	frame = (struct shmeta_frame_results *)(void *)letter->text;
+	for (size_t i = 0; i < count; i++) {
+		struct shmeta_result one = results[i];
+
+		if (brief)
+			one.text[0] = '\0';
+		at += shmeta__result_encode(ops[i].type, &one, letter->text + at, bytes - at);
+	}
+	letter->bytes = at;
+	*frame = (struct shmeta_frame_results){
+		.head = {.bytes = (uint32_t)at, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_RESULTS},
+		.result_count = (uint32_t)count,
+		.status = status,
+		.txn = txn,
+		.generation = generation};
+	mailbox_post(d->mailbox, letter);
+}
+
 /* ---- the loop ----------------------------------------------------------------------------------------------------------- */
 
 static void show_progress(struct daemon *d)
@@ -226,6 +269,9 @@ static void read_mail(struct daemon *d)
 		case MAIL_ANSWER:
 			control_answer(d->control, letter->ticket, (enum shmeta_status)letter->number, letter->text,
 			               letter->txn, letter->generation, letter->synced_at_ns);
+			break;
+		case MAIL_WRITTEN:
+			control_written(d->control, letter->ticket, letter->text, letter->bytes);
 			break;
 		case MAIL_STOPPED:
 			(void)sd_event_exit(d->event, DAEMON_OK);
@@ -381,6 +427,8 @@ static void fill_limits(const struct config *config, struct control_limits *ret)
 		.idle_ns = config->control_idle_s * 1000 * MS,
 		.output_max = config->control_output_max_bytes,
 		.admin_group = config->control_admin_group,
+		.write_groups = config->control_write_groups,
+		.write_users = config->control_write_users,
 	};
 }
 
@@ -462,6 +510,15 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
 }
 
 /* ---- what the control socket asks for ----------------------------------------------------------------------------------- */
+
+static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+                                      uint64_t deadline_ns, const char *who, uint64_t ticket)
+{
+	struct daemon *d = arg;
+
+	return d->sync != NULL ? sync_write(d->sync, tenant, ops, count, deadline_ns, who, ticket)
+	                       : SHMETA_ERR_WRITER_AWAY;
+}
 
 static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, uint64_t ticket)
 {
@@ -583,8 +640,11 @@ static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int 
 
 static enum shmeta_status start_registry_and_control(struct daemon *d, struct shmeta_err *err)
 {
-	const struct control_host host = {
-		.arg = d, .refresh = serve_refresh, .status = serve_status, .reload = serve_reload};
+	const struct control_host host = {.arg = d,
+	                                  .refresh = serve_refresh,
+	                                  .write = serve_write,
+	                                  .status = serve_status,
+	                                  .reload = serve_reload};
 	struct control_limits limits;
 	enum shmeta_status status;
 	uint64_t *numbers = NULL;
@@ -636,6 +696,7 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 		.progress = host_progress,
 		.log = host_log,
 		.answer = host_answer,
+		.written = host_written,
 	};
 	struct sync_ttl_override *overrides = calloc(d->config->override_count + 1, sizeof(*overrides));
 	struct sync_options options;

@@ -54,9 +54,8 @@ int mailbox_fd(const struct mailbox *box)
 	return box->fd;
 }
 
-struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char *text)
+struct mail *mailbox_parcel(struct mailbox *box, enum mail_kind kind, size_t bytes)
 {
-	size_t bytes = text != NULL ? strlen(text) + 1 : 1;
 	struct mail *letter = calloc(1, sizeof(*letter) + bytes);
 
 	if (letter == NULL) {
@@ -66,7 +65,16 @@ struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char
 		return NULL;
 	}
 	letter->kind = kind;
-	if (text != NULL)
+	letter->bytes = bytes;
+	return letter;
+}
+
+struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char *text)
+{
+	size_t bytes = text != NULL ? strlen(text) + 1 : 1;
+	struct mail *letter = mailbox_parcel(box, kind, bytes);
+
+	if (letter != NULL && text != NULL)
 		memcpy(letter->text, text, bytes);
 	return letter;
 }

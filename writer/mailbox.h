@@ -10,7 +10,7 @@
 #include "include/shmeta.h"
 #include "shm/err.h"
 
-enum mail_kind { MAIL_PHASE, MAIL_LOG, MAIL_ANSWER, MAIL_STOPPED };
+enum mail_kind { MAIL_PHASE, MAIL_LOG, MAIL_ANSWER, MAIL_WRITTEN, MAIL_STOPPED };
 
 struct mail {
 	struct mail *next;
@@ -18,7 +18,8 @@ struct mail {
 	int number; /* PHASE: enum shmeta_phase; LOG: priority; ANSWER: enum shmeta_status */
 	uint64_t ticket, txn, generation, synced_at_ns; /* ANSWER */
 	char event[32];                                 /* LOG */
-	char text[];
+	size_t bytes;                                   /* WRITTEN: of the frame in text */
+	_Alignas(8) char text[];
 };
 
 struct mailbox;
@@ -29,6 +30,8 @@ int mailbox_fd(const struct mailbox *box); /* readable when mailbox_take() has s
 
 /* A message with a copy of text (NULL: ""). Filled in by the caller and then posted; NULL: no memory, counted as lost. */
 struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char *text);
+/* One with room for `bytes` of a frame in text (8-aligned). */
+struct mail *mailbox_parcel(struct mailbox *box, enum mail_kind kind, size_t bytes);
 void mailbox_post(struct mailbox *box, struct mail *letter);
 /* All that was posted, in order; the caller frees each. */
 struct mail *mailbox_take(struct mailbox *box);

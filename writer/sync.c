@@ -528,6 +528,8 @@ static bool copy_options(const struct sync_options *from, struct sync_options *r
 	DEFAULT(poll_max_ms, 1000);
 	DEFAULT(refresh_batch_keys, 1000);
 	DEFAULT(refresh_queue_max, 100000);
+	DEFAULT(write_queue_max, 100000);
+	DEFAULT(write_batch_max, 4096);
 	DEFAULT(retry_min_ms, 100);
 	DEFAULT(retry_max_ms, 30000);
 	DEFAULT(commit_rows, 100000);

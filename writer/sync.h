@@ -68,7 +68,8 @@ struct sync_host {
 	/* The answer to sync_write(). status OK or ERR_NOT_CACHED: results[i] is of ops[i]; otherwise it holds for all of them and
 	 * results is NULL. The views die when it returns. */
 	void (*written)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
-	                const struct shmeta_result *results, size_t count, uint64_t txn, uint64_t generation);
+	                const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
+	                uint64_t generation);
 	/* The answer to sync_refresh(). */
 	void (*answer)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
 	               uint64_t generation, uint64_t synced_at_ns);

@@ -245,7 +245,7 @@ static void answer(struct sync *s, const struct write_call *call, enum shmeta_st
 {
 	bool each = status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED;
 
-	s->host.written(s->host.arg, call->ticket, status, sentence, each ? call->results : NULL,
+	s->host.written(s->host.arg, call->ticket, status, sentence, call->ops, each ? call->results : NULL,
 	                each ? call->count : 0, s->store != NULL ? sync_committed(s) : 0,
 	                s->gen != NULL ? s->gen->generation : 0);
 }

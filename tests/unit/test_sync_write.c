@@ -75,11 +75,13 @@ static void refreshed(void *arg, uint64_t ticket, enum shmeta_status status, con
 	(void)synced;
 }
 static void written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
-                    const struct shmeta_result *results, size_t count, uint64_t txn, uint64_t generation)
+                    const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
+                    uint64_t generation)
 {
 	(void)arg;
 	(void)ticket;
 	(void)generation;
+	(void)ops;
 	w.status = status;
 	w.txn = txn;
 	w.answered++;
