@@ -255,12 +255,12 @@ enum shmeta_consistency {
 	SHMETA_SOURCE = 2  /* always: the answer was true of the source at a moment after the call began   */
 };
 
-/* How a lookup is to be answered; NULL means CACHED. With FRESH the reader moves to a newer snapshot when it had to wait, so
- * views taken from the old one die. */
+/* How a lookup is to be answered; NULL means CACHED. With FRESH the reader moves to a newer snapshot when it had to wait, with SOURCE
+ * always, so views taken from the old one die. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
-	uint32_t timeout_ms; /* FRESH: the longest wait */
+	uint32_t timeout_ms; /* FRESH and SOURCE: the longest wait */
 };
 
 /* ---------------------------------------------------------------------------------------------------------------------------
@@ -332,8 +332,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *re
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Topics. All lookups below: Borrows: views in *ret_... live until shmeta_end(). Threads: the reader's. Blocks: never with
- * CACHED; up to read->timeout_ms with FRESH. ret_fresh may be NULL everywhere.
- * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED; with FRESH also ERR_TIMEOUT,
+ * CACHED; up to read->timeout_ms with FRESH and SOURCE. ret_fresh may be NULL everywhere.
+ * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED; with FRESH and SOURCE also ERR_TIMEOUT,
  * ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -538,7 +538,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, e
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);
 
-/* Have the writer read a key from the source again and wait until the store shows it.
+/* Have the writer read a key from the source again, beginning after this call did, and wait until the store shows it. What must be
+ * decided on the source's word (leases, committed offsets, agents) is refreshed so, and then looked up in a new snapshot.
  * cls TOPIC: `topic` with its list of partitions; PARTITION and SEGMENT: one partition with its segments; LIST, AGENT, LEASE and
  * OFFSET: the whole class (`topic` NULL). ret_txn (may be NULL): the commit that shows it.
  * Threads: any. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED. */
@@ -550,10 +551,6 @@ SHMETA_MUST_USE enum shmeta_status shmeta_refresh(struct shmeta *instance, enum 
  * Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error,
                                                  size_t error_bytes);
-
-#if defined(__GNUC__)
-#pragma GCC visibility pop
-#endif
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Writing. A write goes through the writer: validated, committed to the source, shown by the store, then answered. After OK every
@@ -581,7 +578,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32
  *   ACCEPT_LEASE                      transfer_id, agent_id (the one it was offered to)
  *   COMPLETE_LEASE                    transfer_id, agent_id (former holder), duration_ms (of the new lease)
  *   REJECT_LEASE                      transfer_id, agent_id (the one it was offered to)
- *   COMMIT_OBJECT                     u.object; the ADD_SLICE operations that follow it in the same call are its slices
+ *   COMMIT_OBJECT                     u.object; the ADD_SLICE operations right behind it in the same call are its slices
  *   ADD_SLICE                         name, partition_id, u.segment (bucket and key empty: the object's), fence
  *   CONFIRM_OBJECT_DELETED            u.object (bucket, key)
  */
@@ -669,49 +666,80 @@ struct shmeta_token {
 	uint64_t txn;
 };
 
-/* A connection to the writer. Any thread may call; calls of several threads on one client take turns. Never shared over fork. */
+/* A connection to the writer, made when first used and again when it breaks. Any thread may call: of the threads in shmeta_write() one
+ * at a time waits for the descriptor and takes in the answers of all, the others wait for it, each until its own deadline. Calls are sent
+ * in the order they were made. Never shared over fork: in the child every function answers ERR_FORKED, and the parent's connection goes
+ * on. */
 struct shmeta_client;
 
 struct shmeta_client_options {
 	size_t size;           /* sizeof(struct shmeta_client_options) */
-	uint32_t requests_max; /* unanswered calls at a time; then ERR_BUSY. 0: 1024 */
-	uint32_t output_bytes; /* queued and unsent; then ERR_BUSY. 0: 16 MiB        */
+	uint32_t requests_max; /* calls without an answer at a time; then ERR_BUSY. 0: 1024 */
+	uint32_t output_bytes; /* what these calls hold, encoded; then ERR_BUSY. 0: 16 MiB */
+	uint32_t
+		submit_timeout_ms; /* of a submitted call, as timeout_ms of shmeta_write(). 0: it waits until it is answered */
 };
 
-/* Owns: *ret; shmeta_client_close() it. Borrows: instance. Blocks: never: it connects when first used.
+/* Owns: *ret; shmeta_client_close() it. Borrows: instance. Threads: any. Blocks: never: it connects when first used.
  * options may be NULL. Errors: ERR_NO_MEMORY, ERR_FORKED, ERR_INVALID_ARGUMENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_client_open(struct shmeta *instance,
                                                       const struct shmeta_client_options *options,
                                                       struct shmeta_client **ret);
-/* Calls without an answer are forgotten; they may be committed all the same. Accepts NULL. */
+/* Submitted calls without an answer are told so: ERR_OUTCOME_UNKNOWN when sent, ERR_WRITER_AWAY when not. No thread may be in another
+ * function of this client. Accepts NULL. In a forked child it only frees memory. */
 void shmeta_client_close(struct shmeta_client *client);
 
-/* Do `count` operations and wait for their results. The overall status is OK when every operation has a result of its own;
- * otherwise it holds for all of them: ERR_TIMEOUT and ERR_OUTCOME_UNKNOWN (may have been committed; never repeated by the library),
- * ERR_WRITER_AWAY and ERR_BUSY (was not sent, nothing was done), ERR_DENIED, ERR_SOURCE, ERR_READ_ONLY (nothing was done).
- * ret_token may be NULL. Borrows: ops until the return. Blocks: up to timeout_ms. */
+/* Do `count` operations and wait for their results. ret_results[i] is what became of ops[i].
+ *
+ * The status is OK when every operation has a result of its own, good or bad; otherwise it holds for all of them:
+ *   ERR_OUTCOME_UNKNOWN   sent, and the connection broke before the answer: may have been committed
+ *   ERR_TIMEOUT           sent, and not answered in time: may have been committed, or may be later
+ *   ERR_NOT_CACHED        committed; each has its result, but the store does not show it yet
+ *   ERR_WRITER_AWAY       not sent: no connection within timeout_ms
+ *   ERR_BUSY              not sent: this client's limits, or the writer's; or the writer's queue was full
+ *   ERR_DENIED, ERR_SOURCE, ERR_READ_ONLY, ERR_VERSION, ...   nothing was done
+ *   ERR_INVALID_ARGUMENT  nothing was sent (an operation that fits no frame; a slice that is not behind its object)
+ * ret_results is written in all of these cases but the last and where this client's limits said ERR_BUSY: where an operation has no
+ * result, its status is the one that holds for it. So too when a call needs several frames, which meet with fates of their own: the
+ * call's status is then the first of the above that any of them met. An object and its slices share a frame (128 KiB).
+ *
+ * A write that may have been done is repeated by the library only when the operation has a request_id and the writer that answers is the
+ * one that it was sent to: it recognises the id. What was never sent goes out when the connection is back.
+ *
+ * ret_token may be NULL; written with ret_results. Borrows: ops until the return. Threads: any. Blocks: up to timeout_ms.
+ * Errors also: ERR_NO_MEMORY, ERR_FORKED, ERR_SYSTEM (nothing was sent). */
 SHMETA_MUST_USE enum shmeta_status shmeta_write(struct shmeta_client *client, const struct shmeta_op *ops, size_t count,
                                                 uint32_t timeout_ms, struct shmeta_result *ret_results,
                                                 struct shmeta_token *ret_token);
 
-/* The same for event loops: queue it and return at once. `done` is called from shmeta_client_process() of this client, exactly once
- * for each call that was queued, also at close (ERR_OUTCOME_UNKNOWN). Its results die when it returns. It may submit, not close.
- * ops are copied. Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY: then done is not called. */
+/* The same for event loops: send or queue it and return at once. `done` is called from shmeta_client_process() of this client, exactly
+ * once for each call for which this answered OK, at the latest from shmeta_client_close(). results and token die when it returns. It
+ * may submit and write, not close. ops are copied. Threads: any. Blocks: never.
+ * Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED: then done is not called. */
 typedef void shmeta_done_fn(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
                             const struct shmeta_token *token);
 SHMETA_MUST_USE enum shmeta_status shmeta_submit(struct shmeta_client *client, const struct shmeta_op *ops,
                                                  size_t count, shmeta_done_fn *done, void *arg);
 
-/* What an event loop waits for: a descriptor (changes when the client reconnects; -1: none yet) and poll(2) events. */
+/* What an event loop waits for: a descriptor (another one after each reconnection; -1: none) and poll(2) events. Both may change with
+ * every call on this client: ask again before each wait. Threads: any. Blocks: never. */
 int shmeta_client_fd(struct shmeta_client *client);
 short shmeta_client_events(struct shmeta_client *client);
-/* Send and receive what can be without blocking, call what is done, reconnect when it is due. Call it when the descriptor is ready and at
- * least once a second. *ret_wait_ms (may be NULL): call again within so many. OK, ERR_WRITER_AWAY (will try again), ERR_FORKED. */
+/* Send and receive what can be without blocking, call what is done, reconnect when it is due. Call it when the descriptor is ready and
+ * within *ret_wait_ms (may be NULL; at most 1000). An answer to a submitted call that another thread's shmeta_write() took in is delivered
+ * by the next call: a client of its own avoids the wait. Threads: any. Blocks: never, but for what the callbacks do.
+ * OK, ERR_WRITER_AWAY (calls wait for a connection; it tries again), ERR_FORKED, ERR_INVALID_ARGUMENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_client_process(struct shmeta_client *client, uint32_t *ret_wait_ms);
 
-/* Wait until the store shows a token: read your (or another process's) writes. Blocks: up to timeout_ms. */
+/* Wait until the store shows what a token proves, so that the next shmeta_begin() does: read your writes, or another process's.
+ * Threads: any. Blocks: up to timeout_ms; not at all for the token of a write that this host's writer answered with OK.
+ * Errors: ERR_TIMEOUT, ERR_FORKED, ERR_SYSTEM, ERR_INVALID_ARGUMENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token,
                                                      uint32_t timeout_ms);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

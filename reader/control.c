@@ -15,8 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/op.h"
+
 static const uint64_t FUTEX_SLICE_NS = 100 * MILLION;
-enum { RETRY_CONNECT_MS = 5 };
+enum { RETRY_CONNECT_MS = 5, ASK_TRIES = 3 };
 
 uint64_t shmeta__monotonic_ns(void)
 {
@@ -223,14 +225,8 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 /* A status that this library has no word for is the writer's failure, not an answer. */
 static enum shmeta_status status_of(const struct answer *answer)
 {
-	switch (answer->frame.status) {
-#define SHMETA_X(name, number, text) case number:
-		SHMETA_STATUS_LIST(SHMETA_X)
-#undef SHMETA_X
-		return (enum shmeta_status)answer->frame.status;
-	default:
-		return SHMETA_ERR_PROTOCOL;
-	}
+	return shmeta__status_known(answer->frame.status) ? (enum shmeta_status)answer->frame.status
+	                                                  : SHMETA_ERR_PROTOCOL;
 }
 
 static enum shmeta_status ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns, struct answer *ret,
@@ -289,6 +285,27 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 		memcpy(packet.bytes + sizeof *f, want->topic, name);
 	memcpy(packet.bytes + sizeof *f + name, instance->tenant, instance->tenant_bytes);
 	return ask(core, &f->head, deadline_ns, ret, err);
+}
+
+/* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by suspends. */
+static uint64_t now_of(const struct core *core)
+{
+	return shmeta__monotonic_ns() + (uint64_t)shmeta_peek(&core->board->boot_offset_ns);
+}
+
+/* A request may be answered by a read of the source that was under way when it came; the answer says when that began. So it is asked
+ * again until one began at since_ns or later: the second request comes when that read is over. */
+static enum shmeta_status ask_since(struct shmeta *instance, struct core *core, const struct want *want,
+                                    uint64_t since_ns, uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
+{
+	for (int i = 0; i < ASK_TRIES; i++) {
+		enum shmeta_status status = ask_refresh(instance, core, want, deadline_ns, ret, err);
+
+		if (status != SHMETA_OK || ret->frame.synced_at_ns >= since_ns)
+			return status;
+	}
+	return shmeta_fail(err, SHMETA_ERR_SOURCE, "%s: the writer answers with what it read before it was asked",
+	                   core->directory);
 }
 
 /* ---- waiting for commits -------------------------------------------------------------------------------------------------- */
@@ -358,8 +375,8 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	return status;
 }
 
-/* Until the newest commit is at least the answer's. */
-static enum shmeta_status wait_shown(struct core *core, const struct answer *answer, uint64_t deadline_ns,
+/* Until the newest commit is at least this one. */
+static enum shmeta_status wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
                                      struct shmeta_err *err)
 {
 	enum shmeta_status status;
@@ -370,18 +387,17 @@ static enum shmeta_status wait_shown(struct core *core, const struct answer *ans
 		status = shmeta__core_env(core, 1, &env, err);
 		if (status != SHMETA_OK)
 			return status;
-		shown = env->generation > answer->frame.generation ||
-		        (env->generation == answer->frame.generation &&
-		         shmeta_observe(&env->gen->committed) >= answer->frame.txn);
+		shown = env->generation > generation ||
+		        (env->generation == generation && shmeta_observe(&env->gen->committed) >= txn);
 		if (!shown)
-			status = shmeta__commit_wait(env->gen, answer->frame.txn - 1, deadline_ns);
+			status = shmeta__commit_wait(env->gen, env->generation == generation ? txn - 1 : UINT64_MAX,
+			                             deadline_ns);
 		shmeta__env_unref(env);
 		if (shown)
 			return SHMETA_OK;
 		if (status != SHMETA_OK)
-			return shmeta_fail(err, status,
-			                   "the writer's answer speaks of commit %llu, which was not published in time",
-			                   (unsigned long long)answer->frame.txn);
+			return shmeta_fail(err, status, "commit %llu of generation %llu was not published in time",
+			                   (unsigned long long)txn, (unsigned long long)generation);
 	}
 }
 
@@ -423,9 +439,9 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 		return shmeta__instance_fail(instance, &err);
 	}
 	core = shmeta__instance_core(instance);
-	status = ask_refresh(instance, core, &want, deadline, &answer, &err);
+	status = ask_since(instance, core, &want, now_of(core), deadline, &answer, &err);
 	if (status == SHMETA_OK)
-		status = wait_shown(core, &answer, deadline, &err);
+		status = wait_shown(core, answer.frame.generation, answer.frame.txn, deadline, &err);
 	shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(instance, &err);
@@ -454,10 +470,11 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }
 
-enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want, uint32_t timeout_ms,
-                                      uint64_t *ret_synced_at_ns)
+enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,
+                                      const struct shmeta_read *read, uint64_t *ret_synced_at_ns)
 {
-	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	uint64_t deadline = shmeta__deadline_of(read->timeout_ms);
+	uint64_t since_ns = read->consistency == SHMETA_SOURCE ? now_of(reader->core) : 0;
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 	struct answer answer;
@@ -465,11 +482,36 @@ enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct
 	reader->slot->counters.fresh_waits++;
 	if (shmeta__snapshot_expired(reader))
 		reader->expired = 1;
-	status = ask_refresh(reader->instance, reader->core, want, deadline, &answer, &err);
+	status = ask_since(reader->instance, reader->core, want, since_ns, deadline, &answer, &err);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(reader->instance, &err);
 	status = shmeta__snapshot_advance(reader, answer.frame.generation, answer.frame.txn, deadline);
 	if (status == SHMETA_OK)
 		*ret_synced_at_ns = answer.frame.synced_at_ns;
 	return status;
+}
+
+enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token, uint32_t timeout_ms)
+{
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL || token == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	/* UNKNOWN: nothing is published, so there is no word to wait on yet. */
+	while ((status = wait_shown(core, token->generation, token->txn, deadline, &err)) == SHMETA_UNKNOWN) {
+		if (shmeta__monotonic_ns() >= deadline) {
+			status = shmeta_fail(&err, SHMETA_ERR_TIMEOUT, "%s: nothing was published in time",
+			                     core->directory);
+			break;
+		}
+		(void)poll(NULL, 0, RETRY_CONNECT_MS);
+	}
+	shmeta__core_unref(core, 0);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }

@@ -363,9 +363,9 @@ uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */
 uint64_t shmeta__monotonic_ns(void);
 /* Wait on gen's commit word until committed > txn, the deadline, retirement, or 100 ms. OK: look again. */
 enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns);
-/* Ask, wait, and move the reader's snapshot. *ret_synced_at_ns: when the source was read. */
-enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want, uint32_t timeout_ms,
-                                      uint64_t *ret_synced_at_ns);
+/* Ask, wait, and move the reader's snapshot. *ret_synced_at_ns: when the source was read; with SOURCE, after this call began. */
+enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,
+                                      const struct shmeta_read *read, uint64_t *ret_synced_at_ns);
 
 /* Sockets of the writer. CLOEXEC, non-blocking, peer checked. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (its backlog is full). */
 enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err);

@@ -61,21 +61,29 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 	}
 }
 
-/* Of a read's options: is it FRESH? ERR_INVALID_ARGUMENT when they are none. */
-static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_fresh)
+/* Of a read's options: may it have to ask the writer? ERR_INVALID_ARGUMENT when they are none. */
+static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_asks)
 {
-	*ret_fresh = 0;
+	*ret_asks = 0;
 	if (likely(read == NULL))
 		return SHMETA_OK;
 	if (read->size < sizeof *read)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
 		                           "read options: size is %zu, this library's struct shmeta_read has %zu bytes",
 		                           read->size, sizeof *read);
-	if (read->consistency != SHMETA_CACHED && read->consistency != SHMETA_FRESH)
+	if (read->consistency != SHMETA_CACHED && read->consistency != SHMETA_FRESH &&
+	    read->consistency != SHMETA_SOURCE)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: consistency %d is none",
 		                           (int)read->consistency);
-	*ret_fresh = read->consistency == SHMETA_FRESH;
+	*ret_asks = read->consistency != SHMETA_CACHED;
 	return SHMETA_OK;
+}
+
+/* Of a read that may: does this answer of the store not do? */
+static inline int must_ask(const struct shmeta_read *read, enum shmeta_status status,
+                           const struct shmeta_freshness *fresh)
+{
+	return status >= 0 && (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
 }
 
 static inline int is_absent(enum shmeta_status status)

@@ -315,8 +315,8 @@ static enum shmeta_status get_partition_fresh(struct shmeta_handle *h, const str
 	uint64_t assured_ns;
 	enum shmeta_status status = get_partition(h, 0, ret, &fresh);
 
-	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
-		status = shmeta__fresh_wait(h->reader, &want, read->timeout_ms, &assured_ns);
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__fresh_wait(h->reader, &want, read, &assured_ns);
 		if (status == SHMETA_OK)
 			status = get_partition(h, assured_ns, ret, &fresh);
 	}
@@ -331,7 +331,7 @@ enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct sh
 	struct shmeta_reader *r;
 	enum shmeta_status status;
 	uint64_t begun_ns = 0;
-	int asks_fresh;
+	int asks;
 
 	if (unlikely(h == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -340,13 +340,12 @@ enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct sh
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))
 		return SHMETA_ERR_NO_SNAPSHOT;
-	status = lookup_options(r, read, &asks_fresh);
+	status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
-	status = likely(!asks_fresh) ? get_partition(h, 0, ret, ret_fresh)
-	                             : get_partition_fresh(h, read, ret, ret_fresh);
+	status = likely(!asks) ? get_partition(h, 0, ret, ret_fresh) : get_partition_fresh(h, read, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))
 		sample_lookup(r, begun_ns, h->part_key);
 	return lookup_done(r, status);
@@ -373,7 +372,7 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 	struct shmeta_freshness fresh = {0};
 	enum shmeta_status status;
 	uint64_t assured_ns;
-	int asks_fresh;
+	int asks;
 
 	if (unlikely(r == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -381,14 +380,14 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 	if (likely(status == SHMETA_OK))
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (likely(status == SHMETA_OK))
-		status = lookup_options(r, read, &asks_fresh);
+		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
-	if (likely(!asks_fresh))
+	if (likely(!asks))
 		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
 	status = get_named(r, topic, topic_bytes, partition_id, 0, ret, &fresh);
-	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
-		status = shmeta__fresh_wait(r, &want, read->timeout_ms, &assured_ns);
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__fresh_wait(r, &want, read, &assured_ns);
 		if (status == SHMETA_OK)
 			status = get_named(r, topic, topic_bytes, partition_id, assured_ns, ret, &fresh);
 	}

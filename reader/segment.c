@@ -43,8 +43,8 @@ static enum shmeta_status find_fresh(struct shmeta_handle *h, uint64_t offset, c
 	uint64_t assured_ns;
 	enum shmeta_status status = find(h, offset, 0, ret, &fresh);
 
-	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
-		status = shmeta__fresh_wait(h->reader, &want, read->timeout_ms, &assured_ns);
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__fresh_wait(h->reader, &want, read, &assured_ns);
 		if (status == SHMETA_OK)
 			status = find(h, offset, assured_ns, ret, &fresh);
 	}
@@ -61,12 +61,12 @@ static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_ha
 	struct shmeta_reader *r = h->reader;
 	uint64_t begun_ns = shmeta__monotonic_ns();
 	enum shmeta_status status;
-	int asks_fresh;
+	int asks;
 
-	status = lookup_options(r, read, &asks_fresh);
+	status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
-	if (asks_fresh)
+	if (asks)
 		return lookup_done(r, find_fresh(h, offset, read, ret, ret_fresh));
 	status = find(h, offset, 0, ret, ret_fresh);
 	sample_lookup(r, begun_ns, h->part_key);
@@ -110,8 +110,8 @@ static enum shmeta_status find_named_fresh(struct shmeta_reader *r, const struct
 	enum shmeta_status status =
 		find_named(r, want->topic, want->topic_bytes, want->partition_id, offset, 0, ret, &fresh);
 
-	if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
-		status = shmeta__fresh_wait(r, want, read->timeout_ms, &assured_ns);
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__fresh_wait(r, want, read, &assured_ns);
 		if (status == SHMETA_OK)
 			status = find_named(r, want->topic, want->topic_bytes, want->partition_id, offset, assured_ns,
 			                    ret, &fresh);
@@ -127,7 +127,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 {
 	enum shmeta_status status;
 	uint64_t begun_ns = 0;
-	int asks_fresh;
+	int asks;
 
 	if (unlikely(r == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -136,10 +136,10 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 		return status;
 	status = name_fits(r, "topic", topic, topic_bytes);
 	if (likely(status == SHMETA_OK))
-		status = lookup_options(r, read, &asks_fresh);
+		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
-	if (unlikely(asks_fresh)) {
+	if (unlikely(asks)) {
 		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
 
 		return lookup_done(r, find_named_fresh(r, &want, offset, read, ret, ret_fresh));

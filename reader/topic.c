@@ -225,7 +225,7 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 	struct shmeta_freshness fresh = {0};
 	enum shmeta_status status;
 	uint64_t assured_ns = 0, begun_ns = 0;
-	int asks_fresh;
+	int asks;
 
 	if (unlikely(r == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -234,17 +234,17 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 		return status;
 	status = name_fits(r, "topic", name, bytes);
 	if (likely(status == SHMETA_OK))
-		status = lookup_options(r, read, &asks_fresh);
+		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
-	if (likely(!asks_fresh)) {
+	if (likely(!asks)) {
 		status = get_topic(r, name, bytes, 0, ret, ret_fresh);
 	} else {
 		status = get_topic(r, name, bytes, 0, ret, &fresh);
-		if (status == SHMETA_UNKNOWN || (status >= 0 && !fresh.fresh)) {
-			status = shmeta__fresh_wait(r, &want, read->timeout_ms, &assured_ns);
+		if (must_ask(read, status, &fresh)) {
+			status = shmeta__fresh_wait(r, &want, read, &assured_ns);
 			if (status == SHMETA_OK)
 				status = get_topic(r, name, bytes, assured_ns, ret, &fresh);
 		}

@@ -566,16 +566,15 @@ enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_er
 
 enum { TEXT_MAX = sizeof((struct shmeta_result *)NULL)->text - 1 };
 
-/* Numbers below 0 are errors; a word that this side does not know cannot have been agreed on. */
-static bool known_status(int32_t status)
+int shmeta__status_known(int32_t status)
 {
 	switch (status) {
 #define SHMETA_X(name, number, text) case number:
 		SHMETA_STATUS_LIST(SHMETA_X)
 #undef SHMETA_X
-		return true;
+		return 1;
 	default:
-		return false;
+		return 0;
 	}
 }
 
@@ -669,7 +668,7 @@ enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *b
 	if (!known((unsigned int)type) || size < sizeof w)
 		return SHMETA_ERR_PROTOCOL;
 	memcpy(&w, p, sizeof w);
-	if (w.bytes > size || w.text_bytes > TEXT_MAX || !known_status(w.status))
+	if (w.bytes > size || w.text_bytes > TEXT_MAX || !shmeta__status_known(w.status))
 		return SHMETA_ERR_PROTOCOL;
 	end = sizeof w + w.text_bytes;
 	if (w.bytes != padded(end) || !all_zero(p + end, w.bytes - end))

@@ -102,6 +102,9 @@ size_t shmeta__result_encode(enum shmeta_op_type type, const struct shmeta_resul
 enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *bytes, size_t size,
                                          struct shmeta_result *ret, size_t *ret_used);
 
+/* Is it a number of enum shmeta_status? What another process sent may be any. */
+int shmeta__status_known(int32_t status);
+
 const char *shmeta__op_name(enum shmeta_op_type type); /* "add_segment"; "unknown" */
 
 #endif

@@ -139,7 +139,7 @@ struct shmeta_frame_write {
 	struct shmeta_frame head; /*  0 */
 	uint32_t tenant_bytes;    /* 16 */
 	uint32_t op_count;        /* 20 */
-	uint32_t timeout_ms;      /* 24  after that the client no longer waits; what has not been begun is dropped */
+	uint32_t timeout_ms;      /* 24  then the client no longer waits, and what was not begun is dropped; 0: never */
 	uint32_t reserved;        /* 28 */
 };
 SHMETA_FROZEN(shmeta_frame_write, tenant_bytes, 16);
