@@ -42,3 +42,59 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 		             bytes < 40 ? (int)bytes : 40, uri, known);
 	return NULL;
 }
+
+enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink)
+{
+	struct backend_key key = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
+	enum shmeta_status status = SHMETA_OK;
+
+	switch (op->op->type) {
+	case SHMETA_OP_CREATE_TOPIC:
+		key.topic = op->op->u.topic.name;
+		key.cls = SHMETA_CLASS_TOPIC;
+		break;
+	case SHMETA_OP_DELETE_TOPIC:
+		key.cls = SHMETA_CLASS_TOPIC;
+		key.deleted = 1;
+		break;
+	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
+		key.cls = SHMETA_CLASS_PARTITION;
+		break;
+	case SHMETA_OP_ADD_SEGMENT:
+	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
+	case SHMETA_OP_ADD_SLICE:
+		key.cls = SHMETA_CLASS_SEGMENT;
+		key.from = key.to = op->op->u.segment.base_offset;
+		break;
+	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+		key.cls = SHMETA_CLASS_SEGMENT;
+		key.to = op->op->offset;
+		break;
+	case SHMETA_OP_ENSURE_GROUP:
+	case SHMETA_OP_COMMIT_OFFSET:
+	case SHMETA_OP_DELETE_GROUP:
+		key = (struct backend_key){.cls = SHMETA_CLASS_OFFSET};
+		break;
+	case SHMETA_OP_DEREGISTER_AGENT:
+		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
+		status = sink->changed(sink->arg, &key);
+		key.cls = SHMETA_CLASS_AGENT;
+		break;
+	case SHMETA_OP_REGISTER_AGENT:
+		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT};
+		break;
+	case SHMETA_OP_ACQUIRE_LEASE:
+	case SHMETA_OP_RELEASE_LEASE:
+	case SHMETA_OP_COMPLETE_LEASE:
+		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
+		break;
+	case SHMETA_OP_OFFER_LEASE:
+	case SHMETA_OP_ACCEPT_LEASE:
+	case SHMETA_OP_REJECT_LEASE:
+	case SHMETA_OP_COMMIT_OBJECT:
+	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
+	case SHMETA_OP_TYPES:
+		return SHMETA_OK;
+	}
+	return status == SHMETA_OK ? sink->changed(sink->arg, &key) : status;
+}

@@ -160,6 +160,9 @@ extern const struct backend_ops backend_sqlite;
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
 const struct backend_ops *backend_find(const char *uri, struct backend_error *err);
 
+/* Tell sink->changed() what an operation that succeeded has changed. For apply(). */
+enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink);
+
 __attribute__((format(printf, 3, 4))) enum shmeta_status backend_fail(struct backend_error *err,
                                                                       enum shmeta_status code, const char *fmt, ...);
 

@@ -87,6 +87,7 @@ struct memory_db {
 	void (*hook)(void *arg, enum memory_call call, int end);
 	void *hook_arg;
 	struct memory_stats stats;
+	struct memory_writes *writes;
 	int wake; /* eventfd; -1: none yet */
 };
 
@@ -369,6 +370,8 @@ static void others_clear(struct array *others)
 
 static void rows_clear(struct memory_db *db)
 {
+	memory_writes_free(db->writes);
+	db->writes = NULL;
 	for (size_t i = 0; i < db->topics.count; i++)
 		topic_clear(topics_of(db)[i]);
 	array_free(&db->topics);
@@ -885,6 +888,145 @@ bool memory_delete_lease(struct memory_db *db, const char *tenant, const char *t
 		others_remove(db, &db->leases, SHMETA_CLASS_LEASE, tenant_of(tenant), NULL, topic, partition_id) > 0;
 	pthread_mutex_unlock(&db->lock);
 	return found;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------------------------- */
+
+bool memory_find_topic(struct memory_db *db, const char *tenant, const char *name)
+{
+	struct topic *topic;
+	bool found;
+
+	pthread_mutex_lock(&db->lock);
+	topic = topic_find(db, rows_str(tenant_of(tenant)), rows_str(name));
+	found = topic != NULL && topic->present;
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_find_partition(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                           struct shmeta_partition *ret)
+{
+	struct partition *partition;
+	bool found;
+
+	pthread_mutex_lock(&db->lock);
+	partition = partition_find(topic_find(db, rows_str(tenant_of(tenant)), rows_str(topic)), partition_id);
+	found = partition != NULL && partition->present;
+	if (found)
+		*ret = partition->row;
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_find_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                         uint64_t base, struct shmeta_segment *ret)
+{
+	struct partition *partition;
+	bool found = false;
+	size_t at;
+
+	pthread_mutex_lock(&db->lock);
+	partition = partition_find(topic_find(db, rows_str(tenant_of(tenant)), rows_str(topic)), partition_id);
+	if (partition != NULL) {
+		at = segment_at(partition, base, false);
+		found = at < partition->segments.count && segments_of(partition)[at].row.base_offset == base;
+		if (found)
+			*ret = segments_of(partition)[at].row;
+	}
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_has_segment_id(struct memory_db *db, struct shmeta_str id)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&db->lock);
+	for (size_t t = 0; !found && t < db->topics.count; t++)
+		for (size_t p = 0; !found && p < topics_of(db)[t]->partitions.count; p++) {
+			struct partition *partition = partitions_of(topics_of(db)[t])[p];
+
+			for (size_t i = 0; !found && i < partition->segments.count; i++)
+				found = rows_compare(segments_of(partition)[i].row.id, id) == 0;
+		}
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_find_agent(struct memory_db *db, const char *tenant, const char *agent_id, const char *address,
+                       struct shmeta_agent *ret)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&db->lock);
+	for (size_t i = 0; !found && i < db->agents.count; i++) {
+		const struct other *item = (const struct other *)db->agents.items + i;
+
+		found = strcmp(item->tenant, tenant_of(tenant)) == 0 &&
+		        (agent_id != NULL ? rows_compare(item->row.agent.agent_id, rows_str(agent_id)) == 0
+		                          : rows_compare(item->row.agent.address, rows_str(address)) == 0);
+		if (found)
+			*ret = item->row.agent;
+	}
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_find_group(struct memory_db *db, const char *tenant, const char *group_id)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&db->lock);
+	for (size_t i = 0; !found && i < db->groups.count; i++) {
+		const struct other *item = (const struct other *)db->groups.items + i;
+
+		found = strcmp(item->tenant, tenant_of(tenant)) == 0 &&
+		        rows_compare(item->row.group.group_id, rows_str(group_id)) == 0;
+	}
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+bool memory_find_lease(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                       struct shmeta_lease *ret)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&db->lock);
+	for (size_t i = 0; !found && i < db->leases.count; i++) {
+		const struct other *item = (const struct other *)db->leases.items + i;
+
+		found = strcmp(item->tenant, tenant_of(tenant)) == 0 && strcmp(item->topic, topic) == 0 &&
+		        item->row.lease.partition_id == partition_id;
+		if (found)
+			*ret = item->row.lease;
+	}
+	pthread_mutex_unlock(&db->lock);
+	return found;
+}
+
+struct memory_writes **memory_writes_of(struct memory_db *db)
+{
+	return &db->writes;
+}
+
+bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, char *sentence,
+                       size_t bytes)
+{
+	struct fault *fault = &db->faults[call];
+	bool due;
+
+	pthread_mutex_lock(&db->lock);
+	db->stats.calls[call]++;
+	due = fault->times > 0;
+	if (due) {
+		fault->times--;
+		*ret = fault->status;
+		snprintf(sentence, bytes, "%s", fault->sentence);
+	}
+	pthread_mutex_unlock(&db->lock);
+	return due;
 }
 
 static uint64_t next_random(uint64_t *seed)
@@ -1589,5 +1731,7 @@ const struct backend_ops backend_memory = {
 	.changes = memory_changes,
 	.position = memory_position,
 	.resume = memory_resume,
+	.apply = memory_apply,
+	.objects = memory_objects,
 	.wake_fd = memory_wake_fd,
 };

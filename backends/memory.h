@@ -60,9 +60,43 @@ bool memory_delete_lease(struct memory_db *db, const char *tenant, const char *t
 /* Fill as memory:?... does. */
 bool memory_fill(struct memory_db *db, uint32_t topics, uint32_t partitions, uint32_t segments, uint64_t seed);
 
+/* ---- looking. Views live until the next change. --------------------------------------------------------------------------- */
+
+bool memory_find_topic(struct memory_db *db, const char *tenant, const char *name);
+bool memory_find_partition(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                           struct shmeta_partition *ret);
+bool memory_find_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                         uint64_t base, struct shmeta_segment *ret);
+/* Any segment of any partition and tenant with that id. */
+bool memory_has_segment_id(struct memory_db *db, struct shmeta_str id);
+/* By agent_id, or, when that is NULL, by address. */
+bool memory_find_agent(struct memory_db *db, const char *tenant, const char *agent_id, const char *address,
+                       struct shmeta_agent *ret);
+bool memory_find_group(struct memory_db *db, const char *tenant, const char *group_id);
+bool memory_find_lease(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
+                       struct shmeta_lease *ret);
+
+/* ---- operations (memory_write.c) ------------------------------------------------------------------------------------------- */
+
+struct memory_writes; /* epochs, transfers, objects */
+struct memory_writes **memory_writes_of(struct memory_db *db);
+void memory_writes_free(struct memory_writes *writes);
+enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, const struct backend_sink *sink,
+                                struct backend_error *err);
+enum shmeta_status memory_objects(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
+                                  enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
+                                                             const struct shmeta_object *object, uint64_t slices,
+                                                             int64_t unreferenced_since_ms),
+                                  void *arg, struct backend_error *err);
+
 /* ---- faults ------------------------------------------------------------------------------------------------------------ */
 
-enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_CALLS };
+enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_APPLY, MEMORY_CALLS };
+
+/* The fault of a call of that kind, if one is due: its status and sentence. For calls outside memory.c. */
+bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, char *sentence,
+                       size_t bytes);
 
 /* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. */
 void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, uint64_t after_rows,

@@ -947,65 +947,6 @@ static bool only_adds(enum shmeta_op_type type)
 	       type == SHMETA_OP_ADD_SLICE || type == SHMETA_OP_COMMIT_OBJECT;
 }
 
-/* What an operation that succeeded has changed. */
-static enum shmeta_status tell(const struct backend_op *op, const struct shmeta_result *r,
-                               const struct backend_sink *sink)
-{
-	struct backend_key key = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
-	enum shmeta_status status = SHMETA_OK;
-
-	(void)r;
-	switch (op->op->type) {
-	case SHMETA_OP_CREATE_TOPIC:
-		key.topic = op->op->u.topic.name;
-		key.cls = SHMETA_CLASS_TOPIC;
-		break;
-	case SHMETA_OP_DELETE_TOPIC:
-		key.cls = SHMETA_CLASS_TOPIC;
-		key.deleted = 1;
-		break;
-	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
-		key.cls = SHMETA_CLASS_PARTITION;
-		break;
-	case SHMETA_OP_ADD_SEGMENT:
-	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
-	case SHMETA_OP_ADD_SLICE:
-		key.cls = SHMETA_CLASS_SEGMENT;
-		key.from = key.to = op->op->u.segment.base_offset;
-		break;
-	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
-		key.cls = SHMETA_CLASS_SEGMENT;
-		key.to = op->op->offset;
-		break;
-	case SHMETA_OP_ENSURE_GROUP:
-	case SHMETA_OP_COMMIT_OFFSET:
-	case SHMETA_OP_DELETE_GROUP:
-		key = (struct backend_key){.cls = SHMETA_CLASS_OFFSET};
-		break;
-	case SHMETA_OP_DEREGISTER_AGENT:
-		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
-		status = sink->changed(sink->arg, &key);
-		key.cls = SHMETA_CLASS_AGENT;
-		break;
-	case SHMETA_OP_REGISTER_AGENT:
-		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT};
-		break;
-	case SHMETA_OP_ACQUIRE_LEASE:
-	case SHMETA_OP_RELEASE_LEASE:
-	case SHMETA_OP_COMPLETE_LEASE:
-		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
-		break;
-	case SHMETA_OP_OFFER_LEASE:
-	case SHMETA_OP_ACCEPT_LEASE:
-	case SHMETA_OP_REJECT_LEASE:
-	case SHMETA_OP_COMMIT_OBJECT:
-	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
-	case SHMETA_OP_TYPES:
-		return SHMETA_OK;
-	}
-	return status == SHMETA_OK ? sink->changed(sink->arg, &key) : status;
-}
-
 static int simple(struct writing *w, enum sqlite_statement which)
 {
 	sqlite3_stmt *q = take(w, which);
@@ -1090,7 +1031,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	}
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 		if (results[i].status == SHMETA_OK)
-			status = tell(&ops[i], &results[i], sink);
+			status = backend_tell(&ops[i], sink);
 	if (w->made_slices && !state->shape.slices && sqlite_rewrite(state) != SQLITE_OK)
 		state->objects = 0; /* looked at anew before the next call */
 	free(w);

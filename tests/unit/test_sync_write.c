@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit through the sync engine on a SQLite source, without its thread: what each operation answers, what the store shows at
- * once, and that nothing is done twice. */
+ * Group commit through the sync engine, on a SQLite source and on the in-memory reference, without the engine's thread: what each
+ * operation answers, what the store shows at once, and that nothing is done twice. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backends/memory.h"
 #include "shm/board.h"
 #include "shm/key.h"
 #include "shm/part.h"
@@ -17,12 +18,28 @@
 #include "writer/apply.h"
 #include "writer/sync.h"
 
-TestSuite(write, .timeout = 120);
+TestSuite(write_sqlite, .timeout = 120);
+TestSuite(write_memory, .timeout = 120);
+
+/* The same claim about both engines. */
+#define CLAIM(claim)                                                      \
+	static void claim(void);                                          \
+	Test(write_sqlite, claim, .init = setup_sqlite, .fini = teardown) \
+	{                                                                 \
+		claim();                                                  \
+	}                                                                 \
+	Test(write_memory, claim, .init = setup_memory, .fini = teardown) \
+	{                                                                 \
+		claim();                                                  \
+	}                                                                 \
+	static void claim(void)
 
 enum { RESULTS = 512 };
 
 static struct {
 	struct run_daemon at; /* its directory */
+	char uri[160];
+	struct memory_db *db; /* the in-memory engine's rows; NULL: SQLite */
 	struct sync *sync;
 	struct shmeta_board *board;
 	int dir_fd;
@@ -98,7 +115,6 @@ static int64_t wall(void *arg)
 
 static void open_engine(void)
 {
-	char uri[128];
 	struct shmeta_err err = {.code = SHMETA_OK};
 	struct sync_host host = {.oldest_pin = no_pin,
 	                         .all_registrations_kept = kept,
@@ -107,7 +123,7 @@ static void open_engine(void)
 	                         .log = note,
 	                         .answer = refreshed,
 	                         .written = written};
-	struct sync_options o = {.source = {.uri = uri, .timeout_ms = 1000, .manage_schema = 1},
+	struct sync_options o = {.source = {.uri = w.uri, .timeout_ms = 1000, .manage_schema = 1},
 	                         .store_max_bytes = 256 << 20,
 	                         .grace_ns = 1000000,
 	                         .ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},
@@ -124,13 +140,13 @@ static void open_engine(void)
 	                         .seed = 1,
 	                         .wall_ms = wall};
 
-	(void)snprintf(uri, sizeof uri, "sqlite:%s", w.at.db);
 	w.board->epoch++;
 	cr_assert_eq(sync_open(w.dir_fd, w.board, &o, &host, &w.sync, &err), SHMETA_OK, "%s", err.text);
 }
 
 static void setup(void)
 {
+	w.wall_ms = 1000000;
 	struct shmeta_err err = {.code = SHMETA_OK};
 	void *map;
 
@@ -139,13 +155,27 @@ static void setup(void)
 	cr_assert_eq(shmeta__map_file(w.dir_fd, "board", SHMETA_PAGE, 1, &map, &err), SHMETA_OK, "%s", err.text);
 	w.board = map;
 	memcpy(w.board->boot_id, "0123456789abcdef", 16);
-	w.wall_ms = 1000000;
+	if (w.db == NULL)
+		(void)snprintf(w.uri, sizeof w.uri, "sqlite:%s", w.at.db);
 	open_engine();
+}
+
+static void setup_sqlite(void)
+{
+	setup();
+}
+
+static void setup_memory(void)
+{
+	w.db = memory_db_new("write");
+	(void)snprintf(w.uri, sizeof w.uri, "memory:write");
+	setup();
 }
 
 static void teardown(void)
 {
 	sync_close(w.sync);
+	memory_db_free(w.db);
 	(void)munmap(w.board, SHMETA_PAGE);
 	(void)close(w.dir_fd);
 	run_daemon_done(&w.at);
@@ -216,7 +246,7 @@ static enum shmeta_status stored(const char *topic, uint32_t partition, struct s
 	return status;
 }
 
-Test(write, a_topic_and_its_partitions_are_there_when_the_call_is_answered, .init = setup, .fini = teardown)
+CLAIM(a_topic_and_its_partitions_are_there_when_the_call_is_answered)
 {
 	struct shmeta_partition p;
 
@@ -231,7 +261,7 @@ Test(write, a_topic_and_its_partitions_are_there_when_the_call_is_answered, .ini
 	cr_assert_eq(stored("none", 0, &p), SHMETA_ABSENT);
 }
 
-Test(write, an_added_segment_and_its_watermark_show_at_once_and_a_retry_is_recognised, .init = setup, .fini = teardown)
+CLAIM(an_added_segment_and_its_watermark_show_at_once_and_a_retry_is_recognised)
 {
 	struct shmeta_partition p;
 	char id[64];
@@ -253,7 +283,7 @@ Test(write, an_added_segment_and_its_watermark_show_at_once_and_a_retry_is_recog
 	cr_assert_eq(do_ops(&op, 1), SHMETA_ERR_PARTITION_NOT_FOUND);
 }
 
-Test(write, one_bad_operation_harms_no_other_of_its_batch, .init = setup, .fini = teardown)
+CLAIM(one_bad_operation_harms_no_other_of_its_batch)
 {
 	struct shmeta_partition p;
 	struct shmeta_op op[5];
@@ -274,7 +304,7 @@ Test(write, one_bad_operation_harms_no_other_of_its_batch, .init = setup, .fini 
 	cr_assert_eq(p.high_watermark, 50);
 }
 
-Test(write, the_same_request_id_is_answered_with_the_first_result_and_not_done_twice, .init = setup, .fini = teardown)
+CLAIM(the_same_request_id_is_answered_with_the_first_result_and_not_done_twice)
 {
 	struct shmeta_op acquire = {.type = SHMETA_OP_ACQUIRE_LEASE,
 	                            .name = str("orders"),
@@ -300,7 +330,7 @@ Test(write, the_same_request_id_is_answered_with_the_first_result_and_not_done_t
 	cr_assert_eq(w.result[0].lease.epoch, 2, "a renewal");
 }
 
-Test(write, epochs_never_go_back_through_release_deregistration_recreation_and_restart, .init = setup, .fini = teardown)
+CLAIM(epochs_never_go_back_through_release_deregistration_recreation_and_restart)
 {
 	struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
 	                          .u.agent = {.agent_id = str("a"),
@@ -340,7 +370,7 @@ Test(write, epochs_never_go_back_through_release_deregistration_recreation_and_r
 	cr_assert_eq(w.result[0].lease.epoch, 5);
 }
 
-Test(write, a_fence_holds_off_everybody_but_the_holder_of_the_current_epoch, .init = setup, .fini = teardown)
+CLAIM(a_fence_holds_off_everybody_but_the_holder_of_the_current_epoch)
 {
 	struct shmeta_op op[3];
 	char id[64];
@@ -375,7 +405,7 @@ Test(write, a_fence_holds_off_everybody_but_the_holder_of_the_current_epoch, .in
 	cr_assert_eq(w.result[0].lease.epoch, 2);
 }
 
-Test(write, a_lease_goes_to_the_agent_it_was_offered_to, .init = setup, .fini = teardown)
+CLAIM(a_lease_goes_to_the_agent_it_was_offered_to)
 {
 	struct shmeta_op op[4];
 	uint64_t transfer;
@@ -451,7 +481,7 @@ Test(write, slices_of_an_object_show_their_bytes_and_the_object_goes_when_the_la
 	cr_assert_eq(do_ops(op, 1), SHMETA_OK, "idempotent");
 }
 
-Test(write, a_full_queue_answers_busy_and_loses_nothing, .init = setup, .fini = teardown)
+CLAIM(a_full_queue_answers_busy_and_loses_nothing)
 {
 	static struct shmeta_op op[5000];
 	static char id[5000][64];

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The in-memory engine: operations, written for plainness, since the contract suite measures the other engines by it. Each operation is
+ * judged whole before it changes anything. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/memory.h"
+#include "backends/rows.h"
+
+struct epoch {
+	char *tenant, *topic;
+	uint32_t partition_id;
+	uint64_t epoch;
+};
+
+enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };
+
+struct offer {
+	char *tenant, *topic, *from, *to;
+	uint32_t partition_id;
+	int64_t timeout_ms;
+	enum offer_state state;
+};
+
+struct slice {
+	char *topic;
+	uint32_t partition_id;
+	uint64_t base;
+};
+
+struct object {
+	char *tenant, *bucket, *key;
+	uint64_t size_bytes;
+	int64_t created_at_ms, unreferenced_ms; /* -1: has slices, or was not looked at since */
+	struct slice *slices;
+	size_t slice_count;
+	bool gone;
+};
+
+struct memory_writes {
+	struct epoch *epochs;
+	struct offer *offers; /* transfer_id is the index + 1 */
+	struct object *objects;
+	size_t epoch_count, offer_count, object_count;
+};
+
+struct writing {
+	struct memory_db *db;
+	struct memory_writes *writes;
+	int64_t now_ms;
+	/* The operation's names, terminated. */
+	char tenant[SHMETA_TENANT_MAX + 1], topic[SHMETA_NAME_MAX + 1], agent[SHMETA_STRING_MAX + 1];
+	struct object *object; /* of the unit being written */
+	struct shmeta_result object_result;
+	bool in_object;
+};
+
+__attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
+                                                         const char *fmt, ...)
+{
+	va_list ap;
+
+	r->status = status;
+	va_start(ap, fmt);
+	(void)vsnprintf(r->text, sizeof r->text, fmt, ap);
+	va_end(ap);
+}
+
+static const char *text(char *out, size_t room, struct shmeta_str s)
+{
+	size_t n = s.bytes < room ? s.bytes : room - 1;
+
+	if (n > 0)
+		memcpy(out, s.data, n);
+	out[n] = '\0';
+	return out;
+}
+
+static bool same(struct shmeta_str a, struct shmeta_str b)
+{
+	return rows_compare(a, b) == 0;
+}
+
+/* One more item of a growing array, zeroed. NULL: no memory. */
+static void *grow(void **items, size_t *count, size_t size)
+{
+	void *grown = realloc(*items, (*count + 1) * size);
+
+	if (grown == NULL)
+		return NULL;
+	*items = grown;
+	return memset((char *)grown + (*count)++ * size, 0, size);
+}
+
+void memory_writes_free(struct memory_writes *w)
+{
+	if (w == NULL)
+		return;
+	for (size_t i = 0; i < w->epoch_count; i++) {
+		free(w->epochs[i].tenant);
+		free(w->epochs[i].topic);
+	}
+	for (size_t i = 0; i < w->offer_count; i++) {
+		free(w->offers[i].tenant);
+		free(w->offers[i].topic);
+		free(w->offers[i].from);
+		free(w->offers[i].to);
+	}
+	for (size_t i = 0; i < w->object_count; i++) {
+		for (size_t k = 0; k < w->objects[i].slice_count; k++)
+			free(w->objects[i].slices[k].topic);
+		free(w->objects[i].slices);
+		free(w->objects[i].tenant);
+		free(w->objects[i].bucket);
+		free(w->objects[i].key);
+	}
+	free(w->epochs);
+	free(w->offers);
+	free(w->objects);
+	free(w);
+}
+
+/* ---- refusals that several share -------------------------------------------------------------------------------------------------- */
+
+static bool has_partition(struct writing *w, uint32_t partition, struct shmeta_result *r)
+{
+	struct shmeta_partition row;
+	char name[ROWS_QUOTE_MAX];
+
+	if (memory_find_partition(w->db, w->tenant, w->topic, partition, &row))
+		return true;
+	if (memory_find_topic(w->db, w->tenant, w->topic))
+		refuse(r, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u",
+		       rows_quote(name, rows_str(w->topic)), partition);
+	else
+		refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, rows_str(w->topic)));
+	return false;
+}
+
+static bool held_by(struct writing *w, uint32_t partition, struct shmeta_str agent, struct shmeta_lease *ret)
+{
+	return memory_find_lease(w->db, w->tenant, w->topic, partition, ret) && ret->lease_expires_at_ms > w->now_ms &&
+	       same(ret->leader_agent_id, agent);
+}
+
+static bool passes_fence(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (op->fence.agent_id.bytes == 0 ||
+	    (held_by(w, op->partition_id, op->fence.agent_id, &lease) && lease.epoch == op->fence.epoch))
+		return true;
+	refuse(r, SHMETA_ERR_FENCED, "epoch %llu is not the current one", (unsigned long long)op->fence.epoch);
+	return false;
+}
+
+static bool has_agent(struct writing *w, struct shmeta_str agent, struct shmeta_result *r)
+{
+	char name[SHMETA_STRING_MAX + 1], quoted[ROWS_QUOTE_MAX];
+	struct shmeta_agent row;
+
+	if (memory_find_agent(w->db, w->tenant, text(name, sizeof name, agent), NULL, &row))
+		return true;
+	refuse(r, SHMETA_ERR_NOT_FOUND, "agent not found: %s", rows_quote(quoted, agent));
+	return false;
+}
+
+/* ---- topics, partitions, segments -------------------------------------------------------------------------------------------------- */
+
+static void create_topic(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_topic topic = op->u.topic;
+	char quoted[ROWS_QUOTE_MAX];
+	bool ok;
+
+	(void)text(w->topic, sizeof w->topic, topic.name);
+	if (memory_find_topic(w->db, w->tenant, w->topic)) {
+		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "topic already exists: %s", rows_quote(quoted, topic.name));
+		return;
+	}
+	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
+	ok = memory_create_topic(w->db, w->tenant, w->topic, topic.partition_count, w->now_ms) &&
+	     memory_put_topic(w->db, w->tenant, &topic);
+	if (!ok)
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+}
+
+static void set_watermark(struct writing *w, uint32_t partition, uint64_t offset, bool only_up)
+{
+	struct shmeta_partition row;
+
+	if (!memory_find_partition(w->db, w->tenant, w->topic, partition, &row) ||
+	    (only_up && row.high_watermark >= offset))
+		return;
+	row.high_watermark = offset;
+	row.updated_at_ms = w->now_ms;
+	(void)memory_put_partition(w->db, w->tenant, w->topic, &row);
+}
+
+static void add_segment(struct writing *w, const struct shmeta_op *op, const struct shmeta_segment *s,
+                        struct shmeta_result *r)
+{
+	struct shmeta_segment row = *s, old;
+	char quoted[ROWS_QUOTE_MAX];
+
+	row.partition_id = op->partition_id;
+	if (!has_partition(w, op->partition_id, r) || !passes_fence(w, op, r))
+		return;
+	if (memory_find_segment(w->db, w->tenant, w->topic, op->partition_id, s->base_offset, &old)) {
+		bool identical = old.end_offset == s->end_offset && old.record_count == s->record_count &&
+		                 old.size_bytes == s->size_bytes && old.created_at_ms == s->created_at_ms &&
+		                 old.min_timestamp_ms == s->min_timestamp_ms &&
+		                 old.max_timestamp_ms == s->max_timestamp_ms && same(old.id, s->id) &&
+		                 same(old.s3_bucket, s->s3_bucket) && same(old.s3_key, s->s3_key);
+
+		refuse(r, identical ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_ERR_CONFLICT,
+		       "base_offset %llu is there already, %s", (unsigned long long)s->base_offset,
+		       identical ? "identical: a retry can take it for done" : "with other content");
+		r->existing = old;
+		r->existing.id = r->existing.s3_bucket = r->existing.s3_key = (struct shmeta_str){NULL, 0};
+		return;
+	}
+	if (memory_has_segment_id(w->db, s->id))
+		refuse(r, SHMETA_ERR_CONFLICT, "the id %s is another segment's", rows_quote(quoted, s->id));
+	else if (!memory_put_segment(w->db, w->tenant, w->topic, &row))
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+}
+
+/* ---- groups and agents --------------------------------------------------------------------------------------------------------------- */
+
+static void ensure_group(struct writing *w, const char *group)
+{
+	struct shmeta_group row = {.group_id = rows_str(group), .created_at_ms = w->now_ms, .updated_at_ms = w->now_ms};
+
+	if (!memory_find_group(w->db, w->tenant, group))
+		(void)memory_put_group(w->db, w->tenant, &row);
+}
+
+static void commit_offset(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_committed_offset row = op->u.committed;
+	char group[SHMETA_NAME_MAX + 1];
+
+	if (!has_partition(w, op->partition_id, r))
+		return;
+	ensure_group(w, text(group, sizeof group, row.group_id));
+	row.partition_id = op->partition_id;
+	row.committed_at_ms = w->now_ms;
+	(void)memory_put_offset(w->db, w->tenant, w->topic, &row);
+}
+
+static void register_agent(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	char id[SHMETA_STRING_MAX + 1], address[SHMETA_STRING_MAX + 1], quoted[ROWS_QUOTE_MAX];
+	struct shmeta_agent row = op->u.agent, old;
+
+	(void)text(id, sizeof id, row.agent_id);
+	if (memory_find_agent(w->db, w->tenant, NULL, text(address, sizeof address, row.address), &old) &&
+	    !same(old.agent_id, row.agent_id)) {
+		refuse(r, SHMETA_ERR_CONFLICT, "the address %s is another agent's", rows_quote(quoted, row.address));
+		return;
+	}
+	if (memory_find_agent(w->db, w->tenant, id, NULL, &old))
+		row.started_at_ms = old.started_at_ms;
+	(void)memory_put_agent(w->db, w->tenant, &row);
+}
+
+/* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
+
+static struct epoch *epoch_of(struct writing *w, uint32_t partition)
+{
+	struct memory_writes *m = w->writes;
+	struct epoch *e;
+
+	for (size_t i = 0; i < m->epoch_count; i++)
+		if (m->epochs[i].partition_id == partition && strcmp(m->epochs[i].tenant, w->tenant) == 0 &&
+		    strcmp(m->epochs[i].topic, w->topic) == 0)
+			return &m->epochs[i];
+	e = grow((void **)&m->epochs, &m->epoch_count, sizeof *e);
+	if (e != NULL) {
+		e->tenant = strdup(w->tenant);
+		e->topic = strdup(w->topic);
+		e->partition_id = partition;
+	}
+	return e;
+}
+
+static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
+                       struct shmeta_result *r)
+{
+	struct epoch *e = epoch_of(w, partition);
+	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition},
+			    old;
+
+	if (e == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		return;
+	}
+	if (memory_find_lease(w->db, w->tenant, w->topic, partition, &old) && old.epoch > e->epoch)
+		e->epoch = old.epoch;
+	row.epoch = ++e->epoch;
+	row.lease_expires_at_ms = duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
+	(void)memory_put_lease(w->db, w->tenant, w->topic, &row);
+	r->lease = row;
+	r->lease.leader_agent_id = (struct shmeta_str){NULL, 0};
+}
+
+static void acquire_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (!has_partition(w, op->partition_id, r) || !has_agent(w, op->agent_id, r))
+		return;
+	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
+	    lease.lease_expires_at_ms > w->now_ms && !same(lease.leader_agent_id, op->agent_id))
+		refuse(r, SHMETA_ERR_CONFLICT, "leased to another agent for %lld ms",
+		       (long long)(lease.lease_expires_at_ms - w->now_ms));
+	else
+		give_lease(w, op->partition_id, op->agent_id, op->duration_ms, r);
+}
+
+static void release_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
+	    same(lease.leader_agent_id, op->agent_id))
+		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
+	else
+		refuse(r, SHMETA_ERR_NOT_FOUND, "no lease is held by that agent");
+}
+
+static void offer_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct memory_writes *m = w->writes;
+	struct shmeta_lease lease;
+	struct offer *offer;
+
+	if (!has_partition(w, op->partition_id, r) || !has_agent(w, op->to_agent_id, r))
+		return;
+	if (!held_by(w, op->partition_id, op->agent_id, &lease)) {
+		refuse(r, SHMETA_ERR_CONFLICT, "only its holder may offer the lease");
+		return;
+	}
+	for (size_t i = 0; i < m->offer_count; i++)
+		if (m->offers[i].state <= OFFER_ACCEPTED && m->offers[i].timeout_ms > w->now_ms &&
+		    m->offers[i].partition_id == op->partition_id && strcmp(m->offers[i].tenant, w->tenant) == 0 &&
+		    strcmp(m->offers[i].topic, w->topic) == 0) {
+			refuse(r, SHMETA_ERR_CONFLICT, "the lease is on offer already");
+			return;
+		}
+	offer = grow((void **)&m->offers, &m->offer_count, sizeof *offer);
+	if (offer == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		return;
+	}
+	offer->tenant = strdup(w->tenant);
+	offer->topic = strdup(w->topic);
+	offer->from = strndup(op->agent_id.data, op->agent_id.bytes);
+	offer->to = strndup(op->to_agent_id.data, op->to_agent_id.bytes);
+	offer->partition_id = op->partition_id;
+	offer->timeout_ms = op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
+	r->transfer_id = m->offer_count;
+}
+
+static void answer_offer(struct writing *w, const struct shmeta_op *op, enum offer_state from, enum offer_state to,
+                         bool by_holder, struct shmeta_result *r)
+{
+	struct memory_writes *m = w->writes;
+	struct offer *offer =
+		op->transfer_id >= 1 && op->transfer_id <= m->offer_count ? &m->offers[op->transfer_id - 1] : NULL;
+	struct shmeta_lease lease;
+
+	if (offer == NULL || strcmp(offer->tenant, w->tenant) != 0) {
+		refuse(r, SHMETA_ERR_NOT_FOUND, "transfer not found: %llu", (unsigned long long)op->transfer_id);
+		return;
+	}
+	(void)snprintf(w->topic, sizeof w->topic, "%s", offer->topic);
+	if (!same(rows_str(by_holder ? offer->from : offer->to), op->agent_id))
+		refuse(r, SHMETA_ERR_CONFLICT, "it is another agent's to answer");
+	else if (offer->state != from)
+		refuse(r, SHMETA_ERR_CONFLICT, "the transfer is in another state");
+	else if (offer->timeout_ms <= w->now_ms)
+		refuse(r, SHMETA_ERR_CONFLICT, "the transfer timed out");
+	else if (by_holder && !held_by(w, offer->partition_id, op->agent_id, &lease))
+		refuse(r, SHMETA_ERR_FENCED, "the lease is no longer its former holder's");
+	else if (by_holder)
+		give_lease(w, offer->partition_id, rows_str(offer->to), op->duration_ms, r);
+	if (r->status == SHMETA_OK)
+		offer->state = to;
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Slices whose segment is still there. */
+static size_t slices_of(struct memory_db *db, struct object *o)
+{
+	size_t alive = 0;
+
+	for (size_t i = 0; i < o->slice_count; i++) {
+		struct shmeta_segment s;
+
+		alive += memory_find_segment(db, o->tenant, o->slices[i].topic, o->slices[i].partition_id,
+		                             o->slices[i].base, &s) &&
+		         same(s.s3_key, rows_str(o->key));
+	}
+	return alive;
+}
+
+static struct object *find_object(struct writing *w, const struct shmeta_object *object)
+{
+	for (size_t i = 0; i < w->writes->object_count; i++) {
+		struct object *o = &w->writes->objects[i];
+
+		if (!o->gone && strcmp(o->tenant, w->tenant) == 0 && same(rows_str(o->bucket), object->s3_bucket) &&
+		    same(rows_str(o->key), object->s3_key))
+			return o;
+	}
+	return NULL;
+}
+
+static void commit_object(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_object *object = &op->u.object;
+	struct object *o = find_object(w, object);
+
+	w->in_object = true;
+	w->object = o;
+	memset(&w->object_result, 0, sizeof w->object_result);
+	if (o != NULL && o->size_bytes == object->size_bytes) {
+		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "the object is there already");
+		r->count = slices_of(w->db, o);
+		return;
+	}
+	if (o != NULL) {
+		refuse(r, SHMETA_ERR_CONFLICT, "the object is there already, with another size");
+		w->object = NULL;
+		w->object_result = *r;
+		return;
+	}
+	o = grow((void **)&w->writes->objects, &w->writes->object_count, sizeof *o);
+	if (o == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		w->object_result = *r;
+		return;
+	}
+	o->tenant = strdup(w->tenant);
+	o->bucket = strndup(object->s3_bucket.data, object->s3_bucket.bytes);
+	o->key = strndup(object->s3_key.data, object->s3_key.bytes);
+	o->size_bytes = object->size_bytes;
+	o->created_at_ms = object->created_at_ms;
+	o->unreferenced_ms = -1;
+	w->object = o;
+}
+
+static void add_slice(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_segment row = op->u.segment;
+	struct slice *slice;
+
+	if (!w->in_object) {
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "a slice without its object before it");
+		return;
+	}
+	if (w->object == NULL) {
+		*r = w->object_result;
+		return;
+	}
+	if (row.position > w->object->size_bytes || row.size_bytes > w->object->size_bytes - row.position) {
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the slice's bytes lie beyond the object's %llu",
+		       (unsigned long long)w->object->size_bytes);
+		return;
+	}
+	row.s3_bucket = rows_str(w->object->bucket);
+	row.s3_key = rows_str(w->object->key);
+	add_segment(w, op, &row, r);
+	if (r->status != SHMETA_OK)
+		return;
+	set_watermark(w, op->partition_id, row.end_offset + 1, true);
+	slice = grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
+	if (slice != NULL) {
+		slice->topic = strdup(w->topic);
+		slice->partition_id = op->partition_id;
+		slice->base = row.base_offset;
+	}
+}
+
+static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct object *o = find_object(w, &op->u.object);
+
+	if (o == NULL)
+		return;
+	if (slices_of(w->db, o) > 0)
+		refuse(r, SHMETA_ERR_CONFLICT, "the object still has slices");
+	else
+		o->gone = true;
+}
+
+/* ---- one operation --------------------------------------------------------------------------------------------------------------------------- */
+
+static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	char name[SHMETA_NAME_MAX + 1], quoted[ROWS_QUOTE_MAX];
+
+	(void)text(w->topic, sizeof w->topic, op->name);
+	(void)text(w->agent, sizeof w->agent, op->agent_id);
+	switch (op->type) {
+	case SHMETA_OP_CREATE_TOPIC:
+		create_topic(w, op, r);
+		break;
+	case SHMETA_OP_DELETE_TOPIC:
+		if (!memory_delete_topic(w->db, w->tenant, w->topic))
+			refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(quoted, op->name));
+		break;
+	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
+		if (has_partition(w, op->partition_id, r) && passes_fence(w, op, r))
+			set_watermark(w, op->partition_id, op->offset, false);
+		break;
+	case SHMETA_OP_ADD_SEGMENT:
+		add_segment(w, op, &op->u.segment, r);
+		break;
+	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
+		add_segment(w, op, &op->u.segment, r);
+		if (r->status == SHMETA_OK)
+			set_watermark(w, op->partition_id, op->u.segment.end_offset + 1, true);
+		break;
+	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+		r->count = memory_delete_segments_before(w->db, w->tenant, w->topic, op->partition_id, op->offset);
+		break;
+	case SHMETA_OP_ENSURE_GROUP:
+		ensure_group(w, text(name, sizeof name, op->group_id));
+		break;
+	case SHMETA_OP_COMMIT_OFFSET:
+		commit_offset(w, op, r);
+		break;
+	case SHMETA_OP_DELETE_GROUP:
+		(void)memory_delete_group(w->db, w->tenant, text(name, sizeof name, op->group_id));
+		break;
+	case SHMETA_OP_REGISTER_AGENT:
+		register_agent(w, op, r);
+		break;
+	case SHMETA_OP_DEREGISTER_AGENT:
+		(void)memory_delete_agent(w->db, w->tenant, w->agent);
+		break;
+	case SHMETA_OP_ACQUIRE_LEASE:
+		acquire_lease(w, op, r);
+		break;
+	case SHMETA_OP_RELEASE_LEASE:
+		release_lease(w, op, r);
+		break;
+	case SHMETA_OP_OFFER_LEASE:
+		offer_lease(w, op, r);
+		break;
+	case SHMETA_OP_ACCEPT_LEASE:
+		answer_offer(w, op, OFFER_PENDING, OFFER_ACCEPTED, false, r);
+		break;
+	case SHMETA_OP_COMPLETE_LEASE:
+		answer_offer(w, op, OFFER_ACCEPTED, OFFER_COMPLETED, true, r);
+		break;
+	case SHMETA_OP_REJECT_LEASE:
+		answer_offer(w, op, OFFER_PENDING, OFFER_REJECTED, false, r);
+		break;
+	case SHMETA_OP_COMMIT_OBJECT:
+		commit_object(w, op, r);
+		break;
+	case SHMETA_OP_ADD_SLICE:
+		add_slice(w, op, r);
+		break;
+	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
+		confirm_deleted(w, op, r);
+		break;
+	case SHMETA_OP_TYPES:
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "no such operation");
+		break;
+	}
+	if (op->type != SHMETA_OP_COMMIT_OBJECT && op->type != SHMETA_OP_ADD_SLICE)
+		w->in_object = false;
+}
+
+enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, const struct backend_sink *sink,
+                                struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes **writes = memory_writes_of(db);
+	enum shmeta_status status = SHMETA_OK;
+	struct writing *w;
+	char sentence[200];
+
+	if (memory_take_fault(db, MEMORY_APPLY, &status, sentence, sizeof sentence))
+		return backend_fail(err, status, "memory: %s", sentence);
+	w = calloc(1, sizeof *w);
+	if (*writes == NULL)
+		*writes = calloc(1, sizeof **writes);
+	if (w == NULL || *writes == NULL) {
+		free(w);
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
+	}
+	w->db = db;
+	w->writes = *writes;
+	w->now_ms = now_ms;
+	for (size_t i = 0; i < count; i++) {
+		memset(&results[i], 0, sizeof results[i]);
+		results[i].partition_id = ops[i].op->partition_id;
+		(void)text(w->tenant, sizeof w->tenant, ops[i].tenant);
+		one(w, ops[i].op, &results[i]);
+	}
+	free(w);
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
+		if (results[i].status == SHMETA_OK)
+			status = backend_tell(&ops[i], sink);
+	return status;
+}
+
+enum shmeta_status memory_objects(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
+                                  enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
+                                                             const struct shmeta_object *object, uint64_t slices,
+                                                             int64_t unreferenced_since_ms),
+                                  void *arg, struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes *m = *memory_writes_of(db);
+	enum shmeta_status status = SHMETA_OK;
+
+	(void)err;
+	for (size_t i = 0; status == SHMETA_OK && m != NULL && most > 0 && i < m->object_count; i++) {
+		struct object *o = &m->objects[i];
+		size_t slices = o->gone ? 0 : slices_of(db, o);
+		struct shmeta_object row = {.s3_bucket = rows_str(o->bucket),
+		                            .s3_key = rows_str(o->key),
+		                            .size_bytes = o->size_bytes,
+		                            .created_at_ms = o->created_at_ms};
+
+		if (o->gone)
+			continue;
+		if (slices == 0 && o->unreferenced_ms < 0)
+			o->unreferenced_ms = now_ms;
+		if (!all && (slices > 0 || o->unreferenced_ms > now_ms - grace_ms))
+			continue;
+		status = emit(arg, rows_str(o->tenant), &row, slices, o->unreferenced_ms < 0 ? 0 : o->unreferenced_ms);
+		most--;
+	}
+	return status;
+}
