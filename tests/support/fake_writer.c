@@ -592,7 +592,10 @@ static void send_answer(struct fake_writer *w, int fd, uint64_t id, enum shmeta_
 	if (w->gen != NULL) {
 		a.txn = shmeta_observe(&w->gen->committed) + w->answer_txn_ahead;
 		a.generation = w->gen->generation;
-		a.synced_at_ns = w->answer_synced_at_ns != 0 ? w->answer_synced_at_ns : fake_now_ns(w);
+		/* To the nanosecond, as a writer's stamps are: a reader that wants SOURCE compares them with its call's begin. */
+		a.synced_at_ns = w->answer_synced_at_ns != 0
+		                         ? w->answer_synced_at_ns
+		                         : clock_ns(CLOCK_MONOTONIC) + (uint64_t)w->board->boot_offset_ns;
 	}
 	memcpy(packet, &a, sizeof a);
 	if (text != NULL)
