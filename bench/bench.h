@@ -108,5 +108,6 @@ void bench_scale(struct bench *b);
 void bench_peers(struct bench *b);
 void bench_source(struct bench *b);
 void bench_growth(struct bench *b);
+void bench_writes(struct bench *b);
 
 #endif
