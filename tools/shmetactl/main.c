@@ -425,7 +425,6 @@ static int parse_options(struct tool *tool, int argc, char **argv, uint32_t *ret
 {
 	int kept = 0;
 
-	tool->argv = argv;
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '=');
 		size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word), k;
@@ -481,6 +480,7 @@ static int run(struct tool *tool, int argc, char **argv)
 
 	if (code != 0)
 		return code;
+	tool->argv = argv;
 	if (version && tool->argc == 0 && !help) {
 		tool->verb = "version";
 		return verb_version(tool);
