@@ -424,12 +424,6 @@ static const struct {
 	{"<script>\"'", "\033", "<script>\"'"},
 };
 
-static void put_text(char *field, size_t bytes, const char *text)
-{
-	cr_assert(strlen(text) < bytes);
-	memcpy(field, text, strlen(text) + 1);
-}
-
 static int lower_equal(const char *text, const char *part)
 {
 	return strcasestr(text, part) != NULL;
@@ -445,8 +439,8 @@ Test(shmetactl, no_text_of_others_reaches_the_terminal_raw)
 		struct run_tool t;
 
 		memset(f.stats->reader[0].name, 0, sizeof(f.stats->reader[0].name));
-		put_text(f.stats->reader[0].name, sizeof(f.stats->reader[0].name), corpus[i].bytes);
-		put_text(f.stats->source_status, sizeof(f.stats->source_status), corpus[i].bytes);
+		strcpy(f.stats->reader[0].name, corpus[i].bytes);
+		strcpy(f.stats->source_status, corpus[i].bytes);
 		run_tool(&t, "shmetactl --dir %s --no-header readers", f.dir);
 		cr_assert_eq(t.code, 0);
 		cr_assert(strstr(t.out, corpus[i].must_not) == NULL, "%zu: %s", i, t.out);
@@ -473,7 +467,7 @@ Test(shmetactl, json_of_text_of_others_is_ascii_and_parses)
 		json_t *doc, *row;
 
 		memset(f.stats->reader[0].name, 0, sizeof(f.stats->reader[0].name));
-		put_text(f.stats->reader[0].name, sizeof(f.stats->reader[0].name), corpus[i].bytes);
+		strcpy(f.stats->reader[0].name, corpus[i].bytes);
 		f.stats->reader[0].counters.found = ((uint64_t)1 << 53) + 1;
 		run_tool(&t, "shmetactl --dir %s readers --json", f.dir);
 		for (const char *p = t.out; *p != '\0'; p++)

@@ -172,7 +172,7 @@ static int dump_one(struct dump *d, const char *topic)
 {
 	struct place at = {.partition = -1}, next;
 	enum shmeta_status status;
-	int code = 0;
+	int code;
 
 	do {
 		code = session_begin(&d->s);
@@ -205,7 +205,7 @@ static int collect_names(struct dump *d)
 	enum shmeta_status status;
 	struct shmeta_topic topic;
 	size_t kept = 0;
-	int code = 0;
+	int code;
 
 	d->name_count = 0;
 	do {
@@ -251,7 +251,7 @@ static int dump_hints(struct dump *d, dump_fn *walk, void *arg, const char *what
 {
 	enum shmeta_status status;
 	uint64_t rows;
-	int code = 0;
+	int code;
 
 	do {
 		code = session_begin(&d->s);

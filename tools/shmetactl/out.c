@@ -20,12 +20,6 @@ static char *ring(void)
 	return buffers[next++ % RING];
 }
 
-static _Noreturn void no_memory(void)
-{
-	(void)fputs("shmetactl: out of memory\n", stderr);
-	exit(TOOL_UNHEALTHY);
-}
-
 void *tool_alloc(size_t bytes)
 {
 	return tool_grow(NULL, bytes);
@@ -35,8 +29,10 @@ void *tool_grow(void *old, size_t bytes)
 {
 	void *p = realloc(old, bytes > 0 ? bytes : 1);
 
-	if (p == NULL)
-		no_memory();
+	if (p == NULL) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
 	return p;
 }
 
@@ -152,8 +148,10 @@ const char *out_paint(const struct tool *tool, enum paint paint, const char *tex
 
 void out_set(json_t *object, const char *name, json_t *value)
 {
-	if (value == NULL || json_object_set_new(object, name, value) != 0)
-		no_memory();
+	if (value == NULL || json_object_set_new(object, name, value) != 0) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
 }
 
 /* Bytes of the UTF-8 sequence at p, 0 when it is none. */
@@ -216,7 +214,7 @@ static json_t *json_number(int64_t value)
 
 json_t *out_json_age(uint64_t ns)
 {
-	return ns == UINT64_MAX ? json_null() : json_real((double)(ns - ns % 1000) / 1e6);
+	return ns == UINT64_MAX ? json_null() : json_real((double)(ns / 1000) / 1000.0);
 }
 
 static json_t *json_map(struct shmeta_map map)
@@ -303,8 +301,10 @@ static void json_to(FILE *out, const json_t *value, int indent)
 	size_t flags = JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15);
 
 	flags |= indent > 0 ? JSON_INDENT(indent) : JSON_COMPACT;
-	if (json_dump_callback(value, put_json, out, flags) != 0)
-		no_memory();
+	if (json_dump_callback(value, put_json, out, flags) != 0) {
+		(void)fputs("shmetactl: out of memory\n", stderr);
+		exit(TOOL_UNHEALTHY);
+	}
 }
 
 void out_json(json_t *value, int indent)
@@ -490,7 +490,7 @@ void list_row(struct list *list, const struct field *fields, size_t count)
 		FILE *stream = open_memstream(&text, &bytes);
 
 		if (stream == NULL || object == NULL)
-			no_memory();
+			out_set(object, "", NULL);
 		for (size_t i = 0; i < count; i++)
 			out_set_field(object, &fields[i]);
 		json_to(stream, object, 0);
@@ -540,8 +540,10 @@ static void begin_output(struct list *list)
 		json_t *head = out_document(list->schema);
 		char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
 
-		if (text == NULL)
-			no_memory();
+		if (text == NULL) {
+			out_set(head, "", NULL); /* does not come back */
+			return;
+		}
 		text[strlen(text) - 1] = '\0'; /* the list goes on inside this object */
 		(void)printf("%s,\"items\":[", text);
 		open_list = list;
