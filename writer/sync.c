@@ -965,8 +965,10 @@ static void *run(void *arg)
 		if (fds[0].revents != 0)
 			while (read(s->event_fd, &events, sizeof events) > 0)
 				;
-		if (fds[1].revents != 0)
+		if (fds[1].revents != 0) {
 			s->poll_due_ns = sync_now(s);
+			s->woken = true;
+		}
 	}
 	return NULL;
 }
