@@ -781,7 +781,11 @@ CLAIM(wake_fd_becomes_readable_with_a_change_and_changes_drain_it)
 	ok(world_changes(w));
 	poller.fd = w->ops->wake_fd(w->state);
 	cr_assert_geq(poller.fd, 0);
-	cr_assert_eq(poll(&poller, 1, 0), 0, "readable though nothing has happened");
+	for (int i = 0; poll(&poller, 1, 200) > 0; i++) { /* what opening it has stirred up settles */
+		cr_assert_lt(i, 20, "readable for ever though nothing happens");
+		ok(world_changes(w));
+		cr_assert_eq(w->changed, 0);
+	}
 	for (int i = 0; i < 3; i++) {
 		world_watermark(w, NULL, "orders", 0, 31 + (uint64_t)i);
 		cr_assert_eq(poll(&poller, 1, 10000), 1, "not readable after a change");
