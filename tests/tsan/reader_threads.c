@@ -2,7 +2,7 @@
  * The library under threads, for ThreadSanitizer: readers in several threads of one process, opens and closes beside them, requests,
  * state, while the writer commits, revokes, dies, comes back and switches generations. Ends with 0 when every answer was right.
  * Criterion cannot run under ThreadSanitizer, so this is a plain program that brings the fake writer along. */
-#include "tests/support/fake_writer.c"
+#include "tests/support/fake_writer.c" /* NOLINT(bugprone-suspicious-include) */
 
 enum { READERS = 4, ROUNDS = 300, CHANGES = 32 };
 
