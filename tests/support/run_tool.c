@@ -114,7 +114,7 @@ static void run(struct run_tool *ret, int terminal, const char *line)
 	ret->seconds = run_now_s() - began;
 }
 
-static char *formatted(const char *fmt, va_list ap)
+__attribute__((format(printf, 1, 0))) static char *formatted(const char *fmt, va_list ap)
 {
 	char *line = NULL;
 
