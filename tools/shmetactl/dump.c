@@ -276,8 +276,7 @@ static enum shmeta_status walk_agents(struct dump *d, void *arg, uint64_t *ret_r
 {
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_agent a;
-	enum shmeta_status status =
-		shmeta_list_agents(d->s.reader, NULL, NULL, 0, &iter); /* now 0: nobody is too old */
+	enum shmeta_status status = shmeta_list_agents(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
 
 	(void)arg;
 	while (status == SHMETA_OK && (status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK) {
@@ -303,7 +302,7 @@ static enum shmeta_status walk_leases(struct dump *d, void *arg, uint64_t *ret_r
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_lease l;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_leases(d->s.reader, NULL, NULL, 0, &iter); /* now 0: none has expired */
+	enum shmeta_status status = shmeta_list_leases(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
 
 	(void)arg;
 	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &l, NULL)) == SHMETA_OK) {
