@@ -277,6 +277,57 @@ Test(shmetactl_process, a_dump_has_every_record_and_counts_them, .init = start, 
 	json_decref(end);
 }
 
+/* An inspection does not register, so what it reads is only good for half of the grace period. */
+Test(shmetactl_process, a_dump_that_is_stopped_for_longer_than_the_grace_reads_again_what_it_had_read)
+{
+	char out[128], *text_of_dump, *end_line = NULL;
+	json_int_t repeated = 0;
+
+	start_with("INSERT INTO topics VALUES('large', 1, NULL, 1, 1, '{}');"
+	           "INSERT INTO partitions VALUES('large', 0, 60000, 1, 1);"
+	           "INSERT INTO segments SELECT 'large-' || i, 'large', 0, i, i, 1, 1, 'b', 'k' || i, 1 FROM "
+	           "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 59999) SELECT i FROM n)");
+	(void)snprintf(out, sizeof(out), "%s/dump", d.dir);
+	for (int round = 0; round < 10 && repeated == 0; round++) {
+		char *next = NULL, *save = NULL;
+		json_int_t last = -1, rows = 0;
+		pid_t pid = run_fork();
+
+		if (pid == 0) {
+			int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+			(void)dup2(fd, STDOUT_FILENO);
+			(void)execl(TEST_BUILD_DIR "/bin/shmetactl", "shmetactl", "--dir", d.instance, "dump",
+			            (char *)NULL);
+			_exit(127);
+		}
+		(void)usleep(20000 + 7000 * (useconds_t)round);
+		(void)kill(pid, SIGSTOP);
+		(void)usleep(700000);
+		(void)kill(pid, SIGCONT);
+		cr_assert_eq(run_reap(pid), 0);
+		text_of_dump = run_read_file(out);
+		for (char *line = strtok_r(text_of_dump, "\n", &save); line != NULL;
+		     line = strtok_r(NULL, "\n", &save)) {
+			end_line = line;
+			next = strstr(line, "\"topic\":\"large\"");
+			if (next == NULL || strstr(line, "\"kind\":\"segment\"") == NULL)
+				continue;
+			next = strstr(line, "\"base_offset\":");
+			cr_assert(next != NULL && strtoll(next + 14, NULL, 10) == last + 1, "%s", line);
+			last++;
+			rows++;
+		}
+		cr_assert_eq(rows, 60000);
+		next = strstr(end_line, "\"snapshots_repeated\":");
+		cr_assert(next != NULL && strstr(end_line, "\"kind\":\"end\"") != NULL, "%s", end_line);
+		repeated = strtoll(next + 21, NULL, 10);
+		free(text_of_dump);
+	}
+	cr_assert(repeated > 0, "no snapshot was stopped for too long: the test shows nothing");
+	stop();
+}
+
 Test(shmetactl_process, readers_shows_who_is_registered, .init = start, .fini = stop)
 {
 	struct shmeta *instance = run_daemon_open(&d, "the-agent", 0);
@@ -678,6 +729,7 @@ Test(shmetactl_process, a_copied_store_is_sound_and_flipped_bytes_in_it_are_repo
 	static const char *const markers[] = {"marker-config", "marker-key", "topic-05", "agent-1", "az-1"};
 	char path[128], *data;
 	struct run_tool t;
+	uint64_t random = 42;
 	size_t bytes;
 
 	start_with("UPDATE segments SET s3_key = 'marker-key/' || id WHERE topic = 'topic-05'");
@@ -705,9 +757,10 @@ Test(shmetactl_process, a_copied_store_is_sound_and_flipped_bytes_in_it_are_repo
 	}
 	/* Anywhere else a flip may hit what nobody uses; never may it end the program by a signal or pass for a success of a
 	 * store that lost something. */
-	srand(42);
 	for (int i = 0; i < 40; i++) {
-		size_t at = (size_t)rand() % bytes;
+		size_t at = (size_t)(random = random * 6364136223846793005u + 1442695040888963407u) >> 33;
+
+		at %= bytes;
 
 		data[at] ^= (char)(1 << i % 8);
 		write_bytes(path, data, bytes);
