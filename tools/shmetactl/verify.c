@@ -5,7 +5,7 @@
  * while it is read, so what differs is read and compared again until it agrees or the time is over; what still differs then, in
  * the same words as before, is reported. With the writer dead nothing will follow, so the first look decides.
  *
- * The only file of the tools that knows the engines (docs/decisions/0008-verify-reads-the-source.md). */
+ * The only file of the tools that knows the engines (docs/decisions/0011-verify-reads-the-source.md). */
 #include "tools/shmetactl/verify.h"
 
 #include <inttypes.h>
