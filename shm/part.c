@@ -349,7 +349,7 @@ static inline __attribute__((always_inline)) const uint8_t *floor_row(const stru
 	__builtin_prefetch(row - 64);
 	/* Signed error times unsigned slope, rounded down. Impossible numbers give an impossible place, found out below. */
 	error = distance - (shmeta__ld64(row) & mask);
-	low = guess + shmeta__scale(error, slope) - (slope & (uint64_t)((int64_t)error >> 63)) - 1;
+	low = guess + shmeta__scale(error, slope) - (slope & (0 - (error >> 63))) - 1;
 	if (unlikely(low > last - 3))
 		goto search;
 	row = p + low * stride;
