@@ -184,7 +184,7 @@ static int equal(const char *a, const char *b, size_t n)
 int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
                    struct shmeta_str text)
 {
-	const char *p = text.data, *end = text.data + text.bytes;
+	const char *p = text.bytes ? text.data : "", *end = p + text.bytes;
 
 	if (!is_template)
 		return string.bytes == text.bytes && equal(string.data, text.data, text.bytes);
@@ -223,7 +223,7 @@ static int starts_with(const char *p, const char *end, struct shmeta_str s)
  * nothing to replace, or a byte that would be taken for a placeholder, and is to be stored as it is. */
 static size_t derive(struct shmeta_str text, const struct shmeta__values *values, char *out, int *ret_template)
 {
-	const char *p = text.data, *end = p + text.bytes;
+	const char *p = text.bytes ? text.data : "", *begin = p, *end = p + text.bytes;
 	const struct shmeta_str *value = values->value;
 	int had[PLACEHOLDERS + 1] = {0};
 	size_t n = 0;
@@ -236,7 +236,7 @@ static size_t derive(struct shmeta_str text, const struct shmeta__values *values
 	while (p < end) {
 		int kind = 0;
 
-		if (starts_with(p, end, value[TOPIC]) && (p == text.data || !is_word(p[-1])) &&
+		if (starts_with(p, end, value[TOPIC]) && (p == begin || !is_word(p[-1])) &&
 		    (p + value[TOPIC].bytes == end || !is_word(p[value[TOPIC].bytes]))) {
 			kind = TOPIC;
 		} else if (is_digit(*p)) {
