@@ -133,7 +133,8 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
 
 	/* With every width below 32 no sum carries; with the last sum equal to the stride every field lies in its row. */
-	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride || !rows ||
+	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride ||
+	                             rows - 1 >= SHMETA_BLOCK_ROWS_MAX ||
 	                             (uint64_t)rows * stride + sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK >
 	                                     readable,
 	                     0))

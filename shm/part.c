@@ -401,7 +401,7 @@ static const uint8_t *locate(struct shmeta__part *part, uint64_t offset, struct 
 	const uint8_t *entries;
 	uint32_t first, count;
 
-	if (offset >= part->leaf_base) {
+	if (part->leaf_count && offset >= part->leaf_base) {
 		ret->top = part->dir_count + floor_entry(part->leaves, part->leaf_count, part->leaf_slope, offset);
 		ret->sub = 0;
 		return entry_at(part, *ret, ret_mark, &count);

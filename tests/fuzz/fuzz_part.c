@@ -20,13 +20,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 			abort(); \
 	} while (0)
 
-enum { PAGE = 4096, PAGES_MAX = 48 };
+enum { PAGE = 4096, PAGES_MAX = 160, SPARE = 16 };
 static const uint64_t KEY = (UINT64_C(77) << 32) | 12;
 static const char TOPIC[] = "orders-7";
 
 struct world {
 	uint8_t *map;
-	uint32_t pages;
+	uint32_t pages, capacity;
 	uint64_t next_id;
 };
 
@@ -36,7 +36,7 @@ static enum shmeta_status world_alloc(void *arg, size_t bytes, uint64_t *ret_id,
 	struct world *world = arg;
 
 	MUST(bytes == SHMETA_BLOCK_BYTES);
-	if (world->pages == 2 * PAGES_MAX)
+	if (world->pages == world->capacity)
 		return SHMETA_ERR_FULL;
 	*ret_id = world->next_id++;
 	*ret_locator = world->pages;
@@ -122,7 +122,7 @@ static void read_everything(struct shmeta__part *part, int valid)
 static void change(struct world *world, const uint8_t *head, size_t head_bytes, int valid, uint64_t choice)
 {
 	struct shmeta__pager pager = {world, world_alloc, world_release, world_at};
-	struct shmeta__pages pages = {world->map, (uint64_t)2 * PAGES_MAX * PAGE, PAGE};
+	struct shmeta__pages pages = {world->map, (uint64_t)world->capacity * PAGE, PAGE};
 	struct shmeta_segment rows[3] = {0};
 	struct shmeta__part part = {0};
 	struct shmeta__part_edit *edit = NULL;
@@ -151,9 +151,17 @@ static void change(struct world *world, const uint8_t *head, size_t head_bytes, 
 	shmeta__part_edit_free(edit);
 }
 
+/* The i-th page's place in the map: its locator, where that is a possible one. */
+static uint32_t page_of(const uint8_t *data, uint32_t i)
+{
+	uint32_t locator = shmeta__ld32(data + 8 + 4 * (size_t)i);
+
+	return locator < 2 || locator >= PAGES_MAX ? 2 + i % (PAGES_MAX - 2) : locator;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	struct world world = {NULL, 2, UINT64_C(1) << 50};
+	struct world world = {NULL, 2, 0, UINT64_C(1) << 50};
 	struct shmeta__pages pages = {NULL, 0, PAGE};
 	struct shmeta__part part = {0};
 	struct shmeta_err err;
@@ -174,19 +182,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		return 0;
 	bytes -= 4 * (size_t)count + head_bytes;
 	head = malloc(head_bytes);
-	world.map = calloc(2 * PAGES_MAX, PAGE);
+	for (uint32_t i = 0; i < count; i++) {
+		if (page_of(data, i) >= world.pages)
+			world.pages = page_of(data, i) + 1;
+	}
+	world.capacity = world.pages + SPARE;
+	world.map = calloc(world.capacity, PAGE);
 	MUST(head && world.map);
 	memcpy(head, data + 8 + 4 * (size_t)count, head_bytes);
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t locator = shmeta__ld32(data + 8 + 4 * (size_t)i);
 		size_t at = (size_t)i * SHMETA_BLOCK_BYTES, size = at < bytes ? bytes - at : 0;
 		uint8_t *page;
 
-		if (locator < 2 || locator >= PAGES_MAX)
-			locator = 2 + i % (PAGES_MAX - 2);
-		if (world.pages <= locator)
-			world.pages = locator + 1;
-		page = world.map + (size_t)locator * PAGE + 16;
+		page = world.map + (size_t)page_of(data, i) * PAGE + 16;
 		if (size)
 			memcpy(page, data + 8 + 4 * (size_t)count + head_bytes + at,
 			       size < SHMETA_BLOCK_BYTES ? size : (size_t)SHMETA_BLOCK_BYTES);

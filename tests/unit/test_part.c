@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/block.h"
 #include "shm/part.h"
 #include "tests/support/heap_pager.h"
 
@@ -859,6 +860,36 @@ Test(part, dropping_a_partition_releases_every_block)
 	subject_free(&subject);
 }
 
+Test(part, directory_pages_alone_answer_too)
+{
+	struct rng rng = {27};
+	struct subject subject;
+	struct model model;
+	uint64_t from;
+
+	fill(&subject, &model, &rng, LONG, 100, 700);
+	cr_assert_gt(subject.part.dir_count, 2);
+	/* Drop from the end until nothing but pages is left, and go on. */
+	while (subject.part.leaf_count) {
+		from = model.rows[model.count - 1].base_offset;
+		cr_assert_eq(subject_replace(&subject, from, UINT64_MAX, NULL, 0), 1);
+		model_replace(&model, from, UINT64_MAX, NULL, 0);
+	}
+	cr_assert_gt(subject.part.dir_count, 2);
+	assert_equal(&subject, &model, 1);
+	assert_walks(&subject, &model, 0, UINT64_MAX);
+	assert_timestamp(&subject, &model, model.rows[model.count - 1].max_timestamp_ms);
+	while (model.count) {
+		from = model.rows[model.count - 1 - below(&rng, model.count < 9 ? model.count : 9)].base_offset;
+		subject_replace(&subject, from, UINT64_MAX, NULL, 0);
+		model_replace(&model, from, UINT64_MAX, NULL, 0);
+		assert_equal(&subject, &model, 1 + model.count / 20);
+	}
+	cr_assert_eq(subject.heap.live, 0);
+	model_free(&model);
+	subject_free(&subject);
+}
+
 Test(part, a_full_store_fails_with_a_sentence_and_leaks_nothing)
 {
 	struct rng rng = {25};
@@ -990,6 +1021,38 @@ Test(part, a_flipped_byte_of_a_block_or_directory_page_is_noticed_by_lookups_and
 		cr_assert(noticed);
 		shmeta__part_close(&part);
 		*at ^= flip;
+	}
+	model_free(&model);
+	subject_free(&subject);
+}
+
+Test(part, a_forged_number_of_rows_is_refused_at_once)
+{
+	static const uint32_t forged[] = {0, 4097, UINT32_C(1) << 31, UINT32_MAX};
+	struct rng rng = {33};
+	struct subject subject;
+	struct model model;
+	uint8_t *entry, *tail;
+
+	fill(&subject, &model, &rng, STREAMHOUSE, 0, 5);
+	entry = subject.head + sizeof(struct shmeta_part_head);
+	tail = entry + sizeof(struct shmeta_part_entry);
+	/* Rows of no bytes at all: as many as one likes fit. */
+	entry[offsetof(struct shmeta_part_entry, stride)] = 0;
+	memset(tail + offsetof(struct shmeta_block_head, width), 0, 8);
+	for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
+		struct shmeta_segment got;
+		uint64_t checksum;
+
+		memcpy(entry + offsetof(struct shmeta_part_entry, rows), &forged[i], sizeof forged[i]);
+		checksum = shmeta__head_checksum(subject.head, subject.head_bytes, KEY);
+		memcpy(subject.head, &checksum, sizeof checksum);
+		cr_assert_eq(
+			shmeta__part_open(&subject.part, KEY, subject.head, subject.head_bytes, &subject.heap.pages),
+			SHMETA_OK);
+		cr_assert_eq(shmeta__part_find(&subject.part, model.rows[1].base_offset, &got), SHMETA_ERR_CORRUPT);
+		cr_assert_eq(shmeta__part_last(&subject.part, &got), SHMETA_ERR_CORRUPT);
+		cr_assert_eq(shmeta__part_verify(&subject.part, NULL), SHMETA_ERR_CORRUPT);
 	}
 	model_free(&model);
 	subject_free(&subject);
