@@ -525,6 +525,38 @@ Test(shmetactl_process, verify_waits_for_a_daemon_that_is_about_to_follow, .init
 	}
 }
 
+Test(shmetactl_process, what_never_stops_moving_is_no_difference, .init = start, .fini = stop)
+{
+	pid_t pid = run_fork();
+
+	if (pid == 0) {
+		for (int i = 0; i < 100000; i++) {
+			char sql[512];
+
+			(void)snprintf(
+				sql, sizeof(sql),
+				"BEGIN IMMEDIATE; UPDATE partitions SET high_watermark = high_watermark + 10, updated_at = "
+				"updated_at + 1 WHERE topic IN ('topic-05', 'topic-06');"
+				"INSERT INTO segments VALUES('m-%d', 'topic-05', 1, %d, %d, 1, 1, 'b', 'k', 1);"
+				"UPDATE agents SET last_heartbeat = last_heartbeat + 1; COMMIT",
+				i, 100000 + 10 * i, 100009 + 10 * i);
+			if (run_daemon_sql(&d, sql) != 0)
+				_exit(1);
+			(void)usleep(3000);
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < 3; i++) {
+		struct run_tool t;
+
+		CTL(&t, "--timeout 2s verify");
+		cr_assert(t.code == 0 && strstr(t.out, "0 differences") != NULL, "%d %s%s", t.code, t.out, t.err);
+		run_tool_done(&t);
+	}
+	(void)kill(pid, SIGKILL);
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL, "the rows did not move to the end");
+}
+
 Test(shmetactl_process, verify_names_every_kind_of_difference)
 {
 	static const struct {
