@@ -525,27 +525,33 @@ Test(shmetactl_process, verify_waits_for_a_daemon_that_is_about_to_follow, .init
 	}
 }
 
-Test(shmetactl_process, what_never_stops_moving_is_no_difference, .init = start, .fini = stop)
+/* A child that changes rows of the source without a pause. */
+static pid_t start_moving(void)
 {
 	pid_t pid = run_fork();
 
-	if (pid == 0) {
-		for (int i = 0; i < 100000; i++) {
-			char sql[512];
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < 1000000; i++) {
+		char sql[512];
 
-			(void)snprintf(
-				sql, sizeof(sql),
-				"BEGIN IMMEDIATE; UPDATE partitions SET high_watermark = high_watermark + 10, updated_at = "
-				"updated_at + 1 WHERE topic IN ('topic-05', 'topic-06');"
-				"INSERT INTO segments VALUES('m-%d', 'topic-05', 1, %d, %d, 1, 1, 'b', 'k', 1);"
-				"UPDATE agents SET last_heartbeat = last_heartbeat + 1; COMMIT",
-				i, 100000 + 10 * i, 100009 + 10 * i);
-			if (run_daemon_sql(&d, sql) != 0)
-				_exit(1);
-			(void)usleep(3000);
-		}
-		_exit(0);
+		(void)snprintf(
+			sql, sizeof(sql),
+			"BEGIN IMMEDIATE; UPDATE partitions SET high_watermark = high_watermark + 10, updated_at = "
+			"updated_at + 1 WHERE topic IN ('topic-05', 'topic-06');"
+			"INSERT INTO segments VALUES('m-%d', 'topic-05', 1, %d, %d, 1, 1, 'b', 'k', 1);"
+			"UPDATE agents SET last_heartbeat = last_heartbeat + 1; COMMIT",
+			i, 100000 + 10 * i, 100009 + 10 * i);
+		if (run_daemon_sql(&d, sql) != 0)
+			_exit(1);
 	}
+	_exit(0);
+}
+
+Test(shmetactl_process, what_never_stops_moving_is_no_difference, .init = start, .fini = stop)
+{
+	pid_t pid = start_moving();
+
 	for (int i = 0; i < 3; i++) {
 		struct run_tool t;
 
@@ -555,6 +561,23 @@ Test(shmetactl_process, what_never_stops_moving_is_no_difference, .init = start,
 	}
 	(void)kill(pid, SIGKILL);
 	cr_assert_eq(run_reap(pid), 128 + SIGKILL, "the rows did not move to the end");
+}
+
+Test(shmetactl_process, a_store_that_does_not_follow_a_moving_source_differs, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	pid_t pid;
+
+	cr_assert_eq(kill(d.pid, SIGSTOP), 0); /* its heart beat a moment ago: it is not yet believed to be stalled */
+	pid = start_moving();
+	(void)usleep(100000);
+	CTL(&t, "--timeout 1s verify");
+	cr_assert(t.code == 1 && strstr(t.out, "topic topic-05, partition 0: high_watermark is ") != NULL, "%d %s%s",
+	          t.code, t.out, t.err);
+	run_tool_done(&t);
+	(void)kill(pid, SIGKILL);
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL, "the rows did not move to the end");
+	cr_assert_eq(kill(d.pid, SIGCONT), 0);
 }
 
 Test(shmetactl_process, verify_names_every_kind_of_difference)

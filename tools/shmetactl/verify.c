@@ -2,13 +2,14 @@
  * verify: is the store sound (verify_structure.c), and does it hold what the source holds?
  *
  * Everything that the source's own engine reads from it is compared with the store, each topic as it comes. A live source moves on
- * while it is read, so what differs is read and compared again until it agrees or the time is over; what still differs then, in
- * the same words as before, is reported. With the writer dead nothing will follow, so the first look decides.
+ * while it is read, so what differs is read and compared again until it agrees or the time is over; what still differs then, the
+ * store being as it was before, is reported. With the writer dead nothing will follow, so the first look decides.
  *
  * The only file of the tools that knows the engines (docs/decisions/0011-verify-reads-the-source.md). */
 #include "tools/shmetactl/verify.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -40,31 +41,32 @@ static void findings_take(struct findings *f, size_t from, struct findings *ret)
 	f->count = from;
 }
 
-static int by_text(const void *a, const void *b)
+static int by_key(const void *a, const void *b)
 {
 	const struct finding *x = a, *y = b;
 
-	return strcmp(x->text, y->text);
+	return strcmp(x->key != NULL ? x->key : x->text, y->key != NULL ? y->key : y->text);
 }
 
-/* Of those from `from` on keep what was found before in the same words: a row that moves while it is looked at, and whose cache
- * is always the same few milliseconds behind, differs in another way each time. */
+/* Of those from `from` on keep what was found before, too: a row that moves while it is looked at, and whose cache is always the
+ * same few milliseconds behind, differs in another way each time. */
 static void findings_keep(struct findings *f, size_t from, struct findings *before)
 {
 	size_t kept = from;
 
 	if (before->count > 0)
-		qsort(before->row, before->count, sizeof(*before->row), by_text);
+		qsort(before->row, before->count, sizeof(*before->row), by_key);
 	for (size_t i = from; i < f->count; i++) {
 		struct finding row = f->row[i];
 
-		if (before->count > 0 && bsearch(&row, before->row, before->count, sizeof(row), by_text) != NULL) {
+		if (before->count > 0 && bsearch(&row, before->row, before->count, sizeof(row), by_key) != NULL) {
 			f->row[kept++] = row;
 			continue;
 		}
 		free(row.tenant);
 		free(row.topic);
 		free(row.text);
+		free(row.key);
 	}
 	f->count = kept;
 }
@@ -199,7 +201,18 @@ static const char *place_of(const struct verify *v, uint64_t base)
 	return text;
 }
 
-/* The sentences name both values: a difference that is the same in two looks is one, a row that moves meanwhile is not. */
+/* A difference is the same in two looks when the store's value is: the source may move on, but a store that follows does, too. */
+__attribute__((format(printf, 2, 3))) static void key_of_last(struct verify *v, const char *fmt, ...)
+{
+	char key[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(key, sizeof(key), fmt, ap);
+	va_end(ap);
+	v->found.row[v->found.count - 1].key = tool_copy(key, strlen(key));
+}
+
 struct pair {
 	const char *name;
 	int64_t source, store;
@@ -214,6 +227,7 @@ static bool pairs_differ(struct verify *v, enum shmeta_class cls, const char *wh
 			continue;
 		differs(v, cls, v->tenant, v->topic, "%s: %s is %" PRId64 " in the source, %" PRId64 " in the store",
 		        where, pairs[i].name, pairs[i].source, pairs[i].store);
+		key_of_last(v, "%s: %s %" PRId64, where, pairs[i].name, pairs[i].store);
 		return true;
 	}
 	return false;
@@ -222,12 +236,12 @@ static bool pairs_differ(struct verify *v, enum shmeta_class cls, const char *wh
 static bool text_differs(struct verify *v, enum shmeta_class cls, const char *where, const char *what,
                          struct shmeta_str source, struct shmeta_str store)
 {
-	bool same = same_str(source, store);
-
-	if (!same)
-		differs(v, cls, v->tenant, v->topic, "%s: %s is '%.200s' in the source, '%.200s' in the store", where,
-		        what, out_safe(source.data, source.bytes), out_safe(store.data, store.bytes));
-	return !same;
+	if (same_str(source, store))
+		return false;
+	differs(v, cls, v->tenant, v->topic, "%s: %s is '%.200s' in the source, '%.200s' in the store", where, what,
+	        out_safe(source.data, source.bytes), out_safe(store.data, store.bytes));
+	key_of_last(v, "%s: %s '%.200s'", where, what, out_safe(store.data, store.bytes));
+	return true;
 }
 
 static void compare_row(struct verify *v, const struct shmeta_segment *want, const struct shmeta_segment *have)

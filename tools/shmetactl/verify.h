@@ -13,6 +13,7 @@ struct finding {
 	char *tenant, *topic; /* topic NULL: of the class as a whole */
 	enum shmeta_class cls;
 	char *text;
+	char *key; /* what makes it the same finding in another look; NULL: the text */
 };
 
 struct findings {

@@ -25,6 +25,7 @@ void findings_cut(struct findings *f, size_t count)
 		free(row->tenant);
 		free(row->topic);
 		free(row->text);
+		free(row->key);
 	}
 }
 
