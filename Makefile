@@ -165,9 +165,21 @@ fuzz-run: $(fuzz_progs)
 # ---- lint -------------------------------------------------------------------------------------------------------------------
 lint:
 	@tools/setup.sh build lint bench
-	@$(MAKE) $(PARALLEL) --no-print-directory all tests
-	@$(MAKE) $(PARALLEL) --no-print-directory CC=clang all tests
-	@JOBS=$(JOBS) tools/lint/run.sh $(BUILD)
+	@$(MAKE) $(PARALLEL) --no-print-directory all tests demo-programs bench-programs
+	@$(MAKE) $(PARALLEL) --no-print-directory CC=clang all tests demo-programs bench-programs
+	@tools/lint/run.sh $(BUILD)
+	@$(MAKE) $(PARALLEL) --no-print-directory -k tidy
+	@echo 'lint: all checks passed'
+# clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.
+all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/main.c $(shmetactl_srcs) $(demo_srcs) \
+            $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) $(bench_srcs) $(wildcard bench/gen/*.c)
+tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_srcs))
+$(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang-tidy
+	@mkdir -p $(@D)
+	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -DSHMETA_VERSION_STRING='""' -DTEST_BUILD_DIR='""' \
+		-DTEST_SOURCE_DIR='""' -I. -I/usr/include/postgresql >$@.log 2>&1 || \
+		{ echo "FAIL  clang-tidy $< ($@.log)"; grep -E '(error|warning): ' $@.log; exit 1; }
+	@touch $@
 format:
 	@tools/setup.sh lint
 	git ls-files '*.c' '*.h' | xargs clang-format -i
@@ -265,6 +277,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint format demo demo-programs demo-run bench bench-quick \
+.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

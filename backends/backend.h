@@ -151,7 +151,9 @@ struct backend_ops {
 	                              void *arg, struct backend_error *err);
 
 	/* Optional. */
-	int (*wake_fd)(void *state); /* readable when something may have changed; -1: none. Drained by changes(). */
+	/* Readable when something may have changed, now and then in vain; -1: none. Drained by changes(). May be another one
+	 * after each call. */
+	int (*wake_fd)(void *state);
 };
 
 extern const struct backend_ops backend_memory;

@@ -293,7 +293,8 @@ struct shmeta_options {
 
 /* Attach to an instance. Works whether the writer is alive or not, as soon as it has published once; a second open of the same
  * instance shares the mappings of the first.
- * Owns: *ret; shmeta_close() it. Borrows: nothing after the return. Threads: any. Blocks: for file opens and one connect.
+ * Owns: *ret; shmeta_close() it. Borrows: nothing after the return. Threads: any. Blocks: for file opens, one connect, and at
+ * most 200 ms for the writer's answer.
  * Errors: ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group),
  * ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);

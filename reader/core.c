@@ -241,8 +241,12 @@ static enum shmeta_status open_current(struct core *core, struct env **ret, stru
 		if (status == SHMETA_OK || shmeta_observe(&core->board->generation) == generation)
 			break;
 	}
-	/* That the board speaks of it and it is not there is no matter of a writer that never ran. */
-	return status == SHMETA_ERR_NOT_RUNNING ? shmeta_fail_prefix(err, "the current store") : status;
+	/* The board speaks of it and it is not there: that is no matter of a writer that never ran. */
+	if (status == SHMETA_ERR_NOT_RUNNING) {
+		status = err->code = SHMETA_ERR_SYSTEM;
+		(void)shmeta_fail_prefix(err, "the current store is missing");
+	}
+	return status;
 }
 
 enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err)

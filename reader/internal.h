@@ -168,10 +168,13 @@ void shmeta__instance_unref(struct shmeta *instance);
 
 /* ---- readers ----------------------------------------------------------------------------------------------------------- */
 
+#define NOT_READY UINT64_MAX /* no commit */
+
 struct shmeta_handle {
 	const uint64_t *fork_word;
 	uint64_t token;
 	struct shmeta_reader *reader;
+	uint64_t ready;  /* the snapshot in which `part` may be used without a look; NOT_READY: none */
 	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0: none */
 	uint32_t absent; /* 1: not there in the commit known; 2: never again */
 	uint32_t pinned; /* 1: the head lies on pages of its own */
@@ -187,14 +190,12 @@ struct shmeta_handle {
 
 struct name_entry {
 	uint64_t hash;
-	uint64_t known;      /* the commit for which topic_id is known to be right */
-	uint64_t record_txn; /* the commit for which record is */
-	const uint8_t *record;
-	uint32_t record_bytes;
-	uint32_t topic_id;
+	uint64_t known;      /* the commit for which the topic's number is known to be right */
+	uint64_t record_txn; /* the commit for which all of topic and stamps is */
+	struct shmeta_topic topic;
+	struct shmeta__stamps stamps;
 	uint32_t name_bytes; /* 0: empty */
-	uint32_t reserved;
-	char name[80]; /* longer names are not kept */
+	char name[92];       /* longer names are not kept */
 };
 
 struct shmeta_reader {

@@ -169,7 +169,7 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 		if (star != NULL)
 			literal = (size_t)(star - pattern);
 	}
-	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, pattern, literal);
+	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, literal == 0 ? "" : pattern, literal);
 	iter->done = iter->tenant == 0;
 	*ret = iter;
 	return SHMETA_OK;

@@ -91,12 +91,18 @@ static inline int is_absent(enum shmeta_status status)
 	return status >= SHMETA_ABSENT && status <= SHMETA_ABSENT_AT_END;
 }
 
+/* 0: what was just read may have come from a recycled page, and must not be remembered. */
+static inline int snapshot_holds(const struct shmeta_reader *r)
+{
+	return likely(shmeta_observe(r->guard) == 0) || !shmeta__snapshot_expired(r); /* PAIR 5 */
+}
+
 /* Last step of every lookup: count, and discard what may have been read from recycled pages. */
 static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmeta_status status)
 {
 	struct shmeta_reader_counters *c = &r->slot->counters;
 
-	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r)) /* PAIR 5 */
+	if (unlikely(!snapshot_holds(r)))
 		status = SHMETA_ERR_EXPIRED;
 	if (likely(status == SHMETA_OK))
 		c->found++;
@@ -114,7 +120,7 @@ static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmet
 /* The end of a list is an answer too: what it was concluded from may have been recycled. */
 static inline enum shmeta_status list_done(struct shmeta_reader *r)
 {
-	return unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r) ? SHMETA_ERR_EXPIRED : SHMETA_END;
+	return snapshot_holds(r) ? SHMETA_END : SHMETA_ERR_EXPIRED;
 }
 
 /* Not there: ABSENT when all of the class was known in this snapshot, otherwise nothing may be concluded. */
@@ -148,6 +154,12 @@ static inline enum shmeta_status name_wrong(struct shmeta_reader *r, const char 
 static inline struct known known_of(const struct shmeta__stamps *stamps)
 {
 	return (struct known){stamps->synced_at_ns, stamps->ttl_ms};
+}
+
+/* The handle's partition as this snapshot shows it: OK, ABSENT, ERR_*. */
+static inline enum shmeta_status handle_right(struct shmeta_handle *h)
+{
+	return likely(h->ready == h->reader->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
 }
 
 /* Record a sampled lookup's time and place. */

@@ -24,6 +24,7 @@ static enum shmeta_status follow_lineage(struct shmeta_handle *h)
 	if (h->absent == 2)
 		return SHMETA_ABSENT;
 	h->known = 0;
+	h->ready = NOT_READY;
 	status = shmeta__topic_record(r, h->topic, h->topic_bytes, &topic);
 	if (status != SHMETA_OK)
 		return status; /* ABSENT: it may yet be loaded */
@@ -58,22 +59,30 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2 */
 		if (touched <= h->known && touched <= r->snapshot) {
 			h->known = r->snapshot;
-			return h->absent ? SHMETA_ABSENT : SHMETA_OK;
+			if (h->absent)
+				return SHMETA_ABSENT;
+			h->ready = r->snapshot;
+			return SHMETA_OK;
 		}
 	}
 	r->slot->counters.resolves++;
 	h->known = 0;
+	h->ready = NOT_READY;
 	h->absent = 0;
 	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
 	if (status == SHMETA_OK) {
 		pages = shmeta__env_pages(r->env);
 		status = shmeta__part_open(&h->part, key, head, bytes, &pages);
 		h->pinned = bytes >= SHMETA_HEAD_PADDED;
-	} else if (status == SHMETA_ABSENT) {
-		h->absent = 1;
 	}
-	if (status >= 0)
-		h->known = r->snapshot;
+	if (unlikely(!snapshot_holds(r)))
+		return SHMETA_ERR_EXPIRED;
+	if (status < 0)
+		return status;
+	h->absent = status == SHMETA_ABSENT;
+	h->known = r->snapshot;
+	if (status == SHMETA_OK)
+		h->ready = r->snapshot;
 	return status;
 }
 
@@ -81,6 +90,7 @@ static void handle_forget(struct shmeta_handle *h)
 {
 	shmeta__part_close(&h->part);
 	h->known = 0;
+	h->ready = NOT_READY;
 	h->pinned = 0;
 	h->absent &= 2;
 }
@@ -155,7 +165,7 @@ enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t to
 		}
 		handle_aim(h, r, topic_id, partition_id);
 	}
-	status = likely(h->known == r->snapshot && !h->absent) ? SHMETA_OK : shmeta__partition_resolve(h);
+	status = likely(h->ready == r->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
 	if (status == SHMETA_OK || status == SHMETA_ABSENT)
 		*ret = h;
 	return status;
@@ -297,8 +307,7 @@ static inline void partition_answer(struct shmeta_handle *h, uint64_t assured_ns
 static enum shmeta_status get_partition(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_partition *ret,
                                         struct shmeta_freshness *ret_fresh)
 {
-	enum shmeta_status status =
-		likely(h->known == h->reader->snapshot && !h->absent) ? SHMETA_OK : shmeta__partition_resolve(h);
+	enum shmeta_status status = handle_right(h);
 
 	if (likely(status == SHMETA_OK))
 		partition_answer(h, assured_ns, ret, ret_fresh);

@@ -15,13 +15,9 @@ static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, str
 	lookup_age(h->reader, SHMETA_CLASS_SEGMENT, 0, &known, ret_fresh);
 }
 
-static inline enum shmeta_status handle_right(struct shmeta_handle *h)
-{
-	return likely(h->known == h->reader->snapshot && !h->absent) ? SHMETA_OK : shmeta__partition_resolve(h);
-}
-
-static inline enum shmeta_status find(struct shmeta_handle *h, uint64_t offset, uint64_t assured_ns,
-                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, uint64_t offset,
+                                                                     uint64_t assured_ns, struct shmeta_segment *ret,
+                                                                     struct shmeta_freshness *ret_fresh)
 {
 	enum shmeta_status status = handle_right(h);
 

@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMES_FIRST = 64, NAMES_LAST = 2048 };
+enum { NAMES_FIRST = 64, NAMES_LAST = 1024 };
+
+struct found {
+	struct shmeta_topic topic;
+	struct shmeta__stamps stamps;
+};
 
 /* ---- the cache of names ------------------------------------------------------------------------------------------------------ */
 
@@ -61,12 +66,11 @@ static inline struct name_entry *names_find(struct shmeta_reader *r, uint64_t ha
 	return e;
 }
 
-static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes, uint32_t topic_id,
-                      const void *record, size_t record_bytes)
+static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes, const struct found *found)
 {
 	struct name_entry *e, *other;
 
-	if (bytes > sizeof e->name)
+	if (bytes > sizeof e->name || !snapshot_holds(r))
 		return;
 	if (r->names == NULL || ++r->name_misses > r->name_mask)
 		names_grow(r);
@@ -83,19 +87,13 @@ static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, 
 	*e = (struct name_entry){.hash = hash,
 	                         .known = r->snapshot,
 	                         .record_txn = r->snapshot,
-	                         .record = record,
-	                         .record_bytes = (uint32_t)record_bytes,
-	                         .topic_id = topic_id,
+	                         .topic = found->topic,
+	                         .stamps = found->stamps,
 	                         .name_bytes = (uint32_t)bytes};
 	memcpy(e->name, name, bytes);
 }
 
 /* ---- lookups -------------------------------------------------------------------------------------------------------------------- */
-
-struct found {
-	struct shmeta_topic topic;
-	struct shmeta__stamps stamps;
-};
 
 static enum shmeta_status find_record(struct shmeta_reader *r, uint32_t tenant, const char *name, size_t bytes,
                                       uint64_t hash, struct found *ret)
@@ -110,7 +108,7 @@ static enum shmeta_status find_record(struct shmeta_reader *r, uint32_t tenant, 
 		return status;
 	status = shmeta__topic_decode(record, record_bytes, key, key_bytes, 1, &ret->topic, &ret->stamps);
 	if (status == SHMETA_OK)
-		names_add(r, hash, name, bytes, ret->topic.topic_id, record, record_bytes);
+		names_add(r, hash, name, bytes, ret);
 	return status;
 }
 
@@ -126,8 +124,11 @@ static enum shmeta_status find_topic(struct shmeta_reader *r, const char *name, 
 		return status;
 	hash = shmeta__name_hash(tenant, name, bytes);
 	e = names_find(r, hash, name, bytes);
-	if (likely(e != NULL && e->record_txn == r->snapshot))
-		return shmeta__topic_decode(e->record, e->record_bytes, NULL, 0, 0, &ret->topic, &ret->stamps);
+	if (likely(e != NULL && e->record_txn == r->snapshot)) {
+		ret->topic = e->topic;
+		ret->stamps = e->stamps;
+		return SHMETA_OK;
+	}
 	return find_record(r, tenant, name, bytes, hash, ret);
 }
 
@@ -144,7 +145,7 @@ enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *r, const char *na
 	hash = shmeta__name_hash(tenant, name, bytes);
 	e = names_find(r, hash, name, bytes);
 	if (likely(e != NULL)) {
-		*ret_id = e->topic_id;
+		*ret_id = e->topic.topic_id;
 		return SHMETA_OK;
 	}
 	status = find_record(r, tenant, name, bytes, hash, &found);

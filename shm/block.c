@@ -184,7 +184,7 @@ static int equal(const char *a, const char *b, size_t n)
 int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
                    struct shmeta_str text)
 {
-	const char *p = text.data, *end = text.data + text.bytes;
+	const char *p = text.bytes ? text.data : "", *end = p + text.bytes;
 
 	if (!is_template)
 		return string.bytes == text.bytes && equal(string.data, text.data, text.bytes);
@@ -223,7 +223,7 @@ static int starts_with(const char *p, const char *end, struct shmeta_str s)
  * nothing to replace, or a byte that would be taken for a placeholder, and is to be stored as it is. */
 static size_t derive(struct shmeta_str text, const struct shmeta__values *values, char *out, int *ret_template)
 {
-	const char *p = text.data, *end = p + text.bytes;
+	const char *p = text.bytes ? text.data : "", *begin = p, *end = p + text.bytes;
 	const struct shmeta_str *value = values->value;
 	int had[PLACEHOLDERS + 1] = {0};
 	size_t n = 0;
@@ -236,7 +236,7 @@ static size_t derive(struct shmeta_str text, const struct shmeta__values *values
 	while (p < end) {
 		int kind = 0;
 
-		if (starts_with(p, end, value[TOPIC]) && (p == text.data || !is_word(p[-1])) &&
+		if (starts_with(p, end, value[TOPIC]) && (p == begin || !is_word(p[-1])) &&
 		    (p + value[TOPIC].bytes == end || !is_word(p[value[TOPIC].bytes]))) {
 			kind = TOPIC;
 		} else if (is_digit(*p)) {
@@ -312,6 +312,12 @@ static struct shmeta_str pool_string(const struct shmeta__builder *b, uint32_t a
 	return (struct shmeta_str){(const char *)b->pool + at + 2, head & (SHMETA_STRING_TEMPLATE - 1)};
 }
 
+static int is_at(const struct shmeta__builder *b, uint16_t at, struct shmeta_str string, int is_template)
+{
+	return shmeta__ld16(b->pool + at) == (string.bytes | (is_template ? SHMETA_STRING_TEMPLATE : 0)) &&
+	       equal((const char *)b->pool + at + 2, string.data, string.bytes);
+}
+
 /* The string's place in the pool, where it is put unless it is there; NONE: no room. */
 static uint16_t intern(struct shmeta__builder *b, struct shmeta_str string, int is_template)
 {
@@ -323,7 +329,7 @@ static uint16_t intern(struct shmeta__builder *b, struct shmeta_str string, int 
 	chain = chain_of(string.data, string.bytes, is_template);
 	for (uint16_t i = b->chains[chain]; i; i = b->strings[i - 1].next) {
 		at = b->strings[i - 1].at;
-		if (shmeta__ld16(b->pool + at) == head && !memcmp(b->pool + at + 2, string.data, string.bytes))
+		if (is_at(b, at, string, is_template))
 			return at;
 	}
 	if (b->pool_bytes + 2 + string.bytes > sizeof b->pool || b->string_count == SHMETA_POOL_STRINGS)
@@ -432,10 +438,23 @@ static uint16_t place(struct shmeta__builder *b, int kind, struct shmeta_str tex
 	return at;
 }
 
+static void numbers_of(const struct shmeta_segment *s, uint64_t *v)
+{
+	uint64_t span = s->end_offset - s->base_offset;
+
+	v[SHMETA_FIELD_BASE] = s->base_offset;
+	v[SHMETA_FIELD_SPAN] = span;
+	v[SHMETA_FIELD_COUNT] = s->record_count - (span + 1);
+	v[SHMETA_FIELD_SIZE] = s->size_bytes;
+	v[SHMETA_FIELD_CREATED] = (uint64_t)s->created_at_ms;
+	v[SHMETA_FIELD_MIN_TS] = (uint64_t)s->min_timestamp_ms;
+	v[SHMETA_FIELD_TS_SPAN] = (uint64_t)s->max_timestamp_ms - (uint64_t)s->min_timestamp_ms;
+}
+
 enum shmeta__build shmeta__builder_add(struct shmeta__builder *b, const struct shmeta_segment *s,
                                        struct shmeta__values *values)
 {
-	uint64_t v[SHMETA_FIELDS], span = s->end_offset - s->base_offset;
+	uint64_t v[SHMETA_FIELDS];
 	uint32_t string_count = b->string_count, pool_bytes = b->pool_bytes;
 	enum shmeta__build built = SHMETA_BUILD_NO_ROOM;
 	uint16_t id, bucket, key;
@@ -445,13 +464,7 @@ enum shmeta__build shmeta__builder_add(struct shmeta__builder *b, const struct s
 	bucket = place(b, 1, s->s3_bucket, values);
 	key = place(b, 2, s->s3_key, values);
 	if (id != NONE && bucket != NONE && key != NONE) {
-		v[SHMETA_FIELD_BASE] = s->base_offset;
-		v[SHMETA_FIELD_SPAN] = span;
-		v[SHMETA_FIELD_COUNT] = s->record_count - (span + 1);
-		v[SHMETA_FIELD_SIZE] = s->size_bytes;
-		v[SHMETA_FIELD_CREATED] = (uint64_t)s->created_at_ms;
-		v[SHMETA_FIELD_MIN_TS] = (uint64_t)s->min_timestamp_ms;
-		v[SHMETA_FIELD_TS_SPAN] = (uint64_t)s->max_timestamp_ms - (uint64_t)s->min_timestamp_ms;
+		numbers_of(s, v);
 		v[SHMETA_FIELD_ID] = id;
 		v[SHMETA_FIELD_BUCKET] = bucket;
 		v[SHMETA_FIELD_KEY] = key;
@@ -475,6 +488,7 @@ enum shmeta__build shmeta__builder_copy(struct shmeta__builder *b, const uint8_t
 		v[f] = shmeta__block_number(block, p, f);
 	for (unsigned f = SHMETA_NUMBERS; f < SHMETA_FIELDS; f++) {
 		struct shmeta_str string;
+		uint16_t *recent;
 		int is_template;
 
 		if (!shmeta__block_string(bytes, readable, block, p, f, &string, &is_template)) {
@@ -482,15 +496,14 @@ enum shmeta__build shmeta__builder_copy(struct shmeta__builder *b, const uint8_t
 			built = SHMETA_BUILD_NO_MEMORY;
 			break;
 		}
-		v[f] = intern(b, string, is_template);
+		recent = is_template ? &b->recent[f - SHMETA_NUMBERS].pattern : &b->recent[f - SHMETA_NUMBERS].literal;
+		if (*recent == NONE || !is_at(b, *recent, string, is_template))
+			*recent = intern(b, string, is_template);
+		v[f] = *recent;
 		if (v[f] == NONE) {
 			built = SHMETA_BUILD_NO_ROOM;
 			break;
 		}
-		if (is_template)
-			b->recent[f - SHMETA_NUMBERS].pattern = (uint16_t)v[f];
-		else
-			b->recent[f - SHMETA_NUMBERS].literal = (uint16_t)v[f];
 	}
 	if (built == SHMETA_BUILD_ADDED)
 		built = push(b, v);
@@ -506,7 +519,7 @@ void shmeta__builder_encode(const struct shmeta__builder *b, uint64_t key, uint6
 	struct shmeta_part_entry entry = {.base = b->rows[0][SHMETA_FIELD_BASE], .rows = b->count};
 	struct {
 		unsigned field, width;
-	} used[SHMETA_FIELDS];
+	} used[SHMETA_FIELDS] = {{0, 0}};
 	unsigned used_count = 0;
 	uint8_t *p = out + HEAD_BYTES, *pool_at = p + (size_t)b->count * b->stride;
 	int64_t previous_max = INT64_MIN;
@@ -564,6 +577,68 @@ void shmeta__builder_encode(const struct shmeta__builder *b, uint64_t key, uint6
 	entry.base_width = b->width[SHMETA_FIELD_BASE];
 	entry.slope = shmeta__slope(b->count - 1, b->rows[b->count - 1][SHMETA_FIELD_BASE] - entry.base);
 	*ret = entry;
+}
+
+int shmeta__block_append(uint8_t *bytes, size_t *size, struct shmeta_part_entry *entry, const struct shmeta_segment *s,
+                         struct shmeta__values *values)
+{
+	struct shmeta_str texts[SHMETA_STRINGS] = {s->id, s->s3_bucket, s->s3_key};
+	uint64_t v[SHMETA_FIELDS], bias[SHMETA_FIELDS];
+	uint8_t width[SHMETA_FIELDS], row[8 * SHMETA_FIELDS + 8], *p = row;
+	struct shmeta_block_head head;
+	struct shmeta__block block;
+	const uint8_t *last;
+
+	memcpy(&head, bytes, sizeof head);
+	if (*size + head.stride > SHMETA_BLOCK_BYTES || !head.stride ||
+	    !shmeta__block_view(bytes, *size, entry->rows, entry->stride, &block) ||
+	    head.pool_at != HEAD_BYTES + (size_t)block.rows * block.stride)
+		return 0;
+	last = shmeta__block_at(&block, block.rows - 1);
+	numbers_of(s, v);
+	shmeta__values_row(values, s->base_offset, s->end_offset);
+	for (unsigned f = 0; f < SHMETA_STRINGS; f++) {
+		struct shmeta_str string;
+		int is_template;
+
+		/* Only the last row's strings are tried. */
+		if (!shmeta__block_string(bytes, *size, &block, last, SHMETA_NUMBERS + f, &string, &is_template) ||
+		    !shmeta__spells(string, is_template, values, texts[f]))
+			return 0;
+		v[SHMETA_NUMBERS + f] = (uint64_t)(string.data - 2 - (const char *)bytes) - head.pool_at;
+		bias[SHMETA_NUMBERS + f] = head.string_bias[f];
+		width[SHMETA_NUMBERS + f] = head.string_width[f];
+	}
+	memcpy(bias, head.bias, sizeof head.bias);
+	memcpy(width, head.width, SHMETA_NUMBERS);
+	for (unsigned f = 0; f < SHMETA_FIELDS; f++) {
+		uint64_t delta = v[f] - bias[f];
+
+		if (delta > shmeta__masks[width[f] & 15])
+			return 0;
+		memcpy(p, &delta, 8);
+		p += width[f];
+	}
+	if (s->max_timestamp_ms < (int64_t)(shmeta__block_number(&block, last, SHMETA_FIELD_MIN_TS) +
+	                                    shmeta__block_number(&block, last, SHMETA_FIELD_TS_SPAN)))
+		entry->flags &= (uint16_t)~SHMETA_ENTRY_TIME_SORTED;
+	if (s->base_offset <= entry->max_end)
+		entry->flags |= SHMETA_ENTRY_OVERLAPS;
+	if (s->end_offset > entry->max_end)
+		entry->max_end = s->end_offset;
+	if (s->max_timestamp_ms > entry->max_timestamp_ms)
+		entry->max_timestamp_ms = s->max_timestamp_ms;
+	entry->size_bytes += s->size_bytes;
+	entry->rows++;
+	entry->slope = shmeta__slope(entry->rows - 1, s->base_offset - entry->base);
+
+	memmove(bytes + head.pool_at + head.stride, bytes + head.pool_at, head.pool_bytes);
+	memcpy(bytes + head.pool_at, row, head.stride);
+	head.rows++;
+	head.pool_at = (uint16_t)(head.pool_at + head.stride);
+	memcpy(bytes, &head, sizeof head);
+	*size += head.stride;
+	return 1;
 }
 
 /* ---- judging ---------------------------------------------------------------------------------------------------------- */

@@ -133,7 +133,8 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
 
 	/* With every width below 32 no sum carries; with the last sum equal to the stride every field lies in its row. */
-	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride || !rows ||
+	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride ||
+	                             rows - 1 >= SHMETA_BLOCK_ROWS_MAX ||
 	                             (uint64_t)rows * stride + sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK >
 	                                     readable,
 	                     0))
@@ -206,6 +207,11 @@ const char *shmeta__block_verify(const uint8_t *bytes, size_t readable, const st
 
 uint64_t shmeta__block_checksum(const uint8_t *bytes); /* of SHMETA_BLOCK_BYTES, a block's or a directory page's */
 uint64_t shmeta__head_checksum(const uint8_t *head, size_t bytes, uint64_t key);
+
+/* Put a row behind the last of an encoded tail of *size bytes (capacity SHMETA_BLOCK_BYTES) and adjust its entry, if the row
+ * fits the widths that are there and its strings are spelled like the last row's. 0: it does not, nothing has changed. */
+int shmeta__block_append(uint8_t *bytes, size_t *size, struct shmeta_part_entry *entry,
+                         const struct shmeta_segment *segment, struct shmeta__values *values);
 
 /* ---- building --------------------------------------------------------------------------------------------------------- */
 

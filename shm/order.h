@@ -27,6 +27,8 @@
 #define shmeta_store(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define shmeta_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define shmeta_swap(p, v) ((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
+/* Put v where *old is; otherwise *old becomes what is there. */
+#define shmeta_replace(p, old, v) __atomic_compare_exchange_n((p), (old), (v), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #define shmeta_peek(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define shmeta_poke(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define shmeta_fence_read() __atomic_thread_fence(__ATOMIC_ACQUIRE)

@@ -349,7 +349,7 @@ static inline __attribute__((always_inline)) const uint8_t *floor_row(const stru
 	__builtin_prefetch(row - 64);
 	/* Signed error times unsigned slope, rounded down. Impossible numbers give an impossible place, found out below. */
 	error = distance - (shmeta__ld64(row) & mask);
-	low = guess + shmeta__scale(error, slope) - (slope & (uint64_t)((int64_t)error >> 63)) - 1;
+	low = guess + shmeta__scale(error, slope) - (slope & (0 - (error >> 63))) - 1;
 	if (unlikely(low > last - 3))
 		goto search;
 	row = p + low * stride;
@@ -401,7 +401,7 @@ static const uint8_t *locate(struct shmeta__part *part, uint64_t offset, struct 
 	const uint8_t *entries;
 	uint32_t first, count;
 
-	if (offset >= part->leaf_base) {
+	if (part->leaf_count && offset >= part->leaf_base) {
 		ret->top = part->dir_count + floor_entry(part->leaves, part->leaf_count, part->leaf_slope, offset);
 		ret->sub = 0;
 		return entry_at(part, *ret, ret_mark, &count);

@@ -38,7 +38,6 @@ struct shmeta__part_edit {
 	size_t group_count, group_capacity;
 	struct entries leaves;               /* the tail's not included */
 	struct shmeta_part_entry tail_entry; /* rows 0: there is no tail; meaningful while !tail_built */
-	uint8_t *tail_bytes;                 /* the old head's tail, with slack; meaningful while !tail_built */
 	size_t tail_size;
 	int tail_built; /* the tail is in `tail` */
 	int rewritten;  /* something but appending and dropping from the front was done */
@@ -47,6 +46,8 @@ struct shmeta__part_edit {
 	char topic[SHMETA_NAME_MAX];
 	uint8_t *out;
 	size_t out_capacity;
+	uint8_t tail_bytes
+		[SHMETA_BLOCK_BYTES]; /* the old head's tail and what could be put behind it; while !tail_built */
 	uint8_t scratch[SHMETA_BLOCK_BYTES]; /* a copy of the block being read: the pager's views may move */
 	struct shmeta__builder builders[2];
 };
@@ -295,7 +296,6 @@ void shmeta__part_edit_free(struct shmeta__part_edit *edit)
 		free(edit->groups[i].entries.at);
 	free(edit->groups);
 	free(edit->leaves.at);
-	free(edit->tail_bytes);
 	free(edit->out);
 	shmeta__builder_free(&edit->builders[0]);
 	shmeta__builder_free(&edit->builders[1]);
@@ -334,11 +334,9 @@ static enum shmeta_status decode(struct shmeta__part_edit *edit, const uint8_t *
 			edit->tail_entry = entry;
 			edit->tail_size = (size_t)shmeta__ld16(entries + offsetof(struct shmeta_block_head, pool_at)) +
 			                  shmeta__ld16(entries + offsetof(struct shmeta_block_head, pool_bytes));
-			if (edit->tail_size > size - (size_t)(entries - bytes) || !entry.rows)
+			if (edit->tail_size > size - (size_t)(entries - bytes) ||
+			    edit->tail_size > SHMETA_BLOCK_BYTES || !entry.rows)
 				return corrupt(edit, err, "its tail is out of bounds");
-			edit->tail_bytes = malloc(edit->tail_size);
-			if (!edit->tail_bytes)
-				return no_memory(err);
 			memcpy(edit->tail_bytes, entries, edit->tail_size);
 			break;
 		}
@@ -362,7 +360,7 @@ enum shmeta_status shmeta__part_edit_new(uint64_t key, const char *topic, size_t
 	if (!edit)
 		return no_memory(err);
 	/* The builders' tables are large, and reset where they are used. */
-	memset(edit, 0, offsetof(struct shmeta__part_edit, scratch));
+	memset(edit, 0, offsetof(struct shmeta__part_edit, tail_bytes));
 	for (int i = 0; i < 2; i++) {
 		edit->builders[i].rows = NULL;
 		edit->builders[i].capacity = 0;
@@ -547,8 +545,14 @@ static enum shmeta_status last_base(struct shmeta__part_edit *edit, int *ret_any
 static enum shmeta_status append(struct shmeta__part_edit *edit, const struct shmeta_segment *rows, size_t count,
                                  struct shmeta_err *err)
 {
-	enum shmeta_status status = count ? build_tail(edit, err) : SHMETA_OK;
+	enum shmeta_status status;
 
+	while (count && !edit->tail_built && edit->tail_entry.rows &&
+	       shmeta__block_append(edit->tail_bytes, &edit->tail_size, &edit->tail_entry, rows, &edit->values)) {
+		rows++;
+		count--;
+	}
+	status = count ? build_tail(edit, err) : SHMETA_OK;
 	for (size_t i = 0; !status && i < count; i++) {
 		status = add_row(edit, edit->tail, &rows[i], &edit->leaves, err);
 		if (!status && edit->leaves.count > SHMETA_DIR_FANOUT)

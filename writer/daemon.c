@@ -24,6 +24,7 @@
 #include "writer/log.h"
 #include "writer/mailbox.h"
 #include "writer/notify.h"
+#include "writer/phase.h"
 #include "writer/registry.h"
 #include "writer/stats.h"
 #include "writer/sync.h"
@@ -50,7 +51,7 @@ struct daemon {
 	struct sync_counters sync_counters;
 	char source[512], source_status[640];
 
-	enum shmeta_phase phase;
+	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */
 	char phase_sentence[512];
 	bool ready; /* READY=1 was said */
 	char status[1024];
@@ -70,19 +71,6 @@ struct daemon {
 
 /* ---- phases ------------------------------------------------------------------------------------------------------------- */
 
-#define BIT(phase) (1u << SHMETA_PHASE_##phase)
-static const struct {
-	const char *name;
-	unsigned next;
-} phases[] = {
-	[SHMETA_PHASE_STARTING] = {"starting", BIT(LOADING) | BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING)},
-	[SHMETA_PHASE_LOADING] = {"loading", BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING)},
-	[SHMETA_PHASE_SERVING] = {"serving", BIT(LOADING) | BIT(DEGRADED) | BIT(DRAINING)},
-	[SHMETA_PHASE_DEGRADED] = {"degraded", BIT(LOADING) | BIT(SERVING) | BIT(DRAINING)},
-	[SHMETA_PHASE_DRAINING] = {"draining", BIT(STOPPED)},
-	[SHMETA_PHASE_STOPPED] = {"stopped", 0},
-};
-
 static void say_status(struct daemon *d)
 {
 	const struct sync_counters *c = &d->sync_counters;
@@ -99,7 +87,7 @@ static void say_status(struct daemon *d)
 		         d->instance.generation_number, c->topics, c->partitions, c->segments,
 		         d->counters.registrations);
 	else
-		snprintf(text, sizeof(text), "%s%s%s", phases[d->phase].name, d->phase_sentence[0] != '\0' ? ": " : "",
+		snprintf(text, sizeof(text), "%s%s%s", phase_name(d->phase), d->phase_sentence[0] != '\0' ? ": " : "",
 		         d->phase_sentence);
 	if (d->reload_status != SHMETA_OK)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; the last reload was refused: %s",
@@ -111,32 +99,29 @@ static void say_status(struct daemon *d)
 	notify_status(d->status);
 }
 
-static void move_to(struct daemon *d, enum shmeta_phase phase, const char *sentence)
+/* The board has moved already; here is who has to hear of it. */
+static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sentence)
 {
 	bool changes = phase != d->phase;
 
-	if (changes && !(phases[d->phase].next & 1u << phase)) {
-		/* The engine's last words may arrive when the stop has begun already. */
-		log_event(LOG_DEBUG, "phase", "ignored a move from %s to %s", phases[d->phase].name,
-		          phases[phase].name);
+	/* Sent before the engine knew of the stop. */
+	if (d->stopping && phase < SHMETA_PHASE_DRAINING)
 		return;
-	}
 	/* The engine has nothing to add when it says the phase's own name. */
-	if (sentence == NULL || strcmp(sentence, phases[phase].name) == 0)
+	if (strcmp(sentence, phase_name(phase)) == 0)
 		sentence = "";
 	snprintf(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence);
 	if (changes) {
 		d->phase = phase;
-		instance_set_phase(&d->instance, phase);
 		log_progress_end();
-		log_event(phase == SHMETA_PHASE_DEGRADED ? LOG_WARNING : LOG_INFO, "phase", "%s%s%s",
-		          phases[phase].name, d->phase_sentence[0] != '\0' ? ": " : "", d->phase_sentence);
+		log_event(phase == SHMETA_PHASE_DEGRADED ? LOG_WARNING : LOG_INFO, "phase", "%s%s%s", phase_name(phase),
+		          d->phase_sentence[0] != '\0' ? ": " : "", d->phase_sentence);
 	}
 	(void)instance_look(&d->instance);
 	if (!d->ready && d->instance.generation_number != 0 &&
 	    (phase == SHMETA_PHASE_SERVING || phase == SHMETA_PHASE_DEGRADED)) {
 		d->ready = true;
-		notify_ready(phases[phase].name);
+		notify_ready(phase_name(phase));
 	}
 	say_status(d);
 }
@@ -261,7 +246,7 @@ static void read_mail(struct daemon *d)
 		next = letter->next;
 		switch (letter->kind) {
 		case MAIL_PHASE:
-			move_to(d, (enum shmeta_phase)letter->number, letter->text);
+			on_phase(d, (enum shmeta_phase)letter->number, letter->text);
 			break;
 		case MAIL_LOG:
 			log_event(letter->number, letter->event, "%s", letter->text);
@@ -378,7 +363,8 @@ static void begin_stop(struct daemon *d, const char *why)
 
 	d->stopping = true;
 	notify_stopping(why);
-	move_to(d, SHMETA_PHASE_DRAINING, why);
+	(void)phase_move(d->instance.board, SHMETA_PHASE_DRAINING, shmeta__boottime_ns());
+	on_phase(d, SHMETA_PHASE_DRAINING, why);
 	control_drain(d->control);
 	write_stats(d);
 	d->to_stop = d->sync;
@@ -400,7 +386,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 	(void)source;
 	if (d->stopping) {
 		log_event(LOG_NOTICE, "stopped", "a second signal: stopping at once");
-		instance_set_phase(&d->instance, SHMETA_PHASE_STOPPED);
+		(void)phase_move(d->instance.board, SHMETA_PHASE_STOPPED, shmeta__boottime_ns());
 		_exit(DAEMON_OK);
 	}
 	begin_stop(d, info->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -576,7 +562,7 @@ static char *serve_status(void *arg)
 	set_number(root, "pid", (uint64_t)getpid());
 	set_number(root, "epoch", d->instance.epoch);
 	set_number(root, "uptime_ms", (now - board->started_at_ns) / MS);
-	set_text(root, "phase", phases[d->phase].name);
+	set_text(root, "phase", phase_name(d->phase));
 	set_text(root, "phase_reason", d->phase_sentence);
 	set_number(root, "phase_age_ms", (now - shmeta_peek(&board->phase_since_ns)) / MS);
 	set_number(root, "generation", d->instance.generation_number);
@@ -752,7 +738,7 @@ static void finish(struct daemon *d)
 	if (d->instance.board != NULL && d->registry != NULL) {
 		d->sync = NULL;
 		write_stats(d);
-		instance_set_phase(&d->instance, SHMETA_PHASE_STOPPED);
+		(void)phase_move(d->instance.board, SHMETA_PHASE_STOPPED, shmeta__boottime_ns());
 	}
 	registry_free(d->registry);
 	mailbox_free(d->mailbox);
@@ -781,8 +767,6 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 		if (code < 0) {
 			log_event(LOG_ERR, "failed", "the event loop failed: %s", strerror(-code));
 			code = DAEMON_FAILED;
-		} else {
-			log_event(LOG_INFO, "stopped", "stopped");
 		}
 	}
 	finish(&d);

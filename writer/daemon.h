@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The daemon: one loop for sockets, timers, signals and the service manager; the sync engine on its own thread beside it. Nothing
- * runs in signal context and nothing that may block runs on the loop.
- *
- *   STARTING -> LOADING -> SERVING <-> DEGRADED -> DRAINING -> STOPPED; from any phase to DRAINING */
+ * runs in signal context and nothing that may block runs on the loop. */
 #ifndef SHMETA_WRITER_DAEMON_H
 #define SHMETA_WRITER_DAEMON_H
 

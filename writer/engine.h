@@ -120,6 +120,7 @@ struct sync {
 	uint64_t usage_due_ns, shown_ns, last_commit;
 	bool reconcile_asked; /* wanted as soon as the rate allows */
 	bool list_dirty;      /* what has changed is not known by name: only a full pass can bring it in step */
+	bool woken;           /* the source gave a sign: it may come a little before what it announces */
 	uint64_t polled_at_ns;
 	uint64_t born_since; /* next_topic_id when the feed was last asked, or everything was read */
 	uint64_t feed_at_ns; /* when the feed last answered */

@@ -137,7 +137,8 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 	return SHMETA_OK;
 }
 
-static struct got_small *got_small(struct batch *b, int kind, struct shmeta_str tenant, struct shmeta_str topic)
+static struct got_small *got_small(struct batch *b, enum got_kind kind, struct shmeta_str tenant,
+                                   struct shmeta_str topic)
 {
 	if (!b->in_key || !got_room((void **)&b->small, &b->small_capacity, b->small_count, sizeof *b->small))
 		return NULL;

@@ -10,8 +10,10 @@ struct got_part {
 	size_t row_at, row_count;
 };
 
+enum got_kind { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE };
+
 struct got_small {
-	enum { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE } kind;
+	enum got_kind kind;
 	struct shmeta_str tenant, topic;
 	union {
 		struct shmeta_agent agent;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "writer/log.h"
+#include "writer/phase.h"
 
 #define READ_GROUP "shmeta-read"
 
@@ -219,7 +220,7 @@ void instance_announce(struct instance *instance)
 {
 	struct shmeta_board *board = instance->board;
 
-	instance_set_phase(instance, SHMETA_PHASE_STARTING);
+	phase_begin(board, shmeta__boottime_ns());
 	instance_heartbeat(instance);
 	board->incompat = SHMETA_BOARD_INCOMPAT_V1;
 	board->compat = 0;
@@ -237,12 +238,6 @@ void instance_heartbeat(struct instance *instance)
 {
 	shmeta_poke(&instance->board->boot_offset_ns, shmeta__boot_offset_ns());
 	shmeta_publish(&instance->board->heartbeat_ns, shmeta__boottime_ns());
-}
-
-void instance_set_phase(struct instance *instance, enum shmeta_phase phase)
-{
-	shmeta_poke(&instance->board->phase_since_ns, shmeta__boottime_ns());
-	shmeta_publish(&instance->board->phase, (uint32_t)phase);
 }
 
 const struct shmeta_generation *instance_look(struct instance *instance)

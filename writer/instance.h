@@ -28,7 +28,6 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 /* Write who the writer is, and last its epoch: from then on readers see this writer, in phase STARTING. */
 void instance_announce(struct instance *instance);
 void instance_heartbeat(struct instance *instance);
-void instance_set_phase(struct instance *instance, enum shmeta_phase phase);
 /* The current generation's page, mapped for reading; NULL when there is none. */
 const struct shmeta_generation *instance_look(struct instance *instance);
 void instance_close(struct instance *instance); /* the lock goes last */

@@ -114,7 +114,8 @@ void refresh_poll(struct sync *s)
 	s->born_since = next_topic_id;
 	s->polled_at_ns = began;
 	s->feed_at_ns = began;
-	poll_again(s, began, changed != 0);
+	poll_again(s, began, changed != 0 || s->woken);
+	s->woken = false;
 	if (poll.list || poll.no_memory) {
 		s->list_dirty = s->reconcile_asked = true;
 		/* What changed is not known by name, but the hint classes are small. */

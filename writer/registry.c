@@ -304,7 +304,10 @@ static void restore_page(struct registry *registry, uint64_t number, int fd, uin
 	registration->bytes = (size_t)st.st_size;
 	registration->slots = (uint32_t)(((uint64_t)st.st_size - SHMETA_SLOTS_HEADER) / SHMETA_SLOT_BYTES);
 	registration->peer = (struct registry_peer){.uid = (uid_t)-1, .gid = (gid_t)-1};
-	registration->connected_at_ns = now_ns;
+	/* For display; the reader could have put anything there. */
+	registration->connected_at_ns = shmeta_peek(&page->agent_started_ns);
+	if (registration->connected_at_ns > now_ns)
+		registration->connected_at_ns = now_ns;
 	link_in(registry, registration);
 	registry->restored++;
 }

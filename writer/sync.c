@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "writer/engine.h"
+#include "writer/phase.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -168,38 +169,23 @@ uint64_t sync_committed(struct sync *s)
 
 /* ---- phases -------------------------------------------------------------------------------------------------------------------- */
 
-/*   STARTING --> LOADING --> SERVING <--> DEGRADED      any of them --> DRAINING --> STOPPED
- *       |           ^------------------------'|
- *       '--> SERVING (warm) or DEGRADED       '--> LOADING (there is no store yet and the source is back) */
-#define BIT(phase) (1u << SHMETA_PHASE_##phase)
-static const uint32_t may_follow[] = {
-	[SHMETA_PHASE_STARTING] = BIT(LOADING) | BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
-	[SHMETA_PHASE_LOADING] = BIT(SERVING) | BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
-	[SHMETA_PHASE_SERVING] = BIT(DEGRADED) | BIT(DRAINING) | BIT(STOPPED),
-	[SHMETA_PHASE_DEGRADED] = BIT(LOADING) | BIT(SERVING) | BIT(DRAINING) | BIT(STOPPED),
-	[SHMETA_PHASE_DRAINING] = BIT(STOPPED),
-	[SHMETA_PHASE_STOPPED] = 0,
-};
-
-static void set_phase(struct sync *s, enum shmeta_phase phase, const char *sentence)
-{
-	shmeta_poke(&s->board->phase_since_ns, sync_now(s));
-	shmeta_publish(&s->board->phase, (uint32_t)phase);
-	s->host.phase(s->host.arg, phase, sentence);
-}
-
 void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence)
 {
-	uint32_t from = s->board->phase;
+	enum shmeta_phase from = phase_of(s->board);
 
-	if (from == phase)
-		return;
-	if (from > SHMETA_PHASE_STOPPED || (may_follow[from] & 1u << phase) == 0) {
-		sync_log(s, LOG_ERR, "phase", "a move from phase %u to phase %u is not foreseen and was not made", from,
-		         (uint32_t)phase);
-		return;
+	switch (phase_move(s->board, phase, sync_now(s))) {
+	case PHASE_MOVED:
+		s->host.phase(s->host.arg, phase, sentence);
+		break;
+	case PHASE_THERE:
+		break;
+	case PHASE_REFUSED:
+		/* The loop has been told to stop in the meantime. */
+		if (phase_of(s->board) < SHMETA_PHASE_DRAINING)
+			sync_log(s, LOG_ERR, "phase", "a move from %s to %s is not foreseen and was not made",
+			         phase_name(from), phase_name(phase));
+		break;
 	}
-	set_phase(s, phase, sentence);
 }
 
 void sync_settle_phase(struct sync *s)
@@ -900,7 +886,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the source's state");
 		goto fail;
 	}
-	set_phase(s, SHMETA_PHASE_STARTING, "starting");
+	phase_begin(s->board, sync_now(s));
+	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
 	status = open_source(s, &source_err);
 	if (status == SHMETA_ERR_CONFIG || status == SHMETA_ERR_NO_MEMORY) {
 		status = shmeta_fail(err, status, "%s", source_err.text);
@@ -987,8 +974,10 @@ static void *run(void *arg)
 		if (fds[0].revents != 0)
 			while (read(s->event_fd, &events, sizeof events) > 0)
 				;
-		if (fds[1].revents != 0)
+		if (fds[1].revents != 0) {
 			s->poll_due_ns = sync_now(s);
+			s->woken = true;
+		}
 	}
 	return NULL;
 }

@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "backends/feed.h"
@@ -40,15 +42,42 @@ static void watch_wal(struct sqlite_state *state)
 		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
 }
 
+static bool add(int epoll, int fd)
+{
+	return fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}) == 0;
+}
+
+/* Without it there is a hint less: polling goes on. */
+static void start_waking(struct sqlite_state *state)
+{
+	state->wake = epoll_create1(EPOLL_CLOEXEC);
+	state->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	state->again = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (state->wake < 0 || !add(state->wake, state->inotify) || !add(state->wake, state->again))
+		sqlite_stop_waking(state);
+}
+
+void sqlite_stop_waking(struct sqlite_state *state)
+{
+	if (state->wake >= 0)
+		close(state->wake);
+	if (state->inotify >= 0)
+		close(state->inotify);
+	if (state->again >= 0)
+		close(state->again);
+	state->wake = state->inotify = state->again = -1;
+	state->watch_dir = state->watch_file = state->watch_wal = -1;
+}
+
 void sqlite_watch(struct sqlite_state *state)
 {
 	char copy[PATH_MAX];
 
 	sqlite_unwatch(state);
 	if (state->inotify < 0)
-		state->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+		start_waking(state);
 	if (state->inotify < 0)
-		return; /* a hint less: polling goes on */
+		return;
 	snprintf(copy, sizeof copy, "%s", state->path);
 	state->watch_dir = inotify_add_watch(state->inotify, dirname(copy), IN_CREATE | IN_MOVED_TO);
 	state->watch_file =
@@ -69,32 +98,57 @@ void sqlite_unwatch(struct sqlite_state *state)
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
 }
 
-/* Empty the queue; notice a -wal that was made anew. */
-static void drain(struct sqlite_state *state)
+/* Empty the queue; notice a -wal that was made anew. true: something was in it. */
+static bool drain(struct sqlite_state *state)
 {
 	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
 	const char *name = file_name(state);
 	size_t bytes = strlen(name);
-	bool wal = false;
+	bool wal = false, any = false;
+	uint64_t expired;
 	ssize_t got;
 
 	if (state->inotify < 0)
-		return;
+		return false;
+	any = read(state->again, &expired, sizeof expired) > 0;
 	while ((got = read(state->inotify, buffer, sizeof buffer)) > 0)
 		for (const char *at = buffer; at < buffer + got;) {
 			const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
+			bool ours = event->wd != state->watch_dir ||
+			            (event->len > 0 && strncmp(event->name, name, bytes) == 0);
 
-			wal |= event->wd == state->watch_dir && event->len > 0 &&
-			       strncmp(event->name, name, bytes) == 0 && strcmp(event->name + bytes, "-wal") == 0;
+			any |= ours;
+			wal |= ours && event->wd == state->watch_dir && strcmp(event->name + bytes, "-wal") == 0;
 			at += sizeof *event + event->len;
 		}
 	if (wal)
 		watch_wal(state);
+	return any;
+}
+
+/* The bytes of a commit wake us before the commit can be seen: SQLite publishes it through memory, which wakes nobody. So after
+ * a wake that showed nothing look again, a few times, ever later. */
+static void look_again(struct sqlite_state *state, bool woken, bool changed)
+{
+	enum { FIRST_MS = 1, LAST_MS = 64 };
+	struct itimerspec timer = {.it_interval = {0, 0}};
+
+	if (state->again < 0 || (!woken && !changed))
+		return;
+	if (changed || state->again_ms >= LAST_MS) {
+		if (state->again_ms == 0)
+			return;
+		state->again_ms = 0;
+	} else {
+		state->again_ms = state->again_ms == 0 ? FIRST_MS : 2 * state->again_ms;
+	}
+	timer.it_value.tv_nsec = (long)state->again_ms * 1000000;
+	timerfd_settime(state->again, 0, &timer, NULL);
 }
 
 int sqlite_wake_fd(void *data)
 {
-	return ((const struct sqlite_state *)data)->inotify;
+	return ((const struct sqlite_state *)data)->wake;
 }
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------------- */
@@ -255,15 +309,17 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	enum shmeta_status status = sqlite_ensure(state, err);
 	int64_t version = 0;
 	uint64_t keys = 0;
+	bool woken;
 	int rc;
 
 	*ret_changed = 0;
 	if (status != SHMETA_OK)
 		return status;
-	drain(state);
+	woken = drain(state);
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the changes of", err);
+	look_again(state, woken, version != state->data_version);
 	if (state->baseline && !state->look && version == state->data_version)
 		return SHMETA_OK;
 	status = check_schema(state, err);

@@ -272,7 +272,8 @@ static enum shmeta_status open_source(void *data, const struct backend_options *
 	const char *path = options->uri + strlen("sqlite:");
 
 	state->options = *options;
-	state->inotify = state->watch_dir = state->watch_file = state->watch_wal = -1;
+	state->wake = state->inotify = state->again = -1;
+	state->watch_dir = state->watch_file = state->watch_wal = -1;
 	state->uri_copy = strdup(options->uri);
 	if (state->uri_copy == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: opening %s: out of memory", path);
@@ -291,6 +292,7 @@ static void close_source(void *data)
 	if (state->uri_copy == NULL)
 		return; /* never opened: there is nothing, not even -1 for no descriptor */
 	disconnect(state);
+	sqlite_stop_waking(state);
 	rows_scratch_free(&state->scratch);
 	free(state->uri_copy);
 	state->uri_copy = NULL;

@@ -133,8 +133,9 @@ struct sqlite_state {
 	int64_t seq;
 	int64_t unlogged; /* commits of our kind that the log does not tell, as far as we know them */
 
-	int inotify; /* -1: none */
+	int wake, inotify, again; /* epoll over inotify and a timer; -1: none */
 	int watch_dir, watch_file, watch_wal;
+	uint32_t again_ms; /* the timer's last period; 0: not armed */
 
 	struct rows_scratch scratch;
 	struct backend_counters counters;
@@ -199,5 +200,6 @@ int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *r
 int sqlite_wake_fd(void *data);
 void sqlite_watch(struct sqlite_state *state); /* after each open */
 void sqlite_unwatch(struct sqlite_state *state);
+void sqlite_stop_waking(struct sqlite_state *state); /* at close */
 
 #endif

@@ -277,6 +277,57 @@ Test(shmetactl_process, a_dump_has_every_record_and_counts_them, .init = start, 
 	json_decref(end);
 }
 
+/* An inspection does not register, so what it reads is only good for half of the grace period. */
+Test(shmetactl_process, a_dump_that_is_stopped_for_longer_than_the_grace_reads_again_what_it_had_read)
+{
+	char out[128], *text_of_dump, *end_line = NULL;
+	json_int_t repeated = 0;
+
+	start_with("INSERT INTO topics VALUES('large', 1, NULL, 1, 1, '{}');"
+	           "INSERT INTO partitions VALUES('large', 0, 60000, 1, 1);"
+	           "INSERT INTO segments SELECT 'large-' || i, 'large', 0, i, i, 1, 1, 'b', 'k' || i, 1 FROM "
+	           "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 59999) SELECT i FROM n)");
+	(void)snprintf(out, sizeof(out), "%s/dump", d.dir);
+	for (int round = 0; round < 10 && repeated == 0; round++) {
+		char *next = NULL, *save = NULL;
+		json_int_t last = -1, rows = 0;
+		pid_t pid = run_fork();
+
+		if (pid == 0) {
+			int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+			(void)dup2(fd, STDOUT_FILENO);
+			(void)execl(TEST_BUILD_DIR "/bin/shmetactl", "shmetactl", "--dir", d.instance, "dump",
+			            (char *)NULL);
+			_exit(127);
+		}
+		(void)usleep(20000 + 7000 * (useconds_t)round);
+		(void)kill(pid, SIGSTOP);
+		(void)usleep(700000);
+		(void)kill(pid, SIGCONT);
+		cr_assert_eq(run_reap(pid), 0);
+		text_of_dump = run_read_file(out);
+		for (char *line = strtok_r(text_of_dump, "\n", &save); line != NULL;
+		     line = strtok_r(NULL, "\n", &save)) {
+			end_line = line;
+			next = strstr(line, "\"topic\":\"large\"");
+			if (next == NULL || strstr(line, "\"kind\":\"segment\"") == NULL)
+				continue;
+			next = strstr(line, "\"base_offset\":");
+			cr_assert(next != NULL && strtoll(next + 14, NULL, 10) == last + 1, "%s", line);
+			last++;
+			rows++;
+		}
+		cr_assert_eq(rows, 60000);
+		next = strstr(end_line, "\"snapshots_repeated\":");
+		cr_assert(next != NULL && strstr(end_line, "\"kind\":\"end\"") != NULL, "%s", end_line);
+		repeated = strtoll(next + 21, NULL, 10);
+		free(text_of_dump);
+	}
+	cr_assert(repeated > 0, "no snapshot was stopped for too long: the test shows nothing");
+	stop();
+}
+
 Test(shmetactl_process, readers_shows_who_is_registered, .init = start, .fini = stop)
 {
 	struct shmeta *instance = run_daemon_open(&d, "the-agent", 0);
@@ -474,6 +525,61 @@ Test(shmetactl_process, verify_waits_for_a_daemon_that_is_about_to_follow, .init
 	}
 }
 
+/* A child that changes rows of the source without a pause. */
+static pid_t start_moving(void)
+{
+	pid_t pid = run_fork();
+
+	if (pid != 0)
+		return pid;
+	for (int i = 0; i < 1000000; i++) {
+		char sql[512];
+
+		(void)snprintf(
+			sql, sizeof(sql),
+			"BEGIN IMMEDIATE; UPDATE partitions SET high_watermark = high_watermark + 10, updated_at = "
+			"updated_at + 1 WHERE topic IN ('topic-05', 'topic-06');"
+			"INSERT INTO segments VALUES('m-%d', 'topic-05', 1, %d, %d, 1, 1, 'b', 'k', 1);"
+			"UPDATE agents SET last_heartbeat = last_heartbeat + 1; COMMIT",
+			i, 100000 + 10 * i, 100009 + 10 * i);
+		if (run_daemon_sql(&d, sql) != 0)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+Test(shmetactl_process, what_never_stops_moving_is_no_difference, .init = start, .fini = stop)
+{
+	pid_t pid = start_moving();
+
+	for (int i = 0; i < 3; i++) {
+		struct run_tool t;
+
+		CTL(&t, "--timeout 2s verify");
+		cr_assert(t.code == 0 && strstr(t.out, "0 differences") != NULL, "%d %s%s", t.code, t.out, t.err);
+		run_tool_done(&t);
+	}
+	(void)kill(pid, SIGKILL);
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL, "the rows did not move to the end");
+}
+
+Test(shmetactl_process, a_store_that_does_not_follow_a_moving_source_differs, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	pid_t pid;
+
+	cr_assert_eq(kill(d.pid, SIGSTOP), 0); /* its heart beat a moment ago: it is not yet believed to be stalled */
+	pid = start_moving();
+	(void)usleep(100000);
+	CTL(&t, "--timeout 1s verify");
+	cr_assert(t.code == 1 && strstr(t.out, "topic topic-05, partition 0: high_watermark is ") != NULL, "%d %s%s",
+	          t.code, t.out, t.err);
+	run_tool_done(&t);
+	(void)kill(pid, SIGKILL);
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL, "the rows did not move to the end");
+	cr_assert_eq(kill(d.pid, SIGCONT), 0);
+}
+
 Test(shmetactl_process, verify_names_every_kind_of_difference)
 {
 	static const struct {
@@ -482,11 +588,13 @@ Test(shmetactl_process, verify_names_every_kind_of_difference)
 		{"UPDATE partitions SET high_watermark = 77 WHERE topic = 'topic-04' AND partition_id = 0",
 	         "topic topic-04, partition 0: high_watermark is 77 in the source, 0 in the store"},
 		{"UPDATE partitions SET updated_at = 5 WHERE topic = 'topic-04' AND partition_id = 0",
-	         "updated_at differs"},
-		{"UPDATE topics SET retention_ms = 5 WHERE name = 'topic-04'", "topic topic-04: retention_ms differs"},
+	         "topic topic-04, partition 0: updated_at is 5 in the source, 1700000000000 in the store"},
+		{"UPDATE topics SET retention_ms = 5 WHERE name = 'topic-04'",
+	         "topic topic-04: has_retention is 1 in the source, 0 in the store"},
 		{"UPDATE topics SET config = '{\"a\":\"2\",\"z\":\"marker-config\"}' WHERE name = 'topic-04'",
 	         "topic topic-04: config differs"},
-		{"UPDATE topics SET created_at = 5 WHERE name = 'topic-04'", "topic topic-04: created_at differs"},
+		{"UPDATE topics SET created_at = 5 WHERE name = 'topic-04'",
+	         "topic topic-04: created_at is 5 in the source, 1700000000000 in the store"},
 		{"INSERT INTO topics VALUES('topic-new', 1, NULL, 1, 1, '{}')",
 	         "topic topic-new: the source has it, the store says: absent"},
 		{"DELETE FROM topics WHERE name = 'topic-04'", "topic topic-04: the store has it, the source does not"},
@@ -495,17 +603,19 @@ Test(shmetactl_process, verify_names_every_kind_of_difference)
 		{"INSERT INTO partitions VALUES('topic-04', 3, 0, 1, 1)",
 	         "topic topic-04, partition 3: the source has it, the store says: absent"},
 		{"UPDATE segments SET end_offset = end_offset - 1 WHERE topic = 'topic-04' AND partition_id = 1 AND base_offset = 1110",
-	         "topic topic-04, partition 1, segment at 1110: end_offset differs"},
+	         "topic topic-04, partition 1, segment at 1110: end_offset is 1218 in the source, 1219 in the store"},
 		{"UPDATE segments SET record_count = 5 WHERE id = 'topic-04-1-1110'",
-	         "segment at 1110: record_count differs"},
+	         "segment at 1110: record_count is 5 in the source, 100 in the store"},
 		{"UPDATE segments SET size_bytes = 5 WHERE id = 'topic-04-1-1110'",
-	         "segment at 1110: size_bytes differs"},
+	         "segment at 1110: size_bytes is 5 in the source, 65536 in the store"},
 		{"UPDATE segments SET created_at = 5 WHERE id = 'topic-04-1-1110'",
-	         "segment at 1110: created_at differs"},
-		{"UPDATE segments SET s3_key = 'x' WHERE id = 'topic-04-1-1110'", "segment at 1110: s3_key differs"},
+	         "segment at 1110: created_at is 5 in the source, 1700000000001 in the store"},
+		{"UPDATE segments SET s3_key = 'x' WHERE id = 'topic-04-1-1110'",
+	         "segment at 1110: s3_key is 'x' in the source, 'data/topic-04/1/00000000000000001110.seg' in the store"},
 		{"UPDATE segments SET s3_bucket = 'x' WHERE id = 'topic-04-1-1110'",
-	         "segment at 1110: s3_bucket differs"},
-		{"UPDATE segments SET id = 'x' WHERE id = 'topic-04-1-1110'", "segment at 1110: id differs"},
+	         "segment at 1110: s3_bucket is 'x' in the source, 'bucket' in the store"},
+		{"UPDATE segments SET id = 'x' WHERE id = 'topic-04-1-1110'",
+	         "segment at 1110: id is 'x' in the source, 'topic-04-1-1110' in the store"},
 		{"DELETE FROM segments WHERE id = 'topic-04-1-1000'",
 	         "topic topic-04, partition 1, segment at 1000: the store has it, the source does not"},
 		{"DELETE FROM segments WHERE topic = 'topic-04' AND partition_id = 1 AND base_offset = 1000 + 39 * 110",
@@ -514,15 +624,24 @@ Test(shmetactl_process, verify_names_every_kind_of_difference)
 	         "segment at 900: the source has it, the store does not"},
 		{"INSERT INTO segments VALUES('n', 'topic-04', 1, 9000000, 9000001, 1, 1, 'b', 'k', 1)",
 	         "segment at 9000000: the source has it, the store does not"},
-		{"UPDATE agents SET last_heartbeat = 5", "agent agent-1 differs"},
+		{"UPDATE agents SET last_heartbeat = 5",
+	         "agent agent-1: last_heartbeat is 5 in the source, 1700000000000 in the store"},
 		{"INSERT INTO agents VALUES('agent-2', 'x', 'z', 'g', 1, 1, '{}')",
 	         "agent agent-2: the source has it, the store says: absent"},
 		{"DELETE FROM agents", "0 agents in the source, 1 in the store"},
 		{"UPDATE consumer_offsets SET committed_offset = 5",
-	         "committed offset of group readers, topic topic-03, partition 1 differs"},
-		{"UPDATE partition_leases SET epoch = 8", "lease of topic topic-03, partition 1 differs"},
+	         "committed offset of group readers, topic topic-03, partition 1: committed_offset is 5 in the source, 1234 in the store"},
+		{"UPDATE partition_leases SET epoch = 8",
+	         "lease of topic topic-03, partition 1: epoch is 8 in the source, 7 in the store"},
 		{"DELETE FROM partition_leases", "0 leases in the source, 1 in the store"},
-		{"INSERT INTO consumer_groups VALUES('more', 1, 1)", "2 groups in the source, 1 in the store"},
+		{"DELETE FROM consumer_offsets", "0 committed offsets in the source, 1 in the store"},
+		{"UPDATE consumer_groups SET updated_at = 5",
+	         "group readers: updated_at is 5 in the source, 1700000000000 in the store"},
+		{"DELETE FROM consumer_groups", "group readers: the store has it, the source does not"},
+		{"UPDATE consumer_offsets SET metadata = 'n'", "metadata is 'n' in the source, 'm' in the store"},
+		{"UPDATE agents SET metadata = '{}'", "agent agent-1: metadata differs"},
+		{"INSERT INTO consumer_groups VALUES('more', 1, 1)",
+	         "group more: the source has it, the store does not"},
 	};
 
 	start();
@@ -665,6 +784,7 @@ Test(shmetactl_process, a_copied_store_is_sound_and_flipped_bytes_in_it_are_repo
 	static const char *const markers[] = {"marker-config", "marker-key", "topic-05", "agent-1", "az-1"};
 	char path[128], *data;
 	struct run_tool t;
+	uint64_t random = 42;
 	size_t bytes;
 
 	start_with("UPDATE segments SET s3_key = 'marker-key/' || id WHERE topic = 'topic-05'");
@@ -692,9 +812,10 @@ Test(shmetactl_process, a_copied_store_is_sound_and_flipped_bytes_in_it_are_repo
 	}
 	/* Anywhere else a flip may hit what nobody uses; never may it end the program by a signal or pass for a success of a
 	 * store that lost something. */
-	srand(42);
 	for (int i = 0; i < 40; i++) {
-		size_t at = (size_t)rand() % bytes;
+		size_t at = (size_t)(random = random * 6364136223846793005u + 1442695040888963407u) >> 33;
+
+		at %= bytes;
 
 		data[at] ^= (char)(1 << i % 8);
 		write_bytes(path, data, bytes);

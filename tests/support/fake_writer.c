@@ -597,6 +597,15 @@ static void send_answer(struct fake_writer *w, int fd, uint64_t id, enum shmeta_
 		                         ? w->answer_synced_at_ns
 		                         : clock_ns(CLOCK_MONOTONIC) + (uint64_t)w->board->boot_offset_ns;
 	}
+	if (w->stray) {
+		const struct shmeta_frame_answer other = {.head = {.bytes = sizeof other,
+		                                                   .version = SHMETA_WIRE_VERSION,
+		                                                   .type = SHMETA_FRAME_ANSWER,
+		                                                   .id = id - 1},
+		                                          .status = SHMETA_ERR_FULL};
+
+		(void)send(fd, &other, sizeof other, MSG_NOSIGNAL);
+	}
 	memcpy(packet, &a, sizeof a);
 	if (text != NULL)
 		memcpy(packet + sizeof a, text, a.text_bytes);
@@ -869,4 +878,18 @@ struct shmeta_reader *fake_reader(struct shmeta *instance)
 	if (shmeta_reader_new(instance, &reader) != SHMETA_OK)
 		return NULL;
 	return reader;
+}
+
+int fake_open_reader(struct fake_writer *w, struct shmeta **ret_instance, struct shmeta_reader **ret_reader)
+{
+	*ret_instance = fake_open(w, NULL, 0, 0);
+	*ret_reader = *ret_instance == NULL ? NULL : fake_reader(*ret_instance);
+	return *ret_reader == NULL ? -1 : fake_until_registered(*ret_reader, 1);
+}
+
+void fake_close_all(struct fake_writer *w, struct shmeta *instance, struct shmeta_reader *reader)
+{
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	fake_writer_free(w);
 }

@@ -44,6 +44,7 @@ struct fake_writer {
 	uint64_t registered_ever;
 
 	/* How requests are answered. Set before they come. */
+	int stray;                    /* before each answer another one, to a request that nobody made */
 	int silent;                   /* take requests and do not answer */
 	int refuse;                   /* answer REGISTER with ERR_BUSY */
 	uint32_t slots_max;           /* give at most so many; 0: what is asked for */
@@ -134,6 +135,9 @@ void fake_remake(struct fake_writer *w);
 struct shmeta *fake_open(struct fake_writer *w, const char *tenant, uint32_t flags, uint32_t threads);
 /* A reader, or NULL. */
 struct shmeta_reader *fake_reader(struct shmeta *instance);
+/* Both, and registered; 0 when that came true. The second frees everything, the writer too. */
+int fake_open_reader(struct fake_writer *w, struct shmeta **ret_instance, struct shmeta_reader **ret_reader);
+void fake_close_all(struct fake_writer *w, struct shmeta *instance, struct shmeta_reader *reader);
 /* Begin and end snapshots until one is (not) registered, 5 s at most; 0 when that came true. */
 int fake_until_registered(struct shmeta_reader *reader, uint32_t registered);
 

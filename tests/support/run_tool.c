@@ -62,16 +62,15 @@ static void run(struct run_tool *ret, int terminal, const char *line)
 	int out[2] = {-1, -1}, err[2] = {-1, -1}, from[2], keep[2];
 	size_t bytes[2], n = strcspn(line, " ");
 	double began = run_now_s();
-	char *text[2], *command;
+	char *text[2], *command = NULL;
+	const char *from_build = "";
 	pid_t pid;
 
 	*ret = (struct run_tool){.code = -1};
-	command = malloc(strlen(line) + sizeof(TEST_BUILD_DIR) + 16);
-	strcpy(command, "exec ");
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (strlen(ours[i]) == n && strncmp(line, ours[i], n) == 0)
-			strcat(command, TEST_BUILD_DIR "/bin/");
-	strcat(command, line);
+			from_build = TEST_BUILD_DIR "/bin/";
+	cr_assert(asprintf(&command, "exec %s%s", from_build, line) > 0);
 	if (terminal) {
 		out[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 		cr_assert(out[0] >= 0 && grantpt(out[0]) == 0 && unlockpt(out[0]) == 0, "%s", strerror(errno));
@@ -114,7 +113,7 @@ static void run(struct run_tool *ret, int terminal, const char *line)
 	ret->seconds = run_now_s() - began;
 }
 
-static char *formatted(const char *fmt, va_list ap)
+__attribute__((format(printf, 1, 0))) static char *formatted(const char *fmt, va_list ap)
 {
 	char *line = NULL;
 

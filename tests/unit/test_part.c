@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/block.h"
 #include "shm/part.h"
 #include "tests/support/heap_pager.h"
 
@@ -116,6 +117,7 @@ enum shape {
 	ODD,  /* odd strings, odd counts, timestamps all over */
 	HUGE, /* spans of all magnitudes, up to 2^63-1 */
 	TINY, /* one offset each */
+	LONG, /* strings of their own of 1 kB: a few rows fill a block */
 	SHAPES
 };
 
@@ -141,6 +143,12 @@ static struct shmeta_segment make_row(struct rng *rng, enum shape shape, uint64_
 		row.created_at_ms = (int64_t)draw(rng);
 		row.min_timestamp_ms = (int64_t)draw(rng);
 		row.max_timestamp_ms = (int64_t)draw(rng);
+	}
+	if (shape == LONG) {
+		free_row(&row);
+		row.id = text("%0500llu\xff%llu", base, end);
+		row.s3_bucket = (struct shmeta_str){NULL, 0};
+		row.s3_key = text("%0500llu\xfe%llu", base, end);
 	}
 	if (shape == OVERLAPS && below(rng, 4) == 0)
 		row.max_timestamp_ms = row.min_timestamp_ms = 0;
@@ -457,6 +465,8 @@ Test(part, every_boundary_of_every_shape_and_size_answers_as_the_model)
 			struct subject subject;
 			struct model model;
 
+			if (shape == LONG && sizes[i] > 3000)
+				continue;
 			fill(&subject, &model, &rng, (enum shape)shape, below(&rng, 2) ? 0 : below(&rng, 1000000),
 			     sizes[i]);
 			assert_equal(&subject, &model, 1 + model.count / 500);
@@ -850,6 +860,36 @@ Test(part, dropping_a_partition_releases_every_block)
 	subject_free(&subject);
 }
 
+Test(part, directory_pages_alone_answer_too)
+{
+	struct rng rng = {27};
+	struct subject subject;
+	struct model model;
+	uint64_t from;
+
+	fill(&subject, &model, &rng, LONG, 100, 700);
+	cr_assert_gt(subject.part.dir_count, 2);
+	/* Drop from the end until nothing but pages is left, and go on. */
+	while (subject.part.leaf_count) {
+		from = model.rows[model.count - 1].base_offset;
+		cr_assert_eq(subject_replace(&subject, from, UINT64_MAX, NULL, 0), 1);
+		model_replace(&model, from, UINT64_MAX, NULL, 0);
+	}
+	cr_assert_gt(subject.part.dir_count, 2);
+	assert_equal(&subject, &model, 1);
+	assert_walks(&subject, &model, 0, UINT64_MAX);
+	assert_timestamp(&subject, &model, model.rows[model.count - 1].max_timestamp_ms);
+	while (model.count) {
+		from = model.rows[model.count - 1 - below(&rng, model.count < 9 ? model.count : 9)].base_offset;
+		subject_replace(&subject, from, UINT64_MAX, NULL, 0);
+		model_replace(&model, from, UINT64_MAX, NULL, 0);
+		assert_equal(&subject, &model, 1 + model.count / 20);
+	}
+	cr_assert_eq(subject.heap.live, 0);
+	model_free(&model);
+	subject_free(&subject);
+}
+
 Test(part, a_full_store_fails_with_a_sentence_and_leaks_nothing)
 {
 	struct rng rng = {25};
@@ -986,6 +1026,38 @@ Test(part, a_flipped_byte_of_a_block_or_directory_page_is_noticed_by_lookups_and
 	subject_free(&subject);
 }
 
+Test(part, a_forged_number_of_rows_is_refused_at_once)
+{
+	static const uint32_t forged[] = {0, 4097, UINT32_C(1) << 31, UINT32_MAX};
+	struct rng rng = {33};
+	struct subject subject;
+	struct model model;
+	uint8_t *entry, *tail;
+
+	fill(&subject, &model, &rng, STREAMHOUSE, 0, 5);
+	entry = subject.head + sizeof(struct shmeta_part_head);
+	tail = entry + sizeof(struct shmeta_part_entry);
+	/* Rows of no bytes at all: as many as one likes fit. */
+	entry[offsetof(struct shmeta_part_entry, stride)] = 0;
+	memset(tail + offsetof(struct shmeta_block_head, width), 0, 8);
+	for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
+		struct shmeta_segment got;
+		uint64_t checksum;
+
+		memcpy(entry + offsetof(struct shmeta_part_entry, rows), &forged[i], sizeof forged[i]);
+		checksum = shmeta__head_checksum(subject.head, subject.head_bytes, KEY);
+		memcpy(subject.head, &checksum, sizeof checksum);
+		cr_assert_eq(
+			shmeta__part_open(&subject.part, KEY, subject.head, subject.head_bytes, &subject.heap.pages),
+			SHMETA_OK);
+		cr_assert_eq(shmeta__part_find(&subject.part, model.rows[1].base_offset, &got), SHMETA_ERR_CORRUPT);
+		cr_assert_eq(shmeta__part_last(&subject.part, &got), SHMETA_ERR_CORRUPT);
+		cr_assert_eq(shmeta__part_verify(&subject.part, NULL), SHMETA_ERR_CORRUPT);
+	}
+	model_free(&model);
+	subject_free(&subject);
+}
+
 Test(part, a_page_that_is_overwritten_after_it_was_verified_is_harmless)
 {
 	struct rng rng = {32};
@@ -1007,6 +1079,161 @@ Test(part, a_page_that_is_overwritten_after_it_was_verified_is_harmless)
 			read_everything(&subject.part, span);
 	}
 	read_everything(&subject.part, span);
+	model_free(&model);
+	subject_free(&subject);
+}
+
+/* ---- what is verified once -------------------------------------------------------------------------------------------- */
+
+static uint64_t id_of(const struct subject *subject, uint64_t locator)
+{
+	for (uint64_t id = 1; id < subject->heap.next_id; id++) {
+		if (subject->heap.locators[id] == locator)
+			return id;
+	}
+	cr_assert_fail("no block has the locator");
+	return 0;
+}
+
+/* Look up a row, after its block's checksum was broken: passes only when the handle has verified the block before. */
+static void probe(struct subject *subject, uint64_t offset, uint8_t *touched, int touch)
+{
+	struct shmeta__part look = {0};
+	struct shmeta_segment got;
+	enum shmeta_status status;
+	uint8_t *block;
+	uint64_t id;
+
+	cr_assert_eq(shmeta__part_open(&look, KEY, subject->head, subject->head_bytes, &subject->heap.pages),
+	             SHMETA_OK);
+	cr_assert_eq(shmeta__part_find(&look, offset, &got), SHMETA_OK);
+	shmeta__part_close(&look);
+	if (!got.locator[0])
+		return; /* the tail */
+	id = id_of(subject, got.locator[0]);
+	cr_assert_lt(id, 1 << 20);
+	block = (uint8_t *)(uintptr_t)subject->heap.pages.base + got.locator[0] * 4096 + 16;
+	block[0] ^= 1; /* nothing else looks at it */
+	status = shmeta__part_find(&subject->part, offset, &got);
+	cr_assert(status == SHMETA_ERR_CORRUPT || touched[id], "block %llu passed unseen", (unsigned long long)id);
+	block[0] ^= 1;
+	if (touch) {
+		cr_assert_eq(shmeta__part_find(&subject->part, offset, &got), SHMETA_OK);
+		touched[id] = 1;
+	}
+}
+
+/* Blocks are known by id here, and by their place among others inside: a handle must never take one for another that it has
+ * verified, whatever was appended, dropped, folded into directory pages or rewritten in between. */
+static void marks(enum shape shape, uint64_t seed, size_t start, int rounds)
+{
+	struct rng rng = {seed};
+	struct subject subject;
+	struct model model;
+	uint8_t *touched = calloc(1, 1 << 20);
+
+	cr_assert_not_null(touched);
+	fill(&subject, &model, &rng, shape, 0, start);
+	for (int i = 0; i < rounds && model.count; i++) {
+		for (int k = 0; k < 30; k++)
+			probe(&subject, model.rows[below(&rng, model.count)].base_offset, touched, below(&rng, 2) != 0);
+		mutate(&subject, &model, &rng, shape);
+	}
+	free(touched);
+	model_free(&model);
+	subject_free(&subject);
+}
+
+/* Rows in at the end, whole blocks out at the front: every ordinal comes round again. */
+static void marks_turning(uint64_t seed, size_t start, int rounds)
+{
+	struct rng rng = {seed};
+	struct subject subject;
+	struct model model;
+	uint8_t *touched = calloc(1, 1 << 20);
+
+	cr_assert_not_null(touched);
+	fill(&subject, &model, &rng, LONG, 0, start);
+	for (int i = 0; i < rounds; i++) {
+		uint64_t from = model.rows[model.count - 1].end_offset + 1, next = from, first = 0;
+		size_t made, drop = 0, blocks = 0, most = 1 + below(&rng, 20);
+		struct shmeta_segment *rows = make_rows(&rng, LONG, &next, below(&rng, 60), &made), got;
+		struct shmeta__part_cursor cursor;
+		struct shmeta__part look = {0}; /* walks without leaving marks in the subject's */
+
+		subject_replace(&subject, from, UINT64_MAX, rows, made);
+		model_replace(&model, from, UINT64_MAX, rows, made);
+		free(rows);
+		for (int k = 0; k < 40; k++)
+			probe(&subject, model.rows[below(&rng, model.count)].base_offset, touched, 1);
+		cr_assert_eq(shmeta__part_open(&look, KEY, subject.head, subject.head_bytes, &subject.heap.pages),
+		             SHMETA_OK);
+		cr_assert_eq(shmeta__part_seek(&look, 0, UINT64_MAX, &cursor), SHMETA_OK);
+		for (size_t k = 0; k < model.count && model.count > start; k++) {
+			cr_assert_eq(shmeta__part_next(&look, &cursor, &got), SHMETA_OK);
+			if (got.locator[0] == first)
+				continue;
+			first = got.locator[0];
+			drop = k;
+			if (blocks++ == most || !first)
+				break;
+		}
+		shmeta__part_close(&look);
+		if (drop) {
+			uint32_t rewrites = subject.part.rewrites;
+
+			next = model.rows[drop - 1].base_offset;
+			cr_assert_eq(subject_replace(&subject, 0, next, NULL, 0), drop);
+			model_replace(&model, 0, next, NULL, 0);
+			cr_assert_eq(subject.part.rewrites, rewrites, "dropping whole blocks rewrote something");
+		}
+	}
+	assert_equal(&subject, &model, 10);
+	free(touched);
+	model_free(&model);
+	subject_free(&subject);
+}
+
+Test(part, no_block_is_taken_for_another_that_was_verified)
+{
+	marks(STREAMHOUSE, 40, 3000, 300);
+	marks(ODD, 41, 9000, 150);
+	marks(STREAMHOUSE, 42, 120000, 40);
+	marks_turning(44, 30, 200);
+	marks_turning(45, 2500, 150);
+}
+
+Test(part, a_block_is_verified_once_while_it_stays)
+{
+	struct rng rng = {43};
+	struct subject subject;
+	struct model model;
+	struct shmeta_segment got;
+	uint8_t *block;
+	uint64_t next;
+
+	fill(&subject, &model, &rng, STREAMHOUSE, 0, 3000);
+	cr_assert_eq(shmeta__part_find(&subject.part, model.rows[500].base_offset, &got), SHMETA_OK);
+	block = (uint8_t *)(uintptr_t)subject.heap.pages.base + got.locator[0] * 4096 + 16;
+	block[0] ^= 1;
+	cr_assert_eq(shmeta__part_find(&subject.part, model.rows[500].base_offset, &got), SHMETA_OK);
+	/* Appending keeps what is known. */
+	for (int i = 0; i < 3; i++) {
+		struct shmeta_segment *rows;
+		size_t made;
+
+		next = model.rows[model.count - 1].end_offset + 1;
+		rows = make_rows(&rng, STREAMHOUSE, &next, 700, &made);
+		subject_replace(&subject, rows->base_offset, UINT64_MAX, rows, made);
+		model_replace(&model, rows->base_offset, UINT64_MAX, rows, made);
+		free(rows);
+		cr_assert_eq(shmeta__part_find(&subject.part, model.rows[500].base_offset, &got), SHMETA_OK);
+	}
+	/* Another partition's head in the same handle knows nothing. */
+	subject.part.key++;
+	cr_assert_eq(shmeta__part_open(&subject.part, KEY, subject.head, subject.head_bytes, &subject.heap.pages),
+	             SHMETA_OK);
+	cr_assert_eq(shmeta__part_find(&subject.part, model.rows[500].base_offset, &got), SHMETA_ERR_CORRUPT);
 	model_free(&model);
 	subject_free(&subject);
 }

@@ -17,16 +17,12 @@ static void set_up(void)
 	w = fake_writer_new();
 	fake_begin(w);
 	(void)fake_commit(w);
-	instance = fake_open(w, NULL, 0, 0);
-	reader = fake_reader(instance);
-	cr_assert_neq(reader, NULL);
+	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
 }
 
 static void tear_down(void)
 {
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-	fake_writer_free(w);
+	fake_close_all(w, instance, reader);
 }
 
 TestSuite(reader_lookups, .init = set_up, .fini = tear_down, .timeout = 20);

@@ -252,7 +252,8 @@ Test(sync_refresh, a_topic_that_a_reader_had_read_before_the_feed_named_its_birt
 
 	cr_assert_neq(id, 0);
 	fixture_pass(&f, 3000);
-	cr_assert_eq(fixture_topic_id(&f, "new"), id, "a reader's handle died though its topic lived: %u is %u", id, fixture_topic_id(&f, "new"));
+	cr_assert_eq(fixture_topic_id(&f, "new"), id, "a reader's handle died though its topic lived: %u is %u", id,
+	             fixture_topic_id(&f, "new"));
 	SAME();
 	fixture_done(&f);
 }

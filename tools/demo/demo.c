@@ -340,7 +340,7 @@ static void start_shell(void)
 __attribute__((format(printf, 1, 2))) static void sql(const char *fmt, ...)
 {
 	static const char done[] = "\n.print done\n";
-	char text[8192], answer[1024];
+	char text[8192], answer[1024] = "";
 	size_t have = 0;
 	va_list ap;
 	int n;
@@ -608,7 +608,6 @@ static void map_shared(void)
 	uint32_t topics = 0, partitions = 0, last = UINT32_MAX;
 	size_t bytes = sizeof(struct demo_shared) + sizeof(struct demo_topic) * (size.topics + 1) +
 	               sizeof(struct demo_partition) * (size.partitions + 1);
-	int status;
 
 	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
@@ -627,7 +626,7 @@ static void map_shared(void)
 		    db, "SELECT topic, partition_id, high_watermark FROM partitions ORDER BY topic, partition_id", -1,
 		    &statement, NULL) != SQLITE_OK)
 		give_up("%s: %s", path, sqlite3_errmsg(db));
-	while ((status = sqlite3_step(statement)) == SQLITE_ROW && partitions < size.partitions) {
+	while (sqlite3_step(statement) == SQLITE_ROW && partitions < size.partitions) {
 		const char *name = (const char *)sqlite3_column_text(statement, 0);
 
 		if (last == UINT32_MAX || strcmp(shared->topic[last].name, name) != 0) {
@@ -707,7 +706,7 @@ static int by_ms(const void *a, const void *b)
 /* The two that had to wait for something else, an idle poll or a start, are named; of the others the middle and the longest. */
 static bool show_changes(void)
 {
-	struct change busy[CHANGES_MAX];
+	struct change busy[CHANGES_MAX] = {{.ms = 0}};
 	size_t n = 0, unseen = 0;
 	char name[64];
 
@@ -842,7 +841,7 @@ int main(int argc, char **argv)
 	add_segments(p, 1, true);
 	at = demo_now_ns();
 	start_writer(false);
-	epoch = wait_until_serving(epoch);
+	(void)wait_until_serving(epoch);
 	fact("killed and started again", "serving after %.0f ms", (double)(demo_now_ns() - at) / 1e6);
 	change_end("segment added in between", at);
 	change_end("new segment after that", add_segments(pick(&seed), 1, true));
@@ -851,7 +850,8 @@ int main(int argc, char **argv)
 
 	title("6  What an operator sees");
 	held = show((char *[]){ctl("shmetactl"), ctl("--dir"), shared->instance, ctl("status"), NULL}, false, NULL,
-	            0) == 0;
+	            0) == 0 &&
+	       held;
 	busiest = p;
 	(void)snprintf(partition, sizeof(partition), "%" PRIu32, busiest->id);
 	(void)snprintf(offset, sizeof(offset), "%" PRIu64, atomic_load(&busiest->high_watermark) - 1);

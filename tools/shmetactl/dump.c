@@ -14,7 +14,7 @@ struct dump {
 	struct shmeta_str tenant;
 	char **names; /* of the tenant's topics */
 	size_t name_count, name_capacity;
-	uint64_t topics, partitions, segments, agents, groups, offsets, leases;
+	uint64_t topics, partitions, segments, agents, groups, offsets, leases, snapshots, repeated;
 };
 
 /* Where the walk through one topic stands. */
@@ -92,8 +92,8 @@ static void dump_segment(struct dump *d, const char *topic, const struct shmeta_
 	f[n++] = f_text("s3_bucket", g->s3_bucket);
 	f[n++] = f_text("s3_key", g->s3_key);
 	f[n++] = f_time("created_at_ms", g->created_at_ms);
-	f[n++] = f_time("min_timestamp_ms", g->min_timestamp_ms);
-	f[n++] = f_time("max_timestamp_ms", g->max_timestamp_ms);
+	f[n++] = f_time_known("min_timestamp_ms", g->min_timestamp_ms);
+	f[n++] = f_time_known("max_timestamp_ms", g->max_timestamp_ms);
 	list_row(&d->lines, f, n);
 }
 
@@ -172,7 +172,7 @@ static int dump_one(struct dump *d, const char *topic)
 {
 	struct place at = {.partition = -1}, next;
 	enum shmeta_status status;
-	int code;
+	int code = 0;
 
 	do {
 		code = session_begin(&d->s);
@@ -205,7 +205,7 @@ static int collect_names(struct dump *d)
 	enum shmeta_status status;
 	struct shmeta_topic topic;
 	size_t kept = 0;
-	int code;
+	int code = 0;
 
 	d->name_count = 0;
 	do {
@@ -251,7 +251,7 @@ static int dump_hints(struct dump *d, dump_fn *walk, void *arg, const char *what
 {
 	enum shmeta_status status;
 	uint64_t rows;
-	int code;
+	int code = 0;
 
 	do {
 		code = session_begin(&d->s);
@@ -276,8 +276,7 @@ static enum shmeta_status walk_agents(struct dump *d, void *arg, uint64_t *ret_r
 {
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_agent a;
-	enum shmeta_status status =
-		shmeta_list_agents(d->s.reader, NULL, NULL, 0, &iter); /* now 0: nobody is too old */
+	enum shmeta_status status = shmeta_list_agents(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
 
 	(void)arg;
 	while (status == SHMETA_OK && (status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK) {
@@ -303,7 +302,7 @@ static enum shmeta_status walk_leases(struct dump *d, void *arg, uint64_t *ret_r
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_lease l;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_leases(d->s.reader, NULL, NULL, 0, &iter); /* now 0: none has expired */
+	enum shmeta_status status = shmeta_list_leases(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
 
 	(void)arg;
 	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &l, NULL)) == SHMETA_OK) {
@@ -410,6 +409,8 @@ static int dump_tenant(struct dump *d, const char *tenant)
 	forget_groups(&groups);
 	while (d->name_count > 0)
 		free(d->names[--d->name_count]);
+	d->snapshots += d->s.snapshots;
+	d->repeated += d->s.repeated;
 	session_close(&d->s);
 	return code;
 }
@@ -451,6 +452,8 @@ int verb_dump(struct tool *tool)
 			f_count("groups", d.groups),
 			f_count("committed_offsets", d.offsets),
 			f_count("leases", d.leases),
+			f_count("snapshots", d.snapshots),
+			f_count("snapshots_repeated", d.repeated),
 		};
 
 		list_row(&d.lines, f, sizeof(f) / sizeof(f[0]));

@@ -103,10 +103,12 @@ bool session_end(struct session *session, int *ret_code)
 	enum shmeta_status status = shmeta_end(session->reader);
 
 	*ret_code = 0;
+	session->snapshots++;
 	if (status == SHMETA_OK) {
 		session->tries = 0;
 		return true;
 	}
+	session->repeated++;
 	if (status != SHMETA_ERR_EXPIRED)
 		*ret_code = session_say(session, status, "end of snapshot");
 	else if (++session->tries == SLICE_TRIES)

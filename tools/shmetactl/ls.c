@@ -235,10 +235,8 @@ static size_t segment_fields(struct field *fields, const struct shmeta_segment *
 	fields[n++] = f_count("record_count", g->record_count);
 	fields[n++] = f_bytes("size_bytes", g->size_bytes);
 	fields[n++] = f_time("created_at_ms", g->created_at_ms);
-	fields[n++] =
-		g->min_timestamp_ms != 0 ? f_time("min_timestamp_ms", g->min_timestamp_ms) : f_null("min_timestamp_ms");
-	fields[n++] =
-		g->max_timestamp_ms != 0 ? f_time("max_timestamp_ms", g->max_timestamp_ms) : f_null("max_timestamp_ms");
+	fields[n++] = f_time_known("min_timestamp_ms", g->min_timestamp_ms);
+	fields[n++] = f_time_known("max_timestamp_ms", g->max_timestamp_ms);
 	fields[n++] = f_text("id", g->id);
 	fields[n++] = f_text("s3_bucket", g->s3_bucket);
 	fields[n++] = f_text("s3_key", g->s3_key);

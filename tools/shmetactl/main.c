@@ -423,8 +423,8 @@ static int bad_option(const struct tool *tool, const char *word)
 static int parse_options(struct tool *tool, int argc, char **argv, uint32_t *ret_used, bool *ret_help,
                          bool *ret_version)
 {
-	tool->argc = 0;
-	tool->argv = argv;
+	int kept = 0;
+
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '=');
 		size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word), k;
@@ -433,11 +433,11 @@ static int parse_options(struct tool *tool, int argc, char **argv, uint32_t *ret
 
 		if (strcmp(word, "--") == 0) {
 			while (++i < argc)
-				tool->argv[tool->argc++] = argv[i];
+				argv[kept++] = argv[i];
 			break;
 		}
 		if (word[0] != '-' || word[1] == '\0') {
-			tool->argv[tool->argc++] = argv[i];
+			argv[kept++] = argv[i];
 			continue;
 		}
 		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
@@ -462,11 +462,12 @@ static int parse_options(struct tool *tool, int argc, char **argv, uint32_t *ret
 				                  options[k].arg);
 			value = argv[++i];
 		}
-		code = set_option(tool, (enum tool_option)k, value);
+		code = set_option(tool, (enum tool_option)k, value != NULL ? value : "");
 		if (code != 0)
 			return code;
 		*ret_used |= 1u << k;
 	}
+	tool->argc = kept;
 	return 0;
 }
 
@@ -479,6 +480,7 @@ static int run(struct tool *tool, int argc, char **argv)
 
 	if (code != 0)
 		return code;
+	tool->argv = argv;
 	if (version && tool->argc == 0 && !help) {
 		tool->verb = "version";
 		return verb_version(tool);

@@ -10,6 +10,8 @@
 
 #include "shm/record.h"
 
+#define JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
+
 enum { RING = 16, RING_BYTES = 4 * SHMETA_STRING_MAX };
 
 static char *ring(void)
@@ -18,6 +20,12 @@ static char *ring(void)
 	static unsigned next;
 
 	return buffers[next++ % RING];
+}
+
+static _Noreturn void no_memory(void)
+{
+	(void)fputs("shmetactl: out of memory\n", stderr);
+	exit(TOOL_UNHEALTHY);
 }
 
 void *tool_alloc(size_t bytes)
@@ -29,10 +37,8 @@ void *tool_grow(void *old, size_t bytes)
 {
 	void *p = realloc(old, bytes > 0 ? bytes : 1);
 
-	if (p == NULL) {
-		(void)fputs("shmetactl: out of memory\n", stderr);
-		exit(TOOL_UNHEALTHY);
-	}
+	if (p == NULL)
+		no_memory();
 	return p;
 }
 
@@ -148,10 +154,8 @@ const char *out_paint(const struct tool *tool, enum paint paint, const char *tex
 
 void out_set(json_t *object, const char *name, json_t *value)
 {
-	if (value == NULL || json_object_set_new(object, name, value) != 0) {
-		(void)fputs("shmetactl: out of memory\n", stderr);
-		exit(TOOL_UNHEALTHY);
-	}
+	if (value == NULL || json_object_set_new(object, name, value) != 0)
+		no_memory();
 }
 
 /* Bytes of the UTF-8 sequence at p, 0 when it is none. */
@@ -214,7 +218,7 @@ static json_t *json_number(int64_t value)
 
 json_t *out_json_age(uint64_t ns)
 {
-	return ns == UINT64_MAX ? json_null() : json_real((double)(ns / 1000) / 1000.0);
+	return ns == UINT64_MAX ? json_null() : json_real((double)(ns - ns % 1000) / 1e6);
 }
 
 static json_t *json_map(struct shmeta_map map)
@@ -236,7 +240,7 @@ static json_t *json_map(struct shmeta_map map)
 	return object;
 }
 
-void out_set_field(json_t *object, const struct field *field)
+static json_t *field_json(const struct field *field)
 {
 	json_t *value = NULL;
 
@@ -266,7 +270,12 @@ void out_set_field(json_t *object, const struct field *field)
 		value = json_null();
 		break;
 	}
-	out_set(object, field->name, value);
+	return value;
+}
+
+void out_set_field(json_t *object, const struct field *field)
+{
+	out_set(object, field->name, field_json(field));
 }
 
 json_t *out_document(const char *name)
@@ -298,13 +307,11 @@ static int put_json(const char *buffer, size_t bytes, void *arg)
 
 static void json_to(FILE *out, const json_t *value, int indent)
 {
-	size_t flags = JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15);
+	size_t flags = JSON_FLAGS;
 
 	flags |= indent > 0 ? JSON_INDENT(indent) : JSON_COMPACT;
-	if (json_dump_callback(value, put_json, out, flags) != 0) {
-		(void)fputs("shmetactl: out of memory\n", stderr);
-		exit(TOOL_UNHEALTHY);
-	}
+	if (json_dump_callback(value, put_json, out, flags) != 0)
+		no_memory();
 }
 
 void out_json(json_t *value, int indent)
@@ -335,6 +342,10 @@ struct field f_bytes(const char *name, uint64_t value)
 struct field f_time(const char *name, int64_t ms)
 {
 	return (struct field){.name = name, .kind = FIELD_TIME, .i = ms};
+}
+struct field f_time_known(const char *name, int64_t ms)
+{
+	return ms != 0 ? f_time(name, ms) : f_null(name);
 }
 struct field f_age(const char *name, uint64_t ns)
 {
@@ -478,25 +489,97 @@ static int columns_of(const char *text)
 	return n;
 }
 
+static void put(struct list *list, const void *text, size_t bytes)
+{
+	if (list->json_capacity - list->json_bytes < bytes) {
+		list->json_capacity = (list->json_capacity + bytes) * 2 + 4096;
+		list->json = tool_grow(list->json, list->json_capacity);
+	}
+	memcpy(list->json + list->json_bytes, text, bytes);
+	list->json_bytes += bytes;
+}
+
+static int put_callback(const char *buffer, size_t bytes, void *arg)
+{
+	for (size_t i = 0; i < bytes; i++) /* as put_json() */
+		put(arg, buffer[i] == 0x7f ? "\\u007f" : &buffer[i], buffer[i] == 0x7f ? 6 : 1);
+	return 0;
+}
+
+/* A dump has millions of rows of which nearly all are numbers and plain text: those are written as they are, anything else by
+ * jansson. */
+static bool put_plain(struct list *list, const struct field *field)
+{
+	char number[48];
+	int n = -1;
+
+	switch (field->kind) {
+	case FIELD_TEXT:
+	case FIELD_WORD:
+		for (size_t i = 0; i < field->text.bytes; i++) {
+			char c = field->text.data[i];
+
+			if (c < ' ' || c > '~' || c == '"' || c == '\\')
+				return false;
+		}
+		put(list, "\"", 1);
+		if (field->text.bytes > 0)
+			put(list, field->text.data, field->text.bytes);
+		put(list, "\"", 1);
+		return true;
+	case FIELD_COUNT:
+	case FIELD_BYTES:
+		if (field->u <= (uint64_t)1 << 53)
+			n = snprintf(number, sizeof(number), "%" PRIu64, field->u);
+		break;
+	case FIELD_NUMBER:
+	case FIELD_TIME:
+		if (field->i <= (int64_t)1 << 53 && field->i >= -((int64_t)1 << 53))
+			n = snprintf(number, sizeof(number), "%" PRId64, field->i);
+		break;
+	case FIELD_BOOL:
+		n = snprintf(number, sizeof(number), "%s", field->u != 0 ? "true" : "false");
+		break;
+	case FIELD_NULL:
+		n = snprintf(number, sizeof(number), "null");
+		break;
+	case FIELD_AGE:
+	case FIELD_MAP:
+		break;
+	}
+	if (n < 0)
+		return false;
+	put(list, number, (size_t)n);
+	return true;
+}
+
+static void put_row(struct list *list, const struct field *fields, size_t count)
+{
+	if (!list->lines)
+		put(list, list->printed + list->waiting > 1 ? ",\n" : "\n", list->printed + list->waiting > 1 ? 2 : 1);
+	for (size_t i = 0; i < count; i++) {
+		put(list, i == 0 ? "{\"" : ",\"", 2);
+		put(list, fields[i].name, strlen(fields[i].name));
+		put(list, "\":", 2);
+		if (!put_plain(list, &fields[i])) {
+			json_t *value = field_json(&fields[i]);
+
+			if (value == NULL ||
+			    json_dump_callback(value, put_callback, list, JSON_FLAGS | JSON_COMPACT) != 0)
+				no_memory();
+			json_decref(value);
+		}
+	}
+	put(list, "}\n", list->lines ? 2 : 1);
+}
+
 void list_row(struct list *list, const struct field *fields, size_t count)
 {
 	size_t column = 0;
 
 	list->waiting++;
 	if (list->tool->json || list->lines) {
-		json_t *object = json_object();
-		char *text = NULL;
-		size_t bytes = 0;
-		FILE *stream = open_memstream(&text, &bytes);
-
-		if (stream == NULL || object == NULL)
-			out_set(object, "", NULL);
-		for (size_t i = 0; i < count; i++)
-			out_set_field(object, &fields[i]);
-		json_to(stream, object, 0);
-		(void)fclose(stream);
-		json_decref(object);
-		add_cell(list, text);
+		put_row(list, fields, count);
 		return;
 	}
 	for (size_t i = 0; i < count && column < LIST_COLUMNS; i++) {
@@ -540,10 +623,8 @@ static void begin_output(struct list *list)
 		json_t *head = out_document(list->schema);
 		char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
 
-		if (text == NULL) {
-			out_set(head, "", NULL); /* does not come back */
-			return;
-		}
+		if (text == NULL)
+			no_memory();
 		text[strlen(text) - 1] = '\0'; /* the list goes on inside this object */
 		(void)printf("%s,\"items\":[", text);
 		open_list = list;
@@ -561,13 +642,7 @@ void list_flush(struct list *list)
 		return;
 	begin_output(list);
 	if (list->lines || list->tool->json) {
-		for (size_t i = 0; i < list->cells; i++) {
-			if (!list->lines)
-				(void)fputs(list->printed + i > 0 ? ",\n" : "\n", stdout);
-			(void)fputs(list->cell[i], stdout);
-			if (list->lines)
-				(void)putchar('\n');
-		}
+		(void)fwrite(list->json, 1, list->json_bytes, stdout);
 	} else {
 		for (size_t i = 0; i < list->cells; i++)
 			print_cell(list, i % list->columns, list->cell[i]);
@@ -581,6 +656,7 @@ void list_drop(struct list *list)
 	for (size_t i = 0; i < list->cells; i++)
 		free(list->cell[i]);
 	list->cells = 0;
+	list->json_bytes = 0;
 	list->waiting = 0;
 }
 
@@ -604,7 +680,10 @@ void list_free(struct list *list)
 {
 	list_drop(list);
 	free(list->cell);
+	free(list->json);
 	list->cell = NULL;
+	list->json = NULL;
+	list->json_capacity = 0;
 	if (open_list == list)
 		open_list = NULL;
 }

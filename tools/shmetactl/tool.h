@@ -134,6 +134,7 @@ struct field f_word(const char *name, const char *word);
 struct field f_count(const char *name, uint64_t value);
 struct field f_bytes(const char *name, uint64_t value);
 struct field f_time(const char *name, int64_t ms);
+struct field f_time_known(const char *name, int64_t ms); /* 0: null */
 struct field f_age(const char *name, uint64_t ns);
 struct field f_bool(const char *name, bool value);
 struct field f_map(const char *name, struct shmeta_map map);
@@ -169,8 +170,10 @@ struct list {
 	const char *title[LIST_COLUMNS];
 	int width[LIST_COLUMNS];
 	bool right[LIST_COLUMNS];
-	char **cell;
+	char **cell; /* of a table */
 	size_t cells, capacity;
+	char *json; /* of JSON: rows, with what stands between them */
+	size_t json_bytes, json_capacity;
 };
 void list_begin(struct list *list, const struct tool *tool, const char *schema);
 void list_row(struct list *list, const struct field *fields, size_t count);
@@ -200,6 +203,7 @@ struct session {
 	uint64_t slice_ns; /* how long a snapshot may be held: a part of the grace period */
 	uint64_t begun_ns; /* of the slice */
 	uint32_t tries;
+	uint64_t snapshots, repeated; /* ended; of these, those that took too long */
 };
 /* Unregistered: never contacts the writer. Returns 0, or an exit code after having said why. */
 int session_open(struct tool *tool, const char *tenant, struct session *ret);
@@ -218,6 +222,9 @@ int session_say(struct session *session, enum shmeta_status status, const char *
 void *tool_alloc(size_t bytes);
 void *tool_grow(void *old, size_t bytes);
 char *tool_copy(const void *text, size_t bytes); /* terminated */
+
+/* As "now" of a list of agents or leases: nobody is too old, nothing has expired. */
+#define TOOL_BEGINNING_MS (INT64_MIN + 60000)
 
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
 uint64_t tool_monotonic_ns(void);

@@ -1,68 +1,89 @@
 /* SPDX-License-Identifier: Apache-2.0
- * verify: is the store sound, and does it hold what the source holds?
+ * verify: is the store sound (verify_structure.c), and does it hold what the source holds?
  *
- * Structure: every checksum, bound and reference of one commit, in a child process: LMDB trusts its own pages, so a broken file
- * may kill whoever walks it, and that too is a finding. Commits that go on meanwhile could recycle what the child reads; so this
- * process holds a registered snapshot meanwhile where the writer gives one, and otherwise judges by the grace rules.
+ * Everything that the source's own engine reads from it is compared with the store, each topic as it comes. A live source moves on
+ * while it is read, so what differs is read and compared again until it agrees or the time is over; what still differs then, the
+ * store being as it was before, is reported. With the writer dead nothing will follow, so the first look decides.
  *
- * Contents: everything that the source's own engine reads from it, each topic compared with the store as it comes. A live source
- * moves on while it is read, so what differs is read and compared again until it agrees or the time is over; what still differs
- * then is reported. With the writer dead nothing will follow, so the first look decides. */
-#include "shm/store.h"
+ * The only file of the tools that knows the engines (docs/decisions/0011-verify-reads-the-source.md). */
+#include "tools/shmetactl/verify.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "backends/backend.h"
-#include "tools/shmetactl/inspect.h"
 
 enum {
-	SHOWN = 50,          /* differences that are printed; all are counted */
 	ROWS = 2048,         /* source segments compared at a time */
 	AGAIN_TOPICS = 2000, /* differing topics that are worth a second look */
-	AGAIN_PAUSE_MS = 200,
-	STRUCTURE_TRIES = 5,
-	CHILD_TEXT = 480
+	AGAIN_PAUSE_MS = 200
 };
 
 /* ---- what was found ----------------------------------------------------------------------------------------------------- */
 
-struct finding {
-	char *tenant, *topic; /* topic NULL: of the class as a whole */
-	enum shmeta_class cls;
-	char *text;
-};
-
-struct findings {
-	struct finding *row;
-	size_t count, capacity;
-};
-
-static void findings_cut(struct findings *f, size_t count)
+/* Move those from `from` on to *ret, which is emptied first. */
+static void findings_take(struct findings *f, size_t from, struct findings *ret)
 {
-	while (f->count > count) {
-		struct finding *row = &f->row[--f->count];
+	size_t n = f->count - from;
 
-		free(row->tenant);
-		free(row->topic);
-		free(row->text);
+	findings_cut(ret, 0);
+	if (n > ret->capacity) {
+		ret->row = tool_grow(ret->row, n * sizeof(*ret->row));
+		ret->capacity = n;
 	}
+	if (n > 0)
+		memcpy(ret->row, f->row + from, n * sizeof(*ret->row));
+	ret->count = n;
+	f->count = from;
 }
+
+static int by_key(const void *a, const void *b)
+{
+	const struct finding *x = a, *y = b;
+
+	return strcmp(x->key != NULL ? x->key : x->text, y->key != NULL ? y->key : y->text);
+}
+
+/* Of those from `from` on keep what was found before, too: a row that moves while it is looked at, and whose cache is always the
+ * same few milliseconds behind, differs in another way each time. */
+static void findings_keep(struct findings *f, size_t from, struct findings *before)
+{
+	size_t kept = from;
+
+	if (before->count > 0)
+		qsort(before->row, before->count, sizeof(*before->row), by_key);
+	for (size_t i = from; i < f->count; i++) {
+		struct finding row = f->row[i];
+
+		if (before->count > 0 && bsearch(&row, before->row, before->count, sizeof(row), by_key) != NULL) {
+			f->row[kept++] = row;
+			continue;
+		}
+		free(row.tenant);
+		free(row.topic);
+		free(row.text);
+		free(row.key);
+	}
+	f->count = kept;
+}
+
+struct group_row {
+	const char *tenant; /* the session's */
+	char *id;
+	int64_t created_at_ms, updated_at_ms;
+	bool in_store;
+};
 
 struct verify {
 	struct tool *tool;
 	struct pages pages;
 	struct findings found;
 	uint64_t structure_problems;
-	bool structure_checked, contents_checked, again;
+	bool contents_checked, again;
 
 	/* The pass that is running. */
 	struct {
@@ -88,261 +109,13 @@ struct verify {
 	int code; /* an error that ends the pass, said already */
 
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases, quarantined;
+	struct group_row *group; /* as the source gave them; v->groups of them */
+	size_t group_capacity;
 	char poison[4][256];
 	uint64_t progress_shown_ns;
 };
 
-__attribute__((format(printf, 5, 6))) static void differs(struct verify *v, enum shmeta_class cls, const char *tenant,
-                                                          const char *topic, const char *fmt, ...)
-{
-	struct findings *f = &v->found;
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (f->count == f->capacity) {
-		f->capacity = f->capacity > 0 ? f->capacity * 2 : 64;
-		f->row = tool_grow(f->row, f->capacity * sizeof(*f->row));
-	}
-	f->row[f->count++] = (struct finding){
-		.cls = cls,
-		.tenant = tenant != NULL ? tool_copy(tenant, strlen(tenant)) : NULL,
-		.topic = topic != NULL ? tool_copy(topic, strlen(topic)) : NULL,
-		.text = tool_copy(text, strlen(text)),
-	};
-}
-
-/* ---- structure ---------------------------------------------------------------------------------------------------------- */
-
-enum message_kind { MESSAGE_PROBLEM = 1, MESSAGE_REPORT, MESSAGE_ERROR };
-
-/* What the child tells: fixed size, so that a write to the pipe is whole. */
-struct message {
-	uint32_t kind;
-	int32_t status;
-	uint64_t txn;
-	struct shmeta__verify_report report;
-	char text[CHILD_TEXT];
-};
-_Static_assert(sizeof(struct message) <= 4096, "PIPE_BUF");
-
-struct child {
-	int fd;
-	uint64_t problems;
-};
-
-static void tell(int fd, const struct message *message)
-{
-	if (write(fd, message, sizeof(*message)) != (ssize_t)sizeof(*message))
-		_exit(3);
-}
-
-static void child_problem(void *arg, const char *sentence)
-{
-	struct child *child = arg;
-	struct message message = {.kind = MESSAGE_PROBLEM};
-
-	/* Beyond what is shown only the number matters, and the report has it. */
-	if (child->problems++ >= SHOWN)
-		return;
-	(void)snprintf(message.text, sizeof(message.text), "%s", sentence);
-	tell(child->fd, &message);
-}
-
-__attribute__((noreturn)) static void child_main(int fd, const char *path)
-{
-	struct child child = {.fd = fd};
-	struct message message = {.kind = MESSAGE_REPORT};
-	struct shmeta__store *store = NULL;
-	struct shmeta__txn *txn = NULL;
-	struct shmeta_err err = {0};
-	enum shmeta_status status;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)prctl(PR_SET_DUMPABLE, 0);
-	status = shmeta__store_inspect(path, &store, &err);
-	if (status == SHMETA_OK)
-		status = shmeta__txn_read(store, &txn, &err);
-	if (status != SHMETA_OK) {
-		message.kind = MESSAGE_ERROR;
-		message.status = status;
-		(void)snprintf(message.text, sizeof(message.text), "%s", err.text);
-		tell(fd, &message);
-		_exit(0);
-	}
-	message.txn = shmeta__txn_number(txn);
-	message.status = shmeta__store_verify(txn, child_problem, &child, &message.report, &err);
-	(void)snprintf(message.text, sizeof(message.text), "%s", err.text);
-	tell(fd, &message);
-	_exit(0);
-}
-
-struct structure {
-	struct message report; /* kind 0: the child did not come so far */
-	char *problem[SHOWN];
-	size_t shown;
-	int wait_status;
-};
-
-static void structure_free(struct structure *s)
-{
-	while (s->shown > 0)
-		free(s->problem[--s->shown]);
-	*s = (struct structure){0};
-}
-
-static int structure_run(struct tool *tool, const char *path, struct structure *ret)
-{
-	struct message message;
-	int fd[2];
-	pid_t pid;
-
-	if (pipe(fd) != 0)
-		return tool_error(tool, TOOL_UNHEALTHY, "pipe: %s", strerror(errno));
-	(void)fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		(void)close(fd[0]);
-		child_main(fd[1], path);
-	}
-	(void)close(fd[1]);
-	if (pid < 0) {
-		(void)close(fd[0]);
-		return tool_error(tool, TOOL_UNHEALTHY, "fork: %s", strerror(errno));
-	}
-	for (;;) {
-		size_t have = 0;
-
-		while (have < sizeof(message)) {
-			ssize_t n = read(fd[0], (char *)&message + have, sizeof(message) - have);
-
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n <= 0)
-				break;
-			have += (size_t)n;
-		}
-		if (have < sizeof(message))
-			break;
-		message.text[CHILD_TEXT - 1] = '\0';
-		if (message.kind == MESSAGE_PROBLEM && ret->shown < SHOWN)
-			ret->problem[ret->shown++] = tool_copy(message.text, strlen(message.text));
-		else if (message.kind != MESSAGE_PROBLEM)
-			ret->report = message;
-	}
-	(void)close(fd[0]);
-	while (waitpid(pid, &ret->wait_status, 0) < 0 && errno == EINTR)
-		;
-	return 0;
-}
-
-/* A snapshot that the writer knows of keeps the pages of all later commits too, those that the child reads. */
-struct hold {
-	struct shmeta *instance;
-	struct shmeta_reader *reader;
-	bool pinned;
-};
-
-static void hold_begin(struct verify *v, struct hold *hold)
-{
-	char error[16];
-	struct shmeta_options options = {
-		.size = sizeof(options),
-		.directory = v->tool->dir,
-		.agent = "shmetactl verify",
-		.threads = 1,
-		.error = error,
-		.error_bytes = sizeof(error),
-	};
-	struct shmeta_snapshot_info info;
-
-	*hold = (struct hold){0};
-	/* A stopped writer answers nobody and commits nothing. */
-	if (!v->pages.alive || shmeta_open(&options, &hold->instance) != SHMETA_OK)
-		return;
-	if (shmeta_reader_new(hold->instance, &hold->reader) != SHMETA_OK || shmeta_begin(hold->reader) != SHMETA_OK)
-		return;
-	hold->pinned = shmeta_snapshot_info(hold->reader, &info) == SHMETA_OK && info.registered != 0 &&
-	               info.generation == v->pages.board.generation;
-}
-
-static bool hold_end(struct hold *hold)
-{
-	bool kept = hold->pinned && shmeta_end(hold->reader) == SHMETA_OK;
-
-	shmeta_reader_free(hold->reader);
-	shmeta_close(hold->instance);
-	return kept;
-}
-
-static int structure(struct verify *v, const char *path, bool live)
-{
-	struct structure s = {0};
-	bool sound = false;
-	int code = 0;
-
-	for (int i = 0; i < STRUCTURE_TRIES && !sound; i++) {
-		struct hold hold = {0};
-		uint64_t began = tool_monotonic_ns(), took, committing;
-
-		structure_free(&s);
-		if (live)
-			hold_begin(v, &hold);
-		code = structure_run(v->tool, path, &s);
-		took = tool_monotonic_ns() - began;
-		sound = !live || hold_end(&hold);
-		if (code != 0)
-			goto out;
-		if (!sound) {
-			committing = shmeta_load(&v->pages.live->committing);
-			sound = took < v->pages.generation.grace_ns / 2 ||
-			        (s.report.txn != 0 && committing < s.report.txn + 2);
-		}
-	}
-	if (!sound) {
-		code = tool_error(
-			v->tool, TOOL_TIMEOUT,
-			"the writer commits faster than the store can be checked, and gives us no snapshot to hold; "
-			"join the group that may connect to its socket");
-		goto out;
-	}
-	if (s.report.kind == MESSAGE_ERROR) {
-		struct shmeta_err err = {.code = (enum shmeta_status)s.report.status};
-
-		(void)snprintf(err.text, sizeof(err.text), "%s", s.report.text);
-		code = store_say(v->tool, path, &err);
-		goto out;
-	}
-	for (size_t i = 0; i < s.shown; i++)
-		differs(v, SHMETA_CLASS_COUNT, NULL, NULL, "%s", s.problem[i]);
-	if (s.report.kind == 0 && WIFSIGNALED(s.wait_status)) {
-		differs(v, SHMETA_CLASS_COUNT, NULL, NULL,
-		        "the store's tree is broken: LMDB ended by signal %d (%s) in it", WTERMSIG(s.wait_status),
-		        strsignal(WTERMSIG(s.wait_status)));
-	} else if (s.report.kind == 0) {
-		code = tool_error(v->tool, TOOL_UNHEALTHY, "the check of the structure ended early (status %d)",
-		                  WEXITSTATUS(s.wait_status));
-		goto out;
-	} else if (s.report.status != SHMETA_OK && s.report.report.problems == 0) {
-		differs(v, SHMETA_CLASS_COUNT, NULL, NULL, "the check of the structure could not go on: %s",
-		        s.report.text[0] != '\0' ? s.report.text
-		                                 : shmeta_strerror((enum shmeta_status)s.report.status));
-	}
-	v->structure_problems = s.report.report.problems > v->found.count ? s.report.report.problems : v->found.count;
-	v->structure_checked = true;
-	v->topics = s.report.report.topics;
-	v->partitions = s.report.report.partitions;
-	v->segments = s.report.report.segments;
-	v->agents = s.report.report.agents;
-	v->groups = s.report.report.groups;
-	v->offsets = s.report.report.offsets;
-	v->leases = s.report.report.leases;
-out:
-	structure_free(&s);
-	return code;
-}
+#define differs(v, ...) findings_add(&(v)->found, __VA_ARGS__)
 
 /* ---- contents: the sink that compares ----------------------------------------------------------------------------------- */
 
@@ -418,39 +191,86 @@ static enum shmeta_status stop(struct verify *v)
 	return v->code != 0 ? SHMETA_ERR_SYSTEM : SHMETA_OK;
 }
 
+/* "topic T, partition P, segment at B" for a sentence. */
+static const char *place_of(const struct verify *v, uint64_t base)
+{
+	static char text[512];
+
+	(void)snprintf(text, sizeof(text), "topic %s, partition %" PRIu32 ", segment at %" PRIu64, v->topic,
+	               v->partition_id, base);
+	return text;
+}
+
+/* A difference is the same in two looks when the store's value is: the source may move on, but a store that follows does, too. */
+__attribute__((format(printf, 2, 3))) static void key_of_last(struct verify *v, const char *fmt, ...)
+{
+	char key[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(key, sizeof(key), fmt, ap);
+	va_end(ap);
+	v->found.row[v->found.count - 1].key = tool_copy(key, strlen(key));
+}
+
+struct pair {
+	const char *name;
+	int64_t source, store;
+};
+
+/* One sentence a row: the first field that differs. */
+static bool pairs_differ(struct verify *v, enum shmeta_class cls, const char *where, const struct pair *pairs,
+                         size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (pairs[i].source == pairs[i].store)
+			continue;
+		differs(v, cls, v->tenant, v->topic, "%s: %s is %" PRId64 " in the source, %" PRId64 " in the store",
+		        where, pairs[i].name, pairs[i].source, pairs[i].store);
+		key_of_last(v, "%s: %s %" PRId64, where, pairs[i].name, pairs[i].store);
+		return true;
+	}
+	return false;
+}
+
+static bool text_differs(struct verify *v, enum shmeta_class cls, const char *where, const char *what,
+                         struct shmeta_str source, struct shmeta_str store)
+{
+	if (same_str(source, store))
+		return false;
+	differs(v, cls, v->tenant, v->topic, "%s: %s is '%.200s' in the source, '%.200s' in the store", where, what,
+	        out_safe(source.data, source.bytes), out_safe(store.data, store.bytes));
+	key_of_last(v, "%s: %s '%.200s'", where, what, out_safe(store.data, store.bytes));
+	return true;
+}
+
 static void compare_row(struct verify *v, const struct shmeta_segment *want, const struct shmeta_segment *have)
 {
-	const char *what = NULL;
+	const enum shmeta_class cls = SHMETA_CLASS_SEGMENT;
+	const struct pair numbers[] = {
+		{"end_offset", (int64_t)want->end_offset, (int64_t)have->end_offset},
+		{"record_count", want->record_count, have->record_count},
+		{"size_bytes", (int64_t)want->size_bytes, (int64_t)have->size_bytes},
+		{"created_at", want->created_at_ms, have->created_at_ms},
+		{"min_timestamp", want->min_timestamp_ms, have->min_timestamp_ms},
+		{"max_timestamp", want->max_timestamp_ms, have->max_timestamp_ms},
+	};
 
-	if (want->end_offset != have->end_offset)
-		what = "end_offset";
-	else if (want->record_count != have->record_count)
-		what = "record_count";
-	else if (want->size_bytes != have->size_bytes)
-		what = "size_bytes";
-	else if (want->created_at_ms != have->created_at_ms)
-		what = "created_at";
-	else if (want->min_timestamp_ms != have->min_timestamp_ms)
-		what = "min_timestamp";
-	else if (want->max_timestamp_ms != have->max_timestamp_ms)
-		what = "max_timestamp";
-	else if (!same_str(want->id, have->id))
-		what = "id";
+	if (pairs_differ(v, cls, place_of(v, want->base_offset), numbers, sizeof(numbers) / sizeof(numbers[0])))
+		return;
+	if (!same_str(want->id, have->id))
+		(void)text_differs(v, cls, place_of(v, want->base_offset), "id", want->id, have->id);
 	else if (!same_str(want->s3_bucket, have->s3_bucket))
-		what = "s3_bucket";
+		(void)text_differs(v, cls, place_of(v, want->base_offset), "s3_bucket", want->s3_bucket,
+		                   have->s3_bucket);
 	else if (!same_str(want->s3_key, have->s3_key))
-		what = "s3_key";
-	if (what != NULL)
-		differs(v, SHMETA_CLASS_SEGMENT, v->tenant, v->topic,
-		        "topic %s, partition %" PRIu32 ", segment at %" PRIu64 ": %s differs", v->topic,
-		        v->partition_id, want->base_offset, what);
+		(void)text_differs(v, cls, place_of(v, want->base_offset), "s3_key", want->s3_key, have->s3_key);
 }
 
 static void missing_row(struct verify *v, const struct shmeta_segment *want)
 {
-	differs(v, SHMETA_CLASS_SEGMENT, v->tenant, v->topic,
-	        "topic %s, partition %" PRIu32 ", segment at %" PRIu64 ": the source has it, the store does not",
-	        v->topic, v->partition_id, want->base_offset);
+	differs(v, SHMETA_CLASS_SEGMENT, v->tenant, v->topic, "%s: the source has it, the store does not",
+	        place_of(v, want->base_offset));
 }
 
 /* One snapshot's worth of the store's rows beyond *last against the source's from *at on. END: all were seen. */
@@ -483,9 +303,7 @@ static enum shmeta_status compare_slice(struct verify *v, bool final, size_t *at
 			compare_row(v, &v->rows[(*at)++], &have);
 		} else {
 			differs(v, SHMETA_CLASS_SEGMENT, v->tenant, v->topic,
-			        "topic %s, partition %" PRIu32 ", segment at %" PRIu64
-			        ": the store has it, the source does not",
-			        v->topic, v->partition_id, have.base_offset);
+			        "%s: the store has it, the source does not", place_of(v, have.base_offset));
 		}
 		*has_last = true;
 		*last = have.base_offset;
@@ -594,6 +412,27 @@ static void end_topic(struct verify *v)
 	v->partition_ids_count = 0;
 }
 
+static void compare_topic(struct verify *v, const struct shmeta_topic *want, const struct shmeta_topic *have)
+{
+	const struct pair numbers[] = {
+		{"partition_count", want->partition_count, have->partition_count},
+		{"has_retention", want->has_retention != 0, have->has_retention != 0},
+		{"retention_ms", want->has_retention != 0 ? want->retention_ms : 0,
+	         have->has_retention != 0 ? have->retention_ms : 0},
+		{"created_at", want->created_at_ms, have->created_at_ms},
+		{"updated_at", want->updated_at_ms, have->updated_at_ms},
+	};
+	char where[SHMETA_NAME_MAX + 16];
+
+	(void)snprintf(where, sizeof(where), "topic %s", v->topic);
+	if (pairs_differ(v, SHMETA_CLASS_TOPIC, where, numbers, sizeof(numbers) / sizeof(numbers[0])))
+		return;
+	if (text_differs(v, SHMETA_CLASS_TOPIC, where, "cleanup_policy", want->cleanup_policy, have->cleanup_policy))
+		return;
+	if (!same_map(want->config, have->config))
+		differs(v, SHMETA_CLASS_TOPIC, v->tenant, v->topic, "%s: config differs", where);
+}
+
 static enum shmeta_status sink_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *want)
 {
 	struct verify *v = arg;
@@ -607,29 +446,14 @@ static enum shmeta_status sink_topic(void *arg, struct shmeta_str tenant, const 
 	v->topics++;
 	v->topic = text_of(want->name);
 	do {
-		const char *what = NULL;
-
 		if (!look_begin(v, &look))
 			return stop(v);
 		status = shmeta_get_topic(v->s->reader, want->name.data, want->name.bytes, NULL, &have, NULL);
-		if (status != SHMETA_OK)
+		if (status == SHMETA_OK)
+			compare_topic(v, want, &have);
+		else
 			differs(v, SHMETA_CLASS_TOPIC, v->tenant, v->topic,
 			        "topic %s: the source has it, the store says: %s", v->topic, shmeta_strerror(status));
-		else if (want->partition_count != have.partition_count)
-			what = "partition_count";
-		else if (want->has_retention != have.has_retention ||
-		         (want->has_retention != 0 && want->retention_ms != have.retention_ms))
-			what = "retention_ms";
-		else if (want->created_at_ms != have.created_at_ms)
-			what = "created_at";
-		else if (want->updated_at_ms != have.updated_at_ms)
-			what = "updated_at";
-		else if (!same_str(want->cleanup_policy, have.cleanup_policy))
-			what = "cleanup_policy";
-		else if (!same_map(want->config, have.config))
-			what = "config";
-		if (what != NULL)
-			differs(v, SHMETA_CLASS_TOPIC, v->tenant, v->topic, "topic %s: %s differs", v->topic, what);
 	} while (!look_end(&look) && v->code == 0);
 	v->topic_in_store = status == SHMETA_OK;
 	if (status == SHMETA_OK) {
@@ -645,6 +469,7 @@ static enum shmeta_status sink_topic(void *arg, struct shmeta_str tenant, const 
 static enum shmeta_status sink_partition(void *arg, const struct shmeta_partition *want)
 {
 	struct verify *v = arg;
+	char where[SHMETA_NAME_MAX + 32];
 	struct shmeta_partition have;
 	struct look look;
 	enum shmeta_status status;
@@ -670,19 +495,20 @@ static enum shmeta_status sink_partition(void *arg, const struct shmeta_partitio
 			return stop(v);
 		status = shmeta_get_partition_named(v->s->reader, v->topic, strlen(v->topic), want->partition_id, NULL,
 		                                    &have, NULL);
-		if (status != SHMETA_OK)
+		(void)snprintf(where, sizeof(where), "topic %s, partition %" PRIu32, v->topic, want->partition_id);
+		if (status == SHMETA_OK) {
+			const struct pair numbers[] = {
+				{"high_watermark", (int64_t)want->high_watermark, (int64_t)have.high_watermark},
+				{"created_at", want->created_at_ms, have.created_at_ms},
+				{"updated_at", want->updated_at_ms, have.updated_at_ms},
+			};
+
+			(void)pairs_differ(v, SHMETA_CLASS_PARTITION, where, numbers,
+			                   sizeof(numbers) / sizeof(numbers[0]));
+		} else {
 			differs(v, SHMETA_CLASS_PARTITION, v->tenant, v->topic,
-			        "topic %s, partition %" PRIu32 ": the source has it, the store says: %s", v->topic,
-			        want->partition_id, shmeta_strerror(status));
-		else if (want->high_watermark != have.high_watermark)
-			differs(v, SHMETA_CLASS_PARTITION, v->tenant, v->topic,
-			        "topic %s, partition %" PRIu32 ": high_watermark is %" PRIu64 " in the source, %" PRIu64
-			        " in the store",
-			        v->topic, want->partition_id, want->high_watermark, have.high_watermark);
-		else if (want->created_at_ms != have.created_at_ms || want->updated_at_ms != have.updated_at_ms)
-			differs(v, SHMETA_CLASS_PARTITION, v->tenant, v->topic,
-			        "topic %s, partition %" PRIu32 ": %s differs", v->topic, want->partition_id,
-			        want->created_at_ms != have.created_at_ms ? "created_at" : "updated_at");
+			        "%s: the source has it, the store says: %s", where, shmeta_strerror(status));
+		}
 	} while (!look_end(&look) && v->code == 0);
 	v->partition_in_store = status == SHMETA_OK;
 	return stop(v);
@@ -711,9 +537,28 @@ static enum shmeta_status sink_segment(void *arg, const struct shmeta_segment *w
 	return stop(v);
 }
 
+static void compare_agent(struct verify *v, const char *where, const struct shmeta_agent *want,
+                          const struct shmeta_agent *have)
+{
+	const struct pair numbers[] = {
+		{"last_heartbeat", want->last_heartbeat_ms, have->last_heartbeat_ms},
+		{"started_at", want->started_at_ms, have->started_at_ms},
+	};
+	const enum shmeta_class cls = SHMETA_CLASS_AGENT;
+
+	if (pairs_differ(v, cls, where, numbers, 2) ||
+	    text_differs(v, cls, where, "address", want->address, have->address) ||
+	    text_differs(v, cls, where, "availability_zone", want->availability_zone, have->availability_zone) ||
+	    text_differs(v, cls, where, "agent_group", want->agent_group, have->agent_group))
+		return;
+	if (!same_map(want->metadata, have->metadata))
+		differs(v, cls, v->tenant, NULL, "%s: metadata differs", where);
+}
+
 static enum shmeta_status sink_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *want)
 {
 	struct verify *v = arg;
+	char where[SHMETA_STRING_MAX + 16];
 	struct shmeta_agent have;
 	struct look look;
 	enum shmeta_status status;
@@ -726,29 +571,43 @@ static enum shmeta_status sink_agent(void *arg, struct shmeta_str tenant, const 
 		if (!look_begin(v, &look))
 			return stop(v);
 		status = shmeta_get_agent(v->s->reader, want->agent_id.data, want->agent_id.bytes, &have, NULL);
-		if (status != SHMETA_OK)
-			differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL,
-			        "agent %s: the source has it, the store says: %s",
-			        out_safe(want->agent_id.data, want->agent_id.bytes), shmeta_strerror(status));
-		else if (!same_str(want->address, have.address) ||
-		         !same_str(want->availability_zone, have.availability_zone) ||
-		         !same_str(want->agent_group, have.agent_group) || !same_map(want->metadata, have.metadata) ||
-		         want->last_heartbeat_ms != have.last_heartbeat_ms || want->started_at_ms != have.started_at_ms)
-			differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "agent %s differs",
-			        out_safe(want->agent_id.data, want->agent_id.bytes));
+		(void)snprintf(where, sizeof(where), "agent %s", out_safe(want->agent_id.data, want->agent_id.bytes));
+		if (status == SHMETA_OK)
+			compare_agent(v, where, want, &have);
+		else
+			differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "%s: the source has it, the store says: %s",
+			        where, shmeta_strerror(status));
 	} while (!look_end(&look) && v->code == 0);
 	return stop(v);
+}
+
+static void forget_groups(struct verify *v)
+{
+	for (uint64_t i = 0; v->group != NULL && i < v->groups; i++)
+		free(v->group[i].id);
+	v->groups = 0;
 }
 
 static enum shmeta_status sink_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *want)
 {
 	struct verify *v = arg;
 
-	(void)want;
+	struct group_row *row;
+
 	end_topic(v);
-	if (v->code == 0 && use_tenant(v, tenant))
-		v->groups++; /* their number is compared; their offsets are, one by one */
-	return stop(v);
+	if (v->code != 0 || !use_tenant(v, tenant))
+		return stop(v);
+	if (v->groups == v->group_capacity) {
+		v->group_capacity = v->group_capacity > 0 ? v->group_capacity * 2 : 64;
+		v->group = tool_grow(v->group, v->group_capacity * sizeof(*v->group));
+	}
+	row = &v->group[v->groups++];
+	row->tenant = v->tenant;
+	row->id = text_of(want->group_id);
+	row->created_at_ms = want->created_at_ms;
+	row->updated_at_ms = want->updated_at_ms;
+	row->in_store = false;
+	return SHMETA_OK;
 }
 
 static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
@@ -758,7 +617,7 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 	struct shmeta_committed_offset have;
 	struct look look;
 	enum shmeta_status status;
-	char *group, *name;
+	char *group, *name, where[SHMETA_STRING_MAX + SHMETA_NAME_MAX + 64];
 
 	end_topic(v);
 	if (v->code != 0 || !use_tenant(v, tenant))
@@ -766,21 +625,27 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 	v->offsets++;
 	group = text_of(want->group_id);
 	name = text_of(topic);
+	(void)snprintf(where, sizeof(where), "committed offset of group %s, topic %s, partition %" PRIu32,
+	               out_safe(want->group_id.data, want->group_id.bytes), out_safe(topic.data, topic.bytes),
+	               want->partition_id);
 	do {
 		if (!look_begin(v, &look))
 			break;
 		status = shmeta_get_committed_offset(v->s->reader, group, name, want->partition_id, &have, NULL);
-		if (status != SHMETA_OK)
-			differs(v, SHMETA_CLASS_OFFSET, v->tenant, NULL,
-			        "committed offset of group %s, topic %s, partition %" PRIu32
-			        ": the source has it, the store says: %s",
-			        group, name, want->partition_id, shmeta_strerror(status));
-		else if (want->committed_offset != have.committed_offset ||
-		         want->committed_at_ms != have.committed_at_ms || want->has_metadata != have.has_metadata ||
-		         (want->has_metadata != 0 && !same_str(want->metadata, have.metadata)))
-			differs(v, SHMETA_CLASS_OFFSET, v->tenant, NULL,
-			        "committed offset of group %s, topic %s, partition %" PRIu32 " differs", group, name,
-			        want->partition_id);
+		if (status == SHMETA_OK) {
+			const struct pair numbers[] = {
+				{"committed_offset", (int64_t)want->committed_offset, (int64_t)have.committed_offset},
+				{"committed_at", want->committed_at_ms, have.committed_at_ms},
+				{"has_metadata", want->has_metadata != 0, have.has_metadata != 0},
+			};
+
+			if (!pairs_differ(v, SHMETA_CLASS_OFFSET, where, numbers, 3) && want->has_metadata != 0)
+				(void)text_differs(v, SHMETA_CLASS_OFFSET, where, "metadata", want->metadata,
+				                   have.metadata);
+		} else {
+			differs(v, SHMETA_CLASS_OFFSET, v->tenant, NULL, "%s: the source has it, the store says: %s",
+			        where, shmeta_strerror(status));
+		}
 	} while (!look_end(&look) && v->code == 0);
 	free(group);
 	free(name);
@@ -791,6 +656,7 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
                                      const struct shmeta_lease *want)
 {
 	struct verify *v = arg;
+	char where[SHMETA_NAME_MAX + 64];
 	struct shmeta_lease have;
 	struct look look;
 	enum shmeta_status status;
@@ -802,18 +668,24 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
 	do {
 		if (!look_begin(v, &look))
 			return stop(v);
-		/* At time 0 no lease has expired. */
-		status = shmeta_get_lease(v->s->reader, topic.data, topic.bytes, want->partition_id, 0, &have, NULL);
-		if (status != SHMETA_OK)
-			differs(v, SHMETA_CLASS_LEASE, v->tenant, NULL,
-			        "lease of topic %s, partition %" PRIu32 ": the source has it, the store says: %s",
-			        out_safe(topic.data, topic.bytes), want->partition_id, shmeta_strerror(status));
-		else if (!same_str(want->leader_agent_id, have.leader_agent_id) || want->epoch != have.epoch ||
-		         want->lease_expires_at_ms != have.lease_expires_at_ms ||
-		         want->acquired_at_ms != have.acquired_at_ms)
-			differs(v, SHMETA_CLASS_LEASE, v->tenant, NULL,
-			        "lease of topic %s, partition %" PRIu32 " differs", out_safe(topic.data, topic.bytes),
-			        want->partition_id);
+		status = shmeta_get_lease(v->s->reader, topic.data, topic.bytes, want->partition_id, TOOL_BEGINNING_MS,
+		                          &have, NULL);
+		(void)snprintf(where, sizeof(where), "lease of topic %s, partition %" PRIu32,
+		               out_safe(topic.data, topic.bytes), want->partition_id);
+		if (status == SHMETA_OK) {
+			const struct pair numbers[] = {
+				{"epoch", (int64_t)want->epoch, (int64_t)have.epoch},
+				{"lease_expires_at", want->lease_expires_at_ms, have.lease_expires_at_ms},
+				{"acquired_at", want->acquired_at_ms, have.acquired_at_ms},
+			};
+
+			if (!pairs_differ(v, SHMETA_CLASS_LEASE, where, numbers, 3))
+				(void)text_differs(v, SHMETA_CLASS_LEASE, where, "leader_agent_id",
+				                   want->leader_agent_id, have.leader_agent_id);
+		} else {
+			differs(v, SHMETA_CLASS_LEASE, v->tenant, NULL, "%s: the source has it, the store says: %s",
+			        where, shmeta_strerror(status));
+		}
 	} while (!look_end(&look) && v->code == 0);
 	return stop(v);
 }
@@ -904,69 +776,124 @@ static void extra_topics(struct verify *v)
 	free(last);
 }
 
-static enum shmeta_status count_hints(struct verify *v, uint64_t *agents, uint64_t *groups, uint64_t *leases)
+static int by_group(const void *a, const void *b)
 {
-	struct shmeta_iter *iter = NULL;
+	const struct group_row *x = a, *y = b;
+	int order = strcmp(x->tenant, y->tenant);
+
+	return order != 0 ? order : strcmp(x->id, y->id);
+}
+
+static void compare_group(struct verify *v, const struct shmeta_group *have)
+{
+	struct group_row key = {.tenant = v->tenant, .id = text_of(have->group_id)}, *row;
+	char where[SHMETA_STRING_MAX + 16];
+
+	row = v->groups > 0 ? bsearch(&key, v->group, v->groups, sizeof(key), by_group) : NULL;
+	(void)snprintf(where, sizeof(where), "group %s", out_safe(have->group_id.data, have->group_id.bytes));
+	if (row != NULL) {
+		const struct pair numbers[] = {{"created_at", row->created_at_ms, have->created_at_ms},
+		                               {"updated_at", row->updated_at_ms, have->updated_at_ms}};
+
+		row->in_store = true;
+		(void)pairs_differ(v, SHMETA_CLASS_OFFSET, where, numbers, 2);
+	} else {
+		differs(v, SHMETA_CLASS_OFFSET, v->tenant, NULL, "%s: the store has it, the source does not", where);
+	}
+	free(key.id);
+}
+
+struct hint_count {
+	uint64_t agents, offsets, leases;
+};
+
+/* Everything of the store that is no topic, in one snapshot of one tenant: groups are compared, the others counted. */
+static enum shmeta_status walk_hints(struct verify *v, struct hint_count *count)
+{
+	struct shmeta_iter *iter = NULL, *inner;
+	struct shmeta_committed_offset offset;
 	struct shmeta_agent agent;
 	struct shmeta_group group;
 	struct shmeta_lease lease;
 	struct shmeta_str topic;
-	enum shmeta_status status;
+	enum shmeta_status status = shmeta_list_agents(v->s->reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
 
-	status = shmeta_list_agents(v->s->reader, NULL, NULL, 0, &iter);
-	for (; status == SHMETA_OK && (status = shmeta_next_agent(iter, &agent, NULL)) == SHMETA_OK; (*agents)++)
+	for (; status == SHMETA_OK && (status = shmeta_next_agent(iter, &agent, NULL)) == SHMETA_OK; count->agents++)
+		;
+	shmeta_iter_free(iter);
+	iter = NULL;
+	if (status == SHMETA_END)
+		status = shmeta_list_leases(v->s->reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
+	for (; status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &lease, NULL)) == SHMETA_OK;
+	     count->leases++)
 		;
 	shmeta_iter_free(iter);
 	iter = NULL;
 	if (status == SHMETA_END)
 		status = shmeta_list_groups(v->s->reader, &iter);
-	for (; status == SHMETA_OK && (status = shmeta_next_group(iter, &group, NULL)) == SHMETA_OK; (*groups)++)
-		;
-	shmeta_iter_free(iter);
-	iter = NULL;
-	if (status == SHMETA_END)
-		status = shmeta_list_leases(v->s->reader, NULL, NULL, 0, &iter);
-	for (; status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &lease, NULL)) == SHMETA_OK;
-	     (*leases)++)
-		;
+	while (status == SHMETA_OK && (status = shmeta_next_group(iter, &group, NULL)) == SHMETA_OK) {
+		char *id = text_of(group.group_id);
+
+		compare_group(v, &group);
+		inner = NULL;
+		status = shmeta_list_committed_offsets(v->s->reader, id, &inner);
+		for (; status == SHMETA_OK &&
+		       (status = shmeta_next_committed_offset(inner, &topic, &offset, NULL)) == SHMETA_OK;
+		     count->offsets++)
+			;
+		shmeta_iter_free(inner);
+		free(id);
+		if (status != SHMETA_END)
+			break;
+		status = SHMETA_OK;
+	}
 	shmeta_iter_free(iter);
 	return status;
 }
 
-/* Hints that the source gave were found one by one; so the numbers tell whether the store has others. */
+/* Agents, offsets and leases that the source gave were looked up one by one; so the numbers tell whether the store has others. */
 static void extra_hints(struct verify *v)
 {
-	uint64_t agents = 0, groups = 0, leases = 0, a, g, l;
-	enum shmeta_status status;
+	struct hint_count total = {0};
 	struct look look;
 
+	if (v->groups > 0)
+		qsort(v->group, v->groups, sizeof(*v->group), by_group);
 	for (size_t i = 0; i < v->sessions; i++) {
+		struct hint_count count;
+		enum shmeta_status status;
+
 		v->s = &v->session[i].s;
 		v->tenant = v->session[i].tenant;
 		do {
 			if (!look_begin(v, &look))
 				return;
-			a = g = l = 0;
-			status = count_hints(v, &a, &g, &l);
+			count = (struct hint_count){0};
+			status = walk_hints(v, &count);
 			if (status < SHMETA_OK)
-				differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "agents, groups and leases: %s",
+				differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "agents, leases and groups: %s",
 				        shmeta_strerror(status));
 		} while (!look_end(&look) && v->code == 0);
-		agents += a;
-		groups += g;
-		leases += l;
+		total.agents += count.agents;
+		total.offsets += count.offsets;
+		total.leases += count.leases;
 	}
 	if (v->code != 0)
 		return;
-	if (agents != v->agents)
+	for (uint64_t i = 0; i < v->groups; i++)
+		if (!v->group[i].in_store)
+			differs(v, SHMETA_CLASS_OFFSET, v->group[i].tenant, NULL,
+			        "group %s: the source has it, the store does not", v->group[i].id);
+	if (total.agents != v->agents)
 		differs(v, SHMETA_CLASS_AGENT, NULL, NULL, "%" PRIu64 " agents in the source, %" PRIu64 " in the store",
-		        v->agents, agents);
-	if (groups != v->groups)
+		        v->agents, total.agents);
+	if (total.offsets != v->offsets)
 		differs(v, SHMETA_CLASS_OFFSET, NULL, NULL,
-		        "%" PRIu64 " groups in the source, %" PRIu64 " in the store", v->groups, groups);
-	if (leases != v->leases)
+		        "%" PRIu64 " committed offsets in the source, %" PRIu64 " in the store", v->offsets,
+		        total.offsets);
+	if (total.leases != v->leases)
 		differs(v, SHMETA_CLASS_LEASE, NULL, NULL, "%" PRIu64 " leases in the source, %" PRIu64 " in the store",
-		        v->leases, leases);
+		        v->leases, total.leases);
 }
 
 /* ---- contents: passes --------------------------------------------------------------------------------------------------- */
@@ -1027,7 +954,8 @@ static int first_pass(struct verify *v, struct engine *e)
 	size_t count = 0;
 	enum shmeta_status status;
 
-	v->topics = v->partitions = v->segments = v->agents = v->groups = v->offsets = v->leases = 0;
+	v->groups = 0; /* what the structure check counted */
+	v->topics = v->partitions = v->segments = v->agents = v->offsets = v->leases = 0;
 	status = e->ops->load(e->state, &e->sink, &err);
 	if (v->code == 0 && status == SHMETA_OK)
 		end_topic(v);
@@ -1093,8 +1021,8 @@ static void todo_fill(struct todo *todo, const struct findings *f, size_t from)
 	}
 }
 
-/* Afterwards the findings from `from` on are those of this look. */
-static int look_again(struct verify *v, struct engine *e, size_t from, const struct todo *todo)
+/* Adds what this look finds. */
+static int look_again(struct verify *v, struct engine *e, const struct todo *todo)
 {
 	static const struct backend_key hints[] = {
 		{.cls = SHMETA_CLASS_AGENT}, {.cls = SHMETA_CLASS_LEASE}, {.cls = SHMETA_CLASS_OFFSET}};
@@ -1103,7 +1031,6 @@ static int look_again(struct verify *v, struct engine *e, size_t from, const str
 	uint64_t topics = v->topics, partitions = v->partitions, segments = v->segments;
 	enum shmeta_status status = SHMETA_OK;
 
-	findings_cut(&v->found, from);
 	for (size_t i = 0; i < todo->count; i++)
 		keys[i] = (struct backend_key){
 			.cls = SHMETA_CLASS_TOPIC,
@@ -1116,7 +1043,8 @@ static int look_again(struct verify *v, struct engine *e, size_t from, const str
 		status = e->ops->fetch(e->state, keys, todo->count, &e->sink, &err);
 	free(keys);
 	if (status == SHMETA_OK && v->code == 0 && todo->hints) {
-		v->agents = v->groups = v->offsets = v->leases = 0;
+		forget_groups(v);
+		v->agents = v->offsets = v->leases = 0;
 		status = e->ops->fetch(e->state, hints, sizeof(hints) / sizeof(hints[0]), &e->sink, &err);
 		if (status == SHMETA_OK && v->code == 0)
 			extra_hints(v);
@@ -1154,7 +1082,9 @@ static int contents(struct verify *v, const char *uri)
 	};
 	struct backend_options options = {.uri = uri, .timeout_ms = v->tool->timeout_ms, .read_only = 1};
 	struct backend_error err = {0};
+	struct findings before = {0};
 	uint64_t deadline;
+	unsigned looks = 0;
 	size_t from = v->found.count;
 	int code = 0;
 
@@ -1174,8 +1104,14 @@ static int contents(struct verify *v, const char *uri)
 		if (todo.too_many || (todo.count == 0 && !todo.hints))
 			break;
 		(void)nanosleep(&pause, NULL);
-		code = look_again(v, &e, from, &todo);
+		findings_take(&v->found, from, &before);
+		code = look_again(v, &e, &todo);
+		looks++;
 	}
+	if (looks > 0)
+		findings_keep(&v->found, from, &before);
+	findings_cut(&before, 0);
+	free(before.row);
 	todo_clear(&todo);
 	e.ops->close(e.state);
 	free(e.state);
@@ -1189,14 +1125,14 @@ static void report(struct verify *v, const char *uri)
 {
 	char differences[64];
 	uint64_t total = v->structure_problems;
-	size_t own = v->structure_problems < SHOWN ? (size_t)v->structure_problems : SHOWN;
+	size_t own = v->structure_problems < VERIFY_SHOWN ? (size_t)v->structure_problems : VERIFY_SHOWN;
 
 	total += v->found.count > own ? v->found.count - own : 0;
 	(void)snprintf(differences, sizeof(differences), "%s difference%s", out_count(total), total == 1 ? "" : "s");
 	if (v->tool->json) {
 		json_t *doc = out_document("verify"), *items = json_array();
 
-		for (size_t i = 0; i < v->found.count && i < SHOWN; i++)
+		for (size_t i = 0; i < v->found.count && i < VERIFY_SHOWN; i++)
 			(void)json_array_append_new(items,
 			                            out_json_text(v->found.row[i].text, strlen(v->found.row[i].text)));
 		out_set(doc, "structure_problems", out_json_count(v->structure_problems));
@@ -1215,10 +1151,10 @@ static void report(struct verify *v, const char *uri)
 		out_json(doc, 2);
 		return;
 	}
-	for (size_t i = 0; i < v->found.count && i < SHOWN; i++)
+	for (size_t i = 0; i < v->found.count && i < VERIFY_SHOWN; i++)
 		(void)printf("%s\n", out_safe(v->found.row[i].text, strlen(v->found.row[i].text)));
-	if (total > SHOWN)
-		(void)printf("... and %s more\n", out_count(total - SHOWN));
+	if (total > VERIFY_SHOWN)
+		(void)printf("... and %s more\n", out_count(total - VERIFY_SHOWN));
 	for (uint64_t i = 0; i < v->quarantined && i < sizeof(v->poison) / sizeof(v->poison[0]); i++)
 		(void)printf("quarantined: %s\n", out_safez(v->poison[i], sizeof(v->poison[i])));
 	if (v->quarantined > 0)
@@ -1235,6 +1171,7 @@ int verb_verify(struct tool *tool)
 	struct verify *v = tool_alloc(sizeof(*v));
 	char path[PATH_MAX + 32], uri[sizeof(v->pages.stats->source) + 1] = "";
 	const char *source = tool->source;
+	struct shmeta__verify_report structure = {0};
 	int code;
 
 	memset(v, 0, sizeof(*v));
@@ -1252,9 +1189,17 @@ int verb_verify(struct tool *tool)
 		goto out;
 	if (tool->store == NULL)
 		(void)snprintf(path, sizeof(path), "%s/store.%" PRIu64, tool->dir, v->pages.board.generation);
-	code = structure(v, path, tool->store == NULL);
+	code = verify_structure(tool, tool->store == NULL ? &v->pages : NULL, path, &v->found, &structure);
 	if (code != 0)
 		goto out;
+	v->structure_problems = structure.problems;
+	v->topics = structure.topics;
+	v->partitions = structure.partitions;
+	v->segments = structure.segments;
+	v->agents = structure.agents;
+	v->groups = structure.groups;
+	v->offsets = structure.offsets;
+	v->leases = structure.leases;
 	if (tool->store == NULL && source == NULL && v->pages.stats != NULL) {
 		(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(v->pages.stats->source), v->pages.stats->source);
 		/* What lives in the daemon's memory cannot be opened here. */
@@ -1273,6 +1218,8 @@ out:
 		free(v->session[i].tenant);
 	}
 	drop_rows(v);
+	forget_groups(v);
+	free(v->group);
 	findings_cut(&v->found, 0);
 	free(v->found.row);
 	free(v->session);

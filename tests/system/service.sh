@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The unit under a real systemd, booted in a container: who may read, reloads, SIGKILL, restart, a hung writer, a configuration
+# that is refused; readers look up all the while. Skipped where a container cannot be booted (it takes root and control groups).
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" -eq 0 ] && command -v systemd-nspawn sqlite3 setpriv >/dev/null || exit 77
+build=$(cd "${BUILD:-build}" && pwd)
+root=$(mktemp -d /tmp/shmeta-service-XXXXXX)
+chmod 755 "$root"
+machine=$(basename "$root")
+finish() {
+	rm -rf "$root"
+	rmdir "/run/systemd/nspawn/propagate/$machine" 2>/dev/null
+}
+trap finish EXIT
+nspawn=(systemd-nspawn --quiet --directory="$root" --bind-ro=/usr --bind-ro="$build/bin:/opt/shmeta" --register=no --keep-unit)
+
+# ---- a root that borrows /usr --------------------------------------------------------------------------------------------------
+mkdir -p "$root"/{usr,etc/systemd/system/multi-user.target.wants,etc/shmeta,etc/sysusers.d,etc/tmpfiles.d,var/lib,run,tmp,opt/shmeta}
+for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
+cp /etc/os-release /etc/ld.so.cache "$root/etc/"
+: >"$root/etc/machine-id"
+cp systemd/shmeta.conf "$root/etc/shmeta/"
+cp systemd/sysusers.d/shmeta.conf "$root/etc/sysusers.d/"
+cp systemd/tmpfiles.d/shmeta.conf "$root/etc/tmpfiles.d/"
+printf '%s\n' 'u agent -' 'm agent shmeta' 'm agent shmeta-read' 'u looker -' 'm looker shmeta-read' 'u stranger -' \
+	>"$root/etc/sysusers.d/users.conf"
+sed 's|@SBINDIR@|/opt/shmeta|; s|@BINDIR@|/opt/shmeta|; s|^WatchdogSec=.*|WatchdogSec=2|' systemd/shmetad.service \
+	>"$root/etc/systemd/system/shmetad.service"
+cat >"$root/etc/systemd/system/claims.service" <<-'UNIT'
+	[Unit]
+	After=shmetad.service
+	SuccessAction=exit-force
+	FailureAction=exit-force
+	[Service]
+	Type=oneshot
+	ExecStart=/bin/bash /opt/claims.sh
+	StandardOutput=file:/var/claims
+	StandardError=file:/var/claims.log
+	TimeoutStartSec=50
+	TimeoutStopSec=3
+UNIT
+for unit in shmetad claims; do
+	ln -s "../$unit.service" "$root/etc/systemd/system/multi-user.target.wants/"
+done
+ln -s /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
+
+# ---- a reader that looks up until it is told to stop ---------------------------------------------------------------------------
+cat >"$root/opt/reader.c" <<'C'
+#include <shmeta.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+static volatile sig_atomic_t stop;
+static void on_term(int signo) { (void)signo; stop = 1; }
+int main(void)
+{
+	struct shmeta_options options = { .size = sizeof options, .agent = "reader" };
+	struct shmeta_snapshot_info info = { .registered = 0 };
+	struct shmeta_reader *reader;
+	struct shmeta_topic topic;
+	struct shmeta *instance;
+	unsigned long lookups = 0, failed = 0, epochs = 0, generations = 0, epoch = 0, generation = 0;
+	enum shmeta_status status = shmeta_open(&options, &instance);
+	signal(SIGTERM, on_term);
+	if (status != SHMETA_OK || (status = shmeta_reader_new(instance, &reader)) != SHMETA_OK) {
+		printf("cannot open: %s\n", shmeta_strerror(status));
+		return 1;
+	}
+	while (!stop) {
+		for (int tries = 0; (status = shmeta_begin(reader)) == SHMETA_ERR_CONTENDED && tries < 1000; tries++)
+			;
+		if (status == SHMETA_OK)
+			status = shmeta_get_topic(reader, "t", 1, NULL, &topic, NULL);
+		lookups++;
+		failed += status != SHMETA_OK;
+		if (shmeta_snapshot_info(reader, &info) == SHMETA_OK) {
+			epochs += info.epoch != epoch;
+			generations += info.generation != generation;
+			epoch = info.epoch;
+			generation = info.generation;
+		}
+		shmeta_end(reader);
+		usleep(5000);
+	}
+	printf("lookups=%lu failed=%lu epochs=%lu generations=%lu registered=%u\n", lookups, failed, epochs, generations,
+	       info.registered);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return 0;
+}
+C
+if ! ${CC:-gcc} ${SAN:+-fsanitize=$SAN} -O1 -Iinclude -o "$root/opt/reader" "$root/opt/reader.c" "$build/lib/libshmeta.a" -llmdb; then
+	echo "not ok - a reader compiles"
+	exit 1
+fi
+
+# ---- what is claimed, from within ----------------------------------------------------------------------------------------------
+cat >"$root/opt/claims.sh" <<'CLAIMS'
+claim() { # sentence command...
+	local sentence=$1
+	shift
+	if "$@" >&2; then echo "ok - $sentence"; else echo "not ok - $sentence"; systemctl --no-pager --full status shmetad >&2; fi
+}
+until_true() { # command...: within ten seconds
+	for _ in {1..100}; do "$@" && return 0; sleep 0.1; done
+	return 1
+}
+property() { systemctl show -P "$1" shmetad; }
+is() { [ "$(property "$1")" = "$2" ]; }
+as() { local user=$1; shift; setpriv --reuid="$user" --regid="$user" --init-groups "$@"; }
+serving() { systemctl is-active -q shmetad && /opt/shmeta/shmetactl status >/dev/null; }
+says() { property StatusText | grep -q "$1"; }
+sees() { as agent /opt/shmeta/shmetactl get topic t >/dev/null; }
+
+echo "# begin" >&2
+claim "the unit is up once there is a generation to read" serving
+claim "systemctl status says what is served" says '^serving generation 1'
+as shmeta sqlite3 /var/lib/shmeta/default.db "INSERT INTO topics (name, partition_count, created_at, updated_at, config) VALUES ('t', 1, 1, 1, '{}')"
+claim "a row that sqlite3 wrote shows up" until_true sees
+
+(exec setpriv --reuid=agent --regid=agent --init-groups /opt/reader >/tmp/agent) & agent=$!
+(exec setpriv --reuid=looker --regid=looker --init-groups /opt/reader >/tmp/looker) & looker=$!
+claim "a member of neither group cannot read" eval '! as stranger /opt/reader'
+claim "a registered reader's page and connection are kept" until_true is NFileDescriptorStore 2
+
+claim "a reload of a good file succeeds" systemctl reload shmetad
+echo 'ttl { topic_ms = never }' >/etc/shmeta/shmeta.conf
+claim "a reload of a bad file fails" eval '! systemctl reload shmetad'
+claim "systemctl status says why, with file and line" says 'refused: /etc/shmeta/shmeta.conf:1: ttl.topic_ms'
+echo >/etc/shmeta/shmeta.conf
+
+first=$(property MainPID)
+[ "$first" -gt 1 ] || exit 1
+kill -KILL "$first"
+claim "a killed writer is started again" until_true eval '[ "$(property MainPID)" != 0 ] && [ "$(property MainPID)" != "$first" ] && serving'
+sleep 1.5
+claim "it has the registrations of the former one" is NFileDescriptorStore 2
+claim "and goes on in the same generation" eval '[ "$(ls -d /run/shmeta/default/store.* | wc -l)" = 1 ] && [ -d /run/shmeta/default/store.1 ]'
+
+systemctl restart shmetad
+claim "systemctl restart keeps the store and the registrations" until_true eval 'serving && is NFileDescriptorStore 2 && [ -d /run/shmeta/default/store.1 ]'
+
+second=$(property MainPID)
+kill -STOP "$second"
+claim "a hung writer is found and replaced by the watchdog" until_true eval '[ "$(property MainPID)" != "$second" ] && serving'
+sleep 1.5
+kill "$agent" "$looker"
+wait "$agent" "$looker"
+cat /tmp/agent /tmp/looker >&2
+claim "the readers did not notice any of it" eval '[ "$(grep -c " failed=0 epochs=4 generations=1 " /tmp/agent /tmp/looker | tr "\n" " ")" = "/tmp/agent:1 /tmp/looker:1 " ]'
+claim "the agent was registered to the end" grep -q registered=1 /tmp/agent
+claim "who may only read was not, and read all the same" grep -q registered=0 /tmp/looker
+claim "what a reader held is let go of when it has gone" until_true is NFileDescriptorStore 0
+
+systemctl stop shmetad
+claim "a stop is clean" is Result success
+claim "the store outlives the stop" test -f /run/shmeta/default/store.1/data.mdb
+echo nonsense >/etc/shmeta/shmeta.conf
+claim "a configuration that is refused fails the start" eval '! systemctl start shmetad'
+sleep 1
+claim "and is not tried again" eval 'is ActiveState failed && is NRestarts 0'
+journalctl --no-pager -u shmetad -o json >/tmp/journal
+claim "the journal has the events as fields" grep -q '"SHMETA_EVENT":"reload"' /tmp/journal
+cp /tmp/journal /var/journal.json
+echo "# end"
+CLAIMS
+
+timeout 20 "${nspawn[@]}" --pipe /bin/true >/dev/null 2>&1 || exit 77
+timeout --kill-after=5 100 "${nspawn[@]}" --boot --console=pipe >"$root/console" 2>&1 </dev/null
+[ -s "$root/var/claims.log" ] || exit 77
+grep '^\(not \)\?ok - ' "$root/var/claims"
+if grep -q '^not ok' "$root/var/claims" || ! grep -q '^# end' "$root/var/claims"; then
+	tail -n 60 "$root/var/claims.log"
+	tail -n 20 "$root/console"
+	exit 1
+fi

@@ -1,0 +1,1291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What only the SQLite engine has: files, locks, triggers, its change log. The contract itself is in
+ * tests/contract/test_backend.c. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/sqlite/sqlite.h"
+#include "tests/support/source_world.h"
+#include "tests/support/streamhouse_schema.h"
+
+TestSuite(sqlite, .timeout = 60);
+
+#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w.err.text)
+#define has(part)                                                                              \
+	cr_expect(recorder_has(&w.recorder, (part)), "no line with '%s' in:\n%.3000s", (part), \
+	          recorder_text(&w.recorder))
+#define says(part) cr_expect_not_null(strstr(w.err.text, (part)), "no '%s' in: %s", (part), w.err.text)
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+static struct backend_key segments_of(const char *topic, uint32_t id)
+{
+	return (struct backend_key){.cls = SHMETA_CLASS_SEGMENT,
+	                            .tenant = str(SHMETA_DEFAULT_TENANT),
+	                            .topic = str(topic),
+	                            .partition_id = id,
+	                            .to = INT64_MAX};
+}
+
+/* A database file with any content, opened by nobody. */
+static void bare(struct world *w, const char *sql)
+{
+	world_make(w, WORLD_SQLITE_NEW);
+	cr_assert_eq(sqlite3_open(w->path, &w->app), SQLITE_OK);
+	world_sql(w, "%s", sql);
+	sqlite3_close(w->app);
+	w->app = NULL;
+}
+
+/* Run the sqlite3 program on the world's file. */
+static int sqlite3_program(struct world *w, const char *sql)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(null, 1);
+		dup2(null, 2);
+		execlp("sqlite3", "sqlite3", "-bail", w->path, sql, (char *)NULL);
+		_exit(127);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------------------------ */
+
+Test(sqlite, makes_a_lean_schema_in_a_file_that_is_not_there)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	cr_assert_neq(access(w.path, F_OK), 0);
+	world_open(&w);
+	cr_expect_eq(world_sql_number(&w,
+	                              "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('topics', "
+	                              "'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
+	                              "'partition_leases')"),
+	             7);
+	cr_expect_eq(
+		world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"), 3);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM pragma_table_info('segments') WHERE name IN "
+	                                  "('min_timestamp', 'max_timestamp')"),
+	             2);
+	cr_expect_eq(world_sql_number(&w, "SELECT journal_mode = 'wal' FROM pragma_journal_mode"), 1);
+	/* No cascade looks through a whole table. */
+	world_sql(&w, "PRAGMA foreign_keys=ON");
+	static const char *const plans[] = {"SELECT 1 FROM consumer_offsets WHERE topic = 't' AND partition_id = 0",
+	                                    "SELECT 1 FROM segments WHERE topic = 't' AND partition_id = 0",
+	                                    "SELECT 1 FROM partition_leases WHERE leader_agent_id = 'a'",
+	                                    "SELECT 1 FROM partition_leases WHERE topic = 't' AND partition_id = 0",
+	                                    "SELECT 1 FROM partitions WHERE topic = 't'",
+	                                    "SELECT 1 FROM consumer_offsets WHERE group_id = 'g'"};
+	for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+		char *sql = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", plans[i]);
+		sqlite3_stmt *plan;
+
+		cr_assert_eq(sqlite3_prepare_v2(w.app, sql, -1, &plan, NULL), SQLITE_OK);
+		cr_assert_eq(sqlite3_step(plan), SQLITE_ROW);
+		cr_expect_not_null(strstr((const char *)sqlite3_column_text(plan, 3), "SEARCH"), "%s: %s", plans[i],
+		                   sqlite3_column_text(plan, 3));
+		sqlite3_finalize(plan);
+		sqlite3_free(sql);
+	}
+	world_free(&w);
+}
+
+Test(sqlite, an_empty_file_and_one_without_tables_are_new_too)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	close(open(w.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	world_open(&w);
+	world_free(&w);
+	bare(&w, "PRAGMA user_version = 7");
+	world_open(&w);
+	cr_expect_eq(world_sql_number(&w, "SELECT user_version FROM pragma_user_version"), 7);
+	world_free(&w);
+}
+
+Test(sqlite, takes_an_existing_file_as_it_is)
+{
+	struct world w;
+
+	for (int engine = WORLD_SQLITE_V01; engine <= WORLD_SQLITE_LATER; engine++) {
+		world_make(&w, (enum world_engine)engine);
+		int64_t wal = world_sql_number(&w, "SELECT journal_mode = 'wal' FROM pragma_journal_mode");
+		int64_t objects = world_sql_number(&w, "SELECT count(*) FROM sqlite_master");
+
+		world_open(&w);
+		cr_expect_eq(world_sql_number(&w, "SELECT journal_mode = 'wal' FROM pragma_journal_mode"), wal);
+		cr_expect_eq(
+			world_sql_number(&w,
+		                         "SELECT count(*) FROM sqlite_master WHERE substr(name, 1, 7) <> 'shmeta_' AND "
+		                         "name NOT LIKE 'sqlite_%'"),
+			world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE tbl_name NOT LIKE 'shmeta%' AND "
+		                             "type <> 'trigger' AND name NOT LIKE 'sqlite_%'"));
+		cr_expect_gt(objects, 20);
+		world_free(&w);
+	}
+}
+
+Test(sqlite, a_schema_that_is_not_managed_is_not_touched)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	w.options.manage_schema = 0;
+	world_open(&w);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
+	cr_expect_eq(w.ops->capabilities(w.state) & (BACKEND_HAS_FEED | BACKEND_HAS_HINT), BACKEND_HAS_HINT);
+	ok(world_load(&w));
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0);
+	/* There is no position in a hint. */
+	char position[128];
+	size_t bytes;
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	world_free(&w);
+}
+
+Test(sqlite, says_what_a_file_lacks)
+{
+	static const struct {
+		const char *sql, *says;
+	} cases[] = {
+		{"CREATE TABLE t(a)", "missing: table topics, table partitions, table segments"},
+		{STREAMHOUSE_V01_TABLES "DROP TABLE segments", "missing: table segments"},
+		{STREAMHOUSE_V01_TABLES "ALTER TABLE partitions DROP COLUMN high_watermark",
+	         "missing: column partitions.high_watermark"},
+		{STREAMHOUSE_V01_TABLES "ALTER TABLE segments DROP COLUMN s3_key", "missing: column segments.s3_key"},
+		{STREAMHOUSE_V01_TABLES "ALTER TABLE topics ADD COLUMN organization_id TEXT",
+	         "missing: column partitions.organization_id"},
+		{"CREATE VIEW topics AS SELECT 1; CREATE TABLE x(a)", "missing: table topics"},
+		{"PRAGMA encoding='UTF-16le';" STREAMHOUSE_V01_TABLES, "UTF-16"},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		bare(&w, cases[i].sql);
+		cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG, "case %zu", i);
+		says(cases[i].says);
+		says("sqlite: ");
+		says(w.path);
+		world_free(&w);
+	}
+}
+
+Test(sqlite, says_why_a_path_cannot_be_opened)
+{
+	struct world w;
+	char deep[200];
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	snprintf(deep, sizeof deep, "sqlite:%s/no/such/folder/x.db", w.dir);
+	w.options.uri = deep;
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("the folder");
+	says("No such file or directory");
+	world_close(&w);
+
+	snprintf(deep, sizeof deep, "sqlite:%s", w.dir);
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("it is a folder, not a file");
+	world_close(&w);
+
+	w.options.uri = w.uri;
+	w.options.read_only = 1;
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_SOURCE, "a file that is not there may come");
+	says("a read-only source is not created");
+	world_close(&w);
+
+	close(open(w.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("has no tables");
+	world_close(&w);
+	w.options.read_only = 0;
+
+	FILE *file = fopen(w.path, "w");
+	for (int i = 0; i < 1000; i++)
+		fputs("this is no database, whatever its name says\n", file);
+	fclose(file);
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("file is not a database (SQLITE_NOTADB, 26)");
+	world_close(&w);
+
+	static const char *const no_paths[] = {"sqlite:", "sqlite::memory:", "sqlite:file:x.db"};
+	for (size_t i = 0; i < 3; i++) {
+		w.options.uri = no_paths[i];
+		cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+		says("it is written sqlite:PATH");
+		world_close(&w);
+	}
+	world_free(&w);
+}
+
+Test(sqlite, a_corrupt_page_is_an_error_and_not_an_empty_table)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_begin(&w);
+	for (uint64_t i = 0; i < 2000; i++)
+		world_segment(&w, NULL, "t", 0, i, i);
+	world_commit(&w);
+	int64_t root = world_sql_number(&w, "SELECT rootpage FROM sqlite_master WHERE name = 'segments'");
+	sqlite3_close(w.app);
+	w.app = NULL;
+	int fd = open(w.path, O_WRONLY | O_CLOEXEC);
+	char junk[100];
+	memset(junk, 0xee, sizeof junk);
+	cr_assert_eq(pwrite(fd, junk, sizeof junk, (root - 1) * 4096), (ssize_t)sizeof junk);
+	close(fd);
+	world_open(&w);
+	cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE);
+	says("SQLITE_CORRUPT");
+	world_free(&w);
+}
+
+/* ---- read-only --------------------------------------------------------------------------------------------------------------------- */
+
+Test(sqlite, read_only_never_writes)
+{
+	struct world w;
+	struct stat before, after;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	cr_assert_eq(stat(w.path, &before), 0);
+	w.options.read_only = 1;
+	world_open(&w);
+	cr_expect_eq(w.ops->capabilities(w.state), BACKEND_HAS_HINT | BACKEND_READ_ONLY);
+	ok(world_load(&w));
+	cr_expect_eq(w.recorder.topics, 1);
+	struct backend_key key = segments_of("t", 0);
+	ok(world_fetch(&w, &key, 1));
+	ok(world_changes(&w));
+	cr_assert_eq(stat(w.path, &after), 0);
+	cr_expect_eq(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
+	world_watermark(&w, NULL, "t", 0, 5);
+	ok(world_changes(&w));
+	has("changed list");
+	world_free(&w);
+}
+
+Test(sqlite, read_only_uses_a_feed_that_somebody_else_made)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_open(&w);
+	world_close(&w);
+	w.options.read_only = 1;
+	world_open(&w);
+	cr_expect_eq(w.ops->capabilities(w.state) & (BACKEND_HAS_FEED | BACKEND_READ_ONLY),
+	             BACKEND_HAS_FEED | BACKEND_READ_ONLY);
+	ok(world_load(&w));
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_changes(&w));
+	has("t with_segments deleted");
+	world_free(&w);
+}
+
+/* As somebody who may read the file but not write it. Exit status: 0 as expected, otherwise the number of what failed. */
+static int as_stranger(struct world *w, bool folder_writable, const char *expected)
+{
+	int status;
+
+	chmod(w->path, 0644);
+	chmod(w->dir, folder_writable ? 0777 : 0755);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int failed = 0;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+			_exit(100);
+		if (expected == NULL) {
+			if (world_try_open(w) != SHMETA_OK)
+				failed = 1;
+			else if ((w->ops->capabilities(w->state) & BACKEND_READ_ONLY) == 0)
+				failed = 2;
+			else if (world_load(w) != SHMETA_OK || w->recorder.topics != 1)
+				failed = 3;
+		} else {
+			if (world_try_open(w) != SHMETA_ERR_SOURCE)
+				failed = 4;
+			else if (strstr(w->err.text, expected) == NULL)
+				failed = 5;
+		}
+		if (failed != 0)
+			fprintf(stderr, "as_stranger: %d: %s\n", failed, w->err.text);
+		_exit(failed);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+Test(sqlite, a_file_that_may_not_be_written_is_read_only_by_itself)
+{
+	struct world w;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root to become somebody else");
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	sqlite3_close(w.app);
+	w.app = NULL;
+	cr_expect_eq(as_stranger(&w, false, NULL), 0);
+	world_free(&w);
+}
+
+Test(sqlite, a_wal_file_whose_shm_cannot_be_made_says_so)
+{
+	struct world w;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root to become somebody else");
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	sqlite3_close(w.app); /* the last connection takes -wal and -shm away */
+	w.app = NULL;
+	cr_expect_eq(as_stranger(&w, false, "needs its -shm file"), 0);
+	cr_expect_eq(as_stranger(&w, true, NULL), 0, "where it can be made, it is read");
+	world_free(&w);
+}
+
+/* ---- replaced, moved, deleted -------------------------------------------------------------------------------------------------------- */
+
+static void copy_with(struct world *w, const char *name, const char *extra)
+{
+	char to[200];
+	sqlite3 *copy;
+
+	snprintf(to, sizeof to, "%s/%s", w->dir, name);
+	world_sql(w, "VACUUM INTO %Q", to);
+	cr_assert_eq(sqlite3_open(to, &copy), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(copy, extra, NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(copy));
+	sqlite3_close(copy);
+}
+
+static void reopen_app(struct world *w)
+{
+	sqlite3_close(w->app);
+	cr_assert_eq(sqlite3_open(w->path, &w->app), SQLITE_OK);
+	sqlite3_busy_timeout(w->app, 10000);
+	world_sql(w, "PRAGMA foreign_keys=ON");
+}
+
+Test(sqlite, a_file_put_in_its_place_is_noticed_at_once)
+{
+	struct world w;
+	char copy[200], position[128];
+	size_t bytes;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "old", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	uint64_t fingerprint = w.ops->fingerprint(w.state);
+	copy_with(&w, "copy.db", "DELETE FROM topics; INSERT INTO topics VALUES('new', 1, NULL, 1, 1, '{}')");
+	snprintf(copy, sizeof copy, "%s/copy.db", w.dir);
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0);
+	cr_assert_eq(rename(copy, w.path), 0);
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	cr_expect_eq(w.ops->fingerprint(w.state), fingerprint, "a restored copy is the same source");
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT, "but its log is not");
+	ok(world_load(&w));
+	has("topic 00000000-0000-0000-0000-000000000000 new ");
+	cr_expect_eq(w.recorder.topics, 1);
+	cr_expect_eq(world_counters(&w).reconnects, 1);
+	/* The new one is followed as the old one was. */
+	reopen_app(&w);
+	world_topic(&w, NULL, "later", 1, -1, NULL);
+	ok(world_changes(&w));
+	has("later with_segments");
+	world_free(&w);
+}
+
+Test(sqlite, a_replaced_file_is_fetched_and_loaded_from_at_once)
+{
+	struct world w;
+	char copy[200];
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	copy_with(&w, "copy.db", "UPDATE partitions SET high_watermark = 42");
+	snprintf(copy, sizeof copy, "%s/copy.db", w.dir);
+	cr_assert_eq(rename(copy, w.path), 0);
+	struct backend_key key = segments_of("t", 0);
+	ok(world_fetch(&w, &key, 1));
+	has("watermark=42");
+	ok(world_changes(&w));
+	has("changed list");
+	world_free(&w);
+}
+
+Test(sqlite, another_database_in_its_place_has_another_fingerprint)
+{
+	struct world w, other;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_make(&other, WORLD_SQLITE_LATER);
+	world_open(&w);
+	ok(world_load(&w));
+	uint64_t fingerprint = w.ops->fingerprint(w.state);
+	sqlite3_close(other.app);
+	other.app = NULL;
+	cr_assert_eq(rename(other.path, w.path), 0);
+	ok(world_changes(&w));
+	has("changed list");
+	cr_expect_neq(w.ops->fingerprint(w.state), fingerprint);
+	cr_expect((w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS) != 0, "its shape is looked at anew");
+	world_free(&other);
+	world_free(&w);
+}
+
+Test(sqlite, a_file_that_is_gone_is_an_error_until_it_is_back)
+{
+	struct world w;
+	char aside[200];
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	snprintf(aside, sizeof aside, "%s/aside.db", w.dir);
+	cr_assert_eq(rename(w.path, aside), 0);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	says("No such file or directory");
+	cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE);
+	cr_expect_neq(access(w.path, F_OK), 0, "an empty database was made in its place");
+	cr_assert_eq(rename(aside, w.path), 0);
+	ok(world_changes(&w));
+	has("changed list");
+	ok(world_load(&w));
+	cr_expect_eq(w.recorder.topics, 1);
+	world_free(&w);
+}
+
+Test(sqlite, an_inode_that_is_used_again_is_not_taken_for_the_same_file)
+{
+	struct world w;
+
+	/* Even when the file system gives the new file the old one's inode number, which it cannot while we hold the old one. */
+	for (int i = 0; i < 20; i++) {
+		world_make(&w, WORLD_SQLITE_V01);
+		world_open(&w);
+		ok(world_load(&w));
+		sqlite3_close(w.app);
+		w.app = NULL;
+		unlink(w.path);
+		cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
+		cr_assert_eq(sqlite3_exec(w.app, STREAMHOUSE_V01, NULL, NULL, NULL), SQLITE_OK);
+		ok(world_changes(&w));
+		has("changed list");
+		world_free(&w);
+	}
+}
+
+/* ---- schema changes ------------------------------------------------------------------------------------------------------------------ */
+
+Test(sqlite, a_table_dropped_under_it_is_named)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "PRAGMA foreign_keys=OFF; DROP TABLE segments");
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_CONFIG);
+	says("missing: table segments");
+	world_sql(&w,
+	          "CREATE TABLE segments(id TEXT PRIMARY KEY, topic TEXT, partition_id INTEGER, base_offset INTEGER, "
+	          "end_offset INTEGER, record_count INTEGER, size_bytes INTEGER, s3_bucket TEXT, s3_key TEXT, "
+	          "created_at INTEGER)");
+	ok(world_changes(&w));
+	has("changed list");
+	world_free(&w);
+}
+
+Test(sqlite, triggers_that_were_dropped_are_made_again_and_everything_is_reported)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "DROP TRIGGER shmeta_partitions_update; UPDATE partitions SET high_watermark = 9");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	ok(world_load(&w));
+	has("watermark=9");
+	world_watermark(&w, NULL, "t", 0, 10);
+	ok(world_changes(&w));
+	has("changed partition");
+	world_free(&w);
+}
+
+Test(sqlite, a_log_that_was_dropped_or_emptied_is_noticed)
+{
+	struct world w;
+	char position[128];
+	size_t bytes;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_open(&w);
+	world_topic(&w, NULL, "a", 1, -1, NULL);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	world_sql(&w, "DELETE FROM shmeta_changes");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	world_sql(
+		&w,
+		"PRAGMA foreign_keys=OFF; DELETE FROM sqlite_sequence; INSERT INTO topics VALUES('b', 1, NULL, 1, 1, '{}')");
+	ok(world_changes(&w));
+	ok(world_load(&w));
+	cr_expect_eq(w.recorder.topics, 2);
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	/* Gone altogether, triggers and all: made again, with another identity. */
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(sqlite_remove_managed(w.state, &w.err));
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
+	world_sql(&w, "INSERT INTO topics VALUES('c', 1, NULL, 1, 1, '{}')");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	cr_expect_gt(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 20);
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	world_free(&w);
+}
+
+Test(sqlite, schema_changes_that_do_not_concern_it_are_ignored)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "CREATE TABLE notes(a); CREATE INDEX more ON segments(size_bytes); ANALYZE; DROP INDEX more");
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0);
+	cr_expect_eq(w.recorder.changed, 0);
+	world_sql(&w, "ALTER TABLE topics ADD COLUMN colour TEXT");
+	ok(world_changes(&w));
+	has("changed list");
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	cr_expect_eq(w.recorder.topics, 1);
+	world_free(&w);
+}
+
+Test(sqlite, columns_that_come_later_are_used)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_segment(&w, NULL, "t", 0, 0, 9);
+	world_open(&w);
+	ok(world_load(&w));
+	cr_expect_eq(w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS, 0);
+	world_sql(&w, "ALTER TABLE segments ADD COLUMN min_timestamp INTEGER NOT NULL DEFAULT 0; "
+	              "ALTER TABLE segments ADD COLUMN max_timestamp INTEGER NOT NULL DEFAULT 0; "
+	              "UPDATE segments SET min_timestamp = 3, max_timestamp = 4");
+	ok(world_changes(&w));
+	has("changed list");
+	ok(world_load(&w));
+	has("times=3..4");
+	cr_expect_eq(w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS, BACKEND_TIMESTAMPS);
+	world_free(&w);
+}
+
+/* ---- the log -------------------------------------------------------------------------------------------------------------------------- */
+
+Test(sqlite, insert_or_replace_is_a_refetch)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 2, -1, NULL);
+	world_segment(&w, NULL, "t", 0, 0, 9);
+	world_segment(&w, NULL, "t", 0, 10, 19);
+	world_open(&w);
+	ok(world_load(&w));
+	/* A segment in the place of another: the old row's delete is not logged, whatever its id was. */
+	world_sql(&w, "INSERT OR REPLACE INTO segments VALUES('other', 't', 0, 10, 14, 5, 5, 'b', 'k', 1)");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder),
+	                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 10..10\n");
+	struct backend_key key = segments_of("t", 0);
+	key.from = key.to = 10;
+	ok(world_fetch(&w, &key, 1));
+	has("10..14");
+	cr_expect_eq(w.recorder.segments, 1);
+	/* A segment taken to another place by its id: its former place is not named by the trigger, but by the reconcile. */
+	/* A topic: with foreign keys on its partitions went with the old row. */
+	world_sql(&w, "INSERT OR REPLACE INTO topics VALUES('t', 2, NULL, 5, 5, '{}')");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder),
+	                 "changed topic 00000000-0000-0000-0000-000000000000 t with_segments deleted\n");
+	/* A partition: its segments went with the old row. */
+	world_sql(&w, "INSERT INTO partitions VALUES('t', 0, 1, 1, 1); "
+	              "INSERT INTO segments VALUES('again', 't', 0, 10, 14, 5, 5, 'b', 'k', 1)");
+	ok(world_changes(&w));
+	world_sql(&w, "INSERT OR REPLACE INTO partitions VALUES('t', 0, 7, 1, 1)");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder),
+	                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 0..9223372036854775807\n");
+	key = segments_of("t", 0);
+	ok(world_fetch(&w, &key, 1));
+	has("watermark=7");
+	cr_expect_eq(w.recorder.segments, 0);
+	world_free(&w);
+}
+
+Test(sqlite, a_moved_row_is_told_where_it_was_and_where_it_is)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_topic(&w, NULL, "a", 2, -1, NULL);
+	world_segment(&w, NULL, "a", 0, 0, 9);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "UPDATE segments SET base_offset = 500, end_offset = 509");
+	ok(world_changes(&w));
+	has("a/0 0..0");
+	has("a/0 500..500");
+	world_sql(&w, "UPDATE segments SET partition_id = 1");
+	ok(world_changes(&w));
+	has("a/0 500..500");
+	has("a/1 500..500");
+	world_sql(&w, "UPDATE segments SET organization_id = '" WORLD_OTHER_TENANT "'");
+	ok(world_changes(&w));
+	has("changed segment 00000000-0000-0000-0000-000000000000 a/1 500..500");
+	has("changed segment " WORLD_OTHER_TENANT " a/1 500..500");
+	world_sql(&w, "PRAGMA foreign_keys=OFF; UPDATE partitions SET partition_id = 5 WHERE partition_id = 1");
+	ok(world_changes(&w));
+	has("a/1 0..9223372036854775807");
+	has("a/5 0..9223372036854775807");
+	world_sql(&w, "UPDATE topics SET name = 'b' WHERE name = 'a'");
+	ok(world_changes(&w));
+	has("a with_segments deleted");
+	has("b with_segments deleted");
+	world_free(&w);
+}
+
+Test(sqlite, deletes_without_where_are_logged_row_by_row)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	for (uint64_t i = 0; i < 50; i++)
+		world_segment(&w, NULL, "t", 0, i, i);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "DELETE FROM segments");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder),
+	                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 0..49\n");
+	world_free(&w);
+}
+
+Test(sqlite, a_cascade_writes_one_row_and_not_one_for_each_child)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 100, -1, NULL);
+	world_begin(&w);
+	for (uint64_t i = 0; i < 2000; i++)
+		world_segment(&w, NULL, "t", (uint32_t)(i % 100), i, i);
+	world_commit(&w);
+	world_open(&w);
+	ok(world_load(&w));
+	int64_t before = world_sql_number(&w, "SELECT count(*) FROM shmeta_changes");
+	world_delete_partition(&w, NULL, "t", 7);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), before + 1);
+	world_delete_topic(&w, NULL, "t");
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), before + 2);
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder),
+	                 "changed topic 00000000-0000-0000-0000-000000000000 t with_segments deleted\n");
+	world_free(&w);
+}
+
+Test(sqlite, numbers_of_the_log_are_never_used_again)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_open(&w);
+	world_topic(&w, NULL, "a", 1, -1, NULL);
+	ok(world_load(&w));
+	/* Whoever prunes to the very end: the next row is still a new one. */
+	int64_t last = world_sql_number(&w, "SELECT max(seq) FROM shmeta_changes");
+	world_sql(&w, "DELETE FROM shmeta_changes WHERE seq < (SELECT max(seq) FROM shmeta_changes)");
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0, "rows that were seen may go");
+	world_sql(&w, "DELETE FROM shmeta_changes");
+	world_topic(&w, NULL, "b", 1, -1, NULL);
+	cr_expect_gt(world_sql_number(&w, "SELECT min(seq) FROM shmeta_changes"), last);
+	ok(world_changes(&w));
+	has("b with_segments deleted");
+	world_free(&w);
+}
+
+static void stuff_log(struct world *w, int rows)
+{
+	world_sql(w,
+	          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+	          "INSERT INTO shmeta_changes(class, op, topic, partition_id, base_offset) "
+	          "SELECT 2, 1, 't', i %% 3, i FROM n",
+	          rows);
+}
+
+Test(sqlite, the_log_is_pruned_in_batches_behind_us_and_its_end_stays)
+{
+	struct world w;
+	int64_t first, last, before;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 3, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	stuff_log(&w, 150000);
+	ok(world_changes(&w));
+	cr_expect_eq(w.recorder.changed, 6, "windows of 100 000 rows, one range for each partition");
+	first = world_sql_number(&w, "SELECT min(seq) FROM shmeta_changes");
+	last = world_sql_number(&w, "SELECT max(seq) FROM shmeta_changes");
+	cr_expect_gt(first, 10000);
+	cr_expect_lt(first, 30000);
+	for (int i = 0; i < 10; i++) {
+		before = first;
+		world_watermark(&w, NULL, "t", 0, (uint64_t)i);
+		ok(world_changes(&w));
+		cr_expect_eq(w.recorder.changed, 1);
+		first = world_sql_number(&w, "SELECT min(seq) FROM shmeta_changes");
+		cr_expect_geq(first, before);
+	}
+	cr_expect_geq(last - first, 100000 - 10, "the newest 100 000 stay for whoever else follows");
+	cr_expect_leq(last - first, 120000);
+	world_free(&w);
+}
+
+Test(sqlite, a_follower_that_the_log_no_longer_reaches_is_told_everything)
+{
+	struct world w;
+	char position[128];
+	size_t bytes;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 3, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	stuff_log(&w, 20);
+	world_sql(&w, "DELETE FROM shmeta_changes WHERE seq <= 10");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	world_free(&w);
+}
+
+Test(sqlite, the_log_bounds_itself_while_no_daemon_runs)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_open(&w);
+	world_sql(&w, "INSERT INTO shmeta_changes(seq, class) VALUES(1, 0), (2, 0), (1048576 + 1000, 0)");
+	stuff_log(&w, 3000);
+	cr_expect_gt(world_sql_number(&w, "SELECT min(seq) FROM shmeta_changes"), 1000);
+	cr_expect_gt(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), 3000);
+	world_free(&w);
+}
+
+Test(sqlite, rows_of_the_log_that_make_no_sense_do_no_harm)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w,
+	          "INSERT INTO shmeta_changes(class, op, topic, partition_id, base_offset) VALUES(99, 1, 't', 0, 0), "
+	          "(-1, 1, 't', 0, 0), (NULL, NULL, NULL, NULL, NULL), (2, 1, NULL, 0, 0), (2, 1, 't', -4, 0), "
+	          "(2, 1, 't', 99999999999, 0), (2, 1, 't', 0, -9), ('x', 'y', x'ff00', 'z', 1.5), "
+	          "(2, 77, 't', 0, 5)");
+	world_sql(
+		&w, "INSERT INTO shmeta_changes(class, op, topic) VALUES(0, 1, %Q)",
+		"a name that is far too long to be one, which is why it is not in any store: "
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	ok(world_changes(&w));
+	has("t/0 5..5");
+	cr_expect_leq(w.recorder.changed, 2);
+	world_free(&w);
+}
+
+Test(sqlite, two_followers_of_one_file_both_see_everything)
+{
+	struct world w, second;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_open(&w);
+	second = w;
+	second.app = NULL;
+	second.state = NULL;
+	recorder_init(&second.recorder);
+	world_open(&second);
+	ok(world_load(&w));
+	ok(world_load(&second));
+	cr_expect_eq(w.ops->fingerprint(w.state), second.ops->fingerprint(second.state));
+	for (int i = 0; i < 20; i++) {
+		char name[20];
+
+		snprintf(name, sizeof name, "t%d", i);
+		world_topic(&w, NULL, name, 1, -1, NULL);
+		ok(world_changes(&w));
+		has(name);
+		if (i % 3 == 0) {
+			cr_assert_eq(world_changes(&second), SHMETA_OK);
+			cr_expect(recorder_has(&second.recorder, name));
+		}
+	}
+	world_close(&second);
+	recorder_free(&second.recorder);
+	world_free(&w);
+}
+
+/* ---- locks ---------------------------------------------------------------------------------------------------------------------------- */
+
+Test(sqlite, a_busy_database_is_waited_for_and_then_an_error)
+{
+	struct world w;
+	struct timespec begun, ended;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	w.options.timeout_ms = 100;
+	world_open(&w);
+	ok(world_load(&w));
+	world_sql(&w, "BEGIN EXCLUSIVE");
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	says("database is locked (SQLITE_BUSY, 5)");
+	cr_expect_geq((ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000, 90);
+	struct backend_key key = segments_of("t", 0);
+	cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_SOURCE);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	world_sql(&w, "COMMIT");
+	ok(world_load(&w));
+	ok(world_fetch(&w, &key, 1));
+	ok(world_changes(&w));
+	world_free(&w);
+}
+
+static enum shmeta_status program_meanwhile(void *arg, const struct shmeta_partition *partition)
+{
+	struct recorder *recorder = arg;
+	struct world *w = (struct world *)((char *)recorder - offsetof(struct world, recorder));
+
+	(void)partition;
+	cr_expect_neq(sqlite3_program(w, "UPDATE partitions SET high_watermark = 1"), 0,
+	              "another process wrote into what was being read: the lock is gone");
+	return SHMETA_OK;
+}
+
+Test(sqlite, its_locks_hold_against_other_processes_whatever_it_looks_at)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	for (int i = 0; i < 3; i++)
+		ok(world_changes(&w));
+	w.recorder.sink.partition = program_meanwhile;
+	ok(world_load(&w));
+	world_free(&w);
+}
+
+Test(sqlite, what_the_sqlite3_program_does_shows_up)
+{
+	struct world w;
+
+	for (int engine = WORLD_SQLITE_NEW; engine <= WORLD_SQLITE_V01; engine++) {
+		world_make(&w, (enum world_engine)engine);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 1, -1, NULL);
+		ok(world_load(&w));
+		cr_assert_eq(sqlite3_program(&w,
+		                             "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, "
+		                             "record_count, size_bytes, s3_bucket, s3_key, created_at) "
+		                             "VALUES('x', 't', 0, 3, 4, 2, 5, 'b', 'k', 1)"),
+		             0);
+		ok(world_changes(&w));
+		cr_expect_str_eq(recorder_text(&w.recorder),
+		                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 3..3\n");
+		/* Its foreign keys are off: what it deletes leaves orphans, and the topic's row says that it went. */
+		cr_assert_eq(sqlite3_program(&w, "DELETE FROM topics"), 0);
+		ok(world_changes(&w));
+		cr_expect_str_eq(recorder_text(&w.recorder),
+		                 "changed topic 00000000-0000-0000-0000-000000000000 t with_segments deleted\n");
+		ok(world_load(&w));
+		cr_expect_eq(w.recorder.topics + w.recorder.partitions + w.recorder.segments, 0);
+		cr_expect_eq(w.recorder.poisoned, 2);
+		world_free(&w);
+	}
+}
+
+static void *write_much(void *arg)
+{
+	struct world *w = arg;
+
+	for (int i = 0; i < 40; i++) {
+		world_begin(w);
+		for (uint64_t n = 0; n < 25; n++)
+			world_segment(w, NULL, "t", (uint32_t)(n % 4), (uint64_t)i * 100 + n, (uint64_t)i * 100 + n);
+		world_watermark(w, NULL, "t", 0, (uint64_t)i);
+		world_commit(w);
+	}
+	return NULL;
+}
+
+/* Every segment is either in the load or named by the changes, whenever it was committed. */
+Test(sqlite, nothing_is_missed_between_load_and_changes_while_others_write)
+{
+	struct world w;
+	uint64_t seen;
+	pthread_t writer;
+
+	for (int engine = WORLD_SQLITE_NEW; engine <= WORLD_SQLITE_V01; engine++) {
+		world_make(&w, (enum world_engine)engine);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 4, -1, NULL);
+		ok(world_changes(&w));
+		pthread_create(&writer, NULL, write_much, &w);
+		int rounds = 0;
+		for (seen = 0; seen < 1000 && rounds < 100000; rounds++) {
+			if (rounds == 0) {
+				ok(world_load(&w));
+				seen = w.recorder.segments;
+				continue;
+			}
+			ok(world_changes(&w));
+			for (const char *at = recorder_text(&w.recorder); (at = strstr(at, "changed segment")) != NULL;
+			     at++) {
+				struct backend_key key = segments_of("t", 0);
+				struct recorder fetched;
+
+				cr_assert_eq(sscanf(strchr(at, '/'), "/%" SCNu32 " %" SCNu64 "..%" SCNu64,
+				                    &key.partition_id, &key.from, &key.to),
+				             3);
+				recorder_init(&fetched);
+				fetched.quiet = 1;
+				ok(w.ops->fetch(w.state, &key, 1, &fetched.sink, &w.err));
+				seen += fetched.segments;
+				recorder_free(&fetched);
+			}
+		}
+		pthread_join(writer, NULL);
+		cr_expect_eq(seen, 1000, "%" PRIu64 " after %d rounds", seen, rounds);
+		world_free(&w);
+	}
+}
+
+/* ---- cost ------------------------------------------------------------------------------------------------------------------------------ */
+
+Test(sqlite, no_statement_sorts_or_scans)
+{
+	struct world w;
+
+	for (int engine = WORLD_SQLITE_NEW; engine <= WORLD_SQLITE_LATER; engine++) {
+		world_make(&w, (enum world_engine)engine);
+		world_open(&w);
+		ok(world_load(&w));
+		struct sqlite_state *state = w.state;
+		static const enum sqlite_statement loads[] = {ST_LOAD_TOPICS, ST_LOAD_PARTITIONS, ST_LOAD_SEGMENTS};
+		static const enum sqlite_statement keyed[] = {ST_KEY_TOPICS, ST_TOPIC_PARTITIONS, ST_TOPIC_SEGMENTS,
+		                                              ST_KEY_PARTITIONS, ST_KEY_SEGMENTS};
+
+		for (size_t i = 0; i < 8; i++) {
+			const char *sql = state->sql[i < 3 ? loads[i] : keyed[i - 3]];
+			char *explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
+			sqlite3_stmt *plan;
+			int scans = 0;
+
+			cr_assert_eq(sqlite3_prepare_v2(state->db, explain, -1, &plan, NULL), SQLITE_OK);
+			while (sqlite3_step(plan) == SQLITE_ROW) {
+				const char *step = (const char *)sqlite3_column_text(plan, 3);
+
+				cr_expect_null(strstr(step, "TEMP B-TREE"), "%s: %s: %s", world_names[engine], step,
+				               sql);
+				cr_expect_null(strstr(step, "AUTOMATIC"), "%s: %s: %s", world_names[engine], step, sql);
+				scans += strstr(step, "SCAN") != NULL;
+			}
+			cr_expect_eq(scans, 1, "%s: %s", world_names[engine], sql); /* the table itself; the keys */
+			sqlite3_finalize(plan);
+			sqlite3_free(explain);
+		}
+		world_free(&w);
+	}
+}
+
+Test(sqlite, a_hundred_thousand_partitions_are_fetched_in_few_statements, .timeout = 120)
+{
+	enum { PARTITIONS = 100000 };
+	struct world w;
+	struct backend_counters before, after;
+	struct backend_key *keys = calloc(PARTITIONS, sizeof *keys);
+
+	cr_assert_not_null(keys);
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_sql(&w,
+	          "BEGIN; INSERT INTO topics VALUES('t', %d, NULL, 1, 1, '{}'); "
+	          "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+	          "INSERT INTO partitions SELECT 't', i, i, 1, 1 FROM n; COMMIT",
+	          PARTITIONS, PARTITIONS - 1);
+	for (uint32_t i = 0; i < PARTITIONS; i++) {
+		keys[i] = segments_of("t", (i * 7919u) % PARTITIONS);
+		keys[i].cls = i % 2 ? SHMETA_CLASS_PARTITION : SHMETA_CLASS_SEGMENT;
+	}
+	w.recorder.quiet = 1;
+	before = world_counters(&w);
+	ok(world_fetch(&w, keys, PARTITIONS));
+	after = world_counters(&w);
+	cr_expect_eq(w.recorder.partitions, PARTITIONS);
+	cr_expect_leq(after.queries - before.queries, 100, "%" PRIu64, after.queries - before.queries);
+	cr_expect_leq(after.prepares - before.prepares, 8);
+	free(keys);
+	world_free(&w);
+}
+
+Test(sqlite, statements_are_prepared_once_for_the_life_of_the_connection)
+{
+	struct world w;
+	struct backend_key keys[] = {segments_of("t", 0),
+	                             {.cls = SHMETA_CLASS_TOPIC,
+	                              .tenant = str(SHMETA_DEFAULT_TENANT),
+	                              .topic = str("t"),
+	                              .with_segments = 1}};
+	struct backend_counters before, after;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	for (int i = 0; i < 2; i++) { /* the first round prepares, the second shows what that took */
+		ok(world_load(&w));
+		ok(world_fetch(&w, keys, 2));
+		world_watermark(&w, NULL, "t", 0, (uint64_t)i);
+		ok(world_changes(&w));
+	}
+	before = world_counters(&w);
+	for (int i = 0; i < 50; i++) {
+		world_watermark(&w, NULL, "t", 0, 100 + (uint64_t)i);
+		ok(world_changes(&w));
+		cr_expect_eq(w.changed, 1);
+		ok(world_fetch(&w, keys, 2));
+		ok(world_load(&w));
+	}
+	after = world_counters(&w);
+	cr_expect_eq(after.prepares, before.prepares);
+	cr_expect_gt(after.queries, before.queries);
+	cr_expect_gt(after.rows, before.rows);
+	/* The schema moves: what was prepared is prepared again by itself, and counted. */
+	world_sql(&w, "CREATE TABLE unrelated(a)");
+	ok(world_load(&w));
+	cr_expect_gt(world_counters(&w).prepares, after.prepares);
+	world_free(&w);
+}
+
+Test(sqlite, a_commit_that_is_seen_late_wakes_again)
+{
+	struct world w;
+	struct pollfd poller = {.events = POLLIN};
+	char wal[120];
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_open(&w);
+	ok(world_load(&w));
+	ok(world_changes(&w));
+	poller.fd = w.ops->wake_fd(w.state);
+	while (poll(&poller, 1, 200) > 0)
+		ok(world_changes(&w));
+	/* Bytes in the -wal that are no commit yet, as between the write and its publication. */
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_changes(&w));
+	snprintf(wal, sizeof wal, "%s-wal", w.path);
+	int fd = open(wal, O_WRONLY | O_CLOEXEC);
+	struct stat st;
+	cr_assert_eq(fstat(fd, &st), 0);
+	cr_assert_eq(pwrite(fd, "x", 1, st.st_size), 1);
+	close(fd);
+	cr_assert_eq(poll(&poller, 1, 5000), 1);
+	ok(world_changes(&w));
+	cr_expect_eq(w.changed, 0);
+	cr_assert_eq(poll(&poller, 1, 5000), 1, "it does not look again");
+	/* And it gives up after a while. */
+	int looks = 0;
+	while (poll(&poller, 1, 1000) > 0 && looks++ < 50)
+		ok(world_changes(&w));
+	cr_expect_geq(looks, 3);
+	cr_expect_lt(looks, 50);
+	world_free(&w);
+}
+
+/* ---- poison ---------------------------------------------------------------------------------------------------------------------------- */
+
+Test(sqlite, values_of_the_wrong_type_are_poison_and_named)
+{
+	static const struct {
+		const char *sql, *says;
+	} cases[] = {
+		{"UPDATE segments SET end_offset = 'many'", "base_offset 0: end_offset is text, not an integer"},
+		{"UPDATE segments SET size_bytes = 1.5", "size_bytes is a floating-point number, not an integer"},
+		{"UPDATE segments SET record_count = -1", "record_count is -1; it must be 0 to 4294967295"},
+		{"UPDATE segments SET record_count = 4294967296",
+	         "record_count is 4294967296; it must be 0 to 4294967295"},
+		{"UPDATE segments SET size_bytes = -9223372036854775808",
+	         "size_bytes is -9223372036854775808; it must be 0 to"},
+		{"UPDATE segments SET s3_key = x'00ff'", "s3_key is a blob, not text"},
+		{"UPDATE segments SET id = NULL", "id is NULL, not text"},
+		{"UPDATE segments SET base_offset = 'x', end_offset = 'x'", "base_offset is text, not an integer"},
+		{"UPDATE segments SET partition_id = 'x'", "partition_id is text, not an integer"},
+		{"UPDATE segments SET topic = x'74'", "topic is a blob, not text"},
+		{"UPDATE segments SET base_offset = -9223372036854775808", "base_offset -9223372036854775808: "},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		world_make(&w, WORLD_SQLITE_V01);
+		world_topic(&w, NULL, "t", 1, -1, NULL);
+		world_segment(&w, NULL, "t", 0, 0, 9);
+		world_sql(&w, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; %s", cases[i].sql);
+		world_open(&w);
+		ok(world_load(&w));
+		cr_expect_eq(w.recorder.poisoned, 1, "%s", cases[i].sql);
+		cr_expect_eq(w.recorder.segments, 0, "%s", cases[i].sql);
+		cr_expect_eq(w.recorder.partitions, 1);
+		has(cases[i].says);
+		world_free(&w);
+	}
+}
+
+Test(sqlite, wrong_rows_of_every_other_table_are_poison_too)
+{
+	static const struct {
+		const char *sql, *says;
+	} cases[] = {
+		{"UPDATE topics SET partition_count = 0", "topic 't': partition_count is 0; it must be 1 to 100000"},
+		{"UPDATE topics SET partition_count = 100001", "partition_count is 100001"},
+		{"UPDATE topics SET retention_ms = 'long'", "retention_ms is text"},
+		{"UPDATE topics SET name = x'74'", "name is a blob"},
+		{"UPDATE partitions SET high_watermark = -1", "row of topic 't', partition 0: high_watermark is -1"},
+		{"UPDATE partitions SET partition_id = 100000",
+	         "partition_id is 100000; a topic has at most 100000 partitions"},
+		{"UPDATE partitions SET partition_id = -1", "partition_id is -1"},
+		{"UPDATE agents SET agent_id = ''", "agent: agent_id is empty"},
+		{"UPDATE agents SET last_heartbeat = 'now'", "agent: last_heartbeat is text"},
+		{"UPDATE consumer_groups SET group_id = char(10)",
+	         "consumer group: group_id '\\x0a' has a control character"},
+		{"UPDATE consumer_offsets SET committed_offset = -3", "committed offset: committed_offset is -3"},
+		{"UPDATE partition_leases SET epoch = -1", "lease: epoch is -1"},
+		{"UPDATE partition_leases SET leader_agent_id = CAST(x'ff' AS TEXT)",
+	         "leader_agent_id '\\xff' is not UTF-8"},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		world_make(&w, WORLD_SQLITE_V01);
+		world_topic(&w, NULL, "t", 1, -1, NULL);
+		world_agent(&w, "a", 1, NULL);
+		world_group(&w, NULL, "g");
+		world_offset(&w, NULL, "g", "t", 0, 1, NULL);
+		world_lease(&w, NULL, "t", 0, "a", 1);
+		world_sql(&w, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; %s", cases[i].sql);
+		world_open(&w);
+		ok(world_load(&w));
+		cr_expect_geq(w.recorder.poisoned, 1, "%s", cases[i].sql);
+		has(cases[i].says);
+		/* Every row is either served or in quarantine. */
+		cr_expect_eq(w.recorder.topics + w.recorder.partitions + w.recorder.agents + w.recorder.groups +
+		                     w.recorder.offsets + w.recorder.leases + w.recorder.poisoned,
+		             6, "%s", recorder_text(&w.recorder));
+		world_free(&w);
+	}
+}
+
+Test(sqlite, a_shared_agent_belongs_to_the_default_tenant)
+{
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_LATER);
+	world_agent(&w, "shared", 1, NULL);
+	world_agent(&w, "owned", 1, NULL);
+	world_sql(&w, "UPDATE agents SET organization_id = '" WORLD_OTHER_TENANT "' WHERE agent_id = 'owned'");
+	world_open(&w);
+	ok(world_load(&w));
+	has("agent " SHMETA_DEFAULT_TENANT " shared");
+	has("agent " WORLD_OTHER_TENANT " owned");
+	world_free(&w);
+}
+
+/* ---- the lists of engines -------------------------------------------------------------------------------------------------------------- */
+
+Test(sqlite, an_engine_that_is_not_there_is_named_with_those_that_are)
+{
+	struct backend_error err = {0};
+
+	cr_expect_null(backend_find("postgresql://host/db", &err));
+	cr_expect_eq(err.code, SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(err.text, "there is no engine 'postgresql'; there are sqlite:, memory:"), "%s",
+	                   err.text);
+	cr_expect_null(backend_find("/var/lib/x.db", &err));
+	cr_expect_not_null(strstr(err.text, "names no engine"), "%s", err.text);
+	cr_expect_null(backend_find("", &err));
+	cr_expect_null(backend_find(NULL, &err));
+	cr_expect_null(backend_find("sqlit:x", &err));
+	cr_expect_not_null(backend_find("sqlite:x", &err));
+	cr_expect_not_null(backend_find("memory:", &err));
+}
