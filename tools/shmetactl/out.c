@@ -730,6 +730,9 @@ int tool_exit_of(enum shmeta_status status)
 	case SHMETA_ABSENT_GAP:
 	case SHMETA_ABSENT_AT_END:
 	case SHMETA_ERR_NOT_TENANT:
+	case SHMETA_ERR_TOPIC_NOT_FOUND:
+	case SHMETA_ERR_PARTITION_NOT_FOUND:
+	case SHMETA_ERR_NOT_FOUND:
 		return TOOL_NOT_FOUND;
 	case SHMETA_ERR_INVALID_ARGUMENT:
 	case SHMETA_ERR_CONFIG:
@@ -740,6 +743,7 @@ int tool_exit_of(enum shmeta_status status)
 		return TOOL_NOT_RUNNING;
 	case SHMETA_ERR_PERMISSION:
 	case SHMETA_ERR_DENIED:
+	case SHMETA_ERR_READ_ONLY:
 		return TOOL_PERMISSION;
 	case SHMETA_ERR_VERSION:
 	case SHMETA_ERR_CORRUPT:
@@ -759,6 +763,11 @@ int tool_exit_of(enum shmeta_status status)
 	case SHMETA_ERR_SYSTEM:
 	case SHMETA_ERR_UNSUPPORTED:
 	case SHMETA_ERR_FULL:
+	case SHMETA_ERR_ALREADY_EXISTS:
+	case SHMETA_ERR_CONFLICT:
+	case SHMETA_ERR_FENCED:
+	case SHMETA_ERR_OUTCOME_UNKNOWN:
+	case SHMETA_ERR_NOT_CACHED:
 		return TOOL_UNHEALTHY;
 	}
 	return TOOL_UNHEALTHY;
