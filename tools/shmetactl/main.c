@@ -31,6 +31,11 @@ const struct verb tool_verbs[] = {
          "  shmetactl readers\n  shmetactl readers --json", verb_readers},
 	{"store", "", 0, 0, OPT(STORE), 'A', "limit, use, free pages and entries of the store",
          "  shmetactl store\n  shmetactl store --store /backup/store.3", verb_store},
+	{"groups", "", 0, 0, 0, 'A', "consumer groups, as hints", "  shmetactl groups", verb_groups},
+	{"agents", "", 0, 0, 0, 'A', "agents, as hints, and which of them live", "  shmetactl agents --json",
+         verb_agents},
+	{"leases", "", 0, 0, 0, 'A', "partition leases, as hints, expired ones included", "  shmetactl leases",
+         verb_leases},
 	{"dump", "", 0, 0, OPT(PREFIX) | OPT(GLOB), 'A', "every record as JSON lines, in bounded snapshots",
          "The first line says what it is, the last one counts the records.\n  shmetactl dump > metadata.jsonl",
          verb_dump},
@@ -38,6 +43,14 @@ const struct verb tool_verbs[] = {
          "Exits 1 when anything differs.\n  shmetactl verify\n  shmetactl verify --store /tmp/copy-of-store.3\n"
          "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
          verb_verify},
+	{"topic create", "TOPIC PARTITIONS", 2, 2, 0, 'B', "create a topic with so many partitions",
+         "  shmetactl topic create orders 12", verb_topic_create},
+	{"topic delete", "TOPIC", 1, 1, OPT(YES), 'B', "delete a topic with all that belongs to it",
+         "Asks first, or wants --yes.\n  shmetactl topic delete orders --yes", verb_topic_delete},
+	{"segments delete-before", "TOPIC PARTITION OFFSET", 3, 3, OPT(YES), 'B',
+         "forget the segments that end before an offset; objects are not touched",
+         "Asks first, or wants --yes.\n  shmetactl segments delete-before orders 0 150000 --yes",
+         verb_segments_delete_before},
 	{"refresh", "CLASS [TOPIC [PARTITION]]", 1, 3, 0, 'B',
          "have the daemon read from the source again, and wait for it",
          "CLASS: topic TOPIC; partition or segment TOPIC PARTITION; list, agent, lease or offset alone.\n"
@@ -394,6 +407,9 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		break;
 	case TOOL_OPT_WAIT:
 		tool->wait = true;
+		break;
+	case TOOL_OPT_YES:
+		tool->yes = true;
 		break;
 	case TOOL_OPT_COUNT:
 		break;

@@ -35,7 +35,7 @@ struct tool {
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
-	bool json, no_header, color, wait, tenant_given, after_given;
+	bool json, no_header, color, wait, yes, tenant_given, after_given;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
 };
@@ -56,7 +56,8 @@ struct tool {
 	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")    \
 	X(SOURCE, "source", "URI", 0, "the source to compare with (default: the one the daemon names)")           \
 	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
-	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")
+	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                            \
+	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back")
 
 enum tool_option {
 #define X(name, flag, arg, global, help) TOOL_OPT_##name,
@@ -91,6 +92,12 @@ int verb_dump(struct tool *tool);
 int verb_verify(struct tool *tool);
 int verb_refresh(struct tool *tool);
 int verb_reload(struct tool *tool);
+int verb_groups(struct tool *tool);
+int verb_agents(struct tool *tool);
+int verb_leases(struct tool *tool);
+int verb_topic_create(struct tool *tool);
+int verb_topic_delete(struct tool *tool);
+int verb_segments_delete_before(struct tool *tool);
 int verb_config_show(struct tool *tool);
 int verb_config_check(struct tool *tool);
 int verb_version(struct tool *tool);
