@@ -398,7 +398,13 @@ static struct memory_db *db_make(const char *name)
 	pthread_mutex_lock(&names_lock);
 	db->fingerprint = ((uint64_t)now.tv_sec << 30 ^ (uint64_t)now.tv_nsec) * 0x9e3779b97f4a7c15u + ++serial;
 	pthread_mutex_unlock(&names_lock);
-	pthread_mutex_init(&db->lock, NULL);
+	/* Recursive: while one connection's load() hands over rows, another one of the same thread may be asked for changes. */
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&db->lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
 	db->feed_id = db->fingerprint ^ 1;
 	db->log_first = 1;
 	db->holds = 1;

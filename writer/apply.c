@@ -320,6 +320,48 @@ enum shmeta_status apply_topic_get(struct shmeta__txn *txn, struct shmeta_str te
 	return SHMETA_OK;
 }
 
+enum shmeta_status apply_topic_name(struct shmeta__txn *txn, uint32_t topic_id, struct shmeta_str *ret_tenant,
+                                    struct shmeta_str *ret_topic, struct shmeta_err *err)
+{
+	static const size_t prefix = sizeof SHMETA_META_TENANT - 1;
+	uint64_t id = topic_id;
+	const void *name, *key, *value;
+	size_t name_bytes, key_bytes, bytes;
+	struct shmeta__cursor *cursor;
+	enum shmeta_status status = shmeta__get(txn, SHMETA_DB_TOPICS, &id, sizeof id, &name, &name_bytes, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	if (name_bytes < 5 || name_bytes > SHMETA_KEY_MAX)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "the stored name of topic number %u is damaged", topic_id);
+	status = shmeta__cursor_open(txn, SHMETA_DB_META, SHMETA_META_TENANT, prefix, &cursor, err);
+	if (status != SHMETA_OK)
+		return status;
+	for (;;) {
+		uint32_t number;
+
+		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
+		if (status != SHMETA_OK)
+			break;
+		if (key_bytes <= prefix || memcmp(key, SHMETA_META_TENANT, prefix) != 0 || bytes != sizeof number) {
+			status = SHMETA_END;
+			break;
+		}
+		memcpy(&number, value, sizeof number);
+		if (number == shmeta__get_be32(name))
+			break;
+	}
+	shmeta__cursor_close(cursor);
+	if (status == SHMETA_END)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "the tenant of topic number %u is not in the store",
+		                   topic_id);
+	if (status != SHMETA_OK)
+		return status;
+	*ret_tenant = (struct shmeta_str){(const char *)key + prefix, key_bytes - prefix};
+	*ret_topic = (struct shmeta_str){(const char *)name + 4, name_bytes - 4};
+	return SHMETA_OK;
+}
+
 /* What a head says of itself; pages only for who looks at its segments. */
 static enum shmeta_status peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
                                struct shmeta__part *ret, struct shmeta_err *err)

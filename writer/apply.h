@@ -121,6 +121,10 @@ enum shmeta_status apply_topic_delete_id(struct apply *a, uint32_t topic_id, str
 enum shmeta_status apply_topic_get(struct shmeta__txn *txn, struct shmeta_str tenant, struct shmeta_str name,
                                    struct shmeta_topic *ret, struct shmeta__stamps *ret_stamps, struct shmeta_err *err);
 
+/* The names behind a topic's number; they die with the next change. OK or ABSENT. */
+enum shmeta_status apply_topic_name(struct shmeta__txn *txn, uint32_t topic_id, struct shmeta_str *ret_tenant,
+                                    struct shmeta_str *ret_topic, struct shmeta_err *err);
+
 /* ---- partitions of the topic that is spoken of --------------------------------------------------------------------------- */
 
 /* The partition exists. ABSENT: it violates C9 or the order and is poison; nothing of it may follow. */

@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "writer/apply.h"
+#include "writer/floor.h"
 #include "writer/sync.h"
 
 enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_POISON_SHOWN = 10 };
@@ -66,15 +67,6 @@ struct sync_writes {
 	struct write_memory *memory; /* the engine's thread */
 };
 
-/* C6, the stale-set race: a result must not overwrite what was applied after its read began. While a read is under way (fetch,
- * and from the next issue a write's own commit), every key that something else applies is noted here with a number that only
- * grows; a result whose read began before that number is read again instead of being applied. Empty when no read is under way. */
-struct sync_floor {
-	uint64_t topic;    /* hash of tenant and name                              */
-	uint64_t sequence; /* of the apply                                         */
-	int64_t partition; /* -1: the topic with all that it has                   */
-};
-
 /* A generation that is no longer current: its directory goes when nobody can be opening it any more. */
 struct sync_leaving {
 	uint64_t number, due_ns;
@@ -117,7 +109,7 @@ struct sync {
 	/* What is due when (CLOCK_BOOTTIME ns). */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
 	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
-	uint64_t usage_due_ns, shown_ns, last_commit;
+	uint64_t looked_ns, usage_due_ns, shown_ns, last_commit;
 	bool reconcile_asked; /* wanted as soon as the rate allows */
 	bool list_dirty;      /* what has changed is not known by name: only a full pass can bring it in step */
 	bool woken;           /* the source gave a sign: it may come a little before what it announces */
@@ -134,11 +126,7 @@ struct sync {
 	struct apply apply;
 	struct sync_queue queue;
 	struct sync_writes writes;
-	struct sync_floor *floor;
-	size_t floor_count, floor_capacity;
-	uint64_t floor_all; /* there was no memory for a note: reads that began before this are overtaken */
-	uint64_t sequence;
-	uint32_t reads_under_way;
+	struct floor floor;
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
 
@@ -197,6 +185,9 @@ struct apply_host sync_apply_host(struct sync *s);
 uint64_t sync_main_ttl_ns(const struct sync *s);
 uint64_t sync_hint_ttl_ns(const struct sync *s);
 
+/* Between two topics of a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
+bool sync_follow_meanwhile(struct sync *s);
+
 /* ---- generation.c ----------------------------------------------------------------------------------------------------------- */
 
 /* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source. */
@@ -219,8 +210,10 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 
 /* Load everything into a new generation and make it current. */
 void reconcile_first(struct sync *s);
-/* Load everything and merge it with the store. */
+/* Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
 void reconcile_pass(struct sync *s);
+/* Compare everything with the store over a connection of its own, while the feed is followed. false: there is none. */
+bool reconcile_aside(struct sync *s);
 
 /* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
 
@@ -232,6 +225,8 @@ void refresh_poll(struct sync *s);
 void refresh_drain(struct sync *s);
 /* Put a whole class of hints into the queue. */
 void refresh_hints(struct sync *s);
+/* Have a topic read whole again. false: no memory. */
+bool refresh_topic(struct sync *s, struct shmeta_str tenant, struct shmeta_str topic);
 bool refresh_pending_feed(struct sync *s);
 bool refresh_waiting(struct sync *s);
 /* The feed's keys no longer matter: everything has been, or will be, read anew. */

@@ -362,7 +362,7 @@ void refresh_free(struct sync *s)
 	free_tickets(q->refused);
 	free(q->slot);
 	q->slot = NULL;
-	free(s->floor);
+	floor_free(&s->floor);
 	pthread_mutex_destroy(&q->lock);
 }
 

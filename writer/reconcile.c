@@ -7,11 +7,15 @@
  * A merge commits at topic boundaries only (semantics.md C5). A transaction that removes something stays open until the load has
  * ended and has been judged: a load that is empty or shrank by more than half changes nothing until a second one says the same
  * (reliability row 46). Where the removals of a pass would make too large a transaction, it only counts, and the next pass,
- * whose size is then known to be right, may commit them as it goes. */
+ * whose size is then known to be right, may commit them as it goes.
+ *
+ * The periodic pass, for which nobody waits, reads over a connection of its own: between two topics the feed is followed and
+ * readers are served. It commits topic by topic, leaves alone what was applied since its read began (floor.h), and removes
+ * nothing by itself: a topic that lost something is put into the queue and read again once the load has been judged. */
 #include <stdio.h>
 #include <syslog.h>
 
-#include "writer/engine.h"
+#include "writer/queue.h"
 
 enum {
 	ROWS_AT_ONCE = 512,
@@ -26,6 +30,14 @@ struct merge {
 	bool first;      /* into a new generation */
 	bool count_only; /* apply nothing */
 	bool hold;       /* removals wait for the end */
+	bool aside;      /* over a connection of its own, while the feed is followed */
+	void *backend;
+	uint64_t began; /* aside: for the floor */
+	bool given_up;  /* aside: following got into trouble, or the source names no keys any more */
+	struct later *later;
+	struct arena memory;
+	char tenant[SHMETA_TENANT_MAX + 1]; /* of the topic being merged */
+	size_t tenant_bytes;
 	uint64_t synced_at_ns, txn;
 
 	/* What the load says. */
@@ -51,6 +63,11 @@ struct merge {
 	enum shmeta_status failed;
 	struct shmeta_err err;
 	uint64_t changed;
+};
+
+struct later { /* aside: a topic to be read again */
+	struct later *next;
+	struct shmeta_str tenant, topic;
 };
 
 static enum shmeta_status fail(struct merge *m, enum shmeta_status status)
@@ -113,6 +130,33 @@ static enum shmeta_status end_partition(struct merge *m)
 	return status;
 }
 
+static enum shmeta_status read_later(struct merge *m, struct shmeta_str tenant, struct shmeta_str topic)
+{
+	struct later *later = arena_alloc(&m->memory, sizeof *later);
+
+	if (later == NULL || arena_str(&m->memory, tenant, &later->tenant) != 0 ||
+	    arena_str(&m->memory, topic, &later->topic) != 0)
+		return shmeta_fail(&m->err, SHMETA_ERR_NO_MEMORY, "out of memory while reconciling");
+	later->next = m->later;
+	m->later = later;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status end_topic_aside(struct merge *m)
+{
+	struct apply *a = applier(m);
+
+	if (a->removed == 0)
+		return commit(m);
+	struct shmeta_str name = a->name;
+	char copy[SHMETA_NAME_MAX + 1];
+
+	memcpy(copy, name.data, name.bytes);
+	name.data = copy;
+	apply_abort(a);
+	return read_later(m, (struct shmeta_str){m->tenant, m->tenant_bytes}, name);
+}
+
 static enum shmeta_status end_topic(struct merge *m)
 {
 	struct apply *a = applier(m);
@@ -126,6 +170,8 @@ static enum shmeta_status end_topic(struct merge *m)
 	status = apply_topic_end(a, &m->err);
 	if (status != SHMETA_OK)
 		return status;
+	if (m->aside)
+		return end_topic_aside(m);
 	if (m->hold && a->removed > 0) {
 		if (a->changed < (uint64_t)m->s->options.commit_rows * HOLD_COMMITS)
 			return SHMETA_OK;
@@ -153,6 +199,18 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 	if (sync_stopping(m->s))
 		return SHMETA_ERR_WRITER_AWAY;
 	m->topics++;
+	if (m->aside) {
+		if (!sync_follow_meanwhile(m->s)) {
+			m->given_up = true;
+			return SHMETA_ERR_BUSY;
+		}
+		/* Something newer is in the store already, or nothing of this name can be. */
+		if (floor_overtook(&m->s->floor, queue_name_hash(tenant, topic->name), FLOOR_TOPIC, m->began) ||
+		    tenant.bytes > SHMETA_TENANT_MAX)
+			return SHMETA_OK;
+		memcpy(m->tenant, tenant.data, tenant.bytes);
+		m->tenant_bytes = tenant.bytes;
+	}
 	if (m->count_only) {
 		m->in_topic = true;
 		return SHMETA_OK;
@@ -262,6 +320,8 @@ static enum shmeta_status enter_classes(struct merge *m)
 {
 	enum shmeta_status status = end_topic(m);
 
+	if (m->aside)
+		return status; /* they are small: the queue reads them */
 	if (status == SHMETA_OK && !m->count_only)
 		status = begin(m);
 	if (status != SHMETA_OK || m->classes_begun)
@@ -273,15 +333,15 @@ static enum shmeta_status enter_classes(struct merge *m)
 	return SHMETA_OK;
 }
 
-#define ON_SMALL(m, call)                                          \
-	do {                                                       \
-		enum shmeta_status status_ = enter_classes(m);     \
-                                                                   \
-		if (status_ == SHMETA_OK && !(m)->count_only)      \
-			status_ = call;                            \
-		if (status_ == SHMETA_OK && sync_stopping((m)->s)) \
-			return SHMETA_ERR_WRITER_AWAY;             \
-		return fail(m, status_);                           \
+#define ON_SMALL(m, call)                                                    \
+	do {                                                                 \
+		enum shmeta_status status_ = enter_classes(m);               \
+                                                                             \
+		if (status_ == SHMETA_OK && !(m)->count_only && !(m)->aside) \
+			status_ = call;                                      \
+		if (status_ == SHMETA_OK && sync_stopping((m)->s))           \
+			return SHMETA_ERR_WRITER_AWAY;                       \
+		return fail(m, status_);                                     \
 	} while (0)
 
 static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
@@ -391,7 +451,7 @@ static enum shmeta_status run_load(struct merge *m, struct backend_error *ret_er
 	sync_poison_pass_end(s);
 	sync_poison_pass_begin(s, m->first ? "load" : "reconcile");
 	m->synced_at_ns = sync_now(s);
-	enum shmeta_status status = s->ops->load(s->backend, &sink, ret_err);
+	enum shmeta_status status = s->ops->load(m->backend, &sink, ret_err);
 
 	if (status == SHMETA_OK)
 		status = fail(m, enter_classes(m));
@@ -440,6 +500,7 @@ static void merge_free(struct merge *m)
 {
 	apply_abort(applier(m));
 	arena_free(&m->strings);
+	arena_free(&m->memory);
 	free(m->known);
 	free(m->seen);
 	free(m);
@@ -455,6 +516,7 @@ static struct merge *merge_new(struct sync *s, struct shmeta__store *store, bool
 	}
 	m->s = s;
 	m->store = store;
+	m->backend = s->backend;
 	m->host = sync_apply_host(s);
 	m->first = first;
 	return m;
@@ -626,4 +688,127 @@ void reconcile_pass(struct sync *s)
 	sync_stamp_all(s, s->gen, txn, synced);
 	sync_room_works(s);
 	refresh_answer_list(s, tickets, SHMETA_OK, "", synced);
+}
+
+/* ---- aside ---------------------------------------------------------------------------------------------------------------- */
+
+/* A second connection to the same source; NULL: there is none to be had. */
+static void *open_aside(struct sync *s)
+{
+	struct backend_options options = s->options.source;
+	struct backend_error err = {0};
+	void *backend = calloc(1, s->ops->state_bytes);
+
+	if (backend == NULL)
+		return NULL;
+	options.manage_schema = 0;
+	if (s->ops->open(backend, &options, &err) == SHMETA_OK &&
+	    s->ops->fingerprint(backend) == s->ops->fingerprint(s->backend))
+		return backend;
+	s->ops->close(backend);
+	free(backend);
+	return NULL;
+}
+
+static void close_aside(struct sync *s, void *backend)
+{
+	struct backend_counters counters = {0};
+
+	s->ops->counters(backend, &counters);
+#define C(name, help) s->counted.name += counters.name;
+	BACKEND_COUNTERS(C)
+#undef C
+	s->ops->close(backend);
+	free(backend);
+}
+
+/* The names of the topics that the load did not show. */
+static enum shmeta_status unseen_later(struct merge *m)
+{
+	struct shmeta__txn *txn;
+	enum shmeta_status status = shmeta__txn_read(m->store, &txn, &m->err);
+
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t i = 0; i < m->known_count && status >= 0; i++) {
+		struct shmeta_str tenant, topic;
+
+		if (m->seen[i])
+			continue;
+		status = apply_topic_name(txn, m->known[i], &tenant, &topic, &m->err);
+		if (status == SHMETA_OK)
+			status = read_later(m, tenant, topic);
+	}
+	shmeta__txn_abort(txn);
+	return status < 0 ? status : SHMETA_OK;
+}
+
+bool reconcile_aside(struct sync *s)
+{
+	struct backend_error source_err = {0};
+	void *backend = open_aside(s);
+
+	if (backend == NULL)
+		return false;
+	struct merge *m = merge_new(s, s->store, false);
+
+	if (m == NULL) {
+		close_aside(s, backend);
+		return true;
+	}
+	m->aside = true;
+	m->backend = backend;
+	m->began = floor_read_begins(&s->floor);
+	s->reconcile_began_ns = sync_now(s);
+
+	enum shmeta_status status = fail(m, read_known(m));
+
+	if (status == SHMETA_OK)
+		status = run_load(m, &source_err);
+	if (status == SHMETA_OK) {
+		generation_judge(s);
+		if (s->foreign || s->ops->fingerprint(backend) != s->ops->fingerprint(s->backend)) {
+			/* One of them looks at a file that is no longer there; the feed will say so. */
+			m->given_up = true;
+		} else if (believable(m)) {
+			status = fail(m, unseen_later(m));
+			for (struct later *l = m->later; l != NULL && status == SHMETA_OK; l = l->next, m->changed++)
+				if (!refresh_topic(s, l->tenant, l->topic))
+					status = fail(m, SHMETA_ERR_NO_MEMORY);
+			refresh_hints(s);
+			sync_wake_at(s, sync_now(s));
+		} else {
+			/* A second look, and this time for good: nothing goes on before it is certain. */
+			s->reconcile_asked = true;
+			s->reconcile_not_before_ns =
+				sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
+			m->given_up = true;
+		}
+	}
+	apply_abort(applier(m));
+	floor_read_ends(&s->floor);
+	close_aside(s, backend);
+	s->reconcile_took_ns = sync_now(s) - s->reconcile_began_ns;
+
+	bool given_up = m->given_up;
+	enum shmeta_status ours = m->failed;
+	struct shmeta_err err = m->err;
+	uint64_t changed = m->changed;
+
+	merge_free(m);
+	if (given_up || sync_stopping(s))
+		return true;
+	if (ours != SHMETA_OK) {
+		sync_room_failed(s, ours, err.text);
+	} else if (status != SHMETA_OK) {
+		sync_source_failed(s, status, source_err.text);
+	} else {
+		s->counters.reconciles++;
+		s->counters.reconcile_repairs += changed;
+		if (changed > 0)
+			sync_log(s, LOG_INFO, "reconciled",
+			         "a full comparison found %llu rows that the feed had not named",
+			         (unsigned long long)changed);
+	}
+	return true;
 }

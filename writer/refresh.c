@@ -133,6 +133,18 @@ void refresh_poll(struct sync *s)
 	}
 }
 
+bool refresh_topic(struct sync *s, struct shmeta_str tenant, struct shmeta_str topic)
+{
+	const struct identity id = queue_identity(ENTRY_TOPIC, tenant, topic, 0);
+	const struct want want = {.segments = true};
+
+	pthread_mutex_lock(&s->queue.lock);
+	struct sync_entry *e = queue_want(&s->queue, &id, &want);
+
+	pthread_mutex_unlock(&s->queue.lock);
+	return e != NULL;
+}
+
 void refresh_hints(struct sync *s)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
@@ -323,56 +335,6 @@ static size_t take(struct batch *b)
 	return b->entry_count;
 }
 
-/* ---- the floor (C6) ------------------------------------------------------------------------------------------------------------ */
-
-static void floor_note(struct sync *s, const struct sync_entry *e)
-{
-	struct sync_floor note = {queue_name_hash(e->tenant, e->topic), s->sequence,
-	                          e->kind == ENTRY_PART ? (int64_t)e->partition_id : -1};
-
-	if (s->reads_under_way == 0)
-		return;
-	if (!got_room((void **)&s->floor, &s->floor_capacity, s->floor_count, sizeof *s->floor)) {
-		/* Cannot remember what is newer: then everything is, as far as the reads under way can know. */
-		s->floor_all = s->sequence;
-		return;
-	}
-	s->floor[s->floor_count++] = note;
-}
-
-/* Was something of this key applied after the read with this number began? */
-static bool overtaken(const struct sync *s, const struct sync_entry *e, uint64_t sequence)
-{
-	uint64_t topic = queue_name_hash(e->tenant, e->topic);
-
-	if (s->floor_all > sequence)
-		return true;
-	for (size_t i = s->floor_count; i-- > 0;) {
-		const struct sync_floor *f = &s->floor[i];
-
-		if (f->sequence <= sequence)
-			break;
-		if (f->topic == topic &&
-		    (e->kind != ENTRY_PART || f->partition == -1 || f->partition == (int64_t)e->partition_id))
-			return true;
-	}
-	return false;
-}
-
-static void read_begins(struct sync *s, struct batch *b)
-{
-	s->reads_under_way++;
-	b->sequence = s->sequence;
-	b->read_at_ns = sync_now(s);
-}
-
-static void read_ends(struct sync *s)
-{
-	if (--s->reads_under_way == 0) {
-		s->floor_count = 0;
-		s->floor_all = 0;
-	}
-}
 /* ---- applying --------------------------------------------------------------------------------------------------------------------- */
 
 static bool class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns)
@@ -559,6 +521,11 @@ static void forget_from_batch(struct batch *b, const struct sync_entry *e)
 			b->got[i].entry = NULL;
 }
 
+static int64_t floor_partition(const struct sync_entry *e)
+{
+	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : FLOOR_TOPIC;
+}
+
 /* Entries that cannot be applied from this read go back to the queue before anything is applied. */
 static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
 {
@@ -571,7 +538,7 @@ static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
 
 		if (e == NULL)
 			continue;
-		if (overtaken(s, e, b->sequence)) {
+		if (floor_overtook(&s->floor, queue_name_hash(e->tenant, e->topic), floor_partition(e), b->sequence)) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
@@ -692,11 +659,12 @@ static void done(struct batch *b, uint64_t txn)
 {
 	struct sync *s = b->s;
 
-	s->sequence++;
+	floor_apply(&s->floor);
 	hint_stamps(b, txn);
 	for (size_t i = 0; i < b->entry_count; i++)
 		if (b->entry[i] != NULL)
-			floor_note(s, b->entry[i]);
+			floor_note(&s->floor, queue_name_hash(b->entry[i]->tenant, b->entry[i]->topic),
+			           floor_partition(b->entry[i]));
 	for (size_t i = 0; i < b->entry_count; i++) {
 		struct sync_entry *e = b->entry[i];
 
@@ -805,7 +773,8 @@ static bool run_batch(struct sync *s)
 		return true; /* all of it was promoted */
 	}
 	sync_poison_pass_begin(s, refresh_pass);
-	read_begins(s, &b);
+	b.sequence = floor_read_begins(&s->floor);
+	b.read_at_ns = sync_now(s);
 	s->counters.fetches++;
 	s->counters.refresh_keys += b.key_count;
 	status = s->ops->fetch(s->backend, b.key, b.key_count, &sink, &source_err);
@@ -843,7 +812,7 @@ static bool run_batch(struct sync *s)
 			sync_room_failed(s, status, err.text);
 		}
 	}
-	read_ends(s);
+	floor_read_ends(&s->floor);
 	got_free(&b);
 	sync_show_now_and_then(s);
 	return ok;

@@ -722,6 +722,65 @@ static void schedule_hints(struct sync *s)
 	s->hints_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
 }
 
+/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one try of a store that was in
+ * trouble. */
+static bool follow(struct sync *s, bool retried)
+{
+	uint64_t now = sync_now(s);
+
+	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
+		refresh_poll(s);
+	if (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns) {
+		s->orphans_due = false;
+		refresh_hints(s);
+		schedule_hints(s);
+	}
+	if (s->source.on)
+		return false;
+	if (write_waiting(s) && !s->room.on && generation_writable(s))
+		write_commit(s);
+	if (s->source.on)
+		return false;
+	if (refresh_waiting(s) && generation_writable(s))
+		refresh_drain(s);
+	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
+		return false;
+	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
+		/* Whatever the feed named is in the store: all of it was true when the feed was asked. */
+		sync_stamp_all(s, s->gen, sync_committed(s), s->polled_at_ns);
+		s->polled_at_ns = 0;
+		if (retried)
+			sync_room_works(s);
+	}
+	return true;
+}
+
+/* Has the source given a sign? It is drained by the poll that follows. */
+static void look_for_sign(struct sync *s, uint64_t now)
+{
+	struct pollfd fd = {.fd = s->ops->wake_fd != NULL ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN};
+
+	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0) {
+		s->poll_due_ns = now;
+		s->woken = true;
+	}
+}
+
+bool sync_follow_meanwhile(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (now < s->looked_ns + s->options.poll_min_ms * SYNC_MS)
+		return true;
+	s->looked_ns = now;
+	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	look_for_sign(s, now);
+	sync_show_now_and_then(s);
+	if (now < s->poll_due_ns && !refresh_waiting(s))
+		return true;
+	return follow(s, false) && !s->list_dirty && !s->foreign;
+}
+
 static void work(struct sync *s)
 {
 	uint64_t now = sync_now(s);
@@ -749,30 +808,8 @@ static void work(struct sync *s)
 		}
 		return;
 	}
-	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
-		refresh_poll(s);
-	if (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns) {
-		s->orphans_due = false;
-		refresh_hints(s);
-		schedule_hints(s);
-	}
-	if (s->source.on)
+	if (!follow(s, retried))
 		return;
-	if (write_waiting(s) && !s->room.on && generation_writable(s))
-		write_commit(s);
-	if (s->source.on)
-		return;
-	if (refresh_waiting(s) && generation_writable(s))
-		refresh_drain(s);
-	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
-		return;
-	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
-		/* Whatever the feed named is in the store: all of it was true when the feed was asked. */
-		sync_stamp_all(s, s->gen, sync_committed(s), s->polled_at_ns);
-		s->polled_at_ns = 0;
-		if (retried)
-			sync_room_works(s);
-	}
 	if (s->list_dirty)
 		generation_judge(s);
 	if (s->foreign) {
@@ -780,7 +817,10 @@ static void work(struct sync *s)
 		return;
 	}
 	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
-		reconcile_pass(s);
+		/* What nobody waits for does not keep the feed and the readers waiting either. */
+		if (!s->following || s->list_dirty || s->reconcile_asked || refresh_list_waiting(s) ||
+		    !reconcile_aside(s))
+			reconcile_pass(s);
 		if (!s->source.on && !s->room.on)
 			schedule_reconcile(s);
 	}

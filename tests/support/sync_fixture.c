@@ -18,7 +18,11 @@
 
 static uint64_t now(void *arg)
 {
-	return ((struct fixture *)arg)->now_ns;
+	struct fixture *f = arg;
+
+	if (f->on_clock != NULL)
+		f->on_clock(f);
+	return f->now_ns;
 }
 
 static uint64_t oldest_pin(void *arg, uint64_t generation)
@@ -451,12 +455,15 @@ char *fixture_source_text(struct fixture *f)
 	                                  .lease = src_lease,
 	                                  .poison = src_poison,
 	                                  .progress = src_progress};
-	void *state = calloc(1, backend_memory.state_bytes);
+	const struct backend_ops *ops = backend_find(f->options.source.uri, &err);
+
+	cr_assert_not_null(ops, "%s", err.text);
+	void *state = calloc(1, ops->state_bytes);
 
 	cr_assert_not_null(state);
-	cr_assert_eq(backend_memory.open(state, &f->options.source, &err), SHMETA_OK, "%s", err.text);
-	cr_assert_eq(backend_memory.load(state, &sink, &err), SHMETA_OK, "%s", err.text);
-	backend_memory.close(state);
+	cr_assert_eq(ops->open(state, &f->options.source, &err), SHMETA_OK, "%s", err.text);
+	cr_assert_eq(ops->load(state, &sink, &err), SHMETA_OK, "%s", err.text);
+	ops->close(state);
 	free(state);
 	return finish(&t);
 }

@@ -32,7 +32,9 @@ struct fixture {
 	struct sync *sync;
 	struct sync_options options;
 	uint64_t now_ns;
-	uint64_t oldest_pin; /* what the host answers */
+	void (*on_clock)(
+		struct fixture *f); /* called whenever the engine looks at the clock: it may move it, and more */
+	uint64_t oldest_pin;        /* what the host answers */
 	int kept;
 	enum shmeta_phase phase;
 	char sentence[512];

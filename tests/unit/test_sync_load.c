@@ -207,9 +207,10 @@ Test(sync_load, an_empty_load_deletes_nothing_until_a_second_one_says_the_same)
 	fixture_done(&f);
 }
 
-Test(sync_load, a_load_with_less_than_half_of_the_segments_is_confirmed_before_any_is_deleted)
+static void less_than_half(uint32_t commit_rows)
 {
 	fixture_init(&f);
+	f.options.commit_rows = commit_rows;
 	fixture_topic(&f, "big", 4, 500, 1111);
 	fixture_topic(&f, "small", 4, 5, 1111);
 	fixture_open(&f);
@@ -230,6 +231,21 @@ Test(sync_load, a_load_with_less_than_half_of_the_segments_is_confirmed_before_a
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_OK);
 	SAME();
 	fixture_done(&f);
+}
+
+Test(sync_load, a_load_with_less_than_half_of_the_segments_is_confirmed_before_any_is_deleted)
+{
+	less_than_half(100000);
+}
+
+Test(sync_load, it_is_also_when_a_commit_would_have_been_due_in_the_middle)
+{
+	less_than_half(300);
+}
+
+Test(sync_load, it_is_also_when_one_transaction_cannot_hold_the_removals)
+{
+	less_than_half(10);
 }
 
 Test(sync_load, removals_too_many_for_one_transaction_are_counted_first_and_made_by_the_next_pass)

@@ -192,13 +192,39 @@ Test(sync_refresh, a_topic_that_nobody_knows_is_answered_ok_with_the_time_of_the
 	fixture_done(&f);
 }
 
-Test(sync_refresh, a_deleted_topic_and_a_deleted_partition_disappear)
+Test(sync_refresh, a_deleted_topic_and_a_deleted_partition_take_their_offsets_and_leases_along)
 {
-	open_silent();
+	fixture_init(&f);
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_topic(&f, "u", 4, 10, 1111);
+	cr_assert(memory_put_agent(f.db, NULL, &(struct shmeta_agent){.agent_id = {"a", 1}, .address = {"x", 1}}));
+	cr_assert(memory_put_group(f.db, NULL, &(struct shmeta_group){.group_id = {"g", 1}}));
+	for (uint32_t p = 0; p < 4; p++)
+		for (int topic = 0; topic < 2; topic++) {
+			cr_assert(memory_put_offset(
+				f.db, NULL, topic ? "u" : "t",
+				&(struct shmeta_committed_offset){.group_id = {"g", 1}, .partition_id = p}));
+			cr_assert(memory_put_lease(
+				f.db, NULL, topic ? "u" : "t",
+				&(struct shmeta_lease){.leader_agent_id = {"a", 1}, .partition_id = p, .epoch = 1}));
+		}
+	fixture_open(&f);
+	fixture_run(&f);
+	SAME();
+	memory_silence(f.db, true);
+	f.now_ns += 1000000000;
 	memory_delete_topic(f.db, NULL, "t");
 	memory_delete_partition(f.db, NULL, "u", 3);
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 1), SHMETA_OK);
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "u", 3, 2), SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_OK);
+	SAME();
+	/* The same by the topic's list: one from the middle, one from the end. */
+	memory_delete_partition(f.db, NULL, "u", 0);
+	memory_delete_partition(f.db, NULL, "u", 2);
+	f.now_ns += 1000000000;
+	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "u", 0, 3), SHMETA_OK);
 	fixture_run(&f);
 	SAME();
 	fixture_done(&f);

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine on SQLite: what other connections change shows, and a full comparison keeps nobody waiting. */
+#include <criterion/criterion.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/sync_fixture.h"
+
+TestSuite(sync_sqlite, .timeout = 60);
+
+static struct fixture f;
+static char uri[128], path[112];
+static sqlite3 *db;
+
+#define SAME()                                                    \
+	do {                                                      \
+		const char *difference_ = fixture_difference(&f); \
+                                                                  \
+		cr_assert_null(difference_, "%s", difference_);   \
+	} while (0)
+
+__attribute__((format(printf, 1, 2))) static void sql(const char *fmt, ...)
+{
+	va_list args;
+	char *error = NULL;
+
+	va_start(args, fmt);
+	char *text = sqlite3_vmprintf(fmt, args);
+
+	va_end(args);
+	cr_assert_eq(sqlite3_exec(db, text, NULL, NULL, &error), SQLITE_OK, "%s: %s", error, text);
+	sqlite3_free(text);
+}
+
+/* A new file that the engine gives its schema, then rows from another connection: topics t000.., partitions, segments of 1 000. */
+static void start(unsigned topics, unsigned partitions, unsigned segments)
+{
+	fixture_init(&f);
+	snprintf(path, sizeof path, "%s/source.db", f.dir);
+	snprintf(uri, sizeof uri, "sqlite:%s", path);
+	f.options.source.uri = uri;
+	f.options.reconcile_s = 60;
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sql("PRAGMA foreign_keys=ON; PRAGMA synchronous=OFF; BEGIN");
+	for (unsigned t = 0; t < topics; t++) {
+		sql("INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('t%03u', %u, 5, 5)", t,
+		    partitions);
+		for (unsigned p = 0; p < partitions; p++) {
+			sql("INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
+			    "VALUES('t%03u', %u, %u, 5, 5)",
+			    t, p, segments * 1000);
+			for (unsigned i = 0; i < segments; i++)
+				sql("INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, "
+				    "record_count, size_bytes, s3_bucket, s3_key, created_at) VALUES('t%03u-%u-%u', "
+				    "'t%03u', %u, %u, %u, 1000, 5, 'b', 'k', 5)",
+				    t, p, i * 1000, t, p, i * 1000, i * 1000 + 999);
+		}
+	}
+	sql("COMMIT");
+	fixture_pass(&f, 3000);
+	SAME();
+}
+
+static void done(void)
+{
+	f.on_clock = NULL;
+	sqlite3_close(db);
+	fixture_done(&f);
+}
+
+static void add_segment(const char *topic, unsigned base)
+{
+	sql("BEGIN; INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+	    "s3_bucket, s3_key, created_at) VALUES('%s-x-%u', '%s', 0, %u, %u, 1000, 5, 'b', 'k', 5); "
+	    "UPDATE partitions SET high_watermark = %u WHERE topic = '%s' AND partition_id = 0; COMMIT",
+	    topic, base, topic, base, base + 999, base + 1000, topic);
+}
+
+Test(sync_sqlite, changes_of_another_connection_show_after_a_poll)
+{
+	start(20, 2, 30);
+
+	uint64_t reconciles = fixture_counters(&f).reconciles;
+
+	add_segment("t001", 30000);
+	sql("DELETE FROM topics WHERE name = 't002'");
+	sql("DELETE FROM segments WHERE topic = 't003' AND end_offset < 10000");
+	sql("INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('new', 1, 6, 6)");
+	sql("INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
+	    "VALUES('new', 0, 0, 6, 6)");
+	fixture_pass(&f, 1000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).reconciles, reconciles);
+	done();
+}
+
+Test(sync_sqlite, a_restart_goes_on_from_the_change_log)
+{
+	start(20, 2, 30);
+	fixture_crash(&f);
+	add_segment("t001", 30000);
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 500);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).loads, 0);
+	cr_assert_eq(fixture_counters(&f).reconciles, 0);
+	done();
+}
+
+Test(sync_sqlite, the_periodic_comparison_repairs_what_no_trigger_saw)
+{
+	int enabled;
+
+	start(20, 2, 30);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, &enabled);
+	add_segment("t001", 30000);
+	sql("DELETE FROM topics WHERE name = 't002'");
+	sql("DELETE FROM segments WHERE topic = 't003' AND end_offset < 10000");
+	sql("INSERT INTO agents(agent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata) "
+	    "VALUES('a', 'x', 'z', 'g', 1, 1, '{}')");
+	sql("INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('new', 1, 6, 6)");
+	fixture_pass(&f, 5000);
+	cr_assert_not_null(fixture_difference(&f), "a trigger saw it");
+	fixture_pass(&f, 60000);
+	SAME();
+	cr_assert_geq(fixture_counters(&f).reconciles, 1);
+	cr_assert_gt(fixture_counters(&f).reconcile_repairs, 0);
+	done();
+}
+
+Test(sync_sqlite, a_comparison_that_finds_half_of_it_gone_deletes_nothing_before_a_second_look)
+{
+	int enabled;
+
+	start(20, 2, 30);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, &enabled);
+	sql("DELETE FROM topics WHERE name >= 't005'");
+
+	uint64_t before = fixture_counters(&f).topics;
+
+	while (!fixture_logged(&f, "shrink_suspected")) {
+		cr_assert_eq(fixture_counters(&f).topics, before);
+		fixture_run(&f);
+		f.now_ns += 100000000;
+	}
+	cr_assert_eq(fixture_counters(&f).topics, before);
+	fixture_pass(&f, 5000);
+	cr_assert(fixture_logged(&f, "shrink_confirmed"), "%s", f.log);
+	SAME();
+	done();
+}
+
+/* Once the comparison's own connection has begun to read: a change behind what it has shown, and one ahead of it. */
+static unsigned looks;
+static bool changed;
+
+static void while_it_compares(struct fixture *fixture)
+{
+	fixture->now_ns += 6000000;
+	if (++looks < 150 || changed)
+		return;
+	changed = true;
+	add_segment("t000", 5000);
+	add_segment("t199", 5000);
+	sql("DELETE FROM topics WHERE name = 't198'");
+	sql("DELETE FROM topics WHERE name = 't001'");
+	sql("DELETE FROM topics WHERE name = 't197'; "
+	    "INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('t197', 1, 99, 99)");
+}
+
+Test(sync_sqlite, while_everything_is_compared_the_feed_is_followed_and_nothing_newer_is_overwritten)
+{
+	start(200, 1, 5);
+	/* To the edge of the pass. */
+	while (fixture_counters(&f).reconciles == 0 && fixture_run(&f) < 1000000000 && f.now_ns < 2000000000000)
+		f.now_ns += 100000000;
+	fixture_pass(&f, 65000);
+	cr_assert_geq(fixture_counters(&f).reconciles, 1);
+
+	uint64_t reconciles = fixture_counters(&f).reconciles, polls, fetches, commits;
+
+	/* Quiet until the next one is due; then every look at the clock takes 6 ms, and at the 150th the source changes. */
+	for (;;) {
+		polls = fixture_counters(&f).polls;
+		fetches = fixture_counters(&f).fetches;
+		commits = fixture_counters(&f).commits;
+		looks = 0;
+		changed = false;
+		f.on_clock = while_it_compares;
+		fixture_run(&f);
+		f.on_clock = NULL;
+		if (fixture_counters(&f).reconciles > reconciles)
+			break;
+		cr_assert_not(changed, "the source changed outside of a comparison");
+		f.now_ns += 200000000;
+	}
+	cr_assert(changed, "the comparison looked at the clock %u times only", looks);
+	cr_assert_gt(fixture_counters(&f).polls, polls + 5, "the feed stood still");
+	cr_assert_gt(fixture_counters(&f).commits, commits);
+	cr_assert_gt(fixture_counters(&f).fetches, fetches);
+	/* No further round: the feed was followed while the comparison ran, and the comparison left alone what was newer. */
+	SAME();
+	fixture_pass(&f, 2000);
+	SAME();
+	done();
+}
+
+Test(sync_sqlite, a_file_that_is_replaced_is_another_source)
+{
+	start(20, 2, 30);
+	sqlite3_close(db);
+
+	char other[128];
+
+	snprintf(other, sizeof other, "%s.new", path);
+	cr_assert_eq(sqlite3_open(other, &db), SQLITE_OK);
+	sql("CREATE TABLE x(y)");
+	sqlite3_close(db);
+	cr_assert_eq(rename(other, path), 0);
+	snprintf(other, sizeof other, "%s-wal", path);
+	remove(other);
+	snprintf(other, sizeof other, "%s-shm", path);
+	remove(other);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	fixture_pass(&f, 10000);
+	/* It has no tables of ours: the store goes on with what it has, and says so. */
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "%s", f.log);
+	cr_assert_eq(fixture_counters(&f).topics, 20);
+	done();
+}
