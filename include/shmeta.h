@@ -700,15 +700,15 @@ void shmeta_client_close(struct shmeta_client *client);
  *   ERR_BUSY              not sent: this client's limits, or the writer's; or the writer's queue was full
  *   ERR_DENIED, ERR_SOURCE, ERR_READ_ONLY, ERR_VERSION, ...   nothing was done
  *   ERR_INVALID_ARGUMENT  nothing was sent (an operation that fits no frame; a slice that is not behind its object)
- * ret_results is written in all of these cases but the last and where this client's limits said ERR_BUSY: where an operation has no
- * result, its status is the one that holds for it. So too when a call needs several frames, which meet with fates of their own: the
- * call's status is then the first of the above that any of them met. An object and its slices share a frame (128 KiB).
+ * ret_results is written in all of these cases: where an operation has no result of its own, its status is the one that holds for
+ * it. A call that needs several frames can meet with several fates: its status is then the first of the above that any of them met.
+ * An object and its slices share a frame (128 KiB).
  *
  * A write that may have been done is repeated by the library only when the operation has a request_id and the writer that answers is the
  * one that it was sent to: it recognises the id. What was never sent goes out when the connection is back.
  *
- * ret_token may be NULL; written with ret_results. Borrows: ops until the return. Threads: any. Blocks: up to timeout_ms.
- * Errors also: ERR_NO_MEMORY, ERR_FORKED, ERR_SYSTEM (nothing was sent). */
+ * ret_token may be NULL; written when anything was sent. Borrows: ops until the return. Threads: any. Blocks: up to timeout_ms.
+ * Errors also: ERR_NO_MEMORY, ERR_SYSTEM (nothing was sent), ERR_FORKED (nothing is written). */
 SHMETA_MUST_USE enum shmeta_status shmeta_write(struct shmeta_client *client, const struct shmeta_op *ops, size_t count,
                                                 uint32_t timeout_ms, struct shmeta_result *ret_results,
                                                 struct shmeta_token *ret_token);

@@ -264,45 +264,60 @@ static size_t unit_max(struct shmeta_client *c)
 	return room;
 }
 
-enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op *ops, size_t count, uint32_t timeout_ms,
-                                struct shmeta_result *ret_results, struct shmeta_token *ret_token)
+/* Nothing was sent: every operation fares the same. */
+static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err, struct shmeta_result *results,
+                                 size_t count)
 {
-	uint64_t deadline = shmeta__deadline_of(timeout_ms);
-	struct shmeta_err err = {0};
+	for (size_t i = 0; i < count; i++)
+		result_set(&results[i], err->code, err->text);
+	(void)shmeta_fail_prefix(err, "write");
+	return shmeta__instance_fail(c->instance, err);
+}
+
+static enum shmeta_status write_and_wait(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
+                                         struct shmeta_err *err)
+{
 	enum shmeta_status status;
 	pthread_cond_t cond;
-	struct call *call;
 
-	if (c == NULL || ret_results == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (is_forked(c))
-		return SHMETA_ERR_FORKED;
-	status = call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
-	if (status == SHMETA_OK) {
-		status = wait_init(&cond, &err);
-		if (status != SHMETA_OK)
-			call_free(call);
-	}
-	if (status != SHMETA_OK) {
-		(void)shmeta_fail_prefix(&err, "write");
-		return shmeta__instance_fail(c->instance, &err);
-	}
+	status = wait_init(&cond, err);
+	if (status != SHMETA_OK)
+		return status;
 	call->waiter = &cond;
 	(void)pthread_mutex_lock(&c->lock);
-	status = admit(c, call, deadline, &err);
+	status = admit(c, call, deadline_ns, err);
 	if (status == SHMETA_OK) {
 		wait_answered(c, call);
 		hand_over(c);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_cond_destroy(&cond);
+	return status;
+}
+
+enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op *ops, size_t count, uint32_t timeout_ms,
+                                struct shmeta_result *ret_results, struct shmeta_token *ret_token)
+{
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct call *call;
+
+	if (c == NULL || ops == NULL || ret_results == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (is_forked(c))
+		return SHMETA_ERR_FORKED;
+	status = call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
+	if (status != SHMETA_OK)
+		return refuse(c, &err, ret_results, count);
+	status = write_and_wait(c, call, deadline, &err);
 	if (status != SHMETA_OK) {
-		(void)shmeta__instance_fail(c->instance, &err);
-	} else {
-		status = tell(c, call);
-		if (ret_token != NULL)
-			*ret_token = call->token;
+		call_free(call);
+		return refuse(c, &err, ret_results, count);
 	}
+	status = tell(c, call);
+	if (ret_token != NULL)
+		*ret_token = call->token;
 	call_free(call);
 	return status;
 }

@@ -122,6 +122,8 @@ static inline size_t op_end(const struct call *call, size_t i)
 }
 /* Where the operations end that share a frame with operation i for certain. */
 size_t unit_end(const struct call *call, size_t i);
+/* sentence "": that of the status. */
+void result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
 /* Give operations [from, to) that have no result this one. */
 void call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
 /* The results of the frame that began with operation i: ERR_PROTOCOL when they are not its. */

@@ -175,14 +175,19 @@ static void op_done(struct call *call, size_t i)
 	call->open--;
 }
 
+void result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence)
+{
+	*ret = (struct shmeta_result){.status = status};
+	(void)snprintf(ret->text, sizeof ret->text, "%.*s", (int)sizeof ret->text - 1,
+	               sentence[0] != 0 ? sentence : shmeta_strerror(status));
+}
+
 void call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence)
 {
 	for (size_t i = from; i < to; i++) {
 		if ((call->ops[i].flags & OP_DONE) != 0)
 			continue;
-		call->results[i] = (struct shmeta_result){.status = status};
-		(void)snprintf(call->results[i].text, sizeof call->results[i].text, "%s",
-		               sentence != NULL && sentence[0] != 0 ? sentence : shmeta_strerror(status));
+		result_set(&call->results[i], status, sentence);
 		op_done(call, i);
 		merge_status(call, status);
 	}

@@ -377,6 +377,7 @@ Test(client, a_slice_without_its_object_in_front_is_refused_at_once)
 	cr_assert(strstr(shmeta_last_error(instance, error, sizeof error), "operation 2") != NULL, "%s", error);
 	cr_assert_eq(shmeta_write(client, ops + 2, 1, 10, results, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert(strstr(shmeta_last_error(instance, error, sizeof error), "operation 0") != NULL, "%s", error);
+	cr_assert_eq(results[0].status, SHMETA_ERR_INVALID_ARGUMENT, "who looks only at the results sees it, too");
 }
 
 /* It fitted when it was queued; the writer that came takes smaller frames. */
