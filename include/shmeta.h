@@ -16,8 +16,8 @@
  * - The library never prints, aborts, exits, reads the environment, installs signal handlers or starts threads.
  * - Outputs are last, are named ret_, and are written only when the call says so.
  * - Times named _ms are milliseconds since the Unix epoch; times named _ns are durations or CLOCK_BOOTTIME nanoseconds.
- * - After fork() the child may only call shmeta_close(), shmeta_reader_free() and shmeta_partition_close(); everything else
- *   answers SHMETA_ERR_FORKED, and the parent is unharmed.
+ * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close() and
+ *   shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
  * - No function is async-signal-safe.
  */
 #ifndef SHMETA_H

@@ -66,6 +66,32 @@ same_in_manual() {
 }
 claim 'libshmeta(3) shows the same example' same_in_manual
 
+examples() {
+	local example
+	for example in write event_loop; do
+		# shellcheck disable=SC2046
+		"$cc" -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
+			return 1
+	done
+}
+claim 'the examples of writing compile against what is installed' examples
+# Each block of the section in a function of its own.
+snippets() {
+	{
+		printf '#include <poll.h>\n#include <shmeta.h>\n#include <stdio.h>\n'
+		echo 'extern struct shmeta *instance; extern struct shmeta_reader *reader; extern struct shmeta_client *client;'
+		echo 'extern struct shmeta_op op; extern struct shmeta_token token; extern shmeta_done_fn done;'
+		echo 'void again_later(struct shmeta_op *); void begin(void);'
+		sed -n '/^# WRITING/,/^# RETURN/p' docs/man/libshmeta.3.scd |
+			awk '/^```/ { inside = !inside; if (inside) printf "void snippet_%d(void);\nvoid snippet_%d(void) {\n", ++n, n; else print "}"; next }
+				inside { gsub(/\\\\/, "\\"); print }'
+	} >"$work/snippets.c"
+	[ "$(grep -c '^void snippet_[0-9]*(void) {' "$work/snippets.c")" -ge 6 ] || return 1
+	# shellcheck disable=SC2046
+	"$cc" -Wall -Wextra -Werror -c -o "$work/snippets.o" "$work/snippets.c" $(pkg-config --cflags shmeta)
+}
+claim 'the snippets of libshmeta(3) on writing compile' snippets
+
 "$root/usr/sbin/shmetad" --source "sqlite:$work/metadata.db" --dir "$work/instance" >"$work/daemon.log" 2>&1 &
 daemon=$!
 answered() { # expected command...: until the command prints it; the daemon follows the file by itself
@@ -96,6 +122,11 @@ export LD_LIBRARY_PATH=$root/usr/lib
 claim 'the shared example finds the segment' answered 'base 10000, ' "$work/shared" "$work/instance"
 claim 'the static example finds the segment' answered 'base 10000, ' "$work/static" "$work/instance"
 claim "the README's shmetactl line finds it" answered 10000 "$root/usr/bin/shmetactl" --dir "$work/instance" find orders 0 15000
+
+claim 'the example that writes does, and says which commit shows it' answered 'shown by commit ' "$work/write" "$work/instance"
+claim 'the example with a poll loop commits all its offsets' answered '100 committed, 0 failed' "$work/event_loop" "$work/instance"
+claim 'what the examples wrote is in the database' test "$(sqlite3 "$work/metadata.db" \
+	"SELECT count(*) FROM segments WHERE topic = 'written'; SELECT count(*) FROM consumer_offsets WHERE topic = 'written'" | tr '\n' ' ')" = '1 100 '
 
 uninstalled() {
 	make --no-print-directory uninstall DESTDIR="$root" PREFIX=/usr && [ -z "$(find "$root" ! -type d)" ]
