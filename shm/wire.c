@@ -2,6 +2,8 @@
  * Judging frames. */
 #include "shm/wire.h"
 
+#include "shm/op.h"
+
 static int known_class(uint32_t cls)
 {
 	return cls < SHMETA_CLASS_COUNT;
@@ -22,10 +24,10 @@ static int write_fits(const struct shmeta_frame_write *f, size_t bytes)
 	       bytes - sizeof *f >= ((size_t)f->tenant_bytes + 7) / 8 * 8;
 }
 
-static int invalidate_fits(const struct shmeta_frame_invalidate *f, size_t bytes)
+/* The results themselves are judged when they are decoded. */
+static int results_fit(const struct shmeta_frame_results *f, size_t bytes)
 {
-	return known_class(f->cls) && f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
-	       f->prefix <= 1 && f->dry_run <= 1 && bytes - sizeof *f == (size_t)f->name_bytes + f->tenant_bytes;
+	return f->result_count > 0 && f->result_count <= (bytes - sizeof *f) / sizeof(struct shmeta_wire_result);
 }
 
 static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
@@ -52,7 +54,6 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		good = bytes >= sizeof(struct shmeta_frame_refresh) && refresh_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_STATUS:
-	case SHMETA_FRAME_OBJECTS:
 	case SHMETA_FRAME_RELOAD:
 		good = bytes == sizeof *head;
 		break;
@@ -66,10 +67,7 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		good = bytes >= sizeof(struct shmeta_frame_write) && write_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_RESULTS:
-		good = bytes >= sizeof(struct shmeta_frame_results);
-		break;
-	case SHMETA_FRAME_INVALIDATE:
-		good = bytes >= sizeof(struct shmeta_frame_invalidate) && invalidate_fits(packet, bytes);
+		good = bytes >= sizeof(struct shmeta_frame_results) && results_fit(packet, bytes);
 		break;
 	case SHMETA_FRAME_ANSWER:
 		good = bytes >= sizeof(struct shmeta_frame_answer) && answer_fits(packet, bytes);

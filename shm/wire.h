@@ -12,19 +12,17 @@
 
 enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                             \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */  \
-	X(REGISTERED, 2, "registered")                                                                   \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */  \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */  \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */  \
-	X(ANSWER, 6, "answer")                                                                           \
-	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */     \
-	X(WELCOME, 8, "welcome")                                                                         \
-	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */     \
-	X(RESULTS, 10, "results")                                                                        \
-	X(INVALIDATE, 11, "invalidate") /* -> ANSWER: the store no longer vouches for it              */ \
-	X(OBJECTS, 12, "objects")       /* -> ANSWER: text is one JSON array                                */
+#define SHMETA_FRAME_LIST(X)                                                                            \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */ \
+	X(REGISTERED, 2, "registered")                                                                  \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */ \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */ \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */ \
+	X(ANSWER, 6, "answer")                                                                          \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */    \
+	X(WELCOME, 8, "welcome")                                                                        \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */    \
+	X(RESULTS, 10, "results")
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -160,24 +158,6 @@ SHMETA_FROZEN(shmeta_frame_results, status, 20);
 SHMETA_FROZEN(shmeta_frame_results, txn, 24);
 SHMETA_FROZEN(shmeta_frame_results, generation, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_results, 40);
-
-/* As struct shmeta_frame_refresh: the class, and the names. prefix 1: every topic whose name begins so; name_bytes 0: the class. */
-struct shmeta_frame_invalidate {
-	struct shmeta_frame head; /*  0 */
-	uint32_t cls;             /* 16 */
-	uint32_t partition_id;    /* 20 */
-	uint32_t name_bytes;      /* 24 */
-	uint32_t tenant_bytes;    /* 28 */
-	uint32_t prefix;          /* 32 */
-	uint32_t dry_run;         /* 36  1: only count; the answer's txn is the count */
-};
-SHMETA_FROZEN(shmeta_frame_invalidate, cls, 16);
-SHMETA_FROZEN(shmeta_frame_invalidate, partition_id, 20);
-SHMETA_FROZEN(shmeta_frame_invalidate, name_bytes, 24);
-SHMETA_FROZEN(shmeta_frame_invalidate, tenant_bytes, 28);
-SHMETA_FROZEN(shmeta_frame_invalidate, prefix, 32);
-SHMETA_FROZEN(shmeta_frame_invalidate, dry_run, 36);
-SHMETA_FROZEN_SIZE(shmeta_frame_invalidate, 40);
 
 /* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable parts fit exactly. The packet
  * must be in the judge's own memory, aligned to 8. SHMETA_OK or SHMETA_ERR_PROTOCOL. */

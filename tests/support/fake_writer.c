@@ -702,8 +702,6 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 	case SHMETA_FRAME_WELCOME:
 	case SHMETA_FRAME_WRITE:
 	case SHMETA_FRAME_RESULTS:
-	case SHMETA_FRAME_INVALIDATE:
-	case SHMETA_FRAME_OBJECTS:
 		drop_client(w, c);
 		break;
 	}
