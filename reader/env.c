@@ -281,6 +281,10 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 		(void)snprintf(path, sizeof path, "%s/data.mdb", store);
 		return shmeta__permission_error(err, path, "opening the store");
 	}
+	if (rc == ENOMEM)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY,
+		                   "%s: no room for a map of %llu bytes of address space (ulimit -v, RLIMIT_AS)", store,
+		                   (unsigned long long)env->pages.bytes);
 	if (rc == ENOENT)
 		return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s/data.mdb: does not exist", store);
 	if (rc != 0)

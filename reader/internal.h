@@ -111,7 +111,7 @@ struct core {
 	uint64_t pending_dev, pending_ino, pending_id, pending_until_ns;
 	uint32_t pending_asked;
 	uint64_t backoff_ns;
-	uint64_t next_step_ns; /* read without the lock */
+	uint64_t next_step_ns;
 	uint64_t next_look_ns; /* when to look for a replaced board again; read without the lock */
 	uint32_t cache_bytes;  /* spent by the readers' caches, see shmeta__cache_grant() */
 	int client_fd;         /* an idle connection for requests, or -1; taken by exchange */
@@ -170,23 +170,24 @@ void shmeta__instance_unref(struct shmeta *instance);
 
 #define NOT_READY UINT64_MAX /* no commit */
 
+/* What a find by handle reads comes first: two cache lines, and a third for its age. */
 struct shmeta_handle {
 	const uint64_t *fork_word;
 	uint64_t token;
 	struct shmeta_reader *reader;
-	uint64_t ready;  /* the snapshot in which `part` may be used without a look; NOT_READY: none */
+	uint64_t ready; /* the snapshot in which `part` may be used without a look; NOT_READY: none */
+	struct shmeta__part part;
 	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0: none */
 	uint32_t absent; /* 1: not there in the commit known; 2: never again */
 	uint32_t pinned; /* 1: the head lies on pages of its own */
 	uint64_t part_key;
-	struct shmeta__part part;
 	uint64_t lineage; /* of the env in which part_key means the partition */
 	int64_t topic_created_at_ms;
 	uint32_t word; /* touched word */
 	uint32_t topic_bytes;
 	struct shmeta_handle *next, **link; /* the caller's handles of this reader */
 	char topic[];
-};
+} __attribute__((aligned(64)));
 
 struct name_entry {
 	uint64_t hash;

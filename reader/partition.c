@@ -11,6 +11,15 @@
 
 enum { PARTS_FIRST = 8, PARTS_LAST = 1024 };
 
+/* Zeroed, aligned memory for `count` handles and `more` bytes behind them. */
+static struct shmeta_handle *handles_new(size_t count, size_t more)
+{
+	size_t bytes = (count * sizeof(struct shmeta_handle) + more + 63) / 64 * 64;
+	void *handles = aligned_alloc(64, bytes);
+
+	return handles == NULL ? NULL : memset(handles, 0, bytes);
+}
+
 /* ---- making a handle right ----------------------------------------------------------------------------------------------------- */
 
 /* The store was not copied but made anew: numbers of topics mean others now. The topic of the same name is the same one if the
@@ -122,7 +131,7 @@ static void parts_grow(struct shmeta_reader *r)
 	/* The first few are every reader's. */
 	if (want > PARTS_LAST || (have != 0 && !shmeta__cache_grant(r->core, cost(want))))
 		return;
-	parts = calloc(want, sizeof *parts);
+	parts = handles_new(want, 0);
 	if (parts == NULL) {
 		shmeta__cache_return(r->core, cost(want));
 		return;
@@ -248,7 +257,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 		status = shmeta__topic_record(r, topic, topic_bytes, &record);
 	if (status == SHMETA_OK) {
 		id = (uint32_t)(cached->part_key >> 32);
-		h = calloc(1, sizeof *h + topic_bytes);
+		h = handles_new(1, topic_bytes);
 		if (h == NULL) {
 			status = SHMETA_ERR_NO_MEMORY;
 		} else {

@@ -53,7 +53,7 @@ static void back_off(struct core *core, uint64_t now_ns)
 	core->backoff_ns = core->backoff_ns == 0 ? BACKOFF_FIRST_NS : core->backoff_ns * 2;
 	if (core->backoff_ns > BACKOFF_LAST_NS)
 		core->backoff_ns = BACKOFF_LAST_NS;
-	shmeta_poke(&core->next_step_ns, now_ns + core->backoff_ns);
+	core->next_step_ns = now_ns + core->backoff_ns;
 }
 
 static void drop_current(struct core *core)
@@ -92,7 +92,7 @@ static void send_register(struct core *core, uint64_t now_ns)
 		return;
 	}
 	core->pending_until_ns = now_ns + ANSWER_WITHIN_NS;
-	shmeta_poke(&core->next_step_ns, now_ns + PENDING_STEP_NS);
+	core->next_step_ns = now_ns + PENDING_STEP_NS;
 }
 
 /* Takes the one descriptor out of a received message; closes any other. -1: there was none. */
@@ -201,7 +201,7 @@ static void receive_answer(struct core *core, uint64_t now_ns)
 		if (now_ns >= core->pending_until_ns)
 			back_off(core, now_ns);
 		else
-			shmeta_poke(&core->next_step_ns, now_ns + PENDING_STEP_NS);
+			core->next_step_ns = now_ns + PENDING_STEP_NS;
 		return;
 	}
 	memfd = n < 0 ? -1 : received_fd(&message);

@@ -25,8 +25,8 @@
 
 enum {
 	SHMETA_BLOCK_BYTES = 4096 - 16, /* a block fills one LMDB overflow page exactly */
-	SHMETA_HEAD_PINNED = 1024,      /* a head of this size or more is padded onto pages of its own, so that its
-					 * address outlives commits that do not touch it */
+	SHMETA_HEAD_PINNED = 1024,      /* a head of this size or more, or one that refers to any block, is padded onto
+					 * pages of its own, so that its address outlives commits that do not touch it */
 	SHMETA_HEAD_PADDED = 4096 - 16, /* ... to this size at least, 4096 * k - 16 in general */
 	SHMETA_DIR_FANOUT = 63          /* entries in a directory page: it fills one page exactly */
 };

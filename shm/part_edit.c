@@ -976,9 +976,9 @@ static enum shmeta_status flush(struct shmeta__part_edit *edit, struct shmeta_er
 	return SHMETA_OK;
 }
 
-static size_t padded(size_t bytes)
+static size_t padded(size_t bytes, size_t sealed)
 {
-	if (bytes < SHMETA_HEAD_PINNED)
+	if (bytes < SHMETA_HEAD_PINNED && sealed == 0)
 		return bytes;
 	return (bytes + 16 + 4095) / 4096 * 4096 - 16;
 }
@@ -989,7 +989,7 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	struct shmeta_part_head *head = &edit->head;
 	struct shmeta_part_entry tail = edit->tail_entry, sum;
 	int has_tail = edit->tail_built ? edit->tail->count != 0 : tail.rows != 0;
-	size_t tail_bytes = 0, bytes, leaves;
+	size_t tail_bytes = 0, bytes, whole, leaves;
 	enum shmeta_status status = flush(edit, err);
 	uint8_t *p;
 
@@ -999,12 +999,13 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 		tail_bytes = edit->tail_built ? shmeta__builder_bytes(edit->tail) : edit->tail_size;
 	leaves = edit->leaves.count + (has_tail ? 1 : 0);
 	bytes = HEAD_BYTES + ENTRY_BYTES * (edit->group_count + leaves) + tail_bytes;
-	if (padded(bytes) > UINT32_MAX || edit->group_count > UINT32_MAX)
+	whole = padded(bytes, edit->group_count + edit->leaves.count);
+	if (whole > UINT32_MAX || edit->group_count > UINT32_MAX)
 		return shmeta_fail(err, SHMETA_ERR_FULL, "partition %u of topic id %u has too many segments",
 		                   (uint32_t)edit->key, (uint32_t)(edit->key >> 32));
-	if (edit->out_capacity < padded(bytes)) {
+	if (edit->out_capacity < whole) {
 		free(edit->out);
-		edit->out_capacity = padded(bytes);
+		edit->out_capacity = whole;
 		edit->out = malloc(edit->out_capacity);
 		if (!edit->out) {
 			edit->out_capacity = 0;
@@ -1024,7 +1025,7 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 			memcpy(p + ENTRY_BYTES, edit->tail_bytes, edit->tail_size);
 		memcpy(p, &tail, ENTRY_BYTES);
 	}
-	memset(edit->out + bytes, 0, padded(bytes) - bytes);
+	memset(edit->out + bytes, 0, whole - bytes);
 
 	p = edit->out + HEAD_BYTES;
 	head->segment_count = head->size_bytes = head->max_end = head->leaf_slope = head->dir_slope = 0;
@@ -1056,10 +1057,10 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	}
 	head->kind = SHMETA_RECORD_PARTITION;
 	memcpy(edit->out, head, HEAD_BYTES);
-	head->checksum = shmeta__head_checksum(edit->out, padded(bytes), edit->key);
+	head->checksum = shmeta__head_checksum(edit->out, whole, edit->key);
 	memcpy(edit->out, &head->checksum, sizeof head->checksum);
 	*ret_head = edit->out;
-	*ret_bytes = padded(bytes);
+	*ret_bytes = whole;
 	return SHMETA_OK;
 }
 

@@ -332,6 +332,32 @@ Test(sync_restart, a_damaged_store_is_replaced)
 	fixture_done(&f);
 }
 
+Test(sync_restart, a_damaged_partition_is_not_patched_but_everything_is_loaded_anew_aside)
+{
+	struct shmeta__txn *txn;
+	struct shmeta_err err = {0};
+	uint64_t number, key;
+	uint32_t id;
+
+	first_life();
+	id = fixture_topic_id(&f, "t");
+	key = shmeta__part_key(id, 1);
+	cr_assert_eq(shmeta__txn_begin(sync_store(f.sync), UINT64_MAX, &txn, &err), SHMETA_OK, "%s", err.text);
+	cr_assert_eq(shmeta__put(txn, SHMETA_DB_PARTS, &key, sizeof key, "not a head", 10, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__txn_commit(txn, &number, &err), SHMETA_OK);
+
+	const struct shmeta_generation *old = map_page(1);
+
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	fixture_pass(&f, 15000);
+	cr_assert_eq(f.board->generation, 2, "%s", f.log);
+	cr_assert_eq(old->retired, 1);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_assert_gt(fixture_topic_id(&f, "t"), id);
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_restart, a_store_is_served_while_the_source_is_away_and_only_if_it_was_named_the_same)
 {
 	first_life();
