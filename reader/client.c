@@ -277,13 +277,11 @@ static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err
 static enum shmeta_status write_and_wait(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
                                          struct shmeta_err *err)
 {
-	enum shmeta_status status;
-	pthread_cond_t cond;
+	enum shmeta_status status = wait_init(&call->answered, err);
 
-	status = wait_init(&cond, err);
 	if (status != SHMETA_OK)
 		return status;
-	call->waiter = &cond;
+	call->waiter = &call->answered;
 	(void)pthread_mutex_lock(&c->lock);
 	status = admit(c, call, deadline_ns, err);
 	if (status == SHMETA_OK) {
@@ -291,7 +289,7 @@ static enum shmeta_status write_and_wait(struct shmeta_client *c, struct call *c
 		hand_over(c);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
-	(void)pthread_cond_destroy(&cond);
+	(void)pthread_cond_destroy(&call->answered);
 	return status;
 }
 

@@ -55,7 +55,8 @@ struct call {
 	enum shmeta_status status; /* the gravest that a frame of it met, see outcome_is_graver() */
 	struct shmeta_token token;
 	struct shmeta_result *results; /* the caller's, or its own */
-	pthread_cond_t *waiter;        /* a shmeta_write() that waits; NULL: submitted */
+	pthread_cond_t *waiter;        /* of a shmeta_write() that waits: its answered; NULL: submitted */
+	pthread_cond_t answered;
 	shmeta_done_fn *done;
 	void *arg;
 	uint8_t *encoded;

@@ -873,6 +873,31 @@ Test(client, a_writer_that_is_leaving_hands_its_calls_to_its_successor)
 	was(&b, SHMETA_OK, NULL);
 }
 
+Test(client, nothing_more_is_sent_to_a_writer_that_is_leaving_while_its_last_answers_come)
+{
+	static struct scripted_write first;
+	struct outcome a, b, c;
+
+	submit_one(simple("a"), &a);
+	submit_one(simple("b"), &b);
+	until_greeted();
+	cr_assert_eq(scripted_take(&writer, &first, 0), 1);
+	take("b");
+	scripted_refuse(&writer, got.frame->head.id, SHMETA_ERR_WRITER_AWAY, "stopping; nothing was done");
+	process();
+	submit_one(simple("c"), &c);
+	process();
+	nothing_comes();
+	scripted_done(&writer, &first);
+	process();
+	was(&a, SHMETA_OK, NULL);
+	cr_assert_eq(scripted_take(&writer, &got, 0), -1, "the last answer is there: the client goes, too");
+	scripted_close(&writer);
+	until_greeted();
+	take("b");
+	take("c");
+}
+
 Test(client, a_descriptor_that_somebody_closed_and_reused_is_not_written_to)
 {
 	struct outcome a, b;
@@ -972,7 +997,7 @@ static void fill_frame(uint8_t *packet, uint16_t type, size_t bytes)
 
 Test(client, an_answer_that_makes_no_sense_breaks_the_connection_and_leaves_the_outcome_unknown)
 {
-	for (int way = 0; way < 9; way++) {
+	for (int way = 0; way < 10; way++) {
 		uint64_t packet[200] = {0};
 		struct shmeta_frame_results *results = (struct shmeta_frame_results *)packet;
 		struct shmeta_frame_answer *answer = (struct shmeta_frame_answer *)packet;
@@ -1014,7 +1039,12 @@ Test(client, an_answer_that_makes_no_sense_breaks_the_connection_and_leaves_the_
 		case 6: /* not an answer at all */
 			fill_frame((uint8_t *)packet, SHMETA_FRAME_STATUS, bytes = sizeof(struct shmeta_frame));
 			break;
-		case 7: /* not a frame */
+		case 7: /* one result that calls itself seven */
+			results->result_count = 7;
+			((struct shmeta_wire_result *)(results + 1))->bytes = sizeof(struct shmeta_wire_result);
+			results->head.bytes = (uint32_t)(bytes += sizeof(struct shmeta_wire_result));
+			break;
+		case 8: /* not a frame */
 			bytes = 5;
 			break;
 		default: /* longer than any frame */
