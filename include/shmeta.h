@@ -162,10 +162,10 @@ struct shmeta_segment {
 	struct shmeta_str id;
 	struct shmeta_str s3_bucket;
 	struct shmeta_str s3_key;
-	uint64_t
-		position; /* first byte within the object at s3_key; 0 unless the object holds slices of several partitions.
-	                      * With size_bytes the byte range to read. In an answer: set by shmeta_segment_strings() too */
 	uint64_t locator[2]; /* the library's: where the strings come from */
+	/* First byte within the object at s3_key, 0 unless the object holds slices of several partitions; with size_bytes the byte
+	 * range to read. In an answer 0 until shmeta_segment_strings(). */
+	uint64_t position;
 };
 
 struct shmeta_agent {

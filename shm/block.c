@@ -181,6 +181,44 @@ static int equal(const char *a, const char *b, size_t n)
 	return x == y;
 }
 
+struct shmeta_str shmeta__key_text(const struct shmeta_segment *segment, char scratch[SHMETA_KEY_TEXT])
+{
+	char digits[20];
+	size_t n = sizeof digits, bytes = segment->s3_key.bytes;
+
+	if (bytes > SHMETA_STRING_MAX ||
+	    (segment->position == 0 && (!bytes || memchr(segment->s3_key.data, 0, bytes) == NULL)))
+		return segment->s3_key;
+	for (uint64_t v = segment->position; v != 0 || n == sizeof digits; v /= 10)
+		digits[--n] = (char)('0' + v % 10);
+	if (bytes)
+		memcpy(scratch, segment->s3_key.data, bytes);
+	scratch[bytes++] = '\0';
+	memcpy(scratch + bytes, digits + n, sizeof digits - n);
+	return (struct shmeta_str){scratch, bytes + sizeof digits - n};
+}
+
+uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const struct shmeta__values *values)
+{
+	const char *nul = string->bytes ? memrchr(string->data, 0, string->bytes) : NULL;
+	char digits[20];
+	struct shmeta_str rest;
+	uint64_t position = 0;
+	size_t n;
+
+	if (nul == NULL)
+		return 0;
+	rest = (struct shmeta_str){nul + 1, (size_t)(string->data + string->bytes - nul) - 1};
+	string->bytes = (size_t)(nul - string->data);
+	n = shmeta__spelled_bytes(rest, is_template, values);
+	if (n > sizeof digits)
+		return 0;
+	(void)shmeta__spell(digits, rest, is_template, values);
+	for (size_t i = 0; i < n; i++)
+		position = position * 10 + (uint64_t)(digits[i] - '0');
+	return position;
+}
+
 int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
                    struct shmeta_str text)
 {
@@ -458,11 +496,12 @@ enum shmeta__build shmeta__builder_add(struct shmeta__builder *b, const struct s
 	uint32_t string_count = b->string_count, pool_bytes = b->pool_bytes;
 	enum shmeta__build built = SHMETA_BUILD_NO_ROOM;
 	uint16_t id, bucket, key;
+	char scratch[SHMETA_KEY_TEXT];
 
 	shmeta__values_row(values, s->base_offset, s->end_offset);
 	id = place(b, 0, s->id, values);
 	bucket = place(b, 1, s->s3_bucket, values);
-	key = place(b, 2, s->s3_key, values);
+	key = place(b, 2, shmeta__key_text(s, scratch), values);
 	if (id != NONE && bucket != NONE && key != NONE) {
 		numbers_of(s, v);
 		v[SHMETA_FIELD_ID] = id;
@@ -582,7 +621,8 @@ void shmeta__builder_encode(const struct shmeta__builder *b, uint64_t key, uint6
 int shmeta__block_append(uint8_t *bytes, size_t *size, struct shmeta_part_entry *entry, const struct shmeta_segment *s,
                          struct shmeta__values *values)
 {
-	struct shmeta_str texts[SHMETA_STRINGS] = {s->id, s->s3_bucket, s->s3_key};
+	char scratch[SHMETA_KEY_TEXT];
+	struct shmeta_str texts[SHMETA_STRINGS] = {s->id, s->s3_bucket, shmeta__key_text(s, scratch)};
 	uint64_t v[SHMETA_FIELDS], bias[SHMETA_FIELDS];
 	uint8_t width[SHMETA_FIELDS], row[8 * SHMETA_FIELDS + 8], *p = row;
 	struct shmeta_block_head head;

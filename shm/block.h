@@ -181,6 +181,10 @@ static inline void shmeta__block_row(const struct shmeta__block *block, const ui
 	ret->record_count = (uint32_t)(shmeta__block_number(block, row, SHMETA_FIELD_COUNT) + span + 1);
 }
 
+/* The key as it is stored. A slice's position within its object follows the key: NUL, then decimal digits. So it does, as 0, behind a
+ * key that itself holds a NUL. */
+enum { SHMETA_KEY_TEXT = SHMETA_STRING_MAX + 24 };
+struct shmeta_str shmeta__key_text(const struct shmeta_segment *segment, char scratch[SHMETA_KEY_TEXT]);
 /* What placeholders stand for. */
 struct shmeta__values {
 	struct shmeta_str value[6]; /* by placeholder byte; [0] unused */
@@ -197,6 +201,8 @@ int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shm
 size_t shmeta__spelled_bytes(struct shmeta_str string, int is_template, const struct shmeta__values *values);
 /* Spell it; out has that many bytes. Returns the byte after the last. */
 char *shmeta__spell(char *out, struct shmeta_str string, int is_template, const struct shmeta__values *values);
+/* Cut what shmeta__key_text() put behind a key from its string in the pool, and give the position it says. */
+uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const struct shmeta__values *values);
 /* Would it be spelled like text? */
 int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
                    struct shmeta_str text);

@@ -424,6 +424,7 @@ static inline void give_row(const struct shmeta__part *part, const uint8_t *entr
 	ret->id = (struct shmeta_str){NULL, 0};
 	ret->s3_bucket = (struct shmeta_str){NULL, 0};
 	ret->s3_key = (struct shmeta_str){NULL, 0};
+	ret->position = 0;
 	ret->locator[0] = E32(entry, locator);
 	ret->locator[1] = (uint64_t)(row - block->bytes);
 }
@@ -715,7 +716,7 @@ enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__p
 enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *topic, size_t topic_bytes,
                                         struct shmeta_segment *segment, char *buffer, size_t bytes)
 {
-	uint64_t base = segment->base_offset;
+	uint64_t base = segment->base_offset, position = 0;
 	struct shmeta_str spelled[SHMETA_STRINGS];
 	struct shmeta__values values;
 	struct shmeta__block block;
@@ -742,6 +743,8 @@ enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *t
 		if (!shmeta__block_string(block.bytes, E32(entry, locator) ? SHMETA_BLOCK_BYTES : part->tail_bytes,
 		                          &block, row, SHMETA_NUMBERS + f, &string, &is_template))
 			return SHMETA_ERR_CORRUPT;
+		if (f == SHMETA_STRINGS - 1)
+			position = shmeta__key_position(&string, is_template, &values);
 		n = shmeta__spelled_bytes(string, is_template, &values);
 		if (n >= bytes)
 			return SHMETA_ERR_BUFFER;
@@ -753,6 +756,7 @@ enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *t
 	segment->id = spelled[0];
 	segment->s3_bucket = spelled[1];
 	segment->s3_key = spelled[2];
+	segment->position = position;
 	return SHMETA_OK;
 }
 

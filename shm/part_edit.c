@@ -595,7 +595,8 @@ static int row_is(struct pass *pass, const uint8_t *bytes, size_t readable, cons
                   uint32_t i, const struct shmeta_segment *row, enum shmeta_status *ret_status)
 {
 	const uint8_t *p = shmeta__block_at(block, i);
-	struct shmeta_str strings[SHMETA_STRINGS] = {row->id, row->s3_bucket, row->s3_key};
+	char scratch[SHMETA_KEY_TEXT];
+	struct shmeta_str strings[SHMETA_STRINGS] = {row->id, row->s3_bucket, shmeta__key_text(row, scratch)};
 	struct shmeta_segment s = {0};
 
 	shmeta__block_row(block, p, &s);

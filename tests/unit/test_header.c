@@ -14,7 +14,7 @@ Test(header, records_and_options_keep_their_sizes)
 	cr_assert_eq(sizeof(struct shmeta_map), 16);
 	cr_assert_eq(sizeof(struct shmeta_topic), 88);
 	cr_assert_eq(sizeof(struct shmeta_partition), 56);
-	cr_assert_eq(sizeof(struct shmeta_segment), 120);
+	cr_assert_eq(sizeof(struct shmeta_segment), 128);
 	cr_assert_eq(sizeof(struct shmeta_agent), 96);
 	cr_assert_eq(sizeof(struct shmeta_lease), 48);
 	cr_assert_eq(sizeof(struct shmeta_committed_offset), 64);
@@ -38,6 +38,7 @@ Test(header, fields_keep_their_places)
 	cr_assert_eq(offsetof(struct shmeta_segment, record_count), 48);
 	cr_assert_eq(offsetof(struct shmeta_segment, id), 56);
 	cr_assert_eq(offsetof(struct shmeta_segment, locator), 104);
+	cr_assert_eq(offsetof(struct shmeta_segment, position), 120);
 	cr_assert_eq(offsetof(struct shmeta_options, size), 0, "structs that grow begin with their size");
 	cr_assert_eq(offsetof(struct shmeta_options, flags), 40);
 	cr_assert_eq(offsetof(struct shmeta_options, error_bytes), 56);
