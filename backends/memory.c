@@ -266,8 +266,10 @@ static struct topic *topic_get(struct memory_db *db, const char *tenant, struct 
 	topic->tenant = strdup(tenant);
 	if (topic->tenant != NULL && keep(&topic->text, (struct shmeta_str *[]){&topic->row.name}, 1, NULL)) {
 		slot = array_insert(&db->topics, at, sizeof *slot);
-		if (slot != NULL)
-			return *slot = topic;
+		if (slot != NULL) {
+			*slot = topic;
+			return topic;
+		}
 	}
 	free(topic->tenant);
 	free(topic->text);
@@ -317,7 +319,8 @@ static struct partition *partition_get(struct topic *topic, uint32_t id)
 		return NULL;
 	}
 	partition->row.partition_id = id;
-	return *slot = partition;
+	*slot = partition;
+	return partition;
 }
 
 /* The first segment whose base is at or above (above: just above) the given one. */

@@ -406,7 +406,7 @@ static void generate(struct generator *g)
 		weights[i] = 1.0 / pow((double)(mix(options->seed + i) % options->topics + 1), 0.7);
 	share(weights, options->topics, options->partitions, 1, partitions);
 	for (uint64_t i = 0; i < options->partitions; i++)
-		weights[i] = exp(unit(&state) * 3.0);
+		weights[i] = exp(6.0 * unit(&state) * unit(&state));
 	share(weights, options->partitions, options->segments, 0, segments);
 	for (uint64_t i = 0; i < options->topics; i++) {
 		if (partitions[i] > 100000)

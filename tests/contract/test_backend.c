@@ -16,25 +16,31 @@
 
 static const char *const other_tenant = WORLD_OTHER_TENANT;
 
+/* The suite's alone: a test's own beside it makes Criterion's runner leak. */
+TestSuite(memory, .timeout = 60);
+TestSuite(sqlite_own_schema, .timeout = 60);
+TestSuite(sqlite_streamhouse_v01, .timeout = 60);
+TestSuite(sqlite_streamhouse_later, .timeout = 60);
+
 /* A claim is a function over a world; it becomes one test for each engine. */
-#define CLAIM(claim)                                         \
-	static void claim(struct world *w);                  \
-	Test(memory, claim, .timeout = 60)                   \
-	{                                                    \
-		prove(WORLD_MEMORY, claim);                  \
-	}                                                    \
-	Test(sqlite_own_schema, claim, .timeout = 60)        \
-	{                                                    \
-		prove(WORLD_SQLITE_NEW, claim);              \
-	}                                                    \
-	Test(sqlite_streamhouse_v01, claim, .timeout = 60)   \
-	{                                                    \
-		prove(WORLD_SQLITE_V01, claim);              \
-	}                                                    \
-	Test(sqlite_streamhouse_later, claim, .timeout = 60) \
-	{                                                    \
-		prove(WORLD_SQLITE_LATER, claim);            \
-	}                                                    \
+#define CLAIM(claim)                              \
+	static void claim(struct world *w);       \
+	Test(memory, claim)                       \
+	{                                         \
+		prove(WORLD_MEMORY, claim);       \
+	}                                         \
+	Test(sqlite_own_schema, claim)            \
+	{                                         \
+		prove(WORLD_SQLITE_NEW, claim);   \
+	}                                         \
+	Test(sqlite_streamhouse_v01, claim)       \
+	{                                         \
+		prove(WORLD_SQLITE_V01, claim);   \
+	}                                         \
+	Test(sqlite_streamhouse_later, claim)     \
+	{                                         \
+		prove(WORLD_SQLITE_LATER, claim); \
+	}                                         \
 	static void claim(struct world *w)
 
 static void prove(enum world_engine engine, void (*claim)(struct world *world))
@@ -229,18 +235,25 @@ CLAIM(progress_ends_with_the_number_of_rows)
 
 CLAIM(progress_comes_at_least_every_100000_rows)
 {
-	world_begin(w);
+	enum { MANY = 130000 };
+
 	world_topic(w, NULL, "many", 1, -1, NULL);
-	for (uint64_t base = 0; base < 130000; base++) {
+	if (w->app != NULL)
+		world_sql(
+			w,
+			"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+			"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+			"s3_bucket, s3_key, created_at) SELECT i, 'many', 0, i, i, 1, 1, 'b', i, 0 FROM n",
+			MANY - 1);
+	for (uint64_t base = 0; w->app == NULL && base < MANY; base++) {
 		char name[24];
 
 		snprintf(name, sizeof name, "%" PRIu64, base);
 		world_segment_named(w, NULL, "many", 0, base, base, name);
 	}
-	world_commit(w);
 	w->recorder.quiet = 1;
 	ok(world_load(w));
-	cr_expect_eq(w->recorder.segments, 130000);
+	cr_expect_eq(w->recorder.segments, MANY);
 	cr_expect_geq(w->recorder.progressed, 2);
 }
 

@@ -4,7 +4,10 @@
 # that is refused; readers look up all the while. Skipped where a container cannot be booted (it takes root and control groups).
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-[ "$(id -u)" -eq 0 ] && command -v systemd-nspawn sqlite3 setpriv >/dev/null || exit 77
+[ "$(id -u)" -eq 0 ] && command -v systemd-nspawn sqlite3 setpriv >/dev/null || {
+	echo 'needs root and systemd-nspawn'
+	exit 77
+}
 build=$(cd "${BUILD:-build}" && pwd)
 root=$(mktemp -d /tmp/shmeta-service-XXXXXX)
 chmod 755 "$root"
@@ -167,9 +170,15 @@ cp /tmp/journal /var/journal.json
 echo "# end"
 CLAIMS
 
-timeout 20 "${nspawn[@]}" --pipe /bin/true >/dev/null 2>&1 || exit 77
+timeout 20 "${nspawn[@]}" --pipe /bin/true >/dev/null 2>&1 || {
+	echo 'no container can be started here'
+	exit 77
+}
 timeout --kill-after=5 100 "${nspawn[@]}" --boot --console=pipe >"$root/console" 2>&1 </dev/null
-[ -s "$root/var/claims.log" ] || exit 77
+[ -s "$root/var/claims.log" ] || {
+	echo 'no container can be booted here'
+	exit 77
+}
 grep '^\(not \)\?ok - ' "$root/var/claims"
 if grep -q '^not ok' "$root/var/claims" || ! grep -q '^# end' "$root/var/claims"; then
 	tail -n 60 "$root/var/claims.log"

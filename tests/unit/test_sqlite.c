@@ -1073,7 +1073,7 @@ Test(sqlite, no_statement_sorts_or_scans)
 	}
 }
 
-Test(sqlite, a_hundred_thousand_partitions_are_fetched_in_few_statements, .timeout = 120)
+Test(sqlite, a_hundred_thousand_partitions_are_fetched_in_few_statements)
 {
 	enum { PARTITIONS = 100000 };
 	struct world w;
