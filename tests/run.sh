@@ -146,7 +146,15 @@ run_criterion() { # path name
 		fail "$2 ran no test"
 	else
 		echo "ok    $2 ($passing)"
+		clauses "$out.tap"
 	fi
+}
+
+# Of a suite whose tests are clauses of the contract (conformance_ENGINE): how many it proved of which part, engine by engine.
+clauses() { # tap
+	sed -n 's/^ok - conformance_\([a-z]*\)::\([ac]\)_*\([0-9]\).*/\1 \2\3/p' "$1" | sort | uniq -c |
+		awk '{ of[$2] += $1; parts[$2] = parts[$2] sprintf(" %s:%d", toupper($3), $1) }
+			END { for (e in of) printf "      clauses proved on %s: %d (%s )\n", e, of[e], parts[e] }' | sort
 }
 
 run_plain() { # path name

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The public client API in few words, for the conformance suite. */
+#include "tests/support/conformance.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct api api;
+
+static void attach(void)
+{
+	api.instance = run_daemon_open(&api.d, "conformance", 0);
+	cr_assert_not_null(api.instance);
+	api.reader = run_daemon_reader(api.instance);
+	cr_assert_not_null(api.reader);
+	cr_assert_eq(shmeta_client_open(api.instance, NULL, &api.client), SHMETA_OK);
+	api_look();
+}
+
+static void detach(void)
+{
+	shmeta_client_close(api.client);
+	shmeta_reader_free(api.reader);
+	shmeta_close(api.instance);
+	api.client = NULL;
+	api.reader = NULL;
+	api.instance = NULL;
+}
+
+static void start(const char *source)
+{
+	api.source = source;
+	cr_assert_eq(run_daemon_init(&api.d), 0);
+	cr_assert_eq(run_daemon_start(&api.d, source), 0);
+	attach();
+}
+
+void api_on_sqlite(void)
+{
+	start(NULL);
+}
+
+void api_on_memory(void)
+{
+	start("memory:");
+}
+
+void api_done(void)
+{
+	detach();
+	run_daemon_done(&api.d);
+}
+
+void api_restart(void)
+{
+	detach();
+	cr_assert_eq(run_daemon_end(&api.d, SIGTERM), 0);
+	cr_assert_eq(run_daemon_start(&api.d, api.source), 0);
+	attach();
+}
+
+struct shmeta_str api_str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+void api_look(void)
+{
+	(void)shmeta_end(api.reader);
+	cr_assert_eq(run_daemon_begin(api.reader), SHMETA_OK);
+}
+
+enum shmeta_status api_do(const struct shmeta_op *ops, size_t count)
+{
+	enum shmeta_status status;
+
+	cr_assert_leq(count, API_RESULTS);
+	status = shmeta_write(api.client, ops, count, API_WAIT_MS, api.result, &api.token);
+	api_look();
+	return status != SHMETA_OK ? status : api.result[0].status;
+}
+
+enum shmeta_status api_create(const char *name, uint32_t partitions)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = S(name), .partition_count = partitions}};
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_drop(const char *name)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC, .name = S(name)};
+
+	return api_do(&op, 1);
+}
+
+struct shmeta_op api_segment(const char *topic, uint32_t partition, uint64_t base, uint64_t end, char id[64])
+{
+	(void)snprintf(id, 64, "%s-%u-%llu", topic, partition, (unsigned long long)base);
+	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT,
+	                          .name = S(topic),
+	                          .partition_id = partition,
+	                          .u.segment = {.base_offset = base,
+	                                        .end_offset = end,
+	                                        .record_count = (uint32_t)(end - base + 1),
+	                                        .size_bytes = 100,
+	                                        .created_at_ms = 5,
+	                                        .id = S(id),
+	                                        .s3_bucket = S("bucket"),
+	                                        .s3_key = S(id)}};
+}
+
+enum shmeta_status api_add(const char *topic, uint32_t partition, uint64_t base, uint64_t end)
+{
+	char id[64];
+	struct shmeta_op op = api_segment(topic, partition, base, end, id);
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_append(const char *topic, uint32_t partition, uint64_t base, uint64_t end)
+{
+	char id[64];
+	struct shmeta_op op = api_segment(topic, partition, base, end, id);
+
+	op.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_set_watermark(const char *topic, uint32_t partition, uint64_t offset)
+{
+	struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S(topic), .partition_id = partition, .offset = offset};
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_delete_before(const char *topic, uint32_t partition, uint64_t offset)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE,
+	                       .name = S(topic),
+	                       .partition_id = partition,
+	                       .offset = offset};
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_commit(const char *group, const char *topic, uint32_t partition, uint64_t offset,
+                              const char *metadata)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_COMMIT_OFFSET,
+	                       .name = S(topic),
+	                       .partition_id = partition,
+	                       .u.committed = {.group_id = S(group), .committed_offset = offset}};
+
+	if (metadata != NULL) {
+		op.u.committed.has_metadata = 1;
+		op.u.committed.metadata = S(metadata);
+	}
+	return api_do(&op, 1);
+}
+
+struct shmeta_op api_agent(const char *agent, char address[64])
+{
+	(void)snprintf(address, 64, "%s:9000", agent);
+	return (struct shmeta_op){.type = SHMETA_OP_REGISTER_AGENT,
+	                          .u.agent = {.agent_id = S(agent),
+	                                      .address = S(address),
+	                                      .availability_zone = S("z"),
+	                                      .agent_group = S("g"),
+	                                      .last_heartbeat_ms = 1000000,
+	                                      .started_at_ms = 1000}};
+}
+
+enum shmeta_status api_register(const char *agent)
+{
+	char address[64];
+	struct shmeta_op op = api_agent(agent, address);
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_deregister(const char *agent)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = S(agent)};
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_acquire(const char *topic, uint32_t partition, const char *agent, int64_t duration_ms)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                       .name = S(topic),
+	                       .partition_id = partition,
+	                       .agent_id = S(agent),
+	                       .duration_ms = duration_ms};
+
+	return api_do(&op, 1);
+}
+
+enum shmeta_status api_release(const char *topic, uint32_t partition, const char *agent)
+{
+	struct shmeta_op op = {
+		.type = SHMETA_OP_RELEASE_LEASE, .name = S(topic), .partition_id = partition, .agent_id = S(agent)};
+
+	return api_do(&op, 1);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status api_topic(const char *name, struct shmeta_topic *ret)
+{
+	return shmeta_get_topic(api.reader, name, strlen(name), NULL, ret, NULL);
+}
+
+enum shmeta_status api_partition(const char *topic, uint32_t partition, struct shmeta_partition *ret)
+{
+	return shmeta_get_partition_named(api.reader, topic, strlen(topic), partition, NULL, ret, NULL);
+}
+
+uint64_t api_watermark(const char *topic, uint32_t partition)
+{
+	struct shmeta_partition p;
+
+	return api_partition(topic, partition, &p) == SHMETA_OK ? p.high_watermark : UINT64_MAX;
+}
+
+enum shmeta_status api_find(const char *topic, uint32_t partition, uint64_t offset, struct shmeta_segment *ret)
+{
+	return shmeta_find_segment_named(api.reader, topic, strlen(topic), partition, offset, NULL, ret, NULL);
+}
+
+uint64_t api_base(const char *topic, uint32_t partition, uint64_t offset)
+{
+	struct shmeta_segment s;
+
+	return api_find(topic, partition, offset, &s) == SHMETA_OK ? s.base_offset : UINT64_MAX;
+}
+
+struct words {
+	char *text;
+	size_t bytes;
+};
+
+enum { WORDS_MAX = 4096 };
+
+static struct words words(void)
+{
+	static char room[4][WORDS_MAX];
+	static unsigned int next;
+	struct words w = {room[next++ % 4], 0};
+
+	w.text[0] = '\0';
+	return w;
+}
+
+__attribute__((format(printf, 2, 3))) static void say(struct words *w, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	if (w->bytes > 0)
+		w->text[w->bytes++] = ' ';
+	va_start(ap, fmt);
+	n = vsnprintf(w->text + w->bytes, WORDS_MAX - w->bytes, fmt, ap);
+	va_end(ap);
+	w->bytes += (size_t)n;
+	cr_assert_lt(w->bytes, WORDS_MAX - 1);
+}
+
+/* The list, or why it is none. */
+static const char *told(struct words *w, struct shmeta_iter *iter, enum shmeta_status status)
+{
+	shmeta_iter_free(iter);
+	return status == SHMETA_END ? w->text : shmeta_strerror(status);
+}
+
+#define TEXT(s) (int)(s).bytes, (s).data
+
+const char *api_topics(const char *pattern, int glob)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_topic t;
+	enum shmeta_status status =
+		shmeta_list_topics(api.reader, pattern, pattern == NULL ? 0 : strlen(pattern), glob, &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &t, NULL)) == SHMETA_OK)
+		say(&w, "%.*s", TEXT(t.name));
+	return told(&w, iter, status);
+}
+
+const char *api_partitions(const char *topic)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_partition p;
+	enum shmeta_status status = shmeta_list_partitions(api.reader, topic, strlen(topic), &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, NULL)) == SHMETA_OK)
+		say(&w, "%u", p.partition_id);
+	return told(&w, iter, status);
+}
+
+const char *api_segments(const char *topic, uint32_t partition)
+{
+	struct words w = words();
+	struct shmeta_handle *handle = NULL;
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_segment s;
+	const char *answer;
+	enum shmeta_status status = shmeta_partition_open(api.reader, topic, strlen(topic), partition, &handle);
+
+	if (status == SHMETA_OK)
+		status = shmeta_list_segments(handle, 0, INT64_MAX, &iter);
+	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &s)) == SHMETA_OK)
+		say(&w, "%llu-%llu", (unsigned long long)s.base_offset, (unsigned long long)s.end_offset);
+	answer = told(&w, iter, status);
+	shmeta_partition_close(handle);
+	return answer;
+}
+
+const char *api_offsets(const char *group)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_committed_offset o;
+	struct shmeta_str topic;
+	enum shmeta_status status = shmeta_list_committed_offsets(api.reader, group, &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &o, NULL)) == SHMETA_OK)
+		say(&w, "%.*s/%u=%llu", TEXT(topic), o.partition_id, (unsigned long long)o.committed_offset);
+	return told(&w, iter, status);
+}
+
+const char *api_groups(void)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_group g;
+	enum shmeta_status status = shmeta_list_groups(api.reader, &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK)
+		say(&w, "%.*s", TEXT(g.group_id));
+	return told(&w, iter, status);
+}
+
+const char *api_agents(const char *group, const char *zone, int64_t now_ms)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_agent a;
+	enum shmeta_status status = shmeta_list_agents(api.reader, group, zone, now_ms, &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK)
+		say(&w, "%.*s", TEXT(a.agent_id));
+	return told(&w, iter, status);
+}
+
+const char *api_leases(const char *topic, const char *agent, int64_t now_ms)
+{
+	struct words w = words();
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_lease l;
+	struct shmeta_str name;
+	enum shmeta_status status = shmeta_list_leases(api.reader, topic, agent, now_ms, &iter);
+
+	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &name, &l, NULL)) == SHMETA_OK)
+		say(&w, "%.*s/%u:%.*s@%llu", TEXT(name), l.partition_id, TEXT(l.leader_agent_id),
+		    (unsigned long long)l.epoch);
+	return told(&w, iter, status);
+}
