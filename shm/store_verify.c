@@ -194,6 +194,7 @@ static void verify_part(struct verify *v, const struct row *row)
 	if (shmeta__part_blocks(&part, collect_block, v) != SHMETA_OK)
 		complain(v, "partition %u of topic id %llu: its blocks cannot be listed", partition_id,
 		         (unsigned long long)topic_id);
+	shmeta__part_close(&part);
 }
 
 static void verify_agent(struct verify *v, const struct row *row)
