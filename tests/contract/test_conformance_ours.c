@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Conformance, part C of the contract: what shmeta promises beyond its reference, clause by clause, through the public API and a real
+ * writer, on each engine. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/conformance.h"
+
+TestSuite(conformance_sqlite, .timeout = 60);
+TestSuite(conformance_memory, .timeout = 60);
+
+/* ---- C2 identity, C3 outcomes, C4 consistency, C5 snapshots ------------------------------------------------------------------ */
+
+CLAIM(c2_a_topic_made_again_is_another_one_and_handles_know_it)
+{
+	struct shmeta_handle *handle = NULL;
+	struct shmeta_partition p;
+	struct shmeta_topic first, second;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_topic("orders", &first), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle), SHMETA_OK);
+	cr_assert_eq(api_drop("orders"), SHMETA_OK);
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_topic("orders", &second), SHMETA_OK);
+	cr_expect_neq(second.topic_id, first.topic_id);
+	cr_expect_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_ABSENT);
+	cr_expect_eq(api_partition("orders", 0, &p), SHMETA_OK);
+	cr_expect_eq(shmeta_get_topic_by_id(api.reader, first.topic_id, &first, NULL), SHMETA_ABSENT);
+	shmeta_partition_close(handle);
+}
+
+CLAIM(c3_before_the_start_in_a_gap_and_at_the_end_are_three_answers)
+{
+	struct shmeta_segment s;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 0, 10, 19), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 0, 30, 39), SHMETA_OK);
+	cr_expect_eq(api_find("orders", 0, 9, &s), SHMETA_ABSENT_BEFORE_START);
+	cr_expect_eq(api_find("orders", 0, 20, &s), SHMETA_ABSENT_GAP);
+	cr_expect_eq(api_find("orders", 0, 40, &s), SHMETA_ABSENT_AT_END);
+	cr_expect_eq(api_find("orders", 1, 0, &s), SHMETA_ABSENT);
+}
+
+CLAIM(c3_answers_carry_an_age_and_hints_say_that_they_are)
+{
+	struct shmeta_freshness f = {.ttl_ns = 0};
+	struct shmeta_topic t;
+	struct shmeta_agent a;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topic(api.reader, "orders", 6, NULL, &t, &f), SHMETA_OK);
+	cr_expect_eq(f.ttl_ns, UINT64_C(300000000000));
+	cr_expect(f.fresh && f.age_ns < f.ttl_ns && !f.hint);
+	cr_expect_geq(f.txn, 1);
+	memset(&f, 0, sizeof f);
+	cr_assert_eq(shmeta_get_topic(api.reader, "nothing", 7, NULL, &t, &f), SHMETA_ABSENT);
+	cr_expect(f.fresh && f.ttl_ns > 0, "absence has an age too");
+	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, &a, &f), SHMETA_OK);
+	cr_expect(f.hint);
+}
+
+CLAIM(c4_fresh_and_source_answer_what_is_there)
+{
+	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = API_WAIT_MS};
+	struct shmeta_snapshot_info before, after;
+	struct shmeta_topic t;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_expect_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), SHMETA_OK);
+	cr_expect_eq(shmeta_get_topic(api.reader, "nothing", 7, &read, &t, NULL), SHMETA_ABSENT);
+	read.consistency = SHMETA_SOURCE;
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &before), SHMETA_OK);
+	cr_expect_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &after), SHMETA_OK);
+	cr_expect_geq(after.txn, before.txn);
+	cr_expect_eq(shmeta_get_topic(api.reader, "nothing", 7, &read, &t, NULL), SHMETA_ABSENT);
+}
+
+CLAIM_OF_A_SHARED_SOURCE(c4_source_sees_what_somebody_else_committed_before_the_call)
+{
+	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_SOURCE, .timeout_ms = API_WAIT_MS};
+	struct shmeta_partition p;
+	char sql[96];
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	for (unsigned int i = 1; i <= 50; i++) {
+		(void)snprintf(sql, sizeof sql, "UPDATE partitions SET high_watermark = %u", i);
+		cr_assert_eq(run_daemon_sql(&api.d, sql), 0);
+		cr_assert_eq(shmeta_get_partition_named(api.reader, "orders", 6, 0, &read, &p, NULL), SHMETA_OK);
+		cr_assert_eq(p.high_watermark, i);
+	}
+}
+
+CLAIM(c5_a_snapshot_does_not_change_underfoot)
+{
+	char id[64];
+	struct shmeta_op op = api_segment("orders", 0, 0, 9, id);
+	struct shmeta_topic t;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	op.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	cr_assert_eq(shmeta_write(api.client, &op, 1, API_WAIT_MS, api.result, NULL), SHMETA_OK);
+	cr_assert_eq(api.result[0].status, SHMETA_OK);
+	op = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = S("more"), .partition_count = 1}};
+	cr_assert_eq(shmeta_write(api.client, &op, 1, API_WAIT_MS, api.result, NULL), SHMETA_OK);
+	cr_expect_eq(api_watermark("orders", 0), 0);
+	cr_expect_str_eq(api_segments("orders", 0), "");
+	cr_expect_eq(api_topic("more", &t), SHMETA_ABSENT);
+	cr_expect_str_eq(api_topics(NULL, 0), "orders");
+	api_look();
+	cr_expect_eq(api_watermark("orders", 0), 10);
+	cr_expect_str_eq(api_segments("orders", 0), "0-9");
+	cr_expect_str_eq(api_topics(NULL, 0), "more orders");
+}
+
+/* ---- C6 writes ------------------------------------------------------------------------------------------------------------------ */
+
+CLAIM(c6_what_is_acknowledged_shows_in_every_new_snapshot)
+{
+	struct shmeta *other = run_daemon_open(&api.d, "other", 0);
+	struct shmeta_reader *reader;
+	struct shmeta_partition p;
+
+	cr_assert_not_null(other);
+	reader = run_daemon_reader(other);
+	cr_assert_not_null(reader);
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	for (uint64_t i = 0; i < 200; i++) {
+		cr_assert_eq(api_append("orders", 0, i, i), SHMETA_OK);
+		cr_assert_eq(api_watermark("orders", 0), i + 1);
+		cr_assert_eq(shmeta_wait_token(other, &api.token, 0), SHMETA_OK);
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		cr_assert_eq(shmeta_get_partition_named(reader, "orders", 6, 0, NULL, &p, NULL), SHMETA_OK);
+		cr_assert_eq(p.high_watermark, i + 1);
+		cr_assert_eq(p.segment_count, i + 1);
+		cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	}
+	shmeta_reader_free(reader);
+	shmeta_close(other);
+}
+
+CLAIM(c6_an_identical_add_is_told_from_another)
+{
+	char id[64];
+	struct shmeta_op op = api_segment("orders", 0, 0, 9, id);
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
+	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_ALREADY_EXISTS);
+	cr_expect_eq(api.result[0].existing.end_offset, 9);
+	cr_expect_eq(api.result[0].existing.size_bytes, 100);
+	op.u.segment.size_bytes = 101;
+	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_CONFLICT);
+	cr_expect_str_eq(api_segments("orders", 0), "0-9");
+}
+
+CLAIM(c6_a_request_id_is_answered_once_and_done_once)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                       .name = S("orders"),
+	                       .agent_id = S("a"),
+	                       .duration_ms = 100000,
+	                       .request_id = {7, 8}};
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 1);
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 1, "the first one's answer");
+	cr_expect_str_eq(api_leases(NULL, NULL, 0), "orders/0:a@1");
+	op.request_id[1] = 9;
+	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 2);
+}
+
+/* ---- C7 leases -------------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(c7_epochs_never_go_back_through_release_deregistration_and_recreation)
+{
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_assert_eq(api_release("orders", 0, "a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 2);
+	cr_assert_eq(api_deregister("a"), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 3);
+	cr_assert_eq(api_drop("orders"), SHMETA_OK);
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 4);
+}
+
+CLAIM_OF_A_SHARED_SOURCE(c7_epochs_survive_restart)
+{
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_assert_eq(api_release("orders", 0, "a"), SHMETA_OK);
+	api_restart();
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 2);
+}
+
+CLAIM(c7_a_fence_lets_only_the_current_holder_write)
+{
+	char id[64];
+	struct shmeta_op op[3];
+	static const struct {
+		const char *agent;
+		uint64_t epoch;
+		enum shmeta_status answer;
+	} fences[] = {{"a", 1, SHMETA_ERR_FENCED},
+	              {"b", 2, SHMETA_ERR_FENCED},
+	              {"a", 3, SHMETA_ERR_FENCED},
+	              {"a", 2, SHMETA_OK}};
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_register("b"), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	for (size_t i = 0; i < sizeof fences / sizeof *fences; i++) {
+		char other[64];
+
+		op[0] = api_segment("orders", 0, 0, 9, id);
+		op[1] = api_segment("orders", 0, 10, 19, other);
+		op[1].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+		op[2] = (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S("orders"), .offset = 30};
+		for (int k = 0; k < 3; k++)
+			op[k].fence = (struct shmeta_fence){S(fences[i].agent), fences[i].epoch};
+		(void)api_do(op, 3);
+		for (int k = 0; k < 3; k++)
+			cr_expect_eq(api.result[k].status, fences[i].answer, "fence %zu, operation %d: %s", i, k,
+			             api.result[k].text);
+		cr_expect_eq(api_watermark("orders", 0), fences[i].answer == SHMETA_OK ? 30 : 0);
+	}
+	cr_expect_str_eq(api_segments("orders", 0), "0-9 10-19");
+	cr_assert_eq(api_release("orders", 0, "a"), SHMETA_OK);
+	cr_expect_eq(api_do(&op[2], 1), SHMETA_ERR_FENCED, "released");
+}
+
+CLAIM(c7_a_duration_of_nothing_is_refused_and_writes_nothing)
+{
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_expect_eq(api_acquire("orders", 0, "a", 0), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api_acquire("orders", 0, "a", -5), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_str_eq(api_leases(NULL, NULL, 0), "");
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 1);
+}
+
+CLAIM(c7_a_lease_is_handed_to_the_agent_that_accepted_it)
+{
+	struct shmeta_op offer = {.type = SHMETA_OP_OFFER_LEASE,
+	                          .name = S("orders"),
+	                          .agent_id = S("a"),
+	                          .to_agent_id = S("b"),
+	                          .duration_ms = 100000};
+	struct shmeta_op accept = {.type = SHMETA_OP_ACCEPT_LEASE, .agent_id = S("a")};
+	struct shmeta_op complete = {.type = SHMETA_OP_COMPLETE_LEASE, .agent_id = S("a"), .duration_ms = 100000};
+	struct shmeta_op reject = {.type = SHMETA_OP_REJECT_LEASE, .agent_id = S("a")};
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	cr_assert_eq(api_register("b"), SHMETA_OK);
+	cr_expect_eq(api_do(&offer, 1), SHMETA_ERR_CONFLICT, "not the holder");
+	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
+	cr_assert_eq(api_do(&offer, 1), SHMETA_OK, "%s", api.result[0].text);
+	accept.transfer_id = complete.transfer_id = api.result[0].transfer_id;
+	cr_expect_eq(api_do(&offer, 1), SHMETA_ERR_CONFLICT, "on offer already");
+	cr_expect_eq(api_do(&accept, 1), SHMETA_ERR_CONFLICT, "not addressed to it");
+	cr_expect_eq(api_do(&complete, 1), SHMETA_ERR_CONFLICT, "not accepted");
+	accept.agent_id = S("b");
+	cr_assert_eq(api_do(&accept, 1), SHMETA_OK);
+	cr_assert_eq(api_do(&complete, 1), SHMETA_OK);
+	cr_expect_eq(api.result[0].lease.epoch, 2);
+	cr_expect_str_eq(api_leases(NULL, NULL, 0), "orders/0:b@2");
+	cr_expect_eq(api_do(&complete, 1), SHMETA_ERR_CONFLICT, "only once");
+	offer.agent_id = S("b");
+	offer.to_agent_id = S("a");
+	cr_assert_eq(api_do(&offer, 1), SHMETA_OK);
+	reject.transfer_id = api.result[0].transfer_id;
+	cr_assert_eq(api_do(&reject, 1), SHMETA_OK);
+	cr_expect_str_eq(api_leases(NULL, NULL, 0), "orders/0:b@2");
+	reject.transfer_id = 999;
+	cr_expect_eq(api_do(&reject, 1), SHMETA_ERR_NOT_FOUND);
+}
+
+/* ---- C8 more operations -------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(c8_a_segment_and_its_watermark_are_one_write)
+{
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
+	cr_expect_eq(api_watermark("orders", 0), 10);
+	cr_expect_eq(api_append("orders", 0, 0, 99), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(api_watermark("orders", 0), 10, "neither");
+}
+
+CLAIM(c8_topics_are_listed_by_prefix_and_by_glob)
+{
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_create("orders.eu", 1), SHMETA_OK);
+	cr_assert_eq(api_create("reorders", 1), SHMETA_OK);
+	cr_assert_eq(api_create("a?c", 1), SHMETA_OK);
+	cr_expect_str_eq(api_topics("orders", 0), "orders orders.eu");
+	cr_expect_str_eq(api_topics("orders", 1), "orders", "anchored");
+	cr_expect_str_eq(api_topics("*orders", 1), "orders reorders");
+	cr_expect_str_eq(api_topics("*o*eu", 1), "orders.eu");
+	cr_expect_str_eq(api_topics("a?c", 1), "a?c");
+	cr_expect_str_eq(api_topics("?rders", 1), "", "only * is special");
+}
+
+CLAIM(c8_a_segment_is_found_by_time)
+{
+	struct shmeta_handle *handle = NULL;
+	struct shmeta_segment s;
+	struct shmeta_op op[2];
+	char id[2][64];
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	for (uint64_t i = 0; i < 2; i++) {
+		op[i] = api_segment("orders", 0, i * 10, i * 10 + 9, id[i]);
+		op[i].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+		op[i].u.segment.min_timestamp_ms = 1000 + (int64_t)i * 100;
+		op[i].u.segment.max_timestamp_ms = 1099 + (int64_t)i * 100;
+	}
+	cr_assert_eq(api_do(op, 2), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 0, &s, NULL), SHMETA_OK);
+	cr_expect_eq(s.base_offset, 0);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 1100, &s, NULL), SHMETA_OK);
+	cr_expect_eq(s.base_offset, 10);
+	cr_expect_eq(shmeta_find_segment_for_timestamp(handle, 1200, &s, NULL), SHMETA_ABSENT_AT_END);
+	shmeta_partition_close(handle);
+}
+
+CLAIM(c8_a_topic_knows_its_segments_and_bytes)
+{
+	struct shmeta_topic_stats stats;
+
+	cr_assert_eq(api_create("orders", 3), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 2, 0, 9), SHMETA_OK);
+	cr_assert_eq(shmeta_topic_stats(api.reader, "orders", 6, &stats, NULL), SHMETA_OK);
+	cr_expect(stats.partition_count == 3 && stats.segment_count == 2 && stats.size_bytes == 200);
+	cr_expect_eq(shmeta_topic_stats(api.reader, "nothing", 7, &stats, NULL), SHMETA_ABSENT);
+}
+
+CLAIM(c8_batches_are_answered_in_the_order_of_their_input)
+{
+	struct shmeta_str names[3] = {S("b"), S("nothing"), S("a")};
+	enum shmeta_status status[3];
+	struct shmeta_topic topics[3];
+	struct shmeta_handle *handle = NULL;
+	struct shmeta_segment found[2];
+	struct shmeta_op op[4];
+	char id[4][64];
+
+	cr_assert_eq(api_create("a", 1), SHMETA_OK);
+	cr_assert_eq(api_create("b", 2), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topics(api.reader, 3, names, status, topics), SHMETA_OK);
+	cr_expect(status[0] == SHMETA_OK && topics[0].partition_count == 2);
+	cr_expect_eq(status[1], SHMETA_ABSENT);
+	cr_expect(status[2] == SHMETA_OK && topics[2].partition_count == 1);
+	for (uint64_t i = 0; i < 4; i++) {
+		op[i] = api_segment(i == 2 ? "nothing" : "a", 0, i * 10, i * 10 + 9, id[i]);
+		op[i].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	}
+	op[1].u.segment.end_offset = 5;
+	cr_expect_eq(api_do(op, 4), SHMETA_OK);
+	cr_expect_eq(api.result[1].status, SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api.result[2].status, SHMETA_ERR_TOPIC_NOT_FOUND);
+	cr_expect_eq(api.result[3].status, SHMETA_OK);
+	cr_expect_str_eq(api_segments("a", 0), "0-9 30-39", "one that fails harms no other");
+	cr_assert_eq(shmeta_partition_open(api.reader, "a", 1, 0, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments(2, (struct shmeta_find[]){{handle, 35}, {handle, 15}}, status, found),
+	             SHMETA_OK);
+	cr_expect(status[0] == SHMETA_OK && found[0].base_offset == 30);
+	cr_expect_eq(status[1], SHMETA_ABSENT_GAP);
+	shmeta_partition_close(handle);
+}
+
+CLAIM(c8_an_object_is_gone_when_its_last_slice_is)
+{
+	char id[3][64], text[3 * (SHMETA_STRING_MAX + 1)];
+	struct shmeta_op op[4] = {{.type = SHMETA_OP_COMMIT_OBJECT,
+	                           .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/1"), .size_bytes = 500}}};
+	struct shmeta_op confirm = {.type = SHMETA_OP_CONFIRM_OBJECT_DELETED,
+	                            .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/1")}};
+	struct shmeta_segment s;
+
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	for (uint32_t i = 0; i < 3; i++) {
+		op[i + 1] = api_segment("orders", i, 0, 9, id[i]);
+		op[i + 1].type = SHMETA_OP_ADD_SLICE;
+		op[i + 1].u.segment.position = i * 100;
+		op[i + 1].u.segment.s3_bucket = op[i + 1].u.segment.s3_key = S("");
+	}
+	cr_assert_eq(api_do(op, 4), SHMETA_OK, "%s", api.result[0].text);
+	cr_expect_eq(api.result[1].status, SHMETA_OK);
+	cr_expect_eq(api.result[2].status, SHMETA_OK);
+	cr_expect_eq(api.result[3].status, SHMETA_ERR_PARTITION_NOT_FOUND, "each slice has its own");
+	cr_expect_eq(api_watermark("orders", 1), 10);
+	cr_assert_eq(api_find("orders", 1, 5, &s), SHMETA_OK);
+	cr_assert_eq(shmeta_segment_strings_named(api.reader, "orders", 6, &s, text, sizeof text), SHMETA_OK);
+	cr_expect_str_eq(s.s3_bucket.data, "b");
+	cr_expect_str_eq(s.s3_key.data, "obj/1");
+	cr_expect_eq(api_do(&confirm, 1), SHMETA_ERR_CONFLICT, "it has slices");
+	cr_assert_eq(api_delete_before("orders", 0, 10), SHMETA_OK);
+	cr_expect_eq(api_do(&confirm, 1), SHMETA_ERR_CONFLICT);
+	cr_assert_eq(api_delete_before("orders", 1, 10), SHMETA_OK);
+	cr_expect_eq(api_do(&confirm, 1), SHMETA_OK, "%s", api.result[0].text);
+	cr_expect_eq(api_do(&confirm, 1), SHMETA_OK, "idempotent");
+}
+
+/* ---- C9 limits --------------------------------------------------------------------------------------------------------------------------- */
+
+CLAIM(c9_names_are_249_bytes_of_printable_utf_8)
+{
+	char name[252];
+	static const char *const wrong[] = {"", "a\nb", "a\x7f", "\xff\xfe", "\xc3"};
+
+	memset(name, 'n', sizeof name);
+	name[250] = '\0';
+	cr_expect_eq(api_create(name, 1), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_not_null(strstr(api.result[0].text, "topic name"));
+	cr_expect_not_null(strstr(api.result[0].text, "249"));
+	name[249] = '\0';
+	cr_expect_eq(api_create(name, 1), SHMETA_OK);
+	cr_expect_str_eq(api_topics(NULL, 0), name);
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		cr_expect_eq(api_create(wrong[i], 1), SHMETA_ERR_INVALID_ARGUMENT, "name %zu", i);
+		cr_expect_neq(api.result[0].text[0], '\0');
+		cr_expect_null(strchr(api.result[0].text, '\n'), "escaped");
+		cr_expect_eq(api_register(wrong[i]), SHMETA_ERR_INVALID_ARGUMENT, "agent %zu", i);
+		cr_expect_eq(api_commit(wrong[i], name, 0, 1, NULL), SHMETA_ERR_INVALID_ARGUMENT, "group %zu", i);
+	}
+	cr_expect_str_eq(api_topics(NULL, 0), name);
+	cr_expect_str_eq(api_groups(), "");
+	cr_expect_str_eq(api_agents(NULL, NULL, 0), "");
+}
+
+CLAIM(c9_a_topic_has_100000_partitions_at_most)
+{
+	struct shmeta_topic t;
+
+	cr_expect_eq(api_create("wide", 100001), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_not_null(strstr(api.result[0].text, "partition_count"));
+	cr_expect_not_null(strstr(api.result[0].text, "100001"));
+	cr_expect_not_null(strstr(api.result[0].text, "100000"));
+	cr_expect_eq(api_topic("wide", &t), SHMETA_ABSENT);
+}
+
+CLAIM(c9_offsets_end_below_2_to_the_63)
+{
+	const uint64_t most = INT64_MAX;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_expect_eq(api_set_watermark("orders", 0, most + 1), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api_add("orders", 0, most + 1, most + 1), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api_commit("g", "orders", 0, most + 1, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api_append("orders", 0, most, most), SHMETA_ERR_INVALID_ARGUMENT, "no watermark behind it");
+	cr_expect_eq(api_watermark("orders", 0), 0);
+	cr_expect_eq(api_append("orders", 0, most - 1, most - 1), SHMETA_OK);
+	cr_expect_eq(api_base("orders", 0, most - 1), most - 1);
+}
+
+CLAIM(c9_a_map_is_64_kib_at_most)
+{
+	char *map = calloc(1, SHMETA_MAP_MAX + 1);
+	uint32_t key = 1, value = SHMETA_MAP_MAX - 9 + 1;
+	struct shmeta_op op = {
+		.type = SHMETA_OP_CREATE_TOPIC,
+		.u.topic = {.name = S("orders"), .partition_count = 1, .config = {map, SHMETA_MAP_MAX + 1}}};
+	struct shmeta_topic t;
+
+	cr_assert_not_null(map);
+	memset(map, 'v', SHMETA_MAP_MAX + 1);
+	memcpy(map, &key, 4);
+	memcpy(map + 4, &value, 4);
+	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(api_topic("orders", &t), SHMETA_ABSENT);
+	value--;
+	memcpy(map + 4, &value, 4);
+	op.u.topic.config.bytes--;
+	cr_expect_eq(api_do(&op, 1), SHMETA_OK, "%s", api.result[0].text);
+	cr_assert_eq(api_topic("orders", &t), SHMETA_OK);
+	cr_expect_eq(t.config.bytes, SHMETA_MAP_MAX);
+	cr_expect_arr_eq(t.config.data, map, SHMETA_MAP_MAX);
+	free(map);
+}
