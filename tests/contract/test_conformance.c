@@ -189,6 +189,7 @@ CLAIM(a_1_3_a_segment_is_returned_as_it_was_added)
 	cr_expect(s.base_offset == 7 && s.end_offset == 9 && s.record_count == 1000 && s.size_bytes == 100 &&
 	          s.created_at_ms == 123);
 	cr_assert_eq(shmeta_segment_strings_named(api.reader, "orders", 6, &s, text, sizeof text), SHMETA_OK);
+	cr_expect_eq(s.position, 0);
 	cr_expect_str_eq(s.id.data, "orders-0-7");
 	cr_expect_str_eq(s.s3_bucket.data, "bucket");
 	cr_expect_str_eq(s.s3_key.data, "data/orders/0/7.seg");

@@ -416,6 +416,7 @@ CLAIM(c8_an_object_is_gone_when_its_last_slice_is)
 	cr_assert_eq(shmeta_segment_strings_named(api.reader, "orders", 6, &s, text, sizeof text), SHMETA_OK);
 	cr_expect_str_eq(s.s3_bucket.data, "b");
 	cr_expect_str_eq(s.s3_key.data, "obj/1");
+	cr_expect_eq(s.position, 100);
 	cr_expect_eq(api_do(&confirm, 1), SHMETA_ERR_CONFLICT, "it has slices");
 	cr_assert_eq(api_delete_before("orders", 0, 10), SHMETA_OK);
 	cr_expect_eq(api_do(&confirm, 1), SHMETA_ERR_CONFLICT);
