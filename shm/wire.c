@@ -17,11 +17,13 @@ static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
 	       rest == (size_t)f->name_bytes + f->tenant_bytes;
 }
 
-/* The operations themselves are judged when they are decoded (op.h). */
+/* The operations themselves are judged when they are decoded (op.h); so many must at least fit. */
 static int write_fits(const struct shmeta_frame_write *f, size_t bytes)
 {
-	return f->tenant_bytes <= SHMETA_TENANT_MAX && f->op_count > 0 &&
-	       bytes - sizeof *f >= ((size_t)f->tenant_bytes + 7) / 8 * 8;
+	size_t rest = bytes - sizeof *f, tenant = ((size_t)f->tenant_bytes + 7) / 8 * 8;
+
+	return f->tenant_bytes <= SHMETA_TENANT_MAX && rest >= tenant && f->op_count > 0 &&
+	       f->op_count <= (rest - tenant) / sizeof(struct shmeta_wire_op);
 }
 
 /* The results themselves are judged when they are decoded. */
