@@ -270,7 +270,7 @@ help:
 	@echo 'make test         run all tests (installs what it needs); SAN=address,undefined; T="unit/ process/test_x"'
 	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
 	@echo 'make format       apply clang-format'
-	@echo 'make bench        measure; make bench-quick: with less data; BENCH=10m: with more'
+	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'
 	@echo 'make fuzz         run the fuzz targets for FUZZ_SECONDS=10 each'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall takes it away'
 	@echo 'make setup        install the Debian packages for all of the above'

@@ -166,20 +166,19 @@ static struct write_call *take_calls(struct sync *s, size_t most, bool *ret_more
 
 	(void)pthread_mutex_lock(&w->lock);
 	first = w->first;
-	for (struct write_call *c = first; c != NULL && (last == NULL || taken + c->count <= most); c = c->next) {
-		taken += c->count;
-		last = c;
-	}
-	if (last != NULL) {
+	while (w->first != NULL && (last == NULL || taken + w->first->count <= most)) {
+		last = w->first;
 		w->first = last->next;
-		if (w->first == NULL)
-			w->last = NULL;
-		last->next = NULL;
-		w->ops -= taken;
+		taken += last->count;
 	}
+	if (last != NULL)
+		last->next = NULL;
+	if (w->first == NULL)
+		w->last = NULL;
+	w->ops -= taken;
 	*ret_more = w->first != NULL;
 	(void)pthread_mutex_unlock(&w->lock);
-	return last != NULL ? first : NULL;
+	return first;
 }
 
 /* How many wait, and since when. */
