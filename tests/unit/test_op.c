@@ -241,7 +241,8 @@ static void same_op(struct shmeta_op a, struct shmeta_op b)
 		break;
 	}
 	/* Padding takes part: random_op() and the decoder both begin with zeroes, and a struct of this size is passed as memory. */
-	cr_assert_eq(memcmp((const void *)&a, (const void *)&b, sizeof a), 0, "%s: a number differs", shmeta__op_name(a.type));
+	cr_assert_eq(memcmp((const void *)&a, (const void *)&b, sizeof a), 0, "%s: a number differs",
+	             shmeta__op_name(a.type));
 #undef SAME
 #undef SAME_MAP
 }
