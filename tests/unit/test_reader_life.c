@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -124,6 +125,33 @@ Test(reader_open, a_directory_without_an_instance_is_not_running_and_the_sentenc
 	cr_assert_eq(try_open(path, error, sizeof error), SHMETA_ERR_NOT_RUNNING, "a file is no directory");
 	fake_writer_free(f);
 }
+
+/* In a child, whose limit is its own. Under AddressSanitizer its own mappings would fail first. */
+#ifndef __SANITIZE_ADDRESS__
+Test(reader_open, an_address_space_without_room_for_the_store_is_no_memory_and_opens_once_there_is_room, .init = set_up,
+     .fini = tear_down)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct rlimit none = {.rlim_cur = 1, .rlim_max = RLIM_INFINITY}, all = {RLIM_INFINITY, RLIM_INFINITY};
+		struct shmeta_options options = {.size = sizeof options, .directory = w->dir};
+		struct shmeta *mine = NULL;
+
+		if (setrlimit(RLIMIT_AS, &none) != 0)
+			_exit(1);
+		if (shmeta_open(&options, &mine) != SHMETA_ERR_NO_MEMORY || mine != NULL)
+			_exit(2);
+		if (setrlimit(RLIMIT_AS, &all) != 0)
+			_exit(3);
+		_exit(shmeta_open(&options, &mine) == SHMETA_OK ? 0 : 4);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0, "step %d failed", WEXITSTATUS(status));
+}
+#endif
 
 Test(reader_open, an_instance_that_published_nothing_opens_and_answers_unknown)
 {
