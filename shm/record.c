@@ -372,6 +372,36 @@ static bool is_unprintable(uint32_t point)
 	       (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
 }
 
+#define EACH_BYTE(b) (0x0101010101010101u * (uint64_t)(b))
+
+/* Whether each of eight bytes is plain ASCII: not NUL and, with !controls, no other control either. A byte above 0x7f says no, and so
+ * may the neighbour of one that does: what is refused here is then looked at one by one. */
+static bool eight_plain(uint64_t word, bool controls)
+{
+	uint64_t least = controls ? 1 : 0x20;
+	uint64_t bad = word | (word - EACH_BYTE(least)); /* above 0x7f; below the least, by the borrow */
+
+	if (!controls)
+		bad |= (word ^ EACH_BYTE(0x7f)) - EACH_BYTE(1); /* DEL */
+	return (bad & EACH_BYTE(0x80)) == 0;
+}
+
+/* Nearly every name and key is plain ASCII: eight bytes at a time, the last eight overlapping those before. */
+static bool is_plain(const uint8_t *p, size_t bytes, bool controls)
+{
+	uint64_t word;
+
+	if (bytes < sizeof word)
+		return false;
+	for (size_t i = 0; i < bytes - sizeof word; i += sizeof word) {
+		memcpy(&word, p + i, sizeof word);
+		if (!eight_plain(word, controls))
+			return false;
+	}
+	memcpy(&word, p + bytes - sizeof word, sizeof word);
+	return eight_plain(word, controls);
+}
+
 const char *shmeta__text_error(const void *text, size_t bytes, size_t max, int controls)
 {
 	const uint8_t *p = text;
@@ -379,6 +409,8 @@ const char *shmeta__text_error(const void *text, size_t bytes, size_t max, int c
 
 	if (bytes > max)
 		return "is too long";
+	if (is_plain(p, bytes, controls))
+		return NULL;
 	for (size_t i = 0, n; i < bytes; i += n) {
 		n = utf8(p + i, bytes - i, &point);
 		if (n == 0)

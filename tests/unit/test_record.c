@@ -628,6 +628,28 @@ Test(text, names_are_1_to_249_bytes_of_utf8_without_controls)
 	cr_assert_not_null(shmeta__name_error(most, SHMETA_NAME_MAX + 1, SHMETA_NAME_MAX));
 }
 
+/* Text is looked at eight bytes at a time: no byte may hide behind its neighbours, at any place, in any length. */
+Test(text, every_byte_at_every_place_of_every_length_is_judged_by_itself)
+{
+	for (size_t bytes = 1; bytes <= 26; bytes++) {
+		for (size_t at = 0; at < bytes; at++) {
+			for (unsigned int c = 0; c < 256; c++) {
+				char *text = exactly("abcdefgh~~~~~~~~        ZZ", bytes);
+				const char *free_text, *name;
+
+				text[at] = (char)c;
+				free_text = shmeta__text_error(text, bytes, 100, 1);
+				name = shmeta__text_error(text, bytes, 100, 0);
+				free(text);
+				cr_assert_eq(free_text == NULL, c != 0 && c < 0x80, "byte %u at %zu of %zu", c, at,
+				             bytes);
+				cr_assert_eq(name == NULL, c >= 0x20 && c < 0x7f, "byte %u at %zu of %zu in a name", c,
+				             at, bytes);
+			}
+		}
+	}
+}
+
 Test(text, maps_with_gaps_cuts_disorder_or_doubles_are_refused)
 {
 	static const struct {
