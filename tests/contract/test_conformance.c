@@ -6,8 +6,7 @@
 
 #include "tests/support/conformance.h"
 
-TestSuite(conformance_sqlite, .timeout = 60);
-TestSuite(conformance_memory, .timeout = 60);
+CONFORMANCE_SUITES
 
 /* ---- 1.1 topics ------------------------------------------------------------------------------------------------------------- */
 

@@ -8,12 +8,61 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/support/streamhouse_schema.h"
+
 struct api api;
 
-static void attach(void)
+/* ---- the engines ----------------------------------------------------------------------------------------------------------- */
+
+static int make_memory(struct run_daemon *d, char *ret_uri, size_t room)
 {
-	api.instance = run_daemon_open(&api.d, "conformance", 0);
-	cr_assert_not_null(api.instance);
+	(void)d;
+	(void)snprintf(ret_uri, room, "memory:");
+	return 0;
+}
+
+static int make_sqlite(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	(void)snprintf(ret_uri, room, "sqlite:%s", d->db);
+	return 0;
+}
+
+static int make_sqlite_v01(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	(void)make_sqlite(d, ret_uri, room);
+	return run_daemon_sql(d, STREAMHOUSE_V01);
+}
+
+static int make_sqlite_later(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	(void)make_sqlite(d, ret_uri, room);
+	return run_daemon_sql(d, STREAMHOUSE_LATER "INSERT INTO organizations(id, name, slug) VALUES('" OTHER_TENANT
+	                                           "', 'other', 'other')");
+}
+
+/* An engine more: a row here, its name in CONFORMANCE_ENGINES. */
+static const struct conformance_engine engine_memory = {
+	.name = "memory", .make = make_memory, .tenants = true, .timestamps = true};
+static const struct conformance_engine engine_sqlite = {
+	.name = "sqlite", .make = make_sqlite, .sql = run_daemon_sql, .timestamps = true};
+static const struct conformance_engine engine_sqlite_v01 = {
+	.name = "sqlite_v01", .make = make_sqlite_v01, .sql = run_daemon_sql};
+static const struct conformance_engine engine_sqlite_later = {
+	.name = "sqlite_later", .make = make_sqlite_later, .sql = run_daemon_sql, .tenants = true, .timestamps = true};
+
+/* ---- a claim's beginning and end ------------------------------------------------------------------------------------------- */
+
+static void attach(const char *tenant)
+{
+	char error[480] = "";
+	struct shmeta_options options = {.size = sizeof options,
+	                                 .directory = api.d.instance,
+	                                 .tenant = tenant,
+	                                 .agent = "conformance",
+	                                 .error = error,
+	                                 .error_bytes = sizeof error};
+
+	cr_assert_eq(shmeta_open(&options, &api.instance), SHMETA_OK, "%s", error);
 	api.reader = run_daemon_reader(api.instance);
 	cr_assert_not_null(api.reader);
 	cr_assert_eq(shmeta_client_open(api.instance, NULL, &api.client), SHMETA_OK);
@@ -30,23 +79,27 @@ static void detach(void)
 	api.instance = NULL;
 }
 
-static void start(const char *source)
+void api_as(const char *tenant)
 {
-	api.source = source;
+	detach();
+	attach(tenant);
+}
+
+static void start(const struct conformance_engine *engine)
+{
+	api.engine = engine;
 	cr_assert_eq(run_daemon_init(&api.d), 0);
-	cr_assert_eq(run_daemon_start(&api.d, source), 0);
-	attach();
+	cr_assert_eq(engine->make(&api.d, api.source, sizeof api.source), 0);
+	cr_assert_eq(run_daemon_start(&api.d, api.source), 0);
+	attach(NULL);
 }
 
-void api_on_sqlite(void)
-{
-	start(NULL);
-}
-
-void api_on_memory(void)
-{
-	start("memory:");
-}
+#define API_ON(engine, claim)            \
+	void api_on_##engine(void)       \
+	{                                \
+		start(&engine_##engine); \
+	}
+CONFORMANCE_ENGINES(API_ON, )
 
 void api_done(void)
 {
@@ -59,7 +112,12 @@ void api_restart(void)
 	detach();
 	cr_assert_eq(run_daemon_end(&api.d, SIGTERM), 0);
 	cr_assert_eq(run_daemon_start(&api.d, api.source), 0);
-	attach();
+	attach(NULL);
+}
+
+int api_sql(const char *sql)
+{
+	return api.engine->sql(&api.d, sql);
 }
 
 struct shmeta_str api_str(const char *text)

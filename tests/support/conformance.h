@@ -1,35 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the conformance suite stands on: a real shmetad per claim, on either engine, and the public client API told in few words.
+ * What the conformance suite stands on: a real shmetad per claim, on every engine, and the public client API told in few words.
  *
  * A claim is a test whose name begins with the clause of semantics.md that it proves: a_1_3_... for part A, c7_... for part C. */
 #ifndef SHMETA_TESTS_SUPPORT_CONFORMANCE_H
 #define SHMETA_TESTS_SUPPORT_CONFORMANCE_H
 
+#include <criterion/criterion.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "include/shmeta.h"
 #include "tests/support/run_daemon.h"
 
-/* The same claim about both engines. */
-#define CLAIM(claim)                                                             \
-	static void claim(void);                                                 \
-	Test(conformance_sqlite, claim, .init = api_on_sqlite, .fini = api_done) \
-	{                                                                        \
-		claim();                                                         \
-	}                                                                        \
-	Test(conformance_memory, claim, .init = api_on_memory, .fini = api_done) \
-	{                                                                        \
-		claim();                                                         \
-	}                                                                        \
+/* The engines that a claim is proved on: the one list. E(name, claim); what each is stands in the table of conformance.c, under the
+ * same name. */
+#define CONFORMANCE_ENGINES(E, claim)                                   \
+	E(memory, claim)                                                \
+	E(sqlite, claim)       /* an empty file: shmeta's own schema */ \
+	E(sqlite_v01, claim)   /* a file of StreamHouse v0.1 */         \
+	E(sqlite_later, claim) /* a file of its later shape */
+
+#define CONFORMANCE_BEGIN(engine, claim) void api_on_##engine(void);
+CONFORMANCE_ENGINES(CONFORMANCE_BEGIN, )
+#undef CONFORMANCE_BEGIN
+
+/* Once in each file of the suite. */
+#define CONFORMANCE_SUITE(engine, claim) TestSuite(conformance_##engine, .timeout = 60);
+#define CONFORMANCE_SUITES CONFORMANCE_ENGINES(CONFORMANCE_SUITE, )
+
+#define CONFORMANCE_TEST(engine, claim)                                              \
+	Test(conformance_##engine, claim, .init = api_on_##engine, .fini = api_done) \
+	{                                                                            \
+		claim();                                                             \
+	}
+/* The same claim about every engine. */
+#define CLAIM(claim)                                 \
+	static void claim(void);                     \
+	CONFORMANCE_ENGINES(CONFORMANCE_TEST, claim) \
 	static void claim(void)
-/* One that needs rows that outlive the writer, or somebody else who writes to the source. */
-#define CLAIM_OF_A_SHARED_SOURCE(claim) Test(conformance_sqlite, claim, .init = api_on_sqlite, .fini = api_done)
+/* A claim that an engine cannot be asked about (api.engine says what it is like) says so instead of passing for it. */
+#define NOT_HERE(why)              \
+	do {                       \
+		api_done();        \
+		cr_skip_test(why); \
+	} while (0)
+
+/* What an engine is like. */
+struct conformance_engine {
+	const char *name;
+	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say, or -1 after saying why. */
+	int (*make)(struct run_daemon *d, char *ret_uri, size_t room);
+	/* Run SQL on it as somebody else. NULL: nobody else can reach it, and its rows die with the writer. */
+	int (*sql)(struct run_daemon *d, const char *sql);
+	bool tenants;    /* it can have other tenants than the default one, and has OTHER_TENANT */
+	bool timestamps; /* its segments record when their records are from */
+};
 
 enum { API_RESULTS = 64, API_WAIT_MS = 20000 };
 
 extern struct api {
 	struct run_daemon d;
-	const char *source; /* NULL: SQLite */
+	const struct conformance_engine *engine;
+	char source[200]; /* its uri */
 	struct shmeta *instance;
 	struct shmeta_reader *reader; /* with a snapshot open: of after the last api_do() */
 	struct shmeta_client *client;
@@ -37,10 +69,15 @@ extern struct api {
 	struct shmeta_token token;
 } api;
 
-void api_on_sqlite(void);
-void api_on_memory(void);
 void api_done(void);
-void api_restart(void); /* the writer; SQLite */
+void api_restart(void); /* the writer, of an engine whose rows outlive it */
+/* As somebody else; 0. */
+int api_sql(const char *sql);
+
+/* The same instance seen by another tenant, which is made where the source has a table of them. From then on every call and answer
+ * is that tenant's, until api_as(NULL): the default one's. */
+#define OTHER_TENANT "11111111-2222-4333-8444-555555555555"
+void api_as(const char *tenant);
 
 struct shmeta_str api_str(const char *text);
 #define S api_str
