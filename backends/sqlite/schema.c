@@ -464,6 +464,9 @@ static void write_path_statements(struct sqlite_state *state)
 	bool o = shape->organization, a = shape->agents_organization, l = shape->leases_organization;
 	const char *t = o ? " AND organization_id = ?1" : "", *tl = l ? " AND organization_id = ?1" : "",
 		   *ta = a ? " AND (organization_id = ?1 OR organization_id IS NULL)" : "";
+	/* An agent of nobody's serves every tenant and is changed by the default one alone, which sees it. */
+	const char *own_agent =
+		" (organization_id = ?1 OR (organization_id IS NULL AND ?1 = '" SHMETA_DEFAULT_TENANT "'))";
 	const char *column = o ? "organization_id, " : "", *value = o ? "?1, " : "";
 	char **sql = state->sql;
 
@@ -474,6 +477,9 @@ static void write_path_statements(struct sqlite_state *state)
 		shape->cleanup_policy ? ", ifnull(?7, 'delete')" : "");
 	sql[ST_W_TOPIC_DELETE] = sqlite3_mprintf("DELETE FROM topics WHERE name = ?2%s", t);
 	sql[ST_W_TOPIC_EXISTS] = sqlite3_mprintf("SELECT 1 FROM topics WHERE name = ?2%s", t);
+	sql[ST_W_TOPIC_SEGMENTS] = sqlite3_mprintf("DELETE FROM segments WHERE topic = ?2%s", t);
+	sql[ST_W_TOPIC_OFFSETS] = sqlite3_mprintf("DELETE FROM consumer_offsets WHERE topic = ?2%s", t);
+	sql[ST_W_TOPIC_LEASES] = sqlite3_mprintf("DELETE FROM partition_leases WHERE topic = ?2%s", tl);
 	sql[ST_W_PARTITIONS] =
 		sqlite3_mprintf("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) "
 	                        "INSERT INTO partitions(%stopic, partition_id, high_watermark, created_at, updated_at) "
@@ -513,9 +519,10 @@ static void write_path_statements(struct sqlite_state *state)
 		"INSERT INTO agents(%sagent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata) "
 		"VALUES(%s?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(agent_id) DO UPDATE SET address = excluded.address, "
 		"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
-		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata",
-		a ? "organization_id, " : "", a ? "?1, " : "");
-	sql[ST_W_AGENT_DELETE] = sqlite3_mprintf("DELETE FROM agents WHERE agent_id = ?2%s", ta);
+		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata%s%s",
+		a ? "organization_id, " : "", a ? "?1, " : "", a ? " WHERE" : "", a ? own_agent : "");
+	sql[ST_W_AGENT_DELETE] =
+		sqlite3_mprintf("DELETE FROM agents WHERE agent_id = ?2%s%s", a ? " AND" : "", a ? own_agent : "");
 	sql[ST_W_AGENT_EXISTS] = sqlite3_mprintf("SELECT 1 FROM agents WHERE agent_id = ?2%s", ta);
 	sql[ST_W_LEASE_GET] =
 		sqlite3_mprintf("SELECT leader_agent_id, lease_expires_at, acquired_at, epoch FROM partition_leases "

@@ -41,6 +41,9 @@
 	X(W_TOPIC_INSERT)    \
 	X(W_TOPIC_DELETE)    \
 	X(W_TOPIC_EXISTS)    \
+	X(W_TOPIC_SEGMENTS)  \
+	X(W_TOPIC_OFFSETS)   \
+	X(W_TOPIC_LEASES)    \
 	X(W_PARTITIONS)      \
 	X(W_PARTITION)       \
 	X(W_WATERMARK)       \
