@@ -89,6 +89,16 @@ struct backend_op {
 	const struct shmeta_op *op; /* checked against C9 already */
 };
 
+/* Which objects are to be listed. */
+struct backend_object_list {
+	struct shmeta_str tenant;
+	int all;                  /* 0: only those without slices, marked grace_ms or longer before now_ms */
+	int64_t now_ms, grace_ms; /* of the wall clock */
+	struct shmeta_str after_bucket, after_key; /* only those behind this one; both empty: from the first on */
+	size_t most;
+};
+typedef enum shmeta_status backend_object_fn(void *arg, const struct shmeta_object_info *info);
+
 #define BACKEND_COUNTERS(C)                                 \
 	C(queries, "statements run on the source")          \
 	C(rows, "rows read from the source")                \
@@ -142,12 +152,10 @@ struct backend_ops {
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
 
-	/* Objects that no slice refers to any more since at least grace_ms, oldest first, at most `most`; all != 0: every object. An object
-	 * that is seen without slices for the first time is marked with now_ms. ERR_UNSUPPORTED where the source keeps no objects. */
-	enum shmeta_status (*objects)(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-	                              enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-	                                                         const struct shmeta_object *object, uint64_t slices,
-	                                                         int64_t unreferenced_since_ms),
+	/* A page of objects in order of bucket and key (memcmp). The first page of a list (after_bucket and after_key empty) also marks
+	 * with now_ms every object of the tenant that it sees without slices for the first time; slices that are added later take the
+	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. */
+	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
 
 	/* Optional. */

@@ -84,10 +84,7 @@ void memory_writes_free(struct memory_writes *writes);
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err);
-enum shmeta_status memory_objects(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-                                  enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-                                                             const struct shmeta_object *object, uint64_t slices,
-                                                             int64_t unreferenced_since_ms),
+enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
                                   void *arg, struct backend_error *err);
 
 /* ---- faults ------------------------------------------------------------------------------------------------------------ */

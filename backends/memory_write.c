@@ -430,6 +430,7 @@ static void commit_object(struct writing *w, const struct shmeta_op *op, struct 
 	w->object = o;
 	memset(&w->object_result, 0, sizeof w->object_result);
 	if (o != NULL && o->size_bytes == object->size_bytes) {
+		o->unreferenced_ms = -1; /* slices may follow */
 		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "the object is there already");
 		r->count = slices_of(w->db, o);
 		return;
@@ -615,33 +616,62 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 	return status;
 }
 
-enum shmeta_status memory_objects(void *state, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-                                  enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-                                                             const struct shmeta_object *object, uint64_t slices,
-                                                             int64_t unreferenced_since_ms),
+static int compare_objects(const void *a, const void *b)
+{
+	const struct object *x = *(struct object *const *)a, *y = *(struct object *const *)b;
+	int order = strcmp(x->bucket, y->bucket);
+
+	return order != 0 ? order : strcmp(x->key, y->key);
+}
+
+static bool is_behind(const struct object *o, const struct backend_object_list *list)
+{
+	int order = rows_compare(rows_str(o->bucket), list->after_bucket);
+
+	return order > 0 || (order == 0 && rows_compare(rows_str(o->key), list->after_key) > 0);
+}
+
+enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
                                   void *arg, struct backend_error *err)
 {
 	struct memory_db *db = memory_db_of(state);
 	struct memory_writes *m = *memory_writes_of(db);
+	size_t count = m != NULL ? m->object_count : 0, here = 0, most = list->most;
+	struct object **row = calloc(count + 1, sizeof(struct object *));
+	bool first = list->after_bucket.bytes == 0 && list->after_key.bytes == 0;
 	enum shmeta_status status = SHMETA_OK;
 
-	(void)err;
-	for (size_t i = 0; status == SHMETA_OK && m != NULL && most > 0 && i < m->object_count; i++) {
+	if (row == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
+	for (size_t i = 0; i < count; i++) {
 		struct object *o = &m->objects[i];
-		size_t slices = o->gone ? 0 : slices_of(db, o);
-		struct shmeta_object row = {.s3_bucket = rows_str(o->bucket),
-		                            .s3_key = rows_str(o->key),
-		                            .size_bytes = o->size_bytes,
-		                            .created_at_ms = o->created_at_ms};
 
-		if (o->gone)
+		if (o->gone || !same(rows_str(o->tenant), list->tenant))
 			continue;
-		if (slices == 0 && o->unreferenced_ms < 0)
-			o->unreferenced_ms = now_ms;
-		if (!all && (slices > 0 || o->unreferenced_ms > now_ms - grace_ms))
+		if (first && o->unreferenced_ms < 0 && slices_of(db, o) == 0)
+			o->unreferenced_ms = list->now_ms;
+		if (is_behind(o, list))
+			row[here++] = o;
+	}
+	qsort(row, here, sizeof *row, compare_objects);
+	for (size_t i = 0; status == SHMETA_OK && i < here && most > 0; i++) {
+		const struct object *o = row[i];
+		struct shmeta_object_info shown = {
+			.object = {.s3_bucket = rows_str(o->bucket),
+		                   .s3_key = rows_str(o->key),
+		                   .size_bytes = o->size_bytes,
+		                   .created_at_ms = o->created_at_ms},
+			.slices = slices_of(db, row[i]),
+		};
+
+		if (shown.slices == 0 && o->unreferenced_ms >= 0)
+			shown.unreferenced_since_ms = o->unreferenced_ms;
+		if (!list->all &&
+		    (shown.slices > 0 || o->unreferenced_ms < 0 || o->unreferenced_ms > list->now_ms - list->grace_ms))
 			continue;
-		status = emit(arg, rows_str(o->tenant), &row, slices, o->unreferenced_ms < 0 ? 0 : o->unreferenced_ms);
+		status = emit(arg, &shown);
 		most--;
 	}
+	free(row);
 	return status;
 }

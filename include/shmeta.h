@@ -626,6 +626,13 @@ struct shmeta_object {
 	int64_t created_at_ms;
 };
 
+/* An object as a list shows it. */
+struct shmeta_object_info {
+	struct shmeta_object object;
+	uint64_t slices;               /* that refer to it now */
+	int64_t unreferenced_since_ms; /* when it was first seen without any; 0: it has some, or nobody has looked yet */
+};
+
 /* One operation. */
 struct shmeta_op {
 	enum shmeta_op_type type;

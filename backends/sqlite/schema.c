@@ -582,17 +582,23 @@ static void write_path_statements(struct sqlite_state *state)
 		sqlite3_mprintf(shape->feed ? "DELETE FROM shmeta_objects WHERE object_id = ?2" : "SELECT 1");
 	sql[ST_W_SLICE_PUT] = sqlite3_mprintf(
 		shape->feed ? "INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)" : "SELECT 1");
+	sql[ST_W_OBJECT_KEEP] = sqlite3_mprintf(
+		shape->feed ? "UPDATE shmeta_objects SET unreferenced_at = NULL WHERE object_id = ?1" : "SELECT 1");
 	sql[ST_W_OBJECTS_MARK] = sqlite3_mprintf(
 		shape->feed
-			? "UPDATE shmeta_objects SET unreferenced_at = ?2 WHERE unreferenced_at IS NULL AND NOT EXISTS("
-			  "SELECT 1 FROM shmeta_slices l WHERE l.object_id = shmeta_objects.object_id)"
+			? "UPDATE shmeta_objects SET unreferenced_at = ?2 WHERE tenant = ?1 AND unreferenced_at IS NULL "
+			  "AND NOT EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = shmeta_objects.object_id)"
 			: "SELECT 1");
 	sql[ST_W_OBJECTS] = sqlite3_mprintf(
 		shape->feed
-			? "SELECT tenant, s3_bucket, s3_key, size_bytes, created_at, "
-			  "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id), unreferenced_at FROM shmeta_objects o "
-			  "WHERE ?1 OR unreferenced_at <= ?2 ORDER BY unreferenced_at, object_id LIMIT ?3"
-			: "SELECT 1 WHERE 0 AND ?1 AND ?2 AND ?3");
+			? "SELECT s3_bucket, s3_key, size_bytes, created_at, "
+			  "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id), "
+			  "iif(EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id), 0, unreferenced_at) "
+			  "FROM shmeta_objects o WHERE tenant = ?1 AND (s3_bucket, s3_key) > (?2, ?3) "
+			  "AND (?4 OR (unreferenced_at <= ?5 "
+			  "AND NOT EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id))) "
+			  "ORDER BY s3_bucket, s3_key LIMIT ?6"
+			: "SELECT 1 WHERE 0 AND ?1 AND ?2 AND ?3 AND ?4 AND ?5 AND ?6");
 }
 
 static int write_statements(struct sqlite_state *state)

@@ -70,6 +70,7 @@
 	X(W_OBJECT_GET)      \
 	X(W_OBJECT_PUT)      \
 	X(W_OBJECT_DELETE)   \
+	X(W_OBJECT_KEEP)     \
 	X(W_SLICE_PUT)       \
 	X(W_OBJECTS_MARK)    \
 	X(W_OBJECTS)         \
@@ -185,10 +186,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err);
-enum shmeta_status sqlite_list_objects(void *data, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-                                       enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-                                                                  const struct shmeta_object *object, uint64_t slices,
-                                                                  int64_t unreferenced_since_ms),
+enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                        void *arg, struct backend_error *err);
 
 /* ---- feed.c -------------------------------------------------------------------------------------------------------------- */

@@ -821,6 +821,13 @@ static void commit_object(struct writing *w, const struct backend_op *op, struct
 			return;
 		/* A retry: its slices say for themselves whether they are there. */
 		if (w->object >= 0 && size == (int64_t)object->size_bytes) {
+			sqlite3_stmt *keep = take(w, ST_W_OBJECT_KEEP);
+
+			/* Slices may follow: whoever listed it as deletable must see it without them anew. */
+			if (keep != NULL) {
+				bind_int(keep, 1, w->object);
+				(void)run(w, keep);
+			}
 			refuse(r, SHMETA_ERR_ALREADY_EXISTS, "the object is there already, with %lld slices",
 			       (long long)slices);
 			r->count = (uint64_t)slices;
@@ -881,10 +888,10 @@ static void add_slice(struct writing *w, const struct backend_op *op, struct shm
 
 static void confirm_deleted(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	sqlite3_stmt *q = take(w, ST_W_OBJECT_DELETE), *mark = take(w, ST_W_OBJECTS_MARK);
+	sqlite3_stmt *q = take(w, ST_W_OBJECT_DELETE);
 	int64_t size = 0, slices = 0, id;
 
-	if (q == NULL || mark == NULL || !has_transfers(w, r))
+	if (q == NULL || !has_transfers(w, r))
 		return;
 	id = find_object(w, op->tenant, &op->op->u.object, &size, &slices);
 	if (id < 0 || w->failed != SQLITE_OK)
@@ -1080,10 +1087,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	return status;
 }
 
-enum shmeta_status sqlite_list_objects(void *data, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-                                       enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-                                                                  const struct shmeta_object *object, uint64_t slices,
-                                                                  int64_t unreferenced_since_ms),
+enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                        void *arg, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
@@ -1096,11 +1100,12 @@ enum shmeta_status sqlite_list_objects(void *data, int all, int64_t now_ms, int6
 	if (!state->shape.feed)
 		return backend_fail(err, SHMETA_ERR_UNSUPPORTED,
 		                    "sqlite: %s has none of shmeta's own tables, so it keeps no objects", state->path);
-	q = sqlite_prepare(state, ST_W_OBJECTS_MARK, err, &status);
-	if (q == NULL)
-		return status;
-	if (!state->read_only) {
-		bind_int(q, 2, now_ms);
+	if (!state->read_only && list->after_bucket.bytes == 0 && list->after_key.bytes == 0) {
+		q = sqlite_prepare(state, ST_W_OBJECTS_MARK, err, &status);
+		if (q == NULL)
+			return status;
+		bind_str(q, 1, list->tenant);
+		bind_int(q, 2, list->now_ms);
 		state->counters.queries++;
 		rc = sqlite3_step(q);
 		(void)sqlite3_reset(q);
@@ -1110,18 +1115,23 @@ enum shmeta_status sqlite_list_objects(void *data, int all, int64_t now_ms, int6
 	q = sqlite_prepare(state, ST_W_OBJECTS, err, &status);
 	if (q == NULL)
 		return status;
-	bind_int(q, 1, all != 0);
-	bind_int(q, 2, now_ms - grace_ms);
-	bind_int(q, 3, most > INT64_MAX ? INT64_MAX : (int64_t)most);
+	bind_str(q, 1, list->tenant);
+	bind_str(q, 2, list->after_bucket);
+	bind_str(q, 3, list->after_key);
+	bind_int(q, 4, list->all != 0);
+	bind_int(q, 5, list->now_ms - list->grace_ms);
+	bind_int(q, 6, list->most > INT64_MAX ? INT64_MAX : (int64_t)list->most);
 	state->counters.queries++;
 	while (status == SHMETA_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-		struct shmeta_object object = {.s3_bucket = column_str(q, 1),
-		                               .s3_key = column_str(q, 2),
-		                               .size_bytes = (uint64_t)sqlite3_column_int64(q, 3),
-		                               .created_at_ms = sqlite3_column_int64(q, 4)};
+		const struct shmeta_object_info info = {.object = {.s3_bucket = column_str(q, 0),
+		                                                   .s3_key = column_str(q, 1),
+		                                                   .size_bytes = (uint64_t)sqlite3_column_int64(q, 2),
+		                                                   .created_at_ms = sqlite3_column_int64(q, 3)},
+		                                        .slices = (uint64_t)sqlite3_column_int64(q, 4),
+		                                        .unreferenced_since_ms = sqlite3_column_int64(q, 5)};
 
-		status = emit(arg, column_str(q, 0), &object, (uint64_t)sqlite3_column_int64(q, 5),
-		              sqlite3_column_int64(q, 6));
+		state->counters.rows++;
+		status = emit(arg, &info);
 	}
 	if (status == SHMETA_OK && rc != SQLITE_DONE)
 		status = sqlite_fail(state, rc, "listing the objects of", err);

@@ -908,6 +908,157 @@ CLAIM(it_says_what_it_is)
 	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_TIMESTAMPS) != 0, w->timestamps);
 }
 
+/* ---- objects ------------------------------------------------------------------------------------------------------------------------ */
+
+static enum shmeta_status no_change(void *arg, const struct backend_key *key)
+{
+	(void)arg;
+	(void)key;
+	return SHMETA_OK;
+}
+
+/* One unit of operations; the first result's status. */
+static enum shmeta_status apply(struct world *w, const char *tenant, const struct shmeta_op *ops, size_t count)
+{
+	const struct backend_sink sink = {.changed = no_change};
+	struct backend_op op[8];
+	struct shmeta_result result[8];
+	enum shmeta_status status;
+
+	for (size_t i = 0; i < count; i++)
+		op[i] = (struct backend_op){str(tenant), &ops[i]};
+	status = w->ops->apply(w->state, op, count, 1, result, &sink, &w->err);
+	for (size_t i = 1; status == SHMETA_OK && i < count; i++)
+		cr_expect_eq(result[i].status, SHMETA_OK, "%zu: %s", i, result[i].text);
+	return status == SHMETA_OK ? result[0].status : status;
+}
+
+static struct shmeta_op object_op(enum shmeta_op_type type, const char *key)
+{
+	return (struct shmeta_op){
+		.type = type,
+		.u.object = {.s3_bucket = str("b"), .s3_key = str(key), .size_bytes = 100, .created_at_ms = 7}};
+}
+
+/* The object, and a slice of it in partition 0 of orders. */
+static enum shmeta_status put_object(struct world *w, const char *key, uint64_t base)
+{
+	char id[64];
+	const size_t id_bytes = (size_t)snprintf(id, sizeof id, "slice-%" PRIu64, base);
+	const struct shmeta_op ops[2] = {object_op(SHMETA_OP_COMMIT_OBJECT, key),
+	                                 {.type = SHMETA_OP_ADD_SLICE,
+	                                  .name = str("orders"),
+	                                  .u.segment = {.base_offset = base,
+	                                                .end_offset = base,
+	                                                .record_count = 1,
+	                                                .size_bytes = 10,
+	                                                .created_at_ms = 7,
+	                                                .id = {id, id_bytes}}}};
+
+	return apply(w, SHMETA_DEFAULT_TENANT, ops, 2);
+}
+
+static void drop_slices_before(struct world *w, uint64_t offset)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = str("orders"), .offset = offset};
+
+	cr_assert_eq(apply(w, SHMETA_DEFAULT_TENANT, &op, 1), SHMETA_OK);
+}
+
+struct listed {
+	char text[400]; /* "b/key=slices@since " ... */
+	size_t used;
+};
+
+static enum shmeta_status on_object(void *arg, const struct shmeta_object_info *info)
+{
+	struct listed *l = arg;
+
+	cr_expect(info->object.size_bytes == 100 && info->object.created_at_ms == 7);
+	l->used += (size_t)snprintf(l->text + l->used, sizeof l->text - l->used, "%.*s=%" PRIu64 "@%" PRId64 " ",
+	                            (int)info->object.s3_key.bytes, info->object.s3_key.data, info->slices,
+	                            info->unreferenced_since_ms);
+	return SHMETA_OK;
+}
+
+static const char *objects(struct world *w, int all, int64_t now_ms, const char *after, size_t most)
+{
+	static struct listed listed;
+	const struct backend_object_list list = {.tenant = str(SHMETA_DEFAULT_TENANT),
+	                                         .all = all,
+	                                         .now_ms = now_ms,
+	                                         .grace_ms = 1000,
+	                                         .after_bucket = str(after != NULL ? "b" : ""),
+	                                         .after_key = str(after != NULL ? after : ""),
+	                                         .most = most};
+
+	listed = (struct listed){.used = 0};
+	ok(w->ops->objects(w->state, &list, on_object, &listed, &w->err));
+	return listed.text;
+}
+
+CLAIM(an_object_is_deletable_a_grace_after_it_was_first_seen_without_slices)
+{
+	const struct shmeta_op gone = object_op(SHMETA_OP_CONFIRM_OBJECT_DELETED, "o1");
+
+	fill(w);
+	ok(world_load(w));
+	cr_expect_str_eq(objects(w, 1, 5000, NULL, 10), "");
+	cr_assert_eq(put_object(w, "o1", 1000), SHMETA_OK);
+	cr_assert_eq(put_object(w, "o2", 2000), SHMETA_OK);
+	cr_expect_str_eq(objects(w, 1, 5000, NULL, 10), "o1=1@0 o2=1@0 ");
+	cr_expect_str_eq(objects(w, 0, 1000000, NULL, 10), "", "referred to");
+	drop_slices_before(w, 1500);
+	cr_expect_str_eq(objects(w, 0, 1000000, NULL, 10), "", "seen without slices for the first time");
+	cr_expect_str_eq(objects(w, 0, 1000999, NULL, 10), "", "within the grace");
+	cr_expect_str_eq(objects(w, 1, 1000999, NULL, 10), "o1=0@1000000 o2=1@0 ");
+	cr_expect_str_eq(objects(w, 0, 1001000, NULL, 10), "o1=0@1000000 ");
+	cr_assert_eq(apply(w, SHMETA_DEFAULT_TENANT, &gone, 1), SHMETA_OK);
+	cr_assert_eq(apply(w, SHMETA_DEFAULT_TENANT, &gone, 1), SHMETA_OK, "confirmed twice");
+	cr_expect_str_eq(objects(w, 1, 1001000, NULL, 10), "o2=1@0 ");
+}
+
+CLAIM(a_slice_that_comes_back_makes_its_object_undeletable_and_the_grace_begins_anew)
+{
+	fill(w);
+	ok(world_load(w));
+	cr_assert_eq(put_object(w, "o1", 1000), SHMETA_OK);
+	drop_slices_before(w, 5000);
+	cr_expect_str_eq(objects(w, 0, 10000, NULL, 10), "");
+	cr_expect_str_eq(objects(w, 0, 11000, NULL, 10), "o1=0@10000 ");
+	cr_assert_eq(put_object(w, "o1", 6000), SHMETA_ERR_ALREADY_EXISTS, "the object; its slice is new");
+	cr_expect_str_eq(objects(w, 0, 20000, NULL, 10), "");
+	cr_expect_str_eq(objects(w, 1, 20000, NULL, 10), "o1=1@0 ");
+	drop_slices_before(w, 9000);
+	cr_expect_str_eq(objects(w, 0, 30000, NULL, 10), "", "not what it was before the slice came back");
+	cr_expect_str_eq(objects(w, 0, 31000, NULL, 10), "o1=0@30000 ");
+}
+
+CLAIM(the_pages_of_the_objects_are_in_order_of_their_keys_and_know_the_tenant)
+{
+	static const char *const keys[] = {"o/10", "o/1", "O", "o/2", "p"};
+	const struct backend_object_list others = {
+		.tenant = str(other_tenant), .all = 1, .now_ms = 1, .grace_ms = 1000, .most = 10};
+	struct listed listed = {.used = 0};
+
+	fill(w);
+	ok(world_load(w));
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		cr_assert_eq(put_object(w, keys[i], 1000 + i), SHMETA_OK, "%s", keys[i]);
+	cr_expect_str_eq(objects(w, 1, 5, NULL, 2), "O=1@0 o/1=1@0 ");
+	cr_expect_str_eq(objects(w, 1, 5, "o/1", 2), "o/10=1@0 o/2=1@0 ");
+	cr_expect_str_eq(objects(w, 1, 5, "o/2", 2), "p=1@0 ");
+	cr_expect_str_eq(objects(w, 1, 5, "p", 2), "");
+	cr_expect_str_eq(objects(w, 1, 5, "o/15", 1), "o/2=1@0 ", "behind a key that is not there");
+	/* Only a first page looks for what has lost its slices. */
+	drop_slices_before(w, 9000);
+	cr_expect_str_eq(objects(w, 1, 50, "o/2", 9), "p=0@0 ");
+	cr_expect_str_eq(objects(w, 1, 60, NULL, 1), "O=0@60 ");
+	cr_expect_str_eq(objects(w, 1, 70, "o/2", 9), "p=0@60 ");
+	ok(w->ops->objects(w->state, &others, on_object, &listed, &w->err));
+	cr_expect_str_eq(listed.text, "", "of another tenant");
+}
+
 /* ---- all of it, at random ----------------------------------------------------------------------------------------------------------- */
 
 /* A store kept up by nothing but changes() and fetch(): the keys of a round are applied to it, and then it must hold what a load
