@@ -43,6 +43,11 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 	return NULL;
 }
 
+int backend_key_is_class(const struct backend_key *key)
+{
+	return key->cls == SHMETA_CLASS_LEASE ? key->topic.bytes == 0 : key->name.bytes == 0;
+}
+
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink)
 {
 	struct backend_key key = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
@@ -71,21 +76,34 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 		key.to = op->op->offset;
 		break;
 	case SHMETA_OP_ENSURE_GROUP:
-	case SHMETA_OP_COMMIT_OFFSET:
 	case SHMETA_OP_DELETE_GROUP:
-		key = (struct backend_key){.cls = SHMETA_CLASS_OFFSET};
+		key.cls = SHMETA_CLASS_OFFSET;
+		key.name = op->op->group_id;
+		key.topic = (struct shmeta_str){"", 0};
+		break;
+	case SHMETA_OP_COMMIT_OFFSET:
+		key.cls = SHMETA_CLASS_OFFSET;
+		key.name = op->op->u.committed.group_id;
 		break;
 	case SHMETA_OP_DEREGISTER_AGENT:
-		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
-		status = sink->changed(sink->arg, &key);
-		key.cls = SHMETA_CLASS_AGENT;
+		/* Its leases went with it; which ones is not known here. */
+		status = sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LEASE});
+		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT, .tenant = op->tenant, .name = op->op->agent_id};
+		/* It may have been one that belongs to nobody, which is shown under the default tenant. */
+		if (status == SHMETA_OK)
+			status = sink->changed(sink->arg, &key);
+		key.tenant = (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
 		break;
 	case SHMETA_OP_REGISTER_AGENT:
-		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT};
+		key = (struct backend_key){
+			.cls = SHMETA_CLASS_AGENT, .tenant = op->tenant, .name = op->op->u.agent.agent_id};
 		break;
 	case SHMETA_OP_ACQUIRE_LEASE:
 	case SHMETA_OP_RELEASE_LEASE:
+		key.cls = SHMETA_CLASS_LEASE;
+		break;
 	case SHMETA_OP_COMPLETE_LEASE:
+		/* The operation names a transfer, not its place. */
 		key = (struct backend_key){.cls = SHMETA_CLASS_LEASE};
 		break;
 	case SHMETA_OP_OFFER_LEASE:

@@ -25,20 +25,26 @@ struct backend_error {
 	char text[480];
 };
 
-/* What may be asked for, what has changed, what is refreshed: one key. Strings are borrowed by the call they are passed to. */
+/* What may be asked for, what has changed, what is refreshed: one key. Strings are borrowed by the call they are passed to. A class
+ * decides which fields are read:
+ *   TOPIC      tenant, topic: the topic and its partitions
+ *   PARTITION  tenant, topic, partition_id: that row
+ *   SEGMENT    the same: the partition's row and its segments in [from, to]
+ *   AGENT      tenant, name (its id): that agent; where all tenants share one namespace of ids, whosever it is
+ *   LEASE      tenant, topic, partition_id: that lease
+ *   OFFSET     tenant, name (the group), topic, partition_id: the group's row, and the offset that it committed there
+ *              topic empty: the group's row, and all of its offsets
+ *   LIST       everything (only in changes(): reconcile)
+ * AGENT and OFFSET without a name, and LEASE without a topic, are the whole class; whoever cannot tell what changed may say so. */
 struct backend_key {
-	enum shmeta_class
-		cls; /* TOPIC: the topic and its partitions; PARTITION: that row; SEGMENT: the partition's row and
-				     * its segments in [from, to]; LIST: everything (only in changes(): reconcile);
-				     * AGENT, LEASE, OFFSET: the whole class (OFFSET includes groups);                        */
-	struct shmeta_str
-		tenant; /* as the source spells it                                                               */
+	enum shmeta_class cls;
+	struct shmeta_str tenant; /* as the source spells it */
 	struct shmeta_str topic;
+	struct shmeta_str name;
 	uint32_t partition_id;
-	uint32_t
-		with_segments; /* TOPIC: each partition is followed by all of its segments                              */
-	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation    */
-	uint64_t from, to; /* SEGMENT: base offsets, inclusive                                                      */
+	uint32_t with_segments; /* TOPIC: each partition is followed by all of its segments                           */
+	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation */
+	uint64_t from, to; /* SEGMENT: base offsets, inclusive                                                   */
 };
 
 /* Where rows go. Functions return SHMETA_OK to go on. Order within one load() or one key of fetch():
@@ -57,8 +63,8 @@ struct backend_sink {
 	enum shmeta_status (*lease)(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
 	                            const struct shmeta_lease *lease);
 	void (*poison)(void *arg, enum shmeta_class cls, const char *sentence);
-	/* fetch(): before and after each key's rows. found: the topic (TOPIC) or the partition (PARTITION, SEGMENT) exists; for
-	 * PARTITION and SEGMENT, sink->topic is not called. */
+	/* fetch(): before and after each key's rows. found: the topic (TOPIC) or the partition (PARTITION, SEGMENT) exists; it says
+	 * nothing for the other classes. For PARTITION and SEGMENT, sink->topic is not called. */
 	enum shmeta_status (*key_begin)(void *arg, const struct backend_key *key);
 	enum shmeta_status (*key_end)(void *arg, const struct backend_key *key, int found);
 	/* changes(): one key that has changed; the same key may come more than once. */
@@ -169,6 +175,9 @@ extern const struct backend_ops backend_sqlite;
 
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
 const struct backend_ops *backend_find(const char *uri, struct backend_error *err);
+
+/* AGENT, LEASE, OFFSET: does the key mean the whole class? */
+int backend_key_is_class(const struct backend_key *key);
 
 /* Tell sink->changed() what an operation that succeeded has changed. For apply(). */
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink);

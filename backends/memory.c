@@ -1319,18 +1319,49 @@ static enum shmeta_status emit_topic(struct call *call, struct topic *topic, boo
 	return status;
 }
 
-static enum shmeta_status emit_others(struct call *call, enum shmeta_class cls, const struct array *others, bool groups)
+static bool is_or_any(const char *text, struct shmeta_str wanted)
+{
+	return wanted.bytes == 0 || rows_compare(rows_str(text), wanted) == 0;
+}
+
+/* Is it one of the rows that the key names? NULL: all are. */
+static bool named(const struct backend_key *key, const struct other *other, bool groups)
+{
+	struct shmeta_str name = {"", 0};
+
+	if (key == NULL || backend_key_is_class(key))
+		return true;
+	if (!is_or_any(other->tenant, key->tenant))
+		return false;
+	if (key->cls == SHMETA_CLASS_AGENT)
+		name = other->row.agent.agent_id;
+	else if (key->cls == SHMETA_CLASS_OFFSET)
+		name = groups ? other->row.group.group_id : other->row.offset.group_id;
+	if (key->cls != SHMETA_CLASS_LEASE && rows_compare(name, key->name) != 0)
+		return false;
+	if (key->cls == SHMETA_CLASS_AGENT || groups || key->topic.bytes == 0)
+		return true;
+	return is_or_any(other->topic, key->topic) &&
+	       key->partition_id == (key->cls == SHMETA_CLASS_LEASE ? other->row.lease.partition_id
+	                                                            : other->row.offset.partition_id);
+}
+
+static enum shmeta_status emit_others(struct call *call, enum shmeta_class cls, const struct array *others, bool groups,
+                                      const struct backend_key *key)
 {
 	const struct backend_sink *sink = call->sink;
 	enum shmeta_status status = SHMETA_OK;
 
-	queries(call, 1);
+	if (key == NULL || backend_key_is_class(key))
+		queries(call, 1);
 	for (size_t i = 0; status == SHMETA_OK && i < others->count; i++) {
 		const struct other *other = (const struct other *)others->items + i;
 		struct shmeta_str tenant = rows_str(other->tenant), topic = rows_str(other->topic);
 		struct rows_fault fault = {""};
 		bool ok;
 
+		if (!named(key, other, groups))
+			continue;
 		status = row(call);
 		if (status != SHMETA_OK)
 			break;
@@ -1510,13 +1541,13 @@ static enum shmeta_status memory_load(void *data, const struct backend_sink *sin
 	for (size_t i = 0; !lie && status == SHMETA_OK && i < db->topics.count; i++)
 		status = emit_topic(&call, topics_of(db)[i], true, &there);
 	if (!lie && status == SHMETA_OK)
-		status = emit_others(&call, SHMETA_CLASS_AGENT, &db->agents, false);
+		status = emit_others(&call, SHMETA_CLASS_AGENT, &db->agents, false, NULL);
 	if (!lie && status == SHMETA_OK)
-		status = emit_others(&call, SHMETA_CLASS_OFFSET, &db->groups, true);
+		status = emit_others(&call, SHMETA_CLASS_OFFSET, &db->groups, true, NULL);
 	if (!lie && status == SHMETA_OK)
-		status = emit_others(&call, SHMETA_CLASS_OFFSET, &db->offsets, false);
+		status = emit_others(&call, SHMETA_CLASS_OFFSET, &db->offsets, false, NULL);
 	if (!lie && status == SHMETA_OK)
-		status = emit_others(&call, SHMETA_CLASS_LEASE, &db->leases, false);
+		status = emit_others(&call, SHMETA_CLASS_LEASE, &db->leases, false, NULL);
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, call.rows, call.rows);
 	if (status == SHMETA_OK && !call.armed)
@@ -1534,12 +1565,12 @@ static enum shmeta_status fetch_key(struct call *call, const struct backend_key 
 	*ret_found = true;
 	switch (key->cls) {
 	case SHMETA_CLASS_AGENT:
-		return emit_others(call, SHMETA_CLASS_AGENT, &db->agents, false);
+		return emit_others(call, SHMETA_CLASS_AGENT, &db->agents, false, key);
 	case SHMETA_CLASS_LEASE:
-		return emit_others(call, SHMETA_CLASS_LEASE, &db->leases, false);
+		return emit_others(call, SHMETA_CLASS_LEASE, &db->leases, false, key);
 	case SHMETA_CLASS_OFFSET:
-		status = emit_others(call, SHMETA_CLASS_OFFSET, &db->groups, true);
-		return status != SHMETA_OK ? status : emit_others(call, SHMETA_CLASS_OFFSET, &db->offsets, false);
+		status = emit_others(call, SHMETA_CLASS_OFFSET, &db->groups, true, key);
+		return status != SHMETA_OK ? status : emit_others(call, SHMETA_CLASS_OFFSET, &db->offsets, false, key);
 	default:
 		break;
 	}

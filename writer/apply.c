@@ -80,6 +80,8 @@ static int set_add(struct apply_set *set, uint64_t hash)
 
 static struct apply_set *class_set(struct apply *a, enum shmeta_db db)
 {
+	if (a->keyed)
+		return &a->seen_key;
 	switch (db) {
 	case SHMETA_DB_AGENTS:
 		return &a->seen_agents;
@@ -113,6 +115,7 @@ enum shmeta_status apply_begin(struct apply *a, struct shmeta__store *store, con
 	a->in_topic = false;
 	a->tenant = 0;
 	a->ref_valid = false;
+	a->keyed = false;
 	a->dead_count = 0;
 	return SHMETA_OK;
 }
@@ -143,6 +146,7 @@ void apply_free(struct apply *a)
 	set_free(&a->seen_groups);
 	set_free(&a->seen_offsets);
 	set_free(&a->seen_leases);
+	set_free(&a->seen_key);
 	free(a->old_ids);
 	free(a->dead);
 	arena_free(&a->arena);
@@ -923,10 +927,22 @@ enum shmeta_status apply_partition_get(struct shmeta__txn *txn, uint32_t topic_i
 	return SHMETA_OK;
 }
 
-/* ---- whole classes ------------------------------------------------------------------------------------------------------------ */
+/* ---- agents, groups, offsets, leases ------------------------------------------------------------------------------------------ */
+
+void apply_key_begin(struct apply *a, uint64_t synced_at_ns)
+{
+	enum { SLOTS_KEPT = 4096 };
+
+	a->synced_at_ns = synced_at_ns;
+	a->keyed = true;
+	if (a->seen_key.slots > SLOTS_KEPT) /* a group of very many offsets: the next key does not pay for it */
+		set_free(&a->seen_key);
+	set_clear(&a->seen_key);
+}
 
 void apply_class_begin(struct apply *a, enum shmeta_class cls, uint64_t synced_at_ns)
 {
+	a->keyed = false;
 	a->synced_at_ns = synced_at_ns;
 	if (cls == SHMETA_CLASS_AGENT)
 		set_clear(&a->seen_agents);
@@ -1171,12 +1187,14 @@ enum shmeta_status apply_lease(struct apply *a, struct shmeta_str tenant, struct
 	return put_record(a, cls, SHMETA_DB_LEASES, &key, sizeof key, &record, encode_lease, err);
 }
 
-static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, enum shmeta_db db, struct shmeta_err *err)
+/* What begins with the prefix and was not said. */
+static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, enum shmeta_db db, const void *prefix,
+                                      size_t prefix_bytes, struct shmeta_err *err)
 {
 	struct shmeta__cursor *cursor;
 	struct apply_set *seen = class_set(a, db);
 	struct doomed *doomed = NULL;
-	enum shmeta_status status = shmeta__cursor_open(a->txn, db, NULL, 0, &cursor, err);
+	enum shmeta_status status = shmeta__cursor_open(a->txn, db, prefix, prefix_bytes, &cursor, err);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -1185,6 +1203,9 @@ static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, en
 		size_t key_bytes, bytes;
 
 		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
+		if (status == SHMETA_OK && prefix_bytes > 0 &&
+		    (key_bytes < prefix_bytes || memcmp(key, prefix, prefix_bytes) != 0))
+			status = SHMETA_END;
 		if (status != SHMETA_OK)
 			break;
 		if (!set_has(seen, shmeta__name_hash((uint32_t)db, key, key_bytes)))
@@ -1210,12 +1231,66 @@ enum shmeta_status apply_class_end(struct apply *a, enum shmeta_class cls, struc
 	if (a->fresh)
 		return SHMETA_OK;
 	if (cls == SHMETA_CLASS_AGENT)
-		return drop_unseen(a, cls, SHMETA_DB_AGENTS, err);
+		return drop_unseen(a, cls, SHMETA_DB_AGENTS, NULL, 0, err);
 	if (cls == SHMETA_CLASS_LEASE)
-		return drop_unseen(a, cls, SHMETA_DB_LEASES, err);
-	enum shmeta_status status = drop_unseen(a, cls, SHMETA_DB_GROUPS, err);
+		return drop_unseen(a, cls, SHMETA_DB_LEASES, NULL, 0, err);
+	enum shmeta_status status = drop_unseen(a, cls, SHMETA_DB_GROUPS, NULL, 0, err);
 
-	return status == SHMETA_OK ? drop_unseen(a, cls, SHMETA_DB_OFFSETS, err) : status;
+	return status == SHMETA_OK ? drop_unseen(a, cls, SHMETA_DB_OFFSETS, NULL, 0, err) : status;
+}
+
+static enum shmeta_status drop_unsaid(struct apply *a, enum shmeta_class cls, enum shmeta_db db, const void *key,
+                                      size_t bytes, struct shmeta_err *err)
+{
+	if (set_has(&a->seen_key, shmeta__name_hash((uint32_t)db, key, bytes)))
+		return SHMETA_OK;
+	enum shmeta_status status = shmeta__delete(a->txn, db, key, bytes, err);
+
+	if (status == SHMETA_OK) {
+		a->changed++;
+		shmeta__touch_class(a->txn, cls);
+	}
+	return status == SHMETA_ABSENT ? SHMETA_OK : status;
+}
+
+static enum shmeta_status key_end(struct apply *a, const struct apply_key *k, struct shmeta_err *err)
+{
+	uint8_t key[SHMETA_KEY_MAX];
+	uint32_t tenant, topic_id;
+	size_t bytes;
+	enum shmeta_status status = tenant_number(a, k->tenant, false, &tenant, err);
+
+	if (status != SHMETA_OK)
+		return status; /* ABSENT: nothing of this tenant is stored */
+	if (k->cls != SHMETA_CLASS_LEASE) {
+		bytes = shmeta__name_key(key, tenant, k->name.data, k->name.bytes);
+		status = drop_unsaid(a, k->cls, k->cls == SHMETA_CLASS_AGENT ? SHMETA_DB_AGENTS : SHMETA_DB_GROUPS, key,
+		                     bytes, err);
+		if (status != SHMETA_OK || k->cls == SHMETA_CLASS_AGENT)
+			return status;
+		if (k->topic.bytes == 0) {
+			key[bytes++] = 0;
+			return drop_unseen(a, k->cls, SHMETA_DB_OFFSETS, key, bytes, err);
+		}
+	}
+	status = referred_topic(a, k->tenant, tenant, k->topic, &topic_id, err);
+	if (status != SHMETA_OK)
+		return status; /* ABSENT: what belongs to it went with it */
+	if (k->cls == SHMETA_CLASS_LEASE) {
+		uint64_t place = shmeta__part_key(topic_id, k->partition_id);
+
+		return drop_unsaid(a, k->cls, SHMETA_DB_LEASES, &place, sizeof place, err);
+	}
+	bytes = shmeta__offset_key(key, tenant, k->name.data, k->name.bytes, topic_id, k->partition_id);
+	return drop_unsaid(a, k->cls, SHMETA_DB_OFFSETS, key, bytes, err);
+}
+
+enum shmeta_status apply_key_end(struct apply *a, const struct apply_key *key, struct shmeta_err *err)
+{
+	enum shmeta_status status = key_end(a, key, err);
+
+	a->keyed = false;
+	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 
 enum shmeta_status apply_feed(struct apply *a, const void *position, size_t bytes, struct shmeta_err *err)

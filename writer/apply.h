@@ -71,6 +71,9 @@ struct apply {
 
 	/* Whole classes: what was seen. */
 	struct apply_set seen_agents, seen_groups, seen_offsets, seen_leases;
+	/* One key in place of a class: what was seen of it. */
+	bool keyed;
+	struct apply_set seen_key;
 	uint64_t orphans; /* offsets and leases of topics that the store does not have */
 	/* The topic that the last offset or lease named. */
 	struct shmeta_str ref_name;
@@ -156,6 +159,16 @@ enum shmeta_status apply_offset(struct apply *a, struct shmeta_str tenant, struc
 enum shmeta_status apply_lease(struct apply *a, struct shmeta_str tenant, struct shmeta_str topic,
                                const struct shmeta_lease *lease, struct shmeta_err *err);
 enum shmeta_status apply_class_end(struct apply *a, enum shmeta_class cls, struct shmeta_err *err);
+
+/* One key of such a class, as struct backend_key has them. Between begin and end apply_agent() and the like say what there is of it;
+ * what was not said goes. */
+struct apply_key {
+	enum shmeta_class cls;
+	struct shmeta_str tenant, topic, name;
+	uint32_t partition_id;
+};
+void apply_key_begin(struct apply *a, uint64_t synced_at_ns);
+enum shmeta_status apply_key_end(struct apply *a, const struct apply_key *key, struct shmeta_err *err);
 
 /* META_FEED. */
 enum shmeta_status apply_feed(struct apply *a, const void *position, size_t bytes, struct shmeta_err *err);

@@ -21,19 +21,45 @@ uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic)
 struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
                                uint32_t partition_id)
 {
-	struct identity id = {kind, partition_id, tenant, topic, 0};
+	struct identity id = {kind, partition_id, tenant, topic, {"", 0}, 0};
 
-	if (kind != ENTRY_PART)
+	if (kind == ENTRY_TOPIC)
 		id.partition_id = 0;
-	if (kind > ENTRY_PART)
-		id.tenant = id.topic = (struct shmeta_str){"", 0};
 	id.hash = queue_name_hash(id.tenant, id.topic) * 31 + (uint64_t)kind * 0x9E3779B97F4A7C15u + id.partition_id;
 	return id;
 }
 
+struct identity queue_identity_of_class(enum entry_kind kind)
+{
+	return queue_identity(kind, (struct shmeta_str){"", 0}, (struct shmeta_str){"", 0}, 0);
+}
+
+struct identity queue_identity_of_key(const struct backend_key *key)
+{
+	static const struct shmeta_str none = {"", 0};
+	enum entry_kind kind = queue_kind(key->cls);
+	struct identity id;
+
+	if (kind > ENTRY_PART && backend_key_is_class(key))
+		return queue_identity_of_class(kind);
+	id = queue_identity(kind, key->tenant, kind == ENTRY_AGENT ? none : key->topic,
+	                    kind == ENTRY_AGENT || (kind == ENTRY_OFFSET && key->topic.bytes == 0) ? 0
+	                                                                                           : key->partition_id);
+	if (kind == ENTRY_AGENT || kind == ENTRY_OFFSET) {
+		id.name = key->name;
+		id.hash += XXH3_64bits(id.name.data, id.name.bytes);
+	}
+	return id;
+}
+
+bool queue_is_class(const struct sync_entry *e)
+{
+	return e->kind > ENTRY_PART && e->name.bytes == 0 && e->topic.bytes == 0;
+}
+
 struct identity queue_identity_of(const struct sync_entry *e)
 {
-	return (struct identity){e->kind, e->partition_id, e->tenant, e->topic, e->hash};
+	return (struct identity){e->kind, e->partition_id, e->tenant, e->topic, e->name, e->hash};
 }
 
 bool queue_same(struct shmeta_str a, struct shmeta_str b)
@@ -51,7 +77,7 @@ static struct sync_entry *find(struct sync_queue *q, const struct identity *id, 
 	for (struct sync_entry *e = *slot_of(q, id->hash); e != NULL; e = e->chain)
 		if (e->hash == id->hash && e->flying == flying && e->kind == id->kind &&
 		    e->partition_id == id->partition_id && queue_same(e->topic, id->topic) &&
-		    queue_same(e->tenant, id->tenant))
+		    queue_same(e->tenant, id->tenant) && queue_same(e->name, id->name))
 			return e;
 	return NULL;
 }
@@ -105,7 +131,7 @@ static void list_take(struct sync_queue *q, struct sync_entry *e)
 
 static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 {
-	struct sync_entry *e = calloc(1, sizeof *e + id->tenant.bytes + id->topic.bytes + 1);
+	struct sync_entry *e = calloc(1, sizeof *e + id->tenant.bytes + id->topic.bytes + id->name.bytes + 1);
 
 	if (e == NULL)
 		return NULL;
@@ -115,8 +141,11 @@ static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 		memcpy(e->text, id->tenant.data, id->tenant.bytes);
 	if (id->topic.bytes > 0)
 		memcpy(e->text + id->tenant.bytes, id->topic.data, id->topic.bytes);
+	if (id->name.bytes > 0)
+		memcpy(e->text + id->tenant.bytes + id->topic.bytes, id->name.data, id->name.bytes);
 	e->tenant = (struct shmeta_str){e->text, id->tenant.bytes};
 	e->topic = (struct shmeta_str){e->text + id->tenant.bytes, id->topic.bytes};
+	e->name = (struct shmeta_str){e->text + id->tenant.bytes + id->topic.bytes, id->name.bytes};
 	e->hash = id->hash;
 	e->kind = id->kind;
 	e->partition_id = id->partition_id;
@@ -296,7 +325,11 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 		q->tickets++;
 		wake = true;
 	} else {
-		struct identity id = queue_identity(queue_kind(key->cls), key->tenant, key->topic, key->partition_id);
+		/* Readers ask for classes: only these have stamps. */
+		enum entry_kind kind = queue_kind(key->cls);
+		struct identity id = kind > ENTRY_PART
+		                             ? queue_identity_of_class(kind)
+		                             : queue_identity(kind, key->tenant, key->topic, key->partition_id);
 		/* A partition's stamp speaks of all of it, so all of it is read. */
 		struct want want = {.whole = id.kind == ENTRY_PART, .segments = key->with_segments != 0};
 		struct sync_entry *e = find(q, &id, false), *flying = find(q, &id, true);

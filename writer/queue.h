@@ -40,14 +40,14 @@ struct sync_entry {
 	uint32_t partition_id;
 	struct want want;
 	struct sync_ticket *tickets;
-	struct shmeta_str tenant, topic; /* in text */
+	struct shmeta_str tenant, topic, name; /* in text */
 	char text[];
 };
 
 struct identity { /* of an entry; strings are borrowed */
 	enum entry_kind kind;
 	uint32_t partition_id;
-	struct shmeta_str tenant, topic;
+	struct shmeta_str tenant, topic, name;
 	uint64_t hash;
 };
 
@@ -55,6 +55,10 @@ struct identity { /* of an entry; strings are borrowed */
 enum entry_kind queue_kind(enum shmeta_class cls);
 struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
                                uint32_t partition_id);
+struct identity queue_identity_of_class(enum entry_kind kind);
+/* Of what the feed or a write names: kinds above ENTRY_PART may be one key or the whole class. */
+struct identity queue_identity_of_key(const struct backend_key *key);
+bool queue_is_class(const struct sync_entry *e);
 struct identity queue_identity_of(const struct sync_entry *e);
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic);
 bool queue_same(struct shmeta_str a, struct shmeta_str b);

@@ -37,12 +37,12 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 		poll->list = true;
 		return SHMETA_OK;
 	}
-	struct identity id = queue_identity(queue_kind(key->cls), key->tenant, key->topic, key->partition_id);
+	struct identity id = queue_identity_of_key(key);
 
-	if (id.kind <= ENTRY_PART &&
-	    (key->topic.bytes == 0 || key->topic.bytes > SHMETA_NAME_MAX || key->tenant.bytes > SHMETA_TENANT_MAX)) {
-		/* Such a topic is poison; the store does not have it. */
-		sync_poisoned(s, key->cls, "the change feed names a topic whose name is not 1..249 bytes long");
+	if ((id.kind <= ENTRY_PART && id.topic.bytes == 0) || id.topic.bytes > SHMETA_NAME_MAX ||
+	    id.tenant.bytes > SHMETA_TENANT_MAX || id.name.bytes > SHMETA_NAME_MAX) {
+		/* Such a row is poison; the store does not have it. */
+		sync_poisoned(s, key->cls, "the change feed names a row whose name is not 1..249 bytes long");
 		return SHMETA_OK;
 	}
 	want.deleted = key->cls == SHMETA_CLASS_TOPIC && key->deleted;
@@ -152,8 +152,7 @@ void refresh_hints(struct sync *s)
 
 	pthread_mutex_lock(&s->queue.lock);
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		struct identity id =
-			queue_identity(kinds[i], (struct shmeta_str){"", 0}, (struct shmeta_str){"", 0}, 0);
+		struct identity id = queue_identity_of_class(kinds[i]);
 
 		queue_want(&s->queue, &id, &want);
 	}
@@ -177,6 +176,8 @@ static int compare_entry(const void *a, const void *b)
 	order = compare_str(x->tenant, y->tenant);
 	if (order == 0)
 		order = compare_str(x->topic, y->topic);
+	if (order == 0)
+		order = compare_str(x->name, y->name);
 	if (order != 0)
 		return order;
 	return x->partition_id < y->partition_id ? -1 : x->partition_id > y->partition_id;
@@ -237,6 +238,7 @@ static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls
 	b->key[b->key_count] = (struct backend_key){.cls = cls,
 	                                            .tenant = e->tenant,
 	                                            .topic = e->topic,
+	                                            .name = e->name,
 	                                            .partition_id = e->partition_id,
 	                                            .with_segments = e->want.segments,
 	                                            .from = from,
@@ -487,9 +489,13 @@ static enum shmeta_status apply_small(struct batch *b, const struct got *g, stru
 {
 	struct apply *a = &b->s->apply;
 	enum shmeta_class cls = b->key[g - b->got].cls;
+	const struct sync_entry *e = g->entry;
 	enum shmeta_status status = SHMETA_OK;
 
-	apply_class_begin(a, cls, b->read_at_ns);
+	if (queue_is_class(e))
+		apply_class_begin(a, cls, b->read_at_ns);
+	else
+		apply_key_begin(a, b->read_at_ns);
 	for (size_t i = 0; i < g->small_count && status == SHMETA_OK; i++) {
 		const struct got_small *small = &b->small[g->small_at + i];
 
@@ -508,7 +514,11 @@ static enum shmeta_status apply_small(struct batch *b, const struct got *g, stru
 			break;
 		}
 	}
-	return status == SHMETA_OK ? apply_class_end(a, cls, err) : status;
+	if (status != SHMETA_OK)
+		return status;
+	if (queue_is_class(e))
+		return apply_class_end(a, cls, err);
+	return apply_key_end(a, &(struct apply_key){cls, e->tenant, e->topic, e->name, e->partition_id}, err);
 }
 
 static void forget_from_batch(struct batch *b, const struct sync_entry *e)
@@ -519,6 +529,13 @@ static void forget_from_batch(struct batch *b, const struct sync_entry *e)
 	for (size_t i = 0; i < b->key_count; i++)
 		if (b->got[i].entry == e)
 			b->got[i].entry = NULL;
+}
+
+/* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
+static uint64_t floor_topic(const struct sync_entry *e)
+{
+	return e->kind <= ENTRY_PART ? queue_name_hash(e->tenant, e->topic)
+	                             : queue_name_hash((struct shmeta_str){"", 0}, (struct shmeta_str){"", 0});
 }
 
 static int64_t floor_partition(const struct sync_entry *e)
@@ -538,7 +555,7 @@ static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
 
 		if (e == NULL)
 			continue;
-		if (floor_overtook(&s->floor, queue_name_hash(e->tenant, e->topic), floor_partition(e), b->sequence)) {
+		if (floor_overtook(&s->floor, floor_topic(e), floor_partition(e), b->sequence)) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
@@ -646,8 +663,8 @@ static void give_up(struct batch *b, enum shmeta_status status, const char *sent
 static void hint_stamps(struct batch *b, uint64_t txn)
 {
 	for (size_t i = 0; i < b->key_count; i++) {
-		if (b->got[i].entry == NULL || b->got[i].entry->kind <= ENTRY_PART)
-			continue;
+		if (b->got[i].entry == NULL || !queue_is_class(b->got[i].entry))
+			continue; /* a key says nothing of its class */
 		enum shmeta_class cls = b->key[i].cls;
 
 		if (!class_newer(b->s, cls, b->read_at_ns))
@@ -663,8 +680,7 @@ static void done(struct batch *b, uint64_t txn)
 	hint_stamps(b, txn);
 	for (size_t i = 0; i < b->entry_count; i++)
 		if (b->entry[i] != NULL)
-			floor_note(&s->floor, queue_name_hash(b->entry[i]->tenant, b->entry[i]->topic),
-			           floor_partition(b->entry[i]));
+			floor_note(&s->floor, floor_topic(b->entry[i]), floor_partition(b->entry[i]));
 	for (size_t i = 0; i < b->entry_count; i++) {
 		struct sync_entry *e = b->entry[i];
 
@@ -739,7 +755,8 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 	}
 	sync_count_commit(s, a, began);
 	for (size_t i = 0; i < b->entry_count; i++)
-		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT;
+		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
+		           (orphans > 0 || queue_is_class(b->entry[i]));
 	done(b, txn);
 	if (classes)
 		judge_orphans(s, orphans);

@@ -24,7 +24,7 @@ struct reading {
 struct cursor {
 	sqlite3_stmt *statement; /* NULL: at its end */
 	enum shmeta_class cls;
-	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is ordered by */
+	int key_columns; /* tenant, topic, partition_id, base_offset: how many of them it is ordered by; 0: it is not */
 	int index_column; /* of the key's number; -1: not in a fetch */
 	int64_t index;
 	struct shmeta_str tenant, topic;
@@ -178,6 +178,8 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 			status = tell(reading);
 		if (cursor->index_column >= 0)
 			cursor->index = sqlite3_column_int64(cursor->statement, cursor->index_column);
+		if (cursor->key_columns == 0)
+			return status;
 		if (get_tenant(state->shape.organization, cursor->statement, &cursor->tenant, &fault) &&
 		    get_text(cursor->statement, 1, cursor->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &cursor->topic,
 		             &fault) &&
@@ -196,7 +198,10 @@ static enum shmeta_status start(struct reading *reading, struct cursor *cursor, 
 	enum shmeta_status status = SHMETA_OK;
 
 	*cursor = (struct cursor){.cls = cls, .index_column = index_column, .index = -1};
-	cursor->key_columns = cls == SHMETA_CLASS_TOPIC ? 2 : cls == SHMETA_CLASS_PARTITION ? 3 : 4;
+	cursor->key_columns = cls == SHMETA_CLASS_TOPIC       ? 2
+	                      : cls == SHMETA_CLASS_PARTITION ? 3
+	                      : cls == SHMETA_CLASS_SEGMENT   ? 4
+	                                                      : 0;
 	cursor->statement = sqlite_prepare(reading->state, which, reading->err, &status);
 	if (cursor->statement == NULL)
 		return status;
@@ -394,17 +399,31 @@ static enum shmeta_status emit_lease(struct reading *reading, sqlite3_stmt *stat
 	return SHMETA_OK;
 }
 
+enum { OTHER_AGENT, OTHER_GROUP, OTHER_OFFSET, OTHER_LEASE };
+
 static const struct other {
 	enum sqlite_statement statement;
 	enum shmeta_class cls;
 	const char *what;
 	enum shmeta_status (*emit)(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault);
 } others[] = {
-	{ST_AGENTS, SHMETA_CLASS_AGENT, "agent", emit_agent},
-	{ST_GROUPS, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
-	{ST_OFFSETS, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
-	{ST_LEASES, SHMETA_CLASS_LEASE, "lease", emit_lease},
+	[OTHER_AGENT] = {ST_AGENTS, SHMETA_CLASS_AGENT, "agent", emit_agent},
+	[OTHER_GROUP] = {ST_GROUPS, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
+	[OTHER_OFFSET] = {ST_OFFSETS, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
+	[OTHER_LEASE] = {ST_LEASES, SHMETA_CLASS_LEASE, "lease", emit_lease},
 };
+
+static enum shmeta_status emit_other(struct reading *reading, const struct other *other, sqlite3_stmt *statement)
+{
+	struct rows_fault fault;
+	enum shmeta_status status;
+
+	rows_faultless(&fault);
+	status = other->emit(reading, statement, &fault);
+	if (fault.text[0] != '\0')
+		rows_poison(reading->sink, other->cls, other->what, (struct shmeta_str){NULL, 0}, -1, &fault);
+	return status;
+}
 
 /* All of a class; LIST: of every one. */
 static enum shmeta_status read_others(struct reading *reading, enum shmeta_class cls)
@@ -422,16 +441,10 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 			return status;
 		reading->state->counters.queries++;
 		while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
-			struct rows_fault fault;
-
-			rows_faultless(&fault);
 			if (++reading->rows - reading->told >= PROGRESS_ROWS)
 				status = tell(reading);
 			if (status == SHMETA_OK)
-				status = others[i].emit(reading, statement, &fault);
-			if (fault.text[0] != '\0')
-				rows_poison(reading->sink, others[i].cls, others[i].what, (struct shmeta_str){NULL, 0},
-				            -1, &fault);
+				status = emit_other(reading, &others[i], statement);
 		}
 		if (status == SHMETA_OK && rc != SQLITE_DONE)
 			status = sqlite_fail(reading->state, rc, "reading", reading->err);
@@ -570,7 +583,18 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 
 /* ---- fetch -------------------------------------------------------------------------------------------------------------------- */
 
-enum kind { KIND_TOPIC, KIND_TOPIC_SEGMENTS, KIND_PARTITION, KIND_SEGMENT, KIND_OTHER };
+/* The numbers are those of the statements. */
+enum kind {
+	KIND_TOPIC,
+	KIND_TOPIC_SEGMENTS,
+	KIND_PARTITION,
+	KIND_SEGMENT,
+	KIND_AGENT,
+	KIND_OFFSET,
+	KIND_GROUP, /* with all of its offsets */
+	KIND_LEASE,
+	KIND_CLASS
+};
 
 static enum kind kind_of(const struct backend_key *key)
 {
@@ -581,8 +605,14 @@ static enum kind kind_of(const struct backend_key *key)
 		return KIND_PARTITION;
 	case SHMETA_CLASS_SEGMENT:
 		return KIND_SEGMENT;
+	case SHMETA_CLASS_AGENT:
+		return backend_key_is_class(key) ? KIND_CLASS : KIND_AGENT;
+	case SHMETA_CLASS_OFFSET:
+		return backend_key_is_class(key) ? KIND_CLASS : key->topic.bytes > 0 ? KIND_OFFSET : KIND_GROUP;
+	case SHMETA_CLASS_LEASE:
+		return backend_key_is_class(key) ? KIND_CLASS : KIND_LEASE;
 	default:
-		return KIND_OTHER;
+		return KIND_CLASS;
 	}
 }
 
@@ -603,10 +633,12 @@ static enum shmeta_status put_keys(struct reading *reading, const struct backend
 		enum kind kind = kind_of(key);
 
 		*ret_kinds |= 1u << kind;
-		if (kind == KIND_OTHER)
+		if (kind == KIND_CLASS)
 			continue;
-		/* A file without the column has the one tenant: no other has rows in it. */
-		if (!state->shape.organization && rows_compare(key->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0)
+		/* A file without the column has the one tenant: no other has rows in it. Agents and leases without one are
+		 * shared, and shown under the default. */
+		if (!state->shape.organization && kind != KIND_AGENT && kind != KIND_LEASE &&
+		    rows_compare(key->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0)
 			continue;
 		sqlite3_bind_int64(add, 1, (sqlite3_int64)i);
 		sqlite3_bind_int(add, 2, (int)kind);
@@ -615,6 +647,7 @@ static enum shmeta_status put_keys(struct reading *reading, const struct backend
 		sqlite3_bind_int64(add, 5, key->partition_id);
 		sqlite3_bind_int64(add, 6, key->from > INT64_MAX ? INT64_MAX : (int64_t)key->from);
 		sqlite3_bind_int64(add, 7, key->to > INT64_MAX ? INT64_MAX : (int64_t)key->to);
+		sqlite3_bind_text64(add, 8, key->name.data, key->name.bytes, SQLITE_STATIC, SQLITE_UTF8);
 		rc = sqlite3_step(add);
 		sqlite3_reset(add);
 		if (rc == SQLITE_DONE)
@@ -626,6 +659,7 @@ static enum shmeta_status put_keys(struct reading *reading, const struct backend
 
 struct cursors {
 	struct cursor topics, topic_partitions, topic_segments, key_partitions, key_segments;
+	struct cursor agents, groups, offsets, group_offsets, leases;
 };
 
 static enum shmeta_status start_cursors(struct reading *reading, struct cursors *c, uint32_t kinds)
@@ -646,6 +680,12 @@ static enum shmeta_status start_cursors(struct reading *reading, struct cursors 
 		{1u << KIND_PARTITION | 1u << KIND_SEGMENT, ST_KEY_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
 	         offsetof(struct cursors, key_partitions)},
 		{1u << KIND_SEGMENT, ST_KEY_SEGMENTS, SHMETA_CLASS_SEGMENT, 14, offsetof(struct cursors, key_segments)},
+		{1u << KIND_AGENT, ST_KEY_AGENTS, SHMETA_CLASS_AGENT, 8, offsetof(struct cursors, agents)},
+		{1u << KIND_OFFSET | 1u << KIND_GROUP, ST_KEY_GROUPS, SHMETA_CLASS_OFFSET, 4,
+	         offsetof(struct cursors, groups)},
+		{1u << KIND_OFFSET, ST_KEY_OFFSETS, SHMETA_CLASS_OFFSET, 7, offsetof(struct cursors, offsets)},
+		{1u << KIND_GROUP, ST_GROUP_OFFSETS, SHMETA_CLASS_OFFSET, 7, offsetof(struct cursors, group_offsets)},
+		{1u << KIND_LEASE, ST_KEY_LEASES, SHMETA_CLASS_LEASE, 7, offsetof(struct cursors, leases)},
 	};
 	enum shmeta_status status = SHMETA_OK;
 
@@ -664,6 +704,11 @@ static void stop_cursors(struct cursors *c)
 	stop(&c->topic_segments);
 	stop(&c->key_partitions);
 	stop(&c->key_segments);
+	stop(&c->agents);
+	stop(&c->groups);
+	stop(&c->offsets);
+	stop(&c->group_offsets);
+	stop(&c->leases);
 }
 
 static bool is_on(const struct cursor *cursor, int64_t index)
@@ -700,6 +745,18 @@ static enum shmeta_status fetch_partitions(struct reading *reading, struct curso
 	return status;
 }
 
+static enum shmeta_status fetch_others(struct reading *reading, struct cursor *cursor, int other, int64_t index)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	while (status == SHMETA_OK && is_on(cursor, index)) {
+		status = emit_other(reading, &others[other], cursor->statement);
+		if (status == SHMETA_OK)
+			status = advance(reading, cursor);
+	}
+	return status;
+}
+
 static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, const struct backend_key *key,
                                     int64_t index, bool *ret_found)
 {
@@ -708,8 +765,18 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 
 	*ret_found = true;
 	switch (kind_of(key)) {
-	case KIND_OTHER:
+	case KIND_CLASS:
 		return read_others(reading, key->cls);
+	case KIND_AGENT:
+		return fetch_others(reading, &c->agents, OTHER_AGENT, index);
+	case KIND_LEASE:
+		return fetch_others(reading, &c->leases, OTHER_LEASE, index);
+	case KIND_OFFSET:
+	case KIND_GROUP:
+		status = fetch_others(reading, &c->groups, OTHER_GROUP, index);
+		if (status == SHMETA_OK)
+			status = fetch_others(reading, &c->offsets, OTHER_OFFSET, index);
+		return status == SHMETA_OK ? fetch_others(reading, &c->group_offsets, OTHER_OFFSET, index) : status;
 	case KIND_TOPIC:
 	case KIND_TOPIC_SEGMENTS:
 		*ret_found = false;

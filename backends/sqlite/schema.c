@@ -626,8 +626,21 @@ static int write_statements(struct sqlite_state *state)
 	                                "s.size_bytes, s.created_at, %s, s.id, s.s3_bucket, s.s3_key, %s",
 	                                s_org, shape->timestamps ? "s.min_timestamp, s.max_timestamp" : "0, 0",
 	                                position != NULL ? position : "0");
+	char *agent =
+		sqlite3_mprintf("%s, r.agent_id, r.address, r.availability_zone, r.agent_group, r.last_heartbeat, "
+	                        "r.started_at, r.metadata",
+	                        shape->agents_organization ? "r.organization_id" : "NULL");
+	char *group = sqlite3_mprintf("%s, r.group_id, r.created_at, r.updated_at", o ? "r.organization_id" : "NULL");
+	char *offset = sqlite3_mprintf("%s, r.group_id, r.topic, r.partition_id, r.committed_offset, r.metadata, "
+	                               "r.committed_at",
+	                               o ? "r.organization_id" : "NULL");
+	char *lease =
+		sqlite3_mprintf("%s, r.topic, r.partition_id, r.leader_agent_id, r.lease_expires_at, r.acquired_at, "
+	                        "r.epoch",
+	                        shape->leases_organization ? "r.organization_id" : "NULL");
 	char **sql = state->sql;
-	int missing = topic == NULL || partition == NULL || segment == NULL || position == NULL;
+	int missing = topic == NULL || partition == NULL || segment == NULL || position == NULL || agent == NULL ||
+	              group == NULL || offset == NULL || lease == NULL;
 
 	for (int i = 0; i < ST_COUNT; i++) {
 		sqlite3_free(sql[i]);
@@ -657,26 +670,16 @@ static int write_statements(struct sqlite_state *state)
 		sqlite3_mprintf("SELECT %s FROM segments s ORDER BY %stopic COLLATE BINARY, partition_id, "
 	                        "base_offset, %s",
 	                        segment, order_org, tie);
-	sql[ST_AGENTS] =
-		sqlite3_mprintf("SELECT %s, agent_id, address, availability_zone, agent_group, last_heartbeat, "
-	                        "started_at, metadata FROM agents",
-	                        shape->agents_organization ? "organization_id" : "NULL");
-	sql[ST_GROUPS] = sqlite3_mprintf("SELECT %s, group_id, created_at, updated_at FROM consumer_groups",
-	                                 o ? "organization_id" : "NULL");
-	sql[ST_OFFSETS] = sqlite3_mprintf("SELECT %s, group_id, topic, partition_id, committed_offset, metadata, "
-	                                  "committed_at FROM consumer_offsets",
-	                                  o ? "organization_id" : "NULL");
-	sql[ST_LEASES] =
-		sqlite3_mprintf("SELECT %s, topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, "
-	                        "epoch FROM partition_leases",
-	                        shape->leases_organization ? "organization_id" : "NULL");
-	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: 0 TOPIC,
-	 * 1 TOPIC with segments, 2 PARTITION, 3 SEGMENT. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
+	sql[ST_AGENTS] = sqlite3_mprintf("SELECT %s, 0 FROM agents r", agent);
+	sql[ST_GROUPS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_groups r", group);
+	sql[ST_OFFSETS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_offsets r", offset);
+	sql[ST_LEASES] = sqlite3_mprintf("SELECT %s, 0 FROM partition_leases r", lease);
+	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in read.c. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
 	 * keys' rowid, the rest comes from the index. */
 	sql[ST_KEYS_CLEAR] = sqlite3_mprintf("DELETE FROM temp.shmeta_keys");
 	sql[ST_KEYS_ADD] =
-		sqlite3_mprintf("INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high) "
-	                        "VALUES(?, ?, ?, ?, ?, ?, ?)");
+		sqlite3_mprintf("INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high, name) "
+	                        "VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
 	sql[ST_KEY_TOPICS] = sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN topics t ON %st.name = "
 	                                     "k.topic COLLATE BINARY WHERE k.kind <= 1 ORDER BY k.i",
 	                                     topic, o ? "t.organization_id = k.tenant COLLATE BINARY AND " : "");
@@ -690,13 +693,34 @@ static int write_statements(struct sqlite_state *state)
 		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
 	sql[ST_KEY_PARTITIONS] = sqlite3_mprintf(
 		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE BINARY AND "
-		"p.partition_id = k.partition_id WHERE k.kind >= 2 ORDER BY k.i",
+		"p.partition_id = k.partition_id WHERE k.kind IN (2, 3) ORDER BY k.i",
 		partition, o ? "p.organization_id = k.tenant COLLATE BINARY AND " : "");
 	sql[ST_KEY_SEGMENTS] = sqlite3_mprintf(
 		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN segments s ON %ss.topic = k.topic COLLATE BINARY AND "
 		"s.partition_id = k.partition_id AND s.base_offset BETWEEN k.low AND k.high WHERE k.kind = 3 "
 		"ORDER BY k.i, s.base_offset, %s",
 		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
+	/* Ids of agents are one namespace for all tenants. */
+	sql[ST_KEY_AGENTS] =
+		sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN agents r ON r.agent_id = "
+	                        "k.name COLLATE BINARY WHERE k.kind = 4 ORDER BY k.i",
+	                        agent);
+	sql[ST_KEY_GROUPS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_groups r ON %sr.group_id = k.name COLLATE BINARY "
+		"WHERE k.kind IN (5, 6) ORDER BY k.i",
+		group, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_KEY_OFFSETS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_offsets r ON %sr.group_id = k.name COLLATE BINARY "
+		"AND r.topic = k.topic COLLATE BINARY AND r.partition_id = k.partition_id WHERE k.kind = 5 ORDER BY k.i",
+		offset, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_GROUP_OFFSETS] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_offsets r ON %sr.group_id = k.name COLLATE BINARY "
+		"WHERE k.kind = 6 ORDER BY k.i",
+		offset, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
+	sql[ST_KEY_LEASES] = sqlite3_mprintf(
+		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partition_leases r ON %sr.topic = k.topic COLLATE BINARY "
+		"AND r.partition_id = k.partition_id WHERE k.kind = 7 ORDER BY k.i",
+		lease, shape->leases_organization ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
 	sql[ST_FEED_STATE] =
 		sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
 	                        "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed'), "
@@ -713,6 +737,10 @@ static int write_statements(struct sqlite_state *state)
 	sqlite3_free(topic);
 	sqlite3_free(partition);
 	sqlite3_free(segment);
+	sqlite3_free(agent);
+	sqlite3_free(group);
+	sqlite3_free(offset);
+	sqlite3_free(lease);
 	return missing ? SQLITE_NOMEM : SQLITE_OK;
 }
 
@@ -817,8 +845,9 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 	if (rc == SQLITE_OK)
 		rc = sqlite_rewrite(state);
 	if (rc == SQLITE_OK)
-		rc = execute(state, "CREATE TEMP TABLE IF NOT EXISTS shmeta_keys(i INTEGER PRIMARY KEY, kind INTEGER, "
-		                    "tenant TEXT, topic TEXT, partition_id INTEGER, low INTEGER, high INTEGER)");
+		rc = execute(state,
+		             "CREATE TEMP TABLE IF NOT EXISTS shmeta_keys(i INTEGER PRIMARY KEY, kind INTEGER, "
+		             "tenant TEXT, topic TEXT, partition_id INTEGER, low INTEGER, high INTEGER, name TEXT)");
 	if (rc == SQLITE_OK)
 		rc = sqlite_number(state, ST_SCHEMA_VERSION, &state->schema_version);
 	if (rc == SQLITE_OK)

@@ -38,6 +38,11 @@
 	X(TOPIC_SEGMENTS)    \
 	X(KEY_PARTITIONS)    \
 	X(KEY_SEGMENTS)      \
+	X(KEY_AGENTS)        \
+	X(KEY_GROUPS)        \
+	X(KEY_OFFSETS)       \
+	X(GROUP_OFFSETS)     \
+	X(KEY_LEASES)        \
 	X(W_TOPIC_INSERT)    \
 	X(W_TOPIC_DELETE)    \
 	X(W_TOPIC_EXISTS)    \

@@ -537,6 +537,71 @@ CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
 	cr_expect_eq(w->recorder.poisoned, 0);
 }
 
+CLAIM(agents_offsets_and_leases_are_fetched_one_by_one)
+{
+	const struct shmeta_str t = str(SHMETA_DEFAULT_TENANT);
+	struct backend_key keys[] = {
+		{.cls = SHMETA_CLASS_AGENT, .tenant = t, .name = str("agent-2")},
+		{.cls = SHMETA_CLASS_AGENT, .tenant = t, .name = str("agent")},
+		{.cls = SHMETA_CLASS_OFFSET,
+	         .tenant = t,
+	         .name = str("readers"),
+	         .topic = str("orders"),
+	         .partition_id = 1},
+		{.cls = SHMETA_CLASS_OFFSET,
+	         .tenant = t,
+	         .name = str("others"),
+	         .topic = str("orders"),
+	         .partition_id = 0},
+		{.cls = SHMETA_CLASS_OFFSET, .tenant = t, .name = str("readers")},
+		{.cls = SHMETA_CLASS_LEASE, .tenant = t, .topic = str("orders"), .partition_id = 0},
+		{.cls = SHMETA_CLASS_LEASE, .tenant = t, .topic = str("orders"), .partition_id = 1},
+		partition_key("orders", 1),
+		{.cls = SHMETA_CLASS_LEASE, .tenant = t, .topic = str("B"), .partition_id = 1},
+		{.cls = SHMETA_CLASS_OFFSET, .tenant = t, .name = str("nobody")},
+	};
+	size_t count = sizeof keys / sizeof keys[0], agents = 1, groups = 3, offsets = 3, leases = 1;
+	static const char *const parts[] = {"agent", "group", "offset", "lease"};
+	size_t rows[4] = {0};
+
+	fill(w);
+	world_agent(w, "agent-2", 6, NULL);
+	world_agent(w, "agent-3", 7, NULL);
+	world_group(w, NULL, "others");
+	world_offset(w, NULL, "others", "B", 0, 3, NULL);
+	world_lease(w, NULL, "B", 0, "agent-2", 1);
+	ok(world_fetch(w, keys, count));
+	cr_expect_eq(w->recorder.keys_begun, count);
+	cr_expect_eq(w->recorder.keys_ended, count);
+	cr_expect_eq(w->recorder.agents, agents);
+	cr_expect_eq(w->recorder.groups, groups, "%s", recorder_text(&w->recorder));
+	cr_expect_eq(w->recorder.offsets, offsets, "%s", recorder_text(&w->recorder));
+	cr_expect_eq(w->recorder.leases, leases);
+	cr_expect_eq(w->recorder.poisoned, 0);
+	/* Each row stands between its key's begin and end. */
+	for (char *text = strdup(recorder_text(&w->recorder)), *save = NULL, *line = strtok_r(text, "\n", &save),
+	          in[200] = "";
+	     text != NULL; line = strtok_r(NULL, "\n", &save)) {
+		if (line == NULL) {
+			free(text);
+			break;
+		}
+		if (strncmp(line, "begin ", 6) == 0)
+			snprintf(in, sizeof in, "%s", line + 6);
+		for (int i = 0; i < 4; i++)
+			if (strncmp(line, parts[i], strlen(parts[i])) == 0 && line[strlen(parts[i])] == ' ') {
+				rows[i]++;
+				cr_expect_eq(
+					strncmp(in, i == 1 ? "offset" : parts[i], strlen(i == 1 ? "offset" : parts[i])),
+					0, "'%s' in key '%s'", line, in);
+			}
+	}
+	cr_expect_eq(rows[0] + rows[1] + rows[2] + rows[3], agents + groups + offsets + leases);
+	has("end agent 00000000-0000-0000-0000-000000000000 agent-2 found");
+	has("agent-2");
+	has_not("agent-3");
+}
+
 CLAIM(fetch_of_no_keys_does_nothing)
 {
 	ok(world_fetch(w, NULL, 0));

@@ -194,8 +194,15 @@ static void write_key(struct recorder *r, const char *what, const struct backend
 #undef SHMETA_X
 	};
 
-	if (key->cls > SHMETA_CLASS_SEGMENT)
+	if (key->cls == SHMETA_CLASS_LIST || (key->cls > SHMETA_CLASS_SEGMENT && backend_key_is_class(key)))
 		write_line(r, "%s %s%s", what, classes[key->cls], rest);
+	else if (key->cls == SHMETA_CLASS_AGENT)
+		write_line(r, "%s agent %.*s %.*s%s", what, S(key->tenant), S(key->name), rest);
+	else if (key->cls == SHMETA_CLASS_OFFSET && key->topic.bytes == 0)
+		write_line(r, "%s offset %.*s %.*s%s", what, S(key->tenant), S(key->name), rest);
+	else if (key->cls == SHMETA_CLASS_OFFSET || key->cls == SHMETA_CLASS_LEASE)
+		write_line(r, "%s %s %.*s %.*s %.*s/%" PRIu32 "%s", what, classes[key->cls], S(key->tenant),
+		           S(key->name), S(key->topic), key->partition_id, rest);
 	else if (key->cls == SHMETA_CLASS_TOPIC)
 		write_line(r, "%s topic %.*s %.*s%s%s%s", what, S(key->tenant), S(key->topic),
 		           key->with_segments ? " with_segments" : "", key->deleted ? " deleted" : "", rest);

@@ -442,6 +442,133 @@ CLAIM(a_lease_goes_to_the_agent_it_was_offered_to)
 	cr_assert_eq(do_ops(&op[2], 1), SHMETA_ERR_CONFLICT, "the former holder has lost it");
 }
 
+/* How many rows of one kind the store has. */
+static size_t stored_rows(enum shmeta_db db)
+{
+	struct shmeta_err err = {.code = SHMETA_OK};
+	struct shmeta__txn *txn = NULL;
+	struct shmeta__cursor *cursor = NULL;
+	const void *key, *value;
+	size_t key_bytes, bytes, count = 0;
+
+	cr_assert_eq(shmeta__txn_read(sync_store(w.sync), &txn, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__cursor_open(txn, db, NULL, 0, &cursor, &err), SHMETA_OK);
+	while (shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, &err) == SHMETA_OK)
+		count++;
+	shmeta__cursor_close(cursor);
+	shmeta__txn_abort(txn);
+	return count;
+}
+
+static uint64_t rows_read(void)
+{
+	struct backend_counters c;
+
+	(w.db != NULL ? &backend_memory : &backend_sqlite)->counters(sync_backend_state(w.sync), &c);
+	return c.rows;
+}
+
+static struct shmeta_op agent_op(int n, char text[2][40])
+{
+	(void)snprintf(text[0], 40, "agent-%d", n);
+	(void)snprintf(text[1], 40, "host:%d", n);
+	return (struct shmeta_op){.type = SHMETA_OP_REGISTER_AGENT,
+	                          .u.agent = {.agent_id = str(text[0]),
+	                                      .address = str(text[1]),
+	                                      .availability_zone = str("z"),
+	                                      .agent_group = str("g"),
+	                                      .last_heartbeat_ms = 1,
+	                                      .started_at_ms = 1}};
+}
+
+CLAIM(a_heartbeat_a_lease_and_a_committed_offset_read_back_no_more_than_themselves)
+{
+	enum { MANY = 400 };
+	static char text[MANY][2][40];
+	struct shmeta_op op[MANY];
+	uint64_t before;
+
+	cr_assert_eq(create("orders", MANY), SHMETA_OK);
+	for (int i = 0; i < MANY; i++)
+		op[i] = agent_op(i, text[i]);
+	cr_assert_eq(do_ops(op, MANY), SHMETA_OK);
+	for (int i = 0; i < MANY; i++)
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+		                           .name = str("orders"),
+		                           .partition_id = (uint32_t)i,
+		                           .agent_id = str(text[i % 2][0]),
+		                           .duration_ms = 10000};
+	cr_assert_eq(do_ops(op, MANY), SHMETA_OK);
+	for (int i = 0; i < MANY; i++)
+		op[i] = (struct shmeta_op){
+			.type = SHMETA_OP_COMMIT_OFFSET,
+			.name = str("orders"),
+			.partition_id = (uint32_t)i,
+			.u.committed = {.group_id = str(i % 2 ? "odd" : "even"), .committed_offset = 7}};
+	cr_assert_eq(do_ops(op, MANY), SHMETA_OK);
+	cr_assert_eq(stored_rows(SHMETA_DB_AGENTS), MANY);
+	cr_assert_eq(stored_rows(SHMETA_DB_LEASES), MANY);
+	cr_assert_eq(stored_rows(SHMETA_DB_OFFSETS), MANY);
+	cr_assert_eq(stored_rows(SHMETA_DB_GROUPS), 2);
+
+	before = rows_read();
+	op[1].partition_id = 5;
+	op[2] = agent_op(3, text[3]);
+	op[2].u.agent.last_heartbeat_ms = 2;
+	op[3] = (struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+	                           .name = str("orders"),
+	                           .partition_id = 6,
+	                           .agent_id = str("agent-0"),
+	                           .duration_ms = 20000};
+	cr_assert_eq(do_ops(op + 1, 3), SHMETA_OK);
+	cr_assert_eq(w.result[2].status, SHMETA_OK, "%s", w.result[2].text);
+	if (w.db != NULL)
+		return; /* the reference tells its own changes once more, by class */
+	cr_assert_leq(rows_read() - before, 4, "a group, an offset, an agent, a lease; not %d",
+	              (int)(rows_read() - before));
+}
+
+CLAIM(what_is_taken_away_is_gone_from_the_store_and_nothing_else_is)
+{
+	char text[3][2][40];
+	struct shmeta_op op[8];
+
+	cr_assert_eq(create("orders", 4), SHMETA_OK);
+	for (int i = 0; i < 3; i++)
+		op[i] = agent_op(i, text[i]);
+	for (int i = 3; i < 5; i++)
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+		                           .name = str("orders"),
+		                           .partition_id = (uint32_t)i - 3,
+		                           .agent_id = str(text[i - 3][0]),
+		                           .duration_ms = 10000};
+	for (int i = 5; i < 8; i++)
+		op[i] = (struct shmeta_op){
+			.type = SHMETA_OP_COMMIT_OFFSET,
+			.name = str("orders"),
+			.partition_id = (uint32_t)i - 5,
+			.u.committed = {.group_id = str(i == 7 ? "g" : "gr"), .committed_offset = 7}};
+	cr_assert_eq(do_ops(op, 8), SHMETA_OK);
+	cr_assert_eq(stored_rows(SHMETA_DB_OFFSETS), 3);
+
+	op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_GROUP, .group_id = str("g")};
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = str("agent-0")};
+	cr_assert_eq(do_ops(op, 2), SHMETA_OK);
+	cr_assert_eq(stored_rows(SHMETA_DB_GROUPS), 1, "the other group's name begins alike");
+	cr_assert_eq(stored_rows(SHMETA_DB_OFFSETS), 2);
+	cr_assert_eq(stored_rows(SHMETA_DB_AGENTS), 2);
+	cr_assert_eq(stored_rows(SHMETA_DB_LEASES), 1, "its lease went with it");
+
+	op[0] = (struct shmeta_op){
+		.type = SHMETA_OP_RELEASE_LEASE, .name = str("orders"), .partition_id = 1, .agent_id = str("agent-1")};
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = str("new")};
+	cr_assert_eq(do_ops(op, 2), SHMETA_OK);
+	cr_assert_eq(stored_rows(SHMETA_DB_LEASES), 0);
+	cr_assert_eq(stored_rows(SHMETA_DB_GROUPS), 2);
+	cr_assert_eq(stored_rows(SHMETA_DB_AGENTS), 2);
+	cr_assert_eq(stored_rows(SHMETA_DB_OFFSETS), 2);
+}
+
 Test(write, slices_of_an_object_show_their_bytes_and_the_object_goes_when_the_last_is_gone, .init = setup,
      .fini = teardown)
 {
