@@ -43,7 +43,8 @@ endif
 
 shm_srcs       := $(sort $(wildcard shm/*.c))
 reader_srcs    := $(sort $(wildcard reader/*.c))
-backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
+# The libpq engine is linked once it reads and writes.
+backends_srcs  := $(filter-out backends/postgres/%,$(sort $(wildcard backends/*.c backends/*/*.c)))
 writer_srcs    := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))
@@ -54,8 +55,8 @@ lib_srcs       := $(filter-out shm/store%.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       := -llmdb
-LIBS_shmetad   := -llmdb -lsqlite3 -lconfuse -lsystemd -ljansson
-LIBS_shmetactl := -llmdb -lsqlite3 -ljansson
+LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lconfuse -lsystemd -ljansson
+LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lm
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -215,7 +216,7 @@ bench-programs: $(BUILD)/bin/shmeta-bench $(BUILD)/bin/shmeta-gen
 bench-run: bench-programs
 	$(BUILD)/bin/shmeta-bench $(bench_args_$(BENCH)) --json $(BUILD)/bench.json
 
-$(BUILD)/obj/bench/%.o: CPPFLAGS += -I/usr/include/postgresql
+$(BUILD)/obj/bench/%.o $(BUILD)/obj/backends/postgres/%.o $(BUILD)/obj/tests/%.o: CPPFLAGS += -I/usr/include/postgresql
 $(BUILD)/bin/shmeta-bench: $(call obj,$(bench_srcs) $(lib_srcs))
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")

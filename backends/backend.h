@@ -87,6 +87,14 @@ struct backend_options {
 	uint32_t timeout_ms;    /* for one call, where an engine can wait (busy, network)     */
 	uint32_t read_only;     /* never write to the source: no schema, no triggers           */
 	uint32_t manage_schema; /* may create shmeta_ tables and triggers in an existing source */
+	/* Sources on the network. NULL, 0: none, the default. */
+	const char *read_uri; /* a replica for load() and fetch(), which never show less than the source has told     */
+	const char *
+		password_file; /* its first line is the password; read for each login                                  */
+	uint32_t
+		allow_insecure; /* off this machine without proof of who answers                                        */
+	uint32_t notify;      /* the triggers also NOTIFY: seen sooner, at the price of the writers' commits          */
+	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 };
 
 /* One operation and whose. */

@@ -1,0 +1,1151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: connections, statements, transactions, and what a failure means. */
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/postgres/postgres.h"
+
+enum pending_kind {
+	SENT_PREPARE,
+	SENT_QUIET, /* BEGIN: its result interests nobody unless it failed */
+	SENT_STATEMENT,
+	SENT_COMMIT,
+	SENT_SYNC
+};
+
+enum {
+	TICK_MS = 100,
+	CONNECT_MS = 5000,
+	LOGIN_GATE_MS = 15000,
+	GATE_FIRST_MS = 100,
+	GATE_MOST_MS = 3000,
+	SECRET_MAX = 1024
+};
+
+static const char *const names[PG_STATEMENTS] = {
+#define X(name) [PG_##name] = "shmeta_" #name,
+	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X)
+#undef X
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t scatter(struct pg_state *state)
+{
+	state->seed ^= state->seed << 13;
+	state->seed ^= state->seed >> 7;
+	state->seed ^= state->seed << 17;
+	return state->seed;
+}
+
+static uint32_t timeout_of(const struct pg_state *state)
+{
+	return state->options.timeout_ms > 0 ? state->options.timeout_ms : CONNECT_MS;
+}
+
+bool pg_connected(const struct pg_conn *conn)
+{
+	return conn->pg != NULL && PQstatus(conn->pg) == CONNECTION_OK;
+}
+
+const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes)
+{
+	const char *host = conn->pg != NULL ? PQhost(conn->pg) : NULL;
+	const char *port = conn->pg != NULL ? PQport(conn->pg) : NULL;
+	const char *name = conn->pg != NULL ? PQdb(conn->pg) : NULL;
+	bool file = host != NULL && (host[0] == '/' || host[0] == '@');
+
+	if (host == NULL || host[0] == '\0')
+		snprintf(buffer, bytes, "the %s", conn->role);
+	else
+		snprintf(buffer, bytes, "%s%s%s/%s", host, file ? "" : ":", file || port == NULL ? "" : port,
+		         name != NULL ? name : "");
+	return buffer;
+}
+
+/* ---- parameters --------------------------------------------------------------------------------------------------------------- */
+
+static void param(struct pg_params *params, const char *value, size_t bytes)
+{
+	params->values[params->count] = value;
+	params->lengths[params->count] = (int)bytes;
+	params->formats[params->count++] = 1;
+}
+
+void pg_param_text(struct pg_params *params, struct shmeta_str text)
+{
+	param(params, text.data != NULL ? text.data : "", text.bytes);
+}
+
+void pg_param_int(struct pg_params *params, int64_t value)
+{
+	uint64_t *number = &params->numbers[params->count];
+
+	*number = htobe64((uint64_t)value);
+	param(params, (const char *)number, sizeof *number);
+}
+
+void pg_param_bool(struct pg_params *params, bool value)
+{
+	char *byte = (char *)&params->numbers[params->count];
+
+	*byte = value ? 1 : 0;
+	param(params, byte, 1);
+}
+
+void pg_param_null(struct pg_params *params)
+{
+	param(params, NULL, 0);
+}
+
+/* The format of array_recv(): dimensions, has nulls, element type, then of the one dimension its length and lower bound. */
+enum { ARRAY_HEADER = 20 };
+
+static void put32(uint8_t *at, uint32_t value)
+{
+	uint32_t wire = htobe32(value);
+
+	memcpy(at, &wire, sizeof wire);
+}
+
+void pg_param_array(struct pg_params *params, struct pg_array *array)
+{
+	if (array->failed || array->used > INT32_MAX) {
+		param(params, NULL, SIZE_MAX); /* found by pg_send() */
+		return;
+	}
+	put32(array->data, array->count > 0 ? 1 : 0);
+	put32(array->data + 4, 1);
+	put32(array->data + 8, array->type);
+	put32(array->data + 12, array->count);
+	put32(array->data + 16, 1);
+	param(params, (const char *)array->data, array->count > 0 ? array->used : 12);
+}
+
+static uint8_t *array_grow(struct pg_array *array, size_t bytes)
+{
+	if (array->failed)
+		return NULL;
+	if (array->used + bytes > array->capacity) {
+		size_t capacity = 2 * (array->used + bytes) + 256;
+		uint8_t *grown = realloc(array->data, capacity);
+
+		if (grown == NULL) {
+			array->failed = true;
+			return NULL;
+		}
+		array->data = grown;
+		array->capacity = capacity;
+	}
+	array->used += bytes;
+	return array->data + array->used - bytes;
+}
+
+void pg_array_start(struct pg_array *array, enum pg_element type)
+{
+	array->used = 0;
+	array->count = 0;
+	array->failed = false;
+	array->type = (uint32_t)type;
+	(void)array_grow(array, ARRAY_HEADER);
+}
+
+static void array_add(struct pg_array *array, const void *data, size_t bytes)
+{
+	uint8_t *at = array_grow(array, 4 + bytes);
+
+	if (at == NULL)
+		return;
+	put32(at, (uint32_t)bytes);
+	if (bytes > 0)
+		memcpy(at + 4, data, bytes);
+	array->count++;
+}
+
+void pg_array_text(struct pg_array *array, struct shmeta_str text)
+{
+	array_add(array, text.data, text.bytes);
+}
+
+void pg_array_int(struct pg_array *array, int64_t value)
+{
+	uint64_t wire = htobe64((uint64_t)value);
+
+	array_add(array, &wire, sizeof wire);
+}
+
+void pg_array_bool(struct pg_array *array, bool value)
+{
+	array_add(array, value ? "\1" : "\0", 1);
+}
+
+void pg_array_null(struct pg_array *array)
+{
+	uint8_t *at = array_grow(array, 4);
+
+	if (at == NULL)
+		return;
+	put32(at, UINT32_MAX);
+	array->count++;
+}
+
+void pg_array_free(struct pg_array *array)
+{
+	free(array->data);
+	*array = (struct pg_array){.data = NULL};
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------------------- */
+
+int64_t pg_int(const PGresult *result, int row, int column)
+{
+	const unsigned char *p = (const unsigned char *)PQgetvalue(result, row, column);
+	int bytes = PQgetlength(result, row, column);
+	int64_t value = bytes > 1 && (p[0] & 0x80) != 0 ? -1 : 0;
+
+	for (int i = 0; i < bytes && i < 8; i++)
+		value = (int64_t)((uint64_t)value << 8 | p[i]);
+	return value;
+}
+
+uint64_t pg_touched(PGresult *result)
+{
+	return strtoull(PQcmdTuples(result), NULL, 10);
+}
+
+/* ---- failures ------------------------------------------------------------------------------------------------------------------ */
+
+bool pg_failed_with(const struct pg_conn *conn, const char *sqlstate)
+{
+	return conn->sqlstate[0] != '\0' && strncmp(conn->sqlstate, sqlstate, strlen(sqlstate)) == 0;
+}
+
+/* First line, without what libpq puts before and behind it. */
+static void first_line(const char *text, char *out, size_t bytes)
+{
+	size_t n;
+
+	while (*text == ' ' || *text == '\n')
+		text++;
+	n = strcspn(text, "\n");
+	while (n > 0 && text[n - 1] == ' ')
+		n--;
+	snprintf(out, bytes, "%.*s", (int)(n < bytes ? n : bytes - 1), text);
+}
+
+/* What a failure means to whoever asked. "": the connection itself. */
+static enum shmeta_status judge(struct pg_state *state, struct pg_conn *conn)
+{
+	static const struct {
+		const char *sqlstate;
+		enum shmeta_status status, first; /* first: as long as the source was never open, it is misconfigured */
+		bool look;                        /* the schema is not what it was: look at it again */
+	} table[] = {
+		{"3D000", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, false}, /* no such database               */
+		{"42501", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* not permitted: may be granted  */
+		{"42P01", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* no such table                  */
+		{"42703", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},  /* no such column                 */
+		{"42", SHMETA_ERR_SOURCE, SHMETA_ERR_SOURCE, true},
+		{"3F000", SHMETA_ERR_SOURCE, SHMETA_ERR_CONFIG, true},
+		/* After a failover the server that took writes may be the one that does not: connect again, where it may be
+	         * another. Passwords are rotated and servers restarted: 28xxx, 53xxx, 57xxx, 58xxx and the rest pass. */
+		{"25006", SHMETA_ERR_SOURCE, SHMETA_ERR_SOURCE, true},
+	};
+
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (pg_failed_with(conn, table[i].sqlstate)) {
+			if (table[i].look)
+				state->attached = false;
+			return state->opened_before ? table[i].status : table[i].first;
+		}
+	return SHMETA_ERR_SOURCE;
+}
+
+enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const PGresult *result,
+                           struct backend_error *err)
+{
+	const char *code = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+	const char *said = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *routine = result != NULL ? PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION) : NULL;
+	const char *engine = state->dialect->engine;
+	char place[200], line[300];
+	enum shmeta_status status;
+
+	snprintf(conn->sqlstate, sizeof conn->sqlstate, "%s", code != NULL ? code : "");
+	if (said == NULL)
+		said = result != NULL && PQresultErrorMessage(result)[0] != '\0' ? PQresultErrorMessage(result)
+		       : conn->pg != NULL                                        ? PQerrorMessage(conn->pg)
+		                                                                 : "not connected";
+	first_line(said, line, sizeof line);
+	status = judge(state, conn);
+	if (pg_failed_with(conn, "26000") ||
+	    (pg_failed_with(conn, "0A000") && routine != NULL && strcmp(routine, "RevalidateCachedQuery") == 0))
+		conn->stale_plan = true;
+	return backend_fail(err, status, "%s: %s %s: %s%s%s%s", engine, state->doing != NULL ? state->doing : "asking",
+	                    pg_place(conn, place, sizeof place), line[0] != '\0' ? line : "the connection was lost",
+	                    code != NULL ? " (" : "", code != NULL ? code : "", code != NULL ? ")" : "");
+}
+
+/* The connection is of no use any more; what is in flight on it gets this failure. */
+static enum shmeta_status broken(struct pg_state *state, struct pg_conn *conn, enum shmeta_status status,
+                                 struct backend_error *err)
+{
+	if (err != NULL && !conn->failing)
+		conn->failure = *err;
+	else if (!conn->failing)
+		backend_fail(&conn->failure, status, "%s: the connection to the %s was lost", state->dialect->engine,
+		             conn->role);
+	conn->failing = true;
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	return status;
+}
+
+static enum shmeta_status lost(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	struct backend_error mine = {0};
+	enum shmeta_status status = pg_fail(state, conn, NULL, &mine);
+
+	if (err != NULL)
+		*err = mine;
+	return broken(state, conn, status, &mine);
+}
+
+void pg_disconnect(struct pg_state *state, struct pg_conn *conn)
+{
+	(void)state;
+	if (conn->copied != NULL)
+		PQfreemem(conn->copied);
+	conn->copied = NULL;
+	PQfinish(conn->pg);
+	conn->pg = NULL;
+	conn->pending_count = 0;
+	conn->failing = conn->copying = conn->streaming = false;
+	conn->in_transaction = conn->committing = conn->committed = conn->timed_out = false;
+	memset(conn->prepared, 0, sizeof conn->prepared);
+	conn->stale_plan = false;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------------------------------------------- */
+
+/* Until the socket is ready for one of events, or the deadline. */
+static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn, short events, uint64_t deadline_ns,
+                                   struct backend_error *err)
+{
+	struct pollfd fd = {.fd = PQsocket(conn->pg), .events = events};
+	char place[200];
+
+	for (;;) {
+		uint64_t now = now_ns();
+		int64_t left = now < deadline_ns ? (int64_t)((deadline_ns - now + 999999) / 1000000) : 0;
+		int rc = poll(&fd, 1, left > TICK_MS && conn->tick != NULL ? TICK_MS : (int)left);
+		enum shmeta_status status;
+
+		if (rc > 0)
+			return SHMETA_OK;
+		if (rc < 0 && errno != EINTR)
+			return backend_fail(err, SHMETA_ERR_SOURCE, "%s: waiting for %s: %s", state->dialect->engine,
+			                    pg_place(conn, place, sizeof place), strerror(errno));
+		if (rc == 0 && conn->tick != NULL) {
+			status = conn->tick(conn->tick_arg);
+			if (status != SHMETA_OK)
+				return status;
+		}
+		if (now_ns() >= deadline_ns) {
+			conn->sqlstate[0] = '\0';
+			conn->timed_out = true;
+			return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s %s: no answer within %u ms",
+			                    state->dialect->engine, state->doing != NULL ? state->doing : "asking",
+			                    pg_place(conn, place, sizeof place),
+			                    conn->patience_ms > 0 ? conn->patience_ms : timeout_of(state));
+		}
+	}
+}
+
+static uint64_t deadline_of(const struct pg_state *state, const struct pg_conn *conn)
+{
+	return now_ns() + (uint64_t)(conn->patience_ms > 0 ? conn->patience_ms : timeout_of(state)) * 1000000u;
+}
+
+/* Until a result can be taken without blocking. */
+static enum shmeta_status wait_result(struct pg_state *state, struct pg_conn *conn, uint64_t deadline_ns,
+                                      struct backend_error *err)
+{
+	enum shmeta_status status;
+	int flushed;
+
+	for (;;) {
+		flushed = PQflush(conn->pg);
+		if (flushed < 0)
+			return lost(state, conn, err);
+		if (!PQisBusy(conn->pg))
+			return SHMETA_OK;
+		status = wait_for(state, conn, (short)(POLLIN | (flushed > 0 ? POLLOUT : 0)), deadline_ns, err);
+		if (status != SHMETA_OK)
+			return broken(state, conn, status, err);
+		if (!PQconsumeInput(conn->pg))
+			return lost(state, conn, err);
+	}
+}
+
+enum shmeta_status pg_flush(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	uint64_t deadline = deadline_of(state, conn);
+	enum shmeta_status status;
+	int flushed;
+
+	if (!pg_connected(conn))
+		return pg_fail(state, conn, NULL, err);
+	while ((flushed = PQflush(conn->pg)) > 0) {
+		status = wait_for(state, conn, POLLIN | POLLOUT, deadline, err);
+		if (status != SHMETA_OK)
+			return broken(state, conn, status, err);
+		/* The server may wait for us to read before it reads on. */
+		if (!PQconsumeInput(conn->pg))
+			return lost(state, conn, err);
+	}
+	return flushed < 0 ? lost(state, conn, err) : SHMETA_OK;
+}
+
+/* ---- connecting ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *option_of(const PQconninfoOption *options, const char *keyword)
+{
+	for (; options != NULL && options->keyword != NULL; options++)
+		if (strcmp(options->keyword, keyword) == 0)
+			return options->val != NULL ? options->val : "";
+	return "";
+}
+
+/* One host of a list: does what is sent to it stay on this machine? */
+static bool stays_here(const char *host, size_t bytes)
+{
+	char copy[64];
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (bytes == 0 || host[0] == '/' || host[0] == '@')
+		return true;
+	if (bytes >= sizeof copy)
+		return false;
+	memcpy(copy, host, bytes);
+	copy[bytes] = '\0';
+	if (strcmp(copy, "localhost") == 0)
+		return true;
+	if (inet_pton(AF_INET, copy, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == 127;
+	return inet_pton(AF_INET6, copy, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
+}
+
+/* A server that cannot be told from another must not be believed, nor given a password. The decision is made on what libpq will
+ * really use: service files and its environment included. */
+static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	PQconninfoOption *options = PQconninfo(conn->pg);
+	const char *hosts = option_of(options, "hostaddr"), *mode = option_of(options, "sslmode"), *at;
+	enum shmeta_status status = SHMETA_OK;
+	size_t bytes;
+
+	if (options == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	if (hosts[0] == '\0')
+		hosts = option_of(options, "host");
+	for (at = hosts; status == SHMETA_OK && strcmp(mode, "verify-full") != 0; at += bytes + 1) {
+		bytes = strcspn(at, ",");
+		if (!stays_here(at, bytes))
+			status = backend_fail(
+				err, SHMETA_ERR_CONFIG,
+				"%s: the connection to %.*s would have sslmode=%s, which does not prove who answers: use "
+				"sslmode=verify-full with sslrootcert, or say source.allow_insecure",
+				state->dialect->engine, bytes < 100 ? (int)bytes : 100, at, mode);
+		if (at[bytes] == '\0')
+			break;
+	}
+	PQconninfoFree(options);
+	return status;
+}
+
+/* The password of the credentials file, without its newline. Read each time: passwords are rotated. */
+static enum shmeta_status read_secret(struct pg_state *state, char out[SECRET_MAX], struct backend_error *err)
+{
+	const char *path = state->options.password_file;
+	ssize_t n = -1;
+	int fd;
+
+	out[0] = '\0';
+	if (path == NULL || path[0] == '\0')
+		return SHMETA_OK;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, out, SECRET_MAX);
+		close(fd);
+	}
+	if (n < 0)
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s: %s", state->dialect->engine,
+		                    path, strerror(errno));
+	if (n == SECRET_MAX || memchr(out, '\0', (size_t)n) != NULL) {
+		explicit_bzero(out, SECRET_MAX);
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s holds no password of one line",
+		                    state->dialect->engine, path);
+	}
+	out[n] = '\0';
+	out[strcspn(out, "\r\n")] = '\0';
+	return SHMETA_OK;
+}
+
+static void start_login(struct pg_state *state, struct pg_conn *conn, const char *secret)
+{
+	const char *keys[16], *values[16];
+	char patience[16];
+	int n = 0;
+#define GIVE(key, value) (keys[n] = (key), values[n++] = (value))
+
+	snprintf(patience, sizeof patience, "%u", timeout_of(state));
+	/* Before the configured string: defaults that it overrides. Keepalives find a dead idle link in 10 s, tcp_user_timeout a
+	 * dead one with something in flight; our own deadlines everything else. */
+	GIVE("keepalives_idle", "4");
+	GIVE("keepalives_interval", "2");
+	GIVE("keepalives_count", "3");
+	GIVE("tcp_user_timeout", patience);
+	GIVE("fallback_application_name", "shmetad");
+	if (conn == &state->primary && !state->options.read_only)
+		GIVE("target_session_attrs", strchr(conn->conninfo, ',') != NULL ? "read-write" : "any");
+	GIVE("dbname", conn->conninfo);
+	GIVE("client_encoding", "UTF8");
+	if (secret[0] != '\0')
+		GIVE("password", secret);
+#undef GIVE
+	keys[n] = NULL;
+	values[n] = NULL;
+	conn->pg = PQconnectStartParams(keys, values, 1);
+}
+
+static enum shmeta_status login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	uint64_t deadline = now_ns() + (uint64_t)timeout_of(state) * 1000000u;
+	PostgresPollingStatusType what = PGRES_POLLING_WRITING;
+	char secret[SECRET_MAX];
+	enum shmeta_status status = read_secret(state, secret, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	start_login(state, conn, secret);
+	explicit_bzero(secret, sizeof secret);
+	if (conn->pg == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
+		return pg_fail(state, conn, NULL, err);
+	status = judge_tls(state, conn, err);
+	while (status == SHMETA_OK) {
+		status = wait_for(state, conn, what == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, err);
+		if (status != SHMETA_OK)
+			break;
+		what = PQconnectPoll(conn->pg);
+		if (what == PGRES_POLLING_FAILED)
+			return pg_fail(state, conn, NULL, err);
+		if (what == PGRES_POLLING_OK)
+			break;
+	}
+	if (status == SHMETA_OK && (PQsetnonblocking(conn->pg, 1) != 0 || !PQenterPipelineMode(conn->pg)))
+		status = pg_fail(state, conn, NULL, err);
+	return status;
+}
+
+/* Nothing of a session is left to the server's or the role's settings. Its answer says what kind of server this is. */
+static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	uint32_t timeout = timeout_of(state);
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	char sql[700];
+
+	if (PQparameterStatus(conn->pg, "crdb_version") != NULL)
+		state->dialect = &pg_cockroachdb;
+	conn->server_version = PQserverVersion(conn->pg);
+	if (conn == &state->primary) {
+		uint64_t random = scatter(state);
+
+		snprintf(state->origin, sizeof state->origin, "%016" PRIx64, random);
+	}
+	/* The server gives up a little before we do: then the connection can be kept. */
+	snprintf(sql, sizeof sql,
+	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
+	         "set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s",
+	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
+	         state->dialect->triggers ? ", set_config('shmeta.origin', '" : "",
+	         state->dialect->triggers ? state->origin : "", state->dialect->triggers ? "', false)" : "");
+	status = pg_execute(state, conn, sql, NULL, err);
+	if (status != SHMETA_OK)
+		return status;
+	status = pg_execute(
+		state, conn,
+		state->dialect->replay_positions
+			? "SELECT pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int"
+			: "SELECT 0, 0",
+		&result, err);
+	if (status != SHMETA_OK)
+		return status;
+	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
+	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
+	PQclear(result);
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	struct backend_error refused = {0};
+	enum shmeta_status status;
+	uint64_t gate_ms;
+	bool login_refused;
+
+	if (pg_connected(conn))
+		return SHMETA_OK;
+	pg_disconnect(state, conn);
+	if (now_ns() < conn->retry_at_ns) {
+		if (err != NULL)
+			*err = conn->refused;
+		return conn->refused.code;
+	}
+	if (state->seed == 0) {
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		state->seed = ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid() << 20 ^
+		               (uint64_t)(uintptr_t)state) |
+		              1;
+		(void)scatter(state);
+	}
+	conn->sqlstate[0] = '\0';
+	conn->connects++;
+	state->counters.reconnects += conn->connects > 1;
+	if (conn == &state->primary)
+		state->attached = false;
+	status = login(state, conn, &refused);
+	if (status == SHMETA_OK)
+		status = set_up_session(state, conn, &refused);
+	if (status == SHMETA_OK) {
+		conn->failures = 0;
+		conn->retry_at_ns = 0;
+		return SHMETA_OK;
+	}
+	/* One attempt at a time, and after a refused one a pause in which everyone gets its answer: long where trying again
+	 * looks like an attack, short where a server is coming back. libpq gives no SQLSTATE of a login; its text is in English or
+	 * not, so anything that got as far as a server's refusal counts. */
+	login_refused = conn->pg != NULL && PQconnectionNeedsPassword(conn->pg) | PQconnectionUsedPassword(conn->pg);
+	pg_disconnect(state, conn);
+	gate_ms = (uint64_t)GATE_FIRST_MS << (conn->failures < 8 ? conn->failures : 8);
+	if (gate_ms > GATE_MOST_MS)
+		gate_ms = GATE_MOST_MS;
+	if (login_refused || status == SHMETA_ERR_CONFIG)
+		gate_ms = LOGIN_GATE_MS;
+	conn->failures++;
+	conn->retry_at_ns = now_ns() + (gate_ms - scatter(state) % (gate_ms / 4)) * 1000000u;
+	conn->refused = refused;
+	if (err != NULL)
+		*err = refused;
+	return status;
+}
+
+/* ---- sending --------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status note(struct pg_state *state, struct pg_conn *conn, enum pending_kind kind,
+                               enum pg_statement which, int sent, struct backend_error *err)
+{
+	if (!sent)
+		return lost(state, conn, err);
+	conn->pending[(conn->pending_first + conn->pending_count++) % PG_PENDING_MAX] =
+		(struct pg_pending){.kind = (uint8_t)kind, .statement = (uint8_t)which};
+	return SHMETA_OK;
+}
+
+static enum shmeta_status send_statement(struct pg_state *state, struct pg_conn *conn, enum pending_kind kind,
+                                         enum pg_statement which, const struct pg_params *params,
+                                         struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	_Static_assert(PG_STATEMENTS < 256, "a statement's number fits its byte");
+	if (!pg_connected(conn))
+		return conn->failing ? (err != NULL ? (void)(*err = conn->failure) : (void)0, conn->failure.code)
+		                     : pg_fail(state, conn, NULL, err);
+	if (conn->pending_count + 2 > PG_PENDING_MAX)
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: more than %d statements in flight",
+		                    state->dialect->engine, PG_PENDING_MAX);
+	for (int i = 0; params != NULL && i < params->count; i++)
+		if (params->values[i] == NULL && params->lengths[i] != 0)
+			return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory for a list of values",
+			                    state->dialect->engine);
+	if (!conn->prepared[which]) {
+		state->counters.prepares++;
+		status = note(state, conn, SENT_PREPARE, which,
+		              PQsendPrepare(conn->pg, names[which], state->sql[which], 0, NULL), err);
+		conn->prepared[which] = true;
+	}
+	state->counters.queries++;
+	if (status == SHMETA_OK)
+		status = note(state, conn, kind, which,
+		              PQsendQueryPrepared(conn->pg, names[which], params != NULL ? params->count : 0,
+		                                  params != NULL ? params->values : NULL,
+		                                  params != NULL ? params->lengths : NULL,
+		                                  params != NULL ? params->formats : NULL, 1),
+		              err);
+	return status;
+}
+
+enum shmeta_status pg_send(struct pg_state *state, struct pg_conn *conn, enum pg_statement which,
+                           const struct pg_params *params, struct backend_error *err)
+{
+	return send_statement(state, conn, SENT_STATEMENT, which, params, err);
+}
+
+enum shmeta_status pg_sync(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	if (!pg_connected(conn))
+		return conn->failing ? (err != NULL ? (void)(*err = conn->failure) : (void)0, conn->failure.code)
+		                     : pg_fail(state, conn, NULL, err);
+	return note(state, conn, SENT_SYNC, 0, PQpipelineSync(conn->pg), err);
+}
+
+enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	enum shmeta_status status = send_statement(state, conn, SENT_COMMIT, PG_COMMIT, NULL, err);
+
+	/* From here on parts of it may be with the server. */
+	conn->committing = true;
+	return status == SHMETA_OK ? pg_sync(state, conn, err) : status;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------------------------- */
+
+static void pop(struct pg_conn *conn)
+{
+	conn->pending_first = (conn->pending_first + 1) % PG_PENDING_MAX;
+	conn->pending_count--;
+}
+
+static enum shmeta_status again(const struct pg_conn *conn, struct backend_error *err)
+{
+	if (err != NULL)
+		*err = conn->failure;
+	return conn->failure.code;
+}
+
+/* One result of libpq; NULL ends those of a statement. Not OK: the connection is gone. */
+static enum shmeta_status take(struct pg_state *state, struct pg_conn *conn, PGresult **ret, struct backend_error *err)
+{
+	enum shmeta_status status = wait_result(state, conn, deadline_of(state, conn), err);
+
+	*ret = NULL;
+	if (status == SHMETA_OK)
+		*ret = PQgetResult(conn->pg);
+	return status;
+}
+
+/* The end of a statement's results. */
+static enum shmeta_status take_end(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	PGresult *result;
+	enum shmeta_status status;
+
+	do {
+		status = take(state, conn, &result, err);
+		PQclear(result);
+	} while (status == SHMETA_OK && result != NULL);
+	return status;
+}
+
+/* The result of the oldest statement in flight, judged. */
+static enum shmeta_status receive(struct pg_state *state, struct pg_conn *conn, bool row, PGresult **ret,
+                                  struct backend_error *err)
+{
+	const struct pg_pending pending = conn->pending[conn->pending_first];
+	enum shmeta_status status = SHMETA_OK;
+	PGresult *result = NULL;
+	ExecStatusType kind;
+
+	*ret = NULL;
+	/* A NULL that ends a former statement may still be there. */
+	for (int tries = 0; status == SHMETA_OK && result == NULL && tries < 3; tries++)
+		status = take(state, conn, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	kind = result != NULL ? PQresultStatus(result) : PGRES_FATAL_ERROR;
+	if (pending.kind == SENT_SYNC) {
+		pop(conn);
+		PQclear(result);
+		if (kind != PGRES_PIPELINE_SYNC)
+			return lost(state, conn, err);
+		conn->failing = false;
+		return SHMETA_OK;
+	}
+	if (kind == PGRES_SINGLE_TUPLE && row) {
+		*ret = result;
+		return SHMETA_OK;
+	}
+	pop(conn);
+	conn->streaming = false;
+	if (kind == PGRES_PIPELINE_ABORTED) {
+		PQclear(result);
+		if (pending.kind == SENT_PREPARE)
+			conn->prepared[pending.statement] = false;
+		status = take_end(state, conn, err);
+		return status != SHMETA_OK ? status : again(conn, err);
+	}
+	if (kind == PGRES_TUPLES_OK || kind == PGRES_COMMAND_OK) {
+		if (kind == PGRES_TUPLES_OK)
+			state->counters.rows += (uint64_t)PQntuples(result);
+		/* A COMMIT that found its transaction failed is answered, without an error, by ROLLBACK. */
+		if (pending.statement == PG_COMMIT && pending.kind != SENT_SYNC) {
+			conn->in_transaction = false;
+			conn->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+		} else if (pending.statement == PG_ROLLBACK) {
+			conn->in_transaction = false;
+		}
+		status = take_end(state, conn, err);
+		if (status != SHMETA_OK || row) {
+			PQclear(result);
+			return status;
+		}
+		*ret = result;
+		return SHMETA_OK;
+	}
+	status = pg_fail(state, conn, result, &conn->failure);
+	PQclear(result);
+	if (pending.kind == SENT_PREPARE)
+		conn->prepared[pending.statement] = false;
+	conn->failing = true;
+	/* FATAL: nothing more will come. */
+	if (PQstatus(conn->pg) == CONNECTION_OK)
+		(void)take_end(state, conn, NULL);
+	if (err != NULL)
+		*err = conn->failure;
+	return status;
+}
+
+/* Past what interests nobody. */
+static enum shmeta_status to_statement(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	PGresult *result = NULL;
+
+	for (;;) {
+		uint8_t kind;
+
+		if (!pg_connected(conn))
+			return conn->failing ? again(conn, err) : pg_fail(state, conn, NULL, err);
+		if (conn->pending_count == 0)
+			return backend_fail(err, SHMETA_ERR_SOURCE, "%s: nothing was asked", state->dialect->engine);
+		kind = conn->pending[conn->pending_first].kind;
+		if (kind == SENT_STATEMENT || kind == SENT_COMMIT)
+			return SHMETA_OK;
+		status = receive(state, conn, false, &result, err);
+		PQclear(result);
+		/* A failed PREPARE or BEGIN fails what is behind it, which says so itself. */
+		if (!pg_connected(conn))
+			return status != SHMETA_OK ? status : again(conn, err);
+	}
+}
+
+enum shmeta_status pg_next(struct pg_state *state, struct pg_conn *conn, PGresult **ret, struct backend_error *err)
+{
+	PGresult *result = NULL;
+	enum shmeta_status status = to_statement(state, conn, err);
+
+	if (ret != NULL)
+		*ret = NULL;
+	if (status == SHMETA_OK)
+		status = receive(state, conn, false, &result, err);
+	if (ret != NULL && status == SHMETA_OK)
+		*ret = result;
+	else
+		PQclear(result);
+	return status;
+}
+
+enum shmeta_status pg_next_row(struct pg_state *state, struct pg_conn *conn, PGresult **ret, struct backend_error *err)
+{
+	enum shmeta_status status;
+
+	*ret = NULL;
+	if (!conn->streaming) {
+		status = to_statement(state, conn, err);
+		if (status != SHMETA_OK)
+			return status;
+		/* libpq lets us say so only while it stands at this very statement, with nothing of it taken. */
+		if (!PQsetSingleRowMode(conn->pg)) {
+			PGresult *none = PQgetResult(conn->pg);
+
+			PQclear(none);
+			if (none != NULL || !PQsetSingleRowMode(conn->pg))
+				return lost(state, conn, err);
+		}
+		conn->streaming = true;
+	}
+	status = receive(state, conn, true, ret, err);
+	state->counters.rows += *ret != NULL;
+	return status;
+}
+
+void pg_drop_results(struct pg_state *state, struct pg_conn *conn)
+{
+	PGresult *result;
+
+	/* The rest of a large result is not worth its transfer. */
+	if (conn->streaming || conn->copying) {
+		pg_disconnect(state, conn);
+		return;
+	}
+	if (pg_connected(conn) && conn->pending_count > 0 &&
+	    conn->pending[(conn->pending_first + conn->pending_count - 1) % PG_PENDING_MAX].kind != SENT_SYNC)
+		(void)pg_sync(state, conn, NULL);
+	while (pg_connected(conn) && conn->pending_count > 0) {
+		(void)receive(state, conn, false, &result, NULL);
+		PQclear(result);
+	}
+	conn->pending_count = 0;
+	conn->failing = false;
+}
+
+enum shmeta_status pg_query(struct pg_state *state, struct pg_conn *conn, enum pg_statement which,
+                            const struct pg_params *params, PGresult **ret, struct backend_error *err)
+{
+	bool alone = !conn->in_transaction && conn->pending_count == 0;
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int tries = 0; tries < 2; tries++) {
+		uint64_t connects = conn->connects;
+
+		if (alone) {
+			status = pg_connect(state, conn, err);
+			if (status != SHMETA_OK)
+				return status;
+		}
+		status = pg_send(state, conn, which, params, err);
+		if (status == SHMETA_OK)
+			status = pg_sync(state, conn, err);
+		if (status == SHMETA_OK)
+			status = pg_next(state, conn, ret, err);
+		if (alone || status != SHMETA_OK)
+			pg_drop_results(state, conn);
+		if (status == SHMETA_OK || !alone)
+			return status;
+		if (conn->stale_plan && pg_connected(conn)) {
+			if (pg_execute(state, conn, "DEALLOCATE ALL", NULL, NULL) != SHMETA_OK)
+				return status;
+			memset(conn->prepared, 0, sizeof conn->prepared);
+			conn->stale_plan = false;
+		} else if (pg_connected(conn) || connects != conn->connects || conn->timed_out) {
+			return status; /* the server's answer, or none: not a link that had died idle */
+		}
+	}
+	return status;
+}
+
+enum shmeta_status pg_execute(struct pg_state *state, struct pg_conn *conn, const char *sql, PGresult **ret,
+                              struct backend_error *err)
+{
+	enum shmeta_status status;
+
+	if (ret != NULL)
+		*ret = NULL;
+	if (!pg_connected(conn))
+		return pg_fail(state, conn, NULL, err);
+	state->counters.queries++;
+	status = note(state, conn, SENT_STATEMENT, PG_STATEMENTS,
+	              PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0), err);
+	if (status == SHMETA_OK)
+		status = pg_sync(state, conn, err);
+	if (status == SHMETA_OK)
+		status = pg_next(state, conn, ret, err);
+	pg_drop_results(state, conn);
+	return status;
+}
+
+/* ---- COPY ------------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status pg_copy_start(struct pg_state *state, struct pg_conn *conn, const char *sql,
+                                 struct backend_error *err)
+{
+	enum shmeta_status status;
+	PGresult *result;
+
+	pg_drop_results(state, conn);
+	if (!pg_connected(conn) || !PQexitPipelineMode(conn->pg) || !PQsendQuery(conn->pg, sql))
+		return lost(state, conn, err);
+	state->counters.queries++;
+	conn->copying = true;
+	status = take(state, conn, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (PQresultStatus(result) == PGRES_COPY_OUT) {
+		PQclear(result);
+		return SHMETA_OK;
+	}
+	status = pg_fail(state, conn, result, err);
+	PQclear(result);
+	conn->copying = false;
+	if (take_end(state, conn, NULL) == SHMETA_OK)
+		(void)PQenterPipelineMode(conn->pg);
+	return status;
+}
+
+enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, const char **ret, size_t *ret_bytes,
+                                struct backend_error *err)
+{
+	uint64_t deadline = deadline_of(state, conn);
+	enum shmeta_status status;
+	PGresult *result;
+	int got;
+
+	*ret = NULL;
+	if (conn->copied != NULL)
+		PQfreemem(conn->copied);
+	conn->copied = NULL;
+	while ((got = PQgetCopyData(conn->pg, &conn->copied, 1)) == 0) {
+		status = wait_for(state, conn, POLLIN, deadline, err);
+		if (status != SHMETA_OK)
+			return broken(state, conn, status, err);
+		if (!PQconsumeInput(conn->pg))
+			return lost(state, conn, err);
+	}
+	if (got > 0) {
+		*ret = conn->copied;
+		*ret_bytes = (size_t)got;
+		return SHMETA_OK;
+	}
+	conn->copied = NULL;
+	conn->copying = false;
+	status = take(state, conn, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (result == NULL || PQresultStatus(result) != PGRES_COMMAND_OK)
+		status = pg_fail(state, conn, result, err);
+	PQclear(result);
+	if (pg_connected(conn) && (take_end(state, conn, NULL) != SHMETA_OK || !PQenterPipelineMode(conn->pg)))
+		return status != SHMETA_OK ? status : lost(state, conn, err);
+	return status;
+}
+
+/* ---- transactions ----------------------------------------------------------------------------------------------------------------- */
+
+/* The outcome of a COMMIT that has been sent. */
+static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	enum shmeta_status status = pg_next(state, conn, NULL, err);
+	char place[200];
+
+	if (conn->committed)
+		return SHMETA_OK;
+	/* What the server answers to COMMIT itself is an answer, unless it is on its way out or says that it does not know
+	 * (40003, 08007); what it answers not at all may have happened. */
+	if (status != SHMETA_OK && (!pg_connected(conn) || pg_failed_with(conn, "57P") || pg_failed_with(conn, "08") ||
+	                            pg_failed_with(conn, "40003")))
+		return backend_fail(
+			err, SHMETA_ERR_OUTCOME_UNKNOWN,
+			"%s: the connection to %s ended during COMMIT: what was written may be there or not",
+			state->dialect->engine, pg_place(conn, place, sizeof place));
+	if (status == SHMETA_OK)
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the transaction was rolled back by the server",
+		                    state->dialect->engine);
+	return status;
+}
+
+static void roll_back(struct pg_state *state, struct pg_conn *conn)
+{
+	pg_drop_results(state, conn);
+	if (pg_connected(conn) && conn->in_transaction && PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
+		if (pg_send(state, conn, PG_ROLLBACK, NULL, NULL) != SHMETA_OK ||
+		    pg_sync(state, conn, NULL) != SHMETA_OK || pg_next(state, conn, NULL, NULL) != SHMETA_OK)
+			pg_disconnect(state, conn);
+		pg_drop_results(state, conn);
+	}
+	conn->in_transaction = false;
+}
+
+static void pause_before_retry(struct pg_state *state, uint32_t tries)
+{
+	uint64_t most = UINT64_C(2000000) << (tries < 7 ? tries : 7), some = most / 2 + scatter(state) % (most / 2);
+	struct timespec nap = {.tv_sec = (time_t)(some / 1000000000u), .tv_nsec = (long)(some % 1000000000u)};
+
+	nanosleep(&nap, NULL);
+}
+
+enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
+                                  enum shmeta_status (*body)(void *arg, struct backend_error *err), void *arg,
+                                  struct backend_error *err)
+{
+	uint32_t conflicts = 0;
+	bool fresh = !pg_connected(conn), restarted = false, replanned = false;
+	enum shmeta_status status;
+
+	for (;;) {
+		status = pg_connect(state, conn, err);
+		if (status == SHMETA_OK && conn == &state->primary && !state->attached && !state->attaching)
+			status = pg_ensure(state, err);
+		if (status != SHMETA_OK)
+			return status;
+		pg_drop_results(state, conn);
+		conn->committing = conn->committed = conn->stale_plan = false;
+		conn->sqlstate[0] = '\0';
+		conn->in_transaction = true;
+		state->counters.transactions++;
+		status = send_statement(state, conn, SENT_QUIET, begin, NULL, err);
+		if (status == SHMETA_OK)
+			status = body(arg, err);
+		if (status == SHMETA_OK && !conn->committing)
+			status = pg_send_commit(state, conn, err);
+		if (conn->committing) {
+			enum shmeta_status outcome = take_commit(state, conn, err);
+
+			/* The body's failure, where the COMMIT behind it was skipped for it, is the better sentence; but
+			 * only an answer to the COMMIT says that it was skipped. */
+			if (status == SHMETA_OK || outcome == SHMETA_ERR_OUTCOME_UNKNOWN)
+				status = outcome;
+			else if (conn->committed)
+				status = SHMETA_ERR_OUTCOME_UNKNOWN;
+		}
+		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN) {
+			pg_drop_results(state, conn);
+			conn->in_transaction = false;
+			return status;
+		}
+		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
+		    conflicts < state->dialect->retries) {
+			roll_back(state, conn);
+			pause_before_retry(state, conflicts++);
+			continue;
+		}
+		if (conn->stale_plan && pg_connected(conn) && !replanned) {
+			roll_back(state, conn);
+			replanned = true;
+			memset(conn->prepared, 0, sizeof conn->prepared);
+			if (pg_connected(conn) && pg_execute(state, conn, "DEALLOCATE ALL", NULL, err) == SHMETA_OK)
+				continue;
+			return status;
+		}
+		if (!pg_connected(conn) && !conn->committing && !fresh && !restarted && !conn->timed_out) {
+			restarted = true;
+			pg_disconnect(state, conn);
+			continue;
+		}
+		if (pg_failed_with(conn, "25006"))
+			pg_disconnect(state, conn);
+		roll_back(state, conn);
+		return status;
+	}
+}

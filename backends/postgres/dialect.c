@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: what the servers that speak PostgreSQL's protocol can and cannot do. */
+#include "backends/postgres/postgres.h"
+
+const struct pg_dialect pg_postgresql = {
+	.scheme = "postgresql",
+	.engine = "postgresql",
+	.snapshots = true,
+	.triggers = true,
+	.listen = true,
+	.copy_binary = true,
+	.advisory_locks = true,
+	.replay_positions = true,
+	.historical_reads = false,
+	.collate = " COLLATE \"C\"",
+	.begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+	/* Each statement sees what was committed before it; what must hold between statements is locked or checked by constraints. */
+	.begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+	.retries = 5,
+};
+
+const struct pg_dialect pg_cockroachdb = {
+	.scheme = "cockroachdb",
+	.engine = "cockroachdb",
+	.snapshots = false,
+	.triggers = false,
+	.listen = false,
+	.copy_binary = false,
+	.advisory_locks = false,
+	.replay_positions = false,
+	.historical_reads = true,
+	/* Its texts are ordered by their bytes. PostgreSQL's are not, so this says what CockroachDB takes as well. */
+	.collate = " COLLATE \"C\"",
+	.begin_read = "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+	.begin_write = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
+	/* A conflict is the normal way in which two writers meet here. */
+	.retries = 12,
+};

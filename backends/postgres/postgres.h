@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine, inside: PostgreSQL, and what speaks its protocol.
+ *
+ * Nothing waits in libpq: every wait is a poll() of ours with a deadline. A connection is always in pipeline mode but during a
+ * COPY, so that what can be sent together is (a BEGIN costs no round trip of its own). Parameters and results are binary.
+ *
+ * What differs between engines stands in one const table each (struct pg_dialect), what differs between databases in
+ * struct pg_shape; both are read where statements are written, hardly anywhere else. */
+#ifndef SHMETA_BACKENDS_POSTGRES_POSTGRES_H
+#define SHMETA_BACKENDS_POSTGRES_POSTGRES_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backends/backend.h"
+#include "backends/rows.h"
+
+/* ---- statements --------------------------------------------------------------------------------------------------------------- */
+
+/* Every statement that runs more than once per connection; prepared under its own name when a connection first needs it. Texts:
+ * schema.c and read.c, feed.c; those of writing write.c and objects.c (pg_write_statements(), pg_object_statements()). */
+#define PG_READ_STATEMENTS(X) \
+	X(BEGIN_READ)         \
+	X(BEGIN_WRITE)        \
+	X(COMMIT)             \
+	X(ROLLBACK)           \
+	X(LOAD_STATE)         \
+	X(LOAD_TOPICS)        \
+	X(LOAD_PARTITIONS)    \
+	X(AGENTS)             \
+	X(GROUPS)             \
+	X(OFFSETS)            \
+	X(LEASES)             \
+	X(KEY_TOPICS)         \
+	X(KEY_PARTITIONS)     \
+	X(KEY_SEGMENTS)       \
+	X(FEED_CHANGES)       \
+	X(FEED_STATE)         \
+	X(REPLAYED)
+/* X(name): the enumerator is PG_name. */
+#define PG_WRITE_STATEMENTS(X)
+#define PG_OBJECT_STATEMENTS(X)
+
+enum pg_statement {
+#define X(name) PG_##name,
+	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X)
+#undef X
+		PG_STATEMENTS
+};
+
+/* ---- engines and databases ------------------------------------------------------------------------------------------------------ */
+
+struct pg_dialect {
+	const char *scheme; /* of the uri, without ':'                                                         */
+	const char *engine; /* for sentences                                                                   */
+	bool snapshots;     /* xid8, pg_current_snapshot() and what comes with them: the feed's position       */
+	bool triggers;      /* statement-level triggers with transition tables                                 */
+	bool listen;        /* LISTEN and NOTIFY                                                               */
+	bool copy_binary;   /* COPY (query) TO STDOUT (FORMAT binary)                                          */
+	bool advisory_locks;
+	bool replay_positions; /* pg_current_wal_insert_lsn(), pg_last_wal_replay_lsn()                           */
+	bool historical_reads; /* AS OF SYSTEM TIME                                                               */
+	const char *collate;   /* behind a text that is ordered by its bytes                                      */
+	const char *begin_read, *begin_write;
+	uint32_t retries; /* of a transaction that the server wants to be tried again (40001, 40P01)         */
+};
+extern const struct pg_dialect pg_postgresql, pg_cockroachdb;
+
+/* Which of the columns that not every database has are there. */
+struct pg_shape {
+	bool organization;        /* topics, partitions, segments, groups, offsets carry organization_id          */
+	bool agents_organization; /* nullable: a shared agent has none                                            */
+	bool leases_organization;
+	bool tenant_uuid; /* organization_id is of type uuid, otherwise text                              */
+	bool config_json; /* topics.config, agents.metadata are JSONB, otherwise text                     */
+	bool cleanup_policy;
+	bool timestamps;    /* segments: min_timestamp, max_timestamp                                       */
+	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
+	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
+	bool feed;          /* and the log with all its triggers, enabled                                   */
+	bool slices;        /* shmeta_slices has had a row: segments may lie within larger objects          */
+};
+
+/* ---- one connection ------------------------------------------------------------------------------------------------------------- */
+
+enum { PG_PENDING_MAX = 64 }; /* statements in flight */
+
+struct pg_conn {
+	const char *role; /* "primary", "replica": for sentences */
+	const char *conninfo;
+	PGconn *pg;        /* NULL: not connected */
+	uint64_t connects; /* how often it has been connected: what hung on a former one is gone */
+	char sqlstate[6];  /* of the last failure; "": it came from no server */
+	bool prepared[PG_STATEMENTS];
+	bool in_transaction; /* a BEGIN was queued and neither COMMIT nor ROLLBACK has been answered */
+	bool committing;     /* a COMMIT has been handed to the socket: what becomes of it is the server's to say */
+	bool committed;
+	bool stale_plan; /* the last failure was a plan of an older schema: prepared anew, try the transaction again */
+	bool streaming;  /* rows one at a time, of the result that is being read */
+	bool timed_out;  /* it was closed for a deadline */
+	bool copying;
+	char *copied; /* the last piece of a COPY */
+	/* What was sent and not answered, oldest first. */
+	struct pg_pending {
+		uint8_t kind; /* of conn.c */
+		uint8_t statement;
+	} pending[PG_PENDING_MAX];
+	uint32_t pending_first, pending_count;
+	bool failing; /* what was sent behind a failed statement is being skipped, each with this failure */
+	struct backend_error failure;
+	uint32_t patience_ms; /* instead of options.timeout_ms, for statements that take long; 0: not */
+	/* Called about every 100 ms of waiting, where it is there; not OK ends the wait, and the connection. */
+	enum shmeta_status (*tick)(void *arg);
+	void *tick_arg;
+	/* After a failed login: not before, and until then this is what everyone is told. */
+	uint64_t retry_at_ns;
+	uint32_t failures;
+	struct backend_error refused;
+	bool in_recovery, server_read_only;
+	int server_version;
+};
+
+struct pg_state {
+	struct backend_options options; /* strings are copies of our own */
+	char *uri, *read_uri;
+	const struct pg_dialect *dialect;
+	struct pg_shape shape;
+	struct pg_conn primary, replica; /* replica.conninfo NULL: none */
+	char *sql[PG_STATEMENTS];
+	bool opened_before;   /* it was open once: what is missing now may come back */
+	bool attached;        /* shape and sql are those of the database */
+	bool read_only;       /* must not, or cannot, write */
+	uint64_t source;      /* fingerprint */
+	char origin[24];      /* what our own changes are marked with in the log: another one on each connection */
+	char schema[200];     /* where topics lies, quoted */
+	struct pg_feed *feed; /* feed.c */
+	const char *doing;    /* "writing to": for sentences; each call of the vtable says it first */
+	struct rows_scratch scratch;
+	struct backend_counters counters;
+	uint64_t seed;  /* of jitter */
+	bool attaching; /* within pg_attach() */
+};
+
+/* ---- parameters ------------------------------------------------------------------------------------------------------------------
+ * All binary: the statement says each one's type, `$1::text`, `$2::int8`, `$3::text[]`. A jsonb or uuid goes as text and is cast
+ * again: `$1::text::uuid`. Texts are borrowed until the call that sends them returns. */
+
+enum { PG_PARAMS_MAX = 24 };
+
+struct pg_params {
+	int count;
+	const char *values[PG_PARAMS_MAX];
+	int lengths[PG_PARAMS_MAX];
+	int formats[PG_PARAMS_MAX];
+	uint64_t numbers[PG_PARAMS_MAX]; /* in network order */
+};
+
+/* One array parameter: a column of values for unnest(). Zeroed at first; pg_array_start() empties it for another use. */
+struct pg_array {
+	uint8_t *data;
+	size_t used, capacity;
+	uint32_t count, type;
+	bool failed; /* out of memory: pg_param_array() turns it into a failed send */
+};
+
+static inline void pg_params_clear(struct pg_params *params)
+{
+	params->count = 0;
+}
+void pg_param_text(struct pg_params *params, struct shmeta_str text);
+void pg_param_int(struct pg_params *params, int64_t value); /* $n::int8 */
+void pg_param_bool(struct pg_params *params, bool value);
+void pg_param_null(struct pg_params *params);
+void pg_param_array(struct pg_params *params, struct pg_array *array);
+
+enum pg_element { PG_ELEMENT_BOOL = 16, PG_ELEMENT_INT8 = 20, PG_ELEMENT_TEXT = 25 }; /* their OIDs */
+void pg_array_start(struct pg_array *array, enum pg_element type);
+void pg_array_text(struct pg_array *array, struct shmeta_str text);
+void pg_array_int(struct pg_array *array, int64_t value);
+void pg_array_bool(struct pg_array *array, bool value);
+void pg_array_null(struct pg_array *array);
+void pg_array_free(struct pg_array *array);
+
+/* ---- results --------------------------------------------------------------------------------------------------------------------- */
+
+static inline bool pg_is_null(const PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) != 0;
+}
+/* Borrowed from the result. NULL gives "". */
+static inline struct shmeta_str pg_text(const PGresult *result, int row, int column)
+{
+	return (struct shmeta_str){PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column)};
+}
+/* int8, int4, int2, bool, by its length; NULL gives 0. */
+int64_t pg_int(const PGresult *result, int row, int column);
+/* Rows that a command has touched. */
+uint64_t pg_touched(PGresult *result);
+
+/* ---- running statements -----------------------------------------------------------------------------------------------------------
+ * pg_send() queues a statement, pg_sync() ends what goes together, pg_next() waits for the next result in the order of sending.
+ * Several connections may be driven at once: send and pg_flush() on each, then read each.
+ *
+ * A statement that fails makes the server skip all that was sent behind it up to the sync; pg_next() gives each of these the
+ * failure's own status and sentence. conn->sqlstate has its code. pg_drop_results() reads and drops what is left.
+ *
+ * One call has options.timeout_ms, each pg_next() anew. After a deadline or a lost connection the connection is closed, every
+ * later pg_next() fails the same way, and the next pg_transaction() or pg_connect() connects again. */
+
+enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+void pg_disconnect(struct pg_state *state, struct pg_conn *conn);
+bool pg_connected(const struct pg_conn *conn);
+
+enum shmeta_status pg_send(struct pg_state *state, struct pg_conn *conn, enum pg_statement which,
+                           const struct pg_params *params, struct backend_error *err);
+enum shmeta_status pg_sync(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+enum shmeta_status pg_flush(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+/* *ret (may be NULL: not wanted) is the caller's to PQclear(); NULL on failure. */
+enum shmeta_status pg_next(struct pg_state *state, struct pg_conn *conn, PGresult **ret, struct backend_error *err);
+/* The next result row by row: each call one PGresult with one row; *ret NULL: there are no more. */
+enum shmeta_status pg_next_row(struct pg_state *state, struct pg_conn *conn, PGresult **ret, struct backend_error *err);
+void pg_drop_results(struct pg_state *state, struct pg_conn *conn);
+/* One statement that may run twice: send, sync, next. Outside a transaction it connects, and is tried again, by itself. */
+enum shmeta_status pg_query(struct pg_state *state, struct pg_conn *conn, enum pg_statement which,
+                            const struct pg_params *params, PGresult **ret, struct backend_error *err);
+/* One that is not worth preparing: text results, several commands not allowed. */
+enum shmeta_status pg_execute(struct pg_state *state, struct pg_conn *conn, const char *sql, PGresult **ret,
+                              struct backend_error *err);
+
+/* COPY (query) TO STDOUT (FORMAT binary). pg_copy_read(): the next piece, borrowed until the next call; *ret NULL: the end, and the
+ * connection is as before. Nothing may be in flight at the start, and nothing is sent until the end. */
+enum shmeta_status pg_copy_start(struct pg_state *state, struct pg_conn *conn, const char *sql,
+                                 struct backend_error *err);
+enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, const char **ret, size_t *ret_bytes,
+                                struct backend_error *err);
+
+/* The body in a transaction: BEGIN goes out with its first statement, COMMIT after it returned OK, unless it has sent that itself
+ * with its last statements (pg_send_commit()). Connects where needed. The body runs again, from its start, when the server asks for
+ * it (40001, 40P01: bounded, with jitter), when a plan was stale, and when the connection turned out to be dead before anything was
+ * committed. A body must be able to; what it gave out before, it takes back. It is also run again once when its connection died
+ * before COMMIT was sent.
+ * OK: committed. ERR_OUTCOME_UNKNOWN: the connection, or the server, went away in COMMIT. Anything else: rolled back. */
+enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
+                                  enum shmeta_status (*body)(void *arg, struct backend_error *err), void *arg,
+                                  struct backend_error *err);
+/* Queue the COMMIT and the sync behind what was sent; pg_transaction() takes its result when the body has read the others'. */
+enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+
+/* ---- failures -------------------------------------------------------------------------------------------------------------------- */
+
+/* Did the last failure on the connection carry this code, or, with two characters, one of this class? */
+bool pg_failed_with(const struct pg_conn *conn, const char *sqlstate);
+/* The status and the sentence of a failure, the only place that knows what a SQLSTATE means to us: "postgresql: DOING HOST/DB:
+ * what the server said (42P01)". Fills conn->sqlstate. result NULL: the connection's own. */
+enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const PGresult *result,
+                           struct backend_error *err);
+/* host:port/database, or the socket's folder; never a secret. */
+const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes);
+
+/* ---- schema.c -------------------------------------------------------------------------------------------------------------------- */
+
+/* Connected, the database's shape known, own tables made where that is allowed and due. The first thing every call does. */
+enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
+/* Called with each new connection to the primary: identity, shape, statements. */
+enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err);
+/* Give a statement its text. false: no memory. */
+__attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
+                                                      ...);
+/* Can there be rows of this tenant at all? A database without the column has the one; one of type uuid only well-formed ones. */
+bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
+/* The texts again after shape.slices has changed; they are prepared anew. */
+enum shmeta_status pg_rewrite(struct pg_state *state, struct backend_error *err);
+
+/* ---- read.c, feed.c, write.c, objects.c ------------------------------------------------------------------------------------------ */
+
+bool pg_read_statements(struct pg_state *state);
+bool pg_feed_statements(struct pg_state *state);
+bool pg_write_statements(struct pg_state *state);
+bool pg_object_statements(struct pg_state *state);
+
+enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err);
+enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
+                            struct backend_error *err);
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, struct backend_error *err);
+enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
+enum shmeta_status pg_resume(void *data, const void *position, size_t bytes, struct backend_error *err);
+int pg_wake_fd(void *data);
+/* After each apply() that may have committed something: what is fetched next must show it, from wherever it is fetched. */
+void pg_wrote(struct pg_state *state);
+
+enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);
+enum shmeta_status pg_list_objects(void *data, int all, int64_t now_ms, int64_t grace_ms, size_t most,
+                                   enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
+                                                              const struct shmeta_object *object, uint64_t slices,
+                                                              int64_t unreferenced_since_ms),
+                                   void *arg, struct backend_error *err);
+
+#endif
