@@ -19,6 +19,7 @@
 
 #include "shm/op.h"
 #include "writer/engine.h"
+#include "writer/queue.h"
 
 enum { WRITE_REMEMBERED = 16384, WRITE_CHAINS = 16384 };
 
@@ -35,9 +36,9 @@ struct write_call {
 
 /* Operations that were done, by request id. */
 struct remembered {
-	uint64_t id[2];
-	uint32_t next;  /* 1 + index in the chain */
-	uint32_t stale; /* 1: taken out of its chain */
+	uint64_t id[2], tenant; /* the tenant's hash: an id is its tenant's */
+	uint32_t next;          /* 1 + index in the chain */
+	uint32_t stale;         /* 1: taken out of its chain */
 	struct shmeta_result result;
 };
 
@@ -55,6 +56,14 @@ struct write_round {
 	struct shmeta_result *results;
 	struct shmeta_result **place; /* where each one's result belongs */
 	size_t count;
+	/* Operations with a request id, by its hash: 1 + index in ops. The second one of an id is done by the first. */
+	uint32_t *by_id;
+	size_t by_id_size;
+	struct twin {
+		struct shmeta_result *result;
+		size_t of; /* index in ops */
+	} * twins;
+	size_t twin_count;
 	uint64_t began_ns;
 	bool no_memory;
 };
@@ -195,30 +204,47 @@ static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
 
 /* ---- what was done before --------------------------------------------------------------------------------------------------------- */
 
-static uint32_t *chain_of(struct write_memory *m, const uint64_t id[2])
+static uint64_t id_hash(const uint64_t id[2])
 {
-	return &m->chain[(id[0] ^ id[1] * 0x9E3779B97F4A7C15u) % WRITE_CHAINS];
+	return id[0] ^ id[1] * 0x9E3779B97F4A7C15u;
 }
 
-static struct remembered *recall(struct sync *s, const uint64_t id[2])
+static bool has_id(const uint64_t id[2])
+{
+	return id[0] != 0 || id[1] != 0;
+}
+
+static uint32_t *chain_of(struct write_memory *m, const uint64_t id[2])
+{
+	return &m->chain[id_hash(id) % WRITE_CHAINS];
+}
+
+static uint64_t tenant_hash(struct shmeta_str tenant)
+{
+	return queue_name_hash(tenant, (struct shmeta_str){"", 0});
+}
+
+static struct remembered *recall(struct sync *s, struct shmeta_str tenant, const uint64_t id[2])
 {
 	struct write_memory *m = s->writes.memory;
 
-	if (m == NULL || (id[0] == 0 && id[1] == 0))
+	if (m == NULL || !has_id(id))
 		return NULL;
 	for (uint32_t i = *chain_of(m, id); i != 0; i = m->done[i - 1].next)
-		if (m->done[i - 1].id[0] == id[0] && m->done[i - 1].id[1] == id[1])
+		if (m->done[i - 1].id[0] == id[0] && m->done[i - 1].id[1] == id[1] &&
+		    m->done[i - 1].tenant == tenant_hash(tenant))
 			return &m->done[i - 1];
 	return NULL;
 }
 
-static void remember(struct sync *s, const uint64_t id[2], const struct shmeta_result *result)
+static void remember(struct sync *s, const struct backend_op *op, const struct shmeta_result *result)
 {
+	const uint64_t *id = op->op->request_id;
 	struct write_memory *m = s->writes.memory;
 	struct remembered *slot;
 	uint32_t *chain;
 
-	if (id[0] == 0 && id[1] == 0)
+	if (!has_id(id))
 		return;
 	if (m == NULL)
 		m = s->writes.memory = calloc(1, sizeof *m);
@@ -231,7 +257,7 @@ static void remember(struct sync *s, const uint64_t id[2], const struct shmeta_r
 				*at = slot->next;
 				break;
 			}
-	*slot = (struct remembered){.id = {id[0], id[1]}, .result = *result};
+	*slot = (struct remembered){.id = {id[0], id[1]}, .tenant = tenant_hash(op->tenant), .result = *result};
 	chain = chain_of(m, id);
 	slot->next = *chain;
 	*chain = (uint32_t)(m->noted % WRITE_REMEMBERED) + 1;
@@ -277,10 +303,42 @@ static int64_t wall_ms(struct sync *s)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
+static bool is_twin(struct write_round *r, size_t room, struct write_call *c, size_t i, bool *ret_memory)
+{
+	const uint64_t *id = c->ops[i].request_id;
+	size_t at;
+
+	*ret_memory = true;
+	if (!has_id(id))
+		return false;
+	if (r->by_id == NULL) {
+		for (r->by_id_size = 64; r->by_id_size < 2 * room;)
+			r->by_id_size *= 2;
+		r->by_id = calloc(r->by_id_size, sizeof *r->by_id);
+		r->twins = calloc(room, sizeof *r->twins);
+	}
+	*ret_memory = r->by_id != NULL && r->twins != NULL;
+	if (!*ret_memory)
+		return false;
+	for (at = id_hash(id) % r->by_id_size; r->by_id[at] != 0; at = (at + 1) % r->by_id_size) {
+		const struct backend_op *op = &r->ops[r->by_id[at] - 1];
+
+		if (op->op->request_id[0] == id[0] && op->op->request_id[1] == id[1] &&
+		    queue_same(op->tenant, c->tenant)) {
+			r->twins[r->twin_count++] = (struct twin){&c->results[i], r->by_id[at] - 1};
+			return true;
+		}
+	}
+	r->by_id[at] = (uint32_t)r->count + 1;
+	return false;
+}
+
 /* What violates C9, and what was done before, does not reach the source. */
 static bool collect(struct write_round *r)
 {
 	size_t room = 0;
+	bool memory;
 
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		room += c->count;
@@ -291,7 +349,7 @@ static bool collect(struct write_round *r)
 		return false;
 	for (struct write_call *c = r->calls; c != NULL; c = c->next)
 		for (size_t i = 0; i < c->count; i++) {
-			const struct remembered *before = recall(r->s, c->ops[i].request_id);
+			const struct remembered *before = recall(r->s, c->tenant, c->ops[i].request_id);
 			struct shmeta_err err = {.code = SHMETA_OK};
 
 			if (before != NULL) {
@@ -304,6 +362,10 @@ static bool collect(struct write_round *r)
 				(void)snprintf(c->results[i].text, sizeof c->results[i].text, "%.159s", err.text);
 				continue;
 			}
+			if (is_twin(r, room, c, i, &memory))
+				continue;
+			if (!memory)
+				return false;
 			r->ops[r->count] = (struct backend_op){.tenant = c->tenant, .op = &c->ops[i]};
 			r->place[r->count++] = &c->results[i];
 		}
@@ -362,8 +424,10 @@ static void finish(struct write_round *r, enum shmeta_status status, const char 
 
 	for (size_t i = 0; i < r->count; i++) {
 		*r->place[i] = r->results[i];
-		remember(s, r->ops[i].op->request_id, &r->results[i]);
+		remember(s, &r->ops[i], &r->results[i]);
 	}
+	for (size_t i = 0; i < r->twin_count; i++)
+		*r->twins[i].result = r->results[r->twins[i].of];
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		audit(s, c);
 	answer_calls(s, r->calls, status, sentence);
@@ -428,6 +492,8 @@ void write_commit(struct sync *s)
 	free(r.ops);
 	free(r.results);
 	free(r.place);
+	free(r.by_id);
+	free(r.twins);
 	if (more)
 		sync_wake_at(s, now);
 }

@@ -330,6 +330,36 @@ CLAIM(the_same_request_id_is_answered_with_the_first_result_and_not_done_twice)
 	cr_assert_eq(w.result[0].lease.epoch, 2, "a renewal");
 }
 
+CLAIM(the_same_request_id_twice_in_one_round_is_done_once)
+{
+	struct shmeta_op op[3] = {{.type = SHMETA_OP_REGISTER_AGENT,
+	                           .u.agent = {.agent_id = str("a"),
+	                                       .address = str("h:1"),
+	                                       .availability_zone = str("z"),
+	                                       .agent_group = str("g")}},
+	                          {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                           .name = str("orders"),
+	                           .agent_id = str("a"),
+	                           .duration_ms = 1000,
+	                           .request_id = {1, 2}}};
+	uint64_t wait;
+
+	op[2] = op[1];
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	/* A call that waits, and the same again from a connection that its client made anew. */
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 3, UINT64_MAX, "test", 8), SHMETA_OK);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + 1, 1, UINT64_MAX, "test", 9), SHMETA_OK);
+	for (int i = 0; i < 2000 && w.answered < 3; i++)
+		cr_assert_eq(sync_run_once(w.sync, &wait), SHMETA_OK);
+	cr_assert_eq(w.answered, 3);
+	cr_assert_eq(w.result[0].status, SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 1, "the second call's");
+	op[1].request_id[0] = 5;
+	cr_assert_eq(do_ops(op + 1, 2), SHMETA_OK);
+	cr_assert_eq(w.result[0].lease.epoch, 2);
+	cr_assert_eq(w.result[1].lease.epoch, 1, "remembered");
+}
+
 CLAIM(epochs_never_go_back_through_release_deregistration_recreation_and_restart)
 {
 	struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
