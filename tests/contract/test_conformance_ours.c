@@ -2,9 +2,11 @@
  * Conformance, part C of the contract: what shmeta promises beyond its reference, clause by clause, through the public API and a real
  * writer, on each engine. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/conformance.h"
 
@@ -97,6 +99,83 @@ CLAIM(c4_source_sees_what_somebody_else_committed_before_the_call)
 	}
 }
 
+CLAIM(c4_cached_answers_without_the_writer_and_source_never_does)
+{
+	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100};
+	struct shmeta_freshness f;
+	struct shmeta_topic t;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(kill(api.d.pid, SIGSTOP), 0);
+	api_look();
+	cr_expect_eq(shmeta_get_topic(api.reader, "orders", 6, NULL, &t, &f), SHMETA_OK);
+	cr_expect_eq(shmeta_get_topic(api.reader, "nothing", 7, NULL, &t, &f), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, &f), SHMETA_OK, "fresh: nobody is asked");
+	cr_expect(f.fresh);
+	read.consistency = SHMETA_SOURCE;
+	cr_expect_lt(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), 0, "nobody to ask");
+	cr_assert_eq(kill(api.d.pid, SIGCONT), 0);
+	read.timeout_ms = API_WAIT_MS;
+	api_look();
+	cr_expect_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), SHMETA_OK);
+}
+
+CLAIM(c4_fresh_asks_the_source_when_the_answer_is_stale)
+{
+	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100};
+	struct shmeta_freshness f;
+	struct shmeta_partition p;
+	double end;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	/* Everything is stale as soon as it is a millisecond old. */
+	api_configure("ttl { topic_ms = 1ms\n partition_ms = 1ms\n segment_ms = 1ms\n list_ms = 1ms }\n");
+	f.ttl_ns = 0;
+	for (end = run_now_s() + 10; run_now_s() < end && f.ttl_ns != 1000000;) {
+		api_look();
+		cr_assert_eq(shmeta_get_partition_named(api.reader, "orders", 6, 0, NULL, &p, &f), SHMETA_OK);
+	}
+	cr_assert_eq(kill(api.d.pid, SIGSTOP), 0);
+	for (f.fresh = 1; run_now_s() < end && f.fresh;)
+		cr_assert_eq(shmeta_get_partition_named(api.reader, "orders", 6, 0, NULL, &p, &f), SHMETA_OK);
+	cr_expect(!f.fresh && f.age_ns >= f.ttl_ns, "CACHED says that it is stale, and answers");
+	cr_expect_lt(shmeta_get_partition_named(api.reader, "orders", 6, 0, &read, &p, NULL), 0, "asked in vain");
+	cr_assert_eq(kill(api.d.pid, SIGCONT), 0);
+	if (api.engine->sql != NULL)
+		cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = 77"), 0);
+	/* What FRESH returns was true within the time to live: at the latest then it is the new one. */
+	read.timeout_ms = API_WAIT_MS;
+	api_look();
+	for (end = run_now_s() + 10; run_now_s() < end;) {
+		cr_assert_eq(shmeta_get_partition_named(api.reader, "orders", 6, 0, &read, &p, NULL), SHMETA_OK);
+		if (p.high_watermark == (api.engine->sql != NULL ? 77 : 0))
+			break;
+	}
+	cr_expect_eq(p.high_watermark, api.engine->sql != NULL ? 77 : 0);
+}
+
+CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
+{
+	struct shmeta_committed_offset o;
+	uint64_t txn = 0;
+
+	if (api.engine->sql == NULL)
+		NOT_HERE("nobody else can reach its rows");
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_commit("g", "orders", 0, 5, NULL), SHMETA_OK);
+	for (int i = 0; i < 20; i++) {
+		char sql[96];
+
+		(void)snprintf(sql, sizeof sql, "UPDATE consumer_offsets SET committed_offset = %d", 100 + i);
+		cr_assert_eq(api_sql(sql), 0);
+		cr_assert_eq(shmeta_refresh(api.instance, SHMETA_CLASS_OFFSET, NULL, 0, 0, API_WAIT_MS, &txn),
+		             SHMETA_OK);
+		api_look();
+		cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK);
+		cr_assert_eq(o.committed_offset, 100 + i);
+	}
+}
+
 CLAIM(c5_a_snapshot_does_not_change_underfoot)
 {
 	char id[64];
@@ -117,6 +196,73 @@ CLAIM(c5_a_snapshot_does_not_change_underfoot)
 	cr_expect_eq(api_watermark("orders", 0), 10);
 	cr_expect_str_eq(api_segments("orders", 0), "0-9");
 	cr_expect_str_eq(api_topics(NULL, 0), "more orders");
+}
+
+enum { TOGETHER = 16, ROUNDS = 300 };
+
+/* Snapshots in which the partitions of the topic did not all show the same write, or a watermark lay behind its segments. Also, how
+ * often the topic was not there. In a child: no Criterion. */
+static int watch_them_move(void)
+{
+	struct shmeta *instance = run_daemon_open(&api.d, "watcher", 0);
+	struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+	struct shmeta_partition p;
+	struct shmeta_handle *handle = NULL;
+	struct shmeta_segment last;
+	int torn = 0;
+
+	if (reader == NULL)
+		return 101;
+	for (uint64_t seen = 0; seen < ROUNDS;) {
+		uint64_t first = UINT64_MAX;
+
+		if (run_daemon_begin(reader) != SHMETA_OK)
+			return 102;
+		for (uint32_t i = 0; i < TOGETHER; i++) {
+			enum shmeta_status status = shmeta_partition_open(reader, "orders", 6, i, &handle);
+
+			if (status == SHMETA_OK)
+				status = shmeta_get_partition(handle, NULL, &p, NULL);
+			if (status == SHMETA_OK && first == UINT64_MAX)
+				first = p.high_watermark;
+			torn += status != SHMETA_OK || p.high_watermark != first || p.segment_count != first;
+			if (status == SHMETA_OK && shmeta_last_segment(handle, &last, NULL) == SHMETA_OK)
+				torn += p.high_watermark < last.end_offset + 1;
+			shmeta_partition_close(handle);
+			handle = NULL;
+		}
+		seen = first;
+		(void)shmeta_end(reader);
+		if (torn > 0)
+			break;
+	}
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return torn > 99 ? 99 : torn;
+}
+
+CLAIM(c5_what_one_call_does_to_a_topic_shows_together_or_not_at_all)
+{
+	struct shmeta_op op[TOGETHER];
+	char id[TOGETHER][64];
+	pid_t watcher;
+
+	cr_assert_eq(api_create("orders", TOGETHER), SHMETA_OK);
+	watcher = run_fork();
+	if (watcher == 0)
+		_exit(watch_them_move());
+	for (uint64_t round = 0; round < ROUNDS; round++) {
+		for (uint32_t i = 0; i < TOGETHER; i++) {
+			op[i] = api_segment("orders", i, round, round, id[i]);
+			op[i].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+		}
+		cr_assert_eq(api_do(op, TOGETHER), SHMETA_OK, "%s", api.result[0].text);
+		/* Beside it, refreshes of the whole list: a topic that is there stays there. */
+		if (round % 20 == 0)
+			cr_assert_eq(shmeta_refresh(api.instance, SHMETA_CLASS_LIST, NULL, 0, 0, API_WAIT_MS, NULL),
+			             SHMETA_OK);
+	}
+	cr_expect_eq(run_reap(watcher), 0, "torn snapshots (above 100: it could not look)");
 }
 
 /* ---- C6 writes ------------------------------------------------------------------------------------------------------------------ */
@@ -158,6 +304,55 @@ CLAIM(c6_an_identical_add_is_told_from_another)
 	op.u.segment.size_bytes = 101;
 	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_CONFLICT);
 	cr_expect_str_eq(api_segments("orders", 0), "0-9");
+}
+
+/* What became of the submitted call. */
+struct fate {
+	int told;
+	enum shmeta_status status;
+};
+
+static void note_fate(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
+                      const struct shmeta_token *token)
+{
+	struct fate *fate = arg;
+
+	(void)token;
+	fate->told++;
+	fate->status = status != SHMETA_OK ? status : count == 1 ? results[0].status : SHMETA_ERR_SYSTEM;
+}
+
+CLAIM(c6_a_write_whose_answer_is_lost_is_unknown_and_a_retry_says_what_became_of_it)
+{
+	char id[64];
+	struct shmeta_op op = api_segment("orders", 0, 0, 9, id);
+	struct fate fate = {.told = 0};
+	double end = run_now_s() + API_WAIT_MS / 1000.0;
+
+	if (api.engine->sql == NULL)
+		NOT_HERE("its rows die with the writer");
+	op.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	/* Sent to a writer that is stopped, which is then killed: nobody can say what it did. */
+	cr_assert_eq(kill(api.d.pid, SIGSTOP), 0);
+	cr_assert_eq(shmeta_submit(api.client, &op, 1, note_fate, &fate), SHMETA_OK);
+	(void)!shmeta_client_process(api.client, NULL);
+	cr_assert_eq(run_daemon_end(&api.d, SIGKILL), 128 + SIGKILL);
+	while (fate.told == 0 && run_now_s() < end) {
+		uint32_t wait = 0;
+
+		(void)!shmeta_client_process(api.client, &wait);
+		(void)usleep(1000);
+	}
+	cr_assert_eq(fate.told, 1, "once");
+	cr_expect_eq(fate.status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s", shmeta_strerror(fate.status));
+	cr_assert_eq(run_daemon_start(&api.d, api.source), 0);
+	api_as(NULL);
+	if (api_do(&op, 1) != SHMETA_OK)
+		cr_expect_eq(api.result[0].status, SHMETA_ERR_ALREADY_EXISTS, "%s", api.result[0].text);
+	cr_expect_str_eq(api_segments("orders", 0), "0-9", "once, whatever had become of it");
+	cr_expect_eq(api_watermark("orders", 0), 10);
+	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_ALREADY_EXISTS);
 }
 
 CLAIM(c6_a_request_id_is_answered_once_and_done_once)

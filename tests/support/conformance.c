@@ -115,6 +115,18 @@ void api_restart(void)
 	attach(NULL);
 }
 
+void api_configure(const char *text)
+{
+	FILE *f = fopen(api.d.config, "we");
+	char error[300] = "";
+
+	cr_assert_not_null(f);
+	(void)fputs(text, f);
+	(void)fclose(f);
+	cr_assert_eq(shmeta_reload(api.instance, API_WAIT_MS, error, sizeof error), SHMETA_OK, "%s", error);
+	api_look();
+}
+
 int api_sql(const char *sql)
 {
 	return api.engine->sql(&api.d, sql);

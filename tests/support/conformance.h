@@ -71,6 +71,8 @@ extern struct api {
 
 void api_done(void);
 void api_restart(void); /* the writer, of an engine whose rows outlive it */
+/* Have the writer take this configuration, then look anew. */
+void api_configure(const char *text);
 /* As somebody else; 0. */
 int api_sql(const char *sql);
 
