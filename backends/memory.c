@@ -1020,8 +1020,8 @@ struct memory_writes **memory_writes_of(struct memory_db *db)
 	return &db->writes;
 }
 
-bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, char *sentence,
-                       size_t bytes)
+bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, bool *ret_done,
+                       char *sentence, size_t bytes)
 {
 	struct fault *fault = &db->faults[call];
 	bool due;
@@ -1032,6 +1032,7 @@ bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_
 	if (due) {
 		fault->times--;
 		*ret = fault->status;
+		*ret_done = fault->after_rows > 0;
 		snprintf(sentence, bytes, "%s", fault->sentence);
 	}
 	pthread_mutex_unlock(&db->lock);

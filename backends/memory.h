@@ -91,11 +91,13 @@ enum shmeta_status memory_objects(void *state, const struct backend_object_list 
 
 enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_APPLY, MEMORY_CALLS };
 
-/* The fault of a call of that kind, if one is due: its status and sentence. For calls outside memory.c. */
-bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, char *sentence,
-                       size_t bytes);
+/* The fault of a call of that kind, if one is due: its status, its sentence, and whether it fails only after it has done what it was
+ * asked. For calls outside memory.c. */
+bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, bool *ret_done,
+                       char *sentence, size_t bytes);
 
-/* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. */
+/* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. MEMORY_APPLY: after
+ * they have committed, when after_rows is not 0, telling nobody; before they have done anything, when it is. */
 void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, uint64_t after_rows,
                  enum shmeta_status status, const char *sentence);
 /* The next `times` load() calls find no rows at all, and answer OK. */

@@ -587,12 +587,14 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 {
 	struct memory_db *db = memory_db_of(state);
 	struct memory_writes **writes = memory_writes_of(db);
-	enum shmeta_status status = SHMETA_OK;
+	enum shmeta_status status = SHMETA_OK, fault;
+	bool faulty, done = false;
 	struct writing *w;
 	char sentence[200];
 
-	if (memory_take_fault(db, MEMORY_APPLY, &status, sentence, sizeof sentence))
-		return backend_fail(err, status, "memory: %s", sentence);
+	faulty = memory_take_fault(db, MEMORY_APPLY, &fault, &done, sentence, sizeof sentence);
+	if (faulty && !done)
+		return backend_fail(err, fault, "memory: %s", sentence);
 	w = calloc(1, sizeof *w);
 	if (*writes == NULL)
 		*writes = calloc(1, sizeof **writes);
@@ -610,6 +612,8 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 		one(w, ops[i].op, &results[i]);
 	}
 	free(w);
+	if (faulty)
+		return backend_fail(err, fault, "memory: %s", sentence);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 		if (results[i].status == SHMETA_OK)
 			status = backend_tell(&ops[i], sink);

@@ -48,5 +48,7 @@ pid_t run_fork(void);
 int run_reap(pid_t pid);
 
 double run_now_s(void);
+/* How often a test repeats what it does: `usual` in make test, `full` in make faults. */
+uint32_t run_rounds(uint32_t usual, uint32_t full);
 
 #endif

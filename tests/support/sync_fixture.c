@@ -72,6 +72,24 @@ static void on_answer(void *arg, uint64_t ticket, enum shmeta_status status, con
 	snprintf(a->sentence, sizeof a->sentence, "%s", sentence);
 }
 
+static void on_written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
+                       const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
+                       uint64_t generation)
+{
+	struct fixture *f = arg;
+
+	(void)ticket;
+	(void)ops;
+	(void)txn;
+	(void)generation;
+	f->writes_answered++;
+	f->write_status = status;
+	(void)snprintf(f->write_sentence, sizeof f->write_sentence, "%s", sentence);
+	memset(f->write_result, 0, sizeof f->write_result);
+	if (results != NULL && count <= sizeof f->write_result / sizeof f->write_result[0])
+		memcpy(f->write_result, results, count * sizeof *results);
+}
+
 /* ---- life ---------------------------------------------------------------------------------------------------------------- */
 
 void fixture_init(struct fixture *f)
@@ -104,6 +122,8 @@ void fixture_init(struct fixture *f)
 		.reconcile_s = 3600,
 		.refresh_batch_keys = 1000,
 		.refresh_queue_max = 10000,
+		.write_queue_max = 10000,
+		.write_batch_max = 4096,
 		.retry_min_ms = 100,
 		.retry_max_ms = 10000,
 		.commit_rows = 10000,
@@ -133,7 +153,8 @@ enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 	                               .phase = on_phase,
 	                               .progress = on_progress,
 	                               .log = on_log,
-	                               .answer = on_answer};
+	                               .answer = on_answer,
+	                               .written = on_written};
 
 	f->board->epoch++;
 	return sync_open(f->dir_fd, f->board, &f->options, &host, &f->sync, err);
@@ -215,6 +236,11 @@ enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, con
 	                                .to = UINT64_MAX};
 
 	return sync_refresh(f->sync, &key, ticket);
+}
+
+enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count)
+{
+	return sync_write(f->sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, "test", f->writes_answered);
 }
 
 const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket)

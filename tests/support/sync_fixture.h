@@ -40,6 +40,11 @@ struct fixture {
 	char sentence[512];
 	struct fixture_answer answers[FIXTURE_ANSWERS];
 	size_t answer_count;
+	/* Of the last write that was answered. */
+	uint64_t writes_answered;
+	enum shmeta_status write_status;
+	struct shmeta_result write_result[64];
+	char write_sentence[200];
 	uint64_t progress_calls;
 	char log[64 * 1024]; /* "event: sentence\n" ... */
 	size_t log_bytes;
@@ -63,6 +68,8 @@ uint64_t fixture_stamp_age_ms(struct fixture *f, enum shmeta_class cls);
 enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
                                    uint64_t ticket);
 const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket); /* NULL: none yet */
+/* A write of the default tenant, without waiting for it: fixture_run() answers it. */
+enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count);
 bool fixture_logged(const struct fixture *f, const char *event);
 
 /* Rows with everything filled in from the numbers. */
