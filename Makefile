@@ -155,6 +155,13 @@ test:
 		$(if $(SAN),,$(patsubst tests/%.c,build-thread$(if $(findstring clang,$(CC)),-clang)/tests/%,$(tsan_srcs))) \
 		$(script_tests)
 
+# The tests that repeat something for as long as it takes: the same programs, with the full figures, which they print.
+faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race)
+faults:
+	@tools/setup.sh build test
+	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
+	@SHMETA_FAULTS=1 PROGRAM_TIMEOUT=7200 JOBS=1 ONLY="$(T)" SAN=$(SAN) CC="$(CC)" tests/run.sh $(BUILD) $(faults_progs)
+
 # ---- fuzzing: FUZZ_SECONDS per target; findings stay in build-fuzzer-.../findings -------------------------------------------
 FUZZ_SECONDS ?= 10
 fuzz:
@@ -269,6 +276,7 @@ help:
 	@echo 'make              build the library, shmetad, shmetactl and the man pages into build/'
 	@echo 'make demo         show the main job on a generated database (installs what it needs)'
 	@echo 'make test         run all tests (installs what it needs); SAN=address,undefined; T="unit/ process/test_x"'
+	@echo 'make faults       the long forms: 200 kill -9 of the writer under load, 100 000 read-your-writes pairs, hostile frames'
 	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
 	@echo 'make format       apply clang-format'
 	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'
@@ -278,6 +286,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
+.PHONY: all lib bin man tests tsan-programs test faults fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -10,7 +10,8 @@
 # A script *.sh is run with BUILD set. It may print lines "ok - claim" and "not ok - claim"; each counts as a test. Without such
 # lines it is one test. Exit status 77 skips it.
 # Environment: JOBS (tests of a program at once), ONLY (words; run what contains one of them), TEST_TIMEOUT (seconds a test),
-# PROGRAM_TIMEOUT (seconds a program), SAN.
+# PROGRAM_TIMEOUT (seconds a program), SAN,
+# SHMETA_FAULTS (not empty: "make faults": full figures, which are printed, and no floor).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -147,6 +148,7 @@ run_criterion() { # path name
 		fail "$2 ran no test"
 	else
 		echo "ok    $2 ($passing)"
+		[ -z "${SHMETA_FAULTS-}" ] || sed -n 's/^figure: /      /p' "$out.out"
 		clauses "$out.tap"
 	fi
 }
@@ -246,7 +248,7 @@ if [ -n "$new" ]; then
 	fi
 fi
 
-if [ -z "$only" ]; then
+if [ -z "$only" ] && [ -z "${SHMETA_FAULTS-}" ]; then
 	floor=$(cat tests/FLOOR)
 	if [ "$criterion_tests" -lt "$floor" ]; then
 		fail "only $criterion_tests Criterion tests were run; tests/FLOOR says at least $floor"

@@ -212,6 +212,10 @@ Test(sync_race, rounds_of_racing_reads_and_writes_never_bring_an_older_state_bac
 			same("now and then");
 	}
 	same("at the end");
+	(void)fprintf(
+		stderr,
+		"figure: %u rounds of a read and a write that overtook it (%llu), 0 brought an older state back\n",
+		rounds, (unsigned long long)race.writes);
 	cr_expect_geq(race.writes, rounds / 2, "%llu writes lay within a read", (unsigned long long)race.writes);
 	fixture_done(&f);
 }
