@@ -153,8 +153,7 @@ int sqlite_wake_fd(void *data)
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------------- */
 
-int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, int64_t *ret_unlogged,
-                      uint64_t *ret_id)
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_STATE, NULL, &status);
@@ -169,11 +168,31 @@ int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *r
 
 		*ret_first = sqlite3_column_int64(statement, 0);
 		*ret_last = sqlite3_column_int64(statement, 1);
-		*ret_unlogged = sqlite3_column_int64(statement, 3);
 		*ret_id = id != NULL ? strtoull(id, NULL, 16) : 0;
 	}
 	reset = sqlite3_reset(statement);
 	return rc == SQLITE_ROW ? SQLITE_OK : reset;
+}
+
+void sqlite_feed_own(struct sqlite_state *state, int64_t after, int64_t last)
+{
+	struct sqlite_own *end;
+
+	state->logged += last - after;
+	if (!state->baseline || last == after)
+		return;
+	if (state->own_count == 0 && after == state->seq) {
+		state->seq = last;
+		return;
+	}
+	end = state->own_count > 0 ? &state->own[state->own_count - 1] : NULL;
+	if (end != NULL && end->last == after) {
+		end->last = last;
+		return;
+	}
+	if (state->own_count == SQLITE_OWN_MAX)
+		memmove(state->own, state->own + 1, --state->own_count * sizeof state->own[0]);
+	state->own[state->own_count++] = (struct sqlite_own){after, last};
 }
 
 static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t *ret_keys)
@@ -231,6 +250,7 @@ static void prune(struct sqlite_state *state, int64_t first, int64_t last)
 	sqlite3_stmt *statement;
 	int64_t until = state->seq < last - LOG_KEEP ? state->seq : last - LOG_KEEP;
 
+	state->logged = 0;
 	if (state->read_only || first == 0 || until < first + PRUNE_BATCH)
 		return;
 	if (until > first + 2 * PRUNE_BATCH)
@@ -251,8 +271,17 @@ static void prune(struct sqlite_state *state, int64_t first, int64_t last)
 	sqlite3_busy_timeout(state->db, (int)(state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000));
 }
 
-/* Was the schema altered in a way that concerns us? Then everything is looked at again, and reported as changed. */
-static enum shmeta_status check_schema(struct sqlite_state *state, struct backend_error *err)
+/* Nobody else writes: our own rows are behind us all the same. */
+static void prune_own(struct sqlite_state *state)
+{
+	int64_t first = 0, last = 0;
+	uint64_t feed_id = 0;
+
+	if (sqlite_feed_state(state, &first, &last, &feed_id) == SQLITE_OK)
+		prune(state, first, last);
+}
+
+enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backend_error *err)
 {
 	int64_t version = 0;
 	uint64_t objects = 0;
@@ -271,32 +300,48 @@ static enum shmeta_status check_schema(struct sqlite_state *state, struct backen
 	return sqlite_ensure(state, err);
 }
 
+/* The log's rows in (after, last] but for our own. */
+static enum shmeta_status report_others(struct sqlite_state *state, const struct backend_sink *sink, int64_t last,
+                                        uint64_t *ret_keys, struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	int64_t at = state->seq;
+
+	for (size_t i = 0; status == SHMETA_OK && at < last; i++) {
+		int64_t until = i < state->own_count && state->own[i].after < last ? state->own[i].after : last;
+
+		for (; status == SHMETA_OK && at < until; at += LOG_WINDOW)
+			status = report_window(state, sink, at, until - at > LOG_WINDOW ? at + LOG_WINDOW : until,
+			                       ret_keys, err);
+		at = i < state->own_count ? state->own[i].last : last;
+	}
+	return status;
+}
+
 static enum shmeta_status report(struct sqlite_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
                                  struct backend_error *err)
 {
 	enum shmeta_status status = sqlite_begin(state, "reading the changes of", err);
-	int64_t first = 0, last = 0, unlogged = 0;
+	int64_t first = 0, last = 0;
 	uint64_t feed_id = 0;
 	int rc;
 
 	if (status != SHMETA_OK)
 		return status;
-	rc = sqlite_feed_state(state, &first, &last, &unlogged, &feed_id);
+	rc = sqlite_feed_state(state, &first, &last, &feed_id);
 	if (rc != SQLITE_OK)
 		status = sqlite_fail(state, rc, "reading the changes of", err);
-	/* Another log, one that was emptied, one that no longer reaches back to where we are, or another daemon's commits. */
+	/* Another log, one that was emptied, or one that no longer reaches back to where we are. */
 	else if (!state->baseline || feed_id != state->feed_id || last < state->seq ||
-	         (last > state->seq && first > state->seq + 1) || unlogged != state->unlogged)
+	         (last > state->seq && first > state->seq + 1))
 		status = report_list(sink, ret_keys);
 	else
-		for (int64_t at = state->seq; status == SHMETA_OK && at < last; at += LOG_WINDOW)
-			status = report_window(state, sink, at, last - at > LOG_WINDOW ? at + LOG_WINDOW : last,
-			                       ret_keys, err);
+		status = report_others(state, sink, last, ret_keys, err);
 	sqlite_end(state);
 	if (status != SHMETA_OK)
 		return status;
 	state->seq = last;
-	state->unlogged = unlogged;
+	state->own_count = 0;
 	state->feed_id = feed_id;
 	prune(state, first, last);
 	return SHMETA_OK;
@@ -316,13 +361,20 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (status != SHMETA_OK)
 		return status;
 	woken = drain(state);
+	/* Our own commit wakes us as well as anybody's. Another one's that hides behind it is found by the poll that is soon due. */
+	if (state->wrote)
+		woken = false;
+	state->wrote = false;
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the changes of", err);
 	look_again(state, woken, version != state->data_version);
-	if (state->baseline && !state->look && version == state->data_version)
+	if (state->baseline && !state->look && version == state->data_version) {
+		if (state->logged >= PRUNE_BATCH)
+			prune_own(state);
 		return SHMETA_OK;
-	status = check_schema(state, err);
+	}
+	status = sqlite_check_schema(state, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (state->shape.feed)
@@ -341,14 +393,13 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
 {
 	const struct sqlite_state *state = data;
-	struct sqlite_position position = {.version = 2,
+	struct sqlite_position position = {.version = SQLITE_POSITION_VERSION,
 	                                   .feed = state->shape.feed && state->baseline,
 	                                   .source = state->source,
 	                                   .feed_id = state->feed_id,
 	                                   .device = (uint64_t)state->device,
 	                                   .inode = (uint64_t)state->inode,
-	                                   .seq = state->seq,
-	                                   .unlogged = state->unlogged};
+	                                   .seq = state->seq};
 
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
@@ -362,7 +413,7 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	struct sqlite_state *state = data;
 	struct sqlite_position position;
 	enum shmeta_status status = sqlite_ensure(state, err);
-	int64_t first = 0, last = 0, unlogged = 0;
+	int64_t first = 0, last = 0;
 	uint64_t feed_id = 0;
 	int rc;
 
@@ -371,19 +422,18 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	if (size != sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
-	if (position.version != 2 || !position.feed || !state->shape.feed || position.source != state->source ||
-	    position.device != (uint64_t)state->device || position.inode != (uint64_t)state->inode)
+	if (position.version != SQLITE_POSITION_VERSION || !position.feed || !state->shape.feed ||
+	    position.source != state->source || position.device != (uint64_t)state->device ||
+	    position.inode != (uint64_t)state->inode)
 		return SHMETA_ABSENT;
-	rc = sqlite_feed_state(state, &first, &last, &unlogged, &feed_id);
+	rc = sqlite_feed_state(state, &first, &last, &feed_id);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "resuming", err);
-	/* A commit of a former writer that its store did not show any more is in no log: everything is read. */
-	if (feed_id != position.feed_id || unlogged != position.unlogged || last < position.seq ||
-	    (last > position.seq && first > position.seq + 1))
+	if (feed_id != position.feed_id || last < position.seq || (last > position.seq && first > position.seq + 1))
 		return SHMETA_ABSENT;
 	state->feed_id = feed_id;
 	state->seq = position.seq;
-	state->unlogged = position.unlogged;
+	state->own_count = 0;
 	state->look = true;
 	state->baseline = true;
 	return SHMETA_OK;

@@ -528,7 +528,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	struct sqlite_state *state = data;
 	struct reading reading = {.state = state, .sink = sink, .err = err, .loading = true};
 	struct cursor topics = {.cls = 0}, partitions = {.cls = 0}, segments = {.cls = 0};
-	int64_t version = 0, first = 0, last = 0, total = 0, unlogged = 0;
+	int64_t version = 0, first = 0, last = 0, total = 0;
 	enum shmeta_status status = sqlite_ensure(state, err);
 	uint64_t feed_id = 0;
 	int rc;
@@ -543,7 +543,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	status = sqlite_begin(state, "loading from", err);
 	if (status != SHMETA_OK)
 		return status;
-	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &unlogged, &feed_id) : SQLITE_OK;
+	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &feed_id) : SQLITE_OK;
 	if (rc == SQLITE_OK)
 		rc = sqlite_number(state, ST_TOTALS, &total);
 	if (rc != SQLITE_OK)
@@ -574,7 +574,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 		return status;
 	state->data_version = version;
 	state->seq = last;
-	state->unlogged = unlogged;
+	state->own_count = 0;
 	state->feed_id = feed_id;
 	state->look = false;
 	state->baseline = true;

@@ -135,16 +135,13 @@ enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS + 1 };
 static char *trigger_sql(const struct tracked *t, int op, bool organization, const char *name)
 {
 	const char *table = tables[t->table].name;
-	/* What shmeta itself commits it knows already (write.c sets the row for the length of its transaction). */
-	const char *others = "NOT EXISTS(SELECT 1 FROM shmeta_meta WHERE name = 'own')";
 	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset)";
 	char *row[2], *same, *guard = NULL, *sql;
 
 	if (t->topic == NULL)
 		return sqlite3_mprintf(
-			"CREATE TRIGGER %s AFTER %s ON %s WHEN %s BEGIN INSERT INTO shmeta_changes(class, op) "
-			"VALUES(%d, %d); END",
-			name, operations[op], table, others, t->cls, op + 1);
+			"CREATE TRIGGER %s AFTER %s ON %s BEGIN INSERT INTO shmeta_changes(class, op) VALUES(%d, %d); END",
+			name, operations[op], table, t->cls, op + 1);
 	for (int i = 0; i < 2; i++) {
 		const char *which = i == 0 ? "OLD." : "NEW.";
 
@@ -164,17 +161,17 @@ static char *trigger_sql(const struct tracked *t, int op, bool organization, con
 		guard = sqlite3_mprintf(t->delete_when,
 		                        organization ? " AND organization_id = OLD.organization_id" : "");
 	if (op == 0)
-		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s WHEN %s BEGIN %s VALUES(%d, 1, %s); END",
-		                      name, table, others, into, t->cls, row[1]);
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s BEGIN %s VALUES(%d, 1, %s); END", name,
+		                      table, into, t->cls, row[1]);
 	else if (op == 1) /* a moved row: gone from where it was, new where it is */
-		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s WHEN %s BEGIN "
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s BEGIN "
 		                      "%s SELECT %d, 3, %s WHERE NOT (%s); "
 		                      "%s SELECT %d, CASE WHEN %s THEN 2 ELSE 1 END, %s; END",
-		                      name, table, others, into, t->cls, row[0], same, into, t->cls, same, row[1]);
+		                      name, table, into, t->cls, row[0], same, into, t->cls, same, row[1]);
 	else
-		sql = sqlite3_mprintf(
-			"CREATE TRIGGER %s AFTER DELETE ON %s WHEN %s%s%s BEGIN %s VALUES(%d, 3, %s); END", name, table,
-			others, guard != NULL ? " AND " : "", guard != NULL ? guard : "", into, t->cls, row[0]);
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER DELETE ON %s%s%s BEGIN %s VALUES(%d, 3, %s); END", name,
+		                      table, guard != NULL ? " WHEN " : "", guard != NULL ? guard : "", into, t->cls,
+		                      row[0]);
 	sqlite3_free(row[0]);
 	sqlite3_free(row[1]);
 	sqlite3_free(same);
@@ -468,6 +465,7 @@ static void write_path_statements(struct sqlite_state *state)
 	const char *own_agent =
 		" (organization_id = ?1 OR (organization_id IS NULL AND ?1 = '" SHMETA_DEFAULT_TENANT "'))";
 	const char *column = o ? "organization_id, " : "", *value = o ? "?1, " : "";
+	const char *slices_of = o ? "?1" : "'" SHMETA_DEFAULT_TENANT "'";
 	char **sql = state->sql;
 
 	sql[ST_W_TOPIC_INSERT] = sqlite3_mprintf(
@@ -534,14 +532,21 @@ static void write_path_statements(struct sqlite_state *state)
 		l ? "organization_id, " : "", l ? "?1, " : "");
 	sql[ST_W_LEASE_DELETE] =
 		sqlite3_mprintf("DELETE FROM partition_leases WHERE topic = ?2 AND partition_id = ?3%s", tl);
-	sql[ST_W_OWN_ON] =
-		sqlite3_mprintf(shape->feed ? "INSERT OR REPLACE INTO shmeta_meta VALUES('own', '1')" : "SELECT 1");
-	sql[ST_W_OWN_OFF] = sqlite3_mprintf(shape->feed ? "DELETE FROM shmeta_meta WHERE name = 'own'" : "SELECT 1");
-	/* Who follows the log sees by this number that there was a commit which the log does not tell. */
-	sql[ST_W_UNLOGGED] = sqlite3_mprintf(
-		shape->feed ? "INSERT INTO shmeta_meta VALUES('unlogged', '1') ON CONFLICT(name) DO UPDATE "
-			      "SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+	/* What the triggers would do (see struct sqlite_shape). */
+	sql[ST_W_SLICES_TOPIC] = sqlite3_mprintf(
+		shape->feed ? "DELETE FROM shmeta_slices WHERE tenant = %s AND topic = ?2" : "SELECT 1", slices_of);
+	sql[ST_W_SLICES_BEFORE] = sqlite3_mprintf(
+		shape->feed ? "DELETE FROM shmeta_slices WHERE tenant = %s AND topic = ?2 AND partition_id = ?3 AND "
+			      "base_offset < ?4 AND NOT EXISTS(SELECT 1 FROM segments s WHERE s.topic = ?2 AND "
+			      "s.partition_id = ?3 AND s.base_offset = shmeta_slices.base_offset%s)"
+			    : "SELECT 1",
+		slices_of, t);
+	sql[ST_W_LOG] = sqlite3_mprintf(
+		shape->feed ? "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset) "
+			      "VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
 			    : "SELECT 1");
+	sql[ST_W_LOG_END] =
+		sqlite3_mprintf(shape->feed ? "SELECT ifnull(max(seq), 0) FROM shmeta_changes" : "SELECT 0");
 	sql[ST_W_SAVE] = sqlite3_mprintf("SAVEPOINT item");
 	sql[ST_W_RELEASE] = sqlite3_mprintf("RELEASE item");
 	sql[ST_W_UNDO] = sqlite3_mprintf("ROLLBACK TO item");
@@ -655,7 +660,7 @@ static int write_statements(struct sqlite_state *state)
 	sql[ST_SCHEMA_OBJECTS] = sqlite3_mprintf(
 		"SELECT type, name, rootpage, sql FROM sqlite_master WHERE (type = 'table' AND name IN ('topics', "
 		"'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', 'partition_leases')) OR "
-		"(type IN ('table', 'trigger') AND substr(name, 1, 7) = 'shmeta_') ORDER BY type, name");
+		"(type = 'table' AND substr(name, 1, 7) = 'shmeta_') OR type = 'trigger' ORDER BY type, name");
 	/* Cheap, and near the truth also where old segments have been deleted for years. */
 	sql[ST_TOTALS] = sqlite3_mprintf(
 		shape->segments_rowid
@@ -721,10 +726,8 @@ static int write_statements(struct sqlite_state *state)
 		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partition_leases r ON %sr.topic = k.topic COLLATE BINARY "
 		"AND r.partition_id = k.partition_id WHERE k.kind = 7 ORDER BY k.i",
 		lease, shape->leases_organization ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_FEED_STATE] =
-		sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
-	                        "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed'), "
-	                        "(SELECT CAST(value AS INTEGER) FROM shmeta_meta WHERE name = 'unlogged')");
+	sql[ST_FEED_STATE] = sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
+	                                     "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed')");
 	sql[ST_FEED_CHANGES] = sqlite3_mprintf(
 		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset) FROM shmeta_changes "
 		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op "
@@ -796,7 +799,7 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 {
 	char missing[300] = "";
 	bool utf8 = true, empty, made;
-	int64_t tables_there = 0;
+	int64_t tables_there = 0, triggers = 0;
 	int rc;
 
 	rc = sqlite3_exec(state->db, "PRAGMA encoding", text_encoding, &utf8, NULL);
@@ -842,6 +845,14 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 		rc = make_all(state, &made);
 	if (rc == SQLITE_OK)
 		rc = identify(state);
+	if (rc == SQLITE_OK)
+		rc = one_number(state,
+		                "SELECT EXISTS(SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND "
+		                "substr(name, 1, 7) <> 'shmeta_')",
+		                &triggers);
+	state->shape.triggers = triggers != 0;
+	if (rc == SQLITE_OK)
+		rc = sqlite3_db_config(state->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, (int)state->shape.triggers, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite_rewrite(state);
 	if (rc == SQLITE_OK)

@@ -79,9 +79,10 @@
 	X(W_SLICE_PUT)       \
 	X(W_OBJECTS_MARK)    \
 	X(W_OBJECTS)         \
-	X(W_OWN_ON)          \
-	X(W_OWN_OFF)         \
-	X(W_UNLOGGED)        \
+	X(W_SLICES_TOPIC)    \
+	X(W_SLICES_BEFORE)   \
+	X(W_LOG)             \
+	X(W_LOG_END)         \
 	X(W_SAVE)            \
 	X(W_RELEASE)         \
 	X(W_UNDO)            \
@@ -106,15 +107,24 @@ struct sqlite_shape {
 	bool segments_rowid; /* segments is a rowid table */
 	bool feed;           /* shmeta_changes, shmeta_meta and all triggers are there */
 	bool slices;         /* shmeta_slices has had a row: segments may lie within larger objects */
+	/* The file has triggers that are not shmeta's: they run for what we write, too, and ours with them. Otherwise none runs on
+	 * our connection: write.c does what ours would, once for a batch in place of once for a row. */
+	bool triggers;
 };
 
-/* Where in the change log, and of which one, and how many commits the log does not tell were known. Kept with the store: its layout
- * is version 2. */
+/* Where in the change log, and of which one. Kept with the store: its layout is version 3. */
+enum { SQLITE_POSITION_VERSION = 3 };
 struct sqlite_position {
 	uint32_t version, feed;
 	uint64_t source, feed_id;
 	uint64_t device, inode;
-	int64_t seq, unlogged;
+	int64_t seq;
+};
+
+/* Rows of the log that are our own, beyond seq: (after, last]. When there are more, the oldest are read like anybody else's. */
+enum { SQLITE_OWN_MAX = 64 };
+struct sqlite_own {
+	int64_t after, last;
 };
 
 struct sqlite_state {
@@ -140,7 +150,10 @@ struct sqlite_state {
 	bool look;     /* changes() must look whatever the hint says */
 	int64_t data_version;
 	int64_t seq;
-	int64_t unlogged; /* commits of our kind that the log does not tell, as far as we know them */
+	struct sqlite_own own[SQLITE_OWN_MAX]; /* ascending, while rows of others lie between seq and them */
+	size_t own_count;
+	int64_t logged; /* rows that we have logged since the log was last pruned */
+	bool wrote;     /* we have committed since the descriptor was last drained */
 
 	int wake, inotify, again; /* epoll over inotify and a timer; -1: none */
 	int watch_dir, watch_file, watch_wal;
@@ -201,8 +214,11 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
 /* The log's last sequence number, in the transaction that is open. 0: empty. */
-int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, int64_t *ret_unlogged,
-                      uint64_t *ret_id);
+int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id);
+/* We have committed rows (after, last] of the log. */
+void sqlite_feed_own(struct sqlite_state *state, int64_t after, int64_t last);
+/* Was the schema altered in a way that concerns us? Then everything is looked at again, and reported as changed. */
+enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backend_error *err);
 int sqlite_wake_fd(void *data);
 void sqlite_watch(struct sqlite_state *state); /* after each open */
 void sqlite_unwatch(struct sqlite_state *state);

@@ -5,16 +5,18 @@
  * more; one of several runs in a savepoint. Watermarks that come with segments are gathered by partition and written once, before
  * anything else looks at the partition and at the end.
  *
- * While the transaction lasts a row of shmeta_meta tells the triggers that these changes are shmeta's own, which need no log; a
- * counter beside it tells every other daemon on the file that there is something the log does not know. */
+ * No trigger runs for what we write, unless the file has triggers of others (sqlite.h): a trigger costs each row a program of its
+ * own. What ours would write to the change log, for other daemons on the file and for this one's successor, is written once for each
+ * place and batch, and what they would do about slices is done by statements. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/feed.h"
 #include "backends/sqlite/sqlite.h"
 
-enum { WATERMARKS = 1024 };
+enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES };
 
 /* One apply(). */
 struct writing {
@@ -29,12 +31,21 @@ struct writing {
 	const struct shmeta_op *object_op;
 	/* The object's own first status when it is not OK: its slices get it too. */
 	struct shmeta_result object_refused;
-	struct watermark {
+	/* Partitions that were written to. */
+	struct place {
 		struct shmeta_str tenant, topic;
 		uint32_t partition_id;
+		bool marked; /* value is to become the watermark, if it is higher      */
+		bool added;  /* segments with bases from..to                           */
+		bool set;    /* the watermark was set                                  */
 		int64_t value;
-	} watermarks[WATERMARKS];
-	size_t watermark_count;
+		uint64_t from, to;
+	} places[PLACES];
+	size_t place_count;
+	size_t marks;               /* places that are marked */
+	uint16_t slot[PLACE_SLOTS]; /* 1 + index of the place */
+	bool logs;                  /* the triggers do not */
+	uint32_t classes;           /* a bit for each class without places that changed */
 };
 
 __attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
@@ -132,37 +143,166 @@ static bool same(struct shmeta_str a, struct shmeta_str b)
 
 static void flush_watermarks(struct writing *w)
 {
-	sqlite3_stmt *q = w->watermark_count > 0 ? take(w, ST_W_WATERMARK_MAX) : NULL;
+	sqlite3_stmt *q = NULL;
 
-	for (size_t i = 0; q != NULL && w->failed == SQLITE_OK && i < w->watermark_count; i++) {
-		const struct watermark *m = &w->watermarks[i];
+	for (size_t i = 0; w->marks > 0 && w->failed == SQLITE_OK && i < w->place_count; i++) {
+		struct place *p = &w->places[i];
 
-		bind_str(q, 1, m->tenant);
-		bind_str(q, 2, m->topic);
-		bind_int(q, 3, m->partition_id);
-		bind_int(q, 4, m->value);
+		if (!p->marked || (q == NULL && (q = take(w, ST_W_WATERMARK_MAX)) == NULL))
+			continue;
+		bind_str(q, 1, p->tenant);
+		bind_str(q, 2, p->topic);
+		bind_int(q, 3, p->partition_id);
+		bind_int(q, 4, p->value);
 		bind_int(q, 5, w->now_ms);
 		(void)run(w, q);
+		p->marked = false;
 	}
-	w->watermark_count = 0;
+	w->marks = 0;
+}
+
+/* ---- the change log -------------------------------------------------------------------------------------------------------------- */
+
+/* place NULL: the class as a whole. */
+static void log_change(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place,
+                       int64_t base)
+{
+	sqlite3_stmt *q = w->logs ? take(w, ST_W_LOG) : NULL;
+
+	if (q == NULL || w->failed != SQLITE_OK)
+		return;
+	(void)sqlite3_clear_bindings(q);
+	bind_int(q, 1, cls);
+	bind_int(q, 2, op);
+	if (place != NULL) {
+		if (w->state->shape.organization)
+			bind_str(q, 3, place->tenant);
+		bind_str(q, 4, place->topic);
+		if (cls != SHMETA_CLASS_TOPIC)
+			bind_int(q, 5, place->partition_id);
+		if (cls == SHMETA_CLASS_SEGMENT)
+			bind_int(q, 6, base);
+	}
+	(void)run(w, q);
+}
+
+/* Watermarks, and the log's rows of all places; then there is room for others. */
+static void flush_places(struct writing *w)
+{
+	flush_watermarks(w);
+	for (size_t i = 0; w->failed == SQLITE_OK && i < w->place_count; i++) {
+		const struct place *p = &w->places[i];
+
+		if (p->set)
+			log_change(w, SHMETA_CLASS_PARTITION, FEED_UPDATE, p, 0);
+		if (p->added)
+			log_change(w, SHMETA_CLASS_SEGMENT, FEED_INSERT, p, (int64_t)p->from);
+		if (p->added && p->to != p->from)
+			log_change(w, SHMETA_CLASS_SEGMENT, FEED_INSERT, p, (int64_t)p->to);
+	}
+	memset(w->slot, 0, sizeof w->slot);
+	w->place_count = 0;
+}
+
+static struct place *place_of(struct writing *w, const struct backend_op *op)
+{
+	uint64_t hash = op->op->partition_id * UINT64_C(0x9E3779B97F4A7C15) + op->op->name.bytes;
+	struct place *p;
+	size_t at;
+
+	if (w->place_count == PLACES)
+		flush_places(w);
+	/* Names that differ only inside share a chain; batches of very many topics are rare. */
+	for (size_t i = 0; i < op->op->name.bytes; i += 1 + op->op->name.bytes / 8)
+		hash = (hash ^ (uint8_t)op->op->name.data[i]) * UINT64_C(0x100000001b3);
+	for (at = (hash >> 20) % PLACE_SLOTS; w->slot[at] != 0; at = (at + 1) % PLACE_SLOTS) {
+		p = &w->places[w->slot[at] - 1];
+		if (p->partition_id == op->op->partition_id && same(p->topic, op->op->name) &&
+		    same(p->tenant, op->tenant))
+			return p;
+	}
+	p = &w->places[w->place_count++];
+	w->slot[at] = (uint16_t)w->place_count;
+	*p = (struct place){.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
+	return p;
 }
 
 static void gather_watermark(struct writing *w, const struct backend_op *op, int64_t value)
 {
-	/* Batches are grouped by partition more often than not: look at the last ones first. */
-	for (size_t i = w->watermark_count; i-- > 0 && i + 64 > w->watermark_count;) {
-		struct watermark *m = &w->watermarks[i];
+	struct place *p = place_of(w, op);
 
-		if (m->partition_id == op->op->partition_id && same(m->topic, op->op->name) &&
-		    same(m->tenant, op->tenant)) {
-			m->value = value > m->value ? value : m->value;
-			return;
-		}
+	p->value = p->marked && p->value > value ? p->value : value;
+	w->marks += !p->marked;
+	p->marked = true;
+}
+
+/* What the triggers would have written about an operation that succeeded. */
+static void note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r)
+{
+	struct place topic = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
+	struct place *p;
+
+	if (!w->logs)
+		return;
+	switch (op->op->type) {
+	case SHMETA_OP_CREATE_TOPIC:
+		topic.topic = op->op->u.topic.name;
+		log_change(w, SHMETA_CLASS_TOPIC, FEED_INSERT, &topic, 0);
+		break;
+	case SHMETA_OP_DELETE_TOPIC:
+		log_change(w, SHMETA_CLASS_TOPIC, FEED_DELETE, &topic, 0);
+		break;
+	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
+		place_of(w, op)->set = true;
+		break;
+	case SHMETA_OP_ADD_SEGMENT:
+	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
+	case SHMETA_OP_ADD_SLICE:
+		p = place_of(w, op);
+		if (!p->added || op->op->u.segment.base_offset < p->from)
+			p->from = op->op->u.segment.base_offset;
+		if (!p->added || op->op->u.segment.base_offset > p->to)
+			p->to = op->op->u.segment.base_offset;
+		p->added = true;
+		break;
+	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+		if (r->count == 0)
+			break;
+		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic, 0);
+		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic, (int64_t)op->op->offset);
+		break;
+	case SHMETA_OP_ENSURE_GROUP:
+	case SHMETA_OP_COMMIT_OFFSET:
+	case SHMETA_OP_DELETE_GROUP:
+		w->classes |= 1u << SHMETA_CLASS_OFFSET;
+		break;
+	case SHMETA_OP_DEREGISTER_AGENT:
+		w->classes |= 1u << SHMETA_CLASS_LEASE;
+		/* fall through */
+	case SHMETA_OP_REGISTER_AGENT:
+		w->classes |= 1u << SHMETA_CLASS_AGENT;
+		break;
+	case SHMETA_OP_ACQUIRE_LEASE:
+	case SHMETA_OP_RELEASE_LEASE:
+	case SHMETA_OP_COMPLETE_LEASE:
+		w->classes |= 1u << SHMETA_CLASS_LEASE;
+		break;
+	case SHMETA_OP_OFFER_LEASE:
+	case SHMETA_OP_ACCEPT_LEASE:
+	case SHMETA_OP_REJECT_LEASE:
+	case SHMETA_OP_COMMIT_OBJECT:
+	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
+	case SHMETA_OP_TYPES:
+		break;
 	}
-	if (w->watermark_count == WATERMARKS)
-		flush_watermarks(w);
-	w->watermarks[w->watermark_count++] = (struct watermark){
-		.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id, .value = value};
+}
+
+static void flush_log(struct writing *w)
+{
+	flush_places(w);
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if ((w->classes & 1u << cls) != 0)
+			log_change(w, (enum shmeta_class)cls, FEED_UPDATE, NULL, 0);
 }
 
 /* ---- common refusals ----------------------------------------------------------------------------------------------------------- */
@@ -283,6 +423,21 @@ static char *json_of(const struct shmeta_map *map)
 	return text;
 }
 
+/* A slice whose segment is gone holds its object no longer. */
+static void drop_slices(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
+                        struct shmeta_str topic, uint32_t partition, uint64_t before)
+{
+	sqlite3_stmt *q = w->state->shape.feed && !w->state->shape.triggers ? take(w, which) : NULL;
+
+	if (q == NULL || w->failed != SQLITE_OK)
+		return;
+	bind_str(q, 1, tenant);
+	bind_str(q, 2, topic);
+	bind_int(q, 3, partition);
+	bind_int(q, 4, (int64_t)before);
+	(void)run(w, q);
+}
+
 /* The later StreamHouse shape has lost the cascades to segments, offsets and leases: done here, for no row of a topic that is gone may
  * show under another one of its name (C2). */
 static void clear_topic(struct writing *w, struct shmeta_str tenant, struct shmeta_str name)
@@ -299,6 +454,7 @@ static void clear_topic(struct writing *w, struct shmeta_str tenant, struct shme
 		bind_str(q, 2, name);
 		(void)run(w, q);
 	}
+	drop_slices(w, ST_W_SLICES_TOPIC, tenant, name, 0, 0);
 }
 
 static void create_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
@@ -477,6 +633,8 @@ static void delete_before(struct writing *w, const struct backend_op *op, struct
 	bind_int(q, 4, (int64_t)op->op->offset);
 	if (run(w, q) == SQLITE_DONE)
 		r->count = (uint64_t)sqlite3_changes(w->state->db);
+	if (r->count > 0)
+		drop_slices(w, ST_W_SLICES_BEFORE, op->tenant, op->op->name, op->op->partition_id, op->op->offset);
 }
 
 /* ---- groups and agents -------------------------------------------------------------------------------------------------------------- */
@@ -1022,9 +1180,11 @@ static void run_all(struct writing *w, size_t count)
 			(void)simple(w, ST_W_UNDO);
 		if (save && w->failed == SQLITE_OK)
 			(void)simple(w, ST_W_RELEASE);
+		if (w->failed == SQLITE_OK && r->status == SHMETA_OK)
+			note_change(w, op, r);
 	}
 	if (w->failed == SQLITE_OK)
-		flush_watermarks(w);
+		flush_log(w);
 }
 
 static bool any_done(const struct writing *w, size_t count)
@@ -1035,12 +1195,39 @@ static bool any_done(const struct writing *w, size_t count)
 	return false;
 }
 
+/* A transaction that may write, on the schema that our statements were made for: what a trigger would do must not be left undone,
+ * nor done twice, because somebody made one since. */
+static int begin(struct sqlite_state *state, enum shmeta_status *ret_status, struct backend_error *err)
+{
+	for (int i = 0; *ret_status == SHMETA_OK && i < 4; i++) {
+		int64_t version = 0;
+		int rc;
+
+		if (sqlite3_get_autocommit(state->db) == 0)
+			sqlite_end(state);
+		rc = sqlite_run(state, ST_BEGIN_IMMEDIATE);
+		if (rc != SQLITE_OK)
+			return rc;
+		state->counters.transactions++;
+		rc = sqlite_number(state, ST_SCHEMA_VERSION, &version);
+		if (rc != SQLITE_OK || version == state->schema_version)
+			return rc;
+		(void)sqlite_run(state, ST_ROLLBACK);
+		*ret_status = sqlite_check_schema(state, err);
+	}
+	if (*ret_status == SHMETA_OK)
+		*ret_status = backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: writing to %s: its schema keeps changing",
+		                           state->path);
+	return SQLITE_OK;
+}
+
 enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err)
 {
 	struct sqlite_state *state = data;
 	enum shmeta_status status = sqlite_ensure(state, err);
+	int64_t after = 0, last = 0;
 	struct writing *w;
 	int rc;
 
@@ -1054,21 +1241,26 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: writing to %s: out of memory", state->path);
 	*w = (struct writing){
 		.state = state, .ops = ops, .results = results, .now_ms = now_ms, .err = err, .object = -1};
-	if (sqlite3_get_autocommit(state->db) == 0)
-		sqlite_end(state);
-	rc = sqlite_run(state, ST_BEGIN_IMMEDIATE);
+	rc = begin(state, &status, err);
+	if (status != SHMETA_OK) {
+		free(w);
+		return status;
+	}
 	if (rc == SQLITE_OK) {
-		state->counters.transactions++;
-		if (simple(w, ST_W_OWN_ON) == SQLITE_DONE)
-			run_all(w, count);
-		if (w->failed == SQLITE_OK && simple(w, ST_W_OWN_OFF) == SQLITE_DONE && any_done(w, count))
-			(void)simple(w, ST_W_UNLOGGED);
+		w->logs = state->shape.feed && !state->shape.triggers;
+		if (state->shape.feed)
+			rc = sqlite_number(state, ST_W_LOG_END, &after);
+		w->failed = rc;
+		run_all(w, count);
+		if (w->failed == SQLITE_OK && state->shape.feed)
+			w->failed = sqlite_number(state, ST_W_LOG_END, &last);
 		rc = w->failed;
 	}
 	if (rc == SQLITE_OK && any_done(w, count)) {
 		rc = sqlite_run(state, ST_COMMIT);
-		if (rc == SQLITE_OK && state->shape.feed)
-			state->unlogged++;
+		if (rc == SQLITE_OK)
+			sqlite_feed_own(state, after, last);
+		state->wrote = true;
 	} else if (rc == SQLITE_OK) {
 		(void)sqlite_run(state, ST_ROLLBACK); /* every operation was refused: nothing to commit */
 	}

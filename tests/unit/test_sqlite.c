@@ -896,6 +896,279 @@ Test(sqlite, two_followers_of_one_file_both_see_everything)
 	world_free(&w);
 }
 
+/* ---- what shmeta writes itself -------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status own_changed(void *arg, const struct backend_key *key)
+{
+	(void)key;
+	++*(size_t *)arg;
+	return SHMETA_OK;
+}
+
+/* Apply, all of it with success. */
+static void apply(struct world *w, const struct shmeta_op *op, size_t count)
+{
+	struct backend_op *ops = calloc(count, sizeof *ops);
+	struct shmeta_result *results = calloc(count, sizeof *results);
+	size_t told = 0;
+	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+
+	cr_assert(ops != NULL && results != NULL);
+	for (size_t i = 0; i < count; i++)
+		ops[i] = (struct backend_op){str(SHMETA_DEFAULT_TENANT), &op[i]};
+	cr_assert_eq(w->ops->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
+	free(ops);
+	free(results);
+}
+
+static struct shmeta_op an_add(uint32_t partition, uint64_t base, char *id)
+{
+	snprintf(id, 40, "own-%u-%llu", partition, (unsigned long long)base);
+	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                          .name = str("t"),
+	                          .partition_id = partition,
+	                          .u.segment = {.base_offset = base,
+	                                        .end_offset = base + 9,
+	                                        .record_count = 10,
+	                                        .created_at_ms = 1,
+	                                        .id = str(id),
+	                                        .s3_bucket = str("b"),
+	                                        .s3_key = str(id)}};
+}
+
+static void two_daemons(struct world *a, struct world *b, enum world_engine engine)
+{
+	world_make(a, engine);
+	world_open(a);
+	world_topic(a, NULL, "t", 4, -1, NULL);
+	*b = *a;
+	b->app = NULL;
+	b->state = NULL;
+	recorder_init(&b->recorder);
+	world_open(b);
+	cr_assert_eq(world_load(a), SHMETA_OK);
+	cr_assert_eq(world_load(b), SHMETA_OK);
+}
+
+static void end_two(struct world *a, struct world *b)
+{
+	world_close(b);
+	recorder_free(&b->recorder);
+	world_free(a);
+}
+
+static void daemons_follow_each_other(enum world_engine engine)
+{
+	struct world a, b;
+	struct shmeta_op op[40];
+	char id[40][40];
+	size_t lines;
+
+	two_daemons(&a, &b, engine);
+	for (uint32_t i = 0; i < 40; i++)
+		op[i] = an_add(i % 2, i / 2 * 10, id[i]);
+	apply(&a, op, 40);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect_not(recorder_has(&b.recorder, "list"), "by key, not by reading everything");
+	cr_expect(recorder_has(&b.recorder, "t/0 0..190"), "%s", recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "t/1 0..190"), "%s", recorder_text(&b.recorder));
+	lines = b.recorder.changed;
+	cr_expect_eq(lines, 2, "%s", recorder_text(&b.recorder));
+	cr_assert_eq(world_changes(&a), SHMETA_OK);
+	cr_expect_eq(a.recorder.changed, 0, "what it did itself it knows: %s", recorder_text(&a.recorder));
+
+	/* In turn, without a look at the log in between: each sees the other's, and not its own. */
+	for (uint64_t i = 20; i < 30; i++) {
+		op[0] = an_add(2, i * 10, id[0]);
+		apply(&a, op, 1);
+		op[0] = an_add(3, i * 10, id[0]);
+		apply(&b, op, 1);
+	}
+	cr_assert_eq(world_changes(&a), SHMETA_OK);
+	cr_expect(recorder_has(&a.recorder, "t/3 200..") && recorder_has(&a.recorder, "..290"), "%s",
+	          recorder_text(&a.recorder));
+	cr_expect_not(recorder_has(&a.recorder, "t/2"), "%s", recorder_text(&a.recorder));
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "t/2 200..") && recorder_has(&b.recorder, "..290"), "%s",
+	          recorder_text(&b.recorder));
+	cr_expect_not(recorder_has(&b.recorder, "t/3"), "%s", recorder_text(&b.recorder));
+
+	/* More of one's own behind another's than are kept apart: some are read again, none of the other's is missed. */
+	for (uint64_t i = 30; i < 130; i++) {
+		op[0] = an_add(2, i * 10, id[0]);
+		apply(&a, op, 1);
+		op[0] = an_add(3, i * 10, id[0]);
+		apply(&b, op, 1);
+	}
+	cr_assert_eq(world_changes(&a), SHMETA_OK);
+	cr_expect(recorder_has(&a.recorder, "t/3 300"), "%s", recorder_text(&a.recorder));
+	cr_expect(recorder_has(&a.recorder, "..1290"), "%s", recorder_text(&a.recorder));
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "t/2 300"), "%s", recorder_text(&b.recorder));
+
+	op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = str("t"), .offset = 100};
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t"), .partition_id = 1};
+	op[2] = (struct shmeta_op){.type = SHMETA_OP_COMMIT_OFFSET,
+	                           .name = str("t"),
+	                           .u.committed = {.group_id = str("g"), .committed_offset = 3}};
+	op[3] = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+	                           .u.topic = {.name = str("new"), .partition_count = 2}};
+	apply(&a, op, 4);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "t/0 0.."), "%s", recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "t/1"), "%s", recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "changed offset"), "%s", recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "new with_segments"), "%s", recorder_text(&b.recorder));
+	op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = str("new")};
+	apply(&b, op, 1);
+	cr_assert_eq(world_changes(&a), SHMETA_OK);
+	cr_expect(recorder_has(&a.recorder, "new with_segments deleted"), "%s", recorder_text(&a.recorder));
+	cr_expect_eq(a.recorder.changed, 1, "%s", recorder_text(&a.recorder));
+	end_two(&a, &b);
+}
+
+Test(sqlite, two_daemons_that_write_to_one_file_follow_each_other_key_by_key)
+{
+	daemons_follow_each_other(WORLD_SQLITE_NEW);
+}
+
+Test(sqlite, two_daemons_follow_each_other_in_the_later_schema_too)
+{
+	daemons_follow_each_other(WORLD_SQLITE_LATER);
+}
+
+Test(sqlite, what_was_written_and_not_shown_before_the_end_is_read_by_key_at_the_next_start)
+{
+	struct world w;
+	char position[128], id[40];
+	size_t bytes;
+	struct shmeta_op op;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	op = an_add(0, 0, id);
+	apply(&w, &op, 1);
+	world_close(&w);
+	world_open(&w);
+	ok(w.ops->resume(w.state, position, bytes, &w.err));
+	ok(world_changes(&w));
+	cr_expect_eq(w.recorder.changed, 1, "%s", recorder_text(&w.recorder));
+	has("t/0 0..0");
+	world_free(&w);
+}
+
+Test(sqlite, the_applications_triggers_run_for_what_shmeta_writes_and_nothing_is_logged_twice)
+{
+	struct world a, b;
+	struct shmeta_op op;
+	char id[40];
+
+	two_daemons(&a, &b, WORLD_SQLITE_NEW);
+	op = an_add(0, 0, id);
+	apply(&a, &op, 1);
+	/* Made under a daemon that has looked at the schema before. */
+	world_sql(&a, "CREATE TABLE seen(base INTEGER); CREATE TRIGGER app AFTER INSERT ON segments BEGIN "
+	              "INSERT INTO seen VALUES(NEW.base_offset); END");
+	op = an_add(0, 10, id);
+	apply(&a, &op, 1);
+	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM seen WHERE base = 10"), 1);
+	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM shmeta_changes WHERE base_offset = 10"), 1);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_assert_eq(world_load(&b), SHMETA_OK);
+	cr_assert_eq(world_load(&a), SHMETA_OK);
+	op = an_add(0, 20, id);
+	apply(&a, &op, 1);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "t/0 20..20"), "%s", recorder_text(&b.recorder));
+	cr_assert_eq(world_changes(&a), SHMETA_OK);
+	cr_expect_eq(a.recorder.changed, 0, "%s", recorder_text(&a.recorder));
+	world_sql(&a, "DROP TRIGGER app");
+	op = an_add(0, 30, id);
+	apply(&a, &op, 1);
+	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM shmeta_changes WHERE base_offset = 30"), 1);
+	end_two(&a, &b);
+}
+
+Test(sqlite, slices_go_with_their_segments_whoever_deletes_them)
+{
+	struct world w;
+	struct shmeta_op op[3];
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 2, -1, NULL);
+	for (uint32_t round = 0; round < 3; round++) {
+		op[0] = (struct shmeta_op){
+			.type = SHMETA_OP_COMMIT_OBJECT,
+			.u.object = {.s3_bucket = str("b"), .s3_key = str("o"), .size_bytes = 100, .created_at_ms = 1}};
+		for (uint32_t i = 0; i < 2; i++)
+			op[1 + i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SLICE,
+			                               .name = str("t"),
+			                               .partition_id = i,
+			                               .u.segment = {.id = str(i ? "s1" : "s0"),
+			                                             .base_offset = 10,
+			                                             .end_offset = 19,
+			                                             .record_count = 10,
+			                                             .size_bytes = 50,
+			                                             .created_at_ms = 1,
+			                                             .position = i * 50}};
+		apply(&w, op, 3);
+		cr_assert_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 2);
+		if (round == 0) {
+			op[0] = (struct shmeta_op){
+				.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = str("t"), .offset = 20};
+			apply(&w, op, 1);
+			cr_expect_eq(world_sql_number(&w, "SELECT partition_id FROM shmeta_slices"), 1);
+			op[0].partition_id = 1;
+			op[0].offset = 15; /* the segment reaches beyond */
+			apply(&w, op, 1);
+			cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1);
+			op[0].offset = 20;
+			apply(&w, op, 1);
+		} else if (round == 1) {
+			world_sql(&w, "DELETE FROM segments");
+		} else {
+			op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = str("t")};
+			apply(&w, op, 1);
+		}
+		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 0, "round %u", round);
+		world_sql(&w, "DELETE FROM shmeta_objects");
+	}
+	world_free(&w);
+}
+
+Test(sqlite, the_log_of_ones_own_writes_is_pruned_too)
+{
+	enum { PARTITIONS = 4000, ROUNDS = 32 };
+	struct world w;
+	struct shmeta_op *op = calloc(PARTITIONS, sizeof *op);
+
+	cr_assert_not_null(op);
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", PARTITIONS, -1, NULL);
+	ok(world_load(&w));
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		for (uint32_t i = 0; i < PARTITIONS; i++)
+			op[i] = (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+			                           .name = str("t"),
+			                           .partition_id = i,
+			                           .offset = round};
+		apply(&w, op, PARTITIONS);
+		ok(world_changes(&w));
+		cr_assert_eq(w.recorder.changed, 0);
+	}
+	cr_expect_leq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), 120000);
+	cr_expect_geq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), 100000);
+	world_free(&w);
+	free(op);
+}
+
 /* ---- locks ---------------------------------------------------------------------------------------------------------------------------- */
 
 Test(sqlite, a_busy_database_is_waited_for_and_then_an_error)
@@ -940,8 +1213,8 @@ Test(sqlite, its_locks_hold_against_other_processes_whatever_it_looks_at)
 	struct world w;
 
 	world_make(&w, WORLD_SQLITE_V01);
-	world_topic(&w, NULL, "t", 1, -1, NULL);
 	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_load(&w));
 	for (int i = 0; i < 3; i++)
 		ok(world_changes(&w));
@@ -1114,8 +1387,8 @@ Test(sqlite, statements_are_prepared_once_for_the_life_of_the_connection)
 	struct backend_counters before, after;
 
 	world_make(&w, WORLD_SQLITE_LATER);
-	world_topic(&w, NULL, "t", 1, -1, NULL);
 	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
 	for (int i = 0; i < 2; i++) { /* the first round prepares, the second shows what that took */
 		ok(world_load(&w));
 		ok(world_fetch(&w, keys, 2));
