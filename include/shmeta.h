@@ -548,6 +548,27 @@ SHMETA_MUST_USE enum shmeta_status shmeta_refresh(struct shmeta *instance, enum 
                                                   size_t topic_bytes, uint32_t partition_id, uint32_t timeout_ms,
                                                   uint64_t *ret_txn);
 
+enum shmeta_invalidate_flags {
+	SHMETA_INVALIDATE_PREFIX = 1u << 0, /* TOPIC: every topic that the store holds whose name begins with `topic` */
+	SHMETA_INVALIDATE_DRY_RUN =
+		1u << 1 /* only say what the store holds of it                                     */
+};
+struct shmeta_invalidated {
+	uint64_t topics, partitions; /* that the store held */
+	uint64_t records;            /* agents, groups, committed offsets, leases */
+	uint64_t txn;                /* the commit that shows what was read; a dry run: the newest one */
+};
+
+/* Have everything that the store holds of a key compared with the source again, segments included, by reads that begin after this
+ * call, and wait until the store shows it: for an operator who does not trust what is shown. Until then the store goes on answering as
+ * before. It needs the right to administer.
+ * cls TOPIC: `topic` whole; PARTITION and SEGMENT: one partition whole; AGENT, LEASE and OFFSET: the class (`topic` NULL); LIST:
+ * everything, of all tenants (`topic` NULL). flags: enum shmeta_invalidate_flags. ret may be NULL; written on OK.
+ * Threads: any. Blocks: up to timeout_ms; then what was not begun is not. Errors: as shmeta_refresh(), ERR_INVALID_ARGUMENT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class cls, const char *topic,
+                                                     size_t topic_bytes, uint32_t partition_id, uint32_t flags,
+                                                     uint32_t timeout_ms, struct shmeta_invalidated *ret);
+
 /* Have the writer read its configuration again: all of it, or, with a sentence in error (may be NULL), nothing.
  * Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error,
@@ -738,6 +759,28 @@ short shmeta_client_events(struct shmeta_client *client);
  * by the next call: a client of its own avoids the wait. Threads: any. Blocks: never, but for what the callbacks do.
  * OK, ERR_WRITER_AWAY (calls wait for a connection; it tries again), ERR_FORKED, ERR_INVALID_ARGUMENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_client_process(struct shmeta_client *client, uint32_t *ret_wait_ms);
+
+enum shmeta_object_flags {
+	SHMETA_OBJECTS_DELETABLE =
+		1u << 0 /* only those that no slice refers to since objects.grace_ms of the writer's configuration */
+};
+struct shmeta_objects; /* a list of objects being walked */
+
+/* The tenant's objects, as the source has them, in order of bucket and key (memcmp). A deletable one may be deleted from object storage:
+ * no reader that keeps to its times to live still looks for it. Delete it there, then write CONFIRM_OBJECT_DELETED, which may be repeated.
+ * The grace begins when an object is first seen without slices, by a list of this kind: make one now and then.
+ * The list comes in pages, each true of a moment of its own: what is committed or confirmed meanwhile may be in it or not.
+ * It needs the right to write or to administer. flags: enum shmeta_object_flags.
+ * Owns: *ret; shmeta_objects_free() it before the instance. Borrows: instance. Threads: any, one at a time on a list.
+ * Blocks: up to timeout_ms for each page, also in shmeta_next_object().
+ * Errors: ERR_UNSUPPORTED (the source keeps no objects), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED,
+ * ERR_NO_MEMORY, ERR_INVALID_ARGUMENT, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, uint32_t timeout_ms,
+                                                       struct shmeta_objects **ret);
+/* OK and the next object, or END. Borrows: the strings of *ret live until the next call on this list. After an error it may be called
+ * again: it goes on where it was. Errors: as above. */
+SHMETA_MUST_USE enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta_object_info *ret);
+void shmeta_objects_free(struct shmeta_objects *list); /* accepts NULL */
 
 /* Wait until the store shows what a token proves, so that the next shmeta_begin() does: read your writes, or another process's.
  * Threads: any. Blocks: up to timeout_ms; not at all for the token of a write that this host's writer answered with OK.

@@ -33,6 +33,13 @@ uint64_t shmeta__deadline_of(uint32_t timeout_ms)
 	return shmeta__monotonic_ns() + (uint64_t)timeout_ms * MILLION;
 }
 
+uint32_t shmeta__left_ms(uint64_t deadline_ns)
+{
+	uint64_t now = shmeta__monotonic_ns();
+
+	return deadline_ns > now ? (uint32_t)((deadline_ns - now + MILLION - 1) / MILLION) : 1;
+}
+
 /* ---- connections -------------------------------------------------------------------------------------------------------- */
 
 /* A path that does not fit sun_path is reached through a descriptor of its directory. */
@@ -154,11 +161,6 @@ static int wait_ready(int fd, short events, uint64_t deadline_ns)
 
 /* ---- one request, one answer --------------------------------------------------------------------------------------------- */
 
-struct answer {
-	struct shmeta_frame_answer frame;
-	char text[400];
-};
-
 static enum shmeta_status timed_out(const struct core *core, struct shmeta_err *err)
 {
 	return shmeta_fail(err, SHMETA_ERR_TIMEOUT, "%s: the writer did not answer within the time given",
@@ -186,7 +188,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 		struct shmeta_frame_answer answer;
 		uint64_t align[(SHMETA_FRAME_MAX + 8) / 8];
 	} packet;
-	size_t text;
+	const struct shmeta_frame *head = &packet.answer.head;
 	ssize_t n;
 
 	for (;;) {
@@ -210,15 +212,21 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
 			                   core->directory);
 		if (shmeta__frame_check(&packet, (size_t)n) != SHMETA_OK ||
-		    packet.answer.head.type != SHMETA_FRAME_ANSWER)
+		    (head->type != SHMETA_FRAME_ANSWER && (head->type != ret->body_type || (size_t)n > ret->body_room)))
 			return shmeta_fail(err, SHMETA_ERR_PROTOCOL, "%s: the writer's answer cannot be parsed",
 			                   core->directory);
-		if (packet.answer.head.id == request->id)
+		if (head->id == request->id)
 			break;
 	}
+	if (head->type != SHMETA_FRAME_ANSWER) {
+		ret->frame = (struct shmeta_frame_answer){.status = SHMETA_OK};
+		ret->text[0] = '\0';
+		ret->body_bytes = (size_t)n;
+		memcpy(ret->body, &packet, (size_t)n);
+		return SHMETA_OK;
+	}
 	ret->frame = packet.answer;
-	text = packet.answer.text_bytes;
-	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, text);
+	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, packet.answer.text_bytes);
 	return SHMETA_OK;
 }
 
@@ -229,8 +237,8 @@ static enum shmeta_status status_of(const struct answer *answer)
 	                                                  : SHMETA_ERR_PROTOCOL;
 }
 
-static enum shmeta_status ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns, struct answer *ret,
-                              struct shmeta_err *err)
+enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
+                               struct answer *ret, struct shmeta_err *err)
 {
 	static uint64_t last_id;
 	enum shmeta_status status;
@@ -270,7 +278,6 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 		char bytes[sizeof(struct shmeta_frame_refresh) + SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
 	} packet;
 	struct shmeta_frame_refresh *f = &packet.frame;
-	uint64_t now = shmeta__monotonic_ns();
 	size_t name = want->topic == NULL ? 0 : want->topic_bytes;
 
 	memset(&packet, 0, sizeof packet);
@@ -280,11 +287,11 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 	f->partition_id = want->partition_id;
 	f->name_bytes = (uint32_t)name;
 	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
-	f->timeout_ms = deadline_ns > now ? (uint32_t)((deadline_ns - now + MILLION - 1) / MILLION) : 0;
+	f->timeout_ms = shmeta__left_ms(deadline_ns);
 	if (name != 0)
 		memcpy(packet.bytes + sizeof *f, want->topic, name);
 	memcpy(packet.bytes + sizeof *f + name, instance->tenant, instance->tenant_bytes);
-	return ask(core, &f->head, deadline_ns, ret, err);
+	return shmeta__ask(core, &f->head, deadline_ns, ret, err);
 }
 
 /* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by suspends. */
@@ -375,9 +382,8 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	return status;
 }
 
-/* Until the newest commit is at least this one. */
-static enum shmeta_status wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
-                                     struct shmeta_err *err)
+enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
+                                      struct shmeta_err *err)
 {
 	enum shmeta_status status;
 	struct env *env;
@@ -413,7 +419,7 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
-	struct answer answer;
+	struct answer answer = {.body_type = 0};
 	struct core *core;
 	const char *wrong = NULL;
 
@@ -441,7 +447,7 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 	core = shmeta__instance_core(instance);
 	status = ask_since(instance, core, &want, now_of(core), deadline, &answer, &err);
 	if (status == SHMETA_OK)
-		status = wait_shown(core, answer.frame.generation, answer.frame.txn, deadline, &err);
+		status = shmeta__wait_shown(core, answer.frame.generation, answer.frame.txn, deadline, &err);
 	shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(instance, &err);
@@ -455,7 +461,7 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_RELOAD};
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
-	struct answer answer;
+	struct answer answer = {.body_type = 0};
 	struct core *core;
 
 	if (instance == NULL)
@@ -463,7 +469,7 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
-	status = ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
 	shmeta__core_unref(core, 0);
 	if (error != NULL && error_bytes != 0)
 		(void)snprintf(error, error_bytes, "%s", err.text);
@@ -477,7 +483,7 @@ enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct
 	uint64_t since_ns = read->consistency == SHMETA_SOURCE ? now_of(reader->core) : 0;
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
-	struct answer answer;
+	struct answer answer = {.body_type = 0};
 
 	reader->slot->counters.fresh_waits++;
 	if (shmeta__snapshot_expired(reader))
@@ -504,7 +510,7 @@ enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmet
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
 	/* UNKNOWN: nothing is published, so there is no word to wait on yet. */
-	while ((status = wait_shown(core, token->generation, token->txn, deadline, &err)) == SHMETA_UNKNOWN) {
+	while ((status = shmeta__wait_shown(core, token->generation, token->txn, deadline, &err)) == SHMETA_UNKNOWN) {
 		if (shmeta__monotonic_ns() >= deadline) {
 			status = shmeta_fail(&err, SHMETA_ERR_TIMEOUT, "%s: nothing was published in time",
 			                     core->directory);

@@ -369,6 +369,23 @@ enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint
 enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,
                                       const struct shmeta_read *read, uint64_t *ret_synced_at_ns);
 
+/* What the writer said. An ANSWER frame, or, where the request has another one (body_type), that, whole, in body. */
+struct answer {
+	struct shmeta_frame_answer frame;
+	char text[400];
+	uint16_t body_type; /* set by the caller; 0: none */
+	void *body;
+	size_t body_room, body_bytes;
+};
+/* One request, one answer. request: a whole frame but for its version and id. OK, the writer's status with its sentence, or what went
+ * wrong on the way: ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_PROTOCOL, ERR_SYSTEM. */
+enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
+                               struct answer *ret, struct shmeta_err *err);
+/* Until the newest commit is at least this one. */
+enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
+                                      struct shmeta_err *err);
+uint32_t shmeta__left_ms(uint64_t deadline_ns); /* at least 1: 0 stands for no deadline */
+
 /* Sockets of the writer. CLOEXEC, non-blocking, peer checked. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (its backlog is full). */
 enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err);
 /* The descriptor is still the one that was noted: nobody closed it under us and reused its number. */

@@ -681,3 +681,62 @@ enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *b
 	*ret_used = w.bytes;
 	return SHMETA_OK;
 }
+
+/* ---- objects ------------------------------------------------------------------------------------------------------------- */
+
+size_t shmeta__object_bytes(const struct shmeta_object_info *object)
+{
+	return padded(sizeof(struct shmeta_wire_object) + object->object.s3_bucket.bytes + object->object.s3_key.bytes);
+}
+
+size_t shmeta__object_encode(const struct shmeta_object_info *object, void *out, size_t capacity)
+{
+	const struct shmeta_str bucket = object->object.s3_bucket, key = object->object.s3_key;
+	struct shmeta_wire_object w = {.bucket_bytes = (uint32_t)bucket.bytes,
+	                               .key_bytes = (uint32_t)key.bytes,
+	                               .size_bytes = object->object.size_bytes,
+	                               .created_at_ms = object->object.created_at_ms,
+	                               .slices = object->slices,
+	                               .unreferenced_since_ms = object->unreferenced_since_ms};
+	uint8_t *p = out;
+	size_t end;
+
+	if (bucket.bytes > SHMETA_STRING_MAX || key.bytes > SHMETA_STRING_MAX ||
+	    shmeta__object_bytes(object) > capacity)
+		return 0;
+	w.bytes = (uint32_t)shmeta__object_bytes(object);
+	end = sizeof w + bucket.bytes + key.bytes;
+	memcpy(p, &w, sizeof w);
+	if (bucket.bytes > 0)
+		memcpy(p + sizeof w, bucket.data, bucket.bytes);
+	if (key.bytes > 0)
+		memcpy(p + sizeof w + bucket.bytes, key.data, key.bytes);
+	memset(p + end, 0, w.bytes - end);
+	return w.bytes;
+}
+
+enum shmeta_status shmeta__object_decode(const void *bytes, size_t size, struct shmeta_object_info *ret,
+                                         size_t *ret_used)
+{
+	struct shmeta_wire_object w;
+	const uint8_t *p = bytes;
+	const char *text = (const char *)p + sizeof w;
+	size_t end;
+
+	if (size < sizeof w)
+		return SHMETA_ERR_PROTOCOL;
+	memcpy(&w, p, sizeof w);
+	if (w.bytes > size || w.bucket_bytes > SHMETA_STRING_MAX || w.key_bytes > SHMETA_STRING_MAX || w.reserved != 0)
+		return SHMETA_ERR_PROTOCOL;
+	end = sizeof w + w.bucket_bytes + w.key_bytes;
+	if (w.bytes != padded(end) || !all_zero(p + end, w.bytes - end))
+		return SHMETA_ERR_PROTOCOL;
+	*ret = (struct shmeta_object_info){.object = {.s3_bucket = {text, w.bucket_bytes},
+	                                              .s3_key = {text + w.bucket_bytes, w.key_bytes},
+	                                              .size_bytes = w.size_bytes,
+	                                              .created_at_ms = w.created_at_ms},
+	                                   .slices = w.slices,
+	                                   .unreferenced_since_ms = w.unreferenced_since_ms};
+	*ret_used = w.bytes;
+	return SHMETA_OK;
+}

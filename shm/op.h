@@ -102,6 +102,32 @@ size_t shmeta__result_encode(enum shmeta_op_type type, const struct shmeta_resul
 enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *bytes, size_t size,
                                          struct shmeta_result *ret, size_t *ret_used);
 
+/* An object of a list is this, its bucket, its key, zeros up to a multiple of 8. */
+struct shmeta_wire_object {
+	uint32_t bytes;                /*  0  of all of it, padding included */
+	uint32_t bucket_bytes;         /*  4                                 */
+	uint32_t key_bytes;            /*  8                                 */
+	uint32_t reserved;             /* 12                                 */
+	uint64_t size_bytes;           /* 16                                 */
+	int64_t created_at_ms;         /* 24                                 */
+	uint64_t slices;               /* 32                                 */
+	int64_t unreferenced_since_ms; /* 40                                 */
+};
+SHMETA_FROZEN(shmeta_wire_object, bytes, 0);
+SHMETA_FROZEN(shmeta_wire_object, bucket_bytes, 4);
+SHMETA_FROZEN(shmeta_wire_object, key_bytes, 8);
+SHMETA_FROZEN(shmeta_wire_object, size_bytes, 16);
+SHMETA_FROZEN(shmeta_wire_object, created_at_ms, 24);
+SHMETA_FROZEN(shmeta_wire_object, slices, 32);
+SHMETA_FROZEN(shmeta_wire_object, unreferenced_since_ms, 40);
+SHMETA_FROZEN_SIZE(shmeta_wire_object, 48);
+
+/* The same for these; bucket and key have at most SHMETA_STRING_MAX bytes. */
+size_t shmeta__object_bytes(const struct shmeta_object_info *object);
+size_t shmeta__object_encode(const struct shmeta_object_info *object, void *out, size_t capacity);
+enum shmeta_status shmeta__object_decode(const void *bytes, size_t size, struct shmeta_object_info *ret,
+                                         size_t *ret_used);
+
 /* Is it a number of enum shmeta_status? What another process sent may be any. */
 int shmeta__status_known(int32_t status);
 

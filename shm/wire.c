@@ -32,6 +32,34 @@ static int results_fit(const struct shmeta_frame_results *f, size_t bytes)
 	return f->result_count > 0 && f->result_count <= (bytes - sizeof *f) / sizeof(struct shmeta_wire_result);
 }
 
+static int objects_fit(const struct shmeta_frame_objects *f, size_t bytes)
+{
+	size_t rest = bytes - sizeof *f;
+
+	return f->tenant_bytes <= SHMETA_TENANT_MAX && f->bucket_bytes <= SHMETA_STRING_MAX &&
+	       f->key_bytes <= SHMETA_STRING_MAX && (f->flags & ~(uint32_t)SHMETA_OBJECTS_ASK_DELETABLE) == 0 &&
+	       rest == (size_t)f->tenant_bytes + f->bucket_bytes + f->key_bytes;
+}
+
+/* The objects themselves are judged when they are decoded. */
+static int object_list_fits(const struct shmeta_frame_object_list *f, size_t bytes)
+{
+	return f->more <= 1 && f->object_count <= (bytes - sizeof *f) / sizeof(struct shmeta_wire_object);
+}
+
+/* A prefix or nothing for topics; a whole name for what belongs to one topic; no name for classes that are read as a whole. */
+static int invalidate_fits(const struct shmeta_frame_invalidate *f, size_t bytes)
+{
+	const uint32_t flags = SHMETA_INVALIDATE_ASK_PREFIX | SHMETA_INVALIDATE_ASK_DRY_RUN;
+	size_t rest = bytes - sizeof *f;
+	int named = f->cls <= SHMETA_CLASS_SEGMENT, prefix = (f->flags & SHMETA_INVALIDATE_ASK_PREFIX) != 0;
+
+	return known_class(f->cls) && (f->flags & ~flags) == 0 && (!prefix || f->cls == SHMETA_CLASS_TOPIC) &&
+	       (named || f->name_bytes == 0) && (!named || prefix || f->name_bytes > 0) &&
+	       f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
+	       rest == (size_t)f->name_bytes + f->tenant_bytes;
+}
+
 static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
 {
 	return f->text_bytes == bytes - sizeof *f;
@@ -70,6 +98,18 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		break;
 	case SHMETA_FRAME_RESULTS:
 		good = bytes >= sizeof(struct shmeta_frame_results) && results_fit(packet, bytes);
+		break;
+	case SHMETA_FRAME_OBJECTS:
+		good = bytes >= sizeof(struct shmeta_frame_objects) && objects_fit(packet, bytes);
+		break;
+	case SHMETA_FRAME_OBJECT_LIST:
+		good = bytes >= sizeof(struct shmeta_frame_object_list) && object_list_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_INVALIDATE:
+		good = bytes >= sizeof(struct shmeta_frame_invalidate) && invalidate_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_INVALIDATED:
+		good = bytes == sizeof(struct shmeta_frame_invalidated);
 		break;
 	case SHMETA_FRAME_ANSWER:
 		good = bytes >= sizeof(struct shmeta_frame_answer) && answer_fits(packet, bytes);

@@ -22,7 +22,11 @@ enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */    \
 	X(WELCOME, 8, "welcome")                                                                        \
 	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */    \
-	X(RESULTS, 10, "results")
+	X(RESULTS, 10, "results")                                                                       \
+	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */ \
+	X(OBJECT_LIST, 12, "object_list")                                                               \
+	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */ \
+	X(INVALIDATED, 14, "invalidated")
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -158,6 +162,72 @@ SHMETA_FROZEN(shmeta_frame_results, status, 20);
 SHMETA_FROZEN(shmeta_frame_results, txn, 24);
 SHMETA_FROZEN(shmeta_frame_results, generation, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_results, 40);
+
+enum { SHMETA_OBJECTS_ASK_DELETABLE = 1u << 0 };
+
+/* tenant_bytes bytes of tenant follow, then bucket and key of the object behind which to go on (0 and 0 bytes: from the first). */
+struct shmeta_frame_objects {
+	struct shmeta_frame head; /*  0 */
+	uint32_t tenant_bytes;    /* 16 */
+	uint32_t bucket_bytes;    /* 20 */
+	uint32_t key_bytes;       /* 24 */
+	uint32_t flags;           /* 28  SHMETA_OBJECTS_ASK_* */
+	uint32_t most;            /* 32  objects in the answer; 0: as many as fit */
+	uint32_t timeout_ms;      /* 36  after that the client no longer waits; 0: never */
+};
+SHMETA_FROZEN(shmeta_frame_objects, tenant_bytes, 16);
+SHMETA_FROZEN(shmeta_frame_objects, bucket_bytes, 20);
+SHMETA_FROZEN(shmeta_frame_objects, key_bytes, 24);
+SHMETA_FROZEN(shmeta_frame_objects, flags, 28);
+SHMETA_FROZEN(shmeta_frame_objects, most, 32);
+SHMETA_FROZEN(shmeta_frame_objects, timeout_ms, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_objects, 40);
+
+/* object_count objects (op.h) follow and end the frame exactly, in order of bucket and key. */
+struct shmeta_frame_object_list {
+	struct shmeta_frame head; /*  0 */
+	uint32_t object_count;    /* 16 */
+	uint32_t more;            /* 20  1: there are others behind the last one */
+};
+SHMETA_FROZEN(shmeta_frame_object_list, object_count, 16);
+SHMETA_FROZEN(shmeta_frame_object_list, more, 20);
+SHMETA_FROZEN_SIZE(shmeta_frame_object_list, 24);
+
+enum { SHMETA_INVALIDATE_ASK_PREFIX = 1u << 0, SHMETA_INVALIDATE_ASK_DRY_RUN = 1u << 1 };
+
+/* name_bytes bytes of a topic's name, or with ASK_PREFIX of how names begin, follow the struct, then tenant_bytes bytes of tenant. */
+struct shmeta_frame_invalidate {
+	struct shmeta_frame head; /*  0 */
+	uint32_t cls;             /* 16  enum shmeta_class; LIST: everything */
+	uint32_t partition_id;    /* 20 */
+	uint32_t name_bytes;      /* 24 */
+	uint32_t tenant_bytes;    /* 28 */
+	uint32_t timeout_ms;      /* 32  then the client no longer waits, and what was not begun is not; 0: never */
+	uint32_t flags;           /* 36  SHMETA_INVALIDATE_ASK_* */
+};
+SHMETA_FROZEN(shmeta_frame_invalidate, cls, 16);
+SHMETA_FROZEN(shmeta_frame_invalidate, partition_id, 20);
+SHMETA_FROZEN(shmeta_frame_invalidate, name_bytes, 24);
+SHMETA_FROZEN(shmeta_frame_invalidate, tenant_bytes, 28);
+SHMETA_FROZEN(shmeta_frame_invalidate, timeout_ms, 32);
+SHMETA_FROZEN(shmeta_frame_invalidate, flags, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_invalidate, 40);
+
+/* What the store held of it, and the commit that shows what was read; a dry run: the newest commit. */
+struct shmeta_frame_invalidated {
+	struct shmeta_frame head; /*  0 */
+	uint64_t topics;          /* 16 */
+	uint64_t partitions;      /* 24 */
+	uint64_t records;         /* 32  agents, groups, committed offsets, leases */
+	uint64_t txn;             /* 40 */
+	uint64_t generation;      /* 48 */
+};
+SHMETA_FROZEN(shmeta_frame_invalidated, topics, 16);
+SHMETA_FROZEN(shmeta_frame_invalidated, partitions, 24);
+SHMETA_FROZEN(shmeta_frame_invalidated, records, 32);
+SHMETA_FROZEN(shmeta_frame_invalidated, txn, 40);
+SHMETA_FROZEN(shmeta_frame_invalidated, generation, 48);
+SHMETA_FROZEN_SIZE(shmeta_frame_invalidated, 56);
 
 /* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable parts fit exactly. The packet
  * must be in the judge's own memory, aligned to 8. SHMETA_OK or SHMETA_ERR_PROTOCOL. */

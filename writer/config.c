@@ -722,6 +722,38 @@ static unsigned line_of(const struct load *load, size_t a, size_t b)
 	return load->lines[a] > load->lines[b] ? load->lines[a] : load->lines[b];
 }
 
+/* The longest time that a reader may take an answer for fresh. */
+static uint64_t longest_ttl(const struct config *config, const char **ret_key)
+{
+	uint64_t longest = 0;
+
+	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
+		if (strcmp(config_options[i].section, "ttl") == 0 && number_of(config, &config_options[i]) > longest) {
+			longest = number_of(config, &config_options[i]);
+			*ret_key = config_options[i].key;
+		}
+	for (size_t i = 0; i < config->override_count; i++)
+		if (config->overrides[i].ttl_ms > longest) {
+			longest = config->overrides[i].ttl_ms;
+			*ret_key = OVERRIDE;
+		}
+	return longest;
+}
+
+static void judge_grace(struct load *load)
+{
+	const struct config_option *o = &config_options[CONFIG_objects_grace_ms];
+	const char *key = "";
+	uint64_t grace = number_of(load->config, o), longest = longest_ttl(load->config, &key);
+	char a[32], b[32], c[32];
+
+	if (grace != 0 && grace < 2 * longest)
+		mistake(load, load->lines[CONFIG_objects_grace_ms],
+		        "%s: %s is less than twice the longest time to live, which is %s (%s); write %s or more, or 0 for that",
+		        o->key, spell(o->kind, grace, a, sizeof(a)), spell(o->kind, longest, b, sizeof(b)), key,
+		        spell(o->kind, 2 * longest, c, sizeof(c)));
+}
+
 static void judge_whole(struct load *load)
 {
 	static const struct {
@@ -743,6 +775,7 @@ static void judge_whole(struct load *load)
 			        low->key, spell(low->kind, number_of(config, low), a, sizeof(a)), high->key,
 			        spell(high->kind, number_of(config, high), b, sizeof(b)));
 	}
+	judge_grace(load);
 	if (!good_instance(config->instance_name))
 		mistake(load, load->lines[CONFIG_instance_name],
 		        "instance.name: '%s' may have letters, digits, '_', '-' and '.', and begins with none of the last two",
@@ -1034,6 +1067,8 @@ void config_print_manual(FILE *stream)
 
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret)
 {
+	const char *key = "";
+
 	*ret = (struct sync_options){
 		.source = {.uri = config->source_uri,
 	                   .timeout_ms = (uint32_t)config->source_timeout_ms,
@@ -1059,6 +1094,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.write_batch_max = (uint32_t)config->write_batch_max,
 		.write_linger_ms = (uint32_t)config->write_linger_ms,
 		.audit = config->write_audit != 0,
+		.object_grace_ms =
+			config->objects_grace_ms != 0 ? config->objects_grace_ms : 2 * longest_ttl(config, &key),
 		.retry_min_ms = (uint32_t)config->retry_min_ms,
 		.retry_max_ms = (uint32_t)config->retry_max_ms,
 		.commit_rows = (uint32_t)config->load_commit_rows,

@@ -75,12 +75,15 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                   \
 	  "How long operations wait for company before they are committed together.")                                  \
 	N(write, audit, BOOL, "on", 0, 1, RELOAD, "Log a line for each call that wrote: who, what, how many, commit.") \
+	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                \
+	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, " \
+	  "since readers may go by what they know until then. 0: just that.")                                          \
 	N(load, commit_rows, COUNT, "100000", 100, 100000000, RESTART, "Rows in one commit while loading.")            \
 	T(control, group, "shmeta", 0, 64, RESTART,                                                                    \
 	  "Group that may connect to the control socket. Without such a group only the daemon's own group may. "       \
 	  "Empty: the same.")                                                                                          \
 	T(control, admin_group, "", 0, 64, RELOAD,                                                                     \
-	  "Group whose members may reload the configuration, besides root and the daemon's user. Empty: none.")        \
+	  "Group whose members may administer (reload, invalidate, list objects), besides root and the daemon's user. Empty: none.")        \
 	T(control, write_groups, "", 0, 1024, RELOAD,                                                                  \
 	  "Groups whose members may write, comma-separated, besides root and the daemon's user. Empty: none.")         \
 	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")         \

@@ -26,6 +26,7 @@ enum {
 	BACKLOG = 256,
 	FRAMES_PER_TURN = 64, /* of one connection before the others have their turn */
 	ACCEPTS_PER_TURN = 64,
+	WHO_BYTES = 64,
 	WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op)
 };
 
@@ -367,41 +368,6 @@ static bool on_register(struct connection *c, const void *frame)
 	return send_or_queue(c, &answer, sizeof(answer), fd);
 }
 
-static bool on_refresh(struct connection *c, const void *frame)
-{
-	const struct shmeta_frame_refresh *request = frame;
-	struct control *control = c->control;
-	const char *name = (const char *)frame + sizeof(*request), *tenant = name + request->name_bytes;
-	struct backend_key key = {.to = UINT64_MAX};
-	enum shmeta_status status;
-	uint64_t ticket, id;
-
-	if (control->draining)
-		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping", 0, 0, 0);
-	if (c->requests >= control->limits.requests_per_connection)
-		return send_answer(c, request->head.id, SHMETA_ERR_BUSY,
-		                   "this connection has too many refreshes in flight", 0, 0, 0);
-	key.cls = (enum shmeta_class)request->cls;
-	key.partition_id = request->partition_id;
-	key.topic = (struct shmeta_str){.data = name, .bytes = request->name_bytes};
-	key.tenant = (struct shmeta_str){.data = tenant, .bytes = request->tenant_bytes};
-	if (key.tenant.bytes == 0)
-		key.tenant = (struct shmeta_str){.data = SHMETA_DEFAULT_TENANT, .bytes = strlen(SHMETA_DEFAULT_TENANT)};
-	/* Without a name, topics, partitions and segments mean all of them. */
-	if (key.topic.bytes == 0 && key.cls <= SHMETA_CLASS_LIST)
-		key.cls = SHMETA_CLASS_LIST;
-	if (!take_ticket(control, c, request->head.id, &ticket))
-		return send_answer(c, request->head.id, SHMETA_ERR_NO_MEMORY, "no memory for the request", 0, 0, 0);
-	status = control->host.refresh(control->host.arg, &key, ticket);
-	if (status == SHMETA_OK)
-		return true;
-	(void)end_ticket(control, ticket, &id);
-	return send_answer(c, request->head.id, status,
-	                   status == SHMETA_ERR_BUSY ? "the refresh queue is full; try again later"
-	                                             : "the writer cannot take the request now",
-	                   0, 0, 0);
-}
-
 static bool on_status(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame *head = frame;
@@ -427,17 +393,138 @@ static bool deny(struct connection *c, uint64_t id, const char *what, const char
 	return send_answer(c, id, SHMETA_ERR_DENIED, sentence, 0, 0, 0);
 }
 
+/* For the audit log. */
+static const char *who(const struct connection *c, char ret[WHO_BYTES])
+{
+	snprintf(ret, WHO_BYTES, "uid %u pid %d", (unsigned)c->peer.uid, (int)c->peer.pid);
+	return ret;
+}
+
+static uint64_t deadline_of(uint32_t timeout_ms)
+{
+	return timeout_ms > 0 ? shmeta__boottime_ns() + timeout_ms * UINT64_C(1000000) : UINT64_MAX;
+}
+
+static struct shmeta_str tenant_of(const char *tenant, size_t bytes)
+{
+	return bytes > 0 ? (struct shmeta_str){tenant, bytes}
+	                 : (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
+}
+
+/* A ticket for a request that the engine will answer. false: it has been answered; *ret_alive: is the connection there still? */
+static bool admitted(struct connection *c, uint64_t id, uint64_t *ret_ticket, bool *ret_alive)
+{
+	struct control *control = c->control;
+
+	if (control->draining)
+		*ret_alive =
+			send_answer(c, id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done", 0, 0, 0);
+	else if (c->requests >= control->limits.requests_per_connection)
+		*ret_alive =
+			send_answer(c, id, SHMETA_ERR_BUSY, "this connection has too many requests in flight", 0, 0, 0);
+	else if (!take_ticket(control, c, id, ret_ticket))
+		*ret_alive = send_answer(c, id, SHMETA_ERR_NO_MEMORY, "no memory for the request; nothing was done", 0,
+		                         0, 0);
+	else
+		return true;
+	return false;
+}
+
+/* The engine did not take it. */
+static bool turned_away(struct connection *c, uint64_t ticket, enum shmeta_status status, const char *busy)
+{
+	uint64_t id = 0;
+
+	(void)end_ticket(c->control, ticket, &id);
+	return send_answer(
+		c, id, status,
+		status == SHMETA_ERR_BUSY ? busy : "the writer cannot take the request now; nothing was done", 0, 0, 0);
+}
+
 static bool on_reload(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame *head = frame;
-	char sentence[1024] = "";
+	char sentence[1024] = "", name[WHO_BYTES];
 	enum shmeta_status status;
 
 	if (!may(c, SHMETA_VERB_ADMIN))
 		return deny(c, head->id, "reload the configuration",
 		            "only root, the daemon's user and members of control.admin_group may reload");
-	status = c->control->host.reload(c->control->host.arg, sentence, sizeof(sentence));
+	status = c->control->host.reload(c->control->host.arg, who(c, name), sentence, sizeof(sentence));
 	return send_answer(c, head->id, status, sentence, 0, 0, 0);
+}
+
+static bool on_refresh(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_refresh *request = frame;
+	const char *name = (const char *)frame + sizeof(*request), *tenant = name + request->name_bytes;
+	struct backend_key key = {.cls = (enum shmeta_class)request->cls,
+	                          .partition_id = request->partition_id,
+	                          .topic = {name, request->name_bytes},
+	                          .tenant = tenant_of(tenant, request->tenant_bytes),
+	                          .to = UINT64_MAX};
+	enum shmeta_status status;
+	uint64_t ticket;
+	bool alive;
+
+	/* Without a name, topics, partitions and segments mean all of them. */
+	if (key.topic.bytes == 0 && key.cls <= SHMETA_CLASS_LIST)
+		key.cls = SHMETA_CLASS_LIST;
+	if (!admitted(c, request->head.id, &ticket, &alive))
+		return alive;
+	status = c->control->host.refresh(c->control->host.arg, &key, ticket);
+	return status == SHMETA_OK || turned_away(c, ticket, status, "the refresh queue is full; try again later");
+}
+
+/* Who deletes objects also confirms that they are gone: a writer, or an administrator who looks. */
+static bool on_objects(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_objects *request = frame;
+	const char *tenant = (const char *)(request + 1), *bucket = tenant + request->tenant_bytes,
+		   *key = bucket + request->bucket_bytes;
+	const struct sync_object_list list = {.tenant = tenant_of(tenant, request->tenant_bytes),
+	                                      .after_bucket = {bucket, request->bucket_bytes},
+	                                      .after_key = {key, request->key_bytes},
+	                                      .deletable = (request->flags & SHMETA_OBJECTS_ASK_DELETABLE) != 0,
+	                                      .most = request->most};
+	enum shmeta_status status;
+	uint64_t ticket;
+	bool alive;
+
+	if (!may(c, SHMETA_VERB_WRITE | SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "list objects",
+		            "only root, the daemon's user, those who may write and members of control.admin_group may "
+		            "list objects");
+	if (!admitted(c, request->head.id, &ticket, &alive))
+		return alive;
+	status = c->control->host.objects(c->control->host.arg, &list, deadline_of(request->timeout_ms), ticket);
+	return status == SHMETA_OK || turned_away(c, ticket, status, "too many lists are being made; try again later");
+}
+
+static bool on_invalidate(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_invalidate *request = frame;
+	const char *name = (const char *)(request + 1), *tenant = name + request->name_bytes;
+	const struct sync_invalidation what = {.cls = (enum shmeta_class)request->cls,
+	                                       .tenant = tenant_of(tenant, request->tenant_bytes),
+	                                       .topic = {name, request->name_bytes},
+	                                       .partition_id = request->partition_id,
+	                                       .prefix = (request->flags & SHMETA_INVALIDATE_ASK_PREFIX) != 0,
+	                                       .dry_run = (request->flags & SHMETA_INVALIDATE_ASK_DRY_RUN) != 0};
+	enum shmeta_status status;
+	char by[WHO_BYTES];
+	uint64_t ticket;
+	bool alive;
+
+	if (!may(c, SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "invalidate",
+		            "only root, the daemon's user and members of control.admin_group may invalidate");
+	if (!admitted(c, request->head.id, &ticket, &alive))
+		return alive;
+	status = c->control->host.invalidate(c->control->host.arg, &what, deadline_of(request->timeout_ms), who(c, by),
+	                                     ticket);
+	return status == SHMETA_OK ||
+	       turned_away(c, ticket, status, "too many invalidations are under way; try again later");
 }
 
 /* Agree on a version, and say what this peer may do. */
@@ -487,51 +574,33 @@ static bool on_write(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_write *request = frame;
 	struct control *control = c->control;
-	struct shmeta_str tenant = {(const char *)(request + 1), request->tenant_bytes};
 	struct shmeta_op *ops;
 	enum shmeta_status status;
+	char by[WHO_BYTES];
 	uint64_t ticket, id;
-	char who[64];
 	size_t count;
+	bool alive;
 
-	if (control->draining)
-		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY,
-		                   "the writer is stopping; nothing was done", 0, 0, 0);
 	if (!may(c, SHMETA_VERB_WRITE))
 		return deny(
 			c, request->head.id, "write",
 			"only root, the daemon's user, control.write_users and members of control.write_groups may write");
-	if (c->requests >= control->limits.requests_per_connection)
-		return send_answer(c, request->head.id, SHMETA_ERR_BUSY,
-		                   "this connection has too many requests in flight", 0, 0, 0);
-	if (tenant.bytes == 0)
-		tenant = (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
+	if (!admitted(c, request->head.id, &ticket, &alive))
+		return alive;
 	ops = request->op_count <= WRITE_OPS_MAX ? malloc(request->op_count * sizeof(*ops)) : NULL;
 	count = ops != NULL ? decode_ops(request, ops, request->op_count) : 0;
 	if (count == 0) {
 		free(ops);
+		(void)end_ticket(control, ticket, &id);
 		evict(c, &control->counters->bad_frames, "bad-frame", "the %u operations of a frame do not parse",
 		      request->op_count);
 		return false;
 	}
-	if (!take_ticket(control, c, request->head.id, &ticket)) {
-		free(ops);
-		return send_answer(c, request->head.id, SHMETA_ERR_NO_MEMORY,
-		                   "no memory for the request; nothing was done", 0, 0, 0);
-	}
-	snprintf(who, sizeof(who), "uid %u pid %d", (unsigned)c->peer.uid, (int)c->peer.pid);
-	status = control->host.write(
-		control->host.arg, tenant, ops, count,
-		request->timeout_ms > 0 ? shmeta__boottime_ns() + request->timeout_ms * UINT64_C(1000000) : UINT64_MAX,
-		who, ticket);
+	status = control->host.write(control->host.arg, tenant_of((const char *)(request + 1), request->tenant_bytes),
+	                             ops, count, deadline_of(request->timeout_ms), who(c, by), ticket);
 	free(ops);
-	if (status == SHMETA_OK)
-		return true;
-	(void)end_ticket(control, ticket, &id);
-	return send_answer(c, request->head.id, status,
-	                   status == SHMETA_ERR_BUSY ? "the write queue is full; nothing was done; try again in 10 ms"
-	                                             : "the writer cannot take the request now; nothing was done",
-	                   0, 0, 0);
+	return status == SHMETA_OK ||
+	       turned_away(c, ticket, status, "the write queue is full; nothing was done; try again in 10 ms");
 }
 
 void control_written(struct control *control, uint64_t number, void *frame, size_t bytes)
@@ -549,8 +618,10 @@ static const struct {
 	uint16_t type;
 	bool (*handle)(struct connection *c, const void *frame);
 } verbs[] = {
-	{SHMETA_FRAME_HELLO, on_hello},     {SHMETA_FRAME_WRITE, on_write},   {SHMETA_FRAME_REGISTER, on_register},
-	{SHMETA_FRAME_REFRESH, on_refresh}, {SHMETA_FRAME_STATUS, on_status}, {SHMETA_FRAME_RELOAD, on_reload},
+	{SHMETA_FRAME_HELLO, on_hello},       {SHMETA_FRAME_WRITE, on_write},
+	{SHMETA_FRAME_REGISTER, on_register}, {SHMETA_FRAME_REFRESH, on_refresh},
+	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
+	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
 };
 
 /* False: the connection is gone. */

@@ -12,6 +12,7 @@
 #include "backends/backend.h"
 #include "shm/err.h"
 #include "writer/registry.h"
+#include "writer/sync.h"
 
 #define CONTROL_COUNTERS(C)                                                                             \
 	C(connections, "gauge", "connections", "open connections")                                      \
@@ -50,9 +51,14 @@ struct control_host {
 	/* OK: control_written() will be called with the ticket. Anything else is answered at once. */
 	enum shmeta_status (*write)(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
 	                            uint64_t deadline_ns, const char *who, uint64_t ticket);
+	/* OK: control_written() or control_answer() will be called with the ticket. Anything else is answered at once. */
+	enum shmeta_status (*objects)(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
+	                              uint64_t ticket);
+	enum shmeta_status (*invalidate)(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
+	                                 const char *who, uint64_t ticket);
 	/* One JSON object in a block that the caller frees; NULL: no memory. */
 	char *(*status)(void *arg);
-	enum shmeta_status (*reload)(void *arg, char *ret_sentence, size_t bytes);
+	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
 };
 
 struct control;
@@ -71,7 +77,7 @@ void control_adopt(struct control *control, int fd, uint64_t registration);
 void control_answer(struct control *control, uint64_t ticket, enum shmeta_status status, const char *sentence,
                     uint64_t txn, uint64_t generation, uint64_t synced_at_ns);
 
-/* The results of a write: a whole RESULTS frame (8-aligned) but for its id, which is filled in. */
+/* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which is filled in. */
 void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
 
 /* Called a few times a second: time limits. */

@@ -230,6 +230,46 @@ static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, 
 	mailbox_post(d->mailbox, letter);
 }
 
+static void host_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
+{
+	struct daemon *d = arg;
+	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_object_list) + bytes);
+	struct shmeta_frame_object_list *frame;
+
+	if (letter == NULL)
+		return;
+	letter->ticket = ticket;
+	frame = (struct shmeta_frame_object_list *)(void *)letter->text;
+	*frame = (struct shmeta_frame_object_list){.head = {.bytes = (uint32_t)letter->bytes,
+	                                                    .version = SHMETA_WIRE_VERSION,
+	                                                    .type = SHMETA_FRAME_OBJECT_LIST},
+	                                           .object_count = (uint32_t)count,
+	                                           .more = more};
+	memcpy(frame + 1, rows, bytes);
+	mailbox_post(d->mailbox, letter);
+}
+
+static void host_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
+                             uint64_t generation)
+{
+	struct daemon *d = arg;
+	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_invalidated));
+
+	if (letter == NULL)
+		return;
+	letter->ticket = ticket;
+	*(struct shmeta_frame_invalidated *)(void *)letter->text =
+		(struct shmeta_frame_invalidated){.head = {.bytes = (uint32_t)letter->bytes,
+	                                                   .version = SHMETA_WIRE_VERSION,
+	                                                   .type = SHMETA_FRAME_INVALIDATED},
+	                                          .topics = count->topics,
+	                                          .partitions = count->partitions,
+	                                          .records = count->records,
+	                                          .txn = txn,
+	                                          .generation = generation};
+	mailbox_post(d->mailbox, letter);
+}
+
 /* ---- the loop ----------------------------------------------------------------------------------------------------------- */
 
 static void show_progress(struct daemon *d)
@@ -450,7 +490,7 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 }
 
 /* SIGHUP and the reload frame: read anew, judge whole, and only then take over. */
-static enum shmeta_status reload(struct daemon *d, char *ret_sentence, size_t bytes)
+static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes)
 {
 	const struct config_listener listener = {.problem = tell_problem};
 	struct config *next = NULL;
@@ -478,6 +518,8 @@ static enum shmeta_status reload(struct daemon *d, char *ret_sentence, size_t by
 		d->counters.reloads_refused++;
 		log_event(LOG_ERR, "reload", "reload refused, nothing has changed: %s", ret_sentence);
 	}
+	if (d->config->write_audit)
+		log_event(LOG_INFO, "audit", "%s: reload: %s", who, status == SHMETA_OK ? "taken over" : "refused");
 	d->status[0] = '\0';
 	if (d->ready)
 		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
@@ -491,7 +533,7 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
 
 	(void)source;
 	(void)info;
-	(void)reload(arg, sentence, sizeof(sentence));
+	(void)reload(arg, "a signal", sentence, sizeof(sentence));
 	return 0;
 }
 
@@ -513,9 +555,25 @@ static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key
 	return d->sync != NULL ? sync_refresh(d->sync, key, ticket) : SHMETA_ERR_WRITER_AWAY;
 }
 
-static enum shmeta_status serve_reload(void *arg, char *ret_sentence, size_t bytes)
+static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
+                                        uint64_t ticket)
 {
-	return reload(arg, ret_sentence, bytes);
+	struct daemon *d = arg;
+
+	return d->sync != NULL ? sync_list_objects(d->sync, list, deadline_ns, ticket) : SHMETA_ERR_WRITER_AWAY;
+}
+
+static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
+                                           const char *who, uint64_t ticket)
+{
+	struct daemon *d = arg;
+
+	return d->sync != NULL ? sync_invalidate(d->sync, what, deadline_ns, who, ticket) : SHMETA_ERR_WRITER_AWAY;
+}
+
+static enum shmeta_status serve_reload(void *arg, const char *who, char *ret_sentence, size_t bytes)
+{
+	return reload(arg, who, ret_sentence, bytes);
 }
 
 static void set_number(json_t *object, const char *name, uint64_t value)
@@ -630,6 +688,8 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	                                  .refresh = serve_refresh,
 	                                  .write = serve_write,
 	                                  .status = serve_status,
+	                                  .objects = serve_objects,
+	                                  .invalidate = serve_invalidate,
 	                                  .reload = serve_reload};
 	struct control_limits limits;
 	enum shmeta_status status;
@@ -683,6 +743,8 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 		.log = host_log,
 		.answer = host_answer,
 		.written = host_written,
+		.objects = host_objects,
+		.invalidated = host_invalidated,
 	};
 	struct sync_ttl_override *overrides = calloc(d->config->override_count + 1, sizeof(*overrides));
 	struct sync_options options;

@@ -4,6 +4,7 @@
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
  *   write.c       group commit of operations
+ *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, bulk fetches, applying and answering
@@ -67,6 +68,15 @@ struct sync_writes {
 	struct write_memory *memory; /* the engine's thread */
 };
 
+struct admin_job; /* admin.c: a list of objects or an invalidation */
+
+struct sync_admin {
+	pthread_mutex_t lock;
+	struct admin_job *first, *last; /* not taken yet */
+	size_t waiting;                 /* these and jobs */
+	struct admin_job *jobs;         /* the engine's thread: in order of arrival */
+};
+
 /* A generation that is no longer current: its directory goes when nobody can be opening it any more. */
 struct sync_leaving {
 	uint64_t number, due_ns;
@@ -126,6 +136,7 @@ struct sync {
 	struct apply apply;
 	struct sync_queue queue;
 	struct sync_writes writes;
+	struct sync_admin admin;
 	struct floor floor;
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
@@ -151,6 +162,7 @@ struct sync {
 /* ---- sync.c ----------------------------------------------------------------------------------------------------------------- */
 
 uint64_t sync_now(struct sync *s);
+int64_t sync_wall_ms(struct sync *s); /* what records carry */
 /* U(low, high) in thousandths of value. */
 uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high);
 bool sync_stopping(struct sync *s);
@@ -254,5 +266,18 @@ bool write_waiting(struct sync *s);
 void write_commit(struct sync *s);
 /* Answer all that waits; nothing of it was done. */
 void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
+
+/* ---- admin.c ---------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status admin_init(struct sync *s, struct shmeta_err *err);
+void admin_free(struct sync *s);
+bool admin_waiting(struct sync *s);
+/* List objects; take the next step of an invalidation. */
+void admin_work(struct sync *s);
+/* A key that a job had asked for has been answered. */
+void admin_answered(struct sync *s, struct admin_job *job, enum shmeta_status status, const char *sentence,
+                    uint64_t txn);
+/* Answer all that waits. */
+void admin_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
 
 #endif

@@ -11,6 +11,7 @@ enum { TICKETS_PER_KEY = 64 };
 struct sync_ticket {
 	struct sync_ticket *next;
 	uint64_t ticket;
+	struct admin_job *job; /* who waits; NULL: a reader, by its ticket */
 };
 
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic)
@@ -293,6 +294,13 @@ enum entry_kind queue_kind(enum shmeta_class cls)
 	return ENTRY_PART;
 }
 
+static void hang(struct sync_queue *q, struct sync_ticket **on, struct sync_ticket *t)
+{
+	t->next = *on;
+	*on = t;
+	q->tickets++;
+}
+
 /* Called from the loop's thread. */
 enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint64_t ticket)
 {
@@ -313,16 +321,12 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 	           (queue_kind(key->cls) <= ENTRY_PART && key->cls != SHMETA_CLASS_LIST &&
 	            (shmeta__name_error(key->topic.data, key->topic.bytes, SHMETA_NAME_MAX) != NULL ||
 	             shmeta__name_error(key->tenant.data, key->tenant.bytes, SHMETA_TENANT_MAX) != NULL))) {
-		t->next = q->refused;
-		q->refused = t;
-		q->tickets++;
+		hang(q, &q->refused, t);
 		wake = true;
 	} else if (key->cls == SHMETA_CLASS_LIST) {
 		if (q->list_tickets != NULL)
 			q->coalesced++;
-		t->next = q->list_tickets;
-		q->list_tickets = t;
-		q->tickets++;
+		hang(q, &q->list_tickets, t);
 		wake = true;
 	} else {
 		/* Readers ask for classes: only these have stamps. */
@@ -347,9 +351,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 			wake = true;
 		}
 		if (e != NULL) {
-			t->next = e->tickets;
-			e->tickets = t;
-			q->tickets++;
+			hang(q, &e->tickets, t);
 		} else {
 			free(t);
 			status = SHMETA_ERR_BUSY;
@@ -359,6 +361,37 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 	if (wake)
 		sync_wake(s);
 	return status;
+}
+
+bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job)
+{
+	struct sync_ticket *t = calloc(1, sizeof *t);
+	struct sync_entry *e = NULL;
+
+	if (t == NULL)
+		return false;
+	t->job = job;
+	pthread_mutex_lock(&s->queue.lock);
+	e = queue_want(&s->queue, id, want);
+	if (e != NULL)
+		hang(&s->queue, &e->tickets, t);
+	pthread_mutex_unlock(&s->queue.lock);
+	if (e == NULL)
+		free(t);
+	return e != NULL;
+}
+
+bool queue_ask_list(struct sync *s, struct admin_job *job)
+{
+	struct sync_ticket *t = calloc(1, sizeof *t);
+
+	if (t == NULL)
+		return false;
+	t->job = job;
+	pthread_mutex_lock(&s->queue.lock);
+	hang(&s->queue, &s->queue.list_tickets, t);
+	pthread_mutex_unlock(&s->queue.lock);
+	return true;
 }
 
 enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err)
@@ -431,8 +464,13 @@ void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_statu
 {
 	size_t count = 0;
 
-	for (struct sync_ticket *t = tickets; t != NULL; t = t->next, count++)
-		s->host.answer(s->host.arg, t->ticket, status, sentence, txn, s->board->generation, synced_at_ns);
+	for (struct sync_ticket *t = tickets; t != NULL; t = t->next, count++) {
+		if (t->job != NULL)
+			admin_answered(s, t->job, status, sentence, txn);
+		else
+			s->host.answer(s->host.arg, t->ticket, status, sentence, txn, s->board->generation,
+			               synced_at_ns);
+	}
 	free_tickets(tickets);
 	pthread_mutex_lock(&s->queue.lock);
 	s->queue.tickets -= count;

@@ -72,6 +72,10 @@ size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);
 
+/* Have it read, by a read that begins after this call, and tell the job (admin_answered). Takes the lock. false: no memory. */
+bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job);
+bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything */
+
 /* Answer and free tickets. Without the lock: the host may ask for more. */
 void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
                   uint64_t txn, uint64_t synced_at_ns);

@@ -30,6 +30,16 @@ uint64_t sync_now(struct sync *s)
 	return clock->boottime_ns != NULL ? clock->boottime_ns(clock->arg) : shmeta__boottime_ns();
 }
 
+int64_t sync_wall_ms(struct sync *s)
+{
+	struct timespec t;
+
+	if (s->options.wall_ms != NULL)
+		return s->options.wall_ms(s->options.clock.arg);
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static uint64_t chance(struct sync *s)
 {
 	/* xorshift64*: jitter needs no more. */
@@ -144,6 +154,25 @@ static void no_answer(void *arg, uint64_t ticket, enum shmeta_status status, con
 	(void)synced_at_ns;
 }
 
+static void no_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
+{
+	(void)arg;
+	(void)ticket;
+	(void)rows;
+	(void)bytes;
+	(void)count;
+	(void)more;
+}
+static void no_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
+                           uint64_t generation)
+{
+	(void)arg;
+	(void)ticket;
+	(void)count;
+	(void)txn;
+	(void)generation;
+}
+
 static struct sync_host complete_host(const struct sync_host *host)
 {
 	struct sync_host h = *host;
@@ -154,6 +183,8 @@ static struct sync_host complete_host(const struct sync_host *host)
 	h.progress = h.progress != NULL ? h.progress : no_progress;
 	h.log = h.log != NULL ? h.log : no_log;
 	h.answer = h.answer != NULL ? h.answer : no_answer;
+	h.objects = h.objects != NULL ? h.objects : no_objects;
+	h.invalidated = h.invalidated != NULL ? h.invalidated : no_invalidated;
 	return h;
 }
 
@@ -586,6 +617,7 @@ static void take_options(struct sync *s)
 	o->write_batch_max = next.write_batch_max;
 	o->write_linger_ms = next.write_linger_ms;
 	o->audit = next.audit;
+	o->object_grace_ms = next.object_grace_ms;
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
 
@@ -661,6 +693,7 @@ static bool source_ready(struct sync *s)
 	if (s->source.on && now < s->source.next_ns) {
 		refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
 		write_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
+		admin_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
 		sync_wake_at(s, s->source.next_ns);
 		return false;
 	}
@@ -739,6 +772,8 @@ static bool follow(struct sync *s, bool retried)
 		return false;
 	if (write_waiting(s) && !s->room.on && generation_writable(s))
 		write_commit(s);
+	if (!s->source.on && admin_waiting(s))
+		admin_work(s);
 	if (s->source.on)
 		return false;
 	if (refresh_waiting(s) && generation_writable(s))
@@ -776,7 +811,7 @@ bool sync_follow_meanwhile(struct sync *s)
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	look_for_sign(s, now);
 	sync_show_now_and_then(s);
-	if (now < s->poll_due_ns && !refresh_waiting(s))
+	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
 		return true;
 	return follow(s, false) && !s->list_dirty && !s->foreign;
 }
@@ -790,6 +825,7 @@ static void work(struct sync *s)
 	if (s->room.on && now < s->room.next_ns) {
 		refresh_answer_all(s, s->room_status, s->room.text);
 		write_answer_all(s, s->room_status, s->room.text); /* what the store cannot show is not begun */
+		admin_answer_all(s, s->room_status, s->room.text);
 		sync_wake_at(s, s->room.next_ns);
 		return;
 	}
@@ -864,6 +900,7 @@ static void destroy(struct sync *s)
 	shmeta__store_close(s->store);
 	refresh_free(s);
 	write_free(s);
+	admin_free(s);
 	if (s->queue.reconfigured)
 		free_options(&s->queue.next_options);
 	free_options(&s->options);
@@ -890,6 +927,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	status = refresh_init(s, err);
 	if (status == SHMETA_OK)
 		status = write_init(s, err);
+	if (status == SHMETA_OK)
+		status = admin_init(s, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	if (options->source.uri == NULL) {
@@ -975,6 +1014,7 @@ void sync_close(struct sync *s)
 	shmeta_publish(&s->queue.stopping, 1u);
 	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	/* What was taken before the stop is done, as long as nothing fails. */
 	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
 	                               !s->room.on && write_waiting(s) && s->writes.ops < before;) {

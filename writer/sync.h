@@ -44,12 +44,32 @@ struct sync_options {
 	uint32_t write_queue_max;            /* operations waiting; then BUSY */
 	uint32_t write_batch_max;            /* most operations in one transaction of the source */
 	uint32_t write_linger_ms;            /* 0..100: wait for company before a group commit */
+	uint64_t object_grace_ms;            /* an object without slices is deletable after that */
 	bool audit;                          /* one log line per batch of accepted mutations */
 	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */
 	uint32_t seed;                       /* of the jitter; 0: from the clock */
 	struct sync_clock clock;             /* boottime_ns NULL: the real one */
+};
+
+/* A page of objects: those behind after_bucket, after_key. */
+struct sync_object_list {
+	struct shmeta_str tenant, after_bucket, after_key;
+	bool deletable; /* only what no slice refers to since object_grace_ms */
+	size_t most;    /* 0: as many as a frame holds */
+};
+
+/* What is to be read again: a topic with everything in it, a partition, all topics whose names begin with `topic` (prefix), a class,
+ * or, with cls LIST, everything. */
+struct sync_invalidation {
+	enum shmeta_class cls;
+	struct shmeta_str tenant, topic;
+	uint32_t partition_id;
+	bool prefix, dry_run; /* dry_run: count what the store holds of it, read nothing */
+};
+struct sync_invalidated {
+	uint64_t topics, partitions, records; /* records: agents, groups, offsets, leases */
 };
 
 /* What the engine needs from the loop, and tells it. Called on the engine's thread: hand over, do not block. */
@@ -70,6 +90,11 @@ struct sync_host {
 	void (*written)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
 	                const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
 	                uint64_t generation);
+	/* The answers to sync_list_objects() and sync_invalidate() when they were done; otherwise they come through answer. rows:
+	 * `count` objects as they travel (shm/op.h); they die when it returns. */
+	void (*objects)(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more);
+	void (*invalidated)(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
+	                    uint64_t generation);
 	/* The answer to sync_refresh(). */
 	void (*answer)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
 	               uint64_t generation, uint64_t synced_at_ns);
@@ -133,6 +158,15 @@ enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key
  * nothing done. who: for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing queued), ERR_NO_MEMORY. */
 enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
                               uint64_t deadline_ns, const char *who, uint64_t ticket);
+
+/* Ask the source for a page of objects. host->objects or host->answer comes exactly once unless this fails. deadline_ns: not begun by
+ * then: ERR_TIMEOUT. Strings are copied. Errors: ERR_BUSY, ERR_NO_MEMORY. */
+enum shmeta_status sync_list_objects(struct sync *sync, const struct sync_object_list *list, uint64_t deadline_ns,
+                                     uint64_t ticket);
+/* Have what the store holds of these keys read again from the source, and be told (host->invalidated or host->answer, exactly once) when
+ * the store shows it. At deadline_ns: ERR_TIMEOUT, and what was not asked for by then is not. Errors as above. */
+enum shmeta_status sync_invalidate(struct sync *sync, const struct sync_invalidation *what, uint64_t deadline_ns,
+                                   const char *who, uint64_t ticket);
 
 /* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. */
 void sync_reconfigure(struct sync *sync, const struct sync_options *options);

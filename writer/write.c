@@ -293,16 +293,6 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	answer_calls(s, take_calls(s, SIZE_MAX, &more), status, sentence);
 }
 
-static int64_t wall_ms(struct sync *s)
-{
-	struct timespec t;
-
-	if (s->options.wall_ms != NULL)
-		return s->options.wall_ms(s->options.clock.arg);
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
 static bool is_twin(struct write_round *r, size_t room, struct write_call *c, size_t i, bool *ret_memory)
 {
@@ -448,7 +438,7 @@ static void commit(struct write_round *r)
 	}
 	r->began_ns = sync_now(s);
 	if (r->count > 0)
-		status = s->ops->apply(s->backend, r->ops, r->count, wall_ms(s), r->results, &sink, &err);
+		status = s->ops->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, &err);
 	s->counters.write_source_ns += sync_now(s) - r->began_ns;
 	if (status != SHMETA_OK) {
 		if (status == SHMETA_ERR_SOURCE)

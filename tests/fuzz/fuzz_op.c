@@ -8,6 +8,19 @@
 #include "shm/op.h"
 #include "shm/wire.h"
 
+static void objects(const uint8_t *at, size_t left, uint8_t *again)
+{
+	struct shmeta_object_info object;
+	size_t used;
+
+	while (shmeta__object_decode(at, left, &object, &used) == SHMETA_OK) {
+		MUST(used <= left && shmeta__object_bytes(&object) == used);
+		MUST(shmeta__object_encode(&object, again, used) == used && memcmp(again, at, used) == 0);
+		at += used;
+		left -= used;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 #define MUST(what)               \
@@ -59,6 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	memcpy(exact, data + 1, bytes - 1);
 	if (data[0] % 2 == 0)
 		operations(exact, bytes - 1, again);
+	else if (data[0] == 255)
+		objects(exact, bytes - 1, again);
 	else
 		results((enum shmeta_op_type)(data[0] / 2 % SHMETA_OP_TYPES), exact, bytes - 1, again);
 	free(exact);

@@ -692,6 +692,10 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		w->reloads++;
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
 		break;
+	case SHMETA_FRAME_OBJECTS:
+	case SHMETA_FRAME_INVALIDATE:
+		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text); /* OK: not what was asked for */
+		break;
 	case SHMETA_FRAME_STATUS:
 		w->statuses++;
 		send_answer(w, c->fd, p.head.id, SHMETA_OK, "{}");
@@ -702,6 +706,8 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 	case SHMETA_FRAME_WELCOME:
 	case SHMETA_FRAME_WRITE:
 	case SHMETA_FRAME_RESULTS:
+	case SHMETA_FRAME_OBJECT_LIST:
+	case SHMETA_FRAME_INVALIDATED:
 		drop_client(w, c);
 		break;
 	}

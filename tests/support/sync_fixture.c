@@ -68,7 +68,8 @@ static void on_answer(void *arg, uint64_t ticket, enum shmeta_status status, con
 	cr_assert_lt(f->answer_count, FIXTURE_ANSWERS);
 	struct fixture_answer *a = &f->answers[f->answer_count++];
 
-	*a = (struct fixture_answer){ticket, status, txn, generation, synced_at_ns, ""};
+	*a = (struct fixture_answer){
+		.ticket = ticket, .status = status, .txn = txn, .generation = generation, .synced_at_ns = synced_at_ns};
 	snprintf(a->sentence, sizeof a->sentence, "%s", sentence);
 }
 
@@ -145,6 +146,26 @@ void fixture_done(struct fixture *f)
 	cr_assert_eq(system(command), 0);
 }
 
+static void on_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
+{
+	struct fixture *f = arg;
+
+	(void)rows;
+	(void)bytes;
+	on_answer(arg, ticket, SHMETA_OK, "", 0, 0, 0);
+	f->answers[f->answer_count - 1].objects = count;
+	f->answers[f->answer_count - 1].more = more;
+}
+
+static void on_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
+                           uint64_t generation)
+{
+	struct fixture *f = arg;
+
+	on_answer(arg, ticket, SHMETA_OK, "", txn, generation, 0);
+	f->answers[f->answer_count - 1].count = *count;
+}
+
 enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 {
 	const struct sync_host host = {.arg = f,
@@ -154,7 +175,9 @@ enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 	                               .progress = on_progress,
 	                               .log = on_log,
 	                               .answer = on_answer,
-	                               .written = on_written};
+	                               .written = on_written,
+	                               .objects = on_objects,
+	                               .invalidated = on_invalidated};
 
 	f->board->epoch++;
 	return sync_open(f->dir_fd, f->board, &f->options, &host, &f->sync, err);

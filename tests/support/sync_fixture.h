@@ -20,6 +20,9 @@ struct fixture_answer {
 	enum shmeta_status status;
 	uint64_t txn, generation, synced_at_ns;
 	char sentence[200];
+	struct sync_invalidated count; /* of an invalidation */
+	size_t objects;                /* of a list */
+	bool more;
 };
 
 struct fixture {

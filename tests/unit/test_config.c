@@ -113,6 +113,10 @@ static const struct {
 	{"instance { name = \"\" }", 1, "instance.name", "must not be empty"},
 	{"instance { directory = \"run/x\" }", 1, "instance.directory", "absolute"},
 	{"feed {\n poll_min_ms = 2s\n poll_max_ms = 1s\n}", 3, "feed.poll_min_ms", "more than feed.poll_max_ms"},
+	{"objects {\n grace_ms = 599s\n}", 2, "objects.grace_ms",
+         "is less than twice the longest time to live, which is 5m (ttl.topic_ms); write 10m or more"},
+	{"ttl_override \"a\" {\n ttl_ms = 1h\n}\nobjects {\n grace_ms = 1h\n}", 5, "objects.grace_ms",
+         "which is 1h (ttl_override); write 2h or more"},
 	{"retry { min_ms = 30s }", 1, "retry.min_ms", "more than retry.max_ms"},
 	{"control { connections_max = 8 }", 1, "control.connections_reserved", "more than control.connections_max"},
 	{"store {\n max_bytes = 1G\n", 1, "store", "'}' is missing"},
@@ -443,6 +447,35 @@ static char *file_text(const char *name)
 	fclose(from);
 	fclose(stream);
 	return text;
+}
+
+Test(config, the_grace_of_objects_is_twice_the_longest_time_to_live_unless_it_is_set, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *text;
+		uint64_t grace_ms;
+	} cases[] = {
+		{"", 600000},
+		{"objects { grace_ms = 0 }", 600000},
+		{"objects { grace_ms = 10m }", 600000},
+		{"objects { grace_ms = 3h }", 10800000},
+		{"ttl { topic_ms = 1s\n partition_ms = 1s\n segment_ms = 2s\n list_ms = 1s }", 10000}, /* agents: 5 s */
+		{"ttl_override \"a\" { ttl_ms = 1h }", 7200000},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct config_flags flags = {.file = path};
+		struct sync_ttl_override overrides[1];
+		struct sync_options options;
+		struct config *config = NULL;
+		struct shmeta_err err = {0};
+
+		write_file(cases[i].text, strlen(cases[i].text));
+		cr_assert_eq(config_load(&flags, NULL, &config, &err), SHMETA_OK, "%s: %s", cases[i].text, err.text);
+		config_sync_options(config, overrides, &options);
+		cr_expect_eq(options.object_grace_ms, cases[i].grace_ms, "%s", cases[i].text);
+		config_free(config);
+	}
 }
 
 Test(config, the_sample_file_is_what_the_table_says)

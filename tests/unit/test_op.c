@@ -882,3 +882,47 @@ Test(result, a_text_that_is_not_terminated_is_cut)
 	cr_assert_eq(shmeta__result_decode(SHMETA_OP_DELETE_TOPIC, block, sizeof block, &back, &used), SHMETA_OK);
 	cr_assert_eq(strlen(back.text), sizeof back.text - 1);
 }
+
+/* ---- objects -------------------------------------------------------------------------------------------------------------------- */
+
+Test(op, an_object_reads_back_as_it_was_and_nothing_else_does)
+{
+	static uint64_t buffer[512], again[512];
+	uint8_t *bytes = (uint8_t *)buffer;
+	char key[SHMETA_STRING_MAX + 1];
+	struct shmeta_object_info in = {.object = {.s3_bucket = {"bucket", 6},
+	                                           .s3_key = {key, SHMETA_STRING_MAX},
+	                                           .size_bytes = UINT64_MAX,
+	                                           .created_at_ms = INT64_MIN},
+	                                .slices = 7,
+	                                .unreferenced_since_ms = -1},
+				  out;
+	size_t used = 0, size;
+
+	memset(key, 'k', sizeof key);
+	size = shmeta__object_encode(&in, bytes, sizeof buffer);
+	cr_assert_eq(size, shmeta__object_bytes(&in));
+	cr_assert(size % 8 == 0 && size > SHMETA_STRING_MAX);
+	cr_assert_eq(shmeta__object_decode(bytes, size, &out, &used), SHMETA_OK);
+	cr_assert_eq(used, size);
+	cr_expect(out.object.s3_bucket.bytes == 6 && memcmp(out.object.s3_bucket.data, "bucket", 6) == 0);
+	cr_expect(out.object.s3_key.bytes == SHMETA_STRING_MAX &&
+	          memcmp(out.object.s3_key.data, key, SHMETA_STRING_MAX) == 0);
+	cr_expect(out.object.size_bytes == UINT64_MAX && out.object.created_at_ms == INT64_MIN);
+	cr_expect(out.slices == 7 && out.unreferenced_since_ms == -1);
+
+	for (size_t n = 0; n < size; n++)
+		cr_expect_eq(shmeta__object_decode(bytes, n, &out, &used), SHMETA_ERR_PROTOCOL, "cut to %zu", n);
+	cr_expect_eq(shmeta__object_encode(&in, again, size - 1), 0, "no room");
+	in.object.s3_key.bytes++;
+	cr_expect_eq(shmeta__object_encode(&in, again, sizeof again), 0, "a key of 1025 bytes");
+	/* Every byte of the head says something, and the padding is zero: whatever is flipped is told, by refusal or by value. */
+	for (size_t at = 0; at < size; at++) {
+		bytes[at] ^= 1;
+		if (shmeta__object_decode(bytes, size, &out, &used) == SHMETA_OK)
+			cr_expect(used <= size && shmeta__object_encode(&out, again, sizeof again) == used &&
+			                  memcmp(again, bytes, used) == 0,
+			          "byte %zu", at);
+		bytes[at] ^= 1;
+	}
+}

@@ -212,11 +212,94 @@ Test(wire, names_beyond_their_limit_unknown_classes_types_and_versions_are_refus
 	f->head.version = SHMETA_WIRE_VERSION;
 	for (unsigned type = 0; type < 65536; type++) {
 		f->head.type = (uint16_t)type;
-		if (type != SHMETA_FRAME_REFRESH)
+		/* An invalidation has the same shape. */
+		if (type != SHMETA_FRAME_REFRESH && type != SHMETA_FRAME_INVALIDATE)
 			cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL, "%u", type);
 	}
 	cr_assert_str_eq(shmeta__frame_name(SHMETA_FRAME_RELOAD), "reload");
 	cr_assert_str_eq(shmeta__frame_name(999), "unknown");
+}
+
+static size_t good_invalidate(uint64_t *packet, enum shmeta_class cls, uint32_t name, uint32_t flags)
+{
+	size_t bytes = sizeof(struct shmeta_frame_invalidate) + name;
+	struct shmeta_frame_invalidate f = {
+		.head = {.bytes = (uint32_t)bytes, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_INVALIDATE},
+		.cls = cls,
+		.name_bytes = name,
+		.flags = flags};
+
+	memcpy(packet, &f, sizeof f);
+	return bytes;
+}
+
+Test(wire, an_invalidation_names_what_its_class_needs_and_nothing_else)
+{
+	static const struct {
+		enum shmeta_class cls;
+		uint32_t name, flags;
+		enum shmeta_status answer;
+	} cases[] = {
+		{SHMETA_CLASS_TOPIC, 3, 0, SHMETA_OK},
+		{SHMETA_CLASS_TOPIC, 0, 0, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_TOPIC, 0, SHMETA_INVALIDATE_ASK_PREFIX, SHMETA_OK},
+		{SHMETA_CLASS_TOPIC, 3, SHMETA_INVALIDATE_ASK_PREFIX | SHMETA_INVALIDATE_ASK_DRY_RUN, SHMETA_OK},
+		{SHMETA_CLASS_TOPIC, SHMETA_NAME_MAX + 1, 0, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_TOPIC, 3, 4, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_PARTITION, 3, 0, SHMETA_OK},
+		{SHMETA_CLASS_PARTITION, 3, SHMETA_INVALIDATE_ASK_PREFIX, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_SEGMENT, 0, 0, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_LIST, 0, 0, SHMETA_OK},
+		{SHMETA_CLASS_LIST, 3, 0, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_OFFSET, 0, SHMETA_INVALIDATE_ASK_DRY_RUN, SHMETA_OK},
+		{SHMETA_CLASS_OFFSET, 1, 0, SHMETA_ERR_PROTOCOL},
+		{SHMETA_CLASS_COUNT, 0, 0, SHMETA_ERR_PROTOCOL},
+	};
+	uint64_t packet[64] = {0};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t bytes = good_invalidate(packet, cases[i].cls, cases[i].name, cases[i].flags);
+
+		cr_expect_eq(shmeta__frame_check(packet, bytes), cases[i].answer, "case %zu", i);
+		cr_expect_eq(shmeta__frame_check(packet, bytes + 8), SHMETA_ERR_PROTOCOL, "case %zu", i);
+	}
+}
+
+Test(wire, a_page_of_objects_is_asked_for_with_strings_within_their_limits)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8] = {0};
+	struct shmeta_frame_objects *f = (struct shmeta_frame_objects *)packet;
+	struct shmeta_frame_object_list *l = (struct shmeta_frame_object_list *)packet;
+	uint32_t bytes = sizeof *f + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX;
+
+	*f = (struct shmeta_frame_objects){
+		.head = {.bytes = bytes, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_OBJECTS},
+		.tenant_bytes = SHMETA_TENANT_MAX,
+		.bucket_bytes = SHMETA_STRING_MAX,
+		.key_bytes = SHMETA_STRING_MAX,
+		.flags = SHMETA_OBJECTS_ASK_DELETABLE};
+	cr_expect_eq(shmeta__frame_check(packet, bytes), SHMETA_OK);
+	f->flags = 2;
+	cr_expect_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	f->flags = 0;
+	f->bucket_bytes++;
+	f->key_bytes--;
+	cr_expect_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL, "a bucket of 1025 bytes");
+	f->bucket_bytes = UINT32_MAX;
+	f->key_bytes = 1; /* the sum wraps in 32 bits */
+	f->head.bytes = sizeof *f + SHMETA_TENANT_MAX;
+	cr_expect_eq(shmeta__frame_check(packet, f->head.bytes), SHMETA_ERR_PROTOCOL);
+
+	*l = (struct shmeta_frame_object_list){
+		.head = {.bytes = sizeof *l + 100, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_OBJECT_LIST},
+		.object_count = 2,
+		.more = 1};
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *l + 100), SHMETA_OK);
+	l->object_count = 3;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *l + 100), SHMETA_ERR_PROTOCOL, "so many cannot fit");
+	l->object_count = 2;
+	l->more = 2;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *l + 100), SHMETA_ERR_PROTOCOL);
 }
 
 Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_otherwise)

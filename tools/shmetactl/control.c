@@ -3,14 +3,41 @@
 #include "tools/shmetactl/tool.h"
 
 #include <string.h>
+#include <unistd.h>
 
-static const char *const class_names[] = {
+const char *const tool_classes[SHMETA_CLASS_COUNT] = {
 #define X(name, number, text, ttl_ms) [SHMETA_CLASS_##name] = text,
 	SHMETA_CLASS_LIST(X)
 #undef X
 };
 
-static int open_for_control(struct tool *tool, struct shmeta **ret)
+enum shmeta_class tool_class(const char *name)
+{
+	int cls = 0;
+
+	while (cls < SHMETA_CLASS_COUNT && strcmp(name, tool_classes[cls]) != 0)
+		cls++;
+	return (enum shmeta_class)cls;
+}
+
+bool tool_agreed(struct tool *tool, const char *what, const char *why)
+{
+	char answer[16] = "";
+
+	if (tool->yes)
+		return true;
+	if (!isatty(STDIN_FILENO)) {
+		(void)tool_error(tool, TOOL_USAGE, "%s: %s; say --yes", what, why);
+		return false;
+	}
+	(void)fprintf(stderr, "%s? %c%s. Type yes: ", what, why[0] - 'a' + 'A', why + 1);
+	if (fgets(answer, sizeof(answer), stdin) != NULL && strcmp(answer, "yes\n") == 0)
+		return true;
+	(void)tool_error(tool, TOOL_USAGE, "nothing was done");
+	return false;
+}
+
+int tool_open_control(struct tool *tool, struct shmeta **ret)
 {
 	char error[512] = "";
 	struct shmeta_options options = {
@@ -30,7 +57,7 @@ static int open_for_control(struct tool *tool, struct shmeta **ret)
 	                  error[0] != '\0' ? error : shmeta_strerror(status));
 }
 
-static int say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing)
+int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing)
 {
 	char text[512];
 
@@ -57,31 +84,28 @@ int verb_refresh(struct tool *tool)
 	uint64_t partition = 0, txn = 0, began;
 	struct shmeta *instance;
 	enum shmeta_status status;
-	size_t cls;
+	enum shmeta_class cls = tool_class(tool->argv[0]);
 	int code;
 
-	for (cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		if (strcmp(tool->argv[0], class_names[cls]) == 0)
-			break;
 	if (cls == SHMETA_CLASS_COUNT)
 		return tool_error(tool, TOOL_USAGE,
 		                  "'%s' is not a class: topic, partition, segment, list, agent, lease or offset",
 		                  tool->argv[0]);
 	if (tool->argc - 1 != shape[cls].args)
-		return tool_error(tool, TOOL_USAGE, "'refresh %s' takes %s", class_names[cls], shape[cls].wants);
+		return tool_error(tool, TOOL_USAGE, "'refresh %s' takes %s", tool_classes[cls], shape[cls].wants);
 	if (tool->argc > 2 && !tool_parse_u64(tool->argv[2], UINT32_MAX, &partition))
 		return tool_error(tool, TOOL_USAGE, "'%s' is not a partition id", tool->argv[2]);
-	code = open_for_control(tool, &instance);
+	code = tool_open_control(tool, &instance);
 	if (code != 0)
 		return code;
 	began = tool_monotonic_ns();
-	status = shmeta_refresh(instance, (enum shmeta_class)cls, topic, topic != NULL ? strlen(topic) : 0,
-	                        (uint32_t)partition, tool->timeout_ms, &txn);
+	status = shmeta_refresh(instance, cls, topic, topic != NULL ? strlen(topic) : 0, (uint32_t)partition,
+	                        tool->timeout_ms, &txn);
 	if (status != SHMETA_OK) {
-		code = say_failed(tool, instance, status, "refresh");
+		code = tool_say_failed(tool, instance, status, "refresh");
 	} else if (tool->json) {
 		out_record(tool, "refresh",
-		           (struct field[]){f_word("class", class_names[cls]), f_count("txn", txn),
+		           (struct field[]){f_word("class", tool_classes[cls]), f_count("txn", txn),
 		                            f_age("waited_ms", tool_monotonic_ns() - began)},
 		           3);
 	} else {
@@ -97,7 +121,7 @@ int verb_reload(struct tool *tool)
 	char error[1024] = "";
 	struct shmeta *instance;
 	enum shmeta_status status;
-	int code = open_for_control(tool, &instance);
+	int code = tool_open_control(tool, &instance);
 
 	if (code != 0)
 		return code;
@@ -107,7 +131,7 @@ int verb_reload(struct tool *tool)
 	if (status == SHMETA_ERR_CONFIG)
 		code = tool_error(tool, TOOL_USAGE, "the configuration was refused, the old one stays: %s", error);
 	else if (status != SHMETA_OK)
-		code = say_failed(tool, instance, status, "reload");
+		code = tool_say_failed(tool, instance, status, "reload");
 	else if (tool->json)
 		out_record(tool, "reload", (struct field[]){f_bool("reloaded", true)}, 1);
 	else

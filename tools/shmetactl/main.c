@@ -56,6 +56,17 @@ const struct verb tool_verbs[] = {
          "CLASS: topic TOPIC; partition or segment TOPIC PARTITION; list, agent, lease or offset alone.\n"
          "  shmetactl refresh topic orders\n  shmetactl refresh partition orders 0\n  shmetactl refresh list",
          verb_refresh},
+	{"invalidate", "[KIND [TOPIC [PARTITION]]]", 0, 3, OPT(PREFIX) | OPT(ALL) | OPT(DRY_RUN) | OPT(YES), 'B',
+         "compare what the store holds with the source again, and wait for it",
+         "KIND: topic TOPIC; partition or segment TOPIC PARTITION; agent, lease or offset alone. Or --prefix, or --all:\n"
+         "these ask first, or want --yes.\n"
+         "  shmetactl invalidate topic orders\n  shmetactl invalidate --prefix orders. --dry-run\n"
+         "  shmetactl invalidate --all --yes --timeout 10m",
+         verb_invalidate},
+	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT), 'B', "objects of many slices, and which may be deleted",
+         "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
+         "  shmetactl objects --deletable --json | jq -r '.items[].key'",
+         verb_objects},
 	{"reload", "", 0, 0, OPT(WAIT), 'B', "have the daemon read its configuration again, all of it or nothing",
          "Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait", verb_reload},
 	{"config show", "", 0, 0, OPT(CONFIG), 'C', "every option with its value and where it was set",
@@ -410,6 +421,15 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		break;
 	case TOOL_OPT_YES:
 		tool->yes = true;
+		break;
+	case TOOL_OPT_ALL:
+		tool->all = true;
+		break;
+	case TOOL_OPT_DRY_RUN:
+		tool->dry_run = true;
+		break;
+	case TOOL_OPT_DELETABLE:
+		tool->deletable = true;
 		break;
 	case TOOL_OPT_COUNT:
 		break;

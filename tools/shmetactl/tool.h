@@ -35,7 +35,7 @@ struct tool {
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
-	bool json, no_header, color, wait, yes, tenant_given, after_given;
+	bool json, no_header, color, wait, yes, all, deletable, dry_run, tenant_given, after_given;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
 };
@@ -57,7 +57,10 @@ struct tool {
 	X(SOURCE, "source", "URI", 0, "the source to compare with (default: the one the daemon names)")           \
 	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
 	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                            \
-	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back")
+	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                       \
+	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                      \
+	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be read again, and how much")                         \
+	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")
 
 enum tool_option {
 #define X(name, flag, arg, global, help) TOOL_OPT_##name,
@@ -92,6 +95,8 @@ int verb_dump(struct tool *tool);
 int verb_verify(struct tool *tool);
 int verb_refresh(struct tool *tool);
 int verb_reload(struct tool *tool);
+int verb_objects(struct tool *tool);
+int verb_invalidate(struct tool *tool);
 int verb_groups(struct tool *tool);
 int verb_agents(struct tool *tool);
 int verb_leases(struct tool *tool);
@@ -224,6 +229,18 @@ bool session_due(const struct session *session);
 bool session_end(struct session *session, int *ret_code);
 /* "doing: status: the library's last sentence"; returns the exit code. */
 int session_say(struct session *session, enum shmeta_status status, const char *doing);
+
+/* ---- asking the daemon --------------------------------------------------------------------------------------------------- */
+
+extern const char *const tool_classes[SHMETA_CLASS_COUNT]; /* "topic", ... */
+/* SHMETA_CLASS_COUNT: there is none of that name. */
+enum shmeta_class tool_class(const char *name);
+/* 0 and *ret to be closed, or an exit code, said. */
+int tool_open_control(struct tool *tool, struct shmeta **ret);
+/* "doing: the last sentence"; returns the exit code. */
+int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing);
+/* Yes was said, by --yes or on the terminal. what: "delete topic x"; why it is asked: "it cannot be taken back". */
+bool tool_agreed(struct tool *tool, const char *what, const char *why);
 
 /* Never NULL: out of memory ends the program with a sentence. */
 void *tool_alloc(size_t bytes);

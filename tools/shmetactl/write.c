@@ -3,24 +3,6 @@
 #include "tools/shmetactl/tool.h"
 
 #include <string.h>
-#include <unistd.h>
-
-static bool agreed(struct tool *tool, const char *what)
-{
-	char answer[16] = "";
-
-	if (tool->yes)
-		return true;
-	if (!isatty(STDIN_FILENO)) {
-		(void)tool_error(tool, TOOL_USAGE, "%s cannot be taken back; say --yes", what);
-		return false;
-	}
-	(void)fprintf(stderr, "%s? It cannot be taken back. Type yes: ", what);
-	if (fgets(answer, sizeof(answer), stdin) != NULL && strcmp(answer, "yes\n") == 0)
-		return true;
-	(void)tool_error(tool, TOOL_USAGE, "nothing was done");
-	return false;
-}
 
 /* One operation. 0 and *ret, or an exit code after having said why. */
 static int write_one(struct tool *tool, const struct shmeta_op *op, const char *doing, struct shmeta_result *ret,
@@ -105,7 +87,7 @@ int verb_topic_delete(struct tool *tool)
 
 	(void)snprintf(what, sizeof(what), "delete topic %s with its partitions, segments, offsets and leases",
 	               out_safe(tool->argv[0], strlen(tool->argv[0])));
-	if (!agreed(tool, what))
+	if (!tool_agreed(tool, what, "it cannot be taken back"))
 		return TOOL_USAGE;
 	code = write_one(tool, &op, "topic delete", &result, &token);
 	return code != 0 ? code : say_done(tool, "topic_delete", (struct field[]){f_text("topic", op.name)}, 1, &token);
@@ -128,7 +110,7 @@ int verb_segments_delete_before(struct tool *tool)
 	op.partition_id = (uint32_t)partition;
 	(void)snprintf(what, sizeof(what), "delete the segments of %s/%u that end before offset %s",
 	               out_safe(tool->argv[0], strlen(tool->argv[0])), op.partition_id, tool->argv[2]);
-	if (!agreed(tool, what))
+	if (!tool_agreed(tool, what, "it cannot be taken back"))
 		return TOOL_USAGE;
 	code = write_one(tool, &op, "segments delete-before", &result, &token);
 	return code != 0 ? code

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * objects, invalidate: what only the daemon can do, and not for everybody. */
+#include "tools/shmetactl/tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- objects ---------------------------------------------------------------------------------------------------------------- */
+
+enum { ROWS_AT_ONCE = 1000 };
+
+static enum shmeta_status object_rows(struct tool *tool, struct shmeta_objects *objects, struct list *list,
+                                      char **ret_cut)
+{
+	struct shmeta_object_info info;
+	enum shmeta_status status;
+	uint64_t rows = 0;
+	char *last = NULL;
+
+	while ((status = shmeta_next_object(objects, &info)) == SHMETA_OK) {
+		struct field f[] = {f_text("bucket", info.object.s3_bucket),
+		                    f_text("key", info.object.s3_key),
+		                    f_bytes("size_bytes", info.object.size_bytes),
+		                    f_time("created_at_ms", info.object.created_at_ms),
+		                    f_count("slices", info.slices),
+		                    f_time_known("unreferenced_since_ms", info.unreferenced_since_ms)};
+
+		if (tool->limit != 0 && rows == tool->limit) {
+			*ret_cut = last;
+			return SHMETA_OK;
+		}
+		if (++rows == tool->limit)
+			last = tool_copy(info.object.s3_key.data, info.object.s3_key.bytes);
+		list_row(list, f, sizeof(f) / sizeof(*f));
+		if (list->waiting >= ROWS_AT_ONCE)
+			list_flush(list);
+	}
+	free(last);
+	return status == SHMETA_END ? SHMETA_OK : status;
+}
+
+int verb_objects(struct tool *tool)
+{
+	struct shmeta_objects *objects = NULL;
+	struct shmeta *instance;
+	struct list list;
+	enum shmeta_status status;
+	char *cut = NULL;
+	int code = tool_open_control(tool, &instance);
+
+	if (code != 0)
+		return code;
+	status = shmeta_list_objects(instance, tool->deletable ? SHMETA_OBJECTS_DELETABLE : 0, tool->timeout_ms,
+	                             &objects);
+	if (status == SHMETA_OK) {
+		list_begin(&list, tool, "objects");
+		status = object_rows(tool, objects, &list, &cut);
+		if (status == SHMETA_OK)
+			list_end(&list, cut, cut != NULL ? strlen(cut) : 0);
+		list_free(&list);
+	}
+	if (status != SHMETA_OK)
+		code = tool_say_failed(tool, instance, status, "objects");
+	free(cut);
+	shmeta_objects_free(objects);
+	shmeta_close(instance);
+	return code;
+}
+
+/* ---- invalidate --------------------------------------------------------------------------------------------------------------- */
+
+struct order {
+	enum shmeta_class cls;
+	const char *topic; /* or a prefix */
+	uint64_t partition;
+	uint32_t flags;
+	char what[300];
+};
+
+/* Exactly one of KIND KEY, --prefix and --all. */
+static int parse_order(struct tool *tool, struct order *ret)
+{
+	const char *topic = tool->argc > 1 ? tool->argv[1] : NULL;
+	enum shmeta_class cls;
+	int wanted;
+
+	ret->flags = tool->dry_run ? SHMETA_INVALIDATE_DRY_RUN : 0;
+	if ((tool->argc > 0) + (tool->prefix != NULL) + tool->all != 1)
+		return tool_error(tool, TOOL_USAGE, "'invalidate' takes one of KIND KEY, --prefix TEXT and --all");
+	if (tool->all) {
+		ret->cls = SHMETA_CLASS_LIST;
+		(void)snprintf(ret->what, sizeof(ret->what), "read everything again");
+		return 0;
+	}
+	if (tool->prefix != NULL) {
+		if (strlen(tool->prefix) > SHMETA_NAME_MAX)
+			return tool_error(tool, TOOL_USAGE, "--prefix: names have at most %d bytes", SHMETA_NAME_MAX);
+		ret->cls = SHMETA_CLASS_TOPIC;
+		ret->topic = tool->prefix;
+		ret->flags |= SHMETA_INVALIDATE_PREFIX;
+		(void)snprintf(ret->what, sizeof(ret->what), "read the topics that begin with '%s' again",
+		               out_safe(tool->prefix, strlen(tool->prefix)));
+		return 0;
+	}
+	cls = tool_class(tool->argv[0]);
+	if (cls == SHMETA_CLASS_COUNT || cls == SHMETA_CLASS_LIST)
+		return tool_error(tool, TOOL_USAGE,
+		                  "'%s' is not a kind: topic, partition, segment, agent, lease or offset; or say --all",
+		                  tool->argv[0]);
+	wanted = cls == SHMETA_CLASS_TOPIC ? 1 : cls <= SHMETA_CLASS_SEGMENT ? 2 : 0;
+	if (tool->argc - 1 != wanted)
+		return tool_error(tool, TOOL_USAGE, "'invalidate %s' takes %s", tool_classes[cls],
+		                  wanted == 1   ? "TOPIC"
+		                  : wanted == 2 ? "TOPIC PARTITION"
+		                                : "nothing more");
+	if (wanted == 2 && !tool_parse_u64(tool->argv[2], UINT32_MAX, &ret->partition))
+		return tool_error(tool, TOOL_USAGE, "'%s' is not a partition id", tool->argv[2]);
+	ret->cls = cls;
+	ret->topic = topic;
+	return 0;
+}
+
+int verb_invalidate(struct tool *tool)
+{
+	struct order order = {.topic = NULL};
+	struct shmeta_invalidated done = {.topics = 0};
+	struct shmeta *instance;
+	enum shmeta_status status;
+	uint64_t began;
+	int code = parse_order(tool, &order);
+
+	if (code != 0)
+		return code;
+	if (order.what[0] != '\0' && !tool->dry_run &&
+	    !tool_agreed(tool, order.what, "it costs the source as much as it holds of that"))
+		return TOOL_USAGE;
+	code = tool_open_control(tool, &instance);
+	if (code != 0)
+		return code;
+	began = tool_monotonic_ns();
+	status = shmeta_invalidate(instance, order.cls, order.topic, order.topic != NULL ? strlen(order.topic) : 0,
+	                           (uint32_t)order.partition, order.flags, tool->timeout_ms, &done);
+	if (status != SHMETA_OK) {
+		code = tool_say_failed(tool, instance, status, "invalidate");
+	} else if (tool->json) {
+		out_record(tool, "invalidate",
+		           (struct field[]){f_bool("dry_run", tool->dry_run), f_count("topics", done.topics),
+		                            f_count("partitions", done.partitions), f_count("records", done.records),
+		                            f_count("txn", done.txn), f_age("waited_ms", tool_monotonic_ns() - began)},
+		           6);
+	} else {
+		(void)printf("%s: %s topics, %s partitions, %s agents, groups, offsets and leases",
+		             tool->dry_run ? "would read again" : "read again", out_count(done.topics),
+		             out_count(done.partitions), out_count(done.records));
+		if (tool->dry_run)
+			(void)puts("");
+		else
+			(void)printf("; took %s, commit %s shows it\n", out_ns(tool_monotonic_ns() - began),
+			             out_count(done.txn));
+	}
+	shmeta_close(instance);
+	return code;
+}
