@@ -281,7 +281,8 @@ void admin_answered(struct sync *s, struct admin_job *job, enum shmeta_status st
 static bool want_key(struct sync *s, struct admin_job *job, enum entry_kind kind, struct shmeta_str topic,
                      uint32_t partition_id)
 {
-	const struct identity id = queue_identity(kind, job->tenant, topic, partition_id);
+	const struct identity id = kind > ENTRY_PART ? queue_identity_of_class(kind)
+	                                             : queue_identity(kind, job->tenant, topic, partition_id);
 	const struct want want = {.segments = kind == ENTRY_TOPIC, .whole = kind == ENTRY_PART};
 
 	if (!queue_ask(s, &id, &want, job))

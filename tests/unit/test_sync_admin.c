@@ -295,3 +295,23 @@ Test(sync_admin, objects_are_listed_while_an_invalidation_is_under_way, .init = 
 	cr_expect_eq(answered(3)->status, SHMETA_ERR_TIMEOUT);
 	cr_expect_eq(answered(1)->status, SHMETA_OK);
 }
+
+Test(sync_admin, a_class_of_hints_is_read_as_a_whole, .init = open_silent, .fini = done)
+{
+	const struct shmeta_agent agent = {
+		.agent_id = str("agent-1"), .address = str("here:1"), .last_heartbeat_ms = 5};
+	const struct shmeta_group group = {.group_id = str("readers")};
+	const struct fixture_answer *a;
+
+	cr_assert(memory_put_agent(f.db, NULL, &agent) && memory_put_group(f.db, NULL, &group));
+	cr_assert_eq(invalidate(SHMETA_CLASS_AGENT, "", 0, false, false, 1), SHMETA_OK);
+	cr_expect_eq(answered(1)->count.records, 0, "the store held none");
+	cr_assert_eq(invalidate(SHMETA_CLASS_OFFSET, "", 0, false, false, 2), SHMETA_OK);
+	cr_expect_eq(answered(2)->status, SHMETA_OK);
+	SAME();
+	cr_assert_eq(invalidate(SHMETA_CLASS_AGENT, "", 0, false, true, 3), SHMETA_OK);
+	a = answered(3);
+	cr_expect(a->count.records == 1 && a->count.topics == 0 && a->count.partitions == 0);
+	cr_assert_eq(invalidate(SHMETA_CLASS_LIST, "", 0, false, true, 4), SHMETA_OK);
+	cr_expect_eq(answered(4)->count.records, 2);
+}
