@@ -377,3 +377,31 @@ void rows_scratch_free(struct rows_scratch *scratch)
 	free(scratch->map);
 	*scratch = (struct rows_scratch){NULL, 0};
 }
+
+char *rows_json(const struct shmeta_map *map)
+{
+	const uint8_t *at = map->data, *end = at + map->bytes;
+	json_t *object = json_object();
+	char *text;
+
+	while (object != NULL && end - at >= 8) {
+		uint32_t key, value;
+		char *name;
+
+		memcpy(&key, at, sizeof key);
+		memcpy(&value, at + 4, sizeof value);
+		at += 8;
+		name = strndup((const char *)at, key);
+		if (name == NULL ||
+		    json_object_set_new(object, name, json_stringn((const char *)at + key, value)) != 0) {
+			free(name);
+			json_decref(object);
+			return NULL;
+		}
+		free(name);
+		at += (size_t)key + value;
+	}
+	text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	json_decref(object);
+	return text;
+}

@@ -65,6 +65,9 @@ bool rows_pack(struct rows_scratch *scratch, struct rows_pair *pairs, size_t cou
                struct rows_fault *fault);
 void rows_scratch_free(struct rows_scratch *scratch);
 
+/* A packed map as JSON text; freed with free(). NULL: no memory. */
+char *rows_json(const struct shmeta_map *map);
+
 static inline struct shmeta_str rows_str(const char *text)
 {
 	return (struct shmeta_str){text, __builtin_strlen(text)};

@@ -39,8 +39,36 @@
 	X(FEED_STATE)         \
 	X(REPLAYED)
 /* X(name): the enumerator is PG_name. */
-#define PG_WRITE_STATEMENTS(X)
-#define PG_OBJECT_STATEMENTS(X)
+#define PG_WRITE_STATEMENTS(X) \
+	X(W_BEGIN)             \
+	X(W_LOCK_OBJECTS)      \
+	X(W_OUTCOME)           \
+	X(W_SAVE)              \
+	X(W_UNDO)              \
+	X(W_RELEASE)           \
+	X(W_TOPIC_DELETE)      \
+	X(W_TOPIC_CREATE)      \
+	X(W_WATERMARK)         \
+	X(W_SEGMENTS_DELETE)   \
+	X(W_ADD)               \
+	X(W_ADD_RAISE)         \
+	X(W_GROUP_DELETE)      \
+	X(W_GROUP_ENSURE)      \
+	X(W_OFFSET)            \
+	X(W_AGENT_DELETE)      \
+	X(W_AGENT_PUT)         \
+	X(W_RELEASE_LEASE)     \
+	X(W_ACQUIRE)           \
+	X(W_OFFER)             \
+	X(W_ACCEPT)            \
+	X(W_REJECT)            \
+	X(W_COMPLETE)          \
+	X(W_OBJECT)            \
+	X(W_SLICE)             \
+	X(W_CONFIRM)
+#define PG_OBJECT_STATEMENTS(X) \
+	X(OBJECTS_MARK)         \
+	X(OBJECTS)
 
 enum pg_statement {
 #define X(name) PG_##name,
@@ -291,10 +319,7 @@ void pg_wrote(struct pg_state *state);
 
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);
-enum shmeta_status pg_list_objects(void *data, int all, int64_t now_ms, int64_t grace_ms, size_t most,
-                                   enum shmeta_status (*emit)(void *arg, struct shmeta_str tenant,
-                                                              const struct shmeta_object *object, uint64_t slices,
-                                                              int64_t unreferenced_since_ms),
+enum shmeta_status pg_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                    void *arg, struct backend_error *err);
 
 #endif

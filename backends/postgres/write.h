@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: one batch of operations on its way through its transaction. write.c orders, locks, commits and resolves;
+ * write_ops.c knows what each kind of operation says to the server and what an answer means. */
+#ifndef SHMETA_BACKENDS_POSTGRES_WRITE_H
+#define SHMETA_BACKENDS_POSTGRES_WRITE_H
+
+#include "backends/postgres/postgres.h"
+
+/* What has a statement of its own, in the order in which statements of one level are sent. ADD and ADD_RAISE differ in the watermark.
+ * K(name, at most so many in one statement): joins of two lists within a statement are small ones for the kinds that have them. */
+#define WRITE_KINDS(K)           \
+	K(TOPIC_DELETE, 256)     \
+	K(TOPIC_CREATE, 256)     \
+	K(WATERMARK, 4096)       \
+	K(SEGMENTS_DELETE, 4096) \
+	K(ADD, 4096)             \
+	K(ADD_RAISE, 4096)       \
+	K(GROUP_DELETE, 4096)    \
+	K(GROUP_ENSURE, 4096)    \
+	K(OFFSET, 4096)          \
+	K(AGENT_DELETE, 256)     \
+	K(AGENT_PUT, 1024)       \
+	K(RELEASE_LEASE, 256)    \
+	K(ACQUIRE, 256)          \
+	K(OFFER, 256)            \
+	K(ACCEPT, 256)           \
+	K(REJECT, 256)           \
+	K(COMPLETE, 256)         \
+	K(OBJECT, 256)           \
+	K(SLICE, 4096)           \
+	K(CONFIRM, 256)
+
+enum write_kind {
+#define K(name, most) KIND_##name,
+	WRITE_KINDS(K)
+#undef K
+		KIND_COUNT
+};
+
+/* What an operation reads or writes, so that operations that do not care about each other can share a statement. */
+enum write_resource {
+	RES_NONE,
+	RES_TOPIC,    /* name                              */
+	RES_DATA,     /* segments and watermark of a place */
+	RES_BASE,     /* place, base offset                */
+	RES_ID,       /* a segment's                       */
+	RES_LEASE,    /* of a place                        */
+	RES_GROUP,    /* group_id                          */
+	RES_AGENT,    /* agent_id                          */
+	RES_TO_AGENT, /* the same of to_agent_id           */
+	RES_ADDRESS,  /* of an agent                       */
+	RES_TRANSFER, /* transfer_id                       */
+	RES_OBJECT,   /* bucket, key                       */
+	RES_LEASES,   /* all of them                       */
+	RES_AGENTS,
+	RES_TRANSFERS,
+	RES_SLICES
+};
+
+/* EXCLUSIVE: after every former use of it, and before every later one. SHARED: beside others that share. A number from IN_TURN on:
+ * beside or after those of the same number, whose order one statement keeps, after all others. */
+enum { USE_EXCLUSIVE, USE_SHARED, USE_IN_TURN };
+
+struct write_touch {
+	uint8_t resource, use;
+};
+enum { TOUCHES_MAX = 8 };
+
+struct write_item {
+	const struct backend_op *op;
+	struct shmeta_result *result;
+	const struct shmeta_op *object; /* of a slice                                     */
+	uint32_t index, level;
+	uint8_t kind;
+	bool again; /* what was in its way could not be seen yet                          */
+};
+
+struct writing {
+	struct pg_state *state;
+	const struct backend_op *ops;
+	size_t count;
+	struct shmeta_result *results;
+	int64_t now_ms;
+	struct write_item *items; /* those that go to the server, in order of level, kind and index */
+	size_t item_count;
+	struct pg_array arrays[PG_PARAMS_MAX];
+	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners;
+	bool one_by_one;                  /* a statement failed for what one of its items is: find it */
+	bool poisoned;                    /* the last attempt ended with that kind of failure         */
+	char transaction[24], server[32]; /* its id, and since when the server has been up: to ask what became of it */
+};
+
+/* The texts of all kinds. false: no memory. */
+bool write_kind_statements(struct pg_state *state);
+/* The kind of an operation's statement. */
+enum write_kind write_kind_of(enum shmeta_op_type type);
+/* Does it need shmeta's own tables? */
+bool write_needs_own(enum write_kind kind);
+size_t write_most(enum write_kind kind);
+/* At most TOUCHES_MAX, ended by RES_NONE. */
+const struct write_touch *write_touches(enum write_kind kind);
+/* Queue the statement of these items, all of one kind. */
+enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err);
+/* What it answered. */
+void write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result);
+/* One that the server will not take, by the code it gave for it alone. */
+void write_refused(struct writing *w, struct write_item *item, const char *sqlstate);
+
+#endif

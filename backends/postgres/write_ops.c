@@ -1,0 +1,951 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: what each kind of operation says to the server.
+ *
+ * One statement does all operations of a kind that stand side by side: their fields come as arrays, i is the list of them, i.n the
+ * number of each. It decides for each one by itself, does those that can be done, and answers with rows for the others (and for what
+ * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
+ *
+ * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (flag_holds()); they may be nested.
+ * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it.
+ *
+ * Joins between two lists of a statement are written as IN, which is always looked up by hash: the planner knows nothing of their
+ * lengths. What belongs to one item is looked up in subqueries or LATERAL joins, which are always looked up by index. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/postgres/write.h"
+#include "backends/refuse.h"
+
+/* ---- fields -------------------------------------------------------------------------------------------------------------------- */
+
+#define FIELDS(F)                 \
+	F(TENANT, text, tenant)   \
+	F(TOPIC, text, topic)     \
+	F(PID, int8, pid)         \
+	F(PARTS, int8, parts)     \
+	F(RETENTION, int8, keep)  \
+	F(CONFIG, text, config)   \
+	F(POLICY, text, policy)   \
+	F(OFFSET, int8, goal)     \
+	F(ID, text, id)           \
+	F(BASE, int8, base)       \
+	F(LAST, int8, last)       \
+	F(RECORDS, int8, records) \
+	F(SIZE, int8, size)       \
+	F(BUCKET, text, bucket)   \
+	F(KEY, text, key)         \
+	F(CREATED, int8, created) \
+	F(OLDEST, int8, oldest)   \
+	F(NEWEST, int8, newest)   \
+	F(FENCE, text, fence)     \
+	F(EPOCH, int8, epoch)     \
+	F(GROUP, text, grp)       \
+	F(NOTE, text, note)       \
+	F(AGENT, text, agent)     \
+	F(OTHER, text, other)     \
+	F(ADDRESS, text, address) \
+	F(ZONE, text, zone)       \
+	F(CROWD, text, crowd)     \
+	F(BEAT, int8, beat)       \
+	F(STARTED, int8, started) \
+	F(ABOUT, text, about)     \
+	F(UNTIL, int8, until)     \
+	F(TRANSFER, int8, xfer)   \
+	F(POSITION, int8, place)  \
+	F(WHOLE, int8, whole)
+
+enum field {
+	FIELD_END,
+#define F(name, type, column) FIELD_##name,
+	FIELDS(F)
+#undef F
+};
+
+enum { TYPE_text = PG_ELEMENT_TEXT, TYPE_int8 = PG_ELEMENT_INT8 };
+static const struct {
+	const char *type, *column;
+	enum pg_element element;
+} fields[] = {
+#define F(name, type, column) [FIELD_##name] = {#type, #column, (enum pg_element)TYPE_##type},
+	FIELDS(F)
+#undef F
+};
+
+static int64_t end_of(const struct writing *w, const struct shmeta_op *op)
+{
+	return op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
+}
+
+static void put_text_or_null(struct pg_array *array, bool there, struct shmeta_str text)
+{
+	if (there)
+		pg_array_text(array, text);
+	else
+		pg_array_null(array);
+}
+
+static void put_map(struct pg_array *array, const struct shmeta_map *map)
+{
+	char *json = rows_json(map);
+
+	if (json != NULL)
+		pg_array_text(array, rows_str(json));
+	else
+		array->failed = true;
+	free(json);
+}
+
+static void put(const struct writing *w, const struct write_item *item, enum field field, struct pg_array *array)
+{
+	const struct shmeta_op *op = item->op->op;
+	const struct shmeta_segment *s = &op->u.segment;
+	bool create = item->kind == KIND_TOPIC_CREATE, agent = item->kind == KIND_AGENT_PUT;
+	bool object = item->kind == KIND_OBJECT || item->kind == KIND_CONFIRM;
+	const struct shmeta_object *o = object ? &op->u.object : item->object != NULL ? &item->object->u.object : NULL;
+
+	switch (field) {
+	case FIELD_TENANT:
+		pg_array_text(array, item->op->tenant);
+		break;
+	case FIELD_TOPIC:
+		pg_array_text(array, create ? op->u.topic.name : op->name);
+		break;
+	case FIELD_PID:
+		pg_array_int(array, op->partition_id);
+		break;
+	case FIELD_PARTS:
+		pg_array_int(array, op->u.topic.partition_count);
+		break;
+	case FIELD_RETENTION:
+		if (op->u.topic.has_retention)
+			pg_array_int(array, op->u.topic.retention_ms);
+		else
+			pg_array_null(array);
+		break;
+	case FIELD_CONFIG:
+		put_map(array, &op->u.topic.config);
+		break;
+	case FIELD_POLICY:
+		put_text_or_null(array, op->u.topic.cleanup_policy.bytes > 0, op->u.topic.cleanup_policy);
+		break;
+	case FIELD_OFFSET:
+		pg_array_int(array, item->kind == KIND_OFFSET ? (int64_t)op->u.committed.committed_offset
+		                                              : (int64_t)op->offset);
+		break;
+	case FIELD_ID:
+		pg_array_text(array, s->id);
+		break;
+	case FIELD_BASE:
+		pg_array_int(array, (int64_t)s->base_offset);
+		break;
+	case FIELD_LAST:
+		pg_array_int(array, (int64_t)s->end_offset);
+		break;
+	case FIELD_RECORDS:
+		pg_array_int(array, s->record_count);
+		break;
+	case FIELD_SIZE:
+		pg_array_int(array, (int64_t)(object ? o->size_bytes : s->size_bytes));
+		break;
+	case FIELD_BUCKET:
+		pg_array_text(array, o != NULL ? o->s3_bucket : s->s3_bucket);
+		break;
+	case FIELD_KEY:
+		pg_array_text(array, o != NULL ? o->s3_key : s->s3_key);
+		break;
+	case FIELD_CREATED:
+		pg_array_int(array, object ? o->created_at_ms : s->created_at_ms);
+		break;
+	case FIELD_OLDEST:
+		pg_array_int(array, s->min_timestamp_ms);
+		break;
+	case FIELD_NEWEST:
+		pg_array_int(array, s->max_timestamp_ms);
+		break;
+	case FIELD_FENCE:
+		pg_array_text(array, op->fence.agent_id);
+		break;
+	case FIELD_EPOCH:
+		pg_array_int(array, (int64_t)op->fence.epoch);
+		break;
+	case FIELD_GROUP:
+		pg_array_text(array, item->kind == KIND_OFFSET ? op->u.committed.group_id : op->group_id);
+		break;
+	case FIELD_NOTE:
+		put_text_or_null(array, op->u.committed.has_metadata, op->u.committed.metadata);
+		break;
+	case FIELD_AGENT:
+		pg_array_text(array, agent ? op->u.agent.agent_id : op->agent_id);
+		break;
+	case FIELD_OTHER:
+		pg_array_text(array, op->to_agent_id);
+		break;
+	case FIELD_ADDRESS:
+		pg_array_text(array, op->u.agent.address);
+		break;
+	case FIELD_ZONE:
+		pg_array_text(array, op->u.agent.availability_zone);
+		break;
+	case FIELD_CROWD:
+		pg_array_text(array, op->u.agent.agent_group);
+		break;
+	case FIELD_BEAT:
+		pg_array_int(array, op->u.agent.last_heartbeat_ms);
+		break;
+	case FIELD_STARTED:
+		pg_array_int(array, op->u.agent.started_at_ms);
+		break;
+	case FIELD_ABOUT:
+		put_map(array, &op->u.agent.metadata);
+		break;
+	case FIELD_UNTIL:
+		pg_array_int(array, end_of(w, op));
+		break;
+	case FIELD_TRANSFER:
+		pg_array_int(array, (int64_t)op->transfer_id);
+		break;
+	case FIELD_POSITION:
+		pg_array_int(array, (int64_t)s->position);
+		break;
+	case FIELD_WHOLE:
+		pg_array_int(array, o != NULL ? (int64_t)o->size_bytes : 0);
+		break;
+	case FIELD_END:
+		break;
+	}
+}
+
+/* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
+
+/* Of the item named i. */
+#define TOPIC_THERE "EXISTS(SELECT 1 FROM topics t WHERE t.name = i.topic{o: AND t.organization_id = i.org})"
+#define PLACE_THERE                                                                                \
+	"EXISTS(SELECT 1 FROM partitions p WHERE p.topic = i.topic AND p.partition_id = i.pid{o: " \
+	"AND p.organization_id = i.org})"
+#define OF_LEASE "l.topic = i.topic AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
+#define OF_SEGMENT \
+	"s.topic = i.topic AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
+#define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
+/* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
+#define AGENT_THERE(column)                                          \
+	"EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i." column \
+	"{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)})"
+#define OWN_AGENT \
+	"(a.organization_id = i.org OR (a.organization_id IS NULL AND i.tenant = '" SHMETA_DEFAULT_TENANT "'))"
+#define SLICES_OF_B "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id)"
+
+/* C7: a fence must be the current holder's, with the current epoch, and stay so until this transaction has ended. */
+#define UNDER_FENCE                                                                                          \
+	" LEFT JOIN LATERAL (SELECT true AS holds FROM partition_leases l WHERE i.fence <> '' AND " OF_LEASE \
+	" AND l.leader_agent_id = i.fence AND l.epoch = i.epoch AND l.lease_expires_at > @now FOR SHARE) f ON true"
+#define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
+
+/* The segments of a list j with columns there, fits; those that were written are in ins, their partitions' watermarks raised. */
+#define SEGMENT_FIELDS                                                                                     \
+	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
+		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
+#define INSERT_SEGMENTS(more)                                                                                       \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "      \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "               \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "      \
+	"FROM j i WHERE there AND fits" more "{!p: AND NOT EXISTS(SELECT 1 FROM segments s WHERE " OF_SEGMENT ")} " \
+	"ORDER BY topic, pid, base ON CONFLICT DO NOTHING "                                                         \
+	"RETURNING {o:organization_id, }id, topic, partition_id, end_offset)"
+#define RAISE_WATERMARKS                                                                                            \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
+	"FROM (SELECT {o:organization_id AS org, }topic, partition_id AS pid, max(end_offset) + 1 AS top FROM ins " \
+	"GROUP BY {o:organization_id, }topic, partition_id) m "                                                     \
+	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org})"
+/* Where triggers do not, what is left of a former slice at that place must not be this segment's. */
+#define FORGET_SLICES                                                                                             \
+	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
+	"x.partition_id = j.pid AND x.base_offset = j.base AND j.id IN (SELECT id FROM ins))}}"
+/* Those that were not, and why: answer_segment(). */
+#define SEGMENTS_NOT_WRITTEN(object)                                                                                 \
+	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                 \
+	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "     \
+	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"         \
+	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset, s.record_count, " \
+	"s.size_bytes, s.created_at, {t:s.min_timestamp, s.max_timestamp}{!t:0, 0}, "                                \
+	"EXISTS(SELECT 1 FROM segments d WHERE d.id = i.id), " object                                                \
+	" FROM j i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                                    \
+	" LIMIT 1) s ON true WHERE i.id NOT IN (SELECT id FROM ins)"
+#define ADD_SEGMENTS(raise)                                                                            \
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
+	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true")
+
+/* Epochs of leases never go back, whoever took the lease: before one goes, its epoch is kept. FROM: with i and the lease l. */
+#define KEEP_EPOCHS(from)                                                                                  \
+	"{w:, k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "             \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:i.tenant}, l.topic, l.partition_id, l.epoch " from \
+	" ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                     \
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))}"
+
+/* The lease of each place in j (tenant, org, topic, pid, agent, until, leased, former) whose ok is true goes to the agent, with an
+ * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
+ * saw before. What became of it: g.epoch where u or a has the place. */
+#define GIVE_LEASES                                                                                                   \
+	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                          \
+	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                          \
+	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "  \
+	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                        \
+	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                      \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = i.until, "                 \
+	"acquired_at = @now, epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE \
+	" RETURNING i.n, g.epoch), "                                                                                  \
+	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "              \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, i.until, @now, g.epoch "    \
+	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                      \
+	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic, partition_id, epoch)"
+#define GIVEN_LEASE                                                                                            \
+	" FROM j LEFT JOIN u ON u.n = j.n LEFT JOIN a ON a.topic = j.topic AND a.partition_id = j.pid{l: AND " \
+	"a.organization_id = j.org}"
+
+/* A transfer that is to be answered, by the one named in column `by`, when it is in that state. */
+#define OF_TRANSFER                                                                                                 \
+	"LEFT JOIN LATERAL (SELECT * FROM shmeta_transfers t WHERE t.transfer_id = i.xfer AND t.tenant = i.tenant " \
+	"FOR UPDATE) t ON true"
+#define TRANSFER_STATE(by, state)                                     \
+	"t.transfer_id IS NOT NULL AS found, coalesce(t." by          \
+	" = i.agent, false) AS addressed, coalesce(t.state = '" state \
+	"', false) AS expected, coalesce(t.timeout_at > @now, false) AS in_time, t.state"
+#define ANSWER_TRANSFERS(from, to)                                                                                       \
+	"@items, j AS MATERIALIZED (SELECT i.n, i.xfer, " TRANSFER_STATE(                                                \
+		"to_agent",                                                                                              \
+		from) " FROM i " OF_TRANSFER "), u AS (UPDATE shmeta_transfers t SET state = '" to                       \
+		      "' FROM j WHERE t.transfer_id = j.xfer AND j.found AND j.addressed AND j.expected AND j.in_time) " \
+		      "SELECT n, found, addressed, expected, in_time, state FROM j "                                     \
+		      "WHERE NOT (found AND addressed AND expected AND in_time)"
+
+/* ---- answers ------------------------------------------------------------------------------------------------------------------------ */
+
+static bool yes(const PGresult *result, int row, int column)
+{
+	return pg_int(result, row, column) != 0;
+}
+
+/* n */
+static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w, (void)result, (void)row;
+	refuse_topic_exists(item->op, item->result);
+}
+
+/* n */
+static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w, (void)result, (void)row;
+	refuse_place(item->op, false, item->result);
+}
+
+/* n, partition, fence, topic */
+static void answer_place(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	if (!yes(result, row, 1))
+		refuse_place(item->op, yes(result, row, 3), item->result);
+	else
+		refuse_fence(item->op, item->result);
+}
+
+/* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
+ * its object */
+static void answer_segment(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct shmeta_segment *e = &item->result->existing;
+
+	/* Its object was refused (write.c says so to all of its slices), or is somebody else's of this moment. */
+	if (!yes(result, row, 13)) {
+		item->again = true;
+		return;
+	}
+	if (!yes(result, row, 1) || !yes(result, row, 2)) {
+		answer_place(w, item, result, row);
+		return;
+	}
+	if (yes(result, row, 4)) {
+		e->partition_id = item->op->op->partition_id;
+		e->base_offset = item->op->op->u.segment.base_offset;
+		e->end_offset = (uint64_t)pg_int(result, row, 6);
+		e->record_count = (uint32_t)pg_int(result, row, 7);
+		e->size_bytes = (uint64_t)pg_int(result, row, 8);
+		e->created_at_ms = pg_int(result, row, 9);
+		e->min_timestamp_ms = pg_int(result, row, 10);
+		e->max_timestamp_ms = pg_int(result, row, 11);
+		refuse_segment(item->op, yes(result, row, 5), item->result);
+	} else if (yes(result, row, 12)) {
+		refuse_segment_id(item->op, item->result);
+	} else {
+		item->again = true;
+	}
+}
+
+/* n, how many */
+static void answer_count(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	item->result->count = (uint64_t)pg_int(result, row, 1);
+}
+
+/* n, the address is another's */
+static void answer_agent(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	const struct shmeta_agent *agent = &item->op->op->u.agent;
+	char text[ROWS_QUOTE_MAX];
+
+	(void)w;
+	if (yes(result, row, 1))
+		refuse(item->result, SHMETA_ERR_CONFLICT, "the address %s is another agent's",
+		       rows_quote(text, agent->address));
+	else
+		refuse(item->result, SHMETA_ERR_CONFLICT, "the agent id %s is another organization's",
+		       rows_quote(text, agent->agent_id));
+}
+
+static void set_lease(struct writing *w, struct write_item *item, uint32_t partition, int64_t epoch)
+{
+	item->result->lease.partition_id = partition;
+	item->result->lease.epoch = (uint64_t)epoch;
+	item->result->lease.acquired_at_ms = w->now_ms;
+	item->result->lease.lease_expires_at_ms = end_of(w, item->op->op);
+}
+
+/* n, partition, topic, agent, free, when the other's lease ends, epoch */
+static void answer_acquire(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (!yes(result, row, 1))
+		refuse_place(item->op, yes(result, row, 2), item->result);
+	else if (!yes(result, row, 3))
+		refuse_agent(item->op->op->agent_id, item->result);
+	else if (!yes(result, row, 4))
+		refuse_leased(item->op, pg_int(result, row, 5) - w->now_ms, item->result);
+	else if (pg_is_null(result, row, 6))
+		item->again = true; /* taken by somebody else in this moment */
+	else
+		set_lease(w, item, item->op->op->partition_id, pg_int(result, row, 6));
+}
+
+/* n */
+static void answer_release(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	char name[ROWS_QUOTE_MAX];
+
+	(void)w, (void)result, (void)row;
+	refuse(item->result, SHMETA_ERR_NOT_FOUND, "no lease of %s/%u is held by that agent",
+	       rows_quote(name, item->op->op->name), item->op->op->partition_id);
+}
+
+/* n, partition, topic, agent, held, on offer, transfer */
+static void answer_offer(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	const struct shmeta_op *op = item->op->op;
+	char name[ROWS_QUOTE_MAX];
+
+	(void)w;
+	if (!yes(result, row, 1))
+		refuse_place(item->op, yes(result, row, 2), item->result);
+	else if (!yes(result, row, 3))
+		refuse_agent(op->to_agent_id, item->result);
+	else if (!yes(result, row, 4))
+		refuse(item->result, SHMETA_ERR_CONFLICT, "%s/%u: only its holder may offer the lease",
+		       rows_quote(name, op->name), op->partition_id);
+	else if (yes(result, row, 5))
+		refuse(item->result, SHMETA_ERR_CONFLICT, "%s/%u: the lease is on offer already",
+		       rows_quote(name, op->name), op->partition_id);
+	else
+		item->result->transfer_id = (uint64_t)pg_int(result, row, 6);
+}
+
+static struct transfer_state transfer_of(const PGresult *result, int row)
+{
+	return (struct transfer_state){.found = yes(result, row, 1),
+	                               .addressed = yes(result, row, 2),
+	                               .expected = yes(result, row, 3),
+	                               .in_time = yes(result, row, 4),
+	                               .state = pg_text(result, row, 5)};
+}
+
+/* n, found, addressed, expected, in time, state */
+static void answer_transfer(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct transfer_state transfer = transfer_of(result, row);
+
+	(void)w;
+	(void)refuse_transfer(item->op, &transfer, item->result);
+}
+
+/* the same, then: held, the new holder is known, epoch, partition */
+static void answer_complete(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct transfer_state transfer = transfer_of(result, row);
+
+	transfer.held = yes(result, row, 6);
+	if (refuse_transfer(item->op, &transfer, item->result))
+		return;
+	if (!yes(result, row, 7))
+		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
+		       (unsigned long long)item->op->op->transfer_id);
+	else if (pg_is_null(result, row, 8))
+		item->again = true;
+	else
+		set_lease(w, item, (uint32_t)pg_int(result, row, 9), pg_int(result, row, 8));
+}
+
+/* n, there, size, slices */
+static void answer_object(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	if (yes(result, row, 1))
+		refuse_object(&item->op->op->u.object, (uint64_t)pg_int(result, row, 2),
+		              (uint64_t)pg_int(result, row, 3), item->result);
+	else
+		item->again = true;
+}
+
+/* n, slices */
+static void answer_confirm(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	refuse(item->result, SHMETA_ERR_CONFLICT, "the object still has %lld slices",
+	       (long long)pg_int(result, row, 1));
+}
+
+/* ---- the kinds ------------------------------------------------------------------------------------------------------------------------ */
+
+#define X(resource)                           \
+	{                                     \
+		RES_##resource, USE_EXCLUSIVE \
+	}
+#define S(resource)                        \
+	{                                  \
+		RES_##resource, USE_SHARED \
+	}
+#define T(resource, turn)                            \
+	{                                            \
+		RES_##resource, USE_IN_TURN + (turn) \
+	}
+
+static const struct kind {
+	bool own;
+	enum field fields[24];
+	struct write_touch touches[TOUCHES_MAX];
+	void (*answer)(struct writing *w, struct write_item *item, const PGresult *result, int row);
+	const char *sql;
+} kinds[KIND_COUNT] = {
+	[KIND_TOPIC_CREATE] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
+                 .touches = {X(TOPIC)},
+                 .answer = answer_exists,
+                 /* Rows that a deletion without cascades left under the name are not this topic's. */
+                 .sql = "@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, "
+                        "created_at, updated_at, config{c:, cleanup_policy}) "
+                        "SELECT {o:org, }topic, parts, keep, @now, @now, config{j:::jsonb}{c:, coalesce(policy, 'delete')} "
+                        "FROM i ORDER BY topic ON CONFLICT DO NOTHING RETURNING {o:organization_id, }name, partition_count)"
+                        "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND "
+                        "s.organization_id = t.organization_id), "
+                        "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND "
+                        "s.organization_id = t.organization_id)}, "
+                        "p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, "
+                        "updated_at) SELECT {o:organization_id, }name, g.id, 0, @now, @now "
+                        "FROM t CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id)) "
+                        "SELECT n FROM i WHERE ({o:org, }topic) NOT IN (SELECT {o:organization_id, }name FROM t)"},
+	[KIND_TOPIC_DELETE] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC},
+                 .touches = {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
+                 .answer = answer_no_topic,
+                 .sql = "@items" KEEP_EPOCHS(
+			 "FROM i JOIN partition_leases l ON l.topic = i.topic{l: AND l.organization_id = i.org}") ", t AS (DELETE FROM topics t USING i WHERE t.name = i.topic{o: AND t.organization_id = i.org} "
+                                                                                                                  "RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
+                                                                                                                  "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
+                                                                                                                  "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND "
+                                                                                                                  "s.organization_id = t.org)}"
+                                                                                                                  "{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND "
+                                                                                                                  "s.organization_id = t.org)}"
+                                                                                                                  "{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+                                                                                                                  "SELECT n FROM i WHERE n NOT IN (SELECT n FROM t)"},
+	[KIND_WATERMARK] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
+                 .touches = {S(TOPIC), T(DATA, 0)},
+                 .answer = answer_place,
+                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE
+                        "), "
+                        "u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
+                        "(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
+                        "WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org}) "
+                        "SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits)"},
+	[KIND_SEGMENTS_DELETE] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
+                 .touches = {S(TOPIC), X(DATA), T(SLICES, 0)},
+                 .answer = answer_count,
+                 .sql = "@items, d AS (DELETE FROM segments s USING i WHERE s.topic = i.topic AND s.partition_id = i.pid "
+                        "AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND s.organization_id = i.org} "
+                        "RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
+                        "{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
+                        "AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
+                        "SELECT n, count(*) FROM d GROUP BY n"},
+	[KIND_ADD] = {.fields = {SEGMENT_FIELDS},
+                      .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                      .answer = answer_segment,
+                      .sql = ADD_SEGMENTS("")},
+	[KIND_ADD_RAISE] = {.fields = {SEGMENT_FIELDS},
+                            .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                            .answer = answer_segment,
+                            .sql = ADD_SEGMENTS(RAISE_WATERMARKS)},
+	[KIND_GROUP_ENSURE] =
+		{.fields = {FIELD_TENANT, FIELD_GROUP},
+                 .touches = {T(GROUP, 0)},
+                 .sql = "@items INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+                        "SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING"},
+	[KIND_OFFSET] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
+                 .touches = {S(TOPIC), T(GROUP, 0)},
+                 .answer = answer_place,
+                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there FROM i), "
+                        "g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+                        "SELECT DISTINCT {o:org, }grp, @now, @now FROM j WHERE there ORDER BY grp ON CONFLICT DO NOTHING), "
+                        "o AS (INSERT INTO consumer_offsets({o:organization_id, }group_id, topic, partition_id, "
+                        "committed_offset, metadata, committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, "
+                        "topic, pid, goal, note, @now FROM j WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
+                        "ON CONFLICT ({o:organization_id, }group_id, topic, partition_id) DO UPDATE SET "
+                        "committed_offset = excluded.committed_offset, metadata = excluded.metadata, "
+                        "committed_at = excluded.committed_at) "
+                        "SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there"},
+	[KIND_GROUP_DELETE] = {.fields = {FIELD_TENANT, FIELD_GROUP},
+                               .touches = {T(GROUP, 1)},
+                               .sql = "@items DELETE FROM consumer_groups g USING i WHERE g.group_id = i.grp"
+                                      "{o: AND g.organization_id = i.org}"},
+	[KIND_AGENT_PUT] =
+		{.fields = {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
+                            FIELD_STARTED, FIELD_ABOUT},
+                 .touches = {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
+                 .answer = answer_agent,
+                 /* An address is free when its owner leaves it in this very statement, before. */
+                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, EXISTS(SELECT 1 FROM agents a WHERE "
+                        "a.address = i.address AND a.agent_id <> i.agent AND NOT EXISTS(SELECT 1 FROM i m WHERE "
+                        "m.agent = a.agent_id AND m.n < i.n AND m.address <> a.address)) AS taken, "
+                        "{a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND NOT coalesce(" OWN_AGENT
+                        ", false))}{!a:false} AS strange FROM i), "
+                        "u AS (INSERT INTO agents({a:organization_id, }agent_id, address, availability_zone, agent_group, "
+                        "last_heartbeat, started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, "
+                        "about{j:::jsonb} FROM j WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE "
+                        "SET address = excluded.address, availability_zone = excluded.availability_zone, "
+                        "agent_group = excluded.agent_group, last_heartbeat = excluded.last_heartbeat, "
+                        "metadata = excluded.metadata) SELECT n, taken FROM j WHERE taken OR strange"},
+	[KIND_AGENT_DELETE] =
+		{.fields = {FIELD_TENANT, FIELD_AGENT},
+                 .touches = {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
+                 .sql = "@items" KEEP_EPOCHS(
+			 "FROM i JOIN partition_leases l ON l.leader_agent_id = i.agent") " DELETE FROM agents a USING i WHERE a.agent_id = i.agent{a: AND " OWN_AGENT
+                                                                                          "}"},
+	[KIND_ACQUIRE] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_UNTIL},
+                 .touches = {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
+                 .answer = answer_acquire,
+                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, "
+                        "coalesce(l.epoch, 0) AS former, l.lease_expires_at AS ends, i.there AND i.known AND "
+                        "(l.epoch IS NULL OR l.leader_agent_id = i.agent OR l.lease_expires_at <= @now) AS ok "
+                        "FROM (SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE(
+				"agent") " AS known FROM i) i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
+                                         " FOR UPDATE) l ON true), " GIVE_LEASES
+                                         " SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, "
+                                         "coalesce(u.epoch, a.epoch)" GIVEN_LEASE},
+	[KIND_RELEASE_LEASE] =
+		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
+                 .touches = {S(TOPIC), X(LEASE), S(LEASES)},
+                 .answer = answer_release,
+                 .sql =
+                         "@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE
+                         " AND l.leader_agent_id = i.agent RETURNING i.n, {l:l.organization_id, }l.topic, l.partition_id, l.epoch)" KEEP_EPOCHS(
+				 "FROM i JOIN l ON l.n = i.n") " SELECT n FROM i WHERE n NOT IN (SELECT n FROM l)"},
+	[KIND_OFFER] = {.own = true,
+                        .fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_UNTIL},
+                        .touches = {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
+                        .answer = answer_offer,
+                        .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " AGENT_THERE(
+				"other") " AS known, l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE "
+                                         "t.tenant = i.tenant AND t.topic = i.topic AND t.partition_id = i.pid AND "
+                                         "t.state IN ('pending', 'accepted') AND t.timeout_at > @now) AS waits FROM i "
+                                         "LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
+                                         " AND l.leader_agent_id = i.agent AND l.lease_expires_at > @now FOR SHARE) l ON true), "
+                                         "o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, "
+                                         "created_at, timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
+                                         "WHERE there AND known AND held AND NOT waits ORDER BY n "
+                                         "RETURNING tenant, topic, partition_id, transfer_id) "
+                                         "SELECT i.n, i.there, " TOPIC_THERE
+                                         ", i.known, i.held, i.waits, o.transfer_id FROM j i "
+                                         "LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid"},
+	[KIND_ACCEPT] = {.own = true,
+                         .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         .touches = {X(TRANSFER), T(TRANSFERS, 1)},
+                         .answer = answer_transfer,
+                         .sql = ANSWER_TRANSFERS("pending", "accepted")},
+	[KIND_REJECT] = {.own = true,
+                         .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         .touches = {X(TRANSFER), T(TRANSFERS, 1)},
+                         .answer = answer_transfer,
+                         .sql = ANSWER_TRANSFERS("pending", "rejected")},
+	[KIND_COMPLETE] =
+		{.own = true,
+                 .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_UNTIL},
+                 .touches = {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
+                 .answer = answer_complete,
+                 .sql =
+                         "@items, t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.until, i.agent AS holder, "
+                         "t.topic, t.partition_id AS pid, t.to_agent AS agent, " TRANSFER_STATE(
+				 "from_agent",
+				 "accepted") " FROM i " OF_TRANSFER "), "
+                                             "j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+                                             "coalesce(l.held, false) AS held, "
+                                             "i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
+                                             "FROM (SELECT i.*, " AGENT_THERE(
+						     "agent") " AS known FROM t i) i "
+                                                              "LEFT JOIN LATERAL (SELECT l.epoch, l.leader_agent_id = i.holder AND l.lease_expires_at > @now AS held "
+                                                              "FROM partition_leases l WHERE " OF_LEASE
+                                                              " FOR UPDATE) l ON true), " GIVE_LEASES
+                                                              ", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND "
+                                                              "t.transfer_id = j.xfer) "
+                                                              "SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
+                                                              "coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE},
+	[KIND_OBJECT] =
+		{.own = true,
+                 .fields = {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
+                 .touches = {X(OBJECT), T(SLICES, 1)},
+                 .answer = answer_object,
+                 /* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
+                 .sql =
+                         "@items, o AS (INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+                         "SELECT tenant, bucket, key, size, created FROM i ORDER BY tenant, bucket, key "
+                         "ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key), "
+                         "u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
+                         " AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL) "
+                         "SELECT i.n, b.object_id IS NOT NULL, b.size_bytes, b.slices FROM i LEFT JOIN LATERAL "
+                         "(SELECT b.*, " SLICES_OF_B " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
+                         " LIMIT 1) b ON true WHERE (i.tenant, i.bucket, i.key) NOT IN (SELECT tenant, s3_bucket, s3_key FROM o)"},
+	[KIND_SLICE] =
+		{.own = true,
+                 .fields = {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
+                 .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
+                 .answer = answer_segment,
+                 .sql =
+                         "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS
+                         ", b.object_id FROM i" UNDER_FENCE
+                         " LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
+                         " AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SEGMENTS(
+				 " AND object_id IS NOT NULL") RAISE_WATERMARKS
+                 ", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
+                 "SELECT tenant, topic, pid, base, object_id, place FROM j WHERE id IN (SELECT id FROM ins) "
+                 "ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
+                 "DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SEGMENTS_NOT_WRITTEN(
+			 "i.object_id IS NOT NULL")},
+	[KIND_CONFIRM] = {.own = true,
+                          .fields = {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY},
+                          .touches = {X(OBJECT), T(SLICES, 1)},
+                          .answer = answer_confirm,
+                          .sql = "@items, d AS (DELETE FROM shmeta_objects b USING i WHERE " OF_OBJECT
+                                 " AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)) "
+                                 "SELECT i.n, b.slices FROM i JOIN LATERAL (SELECT " SLICES_OF_B
+                                 " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
+                                 " LIMIT 1) b ON true WHERE b.slices > 0"},
+};
+#undef X
+#undef S
+#undef T
+
+static const struct {
+	enum pg_statement statement;
+	size_t most;
+} sent[KIND_COUNT] = {
+#define K(name, limit) [KIND_##name] = {PG_W_##name, limit},
+	WRITE_KINDS(K)
+#undef K
+};
+
+enum write_kind write_kind_of(enum shmeta_op_type type)
+{
+	static const uint8_t of[SHMETA_OP_TYPES] = {
+		[SHMETA_OP_CREATE_TOPIC] = KIND_TOPIC_CREATE,
+		[SHMETA_OP_DELETE_TOPIC] = KIND_TOPIC_DELETE,
+		[SHMETA_OP_UPDATE_HIGH_WATERMARK] = KIND_WATERMARK,
+		[SHMETA_OP_ADD_SEGMENT] = KIND_ADD,
+		[SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK] = KIND_ADD_RAISE,
+		[SHMETA_OP_DELETE_SEGMENTS_BEFORE] = KIND_SEGMENTS_DELETE,
+		[SHMETA_OP_ENSURE_GROUP] = KIND_GROUP_ENSURE,
+		[SHMETA_OP_COMMIT_OFFSET] = KIND_OFFSET,
+		[SHMETA_OP_DELETE_GROUP] = KIND_GROUP_DELETE,
+		[SHMETA_OP_REGISTER_AGENT] = KIND_AGENT_PUT,
+		[SHMETA_OP_DEREGISTER_AGENT] = KIND_AGENT_DELETE,
+		[SHMETA_OP_ACQUIRE_LEASE] = KIND_ACQUIRE,
+		[SHMETA_OP_RELEASE_LEASE] = KIND_RELEASE_LEASE,
+		[SHMETA_OP_OFFER_LEASE] = KIND_OFFER,
+		[SHMETA_OP_ACCEPT_LEASE] = KIND_ACCEPT,
+		[SHMETA_OP_COMPLETE_LEASE] = KIND_COMPLETE,
+		[SHMETA_OP_REJECT_LEASE] = KIND_REJECT,
+		[SHMETA_OP_COMMIT_OBJECT] = KIND_OBJECT,
+		[SHMETA_OP_ADD_SLICE] = KIND_SLICE,
+		[SHMETA_OP_CONFIRM_OBJECT_DELETED] = KIND_CONFIRM,
+	};
+
+	return (enum write_kind)of[type];
+}
+
+bool write_needs_own(enum write_kind kind)
+{
+	return kinds[kind].own;
+}
+
+size_t write_most(enum write_kind kind)
+{
+	return sent[kind].most;
+}
+
+const struct write_touch *write_touches(enum write_kind kind)
+{
+	return kinds[kind].touches;
+}
+
+enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
+{
+	const struct kind *kind = &kinds[items->kind];
+	struct pg_params params;
+	size_t at;
+
+	pg_params_clear(&params);
+	for (at = 0; kind->fields[at] != FIELD_END; at++) {
+		pg_array_start(&w->arrays[at], fields[kind->fields[at]].element);
+		for (size_t i = 0; i < count; i++)
+			put(w, &items[i], kind->fields[at], &w->arrays[at]);
+		pg_param_array(&params, &w->arrays[at]);
+	}
+	if (strstr(kind->sql, "@now") != NULL)
+		pg_param_int(&params, w->now_ms);
+	return pg_send(w->state, &w->state->primary, sent[items->kind].statement, &params, err);
+}
+
+void write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
+{
+	const struct kind *kind = &kinds[items->kind];
+
+	for (int row = 0; kind->answer != NULL && row < PQntuples(result); row++) {
+		int64_t n = pg_int(result, row, 0);
+
+		if (n >= 1 && (uint64_t)n <= count)
+			kind->answer(w, &items[n - 1], result, row);
+	}
+}
+
+void write_refused(struct writing *w, struct write_item *item, const char *sqlstate)
+{
+	struct shmeta_result *r = item->result;
+	char text[ROWS_QUOTE_MAX];
+
+	(void)w;
+	if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_TOPIC_CREATE || item->kind == KIND_GROUP_ENSURE ||
+	                                       item->kind == KIND_OFFSET || item->kind == KIND_AGENT_PUT))
+		refuse_tenant(item->op, r);
+	else if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_ACQUIRE || item->kind == KIND_COMPLETE))
+		refuse(r, SHMETA_ERR_NOT_FOUND, "the lease is refused by the source");
+	else if (strcmp(sqlstate, "23505") == 0 && item->kind == KIND_AGENT_PUT)
+		refuse(r, SHMETA_ERR_CONFLICT, "the address %s is another agent's",
+		       rows_quote(text, item->op->op->u.agent.address));
+	else if (strcmp(sqlstate, "23505") == 0)
+		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
+	else
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source (%s)", sqlstate);
+}
+
+/* ---- texts --------------------------------------------------------------------------------------------------------------------------- */
+
+static bool flag_holds(const struct pg_state *state, char flag)
+{
+	const struct pg_shape *shape = &state->shape;
+
+	switch (flag) {
+	case 'o': /* tenants */
+		return shape->organization;
+	case 'a':
+		return shape->agents_organization;
+	case 'l':
+		return shape->leases_organization;
+	case 'u': /* a tenant is a uuid */
+		return shape->tenant_uuid;
+	case 'j': /* maps are jsonb */
+		return shape->config_json;
+	case 'c':
+		return shape->cleanup_policy;
+	case 't':
+		return shape->timestamps;
+	case 'p': /* at most one segment at a place */
+		return shape->segment_place;
+	case 'w': /* shmeta's own tables */
+		return shape->own;
+	default: /* 'g': triggers */
+		return state->dialect->triggers;
+	}
+}
+
+static void write_items(FILE *out, const struct pg_state *state, const struct kind *kind)
+{
+	fputs("WITH i AS MATERIALIZED (SELECT i.*", out);
+	/* Statements name it also where there is no such column, in lists of a list's columns. */
+	fprintf(out, ", i.tenant%s AS org FROM unnest(", state->shape.tenant_uuid ? "::uuid" : "");
+	for (int i = 0; kind->fields[i] != FIELD_END; i++)
+		fprintf(out, "%s$%d::%s[]", i > 0 ? ", " : "", i + 1, fields[kind->fields[i]].type);
+	fputs(") WITH ORDINALITY AS i(", out);
+	for (int i = 0; kind->fields[i] != FIELD_END; i++)
+		fprintf(out, "%s, ", fields[kind->fields[i]].column);
+	fputs("n))", out);
+}
+
+static int fields_of(const struct kind *kind)
+{
+	int count = 0;
+
+	while (kind->fields[count] != FIELD_END)
+		count++;
+	return count;
+}
+
+/* From *at up to the end or the brace that closes what *at is in. */
+static void expand(FILE *out, const struct pg_state *state, const struct kind *kind, const char **at, bool shown)
+{
+	for (; **at != '\0' && **at != '}'; (*at)++) {
+		if (**at == '{') {
+			bool negated = (*at)[1] == '!';
+			bool holds = flag_holds(state, (*at)[negated ? 2 : 1]) != negated;
+
+			*at += negated ? 4 : 3;
+			expand(out, state, kind, at, shown && holds);
+		} else if (strncmp(*at, "@items", 6) == 0) {
+			if (shown)
+				write_items(out, state, kind);
+			*at += 5;
+		} else if (strncmp(*at, "@now", 4) == 0) {
+			if (shown)
+				fprintf(out, "$%d::int8", fields_of(kind) + 1);
+			*at += 3;
+		} else if (shown) {
+			fputc(**at, out);
+		}
+	}
+}
+
+bool write_kind_statements(struct pg_state *state)
+{
+	for (int i = 0; i < KIND_COUNT; i++) {
+		const char *at = kinds[i].sql;
+		char *text = NULL;
+		size_t bytes;
+		FILE *out = open_memstream(&text, &bytes);
+		bool ok;
+
+		if (out == NULL)
+			return false;
+		expand(out, state, &kinds[i], &at, true);
+		ok = fclose(out) == 0 && pg_text_of(state, sent[i].statement, "%s", text);
+		free(text);
+		if (!ok)
+			return false;
+	}
+	return true;
+}

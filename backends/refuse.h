@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What every engine decides and says in the same words about an operation, once it knows what is in its way. */
+#ifndef SHMETA_BACKENDS_REFUSE_H
+#define SHMETA_BACKENDS_REFUSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backends/backend.h"
+
+__attribute__((format(printf, 3, 4))) void refuse(struct shmeta_result *result, enum shmeta_status status,
+                                                  const char *fmt, ...);
+
+void refuse_tenant(const struct backend_op *op, struct shmeta_result *result);
+void refuse_topic_exists(const struct backend_op *op, struct shmeta_result *result);
+/* The topic, or the partition of it, is not there. */
+void refuse_place(const struct backend_op *op, bool topic_there, struct shmeta_result *result);
+void refuse_agent(struct shmeta_str agent, struct shmeta_result *result);
+void refuse_fence(const struct backend_op *op, struct shmeta_result *result);
+/* A segment is there already; result->existing is filled. */
+void refuse_segment(const struct backend_op *op, bool identical, struct shmeta_result *result);
+void refuse_segment_id(const struct backend_op *op, struct shmeta_result *result);
+void refuse_leased(const struct backend_op *op, int64_t left_ms, struct shmeta_result *result);
+/* The source's own tables, where what this operation needs is kept, are not there. */
+void refuse_unsupported(struct shmeta_result *result);
+/* An object is there already: with the same size it is a retry. */
+void refuse_object(const struct shmeta_object *object, uint64_t size_bytes, uint64_t slices,
+                   struct shmeta_result *result);
+
+/* What was offered with a transfer, and what became of it. */
+struct transfer_state {
+	bool found;     /* there is such a transfer of this tenant  */
+	bool addressed; /* it is the caller's to answer             */
+	bool expected;  /* it is in the state that the answer needs */
+	bool in_time;
+	bool held; /* COMPLETE: the former holder still holds the lease */
+	struct shmeta_str state;
+};
+/* true: refused. */
+bool refuse_transfer(const struct backend_op *op, const struct transfer_state *transfer, struct shmeta_result *result);
+
+/* A slice that is behind no object, or whose bytes do not lie in it. object: of the COMMIT_OBJECT with nothing but slices between it
+ * and this one; NULL: none. true: refused. */
+bool refuse_slice(const struct shmeta_op *object, const struct shmeta_segment *slice, struct shmeta_result *result);
+
+#endif
