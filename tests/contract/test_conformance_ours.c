@@ -172,7 +172,7 @@ CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
 		             SHMETA_OK);
 		api_look();
 		cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK);
-		cr_assert_eq(o.committed_offset, 100 + i);
+		cr_assert_eq(o.committed_offset, 100 + (uint64_t)i);
 	}
 }
 
