@@ -113,6 +113,39 @@ struct backend_object_list {
 };
 typedef enum shmeta_status backend_object_fn(void *arg, const struct shmeta_object_info *info);
 
+/* One row as a source has it, times, watermarks and epochs included: for moving between engines. */
+enum backend_row_kind {
+	BACKEND_ROW_OBJECT, /* u.object, since_ms */
+	BACKEND_ROW_TOPIC,  /* u.topic: the row alone, not its partitions */
+	BACKEND_ROW_PARTITION,
+	BACKEND_ROW_SEGMENT, /* one whose bucket and key are an object's is a slice of it, at its position */
+	BACKEND_ROW_AGENT,
+	BACKEND_ROW_GROUP,
+	BACKEND_ROW_OFFSET,
+	BACKEND_ROW_LEASE,
+	BACKEND_ROW_EPOCH, /* epoch: the highest that a lease of the partition ever had; the topic need not exist any more */
+	BACKEND_ROW_KINDS
+};
+struct backend_row {
+	enum backend_row_kind kind;
+	uint32_t partition_id; /* of an EPOCH; others have it in u */
+	struct shmeta_str tenant;
+	struct shmeta_str topic; /* the name: PARTITION, SEGMENT, OFFSET, LEASE, EPOCH */
+	uint64_t epoch;
+	int64_t since_ms; /* OBJECT: since when it is known to have no slices; 0: it has some, or nobody looked */
+	union {
+		struct shmeta_object object;
+		struct shmeta_topic topic;
+		struct shmeta_partition partition;
+		struct shmeta_segment segment;
+		struct shmeta_agent agent;
+		struct shmeta_group group;
+		struct shmeta_committed_offset offset;
+		struct shmeta_lease lease;
+	} u;
+};
+typedef enum shmeta_status backend_row_fn(void *arg, const struct backend_row *row);
+
 #define BACKEND_COUNTERS(C)                                 \
 	C(queries, "statements run on the source")          \
 	C(rows, "rows read from the source")                \
@@ -172,7 +205,21 @@ struct backend_ops {
 	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
 
-	/* Optional. */
+	/* Optional: NULL where an engine cannot be moved from, or to. */
+	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A source without such
+	 * rows has none. */
+	enum shmeta_status (*extras)(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+	                             struct backend_error *err);
+	/* Put the rows as they are, in one transaction, each with a result of its own (status and text):
+	 *   OK                  it was put
+	 *   ERR_ALREADY_EXISTS  it is there already, with the same content. EPOCH: or one beyond it, which stays
+	 *   ERR_CONFLICT        its key is there with other content, or what must be one row's is another's; that stays as it is
+	 *   ERR_NOT_FOUND       what it hangs on (its topic, partition, group, agent or object) is not there
+	 *   ERR_NOT_TENANT, ERR_UNSUPPORTED   the source has no such tenant, or no place for something that the row has
+	 * A LEASE also raises the partition's highest epoch. Rows are checked against C9 already; parents come first. Statuses of the
+	 * call as of apply(). Who follows the source learns that something has changed, not what: it reconciles. */
+	enum shmeta_status (*restore)(void *state, const struct backend_row *rows, size_t count,
+	                              struct shmeta_result *results, struct backend_error *err);
 	/* Readable when something may have changed, now and then in vain; -1: none. Drained by changes(). May be another one
 	 * after each call. */
 	int (*wake_fd)(void *state);

@@ -1774,5 +1774,6 @@ const struct backend_ops backend_memory = {
 	.resume = memory_resume,
 	.apply = memory_apply,
 	.objects = memory_objects,
+	.extras = memory_extras, /* no restore: it would be gone with the process that was asked for it */
 	.wake_fd = memory_wake_fd,
 };

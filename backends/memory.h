@@ -87,6 +87,9 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
                                   void *arg, struct backend_error *err);
 
+enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+                                 struct backend_error *err);
+
 /* ---- faults ------------------------------------------------------------------------------------------------------------ */
 
 enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_APPLY, MEMORY_CALLS };

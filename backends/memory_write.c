@@ -679,3 +679,37 @@ enum shmeta_status memory_objects(void *state, const struct backend_object_list 
 	free(row);
 	return status;
 }
+
+enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+                                 struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes *w = *memory_writes_of(db);
+	enum shmeta_status status = SHMETA_OK;
+
+	(void)err;
+	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_OBJECT && w != NULL && i < w->object_count; i++) {
+		const struct object *o = &w->objects[i];
+		struct backend_row row = {.kind = kind,
+		                          .tenant = rows_str(o->tenant),
+		                          .since_ms = o->unreferenced_ms < 0 ? 0 : o->unreferenced_ms,
+		                          .u.object = {.s3_bucket = rows_str(o->bucket),
+		                                       .s3_key = rows_str(o->key),
+		                                       .size_bytes = o->size_bytes,
+		                                       .created_at_ms = o->created_at_ms}};
+
+		if (!o->gone)
+			status = emit(arg, &row);
+	}
+	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_EPOCH && w != NULL && i < w->epoch_count; i++) {
+		const struct epoch *e = &w->epochs[i];
+		struct backend_row row = {.kind = kind,
+		                          .tenant = rows_str(e->tenant),
+		                          .topic = rows_str(e->topic),
+		                          .partition_id = e->partition_id,
+		                          .epoch = e->epoch};
+
+		status = emit(arg, &row);
+	}
+	return status;
+}

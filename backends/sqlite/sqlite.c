@@ -351,5 +351,7 @@ const struct backend_ops backend_sqlite = {
 	.resume = sqlite_resume,
 	.apply = sqlite_apply,
 	.objects = sqlite_list_objects,
+	.extras = sqlite_extras,
+	.restore = sqlite_restore,
 	.wake_fd = sqlite_wake_fd,
 };

@@ -207,6 +207,15 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                        void *arg, struct backend_error *err);
 
+/* ---- move.c -------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+                                 struct backend_error *err);
+enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, size_t count,
+                                  struct shmeta_result *results, struct backend_error *err);
+/* A packed map as JSON text; freed with free(). NULL: no memory. (write.c) */
+char *sqlite_json_of(const struct shmeta_map *map);
+
 /* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,

@@ -394,8 +394,7 @@ static bool passes_fence(struct writing *w, const struct backend_op *op, struct 
 
 /* ---- topics ----------------------------------------------------------------------------------------------------------------------- */
 
-/* The map as JSON text; freed with free(). NULL: no memory. */
-static char *json_of(const struct shmeta_map *map)
+char *sqlite_json_of(const struct shmeta_map *map)
 {
 	const uint8_t *at = map->data, *end = at + map->bytes;
 	json_t *object = json_object();
@@ -461,7 +460,7 @@ static void create_topic(struct writing *w, const struct backend_op *op, struct 
 {
 	const struct shmeta_topic *topic = &op->op->u.topic;
 	sqlite3_stmt *q = take(w, ST_W_TOPIC_INSERT), *p = take(w, ST_W_PARTITIONS);
-	char *config = json_of(&topic->config), name[ROWS_QUOTE_MAX];
+	char *config = sqlite_json_of(&topic->config), name[ROWS_QUOTE_MAX];
 	int rc;
 
 	if (config == NULL)
@@ -700,7 +699,7 @@ static void register_agent(struct writing *w, const struct backend_op *op, struc
 {
 	const struct shmeta_agent *a = &op->op->u.agent;
 	sqlite3_stmt *q = take(w, ST_W_AGENT_PUT);
-	char *metadata = json_of(&a->metadata), address[ROWS_QUOTE_MAX];
+	char *metadata = sqlite_json_of(&a->metadata), address[ROWS_QUOTE_MAX];
 	int rc;
 
 	if (metadata == NULL)

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Moving between engines, below the tool: what load() and extras() show of one source and restore() puts into another one is shown by
+ * that one the same; and what is there already is never changed. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/rows.h"
+#include "tests/support/source_world.h"
+
+TestSuite(move, .timeout = 60);
+
+/* Rows copied from what an engine shows, in an order in which they can be put. */
+struct rows {
+	struct backend_row row[256];
+	size_t count;
+	char tenant[80], topic[256];
+};
+
+static struct shmeta_str keep(struct shmeta_str text)
+{
+	char *copy = malloc(text.bytes + 1); /* as long as the test */
+
+	cr_assert_not_null(copy);
+	if (text.bytes > 0)
+		memcpy(copy, text.data, text.bytes);
+	copy[text.bytes] = '\0';
+	return (struct shmeta_str){copy, text.bytes};
+}
+
+static struct shmeta_map keep_map(struct shmeta_map map)
+{
+	struct shmeta_str copy = keep((struct shmeta_str){map.data, map.bytes});
+
+	return (struct shmeta_map){copy.data, copy.bytes};
+}
+
+static struct backend_row *next(struct rows *r, enum backend_row_kind kind, struct shmeta_str tenant)
+{
+	struct backend_row *row = &r->row[r->count++];
+
+	cr_assert_lt(r->count, sizeof r->row / sizeof r->row[0]);
+	*row = (struct backend_row){.kind = kind, .tenant = keep(tenant)};
+	return row;
+}
+
+static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+{
+	struct rows *r = arg;
+	struct backend_row *row = next(r, BACKEND_ROW_TOPIC, tenant);
+
+	row->u.topic = *topic;
+	row->u.topic.name = keep(topic->name);
+	row->u.topic.config = keep_map(topic->config);
+	row->u.topic.cleanup_policy = keep(topic->cleanup_policy);
+	(void)snprintf(r->tenant, sizeof r->tenant, "%s", row->tenant.data);
+	(void)snprintf(r->topic, sizeof r->topic, "%s", row->u.topic.name.data);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_partition(void *arg, const struct shmeta_partition *partition)
+{
+	struct rows *r = arg;
+	struct backend_row *row = next(r, BACKEND_ROW_PARTITION, rows_str(r->tenant));
+
+	row->topic = keep(rows_str(r->topic));
+	row->u.partition = *partition;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
+{
+	struct rows *r = arg;
+	struct backend_row *row = next(r, BACKEND_ROW_SEGMENT, rows_str(r->tenant));
+
+	row->topic = keep(rows_str(r->topic));
+	row->u.segment = *segment;
+	row->u.segment.id = keep(segment->id);
+	row->u.segment.s3_bucket = keep(segment->s3_bucket);
+	row->u.segment.s3_key = keep(segment->s3_key);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
+{
+	struct backend_row *row = next(arg, BACKEND_ROW_AGENT, tenant);
+
+	row->u.agent = *agent;
+	row->u.agent.agent_id = keep(agent->agent_id);
+	row->u.agent.address = keep(agent->address);
+	row->u.agent.availability_zone = keep(agent->availability_zone);
+	row->u.agent.agent_group = keep(agent->agent_group);
+	row->u.agent.metadata = keep_map(agent->metadata);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+{
+	struct backend_row *row = next(arg, BACKEND_ROW_GROUP, tenant);
+
+	row->u.group = *group;
+	row->u.group.group_id = keep(group->group_id);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                    const struct shmeta_committed_offset *offset)
+{
+	struct backend_row *row = next(arg, BACKEND_ROW_OFFSET, tenant);
+
+	row->topic = keep(topic);
+	row->u.offset = *offset;
+	row->u.offset.group_id = keep(offset->group_id);
+	row->u.offset.metadata = keep(offset->metadata);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                   const struct shmeta_lease *lease)
+{
+	struct backend_row *row = next(arg, BACKEND_ROW_LEASE, tenant);
+
+	row->topic = keep(topic);
+	row->u.lease = *lease;
+	row->u.lease.leader_agent_id = keep(lease->leader_agent_id);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_extra(void *arg, const struct backend_row *extra)
+{
+	struct backend_row *row = next(arg, extra->kind, extra->tenant);
+
+	row->partition_id = extra->partition_id;
+	row->epoch = extra->epoch;
+	row->since_ms = extra->since_ms;
+	row->topic = keep(extra->topic);
+	if (extra->kind == BACKEND_ROW_OBJECT) {
+		row->u.object = extra->u.object;
+		row->u.object.s3_bucket = keep(extra->u.object.s3_bucket);
+		row->u.object.s3_key = keep(extra->u.object.s3_key);
+	}
+	return SHMETA_OK;
+}
+
+static void take_all(struct world *w, struct rows *r)
+{
+	const struct backend_sink sink = {.arg = r,
+	                                  .topic = on_topic,
+	                                  .partition = on_partition,
+	                                  .segment = on_segment,
+	                                  .agent = on_agent,
+	                                  .group = on_group,
+	                                  .offset = on_offset,
+	                                  .lease = on_lease};
+
+	memset(r, 0, sizeof *r);
+	cr_assert_eq(w->ops->extras(w->state, BACKEND_ROW_OBJECT, on_extra, r, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->load(w->state, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->extras(w->state, BACKEND_ROW_EPOCH, on_extra, r, &w->err), SHMETA_OK, "%s", w->err.text);
+}
+
+static enum shmeta_status apply(struct world *w, const struct shmeta_op *ops, size_t count,
+                                struct shmeta_result *results)
+{
+	struct backend_op own[8];
+
+	for (size_t i = 0; i < count; i++)
+		own[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &ops[i]};
+	return w->ops->apply(w->state, own, count, 5000, results, &w->recorder.sink, &w->err);
+}
+
+/* Everything that a source can have of the default tenant, and with other tenants a topic of theirs. */
+static void fill(struct world *w)
+{
+	static const char *const config[] = {"b", "2", "a", "\xc3\xa9 x", NULL};
+	struct shmeta_result results[8];
+	const struct shmeta_op ops[] = {
+		{.type = SHMETA_OP_COMMIT_OBJECT,
+	         .u.object = {.s3_bucket = rows_str("b"),
+	                      .s3_key = rows_str("o/1"),
+	                      .size_bytes = 900,
+	                      .created_at_ms = 77}},
+		{.type = SHMETA_OP_ADD_SLICE,
+	         .name = rows_str("slices"),
+	         .u.segment = {.base_offset = 0,
+	                       .end_offset = 4,
+	                       .record_count = 5,
+	                       .size_bytes = 100,
+	                       .position = 0,
+	                       .id = rows_str("s-0")}},
+		{.type = SHMETA_OP_ADD_SLICE,
+	         .name = rows_str("slices"),
+	         .partition_id = 1,
+	         .u.segment = {.base_offset = 0,
+	                       .end_offset = 4,
+	                       .record_count = 5,
+	                       .size_bytes = 100,
+	                       .position = 100,
+	                       .id = rows_str("s-1")}},
+		{.type = SHMETA_OP_ACQUIRE_LEASE,
+	         .name = rows_str("slices"),
+	         .agent_id = rows_str("agent-1"),
+	         .duration_ms = 1000},
+		{.type = SHMETA_OP_ACQUIRE_LEASE,
+	         .name = rows_str("slices"),
+	         .agent_id = rows_str("agent-1"),
+	         .duration_ms = 1000},
+		{.type = SHMETA_OP_RELEASE_LEASE, .name = rows_str("slices"), .agent_id = rows_str("agent-1")}};
+
+	world_topic(w, NULL, "orders", 3, 86400000, config);
+	world_topic(w, NULL, "empty", 1, -1, NULL);
+	world_topic(w, NULL, "slices", 2, -1, NULL);
+	world_watermark(w, NULL, "orders", 1, 500);
+	for (uint64_t base = 0; base < 300; base += 100)
+		world_segment(w, NULL, "orders", 1, base, base + 99);
+	world_agent(w, "agent-1", 123456, config);
+	world_group(w, NULL, "g");
+	world_offset(w, NULL, "g", "orders", 1, 250, "meta");
+	world_offset(w, NULL, "g", "orders", 2, 0, NULL);
+	world_lease(w, NULL, "orders", 1, "agent-1", 41);
+	if (w->tenants) {
+		world_topic(w, WORLD_OTHER_TENANT, "orders", 1, -1, config);
+		world_segment(w, WORLD_OTHER_TENANT, "orders", 0, 0, 7);
+		world_group(w, WORLD_OTHER_TENANT, "g");
+		world_offset(w, WORLD_OTHER_TENANT, "g", "orders", 0, 3, NULL);
+	}
+	cr_assert_eq(apply(w, ops, sizeof ops / sizeof ops[0], results), SHMETA_OK, "%s", w->err.text);
+	for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
+}
+
+static void put(struct world *w, const struct rows *r, enum shmeta_status expected)
+{
+	static struct shmeta_result results[256];
+
+	cr_assert_eq(w->ops->restore(w->state, r->row, r->count, results, &w->err), SHMETA_OK, "%s", w->err.text);
+	for (size_t i = 0; i < r->count; i++)
+		cr_assert_eq(results[i].status, expected, "row %zu of kind %d: %d %s", i, r->row[i].kind,
+		             results[i].status, results[i].text);
+}
+
+static char *shown(struct world *w)
+{
+	char *text;
+
+	cr_assert_eq(world_load(w), SHMETA_OK, "%s", w->err.text);
+	text = recorder_sorted(&w->recorder);
+	cr_assert_not_null(text);
+	return text;
+}
+
+static void moves(enum world_engine from, enum world_engine to)
+{
+	static struct rows rows, again;
+	struct shmeta_op acquire = {.type = SHMETA_OP_ACQUIRE_LEASE,
+	                            .name = rows_str("slices"),
+	                            .agent_id = rows_str("agent-1"),
+	                            .duration_ms = 1000};
+	struct shmeta_op confirm = {.type = SHMETA_OP_CONFIRM_OBJECT_DELETED,
+	                            .u.object = {.s3_bucket = rows_str("b"), .s3_key = rows_str("o/1")}};
+	struct shmeta_result result;
+	struct world source, target;
+	char *before, *after;
+
+	world_make(&source, from);
+	world_open(&source);
+	fill(&source);
+	take_all(&source, &rows);
+	before = shown(&source);
+	world_make(&target, to);
+	world_open(&target);
+	put(&target, &rows, SHMETA_OK);
+	after = shown(&target);
+	cr_expect_str_eq(after, before);
+	/* What load() does not show: epochs go on, slices hold their object. */
+	cr_assert_eq(apply(&target, &acquire, 1, &result), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_expect_eq(result.lease.epoch, 3, "two were given before the move, and released");
+	cr_assert_eq(apply(&target, &confirm, 1, &result), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_ERR_CONFLICT, "two slices");
+	take_all(&source, &again);
+	cr_expect_eq(again.count, rows.count);
+	world_free(&source);
+	world_free(&target);
+	free(before);
+	free(after);
+}
+
+Test(move, own_schema_to_own_schema)
+{
+	moves(WORLD_SQLITE_NEW, WORLD_SQLITE_NEW);
+}
+Test(move, streamhouse_v01_to_own_schema)
+{
+	moves(WORLD_SQLITE_V01, WORLD_SQLITE_NEW);
+}
+Test(move, streamhouse_v01_to_itself)
+{
+	moves(WORLD_SQLITE_V01, WORLD_SQLITE_V01);
+}
+Test(move, later_to_later_with_its_tenants)
+{
+	moves(WORLD_SQLITE_LATER, WORLD_SQLITE_LATER);
+}
+
+Test(move, what_is_there_the_same_is_told_and_what_is_there_otherwise_stays)
+{
+	static struct rows rows;
+	struct shmeta_result results[256];
+	struct world source, target;
+	char *before, *after;
+
+	world_make(&source, WORLD_SQLITE_NEW);
+	world_open(&source);
+	fill(&source);
+	take_all(&source, &rows);
+	world_make(&target, WORLD_SQLITE_NEW);
+	world_open(&target);
+	put(&target, &rows, SHMETA_OK);
+	put(&target, &rows, SHMETA_ERR_ALREADY_EXISTS);
+	world_sql(&target, "UPDATE topics SET retention_ms = 5, config = '{\"a\": \"other\"}'");
+	world_sql(&target, "UPDATE partitions SET high_watermark = high_watermark + 1");
+	world_sql(&target, "UPDATE segments SET size_bytes = size_bytes + 1");
+	world_sql(&target, "UPDATE agents SET metadata = '{}'");
+	world_sql(&target, "UPDATE consumer_groups SET updated_at = 7");
+	world_sql(&target, "UPDATE consumer_offsets SET metadata = 'x'");
+	world_sql(&target, "UPDATE partition_leases SET epoch = 40");
+	before = shown(&target);
+	cr_assert_eq(target.ops->restore(target.state, rows.row, rows.count, results, &target.err), SHMETA_OK);
+	for (size_t i = 0; i < rows.count; i++)
+		cr_expect_eq(results[i].status,
+		             rows.row[i].kind == BACKEND_ROW_OBJECT || rows.row[i].kind == BACKEND_ROW_EPOCH
+		                     ? SHMETA_ERR_ALREADY_EXISTS
+		                     : SHMETA_ERR_CONFLICT,
+		             "row %zu of kind %d: %s", i, rows.row[i].kind, results[i].text);
+	after = shown(&target);
+	cr_expect_str_eq(after, before);
+	free(before);
+	free(after);
+	world_free(&source);
+	world_free(&target);
+}
+
+Test(move, an_epoch_only_goes_up)
+{
+	struct backend_row row = {.kind = BACKEND_ROW_EPOCH,
+	                          .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                          .topic = rows_str("gone"),
+	                          .partition_id = 3};
+	static const struct {
+		uint64_t epoch, after;
+		enum shmeta_status status;
+	} steps[] = {{7, 7, SHMETA_OK},
+	             {6, 7, SHMETA_ERR_ALREADY_EXISTS},
+	             {7, 7, SHMETA_ERR_ALREADY_EXISTS},
+	             {9, 9, SHMETA_OK}};
+	struct shmeta_result result;
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		row.epoch = steps[i].epoch;
+		cr_assert_eq(w.ops->restore(w.state, &row, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
+		cr_expect_eq(result.status, steps[i].status, "step %zu", i);
+		cr_expect_eq(world_sql_number(&w, "SELECT epoch FROM shmeta_lease_epochs WHERE topic = 'gone'"),
+		             (int64_t)steps[i].after);
+	}
+	world_free(&w);
+}
+
+/* One row of each kind whose parent is not there, and what the shape cannot hold. */
+Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
+{
+	const struct shmeta_str tenant = rows_str(SHMETA_DEFAULT_TENANT), topic = rows_str("nothing");
+	struct backend_row row[] = {
+		{.kind = BACKEND_ROW_TOPIC,
+	         .tenant = tenant,
+	         .u.topic = {.name = rows_str("policy"), .partition_count = 1, .cleanup_policy = rows_str("compact")}},
+		{.kind = BACKEND_ROW_PARTITION, .tenant = tenant, .topic = topic},
+		{.kind = BACKEND_ROW_SEGMENT,
+	         .tenant = tenant,
+	         .topic = topic,
+	         .u.segment = {.id = rows_str("i"), .s3_bucket = rows_str("b"), .s3_key = rows_str("k")}},
+		{.kind = BACKEND_ROW_SEGMENT,
+	         .tenant = tenant,
+	         .topic = topic,
+	         .u.segment =
+	                 {.id = rows_str("i"), .s3_bucket = rows_str("b"), .s3_key = rows_str("k"), .position = 9}},
+		{.kind = BACKEND_ROW_OFFSET, .tenant = tenant, .topic = topic, .u.offset = {.group_id = rows_str("g")}},
+		{.kind = BACKEND_ROW_LEASE,
+	         .tenant = tenant,
+	         .topic = topic,
+	         .u.lease = {.leader_agent_id = rows_str("a"), .epoch = 4}},
+		{.kind = BACKEND_ROW_GROUP,
+	         .tenant = rows_str(WORLD_OTHER_TENANT),
+	         .u.group = {.group_id = rows_str("g")}},
+		{.kind = BACKEND_ROW_GROUP, .tenant = tenant, .u.group = {.group_id = rows_str("g")}},
+	};
+	static const enum shmeta_status expected[] = {
+		SHMETA_ERR_UNSUPPORTED, SHMETA_ERR_NOT_FOUND, SHMETA_ERR_NOT_FOUND,  SHMETA_ERR_NOT_FOUND,
+		SHMETA_ERR_NOT_FOUND,   SHMETA_ERR_NOT_FOUND, SHMETA_ERR_NOT_TENANT, SHMETA_OK};
+	enum { ROWS = sizeof row / sizeof row[0] };
+	struct shmeta_result results[ROWS];
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	cr_assert_eq(w.ops->restore(w.state, row, ROWS, results, &w.err), SHMETA_OK, "%s", w.err.text);
+	for (size_t i = 0; i < ROWS; i++) {
+		cr_expect_eq(results[i].status, expected[i], "row %zu: %d %s", i, results[i].status, results[i].text);
+		cr_expect(expected[i] == SHMETA_OK || results[i].text[0] != '\0', "row %zu has no sentence", i);
+	}
+	cr_assert_eq(world_load(&w), SHMETA_OK);
+	cr_expect_eq(w.recorder.groups, 1);
+	cr_expect_eq(w.recorder.topics, 0);
+	world_free(&w);
+}
