@@ -176,16 +176,17 @@ static int read_what_was_told(int in)
 }
 
 /* Reads of the same keys from the source, beside the writes, until it is ended: none of them may bring back what was before. */
-static void refresh_for_ever(void)
+static _Noreturn void refresh_for_ever(void)
 {
 	static const enum shmeta_class classes[] = {SHMETA_CLASS_PARTITION, SHMETA_CLASS_TOPIC, SHMETA_CLASS_SEGMENT,
 	                                            SHMETA_CLASS_LIST};
 	struct shmeta *instance = run_daemon_open(&d, "refresher", 0);
 
-	for (unsigned int i = 0; instance != NULL; i++)
+	if (instance == NULL)
+		_exit(1);
+	for (unsigned int i = 0;; i++)
 		(void)!shmeta_refresh(instance, classes[i % 4], i % 4 == 3 ? NULL : "orders", i % 4 == 3 ? 0 : 6, 0,
 		                      WAIT_MS, NULL);
-	_exit(1);
 }
 
 Test(writes, what_one_process_was_told_is_written_another_reads, .init = begin, .fini = end)
