@@ -30,77 +30,77 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 
 /* T(section, name, default, min, max, when, help)         text
  * N(section, name, kind, default, min, max, when, help)   everything else; the default is spelled as in a file */
-#define CONFIG_OPTIONS(T, N)                                                                                           \
-	T(instance, name, "default", 1, 64, RESTART, "Name of the instance: letters, digits, '_', '-' and '.'.")       \
-	T(instance, directory, "", 0, 4000, RESTART,                                                                   \
-	  "Directory of the instance, an absolute path, best on tmpfs. Empty: the service manager's runtime "          \
-	  "directory, else /run/shmeta/NAME.")                                                                         \
-	T(source, uri, "", 0, 4000, RESTART,                                                                           \
-	  "Where the metadata comes from: sqlite:PATH or memory:. Empty: NAME.db in the service manager's state "      \
-	  "directory, else /var/lib/shmeta/NAME.db.")                                                                  \
-	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                          \
-	  "The longest that one call to the source may wait for a lock or the network.")                               \
-	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                               \
-	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                   \
-	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                            \
-	  "Create the shmeta_ table and triggers of the change feed in a source that lacks them.")                     \
-	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                          \
-	  "Size limit of a store generation. Address space until it is used.")                                         \
-	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                               \
-	  "How long the memory of a past commit is kept for readers that are not registered.")                         \
-	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")      \
-	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                          \
-	  "Partitions are fresh this long after the source was read.")                                                 \
-	N(ttl, segment_ms, MS, "30s", 1, 604800000, RELOAD,                                                            \
-	  "Segment indexes are fresh this long after the source was read.")                                            \
-	N(ttl, list_ms, MS, "30s", 1, 604800000, RELOAD,                                                               \
-	  "The list of topics is fresh this long after the source was read.")                                          \
-	N(ttl, agent_ms, MS, "5s", 1, 604800000, RELOAD, "Agents are fresh this long after the source was read.")      \
-	N(ttl, lease_ms, MS, "5s", 1, 604800000, RELOAD, "Leases are fresh this long after the source was read.")      \
-	N(ttl, offset_ms, MS, "5s", 1, 604800000, RELOAD,                                                              \
-	  "Committed offsets and groups are fresh this long after the source was read.")                               \
-	N(feed, poll_min_ms, MS, "5ms", 1, 60000, RELOAD, "Interval of the change feed's polls while changes come.")   \
-	N(feed, poll_max_ms, MS, "1s", 1, 600000, RELOAD,                                                              \
-	  "Interval of the change feed's polls while nothing changes.")                                                \
-	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                             \
-	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                \
-	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")     \
-	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                   \
-	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                    \
-	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")     \
-	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")   \
-	N(write, queue_max, COUNT, "262144", 16, 16777216, RESTART,                                                    \
-	  "Most operations waiting to be committed; a call beyond it is answered BUSY.")                               \
-	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")      \
-	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                   \
-	  "How long operations wait for company before they are committed together.")                                  \
-	N(write, audit, BOOL, "on", 0, 1, RELOAD, "Log a line for each call that wrote: who, what, how many, commit.") \
-	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                \
-	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, " \
-	  "since readers may go by what they know until then. 0: just that.")                                          \
-	N(load, commit_rows, COUNT, "100000", 100, 100000000, RESTART, "Rows in one commit while loading.")            \
-	T(control, group, "shmeta", 0, 64, RESTART,                                                                    \
-	  "Group that may connect to the control socket. Without such a group only the daemon's own group may. "       \
-	  "Empty: the same.")                                                                                          \
-	T(control, admin_group, "", 0, 64, RELOAD,                                                                     \
-	  "Group whose members may administer (reload, invalidate, list objects), besides root and the daemon's user. Empty: none.")        \
-	T(control, write_groups, "", 0, 1024, RELOAD,                                                                  \
-	  "Groups whose members may write, comma-separated, besides root and the daemon's user. Empty: none.")         \
-	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")         \
-	N(control, connections_max, COUNT, "1024", 8, 4096, RELOAD, "Most connections at a time.")                     \
-	N(control, connections_reserved, COUNT, "16", 0, 1024, RELOAD,                                                 \
-	  "How many of them are kept for root and the daemon's user.")                                                 \
-	N(control, connections_per_user, COUNT, "64", 1, 4096, RELOAD,                                                 \
-	  "Most connections of one user that have not registered.")                                                    \
-	N(control, registrations_per_user, COUNT, "512", 1, 4096, RELOAD, "Most registered processes of one user.")    \
-	N(control, requests_per_connection, COUNT, "1024", 1, 65536, RELOAD,                                           \
-	  "Most refreshes that one connection may have in flight; more are answered BUSY.")                            \
-	N(control, first_frame_ms, MS, "2s", 10, 60000, RELOAD, "How long a new connection may stay silent.")          \
-	N(control, idle_s, SEC, "60s", 1, 86400, RELOAD,                                                               \
-	  "How long a connection that has not registered may stay idle.")                                              \
-	N(control, output_max_bytes, BYTES, "256K", 65536, 16777216, RELOAD,                                           \
-	  "Answers that a client has not read, before its connection is closed.")                                      \
-	N(log, level, LEVEL, "info", 3, 7, RELOAD,                                                                     \
+#define CONFIG_OPTIONS(T, N)                                                                                                         \
+	T(instance, name, "default", 1, 64, RESTART, "Name of the instance: letters, digits, '_', '-' and '.'.")                     \
+	T(instance, directory, "", 0, 4000, RESTART,                                                                                 \
+	  "Directory of the instance, an absolute path, best on tmpfs. Empty: the service manager's runtime "                        \
+	  "directory, else /run/shmeta/NAME.")                                                                                       \
+	T(source, uri, "", 0, 4000, RESTART,                                                                                         \
+	  "Where the metadata comes from: sqlite:PATH or memory:. Empty: NAME.db in the service manager's state "                    \
+	  "directory, else /var/lib/shmeta/NAME.db.")                                                                                \
+	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                                        \
+	  "The longest that one call to the source may wait for a lock or the network.")                                             \
+	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
+	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
+	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \
+	  "Create the shmeta_ table and triggers of the change feed in a source that lacks them.")                                   \
+	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
+	  "Size limit of a store generation. Address space until it is used.")                                                       \
+	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
+	  "How long the memory of a past commit is kept for readers that are not registered.")                                       \
+	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")                    \
+	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                                        \
+	  "Partitions are fresh this long after the source was read.")                                                               \
+	N(ttl, segment_ms, MS, "30s", 1, 604800000, RELOAD,                                                                          \
+	  "Segment indexes are fresh this long after the source was read.")                                                          \
+	N(ttl, list_ms, MS, "30s", 1, 604800000, RELOAD,                                                                             \
+	  "The list of topics is fresh this long after the source was read.")                                                        \
+	N(ttl, agent_ms, MS, "5s", 1, 604800000, RELOAD, "Agents are fresh this long after the source was read.")                    \
+	N(ttl, lease_ms, MS, "5s", 1, 604800000, RELOAD, "Leases are fresh this long after the source was read.")                    \
+	N(ttl, offset_ms, MS, "5s", 1, 604800000, RELOAD,                                                                            \
+	  "Committed offsets and groups are fresh this long after the source was read.")                                             \
+	N(feed, poll_min_ms, MS, "5ms", 1, 60000, RELOAD, "Interval of the change feed's polls while changes come.")                 \
+	N(feed, poll_max_ms, MS, "1s", 1, 600000, RELOAD,                                                                            \
+	  "Interval of the change feed's polls while nothing changes.")                                                              \
+	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
+	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                              \
+	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
+	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
+	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \
+	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")                   \
+	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
+	N(write, queue_max, COUNT, "262144", 16, 16777216, RESTART,                                                                  \
+	  "Most operations waiting to be committed; a call beyond it is answered BUSY.")                                             \
+	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
+	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
+	  "How long operations wait for company before they are committed together.")                                                \
+	N(write, audit, BOOL, "on", 0, 1, RELOAD, "Log a line for each call that wrote: who, what, how many, commit.")               \
+	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                              \
+	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, "               \
+	  "since readers may go by what they know until then. 0: just that.")                                                        \
+	N(load, commit_rows, COUNT, "100000", 100, 100000000, RESTART, "Rows in one commit while loading.")                          \
+	T(control, group, "shmeta", 0, 64, RESTART,                                                                                  \
+	  "Group that may connect to the control socket. Without such a group only the daemon's own group may. "                     \
+	  "Empty: the same.")                                                                                                        \
+	T(control, admin_group, "", 0, 64, RELOAD,                                                                                   \
+	  "Group whose members may administer (reload, invalidate, list objects), besides root and the daemon's user. Empty: none.") \
+	T(control, write_groups, "", 0, 1024, RELOAD,                                                                                \
+	  "Groups whose members may write, comma-separated, besides root and the daemon's user. Empty: none.")                       \
+	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")                       \
+	N(control, connections_max, COUNT, "1024", 8, 4096, RELOAD, "Most connections at a time.")                                   \
+	N(control, connections_reserved, COUNT, "16", 0, 1024, RELOAD,                                                               \
+	  "How many of them are kept for root and the daemon's user.")                                                               \
+	N(control, connections_per_user, COUNT, "64", 1, 4096, RELOAD,                                                               \
+	  "Most connections of one user that have not registered.")                                                                  \
+	N(control, registrations_per_user, COUNT, "512", 1, 4096, RELOAD, "Most registered processes of one user.")                  \
+	N(control, requests_per_connection, COUNT, "1024", 1, 65536, RELOAD,                                                         \
+	  "Most refreshes that one connection may have in flight; more are answered BUSY.")                                          \
+	N(control, first_frame_ms, MS, "2s", 10, 60000, RELOAD, "How long a new connection may stay silent.")                        \
+	N(control, idle_s, SEC, "60s", 1, 86400, RELOAD,                                                                             \
+	  "How long a connection that has not registered may stay idle.")                                                            \
+	N(control, output_max_bytes, BYTES, "256K", 65536, 16777216, RELOAD,                                                         \
+	  "Answers that a client has not read, before its connection is closed.")                                                    \
+	N(log, level, LEVEL, "info", 3, 7, RELOAD,                                                                                   \
 	  "The least important messages to log: err, warning, notice, info, debug.")
 
 enum config_index {
