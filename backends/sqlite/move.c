@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/feed.h"
 #include "backends/sqlite/sqlite.h"
 
 /* Of one kind: the texts, parameters numbered as bind_row() binds them. */
@@ -497,6 +498,23 @@ static int number(struct sqlite_state *state, const char *sql, int64_t *ret)
 	return rc;
 }
 
+/* One row of the log for all that was put: whoever follows it looks at everything. */
+static int log_all(struct sqlite_state *state)
+{
+	enum shmeta_status status;
+	sqlite3_stmt *q = sqlite_prepare(state, ST_W_LOG, NULL, &status);
+	int rc;
+
+	if (q == NULL)
+		return sqlite3_errcode(state->db);
+	(void)sqlite3_clear_bindings(q);
+	bind_ints(q, 1, (const int64_t[]){SHMETA_CLASS_LIST, FEED_INSERT}, 2);
+	state->counters.queries++;
+	rc = sqlite3_step(q);
+	(void)sqlite3_reset(q);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
 enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, size_t count,
                                   struct shmeta_result *results, struct backend_error *err)
 {
@@ -512,31 +530,25 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 	if (state->read_only)
 		return backend_fail(err, SHMETA_ERR_READ_ONLY, "sqlite: %s may not be written by this process",
 		                    state->path);
-	if (sqlite3_get_autocommit(state->db) == 0)
-		sqlite_end(state);
-	rc = write_all(&m) ? SQLITE_OK : SQLITE_NOMEM;
-	if (rc == SQLITE_OK)
-		rc = sqlite_run(state, ST_BEGIN_IMMEDIATE);
+	rc = write_all(&m) ? sqlite_begin_write(state, &status, err) : SQLITE_NOMEM;
+	if (status != SHMETA_OK) {
+		drop_all(&m);
+		return status;
+	}
 	if (rc == SQLITE_OK && state->shape.feed)
 		rc = number(state, "SELECT EXISTS(SELECT 1 FROM shmeta_objects)", &objects);
 	m.any_objects = objects != 0;
-	if (rc == SQLITE_OK)
-		rc = sqlite_run(state, ST_W_OWN_ON);
 	for (size_t i = 0; rc == SQLITE_OK && i < count; i++) {
 		memset(&results[i], 0, sizeof results[i]);
 		put_row(&m, &rows[i], &results[i]);
 		any |= results[i].status == SHMETA_OK;
 		rc = m.failed;
 	}
-	if (rc == SQLITE_OK)
-		rc = sqlite_run(state, ST_W_OWN_OFF);
-	if (rc == SQLITE_OK && any)
-		rc = sqlite_run(state, ST_W_UNLOGGED);
+	if (rc == SQLITE_OK && any && state->shape.feed)
+		rc = log_all(state);
 	/* An epoch may have been raised by a lease that was refused: that is to stay, too. */
-	if (rc == SQLITE_OK) {
-		state->counters.transactions++;
+	if (rc == SQLITE_OK)
 		rc = sqlite_run(state, ST_COMMIT);
-	}
 	if (rc != SQLITE_OK) {
 		status = sqlite_fail(state, rc, "putting rows into", err);
 		if (sqlite3_get_autocommit(state->db) == 0)

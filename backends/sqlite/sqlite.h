@@ -207,6 +207,10 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                        void *arg, struct backend_error *err);
 
+/* A transaction that may write, on the schema that our statements were made for: what a trigger would do must not be left undone,
+ * nor done twice, because somebody made one since. SQLite's code; with one that is OK, *ret_status may say that it is none. */
+int sqlite_begin_write(struct sqlite_state *state, enum shmeta_status *ret_status, struct backend_error *err);
+
 /* ---- move.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend_row_fn *emit, void *arg,

@@ -1194,9 +1194,7 @@ static bool any_done(const struct writing *w, size_t count)
 	return false;
 }
 
-/* A transaction that may write, on the schema that our statements were made for: what a trigger would do must not be left undone,
- * nor done twice, because somebody made one since. */
-static int begin(struct sqlite_state *state, enum shmeta_status *ret_status, struct backend_error *err)
+int sqlite_begin_write(struct sqlite_state *state, enum shmeta_status *ret_status, struct backend_error *err)
 {
 	for (int i = 0; *ret_status == SHMETA_OK && i < 4; i++) {
 		int64_t version = 0;
@@ -1240,7 +1238,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: writing to %s: out of memory", state->path);
 	*w = (struct writing){
 		.state = state, .ops = ops, .results = results, .now_ms = now_ms, .err = err, .object = -1};
-	rc = begin(state, &status, err);
+	rc = sqlite_begin_write(state, &status, err);
 	if (status != SHMETA_OK) {
 		free(w);
 		return status;
