@@ -411,6 +411,14 @@ Test(config, passwords_in_uris_are_never_shown)
 		{"postgresql://me:secret@host/db", "postgresql://me:***@host/db"},
 		{"postgresql://me:sec@ret@host/db", "postgresql://me:***@host/db"},
 		{"postgresql://me@host:5432/db", "postgresql://me@host:5432/db"},
+		{"postgresql://me@host/db?password=secret&sslmode=require",
+	         "postgresql://me@host/db?password=***&sslmode=require"},
+		{"postgresql://me:one@host/db?sslpassword=two", "postgresql://me:***@host/db?sslpassword=***"},
+		{"postgresql:host=h password=secret dbname=d", "postgresql:host=h password=*** dbname=d"},
+		{"postgresql:host=h password = sec\\ ret dbname=d", "postgresql:host=h password = *** dbname=d"},
+		{"postgresql:password='se \\' ret' host=h", "postgresql:password=*** host=h"},
+		{"postgresql:password='never ended", "postgresql:password=***"},
+		{"postgresql:user=password", "postgresql:user=password"},
 		{"sqlite:/a:b@c", "sqlite:/a:b@c"},
 	};
 	char shown[128];
