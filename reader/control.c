@@ -271,7 +271,7 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 }
 
 static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core, const struct want *want,
-                                      uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
+                                      uint32_t flags, uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
 {
 	union {
 		struct shmeta_frame_refresh frame;
@@ -288,6 +288,7 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 	f->name_bytes = (uint32_t)name;
 	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
 	f->timeout_ms = shmeta__left_ms(deadline_ns);
+	f->flags = flags;
 	if (name != 0)
 		memcpy(packet.bytes + sizeof *f, want->topic, name);
 	memcpy(packet.bytes + sizeof *f + name, instance->tenant, instance->tenant_bytes);
@@ -301,12 +302,14 @@ static uint64_t now_of(const struct core *core)
 }
 
 /* A request may be answered by a read of the source that was under way when it came; the answer says when that began. So it is asked
- * again until one began at since_ns or later: the second request comes when that read is over. */
+ * again until one began at since_ns or later: the second request comes when that read is over. since_ns 0: whatever is fresh, also what
+ * was found absent a moment before. */
 static enum shmeta_status ask_since(struct shmeta *instance, struct core *core, const struct want *want,
                                     uint64_t since_ns, uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
 {
 	for (int i = 0; i < ASK_TRIES; i++) {
-		enum shmeta_status status = ask_refresh(instance, core, want, deadline_ns, ret, err);
+		enum shmeta_status status = ask_refresh(
+			instance, core, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, deadline_ns, ret, err);
 
 		if (status != SHMETA_OK || ret->frame.synced_at_ns >= since_ns)
 			return status;

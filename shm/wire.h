@@ -71,6 +71,8 @@ SHMETA_FROZEN(shmeta_frame_registered, epoch, 24);
 SHMETA_FROZEN(shmeta_frame_registered, slot_count, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_registered, 40);
 
+enum { SHMETA_REFRESH_ASK_RECENT = 1u << 0 }; /* what was found absent a moment before will do */
+
 /* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant. */
 struct shmeta_frame_refresh {
 	struct shmeta_frame head; /*  0 */
@@ -79,13 +81,14 @@ struct shmeta_frame_refresh {
 	uint32_t name_bytes;      /* 24  0: the whole class */
 	uint32_t tenant_bytes;    /* 28 */
 	uint32_t timeout_ms;      /* 32  after that the client no longer waits */
-	uint32_t reserved;        /* 36 */
+	uint32_t flags;           /* 36  SHMETA_REFRESH_ASK_* */
 };
 SHMETA_FROZEN(shmeta_frame_refresh, cls, 16);
 SHMETA_FROZEN(shmeta_frame_refresh, partition_id, 20);
 SHMETA_FROZEN(shmeta_frame_refresh, name_bytes, 24);
 SHMETA_FROZEN(shmeta_frame_refresh, tenant_bytes, 28);
 SHMETA_FROZEN(shmeta_frame_refresh, timeout_ms, 32);
+SHMETA_FROZEN(shmeta_frame_refresh, flags, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_refresh, 40);
 
 /* text_bytes bytes of text follow the struct: the sentence of an error, or what was asked for. */

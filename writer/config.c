@@ -1126,6 +1126,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.reconcile_s = (uint32_t)config->feed_reconcile_s,
 		.refresh_batch_keys = (uint32_t)config->refresh_batch_keys,
 		.refresh_queue_max = (uint32_t)config->refresh_queue_max,
+		.absent_ttl_ms = (uint32_t)config->refresh_absent_ttl_ms,
+		.absent_max = (uint32_t)config->refresh_absent_max,
 		.write_queue_max = (uint32_t)config->write_queue_max,
 		.write_batch_max = (uint32_t)config->write_batch_max,
 		.write_linger_ms = (uint32_t)config->write_linger_ms,

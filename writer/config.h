@@ -67,6 +67,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
 	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
 	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \
+	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
+	  "What a reader asked for and the source did not have is answered so for that long, if nothing tells "                      \
+	  "otherwise. 0: never.")                                                                                                    \
+	N(refresh, absent_max, COUNT, "10000", 0, 1000000, RELOAD,                                                                   \
+	  "Most of these absences remembered at a time; the oldest go first.")                                                       \
 	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")                   \
 	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
 	N(write, queue_max, COUNT, "262144", 16, 16777216, RESTART,                                                                  \

@@ -472,7 +472,8 @@ static bool on_refresh(struct connection *c, const void *frame)
 		key.cls = SHMETA_CLASS_LIST;
 	if (!admitted(c, request->head.id, &ticket, &alive))
 		return alive;
-	status = c->control->host.refresh(c->control->host.arg, &key, ticket);
+	status = c->control->host.refresh(c->control->host.arg, &key, (request->flags & SHMETA_REFRESH_ASK_RECENT) != 0,
+	                                  ticket);
 	return status == SHMETA_OK || turned_away(c, ticket, status, "the refresh queue is full; try again later");
 }
 

@@ -6,6 +6,7 @@
 #ifndef SHMETA_WRITER_CONTROL_H
 #define SHMETA_WRITER_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -47,7 +48,7 @@ struct control_limits {
 struct control_host {
 	void *arg;
 	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
-	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, uint64_t ticket);
+	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, bool recent, uint64_t ticket);
 	/* OK: control_written() will be called with the ticket. Anything else is answered at once. */
 	enum shmeta_status (*write)(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
 	                            uint64_t deadline_ns, const char *who, uint64_t ticket);

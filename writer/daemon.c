@@ -548,11 +548,11 @@ static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const
 	                       : SHMETA_ERR_WRITER_AWAY;
 }
 
-static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, uint64_t ticket)
+static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint64_t ticket)
 {
 	struct daemon *d = arg;
 
-	return d->sync != NULL ? sync_refresh(d->sync, key, ticket) : SHMETA_ERR_WRITER_AWAY;
+	return d->sync != NULL ? sync_refresh(d->sync, key, recent, ticket) : SHMETA_ERR_WRITER_AWAY;
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,

@@ -6,6 +6,7 @@
  *   write.c       group commit of operations
  *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
+ *   absent.c      what the source was just found not to have
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, bulk fetches, applying and answering
  * All of it but the queue (under lock) belongs to the engine's thread. */
@@ -14,6 +15,7 @@
 
 #include <pthread.h>
 
+#include "writer/absent.h"
 #include "writer/apply.h"
 #include "writer/floor.h"
 #include "writer/sync.h"
@@ -53,6 +55,8 @@ struct sync_queue {
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t stopping;
 	uint32_t keys_max; /* refresh_queue_max */
+	struct absent absent;
+	uint64_t absent_answers; /* counter */
 	bool reconfigured;
 	struct sync_options next_options;
 };
@@ -241,7 +245,7 @@ void refresh_hints(struct sync *s);
 bool refresh_topic(struct sync *s, struct shmeta_str tenant, struct shmeta_str topic);
 bool refresh_pending_feed(struct sync *s);
 bool refresh_waiting(struct sync *s);
-/* The feed's keys no longer matter: everything has been, or will be, read anew. */
+/* The feed's keys, and absences that are remembered, no longer matter: everything has been, or will be, read anew. */
 void refresh_forget_feed(struct sync *s);
 /* Answer all that waits: with the current commit (OK) or the status. */
 void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);

@@ -301,10 +301,20 @@ static void hang(struct sync_queue *q, struct sync_ticket **on, struct sync_tick
 	q->tickets++;
 }
 
+/* Under lock. Does what was read a moment ago say that the source does not have it? */
+static bool is_absent(struct sync_queue *q, const struct backend_key *key, uint64_t now_ns, struct absent_answer *ret)
+{
+	return key->cls <= SHMETA_CLASS_SEGMENT &&
+	       absent_find(&q->absent, queue_name_hash(key->tenant, key->topic), key->tenant, key->topic,
+	                   key->cls == SHMETA_CLASS_TOPIC ? ABSENT_TOPIC : (int64_t)key->partition_id, now_ns, ret);
+}
+
 /* Called from the loop's thread. */
-enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint64_t ticket)
+enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, bool recent, uint64_t ticket)
 {
 	struct sync_queue *q = &s->queue;
+	struct absent_answer absent;
+	uint64_t now = sync_now(s);
 	struct sync_ticket *t = calloc(1, sizeof *t);
 	enum shmeta_status status = SHMETA_OK;
 	bool wake = false;
@@ -323,6 +333,12 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 	             shmeta__name_error(key->tenant.data, key->tenant.bytes, SHMETA_TENANT_MAX) != NULL))) {
 		hang(q, &q->refused, t);
 		wake = true;
+	} else if (recent && is_absent(q, key, now, &absent)) {
+		q->absent_answers++;
+		pthread_mutex_unlock(&q->lock);
+		free(t);
+		s->host.answer(s->host.arg, ticket, SHMETA_OK, "", absent.txn, absent.generation, absent.read_at_ns);
+		return SHMETA_OK;
 	} else if (key->cls == SHMETA_CLASS_LIST) {
 		if (q->list_tickets != NULL)
 			q->coalesced++;
@@ -428,6 +444,7 @@ void refresh_free(struct sync *s)
 	free_tickets(q->refused);
 	free(q->slot);
 	q->slot = NULL;
+	absent_free(&q->absent);
 	floor_free(&s->floor);
 	pthread_mutex_destroy(&q->lock);
 }
@@ -547,6 +564,7 @@ void refresh_forget_feed(struct sync *s)
 	struct sync_queue *q = &s->queue;
 
 	pthread_mutex_lock(&q->lock);
+	absent_forget_all(&q->absent);
 	for (struct sync_entry *e = q->named.first, *next; e != NULL; e = next) {
 		next = e->next;
 		if (e->tickets == NULL) {

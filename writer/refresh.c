@@ -53,6 +53,8 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 		queue_add_range(&want, key->from, key->to > SYNC_LAST_OFFSET ? SYNC_LAST_OFFSET : key->to);
 
 	pthread_mutex_lock(&s->queue.lock);
+	if (id.kind <= ENTRY_PART)
+		absent_forget(&s->queue.absent, queue_name_hash(id.tenant, id.topic), id.tenant, id.topic);
 	if (queue_want(&s->queue, &id, &want) == NULL)
 		poll->no_memory = true;
 	pthread_mutex_unlock(&s->queue.lock);
@@ -672,12 +674,38 @@ static void hint_stamps(struct batch *b, uint64_t txn)
 	}
 }
 
+/* What readers asked for and the source does not have is remembered for a while; what it has is no longer absent. */
+static void note_absence(struct batch *b, uint64_t txn)
+{
+	struct sync *s = b->s;
+	const struct absent_answer answer = {b->read_at_ns, txn, s->board->generation};
+
+	pthread_mutex_lock(&s->queue.lock);
+	for (size_t i = 0; i < b->key_count; i++) {
+		const struct sync_entry *e = b->got[i].entry;
+
+		if (e == NULL || e->kind > ENTRY_PART)
+			continue;
+		const struct got *g = &b->got[i];
+		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
+		uint64_t hash = queue_name_hash(e->tenant, e->topic);
+
+		if (there)
+			absent_forget(&s->queue.absent, hash, e->tenant, e->topic);
+		else if (e->tickets != NULL)
+			absent_note(&s->queue.absent, hash, e->tenant, e->topic,
+			            e->kind == ENTRY_TOPIC ? ABSENT_TOPIC : (int64_t)e->partition_id, &answer);
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+}
+
 static void done(struct batch *b, uint64_t txn)
 {
 	struct sync *s = b->s;
 
 	floor_apply(&s->floor);
 	hint_stamps(b, txn);
+	note_absence(b, txn);
 	for (size_t i = 0; i < b->entry_count; i++)
 		if (b->entry[i] != NULL)
 			floor_note(&s->floor, floor_topic(b->entry[i]), floor_partition(b->entry[i]));

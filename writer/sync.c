@@ -420,6 +420,8 @@ void sync_show(struct sync *s)
 	pthread_mutex_lock(&s->queue.lock);
 	c->refresh_requests = s->queue.requests;
 	c->refresh_coalesced = s->queue.coalesced;
+	c->absent_answers = s->queue.absent_answers;
+	c->absent_known = s->queue.absent.count;
 	c->queue_depth = s->queue.named.count + s->queue.asked.count;
 	pthread_mutex_unlock(&s->queue.lock);
 
@@ -583,6 +585,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	s->queue.next_options = copy;
 	s->queue.reconfigured = true;
 	s->queue.keys_max = copy.refresh_queue_max;
+	absent_set_limits(&s->queue.absent, copy.absent_max, copy.absent_ttl_ms * SYNC_MS);
 	pthread_mutex_unlock(&s->queue.lock);
 	sync_wake(s);
 }
@@ -940,6 +943,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		goto fail;
 	}
 	s->queue.keys_max = s->options.refresh_queue_max;
+	absent_set_limits(&s->queue.absent, s->options.absent_max, s->options.absent_ttl_ms * SYNC_MS);
 	s->writes.ops_max = s->options.write_queue_max;
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0) {

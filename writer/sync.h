@@ -37,16 +37,18 @@ struct sync_options {
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
 	const struct sync_ttl_override *overrides;
 	size_t override_count;
-	uint32_t poll_min_ms, poll_max_ms;   /* feed poll: adapts between busy and idle */
-	uint32_t reconcile_s;                /* periodic full reconcile; 0: never */
-	uint32_t refresh_batch_keys;         /* most keys in one fetch */
-	uint32_t refresh_queue_max;          /* then BUSY */
-	uint32_t write_queue_max;            /* operations waiting; then BUSY */
-	uint32_t write_batch_max;            /* most operations in one transaction of the source */
-	uint32_t write_linger_ms;            /* 0..100: wait for company before a group commit */
-	uint64_t object_grace_ms;            /* an object without slices is deletable after that */
-	bool audit;                          /* one log line per batch of accepted mutations */
-	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
+	uint32_t poll_min_ms, poll_max_ms; /* feed poll: adapts between busy and idle */
+	uint32_t reconcile_s;              /* periodic full reconcile; 0: never */
+	uint32_t refresh_batch_keys;       /* most keys in one fetch */
+	uint32_t refresh_queue_max;        /* then BUSY */
+	uint32_t absent_ttl_ms,
+		absent_max;            /* what the source was found not to have: how long and how many; 0: not at all */
+	uint32_t write_queue_max;      /* operations waiting; then BUSY */
+	uint32_t write_batch_max;      /* most operations in one transaction of the source */
+	uint32_t write_linger_ms;      /* 0..100: wait for company before a group commit */
+	uint64_t object_grace_ms;      /* an object without slices is deletable after that */
+	bool audit;                    /* one log line per batch of accepted mutations */
+	int64_t (*wall_ms)(void *arg); /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */
 	uint32_t seed;                       /* of the jitter; 0: from the clock */
@@ -100,37 +102,39 @@ struct sync_host {
 	               uint64_t generation, uint64_t synced_at_ns);
 };
 
-#define SYNC_COUNTERS(C)                                                                       \
-	C(loads, "counter", "loads", "full loads completed")                                   \
-	C(reconciles, "counter", "passes", "full reconciles completed")                        \
-	C(reconcile_repairs, "counter", "rows", "differences that only a reconcile found")     \
-	C(polls, "counter", "polls", "times the change feed was asked")                        \
-	C(changes, "counter", "keys", "keys that the change feed named")                       \
-	C(refresh_requests, "counter", "requests", "refreshes asked for by readers")           \
-	C(refresh_coalesced, "counter", "requests", "requests that joined one already queued") \
-	C(refresh_keys, "counter", "keys", "keys fetched")                                     \
-	C(fetches, "counter", "calls", "bulk fetches")                                         \
-	C(commits, "counter", "commits", "store commits")                                      \
-	C(rows_applied, "counter", "rows", "rows added, altered or removed")                   \
-	C(rows_unchanged, "counter", "rows", "rows compared and found equal")                  \
-	C(write_batches, "counter", "commits", "group commits to the source")                  \
-	C(write_ops, "counter", "operations", "operations that reached the source")            \
-	C(write_source_ns, "counter", "nanoseconds", "time spent committing to the source")    \
-	C(poisoned, "counter", "rows", "rows quarantined")                                     \
-	C(source_errors, "counter", "errors", "calls that the source failed")                  \
-	C(store_full, "counter", "times", "commits given up because the store was full")       \
-	C(generations, "counter", "generations", "generations built")                          \
-	C(queue_depth, "gauge", "keys", "keys waiting to be fetched")                          \
-	C(topics, "gauge", "topics", "topics in the store")                                    \
-	C(partitions, "gauge", "partitions", "partitions in the store")                        \
-	C(segments, "gauge", "segments", "segments in the store")                              \
-	C(store_used, "gauge", "bytes", "bytes of the store in use")                           \
-	C(store_limit, "gauge", "bytes", "store.max_bytes")                                    \
-	C(source_queries, "counter", "statements", "statements run on the source")             \
-	C(source_rows, "counter", "rows", "rows read from the source")                         \
-	C(lag_ns, "gauge", "nanoseconds", "age of the newest feed answer")                     \
-	C(apply_ns, "counter", "nanoseconds", "time spent committing")                         \
-	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")
+#define SYNC_COUNTERS(C)                                                                            \
+	C(loads, "counter", "loads", "full loads completed")                                        \
+	C(reconciles, "counter", "passes", "full reconciles completed")                             \
+	C(reconcile_repairs, "counter", "rows", "differences that only a reconcile found")          \
+	C(polls, "counter", "polls", "times the change feed was asked")                             \
+	C(changes, "counter", "keys", "keys that the change feed named")                            \
+	C(refresh_requests, "counter", "requests", "refreshes asked for by readers")                \
+	C(refresh_coalesced, "counter", "requests", "requests that joined one already queued")      \
+	C(refresh_keys, "counter", "keys", "keys fetched")                                          \
+	C(fetches, "counter", "calls", "bulk fetches")                                              \
+	C(commits, "counter", "commits", "store commits")                                           \
+	C(rows_applied, "counter", "rows", "rows added, altered or removed")                        \
+	C(rows_unchanged, "counter", "rows", "rows compared and found equal")                       \
+	C(write_batches, "counter", "commits", "group commits to the source")                       \
+	C(write_ops, "counter", "operations", "operations that reached the source")                 \
+	C(write_source_ns, "counter", "nanoseconds", "time spent committing to the source")         \
+	C(poisoned, "counter", "rows", "rows quarantined")                                          \
+	C(source_errors, "counter", "errors", "calls that the source failed")                       \
+	C(store_full, "counter", "times", "commits given up because the store was full")            \
+	C(generations, "counter", "generations", "generations built")                               \
+	C(queue_depth, "gauge", "keys", "keys waiting to be fetched")                               \
+	C(topics, "gauge", "topics", "topics in the store")                                         \
+	C(partitions, "gauge", "partitions", "partitions in the store")                             \
+	C(segments, "gauge", "segments", "segments in the store")                                   \
+	C(store_used, "gauge", "bytes", "bytes of the store in use")                                \
+	C(store_limit, "gauge", "bytes", "store.max_bytes")                                         \
+	C(source_queries, "counter", "statements", "statements run on the source")                  \
+	C(source_rows, "counter", "rows", "rows read from the source")                              \
+	C(lag_ns, "gauge", "nanoseconds", "age of the newest feed answer")                          \
+	C(apply_ns, "counter", "nanoseconds", "time spent committing")                              \
+	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")                      \
+	C(absent_answers, "counter", "requests", "requests answered by what was just found absent") \
+	C(absent_known, "gauge", "keys", "keys remembered as absent")
 
 struct sync_counters {
 #define C(name, kind, unit, help) uint64_t name;
@@ -150,8 +154,9 @@ enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const stru
 void sync_stop(struct sync *sync);
 
 /* Refresh a key (C4). host->answer comes exactly once per ticket unless BUSY is returned. Keys in flight are shared: one source
- * query however many ask. */
-enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, uint64_t ticket);
+ * query however many ask. recent: what was found absent less than refresh.absent_ttl_ms ago will do; host->answer then comes at once, on
+ * the caller's thread. */
+enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint64_t ticket);
 
 /* Queue operations for the next group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
  * copied. Order: of two calls the earlier one takes effect first. deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT,

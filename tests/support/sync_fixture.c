@@ -249,8 +249,8 @@ static struct shmeta_str str(const char *text)
 	return (struct shmeta_str){text, strlen(text)};
 }
 
-enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
-                                   uint64_t ticket)
+static enum shmeta_status ask(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
+                              bool recent, uint64_t ticket)
 {
 	const struct backend_key key = {.cls = cls,
 	                                .tenant = str(SHMETA_DEFAULT_TENANT),
@@ -258,7 +258,19 @@ enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, con
 	                                .partition_id = partition_id,
 	                                .to = UINT64_MAX};
 
-	return sync_refresh(f->sync, &key, ticket);
+	return sync_refresh(f->sync, &key, recent, ticket);
+}
+
+enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
+                                   uint64_t ticket)
+{
+	return ask(f, cls, topic, partition_id, false, ticket);
+}
+
+enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class cls, const char *topic,
+                                          uint32_t partition_id, uint64_t ticket)
+{
+	return ask(f, cls, topic, partition_id, true, ticket);
 }
 
 enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count)

@@ -70,6 +70,9 @@ struct sync_counters fixture_counters(struct fixture *f);
 uint64_t fixture_stamp_age_ms(struct fixture *f, enum shmeta_class cls);
 enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
                                    uint64_t ticket);
+/* What was found absent a moment ago will do. */
+enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class cls, const char *topic,
+                                          uint32_t partition_id, uint64_t ticket);
 const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket); /* NULL: none yet */
 /* A write of the default tenant, without waiting for it: fixture_run() answers it. */
 enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count);

@@ -390,7 +390,7 @@ static void newer_segment(void)
 	                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
 	                                .topic = {"t", 1},
 	                                .with_segments = 1};
-	cr_assert_eq(sync_refresh(f.sync, &key, 52), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, false, 52), SHMETA_OK);
 	fixture_run(&f);
 }
 
@@ -430,7 +430,7 @@ Test(sync_refresh, a_topic_read_before_its_rebirth_does_not_bring_the_dead_back)
 	                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
 	                                .topic = {"t", 1},
 	                                .with_segments = 1};
-	cr_assert_eq(sync_refresh(f.sync, &key, 1), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, false, 1), SHMETA_OK);
 	fixture_run(&f);
 	SAME();
 
