@@ -43,8 +43,7 @@ endif
 
 shm_srcs       := $(sort $(wildcard shm/*.c))
 reader_srcs    := $(sort $(wildcard reader/*.c))
-# The libpq engine is linked once it reads and writes.
-backends_srcs  := $(filter-out backends/postgres/%,$(sort $(wildcard backends/*.c backends/*/*.c)))
+backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
 writer_srcs    := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct backend_ops *const engines[] = {&backend_sqlite, &backend_memory};
+static const struct backend_ops *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
+                                                    &backend_memory};
 
 enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status code, const char *fmt, ...)
 {

@@ -227,6 +227,7 @@ struct backend_ops {
 
 extern const struct backend_ops backend_memory;
 extern const struct backend_ops backend_sqlite;
+extern const struct backend_ops backend_postgresql, backend_cockroachdb;
 
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
 const struct backend_ops *backend_find(const char *uri, struct backend_error *err);

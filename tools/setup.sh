@@ -13,7 +13,7 @@ packages() {
 	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libpq-dev libconfuse-dev libjansson-dev libxxhash-dev \
 		libsystemd-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
-	test) echo libcriterion-dev sqlite3 strace procps util-linux iproute2 binutils systemd-container ;;
+	test) echo libcriterion-dev sqlite3 postgresql strace procps util-linux iproute2 binutils systemd-container ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
 	bench) echo sqlite3 libpq-dev git ;;
@@ -96,4 +96,12 @@ run() {
 	fi
 }
 run apt-get -o DPkg::Lock::Timeout=600 -qq update
+# Tests and benchmarks start servers of their own. Debian's package would make and start one for the machine as well: not where we
+# are the ones who bring its configuration, which is as Debian ships it afterwards.
+clusters=/etc/postgresql-common/createcluster.conf
+if [[ " ${missing[*]} " == *" postgresql "* && ! -e $clusters ]]; then
+	run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends postgresql-common
+	run sed -i 's/^#create_main_cluster = true/create_main_cluster = false/' "$clusters"
+	trap 'rm -f "$log"; "${as_root[@]}" sed -i "s/^create_main_cluster = false/#create_main_cluster = true/" "$clusters"' EXIT
+fi
 run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${missing[@]}"

@@ -535,6 +535,13 @@ static void start_login(struct pg_state *state, struct pg_conn *conn, const char
 	conn->pg = PQconnectStartParams(keys, values, 1);
 }
 
+/* An engine prints nothing. */
+static void swallow(void *arg, const PGresult *result)
+{
+	(void)arg;
+	(void)result;
+}
+
 static enum shmeta_status login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	uint64_t deadline = now_ns() + (uint64_t)timeout_of(state) * 1000000u;
@@ -548,6 +555,7 @@ static enum shmeta_status login(struct pg_state *state, struct pg_conn *conn, st
 	explicit_bzero(secret, sizeof secret);
 	if (conn->pg == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	(void)PQsetNoticeReceiver(conn->pg, swallow, NULL);
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
 		return pg_fail(state, conn, NULL, err);
 	status = judge_tls(state, conn, err);
@@ -658,6 +666,27 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 	conn->refused = refused;
 	if (err != NULL)
 		*err = refused;
+	return status;
+}
+
+void pg_replan(struct pg_state *state)
+{
+	state->primary.stale_plan = pg_connected(&state->primary);
+	state->replica.stale_plan = pg_connected(&state->replica);
+}
+
+/* Statements whose text or plan is no longer right leave the server, and are prepared again when they are next needed. */
+static enum shmeta_status drop_plans(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	enum shmeta_status status;
+
+	if (!conn->stale_plan || !pg_connected(conn))
+		return SHMETA_OK;
+	memset(conn->prepared, 0, sizeof conn->prepared);
+	conn->stale_plan = false;
+	status = pg_execute(state, conn, "DEALLOCATE ALL", NULL, err);
+	if (status != SHMETA_OK)
+		pg_disconnect(state, conn);
 	return status;
 }
 
@@ -932,6 +961,8 @@ enum shmeta_status pg_query(struct pg_state *state, struct pg_conn *conn, enum p
 
 		if (alone) {
 			status = pg_connect(state, conn, err);
+			if (status == SHMETA_OK)
+				status = drop_plans(state, conn, err);
 			if (status != SHMETA_OK)
 				return status;
 		}
@@ -944,14 +975,8 @@ enum shmeta_status pg_query(struct pg_state *state, struct pg_conn *conn, enum p
 			pg_drop_results(state, conn);
 		if (status == SHMETA_OK || !alone)
 			return status;
-		if (conn->stale_plan && pg_connected(conn)) {
-			if (pg_execute(state, conn, "DEALLOCATE ALL", NULL, NULL) != SHMETA_OK)
-				return status;
-			memset(conn->prepared, 0, sizeof conn->prepared);
-			conn->stale_plan = false;
-		} else if (pg_connected(conn) || connects != conn->connects || conn->timed_out) {
+		if (!conn->stale_plan && (pg_connected(conn) || connects != conn->connects || conn->timed_out))
 			return status; /* the server's answer, or none: not a link that had died idle */
-		}
 	}
 	return status;
 }
@@ -1046,9 +1071,19 @@ enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, co
 /* The outcome of a COMMIT that has been sent. */
 static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
-	enum shmeta_status status = pg_next(state, conn, NULL, err);
+	enum shmeta_status status = SHMETA_OK;
 	char place[200];
+	bool mine = false;
 
+	/* A body that failed may have left results of its own in front of it. */
+	while (!mine && (status == SHMETA_OK || pg_connected(conn))) {
+		status = to_statement(state, conn, err);
+		mine = status == SHMETA_OK && conn->pending[conn->pending_first].kind == SENT_COMMIT;
+		if (status == SHMETA_OK)
+			status = pg_next(state, conn, NULL, err);
+		else if (pg_connected(conn))
+			break;
+	}
 	if (conn->committed)
 		return SHMETA_OK;
 	/* What the server answers to COMMIT itself is an answer, unless it is on its way out or says that it does not know
@@ -1097,10 +1132,13 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 		status = pg_connect(state, conn, err);
 		if (status == SHMETA_OK && conn == &state->primary && !state->attached && !state->attaching)
 			status = pg_ensure(state, err);
+		if (status == SHMETA_OK) {
+			pg_drop_results(state, conn);
+			status = drop_plans(state, conn, err);
+		}
 		if (status != SHMETA_OK)
 			return status;
-		pg_drop_results(state, conn);
-		conn->committing = conn->committed = conn->stale_plan = false;
+		conn->committing = conn->committed = conn->given_out = false;
 		conn->sqlstate[0] = '\0';
 		conn->in_transaction = true;
 		state->counters.transactions++;
@@ -1109,6 +1147,8 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			status = body(arg, err);
 		if (status == SHMETA_OK && !conn->committing)
 			status = pg_send_commit(state, conn, err);
+		if (status != SHMETA_OK && (conn->streaming || conn->copying))
+			pg_disconnect(state, conn); /* only reads stream */
 		if (conn->committing) {
 			enum shmeta_status outcome = take_commit(state, conn, err);
 
@@ -1116,12 +1156,16 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			 * only an answer to the COMMIT says that it was skipped. */
 			if (status == SHMETA_OK || outcome == SHMETA_ERR_OUTCOME_UNKNOWN)
 				status = outcome;
-			else if (conn->committed)
+			else if (conn->committed && begin != PG_BEGIN_READ)
 				status = SHMETA_ERR_OUTCOME_UNKNOWN;
 		}
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN) {
 			pg_drop_results(state, conn);
 			conn->in_transaction = false;
+			return status;
+		}
+		if (conn->given_out) {
+			roll_back(state, conn);
 			return status;
 		}
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
@@ -1133,10 +1177,7 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 		if (conn->stale_plan && pg_connected(conn) && !replanned) {
 			roll_back(state, conn);
 			replanned = true;
-			memset(conn->prepared, 0, sizeof conn->prepared);
-			if (pg_connected(conn) && pg_execute(state, conn, "DEALLOCATE ALL", NULL, err) == SHMETA_OK)
-				continue;
-			return status;
+			continue;
 		}
 		if (!pg_connected(conn) && !conn->committing && !fresh && !restarted && !conn->timed_out) {
 			restarted = true;

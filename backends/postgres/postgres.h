@@ -28,6 +28,7 @@
 	X(LOAD_STATE)         \
 	X(LOAD_TOPICS)        \
 	X(LOAD_PARTITIONS)    \
+	X(LOAD_SEGMENTS)      \
 	X(AGENTS)             \
 	X(GROUPS)             \
 	X(OFFSETS)            \
@@ -35,6 +36,10 @@
 	X(KEY_TOPICS)         \
 	X(KEY_PARTITIONS)     \
 	X(KEY_SEGMENTS)       \
+	X(KEY_AGENTS)         \
+	X(KEY_GROUPS)         \
+	X(KEY_OFFSETS)        \
+	X(KEY_LEASES)         \
 	X(FEED_CHANGES)       \
 	X(FEED_STATE)         \
 	X(REPLAYED)
@@ -89,7 +94,9 @@ struct pg_dialect {
 	bool advisory_locks;
 	bool replay_positions; /* pg_current_wal_insert_lsn(), pg_last_wal_replay_lsn()                           */
 	bool historical_reads; /* AS OF SYSTEM TIME                                                               */
-	const char *collate;   /* behind a text that is ordered by its bytes                                      */
+	const char *column_collate; /* of a text column of our own schema */
+	const char *identity;       /* one text that names the cluster and the database */
+	const char *collate; /* behind a text that is ordered by its bytes                                      */
 	const char *begin_read, *begin_write;
 	uint32_t retries; /* of a transaction that the server wants to be tried again (40001, 40P01)         */
 };
@@ -126,6 +133,7 @@ struct pg_conn {
 	bool committed;
 	bool stale_plan; /* the last failure was a plan of an older schema: prepared anew, try the transaction again */
 	bool streaming;  /* rows one at a time, of the result that is being read */
+	bool given_out;  /* set by a body that must not run again: rows of it are with the sink */
 	bool timed_out;  /* it was closed for a deadline */
 	bool copying;
 	char *copied; /* the last piece of a COPY */
@@ -172,7 +180,7 @@ struct pg_state {
 
 /* ---- parameters ------------------------------------------------------------------------------------------------------------------
  * All binary: the statement says each one's type, `$1::text`, `$2::int8`, `$3::text[]`. A jsonb or uuid goes as text and is cast
- * again: `$1::text::uuid`. Texts are borrowed until the call that sends them returns. */
+ * again: `$1::text::uuid`. Texts are borrowed until the call that sends them returns. Not to be copied: it points into itself. */
 
 enum { PG_PARAMS_MAX = 24 };
 
@@ -290,6 +298,8 @@ const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes);
 
 /* Connected, the database's shape known, own tables made where that is allowed and due. The first thing every call does. */
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
+/* The statements' texts are others: forget what was prepared from the former ones. */
+void pg_replan(struct pg_state *state);
 /* Called with each new connection to the primary: identity, shape, statements. */
 enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err);
 /* Give a statement its text. false: no memory. */
@@ -314,6 +324,11 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status pg_resume(void *data, const void *position, size_t bytes, struct backend_error *err);
 int pg_wake_fd(void *data);
+/* Within the transaction of a load(): where the feed goes on after it, and about how many rows there are. */
+enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
+                                    struct backend_error *err);
+void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
+void pg_feed_free(struct pg_state *state);
 /* After each apply() that may have committed something: what is fetched next must show it, from wherever it is fetched. */
 void pg_wrote(struct pg_state *state);
 

@@ -4,6 +4,7 @@
 #ifndef SHMETA_TESTS_SUPPORT_SOURCE_WORLD_H
 #define SHMETA_TESTS_SUPPORT_SOURCE_WORLD_H
 
+#include <libpq-fe.h>
 #include <sqlite3.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,10 @@ enum world_engine {
 	WORLD_SQLITE_NEW,   /* shmeta's own schema                       */
 	WORLD_SQLITE_V01,   /* a StreamHouse file, v0.1, rollback journal */
 	WORLD_SQLITE_LATER, /* a StreamHouse file, later shape, WAL       */
+	WORLD_PG_NEW,       /* PostgreSQL: shmeta's own schema            */
+	WORLD_PG_V01,       /* a StreamHouse database, v0.1               */
+	WORLD_PG_LATER,     /* a StreamHouse database, later shape        */
+	WORLD_COCKROACH,    /* CockroachDB's dialect, spoken to PostgreSQL */
 	WORLD_ENGINES
 };
 /* In sources that have tenants there are two: the default one and this one. */
@@ -26,9 +31,10 @@ extern const char *const world_names[WORLD_ENGINES];
 struct world {
 	enum world_engine engine;
 	bool tenants, timestamps, policies, cascades_segments; /* what the engine's schema has */
-	char dir[64], path[96], uri[112];
+	char dir[64], path[96], uri[160];
 	struct memory_db *memory;
 	sqlite3 *app;
+	PGconn *pg; /* the application's connection, where it is PostgreSQL */
 	const struct backend_ops *ops;
 	struct backend_options options;
 	void *state; /* NULL: closed */
@@ -36,6 +42,12 @@ struct world {
 	struct recorder recorder;
 	int changed; /* of the last world_changes() */
 };
+
+/* The server that the worlds of PostgreSQL share, each with a database of its own: started before the first test, by the process
+ * that runs them all, where the machine has one. */
+void world_servers_start(void);
+void world_servers_stop(void);
+bool world_possible(enum world_engine engine);
 
 /* Make the source, empty; world_open() opens the backend on it. A failure ends the program with a sentence. */
 void world_make(struct world *world, enum world_engine engine);

@@ -121,4 +121,80 @@
 	"CREATE INDEX idx_partition_leases_topic ON partition_leases(organization_id, topic);"
 #define STREAMHOUSE_LATER STREAMHOUSE_LATER_TABLES STREAMHOUSE_LATER_INDEXES
 
+/* StreamHouse on PostgreSQL: v0.1. */
+#define STREAMHOUSE_PG_V01                                                                                           \
+	"CREATE TABLE topics(name TEXT PRIMARY KEY, partition_count INTEGER NOT NULL CHECK (partition_count > 0), "  \
+	"retention_ms BIGINT, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, "                              \
+	"config JSONB NOT NULL DEFAULT '{}');"                                                                       \
+	"CREATE INDEX idx_topics_created_at ON topics(created_at);"                                                  \
+	"CREATE TABLE partitions(topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "                               \
+	"high_watermark BIGINT NOT NULL DEFAULT 0, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, "         \
+	"PRIMARY KEY (topic, partition_id), FOREIGN KEY (topic) REFERENCES topics(name) ON DELETE CASCADE);"         \
+	"CREATE INDEX idx_partitions_topic ON partitions(topic);"                                                    \
+	"CREATE TABLE segments(id TEXT PRIMARY KEY, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "            \
+	"base_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL, record_count INTEGER NOT NULL, "                   \
+	"size_bytes BIGINT NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, created_at BIGINT NOT NULL, "    \
+	"FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE, "           \
+	"CHECK (end_offset >= base_offset));"                                                                        \
+	"CREATE UNIQUE INDEX idx_segments_location ON segments(topic, partition_id, base_offset);"                   \
+	"CREATE INDEX idx_segments_s3_path ON segments(s3_bucket, s3_key);"                                          \
+	"CREATE INDEX idx_segments_offsets ON segments(topic, partition_id, base_offset, end_offset);"               \
+	"CREATE INDEX idx_segments_created_at ON segments(created_at);"                                              \
+	"CREATE TABLE consumer_groups(group_id TEXT PRIMARY KEY, created_at BIGINT NOT NULL, "                       \
+	"updated_at BIGINT NOT NULL);"                                                                               \
+	"CREATE TABLE consumer_offsets(group_id TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, " \
+	"committed_offset BIGINT NOT NULL, metadata TEXT, committed_at BIGINT NOT NULL, "                            \
+	"PRIMARY KEY (group_id, topic, partition_id), "                                                              \
+	"FOREIGN KEY (group_id) REFERENCES consumer_groups(group_id) ON DELETE CASCADE, "                            \
+	"FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE);"           \
+	"CREATE TABLE agents(agent_id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE, "                              \
+	"availability_zone TEXT NOT NULL, agent_group TEXT NOT NULL, last_heartbeat BIGINT NOT NULL, "               \
+	"started_at BIGINT NOT NULL, metadata JSONB NOT NULL DEFAULT '{}');"                                         \
+	"CREATE TABLE partition_leases(topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "                         \
+	"leader_agent_id TEXT NOT NULL, lease_expires_at BIGINT NOT NULL, acquired_at BIGINT NOT NULL, "             \
+	"epoch BIGINT NOT NULL DEFAULT 1, PRIMARY KEY (topic, partition_id), "                                       \
+	"FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE, "           \
+	"FOREIGN KEY (leader_agent_id) REFERENCES agents(agent_id) ON DELETE CASCADE);"
+
+/* And later: organizations, of type UUID; the unique place of a segment and the key of a lease do not name them. */
+#define STREAMHOUSE_PG_LATER                                                                                          \
+	"CREATE TABLE organizations(id UUID PRIMARY KEY, name TEXT NOT NULL, slug TEXT NOT NULL UNIQUE);"             \
+	"INSERT INTO organizations(id, name, slug) "                                                                  \
+	"VALUES ('00000000-0000-0000-0000-000000000000', 'Default Organization', 'default');"                         \
+	"CREATE TABLE topics(organization_id UUID NOT NULL REFERENCES organizations(id) ON DELETE CASCADE, "          \
+	"name TEXT NOT NULL, partition_count INTEGER NOT NULL CHECK (partition_count > 0), retention_ms BIGINT, "     \
+	"cleanup_policy TEXT NOT NULL DEFAULT 'delete', created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, "     \
+	"config JSONB NOT NULL DEFAULT '{}', PRIMARY KEY (organization_id, name));"                                   \
+	"CREATE TABLE partitions(organization_id UUID NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, " \
+	"high_watermark BIGINT NOT NULL DEFAULT 0, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, "          \
+	"PRIMARY KEY (organization_id, topic, partition_id), "                                                        \
+	"FOREIGN KEY (organization_id, topic) REFERENCES topics(organization_id, name) ON DELETE CASCADE);"           \
+	"CREATE TABLE segments(id TEXT PRIMARY KEY, organization_id UUID NOT NULL, topic TEXT NOT NULL, "             \
+	"partition_id INTEGER NOT NULL, base_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL, "                    \
+	"record_count INTEGER NOT NULL, size_bytes BIGINT NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, "  \
+	"created_at BIGINT NOT NULL, min_timestamp BIGINT NOT NULL DEFAULT 0, "                                       \
+	"max_timestamp BIGINT NOT NULL DEFAULT 0, FOREIGN KEY (organization_id, topic, partition_id) "                \
+	"REFERENCES partitions(organization_id, topic, partition_id) ON DELETE CASCADE, "                             \
+	"CHECK (end_offset >= base_offset));"                                                                         \
+	"CREATE UNIQUE INDEX idx_segments_location ON segments(topic, partition_id, base_offset);"                    \
+	"CREATE INDEX idx_segments_s3_path ON segments(s3_bucket, s3_key);"                                           \
+	"CREATE TABLE consumer_groups(organization_id UUID NOT NULL, group_id TEXT NOT NULL, "                        \
+	"created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (organization_id, group_id));"           \
+	"CREATE TABLE consumer_offsets(organization_id UUID NOT NULL, group_id TEXT NOT NULL, topic TEXT NOT NULL, "  \
+	"partition_id INTEGER NOT NULL, committed_offset BIGINT NOT NULL, metadata TEXT, "                            \
+	"committed_at BIGINT NOT NULL, PRIMARY KEY (organization_id, group_id, topic, partition_id), "                \
+	"FOREIGN KEY (organization_id, group_id) REFERENCES consumer_groups(organization_id, group_id) "              \
+	"ON DELETE CASCADE, FOREIGN KEY (organization_id, topic, partition_id) "                                      \
+	"REFERENCES partitions(organization_id, topic, partition_id) ON DELETE CASCADE);"                             \
+	"CREATE TABLE agents(agent_id TEXT PRIMARY KEY, "                                                             \
+	"organization_id UUID REFERENCES organizations(id) ON DELETE SET NULL, address TEXT NOT NULL UNIQUE, "        \
+	"availability_zone TEXT NOT NULL, agent_group TEXT NOT NULL, last_heartbeat BIGINT NOT NULL, "                \
+	"started_at BIGINT NOT NULL, metadata JSONB NOT NULL DEFAULT '{}');"                                          \
+	"CREATE TABLE partition_leases(organization_id UUID NOT NULL, topic TEXT NOT NULL, "                          \
+	"partition_id INTEGER NOT NULL, leader_agent_id TEXT NOT NULL, lease_expires_at BIGINT NOT NULL, "            \
+	"acquired_at BIGINT NOT NULL, epoch BIGINT NOT NULL DEFAULT 1, PRIMARY KEY (topic, partition_id), "           \
+	"FOREIGN KEY (organization_id, topic, partition_id) "                                                         \
+	"REFERENCES partitions(organization_id, topic, partition_id) ON DELETE CASCADE, "                             \
+	"FOREIGN KEY (leader_agent_id) REFERENCES agents(agent_id) ON DELETE CASCADE);"
+
 #endif

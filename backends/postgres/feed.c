@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: what has changed.
+ *
+ * shmeta_changes, which triggers fill, says what; each of its rows carries the transaction that wrote it. The position is a
+ * snapshot, not a number: a poll takes, in one statement, the server's snapshot of now and the rows of transactions that the
+ * snapshot of the former poll did not see: those from its xmax on, and those that were in progress then. Whatever committed in
+ * between is reported once, in whatever order transactions end, and a transaction that stays open for long costs nothing.
+ *
+ * Rows of our own carry our origin: apply() has told of them already. Other hosts read them here. The origin is new with each
+ * connection, so that after a commit of unknown outcome nothing is taken for known.
+ *
+ * Pruning: nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when
+ * it was set; when it is old enough, what is below it goes, and a new mark is set. A reader whose position lies below what is gone
+ * reconciles. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/feed.h"
+#include "backends/postgres/postgres.h"
+
+enum { CHANGES_MOST = 200000, PRUNE_BATCH = 20000, PRUNE_EVERY_S = 60, KEEP_DEFAULT_S = 3600, PRUNE_LOCK = 0x73686d66 };
+
+struct pg_feed {
+	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
+	char *snapshot;
+	uint64_t line; /* of which history it is a snapshot: cluster, timeline, log */
+	uint64_t connects;
+	char *loading; /* the snapshot of the load that is on */
+	uint64_t loading_line;
+	uint64_t prune_at_ns;
+};
+
+/* Kept with the store, followed by the snapshot's text. */
+struct position {
+	uint16_t version, feed;
+	uint32_t bytes;
+	uint64_t source, line;
+};
+/* With room for this much no position is refused: see pg_position(). */
+enum { SHORT_SNAPSHOT = 64 };
+
+static struct pg_feed *feed_of(struct pg_state *state)
+{
+	if (state->feed == NULL)
+		state->feed = calloc(1, sizeof *state->feed);
+	return state->feed;
+}
+
+void pg_feed_free(struct pg_state *state)
+{
+	if (state->feed == NULL)
+		return;
+	free(state->feed->snapshot);
+	free(state->feed->loading);
+	free(state->feed);
+	state->feed = NULL;
+}
+
+static bool set_text(char **text, const char *to)
+{
+	char *copy = strdup(to);
+
+	if (copy == NULL)
+		return false;
+	free(*text);
+	*text = copy;
+	return true;
+}
+
+static enum shmeta_status no_memory(const struct pg_state *state, struct backend_error *err)
+{
+	return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+}
+
+static uint64_t hash_value(const PGresult *result, int column)
+{
+	const char *p = PQgetvalue(result, 0, column);
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (int i = 0; i < PQgetlength(result, 0, column); i++)
+		hash = (hash ^ (unsigned char)p[i]) * 0x100000001b3u;
+	return hash | 1;
+}
+
+/* ---- baseline --------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
+                                    struct backend_error *err)
+{
+	struct pg_feed *feed = feed_of(state);
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	int64_t total;
+
+	if (feed == NULL)
+		return no_memory(state, err);
+	status = pg_query(state, conn, PG_LOAD_STATE, NULL, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	total = pg_int(result, 0, 0);
+	*ret_total = total > 0 ? (uint64_t)total : 0;
+	feed->loading_line = hash_value(result, 2);
+	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
+		status = no_memory(state, err);
+	PQclear(result);
+	return status;
+}
+
+void pg_feed_loaded(struct pg_state *state, bool ok)
+{
+	struct pg_feed *feed = state->feed;
+
+	if (feed == NULL || feed->loading == NULL || !ok)
+		return;
+	free(feed->snapshot);
+	feed->snapshot = feed->loading;
+	feed->loading = NULL;
+	feed->line = feed->loading_line;
+	feed->connects = state->primary.connects;
+	feed->baseline = true;
+}
+
+/* ---- pruning ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The lock is taken: what is below the mark goes, when that is old enough. */
+static enum shmeta_status prune_below_mark(struct pg_state *state, struct backend_error *err)
+{
+	struct pg_conn *conn = &state->primary;
+	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
+	uint64_t mark = 0, xmin;
+	int64_t set = 0, now;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	char sql[600];
+
+	snprintf(sql, sizeof sql,
+	         "SELECT extract(epoch FROM clock_timestamp())::bigint, pg_snapshot_xmin(pg_current_snapshot())::text, "
+	         "(SELECT value FROM %s.shmeta_meta WHERE name = 'mark')",
+	         state->schema);
+	status = pg_execute(state, conn, sql, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	now = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	xmin = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+	if (sscanf(PQgetvalue(result, 0, 2), "%" SCNu64 " %" SCNd64, &mark, &set) != 2)
+		mark = 0;
+	PQclear(result);
+	if (mark > 0 && now - set < keep)
+		return SHMETA_OK;
+	if (mark > 0) {
+		uint64_t gone;
+
+		snprintf(sql, sizeof sql,
+		         "DELETE FROM %s.shmeta_changes WHERE (xid, seq) IN (SELECT xid, seq FROM %s.shmeta_changes "
+		         "WHERE xid < '%" PRIu64 "'::xid8 ORDER BY xid, seq LIMIT %d)",
+		         state->schema, state->schema, mark, PRUNE_BATCH);
+		status = pg_execute(state, conn, sql, &result, err);
+		if (status != SHMETA_OK)
+			return status;
+		gone = pg_touched(result);
+		PQclear(result);
+		snprintf(sql, sizeof sql,
+		         "INSERT INTO %s.shmeta_meta(name, value) VALUES ('pruned', '%" PRIu64
+		         "') ON CONFLICT (name) DO UPDATE "
+		         "SET value = EXCLUDED.value",
+		         state->schema, mark);
+		status = pg_execute(state, conn, sql, NULL, err);
+		/* More of them: the mark stays, and the next call goes on. */
+		if (status != SHMETA_OK || gone >= PRUNE_BATCH) {
+			if (status == SHMETA_OK)
+				state->feed->prune_at_ns = 0;
+			return status;
+		}
+	}
+	snprintf(sql, sizeof sql,
+	         "INSERT INTO %s.shmeta_meta(name, value) VALUES ('mark', '%" PRIu64 " %" PRId64
+	         "') ON CONFLICT (name) DO UPDATE "
+	         "SET value = EXCLUDED.value",
+	         state->schema, xmin, now);
+	return pg_execute(state, conn, sql, NULL, err);
+}
+
+static enum shmeta_status prune_body(void *arg, struct backend_error *err)
+{
+	struct pg_state *state = arg;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	bool mine;
+	char sql[80];
+
+	/* One of all daemons; the others have nothing to wait for. */
+	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PRUNE_LOCK);
+	status = pg_execute(state, &state->primary, sql, &result, err);
+	mine = status == SHMETA_OK && PQgetvalue(result, 0, 0)[0] == '1';
+	PQclear(result);
+	return mine ? prune_below_mark(state, err) : status;
+}
+
+/* Housekeeping: what goes wrong with it goes wrong again with something that matters. */
+static void prune(struct pg_state *state)
+{
+	struct backend_error ignored;
+	uint64_t now = now_ns();
+
+	if (state->read_only || now < state->feed->prune_at_ns)
+		return;
+	state->feed->prune_at_ns = now + (uint64_t)PRUNE_EVERY_S * 1000000000u;
+	state->doing = "pruning the change log of";
+	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);
+}
+
+/* ---- the log ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t xmin_of(const char *snapshot)
+{
+	return strtoull(snapshot, NULL, 10);
+}
+
+/* Is the log there that the snapshot belongs to, back to it? */
+static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, uint64_t line, bool *ret,
+                                  struct backend_error *err)
+{
+	PGresult *result = NULL;
+	enum shmeta_status status = pg_query(state, &state->primary, PG_FEED_STATE, NULL, &result, err);
+
+	*ret = false;
+	if (status != SHMETA_OK)
+		return status;
+	*ret = PQntuples(result) == 1 && hash_value(result, 0) == line &&
+	       (uint64_t)pg_int(result, 0, 1) <= xmin_of(snapshot);
+	PQclear(result);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t *ret_keys)
+{
+	(*ret_keys)++;
+	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
+}
+
+/* The rows of one poll, as keys. snapshot: the row that is none. */
+static enum shmeta_status report_rows(struct pg_state *state, const struct backend_sink *sink, const PGresult *result,
+                                      const char **ret_snapshot, uint64_t *ret_keys)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct feed_round round = {.keys = 0};
+	int64_t rows = 0;
+
+	for (int row = 0; row < PQntuples(result); row++) {
+		rows += pg_int(result, row, 7);
+		if (pg_int(result, row, 0) < 0)
+			*ret_snapshot = PQgetvalue(result, row, 2);
+	}
+	if (rows > CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
+		return report_list(sink, ret_keys);
+	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
+		int64_t cls = pg_int(result, row, 0), partition = pg_int(result, row, 4), from = pg_int(result, row, 5),
+			to = pg_int(result, row, 6);
+		struct feed_change change = {.cls = (enum shmeta_class)cls,
+		                             .op = (enum feed_op)pg_int(result, row, 1),
+		                             .tenant = state->shape.organization ? pg_text(result, row, 2)
+		                                                                 : rows_str(SHMETA_DEFAULT_TENANT),
+		                             .topic = pg_text(result, row, 3),
+		                             .from = from < 0 ? 0 : (uint64_t)from,
+		                             .to = (uint64_t)to};
+
+		/* Keys that no good row can have: their rows are poison, and not in the store. */
+		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
+			continue;
+		change.partition_id = (uint32_t)partition;
+		status = feed_change(&round, &change, sink);
+	}
+	*ret_keys += round.keys;
+	return status;
+}
+
+static enum shmeta_status poll_log(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
+                                   struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	struct pg_params params;
+	PGresult *result = NULL;
+	const char *now = NULL;
+	enum shmeta_status status;
+
+	pg_params_clear(&params);
+	pg_param_text(&params, rows_str(feed->snapshot));
+	pg_param_text(&params, rows_str(state->origin));
+	status = pg_query(state, &state->primary, PG_FEED_CHANGES, &params, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	/* The query may have connected anew, to whom we do not know yet. */
+	if (feed->connects != state->primary.connects)
+		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: the connection was made anew",
+		                      state->dialect->engine);
+	else
+		status = report_rows(state, sink, result, &now, ret_keys);
+	if (status == SHMETA_OK && (now == NULL || !set_text(&feed->snapshot, now)))
+		status = no_memory(state, err);
+	PQclear(result);
+	return status;
+}
+
+/* The feed has no baseline: where is the server now? Everything is looked at. */
+static enum shmeta_status begin_anew(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
+                                     struct backend_error *err)
+{
+	uint64_t total = 0;
+	enum shmeta_status status = pg_feed_baseline(state, &state->primary, &total, err);
+
+	if (status == SHMETA_OK)
+		status = report_list(sink, ret_keys);
+	pg_feed_loaded(state, status == SHMETA_OK);
+	return status;
+}
+
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct pg_feed *feed = feed_of(state);
+	enum shmeta_status status;
+	uint64_t keys = 0;
+	bool there = true;
+
+	*ret_changed = 0;
+	state->doing = "reading the changes of";
+	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
+	if (status != SHMETA_OK || !state->shape.feed)
+		return status;
+	if (feed->baseline && feed->connects != state->primary.connects) {
+		status = reaches(state, feed->snapshot, feed->line, &there, err);
+		if (status != SHMETA_OK)
+			return status;
+		feed->connects = state->primary.connects;
+	}
+	if (!feed->baseline || !there)
+		status = begin_anew(state, sink, &keys, err);
+	else
+		status = poll_log(state, sink, &keys, err);
+	if (status != SHMETA_OK)
+		return status;
+	*ret_changed = keys > 0;
+	prune(state);
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
+{
+	struct pg_state *state = data;
+	const struct pg_feed *feed = feed_of(state);
+	bool there = feed != NULL && feed->baseline && state->shape.feed;
+	struct position position = {
+		.version = 1, .feed = there, .source = state->source, .line = there ? feed->line : 0};
+	char shorter[60] = "";
+	const char *snapshot = there ? feed->snapshot : "";
+
+	/* One in which everything from xmin on is unseen has seen no more than the whole one. */
+	if (sizeof position + strlen(snapshot) > capacity && capacity >= sizeof position + SHORT_SNAPSHOT) {
+		snprintf(shorter, sizeof shorter, "%" PRIu64 ":%" PRIu64 ":", xmin_of(snapshot), xmin_of(snapshot));
+		snapshot = shorter;
+	}
+	if (sizeof position + strlen(snapshot) > capacity)
+		return SHMETA_ERR_BUFFER;
+	position.bytes = (uint32_t)strlen(snapshot);
+	memcpy(ret, &position, sizeof position);
+	memcpy((char *)ret + sizeof position, snapshot, strlen(snapshot));
+	*ret_bytes = sizeof position + strlen(snapshot);
+	return SHMETA_OK;
+}
+
+/* digits:digits:digits,digits... */
+static bool is_snapshot(const char *text)
+{
+	return text[strspn(text, "0123456789")] == ':' && strspn(text, "0123456789:,") == strlen(text) &&
+	       strchr(text, ':') != strrchr(text, ':');
+}
+
+enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct pg_feed *feed = feed_of(state);
+	struct position position;
+	enum shmeta_status status;
+	char *snapshot;
+	bool there = false;
+
+	state->doing = "resuming from";
+	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (size <= sizeof position)
+		return SHMETA_ABSENT;
+	memcpy(&position, bytes, sizeof position);
+	if (position.version != 1 || position.bytes != size - sizeof position || !position.feed || !state->shape.feed ||
+	    position.source != state->source)
+		return SHMETA_ABSENT;
+	snapshot = strndup((const char *)bytes + sizeof position, size - sizeof position);
+	if (snapshot == NULL)
+		return no_memory(state, err);
+	if (is_snapshot(snapshot))
+		status = reaches(state, snapshot, position.line, &there, err);
+	if (status != SHMETA_OK || !there) {
+		free(snapshot);
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
+	}
+	free(feed->snapshot);
+	feed->snapshot = snapshot;
+	feed->line = position.line;
+	feed->connects = state->primary.connects;
+	feed->baseline = true;
+	return SHMETA_OK;
+}
+
+int pg_wake_fd(void *data)
+{
+	(void)data;
+	return -1;
+}
+
+void pg_wrote(struct pg_state *state)
+{
+	(void)state;
+}
+
+bool pg_feed_statements(struct pg_state *state)
+{
+	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
+			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
+	/* Which history the transactions' numbers belong to: another timeline may give one of them again. */
+	const char *line =
+		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
+
+	if (!state->shape.feed)
+		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text", totals) &&
+		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
+		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_REPLAYED, "SELECT 0");
+	return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), pg_current_snapshot()::text, %s", totals, line) &&
+	       pg_text_of(state, PG_FEED_STATE,
+	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8",
+	                  line) &&
+	       /* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the
+	        * index also where it knows nothing of the table yet. */
+	       pg_text_of(
+		       state, PG_FEED_CHANGES,
+		       "SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
+		       "max(c.base_last)::int8, count(*) FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		       "pg_snapshot_xmax($1::text::pg_snapshot) AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
+		       "UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
+		       "pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
+		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op "
+		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, NULL, NULL, NULL, NULL, 0 "
+		       "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
+		       CHANGES_MOST + 1, CHANGES_MOST + 1) &&
+	       pg_text_of(state, PG_REPLAYED, "SELECT 0");
+}

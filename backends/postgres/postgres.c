@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: its two entries in the table of engines. */
+#include "backends/postgres/postgres.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A secret that the connection string carries goes into no sentence: libpq's own complaint about a malformed one would quote it. */
+static bool may_hold_secret(const char *conninfo)
+{
+	const char *at = strchr(conninfo, '@');
+
+	return strcasestr(conninfo, "password") != NULL || (at != NULL && strstr(conninfo, "://") != NULL);
+}
+
+static enum shmeta_status judge_conninfo(const struct pg_state *state, const char *what, const char *conninfo,
+                                         struct backend_error *err)
+{
+	char *said = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &said);
+	enum shmeta_status status = SHMETA_OK;
+
+	if (options == NULL)
+		status = backend_fail(
+			err, SHMETA_ERR_CONFIG, "%s: %s is no connection string: %.*s", state->dialect->engine, what,
+			said != NULL && !may_hold_secret(conninfo) ? (int)strcspn(said, "\n") : 36,
+			said != NULL && !may_hold_secret(conninfo) ? said : "it does not parse (it is not shown)");
+	PQconninfoFree(options);
+	PQfreemem(said);
+	return status;
+}
+
+/* What libpq reads: postgresql://..., or, after the scheme, a list of key=value. */
+static char *conninfo_of(const struct pg_dialect *dialect, const char *uri)
+{
+	size_t scheme = strlen(dialect->scheme);
+	char *conninfo = NULL;
+
+	if (strncmp(uri, "postgres:", 9) == 0)
+		scheme = strlen("postgres");
+	if (strncmp(uri, dialect->scheme, scheme) != 0 || uri[scheme] != ':')
+		return strdup(uri);
+	if (strncmp(uri + scheme, "://", 3) != 0)
+		return strdup(uri + scheme + 1);
+	if (asprintf(&conninfo, "postgresql%s", uri + scheme) < 0)
+		return NULL;
+	return conninfo;
+}
+
+static enum shmeta_status open_source(struct pg_state *state, const struct pg_dialect *dialect,
+                                      const struct backend_options *options, struct backend_error *err)
+{
+	const char *file = options->password_file;
+	enum shmeta_status status;
+
+	state->options = *options;
+	state->dialect = dialect;
+	state->doing = "opening";
+	state->primary.role = "primary";
+	state->replica.role = "replica";
+	state->uri = conninfo_of(dialect, options->uri);
+	if (options->read_uri != NULL && options->read_uri[0] != '\0')
+		state->read_uri = conninfo_of(dialect, options->read_uri);
+	state->options.password_file = file != NULL ? strdup(file) : NULL;
+	state->options.uri = state->options.read_uri = NULL;
+	if (state->uri == NULL || (file != NULL && state->options.password_file == NULL))
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
+	state->primary.conninfo = state->uri;
+	state->replica.conninfo = state->read_uri;
+	status = judge_conninfo(state, "the source's uri", state->uri, err);
+	if (status == SHMETA_OK && state->read_uri != NULL)
+		status = judge_conninfo(state, "the uri to read from", state->read_uri, err);
+	return status == SHMETA_OK ? pg_ensure(state, err) : status;
+}
+
+static enum shmeta_status open_postgresql(void *data, const struct backend_options *options, struct backend_error *err)
+{
+	return open_source(data, &pg_postgresql, options, err);
+}
+
+static enum shmeta_status open_cockroachdb(void *data, const struct backend_options *options, struct backend_error *err)
+{
+	return open_source(data, &pg_cockroachdb, options, err);
+}
+
+static void forget(char **secret)
+{
+	if (*secret != NULL)
+		explicit_bzero(*secret, strlen(*secret));
+	free(*secret);
+	*secret = NULL;
+}
+
+static void close_source(void *data)
+{
+	struct pg_state *state = data;
+
+	if (state->dialect == NULL)
+		return; /* never opened */
+	pg_disconnect(state, &state->primary);
+	pg_disconnect(state, &state->replica);
+	pg_feed_free(state);
+	rows_scratch_free(&state->scratch);
+	for (int i = 0; i < PG_STATEMENTS; i++)
+		free(state->sql[i]);
+	forget(&state->uri);
+	forget(&state->read_uri);
+	free((char *)state->options.password_file);
+	memset(state, 0, sizeof *state);
+}
+
+static uint32_t capabilities(void *data)
+{
+	const struct pg_state *state = data;
+
+	return (state->shape.feed ? (uint32_t)BACKEND_HAS_FEED : 0) |
+	       (state->read_only ? (uint32_t)BACKEND_READ_ONLY : 0) |
+	       (state->shape.timestamps ? (uint32_t)BACKEND_TIMESTAMPS : 0);
+}
+
+static uint64_t fingerprint(void *data)
+{
+	return ((const struct pg_state *)data)->source;
+}
+
+static void describe(void *data, char *ret, size_t bytes)
+{
+	const struct pg_state *state = data;
+	const struct pg_conn *conn = &state->primary;
+	char place[200];
+
+	if (!pg_connected(conn))
+		snprintf(ret, bytes, "%s: not connected",
+		         state->dialect != NULL ? state->dialect->engine : "postgresql");
+	else
+		snprintf(ret, bytes, "%s: %s (server %d.%d, %s, %s%s)", state->dialect->engine,
+		         pg_place(conn, place, sizeof place), conn->server_version / 10000,
+		         conn->server_version % 10000,
+		         state->shape.organization ? "with organizations" : "without organizations",
+		         state->shape.feed  ? "change feed"
+		         : state->read_only ? "read-only, no change feed"
+		                            : "no change feed",
+		         conn->in_recovery ? ", a standby" : "");
+}
+
+static void counters(void *data, struct backend_counters *ret)
+{
+	*ret = ((const struct pg_state *)data)->counters;
+}
+
+#define ENGINE(scheme, opener)                                                                                        \
+	{                                                                                                             \
+		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = (opener), .close = close_source,    \
+		.capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, .counters = counters, \
+		.load = pg_load, .fetch = pg_fetch, .changes = pg_changes, .position = pg_position,                   \
+		.resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects, .wake_fd = pg_wake_fd             \
+	}
+
+const struct backend_ops backend_postgresql = ENGINE("postgresql", open_postgresql);
+const struct backend_ops backend_cockroachdb = ENGINE("cockroachdb", open_cockroachdb);

@@ -1,0 +1,1100 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: load() and fetch().
+ *
+ * Topics and partitions are few: each is one result, held in memory. Segments are many: they stream, by COPY where they are all
+ * wanted, row by row where some are. Rows are handed on where libpq holds them. */
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/postgres/postgres.h"
+#include "backends/walk.h"
+
+enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096, COLUMNS_MAX = 16, LOAD_PATIENCE = 60 };
+
+struct reading {
+	struct walk walk; /* first: what the walk calls back with */
+	struct pg_state *state;
+	struct pg_conn *conn;
+	const struct backend_sink *sink;
+	struct backend_error *err;
+	bool loading;
+	uint64_t rows, total, told;
+	uint64_t told_ns;
+};
+
+struct row {
+	int columns;
+	const char *data[COLUMNS_MAX]; /* NULL: null */
+	int bytes[COLUMNS_MAX];
+};
+
+/* One ordered result, wherever its rows come from. */
+struct cursor {
+	struct walk_cursor at; /* first */
+	struct row row;
+	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is ordered by */
+	int index_column; /* of the key's number; -1: not in a fetch */
+	PGresult *result; /* of all rows, or of the one row that streams */
+	int next;         /* row of result */
+	bool streams, copies;
+	const char *copied, *copied_end; /* not yet taken of a piece of a COPY */
+	bool copy_begun;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static enum shmeta_status tell(struct reading *reading)
+{
+	uint64_t now = now_ns();
+
+	reading->told = reading->rows;
+	if (!reading->loading || reading->sink->progress == NULL)
+		return SHMETA_OK;
+	if (now - reading->told_ns < PROGRESS_NS && reading->rows % (4 * PROGRESS_ROWS) != 0)
+		return SHMETA_OK;
+	reading->told_ns = now;
+	if (reading->total != 0 && reading->rows > reading->total)
+		reading->total = reading->rows;
+	return reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
+}
+
+/* While the server sorts, and nothing comes. */
+static enum shmeta_status tick(void *arg)
+{
+	struct reading *reading = arg;
+
+	return reading->sink->progress == NULL
+	               ? SHMETA_OK
+	               : reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
+}
+
+/* ---- columns: int8 and text, as every statement casts them ------------------------------------------------------------------------ */
+
+static bool is_null(const struct row *row, int column)
+{
+	return row->data[column] == NULL;
+}
+
+static bool get_int(const struct row *row, int column, const char *field, int64_t *ret, struct rows_fault *fault)
+{
+	uint64_t wire;
+
+	if (__builtin_expect(is_null(row, column) || row->bytes[column] != sizeof wire, 0)) {
+		rows_blame(fault, "%s is %s, not an integer", field, is_null(row, column) ? "NULL" : "something else");
+		return false;
+	}
+	memcpy(&wire, row->data[column], sizeof wire);
+	*ret = (int64_t)be64toh(wire);
+	return true;
+}
+
+/* An offset, a size: negative values are refused here, by their own name. */
+static bool get_u64(const struct row *row, int column, const char *field, uint64_t *ret, struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	if (!get_int(row, column, field, &value, fault))
+		return false;
+	if (__builtin_expect(value < 0, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRId64, field, value, INT64_MAX);
+		return false;
+	}
+	*ret = (uint64_t)value;
+	return true;
+}
+
+static bool get_u32(const struct row *row, int column, const char *field, uint32_t *ret, struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	if (!get_int(row, column, field, &value, fault))
+		return false;
+	if (__builtin_expect(value < 0 || value > UINT32_MAX, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRIu32, field, value, UINT32_MAX);
+		return false;
+	}
+	*ret = (uint32_t)value;
+	return true;
+}
+
+static bool get_text(const struct row *row, int column, const char *field, struct shmeta_str *ret,
+                     struct rows_fault *fault)
+{
+	if (__builtin_expect(is_null(row, column), 0)) {
+		rows_blame(fault, "%s is NULL, not text", field);
+		return false;
+	}
+	*ret = (struct shmeta_str){row->data[column], (size_t)row->bytes[column]};
+	return true;
+}
+
+/* Absent columns are NULL in every statement. */
+static struct shmeta_str optional_text(const struct row *row, int column)
+{
+	return is_null(row, column) ? (struct shmeta_str){"", 0}
+	                            : (struct shmeta_str){row->data[column], (size_t)row->bytes[column]};
+}
+
+static bool get_tenant(bool has_column, const struct row *row, struct shmeta_str *ret, struct rows_fault *fault)
+{
+	*ret = rows_str(SHMETA_DEFAULT_TENANT);
+	return !has_column || get_text(row, 0, "organization_id", ret, fault);
+}
+
+/* ---- rows from where they are ------------------------------------------------------------------------------------------------------ */
+
+static void row_of_result(struct row *row, const PGresult *result, int number)
+{
+	row->columns = PQnfields(result) < COLUMNS_MAX ? PQnfields(result) : COLUMNS_MAX;
+	for (int i = 0; i < row->columns; i++) {
+		row->data[i] = PQgetisnull(result, number, i) ? NULL : PQgetvalue(result, number, i);
+		row->bytes[i] = PQgetlength(result, number, i);
+	}
+}
+
+static bool take32(struct cursor *cursor, int32_t *ret)
+{
+	uint32_t wire;
+
+	if (cursor->copied_end - cursor->copied < (ptrdiff_t)sizeof wire)
+		return false;
+	memcpy(&wire, cursor->copied, sizeof wire);
+	cursor->copied += sizeof wire;
+	*ret = (int32_t)be32toh(wire);
+	return true;
+}
+
+/* The next tuple of the piece. false: it is not one. *ret_end: the trailer. */
+static bool take_tuple(struct cursor *cursor, bool *ret_end)
+{
+	uint16_t wire;
+	int columns;
+
+	if (cursor->copied_end - cursor->copied < (ptrdiff_t)sizeof wire)
+		return false;
+	memcpy(&wire, cursor->copied, sizeof wire);
+	cursor->copied += sizeof wire;
+	columns = (int16_t)be16toh(wire);
+	*ret_end = columns < 0;
+	if (columns > COLUMNS_MAX)
+		return false;
+	cursor->row.columns = columns;
+	for (int i = 0; i < columns; i++) {
+		int32_t bytes;
+
+		if (!take32(cursor, &bytes) || (bytes > 0 && cursor->copied_end - cursor->copied < bytes))
+			return false;
+		cursor->row.data[i] = bytes < 0 ? NULL : cursor->copied;
+		cursor->row.bytes[i] = bytes < 0 ? 0 : bytes;
+		cursor->copied += bytes < 0 ? 0 : bytes;
+	}
+	return true;
+}
+
+static enum shmeta_status next_copied(struct reading *reading, struct cursor *cursor, bool *ret_there)
+{
+	static const char signature[] = "PGCOPY\n\377\r\n";
+	enum { HEADER = 19 };
+	bool end = false;
+
+	for (;;) {
+		enum shmeta_status status;
+		size_t bytes = 0;
+
+		if (cursor->copied != cursor->copied_end) {
+			if (!take_tuple(cursor, &end))
+				break;
+			if (!end) {
+				*ret_there = true;
+				return SHMETA_OK;
+			}
+			cursor->copied = cursor->copied_end; /* then the end of the COPY itself */
+		}
+		status = pg_copy_read(reading->state, reading->conn, &cursor->copied, &bytes, reading->err);
+		if (status != SHMETA_OK || cursor->copied == NULL)
+			return status;
+		cursor->copied_end = cursor->copied + bytes;
+		if (!cursor->copy_begun) {
+			int32_t extension = 0;
+
+			if (bytes < HEADER || memcmp(cursor->copied, signature, sizeof signature) != 0)
+				break;
+			cursor->copy_begun = true;
+			cursor->copied += HEADER - 4;
+			if (!take32(cursor, &extension) || extension < 0 ||
+			    extension > cursor->copied_end - cursor->copied)
+				break;
+			cursor->copied += extension;
+		}
+	}
+	return backend_fail(reading->err, SHMETA_ERR_SOURCE, "%s: %s: a COPY that is not in PostgreSQL's binary format",
+	                    reading->state->dialect->engine, reading->state->doing);
+}
+
+static enum shmeta_status next_row(struct reading *reading, struct cursor *cursor, bool *ret_there)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	*ret_there = false;
+	if (cursor->copies)
+		return next_copied(reading, cursor, ret_there);
+	if (cursor->streams) {
+		PQclear(cursor->result);
+		cursor->next = 0;
+		status = pg_next_row(reading->state, reading->conn, &cursor->result, reading->err);
+	}
+	if (status == SHMETA_OK && cursor->result != NULL && cursor->next < PQntuples(cursor->result)) {
+		row_of_result(&cursor->row, cursor->result, cursor->next++);
+		*ret_there = true;
+	}
+	return status;
+}
+
+static const char *what_of(enum shmeta_class cls)
+{
+	return cls == SHMETA_CLASS_TOPIC ? "topic" : cls == SHMETA_CLASS_PARTITION ? "row" : "segment";
+}
+
+static int64_t index_of(const struct cursor *cursor)
+{
+	struct rows_fault ignored;
+	int64_t index = -1;
+
+	rows_faultless(&ignored);
+	if (cursor->index_column >= 0)
+		(void)get_int(&cursor->row, cursor->index_column, "index", &index, &ignored);
+	return index;
+}
+
+/* To the next row whose key can be read. Rows whose key cannot are poison, whatever hangs below them is an orphan. */
+static enum shmeta_status advance(struct walk *walk, struct walk_cursor *at)
+{
+	struct reading *reading = (struct reading *)walk;
+	struct cursor *cursor = (struct cursor *)at;
+	enum shmeta_status status = SHMETA_OK;
+
+	while (status == SHMETA_OK) {
+		struct rows_fault fault;
+
+		rows_faultless(&fault);
+		status = next_row(reading, cursor, &at->on);
+		if (status != SHMETA_OK || !at->on) {
+			at->on = false;
+			return status;
+		}
+		if (++reading->rows - reading->told >= PROGRESS_ROWS)
+			status = tell(reading);
+		at->index = index_of(cursor);
+		if (get_tenant(reading->state->shape.organization, &cursor->row, &at->tenant, &fault) &&
+		    get_text(&cursor->row, 1, at->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &at->topic, &fault) &&
+		    (cursor->key_columns < 3 || get_int(&cursor->row, 2, "partition_id", &at->partition, &fault)) &&
+		    (cursor->key_columns < 4 || get_int(&cursor->row, 3, "base_offset", &at->base, &fault)))
+			return status;
+		rows_poison(reading->sink, at->cls, what_of(at->cls), (struct shmeta_str){NULL, 0}, -1, &fault);
+	}
+	at->on = false;
+	return status;
+}
+
+static struct cursor cursor_of(enum shmeta_class cls, int index_column)
+{
+	return (struct cursor){.at = {.cls = cls, .index = -1},
+	                       .index_column = index_column,
+	                       .key_columns = cls == SHMETA_CLASS_TOPIC       ? 2
+	                                      : cls == SHMETA_CLASS_PARTITION ? 3
+	                                                                      : 4};
+}
+
+static void cursor_end(struct cursor *cursor)
+{
+	PQclear(cursor->result);
+	cursor->result = NULL;
+	cursor->at.on = false;
+}
+
+/* ---- rows to the sink -------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status emit_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
+{
+	struct reading *reading = (struct reading *)walk;
+	const struct row *row = &((struct cursor *)at)->row;
+	struct shmeta_topic topic = {
+		.name = at->topic, .has_retention = !is_null(row, 3), .cleanup_policy = optional_text(row, 7)};
+	struct rows_fault fault;
+
+	rows_faultless(&fault);
+	*ret_there = get_u32(row, 2, "partition_count", &topic.partition_count, &fault) &&
+	             (!topic.has_retention || get_int(row, 3, "retention_ms", &topic.retention_ms, &fault)) &&
+	             get_int(row, 4, "created_at", &topic.created_at_ms, &fault) &&
+	             get_int(row, 5, "updated_at", &topic.updated_at_ms, &fault) &&
+	             rows_map(&reading->state->scratch, optional_text(row, 6), &topic.config, &fault) &&
+	             rows_check_tenant(at->tenant, &fault) && rows_check_topic(&topic, &fault);
+	if (*ret_there)
+		return reading->sink->topic(reading->sink->arg, at->tenant, &topic);
+	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", at->topic, -1, &fault);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_partition(struct walk *walk, struct walk_cursor *at, bool parent, bool *ret_there)
+{
+	struct reading *reading = (struct reading *)walk;
+	const struct row *row = &((struct cursor *)at)->row;
+	struct shmeta_partition partition = {.partition_id = 0};
+	struct rows_fault fault;
+
+	rows_faultless(&fault);
+	if (!parent)
+		rows_blame(&fault, "there is no such topic");
+	*ret_there = parent && get_u32(row, 2, "partition_id", &partition.partition_id, &fault) &&
+	             get_u64(row, 3, "high_watermark", &partition.high_watermark, &fault) &&
+	             get_int(row, 4, "created_at", &partition.created_at_ms, &fault) &&
+	             get_int(row, 5, "updated_at", &partition.updated_at_ms, &fault) &&
+	             rows_check_partition(&partition, &fault);
+	if (*ret_there)
+		return reading->sink->partition(reading->sink->arg, &partition);
+	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", at->topic, at->partition, &fault);
+	return SHMETA_OK;
+}
+
+/* The partition, where it is there, has the cursor's id: that was checked with its row. */
+static bool read_segment(const struct reading *reading, const struct walk_cursor *at, struct shmeta_segment *ret,
+                         struct rows_fault *fault)
+{
+	const struct row *row = &((const struct cursor *)at)->row;
+
+	*ret = (struct shmeta_segment){.base_offset = (uint64_t)at->base, .partition_id = (uint32_t)at->partition};
+	return get_u64(row, 4, "end_offset", &ret->end_offset, fault) &&
+	       get_u32(row, 5, "record_count", &ret->record_count, fault) &&
+	       get_u64(row, 6, "size_bytes", &ret->size_bytes, fault) &&
+	       get_int(row, 7, "created_at", &ret->created_at_ms, fault) &&
+	       (!reading->state->shape.timestamps ||
+	        (get_int(row, 8, "min_timestamp", &ret->min_timestamp_ms, fault) &&
+	         get_int(row, 9, "max_timestamp", &ret->max_timestamp_ms, fault))) &&
+	       get_text(row, 10, "id", &ret->id, fault) && get_text(row, 11, "s3_bucket", &ret->s3_bucket, fault) &&
+	       get_text(row, 12, "s3_key", &ret->s3_key, fault) &&
+	       (!reading->state->shape.slices || get_u64(row, 13, "position", &ret->position, fault)) &&
+	       rows_check_segment(ret, fault);
+}
+
+static enum shmeta_status emit_segment(struct walk *walk, struct walk_cursor *at, bool parent, struct walk_last *last)
+{
+	struct reading *reading = (struct reading *)walk;
+	struct shmeta_segment segment;
+	struct rows_fault fault;
+	char quoted[ROWS_QUOTE_MAX];
+
+	rows_faultless(&fault);
+	if (!parent) {
+		rows_blame(&fault, "there is no such partition");
+	} else if (read_segment(reading, at, &segment, &fault)) {
+		if (__builtin_expect(!last->known || last->base != segment.base_offset, 1)) {
+			*last = (struct walk_last){true, segment.base_offset};
+			return reading->sink->segment(reading->sink->arg, &segment);
+		}
+		rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment.id));
+	}
+	rows_poison_segment(reading->sink, at->topic, at->partition, at->base, &fault);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_agent(struct reading *reading, const struct row *row, struct rows_fault *fault)
+{
+	struct shmeta_agent agent = {.last_heartbeat_ms = 0};
+	struct shmeta_str tenant;
+	/* NULL: an agent of all organizations; it is shown under the default one. */
+	bool owned = reading->state->shape.agents_organization && !is_null(row, 0);
+
+	if (get_tenant(owned, row, &tenant, fault) && get_text(row, 1, "agent_id", &agent.agent_id, fault) &&
+	    get_text(row, 2, "address", &agent.address, fault) &&
+	    get_text(row, 3, "availability_zone", &agent.availability_zone, fault) &&
+	    get_text(row, 4, "agent_group", &agent.agent_group, fault) &&
+	    get_int(row, 5, "last_heartbeat", &agent.last_heartbeat_ms, fault) &&
+	    get_int(row, 6, "started_at", &agent.started_at_ms, fault) &&
+	    rows_map(&reading->state->scratch, optional_text(row, 7), &agent.metadata, fault) &&
+	    rows_check_tenant(tenant, fault) && rows_check_agent(&agent, fault))
+		return reading->sink->agent(reading->sink->arg, tenant, &agent);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_group(struct reading *reading, const struct row *row, struct rows_fault *fault)
+{
+	struct shmeta_group group = {.created_at_ms = 0};
+	struct shmeta_str tenant;
+
+	if (get_tenant(reading->state->shape.organization, row, &tenant, fault) &&
+	    get_text(row, 1, "group_id", &group.group_id, fault) &&
+	    get_int(row, 2, "created_at", &group.created_at_ms, fault) &&
+	    get_int(row, 3, "updated_at", &group.updated_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_group(&group, fault))
+		return reading->sink->group(reading->sink->arg, tenant, &group);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_offset(struct reading *reading, const struct row *row, struct rows_fault *fault)
+{
+	struct shmeta_committed_offset offset = {.has_metadata = !is_null(row, 5), .metadata = optional_text(row, 5)};
+	struct shmeta_str tenant, topic;
+
+	if (get_tenant(reading->state->shape.organization, row, &tenant, fault) &&
+	    get_text(row, 1, "group_id", &offset.group_id, fault) && get_text(row, 2, "topic", &topic, fault) &&
+	    get_u32(row, 3, "partition_id", &offset.partition_id, fault) &&
+	    get_u64(row, 4, "committed_offset", &offset.committed_offset, fault) &&
+	    get_int(row, 6, "committed_at", &offset.committed_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_offset(topic, &offset, fault))
+		return reading->sink->offset(reading->sink->arg, tenant, topic, &offset);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_lease(struct reading *reading, const struct row *row, struct rows_fault *fault)
+{
+	struct shmeta_lease lease = {.topic_id = 0};
+	struct shmeta_str tenant, topic;
+
+	if (get_tenant(reading->state->shape.leases_organization, row, &tenant, fault) &&
+	    get_text(row, 1, "topic", &topic, fault) && get_u32(row, 2, "partition_id", &lease.partition_id, fault) &&
+	    get_text(row, 3, "leader_agent_id", &lease.leader_agent_id, fault) &&
+	    get_int(row, 4, "lease_expires_at", &lease.lease_expires_at_ms, fault) &&
+	    get_int(row, 5, "acquired_at", &lease.acquired_at_ms, fault) &&
+	    get_u64(row, 6, "epoch", &lease.epoch, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_lease(topic, &lease, fault))
+		return reading->sink->lease(reading->sink->arg, tenant, topic, &lease);
+	return SHMETA_OK;
+}
+
+enum { OTHER_AGENT, OTHER_GROUP, OTHER_OFFSET, OTHER_LEASE };
+
+static const struct other {
+	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in index_column */
+	int index_column;
+	enum shmeta_class cls;
+	const char *what;
+	enum shmeta_status (*emit)(struct reading *reading, const struct row *row, struct rows_fault *fault);
+} others[] = {
+	[OTHER_AGENT] = {PG_AGENTS, PG_KEY_AGENTS, 8, SHMETA_CLASS_AGENT, "agent", emit_agent},
+	[OTHER_GROUP] = {PG_GROUPS, PG_KEY_GROUPS, 4, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
+	[OTHER_OFFSET] = {PG_OFFSETS, PG_KEY_OFFSETS, 7, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
+	[OTHER_LEASE] = {PG_LEASES, PG_KEY_LEASES, 7, SHMETA_CLASS_LEASE, "lease", emit_lease},
+};
+enum { OTHERS = sizeof others / sizeof others[0] };
+
+/* A result of others, and how far it has been handed on. */
+struct list {
+	PGresult *result;
+	int next;
+};
+
+/* Those of the key with this number; -1: all. */
+static enum shmeta_status emit_others(struct reading *reading, const struct other *other, struct list *list,
+                                      int64_t index)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct row row;
+
+	for (; status == SHMETA_OK && list->result != NULL && list->next < PQntuples(list->result); list->next++) {
+		struct rows_fault fault;
+
+		if (index >= 0 && pg_int(list->result, list->next, other->index_column) != index)
+			break;
+		rows_faultless(&fault);
+		row_of_result(&row, list->result, list->next);
+		if (++reading->rows - reading->told >= PROGRESS_ROWS)
+			status = tell(reading);
+		if (status == SHMETA_OK)
+			status = other->emit(reading, &row, &fault);
+		if (fault.text[0] != '\0')
+			rows_poison(reading->sink, other->cls, other->what, (struct shmeta_str){NULL, 0}, -1, &fault);
+	}
+	return status;
+}
+
+/* ---- load --------------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status load_rows(struct reading *reading, struct cursor *topics, struct cursor *partitions,
+                                    struct cursor *segments)
+{
+	struct pg_state *state = reading->state;
+	struct pg_conn *conn = reading->conn;
+	struct backend_error *err = reading->err;
+	enum shmeta_status status;
+	char *sql = NULL;
+
+	/* The server may sort for long, and the sink may be slow: neither is a fault here. */
+	status = pg_execute(state, conn, "SET LOCAL statement_timeout = 0", NULL, err);
+	if (status == SHMETA_OK)
+		status = pg_execute(state, conn, "SET LOCAL idle_in_transaction_session_timeout = 0", NULL, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_baseline(state, conn, &reading->total, err);
+	if (status == SHMETA_OK && reading->sink->progress != NULL)
+		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
+	if (status == SHMETA_OK)
+		status = pg_send(state, conn, PG_LOAD_TOPICS, NULL, err);
+	if (status == SHMETA_OK)
+		status = pg_send(state, conn, PG_LOAD_PARTITIONS, NULL, err);
+	if (status == SHMETA_OK)
+		status = pg_sync(state, conn, err);
+	if (status == SHMETA_OK)
+		status = pg_next(state, conn, &topics->result, err);
+	if (status == SHMETA_OK)
+		status = pg_next(state, conn, &partitions->result, err);
+	if (status == SHMETA_OK && state->dialect->copy_binary) {
+		if (asprintf(&sql, "COPY (%s) TO STDOUT (FORMAT binary)", state->sql[PG_LOAD_SEGMENTS]) < 0)
+			return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+		status = pg_copy_start(state, conn, sql, err);
+		free(sql);
+		segments->copies = true;
+	} else if (status == SHMETA_OK) {
+		status = pg_send(state, conn, PG_LOAD_SEGMENTS, NULL, err);
+		if (status == SHMETA_OK)
+			status = pg_sync(state, conn, err);
+		segments->streams = true;
+	}
+	if (status == SHMETA_OK)
+		status = advance(&reading->walk, &topics->at);
+	if (status == SHMETA_OK)
+		status = advance(&reading->walk, &partitions->at);
+	if (status == SHMETA_OK)
+		status = advance(&reading->walk, &segments->at);
+	if (status != SHMETA_OK)
+		return status;
+	conn->given_out = true;
+	status = walk_all(&reading->walk, &topics->at, &partitions->at, &segments->at);
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
+		struct list list = {.result = NULL};
+
+		status = pg_query(state, conn, others[i].statement, NULL, &list.result, err);
+		if (status == SHMETA_OK)
+			status = emit_others(reading, &others[i], &list, -1);
+		PQclear(list.result);
+	}
+	return status;
+}
+
+static enum shmeta_status load_body(void *arg, struct backend_error *err)
+{
+	struct reading *reading = arg;
+	struct cursor topics = cursor_of(SHMETA_CLASS_TOPIC, -1), partitions = cursor_of(SHMETA_CLASS_PARTITION, -1),
+		      segments = cursor_of(SHMETA_CLASS_SEGMENT, -1);
+	enum shmeta_status status;
+
+	reading->err = err;
+	reading->rows = reading->told = 0;
+	reading->told_ns = now_ns();
+	status = load_rows(reading, &topics, &partitions, &segments);
+	cursor_end(&topics);
+	cursor_end(&partitions);
+	cursor_end(&segments);
+	return status;
+}
+
+static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink)
+{
+	return (struct reading){
+		.walk = {.advance = advance, .topic = emit_topic, .partition = emit_partition, .segment = emit_segment},
+		.state = state,
+		.conn = conn,
+		.sink = sink};
+}
+
+/* Nothing was written: whatever became of the COMMIT, it was not heard. */
+static enum shmeta_status read_outcome(enum shmeta_status status, struct backend_error *err)
+{
+	if (status != SHMETA_ERR_OUTCOME_UNKNOWN)
+		return status;
+	if (err != NULL)
+		err->code = SHMETA_ERR_SOURCE;
+	return SHMETA_ERR_SOURCE;
+}
+
+enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct pg_conn *conn = &state->primary;
+	struct reading reading;
+	enum shmeta_status status;
+
+	state->doing = "loading from";
+	status = pg_ensure(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	reading = reading_of(state, conn, sink);
+	reading.loading = true;
+	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
+	conn->tick = tick;
+	conn->tick_arg = &reading;
+	status = read_outcome(pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err), err);
+	conn->patience_ms = 0;
+	conn->tick = NULL;
+	if (status == SHMETA_OK && sink->progress != NULL)
+		status = sink->progress(sink->arg, reading.rows, reading.rows);
+	pg_feed_loaded(state, status == SHMETA_OK);
+	return status;
+}
+
+/* ---- fetch -------------------------------------------------------------------------------------------------------------------------- */
+
+enum kind {
+	KIND_TOPIC,
+	KIND_TOPIC_SEGMENTS,
+	KIND_PARTITION,
+	KIND_SEGMENT,
+	KIND_AGENT,
+	KIND_OFFSET,
+	KIND_GROUP, /* with all of its offsets */
+	KIND_LEASE,
+	KIND_CLASS, /* KIND_CLASS + its number: all of a class */
+	KINDS = KIND_CLASS + SHMETA_CLASS_COUNT
+};
+
+static enum kind kind_of(const struct backend_key *key)
+{
+	switch (key->cls) {
+	case SHMETA_CLASS_TOPIC:
+		return key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
+	case SHMETA_CLASS_PARTITION:
+		return KIND_PARTITION;
+	case SHMETA_CLASS_SEGMENT:
+		return KIND_SEGMENT;
+	default:
+		if (backend_key_is_class(key))
+			return (enum kind)(KIND_CLASS + (int)key->cls);
+		return key->cls == SHMETA_CLASS_AGENT   ? KIND_AGENT
+		       : key->cls == SHMETA_CLASS_LEASE ? KIND_LEASE
+		       : key->topic.bytes > 0           ? KIND_OFFSET
+		                                        : KIND_GROUP;
+	}
+}
+
+/* Kinds as bits: those that a statement serves. */
+#define BIT(kind) (1u << (kind))
+enum {
+	OF_TOPICS = BIT(KIND_TOPIC) | BIT(KIND_TOPIC_SEGMENTS),
+	OF_PARTITIONS = OF_TOPICS | BIT(KIND_PARTITION) | BIT(KIND_SEGMENT),
+	OF_SEGMENTS = BIT(KIND_TOPIC_SEGMENTS) | BIT(KIND_SEGMENT),
+	OF_GROUPS = BIT(KIND_OFFSET) | BIT(KIND_GROUP)
+};
+static const uint32_t of_others[OTHERS] = {[OTHER_AGENT] = BIT(KIND_AGENT),
+                                           [OTHER_GROUP] = OF_GROUPS,
+                                           [OTHER_OFFSET] = OF_GROUPS,
+                                           [OTHER_LEASE] = BIT(KIND_LEASE)};
+
+/* Columns of keys, as the statements want them. */
+struct columns {
+	struct pg_array index, tenant, topic, name, partition, low, high;
+};
+
+/* Sets of keys; a statement reads one or two. */
+enum set { TOPICS, WHOLE, PLACES, RANGES, AGENTS, GROUPS, OFFSETS, ALL_OFFSETS, LEASES, SETS };
+
+struct fetching {
+	struct reading reading;
+	const struct backend_key *keys; /* of this chunk */
+	size_t count;
+	size_t at, all; /* the chunk among the keys of the call */
+	struct columns sets[SETS];
+	struct cursor topic_rows, partition_rows, segment_rows;
+	struct list keyed[OTHERS], whole[OTHERS];
+};
+
+static void columns_start(struct columns *columns)
+{
+	pg_array_start(&columns->index, PG_ELEMENT_INT8);
+	pg_array_start(&columns->tenant, PG_ELEMENT_TEXT);
+	pg_array_start(&columns->topic, PG_ELEMENT_TEXT);
+	pg_array_start(&columns->name, PG_ELEMENT_TEXT);
+	pg_array_start(&columns->partition, PG_ELEMENT_INT8);
+	pg_array_start(&columns->low, PG_ELEMENT_INT8);
+	pg_array_start(&columns->high, PG_ELEMENT_INT8);
+}
+
+static void columns_free(struct columns *columns)
+{
+	pg_array_free(&columns->index);
+	pg_array_free(&columns->tenant);
+	pg_array_free(&columns->topic);
+	pg_array_free(&columns->name);
+	pg_array_free(&columns->partition);
+	pg_array_free(&columns->low);
+	pg_array_free(&columns->high);
+}
+
+static void columns_add(struct columns *columns, size_t index, const struct backend_key *key)
+{
+	pg_array_int(&columns->index, (int64_t)index);
+	pg_array_text(&columns->tenant, key->tenant);
+	pg_array_text(&columns->topic, key->topic);
+	pg_array_text(&columns->name, key->name);
+	pg_array_int(&columns->partition, key->partition_id);
+	pg_array_int(&columns->low, key->from > INT64_MAX ? INT64_MAX : (int64_t)key->from);
+	pg_array_int(&columns->high, key->to > INT64_MAX ? INT64_MAX : (int64_t)key->to);
+}
+
+/* The columns by letter: index, tenant, topic (o), name, partition, low, high. */
+static void give(struct pg_params *params, struct columns *columns, const char *which)
+{
+	for (; *which != '\0'; which++)
+		pg_param_array(params, *which == 'i'   ? &columns->index
+		                       : *which == 't' ? &columns->tenant
+		                       : *which == 'o' ? &columns->topic
+		                       : *which == 'n' ? &columns->name
+		                       : *which == 'p' ? &columns->partition
+		                       : *which == 'l' ? &columns->low
+		                                       : &columns->high);
+}
+
+static bool has_nul(struct shmeta_str text)
+{
+	return text.bytes > 0 && memchr(text.data, '\0', text.bytes) != NULL;
+}
+
+/* Can the source have what the key names? A name with a NUL in it is none that a text column can hold. Agents are of one
+ * namespace, and leases without a tenant of the default one. */
+static bool is_possible(const struct pg_state *state, const struct backend_key *key, enum kind kind)
+{
+	if (has_nul(key->tenant) || has_nul(key->topic) || has_nul(key->name))
+		return false;
+	return kind == KIND_AGENT || (kind == KIND_LEASE && !state->shape.leases_organization) ||
+	       pg_tenant_possible(state, key->tenant);
+}
+
+static uint32_t sort_keys(struct fetching *f)
+{
+	static const enum set sets[KIND_CLASS][2] = {
+		[KIND_TOPIC] = {TOPICS, SETS},        [KIND_TOPIC_SEGMENTS] = {TOPICS, WHOLE},
+		[KIND_PARTITION] = {PLACES, SETS},    [KIND_SEGMENT] = {PLACES, RANGES},
+		[KIND_AGENT] = {AGENTS, SETS},        [KIND_OFFSET] = {GROUPS, OFFSETS},
+		[KIND_GROUP] = {GROUPS, ALL_OFFSETS}, [KIND_LEASE] = {LEASES, SETS}};
+	uint32_t kinds = 0;
+
+	_Static_assert(KINDS <= 32, "a bit for each kind");
+	for (int i = 0; i < SETS; i++)
+		columns_start(&f->sets[i]);
+	for (size_t i = 0; i < f->count; i++) {
+		const struct backend_key *key = &f->keys[i];
+		enum kind kind = kind_of(key);
+
+		if (kind < KIND_CLASS && !is_possible(f->reading.state, key, kind))
+			continue;
+		kinds |= BIT(kind);
+		for (int n = 0; n < 2 && kind < KIND_CLASS && sets[kind][n] != SETS; n++)
+			columns_add(&f->sets[sets[kind][n]], i, key);
+	}
+	return kinds;
+}
+
+static enum shmeta_status send_keyed(struct fetching *f, enum pg_statement which, enum set first, const char *columns,
+                                     enum set second, const char *second_columns, struct backend_error *err)
+{
+	struct pg_params params;
+
+	pg_params_clear(&params);
+	give(&params, &f->sets[first], columns);
+	if (second != SETS)
+		give(&params, &f->sets[second], second_columns);
+	return pg_send(f->reading.state, f->reading.conn, which, &params, err);
+}
+
+static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct backend_error *err)
+{
+	static const struct {
+		uint32_t kinds;
+		enum pg_statement statement;
+		enum set first, second;
+		const char *columns, *second_columns;
+	} table[] = {
+		{OF_TOPICS, PG_KEY_TOPICS, TOPICS, SETS, "ito", ""},
+		{OF_PARTITIONS, PG_KEY_PARTITIONS, TOPICS, PLACES, "ito", "itop"},
+		{BIT(KIND_AGENT), PG_KEY_AGENTS, AGENTS, SETS, "in", ""},
+		{OF_GROUPS, PG_KEY_GROUPS, GROUPS, SETS, "itn", ""},
+		{OF_GROUPS, PG_KEY_OFFSETS, OFFSETS, ALL_OFFSETS, "itnop", "itn"},
+		{BIT(KIND_LEASE), PG_KEY_LEASES, LEASES, SETS, "itop", ""},
+	};
+	struct pg_state *state = f->reading.state;
+	struct pg_conn *conn = f->reading.conn;
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t i = 0; status == SHMETA_OK && i < sizeof table / sizeof table[0]; i++)
+		if ((kinds & table[i].kinds) != 0)
+			status = send_keyed(f, table[i].statement, table[i].first, table[i].columns, table[i].second,
+			                    table[i].second_columns, err);
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
+		if ((kinds & BIT(KIND_CLASS + (int)others[i].cls)) != 0)
+			status = pg_send(state, conn, others[i].statement, NULL, err);
+	/* Last: they stream. */
+	if (status == SHMETA_OK && (kinds & OF_SEGMENTS) != 0)
+		status = send_keyed(f, PG_KEY_SEGMENTS, WHOLE, "ito", RANGES, "itoplh", err);
+	if (status != SHMETA_OK)
+		return status;
+	return f->at + f->count == f->all ? pg_send_commit(state, conn, err) : pg_sync(state, conn, err);
+}
+
+static enum shmeta_status receive_chunk(struct fetching *f, uint32_t kinds, struct backend_error *err)
+{
+	struct pg_state *state = f->reading.state;
+	struct pg_conn *conn = f->reading.conn;
+	struct walk *walk = &f->reading.walk;
+	enum shmeta_status status = SHMETA_OK;
+
+	f->topic_rows = cursor_of(SHMETA_CLASS_TOPIC, 8);
+	f->partition_rows = cursor_of(SHMETA_CLASS_PARTITION, 6);
+	f->segment_rows = cursor_of(SHMETA_CLASS_SEGMENT, 14);
+	if ((kinds & OF_TOPICS) != 0)
+		status = pg_next(state, conn, &f->topic_rows.result, err);
+	if (status == SHMETA_OK && (kinds & OF_PARTITIONS) != 0)
+		status = pg_next(state, conn, &f->partition_rows.result, err);
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
+		if ((kinds & of_others[i]) != 0)
+			status = pg_next(state, conn, &f->keyed[i].result, err);
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
+		if ((kinds & BIT(KIND_CLASS + (int)others[i].cls)) != 0)
+			status = pg_next(state, conn, &f->whole[i].result, err);
+	if (status == SHMETA_OK)
+		status = advance(walk, &f->topic_rows.at);
+	if (status == SHMETA_OK)
+		status = advance(walk, &f->partition_rows.at);
+	if (status == SHMETA_OK && (kinds & OF_SEGMENTS) != 0) {
+		f->segment_rows.streams = true;
+		status = advance(walk, &f->segment_rows.at);
+	}
+	return status;
+}
+
+static enum shmeta_status emit_key_others(struct fetching *f, const struct backend_key *key, int64_t index, bool whole)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
+		if (others[i].cls != key->cls)
+			continue;
+		if (whole)
+			f->whole[i].next = 0; /* a class may be asked for twice */
+		status = emit_others(&f->reading, &others[i], whole ? &f->whole[i] : &f->keyed[i], whole ? -1 : index);
+	}
+	return status;
+}
+
+static enum shmeta_status emit_key(struct fetching *f, const struct backend_key *key, int64_t index, bool *ret_found)
+{
+	struct reading *reading = &f->reading;
+	enum shmeta_status status = SHMETA_OK;
+	bool parent = true, is_topic = key->cls == SHMETA_CLASS_TOPIC;
+
+	if (kind_of(key) >= KIND_AGENT) {
+		*ret_found = true;
+		return emit_key_others(f, key, index, kind_of(key) >= KIND_CLASS);
+	}
+	if (is_topic) {
+		parent = false;
+		if (walk_is_on(&f->topic_rows.at, index)) {
+			status = emit_topic(&reading->walk, &f->topic_rows.at, &parent);
+			if (status == SHMETA_OK)
+				status = advance(&reading->walk, &f->topic_rows.at);
+		}
+	}
+	if (status == SHMETA_OK)
+		status = walk_partitions(&reading->walk, &f->partition_rows.at, &f->segment_rows.at, index, parent,
+		                         ret_found);
+	if (is_topic)
+		*ret_found = parent;
+	return status;
+}
+
+static void end_chunk(struct fetching *f)
+{
+	cursor_end(&f->topic_rows);
+	cursor_end(&f->partition_rows);
+	cursor_end(&f->segment_rows);
+	for (int i = 0; i < OTHERS; i++) {
+		PQclear(f->keyed[i].result);
+		PQclear(f->whole[i].result);
+		f->keyed[i] = f->whole[i] = (struct list){.result = NULL};
+	}
+}
+
+static enum shmeta_status fetch_chunk(struct fetching *f, struct backend_error *err)
+{
+	const struct backend_sink *sink = f->reading.sink;
+	uint32_t kinds = sort_keys(f);
+	enum shmeta_status status = send_chunk(f, kinds, err);
+
+	if (status == SHMETA_OK)
+		status = receive_chunk(f, kinds, err);
+	for (size_t i = 0; status == SHMETA_OK && i < f->count; i++) {
+		bool found = false;
+
+		f->reading.conn->given_out = true;
+		status = sink->key_begin(sink->arg, &f->keys[i]);
+		if (status == SHMETA_OK)
+			status = emit_key(f, &f->keys[i], (int64_t)i, &found);
+		if (status == SHMETA_OK)
+			status = sink->key_end(sink->arg, &f->keys[i], found);
+	}
+	end_chunk(f);
+	return status;
+}
+
+static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
+{
+	struct fetching *f = arg;
+	const struct backend_key *keys = f->keys;
+	enum shmeta_status status = SHMETA_OK;
+
+	f->reading.err = err;
+	f->reading.rows = f->reading.told = 0;
+	for (f->at = 0; status == SHMETA_OK && f->at < f->all; f->at += f->count) {
+		f->keys = keys + f->at;
+		f->count = f->all - f->at < CHUNK_KEYS ? f->all - f->at : CHUNK_KEYS;
+		status = fetch_chunk(f, err);
+	}
+	f->keys = keys;
+	return status;
+}
+
+enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
+                            struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct fetching f = {.keys = keys, .all = count};
+	enum shmeta_status status;
+
+	state->doing = "fetching from";
+	for (size_t i = 0; i < count; i++)
+		if (keys[i].cls == SHMETA_CLASS_LIST || (unsigned)keys[i].cls >= SHMETA_CLASS_COUNT)
+			return backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s: a key of class %d cannot be fetched",
+			                    state->dialect->engine, (int)keys[i].cls);
+	if (count == 0)
+		return SHMETA_OK;
+	status = pg_ensure(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	f.reading = reading_of(state, &state->primary, sink);
+	status = read_outcome(pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, err), err);
+	for (int i = 0; i < SETS; i++)
+		columns_free(&f.sets[i]);
+	return status;
+}
+
+/* ---- texts -------------------------------------------------------------------------------------------------------------------------- */
+
+bool pg_read_statements(struct pg_state *state)
+{
+	const struct pg_shape *shape = &state->shape;
+	bool o = shape->organization;
+	const char *c = state->dialect->collate, *cast = shape->tenant_uuid ? "::uuid" : "";
+	const char *t_org = o ? "t.organization_id::text" : "NULL::text",
+		   *p_org = o ? "p.organization_id::text" : "NULL::text",
+		   *s_org = o ? "s.organization_id::text" : "NULL::text";
+	char topic[400], partition[300], position[400], segment[900], t_key[80] = "", p_key[80] = "", s_key[80] = "",
+								      r_key[80] = "", order[80] = "";
+	char agent[400], group[200], offset[300], lease[300];
+	bool ok;
+
+	snprintf(
+		topic, sizeof topic,
+		"%s, t.name::text, t.partition_count::int8, t.retention_ms::int8, t.created_at::int8, t.updated_at::int8, "
+		"t.config::text, %s",
+		t_org, shape->cleanup_policy ? "t.cleanup_policy::text" : "NULL::text");
+	snprintf(
+		partition, sizeof partition,
+		"%s, p.topic::text, p.partition_id::int8, p.high_watermark::int8, p.created_at::int8, p.updated_at::int8",
+		p_org);
+	/* Where a slice lies in its object is looked up only in a database that has ever had slices. */
+	snprintf(
+		position, sizeof position,
+		shape->slices
+			? "coalesce((SELECT l.position FROM shmeta_slices l WHERE l.tenant = %s AND l.topic = s.topic AND "
+			  "l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0)::int8"
+			: "0::int8%.0s",
+		o ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
+	snprintf(
+		segment, sizeof segment,
+		"%s, s.topic::text, s.partition_id::int8, s.base_offset::int8, s.end_offset::int8, s.record_count::int8, "
+		"s.size_bytes::int8, s.created_at::int8, %s, s.id::text, s.s3_bucket::text, s.s3_key::text, %s",
+		s_org, shape->timestamps ? "s.min_timestamp::int8, s.max_timestamp::int8" : "0::int8, 0::int8",
+		position);
+	if (o || shape->leases_organization)
+		snprintf(r_key, sizeof r_key, "r.organization_id = k.tenant%s AND ", cast);
+	if (o) {
+		snprintf(t_key, sizeof t_key, "t.organization_id = k.tenant%s AND ", cast);
+		snprintf(p_key, sizeof p_key, "p.organization_id = k.tenant%s AND ", cast);
+		snprintf(s_key, sizeof s_key, "s.organization_id = k.tenant%s AND ", cast);
+		snprintf(order, sizeof order, "organization_id::text%s, ", c);
+	}
+	ok = pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %sname%s", topic, order, c) &&
+	     pg_text_of(state, PG_LOAD_PARTITIONS, "SELECT %s FROM partitions p ORDER BY %stopic%s, partition_id",
+	                partition, order, c) &&
+	     pg_text_of(state, PG_LOAD_SEGMENTS,
+	                "SELECT %s FROM segments s ORDER BY %stopic%s, partition_id, base_offset%s%s", segment, order,
+	                c, shape->segment_place ? "" : ", id", shape->segment_place ? "" : c);
+	snprintf(agent, sizeof agent,
+	         "%s, r.agent_id::text, r.address::text, r.availability_zone::text, r.agent_group::text, "
+	         "r.last_heartbeat::int8, r.started_at::int8, r.metadata::text",
+	         shape->agents_organization ? "r.organization_id::text" : "NULL::text");
+	snprintf(group, sizeof group, "%s, r.group_id::text, r.created_at::int8, r.updated_at::int8",
+	         o ? "r.organization_id::text" : "NULL::text");
+	snprintf(offset, sizeof offset,
+	         "%s, r.group_id::text, r.topic::text, r.partition_id::int8, r.committed_offset::int8, "
+	         "r.metadata::text, r.committed_at::int8",
+	         o ? "r.organization_id::text" : "NULL::text");
+	snprintf(lease, sizeof lease,
+	         "%s, r.topic::text, r.partition_id::int8, r.leader_agent_id::text, r.lease_expires_at::int8, "
+	         "r.acquired_at::int8, r.epoch::int8",
+	         shape->leases_organization ? "r.organization_id::text" : "NULL::text");
+	ok = ok && pg_text_of(state, PG_AGENTS, "SELECT %s FROM agents r", agent) &&
+	     pg_text_of(state, PG_GROUPS, "SELECT %s FROM consumer_groups r", group) &&
+	     pg_text_of(state, PG_OFFSETS, "SELECT %s FROM consumer_offsets r", offset) &&
+	     pg_text_of(state, PG_LEASES, "SELECT %s FROM partition_leases r", lease);
+	ok = ok &&
+	     pg_text_of(state, PG_KEY_AGENTS,
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[]) k(i, name) JOIN agents r ON "
+	                "r.agent_id = k.name ORDER BY k.i",
+	                agent) &&
+	     pg_text_of(state, PG_KEY_GROUPS,
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, name) "
+	                "JOIN consumer_groups r ON %sr.group_id = k.name ORDER BY k.i",
+	                group, r_key) &&
+	     pg_text_of(state, PG_KEY_OFFSETS,
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::int8[]) "
+	                "k(i, tenant, name, topic, id) JOIN consumer_offsets r ON %sr.group_id = k.name AND "
+	                "r.topic = k.topic AND r.partition_id = k.id UNION ALL SELECT %s, k.i FROM "
+	                "unnest($6::int8[], $7::text[], $8::text[]) k(i, tenant, name) JOIN consumer_offsets r ON "
+	                "%sr.group_id = k.name ORDER BY 8",
+	                offset, r_key, offset, r_key) &&
+	     pg_text_of(state, PG_KEY_LEASES,
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[]) "
+	                "k(i, tenant, topic, id) JOIN partition_leases r ON %sr.topic = k.topic AND "
+	                "r.partition_id = k.id ORDER BY k.i",
+	                lease, shape->leases_organization ? r_key : "");
+	/* Keys come as columns; i is a key's number, by which its rows are found again. */
+	ok = ok &&
+	     pg_text_of(
+		     state, PG_KEY_TOPICS,
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) JOIN topics t ON "
+		     "%st.name = k.topic ORDER BY k.i",
+		     topic, t_key) &&
+	     pg_text_of(
+		     state, PG_KEY_PARTITIONS,
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) JOIN partitions p ON "
+		     "%sp.topic = k.topic UNION ALL SELECT %s, k.i FROM unnest($4::int8[], $5::text[], $6::text[], $7::int8[]) "
+		     "k(i, tenant, topic, id) JOIN partitions p ON %sp.topic = k.topic AND p.partition_id = k.id ORDER BY 7, 3",
+		     partition, p_key, partition, p_key) &&
+	     pg_text_of(
+		     state, PG_KEY_SEGMENTS,
+		     "SELECT * FROM (SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) "
+		     "JOIN segments s ON %ss.topic = k.topic UNION ALL SELECT %s, k.i FROM unnest($4::int8[], $5::text[], "
+		     "$6::text[], $7::int8[], $8::int8[], $9::int8[]) k(i, tenant, topic, id, low, high) JOIN segments s ON "
+		     "%ss.topic = k.topic AND s.partition_id = k.id AND s.base_offset BETWEEN k.low AND k.high) "
+		     "u(tenant, topic, partition_id, base, finish, records, size, created, earliest, latest, id, bucket, "
+		     "object, place, i) ORDER BY i, partition_id, base, id%s",
+		     segment, s_key, segment, s_key, c);
+	return ok;
+}
