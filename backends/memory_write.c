@@ -386,7 +386,7 @@ static void answer_offer(struct writing *w, const struct shmeta_op *op, enum off
 		refuse(r, SHMETA_ERR_CONFLICT, "the transfer timed out");
 	else if (by_holder && !held_by(w, offer->partition_id, op->agent_id, &lease))
 		refuse(r, SHMETA_ERR_FENCED, "the lease is no longer its former holder's");
-	else if (by_holder)
+	else if (by_holder && has_agent(w, rows_str(offer->to), r))
 		give_lease(w, offer->partition_id, rows_str(offer->to), op->duration_ms, r);
 	if (r->status == SHMETA_OK)
 		offer->state = to;
@@ -459,7 +459,7 @@ static void commit_object(struct writing *w, const struct shmeta_op *op, struct 
 static void add_slice(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
 	struct shmeta_segment row = op->u.segment;
-	struct slice *slice;
+	struct slice *slice = NULL;
 
 	if (!w->in_object) {
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "a slice without its object before it");
@@ -480,6 +480,13 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 	if (r->status != SHMETA_OK)
 		return;
 	set_watermark(w, op->partition_id, row.end_offset + 1, true);
+	/* One that was there before and whose segment went since is this one. */
+	for (size_t i = 0; slice == NULL && i < w->object->slice_count; i++)
+		if (w->object->slices[i].partition_id == op->partition_id &&
+		    w->object->slices[i].base == row.base_offset && strcmp(w->object->slices[i].topic, w->topic) == 0)
+			slice = &w->object->slices[i];
+	if (slice != NULL)
+		return;
 	slice = grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
 	if (slice != NULL) {
 		slice->topic = strdup(w->topic);

@@ -1126,6 +1126,7 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 {
 	uint32_t conflicts = 0;
 	bool fresh = !pg_connected(conn), restarted = false, replanned = false;
+	const uint64_t patience = deadline_of(state, conn);
 	enum shmeta_status status;
 
 	for (;;) {
@@ -1168,8 +1169,9 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			roll_back(state, conn);
 			return status;
 		}
+		/* So often, and for as long as one call may take: under a storm the count alone is gone within a second. */
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
-		    conflicts < state->dialect->retries) {
+		    (conflicts < state->dialect->retries || now_ns() < patience)) {
 			roll_back(state, conn);
 			pause_before_retry(state, conflicts++);
 			continue;

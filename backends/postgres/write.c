@@ -298,6 +298,7 @@ static enum shmeta_status take_locks(struct writing *w, struct backend_error *er
 	if (status == SHMETA_OK && w->state->dialect->snapshots) {
 		(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
 		(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
+		(void)snprintf(w->origin, sizeof w->origin, "%s", w->state->origin);
 	}
 	PQclear(result);
 	if (status == SHMETA_OK && w->lock_owners.count > 0)
@@ -489,8 +490,8 @@ static uint64_t clock_ms(void)
 }
 
 /* The COMMIT was sent and nobody answered. The server knows what became of a transaction by its id, as long as it is the server that
- * gave the id: one that was restarted may have lost ids that never reached its disk and have given them again, so from such a
- * one only "aborted" can be believed. */
+ * gave the id: one that was restarted may have lost ids that never reached its disk and have given them again. From such a one
+ * "aborted" can be believed, and "committed" where the log has a row of that transaction with our mark. */
 static enum shmeta_status resolve(struct writing *w, struct backend_error *err)
 {
 	uint64_t give_up = clock_ms() + (w->state->options.timeout_ms > 0 ? w->state->options.timeout_ms : 5000);
@@ -502,20 +503,21 @@ static enum shmeta_status resolve(struct writing *w, struct backend_error *err)
 		enum shmeta_status status;
 		PGresult *result = NULL;
 		struct pg_params params;
-		bool committed, aborted, same_server;
+		bool committed, aborted, ours;
 
 		pg_params_clear(&params);
 		pg_param_text(&params, rows_str(w->transaction));
 		pg_param_text(&params, rows_str(w->server));
+		pg_param_text(&params, rows_str(w->origin));
 		status = pg_query(w->state, &w->state->primary, PG_W_OUTCOME, &params, &result, &mine);
 		if (status == SHMETA_OK) {
 			struct shmeta_str said = pg_text(result, 0, 0);
 
-			same_server = pg_int(result, 0, 1) != 0;
+			ours = pg_int(result, 0, 1) != 0;
 			committed = rows_compare(said, rows_str("committed")) == 0;
 			aborted = rows_compare(said, rows_str("aborted")) == 0;
 			PQclear(result);
-			if (committed && same_server)
+			if (committed && ours)
 				return SHMETA_OK;
 			if (aborted)
 				return backend_fail(err, SHMETA_ERR_SOURCE,
@@ -628,9 +630,12 @@ bool pg_write_statements(struct pg_state *state)
 	                            "b.s3_key FOR UPDATE OF b) k"
 	                          : "SELECT 0") &&
 	       pg_text_of(state, PG_W_OUTCOME, "%s",
-	                  d->snapshots ? "SELECT pg_xact_status($1::text::xid8), "
-	                                 "pg_postmaster_start_time()::text = $2::text"
-	                               : "SELECT '', false") &&
+	                  !d->snapshots        ? "SELECT '', false"
+	                  : !state->shape.feed ? "SELECT pg_xact_status($1::text::xid8), "
+	                                         "pg_postmaster_start_time()::text = $2::text AND $3::text <> ''"
+	                                       : "SELECT pg_xact_status($1::text::xid8), "
+	                                         "pg_postmaster_start_time()::text = $2::text OR EXISTS(SELECT 1 FROM "
+	                                         "shmeta_changes WHERE xid = $1::text::xid8 AND origin = $3::text)") &&
 	       pg_text_of(state, PG_W_SAVE, "SAVEPOINT shmeta_item") &&
 	       pg_text_of(state, PG_W_UNDO, "ROLLBACK TO SAVEPOINT shmeta_item") &&
 	       pg_text_of(state, PG_W_RELEASE, "RELEASE SAVEPOINT shmeta_item");

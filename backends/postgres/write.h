@@ -85,9 +85,10 @@ struct writing {
 	size_t item_count;
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners;
-	bool one_by_one;                  /* a statement failed for what one of its items is: find it */
-	bool poisoned;                    /* the last attempt ended with that kind of failure         */
-	char transaction[24], server[32]; /* its id, and since when the server has been up: to ask what became of it */
+	bool one_by_one; /* a statement failed for what one of its items is: find it */
+	bool poisoned;   /* the last attempt ended with that kind of failure         */
+	char transaction[24], server[64],
+		origin[24]; /* its id, and since when the server has been up: to ask what became of it */
 };
 
 /* The texts of all kinds. false: no memory. */

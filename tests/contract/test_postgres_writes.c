@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Writes of several hosts to one PostgreSQL: each engine here is what a host's daemon has, with a connection of its own. Leases,
+ * fences, conflicts, deadlocks, and commits of which nobody hears. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/rows.h"
+#include "tests/support/link.h"
+#include "tests/support/source_world.h"
+
+TestSuite(postgres_writes, .timeout = 120);
+
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	(void)set;
+	world_servers_start();
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	world_servers_stop();
+}
+
+enum { OPS_MAX = 64, HOSTS_MAX = 16, PATIENCE_MS = 20000 };
+
+/* ---- a host ------------------------------------------------------------------------------------------------------------------- */
+
+struct host {
+	const struct backend_ops *ops;
+	void *state;
+	struct backend_error err;
+	struct shmeta_op op[OPS_MAX];
+	struct backend_op batch[OPS_MAX];
+	struct shmeta_result result[OPS_MAX];
+	char id[OPS_MAX][48];
+	size_t count;
+};
+
+static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
+{
+	(void)arg, (void)key;
+	return SHMETA_OK;
+}
+
+/* Nothing here asserts: hosts run in threads. */
+static enum shmeta_status host_open(struct host *h, const struct world *w, const char *uri, uint32_t timeout_ms)
+{
+	struct backend_options options = w->options;
+
+	memset(h, 0, sizeof *h);
+	options.uri = uri != NULL ? uri : w->uri;
+	options.timeout_ms = timeout_ms;
+	h->ops = w->ops;
+	h->state = calloc(1, h->ops->state_bytes);
+	return h->state != NULL ? h->ops->open(h->state, &options, &h->err) : SHMETA_ERR_NO_MEMORY;
+}
+
+static void host_close(struct host *h)
+{
+	if (h->state != NULL)
+		h->ops->close(h->state);
+	free(h->state);
+}
+
+static struct shmeta_op *add(struct host *h, enum shmeta_op_type type, const char *topic, uint32_t partition)
+{
+	struct shmeta_op *op = &h->op[h->count++];
+
+	*op = (struct shmeta_op){.type = type, .name = rows_str(topic), .partition_id = partition};
+	return op;
+}
+
+static struct shmeta_op *add_segment(struct host *h, const char *topic, uint32_t partition, uint64_t base)
+{
+	size_t at = h->count;
+	struct shmeta_op *op = add(h, SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK, topic, partition);
+
+	(void)snprintf(h->id[at], sizeof h->id[at], "%s-%u-%llu", topic, partition, (unsigned long long)base);
+	op->u.segment = (struct shmeta_segment){.base_offset = base,
+	                                        .end_offset = base + 9,
+	                                        .record_count = 10,
+	                                        .size_bytes = 100,
+	                                        .created_at_ms = 5,
+	                                        .id = rows_str(h->id[at]),
+	                                        .s3_bucket = rows_str("bucket"),
+	                                        .s3_key = rows_str(h->id[at])};
+	return op;
+}
+
+static void add_agent(struct host *h, const char *agent)
+{
+	add(h, SHMETA_OP_REGISTER_AGENT, "", 0)->u.agent = (struct shmeta_agent){.agent_id = rows_str(agent),
+	                                                                         .address = rows_str(agent),
+	                                                                         .availability_zone = rows_str("z"),
+	                                                                         .agent_group = rows_str("g")};
+}
+
+static void add_topic(struct host *h, const char *name, uint32_t partitions)
+{
+	add(h, SHMETA_OP_CREATE_TOPIC, "", 0)->u.topic =
+		(struct shmeta_topic){.name = rows_str(name), .partition_count = partitions};
+}
+
+static void add_acquire(struct host *h, const char *topic, uint32_t partition, const char *agent, int64_t ms)
+{
+	struct shmeta_op *op = add(h, SHMETA_OP_ACQUIRE_LEASE, topic, partition);
+
+	op->agent_id = rows_str(agent);
+	op->duration_ms = ms;
+}
+
+static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
+{
+	const struct backend_sink sink = {.changed = on_changed};
+	size_t count = h->count;
+
+	for (size_t i = 0; i < count; i++)
+		h->batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &h->op[i]};
+	h->count = 0;
+	return h->ops->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err);
+}
+
+/* All of a batch done; from the test's own thread. */
+#define done(host, now_ms)                                                                                       \
+	do {                                                                                                     \
+		size_t many = (host)->count;                                                                     \
+		cr_assert_eq(host_apply((host), (now_ms)), SHMETA_OK, "%s", (host)->err.text);                   \
+		for (size_t n = 0; n < many; n++)                                                                \
+			cr_assert_eq((host)->result[n].status, SHMETA_OK, "%zu: %s", n, (host)->result[n].text); \
+	} while (0)
+
+static uint64_t transactions(struct host *h)
+{
+	struct backend_counters counters;
+
+	h->ops->counters(h->state, &counters);
+	return counters.transactions;
+}
+
+static struct world world;
+static struct host hosts[HOSTS_MAX];
+
+static void begin(enum world_engine engine, size_t count)
+{
+	if (!world_possible(engine))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, engine);
+	world_open(&world);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(host_open(&hosts[i], &world, NULL, PATIENCE_MS), SHMETA_OK, "%s", hosts[i].err.text);
+}
+
+static void end(size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		host_close(&hosts[i]);
+	world_free(&world);
+}
+
+/* ---- leases ------------------------------------------------------------------------------------------------------------------- */
+
+enum { EPOCHS_MAX = 8192, RACERS = 4, RACES = 150 };
+
+struct race {
+	_Atomic int64_t now_ms;
+	_Atomic uint32_t given[EPOCHS_MAX]; /* how often each epoch was given out */
+	_Atomic uint32_t acquired, taken, wrong;
+};
+
+struct racer {
+	struct race *race;
+	struct host *host;
+	char agent[16];
+};
+
+/* Acquire, now and then release, deregister, make the topic anew: whatever loses an epoch in a careless engine. */
+static void *race_for_lease(void *arg)
+{
+	struct racer *r = arg;
+	struct host *h = r->host;
+	enum shmeta_status status;
+
+	for (int i = 0; i < RACES; i++) {
+		int64_t now_ms = atomic_fetch_add(&r->race->now_ms, 3);
+		uint64_t epoch;
+
+		add_agent(h, r->agent);
+		if (i % 50 == 49) {
+			add(h, SHMETA_OP_DELETE_TOPIC, "orders", 0);
+			add_topic(h, "orders", 1);
+		}
+		add_acquire(h, "orders", 0, r->agent, 4);
+		status = host_apply(h, now_ms);
+		if (status != SHMETA_OK)
+			atomic_fetch_add(&r->race->wrong, 1);
+		status = status == SHMETA_OK ? h->result[i % 50 == 49 ? 3 : 1].status : status;
+		epoch = h->result[i % 50 == 49 ? 3 : 1].lease.epoch;
+		if (status == SHMETA_OK && epoch < EPOCHS_MAX) {
+			atomic_fetch_add(&r->race->given[epoch], 1);
+			atomic_fetch_add(&r->race->acquired, 1);
+		} else if (status == SHMETA_ERR_CONFLICT) {
+			atomic_fetch_add(&r->race->taken, 1);
+		}
+		if (status == SHMETA_OK && i % 3 == 0) {
+			add(h, SHMETA_OP_RELEASE_LEASE, "orders", 0)->agent_id = rows_str(r->agent);
+			(void)host_apply(h, now_ms);
+		} else if (status == SHMETA_OK && i % 7 == 0) {
+			add(h, SHMETA_OP_DEREGISTER_AGENT, "", 0)->agent_id = rows_str(r->agent);
+			(void)host_apply(h, now_ms);
+		}
+	}
+	return NULL;
+}
+
+static void no_epoch_is_given_twice(enum world_engine engine)
+{
+	static struct race race = {.now_ms = 1000000};
+	struct racer racers[RACERS];
+	pthread_t threads[RACERS];
+
+	begin(engine, RACERS);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	for (int i = 0; i < RACERS; i++) {
+		racers[i] = (struct racer){.race = &race, .host = &hosts[i]};
+		(void)snprintf(racers[i].agent, sizeof racers[i].agent, "agent-%d", i);
+		cr_assert_eq(pthread_create(&threads[i], NULL, race_for_lease, &racers[i]), 0);
+	}
+	for (int i = 0; i < RACERS; i++)
+		(void)pthread_join(threads[i], NULL);
+	for (uint32_t i = 0; i < EPOCHS_MAX; i++)
+		cr_assert_leq(race.given[i], 1, "epoch %u was given %u times", i, race.given[i]);
+	cr_expect_eq(race.wrong, 0, "%u batches failed: %s", race.wrong, hosts[0].err.text);
+	cr_expect_gt(race.acquired, RACES / 2);
+	cr_expect_gt(race.taken, 0, "nobody ever met another's lease: the race proved nothing");
+	end(RACERS);
+}
+
+Test(postgres_writes, no_two_hosts_are_given_one_epoch)
+{
+	no_epoch_is_given_twice(WORLD_PG_NEW);
+}
+
+Test(postgres_writes, no_two_hosts_are_given_one_epoch_in_a_streamhouse_database)
+{
+	no_epoch_is_given_twice(WORLD_PG_LATER);
+}
+
+Test(postgres_writes, no_two_hosts_are_given_one_epoch_on_cockroachdb)
+{
+	no_epoch_is_given_twice(WORLD_COCKROACH);
+}
+
+struct call {
+	struct host *host;
+	int64_t now_ms;
+	enum shmeta_status status;
+	_Atomic int done;
+};
+
+static void *call_in_thread(void *arg)
+{
+	struct call *c = arg;
+
+	c->status = host_apply(c->host, c->now_ms);
+	atomic_store(&c->done, 1);
+	return NULL;
+}
+
+/* Until somebody waits for a lock in the world's database. */
+static void await_waiter(void)
+{
+	while (world_sql_number(&world, "SELECT count(*) FROM pg_locks WHERE NOT granted") == 0)
+		(void)usleep(2000);
+}
+
+Test(postgres_writes, a_fence_holds_against_a_takeover_that_is_being_committed)
+{
+	struct call c = {.host = &hosts[0], .now_ms = 1100};
+	pthread_t thread;
+
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	add_agent(&hosts[0], "a");
+	add_agent(&hosts[0], "b");
+	add_acquire(&hosts[0], "orders", 0, "a", 1000000);
+	done(&hosts[0], 1000);
+	/* An agent of StreamHouse's takes the lease over, and commits only after our write has begun. */
+	world_sql(&world, "BEGIN");
+	world_sql(&world, "UPDATE partition_leases SET leader_agent_id = 'b', epoch = 2");
+	add_segment(&hosts[0], "orders", 0, 0)->fence = (struct shmeta_fence){rows_str("a"), 1};
+	add_segment(&hosts[0], "orders", 0, 10)->fence = (struct shmeta_fence){rows_str("b"), 2};
+	cr_assert_eq(pthread_create(&thread, NULL, call_in_thread, &c), 0);
+	await_waiter();
+	cr_expect_eq(c.done, 0);
+	world_sql(&world, "COMMIT");
+	(void)pthread_join(thread, NULL);
+	cr_assert_eq(c.status, SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].result[0].status, SHMETA_ERR_FENCED);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments WHERE base_offset = 0"), 0);
+	end(1);
+}
+
+Test(postgres_writes, a_takeover_waits_for_a_fenced_write_to_end)
+{
+	struct call c = {.host = &hosts[1], .now_ms = 2000};
+	pthread_t thread;
+
+	begin(WORLD_PG_NEW, 2);
+	add_topic(&hosts[0], "orders", 1);
+	add_agent(&hosts[0], "a");
+	add_agent(&hosts[0], "b");
+	add_acquire(&hosts[0], "orders", 0, "a", 500);
+	done(&hosts[0], 1000);
+	/* What a fenced write of the first host holds while it commits. */
+	world_sql(&world, "BEGIN");
+	world_sql(&world,
+	          "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+	          "s3_bucket, s3_key, created_at) VALUES('x', 'orders', 0, 0, 9, 10, 1, 'b', 'k', 1)");
+	world_sql(&world, "SELECT 1 FROM partition_leases FOR SHARE");
+	add_acquire(&hosts[1], "orders", 0, "b", 1000);
+	cr_assert_eq(pthread_create(&thread, NULL, call_in_thread, &c), 0);
+	await_waiter();
+	cr_expect_eq(c.done, 0);
+	world_sql(&world, "COMMIT");
+	(void)pthread_join(thread, NULL);
+	cr_assert_eq(c.status, SHMETA_OK, "%s", hosts[1].err.text);
+	cr_expect_eq(hosts[1].result[0].lease.epoch, 2);
+	end(2);
+}
+
+/* ---- conflicts -------------------------------------------------------------------------------------------------------------------- */
+
+enum { WRITERS = 16, BATCHES = 12, PER_BATCH = 20, PLACES = 3 };
+
+struct writer {
+	struct host *host;
+	uint32_t number;
+	_Atomic uint32_t *failed;
+	char sentence[200];
+};
+
+static void *write_much(void *arg)
+{
+	struct writer *w = arg;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		enum shmeta_status status;
+
+		/* Half of the writers go through the partitions the other way. */
+		for (uint32_t i = 0; i < PER_BATCH; i++) {
+			uint32_t k = w->number % 2 == 0 ? i : PER_BATCH - 1 - i;
+			uint64_t base = ((uint64_t)w->number * BATCHES + b) * PER_BATCH * 10 + (uint64_t)k * 10;
+
+			add_segment(w->host, "orders", k % PLACES, base);
+		}
+		status = host_apply(w->host, 1000 + b);
+		for (uint32_t i = 0; i < PER_BATCH; i++)
+			if (status != SHMETA_OK || w->host->result[i].status != SHMETA_OK) {
+				atomic_fetch_add(w->failed, 1);
+				(void)snprintf(w->sentence, sizeof w->sentence, "%.190s",
+				               status != SHMETA_OK ? w->host->err.text : w->host->result[i].text);
+			}
+	}
+	return NULL;
+}
+
+static void sixteen_write(enum world_engine engine, bool conflicts)
+{
+	static _Atomic uint32_t failed;
+	struct writer writers[WRITERS];
+	pthread_t threads[WRITERS];
+	uint64_t tries = 0;
+	char sql[200];
+
+	begin(engine, WRITERS);
+	add_topic(&hosts[0], "orders", PLACES);
+	done(&hosts[0], 1);
+	for (uint32_t i = 0; i < WRITERS; i++)
+		tries -= transactions(&hosts[i]);
+	for (uint32_t i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){.host = &hosts[i], .number = i, .failed = &failed};
+		cr_assert_eq(pthread_create(&threads[i], NULL, write_much, &writers[i]), 0);
+	}
+	for (uint32_t i = 0; i < WRITERS; i++)
+		(void)pthread_join(threads[i], NULL);
+	for (uint32_t i = 0; i < WRITERS; i++) {
+		tries += transactions(&hosts[i]);
+		cr_expect_str_empty(writers[i].sentence, "%s", writers[i].sentence);
+	}
+	cr_expect_eq(failed, 0);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), WRITERS * BATCHES * PER_BATCH);
+	(void)snprintf(
+		sql, sizeof sql,
+		"SELECT count(*) FROM partitions p WHERE high_watermark <> (SELECT max(end_offset) + 1 FROM segments "
+		"s WHERE s.partition_id = p.partition_id)");
+	cr_expect_eq(world_sql_number(&world, sql), 0);
+	if (conflicts)
+		cr_expect_gt(tries, WRITERS * BATCHES, "no transaction was ever tried again: nothing was proved");
+	else
+		cr_expect_eq(world_sql_number(&world, "SELECT deadlocks FROM pg_stat_database WHERE datname = "
+		                                      "current_database()"),
+		             0);
+	end(WRITERS);
+}
+
+Test(postgres_writes, sixteen_hosts_that_write_across_each_other_never_deadlock)
+{
+	sixteen_write(WORLD_PG_NEW, false);
+}
+
+Test(postgres_writes, sixteen_hosts_get_through_their_serialisation_failures)
+{
+	sixteen_write(WORLD_COCKROACH, true);
+}
+
+Test(postgres_writes, two_hosts_that_add_one_segment_are_told_apart)
+{
+	begin(WORLD_PG_NEW, 2);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	add_segment(&hosts[0], "orders", 0, 0);
+	done(&hosts[0], 1);
+	add_segment(&hosts[1], "orders", 0, 0);
+	add_segment(&hosts[1], "orders", 0, 10);
+	cr_assert_eq(host_apply(&hosts[1], 1), SHMETA_OK, "%s", hosts[1].err.text);
+	cr_expect_eq(hosts[1].result[0].status, SHMETA_ERR_ALREADY_EXISTS);
+	cr_expect_eq(hosts[1].result[0].existing.end_offset, 9);
+	cr_expect_eq(hosts[1].result[1].status, SHMETA_OK);
+	end(2);
+}
+
+/* A row that is committed while our statement waits for it lies beyond that statement's sight: it is looked at again. */
+Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for_what_it_is)
+{
+	struct call c = {.host = &hosts[0], .now_ms = 1000};
+	pthread_t thread;
+
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	world_sql(&world, "BEGIN");
+	world_sql(&world,
+	          "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+	          "s3_bucket, s3_key, created_at) VALUES('orders-0-0', 'orders', 0, 0, 9, 10, 100, 'bucket', "
+	          "'orders-0-0', 5)");
+	add_segment(&hosts[0], "orders", 0, 0);
+	add_segment(&hosts[0], "orders", 0, 10);
+	cr_assert_eq(pthread_create(&thread, NULL, call_in_thread, &c), 0);
+	await_waiter();
+	world_sql(&world, "COMMIT");
+	(void)pthread_join(thread, NULL);
+	cr_assert_eq(c.status, SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].result[0].status, SHMETA_ERR_ALREADY_EXISTS, "%s", hosts[0].result[0].text);
+	cr_expect_eq(hosts[0].result[0].existing.end_offset, 9);
+	cr_expect_eq(hosts[0].result[1].status, SHMETA_OK);
+	end(1);
+}
+
+/* ---- poison ------------------------------------------------------------------------------------------------------------------------ */
+
+/* More records than the INTEGER of a StreamHouse database holds: an error of the whole statement. */
+Test(postgres_writes, a_value_that_the_server_will_not_take_fails_alone)
+{
+	begin(WORLD_PG_V01, 1);
+	add_topic(&hosts[0], "orders", 2);
+	done(&hosts[0], 1);
+	for (uint32_t i = 0; i < 40; i++) {
+		struct shmeta_op *op = add_segment(&hosts[0], "orders", i % 2, (uint64_t)i * 10);
+
+		if (i == 7 || i == 30 || i == 31)
+			op->u.segment.record_count = UINT32_MAX;
+	}
+	cr_assert_eq(host_apply(&hosts[0], 5), SHMETA_OK, "%s", hosts[0].err.text);
+	for (uint32_t i = 0; i < 40; i++)
+		cr_expect_eq(hosts[0].result[i].status,
+		             i == 7 || i == 30 || i == 31 ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK, "%u: %s", i,
+		             hosts[0].result[i].text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 37);
+	cr_expect_eq(world_sql_number(&world, "SELECT sum(high_watermark) FROM partitions"), 390 + 400);
+	end(1);
+}
+
+/* ---- commits of which nobody hears ---------------------------------------------------------------------------------------------------- */
+
+static struct link l;
+
+/* A host behind a link to the world's server; the next COMMIT on it is what the trap takes. */
+static void behind_link(struct host *h, uint32_t timeout_ms)
+{
+	char uri[200];
+
+	cr_assert_eq(link_start(&l, LINK_UNIX, PQhost(world.pg), atoi(PQport(world.pg))), 0);
+	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d dbname=%s user=%s", world.ops->name, l.host, l.port,
+	               PQdb(world.pg), PQuser(world.pg));
+	cr_assert_eq(host_open(h, &world, uri, timeout_ms), SHMETA_OK, "%s", h->err.text);
+	add_topic(h, "orders", 1);
+	done(h, 1);
+}
+
+/* As the engine's statement of that name is bound. */
+static void trap_commit(enum link_loss loss)
+{
+	cr_assert_eq(link_trap(&l, loss, "shmeta_COMMIT", strlen("shmeta_COMMIT"), 1), 0);
+}
+
+static void lose_commit(enum world_engine engine, enum link_loss loss, uint32_t timeout_ms, enum shmeta_status expected,
+                        int64_t rows)
+{
+	enum shmeta_status status;
+	struct link_counts counts;
+
+	begin(engine, 0);
+	behind_link(&hosts[0], timeout_ms);
+	trap_commit(loss);
+	add_segment(&hosts[0], "orders", 0, 0);
+	status = host_apply(&hosts[0], 5);
+	link_counts(&l, &counts);
+	cr_expect_eq(counts.caught, 1);
+	cr_expect_eq(status, expected, "%d: %s", (int)status, hosts[0].err.text);
+	if (status == SHMETA_OK)
+		cr_expect_eq(hosts[0].result[0].status, SHMETA_OK);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), rows);
+	/* And the engine goes on. */
+	add_segment(&hosts[0], "orders", 0, 10);
+	for (int i = 0; i < 200 && (status = host_apply(&hosts[0], 6)) == SHMETA_ERR_SOURCE; i++) {
+		(void)usleep(50000);
+		add_segment(&hosts[0], "orders", 0, 10);
+	}
+	cr_expect_eq(status, SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].result[0].status, SHMETA_OK, "%s", hosts[0].result[0].text);
+	link_end(&l);
+	end(1);
+}
+
+Test(postgres_writes, a_commit_whose_answer_was_lost_is_found_to_be_done)
+{
+	lose_commit(WORLD_PG_NEW, LINK_LOSE_ANSWER, 10000, SHMETA_OK, 1);
+}
+
+Test(postgres_writes, a_commit_that_was_lost_on_its_way_is_found_not_to_be_done)
+{
+	lose_commit(WORLD_PG_NEW, LINK_LOSE_REQUEST, 10000, SHMETA_ERR_SOURCE, 0);
+}
+
+Test(postgres_writes, a_commit_that_is_never_answered_is_looked_up_after_the_deadline)
+{
+	lose_commit(WORLD_PG_NEW, LINK_STALL_ANSWER, 1000, SHMETA_OK, 1);
+}
+
+Test(postgres_writes, where_the_server_cannot_tell_the_outcome_is_unknown)
+{
+	lose_commit(WORLD_COCKROACH, LINK_LOSE_ANSWER, 2000, SHMETA_ERR_OUTCOME_UNKNOWN, 1);
+}
+
+/* ---- the feed ---------------------------------------------------------------------------------------------------------------------- */
+
+Test(postgres_writes, other_hosts_hear_of_a_write_and_the_writer_itself_does_not)
+{
+	struct recorder mine, theirs;
+	int changed = -1;
+
+	begin(WORLD_PG_NEW, 2);
+	recorder_init(&mine);
+	recorder_init(&theirs);
+	cr_assert_eq(hosts[0].ops->load(hosts[0].state, &mine.sink, &hosts[0].err), SHMETA_OK, "%s", hosts[0].err.text);
+	cr_assert_eq(hosts[1].ops->load(hosts[1].state, &theirs.sink, &hosts[1].err), SHMETA_OK, "%s",
+	             hosts[1].err.text);
+	add_topic(&hosts[0], "orders", 1);
+	add_segment(&hosts[0], "orders", 0, 0);
+	done(&hosts[0], 1);
+	recorder_clear(&mine);
+	recorder_clear(&theirs);
+	cr_assert_eq(hosts[0].ops->changes(hosts[0].state, &mine.sink, &changed, &hosts[0].err), SHMETA_OK);
+	cr_expect_eq(mine.changed, 0, "%s", recorder_text(&mine));
+	cr_assert_eq(hosts[1].ops->changes(hosts[1].state, &theirs.sink, &changed, &hosts[1].err), SHMETA_OK);
+	cr_expect(recorder_has(&theirs, "orders"), "%s", recorder_text(&theirs));
+	recorder_free(&mine);
+	recorder_free(&theirs);
+	end(2);
+}
