@@ -142,7 +142,16 @@ $(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/t
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
 .PRECIOUS: $(BUILD)/obj/%.o
 
-tests: $(criterion_progs)
+# Programs to learn from, with our warnings; tests/system/readme_example.sh compiles them as a user would.
+example_progs := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
+$(BUILD)/obj/examples/%.o: CPPFLAGS += -Iinclude
+$(example_progs): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/lib/libshmeta.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_lib)
+examples: $(example_progs)
+
+tests: $(criterion_progs) $(example_progs)
 tsan-programs: $(tsan_progs)
 
 # T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
@@ -285,6 +294,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man tests tsan-programs test faults fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
+.PHONY: all lib bin man examples tests tsan-programs test faults fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -68,7 +68,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop; do
+	for example in write event_loop cross_partition_writer; do
 		# shellcheck disable=SC2046
 		"$cc" -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -119,14 +119,62 @@ INSERT INTO segments (id, topic, partition_id, base_offset, end_offset, record_c
 VALUES ('orders-0-10000', 'orders', 0, 10000, 19999, 10000, 1, 'bucket', 'data/orders/0/00000000000000010000.seg', 1);
 SQL
 export LD_LIBRARY_PATH=$root/usr/lib
-claim 'the shared example finds the segment' answered 'base 10000, ' "$work/shared" "$work/instance"
-claim 'the static example finds the segment' answered 'base 10000, ' "$work/static" "$work/instance"
+answered 10000 "$root/usr/bin/shmetactl" --dir "$work/instance" find orders 0 15000 # the daemon follows the file
+claim 'the shared example writes a segment' answered 'added' "$work/shared" "$work/instance"
+claim 'the static example is told that it is there already, and finds both' answered 'base 20000, ' "$work/static" "$work/instance"
+grep -q 'base 10000, ' <<<"$out" || claim 'both' false
+claim 'what the example wrote is in the database' test "$(sqlite3 -cmd '.timeout 5000' "$work/metadata.db" \
+	"SELECT high_watermark || ' ' || (SELECT count(*) FROM segments WHERE topic = 'orders') FROM partitions WHERE topic = 'orders'")" = '30000 2'
 claim "the README's shmetactl line finds it" answered 10000 "$root/usr/bin/shmetactl" --dir "$work/instance" find orders 0 15000
 
 claim 'the example that writes does, and says which commit shows it' answered 'shown by commit ' "$work/write" "$work/instance"
 claim 'the example with a poll loop commits all its offsets' answered '100 committed, 0 failed' "$work/event_loop" "$work/instance"
 claim 'what the examples wrote is in the database' test "$(sqlite3 "$work/metadata.db" \
 	"SELECT count(*) FROM segments WHERE topic = 'written'; SELECT count(*) FROM consumer_offsets WHERE topic = 'written'" | tr '\n' ' ')" = '1 100 '
+
+# A thousand partitions, tiny batches, and a window that does not matter: what is put is what is registered, byte for byte.
+pathological() {
+	"$work/cross_partition_writer" topic=tiny partitions=1000 batches=4 records=3 window_ms=10000 "$work/instance" \
+		"$work/objects" >"$work/saved" &&
+		cat "$work/saved" && grep -q ' 12000 records, .* 0 slices refused$' "$work/saved" &&
+		awk '/of the PUTs saved/ { exit !($1 >= 50) } END { if (!NR) exit 1 }' "$work/saved"
+}
+claim 'the cross-partition example saves half of the PUTs and more' pathological
+said=$(tail -n 1 "$work/saved")
+sql() {
+	sqlite3 -cmd '.timeout 5000' "$work/metadata.db" "$1"
+}
+slices() {
+	local bucket key position size partition base end expected got
+	[ "$(sql "SELECT count(DISTINCT partition_id) || ' ' || sum(record_count) FROM segments WHERE topic = 'tiny'")" = '1000 12000' ] || return 1
+	[ "$(sql "SELECT min(high_watermark) || ' ' || max(high_watermark) FROM partitions WHERE topic = 'tiny'")" = '12 12' ] || return 1
+	[ "$(sql 'SELECT count(*) FROM shmeta_objects')" = "$(find "$work/objects" -type f | wc -l)" ] || return 1
+	sql "SELECT s3_bucket, s3_key, coalesce(position, 0), size_bytes, partition_id, s.base_offset, end_offset FROM segments s
+		JOIN shmeta_slices l USING (topic, partition_id, base_offset) WHERE topic = 'tiny'
+		AND (partition_id IN (0, 399, 400, 999) OR partition_id % 97 = 5)" >"$work/slices"
+	[ "$(wc -l <"$work/slices")" -ge 14 ] || return 1
+	while IFS='|' read -r bucket key position size partition base end; do
+		expected=$(seq -f "tiny/$partition/%.0f" "$base" "$end")
+		got=$(tail -c "+$((position + 1))" "$work/objects/$bucket/$key" | head -c "$size")
+		[ "$got" = "$expected" ] || {
+			printf 'partition %s, bytes %s + %s of %s: %s\n' "$partition" "$position" "$size" "$key" "$got"
+			return 1
+		}
+	done <"$work/slices"
+}
+claim "its slices lie where their segments say ($said)" slices
+claim 'its objects are listed, none of them deletable' answered '"count":0' "$root/usr/bin/shmetactl" --dir "$work/instance" --json objects \
+	--deletable
+windows() {
+	"$work/cross_partition_writer" topic=paced partitions=50 batches=20 pause_us=300 window_ms=50 "$work/instance" "$work/objects" \
+		>"$work/saved" && cat "$work/saved" && awk '/of the PUTs saved/ { exit !($6 >= 3 && $1 >= 50) }' "$work/saved"
+}
+claim 'an object is closed when its window is over' windows
+again() {
+	"$work/cross_partition_writer" topic=tiny partitions=1000 batches=1 records=1 "$work/instance" "$work/objects" &&
+		[ "$(sql "SELECT min(high_watermark) || ' ' || max(high_watermark) FROM partitions WHERE topic = 'tiny'")" = '13 13' ]
+}
+claim 'a second run goes on where the first one ended' again
 
 uninstalled() {
 	make --no-print-directory uninstall DESTDIR="$root" PREFIX=/usr && [ -z "$(find "$root" ! -type d)" ]
