@@ -24,9 +24,9 @@ BEGIN {
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-	inspection = "^tools/shmetactl/(inspect|verify|store|dump|readers|status|ls|out)[a-z_]*\\.[ch]$"
-	# Comparing the store with its source needs the source.
-	comparison = "^tools/shmetactl/verify\\.c$"
+	inspection = "^tools/shmetactl/(inspect|verify|store|dump|export|readers|status|ls|out)[a-z_]*\\.[ch]$"
+	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
+	comparison = "^tools/shmetactl/(verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
 
 	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|reader/[a-z_]+\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
@@ -45,7 +45,7 @@ BEGIN {
 	if (header !~ /\//) { print file ": write \"" header "\" from the root of the tree"; bad = 1; next }
 	if (header ~ may[folder]) next
 	if (folder == "tools" && header ~ /^shm\// && file ~ inspection) next
-	if (folder == "tools" && header ~ /^backends\/backend\.h$/ && file ~ comparison) next
+	if (folder == "tools" && header ~ /^backends\/(backend|rows)\.h$/ && file ~ comparison) next
 	print file ": " folder " may not include " header
 	bad = 1
 }

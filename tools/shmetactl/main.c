@@ -43,6 +43,16 @@ const struct verb tool_verbs[] = {
          "Exits 1 when anything differs.\n  shmetactl verify\n  shmetactl verify --store /tmp/copy-of-store.3\n"
          "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
          verb_verify},
+	{"export", "FILE|-", 1, 1, OPT(SOURCE) | OPT(YES), 'B', "everything the source holds, as JSON lines for import",
+         "Stop the writers first. Exits 1 when rows were left out that nobody can use.\n  shmetactl export metadata.jsonl\n"
+         "  shmetactl export - --source sqlite:/var/lib/shmeta/metadata.db | zstd > metadata.jsonl.zst",
+         verb_export},
+	{"import", "FILE|-", 1, 1, OPT(TARGET) | OPT(MERGE) | OPT(DRY_RUN) | OPT(YES), 'B',
+         "put what export wrote into another source, as it is",
+         "Judges the whole file before it writes; refuses a target that holds rows, unless told to --merge.\n"
+         "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --dry-run\n"
+         "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --yes",
+         verb_import},
 	{"topic create", "TOPIC PARTITIONS", 2, 2, 0, 'B', "create a topic with so many partitions",
          "  shmetactl topic create orders 12", verb_topic_create},
 	{"topic delete", "TOPIC", 1, 1, OPT(YES), 'B', "delete a topic with all that belongs to it",
@@ -412,6 +422,12 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		break;
 	case TOOL_OPT_SOURCE:
 		tool->source = value;
+		break;
+	case TOOL_OPT_TARGET:
+		tool->target = value;
+		break;
+	case TOOL_OPT_MERGE:
+		tool->merge = true;
 		break;
 	case TOOL_OPT_CONFIG:
 		tool->config = value;

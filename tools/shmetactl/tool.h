@@ -32,10 +32,10 @@ enum tool_exit {
 struct tool {
 	const char *verb; /* the row's full name: "ls topics" */
 	char dir[PATH_MAX];
-	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *config;
+	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
-	bool json, no_header, color, wait, yes, all, deletable, dry_run, tenant_given, after_given;
+	bool json, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
 };
@@ -54,12 +54,14 @@ struct tool {
 	X(LIMIT, "limit", "N", 0, "at most N rows")                                                               \
 	X(AFTER, "after", "KEY", 0, "only rows behind KEY: a topic name, a partition id, a base offset")          \
 	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")    \
-	X(SOURCE, "source", "URI", 0, "the source to compare with (default: the one the daemon names)")           \
+	X(SOURCE, "source", "URI", 0, "the source to read (default: the one the daemon names)")                   \
+	X(TARGET, "target", "URI", 0, "the source to write to")                                                   \
+	X(MERGE, "merge", NULL, 0, "into a target that holds rows: add what is missing, leave what is there")     \
 	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
 	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                            \
 	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                       \
 	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                      \
-	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be read again, and how much")                         \
+	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be done")                                             \
 	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")
 
 enum tool_option {
@@ -93,6 +95,8 @@ int verb_get_partition(struct tool *tool);
 int verb_find(struct tool *tool);
 int verb_dump(struct tool *tool);
 int verb_verify(struct tool *tool);
+int verb_export(struct tool *tool);
+int verb_import(struct tool *tool);
 int verb_refresh(struct tool *tool);
 int verb_reload(struct tool *tool);
 int verb_objects(struct tool *tool);
