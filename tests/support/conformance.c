@@ -50,6 +50,9 @@ static const struct conformance_engine engine_sqlite_v01 = {
 static const struct conformance_engine engine_sqlite_later = {
 	.name = "sqlite_later", .make = make_sqlite_later, .sql = run_daemon_sql, .tenants = true, .timestamps = true};
 
+#define IN_LIST(engine, claim) &engine_##engine,
+const struct conformance_engine *const conformance_engines[] = {CONFORMANCE_ENGINES(IN_LIST, ) NULL};
+
 /* ---- a claim's beginning and end ------------------------------------------------------------------------------------------- */
 
 static void attach(const char *tenant)
@@ -105,6 +108,16 @@ void api_done(void)
 {
 	detach();
 	run_daemon_done(&api.d);
+}
+
+void api_move_to(const struct run_daemon *other, const struct conformance_engine *engine, const char *source)
+{
+	detach();
+	run_daemon_done(&api.d);
+	api.d = *other;
+	api.engine = engine;
+	(void)snprintf(api.source, sizeof api.source, "%s", source);
+	attach(NULL);
 }
 
 void api_restart(void)

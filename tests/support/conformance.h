@@ -56,6 +56,9 @@ struct conformance_engine {
 	bool timestamps; /* its segments record when their records are from */
 };
 
+/* All of them, NULL at the end. */
+extern const struct conformance_engine *const conformance_engines[];
+
 enum { API_RESULTS = 64, API_WAIT_MS = 20000 };
 
 extern struct api {
@@ -70,6 +73,9 @@ extern struct api {
 } api;
 
 void api_done(void);
+/* The same reader and client, on another instance that the test started itself: from now on `api` is that one, and api_done() ends
+ * it, too. */
+void api_move_to(const struct run_daemon *other, const struct conformance_engine *engine, const char *source);
 void api_restart(void); /* the writer, of an engine whose rows outlive it */
 /* Have the writer take this configuration, then look anew. */
 void api_configure(const char *text);

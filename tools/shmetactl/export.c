@@ -5,7 +5,7 @@
  * highest epochs, which only ever go up: read last they are never below a lease before them. Objects are read once more at the
  * end: when they changed meanwhile, somebody was writing, and the export is none.
  *
- * Opens the source as verify does (docs/decisions/0011-verify-reads-the-source.md, 0017-moving-between-engines.md). */
+ * Opens the source as verify does (docs/decisions/0011-verify-reads-the-source.md, 0019-moving-between-engines.md). */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
  * source in batches, each one transaction. What was written is told, also when it ends early: the same command with --merge goes on,
  * because a row that is there already is recognised, and one that is there with other content stays as it is.
  *
- * Opens the target through the engines (docs/decisions/0017-moving-between-engines.md). */
+ * Opens the target through the engines (docs/decisions/0019-moving-between-engines.md). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>

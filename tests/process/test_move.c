@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetactl export and import as an operator runs them: what is wrong is told with its line before anything is written, a target with
+ * rows is not touched unasked, one that ended early goes on, and a daemon on the target shows what came. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(move_tool, .timeout = 120);
+
+static struct run_daemon d; /* its directory; the daemon only where a test starts it */
+static char file[128], target[128];
+
+static void begin(void)
+{
+	cr_assert_eq(run_daemon_init(&d), 0);
+	(void)snprintf(file, sizeof file, "%s/export.jsonl", d.dir);
+	(void)snprintf(target, sizeof target, "%s/target.db", d.dir);
+}
+
+static void end(void)
+{
+	run_daemon_done(&d);
+}
+
+static void expect(int code, const char *said, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Run; the exit status, and that its words have `said` in them. */
+static void expect(int code, const char *said, const char *fmt, ...)
+{
+	struct run_tool t;
+	char line[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	run_tool(&t, "%s", line);
+	cr_expect_eq(t.code, code, "%s: exit %d instead of %d\n%s%s", line, t.code, code, t.out, t.err);
+	cr_expect(strstr(t.out, said) != NULL || strstr(t.err, said) != NULL, "%s: '%s' is not in:\n%s%s", line, said,
+	          t.out, t.err);
+	run_tool_done(&t);
+}
+
+static void export(unsigned int topics, unsigned int segments)
+{
+	expect(0, "exported", "shmetactl export %s --source 'memory:?topics=%u&partitions=4&segments=%u' --yes", file,
+	       topics, segments);
+}
+
+/* The rows of an export in an order of their own; the caller frees. */
+static char *rows_of(const char *uri)
+{
+	struct run_tool t;
+	char *text;
+
+	run_tool(&t, "/bin/sh -c \"'%s/bin/shmetactl' export - --source '%s' 2>/dev/null | sed 1d | sort\"",
+	         TEST_BUILD_DIR, uri);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	text = strdup(t.out);
+	run_tool_done(&t);
+	return text;
+}
+
+static void write_lines(const char *text)
+{
+	FILE *f = fopen(file, "we");
+
+	cr_assert_not_null(f);
+	(void)fputs(text, f);
+	(void)fclose(f);
+}
+
+#define HEADER "{\"schema\":\"shmeta.export\",\"version\":1,\"time\":\"x\",\"kind\":\"header\"}\n"
+#define TENANT "\"tenant\":\"00000000-0000-0000-0000-000000000000\""
+#define GROUP(id) "{\"kind\":\"group\"," TENANT ",\"group_id\":" id ",\"created_at_ms\":1,\"updated_at_ms\":2}\n"
+
+Test(move_tool, what_was_exported_and_imported_is_exported_the_same, .init = begin, .fini = end)
+{
+	char *there, *back, uri[160];
+
+	export(20, 50);
+	expect(0, "put 4 1", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	(void)snprintf(uri, sizeof uri, "sqlite:%s", target);
+	there = rows_of("memory:?topics=20&partitions=4&segments=50");
+	back = rows_of(uri);
+	cr_expect_str_eq(back, there);
+	cr_expect_gt(strlen(back), 100000);
+	free(there);
+	free(back);
+}
+
+Test(move_tool, a_dry_run_writes_nothing, .init = begin, .fini = end)
+{
+	export(2, 5);
+	expect(0, "will be made", "shmetactl import %s --target sqlite:%s --dry-run", file, target);
+	cr_expect_eq(access(target, F_OK), -1);
+	expect(0, "would put 50 rows", "shmetactl import %s --target sqlite:%s --dry-run", file, target);
+	expect(0, "put 50 rows", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	expect(2, "holds rows already", "shmetactl import %s --target sqlite:%s --dry-run", file, target);
+	expect(0, "would put 50 rows", "shmetactl import %s --target sqlite:%s --dry-run --merge", file, target);
+}
+
+Test(move_tool, a_target_with_rows_is_not_touched_unless_told_to_merge, .init = begin, .fini = end)
+{
+	char *before, *after, uri[160];
+
+	(void)snprintf(uri, sizeof uri, "sqlite:%s", target);
+	export(3, 5);
+	expect(0, "put 75 rows", "shmetactl import %s --target %s --yes", file, uri);
+	before = rows_of(uri);
+	export(4, 7);
+	expect(2, "holds rows already", "shmetactl import %s --target %s --yes", file, uri);
+	after = rows_of(uri);
+	cr_expect_str_eq(after, before);
+	/* What is there with other content is told and stays; what is missing comes. */
+	expect(1, "other content", "shmetactl import %s --target %s --yes --merge", file, uri);
+	free(before);
+	free(after);
+}
+
+Test(move_tool, without_yes_nothing_is_written_where_nobody_can_be_asked, .init = begin, .fini = end)
+{
+	export(2, 5);
+	expect(2, "say --yes", "shmetactl import %s --target sqlite:%s", file, target);
+	cr_expect_eq(access(target, F_OK), -1);
+	expect(2, "--target", "shmetactl import %s --yes", file);
+	expect(2, "gone when", "shmetactl import %s --target memory: --yes", file);
+	expect(2, "is there already", "shmetactl export %s --source memory:", file);
+}
+
+Test(move_tool, every_wrong_line_is_told_with_its_number_and_nothing_is_written, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *line, *said;
+	} wrong[] = {
+		{"junk\n", "line 2: no JSON"},
+		{"[1]\n", "line 2: no object"},
+		{"{\"kind\":\"cat\"," TENANT "}\n", "line 2: \"kind\""},
+		{"{\"kind\":\"group\"}\n", "line 2: \"tenant\""},
+		{GROUP("7"), "line 2: \"group_id\" of a group is not text"},
+		{GROUP("\"a\\u0001b\""), "line 2: group_id"},
+		{"{\"kind\":\"group\"," TENANT ",\"group_id\":\"g\",\"created_at_ms\":1}\n",
+	         "without \"updated_at_ms\""},
+		{"{\"kind\":\"group\"," TENANT
+	         ",\"group_id\":\"g\",\"created_at_ms\":1,\"updated_at_ms\":2,\"colour\":\"red\"}\n",
+	         "fields that this version does not know"},
+		{"{\"kind\":\"partition\"," TENANT ",\"topic\":\"t\",\"partition_id\":0,\"high_watermark\":0,"
+	         "\"created_at_ms\":1,\"updated_at_ms\":2}\n",
+	         "line 2: a partition of another topic"},
+		{"{\"kind\":\"epoch\"," TENANT ",\"topic\":\"t\",\"partition_id\":0,\"epoch\":1}\n" GROUP("\"g\""),
+	         "line 3: a group behind rows"},
+		{"{\"kind\":\"epoch\"," TENANT
+	         ",\"topic\":\"t\",\"partition_id\":0,\"epoch\":\"9223372036854775808\"}\n",
+	         "line 2: \"epoch\""},
+	};
+	char text[2048];
+
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		(void)snprintf(text, sizeof text, HEADER "%s{\"kind\":\"end\",\"rows\":%d}\n", wrong[i].line,
+		               strchr(wrong[i].line, '\n')[1] != '\0' ? 2 : 1);
+		write_lines(text);
+		expect(2, wrong[i].said, "shmetactl import %s --target sqlite:%s --yes", file, target);
+		expect(2, "nothing was written", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	}
+	write_lines(HEADER GROUP("\"g\""));
+	expect(2, "not complete", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	write_lines(HEADER GROUP("\"g\"") "{\"kind\":\"end\",\"rows\":2}\n");
+	expect(2, "the end says 2 rows", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	write_lines(HEADER "{\"kind\":\"end\",\"rows\":0}\n" GROUP("\"g\""));
+	expect(2, "behind the end", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	write_lines("{\"schema\":\"shmeta.export\",\"version\":2,\"kind\":\"header\"}\n");
+	expect(6, "version 2", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	write_lines("");
+	expect(2, "no export", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	cr_expect_eq(access(target, F_OK), -1, "not even the file");
+}
+
+Test(move_tool, a_row_that_the_target_refuses_is_told_with_its_line_and_the_others_are_put, .init = begin, .fini = end)
+{
+	write_lines(HEADER GROUP("\"g\"") "{\"kind\":\"offset\"," TENANT
+	                                  ",\"group_id\":\"g\",\"topic\":\"nothing\",\"partition_id\":0,"
+	                                  "\"committed_offset\":5,\"metadata\":null,\"committed_at_ms\":1}\n"
+	                                  "{\"kind\":\"end\",\"rows\":2}\n");
+	expect(1, "line 3: this offset was not taken", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	expect(1, "1 were there already; 1 were not taken", "shmetactl import %s --target sqlite:%s --yes --merge",
+	       file, target);
+}
+
+/* Killed again and again while it writes; each time it goes on. */
+Test(move_tool, an_import_that_was_killed_goes_on_where_it_ended, .init = begin, .fini = end)
+{
+	char uri[160], *there, *back;
+	unsigned int seed = 4;
+	int killed = 0;
+
+	export(25, 400); /* 40 125 rows: several batches */
+	(void)snprintf(uri, sizeof uri, "sqlite:%s", target);
+	for (int i = 0; i < 12; i++) {
+		pid_t pid = run_fork();
+		int status = 0;
+
+		if (pid == 0) {
+			if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
+				_exit(126);
+			execl(TEST_BUILD_DIR "/bin/shmetactl", "shmetactl", "import", file, "--target", uri, "--yes",
+			      "--merge", (char *)NULL);
+			_exit(127);
+		}
+		(void)usleep(200000 + (useconds_t)rand_r(&seed) % 600000);
+		(void)kill(pid, SIGKILL);
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		killed += WIFSIGNALED(status);
+	}
+	cr_expect_geq(killed, 1);
+	expect(0, "rows", "shmetactl import %s --target %s --yes --merge", file, uri);
+	there = rows_of("memory:?topics=25&partitions=4&segments=400");
+	back = rows_of(uri);
+	cr_expect_str_eq(back, there);
+	free(there);
+	free(back);
+}
+
+Test(move_tool, a_daemon_on_the_target_shows_what_came_and_verifies, .init = begin, .fini = end)
+{
+	enum shmeta_status status = SHMETA_ABSENT;
+	struct shmeta_reader *reader;
+	struct shmeta *instance;
+	struct shmeta_topic t;
+	double deadline = run_now_s() + 20;
+
+	export(10, 20);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	instance = run_daemon_open(&d, "judge", 0);
+	cr_assert_not_null(instance);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	expect(0, "put 850 rows", "shmetactl import %s --target sqlite:%s --yes", file, d.db);
+	/* By itself: nobody asks the source. */
+	while (status != SHMETA_OK && run_now_s() < deadline) {
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		status = shmeta_get_topic(reader, "topic-00009", 11, NULL, &t, NULL);
+		(void)shmeta_end(reader);
+		(void)usleep(1000);
+	}
+	cr_expect_eq(status, SHMETA_OK);
+	expect(0, "", "shmetactl --dir %s verify --timeout 20s", d.instance);
+	expect(0, "exported 850 rows", "shmetactl --dir %s export %s.again", d.instance, file);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+}
