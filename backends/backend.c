@@ -3,6 +3,7 @@
 #include "backends/backend.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +23,15 @@ enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status co
 	return code;
 }
 
+static bool is_named(const struct backend_ops *engine, const char *name, size_t bytes)
+{
+	/* libpq takes both spellings. */
+	static const char other[] = "postgres";
+
+	return (strlen(engine->name) == bytes && memcmp(engine->name, name, bytes) == 0) ||
+	       (engine == &backend_postgresql && bytes == sizeof other - 1 && memcmp(other, name, bytes) == 0);
+}
+
 const struct backend_ops *backend_find(const char *uri, struct backend_error *err)
 {
 	const char *colon = uri != NULL ? strchr(uri, ':') : NULL;
@@ -30,16 +40,16 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 	size_t used = 0;
 
 	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
-		if (colon != NULL && strlen(engines[i]->name) == bytes && memcmp(engines[i]->name, uri, bytes) == 0)
+		if (colon != NULL && is_named(engines[i], uri, bytes))
 			return engines[i];
 		used += (size_t)snprintf(known + used, sizeof known - used, "%s%s:", i > 0 ? ", " : "",
 		                         engines[i]->name);
 	}
-	if (colon == NULL)
-		backend_fail(err, SHMETA_ERR_CONFIG, "source '%.100s' names no engine: a source starts with one of %s",
-		             uri != NULL ? uri : "", known);
+	/* Of what lies behind the scheme nothing is shown: it may be a password. */
+	if (colon == NULL || strcspn(uri, "@/ =") < bytes)
+		backend_fail(err, SHMETA_ERR_CONFIG, "the source names no engine: a source starts with one of %s", known);
 	else
-		backend_fail(err, SHMETA_ERR_CONFIG, "source '%.100s': there is no engine '%.*s'; there are %s", uri,
+		backend_fail(err, SHMETA_ERR_CONFIG, "there is no engine '%.*s'; there are %s",
 		             bytes < 40 ? (int)bytes : 40, uri, known);
 	return NULL;
 }

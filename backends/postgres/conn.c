@@ -465,6 +465,8 @@ static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 	if (hosts[0] == '\0')
 		hosts = option_of(options, "host");
+	if (state->options.allow_insecure)
+		mode = "verify-full";
 	for (at = hosts; status == SHMETA_OK && strcmp(mode, "verify-full") != 0; at += bytes + 1) {
 		bytes = strcspn(at, ",");
 		if (!stays_here(at, bytes))
@@ -805,7 +807,9 @@ static enum shmeta_status receive(struct pg_state *state, struct pg_conn *conn, 
 	const struct pg_pending pending = conn->pending[conn->pending_first];
 	enum shmeta_status status = SHMETA_OK;
 	PGresult *result = NULL;
+	const char *severity;
 	ExecStatusType kind;
+	bool fatal;
 
 	*ret = NULL;
 	/* A NULL that ends a former statement may still be there. */
@@ -854,15 +858,18 @@ static enum shmeta_status receive(struct pg_state *state, struct pg_conn *conn, 
 		return SHMETA_OK;
 	}
 	status = pg_fail(state, conn, result, &conn->failure);
+	severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	/* With these words the server has closed the connection, whether we have noticed it yet or not. */
+	fatal = severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
 	PQclear(result);
 	if (pending.kind == SENT_PREPARE)
 		conn->prepared[pending.statement] = false;
 	conn->failing = true;
-	/* FATAL: nothing more will come. */
-	if (PQstatus(conn->pg) == CONNECTION_OK)
-		(void)take_end(state, conn, NULL);
 	if (err != NULL)
 		*err = conn->failure;
+	if (fatal || PQstatus(conn->pg) != CONNECTION_OK)
+		return broken(state, conn, status, NULL);
+	(void)take_end(state, conn, NULL);
 	return status;
 }
 
@@ -1069,7 +1076,8 @@ enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, co
 /* ---- transactions ----------------------------------------------------------------------------------------------------------------- */
 
 /* The outcome of a COMMIT that has been sent. */
-static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *conn, bool wrote,
+                                      struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
 	char place[200];
@@ -1088,8 +1096,9 @@ static enum shmeta_status take_commit(struct pg_state *state, struct pg_conn *co
 		return SHMETA_OK;
 	/* What the server answers to COMMIT itself is an answer, unless it is on its way out or says that it does not know
 	 * (40003, 08007); what it answers not at all may have happened. */
-	if (status != SHMETA_OK && (!pg_connected(conn) || pg_failed_with(conn, "57P") || pg_failed_with(conn, "08") ||
-	                            pg_failed_with(conn, "40003")))
+	if (wrote && status != SHMETA_OK &&
+	    (!pg_connected(conn) || pg_failed_with(conn, "57P") || pg_failed_with(conn, "08") ||
+	     pg_failed_with(conn, "40003")))
 		return backend_fail(
 			err, SHMETA_ERR_OUTCOME_UNKNOWN,
 			"%s: the connection to %s ended during COMMIT: what was written may be there or not",
@@ -1125,7 +1134,7 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
                                   struct backend_error *err)
 {
 	uint32_t conflicts = 0;
-	bool fresh = !pg_connected(conn), restarted = false, replanned = false;
+	bool wrote = begin != PG_BEGIN_READ, fresh = !pg_connected(conn), restarted = false, replanned = false;
 	const uint64_t patience = deadline_of(state, conn);
 	enum shmeta_status status;
 
@@ -1150,14 +1159,14 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			status = pg_send_commit(state, conn, err);
 		if (status != SHMETA_OK && (conn->streaming || conn->copying))
 			pg_disconnect(state, conn); /* only reads stream */
-		if (conn->committing) {
-			enum shmeta_status outcome = take_commit(state, conn, err);
+		if (conn->committing && (wrote || status == SHMETA_OK)) {
+			enum shmeta_status outcome = take_commit(state, conn, wrote, err);
 
 			/* The body's failure, where the COMMIT behind it was skipped for it, is the better sentence; but
 			 * only an answer to the COMMIT says that it was skipped. */
 			if (status == SHMETA_OK || outcome == SHMETA_ERR_OUTCOME_UNKNOWN)
 				status = outcome;
-			else if (conn->committed && begin != PG_BEGIN_READ)
+			else if (conn->committed)
 				status = SHMETA_ERR_OUTCOME_UNKNOWN;
 		}
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN) {
@@ -1181,7 +1190,7 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			replanned = true;
 			continue;
 		}
-		if (!pg_connected(conn) && !conn->committing && !fresh && !restarted && !conn->timed_out) {
+		if (!pg_connected(conn) && !(wrote && conn->committing) && !fresh && !restarted && !conn->timed_out) {
 			restarted = true;
 			pg_disconnect(state, conn);
 			continue;

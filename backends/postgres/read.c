@@ -605,16 +605,6 @@ static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, c
 		.sink = sink};
 }
 
-/* Nothing was written: whatever became of the COMMIT, it was not heard. */
-static enum shmeta_status read_outcome(enum shmeta_status status, struct backend_error *err)
-{
-	if (status != SHMETA_ERR_OUTCOME_UNKNOWN)
-		return status;
-	if (err != NULL)
-		err->code = SHMETA_ERR_SOURCE;
-	return SHMETA_ERR_SOURCE;
-}
-
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
@@ -631,7 +621,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
 	conn->tick = tick;
 	conn->tick_arg = &reading;
-	status = read_outcome(pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err), err);
+	status = pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err);
 	conn->patience_ms = 0;
 	conn->tick = NULL;
 	if (status == SHMETA_OK && sink->progress != NULL)
@@ -977,7 +967,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	if (status != SHMETA_OK)
 		return status;
 	f.reading = reading_of(state, &state->primary, sink);
-	status = read_outcome(pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, err), err);
+	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, err);
 	for (int i = 0; i < SETS; i++)
 		columns_free(&f.sets[i]);
 	return status;
