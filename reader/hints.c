@@ -27,6 +27,15 @@ static void hint_age(struct shmeta_reader *r, enum shmeta_class cls, const struc
 		lookup_age(r, cls, 1, &known, ret_fresh);
 }
 
+/* What a lookup of one answers, with its age: of what was found, or of knowing that it is not there. */
+static enum shmeta_status hint_answer(struct shmeta_reader *r, enum shmeta_class cls, enum shmeta_status status,
+                                      const struct shmeta__stamps *stamps, struct shmeta_freshness *ret_fresh)
+{
+	if (status == SHMETA_OK)
+		hint_age(r, cls, stamps, ret_fresh);
+	return status == SHMETA_ABSENT ? hint_absent(r, cls, ret_fresh) : status;
+}
+
 /* ---- agents ------------------------------------------------------------------------------------------------------------------------------ */
 
 enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
@@ -53,11 +62,7 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 		if (status == SHMETA_OK)
 			status = shmeta__agent_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	}
-	if (status == SHMETA_OK)
-		hint_age(r, SHMETA_CLASS_AGENT, &stamps, ret_fresh);
-	else if (status == SHMETA_ABSENT)
-		status = hint_absent(r, SHMETA_CLASS_AGENT, ret_fresh);
-	return lookup_done(r, status);
+	return lookup_done(r, hint_answer(r, SHMETA_CLASS_AGENT, status, &stamps, ret_fresh));
 }
 
 /* A filter text that NULL leaves out. An empty one is a filter: it matches an empty field. */
@@ -332,15 +337,11 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 		if (status == SHMETA_OK)
 			status = shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &lease, &stamps);
 	}
-	if (status == SHMETA_OK) {
-		hint_age(r, SHMETA_CLASS_LEASE, &stamps, ret_fresh);
-		if (lease.lease_expires_at_ms > now_ms)
-			*ret = lease;
-		else
-			status = SHMETA_ABSENT;
-	} else if (status == SHMETA_ABSENT) {
-		status = hint_absent(r, SHMETA_CLASS_LEASE, ret_fresh);
-	}
+	status = hint_answer(r, SHMETA_CLASS_LEASE, status, &stamps, ret_fresh);
+	if (status == SHMETA_OK && lease.lease_expires_at_ms > now_ms)
+		*ret = lease;
+	else if (status == SHMETA_OK)
+		status = SHMETA_ABSENT; /* what was found says that it has expired */
 	return lookup_done(r, status);
 }
 
@@ -439,11 +440,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 		if (status == SHMETA_OK)
 			status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	}
-	if (status == SHMETA_OK)
-		hint_age(r, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
-	else if (status == SHMETA_ABSENT)
-		status = hint_absent(r, SHMETA_CLASS_OFFSET, ret_fresh);
-	return lookup_done(r, status);
+	return lookup_done(r, hint_answer(r, SHMETA_CLASS_OFFSET, status, &stamps, ret_fresh));
 }
 
 enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const char *group, struct shmeta_iter **ret)

@@ -169,10 +169,17 @@ static bool open_record(enum shmeta_record_kind kind, const void *value, size_t 
 	if (verify && head.checksum != checksum(value, bytes, key, key_bytes))
 		return false;
 	memcpy(fixed, (const uint8_t *)value + sizeof head, fixed_bytes);
-	if (ret_stamps != NULL)
-		*ret_stamps = (struct shmeta__stamps){head.synced_at_ns, head.ttl_ms};
+	*ret_stamps = (struct shmeta__stamps){head.synced_at_ns, head.ttl_ms};
 	*ret_tail = (const char *)value + sizeof head + fixed_bytes;
 	return true;
+}
+
+/* How every decoder ends: only now is it known that there is something to give. */
+static enum shmeta_status good(const struct shmeta__stamps *stamps, struct shmeta__stamps *ret_stamps)
+{
+	if (ret_stamps != NULL)
+		*ret_stamps = *stamps;
+	return SHMETA_OK;
 }
 
 static struct shmeta_str take(const char **tail, size_t bytes)
@@ -223,9 +230,7 @@ enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const v
 	if (verify && shmeta__map_error(&topic.config) != NULL)
 		return SHMETA_ERR_CORRUPT;
 	*ret = topic;
-	if (ret_stamps != NULL)
-		*ret_stamps = stamps;
-	return SHMETA_OK;
+	return good(&stamps, ret_stamps);
 }
 
 enum shmeta_status shmeta__agent_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
@@ -255,9 +260,7 @@ enum shmeta_status shmeta__agent_decode(const void *value, size_t bytes, const v
 	if (verify && shmeta__map_error(&agent.metadata) != NULL)
 		return SHMETA_ERR_CORRUPT;
 	*ret = agent;
-	if (ret_stamps != NULL)
-		*ret_stamps = stamps;
-	return SHMETA_OK;
+	return good(&stamps, ret_stamps);
 }
 
 enum shmeta_status shmeta__group_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
@@ -275,9 +278,7 @@ enum shmeta_status shmeta__group_decode(const void *value, size_t bytes, const v
 	*ret = (struct shmeta_group){.group_id = take(&tail, fixed.group_bytes),
 	                             .created_at_ms = fixed.created_at_ms,
 	                             .updated_at_ms = fixed.updated_at_ms};
-	if (ret_stamps != NULL)
-		*ret_stamps = stamps;
-	return SHMETA_OK;
+	return good(&stamps, ret_stamps);
 }
 
 enum shmeta_status shmeta__offset_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
@@ -302,9 +303,7 @@ enum shmeta_status shmeta__offset_decode(const void *value, size_t bytes, const 
 	offset.partition_id = fixed.partition_id;
 	offset.has_metadata = fixed.flags & OFFSET_HAS_METADATA;
 	*ret = offset;
-	if (ret_stamps != NULL)
-		*ret_stamps = stamps;
-	return SHMETA_OK;
+	return good(&stamps, ret_stamps);
 }
 
 enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
@@ -325,9 +324,7 @@ enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const v
 	                             .epoch = fixed.epoch,
 	                             .topic_id = fixed.topic_id,
 	                             .partition_id = fixed.partition_id};
-	if (ret_stamps != NULL)
-		*ret_stamps = stamps;
-	return SHMETA_OK;
+	return good(&stamps, ret_stamps);
 }
 
 /* ---- text ------------------------------------------------------------------------------------------------------------- */
