@@ -417,14 +417,6 @@ void sync_show(struct sync *s)
 			s->usage_due_ns = now + USAGE_EVERY_MS * SYNC_MS;
 		}
 	}
-	pthread_mutex_lock(&s->queue.lock);
-	c->refresh_requests = s->queue.requests;
-	c->refresh_coalesced = s->queue.coalesced;
-	c->absent_answers = s->queue.absent_answers;
-	c->absent_known = s->queue.absent.count;
-	c->queue_depth = s->queue.named.count + s->queue.asked.count;
-	pthread_mutex_unlock(&s->queue.lock);
-
 	s->shown_ns = now;
 	pthread_mutex_lock(&s->seen_lock);
 	s->seen_counters = *c;
@@ -457,6 +449,14 @@ void sync_read_counters(struct sync *s, struct sync_counters *ret)
 	uint64_t feed_at = s->seen_feed_at_ns;
 
 	pthread_mutex_unlock(&s->seen_lock);
+	/* The queue's move between the engine's rounds, too. */
+	pthread_mutex_lock(&s->queue.lock);
+	ret->refresh_requests = s->queue.requests;
+	ret->refresh_coalesced = s->queue.coalesced;
+	ret->queue_depth = s->queue.named.count + s->queue.asked.count;
+	ret->absent_answers = s->queue.absent_answers;
+	ret->absent_known = s->queue.absent.count;
+	pthread_mutex_unlock(&s->queue.lock);
 	uint64_t now = sync_now(s);
 
 	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;
