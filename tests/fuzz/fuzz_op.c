@@ -8,6 +8,14 @@
 #include "shm/op.h"
 #include "shm/wire.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+#define MUST(what)               \
+	do {                     \
+		if (!(what))     \
+			abort(); \
+	} while (0)
+
 static void objects(const uint8_t *at, size_t left, uint8_t *again)
 {
 	struct shmeta_object_info object;
@@ -20,14 +28,6 @@ static void objects(const uint8_t *at, size_t left, uint8_t *again)
 		left -= used;
 	}
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define MUST(what)               \
-	do {                     \
-		if (!(what))     \
-			abort(); \
-	} while (0)
 
 static void operations(const uint8_t *at, size_t left, uint8_t *again)
 {
