@@ -88,13 +88,14 @@ _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *fmt, ...);
 
 /* env.c: data, daemon, children */
 void env_init(struct bench *b);
-void env_generate(struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments);
+void env_generate(const struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments);
 void env_read_flat(struct bench *b);
-/* extra: lines of configuration. Returns once it serves; ret_ready_s: after how long. */
-pid_t env_start_daemon(const struct bench *b, const char *db, const char *instance, const char *extra,
+/* source: a uri, or the path of a SQLite file. extra: lines of configuration. Returns once it serves; ret_ready_s: after how long. */
+pid_t env_start_daemon(const struct bench *b, const char *source, const char *instance, const char *extra,
                        double *ret_ready_s);
 pid_t env_spawn(char *const argv[], const char *log);
 void env_track(pid_t pid); /* end it by its id when the bench ends */
+int env_wait(pid_t pid);   /* until it has ended: its wait status */
 void env_kill(pid_t *pid, int signo);
 struct shmeta *env_open(const char *instance);
 struct shmeta_reader *env_reader(struct shmeta *instance);
@@ -109,5 +110,6 @@ void bench_peers(struct bench *b);
 void bench_source(struct bench *b);
 void bench_growth(struct bench *b);
 void bench_writes(struct bench *b);
+void bench_postgres(struct bench *b);
 
 #endif

@@ -79,7 +79,7 @@ void env_track(pid_t pid)
 	die("more than %d children", CHILDREN);
 }
 
-static int reap(pid_t pid)
+int env_wait(pid_t pid)
 {
 	int status = -1;
 
@@ -96,7 +96,7 @@ void env_kill(pid_t *pid, int signo)
 	if (*pid <= 0)
 		return;
 	(void)kill(*pid, signo);
-	(void)reap(*pid);
+	(void)env_wait(*pid);
 	*pid = 0;
 }
 
@@ -149,7 +149,7 @@ pid_t env_spawn(char *const argv[], const char *log)
 	return pid;
 }
 
-void env_generate(struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments)
+void env_generate(const struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments)
 {
 	char program[512], log[512], number[4][32];
 	int status;
@@ -160,9 +160,9 @@ void env_generate(struct bench *b, const char *db, uint32_t topics, uint32_t par
 	(void)snprintf(number[1], sizeof number[1], "%u", topics);
 	(void)snprintf(number[2], sizeof number[2], "%u", partitions);
 	(void)snprintf(number[3], sizeof number[3], "%llu", (unsigned long long)segments);
-	status = reap(env_spawn((char *const[]){program, "--seed", number[0], "--topics", number[1], "--partitions",
-	                                        number[2], "--segments", number[3], (char *)db, NULL},
-	                        log));
+	status = env_wait(env_spawn((char *const[]){program, "--seed", number[0], "--topics", number[1], "--partitions",
+	                                            number[2], "--segments", number[3], (char *)db, NULL},
+	                            log));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		die("%s failed (wait status %d)", program, status);
 }
@@ -244,10 +244,10 @@ static bool read_board(const char *instance, struct shmeta_board *ret)
 	return got;
 }
 
-pid_t env_start_daemon(const struct bench *b, const char *db, const char *instance, const char *extra,
+pid_t env_start_daemon(const struct bench *b, const char *source, const char *instance, const char *extra,
                        double *ret_ready_s)
 {
-	char program[512], config[512], log[512], uri[400];
+	char program[512], config[512], log[512], uri[1024];
 	struct shmeta_board board = {0};
 	uint64_t old_epoch;
 	double start;
@@ -257,7 +257,7 @@ pid_t env_start_daemon(const struct bench *b, const char *db, const char *instan
 	(void)snprintf(program, sizeof program, "%s/shmetad", b->bin);
 	(void)snprintf(config, sizeof config, "%s.conf", instance);
 	(void)snprintf(log, sizeof log, "%s.log", instance);
-	(void)snprintf(uri, sizeof uri, "sqlite:%s", db);
+	(void)snprintf(uri, sizeof uri, "%s%s", source[0] == '/' ? "sqlite:" : "", source);
 	(void)mkdir(instance, 0755);
 	f = fopen(config, "we");
 	if (f == NULL)

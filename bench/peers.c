@@ -5,10 +5,8 @@
  * missing, never as passed. */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <libpq-fe.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -21,6 +19,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/server.h"
 
 enum { QUERIES = 1024 };
 
@@ -300,85 +299,12 @@ static double memcached_figure(void)
 
 static PGconn *pg;
 
-static const char *pg_bin(void)
-{
-	static const char *dirs[] = {"/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin",
-	                             "/usr/lib/postgresql/17/bin", "/usr/bin"};
-	static char path[128];
-
-	for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
-		(void)snprintf(path, sizeof path, "%s/initdb", dirs[i]);
-		if (access(path, X_OK) == 0)
-			return dirs[i];
-	}
-	return NULL;
-}
-
-/* initdb and postgres refuse root: they run as the user of Debian's package. */
-static pid_t pg_spawn(const struct bench *b, char *const argv[])
-{
-	char log[320];
-	pid_t pid = fork();
-
-	(void)snprintf(log, sizeof log, "%s/postgres.log", b->dir);
-	if (pid != 0) {
-		if (pid < 0)
-			die("fork failed");
-		env_track(pid);
-		return pid;
-	}
-	(void)prctl(PR_SET_PDEATHSIG, SIGINT);
-	if (freopen(log, "ae", stdout) == NULL || dup2(1, 2) < 0)
-		_exit(127);
-	if (getuid() == 0) {
-		struct passwd *user = getpwnam("postgres");
-
-		if (user == NULL || setgroups(0, NULL) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)
-			_exit(127);
-		(void)prctl(PR_SET_PDEATHSIG, SIGINT); /* setuid cleared it */
-	}
-	execv(argv[0], argv);
-	_exit(127);
-}
-
 static bool pg_prepare(const struct bench *b)
 {
-	char program[160], data[330], conninfo[400];
-	const char *bin = pg_bin();
-	int status = -1;
-	pid_t pid;
 	PGresult *res;
 
-	if (bin == NULL)
-		return false;
-	(void)snprintf(data, sizeof data, "%s/pg", b->dir);
-	if (mkdir(data, 0700) != 0 || chmod(b->dir, 0711) != 0)
-		return false;
-	if (getuid() == 0) {
-		struct passwd *user = getpwnam("postgres");
-
-		if (user == NULL || chown(data, user->pw_uid, user->pw_gid) != 0)
-			return false;
-	}
-	(void)snprintf(program, sizeof program, "%s/initdb", bin);
-	pid = pg_spawn(b, (char *const[]){program, "-D", data, "-U", "bench", "--auth=trust", "--no-sync", "--locale=C",
-	                                  NULL});
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (status != 0)
-		return false;
-	(void)snprintf(program, sizeof program, "%s/postgres", bin);
-	(void)pg_spawn(b, (char *const[]){program, "-D", data, "-k", data, "-c", "listen_addresses=", "-c", "fsync=off",
-	                                  NULL});
-	(void)snprintf(conninfo, sizeof conninfo, "host=%s user=bench dbname=postgres", data);
-	for (double end = now_s() + 20; now_s() < end; (void)usleep(50000)) {
-		if (pg != NULL)
-			PQfinish(pg);
-		pg = PQconnectdb(conninfo);
-		if (PQstatus(pg) == CONNECTION_OK)
-			break;
-	}
-	if (PQstatus(pg) != CONNECTION_OK)
+	pg = server_connect(b, "peer");
+	if (pg == NULL)
 		return false;
 	res = PQexec(
 		pg,

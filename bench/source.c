@@ -10,6 +10,7 @@
 
 #include "bench/bench.h"
 #include "bench/churn.h"
+#include "bench/source.h"
 
 static int up(const void *a, const void *b)
 {
@@ -86,7 +87,8 @@ static void store_size(struct bench *b)
 }
 
 /* From the commit of a change in the source to the first snapshot that shows it. */
-static double visible_after(sqlite3 *db, struct shmeta_reader *reader, struct shmeta_handle *handle, uint64_t watermark)
+static double visible_after(const struct source_change *change, struct shmeta_reader *reader,
+                            struct shmeta_handle *handle, uint64_t watermark)
 {
 	char sql[256];
 	double start;
@@ -94,8 +96,7 @@ static double visible_after(sqlite3 *db, struct shmeta_reader *reader, struct sh
 	(void)snprintf(sql, sizeof sql,
 	               "UPDATE partitions SET high_watermark = %llu WHERE topic = '%s' AND partition_id = 3",
 	               (unsigned long long)watermark, CHURN_TOPIC);
-	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		die("%s", sqlite3_errmsg(db));
+	change->run(change->arg, sql);
 	start = now_s();
 	for (;;) {
 		struct shmeta_partition p = {0};
@@ -113,45 +114,64 @@ static double visible_after(sqlite3 *db, struct shmeta_reader *reader, struct sh
 	}
 }
 
-static void visibility(struct bench *b)
+void source_visibility(struct bench *b, const char *engine, const char *instance_dir,
+                       const struct source_change *change)
 {
-	struct shmeta *instance = env_open(b->instance);
+	struct shmeta *instance = env_open(instance_dir);
 	struct shmeta_reader *reader = env_reader(instance);
 	struct shmeta_handle *handle;
 	uint64_t watermark = 1u << 30;
 	int busy = b->quick ? 200 : 1000;
 	double *took = calloc((size_t)busy, sizeof *took), worst = 0;
-	sqlite3 *db;
+	char name[64];
 
-	if (took == NULL || sqlite3_open(b->db, &db) != SQLITE_OK)
-		die("%s: cannot open", b->db);
-	(void)sqlite3_busy_timeout(db, 10000);
+	if (took == NULL)
+		die("out of memory");
 	if (shmeta_begin(reader) != SHMETA_OK ||
 	    shmeta_partition_open(reader, CHURN_TOPIC, strlen(CHURN_TOPIC), 3, &handle) != SHMETA_OK)
 		die("no handle");
 	(void)shmeta_end(reader);
 	for (int i = 0; i < busy; i++) {
-		took[i] = visible_after(db, reader, handle, ++watermark);
+		took[i] = visible_after(change, reader, handle, ++watermark);
 		(void)usleep(2000);
 	}
 	qsort(took, (size_t)busy, sizeof *took, up);
-	result_value(result_add("visibility.sqlite.p50", "ms"), took[busy / 2] * 1e3);
-	result_value(result_add("visibility.sqlite.p99", "ms"), took[busy * 99 / 100] * 1e3);
-	target_max("visibility.sqlite.p99", 20);
+	(void)snprintf(name, sizeof name, "visibility.%s.p50", engine);
+	result_value(result_add(name, "ms"), took[busy / 2] * 1e3);
+	(void)snprintf(name, sizeof name, "visibility.%s.p99", engine);
+	result_value(result_add(name, "ms"), took[busy * 99 / 100] * 1e3);
+	target_max(name, 20);
 	for (int i = 0; i < (b->quick ? 2 : 5); i++) {
 		double after;
 
 		(void)sleep(3); /* until the poll has come to rest */
-		after = visible_after(db, reader, handle, ++watermark);
+		after = visible_after(change, reader, handle, ++watermark);
 		if (after > worst)
 			worst = after;
 	}
-	result_value(result_add("visibility.sqlite.idle_max", "ms"), worst * 1e3);
-	target_max("visibility.sqlite.idle_max", 1000);
+	(void)snprintf(name, sizeof name, "visibility.%s.idle_max", engine);
+	result_value(result_add(name, "ms"), worst * 1e3);
+	target_max(name, 1000);
 	free(took);
-	(void)sqlite3_close(db);
 	shmeta_reader_free(reader);
 	shmeta_close(instance);
+}
+
+static void change_sqlite(void *arg, const char *sql)
+{
+	if (sqlite3_exec(arg, sql, NULL, NULL, NULL) != SQLITE_OK)
+		die("%s: %s", sql, sqlite3_errmsg(arg));
+}
+
+static void visibility(struct bench *b)
+{
+	sqlite3 *db;
+
+	if (sqlite3_open(b->db, &db) != SQLITE_OK)
+		die("%s: cannot open", b->db);
+	(void)sqlite3_busy_timeout(db, 10000);
+	source_visibility(b, "sqlite", b->instance, &(struct source_change){change_sqlite, db});
+	(void)sqlite3_close(db);
 }
 
 static double cpu_seconds(pid_t pid)
@@ -171,8 +191,7 @@ static double cpu_seconds(pid_t pid)
 	return (double)(user + sys) / (double)sysconf(_SC_CLK_TCK);
 }
 
-/* 100 000 partitions, nobody changes anything. */
-static void idle(struct bench *b, const char *how, const char *extra, double most)
+void source_idle(struct bench *b, const char *source, const char *how, const char *extra, double most)
 {
 	char instance[400], name[64], cpu[64];
 	double seconds = b->quick ? 8 : 60, queries, start, used;
@@ -181,12 +200,7 @@ static void idle(struct bench *b, const char *how, const char *extra, double mos
 	(void)snprintf(instance, sizeof instance, "%s/idle-%s", b->dir, how);
 	(void)snprintf(name, sizeof name, "refresh.queries_per_s.%s", how);
 	(void)snprintf(cpu, sizeof cpu, "refresh.cpu.%s", how);
-	{
-		char db[400];
-
-		(void)snprintf(db, sizeof db, "%s/idle.db", b->dir);
-		pid = env_start_daemon(b, db, instance, extra, NULL);
-	}
+	pid = env_start_daemon(b, source, instance, extra, NULL);
 	(void)sleep(2);
 	env_wait_stats(instance);
 	queries = (double)env_counter(instance, "source_queries");
@@ -223,6 +237,15 @@ static void drop_hints(const char *path)
 	(void)sqlite3_close(db);
 }
 
+void source_idle_file(const struct bench *b, char *ret, size_t bytes)
+{
+	(void)snprintf(ret, bytes, "%s/idle.db", b->dir);
+	if (access(ret, F_OK) == 0)
+		return;
+	env_generate(b, ret, 10000, 100000, 0);
+	drop_hints(ret);
+}
+
 void bench_source(struct bench *b)
 {
 	char db[400];
@@ -231,9 +254,7 @@ void bench_source(struct bench *b)
 	load(b);
 	restart(b);
 	visibility(b);
-	(void)snprintf(db, sizeof db, "%s/idle.db", b->dir);
-	env_generate(b, db, 10000, 100000, 0);
-	drop_hints(db);
-	idle(b, "feed", NULL, 1);
-	idle(b, "poll", "source { read_only = true }", 10);
+	source_idle_file(b, db, sizeof db);
+	source_idle(b, db, "feed", NULL, 1);
+	source_idle(b, db, "poll", "source { read_only = true }", 10);
 }
