@@ -716,6 +716,26 @@ static void fill_paths(struct load *load)
 	}
 }
 
+/* A password file without a '/' is a credential: it lies where the service manager has put it. */
+static void find_credential(struct load *load)
+{
+	struct config *config = load->config;
+	const char *name = config->source_password_file;
+	char directory[4096], path[2 * 4096];
+
+	if (name[0] != '\0' && strchr(name, '/') == NULL &&
+	    first_directory("CREDENTIALS_DIRECTORY", directory, sizeof(directory))) {
+		snprintf(path, sizeof(path), "%s/%s", directory, name);
+		if (!set_text(&config->source_password_file, path))
+			load->no_memory = true;
+	}
+	if (config->source_password_file[0] != '\0' && config->source_password_file[0] != '/')
+		mistake(load, load->lines[CONFIG_source_password_file],
+		        "source.password_file: '%s' is neither an absolute path nor, since there is no "
+		        "CREDENTIALS_DIRECTORY, a credential of the service manager",
+		        config->source_password_file);
+}
+
 /* A mistake of a pair of options belongs to the line of the one that was set last. */
 static unsigned line_of(const struct load *load, size_t a, size_t b)
 {
@@ -829,6 +849,8 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	apply_flag(&load, CONFIG_instance_name, "--instance", flags->instance);
 	apply_flag(&load, CONFIG_instance_directory, "--dir", flags->directory);
 	apply_flag(&load, CONFIG_source_uri, "--source", flags->source);
+	if (!load.no_memory)
+		find_credential(&load);
 	if (!load.no_memory)
 		judge_whole(&load);
 	if (!load.no_memory)
@@ -1109,7 +1131,12 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.source = {.uri = config->source_uri,
 	                   .timeout_ms = (uint32_t)config->source_timeout_ms,
 	                   .read_only = (uint32_t)config->source_read_only,
-	                   .manage_schema = (uint32_t)config->source_manage_schema},
+	                   .manage_schema = (uint32_t)config->source_manage_schema,
+	                   .read_uri = config->source_read_uri,
+	                   .password_file = config->source_password_file,
+	                   .allow_insecure = (uint32_t)config->source_allow_insecure,
+	                   .notify = (uint32_t)config->feed_notify,
+	                   .feed_keep_s = (uint32_t)config->feed_keep_s},
 		.store_max_bytes = config->store_max_bytes,
 		.grace_ns = config->store_grace_ms * UINT64_C(1000000),
 		.ttl_ms = {[SHMETA_CLASS_TOPIC] = (uint32_t)config->ttl_topic_ms,

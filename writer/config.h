@@ -36,8 +36,15 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Directory of the instance, an absolute path, best on tmpfs. Empty: the service manager's runtime "                        \
 	  "directory, else /run/shmeta/NAME.")                                                                                       \
 	T(source, uri, "", 0, 4000, RESTART,                                                                                         \
-	  "Where the metadata comes from: sqlite:PATH or memory:. Empty: NAME.db in the service manager's state "                    \
-	  "directory, else /var/lib/shmeta/NAME.db.")                                                                                \
+	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://... or memory:. Empty: NAME.db in the "       \
+	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
+	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
+	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
+	T(source, password_file, "", 0, 4000, RESTART,                                                                               \
+	  "File whose first line is the password, read for each login; a name without '/' is a credential of the service "           \
+	  "manager. Empty: what libpq finds by itself.")                                                                             \
+	N(source, allow_insecure, BOOL, "off", 0, 1, RESTART,                                                                        \
+	  "Connect to another machine also without proof of which one answers (sslmode=verify-full).")                               \
 	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                                        \
 	  "The longest that one call to the source may wait for a lock or the network.")                                             \
 	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
@@ -64,6 +71,10 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Interval of the change feed's polls while nothing changes.")                                                              \
 	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
 	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                              \
+	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
+	  "How long PostgreSQL's change log is kept for other hosts, at least.")                                                     \
+	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
+	  "Have PostgreSQL's triggers NOTIFY: changes show sooner, and every commit there waits for one lock.")                      \
 	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
 	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
 	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \

@@ -233,9 +233,10 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 
 	switch (o->kind) {
 	case CONFIG_TEXT:
-		return i == CONFIG_source_uri           ? "\"sqlite:/tmp/other#1.db\""
-		       : i == CONFIG_instance_directory ? "'/tmp/other'"
-		                                        : "other_1.x-y";
+		return i == CONFIG_source_uri             ? "\"sqlite:/tmp/other#1.db\""
+		       : i == CONFIG_instance_directory   ? "'/tmp/other'"
+		       : i == CONFIG_source_password_file ? "'/tmp/other password'"
+		                                          : "other_1.x-y";
 	case CONFIG_BOOL:
 		return strcmp(o->standard, "on") == 0 ? "No" : "true";
 	case CONFIG_LEVEL:
@@ -244,6 +245,26 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 		snprintf(buffer, bytes, "%llu", (unsigned long long)o->max);
 		return buffer;
 	}
+}
+
+Test(config, a_password_file_is_an_absolute_path_or_a_credential, .init = begin, .fini = end)
+{
+	static const char text[] = "source {\n\tpassword_file = source.password\n}\n";
+	struct sync_ttl_override overrides[1];
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+	struct sync_options options;
+
+	unsetenv("CREDENTIALS_DIRECTORY");
+	cr_expect_eq(load_text(text, &config, &told), SHMETA_ERR_CONFIG);
+	cr_assert_eq(told.count, 1);
+	cr_expect_not_null(strstr(told.sentence[0], "source.password_file: 'source.password' is neither"));
+	forget(&told);
+	setenv("CREDENTIALS_DIRECTORY", "/run/credentials/shmetad.service", 1);
+	cr_assert_eq(load_text(text, &config, &told), SHMETA_OK);
+	config_sync_options(config, overrides, &options);
+	cr_expect_str_eq(options.source.password_file, "/run/credentials/shmetad.service/source.password");
+	config_free(config);
 }
 
 Test(config, a_file_with_every_option_sets_every_option, .init = begin, .fini = end)
