@@ -766,11 +766,17 @@ static bool follow(struct sync *s, bool retried)
 
 	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
 		refresh_poll(s);
-	if (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns) {
+	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, is asked for the hint
+	 * classes, which are small: somebody has to find out that it is back. */
+	bool knock = s->source.on && (!s->following || s->list_dirty) && generation_writable(s);
+
+	if (knock || (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns)) {
 		s->orphans_due = false;
 		refresh_hints(s);
 		schedule_hints(s);
 	}
+	if (knock)
+		refresh_drain(s);
 	if (s->source.on)
 		return false;
 	if (write_waiting(s) && !s->room.on && generation_writable(s))
@@ -886,6 +892,9 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 
 	uint64_t now = sync_now(s);
 
+	/* Whatever the reason why it was not asked this time. */
+	if (s->source.on)
+		sync_wake_at(s, now < s->source.next_ns ? s->source.next_ns : now + s->options.retry_max_ms * SYNC_MS);
 	*ret_wait_ns = s->wake_ns == SYNC_NEVER ? SYNC_NEVER : s->wake_ns <= now ? 0 : s->wake_ns - now;
 	return SHMETA_OK;
 }

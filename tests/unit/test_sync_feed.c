@@ -365,6 +365,52 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 	fixture_done(&f);
 }
 
+Test(sync_feed, a_source_without_a_feed_that_goes_away_is_tried_again_too)
+{
+	fixture_init(&f);
+	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS);
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 3600 * 1000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	fixture_add_segment(&f, "t", 0, 10000, 1000);
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 0, 0, SHMETA_ERR_SOURCE, "");
+	fixture_pass(&f, 11000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	fixture_pass(&f, f.options.ttl_ms[SHMETA_CLASS_SEGMENT]);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_feed, a_source_that_goes_away_before_everything_was_compared_is_tried_again_too)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};
+
+	fixture_init(&f);
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	memory_fail(f.db, MEMORY_APPLY, 1, 1, SHMETA_ERR_OUTCOME_UNKNOWN, "the connection was lost in COMMIT");
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	memory_fail(f.db, MEMORY_FETCH, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	memory_fail(f.db, MEMORY_LOAD, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	fixture_pass(&f, 60000);
+	cr_assert_eq(f.write_status, SHMETA_ERR_OUTCOME_UNKNOWN);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 0, 0, SHMETA_ERR_SOURCE, "");
+	fixture_pass(&f, 15000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_feed, a_full_store_says_so_serves_on_and_goes_on_when_there_is_room)
 {
 	fixture_init(&f);
