@@ -33,7 +33,7 @@ enum {
 
 static const char *const names[PG_STATEMENTS] = {
 #define X(name) [PG_##name] = "shmeta_" #name,
-	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X)
+	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X) PG_MOVE_STATEMENTS(X)
 #undef X
 };
 

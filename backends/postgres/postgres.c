@@ -154,7 +154,8 @@ static void counters(void *data, struct backend_counters *ret)
 		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = (opener), .close = close_source,    \
 		.capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, .counters = counters, \
 		.load = pg_load, .fetch = pg_fetch, .changes = pg_changes, .position = pg_position,                   \
-		.resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects, .wake_fd = pg_wake_fd             \
+		.resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects, .extras = pg_extras,              \
+		.restore = pg_restore, .wake_fd = pg_wake_fd                                                          \
 	}
 
 const struct backend_ops backend_postgresql = ENGINE("postgresql", open_postgresql);

@@ -75,9 +75,23 @@
 	X(OBJECTS_MARK)         \
 	X(OBJECTS)
 
+#define PG_MOVE_STATEMENTS(X) \
+	X(M_OBJECT)           \
+	X(M_TOPIC)            \
+	X(M_PARTITION)        \
+	X(M_SEGMENT)          \
+	X(M_AGENT)            \
+	X(M_GROUP)            \
+	X(M_OFFSET)           \
+	X(M_LEASE)            \
+	X(M_EPOCH)            \
+	X(M_SLICES)           \
+	X(X_OBJECTS)          \
+	X(X_EPOCHS)
+
 enum pg_statement {
 #define X(name) PG_##name,
-	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X)
+	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X) PG_MOVE_STATEMENTS(X)
 #undef X
 		PG_STATEMENTS
 };
@@ -316,6 +330,7 @@ bool pg_read_statements(struct pg_state *state);
 bool pg_feed_statements(struct pg_state *state);
 bool pg_write_statements(struct pg_state *state);
 bool pg_object_statements(struct pg_state *state);
+bool pg_move_statements(struct pg_state *state);
 
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err);
 enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
@@ -336,5 +351,10 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);
 enum shmeta_status pg_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                    void *arg, struct backend_error *err);
+
+enum shmeta_status pg_extras(void *data, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+                             struct backend_error *err);
+enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t count, struct shmeta_result *results,
+                              struct backend_error *err);
 
 #endif

@@ -685,7 +685,7 @@ enum shmeta_status pg_rewrite(struct pg_state *state, struct backend_error *err)
 	          pg_text_of(state, PG_BEGIN_WRITE, "%s", state->dialect->begin_write) &&
 	          pg_text_of(state, PG_COMMIT, "COMMIT") && pg_text_of(state, PG_ROLLBACK, "ROLLBACK") &&
 	          pg_read_statements(state) && pg_feed_statements(state) && pg_write_statements(state) &&
-	          pg_object_statements(state);
+	          pg_object_statements(state) && pg_move_statements(state);
 
 	return ok ? SHMETA_OK : backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 }

@@ -11,6 +11,18 @@
 
 TestSuite(move, .timeout = 60);
 
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	(void)set;
+	world_servers_start();
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	world_servers_stop();
+}
+
 /* Rows copied from what an engine shows, in an order in which they can be put. */
 struct rows {
 	struct backend_row row[256];
@@ -287,35 +299,39 @@ static void moves(enum world_engine from, enum world_engine to)
 	free(after);
 }
 
-Test(move, own_schema_to_own_schema)
-{
-	moves(WORLD_SQLITE_NEW, WORLD_SQLITE_NEW);
-}
-Test(move, streamhouse_v01_to_own_schema)
-{
-	moves(WORLD_SQLITE_V01, WORLD_SQLITE_NEW);
-}
-Test(move, streamhouse_v01_to_itself)
-{
-	moves(WORLD_SQLITE_V01, WORLD_SQLITE_V01);
-}
-Test(move, later_to_later_with_its_tenants)
-{
-	moves(WORLD_SQLITE_LATER, WORLD_SQLITE_LATER);
-}
+/* Each shape to itself, and between engines; tenants go where there are tenants. */
+#define MOVES(name, from, to)                                                          \
+	Test(move, name)                                                               \
+	{                                                                              \
+		if (!world_possible(from) || !world_possible(to))                      \
+			cr_skip_test("there is no PostgreSQL server on this machine"); \
+		moves(from, to);                                                       \
+	}
+MOVES(own_schema_to_own_schema, WORLD_SQLITE_NEW, WORLD_SQLITE_NEW)
+MOVES(streamhouse_v01_to_own_schema, WORLD_SQLITE_V01, WORLD_SQLITE_NEW)
+MOVES(streamhouse_v01_to_itself, WORLD_SQLITE_V01, WORLD_SQLITE_V01)
+MOVES(later_to_later_with_its_tenants, WORLD_SQLITE_LATER, WORLD_SQLITE_LATER)
+MOVES(sqlite_to_postgresql, WORLD_SQLITE_NEW, WORLD_PG_NEW)
+MOVES(postgresql_to_sqlite, WORLD_PG_NEW, WORLD_SQLITE_NEW)
+MOVES(postgresql_v01_to_itself, WORLD_PG_V01, WORLD_PG_V01)
+MOVES(postgresql_later_to_itself_with_its_tenants, WORLD_PG_LATER, WORLD_PG_LATER)
+MOVES(sqlite_later_to_postgresql_later_with_its_tenants, WORLD_SQLITE_LATER, WORLD_PG_LATER)
+MOVES(postgresql_later_to_sqlite_later_with_its_tenants, WORLD_PG_LATER, WORLD_SQLITE_LATER)
+MOVES(sqlite_to_cockroachdb, WORLD_SQLITE_NEW, WORLD_COCKROACH)
+MOVES(cockroachdb_to_postgresql, WORLD_COCKROACH, WORLD_PG_NEW)
 
-Test(move, what_is_there_the_same_is_told_and_what_is_there_otherwise_stays)
+static void conflicts(enum world_engine engine)
 {
 	static struct rows rows;
 	struct shmeta_result results[256];
 	struct world source, target;
 	char *before, *after;
 
-	world_make(&source, WORLD_SQLITE_NEW);
+	world_make(&source, engine);
 	world_open(&source);
 	fill(&source);
 	take_all(&source, &rows);
-	world_make(&target, WORLD_SQLITE_NEW);
+	world_make(&target, engine);
 	world_open(&target);
 	put(&target, &rows, SHMETA_OK);
 	put(&target, &rows, SHMETA_ERR_ALREADY_EXISTS);
@@ -342,7 +358,17 @@ Test(move, what_is_there_the_same_is_told_and_what_is_there_otherwise_stays)
 	world_free(&target);
 }
 
-Test(move, an_epoch_only_goes_up)
+#define CONFLICTS(name, engine)                                                        \
+	Test(move, name)                                                               \
+	{                                                                              \
+		if (!world_possible(engine))                                           \
+			cr_skip_test("there is no PostgreSQL server on this machine"); \
+		conflicts(engine);                                                     \
+	}
+CONFLICTS(what_is_there_the_same_is_told_and_what_is_there_otherwise_stays_on_sqlite, WORLD_SQLITE_NEW)
+CONFLICTS(what_is_there_the_same_is_told_and_what_is_there_otherwise_stays_on_postgresql, WORLD_PG_NEW)
+
+static void epochs(enum world_engine engine)
 {
 	struct backend_row row = {.kind = BACKEND_ROW_EPOCH,
 	                          .tenant = rows_str(SHMETA_DEFAULT_TENANT),
@@ -358,7 +384,7 @@ Test(move, an_epoch_only_goes_up)
 	struct shmeta_result result;
 	struct world w;
 
-	world_make(&w, WORLD_SQLITE_NEW);
+	world_make(&w, engine);
 	world_open(&w);
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
 		row.epoch = steps[i].epoch;
@@ -370,8 +396,15 @@ Test(move, an_epoch_only_goes_up)
 	world_free(&w);
 }
 
+Test(move, an_epoch_only_goes_up)
+{
+	epochs(WORLD_SQLITE_NEW);
+	if (world_possible(WORLD_PG_NEW))
+		epochs(WORLD_PG_NEW);
+}
+
 /* One row of each kind whose parent is not there, and what the shape cannot hold. */
-Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
+static void refusals(enum world_engine engine)
 {
 	const struct shmeta_str tenant = rows_str(SHMETA_DEFAULT_TENANT), topic = rows_str("nothing");
 	struct backend_row row[] = {
@@ -405,7 +438,7 @@ Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
 	struct shmeta_result results[ROWS];
 	struct world w;
 
-	world_make(&w, WORLD_SQLITE_NEW);
+	world_make(&w, engine);
 	world_open(&w);
 	cr_assert_eq(w.ops->restore(w.state, row, ROWS, results, &w.err), SHMETA_OK, "%s", w.err.text);
 	for (size_t i = 0; i < ROWS; i++) {
@@ -415,5 +448,40 @@ Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
 	cr_assert_eq(world_load(&w), SHMETA_OK);
 	cr_expect_eq(w.recorder.groups, 1);
 	cr_expect_eq(w.recorder.topics, 0);
+	world_free(&w);
+}
+
+Test(move, what_cannot_be_put_is_refused_with_a_sentence_and_the_others_are_put)
+{
+	refusals(WORLD_SQLITE_NEW);
+	if (world_possible(WORLD_PG_NEW))
+		refusals(WORLD_PG_NEW);
+}
+
+/* A value that the server will not take fails its whole statement: the others of it are put all the same. */
+Test(move, a_value_that_postgresql_does_not_take_harms_no_other_row)
+{
+	struct backend_row row[64];
+	struct shmeta_result results[64];
+	char name[64][16];
+	struct world w;
+
+	if (!world_possible(WORLD_PG_NEW))
+		cr_skip_test("there is no PostgreSQL server on this machine");
+	world_make(&w, WORLD_PG_NEW);
+	world_open(&w);
+	for (size_t i = 0; i < 64; i++) {
+		(void)snprintf(name[i], sizeof name[i], "t%zu", i);
+		row[i] = (struct backend_row){
+			.kind = BACKEND_ROW_TOPIC,
+			.tenant = rows_str(SHMETA_DEFAULT_TENANT),
+			.u.topic = {.name = rows_str(name[i]), .partition_count = i % 20 == 7 ? 3000000000u : 1}};
+	}
+	cr_assert_eq(w.ops->restore(w.state, row, 64, results, &w.err), SHMETA_OK, "%s", w.err.text);
+	for (size_t i = 0; i < 64; i++)
+		cr_expect_eq(results[i].status, i % 20 == 7 ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK, "row %zu: %s", i,
+		             results[i].text);
+	cr_assert_eq(world_load(&w), SHMETA_OK);
+	cr_expect_eq(w.recorder.topics, 61);
 	world_free(&w);
 }
