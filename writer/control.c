@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -77,6 +78,9 @@ struct control {
 	uint32_t count;
 	struct ticket *tickets;
 	uint32_t ticket_count, free_ticket; /* 0: none is free; index + 1 otherwise */
+	/* Tickets, and the connections that they name, are the loop's but for control_written_at_once(). The loop holds this while it
+	 * changes them. */
+	pthread_mutex_t lock;
 	/* A frame is judged where nobody else can change it. */
 	_Alignas(8) unsigned char frame[SHMETA_FRAME_MAX];
 };
@@ -299,23 +303,27 @@ static bool take_ticket(struct control *control, struct connection *c, uint64_t 
 	return true;
 }
 
-static struct connection *end_ticket(struct control *control, uint64_t number, uint64_t *ret_id)
+static struct ticket *find_ticket(struct control *control, uint64_t number)
 {
 	uint32_t index = (uint32_t)number, use = (uint32_t)(number >> 32);
-	struct connection *c;
-	struct ticket *ticket;
+	struct ticket *ticket = index < control->ticket_count ? &control->tickets[index] : NULL;
 
-	if (index >= control->ticket_count)
-		return NULL;
-	ticket = &control->tickets[index];
-	if (!ticket->taken || ticket->use != use)
+	return ticket != NULL && ticket->taken && ticket->use == use ? ticket : NULL;
+}
+
+static struct connection *end_ticket(struct control *control, uint64_t number, uint64_t *ret_id)
+{
+	struct ticket *ticket = find_ticket(control, number);
+	struct connection *c;
+
+	if (ticket == NULL)
 		return NULL;
 	c = ticket->connection;
 	*ret_id = ticket->id;
 	ticket->connection = NULL;
 	ticket->taken = false;
 	ticket->next_free = control->free_ticket;
-	control->free_ticket = index + 1;
+	control->free_ticket = (uint32_t)number + 1;
 	if (c != NULL)
 		c->requests--;
 	return c;
@@ -324,13 +332,16 @@ static struct connection *end_ticket(struct control *control, uint64_t number, u
 void control_answer(struct control *control, uint64_t number, enum shmeta_status status, const char *sentence,
                     uint64_t txn, uint64_t generation, uint64_t synced_at_ns)
 {
+	struct connection *c;
 	uint64_t id;
-	struct connection *c = end_ticket(control, number, &id);
 
+	pthread_mutex_lock(&control->lock);
+	c = end_ticket(control, number, &id);
 	if (c != NULL) {
 		c->active_ns = shmeta__boottime_ns();
 		(void)send_answer(c, id, status, sentence, txn, generation, synced_at_ns);
 	}
+	pthread_mutex_unlock(&control->lock);
 }
 
 /* ---- requests ----------------------------------------------------------------------------------------------------------- */
@@ -607,12 +618,40 @@ static bool on_write(struct connection *c, const void *frame)
 void control_written(struct control *control, uint64_t number, void *frame, size_t bytes)
 {
 	struct shmeta_frame *head = frame;
-	struct connection *c = end_ticket(control, number, &head->id);
+	struct connection *c;
 
-	if (c == NULL)
-		return; /* the client has gone; what it wrote stands */
-	c->active_ns = shmeta__boottime_ns();
-	(void)send_or_queue(c, frame, bytes, -1);
+	pthread_mutex_lock(&control->lock);
+	c = end_ticket(control, number, &head->id);
+	/* NULL: the client has gone; what it wrote stands */
+	if (c != NULL) {
+		c->active_ns = shmeta__boottime_ns();
+		(void)send_or_queue(c, frame, bytes, -1);
+	}
+	pthread_mutex_unlock(&control->lock);
+}
+
+bool control_written_at_once(struct control *control, uint64_t number, void *frame, size_t bytes)
+{
+	const struct ticket *ticket;
+	struct shmeta_frame *head = frame;
+	struct connection *c;
+	bool sent = false;
+
+	if (pthread_mutex_trylock(&control->lock) != 0)
+		return false;
+	ticket = find_ticket(control, number);
+	c = ticket != NULL ? ticket->connection : NULL;
+	/* What cannot be sent just so, to a client that is gone or does not read, is the loop's to deal with. */
+	if (c != NULL && c->output == NULL) {
+		head->id = ticket->id;
+		sent = send_packet(c->fd, frame, bytes, -1) >= 0;
+	}
+	if (sent) {
+		c->active_ns = shmeta__boottime_ns();
+		(void)end_ticket(control, number, &head->id);
+	}
+	pthread_mutex_unlock(&control->lock);
+	return sent;
 }
 
 static const struct {
@@ -649,32 +688,40 @@ static bool on_frame(struct connection *c, size_t bytes)
 	return false;
 }
 
-static int on_connection(sd_event_source *source, int fd, uint32_t events, void *arg)
+static void serve(struct connection *c, int fd, uint32_t events)
 {
-	struct connection *c = arg;
-
-	(void)source;
 	if (c->output != NULL && (events & (EPOLLHUP | EPOLLERR))) {
 		close_connection(c); /* nobody is left to read what waits */
-		return 0;
+		return;
 	}
 	if (events & EPOLLOUT) {
 		flush_output(c);
-		return 0;
+		return;
 	}
 	for (int i = 0; i < FRAMES_PER_TURN && c->output == NULL; i++) {
 		/* MSG_TRUNC: the packet's own length, whatever fitted. */
 		ssize_t got = recv(fd, c->control->frame, sizeof(c->control->frame), MSG_DONTWAIT | MSG_TRUNC);
 
 		if (got < 0 && (would_block(errno) || errno == EINTR))
-			return 0;
+			return;
 		if (got <= 0) { /* an empty packet is not a frame either */
 			close_connection(c);
-			return 0;
+			return;
 		}
 		if (!on_frame(c, (size_t)got))
-			return 0;
+			return;
 	}
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	struct connection *c = arg;
+	struct control *control = c->control;
+
+	(void)source;
+	pthread_mutex_lock(&control->lock);
+	serve(c, fd, events);
+	pthread_mutex_unlock(&control->lock);
 	return 0;
 }
 
@@ -871,6 +918,7 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	if (control == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
 	memset(control, 0, sizeof(*control));
+	(void)pthread_mutex_init(&control->lock, NULL);
 	control->event = event;
 	control->dir_fd = dir_fd;
 	control->listen_fd = -1;
@@ -913,6 +961,7 @@ void control_adopt(struct control *control, int fd, uint64_t number)
 
 void control_sweep(struct control *control, uint64_t now_ns)
 {
+	pthread_mutex_lock(&control->lock);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		if (c->registration != NULL || c->requests > 0)
@@ -924,6 +973,7 @@ void control_sweep(struct control *control, uint64_t now_ns)
 			evict(c, &control->counters->silent, "silent", "idle, and not registered, for %" PRIu64 " s",
 			      control->limits.idle_ns / 1000000000);
 	}
+	pthread_mutex_unlock(&control->lock);
 	registry_sweep(control->registry, now_ns);
 	control->counters->registrations = registry_count(control->registry);
 }
@@ -951,6 +1001,7 @@ void control_stop(struct control *control)
 	}
 	if (control->spare_fd >= 0)
 		close(control->spare_fd);
+	(void)pthread_mutex_destroy(&control->lock);
 	free(control->tickets);
 	free(control);
 }

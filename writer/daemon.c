@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -36,6 +37,8 @@ enum {
 	EXTEND_S = 30,
 	PIN_WARN_S = 10
 };
+enum { KEPT_MEMORY = 32 << 20 };
+enum { AT_ONCE = 4 }; /* answers of a round that the engine's thread sends itself */
 #define MS UINT64_C(1000000)
 
 struct daemon {
@@ -44,6 +47,7 @@ struct daemon {
 	struct instance instance;
 	sd_event *event;
 	struct mailbox *mailbox;
+	size_t answering; /* the engine's thread: calls of this round */
 	struct registry *registry;
 	struct control *control;
 	struct control_counters counters;
@@ -267,7 +271,17 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 	                                          .records = count->records,
 	                                          .txn = txn,
 	                                          .generation = generation};
-	mailbox_post(d->mailbox, letter);
+	/* Through the loop it takes two more changes of threads; of many answers it sends its share while we go on. */
+	if (d->answering > 0 && d->answering <= AT_ONCE &&
+	    control_written_at_once(d->control, ticket, letter->text, letter->bytes))
+		free(letter);
+	else
+		mailbox_post(d->mailbox, letter);
+}
+
+static void host_answering(void *arg, size_t calls)
+{
+	((struct daemon *)arg)->answering = calls;
 }
 
 /* ---- the loop ----------------------------------------------------------------------------------------------------------- */
@@ -742,6 +756,7 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 		.progress = host_progress,
 		.log = host_log,
 		.answer = host_answer,
+		.answering = host_answering,
 		.written = host_written,
 		.objects = host_objects,
 		.invalidated = host_invalidated,
@@ -770,6 +785,9 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A batch takes megabytes and gives them back: not to the system, which would hand them out page by page again. */
+	(void)mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
 	umask(0027);
 
 	status = instance_open(d->config->instance_directory, &d->instance, err);

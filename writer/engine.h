@@ -124,9 +124,10 @@ struct sync {
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
 	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
 	uint64_t looked_ns, usage_due_ns, shown_ns, last_commit;
-	bool reconcile_asked; /* wanted as soon as the rate allows */
-	bool list_dirty;      /* what has changed is not known by name: only a full pass can bring it in step */
-	bool woken;           /* the source gave a sign: it may come a little before what it announces */
+	uint64_t deaf_until_ns; /* the source's signs are those of our own commit: it is asked then, not woken for */
+	bool reconcile_asked;   /* wanted as soon as the rate allows */
+	bool list_dirty;        /* what has changed is not known by name: only a full pass can bring it in step */
+	bool woken;             /* the source gave a sign: it may come a little before what it announces */
 	uint64_t polled_at_ns;
 	uint64_t born_since; /* next_topic_id when the feed was last asked, or everything was read */
 	uint64_t feed_at_ns; /* when the feed last answered */
@@ -159,6 +160,12 @@ struct sync {
 	char seen_source[640];
 
 	int event_fd;
+	uint32_t kicked;   /* there may be something to do: the thread has not looked since   */
+	uint32_t sleeping; /* and it waits for event_fd                                       */
+	/* After a small write the thread stays awake for the next one of a client that waits for each, as long as that is not in
+	 * vain. */
+	bool linger;
+	uint32_t lingered_in_vain, lingers_left_out;
 	bool has_thread;
 	pthread_t thread;
 };

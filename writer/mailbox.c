@@ -90,11 +90,15 @@ static void ring(const struct mailbox *box)
 
 void mailbox_post(struct mailbox *box, struct mail *letter)
 {
+	bool empty;
+
 	pthread_mutex_lock(&box->lock);
+	empty = box->first == NULL;
 	*box->end = letter;
 	box->end = &letter->next;
 	pthread_mutex_unlock(&box->lock);
-	ring(box);
+	if (empty) /* otherwise it has been rung for, and whoever comes takes all */
+		ring(box);
 }
 
 struct mail *mailbox_take(struct mailbox *box)

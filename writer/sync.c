@@ -6,6 +6,7 @@
  * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -66,6 +67,10 @@ void sync_wake(struct sync *s)
 {
 	uint64_t one = 1;
 
+	/* Either the thread sees this before it sleeps, or we see that it sleeps. */
+	shmeta_store(&s->kicked, 1u);
+	if (!shmeta_load(&s->sleeping))
+		return;
 	/* A full counter wakes as well as a new one. */
 	while (write(s->event_fd, &one, sizeof one) < 0 && errno == EINTR)
 		;
@@ -764,6 +769,7 @@ static bool follow(struct sync *s, bool retried)
 {
 	uint64_t now = sync_now(s);
 
+	/* Who writes waits for an answer; the feed has its turn behind each commit. */
 	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
 		refresh_poll(s);
 	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, is asked for the hint
@@ -1045,6 +1051,37 @@ void sync_crash(struct sync *s)
 	destroy(s);
 }
 
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
+/* A wake from sleep costs a thread more than a small commit does. true: there is something to do. */
+static bool linger(struct sync *s)
+{
+	enum { LINGER_US = 150, VAIN = 4, LEFT_OUT = 64, SPINS = 64 };
+	uint64_t until;
+
+	if (!s->linger)
+		return false;
+	s->linger = false;
+	if (s->lingered_in_vain >= VAIN && ++s->lingers_left_out < LEFT_OUT)
+		return false;
+	s->lingers_left_out = 0;
+	for (until = sync_now(s) + LINGER_US * 1000; sync_now(s) < until; (void)sched_yield())
+		for (int i = 0; i < SPINS; i++) {
+			if (shmeta_load(&s->kicked)) {
+				s->lingered_in_vain = 0;
+				return true;
+			}
+			relax();
+		}
+	s->lingered_in_vain++;
+	return false;
+}
+
 static void *run(void *arg)
 {
 	struct sync *s = arg;
@@ -1052,21 +1089,27 @@ static void *run(void *arg)
 	while (!sync_stopping(s)) {
 		uint64_t wait_ns, events;
 
+		shmeta_store(&s->kicked, 0u);
 		sync_run_once(s, &wait_ns);
+		if (wait_ns == 0 || linger(s))
+			continue;
 		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
 		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
-		              s->ops->wake_fd != NULL;
+		              s->ops->wake_fd != NULL && sync_now(s) >= s->deaf_until_ns;
 		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
 		                        {.fd = listen ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN}};
 		struct timespec timeout = {(time_t)(wait_ns / SYNC_S), (long)(wait_ns % SYNC_S)};
 
 		if (wait_ns == SYNC_NEVER)
 			timeout = (struct timespec){3600, 0};
-		if (ppoll(fds, 2, &timeout, NULL) < 0)
+		shmeta_store(&s->sleeping, 1u);
+		int ready = shmeta_load(&s->kicked) || sync_stopping(s) ? 0 : ppoll(fds, 2, &timeout, NULL);
+
+		shmeta_store(&s->sleeping, 0u);
+		if (ready <= 0)
 			continue;
 		if (fds[0].revents != 0)
-			while (read(s->event_fd, &events, sizeof events) > 0)
-				;
+			(void)!read(s->event_fd, &events, sizeof events);
 		if (fds[1].revents != 0) {
 			s->poll_due_ns = sync_now(s);
 			s->woken = true;

@@ -87,6 +87,8 @@ struct sync_host {
 	void (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
 	/* priority as in syslog(3). event: a short stable word. */
 	void (*log)(void *arg, int priority, const char *event, const char *sentence);
+	/* So many calls of sync_write() are about to be answered, one after the other. May be NULL. */
+	void (*answering)(void *arg, size_t calls);
 	/* The answer to sync_write(). status OK or ERR_NOT_CACHED: results[i] is of ops[i]; otherwise it holds for all of them and
 	 * results is NULL. The views die when it returns. */
 	void (*written)(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,

@@ -21,6 +21,7 @@
 #include "writer/engine.h"
 #include "writer/queue.h"
 
+enum { LINGER_OPS = 4 }; /* a client that waits for each write sends few at a time */
 enum { WRITE_REMEMBERED = 16384, WRITE_CHAINS = 16384 };
 
 struct write_call {
@@ -411,6 +412,7 @@ static void audit(struct sync *s, const struct write_call *call)
 static void finish(struct write_round *r, enum shmeta_status status, const char *sentence)
 {
 	struct sync *s = r->s;
+	size_t calls = 0;
 
 	for (size_t i = 0; i < r->count; i++) {
 		*r->place[i] = r->results[i];
@@ -419,8 +421,19 @@ static void finish(struct write_round *r, enum shmeta_status status, const char 
 	for (size_t i = 0; i < r->twin_count; i++)
 		*r->twins[i].result = r->results[r->twins[i].of];
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		calls++;
+	if (s->host.answering != NULL)
+		s->host.answering(s->host.arg, calls);
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		answer(s, c, status, sentence);
+	if (s->host.answering != NULL)
+		s->host.answering(s->host.arg, 0);
+	/* Who waits for the answer does not wait for this. */
+	for (struct write_call *c = r->calls, *next; c != NULL; c = next) {
+		next = c->next;
 		audit(s, c);
-	answer_calls(s, r->calls, status, sentence);
+		call_free(c);
+	}
 	r->calls = NULL;
 }
 
@@ -451,6 +464,11 @@ static void commit(struct write_round *r)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
+	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+	if (s->poll_due_ns > s->deaf_until_ns)
+		s->poll_due_ns = s->deaf_until_ns;
+	s->woken = true; /* whatever came behind our commit hides in its sign */
+	s->linger = r->count <= LINGER_OPS;
 	if (r->no_memory)
 		s->list_dirty = s->reconcile_asked = true;
 	refresh_drain_feed(s);

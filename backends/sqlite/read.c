@@ -9,7 +9,7 @@
 
 #include "backends/sqlite/sqlite.h"
 
-enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096 };
+enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096, FEW_KEYS = 8 };
 
 struct reading {
 	struct sqlite_state *state;
@@ -794,6 +794,54 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 	}
 }
 
+static void bind_key(sqlite3_stmt *statement, const struct backend_key *key)
+{
+	sqlite3_bind_text64(statement, 1, key->tenant.data, key->tenant.bytes, SQLITE_STATIC, SQLITE_UTF8);
+	sqlite3_bind_text64(statement, 2, key->topic.data, key->topic.bytes, SQLITE_STATIC, SQLITE_UTF8);
+	sqlite3_bind_int64(statement, 3, key->partition_id);
+	sqlite3_bind_int64(statement, 4, key->from > INT64_MAX ? INT64_MAX : (int64_t)key->from);
+	sqlite3_bind_int64(statement, 5, key->to > INT64_MAX ? INT64_MAX : (int64_t)key->to);
+}
+
+/* A partition, with a range of its segments, without the table of keys. */
+static enum shmeta_status fetch_one(struct reading *reading, const struct backend_key *key, bool *ret_found)
+{
+	struct cursor partitions = {.statement = NULL}, segments = {.statement = NULL};
+	enum shmeta_status status = SHMETA_OK;
+	sqlite3_stmt *partition = sqlite_prepare(reading->state, ST_ONE_PARTITION, reading->err, &status);
+	sqlite3_stmt *rows = partition != NULL && key->cls == SHMETA_CLASS_SEGMENT
+	                             ? sqlite_prepare(reading->state, ST_ONE_SEGMENTS, reading->err, &status)
+	                             : NULL;
+
+	*ret_found = false;
+	if (status != SHMETA_OK ||
+	    (!reading->state->shape.organization && rows_compare(key->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0))
+		return status;
+	bind_key(partition, key);
+	status = start(reading, &partitions, ST_ONE_PARTITION, SHMETA_CLASS_PARTITION, -1);
+	if (status == SHMETA_OK && rows != NULL) {
+		bind_key(rows, key);
+		status = start(reading, &segments, ST_ONE_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
+	}
+	if (status == SHMETA_OK)
+		status = fetch_partitions(reading, &partitions, &segments, -1, true, ret_found);
+	stop(&partitions);
+	stop(&segments);
+	sqlite3_clear_bindings(partition);
+	if (rows != NULL)
+		sqlite3_clear_bindings(rows);
+	return status;
+}
+
+/* What a write of few operations reads back. */
+static bool few(const struct backend_key *keys, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kind_of(&keys[i]) != KIND_PARTITION && kind_of(&keys[i]) != KIND_SEGMENT)
+			return false;
+	return count <= FEW_KEYS;
+}
+
 enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size_t count,
                                 const struct backend_sink *sink, struct backend_error *err)
 {
@@ -813,10 +861,12 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 	for (size_t at = 0; status == SHMETA_OK && at < count; at += CHUNK_KEYS) {
 		size_t chunk = count - at < CHUNK_KEYS ? count - at : CHUNK_KEYS;
 		struct cursors cursors;
+		bool one_by_one = few(keys, count);
 		uint32_t kinds = 0;
 
 		memset(&cursors, 0, sizeof cursors);
-		status = put_keys(&reading, keys + at, chunk, &kinds);
+		if (!one_by_one)
+			status = put_keys(&reading, keys + at, chunk, &kinds);
 		if (status == SHMETA_OK)
 			status = start_cursors(&reading, &cursors, kinds);
 		for (size_t i = 0; status == SHMETA_OK && i < chunk; i++) {
@@ -824,7 +874,8 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 
 			status = sink->key_begin(sink->arg, &keys[at + i]);
 			if (status == SHMETA_OK)
-				status = fetch_key(&reading, &cursors, &keys[at + i], (int64_t)i, &found);
+				status = one_by_one ? fetch_one(&reading, &keys[at + i], &found)
+				                    : fetch_key(&reading, &cursors, &keys[at + i], (int64_t)i, &found);
 			if (status == SHMETA_OK)
 				status = sink->key_end(sink->arg, &keys[at + i], found);
 		}

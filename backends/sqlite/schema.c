@@ -705,6 +705,14 @@ static int write_statements(struct sqlite_state *state)
 		"s.partition_id = k.partition_id AND s.base_offset BETWEEN k.low AND k.high WHERE k.kind = 3 "
 		"ORDER BY k.i, s.base_offset, %s",
 		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
+	/* The same for one key: ?1 tenant, ?2 topic, ?3 partition, ?4 and ?5 bases. */
+	sql[ST_ONE_PARTITION] = sqlite3_mprintf(
+		"SELECT %s FROM partitions p WHERE %sp.topic = ?2 COLLATE BINARY AND p.partition_id = ?3", partition,
+		o ? "p.organization_id = ?1 COLLATE BINARY AND " : "");
+	sql[ST_ONE_SEGMENTS] = sqlite3_mprintf(
+		"SELECT %s FROM segments s WHERE %ss.topic = ?2 COLLATE BINARY AND s.partition_id = ?3 AND "
+		"s.base_offset BETWEEN ?4 AND ?5 ORDER BY s.base_offset, %s",
+		segment, o ? "s.organization_id = ?1 COLLATE BINARY AND " : "", tie);
 	/* Ids of agents are one namespace for all tenants. */
 	sql[ST_KEY_AGENTS] =
 		sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN agents r ON r.agent_id = "

@@ -294,6 +294,8 @@ static void close_source(void *data)
 	disconnect(state);
 	sqlite_stop_waking(state);
 	rows_scratch_free(&state->scratch);
+	free(state->writing);
+	state->writing = NULL;
 	free(state->uri_copy);
 	state->uri_copy = NULL;
 }

@@ -43,6 +43,8 @@
 	X(KEY_OFFSETS)       \
 	X(GROUP_OFFSETS)     \
 	X(KEY_LEASES)        \
+	X(ONE_PARTITION)     \
+	X(ONE_SEGMENTS)      \
 	X(W_TOPIC_INSERT)    \
 	X(W_TOPIC_DELETE)    \
 	X(W_TOPIC_EXISTS)    \
@@ -160,6 +162,7 @@ struct sqlite_state {
 	uint32_t again_ms; /* the timer's last period; 0: not armed */
 
 	struct rows_scratch scratch;
+	void *writing; /* write.c: what an apply() gathers, kept from one to the next */
 	struct backend_counters counters;
 	uint64_t reprepares_closed; /* of statements that are gone */
 };

@@ -42,10 +42,11 @@ struct writing {
 		uint64_t from, to;
 	} places[PLACES];
 	size_t place_count;
-	size_t marks;               /* places that are marked */
-	uint16_t slot[PLACE_SLOTS]; /* 1 + index of the place */
-	bool logs;                  /* the triggers do not */
-	uint32_t classes;           /* a bit for each class without places that changed */
+	size_t marks;                /* places that are marked */
+	uint16_t slot[PLACE_SLOTS];  /* 1 + index of the place */
+	bool logs;                   /* the triggers do not */
+	int64_t log_first, log_last; /* of the rows we wrote */
+	uint32_t classes;            /* a bit for each class without places that changed */
 };
 
 __attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
@@ -183,7 +184,11 @@ static void log_change(struct writing *w, enum shmeta_class cls, enum feed_op op
 		if (cls == SHMETA_CLASS_SEGMENT)
 			bind_int(q, 6, base);
 	}
-	(void)run(w, q);
+	if (run(w, q) != SQLITE_DONE)
+		return;
+	w->log_last = sqlite3_last_insert_rowid(w->state->db);
+	if (w->log_first == 0)
+		w->log_first = w->log_last;
 }
 
 /* Watermarks, and the log's rows of all places; then there is room for others. */
@@ -200,7 +205,8 @@ static void flush_places(struct writing *w)
 		if (p->added && p->to != p->from)
 			log_change(w, SHMETA_CLASS_SEGMENT, FEED_INSERT, p, (int64_t)p->to);
 	}
-	memset(w->slot, 0, sizeof w->slot);
+	if (w->place_count > 0)
+		memset(w->slot, 0, sizeof w->slot);
 	w->place_count = 0;
 }
 
@@ -1233,25 +1239,38 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	if (state->read_only)
 		return backend_fail(err, SHMETA_ERR_READ_ONLY, "sqlite: %s may not be written by this process",
 		                    state->path);
-	w = calloc(1, sizeof *w);
+	if (state->writing == NULL)
+		state->writing = calloc(1, sizeof *w);
+	w = state->writing;
 	if (w == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: writing to %s: out of memory", state->path);
-	*w = (struct writing){
-		.state = state, .ops = ops, .results = results, .now_ms = now_ms, .err = err, .object = -1};
+	/* The places, which are large, are only counted anew. */
+	memset(w, 0, offsetof(struct writing, places));
+	memset(w->slot, 0, sizeof w->slot);
+	w->place_count = w->marks = 0;
+	w->classes = 0;
+	w->log_first = w->log_last = 0;
+	w->state = state;
+	w->ops = ops;
+	w->results = results;
+	w->now_ms = now_ms;
+	w->err = err;
+	w->object = -1;
 	rc = sqlite_begin_write(state, &status, err);
-	if (status != SHMETA_OK) {
-		free(w);
+	if (status != SHMETA_OK)
 		return status;
-	}
 	if (rc == SQLITE_OK) {
 		w->logs = state->shape.feed && !state->shape.triggers;
-		if (state->shape.feed)
-			rc = sqlite_number(state, ST_W_LOG_END, &after);
-		w->failed = rc;
+		if (state->shape.feed && !w->logs)
+			w->failed = sqlite_number(state, ST_W_LOG_END, &after);
 		run_all(w, count);
-		if (w->failed == SQLITE_OK && state->shape.feed)
+		if (state->shape.feed && !w->logs && w->failed == SQLITE_OK)
 			w->failed = sqlite_number(state, ST_W_LOG_END, &last);
 		rc = w->failed;
+	}
+	if (w->log_first > 0) { /* nobody else writes to it before our commit, so they follow each other */
+		after = w->log_first - 1;
+		last = w->log_last;
 	}
 	if (rc == SQLITE_OK && any_done(w, count)) {
 		rc = sqlite_run(state, ST_COMMIT);
@@ -1272,7 +1291,6 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 			status = backend_tell(&ops[i], sink);
 	if (w->made_slices && !state->shape.slices && sqlite_rewrite(state) != SQLITE_OK)
 		state->objects = 0; /* looked at anew before the next call */
-	free(w);
 	return status;
 }
 

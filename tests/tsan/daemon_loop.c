@@ -15,11 +15,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "shm/op.h"
 #include "shm/slots.h"
 #include "shm/wire.h"
 #include "writer/daemon.h"
 
-enum { REGISTRATIONS = 60, REFRESHES = 2000, BURST = 100, LOOKS = 60 };
+enum { REGISTRATIONS = 60, REFRESHES = 2000, BURST = 100, LOOKS = 60, LIVES = 20, LIFE_WRITES = 48, CLIENTS = 4 };
 
 static char directory[] = "/dev/shm/shmeta-loop-XXXXXX";
 static _Atomic int failed;
@@ -146,12 +147,64 @@ static void *run_looks(void *arg)
 	return NULL;
 }
 
+/* The answer to a write, whichever thread sends it. */
+static int written(int fd)
+{
+	static _Thread_local unsigned char packet[SHMETA_FRAME_MAX];
+	const struct shmeta_frame *head = (const void *)packet;
+
+	return recv(fd, packet, sizeof(packet), 0) > 0 && head->type == SHMETA_FRAME_RESULTS;
+}
+
+/* One write at a time, writes in bursts, and clients that do not wait for their answers. */
+static void *run_writes(void *arg)
+{
+	int good = 1;
+
+	(void)arg;
+	for (int life = 0; life < LIVES && good; life++) {
+		struct shmeta_frame_hello hello = {
+			.head = {.bytes = sizeof(hello), .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_HELLO},
+			.version_min = SHMETA_WIRE_VERSION,
+			.version_max = SHMETA_WIRE_VERSION};
+		struct shmeta_frame welcome[8];
+		int fd = dial();
+
+		good = send(fd, &hello, sizeof(hello), 0) == sizeof(hello) && recv(fd, welcome, sizeof(welcome), 0) > 0;
+		for (int i = 0; i < LIFE_WRITES && good; i++) {
+			struct {
+				struct shmeta_frame_write write;
+				uint64_t op[64];
+			} request;
+			struct shmeta_op op = {.type = SHMETA_OP_ENSURE_GROUP, .group_id = {"group", 5}};
+
+			memset(&request, 0, sizeof(request));
+			request.write.head = (struct shmeta_frame){
+				.bytes = (uint32_t)(sizeof(request.write) + shmeta__op_bytes(&op)),
+				.version = SHMETA_WIRE_VERSION,
+				.type = SHMETA_FRAME_WRITE,
+				.id = (uint64_t)i + 1};
+			request.write.op_count = 1;
+			(void)shmeta__op_encode(&op, request.op, sizeof(request.op));
+			good = send(fd, &request, request.write.head.bytes, 0) == (ssize_t)request.write.head.bytes;
+			if (i < LIFE_WRITES / 2)
+				good = good && written(fd);
+			else if (i % 8 == 7 && i + 1 < LIFE_WRITES)
+				for (int n = 0; n < 8 && good; n++)
+					good = written(fd);
+		}
+		close(fd);
+	}
+	check(good, "each write is answered");
+	return NULL;
+}
+
 /* Waits for the clients and then stops the daemon, as the service manager would. */
 static void *run_stop(void *arg)
 {
 	pthread_t *clients = arg;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < CLIENTS; i++)
 		pthread_join(clients[i], NULL);
 	kill(getpid(), SIGTERM);
 	return NULL;
@@ -167,12 +220,12 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 int main(void)
 {
-	static void *(*const runs[])(void *) = {run_readers, run_refreshes, run_looks};
+	static void *(*const runs[])(void *) = {run_readers, run_refreshes, run_looks, run_writes};
 	char instance[64], path[64];
 	struct config_flags flags = {.file = path, .source = "memory:", .directory = instance};
 	struct config *config = NULL;
 	struct shmeta_err err = {.text = ""};
-	pthread_t clients[3], stopper;
+	pthread_t clients[CLIENTS], stopper;
 	sigset_t signals;
 	FILE *file;
 
@@ -185,7 +238,7 @@ int main(void)
 	file = fopen(path, "we");
 	check(file != NULL && fputs("log { level = err }", file) >= 0 && fclose(file) == 0, "a file is written");
 	check(config_load(&flags, NULL, &config, &err) == SHMETA_OK, err.text);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < CLIENTS; i++)
 		pthread_create(&clients[i], NULL, runs[i], NULL);
 	pthread_create(&stopper, NULL, run_stop, clients);
 	check(daemon_run(&flags, config) == DAEMON_OK, "the daemon ends as asked");
