@@ -70,6 +70,7 @@ struct shmeta__txn {
 	uint64_t number;
 	bool write, changed;
 	uint32_t classes;          /* bits of the classes whose records changed */
+	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
 	enum shmeta_status failed; /* the first error of a change; then it can only be aborted */
 };
 

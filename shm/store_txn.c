@@ -365,12 +365,15 @@ struct shmeta__pages shmeta__txn_pages(struct shmeta__txn *txn)
 	MDB_envinfo info;
 	struct stat st;
 
-	/* A page that was only ever free may lie beyond the end of the file. */
-	if (mdb_env_info(store->env, &info) == 0 && fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		pages.bytes = (info.me_last_pgno + 1) * store->page_bytes;
-		if (pages.bytes > (uint64_t)st.st_size)
-			pages.bytes = (uint64_t)st.st_size;
+	/* What was committed when the transaction began does not grow. A page that was only ever free may lie beyond the end of the
+	 * file. */
+	if (txn->readable == 0 && mdb_env_info(store->env, &info) == 0 &&
+	    fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		txn->readable = (info.me_last_pgno + 1) * store->page_bytes;
+		if (txn->readable > (uint64_t)st.st_size)
+			txn->readable = (uint64_t)st.st_size;
 	}
+	pages.bytes = txn->readable;
 	return pages;
 }
 

@@ -281,7 +281,13 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 
 static void host_answering(void *arg, size_t calls)
 {
-	((struct daemon *)arg)->answering = calls;
+	struct daemon *d = arg;
+
+	d->answering = calls;
+	if (calls > AT_ONCE)
+		mailbox_hold(d->mailbox);
+	else
+		mailbox_release(d->mailbox);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------------------------------------- */

@@ -15,7 +15,11 @@ struct mailbox {
 	struct mail *first, **end;
 	uint64_t done, total, lost;
 	bool progressed;
+	bool held;
+	uint32_t unrung; /* letters posted since, while held */
 };
+
+enum { LETTERS_A_RING = 64 };
 
 enum shmeta_status mailbox_new(struct mailbox **ret, struct shmeta_err *err)
 {
@@ -90,14 +94,37 @@ static void ring(const struct mailbox *box)
 
 void mailbox_post(struct mailbox *box, struct mail *letter)
 {
-	bool empty;
+	bool now;
 
 	pthread_mutex_lock(&box->lock);
-	empty = box->first == NULL;
+	/* When there is one already, it has been rung for, and whoever comes takes all. */
+	now = box->held ? ++box->unrung == LETTERS_A_RING : box->first == NULL;
+	if (now)
+		box->unrung = 0;
 	*box->end = letter;
 	box->end = &letter->next;
 	pthread_mutex_unlock(&box->lock);
-	if (empty) /* otherwise it has been rung for, and whoever comes takes all */
+	if (now)
+		ring(box);
+}
+
+void mailbox_hold(struct mailbox *box)
+{
+	pthread_mutex_lock(&box->lock);
+	box->held = true;
+	pthread_mutex_unlock(&box->lock);
+}
+
+void mailbox_release(struct mailbox *box)
+{
+	bool now;
+
+	pthread_mutex_lock(&box->lock);
+	now = box->held && box->unrung > 0;
+	box->held = false;
+	box->unrung = 0;
+	pthread_mutex_unlock(&box->lock);
+	if (now)
 		ring(box);
 }
 

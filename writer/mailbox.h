@@ -33,6 +33,9 @@ struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char
 /* One with room for `bytes` of a frame in text (8-aligned). */
 struct mail *mailbox_parcel(struct mailbox *box, enum mail_kind kind, size_t bytes);
 void mailbox_post(struct mailbox *box, struct mail *letter);
+/* Many letters follow each other, from one thread: ring once for so many, and for the rest at the end. */
+void mailbox_hold(struct mailbox *box);
+void mailbox_release(struct mailbox *box);
 /* All that was posted, in order; the caller frees each. */
 struct mail *mailbox_take(struct mailbox *box);
 

@@ -42,6 +42,18 @@ static void watch_wal(struct sqlite_state *state)
 		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
 }
 
+void sqlite_watch_wal(struct sqlite_state *state, bool on)
+{
+	if (state->inotify < 0)
+		return;
+	if (on)
+		watch_wal(state);
+	else if (state->watch_wal >= 0) {
+		(void)inotify_rm_watch(state->inotify, state->watch_wal);
+		state->watch_wal = -1;
+	}
+}
+
 static bool add(int epoll, int fd)
 {
 	return fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}) == 0;
@@ -361,6 +373,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (status != SHMETA_OK)
 		return status;
 	woken = drain(state);
+	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES);
 	/* Our own commit wakes us as well as anybody's. Another one's that hides behind it is found by the poll that is soon due. */
 	if (state->wrote)
 		woken = false;

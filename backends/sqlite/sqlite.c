@@ -183,6 +183,23 @@ static int journal_mode(void *arg, int count, char **values, char **columns)
 	return 0;
 }
 
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	(void)db;
+	(void)name;
+	((struct sqlite_state *)arg)->wal_pages = pages;
+	return SQLITE_OK;
+}
+
+void sqlite_checkpoint(struct sqlite_state *state, int pages)
+{
+	if (state->db == NULL || state->wal_pages < pages)
+		return;
+	state->wal_pages = 0;
+	/* What readers of the log hold back stays, and is tried again after the next commit. */
+	(void)sqlite3_wal_checkpoint_v2(state->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
 static enum shmeta_status connect_file(struct sqlite_state *state, struct backend_error *err)
 {
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -233,6 +250,8 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 	if (status != SHMETA_OK)
 		goto fail;
 	state->opened_before = true;
+	state->wal_pages = 0;
+	(void)sqlite3_wal_hook(state->db, on_wal, state); /* in place of SQLite's own, within the commit */
 	sqlite_watch(state);
 	return SHMETA_OK;
 fail:

@@ -162,6 +162,7 @@ struct sqlite_state {
 	uint32_t again_ms; /* the timer's last period; 0: not armed */
 
 	struct rows_scratch scratch;
+	int wal_pages; /* in the log of SQLite's, after our last commit */
 	void *writing; /* write.c: what an apply() gathers, kept from one to the next */
 	struct backend_counters counters;
 	uint64_t reprepares_closed; /* of statements that are gone */
@@ -223,6 +224,10 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 /* A packed map as JSON text; freed with free(). NULL: no memory. (write.c) */
 char *sqlite_json_of(const struct shmeta_map *map);
 
+/* Copy SQLite's log into the file, when it has at least so many pages. Not while somebody waits for an answer. */
+enum { SQLITE_CHECKPOINT_PAGES = 4000, SQLITE_CHECKPOINT_PAGES_MAX = 32000 };
+void sqlite_checkpoint(struct sqlite_state *state, int pages);
+
 /* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
@@ -238,6 +243,8 @@ enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backen
 int sqlite_wake_fd(void *data);
 void sqlite_watch(struct sqlite_state *state); /* after each open */
 void sqlite_unwatch(struct sqlite_state *state);
+/* While we write many pages the log need not tell us of each. What comes between is found by the next poll. */
+void sqlite_watch_wal(struct sqlite_state *state, bool on);
 void sqlite_stop_waking(struct sqlite_state *state); /* at close */
 
 #endif

@@ -16,7 +16,7 @@
 #include "backends/feed.h"
 #include "backends/sqlite/sqlite.h"
 
-enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES };
+enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES, MANY_OPS = 16 };
 
 /* One apply(). */
 struct writing {
@@ -1230,6 +1230,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 {
 	struct sqlite_state *state = data;
 	enum shmeta_status status = sqlite_ensure(state, err);
+	bool many = count >= MANY_OPS;
 	int64_t after = 0, last = 0;
 	struct writing *w;
 	int rc;
@@ -1256,9 +1257,12 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	w->now_ms = now_ms;
 	w->err = err;
 	w->object = -1;
+	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES_MAX); /* nobody has polled for long */
 	rc = sqlite_begin_write(state, &status, err);
 	if (status != SHMETA_OK)
 		return status;
+	if (many)
+		sqlite_watch_wal(state, false);
 	if (rc == SQLITE_OK) {
 		w->logs = state->shape.feed && !state->shape.triggers;
 		if (state->shape.feed && !w->logs)
@@ -1286,6 +1290,8 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 		if (sqlite3_get_autocommit(state->db) == 0)
 			(void)sqlite_run(state, ST_ROLLBACK);
 	}
+	if (many)
+		sqlite_watch_wal(state, true);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 		if (results[i].status == SHMETA_OK)
 			status = backend_tell(&ops[i], sink);
