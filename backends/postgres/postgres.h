@@ -128,7 +128,6 @@ struct pg_shape {
 	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool feed;          /* and the log with all its triggers, enabled                                   */
-	bool slices;        /* shmeta_slices has had a row: segments may lie within larger objects          */
 };
 
 /* ---- one connection ------------------------------------------------------------------------------------------------------------- */
@@ -321,7 +320,7 @@ __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, en
                                                       ...);
 /* Can there be rows of this tenant at all? A database without the column has the one; one of type uuid only well-formed ones. */
 bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
-/* The texts again after shape.slices has changed; they are prepared anew. */
+/* The texts of all statements, for the shape that is known. */
 enum shmeta_status pg_rewrite(struct pg_state *state, struct backend_error *err);
 
 /* ---- read.c, feed.c, write.c, objects.c ------------------------------------------------------------------------------------------ */

@@ -382,7 +382,7 @@ static bool read_segment(const struct reading *reading, const struct walk_cursor
 	         get_int(row, 9, "max_timestamp", &ret->max_timestamp_ms, fault))) &&
 	       get_text(row, 10, "id", &ret->id, fault) && get_text(row, 11, "s3_bucket", &ret->s3_bucket, fault) &&
 	       get_text(row, 12, "s3_key", &ret->s3_key, fault) &&
-	       (!reading->state->shape.slices || get_u64(row, 13, "position", &ret->position, fault)) &&
+	       (!reading->state->shape.own || get_u64(row, 13, "position", &ret->position, fault)) &&
 	       rows_check_segment(ret, fault);
 }
 
@@ -997,12 +997,12 @@ bool pg_read_statements(struct pg_state *state)
 		partition, sizeof partition,
 		"%s, p.topic::text, p.partition_id::int8, p.high_watermark::int8, p.created_at::int8, p.updated_at::int8",
 		p_org);
-	/* Where a slice lies in its object is looked up only in a database that has ever had slices. */
+	/* Where a slice lies in its object is looked up only while there are slices: another host may write the first one. */
 	snprintf(
 		position, sizeof position,
-		shape->slices
-			? "coalesce((SELECT l.position FROM shmeta_slices l WHERE l.tenant = %s AND l.topic = s.topic AND "
-			  "l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0)::int8"
+		shape->own
+			? "CASE WHEN EXISTS(SELECT 1 FROM shmeta_slices) THEN coalesce((SELECT l.position FROM shmeta_slices l WHERE l.tenant = %s AND l.topic = s.topic AND "
+			  "l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0) ELSE 0 END::int8"
 			: "0::int8%.0s",
 		o ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
 	snprintf(

@@ -22,7 +22,7 @@ static const char *const lean_schema[] = {
 	"partition_id INTEGER NOT NULL, high_watermark BIGINT NOT NULL DEFAULT 0, created_at BIGINT NOT NULL, "
 	"updated_at BIGINT NOT NULL, PRIMARY KEY (topic, partition_id))",
 	"CREATE TABLE segments(id TEXT{c} PRIMARY KEY, topic TEXT{c} NOT NULL, partition_id INTEGER NOT NULL, "
-	"base_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL, record_count INTEGER NOT NULL, "
+	"base_offset BIGINT NOT NULL, end_offset BIGINT NOT NULL, record_count BIGINT NOT NULL, "
 	"size_bytes BIGINT NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, created_at BIGINT NOT NULL, "
 	"min_timestamp BIGINT NOT NULL DEFAULT 0, max_timestamp BIGINT NOT NULL DEFAULT 0, "
 	"CHECK (end_offset >= base_offset), "
@@ -491,7 +491,7 @@ static enum shmeta_status look_for_own(struct pg_state *state, struct backend_er
 	char sql[900], version[40], wanted[40];
 	enum shmeta_status status;
 
-	state->shape.own = state->shape.feed = state->shape.slices = false;
+	state->shape.own = state->shape.feed = false;
 	say_own(&script, state);
 	snprintf(wanted, sizeof wanted, "%016" PRIx64, script_hash(&script));
 	if (script.failed) {
@@ -512,11 +512,8 @@ static enum shmeta_status look_for_own(struct pg_state *state, struct backend_er
 	if (status != SHMETA_OK || !is(version, wanted))
 		return status;
 	state->shape.own = true;
-	snprintf(sql, sizeof sql, "SELECT count(*) FROM (SELECT 1 FROM %s.shmeta_slices LIMIT 1) s", state->schema);
-	status = one_number(state, sql, &there, err);
-	if (status != SHMETA_OK || !state->dialect->triggers)
-		return status;
-	state->shape.slices = there > 0;
+	if (!state->dialect->triggers)
+		return SHMETA_OK;
 	/* Each where it belongs, and firing. */
 	snprintf(
 		sql, sizeof sql,

@@ -474,7 +474,8 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 		count = take_unseen(unseen, count, unseen);
 	}
 	for (size_t i = 0; i < count; i++)
-		refuse(unseen[i].result, SHMETA_ERR_CONFLICT, "somebody else writes the same at this moment");
+		refuse(unseen[i].result, SHMETA_ERR_CONFLICT,
+		       "the source has that key already: another organization's, or somebody else's of this moment");
 	free(unseen);
 	return status;
 }
@@ -550,14 +551,6 @@ static void writing_free(struct writing *w)
 	free(w);
 }
 
-static bool made_slices(const struct writing *w)
-{
-	for (size_t i = 0; i < w->count; i++)
-		if (w->ops[i].op->type == SHMETA_OP_ADD_SLICE && w->results[i].status == SHMETA_OK)
-			return true;
-	return false;
-}
-
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
 {
@@ -597,8 +590,6 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 		if (results[i].status == SHMETA_OK)
 			status = backend_tell(&ops[i], sink);
-	if (status == SHMETA_OK && !state->shape.slices && made_slices(w))
-		(void)pg_rewrite(state, NULL); /* where it fails, the next call looks at the database anew */
 	writing_free(w);
 	return status;
 }

@@ -18,7 +18,11 @@
 	E(memory, claim)                                                \
 	E(sqlite, claim)       /* an empty file: shmeta's own schema */ \
 	E(sqlite_v01, claim)   /* a file of StreamHouse v0.1 */         \
-	E(sqlite_later, claim) /* a file of its later shape */
+	E(sqlite_later, claim) /* a file of its later shape */          \
+	E(postgresql, claim)   /* the same three of a database */       \
+	E(postgresql_v01, claim)                                        \
+	E(postgresql_later, claim)                                      \
+	E(cockroachdb, claim) /* its dialect, spoken to PostgreSQL */
 
 #define CONFORMANCE_BEGIN(engine, claim) void api_on_##engine(void);
 CONFORMANCE_ENGINES(CONFORMANCE_BEGIN, )
@@ -48,11 +52,14 @@ CONFORMANCE_ENGINES(CONFORMANCE_BEGIN, )
 /* What an engine is like. */
 struct conformance_engine {
 	const char *name;
-	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say, or -1 after saying why. */
+	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say, or -1 after saying why. 1: this
+	 * machine has none. */
 	int (*make)(struct run_daemon *d, char *ret_uri, size_t room);
 	/* Run SQL on it as somebody else. NULL: nobody else can reach it, and its rows die with the writer. */
 	int (*sql)(struct run_daemon *d, const char *sql);
 	bool tenants;    /* it can have other tenants than the default one, and has OTHER_TENANT */
+	bool movable;    /* rows can be moved to it */
+	bool narrow;     /* it counts records in 32 bits with a sign */
 	bool timestamps; /* its segments record when their records are from */
 };
 

@@ -178,7 +178,8 @@
 	"CHECK (end_offset >= base_offset));"                                                                         \
 	"CREATE UNIQUE INDEX idx_segments_location ON segments(topic, partition_id, base_offset);"                    \
 	"CREATE INDEX idx_segments_s3_path ON segments(s3_bucket, s3_key);"                                           \
-	"CREATE TABLE consumer_groups(organization_id UUID NOT NULL, group_id TEXT NOT NULL, "                        \
+	"CREATE TABLE consumer_groups(organization_id UUID NOT NULL REFERENCES organizations(id) "                    \
+	"ON DELETE CASCADE, group_id TEXT NOT NULL, "                                                                 \
 	"created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (organization_id, group_id));"           \
 	"CREATE TABLE consumer_offsets(organization_id UUID NOT NULL, group_id TEXT NOT NULL, topic TEXT NOT NULL, "  \
 	"partition_id INTEGER NOT NULL, committed_offset BIGINT NOT NULL, metadata TEXT, "                            \
