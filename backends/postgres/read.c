@@ -1019,12 +1019,13 @@ bool pg_read_statements(struct pg_state *state)
 		snprintf(s_key, sizeof s_key, "s.organization_id = k.tenant%s AND ", cast);
 		snprintf(order, sizeof order, "organization_id::text%s, ", c);
 	}
-	ok = pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %sname%s", topic, order, c) &&
-	     pg_text_of(state, PG_LOAD_PARTITIONS, "SELECT %s FROM partitions p ORDER BY %stopic%s, partition_id",
+	/* A bare name behind ORDER BY would be the column that is given, with its cast: no index has that. */
+	ok = pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %st.name%s", topic, order, c) &&
+	     pg_text_of(state, PG_LOAD_PARTITIONS, "SELECT %s FROM partitions p ORDER BY %sp.topic%s, p.partition_id",
 	                partition, order, c) &&
 	     pg_text_of(state, PG_LOAD_SEGMENTS,
-	                "SELECT %s FROM segments s ORDER BY %stopic%s, partition_id, base_offset%s%s", segment, order,
-	                c, shape->segment_place ? "" : ", id", shape->segment_place ? "" : c);
+	                "SELECT %s FROM segments s ORDER BY %ss.topic%s, s.partition_id, s.base_offset%s%s", segment,
+	                order, c, shape->segment_place ? "" : ", s.id", shape->segment_place ? "" : c);
 	snprintf(agent, sizeof agent,
 	         "%s, r.agent_id::text, r.address::text, r.availability_zone::text, r.agent_group::text, "
 	         "r.last_heartbeat::int8, r.started_at::int8, r.metadata::text",
