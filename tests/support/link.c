@@ -204,7 +204,7 @@ static void take(struct proxy *p)
 		atomic_store(&page->open, (uint64_t)p->count);
 	}
 	for (int i = 0; i < p->count; i++)
-		unsettled += !p->at[i]->settled;
+		unsettled += !p->at[i]->settled && !p->at[i]->up.ended;
 	if (unsettled > atomic_load(&page->most_at_once))
 		atomic_store(&page->most_at_once, unsettled);
 }
@@ -494,11 +494,12 @@ __attribute__((noreturn)) static void proxy_run(struct proxy *p)
 			_exit(4);
 		(void)!read(p->wake_fd, &count, sizeof count);
 		obey(p);
-		if (p->listen_fd >= 0)
-			take(p);
+		/* First, so that an attempt that was given up before the next one does not count beside it. */
 		if (p->page->mode != LINK_HOLD)
 			for (int i = p->count - 1; i >= 0; i--)
 				serve(p, i);
+		if (p->listen_fd >= 0)
+			take(p);
 	}
 }
 
@@ -671,8 +672,12 @@ void link_counts(const struct link *l, struct link_counts *ret)
 
 int link_wait_caught(const struct link *l, uint64_t caught, int timeout_ms)
 {
-	for (int64_t end = now_ns() + (int64_t)timeout_ms * 1000000; now_ns() < end; (void)usleep(500))
-		if (atomic_load(&l->page->caught) >= caught)
-			return 0;
-	return -1;
+	int64_t end = now_ns() + (int64_t)timeout_ms * 1000000;
+
+	while (atomic_load(&l->page->caught) < caught) {
+		if (now_ns() >= end)
+			return -1;
+		(void)usleep(500);
+	}
+	return 0;
 }

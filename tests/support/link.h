@@ -26,12 +26,13 @@ enum link_loss {
 enum { LINK_PATTERN_MAX = 64, LINK_ATTEMPTS = 64 };
 
 struct link_counts {
-	uint64_t accepted;     /* connections so far                                                            */
-	uint64_t open;         /* now                                                                           */
-	uint64_t unreached;    /* of these the server could not be reached: closed at once                      */
-	uint64_t most_at_once; /* the most there were between accept and the server's first ReadyForQuery (or TLS) */
-	uint64_t caught;       /* messages lost by traps                                                        */
-	uint64_t up, down;     /* bytes forwarded to the server, to clients                                     */
+	uint64_t accepted;  /* connections so far                                                            */
+	uint64_t open;      /* now                                                                           */
+	uint64_t unreached; /* of these the server could not be reached: closed at once                      */
+	uint64_t
+		most_at_once; /* the most there were between accept and the server's first ReadyForQuery (or TLS), not given up by the client */
+	uint64_t caught;   /* messages lost by traps                                                        */
+	uint64_t up, down; /* bytes forwarded to the server, to clients                                     */
 	int64_t attempts_ns[LINK_ATTEMPTS]; /* CLOCK_MONOTONIC of accept number i at [(i - 1) % LINK_ATTEMPTS] */
 };
 
