@@ -1,0 +1,1063 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A database on the network fails in every way it can, and the cache goes on: with a real PostgreSQL, a real shmetad, and a link
+ * between the two that can be held, cut and robbed. In each test a process reads as fast as it can from the first moment to the
+ * last and none of its reads may fail; `status` says what is wrong and since when; at the end cache and tables are equal. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpq-fe.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/support/link.h"
+#include "tests/support/pg_cluster.h"
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(postgres_faults, .timeout = 600);
+
+enum { TOPICS = 4, PARTITIONS = 2, SEGMENTS = 200, PATIENCE_S = 40 };
+
+static const char seed_sql[] =
+	"BEGIN;"
+	"INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+	"SELECT 'topic-' || i, 2, 1, 1, '{}' FROM generate_series(0, 3) i;"
+	"INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
+	"SELECT name, p, 2000, 1, 1 FROM topics, generate_series(0, 1) p;"
+	"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, "
+	"created_at) SELECT topic || '-' || partition_id || '-' || i, topic, partition_id, i * 10, i * 10 + 9, 10, 1000, "
+	"'bucket', 'key/' || topic || '/' || partition_id || '/' || i, 1 FROM partitions, generate_series(0, 199) i;"
+	"COMMIT";
+
+/* What the reading process tells. */
+struct reads {
+	_Atomic uint64_t done, failed;
+	_Atomic int stop, first;
+};
+
+static struct pg_cluster server;
+static struct link l;
+static struct run_daemon d;
+static PGconn *sql;
+static struct reads *reads;
+static pid_t reading;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static char direct[200]; /* the source's uri past the link */
+
+/* ---- looking ------------------------------------------------------------------------------------------------------------- */
+
+static void pause_ms(long ms)
+{
+	(void)usleep((useconds_t)ms * 1000);
+}
+
+/* One lookup by name; 0 when it answers what was seeded. */
+static int read_one(struct shmeta_reader *with, uint64_t i)
+{
+	struct shmeta_segment s = {.base_offset = 0};
+	enum shmeta_status status = run_daemon_begin(with);
+	uint64_t offset = i % ((uint64_t)SEGMENTS * 10);
+	char topic[16];
+
+	if (status != SHMETA_OK)
+		return status;
+	(void)snprintf(topic, sizeof topic, "topic-%d", (int)(i % TOPICS));
+	status = shmeta_find_segment_named(with, topic, strlen(topic), (uint32_t)(i / TOPICS % PARTITIONS), offset,
+	                                   NULL, &s, NULL);
+	if (shmeta_end(with) != SHMETA_OK)
+		return -1000;
+	return status != SHMETA_OK ? status : s.base_offset == offset / 10 * 10 ? 0 : -1001;
+}
+
+static int read_until_told(struct reads *told)
+{
+	struct shmeta *mine = run_daemon_open(&d, "reading", 0);
+	struct shmeta_reader *with = mine != NULL ? run_daemon_reader(mine) : NULL;
+
+	if (with == NULL)
+		return 1;
+	for (uint64_t i = 0; !atomic_load_explicit(&told->stop, memory_order_relaxed); i++) {
+		int bad = read_one(with, i * 7);
+
+		if (bad != 0 && atomic_fetch_add(&told->failed, 1) == 0)
+			atomic_store(&told->first, bad);
+		atomic_store_explicit(&told->done, i + 1, memory_order_relaxed);
+	}
+	shmeta_reader_free(with);
+	shmeta_close(mine);
+	return 0;
+}
+
+static void start_reading(void)
+{
+	reads = mmap(NULL, sizeof *reads, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(reads, MAP_FAILED);
+	reading = run_fork();
+	if (reading == 0)
+		_exit(read_until_told(reads));
+	for (double end = run_now_s() + PATIENCE_S; atomic_load(&reads->done) == 0; pause_ms(1))
+		cr_assert_lt(run_now_s(), end, "the reading process did not come up");
+}
+
+/* Reads went on since it was last asked, and none has failed. */
+static void expect_reads(void)
+{
+	uint64_t before = atomic_load(&reads->done);
+
+	for (double end = run_now_s() + PATIENCE_S; atomic_load(&reads->done) < before + 1000; pause_ms(1))
+		cr_assert_lt(run_now_s(), end, "reads stand still");
+	cr_assert_eq(atomic_load(&reads->failed), 0, "%lu reads failed, the first with %d", atomic_load(&reads->failed),
+	             atomic_load(&reads->first));
+}
+
+/* status --json: the source's sentence and the phase. */
+struct said {
+	char source[400], phase[24];
+	int64_t age_ms; /* of the class topic */
+};
+
+static void ask_status(struct said *ret)
+{
+	struct run_tool t;
+	json_t *doc, *age;
+
+	run_tool(&t, "shmetactl --dir %s status --json", d.instance);
+	cr_assert(t.code == 0 || t.code == 1, "status: exit status %d, %s", t.code, t.err);
+	doc = run_tool_json(&t);
+	(void)snprintf(ret->source, sizeof ret->source, "%s",
+	               json_string_value(json_object_get(json_object_get(doc, "source"), "status")));
+	(void)snprintf(ret->phase, sizeof ret->phase, "%s", json_string_value(json_object_get(doc, "phase")));
+	age = json_object_get(json_object_get(json_object_get(doc, "classes"), "topic"), "age_ms");
+	ret->age_ms = (int64_t)json_number_value(age);
+	json_decref(doc);
+	run_tool_done(&t);
+}
+
+/* Until status says this of the source; the sentence stays in *ret. */
+static void await_source(const char *part, struct said *ret)
+{
+	for (double end = run_now_s() + PATIENCE_S;; pause_ms(50)) {
+		ask_status(ret);
+		if (strstr(ret->source, part) != NULL)
+			return;
+		cr_assert_lt(run_now_s(), end, "status never says '%s' of the source, but '%s'", part, ret->source);
+	}
+}
+
+/* It is away, status says since when and in these words why, the phase says so too, and it lets no secret out. */
+static void expect_away(const char *why)
+{
+	struct said said;
+	char year[8];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	await_source(why, &said);
+	cr_expect(strncmp(said.source, "away since ", 11) == 0, "%s", said.source);
+	(void)gmtime_r(&now, &tm);
+	(void)strftime(year, sizeof year, "%Y-", &tm);
+	cr_expect(strncmp(said.source + 11, year, strlen(year)) == 0, "%s", said.source);
+	cr_expect_str_eq(said.phase, "degraded");
+	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
+	expect_reads();
+}
+
+static void await_connected(void)
+{
+	struct said said;
+
+	for (double last = run_now_s() + PATIENCE_S;; pause_ms(50)) {
+		ask_status(&said);
+		if (strcmp(said.source, "connected") == 0 && strcmp(said.phase, "serving") == 0)
+			break;
+		cr_assert_lt(run_now_s(), last, "the source does not come back: %s", said.source);
+	}
+	expect_reads();
+}
+
+static uint64_t watermark(const char *topic, uint32_t partition)
+{
+	struct shmeta_partition p = {.high_watermark = 0};
+	enum shmeta_status status;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	status = shmeta_get_partition_named(reader, topic, strlen(topic), partition, NULL, &p, NULL);
+	(void)shmeta_end(reader);
+	return status == SHMETA_OK ? p.high_watermark : 0;
+}
+
+static void await_watermark(const char *topic, uint32_t partition, uint64_t value)
+{
+	for (double end = run_now_s() + PATIENCE_S; watermark(topic, partition) != value; pause_ms(2))
+		cr_assert_lt(run_now_s(), end, "%s %u shows %lu, not %lu", topic, partition,
+		             watermark(topic, partition), value);
+}
+
+static void set_watermark(const char *topic, uint32_t partition, uint64_t value)
+{
+	char text[160];
+
+	(void)snprintf(text, sizeof text,
+	               "UPDATE partitions SET high_watermark = %lu WHERE topic = '%s' AND partition_id = %u", value,
+	               topic, partition);
+	pg_cluster_sql(sql, text);
+}
+
+static void expect_equal(void)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl --dir %s --timeout 60s verify --source '%s'", d.instance, direct);
+	cr_expect_eq(t.code, 0, "verify: exit status %d: %s%s", t.code, t.out, t.err);
+	run_tool_done(&t);
+	expect_reads();
+}
+
+static void reconnect_sql(void)
+{
+	PQfinish(sql);
+	sql = pg_cluster_connect(&server, "meta");
+}
+
+/* ---- a place ------------------------------------------------------------------------------------------------------------- */
+
+#define CONFIG(reconcile)                                                             \
+	"feed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = " reconcile " }\n" \
+	"retry { min_ms = 50ms max_ms = 200ms }\n"
+static const char *config_text = CONFIG("0");
+
+/* more: of the section source. */
+static void configure(const char *more)
+{
+	FILE *f = fopen(d.config, "we");
+
+	cr_assert_not_null(f);
+	(void)fprintf(f, "source { timeout_ms = 1s %s }\n%s", more, config_text);
+	(void)fclose(f);
+}
+
+static void start_server(const char *const *settings)
+{
+	pg_cluster_start(&server, settings);
+	pg_cluster_database(&server, "meta");
+	pg_cluster_uri(&server, "meta", direct, sizeof direct);
+	sql = pg_cluster_connect(&server, "meta");
+	cr_assert_eq(run_daemon_init(&d), 0);
+}
+
+/* uri NULL: through the link. */
+static void start_daemon(const char *uri)
+{
+	char through[200];
+
+	(void)snprintf(through, sizeof through, "postgresql:host=%s port=%d user=shmeta dbname=meta", l.host, l.port);
+	cr_assert_eq(run_daemon_start(&d, uri != NULL ? uri : through), 0);
+	pg_cluster_sql(sql, seed_sql);
+	instance = run_daemon_open(&d, "test", 0);
+	cr_assert_not_null(instance);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	for (double end = run_now_s() + PATIENCE_S; read_one(reader, (uint64_t)SEGMENTS * 10 - 1) != 0; pause_ms(2))
+		cr_assert_lt(run_now_s(), end, "what was seeded does not come");
+	start_reading();
+}
+
+static void begin(void)
+{
+	start_server(NULL);
+	cr_assert_eq(link_start(&l, LINK_UNIX, server.dir, 5432), 0);
+	configure("");
+	start_daemon(NULL);
+}
+
+/* Without the link: its socket would be there when the server's is not. */
+static void begin_direct(void)
+{
+	start_server(NULL);
+	configure("");
+	start_daemon(direct);
+}
+
+static void end(void)
+{
+	if (reading > 0) {
+		atomic_store(&reads->stop, 1);
+		cr_expect_eq(run_reap(reading), 0);
+		cr_expect_eq(atomic_load(&reads->failed), 0, "%lu of %lu reads failed, the first with %d",
+		             atomic_load(&reads->failed), atomic_load(&reads->done), atomic_load(&reads->first));
+	}
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	run_daemon_done(&d);
+	link_end(&l);
+	PQfinish(sql);
+	pg_cluster_stop(&server);
+}
+
+static int64_t age_ms(void)
+{
+	struct said said;
+
+	ask_status(&said);
+	return said.age_ms;
+}
+
+/* ---- the server -------------------------------------------------------------------------------------------------------------- */
+
+Test(postgres_faults, while_the_server_is_stopped_reads_go_on_ages_grow_and_status_says_why, .init = begin_direct,
+     .fini = end)
+{
+	int64_t before;
+	uint64_t done;
+	double began;
+	struct said said;
+
+	pg_cluster_down(&server, false);
+	expect_away("connection to server on socket");
+	before = age_ms();
+	done = atomic_load(&reads->done);
+	began = run_now_s();
+	pause_ms(run_rounds(1500, 60000));
+	done = atomic_load(&reads->done) - done;
+	began = run_now_s() - began;
+	cr_expect_gt(age_ms(), before + 1000);
+	expect_away("connection to server on socket");
+	ask_status(&said);
+	(void)fprintf(stderr,
+	              "figure: the server was away for %.1f s: %lu lookups by one process, %.0f a second, %lu failed; "
+	              "status: %s\n",
+	              began, done, (double)done / began, atomic_load(&reads->failed), said.source);
+	pg_cluster_up(&server);
+	reconnect_sql();
+	set_watermark("topic-1", 1, 4711);
+	await_connected();
+	await_watermark("topic-1", 1, 4711);
+	expect_equal();
+}
+
+/* Writes beside all restarts, by a process that takes each failure as it comes. */
+static int write_through_restarts(const _Atomic int *stop, _Atomic uint64_t *committed)
+{
+	char conninfo[160], text[160];
+	PGconn *conn = NULL;
+
+	(void)snprintf(conninfo, sizeof conninfo, "host=%s user=shmeta dbname=meta", server.dir);
+	for (uint64_t i = 1; !atomic_load(stop); i++) {
+		PGresult *result;
+
+		if (conn == NULL || PQstatus(conn) != CONNECTION_OK) {
+			PQfinish(conn);
+			conn = PQconnectdb(conninfo);
+			pause_ms(5);
+			continue;
+		}
+		(void)snprintf(text, sizeof text,
+		               "UPDATE partitions SET high_watermark = high_watermark + 1 WHERE topic = 'topic-%d' AND "
+		               "partition_id = %d",
+		               (int)(i % TOPICS), (int)(i / TOPICS % PARTITIONS));
+		result = PQexec(conn, text);
+		if (PQresultStatus(result) == PGRES_COMMAND_OK)
+			atomic_fetch_add(committed, 1);
+		PQclear(result);
+	}
+	PQfinish(conn);
+	return 0;
+}
+
+Test(postgres_faults, restarts_under_load_lose_no_change, .init = begin, .fini = end)
+{
+	_Atomic uint64_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic int *stop = (_Atomic int *)(shared + 1);
+	pid_t writing;
+
+	cr_assert_neq(shared, MAP_FAILED);
+	writing = run_fork();
+	if (writing == 0)
+		_exit(write_through_restarts(stop, shared));
+	for (int i = 0; i < (int)run_rounds(3, 20); i++) {
+		uint64_t before = atomic_load(shared);
+
+		for (double last = run_now_s() + PATIENCE_S; atomic_load(shared) < before + 100; pause_ms(2))
+			cr_assert_lt(run_now_s(), last, "nothing is written");
+		pg_cluster_down(&server, i % 2 == 0);
+		pause_ms(100);
+		pg_cluster_up(&server);
+		expect_reads();
+	}
+	atomic_store(stop, 1);
+	cr_expect_eq(run_reap(writing), 0);
+	reconnect_sql();
+	set_watermark("topic-0", 0, 999999);
+	await_watermark("topic-0", 0, 999999);
+	await_connected();
+	expect_equal();
+	(void)munmap((void *)shared, 4096);
+}
+
+/* Process ids of the daemon's sessions, at most `most`. */
+static int sessions(pid_t *ret, int most)
+{
+	PGresult *result = PQexec(sql, "SELECT pid FROM pg_stat_activity WHERE application_name = 'shmetad'");
+	int count = PQntuples(result) < most ? PQntuples(result) : most;
+
+	for (int i = 0; i < count; i++)
+		ret[i] = atoi(PQgetvalue(result, i, 0));
+	PQclear(result);
+	return count;
+}
+
+Test(postgres_faults, a_frozen_backend_is_left_by_our_own_deadline, .init = begin, .fini = end)
+{
+	pid_t frozen[8];
+	int count = sessions(frozen, 8);
+
+	if (geteuid() != 0 && count > 0 && kill(frozen[0], 0) != 0)
+		cr_assert(0, "not allowed to stop what we started");
+	cr_assert_gt(count, 0);
+	for (int i = 0; i < count; i++)
+		cr_assert_eq(kill(frozen[i], SIGSTOP), 0);
+	/* The session is given up and another is made, while the frozen one stays frozen. */
+	set_watermark("topic-2", 0, 31337);
+	await_watermark("topic-2", 0, 31337);
+	await_connected();
+	for (int i = 0; i < count; i++)
+		(void)kill(frozen[i], SIGCONT);
+	expect_equal();
+}
+
+static pid_t postmaster(void)
+{
+	char path[96], *text;
+	pid_t pid;
+
+	(void)snprintf(path, sizeof path, "%s/data/postmaster.pid", server.dir);
+	text = run_read_file(path);
+	cr_assert_not_null(text);
+	pid = atoi(text);
+	free(text);
+	return pid;
+}
+
+Test(postgres_faults, a_frozen_server_is_asked_by_one_attempt_at_a_time, .init = begin, .fini = end)
+{
+	pid_t frozen[9];
+	int count = sessions(frozen, 8);
+	struct link_counts before, after;
+	double last;
+
+	frozen[count++] = postmaster();
+	link_counts(&l, &before);
+	for (int i = count - 1; i >= 0; i--)
+		cr_assert_eq(kill(frozen[i], SIGSTOP), 0);
+	expect_away("no answer within");
+	/* Three attempts more, none beside another. */
+	link_counts(&l, &before);
+	last = run_now_s() + PATIENCE_S;
+	do {
+		pause_ms(100);
+		expect_reads();
+		link_counts(&l, &after);
+		cr_assert_lt(run_now_s(), last, "it is never tried again");
+	} while (after.accepted < before.accepted + 3);
+	cr_expect_eq(after.most_at_once, 1);
+	expect_away("no answer within");
+	for (int i = count - 1; i >= 0; i--)
+		(void)kill(frozen[i], SIGCONT);
+	set_watermark("topic-3", 1, 777);
+	await_watermark("topic-3", 1, 777);
+	await_connected();
+	expect_equal();
+}
+
+Test(postgres_faults, terminated_sessions_are_made_anew_and_nothing_between_is_missed, .init = begin, .fini = end)
+{
+	for (uint64_t i = 1; i <= run_rounds(5, 100); i++) {
+		pg_cluster_sql(
+			sql,
+			"BEGIN; UPDATE partitions SET high_watermark = high_watermark + 1; "
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shmetad'; "
+			"COMMIT");
+		set_watermark("topic-0", 1, 5000 + i);
+		await_watermark("topic-0", 1, 5000 + i);
+	}
+	await_connected();
+	expect_equal();
+}
+
+/* ---- the link ---------------------------------------------------------------------------------------------------------------- */
+
+Test(postgres_faults, a_dead_link_is_noticed_and_left, .init = begin, .fini = end)
+{
+	cr_assert_eq(link_mode(&l, LINK_HOLD), 0);
+	set_watermark("topic-2", 1, 888);
+	expect_away("no answer within");
+	cr_expect_neq(watermark("topic-2", 1), 888);
+	cr_assert_eq(link_cut(&l), 0);
+	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
+	await_watermark("topic-2", 1, 888);
+	await_connected();
+	expect_equal();
+}
+
+Test(postgres_faults, a_link_cut_again_and_again_under_load_loses_no_change, .init = begin, .fini = end)
+{
+	for (uint64_t i = 1; i <= run_rounds(20, 300); i++) {
+		set_watermark("topic-1", 0, 10000 + i);
+		pause_ms((long)(i % 7));
+		cr_assert_eq(link_cut(&l), 0);
+	}
+	await_watermark("topic-1", 0, 10000 + run_rounds(20, 300));
+	await_connected();
+	expect_equal();
+}
+
+Test(postgres_faults, a_poll_whose_answer_is_lost_is_done_again, .init = begin, .fini = end)
+{
+	static const char *const patterns[] = {"shmeta_FEED_CHANGES", "shmeta_KEY_PARTITIONS", "shmeta_COMMIT",
+	                                       "shmeta_BEGIN_READ"};
+	struct link_counts c;
+
+	for (uint64_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
+		for (int loss = LINK_LOSE_REQUEST; loss <= LINK_STALL_ANSWER; loss++) {
+			link_counts(&l, &c);
+			cr_assert_eq(link_trap(&l, loss, patterns[i], strlen(patterns[i]), 1), 0);
+			set_watermark("topic-3", 0, 20000 + i * 10 + (uint64_t)loss);
+			await_watermark("topic-3", 0, 20000 + i * 10 + (uint64_t)loss);
+			cr_expect_eq(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000), 0, "%s was never sent",
+			             patterns[i]);
+			cr_assert_eq(link_trap(&l, loss, NULL, 0, 0), 0);
+			cr_assert_eq(link_cut(&l), 0);
+		}
+	}
+	await_connected();
+	expect_equal();
+}
+
+/* ---- who is let in --------------------------------------------------------------------------------------------------------------- */
+
+static void let_in_role(const char *how)
+{
+	char path[96], line[200];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/data/pg_hba.conf", server.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)snprintf(line, sizeof line, "local all shmeta trust\n%s\n", how);
+	(void)fputs(line, f);
+	(void)fclose(f);
+	pg_cluster_sql(sql, "SELECT pg_reload_conf()");
+}
+
+static void write_password(const char *password)
+{
+	char path[96];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/password", d.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)fprintf(f, "%s\n", password);
+	(void)fclose(f);
+}
+
+/* A role of its own that owns the database, with a password. */
+static void begin_with_password(void)
+{
+	char more[160], uri[200];
+
+	start_server(NULL);
+	pg_cluster_sql(sql, "CREATE ROLE app LOGIN PASSWORD 'first-secret'; ALTER DATABASE meta OWNER TO app; "
+	                    "ALTER SCHEMA public OWNER TO app");
+	let_in_role("local all app scram-sha-256");
+	cr_assert_eq(link_start(&l, LINK_UNIX, server.dir, 5432), 0);
+	write_password("first-secret");
+	(void)snprintf(more, sizeof more, "password_file = \"%s/password\"", d.dir);
+	configure(more);
+	(void)snprintf(uri, sizeof uri, "postgresql:host=%s port=%d user=app dbname=meta", l.host, l.port);
+	start_daemon(uri);
+}
+
+static void terminate_sessions(void)
+{
+	pg_cluster_sql(sql,
+	               "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shmetad'");
+}
+
+static void expect_no_secret_in_the_log(void)
+{
+	char *log = run_read_file(d.log);
+
+	cr_assert_not_null(log);
+	cr_expect_null(strstr(log, "secret"), "%s", log);
+	free(log);
+}
+
+Test(postgres_faults, a_rotated_password_is_told_tried_rarely_and_read_anew, .init = begin_with_password, .fini = end)
+{
+	struct link_counts before, after;
+
+	/* The server first, then the file: the order in which it hurts. */
+	pg_cluster_sql(sql, "ALTER ROLE app PASSWORD 'second-secret'");
+	terminate_sessions();
+	expect_away("password authentication failed");
+	link_counts(&l, &before);
+	pause_ms(2000);
+	link_counts(&l, &after);
+	/* The retry timer of 200 ms would have made ten. */
+	cr_expect_leq(after.accepted, before.accepted + 1);
+	write_password("second-secret");
+	set_watermark("topic-0", 0, 1234);
+	await_watermark("topic-0", 0, 1234);
+	await_connected();
+	expect_equal();
+	expect_no_secret_in_the_log();
+}
+
+Test(postgres_faults, too_many_connections_are_waited_out, .init = begin_with_password, .fini = end)
+{
+	pg_cluster_sql(sql, "ALTER ROLE app CONNECTION LIMIT 0");
+	terminate_sessions();
+	expect_away("too many connections");
+	pg_cluster_sql(sql, "ALTER ROLE app CONNECTION LIMIT -1");
+	set_watermark("topic-0", 0, 4321);
+	await_watermark("topic-0", 0, 4321);
+	await_connected();
+	expect_equal();
+}
+
+/* A certificate for localhost, signed by itself. */
+static void make_certificate(const char *name)
+{
+	struct run_tool t;
+
+	run_tool(
+		&t,
+		"/bin/sh -c 'cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+		"-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout %s.key -out %s.crt && chmod 600 %s.key && "
+		"if [ $(id -u) = 0 ]; then chown postgres %s.key; fi'",
+		server.dir, name, name, name, name);
+	cr_assert_eq(t.code, 0, "openssl: %s", t.err);
+	run_tool_done(&t);
+}
+
+static void present_certificate(const char *name)
+{
+	char text[300];
+
+	(void)snprintf(text, sizeof text, "ALTER SYSTEM SET ssl_cert_file = '%s/%s.crt'", server.dir, name);
+	pg_cluster_sql(sql, text);
+	(void)snprintf(text, sizeof text, "ALTER SYSTEM SET ssl_key_file = '%s/%s.key'", server.dir, name);
+	pg_cluster_sql(sql, text);
+	pg_cluster_sql(sql, "ALTER SYSTEM SET ssl = on");
+	pg_cluster_sql(sql, "SELECT pg_reload_conf()");
+}
+
+/* The server on an address of its own in 127/8, with a certificate for localhost; the link as "localhost". */
+static void begin_with_tls(void)
+{
+	static char listen[48], address[20];
+	static const char *const settings[] = {listen, NULL};
+	char uri[400];
+
+	(void)snprintf(address, sizeof address, "127.83.%d.%d", getpid() / 250 % 250, getpid() % 250 + 1);
+	(void)snprintf(listen, sizeof listen, "listen_addresses=%s", address);
+	start_server(settings);
+	make_certificate("right");
+	make_certificate("wrong");
+	let_in_role("hostssl all shmeta 127.0.0.0/8 trust");
+	present_certificate("right");
+	cr_assert_eq(link_start(&l, LINK_TCP, address, 5432), 0);
+	configure("");
+	(void)snprintf(
+		uri, sizeof uri,
+		"postgresql:host=localhost hostaddr=127.0.0.1 port=%d user=shmeta dbname=meta sslmode=verify-full "
+		"sslrootcert=%s/right.crt",
+		l.port, server.dir);
+	start_daemon(uri);
+}
+
+Test(postgres_faults, who_cannot_prove_to_be_the_server_is_refused, .init = begin_with_tls, .fini = end)
+{
+	PGresult *result = PQexec(sql, "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+	                               "WHERE ssl AND application_name = 'shmetad'");
+
+	cr_expect_str_neq(PQgetvalue(result, 0, 0), "0", "the session is not encrypted");
+	PQclear(result);
+	present_certificate("wrong");
+	cr_assert_eq(link_cut(&l), 0);
+	set_watermark("topic-1", 1, 555);
+	expect_away("certificate verify failed");
+	cr_expect_neq(watermark("topic-1", 1), 555);
+	present_certificate("right");
+	await_watermark("topic-1", 1, 555);
+	await_connected();
+	expect_equal();
+}
+
+/* ---- writing through it ------------------------------------------------------------------------------------------------------- */
+
+static struct shmeta_client *client;
+
+static void open_client(void)
+{
+	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
+}
+
+static void begin_writing(void)
+{
+	begin();
+	open_client();
+}
+
+static void begin_writing_direct(void)
+{
+	begin_direct();
+	open_client();
+}
+
+static void end_writing(void)
+{
+	shmeta_client_close(client);
+	end();
+}
+
+static enum shmeta_status create_topic(const char *name, struct shmeta_result *ret)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 1}};
+	enum shmeta_status status;
+
+	memset(ret, 0, sizeof *ret);
+	status = shmeta_write(client, &op, 1, PATIENCE_S * 1000, ret, NULL);
+	return status != SHMETA_OK ? status : ret->status;
+}
+
+static int in_table(const char *topic)
+{
+	char text[160];
+	PGresult *result;
+	int found;
+
+	(void)snprintf(text, sizeof text, "SELECT 1 FROM topics WHERE name = '%s'", topic);
+	result = PQexec(sql, text);
+	found = PQntuples(result);
+	PQclear(result);
+	return found;
+}
+
+static int in_cache(const char *topic)
+{
+	struct shmeta_topic t;
+	int found;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	found = shmeta_get_topic(reader, topic, strlen(topic), NULL, &t, NULL) == SHMETA_OK;
+	(void)shmeta_end(reader);
+	return found;
+}
+
+static void await_cache(const char *topic, int there)
+{
+	for (double last = run_now_s() + PATIENCE_S; in_cache(topic) != there; pause_ms(2))
+		cr_assert_lt(run_now_s(), last, "%s is %sin the cache", topic, there ? "not " : "");
+}
+
+/* The server knows what became of a transaction, and is asked by the transaction's id. */
+Test(postgres_faults, a_commit_whose_answer_is_lost_is_looked_up_and_done_once, .init = begin_writing,
+     .fini = end_writing)
+{
+	static const enum link_loss losses[] = {LINK_LOSE_ANSWER, LINK_STALL_ANSWER, LINK_LOSE_REQUEST};
+
+	for (int i = 0; i < 3; i++) {
+		int committed = losses[i] != LINK_LOSE_REQUEST;
+		struct shmeta_result result;
+		struct link_counts c;
+		enum shmeta_status status;
+		char name[24];
+
+		(void)snprintf(name, sizeof name, "lost-%d", i);
+		await_connected();
+		link_counts(&l, &c);
+		cr_assert_eq(link_trap(&l, losses[i], "shmeta_COMMIT", 13, 1), 0);
+		status = create_topic(name, &result);
+		cr_assert_eq(link_wait_caught(&l, c.caught + 1, 0), 0, "the trap caught nothing");
+		cr_expect_eq(status, committed ? SHMETA_OK : SHMETA_ERR_SOURCE, "%d: %s: %s", i,
+		             shmeta_strerror(status), result.text);
+		cr_expect_eq(in_table(name), committed);
+		await_cache(name, committed);
+	}
+	await_connected();
+	expect_equal();
+}
+
+/* Nobody can be asked: so nobody is told that it was done, nor that it was not; the cache shows which, later. */
+Test(postgres_faults, an_outcome_that_cannot_be_looked_up_is_told_as_unknown, .init = begin_writing,
+     .fini = end_writing)
+{
+	struct shmeta_result result;
+	struct link_counts c;
+	enum shmeta_status status;
+	pid_t cutter;
+
+	link_counts(&l, &c);
+	cr_assert_eq(link_trap(&l, LINK_STALL_ANSWER, "shmeta_COMMIT", 13, 1), 0);
+	cutter = run_fork();
+	if (cutter == 0)
+		_exit(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000) != 0 || link_mode(&l, LINK_REFUSE) != 0);
+	status = create_topic("unknown", &result);
+	cr_assert_eq(run_reap(cutter), 0);
+	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s: %s", shmeta_strerror(status), result.text);
+	cr_expect_eq(in_table("unknown"), 1);
+	expect_away("Connection refused");
+	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
+	await_cache("unknown", 1);
+	status = create_topic("unknown", &result);
+	cr_expect_eq(status, SHMETA_ERR_ALREADY_EXISTS, "%s", shmeta_strerror(status));
+	await_connected();
+	expect_equal();
+}
+
+/* Rolled back, a sequence does not go back: so a trigger can fail so many times. */
+static void storm(const char *sqlstate, int times)
+{
+	char text[700];
+
+	(void)snprintf(
+		text, sizeof text,
+		"DROP SEQUENCE IF EXISTS storm; CREATE SEQUENCE storm; "
+		"CREATE OR REPLACE FUNCTION storm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+		"IF nextval('storm') <= %d THEN RAISE EXCEPTION USING ERRCODE = '%s', MESSAGE = 'storm'; END IF; "
+		"RETURN NEW; END $$; "
+		"CREATE OR REPLACE TRIGGER storm BEFORE INSERT ON topics FOR EACH ROW EXECUTE FUNCTION storm()",
+		times, sqlstate);
+	pg_cluster_sql(sql, text);
+}
+
+static int64_t storm_tries(void)
+{
+	PGresult *result = PQexec(sql, "SELECT last_value FROM storm");
+	int64_t tries = atoll(PQgetvalue(result, 0, 0));
+
+	PQclear(result);
+	return tries;
+}
+
+Test(postgres_faults, conflicts_are_tried_again_a_bounded_number_of_times, .init = begin_writing, .fini = end_writing)
+{
+	static const char *const codes[] = {"40001", "40P01"};
+	struct shmeta_result result;
+
+	for (int i = 0; i < 2; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof name, "stormy-%d", i);
+		storm(codes[i], 3);
+		cr_expect_eq(create_topic(name, &result), SHMETA_OK, "%s", result.text);
+		cr_expect_eq(storm_tries(), 4);
+		await_cache(name, 1);
+	}
+	storm("40001", 1000000);
+	cr_expect_neq(create_topic("never", &result), SHMETA_OK);
+	cr_expect_lt(storm_tries(), 60);
+	cr_expect_eq(in_table("never"), 0);
+	pg_cluster_sql(sql, "DROP TRIGGER storm ON topics");
+	await_connected();
+	cr_expect_eq(create_topic("at-last", &result), SHMETA_OK);
+	await_cache("at-last", 1);
+	expect_equal();
+}
+
+Test(postgres_faults, writes_while_the_server_is_away_fail_with_its_words_and_do_nothing, .init = begin_writing_direct,
+     .fini = end_writing)
+{
+	struct shmeta_result result;
+	enum shmeta_status status;
+
+	pg_cluster_down(&server, true);
+	expect_away("connection to server on socket");
+	status = create_topic("nowhere", &result);
+	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s", shmeta_strerror(status));
+	pg_cluster_up(&server);
+	reconnect_sql();
+	await_connected();
+	cr_expect_eq(in_table("nowhere"), 0);
+	cr_expect_eq(create_topic("nowhere", &result), SHMETA_OK);
+	expect_equal();
+}
+
+/* ---- the feed --------------------------------------------------------------------------------------------------------------------- */
+
+Test(postgres_faults, a_long_transaction_of_somebody_else_does_not_hold_up_the_feed, .init = begin, .fini = end)
+{
+	PGconn *other = pg_cluster_connect(&server, "meta");
+
+	pg_cluster_sql(other,
+	               "BEGIN; UPDATE partitions SET high_watermark = 66 WHERE topic = 'topic-3' AND partition_id = 0");
+	for (uint64_t i = 1; i <= 20; i++) {
+		set_watermark("topic-0", 0, 30000 + i);
+		await_watermark("topic-0", 0, 30000 + i);
+	}
+	cr_expect_neq(watermark("topic-3", 0), 66);
+	pg_cluster_sql(other, "COMMIT");
+	await_watermark("topic-3", 0, 66);
+	PQfinish(other);
+	expect_equal();
+}
+
+/* Writers that commit in another order than they began, and roll back one time in five; no comparison helps the feed. */
+static int write_at_random(unsigned seed, uint32_t rounds)
+{
+	PGconn *conn = pg_cluster_connect(&server, "meta");
+	char text[200];
+
+	for (uint32_t i = 0; i < rounds; i++) {
+		pg_cluster_sql(conn, "BEGIN");
+		(void)snprintf(text, sizeof text,
+		               "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
+		               "('random-%u-%u', 1, 1, 1, '{}')",
+		               seed, i);
+		pg_cluster_sql(conn, text);
+		if (rand_r(&seed) % 5 == 0)
+			(void)usleep((useconds_t)(rand_r(&seed) % 20000));
+		pg_cluster_sql(conn, rand_r(&seed) % 10 == 0 ? "ROLLBACK" : "COMMIT");
+	}
+	PQfinish(conn);
+	return 0;
+}
+
+Test(postgres_faults, no_change_is_missed_however_transactions_overlap, .init = begin, .fini = end)
+{
+	pid_t writers[16];
+	PGresult *result;
+
+	for (unsigned i = 0; i < 16; i++) {
+		writers[i] = run_fork();
+		if (writers[i] == 0)
+			_exit(write_at_random(i * 1000003 + 1, run_rounds(30, 2000)));
+	}
+	for (int i = 0; i < 16; i++)
+		cr_expect_eq(run_reap(writers[i]), 0);
+	pg_cluster_sql(sql, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
+	                    "('the-last', 1, 1, 1, '{}')");
+	await_cache("the-last", 1);
+	result = PQexec(sql, "SELECT count(*) FROM topics");
+	(void)fprintf(stderr, "figure: %s topics by 16 writers with delays and rollbacks, found by the feed alone\n",
+	              PQgetvalue(result, 0, 0));
+	PQclear(result);
+	expect_equal();
+}
+
+static void begin_with_reconcile(void)
+{
+	start_server(NULL);
+	cr_assert_eq(link_start(&l, LINK_UNIX, server.dir, 5432), 0);
+	config_text = CONFIG("1s");
+	configure("");
+	start_daemon(NULL);
+}
+
+Test(postgres_faults, what_no_trigger_tells_is_found_by_the_reconcile, .init = begin_with_reconcile, .fini = end)
+{
+	pg_cluster_sql(
+		sql,
+		"BEGIN; SET LOCAL session_replication_role = replica; "
+		"UPDATE partitions SET high_watermark = 70001 WHERE topic = 'topic-0' AND partition_id = 0; COMMIT");
+	await_watermark("topic-0", 0, 70001);
+	pg_cluster_sql(sql,
+	               "BEGIN; ALTER TABLE partitions DISABLE TRIGGER USER; "
+	               "UPDATE partitions SET high_watermark = 70002 WHERE topic = 'topic-0' AND partition_id = 0; "
+	               "ALTER TABLE partitions ENABLE TRIGGER USER; COMMIT");
+	await_watermark("topic-0", 0, 70002);
+	expect_equal();
+	/* The reads of this process end here: what it reads goes away. */
+	atomic_store(&reads->stop, 1);
+	cr_expect_eq(run_reap(reading), 0);
+	reading = 0;
+	cr_expect_eq(atomic_load(&reads->failed), 0);
+	pg_cluster_sql(sql, "TRUNCATE topics CASCADE");
+	await_cache("topic-0", 0);
+}
+
+/* ---- another network --------------------------------------------------------------------------------------------------------------- */
+
+static pid_t keeper; /* holds the server's network namespace by its process id */
+
+static int shell(const char *line)
+{
+	struct run_tool t;
+	int code;
+
+	run_tool(&t, "/bin/sh -c '%s'", line);
+	code = t.code;
+	if (code != 0)
+		(void)fprintf(stderr, "%s: %s\n", line, t.err);
+	run_tool_done(&t);
+	return code;
+}
+
+static int enter(int fd)
+{
+	return setns(fd, CLONE_NEWNET);
+}
+
+Test(postgres_faults, a_network_that_goes_away_in_the_middle_of_a_query_is_noticed)
+{
+	static const char *const settings[] = {"listen_addresses=10.77.0.1", NULL};
+	int there, here;
+	char line[200];
+
+	if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0)
+		cr_skip_test("needs the right to make a network namespace");
+	there = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	keeper = run_fork();
+	if (keeper == 0) {
+		pause();
+		_exit(0);
+	}
+	cr_assert_eq(unshare(CLONE_NEWNET), 0);
+	here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	(void)snprintf(line, sizeof line,
+	               "ip link add client type veth peer name server && ip link set server netns %d && "
+	               "ip address add 10.77.0.2/24 dev client && ip link set client up && ip link set lo up",
+	               (int)keeper);
+	if (shell(line) != 0) {
+		(void)kill(keeper, SIGKILL);
+		(void)run_reap(keeper);
+		cr_skip_test("no veth here");
+	}
+	cr_assert_eq(enter(there), 0);
+	cr_assert_eq(shell("ip address add 10.77.0.1/24 dev server && ip link set server up && ip link set lo up"), 0);
+	start_server(settings);
+	let_in_role("host all shmeta 10.77.0.0/24 trust");
+	cr_assert_eq(enter(here), 0);
+	configure("allow_insecure = on");
+	start_daemon("postgresql:host=10.77.0.1 user=shmeta dbname=meta");
+	for (uint64_t i = 1; i <= 2; i++) {
+		cr_assert_eq(enter(there), 0);
+		cr_assert_eq(shell("ip link set server down"), 0);
+		set_watermark("topic-2", 0, 90000 + i);
+		expect_away("away since");
+		cr_expect_neq(watermark("topic-2", 0), 90000 + i);
+		cr_assert_eq(shell("ip link set server up"), 0);
+		await_watermark("topic-2", 0, 90000 + i);
+		await_connected();
+	}
+	expect_equal();
+	end();
+	(void)kill(keeper, SIGKILL);
+	(void)run_reap(keeper);
+}
