@@ -19,7 +19,7 @@ struct moving {
 	const struct backend_row **row; /* by kind */
 	struct shmeta_result **result;
 	size_t count;
-	bool apart, poisoned, made_slices;
+	bool apart, poisoned;
 	struct pg_array arrays[PG_PARAMS_MAX];
 };
 
@@ -175,10 +175,12 @@ bool pg_move_statements(struct pg_state *state)
 	(void)of_tenant(state, o, 'g', of_g);
 	(void)of_tenant(state, shape->leases_organization, 'e', of_le);
 	(void)of_tenant(state, shape->leases_organization, 'u', of_lu);
-	(void)snprintf(value, sizeof value, o ? "tenant%s, " : "", uuid);
+	value[0] = agent[0] = '\0';
+	if (o)
+		(void)snprintf(value, sizeof value, "tenant%s, ", uuid);
 	/* One that belongs to nobody is shown under the default tenant; back it goes to nobody. */
-	(void)snprintf(agent, sizeof agent,
-	               shape->agents_organization ? "nullif(tenant, '" SHMETA_DEFAULT_TENANT "')%s, " : "", uuid);
+	if (shape->agents_organization)
+		(void)snprintf(agent, sizeof agent, "nullif(tenant, '" SHMETA_DEFAULT_TENANT "')%s, ", uuid);
 	(void)snprintf(about, sizeof about, "about%s", json);
 
 	(void)snprintf(values, sizeof values, "name, parts, keep, made, moved, config%s%s", json,
@@ -274,7 +276,9 @@ bool pg_move_statements(struct pg_state *state)
 	               "e.topic = v.topic AND e.partition_id = v.pid%s AND e.leader_agent_id = v.agent AND "
 	               "e.lease_expires_at = v.ends AND e.acquired_at = v.since AND e.epoch = v.epoch",
 	               of_le);
-	(void)snprintf(value, sizeof value, shape->leases_organization ? "tenant%s, " : "", uuid);
+	value[0] = '\0';
+	if (shape->leases_organization)
+		(void)snprintf(value, sizeof value, "tenant%s, ", uuid);
 	ok = ok &&
 	     say_kind(state, BACKEND_ROW_LEASE, shape->leases_organization ? "organization_id, " : "", value,
 	              "partition_leases", "topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch",
@@ -476,13 +480,11 @@ static enum shmeta_status run(struct moving *m, size_t from, size_t count, struc
 		take_answers(m, result);
 	PQclear(result);
 	result = NULL;
-	if (status == SHMETA_OK && kind == BACKEND_ROW_SEGMENT && m->state->shape.own) {
+	if (status == SHMETA_OK && kind == BACKEND_ROW_SEGMENT && m->state->shape.own)
 		status = send_rows(m, PG_M_SLICES, kind, from, count, &result, err);
-		m->made_slices |= status == SHMETA_OK && pg_touched(result) > 0;
-	} else if (status == SHMETA_OK && kind == BACKEND_ROW_LEASE && m->state->shape.own) {
+	else if (status == SHMETA_OK && kind == BACKEND_ROW_LEASE && m->state->shape.own)
 		/* Whoever holds it here: what the lease had there was given once and may not be given again. */
 		status = send_rows(m, PG_M_EPOCH, BACKEND_ROW_EPOCH, from, count, &result, err);
-	}
 	PQclear(result);
 	return status;
 }
@@ -537,7 +539,7 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	enum shmeta_status status = SHMETA_OK;
 	size_t at = 0;
 
-	m->poisoned = m->made_slices = false;
+	m->poisoned = false;
 	for (size_t i = 0; i < m->count; i++)
 		memset(m->result[i], 0, sizeof *m->result[i]);
 	while (status == SHMETA_OK && at < m->count) {
@@ -591,8 +593,6 @@ enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
 	}
-	if (status == SHMETA_OK && !state->shape.slices && m.made_slices)
-		(void)pg_rewrite(state, NULL); /* where it fails, the next call looks at the database anew */
 	for (size_t i = 0; i < PG_PARAMS_MAX; i++)
 		pg_array_free(&m.arrays[i]);
 	free(m.row);

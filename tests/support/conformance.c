@@ -116,7 +116,7 @@ static const struct conformance_engine engine_sqlite_later = {.name = "sqlite_la
                                                               .timestamps = true};
 
 static const struct conformance_engine engine_postgresql = {
-	.name = "postgresql", .make = make_postgresql, .sql = sql_world, .timestamps = true};
+	.name = "postgresql", .make = make_postgresql, .sql = sql_world, .movable = true, .timestamps = true};
 static const struct conformance_engine engine_postgresql_v01 = {
 	.name = "postgresql_v01", .make = make_postgresql_v01, .sql = sql_world, .narrow = true};
 static const struct conformance_engine engine_postgresql_later = {.name = "postgresql_later",
