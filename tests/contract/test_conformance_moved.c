@@ -111,12 +111,12 @@ CLAIM(c1_answers_are_the_same_after_a_move_to_any_engine)
 	char before[TEXT], after[TEXT];
 	const struct conformance_engine *from = api.engine;
 
-	if (!api.engine->movable)
+	if (api.engine->sql == NULL)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	answers(before);
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (!conformance_engines[i]->movable)
+		if (conformance_engines[i]->sql == NULL)
 			continue;
 		move_to(conformance_engines[i]);
 		answers(after);
@@ -126,13 +126,13 @@ CLAIM(c1_answers_are_the_same_after_a_move_to_any_engine)
 
 CLAIM(c7_epochs_do_not_go_back_through_a_move)
 {
-	if (!api.engine->movable)
+	if (api.engine->sql == NULL)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
 		uint64_t held, released;
 
-		if (!conformance_engines[i]->movable)
+		if (conformance_engines[i]->sql == NULL)
 			continue;
 		cr_assert_eq(api_acquire("orders", 0, "a", 1000000), SHMETA_OK, "%s", api.result[0].text);
 		held = api.result[0].lease.epoch;
@@ -155,11 +155,11 @@ CLAIM(c8_a_slice_holds_its_object_after_a_move)
 	                            .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/1")}};
 	struct shmeta_segment s;
 
-	if (!api.engine->movable)
+	if (api.engine->sql == NULL)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (!conformance_engines[i]->movable)
+		if (conformance_engines[i]->sql == NULL)
 			continue;
 		move_to(conformance_engines[i]);
 		cr_assert_eq(api_find("orders", 2, 5, &s), SHMETA_OK);
@@ -174,7 +174,7 @@ CLAIM(c8_a_slice_holds_its_object_after_a_move)
 
 CLAIM(c2_tenants_move_together_and_stay_apart)
 {
-	if (!api.engine->tenants || !api.engine->movable)
+	if (!api.engine->tenants || api.engine->sql == NULL)
 		NOT_HERE("it has one tenant, or its rows are in another process");
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
 	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
@@ -183,7 +183,7 @@ CLAIM(c2_tenants_move_together_and_stay_apart)
 	cr_assert_eq(api_set_watermark("orders", 1, 55), SHMETA_OK);
 	cr_assert_eq(api_commit("g", "orders", 1, 5, NULL), SHMETA_OK);
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (!conformance_engines[i]->movable || !conformance_engines[i]->tenants)
+		if (conformance_engines[i]->sql == NULL || !conformance_engines[i]->tenants)
 			continue;
 		move_to(conformance_engines[i]);
 		cr_expect_eq(api_watermark("orders", 0), 10);

@@ -58,7 +58,6 @@ struct conformance_engine {
 	/* Run SQL on it as somebody else. NULL: nobody else can reach it, and its rows die with the writer. */
 	int (*sql)(struct run_daemon *d, const char *sql);
 	bool tenants;    /* it can have other tenants than the default one, and has OTHER_TENANT */
-	bool movable;    /* rows can be moved to it */
 	bool narrow;     /* it counts records in 32 bits with a sign */
 	bool timestamps; /* its segments record when their records are from */
 };
