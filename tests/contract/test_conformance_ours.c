@@ -625,6 +625,55 @@ CLAIM(c8_an_object_is_gone_when_its_last_slice_is)
 	cr_expect_eq(api_do(&confirm, 1), SHMETA_OK, "idempotent");
 }
 
+/* "key:slices" of each object, with "!" where it is known to have none; or the error. */
+static const char *listed(uint32_t flags)
+{
+	static char text[400];
+	struct shmeta_objects *list;
+	struct shmeta_object_info info;
+	enum shmeta_status status = shmeta_list_objects(api.instance, flags, API_WAIT_MS, &list);
+	size_t used = 0;
+
+	if (status != SHMETA_OK)
+		return shmeta_last_error(api.instance, text, sizeof text);
+	text[0] = '\0';
+	while ((status = shmeta_next_object(list, &info)) == SHMETA_OK)
+		used += (size_t)snprintf(text + used, sizeof text - used, "%.*s:%d%s ", (int)info.object.s3_key.bytes,
+		                         info.object.s3_key.data, (int)info.slices,
+		                         info.unreferenced_since_ms != 0 ? "!" : "");
+	shmeta_objects_free(list);
+	return status == SHMETA_END ? text : shmeta_strerror(status);
+}
+
+CLAIM(c8_objects_are_listed_and_without_slices_not_deletable_before_their_grace)
+{
+	struct shmeta_op op[2] = {{.type = SHMETA_OP_COMMIT_OBJECT,
+	                           .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/2"), .size_bytes = 500}}};
+	struct shmeta_op confirm = {.type = SHMETA_OP_CONFIRM_OBJECT_DELETED,
+	                            .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/1")}};
+	char id[64];
+
+	cr_expect_str_eq(listed(0), "");
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	for (uint64_t i = 0; i < 2; i++) {
+		op[1] = api_segment("orders", 0, i * 10, i * 10 + 9, id);
+		op[1].type = SHMETA_OP_ADD_SLICE;
+		op[1].u.segment.s3_bucket = op[1].u.segment.s3_key = S("");
+		cr_assert_eq(api_do(op, 2), SHMETA_OK, "%s", api.result[0].text);
+		cr_assert_eq(api.result[1].status, SHMETA_OK, "%s", api.result[1].text);
+		op[0].u.object.s3_key = S("obj/1");
+	}
+	cr_expect_str_eq(listed(0), "obj/1:1 obj/2:1 ", "in order of their keys");
+	cr_assert_eq(api_delete_before("orders", 0, 20), SHMETA_OK);
+	cr_expect_str_eq(listed(SHMETA_OBJECTS_DELETABLE), "", "their grace begins");
+	cr_expect_str_eq(listed(0), "obj/1:0! obj/2:0! ");
+	cr_assert_eq(api_do(&confirm, 1), SHMETA_OK);
+	cr_assert_eq(api_do(&confirm, 1), SHMETA_OK, "idempotent");
+	cr_expect_str_eq(listed(0), "obj/2:0! ");
+	cr_expect_eq(shmeta_list_objects(api.instance, 2, API_WAIT_MS, &(struct shmeta_objects *){NULL}),
+	             SHMETA_ERR_INVALID_ARGUMENT);
+}
+
 /* ---- C9 limits --------------------------------------------------------------------------------------------------------------------------- */
 
 CLAIM(c9_names_are_249_bytes_of_printable_utf_8)
