@@ -107,13 +107,9 @@ static const struct conformance_engine engine_memory = {
 static const struct conformance_engine engine_sqlite = {
 	.name = "sqlite", .make = make_sqlite, .sql = run_daemon_sql, .timestamps = true};
 static const struct conformance_engine engine_sqlite_v01 = {
-	.name = "sqlite_v01", .make = make_sqlite_v01, .sql = run_daemon_sql, .movable = true};
-static const struct conformance_engine engine_sqlite_later = {.name = "sqlite_later",
-                                                              .make = make_sqlite_later,
-                                                              .sql = run_daemon_sql,
-
-                                                              .tenants = true,
-                                                              .timestamps = true};
+	.name = "sqlite_v01", .make = make_sqlite_v01, .sql = run_daemon_sql};
+static const struct conformance_engine engine_sqlite_later = {
+	.name = "sqlite_later", .make = make_sqlite_later, .sql = run_daemon_sql, .tenants = true, .timestamps = true};
 
 static const struct conformance_engine engine_postgresql = {
 	.name = "postgresql", .make = make_postgresql, .sql = sql_world, .timestamps = true};
@@ -122,7 +118,6 @@ static const struct conformance_engine engine_postgresql_v01 = {
 static const struct conformance_engine engine_postgresql_later = {.name = "postgresql_later",
                                                                   .make = make_postgresql_later,
                                                                   .sql = sql_world,
-
                                                                   .narrow = true,
                                                                   .tenants = true,
                                                                   .timestamps = true};
