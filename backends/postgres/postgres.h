@@ -76,6 +76,7 @@
 	X(OBJECTS)
 
 #define PG_MOVE_STATEMENTS(X) \
+	X(M_BEGIN)            \
 	X(M_OBJECT)           \
 	X(M_TOPIC)            \
 	X(M_PARTITION)        \

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The privileges that docs/backends.md names are enough: for a daemon that writes rows but may not make tables, and for one that only
+ * reads and still follows the change log. The GRANTs here are those of the document. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/rows.h"
+#include "tests/support/source_world.h"
+
+TestSuite(privileges, .timeout = 60);
+
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	(void)set;
+	world_servers_start();
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	world_servers_stop();
+}
+
+#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
+
+#define TABLES "topics, partitions, segments, consumer_groups, consumer_offsets, agents, partition_leases"
+#define OWN "shmeta_meta, shmeta_changes, shmeta_lease_epochs, shmeta_transfers, shmeta_objects, shmeta_slices"
+
+/* The schema as its owner made it, then opened as a role of six letters. */
+static void open_as(struct world *w, const char *role, const char *grants)
+{
+	if (!world_possible(WORLD_PG_NEW))
+		cr_skip_test("there is no PostgreSQL server on this machine");
+	world_make(w, WORLD_PG_NEW);
+	world_open(w);
+	world_topic(w, NULL, "orders", 2, -1, NULL);
+	world_agent(w, "agent", 5, NULL);
+	world_close(w);
+	world_sql(w, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+	world_sql(w, "CREATE ROLE %s LOGIN", role);
+	world_sql(w, "%s", grants);
+	memcpy(strstr(w->uri, "user=shmeta"), "user=", 5);
+	memcpy(strstr(w->uri, "user=") + 5, role, 6);
+	world_open(w);
+}
+
+static void close_as(struct world *w, const char *role)
+{
+	world_close(w);
+	world_sql(w, "DROP OWNED BY %s", role);
+	world_sql(w, "DROP ROLE %s", role);
+	world_free(w);
+}
+
+Test(privileges, a_role_that_may_write_rows_and_make_nothing_can_do_every_operation)
+{
+	const struct shmeta_str topic = rows_str("orders"), agent = rows_str("agent");
+	const struct shmeta_op ops[] = {
+		{.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = rows_str("more"), .partition_count = 2}},
+		{.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	         .name = topic,
+	         .u.segment = {.end_offset = 9,
+	                       .record_count = 1,
+	                       .id = rows_str("a"),
+	                       .s3_bucket = rows_str("b"),
+	                       .s3_key = rows_str("k")}},
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = topic, .offset = 20},
+		{.type = SHMETA_OP_COMMIT_OFFSET,
+	         .name = topic,
+	         .u.committed = {.group_id = rows_str("g"), .committed_offset = 3}},
+		{.type = SHMETA_OP_ACQUIRE_LEASE, .name = topic, .agent_id = agent, .duration_ms = 1000},
+		{.type = SHMETA_OP_REGISTER_AGENT,
+	         .u.agent = {.agent_id = rows_str("b"),
+	                     .address = rows_str("x"),
+	                     .availability_zone = rows_str("z"),
+	                     .agent_group = rows_str("g")}},
+		{.type = SHMETA_OP_OFFER_LEASE,
+	         .name = topic,
+	         .agent_id = agent,
+	         .to_agent_id = rows_str("b"),
+	         .duration_ms = 1000},
+		{.type = SHMETA_OP_RELEASE_LEASE, .name = topic, .agent_id = agent},
+		{.type = SHMETA_OP_COMMIT_OBJECT,
+	         .u.object = {.s3_bucket = rows_str("b"), .s3_key = rows_str("o"), .size_bytes = 90}},
+		{.type = SHMETA_OP_ADD_SLICE,
+	         .name = topic,
+	         .partition_id = 1,
+	         .u.segment = {.end_offset = 1, .record_count = 1, .size_bytes = 9, .id = rows_str("s")}},
+		{.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = topic, .partition_id = 1, .offset = 100},
+		{.type = SHMETA_OP_CONFIRM_OBJECT_DELETED,
+	         .u.object = {.s3_bucket = rows_str("b"), .s3_key = rows_str("o")}},
+		{.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = rows_str("b")},
+		{.type = SHMETA_OP_DELETE_GROUP, .group_id = rows_str("g")},
+		{.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("more")},
+	};
+	enum { OPS = sizeof ops / sizeof ops[0] };
+	struct shmeta_result results[OPS];
+	struct backend_op batch[OPS];
+	struct backend_row epoch = {
+		.kind = BACKEND_ROW_EPOCH, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = topic, .epoch = 50};
+	struct world world, *w = &world;
+
+	open_as(w, "writer",
+	        "GRANT USAGE ON SCHEMA public TO writer; "
+	        "GRANT SELECT, INSERT, UPDATE, DELETE ON " TABLES ", " OWN " TO writer");
+	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_HAS_FEED | BACKEND_READ_ONLY), BACKEND_HAS_FEED);
+	ok(world_load(w));
+	for (size_t i = 0; i < OPS; i++)
+		batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &ops[i]};
+	ok(w->ops->apply(w->state, batch, OPS, 1000, results, &w->recorder.sink, &w->err));
+	for (size_t i = 0; i < OPS; i++)
+		cr_expect_eq(results[i].status, SHMETA_OK, "operation %zu: %s", i, results[i].text);
+	/* What somebody else does is logged by the owner's function, and read. */
+	world_watermark(w, NULL, "orders", 1, 77);
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 1);
+	ok(w->ops->restore(w->state, &epoch, 1, results, &w->err));
+	cr_expect_eq(results[0].status, SHMETA_OK, "%s", results[0].text);
+	close_as(w, "writer");
+}
+
+Test(privileges, a_role_that_may_only_select_also_follows_the_log_where_it_may_read_that)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_ENSURE_GROUP, .group_id = rows_str("g")};
+	const struct backend_op batch = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op};
+	struct shmeta_result result;
+	struct world world, *w = &world;
+
+	open_as(w, "reader", "GRANT USAGE ON SCHEMA public TO reader; GRANT SELECT ON " TABLES ", " OWN " TO reader");
+	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_HAS_FEED | BACKEND_READ_ONLY),
+	             BACKEND_HAS_FEED | BACKEND_READ_ONLY);
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.partitions, 2);
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 0);
+	world_watermark(w, NULL, "orders", 1, 77);
+	ok(world_changes(w));
+	cr_expect_eq(w->changed, 1);
+	cr_expect_eq(w->ops->apply(w->state, &batch, 1, 1000, &result, &w->recorder.sink, &w->err),
+	             SHMETA_ERR_READ_ONLY);
+	close_as(w, "reader");
+}
