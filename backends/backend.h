@@ -97,6 +97,11 @@ struct backend_options {
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 };
 
+/* What is kept in a source beside the rows: is it there, make it, take it away. */
+enum backend_schema_verb { BACKEND_SCHEMA_STATUS, BACKEND_SCHEMA_APPLY, BACKEND_SCHEMA_REMOVE };
+/* One line: for STATUS what it is about and how it is, otherwise "sql" and a statement. */
+typedef enum shmeta_status backend_schema_fn(void *arg, const char *about, const char *text);
+
 /* One operation and whose. */
 struct backend_op {
 	struct shmeta_str tenant;
@@ -204,6 +209,13 @@ struct backend_ops {
 	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. */
 	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
+
+	/* Optional: NULL where nothing is kept beside the rows. Instead of open(), on a state as open() gets it; close() follows.
+	 * APPLY makes what is missing of shmeta's own tables and triggers, and in an empty source all tables; REMOVE takes all of its
+	 * own away, and nothing else. Both in one transaction, idempotent: what is as it should be costs no statement. Each statement
+	 * goes to say() before it is run; dry_run: none is run. */
+	enum shmeta_status (*schema)(void *state, const struct backend_options *options, enum backend_schema_verb verb,
+	                             int dry_run, backend_schema_fn *say, void *arg, struct backend_error *err);
 
 	/* Optional: NULL where an engine cannot be moved from, or to. */
 	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A source without such

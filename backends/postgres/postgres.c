@@ -48,8 +48,8 @@ static char *conninfo_of(const struct pg_dialect *dialect, const char *uri)
 	return conninfo;
 }
 
-static enum shmeta_status open_source(struct pg_state *state, const struct pg_dialect *dialect,
-                                      const struct backend_options *options, struct backend_error *err)
+static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialect *dialect,
+                                  const struct backend_options *options, struct backend_error *err)
 {
 	const char *file = options->password_file;
 	enum shmeta_status status;
@@ -71,6 +71,14 @@ static enum shmeta_status open_source(struct pg_state *state, const struct pg_di
 	status = judge_conninfo(state, "the source's uri", state->uri, err);
 	if (status == SHMETA_OK && state->read_uri != NULL)
 		status = judge_conninfo(state, "the uri to read from", state->read_uri, err);
+	return status;
+}
+
+static enum shmeta_status open_source(struct pg_state *state, const struct pg_dialect *dialect,
+                                      const struct backend_options *options, struct backend_error *err)
+{
+	enum shmeta_status status = prepare(state, dialect, options, err);
+
 	return status == SHMETA_OK ? pg_ensure(state, err) : status;
 }
 
@@ -82,6 +90,29 @@ static enum shmeta_status open_postgresql(void *data, const struct backend_optio
 static enum shmeta_status open_cockroachdb(void *data, const struct backend_options *options, struct backend_error *err)
 {
 	return open_source(data, &pg_cockroachdb, options, err);
+}
+
+static enum shmeta_status schema(struct pg_state *state, const struct pg_dialect *dialect,
+                                 const struct backend_options *options, enum backend_schema_verb verb, int dry_run,
+                                 backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	enum shmeta_status status = prepare(state, dialect, options, err);
+
+	return status == SHMETA_OK ? pg_schema(state, verb, dry_run, say, arg, err) : status;
+}
+
+static enum shmeta_status schema_postgresql(void *data, const struct backend_options *options,
+                                            enum backend_schema_verb verb, int dry_run, backend_schema_fn *say,
+                                            void *arg, struct backend_error *err)
+{
+	return schema(data, &pg_postgresql, options, verb, dry_run, say, arg, err);
+}
+
+static enum shmeta_status schema_cockroachdb(void *data, const struct backend_options *options,
+                                             enum backend_schema_verb verb, int dry_run, backend_schema_fn *say,
+                                             void *arg, struct backend_error *err)
+{
+	return schema(data, &pg_cockroachdb, options, verb, dry_run, say, arg, err);
 }
 
 static void forget(char **secret)
@@ -149,14 +180,14 @@ static void counters(void *data, struct backend_counters *ret)
 	*ret = ((const struct pg_state *)data)->counters;
 }
 
-#define ENGINE(scheme, opener)                                                                                        \
-	{                                                                                                             \
-		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = (opener), .close = close_source,    \
-		.capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, .counters = counters, \
-		.load = pg_load, .fetch = pg_fetch, .changes = pg_changes, .position = pg_position,                   \
-		.resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects, .extras = pg_extras,              \
-		.restore = pg_restore, .wake_fd = pg_wake_fd                                                          \
+#define ENGINE(scheme, suffix)                                                                                         \
+	{                                                                                                              \
+		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
+		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
+		.counters = counters, .load = pg_load, .fetch = pg_fetch, .changes = pg_changes,                       \
+		.position = pg_position, .resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects,           \
+		.extras = pg_extras, .restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd           \
 	}
 
-const struct backend_ops backend_postgresql = ENGINE("postgresql", open_postgresql);
-const struct backend_ops backend_cockroachdb = ENGINE("cockroachdb", open_cockroachdb);
+const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql);
+const struct backend_ops backend_cockroachdb = ENGINE("cockroachdb", cockroachdb);

@@ -319,6 +319,9 @@ enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err);
 /* Give a statement its text. false: no memory. */
 __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
                                                       ...);
+/* backend.h, schema(); connects by itself. */
+enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb verb, int dry_run, backend_schema_fn *say,
+                             void *arg, struct backend_error *err);
 /* Can there be rows of this tenant at all? A database without the column has the one; one of type uuid only well-formed ones. */
 bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
 /* The texts of all statements, for the shape that is known. */

@@ -483,17 +483,31 @@ static enum shmeta_status one_text(struct pg_state *state, const char *sql, char
 	return SHMETA_OK;
 }
 
-/* What of shmeta's own is there, whole and in this version. */
-static enum shmeta_status look_for_own(struct pg_state *state, struct backend_error *err)
+/* What of shmeta's own there is. */
+struct own {
+	int64_t tables, triggers;
+	char version[40], wanted[40]; /* of its definitions; "": unknown */
+};
+
+static int64_t own_tables(const struct pg_state *state)
+{
+	return state->dialect->triggers ? 6 : 5;
+}
+
+static int64_t own_triggers(const struct pg_state *state)
+{
+	return state->dialect->triggers ? (int64_t)TRACKED * OPERATIONS : 0;
+}
+
+static enum shmeta_status count_own(struct pg_state *state, struct own *ret, struct backend_error *err)
 {
 	struct script script = {.lines = NULL};
-	int64_t there = 0, triggers = 0;
-	char sql[900], version[40], wanted[40];
 	enum shmeta_status status;
+	char sql[900];
 
-	state->shape.own = state->shape.feed = false;
+	memset(ret, 0, sizeof *ret);
 	say_own(&script, state);
-	snprintf(wanted, sizeof wanted, "%016" PRIx64, script_hash(&script));
+	snprintf(ret->wanted, sizeof ret->wanted, "%016" PRIx64, script_hash(&script));
 	if (script.failed) {
 		script_free(&script);
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
@@ -504,28 +518,41 @@ static enum shmeta_status look_for_own(struct pg_state *state, struct backend_er
 	         "WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
 	         "'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND has_table_privilege(c.oid, 'SELECT')",
 	         state->schema, state->dialect->triggers ? ", 'shmeta_changes'" : "");
-	status = one_number(state, sql, &there, err);
-	if (status != SHMETA_OK || there != (state->dialect->triggers ? 6 : 5))
+	status = one_number(state, sql, &ret->tables, err);
+	if (status != SHMETA_OK || ret->tables == 0)
 		return status;
-	snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'schema'", state->schema);
-	status = one_text(state, sql, version, sizeof version, err);
-	if (status != SHMETA_OK || !is(version, wanted))
+	if (ret->tables == own_tables(state)) {
+		snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'schema'", state->schema);
+		status = one_text(state, sql, ret->version, sizeof ret->version, err);
+	}
+	if (status != SHMETA_OK || !state->dialect->triggers)
 		return status;
-	state->shape.own = true;
-	if (!state->dialect->triggers)
-		return SHMETA_OK;
 	/* Each where it belongs, and firing. */
 	snprintf(
 		sql, sizeof sql,
 		"SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
-		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE quote_ident(n.nspname) = '%s' AND NOT t.tgisinternal "
-		"AND t.tgname IN (SELECT 'shmeta_' || c.relname || '_' || op FROM (VALUES ('insert'), ('update'), "
-		"('delete'), ('truncate')) o(op)) AND t.tgenabled IN ('A', 'O')",
+		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE quote_ident(n.nspname) = '%s' AND "
+		"NOT t.tgisinternal AND t.tgname IN (SELECT 'shmeta_' || c.relname || '_' || op FROM (VALUES ('insert'), "
+		"('update'), ('delete'), ('truncate')) o(op)) AND t.tgenabled IN ('A', 'O')",
 		state->schema);
-	status = one_number(state, sql, &triggers, err);
+	return one_number(state, sql, &ret->triggers, err);
+}
+
+static bool is_whole(const struct pg_state *state, const struct own *own)
+{
+	return own->tables == own_tables(state) && is(own->version, own->wanted) &&
+	       own->triggers == own_triggers(state);
+}
+
+static enum shmeta_status look_for_own(struct pg_state *state, struct backend_error *err)
+{
+	struct own own;
+	enum shmeta_status status = count_own(state, &own, err);
+
+	state->shape.own = status == SHMETA_OK && own.tables == own_tables(state) && is(own.version, own.wanted);
 	/* The log is read on the server that writes it: a standby knows the snapshots of others only roughly. */
 	state->shape.feed =
-		status == SHMETA_OK && triggers == (int64_t)TRACKED * OPERATIONS && !state->primary.in_recovery;
+		state->shape.own && state->dialect->triggers && is_whole(state, &own) && !state->primary.in_recovery;
 	return status;
 }
 
@@ -554,19 +581,25 @@ static enum shmeta_status run_script(struct pg_state *state, const struct script
 	return status;
 }
 
+static void say_tables(struct script *script, const struct pg_state *state)
+{
+	const struct token tokens[] = {{"c", state->dialect->column_collate}, {NULL, NULL}};
+
+	for (size_t i = 0; i < sizeof lean_schema / sizeof lean_schema[0]; i++) {
+		char *text = fill(lean_schema[i], tokens);
+
+		script->failed |= text == NULL;
+		say(script, "%s", text != NULL ? text : "");
+		free(text);
+	}
+}
+
 static enum shmeta_status make_tables(struct pg_state *state, struct backend_error *err)
 {
 	struct script script = {.lines = NULL};
 	enum shmeta_status status;
 
-	for (size_t i = 0; i < sizeof lean_schema / sizeof lean_schema[0]; i++) {
-		const struct token tokens[] = {{"c", state->dialect->column_collate}, {NULL, NULL}};
-		char *text = fill(lean_schema[i], tokens);
-
-		script.failed |= text == NULL;
-		say(&script, "%s", text != NULL ? text : "");
-		free(text);
-	}
+	say_tables(&script, state);
 	status = run_script(state, &script, err);
 	script_free(&script);
 	return status;
@@ -612,20 +645,51 @@ static enum shmeta_status identify(struct pg_state *state, struct backend_error 
 	return status;
 }
 
+static enum shmeta_status count_tables(struct pg_state *state, int64_t *ret, struct backend_error *err)
+{
+	return one_number(
+		state,
+		"SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
+		"c.relnamespace WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+		ret, err);
+}
+
+static enum shmeta_status is_foreign(struct pg_state *state, const char *missing, struct backend_error *err)
+{
+	char place[200];
+
+	return backend_fail(err, state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG,
+	                    "%s: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
+	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place), missing);
+}
+
+static enum shmeta_status look_for_place(struct pg_state *state, struct backend_error *err)
+{
+	int64_t number = 0;
+	enum shmeta_status status;
+	char sql[700];
+
+	snprintf(
+		sql, sizeof sql,
+		"SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND i.indisunique AND "
+		"i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a "
+		"WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)) = ARRAY['base_offset', 'partition_id', 'topic']",
+		state->schema);
+	status = one_number(state, sql, &number, err);
+	state->shape.segment_place = number > 0;
+	return status;
+}
+
 static enum shmeta_status attach(struct pg_state *state, struct backend_error *err)
 {
 	struct pg_conn *conn = &state->primary;
-	char missing[300] = "", place[200], sql[900];
+	char missing[300] = "", place[200], sql[600];
 	enum shmeta_status status = look(state, missing, sizeof missing, err);
 	int64_t number = 0;
 
 	state->read_only = state->options.read_only || conn->in_recovery || conn->server_read_only;
 	if (status == SHMETA_OK && missing[0] != '\0') {
-		status = one_number(
-			state,
-			"SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
-			"c.relnamespace WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
-			&number, err);
+		status = count_tables(state, &number, err);
 		if (status == SHMETA_OK && number == 0 && state->options.manage_schema && !state->read_only) {
 			status = make_tables(state, err);
 			if (status == SHMETA_OK)
@@ -640,9 +704,7 @@ static enum shmeta_status attach(struct pg_state *state, struct backend_error *e
 	if (status != SHMETA_OK)
 		return status;
 	if (missing[0] != '\0')
-		return backend_fail(err, state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG,
-		                    "%s: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
-		                    state->dialect->engine, pg_place(conn, place, sizeof place), missing);
+		return is_foreign(state, missing, err);
 	snprintf(
 		sql, sizeof sql,
 		"SELECT (has_table_privilege('%s.segments', 'INSERT') AND has_table_privilege('%s.topics', 'INSERT'))::int",
@@ -650,16 +712,8 @@ static enum shmeta_status attach(struct pg_state *state, struct backend_error *e
 	status = one_number(state, sql, &number, err);
 	if (status == SHMETA_OK)
 		state->read_only = state->read_only || number == 0;
-	if (status == SHMETA_OK) {
-		snprintf(
-			sql, sizeof sql,
-			"SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND i.indisunique AND "
-			"i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a "
-			"WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)) = ARRAY['base_offset', 'partition_id', 'topic']",
-			state->schema);
-		status = one_number(state, sql, &number, err);
-		state->shape.segment_place = number > 0;
-	}
+	if (status == SHMETA_OK)
+		status = look_for_place(state, err);
 	if (status == SHMETA_OK)
 		status = look_for_own(state, err);
 	if (status == SHMETA_OK && state->options.manage_schema && !state->read_only &&
@@ -712,6 +766,135 @@ enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err)
 
 	if (status == SHMETA_OK && !state->attached)
 		status = pg_attach(state, err);
+	return status;
+}
+
+/* ---- the verbs of `shmetactl schema` ------------------------------------------------------------------------------------------------ */
+
+/* Triggers first: one without its table would fail the application's statements. */
+static void say_removal(struct script *script, const struct pg_state *state)
+{
+	static const char *const own[] = {"shmeta_changes",   "shmeta_slices",       "shmeta_objects",
+	                                  "shmeta_transfers", "shmeta_lease_epochs", "shmeta_meta"};
+	const char *schema = state->schema;
+
+	for (int i = 0; state->dialect->triggers && i < TRACKED; i++)
+		for (int op = 0; op < OPERATIONS; op++)
+			say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s", tables[tracked[i].table].name,
+			    operations[op], schema, tables[tracked[i].table].name);
+	if (state->dialect->triggers) {
+		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_delete ON %s.segments", schema);
+		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_truncate ON %s.segments", schema);
+		for (int i = 0; i < TRACKED; i++)
+			say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_%s()", schema,
+			    tables[tracked[i].table].name);
+		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_truncate()", schema);
+		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_drop_slices()", schema);
+	}
+	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+		say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
+}
+
+static enum shmeta_status tell_status(struct pg_state *state, const char *missing, bool empty, backend_schema_fn *tell,
+                                      void *arg, struct backend_error *err)
+{
+	const struct pg_shape *shape = &state->shape;
+	enum shmeta_status status = SHMETA_OK;
+	char line[200], sql[300];
+	int64_t rows = 0;
+	struct own own;
+
+	if (empty)
+		return tell(arg, "tables", "none: the schema is empty");
+	if (missing[0] != '\0')
+		return tell(arg, "missing", missing);
+	snprintf(line, sizeof line, "%s, segments %s timestamps",
+	         shape->organization ? "with organizations" : "without organizations",
+	         shape->timestamps ? "with" : "without");
+	status = tell(arg, "tables", line);
+	if (status == SHMETA_OK)
+		status = count_own(state, &own, err);
+	if (status != SHMETA_OK)
+		return status;
+	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 "%s", own.tables, own_tables(state),
+	         own.tables == own_tables(state) && !is(own.version, own.wanted) ? ", of another version of shmeta"
+	                                                                         : "");
+	status = tell(arg, "own tables", line);
+	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 " fire", own.triggers, own_triggers(state));
+	if (status == SHMETA_OK && state->dialect->triggers)
+		status = tell(arg, "triggers", line);
+	if (status == SHMETA_OK && state->dialect->triggers && own.tables == own_tables(state)) {
+		snprintf(sql, sizeof sql, "SELECT count(*) FROM %s.shmeta_changes", state->schema);
+		status = one_number(state, sql, &rows, err);
+		snprintf(line, sizeof line, "%" PRId64, rows);
+		if (status == SHMETA_OK)
+			status = tell(arg, "logged changes", line);
+	}
+	if (status == SHMETA_OK)
+		status = tell(arg, "change feed",
+		              !state->dialect->triggers ? "none: this engine has no triggers for it"
+		              : is_whole(state, &own)   ? "complete"
+		                                        : "none: 'shmetactl schema apply' makes it");
+	return status;
+}
+
+enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb verb, int dry_run,
+                             backend_schema_fn *tell, void *arg, struct backend_error *err)
+{
+	struct script script = {.lines = NULL};
+	enum shmeta_status status;
+	char missing[300] = "";
+	int64_t tables_there = 0;
+	struct own own;
+	bool empty;
+
+	state->doing = "looking at the schema of";
+	status = pg_connect(state, &state->primary, err);
+	if (status == SHMETA_OK)
+		status = look(state, missing, sizeof missing, err);
+	if (status == SHMETA_OK)
+		status = count_tables(state, &tables_there, err);
+	if (status != SHMETA_OK)
+		return status;
+	empty = missing[0] != '\0' && tables_there == 0;
+	if (missing[0] == '\0')
+		status = look_for_place(state, err);
+	else if (verb == BACKEND_SCHEMA_APPLY && !empty)
+		return is_foreign(state, missing, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (verb == BACKEND_SCHEMA_STATUS)
+		return tell_status(state, missing, empty, tell, arg, err);
+	if (empty) {
+		/* What they will be like. */
+		status = one_text(state, "SELECT quote_ident(current_schema())", state->schema, sizeof state->schema,
+		                  err);
+		state->shape = (struct pg_shape){.config_json = true, .timestamps = true, .segment_place = true};
+	}
+	if (status == SHMETA_OK)
+		status = empty ? SHMETA_OK : count_own(state, &own, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (verb == BACKEND_SCHEMA_APPLY && empty)
+		say_tables(&script, state);
+	if (verb == BACKEND_SCHEMA_APPLY && (empty || !is_whole(state, &own))) {
+		struct script version = {.lines = NULL};
+
+		say_own(&version, state);
+		say_version(&version, state);
+		for (size_t i = 0; i < version.count; i++)
+			say(&script, "%s", version.lines[i]);
+		script.failed |= version.failed;
+		script_free(&version);
+	} else if (verb == BACKEND_SCHEMA_REMOVE && missing[0] == '\0' && own.tables > 0) {
+		say_removal(&script, state);
+	}
+	for (size_t i = 0; status == SHMETA_OK && i < script.count; i++)
+		status = tell(arg, "sql", script.lines[i]);
+	state->doing = "changing the schema of";
+	if (status == SHMETA_OK && !dry_run && script.count > 0)
+		status = run_script(state, &script, err);
+	script_free(&script);
 	return status;
 }
 

@@ -896,3 +896,116 @@ enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct back
 	state->objects = 0;
 	return rc == SQLITE_OK ? SHMETA_OK : sqlite_fail(state, rc, "removing shmeta's tables from", err);
 }
+
+/* ---- the verbs of `shmetactl schema` ------------------------------------------------------------------------------------------- */
+
+/* What making, or removing, all own objects takes. *ret_whole: nothing is missing; *ret_there: how many there are. */
+static enum shmeta_status tell_objects(struct sqlite_state *state, enum backend_schema_verb verb,
+                                       backend_schema_fn *say, void *arg, int *ret_there, int *ret_count,
+                                       struct backend_error *err)
+{
+	struct managed objects[MANAGED_MAX];
+	int count = managed_objects(&state->shape, objects), rc;
+	enum shmeta_status status = SHMETA_OK;
+	sqlite3_stmt *find = NULL;
+
+	*ret_there = 0;
+	*ret_count = count;
+	rc = query(state, "SELECT sql FROM sqlite_master WHERE name = ?", &find);
+	for (int i = 0; rc == SQLITE_OK && status == SHMETA_OK && i < count; i++) {
+		const struct managed *o = &objects[verb == BACKEND_SCHEMA_REMOVE ? count - 1 - i : i];
+		char *sql = NULL, drop[120];
+		bool same;
+
+		rc = o->sql != NULL ? object_sql(find, o->name, &sql) : SQLITE_NOMEM;
+		same = sql != NULL && strcmp(sql, o->sql) == 0;
+		*ret_there += verb == BACKEND_SCHEMA_REMOVE ? sql != NULL : same;
+		snprintf(drop, sizeof drop, "DROP %s %s", o->type, o->name);
+		if (rc == SQLITE_OK && sql != NULL &&
+		    (verb == BACKEND_SCHEMA_REMOVE || (verb == BACKEND_SCHEMA_APPLY && !same)))
+			status = say(arg, "sql", drop);
+		if (rc == SQLITE_OK && status == SHMETA_OK && verb == BACKEND_SCHEMA_APPLY && !same)
+			status = say(arg, "sql", o->sql);
+		sqlite3_free(sql);
+	}
+	sqlite3_finalize(find);
+	managed_free(objects, count);
+	return rc == SQLITE_OK ? status : sqlite_fail(state, rc, "reading the schema of", err);
+}
+
+static enum shmeta_status tell_status(struct sqlite_state *state, bool empty, const char *missing,
+                                      backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	int64_t rows = 0;
+	int there, count;
+	enum shmeta_status status;
+	char line[200];
+
+	if (empty)
+		return say(arg, "tables", "none: the file is empty");
+	if (missing[0] != '\0')
+		return say(arg, "missing", missing);
+	snprintf(line, sizeof line, "%s, segments %s timestamps",
+	         state->shape.organization ? "with organizations" : "without organizations",
+	         state->shape.timestamps ? "with" : "without");
+	status = say(arg, "tables", line);
+	if (status == SHMETA_OK)
+		status = tell_objects(state, BACKEND_SCHEMA_STATUS, say, arg, &there, &count, err);
+	if (status != SHMETA_OK)
+		return status;
+	snprintf(line, sizeof line, "%d of %d", there, count);
+	status = say(arg, "own tables and triggers", line);
+	if (status == SHMETA_OK && there == count) {
+		if (one_number(state, "SELECT count(*) FROM shmeta_changes", &rows) != SQLITE_OK)
+			return sqlite_fail(state, sqlite3_errcode(state->db), "reading the schema of", err);
+		snprintf(line, sizeof line, "%lld", (long long)rows);
+		status = say(arg, "logged changes", line);
+	}
+	return status != SHMETA_OK ? status
+	                           : say(arg, "change feed",
+	                                 there == count ? "complete" : "none: 'shmetactl schema apply' makes it");
+}
+
+enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema_verb verb, int dry_run,
+                                 backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	char missing[300] = "";
+	int64_t tables_there = 0;
+	enum shmeta_status status = SHMETA_OK;
+	int there = 0, count = 0, rc;
+	bool empty, made;
+
+	rc = one_number(
+		state,
+		"SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+		&tables_there);
+	if (rc == SQLITE_OK)
+		rc = look(state, missing, sizeof missing);
+	if (rc != SQLITE_OK)
+		return sqlite_fail(state, rc, "reading the schema of", err);
+	empty = tables_there == 0;
+	if (verb == BACKEND_SCHEMA_STATUS)
+		return tell_status(state, empty, missing, say, arg, err);
+	if (missing[0] != '\0' && !empty)
+		return verb == BACKEND_SCHEMA_REMOVE
+		               ? SHMETA_OK
+		               : backend_fail(
+					 err, SHMETA_ERR_CONFIG,
+					 "sqlite: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
+					 state->path, missing);
+	if (empty && verb == BACKEND_SCHEMA_APPLY) {
+		state->shape = (struct sqlite_shape){.timestamps = true, .segments_rowid = true};
+		for (size_t i = 0; status == SHMETA_OK && i < sizeof lean_schema / sizeof lean_schema[0]; i++)
+			status = say(arg, "sql", lean_schema[i]);
+	}
+	if (status == SHMETA_OK)
+		status = tell_objects(state, verb, say, arg, &there, &count, err);
+	if (status != SHMETA_OK || dry_run || (verb == BACKEND_SCHEMA_REMOVE ? there == 0 : there == count))
+		return status;
+	if (verb == BACKEND_SCHEMA_REMOVE)
+		return sqlite_remove_managed(state, err);
+	if (empty && (rc = execute(state, "PRAGMA journal_mode=WAL")) != SQLITE_OK)
+		return sqlite_fail(state, rc, "creating", err);
+	rc = make_all(state, &made);
+	return rc == SQLITE_OK ? SHMETA_OK : sqlite_fail(state, rc, "creating the schema of", err);
+}

@@ -246,7 +246,7 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 	}
 	state->device = st.st_dev;
 	state->inode = st.st_ino;
-	status = sqlite_attach(state, err);
+	status = state->bare ? SHMETA_OK : sqlite_attach(state, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	state->opened_before = true;
@@ -302,6 +302,19 @@ static enum shmeta_status open_source(void *data, const struct backend_options *
 		return backend_fail(err, SHMETA_ERR_CONFIG, "sqlite: '%.100s' names no file; it is written sqlite:PATH",
 		                    options->uri);
 	return sqlite_ensure(state, err);
+}
+
+static enum shmeta_status schema(void *data, const struct backend_options *options, enum backend_schema_verb verb,
+                                 int dry_run, backend_schema_fn *say, void *arg, struct backend_error *err)
+{
+	struct backend_options own = *options;
+	struct sqlite_state *state = data;
+	enum shmeta_status status;
+
+	own.read_only |= dry_run != 0 || verb == BACKEND_SCHEMA_STATUS;
+	state->bare = true;
+	status = open_source(state, &own, err);
+	return status == SHMETA_OK ? sqlite_schema(state, verb, dry_run, say, arg, err) : status;
 }
 
 static void close_source(void *data)
@@ -374,5 +387,6 @@ const struct backend_ops backend_sqlite = {
 	.objects = sqlite_list_objects,
 	.extras = sqlite_extras,
 	.restore = sqlite_restore,
+	.schema = schema,
 	.wake_fd = sqlite_wake_fd,
 };

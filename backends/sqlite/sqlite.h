@@ -134,6 +134,7 @@ struct sqlite_state {
 	char *uri_copy;
 	const char *path;
 	sqlite3 *db;
+	bool bare;          /* for schema(): the file as it is, whatever is in it */
 	bool opened_before; /* it was open once: what is missing now may come back */
 	bool read_only;     /* the connection cannot, or must not, write */
 	bool wal;
@@ -194,6 +195,8 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 int sqlite_objects(struct sqlite_state *state, uint64_t *ret);
 /* The statements' texts again, after shape.slices has changed. They are prepared anew. */
 int sqlite_rewrite(struct sqlite_state *state);
+enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema_verb verb, int dry_run,
+                                 backend_schema_fn *say, void *arg, struct backend_error *err);
 /* Take away all that shmeta keeps in the file for itself. */
 enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct backend_error *err);
 

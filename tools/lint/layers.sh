@@ -24,9 +24,9 @@ BEGIN {
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-	inspection = "^tools/shmetactl/(inspect|verify|store|dump|export|readers|status|ls|out)[a-z_]*\\.[ch]$"
+	inspection = "^tools/shmetactl/(inspect|schema|verify|store|dump|export|readers|status|ls|out)[a-z_]*\\.[ch]$"
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
-	comparison = "^tools/shmetactl/(verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
+	comparison = "^tools/shmetactl/(schema\\.c|verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
 
 	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|reader/[a-z_]+\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"

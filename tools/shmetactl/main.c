@@ -53,6 +53,20 @@ const struct verb tool_verbs[] = {
          "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --dry-run\n"
          "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --yes",
          verb_import},
+	{"schema status", "", 0, 0, OPT(SOURCE), 'B',
+         "what shmeta keeps in the source beside the rows, and if it is whole",
+         "Exits 1 when there is no change feed.\n  shmetactl schema status --source postgresql://shmeta@db/streamhouse",
+         verb_schema_status},
+	{"schema apply", "", 0, 0, OPT(SOURCE) | OPT(DRY_RUN), 'B',
+         "make shmeta's tables and triggers, in an empty source all tables",
+         "Idempotent, in one transaction. --dry-run prints the SQL.\n"
+         "  shmetactl schema apply --source postgresql://admin@db/streamhouse --dry-run",
+         verb_schema_apply},
+	{"schema remove", "", 0, 0, OPT(SOURCE) | OPT(DRY_RUN) | OPT(YES), 'B',
+         "take shmeta's own tables and triggers out of the source",
+         "Stop the daemons first, or forbid them to manage the schema. Asks first, or wants --yes.\n"
+         "  shmetactl schema remove --source postgresql://admin@db/streamhouse --yes",
+         verb_schema_remove},
 	{"topic create", "TOPIC PARTITIONS", 2, 2, 0, 'B', "create a topic with so many partitions",
          "  shmetactl topic create orders 12", verb_topic_create},
 	{"topic delete", "TOPIC", 1, 1, OPT(YES), 'B', "delete a topic with all that belongs to it",

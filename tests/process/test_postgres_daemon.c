@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Daemons on one PostgreSQL, and shmetactl schema, as an operator has them: two instances follow what psql does and what either of
+ * them writes, a server that was away is followed on from where it was, and schema apply, status and remove do what they say on
+ * PostgreSQL and on SQLite. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/support/pg_cluster.h"
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(postgres_daemon, .timeout = 120);
+
+static struct pg_cluster cluster;
+static struct run_daemon one, two;
+static char uri[200];
+static PGconn *app;
+
+static void begin(void)
+{
+	if (!pg_cluster_installed())
+		cr_skip_test("there is no PostgreSQL server on this machine");
+	pg_cluster_start(&cluster, NULL);
+	pg_cluster_database(&cluster, "source");
+	pg_cluster_uri(&cluster, "source", uri, sizeof uri);
+	app = pg_cluster_connect(&cluster, "source");
+	cr_assert_eq(run_daemon_init(&one), 0);
+	cr_assert_eq(run_daemon_init(&two), 0);
+}
+
+static void end(void)
+{
+	if (cluster.supervisor <= 0)
+		return;
+	run_daemon_done(&one);
+	run_daemon_done(&two);
+	PQfinish(app);
+	pg_cluster_stop(&cluster);
+}
+
+static void nap_ms(long ms)
+{
+	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
+/* Run; the words that it printed have `said` in them. */
+__attribute__((format(printf, 3, 4))) static void expect(int code, const char *said, const char *fmt, ...)
+{
+	struct run_tool t;
+	char line[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	run_tool(&t, "%s", line);
+	cr_expect_eq(t.code, code, "%s: exit %d instead of %d\n%s%s", line, t.code, code, t.out, t.err);
+	cr_expect(strstr(t.out, said) != NULL || strstr(t.err, said) != NULL, "%s: '%s' is not in:\n%s%s", line, said,
+	          t.out, t.err);
+	run_tool_done(&t);
+}
+
+/* Until its output has the words, at most 30 s. */
+static void await_words(const struct run_daemon *d, const char *verb, const char *said)
+{
+	struct run_tool t;
+	bool there = false;
+
+	for (int i = 0; i < 300 && !there; i++) {
+		run_tool(&t, "shmetactl --dir %s %s", d->instance, verb);
+		there = strstr(t.out, said) != NULL;
+		if (!there && i == 299)
+			cr_expect_fail("%s: '%s' never came:\n%s%s", verb, said, t.out, t.err);
+		run_tool_done(&t);
+		if (!there)
+			nap_ms(100);
+	}
+}
+
+static void await_equal(const struct run_daemon *d)
+{
+	char verb[300];
+
+	(void)snprintf(verb, sizeof verb, "verify --source '%s'", uri);
+	await_words(d, verb, ": 0 differences");
+}
+
+static void fill(const char *prefix)
+{
+	char sql[900];
+
+	(void)snprintf(
+		sql, sizeof sql,
+		"BEGIN; INSERT INTO topics SELECT '%s' || i, 4, NULL, 1, 1, '{\"k\":\"v\"}' FROM generate_series(1, 20) i; "
+		"INSERT INTO partitions SELECT name, p, 1000, 1, 1 FROM topics, generate_series(0, 3) p WHERE name LIKE "
+		"'%s%%'; INSERT INTO segments SELECT topic || '-' || partition_id || '-' || b, topic, partition_id, "
+		"b * 100, b * 100 + 99, 100, 1000, 'bucket', 'data/' || topic || b, 1, 0, 0 FROM partitions, "
+		"generate_series(0, 9) b WHERE topic LIKE '%s%%'; COMMIT",
+		prefix, prefix, prefix);
+	pg_cluster_sql(app, sql);
+}
+
+Test(postgres_daemon, two_hosts_follow_psql_and_each_other, .init = begin, .fini = end)
+{
+	cr_assert_eq(run_daemon_start(&one, uri), 0);
+	cr_assert_eq(run_daemon_start(&two, uri), 0);
+	fill("a");
+	await_words(&one, "ls partitions a20", "1000");
+	await_words(&two, "ls partitions a20", "1000");
+	pg_cluster_sql(
+		app,
+		"UPDATE partitions SET high_watermark = 2000 WHERE topic = 'a7' AND partition_id = 2; "
+		"DELETE FROM segments WHERE topic = 'a7' AND base_offset < 500; DELETE FROM topics WHERE name = 'a8'");
+	await_words(&two, "ls partitions a7", "2000");
+	/* What one host's daemon writes the other one's shows. */
+	expect(0, "", "shmetactl --dir %s topic create made-by-one 3", one.instance);
+	expect(0, "made-by-one", "shmetactl --dir %s ls topics", one.instance);
+	await_words(&two, "ls topics", "made-by-one");
+	expect(0, "", "shmetactl --dir %s topic delete made-by-one --yes", two.instance);
+	expect(5, "", "shmetactl --dir %s get topic made-by-one", two.instance);
+	/* A TRUNCATE has no rows to tell of. */
+	pg_cluster_sql(app, "TRUNCATE segments");
+	await_equal(&one);
+	await_equal(&two);
+}
+
+Test(postgres_daemon, a_server_that_was_away_is_followed_on_and_readers_have_not_noticed, .init = begin, .fini = end)
+{
+	cr_assert_eq(run_daemon_start(&one, uri), 0);
+	fill("a");
+	await_words(&one, "ls partitions a20", "1000");
+	pg_cluster_down(&cluster, true);
+	await_words(&one, "status", "degraded");
+	await_words(&one, "status", "postgresql: ");
+	expect(0, "1000", "shmetactl --dir %s ls partitions a20", one.instance);
+	pg_cluster_up(&cluster);
+	PQreset(app);
+	fill("b");
+	await_words(&one, "ls partitions b20", "1000");
+	await_words(&one, "status", "serving");
+	await_equal(&one);
+	/* A writer that starts again goes on from its position: it need not load. */
+	cr_expect_eq(run_daemon_end(&one, SIGTERM), 0);
+	pg_cluster_sql(app, "UPDATE partitions SET high_watermark = 3000 WHERE topic = 'b1'");
+	cr_assert_eq(run_daemon_start(&one, uri), 0);
+	await_words(&one, "ls partitions b1", "3000");
+	await_equal(&one);
+}
+
+static void prove_schema_verbs(const char *source)
+{
+	expect(0, "CREATE TABLE topics(", "shmetactl schema apply --dry-run --source '%s'", source);
+	expect(0, "statements", "shmetactl schema apply --source '%s'", source);
+	expect(0, "nothing to do", "shmetactl schema apply --source '%s'", source);
+	expect(0, "change feed               complete", "shmetactl schema status --source '%s'", source);
+	expect(0, "\"change feed\": \"complete\"", "shmetactl schema status --json --source '%s'", source);
+	expect(0, "shmeta_meta;", "shmetactl schema remove --dry-run --source '%s'", source);
+	expect(0, "complete", "shmetactl schema status --source '%s'", source);
+	expect(2, "", "shmetactl schema remove --source '%s' </dev/null", source);
+	expect(0, "done", "shmetactl schema remove --yes --source '%s'", source);
+	expect(0, "nothing to do", "shmetactl schema remove --yes --source '%s'", source);
+	expect(1, "none", "shmetactl schema status --source '%s'", source);
+}
+
+Test(postgres_daemon, schema_verbs_make_show_and_remove_on_postgresql, .init = begin, .fini = end)
+{
+	PGresult *left;
+
+	expect(1, "none: the schema is empty", "shmetactl schema status --source '%s'", uri);
+	prove_schema_verbs(uri);
+	left = PQexec(
+		app,
+		"SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'shmeta%') + (SELECT count(*) FROM pg_trigger "
+		"WHERE tgname LIKE 'shmeta%') + (SELECT count(*) FROM pg_proc WHERE proname LIKE 'shmeta%')");
+	cr_assert_eq(PQresultStatus(left), PGRES_TUPLES_OK);
+	cr_expect_str_eq(PQgetvalue(left, 0, 0), "0");
+	PQclear(left);
+	/* Not StreamHouse's: left alone, with a sentence. */
+	pg_cluster_sql(app, "DROP TABLE partition_leases");
+	expect(2, "missing: table partition_leases", "shmetactl schema apply --source '%s'", uri);
+}
+
+Test(postgres_daemon, schema_verbs_make_show_and_remove_on_sqlite)
+{
+	char source[160];
+
+	cr_assert_eq(run_daemon_init(&one), 0);
+	(void)snprintf(source, sizeof source, "sqlite:%s", one.db);
+	cr_assert_eq(run_daemon_sql(&one, "VACUUM"), 0); /* the file is there, and empty */
+	prove_schema_verbs(source);
+	expect(2, "keeps nothing", "shmetactl schema status --source memory:x");
+	run_daemon_done(&one);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetactl: what is kept in a source beside its rows: schema apply, remove, status. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/backend.h"
+#include "tools/shmetactl/inspect.h"
+#include "tools/shmetactl/tool.h"
+
+struct schema {
+	struct tool *tool;
+	bool sql; /* statements, and not words about it */
+	uint64_t lines;
+	json_t *items;
+	bool feed; /* the status said that it is complete */
+};
+
+static enum shmeta_status told(void *arg, const char *about, const char *text)
+{
+	struct schema *s = arg;
+
+	s->lines++;
+	s->feed |= strcmp(about, "change feed") == 0 && strcmp(text, "complete") == 0;
+	if (s->tool->json && s->sql)
+		(void)json_array_append_new(s->items, out_json_text(text, strlen(text)));
+	else if (s->tool->json)
+		out_set(s->items, about, out_json_text(text, strlen(text)));
+	else if (s->sql && s->tool->dry_run)
+		(void)printf("%s;\n", text);
+	else if (!s->sql)
+		(void)printf("%-24s  %s\n", about, out_safez(text, strlen(text)));
+	return SHMETA_OK;
+}
+
+/* The source that the daemon names; NULL: code says why there is none. */
+static const char *daemons_source(struct tool *tool, char *uri, size_t bytes, int *ret_code)
+{
+	struct pages pages = {0};
+
+	uri[0] = '\0';
+	*ret_code = pages_open(tool, &pages);
+	if (*ret_code != 0)
+		return NULL;
+	if (pages.stats != NULL)
+		(void)snprintf(uri, bytes, "%.*s", (int)sizeof(pages.stats->source), pages.stats->source);
+	pages_close(&pages);
+	if (uri[0] != '\0' && strncmp(uri, "memory:", 7) != 0 && strstr(uri, "***") == NULL)
+		return uri;
+	*ret_code =
+		tool_error(tool, TOOL_USAGE, "the daemon names no source that can be opened from here; say --source");
+	return NULL;
+}
+
+static int run(struct tool *tool, enum backend_schema_verb verb)
+{
+	struct schema s = {.tool = tool, .sql = verb != BACKEND_SCHEMA_STATUS};
+	struct backend_error err = {.code = SHMETA_OK};
+	struct backend_options options = {.timeout_ms = tool->timeout_ms};
+	char uri[4096];
+	enum shmeta_status status;
+	int code = 0;
+	const struct backend_ops *ops;
+	void *state;
+
+	options.uri = tool->source != NULL ? tool->source : daemons_source(tool, uri, sizeof(uri), &code);
+	if (options.uri == NULL)
+		return code;
+	ops = backend_find(options.uri, &err);
+	if (ops == NULL)
+		return tool_error(tool, TOOL_USAGE, "%s", err.text);
+	if (ops->schema == NULL)
+		return tool_error(tool, TOOL_USAGE, "%s keeps nothing beside its rows", ops->name);
+	if (verb == BACKEND_SCHEMA_REMOVE && !tool->dry_run &&
+	    !tool_agreed(tool, "remove shmeta's tables and triggers from the source",
+	                 "epochs of leases and objects of many slices go with them"))
+		return TOOL_USAGE;
+	s.items = s.sql ? json_array() : json_object();
+	state = tool_alloc(ops->state_bytes);
+	memset(state, 0, ops->state_bytes);
+	status = ops->schema(state, &options, verb, tool->dry_run, told, &s, &err);
+	ops->close(state);
+	free(state);
+	if (status != SHMETA_OK) {
+		json_decref(s.items);
+		return tool_error(tool, tool_exit_of(status), "%s", err.text);
+	}
+	if (tool->json) {
+		json_t *doc = out_document("schema");
+
+		out_set(doc, s.sql ? "statements" : "status", s.items);
+		if (s.sql)
+			out_set(doc, "done", json_boolean(!tool->dry_run));
+		out_json(doc, 2);
+	} else {
+		json_decref(s.items);
+		if (s.sql && s.lines == 0)
+			(void)puts("-- there is nothing to do");
+		else if (s.sql && !tool->dry_run)
+			(void)printf("done: %s statements\n", out_count(s.lines));
+	}
+	return verb == BACKEND_SCHEMA_STATUS && !s.feed ? TOOL_UNHEALTHY : TOOL_OK;
+}
+
+int verb_schema_apply(struct tool *tool)
+{
+	return run(tool, BACKEND_SCHEMA_APPLY);
+}
+
+int verb_schema_remove(struct tool *tool)
+{
+	return run(tool, BACKEND_SCHEMA_REMOVE);
+}
+
+int verb_schema_status(struct tool *tool)
+{
+	return run(tool, BACKEND_SCHEMA_STATUS);
+}
