@@ -1169,7 +1169,13 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			else if (conn->committed)
 				status = SHMETA_ERR_OUTCOME_UNKNOWN;
 		}
-		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN) {
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
+			/* A session that does not know what it did is not gone on with: its transaction may still be there, and a
+			 * new one has another origin, so that the feed tells what became of it. */
+			pg_disconnect(state, conn);
+			return status;
+		}
+		if (status == SHMETA_OK) {
 			pg_drop_results(state, conn);
 			conn->in_transaction = false;
 			return status;
