@@ -185,8 +185,8 @@ static void note(struct peer *p, const char *what, const char *sql)
 
 static int by_execution(enum pgwire_action action)
 {
-	return action == PGWIRE_ERROR || action == PGWIRE_DO_THEN_ERROR || action == PGWIRE_HANG ||
-	       action == PGWIRE_CLOSE;
+	return action == PGWIRE_ERROR || action == PGWIRE_DO_THEN_ERROR || action == PGWIRE_UNDO_THEN_ERROR ||
+	       action == PGWIRE_HANG || action == PGWIRE_CLOSE;
 }
 
 /* Use it once. 0: it is off. */
@@ -554,13 +554,13 @@ static void raise_text(const struct pgwire_rule *r, struct buffer *ret)
 	add(ret, sql, strlen(sql));
 }
 
-/* The error comes from the server behind, so that its transaction is what the client believes it to be. */
-static void raise_there(struct peer *p, const struct pgwire_rule *r)
+/* A statement of our own for the server behind, with the extended protocol. */
+static void do_there(struct peer *p, const struct buffer *text, int swallow)
 {
 	struct buffer b = {.data = NULL};
 
 	add(&b, "", 1);
-	raise_text(r, &b);
+	add(&b, text->data, text->used);
 	add(&b, "", 1);
 	add16(&b, 0);
 	forward(p, 'P', &b, 1);
@@ -573,7 +573,22 @@ static void raise_there(struct peer *p, const struct pgwire_rule *r)
 	b.used = 0;
 	add(&b, "", 1);
 	add32(&b, 0);
-	forward(p, 'E', &b, 0);
+	forward(p, 'E', &b, swallow);
+	free(b.data);
+}
+
+/* The error comes from the server behind, so that its transaction is what the client believes it to be. */
+static void raise_there(struct peer *p, const struct pgwire_rule *r)
+{
+	struct buffer b = {.data = NULL};
+
+	if (r->action == PGWIRE_UNDO_THEN_ERROR) {
+		add(&b, "ROLLBACK", 8);
+		do_there(p, &b, 1);
+		b.used = 0;
+	}
+	raise_text(r, &b);
+	do_there(p, &b, 0);
 	free(b.data);
 }
 
@@ -731,13 +746,15 @@ static int interfere(struct peer *p, char type, const struct buffer *m, const ch
 		raise_there(p, r);
 		return 1;
 	}
-	if (r->action == PGWIRE_DO_THEN_ERROR) {
+	if (r->action == PGWIRE_DO_THEN_ERROR)
 		add(&b, sql, strlen(sql));
+	else if (r->action == PGWIRE_UNDO_THEN_ERROR)
+		add(&b, "ROLLBACK", 8);
+	if (b.used > 0)
 		add(&b, ";", 1);
-	}
 	raise_text(r, &b);
 	add(&b, "", 1);
-	forward(p, 'Q', &b, r->action == PGWIRE_DO_THEN_ERROR);
+	forward(p, 'Q', &b, r->action != PGWIRE_ERROR);
 	free(b.data);
 	return 1;
 }

@@ -15,6 +15,7 @@ enum pgwire_action {
 	PGWIRE_COMMAND,       /* text: the command's tag                                                           */
 	PGWIRE_ERROR,         /* sqlstate and text. In a transaction it is aborted as any error does              */
 	PGWIRE_DO_THEN_ERROR, /* the server behind does it, the client gets the error                        */
+	PGWIRE_UNDO_THEN_ERROR, /* the server behind rolls back: the transaction is over, as after a COMMIT of CockroachDB's that fails */
 	PGWIRE_REWRITE, /* the pattern, wherever it stands in a statement, becomes text; and on to the other rules */
 	PGWIRE_STREAM,  /* text as for ROWS; the statement then never ends: rows come from pgwire_emit()      */
 	PGWIRE_HANG,    /* nothing more is answered on this connection                                       */

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * CockroachDB's dialect against a peer that plays CockroachDB: its version, storms of 40001, ambiguous commits, and refusal of all that
+ * it does not have. What is left of the protocol and of SQL is a PostgreSQL at SERIALIZABLE behind it: no CockroachDB is packaged
+ * for Debian. The whole daemon works on it. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/pg_cluster.h"
+#include "tests/support/pgwire.h"
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(cockroachdb, .timeout = 600);
+
+enum { PATIENCE_S = 40 };
+
+enum { STORM, AMBIGUOUS_DONE, AMBIGUOUS_NOT_DONE, AMBIGUOUS_OPEN, BODY_STORM, FIRST_REFUSAL };
+#define REFUSE(what, code, words)                                                        \
+	{                                                                                \
+		.pattern = what, .action = PGWIRE_ERROR, .sqlstate = code, .text = words \
+	}
+#define AMBIGUOUS(what)                                                                                 \
+	{                                                                                               \
+		.pattern = "commit", .action = what, .sqlstate = "40003",                               \
+		.text = "result is ambiguous: error=unable to determine whether the commit took place", \
+		.times = PGWIRE_OFF                                                                     \
+	}
+static const struct pgwire_rule rules[] = {
+	/* A COMMIT that fails ends CockroachDB's transaction. */
+	[STORM] =
+		{.pattern = "commit",
+                 .action = PGWIRE_UNDO_THEN_ERROR,
+                 .sqlstate = "40001",
+                 .text = "restart transaction: TransactionRetryWithProtoRefreshError: TransactionRetryError: retry txn "
+                         "(RETRY_SERIALIZABLE)",
+                 .times = PGWIRE_OFF},
+	[AMBIGUOUS_DONE] = AMBIGUOUS(PGWIRE_DO_THEN_ERROR),
+	[AMBIGUOUS_NOT_DONE] = AMBIGUOUS(PGWIRE_UNDO_THEN_ERROR),
+	/* No server does that: the transaction is left aborted, not over. */
+	[AMBIGUOUS_OPEN] = AMBIGUOUS(PGWIRE_ERROR),
+	[BODY_STORM] = {.pattern = "INSERT INTO topics",
+                        .action = PGWIRE_ERROR,
+                        .sqlstate = "40001",
+                        .text = "restart transaction: WriteTooOldError",
+                        .times = PGWIRE_OFF},
+	[FIRST_REFUSAL] = REFUSE("LISTEN", "0A000", "unimplemented: LISTEN (cockroach#41522)"),
+	REFUSE("NOTIFY", "0A000", "unimplemented: NOTIFY"),
+	REFUSE("TRIGGER", "0A000", "unimplemented: triggers"),
+	REFUSE("xid8", "42704", "type \"xid8\" does not exist"),
+	REFUSE("pg_snapshot", "42704", "type \"pg_snapshot\" does not exist"),
+	REFUSE("pg_current_snapshot", "42883", "unknown function: pg_current_snapshot()"),
+	REFUSE("pg_current_xact_id", "42883", "unknown function: pg_current_xact_id()"),
+	REFUSE("pg_visible_in_snapshot", "42883", "unknown function: pg_visible_in_snapshot()"),
+	REFUSE("pg_xact_status", "42883", "unknown function: pg_xact_status()"),
+	REFUSE("pg_control_system", "42883", "unknown function: pg_control_system()"),
+	REFUSE("_lsn()", "42883", "unknown function: pg_current_wal_insert_lsn()"),
+	REFUSE("pg_advisory", "0A000", "unimplemented: advisory locks"),
+	REFUSE("FORMAT binary", "0A000", "unimplemented: binary format for COPY TO"),
+	{.pattern = "version()",
+         .action = PGWIRE_REWRITE,
+         .text = "(SELECT 'CockroachDB CCL v23.2.4 (x86_64-pc-linux-gnu, built 2024/04/08)'::text AS version)"},
+	{.pattern = "crdb_internal.cluster_id()",
+         .action = PGWIRE_REWRITE,
+         .text = "'c0ffee00-0000-4000-8000-000000000001'::uuid"},
+};
+enum { RULES = sizeof rules / sizeof rules[0] };
+
+static struct pg_cluster server;
+static struct pgwire peer;
+static struct pgwire_options options = {.rules = rules,
+                                        .count = RULES,
+                                        .server_version = "13.0.0",
+                                        .crdb_version = "CockroachDB CCL v23.2.4",
+                                        .upstream_port = 5432};
+static struct run_daemon d;
+static PGconn *sql;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static struct shmeta_client *client;
+
+static void pause_ms(long ms)
+{
+	(void)usleep((useconds_t)ms * 1000);
+}
+
+static void begin_with(const char *scheme)
+{
+	static const char *const settings[] = {"default_transaction_isolation=serializable", NULL};
+	char uri[200];
+	FILE *f;
+
+	pg_cluster_start(&server, settings);
+	pg_cluster_database(&server, "meta");
+	sql = pg_cluster_connect(&server, "meta");
+	options.upstream_host = server.dir;
+	cr_assert_eq(pgwire_start(&peer, &options), 0);
+	cr_assert_eq(run_daemon_init(&d), 0);
+	f = fopen(d.config, "we");
+	cr_assert_not_null(f);
+	/* There is no feed: what others write is found by comparing, well within the time to live. */
+	(void)fputs("source { timeout_ms = 1s }\nretry { min_ms = 50ms max_ms = 200ms }\n"
+	            "ttl { topic_ms = 1s partition_ms = 1s segment_ms = 1s list_ms = 1s }\n",
+	            f);
+	(void)fclose(f);
+	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d user=shmeta dbname=meta", scheme, peer.host, peer.port);
+	cr_assert_eq(run_daemon_start(&d, uri), 0, "%s", pgwire_log(&peer));
+	instance = run_daemon_open(&d, "test", 0);
+	cr_assert_not_null(instance);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
+}
+
+static void begin(void)
+{
+	begin_with("cockroachdb");
+}
+
+static void begin_unnamed(void)
+{
+	begin_with("postgresql");
+}
+
+static void end(void)
+{
+	shmeta_client_close(client);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	run_daemon_done(&d);
+	pgwire_end(&peer);
+	PQfinish(sql);
+	pg_cluster_stop(&server);
+}
+
+static enum shmeta_status create_topic(const char *name, struct shmeta_result *ret)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 2}};
+	enum shmeta_status status;
+
+	memset(ret, 0, sizeof *ret);
+	status = shmeta_write(client, &op, 1, PATIENCE_S * 1000, ret, NULL);
+	return status != SHMETA_OK ? status : ret->status;
+}
+
+static int in_cache(const char *topic)
+{
+	struct shmeta_topic t;
+	int found;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	found = shmeta_get_topic(reader, topic, strlen(topic), NULL, &t, NULL) == SHMETA_OK;
+	(void)shmeta_end(reader);
+	return found;
+}
+
+static void await_cache(const char *topic, int there)
+{
+	for (double last = run_now_s() + PATIENCE_S; in_cache(topic) != there; pause_ms(5))
+		cr_assert_lt(run_now_s(), last, "%s is %sin the cache", topic, there ? "not " : "");
+}
+
+static int in_table(const char *topic)
+{
+	char text[160];
+	PGresult *result;
+	int found;
+
+	(void)snprintf(text, sizeof text, "SELECT 1 FROM topics WHERE name = '%s'", topic);
+	result = PQexec(sql, text);
+	found = PQntuples(result);
+	PQclear(result);
+	return found;
+}
+
+static void expect_nothing_refused(void)
+{
+	for (size_t i = FIRST_REFUSAL; i < RULES; i++)
+		if (rules[i].action == PGWIRE_ERROR)
+			cr_expect_eq(pgwire_hits(&peer, i), 0, "it was asked for %s:\n%s", rules[i].pattern,
+			             pgwire_log(&peer));
+}
+
+/* Read, written, changed by others, restarted: and nothing was asked that CockroachDB does not have. */
+static void work_on_it(void)
+{
+	struct shmeta_result result;
+	struct run_tool t;
+
+	cr_expect_eq(create_topic("ours", &result), SHMETA_OK, "%s", result.text);
+	cr_expect_eq(in_table("ours"), 1);
+	await_cache("ours", 1);
+	pg_cluster_sql(
+		sql,
+		"INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
+		"('theirs', 1, 1, 1, '{}'); INSERT INTO partitions(topic, partition_id, high_watermark, created_at, "
+		"updated_at) VALUES ('theirs', 0, 5, 1, 1)");
+	await_cache("theirs", 1);
+	pg_cluster_sql(sql, "DELETE FROM topics WHERE name = 'ours'");
+	await_cache("ours", 0);
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	expect_nothing_refused();
+	(void)snprintf(d.log + strlen(d.log), 2, "2");
+	run_tool(&t, "shmetactl --dir %s verify --source 'cockroachdb:host=%s port=%d user=shmeta dbname=meta'",
+	         d.instance, peer.host, peer.port);
+	cr_expect_eq(t.code, 0, "verify: %d: %s%s", t.code, t.out, t.err);
+	run_tool_done(&t);
+	expect_nothing_refused();
+}
+
+Test(cockroachdb, nothing_is_asked_that_it_does_not_have, .init = begin, .fini = end)
+{
+	work_on_it();
+}
+
+Test(cockroachdb, it_is_recognised_where_the_configuration_says_postgresql, .init = begin_unnamed, .fini = end)
+{
+	work_on_it();
+}
+
+Test(cockroachdb, a_storm_of_conflicts_is_tried_again_with_pauses_that_differ, .init = begin, .fini = end)
+{
+	static const size_t storms[] = {STORM, BODY_STORM};
+	struct shmeta_result result;
+
+	for (int i = 0; i < 2; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof name, "stormy-%d", i);
+		pgwire_arm(&peer, storms[i], 5);
+		cr_expect_eq(create_topic(name, &result), SHMETA_OK, "%s", result.text);
+		cr_expect_eq(pgwire_hits(&peer, storms[i]), 5);
+		cr_expect_eq(in_table(name), 1);
+		await_cache(name, 1);
+	}
+	expect_nothing_refused();
+}
+
+Test(cockroachdb, a_storm_without_end_is_given_up_and_nothing_was_done, .init = begin, .fini = end)
+{
+	struct shmeta_result result;
+	enum shmeta_status status;
+
+	pgwire_arm(&peer, BODY_STORM, PGWIRE_ALWAYS);
+	status = create_topic("never", &result);
+	cr_expect(status == SHMETA_ERR_SOURCE || status == SHMETA_ERR_CONFLICT, "%s", shmeta_strerror(status));
+	cr_expect_geq(pgwire_hits(&peer, BODY_STORM), 3);
+	cr_expect_leq(pgwire_hits(&peer, BODY_STORM), 1000);
+	cr_expect_eq(in_table("never"), 0);
+	pgwire_arm(&peer, BODY_STORM, PGWIRE_OFF);
+	for (double last = run_now_s() + PATIENCE_S; create_topic("never", &result) != SHMETA_OK; pause_ms(50))
+		cr_assert_lt(run_now_s(), last, "%s", result.text);
+	await_cache("never", 1);
+}
+
+Test(cockroachdb, an_ambiguous_commit_is_unknown_is_not_done_twice_and_the_cache_shows_what_became_of_it, .init = begin,
+     .fini = end)
+{
+	static const size_t kinds[] = {AMBIGUOUS_DONE, AMBIGUOUS_NOT_DONE, AMBIGUOUS_OPEN};
+
+	for (int i = 0; i < 3; i++) {
+		int done = kinds[i] == AMBIGUOUS_DONE;
+		struct shmeta_result result;
+		enum shmeta_status status;
+		char name[20], before[20];
+		uint64_t asked;
+
+		(void)snprintf(name, sizeof name, "ambiguous-%d", i);
+		(void)snprintf(before, sizeof before, "before-%d", i);
+		/* Reads commit too; none is due right behind a write. */
+		cr_expect_eq(create_topic(before, &result), SHMETA_OK, "%s", result.text);
+		asked = pgwire_asked(&peer, "INSERT INTO topics");
+		pgwire_arm(&peer, kinds[i], 1);
+		status = create_topic(name, &result);
+		cr_expect_eq(pgwire_hits(&peer, kinds[i]), 1);
+		cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%d: %s: %s", i, shmeta_strerror(status), result.text);
+		cr_expect_eq(pgwire_asked(&peer, "INSERT INTO topics"), asked + 1);
+		cr_expect_eq(in_table(name), done);
+		await_cache(name, done);
+		/* Told again: it is there already, or it is made now. */
+		status = create_topic(name, &result);
+		cr_expect_eq(status, done ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_OK, "%d: %s", i,
+		             shmeta_strerror(status));
+		await_cache(name, 1);
+	}
+	expect_nothing_refused();
+}
+
+/* No sequence of our own: two hosts that both write, at SERIALIZABLE, meet in real conflicts of the server behind. */
+static int write_some(int which, uint32_t rounds)
+{
+	struct shmeta *mine = run_daemon_open(&d, "writer", 0);
+	struct shmeta_client *with = NULL;
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"busy", 4}};
+	struct shmeta_result result;
+
+	if (mine == NULL || shmeta_client_open(mine, NULL, &with) != SHMETA_OK)
+		return 2;
+	for (uint32_t i = 1; i <= rounds; i++) {
+		op.partition_id = (uint32_t)which % 2;
+		op.offset = i;
+		memset(&result, 0, sizeof result);
+		if (shmeta_write(with, &op, 1, PATIENCE_S * 1000, &result, NULL) != SHMETA_OK ||
+		    result.status != SHMETA_OK)
+			return 3;
+	}
+	shmeta_client_close(with);
+	shmeta_close(mine);
+	return 0;
+}
+
+static int contend(uint32_t rounds)
+{
+	PGconn *conn = pg_cluster_connect(&server, "meta");
+	int conflicts = 0;
+
+	for (uint32_t i = 0; i < rounds; i++) {
+		PGresult *result;
+
+		pg_cluster_sql(conn, "BEGIN ISOLATION LEVEL SERIALIZABLE");
+		result = PQexec(conn, "UPDATE partitions SET updated_at = updated_at + 1 WHERE topic = 'busy'");
+		conflicts += PQresultStatus(result) != PGRES_COMMAND_OK;
+		PQclear(result);
+		PQclear(PQexec(conn, "COMMIT"));
+	}
+	PQfinish(conn);
+	return conflicts < 200 ? conflicts : 200;
+}
+
+Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = begin, .fini = end)
+{
+	uint32_t rounds = run_rounds(100, 5000);
+	struct shmeta_result result;
+	pid_t writers[2], other;
+
+	cr_assert_eq(create_topic("busy", &result), SHMETA_OK, "%s", result.text);
+	other = run_fork();
+	if (other == 0)
+		_exit(contend(rounds * 4) > 200);
+	for (int i = 0; i < 2; i++) {
+		writers[i] = run_fork();
+		if (writers[i] == 0)
+			_exit(write_some(i, rounds));
+	}
+	for (int i = 0; i < 2; i++)
+		cr_expect_eq(run_reap(writers[i]), 0);
+	(void)run_reap(other);
+	expect_nothing_refused();
+}
