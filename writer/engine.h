@@ -69,6 +69,8 @@ struct sync_writes {
 	struct write_call *first, *last;
 	size_t ops; /* waiting */
 	size_t ops_max;
+	size_t enough;               /* the thread gathers, and need not be woken for fewer */
+	size_t round;                /* operations of the last round; the engine's thread */
 	struct write_memory *memory; /* the engine's thread */
 };
 

@@ -137,7 +137,7 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 {
 	struct sync_writes *w = &s->writes;
 	struct write_call *call;
-	bool full;
+	bool full, wake = true;
 
 	if (count == 0)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -157,13 +157,15 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 			w->first = call;
 		w->last = call;
 		w->ops += count;
+		wake = w->ops >= w->enough;
 	}
 	(void)pthread_mutex_unlock(&w->lock);
 	if (full) {
 		call_free(call);
 		return SHMETA_ERR_BUSY;
 	}
-	sync_wake(s);
+	if (wake)
+		sync_wake(s);
 	return SHMETA_OK;
 }
 
@@ -464,6 +466,7 @@ static void commit(struct write_round *r)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
+	s->writes.round = r->count;
 	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 	if (s->poll_due_ns > s->deaf_until_ns)
 		s->poll_due_ns = s->deaf_until_ns;
@@ -481,6 +484,22 @@ static void commit(struct write_round *r)
 		finish(r, SHMETA_OK, "");
 }
 
+/* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
+ * much as one of all of them. */
+static bool gathering(struct sync *s, size_t ops, uint64_t since, uint64_t now)
+{
+	enum { MANY = 32, GATHER_NS = 2000000 };
+	struct sync_writes *w = &s->writes;
+	bool wait = w->round >= MANY && ops < w->round / 2 && now < since + GATHER_NS && !sync_stopping(s);
+
+	(void)pthread_mutex_lock(&w->lock);
+	w->enough = wait ? w->round / 2 : 0;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (wait)
+		sync_wake_at(s, since + GATHER_NS);
+	return wait;
+}
+
 void write_commit(struct sync *s)
 {
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
@@ -494,7 +513,10 @@ void write_commit(struct sync *s)
 		sync_wake_at(s, since + linger);
 		return;
 	}
+	if (gathering(s, ops, since, now))
+		return;
 	r.calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
+	s->writes.round = 0;
 	if (r.calls != NULL)
 		commit(&r);
 	free(r.ops);

@@ -955,6 +955,7 @@ static void two_daemons(struct world *a, struct world *b, enum world_engine engi
 static void end_two(struct world *a, struct world *b)
 {
 	world_close(b);
+	sqlite3_close(b->app);
 	recorder_free(&b->recorder);
 	world_free(a);
 }
@@ -1167,6 +1168,49 @@ Test(sqlite, the_log_of_ones_own_writes_is_pruned_too)
 	cr_expect_geq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes"), 100000);
 	world_free(&w);
 	free(op);
+}
+
+/* How often SQLite has begun its log anew: it does when all of it has been copied into the file. */
+static uint32_t log_begun(const struct world *w)
+{
+	char path[128];
+	unsigned char head[16] = {0};
+	int fd;
+
+	snprintf(path, sizeof path, "%s-wal", w->path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(read(fd, head, sizeof head), (ssize_t)sizeof head);
+	close(fd);
+	return (uint32_t)head[12] << 24 | (uint32_t)head[13] << 16 | (uint32_t)head[14] << 8 | head[15];
+}
+
+Test(sqlite, the_log_of_sqlite_is_copied_back_when_the_feed_is_asked_and_not_in_a_commit)
+{
+	enum { BATCH = 1000, BATCHES = 120 };
+	struct world w;
+	struct shmeta_op *op = calloc(BATCH, sizeof *op);
+	char(*id)[40] = calloc(BATCH, sizeof *id);
+	uint32_t begun;
+
+	cr_assert(op != NULL && id != NULL);
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	begun = log_begun(&w);
+	for (uint64_t batch = 0; batch < BATCHES; batch++) {
+		for (uint64_t i = 0; i < BATCH; i++)
+			op[i] = an_add(0, (batch * BATCH + i) * 10, id[i]);
+		apply(&w, op, BATCH);
+	}
+	cr_expect_eq(log_begun(&w), begun);
+	ok(world_changes(&w));
+	apply(&w, &(struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t")}, 1);
+	cr_expect_eq(log_begun(&w), begun + 1);
+	world_free(&w);
+	free(op);
+	free(id);
 }
 
 /* ---- locks ---------------------------------------------------------------------------------------------------------------------------- */
