@@ -422,6 +422,9 @@ static enum shmeta_status step(struct sync *s, struct admin_job *job, struct shm
 	if (status != SHMETA_OK)
 		return status;
 	if (job->prefix) {
+		/* A name that was found absent may begin so, too. */
+		if (!job->dry_run && job->after_bytes == 0)
+			queue_forget_absences(s);
 		status = next_topics(s, job, txn, err);
 	} else {
 		job->exhausted = true;

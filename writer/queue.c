@@ -397,6 +397,13 @@ bool queue_ask(struct sync *s, const struct identity *id, const struct want *wan
 	return e != NULL;
 }
 
+void queue_forget_absences(struct sync *s)
+{
+	pthread_mutex_lock(&s->queue.lock);
+	absent_forget_all(&s->queue.absent);
+	pthread_mutex_unlock(&s->queue.lock);
+}
+
 bool queue_ask_list(struct sync *s, struct admin_job *job)
 {
 	struct sync_ticket *t = calloc(1, sizeof *t);

@@ -76,6 +76,9 @@ void queue_forget(struct sync_queue *q, struct sync_entry *e);
 bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job);
 bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything */
 
+/* What was found absent is asked for again. Takes the lock. */
+void queue_forget_absences(struct sync *s);
+
 /* Answer and free tickets. Without the lock: the host may ask for more. */
 void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
                   uint64_t txn, uint64_t synced_at_ns);

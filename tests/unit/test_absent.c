@@ -255,6 +255,18 @@ Test(absent, a_topic_that_a_refresh_finds_is_no_longer_absent, .init = open_sile
 	cr_expect_eq(TOPIC("none"), 1);
 }
 
+Test(absent, a_prefix_that_is_invalidated_is_no_longer_known_to_be_absent, .init = open_silent, .fini = done)
+{
+	const struct sync_invalidation what = {
+		.cls = SHMETA_CLASS_TOPIC, .tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("no"), .prefix = true};
+
+	cr_expect_eq(TOPIC("none"), 1);
+	cr_assert_eq(sync_invalidate(f.sync, &what, UINT64_MAX, "test", ++ticket), SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_not_null(fixture_answer(&f, ticket));
+	cr_expect_eq(TOPIC("none"), 1);
+}
+
 Test(absent, a_source_that_fails_has_not_said_that_anything_is_absent, .init = open_silent, .fini = done)
 {
 	memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_SOURCE, "pulled out");
