@@ -235,17 +235,32 @@ bool pg_failed_with(const struct pg_conn *conn, const char *sqlstate)
 	return conn->sqlstate[0] != '\0' && strncmp(conn->sqlstate, sqlstate, strlen(sqlstate)) == 0;
 }
 
-/* First line, without what libpq puts before and behind it. */
-static void first_line(const char *text, char *out, size_t bytes)
+static const char attempt[] = "connection to server "; /* begins each host's line of a failed login */
+
+/* The first line, without what libpq puts before and behind it, and with one space where there are several; of a login the line of
+ * each host that was tried. Hints (they begin with a tab) are left out. */
+static void in_one_line(const char *text, char *out, size_t bytes)
 {
-	size_t n;
+	size_t used = 0;
 
 	while (*text == ' ' || *text == '\n')
 		text++;
-	n = strcspn(text, "\n");
-	while (n > 0 && text[n - 1] == ' ')
-		n--;
-	snprintf(out, bytes, "%.*s", (int)(n < bytes ? n : bytes - 1), text);
+	for (bool first = true; *text != '\0'; text += *text == '\n') {
+		size_t n = strcspn(text, "\n");
+
+		if (first || strncmp(text, attempt, strlen(attempt)) == 0) {
+			for (const char *more = "; "; !first && *more != '\0' && used + 1 < bytes; more++)
+				out[used++] = *more;
+			for (size_t i = 0; i < n && used + 1 < bytes; i++)
+				if (text[i] != ' ' || (used > 0 && out[used - 1] != ' '))
+					out[used++] = text[i];
+			while (used > 0 && out[used - 1] == ' ')
+				used--;
+		}
+		first = false;
+		text += n;
+	}
+	out[used] = '\0';
 }
 
 /* What a failure means to whoever asked. "": the connection itself. */
@@ -291,14 +306,19 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 		said = result != NULL && PQresultErrorMessage(result)[0] != '\0' ? PQresultErrorMessage(result)
 		       : conn->pg != NULL                                        ? PQerrorMessage(conn->pg)
 		                                                                 : "not connected";
-	first_line(said, line, sizeof line);
+	in_one_line(said, line, sizeof line);
+	/* Then the line says which server, and status has room for the reason. */
+	if (result == NULL && conn->pg != NULL && strncmp(line, attempt, strlen(attempt)) == 0)
+		snprintf(place, sizeof place, "%s", PQdb(conn->pg) != NULL ? PQdb(conn->pg) : conn->role);
+	else
+		(void)pg_place(conn, place, sizeof place);
 	status = judge(state, conn);
 	if (pg_failed_with(conn, "26000") ||
 	    (pg_failed_with(conn, "0A000") && routine != NULL && strcmp(routine, "RevalidateCachedQuery") == 0))
 		conn->stale_plan = true;
 	return backend_fail(err, status, "%s: %s %s: %s%s%s%s", engine, state->doing != NULL ? state->doing : "asking",
-	                    pg_place(conn, place, sizeof place), line[0] != '\0' ? line : "the connection was lost",
-	                    code != NULL ? " (" : "", code != NULL ? code : "", code != NULL ? ")" : "");
+	                    place, line[0] != '\0' ? line : "the connection was lost", code != NULL ? " (" : "",
+	                    code != NULL ? code : "", code != NULL ? ")" : "");
 }
 
 /* The connection is of no use any more; what is in flight on it gets this failure. */

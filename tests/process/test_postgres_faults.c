@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/link.h"
@@ -127,6 +126,7 @@ static void expect_reads(void)
 struct said {
 	char source[400], phase[24];
 	int64_t age_ms; /* of the class topic */
+	int apart;      /* since when and why are there on their own */
 };
 
 static void ask_status(struct said *ret)
@@ -139,6 +139,8 @@ static void ask_status(struct said *ret)
 	doc = run_tool_json(&t);
 	(void)snprintf(ret->source, sizeof ret->source, "%s",
 	               json_string_value(json_object_get(json_object_get(doc, "source"), "status")));
+	ret->apart = json_is_string(json_object_get(json_object_get(doc, "source"), "away_since")) &&
+	             json_is_string(json_object_get(json_object_get(doc, "source"), "away_because"));
 	(void)snprintf(ret->phase, sizeof ret->phase, "%s", json_string_value(json_object_get(doc, "phase")));
 	age = json_object_get(json_object_get(json_object_get(doc, "classes"), "topic"), "age_ms");
 	ret->age_ms = (int64_t)json_number_value(age);
@@ -161,15 +163,9 @@ static void await_source(const char *part, struct said *ret)
 static void expect_away(const char *why)
 {
 	struct said said;
-	char year[8];
-	time_t now = time(NULL);
-	struct tm tm;
 
 	await_source(why, &said);
-	cr_expect(strncmp(said.source, "away since ", 11) == 0, "%s", said.source);
-	(void)gmtime_r(&now, &tm);
-	(void)strftime(year, sizeof year, "%Y-", &tm);
-	cr_expect(strncmp(said.source + 11, year, strlen(year)) == 0, "%s", said.source);
+	cr_expect(said.apart, "%s", said.source);
 	cr_expect_str_eq(said.phase, "degraded");
 	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
 	expect_reads();

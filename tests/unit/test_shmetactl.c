@@ -331,6 +331,38 @@ Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_
 	forged_done(&f);
 }
 
+Test(shmetactl, status_says_since_when_the_source_is_away_and_why)
+{
+	struct forged f;
+	struct run_tool t;
+	json_t *doc, *source;
+
+	forge(&f);
+	run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+	doc = run_tool_json(&t);
+	source = json_object_get(doc, "source");
+	cr_assert(json_is_null(json_object_get(source, "away_since")) &&
+	          json_is_null(json_object_get(source, "away_because")));
+	json_decref(doc);
+	run_tool_done(&t);
+
+	strcpy(f.stats->source_status,
+	       "away since 2026-07-01T12:00:00Z: postgresql: writing to db: no answer within 1 ms");
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert_not_null(
+		strstr(t.out, ": away since 2026-07-01T12:00:00Z: postgresql: writing to db: no answer within"));
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+	doc = run_tool_json(&t);
+	source = json_object_get(doc, "source");
+	cr_assert_str_eq(json_string_value(json_object_get(source, "away_since")), "2026-07-01T12:00:00Z");
+	cr_assert_str_eq(json_string_value(json_object_get(source, "away_because")),
+	                 "postgresql: writing to db: no answer within 1 ms");
+	json_decref(doc);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
 Test(shmetactl, a_stale_class_is_called_stale_and_a_class_that_never_was_never)
 {
 	struct forged f;

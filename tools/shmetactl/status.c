@@ -30,6 +30,20 @@ static bool healthy(const struct pages *p)
 	return p->alive && p->board.phase == SHMETA_PHASE_SERVING;
 }
 
+/* "away since WHEN: WHY" as the writer says it: both also on their own. */
+static void source_trouble(json_t *source, const struct shmeta_stats *st)
+{
+	static const char away[] = "away since ";
+	char text[sizeof(st->source_status) + 1];
+	const char *when = text + strlen(away), *why;
+
+	memcpy(text, st->source_status, sizeof(st->source_status));
+	text[sizeof(text) - 1] = '\0';
+	why = strncmp(text, away, strlen(away)) == 0 ? strstr(when, ": ") : NULL;
+	out_set(source, "away_since", why != NULL ? out_json_text(when, (size_t)(why - when)) : json_null());
+	out_set(source, "away_because", why != NULL ? out_json_text(why + 2, strlen(why + 2)) : json_null());
+}
+
 static void status_json(struct tool *tool, const struct pages *p)
 {
 	json_t *doc = out_document("status"), *writer = json_object(), *classes = json_object(), *store = json_object(),
@@ -72,6 +86,7 @@ static void status_json(struct tool *tool, const struct pages *p)
 		out_set(source, "name", out_json_text(st->source, strnlen(st->source, sizeof(st->source))));
 		out_set(source, "status",
 		        out_json_text(st->source_status, strnlen(st->source_status, sizeof(st->source_status))));
+		source_trouble(source, st);
 		for (uint32_t i = 0; i < st->reader_count && i < SHMETA_STATS_READERS; i++)
 			pinned += st->reader[i].oldest_pin != 0;
 		out_set(readers, "registered", out_json_count(st->readers_total));
