@@ -25,6 +25,7 @@ enum pending_kind {
 enum {
 	TICK_MS = 100,
 	CONNECT_MS = 5000,
+	EXTRA_MS = 1000,
 	LOGIN_GATE_MS = 15000,
 	GATE_FIRST_MS = 100,
 	GATE_MOST_MS = 3000,
@@ -566,7 +567,9 @@ static void swallow(void *arg, const PGresult *result)
 
 static enum shmeta_status login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
-	uint64_t deadline = now_ns() + (uint64_t)timeout_of(state) * 1000000u;
+	/* What can be done without is not waited for. */
+	uint32_t patience = conn == &state->primary || timeout_of(state) < EXTRA_MS ? timeout_of(state) : EXTRA_MS;
+	uint64_t deadline = now_ns() + (uint64_t)patience * 1000000u;
 	PostgresPollingStatusType what = PGRES_POLLING_WRITING;
 	char secret[SECRET_MAX];
 	enum shmeta_status status = read_secret(state, secret, err);
@@ -636,6 +639,13 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 	return SHMETA_OK;
 }
 
+void pg_shun(struct pg_state *state, struct pg_conn *conn, const struct backend_error *why)
+{
+	pg_disconnect(state, conn);
+	conn->refused = *why;
+	conn->retry_at_ns = now_ns() + (uint64_t)LOGIN_GATE_MS * 1000000u;
+}
+
 enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	struct backend_error refused = {0};
@@ -681,7 +691,7 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 	gate_ms = (uint64_t)GATE_FIRST_MS << (conn->failures < 8 ? conn->failures : 8);
 	if (gate_ms > GATE_MOST_MS)
 		gate_ms = GATE_MOST_MS;
-	if (login_refused || status == SHMETA_ERR_CONFIG)
+	if (login_refused || status == SHMETA_ERR_CONFIG || conn != &state->primary)
 		gate_ms = LOGIN_GATE_MS;
 	conn->failures++;
 	conn->retry_at_ns = now_ns() + (gate_ms - scatter(state) % (gate_ms / 4)) * 1000000u;

@@ -28,7 +28,10 @@ struct pg_feed {
 	char *snapshot;
 	uint64_t line; /* of which history it is a snapshot: cluster, timeline, log */
 	uint64_t connects;
-	char *loading; /* the snapshot of the load that is on */
+	/* All that was told of is before this place in the primary's log of writes; "": not known. */
+	char written[40], loading_written[40];
+	char cluster[40]; /* its system identifier */
+	char *loading;    /* the snapshot of the load that is on */
 	uint64_t loading_line;
 	uint64_t prune_at_ns;
 };
@@ -103,6 +106,8 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 	total = pg_int(result, 0, 0);
 	*ret_total = total > 0 ? (uint64_t)total : 0;
 	feed->loading_line = hash_value(result, 2);
+	snprintf(feed->loading_written, sizeof feed->loading_written, "%s", PQgetvalue(result, 0, 3));
+	snprintf(feed->cluster, sizeof feed->cluster, "%s", PQgetvalue(result, 0, 4));
 	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
 		status = no_memory(state, err);
 	PQclear(result);
@@ -119,6 +124,7 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 	feed->snapshot = feed->loading;
 	feed->loading = NULL;
 	feed->line = feed->loading_line;
+	memcpy(feed->written, feed->loading_written, sizeof feed->written);
 	feed->connects = state->primary.connects;
 	feed->baseline = true;
 }
@@ -220,6 +226,28 @@ static void prune(struct pg_state *state)
 	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);
 }
 
+/* ---- the hint ---------------------------------------------------------------------------------------------------------------------- */
+
+/* LISTEN before the log is looked at: what commits afterwards wakes us. Without it there is a hint less: polling goes on. */
+static void hear(struct pg_state *state)
+{
+	struct pg_conn *conn = &state->listener;
+	PGnotify *word;
+
+	if (!state->options.notify || !state->dialect->listen || !state->shape.feed)
+		return;
+	if (pg_connected(conn) && !PQconsumeInput(conn->pg))
+		pg_disconnect(state, conn);
+	if (!pg_connected(conn)) {
+		if (pg_connect(state, conn, NULL) == SHMETA_OK &&
+		    pg_execute(state, conn, "LISTEN " PG_CHANNEL, NULL, NULL) != SHMETA_OK)
+			pg_disconnect(state, conn);
+		return;
+	}
+	while ((word = PQnotifies(conn->pg)) != NULL)
+		PQfreemem(word);
+}
+
 /* ---- the log ---------------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t xmin_of(const char *snapshot)
@@ -259,8 +287,10 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 
 	for (int row = 0; row < PQntuples(result); row++) {
 		rows += pg_int(result, row, 7);
-		if (pg_int(result, row, 0) < 0)
+		if (pg_int(result, row, 0) < 0) {
 			*ret_snapshot = PQgetvalue(result, row, 2);
+			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
+		}
 	}
 	if (rows > CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
 		return report_list(sink, ret_keys);
@@ -338,6 +368,7 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
 	if (status != SHMETA_OK || !state->shape.feed)
 		return status;
+	hear(state);
 	if (feed->baseline && feed->connects != state->primary.connects) {
 		status = reaches(state, feed->snapshot, feed->line, &there, err);
 		if (status != SHMETA_OK)
@@ -424,13 +455,67 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 
 int pg_wake_fd(void *data)
 {
-	(void)data;
-	return -1;
+	const struct pg_state *state = data;
+
+	return pg_connected(&state->listener) ? PQsocket(state->listener.pg) : -1;
 }
+
+/* ---- reading from a replica ---------------------------------------------------------------------------------------------------------- */
 
 void pg_wrote(struct pg_state *state)
 {
-	(void)state;
+	if (state->feed != NULL)
+		state->feed->written[0] = '\0';
+}
+
+/* Has the replica replayed the primary's log up to there? No, also when it cannot be asked. */
+static bool has_replayed(struct pg_state *state, const char *written)
+{
+	struct pg_conn *conn = &state->replica;
+	PGresult *result = NULL;
+	struct pg_params params;
+	bool replayed = false;
+
+	if (written[0] == '\0')
+		return false;
+	pg_params_clear(&params);
+	pg_param_text(&params, rows_str(written));
+	if (pg_query(state, conn, PG_REPLAYED, &params, &result, NULL) != SHMETA_OK)
+		return false;
+	if (PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 1), state->feed->cluster) == 0)
+		replayed = pg_int(result, 0, 0) != 0;
+	PQclear(result);
+	return replayed;
+}
+
+struct pg_conn *pg_reader(struct pg_state *state)
+{
+	bool usable =
+		state->replica.conninfo != NULL && state->shape.feed && state->feed != NULL && state->feed->baseline;
+
+	return usable && has_replayed(state, state->feed->written) ? &state->replica : &state->primary;
+}
+
+enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint64_t *ret_total,
+                             struct backend_error *err)
+{
+	uint32_t timeout = state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000;
+	uint64_t until = now_ns() + (uint64_t)timeout * 1000000u;
+	enum shmeta_status status;
+
+	*ret = &state->primary;
+	if (state->replica.conninfo == NULL || !state->shape.feed)
+		return SHMETA_OK;
+	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is lost between the two. */
+	status = pg_feed_baseline(state, &state->primary, ret_total, err);
+	while (status == SHMETA_OK && !has_replayed(state, state->feed->loading_written)) {
+		if (!pg_connected(&state->replica) || now_ns() > until)
+			return SHMETA_OK;
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+	if (status == SHMETA_OK)
+		*ret = &state->replica;
+	return status;
 }
 
 bool pg_feed_statements(struct pg_state *state)
@@ -443,10 +528,14 @@ bool pg_feed_statements(struct pg_state *state)
 		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
 
 	if (!state->shape.feed)
-		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text", totals) &&
+		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text, ''::text, ''::text",
+		                  totals) &&
 		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
 		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_REPLAYED, "SELECT 0");
-	return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), pg_current_snapshot()::text, %s", totals, line) &&
+	return pg_text_of(state, PG_LOAD_STATE,
+	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
+	                  "(SELECT c.system_identifier::text FROM pg_control_system() c)",
+	                  totals, line) &&
 	       pg_text_of(state, PG_FEED_STATE,
 	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8",
 	                  line) &&
@@ -460,8 +549,12 @@ bool pg_feed_statements(struct pg_state *state)
 		       "UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
 		       "pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
 		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op "
-		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, NULL, NULL, NULL, NULL, 0 "
+		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, NULL, NULL, NULL, 0 "
 		       "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
 		       CHANGES_MOST + 1, CHANGES_MOST + 1) &&
-	       pg_text_of(state, PG_REPLAYED, "SELECT 0");
+	       /* Only a standby of the very same cluster has replayed anything of it. */
+	       pg_text_of(
+		       state, PG_REPLAYED,
+		       "SELECT coalesce(pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false), "
+		       "(SELECT c.system_identifier::text FROM pg_control_system() c)");
 }

@@ -59,6 +59,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->doing = "opening";
 	state->primary.role = "primary";
 	state->replica.role = "replica";
+	state->listener.role = "primary";
 	state->uri = conninfo_of(dialect, options->uri);
 	if (options->read_uri != NULL && options->read_uri[0] != '\0')
 		state->read_uri = conninfo_of(dialect, options->read_uri);
@@ -68,6 +69,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
 	state->primary.conninfo = state->uri;
 	state->replica.conninfo = state->read_uri;
+	state->listener.conninfo = state->uri;
 	status = judge_conninfo(state, "the source's uri", state->uri, err);
 	if (status == SHMETA_OK && state->read_uri != NULL)
 		status = judge_conninfo(state, "the uri to read from", state->read_uri, err);
@@ -131,6 +133,7 @@ static void close_source(void *data)
 		return; /* never opened */
 	pg_disconnect(state, &state->primary);
 	pg_disconnect(state, &state->replica);
+	pg_disconnect(state, &state->listener);
 	pg_feed_free(state);
 	rows_scratch_free(&state->scratch);
 	for (int i = 0; i < PG_STATEMENTS; i++)

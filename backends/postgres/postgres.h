@@ -133,6 +133,8 @@ struct pg_shape {
 
 /* ---- one connection ------------------------------------------------------------------------------------------------------------- */
 
+#define PG_CHANNEL "shmeta" /* of NOTIFY */
+
 enum { PG_PENDING_MAX = 64 }; /* statements in flight */
 
 struct pg_conn {
@@ -177,6 +179,7 @@ struct pg_state {
 	const struct pg_dialect *dialect;
 	struct pg_shape shape;
 	struct pg_conn primary, replica; /* replica.conninfo NULL: none */
+	struct pg_conn listener;         /* of its own: one that listens must not stay in a transaction */
 	char *sql[PG_STATEMENTS];
 	bool opened_before;   /* it was open once: what is missing now may come back */
 	bool attached;        /* shape and sql are those of the database */
@@ -261,6 +264,8 @@ uint64_t pg_touched(PGresult *result);
 enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 void pg_disconnect(struct pg_state *state, struct pg_conn *conn);
 bool pg_connected(const struct pg_conn *conn);
+/* Closed, and not tried again for a while. */
+void pg_shun(struct pg_state *state, struct pg_conn *conn, const struct backend_error *why);
 
 enum shmeta_status pg_send(struct pg_state *state, struct pg_conn *conn, enum pg_statement which,
                            const struct pg_params *params, struct backend_error *err);
@@ -347,6 +352,11 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
                                     struct backend_error *err);
 void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 void pg_feed_free(struct pg_state *state);
+/* Where keys are read now: the replica, when it is there and has replayed all that was told of, otherwise the primary. */
+struct pg_conn *pg_reader(struct pg_state *state);
+/* The same for a whole load, whose baseline is taken here where it is the replica; patient with it. */
+enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint64_t *ret_total,
+                             struct backend_error *err);
 /* After each apply() that may have committed something: what is fetched next must show it, from wherever it is fetched. */
 void pg_wrote(struct pg_state *state);
 

@@ -532,7 +532,7 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	status = pg_execute(state, conn, "SET LOCAL statement_timeout = 0", NULL, err);
 	if (status == SHMETA_OK)
 		status = pg_execute(state, conn, "SET LOCAL idle_in_transaction_session_timeout = 0", NULL, err);
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK && conn == &state->primary)
 		status = pg_feed_baseline(state, conn, &reading->total, err);
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
 		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
@@ -608,15 +608,19 @@ static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, c
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
-	struct pg_conn *conn = &state->primary;
+	struct pg_conn *conn = NULL;
 	struct reading reading;
 	enum shmeta_status status;
+	uint64_t total = 0;
 
 	state->doing = "loading from";
 	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_loader(state, &conn, &total, err);
 	if (status != SHMETA_OK)
 		return status;
 	reading = reading_of(state, conn, sink);
+	reading.total = total;
 	reading.loading = true;
 	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
 	conn->tick = tick;
@@ -624,6 +628,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	status = pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err);
 	conn->patience_ms = 0;
 	conn->tick = NULL;
+	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
+		pg_shun(state, conn, err);
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, reading.rows, reading.rows);
 	pg_feed_loaded(state, status == SHMETA_OK);
@@ -954,6 +960,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 {
 	struct pg_state *state = data;
 	struct fetching f = {.keys = keys, .all = count};
+	struct backend_error mine = {.code = SHMETA_OK};
 	enum shmeta_status status;
 
 	state->doing = "fetching from";
@@ -966,8 +973,20 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	status = pg_ensure(state, err);
 	if (status != SHMETA_OK)
 		return status;
-	f.reading = reading_of(state, &state->primary, sink);
-	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, err);
+	f.reading = reading_of(state, pg_reader(state), sink);
+	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
+	/* A replica cancels what stands in the way of its replay, and may be anything else: it is never needed. */
+	if (status == SHMETA_ERR_SOURCE && f.reading.conn == &state->replica) {
+		bool again = !f.reading.conn->given_out;
+
+		pg_shun(state, &state->replica, &mine);
+		if (again) {
+			f.reading.conn = &state->primary;
+			status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
+		}
+	}
+	if (status != SHMETA_OK && err != NULL)
+		*err = mine;
 	for (int i = 0; i < SETS; i++)
 		columns_free(&f.sets[i]);
 	return status;

@@ -315,6 +315,20 @@ static void say_log(struct script *script, const struct pg_state *state)
 	say_trigger(script, state, "shmeta_slices_truncate", "TRUNCATE", "segments", "", "shmeta_drop_slices");
 }
 
+/* Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
+static void say_notify(struct script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema;
+
+	say(script,
+	    "CREATE OR REPLACE FUNCTION %s.shmeta_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
+	    "AS $shmeta$\nBEGIN\n  IF EXISTS (SELECT FROM new_rows) THEN\n    NOTIFY " PG_CHANNEL ";\n  END IF;\n"
+	    "  RETURN NULL;\nEND $shmeta$",
+	    schema);
+	say_trigger(script, state, "shmeta_changes_notify", "INSERT", "shmeta_changes", transitions[0],
+	            "shmeta_notify");
+}
+
 static void say_own(struct script *script, const struct pg_state *state)
 {
 	const char *schema = state->schema, *c = state->dialect->column_collate;
@@ -605,6 +619,26 @@ static enum shmeta_status make_tables(struct pg_state *state, struct backend_err
 	return status;
 }
 
+static enum shmeta_status make_notify(struct pg_state *state, struct backend_error *err)
+{
+	struct script script = {.lines = NULL};
+	int64_t there = 0;
+	enum shmeta_status status;
+	char sql[500];
+
+	snprintf(sql, sizeof sql,
+	         "SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = '%s.shmeta_changes'::regclass AND "
+	         "tgname = 'shmeta_changes_notify' AND tgenabled IN ('A', 'O')",
+	         state->schema);
+	status = one_number(state, sql, &there, err);
+	if (status != SHMETA_OK || there > 0)
+		return status;
+	say_notify(&script, state);
+	status = run_script(state, &script, err);
+	script_free(&script);
+	return status;
+}
+
 static enum shmeta_status make_own(struct pg_state *state, struct backend_error *err)
 {
 	struct script script = {.lines = NULL};
@@ -725,6 +759,9 @@ static enum shmeta_status attach(struct pg_state *state, struct backend_error *e
 		if (status == SHMETA_OK)
 			status = look_for_own(state, err);
 	}
+	if (status == SHMETA_OK && state->shape.feed && state->options.notify && state->options.manage_schema &&
+	    !state->read_only)
+		status = make_notify(state, err);
 	if (status == SHMETA_OK)
 		status = identify(state, err);
 	return status;
@@ -793,6 +830,8 @@ static void say_removal(struct script *script, const struct pg_state *state)
 	}
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
+	if (state->dialect->triggers)
+		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_notify()", schema);
 }
 
 static enum shmeta_status tell_status(struct pg_state *state, const char *missing, bool empty, backend_schema_fn *tell,

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -602,4 +603,100 @@ Test(postgres, a_password_that_is_rotated_is_read_anew)
 	unlink(file);
 	world_free(w);
 	pg_cluster_stop(&cluster);
+}
+
+/* ---- a replica, and the hint --------------------------------------------------------------------------------------------------------- */
+
+static void await_number(PGconn *conn, const char *sql, int64_t wanted)
+{
+	for (int i = 0; i < 1000; i++) {
+		PGresult *result = PQexec(conn, sql);
+		int64_t number = PQntuples(result) == 1 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : -1;
+
+		PQclear(result);
+		if (number >= wanted)
+			return;
+		nap_ms(10);
+	}
+	cr_assert_fail("%s never reached %" PRId64, sql, wanted);
+}
+
+Test(postgres, a_replica_is_read_and_never_shows_less_than_was_told)
+{
+	static char read_uri[200];
+	struct pg_cluster cluster, standby;
+	struct backend_key keys[] = {partition_key("t", 0), partition_key("t", 1)};
+	struct world world, *w = &world;
+	PGconn *there;
+
+	begin_alone(w, &cluster);
+	world_topic(w, NULL, "t", 2, -1, NULL);
+	pg_cluster_start_standby(&standby, &cluster);
+	there = pg_cluster_connect(&standby, PQdb(w->pg));
+	pg_cluster_uri(&standby, PQdb(w->pg), read_uri, sizeof read_uri);
+	world_close(w);
+	w->options.read_uri = read_uri;
+	world_open(w);
+	ok(world_load(w));
+	cr_expect_eq(w->recorder.partitions, 2);
+	await_number(there, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shmetad'", 1);
+	/* Behind: what the feed told of is read from the primary. */
+	pg_cluster_sql(there, "SELECT pg_wal_replay_pause()");
+	for (uint64_t i = 1; i <= 3; i++) {
+		world_watermark(w, NULL, "t", 0, i);
+		ok(world_changes(w));
+		cr_expect_eq(w->changed, 1);
+		ok(world_fetch(w, keys, 2));
+		cr_expect(recorder_has(&w->recorder, "t/0 watermark=") &&
+		                  strstr(recorder_text(&w->recorder), "t/0 watermark=0") == NULL,
+		          "%s", recorder_text(&w->recorder));
+	}
+	has("t/0 watermark=3");
+	/* A load does not wait for it for ever either. */
+	ok(world_load(w));
+	has("t/0 watermark=3");
+	pg_cluster_sql(there, "SELECT pg_wal_replay_resume()");
+	await_number(there, "SELECT high_watermark FROM partitions WHERE topic = 't' AND partition_id = 0", 3);
+	ok(world_changes(w));
+	ok(world_fetch(w, keys, 2));
+	has("t/0 watermark=3");
+	/* Gone: nobody notices. */
+	PQfinish(there);
+	pg_cluster_stop(&standby);
+	world_watermark(w, NULL, "t", 1, 9);
+	ok(world_changes(w));
+	ok(world_fetch(w, keys, 2));
+	has("t/1 watermark=9");
+	ok(world_load(w));
+	world_free(w);
+	pg_cluster_stop(&cluster);
+}
+
+Test(postgres, where_it_is_asked_for_a_commit_wakes_us)
+{
+	struct world world, *w = &world;
+	struct pollfd poller = {.events = POLLIN};
+
+	begin(w);
+	cr_expect_eq(w->ops->wake_fd(w->state), -1);
+	world_close(w);
+	w->options.notify = 1;
+	world_open(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	ok(world_changes(w));
+	for (uint64_t i = 1; i <= 3; i++) {
+		poller.fd = w->ops->wake_fd(w->state);
+		cr_assert_geq(poller.fd, 0);
+		world_watermark(w, NULL, "t", 0, i);
+		cr_assert_eq(poll(&poller, 1, 10000), 1, "nothing came");
+		ok(world_changes(w));
+		cr_expect_eq(w->changed, 1);
+		cr_expect_eq(poll(&poller, 1, 0), 0, "still readable after changes()");
+	}
+	end_our_sessions(w);
+	world_watermark(w, NULL, "t", 0, 7);
+	until_ok(w, world_changes);
+	cr_expect_eq(w->changed, 1);
+	world_free(w);
 }

@@ -58,6 +58,7 @@ bool pg_cluster_installed(void)
 
 struct supervisor {
 	char dir[64], log[80], data[80];
+	char of[64]; /* where the primary of a standby listens */
 	char *argv[8 + 2 * SETTINGS_MAX];
 	int control;
 	pid_t server;
@@ -139,6 +140,14 @@ static bool prepare(struct supervisor *s, const char *bin)
 			return false;
 	}
 	snprintf(program, sizeof program, "%s/initdb", bin);
+	if (s->of[0] != '\0') {
+		snprintf(program, sizeof program, "%s/pg_basebackup", bin);
+		pid = spawn(s, (char *const[]){program, "-D", s->data, "-h", s->of, "-U", "shmeta", "-R", "--no-sync",
+		                               "--checkpoint=fast", NULL});
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR && !orphaned)
+			;
+		return status == 0;
+	}
 	pid = spawn(s, (char *const[]){program, "-D", s->data, "-U", "shmeta", "--auth=trust", "--no-sync",
 	                               "--locale=C.UTF-8", "--no-instructions", NULL});
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR && !orphaned)
@@ -224,11 +233,18 @@ static void await_server(const struct pg_cluster *cluster)
 	die("PostgreSQL in %s: it does not answer", cluster->dir);
 }
 
-void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings)
+static void start(struct pg_cluster *cluster, const char *const *settings, const char *of)
 {
-	static const char *const ours[] = {"fsync=off",           "full_page_writes=off", "listen_addresses=",
-	                                   "shared_buffers=32MB", "max_wal_size=256MB",   "jit=off",
-	                                   "max_connections=60",  "log_checkpoints=off",  NULL};
+	static const char *const ours[] = {"fsync=off",
+	                                   "full_page_writes=off",
+	                                   "listen_addresses=",
+	                                   "shared_buffers=32MB",
+	                                   "max_wal_size=256MB",
+	                                   "jit=off",
+	                                   "dynamic_shared_memory_type=mmap",
+	                                   "max_connections=60",
+	                                   "log_checkpoints=off",
+	                                   NULL};
 	static char program[160], directories[100];
 	struct supervisor s = {.server = 0};
 	const char *bin = programs();
@@ -242,6 +258,7 @@ void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings)
 	if (mkdtemp(cluster->dir) == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		die("PostgreSQL: %s", strerror(errno));
 	snprintf(s.dir, sizeof s.dir, "%s", cluster->dir);
+	snprintf(s.of, sizeof s.of, "%s", of);
 	snprintf(s.data, sizeof s.data, "%s/data", cluster->dir);
 	snprintf(s.log, sizeof s.log, "%s/log", cluster->dir);
 	snprintf(program, sizeof program, "%s/postgres", bin);
@@ -267,6 +284,16 @@ void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings)
 	await_word(cluster);
 	await_server(cluster);
 	cluster->running = true;
+}
+
+void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings)
+{
+	start(cluster, settings, "");
+}
+
+void pg_cluster_start_standby(struct pg_cluster *cluster, const struct pg_cluster *of)
+{
+	start(cluster, NULL, of->dir);
 }
 
 void pg_cluster_stop(struct pg_cluster *cluster)

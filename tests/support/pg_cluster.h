@@ -22,6 +22,8 @@ struct pg_cluster {
 bool pg_cluster_installed(void);
 /* settings: more of them, "name=value", NULL at the end; NULL: none. A failure ends the program with the server's log. */
 void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings);
+/* A standby of a running one, which follows it. */
+void pg_cluster_start_standby(struct pg_cluster *cluster, const struct pg_cluster *of);
 void pg_cluster_stop(struct pg_cluster *cluster);
 
 /* The server alone: ended in order (fast), or as if its machine had died (immediate), and started again on the same data. */
