@@ -250,6 +250,10 @@ static void in_one_line(const char *text, char *out, size_t bytes)
 		size_t n = strcspn(text, "\n");
 
 		if (first || strncmp(text, attempt, strlen(attempt)) == 0) {
+			if (!first) {
+				text += strlen(attempt);
+				n -= strlen(attempt);
+			}
 			for (const char *more = "; "; !first && *more != '\0' && used + 1 < bytes; more++)
 				out[used++] = *more;
 			for (size_t i = 0; i < n && used + 1 < bytes; i++)
