@@ -47,7 +47,8 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 	}
 	/* Of what lies behind the scheme nothing is shown: it may be a password. */
 	if (colon == NULL || strcspn(uri, "@/ =") < bytes)
-		backend_fail(err, SHMETA_ERR_CONFIG, "the source names no engine: a source starts with one of %s", known);
+		backend_fail(err, SHMETA_ERR_CONFIG, "the source names no engine: a source starts with one of %s",
+		             known);
 	else
 		backend_fail(err, SHMETA_ERR_CONFIG, "there is no engine '%.*s'; there are %s",
 		             bytes < 40 ? (int)bytes : 40, uri, known);

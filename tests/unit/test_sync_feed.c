@@ -192,6 +192,36 @@ Test(sync_feed, one_hundred_thousand_quiet_partitions_cost_polls_and_no_fetches)
 	fixture_done(&f);
 }
 
+Test(sync_feed, a_heartbeat_says_nothing_of_the_other_agents)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_REGISTER_AGENT,
+	                             .u.agent = {.agent_id = {"a", 1},
+	                                         .address = {"h:1", 3},
+	                                         .availability_zone = {"z", 1},
+	                                         .agent_group = {"g", 1},
+	                                         .last_heartbeat_ms = 1,
+	                                         .started_at_ms = 1}};
+	uint64_t age;
+
+	fixture_init(&f);
+	memory_set_capabilities(f.db, 0); /* with a feed every class is known to be up to date */
+	f.options.ttl_ms[SHMETA_CLASS_AGENT] = f.options.ttl_ms[SHMETA_CLASS_LEASE] =
+		f.options.ttl_ms[SHMETA_CLASS_OFFSET] = 30000;
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 3000);
+	age = fixture_stamp_age_ms(&f, SHMETA_CLASS_AGENT);
+	cr_assert_geq(age, 3000);
+	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, &op,
+	                        1, UINT64_MAX, "test", 1),
+	             SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_assert_eq(f.write_status, SHMETA_OK);
+	cr_expect_geq(fixture_stamp_age_ms(&f, SHMETA_CLASS_AGENT), age, "one agent was read, not all of them");
+	fixture_done(&f);
+}
+
 Test(sync_feed, without_a_feed_one_hundred_thousand_partitions_cost_single_digit_queries_in_their_time_to_live)
 {
 	struct memory_stats before, after;
