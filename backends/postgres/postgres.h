@@ -47,6 +47,8 @@
 #define PG_WRITE_STATEMENTS(X) \
 	X(W_BEGIN)             \
 	X(W_LOCK_OBJECTS)      \
+	X(W_LOCK_TOPICS)       \
+	X(W_LOCK_WHOLE)        \
 	X(W_OUTCOME)           \
 	X(W_SAVE)              \
 	X(W_UNDO)              \

@@ -236,6 +236,8 @@ static void gather_locks(struct writing *w)
 	pg_array_start(&w->lock_owners, PG_ELEMENT_TEXT);
 	pg_array_start(&w->lock_buckets, PG_ELEMENT_TEXT);
 	pg_array_start(&w->lock_keys, PG_ELEMENT_TEXT);
+	pg_array_start(&w->gone_tenants, PG_ELEMENT_TEXT);
+	pg_array_start(&w->gone_topics, PG_ELEMENT_TEXT);
 	for (size_t i = 0; i < w->item_count; i++) {
 		const struct write_item *item = &w->items[i];
 
@@ -244,6 +246,10 @@ static void gather_locks(struct writing *w)
 			pg_array_text(&w->lock_tenants, last->tenant);
 			pg_array_text(&w->lock_topics, last->op->name);
 			pg_array_int(&w->lock_partitions, last->op->partition_id);
+		}
+		if (item->kind == KIND_TOPIC_DELETE) {
+			pg_array_text(&w->gone_tenants, item->op->tenant);
+			pg_array_text(&w->gone_topics, item->op->op->name);
 		}
 		if (item->kind == KIND_OBJECT || item->kind == KIND_CONFIRM) {
 			pg_array_text(&w->lock_owners, item->op->tenant);
@@ -273,6 +279,20 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 	enum shmeta_status status;
 	struct pg_params params;
 
+	/* A topic that is to go takes all of its partitions: first the topics, then these among all partitions. */
+	if (w->gone_topics.count > 0) {
+		pg_params_clear(&params);
+		pg_param_array(&params, &w->gone_tenants);
+		pg_param_array(&params, &w->gone_topics);
+		status = pg_send(w->state, conn, PG_W_LOCK_TOPICS, &params, err);
+		pg_param_array(&params, &w->lock_tenants);
+		pg_param_array(&params, &w->lock_topics);
+		pg_param_array(&params, &w->lock_partitions);
+		if (status == SHMETA_OK)
+			status = pg_send(w->state, conn, PG_W_LOCK_WHOLE, &params, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
 	pg_params_clear(&params);
 	pg_param_array(&params, &w->lock_tenants);
 	pg_param_array(&params, &w->lock_topics);
@@ -292,9 +312,16 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 static enum shmeta_status take_locks(struct writing *w, struct backend_error *err)
 {
 	struct pg_conn *conn = &w->state->primary;
+	enum shmeta_status status = SHMETA_OK;
 	PGresult *result = NULL;
-	enum shmeta_status status = pg_next(w->state, conn, &result, err);
 
+	if (w->gone_topics.count > 0) {
+		status = pg_next(w->state, conn, NULL, err);
+		if (status == SHMETA_OK)
+			status = pg_next(w->state, conn, NULL, err);
+	}
+	if (status == SHMETA_OK)
+		status = pg_next(w->state, conn, &result, err);
 	if (status == SHMETA_OK && w->state->dialect->snapshots) {
 		(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
 		(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
@@ -547,6 +574,8 @@ static void writing_free(struct writing *w)
 	pg_array_free(&w->lock_owners);
 	pg_array_free(&w->lock_buckets);
 	pg_array_free(&w->lock_keys);
+	pg_array_free(&w->gone_tenants);
+	pg_array_free(&w->gone_topics);
 	free(w->items);
 	free(w);
 }
@@ -600,6 +629,7 @@ bool pg_write_statements(struct pg_state *state)
 {
 	const struct pg_dialect *d = state->dialect;
 	bool o = state->shape.organization;
+	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
 
 	/* enable_seqscan: a plan that was made while a table was small would go on reading it from end to end when it no longer is. */
 	return write_kind_statements(state) &&
@@ -612,7 +642,18 @@ bool pg_write_statements(struct pg_state *state)
 		       d->triggers ? ", set_config('shmeta.origin', $4::text, true), "
 				     "set_config('enable_seqscan', 'off', true)"
 				   : "",
-		       o ? " AND p.organization_id = i.tenant" : "", o && state->shape.tenant_uuid ? "::uuid" : "") &&
+		       o ? " AND p.organization_id = i.tenant" : "", uuid) &&
+	       pg_text_of(state, PG_W_LOCK_TOPICS,
+	                  "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[]) AS i(tenant, topic) JOIN "
+	                  "topics t ON t.name = i.topic%s%s ORDER BY t.name FOR UPDATE OF t) k",
+	                  o ? " AND t.organization_id = i.tenant" : "", uuid) &&
+	       pg_text_of(
+		       state, PG_W_LOCK_WHOLE,
+		       "SELECT count(*) FROM (SELECT 1 FROM partitions p WHERE (p.topic%s) IN (SELECT topic%s%s FROM "
+		       "unnest($1::text[], $2::text[]) AS i(tenant, topic)) OR (p.topic, p.partition_id%s) IN "
+		       "(SELECT topic, pid%s%s FROM unnest($3::text[], $4::text[], $5::int8[]) "
+		       "AS i(tenant, topic, pid)) ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE) k",
+		       org, o ? ", tenant" : "", uuid, org, o ? ", tenant" : "", uuid) &&
 	       pg_text_of(state, PG_W_LOCK_OBJECTS, "%s",
 	                  state->shape.own
 	                          ? "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::text[]) "

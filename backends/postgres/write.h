@@ -84,7 +84,8 @@ struct writing {
 	struct write_item *items; /* those that go to the server, in order of level, kind and index */
 	size_t item_count;
 	struct pg_array arrays[PG_PARAMS_MAX];
-	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners;
+	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
+		gone_topics;
 	bool one_by_one; /* a statement failed for what one of its items is: find it */
 	bool poisoned;   /* the last attempt ended with that kind of failure         */
 	char transaction[24], server[64],

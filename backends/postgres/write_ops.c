@@ -228,9 +228,11 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	"s.topic = i.topic AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
 #define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
 /* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
-#define AGENT_THERE(column)                                          \
+#define AGENT_OF(column)                                             \
 	"EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i." column \
 	"{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)})"
+#define AGENT_THERE AGENT_OF("agent")
+#define OTHER_THERE AGENT_OF("other")
 #define OWN_AGENT \
 	"(a.organization_id = i.org OR (a.organization_id IS NULL AND i.tenant = '" SHMETA_DEFAULT_TENANT "'))"
 #define SLICES_OF_B "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id)"
@@ -271,16 +273,19 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	"EXISTS(SELECT 1 FROM segments d WHERE d.id = i.id), " object                                                \
 	" FROM j i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                                    \
 	" LIMIT 1) s ON true WHERE i.id NOT IN (SELECT id FROM ins)"
+#define INSERT_SLICES INSERT_SEGMENTS(" AND object_id IS NOT NULL")
+#define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL")
 #define ADD_SEGMENTS(raise)                                                                            \
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
 	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true")
 
-/* Epochs of leases never go back, whoever took the lease: before one goes, its epoch is kept. FROM: with i and the lease l. */
-#define KEEP_EPOCHS(from)                                                                                  \
-	"{w:, k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "             \
-	"SELECT DISTINCT {l:l.organization_id::text}{!l:i.tenant}, l.topic, l.partition_id, l.epoch " from \
-	" ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                     \
-	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))}"
+/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept. Leases are locked before
+ * epochs, everywhere. */
+#define KEEP_EPOCHS                                                                                          \
+	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                  \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:l.holder}, l.topic, l.partition_id, l.epoch FROM l " \
+	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                        \
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
 
 /* The lease of each place in j (tenant, org, topic, pid, agent, until, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
@@ -310,6 +315,7 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	"t.transfer_id IS NOT NULL AS found, coalesce(t." by          \
 	" = i.agent, false) AS addressed, coalesce(t.state = '" state \
 	"', false) AS expected, coalesce(t.timeout_at > @now, false) AS in_time, t.state"
+#define COMPLETED_STATE TRANSFER_STATE("from_agent", "accepted")
 #define ANSWER_TRANSFERS(from, to)                                                                                       \
 	"@items, j AS MATERIALIZED (SELECT i.n, i.xfer, " TRANSFER_STATE(                                                \
 		"to_agent",                                                                                              \
@@ -511,6 +517,154 @@ static void answer_confirm(struct writing *w, struct write_item *item, const PGr
 	       (long long)pg_int(result, row, 1));
 }
 
+/* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
+
+/* Rows that a deletion without cascades left under the name are not this topic's. */
+static const char topic_create[] =
+	"@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, created_at, updated_at, "
+	"config{c:, cleanup_policy}) SELECT {o:org, }topic, parts, keep, @now, @now, "
+	"config{j:::jsonb}{c:, coalesce(policy, 'delete')} FROM i ORDER BY topic ON CONFLICT DO NOTHING "
+	"RETURNING {o:organization_id, }name, partition_count)"
+	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id), "
+	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id)}, "
+	"p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
+	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
+	"FROM t CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id)) "
+	"SELECT n FROM i WHERE ({o:org, }topic) NOT IN (SELECT {o:organization_id, }name FROM t)";
+
+static const char topic_delete[] =
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON l.topic = i.topic"
+	"{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+	"}, t AS (DELETE FROM topics t USING i WHERE t.name = i.topic{o: AND t.organization_id = i.org} "
+	"RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
+	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
+	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+	"SELECT n FROM i WHERE n NOT IN (SELECT n FROM t)";
+
+static const char watermark[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE "), "
+	"u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
+	"(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
+	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org}) "
+	"SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits)";
+
+static const char segments_delete[] =
+	"@items, d AS (DELETE FROM segments s USING i WHERE s.topic = i.topic AND s.partition_id = i.pid "
+	"AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND s.organization_id = i.org} "
+	"RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
+	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
+	"AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
+	"SELECT n, count(*) FROM d GROUP BY n";
+
+static const char add[] = ADD_SEGMENTS("");
+static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS);
+
+static const char group_ensure[] =
+	"@items INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+	"SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING";
+
+static const char group_delete[] =
+	"@items DELETE FROM consumer_groups g USING i WHERE g.group_id = i.grp{o: AND g.organization_id = i.org}";
+
+static const char offset[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there FROM i), "
+	"g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+	"SELECT DISTINCT {o:org, }grp, @now, @now FROM j WHERE there ORDER BY grp ON CONFLICT DO NOTHING), "
+	"o AS (INSERT INTO consumer_offsets({o:organization_id, }group_id, topic, partition_id, committed_offset, metadata, "
+	"committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, topic, pid, goal, note, @now FROM j "
+	"WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
+	"ON CONFLICT ({o:organization_id, }group_id, topic, partition_id) DO UPDATE SET "
+	"committed_offset = excluded.committed_offset, metadata = excluded.metadata, committed_at = excluded.committed_at) "
+	"SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there";
+
+/* An address is free when its owner leaves it in this very statement, before. */
+static const char agent_put[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, EXISTS(SELECT 1 FROM agents a WHERE a.address = i.address AND "
+	"a.agent_id <> i.agent AND NOT EXISTS(SELECT 1 FROM i m WHERE m.agent = a.agent_id AND m.n < i.n AND "
+	"m.address <> a.address)) AS taken, {a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND "
+	"NOT coalesce(" OWN_AGENT ", false))}{!a:false} AS strange FROM i), "
+	"u AS (INSERT INTO agents({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
+	"started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, about{j:::jsonb} FROM j "
+	"WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE SET address = excluded.address, "
+	"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
+	"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata) "
+	"SELECT n, taken FROM j WHERE taken OR strange";
+
+static const char agent_delete[] =
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON "
+	"l.leader_agent_id = i.agent ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS "} "
+	"DELETE FROM agents a USING i WHERE a.agent_id = i.agent{a: AND " OWN_AGENT "}";
+
+static const char acquire[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+	"l.lease_expires_at AS ends, i.there AND i.known AND "
+	"(l.epoch IS NULL OR l.leader_agent_id = i.agent OR l.lease_expires_at <= @now) AS ok FROM "
+	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
+	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	" SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, coalesce(u.epoch, a.epoch)" GIVEN_LEASE;
+
+static const char release_lease[] =
+	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND l.leader_agent_id = i.agent "
+	"RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
+	"} "
+	"SELECT n FROM i WHERE n NOT IN (SELECT n FROM l)";
+
+static const char offer[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " OTHER_THERE " AS known, "
+	"l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE t.tenant = i.tenant AND "
+	"t.topic = i.topic AND t.partition_id = i.pid AND t.state IN ('pending', 'accepted') AND t.timeout_at > @now) "
+	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
+	" AND l.leader_agent_id = i.agent AND l.lease_expires_at > @now FOR SHARE) l ON true), "
+	"o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
+	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
+	"WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
+	"SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
+	"LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
+
+static const char accept[] = ANSWER_TRANSFERS("pending", "accepted");
+static const char reject[] = ANSWER_TRANSFERS("pending", "rejected");
+
+static const char complete[] =
+	"@items, t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.until, i.agent AS holder, t.topic, "
+	"t.partition_id AS pid, t.to_agent AS agent, " COMPLETED_STATE " FROM i " OF_TRANSFER "), "
+	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+	"coalesce(l.held, false) AS held, "
+	"i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
+	"FROM (SELECT i.*, " AGENT_THERE " AS known FROM t i) i "
+	"LEFT JOIN LATERAL (SELECT l.epoch, l.leader_agent_id = i.holder AND l.lease_expires_at > @now AS held "
+	"FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
+	"SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
+	"coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE;
+
+/* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
+static const char object[] =
+	"@items, o AS (INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+	"SELECT tenant, bucket, key, size, created FROM i ORDER BY tenant, bucket, key "
+	"ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key), "
+	"u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
+	" AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL) "
+	"SELECT i.n, b.object_id IS NOT NULL, b.size_bytes, b.slices FROM i LEFT JOIN LATERAL "
+	"(SELECT b.*, " SLICES_OF_B " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
+	" LIMIT 1) b ON true WHERE (i.tenant, i.bucket, i.key) NOT IN (SELECT tenant, s3_bucket, s3_key FROM o)";
+
+static const char slice[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS ", b.object_id FROM i" UNDER_FENCE
+	" LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
+	" AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SLICES RAISE_WATERMARKS
+	", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
+	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE id IN (SELECT id FROM ins) "
+	"ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
+	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SLICES_NOT_WRITTEN;
+
+static const char confirm[] =
+	"@items, d AS (DELETE FROM shmeta_objects b USING i WHERE " OF_OBJECT
+	" AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)) "
+	"SELECT i.n, b.slices FROM i JOIN LATERAL (SELECT " SLICES_OF_B
+	" AS slices FROM shmeta_objects b WHERE " OF_OBJECT " LIMIT 1) b ON true WHERE b.slices > 0";
+
 /* ---- the kinds ------------------------------------------------------------------------------------------------------------------------ */
 
 #define X(resource)                           \
@@ -527,226 +681,91 @@ static void answer_confirm(struct writing *w, struct write_item *item, const PGr
 	}
 
 static const struct kind {
-	bool own;
+	const char *sql;
 	enum field fields[24];
 	struct write_touch touches[TOUCHES_MAX];
 	void (*answer)(struct writing *w, struct write_item *item, const PGresult *result, int row);
-	const char *sql;
+	bool own;
 } kinds[KIND_COUNT] = {
-	[KIND_TOPIC_CREATE] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
-                 .touches = {X(TOPIC)},
-                 .answer = answer_exists,
-                 /* Rows that a deletion without cascades left under the name are not this topic's. */
-                 .sql = "@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, "
-                        "created_at, updated_at, config{c:, cleanup_policy}) "
-                        "SELECT {o:org, }topic, parts, keep, @now, @now, config{j:::jsonb}{c:, coalesce(policy, 'delete')} "
-                        "FROM i ORDER BY topic ON CONFLICT DO NOTHING RETURNING {o:organization_id, }name, partition_count)"
-                        "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND "
-                        "s.organization_id = t.organization_id), "
-                        "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND "
-                        "s.organization_id = t.organization_id)}, "
-                        "p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, "
-                        "updated_at) SELECT {o:organization_id, }name, g.id, 0, @now, @now "
-                        "FROM t CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id)) "
-                        "SELECT n FROM i WHERE ({o:org, }topic) NOT IN (SELECT {o:organization_id, }name FROM t)"},
-	[KIND_TOPIC_DELETE] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC},
-                 .touches = {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
-                 .answer = answer_no_topic,
-                 .sql = "@items" KEEP_EPOCHS(
-			 "FROM i JOIN partition_leases l ON l.topic = i.topic{l: AND l.organization_id = i.org}") ", t AS (DELETE FROM topics t USING i WHERE t.name = i.topic{o: AND t.organization_id = i.org} "
-                                                                                                                  "RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
-                                                                                                                  "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
-                                                                                                                  "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND "
-                                                                                                                  "s.organization_id = t.org)}"
-                                                                                                                  "{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND "
-                                                                                                                  "s.organization_id = t.org)}"
-                                                                                                                  "{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
-                                                                                                                  "SELECT n FROM i WHERE n NOT IN (SELECT n FROM t)"},
-	[KIND_WATERMARK] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
-                 .touches = {S(TOPIC), T(DATA, 0)},
-                 .answer = answer_place,
-                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE
-                        "), "
-                        "u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
-                        "(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
-                        "WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org}) "
-                        "SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits)"},
-	[KIND_SEGMENTS_DELETE] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
-                 .touches = {S(TOPIC), X(DATA), T(SLICES, 0)},
-                 .answer = answer_count,
-                 .sql = "@items, d AS (DELETE FROM segments s USING i WHERE s.topic = i.topic AND s.partition_id = i.pid "
-                        "AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND s.organization_id = i.org} "
-                        "RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
-                        "{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
-                        "AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
-                        "SELECT n, count(*) FROM d GROUP BY n"},
-	[KIND_ADD] = {.fields = {SEGMENT_FIELDS},
-                      .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
-                      .answer = answer_segment,
-                      .sql = ADD_SEGMENTS("")},
-	[KIND_ADD_RAISE] = {.fields = {SEGMENT_FIELDS},
-                            .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
-                            .answer = answer_segment,
-                            .sql = ADD_SEGMENTS(RAISE_WATERMARKS)},
-	[KIND_GROUP_ENSURE] =
-		{.fields = {FIELD_TENANT, FIELD_GROUP},
-                 .touches = {T(GROUP, 0)},
-                 .sql = "@items INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
-                        "SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING"},
-	[KIND_OFFSET] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
-                 .touches = {S(TOPIC), T(GROUP, 0)},
-                 .answer = answer_place,
-                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there FROM i), "
-                        "g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
-                        "SELECT DISTINCT {o:org, }grp, @now, @now FROM j WHERE there ORDER BY grp ON CONFLICT DO NOTHING), "
-                        "o AS (INSERT INTO consumer_offsets({o:organization_id, }group_id, topic, partition_id, "
-                        "committed_offset, metadata, committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, "
-                        "topic, pid, goal, note, @now FROM j WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
-                        "ON CONFLICT ({o:organization_id, }group_id, topic, partition_id) DO UPDATE SET "
-                        "committed_offset = excluded.committed_offset, metadata = excluded.metadata, "
-                        "committed_at = excluded.committed_at) "
-                        "SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there"},
-	[KIND_GROUP_DELETE] = {.fields = {FIELD_TENANT, FIELD_GROUP},
-                               .touches = {T(GROUP, 1)},
-                               .sql = "@items DELETE FROM consumer_groups g USING i WHERE g.group_id = i.grp"
-                                      "{o: AND g.organization_id = i.org}"},
-	[KIND_AGENT_PUT] =
-		{.fields = {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
-                            FIELD_STARTED, FIELD_ABOUT},
-                 .touches = {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
-                 .answer = answer_agent,
-                 /* An address is free when its owner leaves it in this very statement, before. */
-                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, EXISTS(SELECT 1 FROM agents a WHERE "
-                        "a.address = i.address AND a.agent_id <> i.agent AND NOT EXISTS(SELECT 1 FROM i m WHERE "
-                        "m.agent = a.agent_id AND m.n < i.n AND m.address <> a.address)) AS taken, "
-                        "{a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND NOT coalesce(" OWN_AGENT
-                        ", false))}{!a:false} AS strange FROM i), "
-                        "u AS (INSERT INTO agents({a:organization_id, }agent_id, address, availability_zone, agent_group, "
-                        "last_heartbeat, started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, "
-                        "about{j:::jsonb} FROM j WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE "
-                        "SET address = excluded.address, availability_zone = excluded.availability_zone, "
-                        "agent_group = excluded.agent_group, last_heartbeat = excluded.last_heartbeat, "
-                        "metadata = excluded.metadata) SELECT n, taken FROM j WHERE taken OR strange"},
+	[KIND_TOPIC_CREATE] = {topic_create,
+                               {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
+                               {X(TOPIC)},
+                               answer_exists,
+                               false},
+	[KIND_TOPIC_DELETE] = {topic_delete,
+                               {FIELD_TENANT, FIELD_TOPIC},
+                               {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
+                               answer_no_topic,
+                               false},
+	[KIND_WATERMARK] = {watermark,
+                            {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
+                            {S(TOPIC), T(DATA, 0)},
+                            answer_place,
+                            false},
+	[KIND_SEGMENTS_DELETE] = {segments_delete,
+                                  {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
+                                  {S(TOPIC), X(DATA), T(SLICES, 0)},
+                                  answer_count,
+                                  false},
+	[KIND_ADD] = {add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false},
+	[KIND_ADD_RAISE] = {add_raise, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false},
+	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, NULL, false},
+	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, NULL, false},
+	[KIND_OFFSET] = {offset,
+                         {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
+                         {S(TOPIC), T(GROUP, 0)},
+                         answer_place,
+                         false},
+	[KIND_AGENT_PUT] = {agent_put,
+                            {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
+                             FIELD_STARTED, FIELD_ABOUT},
+                            {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
+                            answer_agent,
+                            false},
 	[KIND_AGENT_DELETE] =
-		{.fields = {FIELD_TENANT, FIELD_AGENT},
-                 .touches = {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
-                 .sql = "@items" KEEP_EPOCHS(
-			 "FROM i JOIN partition_leases l ON l.leader_agent_id = i.agent") " DELETE FROM agents a USING i WHERE a.agent_id = i.agent{a: AND " OWN_AGENT
-                                                                                          "}"},
-	[KIND_ACQUIRE] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_UNTIL},
-                 .touches = {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
-                 .answer = answer_acquire,
-                 .sql = "@items, j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, "
-                        "coalesce(l.epoch, 0) AS former, l.lease_expires_at AS ends, i.there AND i.known AND "
-                        "(l.epoch IS NULL OR l.leader_agent_id = i.agent OR l.lease_expires_at <= @now) AS ok "
-                        "FROM (SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE(
-				"agent") " AS known FROM i) i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
-                                         " FOR UPDATE) l ON true), " GIVE_LEASES
-                                         " SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, "
-                                         "coalesce(u.epoch, a.epoch)" GIVEN_LEASE},
-	[KIND_RELEASE_LEASE] =
-		{.fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
-                 .touches = {S(TOPIC), X(LEASE), S(LEASES)},
-                 .answer = answer_release,
-                 .sql =
-                         "@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE
-                         " AND l.leader_agent_id = i.agent RETURNING i.n, {l:l.organization_id, }l.topic, l.partition_id, l.epoch)" KEEP_EPOCHS(
-				 "FROM i JOIN l ON l.n = i.n") " SELECT n FROM i WHERE n NOT IN (SELECT n FROM l)"},
-	[KIND_OFFER] = {.own = true,
-                        .fields = {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_UNTIL},
-                        .touches = {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
-                        .answer = answer_offer,
-                        .sql = "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " AGENT_THERE(
-				"other") " AS known, l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE "
-                                         "t.tenant = i.tenant AND t.topic = i.topic AND t.partition_id = i.pid AND "
-                                         "t.state IN ('pending', 'accepted') AND t.timeout_at > @now) AS waits FROM i "
-                                         "LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
-                                         " AND l.leader_agent_id = i.agent AND l.lease_expires_at > @now FOR SHARE) l ON true), "
-                                         "o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, "
-                                         "created_at, timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
-                                         "WHERE there AND known AND held AND NOT waits ORDER BY n "
-                                         "RETURNING tenant, topic, partition_id, transfer_id) "
-                                         "SELECT i.n, i.there, " TOPIC_THERE
-                                         ", i.known, i.held, i.waits, o.transfer_id FROM j i "
-                                         "LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid"},
-	[KIND_ACCEPT] = {.own = true,
-                         .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
-                         .touches = {X(TRANSFER), T(TRANSFERS, 1)},
-                         .answer = answer_transfer,
-                         .sql = ANSWER_TRANSFERS("pending", "accepted")},
-	[KIND_REJECT] = {.own = true,
-                         .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
-                         .touches = {X(TRANSFER), T(TRANSFERS, 1)},
-                         .answer = answer_transfer,
-                         .sql = ANSWER_TRANSFERS("pending", "rejected")},
-	[KIND_COMPLETE] =
-		{.own = true,
-                 .fields = {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_UNTIL},
-                 .touches = {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
-                 .answer = answer_complete,
-                 .sql =
-                         "@items, t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.until, i.agent AS holder, "
-                         "t.topic, t.partition_id AS pid, t.to_agent AS agent, " TRANSFER_STATE(
-				 "from_agent",
-				 "accepted") " FROM i " OF_TRANSFER "), "
-                                             "j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
-                                             "coalesce(l.held, false) AS held, "
-                                             "i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
-                                             "FROM (SELECT i.*, " AGENT_THERE(
-						     "agent") " AS known FROM t i) i "
-                                                              "LEFT JOIN LATERAL (SELECT l.epoch, l.leader_agent_id = i.holder AND l.lease_expires_at > @now AS held "
-                                                              "FROM partition_leases l WHERE " OF_LEASE
-                                                              " FOR UPDATE) l ON true), " GIVE_LEASES
-                                                              ", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND "
-                                                              "t.transfer_id = j.xfer) "
-                                                              "SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
-                                                              "coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE},
-	[KIND_OBJECT] =
-		{.own = true,
-                 .fields = {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
-                 .touches = {X(OBJECT), T(SLICES, 1)},
-                 .answer = answer_object,
-                 /* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
-                 .sql =
-                         "@items, o AS (INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
-                         "SELECT tenant, bucket, key, size, created FROM i ORDER BY tenant, bucket, key "
-                         "ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key), "
-                         "u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
-                         " AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL) "
-                         "SELECT i.n, b.object_id IS NOT NULL, b.size_bytes, b.slices FROM i LEFT JOIN LATERAL "
-                         "(SELECT b.*, " SLICES_OF_B " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
-                         " LIMIT 1) b ON true WHERE (i.tenant, i.bucket, i.key) NOT IN (SELECT tenant, s3_bucket, s3_key FROM o)"},
-	[KIND_SLICE] =
-		{.own = true,
-                 .fields = {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
-                 .touches = {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
-                 .answer = answer_segment,
-                 .sql =
-                         "@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS
-                         ", b.object_id FROM i" UNDER_FENCE
-                         " LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
-                         " AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SEGMENTS(
-				 " AND object_id IS NOT NULL") RAISE_WATERMARKS
-                 ", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
-                 "SELECT tenant, topic, pid, base, object_id, place FROM j WHERE id IN (SELECT id FROM ins) "
-                 "ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
-                 "DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SEGMENTS_NOT_WRITTEN(
-			 "i.object_id IS NOT NULL")},
-	[KIND_CONFIRM] = {.own = true,
-                          .fields = {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY},
-                          .touches = {X(OBJECT), T(SLICES, 1)},
-                          .answer = answer_confirm,
-                          .sql = "@items, d AS (DELETE FROM shmeta_objects b USING i WHERE " OF_OBJECT
-                                 " AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)) "
-                                 "SELECT i.n, b.slices FROM i JOIN LATERAL (SELECT " SLICES_OF_B
-                                 " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
-                                 " LIMIT 1) b ON true WHERE b.slices > 0"},
+		{agent_delete, {FIELD_TENANT, FIELD_AGENT}, {T(AGENT, 0), T(AGENTS, 1), X(LEASES)}, NULL, false},
+	[KIND_ACQUIRE] = {acquire,
+                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_UNTIL},
+                          {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
+                          answer_acquire,
+                          false},
+	[KIND_RELEASE_LEASE] = {release_lease,
+                                {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
+                                {S(TOPIC), X(LEASE), S(LEASES)},
+                                answer_release,
+                                false},
+	[KIND_OFFER] = {offer,
+                        {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_UNTIL},
+                        {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
+                        answer_offer,
+                        true},
+	[KIND_ACCEPT] = {accept,
+                         {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         {X(TRANSFER), T(TRANSFERS, 1)},
+                         answer_transfer,
+                         true},
+	[KIND_REJECT] = {reject,
+                         {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         {X(TRANSFER), T(TRANSFERS, 1)},
+                         answer_transfer,
+                         true},
+	[KIND_COMPLETE] = {complete,
+                           {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_UNTIL},
+                           {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
+                           answer_complete,
+                           true},
+	[KIND_OBJECT] = {object,
+                         {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
+                         {X(OBJECT), T(SLICES, 1)},
+                         answer_object,
+                         true},
+	[KIND_SLICE] = {slice,
+                        {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
+                        {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
+                        answer_segment,
+                        true},
+	[KIND_CONFIRM] =
+		{confirm, {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY}, {X(OBJECT), T(SLICES, 1)}, answer_confirm, true},
 };
 #undef X
 #undef S

@@ -420,6 +420,54 @@ Test(postgres_writes, sixteen_hosts_get_through_their_serialisation_failures)
 	sixteen_write(WORLD_COCKROACH, true);
 }
 
+/* What a topic takes with it when it goes is locked with everything else, before anything is done. */
+static void *make_and_drop(void *arg)
+{
+	struct writer *w = arg;
+
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		const char *first = w->number % 2 == 0 ? "left" : "right",
+			   *second = w->number % 2 == 0 ? "right" : "left";
+
+		for (uint32_t i = 0; i < PLACES; i++) {
+			add_segment(w->host, first, i, ((uint64_t)w->number * BATCHES + b) * 10);
+			add_segment(w->host, second, PLACES - 1 - i, ((uint64_t)w->number * BATCHES + b) * 10);
+		}
+		if (b % 4 == 3) {
+			add(w->host, SHMETA_OP_DELETE_TOPIC, second, 0);
+			add_topic(w->host, second, PLACES);
+		}
+		if (host_apply(w->host, 1000 + b) != SHMETA_OK) {
+			atomic_fetch_add(w->failed, 1);
+			(void)snprintf(w->sentence, sizeof w->sentence, "%.190s", w->host->err.text);
+		}
+	}
+	return NULL;
+}
+
+Test(postgres_writes, hosts_that_drop_topics_under_each_others_writes_never_fail)
+{
+	static _Atomic uint32_t failed;
+	struct writer writers[4];
+	pthread_t threads[4];
+
+	begin(WORLD_PG_NEW, 4);
+	add_topic(&hosts[0], "left", PLACES);
+	add_topic(&hosts[0], "right", PLACES);
+	done(&hosts[0], 1);
+	for (uint32_t i = 0; i < 4; i++) {
+		writers[i] = (struct writer){.host = &hosts[i], .number = i, .failed = &failed};
+		cr_assert_eq(pthread_create(&threads[i], NULL, make_and_drop, &writers[i]), 0);
+	}
+	for (uint32_t i = 0; i < 4; i++)
+		(void)pthread_join(threads[i], NULL);
+	for (uint32_t i = 0; i < 4; i++)
+		cr_expect_str_empty(writers[i].sentence, "%s", writers[i].sentence);
+	cr_expect_eq(failed, 0);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partitions"), 2 * PLACES);
+	end(4);
+}
+
 Test(postgres_writes, two_hosts_that_add_one_segment_are_told_apart)
 {
 	begin(WORLD_PG_NEW, 2);
