@@ -148,14 +148,15 @@ static void ask_status(struct said *ret)
 	run_tool_done(&t);
 }
 
-/* Until status says this of the source; the sentence stays in *ret. */
-static void await_source(const char *part, struct said *ret)
+/* Until status says this of the source, of this phase; what else it says stays in *ret. */
+static void await_source(const char *part, const char *phase, struct said *ret)
 {
 	for (double end = run_now_s() + PATIENCE_S;; pause_ms(50)) {
 		ask_status(ret);
-		if (strstr(ret->source, part) != NULL)
+		if (strstr(ret->source, part) != NULL && strcmp(ret->phase, phase) == 0)
 			return;
-		cr_assert_lt(run_now_s(), end, "status never says '%s' of the source, but '%s'", part, ret->source);
+		cr_assert_lt(run_now_s(), end, "status never says '%s' of the source, %s, but '%s', %s", part, phase,
+		             ret->source, ret->phase);
 	}
 }
 
@@ -164,9 +165,8 @@ static void expect_away(const char *why)
 {
 	struct said said;
 
-	await_source(why, &said);
+	await_source(why, "degraded", &said);
 	cr_expect(said.apart, "%s", said.source);
-	cr_expect_str_eq(said.phase, "degraded");
 	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
 	expect_reads();
 }
@@ -175,24 +175,25 @@ static void await_connected(void)
 {
 	struct said said;
 
-	for (double last = run_now_s() + PATIENCE_S;; pause_ms(50)) {
-		ask_status(&said);
-		if (strcmp(said.source, "connected") == 0 && strcmp(said.phase, "serving") == 0)
-			break;
-		cr_assert_lt(run_now_s(), last, "the source does not come back: %s", said.source);
-	}
+	await_source("connected", "serving", &said);
+	cr_expect_str_eq(said.source, "connected");
 	expect_reads();
 }
 
-static uint64_t watermark(const char *topic, uint32_t partition)
+static uint64_t watermark_of(struct shmeta_reader *with, const char *topic, uint32_t partition)
 {
 	struct shmeta_partition p = {.high_watermark = 0};
 	enum shmeta_status status;
 
-	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
-	status = shmeta_get_partition_named(reader, topic, strlen(topic), partition, NULL, &p, NULL);
-	(void)shmeta_end(reader);
+	cr_assert_eq(run_daemon_begin(with), SHMETA_OK);
+	status = shmeta_get_partition_named(with, topic, strlen(topic), partition, NULL, &p, NULL);
+	(void)shmeta_end(with);
 	return status == SHMETA_OK ? p.high_watermark : 0;
+}
+
+static uint64_t watermark(const char *topic, uint32_t partition)
+{
+	return watermark_of(reader, topic, partition);
 }
 
 static void await_watermark(const char *topic, uint32_t partition, uint64_t value)
@@ -254,6 +255,18 @@ static void start_server(const char *const *settings)
 	cr_assert_eq(run_daemon_init(&d), 0);
 }
 
+/* A reader of ours, all that was seeded, and the process that reads. */
+static void attach(void)
+{
+	instance = run_daemon_open(&d, "test", 0);
+	cr_assert_not_null(instance);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	for (double end = run_now_s() + PATIENCE_S; read_one(reader, (uint64_t)SEGMENTS * 10 - 1) != 0; pause_ms(2))
+		cr_assert_lt(run_now_s(), end, "what was seeded does not come");
+	start_reading();
+}
+
 /* uri NULL: through the link. */
 static void start_daemon(const char *uri)
 {
@@ -262,13 +275,7 @@ static void start_daemon(const char *uri)
 	(void)snprintf(through, sizeof through, "postgresql:host=%s port=%d user=shmeta dbname=meta", l.host, l.port);
 	cr_assert_eq(run_daemon_start(&d, uri != NULL ? uri : through), 0);
 	pg_cluster_sql(sql, seed_sql);
-	instance = run_daemon_open(&d, "test", 0);
-	cr_assert_not_null(instance);
-	reader = run_daemon_reader(instance);
-	cr_assert_not_null(reader);
-	for (double end = run_now_s() + PATIENCE_S; read_one(reader, (uint64_t)SEGMENTS * 10 - 1) != 0; pause_ms(2))
-		cr_assert_lt(run_now_s(), end, "what was seeded does not come");
-	start_reading();
+	attach();
 }
 
 static void begin(void)
@@ -342,6 +349,50 @@ Test(postgres_faults, while_the_server_is_stopped_reads_go_on_ages_grow_and_stat
 	await_connected();
 	await_watermark("topic-1", 1, 4711);
 	expect_equal();
+}
+
+Test(postgres_faults, a_daemon_started_while_the_server_is_away_serves_what_it_had, .init = begin_direct, .fini = end)
+{
+	pg_cluster_down(&server, true);
+	expect_away("connection to server on socket");
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	expect_reads();
+	cr_assert_eq(run_daemon_spawn(&d, direct), 0);
+	expect_away("connection to server on socket");
+	pg_cluster_up(&server);
+	reconnect_sql();
+	set_watermark("topic-0", 1, 616);
+	await_watermark("topic-0", 1, 616);
+	await_connected();
+	expect_equal();
+}
+
+Test(postgres_faults, a_daemon_started_for_the_first_time_while_the_server_is_away_loads_when_it_comes)
+{
+	struct run_tool t;
+
+	start_server(NULL);
+	configure("");
+	PQfinish(sql);
+	pg_cluster_down(&server, false);
+	cr_assert_eq(run_daemon_spawn(&d, direct), 0);
+	for (double last = run_now_s() + PATIENCE_S;; pause_ms(20)) {
+		int told;
+
+		run_tool(&t, "shmetactl --dir %s status", d.instance);
+		told = strstr(t.out, "away since ") != NULL && strstr(t.out, "connection to server on socket") != NULL;
+		run_tool_done(&t);
+		if (told)
+			break;
+		cr_assert_lt(run_now_s(), last, "status never says why nothing is there");
+	}
+	pg_cluster_up(&server);
+	sql = pg_cluster_connect(&server, "meta");
+	cr_assert_eq(run_daemon_wait(&d, 0), 0);
+	pg_cluster_sql(sql, seed_sql);
+	attach();
+	expect_equal();
+	end();
 }
 
 /* Writes beside all restarts, by a process that takes each failure as it comes. */
@@ -1010,7 +1061,49 @@ static int enter(int fd)
 	return setns(fd, CLONE_NEWNET);
 }
 
-Test(postgres_faults, a_network_that_goes_away_in_the_middle_of_a_query_is_noticed)
+/* A daemon on the server's own host beside the one across the network. */
+static void check_two_hosts(int there, int here)
+{
+	struct run_daemon other;
+	struct shmeta *its;
+	struct shmeta_reader *with;
+	struct run_tool t;
+
+	cr_assert_eq(run_daemon_init(&other), 0);
+	(void)snprintf(other.config, sizeof other.config, "%s", d.config);
+	cr_assert_eq(enter(there), 0);
+	cr_assert_eq(run_daemon_start(&other, "postgresql:host=10.77.0.1 user=shmeta dbname=meta"), 0);
+	its = run_daemon_open(&other, "other", 0);
+	with = its != NULL ? run_daemon_reader(its) : NULL;
+	cr_assert_not_null(with);
+	for (uint64_t i = 1; i <= 3; i++) {
+		double began = run_now_s();
+
+		cr_assert_eq(shell("ip link set server down"), 0);
+		set_watermark("topic-2", 0, 90000 + i);
+		for (double last = began + PATIENCE_S; watermark_of(with, "topic-2", 0) != 90000 + i; pause_ms(2))
+			cr_assert_lt(run_now_s(), last, "the server's own host does not follow");
+		expect_away("away since");
+		(void)fprintf(
+			stderr,
+			"figure: a link that went down in the middle of a query was told by status after %.1f s\n",
+			run_now_s() - began);
+		cr_expect_neq(watermark("topic-2", 0), 90000 + i);
+		cr_assert_eq(shell("ip link set server up"), 0);
+		await_watermark("topic-2", 0, 90000 + i);
+		await_connected();
+	}
+	expect_equal();
+	run_tool(&t, "shmetactl --dir %s verify --source '%s'", other.instance, direct);
+	cr_expect_eq(t.code, 0, "verify of the other host: %d: %s%s", t.code, t.out, t.err);
+	run_tool_done(&t);
+	shmeta_reader_free(with);
+	shmeta_close(its);
+	run_daemon_done(&other);
+	cr_assert_eq(enter(here), 0);
+}
+
+Test(postgres_faults, a_network_that_goes_away_in_the_middle_of_a_query_is_noticed_by_the_one_host_and_not_the_other)
 {
 	static const char *const settings[] = {"listen_addresses=10.77.0.1", NULL};
 	int there, here;
@@ -1042,17 +1135,7 @@ Test(postgres_faults, a_network_that_goes_away_in_the_middle_of_a_query_is_notic
 	cr_assert_eq(enter(here), 0);
 	configure("allow_insecure = on");
 	start_daemon("postgresql:host=10.77.0.1 user=shmeta dbname=meta");
-	for (uint64_t i = 1; i <= 2; i++) {
-		cr_assert_eq(enter(there), 0);
-		cr_assert_eq(shell("ip link set server down"), 0);
-		set_watermark("topic-2", 0, 90000 + i);
-		expect_away("away since");
-		cr_expect_neq(watermark("topic-2", 0), 90000 + i);
-		cr_assert_eq(shell("ip link set server up"), 0);
-		await_watermark("topic-2", 0, 90000 + i);
-		await_connected();
-	}
-	expect_equal();
+	check_two_hosts(there, here);
 	end();
 	(void)kill(keeper, SIGKILL);
 	(void)run_reap(keeper);
