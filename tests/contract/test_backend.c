@@ -275,7 +275,15 @@ CLAIM(progress_comes_at_least_every_100000_rows)
 			"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
 			"s3_bucket, s3_key, created_at) SELECT i, 'many', 0, i, i, 1, 1, 'b', i, 0 FROM n",
 			MANY - 1);
-	for (uint64_t base = 0; w->app == NULL && base < MANY; base++) {
+	else if (w->pg != NULL)
+		world_sql(
+			w,
+			"INSERT INTO segments(%sid, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+			"s3_bucket, s3_key, created_at) SELECT %si::text, 'many', 0, i, i, 1, 1, 'b', i::text, 0 FROM "
+			"generate_series(0, %d) i",
+			w->tenants ? "organization_id, " : "", w->tenants ? "'" SHMETA_DEFAULT_TENANT "', " : "",
+			MANY - 1);
+	for (uint64_t base = 0; w->memory != NULL && base < MANY; base++) {
 		char name[24];
 
 		snprintf(name, sizeof name, "%" PRIu64, base);
