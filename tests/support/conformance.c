@@ -53,14 +53,17 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	world_servers_stop();
 }
 
-static struct world world; /* of the test that is on, where the engine is one of these */
+/* Of the test that is on, where its engines are some of these: the last one is where it is. */
+static struct world worlds[16];
+static size_t world_count;
 
 static int make_world(enum world_engine engine, char *ret_uri, size_t room)
 {
 	if (!world_possible(engine))
 		return 1;
-	world_make(&world, engine);
-	(void)snprintf(ret_uri, room, "%s", world.uri);
+	cr_assert_lt(world_count, sizeof worlds / sizeof worlds[0]);
+	world_make(&worlds[world_count], engine);
+	(void)snprintf(ret_uri, room, "%s", worlds[world_count++].uri);
 	return 0;
 }
 
@@ -83,8 +86,9 @@ static int make_postgresql_later(struct run_daemon *d, char *ret_uri, size_t roo
 
 	(void)d;
 	if (made == 0)
-		world_sql(&world, "ALTER TABLE partition_leases DROP CONSTRAINT partition_leases_pkey, ADD PRIMARY KEY "
-		                  "(organization_id, topic, partition_id)");
+		world_sql(&worlds[world_count - 1],
+		          "ALTER TABLE partition_leases DROP CONSTRAINT partition_leases_pkey, ADD PRIMARY KEY "
+		          "(organization_id, topic, partition_id)");
 	return made;
 }
 
@@ -97,7 +101,7 @@ static int make_cockroachdb(struct run_daemon *d, char *ret_uri, size_t room)
 static int sql_world(struct run_daemon *d, const char *sql)
 {
 	(void)d;
-	world_sql(&world, "%s", sql);
+	world_sql(&worlds[world_count - 1], "%s", sql);
 	return 0;
 }
 
@@ -189,9 +193,8 @@ void api_done(void)
 {
 	detach();
 	run_daemon_done(&api.d);
-	if (world.ops != NULL)
-		world_free(&world);
-	memset(&world, 0, sizeof world);
+	while (world_count > 0)
+		world_free(&worlds[--world_count]);
 }
 
 void api_move_to(const struct run_daemon *other, const struct conformance_engine *engine, const char *source)
