@@ -70,7 +70,7 @@ struct sync_writes {
 	size_t ops; /* waiting */
 	size_t ops_max;
 	size_t enough;               /* the thread gathers, and need not be woken for fewer */
-	size_t round;                /* operations of the last round; the engine's thread */
+	size_t crowd;                /* operations of a round, lately; the engine's thread */
 	struct write_memory *memory; /* the engine's thread */
 };
 

@@ -466,7 +466,9 @@ static void commit(struct write_round *r)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
-	s->writes.round = r->count;
+	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
+	if (s->writes.crowd < r->count)
+		s->writes.crowd = r->count;
 	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 	if (s->poll_due_ns > s->deaf_until_ns)
 		s->poll_due_ns = s->deaf_until_ns;
@@ -490,10 +492,10 @@ static bool gathering(struct sync *s, size_t ops, uint64_t since, uint64_t now)
 {
 	enum { MANY = 32, GATHER_NS = 2000000 };
 	struct sync_writes *w = &s->writes;
-	bool wait = w->round >= MANY && ops < w->round / 2 && now < since + GATHER_NS && !sync_stopping(s);
+	bool wait = w->crowd >= MANY && ops < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
 
 	(void)pthread_mutex_lock(&w->lock);
-	w->enough = wait ? w->round / 2 : 0;
+	w->enough = wait ? w->crowd / 2 : 0;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (wait)
 		sync_wake_at(s, since + GATHER_NS);
@@ -516,7 +518,6 @@ void write_commit(struct sync *s)
 	if (gathering(s, ops, since, now))
 		return;
 	r.calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
-	s->writes.round = 0;
 	if (r.calls != NULL)
 		commit(&r);
 	free(r.ops);
