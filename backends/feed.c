@@ -33,6 +33,9 @@ enum shmeta_status feed_change(struct feed_round *round, const struct feed_chang
 	if (change->cls > SHMETA_CLASS_SEGMENT) {
 		if ((round->class_done & 1u << change->cls) != 0)
 			return SHMETA_OK;
+		key.name = change->name;
+		if (!backend_key_is_class(&key))
+			return report(round, sink, &key);
 		round->class_done |= 1u << change->cls;
 		return report(round, sink, &(struct backend_key){.cls = change->cls});
 	}

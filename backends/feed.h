@@ -14,7 +14,8 @@ enum feed_op { FEED_INSERT = 1, FEED_UPDATE = 2, FEED_DELETE = 3 };
 struct feed_change {
 	enum shmeta_class cls;
 	enum feed_op op;
-	struct shmeta_str tenant, topic; /* not for AGENT, LEASE, OFFSET */
+	struct shmeta_str tenant, topic;
+	struct shmeta_str name; /* of an agent or a group */
 	uint32_t partition_id;
 	uint64_t from, to;
 };
@@ -40,7 +41,8 @@ struct feed_round {
  *   TOPIC update             TOPIC
  *   PARTITION insert, delete SEGMENT over all offsets, for the same reason: its segments may have died with it
  *   PARTITION update         PARTITION
- *   SEGMENT                  SEGMENT over [from, to] */
+ *   SEGMENT                  SEGMENT over [from, to]
+ *   AGENT, OFFSET, LEASE     the key that it names, or, with no name (LEASE: no topic), the whole class, once */
 enum shmeta_status feed_change(struct feed_round *round, const struct feed_change *change,
                                const struct backend_sink *sink);
 

@@ -21,7 +21,14 @@
 #include "backends/feed.h"
 #include "backends/postgres/postgres.h"
 
-enum { CHANGES_MOST = 200000, PRUNE_BATCH = 20000, PRUNE_EVERY_S = 60, KEEP_DEFAULT_S = 3600, PRUNE_LOCK = 0x73686d66 };
+enum {
+	CHANGES_MOST = 200000,
+	CLASS_KEYS_MOST = 2000,
+	PRUNE_BATCH = 20000,
+	PRUNE_EVERY_S = 60,
+	KEEP_DEFAULT_S = 3600,
+	PRUNE_LOCK = 0x73686d66
+};
 
 struct pg_feed {
 	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
@@ -144,8 +151,9 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, struct backen
 {
 	struct pg_conn *conn = &state->primary;
 	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
-	uint64_t mark = 0, xmin;
-	int64_t set = 0, now;
+	uint64_t mark, xmin;
+	int64_t set, now;
+	char *rest;
 	PGresult *result = NULL;
 	enum shmeta_status status;
 	char sql[600];
@@ -159,8 +167,8 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, struct backen
 		return status;
 	now = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	xmin = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
-	if (sscanf(PQgetvalue(result, 0, 2), "%" SCNu64 " %" SCNd64, &mark, &set) != 2)
-		mark = 0;
+	mark = strtoull(PQgetvalue(result, 0, 2), &rest, 10);
+	set = *rest == ' ' ? strtoll(rest, NULL, 10) : 0;
 	PQclear(result);
 	if (mark > 0 && now - set < keep)
 		return SHMETA_OK;
@@ -283,10 +291,15 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 {
 	enum shmeta_status status = SHMETA_OK;
 	struct feed_round round = {.keys = 0};
+	uint32_t keys[SHMETA_CLASS_COUNT] = {0};
 	int64_t rows = 0;
 
 	for (int row = 0; row < PQntuples(result); row++) {
+		int64_t class = pg_int(result, row, 0);
+
 		rows += pg_int(result, row, 7);
+		if (class >= 0 && class < SHMETA_CLASS_COUNT)
+			keys[class]++;
 		if (pg_int(result, row, 0) < 0) {
 			*ret_snapshot = PQgetvalue(result, row, 2);
 			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
@@ -299,9 +312,10 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 			to = pg_int(result, row, 6);
 		struct feed_change change = {.cls = (enum shmeta_class)cls,
 		                             .op = (enum feed_op)pg_int(result, row, 1),
-		                             .tenant = state->shape.organization ? pg_text(result, row, 2)
-		                                                                 : rows_str(SHMETA_DEFAULT_TENANT),
+		                             .tenant = pg_is_null(result, row, 2) ? rows_str(SHMETA_DEFAULT_TENANT)
+		                                                                  : pg_text(result, row, 2),
 		                             .topic = pg_text(result, row, 3),
+		                             .name = pg_text(result, row, 8),
 		                             .from = from < 0 ? 0 : (uint64_t)from,
 		                             .to = (uint64_t)to};
 
@@ -309,6 +323,9 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
 			continue;
 		change.partition_id = (uint32_t)partition;
+		/* So many of them are read at one go. */
+		if (cls > SHMETA_CLASS_SEGMENT && keys[cls] > CLASS_KEYS_MOST)
+			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}
 	*ret_keys += round.keys;
@@ -544,12 +561,12 @@ bool pg_feed_statements(struct pg_state *state)
 	       pg_text_of(
 		       state, PG_FEED_CHANGES,
 		       "SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
-		       "max(c.base_last)::int8, count(*) FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		       "max(c.base_last)::int8, count(*), c.name FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
 		       "pg_snapshot_xmax($1::text::pg_snapshot) AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
 		       "UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
 		       "pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
-		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op "
-		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, NULL, NULL, NULL, 0 "
+		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
+		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, NULL, NULL, NULL, 0, NULL "
 		       "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
 		       CHANGES_MOST + 1, CHANGES_MOST + 1) &&
 	       /* Only a standby of the very same cluster has replayed anything of it. */

@@ -160,12 +160,15 @@ static const char log_segments[] =
 	"FROM old_rows o WHERE EXISTS (SELECT FROM {schema}.partitions u WHERE u.topic = o.topic AND "
 	"u.partition_id = o.partition_id{parent}) GROUP BY o.topic, o.partition_id{,o};\n"
 	"  END IF;\n";
-/* Small classes are read as a whole: that something has changed is all there is to say. */
-static const char log_class[] = "  IF TG_OP = 'DELETE' THEN\n"
-				"    {log} SELECT {origin}, {class}, 3 WHERE EXISTS (SELECT FROM old_rows);\n"
-				"  ELSIF EXISTS (SELECT FROM new_rows) THEN\n"
-				"    {log} SELECT {origin}, {class}, CASE TG_OP WHEN 'INSERT' THEN 1 ELSE 2 END;\n"
-				"  END IF;\n";
+/* Of the others it is enough which keys are concerned. */
+static const char log_keys[] =
+	"  IF TG_OP = 'INSERT' THEN\n"
+	"    {log} SELECT {origin}, {class}, 1, {n.keys} FROM new_rows n;\n"
+	"  ELSIF TG_OP = 'UPDATE' THEN\n"
+	"    {log} SELECT {origin}, {class}, 2, k.* FROM (SELECT {n.keys} FROM new_rows n UNION SELECT {o.keys} FROM old_rows o) k;\n"
+	"  ELSE\n"
+	"    {log} SELECT {origin}, {class}, 3, {o.keys} FROM old_rows o;\n"
+	"  END IF;\n";
 /* Nothing says which rows a TRUNCATE has taken: everything is looked at. */
 static const char log_truncate[] = "  {log} SELECT {origin}, 3, 3;\n";
 /* A slice whose segment is gone, by whomever, holds its object no longer. */
@@ -182,12 +185,20 @@ _Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_
 
 static const struct tracked {
 	enum table_index table;
-	const char *class; /* of log_class */
 	const char *body;
+	/* Of log_keys: the class, and what its rows are named by. */
+	const char *class, *new_keys, *old_keys;
+	const char *logged; /* columns of the log that the body fills, beside origin, class and op */
 } tracked[] = {
-	{TOPICS, "", log_topics}, {PARTITIONS, "", log_partitions}, {SEGMENTS, "", log_segments},
-	{GROUPS, "6", log_class}, {OFFSETS, "6", log_class},        {AGENTS, "4", log_class},
-	{LEASES, "5", log_class},
+	{TOPICS, log_topics, "", "", "", ", tenant, topic"},
+	{PARTITIONS, log_partitions, "", "", "", ", tenant, topic, partition_id"},
+	{SEGMENTS, log_segments, "", "", "", ", tenant, topic, partition_id, base_offset, base_last"},
+	{GROUPS, log_keys, "6", "{n.tenant}, n.group_id", "{o.tenant}, o.group_id", ", tenant, name"},
+	{OFFSETS, log_keys, "6", "{n.tenant}, n.group_id, n.topic, n.partition_id",
+         "{o.tenant}, o.group_id, o.topic, o.partition_id", ", tenant, name, topic, partition_id"},
+	{AGENTS, log_keys, "4", "{n.agents}, n.agent_id", "{o.agents}, o.agent_id", ", tenant, name"},
+	{LEASES, log_keys, "5", "{n.leases}, n.topic, n.partition_id", "{o.leases}, o.topic, o.partition_id",
+         ", tenant, topic, partition_id"},
 };
 _Static_assert(SHMETA_CLASS_AGENT == 4 && SHMETA_CLASS_LEASE == 5 && SHMETA_CLASS_OFFSET == 6, "the table names them");
 enum { TRACKED = sizeof tracked / sizeof tracked[0], OPERATIONS = 4 };
@@ -231,18 +242,27 @@ static char *fill(const char *template, const struct token *tokens)
 	return text;
 }
 
-static void say_function(struct script *script, const struct pg_state *state, const char *name, const char *class,
+/* t: what is logged of which table; NULL: body alone. */
+static void say_function(struct script *script, const struct pg_state *state, const char *name, const struct tracked *t,
                          const char *body)
 {
-	bool o = state->shape.organization;
+	const struct pg_shape *shape = &state->shape;
+	bool o = shape->organization;
 	char log[300];
+	const struct token outer[] = {{"log", log},
+	                              {"class", t != NULL ? t->class : ""},
+	                              {"n.keys", t != NULL ? t->new_keys : ""},
+	                              {"o.keys", t != NULL ? t->old_keys : ""},
+	                              {NULL, NULL}};
 	const struct token tokens[] = {
-		{"log", log},
 		{"origin", "current_setting('shmeta.origin', true)"},
 		{"schema", state->schema},
-		{"class", class},
 		{"n.tenant", o ? "n.organization_id::text" : "NULL"},
 		{"o.tenant", o ? "o.organization_id::text" : "NULL"},
+		{"n.agents", shape->agents_organization ? "n.organization_id::text" : "NULL"},
+		{"o.agents", shape->agents_organization ? "o.organization_id::text" : "NULL"},
+		{"n.leases", shape->leases_organization ? "n.organization_id::text" : "NULL"},
+		{"o.leases", shape->leases_organization ? "o.organization_id::text" : "NULL"},
 		{"tenant", o ? "coalesce(n.organization_id, o.organization_id)::text" : "NULL"},
 		{"same", o ? " AND o.organization_id = n.organization_id" : ""},
 		{"parent", o ? " AND u.organization_id = o.organization_id" : ""},
@@ -251,14 +271,12 @@ static void say_function(struct script *script, const struct pg_state *state, co
 		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
 		{NULL, NULL},
 	};
-	char *text;
+	char *template, *text;
 
 	snprintf(log, sizeof log, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
-	         body == log_topics       ? ", tenant, topic"
-	         : body == log_partitions ? ", tenant, topic, partition_id"
-	         : body == log_segments   ? ", tenant, topic, partition_id, base_offset, base_last"
-	                                  : "");
-	text = fill(body, tokens);
+	         t != NULL ? t->logged : "");
+	template = fill(body, outer);
+	text = template != NULL ? fill(template, tokens) : NULL;
 	if (text == NULL)
 		script->failed = true;
 	else
@@ -266,6 +284,7 @@ static void say_function(struct script *script, const struct pg_state *state, co
 		    "CREATE OR REPLACE FUNCTION %s.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
 		    "SET search_path = pg_catalog, pg_temp AS $shmeta$\nBEGIN\n%s  RETURN NULL;\nEND $shmeta$",
 		    state->schema, name, text);
+	free(template);
 	free(text);
 }
 
@@ -292,25 +311,27 @@ static void say_log(struct script *script, const struct pg_state *state)
 	say(script,
 	    "CREATE TABLE IF NOT EXISTS %s.shmeta_changes(xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
 	    "seq BIGINT GENERATED ALWAYS AS IDENTITY, class SMALLINT, op SMALLINT, tenant TEXT, topic TEXT, partition_id INTEGER, "
-	    "base_offset BIGINT, base_last BIGINT, origin TEXT, PRIMARY KEY (xid, seq)) WITH "
+	    "base_offset BIGINT, base_last BIGINT, name TEXT, origin TEXT, PRIMARY KEY (xid, seq)) WITH "
 	    "(autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)",
 	    schema);
+	/* One of an earlier version had no names. */
+	say(script, "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT", schema);
 	for (int i = 0; i < TRACKED; i++) {
 		const char *table = tables[tracked[i].table].name;
 
 		snprintf(function, sizeof function, "shmeta_log_%s", table);
-		say_function(script, state, function, tracked[i].class, tracked[i].body);
+		say_function(script, state, function, &tracked[i], tracked[i].body);
 		for (int op = 0; op < OPERATIONS - 1; op++) {
 			snprintf(name, sizeof name, "shmeta_%s_%s", table, operations[op]);
 			say_trigger(script, state, name, events[op], table, transitions[op], function);
 		}
 	}
-	say_function(script, state, "shmeta_log_truncate", "", log_truncate);
+	say_function(script, state, "shmeta_log_truncate", NULL, log_truncate);
 	for (int i = 0; i < TRACKED; i++) {
 		snprintf(name, sizeof name, "shmeta_%s_truncate", tables[tracked[i].table].name);
 		say_trigger(script, state, name, "TRUNCATE", tables[tracked[i].table].name, "", "shmeta_log_truncate");
 	}
-	say_function(script, state, "shmeta_drop_slices", "", drop_slices);
+	say_function(script, state, "shmeta_drop_slices", NULL, drop_slices);
 	say_trigger(script, state, "shmeta_slices_delete", "DELETE", "segments", transitions[2], "shmeta_drop_slices");
 	say_trigger(script, state, "shmeta_slices_truncate", "TRUNCATE", "segments", "", "shmeta_drop_slices");
 }
