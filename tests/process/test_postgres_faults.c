@@ -1039,6 +1039,119 @@ Test(postgres_faults, what_no_trigger_tells_is_found_by_the_reconcile, .init = b
 	await_cache("topic-0", 0);
 }
 
+/* ---- what helps and is never needed ------------------------------------------------------------------------------------------------ */
+
+static void begin_with_notify(void)
+{
+	start_server(NULL);
+	cr_assert_eq(link_start(&l, LINK_UNIX, server.dir, 5432), 0);
+	/* So slow a poll that what is seen soon was told by the hint. */
+	config_text = "feed { notify = on poll_min_ms = 2s poll_max_ms = 3s reconcile_s = 0 }\n"
+		      "retry { min_ms = 50ms max_ms = 200ms }\n";
+	configure("");
+	start_daemon(NULL);
+}
+
+Test(postgres_faults, a_hint_that_is_lost_costs_time_and_no_change, .init = begin_with_notify, .fini = end)
+{
+	struct link_counts c;
+
+	for (uint64_t i = 1; i <= 3; i++) {
+		pg_cluster_sql(
+			sql,
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shmetad' "
+			"AND query LIKE 'LISTEN%'");
+		set_watermark("topic-0", 0, 50000 + i);
+		await_watermark("topic-0", 0, 50000 + i);
+	}
+	/* Its connection cannot be made: nobody answers to LISTEN. */
+	link_counts(&l, &c);
+	cr_assert_eq(link_trap(&l, LINK_STALL_ANSWER, "LISTEN", 6, 1), 0);
+	pg_cluster_sql(sql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shmetad' "
+	                    "AND query LIKE 'LISTEN%'");
+	set_watermark("topic-0", 0, 50010);
+	cr_expect_eq(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000), 0);
+	await_watermark("topic-0", 0, 50010);
+	cr_assert_eq(link_cut(&l), 0);
+	set_watermark("topic-0", 0, 50011);
+	await_watermark("topic-0", 0, 50011);
+	await_connected();
+	/* Whatever an application writes is none of the trigger's business: a name of 2000 bytes is our trouble alone. */
+	pg_cluster_sql(sql, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
+	                    "(repeat('n', 2000), 1, 1, 1, '{}'); DELETE FROM topics WHERE length(name) = 2000");
+	set_watermark("topic-0", 0, 50012);
+	await_watermark("topic-0", 0, 50012);
+	expect_equal();
+}
+
+static struct pg_cluster standby;
+
+/* The primary without a link, the replica behind it. */
+static void begin_with_replica(void)
+{
+	char more[200];
+
+	start_server(NULL);
+	pg_cluster_start_standby(&standby, &server);
+	cr_assert_eq(link_start(&l, LINK_UNIX, standby.dir, 5432), 0);
+	(void)snprintf(more, sizeof more, "read_uri = \"postgresql:host=%s port=%d user=shmeta dbname=meta\"", l.host,
+	               l.port);
+	configure(more);
+	start_daemon(direct);
+	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
+}
+
+static void end_with_replica(void)
+{
+	shmeta_client_close(client);
+	pg_cluster_stop(&standby);
+	end();
+}
+
+/* What is written is there when the write has been answered, and what others write comes. */
+static void expect_followed(uint64_t value)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"topic-1", 7}, .offset = value};
+	struct shmeta_result result = {.status = SHMETA_OK};
+	struct said said;
+
+	cr_assert_eq(shmeta_write(client, &op, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_expect_eq(watermark("topic-1", 0), value);
+	set_watermark("topic-1", 1, value);
+	await_watermark("topic-1", 1, value);
+	ask_status(&said);
+	cr_expect_str_eq(said.source, "connected");
+	expect_reads();
+}
+
+Test(postgres_faults, a_replica_is_never_needed_whatever_becomes_of_it, .init = begin_with_replica,
+     .fini = end_with_replica)
+{
+	PGconn *there = pg_cluster_connect(&standby, "meta");
+	struct link_counts c;
+
+	for (uint64_t value = 100000; value < 100010; value++)
+		expect_followed(value);
+	link_counts(&l, &c);
+	cr_expect_gt(c.accepted, 0, "it is not read from at all");
+	pg_cluster_sql(there, "SELECT pg_wal_replay_pause()");
+	expect_followed(200001);
+	pg_cluster_sql(there, "SELECT pg_wal_replay_resume()");
+	expect_followed(200002);
+	cr_assert_eq(link_mode(&l, LINK_HOLD), 0);
+	expect_followed(200003);
+	expect_followed(200004);
+	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
+	cr_assert_eq(link_cut(&l), 0);
+	expect_followed(200005);
+	PQfinish(there);
+	pg_cluster_stop(&standby);
+	expect_followed(200006);
+	expect_followed(200007);
+	expect_equal();
+}
+
 /* ---- another network --------------------------------------------------------------------------------------------------------------- */
 
 static pid_t keeper; /* holds the server's network namespace by its process id */
