@@ -332,8 +332,9 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 	return status;
 }
 
+/* *ret_again: the query had to connect anew; who has answered is to be looked at first. */
 static enum shmeta_status poll_log(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
-                                   struct backend_error *err)
+                                   bool *ret_again, struct backend_error *err)
 {
 	struct pg_feed *feed = state->feed;
 	struct pg_params params;
@@ -347,13 +348,10 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 	status = pg_query(state, &state->primary, PG_FEED_CHANGES, &params, &result, err);
 	if (status != SHMETA_OK)
 		return status;
-	/* The query may have connected anew, to whom we do not know yet. */
-	if (feed->connects != state->primary.connects)
-		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: the connection was made anew",
-		                      state->dialect->engine);
-	else
+	*ret_again = feed->connects != state->primary.connects;
+	if (!*ret_again)
 		status = report_rows(state, sink, result, &now, ret_keys);
-	if (status == SHMETA_OK && (now == NULL || !set_text(&feed->snapshot, now)))
+	if (status == SHMETA_OK && !*ret_again && (now == NULL || !set_text(&feed->snapshot, now)))
 		status = no_memory(state, err);
 	PQclear(result);
 	return status;
@@ -376,28 +374,34 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 {
 	struct pg_state *state = data;
 	struct pg_feed *feed = feed_of(state);
-	enum shmeta_status status;
+	enum shmeta_status status = SHMETA_OK;
+	bool there = true, again = true;
 	uint64_t keys = 0;
-	bool there = true;
 
 	*ret_changed = 0;
 	state->doing = "reading the changes of";
-	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
-	if (status != SHMETA_OK || !state->shape.feed)
-		return status;
-	hear(state);
-	if (feed->baseline && feed->connects != state->primary.connects) {
-		status = reaches(state, feed->snapshot, feed->line, &there, err);
+	for (int tries = 0; again && tries < 3; tries++) {
+		again = false;
+		status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
+		if (status != SHMETA_OK || !state->shape.feed)
+			return status;
+		hear(state);
+		if (feed->baseline && feed->connects != state->primary.connects) {
+			status = reaches(state, feed->snapshot, feed->line, &there, err);
+			if (status != SHMETA_OK)
+				return status;
+			feed->connects = state->primary.connects;
+		}
+		if (!feed->baseline || !there)
+			status = begin_anew(state, sink, &keys, err);
+		else
+			status = poll_log(state, sink, &keys, &again, err);
 		if (status != SHMETA_OK)
 			return status;
-		feed->connects = state->primary.connects;
 	}
-	if (!feed->baseline || !there)
-		status = begin_anew(state, sink, &keys, err);
-	else
-		status = poll_log(state, sink, &keys, err);
-	if (status != SHMETA_OK)
-		return status;
+	if (again)
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s: the connection is lost each time it is made",
+		                    state->dialect->engine, state->doing);
 	*ret_changed = keys > 0;
 	prune(state);
 	return SHMETA_OK;
