@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/bench.h"
+#include "bench/server.h"
 
 enum { WRITERS = 8, TAILERS = 8, PARTITIONS = 1000, BATCH = 64, IN_FLIGHT = 16, SAMPLES = 1 << 16 };
 
@@ -366,6 +366,147 @@ static void rates(struct bench *b)
 	target_max("write.sqlite.single_p50", result_median(result_get("limit.sqlite_single_commit_p50")) + 100);
 }
 
+/* ---- PostgreSQL ------------------------------------------------------------------------------------------------------------------------ */
+
+/* The tables that shmeta made, without its triggers, and a topic as create() makes it. */
+static PGconn *raw_postgres(const struct bench *b, const char *database)
+{
+	PGconn *pg = server_connect(b, database);
+	char uri[1024], instance[400];
+	pid_t daemon;
+
+	server_uri(b, database, uri, sizeof uri);
+	(void)snprintf(instance, sizeof instance, "%s/made-%s", b->dir, database);
+	daemon = env_start_daemon(b, uri, instance, NULL, NULL);
+	env_kill(&daemon, SIGTERM);
+	server_run(pg, "ALTER TABLE segments DISABLE TRIGGER USER; ALTER TABLE partitions DISABLE TRIGGER USER;"
+	               "INSERT INTO topics VALUES('bench-writes', 1000, NULL, 1, 1, '{}');"
+	               "INSERT INTO partitions SELECT 'bench-writes', i, 0, 1, 1 FROM generate_series(0, 999) i");
+	return pg;
+}
+
+enum { RAW_GROUP = 4096, RAW_ROOM = 64 };
+
+/* Text arrays for unnest(). */
+struct raw_arrays {
+	char *column[4]; /* id, partition, base, key */
+	size_t used[4];
+};
+
+static void raw_put(struct raw_arrays *a, int column, const char *text)
+{
+	a->used[column] +=
+		(size_t)sprintf(a->column[column] + a->used[column], "%c%s", a->used[column] == 0 ? '{' : ',', text);
+}
+
+static void raw_done(PGconn *pg, PGresult *res)
+{
+	if (PQresultStatus(res) != PGRES_COMMAND_OK)
+		die("PostgreSQL: %s", PQerrorMessage(pg));
+	PQclear(res);
+}
+
+/* As raw_commits(): one INSERT of many rows and one UPDATE of their partitions' watermarks, both prepared. */
+static double raw_postgres_commits(PGconn *pg, uint32_t group, double seconds, double *sample, uint32_t *samples)
+{
+	uint64_t next[PARTITIONS] = {0}, added = 0;
+	uint32_t partition = 0, batch = group < BATCH ? group : BATCH;
+	struct raw_arrays a;
+	double began = now_s();
+
+	for (int i = 0; i < 4; i++)
+		if ((a.column[i] = malloc((size_t)RAW_GROUP * RAW_ROOM + 2)) == NULL)
+			die("out of memory");
+	raw_done(
+		pg,
+		PQprepare(
+			pg, "insert",
+			"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+			"s3_bucket, s3_key, created_at) SELECT i.id, 'bench-writes', i.pid, i.base, i.base + 99, 100, "
+			"123456, 'streamhouse', i.key, 1700000000000 FROM unnest($1::text[], $2::int8[], $3::int8[], "
+			"$4::text[]) AS i(id, pid, base, key)",
+			0, NULL));
+	raw_done(
+		pg,
+		PQprepare(
+			pg, "raise",
+			"UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = 2 FROM "
+			"(SELECT pid, max(base) + 100 AS top FROM unnest($1::int8[], $2::int8[]) AS i(pid, base) "
+			"GROUP BY pid) m WHERE p.topic = 'bench-writes' AND p.partition_id = m.pid",
+			0, NULL));
+	while (now_s() - began < seconds) {
+		const char *values[4] = {a.column[0], a.column[1], a.column[2], a.column[3]};
+		double t = now_s();
+
+		memset(a.used, 0, sizeof a.used);
+		for (uint32_t i = 0; i < group; i += batch, partition = (partition + 1) % PARTITIONS)
+			for (uint32_t k = 0; k < batch; k++, added++) {
+				char text[2][96], number[2][24];
+				struct shmeta_op op = add(partition, next[partition]++, text);
+
+				(void)snprintf(number[0], sizeof number[0], "%u", partition);
+				(void)snprintf(number[1], sizeof number[1], "%llu",
+				               (unsigned long long)op.u.segment.base_offset);
+				raw_put(&a, 0, text[0]);
+				raw_put(&a, 1, number[0]);
+				raw_put(&a, 2, number[1]);
+				raw_put(&a, 3, text[1]);
+			}
+		for (int i = 0; i < 4; i++)
+			(void)sprintf(a.column[i] + a.used[i], "}");
+		raw_done(pg, PQexec(pg, "BEGIN"));
+		raw_done(pg, PQexecPrepared(pg, "insert", 4, values, NULL, NULL, 0));
+		raw_done(pg, PQexecPrepared(pg, "raise", 2, values + 1, NULL, NULL, 0));
+		raw_done(pg, PQexec(pg, "COMMIT"));
+		if (sample != NULL && *samples < SAMPLES)
+			sample[(*samples)++] = now_s() - t;
+	}
+	for (int i = 0; i < 4; i++)
+		free(a.column[i]);
+	raw_done(pg, PQexec(pg, "DEALLOCATE ALL"));
+	return (double)added / (now_s() - began);
+}
+
+static void rates_postgres(struct bench *b)
+{
+	double seconds = b->quick ? 1 : 4;
+
+	for (int round = 0; round < (b->quick ? 3 : 5); round++) {
+		char database[40], uri[1024], instance[400];
+		static double sample[SAMPLES];
+		uint32_t samples = 0;
+		pid_t daemon;
+		PGconn *pg;
+
+		(void)snprintf(database, sizeof database, "write_%d", round);
+		pg = server_connect(b, database);
+		if (pg == NULL) {
+			result_missing("write.postgres.acked", "adds/s", "no PostgreSQL server could be started");
+			return;
+		}
+		PQfinish(pg);
+		server_uri(b, database, uri, sizeof uri);
+		(void)snprintf(instance, sizeof instance, "%s/pg-write-%d", b->dir, round);
+		daemon = env_start_daemon(b, uri, instance, NULL, NULL);
+		create(instance);
+		result_value(result_add("write.postgres.acked", "adds/s"), rate(instance, seconds));
+		single(instance, seconds / 2);
+		result_value(result_add("write.postgres.single_p50", "us"),
+		             quantile(shared->process[0].sample_s, shared->process[0].samples, 0.5) * 1e6);
+		env_kill(&daemon, SIGTERM);
+		(void)snprintf(database, sizeof database, "raw_%d", round);
+		pg = raw_postgres(b, database);
+		result_value(result_add("limit.postgres_group_commit", "adds/s"),
+		             raw_postgres_commits(pg, RAW_GROUP, seconds, NULL, NULL));
+		server_run(pg, "TRUNCATE segments");
+		(void)raw_postgres_commits(pg, 1, seconds / 2, sample, &samples);
+		result_value(result_add("limit.postgres_single_commit_p50", "us"),
+		             quantile(sample, samples, 0.5) * 1e6);
+		PQfinish(pg);
+	}
+	target_min_ratio("write.postgres.acked", 0.7, "limit.postgres_group_commit");
+}
+
 /* ---- the pathological workload ------------------------------------------------------------------------------------------------------- */
 
 static void tailer_process(const char *instance_dir, int me)
@@ -501,6 +642,7 @@ void bench_writes(struct bench *b)
 	if (shared == MAP_FAILED)
 		die("out of memory");
 	rates(b);
+	rates_postgres(b);
 	pathological(b);
 	(void)munmap(shared, sizeof *shared);
 }

@@ -46,9 +46,10 @@
 /* X(name): the enumerator is PG_name. */
 #define PG_WRITE_STATEMENTS(X) \
 	X(W_BEGIN)             \
-	X(W_LOCK_OBJECTS)      \
+	X(W_LOCK)              \
 	X(W_LOCK_TOPICS)       \
 	X(W_LOCK_WHOLE)        \
+	X(W_LOCK_OBJECTS)      \
 	X(W_OUTCOME)           \
 	X(W_SAVE)              \
 	X(W_UNDO)              \

@@ -273,63 +273,74 @@ static bool is_poison(const struct pg_conn *conn)
 	return false;
 }
 
-static enum shmeta_status send_locks(struct writing *w, struct backend_error *err)
+/* What goes out before the first operation's statement, in this order on every host. */
+static size_t preludes(const struct writing *w, enum pg_statement ret[5])
 {
-	struct pg_conn *conn = &w->state->primary;
-	enum shmeta_status status;
-	struct pg_params params;
+	const struct pg_dialect *dialect = w->state->dialect;
+	size_t count = 0;
 
+	if (dialect->triggers || dialect->snapshots)
+		ret[count++] = PG_W_BEGIN;
 	/* A topic that is to go takes all of its partitions: first the topics, then these among all partitions. */
 	if (w->gone_topics.count > 0) {
-		pg_params_clear(&params);
-		pg_param_array(&params, &w->gone_tenants);
-		pg_param_array(&params, &w->gone_topics);
-		status = pg_send(w->state, conn, PG_W_LOCK_TOPICS, &params, err);
-		pg_param_array(&params, &w->lock_tenants);
-		pg_param_array(&params, &w->lock_topics);
-		pg_param_array(&params, &w->lock_partitions);
-		if (status == SHMETA_OK)
-			status = pg_send(w->state, conn, PG_W_LOCK_WHOLE, &params, err);
-		if (status != SHMETA_OK)
-			return status;
+		ret[count++] = PG_W_LOCK_TOPICS;
+		ret[count++] = PG_W_LOCK_WHOLE;
+	} else if (w->lock_topics.count > 0) {
+		ret[count++] = PG_W_LOCK;
 	}
-	pg_params_clear(&params);
-	pg_param_array(&params, &w->lock_tenants);
-	pg_param_array(&params, &w->lock_topics);
-	pg_param_array(&params, &w->lock_partitions);
-	if (w->state->dialect->triggers)
-		pg_param_text(&params, rows_str(w->state->origin));
-	status = pg_send(w->state, conn, PG_W_BEGIN, &params, err);
-	if (status != SHMETA_OK || w->lock_owners.count == 0)
-		return status;
-	pg_params_clear(&params);
-	pg_param_array(&params, &w->lock_owners);
-	pg_param_array(&params, &w->lock_buckets);
-	pg_param_array(&params, &w->lock_keys);
-	return pg_send(w->state, conn, PG_W_LOCK_OBJECTS, &params, err);
+	if (w->lock_owners.count > 0)
+		ret[count++] = PG_W_LOCK_OBJECTS;
+	return count;
+}
+
+static enum shmeta_status send_locks(struct writing *w, struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	enum pg_statement step[5];
+	size_t count = preludes(w, step);
+
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
+		struct pg_params params;
+
+		pg_params_clear(&params);
+		if (step[i] == PG_W_BEGIN)
+			pg_param_text(&params, rows_str(w->state->origin));
+		if (step[i] == PG_W_LOCK_TOPICS || step[i] == PG_W_LOCK_WHOLE) {
+			pg_param_array(&params, &w->gone_tenants);
+			pg_param_array(&params, &w->gone_topics);
+		}
+		if (step[i] == PG_W_LOCK || step[i] == PG_W_LOCK_WHOLE) {
+			pg_param_array(&params, &w->lock_tenants);
+			pg_param_array(&params, &w->lock_topics);
+			pg_param_array(&params, &w->lock_partitions);
+		}
+		if (step[i] == PG_W_LOCK_OBJECTS) {
+			pg_param_array(&params, &w->lock_owners);
+			pg_param_array(&params, &w->lock_buckets);
+			pg_param_array(&params, &w->lock_keys);
+		}
+		status = pg_send(w->state, &w->state->primary, step[i], &params, err);
+	}
+	return status;
 }
 
 static enum shmeta_status take_locks(struct writing *w, struct backend_error *err)
 {
-	struct pg_conn *conn = &w->state->primary;
 	enum shmeta_status status = SHMETA_OK;
-	PGresult *result = NULL;
+	enum pg_statement step[5];
+	size_t count = preludes(w, step);
 
-	if (w->gone_topics.count > 0) {
-		status = pg_next(w->state, conn, NULL, err);
-		if (status == SHMETA_OK)
-			status = pg_next(w->state, conn, NULL, err);
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
+		PGresult *result = NULL;
+
+		status = pg_next(w->state, &w->state->primary, &result, err);
+		if (status == SHMETA_OK && step[i] == PG_W_BEGIN && w->state->dialect->snapshots) {
+			(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
+			(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
+			(void)snprintf(w->origin, sizeof w->origin, "%s", w->state->origin);
+		}
+		PQclear(result);
 	}
-	if (status == SHMETA_OK)
-		status = pg_next(w->state, conn, &result, err);
-	if (status == SHMETA_OK && w->state->dialect->snapshots) {
-		(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
-		(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
-		(void)snprintf(w->origin, sizeof w->origin, "%s", w->state->origin);
-	}
-	PQclear(result);
-	if (status == SHMETA_OK && w->lock_owners.count > 0)
-		status = pg_next(w->state, conn, NULL, err);
 	return status;
 }
 
@@ -631,17 +642,19 @@ bool pg_write_statements(struct pg_state *state)
 	bool o = state->shape.organization;
 	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
 
-	/* enable_seqscan: a plan that was made while a table was small would go on reading it from end to end when it no longer is. */
+	/* Planning anew costs a single write more than all the rest; the plans of all that follows do not depend on the values. But one that
+	 * was made while a table was small must not go on reading it from end to end when it no longer is. */
 	return write_kind_statements(state) &&
+	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s",
+	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
+	                  d->triggers ? ", set_config('enable_seqscan', 'off', true), "
+	                                "set_config('plan_cache_mode', 'force_generic_plan', true)"
+	                              : "") &&
 	       pg_text_of(
-		       state, PG_W_BEGIN,
-		       "SELECT count(*)%s%s FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) "
+		       state, PG_W_LOCK,
+		       "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) "
 		       "AS i(tenant, topic, pid) JOIN partitions p ON p.topic = i.topic AND p.partition_id = i.pid%s%s "
 		       "ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE OF p) k",
-		       d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
-		       d->triggers ? ", set_config('shmeta.origin', $4::text, true), "
-				     "set_config('enable_seqscan', 'off', true)"
-				   : "",
 		       o ? " AND p.organization_id = i.tenant" : "", uuid) &&
 	       pg_text_of(state, PG_W_LOCK_TOPICS,
 	                  "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[]) AS i(tenant, topic) JOIN "
