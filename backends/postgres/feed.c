@@ -222,14 +222,23 @@ static enum shmeta_status prune_body(void *arg, struct backend_error *err)
 }
 
 /* Housekeeping: what goes wrong with it goes wrong again with something that matters. */
-static void prune(struct pg_state *state)
+static void keep_house(struct pg_state *state)
 {
 	struct backend_error ignored;
 	uint64_t now = now_ns();
+	bool whole = true;
 
-	if (state->read_only || now < state->feed->prune_at_ns)
+	if (now < state->feed->prune_at_ns)
 		return;
 	state->feed->prune_at_ns = now + (uint64_t)PRUNE_EVERY_S * 1000000000u;
+	/* Someone has taken a trigger away, or disabled one: the schema is looked at again, and everything that was missed. */
+	if (pg_feed_is_whole(state, &whole, &ignored) == SHMETA_OK && !whole) {
+		state->attached = false;
+		state->feed->baseline = false;
+		return;
+	}
+	if (state->read_only)
+		return;
 	state->doing = "pruning the change log of";
 	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);
 }
@@ -403,7 +412,7 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s: the connection is lost each time it is made",
 		                    state->dialect->engine, state->doing);
 	*ret_changed = keys > 0;
-	prune(state);
+	keep_house(state);
 	return SHMETA_OK;
 }
 

@@ -320,6 +320,8 @@ const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes);
 
 /* Connected, the database's shape known, own tables made where that is allowed and due. The first thing every call does. */
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
+/* Is the log still there with all its triggers, firing? */
+enum shmeta_status pg_feed_is_whole(struct pg_state *state, bool *ret, struct backend_error *err);
 /* The statements' texts are others: forget what was prepared from the former ones. */
 void pg_replan(struct pg_state *state);
 /* Called with each new connection to the primary: identity, shape, statements. */

@@ -591,6 +591,15 @@ static enum shmeta_status look_for_own(struct pg_state *state, struct backend_er
 	return status;
 }
 
+enum shmeta_status pg_feed_is_whole(struct pg_state *state, bool *ret, struct backend_error *err)
+{
+	struct own own;
+	enum shmeta_status status = count_own(state, &own, err);
+
+	*ret = status == SHMETA_OK && is_whole(state, &own);
+	return status;
+}
+
 /* ---- making ---------------------------------------------------------------------------------------------------------------------- */
 
 static enum shmeta_status run_script(struct pg_state *state, const struct script *script, struct backend_error *err)
