@@ -580,12 +580,12 @@ Test(postgres_faults, a_poll_whose_answer_is_lost_is_done_again, .init = begin, 
 	for (uint64_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
 		for (int loss = LINK_LOSE_REQUEST; loss <= LINK_STALL_ANSWER; loss++) {
 			link_counts(&l, &c);
-			cr_assert_eq(link_trap(&l, loss, patterns[i], strlen(patterns[i]), 1), 0);
+			cr_assert_eq(link_trap(&l, (enum link_loss)loss, patterns[i], strlen(patterns[i]), 1), 0);
 			set_watermark("topic-3", 0, 20000 + i * 10 + (uint64_t)loss);
 			await_watermark("topic-3", 0, 20000 + i * 10 + (uint64_t)loss);
 			cr_expect_eq(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000), 0, "%s was never sent",
 			             patterns[i]);
-			cr_assert_eq(link_trap(&l, loss, NULL, 0, 0), 0);
+			cr_assert_eq(link_trap(&l, (enum link_loss)loss, NULL, 0, 0), 0);
 			cr_assert_eq(link_cut(&l), 0);
 		}
 	}
