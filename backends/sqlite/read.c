@@ -8,10 +8,12 @@
 #include <time.h>
 
 #include "backends/sqlite/sqlite.h"
+#include "backends/walk.h"
 
 enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096, FEW_KEYS = 8 };
 
 struct reading {
+	struct walk walk; /* first: what the walk calls back with */
 	struct sqlite_state *state;
 	const struct backend_sink *sink;
 	struct backend_error *err;
@@ -22,13 +24,10 @@ struct reading {
 
 /* One ordered statement, standing on a row whose key has been read. */
 struct cursor {
+	struct walk_cursor at;   /* first */
 	sqlite3_stmt *statement; /* NULL: at its end */
-	enum shmeta_class cls;
 	int key_columns; /* tenant, topic, partition_id, base_offset: how many of them it is ordered by; 0: it is not */
 	int index_column; /* of the key's number; -1: not in a fetch */
-	int64_t index;
-	struct shmeta_str tenant, topic;
-	int64_t partition, base;
 };
 
 static uint64_t now_ns(void)
@@ -169,25 +168,28 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 			sqlite3_stmt *ended = cursor->statement;
 
 			cursor->statement = NULL;
+			cursor->at.on = false;
 			if (rc != SQLITE_DONE)
 				status = sqlite_fail(state, rc, "reading", reading->err);
 			sqlite3_reset(ended);
 			return status;
 		}
+		cursor->at.on = true;
 		if (++reading->rows - reading->told >= PROGRESS_ROWS)
 			status = tell(reading);
 		if (cursor->index_column >= 0)
-			cursor->index = sqlite3_column_int64(cursor->statement, cursor->index_column);
+			cursor->at.index = sqlite3_column_int64(cursor->statement, cursor->index_column);
 		if (cursor->key_columns == 0)
 			return status;
-		if (get_tenant(state->shape.organization, cursor->statement, &cursor->tenant, &fault) &&
-		    get_text(cursor->statement, 1, cursor->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &cursor->topic,
-		             &fault) &&
+		if (get_tenant(state->shape.organization, cursor->statement, &cursor->at.tenant, &fault) &&
+		    get_text(cursor->statement, 1, cursor->at.cls == SHMETA_CLASS_TOPIC ? "name" : "topic",
+		             &cursor->at.topic, &fault) &&
 		    (cursor->key_columns < 3 ||
-		     get_int(cursor->statement, 2, "partition_id", &cursor->partition, &fault)) &&
-		    (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->base, &fault)))
+		     get_int(cursor->statement, 2, "partition_id", &cursor->at.partition, &fault)) &&
+		    (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->at.base, &fault)))
 			return status;
-		rows_poison(reading->sink, cursor->cls, what_of(cursor->cls), (struct shmeta_str){NULL, 0}, -1, &fault);
+		rows_poison(reading->sink, cursor->at.cls, what_of(cursor->at.cls), (struct shmeta_str){NULL, 0}, -1,
+		            &fault);
 	}
 	return status;
 }
@@ -197,7 +199,7 @@ static enum shmeta_status start(struct reading *reading, struct cursor *cursor, 
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	*cursor = (struct cursor){.cls = cls, .index_column = index_column, .index = -1};
+	*cursor = (struct cursor){.at = {.cls = cls, .index = -1}, .index_column = index_column};
 	cursor->key_columns = cls == SHMETA_CLASS_TOPIC       ? 2
 	                      : cls == SHMETA_CLASS_PARTITION ? 3
 	                      : cls == SHMETA_CLASS_SEGMENT   ? 4
@@ -214,17 +216,7 @@ static void stop(struct cursor *cursor)
 	if (cursor->statement != NULL)
 		sqlite3_reset(cursor->statement);
 	cursor->statement = NULL;
-}
-
-/* Order of two topics; a cursor at its end is behind everything. */
-static int topic_order(const struct cursor *a, const struct cursor *b)
-{
-	int order;
-
-	if (a->statement == NULL || b->statement == NULL)
-		return (a->statement == NULL) - (b->statement == NULL);
-	order = rows_compare(a->tenant, b->tenant);
-	return order != 0 ? order : rows_compare(a->topic, b->topic);
+	cursor->at.on = false;
 }
 
 /* ---- rows --------------------------------------------------------------------------------------------------------------------- */
@@ -233,7 +225,7 @@ static enum shmeta_status emit_topic(struct reading *reading, struct cursor *cur
 {
 	struct sqlite_state *state = reading->state;
 	sqlite3_stmt *statement = cursor->statement;
-	struct shmeta_topic topic = {.name = cursor->topic};
+	struct shmeta_topic topic = {.name = cursor->at.topic};
 	struct shmeta_str config;
 	struct rows_fault fault;
 
@@ -246,10 +238,10 @@ static enum shmeta_status emit_topic(struct reading *reading, struct cursor *cur
 	             get_optional_text(statement, 6, "config", &config, &fault) &&
 	             get_optional_text(statement, 7, "cleanup_policy", &topic.cleanup_policy, &fault) &&
 	             rows_map(&state->scratch, config, &topic.config, &fault) &&
-	             rows_check_tenant(cursor->tenant, &fault) && rows_check_topic(&topic, &fault);
+	             rows_check_tenant(cursor->at.tenant, &fault) && rows_check_topic(&topic, &fault);
 	if (*ret_there)
-		return reading->sink->topic(reading->sink->arg, cursor->tenant, &topic);
-	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", cursor->topic, -1, &fault);
+		return reading->sink->topic(reading->sink->arg, cursor->at.tenant, &topic);
+	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", cursor->at.topic, -1, &fault);
 	return SHMETA_OK;
 }
 
@@ -269,14 +261,9 @@ static enum shmeta_status emit_partition(struct reading *reading, struct cursor 
 	             rows_check_partition(&partition, &fault);
 	if (*ret_there)
 		return reading->sink->partition(reading->sink->arg, &partition);
-	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", cursor->topic, cursor->partition, &fault);
+	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", cursor->at.topic, cursor->at.partition, &fault);
 	return SHMETA_OK;
 }
-
-struct last_base {
-	bool known;
-	uint64_t base;
-};
 
 /* The partition, where it is there, has the cursor's id: that was checked with its row. */
 static bool read_segment(const struct reading *reading, const struct cursor *cursor, struct shmeta_segment *ret,
@@ -284,8 +271,8 @@ static bool read_segment(const struct reading *reading, const struct cursor *cur
 {
 	sqlite3_stmt *statement = cursor->statement;
 
-	ret->base_offset = (uint64_t)cursor->base;
-	ret->partition_id = (uint32_t)cursor->partition;
+	ret->base_offset = (uint64_t)cursor->at.base;
+	ret->partition_id = (uint32_t)cursor->at.partition;
 	ret->min_timestamp_ms = ret->max_timestamp_ms = 0;
 	ret->locator[0] = ret->locator[1] = 0;
 	ret->position = 0;
@@ -304,7 +291,7 @@ static bool read_segment(const struct reading *reading, const struct cursor *cur
 }
 
 static enum shmeta_status emit_segment(struct reading *reading, struct cursor *cursor, bool parent,
-                                       struct last_base *last)
+                                       struct walk_last *last)
 {
 	struct shmeta_segment segment;
 	struct rows_fault fault;
@@ -321,9 +308,33 @@ static enum shmeta_status emit_segment(struct reading *reading, struct cursor *c
 		}
 		rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment.id));
 	}
-	rows_poison_segment(reading->sink, cursor->topic, cursor->partition, cursor->base, &fault);
+	rows_poison_segment(reading->sink, cursor->at.topic, cursor->at.partition, cursor->at.base, &fault);
 	return SHMETA_OK;
 }
+
+static enum shmeta_status walk_advance(struct walk *walk, struct walk_cursor *cursor)
+{
+	return advance((struct reading *)walk, (struct cursor *)cursor);
+}
+
+static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *cursor, bool *ret_there)
+{
+	return emit_topic((struct reading *)walk, (struct cursor *)cursor, ret_there);
+}
+
+static enum shmeta_status walk_partition(struct walk *walk, struct walk_cursor *cursor, bool parent, bool *ret_there)
+{
+	return emit_partition((struct reading *)walk, (struct cursor *)cursor, parent, ret_there);
+}
+
+static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cursor, bool parent,
+                                       struct walk_last *last)
+{
+	return emit_segment((struct reading *)walk, (struct cursor *)cursor, parent, last);
+}
+
+static const struct walk how_to_walk = {
+	.advance = walk_advance, .topic = walk_topic, .partition = walk_partition, .segment = walk_segment};
 
 /* ---- agents, groups, offsets, leases ------------------------------------------------------------------------------------------ */
 
@@ -455,79 +466,11 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 
 /* ---- load --------------------------------------------------------------------------------------------------------------------- */
 
-static enum shmeta_status walk(struct reading *reading, struct cursor *topics, struct cursor *partitions,
-                               struct cursor *segments)
-{
-	enum shmeta_status status = SHMETA_OK;
-	char tenant_text[SHMETA_TENANT_MAX], name_text[SHMETA_NAME_MAX];
-
-	while (status == SHMETA_OK &&
-	       (topics->statement != NULL || partitions->statement != NULL || segments->statement != NULL)) {
-		/* The lowest of the three is the topic that is on. Its name is copied when it can be a topic's: the rows that
-		 * it was read from move on. */
-		struct cursor *lowest = topic_order(topics, partitions) <= 0 ? topics : partitions;
-		struct cursor here;
-		bool topic_there = false, own;
-
-		if (topic_order(segments, lowest) < 0)
-			lowest = segments;
-		here = *lowest;
-		own = lowest == topics;
-		if (here.tenant.bytes > sizeof tenant_text || here.topic.bytes > sizeof name_text ||
-		    (!own && topic_order(topics, &here) != 0)) {
-			/* No topic can be there: what belongs to it goes row by row, each with its own name. */
-			struct last_base none = {false, 0};
-			bool ignored;
-
-			if (own)
-				status = emit_topic(reading, topics, &ignored);
-			else if (lowest == partitions)
-				status = emit_partition(reading, partitions, false, &ignored);
-			else
-				status = emit_segment(reading, segments, false, &none);
-			if (status == SHMETA_OK)
-				status = advance(reading, lowest);
-			continue;
-		}
-		memcpy(tenant_text, here.tenant.data, here.tenant.bytes);
-		memcpy(name_text, here.topic.data, here.topic.bytes);
-		here.tenant.data = tenant_text;
-		here.topic.data = name_text;
-		status = emit_topic(reading, topics, &topic_there);
-		if (status == SHMETA_OK)
-			status = advance(reading, topics);
-		while (status == SHMETA_OK) {
-			bool partition_is_on = topic_order(partitions, &here) == 0;
-			bool segment_is_on = topic_order(segments, &here) == 0;
-			int64_t id = partitions->partition;
-			struct last_base last = {false, 0};
-			bool there = false;
-
-			if (!partition_is_on && !segment_is_on)
-				break;
-			if (!partition_is_on || (segment_is_on && segments->partition < id)) {
-				id = segments->partition; /* segments of a partition that is not there */
-			} else {
-				status = emit_partition(reading, partitions, topic_there, &there);
-				if (status == SHMETA_OK)
-					status = advance(reading, partitions);
-			}
-			while (status == SHMETA_OK && segments->statement != NULL && segments->partition == id &&
-			       topic_order(segments, &here) == 0) {
-				status = emit_segment(reading, segments, there, &last);
-				if (status == SHMETA_OK)
-					status = advance(reading, segments);
-			}
-		}
-	}
-	return status;
-}
-
 enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	struct reading reading = {.state = state, .sink = sink, .err = err, .loading = true};
-	struct cursor topics = {.cls = 0}, partitions = {.cls = 0}, segments = {.cls = 0};
+	struct reading reading = {.walk = how_to_walk, .state = state, .sink = sink, .err = err, .loading = true};
+	struct cursor topics = {.index_column = -1}, partitions = {.index_column = -1}, segments = {.index_column = -1};
 	int64_t version = 0, first = 0, last = 0, total = 0;
 	enum shmeta_status status = sqlite_ensure(state, err);
 	uint64_t feed_id = 0;
@@ -559,7 +502,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	if (status == SHMETA_OK)
 		status = start(&reading, &segments, ST_LOAD_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
 	if (status == SHMETA_OK)
-		status = walk(&reading, &topics, &partitions, &segments);
+		status = walk_all(&reading.walk, &topics.at, &partitions.at, &segments.at);
 	if (status == SHMETA_OK)
 		status = read_others(&reading, SHMETA_CLASS_LIST);
 	stop(&topics);
@@ -711,45 +654,11 @@ static void stop_cursors(struct cursors *c)
 	stop(&c->leases);
 }
 
-static bool is_on(const struct cursor *cursor, int64_t index)
-{
-	return cursor->statement != NULL && cursor->index == index;
-}
-
-/* The partitions of one key, each with its segments. */
-static enum shmeta_status fetch_partitions(struct reading *reading, struct cursor *partitions, struct cursor *segments,
-                                           int64_t index, bool parent, bool *ret_found)
-{
-	enum shmeta_status status = SHMETA_OK;
-
-	*ret_found = false;
-	while (status == SHMETA_OK && (is_on(partitions, index) || is_on(segments, index))) {
-		struct last_base last = {false, 0};
-		int64_t id = partitions->partition;
-		bool there = false;
-
-		if (!is_on(partitions, index) || (is_on(segments, index) && segments->partition < id)) {
-			id = segments->partition;
-		} else {
-			status = emit_partition(reading, partitions, parent, &there);
-			*ret_found |= there;
-			if (status == SHMETA_OK)
-				status = advance(reading, partitions);
-		}
-		while (status == SHMETA_OK && is_on(segments, index) && segments->partition == id) {
-			status = emit_segment(reading, segments, there, &last);
-			if (status == SHMETA_OK)
-				status = advance(reading, segments);
-		}
-	}
-	return status;
-}
-
 static enum shmeta_status fetch_others(struct reading *reading, struct cursor *cursor, int other, int64_t index)
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	while (status == SHMETA_OK && is_on(cursor, index)) {
+	while (status == SHMETA_OK && walk_is_on(&cursor->at, index)) {
 		status = emit_other(reading, &others[other], cursor->statement);
 		if (status == SHMETA_OK)
 			status = advance(reading, cursor);
@@ -780,17 +689,18 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 	case KIND_TOPIC:
 	case KIND_TOPIC_SEGMENTS:
 		*ret_found = false;
-		if (is_on(&c->topics, index)) {
+		if (walk_is_on(&c->topics.at, index)) {
 			status = emit_topic(reading, &c->topics, ret_found);
 			if (status == SHMETA_OK)
 				status = advance(reading, &c->topics);
 		}
 		if (status == SHMETA_OK)
-			status = fetch_partitions(reading, &c->topic_partitions, &c->topic_segments, index, *ret_found,
-			                          &ignored);
+			status = walk_partitions(&reading->walk, &c->topic_partitions.at, &c->topic_segments.at, index,
+			                         *ret_found, &ignored);
 		return status;
 	default:
-		return fetch_partitions(reading, &c->key_partitions, &c->key_segments, index, true, ret_found);
+		return walk_partitions(&reading->walk, &c->key_partitions.at, &c->key_segments.at, index, true,
+		                       ret_found);
 	}
 }
 
@@ -824,7 +734,7 @@ static enum shmeta_status fetch_one(struct reading *reading, const struct backen
 		status = start(reading, &segments, ST_ONE_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
 	}
 	if (status == SHMETA_OK)
-		status = fetch_partitions(reading, &partitions, &segments, -1, true, ret_found);
+		status = walk_partitions(&reading->walk, &partitions.at, &segments.at, -1, true, ret_found);
 	stop(&partitions);
 	stop(&segments);
 	sqlite3_clear_bindings(partition);
@@ -846,7 +756,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
                                 const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	struct reading reading = {.state = state, .sink = sink, .err = err};
+	struct reading reading = {.walk = how_to_walk, .state = state, .sink = sink, .err = err};
 	enum shmeta_status status;
 
 	for (size_t i = 0; i < count; i++)
