@@ -648,6 +648,9 @@ bool pg_write_statements(struct pg_state *state)
 	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s",
 	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
 	                  d->triggers ? ", set_config('enable_seqscan', 'off', true), "
+	                                "set_config('enable_hashjoin', 'off', true), "
+	                                "set_config('enable_mergejoin', 'off', true), "
+	                                "set_config('random_page_cost', '1.1', true), set_config('jit', 'off', true), "
 	                                "set_config('plan_cache_mode', 'force_generic_plan', true)"
 	                              : "") &&
 	       pg_text_of(

@@ -8,8 +8,9 @@
  * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (flag_holds()); they may be nested.
  * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it.
  *
- * Joins between two lists of a statement are written as IN, which is always looked up by hash: the planner knows nothing of their
- * lengths. What belongs to one item is looked up in subqueries or LATERAL joins, which are always looked up by index. */
+ * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large ones. So what belongs to one item is
+ * looked up in subqueries with LIMIT or LATERAL joins, which use an index and nothing else, and two lists are compared by IN within an
+ * expression, which is always looked up by hash; other joins between them are for the kinds of few items. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,18 +220,19 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
 
 /* Of the item named i. */
-#define TOPIC_THERE "EXISTS(SELECT 1 FROM topics t WHERE t.name = i.topic{o: AND t.organization_id = i.org})"
-#define PLACE_THERE                                                                                \
-	"EXISTS(SELECT 1 FROM partitions p WHERE p.topic = i.topic AND p.partition_id = i.pid{o: " \
-	"AND p.organization_id = i.org})"
+#define TOPIC_THERE \
+	"(SELECT true FROM topics t WHERE t.name = i.topic{o: AND t.organization_id = i.org} LIMIT 1) IS NOT NULL"
+#define PLACE_THERE                                                                                 \
+	"(SELECT true FROM partitions p WHERE p.topic = i.topic AND p.partition_id = i.pid{o: AND " \
+	"p.organization_id = i.org} LIMIT 1) IS NOT NULL"
 #define OF_LEASE "l.topic = i.topic AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
 #define OF_SEGMENT \
 	"s.topic = i.topic AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
 #define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
 /* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
-#define AGENT_OF(column)                                             \
-	"EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i." column \
-	"{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)})"
+#define AGENT_OF(column)                                          \
+	"(SELECT true FROM agents a WHERE a.agent_id = i." column \
+	"{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)} LIMIT 1) IS NOT NULL"
 #define AGENT_THERE AGENT_OF("agent")
 #define OTHER_THERE AGENT_OF("other")
 #define OWN_AGENT \
@@ -247,12 +249,13 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 #define SEGMENT_FIELDS                                                                                     \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
-#define INSERT_SEGMENTS(more)                                                                                       \
-	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "      \
-	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "               \
-	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "      \
-	"FROM j i WHERE there AND fits" more "{!p: AND NOT EXISTS(SELECT 1 FROM segments s WHERE " OF_SEGMENT ")} " \
-	"ORDER BY topic, pid, base ON CONFLICT DO NOTHING "                                                         \
+#define INSERT_SEGMENTS(more)                                                                                  \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, " \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "          \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} " \
+	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT         \
+	" LIMIT 1) IS NULL} "                                                                                  \
+	"ORDER BY topic, pid, base ON CONFLICT DO NOTHING "                                                    \
 	"RETURNING {o:organization_id, }id, topic, partition_id, end_offset)"
 #define RAISE_WATERMARKS                                                                                            \
 	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
@@ -270,7 +273,7 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"         \
 	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset, s.record_count, " \
 	"s.size_bytes, s.created_at, {t:s.min_timestamp, s.max_timestamp}{!t:0, 0}, "                                \
-	"EXISTS(SELECT 1 FROM segments d WHERE d.id = i.id), " object                                                \
+	"(SELECT true FROM segments d WHERE d.id = i.id LIMIT 1) IS NOT NULL, " object                               \
 	" FROM j i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                                    \
 	" LIMIT 1) s ON true WHERE i.id NOT IN (SELECT id FROM ins)"
 #define INSERT_SLICES INSERT_SEGMENTS(" AND object_id IS NOT NULL")
@@ -655,7 +658,7 @@ static const char slice[] =
 	" LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
 	" AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SLICES RAISE_WATERMARKS
 	", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
-	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE id IN (SELECT id FROM ins) "
+	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE (id IN (SELECT id FROM ins)) IS TRUE "
 	"ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
 	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SLICES_NOT_WRITTEN;
 
