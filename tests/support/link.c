@@ -31,8 +31,8 @@ struct link_page {
 	uint32_t mode, delay_ms, cuts;
 	uint32_t trap_nth; /* counts down; 0: no trap */
 	enum link_loss trap_loss;
-	size_t trap_bytes;
-	uint8_t trap[LINK_PATTERN_MAX];
+	size_t trap_bytes, first_bytes; /* first_bytes 0: behind anything */
+	uint8_t trap[LINK_PATTERN_MAX], first[LINK_PATTERN_MAX];
 	char server_host[108];
 	int server_port;
 	_Atomic uint64_t accepted, open, unreached, most_at_once, caught, up, down;
@@ -67,6 +67,7 @@ struct connection {
 	uint64_t asked, answered; /* ReadyForQuery: how many must come, how many came */
 	uint64_t lose_from;       /* answers from the ReadyForQuery of this number on are lost; 0: none */
 	int losing;
+	int armed; /* a message that the trap waits for has come */
 	enum fate fate;
 	enum link_loss loss;
 	/* The message being read, as far as a pattern may need it. */
@@ -234,10 +235,15 @@ static int client_said(struct proxy *p, struct connection *c)
 {
 	struct link_page *page = p->page;
 	uint8_t type = c->up.frame.untyped ? 0 : c->up.frame.head[0];
-	int caught = page->trap_nth != 0 &&
-	             memmem(c->message, c->message_bytes, page->trap, page->trap_bytes) != NULL &&
-	             --page->trap_nth == 0;
+	int caught = 0;
 
+	if (page->first_bytes != 0 && memmem(c->message, c->message_bytes, page->first, page->first_bytes) != NULL)
+		c->armed = 1;
+	if (page->trap_nth != 0 && (page->first_bytes == 0 || c->armed) &&
+	    memmem(c->message, c->message_bytes, page->trap, page->trap_bytes) != NULL) {
+		c->armed = 0;
+		caught = --page->trap_nth == 0;
+	}
 	if (type == 'Q' || type == 'S' || type == 'F')
 		c->asked++;
 	if (c->up.frame.untyped) {
@@ -637,22 +643,36 @@ int link_server(struct link *l, const char *server_host, int server_port)
 	return ask(l);
 }
 
-int link_trap(struct link *l, enum link_loss loss, const void *pattern, size_t bytes, uint32_t nth)
+static int trap(struct link *l, enum link_loss loss, const char *first, const void *pattern, size_t bytes, uint32_t nth)
 {
 	struct link_page *page = l->page;
+	size_t first_bytes = first != NULL ? strlen(first) : 0;
 
 	/* The child looks at the number alone, and first. */
 	page->trap_nth = 0;
-	if (ask(l) != 0 || bytes > sizeof page->trap)
+	if (ask(l) != 0 || bytes > sizeof page->trap || first_bytes > sizeof page->first)
 		return -1;
 	if (pattern == NULL)
 		return 0;
 	page->trap_loss = loss;
 	page->trap_bytes = bytes;
 	memcpy(page->trap, pattern, bytes);
+	page->first_bytes = first_bytes;
+	if (first_bytes > 0)
+		memcpy(page->first, first, first_bytes);
 	atomic_thread_fence(memory_order_seq_cst);
 	page->trap_nth = nth;
 	return ask(l);
+}
+
+int link_trap(struct link *l, enum link_loss loss, const void *pattern, size_t bytes, uint32_t nth)
+{
+	return trap(l, loss, NULL, pattern, bytes, nth);
+}
+
+int link_trap_behind(struct link *l, enum link_loss loss, const char *first, const char *pattern, uint32_t nth)
+{
+	return trap(l, loss, first, pattern, strlen(pattern), nth);
 }
 
 void link_counts(const struct link *l, struct link_counts *ret)

@@ -63,6 +63,10 @@ int link_server(struct link *l, const char *server_host, int server_port);
  * One trap at a time; pattern NULL: none. */
 int link_trap(struct link *l, enum link_loss loss, const void *pattern, size_t bytes, uint32_t nth);
 
+/* The same, of messages that come on their connection behind one that contains `first`, each of which counts once: of all COMMITs
+ * the one of a transaction that began so. */
+int link_trap_behind(struct link *l, enum link_loss loss, const char *first, const char *pattern, uint32_t nth);
+
 void link_counts(const struct link *l, struct link_counts *ret);
 /* Wait until counts.caught reaches this (at most timeout_ms). 0 or -1. */
 int link_wait_caught(const struct link *l, uint64_t caught, int timeout_ms);

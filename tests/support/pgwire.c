@@ -58,8 +58,9 @@ struct peer {
 	struct named statements[STATEMENTS], portals[STATEMENTS];
 	struct due due[ASKED];
 	size_t due_first, due_count;
-	int skipping; /* until the next Sync */
-	char state;   /* without a server behind: I, T, E */
+	int skipping;    /* until the next Sync */
+	char state;      /* without a server behind: I, T, E */
+	char begun[128]; /* the last BEGIN */
 	struct buffer out;
 };
 
@@ -206,11 +207,14 @@ static int use(struct peer *p, size_t rule)
 /* The first rule for this text among those that count by executions, or among the others; -1: none. */
 static int rule_for(struct peer *p, const char *sql, int executing)
 {
+	if (executing && strncasecmp(sql, "begin", 5) == 0)
+		(void)snprintf(p->begun, sizeof p->begun, "%s", sql);
 	for (size_t i = 0; i < p->o->count; i++) {
 		const struct pgwire_rule *r = &p->o->rules[i];
 
 		if (r->action != PGWIRE_REWRITE && by_execution(r->action) == executing &&
-		    strcasestr(sql, r->pattern) != NULL && use(p, i))
+		    strcasestr(sql, r->pattern) != NULL &&
+		    (r->behind == NULL || strcasestr(p->begun, r->behind) != NULL) && use(p, i))
 			return (int)i;
 	}
 	return -1;

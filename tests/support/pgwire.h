@@ -29,7 +29,8 @@ struct pgwire_rule {
 	enum pgwire_action action;
 	const char *text;
 	const char *sqlstate;
-	uint32_t times; /* how often, then the rule is off (errors, hang, close: by executions) */
+	uint32_t times;     /* how often, then the rule is off (errors, hang, close: by executions) */
+	const char *behind; /* only in a transaction whose BEGIN contains this; NULL: anywhere */
 };
 
 enum pgwire_login { PGWIRE_TRUST, PGWIRE_PASSWORD, PGWIRE_REFUSE_SCRAM };

@@ -273,6 +273,20 @@ Test(link, the_answer_of_a_matching_request_is_lost_after_the_server_has_done_it
 	expect_end(server);
 }
 
+Test(link, a_request_is_caught_only_behind_the_one_it_is_waited_for, .init = setup, .fini = end)
+{
+	greet();
+	cr_assert_eq(link_trap_behind(&l, LINK_LOSE_REQUEST, "BEGIN WRITE", "COMMIT", 1), 0);
+	say(client, 'Q', "BEGIN READ", 11);
+	say(client, 'Q', "COMMIT", 7);
+	expect_message(server, 'Q', "BEGIN READ", 11);
+	expect_message(server, 'Q', "COMMIT", 7);
+	say(client, 'Q', "BEGIN WRITE", 12);
+	expect_message(server, 'Q', "BEGIN WRITE", 12);
+	say(client, 'Q', "COMMIT", 7);
+	expect_end(server);
+}
+
 Test(link, a_stalled_answer_leaves_a_dead_connection, .init = setup, .fini = end)
 {
 	greet();
