@@ -350,7 +350,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
                             struct backend_error *err);
 enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, struct backend_error *err);
 enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
-enum shmeta_status pg_resume(void *data, const void *position, size_t bytes, struct backend_error *err);
+enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
 int pg_wake_fd(void *data);
 /* Within the transaction of a load(): where the feed goes on after it, and about how many rows there are. */
 enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
