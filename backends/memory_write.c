@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backends/memory.h"
+#include "backends/refuse.h"
 #include "backends/rows.h"
 
 struct epoch {
@@ -56,17 +57,6 @@ struct writing {
 	struct shmeta_result object_result;
 	bool in_object;
 };
-
-__attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
-                                                         const char *fmt, ...)
-{
-	va_list ap;
-
-	r->status = status;
-	va_start(ap, fmt);
-	(void)vsnprintf(r->text, sizeof r->text, fmt, ap);
-	va_end(ap);
-}
 
 static const char *text(char *out, size_t room, struct shmeta_str s)
 {
@@ -124,18 +114,13 @@ void memory_writes_free(struct memory_writes *w)
 
 /* ---- refusals that several share -------------------------------------------------------------------------------------------------- */
 
-static bool has_partition(struct writing *w, uint32_t partition, struct shmeta_result *r)
+static bool has_partition(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
 	struct shmeta_partition row;
-	char name[ROWS_QUOTE_MAX];
 
-	if (memory_find_partition(w->db, w->tenant, w->topic, partition, &row))
+	if (memory_find_partition(w->db, w->tenant, w->topic, op->partition_id, &row))
 		return true;
-	if (memory_find_topic(w->db, w->tenant, w->topic))
-		refuse(r, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u",
-		       rows_quote(name, rows_str(w->topic)), partition);
-	else
-		refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, rows_str(w->topic)));
+	refuse_place(op, memory_find_topic(w->db, w->tenant, w->topic), r);
 	return false;
 }
 
@@ -152,18 +137,18 @@ static bool passes_fence(struct writing *w, const struct shmeta_op *op, struct s
 	if (op->fence.agent_id.bytes == 0 ||
 	    (held_by(w, op->partition_id, op->fence.agent_id, &lease) && lease.epoch == op->fence.epoch))
 		return true;
-	refuse(r, SHMETA_ERR_FENCED, "epoch %llu is not the current one", (unsigned long long)op->fence.epoch);
+	refuse_fence(op, r);
 	return false;
 }
 
 static bool has_agent(struct writing *w, struct shmeta_str agent, struct shmeta_result *r)
 {
-	char name[SHMETA_STRING_MAX + 1], quoted[ROWS_QUOTE_MAX];
+	char name[SHMETA_STRING_MAX + 1];
 	struct shmeta_agent row;
 
 	if (memory_find_agent(w->db, w->tenant, text(name, sizeof name, agent), NULL, &row))
 		return true;
-	refuse(r, SHMETA_ERR_NOT_FOUND, "agent not found: %s", rows_quote(quoted, agent));
+	refuse_agent(agent, r);
 	return false;
 }
 
@@ -203,10 +188,9 @@ static void add_segment(struct writing *w, const struct shmeta_op *op, const str
                         struct shmeta_result *r)
 {
 	struct shmeta_segment row = *s, old;
-	char quoted[ROWS_QUOTE_MAX];
 
 	row.partition_id = op->partition_id;
-	if (!has_partition(w, op->partition_id, r) || !passes_fence(w, op, r))
+	if (!has_partition(w, op, r) || !passes_fence(w, op, r))
 		return;
 	if (memory_find_segment(w->db, w->tenant, w->topic, op->partition_id, s->base_offset, &old)) {
 		bool identical = old.end_offset == s->end_offset && old.record_count == s->record_count &&
@@ -215,15 +199,13 @@ static void add_segment(struct writing *w, const struct shmeta_op *op, const str
 		                 old.max_timestamp_ms == s->max_timestamp_ms && same(old.id, s->id) &&
 		                 same(old.s3_bucket, s->s3_bucket) && same(old.s3_key, s->s3_key);
 
-		refuse(r, identical ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_ERR_CONFLICT,
-		       "base_offset %llu is there already, %s", (unsigned long long)s->base_offset,
-		       identical ? "identical: a retry can take it for done" : "with other content");
+		refuse_segment(op, identical, r);
 		r->existing = old;
 		r->existing.id = r->existing.s3_bucket = r->existing.s3_key = (struct shmeta_str){NULL, 0};
 		return;
 	}
 	if (memory_has_segment_id(w->db, s->id))
-		refuse(r, SHMETA_ERR_CONFLICT, "the id %s is another segment's", rows_quote(quoted, s->id));
+		refuse_segment_id(op, r);
 	else if (!memory_put_segment(w->db, w->tenant, w->topic, &row))
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 }
@@ -243,7 +225,7 @@ static void commit_offset(struct writing *w, const struct shmeta_op *op, struct 
 	struct shmeta_committed_offset row = op->u.committed;
 	char group[SHMETA_NAME_MAX + 1];
 
-	if (!has_partition(w, op->partition_id, r))
+	if (!has_partition(w, op, r))
 		return;
 	ensure_group(w, text(group, sizeof group, row.group_id));
 	row.partition_id = op->partition_id;
@@ -311,12 +293,11 @@ static void acquire_lease(struct writing *w, const struct shmeta_op *op, struct 
 {
 	struct shmeta_lease lease;
 
-	if (!has_partition(w, op->partition_id, r) || !has_agent(w, op->agent_id, r))
+	if (!has_partition(w, op, r) || !has_agent(w, op->agent_id, r))
 		return;
 	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
 	    lease.lease_expires_at_ms > w->now_ms && !same(lease.leader_agent_id, op->agent_id))
-		refuse(r, SHMETA_ERR_CONFLICT, "leased to another agent for %lld ms",
-		       (long long)(lease.lease_expires_at_ms - w->now_ms));
+		refuse_leased(op, lease.lease_expires_at_ms - w->now_ms, r);
 	else
 		give_lease(w, op->partition_id, op->agent_id, op->duration_ms, r);
 }
@@ -338,7 +319,7 @@ static void offer_lease(struct writing *w, const struct shmeta_op *op, struct sh
 	struct shmeta_lease lease;
 	struct offer *offer;
 
-	if (!has_partition(w, op->partition_id, r) || !has_agent(w, op->to_agent_id, r))
+	if (!has_partition(w, op, r) || !has_agent(w, op->to_agent_id, r))
 		return;
 	if (!held_by(w, op->partition_id, op->agent_id, &lease)) {
 		refuse(r, SHMETA_ERR_CONFLICT, "only its holder may offer the lease");
@@ -371,22 +352,21 @@ static void answer_offer(struct writing *w, const struct shmeta_op *op, enum off
 	struct memory_writes *m = w->writes;
 	struct offer *offer =
 		op->transfer_id >= 1 && op->transfer_id <= m->offer_count ? &m->offers[op->transfer_id - 1] : NULL;
+	static const char *const states[] = {"pending", "accepted", "completed", "rejected"};
+	struct transfer_state transfer = {.found = offer != NULL && strcmp(offer->tenant, w->tenant) == 0};
 	struct shmeta_lease lease;
 
-	if (offer == NULL || strcmp(offer->tenant, w->tenant) != 0) {
-		refuse(r, SHMETA_ERR_NOT_FOUND, "transfer not found: %llu", (unsigned long long)op->transfer_id);
-		return;
+	if (transfer.found) {
+		(void)snprintf(w->topic, sizeof w->topic, "%s", offer->topic);
+		transfer.addressed = same(rows_str(by_holder ? offer->from : offer->to), op->agent_id);
+		transfer.expected = offer->state == from;
+		transfer.in_time = offer->timeout_ms > w->now_ms;
+		transfer.held = held_by(w, offer->partition_id, op->agent_id, &lease);
+		transfer.state = rows_str(states[offer->state]);
 	}
-	(void)snprintf(w->topic, sizeof w->topic, "%s", offer->topic);
-	if (!same(rows_str(by_holder ? offer->from : offer->to), op->agent_id))
-		refuse(r, SHMETA_ERR_CONFLICT, "it is another agent's to answer");
-	else if (offer->state != from)
-		refuse(r, SHMETA_ERR_CONFLICT, "the transfer is in another state");
-	else if (offer->timeout_ms <= w->now_ms)
-		refuse(r, SHMETA_ERR_CONFLICT, "the transfer timed out");
-	else if (by_holder && !held_by(w, offer->partition_id, op->agent_id, &lease))
-		refuse(r, SHMETA_ERR_FENCED, "the lease is no longer its former holder's");
-	else if (by_holder && has_agent(w, rows_str(offer->to), r))
+	if (refuse_transfer(op, &transfer, r))
+		return;
+	if (by_holder && has_agent(w, rows_str(offer->to), r))
 		give_lease(w, offer->partition_id, rows_str(offer->to), op->duration_ms, r);
 	if (r->status == SHMETA_OK)
 		offer->state = to;
@@ -429,14 +409,13 @@ static void commit_object(struct writing *w, const struct shmeta_op *op, struct 
 	w->in_object = true;
 	w->object = o;
 	memset(&w->object_result, 0, sizeof w->object_result);
+	if (o != NULL)
+		refuse_object(object, o->size_bytes, slices_of(w->db, o), r);
 	if (o != NULL && o->size_bytes == object->size_bytes) {
 		o->unreferenced_ms = -1; /* slices may follow */
-		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "the object is there already");
-		r->count = slices_of(w->db, o);
 		return;
 	}
 	if (o != NULL) {
-		refuse(r, SHMETA_ERR_CONFLICT, "the object is there already, with another size");
 		w->object = NULL;
 		w->object_result = *r;
 		return;
@@ -461,19 +440,12 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 	struct shmeta_segment row = op->u.segment;
 	struct slice *slice = NULL;
 
-	if (!w->in_object) {
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "a slice without its object before it");
-		return;
-	}
-	if (w->object == NULL) {
+	if (w->in_object && w->object == NULL) {
 		*r = w->object_result;
 		return;
 	}
-	if (row.position > w->object->size_bytes || row.size_bytes > w->object->size_bytes - row.position) {
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the slice's bytes lie beyond the object's %llu",
-		       (unsigned long long)w->object->size_bytes);
+	if (refuse_slice(w->in_object ? &w->object->size_bytes : NULL, &row, r))
 		return;
-	}
 	row.s3_bucket = rows_str(w->object->bucket);
 	row.s3_key = rows_str(w->object->key);
 	add_segment(w, op, &row, r);
@@ -524,7 +496,7 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 			refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(quoted, op->name));
 		break;
 	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
-		if (has_partition(w, op->partition_id, r) && passes_fence(w, op, r))
+		if (has_partition(w, op, r) && passes_fence(w, op, r))
 			set_watermark(w, op->partition_id, op->offset, false);
 		break;
 	case SHMETA_OP_ADD_SEGMENT:

@@ -24,22 +24,22 @@ void refuse_tenant(const struct backend_op *op, struct shmeta_result *result)
 	refuse(result, SHMETA_ERR_NOT_TENANT, "the source has no organization %s", rows_quote(name, op->tenant));
 }
 
-void refuse_topic_exists(const struct backend_op *op, struct shmeta_result *result)
+void refuse_topic_exists(const struct shmeta_op *op, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];
 
-	refuse(result, SHMETA_ERR_ALREADY_EXISTS, "topic already exists: %s", rows_quote(name, op->op->u.topic.name));
+	refuse(result, SHMETA_ERR_ALREADY_EXISTS, "topic already exists: %s", rows_quote(name, op->u.topic.name));
 }
 
-void refuse_place(const struct backend_op *op, bool topic_there, struct shmeta_result *result)
+void refuse_place(const struct shmeta_op *op, bool topic_there, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];
 
 	if (topic_there)
-		refuse(result, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u",
-		       rows_quote(name, op->op->name), op->op->partition_id);
+		refuse(result, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u", rows_quote(name, op->name),
+		       op->partition_id);
 	else
-		refuse(result, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, op->op->name));
+		refuse(result, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, op->name));
 }
 
 void refuse_agent(struct shmeta_str agent, struct shmeta_result *result)
@@ -49,42 +49,42 @@ void refuse_agent(struct shmeta_str agent, struct shmeta_result *result)
 	refuse(result, SHMETA_ERR_NOT_FOUND, "agent not found: %s", rows_quote(name, agent));
 }
 
-void refuse_fence(const struct backend_op *op, struct shmeta_result *result)
+void refuse_fence(const struct shmeta_op *op, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];
 
-	refuse(result, SHMETA_ERR_FENCED, "%s/%u: epoch %llu is not the current one", rows_quote(name, op->op->name),
-	       op->op->partition_id, (unsigned long long)op->op->fence.epoch);
+	refuse(result, SHMETA_ERR_FENCED, "%s/%u: epoch %llu is not the current one", rows_quote(name, op->name),
+	       op->partition_id, (unsigned long long)op->fence.epoch);
 }
 
-void refuse_segment(const struct backend_op *op, bool identical, struct shmeta_result *result)
+void refuse_segment(const struct shmeta_op *op, bool identical, struct shmeta_result *result)
 {
-	unsigned long long base = op->op->u.segment.base_offset;
+	unsigned long long base = op->u.segment.base_offset;
 	char name[ROWS_QUOTE_MAX];
 
 	if (identical)
 		refuse(result, SHMETA_ERR_ALREADY_EXISTS,
 		       "%s/%u: base_offset %llu is there already, identical: a retry can take it for done",
-		       rows_quote(name, op->op->name), op->op->partition_id, base);
+		       rows_quote(name, op->name), op->partition_id, base);
 	else
 		refuse(result, SHMETA_ERR_CONFLICT, "%s/%u: base_offset %llu is there already, with other content",
-		       rows_quote(name, op->op->name), op->op->partition_id, base);
+		       rows_quote(name, op->name), op->partition_id, base);
 }
 
-void refuse_segment_id(const struct backend_op *op, struct shmeta_result *result)
+void refuse_segment_id(const struct shmeta_op *op, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX], id[ROWS_QUOTE_MAX];
 
-	refuse(result, SHMETA_ERR_CONFLICT, "%s/%u: the id %s is another segment's", rows_quote(name, op->op->name),
-	       op->op->partition_id, rows_quote(id, op->op->u.segment.id));
+	refuse(result, SHMETA_ERR_CONFLICT, "%s/%u: the id %s is another segment's", rows_quote(name, op->name),
+	       op->partition_id, rows_quote(id, op->u.segment.id));
 }
 
-void refuse_leased(const struct backend_op *op, int64_t left_ms, struct shmeta_result *result)
+void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];
 
-	refuse(result, SHMETA_ERR_CONFLICT, "%s/%u is leased to another agent for %lld ms",
-	       rows_quote(name, op->op->name), op->op->partition_id, (long long)left_ms);
+	refuse(result, SHMETA_ERR_CONFLICT, "%s/%u is leased to another agent for %lld ms", rows_quote(name, op->name),
+	       op->partition_id, (long long)left_ms);
 }
 
 void refuse_unsupported(struct shmeta_result *result)
@@ -106,9 +106,9 @@ void refuse_object(const struct shmeta_object *object, uint64_t size_bytes, uint
 	}
 }
 
-bool refuse_transfer(const struct backend_op *op, const struct transfer_state *transfer, struct shmeta_result *result)
+bool refuse_transfer(const struct shmeta_op *op, const struct transfer_state *transfer, struct shmeta_result *result)
 {
-	unsigned long long id = op->op->transfer_id;
+	unsigned long long id = op->transfer_id;
 	char state[ROWS_QUOTE_MAX];
 
 	if (!transfer->found)
@@ -119,18 +119,18 @@ bool refuse_transfer(const struct backend_op *op, const struct transfer_state *t
 		refuse(result, SHMETA_ERR_CONFLICT, "transfer %llu is %s", id, rows_quote(state, transfer->state));
 	else if (!transfer->in_time)
 		refuse(result, SHMETA_ERR_CONFLICT, "transfer %llu timed out", id);
-	else if (op->op->type == SHMETA_OP_COMPLETE_LEASE && !transfer->held)
+	else if (op->type == SHMETA_OP_COMPLETE_LEASE && !transfer->held)
 		refuse(result, SHMETA_ERR_FENCED, "transfer %llu: the lease is no longer its former holder's", id);
 	else
 		return false;
 	return true;
 }
 
-bool refuse_slice(const struct shmeta_op *object, const struct shmeta_segment *slice, struct shmeta_result *result)
+bool refuse_slice(const uint64_t *object_bytes, const struct shmeta_segment *slice, struct shmeta_result *result)
 {
-	uint64_t size = object != NULL ? object->u.object.size_bytes : 0;
+	uint64_t size = object_bytes != NULL ? *object_bytes : 0;
 
-	if (object == NULL)
+	if (object_bytes == NULL)
 		refuse(result, SHMETA_ERR_INVALID_ARGUMENT, "a slice without its object before it");
 	else if (slice->position > size || slice->size_bytes > size - slice->position)
 		refuse(result, SHMETA_ERR_INVALID_ARGUMENT,

@@ -12,15 +12,15 @@ __attribute__((format(printf, 3, 4))) void refuse(struct shmeta_result *result, 
                                                   const char *fmt, ...);
 
 void refuse_tenant(const struct backend_op *op, struct shmeta_result *result);
-void refuse_topic_exists(const struct backend_op *op, struct shmeta_result *result);
+void refuse_topic_exists(const struct shmeta_op *op, struct shmeta_result *result);
 /* The topic, or the partition of it, is not there. */
-void refuse_place(const struct backend_op *op, bool topic_there, struct shmeta_result *result);
+void refuse_place(const struct shmeta_op *op, bool topic_there, struct shmeta_result *result);
 void refuse_agent(struct shmeta_str agent, struct shmeta_result *result);
-void refuse_fence(const struct backend_op *op, struct shmeta_result *result);
+void refuse_fence(const struct shmeta_op *op, struct shmeta_result *result);
 /* A segment is there already; result->existing is filled. */
-void refuse_segment(const struct backend_op *op, bool identical, struct shmeta_result *result);
-void refuse_segment_id(const struct backend_op *op, struct shmeta_result *result);
-void refuse_leased(const struct backend_op *op, int64_t left_ms, struct shmeta_result *result);
+void refuse_segment(const struct shmeta_op *op, bool identical, struct shmeta_result *result);
+void refuse_segment_id(const struct shmeta_op *op, struct shmeta_result *result);
+void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_result *result);
 /* The source's own tables, where what this operation needs is kept, are not there. */
 void refuse_unsupported(struct shmeta_result *result);
 /* An object is there already: with the same size it is a retry. */
@@ -37,10 +37,10 @@ struct transfer_state {
 	struct shmeta_str state;
 };
 /* true: refused. */
-bool refuse_transfer(const struct backend_op *op, const struct transfer_state *transfer, struct shmeta_result *result);
+bool refuse_transfer(const struct shmeta_op *op, const struct transfer_state *transfer, struct shmeta_result *result);
 
-/* A slice that is behind no object, or whose bytes do not lie in it. object: of the COMMIT_OBJECT with nothing but slices between it
- * and this one; NULL: none. true: refused. */
-bool refuse_slice(const struct shmeta_op *object, const struct shmeta_segment *slice, struct shmeta_result *result);
+/* A slice that is behind no object, or whose bytes do not lie in it. object_bytes: the size of the object before it, with nothing but
+ * slices between the two; NULL: there is none. true: refused. */
+bool refuse_slice(const uint64_t *object_bytes, const struct shmeta_segment *slice, struct shmeta_result *result);
 
 #endif

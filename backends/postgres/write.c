@@ -198,7 +198,8 @@ static bool collect(struct writing *w)
 			refuse_tenant(&w->ops[i], r);
 		else if (write_needs_own(write_kind_of(op->type)) && !w->state->shape.own)
 			refuse_unsupported(r);
-		else if (op->type == SHMETA_OP_ADD_SLICE && refuse_slice(object, &op->u.segment, r))
+		else if (op->type == SHMETA_OP_ADD_SLICE &&
+		         refuse_slice(object != NULL ? &object->u.object.size_bytes : NULL, &op->u.segment, r))
 			continue;
 		else
 			w->items[w->item_count++] =

@@ -338,14 +338,14 @@ static bool yes(const PGresult *result, int row, int column)
 static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	(void)w, (void)result, (void)row;
-	refuse_topic_exists(item->op, item->result);
+	refuse_topic_exists(item->op->op, item->result);
 }
 
 /* n */
 static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	(void)w, (void)result, (void)row;
-	refuse_place(item->op, false, item->result);
+	refuse_place(item->op->op, false, item->result);
 }
 
 /* n, partition, fence, topic */
@@ -353,9 +353,9 @@ static void answer_place(struct writing *w, struct write_item *item, const PGres
 {
 	(void)w;
 	if (!yes(result, row, 1))
-		refuse_place(item->op, yes(result, row, 3), item->result);
+		refuse_place(item->op->op, yes(result, row, 3), item->result);
 	else
-		refuse_fence(item->op, item->result);
+		refuse_fence(item->op->op, item->result);
 }
 
 /* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
@@ -382,9 +382,9 @@ static void answer_segment(struct writing *w, struct write_item *item, const PGr
 		e->created_at_ms = pg_int(result, row, 9);
 		e->min_timestamp_ms = pg_int(result, row, 10);
 		e->max_timestamp_ms = pg_int(result, row, 11);
-		refuse_segment(item->op, yes(result, row, 5), item->result);
+		refuse_segment(item->op->op, yes(result, row, 5), item->result);
 	} else if (yes(result, row, 12)) {
-		refuse_segment_id(item->op, item->result);
+		refuse_segment_id(item->op->op, item->result);
 	} else {
 		item->again = true;
 	}
@@ -424,11 +424,11 @@ static void set_lease(struct writing *w, struct write_item *item, uint32_t parti
 static void answer_acquire(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	if (!yes(result, row, 1))
-		refuse_place(item->op, yes(result, row, 2), item->result);
+		refuse_place(item->op->op, yes(result, row, 2), item->result);
 	else if (!yes(result, row, 3))
 		refuse_agent(item->op->op->agent_id, item->result);
 	else if (!yes(result, row, 4))
-		refuse_leased(item->op, pg_int(result, row, 5) - w->now_ms, item->result);
+		refuse_leased(item->op->op, pg_int(result, row, 5) - w->now_ms, item->result);
 	else if (pg_is_null(result, row, 6))
 		item->again = true; /* taken by somebody else in this moment */
 	else
@@ -453,7 +453,7 @@ static void answer_offer(struct writing *w, struct write_item *item, const PGres
 
 	(void)w;
 	if (!yes(result, row, 1))
-		refuse_place(item->op, yes(result, row, 2), item->result);
+		refuse_place(item->op->op, yes(result, row, 2), item->result);
 	else if (!yes(result, row, 3))
 		refuse_agent(op->to_agent_id, item->result);
 	else if (!yes(result, row, 4))
@@ -481,7 +481,7 @@ static void answer_transfer(struct writing *w, struct write_item *item, const PG
 	struct transfer_state transfer = transfer_of(result, row);
 
 	(void)w;
-	(void)refuse_transfer(item->op, &transfer, item->result);
+	(void)refuse_transfer(item->op->op, &transfer, item->result);
 }
 
 /* the same, then: held, the new holder is known, epoch, partition */
@@ -490,7 +490,7 @@ static void answer_complete(struct writing *w, struct write_item *item, const PG
 	struct transfer_state transfer = transfer_of(result, row);
 
 	transfer.held = yes(result, row, 6);
-	if (refuse_transfer(item->op, &transfer, item->result))
+	if (refuse_transfer(item->op->op, &transfer, item->result))
 		return;
 	if (!yes(result, row, 7))
 		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
