@@ -1152,6 +1152,52 @@ Test(postgres_faults, a_replica_is_never_needed_whatever_becomes_of_it, .init = 
 	expect_equal();
 }
 
+/* The standby is the source itself: nothing can be written there, so there is no feed, and everything is read again and again. */
+static void begin_on_standby(void)
+{
+	char uri[200];
+
+	start_server(NULL);
+	configure("");
+	cr_assert_eq(run_daemon_start(&d, direct), 0); /* makes the tables */
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	pg_cluster_sql(sql, seed_sql);
+	pg_cluster_start_standby(&standby, &server);
+	cr_assert_eq(link_start(&l, LINK_UNIX, standby.dir, 5432), 0);
+	config_text = "retry { min_ms = 50ms max_ms = 200ms }\n"
+		      "ttl { topic_ms = 2s partition_ms = 2s segment_ms = 2s list_ms = 2s }\n";
+	configure("");
+	(void)snprintf(uri, sizeof uri, "postgresql:host=%s port=%d user=shmeta dbname=meta", l.host, l.port);
+	cr_assert_eq(run_daemon_start(&d, uri), 0);
+	attach();
+}
+
+static void end_on_standby(void)
+{
+	pg_cluster_stop(&standby);
+	end();
+}
+
+Test(postgres_faults, a_source_without_a_feed_is_found_again_too, .init = begin_on_standby, .fini = end_on_standby)
+{
+	set_watermark("topic-3", 1, 60001);
+	await_watermark("topic-3", 1, 60001);
+	cr_assert_eq(link_mode(&l, LINK_HOLD), 0);
+	set_watermark("topic-3", 1, 60002);
+	expect_away("no answer within");
+	cr_assert_eq(link_cut(&l), 0);
+	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
+	await_watermark("topic-3", 1, 60002);
+	await_connected();
+	pg_cluster_down(&standby, true);
+	expect_away("away since");
+	pg_cluster_up(&standby);
+	set_watermark("topic-3", 1, 60003);
+	await_watermark("topic-3", 1, 60003);
+	await_connected();
+	expect_equal();
+}
+
 /* ---- another network --------------------------------------------------------------------------------------------------------------- */
 
 static pid_t keeper; /* holds the server's network namespace by its process id */
