@@ -15,6 +15,7 @@
 #include "tests/support/pgwire.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
+#include "tests/support/run_topic.h"
 
 TestSuite(cockroachdb, .timeout = 600);
 
@@ -139,47 +140,6 @@ static void end(void)
 	pg_cluster_stop(&server);
 }
 
-static enum shmeta_status create_topic(const char *name, struct shmeta_result *ret)
-{
-	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
-	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 2}};
-	enum shmeta_status status;
-
-	memset(ret, 0, sizeof *ret);
-	status = shmeta_write(client, &op, 1, PATIENCE_S * 1000, ret, NULL);
-	return status != SHMETA_OK ? status : ret->status;
-}
-
-static int in_cache(const char *topic)
-{
-	struct shmeta_topic t;
-	int found;
-
-	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
-	found = shmeta_get_topic(reader, topic, strlen(topic), NULL, &t, NULL) == SHMETA_OK;
-	(void)shmeta_end(reader);
-	return found;
-}
-
-static void await_cache(const char *topic, int there)
-{
-	for (double last = run_now_s() + PATIENCE_S; in_cache(topic) != there; pause_ms(5))
-		cr_assert_lt(run_now_s(), last, "%s is %sin the cache", topic, there ? "not " : "");
-}
-
-static int in_table(const char *topic)
-{
-	char text[160];
-	PGresult *result;
-	int found;
-
-	(void)snprintf(text, sizeof text, "SELECT 1 FROM topics WHERE name = '%s'", topic);
-	result = PQexec(sql, text);
-	found = PQntuples(result);
-	PQclear(result);
-	return found;
-}
-
 static void expect_nothing_refused(void)
 {
 	for (size_t i = FIRST_REFUSAL; i < RULES; i++)
@@ -194,20 +154,19 @@ static void work_on_it(void)
 	struct shmeta_result result;
 	struct run_tool t;
 
-	cr_expect_eq(create_topic("ours", &result), SHMETA_OK, "%s", result.text);
-	cr_expect_eq(in_table("ours"), 1);
-	await_cache("ours", 1);
+	cr_expect_eq(run_topic_create(client, "ours", 1, &result), SHMETA_OK, "%s", result.text);
+	cr_expect_eq(run_topic_stored(sql, "ours"), 1);
+	run_topic_await(reader, "ours", 1);
 	pg_cluster_sql(
 		sql,
 		"INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
 		"('theirs', 1, 1, 1, '{}'); INSERT INTO partitions(topic, partition_id, high_watermark, created_at, "
 		"updated_at) VALUES ('theirs', 0, 5, 1, 1)");
-	await_cache("theirs", 1);
+	run_topic_await(reader, "theirs", 1);
 	pg_cluster_sql(sql, "DELETE FROM topics WHERE name = 'ours'");
-	await_cache("ours", 0);
+	run_topic_await(reader, "ours", 0);
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
 	expect_nothing_refused();
-	(void)snprintf(d.log + strlen(d.log), 2, "2");
 	run_tool(&t, "shmetactl --dir %s verify --source 'cockroachdb:host=%s port=%d user=shmeta dbname=meta'",
 	         d.instance, peer.host, peer.port);
 	cr_expect_eq(t.code, 0, "verify: %d: %s%s", t.code, t.out, t.err);
@@ -235,10 +194,10 @@ Test(cockroachdb, a_storm_of_conflicts_is_tried_again_with_pauses_that_differ, .
 
 		(void)snprintf(name, sizeof name, "stormy-%d", i);
 		pgwire_arm(&peer, storms[i], 5);
-		cr_expect_eq(create_topic(name, &result), SHMETA_OK, "%s", result.text);
+		cr_expect_eq(run_topic_create(client, name, 1, &result), SHMETA_OK, "%s", result.text);
 		cr_expect_eq(pgwire_hits(&peer, storms[i]), 5);
-		cr_expect_eq(in_table(name), 1);
-		await_cache(name, 1);
+		cr_expect_eq(run_topic_stored(sql, name), 1);
+		run_topic_await(reader, name, 1);
 	}
 	expect_nothing_refused();
 }
@@ -249,15 +208,16 @@ Test(cockroachdb, a_storm_without_end_is_given_up_and_nothing_was_done, .init = 
 	enum shmeta_status status;
 
 	pgwire_arm(&peer, BODY_STORM, PGWIRE_ALWAYS);
-	status = create_topic("never", &result);
+	status = run_topic_create(client, "never", 1, &result);
 	cr_expect(status == SHMETA_ERR_SOURCE || status == SHMETA_ERR_CONFLICT, "%s", shmeta_strerror(status));
 	cr_expect_geq(pgwire_hits(&peer, BODY_STORM), 3);
 	cr_expect_leq(pgwire_hits(&peer, BODY_STORM), 1000);
-	cr_expect_eq(in_table("never"), 0);
+	cr_expect_eq(run_topic_stored(sql, "never"), 0);
 	pgwire_arm(&peer, BODY_STORM, PGWIRE_OFF);
-	for (double last = run_now_s() + PATIENCE_S; create_topic("never", &result) != SHMETA_OK; pause_ms(50))
+	for (double last = run_now_s() + PATIENCE_S; run_topic_create(client, "never", 1, &result) != SHMETA_OK;
+	     pause_ms(50))
 		cr_assert_lt(run_now_s(), last, "%s", result.text);
-	await_cache("never", 1);
+	run_topic_await(reader, "never", 1);
 }
 
 Test(cockroachdb, an_ambiguous_commit_is_unknown_is_not_done_twice_and_the_cache_shows_what_became_of_it, .init = begin,
@@ -274,20 +234,20 @@ Test(cockroachdb, an_ambiguous_commit_is_unknown_is_not_done_twice_and_the_cache
 
 		(void)snprintf(name, sizeof name, "ambiguous-%d", i);
 		(void)snprintf(before, sizeof before, "before-%d", i);
-		cr_expect_eq(create_topic(before, &result), SHMETA_OK, "%s", result.text);
+		cr_expect_eq(run_topic_create(client, before, 1, &result), SHMETA_OK, "%s", result.text);
 		asked = pgwire_asked(&peer, "INSERT INTO topics");
 		pgwire_arm(&peer, kinds[i], 1);
-		status = create_topic(name, &result);
+		status = run_topic_create(client, name, 1, &result);
 		cr_expect_eq(pgwire_hits(&peer, kinds[i]), 1);
 		cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%d: %s: %s", i, shmeta_strerror(status), result.text);
 		cr_expect_eq(pgwire_asked(&peer, "INSERT INTO topics"), asked + 1);
-		cr_expect_eq(in_table(name), done);
-		await_cache(name, done);
+		cr_expect_eq(run_topic_stored(sql, name), done);
+		run_topic_await(reader, name, done);
 		/* Told again: it is there already, or it is made now. */
-		status = create_topic(name, &result);
+		status = run_topic_create(client, name, 1, &result);
 		cr_expect_eq(status, done ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_OK, "%d: %s", i,
 		             shmeta_strerror(status));
-		await_cache(name, 1);
+		run_topic_await(reader, name, 1);
 	}
 	expect_nothing_refused();
 }
@@ -350,7 +310,7 @@ Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = 
 	pid_t writers[2], other;
 
 	cr_assert_neq(given_up, MAP_FAILED);
-	cr_assert_eq(create_topic("busy", &result), SHMETA_OK, "%s", result.text);
+	cr_assert_eq(run_topic_create(client, "busy", 2, &result), SHMETA_OK, "%s", result.text);
 	other = run_fork();
 	if (other == 0)
 		_exit(contend(rounds) > 200);

@@ -24,6 +24,7 @@
 #include "tests/support/pg_cluster.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
+#include "tests/support/run_topic.h"
 
 TestSuite(postgres_faults, .timeout = 600);
 
@@ -782,47 +783,6 @@ static void end_writing(void)
 	end();
 }
 
-static enum shmeta_status create_topic(const char *name, struct shmeta_result *ret)
-{
-	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
-	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 1}};
-	enum shmeta_status status;
-
-	memset(ret, 0, sizeof *ret);
-	status = shmeta_write(client, &op, 1, PATIENCE_S * 1000, ret, NULL);
-	return status != SHMETA_OK ? status : ret->status;
-}
-
-static int in_table(const char *topic)
-{
-	char text[160];
-	PGresult *result;
-	int found;
-
-	(void)snprintf(text, sizeof text, "SELECT 1 FROM topics WHERE name = '%s'", topic);
-	result = PQexec(sql, text);
-	found = PQntuples(result);
-	PQclear(result);
-	return found;
-}
-
-static int in_cache(const char *topic)
-{
-	struct shmeta_topic t;
-	int found;
-
-	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
-	found = shmeta_get_topic(reader, topic, strlen(topic), NULL, &t, NULL) == SHMETA_OK;
-	(void)shmeta_end(reader);
-	return found;
-}
-
-static void await_cache(const char *topic, int there)
-{
-	for (double last = run_now_s() + PATIENCE_S; in_cache(topic) != there; pause_ms(2))
-		cr_assert_lt(run_now_s(), last, "%s is %sin the cache", topic, there ? "not " : "");
-}
-
 /* The server knows what became of a transaction, and is asked by the transaction's id. */
 Test(postgres_faults, a_commit_whose_answer_is_lost_is_looked_up_and_done_once, .init = begin_writing,
      .fini = end_writing)
@@ -840,12 +800,12 @@ Test(postgres_faults, a_commit_whose_answer_is_lost_is_looked_up_and_done_once, 
 		await_connected();
 		link_counts(&l, &c);
 		cr_assert_eq(link_trap_behind(&l, losses[i], "shmeta_BEGIN_WRITE", "shmeta_COMMIT", 1), 0);
-		status = create_topic(name, &result);
+		status = run_topic_create(client, name, 1, &result);
 		cr_assert_eq(link_wait_caught(&l, c.caught + 1, 0), 0, "the trap caught nothing");
 		cr_expect_eq(status, committed ? SHMETA_OK : SHMETA_ERR_SOURCE, "%d: %s: %s", i,
 		             shmeta_strerror(status), result.text);
-		cr_expect_eq(in_table(name), committed);
-		await_cache(name, committed);
+		cr_expect_eq(run_topic_stored(sql, name), committed);
+		run_topic_await(reader, name, committed);
 	}
 	await_connected();
 	expect_equal();
@@ -865,14 +825,14 @@ Test(postgres_faults, an_outcome_that_cannot_be_looked_up_is_told_as_unknown, .i
 	cutter = run_fork();
 	if (cutter == 0)
 		_exit(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000) != 0 || link_mode(&l, LINK_REFUSE) != 0);
-	status = create_topic("unknown", &result);
+	status = run_topic_create(client, "unknown", 1, &result);
 	cr_assert_eq(run_reap(cutter), 0);
 	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s: %s", shmeta_strerror(status), result.text);
-	cr_expect_eq(in_table("unknown"), 1);
+	cr_expect_eq(run_topic_stored(sql, "unknown"), 1);
 	expect_away("Connection refused");
 	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
-	await_cache("unknown", 1);
-	status = create_topic("unknown", &result);
+	run_topic_await(reader, "unknown", 1);
+	status = run_topic_create(client, "unknown", 1, &result);
 	cr_expect_eq(status, SHMETA_ERR_ALREADY_EXISTS, "%s", shmeta_strerror(status));
 	await_connected();
 	expect_equal();
@@ -913,18 +873,18 @@ Test(postgres_faults, conflicts_are_tried_again_a_bounded_number_of_times, .init
 
 		(void)snprintf(name, sizeof name, "stormy-%d", i);
 		storm(codes[i], 3);
-		cr_expect_eq(create_topic(name, &result), SHMETA_OK, "%s", result.text);
+		cr_expect_eq(run_topic_create(client, name, 1, &result), SHMETA_OK, "%s", result.text);
 		cr_expect_eq(storm_tries(), 4);
-		await_cache(name, 1);
+		run_topic_await(reader, name, 1);
 	}
 	storm("40001", 1000000);
-	cr_expect_neq(create_topic("never", &result), SHMETA_OK);
+	cr_expect_neq(run_topic_create(client, "never", 1, &result), SHMETA_OK);
 	cr_expect_lt(storm_tries(), 60);
-	cr_expect_eq(in_table("never"), 0);
+	cr_expect_eq(run_topic_stored(sql, "never"), 0);
 	pg_cluster_sql(sql, "DROP TRIGGER storm ON topics");
 	await_connected();
-	cr_expect_eq(create_topic("at-last", &result), SHMETA_OK);
-	await_cache("at-last", 1);
+	cr_expect_eq(run_topic_create(client, "at-last", 1, &result), SHMETA_OK);
+	run_topic_await(reader, "at-last", 1);
 	expect_equal();
 }
 
@@ -936,13 +896,13 @@ Test(postgres_faults, writes_while_the_server_is_away_fail_with_its_words_and_do
 
 	pg_cluster_down(&server, true);
 	expect_away("connection to server on socket");
-	status = create_topic("nowhere", &result);
+	status = run_topic_create(client, "nowhere", 1, &result);
 	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s", shmeta_strerror(status));
 	pg_cluster_up(&server);
 	reconnect_sql();
 	await_connected();
-	cr_expect_eq(in_table("nowhere"), 0);
-	cr_expect_eq(create_topic("nowhere", &result), SHMETA_OK);
+	cr_expect_eq(run_topic_stored(sql, "nowhere"), 0);
+	cr_expect_eq(run_topic_create(client, "nowhere", 1, &result), SHMETA_OK);
 	expect_equal();
 }
 
@@ -1000,7 +960,7 @@ Test(postgres_faults, no_change_is_missed_however_transactions_overlap, .init = 
 		cr_expect_eq(run_reap(writers[i]), 0);
 	pg_cluster_sql(sql, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
 	                    "('the-last', 1, 1, 1, '{}')");
-	await_cache("the-last", 1);
+	run_topic_await(reader, "the-last", 1);
 	result = PQexec(sql, "SELECT count(*) FROM topics");
 	(void)fprintf(stderr, "figure: %s topics by 16 writers with delays and rollbacks, found by the feed alone\n",
 	              PQgetvalue(result, 0, 0));
@@ -1036,7 +996,7 @@ Test(postgres_faults, what_no_trigger_tells_is_found_by_the_reconcile, .init = b
 	reading = 0;
 	cr_expect_eq(atomic_load(&reads->failed), 0);
 	pg_cluster_sql(sql, "TRUNCATE topics CASCADE");
-	await_cache("topic-0", 0);
+	run_topic_await(reader, "topic-0", 0);
 }
 
 /* ---- what helps and is never needed ------------------------------------------------------------------------------------------------ */
