@@ -515,7 +515,7 @@ static void tailer_process(const char *instance_dir, int me)
 	struct shmeta_reader *reader = env_reader(instance);
 	struct process *p = &shared->process[WRITERS + me];
 	struct shmeta_handle *handle[PARTITIONS];
-	uint64_t seed = (uint64_t)me, n = 0;
+	uint64_t seen[PARTITIONS] = {0}, n = 0, txn = 0;
 
 	if (shmeta_begin(reader) != SHMETA_OK)
 		_exit(1);
@@ -525,32 +525,37 @@ static void tailer_process(const char *instance_dir, int me)
 	(void)shmeta_end(reader);
 	while (!atomic_load(&shared->go))
 		(void)usleep(200);
+	/* After each commit, the tails that have moved: the newest segment whose add was acknowledged, anywhere, must be there. */
 	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
-		uint32_t partition = (uint32_t)(rng(&seed) % PARTITIONS);
-		uint64_t known = atomic_load_explicit(&shared->written[partition], memory_order_acquire);
-		struct shmeta_segment s;
-		enum shmeta_status status;
-		double t = 0;
-		int timed = n++ % 64 == 0;
+		for (uint32_t i = 0; i < PARTITIONS; i++) {
+			uint32_t partition = (i + (uint32_t)me * 131) % PARTITIONS;
+			uint64_t known = atomic_load_explicit(&shared->written[partition], memory_order_acquire);
+			struct shmeta_segment s;
+			enum shmeta_status status;
+			double t = 0;
+			int timed = n % 16 == 0;
 
-		if (known == 0)
-			continue;
-		if (timed)
-			t = now_s();
-		status = shmeta_begin(reader);
-		if (status == SHMETA_ERR_CONTENDED)
-			continue;
-		/* The newest segment whose add was acknowledged, anywhere, must be there. */
-		if (status == SHMETA_OK) {
-			status = shmeta_find_segment(handle[partition], (known - 1) * 100 + 50, NULL, &s, NULL);
-			(void)shmeta_end(reader);
+			if (known == seen[partition])
+				continue;
+			if (timed)
+				t = now_s();
+			status = shmeta_begin(reader);
+			if (status == SHMETA_ERR_CONTENDED)
+				continue;
+			if (status == SHMETA_OK) {
+				status = shmeta_find_segment(handle[partition], (known - 1) * 100 + 50, NULL, &s, NULL);
+				(void)shmeta_end(reader);
+			}
+			if (timed && p->samples < SAMPLES)
+				p->sample_s[p->samples++] = now_s() - t;
+			if (status == SHMETA_OK && s.base_offset == (known - 1) * 100)
+				atomic_fetch_add_explicit(&p->found, 1, memory_order_relaxed);
+			else
+				atomic_fetch_add_explicit(&p->absent, 1, memory_order_relaxed);
+			seen[partition] = known;
+			n++;
 		}
-		if (timed && p->samples < SAMPLES)
-			p->sample_s[p->samples++] = now_s() - t;
-		if (status == SHMETA_OK && s.base_offset == (known - 1) * 100)
-			atomic_fetch_add_explicit(&p->found, 1, memory_order_relaxed);
-		else
-			atomic_fetch_add_explicit(&p->absent, 1, memory_order_relaxed);
+		(void)!shmeta_wait_commit(instance, txn, 100, &txn);
 	}
 	shmeta_reader_free(reader);
 	shmeta_close(instance);
