@@ -29,7 +29,8 @@ enum {
 	LOGIN_GATE_MS = 15000,
 	GATE_FIRST_MS = 100,
 	GATE_MOST_MS = 3000,
-	SECRET_MAX = 1024
+	SECRET_MAX = 1024,
+	FLOW_PATIENCE = 4 /* times the timeout */
 };
 
 static const char *const names[PG_STATEMENTS] = {
@@ -360,13 +361,21 @@ void pg_disconnect(struct pg_state *state, struct pg_conn *conn)
 	PQfinish(conn->pg);
 	conn->pg = NULL;
 	conn->pending_count = 0;
-	conn->failing = conn->copying = conn->streaming = false;
+	conn->failing = conn->copying = conn->streaming = conn->flowing = false;
 	conn->in_transaction = conn->committing = conn->committed = conn->timed_out = false;
 	memset(conn->prepared, 0, sizeof conn->prepared);
 	conn->stale_plan = false;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------------------------------------------- */
+
+/* A statement may take long until its first row comes; from then on rows come, or there is nobody there any more. */
+static uint32_t patience_of(const struct pg_state *state, const struct pg_conn *conn)
+{
+	if (conn->patience_ms > 0 && !conn->flowing)
+		return conn->patience_ms;
+	return conn->patience_ms > 0 ? FLOW_PATIENCE * timeout_of(state) : timeout_of(state);
+}
 
 /* Until the socket is ready for one of events, or the deadline. */
 static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn, short events, uint64_t deadline_ns,
@@ -396,15 +405,14 @@ static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn,
 			conn->timed_out = true;
 			return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s %s: no answer within %u ms",
 			                    state->dialect->engine, state->doing != NULL ? state->doing : "asking",
-			                    pg_place(conn, place, sizeof place),
-			                    conn->patience_ms > 0 ? conn->patience_ms : timeout_of(state));
+			                    pg_place(conn, place, sizeof place), patience_of(state, conn));
 		}
 	}
 }
 
 static uint64_t deadline_of(const struct pg_state *state, const struct pg_conn *conn)
 {
-	return now_ns() + (uint64_t)(conn->patience_ms > 0 ? conn->patience_ms : timeout_of(state)) * 1000000u;
+	return now_ns() + (uint64_t)patience_of(state, conn) * 1000000u;
 }
 
 /* Until a result can be taken without blocking. */
@@ -965,8 +973,10 @@ enum shmeta_status pg_next_row(struct pg_state *state, struct pg_conn *conn, PGr
 				return lost(state, conn, err);
 		}
 		conn->streaming = true;
+		conn->flowing = false;
 	}
 	status = receive(state, conn, true, ret, err);
+	conn->flowing = *ret != NULL;
 	state->counters.rows += *ret != NULL;
 	return status;
 }
@@ -1055,6 +1065,7 @@ enum shmeta_status pg_copy_start(struct pg_state *state, struct pg_conn *conn, c
 		return lost(state, conn, err);
 	state->counters.queries++;
 	conn->copying = true;
+	conn->flowing = false;
 	status = take(state, conn, &result, err);
 	if (status != SHMETA_OK)
 		return status;
@@ -1089,6 +1100,7 @@ enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, co
 		if (!PQconsumeInput(conn->pg))
 			return lost(state, conn, err);
 	}
+	conn->flowing = got > 0;
 	if (got > 0) {
 		*ret = conn->copied;
 		*ret_bytes = (size_t)got;

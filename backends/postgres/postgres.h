@@ -155,6 +155,7 @@ struct pg_conn {
 	bool given_out;  /* set by a body that must not run again: rows of it are with the sink */
 	bool timed_out;  /* it was closed for a deadline */
 	bool copying;
+	bool flowing; /* the result that is being read has begun to come */
 	char *copied; /* the last piece of a COPY */
 	/* What was sent and not answered, oldest first. */
 	struct pg_pending {

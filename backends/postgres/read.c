@@ -528,7 +528,9 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	enum shmeta_status status;
 	char *sql = NULL;
 
-	/* The server may sort for long, and the sink may be slow: neither is a fault here. */
+	/* The server may sort for long, and the sink may be slow: neither is a fault here. But one that does not even answer to this is
+	 * not there. */
+	conn->patience_ms = 0;
 	status = pg_execute(state, conn, "SET LOCAL statement_timeout = 0", NULL, err);
 	if (status == SHMETA_OK)
 		status = pg_execute(state, conn, "SET LOCAL idle_in_transaction_session_timeout = 0", NULL, err);
@@ -536,6 +538,7 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 		status = pg_feed_baseline(state, conn, &reading->total, err);
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
 		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
+	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
 	if (status == SHMETA_OK)
 		status = pg_send(state, conn, PG_LOAD_TOPICS, NULL, err);
 	if (status == SHMETA_OK)
@@ -622,7 +625,6 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	reading = reading_of(state, conn, sink);
 	reading.total = total;
 	reading.loading = true;
-	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
 	conn->tick = tick;
 	conn->tick_arg = &reading;
 	status = pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err);

@@ -1138,6 +1138,45 @@ static void end_on_standby(void)
 	end();
 }
 
+Test(postgres_faults, a_link_that_dies_in_the_middle_of_a_full_pass_is_noticed, .init = begin_on_standby,
+     .fini = end_on_standby)
+{
+	struct link_counts before, now;
+	double last;
+
+	/* Each pass becomes long enough to be met in its middle. */
+	pg_cluster_sql(
+		sql, "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+		     "s3_bucket, s3_key, created_at) SELECT 'long-' || i, 'topic-0', 0, i * 10, i * 10 + 9, 10, 1000, "
+		     "'bucket', 'key/long/' || i, 1 FROM generate_series(200, 60000) i");
+	set_watermark("topic-3", 1, 60001);
+	await_watermark("topic-3", 1, 60001);
+	cr_assert_eq(link_delay(&l, 30), 0);
+	last = run_now_s() + PATIENCE_S;
+	/* Half a megabyte without a pause is in the middle of the segments' rows. */
+	link_counts(&l, &before);
+	do {
+		uint64_t down;
+
+		link_counts(&l, &now);
+		down = now.down;
+		pause_ms(100);
+		link_counts(&l, &now);
+		if (now.down - down < 50000)
+			before.down = now.down;
+		cr_assert_lt(run_now_s(), last, "no full pass is made");
+	} while (now.down - before.down < 500000);
+	cr_assert_eq(link_mode(&l, LINK_HOLD), 0);
+	set_watermark("topic-2", 1, 31313);
+	expect_away("no answer within");
+	cr_assert_eq(link_delay(&l, 0), 0);
+	cr_assert_eq(link_cut(&l), 0);
+	cr_assert_eq(link_mode(&l, LINK_PASS), 0);
+	await_watermark("topic-2", 1, 31313);
+	await_connected();
+	expect_equal();
+}
+
 Test(postgres_faults, a_source_without_a_feed_is_found_again_too, .init = begin_on_standby, .fini = end_on_standby)
 {
 	set_watermark("topic-3", 1, 60001);
