@@ -71,6 +71,10 @@ struct backend_sink {
 	enum shmeta_status (*changed)(void *arg, const struct backend_key *key);
 	/* load(): how far it is. total 0: not known. Called at least every 100 ms or 100 000 rows. Not OK ends the load. */
 	enum shmeta_status (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
+	/* load(), options.follower_reads: may the topics, partitions and segments that follow be up to lag_ns older than the call?
+	 * 0: no, then they are current. Asked at most once, before the first row, and only where they show no less than anything that
+	 * the state has shown, written or seen since it was opened. The other classes are current all the same. NULL: no. */
+	int (*may_lag)(void *arg, uint64_t lag_ns);
 };
 
 enum backend_capability {
@@ -95,6 +99,7 @@ struct backend_options {
 		allow_insecure; /* off this machine without proof of who answers                                        */
 	uint32_t notify;      /* the triggers also NOTIFY: seen sooner, at the price of the writers' commits          */
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
+	uint32_t follower_reads; /* load() may read a little of the past from the nearest replicas: sink->may_lag()   */
 };
 
 /* What is kept in a source beside the rows: is it there, make it, take it away. */
@@ -176,7 +181,7 @@ struct backend_ops {
 	/* For humans, without secrets. */
 	void (*describe)(void *state, char *ret, size_t bytes);
 	void (*counters)(void *state, struct backend_counters *ret);
-	/* Everything, from one consistent read. Afterwards changes() reports what happened after that read, and nothing that the
+	/* Everything, from one consistent read (two, where sink->may_lag() allowed that). Afterwards changes() reports what happened after that read, and nothing that the
 	 * read already showed is lost between the two. */
 	enum shmeta_status (*load)(void *state, const struct backend_sink *sink, struct backend_error *err);
 	/* These keys, all from one consistent read, in order. Set-based: the number of statements does not grow with the keys but

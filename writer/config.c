@@ -1135,6 +1135,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .read_uri = config->source_read_uri,
 	                   .password_file = config->source_password_file,
 	                   .allow_insecure = (uint32_t)config->source_allow_insecure,
+	                   .follower_reads = (uint32_t)config->source_follower_reads,
 	                   .notify = (uint32_t)config->feed_notify,
 	                   .feed_keep_s = (uint32_t)config->feed_keep_s},
 		.store_max_bytes = config->store_max_bytes,

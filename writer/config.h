@@ -40,6 +40,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
 	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
 	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
+	N(source, follower_reads, BOOL, "off", 0, 1, RESTART,                                                                        \
+	  "Let CockroachDB's nearest replicas answer the full passes, some seconds behind, where nothing newer was "                 \
+	  "shown or written.")                                                                                                       \
 	T(source, password_file, "", 0, 4000, RESTART,                                                                               \
 	  "File whose first line is the password, read for each login; a name without '/' is a credential of the service "           \
 	  "manager. Empty: what libpq finds by itself.")                                                                             \

@@ -124,6 +124,7 @@ struct sync {
 
 	/* What is due when (CLOCK_BOOTTIME ns). */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
+	uint64_t load_lag_ns; /* how much older than the last full pass its topics were already */
 	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
 	uint64_t looked_ns, usage_due_ns, shown_ns, last_commit;
 	uint64_t deaf_until_ns; /* the source's signs are those of our own commit: it is asked then, not woken for */

@@ -38,7 +38,8 @@ struct merge {
 	struct arena memory;
 	char tenant[SHMETA_TENANT_MAX + 1]; /* of the topic being merged */
 	size_t tenant_bytes;
-	uint64_t synced_at_ns, txn;
+	uint64_t synced_at_ns, txn; /* synced_at_ns: of topics, partitions and segments */
+	uint64_t began_ns;          /* the load: the other classes are no older */
 
 	/* What the load says. */
 	uint64_t topics, partitions, segments, since_check;
@@ -327,9 +328,9 @@ static enum shmeta_status enter_classes(struct merge *m)
 	if (status != SHMETA_OK || m->classes_begun)
 		return status;
 	m->classes_begun = true;
-	apply_class_begin(applier(m), SHMETA_CLASS_AGENT, m->synced_at_ns);
-	apply_class_begin(applier(m), SHMETA_CLASS_OFFSET, m->synced_at_ns);
-	apply_class_begin(applier(m), SHMETA_CLASS_LEASE, m->synced_at_ns);
+	apply_class_begin(applier(m), SHMETA_CLASS_AGENT, m->began_ns);
+	apply_class_begin(applier(m), SHMETA_CLASS_OFFSET, m->began_ns);
+	apply_class_begin(applier(m), SHMETA_CLASS_LEASE, m->began_ns);
 	return SHMETA_OK;
 }
 
@@ -434,7 +435,19 @@ static enum shmeta_status read_known(struct merge *m)
 	return SHMETA_OK;
 }
 
-static enum shmeta_status run_load(struct merge *m, struct backend_error *ret_err)
+/* As long as what is read stays fresh for as long again. */
+static int on_may_lag(void *arg, uint64_t lag_ns)
+{
+	struct merge *m = arg;
+
+	if (lag_ns > sync_main_ttl_ns(m->s) / 2 || lag_ns > m->began_ns)
+		return 0;
+	m->synced_at_ns = m->began_ns - lag_ns;
+	return 1;
+}
+
+/* may_lag: nobody has asked for it. */
+static enum shmeta_status run_load(struct merge *m, bool may_lag, struct backend_error *ret_err)
 {
 	const struct backend_sink sink = {.arg = m,
 	                                  .topic = on_topic,
@@ -445,17 +458,18 @@ static enum shmeta_status run_load(struct merge *m, struct backend_error *ret_er
 	                                  .offset = on_offset,
 	                                  .lease = on_lease,
 	                                  .poison = on_poison,
-	                                  .progress = on_progress};
+	                                  .progress = on_progress,
+	                                  .may_lag = may_lag ? on_may_lag : NULL};
 	struct sync *s = m->s;
 
 	sync_poison_pass_end(s);
 	sync_poison_pass_begin(s, m->first ? "load" : "reconcile");
-	m->synced_at_ns = sync_now(s);
+	m->synced_at_ns = m->began_ns = sync_now(s);
 	enum shmeta_status status = s->ops->load(m->backend, &sink, ret_err);
 
 	if (status == SHMETA_OK)
 		status = fail(m, enter_classes(m));
-	s->counters.fetch_ns += sync_now(s) - m->synced_at_ns;
+	s->counters.fetch_ns += sync_now(s) - m->began_ns;
 	sync_poison_pass_end(s);
 	return status;
 }
@@ -546,7 +560,7 @@ void reconcile_first(struct sync *s)
 	}
 	if (begin(m) == SHMETA_OK && counters->next_topic_id < s->next_topic_id)
 		counters->next_topic_id = s->next_topic_id;
-	status = run_load(m, &source_err);
+	status = run_load(m, false, &source_err);
 	if (status == SHMETA_OK)
 		status = fail(m, finish(m));
 	if (status != SHMETA_OK) {
@@ -574,6 +588,7 @@ void reconcile_first(struct sync *s)
 	refresh_forget_feed(s);
 	s->following = (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
+	s->load_lag_ns = 0;
 	s->born_since = shmeta__store_counters(store)->next_topic_id;
 	s->reconcile_began_ns = synced;
 	s->reconcile_took_ns = sync_now(s) - synced;
@@ -616,6 +631,7 @@ void reconcile_pass(struct sync *s)
 
 	if (m == NULL)
 		return;
+	bool may_lag = !s->reconcile_asked && !s->list_dirty && !refresh_list_waiting(s);
 	struct sync_ticket *tickets = refresh_take_list(s);
 	bool had_feed = s->following;
 	enum shmeta_status status = fail(m, read_known(m));
@@ -623,7 +639,7 @@ void reconcile_pass(struct sync *s)
 	m->hold = !s->split_removals;
 	s->reconcile_began_ns = sync_now(s);
 	if (status == SHMETA_OK)
-		status = run_load(m, &source_err);
+		status = run_load(m, may_lag, &source_err);
 
 	bool again = false;
 
@@ -672,7 +688,7 @@ void reconcile_pass(struct sync *s)
 		merge_free(m);
 		return;
 	}
-	uint64_t synced = m->synced_at_ns, txn = m->txn > 0 ? m->txn : sync_committed(s);
+	uint64_t synced = m->synced_at_ns, began = m->began_ns, txn = m->txn > 0 ? m->txn : sync_committed(s);
 
 	if (m->changed > 0 && had_feed) {
 		s->counters.reconcile_repairs += m->changed;
@@ -685,7 +701,11 @@ void reconcile_pass(struct sync *s)
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->counters.reconciles++;
-	sync_stamp_all(s, s->gen, txn, synced);
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		sync_stamp(s, s->gen, (enum shmeta_class)cls, txn,
+		           cls >= SHMETA_CLASS_AGENT && cls <= SHMETA_CLASS_OFFSET ? began : synced);
+	s->load_lag_ns = began - synced;
+	s->counters.reconciles_lagged += s->load_lag_ns > 0;
 	sync_room_works(s);
 	refresh_answer_list(s, tickets, SHMETA_OK, "", synced);
 }
@@ -764,7 +784,7 @@ bool reconcile_aside(struct sync *s)
 	enum shmeta_status status = fail(m, read_known(m));
 
 	if (status == SHMETA_OK)
-		status = run_load(m, &source_err);
+		status = run_load(m, false, &source_err);
 	if (status == SHMETA_OK) {
 		generation_judge(s);
 		if (s->foreign || s->ops->fingerprint(backend) != s->ops->fingerprint(s->backend)) {

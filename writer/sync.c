@@ -733,6 +733,8 @@ static void schedule_reconcile(struct sync *s)
 	} else {
 		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
 		period = sync_main_ttl_ns(s) / 10 * 8;
+		if (period > s->load_lag_ns)
+			period -= s->load_lag_ns;
 		if (period < 3 * s->reconcile_took_ns)
 			period = 3 * s->reconcile_took_ns;
 	}

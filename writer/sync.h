@@ -136,7 +136,8 @@ struct sync_host {
 	C(apply_ns, "counter", "nanoseconds", "time spent committing")                              \
 	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")                      \
 	C(absent_answers, "counter", "requests", "requests answered by what was just found absent") \
-	C(absent_known, "gauge", "keys", "keys remembered as absent")
+	C(absent_known, "gauge", "keys", "keys remembered as absent")                               \
+	C(reconciles_lagged, "counter", "passes", "of the reconciles those that read from followers")
 
 struct sync_counters {
 #define C(name, kind, unit, help) uint64_t name;

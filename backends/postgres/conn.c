@@ -621,6 +621,12 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 
 	if (PQparameterStatus(conn->pg, "crdb_version") != NULL)
 		state->dialect = &pg_cockroachdb;
+	if (state->options.follower_reads && !state->dialect->historical_reads)
+		return backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"%s: follower reads (source.follower_reads) are CockroachDB's; a replica of PostgreSQL is "
+			"read with source.read_uri",
+			state->dialect->engine);
 	conn->server_version = PQserverVersion(conn->pg);
 	if (conn == &state->primary) {
 		uint64_t random = scatter(state);

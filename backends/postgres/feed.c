@@ -548,6 +548,53 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
 	return status;
 }
 
+/* ---- reading from followers ----------------------------------------------------------------------------------------------------------
+ * CockroachDB's replicas answer for a moment some seconds ago by themselves, each for its region. What this process has shown, or
+ * written, must not be taken back by such a read, so it has to be of a later moment; how the clocks of the cluster's nodes may differ is
+ * left between the two. What lives for seconds (agents, offsets, leases) is not read so, and does not count. */
+
+/* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
+enum { CLOCKS_NS = 1000000000 };
+
+void pg_follower_passed(struct pg_state *state)
+{
+	state->follower.shown_ns = now_ns();
+}
+
+enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
+                                    struct backend_error *err)
+{
+	uint64_t asked = now_ns();
+	PGresult *result = NULL;
+	int64_t lag_us, read_us;
+	enum shmeta_status status;
+
+	*ret = false;
+	if (!state->options.follower_reads || sink->may_lag == NULL || asked <= state->follower.shown_ns + CLOCKS_NS)
+		return SHMETA_OK;
+	/* A transaction that begins later reads nothing earlier. */
+	status = pg_execute(
+		state, &state->primary,
+		"SELECT (extract(epoch FROM clock_timestamp() - follower_read_timestamp()) * 1000000)::int8, "
+		"(extract(epoch FROM follower_read_timestamp()) * 1000000)::int8",
+		&result, err);
+	if (status != SHMETA_OK) {
+		/* A server that does not do it, without the licence for it perhaps, is read as any other. */
+		state->follower.refused = true;
+		return pg_connected(&state->primary) ? SHMETA_OK : status;
+	}
+	lag_us = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	read_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	PQclear(result);
+	if (lag_us < 0 || read_us < state->follower.read_us ||
+	    asked <= state->follower.shown_ns + CLOCKS_NS + (uint64_t)lag_us * 1000u)
+		return SHMETA_OK;
+	*ret = sink->may_lag(sink->arg, (uint64_t)lag_us * 1000u) != 0;
+	if (*ret)
+		state->follower.read_us = read_us;
+	return SHMETA_OK;
+}
+
 bool pg_feed_statements(struct pg_state *state)
 {
 	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "

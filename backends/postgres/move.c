@@ -596,6 +596,7 @@ enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t
 		}
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
+		pg_follower_passed(state);
 	}
 	for (size_t i = 0; i < PG_PARAMS_MAX; i++)
 		pg_array_free(&m.arrays[i]);

@@ -67,6 +67,8 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->options.uri = state->options.read_uri = NULL;
 	if (state->uri == NULL || (file != NULL && state->options.password_file == NULL))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
+	/* What a former process has shown and written is in the store. */
+	pg_follower_passed(state);
 	state->primary.conninfo = state->uri;
 	state->replica.conninfo = state->read_uri;
 	state->listener.conninfo = state->uri;
@@ -168,14 +170,17 @@ static void describe(void *data, char *ret, size_t bytes)
 		snprintf(ret, bytes, "%s: not connected",
 		         state->dialect != NULL ? state->dialect->engine : "postgresql");
 	else
-		snprintf(ret, bytes, "%s: %s (server %d.%d, %s, %s%s)", state->dialect->engine,
+		snprintf(ret, bytes, "%s: %s (server %d.%d, %s, %s%s%s)", state->dialect->engine,
 		         pg_place(conn, place, sizeof place), conn->server_version / 10000,
 		         conn->server_version % 10000,
 		         state->shape.organization ? "with organizations" : "without organizations",
 		         state->shape.feed  ? "change feed"
 		         : state->read_only ? "read-only, no change feed"
 		                            : "no change feed",
-		         conn->in_recovery ? ", a standby" : "");
+		         conn->in_recovery ? ", a standby" : "",
+		         !state->options.follower_reads ? ""
+		         : state->follower.refused      ? ", follower reads refused"
+		                                        : ", follower reads");
 }
 
 static void counters(void *data, struct backend_counters *ret)

@@ -195,7 +195,12 @@ struct pg_state {
 	const char *doing;    /* "writing to": for sentences; each call of the vtable says it first */
 	struct rows_scratch scratch;
 	struct backend_counters counters;
-	uint64_t seed;  /* of jitter */
+	uint64_t seed; /* of jitter */
+	struct {
+		uint64_t shown_ns; /* until then topics, partitions and segments were shown or written as they were */
+		int64_t read_us;   /* the server's time that was read last */
+		bool refused;      /* the last time it was tried */
+	} follower;
 	bool attaching; /* within pg_attach() */
 };
 
@@ -365,6 +370,11 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
                              struct backend_error *err);
 /* After each apply() that may have committed something: what is fetched next must show it, from wherever it is fetched. */
 void pg_wrote(struct pg_state *state);
+/* Topics, partitions or segments have been shown or written as they are now: no read of the past may show less. */
+void pg_follower_passed(struct pg_state *state);
+/* May this load read them where the nearest replicas answer? sink->may_lag() has agreed then. */
+enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
+                                    struct backend_error *err);
 
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);

@@ -21,7 +21,7 @@ struct reading {
 	struct pg_conn *conn;
 	const struct backend_sink *sink;
 	struct backend_error *err;
-	bool loading;
+	bool loading, follower; /* follower: topics, partitions and segments from the nearest replicas */
 	uint64_t rows, total, told;
 	uint64_t told_ns;
 };
@@ -519,6 +519,34 @@ static enum shmeta_status emit_others(struct reading *reading, const struct othe
 
 /* ---- load --------------------------------------------------------------------------------------------------------------------------- */
 
+/* The server may sort for long, and the sink may be slow: neither is a fault in a load. */
+static enum shmeta_status lift_timeouts(struct reading *reading)
+{
+	enum shmeta_status status =
+		pg_execute(reading->state, reading->conn, "SET LOCAL statement_timeout = 0", NULL, reading->err);
+
+	return status != SHMETA_OK
+	               ? status
+	               : pg_execute(reading->state, reading->conn, "SET LOCAL idle_in_transaction_session_timeout = 0",
+	                            NULL, reading->err);
+}
+
+static enum shmeta_status load_others(struct reading *reading)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
+		struct list list = {.result = NULL};
+
+		status = pg_query(reading->state, reading->conn, others[i].statement, NULL, &list.result, reading->err);
+		reading->conn->given_out |= status == SHMETA_OK;
+		if (status == SHMETA_OK)
+			status = emit_others(reading, &others[i], &list, -1);
+		PQclear(list.result);
+	}
+	return status;
+}
+
 static enum shmeta_status load_rows(struct reading *reading, struct cursor *topics, struct cursor *partitions,
                                     struct cursor *segments)
 {
@@ -528,12 +556,15 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	enum shmeta_status status;
 	char *sql = NULL;
 
-	/* The server may sort for long, and the sink may be slow: neither is a fault here. But one that does not even answer to this is
-	 * not there. */
+	/* One that does not even answer to this is not there. */
 	conn->patience_ms = 0;
-	status = pg_execute(state, conn, "SET LOCAL statement_timeout = 0", NULL, err);
+	/* Before anything is read. */
+	status = reading->follower
+	                 ? pg_execute(state, conn, "SET TRANSACTION AS OF SYSTEM TIME follower_read_timestamp()", NULL,
+	                              err)
+	                 : SHMETA_OK;
 	if (status == SHMETA_OK)
-		status = pg_execute(state, conn, "SET LOCAL idle_in_transaction_session_timeout = 0", NULL, err);
+		status = lift_timeouts(reading);
 	if (status == SHMETA_OK && conn == &state->primary)
 		status = pg_feed_baseline(state, conn, &reading->total, err);
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
@@ -571,15 +602,7 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 		return status;
 	conn->given_out = true;
 	status = walk_all(&reading->walk, &topics->at, &partitions->at, &segments->at);
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
-		struct list list = {.result = NULL};
-
-		status = pg_query(state, conn, others[i].statement, NULL, &list.result, err);
-		if (status == SHMETA_OK)
-			status = emit_others(reading, &others[i], &list, -1);
-		PQclear(list.result);
-	}
-	return status;
+	return status == SHMETA_OK && !reading->follower ? load_others(reading) : status;
 }
 
 static enum shmeta_status load_body(void *arg, struct backend_error *err)
@@ -599,6 +622,34 @@ static enum shmeta_status load_body(void *arg, struct backend_error *err)
 	return status;
 }
 
+/* Behind a load from followers: what lives for seconds is of now. */
+static enum shmeta_status others_body(void *arg, struct backend_error *err)
+{
+	struct reading *reading = arg;
+	enum shmeta_status status;
+
+	reading->err = err;
+	status = lift_timeouts(reading);
+	return status == SHMETA_OK ? load_others(reading) : status;
+}
+
+/* *ret_again: it did not come to a row, and the load is to be done as any other. */
+static enum shmeta_status load_from_followers(struct reading *reading, bool *ret_again, struct backend_error *err)
+{
+	struct pg_state *state = reading->state;
+	enum shmeta_status status;
+
+	status = pg_transaction(state, reading->conn, PG_BEGIN_READ, load_body, reading, err);
+	*ret_again = (status == SHMETA_ERR_SOURCE || status == SHMETA_ERR_CONFIG) && !reading->conn->given_out;
+	state->follower.refused = *ret_again && pg_connected(reading->conn);
+	if (status == SHMETA_OK)
+		status = pg_transaction(state, reading->conn, PG_BEGIN_READ, others_body, reading, err);
+	/* Whatever it was: the next one reads what is there now. */
+	if (status != SHMETA_OK)
+		pg_follower_passed(state);
+	return status;
+}
+
 static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink)
 {
 	return (struct reading){
@@ -615,11 +666,14 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	struct reading reading;
 	enum shmeta_status status;
 	uint64_t total = 0;
+	bool follower = false, again = true;
 
 	state->doing = "loading from";
 	status = pg_ensure(state, err);
 	if (status == SHMETA_OK)
 		status = pg_loader(state, &conn, &total, err);
+	if (status == SHMETA_OK && conn == &state->primary)
+		status = pg_follower_load(state, sink, &follower, err);
 	if (status != SHMETA_OK)
 		return status;
 	reading = reading_of(state, conn, sink);
@@ -627,7 +681,14 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	reading.loading = true;
 	conn->tick = tick;
 	conn->tick_arg = &reading;
-	status = pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err);
+	reading.follower = follower;
+	if (follower)
+		status = load_from_followers(&reading, &again, err);
+	reading.follower = false;
+	if (again) {
+		status = pg_transaction(state, conn, PG_BEGIN_READ, load_body, &reading, err);
+		pg_follower_passed(state);
+	}
 	conn->patience_ms = 0;
 	conn->tick = NULL;
 	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
@@ -989,6 +1050,11 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	}
 	if (status != SHMETA_OK && err != NULL)
 		*err = mine;
+	for (size_t i = 0; i < count; i++)
+		if (keys[i].cls <= SHMETA_CLASS_SEGMENT) {
+			pg_follower_passed(state);
+			break;
+		}
 	for (int i = 0; i < SETS; i++)
 		columns_free(&f.sets[i]);
 	return status;

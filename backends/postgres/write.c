@@ -592,6 +592,15 @@ static void writing_free(struct writing *w)
 	free(w);
 }
 
+/* Does any of them change topics, partitions or segments? The others' rows are never read from the past. */
+static bool any_of_topics(const struct backend_op *ops, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ops[i].op->type < SHMETA_OP_ENSURE_GROUP || ops[i].op->type > SHMETA_OP_REJECT_LEASE)
+			return true;
+	return false;
+}
+
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
 {
@@ -626,6 +635,8 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 			status = resolve(w, err);
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
+		if (any_of_topics(ops, count))
+			pg_follower_passed(state);
 	}
 	refuse_with_object(w);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)

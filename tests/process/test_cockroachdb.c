@@ -11,8 +11,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backends/backend.h"
+#include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pgwire.h"
+#include "tests/support/recorder.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/run_topic.h"
@@ -21,7 +24,7 @@ TestSuite(cockroachdb, .timeout = 600);
 
 enum { PATIENCE_S = 40 };
 
-enum { STORM, AMBIGUOUS_DONE, AMBIGUOUS_NOT_DONE, AMBIGUOUS_OPEN, BODY_STORM, FIRST_REFUSAL };
+enum { STORM, AMBIGUOUS_DONE, AMBIGUOUS_NOT_DONE, AMBIGUOUS_OPEN, BODY_STORM, NO_FOLLOWERS, FOLLOWERS, FIRST_REFUSAL };
 #define REFUSE(what, code, words)                                                        \
 	{                                                                                \
 		.pattern = what, .action = PGWIRE_ERROR, .sqlstate = code, .text = words \
@@ -51,6 +54,13 @@ static const struct pgwire_rule rules[] = {
                         .sqlstate = "40001",
                         .text = "restart transaction: WriteTooOldError",
                         .times = PGWIRE_OFF},
+	[NO_FOLLOWERS] = {.pattern = "AS OF SYSTEM TIME",
+                          .action = PGWIRE_ERROR,
+                          .sqlstate = "XXC02",
+                          .text = "use of AS OF SYSTEM TIME requires an enterprise license",
+                          .times = PGWIRE_OFF},
+	/* PostgreSQL has no past to read: what was asked is what can be looked at. */
+	[FOLLOWERS] = {.pattern = "SET TRANSACTION AS OF SYSTEM TIME", .action = PGWIRE_COMMAND, .text = "SET"},
 	[FIRST_REFUSAL] = REFUSE("LISTEN", "0A000", "unimplemented: LISTEN (cockroach#41522)"),
 	REFUSE("NOTIFY", "0A000", "unimplemented: NOTIFY"),
 	REFUSE("TRIGGER", "0A000", "unimplemented: triggers"),
@@ -67,6 +77,9 @@ static const struct pgwire_rule rules[] = {
 	{.pattern = "version()",
          .action = PGWIRE_REWRITE,
          .text = "(SELECT 'CockroachDB CCL v23.2.4 (x86_64-pc-linux-gnu, built 2024/04/08)'::text AS version)"},
+	{.pattern = "follower_read_timestamp()",
+         .action = PGWIRE_REWRITE,
+         .text = "(SELECT at FROM played.follower_time)"},
 	{.pattern = "crdb_internal.cluster_id()",
          .action = PGWIRE_REWRITE,
          .text = "'c0ffee00-0000-4000-8000-000000000001'::uuid"},
@@ -91,24 +104,26 @@ static void pause_ms(long ms)
 	(void)usleep((useconds_t)ms * 1000);
 }
 
-static void begin_with(const char *scheme)
+static void begin_peer(void)
 {
 	static const char *const settings[] = {"default_transaction_isolation=serializable", NULL};
-	char uri[200];
-	FILE *f;
 
 	pg_cluster_start(&server, settings);
 	pg_cluster_database(&server, "meta");
 	sql = pg_cluster_connect(&server, "meta");
 	options.upstream_host = server.dir;
 	cr_assert_eq(pgwire_start(&peer, &options), 0);
+}
+
+static void begin_configured(const char *scheme, const char *configuration)
+{
+	char uri[200];
+	FILE *f;
+
 	cr_assert_eq(run_daemon_init(&d), 0);
 	f = fopen(d.config, "we");
 	cr_assert_not_null(f);
-	/* There is no feed: what others write is found by comparing, well within the time to live. */
-	(void)fputs("source { timeout_ms = 1s }\nretry { min_ms = 50ms max_ms = 200ms }\n"
-	            "ttl { topic_ms = 1s partition_ms = 1s segment_ms = 1s list_ms = 1s }\n",
-	            f);
+	(void)fputs(configuration, f);
 	(void)fclose(f);
 	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d user=shmeta dbname=meta", scheme, peer.host, peer.port);
 	cr_assert_eq(run_daemon_start(&d, uri), 0, "%s", pgwire_log(&peer));
@@ -117,6 +132,14 @@ static void begin_with(const char *scheme)
 	reader = run_daemon_reader(instance);
 	cr_assert_not_null(reader);
 	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
+}
+
+static void begin_with(const char *scheme)
+{
+	begin_peer();
+	/* There is no feed: what others write is found by comparing, well within the time to live. */
+	begin_configured(scheme, "source { timeout_ms = 1s }\nretry { min_ms = 50ms max_ms = 200ms }\n"
+	                         "ttl { topic_ms = 1s partition_ms = 1s segment_ms = 1s list_ms = 1s }\n");
 }
 
 static void begin(void)
@@ -331,4 +354,247 @@ Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = 
 		rounds, atomic_load(given_up));
 	expect_nothing_refused();
 	(void)munmap((void *)given_up, 4096);
+}
+
+/* ---- follower reads: the engine alone ------------------------------------------------------------------------------------------ */
+
+static struct {
+	const struct backend_ops *ops;
+	void *state;
+	struct recorder recorder;
+	struct backend_error err;
+	uint64_t lag_ns;
+	int agree, asked;
+} alone;
+
+static int on_may_lag(void *arg, uint64_t lag_ns)
+{
+	(void)arg;
+	alone.asked++;
+	alone.lag_ns = lag_ns;
+	return alone.agree;
+}
+
+static enum shmeta_status open_alone(const char *scheme, uint32_t follower_reads)
+{
+	char uri[200];
+	struct backend_options wanted = {
+		.uri = uri, .timeout_ms = 5000, .manage_schema = 1, .follower_reads = follower_reads};
+
+	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d user=shmeta dbname=meta", scheme, peer.host, peer.port);
+	alone.ops = backend_find(uri, &alone.err);
+	cr_assert_not_null(alone.ops, "%s", alone.err.text);
+	alone.state = calloc(1, alone.ops->state_bytes);
+	cr_assert_not_null(alone.state);
+	return alone.ops->open(alone.state, &wanted, &alone.err);
+}
+
+static void close_alone(void)
+{
+	if (alone.state != NULL)
+		alone.ops->close(alone.state);
+	free(alone.state);
+	alone.state = NULL;
+}
+
+static void begin_alone(void)
+{
+	begin_peer();
+	recorder_init(&alone.recorder);
+	alone.recorder.sink.may_lag = on_may_lag;
+	alone.agree = 1;
+	pg_cluster_sql(sql,
+	               "CREATE SCHEMA played; CREATE TABLE played.follower_time AS SELECT clock_timestamp() AS at");
+	cr_assert_eq(open_alone("cockroachdb", 1), SHMETA_OK, "%s", alone.err.text);
+}
+
+static void end_alone(void)
+{
+	close_alone();
+	recorder_free(&alone.recorder);
+	pgwire_end(&peer);
+	PQfinish(sql);
+	pg_cluster_stop(&server);
+}
+
+/* How many times that load read from the past. */
+static uint64_t load_alone(void)
+{
+	uint64_t before = pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME");
+
+	recorder_clear(&alone.recorder);
+	alone.asked = 0;
+	cr_assert_eq(alone.ops->load(alone.state, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_expect_eq(alone.recorder.order_error[0], 0, "%s", alone.recorder.order_error);
+	return pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME") - before;
+}
+
+/* The followers have come beyond everything until now, and as far as the clocks of nodes may differ. */
+static void followers_catch_up(void)
+{
+	pause_ms(1100);
+	pg_cluster_sql(sql, "UPDATE played.follower_time SET at = clock_timestamp()");
+}
+
+static void fetch_alone(struct backend_key key)
+{
+	key.tenant = rows_str(SHMETA_DEFAULT_TENANT);
+	recorder_clear(&alone.recorder);
+	cr_assert_eq(alone.ops->fetch(alone.state, &key, 1, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s",
+	             alone.err.text);
+}
+
+static void apply_alone(const struct shmeta_op *op)
+{
+	struct backend_op wanted = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
+	struct shmeta_result result = {.status = SHMETA_OK};
+
+	cr_assert_eq(alone.ops->apply(alone.state, &wanted, 1, 1, &result, &alone.recorder.sink, &alone.err), SHMETA_OK,
+	             "%s", alone.err.text);
+	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
+}
+
+Test(cockroachdb, a_load_reads_from_followers_only_what_is_beyond_all_that_was_shown_and_written, .init = begin_alone,
+     .fini = end_alone)
+{
+	struct shmeta_op topic = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"t", 1}, .partition_count = 1}};
+	struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
+	                          .u.agent = {.agent_id = {"a", 1},
+	                                      .address = {"h:1", 3},
+	                                      .availability_zone = {"z", 1},
+	                                      .agent_group = {"g", 1}}};
+
+	/* A former process may have shown, and written, until a moment ago. */
+	cr_expect_eq(load_alone(), 0);
+	followers_catch_up();
+	cr_expect_eq(load_alone(), 1);
+	cr_expect_eq(alone.asked, 1);
+	cr_expect_leq(alone.lag_ns, 20000000000u);
+	/* Nothing has come between: the same moment again. */
+	cr_expect_eq(load_alone(), 1);
+	apply_alone(&topic);
+	cr_expect_eq(load_alone(), 0, "it was read as it was before our own write");
+	cr_expect(recorder_has(&alone.recorder, "t/0"));
+	followers_catch_up();
+	cr_expect_eq(load_alone(), 1);
+	/* Never read from followers, so they take nothing back. */
+	apply_alone(&agent);
+	fetch_alone((struct backend_key){.cls = SHMETA_CLASS_AGENT});
+	cr_expect_eq(load_alone(), 1);
+	cr_expect_eq(alone.recorder.agents, 1);
+	/* What somebody has asked for, as it is now, was shown. */
+	fetch_alone((struct backend_key){.cls = SHMETA_CLASS_TOPIC, .topic = rows_str("t")});
+	cr_expect_eq(pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME"), 4, "a fetch is of now");
+	cr_expect_eq(load_alone(), 0);
+	followers_catch_up();
+	cr_expect_eq(load_alone(), 1);
+	/* Another node's clock, whose past is earlier. */
+	pg_cluster_sql(sql, "UPDATE played.follower_time SET at = at - interval '1 ms'");
+	cr_expect_eq(load_alone(), 0);
+	followers_catch_up();
+	/* Only where the caller agrees. */
+	alone.agree = 0;
+	cr_expect_eq(load_alone(), 0);
+	cr_expect_eq(alone.asked, 1);
+	followers_catch_up();
+	alone.recorder.sink.may_lag = NULL;
+	cr_expect_eq(load_alone(), 0);
+	expect_nothing_refused();
+}
+
+Test(cockroachdb, where_followers_refuse_a_load_reads_what_is_there_now, .init = begin_alone, .fini = end_alone)
+{
+	struct shmeta_op topic = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"t", 1}, .partition_count = 1}};
+	char about[300];
+
+	apply_alone(&topic);
+	followers_catch_up();
+	pgwire_arm(&peer, NO_FOLLOWERS, PGWIRE_ALWAYS);
+	(void)load_alone();
+	cr_expect_eq(pgwire_hits(&peer, NO_FOLLOWERS), 1);
+	cr_expect_eq(alone.recorder.topics, 1);
+	alone.ops->describe(alone.state, about, sizeof about);
+	cr_expect_not_null(strstr(about, "follower reads refused"), "%s", about);
+	pgwire_arm(&peer, NO_FOLLOWERS, PGWIRE_OFF);
+	followers_catch_up();
+	cr_expect_eq(load_alone(), 1);
+	alone.ops->describe(alone.state, about, sizeof about);
+	cr_expect_null(strstr(about, "refused"), "%s", about);
+	/* Nor where it cannot say when that would be. */
+	pg_cluster_sql(sql, "DROP TABLE played.follower_time");
+	cr_expect_eq(load_alone(), 0);
+	cr_expect_eq(alone.recorder.topics, 1);
+}
+
+Test(cockroachdb, a_load_does_not_read_from_followers_unless_it_is_told_to, .init = begin_alone, .fini = end_alone)
+{
+	close_alone();
+	cr_assert_eq(open_alone("cockroachdb", 0), SHMETA_OK, "%s", alone.err.text);
+	followers_catch_up();
+	cr_expect_eq(load_alone(), 0);
+	cr_expect_eq(alone.asked, 0);
+}
+
+Test(cockroachdb, follower_reads_are_refused_by_postgresql_with_what_to_do_instead, .init = begin_alone,
+     .fini = end_alone)
+{
+	struct backend_options wanted = {.timeout_ms = 5000, .manage_schema = 1, .follower_reads = 1};
+	char uri[200];
+
+	close_alone();
+	(void)snprintf(uri, sizeof uri, "postgresql:host=%s user=shmeta dbname=meta", server.dir);
+	wanted.uri = uri;
+	alone.ops = &backend_postgresql;
+	alone.state = calloc(1, alone.ops->state_bytes);
+	cr_assert_not_null(alone.state);
+	cr_expect_eq(alone.ops->open(alone.state, &wanted, &alone.err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(alone.err.text, "source.read_uri"), "%s", alone.err.text);
+}
+
+/* ---- follower reads: the daemon ------------------------------------------------------------------------------------------------ */
+
+enum { FOLLOWER_LAG_MS = 1200 };
+
+static void begin_following(void)
+{
+	char view[160];
+
+	begin_peer();
+	(void)snprintf(
+		view, sizeof view,
+		"CREATE SCHEMA played; CREATE VIEW played.follower_time AS SELECT clock_timestamp() - interval '%d ms' AS at",
+		FOLLOWER_LAG_MS);
+	pg_cluster_sql(sql, view);
+	begin_configured("cockroachdb", "source { timeout_ms = 1s follower_reads = on }\n"
+	                                "ttl { topic_ms = 4s partition_ms = 4s segment_ms = 4s list_ms = 4s }\n");
+}
+
+Test(cockroachdb, a_pass_over_followers_says_how_old_what_it_shows_is, .init = begin_following, .fini = end)
+{
+	struct shmeta_result result;
+	struct shmeta_freshness fresh = {.age_ns = 0};
+	struct shmeta_topic topic;
+	uint64_t asked;
+
+	cr_expect_eq(run_topic_create(client, "ours", 1, &result), SHMETA_OK, "%s", result.text);
+	run_topic_await(reader, "ours", 1);
+	asked = pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME");
+	pg_cluster_sql(
+		sql,
+		"INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES "
+		"('theirs', 1, 1, 1, '{}'); INSERT INTO partitions(topic, partition_id, high_watermark, created_at, "
+		"updated_at) VALUES ('theirs', 0, 5, 1, 1)");
+	for (double last = run_now_s() + PATIENCE_S;
+	     pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME") < asked + 2; pause_ms(5))
+		cr_assert_lt(run_now_s(), last, "no pass reads from followers:\n%s", pgwire_log(&peer));
+	run_topic_await(reader, "theirs", 1);
+	for (int i = 0; i < 50; i++, pause_ms(10)) {
+		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+		cr_expect_eq(shmeta_get_topic(reader, "theirs", 6, NULL, &topic, &fresh), SHMETA_OK);
+		(void)shmeta_end(reader);
+		/* Their time is asked within a statement, and a little after it began. */
+		cr_expect_geq(fresh.age_ns, (FOLLOWER_LAG_MS - 100) * UINT64_C(1000000), "%llu ns",
+		              (unsigned long long)fresh.age_ns);
+	}
+	expect_nothing_refused();
 }
