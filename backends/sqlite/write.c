@@ -377,7 +377,7 @@ static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t 
 	       same((struct shmeta_str){lease->leader, lease->leader_bytes}, agent);
 }
 
-/* C7: a fence must be the current holder's, with the current epoch. */
+/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
 static bool passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_fence *fence = &op->op->fence;
@@ -391,6 +391,8 @@ static bool passes_fence(struct writing *w, const struct backend_op *op, struct 
 		return false;
 	if (held_by(&lease, fence->agent_id, w->now_ms) && (uint64_t)lease.epoch == fence->epoch)
 		return true;
+	if (!has_partition(w, op, r))
+		return false;
 	refuse(r, SHMETA_ERR_FENCED, "%s/%u: epoch %llu is not the current one (%s%lld)",
 	       rows_quote(name, op->op->name), op->op->partition_id, (unsigned long long)fence->epoch,
 	       lease.there && lease.expires_ms > w->now_ms ? "" : "no lease is held; the last one had ",

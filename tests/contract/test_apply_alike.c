@@ -193,13 +193,6 @@ static void apply(struct pair *p, struct side *side, const struct shmeta_op *ops
 	cr_assert_eq(status, SHMETA_OK, "%s: %s", world_names[side->world.engine], side->world.err.text);
 }
 
-/* A fence at a place that is not there: SQLite names the fence, the others the place; the contract does not say. */
-static bool either(enum shmeta_status status)
-{
-	return status == SHMETA_ERR_FENCED || status == SHMETA_ERR_TOPIC_NOT_FOUND ||
-	       status == SHMETA_ERR_PARTITION_NOT_FOUND;
-}
-
 static bool same_results(const struct shmeta_result *a, const struct shmeta_result *b)
 {
 	return a->status == b->status && a->count == b->count && a->lease.epoch == b->lease.epoch &&
@@ -237,9 +230,6 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 		const struct shmeta_result *a = &p->model.results[i], *b = &p->engine.results[i];
 		enum shmeta_op_type type = p->engine.ops[i].type;
 
-		if (p->engine.world.engine < WORLD_PG_NEW && p->engine.ops[i].fence.agent_id.bytes > 0 &&
-		    either(a->status) && either(b->status))
-			continue;
 		cr_assert(
 			same_results(a, b),
 			"round %u, operation %zu of type %d: in memory %d (%s) count %llu epoch %llu, %s %d (%s) count "
