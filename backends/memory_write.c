@@ -157,12 +157,11 @@ static bool has_agent(struct writing *w, struct shmeta_str agent, struct shmeta_
 static void create_topic(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
 	struct shmeta_topic topic = op->u.topic;
-	char quoted[ROWS_QUOTE_MAX];
 	bool ok;
 
 	(void)text(w->topic, sizeof w->topic, topic.name);
 	if (memory_find_topic(w->db, w->tenant, w->topic)) {
-		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "topic already exists: %s", rows_quote(quoted, topic.name));
+		refuse_topic_exists(op, r);
 		return;
 	}
 	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
@@ -235,13 +234,13 @@ static void commit_offset(struct writing *w, const struct shmeta_op *op, struct 
 
 static void register_agent(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
-	char id[SHMETA_STRING_MAX + 1], address[SHMETA_STRING_MAX + 1], quoted[ROWS_QUOTE_MAX];
+	char id[SHMETA_STRING_MAX + 1], address[SHMETA_STRING_MAX + 1];
 	struct shmeta_agent row = op->u.agent, old;
 
 	(void)text(id, sizeof id, row.agent_id);
 	if (memory_find_agent(w->db, w->tenant, NULL, text(address, sizeof address, row.address), &old) &&
 	    !same(old.agent_id, row.agent_id)) {
-		refuse(r, SHMETA_ERR_CONFLICT, "the address %s is another agent's", rows_quote(quoted, row.address));
+		refuse_address(&row, r);
 		return;
 	}
 	if (memory_find_agent(w->db, w->tenant, id, NULL, &old))
@@ -310,7 +309,7 @@ static void release_lease(struct writing *w, const struct shmeta_op *op, struct 
 	    same(lease.leader_agent_id, op->agent_id))
 		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
 	else
-		refuse(r, SHMETA_ERR_NOT_FOUND, "no lease is held by that agent");
+		refuse_release(op, r);
 }
 
 static void offer_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
@@ -322,14 +321,14 @@ static void offer_lease(struct writing *w, const struct shmeta_op *op, struct sh
 	if (!has_partition(w, op, r) || !has_agent(w, op->to_agent_id, r))
 		return;
 	if (!held_by(w, op->partition_id, op->agent_id, &lease)) {
-		refuse(r, SHMETA_ERR_CONFLICT, "only its holder may offer the lease");
+		refuse_offer(op, false, r);
 		return;
 	}
 	for (size_t i = 0; i < m->offer_count; i++)
 		if (m->offers[i].state <= OFFER_ACCEPTED && m->offers[i].timeout_ms > w->now_ms &&
 		    m->offers[i].partition_id == op->partition_id && strcmp(m->offers[i].tenant, w->tenant) == 0 &&
 		    strcmp(m->offers[i].topic, w->topic) == 0) {
-			refuse(r, SHMETA_ERR_CONFLICT, "the lease is on offer already");
+			refuse_offer(op, true, r);
 			return;
 		}
 	offer = grow((void **)&m->offers, &m->offer_count, sizeof *offer);
@@ -474,7 +473,7 @@ static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struc
 	if (o == NULL)
 		return;
 	if (slices_of(w->db, o) > 0)
-		refuse(r, SHMETA_ERR_CONFLICT, "the object still has slices");
+		refuse_object_used(slices_of(w->db, o), r);
 	else
 		o->gone = true;
 }
@@ -483,7 +482,7 @@ static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struc
 
 static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
-	char name[SHMETA_NAME_MAX + 1], quoted[ROWS_QUOTE_MAX];
+	char name[SHMETA_NAME_MAX + 1];
 
 	(void)text(w->topic, sizeof w->topic, op->name);
 	(void)text(w->agent, sizeof w->agent, op->agent_id);
@@ -493,7 +492,7 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 		break;
 	case SHMETA_OP_DELETE_TOPIC:
 		if (!memory_delete_topic(w->db, w->tenant, w->topic))
-			refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(quoted, op->name));
+			refuse_place(op, false, r);
 		break;
 	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
 		if (has_partition(w, op, r) && passes_fence(w, op, r))

@@ -49,6 +49,21 @@ void refuse_agent(struct shmeta_str agent, struct shmeta_result *result)
 	refuse(result, SHMETA_ERR_NOT_FOUND, "agent not found: %s", rows_quote(name, agent));
 }
 
+void refuse_address(const struct shmeta_agent *agent, struct shmeta_result *result)
+{
+	char address[ROWS_QUOTE_MAX];
+
+	refuse(result, SHMETA_ERR_CONFLICT, "the address %s is another agent's", rows_quote(address, agent->address));
+}
+
+void refuse_agent_id(const struct shmeta_agent *agent, struct shmeta_result *result)
+{
+	char id[ROWS_QUOTE_MAX];
+
+	refuse(result, SHMETA_ERR_CONFLICT, "the agent id %s is another organization's",
+	       rows_quote(id, agent->agent_id));
+}
+
 void refuse_fence(const struct shmeta_op *op, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];
@@ -87,6 +102,23 @@ void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_re
 	       op->partition_id, (long long)left_ms);
 }
 
+void refuse_release(const struct shmeta_op *op, struct shmeta_result *result)
+{
+	char name[ROWS_QUOTE_MAX];
+
+	refuse(result, SHMETA_ERR_NOT_FOUND, "no lease of %s/%u is held by that agent", rows_quote(name, op->name),
+	       op->partition_id);
+}
+
+void refuse_offer(const struct shmeta_op *op, bool offered, struct shmeta_result *result)
+{
+	char name[ROWS_QUOTE_MAX];
+
+	refuse(result, SHMETA_ERR_CONFLICT,
+	       offered ? "%s/%u: the lease is on offer already" : "%s/%u: only its holder may offer the lease",
+	       rows_quote(name, op->name), op->partition_id);
+}
+
 void refuse_unsupported(struct shmeta_result *result)
 {
 	refuse(result, SHMETA_ERR_UNSUPPORTED,
@@ -104,6 +136,11 @@ void refuse_object(const struct shmeta_object *object, uint64_t size_bytes, uint
 		refuse(result, SHMETA_ERR_CONFLICT, "the object is there already, with %llu bytes",
 		       (unsigned long long)size_bytes);
 	}
+}
+
+void refuse_object_used(uint64_t slices, struct shmeta_result *result)
+{
+	refuse(result, SHMETA_ERR_CONFLICT, "the object still has %llu slices", (unsigned long long)slices);
 }
 
 bool refuse_transfer(const struct shmeta_op *op, const struct transfer_state *transfer, struct shmeta_result *result)

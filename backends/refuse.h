@@ -16,16 +16,26 @@ void refuse_topic_exists(const struct shmeta_op *op, struct shmeta_result *resul
 /* The topic, or the partition of it, is not there. */
 void refuse_place(const struct shmeta_op *op, bool topic_there, struct shmeta_result *result);
 void refuse_agent(struct shmeta_str agent, struct shmeta_result *result);
+/* Its address is another agent's; its id is another organization's. */
+void refuse_address(const struct shmeta_agent *agent, struct shmeta_result *result);
+void refuse_agent_id(const struct shmeta_agent *agent, struct shmeta_result *result);
 void refuse_fence(const struct shmeta_op *op, struct shmeta_result *result);
 /* A segment is there already; result->existing is filled. */
 void refuse_segment(const struct shmeta_op *op, bool identical, struct shmeta_result *result);
 void refuse_segment_id(const struct shmeta_op *op, struct shmeta_result *result);
 void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_result *result);
+/* A lease that the agent does not hold. */
+void refuse_release(const struct shmeta_op *op, struct shmeta_result *result);
+/* An offer of a lease that is not the agent's, or of one that is on offer already. */
+void refuse_offer(const struct shmeta_op *op, bool offered, struct shmeta_result *result);
 /* The source's own tables, where what this operation needs is kept, are not there. */
 void refuse_unsupported(struct shmeta_result *result);
 /* An object is there already: with the same size it is a retry. */
 void refuse_object(const struct shmeta_object *object, uint64_t size_bytes, uint64_t slices,
                    struct shmeta_result *result);
+
+/* It cannot be confirmed as deleted. */
+void refuse_object_used(uint64_t slices, struct shmeta_result *result);
 
 /* What was offered with a transfer, and what became of it. */
 struct transfer_state {

@@ -400,16 +400,11 @@ static void answer_count(struct writing *w, struct write_item *item, const PGres
 /* n, the address is another's */
 static void answer_agent(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
-	const struct shmeta_agent *agent = &item->op->op->u.agent;
-	char text[ROWS_QUOTE_MAX];
-
 	(void)w;
 	if (yes(result, row, 1))
-		refuse(item->result, SHMETA_ERR_CONFLICT, "the address %s is another agent's",
-		       rows_quote(text, agent->address));
+		refuse_address(&item->op->op->u.agent, item->result);
 	else
-		refuse(item->result, SHMETA_ERR_CONFLICT, "the agent id %s is another organization's",
-		       rows_quote(text, agent->agent_id));
+		refuse_agent_id(&item->op->op->u.agent, item->result);
 }
 
 static void set_lease(struct writing *w, struct write_item *item, uint32_t partition, int64_t epoch)
@@ -438,30 +433,22 @@ static void answer_acquire(struct writing *w, struct write_item *item, const PGr
 /* n */
 static void answer_release(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
-	char name[ROWS_QUOTE_MAX];
-
 	(void)w, (void)result, (void)row;
-	refuse(item->result, SHMETA_ERR_NOT_FOUND, "no lease of %s/%u is held by that agent",
-	       rows_quote(name, item->op->op->name), item->op->op->partition_id);
+	refuse_release(item->op->op, item->result);
 }
 
 /* n, partition, topic, agent, held, on offer, transfer */
 static void answer_offer(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	const struct shmeta_op *op = item->op->op;
-	char name[ROWS_QUOTE_MAX];
 
 	(void)w;
 	if (!yes(result, row, 1))
 		refuse_place(item->op->op, yes(result, row, 2), item->result);
 	else if (!yes(result, row, 3))
 		refuse_agent(op->to_agent_id, item->result);
-	else if (!yes(result, row, 4))
-		refuse(item->result, SHMETA_ERR_CONFLICT, "%s/%u: only its holder may offer the lease",
-		       rows_quote(name, op->name), op->partition_id);
-	else if (yes(result, row, 5))
-		refuse(item->result, SHMETA_ERR_CONFLICT, "%s/%u: the lease is on offer already",
-		       rows_quote(name, op->name), op->partition_id);
+	else if (!yes(result, row, 4) || yes(result, row, 5))
+		refuse_offer(op, yes(result, row, 4), item->result);
 	else
 		item->result->transfer_id = (uint64_t)pg_int(result, row, 6);
 }
@@ -516,8 +503,7 @@ static void answer_object(struct writing *w, struct write_item *item, const PGre
 static void answer_confirm(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	(void)w;
-	refuse(item->result, SHMETA_ERR_CONFLICT, "the object still has %lld slices",
-	       (long long)pg_int(result, row, 1));
+	refuse_object_used((uint64_t)pg_int(result, row, 1), item->result);
 }
 
 /* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
@@ -859,7 +845,6 @@ void write_answer(struct writing *w, struct write_item *items, size_t count, con
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate)
 {
 	struct shmeta_result *r = item->result;
-	char text[ROWS_QUOTE_MAX];
 
 	(void)w;
 	if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_TOPIC_CREATE || item->kind == KIND_GROUP_ENSURE ||
@@ -868,8 +853,7 @@ void write_refused(struct writing *w, struct write_item *item, const char *sqlst
 	else if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_ACQUIRE || item->kind == KIND_COMPLETE))
 		refuse(r, SHMETA_ERR_NOT_FOUND, "the lease is refused by the source");
 	else if (strcmp(sqlstate, "23505") == 0 && item->kind == KIND_AGENT_PUT)
-		refuse(r, SHMETA_ERR_CONFLICT, "the address %s is another agent's",
-		       rows_quote(text, item->op->op->u.agent.address));
+		refuse_address(&item->op->op->u.agent, r);
 	else if (strcmp(sqlstate, "23505") == 0)
 		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
 	else

@@ -3,12 +3,12 @@
  *
  * A row is put by an INSERT that does nothing where any key of it is taken; then a SELECT with the same parameters tells whether what is
  * there is the same. Both are prepared for the length of one call. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/feed.h"
+#include "backends/refuse.h"
 #include "backends/sqlite/sqlite.h"
 
 /* Of one kind: the texts, parameters numbered as bind_row() binds them. */
@@ -26,17 +26,6 @@ struct moving {
 	bool any_objects, made_slices;
 	int failed; /* SQLite's code when the transaction cannot go on */
 };
-
-__attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
-                                                         const char *fmt, ...)
-{
-	va_list ap;
-
-	r->status = status;
-	va_start(ap, fmt);
-	(void)vsnprintf(r->text, sizeof r->text, fmt, ap);
-	va_end(ap);
-}
 
 /* ---- texts ------------------------------------------------------------------------------------------------------------------ */
 
@@ -460,7 +449,7 @@ static void put_row(struct moving *m, const struct backend_row *row, struct shme
 			return;
 		}
 	}
-	if (map != NULL && (json = sqlite_json_of(map)) == NULL) {
+	if (map != NULL && (json = rows_json(map)) == NULL) {
 		m->failed = SQLITE_NOMEM;
 		return;
 	}

@@ -224,8 +224,6 @@ enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend
                                  struct backend_error *err);
 enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, size_t count,
                                   struct shmeta_result *results, struct backend_error *err);
-/* A packed map as JSON text; freed with free(). NULL: no memory. (write.c) */
-char *sqlite_json_of(const struct shmeta_map *map);
 
 /* Copy SQLite's log into the file, when it has at least so many pages. Not while somebody waits for an answer. */
 enum { SQLITE_CHECKPOINT_PAGES = 4000, SQLITE_CHECKPOINT_PAGES_MAX = 32000 };

@@ -8,12 +8,12 @@
  * No trigger runs for what we write, unless the file has triggers of others (sqlite.h): a trigger costs each row a program of its
  * own. What ours would write to the change log, for other daemons on the file and for this one's successor, is written once for each
  * place and batch, and what they would do about slices is done by statements. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/feed.h"
+#include "backends/refuse.h"
 #include "backends/sqlite/sqlite.h"
 
 enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES, MANY_OPS = 16 };
@@ -48,17 +48,6 @@ struct writing {
 	int64_t log_first, log_last; /* of the rows we wrote */
 	uint32_t classes;            /* a bit for each class without places that changed */
 };
-
-__attribute__((format(printf, 3, 4))) static void refuse(struct shmeta_result *r, enum shmeta_status status,
-                                                         const char *fmt, ...)
-{
-	va_list ap;
-
-	r->status = status;
-	va_start(ap, fmt);
-	(void)vsnprintf(r->text, sizeof r->text, fmt, ap);
-	va_end(ap);
-}
 
 /* ---- statements -------------------------------------------------------------------------------------------------------------- */
 
@@ -313,22 +302,9 @@ static void flush_log(struct writing *w)
 
 /* ---- common refusals ----------------------------------------------------------------------------------------------------------- */
 
-static void refuse_tenant(const struct backend_op *op, struct shmeta_result *r)
+static void no_place(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	char name[ROWS_QUOTE_MAX];
-
-	refuse(r, SHMETA_ERR_NOT_TENANT, "the source has no organization %s", rows_quote(name, op->tenant));
-}
-
-static void refuse_place(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
-{
-	char name[ROWS_QUOTE_MAX];
-
-	if (exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1))
-		refuse(r, SHMETA_ERR_PARTITION_NOT_FOUND, "partition not found: %s/%u", rows_quote(name, op->op->name),
-		       op->op->partition_id);
-	else
-		refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, op->op->name));
+	refuse_place(op->op, exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1), r);
 }
 
 static bool has_partition(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
@@ -336,7 +312,7 @@ static bool has_partition(struct writing *w, const struct backend_op *op, struct
 	if (exists(w, ST_W_PARTITION, op->tenant, op->op->name, op->op->partition_id))
 		return true;
 	if (w->failed == SQLITE_OK)
-		refuse_place(w, op, r);
+		no_place(w, op, r);
 	return false;
 }
 
@@ -381,7 +357,6 @@ static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t 
 static bool passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_fence *fence = &op->op->fence;
-	char name[ROWS_QUOTE_MAX];
 	struct lease lease;
 
 	if (fence->agent_id.bytes == 0)
@@ -391,44 +366,12 @@ static bool passes_fence(struct writing *w, const struct backend_op *op, struct 
 		return false;
 	if (held_by(&lease, fence->agent_id, w->now_ms) && (uint64_t)lease.epoch == fence->epoch)
 		return true;
-	if (!has_partition(w, op, r))
-		return false;
-	refuse(r, SHMETA_ERR_FENCED, "%s/%u: epoch %llu is not the current one (%s%lld)",
-	       rows_quote(name, op->op->name), op->op->partition_id, (unsigned long long)fence->epoch,
-	       lease.there && lease.expires_ms > w->now_ms ? "" : "no lease is held; the last one had ",
-	       (long long)lease.epoch);
+	if (has_partition(w, op, r))
+		refuse_fence(op->op, r);
 	return false;
 }
 
 /* ---- topics ----------------------------------------------------------------------------------------------------------------------- */
-
-char *sqlite_json_of(const struct shmeta_map *map)
-{
-	const uint8_t *at = map->data, *end = at + map->bytes;
-	json_t *object = json_object();
-	char *text;
-
-	while (object != NULL && end - at >= 8) {
-		uint32_t key, value;
-		char *name;
-
-		memcpy(&key, at, sizeof key);
-		memcpy(&value, at + 4, sizeof value);
-		at += 8;
-		name = strndup((const char *)at, key);
-		if (name == NULL ||
-		    json_object_set_new(object, name, json_stringn((const char *)at + key, value)) != 0) {
-			free(name);
-			json_decref(object);
-			return NULL;
-		}
-		free(name);
-		at += (size_t)key + value;
-	}
-	text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-	json_decref(object);
-	return text;
-}
 
 /* A slice whose segment is gone holds its object no longer. */
 static void drop_slices(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
@@ -468,7 +411,7 @@ static void create_topic(struct writing *w, const struct backend_op *op, struct 
 {
 	const struct shmeta_topic *topic = &op->op->u.topic;
 	sqlite3_stmt *q = take(w, ST_W_TOPIC_INSERT), *p = take(w, ST_W_PARTITIONS);
-	char *config = sqlite_json_of(&topic->config), name[ROWS_QUOTE_MAX];
+	char *config = rows_json(&topic->config), name[ROWS_QUOTE_MAX];
 	int rc;
 
 	if (config == NULL)
@@ -503,7 +446,7 @@ static void create_topic(struct writing *w, const struct backend_op *op, struct 
 		rc = run(w, p);
 	}
 	if (rc == SQLITE_CONSTRAINT_PRIMARYKEY || rc == SQLITE_CONSTRAINT_UNIQUE)
-		refuse(r, SHMETA_ERR_ALREADY_EXISTS, "topic already exists: %s", rows_quote(name, topic->name));
+		refuse_topic_exists(op->op, r);
 	else if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
 		refuse_tenant(op, r);
 	else if (rc != SQLITE_DONE)
@@ -514,7 +457,6 @@ static void create_topic(struct writing *w, const struct backend_op *op, struct 
 static void delete_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	sqlite3_stmt *q = take(w, ST_W_TOPIC_DELETE);
-	char name[ROWS_QUOTE_MAX];
 
 	if (q == NULL)
 		return;
@@ -523,7 +465,7 @@ static void delete_topic(struct writing *w, const struct backend_op *op, struct 
 	if (run(w, q) != SQLITE_DONE)
 		return;
 	if (sqlite3_changes(w->state->db) == 0)
-		refuse(r, SHMETA_ERR_TOPIC_NOT_FOUND, "topic not found: %s", rows_quote(name, op->op->name));
+		refuse_place(op->op, false, r);
 	else
 		clear_topic(w, op->tenant, op->op->name);
 }
@@ -542,7 +484,7 @@ static void update_high_watermark(struct writing *w, const struct backend_op *op
 	bind_int(q, 4, (int64_t)op->op->offset);
 	bind_int(q, 5, w->now_ms);
 	if (run(w, q) == SQLITE_DONE && sqlite3_changes(w->state->db) == 0)
-		refuse_place(w, op, r);
+		no_place(w, op, r);
 }
 
 /* What stands where the segment should go: fill r. false: nothing does. */
@@ -551,7 +493,6 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 {
 	sqlite3_stmt *q = take(w, ST_W_SEGMENT_AT);
 	struct shmeta_segment *e = &r->existing;
-	char name[ROWS_QUOTE_MAX];
 	bool identical;
 
 	if (q == NULL)
@@ -577,13 +518,7 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 	            (!w->state->shape.timestamps ||
 	             (e->min_timestamp_ms == s->min_timestamp_ms && e->max_timestamp_ms == s->max_timestamp_ms));
 	(void)sqlite3_reset(q);
-	if (identical)
-		refuse(r, SHMETA_ERR_ALREADY_EXISTS,
-		       "%s/%u: base_offset %llu is there already, identical: a retry can take it for done",
-		       rows_quote(name, op->op->name), op->op->partition_id, (unsigned long long)s->base_offset);
-	else
-		refuse(r, SHMETA_ERR_CONFLICT, "%s/%u: base_offset %llu is there already, with other content",
-		       rows_quote(name, op->op->name), op->op->partition_id, (unsigned long long)s->base_offset);
+	refuse_segment(op->op, identical, r);
 	return true;
 }
 
@@ -591,7 +526,7 @@ static void add_segment(struct writing *w, const struct backend_op *op, const st
                         struct shmeta_result *r)
 {
 	sqlite3_stmt *q = take(w, ST_W_SEGMENT_INSERT);
-	char name[ROWS_QUOTE_MAX], id[ROWS_QUOTE_MAX];
+	char name[ROWS_QUOTE_MAX];
 	int rc;
 
 	if (q == NULL || !passes_fence(w, op, r))
@@ -618,11 +553,10 @@ static void add_segment(struct writing *w, const struct backend_op *op, const st
 	if (rc == SQLITE_DONE || w->failed != SQLITE_OK)
 		return;
 	if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
-		refuse_place(w, op, r);
+		no_place(w, op, r);
 	else if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY) {
 		if (!segment_there(w, op, s, r) && w->failed == SQLITE_OK && has_partition(w, op, r))
-			refuse(r, SHMETA_ERR_CONFLICT, "%s/%u: the id %s is another segment's",
-			       rows_quote(name, op->op->name), op->op->partition_id, rows_quote(id, s->id));
+			refuse_segment_id(op->op, r);
 	} else
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "%s/%u: the segment at %llu is refused by the source (%d)",
 		       rows_quote(name, op->op->name), op->op->partition_id, (unsigned long long)s->base_offset, rc);
@@ -707,7 +641,7 @@ static void register_agent(struct writing *w, const struct backend_op *op, struc
 {
 	const struct shmeta_agent *a = &op->op->u.agent;
 	sqlite3_stmt *q = take(w, ST_W_AGENT_PUT);
-	char *metadata = sqlite_json_of(&a->metadata), address[ROWS_QUOTE_MAX];
+	char *metadata = rows_json(&a->metadata);
 	int rc;
 
 	if (metadata == NULL)
@@ -727,12 +661,11 @@ static void register_agent(struct writing *w, const struct backend_op *op, struc
 	free(metadata);
 	rc = run(w, q);
 	if (rc == SQLITE_CONSTRAINT_UNIQUE)
-		refuse(r, SHMETA_ERR_CONFLICT, "the address %s is another agent's", rows_quote(address, a->address));
+		refuse_address(a, r);
 	else if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
 		refuse_tenant(op, r);
 	else if (rc == SQLITE_DONE && sqlite3_changes(w->state->db) == 0)
-		refuse(r, SHMETA_ERR_CONFLICT, "the agent id %s is another organization's",
-		       rows_quote(address, a->agent_id));
+		refuse_agent_id(a, r);
 	else if (rc != SQLITE_DONE && w->failed == SQLITE_OK)
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the agent is refused by the source (%d)", rc);
 }
@@ -796,18 +729,15 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
 
 static bool has_agent(struct writing *w, struct shmeta_str tenant, struct shmeta_str agent, struct shmeta_result *r)
 {
-	char name[ROWS_QUOTE_MAX];
-
 	if (exists(w, ST_W_AGENT_EXISTS, tenant, agent, -1))
 		return true;
 	if (w->failed == SQLITE_OK)
-		refuse(r, SHMETA_ERR_NOT_FOUND, "agent not found: %s", rows_quote(name, agent));
+		refuse_agent(agent, r);
 	return false;
 }
 
 static void acquire_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	char name[ROWS_QUOTE_MAX];
 	struct lease lease;
 
 	if (!has_partition(w, op, r) || !has_agent(w, op->tenant, op->op->agent_id, r))
@@ -816,8 +746,7 @@ static void acquire_lease(struct writing *w, const struct backend_op *op, struct
 	if (w->failed != SQLITE_OK)
 		return;
 	if (lease.there && lease.expires_ms > w->now_ms && !held_by(&lease, op->op->agent_id, w->now_ms)) {
-		refuse(r, SHMETA_ERR_CONFLICT, "%s/%u is leased to another agent for %lld ms",
-		       rows_quote(name, op->op->name), op->op->partition_id, (long long)(lease.expires_ms - w->now_ms));
+		refuse_leased(op->op, lease.expires_ms - w->now_ms, r);
 		return;
 	}
 	give_lease(w, op->tenant, op->op->name, op->op->partition_id, op->op->agent_id, op->op->duration_ms, &lease, r);
@@ -826,15 +755,13 @@ static void acquire_lease(struct writing *w, const struct backend_op *op, struct
 static void release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	sqlite3_stmt *q = take(w, ST_W_LEASE_DELETE);
-	char name[ROWS_QUOTE_MAX];
 	struct lease lease;
 
 	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
 	if (q == NULL || w->failed != SQLITE_OK)
 		return;
 	if (!lease.there || !same((struct shmeta_str){lease.leader, lease.leader_bytes}, op->op->agent_id)) {
-		refuse(r, SHMETA_ERR_NOT_FOUND, "no lease of %s/%u is held by that agent",
-		       rows_quote(name, op->op->name), op->op->partition_id);
+		refuse_release(op->op, r);
 		return;
 	}
 	bind_str(q, 1, op->tenant);
@@ -847,14 +774,13 @@ static bool has_transfers(struct writing *w, struct shmeta_result *r)
 {
 	if (w->state->shape.feed)
 		return true;
-	refuse(r, SHMETA_ERR_UNSUPPORTED, "this source has none of shmeta's own tables, which this operation needs");
+	refuse_unsupported(r);
 	return false;
 }
 
 static void offer_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	sqlite3_stmt *pending = take(w, ST_W_OFFER_PENDING), *put = take(w, ST_W_OFFER_PUT);
-	char name[ROWS_QUOTE_MAX];
 	struct lease lease;
 	bool open;
 
@@ -865,8 +791,7 @@ static void offer_lease(struct writing *w, const struct backend_op *op, struct s
 	if (w->failed != SQLITE_OK)
 		return;
 	if (!held_by(&lease, op->op->agent_id, w->now_ms)) {
-		refuse(r, SHMETA_ERR_CONFLICT, "%s/%u: only its holder may offer the lease",
-		       rows_quote(name, op->op->name), op->op->partition_id);
+		refuse_offer(op->op, false, r);
 		return;
 	}
 	bind_str(pending, 1, op->tenant);
@@ -876,8 +801,7 @@ static void offer_lease(struct writing *w, const struct backend_op *op, struct s
 	open = look(w, pending);
 	(void)sqlite3_reset(pending);
 	if (open) {
-		refuse(r, SHMETA_ERR_CONFLICT, "%s/%u: the lease is on offer already", rows_quote(name, op->op->name),
-		       op->op->partition_id);
+		refuse_offer(op->op, true, r);
 		return;
 	}
 	bind_str(put, 1, op->tenant);
@@ -898,50 +822,42 @@ static void answer_offer(struct writing *w, const struct backend_op *op, const c
 	sqlite3_stmt *get = take(w, ST_W_OFFER_GET), *put = take(w, ST_W_OFFER_STATE);
 	struct lease lease = {.there = false};
 	char *topic = NULL, *holder = NULL, *other = NULL, state[16] = "";
-	int64_t partition = 0, timeout = 0;
-	bool found;
+	struct transfer_state transfer = {.found = false};
+	int64_t partition = 0;
 
 	if (get == NULL || put == NULL || !has_transfers(w, r))
 		return;
 	bind_str(get, 1, op->tenant);
 	bind_int(get, 2, (int64_t)op->op->transfer_id);
-	found = look(w, get);
-	if (found) {
+	transfer.found = look(w, get);
+	if (transfer.found) {
 		topic = sqlite3_mprintf("%s", sqlite3_column_text(get, 0));
 		partition = sqlite3_column_int64(get, 1);
 		holder = sqlite3_mprintf("%s", sqlite3_column_text(get, 2));
 		other = sqlite3_mprintf("%s", sqlite3_column_text(get, 3));
 		(void)snprintf(state, sizeof state, "%s", sqlite3_column_text(get, 4));
-		timeout = sqlite3_column_int64(get, 5);
+		transfer.in_time = sqlite3_column_int64(get, 5) > w->now_ms;
 	}
 	(void)sqlite3_reset(get);
-	if (found && topic != NULL && holder != NULL && other != NULL && w->failed == SQLITE_OK) {
-		if (!same(rows_str(by_holder ? holder : other), op->op->agent_id))
-			refuse(r, SHMETA_ERR_CONFLICT, "transfer %llu: it is another agent's to answer",
-			       (unsigned long long)op->op->transfer_id);
-		else if (strcmp(state, from) != 0)
-			refuse(r, SHMETA_ERR_CONFLICT, "transfer %llu is %s", (unsigned long long)op->op->transfer_id,
-			       state);
-		else if (timeout <= w->now_ms)
-			refuse(r, SHMETA_ERR_CONFLICT, "transfer %llu timed out",
-			       (unsigned long long)op->op->transfer_id);
-		if (r->status == SHMETA_OK && by_holder) {
+	if (transfer.found && (topic == NULL || holder == NULL || other == NULL))
+		w->failed = SQLITE_NOMEM;
+	if (transfer.found && w->failed == SQLITE_OK) {
+		transfer.addressed = same(rows_str(by_holder ? holder : other), op->op->agent_id);
+		transfer.expected = strcmp(state, from) == 0;
+		transfer.state = rows_str(state);
+		if (by_holder)
 			get_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, &lease);
-			if (w->failed == SQLITE_OK && !held_by(&lease, op->op->agent_id, w->now_ms))
-				refuse(r, SHMETA_ERR_FENCED,
-				       "transfer %llu: the lease is no longer its former holder's",
-				       (unsigned long long)op->op->transfer_id);
-			if (w->failed == SQLITE_OK && r->status == SHMETA_OK)
-				give_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, rows_str(other),
-				           op->op->duration_ms, &lease, r);
-		}
+		transfer.held = by_holder && held_by(&lease, op->op->agent_id, w->now_ms);
+	}
+	if (w->failed == SQLITE_OK && !refuse_transfer(op->op, &transfer, r)) {
+		if (by_holder)
+			give_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, rows_str(other),
+			           op->op->duration_ms, &lease, r);
 		if (w->failed == SQLITE_OK && r->status == SHMETA_OK) {
 			bind_int(put, 2, (int64_t)op->op->transfer_id);
 			bind_str(put, 3, rows_str(to));
 			(void)run(w, put);
 		}
-	} else if (w->failed == SQLITE_OK) {
-		refuse(r, SHMETA_ERR_NOT_FOUND, "transfer not found: %llu", (unsigned long long)op->op->transfer_id);
 	}
 	sqlite3_free(topic);
 	sqlite3_free(holder);
@@ -976,6 +892,7 @@ static void commit_object(struct writing *w, const struct backend_op *op, struct
 	const struct shmeta_object *object = &op->op->u.object;
 	sqlite3_stmt *put = take(w, ST_W_OBJECT_PUT);
 	int64_t size = 0, slices = 0;
+	int rc;
 
 	w->object = -1;
 	w->object_op = op->op;
@@ -993,13 +910,11 @@ static void commit_object(struct writing *w, const struct backend_op *op, struct
 				bind_int(keep, 1, w->object);
 				(void)run(w, keep);
 			}
-			refuse(r, SHMETA_ERR_ALREADY_EXISTS, "the object is there already, with %lld slices",
-			       (long long)slices);
-			r->count = (uint64_t)slices;
+			refuse_object(object, (uint64_t)size, (uint64_t)slices, r);
 			return;
 		}
 		if (w->object >= 0) {
-			refuse(r, SHMETA_ERR_CONFLICT, "the object is there already, with %lld bytes", (long long)size);
+			refuse_object(object, (uint64_t)size, (uint64_t)slices, r);
 			w->object = -1;
 		} else {
 			bind_str(put, 1, op->tenant);
@@ -1007,8 +922,11 @@ static void commit_object(struct writing *w, const struct backend_op *op, struct
 			bind_str(put, 3, object->s3_key);
 			bind_int(put, 4, (int64_t)object->size_bytes);
 			bind_int(put, 5, object->created_at_ms);
-			if (run(w, put) == SQLITE_DONE)
+			rc = run(w, put);
+			if (rc == SQLITE_DONE)
 				w->object = sqlite3_last_insert_rowid(w->state->db);
+			else if (w->failed == SQLITE_OK)
+				refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the object is refused by the source (%d)", rc);
 		}
 	}
 	if (r->status != SHMETA_OK)
@@ -1020,21 +938,12 @@ static void add_slice(struct writing *w, const struct backend_op *op, struct shm
 	struct shmeta_segment slice = op->op->u.segment;
 	sqlite3_stmt *put = take(w, ST_W_SLICE_PUT);
 
-	if (w->object_op == NULL || (w->object < 0 && w->object_refused.status == SHMETA_OK)) {
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "a slice without its object before it");
-		return;
-	}
-	if (w->object < 0) {
+	if (w->object_op != NULL && w->object < 0) {
 		*r = w->object_refused;
 		return;
 	}
-	if (slice.position > w->object_op->u.object.size_bytes ||
-	    slice.size_bytes > w->object_op->u.object.size_bytes - slice.position) {
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the slice's bytes %llu + %llu lie beyond the object's %llu",
-		       (unsigned long long)slice.position, (unsigned long long)slice.size_bytes,
-		       (unsigned long long)w->object_op->u.object.size_bytes);
+	if (refuse_slice(w->object_op != NULL ? &w->object_op->u.object.size_bytes : NULL, &slice, r))
 		return;
-	}
 	slice.s3_bucket = w->object_op->u.object.s3_bucket;
 	slice.s3_key = w->object_op->u.object.s3_key;
 	add_segment(w, op, &slice, r);
@@ -1062,7 +971,7 @@ static void confirm_deleted(struct writing *w, const struct backend_op *op, stru
 	if (id < 0 || w->failed != SQLITE_OK)
 		return; /* gone already: confirmed */
 	if (slices > 0) {
-		refuse(r, SHMETA_ERR_CONFLICT, "the object still has %lld slices", (long long)slices);
+		refuse_object_used((uint64_t)slices, r);
 		return;
 	}
 	bind_int(q, 2, id);
