@@ -2,6 +2,7 @@
  * What concerns a PostgreSQL source: first load against its own COPY, how soon a change is seen, what idling costs. */
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "bench/server.h"
@@ -60,6 +61,50 @@ static void change(void *arg, const char *sql)
 	server_run(arg, sql);
 }
 
+/* A topic of so many partitions: from the call until it is acknowledged, and then how long it takes to list them all. */
+static void create(const char *instance_dir, uint32_t partitions)
+{
+	struct shmeta *instance = env_open(instance_dir);
+	struct shmeta_reader *reader = env_reader(instance);
+	struct shmeta_partition partition;
+	struct shmeta_client *client;
+	struct shmeta_result result;
+	struct shmeta_iter *iter;
+	uint32_t listed = 0;
+	char name[64];
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.partition_count = partitions}};
+	enum shmeta_status status;
+	double began;
+
+	op.u.topic.name = (struct shmeta_str){name, (size_t)snprintf(name, sizeof name, "wide-%u", partitions)};
+	if (shmeta_client_open(instance, NULL, &client) != SHMETA_OK)
+		die("no client");
+	began = now_s();
+	status = shmeta_write(client, &op, 1, 60000, &result, NULL);
+	if (status != SHMETA_OK || result.status != SHMETA_OK)
+		die("create_topic of %u partitions: %s; %s", partitions, shmeta_strerror(status), result.text);
+	began = now_s() - began;
+	(void)snprintf(name, sizeof name, "create_topic.postgres.partitions_%u", partitions);
+	result_value(result_add(name, "ms"), began * 1e3);
+	target_max(name, 60000);
+	(void)snprintf(name, sizeof name, "wide-%u", partitions);
+	began = now_s();
+	if (shmeta_begin(reader) != SHMETA_OK || shmeta_list_partitions(reader, name, strlen(name), &iter) != SHMETA_OK)
+		die("%s: not listed", name);
+	while (shmeta_next_partition(iter, &partition, NULL) == SHMETA_OK)
+		listed += partition.partition_id == listed;
+	shmeta_iter_free(iter);
+	(void)shmeta_end(reader);
+	began = now_s() - began;
+	if (listed != partitions)
+		die("%s: %u partitions listed in order", name, listed);
+	(void)snprintf(name, sizeof name, "list_partitions.partitions_%u", partitions);
+	result_value(result_add(name, "ms"), began * 1e3);
+	shmeta_client_close(client);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+}
+
 void bench_postgres(struct bench *b)
 {
 	char uri[1024], idle_db[400], instance[400];
@@ -81,6 +126,8 @@ void bench_postgres(struct bench *b)
 	}
 	target_min_ratio("load.postgres", 0.5, "limit.postgres_copy");
 	source_visibility(b, "postgres", instance, &(struct source_change){change, pg});
+	create(instance, 10000);
+	create(instance, 100000);
 	env_kill(&daemon, SIGTERM);
 	PQfinish(pg);
 
