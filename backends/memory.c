@@ -84,6 +84,7 @@ struct memory_db {
 	bool silent;
 	struct fault faults[MEMORY_CALLS];
 	uint32_t lie_empty;
+	uint64_t lag_ns;
 	void (*hook)(void *arg, enum memory_call call, int end);
 	void *hook_arg;
 	struct memory_stats stats;
@@ -1111,6 +1112,13 @@ void memory_lie_empty(struct memory_db *db, uint32_t times)
 	pthread_mutex_unlock(&db->lock);
 }
 
+void memory_set_lag(struct memory_db *db, uint64_t lag_ns)
+{
+	pthread_mutex_lock(&db->lock);
+	db->lag_ns = lag_ns;
+	pthread_mutex_unlock(&db->lock);
+}
+
 void memory_silence(struct memory_db *db, bool silent)
 {
 	pthread_mutex_lock(&db->lock);
@@ -1539,6 +1547,8 @@ static enum shmeta_status memory_load(void *data, const struct backend_sink *sin
 	}
 	call.total += db->agents.count + db->groups.count + db->offsets.count + db->leases.count;
 	queries(&call, 3);
+	if (db->lag_ns > 0 && sink->may_lag != NULL)
+		(void)sink->may_lag(sink->arg, db->lag_ns);
 	for (size_t i = 0; !lie && status == SHMETA_OK && i < db->topics.count; i++)
 		status = emit_topic(&call, topics_of(db)[i], true, &there);
 	if (!lie && status == SHMETA_OK)

@@ -107,6 +107,8 @@ void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, ui
 void memory_lie_empty(struct memory_db *db, uint32_t times);
 /* Changes from now on escape the feed (a disabled trigger, TRUNCATE): only load() shows them. */
 void memory_silence(struct memory_db *db, bool silent);
+/* load() asks sink->may_lag() for this much from now on (what it shows is of now all the same); 0: it does not ask. */
+void memory_set_lag(struct memory_db *db, uint64_t lag_ns);
 /* Throw the feed's log away: a position in it cannot be resumed, changes() reports LIST. */
 void memory_drop_feed(struct memory_db *db);
 /* Replace the set of capabilities (BACKEND_HAS_FEED | BACKEND_TIMESTAMPS at first). */

@@ -142,6 +142,75 @@ Test(sync_load, a_reconcile_repairs_what_the_feed_never_named)
 	fixture_done(&f);
 }
 
+static void open_lagging(uint64_t lag_ms)
+{
+	fixture_init(&f);
+	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS); /* no feed: passes are all there is */
+	memory_set_lag(f.db, lag_ms * 1000000);
+	fixture_topic(&f, "orders", 3, 40, 1111);
+	put_hints("orders");
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(fixture_stamp_age_ms(&f, SHMETA_CLASS_SEGMENT), 0, "the first load is of now");
+}
+
+Test(sync_load, a_pass_that_lags_counts_as_read_when_what_it_shows_was_so_and_the_next_one_is_due_earlier)
+{
+	uint64_t lagged = 0;
+
+	open_lagging(14000);
+	for (int i = 0; i < 900; i++) {
+		uint64_t before = fixture_counters(&f).reconciles_lagged;
+
+		fixture_pass(&f, 100);
+		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+			cr_assert_lt(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), f.options.ttl_ms[cls],
+			             "class %d after %d ms", cls, i * 100);
+		if (fixture_counters(&f).reconciles_lagged == before)
+			continue;
+		lagged++;
+		for (int cls = 0; cls < SHMETA_CLASS_AGENT; cls++)
+			cr_assert_geq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 14000);
+		for (int cls = SHMETA_CLASS_AGENT; cls < SHMETA_CLASS_COUNT; cls++)
+			cr_assert_leq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 100, "these do not lag");
+	}
+	cr_expect_geq(lagged, 4);
+	cr_expect_eq(lagged, fixture_counters(&f).reconciles);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_load, a_pass_that_somebody_waits_for_does_not_lag)
+{
+	uint64_t asked;
+
+	open_lagging(5000);
+	fixture_pass(&f, 60000);
+	cr_assert_gt(fixture_counters(&f).reconciles_lagged, 0);
+	for (uint64_t i = 0; i < 3; i++) {
+		uint64_t before = fixture_counters(&f).reconciles_lagged;
+
+		asked = f.now_ns;
+		cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_LIST, NULL, 0, 100 + i), SHMETA_OK);
+		while (fixture_answer(&f, 100 + i) == NULL)
+			fixture_pass(&f, 10);
+		cr_expect_eq(fixture_answer(&f, 100 + i)->status, SHMETA_OK);
+		cr_expect_geq(fixture_answer(&f, 100 + i)->synced_at_ns, asked);
+		cr_expect_eq(fixture_counters(&f).reconciles_lagged, before);
+		fixture_pass(&f, 3000);
+	}
+	fixture_done(&f);
+}
+
+Test(sync_load, a_pass_does_not_lag_by_more_than_half_of_the_time_to_live)
+{
+	open_lagging(16000);
+	fixture_pass(&f, 90000);
+	cr_expect_gt(fixture_counters(&f).reconciles, 2);
+	cr_expect_eq(fixture_counters(&f).reconciles_lagged, 0);
+	fixture_done(&f);
+}
+
 Test(sync_load, a_topic_that_was_deleted_and_created_again_gets_a_number_that_was_never_used)
 {
 	fixture_init(&f);
