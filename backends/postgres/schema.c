@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "backends/postgres/postgres.h"
+#include "backends/tables.h"
 
 /* ---- the tables of an empty schema: the columns of 1.8, and of its indexes those that something uses ------------------------ */
 
@@ -49,29 +50,7 @@ static const char *const lean_schema[] = {
 	"CREATE INDEX idx_partition_leases_agent ON partition_leases(leader_agent_id)",
 };
 
-/* ---- what an existing database must have --------------------------------------------------------------------------------------- */
-
-enum table_index { TOPICS, PARTITIONS, SEGMENTS, GROUPS, OFFSETS, AGENTS, LEASES, TABLE_COUNT };
-enum { TABLE_COLUMNS_MAX = 11, LOCK_KEY = 0x73686d65 /* "shme" */ };
-
-static const struct table {
-	const char *name;
-	const char *columns[TABLE_COLUMNS_MAX];
-} tables[TABLE_COUNT] = {
-	[TOPICS] = {"topics", {"name", "partition_count", "retention_ms", "created_at", "updated_at", "config"}},
-	[PARTITIONS] = {"partitions", {"topic", "partition_id", "high_watermark", "created_at", "updated_at"}},
-	[SEGMENTS] = {"segments",
-                      {"id", "topic", "partition_id", "base_offset", "end_offset", "record_count", "size_bytes",
-                       "s3_bucket", "s3_key", "created_at"}},
-	[GROUPS] = {"consumer_groups", {"group_id", "created_at", "updated_at"}},
-	[OFFSETS] = {"consumer_offsets",
-                     {"group_id", "topic", "partition_id", "committed_offset", "metadata", "committed_at"}},
-	[AGENTS] = {"agents",
-                    {"agent_id", "address", "availability_zone", "agent_group", "last_heartbeat", "started_at",
-                     "metadata"}},
-	[LEASES] = {"partition_leases",
-                    {"topic", "partition_id", "leader_agent_id", "lease_expires_at", "acquired_at", "epoch"}},
-};
+enum { LOCK_KEY = 0x73686d65 /* "shme" */ };
 
 /* ---- shmeta's own -------------------------------------------------------------------------------------------------------------- */
 
@@ -317,7 +296,7 @@ static void say_log(struct script *script, const struct pg_state *state)
 	/* One of an earlier version had no names. */
 	say(script, "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT", schema);
 	for (int i = 0; i < TRACKED; i++) {
-		const char *table = tables[tracked[i].table].name;
+		const char *table = backend_tables[tracked[i].table].name;
 
 		snprintf(function, sizeof function, "shmeta_log_%s", table);
 		say_function(script, state, function, &tracked[i], tracked[i].body);
@@ -328,8 +307,9 @@ static void say_log(struct script *script, const struct pg_state *state)
 	}
 	say_function(script, state, "shmeta_log_truncate", NULL, log_truncate);
 	for (int i = 0; i < TRACKED; i++) {
-		snprintf(name, sizeof name, "shmeta_%s_truncate", tables[tracked[i].table].name);
-		say_trigger(script, state, name, "TRUNCATE", tables[tracked[i].table].name, "", "shmeta_log_truncate");
+		snprintf(name, sizeof name, "shmeta_%s_truncate", backend_tables[tracked[i].table].name);
+		say_trigger(script, state, name, "TRUNCATE", backend_tables[tracked[i].table].name, "",
+		            "shmeta_log_truncate");
 	}
 	say_function(script, state, "shmeta_drop_slices", NULL, drop_slices);
 	say_trigger(script, state, "shmeta_slices_delete", "DELETE", "segments", transitions[2], "shmeta_drop_slices");
@@ -454,13 +434,13 @@ static enum shmeta_status look(struct pg_state *state, char *missing, size_t byt
 			   *type = PQgetvalue(result, row, 2);
 		int at = 0;
 
-		while (at < TABLE_COUNT && !is(table, tables[at].name))
+		while (at < TABLE_COUNT && !is(table, backend_tables[at].name))
 			at++;
 		if (at == TABLE_COUNT)
 			continue;
 		exists[at] = true;
-		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
-			if (is(column, tables[at].columns[i]))
+		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
+			if (is(column, backend_tables[at].columns[i]))
 				seen[at] |= 1u << i;
 		organization[at] |= is(column, "organization_id");
 		if (at == TOPICS) {
@@ -475,13 +455,14 @@ static enum shmeta_status look(struct pg_state *state, char *missing, size_t byt
 	PQclear(result);
 	for (int at = 0; at < TABLE_COUNT; at++) {
 		if (!exists[at])
-			add_missing(missing, bytes, "table", tables[at].name, "");
-		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
+			add_missing(missing, bytes, "table", backend_tables[at].name, "");
+		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
 			if ((seen[at] & 1u << i) == 0)
-				add_missing(missing, bytes, "column", tables[at].name, tables[at].columns[i]);
+				add_missing(missing, bytes, "column", backend_tables[at].name,
+				            backend_tables[at].columns[i]);
 		/* One tenant column for all that hangs together, or none. */
 		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
-			add_missing(missing, bytes, "column", tables[organization[at] ? TOPICS : at].name,
+			add_missing(missing, bytes, "column", backend_tables[organization[at] ? TOPICS : at].name,
 			            "organization_id");
 	}
 	shape->organization = organization[TOPICS];
@@ -847,14 +828,15 @@ static void say_removal(struct script *script, const struct pg_state *state)
 
 	for (int i = 0; state->dialect->triggers && i < TRACKED; i++)
 		for (int op = 0; op < OPERATIONS; op++)
-			say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s", tables[tracked[i].table].name,
-			    operations[op], schema, tables[tracked[i].table].name);
+			say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s",
+			    backend_tables[tracked[i].table].name, operations[op], schema,
+			    backend_tables[tracked[i].table].name);
 	if (state->dialect->triggers) {
 		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_delete ON %s.segments", schema);
 		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_truncate ON %s.segments", schema);
 		for (int i = 0; i < TRACKED; i++)
 			say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_%s()", schema,
-			    tables[tracked[i].table].name);
+			    backend_tables[tracked[i].table].name);
 		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_truncate()", schema);
 		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_drop_slices()", schema);
 	}

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backends/sqlite/sqlite.h"
+#include "backends/tables.h"
 
 /* ---- the tables of an empty file: the columns of 1.8, and of its indexes those that something uses ------------------------- */
 
@@ -45,31 +46,6 @@ static const char *const lean_schema[] = {
 	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE) WITHOUT ROWID",
 	/* the cascade from agents */
 	"CREATE INDEX idx_partition_leases_agent ON partition_leases(leader_agent_id)",
-};
-
-/* ---- what an existing file must have ----------------------------------------------------------------------------------------- */
-
-enum { TABLE_COLUMNS_MAX = 11 };
-
-enum table_index { TOPICS, PARTITIONS, SEGMENTS, GROUPS, OFFSETS, AGENTS, LEASES, TABLE_COUNT };
-
-static const struct table {
-	const char *name;
-	const char *columns[TABLE_COLUMNS_MAX];
-} tables[TABLE_COUNT] = {
-	[TOPICS] = {"topics", {"name", "partition_count", "retention_ms", "created_at", "updated_at", "config"}},
-	[PARTITIONS] = {"partitions", {"topic", "partition_id", "high_watermark", "created_at", "updated_at"}},
-	[SEGMENTS] = {"segments",
-                      {"id", "topic", "partition_id", "base_offset", "end_offset", "record_count", "size_bytes",
-                       "s3_bucket", "s3_key", "created_at"}},
-	[GROUPS] = {"consumer_groups", {"group_id", "created_at", "updated_at"}},
-	[OFFSETS] = {"consumer_offsets",
-                     {"group_id", "topic", "partition_id", "committed_offset", "metadata", "committed_at"}},
-	[AGENTS] = {"agents",
-                    {"agent_id", "address", "availability_zone", "agent_group", "last_heartbeat", "started_at",
-                     "metadata"}},
-	[LEASES] = {"partition_leases",
-                    {"topic", "partition_id", "leader_agent_id", "lease_expires_at", "acquired_at", "epoch"}},
 };
 
 /* ---- shmeta's own ------------------------------------------------------------------------------------------------------------ */
@@ -134,7 +110,7 @@ enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS + 1 };
 
 static char *trigger_sql(const struct tracked *t, int op, bool organization, const char *name)
 {
-	const char *table = tables[t->table].name;
+	const char *table = backend_tables[t->table].name;
 	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset)";
 	char *row[2], *same, *guard = NULL, *sql;
 
@@ -189,7 +165,8 @@ static int managed_objects(const struct sqlite_shape *shape, struct managed out[
 		                              sqlite3_mprintf("%s", managed_tables[i].sql)};
 	for (int i = 0; i < TRACKED; i++)
 		for (int op = 0; op < OPERATIONS; op++, count++) {
-			char *name = sqlite3_mprintf("shmeta_%s_%s", tables[tracked[i].table].name, operations[op]);
+			char *name =
+				sqlite3_mprintf("shmeta_%s_%s", backend_tables[tracked[i].table].name, operations[op]);
 
 			out[count] = (struct managed){
 				"trigger", name,
@@ -281,13 +258,13 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 		const char *column = (const char *)sqlite3_column_text(statement, 1);
 		int at = 0;
 
-		while (at < TABLE_COUNT && sqlite3_stricmp(table, tables[at].name) != 0)
+		while (at < TABLE_COUNT && sqlite3_stricmp(table, backend_tables[at].name) != 0)
 			at++;
 		if (at == TABLE_COUNT)
 			continue;
 		exists[at] = true;
-		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
-			if (sqlite3_stricmp(column, tables[at].columns[i]) == 0)
+		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
+			if (sqlite3_stricmp(column, backend_tables[at].columns[i]) == 0)
 				seen[at] |= 1u << i;
 		if (sqlite3_stricmp(column, "organization_id") == 0)
 			organization[at] = true;
@@ -302,13 +279,14 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 		return rc;
 	for (int at = 0; at < TABLE_COUNT; at++) {
 		if (!exists[at])
-			add_missing(missing, bytes, "table", tables[at].name, "");
-		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && tables[at].columns[i] != NULL; i++)
+			add_missing(missing, bytes, "table", backend_tables[at].name, "");
+		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
 			if ((seen[at] & 1u << i) == 0)
-				add_missing(missing, bytes, "column", tables[at].name, tables[at].columns[i]);
+				add_missing(missing, bytes, "column", backend_tables[at].name,
+				            backend_tables[at].columns[i]);
 		/* One tenant column for all that hangs together, or none. */
 		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
-			add_missing(missing, bytes, "column", tables[organization[at] ? TOPICS : at].name,
+			add_missing(missing, bytes, "column", backend_tables[organization[at] ? TOPICS : at].name,
 			            "organization_id");
 	}
 	shape->organization = organization[TOPICS];
