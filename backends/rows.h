@@ -4,6 +4,7 @@
 #ifndef SHMETA_BACKENDS_ROWS_H
 #define SHMETA_BACKENDS_ROWS_H
 
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,28 @@ char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text);
 
 /* Valid UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF). */
 bool rows_utf8(const char *data, size_t bytes);
+
+/* Integers that a source keeps as signed 64-bit ones: an offset or a size, a count or a number. false: *fault says why not. Inline: several
+ * for each segment of a load. */
+static inline bool rows_u64(const char *field, int64_t value, uint64_t *ret, struct rows_fault *fault)
+{
+	if (__builtin_expect(value < 0, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRId64, field, value, INT64_MAX);
+		return false;
+	}
+	*ret = (uint64_t)value;
+	return true;
+}
+
+static inline bool rows_u32(const char *field, int64_t value, uint32_t *ret, struct rows_fault *fault)
+{
+	if (__builtin_expect(value < 0 || value > UINT32_MAX, 0)) {
+		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRIu32, field, value, UINT32_MAX);
+		return false;
+	}
+	*ret = (uint32_t)value;
+	return true;
+}
 
 /* Each returns true, or false with *fault filled. A partition's, a segment's and a lease's place is named by the caller. */
 bool rows_check_tenant(struct shmeta_str tenant, struct rows_fault *fault);

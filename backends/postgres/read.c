@@ -4,12 +4,12 @@
  * Topics and partitions are few: each is one result, held in memory. Segments are many: they stream, by COPY where they are all
  * wanted, row by row where some are. Rows are handed on where libpq holds them. */
 #include <endian.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "backends/emit.h"
 #include "backends/postgres/postgres.h"
 #include "backends/walk.h"
 
@@ -17,6 +17,7 @@ enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096, COLUMN
 
 struct reading {
 	struct walk walk; /* first: what the walk calls back with */
+	struct emit emit;
 	struct pg_state *state;
 	struct pg_conn *conn;
 	const struct backend_sink *sink;
@@ -98,33 +99,18 @@ static bool get_int(const struct row *row, int column, const char *field, int64_
 	return true;
 }
 
-/* An offset, a size: negative values are refused here, by their own name. */
 static bool get_u64(const struct row *row, int column, const char *field, uint64_t *ret, struct rows_fault *fault)
 {
 	int64_t value = 0;
 
-	if (!get_int(row, column, field, &value, fault))
-		return false;
-	if (__builtin_expect(value < 0, 0)) {
-		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRId64, field, value, INT64_MAX);
-		return false;
-	}
-	*ret = (uint64_t)value;
-	return true;
+	return get_int(row, column, field, &value, fault) && rows_u64(field, value, ret, fault);
 }
 
 static bool get_u32(const struct row *row, int column, const char *field, uint32_t *ret, struct rows_fault *fault)
 {
 	int64_t value = 0;
 
-	if (!get_int(row, column, field, &value, fault))
-		return false;
-	if (__builtin_expect(value < 0 || value > UINT32_MAX, 0)) {
-		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRIu32, field, value, UINT32_MAX);
-		return false;
-	}
-	*ret = (uint32_t)value;
-	return true;
+	return get_int(row, column, field, &value, fault) && rows_u32(field, value, ret, fault);
 }
 
 static bool get_text(const struct row *row, int column, const char *field, struct shmeta_str *ret,
@@ -138,18 +124,28 @@ static bool get_text(const struct row *row, int column, const char *field, struc
 	return true;
 }
 
-/* Absent columns are NULL in every statement. */
-static struct shmeta_str optional_text(const struct row *row, int column)
-{
-	return is_null(row, column) ? (struct shmeta_str){"", 0}
-	                            : (struct shmeta_str){row->data[column], (size_t)row->bytes[column]};
-}
-
 static bool get_tenant(bool has_column, const struct row *row, struct shmeta_str *ret, struct rows_fault *fault)
 {
 	*ret = rows_str(SHMETA_DEFAULT_TENANT);
 	return !has_column || get_text(row, 0, "organization_id", ret, fault);
 }
+
+static bool emit_is_null(void *row, int column)
+{
+	return is_null(row, column);
+}
+
+static bool emit_integer(void *row, int column, const char *field, int64_t *ret, struct rows_fault *fault)
+{
+	return get_int(row, column, field, ret, fault);
+}
+
+static bool emit_text(void *row, int column, const char *field, struct shmeta_str *ret, struct rows_fault *fault)
+{
+	return get_text(row, column, field, ret, fault);
+}
+
+static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integer = emit_integer, .text = emit_text};
 
 /* ---- rows from where they are ------------------------------------------------------------------------------------------------------ */
 
@@ -324,46 +320,14 @@ static void cursor_end(struct cursor *cursor)
 
 /* ---- rows to the sink -------------------------------------------------------------------------------------------------------------- */
 
-static enum shmeta_status emit_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
+static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *at, bool *ret_there)
 {
-	struct reading *reading = (struct reading *)walk;
-	const struct row *row = &((struct cursor *)at)->row;
-	struct shmeta_topic topic = {
-		.name = at->topic, .has_retention = !is_null(row, 3), .cleanup_policy = optional_text(row, 7)};
-	struct rows_fault fault;
-
-	rows_faultless(&fault);
-	*ret_there = get_u32(row, 2, "partition_count", &topic.partition_count, &fault) &&
-	             (!topic.has_retention || get_int(row, 3, "retention_ms", &topic.retention_ms, &fault)) &&
-	             get_int(row, 4, "created_at", &topic.created_at_ms, &fault) &&
-	             get_int(row, 5, "updated_at", &topic.updated_at_ms, &fault) &&
-	             rows_map(&reading->state->scratch, optional_text(row, 6), &topic.config, &fault) &&
-	             rows_check_tenant(at->tenant, &fault) && rows_check_topic(&topic, &fault);
-	if (*ret_there)
-		return reading->sink->topic(reading->sink->arg, at->tenant, &topic);
-	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", at->topic, -1, &fault);
-	return SHMETA_OK;
+	return emit_topic(&((struct reading *)walk)->emit, at, &((struct cursor *)at)->row, ret_there);
 }
 
-static enum shmeta_status emit_partition(struct walk *walk, struct walk_cursor *at, bool parent, bool *ret_there)
+static enum shmeta_status walk_partition(struct walk *walk, struct walk_cursor *at, bool parent, bool *ret_there)
 {
-	struct reading *reading = (struct reading *)walk;
-	const struct row *row = &((struct cursor *)at)->row;
-	struct shmeta_partition partition = {.partition_id = 0};
-	struct rows_fault fault;
-
-	rows_faultless(&fault);
-	if (!parent)
-		rows_blame(&fault, "there is no such topic");
-	*ret_there = parent && get_u32(row, 2, "partition_id", &partition.partition_id, &fault) &&
-	             get_u64(row, 3, "high_watermark", &partition.high_watermark, &fault) &&
-	             get_int(row, 4, "created_at", &partition.created_at_ms, &fault) &&
-	             get_int(row, 5, "updated_at", &partition.updated_at_ms, &fault) &&
-	             rows_check_partition(&partition, &fault);
-	if (*ret_there)
-		return reading->sink->partition(reading->sink->arg, &partition);
-	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", at->topic, at->partition, &fault);
-	return SHMETA_OK;
+	return emit_partition(&((struct reading *)walk)->emit, at, &((struct cursor *)at)->row, parent, ret_there);
 }
 
 /* The partition, where it is there, has the cursor's id: that was checked with its row. */
@@ -386,7 +350,7 @@ static bool read_segment(const struct reading *reading, const struct walk_cursor
 	       rows_check_segment(ret, fault);
 }
 
-static enum shmeta_status emit_segment(struct walk *walk, struct walk_cursor *at, bool parent, struct walk_last *last)
+static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *at, bool parent, struct walk_last *last)
 {
 	struct reading *reading = (struct reading *)walk;
 	struct shmeta_segment segment;
@@ -407,85 +371,15 @@ static enum shmeta_status emit_segment(struct walk *walk, struct walk_cursor *at
 	return SHMETA_OK;
 }
 
-static enum shmeta_status emit_agent(struct reading *reading, const struct row *row, struct rows_fault *fault)
-{
-	struct shmeta_agent agent = {.last_heartbeat_ms = 0};
-	struct shmeta_str tenant;
-	/* NULL: an agent of all organizations; it is shown under the default one. */
-	bool owned = reading->state->shape.agents_organization && !is_null(row, 0);
-
-	if (get_tenant(owned, row, &tenant, fault) && get_text(row, 1, "agent_id", &agent.agent_id, fault) &&
-	    get_text(row, 2, "address", &agent.address, fault) &&
-	    get_text(row, 3, "availability_zone", &agent.availability_zone, fault) &&
-	    get_text(row, 4, "agent_group", &agent.agent_group, fault) &&
-	    get_int(row, 5, "last_heartbeat", &agent.last_heartbeat_ms, fault) &&
-	    get_int(row, 6, "started_at", &agent.started_at_ms, fault) &&
-	    rows_map(&reading->state->scratch, optional_text(row, 7), &agent.metadata, fault) &&
-	    rows_check_tenant(tenant, fault) && rows_check_agent(&agent, fault))
-		return reading->sink->agent(reading->sink->arg, tenant, &agent);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_group(struct reading *reading, const struct row *row, struct rows_fault *fault)
-{
-	struct shmeta_group group = {.created_at_ms = 0};
-	struct shmeta_str tenant;
-
-	if (get_tenant(reading->state->shape.organization, row, &tenant, fault) &&
-	    get_text(row, 1, "group_id", &group.group_id, fault) &&
-	    get_int(row, 2, "created_at", &group.created_at_ms, fault) &&
-	    get_int(row, 3, "updated_at", &group.updated_at_ms, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_group(&group, fault))
-		return reading->sink->group(reading->sink->arg, tenant, &group);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_offset(struct reading *reading, const struct row *row, struct rows_fault *fault)
-{
-	struct shmeta_committed_offset offset = {.has_metadata = !is_null(row, 5), .metadata = optional_text(row, 5)};
-	struct shmeta_str tenant, topic;
-
-	if (get_tenant(reading->state->shape.organization, row, &tenant, fault) &&
-	    get_text(row, 1, "group_id", &offset.group_id, fault) && get_text(row, 2, "topic", &topic, fault) &&
-	    get_u32(row, 3, "partition_id", &offset.partition_id, fault) &&
-	    get_u64(row, 4, "committed_offset", &offset.committed_offset, fault) &&
-	    get_int(row, 6, "committed_at", &offset.committed_at_ms, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_offset(topic, &offset, fault))
-		return reading->sink->offset(reading->sink->arg, tenant, topic, &offset);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_lease(struct reading *reading, const struct row *row, struct rows_fault *fault)
-{
-	struct shmeta_lease lease = {.topic_id = 0};
-	struct shmeta_str tenant, topic;
-
-	if (get_tenant(reading->state->shape.leases_organization, row, &tenant, fault) &&
-	    get_text(row, 1, "topic", &topic, fault) && get_u32(row, 2, "partition_id", &lease.partition_id, fault) &&
-	    get_text(row, 3, "leader_agent_id", &lease.leader_agent_id, fault) &&
-	    get_int(row, 4, "lease_expires_at", &lease.lease_expires_at_ms, fault) &&
-	    get_int(row, 5, "acquired_at", &lease.acquired_at_ms, fault) &&
-	    get_u64(row, 6, "epoch", &lease.epoch, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_lease(topic, &lease, fault))
-		return reading->sink->lease(reading->sink->arg, tenant, topic, &lease);
-	return SHMETA_OK;
-}
-
-enum { OTHER_AGENT, OTHER_GROUP, OTHER_OFFSET, OTHER_LEASE };
-
-static const struct other {
+static const struct {
 	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in index_column */
 	int index_column;
-	enum shmeta_class cls;
-	const char *what;
-	enum shmeta_status (*emit)(struct reading *reading, const struct row *row, struct rows_fault *fault);
-} others[] = {
-	[OTHER_AGENT] = {PG_AGENTS, PG_KEY_AGENTS, 8, SHMETA_CLASS_AGENT, "agent", emit_agent},
-	[OTHER_GROUP] = {PG_GROUPS, PG_KEY_GROUPS, 4, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
-	[OTHER_OFFSET] = {PG_OFFSETS, PG_KEY_OFFSETS, 7, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
-	[OTHER_LEASE] = {PG_LEASES, PG_KEY_LEASES, 7, SHMETA_CLASS_LEASE, "lease", emit_lease},
+} others[EMIT_OTHERS] = {
+	[EMIT_AGENT] = {PG_AGENTS, PG_KEY_AGENTS, 8},
+	[EMIT_GROUP] = {PG_GROUPS, PG_KEY_GROUPS, 4},
+	[EMIT_OFFSET] = {PG_OFFSETS, PG_KEY_OFFSETS, 7},
+	[EMIT_LEASE] = {PG_LEASES, PG_KEY_LEASES, 7},
 };
-enum { OTHERS = sizeof others / sizeof others[0] };
 
 /* A result of others, and how far it has been handed on. */
 struct list {
@@ -494,25 +388,19 @@ struct list {
 };
 
 /* Those of the key with this number; -1: all. */
-static enum shmeta_status emit_others(struct reading *reading, const struct other *other, struct list *list,
-                                      int64_t index)
+static enum shmeta_status emit_others(struct reading *reading, enum emit_other other, struct list *list, int64_t index)
 {
 	enum shmeta_status status = SHMETA_OK;
 	struct row row;
 
 	for (; status == SHMETA_OK && list->result != NULL && list->next < PQntuples(list->result); list->next++) {
-		struct rows_fault fault;
-
-		if (index >= 0 && pg_int(list->result, list->next, other->index_column) != index)
+		if (index >= 0 && pg_int(list->result, list->next, others[other].index_column) != index)
 			break;
-		rows_faultless(&fault);
 		row_of_result(&row, list->result, list->next);
 		if (++reading->rows - reading->told >= PROGRESS_ROWS)
 			status = tell(reading);
 		if (status == SHMETA_OK)
-			status = other->emit(reading, &row, &fault);
-		if (fault.text[0] != '\0')
-			rows_poison(reading->sink, other->cls, other->what, (struct shmeta_str){NULL, 0}, -1, &fault);
+			status = emit_other(&reading->emit, other, &row);
 	}
 	return status;
 }
@@ -535,13 +423,13 @@ static enum shmeta_status load_others(struct reading *reading)
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++) {
 		struct list list = {.result = NULL};
 
 		status = pg_query(reading->state, reading->conn, others[i].statement, NULL, &list.result, reading->err);
 		reading->conn->given_out |= status == SHMETA_OK;
 		if (status == SHMETA_OK)
-			status = emit_others(reading, &others[i], &list, -1);
+			status = emit_others(reading, (enum emit_other)i, &list, -1);
 		PQclear(list.result);
 	}
 	return status;
@@ -605,6 +493,20 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	return status == SHMETA_OK && !reading->follower ? load_others(reading) : status;
 }
 
+/* In its transaction, which may be one on a connection that has just learned the shape anew. */
+static void begin_reading(struct reading *reading, struct backend_error *err)
+{
+	const struct pg_shape *shape = &reading->state->shape;
+
+	reading->err = err;
+	reading->emit = (struct emit){.columns = &emit_columns,
+	                              .sink = reading->sink,
+	                              .scratch = &reading->state->scratch,
+	                              .organization = shape->organization,
+	                              .agents_organization = shape->agents_organization,
+	                              .leases_organization = shape->leases_organization};
+}
+
 static enum shmeta_status load_body(void *arg, struct backend_error *err)
 {
 	struct reading *reading = arg;
@@ -612,7 +514,7 @@ static enum shmeta_status load_body(void *arg, struct backend_error *err)
 		      segments = cursor_of(SHMETA_CLASS_SEGMENT, -1);
 	enum shmeta_status status;
 
-	reading->err = err;
+	begin_reading(reading, err);
 	reading->rows = reading->told = 0;
 	reading->told_ns = now_ns();
 	status = load_rows(reading, &topics, &partitions, &segments);
@@ -628,7 +530,7 @@ static enum shmeta_status others_body(void *arg, struct backend_error *err)
 	struct reading *reading = arg;
 	enum shmeta_status status;
 
-	reading->err = err;
+	begin_reading(reading, err);
 	status = lift_timeouts(reading);
 	return status == SHMETA_OK ? load_others(reading) : status;
 }
@@ -653,7 +555,7 @@ static enum shmeta_status load_from_followers(struct reading *reading, bool *ret
 static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink)
 {
 	return (struct reading){
-		.walk = {.advance = advance, .topic = emit_topic, .partition = emit_partition, .segment = emit_segment},
+		.walk = {.advance = advance, .topic = walk_topic, .partition = walk_partition, .segment = walk_segment},
 		.state = state,
 		.conn = conn,
 		.sink = sink};
@@ -741,10 +643,10 @@ enum {
 	OF_SEGMENTS = BIT(KIND_TOPIC_SEGMENTS) | BIT(KIND_SEGMENT),
 	OF_GROUPS = BIT(KIND_OFFSET) | BIT(KIND_GROUP)
 };
-static const uint32_t of_others[OTHERS] = {[OTHER_AGENT] = BIT(KIND_AGENT),
-                                           [OTHER_GROUP] = OF_GROUPS,
-                                           [OTHER_OFFSET] = OF_GROUPS,
-                                           [OTHER_LEASE] = BIT(KIND_LEASE)};
+static const uint32_t of_others[EMIT_OTHERS] = {[EMIT_AGENT] = BIT(KIND_AGENT),
+                                                [EMIT_GROUP] = OF_GROUPS,
+                                                [EMIT_OFFSET] = OF_GROUPS,
+                                                [EMIT_LEASE] = BIT(KIND_LEASE)};
 
 /* Columns of keys, as the statements want them. */
 struct columns {
@@ -761,7 +663,7 @@ struct fetching {
 	size_t at, all; /* the chunk among the keys of the call */
 	struct columns sets[SETS];
 	struct cursor topic_rows, partition_rows, segment_rows;
-	struct list keyed[OTHERS], whole[OTHERS];
+	struct list keyed[EMIT_OTHERS], whole[EMIT_OTHERS];
 };
 
 static void columns_start(struct columns *columns)
@@ -885,8 +787,8 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 		if ((kinds & table[i].kinds) != 0)
 			status = send_keyed(f, table[i].statement, table[i].first, table[i].columns, table[i].second,
 			                    table[i].second_columns, err);
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
-		if ((kinds & BIT(KIND_CLASS + (int)others[i].cls)) != 0)
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++)
+		if ((kinds & BIT(KIND_CLASS + (int)emit_class((enum emit_other)i))) != 0)
 			status = pg_send(state, conn, others[i].statement, NULL, err);
 	/* Last: they stream. */
 	if (status == SHMETA_OK && (kinds & OF_SEGMENTS) != 0)
@@ -910,11 +812,11 @@ static enum shmeta_status receive_chunk(struct fetching *f, uint32_t kinds, stru
 		status = pg_next(state, conn, &f->topic_rows.result, err);
 	if (status == SHMETA_OK && (kinds & OF_PARTITIONS) != 0)
 		status = pg_next(state, conn, &f->partition_rows.result, err);
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++)
 		if ((kinds & of_others[i]) != 0)
 			status = pg_next(state, conn, &f->keyed[i].result, err);
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++)
-		if ((kinds & BIT(KIND_CLASS + (int)others[i].cls)) != 0)
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++)
+		if ((kinds & BIT(KIND_CLASS + (int)emit_class((enum emit_other)i))) != 0)
 			status = pg_next(state, conn, &f->whole[i].result, err);
 	if (status == SHMETA_OK)
 		status = advance(walk, &f->topic_rows.at);
@@ -931,12 +833,13 @@ static enum shmeta_status emit_key_others(struct fetching *f, const struct backe
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	for (int i = 0; status == SHMETA_OK && i < OTHERS; i++) {
-		if (others[i].cls != key->cls)
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++) {
+		if (emit_class((enum emit_other)i) != key->cls)
 			continue;
 		if (whole)
 			f->whole[i].next = 0; /* a class may be asked for twice */
-		status = emit_others(&f->reading, &others[i], whole ? &f->whole[i] : &f->keyed[i], whole ? -1 : index);
+		status = emit_others(&f->reading, (enum emit_other)i, whole ? &f->whole[i] : &f->keyed[i],
+		                     whole ? -1 : index);
 	}
 	return status;
 }
@@ -954,7 +857,7 @@ static enum shmeta_status emit_key(struct fetching *f, const struct backend_key 
 	if (is_topic) {
 		parent = false;
 		if (walk_is_on(&f->topic_rows.at, index)) {
-			status = emit_topic(&reading->walk, &f->topic_rows.at, &parent);
+			status = walk_topic(&reading->walk, &f->topic_rows.at, &parent);
 			if (status == SHMETA_OK)
 				status = advance(&reading->walk, &f->topic_rows.at);
 		}
@@ -972,7 +875,7 @@ static void end_chunk(struct fetching *f)
 	cursor_end(&f->topic_rows);
 	cursor_end(&f->partition_rows);
 	cursor_end(&f->segment_rows);
-	for (int i = 0; i < OTHERS; i++) {
+	for (int i = 0; i < EMIT_OTHERS; i++) {
 		PQclear(f->keyed[i].result);
 		PQclear(f->whole[i].result);
 		f->keyed[i] = f->whole[i] = (struct list){.result = NULL};
@@ -1007,7 +910,7 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 	const struct backend_key *keys = f->keys;
 	enum shmeta_status status = SHMETA_OK;
 
-	f->reading.err = err;
+	begin_reading(&f->reading, err);
 	f->reading.rows = f->reading.told = 0;
 	for (f->at = 0; status == SHMETA_OK && f->at < f->all; f->at += f->count) {
 		f->keys = keys + f->at;

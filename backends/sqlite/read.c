@@ -3,10 +3,10 @@
  *
  * Both walk ordered statements side by side: topics, partitions and segments, each by its key. What the walk meets without its
  * parent is an orphan. */
-#include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
+#include "backends/emit.h"
 #include "backends/sqlite/sqlite.h"
 #include "backends/walk.h"
 
@@ -14,6 +14,7 @@ enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000, CHUNK_KEYS = 4096, FEW_KE
 
 struct reading {
 	struct walk walk; /* first: what the walk calls back with */
+	struct emit emit;
 	struct sqlite_state *state;
 	const struct backend_sink *sink;
 	struct backend_error *err;
@@ -86,20 +87,12 @@ static inline bool get_int(sqlite3_stmt *statement, int column, const char *fiel
 	return true;
 }
 
-/* An offset, a size: negative values are refused here, by their own name. */
 static inline bool get_u64(sqlite3_stmt *statement, int column, const char *field, uint64_t *ret,
                            struct rows_fault *fault)
 {
 	int64_t value = 0;
 
-	if (!get_int(statement, column, field, &value, fault))
-		return false;
-	if (__builtin_expect(value < 0, 0)) {
-		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRId64, field, value, INT64_MAX);
-		return false;
-	}
-	*ret = (uint64_t)value;
-	return true;
+	return get_int(statement, column, field, &value, fault) && rows_u64(field, value, ret, fault);
 }
 
 static inline bool get_u32(sqlite3_stmt *statement, int column, const char *field, uint32_t *ret,
@@ -107,14 +100,7 @@ static inline bool get_u32(sqlite3_stmt *statement, int column, const char *fiel
 {
 	int64_t value = 0;
 
-	if (!get_int(statement, column, field, &value, fault))
-		return false;
-	if (__builtin_expect(value < 0 || value > UINT32_MAX, 0)) {
-		rows_blame(fault, "%s is %" PRId64 "; it must be 0 to %" PRIu32, field, value, UINT32_MAX);
-		return false;
-	}
-	*ret = (uint32_t)value;
-	return true;
+	return get_int(statement, column, field, &value, fault) && rows_u32(field, value, ret, fault);
 }
 
 static inline bool get_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
@@ -131,20 +117,28 @@ static inline bool get_text(sqlite3_stmt *statement, int column, const char *fie
 	return true;
 }
 
-/* Absent columns are NULL in every statement. */
-static bool get_optional_text(sqlite3_stmt *statement, int column, const char *field, struct shmeta_str *ret,
-                              struct rows_fault *fault)
-{
-	*ret = (struct shmeta_str){"", 0};
-	return sqlite3_value_type(sqlite3_column_value(statement, column)) == SQLITE_NULL ||
-	       get_text(statement, column, field, ret, fault);
-}
-
 static bool get_tenant(bool has_column, sqlite3_stmt *statement, struct shmeta_str *ret, struct rows_fault *fault)
 {
 	*ret = rows_str(SHMETA_DEFAULT_TENANT);
 	return !has_column || get_text(statement, 0, "organization_id", ret, fault);
 }
+
+static bool emit_is_null(void *row, int column)
+{
+	return sqlite3_value_type(sqlite3_column_value(row, column)) == SQLITE_NULL;
+}
+
+static bool emit_integer(void *row, int column, const char *field, int64_t *ret, struct rows_fault *fault)
+{
+	return get_int(row, column, field, ret, fault);
+}
+
+static bool emit_text(void *row, int column, const char *field, struct shmeta_str *ret, struct rows_fault *fault)
+{
+	return get_text(row, column, field, ret, fault);
+}
+
+static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integer = emit_integer, .text = emit_text};
 
 /* ---- cursors ------------------------------------------------------------------------------------------------------------------ */
 
@@ -221,50 +215,6 @@ static void stop(struct cursor *cursor)
 
 /* ---- rows --------------------------------------------------------------------------------------------------------------------- */
 
-static enum shmeta_status emit_topic(struct reading *reading, struct cursor *cursor, bool *ret_there)
-{
-	struct sqlite_state *state = reading->state;
-	sqlite3_stmt *statement = cursor->statement;
-	struct shmeta_topic topic = {.name = cursor->at.topic};
-	struct shmeta_str config;
-	struct rows_fault fault;
-
-	rows_faultless(&fault);
-	topic.has_retention = sqlite3_value_type(sqlite3_column_value(statement, 3)) != SQLITE_NULL;
-	*ret_there = get_u32(statement, 2, "partition_count", &topic.partition_count, &fault) &&
-	             (!topic.has_retention || get_int(statement, 3, "retention_ms", &topic.retention_ms, &fault)) &&
-	             get_int(statement, 4, "created_at", &topic.created_at_ms, &fault) &&
-	             get_int(statement, 5, "updated_at", &topic.updated_at_ms, &fault) &&
-	             get_optional_text(statement, 6, "config", &config, &fault) &&
-	             get_optional_text(statement, 7, "cleanup_policy", &topic.cleanup_policy, &fault) &&
-	             rows_map(&state->scratch, config, &topic.config, &fault) &&
-	             rows_check_tenant(cursor->at.tenant, &fault) && rows_check_topic(&topic, &fault);
-	if (*ret_there)
-		return reading->sink->topic(reading->sink->arg, cursor->at.tenant, &topic);
-	rows_poison(reading->sink, SHMETA_CLASS_TOPIC, "topic", cursor->at.topic, -1, &fault);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_partition(struct reading *reading, struct cursor *cursor, bool parent, bool *ret_there)
-{
-	sqlite3_stmt *statement = cursor->statement;
-	struct shmeta_partition partition = {.partition_id = 0};
-	struct rows_fault fault;
-
-	rows_faultless(&fault);
-	if (!parent)
-		rows_blame(&fault, "there is no such topic");
-	*ret_there = parent && get_u32(statement, 2, "partition_id", &partition.partition_id, &fault) &&
-	             get_u64(statement, 3, "high_watermark", &partition.high_watermark, &fault) &&
-	             get_int(statement, 4, "created_at", &partition.created_at_ms, &fault) &&
-	             get_int(statement, 5, "updated_at", &partition.updated_at_ms, &fault) &&
-	             rows_check_partition(&partition, &fault);
-	if (*ret_there)
-		return reading->sink->partition(reading->sink->arg, &partition);
-	rows_poison(reading->sink, SHMETA_CLASS_PARTITION, "row", cursor->at.topic, cursor->at.partition, &fault);
-	return SHMETA_OK;
-}
-
 /* The partition, where it is there, has the cursor's id: that was checked with its row. */
 static bool read_segment(const struct reading *reading, const struct cursor *cursor, struct shmeta_segment *ret,
                          struct rows_fault *fault)
@@ -319,12 +269,13 @@ static enum shmeta_status walk_advance(struct walk *walk, struct walk_cursor *cu
 
 static enum shmeta_status walk_topic(struct walk *walk, struct walk_cursor *cursor, bool *ret_there)
 {
-	return emit_topic((struct reading *)walk, (struct cursor *)cursor, ret_there);
+	return emit_topic(&((struct reading *)walk)->emit, cursor, ((struct cursor *)cursor)->statement, ret_there);
 }
 
 static enum shmeta_status walk_partition(struct walk *walk, struct walk_cursor *cursor, bool parent, bool *ret_there)
 {
-	return emit_partition((struct reading *)walk, (struct cursor *)cursor, parent, ret_there);
+	return emit_partition(&((struct reading *)walk)->emit, cursor, ((struct cursor *)cursor)->statement, parent,
+	                      ret_there);
 }
 
 static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cursor, bool parent,
@@ -336,118 +287,41 @@ static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cu
 static const struct walk how_to_walk = {
 	.advance = walk_advance, .topic = walk_topic, .partition = walk_partition, .segment = walk_segment};
 
+/* After sqlite_ensure(), which learns the shape. */
+static struct reading reading_of(struct sqlite_state *state, const struct backend_sink *sink, struct backend_error *err)
+{
+	return (struct reading){
+		.walk = how_to_walk,
+		.emit = {.columns = &emit_columns,
+	                 .sink = sink,
+	                 .scratch = &state->scratch,
+	                 .organization = state->shape.organization,
+	                 .agents_organization = state->shape.agents_organization,
+	                 .leases_organization = state->shape.leases_organization},
+		.state = state,
+		.sink = sink,
+		.err = err,
+	};
+}
+
 /* ---- agents, groups, offsets, leases ------------------------------------------------------------------------------------------ */
-
-static enum shmeta_status emit_agent(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
-{
-	struct sqlite_state *state = reading->state;
-	struct shmeta_agent agent = {.last_heartbeat_ms = 0};
-	struct shmeta_str tenant, metadata;
-	/* NULL: an agent of all organizations; it is shown under the default one. */
-	bool owned = state->shape.agents_organization &&
-	             sqlite3_value_type(sqlite3_column_value(statement, 0)) != SQLITE_NULL;
-
-	if (get_tenant(owned, statement, &tenant, fault) &&
-	    get_text(statement, 1, "agent_id", &agent.agent_id, fault) &&
-	    get_text(statement, 2, "address", &agent.address, fault) &&
-	    get_text(statement, 3, "availability_zone", &agent.availability_zone, fault) &&
-	    get_text(statement, 4, "agent_group", &agent.agent_group, fault) &&
-	    get_int(statement, 5, "last_heartbeat", &agent.last_heartbeat_ms, fault) &&
-	    get_int(statement, 6, "started_at", &agent.started_at_ms, fault) &&
-	    get_optional_text(statement, 7, "metadata", &metadata, fault) &&
-	    rows_map(&state->scratch, metadata, &agent.metadata, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_agent(&agent, fault))
-		return reading->sink->agent(reading->sink->arg, tenant, &agent);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_group(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
-{
-	struct shmeta_group group = {.created_at_ms = 0};
-	struct shmeta_str tenant;
-
-	if (get_tenant(reading->state->shape.organization, statement, &tenant, fault) &&
-	    get_text(statement, 1, "group_id", &group.group_id, fault) &&
-	    get_int(statement, 2, "created_at", &group.created_at_ms, fault) &&
-	    get_int(statement, 3, "updated_at", &group.updated_at_ms, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_group(&group, fault))
-		return reading->sink->group(reading->sink->arg, tenant, &group);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_offset(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
-{
-	struct shmeta_committed_offset offset = {.topic_id = 0};
-	struct shmeta_str tenant, topic;
-
-	offset.has_metadata = sqlite3_value_type(sqlite3_column_value(statement, 5)) != SQLITE_NULL;
-	if (get_tenant(reading->state->shape.organization, statement, &tenant, fault) &&
-	    get_text(statement, 1, "group_id", &offset.group_id, fault) &&
-	    get_text(statement, 2, "topic", &topic, fault) &&
-	    get_u32(statement, 3, "partition_id", &offset.partition_id, fault) &&
-	    get_u64(statement, 4, "committed_offset", &offset.committed_offset, fault) &&
-	    get_optional_text(statement, 5, "metadata", &offset.metadata, fault) &&
-	    get_int(statement, 6, "committed_at", &offset.committed_at_ms, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_offset(topic, &offset, fault))
-		return reading->sink->offset(reading->sink->arg, tenant, topic, &offset);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status emit_lease(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault)
-{
-	struct shmeta_lease lease = {.topic_id = 0};
-	struct shmeta_str tenant, topic;
-
-	if (get_tenant(reading->state->shape.leases_organization, statement, &tenant, fault) &&
-	    get_text(statement, 1, "topic", &topic, fault) &&
-	    get_u32(statement, 2, "partition_id", &lease.partition_id, fault) &&
-	    get_text(statement, 3, "leader_agent_id", &lease.leader_agent_id, fault) &&
-	    get_int(statement, 4, "lease_expires_at", &lease.lease_expires_at_ms, fault) &&
-	    get_int(statement, 5, "acquired_at", &lease.acquired_at_ms, fault) &&
-	    get_u64(statement, 6, "epoch", &lease.epoch, fault) && rows_check_tenant(tenant, fault) &&
-	    rows_check_lease(topic, &lease, fault))
-		return reading->sink->lease(reading->sink->arg, tenant, topic, &lease);
-	return SHMETA_OK;
-}
-
-enum { OTHER_AGENT, OTHER_GROUP, OTHER_OFFSET, OTHER_LEASE };
-
-static const struct other {
-	enum sqlite_statement statement;
-	enum shmeta_class cls;
-	const char *what;
-	enum shmeta_status (*emit)(struct reading *reading, sqlite3_stmt *statement, struct rows_fault *fault);
-} others[] = {
-	[OTHER_AGENT] = {ST_AGENTS, SHMETA_CLASS_AGENT, "agent", emit_agent},
-	[OTHER_GROUP] = {ST_GROUPS, SHMETA_CLASS_OFFSET, "consumer group", emit_group},
-	[OTHER_OFFSET] = {ST_OFFSETS, SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
-	[OTHER_LEASE] = {ST_LEASES, SHMETA_CLASS_LEASE, "lease", emit_lease},
-};
-
-static enum shmeta_status emit_other(struct reading *reading, const struct other *other, sqlite3_stmt *statement)
-{
-	struct rows_fault fault;
-	enum shmeta_status status;
-
-	rows_faultless(&fault);
-	status = other->emit(reading, statement, &fault);
-	if (fault.text[0] != '\0')
-		rows_poison(reading->sink, other->cls, other->what, (struct shmeta_str){NULL, 0}, -1, &fault);
-	return status;
-}
 
 /* All of a class; LIST: of every one. */
 static enum shmeta_status read_others(struct reading *reading, enum shmeta_class cls)
 {
+	static const enum sqlite_statement all[EMIT_OTHERS] = {[EMIT_AGENT] = ST_AGENTS,
+	                                                       [EMIT_GROUP] = ST_GROUPS,
+	                                                       [EMIT_OFFSET] = ST_OFFSETS,
+	                                                       [EMIT_LEASE] = ST_LEASES};
 	enum shmeta_status status = SHMETA_OK;
 
-	for (size_t i = 0; status == SHMETA_OK && i < sizeof others / sizeof others[0]; i++) {
+	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++) {
 		sqlite3_stmt *statement;
 		int rc = SQLITE_ROW;
 
-		if (cls != SHMETA_CLASS_LIST && cls != others[i].cls)
+		if (cls != SHMETA_CLASS_LIST && cls != emit_class((enum emit_other)i))
 			continue;
-		statement = sqlite_prepare(reading->state, others[i].statement, reading->err, &status);
+		statement = sqlite_prepare(reading->state, all[i], reading->err, &status);
 		if (statement == NULL)
 			return status;
 		reading->state->counters.queries++;
@@ -455,7 +329,7 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 			if (++reading->rows - reading->told >= PROGRESS_ROWS)
 				status = tell(reading);
 			if (status == SHMETA_OK)
-				status = emit_other(reading, &others[i], statement);
+				status = emit_other(&reading->emit, (enum emit_other)i, statement);
 		}
 		if (status == SHMETA_OK && rc != SQLITE_DONE)
 			status = sqlite_fail(reading->state, rc, "reading", reading->err);
@@ -469,7 +343,7 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	struct reading reading = {.walk = how_to_walk, .state = state, .sink = sink, .err = err, .loading = true};
+	struct reading reading;
 	struct cursor topics = {.index_column = -1}, partitions = {.index_column = -1}, segments = {.index_column = -1};
 	int64_t version = 0, first = 0, last = 0, total = 0;
 	enum shmeta_status status = sqlite_ensure(state, err);
@@ -478,6 +352,8 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 
 	if (status != SHMETA_OK)
 		return status;
+	reading = reading_of(state, sink, err);
+	reading.loading = true;
 	/* The hint from before the read, the log's end from within it: what comes after the read is seen later, and what comes
 	 * between the two costs one look in vain. */
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
@@ -654,12 +530,13 @@ static void stop_cursors(struct cursors *c)
 	stop(&c->leases);
 }
 
-static enum shmeta_status fetch_others(struct reading *reading, struct cursor *cursor, int other, int64_t index)
+static enum shmeta_status fetch_others(struct reading *reading, struct cursor *cursor, enum emit_other other,
+                                       int64_t index)
 {
 	enum shmeta_status status = SHMETA_OK;
 
 	while (status == SHMETA_OK && walk_is_on(&cursor->at, index)) {
-		status = emit_other(reading, &others[other], cursor->statement);
+		status = emit_other(&reading->emit, other, cursor->statement);
 		if (status == SHMETA_OK)
 			status = advance(reading, cursor);
 	}
@@ -677,20 +554,20 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 	case KIND_CLASS:
 		return read_others(reading, key->cls);
 	case KIND_AGENT:
-		return fetch_others(reading, &c->agents, OTHER_AGENT, index);
+		return fetch_others(reading, &c->agents, EMIT_AGENT, index);
 	case KIND_LEASE:
-		return fetch_others(reading, &c->leases, OTHER_LEASE, index);
+		return fetch_others(reading, &c->leases, EMIT_LEASE, index);
 	case KIND_OFFSET:
 	case KIND_GROUP:
-		status = fetch_others(reading, &c->groups, OTHER_GROUP, index);
+		status = fetch_others(reading, &c->groups, EMIT_GROUP, index);
 		if (status == SHMETA_OK)
-			status = fetch_others(reading, &c->offsets, OTHER_OFFSET, index);
-		return status == SHMETA_OK ? fetch_others(reading, &c->group_offsets, OTHER_OFFSET, index) : status;
+			status = fetch_others(reading, &c->offsets, EMIT_OFFSET, index);
+		return status == SHMETA_OK ? fetch_others(reading, &c->group_offsets, EMIT_OFFSET, index) : status;
 	case KIND_TOPIC:
 	case KIND_TOPIC_SEGMENTS:
 		*ret_found = false;
 		if (walk_is_on(&c->topics.at, index)) {
-			status = emit_topic(reading, &c->topics, ret_found);
+			status = walk_topic(&reading->walk, &c->topics.at, ret_found);
 			if (status == SHMETA_OK)
 				status = advance(reading, &c->topics);
 		}
@@ -756,7 +633,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
                                 const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	struct reading reading = {.walk = how_to_walk, .state = state, .sink = sink, .err = err};
+	struct reading reading;
 	enum shmeta_status status;
 
 	for (size_t i = 0; i < count; i++)
@@ -768,6 +645,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 		status = sqlite_begin(state, "fetching from", err);
 	if (status != SHMETA_OK)
 		return status;
+	reading = reading_of(state, sink, err);
 	for (size_t at = 0; status == SHMETA_OK && at < count; at += CHUNK_KEYS) {
 		size_t chunk = count - at < CHUNK_KEYS ? count - at : CHUNK_KEYS;
 		struct cursors cursors;

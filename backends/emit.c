@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Rows of a database to the sink (emit.h). */
+#include "backends/emit.h"
+
+static bool get_int(const struct emit *emit, void *row, int column, const char *field, int64_t *ret,
+                    struct rows_fault *fault)
+{
+	return emit->columns->integer(row, column, field, ret, fault);
+}
+
+static bool get_u64(const struct emit *emit, void *row, int column, const char *field, uint64_t *ret,
+                    struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	return get_int(emit, row, column, field, &value, fault) && rows_u64(field, value, ret, fault);
+}
+
+static bool get_u32(const struct emit *emit, void *row, int column, const char *field, uint32_t *ret,
+                    struct rows_fault *fault)
+{
+	int64_t value = 0;
+
+	return get_int(emit, row, column, field, &value, fault) && rows_u32(field, value, ret, fault);
+}
+
+static bool get_text(const struct emit *emit, void *row, int column, const char *field, struct shmeta_str *ret,
+                     struct rows_fault *fault)
+{
+	return emit->columns->text(row, column, field, ret, fault);
+}
+
+static bool get_optional_text(const struct emit *emit, void *row, int column, const char *field, struct shmeta_str *ret,
+                              struct rows_fault *fault)
+{
+	*ret = (struct shmeta_str){"", 0};
+	return emit->columns->is_null(row, column) || get_text(emit, row, column, field, ret, fault);
+}
+
+static bool get_tenant(const struct emit *emit, bool has_column, void *row, struct shmeta_str *ret,
+                       struct rows_fault *fault)
+{
+	*ret = rows_str(SHMETA_DEFAULT_TENANT);
+	return !has_column || get_text(emit, row, 0, "organization_id", ret, fault);
+}
+
+enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor *at, void *row, bool *ret_there)
+{
+	struct shmeta_topic topic = {.name = at->topic, .has_retention = !emit->columns->is_null(row, 3)};
+	struct shmeta_str config;
+	struct rows_fault fault;
+
+	rows_faultless(&fault);
+	*ret_there = get_u32(emit, row, 2, "partition_count", &topic.partition_count, &fault) &&
+	             (!topic.has_retention || get_int(emit, row, 3, "retention_ms", &topic.retention_ms, &fault)) &&
+	             get_int(emit, row, 4, "created_at", &topic.created_at_ms, &fault) &&
+	             get_int(emit, row, 5, "updated_at", &topic.updated_at_ms, &fault) &&
+	             get_optional_text(emit, row, 6, "config", &config, &fault) &&
+	             get_optional_text(emit, row, 7, "cleanup_policy", &topic.cleanup_policy, &fault) &&
+	             rows_map(emit->scratch, config, &topic.config, &fault) && rows_check_tenant(at->tenant, &fault) &&
+	             rows_check_topic(&topic, &fault);
+	if (*ret_there)
+		return emit->sink->topic(emit->sink->arg, at->tenant, &topic);
+	rows_poison(emit->sink, SHMETA_CLASS_TOPIC, "topic", at->topic, -1, &fault);
+	return SHMETA_OK;
+}
+
+enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cursor *at, void *row, bool parent,
+                                  bool *ret_there)
+{
+	struct shmeta_partition partition = {.partition_id = 0};
+	struct rows_fault fault;
+
+	rows_faultless(&fault);
+	if (!parent)
+		rows_blame(&fault, "there is no such topic");
+	*ret_there = parent && get_u32(emit, row, 2, "partition_id", &partition.partition_id, &fault) &&
+	             get_u64(emit, row, 3, "high_watermark", &partition.high_watermark, &fault) &&
+	             get_int(emit, row, 4, "created_at", &partition.created_at_ms, &fault) &&
+	             get_int(emit, row, 5, "updated_at", &partition.updated_at_ms, &fault) &&
+	             rows_check_partition(&partition, &fault);
+	if (*ret_there)
+		return emit->sink->partition(emit->sink->arg, &partition);
+	rows_poison(emit->sink, SHMETA_CLASS_PARTITION, "row", at->topic, at->partition, &fault);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_agent(const struct emit *emit, void *row, struct rows_fault *fault)
+{
+	struct shmeta_agent agent = {.last_heartbeat_ms = 0};
+	struct shmeta_str tenant, metadata;
+	/* NULL: an agent of all organizations; it is shown under the default one. */
+	bool owned = emit->agents_organization && !emit->columns->is_null(row, 0);
+
+	if (get_tenant(emit, owned, row, &tenant, fault) &&
+	    get_text(emit, row, 1, "agent_id", &agent.agent_id, fault) &&
+	    get_text(emit, row, 2, "address", &agent.address, fault) &&
+	    get_text(emit, row, 3, "availability_zone", &agent.availability_zone, fault) &&
+	    get_text(emit, row, 4, "agent_group", &agent.agent_group, fault) &&
+	    get_int(emit, row, 5, "last_heartbeat", &agent.last_heartbeat_ms, fault) &&
+	    get_int(emit, row, 6, "started_at", &agent.started_at_ms, fault) &&
+	    get_optional_text(emit, row, 7, "metadata", &metadata, fault) &&
+	    rows_map(emit->scratch, metadata, &agent.metadata, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_agent(&agent, fault))
+		return emit->sink->agent(emit->sink->arg, tenant, &agent);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_group(const struct emit *emit, void *row, struct rows_fault *fault)
+{
+	struct shmeta_group group = {.created_at_ms = 0};
+	struct shmeta_str tenant;
+
+	if (get_tenant(emit, emit->organization, row, &tenant, fault) &&
+	    get_text(emit, row, 1, "group_id", &group.group_id, fault) &&
+	    get_int(emit, row, 2, "created_at", &group.created_at_ms, fault) &&
+	    get_int(emit, row, 3, "updated_at", &group.updated_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_group(&group, fault))
+		return emit->sink->group(emit->sink->arg, tenant, &group);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_offset(const struct emit *emit, void *row, struct rows_fault *fault)
+{
+	struct shmeta_committed_offset offset = {.has_metadata = !emit->columns->is_null(row, 5)};
+	struct shmeta_str tenant, topic;
+
+	if (get_tenant(emit, emit->organization, row, &tenant, fault) &&
+	    get_text(emit, row, 1, "group_id", &offset.group_id, fault) &&
+	    get_text(emit, row, 2, "topic", &topic, fault) &&
+	    get_u32(emit, row, 3, "partition_id", &offset.partition_id, fault) &&
+	    get_u64(emit, row, 4, "committed_offset", &offset.committed_offset, fault) &&
+	    get_optional_text(emit, row, 5, "metadata", &offset.metadata, fault) &&
+	    get_int(emit, row, 6, "committed_at", &offset.committed_at_ms, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_offset(topic, &offset, fault))
+		return emit->sink->offset(emit->sink->arg, tenant, topic, &offset);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status emit_lease(const struct emit *emit, void *row, struct rows_fault *fault)
+{
+	struct shmeta_lease lease = {.topic_id = 0};
+	struct shmeta_str tenant, topic;
+
+	if (get_tenant(emit, emit->leases_organization, row, &tenant, fault) &&
+	    get_text(emit, row, 1, "topic", &topic, fault) &&
+	    get_u32(emit, row, 2, "partition_id", &lease.partition_id, fault) &&
+	    get_text(emit, row, 3, "leader_agent_id", &lease.leader_agent_id, fault) &&
+	    get_int(emit, row, 4, "lease_expires_at", &lease.lease_expires_at_ms, fault) &&
+	    get_int(emit, row, 5, "acquired_at", &lease.acquired_at_ms, fault) &&
+	    get_u64(emit, row, 6, "epoch", &lease.epoch, fault) && rows_check_tenant(tenant, fault) &&
+	    rows_check_lease(topic, &lease, fault))
+		return emit->sink->lease(emit->sink->arg, tenant, topic, &lease);
+	return SHMETA_OK;
+}
+
+static const struct {
+	enum shmeta_class cls;
+	const char *what;
+	enum shmeta_status (*emit)(const struct emit *emit, void *row, struct rows_fault *fault);
+} others[EMIT_OTHERS] = {
+	[EMIT_AGENT] = {SHMETA_CLASS_AGENT, "agent", emit_agent},
+	[EMIT_GROUP] = {SHMETA_CLASS_OFFSET, "consumer group", emit_group},
+	[EMIT_OFFSET] = {SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
+	[EMIT_LEASE] = {SHMETA_CLASS_LEASE, "lease", emit_lease},
+};
+
+enum shmeta_class emit_class(enum emit_other other)
+{
+	return others[other].cls;
+}
+
+enum shmeta_status emit_other(const struct emit *emit, enum emit_other other, void *row)
+{
+	struct rows_fault fault;
+	enum shmeta_status status;
+
+	rows_faultless(&fault);
+	status = others[other].emit(emit, row, &fault);
+	if (fault.text[0] != '\0')
+		rows_poison(emit->sink, others[other].cls, others[other].what, (struct shmeta_str){NULL, 0}, -1,
+		            &fault);
+	return status;
+}
