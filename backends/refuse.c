@@ -163,6 +163,27 @@ bool refuse_transfer(const struct shmeta_op *op, const struct transfer_state *tr
 	return true;
 }
 
+bool refuse_row(const struct backend_row *row, const struct refuse_room *room, struct shmeta_result *result)
+{
+	char name[ROWS_QUOTE_MAX];
+
+	if (!room->tenant)
+		refuse(result, SHMETA_ERR_NOT_TENANT, "the source has no organization %s",
+		       rows_quote(name, row->tenant));
+	else if (row->kind == BACKEND_ROW_TOPIC && !room->cleanup_policy && row->u.topic.cleanup_policy.bytes > 0 &&
+	         rows_compare(row->u.topic.cleanup_policy, rows_str("delete")) != 0)
+		refuse(result, SHMETA_ERR_UNSUPPORTED, "the source has no column for the cleanup policy %s",
+		       rows_quote(name, row->u.topic.cleanup_policy));
+	else if (row->kind == BACKEND_ROW_SEGMENT && !room->timestamps &&
+	         (row->u.segment.min_timestamp_ms != 0 || row->u.segment.max_timestamp_ms != 0))
+		refuse(result, SHMETA_ERR_UNSUPPORTED, "the source has no columns for a segment's timestamps");
+	else if (!room->own && (row->kind == BACKEND_ROW_OBJECT || row->kind == BACKEND_ROW_EPOCH))
+		refuse(result, SHMETA_ERR_UNSUPPORTED, "the source has none of shmeta's own tables, which this needs");
+	else
+		return false;
+	return true;
+}
+
 bool refuse_slice(const uint64_t *object_bytes, const struct shmeta_segment *slice, struct shmeta_result *result)
 {
 	uint64_t size = object_bytes != NULL ? *object_bytes : 0;

@@ -49,6 +49,13 @@ struct transfer_state {
 /* true: refused. */
 bool refuse_transfer(const struct shmeta_op *op, const struct transfer_state *transfer, struct shmeta_result *result);
 
+/* What a source has room for, of what a move brings. */
+struct refuse_room {
+	bool tenant, cleanup_policy, timestamps, own;
+};
+/* true: refused. */
+bool refuse_row(const struct backend_row *row, const struct refuse_room *room, struct shmeta_result *result);
+
 /* A slice that is behind no object, or whose bytes do not lie in it. object_bytes: the size of the object before it, with nothing but
  * slices between the two; NULL: there is none. true: refused. */
 bool refuse_slice(const uint64_t *object_bytes, const struct shmeta_segment *slice, struct shmeta_result *result);

@@ -399,21 +399,12 @@ static void fill_row(struct pg_array *a, const struct backend_row *row, enum bac
 /* What the database's shape cannot hold. true: refused. */
 static bool refused(const struct pg_state *state, const struct backend_row *row, struct shmeta_result *r)
 {
-	const struct pg_shape *shape = &state->shape;
-	char name[ROWS_QUOTE_MAX];
+	const struct refuse_room room = {.tenant = pg_tenant_possible(state, row->tenant),
+	                                 .cleanup_policy = state->shape.cleanup_policy,
+	                                 .timestamps = state->shape.timestamps,
+	                                 .own = state->shape.own};
 
-	if (!pg_tenant_possible(state, row->tenant))
-		refuse(r, SHMETA_ERR_NOT_TENANT, "the source has no organization %s", rows_quote(name, row->tenant));
-	else if (row->kind == BACKEND_ROW_TOPIC && !shape->cleanup_policy && row->u.topic.cleanup_policy.bytes > 0 &&
-	         rows_compare(row->u.topic.cleanup_policy, rows_str("delete")) != 0)
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has no column for the cleanup policy %s",
-		       rows_quote(name, row->u.topic.cleanup_policy));
-	else if (row->kind == BACKEND_ROW_SEGMENT && !shape->timestamps &&
-	         (row->u.segment.min_timestamp_ms != 0 || row->u.segment.max_timestamp_ms != 0))
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has no columns for a segment's timestamps");
-	else if (!shape->own && (row->kind == BACKEND_ROW_OBJECT || row->kind == BACKEND_ROW_EPOCH))
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has none of shmeta's own tables, which this needs");
-	return r->status != SHMETA_OK;
+	return refuse_row(row, &room, r);
 }
 
 /* ---- statements ------------------------------------------------------------------------------------------------------------------- */

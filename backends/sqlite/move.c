@@ -265,24 +265,17 @@ static void bind_row(sqlite3_stmt *q, const struct sqlite_shape *shape, const st
 
 /* ---- one row ------------------------------------------------------------------------------------------------------------------ */
 
-/* What the row's shape cannot hold in this file. */
-static bool fits(struct moving *m, const struct backend_row *row, struct shmeta_result *r)
+/* What the file's shape cannot hold. true: refused. */
+static bool refused(struct moving *m, const struct backend_row *row, struct shmeta_result *r)
 {
 	const struct sqlite_shape *shape = &m->state->shape;
-	char name[ROWS_QUOTE_MAX];
+	const struct refuse_room room = {.tenant = shape->organization ||
+	                                           rows_compare(row->tenant, rows_str(SHMETA_DEFAULT_TENANT)) == 0,
+	                                 .cleanup_policy = shape->cleanup_policy,
+	                                 .timestamps = shape->timestamps,
+	                                 .own = shape->feed};
 
-	if (!shape->organization && rows_compare(row->tenant, rows_str(SHMETA_DEFAULT_TENANT)) != 0)
-		refuse(r, SHMETA_ERR_NOT_TENANT, "the source has no organization %s", rows_quote(name, row->tenant));
-	else if (row->kind == BACKEND_ROW_TOPIC && !shape->cleanup_policy && row->u.topic.cleanup_policy.bytes > 0 &&
-	         rows_compare(row->u.topic.cleanup_policy, rows_str("delete")) != 0)
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has no column for the cleanup policy %s",
-		       rows_quote(name, row->u.topic.cleanup_policy));
-	else if (row->kind == BACKEND_ROW_SEGMENT && !shape->timestamps &&
-	         (row->u.segment.min_timestamp_ms != 0 || row->u.segment.max_timestamp_ms != 0))
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has no columns for a segment's timestamps");
-	else if (!shape->feed && (row->kind == BACKEND_ROW_OBJECT || row->kind == BACKEND_ROW_EPOCH))
-		refuse(r, SHMETA_ERR_UNSUPPORTED, "the source has none of shmeta's own tables, which this needs");
-	return r->status == SHMETA_OK;
+	return refuse_row(row, &room, r);
 }
 
 static struct shmeta_map *map_of(struct backend_row *row)
@@ -435,7 +428,7 @@ static void put_row(struct moving *m, const struct backend_row *row, struct shme
 	sqlite3_stmt *q;
 	int rc;
 
-	if (!fits(m, row, r))
+	if (refused(m, row, r))
 		return;
 	if (row->kind == BACKEND_ROW_EPOCH) {
 		if (!raise_epoch(m, row, row->partition_id, row->epoch))
