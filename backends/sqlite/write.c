@@ -824,6 +824,7 @@ static void answer_offer(struct writing *w, const struct backend_op *op, const c
 	char *topic = NULL, *holder = NULL, *other = NULL, state[16] = "";
 	struct transfer_state transfer = {.found = false};
 	int64_t partition = 0;
+	bool copied;
 
 	if (get == NULL || put == NULL || !has_transfers(w, r))
 		return;
@@ -839,9 +840,10 @@ static void answer_offer(struct writing *w, const struct backend_op *op, const c
 		transfer.in_time = sqlite3_column_int64(get, 5) > w->now_ms;
 	}
 	(void)sqlite3_reset(get);
-	if (transfer.found && (topic == NULL || holder == NULL || other == NULL))
+	copied = topic != NULL && holder != NULL && other != NULL;
+	if (transfer.found && !copied)
 		w->failed = SQLITE_NOMEM;
-	if (transfer.found && w->failed == SQLITE_OK) {
+	if (copied) {
 		transfer.addressed = same(rows_str(by_holder ? holder : other), op->op->agent_id);
 		transfer.expected = strcmp(state, from) == 0;
 		transfer.state = rows_str(state);
@@ -849,7 +851,7 @@ static void answer_offer(struct writing *w, const struct backend_op *op, const c
 			get_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, &lease);
 		transfer.held = by_holder && held_by(&lease, op->op->agent_id, w->now_ms);
 	}
-	if (w->failed == SQLITE_OK && !refuse_transfer(op->op, &transfer, r)) {
+	if (w->failed == SQLITE_OK && !refuse_transfer(op->op, &transfer, r) && copied) {
 		if (by_holder)
 			give_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, rows_str(other),
 			           op->op->duration_ms, &lease, r);
