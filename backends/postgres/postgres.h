@@ -33,6 +33,7 @@
 	X(GROUPS)             \
 	X(OFFSETS)            \
 	X(LEASES)             \
+	X(KEY_BEGIN)          \
 	X(KEY_TOPICS)         \
 	X(KEY_PARTITIONS)     \
 	X(KEY_SEGMENTS)       \
@@ -120,6 +121,14 @@ struct pg_dialect {
 };
 extern const struct pg_dialect pg_postgresql, pg_cockroachdb;
 
+/* For a transaction that looks up what its parameters name, and nothing else: plans that are made once, whatever the parameters hold, for
+ * indexes alone, and never compiled. Planning anew costs a single look-up more than all the rest, and a plan that was made while a
+ * table was small must not go on reading it from end to end when it no longer is. */
+#define PG_PLAN_ONCE                                                                                 \
+	"set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), "    \
+	"set_config('enable_mergejoin', 'off', true), set_config('random_page_cost', '1.1', true), " \
+	"set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)"
+
 /* Which of the columns that not every database has are there. */
 struct pg_shape {
 	bool organization;        /* topics, partitions, segments, groups, offsets carry organization_id          */
@@ -130,6 +139,7 @@ struct pg_shape {
 	bool cleanup_policy;
 	bool timestamps;    /* segments: min_timestamp, max_timestamp                                       */
 	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
+	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool feed;          /* and the log with all its triggers, enabled                                   */
 };

@@ -888,6 +888,8 @@ static enum shmeta_status fetch_chunk(struct fetching *f, struct backend_error *
 	uint32_t kinds = sort_keys(f);
 	enum shmeta_status status = send_chunk(f, kinds, err);
 
+	if (status == SHMETA_OK && f->at == 0 && f->reading.state->dialect->triggers)
+		status = pg_next(f->reading.state, f->reading.conn, NULL, err);
 	if (status == SHMETA_OK)
 		status = receive_chunk(f, kinds, err);
 	for (size_t i = 0; status == SHMETA_OK && i < f->count; i++) {
@@ -912,6 +914,8 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 
 	begin_reading(&f->reading, err);
 	f->reading.rows = f->reading.told = 0;
+	if (f->reading.state->dialect->triggers)
+		status = pg_send(f->reading.state, f->reading.conn, PG_KEY_BEGIN, NULL, err);
 	for (f->at = 0; status == SHMETA_OK && f->at < f->all; f->at += f->count) {
 		f->keys = keys + f->at;
 		f->count = f->all - f->at < CHUNK_KEYS ? f->all - f->at : CHUNK_KEYS;
@@ -1055,6 +1059,9 @@ bool pg_read_statements(struct pg_state *state)
 	                "k(i, tenant, topic, id) JOIN partition_leases r ON %sr.topic = k.topic AND "
 	                "r.partition_id = k.id ORDER BY k.i",
 	                lease, shape->leases_organization ? r_key : "");
+	/* Without an index, each key would read the table by itself. */
+	ok = ok && pg_text_of(state, PG_KEY_BEGIN, "SELECT %s",
+	                      shape->by_index ? PG_PLAN_ONCE : "set_config('jit', 'off', true)");
 	/* Keys come as columns; i is a key's number, by which its rows are found again. */
 	ok = ok &&
 	     pg_text_of(

@@ -725,6 +725,30 @@ static enum shmeta_status look_for_place(struct pg_state *state, struct backend_
 	return status;
 }
 
+static enum shmeta_status look_for_indexes(struct pg_state *state, struct backend_error *err)
+{
+	static const char there[] =
+		"EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.%s'::regclass AND i.indisvalid AND "
+		"i.indpred IS NULL AND (SELECT replace(string_agg(a.attname || ',', '' ORDER BY k.at), 'organization_id,', '') "
+		"FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, at) JOIN pg_catalog.pg_attribute a ON "
+		"a.attrelid = i.indrelid AND a.attnum = k.number) LIKE 'topic,partition_id,%%')";
+	enum shmeta_status status = SHMETA_OK;
+	char sql[1400];
+	int64_t number = 0;
+	size_t used;
+
+	if (state->dialect->triggers) {
+		used = (size_t)snprintf(sql, sizeof sql, "SELECT (");
+		used += (size_t)snprintf(sql + used, sizeof sql - used, there, state->schema, "segments");
+		used += (size_t)snprintf(sql + used, sizeof sql - used, " AND ");
+		used += (size_t)snprintf(sql + used, sizeof sql - used, there, state->schema, "partitions");
+		(void)snprintf(sql + used, sizeof sql - used, ")::int");
+		status = one_number(state, sql, &number, err);
+	}
+	state->shape.by_index = number > 0;
+	return status;
+}
+
 static enum shmeta_status attach(struct pg_state *state, struct backend_error *err)
 {
 	struct pg_conn *conn = &state->primary;
@@ -759,6 +783,8 @@ static enum shmeta_status attach(struct pg_state *state, struct backend_error *e
 		state->read_only = state->read_only || number == 0;
 	if (status == SHMETA_OK)
 		status = look_for_place(state, err);
+	if (status == SHMETA_OK)
+		status = look_for_indexes(state, err);
 	if (status == SHMETA_OK)
 		status = look_for_own(state, err);
 	if (status == SHMETA_OK && state->options.manage_schema && !state->read_only &&

@@ -654,17 +654,10 @@ bool pg_write_statements(struct pg_state *state)
 	bool o = state->shape.organization;
 	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
 
-	/* Planning anew costs a single write more than all the rest; the plans of all that follows do not depend on the values. But one that
-	 * was made while a table was small must not go on reading it from end to end when it no longer is. */
 	return write_kind_statements(state) &&
 	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s",
 	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
-	                  d->triggers ? ", set_config('enable_seqscan', 'off', true), "
-	                                "set_config('enable_hashjoin', 'off', true), "
-	                                "set_config('enable_mergejoin', 'off', true), "
-	                                "set_config('random_page_cost', '1.1', true), set_config('jit', 'off', true), "
-	                                "set_config('plan_cache_mode', 'force_generic_plan', true)"
-	                              : "") &&
+	                  d->triggers ? ", " PG_PLAN_ONCE : "") &&
 	       pg_text_of(
 		       state, PG_W_LOCK,
 		       "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) "
