@@ -37,6 +37,8 @@
 	X(KEY_TOPICS)         \
 	X(KEY_PARTITIONS)     \
 	X(KEY_SEGMENTS)       \
+	X(KEY_ALL_PARTITIONS) \
+	X(KEY_ALL_SEGMENTS)   \
 	X(KEY_AGENTS)         \
 	X(KEY_GROUPS)         \
 	X(KEY_OFFSETS)        \

@@ -772,8 +772,6 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 		enum set first, second;
 		const char *columns, *second_columns;
 	} table[] = {
-		{OF_TOPICS, PG_KEY_TOPICS, TOPICS, SETS, "ito", ""},
-		{OF_PARTITIONS, PG_KEY_PARTITIONS, TOPICS, PLACES, "ito", "itop"},
 		{BIT(KIND_AGENT), PG_KEY_AGENTS, AGENTS, SETS, "in", ""},
 		{OF_GROUPS, PG_KEY_GROUPS, GROUPS, SETS, "itn", ""},
 		{OF_GROUPS, PG_KEY_OFFSETS, OFFSETS, ALL_OFFSETS, "itnop", "itn"},
@@ -783,6 +781,13 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 	struct pg_conn *conn = f->reading.conn;
 	enum shmeta_status status = SHMETA_OK;
 
+	if ((kinds & OF_TOPICS) != 0)
+		status = send_keyed(f, PG_KEY_TOPICS, TOPICS, "ito", SETS, "", err);
+	/* Places alone, as after a write: what is not asked for need not be set up either. */
+	if (status == SHMETA_OK && (kinds & OF_PARTITIONS) != 0)
+		status = (kinds & OF_TOPICS) != 0
+		                 ? send_keyed(f, PG_KEY_ALL_PARTITIONS, TOPICS, "ito", PLACES, "itop", err)
+		                 : send_keyed(f, PG_KEY_PARTITIONS, PLACES, "itop", SETS, "", err);
 	for (size_t i = 0; status == SHMETA_OK && i < sizeof table / sizeof table[0]; i++)
 		if ((kinds & table[i].kinds) != 0)
 			status = send_keyed(f, table[i].statement, table[i].first, table[i].columns, table[i].second,
@@ -792,7 +797,9 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 			status = pg_send(state, conn, others[i].statement, NULL, err);
 	/* Last: they stream. */
 	if (status == SHMETA_OK && (kinds & OF_SEGMENTS) != 0)
-		status = send_keyed(f, PG_KEY_SEGMENTS, WHOLE, "ito", RANGES, "itoplh", err);
+		status = (kinds & BIT(KIND_TOPIC_SEGMENTS)) != 0
+		                 ? send_keyed(f, PG_KEY_ALL_SEGMENTS, WHOLE, "ito", RANGES, "itoplh", err)
+		                 : send_keyed(f, PG_KEY_SEGMENTS, RANGES, "itoplh", SETS, "", err);
 	if (status != SHMETA_OK)
 		return status;
 	return f->at + f->count == f->all ? pg_send_commit(state, conn, err) : pg_sync(state, conn, err);
@@ -969,6 +976,25 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 
 /* ---- texts -------------------------------------------------------------------------------------------------------------------------- */
 
+struct text {
+	char text[400];
+};
+
+/* The rows that belong to keys k, by the tenant's condition (or "") and another. table ends with a space and its alias. Each key looks for
+ * its own: joined to many that a plan was not made for, or to a table of which one key may want the most, the server would go through
+ * the table and look for the keys. */
+static struct text rows_of(const struct pg_shape *shape, const char *table, const char *tenant, const char *condition)
+{
+	struct text ret;
+
+	if (shape->by_index)
+		snprintf(ret.text, sizeof ret.text, " CROSS JOIN LATERAL (SELECT * FROM %s WHERE %s%s OFFSET 0) %s",
+		         table, tenant, condition, strrchr(table, ' ') + 1);
+	else
+		snprintf(ret.text, sizeof ret.text, " JOIN %s ON %s%s", table, tenant, condition);
+	return ret;
+}
+
 bool pg_read_statements(struct pg_state *state)
 {
 	const struct pg_shape *shape = &state->shape;
@@ -980,6 +1006,7 @@ bool pg_read_statements(struct pg_state *state)
 	char topic[400], partition[300], position[400], segment[900], t_key[80] = "", p_key[80] = "", s_key[80] = "",
 								      r_key[80] = "", order[80] = "";
 	char agent[400], group[200], offset[300], lease[300];
+	struct text one_partition, some_segments;
 	bool ok;
 
 	snprintf(
@@ -1013,6 +1040,10 @@ bool pg_read_statements(struct pg_state *state)
 		snprintf(s_key, sizeof s_key, "s.organization_id = k.tenant%s AND ", cast);
 		snprintf(order, sizeof order, "organization_id::text%s, ", c);
 	}
+	one_partition = rows_of(shape, "partitions p", p_key, "p.topic = k.topic AND p.partition_id = k.id");
+	some_segments =
+		rows_of(shape, "segments s", s_key,
+	                "s.topic = k.topic AND s.partition_id = k.id AND s.base_offset BETWEEN k.low AND k.high");
 	/* A bare name behind ORDER BY would be the column that is given, with its cast: no index has that. */
 	ok = pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %st.name%s", topic, order, c) &&
 	     pg_text_of(state, PG_LOAD_PARTITIONS, "SELECT %s FROM partitions p ORDER BY %sp.topic%s, p.partition_id",
@@ -1040,25 +1071,28 @@ bool pg_read_statements(struct pg_state *state)
 	     pg_text_of(state, PG_LEASES, "SELECT %s FROM partition_leases r", lease);
 	ok = ok &&
 	     pg_text_of(state, PG_KEY_AGENTS,
-	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[]) k(i, name) JOIN agents r ON "
-	                "r.agent_id = k.name ORDER BY k.i",
-	                agent) &&
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[]) k(i, name)%s ORDER BY k.i", agent,
+	                rows_of(shape, "agents r", "", "r.agent_id = k.name").text) &&
 	     pg_text_of(state, PG_KEY_GROUPS,
-	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, name) "
-	                "JOIN consumer_groups r ON %sr.group_id = k.name ORDER BY k.i",
-	                group, r_key) &&
+	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, name)%s "
+	                "ORDER BY k.i",
+	                group, rows_of(shape, "consumer_groups r", r_key, "r.group_id = k.name").text) &&
 	     pg_text_of(state, PG_KEY_OFFSETS,
 	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::int8[]) "
-	                "k(i, tenant, name, topic, id) JOIN consumer_offsets r ON %sr.group_id = k.name AND "
-	                "r.topic = k.topic AND r.partition_id = k.id UNION ALL SELECT %s, k.i FROM "
-	                "unnest($6::int8[], $7::text[], $8::text[]) k(i, tenant, name) JOIN consumer_offsets r ON "
-	                "%sr.group_id = k.name ORDER BY 8",
-	                offset, r_key, offset, r_key) &&
+	                "k(i, tenant, name, topic, id)%s UNION ALL SELECT %s, k.i FROM "
+	                "unnest($6::int8[], $7::text[], $8::text[]) k(i, tenant, name)%s ORDER BY 8",
+	                offset,
+	                rows_of(shape, "consumer_offsets r", r_key,
+	                        "r.group_id = k.name AND r.topic = k.topic AND r.partition_id = k.id")
+	                        .text,
+	                offset, rows_of(shape, "consumer_offsets r", r_key, "r.group_id = k.name").text) &&
 	     pg_text_of(state, PG_KEY_LEASES,
 	                "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[]) "
-	                "k(i, tenant, topic, id) JOIN partition_leases r ON %sr.topic = k.topic AND "
-	                "r.partition_id = k.id ORDER BY k.i",
-	                lease, shape->leases_organization ? r_key : "");
+	                "k(i, tenant, topic, id)%s ORDER BY k.i",
+	                lease,
+	                rows_of(shape, "partition_leases r", shape->leases_organization ? r_key : "",
+	                        "r.topic = k.topic AND r.partition_id = k.id")
+	                        .text);
 	/* Without an index, each key would read the table by itself. */
 	ok = ok && pg_text_of(state, PG_KEY_BEGIN, "SELECT %s",
 	                      shape->by_index ? PG_PLAN_ONCE : "set_config('jit', 'off', true)");
@@ -1066,23 +1100,33 @@ bool pg_read_statements(struct pg_state *state)
 	ok = ok &&
 	     pg_text_of(
 		     state, PG_KEY_TOPICS,
-		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) JOIN topics t ON "
-		     "%st.name = k.topic ORDER BY k.i",
-		     topic, t_key) &&
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic)%s ORDER BY k.i",
+		     topic, rows_of(shape, "topics t", t_key, "t.name = k.topic").text) &&
 	     pg_text_of(
 		     state, PG_KEY_PARTITIONS,
-		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) JOIN partitions p ON "
-		     "%sp.topic = k.topic UNION ALL SELECT %s, k.i FROM unnest($4::int8[], $5::text[], $6::text[], $7::int8[]) "
-		     "k(i, tenant, topic, id) JOIN partitions p ON %sp.topic = k.topic AND p.partition_id = k.id ORDER BY 7, 3",
-		     partition, p_key, partition, p_key) &&
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[]) k(i, tenant, topic, id)%s "
+		     "ORDER BY k.i",
+		     partition, one_partition.text) &&
 	     pg_text_of(
 		     state, PG_KEY_SEGMENTS,
-		     "SELECT * FROM (SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic) "
-		     "JOIN segments s ON %ss.topic = k.topic UNION ALL SELECT %s, k.i FROM unnest($4::int8[], $5::text[], "
-		     "$6::text[], $7::int8[], $8::int8[], $9::int8[]) k(i, tenant, topic, id, low, high) JOIN segments s ON "
-		     "%ss.topic = k.topic AND s.partition_id = k.id AND s.base_offset BETWEEN k.low AND k.high) "
-		     "u(tenant, topic, partition_id, base, finish, records, size, created, earliest, latest, id, bucket, "
-		     "object, place, i) ORDER BY i, partition_id, base, id%s",
-		     segment, s_key, segment, s_key, c);
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[]) "
+		     "k(i, tenant, topic, id, low, high)%s ORDER BY k.i, s.base_offset, s.id%s",
+		     segment, some_segments.text, c) &&
+	     pg_text_of(
+		     state, PG_KEY_ALL_PARTITIONS,
+		     "SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic)%s UNION ALL "
+		     "SELECT %s, k.i FROM unnest($4::int8[], $5::text[], $6::text[], $7::int8[]) "
+		     "k(i, tenant, topic, id)%s ORDER BY 7, 3",
+		     partition, rows_of(shape, "partitions p", p_key, "p.topic = k.topic").text, partition,
+		     one_partition.text) &&
+	     pg_text_of(
+		     state, PG_KEY_ALL_SEGMENTS,
+		     "SELECT * FROM (SELECT %s, k.i FROM unnest($1::int8[], $2::text[], $3::text[]) k(i, tenant, topic)%s "
+		     "UNION ALL SELECT %s, k.i FROM unnest($4::int8[], $5::text[], $6::text[], $7::int8[], $8::int8[], "
+		     "$9::int8[]) k(i, tenant, topic, id, low, high)%s) u(tenant, topic, partition_id, base, finish, "
+		     "records, size, created, earliest, latest, id, bucket, object, place, i) ORDER BY i, partition_id, "
+		     "base, id%s",
+		     segment, rows_of(shape, "segments s", s_key, "s.topic = k.topic").text, segment,
+		     some_segments.text, c);
 	return ok;
 }

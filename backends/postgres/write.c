@@ -157,6 +157,18 @@ static int compare_items(const void *a, const void *b)
 		return x->level < y->level ? -1 : 1;
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
+	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
+	if (x->kind == KIND_ADD || x->kind == KIND_ADD_RAISE || x->kind == KIND_SLICE) {
+		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;
+		int by_topic = rows_compare(a_op->name, b_op->name);
+
+		if (by_topic != 0)
+			return by_topic;
+		if (a_op->partition_id != b_op->partition_id)
+			return a_op->partition_id < b_op->partition_id ? -1 : 1;
+		if (a_op->u.segment.base_offset != b_op->u.segment.base_offset)
+			return a_op->u.segment.base_offset < b_op->u.segment.base_offset ? -1 : 1;
+	}
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 

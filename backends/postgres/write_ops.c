@@ -245,7 +245,7 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	" AND l.leader_agent_id = i.fence AND l.epoch = i.epoch AND l.lease_expires_at > @now FOR SHARE) f ON true"
 #define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
 
-/* The segments of a list j with columns there, fits; those that were written are in ins, their partitions' watermarks raised. */
+/* The segments of a list j with columns there, fits, in its order, which is everyone's (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
 #define SEGMENT_FIELDS                                                                                     \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
@@ -255,7 +255,7 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} " \
 	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT         \
 	" LIMIT 1) IS NULL} "                                                                                  \
-	"ORDER BY topic, pid, base ON CONFLICT DO NOTHING "                                                    \
+	"ON CONFLICT DO NOTHING "                                                                              \
 	"RETURNING {o:organization_id, }id, topic, partition_id, end_offset)"
 #define RAISE_WATERMARKS                                                                                            \
 	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
