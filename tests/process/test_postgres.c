@@ -681,6 +681,47 @@ Test(postgres, a_replica_is_read_and_never_shows_less_than_was_told)
 	pg_cluster_stop(&cluster);
 }
 
+Test(postgres, what_is_fetched_is_found_by_index_whatever_the_tables_were_when_it_was_planned)
+{
+	enum { ROWS = 20000, FETCHES = 12 };
+	struct world world, *w = &world;
+	struct backend_key keys[] = {partition_key("t", 0), partition_key("u", 0), partition_key("t", 0)};
+	int64_t read;
+
+	begin(w);
+	keys[0].cls = SHMETA_CLASS_SEGMENT;
+	keys[0].from = 10 * (ROWS - 1);
+	keys[0].to = INT64_MAX;
+	keys[1].cls = SHMETA_CLASS_TOPIC;
+	keys[1].with_segments = true;
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	world_topic(w, NULL, "u", 1, -1, NULL);
+	/* Planned while there is nothing, asked again when there is much, and planned again when the server knows that t has it all. */
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < FETCHES; i++) {
+			ok(world_fetch(w, keys, 1));
+			ok(world_fetch(w, keys, 3));
+		}
+		if (round == 0)
+			world_sql(w,
+			          "INSERT INTO segments SELECT b::text, 't', 0, 10 * b, 10 * b + 9, 10, 1, 'b', 'k', 0 "
+			          "FROM generate_series(0, %d) b",
+			          ROWS - 1);
+		else if (round == 1)
+			world_sql(w, "ANALYZE");
+	}
+	/* What a session has read is counted by the time it has gone. */
+	world_close(w);
+	await_number(w->pg,
+	             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+	             "pid <> pg_backend_pid() AND backend_type = 'client backend'",
+	             0);
+	read = world_sql_number(w, "SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'segments') + "
+	                           "(SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'segments')");
+	cr_expect_lt(read, 10 * FETCHES, "%" PRId64 " rows were read for %d", read, 4 * FETCHES);
+	world_free(w);
+}
+
 Test(postgres, where_it_is_asked_for_a_commit_wakes_us)
 {
 	struct world world, *w = &world;
