@@ -160,14 +160,16 @@ static size_t copy_value(char *out, size_t room, sqlite3_stmt *q, int column)
 	return n;
 }
 
-static void copy_table(PGconn *pg, sqlite3 *db, const char *table, const char *columns)
+static uint64_t copy_table(PGconn *pg, sqlite3 *db, const char *table, const char *columns, uint64_t every)
 {
 	static char line[1 << 18];
 	sqlite3_stmt *q;
+	uint64_t rows = 0;
 	PGresult *res;
 	char sql[400];
 
-	(void)snprintf(sql, sizeof sql, "SELECT %s FROM %s", columns, table);
+	(void)snprintf(sql, sizeof sql, "SELECT %s FROM %s WHERE rowid %% %llu = 0", columns, table,
+	               (unsigned long long)every);
 	if (sqlite3_prepare_v2(db, sql, -1, &q, NULL) != SQLITE_OK)
 		die("%s: %s", table, sqlite3_errmsg(db));
 	(void)snprintf(sql, sizeof sql, "COPY %s(%s) FROM STDIN", table, columns);
@@ -184,6 +186,7 @@ static void copy_table(PGconn *pg, sqlite3 *db, const char *table, const char *c
 		}
 		if (PQputCopyData(pg, line, (int)n) != 1)
 			die("PostgreSQL: %s", PQerrorMessage(pg));
+		rows++;
 	}
 	(void)sqlite3_finalize(q);
 	(void)PQputCopyEnd(pg, NULL);
@@ -192,21 +195,26 @@ static void copy_table(PGconn *pg, sqlite3 *db, const char *table, const char *c
 			die("PostgreSQL: %s: %s", sql, PQerrorMessage(pg));
 		PQclear(res);
 	}
+	return rows;
 }
 
-void server_fill(PGconn *pg, const char *sqlite_path)
+uint64_t server_fill(PGconn *pg, const char *sqlite_path, uint64_t every)
 {
+	uint64_t segments;
 	sqlite3 *db;
 
 	if (sqlite3_open_v2(sqlite_path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
 		die("%s: %s", sqlite_path, sqlite3_errmsg(db));
 	server_run(pg, "SET session_replication_role = replica");
-	copy_table(pg, db, "topics", "name, partition_count, retention_ms, created_at, updated_at, config");
-	copy_table(pg, db, "partitions", "topic, partition_id, high_watermark, created_at, updated_at");
-	copy_table(pg, db, "segments",
-	           "id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, "
-	           "created_at");
+	(void)copy_table(pg, db, "topics", "name, partition_count, retention_ms, created_at, updated_at, config", 1);
+	(void)copy_table(pg, db, "partitions", "topic, partition_id, high_watermark, created_at, updated_at", 1);
+	segments = copy_table(
+		pg, db, "segments",
+		"id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, "
+		"created_at",
+		every);
 	server_run(pg, "RESET session_replication_role");
 	server_run(pg, "VACUUM ANALYZE");
 	(void)sqlite3_close(db);
+	return segments;
 }

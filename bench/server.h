@@ -15,7 +15,8 @@ void server_uri(const struct bench *b, const char *database, char *ret, size_t b
 
 /* Run SQL; a failure ends the benchmark. */
 void server_run(PGconn *pg, const char *sql);
-/* What a StreamHouse-shaped SQLite file holds, into the tables of the same names; triggers do not see it. */
-void server_fill(PGconn *pg, const char *sqlite_path);
+/* What a StreamHouse-shaped SQLite file holds, of its segments every n-th, into the tables of the same names; no change log gets it.
+ * Returns how many segments. */
+uint64_t server_fill(PGconn *pg, const char *sqlite_path, uint64_t every);
 
 #endif
