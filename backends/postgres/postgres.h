@@ -63,6 +63,8 @@
 	X(W_SEGMENTS_DELETE)   \
 	X(W_ADD)               \
 	X(W_ADD_RAISE)         \
+	X(W_ADD_PLAIN)         \
+	X(W_ADD_RAISE_PLAIN)   \
 	X(W_GROUP_DELETE)      \
 	X(W_GROUP_ENSURE)      \
 	X(W_OFFSET)            \
@@ -213,6 +215,8 @@ struct pg_state {
 		int64_t read_us;   /* the server's time that was read last */
 		bool refused;      /* the last time it was tried */
 	} follower;
+	/* Adds that take it that nothing is in their way: not for so many batches; after the next conflict, for so many. */
+	uint32_t careful_batches, careful_next;
 	bool attaching; /* within pg_attach() */
 };
 

@@ -7,9 +7,9 @@
  *   commit     once every item has its result; the transaction's id is known by then
  *   resolve    a COMMIT without an answer: by that id, on a new connection
  *
- * A statement that fails for what one item is (a value that the server will not take) takes its transaction with it. That is rare,
- * so it costs nothing until then: the batch is done again, each statement behind a savepoint, and a failing one in halves until
- * the item stands alone. */
+ * A statement that fails takes its transaction with it. Plain adds fail where something is in their way: then the batch is done again
+ * with careful ones. A value that the server will not take fails any: then it is done again, each statement behind a savepoint, and a
+ * failing one in halves until the item stands alone. Both are rare, and cost nothing until then. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +149,12 @@ static void place(struct usages *usages, struct write_item *item)
 	}
 }
 
+static bool is_add(enum write_kind kind)
+{
+	kind = write_careful(kind);
+	return kind == KIND_ADD || kind == KIND_ADD_RAISE || kind == KIND_SLICE;
+}
+
 static int compare_items(const void *a, const void *b)
 {
 	const struct write_item *x = a, *y = b;
@@ -158,7 +164,7 @@ static int compare_items(const void *a, const void *b)
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
 	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
-	if (x->kind == KIND_ADD || x->kind == KIND_ADD_RAISE || x->kind == KIND_SLICE) {
+	if (is_add((enum write_kind)x->kind)) {
 		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;
 		int by_topic = rows_compare(a_op->name, b_op->name);
 
@@ -190,10 +196,48 @@ static bool order(struct writing *w)
 	return true;
 }
 
+/* Adds are plain as long as nothing has been in their way for a while: where it happens all the time, a seventeenth of the batches is done
+ * in vain at first, later one of thousands. */
+enum { CAREFUL_LEAST = 16, CAREFUL_MOST = 4096 };
+
+static bool may_be_plain(struct pg_state *state)
+{
+	/* Without triggers the statement has more to do; without the index two segments could share a place. */
+	if (!state->shape.segment_place || !state->dialect->triggers)
+		return false;
+	if (state->careful_batches == 0)
+		return true;
+	state->careful_batches--;
+	return false;
+}
+
+/* false: they were careful already. */
+static bool be_careful(struct writing *w)
+{
+	struct pg_state *state = w->state;
+	bool any = false;
+
+	for (size_t i = 0; i < w->item_count; i++) {
+		enum write_kind kind = (enum write_kind)w->items[i].kind;
+
+		any = any || write_careful(kind) != kind;
+		w->items[i].kind = (uint8_t)write_careful(kind);
+	}
+	if (any) {
+		if (state->careful_next < CAREFUL_LEAST)
+			state->careful_next = CAREFUL_LEAST;
+		state->careful_batches = state->careful_next;
+		if (state->careful_next < CAREFUL_MOST)
+			state->careful_next *= 2;
+	}
+	return any;
+}
+
 /* What can be judged without the source; the others become items. */
 static bool collect(struct writing *w)
 {
 	const struct shmeta_op *object = NULL;
+	const bool plain = may_be_plain(w->state);
 
 	w->items = calloc(w->count > 0 ? w->count : 1, sizeof *w->items);
 	if (w->items == NULL)
@@ -213,13 +257,16 @@ static bool collect(struct writing *w)
 		else if (op->type == SHMETA_OP_ADD_SLICE &&
 		         refuse_slice(object != NULL ? &object->u.object.size_bytes : NULL, &op->u.segment, r))
 			continue;
-		else
+		else {
+			enum write_kind kind = write_kind_of(op->type);
+
 			w->items[w->item_count++] =
 				(struct write_item){.op = &w->ops[i],
 			                            .result = r,
 			                            .object = op->type == SHMETA_OP_ADD_SLICE ? object : NULL,
 			                            .index = (uint32_t)i,
-			                            .kind = (uint8_t)write_kind_of(op->type)};
+			                            .kind = (uint8_t)(plain ? write_plain(kind) : kind)};
+		}
 	}
 	return true;
 }
@@ -228,11 +275,11 @@ static bool collect(struct writing *w)
 
 static bool locks_partition(enum write_kind kind)
 {
-	return kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE || kind == KIND_ADD || kind == KIND_ADD_RAISE ||
-	       kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER || kind == KIND_SLICE;
+	return is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE || kind == KIND_RELEASE_LEASE ||
+	       kind == KIND_ACQUIRE || kind == KIND_OFFER;
 }
 
-static bool same_place(const struct backend_op *a, const struct backend_op *b)
+bool write_same_place(const struct backend_op *a, const struct backend_op *b)
 {
 	return a->op->partition_id == b->op->partition_id && rows_compare(a->op->name, b->op->name) == 0 &&
 	       rows_compare(a->tenant, b->tenant) == 0;
@@ -254,7 +301,8 @@ static void gather_locks(struct writing *w)
 	for (size_t i = 0; i < w->item_count; i++) {
 		const struct write_item *item = &w->items[i];
 
-		if (locks_partition((enum write_kind)item->kind) && (last == NULL || !same_place(last, item->op))) {
+		if (locks_partition((enum write_kind)item->kind) &&
+		    (last == NULL || !write_same_place(last, item->op))) {
 			last = item->op;
 			pg_array_text(&w->lock_tenants, last->tenant);
 			pg_array_text(&w->lock_topics, last->op->name);
@@ -373,10 +421,13 @@ static enum shmeta_status take_statement(struct writing *w, struct write_item *i
 	PGresult *result = NULL;
 	enum shmeta_status status = pg_next(w->state, &w->state->primary, &result, err);
 
-	if (status == SHMETA_OK)
-		write_answer(w, items, count, result);
-	else if (is_poison(&w->state->primary))
+	if (status == SHMETA_OK && !write_answer(w, items, count, result)) {
 		w->poisoned = true;
+		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were added are not there",
+		                      w->state->dialect->engine);
+	} else if (status != SHMETA_OK && is_poison(&w->state->primary)) {
+		w->poisoned = true;
+	}
 	PQclear(result);
 	return status;
 }
@@ -613,6 +664,11 @@ static bool any_of_topics(const struct backend_op *ops, size_t count)
 	return false;
 }
 
+static bool is_to_be_done_again(const struct writing *w, enum shmeta_status status)
+{
+	return status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && w->poisoned;
+}
+
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
 {
@@ -639,7 +695,11 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 		status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 	else if (w->item_count > 0) {
 		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
-		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && w->poisoned) {
+		if (status == SHMETA_OK && state->careful_next > CAREFUL_LEAST && state->careful_batches == 0)
+			state->careful_next--;
+		if (is_to_be_done_again(w, status) && be_careful(w))
+			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+		if (is_to_be_done_again(w, status)) {
 			w->one_by_one = true;
 			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
 		}

@@ -6,7 +6,8 @@
 
 #include "backends/postgres/postgres.h"
 
-/* What has a statement of its own, in the order in which statements of one level are sent. ADD and ADD_RAISE differ in the watermark.
+/* What has a statement of its own, in the order in which statements of one level are sent. ADD and ADD_RAISE differ in the watermark;
+ * those that are _PLAIN take it that nothing is in their way.
  * K(name, at most so many in one statement): joins of two lists within a statement are small ones for the kinds that have them. */
 #define WRITE_KINDS(K)           \
 	K(TOPIC_DELETE, 256)     \
@@ -15,6 +16,8 @@
 	K(SEGMENTS_DELETE, 4096) \
 	K(ADD, 4096)             \
 	K(ADD_RAISE, 4096)       \
+	K(ADD_PLAIN, 4096)       \
+	K(ADD_RAISE_PLAIN, 4096) \
 	K(GROUP_DELETE, 4096)    \
 	K(GROUP_ENSURE, 4096)    \
 	K(OFFSET, 4096)          \
@@ -71,6 +74,8 @@ struct write_item {
 	struct shmeta_result *result;
 	const struct shmeta_op *object; /* of a slice                                     */
 	uint32_t index, level;
+	uint32_t run; /* of one place and fence within its statement, from 1; for kinds that know runs    */
+	int64_t top;  /* the run's first item: one beyond the run's last offset                           */
 	uint8_t kind;
 	bool again; /* what was in its way could not be seen yet                          */
 };
@@ -92,10 +97,15 @@ struct writing {
 		origin[24]; /* its id, and since when the server has been up: to ask what became of it */
 };
 
+/* Do they belong to the same partition of the same tenant? */
+bool write_same_place(const struct backend_op *a, const struct backend_op *b);
 /* The texts of all kinds. false: no memory. */
 bool write_kind_statements(struct pg_state *state);
 /* The kind of an operation's statement. */
 enum write_kind write_kind_of(enum shmeta_op_type type);
+/* The kind that takes it that nothing is in the way, and the one that does not; the kind itself where there is none. */
+enum write_kind write_plain(enum write_kind kind);
+enum write_kind write_careful(enum write_kind kind);
 /* Does it need shmeta's own tables? */
 bool write_needs_own(enum write_kind kind);
 size_t write_most(enum write_kind kind);
@@ -103,8 +113,8 @@ size_t write_most(enum write_kind kind);
 const struct write_touch *write_touches(enum write_kind kind);
 /* Queue the statement of these items, all of one kind. */
 enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err);
-/* What it answered. */
-void write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result);
+/* What it answered. false: some items were not written, and nothing says why; then no result means anything. */
+bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result);
 /* One that the server will not take, by the code it gave for it alone. */
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate);
 

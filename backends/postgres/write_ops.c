@@ -6,7 +6,8 @@
  * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
  *
  * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (flag_holds()); they may be nested.
- * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it.
+ * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it. Where items of one place have
+ * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
  *
  * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large ones. So what belongs to one item is
  * looked up in subqueries with LIMIT or LATERAL joins, which use an index and nothing else, and two lists are compared by IN within an
@@ -54,7 +55,9 @@
 	F(UNTIL, int8, until)     \
 	F(TRANSFER, int8, xfer)   \
 	F(POSITION, int8, place)  \
-	F(WHOLE, int8, whole)
+	F(WHOLE, int8, whole)     \
+	F(RUN, int8, run)         \
+	F(TOP, int8, top)
 
 enum field {
 	FIELD_END,
@@ -212,6 +215,12 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 	case FIELD_WHOLE:
 		pg_array_int(array, o != NULL ? (int64_t)o->size_bytes : 0);
 		break;
+	case FIELD_RUN:
+		pg_array_int(array, item->run);
+		break;
+	case FIELD_TOP:
+		pg_array_int(array, item->top);
+		break;
 	case FIELD_END:
 		break;
 	}
@@ -281,6 +290,28 @@ static void put(const struct writing *w, const struct write_item *item, enum fie
 #define ADD_SEGMENTS(raise)                                                                            \
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
 	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true")
+
+/* The same where nothing is expected to be in the way, which is two thirds of the work: to look whether something is, for each row in
+ * two indexes, and to write so that it could still be taken back, is left out, and each place and fence is looked up once for its run of
+ * rows. Something in the way fails the statement, and so does a row that was not written though nothing failed (a trigger of the
+ * application's can do that): then the careful one tells them apart. */
+#define PLAIN_FIELDS                                                                                       \
+	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
+		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_RUN
+#define RUN_FIELDS FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_FENCE, FIELD_EPOCH, FIELD_TOP
+#define PLAIN_ADDS(raise)                                                                                               \
+	"WITH h AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM @runs i" UNDER_FENCE "), "         \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "          \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                   \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "          \
+	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise              \
+	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins) UNION ALL SELECT n, there, fits, " TOPIC_THERE \
+	", 0 FROM h i WHERE NOT (there AND fits)"
+#define RAISE_BY_RUNS                                                                                            \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now " \
+	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                         \
+	"GROUP BY {o:org, }topic, pid) m "                                                                       \
+	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org})"
 
 /* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept. Leases are locked before
  * epochs, everywhere. */
@@ -549,6 +580,8 @@ static const char segments_delete[] =
 
 static const char add[] = ADD_SEGMENTS("");
 static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS);
+static const char add_plain[] = PLAIN_ADDS("");
+static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS);
 
 static const char group_ensure[] =
 	"@items INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
@@ -675,86 +708,124 @@ static const struct kind {
 	struct write_touch touches[TOUCHES_MAX];
 	void (*answer)(struct writing *w, struct write_item *item, const PGresult *result, int row);
 	bool own;
+	enum field runs
+		[8]; /* of @runs; then answers are about runs, and a row for run 0 says how many items were written */
 } kinds[KIND_COUNT] = {
 	[KIND_TOPIC_CREATE] = {topic_create,
                                {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
                                {X(TOPIC)},
                                answer_exists,
-                               false},
+                               false,
+                               {FIELD_END}},
 	[KIND_TOPIC_DELETE] = {topic_delete,
                                {FIELD_TENANT, FIELD_TOPIC},
                                {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
                                answer_no_topic,
-                               false},
+                               false,
+                               {FIELD_END}},
 	[KIND_WATERMARK] = {watermark,
                             {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
                             {S(TOPIC), T(DATA, 0)},
                             answer_place,
-                            false},
+                            false,
+                            {FIELD_END}},
 	[KIND_SEGMENTS_DELETE] = {segments_delete,
                                   {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
                                   {S(TOPIC), X(DATA), T(SLICES, 0)},
                                   answer_count,
-                                  false},
-	[KIND_ADD] = {add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false},
-	[KIND_ADD_RAISE] = {add_raise, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false},
-	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, NULL, false},
-	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, NULL, false},
+                                  false,
+                                  {FIELD_END}},
+	[KIND_ADD] =
+		{add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false, {FIELD_END}},
+	[KIND_ADD_RAISE] = {add_raise,
+                            {SEGMENT_FIELDS},
+                            {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                            answer_segment,
+                            false,
+                            {FIELD_END}},
+	[KIND_ADD_PLAIN] =
+		{add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_place, false, {RUN_FIELDS}},
+	[KIND_ADD_RAISE_PLAIN] = {add_raise_plain,
+                                  {PLAIN_FIELDS},
+                                  {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                                  answer_place,
+                                  false,
+                                  {RUN_FIELDS}},
+	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, NULL, false, {FIELD_END}},
+	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, NULL, false, {FIELD_END}},
 	[KIND_OFFSET] = {offset,
                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
                          {S(TOPIC), T(GROUP, 0)},
                          answer_place,
-                         false},
+                         false,
+                         {FIELD_END}},
 	[KIND_AGENT_PUT] = {agent_put,
                             {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
                              FIELD_STARTED, FIELD_ABOUT},
                             {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
                             answer_agent,
-                            false},
-	[KIND_AGENT_DELETE] =
-		{agent_delete, {FIELD_TENANT, FIELD_AGENT}, {T(AGENT, 0), T(AGENTS, 1), X(LEASES)}, NULL, false},
+                            false,
+                            {FIELD_END}},
+	[KIND_AGENT_DELETE] = {agent_delete,
+                               {FIELD_TENANT, FIELD_AGENT},
+                               {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
+                               NULL,
+                               false,
+                               {FIELD_END}},
 	[KIND_ACQUIRE] = {acquire,
                           {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_UNTIL},
                           {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
                           answer_acquire,
-                          false},
+                          false,
+                          {FIELD_END}},
 	[KIND_RELEASE_LEASE] = {release_lease,
                                 {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
                                 {S(TOPIC), X(LEASE), S(LEASES)},
                                 answer_release,
-                                false},
+                                false,
+                                {FIELD_END}},
 	[KIND_OFFER] = {offer,
                         {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_UNTIL},
                         {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
                         answer_offer,
-                        true},
+                        true,
+                        {FIELD_END}},
 	[KIND_ACCEPT] = {accept,
                          {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
                          {X(TRANSFER), T(TRANSFERS, 1)},
                          answer_transfer,
-                         true},
+                         true,
+                         {FIELD_END}},
 	[KIND_REJECT] = {reject,
                          {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
                          {X(TRANSFER), T(TRANSFERS, 1)},
                          answer_transfer,
-                         true},
+                         true,
+                         {FIELD_END}},
 	[KIND_COMPLETE] = {complete,
                            {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_UNTIL},
                            {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
                            answer_complete,
-                           true},
+                           true,
+                           {FIELD_END}},
 	[KIND_OBJECT] = {object,
                          {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
                          {X(OBJECT), T(SLICES, 1)},
                          answer_object,
-                         true},
+                         true,
+                         {FIELD_END}},
 	[KIND_SLICE] = {slice,
                         {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
                         {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
                         answer_segment,
-                        true},
-	[KIND_CONFIRM] =
-		{confirm, {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY}, {X(OBJECT), T(SLICES, 1)}, answer_confirm, true},
+                        true,
+                        {FIELD_END}},
+	[KIND_CONFIRM] = {confirm,
+                          {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY},
+                          {X(OBJECT), T(SLICES, 1)},
+                          answer_confirm,
+                          true,
+                          {FIELD_END}},
 };
 #undef X
 #undef S
@@ -797,6 +868,16 @@ enum write_kind write_kind_of(enum shmeta_op_type type)
 	return (enum write_kind)of[type];
 }
 
+enum write_kind write_plain(enum write_kind kind)
+{
+	return kind == KIND_ADD ? KIND_ADD_PLAIN : kind == KIND_ADD_RAISE ? KIND_ADD_RAISE_PLAIN : kind;
+}
+
+enum write_kind write_careful(enum write_kind kind)
+{
+	return kind == KIND_ADD_PLAIN ? KIND_ADD : kind == KIND_ADD_RAISE_PLAIN ? KIND_ADD_RAISE : kind;
+}
+
 bool write_needs_own(enum write_kind kind)
 {
 	return kinds[kind].own;
@@ -812,34 +893,100 @@ const struct write_touch *write_touches(enum write_kind kind)
 	return kinds[kind].touches;
 }
 
+/* Neighbours of one place under one fence are a run; its first item knows how far it goes. */
+static void count_runs(struct write_item *items, size_t count)
+{
+	struct write_item *first = items;
+	uint32_t run = 1;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct shmeta_op *op = items[i].op->op, *former = first->op->op;
+		int64_t top = (int64_t)op->u.segment.end_offset + 1;
+
+		if (!write_same_place(first->op, items[i].op) || op->fence.epoch != former->fence.epoch ||
+		    rows_compare(op->fence.agent_id, former->fence.agent_id) != 0) {
+			first = &items[i];
+			run++;
+		}
+		items[i].run = run;
+		items[i].top = 0;
+		if (first->top < top)
+			first->top = top;
+	}
+}
+
+static void fill(struct writing *w, const struct write_item *items, size_t count, const enum field *list, bool by_run,
+                 struct pg_array *arrays, struct pg_params *params)
+{
+	for (size_t at = 0; list[at] != FIELD_END; at++) {
+		pg_array_start(&arrays[at], fields[list[at]].element);
+		for (size_t i = 0; i < count; i++)
+			if (!by_run || i == 0 || items[i].run != items[i - 1].run)
+				put(w, &items[i], list[at], &arrays[at]);
+		pg_param_array(params, &arrays[at]);
+	}
+}
+
 enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
 {
 	const struct kind *kind = &kinds[items->kind];
 	struct pg_params params;
-	size_t at;
 
 	pg_params_clear(&params);
-	for (at = 0; kind->fields[at] != FIELD_END; at++) {
-		pg_array_start(&w->arrays[at], fields[kind->fields[at]].element);
-		for (size_t i = 0; i < count; i++)
-			put(w, &items[i], kind->fields[at], &w->arrays[at]);
-		pg_param_array(&params, &w->arrays[at]);
-	}
+	if (kind->runs[0] != FIELD_END)
+		count_runs(items, count);
+	fill(w, items, count, kind->fields, false, w->arrays, &params);
+	fill(w, items, count, kind->runs, true, &w->arrays[params.count], &params);
 	if (strstr(kind->sql, "@now") != NULL)
 		pg_param_int(&params, w->now_ms);
 	return pg_send(w->state, &w->state->primary, sent[items->kind].statement, &params, err);
 }
 
-void write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
+/* The first item of a run, or where it would be. */
+static size_t run_at(const struct write_item *items, size_t count, int64_t run)
+{
+	size_t low = 0;
+
+	while (low < count) {
+		size_t middle = low + (count - low) / 2;
+
+		if (items[middle].run < run)
+			low = middle + 1;
+		else
+			count = middle;
+	}
+	return low;
+}
+
+static bool answer_runs(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
+{
+	size_t refused = 0;
+	uint64_t written = 0;
+
+	for (int row = 0; row < PQntuples(result); row++) {
+		int64_t run = pg_int(result, row, 0);
+
+		if (run == 0)
+			written = (uint64_t)pg_int(result, row, 4);
+		for (size_t i = run_at(items, count, run); run > 0 && i < count && items[i].run == run; i++, refused++)
+			kinds[items->kind].answer(w, &items[i], result, row);
+	}
+	return written + refused == count;
+}
+
+bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
 {
 	const struct kind *kind = &kinds[items->kind];
 
+	if (kind->runs[0] != FIELD_END)
+		return answer_runs(w, items, count, result);
 	for (int row = 0; kind->answer != NULL && row < PQntuples(result); row++) {
 		int64_t n = pg_int(result, row, 0);
 
 		if (n >= 1 && (uint64_t)n <= count)
 			kind->answer(w, &items[n - 1], result, row);
 	}
+	return true;
 }
 
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate)
@@ -890,48 +1037,79 @@ static bool flag_holds(const struct pg_state *state, char flag)
 	}
 }
 
-static void write_items(FILE *out, const struct pg_state *state, const struct kind *kind)
-{
-	fputs("WITH i AS MATERIALIZED (SELECT i.*", out);
-	/* Statements name it also where there is no such column, in lists of a list's columns. */
-	fprintf(out, ", i.tenant%s AS org FROM unnest(", state->shape.tenant_uuid ? "::uuid" : "");
-	for (int i = 0; kind->fields[i] != FIELD_END; i++)
-		fprintf(out, "%s$%d::%s[]", i > 0 ? ", " : "", i + 1, fields[kind->fields[i]].type);
-	fputs(") WITH ORDINALITY AS i(", out);
-	for (int i = 0; kind->fields[i] != FIELD_END; i++)
-		fprintf(out, "%s, ", fields[kind->fields[i]].column);
-	fputs("n))", out);
-}
-
-static int fields_of(const struct kind *kind)
+static int length(const enum field *list)
 {
 	int count = 0;
 
-	while (kind->fields[count] != FIELD_END)
+	while (list[count] != FIELD_END)
 		count++;
 	return count;
 }
 
-/* From *at up to the end or the brace that closes what *at is in. */
-static void expand(FILE *out, const struct pg_state *state, const struct kind *kind, const char **at, bool shown)
+/* The list that parameters from `first` on are, a row each. */
+static void write_list(FILE *out, const struct pg_state *state, const enum field *list, int first, bool numbered)
 {
-	for (; **at != '\0' && **at != '}'; (*at)++) {
-		if (**at == '{') {
+	/* Statements name org also where there is no such column, in lists of a list's columns. */
+	fprintf(out, "(SELECT i.*, i.tenant%s AS org FROM unnest(", state->shape.tenant_uuid ? "::uuid" : "");
+	for (int i = 0; list[i] != FIELD_END; i++)
+		fprintf(out, "%s$%d::%s[]", i > 0 ? ", " : "", first + i, fields[list[i]].type);
+	fprintf(out, ")%s AS i(", numbered ? " WITH ORDINALITY" : "");
+	for (int i = 0; list[i] != FIELD_END; i++)
+		fprintf(out, "%s%s", i > 0 ? ", " : "", fields[list[i]].column);
+	fprintf(out, "%s))", numbered ? ", n" : "");
+}
+
+/* To the brace that closes what *at is in. */
+static void skip(const char **at)
+{
+	for (int depth = 0; **at != '\0' && (depth > 0 || **at != '}'); (*at)++)
+		depth += **at == '{' ? 1 : **at == '}' ? -1 : 0;
+}
+
+/* What the word at the start of text stands for, if it is one of ours; returns its length, otherwise 0. */
+static size_t expand_word(FILE *out, const struct pg_state *state, const struct kind *kind, const char *text)
+{
+	const int items = length(kind->fields), runs = length(kind->runs);
+
+	if (strncmp(text, "@items", 6) == 0) {
+		fputs("WITH i AS MATERIALIZED ", out);
+		write_list(out, state, kind->fields, 1, true);
+		return 6;
+	}
+	if (strncmp(text, "@rows", 5) == 0) {
+		write_list(out, state, kind->fields, 1, false);
+		return 5;
+	}
+	if (strncmp(text, "@runs", 5) == 0) {
+		write_list(out, state, kind->runs, items + 1, true);
+		return 5;
+	}
+	if (strncmp(text, "@now", 4) == 0) {
+		fprintf(out, "$%d::int8", items + runs + 1);
+		return 4;
+	}
+	return 0;
+}
+
+/* From *at up to the end or the brace that closes what *at is in. */
+static void expand(FILE *out, const struct pg_state *state, const struct kind *kind, const char **at)
+{
+	while (**at != '\0' && **at != '}') {
+		size_t word = expand_word(out, state, kind, *at);
+
+		*at += word;
+		if (word == 0 && **at == '{') {
 			bool negated = (*at)[1] == '!';
 			bool holds = flag_holds(state, (*at)[negated ? 2 : 1]) != negated;
 
 			*at += negated ? 4 : 3;
-			expand(out, state, kind, at, shown && holds);
-		} else if (strncmp(*at, "@items", 6) == 0) {
-			if (shown)
-				write_items(out, state, kind);
-			*at += 5;
-		} else if (strncmp(*at, "@now", 4) == 0) {
-			if (shown)
-				fprintf(out, "$%d::int8", fields_of(kind) + 1);
-			*at += 3;
-		} else if (shown) {
-			fputc(**at, out);
+			if (holds)
+				expand(out, state, kind, at);
+			else
+				skip(at);
+			(*at)++;
+		} else if (word == 0) {
+			fputc(*(*at)++, out);
 		}
 	}
 }
@@ -947,7 +1125,7 @@ bool write_kind_statements(struct pg_state *state)
 
 		if (out == NULL)
 			return false;
-		expand(out, state, &kinds[i], &at, true);
+		expand(out, state, &kinds[i], &at);
 		ok = fclose(out) == 0 && pg_text_of(state, sent[i].statement, "%s", text);
 		free(text);
 		if (!ok)

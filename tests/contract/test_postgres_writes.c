@@ -484,6 +484,127 @@ Test(postgres_writes, two_hosts_that_add_one_segment_are_told_apart)
 	end(2);
 }
 
+/* An add that is there already; in how many transactions that was found out. */
+static uint64_t add_again(struct host *h, const char *topic)
+{
+	const uint64_t before = transactions(h);
+
+	add_segment(h, topic, 0, 1000);
+	cr_assert_eq(host_apply(h, 1), SHMETA_OK, "%s", h->err.text);
+	cr_expect_eq(h->result[0].status, SHMETA_ERR_ALREADY_EXISTS, "%s", h->result[0].text);
+	return transactions(h) - before;
+}
+
+/* Adds are written as if nothing were in their way; what is costs a second transaction, but not each time. */
+Test(postgres_writes, adds_that_meet_a_conflict_look_before_they_write_for_a_while_and_then_no_more)
+{
+	int again = 0;
+
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	add_segment(&hosts[0], "orders", 0, 1000);
+	done(&hosts[0], 1);
+	cr_expect_eq(add_again(&hosts[0], "orders"), 2, "the first conflict did not cost a second transaction");
+	while (again < 100 && add_again(&hosts[0], "orders") == 1)
+		again++;
+	cr_expect_gt(again, 4, "a conflict just before made no difference");
+	cr_expect_lt(again, 100, "one conflict made it look for ever");
+	end(1);
+}
+
+/* In one batch: places that are there and are not, fences that hold and do not, on the same partition too. */
+static void adds_are_told_apart(enum world_engine engine)
+{
+	enum { ROUNDS = 30 };
+	static const struct {
+		const char *topic, *agent;
+		uint32_t partition;
+		uint64_t epoch;
+		enum shmeta_status expected;
+	} cases[] = {
+		{"orders", NULL, 0, 0, SHMETA_OK},
+		{"orders", "agent", 0, 1, SHMETA_OK},
+		{"orders", "agent", 0, 2, SHMETA_ERR_FENCED},
+		{"orders", "other", 0, 1, SHMETA_ERR_FENCED},
+		{"orders", "agent", 1, 1, SHMETA_ERR_FENCED},
+		{"orders", NULL, 1, 0, SHMETA_OK},
+		{"orders", NULL, 7, 0, SHMETA_ERR_PARTITION_NOT_FOUND},
+		{"orders", "agent", 7, 1, SHMETA_ERR_PARTITION_NOT_FOUND},
+		{"nothing", NULL, 0, 0, SHMETA_ERR_TOPIC_NOT_FOUND},
+	};
+	enum { CASES = sizeof cases / sizeof *cases };
+	struct host *h = &hosts[0];
+	uint64_t top[2] = {0};
+	int64_t good = 0;
+	uint64_t before;
+
+	begin(engine, 1);
+	add_topic(h, "orders", 2);
+	add_agent(h, "agent");
+	add_agent(h, "other");
+	add_acquire(h, "orders", 0, "agent", 1000);
+	done(h, 1);
+	before = transactions(h);
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		for (uint32_t i = 0; i < CASES; i++) {
+			struct shmeta_op *op = add_segment(h, cases[i].topic, cases[i].partition,
+			                                   (round * CASES + i * 7 % CASES) * 10);
+
+			op->type = i % 2 == round % 2 ? SHMETA_OP_ADD_SEGMENT : op->type;
+			if (cases[i].agent != NULL)
+				op->fence = (struct shmeta_fence){rows_str(cases[i].agent), cases[i].epoch};
+			if (cases[i].expected == SHMETA_OK) {
+				good++;
+				if (op->type != SHMETA_OP_ADD_SEGMENT && op->u.segment.end_offset >= top[op->partition_id])
+					top[op->partition_id] = op->u.segment.end_offset + 1;
+			}
+		}
+		cr_assert_eq(host_apply(h, 2), SHMETA_OK, "%s", h->err.text);
+		for (uint32_t i = 0; i < CASES; i++)
+			cr_expect_eq(h->result[i].status, cases[i].expected, "round %u, case %u: %s", round, i,
+			             h->result[i].text);
+	}
+	cr_expect_eq(transactions(h) - before, ROUNDS, "refusals alone made it begin again");
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), good);
+	for (uint32_t i = 0; i < 2; i++) {
+		char sql[100];
+
+		(void)snprintf(sql, sizeof sql, "SELECT high_watermark FROM partitions WHERE partition_id = %u", i);
+		cr_expect_eq(world_sql_number(&world, sql), (int64_t)top[i], "partition %u", i);
+	}
+	end(1);
+}
+
+Test(postgres_writes, adds_of_one_batch_are_refused_for_what_each_is)
+{
+	adds_are_told_apart(WORLD_PG_NEW);
+}
+
+Test(postgres_writes, adds_of_one_batch_are_refused_for_what_each_is_in_a_streamhouse_database)
+{
+	adds_are_told_apart(WORLD_PG_LATER);
+}
+
+/* An application's trigger may swallow a row without a word. */
+Test(postgres_writes, a_row_that_a_trigger_keeps_out_is_not_called_written)
+{
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	world_sql(&world, "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS "
+	                  "'BEGIN IF new.base_offset = 10 THEN RETURN NULL; END IF; RETURN new; END'");
+	world_sql(&world, "CREATE TRIGGER keep_out BEFORE INSERT ON segments FOR EACH ROW EXECUTE FUNCTION keep_out()");
+	for (uint64_t base = 0; base < 30; base += 10)
+		add_segment(&hosts[0], "orders", 0, base);
+	cr_assert_eq(host_apply(&hosts[0], 1), SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].result[0].status, SHMETA_OK, "%s", hosts[0].result[0].text);
+	cr_expect_eq(hosts[0].result[1].status, SHMETA_ERR_CONFLICT, "%s", hosts[0].result[1].text);
+	cr_expect_eq(hosts[0].result[2].status, SHMETA_OK, "%s", hosts[0].result[2].text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 2);
+	end(1);
+}
+
 /* A row that is committed while our statement waits for it lies beyond that statement's sight: it is looked at again. */
 Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for_what_it_is)
 {
@@ -493,6 +614,9 @@ Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for
 	begin(WORLD_PG_NEW, 1);
 	add_topic(&hosts[0], "orders", 1);
 	done(&hosts[0], 1);
+	add_segment(&hosts[0], "orders", 0, 1000);
+	done(&hosts[0], 1);
+	(void)add_again(&hosts[0], "orders"); /* from now on its adds look before they write */
 	world_sql(&world, "BEGIN");
 	world_sql(&world,
 	          "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
