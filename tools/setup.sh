@@ -13,7 +13,7 @@ packages() {
 	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libpq-dev libconfuse-dev libjansson-dev libxxhash-dev \
 		libsystemd-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
-	test) echo libcriterion-dev sqlite3 postgresql openssl strace procps util-linux iproute2 binutils systemd-container ;;
+	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
 	bench) echo sqlite3 libpq-dev git ;;
@@ -96,12 +96,30 @@ run() {
 	fi
 }
 run apt-get -o DPkg::Lock::Timeout=600 -qq update
-# Tests and benchmarks start servers of their own. Debian's package would make and start one for the machine as well: not where we
-# are the ones who bring its configuration, which is as Debian ships it afterwards.
+# Tests and benchmarks start servers of their own. Debian's packages would make and start one for the machine as well: not where we
+# are the ones who bring them. What is changed for that is as before afterwards.
+undo=()
+as_before() {
+	local what
+	rm -f "$log"
+	for what in "${undo[@]}"; do
+		"${as_root[@]}" sh -c "$what"
+	done
+}
+trap as_before EXIT
+has() { [[ " ${missing[*]} " == *" $1 "* ]]; }
 clusters=/etc/postgresql-common/createcluster.conf
-if [[ " ${missing[*]} " == *" postgresql "* && ! -e $clusters ]]; then
+if has postgresql && [ ! -e "$clusters" ]; then
 	run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends postgresql-common
+	undo+=("sed -i 's/^create_main_cluster = false/#create_main_cluster = true/' $clusters")
 	run sed -i 's/^#create_main_cluster = true/create_main_cluster = false/' "$clusters"
-	trap 'rm -f "$log"; "${as_root[@]}" sed -i "s/^create_main_cluster = false/#create_main_cluster = true/" "$clusters"' EXIT
+fi
+policy=/usr/sbin/policy-rc.d
+if has pgbouncer; then
+	if [ ! -e "$policy" ]; then
+		undo+=("rm -f $policy")
+		run sh -c "printf '#!/bin/sh\ncase \$1 in pgbouncer*) exit 101 ;; esac\n' >$policy && chmod 755 $policy"
+	fi
+	undo+=("update-rc.d pgbouncer disable >/dev/null 2>&1 || true")
 fi
 run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${missing[@]}"

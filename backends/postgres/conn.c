@@ -319,8 +319,10 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 	else
 		(void)pg_place(conn, place, sizeof place);
 	status = judge(state, conn);
-	if (pg_failed_with(conn, "26000") ||
-	    (pg_failed_with(conn, "0A000") && routine != NULL && strcmp(routine, "RevalidateCachedQuery") == 0))
+	if (conn->pooled && (pg_failed_with(conn, "26000") || pg_failed_with(conn, "42P05")))
+		conn->strange = true;
+	else if (pg_failed_with(conn, "26000") ||
+	         (pg_failed_with(conn, "0A000") && routine != NULL && strcmp(routine, "RevalidateCachedQuery") == 0))
 		conn->stale_plan = true;
 	return backend_fail(err, status, "%s: %s %s: %s%s%s%s", engine, state->doing != NULL ? state->doing : "asking",
 	                    place, line[0] != '\0' ? line : "the connection was lost", code != NULL ? " (" : "",
@@ -364,7 +366,7 @@ void pg_disconnect(struct pg_state *state, struct pg_conn *conn)
 	conn->failing = conn->copying = conn->streaming = conn->flowing = false;
 	conn->in_transaction = conn->committing = conn->committed = conn->timed_out = false;
 	memset(conn->prepared, 0, sizeof conn->prepared);
-	conn->stale_plan = false;
+	conn->stale_plan = conn->strange = false;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------------------------------------------- */
@@ -558,7 +560,7 @@ static void start_login(struct pg_state *state, struct pg_conn *conn, const char
 	GIVE("keepalives_count", "3");
 	GIVE("tcp_user_timeout", patience);
 	GIVE("fallback_application_name", "shmetad");
-	if (conn == &state->primary && !state->options.read_only)
+	if (conn != &state->replica && !state->options.read_only)
 		GIVE("target_session_attrs", strchr(conn->conninfo, ',') != NULL ? "read-write" : "any");
 	GIVE("dbname", conn->conninfo);
 	GIVE("client_encoding", "UTF8");
@@ -577,7 +579,7 @@ static void swallow(void *arg, const PGresult *result)
 	(void)result;
 }
 
-static enum shmeta_status login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	/* What can be done without is not waited for. */
 	uint32_t patience = conn == &state->primary || timeout_of(state) < EXTRA_MS ? timeout_of(state) : EXTRA_MS;
@@ -617,7 +619,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 	uint32_t timeout = timeout_of(state);
 	PGresult *result = NULL;
 	enum shmeta_status status;
-	char sql[700];
+	char sql[300];
 
 	if (PQparameterStatus(conn->pg, "crdb_version") != NULL)
 		state->dialect = &pg_cockroachdb;
@@ -633,28 +635,35 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 
 		snprintf(state->origin, sizeof state->origin, "%016" PRIx64, random);
 	}
-	/* The server gives up a little before we do: then the connection can be kept. */
-	snprintf(sql, sizeof sql,
-	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
-	         "set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s",
-	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
-	         state->dialect->triggers ? ", set_config('shmeta.origin', '" : "",
-	         state->dialect->triggers ? state->origin : "", state->dialect->triggers ? "', false)" : "");
-	status = pg_execute(state, conn, sql, NULL, err);
-	if (status != SHMETA_OK)
-		return status;
 	status = pg_execute(
 		state, conn,
 		state->dialect->replay_positions
-			? "SELECT pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int"
-			: "SELECT 0, 0",
+			? "SELECT pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int, "
+			  "pg_backend_pid()"
+			: "SELECT 0, 0, 0",
 		&result, err);
 	if (status != SHMETA_OK)
 		return status;
 	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
 	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
+	conn->session = atoi(PQgetvalue(result, 0, 2));
 	PQclear(result);
-	return SHMETA_OK;
+	/* The server gives each session's number at login; what is between us and it has given one of its own. */
+	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);
+	if (conn->pooled && (conn == &state->primary || conn == &state->replica)) {
+		/* Before anything is set in a session that may be another's next. */
+		status = pg_judge_pool(state, conn, err);
+		if (status == SHMETA_OK)
+			status = pg_execute(state, conn, "DEALLOCATE ALL", NULL, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
+	/* The server gives up a little before we do: then the connection can be kept. */
+	snprintf(sql, sizeof sql,
+	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
+	         "set_config('idle_in_transaction_session_timeout', '%u', false)",
+	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout);
+	return pg_execute(state, conn, sql, NULL, err);
 }
 
 void pg_shun(struct pg_state *state, struct pg_conn *conn, const struct backend_error *why)
@@ -671,7 +680,7 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 	uint64_t gate_ms;
 	bool login_refused;
 
-	if (pg_connected(conn))
+	if (pg_connected(conn) && !conn->strange)
 		return SHMETA_OK;
 	pg_disconnect(state, conn);
 	if (now_ns() < conn->retry_at_ns) {
@@ -693,7 +702,7 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 	state->counters.reconnects += conn->connects > 1;
 	if (conn == &state->primary)
 		state->attached = false;
-	status = login(state, conn, &refused);
+	status = pg_login(state, conn, &refused);
 	if (status == SHMETA_OK)
 		status = set_up_session(state, conn, &refused);
 	if (status == SHMETA_OK) {

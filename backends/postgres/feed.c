@@ -296,7 +296,7 @@ static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t 
 
 /* The rows of one poll, as keys. snapshot: the row that is none. */
 static enum shmeta_status report_rows(struct pg_state *state, const struct backend_sink *sink, const PGresult *result,
-                                      const char **ret_snapshot, uint64_t *ret_keys)
+                                      const char **ret_snapshot, int64_t *ret_session, uint64_t *ret_keys)
 {
 	enum shmeta_status status = SHMETA_OK;
 	struct feed_round round = {.keys = 0};
@@ -309,7 +309,8 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		rows += pg_int(result, row, 7);
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
-		if (pg_int(result, row, 0) < 0) {
+		if (class < 0) {
+			*ret_session = pg_int(result, row, 4);
 			*ret_snapshot = PQgetvalue(result, row, 2);
 			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
 		}
@@ -349,6 +350,7 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 	struct pg_params params;
 	PGresult *result = NULL;
 	const char *now = NULL;
+	int64_t session = 0;
 	enum shmeta_status status;
 
 	pg_params_clear(&params);
@@ -359,7 +361,9 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 		return status;
 	*ret_again = feed->connects != state->primary.connects;
 	if (!*ret_again)
-		status = report_rows(state, sink, result, &now, ret_keys);
+		status = report_rows(state, sink, result, &now, &session, ret_keys);
+	if (status == SHMETA_OK && !*ret_again && session != state->primary.session)
+		status = pg_refuse_pool(state, &state->primary, err);
 	if (status == SHMETA_OK && !*ret_again && (now == NULL || !set_text(&feed->snapshot, now)))
 		status = no_memory(state, err);
 	PQclear(result);
@@ -626,7 +630,7 @@ bool pg_feed_statements(struct pg_state *state)
 		       "UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
 		       "pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
 		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
-		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, NULL, NULL, NULL, 0, NULL "
+		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, NULL, NULL, 0, NULL "
 		       "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
 		       CHANGES_MOST + 1, CHANGES_MOST + 1) &&
 	       /* Only a standby of the very same cluster has replayed anything of it. */

@@ -189,6 +189,9 @@ struct pg_conn {
 	struct backend_error refused;
 	bool in_recovery, server_read_only;
 	int server_version;
+	int session;  /* its process at the server; 0: not known */
+	bool pooled;  /* something that makes sessions of its own is between us and the server */
+	bool strange; /* the session is not the one that we prepared: not to be gone on with */
 };
 
 struct pg_state {
@@ -287,6 +290,8 @@ uint64_t pg_touched(PGresult *result);
  * later pg_next() fails the same way, and the next pg_transaction() or pg_connect() connects again. */
 
 enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+/* The login alone: nothing is asked, nothing set. */
+enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 void pg_disconnect(struct pg_state *state, struct pg_conn *conn);
 bool pg_connected(const struct pg_conn *conn);
 /* Closed, and not tried again for a while. */
@@ -326,6 +331,13 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
                                   struct backend_error *err);
 /* Queue the COMMIT and the sync behind what was sent; pg_transaction() takes its result when the body has read the others'. */
 enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+
+/* ---- pool.c -------------------------------------------------------------------------------------------------------------------- */
+
+/* A pooled connection that was just made: OK, or its sessions are lent to others between our transactions. */
+enum shmeta_status pg_judge_pool(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+/* It does: the connection is closed and left alone for a while. */
+enum shmeta_status pg_refuse_pool(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 
 /* ---- failures -------------------------------------------------------------------------------------------------------------------- */
 

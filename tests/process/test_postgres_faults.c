@@ -23,36 +23,20 @@
 #include "tests/support/link.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_reads.h"
+#include "tests/support/run_status.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/run_topic.h"
 
 TestSuite(postgres_faults, .timeout = 600);
 
-enum { TOPICS = 4, PARTITIONS = 2, SEGMENTS = 200, PATIENCE_S = 40 };
-
-static const char seed_sql[] =
-	"BEGIN;"
-	"INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
-	"SELECT 'topic-' || i, 2, 1, 1, '{}' FROM generate_series(0, 3) i;"
-	"INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
-	"SELECT name, p, 2000, 1, 1 FROM topics, generate_series(0, 1) p;"
-	"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, "
-	"created_at) SELECT topic || '-' || partition_id || '-' || i, topic, partition_id, i * 10, i * 10 + 9, 10, 1000, "
-	"'bucket', 'key/' || topic || '/' || partition_id || '/' || i, 1 FROM partitions, generate_series(0, 199) i;"
-	"COMMIT";
-
-/* What the reading process tells. */
-struct reads {
-	_Atomic uint64_t done, failed;
-	_Atomic int stop, first;
-};
+enum { PATIENCE_S = RUN_READS_PATIENCE_S };
 
 static struct pg_cluster server;
 static struct link l;
 static struct run_daemon d;
 static PGconn *sql;
-static struct reads *reads;
-static pid_t reading;
+static struct run_reads reads;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
 static char direct[200]; /* the source's uri past the link */
@@ -64,120 +48,21 @@ static void pause_ms(long ms)
 	(void)usleep((useconds_t)ms * 1000);
 }
 
-/* One lookup by name; 0 when it answers what was seeded. */
-static int read_one(struct shmeta_reader *with, uint64_t i)
-{
-	struct shmeta_segment s = {.base_offset = 0};
-	enum shmeta_status status = run_daemon_begin(with);
-	uint64_t offset = i % ((uint64_t)SEGMENTS * 10);
-	char topic[16];
-
-	if (status != SHMETA_OK)
-		return status;
-	(void)snprintf(topic, sizeof topic, "topic-%d", (int)(i % TOPICS));
-	status = shmeta_find_segment_named(with, topic, strlen(topic), (uint32_t)(i / TOPICS % PARTITIONS), offset,
-	                                   NULL, &s, NULL);
-	if (shmeta_end(with) != SHMETA_OK)
-		return -1000;
-	return status != SHMETA_OK ? status : s.base_offset == offset / 10 * 10 ? 0 : -1001;
-}
-
-static int read_until_told(struct reads *told)
-{
-	struct shmeta *mine = run_daemon_open(&d, "reading", 0);
-	struct shmeta_reader *with = mine != NULL ? run_daemon_reader(mine) : NULL;
-
-	if (with == NULL)
-		return 1;
-	for (uint64_t i = 0; !atomic_load_explicit(&told->stop, memory_order_relaxed); i++) {
-		int bad = read_one(with, i * 7);
-
-		if (bad != 0 && atomic_fetch_add(&told->failed, 1) == 0)
-			atomic_store(&told->first, bad);
-		atomic_store_explicit(&told->done, i + 1, memory_order_relaxed);
-	}
-	shmeta_reader_free(with);
-	shmeta_close(mine);
-	return 0;
-}
-
-static void start_reading(void)
-{
-	reads = mmap(NULL, sizeof *reads, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	cr_assert_neq(reads, MAP_FAILED);
-	reading = run_fork();
-	if (reading == 0)
-		_exit(read_until_told(reads));
-	for (double end = run_now_s() + PATIENCE_S; atomic_load(&reads->done) == 0; pause_ms(1))
-		cr_assert_lt(run_now_s(), end, "the reading process did not come up");
-}
-
-/* Reads went on since it was last asked, and none has failed. */
 static void expect_reads(void)
 {
-	uint64_t before = atomic_load(&reads->done);
-
-	for (double end = run_now_s() + PATIENCE_S; atomic_load(&reads->done) < before + 1000; pause_ms(1))
-		cr_assert_lt(run_now_s(), end, "reads stand still");
-	cr_assert_eq(atomic_load(&reads->failed), 0, "%lu reads failed, the first with %d", atomic_load(&reads->failed),
-	             atomic_load(&reads->first));
-}
-
-/* status --json: the source's sentence and the phase. */
-struct said {
-	char source[400], phase[24];
-	int64_t age_ms; /* of the class topic */
-	int apart;      /* since when and why are there on their own */
-};
-
-static void ask_status(struct said *ret)
-{
-	struct run_tool t;
-	json_t *doc, *age;
-
-	run_tool(&t, "shmetactl --dir %s status --json", d.instance);
-	cr_assert(t.code == 0 || t.code == 1, "status: exit status %d, %s", t.code, t.err);
-	doc = run_tool_json(&t);
-	(void)snprintf(ret->source, sizeof ret->source, "%s",
-	               json_string_value(json_object_get(json_object_get(doc, "source"), "status")));
-	ret->apart = json_is_string(json_object_get(json_object_get(doc, "source"), "away_since")) &&
-	             json_is_string(json_object_get(json_object_get(doc, "source"), "away_because"));
-	(void)snprintf(ret->phase, sizeof ret->phase, "%s", json_string_value(json_object_get(doc, "phase")));
-	age = json_object_get(json_object_get(json_object_get(doc, "classes"), "topic"), "age_ms");
-	ret->age_ms = (int64_t)json_number_value(age);
-	json_decref(doc);
-	run_tool_done(&t);
-}
-
-/* Until status says this of the source, of this phase; what else it says stays in *ret. */
-static void await_source(const char *part, const char *phase, struct said *ret)
-{
-	for (double end = run_now_s() + PATIENCE_S;; pause_ms(50)) {
-		ask_status(ret);
-		if (strstr(ret->source, part) != NULL && strcmp(ret->phase, phase) == 0)
-			return;
-		cr_assert_lt(run_now_s(), end, "status never says '%s' of the source, %s, but '%s', %s", part, phase,
-		             ret->source, ret->phase);
-	}
+	run_reads_expect(&reads);
 }
 
 /* It is away, status says since when and in these words why, the phase says so too, and it lets no secret out. */
 static void expect_away(const char *why)
 {
-	struct said said;
-
-	await_source(why, "degraded", &said);
-	cr_expect(said.apart, "%s", said.source);
-	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
+	run_status_expect_away(&d, why);
 	expect_reads();
 }
 
 static void await_connected(void)
 {
-	struct said said;
-
-	await_source("connected", "serving", &said);
-	cr_expect_str_eq(said.source, "connected");
+	run_status_await_connected(&d);
 	expect_reads();
 }
 
@@ -263,9 +148,10 @@ static void attach(void)
 	cr_assert_not_null(instance);
 	reader = run_daemon_reader(instance);
 	cr_assert_not_null(reader);
-	for (double end = run_now_s() + PATIENCE_S; read_one(reader, (uint64_t)SEGMENTS * 10 - 1) != 0; pause_ms(2))
+	for (double end = run_now_s() + PATIENCE_S; run_reads_one(reader, (uint64_t)RUN_READS_SEGMENTS * 10 - 1) != 0;
+	     pause_ms(2))
 		cr_assert_lt(run_now_s(), end, "what was seeded does not come");
-	start_reading();
+	run_reads_start(&reads, &d);
 }
 
 /* uri NULL: through the link. */
@@ -275,7 +161,7 @@ static void start_daemon(const char *uri)
 
 	(void)snprintf(through, sizeof through, "postgresql:host=%s port=%d user=shmeta dbname=meta", l.host, l.port);
 	cr_assert_eq(run_daemon_start(&d, uri != NULL ? uri : through), 0);
-	pg_cluster_sql(sql, seed_sql);
+	pg_cluster_sql(sql, run_reads_seed);
 	attach();
 }
 
@@ -297,12 +183,7 @@ static void begin_direct(void)
 
 static void end(void)
 {
-	if (reading > 0) {
-		atomic_store(&reads->stop, 1);
-		cr_expect_eq(run_reap(reading), 0);
-		cr_expect_eq(atomic_load(&reads->failed), 0, "%lu of %lu reads failed, the first with %d",
-		             atomic_load(&reads->failed), atomic_load(&reads->done), atomic_load(&reads->first));
-	}
+	run_reads_end(&reads);
 	shmeta_reader_free(reader);
 	shmeta_close(instance);
 	run_daemon_done(&d);
@@ -313,9 +194,9 @@ static void end(void)
 
 static int64_t age_ms(void)
 {
-	struct said said;
+	struct run_status said;
 
-	ask_status(&said);
+	run_status_ask(&d, &said);
 	return said.age_ms;
 }
 
@@ -327,23 +208,23 @@ Test(postgres_faults, while_the_server_is_stopped_reads_go_on_ages_grow_and_stat
 	int64_t before;
 	uint64_t done;
 	double began;
-	struct said said;
+	struct run_status said;
 
 	pg_cluster_down(&server, false);
 	expect_away("connection to server on socket");
 	before = age_ms();
-	done = atomic_load(&reads->done);
+	done = atomic_load(&reads.told->done);
 	began = run_now_s();
 	pause_ms(run_rounds(1500, 60000));
-	done = atomic_load(&reads->done) - done;
+	done = atomic_load(&reads.told->done) - done;
 	began = run_now_s() - began;
 	cr_expect_gt(age_ms(), before + 1000);
 	expect_away("connection to server on socket");
-	ask_status(&said);
+	run_status_ask(&d, &said);
 	(void)fprintf(stderr,
 	              "figure: the server was away for %.1f s: %lu lookups by one process, %.0f a second, %lu failed; "
 	              "status: %s\n",
-	              began, done, (double)done / began, atomic_load(&reads->failed), said.source);
+	              began, done, (double)done / began, atomic_load(&reads.told->failed), said.source);
 	pg_cluster_up(&server);
 	reconnect_sql();
 	set_watermark("topic-1", 1, 4711);
@@ -390,7 +271,7 @@ Test(postgres_faults, a_daemon_started_for_the_first_time_while_the_server_is_aw
 	pg_cluster_up(&server);
 	sql = pg_cluster_connect(&server, "meta");
 	cr_assert_eq(run_daemon_wait(&d, 0), 0);
-	pg_cluster_sql(sql, seed_sql);
+	pg_cluster_sql(sql, run_reads_seed);
 	attach();
 	expect_equal();
 	end();
@@ -415,7 +296,7 @@ static int write_through_restarts(const _Atomic int *stop, _Atomic uint64_t *com
 		(void)snprintf(text, sizeof text,
 		               "UPDATE partitions SET high_watermark = high_watermark + 1 WHERE topic = 'topic-%d' AND "
 		               "partition_id = %d",
-		               (int)(i % TOPICS), (int)(i / TOPICS % PARTITIONS));
+		               (int)(i % RUN_READS_TOPICS), (int)(i / RUN_READS_TOPICS % RUN_READS_PARTITIONS));
 		result = PQexec(conn, text);
 		if (PQresultStatus(result) == PGRES_COMMAND_OK)
 			atomic_fetch_add(committed, 1);
@@ -991,10 +872,7 @@ Test(postgres_faults, what_no_trigger_tells_is_found_by_the_reconcile, .init = b
 	await_watermark("topic-0", 0, 70002);
 	expect_equal();
 	/* The reads of this process end here: what it reads goes away. */
-	atomic_store(&reads->stop, 1);
-	cr_expect_eq(run_reap(reading), 0);
-	reading = 0;
-	cr_expect_eq(atomic_load(&reads->failed), 0);
+	run_reads_end(&reads);
 	pg_cluster_sql(sql, "TRUNCATE topics CASCADE");
 	run_topic_await(reader, "topic-0", 0);
 }
@@ -1073,14 +951,14 @@ static void expect_followed(uint64_t value)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"topic-1", 7}, .offset = value};
 	struct shmeta_result result = {.status = SHMETA_OK};
-	struct said said;
+	struct run_status said;
 
 	cr_assert_eq(shmeta_write(client, &op, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 	cr_expect_eq(watermark("topic-1", 0), value);
 	set_watermark("topic-1", 1, value);
 	await_watermark("topic-1", 1, value);
-	ask_status(&said);
+	run_status_ask(&d, &said);
 	cr_expect_str_eq(said.source, "connected");
 	expect_reads();
 }
@@ -1121,7 +999,7 @@ static void begin_on_standby(void)
 	configure("");
 	cr_assert_eq(run_daemon_start(&d, direct), 0); /* makes the tables */
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
-	pg_cluster_sql(sql, seed_sql);
+	pg_cluster_sql(sql, run_reads_seed);
 	pg_cluster_start_standby(&standby, &server);
 	cr_assert_eq(link_start(&l, LINK_UNIX, standby.dir, 5432), 0);
 	config_text = "retry { min_ms = 50ms max_ms = 200ms }\n"

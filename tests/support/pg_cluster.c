@@ -54,6 +54,14 @@ bool pg_cluster_installed(void)
 	return programs() != NULL && (getuid() != 0 || getpwnam("postgres") != NULL);
 }
 
+bool pg_cluster_become_owner(void)
+{
+	struct passwd *user = getuid() == 0 ? getpwnam("postgres") : NULL;
+
+	return getuid() != 0 ||
+	       (user != NULL && setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0);
+}
+
 /* ---- the supervisor ------------------------------------------------------------------------------------------------------------- */
 
 struct supervisor {
@@ -80,12 +88,8 @@ static pid_t spawn(const struct supervisor *s, char *const argv[])
 	fd = open(s->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
 		_exit(127);
-	if (getuid() == 0) {
-		struct passwd *user = getpwnam("postgres");
-
-		if (user == NULL || setgroups(0, NULL) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)
-			_exit(127);
-	}
+	if (!pg_cluster_become_owner())
+		_exit(127);
 	/* After setuid(), which clears it. The server dies at once, its files with the supervisor's folder. */
 	prctl(PR_SET_PDEATHSIG, SIGQUIT);
 	if (getppid() != self)

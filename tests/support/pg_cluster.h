@@ -20,6 +20,8 @@ struct pg_cluster {
 
 /* Is there a PostgreSQL on this machine to start? */
 bool pg_cluster_installed(void);
+/* In a child: become who runs servers (as root: postgres), for good. */
+bool pg_cluster_become_owner(void);
 /* settings: more of them, "name=value", NULL at the end; NULL: none. A failure ends the program with the server's log. */
 void pg_cluster_start(struct pg_cluster *cluster, const char *const *settings);
 /* A standby of a running one, which follows it. */
