@@ -313,6 +313,10 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 		       : conn->pg != NULL                                        ? PQerrorMessage(conn->pg)
 		                                                                 : "not connected";
 	in_one_line(said, line, sizeof line);
+	/* libpq does not tell why; these are all that there are. */
+	if (result == NULL && strstr(line, "certificate verify failed") != NULL)
+		snprintf(line + strlen(line), sizeof line - strlen(line),
+		         " (expired, not yet valid, or its CA is not in sslrootcert)");
 	/* Then the line says which server, and status has room for the reason. */
 	if (result == NULL && conn->pg != NULL && strncmp(line, attempt, strlen(attempt)) == 0)
 		snprintf(place, sizeof place, "%s", PQdb(conn->pg) != NULL ? PQdb(conn->pg) : conn->role);
