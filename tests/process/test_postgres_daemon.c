@@ -197,3 +197,76 @@ Test(postgres_daemon, schema_verbs_make_show_and_remove_on_sqlite)
 	expect(2, "keeps nothing", "shmetactl schema status --source memory:x");
 	run_daemon_done(&one);
 }
+
+/* A role of its own that owns everything, has a password, and is asked for it. */
+static void ask_for_password(char *as_app, size_t bytes)
+{
+	char path[96], text[200];
+	FILE *f;
+
+	pg_cluster_sql(app, "CREATE ROLE app LOGIN PASSWORD 'first-secret'; ALTER DATABASE source OWNER TO app; "
+	                    "ALTER SCHEMA public OWNER TO app");
+	(void)snprintf(path, sizeof path, "%s/data/pg_hba.conf", cluster.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)fputs("local all shmeta trust\nlocal all app scram-sha-256\n", f);
+	(void)fclose(f);
+	pg_cluster_sql(app, "SELECT pg_reload_conf()");
+	(void)snprintf(path, sizeof path, "%s/password", one.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)fputs("first-secret\n", f);
+	(void)fclose(f);
+	(void)snprintf(path, sizeof path, "%s/wrong", one.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)fputs("other-secret\n", f);
+	(void)fclose(f);
+	f = fopen(one.config, "we");
+	cr_assert_not_null(f);
+	(void)fprintf(f, "source { password_file = \"%s/password\" }\n", one.dir);
+	(void)fclose(f);
+	(void)snprintf(text, sizeof text, "postgresql:///source?host=%s&user=app", cluster.dir);
+	(void)snprintf(as_app, bytes, "%s", text);
+}
+
+Test(postgres_daemon, verbs_that_connect_take_the_password_from_a_file_and_show_it_nowhere, .init = begin, .fini = end)
+{
+	static const char *const verbs[] = {"schema status --source",
+	                                    "schema apply --dry-run --source",
+	                                    "schema remove --yes --dry-run --source",
+	                                    "verify --source",
+	                                    "export - --source",
+	                                    "import - --dry-run --target"};
+	char as_app[200];
+
+	ask_for_password(as_app, sizeof as_app);
+	cr_assert_eq(run_daemon_start(&one, as_app), 0);
+	for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+		/* --password-file behind the URI; the words of a file that import can read in front. */
+		static const char *const cases[][2] = {{"password", ""}, {"wrong", "password authentication failed"}};
+
+		for (size_t k = 0; k < 2; k++) {
+			struct run_tool t;
+
+			run_tool(
+				&t,
+				"/bin/sh -c '%s/bin/shmetactl export - --source \"postgresql:///source?host=%s&user=shmeta\" | "
+				"%s/bin/shmetactl --dir %s %s \"%s\" --password-file %s/%s'",
+				TEST_BUILD_DIR, cluster.dir, TEST_BUILD_DIR, one.instance, verbs[i], as_app, one.dir,
+				cases[k][0]);
+			cr_expect_eq(t.code == 0, k == 0, "%s, %s: exit status %d: %s%s", verbs[i], cases[k][0], t.code,
+			             t.out, t.err);
+			cr_expect(k == 0 || strstr(t.err, cases[k][1]) != NULL, "%s: %s", verbs[i], t.err);
+			cr_expect(strstr(t.out, "secret") == NULL && strstr(t.err, "secret") == NULL, "%s: %s%s",
+			          verbs[i], t.out, t.err);
+			run_tool_done(&t);
+		}
+	}
+	expect(1, "no password supplied", "shmetactl schema status --source '%s'", as_app);
+	expect(2, "--password-file: /nowhere/at/all: No such file",
+	       "shmetactl schema status --source '%s' "
+	       "--password-file /nowhere/at/all",
+	       as_app);
+	expect(2, "password", "shmetactl status --password-file %s/password", one.dir);
+}

@@ -2,12 +2,14 @@
  * shmetactl: the table of verbs, and the command line. */
 #include "tools/shmetactl/tool.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define OPT(name) (1u << TOOL_OPT_##name)
+#define SOURCE_OPTS (OPT(SOURCE) | OPT(PASSWORD_FILE))
 #define LIST_OPTS (OPT(PREFIX) | OPT(GLOB) | OPT(LIMIT) | OPT(AFTER))
 
 const struct verb tool_verbs[] = {
@@ -39,30 +41,30 @@ const struct verb tool_verbs[] = {
 	{"dump", "", 0, 0, OPT(PREFIX) | OPT(GLOB), 'A', "every record as JSON lines, in bounded snapshots",
          "The first line says what it is, the last one counts the records.\n  shmetactl dump > metadata.jsonl",
          verb_dump},
-	{"verify", "", 0, 0, OPT(STORE) | OPT(SOURCE), 'B', "structure, checksums, and every record against the source",
+	{"verify", "", 0, 0, OPT(STORE) | SOURCE_OPTS, 'B', "structure, checksums, and every record against the source",
          "Exits 1 when anything differs.\n  shmetactl verify\n  shmetactl verify --store /tmp/copy-of-store.3\n"
          "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
          verb_verify},
-	{"export", "FILE|-", 1, 1, OPT(SOURCE) | OPT(YES), 'B', "everything the source holds, as JSON lines for import",
+	{"export", "FILE|-", 1, 1, SOURCE_OPTS | OPT(YES), 'B', "everything the source holds, as JSON lines for import",
          "Stop the writers first. Exits 1 when rows were left out that nobody can use.\n  shmetactl export metadata.jsonl\n"
          "  shmetactl export - --source sqlite:/var/lib/shmeta/metadata.db | zstd > metadata.jsonl.zst",
          verb_export},
-	{"import", "FILE|-", 1, 1, OPT(TARGET) | OPT(MERGE) | OPT(DRY_RUN) | OPT(YES), 'B',
+	{"import", "FILE|-", 1, 1, OPT(TARGET) | OPT(PASSWORD_FILE) | OPT(MERGE) | OPT(DRY_RUN) | OPT(YES), 'B',
          "put what export wrote into another source, as it is",
          "Judges the whole file before it writes; refuses a target that holds rows, unless told to --merge.\n"
          "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --dry-run\n"
          "  shmetactl import metadata.jsonl --target sqlite:/var/lib/shmeta/new.db --yes",
          verb_import},
-	{"schema status", "", 0, 0, OPT(SOURCE), 'B',
+	{"schema status", "", 0, 0, SOURCE_OPTS, 'B',
          "what shmeta keeps in the source beside the rows, and if it is whole",
          "Exits 1 when there is no change feed.\n  shmetactl schema status --source postgresql://shmeta@db/streamhouse",
          verb_schema_status},
-	{"schema apply", "", 0, 0, OPT(SOURCE) | OPT(DRY_RUN), 'B',
+	{"schema apply", "", 0, 0, SOURCE_OPTS | OPT(DRY_RUN), 'B',
          "make shmeta's tables and triggers, in an empty source all tables",
          "Idempotent, in one transaction. --dry-run prints the SQL.\n"
          "  shmetactl schema apply --source postgresql://admin@db/streamhouse --dry-run",
          verb_schema_apply},
-	{"schema remove", "", 0, 0, OPT(SOURCE) | OPT(DRY_RUN) | OPT(YES), 'B',
+	{"schema remove", "", 0, 0, SOURCE_OPTS | OPT(DRY_RUN) | OPT(YES), 'B',
          "take shmeta's own tables and triggers out of the source",
          "Stop the daemons first, or forbid them to manage the schema. Asks first, or wants --yes.\n"
          "  shmetactl schema remove --source postgresql://admin@db/streamhouse --yes",
@@ -436,6 +438,12 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		break;
 	case TOOL_OPT_SOURCE:
 		tool->source = value;
+		break;
+	case TOOL_OPT_PASSWORD_FILE:
+		if (access(value, R_OK) != 0)
+			return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE,
+			                  "--password-file: %s: %s", value, strerror(errno));
+		tool->password_file = value;
 		break;
 	case TOOL_OPT_TARGET:
 		tool->target = value;

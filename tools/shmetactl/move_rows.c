@@ -356,8 +356,11 @@ int move_failed(struct tool *tool, const char *doing, enum shmeta_status status,
 
 int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret, enum shmeta_status *ret_status)
 {
-	const struct backend_options options = {
-		.uri = uri, .timeout_ms = tool->timeout_ms, .read_only = !writes, .manage_schema = writes};
+	const struct backend_options options = {.uri = uri,
+	                                        .timeout_ms = tool->timeout_ms,
+	                                        .read_only = !writes,
+	                                        .manage_schema = writes,
+	                                        .password_file = tool->password_file};
 	struct backend_error err = {.code = SHMETA_OK};
 	enum shmeta_status status;
 

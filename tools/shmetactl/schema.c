@@ -55,7 +55,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 {
 	struct schema s = {.tool = tool, .sql = verb != BACKEND_SCHEMA_STATUS};
 	struct backend_error err = {.code = SHMETA_OK};
-	struct backend_options options = {.timeout_ms = tool->timeout_ms};
+	struct backend_options options = {.timeout_ms = tool->timeout_ms, .password_file = tool->password_file};
 	char uri[4096];
 	enum shmeta_status status;
 	int code = 0;

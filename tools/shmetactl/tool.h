@@ -32,7 +32,7 @@ enum tool_exit {
 struct tool {
 	const char *verb; /* the row's full name: "ls topics" */
 	char dir[PATH_MAX];
-	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *config;
+	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
 	bool json, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
@@ -56,6 +56,7 @@ struct tool {
 	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")    \
 	X(SOURCE, "source", "URI", 0, "the source to read (default: the one the daemon names)")                   \
 	X(TARGET, "target", "URI", 0, "the source to write to")                                                   \
+	X(PASSWORD_FILE, "password-file", "FILE", 0, "the first line of FILE is the password for the source")     \
 	X(MERGE, "merge", NULL, 0, "into a target that holds rows: add what is missing, leave what is there")     \
 	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
 	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                            \

@@ -1080,7 +1080,8 @@ static int contents(struct verify *v, const char *uri)
 	                 .key_end = again_key_end,
 	                 .progress = sink_progress},
 	};
-	struct backend_options options = {.uri = uri, .timeout_ms = v->tool->timeout_ms, .read_only = 1};
+	struct backend_options options = {
+		.uri = uri, .timeout_ms = v->tool->timeout_ms, .read_only = 1, .password_file = v->tool->password_file};
 	struct backend_error err = {0};
 	struct findings before = {0};
 	uint64_t deadline;
