@@ -380,7 +380,7 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 			pg_param_array(&params, &w->lock_buckets);
 			pg_param_array(&params, &w->lock_keys);
 		}
-		status = pg_send(w->state, &w->state->primary, step[i], &params, err);
+		status = pg_send(w->state, w->conn, step[i], &params, err);
 	}
 	return status;
 }
@@ -394,7 +394,7 @@ static enum shmeta_status take_locks(struct writing *w, struct backend_error *er
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		PGresult *result = NULL;
 
-		status = pg_next(w->state, &w->state->primary, &result, err);
+		status = pg_next(w->state, w->conn, &result, err);
 		if (status == SHMETA_OK && step[i] == PG_W_BEGIN && w->state->dialect->snapshots) {
 			(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
 			(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
@@ -419,38 +419,49 @@ static enum shmeta_status take_statement(struct writing *w, struct write_item *i
                                          struct backend_error *err)
 {
 	PGresult *result = NULL;
-	enum shmeta_status status = pg_next(w->state, &w->state->primary, &result, err);
+	enum shmeta_status status = pg_next(w->state, w->conn, &result, err);
 
 	if (status == SHMETA_OK && !write_answer(w, items, count, result)) {
 		w->poisoned = true;
 		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were added are not there",
 		                      w->state->dialect->engine);
-	} else if (status != SHMETA_OK && is_poison(&w->state->primary)) {
+	} else if (status != SHMETA_OK && is_poison(w->conn)) {
 		w->poisoned = true;
 	}
 	PQclear(result);
 	return status;
 }
 
+/* From *sent on, as many statements as may be in flight. */
+static enum shmeta_status send_some(struct writing *w, struct write_item *items, size_t count, size_t *sent,
+                                    struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int n = 0; status == SHMETA_OK && *sent < count && n < IN_FLIGHT_MOST; n++) {
+		size_t some = statement_of(&items[*sent], count - *sent);
+
+		status = write_send(w, &items[*sent], some, err);
+		*sent += some;
+	}
+	return status == SHMETA_OK ? pg_sync(w->state, w->conn, err) : status;
+}
+
 /* All of them, as many statements at a time as may be in flight; behind what was sent before with its taker. */
 static enum shmeta_status run(struct writing *w, struct write_item *items, size_t count, bool locks,
                               struct backend_error *err)
 {
-	struct pg_conn *conn = &w->state->primary;
 	enum shmeta_status status = SHMETA_OK;
 	size_t sent = 0, taken = 0;
 
-	if (locks)
+	if (locks && w->sent == 0)
 		status = send_locks(w, err);
 	while (status == SHMETA_OK && (locks || taken < count)) {
-		for (int n = 0; status == SHMETA_OK && sent < count && n < IN_FLIGHT_MOST; n++) {
-			size_t some = statement_of(&items[sent], count - sent);
-
-			status = write_send(w, &items[sent], some, err);
-			sent += some;
-		}
-		if (status == SHMETA_OK)
-			status = pg_sync(w->state, conn, err);
+		if (w->sent > 0)
+			sent = w->sent;
+		else if (status == SHMETA_OK)
+			status = send_some(w, items, count, &sent, err);
+		w->sent = 0;
 		if (status == SHMETA_OK && locks)
 			status = take_locks(w, err);
 		locks = false;
@@ -466,7 +477,7 @@ static enum shmeta_status run(struct writing *w, struct write_item *items, size_
 
 static enum shmeta_status simple(struct writing *w, enum pg_statement which, struct backend_error *err)
 {
-	return pg_query(w->state, &w->state->primary, which, NULL, NULL, err);
+	return pg_query(w->state, w->conn, which, NULL, NULL, err);
 }
 
 /* The statement of these items, behind a savepoint; when it fails for what one of them is, each half by itself. */
@@ -485,8 +496,8 @@ static enum shmeta_status run_apart(struct writing *w, struct write_item *items,
 	if (!w->poisoned)
 		return status;
 	w->poisoned = false;
-	(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->state->primary.sqlstate);
-	pg_drop_results(w->state, &w->state->primary);
+	(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->conn->sqlstate);
+	pg_drop_results(w->state, w->conn);
 	status = simple(w, PG_W_UNDO, err);
 	if (status == SHMETA_OK)
 		status = simple(w, PG_W_RELEASE, err);
@@ -544,15 +555,8 @@ static size_t take_unseen(struct write_item *from, size_t count, struct write_it
 	return n;
 }
 
-static enum shmeta_status body(void *arg, struct backend_error *err)
+static void begin(struct writing *w)
 {
-	struct writing *w = arg;
-	enum shmeta_status (*run_all)(struct writing *, struct write_item *, size_t, bool, struct backend_error *) =
-		w->one_by_one ? run_one_by_one : run;
-	enum shmeta_status status;
-	struct write_item *unseen;
-	size_t count;
-
 	w->poisoned = false;
 	w->transaction[0] = '\0';
 	for (size_t i = 0; i < w->item_count; i++) {
@@ -563,6 +567,19 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 		item->again = false;
 	}
 	gather_locks(w);
+}
+
+static enum shmeta_status body(void *arg, struct backend_error *err)
+{
+	struct writing *w = arg;
+	enum shmeta_status (*run_all)(struct writing *, struct write_item *, size_t, bool, struct backend_error *) =
+		w->one_by_one ? run_one_by_one : run;
+	enum shmeta_status status;
+	struct write_item *unseen;
+	size_t count;
+
+	if (w->sent == 0)
+		begin(w);
 	status = run_all(w, w->items, w->item_count, true, err);
 	if (status != SHMETA_OK)
 		return status;
@@ -669,10 +686,11 @@ static bool is_to_be_done_again(const struct writing *w, enum shmeta_status stat
 	return status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && w->poisoned;
 }
 
-enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
-                            struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
+/* Also fails where it can never be done, or not now. */
+static enum shmeta_status writing_new(struct pg_state *state, const struct backend_op *ops, size_t count,
+                                      int64_t now_ms, struct shmeta_result *results, struct writing **ret,
+                                      struct backend_error *err)
 {
-	struct pg_state *state = data;
 	enum shmeta_status status;
 	struct writing *w;
 
@@ -687,35 +705,158 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 	if (w == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 	w->state = state;
+	w->conn = &state->primary;
 	w->ops = ops;
 	w->count = count;
 	w->results = results;
 	w->now_ms = now_ms;
-	if (!collect(w) || !order(w))
-		status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	else if (w->item_count > 0) {
-		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+	if (!collect(w) || !order(w)) {
+		writing_free(w);
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	}
+	*ret = w;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status transact(struct writing *w, struct backend_error *err)
+{
+	return pg_transaction(w->state, w->conn, PG_BEGIN_WRITE, body, w, err);
+}
+
+/* The transaction, or what is left of it, up to its outcome; then its changes are told. Frees w. */
+static enum shmeta_status conclude(struct writing *w, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct pg_state *state = w->state;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (w->item_count > 0) {
+		status = transact(w, err);
 		if (status == SHMETA_OK && state->careful_next > CAREFUL_LEAST && state->careful_batches == 0)
 			state->careful_next--;
 		if (is_to_be_done_again(w, status) && be_careful(w))
-			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+			status = transact(w, err);
 		if (is_to_be_done_again(w, status)) {
 			w->one_by_one = true;
-			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+			status = transact(w, err);
 		}
+		/* With a new session comes a new origin, so that the feed tells of what nobody heard of. And a writer that had to
+		 * connect anew may have met another server than the one that reads. */
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN ||
+		    (w->conn == &state->writer && state->alike.writer != state->writer.connects))
+			pg_disconnect(state, &state->primary);
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			status = resolve(w, err);
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
-		if (any_of_topics(ops, count))
+		if (any_of_topics(w->ops, w->count))
 			pg_follower_passed(state);
 	}
 	refuse_with_object(w);
-	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-		if (results[i].status == SHMETA_OK)
-			status = backend_tell(&ops[i], sink);
+	for (size_t i = 0; status == SHMETA_OK && i < w->count; i++)
+		if (w->results[i].status == SHMETA_OK)
+			status = backend_tell(&w->ops[i], sink);
 	writing_free(w);
 	return status;
+}
+
+enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct writing *w;
+	enum shmeta_status status = writing_new(data, ops, count, now_ms, results, &w, err);
+
+	return status == SHMETA_OK ? conclude(w, sink, err) : status;
+}
+
+/* ---- in two halves ------------------------------------------------------------------------------------------------------------------------ */
+
+/* What is read back through one connection must show what was written through the other: both lead to the very same server. */
+static enum shmeta_status connect_writer(struct pg_state *state, struct backend_error *err)
+{
+	enum shmeta_status status = pg_connect(state, &state->writer, err);
+	struct pg_conn *conns[] = {&state->primary, &state->writer};
+	char since[2][64];
+
+	if (status != SHMETA_OK ||
+	    (state->alike.primary == state->primary.connects && state->alike.writer == state->writer.connects))
+		return status;
+	for (int i = 0; status == SHMETA_OK && i < 2; i++) {
+		PGresult *result = NULL;
+
+		status = pg_execute(state, conns[i],
+		                    "SELECT pg_postmaster_start_time()::text || (SELECT system_identifier::text FROM "
+		                    "pg_control_system())",
+		                    &result, err);
+		if (status == SHMETA_OK)
+			(void)snprintf(since[i], sizeof since[i], "%s", PQgetvalue(result, 0, 0));
+		PQclear(result);
+	}
+	if (status == SHMETA_OK && strcmp(since[0], since[1]) != 0) {
+		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s: another server answered", state->dialect->engine);
+		pg_shun(state, &state->writer, err);
+		return SHMETA_ERR_SOURCE;
+	}
+	if (status == SHMETA_OK) {
+		state->alike.primary = state->primary.connects;
+		state->alike.writer = state->writer.connects;
+	}
+	return status;
+}
+
+enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+	struct writing *w;
+
+	/* Without a server's own time and ids there is no telling two servers apart. */
+	if (!state->dialect->snapshots)
+		return backend_fail(err, SHMETA_ERR_UNSUPPORTED, "%s: batches do not overlap", state->dialect->engine);
+	status = writing_new(state, ops, count, now_ms, results, &w, err);
+	if (status != SHMETA_OK)
+		return status;
+	w->conn = &state->writer;
+	if (w->item_count > 0) {
+		status = connect_writer(state, err);
+		if (status == SHMETA_OK)
+			status = pg_begin(state, w->conn, PG_BEGIN_WRITE, err);
+		if (status == SHMETA_OK) {
+			begin(w);
+			status = send_locks(w, err);
+		}
+		if (status == SHMETA_OK)
+			status = send_some(w, w->items, w->item_count, &w->sent, err);
+		if (status == SHMETA_OK)
+			status = pg_flush(state, w->conn, err);
+	}
+	if (status != SHMETA_OK) {
+		pg_disconnect(state, &state->writer);
+		writing_free(w);
+		return status;
+	}
+	state->started = w;
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct writing *w = state->started;
+
+	state->doing = "writing to";
+	state->started = NULL;
+	/* Without the session it began in it is done from its start. */
+	if (!w->conn->begun)
+		w->sent = 0;
+	return conclude(w, sink, err);
+}
+
+void pg_forget_started(struct pg_state *state)
+{
+	if (state->started != NULL)
+		writing_free(state->started);
+	state->started = NULL;
 }
 
 /* ---- statements -------------------------------------------------------------------------------------------------------------------------- */

@@ -82,12 +82,14 @@ struct write_item {
 
 struct writing {
 	struct pg_state *state;
+	struct pg_conn *conn;
 	const struct backend_op *ops;
 	size_t count;
 	struct shmeta_result *results;
 	int64_t now_ms;
 	struct write_item *items; /* those that go to the server, in order of level, kind and index */
 	size_t item_count;
+	size_t sent; /* of these by start(): their answers have not been taken yet */
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
 		gone_topics;

@@ -939,7 +939,7 @@ enum shmeta_status write_send(struct writing *w, struct write_item *items, size_
 	fill(w, items, count, kind->runs, true, &w->arrays[params.count], &params);
 	if (strstr(kind->sql, "@now") != NULL)
 		pg_param_int(&params, w->now_ms);
-	return pg_send(w->state, &w->state->primary, sent[items->kind].statement, &params, err);
+	return pg_send(w->state, w->conn, sent[items->kind].statement, &params, err);
 }
 
 /* The first item of a run, or where it would be. */
