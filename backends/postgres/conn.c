@@ -650,7 +650,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		return status;
 	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
 	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
-	conn->session = atoi(PQgetvalue(result, 0, 2));
+	conn->session = (int)strtol(PQgetvalue(result, 0, 2), NULL, 10);
 	PQclear(result);
 	/* The server gives each session's number at login; what is between us and it has given one of its own. */
 	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);
