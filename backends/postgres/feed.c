@@ -10,8 +10,9 @@
  * connection, so that after a commit of unknown outcome nothing is taken for known.
  *
  * Pruning: nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when
- * it was set; when it is old enough, what is below it goes, and a new mark is set. A reader whose position lies below what is gone
- * reconciles. */
+ * it was set; when it is old enough, what is below it goes, and a new mark is set. Where no daemon does that, or too much is written
+ * meanwhile, the log's own trigger does (schema.c). Both say in shmeta_meta below which transaction rows have gone, each poll
+ * reads that with its rows, and a reader that has not polled since reconciles. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,7 @@
 #include "backends/feed.h"
 #include "backends/postgres/postgres.h"
 
-enum {
-	CHANGES_MOST = 200000,
-	CLASS_KEYS_MOST = 2000,
-	PRUNE_BATCH = 20000,
-	PRUNE_EVERY_S = 60,
-	KEEP_DEFAULT_S = 3600,
-	PRUNE_LOCK = 0x73686d66
-};
+enum { CHANGES_MOST = 200000, CLASS_KEYS_MOST = 2000, PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
 
 struct pg_feed {
 	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
@@ -40,7 +34,7 @@ struct pg_feed {
 	char cluster[40]; /* its system identifier */
 	char *loading;    /* the snapshot of the load that is on */
 	uint64_t loading_line;
-	uint64_t prune_at_ns;
+	uint64_t look_at_ns; /* when the next poll also looks at the log itself */
 };
 
 /* Kept with the store, followed by the snapshot's text. */
@@ -185,15 +179,15 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, struct backen
 		gone = pg_touched(result);
 		PQclear(result);
 		snprintf(sql, sizeof sql,
-		         "INSERT INTO %s.shmeta_meta(name, value) VALUES ('pruned', '%" PRIu64
+		         "INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', '%" PRIu64
 		         "') ON CONFLICT (name) DO UPDATE "
-		         "SET value = EXCLUDED.value",
+		         "SET value = greatest(m.value::int8, EXCLUDED.value::int8)::text",
 		         state->schema, mark);
 		status = pg_execute(state, conn, sql, NULL, err);
 		/* More of them: the mark stays, and the next call goes on. */
 		if (status != SHMETA_OK || gone >= PRUNE_BATCH) {
 			if (status == SHMETA_OK)
-				state->feed->prune_at_ns = 0;
+				state->feed->look_at_ns = 0;
 			return status;
 		}
 	}
@@ -214,30 +208,30 @@ static enum shmeta_status prune_body(void *arg, struct backend_error *err)
 	char sql[80];
 
 	/* One of all daemons; the others have nothing to wait for. */
-	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PRUNE_LOCK);
+	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PG_PRUNE_LOCK);
 	status = pg_execute(state, &state->primary, sql, &result, err);
 	mine = status == SHMETA_OK && PQgetvalue(result, 0, 0)[0] == '1';
 	PQclear(result);
 	return mine ? prune_below_mark(state, err) : status;
 }
 
-/* Housekeeping: what goes wrong with it goes wrong again with something that matters. */
-static void keep_house(struct pg_state *state)
+/* What a poll that also looked has found: what there is of our own, the server's time, and the mark if there is one.
+ * Housekeeping: what goes wrong with it goes wrong again with something that matters. */
+static void keep_house(struct pg_state *state, const char *found)
 {
+	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
 	struct backend_error ignored;
-	uint64_t now = now_ns();
-	bool whole = true;
+	int64_t now = 0, set = 0;
+	const char *times = strchr(found, '|');
 
-	if (now < state->feed->prune_at_ns)
-		return;
-	state->feed->prune_at_ns = now + (uint64_t)PRUNE_EVERY_S * 1000000000u;
+	state->feed->look_at_ns = now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
 	/* Someone has taken a trigger away, or disabled one: the schema is looked at again, and everything that was missed. */
-	if (pg_feed_is_whole(state, &whole, &ignored) == SHMETA_OK && !whole) {
+	if (times == NULL || !pg_own_is_whole(state, found)) {
 		state->attached = false;
 		state->feed->baseline = false;
 		return;
 	}
-	if (state->read_only)
+	if (state->read_only || (sscanf(times, "| %" SCNd64 " %*u %" SCNd64, &now, &set) == 2 && now - set < keep))
 		return;
 	state->doing = "pruning the change log of";
 	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);
@@ -294,9 +288,17 @@ static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t 
 	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
 }
 
-/* The rows of one poll, as keys. snapshot: the row that is none. */
+/* The row of a poll that is no change. */
+struct poll_end {
+	const char *snapshot; /* NULL: there was none */
+	const char *found;    /* for keep_house(); NULL: it was not looked */
+	int64_t session;
+	uint64_t pruned; /* rows of transactions below this one may have gone */
+};
+
+/* The rows of one poll, as keys. */
 static enum shmeta_status report_rows(struct pg_state *state, const struct backend_sink *sink, const PGresult *result,
-                                      const char **ret_snapshot, int64_t *ret_session, uint64_t *ret_keys)
+                                      struct poll_end *ret_end, uint64_t *ret_keys)
 {
 	enum shmeta_status status = SHMETA_OK;
 	struct feed_round round = {.keys = 0};
@@ -310,8 +312,11 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
 		if (class < 0) {
-			*ret_session = pg_int(result, row, 4);
-			*ret_snapshot = PQgetvalue(result, row, 2);
+			*ret_end = (struct poll_end){.snapshot = PQgetvalue(result, row, 2),
+			                             .session = pg_int(result, row, 4),
+			                             .pruned = (uint64_t)pg_int(result, row, 5),
+			                             .found = pg_is_null(result, row, 8) ? NULL
+			                                                                 : PQgetvalue(result, row, 8)};
 			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
 		}
 	}
@@ -347,25 +352,30 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
                                    bool *ret_again, struct backend_error *err)
 {
 	struct pg_feed *feed = state->feed;
+	struct poll_end end = {.snapshot = NULL};
+	bool look = now_ns() >= feed->look_at_ns;
 	struct pg_params params;
 	PGresult *result = NULL;
-	const char *now = NULL;
-	int64_t session = 0;
 	enum shmeta_status status;
 
 	pg_params_clear(&params);
 	pg_param_text(&params, rows_str(feed->snapshot));
 	pg_param_text(&params, rows_str(state->origin));
-	status = pg_query(state, &state->primary, PG_FEED_CHANGES, &params, &result, err);
+	status = pg_query(state, &state->primary, look ? PG_FEED_LOOK : PG_FEED_CHANGES, &params, &result, err);
 	if (status != SHMETA_OK)
 		return status;
 	*ret_again = feed->connects != state->primary.connects;
-	if (!*ret_again)
-		status = report_rows(state, sink, result, &now, &session, ret_keys);
-	if (status == SHMETA_OK && !*ret_again && session != state->primary.session)
-		status = pg_refuse_pool(state, &state->primary, err);
-	if (status == SHMETA_OK && !*ret_again && (now == NULL || !set_text(&feed->snapshot, now)))
-		status = no_memory(state, err);
+	if (!*ret_again) {
+		status = report_rows(state, sink, result, &end, ret_keys);
+		if (status == SHMETA_OK && end.session != state->primary.session)
+			status = pg_refuse_pool(state, &state->primary, err);
+		if (status == SHMETA_OK && end.pruned > xmin_of(feed->snapshot))
+			status = report_list(sink, ret_keys);
+		if (status == SHMETA_OK && (end.snapshot == NULL || !set_text(&feed->snapshot, end.snapshot)))
+			status = no_memory(state, err);
+		if (status == SHMETA_OK && look)
+			keep_house(state, end.found != NULL ? end.found : "");
+	}
 	PQclear(result);
 	return status;
 }
@@ -416,7 +426,6 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s: the connection is lost each time it is made",
 		                    state->dialect->engine, state->doing);
 	*ret_changed = keys > 0;
-	keep_house(state);
 	return SHMETA_OK;
 }
 
@@ -599,8 +608,28 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 	return SHMETA_OK;
 }
 
+/* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
+ * knows nothing of the table yet. found: an expression, of one text. Two statements, not one with a switch: that would be planned
+ * anew each time. */
+static bool poll_text(struct pg_state *state, enum pg_statement which, const char *found)
+{
+	return pg_text_of(
+		state, which,
+		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
+		"max(c.base_last)::int8, count(*), c.name FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		"pg_snapshot_xmax($1::text::pg_snapshot) AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
+		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
+		"pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
+		"GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
+		"UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
+		"coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, %s "
+		"ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
+		CHANGES_MOST + 1, CHANGES_MOST + 1, found);
+}
+
 bool pg_feed_statements(struct pg_state *state)
 {
+	char own[2000] = "''", look[2200];
 	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
 			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
 	/* Which history the transactions' numbers belong to: another timeline may give one of them again. */
@@ -608,11 +637,18 @@ bool pg_feed_statements(struct pg_state *state)
 		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
 		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
 
+	if (state->shape.feed && !pg_own_expression(state, own, sizeof own))
+		return false;
+	snprintf(look, sizeof look,
+	         "%s || ' | ' || extract(epoch FROM clock_timestamp())::bigint || ' ' || coalesce((SELECT value FROM "
+	         "shmeta_meta WHERE name = 'mark'), '')",
+	         own);
 	if (!state->shape.feed)
 		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text, ''::text, ''::text",
 		                  totals) &&
 		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
-		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_REPLAYED, "SELECT 0");
+		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_FEED_LOOK, "SELECT 0") &&
+		       pg_text_of(state, PG_REPLAYED, "SELECT 0");
 	return pg_text_of(state, PG_LOAD_STATE,
 	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
 	                  "(SELECT c.system_identifier::text FROM pg_control_system() c)",
@@ -620,19 +656,7 @@ bool pg_feed_statements(struct pg_state *state)
 	       pg_text_of(state, PG_FEED_STATE,
 	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8",
 	                  line) &&
-	       /* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the
-	        * index also where it knows nothing of the table yet. */
-	       pg_text_of(
-		       state, PG_FEED_CHANGES,
-		       "SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
-		       "max(c.base_last)::int8, count(*), c.name FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
-		       "pg_snapshot_xmax($1::text::pg_snapshot) AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
-		       "UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
-		       "pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
-		       "GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
-		       "UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, NULL, NULL, 0, NULL "
-		       "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
-		       CHANGES_MOST + 1, CHANGES_MOST + 1) &&
+	       poll_text(state, PG_FEED_CHANGES, "NULL") && poll_text(state, PG_FEED_LOOK, look) &&
 	       /* Only a standby of the very same cluster has replayed anything of it. */
 	       pg_text_of(
 		       state, PG_REPLAYED,

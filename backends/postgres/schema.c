@@ -162,6 +162,32 @@ _Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_
                        SHMETA_CLASS_LIST == 3,
                "the functions above name classes by number");
 
+/* The bound of the log where no daemon prunes it: each PRUNE_STEP-th row takes the oldest PRUNE_BATCH of its predecessors along once there
+ * are LOG_MOST of them. Until then it looks at two rows. Nobody waits and nothing fails for it: one writer at a time, and not
+ * one that is SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not have seen stays, as
+ * every later snapshot sees what goes: then no reader reconciles twice for it. Plans are of indexes alone, whatever the log was
+ * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. */
+enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048 };
+static const char log_prune[] =
+	"CREATE OR REPLACE FUNCTION %s.shmeta_prune() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+	"SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off "
+	"AS $shmeta$\nDECLARE\n  gone xid8;\n  settled xid8;\n  oldest BIGINT;\n  last BIGINT;\nBEGIN\n"
+	"  IF current_setting('transaction_isolation') = 'serializable' THEN\n    RETURN NULL;\n  END IF;\n"
+	"  settled := pg_snapshot_xmin(pg_current_snapshot());\n"
+	"  gone := coalesce((SELECT value::BIGINT - 1 FROM %s.shmeta_meta WHERE name = 'pruned'), 0)::text::xid8;\n"
+	"  SELECT seq INTO oldest FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT 1;\n"
+	"  IF oldest IS NULL OR oldest > NEW.seq - %d OR NOT pg_try_advisory_xact_lock(%d) THEN\n    RETURN NULL;\n  END IF;\n"
+	"  BEGIN\n"
+	"    WITH aged AS (SELECT xid, seq FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT %d),\n"
+	"      pruned AS (DELETE FROM %s.shmeta_changes c USING aged a WHERE c.xid = a.xid AND c.seq = a.seq RETURNING c.xid)\n"
+	"    SELECT max(xid::text::BIGINT) INTO last FROM pruned;\n"
+	"    IF last IS NOT NULL THEN\n"
+	"      INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', (last + 1)::text)\n"
+	"        ON CONFLICT (name) DO UPDATE SET value = greatest(m.value::BIGINT, EXCLUDED.value::BIGINT)::text;\n"
+	"    END IF;\n"
+	"  EXCEPTION WHEN others THEN\n    NULL; /* whoever comes next does it */\n  END;\n"
+	"  RETURN NULL;\nEND $shmeta$";
+
 static const struct tracked {
 	enum table_index table;
 	const char *body;
@@ -295,6 +321,13 @@ static void say_log(struct script *script, const struct pg_state *state)
 	    schema);
 	/* One of an earlier version had no names. */
 	say(script, "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT", schema);
+	say(script, log_prune, schema, schema, schema, LOG_MOST, PG_PRUNE_LOCK, schema, PRUNE_BATCH, schema, schema);
+	say(script, "DROP TRIGGER IF EXISTS shmeta_changes_prune ON %s.shmeta_changes", schema);
+	say(script,
+	    "CREATE TRIGGER shmeta_changes_prune AFTER INSERT ON %s.shmeta_changes FOR EACH ROW WHEN (NEW.seq %% %d = 0) "
+	    "EXECUTE FUNCTION %s.shmeta_prune()",
+	    schema, PRUNE_STEP, schema);
+	say(script, "ALTER TABLE %s.shmeta_changes ENABLE ALWAYS TRIGGER shmeta_changes_prune", schema);
 	for (int i = 0; i < TRACKED; i++) {
 		const char *table = backend_tables[tracked[i].table].name;
 
@@ -499,6 +532,7 @@ static enum shmeta_status one_text(struct pg_state *state, const char *sql, char
 	return SHMETA_OK;
 }
 
+enum { COUNT_SQL = 900 };
 /* What of shmeta's own there is. */
 struct own {
 	int64_t tables, triggers;
@@ -515,11 +549,28 @@ static int64_t own_triggers(const struct pg_state *state)
 	return state->dialect->triggers ? (int64_t)TRACKED * OPERATIONS : 0;
 }
 
+/* Selects how many of our tables there are, and how many of our triggers are where they belong, and fire. */
+static void count_sql(const struct pg_state *state, char tables[COUNT_SQL], char triggers[COUNT_SQL])
+{
+	snprintf(tables, COUNT_SQL,
+	         "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+	         "WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
+	         "'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND has_table_privilege(c.oid, 'SELECT')",
+	         state->schema, state->dialect->triggers ? ", 'shmeta_changes'" : "");
+	snprintf(
+		triggers, COUNT_SQL,
+		"SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
+		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE quote_ident(n.nspname) = '%s' AND "
+		"NOT t.tgisinternal AND t.tgname IN (SELECT 'shmeta_' || c.relname || '_' || op FROM (VALUES ('insert'), "
+		"('update'), ('delete'), ('truncate')) o(op)) AND t.tgenabled IN ('A', 'O')",
+		state->schema);
+}
+
 static enum shmeta_status count_own(struct pg_state *state, struct own *ret, struct backend_error *err)
 {
 	struct script script = {.lines = NULL};
 	enum shmeta_status status;
-	char sql[900];
+	char sql[300], tables[COUNT_SQL], triggers[COUNT_SQL];
 
 	memset(ret, 0, sizeof *ret);
 	say_own(&script, state);
@@ -529,12 +580,8 @@ static enum shmeta_status count_own(struct pg_state *state, struct own *ret, str
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 	}
 	script_free(&script);
-	snprintf(sql, sizeof sql,
-	         "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-	         "WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
-	         "'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND has_table_privilege(c.oid, 'SELECT')",
-	         state->schema, state->dialect->triggers ? ", 'shmeta_changes'" : "");
-	status = one_number(state, sql, &ret->tables, err);
+	count_sql(state, tables, triggers);
+	status = one_number(state, tables, &ret->tables, err);
 	if (status != SHMETA_OK || ret->tables == 0)
 		return status;
 	if (ret->tables == own_tables(state)) {
@@ -543,15 +590,7 @@ static enum shmeta_status count_own(struct pg_state *state, struct own *ret, str
 	}
 	if (status != SHMETA_OK || !state->dialect->triggers)
 		return status;
-	/* Each where it belongs, and firing. */
-	snprintf(
-		sql, sizeof sql,
-		"SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
-		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE quote_ident(n.nspname) = '%s' AND "
-		"NOT t.tgisinternal AND t.tgname IN (SELECT 'shmeta_' || c.relname || '_' || op FROM (VALUES ('insert'), "
-		"('update'), ('delete'), ('truncate')) o(op)) AND t.tgenabled IN ('A', 'O')",
-		state->schema);
-	return one_number(state, sql, &ret->triggers, err);
+	return one_number(state, triggers, &ret->triggers, err);
 }
 
 static bool is_whole(const struct pg_state *state, const struct own *own)
@@ -572,13 +611,30 @@ static enum shmeta_status look_for_own(struct pg_state *state, struct backend_er
 	return status;
 }
 
-enum shmeta_status pg_feed_is_whole(struct pg_state *state, bool *ret, struct backend_error *err)
+bool pg_own_expression(const struct pg_state *state, char *ret, size_t bytes)
 {
-	struct own own;
-	enum shmeta_status status = count_own(state, &own, err);
+	char tables[COUNT_SQL], triggers[COUNT_SQL];
 
-	*ret = status == SHMETA_OK && is_whole(state, &own);
-	return status;
+	count_sql(state, tables, triggers);
+	return (size_t)snprintf(
+		       ret, bytes,
+		       "(%s)::text || ' ' || (%s)::text || ' ' || (SELECT value FROM %s.shmeta_meta WHERE name = 'schema')",
+		       tables, triggers, state->schema) < bytes;
+}
+
+bool pg_own_is_whole(const struct pg_state *state, const char *text)
+{
+	struct script script = {.lines = NULL};
+	struct own own = {.tables = 0};
+	bool whole;
+
+	say_own(&script, state);
+	snprintf(own.wanted, sizeof own.wanted, "%016" PRIx64, script_hash(&script));
+	whole = !script.failed &&
+	        sscanf(text, "%" SCNd64 " %" SCNd64 " %39s", &own.tables, &own.triggers, own.version) == 3 &&
+	        is_whole(state, &own);
+	script_free(&script);
+	return whole;
 }
 
 /* ---- making ---------------------------------------------------------------------------------------------------------------------- */
@@ -870,6 +926,8 @@ static void say_removal(struct script *script, const struct pg_state *state)
 		say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
 	if (state->dialect->triggers)
 		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_notify()", schema);
+	if (state->dialect->triggers)
+		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_prune()", schema);
 }
 
 static enum shmeta_status tell_status(struct pg_state *state, const char *missing, bool empty, backend_schema_fn *tell,

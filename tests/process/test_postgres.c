@@ -278,6 +278,43 @@ Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 	world_free(w);
 }
 
+Test(postgres, what_is_said_to_be_pruned_never_gets_less)
+{
+	struct world world, *w = &world;
+
+	begin(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	age_mark(w);
+	/* As a writer has pruned, beyond the mark. */
+	world_sql(w, "INSERT INTO shmeta_meta VALUES ('pruned', '999999999')");
+	ok(world_changes(w));
+	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 0);
+	cr_expect_eq(world_sql_number(w, "SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'"), 999999999);
+	world_free(w);
+}
+
+Test(postgres, an_idle_poll_is_one_statement_also_when_it_looks_at_the_log)
+{
+	struct world world, *w = &world;
+	uint64_t before;
+
+	begin(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	ok(world_changes(w)); /* nobody had set a mark yet */
+	world_close(w);
+	world_open(w);
+	ok(world_load(w));
+	before = world_counters(w).queries;
+	ok(world_changes(w)); /* looks */
+	cr_expect_eq(world_counters(w).queries, before + 1, "%lu", world_counters(w).queries - before);
+	for (int i = 0; i < 10; i++)
+		ok(world_changes(w));
+	cr_expect_eq(world_counters(w).queries, before + 11, "%lu", world_counters(w).queries - before);
+	world_free(w);
+}
+
 /* ---- connections ------------------------------------------------------------------------------------------------------------------- */
 
 /* Until it is OK: a server that comes back takes its time, and after a refusal we wait. */
