@@ -209,6 +209,15 @@ struct backend_ops {
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
 
+	/* Optional, both or none: apply() in two halves, between which the source works and the caller does something else. start()
+	 * hands the operations over: OK, or it cannot (nothing is done; apply() may be able to). finish() is the rest of apply(), with
+	 * its answers; nothing is committed before it is called. In between any other call may come but apply(), start(), objects(),
+	 * restore() and schema(), and none shows anything of what was started; ops and results stay. close() instead of finish():
+	 * nothing was done. */
+	enum shmeta_status (*start)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+	                            struct shmeta_result *results, struct backend_error *err);
+	enum shmeta_status (*finish)(void *state, const struct backend_sink *sink, struct backend_error *err);
+
 	/* A page of objects in order of bucket and key (memcmp). The first page of a list (after_bucket and after_key empty) also marks
 	 * with now_ms every object of the tenant that it sees without slices for the first time; slices that are added later take the
 	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. */

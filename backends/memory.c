@@ -98,6 +98,7 @@ struct memory_state {
 	struct backend_counters counters;
 	uint64_t seq, feed_id, version; /* what was reported last */
 	bool baseline;                  /* load() or resume() has said where to go on */
+	struct memory_started started;
 };
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -479,6 +480,11 @@ void memory_db_free(struct memory_db *db)
 struct memory_db *memory_db_of(void *state)
 {
 	return ((struct memory_state *)state)->db;
+}
+
+struct memory_started *memory_started_of(void *state)
+{
+	return &((struct memory_state *)state)->started;
 }
 
 /* ---- changing rows --------------------------------------------------------------------------------------------------------- */
@@ -1783,6 +1789,8 @@ const struct backend_ops backend_memory = {
 	.position = memory_position,
 	.resume = memory_resume,
 	.apply = memory_apply,
+	.start = memory_start,
+	.finish = memory_finish,
 	.objects = memory_objects,
 	.extras = memory_extras, /* no restore: it would be gone with the process that was asked for it */
 	.wake_fd = memory_wake_fd,

@@ -84,6 +84,17 @@ void memory_writes_free(struct memory_writes *writes);
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err);
+/* What memory_start() was given: nothing is done with it before memory_finish(). */
+struct memory_started {
+	const struct backend_op *ops;
+	size_t count;
+	int64_t now_ms;
+	struct shmeta_result *results;
+};
+struct memory_started *memory_started_of(void *state);
+enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, struct backend_error *err);
+enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, struct backend_error *err);
 enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
                                   void *arg, struct backend_error *err);
 
@@ -92,15 +103,15 @@ enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backen
 
 /* ---- faults ------------------------------------------------------------------------------------------------------------ */
 
-enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_APPLY, MEMORY_CALLS };
+enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_START, MEMORY_APPLY, MEMORY_CALLS };
 
 /* The fault of a call of that kind, if one is due: its status, its sentence, and whether it fails only after it has done what it was
  * asked. For calls outside memory.c. */
 bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_status *ret, bool *ret_done,
                        char *sentence, size_t bytes);
 
-/* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. MEMORY_APPLY: after
- * they have committed, when after_rows is not 0, telling nobody; before they have done anything, when it is. */
+/* The next `times` calls of that kind fail with status and sentence after they have handed over `after_rows` rows. MEMORY_APPLY, also of what
+ * was started: after they have committed, when after_rows is not 0, telling nobody; before they have done anything, when it is. */
 void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, uint64_t after_rows,
                  enum shmeta_status status, const char *sentence);
 /* The next `times` load() calls find no rows at all, and answer OK. */

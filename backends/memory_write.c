@@ -559,6 +559,15 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 		w->in_object = false;
 }
 
+/* The contract of start(): these may not come behind it. */
+static bool is_started(void *state, struct backend_error *err)
+{
+	if (memory_started_of(state)->ops == NULL)
+		return false;
+	(void)backend_fail(err, SHMETA_ERR_SOURCE, "memory: a batch was started and is not finished");
+	return true;
+}
+
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err)
@@ -570,6 +579,8 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 	struct writing *w;
 	char sentence[200];
 
+	if (is_started(state, err))
+		return SHMETA_ERR_SOURCE;
 	faulty = memory_take_fault(db, MEMORY_APPLY, &fault, &done, sentence, sizeof sentence);
 	if (faulty && !done)
 		return backend_fail(err, fault, "memory: %s", sentence);
@@ -598,6 +609,29 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 	return status;
 }
 
+enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, struct backend_error *err)
+{
+	enum shmeta_status fault;
+	char sentence[200];
+	bool done;
+
+	if (is_started(state, err))
+		return SHMETA_ERR_SOURCE;
+	if (memory_take_fault(memory_db_of(state), MEMORY_START, &fault, &done, sentence, sizeof sentence))
+		return backend_fail(err, fault, "memory: %s", sentence);
+	*memory_started_of(state) = (struct memory_started){ops, count, now_ms, results};
+	return SHMETA_OK;
+}
+
+enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, struct backend_error *err)
+{
+	const struct memory_started s = *memory_started_of(state);
+
+	memory_started_of(state)->ops = NULL;
+	return memory_apply(state, s.ops, s.count, s.now_ms, s.results, sink, err);
+}
+
 static int compare_objects(const void *a, const void *b)
 {
 	const struct object *x = *(struct object *const *)a, *y = *(struct object *const *)b;
@@ -623,6 +657,10 @@ enum shmeta_status memory_objects(void *state, const struct backend_object_list 
 	bool first = list->after_bucket.bytes == 0 && list->after_key.bytes == 0;
 	enum shmeta_status status = SHMETA_OK;
 
+	if (is_started(state, err)) {
+		free(row);
+		return SHMETA_ERR_SOURCE;
+	}
 	if (row == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
 	for (size_t i = 0; i < count; i++) {

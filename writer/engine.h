@@ -72,6 +72,7 @@ struct sync_writes {
 	size_t enough;               /* the thread gathers, and need not be woken for fewer */
 	size_t crowd;                /* operations of a round, lately; the engine's thread */
 	struct write_memory *memory; /* the engine's thread */
+	struct write_round *next;    /* the same: taken, at work in the source as a rule */
 };
 
 struct admin_job; /* admin.c: a list of objects or an invalidation */
@@ -278,6 +279,8 @@ void write_free(struct sync *s);
 bool write_waiting(struct sync *s);
 /* Do what waits: at most one transaction of the source. */
 void write_commit(struct sync *s);
+/* Bring to its end what write_commit() has begun, and begin nothing: before the engine's thread does something else for long. */
+void write_land(struct sync *s);
 /* Answer all that waits; nothing of it was done. */
 void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
 

@@ -789,8 +789,10 @@ static bool follow(struct sync *s, bool retried)
 		return false;
 	if (write_waiting(s) && !s->room.on && generation_writable(s))
 		write_commit(s);
-	if (!s->source.on && admin_waiting(s))
+	if (!s->source.on && admin_waiting(s)) {
+		write_land(s);
 		admin_work(s);
+	}
 	if (s->source.on)
 		return false;
 	if (refresh_waiting(s) && generation_writable(s))
@@ -837,6 +839,8 @@ static void work(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
+	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
+		write_land(s);
 	if (!source_ready(s))
 		return;
 	if (s->room.on && now < s->room.next_ns) {
@@ -871,6 +875,7 @@ static void work(struct sync *s)
 	}
 	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
 		/* What nobody waits for does not keep the feed and the readers waiting either. */
+		write_land(s);
 		if (!s->following || s->list_dirty || s->reconcile_asked || refresh_list_waiting(s) ||
 		    !reconcile_aside(s))
 			reconcile_pass(s);
@@ -900,6 +905,8 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 
 	uint64_t now = sync_now(s);
 
+	if (s->writes.next != NULL)
+		sync_wake_at(s, now);
 	/* Whatever the reason why it was not asked this time. */
 	if (s->source.on)
 		sync_wake_at(s, now < s->source.next_ns ? s->source.next_ns : now + s->options.retry_max_ms * SYNC_MS);
@@ -1037,6 +1044,8 @@ void sync_close(struct sync *s)
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	/* What was taken before the stop is done, as long as nothing fails. */
+	if (s->store != NULL)
+		write_land(s);
 	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
 	                               !s->room.on && write_waiting(s) && s->writes.ops < before;) {
 		before = s->writes.ops;

@@ -5,6 +5,11 @@
  *
  *   sync_write() ─> queue ─> apply() at the source ─> changed keys ─> the refresh queue ─> store ─> host->written()
  *
+ * Where many wait and the engine can, the next round is at work in the source while this one is read back and answered:
+ *
+ *   start(2)    finish(2) start(3)    finish(3)
+ *      │ read back 1 │       │ read back 2 │
+ *
  * What is read back is the source's truth after the commit, so an older state can never come back with it (semantics.md C6): the
  * engine's thread is the only one that reads and applies. When the store cannot follow, the keys stay in the queue and the calls are
  * answered ERR_NOT_CACHED.
@@ -21,7 +26,8 @@
 #include "writer/engine.h"
 #include "writer/queue.h"
 
-enum { LINGER_OPS = 4 }; /* a client that waits for each write sends few at a time */
+enum { LINGER_OPS = 4 };   /* a client that waits for each write sends few at a time */
+enum { OVERLAP_OPS = 64 }; /* for fewer that wait it is not worth a second connection */
 enum { WRITE_REMEMBERED = 16384, WRITE_CHAINS = 16384 };
 
 struct write_call {
@@ -65,7 +71,7 @@ struct write_round {
 		size_t of; /* index in ops */
 	} * twins;
 	size_t twin_count;
-	uint64_t began_ns;
+	bool started; /* its operations are with the source, and not finished */
 	bool no_memory;
 };
 
@@ -85,6 +91,24 @@ static void call_free(struct write_call *call)
 	free(call);
 }
 
+static void round_free(struct write_round *r)
+{
+	if (r == NULL)
+		return;
+	while (r->calls != NULL) {
+		struct write_call *call = r->calls;
+
+		r->calls = call->next;
+		call_free(call);
+	}
+	free(r->ops);
+	free(r->results);
+	free(r->place);
+	free(r->by_id);
+	free(r->twins);
+	free(r);
+}
+
 void write_free(struct sync *s)
 {
 	while (s->writes.first != NULL) {
@@ -93,6 +117,8 @@ void write_free(struct sync *s)
 		s->writes.first = call->next;
 		call_free(call);
 	}
+	round_free(s->writes.next);
+	s->writes.next = NULL;
 	free(s->writes.memory);
 	s->writes.memory = NULL;
 	(void)pthread_mutex_destroy(&s->writes.lock);
@@ -411,17 +437,22 @@ static void audit(struct sync *s, const struct write_call *call)
 	}
 }
 
-static void finish(struct write_round *r, enum shmeta_status status, const char *sentence)
+/* Every operation's result where its call looks for it, and where the next round looks for what was done. */
+static void settle_results(struct write_round *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		*r->place[i] = r->results[i];
+		remember(r->s, &r->ops[i], &r->results[i]);
+	}
+	for (size_t i = 0; i < r->twin_count; i++)
+		*r->twins[i].result = r->results[r->twins[i].of];
+}
+
+static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
 {
 	struct sync *s = r->s;
 	size_t calls = 0;
 
-	for (size_t i = 0; i < r->count; i++) {
-		*r->place[i] = r->results[i];
-		remember(s, &r->ops[i], &r->results[i]);
-	}
-	for (size_t i = 0; i < r->twin_count; i++)
-		*r->twins[i].result = r->results[r->twins[i].of];
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		calls++;
 	if (s->host.answering != NULL)
@@ -431,59 +462,8 @@ static void finish(struct write_round *r, enum shmeta_status status, const char 
 	if (s->host.answering != NULL)
 		s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */
-	for (struct write_call *c = r->calls, *next; c != NULL; c = next) {
-		next = c->next;
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		audit(s, c);
-		call_free(c);
-	}
-	r->calls = NULL;
-}
-
-static void commit(struct write_round *r)
-{
-	struct sync *s = r->s;
-	const struct backend_sink sink = {.arg = r, .changed = on_changed};
-	struct backend_error err = {.code = SHMETA_OK};
-	enum shmeta_status status = SHMETA_OK;
-
-	if (!collect(r)) {
-		answer_calls(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
-		r->calls = NULL;
-		return;
-	}
-	r->began_ns = sync_now(s);
-	if (r->count > 0)
-		status = s->ops->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, &err);
-	s->counters.write_source_ns += sync_now(s) - r->began_ns;
-	if (status != SHMETA_OK) {
-		if (status == SHMETA_ERR_SOURCE)
-			sync_source_failed(s, status, err.text);
-		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
-			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
-		answer_calls(s, r->calls, status, err.text);
-		r->calls = NULL;
-		return;
-	}
-	s->counters.write_batches++;
-	s->counters.write_ops += r->count;
-	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
-	if (s->writes.crowd < r->count)
-		s->writes.crowd = r->count;
-	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
-	if (s->poll_due_ns > s->deaf_until_ns)
-		s->poll_due_ns = s->deaf_until_ns;
-	s->woken = true; /* whatever came behind our commit hides in its sign */
-	s->linger = r->count <= LINGER_OPS;
-	if (r->no_memory)
-		s->list_dirty = s->reconcile_asked = true;
-	refresh_drain_feed(s);
-	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
-		finish(r, SHMETA_ERR_NOT_CACHED,
-		       s->room.on     ? s->room.text
-		       : s->source.on ? s->source.text
-		                      : "the store follows later");
-	else
-		finish(r, SHMETA_OK, "");
 }
 
 /* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
@@ -502,36 +482,144 @@ static bool gathering(struct sync *s, size_t ops, uint64_t since, uint64_t now)
 	return wait;
 }
 
+/* What waits, up to a batch, as a round of its own. NULL: nothing, or no memory (they have their answer). */
+static struct write_round *next_round(struct sync *s)
+{
+	struct write_round *r = calloc(1, sizeof *r);
+	bool more;
+
+	if (r == NULL) {
+		write_answer_all(s, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		return NULL;
+	}
+	r->s = s;
+	r->calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
+	if (more)
+		sync_wake_at(s, sync_now(s));
+	if (r->calls != NULL && !collect(r)) {
+		answer_calls(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		r->calls = NULL;
+	}
+	if (r->calls == NULL) {
+		round_free(r);
+		return NULL;
+	}
+	return r;
+}
+
+/* The next round goes to the source before this one is read back. */
+static void overlap(struct sync *s)
+{
+	uint64_t since, began = sync_now(s);
+	size_t ops = waiting(s, &since);
+	struct backend_error err = {.code = SHMETA_OK};
+	struct write_round *r;
+
+	if (s->ops->start == NULL || ops < OVERLAP_OPS || s->source.on || s->room.on || sync_stopping(s) ||
+	    !generation_writable(s) || gathering(s, ops, since, began))
+		return;
+	r = s->writes.next = next_round(s);
+	if (r == NULL)
+		return;
+	r->started = r->count > 0 &&
+	             s->ops->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &err) == SHMETA_OK;
+	s->counters.write_source_ns += sync_now(s) - began;
+}
+
+static enum shmeta_status do_at_source(struct write_round *r, struct backend_error *err)
+{
+	const struct backend_sink sink = {.arg = r, .changed = on_changed};
+	struct sync *s = r->s;
+	uint64_t began = sync_now(s);
+	enum shmeta_status status = SHMETA_OK;
+
+	if (r->started)
+		status = s->ops->finish(s->backend, &sink, err);
+	else if (r->count > 0)
+		status = s->ops->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, err);
+	s->counters.write_source_ns += sync_now(s) - began;
+	return status;
+}
+
+/* A round to its end. last: no other one begins meanwhile. */
+static void commit(struct write_round *r, bool last)
+{
+	struct sync *s = r->s;
+	struct backend_error err = {.code = SHMETA_OK};
+	enum shmeta_status status = do_at_source(r, &err);
+
+	if (status != SHMETA_OK) {
+		if (status == SHMETA_ERR_SOURCE)
+			sync_source_failed(s, status, err.text);
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
+			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
+		answer_calls(s, r->calls, status, err.text);
+		r->calls = NULL;
+		round_free(r);
+		return;
+	}
+	s->counters.write_batches++;
+	s->counters.write_ops += r->count;
+	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
+	if (s->writes.crowd < r->count)
+		s->writes.crowd = r->count;
+	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+	if (s->poll_due_ns > s->deaf_until_ns)
+		s->poll_due_ns = s->deaf_until_ns;
+	s->woken = true; /* whatever came behind our commit hides in its sign */
+	s->linger = r->count <= LINGER_OPS;
+	if (r->no_memory)
+		s->list_dirty = s->reconcile_asked = true;
+	settle_results(r);
+	if (!last)
+		overlap(s);
+	if (!s->source.on)
+		refresh_drain_feed(s);
+	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
+		answer_round(r, SHMETA_ERR_NOT_CACHED,
+		             s->room.on     ? s->room.text
+		             : s->source.on ? s->source.text
+		                            : "the store follows later");
+	else
+		answer_round(r, SHMETA_OK, "");
+	round_free(r);
+}
+
 void write_commit(struct sync *s)
 {
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
-	size_t ops = waiting(s, &since);
-	struct write_round r = {.s = s};
-	bool more;
+	struct write_round *r = s->writes.next;
+	size_t ops;
 
-	if (ops == 0)
-		return;
-	if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
-		sync_wake_at(s, since + linger);
-		return;
+	if (r == NULL) {
+		ops = waiting(s, &since);
+		if (ops == 0)
+			return;
+		if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
+			sync_wake_at(s, since + linger);
+			return;
+		}
+		if (gathering(s, ops, since, now))
+			return;
+		r = next_round(s);
 	}
-	if (gathering(s, ops, since, now))
-		return;
-	r.calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
-	if (r.calls != NULL)
-		commit(&r);
-	free(r.ops);
-	free(r.results);
-	free(r.place);
-	free(r.by_id);
-	free(r.twins);
-	if (more)
-		sync_wake_at(s, now);
+	s->writes.next = NULL;
+	if (r != NULL)
+		commit(r, false);
+}
+
+void write_land(struct sync *s)
+{
+	struct write_round *r = s->writes.next;
+
+	s->writes.next = NULL;
+	if (r != NULL)
+		commit(r, true);
 }
 
 bool write_waiting(struct sync *s)
 {
 	uint64_t since;
 
-	return waiting(s, &since) > 0;
+	return s->writes.next != NULL || waiting(s, &since) > 0;
 }

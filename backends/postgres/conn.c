@@ -368,7 +368,7 @@ void pg_disconnect(struct pg_state *state, struct pg_conn *conn)
 	conn->pg = NULL;
 	conn->pending_count = 0;
 	conn->failing = conn->copying = conn->streaming = conn->flowing = false;
-	conn->in_transaction = conn->committing = conn->committed = conn->timed_out = false;
+	conn->in_transaction = conn->begun = conn->committing = conn->committed = conn->timed_out = false;
 	memset(conn->prepared, 0, sizeof conn->prepared);
 	conn->stale_plan = conn->strange = false;
 }
@@ -650,7 +650,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		return status;
 	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
 	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
-	conn->session = atoi(PQgetvalue(result, 0, 2));
+	conn->session = (int)strtol(PQgetvalue(result, 0, 2), NULL, 10);
 	PQclear(result);
 	/* The server gives each session's number at login; what is between us and it has given one of its own. */
 	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);
@@ -735,6 +735,7 @@ enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, stru
 void pg_replan(struct pg_state *state)
 {
 	state->primary.stale_plan = pg_connected(&state->primary);
+	state->writer.stale_plan = pg_connected(&state->writer);
 	state->replica.stale_plan = pg_connected(&state->replica);
 }
 
@@ -1194,6 +1195,40 @@ static void pause_before_retry(struct pg_state *state, uint32_t tries)
 	nanosleep(&nap, NULL);
 }
 
+static enum shmeta_status make_ready(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	enum shmeta_status status = pg_connect(state, conn, err);
+
+	if (status == SHMETA_OK && conn == &state->primary && !state->attached && !state->attaching)
+		status = pg_ensure(state, err);
+	if (status == SHMETA_OK) {
+		pg_drop_results(state, conn);
+		status = drop_plans(state, conn, err);
+	}
+	return status;
+}
+
+static enum shmeta_status send_begin(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
+                                     struct backend_error *err)
+{
+	conn->committing = conn->committed = conn->given_out = false;
+	conn->sqlstate[0] = '\0';
+	conn->in_transaction = true;
+	state->counters.transactions++;
+	return send_statement(state, conn, SENT_QUIET, begin, NULL, err);
+}
+
+enum shmeta_status pg_begin(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
+                            struct backend_error *err)
+{
+	enum shmeta_status status = make_ready(state, conn, err);
+
+	if (status == SHMETA_OK)
+		status = send_begin(state, conn, begin, err);
+	conn->begun = status == SHMETA_OK;
+	return status;
+}
+
 enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
                                   enum shmeta_status (*body)(void *arg, struct backend_error *err), void *arg,
                                   struct backend_error *err)
@@ -1204,20 +1239,14 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 	enum shmeta_status status;
 
 	for (;;) {
-		status = pg_connect(state, conn, err);
-		if (status == SHMETA_OK && conn == &state->primary && !state->attached && !state->attaching)
-			status = pg_ensure(state, err);
-		if (status == SHMETA_OK) {
-			pg_drop_results(state, conn);
-			status = drop_plans(state, conn, err);
+		status = SHMETA_OK;
+		if (!conn->begun) {
+			status = make_ready(state, conn, err);
+			if (status != SHMETA_OK)
+				return status;
+			status = send_begin(state, conn, begin, err);
 		}
-		if (status != SHMETA_OK)
-			return status;
-		conn->committing = conn->committed = conn->given_out = false;
-		conn->sqlstate[0] = '\0';
-		conn->in_transaction = true;
-		state->counters.transactions++;
-		status = send_statement(state, conn, SENT_QUIET, begin, NULL, err);
+		conn->begun = false;
 		if (status == SHMETA_OK)
 			status = body(arg, err);
 		if (status == SHMETA_OK && !conn->committing)

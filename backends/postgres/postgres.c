@@ -60,6 +60,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->primary.role = "primary";
 	state->replica.role = "replica";
 	state->listener.role = "primary";
+	state->writer.role = "primary";
 	state->uri = conninfo_of(dialect, options->uri);
 	if (options->read_uri != NULL && options->read_uri[0] != '\0')
 		state->read_uri = conninfo_of(dialect, options->read_uri);
@@ -72,6 +73,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->primary.conninfo = state->uri;
 	state->replica.conninfo = state->read_uri;
 	state->listener.conninfo = state->uri;
+	state->writer.conninfo = state->uri;
 	status = judge_conninfo(state, "the source's uri", state->uri, err);
 	if (status == SHMETA_OK && state->read_uri != NULL)
 		status = judge_conninfo(state, "the uri to read from", state->read_uri, err);
@@ -133,7 +135,9 @@ static void close_source(void *data)
 
 	if (state->dialect == NULL)
 		return; /* never opened */
+	pg_forget_started(state);
 	pg_disconnect(state, &state->primary);
+	pg_disconnect(state, &state->writer);
 	pg_disconnect(state, &state->replica);
 	pg_disconnect(state, &state->listener);
 	pg_feed_free(state);
@@ -193,8 +197,9 @@ static void counters(void *data, struct backend_counters *ret)
 		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
 		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
 		.counters = counters, .load = pg_load, .fetch = pg_fetch, .changes = pg_changes,                       \
-		.position = pg_position, .resume = pg_resume, .apply = pg_apply, .objects = pg_list_objects,           \
-		.extras = pg_extras, .restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd           \
+		.position = pg_position, .resume = pg_resume, .apply = pg_apply, .start = pg_start,                    \
+		.finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras, .restore = pg_restore,           \
+		.schema = schema_##suffix, .wake_fd = pg_wake_fd                                                       \
 	}
 
 const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql);

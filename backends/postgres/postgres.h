@@ -172,6 +172,7 @@ struct pg_conn {
 	bool streaming;  /* rows one at a time, of the result that is being read */
 	bool given_out;  /* set by a body that must not run again: rows of it are with the sink */
 	bool timed_out;  /* it was closed for a deadline */
+	bool begun;      /* pg_begin() was called, and pg_transaction() not yet */
 	bool copying;
 	bool flowing; /* the result that is being read has begun to come */
 	char *copied; /* the last piece of a COPY */
@@ -204,7 +205,12 @@ struct pg_state {
 	const struct pg_dialect *dialect;
 	struct pg_shape shape;
 	struct pg_conn primary, replica; /* replica.conninfo NULL: none */
-	struct pg_conn listener;         /* of its own: one that listens must not stay in a transaction */
+	struct pg_conn writer; /* for what is written while the primary one reads: connected when that first happens */
+	struct {
+		uint64_t writer, primary; /* connects of the two when they were seen to lead to one server */
+	} alike;
+	struct writing *started; /* write.c: begun by start(), not finished */
+	struct pg_conn listener; /* of its own: one that listens must not stay in a transaction */
 	char *sql[PG_STATEMENTS];
 	bool opened_before;   /* it was open once: what is missing now may come back */
 	bool attached;        /* shape and sql are those of the database */
@@ -333,6 +339,10 @@ enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, co
 enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
                                   enum shmeta_status (*body)(void *arg, struct backend_error *err), void *arg,
                                   struct backend_error *err);
+/* The BEGIN of a transaction whose first statements are sent before pg_transaction() is called, with a body that knows. Connects where
+ * needed. */
+enum shmeta_status pg_begin(struct pg_state *state, struct pg_conn *conn, enum pg_statement begin,
+                            struct backend_error *err);
 /* Queue the COMMIT and the sync behind what was sent; pg_transaction() takes its result when the body has read the others'. */
 enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 
@@ -411,6 +421,11 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);
+enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, struct backend_error *err);
+enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct backend_error *err);
+/* What was started, and not finished, is no more. */
+void pg_forget_started(struct pg_state *state);
 enum shmeta_status pg_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                    void *arg, struct backend_error *err);
 

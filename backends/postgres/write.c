@@ -14,187 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "backends/postgres/write.h"
 #include "backends/refuse.h"
 
 enum { IN_FLIGHT_MOST = PG_PENDING_MAX / 2 - 4, SIGHT_TRIES = 3, OUTCOME_NAP_MS = 20 };
 
-/* ---- order ------------------------------------------------------------------------------------------------------------------------ */
-
-/* A resource as it was used last: by that use, at levels from first on, at most at last. */
-struct usage {
-	uint64_t hash; /* 0: free. Two resources of one hash only wait for each other in vain */
-	uint32_t first, last;
-	uint8_t use;
-};
-
-struct usages {
-	struct usage *table;
-	size_t mask;
-};
-
-static uint64_t mix(uint64_t hash, struct shmeta_str text)
-{
-	return XXH3_64bits_withSeed(text.data != NULL ? text.data : "", text.bytes, hash);
-}
-
-static uint64_t mix_number(uint64_t hash, uint64_t number)
-{
-	return XXH3_64bits_withSeed(&number, sizeof number, hash);
-}
-
-static uint64_t hash_of(const struct write_item *item, enum write_resource resource)
-{
-	const struct shmeta_op *op = item->op->op, *object = item->object != NULL ? item->object : op;
-	struct shmeta_str topic = item->kind == KIND_TOPIC_CREATE ? op->u.topic.name : op->name;
-	struct shmeta_str agent = item->kind == KIND_AGENT_PUT ? op->u.agent.agent_id : op->agent_id;
-	uint64_t hash = mix_number(0, resource);
-
-	switch (resource) {
-	case RES_TOPIC:
-		hash = mix(mix(hash, item->op->tenant), topic);
-		break;
-	case RES_DATA:
-	case RES_LEASE:
-	case RES_BASE: /* one tenant's place may be another's in a database that does not keep them apart */
-		hash = mix_number(mix(hash, topic), op->partition_id);
-		if (resource == RES_BASE)
-			hash = mix_number(hash, op->u.segment.base_offset);
-		break;
-	case RES_ID:
-		hash = mix(hash, op->u.segment.id);
-		break;
-	case RES_GROUP:
-		hash = mix(hash, item->kind == KIND_OFFSET ? op->u.committed.group_id : op->group_id);
-		break;
-	case RES_AGENT:
-		hash = mix(hash, agent);
-		break;
-	case RES_TO_AGENT:
-		hash = mix(mix_number(0, RES_AGENT), op->to_agent_id);
-		break;
-	case RES_ADDRESS:
-		hash = mix(hash, op->u.agent.address);
-		break;
-	case RES_TRANSFER:
-		hash = mix_number(hash, op->transfer_id);
-		break;
-	case RES_OBJECT:
-		hash = mix(mix(mix(hash, item->op->tenant), object->u.object.s3_bucket), object->u.object.s3_key);
-		break;
-	case RES_LEASES:
-	case RES_AGENTS:
-	case RES_TRANSFERS:
-	case RES_SLICES:
-	case RES_NONE:
-		break;
-	}
-	return hash | 1;
-}
-
-static struct usage *usage_of(struct usages *usages, uint64_t hash)
-{
-	size_t at = (size_t)hash & usages->mask;
-
-	while (usages->table[at].hash != 0 && usages->table[at].hash != hash)
-		at = (at + 1) & usages->mask;
-	return &usages->table[at];
-}
-
-/* Below which level it may not be. */
-static uint32_t bound(const struct usage *usage, uint8_t use)
-{
-	if (usage->hash == 0)
-		return 0;
-	if (usage->use != use || use == USE_EXCLUSIVE)
-		return usage->last + 1;
-	return use == USE_SHARED ? usage->first : usage->last;
-}
-
-static void place(struct usages *usages, struct write_item *item)
-{
-	static const struct write_touch fence[] = {{RES_LEASE, USE_SHARED}, {RES_LEASES, USE_SHARED}};
-	const struct write_touch *touches = write_touches((enum write_kind)item->kind);
-	struct write_touch all[TOUCHES_MAX + 2];
-	uint64_t hashes[TOUCHES_MAX + 2];
-	size_t count = 0;
-
-	for (size_t i = 0; i < TOUCHES_MAX && touches[i].resource != RES_NONE; i++)
-		all[count++] = touches[i];
-	if (item->op->op->fence.agent_id.bytes > 0) {
-		all[count++] = fence[0];
-		all[count++] = fence[1];
-	}
-	item->level = 0;
-	for (size_t i = 0; i < count; i++) {
-		uint32_t least;
-
-		hashes[i] = hash_of(item, (enum write_resource)all[i].resource);
-		least = bound(usage_of(usages, hashes[i]), all[i].use);
-		if (item->level < least)
-			item->level = least;
-	}
-	for (size_t i = 0; i < count; i++) {
-		struct usage *usage = usage_of(usages, hashes[i]);
-
-		if (usage->hash == 0)
-			*usage = (struct usage){.hash = hashes[i], .use = all[i].use};
-		else if (usage->use != all[i].use || all[i].use == USE_EXCLUSIVE)
-			*usage = (struct usage){.hash = hashes[i], .use = all[i].use, .first = usage->last + 1};
-		if (usage->last < item->level)
-			usage->last = item->level;
-	}
-}
-
-static bool is_add(enum write_kind kind)
-{
-	kind = write_careful(kind);
-	return kind == KIND_ADD || kind == KIND_ADD_RAISE || kind == KIND_SLICE;
-}
-
-static int compare_items(const void *a, const void *b)
-{
-	const struct write_item *x = a, *y = b;
-
-	if (x->level != y->level)
-		return x->level < y->level ? -1 : 1;
-	if (x->kind != y->kind)
-		return x->kind < y->kind ? -1 : 1;
-	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
-	if (is_add((enum write_kind)x->kind)) {
-		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;
-		int by_topic = rows_compare(a_op->name, b_op->name);
-
-		if (by_topic != 0)
-			return by_topic;
-		if (a_op->partition_id != b_op->partition_id)
-			return a_op->partition_id < b_op->partition_id ? -1 : 1;
-		if (a_op->u.segment.base_offset != b_op->u.segment.base_offset)
-			return a_op->u.segment.base_offset < b_op->u.segment.base_offset ? -1 : 1;
-	}
-	return x->index < y->index ? -1 : x->index > y->index;
-}
-
-static bool order(struct writing *w)
-{
-	struct usages usages = {.mask = 1};
-
-	if (w->item_count <= 1)
-		return true;
-	while (usages.mask < w->item_count * 2 * (TOUCHES_MAX + 2))
-		usages.mask *= 2;
-	usages.table = calloc(usages.mask--, sizeof *usages.table);
-	if (usages.table == NULL)
-		return false;
-	for (size_t i = 0; i < w->item_count; i++)
-		place(&usages, &w->items[i]);
-	free(usages.table);
-	qsort(w->items, w->item_count, sizeof *w->items, compare_items);
-	return true;
-}
+/* ---- collect ----------------------------------------------------------------------------------------------------------------------- */
 
 /* Adds are plain as long as nothing has been in their way for a while: where it happens all the time, a seventeenth of the batches is done
  * in vain at first, later one of thousands. */
@@ -275,14 +101,8 @@ static bool collect(struct writing *w)
 
 static bool locks_partition(enum write_kind kind)
 {
-	return is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE || kind == KIND_RELEASE_LEASE ||
-	       kind == KIND_ACQUIRE || kind == KIND_OFFER;
-}
-
-bool write_same_place(const struct backend_op *a, const struct backend_op *b)
-{
-	return a->op->partition_id == b->op->partition_id && rows_compare(a->op->name, b->op->name) == 0 &&
-	       rows_compare(a->tenant, b->tenant) == 0;
+	return write_is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE ||
+	       kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER;
 }
 
 /* Each place once would be best, twice does no harm: neighbours are looked at. */
@@ -380,7 +200,7 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 			pg_param_array(&params, &w->lock_buckets);
 			pg_param_array(&params, &w->lock_keys);
 		}
-		status = pg_send(w->state, &w->state->primary, step[i], &params, err);
+		status = pg_send(w->state, w->conn, step[i], &params, err);
 	}
 	return status;
 }
@@ -394,7 +214,7 @@ static enum shmeta_status take_locks(struct writing *w, struct backend_error *er
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		PGresult *result = NULL;
 
-		status = pg_next(w->state, &w->state->primary, &result, err);
+		status = pg_next(w->state, w->conn, &result, err);
 		if (status == SHMETA_OK && step[i] == PG_W_BEGIN && w->state->dialect->snapshots) {
 			(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
 			(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
@@ -419,38 +239,49 @@ static enum shmeta_status take_statement(struct writing *w, struct write_item *i
                                          struct backend_error *err)
 {
 	PGresult *result = NULL;
-	enum shmeta_status status = pg_next(w->state, &w->state->primary, &result, err);
+	enum shmeta_status status = pg_next(w->state, w->conn, &result, err);
 
 	if (status == SHMETA_OK && !write_answer(w, items, count, result)) {
 		w->poisoned = true;
 		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were added are not there",
 		                      w->state->dialect->engine);
-	} else if (status != SHMETA_OK && is_poison(&w->state->primary)) {
+	} else if (status != SHMETA_OK && is_poison(w->conn)) {
 		w->poisoned = true;
 	}
 	PQclear(result);
 	return status;
 }
 
+/* From *sent on, as many statements as may be in flight. */
+static enum shmeta_status send_some(struct writing *w, struct write_item *items, size_t count, size_t *sent,
+                                    struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int n = 0; status == SHMETA_OK && *sent < count && n < IN_FLIGHT_MOST; n++) {
+		size_t some = statement_of(&items[*sent], count - *sent);
+
+		status = write_send(w, &items[*sent], some, err);
+		*sent += some;
+	}
+	return status == SHMETA_OK ? pg_sync(w->state, w->conn, err) : status;
+}
+
 /* All of them, as many statements at a time as may be in flight; behind what was sent before with its taker. */
 static enum shmeta_status run(struct writing *w, struct write_item *items, size_t count, bool locks,
                               struct backend_error *err)
 {
-	struct pg_conn *conn = &w->state->primary;
 	enum shmeta_status status = SHMETA_OK;
 	size_t sent = 0, taken = 0;
 
-	if (locks)
+	if (locks && w->sent == 0)
 		status = send_locks(w, err);
 	while (status == SHMETA_OK && (locks || taken < count)) {
-		for (int n = 0; status == SHMETA_OK && sent < count && n < IN_FLIGHT_MOST; n++) {
-			size_t some = statement_of(&items[sent], count - sent);
-
-			status = write_send(w, &items[sent], some, err);
-			sent += some;
-		}
-		if (status == SHMETA_OK)
-			status = pg_sync(w->state, conn, err);
+		if (w->sent > 0)
+			sent = w->sent;
+		else if (status == SHMETA_OK)
+			status = send_some(w, items, count, &sent, err);
+		w->sent = 0;
 		if (status == SHMETA_OK && locks)
 			status = take_locks(w, err);
 		locks = false;
@@ -466,7 +297,7 @@ static enum shmeta_status run(struct writing *w, struct write_item *items, size_
 
 static enum shmeta_status simple(struct writing *w, enum pg_statement which, struct backend_error *err)
 {
-	return pg_query(w->state, &w->state->primary, which, NULL, NULL, err);
+	return pg_query(w->state, w->conn, which, NULL, NULL, err);
 }
 
 /* The statement of these items, behind a savepoint; when it fails for what one of them is, each half by itself. */
@@ -485,8 +316,8 @@ static enum shmeta_status run_apart(struct writing *w, struct write_item *items,
 	if (!w->poisoned)
 		return status;
 	w->poisoned = false;
-	(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->state->primary.sqlstate);
-	pg_drop_results(w->state, &w->state->primary);
+	(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->conn->sqlstate);
+	pg_drop_results(w->state, w->conn);
 	status = simple(w, PG_W_UNDO, err);
 	if (status == SHMETA_OK)
 		status = simple(w, PG_W_RELEASE, err);
@@ -544,15 +375,8 @@ static size_t take_unseen(struct write_item *from, size_t count, struct write_it
 	return n;
 }
 
-static enum shmeta_status body(void *arg, struct backend_error *err)
+static void begin(struct writing *w)
 {
-	struct writing *w = arg;
-	enum shmeta_status (*run_all)(struct writing *, struct write_item *, size_t, bool, struct backend_error *) =
-		w->one_by_one ? run_one_by_one : run;
-	enum shmeta_status status;
-	struct write_item *unseen;
-	size_t count;
-
 	w->poisoned = false;
 	w->transaction[0] = '\0';
 	for (size_t i = 0; i < w->item_count; i++) {
@@ -563,6 +387,19 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 		item->again = false;
 	}
 	gather_locks(w);
+}
+
+static enum shmeta_status body(void *arg, struct backend_error *err)
+{
+	struct writing *w = arg;
+	enum shmeta_status (*run_all)(struct writing *, struct write_item *, size_t, bool, struct backend_error *) =
+		w->one_by_one ? run_one_by_one : run;
+	enum shmeta_status status;
+	struct write_item *unseen;
+	size_t count;
+
+	if (w->sent == 0)
+		begin(w);
 	status = run_all(w, w->items, w->item_count, true, err);
 	if (status != SHMETA_OK)
 		return status;
@@ -669,10 +506,11 @@ static bool is_to_be_done_again(const struct writing *w, enum shmeta_status stat
 	return status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && w->poisoned;
 }
 
-enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
-                            struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
+/* Also fails where it can never be done, or not now. */
+static enum shmeta_status writing_new(struct pg_state *state, const struct backend_op *ops, size_t count,
+                                      int64_t now_ms, struct shmeta_result *results, struct writing **ret,
+                                      struct backend_error *err)
 {
-	struct pg_state *state = data;
 	enum shmeta_status status;
 	struct writing *w;
 
@@ -687,35 +525,158 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 	if (w == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 	w->state = state;
+	w->conn = &state->primary;
 	w->ops = ops;
 	w->count = count;
 	w->results = results;
 	w->now_ms = now_ms;
-	if (!collect(w) || !order(w))
-		status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	else if (w->item_count > 0) {
-		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+	if (!collect(w) || !write_order(w)) {
+		writing_free(w);
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	}
+	*ret = w;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status transact(struct writing *w, struct backend_error *err)
+{
+	return pg_transaction(w->state, w->conn, PG_BEGIN_WRITE, body, w, err);
+}
+
+/* The transaction, or what is left of it, up to its outcome; then its changes are told. Frees w. */
+static enum shmeta_status conclude(struct writing *w, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct pg_state *state = w->state;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (w->item_count > 0) {
+		status = transact(w, err);
 		if (status == SHMETA_OK && state->careful_next > CAREFUL_LEAST && state->careful_batches == 0)
 			state->careful_next--;
 		if (is_to_be_done_again(w, status) && be_careful(w))
-			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+			status = transact(w, err);
 		if (is_to_be_done_again(w, status)) {
 			w->one_by_one = true;
-			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, w, err);
+			status = transact(w, err);
 		}
+		/* With a new session comes a new origin, so that the feed tells of what nobody heard of. And a writer that had to
+		 * connect anew may have met another server than the one that reads. */
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN ||
+		    (w->conn == &state->writer && state->alike.writer != state->writer.connects))
+			pg_disconnect(state, &state->primary);
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			status = resolve(w, err);
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
-		if (any_of_topics(ops, count))
+		if (any_of_topics(w->ops, w->count))
 			pg_follower_passed(state);
 	}
 	refuse_with_object(w);
-	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-		if (results[i].status == SHMETA_OK)
-			status = backend_tell(&ops[i], sink);
+	for (size_t i = 0; status == SHMETA_OK && i < w->count; i++)
+		if (w->results[i].status == SHMETA_OK)
+			status = backend_tell(&w->ops[i], sink);
 	writing_free(w);
 	return status;
+}
+
+enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct writing *w;
+	enum shmeta_status status = writing_new(data, ops, count, now_ms, results, &w, err);
+
+	return status == SHMETA_OK ? conclude(w, sink, err) : status;
+}
+
+/* ---- in two halves ------------------------------------------------------------------------------------------------------------------------ */
+
+/* What is read back through one connection must show what was written through the other: both lead to the very same server. */
+static enum shmeta_status connect_writer(struct pg_state *state, struct backend_error *err)
+{
+	enum shmeta_status status = pg_connect(state, &state->writer, err);
+	struct pg_conn *conns[] = {&state->primary, &state->writer};
+	char since[2][64];
+
+	if (status != SHMETA_OK ||
+	    (state->alike.primary == state->primary.connects && state->alike.writer == state->writer.connects))
+		return status;
+	for (int i = 0; status == SHMETA_OK && i < 2; i++) {
+		PGresult *result = NULL;
+
+		status = pg_execute(state, conns[i],
+		                    "SELECT pg_postmaster_start_time()::text || (SELECT system_identifier::text FROM "
+		                    "pg_control_system())",
+		                    &result, err);
+		if (status == SHMETA_OK)
+			(void)snprintf(since[i], sizeof since[i], "%s", PQgetvalue(result, 0, 0));
+		PQclear(result);
+	}
+	if (status == SHMETA_OK && strcmp(since[0], since[1]) != 0) {
+		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s: another server answered", state->dialect->engine);
+		pg_shun(state, &state->writer, err);
+		return SHMETA_ERR_SOURCE;
+	}
+	if (status == SHMETA_OK) {
+		state->alike.primary = state->primary.connects;
+		state->alike.writer = state->writer.connects;
+	}
+	return status;
+}
+
+enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                            struct shmeta_result *results, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+	struct writing *w;
+
+	/* Without a server's own time and ids there is no telling two servers apart. */
+	if (!state->dialect->snapshots)
+		return backend_fail(err, SHMETA_ERR_UNSUPPORTED, "%s: batches do not overlap", state->dialect->engine);
+	status = writing_new(state, ops, count, now_ms, results, &w, err);
+	if (status != SHMETA_OK)
+		return status;
+	w->conn = &state->writer;
+	if (w->item_count > 0) {
+		status = connect_writer(state, err);
+		if (status == SHMETA_OK)
+			status = pg_begin(state, w->conn, PG_BEGIN_WRITE, err);
+		if (status == SHMETA_OK) {
+			begin(w);
+			status = send_locks(w, err);
+		}
+		if (status == SHMETA_OK)
+			status = send_some(w, w->items, w->item_count, &w->sent, err);
+		if (status == SHMETA_OK)
+			status = pg_flush(state, w->conn, err);
+	}
+	if (status != SHMETA_OK) {
+		pg_disconnect(state, &state->writer);
+		writing_free(w);
+		return status;
+	}
+	state->started = w;
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct writing *w = state->started;
+
+	state->doing = "writing to";
+	state->started = NULL;
+	/* Without the session it began in it is done from its start. */
+	if (!w->conn->begun)
+		w->sent = 0;
+	return conclude(w, sink, err);
+}
+
+void pg_forget_started(struct pg_state *state)
+{
+	if (state->started != NULL)
+		writing_free(state->started);
+	state->started = NULL;
 }
 
 /* ---- statements -------------------------------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: one batch of operations on its way through its transaction. write.c orders, locks, commits and resolves;
- * write_ops.c knows what each kind of operation says to the server and what an answer means. */
+ * The libpq engine: one batch of operations on its way through its transaction. write.c collects, locks, commits and
+ * resolves; write_order.c says what may share a statement; write_ops.c knows what each kind of operation says to the server and what an
+ * answer means, write_send.c gets it there. */
 #ifndef SHMETA_BACKENDS_POSTGRES_WRITE_H
 #define SHMETA_BACKENDS_POSTGRES_WRITE_H
 
@@ -82,12 +83,14 @@ struct write_item {
 
 struct writing {
 	struct pg_state *state;
+	struct pg_conn *conn;
 	const struct backend_op *ops;
 	size_t count;
 	struct shmeta_result *results;
 	int64_t now_ms;
 	struct write_item *items; /* those that go to the server, in order of level, kind and index */
 	size_t item_count;
+	size_t sent; /* of these by start(): their answers have not been taken yet */
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
 		gone_topics;
@@ -97,6 +100,10 @@ struct writing {
 		origin[24]; /* its id, and since when the server has been up: to ask what became of it */
 };
 
+/* Into levels (write_order.c). false: no memory. */
+bool write_order(struct writing *w);
+/* Does the kind, plain or careful, add segments? */
+bool write_is_add(enum write_kind kind);
 /* Do they belong to the same partition of the same tenant? */
 bool write_same_place(const struct backend_op *a, const struct backend_op *b);
 /* The texts of all kinds. false: no memory. */

@@ -5,7 +5,7 @@
  * number of each. It decides for each one by itself, does those that can be done, and answers with rows for the others (and for what
  * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
  *
- * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (flag_holds()); they may be nested.
+ * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (write_send.c, flag_holds()); they may be nested.
  * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it. Where items of one place have
  * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
  *
@@ -16,215 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/write.h"
+#include "backends/postgres/write_kinds.h"
 #include "backends/refuse.h"
-
-/* ---- fields -------------------------------------------------------------------------------------------------------------------- */
-
-#define FIELDS(F)                 \
-	F(TENANT, text, tenant)   \
-	F(TOPIC, text, topic)     \
-	F(PID, int8, pid)         \
-	F(PARTS, int8, parts)     \
-	F(RETENTION, int8, keep)  \
-	F(CONFIG, text, config)   \
-	F(POLICY, text, policy)   \
-	F(OFFSET, int8, goal)     \
-	F(ID, text, id)           \
-	F(BASE, int8, base)       \
-	F(LAST, int8, last)       \
-	F(RECORDS, int8, records) \
-	F(SIZE, int8, size)       \
-	F(BUCKET, text, bucket)   \
-	F(KEY, text, key)         \
-	F(CREATED, int8, created) \
-	F(OLDEST, int8, oldest)   \
-	F(NEWEST, int8, newest)   \
-	F(FENCE, text, fence)     \
-	F(EPOCH, int8, epoch)     \
-	F(GROUP, text, grp)       \
-	F(NOTE, text, note)       \
-	F(AGENT, text, agent)     \
-	F(OTHER, text, other)     \
-	F(ADDRESS, text, address) \
-	F(ZONE, text, zone)       \
-	F(CROWD, text, crowd)     \
-	F(BEAT, int8, beat)       \
-	F(STARTED, int8, started) \
-	F(ABOUT, text, about)     \
-	F(UNTIL, int8, until)     \
-	F(TRANSFER, int8, xfer)   \
-	F(POSITION, int8, place)  \
-	F(WHOLE, int8, whole)     \
-	F(RUN, int8, run)         \
-	F(TOP, int8, top)
-
-enum field {
-	FIELD_END,
-#define F(name, type, column) FIELD_##name,
-	FIELDS(F)
-#undef F
-};
-
-enum { TYPE_text = PG_ELEMENT_TEXT, TYPE_int8 = PG_ELEMENT_INT8 };
-static const struct {
-	const char *type, *column;
-	enum pg_element element;
-} fields[] = {
-#define F(name, type, column) [FIELD_##name] = {#type, #column, (enum pg_element)TYPE_##type},
-	FIELDS(F)
-#undef F
-};
-
-static int64_t end_of(const struct writing *w, const struct shmeta_op *op)
-{
-	return op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
-}
-
-static void put_text_or_null(struct pg_array *array, bool there, struct shmeta_str text)
-{
-	if (there)
-		pg_array_text(array, text);
-	else
-		pg_array_null(array);
-}
-
-static void put_map(struct pg_array *array, const struct shmeta_map *map)
-{
-	char *json = rows_json(map);
-
-	if (json != NULL)
-		pg_array_text(array, rows_str(json));
-	else
-		array->failed = true;
-	free(json);
-}
-
-static void put(const struct writing *w, const struct write_item *item, enum field field, struct pg_array *array)
-{
-	const struct shmeta_op *op = item->op->op;
-	const struct shmeta_segment *s = &op->u.segment;
-	bool create = item->kind == KIND_TOPIC_CREATE, agent = item->kind == KIND_AGENT_PUT;
-	bool object = item->kind == KIND_OBJECT || item->kind == KIND_CONFIRM;
-	const struct shmeta_object *o = object ? &op->u.object : item->object != NULL ? &item->object->u.object : NULL;
-
-	switch (field) {
-	case FIELD_TENANT:
-		pg_array_text(array, item->op->tenant);
-		break;
-	case FIELD_TOPIC:
-		pg_array_text(array, create ? op->u.topic.name : op->name);
-		break;
-	case FIELD_PID:
-		pg_array_int(array, op->partition_id);
-		break;
-	case FIELD_PARTS:
-		pg_array_int(array, op->u.topic.partition_count);
-		break;
-	case FIELD_RETENTION:
-		if (op->u.topic.has_retention)
-			pg_array_int(array, op->u.topic.retention_ms);
-		else
-			pg_array_null(array);
-		break;
-	case FIELD_CONFIG:
-		put_map(array, &op->u.topic.config);
-		break;
-	case FIELD_POLICY:
-		put_text_or_null(array, op->u.topic.cleanup_policy.bytes > 0, op->u.topic.cleanup_policy);
-		break;
-	case FIELD_OFFSET:
-		pg_array_int(array, item->kind == KIND_OFFSET ? (int64_t)op->u.committed.committed_offset
-		                                              : (int64_t)op->offset);
-		break;
-	case FIELD_ID:
-		pg_array_text(array, s->id);
-		break;
-	case FIELD_BASE:
-		pg_array_int(array, (int64_t)s->base_offset);
-		break;
-	case FIELD_LAST:
-		pg_array_int(array, (int64_t)s->end_offset);
-		break;
-	case FIELD_RECORDS:
-		pg_array_int(array, s->record_count);
-		break;
-	case FIELD_SIZE:
-		pg_array_int(array, (int64_t)(object ? o->size_bytes : s->size_bytes));
-		break;
-	case FIELD_BUCKET:
-		pg_array_text(array, o != NULL ? o->s3_bucket : s->s3_bucket);
-		break;
-	case FIELD_KEY:
-		pg_array_text(array, o != NULL ? o->s3_key : s->s3_key);
-		break;
-	case FIELD_CREATED:
-		pg_array_int(array, object ? o->created_at_ms : s->created_at_ms);
-		break;
-	case FIELD_OLDEST:
-		pg_array_int(array, s->min_timestamp_ms);
-		break;
-	case FIELD_NEWEST:
-		pg_array_int(array, s->max_timestamp_ms);
-		break;
-	case FIELD_FENCE:
-		pg_array_text(array, op->fence.agent_id);
-		break;
-	case FIELD_EPOCH:
-		pg_array_int(array, (int64_t)op->fence.epoch);
-		break;
-	case FIELD_GROUP:
-		pg_array_text(array, item->kind == KIND_OFFSET ? op->u.committed.group_id : op->group_id);
-		break;
-	case FIELD_NOTE:
-		put_text_or_null(array, op->u.committed.has_metadata, op->u.committed.metadata);
-		break;
-	case FIELD_AGENT:
-		pg_array_text(array, agent ? op->u.agent.agent_id : op->agent_id);
-		break;
-	case FIELD_OTHER:
-		pg_array_text(array, op->to_agent_id);
-		break;
-	case FIELD_ADDRESS:
-		pg_array_text(array, op->u.agent.address);
-		break;
-	case FIELD_ZONE:
-		pg_array_text(array, op->u.agent.availability_zone);
-		break;
-	case FIELD_CROWD:
-		pg_array_text(array, op->u.agent.agent_group);
-		break;
-	case FIELD_BEAT:
-		pg_array_int(array, op->u.agent.last_heartbeat_ms);
-		break;
-	case FIELD_STARTED:
-		pg_array_int(array, op->u.agent.started_at_ms);
-		break;
-	case FIELD_ABOUT:
-		put_map(array, &op->u.agent.metadata);
-		break;
-	case FIELD_UNTIL:
-		pg_array_int(array, end_of(w, op));
-		break;
-	case FIELD_TRANSFER:
-		pg_array_int(array, (int64_t)op->transfer_id);
-		break;
-	case FIELD_POSITION:
-		pg_array_int(array, (int64_t)s->position);
-		break;
-	case FIELD_WHOLE:
-		pg_array_int(array, o != NULL ? (int64_t)o->size_bytes : 0);
-		break;
-	case FIELD_RUN:
-		pg_array_int(array, item->run);
-		break;
-	case FIELD_TOP:
-		pg_array_int(array, item->top);
-		break;
-	case FIELD_END:
-		break;
-	}
-}
 
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
 
@@ -443,7 +236,7 @@ static void set_lease(struct writing *w, struct write_item *item, uint32_t parti
 	item->result->lease.partition_id = partition;
 	item->result->lease.epoch = (uint64_t)epoch;
 	item->result->lease.acquired_at_ms = w->now_ms;
-	item->result->lease.lease_expires_at_ms = end_of(w, item->op->op);
+	item->result->lease.lease_expires_at_ms = write_end_of(w, item->op->op);
 }
 
 /* n, partition, topic, agent, free, when the other's lease ends, epoch */
@@ -702,15 +495,7 @@ static const char confirm[] =
 		RES_##resource, USE_IN_TURN + (turn) \
 	}
 
-static const struct kind {
-	const char *sql;
-	enum field fields[24];
-	struct write_touch touches[TOUCHES_MAX];
-	void (*answer)(struct writing *w, struct write_item *item, const PGresult *result, int row);
-	bool own;
-	enum field runs
-		[8]; /* of @runs; then answers are about runs, and a row for run 0 says how many items were written */
-} kinds[KIND_COUNT] = {
+const struct write_kind_info write_kinds[KIND_COUNT] = {
 	[KIND_TOPIC_CREATE] = {topic_create,
                                {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
                                {X(TOPIC)},
@@ -831,10 +616,7 @@ static const struct kind {
 #undef S
 #undef T
 
-static const struct {
-	enum pg_statement statement;
-	size_t most;
-} sent[KIND_COUNT] = {
+const struct write_statement write_statements[KIND_COUNT] = {
 #define K(name, limit) [KIND_##name] = {PG_W_##name, limit},
 	WRITE_KINDS(K)
 #undef K
@@ -878,115 +660,31 @@ enum write_kind write_careful(enum write_kind kind)
 	return kind == KIND_ADD_PLAIN ? KIND_ADD : kind == KIND_ADD_RAISE_PLAIN ? KIND_ADD_RAISE : kind;
 }
 
+bool write_is_add(enum write_kind kind)
+{
+	kind = write_careful(kind);
+	return kind == KIND_ADD || kind == KIND_ADD_RAISE || kind == KIND_SLICE;
+}
+
+bool write_same_place(const struct backend_op *a, const struct backend_op *b)
+{
+	return a->op->partition_id == b->op->partition_id && rows_compare(a->op->name, b->op->name) == 0 &&
+	       rows_compare(a->tenant, b->tenant) == 0;
+}
+
 bool write_needs_own(enum write_kind kind)
 {
-	return kinds[kind].own;
+	return write_kinds[kind].own;
 }
 
 size_t write_most(enum write_kind kind)
 {
-	return sent[kind].most;
+	return write_statements[kind].most;
 }
 
 const struct write_touch *write_touches(enum write_kind kind)
 {
-	return kinds[kind].touches;
-}
-
-/* Neighbours of one place under one fence are a run; its first item knows how far it goes. */
-static void count_runs(struct write_item *items, size_t count)
-{
-	struct write_item *first = items;
-	uint32_t run = 1;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct shmeta_op *op = items[i].op->op, *former = first->op->op;
-		int64_t top = (int64_t)op->u.segment.end_offset + 1;
-
-		if (!write_same_place(first->op, items[i].op) || op->fence.epoch != former->fence.epoch ||
-		    rows_compare(op->fence.agent_id, former->fence.agent_id) != 0) {
-			first = &items[i];
-			run++;
-		}
-		items[i].run = run;
-		items[i].top = 0;
-		if (first->top < top)
-			first->top = top;
-	}
-}
-
-static void fill(struct writing *w, const struct write_item *items, size_t count, const enum field *list, bool by_run,
-                 struct pg_array *arrays, struct pg_params *params)
-{
-	for (size_t at = 0; list[at] != FIELD_END; at++) {
-		pg_array_start(&arrays[at], fields[list[at]].element);
-		for (size_t i = 0; i < count; i++)
-			if (!by_run || i == 0 || items[i].run != items[i - 1].run)
-				put(w, &items[i], list[at], &arrays[at]);
-		pg_param_array(params, &arrays[at]);
-	}
-}
-
-enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
-{
-	const struct kind *kind = &kinds[items->kind];
-	struct pg_params params;
-
-	pg_params_clear(&params);
-	if (kind->runs[0] != FIELD_END)
-		count_runs(items, count);
-	fill(w, items, count, kind->fields, false, w->arrays, &params);
-	fill(w, items, count, kind->runs, true, &w->arrays[params.count], &params);
-	if (strstr(kind->sql, "@now") != NULL)
-		pg_param_int(&params, w->now_ms);
-	return pg_send(w->state, &w->state->primary, sent[items->kind].statement, &params, err);
-}
-
-/* The first item of a run, or where it would be. */
-static size_t run_at(const struct write_item *items, size_t count, int64_t run)
-{
-	size_t low = 0;
-
-	while (low < count) {
-		size_t middle = low + (count - low) / 2;
-
-		if (items[middle].run < run)
-			low = middle + 1;
-		else
-			count = middle;
-	}
-	return low;
-}
-
-static bool answer_runs(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
-{
-	size_t refused = 0;
-	uint64_t written = 0;
-
-	for (int row = 0; row < PQntuples(result); row++) {
-		int64_t run = pg_int(result, row, 0);
-
-		if (run == 0)
-			written = (uint64_t)pg_int(result, row, 4);
-		for (size_t i = run_at(items, count, run); run > 0 && i < count && items[i].run == run; i++, refused++)
-			kinds[items->kind].answer(w, &items[i], result, row);
-	}
-	return written + refused == count;
-}
-
-bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
-{
-	const struct kind *kind = &kinds[items->kind];
-
-	if (kind->runs[0] != FIELD_END)
-		return answer_runs(w, items, count, result);
-	for (int row = 0; kind->answer != NULL && row < PQntuples(result); row++) {
-		int64_t n = pg_int(result, row, 0);
-
-		if (n >= 1 && (uint64_t)n <= count)
-			kind->answer(w, &items[n - 1], result, row);
-	}
-	return true;
+	return write_kinds[kind].touches;
 }
 
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate)
@@ -1005,131 +703,4 @@ void write_refused(struct writing *w, struct write_item *item, const char *sqlst
 		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
 	else
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source (%s)", sqlstate);
-}
-
-/* ---- texts --------------------------------------------------------------------------------------------------------------------------- */
-
-static bool flag_holds(const struct pg_state *state, char flag)
-{
-	const struct pg_shape *shape = &state->shape;
-
-	switch (flag) {
-	case 'o': /* tenants */
-		return shape->organization;
-	case 'a':
-		return shape->agents_organization;
-	case 'l':
-		return shape->leases_organization;
-	case 'u': /* a tenant is a uuid */
-		return shape->tenant_uuid;
-	case 'j': /* maps are jsonb */
-		return shape->config_json;
-	case 'c':
-		return shape->cleanup_policy;
-	case 't':
-		return shape->timestamps;
-	case 'p': /* at most one segment at a place */
-		return shape->segment_place;
-	case 'w': /* shmeta's own tables */
-		return shape->own;
-	default: /* 'g': triggers */
-		return state->dialect->triggers;
-	}
-}
-
-static int length(const enum field *list)
-{
-	int count = 0;
-
-	while (list[count] != FIELD_END)
-		count++;
-	return count;
-}
-
-/* The list that parameters from `first` on are, a row each. */
-static void write_list(FILE *out, const struct pg_state *state, const enum field *list, int first, bool numbered)
-{
-	/* Statements name org also where there is no such column, in lists of a list's columns. */
-	fprintf(out, "(SELECT i.*, i.tenant%s AS org FROM unnest(", state->shape.tenant_uuid ? "::uuid" : "");
-	for (int i = 0; list[i] != FIELD_END; i++)
-		fprintf(out, "%s$%d::%s[]", i > 0 ? ", " : "", first + i, fields[list[i]].type);
-	fprintf(out, ")%s AS i(", numbered ? " WITH ORDINALITY" : "");
-	for (int i = 0; list[i] != FIELD_END; i++)
-		fprintf(out, "%s%s", i > 0 ? ", " : "", fields[list[i]].column);
-	fprintf(out, "%s))", numbered ? ", n" : "");
-}
-
-/* To the brace that closes what *at is in. */
-static void skip(const char **at)
-{
-	for (int depth = 0; **at != '\0' && (depth > 0 || **at != '}'); (*at)++)
-		depth += **at == '{' ? 1 : **at == '}' ? -1 : 0;
-}
-
-/* What the word at the start of text stands for, if it is one of ours; returns its length, otherwise 0. */
-static size_t expand_word(FILE *out, const struct pg_state *state, const struct kind *kind, const char *text)
-{
-	const int items = length(kind->fields), runs = length(kind->runs);
-
-	if (strncmp(text, "@items", 6) == 0) {
-		fputs("WITH i AS MATERIALIZED ", out);
-		write_list(out, state, kind->fields, 1, true);
-		return 6;
-	}
-	if (strncmp(text, "@rows", 5) == 0) {
-		write_list(out, state, kind->fields, 1, false);
-		return 5;
-	}
-	if (strncmp(text, "@runs", 5) == 0) {
-		write_list(out, state, kind->runs, items + 1, true);
-		return 5;
-	}
-	if (strncmp(text, "@now", 4) == 0) {
-		fprintf(out, "$%d::int8", items + runs + 1);
-		return 4;
-	}
-	return 0;
-}
-
-/* From *at up to the end or the brace that closes what *at is in. */
-static void expand(FILE *out, const struct pg_state *state, const struct kind *kind, const char **at)
-{
-	while (**at != '\0' && **at != '}') {
-		size_t word = expand_word(out, state, kind, *at);
-
-		*at += word;
-		if (word == 0 && **at == '{') {
-			bool negated = (*at)[1] == '!';
-			bool holds = flag_holds(state, (*at)[negated ? 2 : 1]) != negated;
-
-			*at += negated ? 4 : 3;
-			if (holds)
-				expand(out, state, kind, at);
-			else
-				skip(at);
-			(*at)++;
-		} else if (word == 0) {
-			fputc(*(*at)++, out);
-		}
-	}
-}
-
-bool write_kind_statements(struct pg_state *state)
-{
-	for (int i = 0; i < KIND_COUNT; i++) {
-		const char *at = kinds[i].sql;
-		char *text = NULL;
-		size_t bytes;
-		FILE *out = open_memstream(&text, &bytes);
-		bool ok;
-
-		if (out == NULL)
-			return false;
-		expand(out, state, &kinds[i], &at);
-		ok = fclose(out) == 0 && pg_text_of(state, sent[i].statement, "%s", text);
-		free(text);
-		if (!ok)
-			return false;
-	}
-	return true;
 }

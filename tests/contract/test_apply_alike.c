@@ -26,8 +26,12 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 }
 
 /* One source and what it gave out. */
+/* AFRESH: by an engine that has just been opened, each batch, which expects nothing bad. IN_HALVES: started, everything read, finished. */
+enum way { AT_ONE_GO, AFRESH, IN_HALVES };
+
 struct side {
 	struct world world;
+	enum way way;
 	struct shmeta_op ops[BATCH_MAX];
 	struct backend_op batch[BATCH_MAX];
 	struct shmeta_result results[BATCH_MAX];
@@ -188,8 +192,16 @@ static void apply(struct pair *p, struct side *side, const struct shmeta_op *ops
 		side->batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &side->ops[i]};
 	}
 	side->told = 0;
-	status = side->world.ops->apply(side->world.state, side->batch, count, now_ms, side->results, &sink,
-	                                &side->world.err);
+	if (side->way == IN_HALVES) {
+		status = side->world.ops->start(side->world.state, side->batch, count, now_ms, side->results,
+		                                &side->world.err);
+		cr_assert_eq(status, SHMETA_OK, "%s", side->world.err.text);
+		cr_assert_eq(world_load(&side->world), SHMETA_OK, "%s", side->world.err.text);
+		status = side->world.ops->finish(side->world.state, &sink, &side->world.err);
+	} else {
+		status = side->world.ops->apply(side->world.state, side->batch, count, now_ms, side->results, &sink,
+		                                &side->world.err);
+	}
 	cr_assert_eq(status, SHMETA_OK, "%s: %s", world_names[side->world.engine], side->world.err.text);
 }
 
@@ -247,7 +259,7 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 	cr_assert_eq(p->model.told, p->engine.told);
 }
 
-static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint32_t most)
+static void alike_so(enum world_engine engine, uint32_t seed, uint32_t rounds, uint32_t most, enum way way)
 {
 	struct pair *p = calloc(1, sizeof *p);
 	struct shmeta_op ops[BATCH_MAX];
@@ -258,6 +270,7 @@ static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint
 		cr_skip_test("there is no PostgreSQL on this machine");
 	}
 	p->seed = seed;
+	p->engine.way = way;
 	world_make(&p->model.world, WORLD_MEMORY);
 	world_make(&p->engine.world, engine);
 	world_open(&p->model.world);
@@ -269,6 +282,10 @@ static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint
 		for (uint32_t i = 0; i < count; i++)
 			ops[i] = pick_op(p, i > 0 ? ops[i - 1].type : SHMETA_OP_TYPES, round);
 		apply(p, &p->model, ops, count, now_ms);
+		if (way == AFRESH) {
+			world_close(&p->engine.world);
+			world_open(&p->engine.world);
+		}
 		apply(p, &p->engine, ops, count, now_ms);
 		compare(p, count, round);
 		if (round % 20 == 19) {
@@ -285,6 +302,11 @@ static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint
 	world_free(&p->model.world);
 	world_free(&p->engine.world);
 	free(p);
+}
+
+static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint32_t most)
+{
+	alike_so(engine, seed, rounds, most, AT_ONE_GO);
 }
 
 Test(apply_alike, sqlite_answers_as_memory_does_to_small_batches)
@@ -310,6 +332,16 @@ Test(apply_alike, postgresql_answers_as_memory_does_to_small_batches)
 Test(apply_alike, postgresql_answers_as_memory_does_to_large_batches)
 {
 	alike(WORLD_PG_NEW, 5, 100, BATCH_MAX);
+}
+
+Test(apply_alike, postgresql_that_expects_nothing_bad_answers_as_memory_does)
+{
+	alike_so(WORLD_PG_NEW, 9, 250, 20, AFRESH);
+}
+
+Test(apply_alike, postgresql_in_two_halves_answers_as_memory_does)
+{
+	alike_so(WORLD_PG_NEW, 10, 150, BATCH_MAX, IN_HALVES);
 }
 
 Test(apply_alike, postgresql_of_v01_answers_as_memory_does)

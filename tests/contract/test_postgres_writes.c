@@ -115,14 +115,35 @@ static void add_acquire(struct host *h, const char *topic, uint32_t partition, c
 	op->duration_ms = ms;
 }
 
-static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
+static size_t gather(struct host *h)
 {
-	const struct backend_sink sink = {.changed = on_changed};
 	size_t count = h->count;
 
 	for (size_t i = 0; i < count; i++)
 		h->batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &h->op[i]};
 	h->count = 0;
+	return count;
+}
+
+static enum shmeta_status host_start(struct host *h, int64_t now_ms)
+{
+	size_t count = gather(h);
+
+	return h->ops->start(h->state, h->batch, count, now_ms, h->result, &h->err);
+}
+
+static enum shmeta_status host_finish(struct host *h)
+{
+	const struct backend_sink sink = {.changed = on_changed};
+
+	return h->ops->finish(h->state, &sink, &h->err);
+}
+
+static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
+{
+	const struct backend_sink sink = {.changed = on_changed};
+	size_t count = gather(h);
+
 	return h->ops->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err);
 }
 
@@ -556,7 +577,8 @@ static void adds_are_told_apart(enum world_engine engine)
 				op->fence = (struct shmeta_fence){rows_str(cases[i].agent), cases[i].epoch};
 			if (cases[i].expected == SHMETA_OK) {
 				good++;
-				if (op->type != SHMETA_OP_ADD_SEGMENT && op->u.segment.end_offset >= top[op->partition_id])
+				if (op->type != SHMETA_OP_ADD_SEGMENT &&
+				    op->u.segment.end_offset >= top[op->partition_id])
 					top[op->partition_id] = op->u.segment.end_offset + 1;
 			}
 		}
@@ -682,8 +704,8 @@ static void trap_commit(enum link_loss loss)
 	cr_assert_eq(link_trap(&l, loss, "shmeta_COMMIT", strlen("shmeta_COMMIT"), 1), 0);
 }
 
-static void lose_commit(enum world_engine engine, enum link_loss loss, uint32_t timeout_ms, enum shmeta_status expected,
-                        int64_t rows)
+static void lose_commit_of(bool halves, enum world_engine engine, enum link_loss loss, uint32_t timeout_ms,
+                           enum shmeta_status expected, int64_t rows)
 {
 	enum shmeta_status status;
 	struct link_counts counts;
@@ -692,7 +714,9 @@ static void lose_commit(enum world_engine engine, enum link_loss loss, uint32_t 
 	behind_link(&hosts[0], timeout_ms);
 	trap_commit(loss);
 	add_segment(&hosts[0], "orders", 0, 0);
-	status = host_apply(&hosts[0], 5);
+	if (halves)
+		cr_assert_eq(host_start(&hosts[0], 5), SHMETA_OK, "%s", hosts[0].err.text);
+	status = halves ? host_finish(&hosts[0]) : host_apply(&hosts[0], 5);
 	link_counts(&l, &counts);
 	cr_expect_eq(counts.caught, 1);
 	cr_expect_eq(status, expected, "%d: %s", (int)status, hosts[0].err.text);
@@ -709,6 +733,12 @@ static void lose_commit(enum world_engine engine, enum link_loss loss, uint32_t 
 	cr_expect_eq(hosts[0].result[0].status, SHMETA_OK, "%s", hosts[0].result[0].text);
 	link_end(&l);
 	end(1);
+}
+
+static void lose_commit(enum world_engine engine, enum link_loss loss, uint32_t timeout_ms, enum shmeta_status expected,
+                        int64_t rows)
+{
+	lose_commit_of(false, engine, loss, timeout_ms, expected, rows);
 }
 
 Test(postgres_writes, a_commit_whose_answer_was_lost_is_found_to_be_done)
@@ -729,6 +759,145 @@ Test(postgres_writes, a_commit_that_is_never_answered_is_looked_up_after_the_dea
 Test(postgres_writes, where_the_server_cannot_tell_the_outcome_is_unknown)
 {
 	lose_commit(WORLD_COCKROACH, LINK_LOSE_ANSWER, 2000, SHMETA_ERR_OUTCOME_UNKNOWN, 1);
+}
+
+Test(postgres_writes, a_commit_of_what_was_started_is_found_to_be_done_when_its_answer_was_lost)
+{
+	lose_commit_of(true, WORLD_PG_NEW, LINK_LOSE_ANSWER, 10000, SHMETA_OK, 1);
+}
+
+Test(postgres_writes, a_commit_of_what_was_started_is_found_not_to_be_done_when_it_was_lost)
+{
+	lose_commit_of(true, WORLD_PG_NEW, LINK_LOSE_REQUEST, 10000, SHMETA_ERR_SOURCE, 0);
+}
+
+/* ---- in two halves ------------------------------------------------------------------------------------------------------------------- */
+
+/* Sessions of ours that have begun to write and wait. */
+#define STARTED                                                                                      \
+	"FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'shmetad' " \
+	"AND state = 'idle in transaction'"
+
+/* Until the server has done all that was sent. */
+static void await_started(void)
+{
+	for (int i = 0; i < 1000 && world_sql_number(&world, "SELECT count(*) " STARTED) == 0; i++)
+		(void)usleep(5000);
+	cr_assert_eq(world_sql_number(&world, "SELECT count(*) " STARTED), 1);
+}
+
+static void start_two(void)
+{
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	add_segment(&hosts[0], "orders", 0, 0);
+	add_segment(&hosts[0], "orders", 0, 10);
+	cr_assert_eq(host_start(&hosts[0], 2), SHMETA_OK, "%s", hosts[0].err.text);
+	await_started();
+}
+
+static void expect_two(void)
+{
+	cr_assert_eq(host_finish(&hosts[0]), SHMETA_OK, "%s", hosts[0].err.text);
+	for (int i = 0; i < 2; i++)
+		cr_expect_eq(hosts[0].result[i].status, SHMETA_OK, "%s", hosts[0].result[i].text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 2);
+	cr_expect_eq(world_sql_number(&world, "SELECT high_watermark FROM partitions"), 20);
+	end(1);
+}
+
+Test(postgres_writes, what_was_started_is_read_by_nobody_before_it_is_finished)
+{
+	const struct backend_key key = {.cls = SHMETA_CLASS_SEGMENT,
+	                                .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                                .topic = rows_str("orders"),
+	                                .to = UINT64_MAX};
+	struct recorder r;
+	int changed = -1;
+
+	start_two();
+	recorder_init(&r);
+	cr_assert_eq(hosts[0].ops->fetch(hosts[0].state, &key, 1, &r.sink, &hosts[0].err), SHMETA_OK, "%s",
+	             hosts[0].err.text);
+	cr_expect(recorder_has(&r, "partition"), "%s", recorder_text(&r));
+	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
+	cr_expect_eq(hosts[0].ops->load(hosts[0].state, &r.sink, &hosts[0].err), SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].ops->changes(hosts[0].state, &r.sink, &changed, &hosts[0].err), SHMETA_OK);
+	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 0);
+	recorder_free(&r);
+	expect_two();
+}
+
+Test(postgres_writes, what_was_started_in_a_session_that_ended_was_not_done_and_says_so)
+{
+	start_two();
+	cr_expect_eq(world_sql_number(&world, "SELECT count(pg_terminate_backend(pid)) " STARTED), 1);
+	cr_expect_eq(host_finish(&hosts[0]), SHMETA_ERR_SOURCE);
+	cr_expect_not_null(strstr(hosts[0].err.text, "nothing was done"), "%s", hosts[0].err.text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 0);
+	add_segment(&hosts[0], "orders", 0, 0);
+	add_segment(&hosts[0], "orders", 0, 10);
+	cr_assert_eq(host_start(&hosts[0], 3), SHMETA_OK, "%s", hosts[0].err.text);
+	expect_two();
+}
+
+Test(postgres_writes, what_was_started_is_done_though_the_session_that_reads_ended)
+{
+	start_two();
+	cr_expect_eq(world_sql_number(&world,
+	                              "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = "
+	                              "current_database() AND application_name = 'shmetad' AND state = 'idle'"),
+	             2, "this host's, and the world's own");
+	expect_two();
+}
+
+Test(postgres_writes, what_was_started_and_never_finished_was_never_done)
+{
+	start_two();
+	host_close(&hosts[0]);
+	hosts[0].state = NULL;
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 0);
+	end(1);
+}
+
+Test(postgres_writes, a_conflict_with_what_was_started_is_told_at_its_end)
+{
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	add_segment(&hosts[0], "orders", 0, 10);
+	done(&hosts[0], 1);
+	for (uint64_t base = 0; base < 30; base += 10)
+		add_segment(&hosts[0], "orders", 0, base);
+	cr_assert_eq(host_start(&hosts[0], 2), SHMETA_OK, "%s", hosts[0].err.text);
+	cr_assert_eq(host_finish(&hosts[0]), SHMETA_OK, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].result[0].status, SHMETA_OK);
+	cr_expect_eq(hosts[0].result[1].status, SHMETA_ERR_ALREADY_EXISTS);
+	cr_expect_eq(hosts[0].result[2].status, SHMETA_OK);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 3);
+	end(1);
+}
+
+Test(postgres_writes, where_no_second_session_is_to_be_had_a_batch_is_done_at_one_go)
+{
+	char uri[300];
+
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	world_sql(&world, "CREATE ROLE one LOGIN CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES IN SCHEMA public TO one; "
+	                  "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO one");
+	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%s dbname=%s user=one", world.ops->name, PQhost(world.pg),
+	               PQport(world.pg), PQdb(world.pg));
+	cr_assert_eq(host_open(&hosts[1], &world, uri, PATIENCE_MS), SHMETA_OK, "%s", hosts[1].err.text);
+	add_segment(&hosts[1], "orders", 0, 0);
+	cr_expect_eq(host_start(&hosts[1], 2), SHMETA_ERR_SOURCE);
+	cr_expect_not_null(strstr(hosts[1].err.text, "too many connections"), "%s", hosts[1].err.text);
+	add_segment(&hosts[1], "orders", 0, 10);
+	done(&hosts[1], 2);
+	cr_expect_eq(world_sql_number(&world, "SELECT base_offset FROM segments"), 10);
+	end(2);
 }
 
 /* ---- the feed ---------------------------------------------------------------------------------------------------------------------- */

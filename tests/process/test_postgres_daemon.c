@@ -3,11 +3,14 @@
  * them writes, a server that was away is followed on from where it was, and schema apply, status and remove do what they say on
  * PostgreSQL and on SQLite. */
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,7 +18,7 @@
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
-TestSuite(postgres_daemon, .timeout = 120);
+TestSuite(postgres_daemon, .timeout = 1800); /* make faults takes its time */
 
 static struct pg_cluster cluster;
 static struct run_daemon one, two;
@@ -151,6 +154,197 @@ Test(postgres_daemon, a_server_that_was_away_is_followed_on_and_readers_have_not
 	cr_assert_eq(run_daemon_start(&one, uri), 0);
 	await_words(&one, "ls partitions b1", "3000");
 	await_equal(&one);
+}
+
+/* ---- under load ---------------------------------------------------------------------------------------------------------------- */
+
+/* Writers with so many calls in flight that the daemon's rounds overlap. */
+enum { LOADERS = 4, LOAD_BATCH = 48, LOAD_FLIGHT = 6, LOAD_MAX = 400000 };
+
+struct load {
+	_Atomic int stop;
+	struct loader {
+		_Atomic uint32_t sent, acknowledged, refused;
+		uint8_t done[LOAD_MAX]; /* by number: acknowledged */
+	} loader[LOADERS];
+};
+
+struct load_call {
+	struct loader *loader;
+	uint32_t first;
+	int *in_flight;
+};
+
+static void on_load_done(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
+                         const struct shmeta_token *token)
+{
+	struct load_call *c = arg;
+
+	(void)token;
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
+		if (results[i].status == SHMETA_OK) {
+			c->loader->done[c->first + i] = 1;
+			atomic_fetch_add(&c->loader->acknowledged, 1);
+		} else if (results[i].status != SHMETA_ERR_OUTCOME_UNKNOWN &&
+		           results[i].status != SHMETA_ERR_WRITER_AWAY && results[i].status != SHMETA_ERR_SOURCE &&
+		           results[i].status != SHMETA_ERR_NOT_CACHED) {
+			atomic_fetch_add(&c->loader->refused, 1);
+		}
+	}
+	--*c->in_flight;
+	free(c);
+}
+
+static void wait_for_answers(struct shmeta_client *client, int *in_flight, int most)
+{
+	while (*in_flight > most) {
+		struct pollfd fd = {.fd = shmeta_client_fd(client), .events = shmeta_client_events(client)};
+
+		(void)poll(&fd, 1, 20);
+		(void)!shmeta_client_process(client, NULL);
+	}
+}
+
+/* In a child of its own: no Criterion. */
+static int load_partition(struct load *load, uint32_t me)
+{
+	struct loader *l = &load->loader[me];
+	struct shmeta_client *client;
+	struct shmeta *instance = run_daemon_open(&one, "load", 0);
+	int in_flight = 0;
+
+	if (instance == NULL || shmeta_client_open(instance, NULL, &client) != SHMETA_OK)
+		return 2;
+	while (!atomic_load(&load->stop) && l->sent + LOAD_BATCH <= LOAD_MAX) {
+		struct shmeta_op ops[LOAD_BATCH];
+		struct load_call *c = malloc(sizeof *c);
+		char id[LOAD_BATCH][40];
+		enum shmeta_status status;
+
+		if (c == NULL)
+			return 3;
+		*c = (struct load_call){l, l->sent, &in_flight};
+		for (uint32_t i = 0; i < LOAD_BATCH; i++) {
+			uint64_t n = l->sent + i;
+
+			(void)snprintf(id[i], sizeof id[i], "s-%u-%llu", me, (unsigned long long)n);
+			ops[i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+			                            .name = {"load", 4},
+			                            .partition_id = me,
+			                            .u.segment = {.base_offset = n,
+			                                          .end_offset = n,
+			                                          .record_count = 1,
+			                                          .size_bytes = 1,
+			                                          .id = {id[i], strlen(id[i])},
+			                                          .s3_bucket = {"b", 1},
+			                                          .s3_key = {id[i], strlen(id[i])}}};
+		}
+		in_flight++;
+		while ((status = shmeta_submit(client, ops, LOAD_BATCH, on_load_done, c)) == SHMETA_ERR_BUSY)
+			wait_for_answers(client, &in_flight, in_flight - 1);
+		if (status != SHMETA_OK)
+			return 4;
+		l->sent += LOAD_BATCH;
+		wait_for_answers(client, &in_flight, LOAD_FLIGHT - 1);
+	}
+	wait_for_answers(client, &in_flight, 0);
+	shmeta_client_close(client);
+	shmeta_close(instance);
+	return 0;
+}
+
+static uint32_t acknowledged(struct load *load)
+{
+	uint32_t sum = 0;
+
+	for (int i = 0; i < LOADERS; i++)
+		sum += atomic_load(&load->loader[i].acknowledged);
+	return sum;
+}
+
+static void await_acknowledged(struct load *load, uint32_t more)
+{
+	uint32_t goal = acknowledged(load) + more;
+
+	for (int i = 0; i < 3000 && acknowledged(load) < goal; i++)
+		nap_ms(10);
+	cr_expect_geq(acknowledged(load), goal, "nothing is acknowledged any more");
+}
+
+/* Of those that were acknowledged, the ones that the database does not have. */
+static uint32_t missing(struct load *load, uint32_t loader, uint32_t *ret_found)
+{
+	PGresult *rows;
+	uint8_t *there = calloc(LOAD_MAX, 1);
+	char sql[100];
+	uint32_t lost = 0;
+
+	cr_assert_not_null(there);
+	(void)snprintf(sql, sizeof sql, "SELECT base_offset FROM segments WHERE partition_id = %u", loader);
+	rows = PQexec(app, sql);
+	for (int i = 0; i < PQntuples(rows); i++)
+		there[strtoul(PQgetvalue(rows, i, 0), NULL, 10)]++;
+	*ret_found += (uint32_t)PQntuples(rows);
+	PQclear(rows);
+	for (uint32_t i = 0; i < LOAD_MAX; i++)
+		lost += load->loader[loader].done[i] && there[i] != 1;
+	free(there);
+	return lost;
+}
+
+Test(postgres_daemon, what_was_acknowledged_is_there_though_the_writer_and_its_sessions_were_killed, .init = begin,
+     .fini = end)
+{
+	const uint32_t rounds = run_rounds(16, 200);
+	struct load *load = mmap(NULL, sizeof *load, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint32_t lost = 0, found = 0, sessions, overlapped = 0;
+	pid_t loaders[LOADERS];
+
+	cr_assert_neq(load, MAP_FAILED);
+	cr_assert_eq(run_daemon_start(&one, uri), 0);
+	cr_assert_eq(run_daemon_start(&two, uri), 0);
+	pg_cluster_sql(app,
+	               "INSERT INTO topics VALUES('load', 4, NULL, 1, 1, '{}'); INSERT INTO partitions SELECT 'load', "
+	               "p, 0, 1, 1 FROM generate_series(0, 3) p");
+	await_words(&one, "ls topics", "load");
+	for (uint32_t i = 0; i < LOADERS; i++) {
+		loaders[i] = run_fork();
+		if (loaders[i] == 0)
+			_exit(load_partition(load, i));
+	}
+	for (uint32_t i = 0; i < rounds; i++) {
+		PGresult *state;
+
+		await_acknowledged(load, 2000);
+		state = PQexec(app, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shmetad'");
+		sessions = (uint32_t)strtoul(PQgetvalue(state, 0, 0), NULL, 10);
+		overlapped += sessions > 2; /* more than one for each daemon: the one writes in a session of its own */
+		PQclear(state);
+		if (i % 2 == 0) {
+			pg_cluster_sql(app, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+			                    "application_name = 'shmetad'");
+		} else {
+			cr_assert_eq(run_daemon_end(&one, SIGKILL), SIGKILL + 128);
+			cr_assert_eq(run_daemon_start(&one, uri), 0);
+		}
+	}
+	await_acknowledged(load, 2000);
+	atomic_store(&load->stop, 1);
+	for (int i = 0; i < LOADERS; i++)
+		cr_assert_eq(run_reap(loaders[i]), 0);
+	await_equal(&one);
+	await_equal(&two);
+	for (uint32_t i = 0; i < LOADERS; i++) {
+		lost += missing(load, i, &found);
+		cr_expect_eq(load->loader[i].refused, 0);
+	}
+	cr_expect_eq(lost, 0);
+	(void)fprintf(
+		stderr,
+		"figure: %u times the writer or its sessions were killed under load: %u segments acknowledged, %u "
+		"in the database and both caches, %u lost; rounds overlapped in %u\n",
+		rounds, acknowledged(load), found, lost, overlapped);
+	(void)munmap(load, sizeof *load);
 }
 
 static void prove_schema_verbs(const char *source)
