@@ -13,6 +13,7 @@
 
 #include "backends/backend.h"
 #include "backends/rows.h"
+#include "tests/support/cockroach.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pgwire.h"
 #include "tests/support/recorder.h"
@@ -25,10 +26,6 @@ TestSuite(cockroachdb, .timeout = 600);
 enum { PATIENCE_S = 40 };
 
 enum { STORM, AMBIGUOUS_DONE, AMBIGUOUS_NOT_DONE, AMBIGUOUS_OPEN, BODY_STORM, NO_FOLLOWERS, FOLLOWERS, FIRST_REFUSAL };
-#define REFUSE(what, code, words)                                                        \
-	{                                                                                \
-		.pattern = what, .action = PGWIRE_ERROR, .sqlstate = code, .text = words \
-	}
 #define AMBIGUOUS(what)                                                                                 \
 	{                                                                                               \
 		.pattern = "commit", .action = what, .sqlstate = "40003",                               \
@@ -61,28 +58,7 @@ static const struct pgwire_rule rules[] = {
                           .times = PGWIRE_OFF},
 	/* PostgreSQL has no past to read: what was asked is what can be looked at. */
 	[FOLLOWERS] = {.pattern = "SET TRANSACTION AS OF SYSTEM TIME", .action = PGWIRE_COMMAND, .text = "SET"},
-	[FIRST_REFUSAL] = REFUSE("LISTEN", "0A000", "unimplemented: LISTEN (cockroach#41522)"),
-	REFUSE("NOTIFY", "0A000", "unimplemented: NOTIFY"),
-	REFUSE("TRIGGER", "0A000", "unimplemented: triggers"),
-	REFUSE("xid8", "42704", "type \"xid8\" does not exist"),
-	REFUSE("pg_snapshot", "42704", "type \"pg_snapshot\" does not exist"),
-	REFUSE("pg_current_snapshot", "42883", "unknown function: pg_current_snapshot()"),
-	REFUSE("pg_current_xact_id", "42883", "unknown function: pg_current_xact_id()"),
-	REFUSE("pg_visible_in_snapshot", "42883", "unknown function: pg_visible_in_snapshot()"),
-	REFUSE("pg_xact_status", "42883", "unknown function: pg_xact_status()"),
-	REFUSE("pg_control_system", "42883", "unknown function: pg_control_system()"),
-	REFUSE("_lsn()", "42883", "unknown function: pg_current_wal_insert_lsn()"),
-	REFUSE("pg_advisory", "0A000", "unimplemented: advisory locks"),
-	REFUSE("FORMAT binary", "0A000", "unimplemented: binary format for COPY TO"),
-	{.pattern = "version()",
-         .action = PGWIRE_REWRITE,
-         .text = "(SELECT 'CockroachDB CCL v23.2.4 (x86_64-pc-linux-gnu, built 2024/04/08)'::text AS version)"},
-	{.pattern = "follower_read_timestamp()",
-         .action = PGWIRE_REWRITE,
-         .text = "(SELECT at FROM played.follower_time)"},
-	{.pattern = "crdb_internal.cluster_id()",
-         .action = PGWIRE_REWRITE,
-         .text = "'c0ffee00-0000-4000-8000-000000000001'::uuid"},
+	[FIRST_REFUSAL] = COCKROACH_REFUSALS,
 };
 enum { RULES = sizeof rules / sizeof rules[0] };
 
@@ -91,7 +67,7 @@ static struct pgwire peer;
 static struct pgwire_options options = {.rules = rules,
                                         .count = RULES,
                                         .server_version = "13.0.0",
-                                        .crdb_version = "CockroachDB CCL v23.2.4",
+                                        .crdb_version = COCKROACH_VERSION,
                                         .upstream_port = 5432};
 static struct run_daemon d;
 static PGconn *sql;

@@ -28,8 +28,10 @@ struct pgwire_page {
 	_Atomic uint64_t hits[PGWIRE_RULES_MAX];
 	_Atomic uint64_t connections;
 	_Atomic size_t log_used, emitted;
+	_Atomic uint64_t streams, streams_ended; /* open; how often pgwire_end_streams() was called */
+	char end_sqlstate[8], end_text[256];
 	char log[LOG_BYTES];
-	char rows[EMIT_BYTES]; /* of pgwire_emit(), each ended by a newline */
+	char rows[EMIT_BYTES]; /* of pgwire_emit_at(): the time, a space, the row, a newline */
 };
 
 struct buffer {
@@ -58,7 +60,8 @@ struct peer {
 	struct named statements[STATEMENTS], portals[STATEMENTS];
 	struct due due[ASKED];
 	size_t due_first, due_count;
-	int skipping;    /* until the next Sync */
+	int skipping; /* until the next Sync */
+	int streaming;
 	char state;      /* without a server behind: I, T, E */
 	char begun[128]; /* the last BEGIN */
 	struct buffer out;
@@ -68,6 +71,8 @@ struct peer {
 
 __attribute__((noreturn)) static void over(const struct peer *p)
 {
+	if (p->streaming)
+		atomic_fetch_sub(&p->page->streams, 1);
 	(void)close(p->client);
 	_exit(0);
 }
@@ -282,10 +287,11 @@ static const char *columns_of(const char *text, struct columns *ret)
 
 		if (sscanf(text, "%63[^: \n]:%15[a-z0-9]%n", ret->name[ret->count], type, &n) < 2)
 			break;
-		ret->type[ret->count++] = strcmp(type, "int8") == 0   ? 20
-		                          : strcmp(type, "int4") == 0 ? 23
-		                          : strcmp(type, "bool") == 0 ? 16
-		                                                      : 25;
+		ret->type[ret->count++] = strcmp(type, "int8") == 0    ? 20
+		                          : strcmp(type, "int4") == 0  ? 23
+		                          : strcmp(type, "bool") == 0  ? 16
+		                          : strcmp(type, "bytea") == 0 ? 17
+		                                                       : 25;
 		for (text += n; *text == ' '; text++)
 			;
 	}
@@ -304,7 +310,7 @@ static void say_columns(struct peer *p, const char *text, int binary)
 		add32(&b, 0);
 		add16(&b, 0);
 		add32(&b, c.type[i]);
-		add16(&b, c.type[i] == 25 ? -1 : c.type[i] == 20 ? 8 : c.type[i] == 23 ? 4 : 1);
+		add16(&b, c.type[i] == 25 || c.type[i] == 17 ? -1 : c.type[i] == 20 ? 8 : c.type[i] == 23 ? 4 : 1);
 		add32(&b, -1);
 		add16(&b, binary);
 	}
@@ -319,7 +325,16 @@ static void add_cell(struct buffer *b, int32_t type, const char *cell, size_t by
 
 	if (bytes == 2 && memcmp(cell, "\\N", 2) == 0) {
 		add32(b, -1);
-	} else if (!binary || type == 25) {
+	} else if (!binary && type == 17) {
+		char digits[3];
+
+		add32(b, 2 + 2 * (int64_t)bytes);
+		add(b, "\\x", 2);
+		for (size_t i = 0; i < bytes; i++) {
+			(void)snprintf(digits, sizeof digits, "%02x", (unsigned char)cell[i]);
+			add(b, digits, 2);
+		}
+	} else if (!binary || type == 25 || type == 17) {
 		add32(b, (int64_t)bytes);
 		add(b, cell, bytes);
 	} else if (type == 16) {
@@ -375,21 +390,43 @@ static void say_ready(struct peer *p)
 	free(b.data);
 }
 
-/* Rows as they come, until the client goes. */
-__attribute__((noreturn)) static void stream(struct peer *p, const struct columns *c, int binary)
+/* Nanoseconds; 0: from the beginning. */
+static uint64_t cursor_of(const char *sql)
 {
+	const char *at = strcasestr(sql, "cursor = '");
+
+	return at != NULL ? strtoull(at + strlen("cursor = '"), NULL, 10) : 0;
+}
+
+/* Rows as they come, until the client goes, or it is ended with an error. */
+static void stream(struct peer *p, const struct columns *c, int binary, uint64_t cursor)
+{
+	uint64_t ended = atomic_load(&p->page->streams_ended);
 	size_t at = 0;
 
-	for (;;) {
+	p->streaming = 1;
+	atomic_fetch_add(&p->page->streams, 1);
+	while (atomic_load(&p->page->streams_ended) == ended) {
 		struct pollfd fd = {.fd = p->client, .events = POLLIN};
 		size_t end = atomic_load(&p->page->emitted);
 		char byte;
 
-		while (at < end)
-			at = (size_t)(say_row(p, c, p->page->rows + at, binary) - p->page->rows);
+		while (at < end) {
+			char *row;
+			uint64_t time = strtoull(p->page->rows + at, &row, 10);
+
+			at = (size_t)(strchrnul(row, '\n') + 1 - p->page->rows);
+			if (time == 0 || time > cursor)
+				(void)say_row(p, c, row + 1, binary);
+		}
 		if (poll(&fd, 1, 2) > 0 && recv(p->client, &byte, 1, 0) <= 0)
 			over(p);
 	}
+	if (p->page->end_sqlstate[0] == 0)
+		over(p);
+	p->streaming = 0;
+	atomic_fetch_sub(&p->page->streams, 1);
+	say_error(p, p->page->end_sqlstate, p->page->end_text);
 }
 
 __attribute__((noreturn)) static void hang(struct peer *p)
@@ -455,8 +492,10 @@ static int execute_here(struct peer *p, const char *sql, int rule, int binary, i
 	line = columns_of(r->text, &c);
 	for (; *line != 0; rows++)
 		line = say_row(p, &c, line, binary);
-	if (r->action == PGWIRE_STREAM)
-		stream(p, &c, binary);
+	if (r->action == PGWIRE_STREAM) {
+		stream(p, &c, binary, cursor_of(sql));
+		return 0;
+	}
 	(void)snprintf(tag, sizeof tag, "SELECT %d", rows);
 	say_done(p, tag);
 	return 1;
@@ -1088,11 +1127,28 @@ uint64_t pgwire_asked(const struct pgwire *w, const char *part)
 
 void pgwire_emit(struct pgwire *w, const char *row)
 {
-	size_t at = atomic_load(&w->page->emitted), bytes = strlen(row);
+	pgwire_emit_at(w, 0, row);
+}
 
-	if (at + bytes + 2 > EMIT_BYTES)
-		return;
-	memcpy(w->page->rows + at, row, bytes);
-	w->page->rows[at + bytes] = '\n';
-	atomic_store(&w->page->emitted, at + bytes + 1);
+void pgwire_emit_at(struct pgwire *w, uint64_t time_ns, const char *row)
+{
+	size_t at = atomic_load(&w->page->emitted), room = EMIT_BYTES - at;
+	int bytes = snprintf(w->page->rows + at, room, "%llu %s\n", (unsigned long long)time_ns, row);
+
+	if (bytes > 0 && (size_t)bytes < room)
+		atomic_store(&w->page->emitted, at + (size_t)bytes);
+	else
+		(void)fprintf(stderr, "scripted peer: no room for more rows\n");
+}
+
+uint64_t pgwire_streams(const struct pgwire *w)
+{
+	return atomic_load(&w->page->streams);
+}
+
+void pgwire_end_streams(struct pgwire *w, const char *sqlstate, const char *text)
+{
+	(void)snprintf(w->page->end_sqlstate, sizeof w->page->end_sqlstate, "%s", sqlstate != NULL ? sqlstate : "");
+	(void)snprintf(w->page->end_text, sizeof w->page->end_text, "%s", text != NULL ? text : "");
+	atomic_fetch_add(&w->page->streams_ended, 1);
 }

@@ -11,13 +11,14 @@
 
 enum pgwire_action {
 	PGWIRE_ROWS, /* text: "name:type name:type\n" then a line for each row, cells divided by '|', \N is NULL. Types: text,
-			 * int8, int4, bool; binary where the client asks for it                                     */
+			 * int8, int4, bool, bytea; binary where the client asks for it                              */
 	PGWIRE_COMMAND,       /* text: the command's tag                                                           */
 	PGWIRE_ERROR,         /* sqlstate and text. In a transaction it is aborted as any error does              */
 	PGWIRE_DO_THEN_ERROR, /* the server behind does it, the client gets the error                        */
 	PGWIRE_UNDO_THEN_ERROR, /* the server behind rolls back: the transaction is over, as after a COMMIT of CockroachDB's that fails */
 	PGWIRE_REWRITE, /* the pattern, wherever it stands in a statement, becomes text; and on to the other rules */
-	PGWIRE_STREAM,  /* text as for ROWS; the statement then never ends: rows come from pgwire_emit()      */
+	PGWIRE_STREAM,  /* text as for ROWS; the statement then never ends: rows come from pgwire_emit(), those with a
+			 * time only where it is later than the statement's cursor = 'TIME', if it has one           */
 	PGWIRE_HANG,    /* nothing more is answered on this connection                                       */
 	PGWIRE_CLOSE    /* the connection ends at once                                                       */
 };
@@ -72,5 +73,10 @@ uint64_t pgwire_asked(const struct pgwire *w, const char *part);
 const char *pgwire_log(const struct pgwire *w);
 /* A row for every STREAM now and later, in the form of ROWS. */
 void pgwire_emit(struct pgwire *w, const char *row);
+/* The same, of this time. */
+void pgwire_emit_at(struct pgwire *w, uint64_t time_ns, const char *row);
+/* The streams that are open: how many, and each ends with this error; sqlstate NULL: with its connection. */
+uint64_t pgwire_streams(const struct pgwire *w);
+void pgwire_end_streams(struct pgwire *w, const char *sqlstate, const char *text);
 
 #endif
