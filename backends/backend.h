@@ -79,7 +79,8 @@ struct backend_sink {
 
 enum backend_capability {
 	BACKEND_HAS_FEED =
-		1u << 0, /* changes() names every key that any client changed, but for what reconcile is for */
+		1u << 0, /* changes() names every key that any client changed, but for what reconcile is for. It may
+			  * come with a load(), and go with a changes() */
 	BACKEND_HAS_HINT =
 		1u << 1, /* changes() at least knows when nothing at all has changed                         */
 	BACKEND_READ_ONLY = 1u << 2,
@@ -100,6 +101,7 @@ struct backend_options {
 	uint32_t notify;      /* the triggers also NOTIFY: seen sooner, at the price of the writers' commits          */
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 	uint32_t follower_reads; /* load() may read a little of the past from the nearest replicas: sink->may_lag()   */
+	uint32_t changefeed;     /* follow CockroachDB by a changefeed                                                */
 };
 
 /* What is kept in a source beside the rows: is it there, make it, take it away. */
@@ -190,9 +192,11 @@ struct backend_ops {
 	                            const struct backend_sink *sink, struct backend_error *err);
 	/* What has changed since the last call that returned OK (or since load() or since the position that resume() was given).
 	 * Cheap when nothing has. *ret_changed: 0 when nothing has. A source without a feed reports one LIST key when its hint says
-	 * that something may have changed; a replaced or truncated source reports LIST too. */
+	 * that something may have changed; a replaced or truncated source reports LIST too.
+	 * *ret_lag_ns: what happened until so long before the call is told, by this call and those before it; what happened since
+	 * then may be. 0 where that is everything. A feed that stands still, and may go on, answers OK with a lag that grows. */
 	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
-	                              struct backend_error *err);
+	                              uint64_t *ret_lag_ns, struct backend_error *err);
 	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK, or ABSENT when it cannot (then a
 	 * reconcile is due). */
 	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
@@ -230,6 +234,10 @@ struct backend_ops {
 	 * goes to say() before it is run; dry_run: none is run. */
 	enum shmeta_status (*schema)(void *state, const struct backend_options *options, enum backend_schema_verb verb,
 	                             int dry_run, backend_schema_fn *say, void *arg, struct backend_error *err);
+
+	/* Optional: NULL where nothing can be. Why the feed that the options ask for does not run, and what follows from that; "": it
+	 * runs, or none was asked for. Lives until the next call. */
+	const char *(*feed_trouble)(void *state);
 
 	/* Optional: NULL where an engine cannot be moved from, or to. */
 	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A source without such

@@ -84,7 +84,8 @@ struct memory_db {
 	bool silent;
 	struct fault faults[MEMORY_CALLS];
 	uint32_t lie_empty;
-	uint64_t lag_ns;
+	uint64_t lag_ns, feed_lag_ns;
+	const char *feed_trouble;
 	void (*hook)(void *arg, enum memory_call call, int end);
 	void *hook_arg;
 	struct memory_stats stats;
@@ -1149,6 +1150,14 @@ void memory_set_capabilities(struct memory_db *db, uint32_t capabilities)
 	pthread_mutex_unlock(&db->lock);
 }
 
+void memory_set_feed(struct memory_db *db, uint64_t lag_ns, const char *trouble)
+{
+	pthread_mutex_lock(&db->lock);
+	db->feed_lag_ns = lag_ns;
+	db->feed_trouble = trouble;
+	pthread_mutex_unlock(&db->lock);
+}
+
 void memory_replace(struct memory_db *db)
 {
 	memory_drop_feed(db);
@@ -1697,7 +1706,7 @@ static enum shmeta_status report_changes(struct memory_state *state, const struc
 }
 
 static enum shmeta_status memory_changes(void *data, const struct backend_sink *sink, int *ret_changed,
-                                         struct backend_error *err)
+                                         uint64_t *ret_lag_ns, struct backend_error *err)
 {
 	struct memory_state *state = data;
 	struct memory_db *db = state->db;
@@ -1707,6 +1716,7 @@ static enum shmeta_status memory_changes(void *data, const struct backend_sink *
 	bool changed;
 
 	*ret_changed = 0;
+	*ret_lag_ns = db->feed_lag_ns;
 	call_begin(&call, state, sink, MEMORY_CHANGES);
 	if (db->wake >= 0)
 		(void)!eventfd_read(db->wake, &drained);
@@ -1726,6 +1736,13 @@ static enum shmeta_status memory_changes(void *data, const struct backend_sink *
 		*ret_changed = changed;
 	}
 	return call_end(&call, status, err);
+}
+
+static const char *memory_feed_trouble(void *data)
+{
+	const struct memory_state *state = data;
+
+	return state->db->feed_trouble != NULL ? state->db->feed_trouble : "";
 }
 
 struct memory_position {
@@ -1780,6 +1797,7 @@ const struct backend_ops backend_memory = {
 	.open = memory_open,
 	.close = memory_close,
 	.capabilities = memory_capabilities,
+	.feed_trouble = memory_feed_trouble,
 	.fingerprint = memory_fingerprint,
 	.describe = memory_describe,
 	.counters = memory_counters,

@@ -120,6 +120,8 @@ void memory_lie_empty(struct memory_db *db, uint32_t times);
 void memory_silence(struct memory_db *db, bool silent);
 /* load() asks sink->may_lag() for this much from now on (what it shows is of now all the same); 0: it does not ask. */
 void memory_set_lag(struct memory_db *db, uint64_t lag_ns);
+/* changes() says from now on that it tells until so long ago (it tells all the same), and feed_trouble() this; NULL: nothing. */
+void memory_set_feed(struct memory_db *db, uint64_t lag_ns, const char *trouble);
 /* Throw the feed's log away: a position in it cannot be resumed, changes() reports LIST. */
 void memory_drop_feed(struct memory_db *db);
 /* Replace the set of capabilities (BACKEND_HAS_FEED | BACKEND_TIMESTAMPS at first). */

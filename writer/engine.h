@@ -133,9 +133,11 @@ struct sync {
 	bool list_dirty;        /* what has changed is not known by name: only a full pass can bring it in step */
 	bool woken;             /* the source gave a sign: it may come a little before what it announces */
 	uint64_t polled_at_ns;
-	uint64_t born_since; /* next_topic_id when the feed was last asked, or everything was read */
-	uint64_t feed_at_ns; /* when the feed last answered */
-	uint64_t wake_ns;    /* the earliest time that anything asked to be waited for in this round */
+	uint64_t born_since;  /* next_topic_id when the feed was last asked, or everything was read */
+	uint64_t feed_at_ns;  /* until when the feed has told */
+	uint64_t feed_lag_ns; /* how long that was before it was asked */
+	char feed_trouble[400];
+	uint64_t wake_ns; /* the earliest time that anything asked to be waited for in this round */
 
 	/* A load that shrank by more than half must be seen twice (reliability row 46). */
 	bool shrunken;
@@ -208,6 +210,9 @@ void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
 void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 struct apply_host sync_apply_host(struct sync *s);
+/* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
+ * other; then full passes find what changes, and the operator hears why. */
+bool sync_look_for_feed(struct sync *s);
 /* The shortest of the topic, partition, segment and list TTLs, and of the hints'. */
 uint64_t sync_main_ttl_ns(const struct sync *s);
 uint64_t sync_hint_ttl_ns(const struct sync *s);

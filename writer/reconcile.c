@@ -586,7 +586,7 @@ void reconcile_first(struct sync *s)
 	sync_stamp_all(s, shmeta__store_generation(store), txn, synced);
 	generation_publish(s, store);
 	refresh_forget_feed(s);
-	s->following = (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
+	s->following = sync_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->load_lag_ns = 0;
 	s->born_since = shmeta__store_counters(store)->next_topic_id;
@@ -697,7 +697,7 @@ void reconcile_pass(struct sync *s)
 	}
 	merge_free(m);
 	refresh_forget_feed(s);
-	s->following = (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
+	s->following = sync_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->counters.reconciles++;
@@ -722,6 +722,7 @@ static void *open_aside(struct sync *s)
 	if (backend == NULL)
 		return NULL;
 	options.manage_schema = 0;
+	options.changefeed = 0;
 	if (s->ops->open(backend, &options, &err) == SHMETA_OK &&
 	    s->ops->fingerprint(backend) == s->ops->fingerprint(s->backend))
 		return backend;

@@ -101,12 +101,13 @@ void refresh_poll(struct sync *s)
 	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .poison = poll_poison};
 	struct backend_error err = {0};
 	uint64_t began = sync_now(s);
+	uint64_t lag_ns = 0;
 	int changed = 0;
 
 	uint64_t next_topic_id = shmeta__store_counters(s->store)->next_topic_id;
 
 	s->counters.polls++;
-	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &err);
+	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &lag_ns, &err);
 
 	if (status != SHMETA_OK) {
 		sync_source_failed(s, status, err.text);
@@ -114,10 +115,12 @@ void refresh_poll(struct sync *s)
 	}
 	sync_source_works(s);
 	s->born_since = next_topic_id;
-	s->polled_at_ns = began;
-	s->feed_at_ns = began;
-	poll_again(s, began, changed != 0 || s->woken);
+	s->polled_at_ns = s->feed_at_ns = lag_ns < began ? began - lag_ns : 1;
+	s->feed_lag_ns = lag_ns;
+	/* The sign of a feed that says until when it tells is what it tells, not what comes before it. */
+	poll_again(s, began, changed != 0 || (s->woken && lag_ns == 0));
 	s->woken = false;
+	(void)sync_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
 		s->list_dirty = s->reconcile_asked = true;
 		/* What changed is not known by name, but the hint classes are small. */

@@ -435,8 +435,9 @@ void sync_show(struct sync *s)
 			strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
 		snprintf(s->seen_source, sizeof s->seen_source, "away since %s: %s", when, s->source.text);
 	} else {
-		snprintf(s->seen_source, sizeof s->seen_source, "%s",
-		         s->source_open ? "connected" : "not connected yet");
+		snprintf(s->seen_source, sizeof s->seen_source, "%s%s%s",
+		         s->source_open ? "connected" : "not connected yet", s->feed_trouble[0] != '\0' ? "; " : "",
+		         s->feed_trouble);
 	}
 	pthread_mutex_unlock(&s->seen_lock);
 }
@@ -669,6 +670,31 @@ static bool has_feed(const struct sync *s)
 	return (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
 }
 
+static void schedule_hints(struct sync *s);
+
+bool sync_look_for_feed(struct sync *s)
+{
+	const char *trouble = s->ops->feed_trouble != NULL ? s->ops->feed_trouble(s->backend) : "";
+
+	s->capabilities = s->ops->capabilities(s->backend);
+	if (strcmp(trouble, s->feed_trouble) != 0) {
+		if (trouble[0] != '\0')
+			sync_log(s, LOG_WARNING, "feed_stopped", "%s", trouble);
+		else
+			sync_log(s, LOG_NOTICE, "feed_runs", "the change feed runs again");
+		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
+		sync_show(s);
+	}
+	if (!s->following || has_feed(s))
+		return has_feed(s);
+	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
+	s->following = false;
+	s->load_lag_ns = s->feed_lag_ns;
+	schedule_reconcile(s);
+	schedule_hints(s);
+	return false;
+}
+
 /* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
 static void resume_feed(struct sync *s)
 {
@@ -677,7 +703,7 @@ static void resume_feed(struct sync *s)
 	const uint8_t *position = generation_saved_position(s, &bytes);
 	enum shmeta_status status = SHMETA_ABSENT;
 
-	if (has_feed(s) && bytes > 0)
+	if (bytes > 0)
 		status = s->ops->resume(s->backend, position, bytes, &err);
 	if (status < 0) {
 		sync_source_failed(s, status, err.text);
@@ -685,6 +711,7 @@ static void resume_feed(struct sync *s)
 	}
 	s->resumed = true;
 	s->following = status == SHMETA_OK;
+	s->capabilities = s->ops->capabilities(s->backend); /* some feeds are there when they go on */
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->list_dirty = s->reconcile_asked = !s->following;
 	s->poll_due_ns = sync_now(s);
@@ -723,6 +750,43 @@ static bool source_ready(struct sync *s)
 
 /* ---- what is due when --------------------------------------------------------------------------------------------------------------- */
 
+/* When the oldest of some classes is as old as the time to live lets it be while a pass is made. */
+static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum shmeta_class to, uint64_t ttl_ns)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	for (int cls = (int)from; s->gen != NULL && cls <= (int)to; cls++) {
+		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
+
+		oldest = at < oldest ? at : oldest;
+	}
+	return oldest == UINT64_MAX ? SYNC_NEVER : oldest + ttl_ns / 10 * 8;
+}
+
+/* A feed that lags behind must not let answers go stale that a pass would keep fresh. */
+static uint64_t lag_when(const struct sync *s)
+{
+	uint64_t when, least = s->reconcile_began_ns + 4 * s->reconcile_took_ns; /* at most a quarter of the time */
+
+	if (!s->following || s->list_dirty || s->feed_lag_ns == 0)
+		return SYNC_NEVER;
+	when = oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, sync_main_ttl_ns(s));
+	return when > least ? when : least;
+}
+
+/* When the hint classes are to be read whole: without a feed that tells of them in time. */
+static uint64_t hints_when(const struct sync *s)
+{
+	uint64_t when;
+
+	if (!s->following || s->list_dirty || s->orphans_due)
+		return s->hints_due_ns;
+	if (s->feed_lag_ns == 0)
+		return SYNC_NEVER;
+	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_hint_ttl_ns(s));
+	return when > s->hints_due_ns ? when : s->hints_due_ns;
+}
+
 /* The next full pass when nothing asks for one. */
 static void schedule_reconcile(struct sync *s)
 {
@@ -745,7 +809,9 @@ static void schedule_reconcile(struct sync *s)
 static uint64_t reconcile_when(struct sync *s)
 {
 	uint64_t ended = s->reconcile_began_ns + s->reconcile_took_ns, when = s->reconcile_due_ns, rest;
+	uint64_t lags = lag_when(s);
 
+	when = lags < when ? lags : when;
 	if (s->reconcile_asked) {
 		/* A source that names no keys would have us read everything for every change: a tenth of the time. */
 		rest = 9 * s->reconcile_took_ns;
@@ -778,7 +844,7 @@ static bool follow(struct sync *s, bool retried)
 	 * classes, which are small: somebody has to find out that it is back. */
 	bool knock = s->source.on && (!s->following || s->list_dirty) && generation_writable(s);
 
-	if (knock || (!s->source.on && (!s->following || s->list_dirty || s->orphans_due) && now >= s->hints_due_ns)) {
+	if (knock || (!s->source.on && now >= hints_when(s))) {
 		s->orphans_due = false;
 		refresh_hints(s);
 		schedule_hints(s);
@@ -800,8 +866,11 @@ static bool follow(struct sync *s, bool retried)
 	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
 		return false;
 	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
-		/* Whatever the feed named is in the store: all of it was true when the feed was asked. */
-		sync_stamp_all(s, s->gen, sync_committed(s), s->polled_at_ns);
+		/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read
+		 * since then says more. */
+		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+			if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= s->polled_at_ns)
+				sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), s->polled_at_ns);
 		s->polled_at_ns = 0;
 		if (retried)
 			sync_room_works(s);
@@ -877,7 +946,7 @@ static void work(struct sync *s)
 		/* What nobody waits for does not keep the feed and the readers waiting either. */
 		write_land(s);
 		if (!s->following || s->list_dirty || s->reconcile_asked || refresh_list_waiting(s) ||
-		    !reconcile_aside(s))
+		    sync_now(s) >= lag_when(s) || !reconcile_aside(s))
 			reconcile_pass(s);
 		if (!s->source.on && !s->room.on)
 			schedule_reconcile(s);
@@ -896,8 +965,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	if (!s->source.on && !s->room.on && s->store != NULL) {
 		if (s->following && !s->list_dirty)
 			sync_wake_at(s, s->poll_due_ns);
-		if (!s->following || s->list_dirty || s->orphans_due)
-			sync_wake_at(s, s->hints_due_ns);
+		sync_wake_at(s, hints_when(s));
 		if (s->writable)
 			sync_wake_at(s, reconcile_when(s));
 	}

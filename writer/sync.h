@@ -132,7 +132,7 @@ struct sync_host {
 	C(store_limit, "gauge", "bytes", "store.max_bytes")                                         \
 	C(source_queries, "counter", "statements", "statements run on the source")                  \
 	C(source_rows, "counter", "rows", "rows read from the source")                              \
-	C(lag_ns, "gauge", "nanoseconds", "age of the newest feed answer")                          \
+	C(lag_ns, "gauge", "nanoseconds", "age of what the change feed has told")                   \
 	C(apply_ns, "counter", "nanoseconds", "time spent committing")                              \
 	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")                      \
 	C(absent_answers, "counter", "requests", "requests answered by what was just found absent") \

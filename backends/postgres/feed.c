@@ -393,7 +393,8 @@ static enum shmeta_status begin_anew(struct pg_state *state, const struct backen
 	return status;
 }
 
-enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, struct backend_error *err)
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
+                              struct backend_error *err)
 {
 	struct pg_state *state = data;
 	struct pg_feed *feed = feed_of(state);
@@ -402,6 +403,7 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	uint64_t keys = 0;
 
 	*ret_changed = 0;
+	*ret_lag_ns = 0;
 	state->doing = "reading the changes of";
 	for (int tries = 0; again && tries < 3; tries++) {
 		again = false;

@@ -397,7 +397,8 @@ bool pg_move_statements(struct pg_state *state);
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err);
 enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t count, const struct backend_sink *sink,
                             struct backend_error *err);
-enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, struct backend_error *err);
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
+                              struct backend_error *err);
 enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err);
 int pg_wake_fd(void *data);

@@ -359,7 +359,7 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 	return SHMETA_OK;
 }
 
-enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
+enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
                                   struct backend_error *err)
 {
 	struct sqlite_state *state = data;
@@ -370,6 +370,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	int rc;
 
 	*ret_changed = 0;
+	*ret_lag_ns = 0;
 	if (status != SHMETA_OK)
 		return status;
 	woken = drain(state);

@@ -231,7 +231,7 @@ void sqlite_checkpoint(struct sqlite_state *state, int pages);
 
 /* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
 
-enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed,
+enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
                                   struct backend_error *err);
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err);

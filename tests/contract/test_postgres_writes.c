@@ -814,6 +814,7 @@ Test(postgres_writes, what_was_started_is_read_by_nobody_before_it_is_finished)
 	                                .topic = rows_str("orders"),
 	                                .to = UINT64_MAX};
 	struct recorder r;
+	uint64_t lag_ns;
 	int changed = -1;
 
 	start_two();
@@ -823,7 +824,7 @@ Test(postgres_writes, what_was_started_is_read_by_nobody_before_it_is_finished)
 	cr_expect(recorder_has(&r, "partition"), "%s", recorder_text(&r));
 	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
 	cr_expect_eq(hosts[0].ops->load(hosts[0].state, &r.sink, &hosts[0].err), SHMETA_OK, "%s", hosts[0].err.text);
-	cr_expect_eq(hosts[0].ops->changes(hosts[0].state, &r.sink, &changed, &hosts[0].err), SHMETA_OK);
+	cr_expect_eq(hosts[0].ops->changes(hosts[0].state, &r.sink, &changed, &lag_ns, &hosts[0].err), SHMETA_OK);
 	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 0);
 	recorder_free(&r);
@@ -905,6 +906,7 @@ Test(postgres_writes, where_no_second_session_is_to_be_had_a_batch_is_done_at_on
 Test(postgres_writes, other_hosts_hear_of_a_write_and_the_writer_itself_does_not)
 {
 	struct recorder mine, theirs;
+	uint64_t lag_ns;
 	int changed = -1;
 
 	begin(WORLD_PG_NEW, 2);
@@ -918,9 +920,9 @@ Test(postgres_writes, other_hosts_hear_of_a_write_and_the_writer_itself_does_not
 	done(&hosts[0], 1);
 	recorder_clear(&mine);
 	recorder_clear(&theirs);
-	cr_assert_eq(hosts[0].ops->changes(hosts[0].state, &mine.sink, &changed, &hosts[0].err), SHMETA_OK);
+	cr_assert_eq(hosts[0].ops->changes(hosts[0].state, &mine.sink, &changed, &lag_ns, &hosts[0].err), SHMETA_OK);
 	cr_expect_eq(mine.changed, 0, "%s", recorder_text(&mine));
-	cr_assert_eq(hosts[1].ops->changes(hosts[1].state, &theirs.sink, &changed, &hosts[1].err), SHMETA_OK);
+	cr_assert_eq(hosts[1].ops->changes(hosts[1].state, &theirs.sink, &changed, &lag_ns, &hosts[1].err), SHMETA_OK);
 	cr_expect(recorder_has(&theirs, "orders"), "%s", recorder_text(&theirs));
 	recorder_free(&mine);
 	recorder_free(&theirs);

@@ -136,10 +136,11 @@ Test(postgres, sixteen_writers_that_hold_and_roll_back_miss_nothing_and_double_n
 		pthread_create(&threads[i], NULL, write_at_random, (void *)i);
 	/* Once more after the last of them has ended. */
 	for (bool more = true; more; polls++) {
+		uint64_t lag_ns;
 		int changed = 0;
 
 		more = race.writing > 0;
-		ok(w->ops->changes(w->state, &w->recorder.sink, &changed, &w->err));
+		ok(w->ops->changes(w->state, &w->recorder.sink, &changed, &lag_ns, &w->err));
 	}
 	for (int i = 0; i < WRITERS; i++)
 		pthread_join(threads[i], NULL);

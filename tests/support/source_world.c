@@ -198,7 +198,7 @@ enum shmeta_status world_changes(struct world *world)
 {
 	recorder_clear(&world->recorder);
 	world->changed = -1;
-	return world->ops->changes(world->state, &world->recorder.sink, &world->changed, &world->err);
+	return world->ops->changes(world->state, &world->recorder.sink, &world->changed, &world->lag_ns, &world->err);
 }
 
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count)

@@ -41,6 +41,7 @@ struct world {
 	struct backend_error err;
 	struct recorder recorder;
 	int changed; /* of the last world_changes() */
+	uint64_t lag_ns;
 };
 
 /* The server that the worlds of PostgreSQL share, each with a database of its own: started before the first test, by the process
