@@ -1137,6 +1137,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .allow_insecure = (uint32_t)config->source_allow_insecure,
 	                   .follower_reads = (uint32_t)config->source_follower_reads,
 	                   .notify = (uint32_t)config->feed_notify,
+	                   .changefeed = (uint32_t)config->feed_changefeed,
 	                   .feed_keep_s = (uint32_t)config->feed_keep_s},
 		.store_max_bytes = config->store_max_bytes,
 		.grace_ns = config->store_grace_ms * UINT64_C(1000000),

@@ -78,6 +78,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                                     \
 	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
 	  "Have PostgreSQL's triggers NOTIFY: changes show sooner, and every commit there waits for one lock.")                      \
+	N(feed, changefeed, BOOL, "off", 0, 1, RESTART,                                                                              \
+	  "Follow CockroachDB by a changefeed, which the cluster has to allow (kv.rangefeed.enabled). Off: by full passes.")         \
 	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
 	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
 	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \

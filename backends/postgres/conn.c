@@ -633,6 +633,11 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 			"%s: follower reads (source.follower_reads) are CockroachDB's; a replica of PostgreSQL is "
 			"read with source.read_uri",
 			state->dialect->engine);
+	if (state->options.changefeed && !state->dialect->changefeeds)
+		return backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"%s: changefeeds (feed.changefeed) are CockroachDB's; PostgreSQL is followed by its change log",
+			state->dialect->engine);
 	conn->server_version = PQserverVersion(conn->pg);
 	if (conn == &state->primary) {
 		uint64_t random = scatter(state);

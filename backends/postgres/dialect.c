@@ -12,6 +12,7 @@ const struct pg_dialect pg_postgresql = {
 	.advisory_locks = true,
 	.replay_positions = true,
 	.historical_reads = false,
+	.changefeeds = false,
 	.column_collate = " COLLATE \"C\"",
 	.identity = "SELECT s.system_identifier::text || '/' || d.oid::text FROM pg_control_system() s, pg_database d "
 		    "WHERE d.datname = current_database()",
@@ -32,6 +33,7 @@ const struct pg_dialect pg_cockroachdb = {
 	.advisory_locks = false,
 	.replay_positions = false,
 	.historical_reads = true,
+	.changefeeds = true,
 	.column_collate = "",
 	.identity = "SELECT crdb_internal.cluster_id()::text || '/' || current_database()",
 	/* Its texts are ordered by their bytes. PostgreSQL's are not, so this says what CockroachDB takes as well. */

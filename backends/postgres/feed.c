@@ -405,6 +405,8 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	*ret_changed = 0;
 	*ret_lag_ns = 0;
 	state->doing = "reading the changes of";
+	if (state->changefeed != NULL)
+		return pg_changefeed_changes(state, sink, ret_changed, ret_lag_ns, err);
 	for (int tries = 0; again && tries < 3; tries++) {
 		again = false;
 		status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
@@ -441,6 +443,8 @@ enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *r
 	char shorter[60] = "";
 	const char *snapshot = there ? feed->snapshot : "";
 
+	if (state->changefeed != NULL)
+		return pg_changefeed_position(state, ret, capacity, ret_bytes);
 	/* One in which everything from xmin on is unseen has seen no more than the whole one. */
 	if (sizeof position + strlen(snapshot) > capacity && capacity >= sizeof position + SHORT_SNAPSHOT) {
 		snprintf(shorter, sizeof shorter, "%" PRIu64 ":%" PRIu64 ":", xmin_of(snapshot), xmin_of(snapshot));
@@ -475,6 +479,8 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
 	if (status != SHMETA_OK)
 		return status;
+	if (state->changefeed != NULL)
+		return pg_changefeed_resume(state, bytes, size, err);
 	if (size <= sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
@@ -502,7 +508,9 @@ int pg_wake_fd(void *data)
 {
 	const struct pg_state *state = data;
 
-	return pg_connected(&state->listener) ? PQsocket(state->listener.pg) : -1;
+	return pg_connected(&state->listener)   ? PQsocket(state->listener.pg)
+	       : pg_connected(&state->streamer) ? PQsocket(state->streamer.pg)
+	                                        : -1;
 }
 
 /* ---- reading from a replica ---------------------------------------------------------------------------------------------------------- */
@@ -568,9 +576,6 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
  * written, must not be taken back by such a read, so it has to be of a later moment; how the clocks of the cluster's nodes may differ is
  * left between the two. What lives for seconds (agents, offsets, leases) is not read so, and does not count. */
 
-/* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
-enum { CLOCKS_NS = 1000000000 };
-
 void pg_follower_passed(struct pg_state *state)
 {
 	state->follower.shown_ns = now_ns();
@@ -585,7 +590,7 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 	enum shmeta_status status;
 
 	*ret = false;
-	if (!state->options.follower_reads || sink->may_lag == NULL || asked <= state->follower.shown_ns + CLOCKS_NS)
+	if (!state->options.follower_reads || sink->may_lag == NULL || asked <= state->follower.shown_ns + PG_CLOCKS_NS)
 		return SHMETA_OK;
 	/* A transaction that begins later reads nothing earlier. */
 	status = pg_execute(
@@ -602,7 +607,7 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 	read_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
 	if (lag_us < 0 || read_us < state->follower.read_us ||
-	    asked <= state->follower.shown_ns + CLOCKS_NS + (uint64_t)lag_us * 1000u)
+	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_us * 1000u)
 		return SHMETA_OK;
 	*ret = sink->may_lag(sink->arg, (uint64_t)lag_us * 1000u) != 0;
 	if (*ret)

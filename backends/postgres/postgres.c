@@ -61,12 +61,14 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->replica.role = "replica";
 	state->listener.role = "primary";
 	state->writer.role = "primary";
+	state->streamer.role = "changefeed";
 	state->uri = conninfo_of(dialect, options->uri);
 	if (options->read_uri != NULL && options->read_uri[0] != '\0')
 		state->read_uri = conninfo_of(dialect, options->read_uri);
 	state->options.password_file = file != NULL ? strdup(file) : NULL;
 	state->options.uri = state->options.read_uri = NULL;
-	if (state->uri == NULL || (file != NULL && state->options.password_file == NULL))
+	if (state->uri == NULL || (file != NULL && state->options.password_file == NULL) ||
+	    !pg_changefeed_prepare(state))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
 	/* What a former process has shown and written is in the store. */
 	pg_follower_passed(state);
@@ -74,6 +76,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->replica.conninfo = state->read_uri;
 	state->listener.conninfo = state->uri;
 	state->writer.conninfo = state->uri;
+	state->streamer.conninfo = state->uri;
 	status = judge_conninfo(state, "the source's uri", state->uri, err);
 	if (status == SHMETA_OK && state->read_uri != NULL)
 		status = judge_conninfo(state, "the uri to read from", state->read_uri, err);
@@ -140,7 +143,9 @@ static void close_source(void *data)
 	pg_disconnect(state, &state->writer);
 	pg_disconnect(state, &state->replica);
 	pg_disconnect(state, &state->listener);
+	pg_disconnect(state, &state->streamer);
 	pg_feed_free(state);
+	pg_changefeed_free(state);
 	rows_scratch_free(&state->scratch);
 	for (int i = 0; i < PG_STATEMENTS; i++)
 		free(state->sql[i]);
@@ -154,7 +159,7 @@ static uint32_t capabilities(void *data)
 {
 	const struct pg_state *state = data;
 
-	return (state->shape.feed ? (uint32_t)BACKEND_HAS_FEED : 0) |
+	return (state->shape.feed || pg_changefeed_runs(state) ? (uint32_t)BACKEND_HAS_FEED : 0) |
 	       (state->read_only ? (uint32_t)BACKEND_READ_ONLY : 0) |
 	       (state->shape.timestamps ? (uint32_t)BACKEND_TIMESTAMPS : 0);
 }
@@ -178,9 +183,10 @@ static void describe(void *data, char *ret, size_t bytes)
 		         pg_place(conn, place, sizeof place), conn->server_version / 10000,
 		         conn->server_version % 10000,
 		         state->shape.organization ? "with organizations" : "without organizations",
-		         state->shape.feed  ? "change feed"
-		         : state->read_only ? "read-only, no change feed"
-		                            : "no change feed",
+		         pg_changefeed_runs(state) ? "changefeed"
+		         : state->shape.feed       ? "change feed"
+		         : state->read_only        ? "read-only, no change feed"
+		                                   : "no change feed",
 		         conn->in_recovery ? ", a standby" : "",
 		         !state->options.follower_reads ? ""
 		         : state->follower.refused      ? ", follower reads refused"
@@ -196,10 +202,10 @@ static void counters(void *data, struct backend_counters *ret)
 	{                                                                                                              \
 		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
 		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
-		.counters = counters, .load = pg_load, .fetch = pg_fetch, .changes = pg_changes,                       \
-		.position = pg_position, .resume = pg_resume, .apply = pg_apply, .start = pg_start,                    \
-		.finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras, .restore = pg_restore,           \
-		.schema = schema_##suffix, .wake_fd = pg_wake_fd                                                       \
+		.counters = counters, .feed_trouble = pg_changefeed_trouble, .load = pg_load, .fetch = pg_fetch,       \
+		.changes = pg_changes, .position = pg_position, .resume = pg_resume, .apply = pg_apply,                \
+		.start = pg_start, .finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras,               \
+		.restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd                                \
 	}
 
 const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql);

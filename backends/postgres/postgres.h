@@ -118,6 +118,7 @@ struct pg_dialect {
 	bool advisory_locks;
 	bool replay_positions; /* pg_current_wal_insert_lsn(), pg_last_wal_replay_lsn()                           */
 	bool historical_reads; /* AS OF SYSTEM TIME                                                               */
+	bool changefeeds;      /* CHANGEFEED FOR, its rows on the connection                                      */
 	const char *column_collate; /* of a text column of our own schema */
 	const char *identity;       /* one text that names the cluster and the database */
 	const char *collate; /* behind a text that is ordered by its bytes                                      */
@@ -211,6 +212,7 @@ struct pg_state {
 	} alike;
 	struct writing *started; /* write.c: begun by start(), not finished */
 	struct pg_conn listener; /* of its own: one that listens must not stay in a transaction */
+	struct pg_conn streamer; /* of its own: on which a changefeed comes */
 	char *sql[PG_STATEMENTS];
 	bool opened_before;   /* it was open once: what is missing now may come back */
 	bool attached;        /* shape and sql are those of the database */
@@ -219,7 +221,8 @@ struct pg_state {
 	char origin[24];      /* what our own changes are marked with in the log: another one on each connection */
 	char schema[200];     /* where topics lies, quoted */
 	struct pg_feed *feed; /* feed.c */
-	const char *doing;    /* "writing to": for sentences; each call of the vtable says it first */
+	struct pg_changefeed *changefeed; /* changefeed.c; NULL: not wanted */
+	const char *doing;                /* "writing to": for sentences; each call of the vtable says it first */
 	struct rows_scratch scratch;
 	struct backend_counters counters;
 	uint64_t seed; /* of jitter */
@@ -407,6 +410,8 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
                                     struct backend_error *err);
 void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 void pg_feed_free(struct pg_state *state);
+/* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
+#define PG_CLOCKS_NS UINT64_C(1000000000)
 /* Where keys are read now: the replica, when it is there and has replayed all that was told of, otherwise the primary. */
 struct pg_conn *pg_reader(struct pg_state *state);
 /* The same for a whole load, whose baseline is taken here where it is the replica; patient with it. */
@@ -419,6 +424,28 @@ void pg_follower_passed(struct pg_state *state);
 /* May this load read them where the nearest replicas answer? sink->may_lag() has agreed then. */
 enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
                                     struct backend_error *err);
+
+/* ---- changefeed.c: instead of the log, where options.changefeed asks for it. What begins with pg_ is called in place of feed.c's -- */
+
+bool pg_changefeed_prepare(struct pg_state *state); /* false: no memory */
+void pg_changefeed_free(struct pg_state *state);
+bool pg_changefeed_runs(const struct pg_state *state);
+const char *pg_changefeed_trouble(void *data);
+/* Before a load: what happens from now on (or from the time on that followers show, read_us of the server's clock; 0: now) has to be
+ * told after it. Then its end. */
+enum shmeta_status pg_changefeed_load(struct pg_state *state, int64_t read_us, struct backend_error *err);
+void pg_changefeed_loaded(struct pg_state *state);
+enum shmeta_status pg_changefeed_changes(struct pg_state *state, const struct backend_sink *sink, int *ret_changed,
+                                         uint64_t *ret_lag_ns, struct backend_error *err);
+enum shmeta_status pg_changefeed_position(struct pg_state *state, void *ret, size_t capacity, size_t *ret_bytes);
+enum shmeta_status pg_changefeed_resume(struct pg_state *state, const void *bytes, size_t size,
+                                        struct backend_error *err);
+/* changefeed_row.c: the keys of one row's change go to the sink; *ret_list: only everything would be right. */
+enum shmeta_status pg_changefeed_row(struct shmeta_str table, struct shmeta_str value, const struct backend_sink *sink,
+                                     bool *ret_list);
+/* The time of a `resolved` row, as text that a cursor takes. false: it is none. */
+bool pg_changefeed_resolved(struct shmeta_str value, char *ret, size_t bytes);
+bool pg_changefeed_is_time(const char *text);
 
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err);

@@ -576,6 +576,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 		status = pg_loader(state, &conn, &total, err);
 	if (status == SHMETA_OK && conn == &state->primary)
 		status = pg_follower_load(state, sink, &follower, err);
+	if (status == SHMETA_OK)
+		status = pg_changefeed_load(state, follower ? state->follower.read_us : 0, err);
 	if (status != SHMETA_OK)
 		return status;
 	reading = reading_of(state, conn, sink);
@@ -598,6 +600,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, reading.rows, reading.rows);
 	pg_feed_loaded(state, status == SHMETA_OK);
+	if (status == SHMETA_OK)
+		pg_changefeed_loaded(state);
 	return status;
 }
 
