@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The contract of backends/backend.h, sentence by sentence, over every engine: memory, SQLite and PostgreSQL, each with
- * shmeta's own schema and attached to a StreamHouse database of each shape. */
+ * shmeta's own schema and attached to a StreamHouse database of each shape; and but for its feed over CockroachDB's dialect. */
 #include <criterion/criterion.h>
 #include <criterion/hooks.h>
 #include <inttypes.h>
@@ -25,6 +25,7 @@ TestSuite(sqlite_streamhouse_later, .timeout = 60);
 TestSuite(postgresql_own_schema, .timeout = 60);
 TestSuite(postgresql_streamhouse_v01, .timeout = 60);
 TestSuite(postgresql_streamhouse_later, .timeout = 60);
+TestSuite(cockroachdb_dialect, .timeout = 60);
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
@@ -38,8 +39,8 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	world_servers_stop();
 }
 
-/* A claim is a function over a world; it becomes one test for each engine. */
-#define CLAIM(claim)                              \
+/* A claim is a function over a world; it becomes one test for each engine that has a feed. */
+#define FEED_CLAIM(claim)                         \
 	static void claim(struct world *w);       \
 	Test(memory, claim)                       \
 	{                                         \
@@ -70,6 +71,15 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 		prove(WORLD_PG_LATER, claim);     \
 	}                                         \
 	static void claim(struct world *w)
+
+/* And for the one that has none: a PostgreSQL, asked as CockroachDB is. */
+#define CLAIM(claim)                           \
+	static void claim(struct world *w);    \
+	Test(cockroachdb_dialect, claim)       \
+	{                                      \
+		prove(WORLD_COCKROACH, claim); \
+	}                                      \
+	FEED_CLAIM(claim)
 
 static void prove(enum world_engine engine, void (*claim)(struct world *world))
 {
@@ -345,7 +355,7 @@ CLAIM(progress_that_stops_ends_load_with_its_own_status)
 	cr_expect_eq(world_load(w), SHMETA_ERR_WRITER_AWAY);
 }
 
-CLAIM(changes_that_the_sink_refused_are_told_again)
+FEED_CLAIM(changes_that_the_sink_refused_are_told_again)
 {
 	ok(world_load(w));
 	world_topic(w, NULL, "a", 1, -1, NULL);
@@ -767,6 +777,8 @@ CLAIM(load_shows_one_moment_and_changes_show_what_came_after_it)
 	has("orders/1 watermark=100");
 	has_not("heartbeat=777");
 	ok(world_changes(w));
+	if (w->engine == WORLD_COCKROACH) /* what came after it shows with the next load */
+		return;
 	cr_expect_eq(w->changed, 1);
 	has("changed topic 00000000-0000-0000-0000-000000000000 B with_segments deleted");
 	has("changed partition 00000000-0000-0000-0000-000000000000 orders/1");
@@ -804,7 +816,7 @@ CLAIM(fetch_shows_one_moment)
 
 /* ---- changes ----------------------------------------------------------------------------------------------------------------------- */
 
-CLAIM(without_a_load_the_first_changes_are_everything)
+FEED_CLAIM(without_a_load_the_first_changes_are_everything)
 {
 	fill(w);
 	ok(world_changes(w));
@@ -829,6 +841,7 @@ CLAIM(no_change_costs_at_most_one_statement)
 
 	fill(w);
 	ok(world_load(w));
+	ok(world_changes(w)); /* the first may look at more than changes */
 	ok(world_changes(w));
 	before = world_counters(w);
 	for (int i = 0; i < 100; i++)
@@ -839,7 +852,7 @@ CLAIM(no_change_costs_at_most_one_statement)
 	cr_expect_eq(after.prepares, before.prepares);
 }
 
-CLAIM(every_change_becomes_its_key)
+FEED_CLAIM(every_change_becomes_its_key)
 {
 	static const char *const pairs[] = {"k", "v", NULL};
 	const char *t = SHMETA_DEFAULT_TENANT;
@@ -915,7 +928,7 @@ CLAIM(every_change_becomes_its_key)
 #undef EXPECT
 }
 
-CLAIM(front_deletes_and_appends_stay_two_ranges)
+FEED_CLAIM(front_deletes_and_appends_stay_two_ranges)
 {
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	world_begin(w);
@@ -931,7 +944,7 @@ CLAIM(front_deletes_and_appends_stay_two_ranges)
 	cr_expect_eq(w->recorder.changed, 2);
 }
 
-CLAIM(a_topic_deleted_and_made_again_is_another_one)
+FEED_CLAIM(a_topic_deleted_and_made_again_is_another_one)
 {
 	fill(w);
 	ok(world_load(w));
@@ -984,7 +997,7 @@ static size_t keep_position(struct world *w, char position[128])
 	return bytes;
 }
 
-CLAIM(a_kept_position_goes_on_where_it_was)
+FEED_CLAIM(a_kept_position_goes_on_where_it_was)
 {
 	char position[128];
 	size_t bytes;
@@ -1055,7 +1068,7 @@ CLAIM(it_says_what_it_is)
 	cr_expect(strncmp(text, w->ops->name, strlen(w->ops->name)) == 0, "%s", text);
 	w->ops->describe(w->state, small, sizeof small);
 	cr_expect_eq(strlen(small), 9);
-	cr_expect((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0);
+	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0, w->engine != WORLD_COCKROACH);
 	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_TIMESTAMPS) != 0, w->timestamps);
 }
 
@@ -1558,7 +1571,7 @@ static int topics_first(const void *a, const void *b)
 	return left - right;
 }
 
-CLAIM(following_the_changes_shows_what_a_load_shows)
+FEED_CLAIM(following_the_changes_shows_what_a_load_shows)
 {
 	const char *asked = getenv("SEED");
 	uint64_t seed = asked != NULL ? strtoull(asked, NULL, 10) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 20;
