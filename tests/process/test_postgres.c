@@ -382,6 +382,42 @@ Test(postgres, a_plan_of_an_older_schema_is_made_anew)
 	world_free(w);
 }
 
+/* Every column that is asked for is cast, but its collation shows in the result all the same; and an owner may alter our own tables. */
+Test(postgres, a_plan_whose_result_would_be_of_another_type_is_made_anew)
+{
+	static const char *const alterations[] = {
+		"ALTER TABLE segments ALTER COLUMN s3_key TYPE TEXT COLLATE \"POSIX\"",
+		"ALTER TABLE segments ALTER COLUMN s3_key TYPE VARCHAR(1000) COLLATE \"C\"",
+		"ALTER TABLE shmeta_changes ALTER COLUMN topic TYPE VARCHAR(1000)"};
+	struct world world, *w = &world;
+	struct backend_key key = partition_key("t", 0);
+
+	begin(w);
+	key.cls = SHMETA_CLASS_SEGMENT;
+	key.to = UINT64_MAX;
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	world_segment(w, NULL, "t", 0, 0, 9);
+	ok(world_load(w));
+	for (size_t i = 0; i < sizeof alterations / sizeof alterations[0]; i++) {
+		uint64_t before;
+
+		/* What is prepared from here on stays prepared. */
+		ok(world_fetch(w, &key, 1));
+		ok(world_changes(w));
+		ok(world_changes(w));
+		before = world_counters(w).prepares;
+		world_sql(w, "%s", alterations[i]);
+		world_watermark(w, NULL, "t", 0, 4 + i);
+		ok(world_changes(w));
+		has("changed partition 00000000-0000-0000-0000-000000000000 t/0");
+		ok(world_fetch(w, &key, 1));
+		cr_expect_eq(w->recorder.segments, 1);
+		cr_expect_gt(world_counters(w).prepares, before, "%s: no plan was touched", alterations[i]);
+		cr_expect_eq(world_counters(w).reconnects, 0);
+	}
+	world_free(w);
+}
+
 Test(postgres, a_schema_that_becomes_the_later_one_is_noticed)
 {
 	struct world world, *w = &world;
