@@ -75,7 +75,7 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
 	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                              \
 	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
-	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                                     \
+	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                   \
 	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
 	  "Have PostgreSQL's triggers NOTIFY: changes show sooner, and every commit there waits for one lock.")                      \
 	N(feed, changefeed, BOOL, "off", 0, 1, RESTART,                                                                              \
