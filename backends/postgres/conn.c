@@ -667,11 +667,15 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		if (status != SHMETA_OK)
 			return status;
 	}
-	/* The server gives up a little before we do: then the connection can be kept. */
+	/* The server gives up a little before we do: then the connection can be kept. And a plan for what is polled, kept from when a
+	 * table was small, must not read it from end to end when it is not: only a load does that, and says so. */
 	snprintf(sql, sizeof sql,
 	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
-	         "set_config('idle_in_transaction_session_timeout', '%u', false)",
-	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout);
+	         "set_config('idle_in_transaction_session_timeout', '%u', false)%s",
+	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
+	         state->dialect->triggers
+	                 ? ", set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
+	                 : "");
 	return pg_execute(state, conn, sql, NULL, err);
 }
 

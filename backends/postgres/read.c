@@ -407,15 +407,19 @@ static enum shmeta_status emit_others(struct reading *reading, enum emit_other o
 
 /* ---- load --------------------------------------------------------------------------------------------------------------------------- */
 
-/* The server may sort for long, and the sink may be slow: neither is a fault in a load. */
-static enum shmeta_status lift_timeouts(struct reading *reading)
+/* The server may sort for long, and the sink may be slow: neither is a fault in a load. And it reads whole tables. */
+static enum shmeta_status make_room(struct reading *reading)
 {
 	enum shmeta_status status =
 		pg_execute(reading->state, reading->conn, "SET LOCAL statement_timeout = 0", NULL, reading->err);
 
 	return status != SHMETA_OK
 	               ? status
-	               : pg_execute(reading->state, reading->conn, "SET LOCAL idle_in_transaction_session_timeout = 0",
+	               : pg_execute(reading->state, reading->conn,
+	                            reading->state->dialect->triggers
+	                                    ? "SELECT set_config('idle_in_transaction_session_timeout', '0', true), "
+	                                      "set_config('enable_seqscan', 'on', true)"
+	                                    : "SET LOCAL idle_in_transaction_session_timeout = 0",
 	                            NULL, reading->err);
 }
 
@@ -452,7 +456,7 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	                              err)
 	                 : SHMETA_OK;
 	if (status == SHMETA_OK)
-		status = lift_timeouts(reading);
+		status = make_room(reading);
 	if (status == SHMETA_OK && conn == &state->primary)
 		status = pg_feed_baseline(state, conn, &reading->total, err);
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
@@ -531,7 +535,7 @@ static enum shmeta_status others_body(void *arg, struct backend_error *err)
 	enum shmeta_status status;
 
 	begin_reading(reading, err);
-	status = lift_timeouts(reading);
+	status = make_room(reading);
 	return status == SHMETA_OK ? load_others(reading) : status;
 }
 

@@ -755,6 +755,40 @@ Test(postgres, a_replica_is_read_and_never_shows_less_than_was_told)
 	pg_cluster_stop(&cluster);
 }
 
+/* Planned while the log is empty, asked again when it is long: a poll looks at what came since the one before. */
+Test(postgres, a_poll_reads_what_is_new_however_long_the_log_has_become)
+{
+	enum { ROWS = 3000, POLLS = 20 };
+	struct world world, *w = &world;
+	int64_t read;
+
+	begin(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	for (int i = 0; i < POLLS; i++)
+		ok(world_changes(w));
+	for (int i = 0; i < ROWS / 100; i++) {
+		world_sql(
+			w,
+			"DO 'BEGIN FOR i IN 1..100 LOOP UPDATE partitions SET high_watermark = high_watermark + 1; END LOOP; "
+			"END'");
+		ok(world_changes(w));
+	}
+	for (int i = 0; i < POLLS; i++)
+		ok(world_changes(w));
+	world_close(w);
+	await_number(w->pg,
+	             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+	             "pid <> pg_backend_pid() AND backend_type = 'client backend'",
+	             0);
+	read = world_sql_number(
+		w, "SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'shmeta_changes') + "
+		   "(SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'shmeta_changes')");
+	cr_expect_geq(read, ROWS);
+	cr_expect_lt(read, 4 * ROWS, "%" PRId64 " rows were read for %d", read, ROWS);
+	world_free(w);
+}
+
 Test(postgres, what_is_fetched_is_found_by_index_whatever_the_tables_were_when_it_was_planned)
 {
 	enum { ROWS = 20000, FETCHES = 12 };
