@@ -23,7 +23,7 @@
 #include "backends/feed.h"
 #include "backends/sqlite/sqlite.h"
 
-enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000 };
+enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000, CLASS_KEYS_MOST = 2000 };
 
 /* ---- waking -------------------------------------------------------------------------------------------------------------------- */
 
@@ -220,6 +220,7 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 	enum shmeta_status status = SHMETA_OK;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_CHANGES, err, &status);
 	struct feed_round round = {.keys = 0};
+	uint32_t named[SHMETA_CLASS_COUNT] = {0};
 	int rc = SQLITE_ROW;
 
 	if (statement == NULL)
@@ -239,13 +240,19 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 			continue;
 		change.tenant.data = (const char *)sqlite3_column_text(statement, 2);
 		change.tenant.bytes = (size_t)sqlite3_column_bytes(statement, 2);
-		if (!state->shape.organization)
+		/* An agent of nobody's shows under the default tenant. */
+		if (!state->shape.organization || (cls > SHMETA_CLASS_SEGMENT && change.tenant.data == NULL))
 			change.tenant = rows_str(SHMETA_DEFAULT_TENANT);
 		change.topic.data = (const char *)sqlite3_column_text(statement, 3);
 		change.topic.bytes = (size_t)sqlite3_column_bytes(statement, 3);
 		change.partition_id = (uint32_t)partition;
 		change.from = from < 0 ? 0 : (uint64_t)from;
 		change.to = (uint64_t)to;
+		change.name.data = (const char *)sqlite3_column_text(statement, 7);
+		change.name.bytes = (size_t)sqlite3_column_bytes(statement, 7);
+		/* So many of them are read at one go. */
+		if (cls > SHMETA_CLASS_SEGMENT && ++named[cls] > CLASS_KEYS_MOST)
+			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}
 	if (status == SHMETA_OK && rc != SQLITE_DONE)

@@ -61,7 +61,7 @@ static const struct managed {
          * twice, also after the rows before it are gone. */
 	{"table", "shmeta_changes",
          "CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class INTEGER, op INTEGER, tenant TEXT, "
-         "topic TEXT, partition_id INTEGER, base_offset INTEGER)"},
+         "topic TEXT, partition_id INTEGER, base_offset INTEGER, name TEXT)"},
 	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
 	{"table", "shmeta_lease_epochs",
          "CREATE TABLE shmeta_lease_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
@@ -89,70 +89,101 @@ static const struct managed {
 static const struct tracked {
 	enum table_index table;
 	enum shmeta_class cls;
-	const char *topic, *partition, *base; /* columns of the key; NULL: the class is logged without one */
+	const char *topic, *partition, *base, *name; /* columns of the key; NULL: it has none */
 	/* A row that goes because its parent went is not logged: the parent's own row says it all, and a deleted topic must not
          * write a million of them. By the time the cascade comes the parent is gone. */
 	const char *delete_when;
+	/* Unique beside the key: who gets another value of it may have taken the place of a row that REPLACE removes without a trace. Then
+	 * the class is logged as a whole. */
+	const char *unique;
 } tracked[] = {
-	{TOPICS, SHMETA_CLASS_TOPIC, "name", NULL, NULL, NULL},
-	{PARTITIONS, SHMETA_CLASS_PARTITION, "topic", "partition_id", NULL,
-         "EXISTS(SELECT 1 FROM topics WHERE name = OLD.topic%s)"},
-	{SEGMENTS, SHMETA_CLASS_SEGMENT, "topic", "partition_id", "base_offset",
-         "EXISTS(SELECT 1 FROM partitions WHERE topic = OLD.topic AND partition_id = OLD.partition_id%s)"},
-	{GROUPS, SHMETA_CLASS_OFFSET, NULL, NULL, NULL, NULL},
-	{OFFSETS, SHMETA_CLASS_OFFSET, NULL, NULL, NULL, NULL},
-	{AGENTS, SHMETA_CLASS_AGENT, NULL, NULL, NULL, NULL},
-	{LEASES, SHMETA_CLASS_LEASE, NULL, NULL, NULL, NULL},
+	{TOPICS, SHMETA_CLASS_TOPIC, "name", NULL, NULL, NULL, NULL, NULL},
+	{PARTITIONS, SHMETA_CLASS_PARTITION, "topic", "partition_id", NULL, NULL,
+         "EXISTS(SELECT 1 FROM topics WHERE name = OLD.topic%s)", NULL},
+	{SEGMENTS, SHMETA_CLASS_SEGMENT, "topic", "partition_id", "base_offset", NULL,
+         "EXISTS(SELECT 1 FROM partitions WHERE topic = OLD.topic AND partition_id = OLD.partition_id%s)", NULL},
+	{GROUPS, SHMETA_CLASS_OFFSET, NULL, NULL, NULL, "group_id", NULL, NULL},
+	{OFFSETS, SHMETA_CLASS_OFFSET, "topic", "partition_id", NULL, "group_id", NULL, NULL},
+	{AGENTS, SHMETA_CLASS_AGENT, NULL, NULL, NULL, "agent_id", NULL, "address"},
+	{LEASES, SHMETA_CLASS_LEASE, "topic", "partition_id", NULL, NULL, NULL, NULL},
 };
 enum { TRACKED = sizeof tracked / sizeof tracked[0], OWN_TABLES = sizeof managed_tables / sizeof managed_tables[0] };
 static const char *const operations[] = {"insert", "update", "delete"}; /* enum feed_op - 1 */
 enum { OPERATIONS = 3, MANAGED_MAX = OWN_TABLES + TRACKED * OPERATIONS + 1 };
 
+/* ", OLD.column" for each of the key's, NULL where it has none. */
+static char *key_sql(const struct tracked *t, bool organization, const char *which)
+{
+	const char *const columns[] = {t->topic, t->partition, t->base, t->name};
+	sqlite3_str *text = sqlite3_str_new(NULL);
+
+	sqlite3_str_appendf(text, "%s%s", organization ? which : "", organization ? "organization_id" : "NULL");
+	for (int i = 0; i < 4; i++)
+		sqlite3_str_appendf(text, ", %s%s", columns[i] != NULL ? which : "",
+		                    columns[i] != NULL ? columns[i] : "NULL");
+	return sqlite3_str_finish(text);
+}
+
+/* "OLD.column IS NEW.column AND ..." of the key's, and of what is unique beside it. */
+static char *same_sql(const struct tracked *t, bool organization)
+{
+	const char *const columns[] = {
+		organization ? "organization_id" : NULL, t->topic, t->partition, t->base, t->name, t->unique};
+	sqlite3_str *text = sqlite3_str_new(NULL);
+
+	for (int i = 0; i < 6; i++)
+		if (columns[i] != NULL)
+			sqlite3_str_appendf(text, "%sOLD.%s IS NEW.%s", sqlite3_str_length(text) > 0 ? " AND " : "",
+			                    columns[i], columns[i]);
+	return sqlite3_str_finish(text);
+}
+
 static char *trigger_sql(const struct tracked *t, int op, bool organization, const char *name)
 {
 	const char *table = backend_tables[t->table].name;
-	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset)";
-	char *row[2], *same, *guard = NULL, *sql;
+	const char *into = "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset, name)";
+	const char *whole = "INSERT INTO shmeta_changes(class, op)";
+	char *before = key_sql(t, organization, "OLD."), *after = key_sql(t, organization, "NEW."),
+	     *same = same_sql(t, organization), *guard = NULL, *sql;
 
-	if (t->topic == NULL)
-		return sqlite3_mprintf(
-			"CREATE TRIGGER %s AFTER %s ON %s BEGIN INSERT INTO shmeta_changes(class, op) VALUES(%d, %d); END",
-			name, operations[op], table, t->cls, op + 1);
-	for (int i = 0; i < 2; i++) {
-		const char *which = i == 0 ? "OLD." : "NEW.";
-
-		row[i] =
-			sqlite3_mprintf("%s%s, %s%s, %s%s, %s%s", organization ? which : "",
-		                        organization ? "organization_id" : "NULL", which, t->topic,
-		                        t->partition != NULL ? which : "", t->partition != NULL ? t->partition : "NULL",
-		                        t->base != NULL ? which : "", t->base != NULL ? t->base : "NULL");
-	}
-	same = sqlite3_mprintf("OLD.%s IS NEW.%s%s%s%s%s%s%s%s%s%s", t->topic, t->topic,
-	                       organization ? " AND OLD.organization_id IS NEW.organization_id" : "",
-	                       t->partition != NULL ? " AND OLD." : "", t->partition != NULL ? t->partition : "",
-	                       t->partition != NULL ? " IS NEW." : "", t->partition != NULL ? t->partition : "",
-	                       t->base != NULL ? " AND OLD." : "", t->base != NULL ? t->base : "",
-	                       t->base != NULL ? " IS NEW." : "", t->base != NULL ? t->base : "");
 	if (t->delete_when != NULL)
 		guard = sqlite3_mprintf(t->delete_when,
 		                        organization ? " AND organization_id = OLD.organization_id" : "");
-	if (op == 0)
+	if (op == 0 && t->unique != NULL)
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s BEGIN %s VALUES(%d, 1); END", name, table,
+		                      whole, t->cls);
+	else if (op == 0)
 		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER INSERT ON %s BEGIN %s VALUES(%d, 1, %s); END", name,
-		                      table, into, t->cls, row[1]);
+		                      table, into, t->cls, after);
+	else if (op == 1 && t->unique != NULL)
+		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s BEGIN %s SELECT %d, 2 WHERE NOT (%s); "
+		                      "%s SELECT %d, 2, %s WHERE %s; END",
+		                      name, table, whole, t->cls, same, into, t->cls, after, same);
 	else if (op == 1) /* a moved row: gone from where it was, new where it is */
 		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER UPDATE ON %s BEGIN "
 		                      "%s SELECT %d, 3, %s WHERE NOT (%s); "
 		                      "%s SELECT %d, CASE WHEN %s THEN 2 ELSE 1 END, %s; END",
-		                      name, table, into, t->cls, row[0], same, into, t->cls, same, row[1]);
+		                      name, table, into, t->cls, before, same, into, t->cls, same, after);
 	else
 		sql = sqlite3_mprintf("CREATE TRIGGER %s AFTER DELETE ON %s%s%s BEGIN %s VALUES(%d, 3, %s); END", name,
 		                      table, guard != NULL ? " WHEN " : "", guard != NULL ? guard : "", into, t->cls,
-		                      row[0]);
-	sqlite3_free(row[0]);
-	sqlite3_free(row[1]);
+		                      before);
+	if (before == NULL || after == NULL || same == NULL) {
+		sqlite3_free(sql);
+		sql = NULL;
+	}
+	sqlite3_free(before);
+	sqlite3_free(after);
 	sqlite3_free(same);
 	sqlite3_free(guard);
 	return sql;
+}
+
+static bool has_organization(const struct sqlite_shape *shape, enum table_index table)
+{
+	return table == AGENTS   ? shape->agents_organization
+	       : table == LEASES ? shape->leases_organization
+	                         : shape->organization;
 }
 
 /* All own objects in the order in which they are made. The caller frees each sql and name with sqlite3_free(). */
@@ -170,7 +201,9 @@ static int managed_objects(const struct sqlite_shape *shape, struct managed out[
 
 			out[count] = (struct managed){
 				"trigger", name,
-				name != NULL ? trigger_sql(&tracked[i], op, shape->organization, name) : NULL};
+				name != NULL
+					? trigger_sql(&tracked[i], op, has_organization(shape, tracked[i].table), name)
+					: NULL};
 		}
 	/* A slice whose segment is gone, by whomever, holds its object no longer. */
 	{
@@ -520,8 +553,8 @@ static void write_path_statements(struct sqlite_state *state)
 			    : "SELECT 1",
 		slices_of, t);
 	sql[ST_W_LOG] = sqlite3_mprintf(
-		shape->feed ? "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset) "
-			      "VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
+		shape->feed ? "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset, name) "
+			      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"
 			    : "SELECT 1");
 	sql[ST_W_LOG_END] =
 		sqlite3_mprintf(shape->feed ? "SELECT ifnull(max(seq), 0) FROM shmeta_changes" : "SELECT 0");
@@ -715,8 +748,8 @@ static int write_statements(struct sqlite_state *state)
 	sql[ST_FEED_STATE] = sqlite3_mprintf("SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM "
 	                                     "shmeta_changes), (SELECT value FROM shmeta_meta WHERE name = 'feed')");
 	sql[ST_FEED_CHANGES] = sqlite3_mprintf(
-		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset) FROM shmeta_changes "
-		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op "
+		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset), name FROM shmeta_changes "
+		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op, name "
 		"ORDER BY tenant, topic, partition_id, class, op");
 	sql[ST_FEED_PRUNE] = sqlite3_mprintf("DELETE FROM shmeta_changes WHERE seq <= ?");
 	write_path_statements(state);

@@ -16,7 +16,7 @@
 #include "backends/refuse.h"
 #include "backends/sqlite/sqlite.h"
 
-enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES, MANY_OPS = 16 };
+enum { PLACES = 1024, PLACE_SLOTS = 2 * PLACES, MANY_OPS = 16, NAMED_MOST = 64 };
 
 /* One apply(). */
 struct writing {
@@ -46,7 +46,8 @@ struct writing {
 	uint16_t slot[PLACE_SLOTS];  /* 1 + index of the place */
 	bool logs;                   /* the triggers do not */
 	int64_t log_first, log_last; /* of the rows we wrote */
-	uint32_t classes;            /* a bit for each class without places that changed */
+	uint32_t classes;            /* a bit for each class that changed, and is logged as a whole */
+	uint32_t named;              /* agents, leases and offsets that were logged by their names */
 };
 
 /* ---- statements -------------------------------------------------------------------------------------------------------------- */
@@ -153,9 +154,9 @@ static void flush_watermarks(struct writing *w)
 
 /* ---- the change log -------------------------------------------------------------------------------------------------------------- */
 
-/* place NULL: the class as a whole. */
-static void log_change(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place,
-                       int64_t base)
+/* place NULL: the class as a whole. name: of an agent or a group, or empty. */
+static void log_key(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place, int64_t base,
+                    struct shmeta_str name)
 {
 	sqlite3_stmt *q = w->logs ? take(w, ST_W_LOG) : NULL;
 
@@ -167,17 +168,41 @@ static void log_change(struct writing *w, enum shmeta_class cls, enum feed_op op
 	if (place != NULL) {
 		if (w->state->shape.organization)
 			bind_str(q, 3, place->tenant);
-		bind_str(q, 4, place->topic);
-		if (cls != SHMETA_CLASS_TOPIC)
+		if (place->topic.bytes > 0)
+			bind_str(q, 4, place->topic);
+		if (place->topic.bytes > 0 && cls != SHMETA_CLASS_TOPIC)
 			bind_int(q, 5, place->partition_id);
 		if (cls == SHMETA_CLASS_SEGMENT)
 			bind_int(q, 6, base);
+		if (name.bytes > 0)
+			bind_str(q, 7, name);
 	}
 	if (run(w, q) != SQLITE_DONE)
 		return;
 	w->log_last = sqlite3_last_insert_rowid(w->state->db);
 	if (w->log_first == 0)
 		w->log_first = w->log_last;
+}
+
+static void log_change(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place,
+                       int64_t base)
+{
+	log_key(w, cls, op, place, base, (struct shmeta_str){NULL, 0});
+}
+
+/* An agent, a lease, an offset or a group: by its name, or, of many, the class. */
+static enum shmeta_status log_named(void *arg, const struct backend_key *key)
+{
+	const struct place place = {.tenant = key->tenant, .topic = key->topic, .partition_id = key->partition_id};
+	struct writing *w = arg;
+
+	if (backend_key_is_class(key) || w->named == NAMED_MOST) {
+		w->classes |= 1u << key->cls;
+		return SHMETA_OK;
+	}
+	w->named++;
+	log_key(w, key->cls, FEED_UPDATE, &place, 0, key->name);
+	return SHMETA_OK;
 }
 
 /* Watermarks, and the log's rows of all places; then there is room for others. */
@@ -269,18 +294,12 @@ static void note_change(struct writing *w, const struct backend_op *op, const st
 	case SHMETA_OP_ENSURE_GROUP:
 	case SHMETA_OP_COMMIT_OFFSET:
 	case SHMETA_OP_DELETE_GROUP:
-		w->classes |= 1u << SHMETA_CLASS_OFFSET;
-		break;
 	case SHMETA_OP_DEREGISTER_AGENT:
-		w->classes |= 1u << SHMETA_CLASS_LEASE;
-		/* fall through */
 	case SHMETA_OP_REGISTER_AGENT:
-		w->classes |= 1u << SHMETA_CLASS_AGENT;
-		break;
 	case SHMETA_OP_ACQUIRE_LEASE:
 	case SHMETA_OP_RELEASE_LEASE:
 	case SHMETA_OP_COMPLETE_LEASE:
-		w->classes |= 1u << SHMETA_CLASS_LEASE;
+		(void)backend_tell(op, &(struct backend_sink){.arg = w, .changed = log_named});
 		break;
 	case SHMETA_OP_OFFER_LEASE:
 	case SHMETA_OP_ACCEPT_LEASE:
@@ -1162,7 +1181,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	memset(w, 0, offsetof(struct writing, places));
 	memset(w->slot, 0, sizeof w->slot);
 	w->place_count = w->marks = 0;
-	w->classes = 0;
+	w->classes = w->named = 0;
 	w->log_first = w->log_last = 0;
 	w->state = state;
 	w->ops = ops;

@@ -1040,6 +1040,125 @@ Test(sqlite, two_daemons_follow_each_other_in_the_later_schema_too)
 	daemons_follow_each_other(WORLD_SQLITE_LATER);
 }
 
+/* What lives for seconds is written most often: a heartbeat must not make others read all agents. */
+static void others_learn_which(enum world_engine engine)
+{
+	struct world a, b;
+	struct shmeta_op op[100];
+	char name[100][16];
+
+	two_daemons(&a, &b, engine);
+	op[0] = (struct shmeta_op){.type = SHMETA_OP_REGISTER_AGENT,
+	                           .u.agent = {.agent_id = str("agent-7"),
+	                                       .address = str("seven:9092"),
+	                                       .availability_zone = str("zone"),
+	                                       .agent_group = str("group"),
+	                                       .started_at_ms = 1}};
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_COMMIT_OFFSET,
+	                           .name = str("t"),
+	                           .partition_id = 1,
+	                           .u.committed = {.group_id = str("g"), .committed_offset = 3}};
+	op[2] = (struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = str("h")};
+	op[3] = (struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+	                           .name = str("t"),
+	                           .partition_id = 2,
+	                           .agent_id = str("agent-7"),
+	                           .duration_ms = 60000};
+	apply(&a, op, 4);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "changed agent " SHMETA_DEFAULT_TENANT " agent-7"), "%s",
+	          recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "changed offset " SHMETA_DEFAULT_TENANT " g t/1"), "%s",
+	          recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "changed offset " SHMETA_DEFAULT_TENANT " h"), "%s",
+	          recorder_text(&b.recorder));
+	cr_expect(recorder_has(&b.recorder, "changed lease " SHMETA_DEFAULT_TENANT "  t/2"), "%s",
+	          recorder_text(&b.recorder));
+	cr_expect_eq(b.recorder.changed, 4, "%s", recorder_text(&b.recorder));
+	/* Of very many in one batch the class is enough. */
+	for (int i = 0; i < 100; i++) {
+		snprintf(name[i], sizeof name[i], "group-%d", i);
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = str(name[i])};
+	}
+	apply(&a, op, 100);
+	cr_assert_eq(world_changes(&b), SHMETA_OK);
+	cr_expect(recorder_has(&b.recorder, "changed offset\n"), "%s", recorder_text(&b.recorder));
+	cr_expect_lt(b.recorder.changed, 70, "%s", recorder_text(&b.recorder));
+	end_two(&a, &b);
+}
+
+Test(sqlite, a_heartbeat_at_one_daemon_makes_another_one_read_that_agent)
+{
+	others_learn_which(WORLD_SQLITE_NEW);
+}
+
+Test(sqlite, a_heartbeat_at_one_daemon_makes_another_one_read_that_agent_in_the_later_schema_too)
+{
+	others_learn_which(WORLD_SQLITE_LATER);
+}
+
+/* REPLACE takes a row away without telling anybody: who gets an address may have got another one's. */
+Test(sqlite, an_agent_that_replaces_another_one_has_all_of_them_read)
+{
+	static const char put[] = "INSERT OR REPLACE INTO agents(agent_id, address, availability_zone, agent_group, "
+				  "last_heartbeat, started_at) VALUES('%s', '%s', 'z', 'g', 1, 1)";
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_sql(&w, put, "a", "one");
+	world_sql(&w, put, "b", "two");
+	ok(world_load(&w));
+	world_sql(&w, "UPDATE agents SET last_heartbeat = 5 WHERE agent_id = 'a'");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed agent " SHMETA_DEFAULT_TENANT " a\n");
+	world_sql(&w, put, "c", "one");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed agent\n");
+	world_sql(&w, "UPDATE OR REPLACE agents SET address = 'two' WHERE agent_id = 'c'");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed agent\n");
+	world_sql(&w, "DELETE FROM agents WHERE agent_id = 'c'");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed agent " SHMETA_DEFAULT_TENANT " c\n");
+	/* And of more than are read at one go. */
+	world_sql(&w, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) INSERT INTO "
+	              "consumer_groups SELECT 'group-' || i, 1, 1 FROM n");
+	ok(world_changes(&w));
+	cr_expect(recorder_has(&w.recorder, "changed offset\n"));
+	cr_expect_leq(w.recorder.changed, 2001);
+	world_free(&w);
+}
+
+/* A log of an earlier version had no names: it is made anew, and who follows it reads everything. */
+Test(sqlite, a_log_without_names_is_made_anew)
+{
+	struct world w;
+	char position[128];
+	size_t bytes;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	world_close(&w);
+	world_sql(&w,
+	          "DROP TABLE shmeta_changes; CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class "
+	          "INTEGER, op INTEGER, tenant TEXT, topic TEXT, partition_id INTEGER, base_offset INTEGER); "
+	          "INSERT INTO shmeta_changes(seq) VALUES(1000)");
+	world_open(&w);
+	cr_expect_eq(
+		world_sql_number(&w, "SELECT count(*) FROM pragma_table_info('shmeta_changes') WHERE name = 'name'"),
+		1);
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	ok(world_load(&w));
+	world_group(&w, NULL, "g");
+	ok(world_changes(&w));
+	cr_expect_str_eq(recorder_text(&w.recorder), "changed offset " SHMETA_DEFAULT_TENANT " g\n");
+	world_free(&w);
+}
+
 Test(sqlite, what_was_written_and_not_shown_before_the_end_is_read_by_key_at_the_next_start)
 {
 	struct world w;
