@@ -221,8 +221,10 @@ static void keep_house(struct pg_state *state, const char *found)
 {
 	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
 	struct backend_error ignored;
-	int64_t now = 0, set = 0;
 	const char *times = strchr(found, '|');
+	int64_t now, set;
+	uint64_t mark;
+	char *rest;
 
 	state->feed->look_at_ns = now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
 	/* Someone has taken a trigger away, or disabled one: the schema is looked at again, and everything that was missed. */
@@ -231,7 +233,10 @@ static void keep_house(struct pg_state *state, const char *found)
 		state->feed->baseline = false;
 		return;
 	}
-	if (state->read_only || (sscanf(times, "| %" SCNd64 " %*u %" SCNd64, &now, &set) == 2 && now - set < keep))
+	now = strtoll(times + 1, &rest, 10);
+	mark = strtoull(rest, &rest, 10);
+	set = strtoll(rest, NULL, 10);
+	if (state->read_only || (mark > 0 && now - set < keep))
 		return;
 	state->doing = "pruning the change log of";
 	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);

@@ -626,13 +626,16 @@ bool pg_own_is_whole(const struct pg_state *state, const char *text)
 {
 	struct script script = {.lines = NULL};
 	struct own own = {.tables = 0};
+	char *rest;
 	bool whole;
 
 	say_own(&script, state);
 	snprintf(own.wanted, sizeof own.wanted, "%016" PRIx64, script_hash(&script));
-	whole = !script.failed &&
-	        sscanf(text, "%" SCNd64 " %" SCNd64 " %39s", &own.tables, &own.triggers, own.version) == 3 &&
-	        is_whole(state, &own);
+	own.tables = strtoll(text, &rest, 10);
+	own.triggers = strtoll(rest, &rest, 10);
+	snprintf(own.version, sizeof own.version, "%s", rest + (*rest == ' '));
+	own.version[strcspn(own.version, " ")] = '\0';
+	whole = !script.failed && is_whole(state, &own);
 	script_free(&script);
 	return whole;
 }
