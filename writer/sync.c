@@ -711,7 +711,11 @@ static void resume_feed(struct sync *s)
 	}
 	s->resumed = true;
 	s->following = status == SHMETA_OK;
-	s->capabilities = s->ops->capabilities(s->backend); /* some feeds are there when they go on */
+	if (s->following) {
+		/* Some feeds are there only now. */
+		s->capabilities = s->ops->capabilities(s->backend);
+		schedule_reconcile(s);
+	}
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->list_dirty = s->reconcile_asked = !s->following;
 	s->poll_due_ns = sync_now(s);

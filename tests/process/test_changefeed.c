@@ -307,6 +307,10 @@ Test(changefeed, a_changed_row_is_told_as_its_key_before_anything_is_resolved, .
 		{"agents", "null", "{\"agent_id\": \"a\"}", "changed agent " TENANT " a\n"},
 		{"partition_leases", "{\"topic\": \"t\", \"partition_id\": 1}", "null",
 	         "changed lease " TENANT "  t/1\n"},
+		{"agents", "{\"agent_id\": \"shared\", \"organization_id\": null}", "null",
+	         "changed agent " TENANT " shared\n"},
+		{"partition_leases", "null", "{\"topic\": \"t\", \"partition_id\": 1, \"organization_id\": \"o\"}",
+	         "changed lease o  t/1\n"},
 		{"db.public.topics", "{\"name\": \"\\u00e4|b\"}", "null", "changed topic " TENANT " \xc3\xa4|b\n"},
 	};
 
@@ -372,6 +376,16 @@ Test(changefeed, what_is_told_twice_is_the_same_key_twice, .init = begin_alone, 
 		emit("segments", SEGMENT_ROW, "null");
 	await_all();
 	cr_expect_eq(alone.recorder.changed, 4, "%s", recorder_text(&alone.recorder));
+}
+
+/* Technical advisory 104309, where the row comes in the end. */
+Test(changefeed, a_row_that_comes_behind_its_resolved_is_told_all_the_same, .init = begin_alone, .fini = end_alone)
+{
+	uint64_t earlier = server_now();
+
+	(void)resolve_now();
+	pgwire_emit_at(&peer, earlier, "topics|[]|{\"after\": {\"name\": \"late\"}, \"before\": null}");
+	await("changed topic " TENANT " late\n");
 }
 
 Test(changefeed, resolved_says_until_when_it_tells_and_never_too_late, .init = begin_alone, .fini = end_alone)

@@ -160,6 +160,38 @@ Test(pgwire, a_stream_gives_rows_as_they_are_emitted, .init = setup, .fini = end
 	PQclear(r);
 }
 
+Test(pgwire, a_stream_begins_behind_its_cursor_and_ends_as_it_is_told, .init = setup, .fini = end)
+{
+	PGresult *r;
+
+	pgwire_emit_at(&w, 100, "t|[1]|at the cursor");
+	pgwire_emit_at(&w, 101, "t|[2]|behind it");
+	cr_assert(PQsendQuery(pg, "EXPERIMENTAL CHANGEFEED FOR t WITH cursor = '100.0000000000'"));
+	cr_assert(PQsetSingleRowMode(pg));
+	r = PQgetResult(pg);
+	cr_assert_eq(PQresultStatus(r), PGRES_SINGLE_TUPLE, "%s", PQresultErrorMessage(r));
+	cr_assert_str_eq(PQgetvalue(r, 0, 2), "behind it");
+	PQclear(r);
+	cr_expect_eq(pgwire_streams(&w), 1);
+	pgwire_end_streams(&w, "XXUUU", "it was truncated");
+	r = PQgetResult(pg);
+	cr_assert_eq(PQresultStatus(r), PGRES_FATAL_ERROR);
+	cr_assert_str_eq(PQresultErrorField(r, PG_DIAG_SQLSTATE), "XXUUU");
+	PQclear(r);
+	cr_assert_null(PQgetResult(pg));
+	cr_expect_eq(pgwire_streams(&w), 0);
+	expect("SELECT * FROM numbers", PGRES_TUPLES_OK, "");
+	cr_assert(PQsendQuery(pg, "EXPERIMENTAL CHANGEFEED FOR t"));
+	cr_assert(PQsetSingleRowMode(pg));
+	for (int i = 0; i < 2; i++)
+		PQclear(PQgetResult(pg));
+	pgwire_end_streams(&w, NULL, NULL);
+	r = PQgetResult(pg);
+	cr_assert_eq(PQresultStatus(r), PGRES_FATAL_ERROR);
+	PQclear(r);
+	cr_assert_eq(PQstatus(pg), CONNECTION_BAD);
+}
+
 Test(pgwire, a_connection_is_closed_and_another_hangs, .init = setup, .fini = end)
 {
 	PGconn *other = connect_with("");
