@@ -141,6 +141,7 @@ static void end(void)
 
 static void expect_nothing_refused(void)
 {
+	cr_expect_eq(pgwire_asked(&peer, "CHANGEFEED"), 0, "nobody wanted one");
 	for (size_t i = FIRST_REFUSAL; i < RULES; i++)
 		if (rules[i].action == PGWIRE_ERROR)
 			cr_expect_eq(pgwire_hits(&peer, i), 0, "it was asked for %s:\n%s", rules[i].pattern,
