@@ -149,12 +149,22 @@ b=$(($(now_us) - since))
 within 30 'host a does not see what host b deleted' left a
 row '2000 segments deleted on host b (from its answer)' "$(($(now_us) - since))" "$b"
 
-sql -c "DELETE FROM topics WHERE name = 'orders'" || fail 'psql cannot delete'
 sql -c "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES ('invoices', 1, 1, 1, '{}');
 	INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) VALUES ('invoices', 0, 7, 1, 1)" ||
 	fail 'psql cannot create a topic'
 both "$(now_us)" '"invoices"' get topic invoices --json
-row 'another topic by psql, the first one deleted' "$a" "$b"
+row 'topic created by psql (from its commit)' "$a" "$b"
+
+sql -c "DELETE FROM topics WHERE name = 'invoices'" || fail 'psql cannot delete'
+since=$(now_us)
+gone() { # host
+	on "$1" get topic invoices >/dev/null 2>&1
+	[ $? -eq 5 ]
+}
+within 30 'host b shows a topic that psql deleted' gone b
+b=$(($(now_us) - since))
+within 30 'host a shows a topic that psql deleted' gone a
+row 'topic deleted by psql (from its commit)' "$(($(now_us) - since))" "$b"
 
 echo
 status=0
