@@ -26,10 +26,15 @@ enum { IN_FLIGHT_MOST = PG_PENDING_MAX / 2 - 4, SIGHT_TRIES = 3, OUTCOME_NAP_MS 
  * in vain at first, later one of thousands. */
 enum { CAREFUL_LEAST = 16, CAREFUL_MOST = 4096 };
 
+/* Without triggers the statement has more to do; without the index two segments could share a place. */
+static bool can_be_plain(const struct pg_state *state)
+{
+	return state->shape.segment_place && state->dialect->triggers;
+}
+
 static bool may_be_plain(struct pg_state *state)
 {
-	/* Without triggers the statement has more to do; without the index two segments could share a place. */
-	if (!state->shape.segment_place || !state->dialect->triggers)
+	if (!can_be_plain(state))
 		return false;
 	if (state->careful_batches == 0)
 		return true;
@@ -385,6 +390,9 @@ static void begin(struct writing *w)
 		memset(item->result, 0, sizeof *item->result);
 		item->result->partition_id = item->op->op->partition_id;
 		item->again = false;
+		/* The database that is connected to now may be of another shape. */
+		if (!can_be_plain(w->state))
+			item->kind = (uint8_t)write_careful((enum write_kind)item->kind);
 	}
 	gather_locks(w);
 }
