@@ -85,6 +85,19 @@ enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cur
 	return SHMETA_OK;
 }
 
+enum shmeta_status emit_bad_segment(const struct backend_sink *sink, const struct walk_cursor *at, bool parent,
+                                    const struct shmeta_segment *segment, struct rows_fault *fault)
+{
+	char quoted[ROWS_QUOTE_MAX];
+
+	if (!parent)
+		rows_blame(fault, "there is no such partition");
+	else if (segment != NULL)
+		rows_blame(fault, "it is there twice; left out: %s", rows_quote(quoted, segment->id));
+	rows_poison_segment(sink, at->topic, at->partition, at->base, fault);
+	return SHMETA_OK;
+}
+
 static enum shmeta_status emit_agent(const struct emit *emit, void *row, struct rows_fault *fault)
 {
 	struct shmeta_agent agent = {.last_heartbeat_ms = 0};

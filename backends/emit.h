@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rows of a database to the sink, or to poison: which column holds what, and what may be in it. Shared by the engines that read rows
- * from a database; each says how a column is read. Segments are not here: they are so many that each engine reads them in place. */
+ * from a database; each says how a column is read. Segments are so many that each engine reads their columns in place. */
 #ifndef SHMETA_BACKENDS_EMIT_H
 #define SHMETA_BACKENDS_EMIT_H
 
@@ -31,6 +31,20 @@ enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor 
 /* -, -, partition_id, high_watermark, created_at, updated_at. parent: its topic is there. */
 enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cursor *at, void *row, bool parent,
                                   bool *ret_there);
+
+/* The segment that was read, NULL where it could not be, to the sink, or to poison. parent: its partition is there. last: the one of
+ * the same partition before it. */
+enum shmeta_status emit_bad_segment(const struct backend_sink *sink, const struct walk_cursor *at, bool parent,
+                                    const struct shmeta_segment *segment, struct rows_fault *fault);
+static inline enum shmeta_status emit_segment(const struct backend_sink *sink, const struct walk_cursor *at,
+                                              bool parent, const struct shmeta_segment *segment, struct walk_last *last,
+                                              struct rows_fault *fault)
+{
+	if (__builtin_expect(segment == NULL || (last->known && last->base == segment->base_offset), 0))
+		return emit_bad_segment(sink, at, parent, segment, fault);
+	*last = (struct walk_last){true, segment->base_offset};
+	return sink->segment(sink->arg, segment);
+}
 
 /* The rows that stand for themselves:
  * organization, agent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata (may be NULL)

@@ -355,20 +355,11 @@ static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *at
 	struct reading *reading = (struct reading *)walk;
 	struct shmeta_segment segment;
 	struct rows_fault fault;
-	char quoted[ROWS_QUOTE_MAX];
+	bool there;
 
 	rows_faultless(&fault);
-	if (!parent) {
-		rows_blame(&fault, "there is no such partition");
-	} else if (read_segment(reading, at, &segment, &fault)) {
-		if (__builtin_expect(!last->known || last->base != segment.base_offset, 1)) {
-			*last = (struct walk_last){true, segment.base_offset};
-			return reading->sink->segment(reading->sink->arg, &segment);
-		}
-		rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment.id));
-	}
-	rows_poison_segment(reading->sink, at->topic, at->partition, at->base, &fault);
-	return SHMETA_OK;
+	there = parent && read_segment(reading, at, &segment, &fault);
+	return emit_segment(reading->sink, at, parent, there ? &segment : NULL, last, &fault);
 }
 
 static const struct {

@@ -240,28 +240,6 @@ static bool read_segment(const struct reading *reading, const struct cursor *cur
 	       rows_check_segment(ret, fault);
 }
 
-static enum shmeta_status emit_segment(struct reading *reading, struct cursor *cursor, bool parent,
-                                       struct walk_last *last)
-{
-	struct shmeta_segment segment;
-	struct rows_fault fault;
-	char quoted[ROWS_QUOTE_MAX];
-
-	rows_faultless(&fault);
-	if (!parent) {
-		rows_blame(&fault, "there is no such partition");
-	} else if (read_segment(reading, cursor, &segment, &fault)) {
-		if (__builtin_expect(!last->known || last->base != segment.base_offset, 1)) {
-			last->known = true;
-			last->base = segment.base_offset;
-			return reading->sink->segment(reading->sink->arg, &segment);
-		}
-		rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment.id));
-	}
-	rows_poison_segment(reading->sink, cursor->at.topic, cursor->at.partition, cursor->at.base, &fault);
-	return SHMETA_OK;
-}
-
 static enum shmeta_status walk_advance(struct walk *walk, struct walk_cursor *cursor)
 {
 	return advance((struct reading *)walk, (struct cursor *)cursor);
@@ -281,7 +259,14 @@ static enum shmeta_status walk_partition(struct walk *walk, struct walk_cursor *
 static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cursor, bool parent,
                                        struct walk_last *last)
 {
-	return emit_segment((struct reading *)walk, (struct cursor *)cursor, parent, last);
+	struct reading *reading = (struct reading *)walk;
+	struct shmeta_segment segment;
+	struct rows_fault fault;
+	bool there;
+
+	rows_faultless(&fault);
+	there = parent && read_segment(reading, (struct cursor *)cursor, &segment, &fault);
+	return emit_segment(reading->sink, cursor, parent, there ? &segment : NULL, last, &fault);
 }
 
 static const struct walk how_to_walk = {
