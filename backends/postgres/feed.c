@@ -215,7 +215,28 @@ static enum shmeta_status prune_body(void *arg, struct backend_error *err)
 	return mine ? prune_below_mark(state, err) : status;
 }
 
-/* What a poll that also looked has found: what there is of our own, the server's time, and the mark if there is one.
+/* A log that was copied from another cluster, as by pg_dump, has rows and marks of transactions that this one has not had. They say nothing
+ * of this one, and would say something wrong once it has. */
+#define FOREIGN_ROW "xid >= pg_snapshot_xmax(pg_current_snapshot())"
+#define FOREIGN_MARK \
+	"name IN ('pruned', 'mark') AND split_part(value, ' ', 1)::int8 > pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+
+static enum shmeta_status clear_body(void *arg, struct backend_error *err)
+{
+	struct pg_state *state = arg;
+	enum shmeta_status status;
+	char sql[400];
+
+	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_changes WHERE " FOREIGN_ROW, state->schema);
+	status = pg_execute(state, &state->primary, sql, NULL, err);
+	if (status != SHMETA_OK)
+		return status;
+	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_meta WHERE " FOREIGN_MARK, state->schema);
+	return pg_execute(state, &state->primary, sql, NULL, err);
+}
+
+/* What a poll that also looked has found: what there is of our own, the server's time, if the log holds what is not of this cluster, and
+ * the mark if there is one.
  * Housekeeping: what goes wrong with it goes wrong again with something that matters. */
 static void keep_house(struct pg_state *state, const char *found)
 {
@@ -224,6 +245,7 @@ static void keep_house(struct pg_state *state, const char *found)
 	const char *times = strchr(found, '|');
 	int64_t now, set;
 	uint64_t mark;
+	bool foreign;
 	char *rest;
 
 	state->feed->look_at_ns = now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
@@ -234,12 +256,14 @@ static void keep_house(struct pg_state *state, const char *found)
 		return;
 	}
 	now = strtoll(times + 1, &rest, 10);
+	foreign = strtol(rest, &rest, 10) != 0;
 	mark = strtoull(rest, &rest, 10);
 	set = strtoll(rest, NULL, 10);
-	if (state->read_only || (mark > 0 && now - set < keep))
+	if (state->read_only || (!foreign && mark > 0 && now - set < keep))
 		return;
 	state->doing = "pruning the change log of";
-	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, prune_body, state, &ignored);
+	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, foreign ? clear_body : prune_body, state,
+	                     &ignored);
 }
 
 /* ---- the hint ---------------------------------------------------------------------------------------------------------------------- */
@@ -269,6 +293,13 @@ static void hear(struct pg_state *state)
 static uint64_t xmin_of(const char *snapshot)
 {
 	return strtoull(snapshot, NULL, 10);
+}
+
+static uint64_t xmax_of(const char *snapshot)
+{
+	const char *colon = strchr(snapshot, ':');
+
+	return colon != NULL ? strtoull(colon + 1, NULL, 10) : 0;
 }
 
 /* Is the log there that the snapshot belongs to, back to it? */
@@ -374,7 +405,9 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 		status = report_rows(state, sink, result, &end, ret_keys);
 		if (status == SHMETA_OK && end.session != state->primary.session)
 			status = pg_refuse_pool(state, &state->primary, err);
-		if (status == SHMETA_OK && end.pruned > xmin_of(feed->snapshot))
+		/* A mark of another cluster says nothing: keep_house(). */
+		if (status == SHMETA_OK && end.snapshot != NULL && end.pruned > xmin_of(feed->snapshot) &&
+		    end.pruned <= xmax_of(end.snapshot))
 			status = report_list(sink, ret_keys);
 		if (status == SHMETA_OK && (end.snapshot == NULL || !set_text(&feed->snapshot, end.snapshot)))
 			status = no_memory(state, err);
@@ -629,7 +662,8 @@ static bool poll_text(struct pg_state *state, enum pg_statement which, const cha
 		state, which,
 		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
 		"max(c.base_last)::int8, count(*), c.name FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
-		"pg_snapshot_xmax($1::text::pg_snapshot) AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
+		"pg_snapshot_xmax($1::text::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) "
+		"AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
 		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
 		"pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
 		"GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
@@ -651,10 +685,13 @@ bool pg_feed_statements(struct pg_state *state)
 
 	if (state->shape.feed && !pg_own_expression(state, own, sizeof own))
 		return false;
-	snprintf(look, sizeof look,
-	         "%s || ' | ' || extract(epoch FROM clock_timestamp())::bigint || ' ' || coalesce((SELECT value FROM "
-	         "shmeta_meta WHERE name = 'mark'), '')",
-	         own);
+	snprintf(
+		look, sizeof look,
+		"%s || ' | ' || extract(epoch FROM clock_timestamp())::bigint || CASE WHEN EXISTS(SELECT FROM shmeta_changes "
+		"WHERE " FOREIGN_ROW ") OR EXISTS(SELECT FROM shmeta_meta WHERE " FOREIGN_MARK
+		") THEN ' 1 ' ELSE ' 0 ' END || "
+		"coalesce((SELECT value FROM shmeta_meta WHERE name = 'mark'), '')",
+		own);
 	if (!state->shape.feed)
 		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text, ''::text, ''::text",
 		                  totals) &&

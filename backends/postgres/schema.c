@@ -166,15 +166,17 @@ _Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_
  * are LOG_MOST of them. Until then it looks at two rows. Nobody waits and nothing fails for it: one writer at a time, and not
  * one that is SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not have seen stays, as
  * every later snapshot sees what goes: then no reader reconciles twice for it. Plans are of indexes alone, whatever the log was
- * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. */
+ * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. A mark of a transaction
+ * that is still to come was copied here from another cluster. */
 enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048 };
 static const char log_prune[] =
 	"CREATE OR REPLACE FUNCTION %s.shmeta_prune() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
 	"SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off "
-	"AS $shmeta$\nDECLARE\n  gone xid8;\n  settled xid8;\n  oldest BIGINT;\n  last BIGINT;\nBEGIN\n"
+	"AS $shmeta$\nDECLARE\n  gone xid8;\n  settled xid8;\n  oldest BIGINT;\n  last BIGINT;\n  next BIGINT;\nBEGIN\n"
 	"  IF current_setting('transaction_isolation') = 'serializable' THEN\n    RETURN NULL;\n  END IF;\n"
 	"  settled := pg_snapshot_xmin(pg_current_snapshot());\n"
-	"  gone := coalesce((SELECT value::BIGINT - 1 FROM %s.shmeta_meta WHERE name = 'pruned'), 0)::text::xid8;\n"
+	"  next := pg_snapshot_xmax(pg_current_snapshot())::text::BIGINT;\n"
+	"  gone := coalesce((SELECT value::BIGINT - 1 FROM %s.shmeta_meta WHERE name = 'pruned' AND value::BIGINT <= next), 0)::text::xid8;\n"
 	"  SELECT seq INTO oldest FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT 1;\n"
 	"  IF oldest IS NULL OR oldest > NEW.seq - %d OR NOT pg_try_advisory_xact_lock(%d) THEN\n    RETURN NULL;\n  END IF;\n"
 	"  BEGIN\n"
@@ -183,7 +185,7 @@ static const char log_prune[] =
 	"    SELECT max(xid::text::BIGINT) INTO last FROM pruned;\n"
 	"    IF last IS NOT NULL THEN\n"
 	"      INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', (last + 1)::text)\n"
-	"        ON CONFLICT (name) DO UPDATE SET value = greatest(m.value::BIGINT, EXCLUDED.value::BIGINT)::text;\n"
+	"        ON CONFLICT (name) DO UPDATE SET value = CASE WHEN m.value::BIGINT > EXCLUDED.value::BIGINT AND m.value::BIGINT <= next THEN m.value ELSE EXCLUDED.value END;\n"
 	"    END IF;\n"
 	"  EXCEPTION WHEN others THEN\n    NULL; /* whoever comes next does it */\n  END;\n"
 	"  RETURN NULL;\nEND $shmeta$";

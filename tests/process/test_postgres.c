@@ -282,16 +282,59 @@ Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 Test(postgres, what_is_said_to_be_pruned_never_gets_less)
 {
 	struct world world, *w = &world;
+	int64_t pruned;
 
 	begin(w);
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	ok(world_load(w));
 	age_mark(w);
 	/* As a writer has pruned, beyond the mark. */
-	world_sql(w, "INSERT INTO shmeta_meta VALUES ('pruned', '999999999')");
+	world_sql(w, "SELECT pg_current_xact_id()");
+	world_sql(w, "INSERT INTO shmeta_meta VALUES ('pruned', pg_snapshot_xmax(pg_current_snapshot())::text)");
+	pruned = world_sql_number(w, "SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'");
 	ok(world_changes(w));
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 0);
-	cr_expect_eq(world_sql_number(w, "SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'"), 999999999);
+	cr_expect_eq(world_sql_number(w, "SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'"), pruned);
+	world_free(w);
+}
+
+/* As pg_dump brings it into another cluster. */
+static void copy_foreign_log(struct world *w)
+{
+	world_sql(
+		w,
+		"INSERT INTO shmeta_changes(xid, class, op, topic, partition_id) VALUES ('99999999999', 1, 2, 't', 0); "
+		"INSERT INTO shmeta_meta VALUES ('pruned', '99999999998'), ('mark', '99999999998 0') ON CONFLICT (name) DO "
+		"UPDATE SET value = EXCLUDED.value");
+}
+
+Test(postgres, a_log_that_was_copied_from_another_cluster_says_nothing_of_this_one)
+{
+	struct world world, *w = &world;
+
+	begin(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	ok(world_changes(w));
+	/* Nor where it cannot be cleaned. */
+	for (int may_write = 0; may_write < 2; may_write++) {
+		copy_foreign_log(w);
+		world_close(w);
+		w->options.read_only = !may_write;
+		world_open(w);
+		ok(world_load(w));
+		for (int i = 0; i < 3; i++) {
+			ok(world_changes(w));
+			cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
+		}
+		world_watermark(w, NULL, "t", 0, 70 + (uint64_t)may_write);
+		ok(world_changes(w));
+		cr_expect_str_eq(recorder_text(&w->recorder),
+		                 "changed partition 00000000-0000-0000-0000-000000000000 t/0\n");
+		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes WHERE xid >= '99999999999'"),
+		             may_write ? 0 : 1);
+	}
+	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE value LIKE '9999999999%%'"), 0);
 	world_free(w);
 }
 

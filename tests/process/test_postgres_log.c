@@ -219,6 +219,16 @@ Test(postgres_log, many_changes_of_one_transaction_are_taken_to_the_last, .init 
 	cr_expect_geq(logged(), 30 * PRUNE_STEP + 1 - PRUNE_BATCH);
 }
 
+Test(postgres_log, a_mark_of_another_cluster_does_not_stand_in_the_way, .init = begin, .fini = end)
+{
+	pg_cluster_sql(sql, "INSERT INTO shmeta_meta VALUES ('pruned', '99999999999')");
+	log_changes(sql, 4, PRUNE_STEP);
+	as_if_full();
+	log_changes(sql, 4, PRUNE_STEP);
+	cr_expect_leq(pruned(), number("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"));
+	cr_expect_eq(number("SELECT count(*) FROM shmeta_changes WHERE topic = 'topic-1'"), 0);
+}
+
 Test(postgres_log, who_prunes_holds_up_nobody_and_whatever_transaction_prunes_does_not_fail, .init = begin, .fini = end)
 {
 	PGconn *one = pg_cluster_connect(&server, "meta"), *two = pg_cluster_connect(&server, "meta"),
