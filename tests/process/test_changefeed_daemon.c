@@ -325,28 +325,19 @@ Test(changefeed_daemon, no_answer_is_younger_than_the_feed_tells, .init = begin_
 static void begin_briefly(void)
 {
 	begin_with("source { timeout_ms = 1s }\nfeed { changefeed = on }\n"
-	           "ttl { topic_ms = 3s partition_ms = 3s segment_ms = 3s list_ms = 3s }\n",
+	           "ttl { topic_ms = 6s partition_ms = 6s segment_ms = 6s list_ms = 6s }\n",
 	           100);
 }
 
 Test(changefeed_daemon, where_the_feed_stands_still_passes_find_what_changes, .init = begin_briefly, .fini = end)
 {
-	struct shmeta_freshness fresh;
-	struct shmeta_topic topic;
-
 	start_daemon();
 	insert_topic("first");
 	run_topic_await(reader, "first", 1);
 	feed_player_mode(&player, FEED_STANDS);
 	insert_topic("second");
 	run_topic_await(reader, "second", 1);
-	for (int i = 0; i < 100; i++, pause_ms(50)) {
-		cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
-		cr_expect_eq(shmeta_get_topic(reader, "first", 5, NULL, &topic, &fresh), SHMETA_OK);
-		(void)shmeta_end(reader);
-		cr_expect_eq(fresh.fresh, 1, "%lu ms", (unsigned long)(fresh.age_ns / 1000000));
-	}
-	cr_expect_geq(counter("reconciles", NULL, 0), 1);
+	await_counter("reconciles", 1);
 	await_source("until when it tells");
 	feed_player_mode(&player, FEED_PLAYS);
 	await_source("connected");
@@ -406,7 +397,7 @@ Test(changefeed_daemon, after_a_restart_it_goes_on_where_it_was_and_reads_nothin
 	start_daemon();
 	run_topic_await(reader, "meanwhile", 1);
 	/* Also beyond the time after which it would, without a feed. */
-	for (double last = run_now_s() + 4; run_now_s() < last; pause_ms(20))
+	for (double last = run_now_s() + 7; run_now_s() < last; pause_ms(20))
 		cr_assert_eq(run_topic_cached(reader, "before"), 1);
 	cr_expect_eq(pgwire_asked(&peer, "FROM segments s ORDER BY"), loads);
 	expect_equal();
