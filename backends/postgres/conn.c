@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: connections, statements, transactions, and what a failure means. */
-#include <arpa/inet.h>
-#include <endian.h>
+ * The libpq engine: statements, transactions, and what a failure means, on a connection that login.c has made. */
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/conn.h"
 
 enum pending_kind {
 	SENT_PREPARE,
@@ -22,43 +17,13 @@ enum pending_kind {
 	SENT_SYNC
 };
 
-enum {
-	TICK_MS = 100,
-	CONNECT_MS = 5000,
-	EXTRA_MS = 1000,
-	LOGIN_GATE_MS = 15000,
-	GATE_FIRST_MS = 100,
-	GATE_MOST_MS = 3000,
-	SECRET_MAX = 1024,
-	FLOW_PATIENCE = 4 /* times the timeout */
-};
+enum { TICK_MS = 100, FLOW_PATIENCE = 4 /* times the timeout */ };
 
 static const char *const names[PG_STATEMENTS] = {
 #define X(name) [PG_##name] = "shmeta_" #name,
 	PG_READ_STATEMENTS(X) PG_WRITE_STATEMENTS(X) PG_OBJECT_STATEMENTS(X) PG_MOVE_STATEMENTS(X)
 #undef X
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t scatter(struct pg_state *state)
-{
-	state->seed ^= state->seed << 13;
-	state->seed ^= state->seed >> 7;
-	state->seed ^= state->seed << 17;
-	return state->seed;
-}
-
-static uint32_t timeout_of(const struct pg_state *state)
-{
-	return state->options.timeout_ms > 0 ? state->options.timeout_ms : CONNECT_MS;
-}
 
 bool pg_connected(const struct pg_conn *conn)
 {
@@ -78,156 +43,6 @@ const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes)
 		snprintf(buffer, bytes, "%s%s%s/%s", host, file ? "" : ":", file || port == NULL ? "" : port,
 		         name != NULL ? name : "");
 	return buffer;
-}
-
-/* ---- parameters --------------------------------------------------------------------------------------------------------------- */
-
-static void param(struct pg_params *params, const char *value, size_t bytes)
-{
-	params->values[params->count] = value;
-	params->lengths[params->count] = (int)bytes;
-	params->formats[params->count++] = 1;
-}
-
-void pg_param_text(struct pg_params *params, struct shmeta_str text)
-{
-	param(params, text.data != NULL ? text.data : "", text.bytes);
-}
-
-void pg_param_int(struct pg_params *params, int64_t value)
-{
-	uint64_t *number = &params->numbers[params->count];
-
-	*number = htobe64((uint64_t)value);
-	param(params, (const char *)number, sizeof *number);
-}
-
-void pg_param_bool(struct pg_params *params, bool value)
-{
-	char *byte = (char *)&params->numbers[params->count];
-
-	*byte = value ? 1 : 0;
-	param(params, byte, 1);
-}
-
-void pg_param_null(struct pg_params *params)
-{
-	param(params, NULL, 0);
-}
-
-/* The format of array_recv(): dimensions, has nulls, element type, then of the one dimension its length and lower bound. */
-enum { ARRAY_HEADER = 20 };
-
-static void put32(uint8_t *at, uint32_t value)
-{
-	uint32_t wire = htobe32(value);
-
-	memcpy(at, &wire, sizeof wire);
-}
-
-void pg_param_array(struct pg_params *params, struct pg_array *array)
-{
-	if (array->failed || array->used > INT32_MAX) {
-		param(params, NULL, SIZE_MAX); /* found by pg_send() */
-		return;
-	}
-	put32(array->data, array->count > 0 ? 1 : 0);
-	put32(array->data + 4, 1);
-	put32(array->data + 8, array->type);
-	put32(array->data + 12, array->count);
-	put32(array->data + 16, 1);
-	param(params, (const char *)array->data, array->count > 0 ? array->used : 12);
-}
-
-static uint8_t *array_grow(struct pg_array *array, size_t bytes)
-{
-	if (array->failed)
-		return NULL;
-	if (array->used + bytes > array->capacity) {
-		size_t capacity = 2 * (array->used + bytes) + 256;
-		uint8_t *grown = realloc(array->data, capacity);
-
-		if (grown == NULL) {
-			array->failed = true;
-			return NULL;
-		}
-		array->data = grown;
-		array->capacity = capacity;
-	}
-	array->used += bytes;
-	return array->data + array->used - bytes;
-}
-
-void pg_array_start(struct pg_array *array, enum pg_element type)
-{
-	array->used = 0;
-	array->count = 0;
-	array->failed = false;
-	array->type = (uint32_t)type;
-	(void)array_grow(array, ARRAY_HEADER);
-}
-
-static void array_add(struct pg_array *array, const void *data, size_t bytes)
-{
-	uint8_t *at = array_grow(array, 4 + bytes);
-
-	if (at == NULL)
-		return;
-	put32(at, (uint32_t)bytes);
-	if (bytes > 0)
-		memcpy(at + 4, data, bytes);
-	array->count++;
-}
-
-void pg_array_text(struct pg_array *array, struct shmeta_str text)
-{
-	array_add(array, text.data, text.bytes);
-}
-
-void pg_array_int(struct pg_array *array, int64_t value)
-{
-	uint64_t wire = htobe64((uint64_t)value);
-
-	array_add(array, &wire, sizeof wire);
-}
-
-void pg_array_bool(struct pg_array *array, bool value)
-{
-	array_add(array, value ? "\1" : "\0", 1);
-}
-
-void pg_array_null(struct pg_array *array)
-{
-	uint8_t *at = array_grow(array, 4);
-
-	if (at == NULL)
-		return;
-	put32(at, UINT32_MAX);
-	array->count++;
-}
-
-void pg_array_free(struct pg_array *array)
-{
-	free(array->data);
-	*array = (struct pg_array){.data = NULL};
-}
-
-/* ---- results ------------------------------------------------------------------------------------------------------------------- */
-
-int64_t pg_int(const PGresult *result, int row, int column)
-{
-	const unsigned char *p = (const unsigned char *)PQgetvalue(result, row, column);
-	int bytes = PQgetlength(result, row, column);
-	int64_t value = bytes > 1 && (p[0] & 0x80) != 0 ? -1 : 0;
-
-	for (int i = 0; i < bytes && i < 8; i++)
-		value = (int64_t)((uint64_t)value << 8 | p[i]);
-	return value;
-}
-
-uint64_t pg_touched(PGresult *result)
-{
-	return strtoull(PQcmdTuples(result), NULL, 10);
 }
 
 /* ---- failures ------------------------------------------------------------------------------------------------------------------ */
@@ -380,18 +195,18 @@ static uint32_t patience_of(const struct pg_state *state, const struct pg_conn *
 {
 	if (conn->patience_ms > 0 && !conn->flowing)
 		return conn->patience_ms;
-	return conn->patience_ms > 0 ? FLOW_PATIENCE * timeout_of(state) : timeout_of(state);
+	return conn->patience_ms > 0 ? FLOW_PATIENCE * pg_timeout_of(state) : pg_timeout_of(state);
 }
 
 /* Until the socket is ready for one of events, or the deadline. */
-static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn, short events, uint64_t deadline_ns,
-                                   struct backend_error *err)
+enum shmeta_status pg_wait_for(struct pg_state *state, struct pg_conn *conn, short events, uint64_t deadline_ns,
+                               struct backend_error *err)
 {
 	struct pollfd fd = {.fd = PQsocket(conn->pg), .events = events};
 	char place[200];
 
 	for (;;) {
-		uint64_t now = now_ns();
+		uint64_t now = pg_now_ns();
 		int64_t left = now < deadline_ns ? (int64_t)((deadline_ns - now + 999999) / 1000000) : 0;
 		int rc = poll(&fd, 1, left > TICK_MS && conn->tick != NULL ? TICK_MS : (int)left);
 		enum shmeta_status status;
@@ -406,7 +221,7 @@ static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn,
 			if (status != SHMETA_OK)
 				return status;
 		}
-		if (now_ns() >= deadline_ns) {
+		if (pg_now_ns() >= deadline_ns) {
 			conn->sqlstate[0] = '\0';
 			conn->timed_out = true;
 			return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s %s: no answer within %u ms",
@@ -418,7 +233,7 @@ static enum shmeta_status wait_for(struct pg_state *state, struct pg_conn *conn,
 
 static uint64_t deadline_of(const struct pg_state *state, const struct pg_conn *conn)
 {
-	return now_ns() + (uint64_t)patience_of(state, conn) * 1000000u;
+	return pg_now_ns() + (uint64_t)patience_of(state, conn) * 1000000u;
 }
 
 /* Until a result can be taken without blocking. */
@@ -434,7 +249,7 @@ static enum shmeta_status wait_result(struct pg_state *state, struct pg_conn *co
 			return lost(state, conn, err);
 		if (!PQisBusy(conn->pg))
 			return SHMETA_OK;
-		status = wait_for(state, conn, (short)(POLLIN | (flushed > 0 ? POLLOUT : 0)), deadline_ns, err);
+		status = pg_wait_for(state, conn, (short)(POLLIN | (flushed > 0 ? POLLOUT : 0)), deadline_ns, err);
 		if (status != SHMETA_OK)
 			return broken(state, conn, status, err);
 		if (!PQconsumeInput(conn->pg))
@@ -451,7 +266,7 @@ enum shmeta_status pg_flush(struct pg_state *state, struct pg_conn *conn, struct
 	if (!pg_connected(conn))
 		return pg_fail(state, conn, NULL, err);
 	while ((flushed = PQflush(conn->pg)) > 0) {
-		status = wait_for(state, conn, POLLIN | POLLOUT, deadline, err);
+		status = pg_wait_for(state, conn, POLLIN | POLLOUT, deadline, err);
 		if (status != SHMETA_OK)
 			return broken(state, conn, status, err);
 		/* The server may wait for us to read before it reads on. */
@@ -461,285 +276,7 @@ enum shmeta_status pg_flush(struct pg_state *state, struct pg_conn *conn, struct
 	return flushed < 0 ? lost(state, conn, err) : SHMETA_OK;
 }
 
-/* ---- connecting ------------------------------------------------------------------------------------------------------------------ */
-
-static const char *option_of(const PQconninfoOption *options, const char *keyword)
-{
-	for (; options != NULL && options->keyword != NULL; options++)
-		if (strcmp(options->keyword, keyword) == 0)
-			return options->val != NULL ? options->val : "";
-	return "";
-}
-
-/* One host of a list: does what is sent to it stay on this machine? */
-static bool stays_here(const char *host, size_t bytes)
-{
-	char copy[64];
-	struct in6_addr six;
-	struct in_addr four;
-
-	if (bytes == 0 || host[0] == '/' || host[0] == '@')
-		return true;
-	if (bytes >= sizeof copy)
-		return false;
-	memcpy(copy, host, bytes);
-	copy[bytes] = '\0';
-	if (strcmp(copy, "localhost") == 0)
-		return true;
-	if (inet_pton(AF_INET, copy, &four) == 1)
-		return ntohl(four.s_addr) >> 24 == 127;
-	return inet_pton(AF_INET6, copy, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
-}
-
-/* A server that cannot be told from another must not be believed, nor given a password. The decision is made on what libpq will
- * really use: service files and its environment included. */
-static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
-{
-	PQconninfoOption *options = PQconninfo(conn->pg);
-	const char *hosts = option_of(options, "hostaddr"), *mode = option_of(options, "sslmode"), *at;
-	enum shmeta_status status = SHMETA_OK;
-	size_t bytes;
-
-	if (options == NULL)
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	if (hosts[0] == '\0')
-		hosts = option_of(options, "host");
-	if (state->options.allow_insecure)
-		mode = "verify-full";
-	for (at = hosts; status == SHMETA_OK && strcmp(mode, "verify-full") != 0; at += bytes + 1) {
-		bytes = strcspn(at, ",");
-		if (!stays_here(at, bytes))
-			status = backend_fail(
-				err, SHMETA_ERR_CONFIG,
-				"%s: the connection to %.*s would have sslmode=%s, which does not prove who answers: use "
-				"sslmode=verify-full with sslrootcert, or say source.allow_insecure",
-				state->dialect->engine, bytes < 100 ? (int)bytes : 100, at, mode);
-		if (at[bytes] == '\0')
-			break;
-	}
-	PQconninfoFree(options);
-	return status;
-}
-
-/* The password of the credentials file, without its newline. Read each time: passwords are rotated. */
-static enum shmeta_status read_secret(struct pg_state *state, char out[SECRET_MAX], struct backend_error *err)
-{
-	const char *path = state->options.password_file;
-	ssize_t n = -1;
-	int fd;
-
-	out[0] = '\0';
-	if (path == NULL || path[0] == '\0')
-		return SHMETA_OK;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, out, SECRET_MAX);
-		close(fd);
-	}
-	if (n < 0)
-		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s: %s", state->dialect->engine,
-		                    path, strerror(errno));
-	if (n == SECRET_MAX || memchr(out, '\0', (size_t)n) != NULL) {
-		explicit_bzero(out, SECRET_MAX);
-		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: the password file %s holds no password of one line",
-		                    state->dialect->engine, path);
-	}
-	out[n] = '\0';
-	out[strcspn(out, "\r\n")] = '\0';
-	return SHMETA_OK;
-}
-
-static void start_login(struct pg_state *state, struct pg_conn *conn, const char *secret)
-{
-	const char *keys[16], *values[16];
-	char patience[16];
-	int n = 0;
-#define GIVE(key, value) (keys[n] = (key), values[n++] = (value))
-
-	snprintf(patience, sizeof patience, "%u", timeout_of(state));
-	/* Before the configured string: defaults that it overrides. Keepalives find a dead idle link in 10 s, tcp_user_timeout a
-	 * dead one with something in flight; our own deadlines everything else. */
-	GIVE("keepalives_idle", "4");
-	GIVE("keepalives_interval", "2");
-	GIVE("keepalives_count", "3");
-	GIVE("tcp_user_timeout", patience);
-	GIVE("fallback_application_name", "shmetad");
-	if (conn != &state->replica && !state->options.read_only)
-		GIVE("target_session_attrs", strchr(conn->conninfo, ',') != NULL ? "read-write" : "any");
-	GIVE("dbname", conn->conninfo);
-	GIVE("client_encoding", "UTF8");
-	if (secret[0] != '\0')
-		GIVE("password", secret);
-#undef GIVE
-	keys[n] = NULL;
-	values[n] = NULL;
-	conn->pg = PQconnectStartParams(keys, values, 1);
-}
-
-/* An engine prints nothing. */
-static void swallow(void *arg, const PGresult *result)
-{
-	(void)arg;
-	(void)result;
-}
-
-enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
-{
-	/* What can be done without is not waited for. */
-	uint32_t patience = conn == &state->primary || timeout_of(state) < EXTRA_MS ? timeout_of(state) : EXTRA_MS;
-	uint64_t deadline = now_ns() + (uint64_t)patience * 1000000u;
-	PostgresPollingStatusType what = PGRES_POLLING_WRITING;
-	char secret[SECRET_MAX];
-	enum shmeta_status status = read_secret(state, secret, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	start_login(state, conn, secret);
-	explicit_bzero(secret, sizeof secret);
-	if (conn->pg == NULL)
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	(void)PQsetNoticeReceiver(conn->pg, swallow, NULL);
-	if (PQstatus(conn->pg) == CONNECTION_BAD)
-		return pg_fail(state, conn, NULL, err);
-	status = judge_tls(state, conn, err);
-	while (status == SHMETA_OK) {
-		status = wait_for(state, conn, what == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, err);
-		if (status != SHMETA_OK)
-			break;
-		what = PQconnectPoll(conn->pg);
-		if (what == PGRES_POLLING_FAILED)
-			return pg_fail(state, conn, NULL, err);
-		if (what == PGRES_POLLING_OK)
-			break;
-	}
-	if (status == SHMETA_OK && (PQsetnonblocking(conn->pg, 1) != 0 || !PQenterPipelineMode(conn->pg)))
-		status = pg_fail(state, conn, NULL, err);
-	return status;
-}
-
-/* Nothing of a session is left to the server's or the role's settings. Its answer says what kind of server this is. */
-static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
-{
-	uint32_t timeout = timeout_of(state);
-	PGresult *result = NULL;
-	enum shmeta_status status;
-	char sql[300];
-
-	if (PQparameterStatus(conn->pg, "crdb_version") != NULL)
-		state->dialect = &pg_cockroachdb;
-	if (state->options.follower_reads && !state->dialect->historical_reads)
-		return backend_fail(
-			err, SHMETA_ERR_CONFIG,
-			"%s: follower reads (source.follower_reads) are CockroachDB's; a replica of PostgreSQL is "
-			"read with source.read_uri",
-			state->dialect->engine);
-	if (state->options.changefeed && !state->dialect->changefeeds)
-		return backend_fail(
-			err, SHMETA_ERR_CONFIG,
-			"%s: changefeeds (feed.changefeed) are CockroachDB's; PostgreSQL is followed by its change log",
-			state->dialect->engine);
-	conn->server_version = PQserverVersion(conn->pg);
-	if (conn == &state->primary) {
-		uint64_t random = scatter(state);
-
-		snprintf(state->origin, sizeof state->origin, "%016" PRIx64, random);
-	}
-	status = pg_execute(
-		state, conn,
-		state->dialect->replay_positions
-			? "SELECT pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int, "
-			  "pg_backend_pid()"
-			: "SELECT 0, 0, 0",
-		&result, err);
-	if (status != SHMETA_OK)
-		return status;
-	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
-	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
-	conn->session = (int)strtol(PQgetvalue(result, 0, 2), NULL, 10);
-	PQclear(result);
-	/* The server gives each session's number at login; what is between us and it has given one of its own. */
-	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);
-	if (conn->pooled && (conn == &state->primary || conn == &state->replica)) {
-		/* Before anything is set in a session that may be another's next. */
-		status = pg_judge_pool(state, conn, err);
-		if (status == SHMETA_OK)
-			status = pg_execute(state, conn, "DEALLOCATE ALL", NULL, err);
-		if (status != SHMETA_OK)
-			return status;
-	}
-	/* The server gives up a little before we do: then the connection can be kept. And a plan for what is polled, kept from when a
-	 * table was small, must not read it from end to end when it is not: only a load does that, and says so. */
-	snprintf(sql, sizeof sql,
-	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
-	         "set_config('idle_in_transaction_session_timeout', '%u', false)%s",
-	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
-	         state->dialect->triggers
-	                 ? ", set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
-	                 : "");
-	return pg_execute(state, conn, sql, NULL, err);
-}
-
-void pg_shun(struct pg_state *state, struct pg_conn *conn, const struct backend_error *why)
-{
-	pg_disconnect(state, conn);
-	conn->refused = *why;
-	conn->retry_at_ns = now_ns() + (uint64_t)LOGIN_GATE_MS * 1000000u;
-}
-
-enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
-{
-	struct backend_error refused = {0};
-	enum shmeta_status status;
-	uint64_t gate_ms;
-	bool login_refused;
-
-	if (pg_connected(conn) && !conn->strange)
-		return SHMETA_OK;
-	pg_disconnect(state, conn);
-	if (now_ns() < conn->retry_at_ns) {
-		if (err != NULL)
-			*err = conn->refused;
-		return conn->refused.code;
-	}
-	if (state->seed == 0) {
-		struct timespec now;
-
-		clock_gettime(CLOCK_REALTIME, &now);
-		state->seed = ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid() << 20 ^
-		               (uint64_t)(uintptr_t)state) |
-		              1;
-		(void)scatter(state);
-	}
-	conn->sqlstate[0] = '\0';
-	conn->connects++;
-	state->counters.reconnects += conn->connects > 1;
-	if (conn == &state->primary)
-		state->attached = false;
-	status = pg_login(state, conn, &refused);
-	if (status == SHMETA_OK)
-		status = set_up_session(state, conn, &refused);
-	if (status == SHMETA_OK) {
-		conn->failures = 0;
-		conn->retry_at_ns = 0;
-		return SHMETA_OK;
-	}
-	/* One attempt at a time, and after a refused one a pause in which everyone gets its answer: long where trying again
-	 * looks like an attack, short where a server is coming back. libpq gives no SQLSTATE of a login; its text is in English or
-	 * not, so anything that got as far as a server's refusal counts. */
-	login_refused = conn->pg != NULL && PQconnectionNeedsPassword(conn->pg) | PQconnectionUsedPassword(conn->pg);
-	pg_disconnect(state, conn);
-	gate_ms = (uint64_t)GATE_FIRST_MS << (conn->failures < 8 ? conn->failures : 8);
-	if (gate_ms > GATE_MOST_MS)
-		gate_ms = GATE_MOST_MS;
-	if (login_refused || status == SHMETA_ERR_CONFIG || conn != &state->primary)
-		gate_ms = LOGIN_GATE_MS;
-	conn->failures++;
-	conn->retry_at_ns = now_ns() + (gate_ms - scatter(state) % (gate_ms / 4)) * 1000000u;
-	conn->refused = refused;
-	if (err != NULL)
-		*err = refused;
-	return status;
-}
+/* ---- plans ------------------------------------------------------------------------------------------------------------------------ */
 
 void pg_replan(struct pg_state *state)
 {
@@ -1123,7 +660,7 @@ enum shmeta_status pg_copy_read(struct pg_state *state, struct pg_conn *conn, co
 		PQfreemem(conn->copied);
 	conn->copied = NULL;
 	while ((got = PQgetCopyData(conn->pg, &conn->copied, 1)) == 0) {
-		status = wait_for(state, conn, POLLIN, deadline, err);
+		status = pg_wait_for(state, conn, POLLIN, deadline, err);
 		if (status != SHMETA_OK)
 			return broken(state, conn, status, err);
 		if (!PQconsumeInput(conn->pg))
@@ -1198,7 +735,7 @@ static void roll_back(struct pg_state *state, struct pg_conn *conn)
 
 static void pause_before_retry(struct pg_state *state, uint32_t tries)
 {
-	uint64_t most = UINT64_C(2000000) << (tries < 7 ? tries : 7), some = most / 2 + scatter(state) % (most / 2);
+	uint64_t most = UINT64_C(2000000) << (tries < 7 ? tries : 7), some = most / 2 + pg_scatter(state) % (most / 2);
 	struct timespec nap = {.tv_sec = (time_t)(some / 1000000000u), .tv_nsec = (long)(some % 1000000000u)};
 
 	nanosleep(&nap, NULL);
@@ -1289,7 +826,7 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 		}
 		/* So often, and for as long as one call may take: under a storm the count alone is gone within a second. */
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
-		    (conflicts < state->dialect->retries || now_ns() < patience)) {
+		    (conflicts < state->dialect->retries || pg_now_ns() < patience)) {
 			roll_back(state, conn);
 			pause_before_retry(state, conflicts++);
 			continue;
