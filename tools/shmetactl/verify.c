@@ -962,7 +962,8 @@ static int first_pass(struct verify *v, struct engine *e)
 	progress_done(v);
 	if (status != SHMETA_OK || v->code != 0)
 		return source_failed(v, "reading the source", status, &err);
-	qsort(v->seen, v->seen_count, sizeof(*v->seen), by_number);
+	if (v->seen_count > 0)
+		qsort(v->seen, v->seen_count, sizeof(*v->seen), by_number);
 	v->code = pages_tenants(v->tool, &v->pages, &tenants, &count);
 	for (size_t i = 0; v->code == 0 && i < count; i++)
 		if (use_tenant(v, (struct shmeta_str){tenants[i], strlen(tenants[i])}))
