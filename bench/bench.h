@@ -94,8 +94,9 @@ void env_read_flat(struct bench *b);
 pid_t env_start_daemon(const struct bench *b, const char *source, const char *instance, const char *extra,
                        double *ret_ready_s);
 pid_t env_spawn(char *const argv[], const char *log);
-void env_track(pid_t pid); /* end it by its id when the bench ends */
-int env_wait(pid_t pid);   /* until it has ended: its wait status */
+void env_track(pid_t pid); /* kill it by its id when the bench ends; or end it with another signal */
+void env_track_to_end(pid_t pid, int signo);
+int env_wait(pid_t pid); /* until it has ended: its wait status */
 void env_kill(pid_t *pid, int signo);
 struct shmeta *env_open(const char *instance);
 struct shmeta_reader *env_reader(struct shmeta *instance);

@@ -21,7 +21,10 @@
 #include "shm/stats.h"
 
 enum { CHILDREN = 64 };
-static pid_t children[CHILDREN];
+static struct child {
+	pid_t pid;
+	int end; /* the signal that ends it */
+} children[CHILDREN];
 static char work_dir[256];
 static pid_t owner;
 
@@ -70,14 +73,19 @@ void env_init(struct bench *b)
 	(void)snprintf(work_dir, sizeof work_dir, "%s", b->dir);
 }
 
-void env_track(pid_t pid)
+void env_track_to_end(pid_t pid, int signo)
 {
 	for (int i = 0; i < CHILDREN; i++)
-		if (children[i] == 0) {
-			children[i] = pid;
+		if (children[i].pid == 0) {
+			children[i] = (struct child){pid, signo};
 			return;
 		}
 	die("more than %d children", CHILDREN);
+}
+
+void env_track(pid_t pid)
+{
+	env_track_to_end(pid, SIGKILL);
 }
 
 int env_wait(pid_t pid)
@@ -87,8 +95,8 @@ int env_wait(pid_t pid)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	for (int i = 0; i < CHILDREN; i++)
-		if (children[i] == pid)
-			children[i] = 0;
+		if (children[i].pid == pid)
+			children[i].pid = 0;
 	return status;
 }
 
@@ -106,10 +114,10 @@ void env_cleanup(void)
 	if (owner != getpid())
 		return;
 	for (int i = 0; i < CHILDREN; i++)
-		if (children[i] > 0) {
-			pid_t pid = children[i];
+		if (children[i].pid > 0) {
+			pid_t pid = children[i].pid;
 
-			env_kill(&pid, SIGKILL);
+			env_kill(&pid, children[i].end);
 		}
 	if (work_dir[0] != '\0')
 		(void)nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
