@@ -39,9 +39,7 @@ enum {
 		.pattern = what, .action = PGWIRE_ERROR, .sqlstate = code, .text = words, .times = PGWIRE_OFF \
 	}
 static const struct pgwire_rule rules[] = {
-	[NO_RANGEFEEDS] =
-		OFF("CHANGEFEED FOR", "XXUUU",
-                    "rangefeeds require the kv.rangefeed.enabled setting. See https://www.cockroachlabs.com/docs/"),
+	[NO_RANGEFEEDS] = COCKROACH_NO_RANGEFEEDS,
 	[TOO_OLD] =
 		OFF("CHANGEFEED FOR", "XXUUU",
                     "batch timestamp 1541199412.324189000,0 must be after replica GC threshold 1740696773.366361000,0"),
@@ -57,11 +55,6 @@ enum { RULES = sizeof rules / sizeof rules[0] };
 
 static struct pg_cluster server;
 static struct pgwire peer;
-static struct pgwire_options options = {.rules = rules,
-                                        .count = RULES,
-                                        .server_version = "13.0.0",
-                                        .crdb_version = COCKROACH_VERSION,
-                                        .upstream_port = 5432};
 static PGconn *sql;
 
 static void pause_ms(long ms)
@@ -85,20 +78,12 @@ static uint64_t server_now(void)
 
 static void begin_peer(void)
 {
-	static const char *const settings[] = {"default_transaction_isolation=serializable", NULL};
-
-	pg_cluster_start(&server, settings);
-	pg_cluster_database(&server, "meta");
-	sql = pg_cluster_connect(&server, "meta");
-	options.upstream_host = server.dir;
-	cr_assert_eq(pgwire_start(&peer, &options), 0);
+	sql = cockroach_start(&server, &peer, rules, RULES);
 }
 
 static void end_peer(void)
 {
-	pgwire_end(&peer);
-	PQfinish(sql);
-	pg_cluster_stop(&server);
+	cockroach_stop(&server, &peer, sql);
 }
 
 static void peer_uri(char *ret, size_t bytes)

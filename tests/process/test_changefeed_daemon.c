@@ -31,11 +31,6 @@ enum { RULES = sizeof rules / sizeof rules[0] };
 
 static struct pg_cluster server;
 static struct pgwire peer;
-static struct pgwire_options options = {.rules = rules,
-                                        .count = RULES,
-                                        .server_version = "13.0.0",
-                                        .crdb_version = COCKROACH_VERSION,
-                                        .upstream_port = 5432};
 static struct feed_player player;
 static struct run_daemon d;
 static PGconn *sql;
@@ -72,15 +67,10 @@ static void end_daemon(void)
 
 static void begin_with(const char *configuration, uint32_t lag_ms)
 {
-	static const char *const settings[] = {"default_transaction_isolation=serializable", NULL};
 	struct run_tool t;
 	FILE *f;
 
-	pg_cluster_start(&server, settings);
-	pg_cluster_database(&server, "meta");
-	sql = pg_cluster_connect(&server, "meta");
-	options.upstream_host = server.dir;
-	cr_assert_eq(pgwire_start(&peer, &options), 0);
+	sql = cockroach_start(&server, &peer, rules, RULES);
 	(void)snprintf(uri, sizeof uri, "cockroachdb:host=%s port=%d user=shmeta dbname=meta", peer.host, peer.port);
 	run_tool(&t, "shmetactl schema apply --source '%s'", uri);
 	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
@@ -107,9 +97,7 @@ static void end(void)
 	shmeta_close(instance);
 	run_daemon_done(&d);
 	feed_player_end(&player);
-	pgwire_end(&peer);
-	PQfinish(sql);
-	pg_cluster_stop(&server);
+	cockroach_stop(&server, &peer, sql);
 }
 
 /* A counter of status --json, as it was within the last second; what it says of the source, where that is wanted. */

@@ -64,11 +64,6 @@ enum { RULES = sizeof rules / sizeof rules[0] };
 
 static struct pg_cluster server;
 static struct pgwire peer;
-static struct pgwire_options options = {.rules = rules,
-                                        .count = RULES,
-                                        .server_version = "13.0.0",
-                                        .crdb_version = COCKROACH_VERSION,
-                                        .upstream_port = 5432};
 static struct run_daemon d;
 static PGconn *sql;
 static struct shmeta *instance;
@@ -82,13 +77,7 @@ static void pause_ms(long ms)
 
 static void begin_peer(void)
 {
-	static const char *const settings[] = {"default_transaction_isolation=serializable", NULL};
-
-	pg_cluster_start(&server, settings);
-	pg_cluster_database(&server, "meta");
-	sql = pg_cluster_connect(&server, "meta");
-	options.upstream_host = server.dir;
-	cr_assert_eq(pgwire_start(&peer, &options), 0);
+	sql = cockroach_start(&server, &peer, rules, RULES);
 }
 
 static void begin_configured(const char *scheme, const char *configuration)
@@ -134,9 +123,7 @@ static void end(void)
 	shmeta_reader_free(reader);
 	shmeta_close(instance);
 	run_daemon_done(&d);
-	pgwire_end(&peer);
-	PQfinish(sql);
-	pg_cluster_stop(&server);
+	cockroach_stop(&server, &peer, sql);
 }
 
 static void expect_nothing_refused(void)
@@ -389,9 +376,7 @@ static void end_alone(void)
 {
 	close_alone();
 	recorder_free(&alone.recorder);
-	pgwire_end(&peer);
-	PQfinish(sql);
-	pg_cluster_stop(&server);
+	cockroach_stop(&server, &peer, sql);
 }
 
 /* How many times that load read from the past. */

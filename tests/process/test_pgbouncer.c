@@ -153,13 +153,7 @@ static void expect_equal(void)
 /* What others commit comes by the feed. */
 static void expect_followed(const char *name)
 {
-	char text[200];
-
-	(void)snprintf(text, sizeof text,
-	               "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES ('%s', 1, 1, "
-	               "1, '{}')",
-	               name);
-	pg_cluster_sql(sql, text);
+	run_topic_insert(sql, name);
 	run_topic_await(reader, name, 1);
 }
 

@@ -172,20 +172,9 @@ static void end(void)
 	pg_cluster_stop(&server);
 }
 
-static void make_topic(const char *name)
-{
-	char text[200];
-
-	(void)snprintf(text, sizeof text,
-	               "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES ('%s', 1, 1, "
-	               "1, '{}')",
-	               name);
-	pg_cluster_sql(sql, text);
-}
-
 static void expect_followed(const char *name)
 {
-	make_topic(name);
+	run_topic_insert(sql, name);
 	run_topic_await(reader, name, 1);
 	run_status_await_connected(&d);
 	cr_expect_gt(sessions(), 0);
@@ -200,7 +189,7 @@ static void expect_refused(const char *name, const char *why)
 	present(name);
 	end_sessions();
 	(void)snprintf(topic, sizeof topic, "during-%s", name);
-	make_topic(topic);
+	run_topic_insert(sql, topic);
 	run_status_expect_away(&d, why);
 	cr_expect_eq(run_topic_cached(reader, topic), 0, "%s was believed", name);
 	cr_expect_eq(sessions(), 0);

@@ -4,6 +4,9 @@
 #ifndef SHMETA_TESTS_COCKROACH_H
 #define SHMETA_TESTS_COCKROACH_H
 
+#include <libpq-fe.h>
+
+#include "tests/support/pg_cluster.h"
 #include "tests/support/pgwire.h"
 
 #define COCKROACH_VERSION "CockroachDB CCL v23.2.4"
@@ -46,5 +49,10 @@
 		.pattern = "crdb_internal.cluster_id()", .action = PGWIRE_REWRITE,                                       \
 		.text = "'c0ffee00-0000-4000-8000-000000000001'::uuid"                                                   \
 	}
+
+/* A server at SERIALIZABLE with a database `meta`, and before it the peer, which plays by these rules. Returns a connection to the server
+ * itself, as another application has it. Fails the test where it cannot. */
+PGconn *cockroach_start(struct pg_cluster *server, struct pgwire *peer, const struct pgwire_rule *rules, size_t count);
+void cockroach_stop(struct pg_cluster *server, struct pgwire *peer, PGconn *sql);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/pg_cluster.h"
 #include "tests/support/run_daemon.h"
 
 enum shmeta_status run_topic_create(struct shmeta_client *client, const char *name, uint32_t partitions,
@@ -30,6 +31,17 @@ int run_topic_cached(struct shmeta_reader *reader, const char *name)
 	found = shmeta_get_topic(reader, name, strlen(name), NULL, &topic, NULL) == SHMETA_OK;
 	(void)shmeta_end(reader);
 	return found;
+}
+
+void run_topic_insert(PGconn *conn, const char *name)
+{
+	char text[200];
+
+	(void)snprintf(text, sizeof text,
+	               "INSERT INTO topics(name, partition_count, created_at, updated_at, config) VALUES ('%s', 1, 1, "
+	               "1, '{}')",
+	               name);
+	pg_cluster_sql(conn, text);
 }
 
 int run_topic_stored(PGconn *conn, const char *name)

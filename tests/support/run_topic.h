@@ -15,6 +15,7 @@ enum shmeta_status run_topic_create(struct shmeta_client *client, const char *na
                                     struct shmeta_result *ret);
 int run_topic_cached(struct shmeta_reader *reader, const char *name);
 int run_topic_stored(PGconn *conn, const char *name);
+void run_topic_insert(PGconn *conn, const char *name); /* as another application does */
 /* Until the cache shows it (there: 1) or does not any more (0); fails the test after RUN_TOPIC_PATIENCE_S. */
 void run_topic_await(struct shmeta_reader *reader, const char *name, int there);
 
