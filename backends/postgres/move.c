@@ -283,24 +283,10 @@ bool pg_move_statements(struct pg_state *state)
 	     say_kind(state, BACKEND_ROW_LEASE, shape->leases_organization ? "organization_id, " : "", value,
 	              "partition_leases", "topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch",
 	              "topic, pid, agent, ends, since, epoch", guard, "topic, partition_id", found, guard, same);
-	/* A plan that was made while a table was small would go on reading it from end to end when it no longer is. */
-	return ok && say_own(state) &&
-	       pg_text_of(state, PG_M_BEGIN, "%s",
-	                  state->dialect->triggers ? "SELECT set_config('enable_seqscan', 'off', true)" : "SELECT 1");
+	return ok && say_own(state);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------------------ */
-
-static void put_map(struct pg_array *array, const struct shmeta_map *map)
-{
-	char *json = rows_json(map);
-
-	if (json != NULL)
-		pg_array_text(array, rows_str(json));
-	else
-		array->failed = true;
-	free(json);
-}
 
 #define TEXT(value) pg_array_text(a++, (value))
 #define NUMBER(value) pg_array_int(a++, (int64_t)(value))
@@ -327,7 +313,7 @@ static void fill_row(struct pg_array *a, const struct backend_row *row, enum bac
 		a++;
 		NUMBER(row->u.topic.created_at_ms);
 		NUMBER(row->u.topic.updated_at_ms);
-		put_map(a++, &row->u.topic.config);
+		pg_array_map(a++, &row->u.topic.config);
 		TEXT(row->u.topic.cleanup_policy.bytes > 0 ? row->u.topic.cleanup_policy : rows_str("delete"));
 		break;
 	case BACKEND_ROW_PARTITION:
@@ -359,7 +345,7 @@ static void fill_row(struct pg_array *a, const struct backend_row *row, enum bac
 		TEXT(row->u.agent.agent_group);
 		NUMBER(row->u.agent.last_heartbeat_ms);
 		NUMBER(row->u.agent.started_at_ms);
-		put_map(a, &row->u.agent.metadata);
+		pg_array_map(a, &row->u.agent.metadata);
 		break;
 	case BACKEND_ROW_GROUP:
 		TEXT(row->u.group.group_id);
@@ -530,13 +516,12 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 static enum shmeta_status body(void *arg, struct backend_error *err)
 {
 	struct moving *m = arg;
-	enum shmeta_status status;
+	enum shmeta_status status = SHMETA_OK;
 	size_t at = 0;
 
 	m->poisoned = false;
 	for (size_t i = 0; i < m->count; i++)
 		memset(m->result[i], 0, sizeof *m->result[i]);
-	status = simple(m, PG_M_BEGIN, err);
 	while (status == SHMETA_OK && at < m->count) {
 		size_t n = 1;
 

@@ -85,7 +85,6 @@
 	X(OBJECTS)
 
 #define PG_MOVE_STATEMENTS(X) \
-	X(M_BEGIN)            \
 	X(M_OBJECT)           \
 	X(M_TOPIC)            \
 	X(M_PARTITION)        \
@@ -271,6 +270,7 @@ void pg_param_array(struct pg_params *params, struct pg_array *array);
 enum pg_element { PG_ELEMENT_BOOL = 16, PG_ELEMENT_INT8 = 20, PG_ELEMENT_TEXT = 25 }; /* their OIDs */
 void pg_array_start(struct pg_array *array, enum pg_element type);
 void pg_array_text(struct pg_array *array, struct shmeta_str text);
+void pg_array_map(struct pg_array *array, const struct shmeta_map *map); /* as JSON */
 void pg_array_int(struct pg_array *array, int64_t value);
 void pg_array_bool(struct pg_array *array, bool value);
 void pg_array_null(struct pg_array *array);

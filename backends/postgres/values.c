@@ -110,6 +110,17 @@ void pg_array_text(struct pg_array *array, struct shmeta_str text)
 	array_add(array, text.data, text.bytes);
 }
 
+void pg_array_map(struct pg_array *array, const struct shmeta_map *map)
+{
+	char *json = rows_json(map);
+
+	if (json != NULL)
+		pg_array_text(array, rows_str(json));
+	else
+		array->failed = true;
+	free(json);
+}
+
 void pg_array_int(struct pg_array *array, int64_t value)
 {
 	uint64_t wire = htobe64((uint64_t)value);

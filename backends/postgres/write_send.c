@@ -27,17 +27,6 @@ static void put_text_or_null(struct pg_array *array, bool there, struct shmeta_s
 		pg_array_null(array);
 }
 
-static void put_map(struct pg_array *array, const struct shmeta_map *map)
-{
-	char *json = rows_json(map);
-
-	if (json != NULL)
-		pg_array_text(array, rows_str(json));
-	else
-		array->failed = true;
-	free(json);
-}
-
 static void put(const struct writing *w, const struct write_item *item, enum write_field field, struct pg_array *array)
 {
 	const struct shmeta_op *op = item->op->op;
@@ -66,7 +55,7 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 			pg_array_null(array);
 		break;
 	case FIELD_CONFIG:
-		put_map(array, &op->u.topic.config);
+		pg_array_map(array, &op->u.topic.config);
 		break;
 	case FIELD_POLICY:
 		put_text_or_null(array, op->u.topic.cleanup_policy.bytes > 0, op->u.topic.cleanup_policy);
@@ -139,7 +128,7 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 		pg_array_int(array, op->u.agent.started_at_ms);
 		break;
 	case FIELD_ABOUT:
-		put_map(array, &op->u.agent.metadata);
+		pg_array_map(array, &op->u.agent.metadata);
 		break;
 	case FIELD_UNTIL:
 		pg_array_int(array, write_end_of(w, op));
