@@ -89,7 +89,7 @@ static uint64_t now_ns(void)
 
 static uint64_t timeout_ns(const struct pg_state *state)
 {
-	return (uint64_t)(state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000) * 1000000;
+	return (uint64_t)pg_timeout_of(state) * 1000000;
 }
 
 bool pg_changefeed_prepare(struct pg_state *state)

@@ -132,14 +132,6 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 
 /* ---- pruning ---------------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* The lock is taken: what is below the mark goes, when that is old enough. */
 static enum shmeta_status prune_below_mark(struct pg_state *state, struct backend_error *err)
 {
@@ -248,7 +240,7 @@ static void keep_house(struct pg_state *state, const char *found)
 	bool foreign;
 	char *rest;
 
-	state->feed->look_at_ns = now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
+	state->feed->look_at_ns = pg_now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
 	/* Someone has taken a trigger away, or disabled one: the schema is looked at again, and everything that was missed. */
 	if (times == NULL || !pg_own_is_whole(state, found)) {
 		state->attached = false;
@@ -389,7 +381,7 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 {
 	struct pg_feed *feed = state->feed;
 	struct poll_end end = {.snapshot = NULL};
-	bool look = now_ns() >= feed->look_at_ns;
+	bool look = pg_now_ns() >= feed->look_at_ns;
 	struct pg_params params;
 	PGresult *result = NULL;
 	enum shmeta_status status;
@@ -590,8 +582,8 @@ struct pg_conn *pg_reader(struct pg_state *state)
 enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint64_t *ret_total,
                              struct backend_error *err)
 {
-	uint32_t timeout = state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000;
-	uint64_t until = now_ns() + (uint64_t)timeout * 1000000u;
+	uint32_t timeout = pg_timeout_of(state);
+	uint64_t until = pg_now_ns() + (uint64_t)timeout * 1000000u;
 	enum shmeta_status status;
 
 	*ret = &state->primary;
@@ -600,7 +592,7 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
 	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is lost between the two. */
 	status = pg_feed_baseline(state, &state->primary, ret_total, err);
 	while (status == SHMETA_OK && !has_replayed(state, state->feed->loading_written)) {
-		if (!pg_connected(&state->replica) || now_ns() > until)
+		if (!pg_connected(&state->replica) || pg_now_ns() > until)
 			return SHMETA_OK;
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 	}
@@ -616,13 +608,13 @@ enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint6
 
 void pg_follower_passed(struct pg_state *state)
 {
-	state->follower.shown_ns = now_ns();
+	state->follower.shown_ns = pg_now_ns();
 }
 
 enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
                                     struct backend_error *err)
 {
-	uint64_t asked = now_ns();
+	uint64_t asked = pg_now_ns();
 	PGresult *result = NULL;
 	int64_t lag_us, read_us;
 	enum shmeta_status status;

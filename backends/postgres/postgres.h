@@ -12,6 +12,7 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "backends/backend.h"
 #include "backends/rows.h"
@@ -234,6 +235,25 @@ struct pg_state {
 	uint32_t careful_batches, careful_next;
 	bool attaching; /* within pg_attach() */
 };
+
+/* ---- time ------------------------------------------------------------------------------------------------------------------------ */
+
+enum { PG_TIMEOUT_MS = 5000 };
+
+/* CLOCK_MONOTONIC. */
+static inline uint64_t pg_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Of one call, in milliseconds. */
+static inline uint32_t pg_timeout_of(const struct pg_state *state)
+{
+	return state->options.timeout_ms > 0 ? state->options.timeout_ms : PG_TIMEOUT_MS;
+}
 
 /* ---- parameters ------------------------------------------------------------------------------------------------------------------
  * All binary: the statement says each one's type, `$1::text`, `$2::int8`, `$3::text[]`. A jsonb or uuid goes as text and is cast

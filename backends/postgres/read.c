@@ -452,7 +452,7 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 		status = pg_feed_baseline(state, conn, &reading->total, err);
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
 		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
-	conn->patience_ms = LOAD_PATIENCE * (state->options.timeout_ms > 0 ? state->options.timeout_ms : 5000);
+	conn->patience_ms = LOAD_PATIENCE * pg_timeout_of(state);
 	if (status == SHMETA_OK)
 		status = pg_send(state, conn, PG_LOAD_TOPICS, NULL, err);
 	if (status == SHMETA_OK)

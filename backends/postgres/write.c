@@ -429,25 +429,17 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 
 /* ---- an unknown outcome ---------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* The COMMIT was sent and nobody answered. The server knows what became of a transaction by its id, as long as it is the server that
  * gave the id: one that was restarted may have lost ids that never reached its disk and have given them again. From such a one
  * "aborted" can be believed, and "committed" where the log has a row of that transaction with our mark. */
 static enum shmeta_status resolve(struct writing *w, struct backend_error *err)
 {
-	uint64_t give_up = clock_ms() + (w->state->options.timeout_ms > 0 ? w->state->options.timeout_ms : 5000);
+	const uint64_t give_up = pg_now_ns() + (uint64_t)pg_timeout_of(w->state) * 1000000;
 	const struct timespec nap = {.tv_nsec = OUTCOME_NAP_MS * 1000000L};
 	const struct backend_error unknown = *err;
 	struct backend_error mine;
 
-	while (w->transaction[0] != '\0' && clock_ms() < give_up) {
+	while (w->transaction[0] != '\0' && pg_now_ns() < give_up) {
 		enum shmeta_status status;
 		PGresult *result = NULL;
 		struct pg_params params;
