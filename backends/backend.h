@@ -11,6 +11,8 @@
  * - Every failure fills err with a sentence that names the engine, what was being done, and what the engine said. ERR_SOURCE:
  *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
+ * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
+ *   be converted, a page that cannot be read). The core asks for fewer keys at a time until the culprit is alone.
  */
 #ifndef SHMETA_BACKENDS_BACKEND_H
 #define SHMETA_BACKENDS_BACKEND_H
@@ -75,6 +77,10 @@ struct backend_sink {
 	 * 0: no, then they are current. Asked at most once, before the first row, and only where they show no less than anything that
 	 * the state has shown, written or seen since it was opened. The other classes are current all the same. NULL: no. */
 	int (*may_lag)(void *arg, uint64_t lag_ns);
+	/* changes(): the source is no longer the one, or no longer on the course, that the last position belongs to: another file,
+	 * database, schema or cluster, or an earlier state that was restored. sentence: what was seen. A LIST key follows. NULL: nobody
+	 * asks. */
+	void (*history)(void *arg, const char *sentence);
 };
 
 enum backend_capability {
@@ -92,6 +98,7 @@ struct backend_options {
 	uint32_t timeout_ms;    /* for one call, where an engine can wait (busy, network)     */
 	uint32_t read_only;     /* never write to the source: no schema, no triggers           */
 	uint32_t manage_schema; /* may create shmeta_ tables and triggers in an existing source */
+	uint32_t create;        /* open() may make the seven tables, and a database file, where there is none of them */
 	/* Sources on the network. NULL, 0: none, the default. */
 	const char *read_uri; /* a replica for load() and fetch(), which never show less than the source has told     */
 	const char *
@@ -197,8 +204,9 @@ struct backend_ops {
 	 * then may be. 0 where that is everything. A feed that stands still, and may go on, answers OK with a lag that grows. */
 	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
 	                              uint64_t *ret_lag_ns, struct backend_error *err);
-	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK, or ABSENT when it cannot (then a
-	 * reconcile is due). */
+	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK; ABSENT when it cannot (the log was
+	 * pruned, or something of the feed was missing and had to be made; then a reconcile is due); ERR_CONFLICT, with a sentence, when
+	 * it belongs to another source or another course of this one (sink->history()). */
 	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
 	enum shmeta_status (*resume)(void *state, const void *position, size_t bytes, struct backend_error *err);
 
@@ -207,7 +215,8 @@ struct backend_ops {
 	 * ADD_SLICE operations behind it are one unit. now_ms: the wall clock, for timestamps, leases and offers.
 	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these keys then answers
 	 * at least what was committed. These changes need not appear in changes() again.
-	 * OK: committed, every result says what became of it. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
+	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has ERR_BUSY and left
+	 * nothing behind. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
 	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. */
 	enum shmeta_status (*apply)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, const struct backend_sink *sink,

@@ -1132,6 +1132,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .timeout_ms = (uint32_t)config->source_timeout_ms,
 	                   .read_only = (uint32_t)config->source_read_only,
 	                   .manage_schema = (uint32_t)config->source_manage_schema,
+	                   .create = 1,
 	                   .read_uri = config->source_read_uri,
 	                   .password_file = config->source_password_file,
 	                   .allow_insecure = (uint32_t)config->source_allow_insecure,

@@ -705,7 +705,7 @@ static void resume_feed(struct sync *s)
 
 	if (bytes > 0)
 		status = s->ops->resume(s->backend, position, bytes, &err);
-	if (status < 0) {
+	if (status < 0 && status != SHMETA_ERR_CONFLICT) {
 		sync_source_failed(s, status, err.text);
 		return;
 	}

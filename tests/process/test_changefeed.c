@@ -225,7 +225,7 @@ static void begin_unopened(void)
 {
 	begin_peer();
 	recorder_init(&alone.recorder);
-	alone.options = (struct backend_options){.timeout_ms = 1000, .manage_schema = 1, .changefeed = 1};
+	alone.options = (struct backend_options){.timeout_ms = 1000, .manage_schema = 1, .create = 1, .changefeed = 1};
 }
 
 static void begin_alone(void)

@@ -343,7 +343,7 @@ static enum shmeta_status open_alone(const char *scheme, uint32_t follower_reads
 {
 	char uri[200];
 	struct backend_options wanted = {
-		.uri = uri, .timeout_ms = 5000, .manage_schema = 1, .follower_reads = follower_reads};
+		.uri = uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1, .follower_reads = follower_reads};
 
 	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d user=shmeta dbname=meta", scheme, peer.host, peer.port);
 	alone.ops = backend_find(uri, &alone.err);
@@ -500,7 +500,7 @@ Test(cockroachdb, a_load_does_not_read_from_followers_unless_it_is_told_to, .ini
 Test(cockroachdb, follower_reads_are_refused_by_postgresql_with_what_to_do_instead, .init = begin_alone,
      .fini = end_alone)
 {
-	struct backend_options wanted = {.timeout_ms = 5000, .manage_schema = 1, .follower_reads = 1};
+	struct backend_options wanted = {.timeout_ms = 5000, .manage_schema = 1, .create = 1, .follower_reads = 1};
 	char uri[200];
 
 	close_alone();

@@ -133,7 +133,8 @@ void world_make(struct world *world, enum world_engine engine)
 			                "INSERT INTO organizations(id, name, slug) "
 			                "VALUES('" WORLD_OTHER_TENANT "', 'Other', 'other');");
 	}
-	world->options = (struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1};
+	world->options =
+		(struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1};
 	world->ops = backend_find(world->uri, &world->err);
 	if (world->ops == NULL)
 		die("%s", world->err.text);

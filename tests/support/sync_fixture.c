@@ -114,7 +114,7 @@ void fixture_init(struct fixture *f)
 	f->now_ns = 1000 * 1000000000ull;
 	f->oldest_pin = UINT64_MAX;
 	f->options = (struct sync_options){
-		.source = {.uri = f->uri, .timeout_ms = 1000, .manage_schema = 1},
+		.source = {.uri = f->uri, .timeout_ms = 1000, .manage_schema = 1, .create = 1},
 		.store_max_bytes = 256 << 20,
 		.grace_ns = 1000000000,
 		.ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},

@@ -123,7 +123,7 @@ static void open_engine(void)
 	                         .log = note,
 	                         .answer = refreshed,
 	                         .written = written};
-	struct sync_options o = {.source = {.uri = w.uri, .timeout_ms = 1000, .manage_schema = 1},
+	struct sync_options o = {.source = {.uri = w.uri, .timeout_ms = 1000, .manage_schema = 1, .create = 1},
 	                         .store_max_bytes = 256 << 20,
 	                         .grace_ns = 1000000,
 	                         .ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},

@@ -360,6 +360,7 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 	                                        .timeout_ms = tool->timeout_ms,
 	                                        .read_only = !writes,
 	                                        .manage_schema = writes,
+	                                        .create = writes,
 	                                        .password_file = tool->password_file};
 	struct backend_error err = {.code = SHMETA_OK};
 	enum shmeta_status status;
