@@ -362,11 +362,24 @@ static bool is_control(uint32_t point)
 	return point < 0x20 || (point >= 0x7f && point < 0xa0);
 }
 
-/* What a terminal must not get: controls, what reorders the line, what ends it. */
+/* What a terminal must not get (controls, what reorders the line, what ends it), and what nobody can see there: two names that
+ * differ must look different. */
 static bool is_unprintable(uint32_t point)
 {
-	return is_control(point) || point == '\\' || point == 0x61c || point == 0x200e || point == 0x200f ||
-	       (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
+	static const struct {
+		uint32_t from, to;
+	} ranges[] = {
+		{0xad, 0xad},     {0x34f, 0x34f},   {0x61c, 0x61c},   {0x115f, 0x1160},   {0x17b4, 0x17b5},
+		{0x180b, 0x180f}, {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},   {0x3164, 0x3164},
+		{0xfeff, 0xfeff}, {0xffa0, 0xffa0}, {0xfff0, 0xfffb}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
+	};
+
+	if (is_control(point))
+		return true;
+	for (size_t i = 0; i < sizeof ranges / sizeof *ranges && point >= ranges[i].from; i++)
+		if (point <= ranges[i].to)
+			return true;
+	return false;
 }
 
 #define EACH_BYTE(b) (0x0101010101010101u * (uint64_t)(b))
@@ -463,12 +476,12 @@ uint64_t shmeta__name_hash(uint32_t tenant, const void *name, size_t bytes)
 	return XXH3_64bits_withSeed(name, bytes, tenant);
 }
 
-/* Spell one character of at most 4 bytes; returns how many were written (at most 6), *ret_used how many were read. */
+/* Spell one character of at most 4 bytes; returns how many were written (at most 10), *ret_used how many were read. */
 static size_t spell(char *out, const uint8_t *p, size_t bytes, size_t *ret_used)
 {
 	static const char hex[] = "0123456789abcdef";
 	uint32_t point = 0;
-	size_t n = utf8(p, bytes, &point);
+	size_t n = utf8(p, bytes, &point), digits = n == 4 ? 8 : 4;
 
 	*ret_used = n == 0 ? 1 : n;
 	if (n != 0 && !is_unprintable(point)) {
@@ -482,17 +495,17 @@ static size_t spell(char *out, const uint8_t *p, size_t bytes, size_t *ret_used)
 		out[3] = hex[p[0] & 15];
 		return 4;
 	}
-	out[1] = 'u';
-	for (unsigned int i = 0; i < 4; i++)
-		out[2 + i] = hex[point >> (12 - 4 * i) & 15];
-	return 6;
+	out[1] = n == 4 ? 'U' : 'u';
+	for (size_t i = 0; i < digits; i++)
+		out[2 + i] = hex[point >> 4 * (digits - 1 - i) & 15];
+	return 2 + digits;
 }
 
 char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes)
 {
 	const uint8_t *p = text;
 	size_t at = 0, safe = 0, used;
-	char piece[6];
+	char piece[10];
 
 	if (capacity == 0)
 		return out;

@@ -184,8 +184,9 @@ const char *shmeta__partition_error(const struct shmeta_partition *partition, ch
 uint64_t shmeta__name_hash(uint32_t tenant, const void *name, size_t bytes);
 
 /* Write untrusted bytes so that a terminal, a log line or a sentence can hold them: printable UTF-8 as it is, everything else
- * (C0, C1, DEL, bidi controls, invalid UTF-8, backslash) as \xNN or \uNNNN; cut with "..." when it does not fit.
- * Returns out, terminated. */
+ * (C0, C1, DEL, bidi controls, invisible characters, invalid UTF-8) as \xNN, \uNNNN or \UNNNNNNNN, which is also how a shell's
+ * $'...' spells them; cut with "..." when it does not fit. A backslash stands as it is: text that is escaped already stays the
+ * same, so whoever prints may always escape. Returns out, terminated. */
 char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes);
 
 #endif

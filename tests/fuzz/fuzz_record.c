@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	(void)shmeta__map_error(&map);
 	(void)shmeta__escape(shown, sizeof shown, data, bytes);
 	MUST(strlen(shown) < sizeof shown);
-	/* What has been escaped needs no escaping but for its backslashes. */
+	/* What has been escaped needs no escaping. */
 	for (const char *p = shown; *p != 0; p++)
 		MUST((unsigned char)*p >= 0x20 && *p != 0x7f);
 	return 0;

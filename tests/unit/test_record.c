@@ -812,7 +812,12 @@ Test(text, escape_leaves_print_alone_and_spells_everything_else)
 		{"\xc3\xa9\xf0\x9f\x98\x80", 6, "\xc3\xa9\xf0\x9f\x98\x80"},
 		{"a\nb\0c\x7f", 6, "a\\x0ab\\x00c\\x7f"},
 		{"\x1b]0;x\x07", 6, "\\x1b]0;x\\x07"},
-		{"back\\slash", 10, "back\\x5cslash"},
+		{"back\\slash", 10, "back\\slash"},
+		{"zero\xe2\x80\x8bwidth", 12, "zero\\u200bwidth"},
+		{"soft\xc2\xadhyphen", 12, "soft\\u00adhyphen"},
+		{"\xef\xbb\xbf", 3, "\\ufeff"},
+		{"\xe3\x85\xa4", 3, "\\u3164"},
+		{"tag\xf3\xa0\x81\x81", 7, "tag\\U000e0041"},
 		{"\xc2\x9b", 2, "\\u009b"},
 		{"\xe2\x80\xae", 3, "\\u202e"},
 		{"\xe2\x81\xa6", 3, "\\u2066"},
@@ -830,6 +835,24 @@ Test(text, escape_leaves_print_alone_and_spells_everything_else)
 		cr_assert_str_eq(shmeta__escape(out, sizeof out, exact, cases[i].bytes), cases[i].shown);
 		free(exact);
 	}
+}
+
+Test(text, what_was_escaped_stays_the_same_when_it_is_escaped_again)
+{
+	char every[4 * 0x3100], once[10 * sizeof every], twice[sizeof once];
+	size_t bytes = 0;
+
+	for (unsigned int point = 1; point < 0x3100; point++) {
+		if (point >= 0x800)
+			every[bytes++] = (char)(0xe0 | point >> 12);
+		if (point >= 0x80)
+			every[bytes++] = (char)(point >= 0x800 ? 0x80 | (point >> 6 & 0x3f) : 0xc0 | point >> 6);
+		every[bytes++] = (char)(point >= 0x80 ? 0x80 | (point & 0x3f) : point);
+	}
+	every[bytes++] = '\xff';
+	(void)shmeta__escape(once, sizeof once, every, bytes);
+	cr_assert_gt(strlen(once), bytes);
+	cr_assert_str_eq(shmeta__escape(twice, sizeof twice, once, strlen(once)), once);
 }
 
 Test(text, escape_cuts_with_dots_never_inside_a_character_and_never_outside_the_buffer)
