@@ -111,6 +111,16 @@ struct backend_options {
 	uint32_t changefeed;     /* follow CockroachDB by a changefeed                                                */
 };
 
+enum backend_use {
+	BACKEND_USES_READ_URI = 1u << 0,
+	BACKEND_USES_PASSWORD_FILE = 1u << 1,
+	BACKEND_USES_ALLOW_INSECURE = 1u << 2,
+	BACKEND_USES_NOTIFY = 1u << 3,
+	BACKEND_USES_FEED_KEEP = 1u << 4,
+	BACKEND_USES_FOLLOWER_READS = 1u << 5,
+	BACKEND_USES_CHANGEFEED = 1u << 6
+};
+
 /* What is kept in a source beside the rows: is it there, make it, take it away. */
 enum backend_schema_verb { BACKEND_SCHEMA_STATUS, BACKEND_SCHEMA_APPLY, BACKEND_SCHEMA_REMOVE };
 /* One line: for STATUS what it is about and how it is, otherwise "sql" and a statement. */
@@ -266,6 +276,9 @@ struct backend_ops {
 	/* Readable when something may have changed, now and then in vain; -1: none. Drained by changes(). May be another one
 	 * after each call. */
 	int (*wake_fd)(void *state);
+	/* Optional: what open() would refuse whatever the source answers, found without asking it. OK or ERR_CONFIG. */
+	enum shmeta_status (*judge)(const struct backend_options *options, struct backend_error *err);
+	uint32_t uses; /* BACKEND_USES_...: the options that change anything here */
 };
 
 extern const struct backend_ops backend_memory;

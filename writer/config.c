@@ -4,15 +4,19 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <confuse.h>
 
+#include "shm/record.h"
+#include "writer/config_load.h"
 #include "writer/log.h"
 
 enum { FILE_MAX_BYTES = 1 << 20, OVERRIDES_MAX = 256, SENTENCE = 480 };
@@ -46,10 +50,9 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 #undef T
 #undef N
 };
-#define OVERRIDE "ttl_override"
-static const struct config_option override_ttl = {.section = OVERRIDE,
+static const struct config_option override_ttl = {.section = CONFIG_OVERRIDE,
                                                   .name = "ttl_ms",
-                                                  .key = OVERRIDE ".ttl_ms",
+                                                  .key = CONFIG_OVERRIDE ".ttl_ms",
                                                   .kind = CONFIG_MS,
                                                   .when = CONFIG_AT_RELOAD,
                                                   .standard = "",
@@ -71,12 +74,12 @@ static char **text_at(struct config *config, const struct config_option *o)
 	return (char **)(void *)((char *)config + o->at);
 }
 
-static uint64_t number_of(const struct config *config, const struct config_option *o)
+uint64_t config_number(const struct config *config, const struct config_option *o)
 {
 	return *(const uint64_t *)(const void *)((const char *)config + o->at);
 }
 
-static const char *text_of(const struct config *config, const struct config_option *o)
+const char *config_text(const struct config *config, const struct config_option *o)
 {
 	return *(char *const *)(const void *)((const char *)config + o->at);
 }
@@ -132,8 +135,7 @@ static const char *kind_word(enum config_kind kind)
 	return words[kind];
 }
 
-/* The shortest way to write a number that reads back the same. */
-static const char *spell(enum config_kind kind, uint64_t value, char *buffer, size_t bytes)
+const char *config_spell(enum config_kind kind, uint64_t value, char *buffer, size_t bytes)
 {
 	const struct unit *units = units_of(kind), *best = &units[0];
 
@@ -219,7 +221,8 @@ static enum shmeta_status judge(const struct config_option *o, const char *value
 	}
 	if (overflow || number < o->min || number > o->max) {
 		snprintf(ret_why, bytes, "'%s' is out of range: %s to %s are allowed", shown,
-		         spell(o->kind, o->min, low, sizeof(low)), spell(o->kind, o->max, high, sizeof(high)));
+		         config_spell(o->kind, o->min, low, sizeof(low)),
+		         config_spell(o->kind, o->max, high, sizeof(high)));
 		return SHMETA_ERR_CONFIG;
 	}
 	*ret = number;
@@ -228,27 +231,13 @@ static enum shmeta_status judge(const struct config_option *o, const char *value
 
 /* ---- one load ----------------------------------------------------------------------------------------------------------- */
 
-struct mistake {
-	unsigned line; /* 0: of no line */
-	char *sentence;
-};
-
-struct load {
-	struct config *config;
-	const char *path;
-	struct mistake *mistakes;
-	size_t count;
-	bool no_memory;
-	unsigned lines[CONFIG_OPTION_COUNT]; /* where an option was set; 0: not in the file */
-};
-
 /* libconfuse's callbacks carry no argument, and its scanner is global anyway: one load at a time. */
-static struct load *loading;
+static struct config_load *loading;
 
-__attribute__((format(printf, 3, 4))) static void mistake(struct load *load, unsigned line, const char *fmt, ...)
+void config_mistake(struct config_load *load, unsigned line, const char *fmt, ...)
 {
-	struct mistake *grown = realloc(load->mistakes, (load->count + 1) * sizeof(*grown));
-	char text[SENTENCE], escaped[SENTENCE], where[4096 + 32] = "";
+	struct config_mistake *grown = realloc(load->mistakes, (load->count + 1) * sizeof(*grown));
+	char text[SENTENCE], escaped[SENTENCE], path[4096], where[4096 + 32] = "";
 	va_list args;
 
 	if (grown == NULL) {
@@ -259,12 +248,15 @@ __attribute__((format(printf, 3, 4))) static void mistake(struct load *load, uns
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	if (load->path != NULL)
+		(void)shmeta__escape(path, sizeof(path), load->path, strlen(load->path));
 	if (line > 0)
-		snprintf(where, sizeof(where), "%s:%u: ", load->path, line);
+		snprintf(where, sizeof(where), "%s:%u: ", path, line);
 	else if (load->path != NULL)
-		snprintf(where, sizeof(where), "%s: ", load->path);
+		snprintf(where, sizeof(where), "%s: ", path);
 	grown[load->count].line = line;
-	if (asprintf(&grown[load->count].sentence, "%s%s", where, log_escape(text, escaped, sizeof(escaped))) < 0)
+	if (asprintf(&grown[load->count].sentence, "%s%s", where,
+	             shmeta__escape(escaped, sizeof(escaped), text, strlen(text))) < 0)
 		load->no_memory = true;
 	else
 		load->count++;
@@ -281,26 +273,26 @@ static bool set_text(char **text, const char *value)
 	return true;
 }
 
-static void set_origin(struct load *load, size_t i, const char *origin)
+static void set_origin(struct config_load *load, size_t i, const char *origin)
 {
 	if (!set_text(&load->config->origin[i], origin))
 		load->no_memory = true;
 }
 
-static char *origin_of_line(const struct load *load, unsigned line)
+static char *origin_of_line(const struct config_load *load, unsigned line)
 {
 	char *origin;
 
 	return asprintf(&origin, "%s:%u", load->path, line) < 0 ? NULL : origin;
 }
 
-static void set_option(struct load *load, size_t i, const char *value, unsigned line)
+static void set_option(struct config_load *load, size_t i, const char *value, unsigned line)
 {
 	const struct config_option *o = &config_options[i];
 	char why[SENTENCE];
 
 	if (judge(o, value, number_at(load->config, o), why, sizeof(why)) != SHMETA_OK) {
-		mistake(load, line, "%s: %s", o->key, why);
+		config_mistake(load, line, "%s: %s", o->key, why);
 		return;
 	}
 	if (o->kind == CONFIG_TEXT && !set_text(text_at(load->config, o), value))
@@ -331,7 +323,7 @@ static int on_override(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *resu
 	(void)opt;
 	*(const char **)result = value;
 	if (judge(&override_ttl, value, &ttl, why, sizeof(why)) != SHMETA_OK) {
-		mistake(loading, (unsigned)cfg->line, "%s \"%s\": ttl_ms: %s", OVERRIDE, cfg->title, why);
+		config_mistake(loading, (unsigned)cfg->line, "%s \"%s\": ttl_ms: %s", CONFIG_OVERRIDE, cfg->title, why);
 		return 0;
 	}
 	grown = realloc(config->overrides, (config->override_count + 1) * sizeof(*grown));
@@ -353,7 +345,7 @@ __attribute__((format(printf, 2, 0))) static void on_syntax(cfg_t *cfg, const ch
 	char text[SENTENCE];
 
 	vsnprintf(text, sizeof(text), fmt, args);
-	mistake(loading, (unsigned)cfg->line, "%s", text);
+	config_mistake(loading, (unsigned)cfg->line, "%s", text);
 }
 
 /* ---- names -------------------------------------------------------------------------------------------------------------- */
@@ -386,7 +378,7 @@ static size_t distance(const char *a, const char *b)
 
 static const struct config_option *find_option(const char *section, const char *name)
 {
-	if (strcmp(section, OVERRIDE) == 0 && strcmp(name, override_ttl.name) == 0)
+	if (strcmp(section, CONFIG_OVERRIDE) == 0 && strcmp(name, override_ttl.name) == 0)
 		return &override_ttl;
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
 		if (strcmp(config_options[i].section, section) == 0 && strcmp(config_options[i].name, name) == 0)
@@ -396,7 +388,7 @@ static const struct config_option *find_option(const char *section, const char *
 
 static bool is_section(const char *name)
 {
-	if (strcmp(name, OVERRIDE) == 0)
+	if (strcmp(name, CONFIG_OVERRIDE) == 0)
 		return true;
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
 		if (strcmp(config_options[i].section, name) == 0)
@@ -441,7 +433,7 @@ static const char *suggest_section(const char *name, char *buffer, size_t bytes)
 
 	buffer[0] = '\0';
 	for (size_t i = 0; i <= CONFIG_OPTION_COUNT; i++) {
-		const char *section = i < CONFIG_OPTION_COUNT ? config_options[i].section : OVERRIDE;
+		const char *section = i < CONFIG_OPTION_COUNT ? config_options[i].section : CONFIG_OVERRIDE;
 		size_t d = unlike(name, section);
 
 		if (d >= best)
@@ -456,11 +448,11 @@ static const char *suggest_section(const char *name, char *buffer, size_t bytes)
 
 static void on_grammar(void *arg, unsigned line, const char *sentence)
 {
-	mistake(arg, line, "%s", sentence);
+	config_mistake(arg, line, "%s", sentence);
 }
 
 /* Says what is wrong with a statement by its name alone, and true; false when its value may be judged. */
-static bool misnamed(struct load *load, const struct config_outline *outline, size_t at)
+static bool misnamed(struct config_load *load, const struct config_outline *outline, size_t at)
 {
 	const struct config_statement *s = &outline->statements[at];
 	char hint[160];
@@ -468,42 +460,45 @@ static bool misnamed(struct load *load, const struct config_outline *outline, si
 	if (s->section == NULL || s->broken)
 		return true;
 	if (s->is_section && s->section[0] == '\0') {
-		bool titled = strcmp(s->name, OVERRIDE) == 0;
+		bool titled = strcmp(s->name, CONFIG_OVERRIDE) == 0;
 
 		if (!is_section(s->name))
-			mistake(load, s->line, "%s: unknown section%s", s->name,
-			        suggest_section(s->name, hint, sizeof(hint)));
+			config_mistake(load, s->line, "%s: unknown section%s", s->name,
+			               suggest_section(s->name, hint, sizeof(hint)));
 		else if (titled && s->title == NULL)
-			mistake(load, s->line, "%s: a topic-name prefix must follow: %s \"PREFIX\" { ... }", OVERRIDE,
-			        OVERRIDE);
+			config_mistake(load, s->line, "%s: a topic-name prefix must follow: %s \"PREFIX\" { ... }",
+			               CONFIG_OVERRIDE, CONFIG_OVERRIDE);
 		else if (!titled && s->title != NULL)
-			mistake(load, s->line, "%s: this section takes no title", s->name);
+			config_mistake(load, s->line, "%s: this section takes no title", s->name);
 		else if (titled && (strlen(s->title) == 0 || strlen(s->title) > SHMETA_NAME_MAX))
-			mistake(load, s->line, "%s: the prefix must have 1 to %d bytes", OVERRIDE, SHMETA_NAME_MAX);
+			config_mistake(load, s->line, "%s: the prefix must have 1 to %d bytes", CONFIG_OVERRIDE,
+			               SHMETA_NAME_MAX);
 		else
 			return false;
 		return true;
 	}
 	if (s->section[0] == '\0') {
 		if (is_section(s->name))
-			mistake(load, s->line, "%s: is a section: write %s { ... }", s->name, s->name);
+			config_mistake(load, s->line, "%s: is a section: write %s { ... }", s->name, s->name);
 		else
-			mistake(load, s->line, "%s: unknown option; options stand in sections%s", s->name,
-			        suggest_option("", s->name, hint, sizeof(hint)));
+			config_mistake(load, s->line, "%s: unknown option; options stand in sections%s", s->name,
+			               suggest_option("", s->name, hint, sizeof(hint)));
 		return true;
 	}
 	if (!is_section(s->section))
 		return true; /* its section has been refused */
 	if (find_option(s->section, s->name) == NULL) {
-		mistake(load, s->line, "%s.%s: unknown option%s", s->section, s->name,
-		        suggest_option(s->section, s->name, hint, sizeof(hint)));
+		config_mistake(load, s->line, "%s.%s: unknown option%s", s->section, s->name,
+		               suggest_option(s->section, s->name, hint, sizeof(hint)));
 		return true;
 	}
 	if (s->is_section) {
-		mistake(load, s->line, "%s.%s: is an option, not a section: write %s = VALUE", s->section, s->name,
-		        s->name);
+		config_mistake(load, s->line, "%s.%s: is an option, not a section: write %s = VALUE", s->section,
+		               s->name, s->name);
 		return true;
 	}
+	if (strcmp(s->section, CONFIG_OVERRIDE) == 0 && s->title == NULL)
+		return true; /* of another section than the former without a title, which both have been refused */
 	for (size_t i = 0; i < at; i++) {
 		const struct config_statement *former = &outline->statements[i];
 
@@ -512,9 +507,9 @@ static bool misnamed(struct load *load, const struct config_outline *outline, si
 			continue;
 		if (s->title != NULL && (former->title == NULL || strcmp(former->title, s->title) != 0))
 			continue;
-		mistake(load, s->line, "%s%s%s%s.%s: is already set in line %u", s->section,
-		        s->title != NULL ? " \"" : "", s->title != NULL ? s->title : "", s->title != NULL ? "\"" : "",
-		        s->name, former->line);
+		config_mistake(load, s->line, "%s%s%s%s.%s: is already set in line %u", s->section,
+		               s->title != NULL ? " \"" : "", s->title != NULL ? s->title : "",
+		               s->title != NULL ? "\"" : "", s->name, former->line);
 		return true;
 	}
 	return false;
@@ -530,7 +525,7 @@ static void blank_statement(struct config_outline *outline, size_t at)
 }
 
 /* A libconfuse table made of ours. Freed by free() of the one block it is in. */
-static void parse_values(struct load *load, const char *text)
+static void parse_values(struct config_load *load, const char *text)
 {
 	cfg_opt_t options[2 * CONFIG_OPTION_COUNT + 8], sections[CONFIG_OPTION_COUNT + 2];
 	cfg_opt_t override_options[] = {CFG_STR_CB("ttl_ms", NULL, CFGF_NODEFAULT, on_override), CFG_END()};
@@ -550,7 +545,7 @@ static void parse_values(struct load *load, const char *text)
 		if (i + 1 == CONFIG_OPTION_COUNT || begins_section(i + 1))
 			options[used++] = end;
 	}
-	sections[section_count++] = (cfg_opt_t)CFG_SEC(OVERRIDE, override_options, CFGF_MULTI | CFGF_TITLE);
+	sections[section_count++] = (cfg_opt_t)CFG_SEC(CONFIG_OVERRIDE, override_options, CFGF_MULTI | CFGF_TITLE);
 	sections[section_count] = end;
 	cfg = cfg_init(sections, CFGF_NONE);
 	if (cfg == NULL) {
@@ -560,23 +555,29 @@ static void parse_values(struct load *load, const char *text)
 	cfg_set_error_function(cfg, on_syntax);
 	loading = load;
 	if (cfg_parse_buf(cfg, text) != CFG_SUCCESS && load->count == 0)
-		mistake(load, 0, "libconfuse refused the file without a reason");
+		config_mistake(load, 0, "libconfuse refused the file without a reason");
 	loading = NULL;
 	cfg_free(cfg);
 }
 
-static char *read_file(struct load *load, size_t *ret_bytes)
+static char *read_file(struct config_load *load, size_t *ret_bytes)
 {
-	FILE *stream = fopen(load->path, "re");
+	int fd = open(load->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO without a writer too */
+	FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
 	struct stat st;
 	char *text;
 
 	if (stream == NULL) {
-		mistake(load, 0, "cannot be read: %s", strerror(errno));
+		config_mistake(load, 0, "cannot be read: %s", strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return NULL;
 	}
-	if (fstat(fileno(stream), &st) < 0 || !S_ISREG(st.st_mode)) {
-		mistake(load, 0, "is not a file");
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		config_mistake(load, 0, "is %s, not a file",
+		               S_ISDIR(st.st_mode)    ? "a directory"
+		               : S_ISFIFO(st.st_mode) ? "a FIFO"
+		                                      : "a device or socket");
 		fclose(stream);
 		return NULL;
 	}
@@ -588,19 +589,22 @@ static char *read_file(struct load *load, size_t *ret_bytes)
 	}
 	*ret_bytes = fread(text, 1, FILE_MAX_BYTES + 1, stream);
 	if (ferror(stream)) {
-		mistake(load, 0, "cannot be read: %s", strerror(errno));
+		config_mistake(load, 0, "cannot be read: %s", strerror(errno));
 		free(text);
 		text = NULL;
 	} else if (*ret_bytes > FILE_MAX_BYTES) {
-		mistake(load, 0, "is longer than %d bytes", FILE_MAX_BYTES);
+		config_mistake(load, 0, "is longer than %d bytes", FILE_MAX_BYTES);
 		free(text);
 		text = NULL;
+	} else if (*ret_bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+		config_mistake(load, 1, "the file begins with a byte order mark; save it as UTF-8 without one");
+		memset(text, ' ', 3);
 	}
 	fclose(stream);
 	return text;
 }
 
-static void load_file(struct load *load)
+static void load_file(struct config_load *load)
 {
 	struct config_outline outline;
 	enum shmeta_status status;
@@ -614,9 +618,10 @@ static void load_file(struct load *load)
 	if (status == SHMETA_ERR_NO_MEMORY)
 		load->no_memory = true;
 	for (size_t i = 0; i < outline.count; i++) {
-		titles += outline.statements[i].is_section && strcmp(outline.statements[i].name, OVERRIDE) == 0;
+		titles += outline.statements[i].is_section && strcmp(outline.statements[i].name, CONFIG_OVERRIDE) == 0;
 		if (titles > OVERRIDES_MAX) {
-			mistake(load, outline.statements[i].line, "%s: more than %d of them", OVERRIDE, OVERRIDES_MAX);
+			config_mistake(load, outline.statements[i].line, "%s: more than %d of them", CONFIG_OVERRIDE,
+			               OVERRIDES_MAX);
 			break;
 		}
 		if (misnamed(load, &outline, i))
@@ -639,31 +644,21 @@ static bool first_directory(const char *variable, char *ret, size_t bytes)
 	return (size_t)snprintf(ret, bytes, "%.*s", (int)strcspn(value, ":"), value) < bytes;
 }
 
-static bool good_instance(const char *name)
-{
-	if (name[0] == '.' || name[0] == '-')
-		return false;
-	for (const char *p = name; *p != '\0'; p++)
-		if (!isalnum((unsigned char)*p) && strchr("_-.", *p) == NULL)
-			return false;
-	return true;
-}
-
-static void fill_standards(struct load *load)
+static void fill_standards(struct config_load *load)
 {
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
 		char why[SENTENCE];
 
 		if (judge(o, o->standard, number_at(load->config, o), why, sizeof(why)) != SHMETA_OK)
-			mistake(load, 0, "the default of %s %s", o->key, why);
+			config_mistake(load, 0, "the default of %s %s", o->key, why);
 		if (o->kind == CONFIG_TEXT && !set_text(text_at(load->config, o), o->standard))
 			load->no_memory = true;
 		set_origin(load, i, "default");
 	}
 }
 
-static void apply_flag(struct load *load, size_t i, const char *flag, const char *value)
+static void apply_flag(struct config_load *load, size_t i, const char *flag, const char *value)
 {
 	char why[SENTENCE];
 
@@ -673,7 +668,7 @@ static void apply_flag(struct load *load, size_t i, const char *flag, const char
 		const char *path = load->path;
 
 		load->path = NULL;
-		mistake(load, 0, "%s: %s", flag, value[0] == '\0' ? "must not be empty" : why);
+		config_mistake(load, 0, "%s: %s", flag, value[0] == '\0' ? "must not be empty" : why);
 		load->path = path;
 		return;
 	}
@@ -683,7 +678,7 @@ static void apply_flag(struct load *load, size_t i, const char *flag, const char
 	load->lines[i] = 0;
 }
 
-static void fill_paths(struct load *load)
+static void fill_paths(struct config_load *load)
 {
 	struct config *config = load->config;
 	const char *instance = config->instance_name;
@@ -717,7 +712,7 @@ static void fill_paths(struct load *load)
 }
 
 /* A password file without a '/' is a credential: it lies where the service manager has put it. */
-static void find_credential(struct load *load)
+static void find_credential(struct config_load *load)
 {
 	struct config *config = load->config;
 	const char *name = config->source_password_file;
@@ -730,92 +725,20 @@ static void find_credential(struct load *load)
 			load->no_memory = true;
 	}
 	if (config->source_password_file[0] != '\0' && config->source_password_file[0] != '/')
-		mistake(load, load->lines[CONFIG_source_password_file],
-		        "source.password_file: '%s' is neither an absolute path nor, since there is no "
-		        "CREDENTIALS_DIRECTORY, a credential of the service manager",
-		        config->source_password_file);
-}
-
-/* A mistake of a pair of options belongs to the line of the one that was set last. */
-static unsigned line_of(const struct load *load, size_t a, size_t b)
-{
-	return load->lines[a] > load->lines[b] ? load->lines[a] : load->lines[b];
-}
-
-/* The longest time that a reader may take an answer for fresh. */
-static uint64_t longest_ttl(const struct config *config, const char **ret_key)
-{
-	uint64_t longest = 0;
-
-	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
-		if (strcmp(config_options[i].section, "ttl") == 0 && number_of(config, &config_options[i]) > longest) {
-			longest = number_of(config, &config_options[i]);
-			*ret_key = config_options[i].key;
-		}
-	for (size_t i = 0; i < config->override_count; i++)
-		if (config->overrides[i].ttl_ms > longest) {
-			longest = config->overrides[i].ttl_ms;
-			*ret_key = OVERRIDE;
-		}
-	return longest;
-}
-
-static void judge_grace(struct load *load)
-{
-	const struct config_option *o = &config_options[CONFIG_objects_grace_ms];
-	const char *key = "";
-	uint64_t grace = number_of(load->config, o), longest = longest_ttl(load->config, &key);
-	char a[32], b[32], c[32];
-
-	if (grace != 0 && grace < 2 * longest)
-		mistake(load, load->lines[CONFIG_objects_grace_ms],
-		        "%s: %s is less than twice the longest time to live, which is %s (%s); write %s or more, or 0 for that",
-		        o->key, spell(o->kind, grace, a, sizeof(a)), spell(o->kind, longest, b, sizeof(b)), key,
-		        spell(o->kind, 2 * longest, c, sizeof(c)));
-}
-
-static void judge_whole(struct load *load)
-{
-	static const struct {
-		size_t low, high;
-	} pairs[] = {
-		{CONFIG_feed_poll_min_ms, CONFIG_feed_poll_max_ms},
-		{CONFIG_retry_min_ms, CONFIG_retry_max_ms},
-		{CONFIG_control_connections_reserved, CONFIG_control_connections_max},
-	};
-	const struct config *config = load->config;
-	struct backend_error engine;
-
-	for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
-		const struct config_option *low = &config_options[pairs[i].low], *high = &config_options[pairs[i].high];
-		char a[32], b[32];
-
-		if (number_of(config, low) > number_of(config, high))
-			mistake(load, line_of(load, pairs[i].low, pairs[i].high), "%s: %s is more than %s, which is %s",
-			        low->key, spell(low->kind, number_of(config, low), a, sizeof(a)), high->key,
-			        spell(high->kind, number_of(config, high), b, sizeof(b)));
-	}
-	judge_grace(load);
-	if (!good_instance(config->instance_name))
-		mistake(load, load->lines[CONFIG_instance_name],
-		        "instance.name: '%s' may have letters, digits, '_', '-' and '.', and begins with none of the last two",
-		        config->instance_name);
-	if (load->lines[CONFIG_instance_directory] > 0 && config->instance_directory[0] != '/' &&
-	    config->instance_directory[0] != '\0')
-		mistake(load, load->lines[CONFIG_instance_directory],
-		        "instance.directory: '%s' is not an absolute path", config->instance_directory);
-	if (config->source_uri[0] != '\0' && backend_find(config->source_uri, &engine) == NULL)
-		mistake(load, load->lines[CONFIG_source_uri], "source.uri: %s", engine.text);
+		config_mistake(load, load->lines[CONFIG_source_password_file],
+		               "source.password_file: '%s' is neither an absolute path nor, since there is no "
+		               "CREDENTIALS_DIRECTORY, a credential of the service manager",
+		               config->source_password_file);
 }
 
 static int by_line(const void *a, const void *b)
 {
-	const struct mistake *x = a, *y = b;
+	const struct config_mistake *x = a, *y = b;
 
 	return x->line < y->line ? -1 : x->line > y->line;
 }
 
-static enum shmeta_status tell(struct load *load, const struct config_listener *listener, struct shmeta_err *err)
+static enum shmeta_status tell(struct config_load *load, const struct config_listener *listener, struct shmeta_err *err)
 {
 	if (load->count > 1)
 		qsort(load->mistakes, load->count, sizeof(*load->mistakes), by_line);
@@ -834,7 +757,7 @@ static enum shmeta_status tell(struct load *load, const struct config_listener *
 enum shmeta_status config_load(const struct config_flags *flags, const struct config_listener *listener,
                                struct config **ret, struct shmeta_err *err)
 {
-	struct load load = {.path = flags->file};
+	struct config_load load = {.path = flags->file};
 	enum shmeta_status status;
 
 	load.config = calloc(1, sizeof(*load.config));
@@ -852,7 +775,7 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	if (!load.no_memory)
 		find_credential(&load);
 	if (!load.no_memory)
-		judge_whole(&load);
+		config_judge_whole(&load);
 	if (!load.no_memory)
 		fill_paths(&load);
 	status = tell(&load, listener, err);
@@ -894,14 +817,14 @@ void config_keep_started(const struct config *running, struct config *next, char
 		ret_restart[0] = '\0';
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
-		bool same = o->kind == CONFIG_TEXT ? strcmp(text_of(running, o), text_of(next, o)) == 0
-		                                   : number_of(running, o) == number_of(next, o);
+		bool same = o->kind == CONFIG_TEXT ? strcmp(config_text(running, o), config_text(next, o)) == 0
+		                                   : config_number(running, o) == config_number(next, o);
 
 		if (o->when != CONFIG_AT_RESTART || same)
 			continue;
 		if (o->kind != CONFIG_TEXT)
-			*number_at(next, o) = number_of(running, o);
-		else if (!set_text(text_at(next, o), text_of(running, o)))
+			*number_at(next, o) = config_number(running, o);
+		else if (!set_text(text_at(next, o), config_text(running, o)))
 			continue;
 		(void)set_text(&next->origin[i], running->origin[i]);
 		if (used < bytes)
@@ -964,8 +887,8 @@ char *config_hide_secrets(const char *uri, char *ret, size_t bytes)
 static const char *shown_value(const struct config *config, const struct config_option *o, char *buffer, size_t bytes)
 {
 	if (o->kind != CONFIG_TEXT)
-		return spell(o->kind, number_of(config, o), buffer, bytes);
-	return config_hide_secrets(text_of(config, o), buffer, bytes);
+		return config_spell(o->kind, config_number(config, o), buffer, bytes);
+	return config_hide_secrets(config_text(config, o), buffer, bytes);
 }
 
 json_t *config_json(const struct config *config)
@@ -980,14 +903,16 @@ json_t *config_json(const struct config *config)
 		json_object_set_new(option, "name", json_string(o->key));
 		json_object_set_new(option, "value", json_string(shown_value(config, o, buffer, sizeof(buffer))));
 		if (o->kind == CONFIG_BOOL)
-			json_object_set_new(option, "number", json_boolean(number_of(config, o) != 0));
+			json_object_set_new(option, "number", json_boolean(config_number(config, o) != 0));
 		else if (o->kind != CONFIG_TEXT)
-			json_object_set_new(option, "number", json_integer((json_int_t)number_of(config, o)));
+			json_object_set_new(option, "number", json_integer((json_int_t)config_number(config, o)));
 		json_object_set_new(option, "default", json_string(o->standard));
 		json_object_set_new(option, "unit", json_string(kind_word(o->kind)));
 		if (o->kind != CONFIG_TEXT && o->kind != CONFIG_BOOL) {
-			json_object_set_new(option, "min", json_string(spell(o->kind, o->min, low, sizeof(low))));
-			json_object_set_new(option, "max", json_string(spell(o->kind, o->max, high, sizeof(high))));
+			json_object_set_new(option, "min",
+			                    json_string(config_spell(o->kind, o->min, low, sizeof(low))));
+			json_object_set_new(option, "max",
+			                    json_string(config_spell(o->kind, o->max, high, sizeof(high))));
 		}
 		json_object_set_new(option, "changeable", json_string(when_word(o)));
 		json_object_set_new(option, "origin", json_string(config->origin[i]));
@@ -1026,10 +951,10 @@ void config_print(const struct config *config, FILE *stream)
 	for (size_t i = 0; i < config->override_count; i++) {
 		char ttl[32], name[SHMETA_NAME_MAX * 4 + 64];
 
-		snprintf(name, sizeof(name), "%s \"%s\"", OVERRIDE,
+		snprintf(name, sizeof(name), "%s \"%s\"", CONFIG_OVERRIDE,
 		         log_escape(config->overrides[i].prefix, escaped, sizeof(escaped)));
 		fprintf(stream, "%-32s %-28s %-10s %-8s %s\n", name,
-		        spell(CONFIG_MS, config->overrides[i].ttl_ms, ttl, sizeof(ttl)), "-", "reload",
+		        config_spell(CONFIG_MS, config->overrides[i].ttl_ms, ttl, sizeof(ttl)), "-", "reload",
 		        config->overrides[i].origin);
 	}
 }
@@ -1060,8 +985,8 @@ static void print_limits(FILE *stream, const char *prefix, const struct config_o
 
 	fputs(prefix, stream);
 	if (o->kind != CONFIG_TEXT && o->kind != CONFIG_BOOL && o->kind != CONFIG_LEVEL)
-		fprintf(stream, "From %s to %s. ", spell(o->kind, o->min, low, sizeof(low)),
-		        spell(o->kind, o->max, high, sizeof(high)));
+		fprintf(stream, "From %s to %s. ", config_spell(o->kind, o->min, low, sizeof(low)),
+		        config_spell(o->kind, o->max, high, sizeof(high)));
 	fprintf(stream, "Changes at %s.\n", when_word(o));
 }
 
@@ -1087,7 +1012,7 @@ void config_print_sample(FILE *stream)
 	        "\n# Topics whose names begin with the prefix, their partitions and segments, have a time to live of\n"
 	        "# their own; the longest matching prefix wins. Changes at reload.\n"
 	        "#%s \"orders.\" {\n#\tttl_ms = 5s\n#}\n",
-	        OVERRIDE);
+	        CONFIG_OVERRIDE);
 }
 
 /* scdoc takes '_' and '*' for emphasis. */
@@ -1150,7 +1075,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   [SHMETA_CLASS_LEASE] = (uint32_t)config->ttl_lease_ms,
 	                   [SHMETA_CLASS_OFFSET] = (uint32_t)config->ttl_offset_ms},
 		.overrides = overrides,
-		.override_count = config->override_count,
+		.override_count = overrides != NULL ? config->override_count : 0,
 		.poll_min_ms = (uint32_t)config->feed_poll_min_ms,
 		.poll_max_ms = (uint32_t)config->feed_poll_max_ms,
 		.reconcile_s = (uint32_t)config->feed_reconcile_s,
@@ -1163,12 +1088,12 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.write_linger_ms = (uint32_t)config->write_linger_ms,
 		.audit = config->write_audit != 0,
 		.object_grace_ms =
-			config->objects_grace_ms != 0 ? config->objects_grace_ms : 2 * longest_ttl(config, &key),
+			config->objects_grace_ms != 0 ? config->objects_grace_ms : 2 * config_longest_ttl(config, &key),
 		.retry_min_ms = (uint32_t)config->retry_min_ms,
 		.retry_max_ms = (uint32_t)config->retry_max_ms,
 		.commit_rows = (uint32_t)config->load_commit_rows,
 	};
-	for (size_t i = 0; i < config->override_count; i++)
+	for (size_t i = 0; overrides != NULL && i < config->override_count; i++)
 		overrides[i] = (struct sync_ttl_override){.prefix = config->overrides[i].prefix,
 		                                          .ttl_ms = (uint32_t)config->overrides[i].ttl_ms};
 }

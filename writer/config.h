@@ -179,6 +179,11 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
                                struct config **ret, struct shmeta_err *err);
 void config_free(struct config *config); /* accepts NULL */
 
+/* What this host says to a configuration that is in itself right: users, groups, files and folders that are not there, options
+ * that the source's engine does not use. None of it keeps a daemon from starting. Returns how much it was; listener is told of
+ * each as by config_load(). */
+size_t config_judge_host(const struct config *config, const struct config_listener *listener);
+
 /* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones, and
  * their keys are listed in ret_restart, separated by ", " (empty: none). */
 void config_keep_started(const struct config *running, struct config *next, char *ret_restart, size_t bytes);
@@ -191,7 +196,7 @@ void config_print_sample(FILE *stream);
 /* The options as scdoc(5) text, for shmeta.conf(5). */
 void config_print_manual(FILE *stream);
 
-/* For the engine. The struct borrows from config and from overrides[config->override_count]. */
+/* For the engine. The struct borrows from config and from overrides[config->override_count]; NULL: without them. */
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret);
 
 /* "scheme://user:password@host" with the password hidden. Returns ret. */

@@ -21,7 +21,8 @@ struct walk {
 	void (*problem)(void *arg, unsigned line, const char *sentence);
 	void *arg;
 	bool broken;
-	bool open_string; /* a string without an end may have taken a '}' with it */
+	bool open_string;  /* a string without an end may have taken a '}' with it */
+	char trouble[400]; /* of the last quoted word: a variable that cannot be filled in */
 };
 
 /* Where the walk is among the braces. */
@@ -41,7 +42,7 @@ static void complain(struct walk *w, unsigned line, const char *sentence)
 static void refuse(struct walk *w, struct config_statement *s, const char *why)
 {
 	bool top = s->section == NULL || s->section[0] == '\0';
-	char sentence[320];
+	char sentence[640];
 
 	snprintf(sentence, sizeof(sentence), "%s%s%s: %s", top ? "" : s->section, top ? "" : ".", s->name, why);
 	complain(w, s->line, sentence);
@@ -97,11 +98,36 @@ static bool skip(struct walk *w)
 	return true;
 }
 
+/* libconfuse puts "" for a variable that does not exist: nobody means that. Only double quotes have variables. */
+static void judge_variable(struct walk *w)
+{
+	const char *begin = w->text + w->at + 2, *end = begin + strcspn(begin, "}\"\n");
+	size_t bytes = (size_t)(end - begin);
+	const char *colon = memchr(begin, ':', bytes);
+	char name[128];
+
+	if (w->trouble[0] != '\0')
+		return;
+	if (*end != '}') {
+		snprintf(w->trouble, sizeof(w->trouble), "'${' is not closed by '}' in its string");
+		return;
+	}
+	if (colon != NULL && colon[1] == '-')
+		return; /* it has a default */
+	snprintf(name, sizeof(name), "%.*s", bytes < sizeof(name) ? (int)bytes : (int)sizeof(name) - 1, begin);
+	if (getenv(name) == NULL)
+		snprintf(w->trouble, sizeof(w->trouble),
+		         "the environment has no variable '%s'; set it, or write ${%s:-DEFAULT}", name, name);
+}
+
 static enum token quoted(struct walk *w, char quote)
 {
 	size_t begin = ++w->at;
 
+	w->trouble[0] = '\0';
 	for (; w->at < w->bytes && w->text[w->at] != quote; w->at++) {
+		if (quote == '"' && w->text[w->at] == '$' && w->at + 1 < w->bytes && w->text[w->at + 1] == '{')
+			judge_variable(w);
 		if (w->text[w->at] == '\\' && w->at + 1 < w->bytes && w->text[w->at + 1] != '\n')
 			w->at++;
 		if (w->text[w->at] == '\n')
@@ -239,6 +265,8 @@ static enum token assignment(struct walk *w, struct config_statement *s)
 	w->broken |= was_broken;
 	if (token == WORD) {
 		s->end = w->at;
+		if (w->trouble[0] != '\0' && w->text[w->begin] == '"')
+			refuse(w, s, w->trouble);
 		token = next(w);
 		if (token != OTHER)
 			return token;
@@ -294,6 +322,8 @@ static enum token statement(struct walk *w, struct config_outline *outline, stru
 	if (token == EQUALS)
 		return assignment(w, s);
 	if (token == WORD) {
+		if (w->trouble[0] != '\0' && w->text[w->begin] == '"')
+			refuse(w, s, w->trouble);
 		title = keep(outline, &w->word);
 		token = title != NULL ? next(w) : BROKEN;
 	}

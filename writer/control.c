@@ -853,8 +853,9 @@ static bool group_number(const char *name, gid_t *ret)
 	return true;
 }
 
-static void unknown_name(const char *name)
+static void unknown_name(void *arg, const char *name)
 {
+	(void)arg;
 	log_event(LOG_WARNING, "group", "control: there is no user or group '%s'; it grants nothing", name);
 }
 
@@ -862,8 +863,8 @@ void control_set_limits(struct control *control, const struct control_limits *li
 {
 	control->limits = *limits;
 	control->limits.admin_group = control->limits.write_groups = control->limits.write_users = NULL;
-	rights_rule_set(&control->rights.admin, NULL, limits->admin_group, unknown_name);
-	rights_rule_set(&control->rights.write, limits->write_users, limits->write_groups, unknown_name);
+	rights_rule_set(&control->rights.admin, NULL, limits->admin_group, unknown_name, NULL);
+	rights_rule_set(&control->rights.write, limits->write_users, limits->write_groups, unknown_name, NULL);
 }
 
 /* A path that is too long for a socket address is reached through the open directory. */

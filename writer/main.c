@@ -14,17 +14,17 @@
 enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
 
 /* One line makes the option, its usage and its line of --help. */
-#define FLAGS(F)                                                                                         \
-	F('c', "config", "FILE", "read the configuration from FILE; without it no file is read")         \
-	F('s', "source", "URI", "where the metadata comes from: sqlite:PATH or memory: (source.uri)")    \
-	F('d', "dir", "DIR", "the instance directory (instance.directory)")                              \
-	F('i', "instance", "NAME", "the instance's name (instance.name)")                                \
-	F('C', "check-config", NULL, "print every mistake of the configuration and end: 0 none, 2 some") \
-	F('D', "dump-config", NULL, "print every option, its value and where it comes from, and end")    \
-	F('j', "json", NULL, "with --dump-config or --version: as JSON")                                 \
-	F('S', "print-sample", NULL, "print a commented configuration file and end")                     \
-	F('M', "print-manual", NULL, "print the options as shmeta.conf(5) lists them (scdoc) and end")   \
-	F('V', "version", NULL, "print the version and end")                                             \
+#define FLAGS(F)                                                                                            \
+	F('c', "config", "FILE", "read the configuration from FILE; without it no file is read")            \
+	F('s', "source", "URI", "sqlite:PATH, postgresql://..., cockroachdb://... or memory: (source.uri)") \
+	F('d', "dir", "DIR", "the instance directory (instance.directory)")                                 \
+	F('i', "instance", "NAME", "the instance's name (instance.name)")                                   \
+	F('C', "check-config", NULL, "print every mistake of the configuration and end: 0 none, 2 some")    \
+	F('D', "dump-config", NULL, "print every option, its value and where it comes from, and end")       \
+	F('j', "json", NULL, "with --check-config, --dump-config or --version: as JSON")                    \
+	F('S', "print-sample", NULL, "print a commented configuration file and end")                        \
+	F('M', "print-manual", NULL, "print the options as shmeta.conf(5) lists them (scdoc) and end")      \
+	F('V', "version", NULL, "print the version and end")                                                \
 	F('h', "help", NULL, "print this and end")
 
 struct flag {
@@ -64,12 +64,43 @@ static void print_version(int json)
 	       SHMETA_VERSION_STRING, SHMETA_WIRE_VERSION, SHMETA_STORE_FORMAT);
 }
 
-/* The journal takes "<3>" for the priority; a terminal shall not show it. */
+/* Where mistakes go: to stderr, or with --check-config --json into a list. */
+struct told {
+	enum verb verb;
+	const char *priority; /* the journal takes it; a terminal shall not show it */
+	json_t *list;
+};
+
 static void print_problem(void *arg, const char *sentence)
 {
-	const enum verb *verb = arg;
+	const struct told *told = arg;
 
-	fprintf(stderr, "%s%s\n", *verb == RUN && !isatty(STDERR_FILENO) ? "<3>" : "", sentence);
+	if (told->list != NULL)
+		json_array_append_new(told->list, json_string(sentence));
+	else
+		fprintf(stderr, "%s%s\n", told->verb == RUN && !isatty(STDERR_FILENO) ? told->priority : "", sentence);
+}
+
+static int print_check(const struct config_flags *flags, struct told *told, bool right)
+{
+	json_t *object;
+
+	if (told->list == NULL) {
+		if (right)
+			printf("%s: no mistakes\n",
+			       flags->file != NULL ? flags->file : "no file was named; the defaults");
+		return right ? DAEMON_OK : DAEMON_REFUSED;
+	}
+	object = json_pack("{s:i,s:s?,s:b,s:O}", "schema", 1, "file", flags->file, "right", right, "mistakes",
+	                   told->list);
+	if (object == NULL || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) < 0) {
+		fprintf(stderr, "shmetad: cannot print the mistakes as JSON\n");
+		json_decref(object);
+		return DAEMON_FAILED;
+	}
+	putchar('\n');
+	json_decref(object);
+	return right ? DAEMON_OK : DAEMON_REFUSED;
 }
 
 static int dump(const struct config *config, int json)
@@ -93,21 +124,28 @@ static int dump(const struct config *config, int json)
 
 static int with_config(enum verb verb, const struct config_flags *flags, int json)
 {
-	const struct config_listener listener = {.arg = &verb, .problem = print_problem};
-	struct config *config;
+	struct told told = {.verb = verb, .priority = "<3>", .list = verb == CHECK && json ? json_array() : NULL};
+	const struct config_listener listener = {.arg = &told, .problem = print_problem};
+	struct config *config = NULL;
 	struct shmeta_err err;
 	int code;
 
 	if (config_load(flags, &listener, &config, &err) != SHMETA_OK) {
+		code = err.code == SHMETA_ERR_CONFIG ? DAEMON_REFUSED : DAEMON_FAILED;
 		if (err.code != SHMETA_ERR_CONFIG)
 			fprintf(stderr, "shmetad: %s\n", err.text);
-		return err.code == SHMETA_ERR_CONFIG ? DAEMON_REFUSED : DAEMON_FAILED;
-	}
-	if (verb == RUN)
+		else if (verb == CHECK)
+			code = print_check(flags, &told, false);
+	} else if (verb == DUMP) {
+		code = dump(config, json);
+	} else if (verb == CHECK) {
+		code = print_check(flags, &told, config_judge_host(config, &listener) == 0);
+	} else {
+		told.priority = "<4>";
+		(void)config_judge_host(config, &listener);
 		return daemon_run(flags, config);
-	code = verb == DUMP ? dump(config, json) : DAEMON_OK;
-	if (verb == CHECK)
-		printf("%s: no mistakes\n", flags->file != NULL ? flags->file : "the defaults");
+	}
+	json_decref(told.list);
 	config_free(config);
 	return code;
 }
@@ -187,6 +225,11 @@ int main(int argc, char **argv)
 		config_print_manual(stdout);
 		return DAEMON_OK;
 	case RUN:
+		if (json) {
+			fprintf(stderr, "shmetad: --json goes with --check-config, --dump-config or --version\n");
+			return DAEMON_REFUSED;
+		}
+		break;
 	case CHECK:
 	case DUMP:
 		break;

@@ -54,7 +54,7 @@ static bool plain_number(const char *text, uint32_t *ret)
 }
 
 static uint32_t resolve(const char *list, bool (*number)(const char *name, uint32_t *ret), uint32_t *ret_ids,
-                        void (*unknown)(const char *name))
+                        void (*unknown)(void *arg, const char *name), void *arg)
 {
 	uint32_t count = 0;
 
@@ -69,7 +69,7 @@ static uint32_t resolve(const char *list, bool (*number)(const char *name, uint3
 			if (plain_number(name, &id) || number(name, &id))
 				ret_ids[count++] = id;
 			else if (unknown != NULL)
-				unknown(name);
+				unknown(arg, name);
 		}
 		list += bytes;
 		list += strspn(list, ", \t");
@@ -77,10 +77,11 @@ static uint32_t resolve(const char *list, bool (*number)(const char *name, uint3
 	return count;
 }
 
-void rights_rule_set(struct rights_rule *rule, const char *users, const char *groups, void (*unknown)(const char *name))
+void rights_rule_set(struct rights_rule *rule, const char *users, const char *groups,
+                     void (*unknown)(void *arg, const char *name), void *arg)
 {
-	rule->users = resolve(users, user_number, rule->user, unknown);
-	rule->groups = resolve(groups, group_number, rule->group, unknown);
+	rule->users = resolve(users, user_number, rule->user, unknown, arg);
+	rule->groups = resolve(groups, group_number, rule->group, unknown, arg);
 }
 
 static bool grants(const struct rights_rule *rule, uid_t uid, const gid_t *groups, size_t group_count)

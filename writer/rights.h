@@ -23,7 +23,7 @@ struct rights {
 
 /* Resolve the lists (comma-separated names or numbers; NULL or "": none). Names that do not exist are told to `unknown` (may be NULL). */
 void rights_rule_set(struct rights_rule *rule, const char *users, const char *groups,
-                     void (*unknown)(const char *name));
+                     void (*unknown)(void *arg, const char *name), void *arg);
 
 /* SHMETA_VERB_* of the peer on this socket; supplementary groups count (SO_PEERGROUPS). */
 uint32_t rights_of(const struct rights *rights, int socket, uid_t uid, gid_t gid);

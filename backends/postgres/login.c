@@ -43,32 +43,39 @@ static bool stays_here(const char *host, size_t bytes)
 	return inet_pton(AF_INET6, copy, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
-/* A server that cannot be told from another must not be believed, nor given a password. The decision is made on what libpq will
- * really use: service files and its environment included. */
-static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+enum shmeta_status pg_judge_hosts(const struct pg_state *state, const char *hosts, const char *mode,
+                                  struct backend_error *err)
 {
-	PQconninfoOption *options = PQconninfo(conn->pg);
-	const char *hosts = option_of(options, "hostaddr"), *mode = option_of(options, "sslmode"), *at;
-	enum shmeta_status status = SHMETA_OK;
 	size_t bytes;
 
-	if (options == NULL)
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	if (hosts[0] == '\0')
-		hosts = option_of(options, "host");
-	if (state->options.allow_insecure)
-		mode = "verify-full";
-	for (at = hosts; status == SHMETA_OK && strcmp(mode, "verify-full") != 0; at += bytes + 1) {
+	if (state->options.allow_insecure || strcmp(mode, "verify-full") == 0)
+		return SHMETA_OK;
+	for (const char *at = hosts;; at += bytes + 1) {
 		bytes = strcspn(at, ",");
 		if (!stays_here(at, bytes))
-			status = backend_fail(
+			return backend_fail(
 				err, SHMETA_ERR_CONFIG,
 				"%s: the connection to %.*s would have sslmode=%s, which does not prove who answers: use "
 				"sslmode=verify-full with sslrootcert, or say source.allow_insecure",
 				state->dialect->engine, bytes < 100 ? (int)bytes : 100, at, mode);
 		if (at[bytes] == '\0')
-			break;
+			return SHMETA_OK;
 	}
+}
+
+/* A server that cannot be told from another must not be believed, nor given a password. The decision is made on what libpq will
+ * really use: service files and its environment included. */
+static enum shmeta_status judge_tls(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	PQconninfoOption *options = PQconninfo(conn->pg);
+	const char *hosts = option_of(options, "hostaddr");
+	enum shmeta_status status;
+
+	if (options == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+	if (hosts[0] == '\0')
+		hosts = option_of(options, "host");
+	status = pg_judge_hosts(state, hosts, option_of(options, "sslmode"), err);
 	PQconninfoFree(options);
 	return status;
 }

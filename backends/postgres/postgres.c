@@ -124,6 +124,64 @@ static enum shmeta_status schema_cockroachdb(void *data, const struct backend_op
 	return schema(data, &pg_cockroachdb, options, verb, dry_run, say, arg, err);
 }
 
+/* The value that libpq would use, but for a service file's: "" where it is not known. */
+static const char *told(const PQconninfoOption *given, const PQconninfoOption *standard, const char *keyword)
+{
+	const PQconninfoOption *lists[] = {given, standard};
+
+	for (size_t i = 0; i < 2; i++)
+		for (const PQconninfoOption *o = lists[i]; o != NULL && o->keyword != NULL; o++)
+			if (strcmp(o->keyword, keyword) == 0 && o->val != NULL && o->val[0] != '\0')
+				return o->val;
+	return "";
+}
+
+static enum shmeta_status judge_proof(const struct pg_state *state, const char *conninfo, struct backend_error *err)
+{
+	PQconninfoOption *given = PQconninfoParse(conninfo, NULL), *standard = PQconndefaults();
+	const char *hosts = told(given, standard, "hostaddr");
+	enum shmeta_status status = SHMETA_OK;
+
+	if (hosts[0] == '\0')
+		hosts = told(given, standard, "host");
+	/* What a service adds is known when it is used: the login judges it. */
+	if (told(given, standard, "service")[0] == '\0')
+		status = pg_judge_hosts(state, hosts, told(given, standard, "sslmode"), err);
+	PQconninfoFree(given);
+	PQconninfoFree(standard);
+	return status;
+}
+
+static void close_source(void *data);
+
+static enum shmeta_status judge(const struct pg_dialect *dialect, const struct backend_options *options,
+                                struct backend_error *err)
+{
+	struct pg_state *state = calloc(1, sizeof *state);
+	enum shmeta_status status;
+
+	if (state == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
+	status = prepare(state, dialect, options, err);
+	if (status == SHMETA_OK)
+		status = judge_proof(state, state->uri, err);
+	if (status == SHMETA_OK && state->read_uri != NULL)
+		status = judge_proof(state, state->read_uri, err);
+	close_source(state);
+	free(state);
+	return status;
+}
+
+static enum shmeta_status judge_postgresql(const struct backend_options *options, struct backend_error *err)
+{
+	return judge(&pg_postgresql, options, err);
+}
+
+static enum shmeta_status judge_cockroachdb(const struct backend_options *options, struct backend_error *err)
+{
+	return judge(&pg_cockroachdb, options, err);
+}
+
 static void forget(char **secret)
 {
 	if (*secret != NULL)
@@ -198,15 +256,19 @@ static void counters(void *data, struct backend_counters *ret)
 	*ret = ((const struct pg_state *)data)->counters;
 }
 
-#define ENGINE(scheme, suffix)                                                                                         \
+#define USES_OF_BOTH \
+	(BACKEND_USES_READ_URI | BACKEND_USES_PASSWORD_FILE | BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP)
+#define ENGINE(scheme, suffix, more)                                                                                   \
 	{                                                                                                              \
 		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
 		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
 		.counters = counters, .feed_trouble = pg_changefeed_trouble, .load = pg_load, .fetch = pg_fetch,       \
 		.changes = pg_changes, .position = pg_position, .resume = pg_resume, .apply = pg_apply,                \
 		.start = pg_start, .finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras,               \
-		.restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd                                \
+		.restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd, .judge = judge_##suffix,      \
+		.uses = USES_OF_BOTH | (more)                                                                          \
 	}
 
-const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql);
-const struct backend_ops backend_cockroachdb = ENGINE("cockroachdb", cockroachdb);
+const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql, BACKEND_USES_NOTIFY);
+const struct backend_ops backend_cockroachdb =
+	ENGINE("cockroachdb", cockroachdb, BACKEND_USES_FOLLOWER_READS | BACKEND_USES_CHANGEFEED);

@@ -325,6 +325,10 @@ uint64_t pg_touched(PGresult *result);
 enum shmeta_status pg_connect(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 /* The login alone: nothing is asked, nothing set. */
 enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
+/* May a connection to these hosts (comma-separated) be made with this sslmode, which cannot tell one server from another unless it
+ * is verify-full? */
+enum shmeta_status pg_judge_hosts(const struct pg_state *state, const char *hosts, const char *mode,
+                                  struct backend_error *err);
 void pg_disconnect(struct pg_state *state, struct pg_conn *conn);
 bool pg_connected(const struct pg_conn *conn);
 /* Closed, and not tried again for a while. */

@@ -133,6 +133,17 @@ static const struct {
 	{"store { max_bytes = 1*G }", 1, "store.max_bytes", "'*' may stand in a value only within quotes"},
 	{"/* two\nlines */ /* one */\n// and\n# one\nstore { max_byte = 1G }", 5, "store.max_byte", "unknown"},
 	{"log { level = \x01 }", 1, "control character", "is it text?"},
+	{"\xef\xbb\xbflog { level = info }", 1, "byte order mark", "without one"},
+	{"\n\xef\xbb\xbflog { level = info }", 2, "\\ufefflog", "unknown section"},
+	{"l\xc2\x9bog { level = info }", 1, "l\\u009bog", "unknown section"},
+	{"source { uri = \"sqlite:${SHMETA_TEST_NO}/x.db\" }", 1, "source.uri", "no variable 'SHMETA_TEST_NO'"},
+	{"source { uri = \"sqlite:${SHMETA_TEST_NO/x.db\" }", 1, "source.uri", "not closed by '}'"},
+	{"ttl_override \"${SHMETA_TEST_NO}\" { ttl_ms = 5s }", 1, "ttl_override", "no variable"},
+	{"source { uri = \"postgresql://db.example/x\" }", 1, "source.uri", "use sslmode=verify-full"},
+	{"source { uri = \"postgresql:host=/tmp,db.example\" }", 1, "source.uri", "db.example would have"},
+	{"source { uri = \"postgresql:///x\" read_uri = \"postgresql://replica.example/x\" }", 1, "source.uri",
+         "replica.example would have"},
+	{"source { uri = \"postgresql://h?nonsense=1\" }", 1, "source.uri", "is no connection string"},
 };
 
 Test(config, every_broken_file_is_refused_with_its_line_and_key, .init = begin, .fini = end)
@@ -189,6 +200,99 @@ Test(config, all_mistakes_are_told_at_once_in_the_order_of_the_lines, .init = be
 	forget(&told);
 }
 
+/* Said of each section that lacks its prefix, and nothing more of what stands in them. */
+Test(config, sections_without_a_prefix_are_no_repetition_of_each_other, .init = begin, .fini = end)
+{
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	cr_assert_eq(load_text("ttl_override {\n ttl_ms = 5s\n}\nttl_override {\n ttl_ms = 6s\n}\n", &config, &told),
+	             SHMETA_ERR_CONFIG);
+	cr_assert_eq(told.count, 2, "%s", told.sentence[1]);
+	for (size_t i = 0; i < told.count; i++)
+		cr_expect_not_null(strstr(told.sentence[i], "prefix must follow"), "%s", told.sentence[i]);
+	forget(&told);
+}
+
+Test(config, variables_are_filled_in_where_they_exist_or_have_a_default, .init = begin, .fini = end)
+{
+	static const char text[] = "source {\n uri = \"sqlite:/${SHMETA_TEST_SET}/${SHMETA_TEST_NO:-b}\"\n"
+				   " password_file = '/${SHMETA_TEST_NO}'\n}\n";
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	setenv("SHMETA_TEST_SET", "a", 1);
+	cr_assert_eq(load_text(text, &config, &told), SHMETA_OK, "%s", told.sentence[0]);
+	cr_expect_str_eq(config->source_uri, "sqlite:/a/b");
+	cr_expect_str_eq(config->source_password_file, "/${SHMETA_TEST_NO}");
+	config_free(config);
+}
+
+Test(config, what_proves_who_answers_or_stays_on_this_machine_is_accepted, .init = begin, .fini = end)
+{
+	static const char *const good[] = {
+		"source { uri = \"postgresql://db.example/x?sslmode=verify-full\" }",
+		"source { uri = \"postgresql://db.example/x\" allow_insecure = on }",
+		"source { uri = \"postgresql:///x?host=/run/postgresql\" }",
+		"source { uri = \"cockroachdb://127.0.0.1:26257/x\" }",
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		struct told told = {.count = 0};
+		struct config *config = NULL;
+
+		cr_expect_eq(load_text(good[i], &config, &told), SHMETA_OK, "%s: %s", good[i], told.sentence[0]);
+		config_free(config);
+		forget(&told);
+	}
+}
+
+/* Each right in itself; the host says one sentence to it, which names the line and the option. */
+Test(config, what_this_host_does_not_have_and_what_the_engine_does_not_use_is_told, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *text, *said;
+	} cases[] = {
+		{"control { write_groups = \"root,shmeta-test-no\" }",
+	         "control.write_groups: there is no group 'shmeta-test-no'"},
+		{"control { admin_group = shmeta-test-no }", "control.admin_group: there is no group 'shmeta-test-no'"},
+		{"control { group = shmeta-test-no }", "control.group: there is no group 'shmeta-test-no'"},
+		{"control { write_users = \"root, 12, shmeta-test-no\" }",
+	         "control.write_users: there is no user 'shmeta-test-no'"},
+		{"source { uri = \"sqlite:/shmeta-test-no/x.db\" }",
+	         "source.uri: the directory /shmeta-test-no: No such file"},
+		{"source { uri = \"sqlite:/tmp\" }", "source.uri: /tmp is a directory"},
+		{"source { uri = \"postgresql:///x\" password_file = /shmeta-test-no }",
+	         "source.password_file: /shmeta-test-no: No such"},
+		{"source { uri = \"sqlite:/x.db\" read_uri = \"postgresql:///x\" }",
+	         "source.read_uri: has no effect with a source of sqlite:"},
+		{"source { uri = \"sqlite:/x.db\" follower_reads = on }", "source.follower_reads: has no effect"},
+		{"source { uri = \"sqlite:/x.db\" }\nfeed { notify = on }", "feed.notify: has no effect"},
+		{"source { uri = \"sqlite:/x.db\" }\nfeed { changefeed = on }", "feed.changefeed: has no effect"},
+		{"source { uri = \"postgresql:///x\" }\nfeed { changefeed = on }",
+	         "feed.changefeed: has no effect with a source of postgresql:"},
+		{"source { uri = \"sqlite:/x.db\" }\nfeed { changefeed = off }", NULL},
+		{"control { write_groups = \"0\" write_users = root }", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct told told = {.count = 0};
+		const struct config_listener listener = {.arg = &told, .problem = collect};
+		struct config *config = NULL;
+
+		cr_assert_eq(load_text(cases[i].text, &config, &told), SHMETA_OK, "%s", cases[i].text);
+		cr_assert_eq(config_judge_host(config, &listener), cases[i].said != NULL, "%s: %s", cases[i].text,
+		             told.count > 0 ? told.sentence[0] : "nothing");
+		cr_assert_eq(told.count, cases[i].said != NULL);
+		if (cases[i].said != NULL) {
+			cr_expect_not_null(strstr(told.sentence[0], cases[i].said), "%s", told.sentence[0]);
+			cr_expect_eq(strncmp(told.sentence[0], path, strlen(path)), 0, "%s", told.sentence[0]);
+		}
+		config_free(config);
+		forget(&told);
+	}
+}
+
 Test(config, a_string_left_open_does_not_spoil_the_next_load, .init = begin, .fini = end)
 {
 	struct told told = {.count = 0};
@@ -221,8 +325,13 @@ Test(config, unreadable_files_are_refused_by_name, .init = begin, .fini = end)
 	cr_expect_not_null(strstr(told.sentence[2], "control character"));
 	flags.file = directory;
 	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
-	cr_expect_not_null(strstr(told.sentence[3], "is not a file"));
-	cr_expect_eq(told.count, 4);
+	cr_expect_not_null(strstr(told.sentence[3], "is a directory, not a file"));
+	unlink(path);
+	cr_assert_eq(mkfifo(path, 0600), 0); /* opening it for reading would wait for somebody who writes */
+	flags.file = path;
+	cr_expect_eq(config_load(&flags, &listener, &config, &err), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[4], "is a FIFO, not a file"));
+	cr_expect_eq(told.count, 5);
 	forget(&told);
 }
 
