@@ -7,7 +7,7 @@
  * - Rows are borrowed: they die when the sink's function returns. A non-OK answer of the sink ends the call, which returns it
  *   unchanged.
  * - A row that violates semantics.md C9 or cannot be read (not UTF-8, a negative count, a duplicate base, a segment without its
- *   partition) goes to sink->poison with a sentence instead of to its function, and the call goes on.
+ *   partition) goes to sink->quarantine with its key and a sentence instead of to its function, and the call goes on.
  * - Every failure fills err with a sentence that names the engine, what was being done, and what the engine said. ERR_SOURCE:
  *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
@@ -47,6 +47,18 @@ struct backend_key {
 	uint32_t with_segments; /* TOPIC: each partition is followed by all of its segments                           */
 	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation */
 	uint64_t from, to; /* SEGMENT: base offsets, inclusive                                                   */
+	/* Only in sink->quarantine(), where the key is that of one row. SEGMENT: from is its base offset, to its end offset, INT64_MAX
+	 * where that cannot be read. OFFSET without a topic: the group's row. What is set here could not be read, or has no place in
+	 * a key (a partition below 0), and is empty above. */
+	uint32_t unread; /* enum backend_unread */
+};
+
+enum backend_unread {
+	BACKEND_UNREAD_TENANT = 1u << 0,
+	BACKEND_UNREAD_TOPIC = 1u << 1,
+	BACKEND_UNREAD_NAME = 1u << 2,
+	BACKEND_UNREAD_PARTITION = 1u << 3,
+	BACKEND_UNREAD_BASE = 1u << 4
 };
 
 /* Where rows go. Functions return SHMETA_OK to go on. Order within one load() or one key of fetch():
@@ -64,7 +76,9 @@ struct backend_sink {
 	                             const struct shmeta_committed_offset *offset);
 	enum shmeta_status (*lease)(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
 	                            const struct shmeta_lease *lease);
-	void (*poison)(void *arg, enum shmeta_class cls, const char *sentence);
+	/* A row that cannot be served is quarantined: its key, as far as it can be read (row->unread), and why. It comes among the rows
+	 * of its topic, or of its class. Rows of one load(), or of one key of fetch(), each come once. */
+	void (*quarantine)(void *arg, const struct backend_key *row, const char *sentence);
 	/* fetch(): before and after each key's rows. found: the topic (TOPIC) or the partition (PARTITION, SEGMENT) exists; it says
 	 * nothing for the other classes. For PARTITION and SEGMENT, sink->topic is not called. */
 	enum shmeta_status (*key_begin)(void *arg, const struct backend_key *key);

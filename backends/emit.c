@@ -44,6 +44,91 @@ static bool get_tenant(const struct emit *emit, bool has_column, void *row, stru
 	return !has_column || get_text(emit, row, 0, "organization_id", ret, fault);
 }
 
+/* The row that the cursor stands on: its key has been read. */
+static void quarantine_at(const struct backend_sink *sink, const struct walk_cursor *at, uint64_t end,
+                          const struct rows_fault *fault)
+{
+	struct backend_key row = {.cls = at->cls, .tenant = at->tenant, .topic = at->topic};
+
+	if (at->cls != SHMETA_CLASS_TOPIC)
+		rows_key_partition(&row, at->partition);
+	if (at->cls == SHMETA_CLASS_SEGMENT) {
+		rows_key_base(&row, at->base);
+		row.to = end;
+	}
+	rows_quarantine(sink, &row, fault);
+}
+
+/* Where the key of a row is; 0: it has no such column. */
+struct key_columns {
+	enum shmeta_class cls;
+	int name, topic, partition, base;
+};
+
+static struct shmeta_str key_text(const struct emit *emit, void *row, int column, enum backend_unread bit,
+                                  uint32_t *unread)
+{
+	struct shmeta_str text = {"", 0};
+	struct rows_fault ignored;
+
+	rows_faultless(&ignored);
+	if (column > 0 && (!get_text(emit, row, column, "", &text, &ignored) || text.bytes == 0)) {
+		text = (struct shmeta_str){"", 0};
+		*unread |= bit;
+	}
+	return text;
+}
+
+static bool key_int(const struct emit *emit, void *row, int column, enum backend_unread bit, int64_t *ret,
+                    uint32_t *unread)
+{
+	struct rows_fault ignored;
+
+	rows_faultless(&ignored);
+	if (column > 0 && get_int(emit, row, column, "", ret, &ignored))
+		return true;
+	if (column > 0)
+		*unread |= bit;
+	return false;
+}
+
+/* A row of which something could not be read: which one it is, as far as that can be read. */
+static void quarantine_row(const struct emit *emit, const struct key_columns *columns, void *row,
+                           const struct rows_fault *fault)
+{
+	bool owned = columns->cls == SHMETA_CLASS_AGENT
+	                     ? emit->agents_organization && !emit->columns->is_null(row, 0)
+	                     : (columns->cls == SHMETA_CLASS_LEASE ? emit->leases_organization : emit->organization);
+	struct backend_key key = {.cls = columns->cls};
+	struct rows_fault ignored;
+	int64_t number;
+
+	rows_faultless(&ignored);
+	if (!get_tenant(emit, owned, row, &key.tenant, &ignored)) {
+		key.tenant = (struct shmeta_str){"", 0};
+		key.unread |= BACKEND_UNREAD_TENANT;
+	}
+	key.name = key_text(emit, row, columns->name, BACKEND_UNREAD_NAME, &key.unread);
+	key.topic = key_text(emit, row, columns->topic, BACKEND_UNREAD_TOPIC, &key.unread);
+	if (key_int(emit, row, columns->partition, BACKEND_UNREAD_PARTITION, &number, &key.unread))
+		rows_key_partition(&key, number);
+	if (key_int(emit, row, columns->base, BACKEND_UNREAD_BASE, &number, &key.unread))
+		rows_key_base(&key, number);
+	if (columns->base > 0)
+		key.to = INT64_MAX;
+	rows_quarantine(emit->sink, &key, fault);
+}
+
+void emit_unread(const struct emit *emit, enum shmeta_class cls, void *row, const struct rows_fault *fault)
+{
+	const struct key_columns columns = {.cls = cls,
+	                                    .topic = 1,
+	                                    .partition = cls == SHMETA_CLASS_TOPIC ? 0 : 2,
+	                                    .base = cls == SHMETA_CLASS_SEGMENT ? 3 : 0};
+
+	quarantine_row(emit, &columns, row, fault);
+}
+
 enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor *at, void *row, bool *ret_there)
 {
 	struct shmeta_topic topic = {.name = at->topic, .has_retention = !emit->columns->is_null(row, 3)};
@@ -61,7 +146,7 @@ enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor 
 	             rows_check_topic(&topic, &fault);
 	if (*ret_there)
 		return emit->sink->topic(emit->sink->arg, at->tenant, &topic);
-	rows_poison(emit->sink, SHMETA_CLASS_TOPIC, "topic", at->topic, -1, &fault);
+	quarantine_at(emit->sink, at, INT64_MAX, &fault);
 	return SHMETA_OK;
 }
 
@@ -81,7 +166,7 @@ enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cur
 	             rows_check_partition(&partition, &fault);
 	if (*ret_there)
 		return emit->sink->partition(emit->sink->arg, &partition);
-	rows_poison(emit->sink, SHMETA_CLASS_PARTITION, "row", at->topic, at->partition, &fault);
+	quarantine_at(emit->sink, at, INT64_MAX, &fault);
 	return SHMETA_OK;
 }
 
@@ -94,7 +179,7 @@ enum shmeta_status emit_bad_segment(const struct backend_sink *sink, const struc
 		rows_blame(fault, "there is no such partition");
 	else if (segment != NULL)
 		rows_blame(fault, "it is there twice; left out: %s", rows_quote(quoted, segment->id));
-	rows_poison_segment(sink, at->topic, at->partition, at->base, fault);
+	quarantine_at(sink, at, segment != NULL ? segment->end_offset : INT64_MAX, fault);
 	return SHMETA_OK;
 }
 
@@ -168,19 +253,18 @@ static enum shmeta_status emit_lease(const struct emit *emit, void *row, struct 
 }
 
 static const struct {
-	enum shmeta_class cls;
-	const char *what;
+	struct key_columns key;
 	enum shmeta_status (*emit)(const struct emit *emit, void *row, struct rows_fault *fault);
 } others[EMIT_OTHERS] = {
-	[EMIT_AGENT] = {SHMETA_CLASS_AGENT, "agent", emit_agent},
-	[EMIT_GROUP] = {SHMETA_CLASS_OFFSET, "consumer group", emit_group},
-	[EMIT_OFFSET] = {SHMETA_CLASS_OFFSET, "committed offset", emit_offset},
-	[EMIT_LEASE] = {SHMETA_CLASS_LEASE, "lease", emit_lease},
+	[EMIT_AGENT] = {{SHMETA_CLASS_AGENT, .name = 1}, emit_agent},
+	[EMIT_GROUP] = {{SHMETA_CLASS_OFFSET, .name = 1}, emit_group},
+	[EMIT_OFFSET] = {{SHMETA_CLASS_OFFSET, .name = 1, .topic = 2, .partition = 3}, emit_offset},
+	[EMIT_LEASE] = {{SHMETA_CLASS_LEASE, .topic = 1, .partition = 2}, emit_lease},
 };
 
 enum shmeta_class emit_class(enum emit_other other)
 {
-	return others[other].cls;
+	return others[other].key.cls;
 }
 
 enum shmeta_status emit_other(const struct emit *emit, enum emit_other other, void *row)
@@ -191,7 +275,6 @@ enum shmeta_status emit_other(const struct emit *emit, enum emit_other other, vo
 	rows_faultless(&fault);
 	status = others[other].emit(emit, row, &fault);
 	if (fault.text[0] != '\0')
-		rows_poison(emit->sink, others[other].cls, others[other].what, (struct shmeta_str){NULL, 0}, -1,
-		            &fault);
+		quarantine_row(emit, &others[other].key, row, &fault);
 	return status;
 }

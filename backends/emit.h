@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows of a database to the sink, or to poison: which column holds what, and what may be in it. Shared by the engines that read rows
+ * Rows of a database to the sink, or to quarantine: which column holds what, and what may be in it. Shared by the engines that read rows
  * from a database; each says how a column is read. Segments are so many that each engine reads their columns in place. */
 #ifndef SHMETA_BACKENDS_EMIT_H
 #define SHMETA_BACKENDS_EMIT_H
@@ -32,7 +32,7 @@ enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor 
 enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cursor *at, void *row, bool parent,
                                   bool *ret_there);
 
-/* The segment that was read, NULL where it could not be, to the sink, or to poison. parent: its partition is there. last: the one of
+/* The segment that was read, NULL where it could not be, to the sink, or to quarantine. parent: its partition is there. last: the one of
  * the same partition before it. */
 enum shmeta_status emit_bad_segment(const struct backend_sink *sink, const struct walk_cursor *at, bool parent,
                                     const struct shmeta_segment *segment, struct rows_fault *fault);
@@ -45,6 +45,9 @@ static inline enum shmeta_status emit_segment(const struct backend_sink *sink, c
 	*last = (struct walk_last){true, segment->base_offset};
 	return sink->segment(sink->arg, segment);
 }
+
+/* A topic, partition or segment whose key columns (organization, topic, partition_id, base_offset) cannot all be read. */
+void emit_unread(const struct emit *emit, enum shmeta_class cls, void *row, const struct rows_fault *fault);
 
 /* The rows that stand for themselves:
  * organization, agent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata (may be NULL)

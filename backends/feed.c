@@ -39,7 +39,7 @@ enum shmeta_status feed_change(struct feed_round *round, const struct feed_chang
 		round->class_done |= 1u << change->cls;
 		return report(round, sink, &(struct backend_key){.cls = change->cls});
 	}
-	/* No topic of such a name can be in the store: its rows are poison. */
+	/* No topic of such a name can be in the store: its rows are quarantined. */
 	if (change->tenant.bytes == 0 || change->tenant.bytes > sizeof round->tenant || change->topic.bytes == 0 ||
 	    change->topic.bytes > sizeof round->topic)
 		return SHMETA_OK;

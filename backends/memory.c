@@ -1277,8 +1277,15 @@ static enum shmeta_status emit_segments(struct call *call, struct topic *topic, 
 		else if (rows_check_segment(segment, &fault) && emitted && last == segment->base_offset)
 			rows_blame(&fault, "it is there twice; left out: %s", rows_quote(quoted, segment->id));
 		if (fault.text[0] != '\0') {
-			rows_poison_segment(sink, topic->row.name, partition->row.partition_id,
-			                    (int64_t)segment->base_offset, &fault);
+			struct backend_key key = {.cls = SHMETA_CLASS_SEGMENT,
+			                          .tenant = rows_str(topic->tenant),
+			                          .topic = topic->row.name,
+			                          .partition_id = partition->row.partition_id};
+
+			rows_key_base(&key, (int64_t)segment->base_offset);
+			if (segment->end_offset >= segment->base_offset && segment->end_offset <= ROWS_OFFSET_MAX)
+				key.to = segment->end_offset;
+			rows_quarantine(sink, &key, &fault);
 			continue;
 		}
 		emitted = true;
@@ -1306,8 +1313,12 @@ static enum shmeta_status emit_partition(struct call *call, struct topic *topic,
 	else
 		rows_check_partition(&partition->row, &fault);
 	if (fault.text[0] != '\0') {
-		rows_poison(call->sink, SHMETA_CLASS_PARTITION, "row", topic->row.name, partition->row.partition_id,
-		            &fault);
+		rows_quarantine(call->sink,
+		                &(struct backend_key){.cls = SHMETA_CLASS_PARTITION,
+		                                      .tenant = rows_str(topic->tenant),
+		                                      .topic = topic->row.name,
+		                                      .partition_id = partition->row.partition_id},
+		                &fault);
 		return SHMETA_OK;
 	}
 	*ret = true;
@@ -1329,7 +1340,11 @@ static enum shmeta_status emit_topic(struct call *call, struct topic *topic, boo
 			*ret = true;
 			status = sink->topic(sink->arg, rows_str(topic->tenant), &topic->row);
 		} else {
-			rows_poison(sink, SHMETA_CLASS_TOPIC, "topic", topic->row.name, -1, &fault);
+			rows_quarantine(sink,
+			                &(struct backend_key){.cls = SHMETA_CLASS_TOPIC,
+			                                      .tenant = rows_str(topic->tenant),
+			                                      .topic = topic->row.name},
+			                &fault);
 		}
 	}
 	for (size_t i = 0; status == SHMETA_OK && i < topic->partitions.count; i++) {
@@ -1370,6 +1385,26 @@ static bool named(const struct backend_key *key, const struct other *other, bool
 	                                                            : other->row.offset.partition_id);
 }
 
+static void quarantine_other(const struct backend_sink *sink, enum shmeta_class cls, const struct other *other,
+                             bool groups, const struct rows_fault *fault)
+{
+	struct backend_key key = {.cls = cls, .tenant = rows_str(other->tenant)};
+
+	if (cls == SHMETA_CLASS_AGENT)
+		key.name = other->row.agent.agent_id;
+	else if (cls == SHMETA_CLASS_OFFSET)
+		key.name = groups ? other->row.group.group_id : other->row.offset.group_id;
+	if (cls == SHMETA_CLASS_LEASE || (cls == SHMETA_CLASS_OFFSET && !groups)) {
+		key.topic = rows_str(other->topic);
+		key.unread |= key.topic.bytes == 0 ? BACKEND_UNREAD_TOPIC : 0;
+		key.partition_id =
+			cls == SHMETA_CLASS_LEASE ? other->row.lease.partition_id : other->row.offset.partition_id;
+	}
+	if (cls != SHMETA_CLASS_LEASE && key.name.bytes == 0)
+		key.unread |= BACKEND_UNREAD_NAME;
+	rows_quarantine(sink, &key, fault);
+}
+
 static enum shmeta_status emit_others(struct call *call, enum shmeta_class cls, const struct array *others, bool groups,
                                       const struct backend_key *key)
 {
@@ -1399,12 +1434,7 @@ static enum shmeta_status emit_others(struct call *call, enum shmeta_class cls, 
 		else
 			ok = ok && rows_check_offset(topic, &other->row.offset, &fault);
 		if (!ok)
-			rows_poison(sink, cls,
-			            cls == SHMETA_CLASS_AGENT   ? "agent"
-			            : cls == SHMETA_CLASS_LEASE ? "lease"
-			            : groups                    ? "consumer group"
-			                                        : "committed offset",
-			            (struct shmeta_str){NULL, 0}, -1, &fault);
+			quarantine_other(sink, cls, other, groups, &fault);
 		else if (cls == SHMETA_CLASS_AGENT)
 			status = sink->agent(sink->arg, tenant, &other->row.agent);
 		else if (cls == SHMETA_CLASS_LEASE)

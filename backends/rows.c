@@ -260,31 +260,64 @@ bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease,
 	       check_offset_value("epoch", lease->epoch, fault);
 }
 
-void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const char *what, struct shmeta_str topic,
-                 int64_t partition, const struct rows_fault *fault)
+void rows_key_partition(struct backend_key *row, int64_t partition)
 {
-	char quoted[ROWS_QUOTE_MAX], sentence[ROWS_SENTENCE_MAX + ROWS_QUOTE_MAX + 64];
-
-	if (sink->poison == NULL)
-		return;
-	if (topic.data == NULL)
-		snprintf(sentence, sizeof sentence, "%s: %s", what, fault->text);
-	else if (partition < 0)
-		snprintf(sentence, sizeof sentence, "%s %s: %s", what, rows_quote(quoted, topic), fault->text);
+	if (partition < 0 || partition > UINT32_MAX)
+		row->unread |= BACKEND_UNREAD_PARTITION;
 	else
-		snprintf(sentence, sizeof sentence, "%s of topic %s, partition %" PRId64 ": %s", what,
-		         rows_quote(quoted, topic), partition, fault->text);
-	sink->poison(sink->arg, cls, sentence);
+		row->partition_id = (uint32_t)partition;
 }
 
-void rows_poison_segment(const struct backend_sink *sink, struct shmeta_str topic, int64_t partition, int64_t base,
-                         const struct rows_fault *fault)
+void rows_key_base(struct backend_key *row, int64_t base)
 {
-	struct rows_fault placed;
+	if (base < 0)
+		row->unread |= BACKEND_UNREAD_BASE;
+	else
+		row->from = (uint64_t)base;
+	row->to = INT64_MAX;
+}
 
-	rows_faultless(&placed);
-	rows_blame(&placed, "base_offset %" PRId64 ": %.400s", base, fault->text);
-	rows_poison(sink, SHMETA_CLASS_SEGMENT, "segment", topic, partition, &placed);
+/* "committed offset of group 'g', topic 't', partition 3": as much of it as can be read. */
+static void name_row(const struct backend_key *row, char *ret, size_t bytes)
+{
+	static const char *const what[SHMETA_CLASS_COUNT] = {
+		[SHMETA_CLASS_TOPIC] = "topic",
+		[SHMETA_CLASS_PARTITION] = "row",
+		[SHMETA_CLASS_SEGMENT] = "segment",
+		[SHMETA_CLASS_LIST] = "row",
+		[SHMETA_CLASS_AGENT] = "agent",
+		[SHMETA_CLASS_LEASE] = "lease",
+		[SHMETA_CLASS_OFFSET] = "committed offset",
+	};
+	bool group = row->cls == SHMETA_CLASS_OFFSET && row->topic.bytes == 0 && !(row->unread & BACKEND_UNREAD_TOPIC);
+	const char *name_joint = row->cls == SHMETA_CLASS_AGENT || group ? " " : " of group ";
+	const char *topic_joint = row->cls == SHMETA_CLASS_TOPIC ? " "
+	                          : row->name.bytes > 0          ? ", topic "
+	                                                         : " of topic ";
+	char quoted[ROWS_QUOTE_MAX];
+	size_t at = (size_t)snprintf(ret, bytes, "%s", group ? "consumer group" : what[row->cls]);
+
+	if (row->name.bytes > 0)
+		at += (size_t)snprintf(ret + at, bytes - at, "%s%s", name_joint, rows_quote(quoted, row->name));
+	if (row->topic.bytes == 0)
+		return;
+	at += (size_t)snprintf(ret + at, bytes - at, "%s%s", topic_joint, rows_quote(quoted, row->topic));
+	if (row->cls == SHMETA_CLASS_TOPIC || row->unread & BACKEND_UNREAD_PARTITION)
+		return;
+	at += (size_t)snprintf(ret + at, bytes - at, ", partition %" PRIu32, row->partition_id);
+	if (row->cls == SHMETA_CLASS_SEGMENT && !(row->unread & BACKEND_UNREAD_BASE))
+		(void)snprintf(ret + at, bytes - at, ", base_offset %" PRIu64, row->from);
+}
+
+void rows_quarantine(const struct backend_sink *sink, const struct backend_key *row, const struct rows_fault *fault)
+{
+	char what[2 * ROWS_QUOTE_MAX + 160], sentence[sizeof what + ROWS_SENTENCE_MAX + 2];
+
+	if (sink->quarantine == NULL)
+		return;
+	name_row(row, what, sizeof what);
+	snprintf(sentence, sizeof sentence, "%s: %s", what, fault->text);
+	sink->quarantine(sink->arg, row, sentence);
 }
 
 static int by_key(const void *a, const void *b)

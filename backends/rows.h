@@ -65,12 +65,11 @@ bool rows_check_group(const struct shmeta_group *group, struct rows_fault *fault
 bool rows_check_offset(struct shmeta_str topic, const struct shmeta_committed_offset *offset, struct rows_fault *fault);
 bool rows_check_lease(struct shmeta_str topic, const struct shmeta_lease *lease, struct rows_fault *fault);
 
-/* A row goes to quarantine: "CLASS of TOPIC/PARTITION: FAULT". topic.data NULL: none; partition < 0: none. */
-void rows_poison(const struct backend_sink *sink, enum shmeta_class cls, const char *what, struct shmeta_str topic,
-                 int64_t partition, const struct rows_fault *fault);
-
-void rows_poison_segment(const struct backend_sink *sink, struct shmeta_str topic, int64_t partition, int64_t base,
-                         const struct rows_fault *fault);
+/* The place of a quarantined row. Numbers are as the source has them: what no key can hold is marked as unread. */
+void rows_key_partition(struct backend_key *row, int64_t partition);
+void rows_key_base(struct backend_key *row, int64_t base);
+/* The row of this key goes to sink->quarantine() with a sentence: what it is, and the fault. */
+void rows_quarantine(const struct backend_sink *sink, const struct backend_key *row, const struct rows_fault *fault);
 
 /* A packed map (shmeta.h) from JSON text. What is no object of strings gives the empty map (semantics.md 1.0); of a key that is
  * there twice the last counts. false: it does not fit SHMETA_MAP_MAX, or there is no memory: *fault says so. The map lives until

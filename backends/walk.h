@@ -28,7 +28,7 @@ struct walk_last {
 struct walk {
 	/* To the next row whose key can be read; on = false at the end. Strings of a row live until then. */
 	enum shmeta_status (*advance)(struct walk *walk, struct walk_cursor *cursor);
-	/* The row to its function of the sink, or to poison. parent: there is a row that it belongs to. */
+	/* The row to its function of the sink, or to quarantine. parent: there is a row that it belongs to. */
 	enum shmeta_status (*topic)(struct walk *walk, struct walk_cursor *cursor, bool *ret_there);
 	enum shmeta_status (*partition)(struct walk *walk, struct walk_cursor *cursor, bool parent, bool *ret_there);
 	enum shmeta_status (*segment)(struct walk *walk, struct walk_cursor *cursor, bool parent,

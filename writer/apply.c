@@ -18,9 +18,9 @@ static bool failed(enum shmeta_status status)
 	return status < 0;
 }
 
-static void poison(struct apply *a, enum shmeta_class cls, const char *sentence)
+static void quarantine(struct apply *a, enum shmeta_class cls, const char *sentence)
 {
-	a->host.poison(a->host.arg, cls, sentence);
+	a->host.quarantine(a->host.arg, &(struct backend_key){.cls = cls}, sentence);
 }
 
 /* ---- a set of hashes ------------------------------------------------------------------------------------------------------ */
@@ -531,7 +531,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 		wrong = shmeta__topic_error(topic, text, sizeof text);
 	}
 	if (wrong != NULL) {
-		poison(a, SHMETA_CLASS_TOPIC, wrong);
+		quarantine(a, SHMETA_CLASS_TOPIC, wrong);
 		return SHMETA_ABSENT;
 	}
 
@@ -561,7 +561,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	if (exists && a->fresh) {
 		snprintf(text, sizeof text, "topic %s comes twice",
 		         shmeta__escape((char[300]){0}, 300, topic->name.data, topic->name.bytes));
-		poison(a, SHMETA_CLASS_TOPIC, text);
+		quarantine(a, SHMETA_CLASS_TOPIC, text);
 		return SHMETA_ABSENT;
 	}
 
@@ -757,7 +757,7 @@ static bool in_order(struct apply *a, uint32_t partition_id)
 
 		snprintf(text, sizeof text, "partition %u of topic %s comes after partition %lld", partition_id,
 		         shmeta__escape(name, sizeof name, a->name.data, a->name.bytes), (long long)a->last_partition);
-		poison(a, SHMETA_CLASS_PARTITION, text);
+		quarantine(a, SHMETA_CLASS_PARTITION, text);
 		return false;
 	}
 	a->last_partition = partition_id;
@@ -780,7 +780,7 @@ enum shmeta_status apply_partition(struct apply *a, const struct shmeta_partitio
 	const char *wrong = shmeta__partition_error(partition, text, sizeof text);
 
 	if (wrong != NULL) {
-		poison(a, SHMETA_CLASS_PARTITION, wrong);
+		quarantine(a, SHMETA_CLASS_PARTITION, wrong);
 		return SHMETA_ABSENT;
 	}
 	if (!in_order(a, partition->partition_id))
@@ -973,7 +973,7 @@ static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enu
 		         : cls == SHMETA_CLASS_LEASE ? "lease"
 		                                     : "offset",
 		         shmeta__escape(id, sizeof id, key, key_bytes));
-		poison(a, cls, text);
+		quarantine(a, cls, text);
 		return SHMETA_OK;
 	}
 	const void *value;
@@ -997,7 +997,7 @@ static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enu
 	}
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
 	if (out == 0) {
-		poison(a, cls, "a row is larger than a record may be");
+		quarantine(a, cls, "a row is larger than a record may be");
 		return SHMETA_OK;
 	}
 	status = shmeta__put(a->txn, db, key, key_bytes, a->value, out, err);
@@ -1040,7 +1040,7 @@ static bool good(struct apply *a, enum shmeta_class cls, const char *field, stru
 
 	snprintf(sentence, sizeof sentence, "%s '%s': %s", field,
 	         shmeta__escape(value, sizeof value, text.data, text.bytes), wrong);
-	poison(a, cls, sentence);
+	quarantine(a, cls, sentence);
 	return false;
 }
 
@@ -1053,7 +1053,7 @@ static bool fits(struct apply *a, enum shmeta_class cls, const char *field, stru
 
 	snprintf(sentence, sizeof sentence, "%s of %zu bytes: at most %d are allowed", field, text.bytes,
 	         SHMETA_STRING_MAX);
-	poison(a, cls, sentence);
+	quarantine(a, cls, sentence);
 	return false;
 }
 
@@ -1065,7 +1065,7 @@ static bool good_map(struct apply *a, enum shmeta_class cls, const char *field, 
 	if (wrong == NULL)
 		return true;
 	snprintf(sentence, sizeof sentence, "%s: %s", field, wrong);
-	poison(a, cls, sentence);
+	quarantine(a, cls, sentence);
 	return false;
 }
 

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backends/backend.h"
 #include "include/shmeta.h"
 #include "shm/key.h"
 #include "shm/record.h"
@@ -25,7 +26,7 @@ struct apply_host {
 	void *arg;
 	/* TTL override of a topic, 0: the class's. */
 	uint32_t (*ttl_ms)(void *arg, struct shmeta_str topic);
-	void (*poison)(void *arg, enum shmeta_class cls, const char *sentence);
+	void (*quarantine)(void *arg, const struct backend_key *row, const char *sentence);
 };
 
 struct apply_set { /* 64-bit hashes of keys that were seen; 0 is stored as 1 */
@@ -107,7 +108,7 @@ struct apply_topic_opts {
 	bool restamp;       /* move the stored stamp even when nothing else differs      */
 };
 /* The source has this topic: begin to speak of it. Its partitions follow in ascending order, then apply_topic_end(). A topic
- * that violates C9 is poison and answers ABSENT: nothing of it may follow. */
+ * that violates C9 is quarantined and answers ABSENT: nothing of it may follow. */
 enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const struct shmeta_topic *topic,
                                const struct apply_topic_opts *opts, struct shmeta_err *err);
 /* Partitions of the topic that were not spoken of do not exist: drop them. */
@@ -130,7 +131,7 @@ enum shmeta_status apply_topic_name(struct shmeta__txn *txn, uint32_t topic_id, 
 
 /* ---- partitions of the topic that is spoken of --------------------------------------------------------------------------- */
 
-/* The partition exists. ABSENT: it violates C9 or the order and is poison; nothing of it may follow. */
+/* The partition exists. ABSENT: it violates C9 or the order and is quarantined; nothing of it may follow. */
 enum shmeta_status apply_partition(struct apply *a, const struct shmeta_partition *partition, struct shmeta_err *err);
 /* Seen, and left as it is. *ret_known: the store has it. */
 enum shmeta_status apply_partition_keep(struct apply *a, uint32_t partition_id, bool *ret_known,

@@ -20,7 +20,7 @@
 #include "writer/floor.h"
 #include "writer/sync.h"
 
-enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_POISON_SHOWN = 10 };
+enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_QUARANTINED_SHOWN = 10 };
 #define SYNC_NEVER UINT64_MAX
 #define SYNC_MS 1000000ull
 #define SYNC_S 1000000000ull
@@ -152,9 +152,9 @@ struct sync {
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
 
-	/* Poison of the pass that is under way. */
-	uint64_t pass_poisoned, poison_window_ns;
-	const char *poison_pass;
+	/* Quarantined rows of the pass that is under way. */
+	uint64_t pass_quarantined, quarantine_window_ns;
+	const char *quarantine_pass;
 
 	void (*fetched_hook)(void *arg);
 	void *fetched_hook_arg;
@@ -194,12 +194,12 @@ void sync_source_failed(struct sync *s, enum shmeta_status status, const char *s
 void sync_source_works(struct sync *s);
 void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
 void sync_room_works(struct sync *s);
-void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence); /* arg: struct sync */
+void sync_quarantined(void *arg, const struct backend_key *row, const char *sentence); /* arg: struct sync */
 void sync_orphans(struct sync *s, uint64_t count); /* offsets and leases of topics that the store does not have */
-/* Poison is counted always and spelled out ten times a pass; passes of one kind (a constant string) that follow each other within
+/* Quarantined rows are counted always and spelled out ten times a pass; passes of one kind (a constant string) that follow each other within
  * a minute are one. end: say how many there were. */
-void sync_poison_pass_begin(struct sync *s, const char *what);
-void sync_poison_pass_end(struct sync *s);
+void sync_quarantine_pass_begin(struct sync *s, const char *what);
+void sync_quarantine_pass_end(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
 void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
                 uint64_t synced_at_ns);

@@ -111,7 +111,7 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 	if (!b->in_key || b->part_count == b->got[b->at].part_at)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
 	if (wrong != NULL) {
-		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, wrong);
+		sync_quarantined(b->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, wrong);
 		return SHMETA_OK;
 	}
 	struct got_part *part = &b->part[b->part_count - 1];
@@ -120,7 +120,7 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
 		         (unsigned long long)segment->base_offset, part->record.partition_id,
 		         (unsigned long long)b->row[b->row_count - 1].base_offset);
-		sync_poisoned(b->s, SHMETA_CLASS_SEGMENT, text);
+		sync_quarantined(b->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, text);
 		return SHMETA_OK;
 	}
 	if (!got_room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
@@ -211,9 +211,9 @@ static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct 
 	return SHMETA_OK;
 }
 
-static void got_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void got_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	sync_poisoned(((struct batch *)arg)->s, cls, sentence);
+	sync_quarantined(((struct batch *)arg)->s, row, sentence);
 }
 
 struct backend_sink got_sink(struct batch *b)
@@ -226,7 +226,7 @@ struct backend_sink got_sink(struct batch *b)
 	                             .group = got_group,
 	                             .offset = got_offset,
 	                             .lease = got_lease,
-	                             .poison = got_poison,
+	                             .quarantine = got_quarantine,
 	                             .key_begin = got_key_begin,
 	                             .key_end = got_key_end};
 }

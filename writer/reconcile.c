@@ -224,7 +224,7 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 
 	status = apply_topic(applier(m), tenant, topic, &opts, &m->err);
 	if (status == SHMETA_ABSENT)
-		return SHMETA_OK; /* poison: what follows of it is skipped */
+		return SHMETA_OK; /* quarantined: what follows of it is skipped */
 	if (status != SHMETA_OK)
 		return fail(m, status);
 	m->in_topic = true;
@@ -276,14 +276,14 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 		return SHMETA_OK;
 	wrong = shmeta__segment_error(segment, text, sizeof text);
 	if (wrong != NULL) {
-		sync_poisoned(m->s, SHMETA_CLASS_SEGMENT, wrong);
+		sync_quarantined(m->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, wrong);
 		return SHMETA_OK;
 	}
 	if (m->any_base && segment->base_offset <= m->last_base) {
 		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
 		         (unsigned long long)segment->base_offset, segment->partition_id,
 		         (unsigned long long)m->last_base);
-		sync_poisoned(m->s, SHMETA_CLASS_SEGMENT, text);
+		sync_quarantined(m->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, text);
 		return SHMETA_OK;
 	}
 	m->any_base = true;
@@ -385,11 +385,11 @@ static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
 	return sync_stopping(m->s) ? SHMETA_ERR_WRITER_AWAY : SHMETA_OK;
 }
 
-static void on_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void on_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
 	struct merge *m = arg;
 
-	sync_poisoned(m->s, cls, sentence);
+	sync_quarantined(m->s, row, sentence);
 }
 
 static enum shmeta_status read_known(struct merge *m)
@@ -457,20 +457,20 @@ static enum shmeta_status run_load(struct merge *m, bool may_lag, struct backend
 	                                  .group = on_group,
 	                                  .offset = on_offset,
 	                                  .lease = on_lease,
-	                                  .poison = on_poison,
+	                                  .quarantine = on_quarantine,
 	                                  .progress = on_progress,
 	                                  .may_lag = may_lag ? on_may_lag : NULL};
 	struct sync *s = m->s;
 
-	sync_poison_pass_end(s);
-	sync_poison_pass_begin(s, m->first ? "load" : "reconcile");
+	sync_quarantine_pass_end(s);
+	sync_quarantine_pass_begin(s, m->first ? "load" : "reconcile");
 	m->synced_at_ns = m->began_ns = sync_now(s);
 	enum shmeta_status status = s->ops->load(m->backend, &sink, ret_err);
 
 	if (status == SHMETA_OK)
 		status = fail(m, enter_classes(m));
 	s->counters.fetch_ns += sync_now(s) - m->began_ns;
-	sync_poison_pass_end(s);
+	sync_quarantine_pass_end(s);
 	return status;
 }
 

@@ -41,8 +41,9 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 
 	if ((id.kind <= ENTRY_PART && id.topic.bytes == 0) || id.topic.bytes > SHMETA_NAME_MAX ||
 	    id.tenant.bytes > SHMETA_TENANT_MAX || id.name.bytes > SHMETA_NAME_MAX) {
-		/* Such a row is poison; the store does not have it. */
-		sync_poisoned(s, key->cls, "the change feed names a row whose name is not 1..249 bytes long");
+		/* Such a row is quarantined; the store does not have it. */
+		sync_quarantined(s, &(struct backend_key){.cls = key->cls},
+		                 "the change feed names a row whose name is not 1..249 bytes long");
 		return SHMETA_OK;
 	}
 	want.deleted = key->cls == SHMETA_CLASS_TOPIC && key->deleted;
@@ -72,9 +73,9 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key)
 	return !poll.no_memory;
 }
 
-static void poll_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void poll_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	sync_poisoned(((struct poll *)arg)->s, cls, sentence);
+	sync_quarantined(((struct poll *)arg)->s, row, sentence);
 }
 
 static void poll_again(struct sync *s, uint64_t now, bool changed)
@@ -98,7 +99,7 @@ static void poll_again(struct sync *s, uint64_t now, bool changed)
 void refresh_poll(struct sync *s)
 {
 	struct poll poll = {.s = s, .born_since = s->born_since};
-	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .poison = poll_poison};
+	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .quarantine = poll_quarantine};
 	struct backend_error err = {0};
 	uint64_t began = sync_now(s);
 	uint64_t lag_ns = 0;
@@ -406,7 +407,7 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, 
 	enum shmeta_status status;
 
 	if (!g->found || !g->has_topic) {
-		/* found without a row: the row is poison, as it would be in a load. */
+		/* found without a row: the row is quarantined, as it would be in a load. */
 		status = apply_topic_delete(a, e->tenant, e->topic, err);
 		return status == SHMETA_ABSENT ? SHMETA_OK : status;
 	}
@@ -820,7 +821,7 @@ static bool run_batch(struct sync *s)
 		got_free(&b);
 		return true; /* all of it was promoted */
 	}
-	sync_poison_pass_begin(s, refresh_pass);
+	sync_quarantine_pass_begin(s, refresh_pass);
 	b.sequence = floor_read_begins(&s->floor);
 	b.read_at_ns = sync_now(s);
 	s->counters.fetches++;

@@ -20,7 +20,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { USAGE_EVERY_MS = 1000, SHOW_EVERY_MS = 100, POISON_WINDOW_S = 60 };
+enum { USAGE_EVERY_MS = 1000, SHOW_EVERY_MS = 100, QUARANTINE_WINDOW_S = 60 };
 
 /* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
 
@@ -319,16 +319,16 @@ void sync_room_works(struct sync *s)
 
 /* ---- quarantine ------------------------------------------------------------------------------------------------------------------ */
 
-void sync_poison_pass_begin(struct sync *s, const char *what)
+void sync_quarantine_pass_begin(struct sync *s, const char *what)
 {
-	if (s->poison_pass == what && sync_now(s) < s->poison_window_ns)
+	if (s->quarantine_pass == what && sync_now(s) < s->quarantine_window_ns)
 		return;
-	sync_poison_pass_end(s);
-	s->poison_pass = what;
-	s->poison_window_ns = sync_now(s) + POISON_WINDOW_S * SYNC_S;
+	sync_quarantine_pass_end(s);
+	s->quarantine_pass = what;
+	s->quarantine_window_ns = sync_now(s) + QUARANTINE_WINDOW_S * SYNC_S;
 }
 
-void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence)
+void sync_quarantined(void *arg, const struct backend_key *row, const char *sentence)
 {
 	static const char *const names[] = {
 #define SHMETA_X(name, number, text, ttl_ms) [number] = text,
@@ -337,19 +337,20 @@ void sync_poisoned(void *arg, enum shmeta_class cls, const char *sentence)
 	};
 	struct sync *s = arg;
 
-	s->counters.poisoned++;
-	if (s->pass_poisoned++ < SYNC_POISON_SHOWN)
-		sync_log(s, LOG_WARNING, "poison", "a row of class %s was left out: %s",
-		         (unsigned)cls < SHMETA_CLASS_COUNT ? names[cls] : "unknown", sentence);
+	s->counters.quarantined++;
+	if (s->pass_quarantined++ < SYNC_QUARANTINED_SHOWN)
+		sync_log(s, LOG_WARNING, "quarantined", "a row of class %s was left out: %s",
+		         (unsigned)row->cls < SHMETA_CLASS_COUNT ? names[row->cls] : "unknown", sentence);
 }
 
-void sync_poison_pass_end(struct sync *s)
+void sync_quarantine_pass_end(struct sync *s)
 {
-	if (s->pass_poisoned > SYNC_POISON_SHOWN)
-		sync_log(s, LOG_WARNING, "poison_total", "%llu rows were left out by this %s; the first %d are above",
-		         (unsigned long long)s->pass_poisoned, s->poison_pass, SYNC_POISON_SHOWN);
-	s->pass_poisoned = 0;
-	s->poison_pass = NULL;
+	if (s->pass_quarantined > SYNC_QUARANTINED_SHOWN)
+		sync_log(s, LOG_WARNING, "quarantined_total",
+		         "%llu rows were left out by this %s; the first %d are above",
+		         (unsigned long long)s->pass_quarantined, s->quarantine_pass, SYNC_QUARANTINED_SHOWN);
+	s->pass_quarantined = 0;
+	s->quarantine_pass = NULL;
 }
 
 void sync_orphans(struct sync *s, uint64_t count)
@@ -358,8 +359,8 @@ void sync_orphans(struct sync *s, uint64_t count)
 
 	snprintf(text, sizeof text, "%llu committed offsets or leases belong to topics that the source does not show",
 	         (unsigned long long)count);
-	sync_poisoned(s, SHMETA_CLASS_OFFSET, text);
-	s->counters.poisoned += count - 1;
+	sync_quarantined(s, &(struct backend_key){.cls = SHMETA_CLASS_OFFSET}, text);
+	s->counters.quarantined += count - 1;
 }
 
 /* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
@@ -499,7 +500,7 @@ static uint32_t ttl_of(void *arg, struct shmeta_str topic)
 
 struct apply_host sync_apply_host(struct sync *s)
 {
-	return (struct apply_host){.arg = s, .ttl_ms = ttl_of, .poison = sync_poisoned};
+	return (struct apply_host){.arg = s, .ttl_ms = ttl_of, .quarantine = sync_quarantined};
 }
 
 static void free_options(struct sync_options *o)

@@ -120,7 +120,7 @@ struct sync_host {
 	C(write_batches, "counter", "commits", "group commits to the source")                       \
 	C(write_ops, "counter", "operations", "operations that reached the source")                 \
 	C(write_source_ns, "counter", "nanoseconds", "time spent committing to the source")         \
-	C(poisoned, "counter", "rows", "rows quarantined")                                          \
+	C(quarantined, "counter", "rows", "rows quarantined")                                       \
 	C(source_errors, "counter", "errors", "calls that the source failed")                       \
 	C(store_full, "counter", "times", "commits given up because the store was full")            \
 	C(generations, "counter", "generations", "generations built")                               \

@@ -362,7 +362,7 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		                             .from = from < 0 ? 0 : (uint64_t)from,
 		                             .to = (uint64_t)to};
 
-		/* Keys that no good row can have: their rows are poison, and not in the store. */
+		/* Keys that no good row can have: their rows are quarantined, and not in the store. */
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
 			continue;
 		change.partition_id = (uint32_t)partition;

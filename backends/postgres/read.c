@@ -256,11 +256,6 @@ static enum shmeta_status next_row(struct reading *reading, struct cursor *curso
 	return status;
 }
 
-static const char *what_of(enum shmeta_class cls)
-{
-	return cls == SHMETA_CLASS_TOPIC ? "topic" : cls == SHMETA_CLASS_PARTITION ? "row" : "segment";
-}
-
 static int64_t index_of(const struct cursor *cursor)
 {
 	struct rows_fault ignored;
@@ -272,7 +267,7 @@ static int64_t index_of(const struct cursor *cursor)
 	return index;
 }
 
-/* To the next row whose key can be read. Rows whose key cannot are poison, whatever hangs below them is an orphan. */
+/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 static enum shmeta_status advance(struct walk *walk, struct walk_cursor *at)
 {
 	struct reading *reading = (struct reading *)walk;
@@ -296,7 +291,7 @@ static enum shmeta_status advance(struct walk *walk, struct walk_cursor *at)
 		    (cursor->key_columns < 3 || get_int(&cursor->row, 2, "partition_id", &at->partition, &fault)) &&
 		    (cursor->key_columns < 4 || get_int(&cursor->row, 3, "base_offset", &at->base, &fault)))
 			return status;
-		rows_poison(reading->sink, at->cls, what_of(at->cls), (struct shmeta_str){NULL, 0}, -1, &fault);
+		emit_unread(&reading->emit, at->cls, &cursor->row, &fault);
 	}
 	at->on = false;
 	return status;

@@ -235,7 +235,7 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 		struct feed_change change = {.cls = (enum shmeta_class)cls, .op = (enum feed_op)op};
 
 		state->counters.rows++;
-		/* Keys that no good row can have: their rows are poison, and not in the store. */
+		/* Keys that no good row can have: their rows are quarantined, and not in the store. */
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
 			continue;
 		change.tenant.data = (const char *)sqlite3_column_text(statement, 2);

@@ -142,12 +142,7 @@ static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integ
 
 /* ---- cursors ------------------------------------------------------------------------------------------------------------------ */
 
-static const char *what_of(enum shmeta_class cls)
-{
-	return cls == SHMETA_CLASS_TOPIC ? "topic" : cls == SHMETA_CLASS_PARTITION ? "row" : "segment";
-}
-
-/* To the next row whose key can be read. Rows whose key cannot are poison, whatever hangs below them is an orphan. */
+/* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 static enum shmeta_status advance(struct reading *reading, struct cursor *cursor)
 {
 	struct sqlite_state *state = reading->state;
@@ -182,8 +177,7 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 		     get_int(cursor->statement, 2, "partition_id", &cursor->at.partition, &fault)) &&
 		    (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->at.base, &fault)))
 			return status;
-		rows_poison(reading->sink, cursor->at.cls, what_of(cursor->at.cls), (struct shmeta_str){NULL, 0}, -1,
-		            &fault);
+		emit_unread(&reading->emit, cursor->at.cls, cursor->statement, &fault);
 	}
 	return status;
 }

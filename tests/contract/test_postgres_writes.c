@@ -657,7 +657,7 @@ Test(postgres_writes, what_is_committed_while_a_statement_runs_is_still_told_for
 	end(1);
 }
 
-/* ---- poison ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- quarantined rows ------------------------------------------------------------------------------------------------------------------------ */
 
 /* More records than the INTEGER of a StreamHouse database holds: an error of the whole statement. */
 Test(postgres_writes, a_value_that_the_server_will_not_take_fails_alone)

@@ -178,12 +178,16 @@ static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct s
 	return counted(r);
 }
 
-static void on_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void on_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
 	struct recorder *r = arg;
 
-	r->poisoned++;
-	write_line(r, "poison %d %s", (int)cls, sentence);
+	r->quarantined++;
+	write_line(r,
+	           "quarantined %d %.*s topic=%.*s name=%.*s/%" PRIu32 " %" PRIu64 "..%" PRIu64 " unread=%" PRIu32
+	           ": %s",
+	           (int)row->cls, S(row->tenant), S(row->topic), S(row->name), row->partition_id, row->from, row->to,
+	           row->unread, sentence);
 }
 
 static void write_key(struct recorder *r, const char *what, const struct backend_key *key, const char *rest)
@@ -278,7 +282,7 @@ void recorder_init(struct recorder *recorder)
 	                                       .group = on_group,
 	                                       .offset = on_offset,
 	                                       .lease = on_lease,
-	                                       .poison = on_poison,
+	                                       .quarantine = on_quarantine,
 	                                       .key_begin = on_key_begin,
 	                                       .key_end = on_key_end,
 	                                       .changed = on_changed,

@@ -14,7 +14,7 @@ struct recorder {
 	char *text;               /* all lines so far; never NULL after the first call */
 	size_t bytes, capacity;
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases;
-	uint64_t poisoned, keys_begun, keys_ended, changed, progressed;
+	uint64_t quarantined, keys_begun, keys_ended, changed, progressed;
 	uint64_t progress_done, progress_total; /* of the last call */
 	char order_error[200];                  /* what came out of order; empty: nothing */
 	/* Where it is. */

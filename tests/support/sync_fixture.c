@@ -488,10 +488,10 @@ static enum shmeta_status src_lease(void *arg, struct shmeta_str tenant, struct 
 	say_lease(arg, tenant, topic, lease);
 	return SHMETA_OK;
 }
-static void src_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void src_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
 	(void)arg;
-	(void)cls;
+	(void)row;
 	(void)sentence;
 }
 static enum shmeta_status src_progress(void *arg, uint64_t done, uint64_t total)
@@ -514,7 +514,7 @@ char *fixture_source_text(struct fixture *f)
 	                                  .group = src_group,
 	                                  .offset = src_offset,
 	                                  .lease = src_lease,
-	                                  .poison = src_poison,
+	                                  .quarantine = src_quarantine,
 	                                  .progress = src_progress};
 	const struct backend_ops *ops = backend_find(f->options.source.uri, &err);
 

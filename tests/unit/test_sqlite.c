@@ -1410,7 +1410,7 @@ Test(sqlite, what_the_sqlite3_program_does_shows_up)
 		                 "changed topic 00000000-0000-0000-0000-000000000000 t with_segments deleted\n");
 		ok(world_load(&w));
 		cr_expect_eq(w.recorder.topics + w.recorder.partitions + w.recorder.segments, 0);
-		cr_expect_eq(w.recorder.poisoned, 2);
+		cr_expect_eq(w.recorder.quarantined, 2);
 		world_free(&w);
 	}
 }
@@ -1612,9 +1612,9 @@ Test(sqlite, a_commit_that_is_seen_late_wakes_again)
 	world_free(&w);
 }
 
-/* ---- poison ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- quarantined rows ---------------------------------------------------------------------------------------------------------------------------- */
 
-Test(sqlite, values_of_the_wrong_type_are_poison_and_named)
+Test(sqlite, values_of_the_wrong_type_are_quarantined_and_named)
 {
 	static const struct {
 		const char *sql, *says;
@@ -1631,7 +1631,7 @@ Test(sqlite, values_of_the_wrong_type_are_poison_and_named)
 		{"UPDATE segments SET base_offset = 'x', end_offset = 'x'", "base_offset is text, not an integer"},
 		{"UPDATE segments SET partition_id = 'x'", "partition_id is text, not an integer"},
 		{"UPDATE segments SET topic = x'74'", "topic is a blob, not text"},
-		{"UPDATE segments SET base_offset = -9223372036854775808", "base_offset -9223372036854775808: "},
+		{"UPDATE segments SET base_offset = -9223372036854775808", "(-9223372036854775808 in the source)"},
 	};
 	struct world w;
 
@@ -1642,7 +1642,7 @@ Test(sqlite, values_of_the_wrong_type_are_poison_and_named)
 		world_sql(&w, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; %s", cases[i].sql);
 		world_open(&w);
 		ok(world_load(&w));
-		cr_expect_eq(w.recorder.poisoned, 1, "%s", cases[i].sql);
+		cr_expect_eq(w.recorder.quarantined, 1, "%s", cases[i].sql);
 		cr_expect_eq(w.recorder.segments, 0, "%s", cases[i].sql);
 		cr_expect_eq(w.recorder.partitions, 1);
 		has(cases[i].says);
@@ -1650,7 +1650,7 @@ Test(sqlite, values_of_the_wrong_type_are_poison_and_named)
 	}
 }
 
-Test(sqlite, wrong_rows_of_every_other_table_are_poison_too)
+Test(sqlite, wrong_rows_of_every_other_table_are_quarantined_too)
 {
 	static const struct {
 		const char *sql, *says;
@@ -1664,11 +1664,12 @@ Test(sqlite, wrong_rows_of_every_other_table_are_poison_too)
 	         "partition_id is 100000; a topic has at most 100000 partitions"},
 		{"UPDATE partitions SET partition_id = -1", "partition_id is -1"},
 		{"UPDATE agents SET agent_id = ''", "agent: agent_id is empty"},
-		{"UPDATE agents SET last_heartbeat = 'now'", "agent: last_heartbeat is text"},
+		{"UPDATE agents SET last_heartbeat = 'now'", "agent 'a': last_heartbeat is text"},
 		{"UPDATE consumer_groups SET group_id = char(10)",
-	         "consumer group: group_id '\\x0a' has a control character"},
-		{"UPDATE consumer_offsets SET committed_offset = -3", "committed offset: committed_offset is -3"},
-		{"UPDATE partition_leases SET epoch = -1", "lease: epoch is -1"},
+	         "consumer group '\\x0a': group_id '\\x0a' has a control character"},
+		{"UPDATE consumer_offsets SET committed_offset = -3",
+	         "committed offset of group 'g', topic 't', partition 0: committed_offset is -3"},
+		{"UPDATE partition_leases SET epoch = -1", "lease of topic 't', partition 0: epoch is -1"},
 		{"UPDATE partition_leases SET leader_agent_id = CAST(x'ff' AS TEXT)",
 	         "leader_agent_id '\\xff' is not UTF-8"},
 	};
@@ -1684,11 +1685,11 @@ Test(sqlite, wrong_rows_of_every_other_table_are_poison_too)
 		world_sql(&w, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; %s", cases[i].sql);
 		world_open(&w);
 		ok(world_load(&w));
-		cr_expect_geq(w.recorder.poisoned, 1, "%s", cases[i].sql);
+		cr_expect_geq(w.recorder.quarantined, 1, "%s", cases[i].sql);
 		has(cases[i].says);
 		/* Every row is either served or in quarantine. */
 		cr_expect_eq(w.recorder.topics + w.recorder.partitions + w.recorder.agents + w.recorder.groups +
-		                     w.recorder.offsets + w.recorder.leases + w.recorder.poisoned,
+		                     w.recorder.offsets + w.recorder.leases + w.recorder.quarantined,
 		             6, "%s", recorder_text(&w.recorder));
 		world_free(&w);
 	}

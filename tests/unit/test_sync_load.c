@@ -342,7 +342,7 @@ Test(sync_load, removals_too_many_for_one_transaction_are_counted_first_and_made
 	fixture_done(&f);
 }
 
-Test(sync_load, poison_rows_are_left_out_counted_and_never_stop_the_others)
+Test(sync_load, quarantined_rows_are_counted_and_never_stop_the_others)
 {
 	fixture_init(&f);
 	fixture_topic(&f, "good", 3, 40, 1111);
@@ -367,14 +367,14 @@ Test(sync_load, poison_rows_are_left_out_counted_and_never_stop_the_others)
 	fixture_open(&f);
 	fixture_run(&f);
 	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
-	cr_assert_geq(fixture_counters(&f).poisoned, 32);
+	cr_assert_geq(fixture_counters(&f).quarantined, 32);
 	cr_assert_eq(fixture_counters(&f).topics, 2);
 	cr_assert_eq(fixture_counters(&f).segments, 3 * 40 + 2 * 4);
-	cr_assert(fixture_logged(&f, "poison_total"));
+	cr_assert(fixture_logged(&f, "quarantined_total"));
 
 	int shown = 0;
 
-	for (const char *p = f.log; (p = strstr(p, " poison: ")) != NULL; p++)
+	for (const char *p = f.log; (p = strstr(p, " quarantined: ")) != NULL; p++)
 		shown++;
 	cr_assert_eq(shown, 10);
 	cr_assert_null(strchr(f.log, '\033'), "an untrusted byte reached the log");

@@ -123,9 +123,9 @@ static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct s
 	return put_row(arg, &row);
 }
 
-static void on_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void on_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	(void)cls;
+	(void)row;
 	leave_out(arg, sentence);
 }
 
@@ -201,7 +201,7 @@ static int write_all(struct export *e)
 	                                  .group = on_group,
 	                                  .offset = on_offset,
 	                                  .lease = on_lease,
-	                                  .poison = on_poison,
+	                                  .quarantine = on_quarantine,
 	                                  .progress = on_progress};
 	struct backend_error err = {.code = SHMETA_OK};
 	enum shmeta_status status = put_header(e) ? SHMETA_OK : SHMETA_ERR_SYSTEM;

@@ -230,7 +230,7 @@ int verb_status(struct tool *tool)
 		             limit > 0 ? 100.0 * (double)used / (double)limit : 0.0);
 	line("queue");
 	(void)printf("%s keys to fetch, %s rows quarantined\n", count_text(counter(&p, "queue_depth")),
-	             count_text(counter(&p, "poisoned")));
+	             count_text(counter(&p, "quarantined")));
 	line("stats");
 	if (p.stats == NULL)
 		(void)printf("none: %s\n", out_safez(p.stats_error.text, sizeof(p.stats_error.text)));

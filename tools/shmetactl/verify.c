@@ -111,7 +111,7 @@ struct verify {
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases, quarantined;
 	struct group_row *group; /* as the source gave them; v->groups of them */
 	size_t group_capacity;
-	char poison[4][256];
+	char sentences[4][256];
 	uint64_t progress_shown_ns;
 };
 
@@ -690,15 +690,15 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
 	return stop(v);
 }
 
-static void sink_poison(void *arg, enum shmeta_class cls, const char *sentence)
+static void sink_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
 	struct verify *v = arg;
 
-	(void)cls;
+	(void)row;
 	if (v->again)
 		return;
-	if (v->quarantined < sizeof(v->poison) / sizeof(v->poison[0]))
-		(void)snprintf(v->poison[v->quarantined], sizeof(v->poison[0]), "%s", sentence);
+	if (v->quarantined < sizeof(v->sentences) / sizeof(v->sentences[0]))
+		(void)snprintf(v->sentences[v->quarantined], sizeof(v->sentences[0]), "%s", sentence);
 	v->quarantined++;
 }
 
@@ -1076,7 +1076,7 @@ static int contents(struct verify *v, const char *uri)
 	                 .group = sink_group,
 	                 .offset = sink_offset,
 	                 .lease = sink_lease,
-	                 .poison = sink_poison,
+	                 .quarantine = sink_quarantine,
 	                 .key_begin = again_key_begin,
 	                 .key_end = again_key_end,
 	                 .progress = sink_progress},
@@ -1157,8 +1157,8 @@ static void report(struct verify *v, const char *uri)
 		(void)printf("%s\n", out_safe(v->found.row[i].text, strlen(v->found.row[i].text)));
 	if (total > VERIFY_SHOWN)
 		(void)printf("... and %s more\n", out_count(total - VERIFY_SHOWN));
-	for (uint64_t i = 0; i < v->quarantined && i < sizeof(v->poison) / sizeof(v->poison[0]); i++)
-		(void)printf("quarantined: %s\n", out_safez(v->poison[i], sizeof(v->poison[i])));
+	for (uint64_t i = 0; i < v->quarantined && i < sizeof(v->sentences) / sizeof(v->sentences[0]); i++)
+		(void)printf("quarantined: %s\n", out_safez(v->sentences[i], sizeof(v->sentences[i])));
 	if (v->quarantined > 0)
 		(void)printf("%s rows of the source are quarantined: nobody can use them\n", out_count(v->quarantined));
 	if (!v->contents_checked)
