@@ -111,7 +111,8 @@ static enum shmeta_status flush(struct merge *m, uint64_t to)
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	if (!m->count_only)
+	/* Nothing lies beyond the last offset there is. */
+	if (!m->count_only && m->window_from <= to)
 		status = apply_segments(applier(m), m->window_from, to, m->rows, m->row_count, &m->err);
 	m->window_from = to + 1;
 	m->row_count = 0;

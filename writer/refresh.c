@@ -306,8 +306,9 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		if (status == SHMETA_ABSENT)
 			e->want.whole = true;
 		if (!e->want.whole) {
-			/* The row comes with everything beyond the last segment that the store has. */
-			tail = any ? last + 1 : 0;
+			/* The row comes with everything beyond the last segment that the store has, and with that one where
+			 * nothing can lie beyond it. */
+			tail = !any ? 0 : last < SYNC_LAST_OFFSET ? last + 1 : last;
 			queue_add_range(&e->want, tail, SYNC_LAST_OFFSET);
 			if (e->want.range_count == 1 && e->want.range[0].from == 0)
 				e->want.whole = true;
