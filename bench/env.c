@@ -276,7 +276,8 @@ pid_t env_start_daemon(const struct bench *b, const char *source, const char *in
 	(void)read_board(instance, &board);
 	old_epoch = board.epoch;
 	start = now_s();
-	pid = env_spawn((char *const[]){program, "--config", config, "--source", uri, "--dir", (char *)instance, NULL},
+	pid = env_spawn((char *const[]){program, "--config", config, "--source", uri, "--create", "--dir",
+	                                (char *)instance, NULL},
 	                log);
 	(void)setpriority(PRIO_PROCESS, (id_t)pid,
 	                  -10); /* as its unit starts it; without the right to, it goes as it is */

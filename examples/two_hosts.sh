@@ -68,7 +68,7 @@ within 30 'PostgreSQL does not start' sql -c 'SELECT 1'
 
 source="postgresql:host=$work/server user=$owner dbname=postgres"
 start() { # host
-	"$shmetad" --dir "$work/host-$1" --source "$source" >"$work/host-$1.log" 2>&1 &
+	"$shmetad" --dir "$work/host-$1" --source "$source" --create >"$work/host-$1.log" 2>&1 &
 	pids+=($!)
 }
 on() { # host arguments...

@@ -85,6 +85,7 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		break;
 	case SHMETA_FRAME_STATUS:
 	case SHMETA_FRAME_RELOAD:
+	case SHMETA_FRAME_CONFIG:
 		good = bytes == sizeof *head;
 		break;
 	case SHMETA_FRAME_HELLO:

@@ -26,7 +26,8 @@ enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */ \
 	X(OBJECT_LIST, 12, "object_list")                                                               \
 	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */ \
-	X(INVALIDATED, 14, "invalidated")
+	X(INVALIDATED, 14, "invalidated")                                                               \
+	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,

@@ -18,6 +18,7 @@
 #include "shm/record.h"
 #include "writer/config_load.h"
 #include "writer/log.h"
+#include "writer/paths.h"
 
 enum { FILE_MAX_BYTES = 1 << 20, OVERRIDES_MAX = 256, SENTENCE = 480 };
 
@@ -664,7 +665,9 @@ static void apply_flag(struct config_load *load, size_t i, const char *flag, con
 
 	if (value == NULL)
 		return;
-	if (judge(&config_options[i], value, NULL, why, sizeof(why)) != SHMETA_OK || value[0] == '\0') {
+	if (judge(&config_options[i], value, number_at(load->config, &config_options[i]), why, sizeof(why)) !=
+	            SHMETA_OK ||
+	    value[0] == '\0') {
 		const char *path = load->path;
 
 		load->path = NULL;
@@ -672,7 +675,7 @@ static void apply_flag(struct config_load *load, size_t i, const char *flag, con
 		load->path = path;
 		return;
 	}
-	if (!set_text(text_at(load->config, &config_options[i]), value))
+	if (config_options[i].kind == CONFIG_TEXT && !set_text(text_at(load->config, &config_options[i]), value))
 		load->no_memory = true;
 	set_origin(load, i, flag);
 	load->lines[i] = 0;
@@ -708,7 +711,34 @@ static void fill_paths(struct config_load *load)
 		}
 		if (!set_text(&config->source_uri, path))
 			load->no_memory = true;
+		if (strcmp(config->origin[CONFIG_source_create], "default") == 0) {
+			config->source_create = 1;
+			set_origin(load, CONFIG_source_create, "default path");
+		}
 	}
+}
+
+/* What is published, logged and compared leads to the same file from every directory. */
+static void make_absolute(struct config_load *load)
+{
+	static const char scheme[] = "sqlite:";
+	struct config *config = load->config;
+	const size_t length = sizeof(scheme) - 1;
+	char *directory = path_absolute(config->instance_directory), *file, *uri;
+
+	free(config->instance_directory);
+	config->instance_directory = directory;
+	load->no_memory |= directory == NULL;
+	if (strncmp(config->source_uri, scheme, length) != 0)
+		return;
+	file = path_absolute(config->source_uri + length);
+	if (file == NULL || asprintf(&uri, "%s%s", scheme, file) < 0) {
+		load->no_memory = true;
+	} else {
+		free(config->source_uri);
+		config->source_uri = uri;
+	}
+	free(file);
 }
 
 /* A password file without a '/' is a credential: it lies where the service manager has put it. */
@@ -772,12 +802,15 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	apply_flag(&load, CONFIG_instance_name, "--instance", flags->instance);
 	apply_flag(&load, CONFIG_instance_directory, "--dir", flags->directory);
 	apply_flag(&load, CONFIG_source_uri, "--source", flags->source);
+	apply_flag(&load, CONFIG_source_create, "--create", flags->create ? "on" : NULL);
 	if (!load.no_memory)
 		find_credential(&load);
 	if (!load.no_memory)
 		config_judge_whole(&load);
 	if (!load.no_memory)
 		fill_paths(&load);
+	if (!load.no_memory && load.count == 0)
+		make_absolute(&load);
 	status = tell(&load, listener, err);
 	for (size_t i = 0; i < load.count; i++)
 		free(load.mistakes[i].sentence);
@@ -797,6 +830,7 @@ void config_free(struct config *config)
 		if (config_options[i].kind == CONFIG_TEXT)
 			free(*text_at(config, &config_options[i]));
 		free(config->origin[i]);
+		free(config->pending[i]);
 	}
 	for (size_t i = 0; i < config->override_count; i++) {
 		free(config->overrides[i].prefix);
@@ -809,8 +843,16 @@ void config_free(struct config *config)
 
 /* ---- reload ------------------------------------------------------------------------------------------------------------- */
 
+static const char *shown_value(const struct config *config, const struct config_option *o, char *buffer, size_t bytes);
+
+static bool is_default(const char *origin)
+{
+	return strncmp(origin, "default", strlen("default")) == 0;
+}
+
 void config_keep_started(const struct config *running, struct config *next, char *ret_restart, size_t bytes)
 {
+	char shown[4096 + 64];
 	size_t used = 0;
 
 	if (bytes > 0)
@@ -820,14 +862,18 @@ void config_keep_started(const struct config *running, struct config *next, char
 		bool same = o->kind == CONFIG_TEXT ? strcmp(config_text(running, o), config_text(next, o)) == 0
 		                                   : config_number(running, o) == config_number(next, o);
 
+		/* Nobody set it, in either: it follows from another option, which is named. */
+		bool derived = is_default(running->origin[i]) && is_default(next->origin[i]);
+
 		if (o->when != CONFIG_AT_RESTART || same)
 			continue;
+		(void)set_text(&next->pending[i], shown_value(next, o, shown, sizeof(shown)));
 		if (o->kind != CONFIG_TEXT)
 			*number_at(next, o) = config_number(running, o);
 		else if (!set_text(text_at(next, o), config_text(running, o)))
 			continue;
 		(void)set_text(&next->origin[i], running->origin[i]);
-		if (used < bytes)
+		if (used < bytes && !derived)
 			used += (size_t)snprintf(ret_restart + used, bytes - used, "%s%s", used > 0 ? ", " : "",
 			                         o->key);
 	}
@@ -916,6 +962,8 @@ json_t *config_json(const struct config *config)
 		}
 		json_object_set_new(option, "changeable", json_string(when_word(o)));
 		json_object_set_new(option, "origin", json_string(config->origin[i]));
+		json_object_set_new(option, "pending",
+		                    config->pending[i] != NULL ? json_string(config->pending[i]) : json_null());
 		json_object_set_new(option, "help", json_string(o->help));
 		json_array_append_new(options, option);
 	}
@@ -1057,7 +1105,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .timeout_ms = (uint32_t)config->source_timeout_ms,
 	                   .read_only = (uint32_t)config->source_read_only,
 	                   .manage_schema = (uint32_t)config->source_manage_schema,
-	                   .create = 1,
+	                   .create = (uint32_t)config->source_create,
 	                   .read_uri = config->source_read_uri,
 	                   .password_file = config->source_password_file,
 	                   .allow_insecure = (uint32_t)config->source_allow_insecure,

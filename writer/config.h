@@ -38,6 +38,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	T(source, uri, "", 0, 4000, RESTART,                                                                                         \
 	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://... or memory:. Empty: NAME.db in the "       \
 	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
+	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
+	  "Make the database, and the seven tables in an empty one, where there is none. Off: a source that is missing "             \
+	  "or empty is an error. The built-in default path of source.uri is always made.")                                           \
 	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
 	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
 	N(source, follower_reads, BOOL, "off", 0, 1, RESTART,                                                                        \
@@ -53,7 +56,7 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
 	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
 	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \
-	  "Create the shmeta_ table and triggers of the change feed in a source that lacks them.")                                   \
+	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them.")                      \
 	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
 	  "Size limit of a store generation. Address space until it is used.")                                                       \
 	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
@@ -145,8 +148,9 @@ struct config {
 	CONFIG_OPTIONS(T, N)
 #undef T
 #undef N
-	char *origin[CONFIG_OPTION_COUNT]; /* "default", "FILE:LINE", a flag, or a variable */
-	struct config_override *overrides; /* ttl_override "PREFIX" { ttl_ms = ... } */
+	char *origin[CONFIG_OPTION_COUNT];  /* "default", "FILE:LINE", a flag, or a variable */
+	char *pending[CONFIG_OPTION_COUNT]; /* as shown: the value that a restart will bring; NULL: the same */
+	struct config_override *overrides;  /* ttl_override "PREFIX" { ttl_ms = ... } */
 	size_t override_count;
 	char *file; /* NULL: none was named */
 };
@@ -165,6 +169,7 @@ extern const struct config_option config_options[CONFIG_OPTION_COUNT];
 /* From the command line; NULL: not given. They win over the file. */
 struct config_flags {
 	const char *file, *source, *directory, *instance;
+	bool create;
 };
 
 /* Told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". */
@@ -184,11 +189,11 @@ void config_free(struct config *config); /* accepts NULL */
  * each as by config_load(). */
 size_t config_judge_host(const struct config *config, const struct config_listener *listener);
 
-/* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones, and
- * their keys are listed in ret_restart, separated by ", " (empty: none). */
+/* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones and kept
+ * in next->pending as they would be shown. Their keys are listed in ret_restart, separated by ", " (empty: none). */
 void config_keep_started(const struct config *running, struct config *next, char *ret_restart, size_t bytes);
 
-/* Names, values, defaults, limits, when they change and where each comes from. Passwords in URIs are not shown. */
+/* Names, values, defaults, limits, when they change, where each comes from, and what is pending. Passwords in URIs are not shown. */
 json_t *config_json(const struct config *config);
 void config_print(const struct config *config, FILE *stream);
 /* A sample file: every option with its help, commented out. */

@@ -379,17 +379,28 @@ static bool on_register(struct connection *c, const void *frame)
 	return send_or_queue(c, &answer, sizeof(answer), fd);
 }
 
+/* Takes json; NULL: no memory. */
+static bool send_json(struct connection *c, uint64_t id, char *json)
+{
+	bool alive = json != NULL ? send_answer(c, id, SHMETA_OK, json, 0, 0, 0)
+	                          : send_answer(c, id, SHMETA_ERR_NO_MEMORY, "no memory for the answer", 0, 0, 0);
+
+	free(json);
+	return alive;
+}
+
 static bool on_status(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame *head = frame;
-	char *json = c->control->host.status(c->control->host.arg);
-	bool alive;
 
-	if (json == NULL)
-		return send_answer(c, head->id, SHMETA_ERR_NO_MEMORY, "no memory for the status", 0, 0, 0);
-	alive = send_answer(c, head->id, SHMETA_OK, json, 0, 0, 0);
-	free(json);
-	return alive;
+	return send_json(c, head->id, c->control->host.status(c->control->host.arg));
+}
+
+static bool on_config(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame *head = frame;
+
+	return send_json(c, head->id, c->control->host.config(c->control->host.arg));
 }
 
 static bool may(const struct connection *c, uint32_t verb)
@@ -662,6 +673,7 @@ static const struct {
 	{SHMETA_FRAME_REGISTER, on_register}, {SHMETA_FRAME_REFRESH, on_refresh},
 	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
 	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
+	{SHMETA_FRAME_CONFIG, on_config},
 };
 
 /* False: the connection is gone. */

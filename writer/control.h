@@ -59,6 +59,8 @@ struct control_host {
 	                                 const char *who, uint64_t ticket);
 	/* One JSON object in a block that the caller frees; NULL: no memory. */
 	char *(*status)(void *arg);
+	/* The same of the options in force and of what waits for a restart. */
+	char *(*config)(void *arg);
 	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
 };
 

@@ -624,13 +624,35 @@ static json_t *reload_json(const struct daemon *d)
 	return last;
 }
 
+/* As text that fits into an answer: without its largest member where there are hundreds of overrides. Takes root. */
+static char *dump_fitting(json_t *root, const char *largest)
+{
+	char *text = json_dumps(root, JSON_COMPACT);
+
+	if (text != NULL && strlen(text) > SHMETA_FRAME_MAX - sizeof(struct shmeta_frame_answer)) {
+		free(text);
+		json_object_set_new(root, largest, json_null());
+		text = json_dumps(root, JSON_COMPACT);
+	}
+	json_decref(root);
+	return text;
+}
+
+static char *serve_config(void *arg)
+{
+	struct daemon *d = arg;
+	json_t *root = config_json(d->config);
+
+	json_object_set_new(root, "last_reload", reload_json(d));
+	return dump_fitting(root, "ttl_overrides");
+}
+
 static char *serve_status(void *arg)
 {
 	struct daemon *d = arg;
 	const struct shmeta_board *board = d->instance.board;
 	uint64_t now = shmeta__boottime_ns(), committed = committed_now(d);
-	json_t *root = json_object(), *config;
-	char *text;
+	json_t *root = json_object();
 
 	write_stats(d);
 	set_number(root, "schema", 1);
@@ -652,17 +674,8 @@ static char *serve_status(void *arg)
 	set_number(root, "readers", registry_count(d->registry));
 	json_object_set_new(root, "counters", stats_json(&d->sync_counters, &d->counters));
 	json_object_set_new(root, "last_reload", reload_json(d));
-	config = config_json(d->config);
-	json_object_set_new(root, "config", config);
-	text = json_dumps(root, JSON_COMPACT);
-	if (text != NULL && strlen(text) > SHMETA_FRAME_MAX - sizeof(struct shmeta_frame_answer)) {
-		/* Hundreds of overrides; what runs is still shown by --dump-config. */
-		free(text);
-		json_object_set_new(root, "config", json_null());
-		text = json_dumps(root, JSON_COMPACT);
-	}
-	json_decref(root);
-	return text;
+	json_object_set_new(root, "config", config_json(d->config));
+	return dump_fitting(root, "config");
 }
 
 /* ---- starting ----------------------------------------------------------------------------------------------------------- */
@@ -708,6 +721,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	                                  .refresh = serve_refresh,
 	                                  .write = serve_write,
 	                                  .status = serve_status,
+	                                  .config = serve_config,
 	                                  .objects = serve_objects,
 	                                  .invalidate = serve_invalidate,
 	                                  .reload = serve_reload};

@@ -17,6 +17,7 @@ enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
 #define FLAGS(F)                                                                                            \
 	F('c', "config", "FILE", "read the configuration from FILE; without it no file is read")            \
 	F('s', "source", "URI", "sqlite:PATH, postgresql://..., cockroachdb://... or memory: (source.uri)") \
+	F('n', "create", NULL, "make the source and its tables where there are none (source.create)")       \
 	F('d', "dir", "DIR", "the instance directory (instance.directory)")                                 \
 	F('i', "instance", "NAME", "the instance's name (instance.name)")                                   \
 	F('C', "check-config", NULL, "print every mistake of the configuration and end: 0 none, 2 some")    \
@@ -177,6 +178,9 @@ int main(int argc, char **argv)
 			break;
 		case 's':
 			flags.source = optarg;
+			break;
+		case 'n':
+			flags.create = true;
 			break;
 		case 'd':
 			flags.directory = optarg;

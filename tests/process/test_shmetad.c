@@ -147,16 +147,20 @@ static bool answer(int fd, struct shmeta_frame_answer *ret, char *ret_text, size
 	return true;
 }
 
-/* The status object, or NULL when the connection does not answer. */
-static json_t *status_of(int fd)
+/* The object that a frame without arguments asks for, or NULL when the connection does not answer. */
+static json_t *object_of(int fd, uint16_t type)
 {
 	static char text[SHMETA_FRAME_MAX];
 	struct shmeta_frame_answer got;
 
-	if (!ask(fd, SHMETA_FRAME_STATUS, 77) || !answer(fd, &got, text, sizeof(text)) || got.head.id != 77 ||
-	    got.status != SHMETA_OK)
+	if (!ask(fd, type, 77) || !answer(fd, &got, text, sizeof(text)) || got.head.id != 77 || got.status != SHMETA_OK)
 		return NULL;
 	return json_loads(text, 0, NULL);
+}
+
+static json_t *status_of(int fd)
+{
+	return object_of(fd, SHMETA_FRAME_STATUS);
 }
 
 static bool answers(int fd)
@@ -571,6 +575,44 @@ Test(shmetad, a_good_reload_takes_over_what_it_may_and_names_what_needs_a_restar
 	close(fd);
 }
 
+Test(shmetad, config_shows_what_is_in_force_and_what_waits_for_a_restart, .init = begin, .fini = end)
+{
+	struct shmeta_frame_answer got;
+	json_t *config, *option;
+	size_t i, seen = 0;
+	int fd;
+
+	write_config("ttl { topic_ms = 7s }\n");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	fd = dial();
+	write_config("ttl { topic_ms = 8s }\nstore { max_bytes = 2G }\nsource { password_file = /tmp/other }\n");
+	cr_assert(ask(fd, SHMETA_FRAME_RELOAD, 9));
+	cr_assert(answer(fd, &got, NULL, 0));
+	config = object_of(fd, SHMETA_FRAME_CONFIG);
+	cr_assert_not_null(config);
+	json_array_foreach(json_object_get(config, "options"), i, option)
+	{
+		const char *name = json_string_value(json_object_get(option, "name"));
+		const char *value = json_string_value(json_object_get(option, "value"));
+		const char *pending = json_string_value(json_object_get(option, "pending"));
+		bool other = strcmp(name, "store.max_bytes") == 0;
+
+		if (other)
+			cr_expect_str_eq(value, "1G");
+		if (strcmp(name, "ttl.topic_ms") == 0)
+			cr_expect_str_eq(value, "8s");
+		if (other || strcmp(name, "source.password_file") == 0)
+			cr_expect_str_eq(pending, other ? "2G" : "/tmp/other");
+		else
+			cr_expect_null(pending, "%s: %s", name, pending);
+		seen++;
+	}
+	cr_expect_gt(seen, 20);
+	cr_expect(json_is_true(json_object_get(json_object_get(config, "last_reload"), "accepted")));
+	json_decref(config);
+	close(fd);
+}
+
 /* ---- the service manager ------------------------------------------------------------------------------------------------ */
 
 struct manager {
@@ -739,7 +781,7 @@ static void start_with_kept(struct manager *m)
 		setenv("LISTEN_FDNAMES", names, 1);
 		snprintf(uri, sizeof(uri), "sqlite:%s", d.db);
 		execl(TEST_BUILD_DIR "/bin/shmetad", "shmetad", "--config", d.config, "--dir", d.instance, "--source",
-		      uri, (char *)NULL);
+		      uri, "--create", (char *)NULL);
 		_exit(127);
 	}
 	cr_assert_eq(run_daemon_wait(&d, epoch), 0);

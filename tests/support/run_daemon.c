@@ -148,7 +148,7 @@ int run_daemon_spawn(struct run_daemon *d, const char *source)
 			(void)dup2(fd, 2);
 		}
 		execl(TEST_BUILD_DIR "/bin/shmetad", "shmetad", "--config", d->config, "--dir", d->instance, "--source",
-		      source != NULL ? source : uri, (char *)NULL);
+		      source != NULL ? source : uri, d->existing ? (char *)NULL : "--create", (char *)NULL);
 		_exit(127);
 	}
 	return d->pid > 0 ? 0 : -1;

@@ -15,11 +15,12 @@ struct run_daemon {
 	char log[96];      /* dir/log: what the daemon printed            */
 	char config[96];   /* dir/shmeta.conf: empty unless the test wrote it */
 	pid_t pid;         /* 0: not running                              */
+	int existing;      /* without --create: the source must be there  */
 };
 
 /* Make the directory. Returns 0. */
 int run_daemon_init(struct run_daemon *d);
-/* Start build/bin/shmetad --config, --dir and --source (NULL: sqlite:db) and wait until it serves (at most 20 s). 0, or -1 after
+/* Start build/bin/shmetad --config, --dir, --create and --source (NULL: sqlite:db) and wait until it serves (at most 20 s). 0, or -1 after
  * printing its log. */
 int run_daemon_start(struct run_daemon *d, const char *source);
 /* The same without waiting. */

@@ -91,7 +91,7 @@ claim $? 'which runs'
 printf 'source { timeout_ms = 2s }\nretry { min_ms = 50ms max_ms = 200ms }\nfeed { reconcile_s = 0 }\n' >"$work/shmeta.conf"
 # The standby first: it must be passed over while it is one.
 source="postgresql:host=$work/standby,$work/primary port=5432,5432 user=$owner dbname=postgres"
-"$build/bin/shmetad" --config "$work/shmeta.conf" --dir "$work/cache" --source "$source" >"$work/daemon.log" 2>&1 &
+"$build/bin/shmetad" --config "$work/shmeta.conf" --dir "$work/cache" --source "$source" --create >"$work/daemon.log" 2>&1 &
 pids[daemon]=$!
 within 30 healthy && ctl topic create kept 2 >/dev/null 2>&1 && within 10 ctl get topic kept
 claim $? 'the daemon serves and writes to the primary, though the standby is named first'

@@ -92,7 +92,7 @@ snippets() {
 }
 claim 'the snippets of libshmeta(3) on writing compile' snippets
 
-"$root/usr/sbin/shmetad" --source "sqlite:$work/metadata.db" --dir "$work/instance" >"$work/daemon.log" 2>&1 &
+"$root/usr/sbin/shmetad" --source "sqlite:$work/metadata.db" --create --dir "$work/instance" >"$work/daemon.log" 2>&1 &
 daemon=$!
 answered() { # expected command...: until the command prints it; the daemon follows the file by itself
 	local expected=$1

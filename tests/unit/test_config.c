@@ -483,6 +483,69 @@ Test(config, flags_win_over_the_file_and_are_judged_too, .init = begin, .fini = 
 	forget(&told);
 }
 
+static void expect_create(const struct config_flags *flags, uint64_t create, const char *origin)
+{
+	struct sync_ttl_override overrides[1];
+	struct config *config = NULL;
+	struct sync_options options;
+
+	cr_assert_eq(config_load(flags, NULL, &config, NULL), SHMETA_OK);
+	config_sync_options(config, overrides, &options);
+	cr_expect_eq(options.source.create, create);
+	cr_expect_str_eq(config->origin[CONFIG_source_create], origin);
+	config_free(config);
+}
+
+Test(config, only_the_default_path_is_created_without_being_asked_for, .init = begin, .fini = end)
+{
+	static const char off[] = "source { create = off }";
+
+	unsetenv("STATE_DIRECTORY");
+	expect_create(&(struct config_flags){0}, 1, "default path");
+	expect_create(&(struct config_flags){.create = true}, 1, "--create");
+	expect_create(&(struct config_flags){.source = "sqlite:/x/y.db"}, 0, "default");
+	expect_create(&(struct config_flags){.source = "sqlite:/x/y.db", .create = true}, 1, "--create");
+	setenv("STATE_DIRECTORY", "/var/lib/one", 1);
+	expect_create(&(struct config_flags){0}, 1, "default path");
+	write_file(off, strlen(off));
+	{
+		char origin[128];
+
+		snprintf(origin, sizeof(origin), "%s:1", path);
+		expect_create(&(struct config_flags){.file = path}, 0, origin);
+	}
+}
+
+Test(config, relative_paths_are_made_absolute, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *given, *absolute; /* absolute: behind the temporary directory */
+	} cases[] = {{"sqlite:meta.db", "/meta.db"},        {"sqlite:./meta.db", "/meta.db"},
+	             {"sqlite:sub/../meta.db", "/meta.db"}, {"sqlite:link/meta.db", "/sub/meta.db"},
+	             {"sqlite:sub/file", "/sub/file"},      {"sqlite:missing/meta.db", "/missing/meta.db"}};
+	char dir[] = "/tmp/config-XXXXXX", before[4096], expected[256], command[128];
+
+	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_not_null(getcwd(before, sizeof(before)));
+	cr_assert_eq(chdir(dir), 0);
+	/* A symlink as last component stays: where it leads may change. */
+	cr_assert_eq(mkdir("sub", 0755) | symlink("sub", "link") | symlink("/nowhere", "sub/file"), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct config_flags flags = {.source = cases[i].given, .directory = "sub/instance"};
+		struct config *config = NULL;
+
+		cr_assert_eq(config_load(&flags, NULL, &config, NULL), SHMETA_OK);
+		snprintf(expected, sizeof(expected), "sqlite:%s%s", dir, cases[i].absolute);
+		cr_expect_str_eq(config->source_uri, expected, "%s -> %s", cases[i].given, config->source_uri);
+		snprintf(expected, sizeof(expected), "%s/sub/instance", dir);
+		cr_expect_str_eq(config->instance_directory, expected);
+		config_free(config);
+	}
+	cr_assert_eq(chdir(before), 0);
+	snprintf(command, sizeof(command), "rm -r '%s'", dir);
+	cr_expect_eq(system(command), 0);
+}
+
 Test(config, a_reload_keeps_what_needs_a_restart_and_names_it, .init = begin, .fini = end)
 {
 	struct told told = {.count = 0};
