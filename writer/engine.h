@@ -8,7 +8,8 @@
  *   queue.c       keys that wait, and who waits for them
  *   absent.c      what the source was just found not to have
  *   got.c         what a bulk fetch answered
- *   refresh.c     the change feed, bulk fetches, applying and answering
+ *   refresh.c     the change feed, and what it and readers name
+ *   batch.c       bulk fetches, applying and answering
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
 #define SHMETA_WRITER_ENGINE_H
@@ -276,6 +277,11 @@ void refresh_answer_refused(struct sync *s);
 bool refresh_note_own(struct sync *s, const struct backend_key *key);
 /* Fetch and apply until nothing that the feed or a write named is left, or something fails. */
 void refresh_drain_feed(struct sync *s);
+
+/* ---- batch.c ---------------------------------------------------------------------------------------------------------------- */
+
+/* One batch of what waits. false: nothing waits, or it failed. */
+bool batch_run(struct sync *s);
 
 /* ---- write.c ---------------------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,715 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit, answered.
+ *
+ *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
+ *                                ^------------- promoted, overtaken, or not applied: waits again ------'
+ *
+ * high_watermark and segments of a partition always come from the same read and go into the same commit: a partition's row is
+ * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
+ * their watermarks. */
+#include "writer/got.h"
+
+enum { ORPHAN_TRIES = 3 };
+
+static int compare_str(struct shmeta_str a, struct shmeta_str b)
+{
+	size_t least = a.bytes < b.bytes ? a.bytes : b.bytes;
+	int order = least == 0 ? 0 : memcmp(a.data, b.data, least);
+
+	return order != 0 ? order : a.bytes < b.bytes ? -1 : a.bytes > b.bytes;
+}
+
+static int compare_entry(const void *a, const void *b)
+{
+	const struct sync_entry *x = *(struct sync_entry *const *)a, *y = *(struct sync_entry *const *)b;
+	int order;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	order = compare_str(x->tenant, y->tenant);
+	if (order == 0)
+		order = compare_str(x->topic, y->topic);
+	if (order == 0)
+		order = compare_str(x->name, y->name);
+	if (order != 0)
+		return order;
+	return x->partition_id < y->partition_id ? -1 : x->partition_id > y->partition_id;
+}
+
+/* Give a flying entry back to the waiting ones; what was asked for meanwhile joins it. Under lock. */
+static void wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
+{
+	struct sync_queue *q = &s->queue;
+	struct sync_entry *w = queue_want(q, as, want);
+
+	if (w == NULL)
+		s->list_dirty = s->reconcile_asked = true; /* no memory for one entry: read everything when there is */
+	else
+		queue_move_tickets(&w->tickets, &e->tickets);
+	queue_forget(q, e);
+}
+
+/* The topic itself must be read, with everything in it: it is new, or another incarnation. Under lock. */
+static void promote(struct sync *s, struct sync_entry *e, bool deleted)
+{
+	struct want want = {.feed = e->want.feed,
+	                    .deleted = deleted || e->want.deleted,
+	                    .born_since = e->want.born_since,
+	                    .segments = true};
+	struct identity id = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
+
+	wait_again(s, e, &id, &want);
+}
+
+/* Drop NULLs that promote() left. */
+static void batch_compact(struct batch *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->entry_count; i++)
+		if (b->entry[i] != NULL)
+			b->entry[n++] = b->entry[i];
+	b->entry_count = n;
+}
+
+static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls, uint64_t from, uint64_t to)
+{
+	if (b->key_count == b->key_capacity) {
+		size_t more = b->key_capacity == 0 ? 64 : b->key_capacity * 2;
+		struct backend_key *key = reallocarray(b->key, more, sizeof *key);
+
+		if (key == NULL)
+			return false;
+		b->key = key;
+		struct got *got = reallocarray(b->got, more, sizeof *got);
+
+		if (got == NULL)
+			return false;
+		b->got = got;
+		b->key_capacity = more;
+	}
+	b->key[b->key_count] = (struct backend_key){.cls = cls,
+	                                            .tenant = e->tenant,
+	                                            .topic = e->topic,
+	                                            .name = e->name,
+	                                            .partition_id = e->partition_id,
+	                                            .with_segments = e->want.segments,
+	                                            .from = from,
+	                                            .to = to};
+	b->got[b->key_count] = (struct got){.entry = e};
+	b->key_count++;
+	return true;
+}
+
+/* What to ask of the source for each entry, by what the store has. */
+static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct shmeta__txn *txn;
+	enum shmeta_status status = shmeta__txn_read(s->store, &txn, err);
+	bool memory = true;
+
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t i = 0; i < b->entry_count && status >= 0 && memory; i++) {
+		struct sync_entry *e = b->entry[i];
+		struct shmeta_topic topic;
+		struct shmeta_partition partition;
+		uint64_t last = 0, tail = 0;
+		bool any = false;
+
+		switch (e->kind) {
+		case ENTRY_TOPIC:
+			status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
+			if (status == SHMETA_ABSENT)
+				e->want.segments = true;
+			memory = add_key(b, e, SHMETA_CLASS_TOPIC, 0, SYNC_LAST_OFFSET);
+			continue;
+		case ENTRY_AGENT:
+			memory = add_key(b, e, SHMETA_CLASS_AGENT, 0, 0);
+			continue;
+		case ENTRY_OFFSET:
+			memory = add_key(b, e, SHMETA_CLASS_OFFSET, 0, 0);
+			continue;
+		case ENTRY_LEASE:
+			memory = add_key(b, e, SHMETA_CLASS_LEASE, 0, 0);
+			continue;
+		case ENTRY_PART:
+			break;
+		}
+		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
+		if (status == SHMETA_ABSENT) {
+			pthread_mutex_lock(&s->queue.lock);
+			promote(s, e, false);
+			pthread_mutex_unlock(&s->queue.lock);
+			b->entry[i] = NULL;
+			continue;
+		}
+		if (status == SHMETA_OK)
+			status =
+				apply_partition_get(txn, topic.topic_id, e->partition_id, &partition, &last, &any, err);
+		if (status < 0)
+			break;
+		if (status == SHMETA_ABSENT)
+			e->want.whole = true;
+		if (!e->want.whole) {
+			/* The row comes with everything beyond the last segment that the store has, and with that one where
+			 * nothing can lie beyond it. */
+			tail = !any ? 0 : last < SYNC_LAST_OFFSET ? last + 1 : last;
+			queue_add_range(&e->want, tail, SYNC_LAST_OFFSET);
+			if (e->want.range_count == 1 && e->want.range[0].from == 0)
+				e->want.whole = true;
+		}
+		if (e->want.whole)
+			memory = add_key(b, e, SHMETA_CLASS_SEGMENT, 0, SYNC_LAST_OFFSET);
+		for (uint32_t r = 0; !e->want.whole && r < e->want.range_count && memory; r++)
+			memory = add_key(b, e, SHMETA_CLASS_SEGMENT, e->want.range[r].from, e->want.range[r].to);
+	}
+	shmeta__txn_abort(txn);
+	batch_compact(b);
+	if (!memory)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the keys of a refresh");
+	return status < 0 ? status : SHMETA_OK;
+}
+
+/* Take what waits, up to a batch. */
+static size_t take(struct batch *b)
+{
+	struct sync *s = b->s;
+	struct sync_queue *q = &s->queue;
+	size_t most = s->options.refresh_batch_keys;
+
+	pthread_mutex_lock(&q->lock);
+	if (most > q->named.count + q->asked.count)
+		most = q->named.count + q->asked.count;
+	b->entry = most == 0 ? NULL : malloc(most * sizeof *b->entry);
+	if (b->entry != NULL)
+		b->entry_count = queue_take(q, b->entry, most);
+	pthread_mutex_unlock(&q->lock);
+	if (b->entry_count > 0)
+		qsort(b->entry, b->entry_count, sizeof *b->entry, compare_entry);
+	return b->entry_count;
+}
+
+/* ---- applying --------------------------------------------------------------------------------------------------------------------- */
+
+static bool class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns)
+{
+	return shmeta_peek(&s->gen->stamp[cls].synced_at_ns) >= than_ns;
+}
+
+/* Readers asked for it, and the class does not already say as much: the record's own stamp moves. */
+static bool restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
+{
+	bool asked;
+
+	if (e->kind == ENTRY_TOPIC ? class_newer(s, SHMETA_CLASS_TOPIC, b->read_at_ns)
+	                           : class_newer(s, SHMETA_CLASS_PARTITION, b->read_at_ns) &&
+	                                     class_newer(s, SHMETA_CLASS_SEGMENT, b->read_at_ns))
+		return false;
+	pthread_mutex_lock(&s->queue.lock);
+	asked = e->tickets != NULL;
+	pthread_mutex_unlock(&s->queue.lock);
+	return asked;
+}
+
+static enum shmeta_status apply_rows(struct batch *b, const struct got_part *part, uint64_t from, uint64_t to,
+                                     struct shmeta_err *err)
+{
+	return apply_segments(&b->s->apply, from, to, b->row + part->row_at, part->row_count, err);
+}
+
+/* Judge a topic's answer before anything of it is applied: without segments it can only be applied to an incarnation, and to
+ * partitions, that the store has. */
+static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g, bool *ret, struct shmeta_err *err)
+{
+	struct apply *a = &b->s->apply;
+	struct shmeta_topic stored;
+
+	*ret = false;
+	if (!g->found || !g->has_topic || g->entry->want.segments)
+		return SHMETA_OK;
+	enum shmeta_status status = apply_topic_get(a->txn, g->entry->tenant, g->entry->topic, &stored, NULL, err);
+
+	if (status < 0)
+		return status;
+	*ret = status == SHMETA_ABSENT || stored.created_at_ms != g->topic.created_at_ms;
+	for (size_t i = 0; !*ret && i < g->part_count; i++) {
+		uint64_t key = shmeta__part_key(stored.topic_id, b->part[g->part_at + i].record.partition_id);
+		const void *value;
+		size_t bytes;
+
+		status = shmeta__get(a->txn, SHMETA_DB_PARTS, &key, sizeof key, &value, &bytes, err);
+		if (status < 0)
+			return status;
+		*ret = status == SHMETA_ABSENT;
+	}
+	return SHMETA_OK;
+}
+
+static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct apply *a = &s->apply;
+	struct sync_entry *e = g->entry;
+	enum shmeta_status status;
+
+	if (!g->found || !g->has_topic) {
+		/* found without a row: the row is quarantined, as it would be in a load. */
+		status = apply_topic_delete(a, e->tenant, e->topic, err);
+		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	}
+	const struct apply_topic_opts opts = {.synced_at_ns = b->read_at_ns,
+	                                      .deleted = e->want.deleted,
+	                                      .born_since = e->want.born_since,
+	                                      .restamp = restamp(s, e, b)};
+
+	status = apply_topic(a, e->tenant, &g->topic, &opts, err);
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	for (size_t i = 0; i < g->part_count; i++) {
+		const struct got_part *part = &b->part[g->part_at + i];
+		bool known;
+
+		if (!e->want.segments) {
+			status = apply_partition_keep(a, part->record.partition_id, &known, err);
+			if (status != SHMETA_OK)
+				return status;
+			continue;
+		}
+		status = apply_partition(a, &part->record, err);
+		if (status == SHMETA_ABSENT)
+			continue;
+		if (status == SHMETA_OK)
+			status = apply_rows(b, part, 0, SYNC_LAST_OFFSET, err);
+		if (status == SHMETA_OK)
+			status = apply_partition_end(a, true, opts.restamp, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
+	return apply_topic_end(a, err);
+}
+
+/* All ranges of one partition: b->got[at .. at + count). */
+static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t count, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct apply *a = &s->apply;
+	const struct got *g = &b->got[at];
+	struct sync_entry *e = g->entry;
+	enum shmeta_status status;
+
+	if (!g->found || g->part_count == 0) {
+		status = apply_partition_delete(a, e->partition_id, err);
+		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	}
+	status = apply_partition(a, &b->part[g->part_at].record, err);
+	if (status == SHMETA_ABSENT)
+		return SHMETA_OK;
+	for (size_t i = 0; i < count && status == SHMETA_OK; i++) {
+		const struct got *range = &b->got[at + i];
+
+		if (range->part_count > 0)
+			status = apply_rows(b, &b->part[range->part_at], b->key[at + i].from, b->key[at + i].to, err);
+	}
+	return status == SHMETA_OK ? apply_partition_end(a, e->want.whole, e->want.whole && restamp(s, e, b), err)
+	                           : status;
+}
+
+/* A partition that was created at another time than the stored one belongs to another incarnation of its topic. */
+static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g, uint32_t topic_id, bool *ret,
+                                           struct shmeta_err *err)
+{
+	struct shmeta_partition stored;
+	uint64_t last;
+	bool any;
+
+	*ret = false;
+	if (!g->found || g->part_count == 0)
+		return SHMETA_OK;
+	enum shmeta_status status =
+		apply_partition_get(b->s->apply.txn, topic_id, g->entry->partition_id, &stored, &last, &any, err);
+
+	if (status < 0)
+		return status;
+	*ret = status == SHMETA_OK && stored.created_at_ms != b->part[g->part_at].record.created_at_ms;
+	/* Gone from the store since the plan: only a whole read can bring it back. */
+	if (status == SHMETA_ABSENT && !g->entry->want.whole)
+		*ret = true;
+	return SHMETA_OK;
+}
+
+static enum shmeta_status apply_small(struct batch *b, const struct got *g, struct shmeta_err *err)
+{
+	struct apply *a = &b->s->apply;
+	enum shmeta_class cls = b->key[g - b->got].cls;
+	const struct sync_entry *e = g->entry;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (queue_is_class(e))
+		apply_class_begin(a, cls, b->read_at_ns);
+	else
+		apply_key_begin(a, b->read_at_ns);
+	for (size_t i = 0; i < g->small_count && status == SHMETA_OK; i++) {
+		const struct got_small *small = &b->small[g->small_at + i];
+
+		switch (small->kind) {
+		case GOT_AGENT:
+			status = apply_agent(a, small->tenant, &small->agent, err);
+			break;
+		case GOT_GROUP:
+			status = apply_group(a, small->tenant, &small->group, err);
+			break;
+		case GOT_OFFSET:
+			status = apply_offset(a, small->tenant, small->topic, &small->offset, err);
+			break;
+		case GOT_LEASE:
+			status = apply_lease(a, small->tenant, small->topic, &small->lease, err);
+			break;
+		}
+	}
+	if (status != SHMETA_OK)
+		return status;
+	if (queue_is_class(e))
+		return apply_class_end(a, cls, err);
+	return apply_key_end(a, &(struct apply_key){cls, e->tenant, e->topic, e->name, e->partition_id}, err);
+}
+
+static void forget_from_batch(struct batch *b, const struct sync_entry *e)
+{
+	for (size_t i = 0; i < b->entry_count; i++)
+		if (b->entry[i] == e)
+			b->entry[i] = NULL;
+	for (size_t i = 0; i < b->key_count; i++)
+		if (b->got[i].entry == e)
+			b->got[i].entry = NULL;
+}
+
+/* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
+static uint64_t floor_topic(const struct sync_entry *e)
+{
+	return e->kind <= ENTRY_PART ? queue_name_hash(e->tenant, e->topic)
+	                             : queue_name_hash((struct shmeta_str){"", 0}, (struct shmeta_str){"", 0});
+}
+
+static int64_t floor_partition(const struct sync_entry *e)
+{
+	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : FLOOR_TOPIC;
+}
+
+/* Entries that cannot be applied from this read go back to the queue before anything is applied. */
+static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+
+	for (size_t i = 0; i < b->key_count; i++) {
+		struct sync_entry *e = b->got[i].entry;
+		bool more = false;
+		enum shmeta_status status = SHMETA_OK;
+
+		if (e == NULL)
+			continue;
+		if (floor_overtook(&s->floor, floor_topic(e), floor_partition(e), b->sequence)) {
+			struct identity id = queue_identity_of(e);
+			struct want want = e->want;
+
+			forget_from_batch(b, e);
+			pthread_mutex_lock(&s->queue.lock);
+			wait_again(s, e, &id, &want);
+			pthread_mutex_unlock(&s->queue.lock);
+			continue;
+		}
+		if (e->kind == ENTRY_TOPIC) {
+			status = topic_needs_more(b, &b->got[i], &more, err);
+		} else if (e->kind == ENTRY_PART) {
+			struct shmeta_topic topic;
+
+			status = apply_topic_get(s->apply.txn, e->tenant, e->topic, &topic, NULL, err);
+			if (status == SHMETA_OK)
+				status = part_needs_topic(b, &b->got[i], topic.topic_id, &more, err);
+		}
+		if (status < 0)
+			return status;
+		if (more) {
+			forget_from_batch(b, e);
+			pthread_mutex_lock(&s->queue.lock);
+			promote(s, e, false);
+			pthread_mutex_unlock(&s->queue.lock);
+		}
+	}
+	return SHMETA_OK;
+}
+
+static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct apply *a = &s->apply;
+	enum shmeta_status status = SHMETA_OK;
+	const struct sync_entry *entered = NULL;
+	bool present = false;
+
+	for (size_t i = 0; i < b->key_count && status >= 0;) {
+		struct sync_entry *e = b->got[i].entry;
+		size_t count = 1;
+
+		if (e == NULL) {
+			i++;
+			continue;
+		}
+		while (i + count < b->key_count && b->got[i + count].entry == e)
+			count++;
+		if (e->kind == ENTRY_TOPIC) {
+			status = apply_one_topic(b, &b->got[i], err);
+		} else if (e->kind == ENTRY_PART) {
+			if (entered == NULL || !queue_same(entered->topic, e->topic) ||
+			    !queue_same(entered->tenant, e->tenant)) {
+				if (present)
+					apply_topic_leave(a);
+				status = apply_topic_enter(a, e->tenant, e->topic, err);
+				present = status == SHMETA_OK;
+				entered = e;
+				a->synced_at_ns = b->read_at_ns;
+			}
+			if (status >= 0 && present)
+				status = apply_one_part(b, i, count, err);
+		} else {
+			if (present)
+				apply_topic_leave(a);
+			present = false;
+			status = apply_small(b, &b->got[i], err);
+		}
+		i += count;
+	}
+	if (status < 0)
+		return status;
+	if (present)
+		apply_topic_leave(a);
+	return SHMETA_OK;
+}
+
+/* The batch could not be applied: what the feed named waits, what readers asked for is answered. */
+static void give_up(struct batch *b, enum shmeta_status status, const char *sentence)
+{
+	struct sync *s = b->s;
+	struct sync_ticket *tickets = NULL;
+
+	pthread_mutex_lock(&s->queue.lock);
+	for (size_t i = 0; i < b->entry_count; i++) {
+		struct sync_entry *e = b->entry[i];
+
+		if (e == NULL)
+			continue;
+		queue_move_tickets(&tickets, &e->tickets);
+		if (e->want.feed) {
+			struct identity id = queue_identity_of(e);
+			struct want want = e->want;
+
+			wait_again(s, e, &id, &want);
+		} else {
+			queue_forget(&s->queue, e);
+		}
+		b->entry[i] = NULL;
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+	queue_answer(s, tickets, status, sentence, 0, 0);
+}
+
+static void hint_stamps(struct batch *b, uint64_t txn)
+{
+	for (size_t i = 0; i < b->key_count; i++) {
+		if (b->got[i].entry == NULL || !queue_is_class(b->got[i].entry))
+			continue; /* a key says nothing of its class */
+		enum shmeta_class cls = b->key[i].cls;
+
+		if (!class_newer(b->s, cls, b->read_at_ns))
+			sync_stamp(b->s, b->s->gen, cls, txn, b->read_at_ns);
+	}
+}
+
+/* What readers asked for and the source does not have is remembered for a while; what it has is no longer absent. */
+static void note_absence(struct batch *b, uint64_t txn)
+{
+	struct sync *s = b->s;
+	const struct absent_answer answer = {b->read_at_ns, txn, s->board->generation};
+
+	pthread_mutex_lock(&s->queue.lock);
+	for (size_t i = 0; i < b->key_count; i++) {
+		const struct sync_entry *e = b->got[i].entry;
+
+		if (e == NULL || e->kind > ENTRY_PART)
+			continue;
+		const struct got *g = &b->got[i];
+		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
+		uint64_t hash = queue_name_hash(e->tenant, e->topic);
+
+		if (there)
+			absent_forget(&s->queue.absent, hash, e->tenant, e->topic);
+		else if (e->tickets != NULL)
+			absent_note(&s->queue.absent, hash, e->tenant, e->topic,
+			            e->kind == ENTRY_TOPIC ? ABSENT_TOPIC : (int64_t)e->partition_id, &answer);
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+}
+
+static void done(struct batch *b, uint64_t txn)
+{
+	struct sync *s = b->s;
+
+	floor_apply(&s->floor);
+	hint_stamps(b, txn);
+	note_absence(b, txn);
+	for (size_t i = 0; i < b->entry_count; i++)
+		if (b->entry[i] != NULL)
+			floor_note(&s->floor, floor_topic(b->entry[i]), floor_partition(b->entry[i]));
+	for (size_t i = 0; i < b->entry_count; i++) {
+		struct sync_entry *e = b->entry[i];
+
+		if (e == NULL)
+			continue;
+		pthread_mutex_lock(&s->queue.lock);
+		struct sync_ticket *tickets = e->tickets;
+
+		e->tickets = NULL;
+		queue_forget(&s->queue, e);
+		pthread_mutex_unlock(&s->queue.lock);
+		b->entry[i] = NULL;
+		queue_answer(s, tickets, SHMETA_OK, "", txn, b->read_at_ns);
+	}
+}
+
+/* Is everything that the feed has named so far in this batch or in the store? */
+static bool completes_feed(struct batch *b)
+{
+	struct sync *s = b->s;
+	size_t mine = 0;
+
+	for (size_t i = 0; i < b->entry_count; i++)
+		mine += b->entry[i] != NULL && b->entry[i]->want.feed;
+	pthread_mutex_lock(&s->queue.lock);
+	bool all = s->queue.feed_keys == mine;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	return all && s->following && !s->list_dirty;
+}
+
+/* Offsets and leases that came before their topic: the feed will name the topic, so look again then, but not for ever. */
+static void judge_orphans(struct sync *s, uint64_t orphans)
+{
+	if (orphans == 0) {
+		s->orphan_tries = 0;
+		return;
+	}
+	if (s->following && s->orphan_tries < ORPHAN_TRIES) {
+		s->orphan_tries++;
+		s->orphans_wait = true;
+		return;
+	}
+	s->orphan_tries = 0;
+	sync_orphans(s, orphans);
+}
+
+static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct apply *a = &s->apply;
+	struct apply_host host = sync_apply_host(s);
+	uint64_t txn, began = sync_now(s);
+	uint8_t feed[SYNC_FEED_MAX];
+	bool classes = false;
+	enum shmeta_status status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	status = sift(b, err);
+	if (status == SHMETA_OK)
+		status = apply_all(b, err);
+	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
+		status = apply_feed(a, feed, generation_feed_value(s, feed), err);
+	uint64_t orphans = a->orphans;
+
+	if (status == SHMETA_OK)
+		status = apply_commit(a, &txn, err);
+	if (status != SHMETA_OK) {
+		apply_abort(a);
+		return status;
+	}
+	sync_count_commit(s, a, began);
+	for (size_t i = 0; i < b->entry_count; i++)
+		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
+		           (orphans > 0 || queue_is_class(b->entry[i]));
+	done(b, txn);
+	if (classes)
+		judge_orphans(s, orphans);
+	return SHMETA_OK;
+}
+
+static const char refresh_pass[] = "minute of refreshes";
+
+bool batch_run(struct sync *s)
+{
+	struct batch b = {.s = s};
+	struct backend_error source_err = {0};
+	struct shmeta_err err = {0};
+	const struct backend_sink sink = got_sink(&b);
+
+	if (take(&b) == 0) {
+		got_free(&b);
+		return false;
+	}
+	enum shmeta_status status = plan(&b, &err);
+
+	if (status != SHMETA_OK) {
+		give_up(&b, status, err.text);
+		sync_room_failed(s, status, err.text);
+		got_free(&b);
+		return false;
+	}
+	if (b.key_count == 0) {
+		got_free(&b);
+		return true; /* all of it was promoted */
+	}
+	sync_quarantine_pass_begin(s, refresh_pass);
+	b.sequence = floor_read_begins(&s->floor);
+	b.read_at_ns = sync_now(s);
+	s->counters.fetches++;
+	s->counters.refresh_keys += b.key_count;
+	status = s->ops->fetch(s->backend, b.key, b.key_count, &sink, &source_err);
+	s->counters.fetch_ns += sync_now(s) - b.read_at_ns;
+	if (status == SHMETA_OK && b.at != b.key_count)
+		status = backend_fail(&source_err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b.at,
+		                      b.key_count);
+	if (status == SHMETA_OK && s->fetched_hook != NULL)
+		s->fetched_hook(s->fetched_hook_arg);
+
+	if (status == SHMETA_OK) {
+		generation_judge(s);
+		if (s->foreign)
+			status = backend_fail(&source_err, SHMETA_ERR_SOURCE,
+			                      "the source was replaced by another one while it was read");
+	}
+
+	bool ok = status == SHMETA_OK;
+
+	if (b.failed == SHMETA_ERR_NO_MEMORY) {
+		give_up(&b, SHMETA_ERR_NO_MEMORY, "out of memory while reading from the source");
+		sync_room_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while reading from the source");
+	} else if (!ok) {
+		give_up(&b, SHMETA_ERR_SOURCE, source_err.text);
+		if (!s->foreign)
+			sync_source_failed(s, status, source_err.text);
+	} else {
+		sync_source_works(s);
+		status = apply_batch(&b, &err);
+		ok = status == SHMETA_OK;
+		if (ok) {
+			sync_room_works(s);
+		} else {
+			give_up(&b, status, err.text);
+			sync_room_failed(s, status, err.text);
+		}
+	}
+	floor_read_ends(&s->floor);
+	got_free(&b);
+	sync_show_now_and_then(s);
+	return ok;
+}
