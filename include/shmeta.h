@@ -319,7 +319,7 @@ void shmeta_reader_free(struct shmeta_reader *reader);
 SHMETA_MUST_USE enum shmeta_status shmeta_begin(struct shmeta_reader *reader);
 
 /* End it. Views and iterators of the snapshot die. SHMETA_ERR_EXPIRED: the reader was not registered and took longer than half
- * the grace period: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open. */
+ * the grace period, and the writer has committed meanwhile: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open. */
 enum shmeta_status shmeta_end(struct shmeta_reader *reader);
 
 struct shmeta_snapshot_info {

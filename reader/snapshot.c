@@ -323,7 +323,10 @@ int shmeta__snapshot_expired(const struct shmeta_reader *r)
 	/* Revoked under the snapshot: when exactly, nobody knows here. */
 	if (r->membership != NULL)
 		return 1;
-	return shmeta__boottime_ns() - r->begun_ns >= r->env->grace_half_ns;
+	if (shmeta__boottime_ns() - r->begun_ns < r->env->grace_half_ns)
+		return 0;
+	/* However long it took: its pages are kept for a grace period that begins when a later commit is published. */
+	return shmeta_load(&r->gen->committed) > r->snapshot;
 }
 
 static __attribute__((noinline)) enum shmeta_status end_guarded(struct shmeta_reader *r)

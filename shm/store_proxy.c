@@ -18,8 +18,9 @@
  *
  * Unregistered readers: one that began at time t0 holds a snapshot S that was the newest commit at t0 or later.
  *   t0 >  d - grace: G was taken at or before d - grace < t0, so G's commit was already made at t0, so S >= G: whole.
- *   t0 <= d - grace: its own clock says, at its end, that more than grace / 2 has passed, and it discards what it read. The other
- *   half of grace is for the distance between its clock (steps of 4 ms) and ours.
+ *   t0 <= d - grace: its own clock says, at its end, that more than grace / 2 has passed, and it discards what it read, unless S
+ *   is still the newest commit: then S is whole until a grace period after the next one. The other half of grace is for the
+ *   distance between its clock (steps of 4 ms) and ours.
  *   Began after d: S >= N - 1, which LMDB protects in this transaction; the next begin judges anew. So it does not matter how
  *   long the write transaction takes.
  * A reader that began grace / 2 ago on the oldest snapshot there was is the first case, whatever the rate of commits and however
