@@ -87,7 +87,9 @@ enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(iter->fork_word) != iter->token)
 		return SHMETA_ERR_FORKED;
-	return iter->reader->snapshot != 0 && iter->reader->serial == iter->serial ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
+	if (iter->reader->snapshot == 0 || iter->reader->serial != iter->serial)
+		return SHMETA_ERR_NO_SNAPSHOT;
+	return snapshot_holds(iter->reader) ? SHMETA_OK : SHMETA_ERR_EXPIRED;
 }
 
 void shmeta_iter_free(struct shmeta_iter *iter)

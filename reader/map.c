@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "include/shmeta.h"
+#include "shm/once.h"
 
 /* Cut `bytes` off the front of what is left; 0 when there are not so many. */
 static int take(const char **at, size_t *left, size_t bytes, const char **ret)
@@ -32,8 +33,8 @@ enum shmeta_status shmeta_map_next(const struct shmeta_map *map, size_t *cursor,
 	left = map->bytes - *cursor;
 	if (!take(&at, &left, 8, &sizes))
 		return SHMETA_ERR_CORRUPT;
-	memcpy(&key_bytes, sizes, 4);
-	memcpy(&value_bytes, sizes + 4, 4);
+	shmeta__copy_once(&key_bytes, sizes, 4); /* the map may lie in a page of the store */
+	shmeta__copy_once(&value_bytes, sizes + 4, 4);
 	if (!take(&at, &left, key_bytes, &key) || !take(&at, &left, value_bytes, &value))
 		return SHMETA_ERR_CORRUPT;
 	*ret_key = (struct shmeta_str){key, key_bytes};

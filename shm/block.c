@@ -99,22 +99,24 @@ void shmeta__values_row(struct shmeta__values *values, uint64_t base, uint64_t e
 int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shmeta__block *block, const uint8_t *row,
                          unsigned field, struct shmeta_str *ret, int *ret_template)
 {
-	const uint8_t *widths = bytes + offsetof(struct shmeta_block_head, string_width);
-	uint32_t at = (uint32_t)(block->offsets >> 56), k = field - SHMETA_NUMBERS, place, head;
-	uint32_t pool_at = shmeta__ld16(bytes + offsetof(struct shmeta_block_head, pool_at));
-	uint32_t pool_bytes = shmeta__ld16(bytes + offsetof(struct shmeta_block_head, pool_bytes));
+	uint32_t widths = shmeta__once32(shmeta__ld32(bytes + offsetof(struct shmeta_block_head, string_width)));
+	uint32_t at = (uint32_t)(block->offsets >> 56), k = field - SHMETA_NUMBERS, width = widths >> 8 * k & 0xff;
+	uint32_t pool_at = shmeta__once32(shmeta__ld16(bytes + offsetof(struct shmeta_block_head, pool_at)));
+	uint32_t pool_bytes = shmeta__once32(shmeta__ld16(bytes + offsetof(struct shmeta_block_head, pool_bytes)));
+	uint64_t place;
+	uint32_t head;
 
 	if (pool_at + pool_bytes > readable)
 		return 0;
 	for (uint32_t i = 0; i < k; i++)
-		at += widths[i];
-	if (widths[k] > 2 || at + widths[k] > block->stride)
+		at += widths >> 8 * i & 0xff;
+	if (width > 2 || at + width > block->stride)
 		return 0;
-	place = (uint32_t)(shmeta__ld64(row + at) & shmeta__masks[widths[k]]);
-	place += shmeta__ld16(bytes + offsetof(struct shmeta_block_head, string_bias) + 2 * k);
+	place = shmeta__ld64(row + at) & shmeta__masks[width];
+	place = shmeta__once64(place + shmeta__ld16(bytes + offsetof(struct shmeta_block_head, string_bias) + 2 * k));
 	if (place + 2 > pool_bytes)
 		return 0;
-	head = shmeta__ld16(bytes + pool_at + place);
+	head = shmeta__once32(shmeta__ld16(bytes + pool_at + place));
 	ret->data = (const char *)bytes + pool_at + place + 2;
 	ret->bytes = head & (SHMETA_STRING_TEMPLATE - 1);
 	*ret_template = (head & SHMETA_STRING_TEMPLATE) != 0;
@@ -126,33 +128,37 @@ static int is_placeholder(char c)
 	return (unsigned char)(c - 1) < PLACEHOLDERS;
 }
 
-size_t shmeta__spelled_bytes(struct shmeta_str string, int is_template, const struct shmeta__values *values)
+/* A byte of a string that may change: read once. */
+static char byte_of(struct shmeta_str string, size_t i)
 {
-	size_t n = string.bytes;
-
-	for (size_t i = 0; is_template && i < string.bytes; i++) {
-		if (is_placeholder(string.data[i]))
-			n += values->value[(unsigned char)string.data[i]].bytes - 1;
-	}
-	return n;
+	return (char)shmeta__once32((unsigned char)string.data[i]);
 }
 
-char *shmeta__spell(char *out, struct shmeta_str string, int is_template, const struct shmeta__values *values)
+char *shmeta__spell(char *out, const char *end, struct shmeta_str string, int is_template,
+                    const struct shmeta__values *values)
 {
 	if (!is_template) {
+		if (string.bytes > (size_t)(end - out))
+			return NULL;
 		if (string.bytes)
 			memcpy(out, string.data, string.bytes);
 		return out + string.bytes;
 	}
 	for (size_t i = 0; i < string.bytes; i++) {
-		if (is_placeholder(string.data[i])) {
-			const struct shmeta_str *v = &values->value[(unsigned char)string.data[i]];
+		char c = byte_of(string, i);
 
+		if (is_placeholder(c)) {
+			const struct shmeta_str *v = &values->value[(unsigned char)c];
+
+			if (v->bytes > (size_t)(end - out))
+				return NULL;
 			if (v->bytes)
 				memcpy(out, v->data, v->bytes);
 			out += v->bytes;
+		} else if (out == end) {
+			return NULL;
 		} else {
-			*out++ = string.data[i];
+			*out++ = c;
 		}
 	}
 	return out;
@@ -204,18 +210,15 @@ uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const 
 	char digits[20];
 	struct shmeta_str rest;
 	uint64_t position = 0;
-	size_t n;
+	const char *end;
 
 	if (nul == NULL)
 		return 0;
 	rest = (struct shmeta_str){nul + 1, (size_t)(string->data + string->bytes - nul) - 1};
 	string->bytes = (size_t)(nul - string->data);
-	n = shmeta__spelled_bytes(rest, is_template, values);
-	if (n > sizeof digits)
-		return 0;
-	(void)shmeta__spell(digits, rest, is_template, values);
-	for (size_t i = 0; i < n; i++)
-		position = position * 10 + (uint64_t)(digits[i] - '0');
+	end = shmeta__spell(digits, digits + sizeof digits, rest, is_template, values);
+	for (const char *p = digits; end != NULL && p < end; p++)
+		position = position * 10 + (uint64_t)(*p - '0');
 	return position;
 }
 
@@ -227,7 +230,7 @@ int shmeta__spells(struct shmeta_str string, int is_template, const struct shmet
 	if (!is_template)
 		return string.bytes == text.bytes && equal(string.data, text.data, text.bytes);
 	for (size_t i = 0; i < string.bytes; i++) {
-		char c = string.data[i];
+		char c = byte_of(string, i);
 
 		if (is_placeholder(c)) {
 			const struct shmeta_str *v = &values->value[(unsigned char)c];
@@ -695,7 +698,7 @@ const char *shmeta__block_verify(const uint8_t *bytes, size_t readable, const st
 
 	if (readable < HEAD_BYTES)
 		return "it is too short";
-	memcpy(&head, bytes, sizeof head);
+	shmeta__copy_once(&head, bytes, sizeof head);
 	if (head.key != key || head.id != entry->id)
 		return "it belongs to another partition or id";
 	if (head.rows != entry->rows || head.stride != entry->stride || head.width[0] != entry->base_width ||

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "shm/once.h"
 #include "shm/part.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -118,6 +119,7 @@ static inline uint64_t shmeta__slope(uint64_t last, uint64_t span)
 /* What lets rows be decoded without leaving the block, as loaded and judged once. */
 struct shmeta__block {
 	const uint8_t *bytes;
+	uint32_t readable; /* from bytes on */
 	uint32_t rows;
 	uint32_t stride;
 	uint64_t widths;  /* byte k: of number k */
@@ -129,7 +131,7 @@ struct shmeta__block {
 static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint32_t rows, uint32_t stride,
                                      struct shmeta__block *ret)
 {
-	uint64_t widths = shmeta__ld64(bytes + offsetof(struct shmeta_block_head, width));
+	uint64_t widths = shmeta__once64(shmeta__ld64(bytes + offsetof(struct shmeta_block_head, width)));
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
 
 	/* With every width below 32 no sum carries; with the last sum equal to the stride every field lies in its row. */
@@ -140,6 +142,7 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 	                     0))
 		return 0;
 	ret->bytes = bytes;
+	ret->readable = (uint32_t)readable;
 	ret->rows = rows;
 	ret->stride = stride;
 	ret->widths = widths;
@@ -197,10 +200,10 @@ void shmeta__values_row(struct shmeta__values *values, uint64_t base, uint64_t e
 /* A string of the pool: its bytes and whether it is a template. 1: good; 0: the block is corrupt. readable: of the block. */
 int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shmeta__block *block, const uint8_t *row,
                          unsigned field, struct shmeta_str *ret, int *ret_template);
-/* Bytes it takes when spelled. */
-size_t shmeta__spelled_bytes(struct shmeta_str string, int is_template, const struct shmeta__values *values);
-/* Spell it; out has that many bytes. Returns the byte after the last. */
-char *shmeta__spell(char *out, struct shmeta_str string, int is_template, const struct shmeta__values *values);
+/* Spell it from out on, not beyond end. Returns the byte after the last; NULL: it does not fit, and what was written before is
+ * of no use. Judged while it is spelled: the string's bytes may change meanwhile. */
+char *shmeta__spell(char *out, const char *end, struct shmeta_str string, int is_template,
+                    const struct shmeta__values *values);
 /* Cut what shmeta__key_text() put behind a key from its string in the pool, and give the position it says. */
 uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const struct shmeta__values *values);
 /* Would it be spelled like text? */

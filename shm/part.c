@@ -92,7 +92,7 @@ enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, co
 
 	if (head_bytes < HEAD_BYTES || head_bytes > UINT32_MAX)
 		return SHMETA_ERR_CORRUPT;
-	memcpy(&head, bytes, sizeof head);
+	shmeta__copy_once(&head, bytes, sizeof head);
 	entries_end = head.entries_at + ENTRY_BYTES * ((uint64_t)head.dirs + head.leaves);
 	if (head.kind != SHMETA_RECORD_PARTITION || head.leaves > LEAVES_MAX || head.entries_at < HEAD_BYTES ||
 	    entries_end > head_bytes || head.checksum != shmeta__head_checksum(bytes, head_bytes, key))
@@ -169,8 +169,10 @@ uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part)
 
 /* ---- pages and blocks ------------------------------------------------------------------------------------------------- */
 
+/* NULL: it names no page that is there. */
 static const uint8_t *page_at(const struct shmeta__part *part, uint32_t locator)
 {
+	locator = shmeta__once32(locator);
 	if (unlikely(!locator || locator > part->last_page))
 		return NULL;
 	return part->pages.base + (uint64_t)locator * part->pages.page_bytes + 16;
@@ -226,7 +228,7 @@ __attribute__((noinline, cold)) static int verify_block(const struct shmeta__par
 static inline int open_block(const struct shmeta__part *part, const uint8_t *entry, struct mark mark,
                              struct shmeta__block *ret)
 {
-	uint32_t locator = E32(entry, locator);
+	uint32_t locator = shmeta__once32(E32(entry, locator));
 	const uint8_t *bytes;
 	size_t readable;
 
@@ -247,7 +249,8 @@ static inline int open_block(const struct shmeta__part *part, const uint8_t *ent
 		if (unlikely(!readable))
 			return 0;
 	}
-	return shmeta__block_view(bytes, readable, E32(entry, rows), E8(entry, stride), ret);
+	return shmeta__block_view(bytes, readable, shmeta__once32(E32(entry, rows)), shmeta__once32(E8(entry, stride)),
+	                          ret);
 }
 
 /* The entries of a directory page that are in use. NULL: corrupt. */
@@ -256,21 +259,21 @@ static const uint8_t *open_dir(struct shmeta__part *part, uint32_t dir, uint32_t
 	const uint8_t *entry = part->dirs + ENTRY_BYTES * (size_t)dir, *bytes;
 	struct mark mark = dir_mark(part, dir, DIR_BIT);
 	struct shmeta_part_dir head;
+	uint32_t first = shmeta__once32(E8(entry, first)), count = shmeta__once32(E8(entry, count));
 
-	*ret_first = E8(entry, first);
-	*ret_count = E8(entry, count);
 	bytes = page_at(part, E32(entry, locator));
-	if (!bytes || !(E16(entry, flags) & SHMETA_ENTRY_DIR) || !*ret_count ||
-	    *ret_first + *ret_count > SHMETA_DIR_FANOUT)
+	if (!bytes || !(E16(entry, flags) & SHMETA_ENTRY_DIR) || !count || first + count > SHMETA_DIR_FANOUT)
 		return NULL;
+	*ret_first = first;
+	*ret_count = count;
 	if (!is_marked(mark)) {
 		memcpy(&head, bytes, sizeof head);
 		if (head.checksum != shmeta__block_checksum(bytes) || head.key != part->key ||
-		    head.id != E64(entry, id) || head.entries != *ret_first + *ret_count)
+		    head.id != E64(entry, id) || head.entries != first + count)
 			return NULL;
 		set_mark(mark);
 	}
-	return bytes + DIR_BYTES + ENTRY_BYTES * (size_t)*ret_first;
+	return bytes + DIR_BYTES + ENTRY_BYTES * (size_t)first;
 }
 
 /* ---- searching -------------------------------------------------------------------------------------------------------- */
@@ -538,7 +541,7 @@ enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset,
 		leaf = floor_of(part->leaves, ENTRY_BYTES, UINT64_MAX, part->leaf_count, offset, leaf);
 		entry = part->leaves + ENTRY_BYTES * (size_t)leaf;
 	}
-	locator = E32(entry, locator);
+	locator = shmeta__once32(E32(entry, locator));
 	ordinal = part->first_leaf + leaf;
 	if (likely(locator)) {
 		bytes = part->pages.base + (uint64_t)locator * part->pages.page_bytes + 16;
@@ -551,7 +554,8 @@ enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset,
 		if (unlikely(!readable))
 			return SHMETA_ERR_CORRUPT;
 	}
-	if (unlikely(!shmeta__block_view(bytes, readable, E32(entry, rows), E8(entry, stride), &block)))
+	if (unlikely(!shmeta__block_view(bytes, readable, shmeta__once32(E32(entry, rows)),
+	                                 shmeta__once32(E8(entry, stride)), &block)))
 		return SHMETA_ERR_CORRUPT;
 	row = floor_row(&block, entry, offset);
 	if (unlikely(end_of(&block, row) < offset))
@@ -693,7 +697,8 @@ enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__p
 			return SHMETA_ERR_CORRUPT;
 		while (row < block.rows && end_of(&block, shmeta__block_at(&block, row)) < cursor->from)
 			row++;
-		if (row == block.rows)
+		/* Beyond the rows when the block has become a shorter one since the cursor stood there. */
+		if (row >= block.rows)
 			continue;
 		if (shmeta__block_base(&block, row) > cursor->to)
 			break;
@@ -718,6 +723,7 @@ enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *t
 {
 	uint64_t base = segment->base_offset, position = 0;
 	struct shmeta_str spelled[SHMETA_STRINGS];
+	char *end = buffer + bytes, *behind;
 	struct shmeta__values values;
 	struct shmeta__block block;
 	const uint8_t *entry;
@@ -738,20 +744,18 @@ enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *t
 	for (unsigned f = 0; f < SHMETA_STRINGS; f++) {
 		struct shmeta_str string;
 		int is_template;
-		size_t n;
 
-		if (!shmeta__block_string(block.bytes, E32(entry, locator) ? SHMETA_BLOCK_BYTES : part->tail_bytes,
-		                          &block, row, SHMETA_NUMBERS + f, &string, &is_template))
+		if (!shmeta__block_string(block.bytes, block.readable, &block, row, SHMETA_NUMBERS + f, &string,
+		                          &is_template))
 			return SHMETA_ERR_CORRUPT;
 		if (f == SHMETA_STRINGS - 1)
 			position = shmeta__key_position(&string, is_template, &values);
-		n = shmeta__spelled_bytes(string, is_template, &values);
-		if (n >= bytes)
+		behind = buffer == end ? NULL : shmeta__spell(buffer, end - 1, string, is_template, &values);
+		if (behind == NULL)
 			return SHMETA_ERR_BUFFER;
-		*shmeta__spell(buffer, string, is_template, &values) = '\0';
-		spelled[f] = (struct shmeta_str){buffer, n};
-		buffer += n + 1;
-		bytes -= n + 1;
+		*behind = '\0';
+		spelled[f] = (struct shmeta_str){buffer, (size_t)(behind - buffer)};
+		buffer = behind + 1;
 	}
 	segment->id = spelled[0];
 	segment->s3_bucket = spelled[1];
@@ -830,7 +834,7 @@ static enum shmeta_status verify_leaf(struct shmeta__part *part, const uint8_t *
 	const uint8_t *at;
 	const char *what;
 
-	memcpy(&entry, bytes, sizeof entry);
+	shmeta__copy_once(&entry, bytes, sizeof entry);
 	what = add_entry(sums, &entry);
 	if (what)
 		return part_fail(part, err, entry.id, what);

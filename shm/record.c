@@ -13,6 +13,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "shm/once.h"
+
 enum { TOPIC_HAS_RETENTION = 1, OFFSET_HAS_METADATA = 1 };
 
 static uint64_t checksum(const uint8_t *value, size_t bytes, const void *key, size_t key_bytes)
@@ -163,12 +165,12 @@ static bool open_record(enum shmeta_record_kind kind, const void *value, size_t 
 
 	if (bytes < sizeof head + fixed_bytes)
 		return false;
-	memcpy(&head, value, sizeof head);
+	shmeta__copy_once(&head, value, sizeof head);
 	if (head.kind != kind || head.reserved != 0)
 		return false;
 	if (verify && head.checksum != checksum(value, bytes, key, key_bytes))
 		return false;
-	memcpy(fixed, (const uint8_t *)value + sizeof head, fixed_bytes);
+	shmeta__copy_once(fixed, (const uint8_t *)value + sizeof head, fixed_bytes);
 	*ret_stamps = (struct shmeta__stamps){head.synced_at_ns, head.ttl_ms};
 	*ret_tail = (const char *)value + sizeof head + fixed_bytes;
 	return true;
@@ -450,8 +452,8 @@ const char *shmeta__map_error(const struct shmeta_map *map)
 
 		if (left < 8)
 			return "is cut off";
-		memcpy(&key_bytes, p, 4);
-		memcpy(&value_bytes, p + 4, 4);
+		shmeta__copy_once(&key_bytes, p, 4);
+		shmeta__copy_once(&value_bytes, p + 4, 4);
 		p += 8;
 		left -= 8;
 		if (key_bytes > left || value_bytes > left - key_bytes)
