@@ -22,21 +22,21 @@ static void call_gone(struct shmeta_client *c, const struct call *call)
 	c->bytes -= call->bytes;
 }
 
-void call_finish(struct shmeta_client *c, struct call *call)
+void shmeta__call_finish(struct shmeta_client *c, struct call *call)
 {
 	if (c->sending == call)
 		c->sending = call->next;
-	call_unlink(&c->calls, call);
+	shmeta__call_unlink(&c->calls, call);
 	call->finished = true;
 	if (call->waiter == NULL) {
-		call_append(&c->ready, call);
+		shmeta__call_append(&c->ready, call);
 		return;
 	}
 	call_gone(c, call);
 	(void)pthread_cond_signal(call->waiter);
 }
 
-void call_expire(struct shmeta_client *c, struct call *call)
+void shmeta__call_expire(struct shmeta_client *c, struct call *call)
 {
 	enum shmeta_status unsent = c->state == LINK_UP ? SHMETA_ERR_BUSY : SHMETA_ERR_WRITER_AWAY;
 	const char *why = unsent == SHMETA_ERR_BUSY ? "the writer took no more requests within the time given: not sent"
@@ -44,11 +44,11 @@ void call_expire(struct shmeta_client *c, struct call *call)
 	                                            : shmeta_strerror(unsent);
 
 	for (size_t i = 0; i < call->count; i++)
-		if (op_is_exposed(&call->ops[i]))
-			call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
-			            "the writer did not answer within the time given: it may still be done");
-	call_settle(call, 0, call->count, unsent, why);
-	call_finish(c, call);
+		if (shmeta__op_is_exposed(&call->ops[i]))
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
+			                    "the writer did not answer within the time given: it may still be done");
+	shmeta__call_settle(call, 0, call->count, unsent, why);
+	shmeta__call_finish(c, call);
 }
 
 static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
@@ -67,7 +67,7 @@ static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint
 	call->deadline_ns = deadline_ns;
 	c->call_count++;
 	c->bytes += call->bytes;
-	call_append(&c->calls, call);
+	shmeta__call_append(&c->calls, call);
 	if (c->sending == NULL)
 		c->sending = call;
 	return SHMETA_OK;
@@ -124,11 +124,11 @@ static void deliver(struct shmeta_client *c)
 	struct call *call;
 
 	while ((call = c->ready.first) != NULL) {
-		call_unlink(&c->ready, call);
+		shmeta__call_unlink(&c->ready, call);
 		call_gone(c, call);
 		(void)pthread_mutex_unlock(&c->lock);
 		call->done(call->arg, call->status, call->results, call->count, &call->token);
-		call_free(call);
+		shmeta__call_free(call);
 		(void)pthread_mutex_lock(&c->lock);
 	}
 }
@@ -150,14 +150,15 @@ void shmeta_client_close(struct shmeta_client *c)
 	c->closing = true;
 	while ((call = c->calls.first) != NULL) {
 		for (size_t i = 0; i < call->count; i++)
-			if (op_is_exposed(&call->ops[i]))
-				call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN,
-				            "the client was closed before the writer answered: it may be done");
-		call_settle(call, 0, call->count, SHMETA_ERR_WRITER_AWAY, "the client was closed before it was sent");
-		call_finish(c, call);
+			if (shmeta__op_is_exposed(&call->ops[i]))
+				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN,
+				                    "the client was closed before the writer answered: it may be done");
+		shmeta__call_settle(call, 0, call->count, SHMETA_ERR_WRITER_AWAY,
+		                    "the client was closed before it was sent");
+		shmeta__call_finish(c, call);
 	}
 	deliver(c);
-	link_close(c);
+	shmeta__link_close(c);
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_mutex_destroy(&c->lock);
 	shmeta__instance_unref(c->instance);
@@ -174,7 +175,7 @@ static struct timespec timespec_of(uint64_t ns)
 /* Without the lock meanwhile. Woken early, the caller looks again. */
 static void poll_until(struct shmeta_client *c, uint64_t until_ns)
 {
-	struct pollfd p = {.fd = c->fd, .events = link_events(c)};
+	struct pollfd p = {.fd = c->fd, .events = shmeta__link_events(c)};
 	uint64_t now = shmeta__monotonic_ns();
 	struct timespec t = timespec_of(until_ns > now ? until_ns - now : 0);
 
@@ -195,19 +196,19 @@ static void wait_answered(struct shmeta_client *c, struct call *call)
 	uint64_t now = shmeta__monotonic_ns();
 
 	if (c->polling)
-		link_send(c, now);
+		shmeta__link_send(c, now);
 	while (!call->finished) {
 		now = shmeta__monotonic_ns();
 		if (now >= call->deadline_ns) {
-			call_expire(c, call);
+			shmeta__call_expire(c, call);
 		} else if (c->polling) {
 			struct timespec until = timespec_of(call->deadline_ns);
 
 			(void)pthread_cond_timedwait(call->waiter, &c->lock, &until);
 		} else {
-			link_step(c, now);
+			shmeta__link_step(c, now);
 			if (!call->finished)
-				poll_until(c, earlier(call->deadline_ns, link_due_ns(c)));
+				poll_until(c, earlier(call->deadline_ns, shmeta__link_due_ns(c)));
 		}
 	}
 }
@@ -259,7 +260,7 @@ static size_t unit_max(struct shmeta_client *c)
 	size_t room;
 
 	(void)pthread_mutex_lock(&c->lock);
-	room = link_room(c, c->frame_max);
+	room = shmeta__link_room(c, c->frame_max);
 	(void)pthread_mutex_unlock(&c->lock);
 	return room;
 }
@@ -269,7 +270,7 @@ static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err
                                  size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		result_set(&results[i], err->code, err->text);
+		shmeta__result_set(&results[i], err->code, err->text);
 	(void)shmeta_fail_prefix(err, "write");
 	return shmeta__instance_fail(c->instance, err);
 }
@@ -305,18 +306,18 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (is_forked(c))
 		return SHMETA_ERR_FORKED;
-	status = call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
+	status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
 	if (status != SHMETA_OK)
 		return refuse(c, &err, ret_results, count);
 	status = write_and_wait(c, call, deadline, &err);
 	if (status != SHMETA_OK) {
-		call_free(call);
+		shmeta__call_free(call);
 		return refuse(c, &err, ret_results, count);
 	}
 	status = tell(c, call);
 	if (ret_token != NULL)
 		*ret_token = call->token;
-	call_free(call);
+	shmeta__call_free(call);
 	return status;
 }
 
@@ -334,7 +335,7 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (is_forked(c))
 		return SHMETA_ERR_FORKED;
-	status = call_new(ops, count, unit_max(c), c->bytes_max, NULL, &call, &err);
+	status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, NULL, &call, &err);
 	if (status != SHMETA_OK) {
 		(void)shmeta_fail_prefix(&err, "submit");
 		return shmeta__instance_fail(c->instance, &err);
@@ -348,13 +349,13 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 	if (status == SHMETA_OK) {
 		/* Nothing is received here: what is ready must be announced by the descriptor. */
 		if (!c->polling)
-			link_connect(c, now);
-		link_send(c, now);
+			shmeta__link_connect(c, now);
+		shmeta__link_send(c, now);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
 	if (status == SHMETA_OK)
 		return SHMETA_OK;
-	call_free(call);
+	shmeta__call_free(call);
 	return shmeta__instance_fail(c->instance, &err);
 }
 
@@ -377,14 +378,14 @@ short shmeta_client_events(struct shmeta_client *c)
 	if (c == NULL || is_forked(c))
 		return 0;
 	(void)pthread_mutex_lock(&c->lock);
-	events = link_events(c);
+	events = shmeta__link_events(c);
 	(void)pthread_mutex_unlock(&c->lock);
 	return events;
 }
 
 static uint32_t wait_of(const struct shmeta_client *c)
 {
-	uint64_t due = link_due_ns(c), now = shmeta__monotonic_ns(), ms;
+	uint64_t due = shmeta__link_due_ns(c), now = shmeta__monotonic_ns(), ms;
 
 	if (c->ready.first != NULL || due <= now)
 		return 0;
@@ -403,9 +404,9 @@ enum shmeta_status shmeta_client_process(struct shmeta_client *c, uint32_t *ret_
 		return SHMETA_ERR_FORKED;
 	(void)pthread_mutex_lock(&c->lock);
 	if (c->polling)
-		link_send(c, shmeta__monotonic_ns());
+		shmeta__link_send(c, shmeta__monotonic_ns());
 	else
-		link_step(c, shmeta__monotonic_ns());
+		shmeta__link_step(c, shmeta__monotonic_ns());
 	deliver(c);
 	if (ret_wait_ms != NULL)
 		*ret_wait_ms = wait_of(c);

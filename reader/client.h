@@ -112,45 +112,45 @@ static const uint64_t NEVER = UINT64_MAX;
 
 /* Encode. results NULL: it brings its own. unit_max: bytes of operations that one frame can carry. The sentence of what is wrong
  * goes to err. Takes no lock. */
-enum shmeta_status call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
-                            struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
-void call_free(struct call *call);
-void call_append(struct call_list *list, struct call *call);
-void call_unlink(struct call_list *list, struct call *call);
+enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
+                                    struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
+void shmeta__call_free(struct call *call);
+void shmeta__call_append(struct call_list *list, struct call *call);
+void shmeta__call_unlink(struct call_list *list, struct call *call);
 static inline size_t op_end(const struct call *call, size_t i)
 {
 	return i + 1 < call->count ? call->ops[i + 1].offset : call->bytes;
 }
 /* Where the operations end that share a frame with operation i for certain. */
-size_t unit_end(const struct call *call, size_t i);
+size_t shmeta__unit_end(const struct call *call, size_t i);
 /* sentence "": that of the status. */
-void result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
+void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
 /* Give operations [from, to) that have no result this one. */
-void call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
+void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
 /* The results of the frame that began with operation i: ERR_PROTOCOL when they are not its. */
-enum shmeta_status call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame);
+enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame);
 /* Where the frame ends that began with operation i; 0: none did. */
-size_t frame_end(const struct call *call, size_t i);
+size_t shmeta__frame_end(const struct call *call, size_t i);
 /* Something of it may have been done without our knowing. */
-bool op_is_exposed(const struct op *op);
+bool shmeta__op_is_exposed(const struct op *op);
 
 /* ---- the connection ------------------------------------------------------------------------------------------------------- */
 
 /* Everything that can be done without waiting: reconnect, receive, send. Not while another thread polls. */
-void link_step(struct shmeta_client *client, uint64_t now_ns);
+void shmeta__link_step(struct shmeta_client *client, uint64_t now_ns);
 /* Send what can be sent. Also while another thread polls. */
-void link_send(struct shmeta_client *client, uint64_t now_ns);
+void shmeta__link_send(struct shmeta_client *client, uint64_t now_ns);
 /* Connect and say HELLO if it is due. */
-void link_connect(struct shmeta_client *client, uint64_t now_ns);
-void link_close(struct shmeta_client *client);
-short link_events(const struct shmeta_client *client);
+void shmeta__link_connect(struct shmeta_client *client, uint64_t now_ns);
+void shmeta__link_close(struct shmeta_client *client);
+short shmeta__link_events(const struct shmeta_client *client);
 /* When something is due that no descriptor announces. */
-uint64_t link_due_ns(const struct shmeta_client *client);
+uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
 /* What operations of one unit may take in a frame. */
-size_t link_room(const struct shmeta_client *client, uint32_t frame_max);
+size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
 
 /* client.c, called by the above: all results are there; nobody will wait any longer. */
-void call_finish(struct shmeta_client *client, struct call *call);
-void call_expire(struct shmeta_client *client, struct call *call);
+void shmeta__call_finish(struct shmeta_client *client, struct call *call);
+void shmeta__call_expire(struct shmeta_client *client, struct call *call);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "reader/client.h"
 
-void call_append(struct call_list *list, struct call *call)
+void shmeta__call_append(struct call_list *list, struct call *call)
 {
 	call->next = NULL;
 	call->prev = list->last;
@@ -17,7 +17,7 @@ void call_append(struct call_list *list, struct call *call)
 	list->last = call;
 }
 
-void call_unlink(struct call_list *list, struct call *call)
+void shmeta__call_unlink(struct call_list *list, struct call *call)
 {
 	if (call->prev != NULL)
 		call->prev->next = call->next;
@@ -29,7 +29,7 @@ void call_unlink(struct call_list *list, struct call *call)
 		list->last = call->prev;
 }
 
-void call_free(struct call *call)
+void shmeta__call_free(struct call *call)
 {
 	free(call);
 }
@@ -100,7 +100,7 @@ static void encode(struct call *call, const struct shmeta_op *ops)
 	for (size_t i = 0, end; i < call->count; i = end) {
 		unsigned int all = OP_KNOWN_BY_ID;
 
-		end = unit_end(call, i);
+		end = shmeta__unit_end(call, i);
 		for (size_t k = i; k < end; k++)
 			all &= call->ops[k].flags;
 		for (size_t k = i; k < end; k++)
@@ -108,8 +108,8 @@ static void encode(struct call *call, const struct shmeta_op *ops)
 	}
 }
 
-enum shmeta_status call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
-                            struct shmeta_result *results, struct call **ret, struct shmeta_err *err)
+enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
+                                    struct shmeta_result *results, struct call **ret, struct shmeta_err *err)
 {
 	enum shmeta_status status;
 	struct call *call;
@@ -137,7 +137,7 @@ enum shmeta_status call_new(const struct shmeta_op *ops, size_t count, size_t un
 	return SHMETA_OK;
 }
 
-size_t unit_end(const struct call *call, size_t i)
+size_t shmeta__unit_end(const struct call *call, size_t i)
 {
 	do
 		i++;
@@ -175,25 +175,25 @@ static void op_done(struct call *call, size_t i)
 	call->open--;
 }
 
-void result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence)
+void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence)
 {
 	*ret = (struct shmeta_result){.status = status};
 	(void)snprintf(ret->text, sizeof ret->text, "%.*s", (int)sizeof ret->text - 1,
 	               sentence[0] != 0 ? sentence : shmeta_strerror(status));
 }
 
-void call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence)
+void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence)
 {
 	for (size_t i = from; i < to; i++) {
 		if ((call->ops[i].flags & OP_DONE) != 0)
 			continue;
-		result_set(&call->results[i], status, sentence);
+		shmeta__result_set(&call->results[i], status, sentence);
 		op_done(call, i);
 		merge_status(call, status);
 	}
 }
 
-size_t frame_end(const struct call *call, size_t i)
+size_t shmeta__frame_end(const struct call *call, size_t i)
 {
 	if (i >= call->count || (call->ops[i].flags & (OP_SENT | OP_HEAD)) != (OP_SENT | OP_HEAD))
 		return 0;
@@ -208,11 +208,11 @@ static bool is_later(const struct shmeta_token *a, const struct shmeta_token *b)
 	return a->generation > b->generation || (a->generation == b->generation && a->txn > b->txn);
 }
 
-enum shmeta_status call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame)
+enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame)
 {
 	const struct shmeta_token token = {.generation = frame->generation, .txn = frame->txn};
 	const uint8_t *at = (const uint8_t *)(frame + 1);
-	size_t left = frame->head.bytes - sizeof *frame, end = frame_end(call, i), used;
+	size_t left = frame->head.bytes - sizeof *frame, end = shmeta__frame_end(call, i), used;
 
 	if (frame->result_count != end - i || (frame->status != SHMETA_OK && frame->status != SHMETA_ERR_NOT_CACHED))
 		return SHMETA_ERR_PROTOCOL;
@@ -233,7 +233,7 @@ enum shmeta_status call_take_results(struct call *call, size_t i, const struct s
 	return SHMETA_OK;
 }
 
-bool op_is_exposed(const struct op *op)
+bool shmeta__op_is_exposed(const struct op *op)
 {
 	return (op->flags & OP_DONE) == 0 && (op->flags & (OP_SENT | OP_AGAIN)) != 0;
 }

@@ -36,7 +36,7 @@ static const char unknown_sentence[] =
 static void finish_if_done(struct shmeta_client *c, struct call *call)
 {
 	if (call->open == 0)
-		call_finish(c, call);
+		shmeta__call_finish(c, call);
 }
 
 /* Nothing that waits can be done: it fails, and what may have been done already stays unknown. */
@@ -47,9 +47,9 @@ static void fail_all(struct shmeta_client *c, enum shmeta_status status, const c
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
 		for (size_t i = 0; i < call->count; i++)
-			if (op_is_exposed(&call->ops[i]))
-				call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
-		call_settle(call, 0, call->count, status, sentence);
+			if (shmeta__op_is_exposed(&call->ops[i]))
+				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
+		shmeta__call_settle(call, 0, call->count, status, sentence);
 		finish_if_done(c, call);
 	}
 }
@@ -67,7 +67,7 @@ static void lose_call(struct call *call)
 		op->flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
 		op->flags |= OP_AGAIN;
 		if ((op->flags & OP_KNOWN_BY_ID) == 0 || call->losses >= LOSSES_MAX)
-			call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 	}
 	call->losses += lost;
 	call->cursor = 0;
@@ -81,8 +81,8 @@ static void forget_exposed(struct shmeta_client *c)
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
 		for (size_t i = 0; i < call->count; i++)
-			if (op_is_exposed(&call->ops[i]))
-				call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
+			if (shmeta__op_is_exposed(&call->ops[i]))
+				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 		finish_if_done(c, call);
 	}
 }
@@ -99,13 +99,13 @@ static void expire_submitted(struct shmeta_client *c, uint64_t now_ns)
 			continue;
 		if (now_ns < call->deadline_ns)
 			return; /* those behind it were submitted later */
-		call_expire(c, call);
+		shmeta__call_expire(c, call);
 	}
 }
 
 /* ---- going down ---------------------------------------------------------------------------------------------------------- */
 
-void link_close(struct shmeta_client *c)
+void shmeta__link_close(struct shmeta_client *c)
 {
 	if (c->fd >= 0 && shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
 		(void)close(c->fd);
@@ -139,7 +139,7 @@ static void link_lost(struct shmeta_client *c, uint64_t now_ns)
 {
 	struct call *next;
 
-	link_close(c);
+	shmeta__link_close(c);
 	schedule_retry(c, now_ns);
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
@@ -170,7 +170,7 @@ static bool send_hello(struct shmeta_client *c)
 	return send(c->fd, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof hello;
 }
 
-void link_connect(struct shmeta_client *c, uint64_t now_ns)
+void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 {
 	enum shmeta_status status;
 	struct core *core;
@@ -216,7 +216,7 @@ static void on_welcome(struct shmeta_client *c, const struct shmeta_frame_welcom
 	                  "this user may not write: shmeta.conf names the users and groups that may");
 	fail_all(c, SHMETA_ERR_DENIED, c->why.text);
 	/* The next call asks again. */
-	link_close(c);
+	shmeta__link_close(c);
 }
 
 static enum shmeta_status keep_answer(struct shmeta_client *c, const struct shmeta_frame_answer *answer)
@@ -271,7 +271,7 @@ static void on_frame_refused(struct shmeta_client *c, struct call *call, size_t 
                              const struct shmeta_frame_answer *answer)
 {
 	enum shmeta_status status = keep_answer(c, answer);
-	size_t end = frame_end(call, i);
+	size_t end = shmeta__frame_end(call, i);
 
 	if (status == SHMETA_ERR_WRITER_AWAY) {
 		/* It is leaving: its successor will take it. */
@@ -284,8 +284,8 @@ static void on_frame_refused(struct shmeta_client *c, struct call *call, size_t 
 	/* Not this time; but an earlier sending of it may have been done. */
 	for (size_t k = i; k < end; k++)
 		if ((call->ops[k].flags & OP_AGAIN) != 0)
-			call_settle(call, k, k + 1, SHMETA_ERR_OUTCOME_UNKNOWN, c->why.text);
-	call_settle(call, i, end, status, c->why.text);
+			shmeta__call_settle(call, k, k + 1, SHMETA_ERR_OUTCOME_UNKNOWN, c->why.text);
+	shmeta__call_settle(call, i, end, status, c->why.text);
 }
 
 /* false: it makes no sense. */
@@ -302,10 +302,10 @@ static bool on_answer(struct shmeta_client *c, const struct shmeta_frame *frame)
 	call = call_of(c, frame->id, &i);
 	if (call == NULL)
 		return true; /* its caller has given up */
-	if (frame_end(call, i) == 0)
+	if (shmeta__frame_end(call, i) == 0)
 		return false;
 	if (frame->type == SHMETA_FRAME_RESULTS) {
-		if (call_take_results(call, i, (const struct shmeta_frame_results *)frame) != SHMETA_OK)
+		if (shmeta__call_take_results(call, i, (const struct shmeta_frame_results *)frame) != SHMETA_OK)
 			return false;
 	} else {
 		if (((const struct shmeta_frame_answer *)frame)->status == SHMETA_OK)
@@ -364,7 +364,7 @@ static size_t tenant_room(const struct shmeta_client *c)
 	return (c->instance->tenant_bytes + 7) / 8 * 8;
 }
 
-size_t link_room(const struct shmeta_client *c, uint32_t frame_max)
+size_t shmeta__link_room(const struct shmeta_client *c, uint32_t frame_max)
 {
 	return frame_max - sizeof(struct shmeta_frame_write) - tenant_room(c);
 }
@@ -377,10 +377,10 @@ static bool waits(const struct op *op)
 /* The operations [i, end) that go into the next frame: whole units, and so many that their results fit one, too. */
 static size_t fill(const struct shmeta_client *c, const struct call *call, size_t i)
 {
-	size_t room = link_room(c, c->frame_max), begin = call->ops[i].offset, end = i;
+	size_t room = shmeta__link_room(c, c->frame_max), begin = call->ops[i].offset, end = i;
 
 	while (end < call->count && waits(&call->ops[end])) {
-		size_t next = unit_end(call, end);
+		size_t next = shmeta__unit_end(call, end);
 
 		if (op_end(call, next - 1) - begin > room || (end > i && answer_max(next - i) > c->frame_max))
 			break;
@@ -439,14 +439,14 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		return false;
 	if (end == i) {
 		/* It fitted a frame when it was made; this writer takes smaller ones. */
-		end = unit_end(call, i);
+		end = shmeta__unit_end(call, i);
 		(void)shmeta_fail(&c->why, SHMETA_ERR_INVALID_ARGUMENT,
 		                  "%zu bytes: the writer takes frames of %u bytes at most",
 		                  op_end(call, end - 1) - call->ops[i].offset, c->frame_max);
-		call_settle(call, i, end,
-		            (call->ops[i].flags & OP_AGAIN) != 0 ? SHMETA_ERR_OUTCOME_UNKNOWN
-		                                                 : SHMETA_ERR_INVALID_ARGUMENT,
-		            c->why.text);
+		shmeta__call_settle(call, i, end,
+		                    (call->ops[i].flags & OP_AGAIN) != 0 ? SHMETA_ERR_OUTCOME_UNKNOWN
+		                                                         : SHMETA_ERR_INVALID_ARGUMENT,
+		                    c->why.text);
 		finish_if_done(c, call);
 		return true;
 	}
@@ -481,7 +481,7 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 	return false;
 }
 
-void link_send(struct shmeta_client *c, uint64_t now_ns)
+void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 {
 	c->blocked = false;
 	if (now_ns < c->stalled_ns)
@@ -501,13 +501,13 @@ void link_send(struct shmeta_client *c, uint64_t now_ns)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------------ */
 
-void link_step(struct shmeta_client *c, uint64_t now_ns)
+void shmeta__link_step(struct shmeta_client *c, uint64_t now_ns)
 {
 	if (c->state != LINK_DOWN && !shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino)) {
 		(void)shmeta_fail(&c->why, SHMETA_ERR_WRITER_AWAY, "the connection's descriptor was closed under it");
 		link_lost(c, now_ns);
 	}
-	link_connect(c, now_ns);
+	shmeta__link_connect(c, now_ns);
 	receive(c, now_ns);
 	if (c->state == LINK_GREETING && now_ns >= c->greeted_by_ns) {
 		(void)shmeta_fail(&c->why, SHMETA_ERR_WRITER_AWAY, "the writer takes connections but does not answer");
@@ -515,18 +515,18 @@ void link_step(struct shmeta_client *c, uint64_t now_ns)
 	}
 	if (c->leaving && c->frames == 0)
 		link_lost(c, now_ns);
-	link_send(c, now_ns);
+	shmeta__link_send(c, now_ns);
 	expire_submitted(c, now_ns);
 }
 
-short link_events(const struct shmeta_client *c)
+short shmeta__link_events(const struct shmeta_client *c)
 {
 	if (c->state == LINK_DOWN)
 		return 0;
 	return (short)(POLLIN | (c->blocked ? POLLOUT : 0));
 }
 
-uint64_t link_due_ns(const struct shmeta_client *c)
+uint64_t shmeta__link_due_ns(const struct shmeta_client *c)
 {
 	uint64_t due = NEVER;
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the library shows and what it needs: tools/lint/symbols.sh BUILD
 # - libshmeta.so.0 exports exactly the functions that include/shmeta.h declares, and reader/libshmeta.map names the same;
+# - libshmeta.a defines no symbol without the prefix shmeta_: an archive cannot hide what its files share, so any other name may be
+#   the host program's as well;
 # - it links liblmdb and libc only;
 # - nothing in it can print, abort, exit, read the environment, install handlers or start threads.
 set -euo pipefail
@@ -26,6 +28,12 @@ differ 'include/shmeta.h and the exported symbols differ:' "$work/header" "$work
 differ 'include/shmeta.h and reader/libshmeta.map differ:' "$work/header" "$work/map"
 if grep -vE '^shmeta_[a-z0-9]' "$work/exported" || grep '__' "$work/exported"; then
 	echo 'these exported symbols are not of the public name space'
+	status=1
+fi
+
+unprefixed=$(nm -A --defined-only --extern-only "$build/lib/libshmeta.a" | awk 'NF >= 3 && $NF !~ /^shmeta_/ { print "  " $1, $NF }')
+if [ -n "$unprefixed" ]; then
+	printf '%s\n%s\n' "$build/lib/libshmeta.a defines names that are not its own:" "$unprefixed"
 	status=1
 fi
 
