@@ -374,7 +374,7 @@ struct shmeta__pages shmeta__env_pages(const struct env *env)
 	return pages;
 }
 
-enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, int parked, uint64_t *ret_txn)
+enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, uint64_t *ret_txn)
 {
 	int rc;
 
@@ -383,8 +383,7 @@ enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, int 
 		if (rc != 0)
 			*txn = NULL;
 	} else {
-		if (parked)
-			mdb_txn_reset(*txn);
+		mdb_txn_reset(*txn);
 		rc = mdb_txn_renew(*txn);
 		if (rc != 0) {
 			mdb_txn_abort(*txn);

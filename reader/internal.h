@@ -58,7 +58,8 @@ struct env *shmeta__env_ref(struct env *env);
 void shmeta__env_unref(struct env *env); /* accepts NULL */
 /* The part of the map that the newest commit says is in use. */
 struct shmeta__pages shmeta__env_pages(const struct env *env);
-enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, int parked, uint64_t *ret_txn);
+/* Make *txn (NULL: a new one) show the newest commit that LMDB knows; *ret_txn: which. What it showed before is given up. */
+enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, uint64_t *ret_txn);
 void shmeta__env_txn_free(struct MDB_txn *txn); /* accepts NULL */
 /* The bytes of both meta pages, for the reader that finds a commit stuck half-way. */
 enum { META_BYTES = 152 };
@@ -208,7 +209,7 @@ struct shmeta_reader {
 	const struct shmeta_generation *gen;
 	struct shmeta_slot *slot; /* of the registration page, or `own` */
 	const struct shmeta_board *board;
-	uint64_t parked; /* the commit that txn shows; 0: none */
+	uint64_t parked; /* the commit that txn shows and that was published when txn was renewed; 0: none */
 	uint64_t epoch;
 	uint32_t attention; /* 1: begin must take the slow way */
 	uint32_t clock;     /* enum reader_clock */

@@ -21,19 +21,6 @@ static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
 
 const uint32_t shmeta__always = 1;
 
-void shmeta__relax(unsigned tries)
-{
-	for (unsigned i = 0; i < (tries < 64 ? tries : 64); i++) {
-#if defined(__x86_64__) || defined(__i386__)
-		__builtin_ia32_pause();
-#elif defined(__aarch64__)
-		__asm__ volatile("yield");
-#else
-		__asm__ volatile("");
-#endif
-	}
-}
-
 enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta_status code, const char *fmt, ...)
 {
 	struct shmeta_err err = {.code = code};
@@ -148,7 +135,10 @@ static enum shmeta_status settle_generation(struct shmeta_reader *r)
 		return status;
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(r->instance, &err);
-	use_env(r, env);
+	if (env == r->env)
+		shmeta__env_unref(env);
+	else
+		use_env(r, env);
 	return SHMETA_OK;
 }
 
@@ -203,7 +193,7 @@ static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 
 /* LMDB shows commit c + 1, the board still says c. Usually that lasts for nanoseconds. When it lasts, the writer was stopped or
  * killed between the two, and must not stop readers: the commit is good when its meta page reads the same twice. The pin stays
- * at c, which protects c + 1 as well. */
+ * at c, which protects c + 1 as well. The transaction is not parked: r->parked stays 0 unless this answers 1. */
 static int stuck_commit(struct shmeta_reader *r, uint64_t committed, uint64_t txn)
 {
 	uint8_t before[2 * META_BYTES], after[2 * META_BYTES];
@@ -214,25 +204,26 @@ static int stuck_commit(struct shmeta_reader *r, uint64_t committed, uint64_t tx
 	shmeta__env_metas(r->env, before);
 	for (unsigned i = 0; i < 64; i++)
 		shmeta__relax(64);
-	if (shmeta__env_renew(r->env, &r->txn, 1, &again) != SHMETA_OK) {
-		r->parked = 0;
+	if (shmeta__env_renew(r->env, &r->txn, &again) != SHMETA_OK)
 		return 0;
-	}
-	r->parked = again;
 	shmeta_fence_read();
 	shmeta__env_metas(r->env, after);
 	if (again != txn || memcmp(before, after, sizeof before) != 0 || shmeta_load(&r->gen->committing) != txn ||
 	    shmeta_load(&r->gen->committed) != committed)
 		return 0;
+	r->parked = txn;
 	r->stuck_committed = committed;
 	r->stuck_txn = txn;
 	return 1;
 }
 
+/* A transaction is accepted only if its commit was published before the renewal and no other one until after it (PAIR 1). So a
+ * number enters r->parked only here and in stuck_commit(), when the loads on both sides agreed; while the transaction is being
+ * renewed nothing is parked, and a try that failed leaves nothing that a later one could take for good. */
 static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 {
 	enum shmeta_status status;
-	uint64_t committed;
+	uint64_t committed, shown;
 
 	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
 		committed = shmeta_load(&r->gen->committed);
@@ -242,17 +233,19 @@ static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 		if (r->stuck_txn != 0 && r->parked == r->stuck_txn && committed == r->stuck_committed &&
 		    shmeta_load(&r->gen->committing) == r->stuck_txn && shmeta_load(&r->gen->committed) == committed)
 			break;
-		if (r->parked != committed) {
-			status = shmeta__env_renew(r->env, &r->txn, r->parked != 0, &r->parked);
-			if (status != SHMETA_OK) {
-				r->parked = 0;
+		shown = r->parked;
+		if (shown != committed) {
+			r->parked = 0;
+			status = shmeta__env_renew(r->env, &r->txn, &shown);
+			if (status != SHMETA_OK)
 				return status;
-			}
 			shmeta_fence_read();
 		}
-		if (r->parked == committed && shmeta_load(&r->gen->committed) == committed)
+		if (shown == committed && shmeta_load(&r->gen->committed) == committed) {
+			r->parked = shown;
 			break;
-		if (tries >= TRIES_BEFORE_STUCK && stuck_commit(r, committed, r->parked))
+		}
+		if (tries >= TRIES_BEFORE_STUCK && stuck_commit(r, committed, shown))
 			break;
 		r->slot->counters.retries++;
 		if (tries == TRIES_MAX - 1)

@@ -3,9 +3,12 @@
  * of the numbered pairs below; both sides quote the number.
  *
  * PAIR 1  writer: shmeta_store(gen->committing, T)  then commits LMDB transaction T  then shmeta_store(gen->committed, T)
- *         reader: shmeta_swap(slot->pin, c)         then shmeta_load(gen->committing)
- *         Both are sequentially consistent: either the writer's next scan of the pins sees the reader's pin, or the reader sees
- *         that a commit may recycle what it is about to read, and begins again.
+ *                 then reads the pins, before it begins transaction T + 1
+ *         reader: c = shmeta_load(gen->committed)  then shmeta_swap(slot->pin, c)  then makes its transaction show c, or has one
+ *                 that did when it was last accepted  then shmeta_load(gen->committed): still c, or it begins again
+ *         All are sequentially consistent: when the second load says c, the pin was there before commit c + 1 was published, so
+ *         the writer's next look at the pins sees it; and no commit wrote the meta page while it was copied. gen->committing
+ *         is read only where a commit seems stuck between LMDB and its publication.
  * PAIR 2  writer: shmeta_publish(touched[i], T)     before it commits T
  *         reader: begins its snapshot, then shmeta_observe(touched[i])
  *         A reader whose snapshot is T or newer sees the touch; seeing it early only costs a needless resolve.

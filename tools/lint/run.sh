@@ -75,6 +75,7 @@ scripts() {
 
 check 'formatted by clang-format' format
 check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
+check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
 check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
