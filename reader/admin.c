@@ -17,6 +17,10 @@ struct shmeta_objects {
 	uint32_t left; /* objects in the page from there on */
 	struct shmeta_object last;
 	union {
+		struct shmeta_frame_objects frame;
+		char bytes[sizeof(struct shmeta_frame_objects) + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX];
+	} request; /* holds the strings of last once a page is asked for: the page may be overwritten by what is no answer */
+	union {
 		struct shmeta_frame_object_list head;
 		uint64_t align[SHMETA_FRAME_MAX / 8];
 	} page;
@@ -24,34 +28,34 @@ struct shmeta_objects {
 
 static enum shmeta_status next_page(struct shmeta_objects *list)
 {
-	union {
-		struct shmeta_frame_objects frame;
-		char bytes[sizeof(struct shmeta_frame_objects) + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX];
-	} packet = {.frame = {.head = {.type = SHMETA_FRAME_OBJECTS}, .flags = list->flags}};
+	struct shmeta_frame_objects *frame = &list->request.frame;
 	struct answer answer = {
 		.body_type = SHMETA_FRAME_OBJECT_LIST, .body = &list->page, .body_room = sizeof list->page};
 	struct shmeta *instance = list->instance;
-	const struct shmeta_str after[] = {list->last.s3_bucket, list->last.s3_key};
+	struct shmeta_str *after[] = {&list->last.s3_bucket, &list->last.s3_key};
 	uint64_t deadline = shmeta__deadline_of(list->timeout_ms);
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 	struct core *core;
-	size_t at = sizeof packet.frame;
+	size_t at = sizeof *frame;
 
-	memcpy(packet.bytes + at, instance->tenant, instance->tenant_bytes);
+	memcpy(list->request.bytes + at, instance->tenant, instance->tenant_bytes);
 	at += instance->tenant_bytes;
 	for (size_t i = 0; i < 2; i++) {
-		if (after[i].bytes > 0)
-			memcpy(packet.bytes + at, after[i].data, after[i].bytes);
-		at += after[i].bytes;
+		/* Asked again, they are where they belong already. */
+		if (after[i]->bytes > 0)
+			memmove(list->request.bytes + at, after[i]->data, after[i]->bytes);
+		after[i]->data = list->request.bytes + at;
+		at += after[i]->bytes;
 	}
-	packet.frame.tenant_bytes = (uint32_t)instance->tenant_bytes;
-	packet.frame.bucket_bytes = (uint32_t)after[0].bytes;
-	packet.frame.key_bytes = (uint32_t)after[1].bytes;
-	packet.frame.timeout_ms = shmeta__left_ms(deadline);
-	packet.frame.head.bytes = (uint32_t)at;
+	*frame = (struct shmeta_frame_objects){.head = {.bytes = (uint32_t)at, .type = SHMETA_FRAME_OBJECTS},
+	                                       .flags = list->flags};
+	frame->tenant_bytes = (uint32_t)instance->tenant_bytes;
+	frame->bucket_bytes = (uint32_t)after[0]->bytes;
+	frame->key_bytes = (uint32_t)after[1]->bytes;
+	frame->timeout_ms = shmeta__left_ms(deadline);
 	core = shmeta__instance_core(instance);
-	status = shmeta__ask(core, &packet.frame.head, deadline, &answer, &err);
+	status = shmeta__ask(core, &frame->head, deadline, &answer, &err);
 	if (status == SHMETA_OK && answer.body_bytes == 0)
 		status = shmeta_fail(&err, SHMETA_ERR_PROTOCOL, "%s: the writer answered something else",
 		                     core->directory);

@@ -17,7 +17,7 @@
 
 #include "shm/op.h"
 
-static const uint64_t FUTEX_SLICE_NS = 100 * MILLION;
+static const uint64_t FUTEX_SLICE_NS = 100 * MILLION, RETIRED_SLICE_NS = 5 * MILLION;
 enum { RETRY_CONNECT_MS = 5, ASK_TRIES = 3 };
 
 uint64_t shmeta__monotonic_ns(void)
@@ -118,39 +118,50 @@ enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd,
 	return SHMETA_OK;
 }
 
+/* The descriptor and what proves that it is ours belong together: they are taken and put back under one lock, which is held for
+ * these few stores only. */
 static int take_idle(struct core *core)
 {
-	int fd = __atomic_exchange_n(&core->client_fd, -1, __ATOMIC_ACQ_REL);
+	struct idle_connection idle;
 
-	return shmeta__fd_is(fd, core->client_dev, core->client_ino) ? fd : -1;
+	(void)pthread_mutex_lock(&core->idle_lock);
+	idle = core->idle;
+	core->idle.fd = -1;
+	(void)pthread_mutex_unlock(&core->idle_lock);
+	return shmeta__fd_is(idle.fd, idle.dev, idle.ino) ? idle.fd : -1;
 }
 
-/* Two at once: one is kept. dev and ino are written while nobody can take the descriptor. */
+/* Two at once: one is kept. */
 static void keep_idle(struct core *core, int fd)
 {
-	if (pthread_mutex_trylock(&core->lock) != 0) {
-		(void)close(fd);
-		return;
-	}
-	if (__atomic_load_n(&core->client_fd, __ATOMIC_RELAXED) < 0) {
-		shmeta__fd_note(fd, &core->client_dev, &core->client_ino);
-		__atomic_store_n(&core->client_fd, fd, __ATOMIC_RELEASE);
-		fd = -1;
-	}
-	(void)pthread_mutex_unlock(&core->lock);
-	if (fd >= 0)
+	struct idle_connection idle = {.fd = fd};
+	int kept;
+
+	shmeta__fd_note(fd, &idle.dev, &idle.ino);
+	(void)pthread_mutex_lock(&core->idle_lock);
+	kept = core->idle.fd < 0;
+	if (kept)
+		core->idle = idle;
+	(void)pthread_mutex_unlock(&core->idle_lock);
+	if (!kept)
 		(void)close(fd);
 }
 
+/* 0: the deadline has passed. It is looked at first: a peer that is always ready does not keep the caller beyond it. */
 static int wait_ready(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = {.fd = fd, .events = events};
 
 	for (;;) {
-		uint64_t now = shmeta__monotonic_ns();
-		uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-		struct timespec t = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
-		int rc = ppoll(&p, 1, &t, NULL);
+		uint64_t now = shmeta__monotonic_ns(), left;
+		struct timespec t;
+		int rc;
+
+		if (now >= deadline_ns)
+			return 0;
+		left = deadline_ns - now;
+		t = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+		rc = ppoll(&p, 1, &t, NULL);
 
 		if (rc > 0)
 			return 1;
@@ -180,15 +191,54 @@ static enum shmeta_status connect_by(struct core *core, uint64_t deadline_ns, in
 	}
 }
 
+/* What of a frame lies on the stack: any frame's fixed part, and a sentence. The rest of a long one goes straight to the caller's
+ * body. */
+union packet {
+	struct shmeta_frame head;
+	struct shmeta_frame_answer answer;
+	uint64_t align[128];
+};
+
+/* One frame. 1: *ret_bytes is its length, of which the first part is in packet; 0: try again; -1: the connection is gone; -2: it is
+ * no frame, or does not fit. */
+static int receive(int fd, union packet *packet, const struct answer *ret, size_t *ret_bytes)
+{
+	int has_rest = ret->body_room > sizeof *packet;
+	struct iovec parts[2] = {
+		{packet, sizeof *packet},
+		{has_rest ? (char *)ret->body + sizeof *packet : NULL, has_rest ? ret->body_room - sizeof *packet : 0}};
+	/* Without room for control data the kernel closes descriptors that come along. */
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = has_rest ? 2 : 1};
+	ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
+	size_t bytes;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0)
+		return -1;
+	bytes = (size_t)n;
+	/* A sentence that is too long is cut. */
+	if ((message.msg_flags & MSG_TRUNC) != 0 && packet->head.type == SHMETA_FRAME_ANSWER) {
+		bytes = sizeof *packet;
+		packet->answer.text_bytes = (uint32_t)(bytes - sizeof packet->answer);
+		packet->head.bytes = (uint32_t)bytes;
+		message.msg_flags &= ~MSG_TRUNC;
+	}
+	if ((message.msg_flags & MSG_TRUNC) != 0 || shmeta__frame_check(packet, bytes) != SHMETA_OK)
+		return -2;
+	if (packet->head.type == SHMETA_FRAME_ANSWER ? bytes > sizeof *packet
+	                                             : packet->head.type != ret->body_type || bytes > ret->body_room)
+		return -2;
+	*ret_bytes = bytes;
+	return 1;
+}
+
 /* ERR_WRITER_AWAY: the connection is gone. */
 static enum shmeta_status exchange(struct core *core, int fd, const struct shmeta_frame *request, uint64_t deadline_ns,
                                    struct answer *ret, struct shmeta_err *err)
 {
-	union {
-		struct shmeta_frame_answer answer;
-		uint64_t align[(SHMETA_FRAME_MAX + 8) / 8];
-	} packet;
-	const struct shmeta_frame *head = &packet.answer.head;
+	union packet packet;
+	size_t bytes = 0;
 	ssize_t n;
 
 	for (;;) {
@@ -202,27 +252,25 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 			return timed_out(core, err);
 	}
 	for (;;) {
+		int got;
+
 		if (!wait_ready(fd, POLLIN, deadline_ns))
 			return timed_out(core, err);
-		/* recv, not recvmsg: descriptors that come along are closed by the kernel. */
-		n = recv(fd, &packet, sizeof packet, MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			continue;
-		if (n <= 0)
+		got = receive(fd, &packet, ret, &bytes);
+		if (got == -1)
 			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
 			                   core->directory);
-		if (shmeta__frame_check(&packet, (size_t)n) != SHMETA_OK ||
-		    (head->type != SHMETA_FRAME_ANSWER && (head->type != ret->body_type || (size_t)n > ret->body_room)))
+		if (got < 0)
 			return shmeta_fail(err, SHMETA_ERR_PROTOCOL, "%s: the writer's answer cannot be parsed",
 			                   core->directory);
-		if (head->id == request->id)
+		if (got > 0 && packet.head.id == request->id)
 			break;
 	}
-	if (head->type != SHMETA_FRAME_ANSWER) {
+	if (packet.head.type != SHMETA_FRAME_ANSWER) {
 		ret->frame = (struct shmeta_frame_answer){.status = SHMETA_OK};
 		ret->text[0] = '\0';
-		ret->body_bytes = (size_t)n;
-		memcpy(ret->body, &packet, (size_t)n);
+		ret->body_bytes = bytes;
+		memcpy(ret->body, &packet, bytes < sizeof packet ? bytes : sizeof packet);
 		return SHMETA_OK;
 	}
 	ret->frame = packet.answer;
@@ -323,15 +371,18 @@ static enum shmeta_status ask_since(struct shmeta *instance, struct core *core, 
 enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns)
 {
 	uint32_t word = shmeta_observe(&gen->commit_futex);
-	uint64_t now, left;
+	uint64_t now = shmeta__monotonic_ns(), left = FUTEX_SLICE_NS;
 	struct timespec t;
 
-	if (shmeta_observe(&gen->committed) > txn || shmeta_observe(&gen->retired) != 0)
+	if (shmeta_observe(&gen->committed) > txn)
 		return SHMETA_OK;
-	now = shmeta__monotonic_ns();
 	if (now >= deadline_ns)
 		return SHMETA_ERR_TIMEOUT;
-	left = deadline_ns - now < FUTEX_SLICE_NS ? deadline_ns - now : FUTEX_SLICE_NS;
+	/* A generation may be retired a while before its successor is current: the caller looks for that one soon, not at once. */
+	if (shmeta_observe(&gen->retired) != 0) /* PAIR 4 */
+		left = RETIRED_SLICE_NS;
+	if (left > deadline_ns - now)
+		left = deadline_ns - now;
 	t = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
 	/* Not FUTEX_PRIVATE: the writer wakes from another process. A read-only mapping of a file is enough to wait on. */
 	if (syscall(SYS_futex, &gen->commit_futex, FUTEX_WAIT, word, &t, NULL, 0) < 0 && errno != EAGAIN &&

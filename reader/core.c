@@ -102,12 +102,13 @@ static enum shmeta_status map_board(int dir, const char *directory, uint64_t fil
 
 static void core_free(struct core *core)
 {
-	if (core->client_fd >= 0 && shmeta__fd_is(core->client_fd, core->client_dev, core->client_ino))
-		(void)close(core->client_fd);
+	if (core->idle.fd >= 0 && shmeta__fd_is(core->idle.fd, core->idle.dev, core->idle.ino))
+		(void)close(core->idle.fd);
 	shmeta__registration_drop(core);
 	shmeta__env_unref(core->env);
 	if (core->board != NULL)
 		(void)munmap((void *)(uintptr_t)core->board, SHMETA_PAGE);
+	(void)pthread_mutex_destroy(&core->idle_lock);
 	(void)pthread_mutex_destroy(&core->lock);
 	free(core->directory);
 	free(core);
@@ -122,9 +123,10 @@ static enum shmeta_status core_new(int dir, const char *directory, const struct 
 	if (core == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
 	(void)pthread_mutex_init(&core->lock, NULL);
+	(void)pthread_mutex_init(&core->idle_lock, NULL);
 	core->refs = 1;
 	core->pending_fd = -1;
-	core->client_fd = -1;
+	core->idle.fd = -1;
 	core->dev = st->st_dev;
 	core->ino = st->st_ino;
 	core->owner = st->st_uid;
@@ -258,7 +260,9 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 		(void)pthread_mutex_lock(&core->lock);
 	else if (pthread_mutex_trylock(&core->lock) != 0)
 		return SHMETA_ERR_BUSY;
-	if (core->env == NULL || shmeta_observe(&core->env->gen->retired) != 0) { /* PAIR 4 */
+	/* A retired generation may still be the current one: it is retired before its successor is published when that fails. */
+	if (core->env == NULL || (shmeta_observe(&core->env->gen->retired) != 0 && /* PAIR 4 */
+	                          shmeta_observe(&core->board->generation) != core->env->generation)) {
 		status = open_current(core, &env, err);
 		if (status == SHMETA_OK) {
 			shmeta__env_unref(core->env);

@@ -94,6 +94,12 @@ void shmeta__registration_drop(struct core *core);
 
 /* ---- one instance directory (core.c) ----------------------------------------------------------------------------------- */
 
+/* A connection for requests that nobody uses; fd -1: none. */
+struct idle_connection {
+	int fd;
+	uint64_t dev, ino;
+};
+
 struct core {
 	struct core *next;
 	uint32_t refs;     /* falls to 0 under cores_lock only */
@@ -113,10 +119,10 @@ struct core {
 	uint32_t pending_asked;
 	uint64_t backoff_ns;
 	uint64_t next_step_ns;
-	uint64_t next_look_ns; /* when to look for a replaced board again; read without the lock */
-	uint32_t cache_bytes;  /* spent by the readers' caches, see shmeta__cache_grant() */
-	int client_fd;         /* an idle connection for requests, or -1; taken by exchange */
-	uint64_t client_dev, client_ino;
+	uint64_t next_look_ns;     /* when to look for a replaced board again; read without the lock */
+	uint32_t cache_bytes;      /* spent by the readers' caches, see shmeta__cache_grant() */
+	pthread_mutex_t idle_lock; /* for idle, and for nothing that takes time */
+	struct idle_connection idle;
 };
 
 enum shmeta_status shmeta__core_open(const char *directory, const char *agent, uint32_t threads, struct core **ret,
@@ -364,7 +370,7 @@ struct want {
 };
 uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */
 uint64_t shmeta__monotonic_ns(void);
-/* Wait on gen's commit word until committed > txn, the deadline, retirement, or 100 ms. OK: look again. */
+/* Wait on gen's commit word until committed > txn or the deadline, 100 ms at most, 5 ms when gen is retired. OK: look again. */
 enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns);
 /* Ask, wait, and move the reader's snapshot. *ret_synced_at_ns: when the source was read; with SOURCE, after this call began. */
 enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,

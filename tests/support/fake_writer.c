@@ -583,7 +583,7 @@ static void drop_client(struct fake_writer *w, struct fake_client *c)
 
 static void send_answer(struct fake_writer *w, int fd, uint64_t id, enum shmeta_status status, const char *text)
 {
-	char packet[sizeof(struct shmeta_frame_answer) + 512] = {0};
+	char packet[sizeof(struct shmeta_frame_answer) + 4096] = {0};
 	struct shmeta_frame_answer a = {.head = {.version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_ANSWER, .id = id},
 	                                .status = status,
 	                                .text_bytes = text == NULL ? 0 : (uint32_t)strlen(text)};

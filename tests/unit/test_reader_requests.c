@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a reader asks of the writer: FRESH lookups, refresh, reload; and waiting for commits. */
 #include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/support/fake_writer.h"
@@ -318,6 +321,77 @@ Test(reader_requests, threads_ask_side_by_side)
 	cr_assert_eq(w->refreshes, 160);
 }
 
+static int open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	cr_assert_neq(dir, NULL);
+	while (readdir(dir) != NULL)
+		n++;
+	(void)closedir(dir);
+	return n;
+}
+
+Test(reader_requests, threads_that_asked_leave_one_descriptor_behind_and_close_that)
+{
+	enum shmeta_status status[8] = {0};
+	int served, before;
+	pthread_t thread[8];
+
+	/* The fake writer's ends are in this process, too: each connection counts twice. */
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 10000, NULL), SHMETA_OK);
+	before = open_descriptors();
+	for (int i = 0; i < 8; i++)
+		cr_assert_eq(pthread_create(&thread[i], NULL, refresh_often, &status[i]), 0);
+	for (int i = 0; i < 8; i++)
+		(void)pthread_join(thread[i], NULL);
+	fake_unserve(w); /* its ends are closed, so what remains more than before is the library's */
+	served = open_descriptors();
+	cr_assert_leq(served, before);
+	fake_serve(w);
+}
+
+static volatile int hung_up;
+
+/* A peer that sends answers to requests that nobody made, until the client goes. */
+static void flood(struct fake_writer *f, void *arg)
+{
+	const struct shmeta_frame_answer other = {.head = {.bytes = sizeof other,
+	                                                   .version = SHMETA_WIRE_VERSION,
+	                                                   .type = SHMETA_FRAME_ANSWER,
+	                                                   .id = UINT64_MAX},
+	                                          .status = SHMETA_ERR_FULL};
+
+	(void)arg;
+	for (int tries = 0; tries < 2000000 && !hung_up; tries++)
+		for (int i = 0; i < FAKE_CLIENTS; i++)
+			if (f->client[i].fd >= 0 && f->client[i].memfd < 0 &&
+			    send(f->client[i].fd, &other, sizeof other, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+			    errno == EPIPE)
+				hung_up = 1;
+}
+
+Test(reader_requests, a_peer_that_never_stops_sending_does_not_keep_a_call_beyond_its_deadline)
+{
+	w->on_refresh = flood;
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 50, NULL), SHMETA_ERR_TIMEOUT);
+	fake_unserve(w); /* waits for the flood's end */
+	cr_assert(hung_up, "the client left before the peer was done");
+	fake_serve(w);
+}
+
+static char long_text[3000];
+
+Test(reader_requests, a_sentence_that_is_too_long_is_cut)
+{
+	memset(long_text, 'x', sizeof long_text - 1);
+	w->answer = SHMETA_ERR_SOURCE;
+	w->answer_text = long_text;
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 10000, NULL), SHMETA_ERR_SOURCE);
+	cr_assert_neq(strstr(last_error(), "xxx..."), NULL, "%s", last_error());
+}
+
 /* ---- waiting for commits -------------------------------------------------------------------------------------------------------------- */
 
 static void *commit_soon(void *arg)
@@ -355,6 +429,26 @@ Test(reader_requests, waiting_for_a_commit_ends_with_it_also_in_the_next_generat
 	cr_assert_gt(txn, newest + 1);
 	(void)pthread_join(thread, NULL);
 	cr_assert_eq(shmeta_wait_commit(NULL, 0, 0, &txn), SHMETA_ERR_INVALID_ARGUMENT);
+}
+
+Test(reader_requests, a_wait_ends_at_its_deadline_also_in_a_generation_that_is_retired_and_current)
+{
+	const struct shmeta_token token = {w->gen->generation, w->gen->committed + 1000};
+	struct shmeta_partition p;
+	uint64_t txn;
+
+	shmeta_publish(&w->gen->retired, 1);
+	cr_assert_eq(shmeta_wait_commit(instance, w->gen->committed, 50, &txn), SHMETA_ERR_TIMEOUT);
+	cr_assert_eq(shmeta_wait_token(instance, &token, 50), SHMETA_ERR_TIMEOUT);
+	fake_advance(w, 60 * SECOND);
+	w->answer_txn_ahead = 1000;
+	begin();
+	cr_assert_eq(shmeta_get_partition_named(reader, "t", 1, 1, &hasty_read, &p, NULL), SHMETA_ERR_TIMEOUT);
+	end();
+	/* It is read as before, and what was known of it is kept. */
+	begin();
+	cr_assert_eq(shmeta_get_partition_named(reader, "t", 1, 1, NULL, &p, NULL), SHMETA_OK);
+	end();
 }
 
 Test(reader_requests, changed_txn_tells_which_class_changed)
