@@ -90,6 +90,7 @@ struct memory_db {
 	void *hook_arg;
 	struct memory_stats stats;
 	struct memory_writes *writes;
+	struct memory_row_fault *row_faults;
 	int wake; /* eventfd; -1: none yet */
 };
 
@@ -378,6 +379,8 @@ static void rows_clear(struct memory_db *db)
 {
 	memory_writes_free(db->writes);
 	db->writes = NULL;
+	memory_row_faults_free(db->row_faults);
+	db->row_faults = NULL;
 	for (size_t i = 0; i < db->topics.count; i++)
 		topic_clear(topics_of(db)[i]);
 	array_free(&db->topics);
@@ -1023,6 +1026,17 @@ bool memory_find_lease(struct memory_db *db, const char *tenant, const char *top
 	return found;
 }
 
+struct memory_row_fault **memory_lock_row_faults(struct memory_db *db)
+{
+	pthread_mutex_lock(&db->lock);
+	return &db->row_faults;
+}
+
+void memory_unlock_row_faults(struct memory_db *db)
+{
+	pthread_mutex_unlock(&db->lock);
+}
+
 struct memory_writes **memory_writes_of(struct memory_db *db)
 {
 	return &db->writes;
@@ -1302,9 +1316,18 @@ static enum shmeta_status emit_partition(struct call *call, struct topic *topic,
 	struct rows_fault fault = {""};
 	enum shmeta_status status;
 
+	const struct memory_row_fault *broken =
+		memory_row_fault(call->state->db->row_faults, topic->row.name, partition->row.partition_id);
+
 	*ret = false;
 	if (!partition->present)
 		return SHMETA_OK;
+	if (broken != NULL && broken->status != SHMETA_OK) {
+		call->armed = true;
+		call->fault.status = broken->status;
+		snprintf(call->fault.sentence, sizeof call->fault.sentence, "%s", broken->sentence);
+		return broken->status;
+	}
 	status = row(call);
 	if (status != SHMETA_OK)
 		return status;
@@ -1640,9 +1663,15 @@ static enum shmeta_status fetch_key(struct call *call, const struct backend_key 
 	if (partition == NULL)
 		return SHMETA_OK;
 	status = emit_partition(call, topic, partition, true, ret_found);
-	if (status == SHMETA_OK && key->cls == SHMETA_CLASS_SEGMENT && key->from <= key->to)
-		status = emit_segments(call, topic, partition, segment_at(partition, key->from, false),
-		                       segment_at(partition, key->to, true), *ret_found);
+	if (status == SHMETA_OK && key->cls == SHMETA_CLASS_SEGMENT && key->from <= key->to) {
+		const struct memory_row_fault *fault =
+			memory_row_fault(db->row_faults, topic->row.name, partition->row.partition_id);
+		bool stray = fault != NULL && fault->stray;
+
+		status = emit_segments(call, topic, partition, stray ? 0 : segment_at(partition, key->from, false),
+		                       stray ? partition->segments.count : segment_at(partition, key->to, true),
+		                       *ret_found);
+	}
 	return status;
 }
 

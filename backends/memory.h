@@ -101,6 +101,24 @@ enum shmeta_status memory_objects(void *state, const struct backend_object_list 
 enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
                                  struct backend_error *err);
 
+/* ---- faults of rows (memory_faults.c) --------------------------------------------------------------------------------------- */
+
+struct memory_row_fault {
+	struct memory_row_fault *next;
+	uint32_t partition_id;
+	enum shmeta_status status; /* OK: it strays */
+	bool stray;
+	char topic[SHMETA_NAME_MAX + 1];
+	char sentence[160];
+};
+/* NULL: none. */
+const struct memory_row_fault *memory_row_fault(const struct memory_row_fault *first, struct shmeta_str topic,
+                                                uint32_t partition_id);
+void memory_row_faults_free(struct memory_row_fault *first);
+/* Of a database, with its lock held until it is given back. */
+struct memory_row_fault **memory_lock_row_faults(struct memory_db *db);
+void memory_unlock_row_faults(struct memory_db *db);
+
 /* ---- faults ------------------------------------------------------------------------------------------------------------ */
 
 enum memory_call { MEMORY_OPEN, MEMORY_LOAD, MEMORY_FETCH, MEMORY_CHANGES, MEMORY_START, MEMORY_APPLY, MEMORY_CALLS };
@@ -114,6 +132,13 @@ bool memory_take_fault(struct memory_db *db, enum memory_call call, enum shmeta_
  * was started: after they have committed, when after_rows is not 0, telling nobody; before they have done anything, when it is. */
 void memory_fail(struct memory_db *db, enum memory_call call, uint32_t times, uint64_t after_rows,
                  enum shmeta_status status, const char *sentence);
+/* From now on a fetch() or load() that comes to this partition fails with status and sentence, whatever else it was to read. */
+bool memory_break_partition(struct memory_db *db, const char *topic, uint32_t partition_id, enum shmeta_status status,
+                            const char *sentence);
+/* From now on a fetch() of a range of this partition's segments shows all of them, as no engine may. */
+bool memory_stray_partition(struct memory_db *db, const char *topic, uint32_t partition_id);
+/* Neither from now on. */
+void memory_mend_partition(struct memory_db *db, const char *topic, uint32_t partition_id);
 /* The next `times` load() calls find no rows at all, and answer OK. */
 void memory_lie_empty(struct memory_db *db, uint32_t times);
 /* Changes from now on escape the feed (a disabled trigger, TRUNCATE): only load() shows them. */

@@ -7,9 +7,12 @@
  * high_watermark and segments of a partition always come from the same read and go into the same commit: a partition's row is
  * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
  * their watermarks. */
+#include <stdio.h>
+
+#include "writer/failing.h"
 #include "writer/got.h"
 
-enum { ORPHAN_TRIES = 3 };
+enum { ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16 };
 
 static int compare_str(struct shmeta_str a, struct shmeta_str b)
 {
@@ -172,23 +175,64 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 	return status < 0 ? status : SHMETA_OK;
 }
 
-/* Take what waits, up to a batch. */
-static size_t take(struct batch *b)
+/* It is done with: forget it, and answer who waits. */
+static void end_entry(struct sync *s, struct sync_entry *e, enum shmeta_status status, const char *sentence,
+                      uint64_t txn, uint64_t synced_at_ns)
 {
-	struct sync *s = b->s;
+	pthread_mutex_lock(&s->queue.lock);
+	struct sync_ticket *tickets = e->tickets;
+
+	e->tickets = NULL;
+	queue_forget(&s->queue, e);
+	pthread_mutex_unlock(&s->queue.lock);
+	queue_answer(s, tickets, status, sentence, txn, synced_at_ns);
+}
+
+/* Those that are known to fail wait for their time; those whose time has come are put behind the others, to be tried alone. How
+ * many the others are. */
+static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t *count)
+{
+	size_t good = 0, trying = 0;
+	struct sync_entry *again[FAILING_AT_ONCE];
+
+	for (size_t i = 0; i < *count; i++) {
+		struct sync_entry *e = entry[i];
+		struct identity id = queue_identity_of(e);
+		struct failing_key *key = failing_find(s, &id);
+
+		if (key == NULL) {
+			entry[good++] = e;
+		} else if (key->trying && trying < FAILING_AT_ONCE) {
+			again[trying++] = e;
+		} else {
+			if (key->trying)
+				key->trying = false; /* so many at once: it waits for the next round */
+			else
+				failing_wanted(s, key, &e->want);
+			end_entry(s, e, key->status, key->sentence, 0, 0);
+		}
+	}
+	memcpy(entry + good, again, trying * sizeof(struct sync_entry *));
+	*count = good + trying;
+	return good;
+}
+
+/* Take what waits, up to a batch. Freed by the caller; NULL: nothing, or no memory. */
+static struct sync_entry **take(struct sync *s, size_t *ret_count)
+{
 	struct sync_queue *q = &s->queue;
 	size_t most = s->options.refresh_batch_keys;
+	struct sync_entry **entry;
 
+	*ret_count = 0;
 	pthread_mutex_lock(&q->lock);
 	if (most > q->named.count + q->asked.count)
 		most = q->named.count + q->asked.count;
-	b->entry = most == 0 ? NULL : malloc(most * sizeof *b->entry);
-	if (b->entry != NULL)
-		b->entry_count = queue_take(q, b->entry, most);
+	entry = most == 0 ? NULL : malloc(most * sizeof(struct sync_entry *));
+	if (entry != NULL)
+		*ret_count = queue_take(q, entry, most);
 	pthread_mutex_unlock(&q->lock);
-	if (b->entry_count > 0)
-		qsort(b->entry, b->entry_count, sizeof *b->entry, compare_entry);
-	return b->entry_count;
+	return entry;
 }
 
 /* ---- applying --------------------------------------------------------------------------------------------------------------------- */
@@ -487,15 +531,15 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
-/* The batch could not be applied: what the feed named waits, what readers asked for is answered. */
-static void give_up(struct batch *b, enum shmeta_status status, const char *sentence)
+/* They could not be brought over: what the feed named waits, what readers asked for is answered. */
+static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enum shmeta_status status,
+                    const char *sentence)
 {
-	struct sync *s = b->s;
 	struct sync_ticket *tickets = NULL;
 
 	pthread_mutex_lock(&s->queue.lock);
-	for (size_t i = 0; i < b->entry_count; i++) {
-		struct sync_entry *e = b->entry[i];
+	for (size_t i = 0; i < count; i++) {
+		struct sync_entry *e = entry[i];
 
 		if (e == NULL)
 			continue;
@@ -508,7 +552,6 @@ static void give_up(struct batch *b, enum shmeta_status status, const char *sent
 		} else {
 			queue_forget(&s->queue, e);
 		}
-		b->entry[i] = NULL;
 	}
 	pthread_mutex_unlock(&s->queue.lock);
 	queue_answer(s, tickets, status, sentence, 0, 0);
@@ -566,14 +609,11 @@ static void done(struct batch *b, uint64_t txn)
 
 		if (e == NULL)
 			continue;
-		pthread_mutex_lock(&s->queue.lock);
-		struct sync_ticket *tickets = e->tickets;
+		struct identity id = queue_identity_of(e);
 
-		e->tickets = NULL;
-		queue_forget(&s->queue, e);
-		pthread_mutex_unlock(&s->queue.lock);
+		failing_works(s, &id);
 		b->entry[i] = NULL;
-		queue_answer(s, tickets, SHMETA_OK, "", txn, b->read_at_ns);
+		end_entry(s, e, SHMETA_OK, "", txn, b->read_at_ns);
 	}
 }
 
@@ -589,7 +629,8 @@ static bool completes_feed(struct batch *b)
 	bool all = s->queue.feed_keys == mine;
 
 	pthread_mutex_unlock(&s->queue.lock);
-	return all && s->following && !s->list_dirty;
+	/* What fails is to be named again after a restart. */
+	return all && s->following && !s->list_dirty && s->failing.count == 0;
 }
 
 /* Offsets and leases that came before their topic: the feed will name the topic, so look again then, but not for ever. */
@@ -618,6 +659,7 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 	bool classes = false;
 	enum shmeta_status status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, err);
 
+	b->store_failed = status != SHMETA_OK;
 	if (status != SHMETA_OK)
 		return status;
 	status = sift(b, err);
@@ -627,8 +669,10 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 		status = apply_feed(a, feed, generation_feed_value(s, feed), err);
 	uint64_t orphans = a->orphans;
 
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
 		status = apply_commit(a, &txn, err);
+		b->store_failed = status != SHMETA_OK;
+	}
 	if (status != SHMETA_OK) {
 		apply_abort(a);
 		return status;
@@ -645,71 +689,170 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 
 static const char refresh_pass[] = "minute of refreshes";
 
-bool batch_run(struct sync *s)
+/* Is it the store that is in trouble, and not what was to be put into it? */
+static bool is_of_the_store(enum shmeta_status status)
 {
-	struct batch b = {.s = s};
-	struct backend_error source_err = {0};
-	struct shmeta_err err = {0};
-	const struct backend_sink sink = got_sink(&b);
-
-	if (take(&b) == 0) {
-		got_free(&b);
+	switch (status) {
+	case SHMETA_ERR_FULL:
+	case SHMETA_ERR_CORRUPT:
+	case SHMETA_ERR_NO_MEMORY:
+	case SHMETA_ERR_SYSTEM:
+	case SHMETA_ERR_PERMISSION:
+	case SHMETA_ERR_VERSION:
+	case SHMETA_ERR_BUSY:
+		return true;
+	default:
 		return false;
 	}
-	enum shmeta_status status = plan(&b, &err);
+}
 
-	if (status != SHMETA_OK) {
-		give_up(&b, status, err.text);
-		sync_room_failed(s, status, err.text);
-		got_free(&b);
-		return false;
-	}
-	if (b.key_count == 0) {
-		got_free(&b);
-		return true; /* all of it was promoted */
-	}
-	sync_quarantine_pass_begin(s, refresh_pass);
-	b.sequence = floor_read_begins(&s->floor);
-	b.read_at_ns = sync_now(s);
+/* What became of a batch. */
+enum outcome {
+	OUTCOME_DONE,
+	OUTCOME_SOURCE, /* the source is in trouble */
+	OUTCOME_STORE,  /* the store is, or memory is short */
+	OUTCOME_KEY     /* both work, but not for some of the keys */
+};
+
+struct failure {
+	enum shmeta_status status;
+	char sentence[512];
+};
+
+static enum outcome fail(struct failure *failure, enum outcome outcome, enum shmeta_status status, const char *sentence)
+{
+	failure->status = status;
+	(void)snprintf(failure->sentence, sizeof failure->sentence, "%s", sentence);
+	return outcome;
+}
+
+static enum outcome fetch(struct batch *b, struct failure *failure)
+{
+	struct sync *s = b->s;
+	struct backend_error err = {.code = SHMETA_OK};
+	const struct backend_sink sink = got_sink(b);
+	enum shmeta_status status;
+
+	b->read_at_ns = sync_now(s);
 	s->counters.fetches++;
-	s->counters.refresh_keys += b.key_count;
-	status = s->ops->fetch(s->backend, b.key, b.key_count, &sink, &source_err);
-	s->counters.fetch_ns += sync_now(s) - b.read_at_ns;
-	if (status == SHMETA_OK && b.at != b.key_count)
-		status = backend_fail(&source_err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b.at,
-		                      b.key_count);
+	s->counters.refresh_keys += b->key_count;
+	status = s->ops->fetch(s->backend, b->key, b->key_count, &sink, &err);
+	s->counters.fetch_ns += sync_now(s) - b->read_at_ns;
+	if (b->failed == SHMETA_ERR_NO_MEMORY)
+		return fail(failure, OUTCOME_STORE, SHMETA_ERR_NO_MEMORY,
+		            "out of memory while reading from the source");
+	if (status == SHMETA_ERR_INVALID_ARGUMENT)
+		return fail(failure, OUTCOME_KEY, status, err.text);
+	if (status == SHMETA_OK && b->at != b->key_count)
+		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b->at,
+		                      b->key_count);
 	if (status == SHMETA_OK && s->fetched_hook != NULL)
 		s->fetched_hook(s->fetched_hook_arg);
-
 	if (status == SHMETA_OK) {
 		generation_judge(s);
 		if (s->foreign)
-			status = backend_fail(&source_err, SHMETA_ERR_SOURCE,
+			status = backend_fail(&err, SHMETA_ERR_SOURCE,
 			                      "the source was replaced by another one while it was read");
 	}
+	return status == SHMETA_OK ? OUTCOME_DONE : fail(failure, OUTCOME_SOURCE, status, err.text);
+}
 
-	bool ok = status == SHMETA_OK;
+/* Fetched and applied in one go, or not at all. What is neither promoted nor done stays in b->entry. */
+static enum outcome bring_over(struct batch *b, struct failure *failure)
+{
+	struct sync *s = b->s;
+	struct shmeta_err err = {.code = SHMETA_OK};
+	enum shmeta_status status = plan(b, &err);
+	enum outcome outcome = OUTCOME_DONE;
 
-	if (b.failed == SHMETA_ERR_NO_MEMORY) {
-		give_up(&b, SHMETA_ERR_NO_MEMORY, "out of memory while reading from the source");
-		sync_room_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while reading from the source");
-	} else if (!ok) {
-		give_up(&b, SHMETA_ERR_SOURCE, source_err.text);
-		if (!s->foreign)
-			sync_source_failed(s, status, source_err.text);
-	} else {
+	if (status != SHMETA_OK)
+		return fail(failure, OUTCOME_STORE, status, err.text);
+	if (b->key_count == 0)
+		return OUTCOME_DONE; /* all of it was promoted */
+	b->sequence = floor_read_begins(&s->floor);
+	outcome = fetch(b, failure);
+	if (outcome == OUTCOME_DONE) {
 		sync_source_works(s);
-		status = apply_batch(&b, &err);
-		ok = status == SHMETA_OK;
-		if (ok) {
+		status = apply_batch(b, &err);
+		if (status == SHMETA_OK)
 			sync_room_works(s);
-		} else {
-			give_up(&b, status, err.text);
-			sync_room_failed(s, status, err.text);
-		}
+		else
+			outcome =
+				fail(failure, b->store_failed || is_of_the_store(status) ? OUTCOME_STORE : OUTCOME_KEY,
+			             status, err.text);
 	}
 	floor_read_ends(&s->floor);
+	return outcome;
+}
+
+static void tell_trouble(struct sync *s, enum outcome outcome, const struct failure *failure)
+{
+	if (outcome == OUTCOME_STORE)
+		sync_room_failed(s, failure->status, failure->sentence);
+	else if (!s->foreign)
+		sync_source_failed(s, failure->status, failure->sentence);
+}
+
+static bool quarantine(struct sync *s, struct sync_entry *e, const struct failure *failure)
+{
+	struct identity id = queue_identity_of(e);
+
+	if (!failing_note(s, &id, &e->want, failure->status, failure->sentence))
+		return false;
+	end_entry(s, e, failure->status, failure->sentence, 0, 0);
+	return true;
+}
+
+/* Entries that fly, to their end. A batch that fails for some key is halved until that key is alone. false: trouble; all of them
+ * wait or are answered. */
+static bool run(struct sync *s, struct sync_entry **entry, size_t count)
+{
+	struct batch b = {.s = s, .entry = entry, .entry_count = count};
+	struct failure failure;
+	enum outcome outcome = bring_over(&b, &failure);
+
+	batch_compact(&b);
+	count = b.entry_count;
 	got_free(&b);
-	sync_show_now_and_then(s);
+	if (outcome == OUTCOME_DONE || count == 0)
+		return true;
+	if (outcome == OUTCOME_KEY) {
+		if (count > 1) {
+			if (run(s, entry, count / 2))
+				return run(s, entry + count / 2, count - count / 2);
+			give_up(s, entry + count / 2, count - count / 2,
+			        s->source.on ? SHMETA_ERR_SOURCE : s->room_status,
+			        s->source.on ? s->source.text : s->room.text);
+			return false;
+		}
+		if (quarantine(s, *entry, &failure))
+			return true;
+		outcome = OUTCOME_SOURCE; /* so many: it is not about keys */
+	}
+	give_up(s, entry, count, outcome == OUTCOME_SOURCE ? SHMETA_ERR_SOURCE : failure.status, failure.sentence);
+	tell_trouble(s, outcome, &failure);
+	return false;
+}
+
+bool batch_run(struct sync *s)
+{
+	size_t count, good;
+	struct sync_entry **entry = take(s, &count);
+	bool ok = count > 0;
+
+	if (ok) {
+		sync_quarantine_pass_begin(s, refresh_pass);
+		good = sort_out_failing(s, entry, &count);
+		qsort(entry, good, sizeof(struct sync_entry *), compare_entry);
+		ok = good == 0 || run(s, entry, good);
+		for (; good < count; good++) {
+			if (ok)
+				ok = run(s, entry + good, 1);
+			else
+				give_up(s, entry + good, 1, SHMETA_ERR_SOURCE, s->source.text);
+		}
+		sync_show_now_and_then(s);
+	}
+	free(entry);
 	return ok;
 }

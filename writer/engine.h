@@ -9,6 +9,7 @@
  *   absent.c      what the source was just found not to have
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, and what it and readers name
+ *   failing.c     keys that fail by themselves
  *   batch.c       bulk fetches, applying and answering
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
@@ -76,7 +77,8 @@ struct sync_writes {
 	struct write_round *next;    /* the same: taken, at work in the source as a rule */
 };
 
-struct admin_job; /* admin.c: a list of objects or an invalidation */
+struct failing_key; /* failing.h: a key that fails by itself */
+struct admin_job;   /* admin.c: a list of objects or an invalidation */
 
 struct sync_admin {
 	pthread_mutex_t lock;
@@ -150,6 +152,10 @@ struct sync {
 	struct sync_writes writes;
 	struct sync_admin admin;
 	struct floor floor;
+	struct {
+		struct failing_key *first;
+		size_t count;
+	} failing; /* failing.h */
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
 

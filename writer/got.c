@@ -21,7 +21,6 @@ bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
 void got_free(struct batch *b)
 {
 	arena_free(&b->arena);
-	free(b->entry);
 	free(b->key);
 	free(b->got);
 	free(b->part);

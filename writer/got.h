@@ -32,7 +32,7 @@ struct got { /* one key */
 
 struct batch {
 	struct sync *s;
-	struct sync_entry **entry; /* in the order of applying */
+	struct sync_entry **entry; /* in the order of applying; the caller's */
 	size_t entry_count;
 	struct backend_key *key;
 	struct got *got;
@@ -47,6 +47,7 @@ struct batch {
 	size_t at; /* key being answered */
 	bool in_key;
 	enum shmeta_status failed; /* not the source but this side ended the read */
+	bool store_failed;         /* not what was to be applied but the store ended the commit */
 	uint64_t read_at_ns, sequence;
 };
 

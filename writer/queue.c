@@ -212,7 +212,7 @@ void queue_add_range(struct want *w, uint64_t from, uint64_t to)
 	w->range[w->range_count++] = (struct range){from, to};
 }
 
-static void merge_want(struct want *into, const struct want *from)
+void queue_merge_want(struct want *into, const struct want *from)
 {
 	into->feed |= from->feed;
 	into->deleted |= from->deleted;
@@ -238,7 +238,7 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 		list_append(q, e);
 		q->feed_keys++;
 	}
-	merge_want(&e->want, want);
+	queue_merge_want(&e->want, want);
 	return e;
 }
 
@@ -359,7 +359,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 		if (e != NULL) {
 			q->coalesced++;
 			if (!e->flying)
-				merge_want(&e->want, &want);
+				queue_merge_want(&e->want, &want);
 		} else if (q->asked.count >= q->keys_max) {
 			status = SHMETA_ERR_BUSY;
 		} else {

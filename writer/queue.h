@@ -63,6 +63,7 @@ struct identity queue_identity_of(const struct sync_entry *e);
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic);
 bool queue_same(struct shmeta_str a, struct shmeta_str b);
 void queue_add_range(struct want *w, uint64_t from, uint64_t to);
+void queue_merge_want(struct want *into, const struct want *from);
 void queue_move_tickets(struct sync_ticket **to, struct sync_ticket **from);
 
 /* A waiting entry of this identity that wants this, too. NULL: no memory. */

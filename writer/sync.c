@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "writer/engine.h"
+#include "writer/failing.h"
 #include "writer/phase.h"
 
 #define XXH_INLINE_ALL
@@ -842,6 +843,7 @@ static bool follow(struct sync *s, bool retried)
 {
 	uint64_t now = sync_now(s);
 
+	failing_retry(s);
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
 	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
 		refresh_poll(s);
@@ -998,6 +1000,7 @@ static void destroy(struct sync *s)
 		s->ops->close(s->backend);
 	free(s->backend);
 	shmeta__store_close(s->store);
+	failing_forget_all(s);
 	refresh_free(s);
 	write_free(s);
 	admin_free(s);
@@ -1099,7 +1102,8 @@ static void save_position(struct sync *s)
 	uint8_t feed[SYNC_FEED_MAX];
 	uint64_t txn;
 
-	if (s->store == NULL || !s->writable || !s->following || s->list_dirty || s->room.on || refresh_pending_feed(s))
+	if (s->store == NULL || !s->writable || !s->following || s->list_dirty || s->room.on ||
+	    refresh_pending_feed(s) || s->failing.count > 0)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
 		return;

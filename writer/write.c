@@ -24,6 +24,7 @@
 
 #include "shm/op.h"
 #include "writer/engine.h"
+#include "writer/failing.h"
 #include "writer/queue.h"
 
 enum { LINGER_OPS = 4 };   /* a client that waits for each write sends few at a time */
@@ -448,6 +449,17 @@ static void settle_results(struct write_round *r)
 		*r->twins[i].result = r->results[r->twins[i].of];
 }
 
+/* What a call wrote to may be quarantined: then the store does not show it. */
+static const struct failing_key *not_shown(struct sync *s, const struct write_call *call)
+{
+	const struct failing_key *key = NULL;
+
+	for (size_t i = 0; s->failing.count > 0 && key == NULL && i < call->count; i++)
+		if (call->results[i].status == SHMETA_OK)
+			key = failing_of_op(s, call->tenant, &call->ops[i]);
+	return key;
+}
+
 static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
 {
 	struct sync *s = r->s;
@@ -457,8 +469,11 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 		calls++;
 	if (s->host.answering != NULL)
 		s->host.answering(s->host.arg, calls);
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		answer(s, c, status, sentence);
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
+		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
+
+		answer(s, c, key != NULL ? SHMETA_ERR_NOT_CACHED : status, key != NULL ? key->sentence : sentence);
+	}
 	if (s->host.answering != NULL)
 		s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */

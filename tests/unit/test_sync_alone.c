@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What fails fails alone: one key that cannot be read, or not be applied, keeps nothing else from being brought over. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/sync_fixture.h"
+
+TestSuite(sync_alone, .timeout = 60);
+
+static struct fixture f;
+
+enum { TOPICS = 40 };
+
+#define SAME()                                                    \
+	do {                                                      \
+		const char *difference_ = fixture_difference(&f); \
+                                                                  \
+		cr_assert_null(difference_, "%s", difference_);   \
+	} while (0)
+
+static uint64_t fetches(void)
+{
+	struct memory_stats stats;
+
+	memory_read_stats(f.db, &stats);
+	return stats.calls[MEMORY_FETCH];
+}
+
+static void open_many(void)
+{
+	char name[16];
+
+	fixture_init(&f);
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(name, sizeof name, "t%02d", i);
+		fixture_topic(&f, name, 2, 3, 1111);
+	}
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	SAME();
+}
+
+static void change_all(uint64_t watermark)
+{
+	char name[16];
+
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(name, sizeof name, "t%02d", i);
+		cr_assert(memory_set_watermark(f.db, NULL, name, 1, watermark));
+	}
+}
+
+/* The only line in which source and store differ is of this partition. */
+static void only_old(uint64_t source, uint64_t store)
+{
+	char expected[200];
+	const char *difference = fixture_difference(&f);
+
+	snprintf(expected, sizeof expected,
+	         "source ' partition 1 watermark %llu created 1111 updated 1111', store "
+	         "' partition 1 watermark %llu created 1111 updated 1111'",
+	         (unsigned long long)source, (unsigned long long)store);
+	cr_assert_not_null(difference);
+	cr_assert_str_eq(difference, expected);
+}
+
+static uint64_t waits_ms(void)
+{
+	return fixture_run(&f) / 1000000;
+}
+
+static void spoil(bool stray)
+{
+	cr_assert(stray ? memory_stray_partition(f.db, "t17", 1)
+	                : memory_break_partition(f.db, "t17", 1, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+}
+
+static void one_bad_key_of_forty(bool stray)
+{
+	open_many();
+	spoil(stray);
+	change_all(77777);
+	fixture_pass(&f, 1000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	memory_mend_partition(f.db, "t17", 1); /* for the look at the source */
+	only_old(77777, 3000);
+	spoil(stray);
+	cr_assert(fixture_logged(&f, "quarantined"));
+	cr_assert(!fixture_logged(&f, "source_away") && !fixture_logged(&f, "store_failed"), "%s", f.log);
+
+	/* Others go on, and the bad one is asked for now and then only. */
+	uint64_t before = fetches();
+
+	fixture_pass(&f, 60000);
+	cr_assert_leq(fetches() - before, 20);
+	cr_assert_gt(fetches(), before, "it is never tried again");
+	cr_assert_eq(fixture_counters(&f).quarantined, 1, "the same failure is one quarantined row");
+
+	/* Who asks for it hears why; who asks for another one does not. */
+	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t17", 1, 1), SHMETA_OK);
+	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t17", 0, 2), SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_not_null(strstr(fixture_answer(&f, 1)->sentence, stray ? "out of range" : "cannot be converted"),
+	                   "%s", fixture_answer(&f, 1)->sentence);
+	cr_assert_eq(fixture_answer(&f, 2)->status, SHMETA_OK, "%s", fixture_answer(&f, 2)->sentence);
+
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_pass(&f, 30000);
+	SAME();
+	cr_assert(fixture_logged(&f, "quarantine_left"));
+	fixture_done(&f);
+}
+
+Test(sync_alone, a_key_that_the_source_cannot_show_is_quarantined_alone_and_comes_back)
+{
+	one_bad_key_of_forty(false);
+}
+
+Test(sync_alone, a_key_that_the_store_cannot_take_is_quarantined_alone_and_comes_back)
+{
+	one_bad_key_of_forty(true);
+}
+
+Test(sync_alone, many_bad_keys_leave_the_good_ones_alone_too)
+{
+	char name[16];
+
+	open_many();
+	for (int i = 0; i < TOPICS; i += 2) {
+		snprintf(name, sizeof name, "t%02d", i);
+		cr_assert(memory_break_partition(f.db, name, 1, SHMETA_ERR_INVALID_ARGUMENT, "broken"));
+	}
+	change_all(5);
+	fixture_topic(&f, "later", 1, 1, 2222);
+	fixture_pass(&f, 1000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	for (int i = 0; i < TOPICS; i += 2) {
+		snprintf(name, sizeof name, "t%02d", i);
+		memory_mend_partition(f.db, name, 1);
+	}
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_alone, the_feed_brings_a_mended_key_back_within_seconds)
+{
+	open_many();
+	cr_assert(memory_break_partition(f.db, "t17", 1, SHMETA_ERR_INVALID_ARGUMENT, "broken"));
+	change_all(5);
+	fixture_pass(&f, 600000); /* by now it is tried rarely */
+	memory_mend_partition(f.db, "t17", 1);
+	cr_assert(memory_set_watermark(f.db, NULL, "t17", 1, 6));
+	cr_assert_leq(waits_ms(), 2000);
+	fixture_pass(&f, 2000);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_alone, a_restart_names_what_failed_again)
+{
+	open_many();
+	cr_assert(memory_break_partition(f.db, "t17", 1, SHMETA_ERR_INVALID_ARGUMENT, "broken"));
+	change_all(5);
+	fixture_pass(&f, 1000);
+	fixture_close(&f);
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_open(&f);
+	fixture_pass(&f, 2000);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_alone, a_write_to_a_quarantined_key_is_not_cached_and_the_others_are_done)
+{
+	struct shmeta_op ops[2] = {
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t17", 3}, .partition_id = 1, .offset = 9},
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t18", 3}, .partition_id = 1, .offset = 9}};
+
+	open_many();
+	cr_assert(memory_break_partition(f.db, "t17", 1, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+	cr_assert_eq(fixture_write(&f, &ops[0], 1), SHMETA_OK);
+	fixture_pass(&f, 100);
+	cr_assert_eq(f.write_status, SHMETA_ERR_NOT_CACHED);
+	cr_assert_not_null(strstr(f.write_sentence, "cannot be converted"), "%s", f.write_sentence);
+	cr_assert_eq(f.write_result[0].status, SHMETA_OK);
+	cr_assert_eq(fixture_write(&f, &ops[1], 1), SHMETA_OK);
+	fixture_pass(&f, 100);
+	cr_assert_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	fixture_done(&f);
+}
