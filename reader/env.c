@@ -111,27 +111,6 @@ static enum shmeta_status map_page(struct env *env, const char *store, uid_t own
 	return status;
 }
 
-/* Every database is there and holds its sentinel: one without is broken, not empty. */
-static enum shmeta_status open_databases(struct env *env, MDB_txn *txn, struct shmeta_err *err)
-{
-	uint64_t number = SHMETA_SENTINEL_NUMBER;
-	MDB_val key, value;
-	int rc;
-
-	for (unsigned i = 0; i < SHMETA_DB_COUNT; i++) {
-		rc = mdb_dbi_open(txn, db_names[i], 0, &env->dbi[i]);
-		if (rc != 0)
-			return lmdb_fail(err, rc, db_names[i]);
-		key.mv_size = db_integer[i] ? sizeof number : SHMETA_SENTINEL_BYTES;
-		key.mv_data = db_integer[i] ? (void *)&number : (void *)(uintptr_t)SHMETA_SENTINEL_KEY;
-		rc = mdb_get(txn, env->dbi[i], &key, &value);
-		if (rc != 0)
-			return shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: its sentinel is missing: %s", db_names[i],
-			                   mdb_strerror(rc));
-	}
-	return SHMETA_OK;
-}
-
 static enum shmeta_status read_format(struct env *env, MDB_txn *txn, struct shmeta_err *err)
 {
 	struct shmeta_store_format format;
@@ -170,6 +149,34 @@ static enum shmeta_status read_format(struct env *env, MDB_txn *txn, struct shme
 			}
 		}
 		env->other_boot = n == 32 && memcmp(now, format.boot_id, sizeof now) != 0;
+	}
+	return SHMETA_OK;
+}
+
+/* Every database is there and holds its sentinel: one without is broken, not empty. */
+static enum shmeta_status open_databases(struct env *env, MDB_txn *txn, struct shmeta_err *err)
+{
+	uint64_t number = SHMETA_SENTINEL_NUMBER;
+	MDB_val key, value;
+	int rc;
+
+	for (unsigned i = 0; i < SHMETA_DB_COUNT; i++) {
+		rc = mdb_dbi_open(txn, db_names[i], 0, &env->dbi[i]);
+		if (rc != 0)
+			return lmdb_fail(err, rc, db_names[i]);
+		key.mv_size = db_integer[i] ? sizeof number : SHMETA_SENTINEL_BYTES;
+		key.mv_data = db_integer[i] ? (void *)&number : (void *)(uintptr_t)SHMETA_SENTINEL_KEY;
+		rc = mdb_get(txn, env->dbi[i], &key, &value);
+		if (rc != 0)
+			return shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: its sentinel is missing: %s", db_names[i],
+			                   mdb_strerror(rc));
+		/* First: another format may have other databases. */
+		if (i == SHMETA_DB_META) {
+			enum shmeta_status status = read_format(env, txn, err);
+
+			if (status != SHMETA_OK)
+				return status;
+		}
 	}
 	return SHMETA_OK;
 }
@@ -245,8 +252,6 @@ static enum shmeta_status survey(struct env *env, const char *store, struct shme
 	if (status != SHMETA_OK)
 		return status;
 	status = open_databases(env, txn, err);
-	if (status == SHMETA_OK)
-		status = read_format(env, txn, err);
 	if (status == SHMETA_OK)
 		status = find_base(env, txn, err);
 	if (shmeta__boottime_ns() - begun_ns >= limit_ns)

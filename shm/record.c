@@ -154,6 +154,31 @@ size_t shmeta__lease_encode(const struct shmeta_lease *lease, const struct shmet
 	              out, capacity);
 }
 
+size_t shmeta__quarantined_encode(const struct shmeta__quarantined *row, const struct shmeta__stamps *stamps,
+                                  const void *key, size_t key_bytes, void *out, size_t capacity)
+{
+	const struct shmeta_str strings[] = {row->tenant, row->topic, row->name, row->sentence};
+	struct shmeta_quarantined_record fixed = {
+		.since_ms = row->since_ms,
+		.rows = row->rows,
+		.base = row->base,
+		.end = row->end,
+		.partition_id = row->partition_id,
+		.sentence_bytes = (uint16_t)row->sentence.bytes,
+		.cls = (uint8_t)row->cls,
+		.unread = (uint8_t)row->unread,
+		.tenant_bytes = (uint8_t)row->tenant.bytes,
+		.topic_bytes = (uint8_t)row->topic.bytes,
+		.name_bytes = (uint8_t)row->name.bytes,
+	};
+
+	if (row->tenant.bytes > UINT8_MAX || row->topic.bytes > UINT8_MAX || row->name.bytes > UINT8_MAX ||
+	    row->sentence.bytes > SHMETA_SENTENCE_MAX)
+		return 0;
+	return encode(SHMETA_RECORD_QUARANTINED, stamps, key, key_bytes, &fixed, sizeof fixed, strings, 4, out,
+	              capacity);
+}
+
 /* ---- decoding --------------------------------------------------------------------------------------------------------- */
 
 /* Copy head and fixed part; *ret_tail: where the strings begin. */
@@ -326,6 +351,38 @@ enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const v
 	                             .epoch = fixed.epoch,
 	                             .topic_id = fixed.topic_id,
 	                             .partition_id = fixed.partition_id};
+	return good(&stamps, ret_stamps);
+}
+
+enum shmeta_status shmeta__quarantined_decode(const void *value, size_t bytes, const void *key, size_t key_bytes,
+                                              int verify, struct shmeta__quarantined *ret,
+                                              struct shmeta__stamps *ret_stamps)
+{
+	static const uint8_t zero[sizeof((struct shmeta_quarantined_record *)NULL)->reserved];
+	struct shmeta_quarantined_record fixed;
+	struct shmeta__stamps stamps;
+	const char *tail;
+
+	if (!open_record(SHMETA_RECORD_QUARANTINED, value, bytes, key, key_bytes, verify, &fixed, sizeof fixed, &stamps,
+	                 &tail) ||
+	    fixed.cls >= SHMETA_CLASS_COUNT || fixed.rows == 0 || fixed.sentence_bytes > SHMETA_SENTENCE_MAX ||
+	    memcmp(fixed.reserved, zero, sizeof zero) != 0 ||
+	    !fills(bytes, sizeof fixed,
+	           (uint64_t)fixed.tenant_bytes + fixed.topic_bytes + fixed.name_bytes + fixed.sentence_bytes))
+		return SHMETA_ERR_CORRUPT;
+	*ret = (struct shmeta__quarantined){
+		.cls = (enum shmeta_class)fixed.cls,
+		.unread = fixed.unread,
+		.partition_id = fixed.partition_id,
+		.base = fixed.base,
+		.end = fixed.end,
+		.since_ms = fixed.since_ms,
+		.rows = fixed.rows,
+	};
+	ret->tenant = take(&tail, fixed.tenant_bytes);
+	ret->topic = take(&tail, fixed.topic_bytes);
+	ret->name = take(&tail, fixed.name_bytes);
+	ret->sentence = take(&tail, fixed.sentence_bytes);
 	return good(&stamps, ret_stamps);
 }
 

@@ -30,7 +30,8 @@ enum shmeta_record_kind {
 	SHMETA_RECORD_GROUP = 3,
 	SHMETA_RECORD_OFFSET = 4,
 	SHMETA_RECORD_LEASE = 5,
-	SHMETA_RECORD_PARTITION = 6 /* part.h */
+	SHMETA_RECORD_PARTITION = 6, /* part.h */
+	SHMETA_RECORD_QUARANTINED = 7
 };
 
 /* Behind the head: the fixed part of each kind, then its strings in the order of the fields that give their lengths (a topic's
@@ -129,6 +130,47 @@ SHMETA_FROZEN(shmeta_lease_record, reserved1, 34);
 SHMETA_FROZEN(shmeta_lease_record, reserved2, 36);
 SHMETA_FROZEN_SIZE(shmeta_lease_record, 40);
 
+struct shmeta_quarantined_record {
+	int64_t since_ms;        /*  0                                                            */
+	uint64_t rows;           /*  8  it and those that cannot be served because of it          */
+	uint64_t base;           /* 16  of a segment                                              */
+	uint64_t end;            /* 24  of a segment; 2^63-1 where it cannot be read              */
+	uint32_t partition_id;   /* 32                                                            */
+	uint16_t sentence_bytes; /* 36  last                                                      */
+	uint8_t cls;             /* 38                                                            */
+	uint8_t unread;          /* 39  bits: 1 tenant, 2 topic, 4 name, 8 partition, 16 base     */
+	uint8_t tenant_bytes;    /* 40  first                                                     */
+	uint8_t topic_bytes;     /* 41                                                            */
+	uint8_t name_bytes;      /* 42                                                            */
+	uint8_t reserved[5];     /* 43                                                            */
+};
+SHMETA_FROZEN(shmeta_quarantined_record, since_ms, 0);
+SHMETA_FROZEN(shmeta_quarantined_record, rows, 8);
+SHMETA_FROZEN(shmeta_quarantined_record, base, 16);
+SHMETA_FROZEN(shmeta_quarantined_record, end, 24);
+SHMETA_FROZEN(shmeta_quarantined_record, partition_id, 32);
+SHMETA_FROZEN(shmeta_quarantined_record, sentence_bytes, 36);
+SHMETA_FROZEN(shmeta_quarantined_record, cls, 38);
+SHMETA_FROZEN(shmeta_quarantined_record, unread, 39);
+SHMETA_FROZEN(shmeta_quarantined_record, tenant_bytes, 40);
+SHMETA_FROZEN(shmeta_quarantined_record, topic_bytes, 41);
+SHMETA_FROZEN(shmeta_quarantined_record, name_bytes, 42);
+SHMETA_FROZEN(shmeta_quarantined_record, reserved, 43);
+SHMETA_FROZEN_SIZE(shmeta_quarantined_record, 48);
+
+/* A row of the source that cannot be served: which one, as far as its key can be read, and why not. The strings are untrusted
+ * bytes: escape them. */
+struct shmeta__quarantined {
+	enum shmeta_class cls;
+	uint32_t unread; /* what of the key cannot be read: bits as in the record */
+	struct shmeta_str tenant, topic, name;
+	uint32_t partition_id;
+	uint64_t base, end;
+	int64_t since_ms;
+	uint64_t rows;
+	struct shmeta_str sentence;
+};
+
 struct shmeta__stamps {
 	uint64_t synced_at_ns;
 	uint32_t ttl_ms;
@@ -140,7 +182,9 @@ enum { SHMETA_PARTITIONS_MAX = 100000 }; /* of one topic: ids are 0 to 99 999 */
 enum {
 	SHMETA_TOPIC_MAX = 512 + SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX,
 	SHMETA_AGENT_MAX = 512 + 4 * SHMETA_STRING_MAX + SHMETA_MAP_MAX,
-	SHMETA_SMALL_MAX = 512 + 2 * SHMETA_STRING_MAX + SHMETA_MAP_MAX
+	SHMETA_SMALL_MAX = 512 + 2 * SHMETA_STRING_MAX + SHMETA_MAP_MAX,
+	SHMETA_SENTENCE_MAX = 1024,
+	SHMETA_QUARANTINED_MAX = 128 + 3 * 255 + SHMETA_SENTENCE_MAX
 };
 
 /* Encode into out (capacity bytes); returns the size, 0 when it does not fit. key: the key it will be stored under. */
@@ -154,6 +198,8 @@ size_t shmeta__offset_encode(const struct shmeta_committed_offset *offset, const
                              const void *key, size_t key_bytes, void *out, size_t capacity);
 size_t shmeta__lease_encode(const struct shmeta_lease *lease, const struct shmeta__stamps *stamps, const void *key,
                             size_t key_bytes, void *out, size_t capacity);
+size_t shmeta__quarantined_encode(const struct shmeta__quarantined *row, const struct shmeta__stamps *stamps,
+                                  const void *key, size_t key_bytes, void *out, size_t capacity);
 
 /* verify: 1: the checksum too. OK or ERR_CORRUPT. ret_stamps may be NULL. */
 enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
@@ -166,6 +212,9 @@ enum shmeta_status shmeta__offset_decode(const void *value, size_t bytes, const 
                                          struct shmeta_committed_offset *ret, struct shmeta__stamps *ret_stamps);
 enum shmeta_status shmeta__lease_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
                                         struct shmeta_lease *ret, struct shmeta__stamps *ret_stamps);
+enum shmeta_status shmeta__quarantined_decode(const void *value, size_t bytes, const void *key, size_t key_bytes,
+                                              int verify, struct shmeta__quarantined *ret,
+                                              struct shmeta__stamps *ret_stamps);
 
 /* C9: a name of 1..max bytes of UTF-8 without control characters. NULL when it is one, otherwise what is wrong with it. */
 const char *shmeta__name_error(const void *text, size_t bytes, size_t max);

@@ -178,6 +178,26 @@ static enum shmeta_status check_data_file(struct shmeta__store *store, struct sh
 	return SHMETA_OK;
 }
 
+/* Judged before the other databases are opened: another format may have others. */
+static enum shmeta_status check_format(const struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err)
+{
+	MDB_val key = {strlen(SHMETA_META_FORMAT), (void *)SHMETA_META_FORMAT}, value;
+	uint32_t format;
+
+	/* The number comes first in every format, past and future. */
+	if (mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value) != 0 || value.mv_size < sizeof format)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
+		                   "store.%llu: has no format record; it is not a shmeta store",
+		                   (unsigned long long)store->number);
+	memcpy(&format, value.mv_data, sizeof format);
+	if (format == SHMETA_STORE_FORMAT)
+		return SHMETA_OK;
+	return shmeta_fail(err, SHMETA_ERR_VERSION,
+	                   "store.%llu: has format %u, this program writes format %d; start the program that made "
+	                   "it, or remove the directory: the store is filled again from the source",
+	                   (unsigned long long)store->number, format, SHMETA_STORE_FORMAT);
+}
+
 /* All databases in one transaction; create: make them, their sentinels and the beacon. */
 static enum shmeta_status open_databases(struct shmeta__store *store, bool create, struct shmeta_err *err)
 {
@@ -224,6 +244,8 @@ static enum shmeta_status open_databases(struct shmeta__store *store, bool creat
 		else if (rc != 0)
 			status = store_fail(err, rc, "store.%llu: sentinel of '%s'", (unsigned long long)store->number,
 			                    name);
+		else if (!create && db == SHMETA_DB_META)
+			status = check_format(store, txn, err);
 	}
 	if (status == SHMETA_OK && create) {
 		MDB_val key = {strlen(SHMETA_META_BEACON), (void *)SHMETA_META_BEACON},
@@ -258,21 +280,12 @@ static enum shmeta_status open_databases(struct shmeta__store *store, bool creat
 enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err)
 {
 	MDB_val key = {strlen(SHMETA_META_FORMAT), (void *)SHMETA_META_FORMAT}, value;
-	uint32_t format;
-	int rc = mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value);
+	enum shmeta_status status = check_format(store, txn, err);
+	int rc;
 
-	/* The number comes first in every format, past and future. */
-	if (rc != 0 || value.mv_size < sizeof format)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
-		                   "store.%llu: has no format record; it is not a shmeta store",
-		                   (unsigned long long)store->number);
-	memcpy(&format, value.mv_data, sizeof format);
-	if (format != SHMETA_STORE_FORMAT)
-		return shmeta_fail(
-			err, SHMETA_ERR_VERSION,
-			"store.%llu: has format %u, this program writes format %d; start the program that made "
-			"it, or remove the directory: the store is filled again from the source",
-			(unsigned long long)store->number, format, SHMETA_STORE_FORMAT);
+	if (status != SHMETA_OK)
+		return status;
+	(void)mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value);
 	if (value.mv_size != sizeof store->format)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
 		                   "store.%llu: its format record has %zu bytes instead of %zu",

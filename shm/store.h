@@ -18,7 +18,7 @@
 #include "shm/key.h"
 #include "shm/part.h"
 
-enum { SHMETA_STORE_FORMAT = 1 };
+enum { SHMETA_STORE_FORMAT = 2 };
 
 /* META_FORMAT. A store with another format or of another source is refused with a sentence that says both and what to do. */
 struct shmeta_store_format {
@@ -44,7 +44,8 @@ struct shmeta_store_counters {
 	uint64_t topics;        /* 24  live            */
 	uint64_t partitions;    /* 32                  */
 	uint64_t segments;      /* 40                  */
-	uint64_t reserved[2];   /* 48                  */
+	uint64_t quarantined;   /* 48  rows of the source that cannot be served, now      */
+	uint64_t listed;        /* 56  entries of QUARANTINE: some stand for several rows */
 };
 SHMETA_FROZEN(shmeta_store_counters, next_topic_id, 0);
 SHMETA_FROZEN(shmeta_store_counters, next_block_id, 8);
@@ -52,6 +53,8 @@ SHMETA_FROZEN(shmeta_store_counters, next_tenant, 16);
 SHMETA_FROZEN(shmeta_store_counters, topics, 24);
 SHMETA_FROZEN(shmeta_store_counters, partitions, 32);
 SHMETA_FROZEN(shmeta_store_counters, segments, 40);
+SHMETA_FROZEN(shmeta_store_counters, quarantined, 48);
+SHMETA_FROZEN(shmeta_store_counters, listed, 56);
 SHMETA_FROZEN_SIZE(shmeta_store_counters, 64);
 
 struct shmeta__store; /* one open generation */
@@ -147,7 +150,7 @@ enum shmeta_status shmeta__tenant(struct shmeta__txn *txn, const char *tenant, s
  * parts -> topics, blocks <-> parts, locators), counters. Each problem is reported; returns OK when there was none, ERR_CORRUPT
  * when there was one, other errors when it could not look. */
 struct shmeta__verify_report {
-	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, problems;
+	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, quarantined, problems;
 };
 enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)(void *arg, const char *sentence),
                                         void *arg, struct shmeta__verify_report *ret, struct shmeta_err *err);

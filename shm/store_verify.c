@@ -24,6 +24,7 @@ struct verify {
 	uint64_t part; /* being looked at */
 	struct block_ref *refs;
 	size_t ref_count, ref_room, next_ref;
+	uint64_t listed;
 	bool out_of_memory;
 };
 
@@ -88,6 +89,18 @@ static void verify_meta(struct verify *v, const struct row *row)
 	char text[80];
 	uint32_t number = 0;
 
+	if (row->key_bytes == sizeof SHMETA_META_UNLISTED - 1 &&
+	    memcmp(row->key, SHMETA_META_UNLISTED, row->key_bytes) == 0) {
+		uint64_t unlisted[8] = {0};
+
+		if (row->bytes == sizeof unlisted)
+			memcpy(unlisted, row->value, sizeof unlisted);
+		else
+			complain(v, "the numbers of unlisted quarantined rows have a wrong size");
+		for (int i = 0; i < 8; i++)
+			v->report.quarantined += unlisted[i];
+		return;
+	}
 	if (row->key_bytes <= prefix || memcmp(row->key, SHMETA_META_TENANT, prefix) != 0)
 		return;
 	if (row->bytes == sizeof number)
@@ -258,6 +271,35 @@ static void verify_lease(struct verify *v, const struct row *row)
 			(unsigned int)key, (unsigned long long)(key >> 32));
 }
 
+/* The key is the one of this record, but for its number and for what stands for what cannot be read. */
+static void verify_quarantined(struct verify *v, const struct row *row)
+{
+	struct shmeta__quarantined q;
+	uint8_t prefix[SHMETA_QUARANTINE_KEY_MAX];
+	const uint8_t *key = row->key;
+	bool good =
+		row->key_bytes >= 6 + SHMETA_QUARANTINE_PLACE && row->key_bytes <= SHMETA_QUARANTINE_KEY_MAX &&
+		shmeta__quarantined_decode(row->value, row->bytes, row->key, row->key_bytes, 1, &q, NULL) == SHMETA_OK;
+
+	v->listed++;
+	if (good) {
+		struct shmeta_str name = q.cls == SHMETA_CLASS_AGENT || q.cls == SHMETA_CLASS_OFFSET ? q.name : q.topic;
+		uint32_t tenant = shmeta__get_be32(key + 1);
+
+		v->report.quarantined += q.rows;
+		good = name.bytes <= SHMETA_NAME_MAX && tenant < v->counters.next_tenant &&
+		       row->key_bytes == 6 + name.bytes + SHMETA_QUARANTINE_PLACE;
+		if (good) {
+			size_t n =
+				shmeta__quarantine_prefix(prefix, (unsigned int)q.cls, tenant, name.data, name.bytes);
+
+			good = memcmp(prefix, key, n) == 0;
+		}
+	}
+	if (!good)
+		complain(v, "a quarantined row: its record fails its checksum or bounds, or belongs to another key");
+}
+
 static int by_id(const void *a, const void *b)
 {
 	const struct block_ref *x = a, *y = b;
@@ -341,9 +383,11 @@ enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)
 		enum shmeta_db db;
 		void (*judge)(struct verify *v, const struct row *row);
 	} databases[] = {
-		{SHMETA_DB_META, verify_meta},      {SHMETA_DB_NAMES, verify_name},   {SHMETA_DB_TOPICS, verify_topic},
-		{SHMETA_DB_PARTS, verify_part},     {SHMETA_DB_AGENTS, verify_agent}, {SHMETA_DB_GROUPS, verify_group},
-		{SHMETA_DB_OFFSETS, verify_offset}, {SHMETA_DB_LEASES, verify_lease}, {SHMETA_DB_BLOCKS, verify_block},
+		{SHMETA_DB_META, verify_meta},      {SHMETA_DB_NAMES, verify_name},
+		{SHMETA_DB_TOPICS, verify_topic},   {SHMETA_DB_PARTS, verify_part},
+		{SHMETA_DB_AGENTS, verify_agent},   {SHMETA_DB_GROUPS, verify_group},
+		{SHMETA_DB_OFFSETS, verify_offset}, {SHMETA_DB_LEASES, verify_lease},
+		{SHMETA_DB_BLOCKS, verify_block},   {SHMETA_DB_QUARANTINE, verify_quarantined},
 	};
 	struct verify v = {.txn = txn, .problem = problem, .arg = arg, .pages = shmeta__txn_pages(txn)};
 	enum shmeta_status status;
@@ -376,6 +420,8 @@ enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)
 	compare(&v, "topics", v.report.topics, v.counters.topics);
 	compare(&v, "partitions", v.report.partitions, v.counters.partitions);
 	compare(&v, "segments", v.report.segments, v.counters.segments);
+	compare(&v, "quarantined rows", v.report.quarantined, v.counters.quarantined);
+	compare(&v, "entries in 'quarantine'", v.listed, v.counters.listed);
 	*ret = v.report;
 	if (v.report.problems == 0)
 		return SHMETA_OK;

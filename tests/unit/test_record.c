@@ -101,7 +101,7 @@ static bool same_map(struct shmeta_map a, struct shmeta_map b)
 
 /* ---- one row of each kind, made, encoded, decoded, compared ------------------------------------------------------------- */
 
-enum { KINDS = 5, VALUE_MAX = SHMETA_AGENT_MAX > SHMETA_SMALL_MAX ? SHMETA_AGENT_MAX : SHMETA_SMALL_MAX };
+enum { KINDS = 6, VALUE_MAX = SHMETA_AGENT_MAX > SHMETA_SMALL_MAX ? SHMETA_AGENT_MAX : SHMETA_SMALL_MAX };
 
 union row {
 	struct shmeta_topic topic;
@@ -109,6 +109,7 @@ union row {
 	struct shmeta_group group;
 	struct shmeta_committed_offset offset;
 	struct shmeta_lease lease;
+	struct shmeta__quarantined quarantined;
 };
 
 static union row make(int kind)
@@ -151,6 +152,19 @@ static union row make(int kind)
 		if (row.offset.has_metadata)
 			row.offset.metadata = string(SHMETA_MAP_MAX);
 		break;
+	case 5:
+		row.quarantined = (struct shmeta__quarantined){.cls = (enum shmeta_class)(any() % SHMETA_CLASS_COUNT),
+		                                               .unread = (uint32_t)any() % 32,
+		                                               .tenant = string(SHMETA_TENANT_MAX),
+		                                               .topic = string(SHMETA_NAME_MAX),
+		                                               .name = string(SHMETA_NAME_MAX),
+		                                               .partition_id = (uint32_t)number(),
+		                                               .base = number(),
+		                                               .end = number(),
+		                                               .since_ms = (int64_t)number(),
+		                                               .rows = number() | 1,
+		                                               .sentence = string(SHMETA_SENTENCE_MAX)};
+		break;
 	default:
 		row.lease = (struct shmeta_lease){.leader_agent_id = string(SHMETA_STRING_MAX),
 		                                  .lease_expires_at_ms = (int64_t)number(),
@@ -174,6 +188,8 @@ static size_t encode(int kind, const union row *row, const struct shmeta__stamps
 		return shmeta__group_encode(&row->group, stamps, key, key_bytes, out, capacity);
 	case 3:
 		return shmeta__offset_encode(&row->offset, stamps, key, key_bytes, out, capacity);
+	case 5:
+		return shmeta__quarantined_encode(&row->quarantined, stamps, key, key_bytes, out, capacity);
 	default:
 		return shmeta__lease_encode(&row->lease, stamps, key, key_bytes, out, capacity);
 	}
@@ -191,6 +207,8 @@ static enum shmeta_status decode(int kind, const void *value, size_t bytes, cons
 		return shmeta__group_decode(value, bytes, key, key_bytes, verify, &ret->group, ret_stamps);
 	case 3:
 		return shmeta__offset_decode(value, bytes, key, key_bytes, verify, &ret->offset, ret_stamps);
+	case 5:
+		return shmeta__quarantined_decode(value, bytes, key, key_bytes, verify, &ret->quarantined, ret_stamps);
 	default:
 		return shmeta__lease_decode(value, bytes, key, key_bytes, verify, &ret->lease, ret_stamps);
 	}
@@ -223,6 +241,16 @@ static bool equal(int kind, const union row *a, const union row *b)
 		       a->offset.committed_at_ms == b->offset.committed_at_ms &&
 		       a->offset.topic_id == b->offset.topic_id && a->offset.partition_id == b->offset.partition_id &&
 		       a->offset.has_metadata == b->offset.has_metadata;
+	case 5:
+		return a->quarantined.cls == b->quarantined.cls && a->quarantined.unread == b->quarantined.unread &&
+		       same(a->quarantined.tenant, b->quarantined.tenant) &&
+		       same(a->quarantined.topic, b->quarantined.topic) &&
+		       same(a->quarantined.name, b->quarantined.name) &&
+		       a->quarantined.partition_id == b->quarantined.partition_id &&
+		       a->quarantined.base == b->quarantined.base && a->quarantined.end == b->quarantined.end &&
+		       a->quarantined.since_ms == b->quarantined.since_ms &&
+		       a->quarantined.rows == b->quarantined.rows &&
+		       same(a->quarantined.sentence, b->quarantined.sentence);
 	default:
 		return same(a->lease.leader_agent_id, b->lease.leader_agent_id) &&
 		       a->lease.lease_expires_at_ms == b->lease.lease_expires_at_ms &&
@@ -261,6 +289,12 @@ static bool views_inside(int kind, const union row *row, const uint8_t *value, s
 	case 3:
 		s[0] = row->offset.group_id;
 		s[1] = row->offset.metadata;
+		break;
+	case 5:
+		s[0] = row->quarantined.tenant;
+		s[1] = row->quarantined.topic;
+		s[2] = row->quarantined.name;
+		s[3] = row->quarantined.sentence;
 		break;
 	default:
 		s[0] = row->lease.leader_agent_id;
@@ -514,6 +548,18 @@ static union row golden_row(int kind)
 		                                              .partition_id = 99999,
 		                                              .has_metadata = 1};
 		break;
+	case 5:
+		row.quarantined = (struct shmeta__quarantined){.cls = SHMETA_CLASS_SEGMENT,
+		                                               .unread = 0,
+		                                               .tenant = {"00000000-0000-0000-0000-000000000000", 36},
+		                                               .topic = {"orders", 6},
+		                                               .partition_id = 99999,
+		                                               .base = 12345678901234567u,
+		                                               .end = INT64_MAX,
+		                                               .since_ms = 1700000000007,
+		                                               .rows = 1,
+		                                               .sentence = {"end_offset is text", 18}};
+		break;
 	default:
 		row.lease = (struct shmeta_lease){.leader_agent_id = {"agent-1", 7},
 		                                  .lease_expires_at_ms = 1700000300000,
@@ -527,7 +573,7 @@ static union row golden_row(int kind)
 
 Test(record, golden_files_of_every_kind_are_decoded_and_encoded_to_the_same_bytes)
 {
-	static const char *const names[] = {"topic", "agent", "group", "offset", "lease"};
+	static const char *const names[] = {"topic", "agent", "group", "offset", "lease", "quarantined"};
 	static const struct shmeta__stamps stamps = {0x0123456789abcdef, 30000};
 	static const char key[] = "\0\0\0\1golden";
 

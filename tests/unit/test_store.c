@@ -310,21 +310,40 @@ Test(store, liblmdb_versions_that_lose_their_locks_or_lay_out_files_otherwise_ar
 	}
 }
 
-/* Change a record of the closed generation 1 behind the store's back. value NULL: delete it. */
+/* A database of the closed generation 1, behind the store's back. */
+static MDB_txn *open_behind(enum shmeta_db db, MDB_env **ret_env, MDB_dbi *ret_dbi)
+{
+	MDB_txn *txn;
+	char path[160];
+
+	path_of(&path, 1, "");
+	cr_assert_eq(mdb_env_create(ret_env), 0);
+	cr_assert_eq(mdb_env_set_maxdbs(*ret_env, SHMETA_DB_COUNT), 0);
+	cr_assert_eq(mdb_env_open(*ret_env, path, MDB_NOSYNC, 0600), 0);
+	cr_assert_eq(mdb_txn_begin(*ret_env, NULL, 0, &txn), 0);
+	cr_assert_eq(mdb_dbi_open(txn, store_db_name(db), store_db_integer(db) ? MDB_INTEGERKEY : 0, ret_dbi), 0);
+	return txn;
+}
+
+static void drop(enum shmeta_db db)
+{
+	MDB_env *env;
+	MDB_dbi dbi;
+	MDB_txn *txn = open_behind(db, &env, &dbi);
+
+	cr_assert_eq(mdb_drop(txn, dbi, 1), 0);
+	cr_assert_eq(mdb_txn_commit(txn), 0);
+	mdb_env_close(env);
+}
+
+/* Change a record. value NULL: delete it. */
 static void tamper(enum shmeta_db db, const void *key, size_t key_bytes, const void *value, size_t bytes)
 {
 	MDB_val k = {key_bytes, (void *)(uintptr_t)key}, v = {bytes, (void *)(uintptr_t)value};
 	MDB_env *env;
-	MDB_txn *txn;
 	MDB_dbi dbi;
-	char path[160];
+	MDB_txn *txn = open_behind(db, &env, &dbi);
 
-	path_of(&path, 1, "");
-	cr_assert_eq(mdb_env_create(&env), 0);
-	cr_assert_eq(mdb_env_set_maxdbs(env, SHMETA_DB_COUNT), 0);
-	cr_assert_eq(mdb_env_open(env, path, MDB_NOSYNC, 0600), 0);
-	cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
-	cr_assert_eq(mdb_dbi_open(txn, store_db_name(db), store_db_integer(db) ? MDB_INTEGERKEY : 0, &dbi), 0);
 	cr_assert_eq(value == NULL ? mdb_del(txn, dbi, &k, NULL) : mdb_put(txn, dbi, &k, &v, 0), 0);
 	cr_assert_eq(mdb_txn_commit(txn), 0);
 	mdb_env_close(env);
@@ -339,17 +358,32 @@ Test(store, another_format_is_refused_naming_both_and_what_to_do)
 	shmeta__store_close(store);
 	format.format = SHMETA_STORE_FORMAT + 1;
 	tamper(SHMETA_DB_META, "format", 6, &format, sizeof format);
-	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
-	cr_assert_not_null(strstr(err.text, "writes format 1"), "%s", err.text);
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 3");
+	cr_assert_not_null(strstr(err.text, "writes format 2"), "%s", err.text);
 	cr_assert_not_null(strstr(err.text, "remove"), "%s", err.text);
 	/* A future format may have another size; its number still comes first. */
 	memcpy(longer, &format, sizeof format);
 	tamper(SHMETA_DB_META, "format", 6, longer, sizeof longer);
-	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 2");
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 3");
 	format.format = SHMETA_STORE_FORMAT;
 	memcpy(longer, &format, sizeof format);
 	tamper(SHMETA_DB_META, "format", 6, longer, sizeof longer);
 	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "format record");
+}
+
+Test(store, a_format_with_other_databases_is_another_format_and_not_a_broken_store)
+{
+	struct shmeta__store *store = create(1);
+	struct shmeta_store_format format = store->format;
+
+	shmeta__store_close(store);
+	format.format = SHMETA_STORE_FORMAT - 1;
+	tamper(SHMETA_DB_META, "format", 6, &format, sizeof format);
+	drop(SHMETA_DB_QUARANTINE);
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_VERSION, "format 1");
+	format.format = SHMETA_STORE_FORMAT;
+	tamper(SHMETA_DB_META, "format", 6, &format, sizeof format);
+	FAILS(shmeta__store_open(dir.fd, 1, &store, &err), SHMETA_ERR_CORRUPT, "quarantine");
 }
 
 Test(store, a_missing_sentinel_in_any_database_is_broken_not_empty)
