@@ -732,9 +732,6 @@ static bool source_ready(struct sync *s)
 	uint64_t now = sync_now(s);
 
 	if (s->source.on && now < s->source.next_ns) {
-		refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
-		write_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
-		admin_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
 		sync_wake_at(s, s->source.next_ns);
 		return false;
 	}
@@ -920,9 +917,6 @@ static void work(struct sync *s)
 	if (!source_ready(s))
 		return;
 	if (s->room.on && now < s->room.next_ns) {
-		refresh_answer_all(s, s->room_status, s->room.text);
-		write_answer_all(s, s->room_status, s->room.text); /* what the store cannot show is not begun */
-		admin_answer_all(s, s->room_status, s->room.text);
 		sync_wake_at(s, s->room.next_ns);
 		return;
 	}
@@ -960,6 +954,20 @@ static void work(struct sync *s)
 	}
 }
 
+/* While the source or the store is in trouble nobody waits for it, whether the request came before the round, during it, or while the
+ * round tried in vain whether the trouble is over: a request that only a round before the next try refused would meet no such round. */
+static void refuse_what_waits(struct sync *s)
+{
+	enum shmeta_status status = s->source.on ? SHMETA_ERR_SOURCE : s->room_status;
+	const char *sentence = s->source.on ? s->source.text : s->room.text;
+
+	if (!s->source.on && !s->room.on)
+		return;
+	refresh_answer_all(s, status, sentence);
+	write_answer_all(s, status, sentence); /* what the store cannot show is not begun */
+	admin_answer_all(s, status, sentence);
+}
+
 enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 {
 	s->wake_ns = SYNC_NEVER;
@@ -969,6 +977,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	generation_remove_left(s);
 	refresh_answer_refused(s);
 	work(s);
+	refuse_what_waits(s);
 	if (!s->source.on && !s->room.on && s->store != NULL) {
 		if (s->following && !s->list_dirty)
 			sync_wake_at(s, s->poll_due_ns);

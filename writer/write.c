@@ -320,6 +320,10 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 {
 	bool more;
 
+	/* Nobody gathers any more: the next call wakes the engine's thread, however small it is. */
+	(void)pthread_mutex_lock(&s->writes.lock);
+	s->writes.enough = 0;
+	(void)pthread_mutex_unlock(&s->writes.lock);
 	answer_calls(s, take_calls(s, SIZE_MAX, &more), status, sentence);
 }
 

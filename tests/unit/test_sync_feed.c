@@ -441,6 +441,38 @@ Test(sync_feed, a_source_that_goes_away_before_everything_was_compared_is_tried_
 	fixture_done(&f);
 }
 
+/* Whenever the request comes: in the round that finds the source away, between two tries, and at the very time of a try. */
+Test(sync_feed, nothing_waits_for_a_source_that_is_away)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};
+	struct sync_object_list list = {.tenant = {SHMETA_DEFAULT_TENANT, sizeof SHMETA_DEFAULT_TENANT - 1}, .most = 1};
+	uint64_t wait_ns = 0;
+
+	fixture_init(&f);
+	fixture_topic(&f, "t", 1, 1, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	f.now_ns += 2000 * 1000000ull;
+	for (uint64_t i = 0; i < 20; i++) {
+		const struct fixture_answer *a;
+
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+		cr_assert_eq(sync_list_objects(f.sync, &list, UINT64_MAX, 100 + i), SHMETA_OK);
+		wait_ns = fixture_run(&f);
+		cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED);
+		cr_expect_eq(f.writes_answered, i + 1, "a write waits for the source after round %lu", i);
+		cr_expect_eq(f.write_status, SHMETA_ERR_SOURCE);
+		cr_expect_str_eq(f.write_sentence, "memory: reading changes: connection refused");
+		a = fixture_answer(&f, 100 + i);
+		cr_assert_not_null(a, "a list waits for the source after round %lu", i);
+		cr_expect_eq(a->status, SHMETA_ERR_SOURCE);
+		f.now_ns += i % 2 == 0 ? wait_ns : wait_ns / 2;
+	}
+	fixture_done(&f);
+}
+
 Test(sync_feed, a_full_store_says_so_serves_on_and_goes_on_when_there_is_room)
 {
 	fixture_init(&f);
