@@ -442,12 +442,14 @@ static void audit(struct sync *s, const struct write_call *call)
 	}
 }
 
-/* Every operation's result where its call looks for it, and where the next round looks for what was done. */
+/* Every operation's result where its call looks for it, and where the next round looks for what was done. What was kept out for now
+ * by something that passes is not done, and a retry is to do it. */
 static void settle_results(struct write_round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		*r->place[i] = r->results[i];
-		remember(r->s, &r->ops[i], &r->results[i]);
+		if (r->results[i].status != SHMETA_ERR_BUSY && r->results[i].status != SHMETA_ERR_SOURCE)
+			remember(r->s, &r->ops[i], &r->results[i]);
 	}
 	for (size_t i = 0; i < r->twin_count; i++)
 		*r->twins[i].result = r->results[r->twins[i].of];

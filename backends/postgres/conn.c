@@ -128,6 +128,7 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 		       : conn->pg != NULL                                        ? PQerrorMessage(conn->pg)
 		                                                                 : "not connected";
 	in_one_line(said, line, sizeof line);
+	snprintf(conn->said, sizeof conn->said, "%s", line);
 	/* libpq does not tell why; these are all that there are. */
 	if (result == NULL && strstr(line, "certificate verify failed") != NULL)
 		snprintf(line + strlen(line), sizeof line - strlen(line),
@@ -824,9 +825,10 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 			roll_back(state, conn);
 			return status;
 		}
-		/* So often, and for as long as one call may take: under a storm the count alone is gone within a second. */
+		/* So often, and where every meeting of two writers is a conflict for as long as one call may take: under a storm the
+		 * count alone is gone within a second. */
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
-		    (conflicts < state->dialect->retries || pg_now_ns() < patience)) {
+		    (conflicts < state->dialect->retries || (!state->dialect->snapshots && pg_now_ns() < patience))) {
 			roll_back(state, conn);
 			pause_before_retry(state, conflicts++);
 			continue;

@@ -55,6 +55,10 @@
 	X(W_LOCK_TOPICS)       \
 	X(W_LOCK_WHOLE)        \
 	X(W_LOCK_OBJECTS)      \
+	X(W_LOCK_FREE)         \
+	X(W_LOCKED_TABLES)     \
+	X(W_PATIENCE)          \
+	X(W_IMMEDIATE)         \
 	X(W_OUTCOME)           \
 	X(W_SAVE)              \
 	X(W_UNDO)              \
@@ -165,6 +169,7 @@ struct pg_conn {
 	PGconn *pg;        /* NULL: not connected */
 	uint64_t connects; /* how often it has been connected: what hung on a former one is gone */
 	char sqlstate[6];  /* of the last failure; "": it came from no server */
+	char said[112];    /* the server's own words for it                   */
 	bool prepared[PG_STATEMENTS];
 	bool in_transaction; /* a BEGIN was queued and neither COMMIT nor ROLLBACK has been answered */
 	bool committing;     /* a COMMIT has been handed to the socket: what becomes of it is the server's to say */
@@ -200,6 +205,15 @@ struct pg_conn {
 	bool strange; /* the session is not the one that we prepared: not to be gone on with */
 };
 
+/* What other sessions' locks kept from us lately (write_apart.c). */
+enum { PG_BUSY_MOST = 32 };
+struct pg_busy {
+	struct pg_busy_resource {
+		uint64_t hash, until_ns; /* CLOCK_MONOTONIC */
+	} resource[PG_BUSY_MOST];
+	uint64_t tables_until_ns; /* a table was locked */
+};
+
 struct pg_state {
 	struct backend_options options; /* strings are copies of our own */
 	char *uri, *read_uri;
@@ -233,6 +247,7 @@ struct pg_state {
 	} follower;
 	/* Adds that take it that nothing is in their way: not for so many batches; after the next conflict, for so many. */
 	uint32_t careful_batches, careful_next;
+	struct pg_busy busy;
 	bool attaching; /* within pg_attach() */
 };
 
@@ -253,6 +268,12 @@ static inline uint64_t pg_now_ns(void)
 static inline uint32_t pg_timeout_of(const struct pg_state *state)
 {
 	return state->options.timeout_ms > 0 ? state->options.timeout_ms : PG_TIMEOUT_MS;
+}
+
+/* How long a write waits for one lock before the batch goes on without what needs it. */
+static inline uint32_t pg_lock_wait_of(const struct pg_state *state)
+{
+	return pg_timeout_of(state) / 10 > 20 ? pg_timeout_of(state) / 10 : 20;
 }
 
 /* ---- parameters ------------------------------------------------------------------------------------------------------------------

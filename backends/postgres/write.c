@@ -8,8 +8,8 @@
  *   resolve    a COMMIT without an answer: by that id, on a new connection
  *
  * A statement that fails takes its transaction with it. Plain adds fail where something is in their way: then the batch is done again
- * with careful ones. A value that the server will not take fails any: then it is done again, each statement behind a savepoint, and a
- * failing one in halves until the item stands alone. Both are rare, and cost nothing until then. */
+ * with careful ones. Whatever else fails for what one operation is, or for a lock that one operation meets, is done again with each
+ * statement behind a savepoint (write_apart.c). Both are rare, and cost nothing until then. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,28 +90,31 @@ static bool collect(struct writing *w)
 			continue;
 		else {
 			enum write_kind kind = write_kind_of(op->type);
+			struct write_item *item = &w->items[w->item_count++];
 
-			w->items[w->item_count++] =
-				(struct write_item){.op = &w->ops[i],
+			*item = (struct write_item){.op = &w->ops[i],
 			                            .result = r,
 			                            .object = op->type == SHMETA_OP_ADD_SLICE ? object : NULL,
 			                            .index = (uint32_t)i,
 			                            .kind = (uint8_t)(plain ? write_plain(kind) : kind)};
+			item->suspect = write_is_suspect(w->state, item);
+			w->apart |= item->suspect;
 		}
 	}
+	w->apart |= write_tables_were_locked(w->state);
 	return true;
 }
 
 /* ---- lock ------------------------------------------------------------------------------------------------------------------------- */
 
-static bool locks_partition(enum write_kind kind)
+bool write_locks_partition(enum write_kind kind)
 {
 	return write_is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE ||
 	       kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER;
 }
 
 /* Each place once would be best, twice does no harm: neighbours are looked at. */
-static void gather_locks(struct writing *w)
+void write_gather_locks(struct writing *w, const struct write_item *items, size_t count)
 {
 	const struct backend_op *last = NULL;
 
@@ -123,10 +126,10 @@ static void gather_locks(struct writing *w)
 	pg_array_start(&w->lock_keys, PG_ELEMENT_TEXT);
 	pg_array_start(&w->gone_tenants, PG_ELEMENT_TEXT);
 	pg_array_start(&w->gone_topics, PG_ELEMENT_TEXT);
-	for (size_t i = 0; i < w->item_count; i++) {
-		const struct write_item *item = &w->items[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct write_item *item = &items[i];
 
-		if (locks_partition((enum write_kind)item->kind) &&
+		if (write_locks_partition((enum write_kind)item->kind) &&
 		    (last == NULL || !write_same_place(last, item->op))) {
 			last = item->op;
 			pg_array_text(&w->lock_tenants, last->tenant);
@@ -147,25 +150,13 @@ static void gather_locks(struct writing *w)
 
 /* ---- the transaction ---------------------------------------------------------------------------------------------------------------- */
 
-/* Failures that are an item's: data (22, 23, 44), a limit (54), two rows of one key where there may be one (21), what a trigger of
- * the application says (P0). */
-static bool is_poison(const struct pg_conn *conn)
-{
-	static const char *const classes[] = {"22", "23", "44", "54", "21", "P0"};
-
-	for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-		if (pg_failed_with(conn, classes[i]))
-			return true;
-	return false;
-}
-
-/* What goes out before the first operation's statement, in this order on every host. */
-static size_t preludes(const struct writing *w, enum pg_statement ret[5])
+/* What goes out before the first operation's statement, in this order on every host. transaction: at its beginning. */
+static size_t preludes(const struct writing *w, bool transaction, enum pg_statement ret[5])
 {
 	const struct pg_dialect *dialect = w->state->dialect;
 	size_t count = 0;
 
-	if (dialect->triggers || dialect->snapshots)
+	if (transaction && (dialect->triggers || dialect->snapshots))
 		ret[count++] = PG_W_BEGIN;
 	/* A topic that is to go takes all of its partitions: first the topics, then these among all partitions. */
 	if (w->gone_topics.count > 0) {
@@ -179,11 +170,14 @@ static size_t preludes(const struct writing *w, enum pg_statement ret[5])
 	return count;
 }
 
-static enum shmeta_status send_locks(struct writing *w, struct backend_error *err)
+enum shmeta_status write_send_preludes(struct writing *w, bool transaction, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
 	enum pg_statement step[5];
-	size_t count = preludes(w, step);
+	size_t count = preludes(w, transaction, step);
+	char wait_ms[16];
+
+	(void)snprintf(wait_ms, sizeof wait_ms, "%u", pg_lock_wait_of(w->state));
 
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		struct pg_params params;
@@ -191,6 +185,8 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 		pg_params_clear(&params);
 		if (step[i] == PG_W_BEGIN)
 			pg_param_text(&params, rows_str(w->state->origin));
+		if (step[i] == PG_W_BEGIN && w->state->dialect->triggers)
+			pg_param_text(&params, rows_str(wait_ms));
 		if (step[i] == PG_W_LOCK_TOPICS || step[i] == PG_W_LOCK_WHOLE) {
 			pg_param_array(&params, &w->gone_tenants);
 			pg_param_array(&params, &w->gone_topics);
@@ -210,11 +206,11 @@ static enum shmeta_status send_locks(struct writing *w, struct backend_error *er
 	return status;
 }
 
-static enum shmeta_status take_locks(struct writing *w, struct backend_error *err)
+enum shmeta_status write_take_preludes(struct writing *w, bool transaction, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
 	enum pg_statement step[5];
-	size_t count = preludes(w, step);
+	size_t count = preludes(w, transaction, step);
 
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		PGresult *result = NULL;
@@ -231,27 +227,32 @@ static enum shmeta_status take_locks(struct writing *w, struct backend_error *er
 }
 
 /* Items of one kind and level that go into one statement. */
-static size_t statement_of(const struct write_item *items, size_t count)
+size_t write_statement_of(const struct write_item *items, size_t count)
 {
 	size_t most = write_most((enum write_kind)items->kind), n = 1;
 
-	while (n < count && n < most && items[n].kind == items->kind && items[n].level == items->level)
+	while (n < count && n < most && items[n].kind == items->kind && items[n].level == items->level &&
+	       items[n].suspect == items->suspect)
 		n++;
 	return n;
 }
 
-static enum shmeta_status take_statement(struct writing *w, struct write_item *items, size_t count,
-                                         struct backend_error *err)
+enum shmeta_status write_take_statement(struct writing *w, struct write_item *items, size_t count,
+                                        struct backend_error *err)
 {
 	PGresult *result = NULL;
 	enum shmeta_status status = pg_next(w->state, w->conn, &result, err);
+	bool complete = true;
 
-	if (status == SHMETA_OK && !write_answer(w, items, count, result)) {
-		w->poisoned = true;
-		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were added are not there",
+	if (status == SHMETA_OK) {
+		complete = write_answer(w, items, count, result);
+		for (size_t i = 0; complete && i < count; i++)
+			complete = !items[i].undone;
+	}
+	if (!complete) {
+		w->incomplete = true;
+		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were written are not there",
 		                      w->state->dialect->engine);
-	} else if (status != SHMETA_OK && is_poison(w->conn)) {
-		w->poisoned = true;
 	}
 	PQclear(result);
 	return status;
@@ -264,7 +265,7 @@ static enum shmeta_status send_some(struct writing *w, struct write_item *items,
 	enum shmeta_status status = SHMETA_OK;
 
 	for (int n = 0; status == SHMETA_OK && *sent < count && n < IN_FLIGHT_MOST; n++) {
-		size_t some = statement_of(&items[*sent], count - *sent);
+		size_t some = write_statement_of(&items[*sent], count - *sent);
 
 		status = write_send(w, &items[*sent], some, err);
 		*sent += some;
@@ -280,7 +281,7 @@ static enum shmeta_status run(struct writing *w, struct write_item *items, size_
 	size_t sent = 0, taken = 0;
 
 	if (locks && w->sent == 0)
-		status = send_locks(w, err);
+		status = write_send_preludes(w, true, err);
 	while (status == SHMETA_OK && (locks || taken < count)) {
 		if (w->sent > 0)
 			sent = w->sent;
@@ -288,68 +289,21 @@ static enum shmeta_status run(struct writing *w, struct write_item *items, size_
 			status = send_some(w, items, count, &sent, err);
 		w->sent = 0;
 		if (status == SHMETA_OK && locks)
-			status = take_locks(w, err);
+			status = write_take_preludes(w, true, err);
 		locks = false;
 		while (status == SHMETA_OK && taken < sent) {
-			size_t some = statement_of(&items[taken], sent - taken);
+			size_t some = write_statement_of(&items[taken], sent - taken);
 
-			status = take_statement(w, &items[taken], some, err);
+			status = write_take_statement(w, &items[taken], some, err);
 			taken += some;
 		}
 	}
 	return status;
 }
 
-static enum shmeta_status simple(struct writing *w, enum pg_statement which, struct backend_error *err)
+static enum shmeta_status run_more(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
 {
-	return pg_query(w->state, w->conn, which, NULL, NULL, err);
-}
-
-/* The statement of these items, behind a savepoint; when it fails for what one of them is, each half by itself. */
-static enum shmeta_status run_apart(struct writing *w, struct write_item *items, size_t count,
-                                    struct backend_error *err)
-{
-	enum shmeta_status status = simple(w, PG_W_SAVE, err);
-	char sqlstate[6];
-
-	if (status != SHMETA_OK)
-		return status;
-	w->poisoned = false;
-	status = run(w, items, count, false, err);
-	if (status == SHMETA_OK)
-		return simple(w, PG_W_RELEASE, err);
-	if (!w->poisoned)
-		return status;
-	w->poisoned = false;
-	(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->conn->sqlstate);
-	pg_drop_results(w->state, w->conn);
-	status = simple(w, PG_W_UNDO, err);
-	if (status == SHMETA_OK)
-		status = simple(w, PG_W_RELEASE, err);
-	if (status == SHMETA_OK && count == 1)
-		write_refused(w, items, sqlstate);
-	else if (status == SHMETA_OK) {
-		for (size_t i = 0; i < count; i++)
-			items[i].again = false;
-		status = run_apart(w, items, count / 2, err);
-		if (status == SHMETA_OK)
-			status = run_apart(w, items + count / 2, count - count / 2, err);
-	}
-	return status;
-}
-
-static enum shmeta_status run_one_by_one(struct writing *w, struct write_item *items, size_t count, bool locks,
-                                         struct backend_error *err)
-{
-	enum shmeta_status status = locks ? run(w, items, 0, true, err) : SHMETA_OK;
-
-	for (size_t at = 0; status == SHMETA_OK && at < count;) {
-		size_t some = statement_of(&items[at], count - at);
-
-		status = run_apart(w, &items[at], some, err);
-		at += some;
-	}
-	return status;
+	return run(w, items, count, false, err);
 }
 
 /* A slice shares its object's refusal, whatever else is wrong with it. */
@@ -368,7 +322,7 @@ static void refuse_with_object(struct writing *w)
 }
 
 /* Those whose refusal could not be explained: what was in their way was committed after the statement had begun to look. */
-static size_t take_unseen(struct write_item *from, size_t count, struct write_item *to)
+static size_t take_unseen(const struct write_item *from, size_t count, struct write_item *to)
 {
 	size_t n = 0;
 
@@ -382,49 +336,53 @@ static size_t take_unseen(struct write_item *from, size_t count, struct write_it
 
 static void begin(struct writing *w)
 {
-	w->poisoned = false;
+	w->incomplete = false;
 	w->transaction[0] = '\0';
 	for (size_t i = 0; i < w->item_count; i++) {
 		struct write_item *item = &w->items[i];
 
 		memset(item->result, 0, sizeof *item->result);
 		item->result->partition_id = item->op->op->partition_id;
-		item->again = false;
+		item->again = item->undone = false;
 		/* The database that is connected to now may be of another shape. */
-		if (!can_be_plain(w->state))
+		if (w->apart || !can_be_plain(w->state))
 			item->kind = (uint8_t)write_careful((enum write_kind)item->kind);
 	}
-	gather_locks(w);
+	write_gather_locks(w, w->items, w->item_count);
+}
+
+enum shmeta_status write_look_again(struct writing *w, const struct write_item *items, size_t count,
+                                    write_runner *run_all, struct backend_error *err)
+{
+	struct write_item *unseen = calloc(count > 0 ? count : 1, sizeof *unseen);
+	enum shmeta_status status = SHMETA_OK;
+
+	if (unseen == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", w->state->dialect->engine);
+	refuse_with_object(w);
+	count = take_unseen(items, count, unseen);
+	for (int tries = 0; status == SHMETA_OK && count > 0 && tries < SIGHT_TRIES; tries++) {
+		status = run_all(w, unseen, count, err);
+		count = take_unseen(unseen, count, unseen);
+	}
+	for (size_t i = 0; i < count; i++)
+		refuse(unseen[i].result, SHMETA_ERR_CONFLICT,
+		       "the source did not do this: it has that key already, or a trigger, rule or policy keeps it out");
+	free(unseen);
+	return status;
 }
 
 static enum shmeta_status body(void *arg, struct backend_error *err)
 {
 	struct writing *w = arg;
-	enum shmeta_status (*run_all)(struct writing *, struct write_item *, size_t, bool, struct backend_error *) =
-		w->one_by_one ? run_one_by_one : run;
 	enum shmeta_status status;
-	struct write_item *unseen;
-	size_t count;
 
 	if (w->sent == 0)
 		begin(w);
-	status = run_all(w, w->items, w->item_count, true, err);
-	if (status != SHMETA_OK)
-		return status;
-	unseen = calloc(w->item_count, sizeof *unseen);
-	if (unseen == NULL)
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", w->state->dialect->engine);
-	refuse_with_object(w);
-	count = take_unseen(w->items, w->item_count, unseen);
-	for (int tries = 0; status == SHMETA_OK && count > 0 && tries < SIGHT_TRIES; tries++) {
-		status = run_all(w, unseen, count, false, err);
-		count = take_unseen(unseen, count, unseen);
-	}
-	for (size_t i = 0; i < count; i++)
-		refuse(unseen[i].result, SHMETA_ERR_CONFLICT,
-		       "the source has that key already: another organization's, or somebody else's of this moment");
-	free(unseen);
-	return status;
+	if (w->apart)
+		return write_apart(w, err);
+	status = run(w, w->items, w->item_count, true, err);
+	return status == SHMETA_OK ? write_look_again(w, w->items, w->item_count, run_more, err) : status;
 }
 
 /* ---- an unknown outcome ---------------------------------------------------------------------------------------------------------------- */
@@ -501,11 +459,6 @@ static bool any_of_topics(const struct backend_op *ops, size_t count)
 	return false;
 }
 
-static bool is_to_be_done_again(const struct writing *w, enum shmeta_status status)
-{
-	return status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && w->poisoned;
-}
-
 /* Also fails where it can never be done, or not now. */
 static enum shmeta_status writing_new(struct pg_state *state, const struct backend_op *ops, size_t count,
                                       int64_t now_ms, struct shmeta_result *results, struct writing **ret,
@@ -543,6 +496,19 @@ static enum shmeta_status transact(struct writing *w, struct backend_error *err)
 	return pg_transaction(w->state, w->conn, PG_BEGIN_WRITE, body, w, err);
 }
 
+static bool failed_for_items(const struct writing *w, enum shmeta_status status)
+{
+	return status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && write_failed_for_items(w);
+}
+
+static enum shmeta_status refuse_all(struct writing *w)
+{
+	for (size_t i = 0; i < w->item_count; i++)
+		if (w->items[i].result->status == SHMETA_OK)
+			write_refused(w, &w->items[i], w->conn->sqlstate, w->conn->said);
+	return SHMETA_OK;
+}
+
 /* The transaction, or what is left of it, up to its outcome; then its changes are told. Frees w. */
 static enum shmeta_status conclude(struct writing *w, const struct backend_sink *sink, struct backend_error *err)
 {
@@ -553,12 +519,15 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 		status = transact(w, err);
 		if (status == SHMETA_OK && state->careful_next > CAREFUL_LEAST && state->careful_batches == 0)
 			state->careful_next--;
-		if (is_to_be_done_again(w, status) && be_careful(w))
+		if (failed_for_items(w, status) && !w->apart && !write_failed_for_now(w->conn) && be_careful(w))
 			status = transact(w, err);
-		if (is_to_be_done_again(w, status)) {
-			w->one_by_one = true;
+		if (failed_for_items(w, status) && !w->apart) {
+			w->apart = true;
 			status = transact(w, err);
 		}
+		/* Not even so: it was the COMMIT that failed, or one of all conflicts. Then nothing was done. */
+		if (failed_for_items(w, status))
+			status = refuse_all(w);
 		/* With a new session comes a new origin, so that the feed tells of what nobody heard of. And a writer that had to
 		 * connect anew may have met another server than the one that reads. */
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN ||
@@ -637,13 +606,19 @@ enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t cou
 	if (status != SHMETA_OK)
 		return status;
 	w->conn = &state->writer;
+	/* What is kept out by locks is done by one who waits for nothing, answers and all. */
+	if (w->apart) {
+		writing_free(w);
+		return backend_fail(err, SHMETA_ERR_UNSUPPORTED, "%s: another session's locks are in the way",
+		                    state->dialect->engine);
+	}
 	if (w->item_count > 0) {
 		status = connect_writer(state, err);
 		if (status == SHMETA_OK)
 			status = pg_begin(state, w->conn, PG_BEGIN_WRITE, err);
 		if (status == SHMETA_OK) {
 			begin(w);
-			status = send_locks(w, err);
+			status = write_send_preludes(w, true, err);
 		}
 		if (status == SHMETA_OK)
 			status = send_some(w, w->items, w->item_count, &w->sent, err);
@@ -690,7 +665,7 @@ bool pg_write_statements(struct pg_state *state)
 	return write_kind_statements(state) &&
 	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s",
 	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
-	                  d->triggers ? ", " PG_PLAN_ONCE : "") &&
+	                  d->triggers ? ", set_config('lock_timeout', $2::text, true), " PG_PLAN_ONCE : "") &&
 	       pg_text_of(
 		       state, PG_W_LOCK,
 		       "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) "
@@ -722,7 +697,7 @@ bool pg_write_statements(struct pg_state *state)
 	                                       : "SELECT pg_xact_status($1::text::xid8), "
 	                                         "pg_postmaster_start_time()::text = $2::text OR EXISTS(SELECT 1 FROM "
 	                                         "shmeta_changes WHERE xid = $1::text::xid8 AND origin = $3::text)") &&
-	       pg_text_of(state, PG_W_SAVE, "SAVEPOINT shmeta_item") &&
+	       write_apart_statements(state) && pg_text_of(state, PG_W_SAVE, "SAVEPOINT shmeta_item") &&
 	       pg_text_of(state, PG_W_UNDO, "ROLLBACK TO SAVEPOINT shmeta_item") &&
 	       pg_text_of(state, PG_W_RELEASE, "RELEASE SAVEPOINT shmeta_item");
 }

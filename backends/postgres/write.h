@@ -78,7 +78,9 @@ struct write_item {
 	uint32_t run; /* of one place and fence within its statement, from 1; for kinds that know runs    */
 	int64_t top;  /* the run's first item: one beyond the run's last offset                           */
 	uint8_t kind;
-	bool again; /* what was in its way could not be seen yet                          */
+	bool again;   /* what was in its way could not be seen yet                                          */
+	bool undone;  /* refused after a part of it was written: the statement must be taken back            */
+	bool suspect; /* what it needs was locked a moment ago, and is not waited for                      */
 };
 
 struct writing {
@@ -94,8 +96,9 @@ struct writing {
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
 		gone_topics;
-	bool one_by_one; /* a statement failed for what one of its items is: find it */
-	bool poisoned;   /* the last attempt ended with that kind of failure         */
+	bool apart;      /* each statement stands behind a savepoint (write_apart.c)                           */
+	bool incomplete; /* the last attempt ended because rows are not there that no answer accounts for      */
+	uint64_t patient_until_ns; /* apart: from then on no lock is waited for */
 	char transaction[24], server[64],
 		origin[24]; /* its id, and since when the server has been up: to ask what became of it */
 };
@@ -122,7 +125,37 @@ const struct write_touch *write_touches(enum write_kind kind);
 enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err);
 /* What it answered. false: some items were not written, and nothing says why; then no result means anything. */
 bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result);
-/* One that the server will not take, by the code it gave for it alone. */
-void write_refused(struct writing *w, struct write_item *item, const char *sqlstate);
+/* One that the server will not take, by what it said about it alone. */
+void write_refused(struct writing *w, struct write_item *item, const char *sqlstate, const char *said);
+/* Which other items wait for the same rows as this one, by the first of its resources that is not shared. */
+uint64_t write_resource_hash(const struct write_item *item);
+
+/* write.c, for write_apart.c. Locks: those of the list's topics, partitions (where they are wanted) and objects. */
+enum shmeta_status write_send_preludes(struct writing *w, bool transaction, struct backend_error *err);
+enum shmeta_status write_take_preludes(struct writing *w, bool transaction, struct backend_error *err);
+void write_gather_locks(struct writing *w, const struct write_item *items, size_t count);
+bool write_locks_partition(enum write_kind kind);
+size_t write_statement_of(const struct write_item *items, size_t count);
+enum shmeta_status write_take_statement(struct writing *w, struct write_item *items, size_t count,
+                                        struct backend_error *err);
+typedef enum shmeta_status write_runner(struct writing *w, struct write_item *items, size_t count,
+                                        struct backend_error *err);
+/* After the items were run: those that could not see what was in their way, again, a few times. */
+enum shmeta_status write_look_again(struct writing *w, const struct write_item *items, size_t count,
+                                    write_runner *run_all, struct backend_error *err);
+
+/* ---- write_apart.c ---------------------------------------------------------------------------------------------------------------- */
+
+/* Did the last attempt fail for something that one item may be alone with? Otherwise it was the connection, or the server. */
+bool write_failed_for_items(const struct writing *w);
+/* Was it a lock, a limit in time, or a conflict of two writers, so that it may be done later? */
+bool write_failed_for_now(const struct pg_conn *conn);
+/* Was what the item needs locked by another session a moment ago? */
+bool write_is_suspect(const struct pg_state *state, const struct write_item *item);
+bool write_tables_were_locked(const struct pg_state *state);
+/* All items, each statement behind a savepoint: one that fails is done in halves until its culprit is alone and refused, or answered
+ * ERR_BUSY where another session's lock is in its way. */
+enum shmeta_status write_apart(struct writing *w, struct backend_error *err);
+bool write_apart_statements(struct pg_state *state); /* false: no memory */
 
 #endif

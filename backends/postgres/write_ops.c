@@ -686,21 +686,3 @@ const struct write_touch *write_touches(enum write_kind kind)
 {
 	return write_kinds[kind].touches;
 }
-
-void write_refused(struct writing *w, struct write_item *item, const char *sqlstate)
-{
-	struct shmeta_result *r = item->result;
-
-	(void)w;
-	if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_TOPIC_CREATE || item->kind == KIND_GROUP_ENSURE ||
-	                                       item->kind == KIND_OFFSET || item->kind == KIND_AGENT_PUT))
-		refuse_tenant(item->op, r);
-	else if (strcmp(sqlstate, "23503") == 0 && (item->kind == KIND_ACQUIRE || item->kind == KIND_COMPLETE))
-		refuse(r, SHMETA_ERR_NOT_FOUND, "the lease is refused by the source");
-	else if (strcmp(sqlstate, "23505") == 0 && item->kind == KIND_AGENT_PUT)
-		refuse_address(&item->op->op->u.agent, r);
-	else if (strcmp(sqlstate, "23505") == 0)
-		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
-	else
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source (%s)", sqlstate);
-}

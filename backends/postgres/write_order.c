@@ -79,6 +79,16 @@ static uint64_t hash_of(const struct write_item *item, enum write_resource resou
 	return hash | 1;
 }
 
+uint64_t write_resource_hash(const struct write_item *item)
+{
+	const struct write_touch *touches = write_touches((enum write_kind)item->kind);
+	size_t i = 0;
+
+	while (i + 1 < TOUCHES_MAX && touches[i].use == USE_SHARED && touches[i + 1].resource != RES_NONE)
+		i++;
+	return hash_of(item, (enum write_resource)touches[i].resource);
+}
+
 static struct usage *usage_of(struct usages *usages, uint64_t hash)
 {
 	size_t at = (size_t)hash & usages->mask;
@@ -141,6 +151,8 @@ static int compare_items(const void *a, const void *b)
 		return x->level < y->level ? -1 : 1;
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
+	if (x->suspect != y->suspect)
+		return x->suspect ? 1 : -1;
 	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
 	if (write_is_add((enum write_kind)x->kind)) {
 		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;

@@ -700,6 +700,86 @@ Test(postgres_faults, conflicts_are_tried_again_a_bounded_number_of_times, .init
 	expect_equal();
 }
 
+enum { OTHERS = 10, THEIR_WRITES = 30 };
+
+/* Its own partition again and again; the number of writes that were not done. */
+static int write_to(uint32_t number, const _Atomic int *stop)
+{
+	struct shmeta *its = run_daemon_open(&d, "test", 0);
+	struct shmeta_client *with = NULL;
+	char topic[16];
+	int failed = 0;
+
+	if (its == NULL || shmeta_client_open(its, NULL, &with) != SHMETA_OK)
+		return 100;
+	(void)snprintf(topic, sizeof topic, "own-%u", number);
+	for (uint64_t i = 1; stop != NULL ? !atomic_load(stop) : i <= THEIR_WRITES; i++) {
+		struct shmeta_op op = {
+			.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {topic, strlen(topic)}, .offset = i};
+		struct shmeta_result result = {.status = SHMETA_OK};
+		enum shmeta_status status = shmeta_write(with, &op, 1, PATIENCE_S * 1000, &result, NULL);
+
+		/* Whoever meets the lock is told so, each time. */
+		if (status != SHMETA_OK || result.status != (stop != NULL ? SHMETA_ERR_BUSY : SHMETA_OK))
+			failed++;
+	}
+	shmeta_client_close(with);
+	shmeta_close(its);
+	return failed;
+}
+
+/* A lock that another session holds harms the operations that need what it locks: they are told BUSY, whoever else writes or reads
+ * goes on, and the source is not called away. */
+Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_need_it, .init = begin_writing,
+     .fini = end_writing)
+{
+	_Atomic int *stop = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"own-0", 5}, .request_id = {1, 2}};
+	const struct shmeta_read fresh = {
+		.size = sizeof fresh, .consistency = SHMETA_FRESH, .timeout_ms = PATIENCE_S * 1000};
+	PGconn *other = pg_cluster_connect(&server, "meta");
+	struct shmeta_result result = {.status = SHMETA_OK};
+	struct shmeta_partition p;
+	pid_t writers[OTHERS + 1];
+	char *log;
+
+	cr_assert_neq(stop, MAP_FAILED);
+	for (uint32_t i = 0; i <= OTHERS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof name, "own-%u", i);
+		cr_assert_eq(run_topic_create(client, name, 1, &result), SHMETA_OK, "%s", result.text);
+	}
+	pg_cluster_sql(other, "BEGIN; SELECT 1 FROM partitions WHERE topic = 'own-0' FOR UPDATE");
+	for (uint32_t i = 0; i <= OTHERS; i++) {
+		writers[i] = run_fork();
+		if (writers[i] == 0)
+			_exit(write_to(i, i == 0 ? stop : NULL));
+	}
+	for (uint32_t i = 1; i <= OTHERS; i++)
+		cr_expect_eq(run_reap(writers[i]), 0, "writer %u", i);
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	cr_expect_eq(shmeta_get_partition_named(reader, "own-0", 5, 0, &fresh, &p, NULL), SHMETA_OK);
+	(void)shmeta_end(reader);
+	cr_expect_eq(shmeta_write(client, &op, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_ERR_BUSY);
+	cr_expect_not_null(strstr(result.text, "topic 'own-0', partition 0 is locked"), "%s", result.text);
+	atomic_store(stop, 1);
+	cr_expect_eq(run_reap(writers[0]), 0);
+	await_connected();
+	/* The same request: it was not done, so it is done now. */
+	pg_cluster_sql(other, "COMMIT");
+	PQfinish(other);
+	cr_expect_eq(shmeta_write(client, &op, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	log = run_read_file(d.log);
+	cr_assert_not_null(log);
+	cr_expect_null(strstr(log, "source_away"), "%s", log);
+	free(log);
+	expect_equal();
+	(void)munmap((void *)stop, 4096);
+}
+
 Test(postgres_faults, writes_while_the_server_is_away_fail_with_its_words_and_do_nothing, .init = begin_writing_direct,
      .fini = end_writing)
 {
