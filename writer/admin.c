@@ -211,7 +211,7 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 	} else {
 		s->host.answer(s->host.arg, job->ticket, status, err.text, 0, 0, 0);
 		if (status == SHMETA_ERR_SOURCE)
-			sync_source_failed(s, status, err.text);
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 	}
 	free(page);
 }

@@ -772,7 +772,7 @@ static enum outcome bring_over(struct batch *b, struct failure *failure)
 	b->sequence = floor_read_begins(&s->floor);
 	outcome = fetch(b, failure);
 	if (outcome == OUTCOME_DONE) {
-		sync_source_works(s);
+		sync_source_works(s, SYNC_JOB_FETCH);
 		status = apply_batch(b, &err);
 		if (status == SHMETA_OK)
 			sync_room_works(s);
@@ -790,7 +790,7 @@ static void tell_trouble(struct sync *s, enum outcome outcome, const struct fail
 	if (outcome == OUTCOME_STORE)
 		sync_room_failed(s, failure->status, failure->sentence);
 	else if (!s->foreign)
-		sync_source_failed(s, failure->status, failure->sentence);
+		sync_source_failed(s, SYNC_JOB_FETCH, failure->status, failure->sentence);
 }
 
 static bool quarantine(struct sync *s, struct sync_entry *e, const struct failure *failure)
@@ -821,8 +821,8 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 			if (run(s, entry, count / 2))
 				return run(s, entry + count / 2, count - count / 2);
 			give_up(s, entry + count / 2, count - count / 2,
-			        s->source.on ? SHMETA_ERR_SOURCE : s->room_status,
-			        s->source.on ? s->source.text : s->room.text);
+			        s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
+			        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
 			return false;
 		}
 		if (quarantine(s, *entry, &failure))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
- *   sync.c        options, phases, back-off, timers, the thread
+ *   sync.c        options, timers, the thread
+ *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
  *   write.c       group commit of operations
@@ -33,8 +34,22 @@ enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_QUARANTINED_SHOWN = 10 
 struct sync_trouble {
 	bool on;
 	uint64_t since_ns, next_ns;
+	int64_t since_s; /* of the wall clock */
 	uint32_t attempts;
 	char text[512];
+	/* What fails again soon after it has worked, with the same words, has never been well: its end is believed after a while. */
+	uint32_t returns;
+	uint64_t works_since_ns, ended_ns; /* 0: not */
+};
+
+/* What the source is asked for. Each has a trouble of its own, which ends when the same thing works again; any of them shows that
+ * the connection (OPEN) works. */
+enum sync_job {
+	SYNC_JOB_OPEN,  /* connecting, resuming the feed, writes, lists of objects */
+	SYNC_JOB_FEED,  /* a poll of the change feed */
+	SYNC_JOB_FETCH, /* keys */
+	SYNC_JOB_PASS,  /* everything: shows that the others work, too */
+	SYNC_JOBS
 };
 
 struct sync_entry;  /* queue.h: a key that waits or is being fetched */
@@ -108,7 +123,11 @@ struct sync {
 	uint32_t capabilities;
 	uint64_t uri_hash;
 	struct backend_counters counted; /* of states that were closed */
-	struct sync_trouble source;
+	struct sync_trouble source;      /* it is not asked before next_ns */
+	struct sync_trouble job[SYNC_JOBS];
+	bool source_failing; /* one of them */
+	uint64_t failing_since_ns;
+	char phase_reason[512]; /* as the host was told */
 
 	/* The store. */
 	struct shmeta__store *store; /* the current generation; NULL: none */
@@ -118,6 +137,7 @@ struct sync {
 	bool writable;            /* nobody can be in a snapshot that a write would destroy */
 	bool rebuild;             /* what the store holds is damaged: load anew, aside */
 	bool foreign;             /* what the store holds is not of this source: load anew, aside */
+	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
 	enum shmeta_status room_status;
@@ -195,12 +215,6 @@ void sync_wake(struct sync *s); /* any thread */
 void sync_wake_at(struct sync *s, uint64_t due_ns);
 __attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
                                                     ...);
-void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence);
-void sync_settle_phase(struct sync *s); /* SERVING or DEGRADED, as the troubles say */
-void sync_source_failed(struct sync *s, enum shmeta_status status, const char *sentence);
-void sync_source_works(struct sync *s);
-void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
-void sync_room_works(struct sync *s);
 void sync_quarantined(void *arg, const struct backend_key *row, const char *sentence); /* arg: struct sync */
 void sync_orphans(struct sync *s, uint64_t count); /* offsets and leases of topics that the store does not have */
 /* Quarantined rows are counted always and spelled out ten times a pass; passes of one kind (a constant string) that follow each other within
@@ -226,6 +240,25 @@ uint64_t sync_hint_ttl_ns(const struct sync *s);
 
 /* Between two topics of a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
 bool sync_follow_meanwhile(struct sync *s);
+
+/* ---- health.c --------------------------------------------------------------------------------------------------------------- */
+
+void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence);
+/* SERVING or DEGRADED, as the troubles say, and why. */
+void sync_settle_phase(struct sync *s);
+/* ERR_INVALID_ARGUMENT: the source answers, but not this; any other status: nothing is asked of it before a pause. */
+void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence);
+void sync_source_works(struct sync *s, enum sync_job job);
+/* May it be tried now? Otherwise sync_wake_at() was told. */
+bool sync_job_due(struct sync *s, enum sync_job job);
+/* Nobody will ask for it any more. */
+void sync_job_forget(struct sync *s, enum sync_job job);
+void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
+void sync_room_works(struct sync *s);
+/* Troubles that have been away for long enough end. */
+void health_run(struct sync *s);
+/* The source's state in words an operator can act on. */
+void health_describe(struct sync *s, char *ret, size_t bytes);
 
 /* ---- generation.c ----------------------------------------------------------------------------------------------------------- */
 

@@ -544,6 +544,7 @@ void reconcile_first(struct sync *s)
 	struct backend_error source_err = {0};
 	uint64_t began = sync_now(s);
 
+	s->load_began_ns = began;
 	if (s->store == NULL)
 		sync_move(s, SHMETA_PHASE_LOADING, "reading everything from the source");
 	enum shmeta_status status = generation_create(s, &store, &err);
@@ -575,7 +576,7 @@ void reconcile_first(struct sync *s)
 		if (ours != SHMETA_OK)
 			sync_room_failed(s, ours, err.text);
 		else
-			sync_source_failed(s, status, source_err.text);
+			sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 		return;
 	}
 	uint64_t synced = m->synced_at_ns, txn = m->txn;
@@ -595,7 +596,7 @@ void reconcile_first(struct sync *s)
 	s->reconcile_took_ns = sync_now(s) - synced;
 	s->counters.loads++;
 	sync_room_works(s);
-	sync_source_works(s);
+	sync_source_works(s, SYNC_JOB_PASS);
 }
 
 /* Judge a load that ended well: may it remove what it did not name? */
@@ -676,10 +677,10 @@ void reconcile_pass(struct sync *s)
 		if (ours != SHMETA_OK)
 			sync_room_failed(s, ours, err.text);
 		else
-			sync_source_failed(s, status, source_err.text);
+			sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 		return;
 	}
-	sync_source_works(s);
+	sync_source_works(s, SYNC_JOB_PASS);
 	if (again) {
 		/* load() moved the feed past what it showed: until a pass has been applied, nothing may be called in step. */
 		s->list_dirty = true;
@@ -823,8 +824,9 @@ bool reconcile_aside(struct sync *s)
 	if (ours != SHMETA_OK) {
 		sync_room_failed(s, ours, err.text);
 	} else if (status != SHMETA_OK) {
-		sync_source_failed(s, status, source_err.text);
+		sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 	} else {
+		sync_source_works(s, SYNC_JOB_PASS);
 		s->counters.reconciles++;
 		s->counters.reconcile_repairs += changed;
 		if (changed > 0)

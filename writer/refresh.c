@@ -102,10 +102,10 @@ void refresh_poll(struct sync *s)
 	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &lag_ns, &err);
 
 	if (status != SHMETA_OK) {
-		sync_source_failed(s, status, err.text);
+		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);
 		return;
 	}
-	sync_source_works(s);
+	sync_source_works(s, SYNC_JOB_FEED);
 	s->born_since = next_topic_id;
 	s->polled_at_ns = s->feed_at_ns = lag_ns < began ? began - lag_ns : 1;
 	s->feed_lag_ns = lag_ns;

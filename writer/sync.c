@@ -204,120 +204,6 @@ uint64_t sync_committed(struct sync *s)
 	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
 }
 
-/* ---- phases -------------------------------------------------------------------------------------------------------------------- */
-
-void sync_move(struct sync *s, enum shmeta_phase phase, const char *sentence)
-{
-	enum shmeta_phase from = phase_of(s->board);
-
-	switch (phase_move(s->board, phase, sync_now(s))) {
-	case PHASE_MOVED:
-		s->host.phase(s->host.arg, phase, sentence);
-		break;
-	case PHASE_THERE:
-		break;
-	case PHASE_REFUSED:
-		/* The loop has been told to stop in the meantime. */
-		if (phase_of(s->board) < SHMETA_PHASE_DRAINING)
-			sync_log(s, LOG_ERR, "phase", "a move from %s to %s is not foreseen and was not made",
-			         phase_name(from), phase_name(phase));
-		break;
-	}
-}
-
-void sync_settle_phase(struct sync *s)
-{
-	if (s->source.on)
-		sync_move(s, SHMETA_PHASE_DEGRADED, s->source.text);
-	else if (s->room.on)
-		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
-	else if (s->store != NULL)
-		sync_move(s, SHMETA_PHASE_SERVING, "serving");
-}
-
-/* ---- troubles ------------------------------------------------------------------------------------------------------------------ */
-
-/* Full jitter: anywhere between the least wait and a limit that doubles. */
-static void back_off(struct sync *s, struct sync_trouble *t)
-{
-	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
-	uint64_t limit = t->attempts < 32 ? least << t->attempts : most;
-
-	if (limit > most || limit < least)
-		limit = most;
-	t->attempts++;
-	t->next_ns = sync_now(s) + least + sync_jitter(s, limit - least, 0, 1000);
-	sync_wake_at(s, t->next_ns);
-}
-
-static void trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
-{
-	if (!t->on) {
-		t->on = true;
-		t->since_ns = sync_now(s);
-		t->attempts = 0;
-	}
-	if (t->attempts == 0 || strcmp(t->text, sentence) != 0)
-		sync_log(s, LOG_WARNING, event, "%s", sentence);
-	snprintf(t->text, sizeof t->text, "%s", sentence);
-	back_off(s, t);
-	sync_settle_phase(s);
-	sync_show(s);
-}
-
-static bool trouble_ends(struct sync *s, struct sync_trouble *t)
-{
-	if (!t->on)
-		return false;
-	t->on = false;
-	t->attempts = 0;
-	t->text[0] = '\0';
-	sync_settle_phase(s);
-	sync_show(s);
-	return true;
-}
-
-void sync_source_failed(struct sync *s, enum shmeta_status status, const char *sentence)
-{
-	s->counters.source_errors++;
-	trouble(s, &s->source, "source_away", sentence[0] != '\0' ? sentence : shmeta_strerror(status));
-	refresh_answer_all(s, SHMETA_ERR_SOURCE, s->source.text);
-}
-
-void sync_source_works(struct sync *s)
-{
-	uint64_t since = s->source.since_ns;
-
-	if (trouble_ends(s, &s->source))
-		sync_log(s, LOG_NOTICE, "source_back", "the source answers again after %llu s",
-		         (unsigned long long)((sync_now(s) - since) / SYNC_S));
-}
-
-void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
-{
-	char text[600];
-
-	if (status == SHMETA_ERR_FULL) {
-		s->counters.store_full++;
-		snprintf(text, sizeof text, "the store is full and is no longer brought up to date: %s", sentence);
-	} else {
-		snprintf(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
-	}
-	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
-		/* What is damaged is not patched: the source has it all. */
-		s->rebuild = true;
-	}
-	trouble(s, &s->room, status == SHMETA_ERR_FULL ? "store_full" : "store_failed", text);
-	s->room_status = status;
-	refresh_answer_all(s, status, s->room.text);
-}
-
-void sync_room_works(struct sync *s)
-{
-	if (trouble_ends(s, &s->room))
-		sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
-}
-
 /* ---- quarantine ------------------------------------------------------------------------------------------------------------------ */
 
 void sync_quarantine_pass_begin(struct sync *s, const char *what)
@@ -428,19 +314,7 @@ void sync_show(struct sync *s)
 	pthread_mutex_lock(&s->seen_lock);
 	s->seen_counters = *c;
 	s->seen_feed_at_ns = s->feed_at_ns;
-	if (s->source.on) {
-		char when[32] = "?";
-		time_t since = time(NULL) - (time_t)((now - s->source.since_ns) / SYNC_S);
-		struct tm tm;
-
-		if (gmtime_r(&since, &tm) != NULL)
-			strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-		snprintf(s->seen_source, sizeof s->seen_source, "away since %s: %s", when, s->source.text);
-	} else {
-		snprintf(s->seen_source, sizeof s->seen_source, "%s%s%s",
-		         s->source_open ? "connected" : "not connected yet", s->feed_trouble[0] != '\0' ? "; " : "",
-		         s->feed_trouble);
-	}
+	health_describe(s, s->seen_source, sizeof s->seen_source);
 	pthread_mutex_unlock(&s->seen_lock);
 }
 
@@ -691,6 +565,7 @@ bool sync_look_for_feed(struct sync *s)
 		return has_feed(s);
 	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
 	s->following = false;
+	sync_job_forget(s, SYNC_JOB_FEED);
 	s->load_lag_ns = s->feed_lag_ns;
 	schedule_reconcile(s);
 	schedule_hints(s);
@@ -708,7 +583,7 @@ static void resume_feed(struct sync *s)
 	if (bytes > 0)
 		status = s->ops->resume(s->backend, position, bytes, &err);
 	if (status < 0 && status != SHMETA_ERR_CONFLICT) {
-		sync_source_failed(s, status, err.text);
+		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 		return;
 	}
 	s->resumed = true;
@@ -740,10 +615,10 @@ static bool source_ready(struct sync *s)
 		enum shmeta_status status = open_source(s, &err);
 
 		if (status != SHMETA_OK) {
-			sync_source_failed(s, status, err.text);
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 			return false;
 		}
-		sync_source_works(s);
+		sync_source_works(s, SYNC_JOB_OPEN);
 		generation_judge(s);
 	}
 	if (s->store != NULL && !s->foreign && !s->resumed)
@@ -826,6 +701,8 @@ static uint64_t reconcile_when(struct sync *s)
 	}
 	if (refresh_list_waiting(s) && ended + s->reconcile_took_ns < when)
 		when = ended + s->reconcile_took_ns;
+	if (s->job[SYNC_JOB_PASS].on && when < s->job[SYNC_JOB_PASS].next_ns)
+		when = s->job[SYNC_JOB_PASS].next_ns;
 	return when;
 }
 
@@ -844,16 +721,19 @@ static bool follow(struct sync *s, bool retried)
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
 	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
 		refresh_poll(s);
-	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, is asked for the hint
-	 * classes, which are small: somebody has to find out that it is back. */
-	bool knock = s->source.on && (!s->following || s->list_dirty) && generation_writable(s);
+	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
+	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
+	bool probe = s->source.on ? (!s->following || s->list_dirty)
+	                          : s->job[SYNC_JOB_FETCH].on && s->job[SYNC_JOB_FETCH].works_since_ns == 0 &&
+	                                    !refresh_waiting(s);
 
-	if (knock || (!s->source.on && now >= hints_when(s))) {
+	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
+	if (probe || (!s->source.on && now >= hints_when(s))) {
 		s->orphans_due = false;
 		refresh_hints(s);
 		schedule_hints(s);
 	}
-	if (knock)
+	if (probe)
 		refresh_drain(s);
 	if (s->source.on)
 		return false;
@@ -865,8 +745,12 @@ static bool follow(struct sync *s, bool retried)
 	}
 	if (s->source.on)
 		return false;
-	if (refresh_waiting(s) && generation_writable(s))
-		refresh_drain(s);
+	if (refresh_waiting(s) && generation_writable(s)) {
+		if (sync_job_due(s, SYNC_JOB_FETCH))
+			refresh_drain(s);
+		else
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, s->job[SYNC_JOB_FETCH].text);
+	}
 	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
 		return false;
 	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
@@ -923,7 +807,12 @@ static void work(struct sync *s)
 	bool retried = s->room.on;
 
 	if (s->store == NULL || s->foreign || s->rebuild) {
+		if (!sync_job_due(s, SYNC_JOB_PASS)) {
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, s->job[SYNC_JOB_PASS].text);
+			return;
+		}
 		reconcile_first(s);
+		s->load_began_ns = 0;
 		if (!s->source.on && !s->room.on) {
 			s->resumed = true;
 			s->rebuild = false;
@@ -978,6 +867,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	refresh_answer_refused(s);
 	work(s);
 	refuse_what_waits(s);
+	health_run(s);
 	if (!s->source.on && !s->room.on && s->store != NULL) {
 		if (s->following && !s->list_dirty)
 			sync_wake_at(s, s->poll_due_ns);
@@ -1085,15 +975,15 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, status, "%s", source_err.text);
 		goto fail;
 	}
-	bool away = status != SHMETA_OK;
+	enum shmeta_status source_status = status;
 
 	status = generation_adopt(s, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	schedule_reconcile(s);
 	schedule_hints(s);
-	if (away)
-		sync_source_failed(s, status, source_err.text);
+	if (source_status != SHMETA_OK)
+		sync_source_failed(s, SYNC_JOB_OPEN, source_status, source_err.text);
 	sync_settle_phase(s);
 	sync_show(s);
 	*ret = s;

@@ -571,7 +571,7 @@ static void commit(struct write_round *r, bool last)
 
 	if (status != SHMETA_OK) {
 		if (status == SHMETA_ERR_SOURCE)
-			sync_source_failed(s, status, err.text);
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
 		answer_calls(s, r->calls, status, err.text);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the engine says of itself: a failure is over when the same thing works again, and not before. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/sync_fixture.h"
+
+TestSuite(sync_health, .timeout = 60);
+
+static struct fixture f;
+
+static void open_serving(void)
+{
+	fixture_init(&f);
+	f.options.reconcile_s = 300;
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
+	fixture_pass(&f, 2000);
+}
+
+static size_t logged(const char *line)
+{
+	size_t count = 0;
+
+	for (const char *at = f.log; (at = strstr(at, line)) != NULL; at++)
+		count++;
+	return count;
+}
+
+static const char *source_status(void)
+{
+	static char text[640];
+
+	sync_source_status(f.sync, text, sizeof(text));
+	return text;
+}
+
+static uint64_t loads(void)
+{
+	struct memory_stats stats;
+
+	memory_read_stats(f.db, &stats);
+	return stats.calls[MEMORY_LOAD];
+}
+
+Test(sync_health, a_poll_of_the_log_does_not_end_the_trouble_of_a_full_pass)
+{
+	uint64_t before;
+
+	open_serving();
+	memory_fail(f.db, MEMORY_LOAD, 1000000, 3, SHMETA_ERR_SOURCE, "the table 'segments' is malformed");
+	before = loads();
+	fixture_pass(&f, 400000); /* the period of full passes is behind that */
+	cr_assert_gt(loads(), before + 3);
+	cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	cr_expect_not_null(strstr(f.sentence, "the table 'segments' is malformed"), "%s", f.sentence);
+	for (int i = 0; i < 500; i++) {
+		fixture_pass(&f, 100);
+		cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "after %d00 ms: %s", i, f.log);
+	}
+	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
+	cr_expect_eq(logged("source_back: "), 0, "%s", f.log);
+	cr_expect_not_null(strstr(source_status(), "the table 'segments' is malformed"), "%s", source_status());
+	cr_expect_null(strstr(source_status(), "away"), "polls work: %s", source_status());
+
+	/* It is tried again, further and further apart, while everything else goes on. */
+	before = loads();
+	fixture_pass(&f, 60000);
+	cr_expect_gt(loads(), before);
+	cr_expect_lt(loads(), before + 40);
+	memory_fail(f.db, MEMORY_LOAD, 0, 0, SHMETA_OK, "");
+	fixture_pass(&f, 120000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_expect_eq(logged("source_back: "), 1, "%s", f.log);
+	cr_expect_str_eq(source_status(), "connected");
+	fixture_done(&f);
+}
+
+Test(sync_health, while_a_full_pass_fails_writes_are_done)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"new", 3}, .partition_count = 1}};
+
+	open_serving();
+	memory_fail(f.db, MEMORY_LOAD, 1000000, 3, SHMETA_ERR_SOURCE, "the table 'segments' is malformed");
+	fixture_pass(&f, 400000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	for (int i = 0; i < 100 && f.writes_answered == 0; i++)
+		fixture_pass(&f, 10);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect(memory_find_topic(f.db, NULL, "new"));
+	fixture_done(&f);
+}
+
+Test(sync_health, a_poll_does_not_end_the_trouble_of_keys_that_cannot_be_read)
+{
+	open_serving();
+	memory_fail(f.db, MEMORY_FETCH, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table segments");
+	fixture_add_segment(&f, "t", 0, 10000, 1000);
+	fixture_pass(&f, 3000);
+	for (int i = 0; i < 200; i++) {
+		fixture_pass(&f, 100);
+		cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "after %d00 ms: %s", i, f.log);
+	}
+	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
+	cr_expect_eq(logged("source_back: "), 0, "%s", f.log);
+	memory_fail(f.db, MEMORY_FETCH, 0, 0, SHMETA_OK, "");
+	fixture_pass(&f, 60000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_expect_null(fixture_difference(&f));
+	fixture_done(&f);
+}
+
+Test(sync_health, a_failure_that_returns_is_one_trouble_and_not_many)
+{
+	open_serving();
+	for (int i = 0; i < 6; i++) {
+		memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "the connection was reset");
+		fixture_pass(&f, 10000);
+	}
+	/* The first two ends were believed; from then on it had to work for as long as it had not. */
+	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
+	cr_expect_leq(logged("source_back: "), 4, "%s", f.log);
+	memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "the connection was reset");
+	fixture_pass(&f, 5000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED, "5 s after its seventh failure: %s", f.log);
+	fixture_pass(&f, 120000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING);
+	fixture_done(&f);
+}
+
+Test(sync_health, the_phase_has_the_newest_reason)
+{
+	open_serving();
+	memory_fail(f.db, MEMORY_CHANGES, 3, 0, SHMETA_ERR_SOURCE, "shutting down");
+	fixture_pass(&f, 1100);
+	cr_expect_not_null(strstr(f.sentence, "shutting down"), "%s", f.sentence);
+	memory_fail(f.db, MEMORY_CHANGES, 1000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 5000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	cr_expect_not_null(strstr(f.sentence, "connection refused"), "%s", f.sentence);
+	fixture_done(&f);
+}
+
+Test(sync_health, away_since_does_not_move)
+{
+	char first[640];
+
+	open_serving();
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 2000);
+	snprintf(first, sizeof(first), "%s", source_status());
+	cr_expect_eq(strncmp(first, "away since ", 11), 0, "%s", first);
+	for (int i = 0; i < 50; i++) {
+		fixture_pass(&f, 333);
+		cr_assert_str_eq(source_status(), first);
+	}
+	fixture_done(&f);
+}
+
+Test(sync_health, a_store_that_is_too_small_names_the_option_and_is_not_filled_again_and_again)
+{
+	uint64_t before;
+
+	fixture_init(&f);
+	f.options.store_max_bytes = 1 << 20;
+	f.options.retry_max_ms = 15000;
+	for (int i = 0; i < 200; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "t%d", i);
+		fixture_topic(&f, name, 8, 100, 1111);
+	}
+	fixture_open(&f);
+	fixture_run(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "%s", f.log);
+	cr_expect_not_null(strstr(f.sentence, "store.max_bytes = 1M"), "%s", f.sentence);
+	before = loads();
+	fixture_pass(&f, 14000);
+	cr_expect_eq(loads(), before);
+	fixture_pass(&f, 2000);
+	cr_expect_eq(loads(), before + 1);
+	fixture_done(&f);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What does not work, since when, when it is tried again, and the phase that follows from it.
+ *
+ * The source is asked for several things (enum sync_job), and one may fail while the others work: a poll of the change log says
+ * nothing about a damaged table. So each job has a trouble of its own that only its own success ends, while any success reopens
+ * the gate (s->source) that keeps a source that does not answer from being asked at once again. A job that fails again with the
+ * same words within RETURN_S was not cured: its trouble goes on from its first beginning, is not logged again, and ends only
+ * after it has worked for a while. */
+#include <stdio.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "writer/engine.h"
+#include "writer/phase.h"
+
+enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3 };
+
+/* ---- phases --------------------------------------------------------------------------------- */
+
+static void tell_phase(struct sync *s, enum shmeta_phase phase, const char *reason)
+{
+	snprintf(s->phase_reason, sizeof s->phase_reason, "%s", reason);
+	s->host.phase(s->host.arg, phase, reason);
+}
+
+void sync_move(struct sync *s, enum shmeta_phase phase, const char *reason)
+{
+	enum shmeta_phase from = phase_of(s->board);
+
+	switch (phase_move(s->board, phase, sync_now(s))) {
+	case PHASE_MOVED:
+		tell_phase(s, phase, reason);
+		break;
+	case PHASE_THERE:
+		if (strcmp(s->phase_reason, reason) != 0)
+			tell_phase(s, phase, reason);
+		break;
+	case PHASE_REFUSED:
+		/* The loop has been told to stop in the meantime. */
+		if (phase_of(s->board) < SHMETA_PHASE_DRAINING)
+			sync_log(s, LOG_ERR, "phase", "a move from %s to %s is not foreseen and was not made",
+			         phase_name(from), phase_name(phase));
+		break;
+	}
+}
+
+static const struct sync_trouble *job_in_trouble(const struct sync *s)
+{
+	for (int job = 0; job < SYNC_JOBS; job++)
+		if (s->job[job].on)
+			return &s->job[job];
+	return NULL;
+}
+
+void sync_settle_phase(struct sync *s)
+{
+	const struct sync_trouble *job = job_in_trouble(s);
+
+	if (job != NULL)
+		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
+	else if (s->room.on)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
+	else if (s->store != NULL)
+		sync_move(s, SHMETA_PHASE_SERVING, "serving");
+}
+
+/* ---- troubles ------------------------------------------------------------------------------- */
+
+/* Full jitter: anywhere between the least wait and a limit that doubles. */
+static void back_off(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
+	uint64_t limit = t->attempts < 32 ? least << t->attempts : most;
+
+	if (limit > most || limit < least)
+		limit = most;
+	t->attempts++;
+	t->next_ns = sync_now(s) + least + sync_jitter(s, limit - least, 0, 1000);
+	sync_wake_at(s, t->next_ns);
+}
+
+static void begins(struct sync *s, struct sync_trouble *t)
+{
+	t->on = true;
+	t->since_ns = sync_now(s);
+	t->since_s = sync_wall_ms(s) / 1000;
+	t->attempts = t->returns = 0;
+	t->text[0] = '\0';
+}
+
+static void trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
+{
+	uint64_t now = sync_now(s);
+	bool same = strcmp(t->text, sentence) == 0;
+
+	if (!t->on && t->ended_ns > 0 && now < t->ended_ns + RETURN_S * SYNC_S && same) {
+		t->on = true;
+		t->returns++;
+	} else if (!t->on) {
+		begins(s, t);
+		same = false;
+	} else if (t->works_since_ns > 0) {
+		t->returns++;
+	}
+	t->works_since_ns = 0;
+	if (!same)
+		sync_log(s, LOG_WARNING, event, "%s", sentence);
+	snprintf(t->text, sizeof t->text, "%s", sentence);
+	back_off(s, t);
+}
+
+/* How long what came back has to stay away until its end is believed. */
+static uint64_t watch_ns(const struct sync_trouble *t)
+{
+	uint64_t s = t->returns == 0 ? 0 : t->returns < 6 ? 1ull << t->returns : WATCH_MAX_S;
+
+	return (s < WATCH_MAX_S ? s : WATCH_MAX_S) * SYNC_S;
+}
+
+static void works(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t now = sync_now(s);
+
+	if (!t->on)
+		return;
+	if (t->works_since_ns == 0)
+		t->works_since_ns = now;
+	if (now < t->works_since_ns + watch_ns(t)) {
+		t->next_ns = now;
+		sync_wake_at(s, t->works_since_ns + watch_ns(t));
+		return;
+	}
+	t->on = false;
+	t->attempts = 0;
+	t->works_since_ns = 0;
+	t->ended_ns = now;
+}
+
+static void settle_source(struct sync *s)
+{
+	bool failing = job_in_trouble(s) != NULL;
+	uint64_t now = sync_now(s);
+
+	if (failing && !s->source_failing)
+		s->failing_since_ns = now;
+	if (!failing && s->source_failing)
+		sync_log(s, LOG_NOTICE, "source_back", "the source answers again after %llu s",
+		         (unsigned long long)((now - s->failing_since_ns) / SYNC_S));
+	s->source_failing = failing;
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence)
+{
+	struct sync_trouble *gate = &s->source;
+
+	s->counters.source_errors++;
+	if (sentence[0] == '\0')
+		sentence = shmeta_strerror(status);
+	trouble(s, &s->job[job], "source_away", sentence);
+	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
+		if (!gate->on)
+			begins(s, gate);
+		snprintf(gate->text, sizeof gate->text, "%s", sentence);
+		back_off(s, gate);
+		refresh_answer_all(s, SHMETA_ERR_SOURCE, gate->text);
+	}
+	settle_source(s);
+}
+
+void sync_source_works(struct sync *s, enum sync_job job)
+{
+	bool was_closed = s->source.on;
+
+	s->source.on = false;
+	if (!was_closed && !s->source_failing)
+		return;
+	works(s, &s->job[SYNC_JOB_OPEN]);
+	if (job == SYNC_JOB_PASS)
+		for (int other = 0; other < SYNC_JOBS; other++)
+			works(s, &s->job[other]);
+	else
+		works(s, &s->job[job]);
+	settle_source(s);
+}
+
+bool sync_job_due(struct sync *s, enum sync_job job)
+{
+	const struct sync_trouble *t = &s->job[job];
+
+	if (!t->on || sync_now(s) >= t->next_ns)
+		return true;
+	sync_wake_at(s, t->next_ns);
+	return false;
+}
+
+void sync_job_forget(struct sync *s, enum sync_job job)
+{
+	if (!s->job[job].on)
+		return;
+	s->job[job].on = false;
+	settle_source(s);
+}
+
+void health_run(struct sync *s)
+{
+	bool ended = false;
+
+	for (int job = 0; job < SYNC_JOBS; job++)
+		if (s->job[job].on && s->job[job].works_since_ns > 0) {
+			works(s, &s->job[job]);
+			ended |= !s->job[job].on;
+		}
+	if (ended)
+		settle_source(s);
+}
+
+/* ---- the store's ---------------------------------------------------------------------------- */
+
+static void spell_bytes(uint64_t bytes, char *ret, size_t room)
+{
+	static const char units[] = "KMGT";
+	size_t unit = 0;
+
+	while (unit < sizeof units - 1 && bytes > 0 && bytes % 1024 == 0) {
+		bytes /= 1024;
+		unit++;
+	}
+	snprintf(ret, room, "%llu%.*s", (unsigned long long)bytes, unit > 0 ? 1 : 0, unit > 0 ? &units[unit - 1] : "");
+}
+
+void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	char text[600], limit[32];
+	uint64_t began = s->load_began_ns, now = sync_now(s);
+
+	if (status == SHMETA_ERR_FULL) {
+		s->counters.store_full++;
+		spell_bytes(s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes, limit, sizeof limit);
+		snprintf(
+			text, sizeof text,
+			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s: %s",
+			limit, s->store == NULL ? "not loaded" : "no longer brought up to date", sentence);
+	} else {
+		snprintf(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
+	}
+	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
+		/* What is damaged is not patched: the source has it all. */
+		s->rebuild = true;
+	}
+	if (!s->room.on)
+		begins(s, &s->room);
+	trouble(s, &s->room, status == SHMETA_ERR_FULL ? "store_full" : "store_failed", text);
+	/* What did not fit will hardly fit a moment later, and a load reads everything for that. */
+	if (status == SHMETA_ERR_FULL && began > 0) {
+		uint64_t rest = FULL_SHARE * (now - began), most = s->options.retry_max_ms * SYNC_MS;
+
+		s->room.next_ns = now + (rest > most ? rest : most);
+	}
+	s->room_status = status;
+	refresh_answer_all(s, status, s->room.text);
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+void sync_room_works(struct sync *s)
+{
+	if (!s->room.on)
+		return;
+	s->room.on = false;
+	s->room.attempts = 0;
+	s->room.text[0] = '\0';
+	sync_settle_phase(s);
+	sync_show(s);
+	sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
+}
+
+/* ---- in words ------------------------------------------------------------------------------- */
+
+void health_describe(struct sync *s, char *ret, size_t bytes)
+{
+	const struct sync_trouble *t = job_in_trouble(s);
+	char when[32] = "?";
+	struct tm tm;
+
+	if (t == NULL) {
+		snprintf(ret, bytes, "%s%s%s", s->source_open ? "connected" : "not connected yet",
+		         s->feed_trouble[0] != '\0' ? "; " : "", s->feed_trouble);
+		return;
+	}
+	time_t since = (time_t)t->since_s;
+
+	if (gmtime_r(&since, &tm) != NULL)
+		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
+		snprintf(ret, bytes, "away since %s: %s", when, t->text);
+	else
+		snprintf(ret, bytes, "connected, but %s since %s: %s",
+		         t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
+		         when, t->text);
+}
