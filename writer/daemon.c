@@ -57,7 +57,8 @@ struct daemon {
 
 	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */
 	char phase_sentence[512];
-	bool ready; /* READY=1 was said */
+	char told[512]; /* the engine's last line in the log */
+	bool ready;     /* READY=1 was said */
 	char status[1024];
 	uint64_t ticks;
 	uint64_t rows_done, rows_total;
@@ -118,8 +119,10 @@ static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sent
 	if (changes) {
 		d->phase = phase;
 		log_progress_end();
-		log_event(phase == SHMETA_PHASE_DEGRADED ? LOG_WARNING : LOG_INFO, "phase", "%s%s%s", phase_name(phase),
-		          d->phase_sentence[0] != '\0' ? ": " : "", d->phase_sentence);
+		/* The trouble that made the phase has just been logged in the same words. */
+		if (d->phase_sentence[0] == '\0' || strcmp(d->phase_sentence, d->told) != 0)
+			log_event(phase == SHMETA_PHASE_DEGRADED ? LOG_WARNING : LOG_INFO, "phase", "%s%s%s",
+			          phase_name(phase), d->phase_sentence[0] != '\0' ? ": " : "", d->phase_sentence);
 	}
 	(void)instance_look(&d->instance);
 	if (!d->ready && d->instance.generation_number != 0 &&
@@ -310,6 +313,7 @@ static void read_mail(struct daemon *d)
 			break;
 		case MAIL_LOG:
 			log_event(letter->number, letter->event, "%s", letter->text);
+			snprintf(d->told, sizeof(d->told), "%s", letter->text);
 			break;
 		case MAIL_ANSWER:
 			control_answer(d->control, letter->ticket, (enum shmeta_status)letter->number, letter->text,
@@ -513,6 +517,7 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes)
 {
 	const struct config_listener listener = {.problem = tell_problem};
+	char line[1200];
 	struct config *next = NULL;
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
@@ -531,15 +536,16 @@ static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_se
 	d->reload_status = status;
 	d->reloaded_at_ns = shmeta__boottime_ns();
 	snprintf(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
-	if (status == SHMETA_OK) {
+	/* Each mistake has been logged already. */
+	if (status == SHMETA_OK)
 		d->counters.reloads++;
-		log_event(LOG_NOTICE, "reload", "%s", ret_sentence);
-	} else {
+	else
 		d->counters.reloads_refused++;
-		log_event(LOG_ERR, "reload", "reload refused, nothing has changed: %s", ret_sentence);
-	}
-	if (d->config->write_audit)
-		log_event(LOG_INFO, "audit", "%s: reload: %s", who, status == SHMETA_OK ? "taken over" : "refused");
+	snprintf(line, sizeof(line), "%s: reload: %s", who,
+	         status == SHMETA_OK           ? ret_sentence
+	         : status == SHMETA_ERR_CONFIG ? "refused, nothing has changed"
+	                                       : ret_sentence);
+	log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, d->config->write_audit ? "audit" : "reload", line);
 	d->status[0] = '\0';
 	if (d->ready)
 		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
