@@ -7,6 +7,9 @@
 # What makes it fail, apart from a failed test: a program that ran no test or did not end; a log of a sanitizer (Criterion lets
 # leaks pass); a process, a file in /dev/shm or /tmp, or a runner's socket left behind; fewer tests than tests/FLOOR says.
 #
+# Tests make their directories in SHMETA_TEST_SCRATCH (tests/support/scratch.h). It is empty behind a program that passed; what one that
+# failed left there is removed.
+#
 # A script *.sh is run with BUILD set. It may print lines "ok - claim" and "not ok - claim"; each counts as a test. Without such
 # lines it is one test. Exit status 77 skips it.
 # Environment: JOBS (tests of a program at once), ONLY (words; run what contains one of them), TEST_TIMEOUT (seconds a test),
@@ -35,7 +38,11 @@ rm -rf "$logs"
 mkdir -p "$logs/sanitizer"
 sanitizer=$(cd "$logs/sanitizer" && pwd)
 
-export BUILD=$build
+# Other users' programs read in there, so everybody may pass.
+SHMETA_TEST_SCRATCH=$(mktemp -d /dev/shm/shmeta-run.XXXXXX)
+export SHMETA_TEST_SCRATCH BUILD=$build
+chmod 711 "$SHMETA_TEST_SCRATCH"
+trap 'rm -rf "$SHMETA_TEST_SCRATCH"' EXIT
 export ASAN_OPTIONS="log_path=$sanitizer/asan:abort_on_error=0:detect_stack_use_after_return=0"
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0:exitcode=0"
 export UBSAN_OPTIONS="log_path=$sanitizer/ubsan:print_stacktrace=1"
@@ -45,7 +52,7 @@ export LC_ALL=C
 token="shmeta-test-run-$$-$RANDOM"
 
 left_files() {
-	find /dev/shm /tmp -maxdepth 1 \( -name 'shmeta-*' -o -name 'shmeta_*' \) 2>/dev/null | sort
+	find /dev/shm /tmp -maxdepth 1 \( -name 'shmeta-*' -o -name 'shmeta_*' \) ! -path "$SHMETA_TEST_SCRATCH" 2>/dev/null | sort
 }
 # Criterion's runner names its socket after itself.
 left_sockets() {
@@ -90,8 +97,8 @@ only_the_runner_leaks() {
 		! grep -E '^ *#[1-9]' "$1" | grep -vqE '/(libcriterion|libboxfort|libc)\.so\.[0-9]+\+' && ! grep -q 'AddressSanitizer: [^0-9]' "$1"
 }
 
-judge_rest() { # name: after a program has ended
-	local pid log
+judge_rest() { # name, failures before it: after a program has ended
+	local pid log file
 	for pid in $(left_processes); do
 		# One that is just ending gets a moment.
 		for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -101,6 +108,11 @@ judge_rest() { # name: after a program has ended
 		grep -qzs "^SHMETA_TEST_RUN=$token\$" "/proc/$pid/environ" || continue
 		fail "$1 left process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
 		kill -KILL "$pid" 2>/dev/null
+	done
+	for file in "$SHMETA_TEST_SCRATCH"/*; do
+		[ -e "$file" ] || continue
+		[ "$failed" -gt "$2" ] || fail "$1 left behind: ${file##*/}"
+		rm -rf "$file"
 	done
 	for log in "$sanitizer"/*; do
 		[ -s "$log" ] || continue
@@ -213,12 +225,13 @@ for path in "$@"; do
 		done
 		[ -n "$hit" ] || continue
 	fi
+	failed_before=$failed
 	case $path in
 	*.sh) run_script "$path" "$name" ;;
 	*/tests/tsan/*) run_plain "$path" "$name" ;;
 	*) run_criterion "$path" "$name" ;;
 	esac
-	judge_rest "$name"
+	judge_rest "$name" "$failed_before"
 done
 
 for file in $(left_sockets); do

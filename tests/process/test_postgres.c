@@ -17,6 +17,7 @@
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
+#include "tests/support/scratch.h"
 #include "tests/support/source_world.h"
 
 TestSuite(postgres, .timeout = 120);
@@ -690,13 +691,13 @@ Test(postgres, a_password_that_is_rotated_is_read_anew)
 {
 	struct pg_cluster cluster;
 	struct world world, *w = &world;
-	char file[100], line[300];
+	char file[SCRATCH_PATH_MAX], line[300];
 	FILE *out;
 
 	begin_alone(w, &cluster);
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	world_close(w);
-	snprintf(file, sizeof file, "/dev/shm/shmeta-test-password-%d", (int)getpid());
+	scratch_file("password", file);
 	out = fopen(file, "we");
 	fputs("first\n", out);
 	fclose(out);

@@ -19,6 +19,7 @@
 
 #include "shm/board.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/scratch.h"
 
 TestSuite(survival, .timeout = 120);
 
@@ -228,16 +229,33 @@ Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_
 	readers_end(&r);
 }
 
-/* Exit status of fn in a child that may have new namespaces; 77 when this machine does not allow them. */
+/* What a child answers that this machine did not let do its work: this and the errno. */
+enum { REFUSED = 64, REFUSED_LAST = 127 };
+
+static int refused(int error)
+{
+	return error < REFUSED_LAST - REFUSED ? REFUSED + error : REFUSED_LAST;
+}
+
+/* Skip the test where `status` says that it was refused what it needs. */
+static void skip_where_refused(int status, const char *what)
+{
+	if (status <= REFUSED || status > REFUSED_LAST)
+		return;
+	teardown(); /* a skipped test has no .fini */
+	cr_skip_test("%s: %s", what, strerror(status - REFUSED));
+}
+
+/* Exit status of fn in a child that may have new namespaces. */
 static int in_namespaces(int flags, int (*fn)(void))
 {
 	pid_t pid = run_fork();
 
 	if (pid == 0) {
-		if (unshare(flags) != 0)
-			_exit(77);
-		if ((flags & CLONE_NEWNS) != 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-			_exit(77);
+		int error = (flags & CLONE_NEWNS) != 0 ? scratch_private_mounts() : 0;
+
+		if (error != 0 || unshare(flags & ~CLONE_NEWNS) != 0)
+			_exit(refused(error != 0 ? error : errno));
 		if ((flags & CLONE_NEWPID) != 0) {
 			pid_t inner = fork();
 
@@ -287,10 +305,7 @@ Test(survival, two_readers_that_are_both_process_one_of_their_namespace_read_at_
 	}
 	for (int i = 0; i < 2; i++)
 		status[i] = run_reap(pid[i]);
-	if (status[0] == 77) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("this machine allows no pid namespaces");
-	}
+	skip_where_refused(status[0], "no pid namespace can be made here");
 	cr_assert_eq(status[0], 0);
 	cr_assert_eq(status[1], 0);
 }
@@ -299,7 +314,7 @@ static int on_read_only_mount(void)
 {
 	if (mount(d.instance, d.instance, NULL, MS_BIND, NULL) != 0 ||
 	    mount(NULL, d.instance, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) != 0)
-		return 77;
+		return refused(errno);
 	return some_lookups(d.instance, 200000);
 }
 
@@ -314,10 +329,8 @@ Test(survival, a_reader_behind_a_read_only_bind_mount_is_right_while_the_writer_
 	while ((reaped = waitpid(pid, &status, WNOHANG)) == 0)
 		cr_assert_eq(run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1"), 0);
 	cr_assert_eq(reaped, pid);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("this machine allows no mounts");
-	}
+	if (WIFEXITED(status))
+		skip_where_refused(WEXITSTATUS(status), "nothing can be mounted here");
 	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
@@ -333,7 +346,7 @@ static int on_full_tmpfs(void)
 	(void)snprintf(small.instance, sizeof small.instance, "%s/small", d.dir);
 	small.pid = 0;
 	if (mkdir(small.instance, 0755) != 0 || mount("none", small.instance, "tmpfs", 0, "size=24m,mode=0755") != 0)
-		return 77;
+		return refused(errno);
 	if (run_daemon_start(&small, NULL) != 0)
 		return 30;
 	readers_start(&r, 2, small.instance);
@@ -390,10 +403,7 @@ Test(survival, a_full_tmpfs_kills_nobody_and_the_writer_catches_up_when_there_is
 {
 	int status = in_namespaces(CLONE_NEWNS, on_full_tmpfs);
 
-	if (status == 77) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("this machine allows no mounts");
-	}
+	skip_where_refused(status, "nothing can be mounted here");
 	cr_assert_eq(status, 0, "step %d", status);
 }
 
@@ -429,7 +439,7 @@ Test(survival, a_million_lookups_make_no_system_call, .init = setup, .fini = tea
 			_exit(40);
 		(void)shmeta_end(reader);
 		if (allow_only_exit() != 0)
-			_exit(77);
+			_exit(refused(errno));
 		for (uint64_t i = 0; i < 1000000; i++) {
 			enum shmeta_status begun = run_daemon_begin(reader);
 
@@ -453,9 +463,6 @@ Test(survival, a_million_lookups_make_no_system_call, .init = setup, .fini = tea
 	status = run_reap(pid);
 	(void)kill(churn, SIGKILL);
 	(void)run_reap(churn);
-	if (status == 77) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("this machine has no seccomp");
-	}
+	skip_where_refused(status, "no seccomp filter can be set here");
 	cr_assert_eq(status, 0, "exit status %d (159: a system call was made)", status);
 }

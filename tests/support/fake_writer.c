@@ -21,6 +21,7 @@
 #include "shm/key.h"
 #include "shm/part.h"
 #include "shm/record.h"
+#include "tests/support/scratch.h"
 
 static const uint64_t MAX_BYTES = 64u << 20;
 
@@ -197,8 +198,7 @@ static struct fake_writer *new_writer(uint64_t grace_ns)
 {
 	struct fake_writer *w = calloc(1, sizeof *w);
 
-	(void)snprintf(w->dir, sizeof w->dir, "/dev/shm/shmeta-fake-XXXXXX");
-	if (mkdtemp(w->dir) == NULL)
+	if (!scratch_dir("fake", w->dir))
 		die("mkdtemp", NULL);
 	w->dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	w->grace_ns = grace_ns;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An empty instance directory for one test. */
 #include "tests/support/instance_dir.h"
+#include "tests/support/scratch.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <sched.h>
@@ -14,8 +16,8 @@
 
 void instance_dir_make(struct instance_dir *dir)
 {
-	*dir = (struct instance_dir){.path = "/dev/shm/shmeta-test-XXXXXX"};
-	cr_assert_not_null(mkdtemp(dir->path));
+	*dir = (struct instance_dir){.fd = -1};
+	cr_assert(scratch_dir("instance", dir->path));
 	dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cr_assert_geq(dir->fd, 0);
 }
@@ -41,13 +43,16 @@ int instance_dir_limit(struct instance_dir *dir, const char *size)
 	char options[64];
 
 	(void)snprintf(options, sizeof options, "size=%s,mode=0700", size);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("tmpfs", dir->path, "tmpfs", 0, options) < 0)
-		return 0;
+	int error = scratch_private_mounts();
+
+	if (error == 0 && mount("tmpfs", dir->path, "tmpfs", 0, options) < 0)
+		error = errno;
+	if (error != 0)
+		return error;
 	dir->mounted = 1;
 	(void)close(dir->fd);
 	dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir->fd >= 0;
+	return dir->fd < 0 ? errno : 0;
 }
 
 void instance_dir_path(const struct instance_dir *dir, char (*ret_path)[160], uint64_t number, const char *file)

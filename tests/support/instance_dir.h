@@ -13,7 +13,7 @@ struct instance_dir {
 
 void instance_dir_make(struct instance_dir *dir);
 void instance_dir_remove(struct instance_dir *dir);
-/* Put a tmpfs of this size over it, in a mount namespace of its own. 0 when that is not allowed here. */
+/* Put a tmpfs of this size over it, in a mount namespace of its own. 0, or the errno of what this machine refuses. */
 int instance_dir_limit(struct instance_dir *dir, const char *size);
 /* "<dir>/store.<number>/<file>" */
 void instance_dir_path(const struct instance_dir *dir, char (*ret_path)[160], uint64_t number, const char *file);

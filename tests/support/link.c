@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/support/run_daemon.h"
+#include "tests/support/scratch.h"
 
 enum { CONNECTIONS = 256, CHUNK = 65536 };
 
@@ -555,8 +556,8 @@ int link_start(struct link *l, enum link_family family, const char *server_host,
 	l->page = mmap(NULL, sizeof *l->page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l->port = family == LINK_UNIX ? server_port : 0;
-	(void)snprintf(l->host, sizeof l->host, family == LINK_UNIX ? "/dev/shm/shmeta-test-link-XXXXXX" : "127.0.0.1");
-	if (l->page == MAP_FAILED || l->wake_fd < 0 || (family == LINK_UNIX && mkdtemp(l->host) == NULL)) {
+	(void)snprintf(l->host, sizeof l->host, "127.0.0.1");
+	if (l->page == MAP_FAILED || l->wake_fd < 0 || (family == LINK_UNIX && !scratch_dir("link", l->host))) {
 		if (l->page == MAP_FAILED)
 			l->page = NULL;
 		goto failed;

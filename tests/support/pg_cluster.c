@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A PostgreSQL server of one's own (pg_cluster.h). */
 #include "tests/support/pg_cluster.h"
+#include "tests/support/scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -258,8 +259,7 @@ static void start(struct pg_cluster *cluster, const char *const *settings, const
 	if (!pg_cluster_installed())
 		die("there is no PostgreSQL server to start (Debian: postgresql)");
 	memset(cluster, 0, sizeof *cluster);
-	snprintf(cluster->dir, sizeof cluster->dir, "/dev/shm/shmeta-pg-XXXXXX");
-	if (mkdtemp(cluster->dir) == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+	if (!scratch_dir("pg", cluster->dir) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		die("PostgreSQL: %s", strerror(errno));
 	snprintf(s.dir, sizeof s.dir, "%s", cluster->dir);
 	snprintf(s.of, sizeof s.of, "%s", of);

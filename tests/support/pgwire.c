@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tests/support/run_daemon.h"
+#include "tests/support/scratch.h"
 
 enum { LOG_BYTES = 4 << 20, EMIT_BYTES = 1 << 20, STATEMENTS = 256, ASKED = 4096, COLUMNS = 32 };
 
@@ -1044,12 +1045,11 @@ int pgwire_start(struct pgwire *w, const struct pgwire_options *options)
 	int fd = -1;
 
 	memset(w, 0, sizeof *w);
-	(void)snprintf(w->host, sizeof w->host, "/dev/shm/shmeta-test-peer-XXXXXX");
 	w->port = 5432;
 	w->page = mmap(NULL, sizeof *w->page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (w->page == MAP_FAILED)
 		w->page = NULL;
-	if (w->page == NULL || options->count > PGWIRE_RULES_MAX || mkdtemp(w->host) == NULL)
+	if (w->page == NULL || options->count > PGWIRE_RULES_MAX || !scratch_dir("peer", w->host))
 		goto failed;
 	(void)chmod(w->host, 0755);
 	for (size_t i = 0; i < options->count; i++)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "shm/board.h"
+#include "tests/support/scratch.h"
 
 double run_now_s(void)
 {
@@ -58,8 +59,7 @@ int run_daemon_init(struct run_daemon *d)
 	int fd;
 
 	memset(d, 0, sizeof *d);
-	(void)snprintf(d->dir, sizeof d->dir, "/dev/shm/shmeta-test-XXXXXX");
-	if (mkdtemp(d->dir) == NULL)
+	if (!scratch_dir("daemon", d->dir))
 		return -1;
 	(void)chmod(d->dir, 0755); /* for tests that read as another user */
 	(void)snprintf(d->instance, sizeof d->instance, "%s/instance", d->dir);

@@ -9,7 +9,7 @@
 #include "include/shmeta.h"
 
 struct run_daemon {
-	char dir[64];      /* a mkdtemp in /dev/shm                       */
+	char dir[64];      /* of scratch.h                                */
 	char instance[96]; /* dir/instance: --dir                         */
 	char db[96];       /* dir/source.db                               */
 	char log[96];      /* dir/log: what the daemon printed            */

@@ -12,6 +12,7 @@
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
+#include "tests/support/scratch.h"
 #include "tests/support/streamhouse_schema.h"
 
 const char *const world_names[WORLD_ENGINES] = {"memory",
@@ -121,8 +122,7 @@ void world_make(struct world *world, enum world_engine engine)
 	} else if (is_pg(engine)) {
 		make_database(world);
 	} else {
-		snprintf(world->dir, sizeof world->dir, "/dev/shm/shmeta-source-XXXXXX");
-		if (mkdtemp(world->dir) == NULL)
+		if (!scratch_dir("source", world->dir))
 			die("mkdtemp %s", world->dir);
 		snprintf(world->path, sizeof world->path, "%s/source.db", world->dir);
 		snprintf(world->uri, sizeof world->uri, "sqlite:%s", world->path);

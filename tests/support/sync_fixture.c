@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/record.h"
+#include "tests/support/scratch.h"
 #include "writer/apply.h"
 
 /* ---- host --------------------------------------------------------------------------------------------------------------- */
@@ -100,8 +101,7 @@ void fixture_init(struct fixture *f)
 	void *map;
 
 	memset(f, 0, sizeof *f);
-	snprintf(f->dir, sizeof f->dir, "/dev/shm/shmeta-sync.XXXXXX");
-	cr_assert_not_null(mkdtemp(f->dir));
+	cr_assert(scratch_dir("sync", f->dir));
 	f->dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cr_assert_geq(f->dir_fd, 0);
 	cr_assert_eq(shmeta__map_file(f->dir_fd, "board", SHMETA_PAGE, 1, &map, &err), SHMETA_OK, "%s", err.text);

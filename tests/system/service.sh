@@ -4,10 +4,16 @@
 # that is refused; readers look up all the while. Skipped where a container cannot be booted (it takes root and control groups).
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-[ "$(id -u)" -eq 0 ] && command -v systemd-nspawn sqlite3 setpriv >/dev/null || {
-	echo 'needs root and systemd-nspawn'
+[ "$(id -u)" -eq 0 ] || {
+	echo 'a container needs root, and this is uid' "$(id -u)"
 	exit 77
 }
+for program in systemd-nspawn sqlite3 setpriv; do
+	command -v "$program" >/dev/null || {
+		echo "there is no $program on this machine"
+		exit 77
+	}
+done
 build=$(cd "${BUILD:-build}" && pwd)
 root=$(mktemp -d /tmp/shmeta-service-XXXXXX)
 chmod 755 "$root"
@@ -170,13 +176,13 @@ cp /tmp/journal /var/journal.json
 echo "# end"
 CLAIMS
 
-timeout 20 "${nspawn[@]}" --pipe /bin/true >/dev/null 2>&1 || {
-	echo 'no container can be started here'
+refusal=$(timeout 20 "${nspawn[@]}" --pipe /bin/true 2>&1) || {
+	echo "no container can be started here: $(tail -n 1 <<<"${refusal:-systemd-nspawn did not end within 20 s}")"
 	exit 77
 }
 timeout --kill-after=5 100 "${nspawn[@]}" --boot --console=pipe >"$root/console" 2>&1 </dev/null
 [ -s "$root/var/claims.log" ] || {
-	echo 'no container can be booted here'
+	echo "no container can be booted here: $(grep -a . "$root/console" | tail -n 1)"
 	exit 77
 }
 grep '^\(not \)\?ok - ' "$root/var/claims"

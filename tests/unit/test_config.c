@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/scratch.h"
 #include "writer/config.h"
 
 TestSuite(config, .timeout = 30);
@@ -19,7 +20,7 @@ struct told {
 	size_t count;
 };
 
-static char directory[] = "/tmp/shmeta-test-XXXXXX";
+static char directory[SCRATCH_PATH_MAX];
 static char path[64];
 
 static void collect(void *arg, const char *sentence)
@@ -41,7 +42,7 @@ static void begin(void)
 {
 	unsetenv("STATE_DIRECTORY");
 	unsetenv("RUNTIME_DIRECTORY");
-	cr_assert_not_null(mkdtemp(directory));
+	cr_assert(scratch_dir("config", directory));
 	snprintf(path, sizeof(path), "%s/shmeta.conf", directory);
 }
 

@@ -14,6 +14,7 @@
 #include "shm/slots.h"
 #include "shm/stats.h"
 #include "shm/wire.h"
+#include "tests/support/scratch.h"
 
 TestSuite(board, .timeout = 10);
 TestSuite(generation, .timeout = 10);
@@ -125,13 +126,13 @@ Test(generation, every_touched_word_index_lies_in_the_array)
 
 Test(board, map_file_creates_allocated_files_and_refuses_short_and_missing_ones)
 {
-	char dir[] = "/tmp/shmeta-test-XXXXXX";
+	char dir[SCRATCH_PATH_MAX];
 	struct shmeta_err err = {0};
 	struct stat st;
 	void *map = NULL;
 	int fd;
 
-	cr_assert(mkdtemp(dir));
+	cr_assert(scratch_dir("shm", dir));
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cr_assert_eq(shmeta__map_file(fd, "board", SHMETA_PAGE, 0, &map, &err), SHMETA_ERR_NOT_RUNNING);
 	cr_assert_eq(shmeta__map_file(fd, "board", SHMETA_PAGE, 1, &map, &err), SHMETA_OK);

@@ -18,6 +18,7 @@
 #include "shm/board.h"
 #include "shm/stats.h"
 #include "tests/support/run_tool.h"
+#include "tests/support/scratch.h"
 
 TestSuite(shmetactl, .timeout = 30);
 
@@ -207,8 +208,7 @@ static void forge(struct forged *f)
 	int fd, at = 0;
 	FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
 
-	strcpy(f->dir, "/dev/shm/shmeta-test-XXXXXX");
-	cr_assert(mkdtemp(f->dir) != NULL);
+	cr_assert(scratch_dir("forged", f->dir));
 	(void)snprintf(path, sizeof(path), "%s/store.3", f->dir);
 	cr_assert_eq(mkdir(path, 0755), 0);
 	fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -912,6 +912,16 @@ Test(store, a_full_map_fails_that_transaction_alone)
 	shmeta__store_close(store);
 }
 
+static void limit_or_skip(const char *size)
+{
+	int error = instance_dir_limit(&dir, size);
+
+	if (error == 0)
+		return;
+	teardown(); /* a skipped test has no .fini */
+	cr_skip_test("no tmpfs can be mounted here: %s", strerror(error));
+}
+
 Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 {
 	struct shmeta__store *store, *copy;
@@ -920,10 +930,7 @@ Test(store, a_full_tmpfs_fails_that_commit_alone_and_readers_stay_whole)
 	uint64_t key, number = 0, last;
 	enum shmeta_status status = SHMETA_OK;
 
-	if (!instance_dir_limit(&dir, "5m")) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("mounting a tmpfs needs root");
-	}
+	limit_or_skip("5m");
 	store = create(1);
 	last = store->gen->committed;
 	for (key = 1; status == SHMETA_OK && key < 1000; key++) {
@@ -963,10 +970,7 @@ Test(store, creating_on_a_full_tmpfs_says_full_and_leaves_nothing)
 	struct shmeta_store_format format = {0};
 	int full = 0;
 
-	if (!instance_dir_limit(&dir, sizes[0])) {
-		teardown(); /* a skipped test has no .fini */
-		cr_skip_test("mounting a tmpfs needs root");
-	}
+	limit_or_skip(sizes[0]);
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
 		struct shmeta__store *store = NULL;
 		char options[64];
