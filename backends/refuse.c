@@ -119,6 +119,13 @@ void refuse_offer(const struct shmeta_op *op, bool offered, struct shmeta_result
 	       rows_quote(name, op->name), op->partition_id);
 }
 
+void refuse_undone(struct shmeta_result *result)
+{
+	refuse(result, SHMETA_ERR_INVALID_ARGUMENT,
+	       "the source did not do this as it was told: a trigger, rule or policy of its own keeps the row out, or it takes "
+	       "another row for the same");
+}
+
 void refuse_unsupported(struct shmeta_result *result)
 {
 	refuse(result, SHMETA_ERR_UNSUPPORTED,

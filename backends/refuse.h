@@ -28,6 +28,8 @@ void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_re
 void refuse_release(const struct shmeta_op *op, struct shmeta_result *result);
 /* An offer of a lease that is not the agent's, or of one that is on offer already. */
 void refuse_offer(const struct shmeta_op *op, bool offered, struct shmeta_result *result);
+/* The source took the operation, and did not do it, or not whole: something of its own schema is in the way. */
+void refuse_undone(struct shmeta_result *result);
 /* The source's own tables, where what this operation needs is kept, are not there. */
 void refuse_unsupported(struct shmeta_result *result);
 /* An object is there already: with the same size it is a retry. */

@@ -150,6 +150,7 @@ struct pg_shape {
 	bool timestamps;    /* segments: min_timestamp, max_timestamp                                       */
 	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
 	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
+	bool loose_texts;   /* some text column's collation takes different texts for equal                 */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool feed;          /* and the log with all its triggers, enabled                                   */
 };

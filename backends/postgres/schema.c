@@ -810,6 +810,24 @@ static enum shmeta_status look_for_indexes(struct pg_state *state, struct backen
 	return status;
 }
 
+/* A nondeterministic collation: case-insensitive ones are such. */
+static enum shmeta_status look_for_collations(struct pg_state *state, struct backend_error *err)
+{
+	int64_t number = 0;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (state->dialect->triggers)
+		status = one_number(
+			state,
+			"SELECT count(*) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation "
+			"JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE NOT k.collisdeterministic AND NOT a.attisdropped "
+			"AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
+			"'partition_leases') AND c.relkind IN ('r', 'p', 'v') AND pg_catalog.pg_table_is_visible(c.oid)",
+			&number, err);
+	state->shape.loose_texts = number > 0;
+	return status;
+}
+
 static enum shmeta_status attach(struct pg_state *state, struct backend_error *err)
 {
 	struct pg_conn *conn = &state->primary;
@@ -846,6 +864,8 @@ static enum shmeta_status attach(struct pg_state *state, struct backend_error *e
 		status = look_for_place(state, err);
 	if (status == SHMETA_OK)
 		status = look_for_indexes(state, err);
+	if (status == SHMETA_OK)
+		status = look_for_collations(state, err);
 	if (status == SHMETA_OK)
 		status = look_for_own(state, err);
 	if (status == SHMETA_OK && state->options.manage_schema && !state->read_only &&

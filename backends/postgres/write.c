@@ -366,8 +366,7 @@ enum shmeta_status write_look_again(struct writing *w, const struct write_item *
 		count = take_unseen(unseen, count, unseen);
 	}
 	for (size_t i = 0; i < count; i++)
-		refuse(unseen[i].result, SHMETA_ERR_CONFLICT,
-		       "the source did not do this: it has that key already, or a trigger, rule or policy keeps it out");
+		refuse_undone(unseen[i].result);
 	free(unseen);
 	return status;
 }
@@ -521,7 +520,9 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			state->careful_next--;
 		if (failed_for_items(w, status) && !w->apart && !write_failed_for_now(w->conn) && be_careful(w))
 			status = transact(w, err);
-		if (failed_for_items(w, status) && !w->apart) {
+		/* Where a conflict ends the whole transaction, no savepoint tells whose it is. */
+		if (failed_for_items(w, status) && !w->apart &&
+		    (state->dialect->snapshots || !pg_failed_with(w->conn, "40"))) {
 			w->apart = true;
 			status = transact(w, err);
 		}

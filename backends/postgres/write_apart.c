@@ -148,10 +148,9 @@ void write_refused(struct writing *w, struct write_item *item, const char *sqlst
 	else if (strcmp(sqlstate, "23505") == 0)
 		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
 	else if (sqlstate[0] == '\0')
-		refuse(r, SHMETA_ERR_CONFLICT,
-		       "the source did not do all of this: a trigger, rule or policy of the database is in the way");
+		refuse_undone(r);
 	else
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source: %s (%s)", said, sqlstate);
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s (%s)", said, sqlstate);
 }
 
 /* ---- locks that are there before anything is done ------------------------------------------------------------------------------------- */

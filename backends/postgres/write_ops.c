@@ -5,6 +5,9 @@
  * number of each. It decides for each one by itself, does those that can be done, and answers with rows for the others (and for what
  * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
  *
+ * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so each statement looks at what it
+ * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
+ *
  * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (write_send.c, flag_holds()); they may be nested.
  * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it. Where items of one place have
  * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
@@ -21,20 +24,27 @@
 
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
 
+/* The same text to the byte. A column whose collation takes different texts for equal has an index for its own idea of equality, so
+ * that is asked first. */
+#define SAME(column, text) column " = " text "{n: AND " column " COLLATE \"C\" = " text "}"
 /* Of the item named i. */
-#define TOPIC_THERE \
-	"(SELECT true FROM topics t WHERE t.name = i.topic{o: AND t.organization_id = i.org} LIMIT 1) IS NOT NULL"
-#define PLACE_THERE                                                                                 \
-	"(SELECT true FROM partitions p WHERE p.topic = i.topic AND p.partition_id = i.pid{o: AND " \
-	"p.organization_id = i.org} LIMIT 1) IS NOT NULL"
-#define OF_LEASE "l.topic = i.topic AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
-#define OF_SEGMENT \
-	"s.topic = i.topic AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
+#define TOPIC_THERE                                                                                         \
+	"(SELECT true FROM topics t WHERE " SAME("t.name", "i.topic") "{o: AND t.organization_id = i.org} " \
+								      "LIMIT 1) IS NOT NULL"
+#define PLACE_THERE                                                 \
+	"(SELECT true FROM partitions p WHERE " SAME(               \
+		"p.topic", "i.topic") " AND p.partition_id = i.pid" \
+				      "{o: AND p.organization_id = i.org} LIMIT 1) IS NOT NULL"
+#define OF_LEASE SAME("l.topic", "i.topic") " AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
+#define OF_SEGMENT                 \
+	SAME("s.topic", "i.topic") \
+	" AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
 #define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
 /* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
-#define AGENT_OF(column)                                          \
-	"(SELECT true FROM agents a WHERE a.agent_id = i." column \
-	"{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)} LIMIT 1) IS NOT NULL"
+#define AGENT_OF(column)                          \
+	"(SELECT true FROM agents a WHERE " SAME( \
+		"a.agent_id",                     \
+		"i." column) "{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)} LIMIT 1) IS NOT NULL"
 #define AGENT_THERE AGENT_OF("agent")
 #define OTHER_THERE AGENT_OF("other")
 #define OWN_AGENT \
@@ -44,45 +54,60 @@
 /* C7: a fence must be the current holder's, with the current epoch, and stay so until this transaction has ended. */
 #define UNDER_FENCE                                                                                          \
 	" LEFT JOIN LATERAL (SELECT true AS holds FROM partition_leases l WHERE i.fence <> '' AND " OF_LEASE \
-	" AND l.leader_agent_id = i.fence AND l.epoch = i.epoch AND l.lease_expires_at > @now FOR SHARE) f ON true"
+	" AND " SAME("l.leader_agent_id",                                                                    \
+	             "i.fence") " AND l.epoch = i.epoch AND l.lease_expires_at > @now FOR SHARE) f ON true"
 #define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
 
 /* The segments of a list j with columns there, fits, in its order, which is everyone's (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
 #define SEGMENT_FIELDS                                                                                     \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
-#define INSERT_SEGMENTS(more)                                                                                  \
-	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, " \
-	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "          \
-	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} " \
-	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT         \
-	" LIMIT 1) IS NULL} "                                                                                  \
-	"ON CONFLICT DO NOTHING "                                                                              \
-	"RETURNING {o:organization_id, }id, topic, partition_id, end_offset)"
+#define INSERT_SEGMENTS(more)                                                                                         \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "        \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                 \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "        \
+	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT                \
+	" LIMIT 1) IS NULL} "                                                                                         \
+	"ON CONFLICT DO NOTHING "                                                                                     \
+	"RETURNING {o:organization_id, }id{n: COLLATE \"C\" AS id}, topic{n: COLLATE \"C\" AS topic}, partition_id, " \
+	"base_offset, end_offset)"
+#define KEY_OF_INS "{o:organization_id, }id, topic, partition_id, base_offset"
+#define KEY_OF_ITEM "{o:org, }id, topic, pid, base"
+#define WRITTEN "((" KEY_OF_ITEM ") IN (SELECT " KEY_OF_INS " FROM ins)) IS TRUE"
+/* A trigger of the application sees the row before it is written, and may keep it as it is. */
+#define RAISED \
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id, p.high_watermark >= m.top AS raised"
+#define NOT_RAISED \
+	" OR ({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM w WHERE raised)"
 #define RAISE_WATERMARKS                                                                                            \
 	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
 	"FROM (SELECT {o:organization_id AS org, }topic, partition_id AS pid, max(end_offset) + 1 AS top FROM ins " \
 	"GROUP BY {o:organization_id, }topic, partition_id) m "                                                     \
-	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org})"
+	"WHERE " SAME("p.topic", "m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED \
+					    ")"
 /* Where triggers do not, what is left of a former slice at that place must not be this segment's. */
 #define FORGET_SLICES                                                                                             \
 	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
 	"x.partition_id = j.pid AND x.base_offset = j.base AND j.id IN (SELECT id FROM ins))}}"
-/* Those that were not, and why: answer_segment(). */
-#define SEGMENTS_NOT_WRITTEN(object)                                                                                 \
+/* Those that were not, and why: answer_segment(). The last column: of those a part was written, or a row under another key. */
+#define SEGMENTS_NOT_WRITTEN(object, wrong)                                                                          \
 	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                 \
 	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "     \
 	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"         \
 	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset, s.record_count, " \
 	"s.size_bytes, s.created_at, {t:s.min_timestamp, s.max_timestamp}{!t:0, 0}, "                                \
-	"(SELECT true FROM segments d WHERE d.id = i.id LIMIT 1) IS NOT NULL, " object                               \
-	" FROM j i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                                    \
-	" LIMIT 1) s ON true WHERE i.id NOT IN (SELECT id FROM ins)"
+	"(SELECT true FROM segments d WHERE " SAME(                                                                  \
+		"d.id",                                                                                              \
+		"i.id") " LIMIT 1) IS NOT NULL, " object ", written OR EXISTS(SELECT 1 FROM ins WHERE (" KEY_OF_INS  \
+			") NOT IN (SELECT " KEY_OF_ITEM " FROM j))"                                                  \
+			" FROM (SELECT i.*, " WRITTEN                                                                \
+			" AS written FROM j i) i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT      \
+			" LIMIT 1) s ON true WHERE NOT written" wrong
 #define INSERT_SLICES INSERT_SEGMENTS(" AND object_id IS NOT NULL")
-#define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL")
-#define ADD_SEGMENTS(raise)                                                                            \
+#define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL", NOT_RAISED)
+#define ADD_SEGMENTS(raise, wrong)                                                                     \
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
-	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true")
+	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true", wrong)
 
 /* The same where nothing is expected to be in the way, which is two thirds of the work: to look whether something is, for each row in
  * two indexes, and to write so that it could still be taken back, is left out, and each place and fence is looked up once for its run of
@@ -92,19 +117,24 @@
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_RUN
 #define RUN_FIELDS FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_FENCE, FIELD_EPOCH, FIELD_TOP
-#define PLAIN_ADDS(raise)                                                                                               \
-	"WITH h AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM @runs i" UNDER_FENCE "), "         \
-	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "          \
-	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                   \
-	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "          \
-	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise              \
-	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins) UNION ALL SELECT n, there, fits, " TOPIC_THERE \
-	", 0 FROM h i WHERE NOT (there AND fits)"
-#define RAISE_BY_RUNS                                                                                            \
-	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now " \
-	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                         \
-	"GROUP BY {o:org, }topic, pid) m "                                                                       \
-	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org})"
+#define PLAIN_ADDS(raise, wrong)                                                                                \
+	"WITH h AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM @runs i" UNDER_FENCE "), " \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "  \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "           \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "  \
+	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise      \
+	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins)" wrong                                 \
+	" UNION ALL SELECT n, there, fits, " TOPIC_THERE ", 0 FROM h i WHERE NOT (there AND fits)"
+#define RAISE_BY_RUNS                                                                                               \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
+	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                            \
+	"GROUP BY {o:org, }topic, pid) m "                                                                          \
+	"WHERE " SAME("p.topic", "m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED \
+					    ")"
+/* One less than there should be, where a watermark was not raised. */
+#define RAISED_BY_RUNS                                                                                      \
+	" - ((SELECT count(*) FROM w WHERE raised) < (SELECT count(DISTINCT ({o:org, }topic, pid)) FROM h " \
+	"WHERE there AND fits))::int"
 
 /* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept. Leases are locked before
  * epochs, everywhere. */
@@ -117,22 +147,23 @@
 /* The lease of each place in j (tenant, org, topic, pid, agent, until, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
  * saw before. What became of it: g.epoch where u or a has the place. */
-#define GIVE_LEASES                                                                                                   \
-	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                          \
-	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                          \
-	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "  \
-	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                        \
-	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                      \
-	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = i.until, "                 \
-	"acquired_at = @now, epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE \
-	" RETURNING i.n, g.epoch), "                                                                                  \
-	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "              \
-	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, i.until, @now, g.epoch "    \
-	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                      \
-	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic, partition_id, epoch)"
-#define GIVEN_LEASE                                                                                            \
-	" FROM j LEFT JOIN u ON u.n = j.n LEFT JOIN a ON a.topic = j.topic AND a.partition_id = j.pid{l: AND " \
-	"a.organization_id = j.org}"
+#define GIVE_LEASES                                                                                                     \
+	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                            \
+	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                            \
+	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "    \
+	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                          \
+	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                        \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = i.until, "                   \
+	"acquired_at = @now, epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE   \
+	" RETURNING i.n, l.epoch, l.leader_agent_id), "                                                                 \
+	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, i.until, @now, g.epoch "      \
+	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                        \
+	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch, " \
+	"leader_agent_id)"
+#define GIVEN_LEASE                                                                                              \
+	" FROM j LEFT JOIN u ON u.n = j.n AND u.leader_agent_id = j.agent LEFT JOIN a ON a.topic = j.topic AND " \
+	"a.partition_id = j.pid AND a.leader_agent_id = j.agent{l: AND a.organization_id = j.org}"
 
 /* A transfer that is to be answered, by the one named in column `by`, when it is in that state. */
 #define OF_TRANSFER                                                                                                 \
@@ -158,36 +189,68 @@ static bool yes(const PGresult *result, int row, int column)
 	return pg_int(result, row, column) != 0;
 }
 
-/* n */
-static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
+/* The server took the statement, and did less than it says, or something else. */
+static void answer_undone(struct writing *w, struct write_item *item)
 {
-	(void)w, (void)result, (void)row;
-	refuse_topic_exists(item->op->op, item->result);
+	write_refused(w, item, "", "");
+	item->undone = true;
 }
 
 /* n */
-static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
+static void answer_undone_row(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)result, (void)row;
+	answer_undone(w, item);
+}
+
+/* n: what was in its way cannot be seen yet */
+static void answer_again(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	(void)w, (void)result, (void)row;
-	refuse_place(item->op->op, false, item->result);
+	item->again = true;
+}
+
+/* n, the topic was made, it was there */
+static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else if (yes(result, row, 2))
+		refuse_topic_exists(item->op->op, item->result);
+	else
+		item->again = true;
+}
+
+/* n, it is there */
+static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else
+		refuse_place(item->op->op, false, item->result);
 }
 
 /* n, partition, fence, topic */
 static void answer_place(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
-	(void)w;
 	if (!yes(result, row, 1))
 		refuse_place(item->op->op, yes(result, row, 3), item->result);
-	else
+	else if (!yes(result, row, 2))
 		refuse_fence(item->op->op, item->result);
+	else
+		answer_undone(w, item);
 }
 
 /* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
- * its object */
+ * its object, a part of it was written */
 static void answer_segment(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	struct shmeta_segment *e = &item->result->existing;
 
+	if (yes(result, row, 14)) {
+		answer_undone(w, item);
+		return;
+	}
 	/* Its object was refused (write.c says so to all of its slices), or is somebody else's of this moment. */
 	if (!yes(result, row, 13)) {
 		item->again = true;
@@ -214,21 +277,24 @@ static void answer_segment(struct writing *w, struct write_item *item, const PGr
 	}
 }
 
-/* n, how many */
+/* n, how many went, how many were to go */
 static void answer_count(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
-	(void)w;
 	item->result->count = (uint64_t)pg_int(result, row, 1);
+	if (pg_int(result, row, 1) < pg_int(result, row, 2))
+		answer_undone(w, item);
 }
 
-/* n, the address is another's */
+/* n, the address is another's, the agent is another organization's */
 static void answer_agent(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	(void)w;
 	if (yes(result, row, 1))
 		refuse_address(&item->op->op->u.agent, item->result);
-	else
+	else if (yes(result, row, 2))
 		refuse_agent_id(&item->op->op->u.agent, item->result);
+	else
+		item->again = true;
 }
 
 static void set_lease(struct writing *w, struct write_item *item, uint32_t partition, int64_t epoch)
@@ -254,11 +320,13 @@ static void answer_acquire(struct writing *w, struct write_item *item, const PGr
 		set_lease(w, item, item->op->op->partition_id, pg_int(result, row, 6));
 }
 
-/* n */
+/* n, the agent holds it */
 static void answer_release(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
-	(void)w, (void)result, (void)row;
-	refuse_release(item->op->op, item->result);
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else
+		refuse_release(item->op->op, item->result);
 }
 
 /* n, partition, topic, agent, held, on offer, transfer */
@@ -307,7 +375,7 @@ static void answer_complete(struct writing *w, struct write_item *item, const PG
 		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
 		       (unsigned long long)item->op->op->transfer_id);
 	else if (pg_is_null(result, row, 8))
-		item->again = true;
+		answer_undone(w, item); /* the transfer is completed, the lease is not given */
 	else
 		set_lease(w, item, (uint32_t)pg_int(result, row, 9), pg_int(result, row, 8));
 }
@@ -332,67 +400,95 @@ static void answer_confirm(struct writing *w, struct write_item *item, const PGr
 
 /* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
 
-/* Rows that a deletion without cascades left under the name are not this topic's. */
+/* Rows that a deletion without cascades left under the name are not this topic's. They are gone before the new ones come. */
 static const char topic_create[] =
 	"@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, created_at, updated_at, "
 	"config{c:, cleanup_policy}) SELECT {o:org, }topic, parts, keep, @now, @now, "
 	"config{j:::jsonb}{c:, coalesce(policy, 'delete')} FROM i ORDER BY topic ON CONFLICT DO NOTHING "
-	"RETURNING {o:organization_id, }name, partition_count)"
+	"RETURNING {o:organization_id, }name{n: COLLATE \"C\" AS name}, partition_count)"
 	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id), "
 	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id)}, "
-	"p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
-	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
-	"FROM t CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id)) "
-	"SELECT n FROM i WHERE ({o:org, }topic) NOT IN (SELECT {o:organization_id, }name FROM t)";
+	"z AS (DELETE FROM partitions s USING t WHERE " SAME(
+		"s.topic",
+		"t.name") "{o: AND s.organization_id = "
+			  "t.organization_id} RETURNING 1), "
+			  "p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
+			  "SELECT {o:organization_id, }name, g.id, 0, @now, @now "
+			  "FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
+			  "RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
+			  "m AS (SELECT {o:organization_id, }topic, count(*) AS made FROM p GROUP BY {o:organization_id, }topic) "
+			  "SELECT n, made, " TOPIC_THERE
+			  " FROM (SELECT i.*, (({o:org, }topic) IN (SELECT {o:organization_id, }name FROM t)) "
+			  "IS TRUE AS made FROM i) i WHERE ({o:org, }topic, parts) NOT IN (SELECT {o:organization_id, }topic, made FROM m)";
 
 static const char topic_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON l.topic = i.topic"
-	"{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
-	"}, t AS (DELETE FROM topics t USING i WHERE t.name = i.topic{o: AND t.organization_id = i.org} "
-	"RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
-	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
-	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
-	"{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
-	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
-	"SELECT n FROM i WHERE n NOT IN (SELECT n FROM t)";
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " SAME(
+		"l.topic",
+		"i.topic") "{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+			   "}, t AS (DELETE FROM topics t USING i WHERE " SAME(
+				   "t.name",
+				   "i.topic") "{o: AND t.organization_id = i.org} RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
+					      "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
+					      "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+					      "{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+					      "{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+					      "SELECT n, " TOPIC_THERE " FROM i WHERE n NOT IN (SELECT n FROM t)";
 
 static const char watermark[] =
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE "), "
 	"u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
 	"(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
-	"WHERE p.topic = m.topic AND p.partition_id = m.pid{o: AND p.organization_id = m.org}) "
-	"SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits)";
+	"WHERE " SAME(
+		"p.topic",
+		"m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} "
+			   "RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id) "
+			   "SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
+			   "({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
 
+#define BELOW_GOAL                                                                                 \
+	SAME("s.topic", "i.topic")                                                                 \
+	" AND s.partition_id = i.pid AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND " \
+	"s.organization_id = i.org}"
 static const char segments_delete[] =
-	"@items, d AS (DELETE FROM segments s USING i WHERE s.topic = i.topic AND s.partition_id = i.pid "
-	"AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND s.organization_id = i.org} "
+	"@items, d AS (DELETE FROM segments s USING i WHERE " BELOW_GOAL " "
 	"RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
 	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
 	"AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
-	"SELECT n, count(*) FROM d GROUP BY n";
+	"SELECT n, (SELECT count(*) FROM d WHERE d.n = i.n), (SELECT count(*) FROM segments s WHERE " BELOW_GOAL
+	") FROM i";
 
-static const char add[] = ADD_SEGMENTS("");
-static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS);
-static const char add_plain[] = PLAIN_ADDS("");
-static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS);
+static const char add[] = ADD_SEGMENTS("", "");
+static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS, NOT_RAISED);
+static const char add_plain[] = PLAIN_ADDS("", "");
+static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS, RAISED_BY_RUNS);
 
+#define OF_GROUP SAME("g.group_id", "i.grp") "{o: AND g.organization_id = i.org}"
 static const char group_ensure[] =
-	"@items INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
-	"SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING";
+	"@items, g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+	"SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING "
+	"RETURNING {o:organization_id, }group_id{n: COLLATE \"C\" AS group_id}) SELECT n FROM i WHERE ({o:org, }grp) NOT IN "
+	"(SELECT {o:organization_id, }group_id FROM g) AND NOT EXISTS(SELECT 1 FROM consumer_groups g WHERE " OF_GROUP
+	")";
 
 static const char group_delete[] =
-	"@items DELETE FROM consumer_groups g USING i WHERE g.group_id = i.grp{o: AND g.organization_id = i.org}";
+	"@items, d AS (DELETE FROM consumer_groups g USING i WHERE " OF_GROUP
+	" RETURNING {o:g.organization_id, }g.group_id"
+	"{n: COLLATE \"C\" AS group_id}) SELECT n FROM i WHERE ({o:org, }grp) NOT IN (SELECT {o:organization_id, }group_id "
+	"FROM d) AND EXISTS(SELECT 1 FROM consumer_groups g WHERE " OF_GROUP ")";
 
 static const char offset[] =
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there FROM i), "
 	"g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
 	"SELECT DISTINCT {o:org, }grp, @now, @now FROM j WHERE there ORDER BY grp ON CONFLICT DO NOTHING), "
-	"o AS (INSERT INTO consumer_offsets({o:organization_id, }group_id, topic, partition_id, committed_offset, metadata, "
-	"committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, topic, pid, goal, note, @now FROM j "
-	"WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
+	"o AS (INSERT INTO consumer_offsets AS c({o:organization_id, }group_id, topic, partition_id, committed_offset, "
+	"metadata, committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, topic, pid, goal, note, @now "
+	"FROM j WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
 	"ON CONFLICT ({o:organization_id, }group_id, topic, partition_id) DO UPDATE SET "
-	"committed_offset = excluded.committed_offset, metadata = excluded.metadata, committed_at = excluded.committed_at) "
-	"SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there";
+	"committed_offset = excluded.committed_offset, metadata = excluded.metadata, committed_at = excluded.committed_at"
+	"{n: WHERE c.group_id COLLATE \"C\" = excluded.group_id AND c.topic COLLATE \"C\" = excluded.topic} "
+	"RETURNING {o:organization_id, }group_id{n: COLLATE \"C\" AS group_id}, topic{n: COLLATE \"C\" AS topic}, partition_id) "
+	"SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there OR ({o:i.org, }i.grp, i.topic, i.pid) NOT IN "
+	"(SELECT {o:organization_id, }group_id, topic, partition_id FROM o)";
 
 /* An address is free when its owner leaves it in this very statement, before. */
 static const char agent_put[] =
@@ -400,43 +496,55 @@ static const char agent_put[] =
 	"a.agent_id <> i.agent AND NOT EXISTS(SELECT 1 FROM i m WHERE m.agent = a.agent_id AND m.n < i.n AND "
 	"m.address <> a.address)) AS taken, {a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND "
 	"NOT coalesce(" OWN_AGENT ", false))}{!a:false} AS strange FROM i), "
-	"u AS (INSERT INTO agents({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
+	"u AS (INSERT INTO agents AS a({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
 	"started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, about{j:::jsonb} FROM j "
 	"WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE SET address = excluded.address, "
 	"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
-	"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata) "
-	"SELECT n, taken FROM j WHERE taken OR strange";
+	"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata"
+	"{n: WHERE a.agent_id COLLATE \"C\" = excluded.agent_id} RETURNING agent_id{n: COLLATE \"C\" AS agent_id}) "
+	"SELECT n, taken, strange FROM j WHERE taken OR strange OR agent NOT IN (SELECT agent_id FROM u)";
 
+#define THIS_AGENT SAME("a.agent_id", "i.agent") "{a: AND " OWN_AGENT "}"
 static const char agent_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON "
-	"l.leader_agent_id = i.agent ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS "} "
-	"DELETE FROM agents a USING i WHERE a.agent_id = i.agent{a: AND " OWN_AGENT "}";
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " SAME(
+		"l.leader_agent_id",
+		"i.agent") " ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+			   "}, d AS (DELETE FROM agents a USING i WHERE " THIS_AGENT
+			   " RETURNING a.agent_id{n: COLLATE \"C\" AS agent_id}) "
+			   "SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
+			   ")";
 
 static const char acquire[] =
 	"@items, j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
 	"l.lease_expires_at AS ends, i.there AND i.known AND "
-	"(l.epoch IS NULL OR l.leader_agent_id = i.agent OR l.lease_expires_at <= @now) AS ok FROM "
-	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
-	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
-	" SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, coalesce(u.epoch, a.epoch)" GIVEN_LEASE;
+	"(l.epoch IS NULL OR " SAME(
+		"l.leader_agent_id",
+		"i.agent") " OR l.lease_expires_at <= @now) AS ok FROM "
+			   "(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE
+			   " AS known FROM i) i "
+			   "LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
+			   " FOR UPDATE) l ON true), " GIVE_LEASES
+			   " SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, coalesce(u.epoch, a.epoch)" GIVEN_LEASE;
 
-static const char release_lease[] =
-	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND l.leader_agent_id = i.agent "
-	"RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
-	"} "
-	"SELECT n FROM i WHERE n NOT IN (SELECT n FROM l)";
+static const char release_lease[] = "@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " SAME(
+	"l.leader_agent_id",
+	"i.agent") " "
+		   "RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
+		   "} SELECT n, EXISTS(SELECT 1 FROM partition_leases l WHERE " OF_LEASE
+		   " AND " SAME("l.leader_agent_id", "i.agent") ") FROM i WHERE n NOT IN (SELECT n FROM l)";
 
 static const char offer[] =
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " OTHER_THERE " AS known, "
 	"l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE t.tenant = i.tenant AND "
 	"t.topic = i.topic AND t.partition_id = i.pid AND t.state IN ('pending', 'accepted') AND t.timeout_at > @now) "
-	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
-	" AND l.leader_agent_id = i.agent AND l.lease_expires_at > @now FOR SHARE) l ON true), "
-	"o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
-	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
-	"WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
-	"SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
-	"LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
+	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " AND " SAME(
+		"l.leader_agent_id",
+		"i.agent") " AND l.lease_expires_at > @now FOR SHARE) l ON true), "
+			   "o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
+			   "timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
+			   "WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
+			   "SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
+			   "LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
 
 static const char accept[] = ANSWER_TRANSFERS("pending", "accepted");
 static const char reject[] = ANSWER_TRANSFERS("pending", "rejected");
@@ -448,11 +556,13 @@ static const char complete[] =
 	"coalesce(l.held, false) AS held, "
 	"i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
 	"FROM (SELECT i.*, " AGENT_THERE " AS known FROM t i) i "
-	"LEFT JOIN LATERAL (SELECT l.epoch, l.leader_agent_id = i.holder AND l.lease_expires_at > @now AS held "
-	"FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
-	", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
-	"SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
-	"coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE;
+	"LEFT JOIN LATERAL (SELECT l.epoch, " SAME(
+		"l.leader_agent_id",
+		"i.holder") " AND l.lease_expires_at > @now AS held "
+			    "FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+			    ", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
+			    "SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
+			    "coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE;
 
 /* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
 static const char object[] =
@@ -470,7 +580,7 @@ static const char slice[] =
 	" LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
 	" AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SLICES RAISE_WATERMARKS
 	", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
-	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE (id IN (SELECT id FROM ins)) IS TRUE "
+	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE " WRITTEN " "
 	"ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
 	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SLICES_NOT_WRITTEN;
 
@@ -536,8 +646,10 @@ const struct write_kind_info write_kinds[KIND_COUNT] = {
                                   answer_place,
                                   false,
                                   {RUN_FIELDS}},
-	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, NULL, false, {FIELD_END}},
-	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, NULL, false, {FIELD_END}},
+	[KIND_GROUP_ENSURE] =
+		{group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, answer_again, false, {FIELD_END}},
+	[KIND_GROUP_DELETE] =
+		{group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, answer_undone_row, false, {FIELD_END}},
 	[KIND_OFFSET] = {offset,
                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
                          {S(TOPIC), T(GROUP, 0)},
@@ -554,7 +666,7 @@ const struct write_kind_info write_kinds[KIND_COUNT] = {
 	[KIND_AGENT_DELETE] = {agent_delete,
                                {FIELD_TENANT, FIELD_AGENT},
                                {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
-                               NULL,
+                               answer_undone_row,
                                false,
                                {FIELD_END}},
 	[KIND_ACQUIRE] = {acquire,

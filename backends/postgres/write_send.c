@@ -163,7 +163,7 @@ static void count_runs(struct write_item *items, size_t count)
 
 	for (size_t i = 0; i < count; i++) {
 		const struct shmeta_op *op = items[i].op->op, *former = first->op->op;
-		int64_t top = (int64_t)op->u.segment.end_offset + 1;
+		int64_t last = (int64_t)op->u.segment.end_offset, top = last < INT64_MAX ? last + 1 : last;
 
 		if (!write_same_place(first->op, items[i].op) || op->fence.epoch != former->fence.epoch ||
 		    rows_compare(op->fence.agent_id, former->fence.agent_id) != 0) {
@@ -276,6 +276,8 @@ static bool flag_holds(const struct pg_state *state, char flag)
 		return shape->segment_place;
 	case 'w': /* shmeta's own tables */
 		return shape->own;
+	case 'n': /* some column's collation takes different texts for equal */
+		return shape->loose_texts;
 	default: /* 'g': triggers */
 		return state->dialect->triggers;
 	}

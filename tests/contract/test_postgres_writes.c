@@ -621,7 +621,7 @@ Test(postgres_writes, a_row_that_a_trigger_keeps_out_is_not_called_written)
 		add_segment(&hosts[0], "orders", 0, base);
 	cr_assert_eq(host_apply(&hosts[0], 1), SHMETA_OK, "%s", hosts[0].err.text);
 	cr_expect_eq(hosts[0].result[0].status, SHMETA_OK, "%s", hosts[0].result[0].text);
-	cr_expect_eq(hosts[0].result[1].status, SHMETA_ERR_CONFLICT, "%s", hosts[0].result[1].text);
+	cr_expect_eq(hosts[0].result[1].status, SHMETA_ERR_INVALID_ARGUMENT, "%s", hosts[0].result[1].text);
 	cr_expect_eq(hosts[0].result[2].status, SHMETA_OK, "%s", hosts[0].result[2].text);
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 2);
 	end(1);

@@ -196,7 +196,7 @@ Test(cockroachdb, a_storm_without_end_is_given_up_and_nothing_was_done, .init = 
 
 	pgwire_arm(&peer, BODY_STORM, PGWIRE_ALWAYS);
 	status = run_topic_create(client, "never", 1, &result);
-	cr_expect(status == SHMETA_ERR_SOURCE || status == SHMETA_ERR_CONFLICT, "%s", shmeta_strerror(status));
+	cr_expect_eq(status, SHMETA_ERR_BUSY, "%s", shmeta_strerror(status));
 	cr_expect_geq(pgwire_hits(&peer, BODY_STORM), 3);
 	cr_expect_leq(pgwire_hits(&peer, BODY_STORM), 1000);
 	cr_expect_eq(run_topic_stored(sql, "never"), 0);

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Databases of PostgreSQL whose own schema stands in the way of what shmeta writes: triggers that raise, that keep a row out without a
+ * word, that fail for a table of their own, constraints that are looked at only by COMMIT, rules, row-level security, collations
+ * for which different names are one. The rule: an operation that the source did not do, or not whole, is not answered OK and leaves
+ * nothing behind, and those around it are done. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/rows.h"
+#include "tests/support/hostile.h"
+
+TestSuite(hostile_postgres, .timeout = 120);
+
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	(void)set;
+	world_servers_start();
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	world_servers_stop();
+}
+
+static struct world world;
+
+static void begin(enum world_engine engine)
+{
+	if (!world_possible(engine))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, engine);
+	world_open(&world);
+}
+
+static void begin_usual(void)
+{
+	begin(WORLD_PG_NEW);
+}
+
+static void end(void)
+{
+	world_free(&world);
+}
+
+/* Each operation with its row hindered: refused, with a sentence that says how, and nothing has changed. */
+static void expect_refused(const struct hostile_op *op, uint64_t *mark, const char *before, const char *word)
+{
+	struct shmeta_result result;
+	char *after;
+
+	hostile_apply(&world, op, ++*mark, &result);
+	cr_expect_neq(result.status, SHMETA_OK, "%s: answered OK", op->name);
+	cr_expect_neq(result.status, SHMETA_ERR_ALREADY_EXISTS, "%s: taken for done: %s", op->name, result.text);
+	cr_expect_not_null(strstr(result.text, word), "%s: %s", op->name, result.text);
+	after = hostile_dump(&world);
+	cr_expect_str_eq(after, before, "%s: something was left behind", op->name);
+	free(after);
+}
+
+/* An object that goes before a slice stays, and is none of the rows that are compared. */
+static void hinder_each(const char *create, const char *drop, const char *word)
+{
+	uint64_t mark = 0;
+	char *before;
+
+	hostile_rows(&world);
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < hostile_op_count; i++) {
+		const struct hostile_op *op = &hostile_ops[i];
+
+		world_sql(&world, create, op->event, op->table, op->when);
+		expect_refused(op, &mark, before, word);
+		world_sql(&world, drop, op->table);
+	}
+	free(before);
+}
+
+static void function(const char *body)
+{
+	world_sql(&world, "CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN %s END $$", body);
+}
+
+#define DROP "DROP TRIGGER hinder ON %s"
+#define BEFORE "CREATE TRIGGER hinder BEFORE %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION hinder()"
+#define AFTER "CREATE TRIGGER hinder AFTER %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION hinder()"
+
+Test(hostile_postgres, a_trigger_that_raises_is_answered_with_its_words, .init = begin_usual, .fini = end)
+{
+	function("RAISE EXCEPTION 'on legal hold';");
+	hinder_each(BEFORE, DROP, "on legal hold");
+}
+
+Test(hostile_postgres, a_trigger_that_raises_behind_the_row_takes_it_back, .init = begin_usual, .fini = end)
+{
+	function("RAISE EXCEPTION 'on legal hold' USING ERRCODE = 'check_violation';");
+	hinder_each(AFTER, DROP, "on legal hold");
+}
+
+Test(hostile_postgres, a_trigger_that_keeps_a_row_out_without_a_word_is_noticed, .init = begin_usual, .fini = end)
+{
+	function("RETURN NULL;");
+	hinder_each(BEFORE, DROP, "the source ");
+}
+
+/* As after a migration that took the audit table and forgot the trigger. To us the source is as it was. */
+Test(hostile_postgres, a_trigger_whose_own_table_is_gone_is_not_taken_for_our_tables_being_gone, .init = begin_usual,
+     .fini = end)
+{
+	function("INSERT INTO audit VALUES(1); RETURN COALESCE(NEW, OLD);");
+	hinder_each(BEFORE, DROP, "audit");
+}
+
+Test(hostile_postgres, what_only_the_commit_would_refuse_is_refused_alone, .init = begin_usual, .fini = end)
+{
+	function("RAISE EXCEPTION 'not at the end either';");
+	hinder_each(
+		"CREATE CONSTRAINT TRIGGER hinder AFTER %s ON %s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (%s) "
+		"EXECUTE FUNCTION hinder()",
+		DROP, "not at the end either");
+}
+
+/* Without anything in the way each of them is done: what the other tests see is the hindrance. */
+Test(hostile_postgres, without_hindrance_each_operation_is_done)
+{
+	for (size_t i = 0; i < hostile_op_count; i++) {
+		struct shmeta_result result;
+		char *before, *after;
+
+		begin(WORLD_PG_NEW);
+		hostile_rows(&world);
+		before = hostile_dump(&world);
+		hostile_apply(&world, &hostile_ops[i], 1, &result);
+		cr_expect_eq(result.status, SHMETA_OK, "%s: %s", hostile_ops[i].name, result.text);
+		after = hostile_dump(&world);
+		cr_expect_str_neq(after, before, "%s: nothing was done", hostile_ops[i].name);
+		free(before);
+		free(after);
+		end();
+	}
+}
+
+/* A rule cannot be told from a trigger by who is answered; PostgreSQL refuses them to statements that answer with what they wrote. */
+Test(hostile_postgres, a_rule_that_does_something_else_instead_is_refused, .init = begin_usual, .fini = end)
+{
+	uint64_t mark = 0;
+	char *before;
+
+	hostile_rows(&world);
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < hostile_op_count; i++) {
+		const struct hostile_op *op = &hostile_ops[i];
+
+		/* The neighbours write partitions. */
+		if (strcmp(op->table, "partitions") == 0)
+			continue;
+		world_sql(&world, "CREATE RULE hinder AS ON %s TO %s DO INSTEAD NOTHING", op->event, op->table);
+		expect_refused(op, &mark, before, "the source refuses it");
+		world_sql(&world, "DROP RULE hinder ON %s", op->table);
+	}
+	free(before);
+}
+
+/* Values are the source's to change; what names a row is not. */
+Test(hostile_postgres, a_trigger_that_writes_another_row_than_it_was_told_is_noticed, .init = begin_usual, .fini = end)
+{
+	static const struct hostile_op add = {
+		.name = "add_segment",
+		.op = {.type = SHMETA_OP_ADD_SEGMENT,
+	               .name = {"t", 1},
+	               .u.segment = {.base_offset = 100, .end_offset = 199, .record_count = 1, .id = {"added", 5}}}};
+	struct hostile_op there = add;
+	static const char *const changes[] = {"NEW.base_offset := 150", "NEW.id := 'another'", "NEW.partition_id := 1"};
+	struct shmeta_result result;
+	uint64_t mark = 0;
+	char *before, *after;
+
+	there.op.u.segment.base_offset = 0;
+	hostile_rows(&world);
+	/* From a conflict on adds look before they write. */
+	hostile_apply(&world, &there, ++mark, &result);
+	cr_assert_eq(result.status, SHMETA_ERR_CONFLICT);
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+		world_sql(
+			&world,
+			"CREATE OR REPLACE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN %s; RETURN NEW; END $$",
+			changes[i]);
+		world_sql(
+			&world,
+			"CREATE OR REPLACE TRIGGER hinder BEFORE INSERT ON segments FOR EACH ROW EXECUTE FUNCTION hinder()");
+		hostile_apply(&world, &add, ++mark, &result);
+		cr_expect_neq(result.status, SHMETA_OK, "%s", changes[i]);
+		cr_expect_not_null(strstr(result.text, "the source "), "%s", result.text);
+	}
+	after = hostile_dump(&world);
+	cr_expect_str_eq(after, before);
+	free(after);
+	free(before);
+}
+
+Test(hostile_postgres, a_watermark_that_a_trigger_changes_is_shown_as_the_source_has_it, .init = begin_usual,
+     .fini = end)
+{
+	const struct backend_key key = {
+		.cls = SHMETA_CLASS_PARTITION, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t")};
+	struct shmeta_result result;
+	struct hostile_op op = hostile_ops[3];
+
+	cr_assert_eq(op.op.type, SHMETA_OP_UPDATE_HIGH_WATERMARK);
+	hostile_rows(&world);
+	function("NEW.high_watermark := greatest(OLD.high_watermark, NEW.high_watermark); RETURN NEW;");
+	world_sql(&world, BEFORE, "UPDATE", "partitions", "NEW.topic = 't'");
+	hostile_apply(&world, &op, 1, &result);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	op.op.offset = 3;
+	hostile_apply(&world, &op, 2, &result);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_assert_eq(world_fetch(&world, &key, 1), SHMETA_OK);
+	cr_expect(recorder_has(&world.recorder, "watermark=500"), "%s", recorder_text(&world.recorder));
+}
+
+/* Columns of the application's that have no default, and one that the database computes by itself. */
+Test(hostile_postgres, columns_that_nobody_fills_are_refused_by_name, .init = begin_usual, .fini = end)
+{
+	uint64_t mark = 0;
+	char *before;
+
+	hostile_rows(&world);
+	world_sql(&world, "ALTER TABLE segments ADD COLUMN owner TEXT NOT NULL DEFAULT 'x'; "
+	                  "ALTER TABLE segments ALTER COLUMN owner DROP DEFAULT");
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < hostile_op_count; i++)
+		if (strcmp(hostile_ops[i].table, "segments") == 0 && strcmp(hostile_ops[i].event, "INSERT") == 0)
+			expect_refused(&hostile_ops[i], &mark, before, "owner");
+	free(before);
+}
+
+/* ---- row-level security -------------------------------------------------------------------------------------------------------------- */
+
+/* The condition of a policy: a row has no NEW and OLD. */
+static const char *condition(const char *when)
+{
+	static char text[200];
+	size_t used = 0;
+
+	for (const char *at = when; *at != '\0'; at++) {
+		if (strncmp(at, "NEW.", 4) == 0 || strncmp(at, "OLD.", 4) == 0)
+			at += 4;
+		text[used++] = *at;
+	}
+	text[used] = '\0';
+	return text;
+}
+
+Test(hostile_postgres, what_a_policy_forbids_or_hides_is_refused, .init = begin_usual, .fini = end)
+{
+	static const char tables[] =
+		"topics, partitions, segments, consumer_groups, consumer_offsets, agents, partition_leases";
+	uint64_t mark = 0;
+	char *before;
+
+	hostile_rows(&world);
+	world_close(&world);
+	world_sql(&world,
+	          "CREATE ROLE policy LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO policy; "
+	          "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO policy; GRANT USAGE ON SCHEMA public TO policy");
+	world_sql(
+		&world,
+		"DO $$ DECLARE t TEXT; c TEXT; BEGIN FOREACH t IN ARRAY string_to_array('%s', ', ') LOOP EXECUTE "
+		"format('ALTER TABLE %%I ENABLE ROW LEVEL SECURITY; CREATE POLICY anything ON %%I USING (true)', t, t); END LOOP; END $$",
+		tables);
+	memcpy(strstr(world.uri, "user=shmeta"), "user=policy", 11);
+	world.options.manage_schema = 0;
+	world_open(&world);
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < hostile_op_count; i++) {
+		const struct hostile_op *op = &hostile_ops[i];
+
+		world_sql(&world, "CREATE POLICY hinder ON %s AS RESTRICTIVE FOR %s %s (NOT (%s))", op->table,
+		          op->event,
+		          strcmp(op->event, "INSERT") == 0   ? "WITH CHECK"
+		          : strcmp(op->event, "UPDATE") == 0 ? "USING (true) WITH CHECK"
+		                                             : "USING",
+		          condition(op->when));
+		expect_refused(op, &mark, before, "");
+		world_sql(&world, "DROP POLICY hinder ON %s", op->table);
+	}
+	free(before);
+	world_close(&world);
+	world_sql(&world, "DROP OWNED BY policy; DROP ROLE policy");
+}
+
+/* ---- collations ------------------------------------------------------------------------------------------------------------------------- */
+
+/* A database in which 'T' and 't' are one name. Those that differ by it are strangers to us all the same. */
+Test(hostile_postgres, names_that_a_collation_takes_for_equal_are_not_confused, .init = begin_usual, .fini = end)
+{
+	static const struct hostile_op ops[] = {
+		{.name = "delete_topic", .op = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"T", 1}}},
+		{.name = "create_topic",
+	         .op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"T", 1}, .partition_count = 1}}},
+		{.name = "watermark", .op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"T", 1}, .offset = 77}},
+		{.name = "delete_before",
+	         .op = {.type = SHMETA_OP_ADD_SEGMENT,
+	                .name = {"T", 1},
+	                .u.segment = {.base_offset = 50, .end_offset = 59, .record_count = 1, .id = {"x", 1}}}},
+		{.name = "commit_offset",
+	         .op = {.type = SHMETA_OP_COMMIT_OFFSET,
+	                .name = {"t", 1},
+	                .u.committed = {.group_id = {"G", 1}, .committed_offset = 9}}},
+		{.name = "register",
+	         .op = {.type = SHMETA_OP_REGISTER_AGENT,
+	                .u.agent = {.agent_id = {"A", 1},
+	                            .address = {"elsewhere", 9},
+	                            .availability_zone = {"z", 1},
+	                            .agent_group = {"x", 1}}}},
+		{.name = "release", .op = {.type = SHMETA_OP_RELEASE_LEASE, .name = {"t", 1}, .agent_id = {"A", 1}}},
+		{.name = "acquire",
+	         .op = {.type = SHMETA_OP_ACQUIRE_LEASE, .name = {"t", 1}, .agent_id = {"A", 1}, .duration_ms = 1000}},
+	};
+	struct shmeta_result result;
+	uint64_t mark = 0;
+	char *before;
+
+	if (world_sql_number(&world, "SELECT count(*) FROM pg_collation WHERE collprovider = 'i'") == 0)
+		cr_skip_test("this PostgreSQL was built without ICU");
+	hostile_rows(&world);
+	world_close(&world);
+	world_sql(&world, "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)");
+	world_sql(
+		&world,
+		"DO $$ DECLARE r RECORD; BEGIN FOR r IN SELECT conrelid::regclass AS t, conname FROM pg_constraint WHERE "
+		"contype = 'f' LOOP EXECUTE format('ALTER TABLE %%s DROP CONSTRAINT %%I', r.t, r.conname); END LOOP; "
+		"FOR r IN SELECT attrelid::regclass AS t, attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid "
+		"WHERE c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
+		"'partition_leases') AND c.relnamespace = 'public'::regnamespace AND attnum > 0 AND attname IN ('name', 'topic', "
+		"'group_id', 'agent_id', 'leader_agent_id', 'id') LOOP EXECUTE format('ALTER TABLE %%s ALTER %%I TYPE TEXT "
+		"COLLATE loose', r.t, r.attname); END LOOP; END $$");
+	world_open(&world);
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+		char *after;
+
+		hostile_apply(&world, &ops[i], ++mark, &result);
+		cr_expect_neq(result.status, SHMETA_OK, "%s: done to another name", ops[i].name);
+		cr_expect_neq(result.status, SHMETA_ERR_ALREADY_EXISTS, "%s: %s", ops[i].name, result.text);
+		after = hostile_dump(&world);
+		cr_expect_str_eq(after, before, "%s", ops[i].name);
+		free(after);
+	}
+	free(before);
+	/* And the names as they are work. */
+	for (size_t i = 0; i < hostile_op_count; i++)
+		if (hostile_ops[i].op.type == SHMETA_OP_UPDATE_HIGH_WATERMARK ||
+		    hostile_ops[i].op.type == SHMETA_OP_ADD_SEGMENT ||
+		    hostile_ops[i].op.type == SHMETA_OP_COMMIT_OFFSET) {
+			hostile_apply(&world, &hostile_ops[i], ++mark, &result);
+			cr_expect_eq(result.status, SHMETA_OK, "%s: %s", hostile_ops[i].name, result.text);
+		}
+}
+
+/* ---- orphans ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Rows that a deletion without cascades left behind make no name unusable. */
+Test(hostile_postgres, a_topic_can_be_made_where_another_left_its_partitions, .init = begin_usual, .fini = end)
+{
+	const struct hostile_op create = {
+		.name = "create_topic",
+		.op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = rows_str("t"), .partition_count = 1}}};
+	struct shmeta_result result;
+
+	hostile_rows(&world);
+	world_sql(&world,
+	          "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM topics WHERE name = 't'; COMMIT");
+	hostile_apply(&world, &create, 1, &result);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partitions WHERE topic = 't'"), 1);
+	cr_expect_eq(world_sql_number(&world, "SELECT high_watermark FROM partitions WHERE topic = 't'"), 0);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments WHERE topic = 't'"), 0);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM consumer_offsets WHERE topic = 't'"), 0);
+	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partition_leases WHERE topic = 't'"), 0);
+}
