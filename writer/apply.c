@@ -435,13 +435,14 @@ static enum shmeta_status drop_partition(struct apply *a, uint32_t topic_id, uin
 	return SHMETA_OK;
 }
 
-static enum shmeta_status list_partitions(struct apply *a, uint32_t topic_id, struct shmeta_err *err)
+enum shmeta_status apply_partition_ids(struct shmeta__txn *txn, uint32_t topic_id, uint32_t **ids, size_t *ret_count,
+                                       size_t *capacity, struct shmeta_err *err)
 {
 	uint64_t first = shmeta__part_key(topic_id, 0);
 	struct shmeta__cursor *cursor;
-	enum shmeta_status status = shmeta__cursor_open(a->txn, SHMETA_DB_PARTS, &first, sizeof first, &cursor, err);
+	enum shmeta_status status = shmeta__cursor_open(txn, SHMETA_DB_PARTS, &first, sizeof first, &cursor, err);
 
-	a->old_count = a->old_at = 0;
+	*ret_count = 0;
 	if (status != SHMETA_OK)
 		return status;
 	for (;;) {
@@ -455,21 +456,27 @@ static enum shmeta_status list_partitions(struct apply *a, uint32_t topic_id, st
 		memcpy(&part_key, key, sizeof part_key);
 		if (part_key >> 32 != topic_id)
 			break;
-		if (a->old_count == a->old_capacity) {
-			size_t capacity = a->old_capacity == 0 ? 128 : a->old_capacity * 2;
-			uint32_t *bigger = reallocarray(a->old_ids, capacity, sizeof *bigger);
+		if (*ret_count == *capacity) {
+			size_t more = *capacity == 0 ? 128 : *capacity * 2;
+			uint32_t *bigger = reallocarray(*ids, more, sizeof *bigger);
 
 			if (bigger == NULL) {
 				status = no_memory(err);
 				break;
 			}
-			a->old_ids = bigger;
-			a->old_capacity = capacity;
+			*ids = bigger;
+			*capacity = more;
 		}
-		a->old_ids[a->old_count++] = (uint32_t)part_key;
+		(*ids)[(*ret_count)++] = (uint32_t)part_key;
 	}
 	shmeta__cursor_close(cursor);
 	return failed(status) ? status : SHMETA_OK;
+}
+
+static enum shmeta_status list_partitions(struct apply *a, uint32_t topic_id, struct shmeta_err *err)
+{
+	a->old_at = 0;
+	return apply_partition_ids(a->txn, topic_id, &a->old_ids, &a->old_count, &a->old_capacity, err);
 }
 
 /* All that hangs on a topic_id, but not its name. */

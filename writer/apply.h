@@ -143,6 +143,9 @@ enum shmeta_status apply_segments(struct apply *a, uint64_t from, uint64_t to, c
 enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp, struct shmeta_err *err);
 /* OK or ABSENT. */
 enum shmeta_status apply_partition_delete(struct apply *a, uint32_t partition_id, struct shmeta_err *err);
+/* The partitions that the store has of a topic, ascending. The array is malloc'ed, used again, and the caller's. */
+enum shmeta_status apply_partition_ids(struct shmeta__txn *txn, uint32_t topic_id, uint32_t **ids, size_t *ret_count,
+                                       size_t *capacity, struct shmeta_err *err);
 /* What the store has: OK, ABSENT. ret_last_base: of the last segment; ret_any: there is one. */
 enum shmeta_status apply_partition_get(struct shmeta__txn *txn, uint32_t topic_id, uint32_t partition_id,
                                        struct shmeta_partition *ret, uint64_t *ret_last_base, bool *ret_any,

@@ -8,6 +8,7 @@
  * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
  * their watermarks. */
 #include <stdio.h>
+#include <syslog.h>
 
 #include "writer/failing.h"
 #include "writer/got.h"
@@ -502,6 +503,8 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 		}
 		while (i + count < b->key_count && b->got[i + count].entry == e)
 			count++;
+		uint64_t before = a->changed;
+
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);
 		} else if (e->kind == ENTRY_PART) {
@@ -522,6 +525,8 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 			present = false;
 			status = apply_small(b, &b->got[i], err);
 		}
+		if (e->want.repair)
+			b->repaired += a->changed - before;
 		i += count;
 	}
 	if (status < 0)
@@ -678,6 +683,11 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 		return status;
 	}
 	sync_count_commit(s, a, began);
+	if (b->repaired > 0) {
+		s->counters.reconcile_repairs += b->repaired;
+		sync_log(s, LOG_INFO, "reconciled", "a full comparison found %llu rows that the feed had not named",
+		         (unsigned long long)b->repaired);
+	}
 	for (size_t i = 0; i < b->entry_count; i++)
 		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
 		           (orphans > 0 || queue_is_class(b->entry[i]));

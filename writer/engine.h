@@ -4,6 +4,8 @@
  *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
+ *   compare.c     load() aside: what differs is read again by the queue
+ *   pass.c        what both need
  *   write.c       group commit of operations
  *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
@@ -238,7 +240,7 @@ bool sync_look_for_feed(struct sync *s);
 uint64_t sync_main_ttl_ns(const struct sync *s);
 uint64_t sync_hint_ttl_ns(const struct sync *s);
 
-/* Between two topics of a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
+/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
 bool sync_follow_meanwhile(struct sync *s);
 
 /* ---- health.c --------------------------------------------------------------------------------------------------------------- */
@@ -284,8 +286,11 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 void reconcile_first(struct sync *s);
 /* Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
 void reconcile_pass(struct sync *s);
+
+/* ---- compare.c -------------------------------------------------------------------------------------------------------------- */
+
 /* Compare everything with the store over a connection of its own, while the feed is followed. false: there is none. */
-bool reconcile_aside(struct sync *s);
+bool compare_pass(struct sync *s);
 
 /* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
 
@@ -297,8 +302,6 @@ void refresh_poll(struct sync *s);
 void refresh_drain(struct sync *s);
 /* Put a whole class of hints into the queue. */
 void refresh_hints(struct sync *s);
-/* Have a topic read whole again. false: no memory. */
-bool refresh_topic(struct sync *s, struct shmeta_str tenant, struct shmeta_str topic);
 bool refresh_pending_feed(struct sync *s);
 bool refresh_waiting(struct sync *s);
 /* The feed's keys, and absences that are remembered, no longer matter: everything has been, or will be, read anew. */

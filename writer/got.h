@@ -49,6 +49,7 @@ struct batch {
 	enum shmeta_status failed; /* not the source but this side ended the read */
 	bool store_failed;         /* not what was to be applied but the store ended the commit */
 	uint64_t read_at_ns, sequence;
+	uint64_t repaired; /* rows that a comparison found */
 };
 
 /* Room for one more element. false: no memory. */

@@ -227,10 +227,13 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 {
 	struct sync_entry *e = find(q, id, false);
 
-	if (e == NULL)
+	bool is_new = e == NULL;
+
+	if (is_new)
 		e = add(q, id);
 	if (e == NULL)
 		return NULL;
+	e->want.repair = want->repair && (is_new || e->want.repair);
 	if (want->feed && !e->want.feed) {
 		/* It moves to the other list. */
 		list_take(q, e);

@@ -24,6 +24,7 @@ struct want {
 	bool feed;           /* the feed named it: it must be applied before stamps move */
 	bool deleted;        /* TOPIC: what is there now is another incarnation */
 	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
+	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
 	bool segments;       /* TOPIC: with all segments of all partitions */
 	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
 	uint32_t range_count;

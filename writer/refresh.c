@@ -130,18 +130,6 @@ void refresh_poll(struct sync *s)
 	}
 }
 
-bool refresh_topic(struct sync *s, struct shmeta_str tenant, struct shmeta_str topic)
-{
-	const struct identity id = queue_identity(ENTRY_TOPIC, tenant, topic, 0);
-	const struct want want = {.segments = true};
-
-	pthread_mutex_lock(&s->queue.lock);
-	struct sync_entry *e = queue_want(&s->queue, &id, &want);
-
-	pthread_mutex_unlock(&s->queue.lock);
-	return e != NULL;
-}
-
 void refresh_hints(struct sync *s)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};

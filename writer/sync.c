@@ -836,7 +836,7 @@ static void work(struct sync *s)
 		/* What nobody waits for does not keep the feed and the readers waiting either. */
 		write_land(s);
 		if (!s->following || s->list_dirty || s->reconcile_asked || refresh_list_waiting(s) ||
-		    sync_now(s) >= lag_when(s) || !reconcile_aside(s))
+		    sync_now(s) >= lag_when(s) || !compare_pass(s))
 			reconcile_pass(s);
 		if (!s->source.on && !s->room.on)
 			schedule_reconcile(s);

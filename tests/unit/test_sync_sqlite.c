@@ -210,6 +210,95 @@ Test(sync_sqlite, while_everything_is_compared_the_feed_is_followed_and_nothing_
 	done();
 }
 
+/* Run rounds until a comparison has been made, with every look at the clock taking 6 ms once one may be due. */
+static void compare_with(void (*on_clock)(struct fixture *fixture))
+{
+	uint64_t reconciles;
+
+	while (fixture_counters(&f).reconciles == 0)
+		fixture_pass(&f, 1000);
+	reconciles = fixture_counters(&f).reconciles;
+	looks = 0;
+	changed = false;
+	while (fixture_counters(&f).reconciles == reconciles) {
+		looks = 0;
+		f.on_clock = on_clock;
+		fixture_run(&f);
+		f.on_clock = NULL;
+		f.now_ns += 200000000;
+	}
+}
+
+static uint64_t polls_at_first;
+
+static void write_to_the_busy_one(struct fixture *fixture)
+{
+	fixture->now_ns += 6000000;
+	if (++looks == 1)
+		polls_at_first = fixture_counters(&f).polls;
+	if (looks == 40 && !changed) {
+		changed = true;
+		add_segment("t000", 30000000);
+	}
+}
+
+Test(sync_sqlite, within_one_partition_of_many_rows_the_feed_is_followed)
+{
+	start(1, 1, 20000);
+	compare_with(write_to_the_busy_one);
+	cr_assert(changed, "the comparison looked at the clock %u times only", looks);
+	/* A window of rows is compared at a time, and each is followed by a look at what else is to be done. */
+	cr_assert_gt(fixture_counters(&f).polls, polls_at_first + 10, "%llu polls",
+	             (unsigned long long)(fixture_counters(&f).polls - polls_at_first));
+	fixture_pass(&f, 1000);
+	SAME();
+	done();
+}
+
+Test(sync_sqlite, what_changes_while_it_is_compared_is_no_repair)
+{
+	start(200, 1, 5);
+	compare_with(while_it_compares);
+	cr_assert(changed);
+	fixture_pass(&f, 2000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).reconcile_repairs, 0, "%s", f.log);
+	cr_assert_not(fixture_logged(&f, "reconciled"));
+	done();
+}
+
+static void damage_and_write(struct fixture *fixture)
+{
+	fixture->now_ns += 6000000;
+	if (++looks == 20)
+		add_segment("t000", 30000000);
+}
+
+Test(sync_sqlite, a_topic_that_is_written_to_all_the_time_is_compared_all_the_same)
+{
+	int enabled;
+
+	start(3, 3, 2000);
+	while (fixture_counters(&f).reconciles == 0)
+		fixture_pass(&f, 1000);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, &enabled);
+	sql("DELETE FROM segments WHERE topic = 't000' AND partition_id = 1 AND base_offset = 700000");
+	sql("UPDATE segments SET size_bytes = 77 WHERE topic = 't000' AND partition_id = 2 AND base_offset = 1500000");
+	sql("UPDATE segments SET s3_key = 'moved' WHERE topic = 't001' AND partition_id = 0 AND base_offset = 0");
+	sql("UPDATE topics SET retention_ms = 5 WHERE name = 't001'");
+	sql("DELETE FROM segments WHERE topic = 't002' AND partition_id = 2");
+	sql("DELETE FROM partitions WHERE topic = 't002' AND partition_id = 2");
+	sql("INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) VALUES('t002', 9, 4, 5, 5)");
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 1, &enabled);
+	compare_with(damage_and_write);
+	fixture_pass(&f, 2000);
+	SAME();
+	/* One row gone, two changed, a topic's row, a partition with its 2 000 segments, and a new one (it is there, and has a watermark). */
+	cr_assert_eq(fixture_counters(&f).reconcile_repairs, 1 + 2 + 1 + 2001 + 2, "%llu: %s",
+	             (unsigned long long)fixture_counters(&f).reconcile_repairs, f.log);
+	done();
+}
+
 Test(sync_sqlite, a_file_that_is_replaced_is_another_source)
 {
 	start(20, 2, 30);
