@@ -444,7 +444,7 @@ static void *open_aside(struct sync *s)
 
 	if (backend == NULL)
 		return NULL;
-	options.manage_schema = 0;
+	options.manage_schema = options.create = 0;
 	options.changefeed = 0;
 	if (s->ops->open(backend, &options, &err) == SHMETA_OK &&
 	    s->ops->fingerprint(backend) == s->ops->fingerprint(s->backend))

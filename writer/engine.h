@@ -70,7 +70,9 @@ struct sync_queue {
 		asked;    /* waiting: what the feed named (and maybe readers, too), what readers alone asked for */
 	size_t tickets;   /* of all entries */
 	size_t feed_keys; /* entries that the feed named, waiting or being fetched */
-	struct sync_ticket *list_tickets, *refused;
+	struct sync_ticket *list_tickets; /* they want the list in step: where a feed tells in time, it is asked */
+	struct sync_ticket *pass_tickets; /* they want everything compared */
+	struct sync_ticket *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t stopping;
 	uint32_t keys_max; /* refresh_queue_max */
@@ -308,12 +310,16 @@ bool refresh_waiting(struct sync *s);
 void refresh_forget_feed(struct sync *s);
 /* Answer all that waits: with the current commit (OK) or the status. */
 void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
-/* Answer those who asked for LIST before the pass that read at synced_at_ns began. */
-struct sync_ticket *refresh_take_list(struct sync *s);
-void refresh_answer_list(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
-                         uint64_t synced_at_ns);
-void refresh_return_list(struct sync *s, struct sync_ticket *tickets); /* the pass told nothing: wait for the next */
+/* Those who asked for the list, or for a full pass, before what answers them began. */
+struct sync_list_tickets {
+	struct sync_ticket *list, *pass;
+};
+struct sync_list_tickets refresh_take_list(struct sync *s, bool pass);
+void refresh_answer_list(struct sync *s, struct sync_list_tickets tickets, enum shmeta_status status,
+                         const char *sentence, uint64_t synced_at_ns);
+void refresh_return_list(struct sync *s, struct sync_list_tickets tickets); /* they wait for the next */
 bool refresh_list_waiting(struct sync *s);
+bool refresh_pass_waiting(struct sync *s);
 void refresh_answer_refused(struct sync *s);
 /* We changed this key at the source ourselves: fetch and apply it like one that the feed named. false: no memory. */
 bool refresh_note_own(struct sync *s, const struct backend_key *key);

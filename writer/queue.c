@@ -415,7 +415,7 @@ bool queue_ask_list(struct sync *s, struct admin_job *job)
 		return false;
 	t->job = job;
 	pthread_mutex_lock(&s->queue.lock);
-	hang(&s->queue, &s->queue.list_tickets, t);
+	hang(&s->queue, &s->queue.pass_tickets, t);
 	pthread_mutex_unlock(&s->queue.lock);
 	return true;
 }
@@ -451,6 +451,7 @@ void refresh_free(struct sync *s)
 			free(e);
 		}
 	free_tickets(q->list_tickets);
+	free_tickets(q->pass_tickets);
 	free_tickets(q->refused);
 	free(q->slot);
 	q->slot = NULL;
@@ -486,6 +487,15 @@ bool refresh_list_waiting(struct sync *s)
 	return waiting;
 }
 
+bool refresh_pass_waiting(struct sync *s)
+{
+	pthread_mutex_lock(&s->queue.lock);
+	bool waiting = s->queue.pass_tickets != NULL;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	return waiting;
+}
+
 void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
                   uint64_t txn, uint64_t synced_at_ns)
 {
@@ -516,27 +526,31 @@ void refresh_answer_refused(struct sync *s)
 	             0);
 }
 
-struct sync_ticket *refresh_take_list(struct sync *s)
+struct sync_list_tickets refresh_take_list(struct sync *s, bool pass)
 {
-	pthread_mutex_lock(&s->queue.lock);
-	struct sync_ticket *tickets = s->queue.list_tickets;
+	struct sync_list_tickets tickets = {0};
 
-	s->queue.list_tickets = NULL;
+	pthread_mutex_lock(&s->queue.lock);
+	queue_move_tickets(&tickets.list, &s->queue.list_tickets);
+	if (pass)
+		queue_move_tickets(&tickets.pass, &s->queue.pass_tickets);
 	pthread_mutex_unlock(&s->queue.lock);
 	return tickets;
 }
 
-void refresh_return_list(struct sync *s, struct sync_ticket *tickets)
+void refresh_return_list(struct sync *s, struct sync_list_tickets tickets)
 {
 	pthread_mutex_lock(&s->queue.lock);
-	queue_move_tickets(&s->queue.list_tickets, &tickets);
+	queue_move_tickets(&s->queue.list_tickets, &tickets.list);
+	queue_move_tickets(&s->queue.pass_tickets, &tickets.pass);
 	pthread_mutex_unlock(&s->queue.lock);
 }
 
-void refresh_answer_list(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
-                         uint64_t synced_at_ns)
+void refresh_answer_list(struct sync *s, struct sync_list_tickets tickets, enum shmeta_status status,
+                         const char *sentence, uint64_t synced_at_ns)
 {
-	queue_answer(s, tickets, status, sentence, status == SHMETA_OK ? sync_committed(s) : 0, synced_at_ns);
+	queue_move_tickets(&tickets.list, &tickets.pass);
+	queue_answer(s, tickets.list, status, sentence, status == SHMETA_OK ? sync_committed(s) : 0, synced_at_ns);
 }
 
 static void take_tickets(struct sync_ticket **to, struct sync_entry *e)
@@ -557,6 +571,7 @@ void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *s
 
 	pthread_mutex_lock(&q->lock);
 	queue_move_tickets(&tickets, &q->list_tickets);
+	queue_move_tickets(&tickets, &q->pass_tickets);
 	queue_move_tickets(&tickets, &q->refused);
 	for (struct sync_entry *e = q->named.first; e != NULL; e = e->next)
 		take_tickets(&tickets, e);

@@ -76,7 +76,7 @@ void queue_forget(struct sync_queue *q, struct sync_entry *e);
 
 /* Have it read, by a read that begins after this call, and tell the job (admin_answered). Takes the lock. false: no memory. */
 bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job);
-bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything */
+bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything, by a full pass */
 
 /* What was found absent is asked for again. Takes the lock. */
 void queue_forget_absences(struct sync *s);

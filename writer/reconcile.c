@@ -441,8 +441,8 @@ void reconcile_pass(struct sync *s)
 
 	if (m == NULL)
 		return;
-	bool may_lag = !s->reconcile_asked && !s->list_dirty && !refresh_list_waiting(s);
-	struct sync_ticket *tickets = refresh_take_list(s);
+	bool may_lag = !s->reconcile_asked && !s->list_dirty && !refresh_list_waiting(s) && !refresh_pass_waiting(s);
+	struct sync_list_tickets tickets = refresh_take_list(s, true);
 	bool had_feed = s->following;
 	enum shmeta_status status = fail(m, pass_read_known(&m->known, m->store, &m->err));
 

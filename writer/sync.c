@@ -683,6 +683,17 @@ static void schedule_reconcile(struct sync *s)
 	s->reconcile_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
 }
 
+/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
+static bool tells_at_once(const struct sync *s)
+{
+	return s->following && !s->list_dirty && s->feed_lag_ns == 0;
+}
+
+static bool pass_wanted(struct sync *s)
+{
+	return refresh_pass_waiting(s) || (!tells_at_once(s) && refresh_list_waiting(s));
+}
+
 /* When the next full pass may begin. */
 static uint64_t reconcile_when(struct sync *s)
 {
@@ -699,7 +710,7 @@ static uint64_t reconcile_when(struct sync *s)
 		if (when < s->reconcile_not_before_ns)
 			when = s->reconcile_not_before_ns;
 	}
-	if (refresh_list_waiting(s) && ended + s->reconcile_took_ns < when)
+	if (pass_wanted(s) && ended + s->reconcile_took_ns < when)
 		when = ended + s->reconcile_took_ns;
 	if (s->job[SYNC_JOB_PASS].on && when < s->job[SYNC_JOB_PASS].next_ns)
 		when = s->job[SYNC_JOB_PASS].next_ns;
@@ -711,16 +722,11 @@ static void schedule_hints(struct sync *s)
 	s->hints_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
 }
 
-/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one try of a store that was in
- * trouble. */
-static bool follow(struct sync *s, bool retried)
+/* What follows a poll. */
+static bool follow_on(struct sync *s, bool retried)
 {
 	uint64_t now = sync_now(s);
 
-	failing_retry(s);
-	/* Who writes waits for an answer; the feed has its turn behind each commit. */
-	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
-		refresh_poll(s);
 	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
 	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
 	bool probe = s->source.on ? (!s->following || s->list_dirty)
@@ -764,6 +770,33 @@ static bool follow(struct sync *s, bool retried)
 			sync_room_works(s);
 	}
 	return true;
+}
+
+/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one try of a store that was in
+ * trouble. */
+static bool follow(struct sync *s, bool retried)
+{
+	struct sync_list_tickets asked = {0};
+	uint64_t now = sync_now(s), polled_at_ns;
+	bool ok;
+
+	failing_retry(s);
+	if (tells_at_once(s) && refresh_list_waiting(s)) {
+		asked = refresh_take_list(s, false);
+		s->poll_due_ns = now;
+	}
+	/* Who writes waits for an answer; the feed has its turn behind each commit. */
+	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
+		refresh_poll(s);
+	polled_at_ns = s->polled_at_ns;
+	ok = follow_on(s, retried);
+	if (asked.list == NULL)
+		return ok;
+	if (ok && polled_at_ns > 0 && s->polled_at_ns == 0 && tells_at_once(s))
+		refresh_answer_list(s, asked, SHMETA_OK, "", polled_at_ns);
+	else
+		refresh_return_list(s, asked);
+	return ok;
 }
 
 /* Has the source given a sign? It is drained by the poll that follows. */
@@ -835,7 +868,7 @@ static void work(struct sync *s)
 	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
 		/* What nobody waits for does not keep the feed and the readers waiting either. */
 		write_land(s);
-		if (!s->following || s->list_dirty || s->reconcile_asked || refresh_list_waiting(s) ||
+		if (!s->following || s->list_dirty || s->reconcile_asked || pass_wanted(s) ||
 		    sync_now(s) >= lag_when(s) || !compare_pass(s))
 			reconcile_pass(s);
 		if (!s->source.on && !s->room.on)

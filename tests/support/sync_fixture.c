@@ -267,6 +267,13 @@ enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, con
 	return ask(f, cls, topic, partition_id, false, ticket);
 }
 
+enum shmeta_status fixture_compare_all(struct fixture *f, uint64_t ticket)
+{
+	const struct sync_invalidation all = {.cls = SHMETA_CLASS_LIST, .tenant = str(SHMETA_DEFAULT_TENANT)};
+
+	return sync_invalidate(f->sync, &all, UINT64_MAX, "test", ticket);
+}
+
 enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class cls, const char *topic,
                                           uint32_t partition_id, uint64_t ticket)
 {

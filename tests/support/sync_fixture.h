@@ -70,6 +70,8 @@ struct sync_counters fixture_counters(struct fixture *f);
 uint64_t fixture_stamp_age_ms(struct fixture *f, enum shmeta_class cls);
 enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,
                                    uint64_t ticket);
+/* Everything is to be compared with the source, whatever the feed says. */
+enum shmeta_status fixture_compare_all(struct fixture *f, uint64_t ticket);
 /* What was found absent a moment ago will do. */
 enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class cls, const char *topic,
                                           uint32_t partition_id, uint64_t ticket);
