@@ -80,6 +80,7 @@ struct memory_db {
 	uint64_t feed_id;   /* changes when the log is thrown away */
 	uint64_t version;   /* moves with every change that is not silent */
 	uint64_t fingerprint;
+	uint64_t course; /* another one: an earlier state was restored */
 	uint32_t capabilities;
 	bool silent;
 	struct fault faults[MEMORY_CALLS];
@@ -98,8 +99,8 @@ struct memory_state {
 	struct memory_db *db;
 	struct rows_scratch scratch;
 	struct backend_counters counters;
-	uint64_t seq, feed_id, version; /* what was reported last */
-	bool baseline;                  /* load() or resume() has said where to go on */
+	uint64_t seq, feed_id, version, course; /* what was reported last */
+	bool baseline;                          /* load() or resume() has said where to go on */
 	struct memory_started started;
 };
 
@@ -1180,6 +1181,26 @@ void memory_replace(struct memory_db *db)
 	pthread_mutex_unlock(&db->lock);
 }
 
+uint64_t memory_identity(struct memory_db *db)
+{
+	return db->fingerprint;
+}
+
+void memory_become(struct memory_db *db, uint64_t identity)
+{
+	pthread_mutex_lock(&db->lock);
+	db->fingerprint = identity;
+	pthread_mutex_unlock(&db->lock);
+}
+
+void memory_set_course(struct memory_db *db, uint64_t course)
+{
+	pthread_mutex_lock(&db->lock);
+	db->course = course;
+	db->version++;
+	pthread_mutex_unlock(&db->lock);
+}
+
 void memory_set_hook(struct memory_db *db, void (*hook)(void *arg, enum memory_call call, int end), void *arg)
 {
 	pthread_mutex_lock(&db->lock);
@@ -1593,6 +1614,7 @@ static void settle(struct memory_state *state)
 	state->seq = state->db->log_first + state->db->log.count - 1;
 	state->feed_id = state->db->feed_id;
 	state->version = state->db->version;
+	state->course = state->db->course;
 	state->baseline = true;
 }
 
@@ -1785,7 +1807,10 @@ static enum shmeta_status memory_changes(void *data, const struct backend_sink *
 	          (db->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) == 0;
 	if (changed) {
 		queries(&call, 1);
-		if (!state->baseline || (db->capabilities & BACKEND_HAS_FEED) == 0 || db->feed_id != state->feed_id)
+		if (state->baseline && db->course != state->course && sink->history != NULL)
+			sink->history(sink->arg, "memory: an earlier state was restored");
+		if (!state->baseline || db->course != state->course || (db->capabilities & BACKEND_HAS_FEED) == 0 ||
+		    db->feed_id != state->feed_id)
 			status = report_list(sink);
 		else
 			status = report_changes(state, sink);
@@ -1805,13 +1830,13 @@ static const char *memory_feed_trouble(void *data)
 }
 
 struct memory_position {
-	uint64_t fingerprint, feed_id, seq;
+	uint64_t fingerprint, feed_id, seq, course;
 };
 
 static enum shmeta_status memory_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
 {
 	struct memory_state *state = data;
-	struct memory_position position = {state->db->fingerprint, state->feed_id, state->seq};
+	struct memory_position position = {state->db->fingerprint, state->feed_id, state->seq, state->course};
 
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
@@ -1827,16 +1852,18 @@ static enum shmeta_status memory_resume(void *data, const void *bytes, size_t si
 	enum shmeta_status status = SHMETA_ABSENT;
 	struct memory_position position;
 
-	(void)err;
 	if (size != sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
+	if (position.course != db->course)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "memory: an earlier state was restored");
 	pthread_mutex_lock(&db->lock);
 	if ((db->capabilities & BACKEND_HAS_FEED) != 0 && position.fingerprint == db->fingerprint &&
 	    position.feed_id == db->feed_id && position.seq + 1 >= db->log_first &&
 	    position.seq < db->log_first + db->log.count) {
 		state->seq = position.seq;
 		state->feed_id = position.feed_id;
+		state->course = position.course;
 		state->version = db->version - 1; /* look once, whatever there is */
 		state->baseline = true;
 		status = SHMETA_OK;

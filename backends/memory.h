@@ -153,6 +153,11 @@ void memory_drop_feed(struct memory_db *db);
 void memory_set_capabilities(struct memory_db *db, uint32_t capabilities);
 /* Another source of the same name: fingerprint() and the feed's identity change. */
 void memory_replace(struct memory_db *db);
+/* What fingerprint() answers, and will answer: the database is replaced, or put back, without a change of its rows. */
+uint64_t memory_identity(struct memory_db *db);
+void memory_become(struct memory_db *db, uint64_t identity);
+/* At first 0. Another number: an earlier state was restored, and positions of the old course cannot be resumed. */
+void memory_set_course(struct memory_db *db, uint64_t course);
 /* Called without locks: at the start of a call (end 0) and before it returns (end 1). It may change rows, or sleep. */
 void memory_set_hook(struct memory_db *db, void (*hook)(void *arg, enum memory_call call, int end), void *arg);
 

@@ -1134,6 +1134,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.write_queue_max = (uint32_t)config->write_queue_max,
 		.write_batch_max = (uint32_t)config->write_batch_max,
 		.write_linger_ms = (uint32_t)config->write_linger_ms,
+		.accept = strtoull(config->source_accept, NULL, 16),
 		.audit = config->write_audit != 0,
 		.object_grace_ms =
 			config->objects_grace_ms != 0 ? config->objects_grace_ms : 2 * config_longest_ttl(config, &key),

@@ -41,6 +41,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
 	  "Make the database, and the seven tables in an empty one, where there is none. Off: a source that is missing "             \
 	  "or empty is an error. The built-in default path of source.uri is always made.")                                           \
+	T(source, accept, "", 0, 16, RELOAD,                                                                                         \
+	  "Consent to publish a source that is another one than before and lost most of its topics or partitions: the "              \
+	  "fingerprint that status and the log show. Good for that one change. Empty: ask.")                                         \
 	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
 	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
 	N(source, follower_reads, BOOL, "off", 0, 1, RESTART,                                                                        \

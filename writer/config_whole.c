@@ -57,6 +57,15 @@ static void judge_grace(struct config_load *load)
 			config_spell(o->kind, 2 * longest, c, sizeof(c)));
 }
 
+static void judge_accept(struct config_load *load)
+{
+	const char *text = load->config->source_accept;
+
+	if (text[0] != '\0' && (strlen(text) != 16 || strspn(text, "0123456789abcdefABCDEF") != 16))
+		config_mistake(load, load->lines[CONFIG_source_accept],
+		               "source.accept: '%s' is not a fingerprint, which has 16 hexadecimal digits", text);
+}
+
 static void judge_source(struct config_load *load)
 {
 	const char *uri = load->config->source_uri;
@@ -98,6 +107,7 @@ void config_judge_whole(struct config_load *load)
 			               config_spell(high->kind, config_number(config, high), b, sizeof(b)));
 	}
 	judge_grace(load);
+	judge_accept(load);
 	if (!good_instance(config->instance_name))
 		config_mistake(
 			load, load->lines[CONFIG_instance_name],

@@ -3,6 +3,7 @@
  *   sync.c        options, timers, the thread
  *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
+ *   accept.c      a source that is no longer what the store was filled from
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
  *   compare.c     load() aside: what differs is read again by the queue
  *   pass.c        what both need
@@ -96,6 +97,19 @@ struct sync_writes {
 	struct write_round *next;    /* the same: taken, at work in the source as a rule */
 };
 
+/* accept.c: a source that is not what the store was filled from */
+struct accept {
+	bool held;
+	bool course; /* the same source, back in another state; otherwise another source */
+	bool changed;
+	uint64_t look_due_ns, load_due_ns, reload_ns; /* load_due_ns: when something has changed */
+	uint64_t topics, topics_lost, partitions, partitions_lost;
+	char sentence[500];
+	/* Under seen_lock. */
+	uint64_t consent;
+	struct sync_held seen;
+};
+
 struct failing_key; /* failing.h: a key that fails by itself */
 struct admin_job;   /* admin.c: a list of objects or an invalidation */
 
@@ -136,11 +150,12 @@ struct sync {
 	/* The store. */
 	struct shmeta__store *store; /* the current generation; NULL: none */
 	struct shmeta_generation *gen;
-	uint64_t newest_number;   /* of all generations that ever had a directory here */
-	uint64_t next_topic_id;   /* lower bound for a new generation: identities are never reused in an instance */
-	bool writable;            /* nobody can be in a snapshot that a write would destroy */
-	bool rebuild;             /* what the store holds is damaged: load anew, aside */
-	bool foreign;             /* what the store holds is not of this source: load anew, aside */
+	uint64_t newest_number; /* of all generations that ever had a directory here */
+	uint64_t next_topic_id; /* lower bound for a new generation: identities are never reused in an instance */
+	bool writable;          /* nobody can be in a snapshot that a write would destroy */
+	bool rebuild;           /* what the store holds is damaged: load anew, aside */
+	bool foreign;           /* what the store holds is not of this source: load anew, aside */
+	struct accept accept;
 	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
@@ -264,6 +279,16 @@ void health_run(struct sync *s);
 /* The source's state in words an operator can act on. */
 void health_describe(struct sync *s, char *ret, size_t bytes);
 
+/* ---- accept.c --------------------------------------------------------------------------------- */
+
+/* The source is another one, or (course) the same one back in another state: sets s->foreign, logs. */
+void accept_changed(struct sync *s, bool course, const char *sentence);
+/* s->foreign: is everything to be read now? Otherwise sync_wake_at() was told, or the source is the old one again. */
+bool accept_load_due(struct sync *s);
+/* May next, which was loaded from the source, become current? false: the source is held. */
+bool accept_judge(struct sync *s, struct shmeta__store *next, uint64_t took_ns);
+void accept_published(struct sync *s);
+
 /* ---- generation.c ----------------------------------------------------------------------------------------------------------- */
 
 /* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source. */
@@ -279,7 +304,9 @@ void generation_publish(struct sync *s, struct shmeta__store *store);
 void generation_remove_left(struct sync *s);
 /* META_FEED as it is to be saved: head and the backend's position. */
 size_t generation_feed_value(struct sync *s, uint8_t *ret);
-/* The backend's position of the adopted store; 0 bytes: none. */
+/* What the store's META_FEED says. */
+void generation_read_saved_feed(struct sync *s);
+/* The backend's position in it; 0 bytes: none. */
 const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 
 /* ---- reconcile.c ------------------------------------------------------------------------------------------------------------ */

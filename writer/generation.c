@@ -158,7 +158,7 @@ static void take(struct sync *s, struct shmeta__store *store)
 		s->next_topic_id = counters->next_topic_id;
 }
 
-static void read_saved_feed(struct sync *s)
+void generation_read_saved_feed(struct sync *s)
 {
 	struct shmeta__txn *txn;
 	struct shmeta_err err;
@@ -178,28 +178,32 @@ static void read_saved_feed(struct sync *s)
 }
 
 /* Why the store cannot be served; NULL: it can. */
-static const char *refuse(struct sync *s, char *text, size_t bytes)
+static const char *refuse(struct sync *s)
+{
+	if (memcmp(shmeta__store_format(s->store)->boot_id, s->board->boot_id, sizeof s->board->boot_id) != 0)
+		return "it was written before the machine was started";
+	return s->gen->retired ? "it was retired before its successor became current" : NULL;
+}
+
+/* Why the store is not this source's; NULL: it is, as far as can be told. */
+static const char *another_source(struct sync *s, char *text, size_t bytes)
 {
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 	struct feed_head head;
 
-	if (memcmp(format->boot_id, s->board->boot_id, sizeof format->boot_id) != 0)
-		return "it was written before the machine was started";
-	if (s->gen->retired)
-		return "it was retired before its successor became current";
 	if (s->source_open) {
 		char source[128];
 
 		if (format->fingerprint == s->ops->fingerprint(s->backend))
 			return NULL;
-		snprintf(text, bytes, "it was filled from another source, %s",
+		snprintf(text, bytes, "the store was filled from another source, %s",
 		         shmeta__escape(source, sizeof source, format->source,
 		                        strnlen(format->source, sizeof format->source)));
 		return text;
 	}
 	/* The source is away, so nobody can ask it who it is: go by its name. */
 	if (!feed_head(s, &head) || head.uri_hash != s->uri_hash)
-		return "it was filled from a source of another name";
+		return "the store was filled from a source of another name";
 	return NULL;
 }
 
@@ -225,11 +229,13 @@ enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err)
 		return SHMETA_OK;
 	}
 	take(s, store);
-	read_saved_feed(s);
+	generation_read_saved_feed(s);
 	s->adopted_at_ns = sync_now(s);
 
-	const char *reason = refuse(s, text, sizeof text);
+	const char *reason = refuse(s), *other = reason == NULL ? another_source(s, text, sizeof text) : NULL;
 
+	if (other != NULL)
+		accept_changed(s, false, other);
 	if (reason == NULL) {
 		sync_log(s, LOG_INFO, "store_adopted", "serving store.%llu of the former writer",
 		         (unsigned long long)number);
@@ -252,10 +258,7 @@ void generation_judge(struct sync *s)
 
 	if (format->fingerprint == s->ops->fingerprint(s->backend))
 		return;
-	if (!s->foreign)
-		sync_log(s, LOG_NOTICE, "source_changed",
-		         "the source is another one than the store was filled from: loading a new store aside");
-	s->foreign = true;
+	accept_changed(s, false, "the source is another one than the store was filled from");
 }
 
 static void describe_format(struct sync *s, struct shmeta_store_format *ret)
@@ -316,7 +319,7 @@ void generation_publish(struct sync *s, struct shmeta__store *store)
 	if (old_number != 0)
 		leave(s, old_number);
 	s->writable = true;
-	s->foreign = false;
+	accept_published(s);
 	s->counters.generations++;
 }
 

@@ -60,6 +60,8 @@ void sync_settle_phase(struct sync *s)
 		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
 	else if (s->room.on)
 		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
+	else if (s->foreign && s->store != NULL)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->accept.sentence);
 	else if (s->store != NULL)
 		sync_move(s, SHMETA_PHASE_SERVING, "serving");
 }
@@ -285,8 +287,10 @@ void health_describe(struct sync *s, char *ret, size_t bytes)
 	struct tm tm;
 
 	if (t == NULL) {
+		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
+
 		snprintf(ret, bytes, "%s%s%s", s->source_open ? "connected" : "not connected yet",
-		         s->feed_trouble[0] != '\0' ? "; " : "", s->feed_trouble);
+		         but[0] != '\0' ? "; " : "", but);
 		return;
 	}
 	time_t since = (time_t)t->since_s;

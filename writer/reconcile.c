@@ -416,6 +416,13 @@ void reconcile_first(struct sync *s)
 	}
 	uint64_t synced = m->synced_at_ns, txn = m->txn;
 
+	if (!accept_judge(s, store, sync_now(s) - began)) {
+		merge_free(m);
+		generation_discard(s, store);
+		sync_room_works(s);
+		sync_source_works(s, SYNC_JOB_PASS);
+		return;
+	}
 	sync_log(s, LOG_INFO, "loaded", "loaded %llu topics, %llu partitions, %llu segments in %llu ms",
 	         (unsigned long long)m->topics, (unsigned long long)m->partitions, (unsigned long long)m->segments,
 	         (unsigned long long)((sync_now(s) - began) / SYNC_MS));

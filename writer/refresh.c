@@ -69,6 +69,14 @@ static void poll_quarantine(void *arg, const struct backend_key *row, const char
 	sync_quarantined(((struct poll *)arg)->s, row, sentence);
 }
 
+static void poll_history(void *arg, const char *sentence)
+{
+	struct sync *s = ((struct poll *)arg)->s;
+
+	/* Another source has another fingerprint, which says so by itself. */
+	accept_changed(s, shmeta__store_format(s->store)->fingerprint == s->ops->fingerprint(s->backend), sentence);
+}
+
 static void poll_again(struct sync *s, uint64_t now, bool changed)
 {
 	uint64_t least = s->options.poll_min_ms * SYNC_MS, most = s->options.poll_max_ms * SYNC_MS;
@@ -90,7 +98,8 @@ static void poll_again(struct sync *s, uint64_t now, bool changed)
 void refresh_poll(struct sync *s)
 {
 	struct poll poll = {.s = s, .born_since = s->born_since};
-	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .quarantine = poll_quarantine};
+	const struct backend_sink sink = {
+		.arg = &poll, .changed = on_changed, .quarantine = poll_quarantine, .history = poll_history};
 	struct backend_error err = {0};
 	uint64_t began = sync_now(s);
 	uint64_t lag_ns = 0;

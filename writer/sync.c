@@ -502,6 +502,9 @@ static void take_options(struct sync *s)
 	o->write_batch_max = next.write_batch_max;
 	o->write_linger_ms = next.write_linger_ms;
 	o->audit = next.audit;
+	pthread_mutex_lock(&s->seen_lock);
+	o->accept = next.accept;
+	pthread_mutex_unlock(&s->seen_lock);
 	o->object_grace_ms = next.object_grace_ms;
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
@@ -582,7 +585,11 @@ static void resume_feed(struct sync *s)
 
 	if (bytes > 0)
 		status = s->ops->resume(s->backend, position, bytes, &err);
-	if (status < 0 && status != SHMETA_ERR_CONFLICT) {
+	if (status == SHMETA_ERR_CONFLICT) {
+		accept_changed(s, true, err.text);
+		return;
+	}
+	if (status < 0) {
 		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 		return;
 	}
@@ -840,13 +847,13 @@ static void work(struct sync *s)
 	bool retried = s->room.on;
 
 	if (s->store == NULL || s->foreign || s->rebuild) {
-		if (!sync_job_due(s, SYNC_JOB_PASS)) {
-			refresh_answer_all(s, SHMETA_ERR_SOURCE, s->job[SYNC_JOB_PASS].text);
+		if (s->foreign && !accept_load_due(s))
 			return;
-		}
+		if (!sync_job_due(s, SYNC_JOB_PASS))
+			return;
 		reconcile_first(s);
 		s->load_began_ns = 0;
-		if (!s->source.on && !s->room.on) {
+		if (s->store != NULL && !s->foreign && !s->room.on && !s->source.on) {
 			s->resumed = true;
 			s->rebuild = false;
 			s->poll_due_ns = sync_now(s);
@@ -880,10 +887,15 @@ static void work(struct sync *s)
  * round tried in vain whether the trouble is over: a request that only a round before the next try refused would meet no such round. */
 static void refuse_what_waits(struct sync *s)
 {
-	enum shmeta_status status = s->source.on ? SHMETA_ERR_SOURCE : s->room_status;
-	const char *sentence = s->source.on ? s->source.text : s->room.text;
+	const struct sync_trouble *pass = &s->job[SYNC_JOB_PASS];
+	bool away = s->source.on || s->accept.held || ((s->store == NULL || s->foreign) && pass->on);
+	enum shmeta_status status = away ? SHMETA_ERR_SOURCE : s->room_status;
+	const char *sentence = s->source.on     ? s->source.text
+	                       : s->accept.held ? s->accept.sentence
+	                       : away           ? pass->text
+	                                        : s->room.text;
 
-	if (!s->source.on && !s->room.on)
+	if (!away && !s->room.on)
 		return;
 	refresh_answer_all(s, status, sentence);
 	write_answer_all(s, status, sentence); /* what the store cannot show is not begun */
@@ -901,7 +913,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	work(s);
 	refuse_what_waits(s);
 	health_run(s);
-	if (!s->source.on && !s->room.on && s->store != NULL) {
+	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
 		if (s->following && !s->list_dirty)
 			sync_wake_at(s, s->poll_due_ns);
 		sync_wake_at(s, hints_when(s));
@@ -1034,7 +1046,7 @@ static void save_position(struct sync *s)
 	uint8_t feed[SYNC_FEED_MAX];
 	uint64_t txn;
 
-	if (s->store == NULL || !s->writable || !s->following || s->list_dirty || s->room.on ||
+	if (s->store == NULL || !s->writable || s->foreign || !s->following || s->list_dirty || s->room.on ||
 	    refresh_pending_feed(s) || s->failing.count > 0)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)

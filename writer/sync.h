@@ -47,6 +47,7 @@ struct sync_options {
 	uint32_t write_batch_max;      /* most operations in one transaction of the source */
 	uint32_t write_linger_ms;      /* 0..100: wait for company before a group commit */
 	uint64_t object_grace_ms;      /* an object without slices is deletable after that */
+	uint64_t accept;               /* consent to this fingerprint (sync_accept()); 0: none */
 	bool audit;                    /* one log line per batch of accepted mutations */
 	int64_t (*wall_ms)(void *arg); /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
@@ -72,6 +73,14 @@ struct sync_invalidation {
 };
 struct sync_invalidated {
 	uint64_t topics, partitions, records; /* records: agents, groups, offsets, leases */
+};
+
+/* A source that is not, or no longer, what the store was filled from. */
+struct sync_held {
+	bool held;            /* it lost too much: not published until somebody consents */
+	uint64_t fingerprint; /* what to consent to; 0: nothing */
+	uint64_t topics, topics_lost, partitions, partitions_lost; /* of what the store shows; known once it was held */
+	char sentence[500];                                        /* "": nothing is to be consented to */
 };
 
 /* What the engine needs from the loop, and tells it. Called on the engine's thread: hand over, do not block. */
@@ -178,6 +187,11 @@ enum shmeta_status sync_invalidate(struct sync *sync, const struct sync_invalida
 
 /* Options that change at reload: TTLs, overrides, poll, reconcile, refresh, retry. Takes effect before the next round. */
 void sync_reconfigure(struct sync *sync, const struct sync_options *options);
+
+/* Publish the source that is held, or is being read, all the same. ERR_NOT_FOUND: nothing is to be consented to; ERR_CONFLICT: the
+ * fingerprint is not that of what is there now. Any thread. */
+enum shmeta_status sync_accept(struct sync *sync, uint64_t fingerprint);
+void sync_read_held(struct sync *sync, struct sync_held *ret); /* a copy; any thread */
 
 void sync_read_counters(struct sync *sync, struct sync_counters *ret); /* a copy; any thread */
 /* The state of the source in words an operator can act on: "connected", or since when and why not. */
