@@ -457,6 +457,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_list_agents(struct shmeta_reader *read
                                                       int64_t now_ms, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_agent *ret,
                                                      struct shmeta_freshness *ret_fresh);
+/* As shmeta_skip_topics(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_skip_agents(struct shmeta_iter *iter, const char *agent_id,
+                                                      size_t agent_id_bytes);
 
 /* The unexpired lease of a partition at now_ms (at expires == now it is expired), or ABSENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_lease(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
@@ -483,6 +486,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_committed_offset(struct shmeta_it
 SHMETA_MUST_USE enum shmeta_status shmeta_list_groups(struct shmeta_reader *reader, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
                                                      struct shmeta_freshness *ret_fresh);
+/* As shmeta_skip_topics(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, const char *group_id,
+                                                      size_t group_id_bytes);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Copies, for callers whose memory outlives a snapshot: every view of *record is copied into buffer and repointed. ERR_BUFFER

@@ -177,9 +177,9 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 	return SHMETA_OK;
 }
 
-enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes)
+static enum shmeta_status skip(struct shmeta_iter *iter, enum iter_kind kind, const char *name, size_t name_bytes)
 {
-	enum shmeta_status status = shmeta__iter_ready(iter, ITER_TOPICS);
+	enum shmeta_status status = shmeta__iter_ready(iter, kind);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -189,6 +189,21 @@ enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name
 	iter->skip_bytes = shmeta__name_key(iter->skip, iter->tenant, name, name_bytes);
 	iter->skip[iter->skip_bytes++] = 0;
 	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes)
+{
+	return skip(iter, ITER_TOPICS, name, name_bytes);
+}
+
+enum shmeta_status shmeta_skip_agents(struct shmeta_iter *iter, const char *agent_id, size_t agent_id_bytes)
+{
+	return skip(iter, ITER_AGENTS, agent_id, agent_id_bytes);
+}
+
+enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, const char *group_id, size_t group_id_bytes)
+{
+	return skip(iter, ITER_GROUPS, group_id, group_id_bytes);
 }
 
 enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,

@@ -922,6 +922,13 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	cr_assert(same(group.group_id, "gg"));
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_skip_agents(iter, "g", 1), SHMETA_ERR_INVALID_ARGUMENT, "a list of another kind");
+	cr_assert_eq(shmeta_skip_groups(iter, "", 0), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_skip_groups(iter, "g", 1), SHMETA_OK);
+	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_OK);
+	cr_assert(same(group.group_id, "gg"), "behind the name that was given");
+	shmeta_iter_free(iter);
 	end();
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * dump: every record as one JSON object a line, topic by topic in bounded snapshots. The lines of one slice are of one commit; a
  * topic with more rows than a slice holds may show a later commit further down, as "txn" of its partitions tells. */
-#include "tools/shmetactl/inspect.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tools/shmetactl/inspect.h"
+#include "tools/shmetactl/paging.h"
 
 struct dump {
 	struct session s;
@@ -13,8 +14,13 @@ struct dump {
 	struct list lines;
 	struct shmeta_str tenant;
 	char **names; /* of the tenant's topics */
-	size_t name_count, name_capacity;
+	size_t name_count, names_kept, name_capacity;
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases, snapshots, repeated;
+	char **group_ids; /* `groups` of them, and those of the slice */
+	size_t group_capacity;
+	const char *group; /* whose offsets come */
+	uint64_t rows;     /* of the slice, of the kind that *count counts */
+	uint64_t *count;
 };
 
 /* Where the walk through one topic stands. */
@@ -198,174 +204,124 @@ static int dump_one(struct dump *d, const char *topic)
 	return code;
 }
 
+static bool add_name(void *arg, const struct shmeta_topic *topic, const struct shmeta_freshness *fresh)
+{
+	struct dump *d = arg;
+
+	(void)fresh;
+	if (d->name_count == d->name_capacity) {
+		d->name_capacity = d->name_capacity > 0 ? d->name_capacity * 2 : 1024;
+		d->names = tool_grow(d->names, d->name_capacity * sizeof(*d->names));
+	}
+	d->names[d->name_count++] = tool_copy(topic->name.data, topic->name.bytes);
+	return true;
+}
+
+static enum shmeta_status slice_names(struct session *s, struct page_place *at, void *arg)
+{
+	return page_topics(s, at, add_name, arg);
+}
+
+static void keep_names(void *arg)
+{
+	struct dump *d = arg;
+
+	d->names_kept = d->name_count;
+}
+
+static void drop_names(void *arg)
+{
+	struct dump *d = arg;
+
+	while (d->name_count > d->names_kept)
+		free(d->names[--d->name_count]);
+}
+
 static int collect_names(struct dump *d)
 {
-	const struct tool *tool = d->tool;
-	const char *pattern = tool->glob != NULL ? tool->glob : tool->prefix;
-	enum shmeta_status status;
-	struct shmeta_topic topic;
-	size_t kept = 0;
-	int code = 0;
+	const struct paging paging = {slice_names, keep_names, drop_names, d, "topics", true};
 
-	d->name_count = 0;
-	do {
-		struct shmeta_iter *iter = NULL;
-		const char *last = kept > 0 ? d->names[kept - 1] : NULL;
-
-		code = session_begin(&d->s);
-		if (code != 0)
-			return code;
-		status = shmeta_list_topics(d->s.reader, pattern, pattern != NULL ? strlen(pattern) : 0,
-		                            tool->glob != NULL, &iter);
-		if (status == SHMETA_OK && last != NULL)
-			status = shmeta_skip_topics(iter, last, strlen(last));
-		while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, NULL)) == SHMETA_OK) {
-			char *name = tool_copy(topic.name.data, topic.name.bytes);
-
-			if (d->name_count == d->name_capacity) {
-				d->name_capacity = d->name_capacity > 0 ? d->name_capacity * 2 : 1024;
-				d->names = tool_grow(d->names, d->name_capacity * sizeof(*d->names));
-			}
-			d->names[d->name_count++] = name;
-			if (session_due(&d->s))
-				break;
-		}
-		shmeta_iter_free(iter);
-		if (session_end(&d->s, &code)) {
-			kept = d->name_count;
-		} else {
-			while (d->name_count > kept)
-				free(d->names[--d->name_count]);
-			status = SHMETA_OK;
-		}
-		if (code == 0 && status < SHMETA_OK)
-			return session_say(&d->s, status, "list of topics");
-	} while (code == 0 && status == SHMETA_OK);
-	return code;
+	d->name_count = d->names_kept = 0;
+	return page_all(&d->s, &paging);
 }
 
-/* One list of hints in one snapshot. END when it was read whole. */
-typedef enum shmeta_status dump_fn(struct dump *d, void *arg, uint64_t *ret_rows);
-
-static int dump_hints(struct dump *d, dump_fn *walk, void *arg, const char *what, uint64_t *count)
+static void agent_line(void *arg, const struct shmeta_agent *a, const struct shmeta_freshness *fresh)
 {
-	enum shmeta_status status;
-	uint64_t rows;
-	int code = 0;
+	struct dump *d = arg;
+	struct field f[16];
+	size_t n = head_fields(d, f, "agent");
 
-	do {
-		code = session_begin(&d->s);
-		if (code != 0)
-			return code;
-		rows = 0;
-		status = walk(d, arg, &rows);
-		if (session_end(&d->s, &code))
-			break;
-		list_drop(&d->lines);
-	} while (code == 0);
-	if (code == 0 && status < SHMETA_OK) {
-		list_drop(&d->lines);
-		return session_say(&d->s, status, what);
+	(void)fresh;
+	f[n++] = f_text("agent_id", a->agent_id);
+	f[n++] = f_text("address", a->address);
+	f[n++] = f_text("availability_zone", a->availability_zone);
+	f[n++] = f_text("agent_group", a->agent_group);
+	f[n++] = f_time("last_heartbeat_ms", a->last_heartbeat_ms);
+	f[n++] = f_time("started_at_ms", a->started_at_ms);
+	f[n++] = f_map("metadata", a->metadata);
+	list_row(&d->lines, f, n);
+	d->rows++;
+}
+
+static void lease_line(void *arg, struct shmeta_str topic, const struct shmeta_lease *l,
+                       const struct shmeta_freshness *fresh)
+{
+	struct dump *d = arg;
+	struct field f[16];
+	size_t n = head_fields(d, f, "lease");
+
+	(void)fresh;
+	f[n++] = f_text("topic", topic);
+	f[n++] = f_count("partition_id", l->partition_id);
+	f[n++] = f_text("leader_agent_id", l->leader_agent_id);
+	f[n++] = f_time("lease_expires_at_ms", l->lease_expires_at_ms);
+	f[n++] = f_time("acquired_at_ms", l->acquired_at_ms);
+	f[n++] = f_count("epoch", l->epoch);
+	list_row(&d->lines, f, n);
+	d->rows++;
+}
+
+static void group_line(void *arg, const struct shmeta_group *g, const struct shmeta_freshness *fresh)
+{
+	struct dump *d = arg;
+	struct field f[8];
+	size_t n = head_fields(d, f, "group");
+
+	(void)fresh;
+	f[n++] = f_text("group_id", g->group_id);
+	f[n++] = f_time("created_at_ms", g->created_at_ms);
+	f[n++] = f_time("updated_at_ms", g->updated_at_ms);
+	list_row(&d->lines, f, n);
+	if (d->groups + d->rows == d->group_capacity) {
+		d->group_capacity = d->group_capacity > 0 ? d->group_capacity * 2 : 64;
+		d->group_ids = tool_grow(d->group_ids, d->group_capacity * sizeof(*d->group_ids));
 	}
-	list_flush(&d->lines);
-	*count += rows;
-	return code;
+	d->group_ids[d->groups + d->rows++] = tool_copy(g->group_id.data, g->group_id.bytes);
 }
 
-static enum shmeta_status walk_agents(struct dump *d, void *arg, uint64_t *ret_rows)
+static enum shmeta_status slice_agents(struct session *s, struct page_place *at, void *arg)
 {
-	struct shmeta_iter *iter = NULL;
-	struct shmeta_agent a;
-	enum shmeta_status status = shmeta_list_agents(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
-
-	(void)arg;
-	while (status == SHMETA_OK && (status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK) {
-		struct field f[16];
-		size_t n = head_fields(d, f, "agent");
-
-		f[n++] = f_text("agent_id", a.agent_id);
-		f[n++] = f_text("address", a.address);
-		f[n++] = f_text("availability_zone", a.availability_zone);
-		f[n++] = f_text("agent_group", a.agent_group);
-		f[n++] = f_time("last_heartbeat_ms", a.last_heartbeat_ms);
-		f[n++] = f_time("started_at_ms", a.started_at_ms);
-		f[n++] = f_map("metadata", a.metadata);
-		list_row(&d->lines, f, n);
-		(*ret_rows)++;
-	}
-	shmeta_iter_free(iter);
-	return status;
+	return page_agents(s, at, agent_line, arg);
 }
 
-static enum shmeta_status walk_leases(struct dump *d, void *arg, uint64_t *ret_rows)
+static enum shmeta_status slice_groups(struct session *s, struct page_place *at, void *arg)
 {
-	struct shmeta_iter *iter = NULL;
-	struct shmeta_lease l;
-	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_leases(d->s.reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
-
-	(void)arg;
-	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &l, NULL)) == SHMETA_OK) {
-		struct field f[16];
-		size_t n = head_fields(d, f, "lease");
-
-		f[n++] = f_text("topic", topic);
-		f[n++] = f_count("partition_id", l.partition_id);
-		f[n++] = f_text("leader_agent_id", l.leader_agent_id);
-		f[n++] = f_time("lease_expires_at_ms", l.lease_expires_at_ms);
-		f[n++] = f_time("acquired_at_ms", l.acquired_at_ms);
-		f[n++] = f_count("epoch", l.epoch);
-		list_row(&d->lines, f, n);
-		(*ret_rows)++;
-	}
-	shmeta_iter_free(iter);
-	return status;
+	return page_groups(s, at, group_line, arg);
 }
 
-struct groups {
-	char **id;
-	size_t count;
-};
-
-static void forget_groups(struct groups *groups)
+static enum shmeta_status slice_leases(struct session *s, struct page_place *at, void *arg)
 {
-	while (groups->count > 0)
-		free(groups->id[--groups->count]);
-	free(groups->id);
-	groups->id = NULL;
+	return page_leases(s, at, lease_line, arg);
 }
 
-static enum shmeta_status walk_groups(struct dump *d, void *arg, uint64_t *ret_rows)
+/* Of one group: all in one snapshot. */
+static enum shmeta_status slice_offsets(struct session *s, struct page_place *at, void *arg)
 {
-	struct groups *groups = arg;
-	struct shmeta_iter *iter = NULL;
-	struct shmeta_group g;
-	enum shmeta_status status = shmeta_list_groups(d->s.reader, &iter);
-
-	forget_groups(groups); /* of a slice that expired */
-	while (status == SHMETA_OK && (status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK) {
-		struct field f[8];
-		size_t n = head_fields(d, f, "group");
-
-		f[n++] = f_text("group_id", g.group_id);
-		f[n++] = f_time("created_at_ms", g.created_at_ms);
-		f[n++] = f_time("updated_at_ms", g.updated_at_ms);
-		list_row(&d->lines, f, n);
-		groups->id = tool_grow(groups->id, (groups->count + 1) * sizeof(*groups->id));
-		groups->id[groups->count++] = tool_copy(g.group_id.data, g.group_id.bytes);
-		(*ret_rows)++;
-	}
-	shmeta_iter_free(iter);
-	return status;
-}
-
-static enum shmeta_status walk_offsets(struct dump *d, void *arg, uint64_t *ret_rows)
-{
-	const char *group = arg;
+	struct dump *d = arg;
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_committed_offset o;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_committed_offsets(d->s.reader, group, &iter);
+	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, d->group, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &o, NULL)) == SHMETA_OK) {
 		struct field f[12];
@@ -378,35 +334,71 @@ static enum shmeta_status walk_offsets(struct dump *d, void *arg, uint64_t *ret_
 		f[n++] = o.has_metadata ? f_text("metadata", o.metadata) : f_null("metadata");
 		f[n++] = f_time("committed_at_ms", o.committed_at_ms);
 		list_row(&d->lines, f, n);
-		(*ret_rows)++;
+		d->rows++;
+		at->looked++;
 	}
 	shmeta_iter_free(iter);
 	return status;
 }
 
+static void keep_rows(void *arg)
+{
+	struct dump *d = arg;
+
+	list_flush(&d->lines);
+	*d->count += d->rows;
+	d->rows = 0;
+}
+
+static void drop_rows(void *arg)
+{
+	struct dump *d = arg;
+
+	list_drop(&d->lines);
+	for (; d->count == &d->groups && d->rows > 0; d->rows--)
+		free(d->group_ids[d->groups + d->rows - 1]);
+	d->rows = 0;
+}
+
+static int dump_rows(struct dump *d, page_slice_fn *slice, const char *what, uint64_t *count)
+{
+	const struct paging paging = {slice, keep_rows, drop_rows, d, what, true};
+
+	d->count = count;
+	return page_all(&d->s, &paging);
+}
+
+static int dump_advisory(struct dump *d)
+{
+	const uint64_t before = d->groups;
+	int code = dump_rows(d, slice_agents, "agents", &d->agents);
+
+	if (code == 0)
+		code = dump_rows(d, slice_groups, "groups", &d->groups);
+	for (uint64_t i = before; code == 0 && i < d->groups; i++) {
+		d->group = d->group_ids[i];
+		code = dump_rows(d, slice_offsets, "committed offsets", &d->offsets);
+	}
+	if (code == 0)
+		code = dump_rows(d, slice_leases, "leases", &d->leases);
+	return code;
+}
+
 static int dump_tenant(struct dump *d, const char *tenant)
 {
-	struct groups groups = {0};
-	int code = session_open(d->tool, tenant, &d->s);
+	int code = session_open_long(d->tool, tenant, &d->s);
 
 	if (code != 0)
 		return code;
 	d->tenant = str(tenant);
 	code = collect_names(d);
-	for (size_t i = 0; code == 0 && i < d->name_count; i++)
+	for (size_t i = 0; code == 0 && i < d->name_count; i++) {
 		code = dump_one(d, d->names[i]);
-	/* A choice of topics is a choice of topics alone. */
-	if (d->tool->prefix == NULL && d->tool->glob == NULL) {
-		if (code == 0)
-			code = dump_hints(d, walk_agents, NULL, "agents", &d->agents);
-		if (code == 0)
-			code = dump_hints(d, walk_groups, &groups, "groups", &d->groups);
-		for (size_t i = 0; code == 0 && i < groups.count; i++)
-			code = dump_hints(d, walk_offsets, groups.id[i], "committed offsets", &d->offsets);
-		if (code == 0)
-			code = dump_hints(d, walk_leases, NULL, "leases", &d->leases);
+		out_progress("topics", i + 1);
 	}
-	forget_groups(&groups);
+	/* A choice of topics is a choice of topics alone. */
+	if (code == 0 && d->tool->prefix == NULL && d->tool->glob == NULL)
+		code = dump_advisory(d);
 	while (d->name_count > 0)
 		free(d->names[--d->name_count]);
 	d->snapshots += d->s.snapshots;
@@ -464,5 +456,8 @@ int verb_dump(struct tool *tool)
 		free(tenants[--tenant_count]);
 	free(tenants);
 	free(d.names);
+	for (uint64_t i = 0; i < d.groups; i++)
+		free(d.group_ids[i]);
+	free(d.group_ids);
 	return code;
 }

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Snapshots in slices. An inspection never registers: it must not depend on the writer, nor hold up its store. So it reads by
- * grace rules, each snapshot for a small part of the grace period, and reads a slice again that took too long. */
+ * Snapshots in slices. One lookup reads by grace rules and never contacts the writer. A long list registers where it can; where it
+ * cannot, each of its snapshots lasts for a small part of the grace period, and a slice that took too long is read again. */
 #include "tools/shmetactl/inspect.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { SLICE_MS = 40, SLICE_TRIES = 12, CONTENDED_PAUSE_US = 500 };
+enum {
+	SLICE_MS = 40,
+	REGISTERED_SLICE_MS = 250, /* what a slice holds is in memory, and what it pins in the store, until it ends */
+	REGISTER_MS = 300,
+	SLICE_TRIES = 12,
+	CONTENDED_PAUSE_US = 500
+};
 
 uint64_t tool_monotonic_ns(void)
 {
@@ -16,7 +24,29 @@ uint64_t tool_monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-int session_open(struct tool *tool, const char *tenant, struct session *ret)
+/* Registration goes on between snapshots: begin some, until one is pinned. A writer that does not answer is not waited for. */
+static void await_registration(struct session *s)
+{
+	const struct timespec pause = {.tv_nsec = 2000000};
+	uint64_t began = tool_monotonic_ns();
+
+	do {
+		struct shmeta_snapshot_info info = {0};
+
+		if (shmeta_begin(s->reader) == SHMETA_OK) {
+			if (shmeta_snapshot_info(s->reader, &info) == SHMETA_OK)
+				s->registered = info.registered != 0;
+			(void)shmeta_end(s->reader);
+		}
+		if (s->registered) {
+			s->slice_ns = REGISTERED_SLICE_MS * 1000000u;
+			return;
+		}
+		(void)nanosleep(&pause, NULL);
+	} while (tool_monotonic_ns() - began < REGISTER_MS * 1000000u);
+}
+
+static int open_session(struct tool *tool, const char *tenant, bool registers, struct session *ret)
 {
 	char error[512] = "";
 	struct shmeta_options options = {
@@ -24,7 +54,6 @@ int session_open(struct tool *tool, const char *tenant, struct session *ret)
 		.directory = tool->dir,
 		.tenant = tenant,
 		.agent = "shmetactl",
-		.flags = SHMETA_OPEN_UNREGISTERED,
 		.threads = 1,
 		.error = error,
 		.error_bytes = sizeof(error),
@@ -42,12 +71,17 @@ int session_open(struct tool *tool, const char *tenant, struct session *ret)
 		pages_close(&pages);
 		return tool_error(tool, TOOL_NOT_RUNNING, "%s: the writer has not published anything yet", tool->dir);
 	}
+	registers = registers && pages.alive && faccessat(pages.dir_fd, "control.sock", W_OK, AT_EACCESS) == 0;
 	pages_close(&pages);
+	options.flags = registers ? 0 : SHMETA_OPEN_UNREGISTERED;
 	status = shmeta_open(&options, &ret->instance);
 	if (status == SHMETA_OK)
 		status = shmeta_reader_new(ret->instance, &ret->reader);
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
+		if (registers)
+			await_registration(ret);
 		return 0;
+	}
 	if (error[0] == '\0' && ret->instance != NULL)
 		(void)shmeta_last_error(ret->instance, error, sizeof(error));
 	session_close(ret);
@@ -55,8 +89,19 @@ int session_open(struct tool *tool, const char *tenant, struct session *ret)
 	                  error[0] != '\0' ? error : shmeta_strerror(status));
 }
 
+int session_open(struct tool *tool, const char *tenant, struct session *ret)
+{
+	return open_session(tool, tenant, false, ret);
+}
+
+int session_open_long(struct tool *tool, const char *tenant, struct session *ret)
+{
+	return open_session(tool, tenant, true, ret);
+}
+
 void session_close(struct session *session)
 {
+	out_progress_end();
 	shmeta_reader_free(session->reader);
 	shmeta_close(session->instance);
 	session->reader = NULL;
@@ -113,9 +158,12 @@ bool session_end(struct session *session, int *ret_code)
 		*ret_code = session_say(session, status, "end of snapshot");
 	else if (++session->tries == SLICE_TRIES)
 		*ret_code = tool_error(
-			session->tool, TOOL_TIMEOUT,
-			"every one of %d snapshots outlived the grace period; this machine is too busy to look",
-			SLICE_TRIES);
+			session->tool, TOOL_TIMEOUT, "the snapshot expired before the listing finished, %d times: %s",
+			SLICE_TRIES,
+			session->registered
+				? "the writer ended the registration"
+				: "the writer commits meanwhile, and gives this process no snapshot to hold; "
+				  "join the group that may connect to its socket");
 	session->slice_ns = session->slice_ns / 2 + 1;
 	return false;
 }

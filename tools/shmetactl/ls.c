@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ls, get, find: lookups as any program makes them, through the public API. */
-#include "tools/shmetactl/tool.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tools/shmetactl/paging.h"
 
 enum { STRINGS_BYTES = 3 * (SHMETA_STRING_MAX + 1) };
 
@@ -46,10 +46,9 @@ static size_t fresh_fields(struct field *fields, const struct tool *tool, const 
 struct place {
 	const char *topic;
 	uint32_t partition;
-	bool begun;      /* there is a last key */
-	uint64_t number; /* it, of partitions and segments */
-	char name[SHMETA_NAME_MAX];
-	size_t name_bytes;
+	bool begun;             /* there is a last key */
+	uint64_t number;        /* it, of partitions and segments */
+	struct page_place page; /* it, of topics */
 };
 
 /* One snapshot's worth of rows. OK: there may be more; END; ABSENT or UNKNOWN: nothing to list; an error.
@@ -68,7 +67,7 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 	struct list list;
 	bool full = false;
 	char key[24];
-	int code = session_open(tool, tool->tenant, &s);
+	int code = session_open_long(tool, tool->tenant, &s);
 
 	if (code != 0)
 		return code;
@@ -90,6 +89,7 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 		if (status == SHMETA_OK || status == SHMETA_END) {
 			list_flush(&list);
 			*at = next;
+			out_progress(what, at->page.begun ? at->page.looked : list.printed);
 		} else if (status < SHMETA_OK) {
 			list_drop(&list);
 			code = session_say(&s, status, what);
@@ -100,10 +100,10 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 	if (code == 0) {
 		(void)snprintf(key, sizeof(key), "%" PRIu64, at->number);
 		list_end(&list,
-		         !full                ? NULL
-		         : at->name_bytes > 0 ? at->name
-		                              : key,
-		         at->name_bytes > 0 ? at->name_bytes : strlen(key));
+		         !full            ? NULL
+		         : at->page.begun ? at->page.name
+		                          : key,
+		         at->page.begun ? at->page.name_bytes : strlen(key));
 	}
 	list_free(&list);
 	session_close(&s);
@@ -127,33 +127,28 @@ static void topic_row(struct list *list, const struct shmeta_topic *t, const str
 	list_row(list, fields, n);
 }
 
+struct topic_rows {
+	struct list *list;
+	bool *full;
+};
+
+static bool add_topic(void *arg, const struct shmeta_topic *topic, const struct shmeta_freshness *fresh)
+{
+	struct topic_rows *rows = arg;
+
+	if (list_full(rows->list)) {
+		*rows->full = true;
+		return false;
+	}
+	topic_row(rows->list, topic, fresh);
+	return true;
+}
+
 static enum shmeta_status slice_topics(struct session *s, struct list *list, struct place *at, bool *ret_full)
 {
-	const struct tool *tool = s->tool;
-	const char *pattern = tool->glob != NULL ? tool->glob : tool->prefix;
-	struct shmeta_iter *iter = NULL;
-	struct shmeta_freshness fresh;
-	struct shmeta_topic topic;
-	enum shmeta_status status;
+	struct topic_rows rows = {list, ret_full};
 
-	status = shmeta_list_topics(s->reader, pattern, pattern != NULL ? strlen(pattern) : 0, tool->glob != NULL,
-	                            &iter);
-	if (status == SHMETA_OK && at->begun)
-		status = shmeta_skip_topics(iter, at->name, at->name_bytes);
-	while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, &fresh)) == SHMETA_OK) {
-		if (list_full(list)) {
-			*ret_full = true;
-			break;
-		}
-		topic_row(list, &topic, &fresh);
-		at->begun = true;
-		at->name_bytes = topic.name.bytes < sizeof(at->name) ? topic.name.bytes : sizeof(at->name);
-		memcpy(at->name, topic.name.data, at->name_bytes);
-		if (session_due(s))
-			break;
-	}
-	shmeta_iter_free(iter);
-	return status;
+	return page_topics(s, &at->page, add_topic, &rows);
 }
 
 int verb_ls_topics(struct tool *tool)
@@ -161,12 +156,12 @@ int verb_ls_topics(struct tool *tool)
 	struct place at = {0};
 
 	if (tool->after != NULL) {
-		at.begun = true;
-		at.name_bytes = strlen(tool->after);
-		if (at.name_bytes == 0 || at.name_bytes > sizeof(at.name))
+		at.page.begun = true;
+		at.page.name_bytes = strlen(tool->after);
+		if (at.page.name_bytes == 0 || at.page.name_bytes > SHMETA_NAME_MAX)
 			return tool_error(tool, TOOL_USAGE, "--after: a topic's name has 1 to %d bytes",
 			                  SHMETA_NAME_MAX);
-		memcpy(at.name, tool->after, at.name_bytes);
+		memcpy(at.page.name, tool->after, at.page.name_bytes);
 	}
 	return run_list(tool, "topics", "list of topics", slice_topics, &at);
 }

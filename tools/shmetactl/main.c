@@ -2,6 +2,7 @@
  * shmetactl: the table of verbs, and the command line. */
 #include "tools/shmetactl/tool.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -137,6 +138,14 @@ static void print_exit_codes(void)
 #undef X
 }
 
+/* "ls" of "ls topics". */
+static bool begins_with(const struct verb *verb, const char *first)
+{
+	size_t n = strlen(first);
+
+	return strncmp(verb->name, first, n) == 0 && verb->name[n] == ' ';
+}
+
 static json_t *json_option(const struct option_row *row)
 {
 	json_t *o = json_object();
@@ -149,22 +158,29 @@ static json_t *json_option(const struct option_row *row)
 	return o;
 }
 
-static int help_json(void)
+static json_t *json_verb(const struct verb *verb)
+{
+	json_t *v = json_object(), *own = json_array();
+
+	out_set(v, "name", json_string(verb->name));
+	out_set(v, "arguments", json_string(verb->args));
+	out_set(v, "help", json_string(verb->help));
+	out_set(v, "more", verb->more != NULL ? json_string(verb->more) : json_null());
+	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
+		if ((verb->options & 1u << k) != 0)
+			(void)json_array_append_new(own, json_option(&options[k]));
+	out_set(v, "options", own);
+	return v;
+}
+
+/* first: of one verb, or of all whose name begins with this word; NULL: of all. */
+static int help_json(const struct verb *verb, const char *first)
 {
 	json_t *doc = out_document("help"), *verbs = json_array(), *global = json_array(), *codes = json_array();
 
-	for (size_t i = 0; i < tool_verb_count; i++) {
-		json_t *v = json_object(), *own = json_array();
-
-		out_set(v, "name", json_string(tool_verbs[i].name));
-		out_set(v, "arguments", json_string(tool_verbs[i].args));
-		out_set(v, "help", json_string(tool_verbs[i].help));
-		for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
-			if ((tool_verbs[i].options & 1u << k) != 0)
-				(void)json_array_append_new(own, json_option(&options[k]));
-		out_set(v, "options", own);
-		(void)json_array_append_new(verbs, v);
-	}
+	for (size_t i = 0; i < tool_verb_count; i++)
+		if ((verb == NULL || verb == &tool_verbs[i]) && (first == NULL || begins_with(&tool_verbs[i], first)))
+			(void)json_array_append_new(verbs, json_verb(&tool_verbs[i]));
 	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
 		if (options[k].global)
 			(void)json_array_append_new(global, json_option(&options[k]));
@@ -177,6 +193,8 @@ static int help_json(void)
 	out_json(doc, 2);
 	return TOOL_OK;
 }
+
+enum { HELP_COLUMN = 33 };
 
 static int help_all(void)
 {
@@ -199,7 +217,10 @@ static int help_all(void)
 			if (tool_verbs[i].group != groups[g].group)
 				continue;
 			(void)snprintf(left, sizeof(left), "%s %s", tool_verbs[i].name, tool_verbs[i].args);
-			(void)printf("  %-33s  %s\n", left, tool_verbs[i].help);
+			if (strlen(left) > HELP_COLUMN)
+				(void)printf("  %s\n  %-*s  %s\n", left, HELP_COLUMN, "", tool_verbs[i].help);
+			else
+				(void)printf("  %-*s  %s\n", HELP_COLUMN, left, tool_verbs[i].help);
 		}
 	}
 	(void)puts("\nOptions:");
@@ -212,8 +233,8 @@ static int help_all(void)
 
 static int help_verb(const struct verb *verb)
 {
-	(void)printf("Usage: shmetactl %s%s%s [OPTIONS]\n\n%s.\n", verb->name, verb->args[0] != '\0' ? " " : "",
-	             verb->args, verb->help);
+	(void)printf("Usage: shmetactl %s%s%s [OPTIONS]\n\n%c%s.\n", verb->name, verb->args[0] != '\0' ? " " : "",
+	             verb->args, toupper((unsigned char)verb->help[0]), verb->help + 1);
 	if (verb->more != NULL)
 		(void)printf("\n%s\n", verb->more);
 	if (verb->options != 0) {
@@ -259,7 +280,7 @@ static const char *kinds_of(const char *first, char *ret, size_t bytes)
 
 	ret[0] = '\0';
 	for (size_t i = 0; i < tool_verb_count; i++)
-		if (strncmp(tool_verbs[i].name, first, n) == 0 && tool_verbs[i].name[n] == ' ' && at < bytes)
+		if (begins_with(&tool_verbs[i], first) && at < bytes)
 			at += (size_t)snprintf(ret + at, bytes - at, "%s%s", at > 0 ? ", " : "",
 			                       tool_verbs[i].name + n + 1);
 	return ret;
@@ -273,8 +294,9 @@ static int bad_verb(const struct tool *tool, const char *first, const char *seco
 
 	if (kinds_of(first, kinds, sizeof(kinds))[0] != '\0') {
 		if (second == NULL)
-			return tool_error(tool, TOOL_USAGE, "'%s' needs to know of what: %s", first, kinds);
-		return tool_error(tool, TOOL_USAGE, "'%s %s': there is no such thing, only %s", first, second, kinds);
+			return tool_error(tool, TOOL_USAGE, "'%s' needs a second word: %s", first, kinds);
+		return tool_error(tool, TOOL_USAGE, "unknown verb '%s %s'; expected '%s' and one of: %s", first, second,
+		                  first, kinds);
 	}
 	for (size_t i = 0; i < tool_verb_count; i++) {
 		char word[32];
@@ -288,8 +310,8 @@ static int bad_verb(const struct tool *tool, const char *first, const char *seco
 		}
 	}
 	if (best != NULL)
-		return tool_error(tool, TOOL_USAGE, "'%s' is not a verb; did you mean '%s'?", first, best);
-	return tool_error(tool, TOOL_USAGE, "'%s' is not a verb; 'shmetactl help' lists them", first);
+		return tool_error(tool, TOOL_USAGE, "unknown verb '%s'; did you mean '%s'?", first, best);
+	return tool_error(tool, TOOL_USAGE, "unknown verb '%s'; 'shmetactl help' lists them", first);
 }
 
 /* words: how many of argv the verb's name took. */
@@ -315,17 +337,20 @@ int verb_help(struct tool *tool)
 	int words;
 
 	if (tool->argc == 0)
-		return tool->json ? help_json() : help_all();
+		return tool->json ? help_json(NULL, NULL) : help_all();
 	verb = find_verb(tool->argc, tool->argv, &words);
 	if (verb != NULL)
-		return help_verb(verb);
+		return tool->json ? help_json(verb, NULL) : help_verb(verb);
 	if (tool->argc == 1) { /* "help ls": all of them */
-		char kinds[128];
-		size_t n = strlen(tool->argv[0]), shown = 0;
+		size_t shown = 0;
 
-		for (size_t i = 0; kinds_of(tool->argv[0], kinds, sizeof(kinds))[0] != '\0' && i < tool_verb_count; i++)
-			if (strncmp(tool_verbs[i].name, tool->argv[0], n) == 0 && tool_verbs[i].name[n] == ' ')
-				(void)(shown++ > 0 && putchar('\n')), (void)help_verb(&tool_verbs[i]);
+		for (size_t i = 0; i < tool_verb_count; i++) {
+			if (!begins_with(&tool_verbs[i], tool->argv[0]))
+				continue;
+			if (tool->json)
+				return help_json(NULL, tool->argv[0]);
+			(void)(shown++ > 0 && putchar('\n')), (void)help_verb(&tool_verbs[i]);
+		}
 		if (shown > 0)
 			return TOOL_OK;
 	}
@@ -358,7 +383,7 @@ static bool parse_time(const char *text, uint32_t *ret_ms)
 	static const struct {
 		const char *unit;
 		uint64_t ms;
-	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"", 1000}};
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"", 1000}};
 	size_t n = strspn(text, "0123456789");
 	char digits[16];
 	uint64_t value;
@@ -383,7 +408,7 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 	switch (option) {
 	case TOOL_OPT_DIR:
 		if (value[0] == '\0' || strlen(value) >= sizeof(tool->dir))
-			return tool_error(tool, TOOL_USAGE, "--dir: not a directory's name: '%s'", value);
+			return tool_error(tool, TOOL_USAGE, "--dir: '%s' is not the name of a directory", value);
 		(void)snprintf(tool->dir, sizeof(tool->dir), "%s", value);
 		break;
 	case TOOL_OPT_INSTANCE:
@@ -406,7 +431,8 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 	case TOOL_OPT_TIMEOUT:
 		if (!parse_time(value, &tool->timeout_ms) || tool->timeout_ms == 0)
 			return tool_error(tool, TOOL_USAGE,
-			                  "--timeout: '%s' is not a time; write 500ms, 5s or 2m, at most 1 hour",
+			                  "--timeout: '%s' is not a time: write 500ms, 5s, 2m or 1h, or a number of "
+			                  "seconds; at most 1 hour",
 			                  value);
 		break;
 	case TOOL_OPT_COLOR:
@@ -489,8 +515,13 @@ static int bad_option(const struct tool *tool, const char *word)
 		}
 	}
 	if (best != NULL)
-		return tool_error(tool, TOOL_USAGE, "%s: no such option; did you mean --%s?", word, best);
-	return tool_error(tool, TOOL_USAGE, "%s: no such option; 'shmetactl help' lists them", word);
+		return tool_error(tool, TOOL_USAGE, "unknown option '%s'; did you mean --%s?", word, best);
+	if (word[1] != '-')
+		return tool_error(
+			tool, TOOL_USAGE,
+			"unknown option '%s'; if it is an argument, write '--' before it: shmetactl ... -- %s", word,
+			word);
+	return tool_error(tool, TOOL_USAGE, "unknown option '%s'; 'shmetactl help' lists the options", word);
 }
 
 /* Takes the options out of argv; what remains is the verb and its arguments. */
@@ -563,7 +594,7 @@ static int run(struct tool *tool, int argc, char **argv)
 		return verb_help(tool);
 	if (tool->argc == 0)
 		return tool_error(tool, TOOL_USAGE,
-		                  "no verb; 'shmetactl help' lists them, 'shmetactl status' is a good start");
+		                  "a verb is missing; 'shmetactl help' lists them, 'shmetactl status' is a good start");
 	verb = find_verb(tool->argc, tool->argv, &words);
 	if (verb == NULL)
 		return bad_verb(tool, tool->argv[0], tool->argc > 1 ? tool->argv[1] : NULL);
@@ -572,14 +603,14 @@ static int run(struct tool *tool, int argc, char **argv)
 	tool->argv += words;
 	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
 		if ((used & 1u << k) != 0 && !options[k].global && (verb->options & 1u << k) == 0)
-			return tool_error(tool, TOOL_USAGE, "'%s' knows no --%s; see 'shmetactl help %s'", verb->name,
-			                  options[k].flag, verb->name);
+			return tool_error(tool, TOOL_USAGE, "'%s' takes no option --%s; see 'shmetactl help %s'",
+			                  verb->name, options[k].flag, verb->name);
 	if (tool->argc < verb->min_args)
 		return tool_error(tool, TOOL_USAGE, "'%s' needs %s; %d of %d given", verb->name, verb->args, tool->argc,
 		                  verb->min_args);
 	if (tool->argc > verb->max_args)
-		return tool_error(tool, TOOL_USAGE, "'%s': too much: '%s'; it takes %s", verb->name,
-		                  tool->argv[verb->max_args], verb->args[0] != '\0' ? verb->args : "no arguments");
+		return tool_error(tool, TOOL_USAGE, "unexpected argument '%s'; '%s' takes %s",
+		                  tool->argv[verb->max_args], verb->name, verb->args[0] != '\0' ? verb->args : "none");
 	if (tool->prefix != NULL && tool->glob != NULL)
 		return tool_error(tool, TOOL_USAGE, "--prefix and --glob cannot both be given");
 	if (tool->dir[0] == '\0')
@@ -587,11 +618,18 @@ static int run(struct tool *tool, int argc, char **argv)
 	return verb->run(tool);
 }
 
+/* Longer than the daemon's calls to its source (source.timeout_ms): its sentence shall arrive, not only our deadline. */
+enum { TIMEOUT_MS = 10000 };
+
 int main(int argc, char **argv)
 {
-	static struct tool tool = {.instance = "default", .tenant = SHMETA_DEFAULT_TENANT, .timeout_ms = 5000};
+	static struct tool tool = {.instance = "default", .tenant = SHMETA_DEFAULT_TENANT, .timeout_ms = TIMEOUT_MS};
 	const char *no_color = getenv("NO_COLOR");
 	int code;
+
+	/* Mistakes before it are told as JSON, too. */
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		tool.json |= strcmp(argv[i], "--json") == 0;
 
 	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
 	code = run(&tool, argc, argv);

@@ -6,12 +6,15 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "shm/record.h"
 
 #define JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 
+enum { CUT_LEAST = 12 }; /* a column of text is not cut below that */
 enum { RING = 16, RING_BYTES = 4 * SHMETA_STRING_MAX };
 
 static char *ring(void)
@@ -148,6 +151,49 @@ const char *out_paint(const struct tool *tool, enum paint paint, const char *tex
 	b = ring();
 	(void)snprintf(b, RING_BYTES, "\033[%sm%s\033[0m", code[paint], text);
 	return b;
+}
+
+/* ---- the terminal ------------------------------------------------------------------------------------------------------- */
+
+enum { PROGRESS_FIRST_MS = 1000, PROGRESS_PAUSE_MS = 200 };
+static struct {
+	uint64_t began_ns, shown_ns;
+	bool on_screen, rows_on_screen;
+} progress;
+
+void out_progress(const char *what, uint64_t done)
+{
+	uint64_t now = tool_monotonic_ns();
+
+	if (progress.began_ns == 0)
+		progress.began_ns = now;
+	if (progress.rows_on_screen || now - progress.began_ns < PROGRESS_FIRST_MS * 1000000ull ||
+	    now - progress.shown_ns < PROGRESS_PAUSE_MS * 1000000ull || isatty(STDERR_FILENO) != 1)
+		return;
+	progress.shown_ns = now;
+	progress.on_screen = true;
+	(void)fprintf(stderr, "\r\033[K%s: %s looked at", what, out_count(done));
+}
+
+void out_progress_end(void)
+{
+	if (progress.on_screen)
+		(void)fputs("\r\033[K", stderr);
+	progress.on_screen = false;
+}
+
+/* How many columns a line may have: of a terminal; elsewhere there is no limit. */
+static int line_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+	uint64_t n;
+
+	if (isatty(STDOUT_FILENO) != 1)
+		return INT_MAX;
+	if (columns != NULL && tool_parse_u64(columns, 10000, &n) && n > 0)
+		return (int)n;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 /* ---- JSON --------------------------------------------------------------------------------------------------------------- */
@@ -428,6 +474,32 @@ static char *field_text(const struct field *field, bool record)
 	return tool_copy(text, strlen(text));
 }
 
+/* What text calls a field: "created_at_ms" is a number there, and "created" a date; "size_bytes" of a record is "61.2 MiB". */
+static const char *label_of(const struct field *field, bool record)
+{
+	static const char *const endings[] = {"_at_ms", "_ms"};
+	size_t n = strlen(field->name);
+	char *b;
+
+	if (field->kind == FIELD_BYTES && record && n > 6 && strcmp(field->name + n - 6, "_bytes") == 0) {
+		b = ring();
+		(void)snprintf(b, RING_BYTES, "%.*s", (int)n - 6, field->name);
+		return b;
+	}
+	if (field->kind != FIELD_TIME && field->kind != FIELD_AGE && field->kind != FIELD_NULL)
+		return field->name;
+	for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++) {
+		size_t k = strlen(endings[i]);
+
+		if (n <= k || strcmp(field->name + n - k, endings[i]) != 0)
+			continue;
+		b = ring();
+		(void)snprintf(b, RING_BYTES, "%.*s", (int)(n - k), field->name);
+		return b;
+	}
+	return field->name;
+}
+
 static bool is_right(const struct field *field)
 {
 	return field->kind == FIELD_COUNT || field->kind == FIELD_BYTES || field->kind == FIELD_NUMBER ||
@@ -447,15 +519,15 @@ void out_record(const struct tool *tool, const char *schema, const struct field 
 		return;
 	}
 	for (size_t i = 0; i < count; i++)
-		if ((fields[i].flags & FIELD_JSON_ONLY) == 0 && (int)strlen(fields[i].name) > width)
-			width = (int)strlen(fields[i].name);
+		if ((fields[i].flags & FIELD_JSON_ONLY) == 0 && (int)strlen(label_of(&fields[i], true)) > width)
+			width = (int)strlen(label_of(&fields[i], true));
 	for (size_t i = 0; i < count; i++) {
 		char *text;
 
 		if ((fields[i].flags & FIELD_JSON_ONLY) != 0)
 			continue;
 		text = field_text(&fields[i], true);
-		(void)printf("%-*s  %s\n", width, fields[i].name, text);
+		(void)printf("%-*s  %s\n", width, label_of(&fields[i], true), text);
 		free(text);
 	}
 }
@@ -591,9 +663,11 @@ void list_row(struct list *list, const struct field *fields, size_t count)
 		text = field_text(&fields[i], false);
 		width = columns_of(text);
 		if (list->title[column] == NULL) {
-			list->title[column] = fields[i].name;
+			const char *label = label_of(&fields[i], false);
+
+			list->title[column] = tool_copy(label, strlen(label));
 			list->right[column] = is_right(&fields[i]);
-			list->width[column] = (int)strlen(fields[i].name);
+			list->width[column] = (int)strlen(label);
 		}
 		if (width > list->width[column])
 			list->width[column] = width;
@@ -603,19 +677,57 @@ void list_row(struct list *list, const struct field *fields, size_t count)
 	list->columns = column;
 }
 
+/* On a terminal a line of the table is one line: the widest texts are cut first, then what does not fit is left out. */
+static void fit(struct list *list)
+{
+	int limit = line_width(), total = 0;
+
+	for (size_t c = 0; c < list->columns; c++)
+		total += list->width[c] + (c > 0 ? 2 : 0);
+	while (total > limit) {
+		size_t widest = 0;
+
+		for (size_t c = 1; c < list->columns; c++)
+			if (!list->right[c] && (list->right[widest] || list->width[c] > list->width[widest]))
+				widest = c;
+		if (list->right[widest] || list->width[widest] <= CUT_LEAST)
+			break;
+		list->width[widest]--;
+		total--;
+	}
+	for (list->shown = list->columns; list->shown > 1 && total > limit; list->shown--)
+		total -= list->width[list->shown - 1] + 2;
+}
+
+/* The first bytes of text that have at most so many columns. */
+static int bytes_of(const char *text, int columns)
+{
+	int n = 0;
+
+	for (; text[n] != '\0' && columns > 0; columns--)
+		do
+			n++;
+		while ((text[n] & 0xc0) == 0x80);
+	return n;
+}
+
 static void print_cell(const struct list *list, size_t column, const char *text)
 {
-	int pad = list->width[column] - columns_of(text);
-	bool last = column + 1 == list->columns;
+	int width = list->width[column], has = columns_of(text), pad = width - has;
+	bool last = column + 1 == list->shown, cut = has > width && width >= CUT_LEAST && line_width() != INT_MAX;
 
+	if (column >= list->shown)
+		return;
 	if (pad < 0 || (last && !list->right[column]))
 		pad = 0;
-	(void)printf("%*s%s%*s%s", list->right[column] ? pad : 0, "", text, list->right[column] ? 0 : pad, "",
-	             last ? "\n" : "  ");
+	(void)printf("%*s%.*s%s%*s%s", list->right[column] ? pad : 0, "", cut ? bytes_of(text, width - 3) : INT_MAX,
+	             text, cut ? "..." : "", list->right[column] ? 0 : pad, "", last ? "\n" : "  ");
 }
 
 static void begin_output(struct list *list)
 {
+	out_progress_end();
+	progress.rows_on_screen = isatty(STDOUT_FILENO) == 1;
 	if (list->begun)
 		return;
 	list->begun = true;
@@ -640,6 +752,8 @@ void list_flush(struct list *list)
 {
 	if (list->waiting == 0)
 		return;
+	if (!list->lines && !list->tool->json)
+		fit(list);
 	begin_output(list);
 	if (list->lines || list->tool->json) {
 		(void)fwrite(list->json, 1, list->json_bytes, stdout);
@@ -673,12 +787,16 @@ void list_end(struct list *list, const char *after, size_t after_bytes)
 		(void)puts("}");
 		json_decref(next);
 		open_list = NULL;
+	} else if (!list->tool->json && list->printed == 0 && isatty(STDOUT_FILENO) == 1) {
+		(void)printf("no %s\n", list->schema);
 	}
 }
 
 void list_free(struct list *list)
 {
 	list_drop(list);
+	for (size_t c = 0; c < LIST_COLUMNS; c++)
+		free(list->title[c]);
 	free(list->cell);
 	free(list->json);
 	list->cell = NULL;
@@ -698,6 +816,7 @@ int tool_error(const struct tool *tool, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	out_progress_end();
 	(void)fflush(stdout);
 	(void)fprintf(stderr, "shmetactl: %s\n", out_safe(text, strlen(text)));
 	if (tool != NULL && tool->json && open_list != NULL) {

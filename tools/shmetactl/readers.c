@@ -66,8 +66,6 @@ int verb_readers(struct tool *tool)
 	}
 	list_end(&list, NULL, 0);
 	list_free(&list);
-	if (!tool->json && count == 0)
-		(void)puts("no registered readers");
 	if (!tool->json && p.stats->readers_total > count)
 		(void)printf("and %" PRIu32 " more\n", p.stats->readers_total - count);
 	pages_close(&p);

@@ -41,28 +41,28 @@ struct tool {
 };
 
 /* Options, one line each: X(enum, flag, argument or NULL, global, help). */
-#define TOOL_OPTION_LIST(X)                                                                                       \
-	X(DIR, "dir", "DIR", 1, "instance directory (default: /run/shmeta/INSTANCE)")                             \
-	X(INSTANCE, "instance", "NAME", 1, "name of the instance (default: default)")                             \
-	X(TENANT, "tenant", "ID", 1, "tenant to look at (default: the one tenant of a database that knows none)") \
-	X(JSON, "json", NULL, 1, "one JSON object instead of text")                                               \
-	X(TIMEOUT, "timeout", "TIME", 1, "longest wait: 500ms, 5s, 2m (default: 5s)")                             \
-	X(COLOR, "color", "WHEN", 1, "auto, always or never (default: auto; NO_COLOR counts)")                    \
-	X(NO_HEADER, "no-header", NULL, 1, "no line of column names above a list")                                \
-	X(PREFIX, "prefix", "TEXT", 0, "only names that begin with TEXT")                                         \
-	X(GLOB, "glob", "PATTERN", 0, "only names that match PATTERN as a whole; only '*' is special")            \
-	X(LIMIT, "limit", "N", 0, "at most N rows")                                                               \
-	X(AFTER, "after", "KEY", 0, "only rows behind KEY: a topic name, a partition id, a base offset")          \
-	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")    \
-	X(SOURCE, "source", "URI", 0, "the source to read (default: the one the daemon names)")                   \
-	X(TARGET, "target", "URI", 0, "the source to write to")                                                   \
-	X(PASSWORD_FILE, "password-file", "FILE", 0, "the first line of FILE is the password for the source")     \
-	X(MERGE, "merge", NULL, 0, "into a target that holds rows: add what is missing, leave what is there")     \
-	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                          \
-	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                            \
-	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                       \
-	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                      \
-	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be done")                                             \
+#define TOOL_OPTION_LIST(X)                                                                                          \
+	X(DIR, "dir", "DIR", 1, "instance directory (default: /run/shmeta/INSTANCE)")                                \
+	X(INSTANCE, "instance", "NAME", 1, "name of the instance (default: default)")                                \
+	X(TENANT, "tenant", "ID", 1, "tenant to look at (default: the one tenant of a database that knows none)")    \
+	X(JSON, "json", NULL, 1, "one JSON object instead of text")                                                  \
+	X(TIMEOUT, "timeout", "TIME", 1, "longest wait: 500ms, 5s, 2m, 1h; a bare number is seconds (default: 10s)") \
+	X(COLOR, "color", "WHEN", 1, "auto, always or never (default: auto; NO_COLOR counts)")                       \
+	X(NO_HEADER, "no-header", NULL, 1, "no line of column names above a list")                                   \
+	X(PREFIX, "prefix", "TEXT", 0, "only names that begin with TEXT")                                            \
+	X(GLOB, "glob", "PATTERN", 0, "only names that match PATTERN as a whole; only '*' is special")               \
+	X(LIMIT, "limit", "N", 0, "at most N rows")                                                                  \
+	X(AFTER, "after", "KEY", 0, "only rows behind KEY: a topic name, a partition id, a base offset")             \
+	X(STORE, "store", "DIR", 0, "look at a copied store directory instead of an instance; structure only")       \
+	X(SOURCE, "source", "URI", 0, "the source to read (default: the one the daemon names)")                      \
+	X(TARGET, "target", "URI", 0, "the source to write to")                                                      \
+	X(PASSWORD_FILE, "password-file", "FILE", 0, "the first line of FILE is the password for the source")        \
+	X(MERGE, "merge", NULL, 0, "into a target that holds rows: add what is missing, leave what is there")        \
+	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                             \
+	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                               \
+	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                          \
+	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                         \
+	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be done")                                                \
 	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")
 
 enum tool_option {
@@ -187,7 +187,8 @@ struct list {
 	uint64_t printed; /* rows */
 	uint64_t waiting; /* rows */
 	size_t columns;
-	const char *title[LIST_COLUMNS];
+	size_t shown; /* of the columns: those that the terminal has room for */
+	char *title[LIST_COLUMNS];
 	int width[LIST_COLUMNS];
 	bool right[LIST_COLUMNS];
 	char **cell; /* of a table */
@@ -211,6 +212,10 @@ const char *out_time(int64_t ms);      /* RFC 3339 UTC */
 const char *out_safe(const void *text, size_t bytes);
 const char *out_safez(const char *text, size_t capacity); /* up to a NUL */
 
+/* "leases: 120 000 looked at" on a terminal at stderr, once it has taken a while; erased before anything is printed. */
+void out_progress(const char *what, uint64_t done);
+void out_progress_end(void);
+
 enum paint { PAINT_GOOD, PAINT_WARN, PAINT_BAD, PAINT_DIM };
 const char *out_paint(const struct tool *tool, enum paint paint, const char *text);
 
@@ -223,10 +228,13 @@ struct session {
 	uint64_t slice_ns; /* how long a snapshot may be held: a part of the grace period */
 	uint64_t begun_ns; /* of the slice */
 	uint32_t tries;
+	bool registered;              /* the writer keeps its snapshots readable for as long as they last */
 	uint64_t snapshots, repeated; /* ended; of these, those that took too long */
 };
 /* Unregistered: never contacts the writer. Returns 0, or an exit code after having said why. */
 int session_open(struct tool *tool, const char *tenant, struct session *ret);
+/* For what takes long: registers as any reader does, where the writer is alive and lets us. */
+int session_open_long(struct tool *tool, const char *tenant, struct session *ret);
 void session_close(struct session *session);
 /* Begin a snapshot, trying again while the writer commits. 0 or an exit code, said. */
 int session_begin(struct session *session);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "backends/backend.h"
+#include "tools/shmetactl/paging.h"
 
 enum {
 	ROWS = 2048,         /* source segments compared at a time */
@@ -151,7 +152,7 @@ static bool use_tenant(struct verify *v, struct shmeta_str tenant)
 	}
 	name = text_of(tenant);
 	v->session = tool_grow(v->session, (v->sessions + 1) * sizeof(*v->session));
-	v->code = session_open(v->tool, name, &v->session[v->sessions].s);
+	v->code = session_open_long(v->tool, name, &v->session[v->sessions].s);
 	if (v->code != 0) {
 		free(name);
 		return false;
@@ -707,7 +708,7 @@ static enum shmeta_status sink_progress(void *arg, uint64_t rows_done, uint64_t 
 	struct verify *v = arg;
 	uint64_t now = tool_monotonic_ns();
 
-	if (isatty(STDERR_FILENO) != 1 || v->tool->json || now - v->progress_shown_ns < 100000000u)
+	if (isatty(STDERR_FILENO) != 1 || now - v->progress_shown_ns < 100000000u)
 		return stop(v);
 	v->progress_shown_ns = now;
 	if (rows_total > 0)
@@ -730,50 +731,6 @@ static int by_number(const void *a, const void *b)
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
 	return x < y ? -1 : x > y;
-}
-
-static void extra_topics(struct verify *v)
-{
-	struct shmeta_iter *iter;
-	struct shmeta_topic topic;
-	enum shmeta_status status;
-	struct look look;
-	char *last = NULL, *next = NULL;
-
-	do {
-		if (!look_begin(v, &look))
-			break;
-		iter = NULL;
-		next = NULL;
-		status = shmeta_list_topics(v->s->reader, NULL, 0, 0, &iter);
-		if (status == SHMETA_OK && last != NULL)
-			status = shmeta_skip_topics(iter, last, strlen(last));
-		while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, NULL)) == SHMETA_OK) {
-			char *name = text_of(topic.name);
-
-			if (v->seen_count == 0 ||
-			    bsearch(&topic.topic_id, v->seen, v->seen_count, sizeof(*v->seen), by_number) == NULL)
-				differs(v, SHMETA_CLASS_TOPIC, v->tenant, name,
-				        "topic %s: the store has it, the source does not", name);
-			free(next);
-			next = name;
-			if (session_due(v->s))
-				break;
-		}
-		shmeta_iter_free(iter);
-		if (!look_end(&look)) {
-			free(next);
-			status = SHMETA_OK;
-			continue;
-		}
-		if (next != NULL) {
-			free(last);
-			last = next;
-		}
-		if (status < SHMETA_OK)
-			differs(v, SHMETA_CLASS_LIST, v->tenant, NULL, "list of topics: %s", shmeta_strerror(status));
-	} while (v->code == 0 && status == SHMETA_OK);
-	free(last);
 }
 
 static int by_group(const void *a, const void *b)
@@ -803,97 +760,171 @@ static void compare_group(struct verify *v, const struct shmeta_group *have)
 	free(key.id);
 }
 
-struct hint_count {
-	uint64_t agents, offsets, leases;
+/* What the store has beside the source: topics that the source did not give, and the numbers of the advisory records. */
+struct advisory {
+	struct verify *v;
+	uint64_t agents, leases, offsets; /* kept, of all tenants */
+	uint64_t rows;                    /* of the slice, of the kind that *count counts */
+	uint64_t *count;
+	size_t found, groups_kept; /* when the slice began */
+	char **groups;             /* of the tenant */
+	size_t group_count, group_capacity;
+	const char *group; /* whose offsets are counted */
 };
 
-/* Everything of the store that is no topic, in one snapshot of one tenant: groups are compared, the others counted. */
-static enum shmeta_status walk_hints(struct verify *v, struct hint_count *count)
+static void count_agent(void *arg, const struct shmeta_agent *agent, const struct shmeta_freshness *fresh)
 {
-	struct shmeta_iter *iter = NULL, *inner;
-	struct shmeta_committed_offset offset;
-	struct shmeta_agent agent;
-	struct shmeta_group group;
-	struct shmeta_lease lease;
-	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_agents(v->s->reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
+	(void)agent;
+	(void)fresh;
+	((struct advisory *)arg)->rows++;
+}
 
-	for (; status == SHMETA_OK && (status = shmeta_next_agent(iter, &agent, NULL)) == SHMETA_OK; count->agents++)
-		;
-	shmeta_iter_free(iter);
-	iter = NULL;
-	if (status == SHMETA_END)
-		status = shmeta_list_leases(v->s->reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
-	for (; status == SHMETA_OK && (status = shmeta_next_lease(iter, &topic, &lease, NULL)) == SHMETA_OK;
-	     count->leases++)
-		;
-	shmeta_iter_free(iter);
-	iter = NULL;
-	if (status == SHMETA_END)
-		status = shmeta_list_groups(v->s->reader, &iter);
-	while (status == SHMETA_OK && (status = shmeta_next_group(iter, &group, NULL)) == SHMETA_OK) {
-		char *id = text_of(group.group_id);
+static void count_lease(void *arg, struct shmeta_str topic, const struct shmeta_lease *lease,
+                        const struct shmeta_freshness *fresh)
+{
+	(void)topic;
+	(void)lease;
+	(void)fresh;
+	((struct advisory *)arg)->rows++;
+}
 
-		compare_group(v, &group);
-		inner = NULL;
-		status = shmeta_list_committed_offsets(v->s->reader, id, &inner);
-		for (; status == SHMETA_OK &&
-		       (status = shmeta_next_committed_offset(inner, &topic, &offset, NULL)) == SHMETA_OK;
-		     count->offsets++)
-			;
-		shmeta_iter_free(inner);
-		free(id);
-		if (status != SHMETA_END)
-			break;
-		status = SHMETA_OK;
+static void take_group(void *arg, const struct shmeta_group *group, const struct shmeta_freshness *fresh)
+{
+	struct advisory *a = arg;
+
+	(void)fresh;
+	compare_group(a->v, group);
+	if (a->group_count == a->group_capacity) {
+		a->group_capacity = a->group_capacity > 0 ? a->group_capacity * 2 : 64;
+		a->groups = tool_grow(a->groups, a->group_capacity * sizeof(*a->groups));
 	}
+	a->groups[a->group_count++] = text_of(group->group_id);
+}
+
+static enum shmeta_status slice_agents(struct session *s, struct page_place *at, void *arg)
+{
+	return page_agents(s, at, count_agent, arg);
+}
+
+static enum shmeta_status slice_leases(struct session *s, struct page_place *at, void *arg)
+{
+	return page_leases(s, at, count_lease, arg);
+}
+
+static enum shmeta_status slice_groups(struct session *s, struct page_place *at, void *arg)
+{
+	return page_groups(s, at, take_group, arg);
+}
+
+static enum shmeta_status slice_offsets(struct session *s, struct page_place *at, void *arg)
+{
+	struct advisory *a = arg;
+	struct shmeta_committed_offset offset;
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_str topic;
+	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, a->group, &iter);
+
+	for (; status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &offset, NULL)) == SHMETA_OK;
+	     a->rows++)
+		at->looked++;
 	shmeta_iter_free(iter);
 	return status;
 }
 
-/* Agents, offsets and leases that the source gave were looked up one by one; so the numbers tell whether the store has others. */
-static void extra_hints(struct verify *v)
+static void keep_slice(void *arg)
 {
-	struct hint_count total = {0};
-	struct look look;
+	struct advisory *a = arg;
+
+	if (a->count != NULL)
+		*a->count += a->rows;
+	a->rows = 0;
+	a->groups_kept = a->group_count;
+	a->found = a->v->found.count;
+}
+
+static void drop_slice(void *arg)
+{
+	struct advisory *a = arg;
+
+	a->rows = 0;
+	while (a->group_count > a->groups_kept)
+		free(a->groups[--a->group_count]);
+	findings_cut(&a->v->found, a->found);
+}
+
+static void page_advisory(struct advisory *a, page_slice_fn *slice, const char *what, uint64_t *count)
+{
+	const struct paging paging = {slice, keep_slice, drop_slice, a, what, true};
+
+	a->count = count;
+	a->found = a->v->found.count;
+	if (a->v->code == 0)
+		a->v->code = page_all(a->v->s, &paging);
+}
+
+static bool judge_topic(void *arg, const struct shmeta_topic *topic, const struct shmeta_freshness *fresh)
+{
+	struct verify *v = ((struct advisory *)arg)->v;
+	char *name;
+
+	(void)fresh;
+	if (v->seen_count > 0 && bsearch(&topic->topic_id, v->seen, v->seen_count, sizeof(*v->seen), by_number) != NULL)
+		return true;
+	name = text_of(topic->name);
+	differs(v, SHMETA_CLASS_TOPIC, v->tenant, name, "topic %s: the store has it, the source does not", name);
+	free(name);
+	return true;
+}
+
+static enum shmeta_status slice_topics(struct session *s, struct page_place *at, void *arg)
+{
+	return page_topics(s, at, judge_topic, arg);
+}
+
+static void extra_topics(struct verify *v)
+{
+	struct advisory a = {.v = v};
+
+	page_advisory(&a, slice_topics, "topics", NULL);
+}
+
+/* Agents, offsets and leases that the source gave were looked up one by one; so the numbers tell whether the store has others. */
+static void extra_advisory(struct verify *v)
+{
+	struct advisory a = {.v = v};
 
 	if (v->groups > 0)
 		qsort(v->group, v->groups, sizeof(*v->group), by_group);
 	for (size_t i = 0; i < v->sessions; i++) {
-		struct hint_count count;
-		enum shmeta_status status;
-
 		v->s = &v->session[i].s;
 		v->tenant = v->session[i].tenant;
-		do {
-			if (!look_begin(v, &look))
-				return;
-			count = (struct hint_count){0};
-			status = walk_hints(v, &count);
-			if (status < SHMETA_OK)
-				differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "agents, leases and groups: %s",
-				        shmeta_strerror(status));
-		} while (!look_end(&look) && v->code == 0);
-		total.agents += count.agents;
-		total.offsets += count.offsets;
-		total.leases += count.leases;
+		page_advisory(&a, slice_agents, "agents", &a.agents);
+		page_advisory(&a, slice_leases, "leases", &a.leases);
+		page_advisory(&a, slice_groups, "groups", NULL);
+		for (size_t k = 0; k < a.groups_kept; k++) {
+			a.group = a.groups[k];
+			page_advisory(&a, slice_offsets, "committed offsets", &a.offsets);
+		}
+		while (a.group_count > 0)
+			free(a.groups[--a.group_count]);
+		a.groups_kept = 0;
 	}
+	free(a.groups);
 	if (v->code != 0)
 		return;
 	for (uint64_t i = 0; i < v->groups; i++)
 		if (!v->group[i].in_store)
 			differs(v, SHMETA_CLASS_OFFSET, v->group[i].tenant, NULL,
 			        "group %s: the source has it, the store does not", v->group[i].id);
-	if (total.agents != v->agents)
+	if (a.agents != v->agents)
 		differs(v, SHMETA_CLASS_AGENT, NULL, NULL, "%" PRIu64 " agents in the source, %" PRIu64 " in the store",
-		        v->agents, total.agents);
-	if (total.offsets != v->offsets)
+		        v->agents, a.agents);
+	if (a.offsets != v->offsets)
 		differs(v, SHMETA_CLASS_OFFSET, NULL, NULL,
-		        "%" PRIu64 " committed offsets in the source, %" PRIu64 " in the store", v->offsets,
-		        total.offsets);
-	if (total.leases != v->leases)
+		        "%" PRIu64 " committed offsets in the source, %" PRIu64 " in the store", v->offsets, a.offsets);
+	if (a.leases != v->leases)
 		differs(v, SHMETA_CLASS_LEASE, NULL, NULL, "%" PRIu64 " leases in the source, %" PRIu64 " in the store",
-		        v->leases, total.leases);
+		        v->leases, a.leases);
 }
 
 /* ---- contents: passes --------------------------------------------------------------------------------------------------- */
@@ -972,7 +1003,7 @@ static int first_pass(struct verify *v, struct engine *e)
 		free(tenants[--count]);
 	free(tenants);
 	if (v->code == 0)
-		extra_hints(v);
+		extra_advisory(v);
 	return v->code;
 }
 
@@ -1048,7 +1079,7 @@ static int look_again(struct verify *v, struct engine *e, const struct todo *tod
 		v->agents = v->offsets = v->leases = 0;
 		status = e->ops->fetch(e->state, hints, sizeof(hints) / sizeof(hints[0]), &e->sink, &err);
 		if (status == SHMETA_OK && v->code == 0)
-			extra_hints(v);
+			extra_advisory(v);
 	}
 	v->topics = topics;
 	v->partitions = partitions;
