@@ -89,6 +89,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
 	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
 	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \
+	N(refresh, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                    \
+	  "Most memory for keys that readers asked for and for their requests; one beyond it is answered BUSY.")                     \
 	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
 	  "What a reader asked for and the source did not have is answered so for that long, if nothing tells "                      \
 	  "otherwise. 0: never.")                                                                                                    \
@@ -98,6 +100,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
 	N(write, queue_max, COUNT, "262144", 16, 16777216, RESTART,                                                                  \
 	  "Most operations waiting to be committed; a call beyond it is answered BUSY.")                                             \
+	N(write, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RESTART,                                                     \
+	  "Most memory for operations waiting to be committed; a call beyond it is answered BUSY.")                                  \
 	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
 	  "How long operations wait for company before they are committed together.")                                                \

@@ -60,7 +60,7 @@ struct sync_ticket; /* queue.c: somebody who waits for it */
 
 struct sync_list {
 	struct sync_entry *first, *last; /* in order of arrival */
-	size_t count;
+	size_t count, bytes;
 };
 
 struct sync_queue {
@@ -76,7 +76,8 @@ struct sync_queue {
 	struct sync_ticket *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t stopping;
-	uint32_t keys_max; /* refresh_queue_max */
+	uint32_t keys_max;  /* refresh_queue_max */
+	uint64_t bytes_max; /* refresh_queue_bytes */
 	struct absent absent;
 	uint64_t absent_answers; /* counter */
 	bool reconfigured;
@@ -89,8 +90,9 @@ struct write_memory; /* write.c: results by request id */
 struct sync_writes {
 	pthread_mutex_t lock;
 	struct write_call *first, *last;
-	size_t ops; /* waiting */
+	size_t ops, bytes; /* waiting */
 	size_t ops_max;
+	uint64_t bytes_max;
 	size_t enough;               /* the thread gathers, and need not be woken for fewer */
 	size_t crowd;                /* operations of a round, lately; the engine's thread */
 	struct write_memory *memory; /* the engine's thread */

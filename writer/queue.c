@@ -109,6 +109,11 @@ static struct sync_list *list_of(struct sync_queue *q, const struct sync_entry *
 	return e->want.feed ? &q->named : &q->asked;
 }
 
+static size_t entry_bytes(const struct sync_entry *e)
+{
+	return sizeof *e + e->tenant.bytes + e->topic.bytes + e->name.bytes + 1;
+}
+
 static void list_append(struct sync_queue *q, struct sync_entry *e)
 {
 	struct sync_list *list = list_of(q, e);
@@ -118,6 +123,7 @@ static void list_append(struct sync_queue *q, struct sync_entry *e)
 	*(list->last != NULL ? &list->last->next : &list->first) = e;
 	list->last = e;
 	list->count++;
+	list->bytes += entry_bytes(e);
 }
 
 static void list_take(struct sync_queue *q, struct sync_entry *e)
@@ -128,6 +134,7 @@ static void list_take(struct sync_queue *q, struct sync_entry *e)
 	*(e->next != NULL ? &e->next->prev : &list->last) = e->prev;
 	e->prev = e->next = NULL;
 	list->count--;
+	list->bytes -= entry_bytes(e);
 }
 
 static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
@@ -327,7 +334,8 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 	t->ticket = ticket;
 	pthread_mutex_lock(&q->lock);
 	q->requests++;
-	if (q->stopping || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY) {
+	if (q->stopping || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY ||
+	    q->asked.bytes + q->tickets * sizeof *t >= q->bytes_max) {
 		free(t);
 		status = SHMETA_ERR_BUSY;
 	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT ||

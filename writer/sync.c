@@ -430,6 +430,8 @@ static bool copy_options(const struct sync_options *from, struct sync_options *r
 	DEFAULT(refresh_batch_keys, 1000);
 	DEFAULT(refresh_queue_max, 100000);
 	DEFAULT(write_queue_max, 100000);
+	DEFAULT(refresh_queue_bytes, 64ull << 20);
+	DEFAULT(write_queue_bytes, 64ull << 20);
 	DEFAULT(write_batch_max, 4096);
 	DEFAULT(retry_min_ms, 100);
 	DEFAULT(retry_max_ms, 30000);
@@ -467,6 +469,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	s->queue.next_options = copy;
 	s->queue.reconfigured = true;
 	s->queue.keys_max = copy.refresh_queue_max;
+	s->queue.bytes_max = copy.refresh_queue_bytes;
 	absent_set_limits(&s->queue.absent, copy.absent_max, copy.absent_ttl_ms * SYNC_MS);
 	pthread_mutex_unlock(&s->queue.lock);
 	sync_wake(s);
@@ -499,6 +502,7 @@ static void take_options(struct sync *s)
 	o->reconcile_s = next.reconcile_s;
 	o->refresh_batch_keys = next.refresh_batch_keys;
 	o->refresh_queue_max = next.refresh_queue_max;
+	o->refresh_queue_bytes = next.refresh_queue_bytes;
 	o->write_batch_max = next.write_batch_max;
 	o->write_linger_ms = next.write_linger_ms;
 	o->audit = next.audit;
@@ -987,8 +991,10 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		goto fail;
 	}
 	s->queue.keys_max = s->options.refresh_queue_max;
+	s->queue.bytes_max = s->options.refresh_queue_bytes;
 	absent_set_limits(&s->queue.absent, s->options.absent_max, s->options.absent_ttl_ms * SYNC_MS);
 	s->writes.ops_max = s->options.write_queue_max;
+	s->writes.bytes_max = s->options.write_queue_bytes;
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0) {
 		status = shmeta_fail_errno(err, errno, "eventfd");

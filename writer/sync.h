@@ -41,9 +41,11 @@ struct sync_options {
 	uint32_t reconcile_s;              /* periodic full reconcile; 0: never */
 	uint32_t refresh_batch_keys;       /* most keys in one fetch */
 	uint32_t refresh_queue_max;        /* then BUSY */
+	uint64_t refresh_queue_bytes;      /* the same, of what readers asked for */
 	uint32_t absent_ttl_ms,
 		absent_max;            /* what the source was found not to have: how long and how many; 0: not at all */
 	uint32_t write_queue_max;      /* operations waiting; then BUSY */
+	uint64_t write_queue_bytes;    /* the same in memory */
 	uint32_t write_batch_max;      /* most operations in one transaction of the source */
 	uint32_t write_linger_ms;      /* 0..100: wait for company before a group commit */
 	uint64_t object_grace_ms;      /* an object without slices is deletable after that */

@@ -36,7 +36,7 @@ struct write_call {
 	uint64_t ticket, deadline_ns, arrived_ns;
 	struct shmeta_str tenant;
 	char who[64];
-	size_t count;
+	size_t count, bytes;   /* bytes: of all that is allocated for it */
 	struct shmeta_op *ops; /* views into text */
 	struct shmeta_result *results;
 	uint64_t text[]; /* the operations encoded, then the tenant */
@@ -138,6 +138,7 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 		return NULL;
 	memset(call, 0, sizeof *call);
 	call->count = count;
+	call->bytes = sizeof *call + bytes + tenant.bytes + 1 + count * (sizeof *call->ops + sizeof *call->results);
 	call->ops = calloc(count, sizeof *call->ops);
 	call->results = calloc(count, sizeof *call->results);
 	if (call->ops == NULL || call->results == NULL) {
@@ -176,7 +177,7 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 	call->arrived_ns = sync_now(s);
 	strncpy(call->who, who, sizeof call->who - 1);
 	(void)pthread_mutex_lock(&w->lock);
-	full = w->ops + count > w->ops_max && w->ops > 0;
+	full = w->ops > 0 && (w->ops + count > w->ops_max || w->bytes + call->bytes > w->bytes_max);
 	if (!full) {
 		if (w->last != NULL)
 			w->last->next = call;
@@ -184,6 +185,7 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 			w->first = call;
 		w->last = call;
 		w->ops += count;
+		w->bytes += call->bytes;
 		wake = w->ops >= w->enough;
 	}
 	(void)pthread_mutex_unlock(&w->lock);
@@ -209,6 +211,7 @@ static struct write_call *take_calls(struct sync *s, size_t most, bool *ret_more
 		last = w->first;
 		w->first = last->next;
 		taken += last->count;
+		w->bytes -= last->bytes;
 	}
 	if (last != NULL)
 		last->next = NULL;
