@@ -48,6 +48,7 @@ struct daemon {
 	sd_event *event;
 	struct mailbox *mailbox;
 	size_t answering; /* the engine's thread: calls of this round */
+	uint64_t mail_lost;
 	struct registry *registry;
 	struct control *control;
 	struct control_counters counters;
@@ -186,13 +187,14 @@ static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, c
 	struct mail *letter = mailbox_letter(d->mailbox, MAIL_ANSWER, sentence);
 
 	if (letter == NULL)
-		return;
+		letter = mailbox_spare(d->mailbox, MAIL_ANSWER, sentence);
 	letter->number = (int)status;
 	letter->ticket = ticket;
 	letter->txn = txn;
 	letter->generation = generation;
 	letter->synced_at_ns = synced_at_ns;
 	mailbox_post(d->mailbox, letter);
+	mailbox_settle(d->mailbox);
 }
 
 /* The whole frame is made here, on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
@@ -216,8 +218,12 @@ static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, 
 	if (brief)
 		bytes = sizeof(*frame) + count * ((sizeof(struct shmeta_wire_result) + 7) / 8 * 8);
 	letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, bytes);
-	if (letter == NULL)
+	if (letter == NULL) {
+		host_answer(arg, ticket, SHMETA_ERR_OUTCOME_UNKNOWN,
+		            "out of memory for the results: the operations were taken to the source", txn, generation,
+		            0);
 		return;
+	}
 	letter->ticket = ticket;
 	frame = (struct shmeta_frame_results *)(void *)letter->text;
 	for (size_t i = 0; i < count; i++) {
@@ -235,6 +241,7 @@ static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, 
 		.txn = txn,
 		.generation = generation};
 	mailbox_post(d->mailbox, letter);
+	mailbox_settle(d->mailbox);
 }
 
 static void host_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
@@ -243,8 +250,10 @@ static void host_objects(void *arg, uint64_t ticket, const void *rows, size_t by
 	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_object_list) + bytes);
 	struct shmeta_frame_object_list *frame;
 
-	if (letter == NULL)
+	if (letter == NULL) {
+		host_answer(arg, ticket, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects", 0, 0, 0);
 		return;
+	}
 	letter->ticket = ticket;
 	frame = (struct shmeta_frame_object_list *)(void *)letter->text;
 	*frame = (struct shmeta_frame_object_list){.head = {.bytes = (uint32_t)letter->bytes,
@@ -254,6 +263,7 @@ static void host_objects(void *arg, uint64_t ticket, const void *rows, size_t by
 	                                           .more = more};
 	memcpy(frame + 1, rows, bytes);
 	mailbox_post(d->mailbox, letter);
+	mailbox_settle(d->mailbox);
 }
 
 static void host_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
@@ -262,8 +272,11 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 	struct daemon *d = arg;
 	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_invalidated));
 
-	if (letter == NULL)
+	if (letter == NULL) {
+		host_answer(arg, ticket, SHMETA_ERR_NO_MEMORY, "no memory for the answer; it was done", txn, generation,
+		            0);
 		return;
+	}
 	letter->ticket = ticket;
 	*(struct shmeta_frame_invalidated *)(void *)letter->text =
 		(struct shmeta_frame_invalidated){.head = {.bytes = (uint32_t)letter->bytes,
@@ -280,6 +293,7 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 		free(letter);
 	else
 		mailbox_post(d->mailbox, letter);
+	mailbox_settle(d->mailbox);
 }
 
 static void host_answering(void *arg, size_t calls)
@@ -384,6 +398,17 @@ static void watch_pins(struct daemon *d)
 	d->pin_warned = true;
 }
 
+/* What the engine had to say and there was no memory for. Answers come all the same. */
+static void watch_mail(struct daemon *d)
+{
+	uint64_t lost = mailbox_lost(d->mailbox);
+
+	if (lost > d->mail_lost)
+		log_event(LOG_WARNING, "out-of-memory",
+		          "%" PRIu64 " messages of the engine were lost for want of memory", lost - d->mail_lost);
+	d->mail_lost = lost;
+}
+
 static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 {
 	struct daemon *d = arg;
@@ -395,6 +420,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 	if (d->ticks % STATS_TICKS == 0) {
 		write_stats(d);
 		watch_pins(d);
+		watch_mail(d);
 		say_status(d);
 		log_flush_held(shmeta__boottime_ns());
 	}
@@ -565,36 +591,55 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
 
 /* ---- what the control socket asks for ----------------------------------------------------------------------------------- */
 
+/* The engine will owe an answer, unless it does not take the request. */
+static enum shmeta_status may_owe(struct daemon *d)
+{
+	if (d->sync == NULL)
+		return SHMETA_ERR_WRITER_AWAY;
+	return mailbox_owe(d->mailbox) ? SHMETA_OK : SHMETA_ERR_NO_MEMORY;
+}
+
+static enum shmeta_status taken(struct daemon *d, enum shmeta_status status)
+{
+	if (status != SHMETA_OK)
+		mailbox_settle(d->mailbox);
+	return status;
+}
+
 static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
                                       uint64_t deadline_ns, const char *who, uint64_t ticket)
 {
 	struct daemon *d = arg;
+	enum shmeta_status status = may_owe(d);
 
-	return d->sync != NULL ? sync_write(d->sync, tenant, ops, count, deadline_ns, who, ticket)
-	                       : SHMETA_ERR_WRITER_AWAY;
+	return status != SHMETA_OK ? status
+	                           : taken(d, sync_write(d->sync, tenant, ops, count, deadline_ns, who, ticket));
 }
 
 static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint64_t ticket)
 {
 	struct daemon *d = arg;
+	enum shmeta_status status = may_owe(d);
 
-	return d->sync != NULL ? sync_refresh(d->sync, key, recent, ticket) : SHMETA_ERR_WRITER_AWAY;
+	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, recent, ticket));
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
                                         uint64_t ticket)
 {
 	struct daemon *d = arg;
+	enum shmeta_status status = may_owe(d);
 
-	return d->sync != NULL ? sync_list_objects(d->sync, list, deadline_ns, ticket) : SHMETA_ERR_WRITER_AWAY;
+	return status != SHMETA_OK ? status : taken(d, sync_list_objects(d->sync, list, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
                                            const char *who, uint64_t ticket)
 {
 	struct daemon *d = arg;
+	enum shmeta_status status = may_owe(d);
 
-	return d->sync != NULL ? sync_invalidate(d->sync, what, deadline_ns, who, ticket) : SHMETA_ERR_WRITER_AWAY;
+	return status != SHMETA_OK ? status : taken(d, sync_invalidate(d->sync, what, deadline_ns, who, ticket));
 }
 
 static enum shmeta_status serve_reload(void *arg, const char *who, char *ret_sentence, size_t bytes)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,10 +17,12 @@ struct mailbox {
 	uint64_t done, total, lost;
 	bool progressed;
 	bool held;
-	uint32_t unrung; /* letters posted since, while held */
+	uint32_t unrung;    /* letters posted since, while held */
+	struct mail *spare; /* as many as answers are owed, at least */
+	size_t owed, spares;
 };
 
-enum { LETTERS_A_RING = 64 };
+enum { LETTERS_A_RING = 64, SPARE_TEXT = 200, SPARES_KEPT = 64 };
 
 enum shmeta_status mailbox_new(struct mailbox **ret, struct shmeta_err *err)
 {
@@ -45,6 +48,10 @@ void mailbox_free(struct mailbox *box)
 	if (box == NULL)
 		return;
 	for (struct mail *letter = box->first, *next; letter != NULL; letter = next) {
+		next = letter->next;
+		free(letter);
+	}
+	for (struct mail *letter = box->spare, *next; letter != NULL; letter = next) {
 		next = letter->next;
 		free(letter);
 	}
@@ -80,6 +87,60 @@ struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char
 
 	if (letter != NULL && text != NULL)
 		memcpy(letter->text, text, bytes);
+	return letter;
+}
+
+bool mailbox_owe(struct mailbox *box)
+{
+	struct mail *letter = NULL;
+	bool enough;
+
+	pthread_mutex_lock(&box->lock);
+	enough = box->spares > box->owed;
+	box->owed += enough;
+	pthread_mutex_unlock(&box->lock);
+	if (enough)
+		return true;
+	letter = malloc(sizeof(*letter) + SPARE_TEXT);
+	if (letter == NULL)
+		return false;
+	pthread_mutex_lock(&box->lock);
+	letter->next = box->spare;
+	box->spare = letter;
+	box->spares++;
+	box->owed++;
+	pthread_mutex_unlock(&box->lock);
+	return true;
+}
+
+void mailbox_settle(struct mailbox *box)
+{
+	struct mail *letter = NULL;
+
+	pthread_mutex_lock(&box->lock);
+	box->owed--;
+	if (box->spares > box->owed && box->spares > SPARES_KEPT) {
+		letter = box->spare;
+		box->spare = letter->next;
+		box->spares--;
+	}
+	pthread_mutex_unlock(&box->lock);
+	free(letter);
+}
+
+struct mail *mailbox_spare(struct mailbox *box, enum mail_kind kind, const char *text)
+{
+	struct mail *letter;
+
+	pthread_mutex_lock(&box->lock);
+	letter = box->spare;
+	box->spare = letter->next;
+	box->spares--;
+	pthread_mutex_unlock(&box->lock);
+	memset(letter, 0, sizeof(*letter));
+	letter->kind = kind;
+	letter->bytes = SPARE_TEXT;
+	(void)snprintf(letter->text, SPARE_TEXT, "%s", text);
 	return letter;
 }
 

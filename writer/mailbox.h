@@ -32,6 +32,12 @@ int mailbox_fd(const struct mailbox *box); /* readable when mailbox_take() has s
 struct mail *mailbox_letter(struct mailbox *box, enum mail_kind kind, const char *text);
 /* One with room for `bytes` of a frame in text (8-aligned). */
 struct mail *mailbox_parcel(struct mailbox *box, enum mail_kind kind, size_t bytes);
+/* An answer will be owed: a letter for it is put aside, so that it can be given without memory, too. false: no memory. */
+bool mailbox_owe(struct mailbox *box);
+/* It has been given. */
+void mailbox_settle(struct mailbox *box);
+/* The letter put aside for an answer that is owed, with as much of text as it has room for. Never NULL while one is owed. */
+struct mail *mailbox_spare(struct mailbox *box, enum mail_kind kind, const char *text);
 void mailbox_post(struct mailbox *box, struct mail *letter);
 /* Many letters follow each other, from one thread: ring once for so many, and for the rest at the end. */
 void mailbox_hold(struct mailbox *box);
@@ -41,6 +47,6 @@ struct mail *mailbox_take(struct mailbox *box);
 
 void mailbox_progress(struct mailbox *box, uint64_t done, uint64_t total);
 bool mailbox_take_progress(struct mailbox *box, uint64_t *ret_done, uint64_t *ret_total); /* false: nothing new */
-uint64_t mailbox_lost(struct mailbox *box);
+uint64_t mailbox_lost(struct mailbox *box); /* letters for which there was no memory, so far */
 
 #endif
