@@ -278,7 +278,10 @@ static int make_topic(void)
 /* Each partition goes on where the source says that it ends. */
 static int find_ends(void)
 {
-	const struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_SOURCE, .timeout_ms = TIMEOUT_MS};
+	const struct shmeta_read read = {.size = sizeof read,
+	                                 .consistency = SHMETA_SOURCE,
+	                                 .timeout_ms = TIMEOUT_MS,
+	                                 .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_reader *reader;
 	struct shmeta_topic topic;
 	int bad = 0;

@@ -16,8 +16,9 @@
  * - The library never prints, aborts, exits, reads the environment, installs signal handlers or starts threads.
  * - Outputs are last, are named ret_, and are written only when the call says so.
  * - Times named _ms are milliseconds since the Unix epoch; times named _ns are durations or CLOCK_BOOTTIME nanoseconds.
- * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close() and
- *   shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
+ * - What the library gives is closed in any order: handles, iterators, readers, clients, lists and instances.
+ * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close(), shmeta_iter_free(),
+ *   shmeta_objects_free() and shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
  * - No function is async-signal-safe.
  */
 #ifndef SHMETA_H
@@ -255,12 +256,27 @@ enum shmeta_consistency {
 	SHMETA_SOURCE = 2  /* always: the answer was true of the source at a moment after the call began   */
 };
 
-/* How a lookup is to be answered; NULL means CACHED. With FRESH the reader moves to a newer snapshot when it had to wait, with SOURCE
- * always, so views taken from the old one die. */
+enum shmeta_read_flags {
+	SHMETA_READ_MAY_MOVE = 1u << 0 /* the reader itself may move to the newer snapshot */
+};
+
+/* How a lookup is to be answered; NULL means CACHED.
+ *
+ * FRESH and SOURCE answer from a newer snapshot when they had to wait for the writer. Without SHMETA_READ_MAY_MOVE that is one of the
+ * call's own: the reader's snapshot stays what it is, and its views, iterators and later lookups are not touched. The answer's strings
+ * are then copied into `buffer`, where they live as long as it does. A topic needs one (SHMETA_NAME_MAX + SHMETA_STRING_MAX +
+ * SHMETA_MAP_MAX bytes always suffice), also where the snapshot's own answer was fresh enough; a segment's strings are spelled into it as
+ * by shmeta_segment_strings(), and stay empty without one (buffer NULL). ERR_BUFFER: they do not fit.
+ * With SHMETA_READ_MAY_MOVE the reader moves to the newer snapshot, so that its later lookups see it, too: views and iterators of the
+ * old one die. A buffer is optional then. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
 	uint32_t timeout_ms; /* FRESH and SOURCE: the longest wait */
+	uint32_t flags;      /* FRESH and SOURCE: enum shmeta_read_flags */
+	uint32_t reserved;
+	char *buffer; /* FRESH and SOURCE: where the answer's strings go; may be NULL */
+	size_t buffer_bytes;
 };
 
 /* ---------------------------------------------------------------------------------------------------------------------------
@@ -299,17 +315,19 @@ struct shmeta_options {
  * ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);
 
-/* Detach. All readers must have been freed. Accepts NULL. */
+/* Detach. What was made from the instance (readers, clients, lists of objects) goes on until it is closed itself; nothing new can be
+ * made from it. Accepts NULL. */
 void shmeta_close(struct shmeta *instance);
 
 /* The sentence of the last error on this instance, for humans; "" when there was none. Copied and terminated; returns ret. */
 const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes);
 
-/* A thread's reader. Owns: *ret; shmeta_reader_free() it. Borrows: instance. Threads: any may create, one at a time may use.
+/* A thread's reader. Owns: *ret; shmeta_reader_free() it, before or after the instance. Threads: any may create, one at a time may use.
  * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` slots taken), ERR_FORKED, ERR_VERSION, ERR_CORRUPT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret);
 
-/* Ends an open snapshot, closes the reader's handles and iterators, frees it. Accepts NULL. */
+/* Ends an open snapshot, frees the reader. Its handles and iterators answer errors from then on and are closed by their owner, before
+ * or after. Accepts NULL. */
 void shmeta_reader_free(struct shmeta_reader *reader);
 
 /* Begin a snapshot: one commit that does not change underfoot.
@@ -346,7 +364,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *
                                                           struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
 
 /* In ascending order of name (memcmp). `pattern` may be NULL (all); otherwise a prefix (glob == 0) or an anchored pattern in
- * which only '*' is special (glob == 1). Owns: *ret; shmeta_iter_free() it before shmeta_end(). */
+ * which only '*' is special (glob == 1).
+ * Iterators of all kinds: Owns: *ret; shmeta_iter_free() it, before or after shmeta_end() and shmeta_reader_free(). Errors of the next
+ * functions also: ERR_NO_SNAPSHOT when the snapshot that the iterator belongs to is over, although another one is open by now. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_topics(struct shmeta_reader *reader, const char *pattern,
                                                       size_t pattern_bytes, int glob, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
@@ -371,7 +391,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reade
 
 /* A handle remembers where a partition lies, so that a lookup through it need not search. It follows the partition through
  * commits, and answers ABSENT once its topic has been deleted, also when a topic of the same name has been created since.
- * Owns: *ret; shmeta_partition_close() it before the reader. Needs a snapshot. ABSENT and UNKNOWN give no handle. */
+ * Owns: *ret; shmeta_partition_close() it, before or after its reader; afterwards it answers ERR_INVALID_ARGUMENT. Needs a snapshot.
+ * ABSENT and UNKNOWN give no handle. */
 SHMETA_MUST_USE enum shmeta_status shmeta_partition_open(struct shmeta_reader *reader, const char *topic,
                                                          size_t topic_bytes, uint32_t partition_id,
                                                          struct shmeta_handle **ret);
@@ -715,7 +736,7 @@ struct shmeta_client_options {
 		submit_timeout_ms; /* of a submitted call, as timeout_ms of shmeta_write(). 0: it waits until it is answered */
 };
 
-/* Owns: *ret; shmeta_client_close() it. Borrows: instance. Threads: any. Blocks: never: it connects when first used.
+/* Owns: *ret; shmeta_client_close() it, before or after the instance. Threads: any. Blocks: never: it connects when first used.
  * options may be NULL. Errors: ERR_NO_MEMORY, ERR_FORKED, ERR_INVALID_ARGUMENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_client_open(struct shmeta *instance,
                                                       const struct shmeta_client_options *options,
@@ -777,7 +798,7 @@ struct shmeta_objects; /* a list of objects being walked */
  * The grace begins when an object is first seen without slices, by a list of this kind: make one now and then.
  * The list comes in pages, each true of a moment of its own: what is committed or confirmed meanwhile may be in it or not.
  * It needs the right to write or to administer. flags: enum shmeta_object_flags.
- * Owns: *ret; shmeta_objects_free() it before the instance. Borrows: instance. Threads: any, one at a time on a list.
+ * Owns: *ret; shmeta_objects_free() it, before or after the instance. Threads: any, one at a time on a list.
  * Blocks: up to timeout_ms for each page, also in shmeta_next_object().
  * Errors: ERR_UNSUPPORTED (the source keeps no objects), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED,
  * ERR_NO_MEMORY, ERR_INVALID_ARGUMENT, ERR_FORKED. */

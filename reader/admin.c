@@ -10,6 +10,8 @@
 /* ---- objects ---------------------------------------------------------------------------------------------------------------- */
 
 struct shmeta_objects {
+	const uint64_t *fork_word;
+	uint64_t token;
 	struct shmeta *instance;
 	uint32_t flags, timeout_ms;
 	int more;      /* there are pages behind this one */
@@ -87,12 +89,15 @@ enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, 
 	list = calloc(1, sizeof *list);
 	if (list == NULL)
 		return SHMETA_ERR_NO_MEMORY;
+	shmeta__instance_ref(instance);
+	list->fork_word = instance->fork_word;
+	list->token = instance->token;
 	list->instance = instance;
 	list->flags = (flags & SHMETA_OBJECTS_DELETABLE) != 0 ? SHMETA_OBJECTS_ASK_DELETABLE : 0;
 	list->timeout_ms = timeout_ms;
 	status = next_page(list);
 	if (status != SHMETA_OK)
-		free(list);
+		shmeta_objects_free(list);
 	else
 		*ret = list;
 	return status;
@@ -107,7 +112,7 @@ enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta
 
 	if (list == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta__forked(list->instance))
+	if (shmeta_peek(list->fork_word) != list->token)
 		return SHMETA_ERR_FORKED;
 	if (list->left == 0) {
 		status = list->more ? next_page(list) : SHMETA_END;
@@ -131,6 +136,11 @@ enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta
 
 void shmeta_objects_free(struct shmeta_objects *list)
 {
+	if (list == NULL)
+		return;
+	/* In a forked child the instance may be gone already, and its lock is its parent's. */
+	if (shmeta_peek(list->fork_word) == list->token)
+		shmeta__instance_unref(list->instance);
 	free(list);
 }
 

@@ -106,9 +106,7 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 	c->frame_max = SHMETA_FRAME_MAX;
 	c->random = (shmeta__monotonic_ns() ^ (uint64_t)(uintptr_t)c) | 1;
 	(void)pthread_mutex_init(&c->lock, NULL);
-	(void)pthread_mutex_lock(&instance->lock);
-	instance->refs++;
-	(void)pthread_mutex_unlock(&instance->lock);
+	shmeta__instance_ref(instance);
 	*ret = c;
 	return SHMETA_OK;
 }

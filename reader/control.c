@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Requests to the writer: refresh, reload, and the waiting that FRESH lookups do. All of it blocks, up to the caller's deadline, and
+ * Requests to the writer: refresh, reload, and waiting for commits. All of it blocks, up to the caller's deadline, and
  * none of it holds a lock while it does: a request has a connection to itself, taken from the core when an idle one is there. */
 #include "reader/internal.h"
 
@@ -343,17 +343,14 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 	return shmeta__ask(core, &f->head, deadline_ns, ret, err);
 }
 
-/* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by suspends. */
-static uint64_t now_of(const struct core *core)
+uint64_t shmeta__writer_now_ns(const struct core *core)
 {
 	return shmeta__monotonic_ns() + (uint64_t)shmeta_peek(&core->board->boot_offset_ns);
 }
 
-/* A request may be answered by a read of the source that was under way when it came; the answer says when that began. So it is asked
- * again until one began at since_ns or later: the second request comes when that read is over. since_ns 0: whatever is fresh, also what
- * was found absent a moment before. */
-static enum shmeta_status ask_since(struct shmeta *instance, struct core *core, const struct want *want,
-                                    uint64_t since_ns, uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
+enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
+                                     uint64_t since_ns, uint64_t deadline_ns, struct answer *ret,
+                                     struct shmeta_err *err)
 {
 	for (int i = 0; i < ASK_TRIES; i++) {
 		enum shmeta_status status = ask_refresh(
@@ -499,7 +496,7 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 		return shmeta__instance_fail(instance, &err);
 	}
 	core = shmeta__instance_core(instance);
-	status = ask_since(instance, core, &want, now_of(core), deadline, &answer, &err);
+	status = shmeta__ask_since(instance, core, &want, shmeta__writer_now_ns(core), deadline, &answer, &err);
 	if (status == SHMETA_OK)
 		status = shmeta__wait_shown(core, answer.frame.generation, answer.frame.txn, deadline, &err);
 	shmeta__core_unref(core, 0);
@@ -528,27 +525,6 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	if (error != NULL && error_bytes != 0)
 		(void)snprintf(error, error_bytes, "%s", err.text);
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
-}
-
-enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,
-                                      const struct shmeta_read *read, uint64_t *ret_synced_at_ns)
-{
-	uint64_t deadline = shmeta__deadline_of(read->timeout_ms);
-	uint64_t since_ns = read->consistency == SHMETA_SOURCE ? now_of(reader->core) : 0;
-	struct shmeta_err err = {0};
-	enum shmeta_status status;
-	struct answer answer = {.body_type = 0};
-
-	reader->slot->counters.fresh_waits++;
-	if (shmeta__snapshot_expired(reader))
-		reader->expired = 1;
-	status = ask_since(reader->instance, reader->core, want, since_ns, deadline, &answer, &err);
-	if (status != SHMETA_OK)
-		return shmeta__instance_fail(reader->instance, &err);
-	status = shmeta__snapshot_advance(reader, answer.frame.generation, answer.frame.txn, deadline);
-	if (status == SHMETA_OK)
-		*ret_synced_at_ns = answer.frame.synced_at_ns;
-	return status;
 }
 
 enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token, uint32_t timeout_ms)

@@ -15,6 +15,8 @@
 
 enum { TOKEN_CLAIMED = 1 }; /* a thread of this process is resetting the registry */
 
+const uint64_t shmeta__detached_word = 1;
+
 static uint64_t *word_page;
 
 static enum shmeta_status make_page(uint64_t **ret, struct shmeta_err *err)

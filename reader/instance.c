@@ -183,6 +183,13 @@ enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shme
 	return SHMETA_OK;
 }
 
+void shmeta__instance_ref(struct shmeta *instance)
+{
+	(void)pthread_mutex_lock(&instance->lock);
+	instance->refs++;
+	(void)pthread_mutex_unlock(&instance->lock);
+}
+
 void shmeta__instance_unref(struct shmeta *instance)
 {
 	int last;

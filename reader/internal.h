@@ -162,6 +162,9 @@ struct shmeta {
 	struct shmeta_err err; /* under lock */
 };
 
+/* What the fork word of a handle or iterator points at once its reader was freed: equals no token of 0. */
+extern const uint64_t shmeta__detached_word;
+
 static inline int shmeta__forked(const struct shmeta *instance)
 {
 	return shmeta_peek(instance->fork_word) != instance->token;
@@ -171,6 +174,7 @@ enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct s
 struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
 /* The same without waiting; NULL: another thread is at it. follow: the board's path leads elsewhere, open what is there now. */
 struct core *shmeta__instance_core_try(struct shmeta *instance, int follow);
+void shmeta__instance_ref(struct shmeta *instance);
 void shmeta__instance_unref(struct shmeta *instance);
 
 /* ---- readers ----------------------------------------------------------------------------------------------------------- */
@@ -233,6 +237,7 @@ struct shmeta_reader {
 	uint64_t tenant_txn;                 /* when tenant == 0: the snapshot that had no such tenant */
 	uint32_t tenant;                     /* number in this env; 0: not known */
 	uint32_t expired;                    /* 1: a snapshot that FRESH moved on from had outlived its grace */
+	uint32_t aside;                      /* 1: of one lookup, see shmeta__reader_aside() */
 
 	struct shmeta_handle *handles;
 	struct shmeta_iter *iters;
@@ -261,6 +266,9 @@ int shmeta__snapshot_expired(const struct shmeta_reader *reader);
 /* Look a key up in the snapshot: OK, ABSENT, ERR_CORRUPT, ERR_EXPIRED. */
 enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *reader, enum shmeta_db db, const void *key,
                                         size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+/* A reader for one lookup that neither takes a slot nor counts among the instance's; lives within `of`. NULL: no memory. */
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of);
+void shmeta__reader_aside_free(struct shmeta_reader *aside);
 /* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until deadline. */
 enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *reader, uint64_t generation, uint64_t txn,
                                             uint64_t deadline_ns);
@@ -323,6 +331,11 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *reader, enum iter_kind
 /* The next entry whose key begins with the prefix. */
 enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
                                      const void **ret_value, size_t *ret_bytes);
+/* Frees what it holds of its reader, which goes; the iterator itself is its owner's. */
+void shmeta__iter_detach(struct shmeta_iter *iter);
+void shmeta__handle_detach(struct shmeta_handle *handle); /* the same */
+/* Why a handle cannot be used whose fork word is not its token. */
+enum shmeta_status shmeta__handle_unusable(const struct shmeta_handle *handle);
 /* May this call go on with the iterator? */
 enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_kind kind);
 
@@ -350,6 +363,9 @@ enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
+/* The handle's partition for another reader; shmeta__handle_free(). */
+struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *handle, struct shmeta_reader *reader);
+void shmeta__handle_free(struct shmeta_handle *handle); /* one that is in no list; accepts NULL */
 enum shmeta_status shmeta__handle_absent(struct shmeta_handle *handle, enum shmeta_class cls, uint64_t assured_ns,
                                          struct shmeta_freshness *ret_fresh);
 /* The next partition of a topic, in a walk of PARTS: OK, END, ERR_*. *oldest: its times fall to this partition's. */
@@ -372,10 +388,6 @@ uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */
 uint64_t shmeta__monotonic_ns(void);
 /* Wait on gen's commit word until committed > txn or the deadline, 100 ms at most, 5 ms when gen is retired. OK: look again. */
 enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint64_t txn, uint64_t deadline_ns);
-/* Ask, wait, and move the reader's snapshot. *ret_synced_at_ns: when the source was read; with SOURCE, after this call began. */
-enum shmeta_status shmeta__fresh_wait(struct shmeta_reader *reader, const struct want *want,
-                                      const struct shmeta_read *read, uint64_t *ret_synced_at_ns);
-
 /* What the writer said. An ANSWER frame, or, where the request has another one (body_type), that, whole, in body. */
 struct answer {
 	struct shmeta_frame_answer frame;
@@ -388,6 +400,14 @@ struct answer {
  * wrong on the way: ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_PROTOCOL, ERR_SYSTEM. */
 enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
                                struct answer *ret, struct shmeta_err *err);
+/* Ask for a refresh of what is wanted. A request may be answered by a read of the source that was under way when it came; the answer
+ * says when that began. So it is asked again until one began at since_ns or later: the second request comes when that read is over.
+ * since_ns 0: whatever is fresh, also what was found absent a moment before. */
+enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
+                                     uint64_t since_ns, uint64_t deadline_ns, struct answer *ret,
+                                     struct shmeta_err *err);
+/* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by suspends. */
+uint64_t shmeta__writer_now_ns(const struct core *core);
 /* Until the newest commit is at least this one. */
 enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
                                       struct shmeta_err *err);
@@ -398,6 +418,21 @@ enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd,
 /* The descriptor is still the one that was noted: nobody closed it under us and reused its number. */
 void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino);
 int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino);
+
+/* ---- reads that ask (fresh.c) -------------------------------------------------------------------------------------------- */
+
+/* Where the answer of a read that may ask comes from: the caller's reader, or one of the call's own whose snapshot is newer. */
+struct asked {
+	struct shmeta_reader *reader;
+	struct shmeta_handle *handle; /* of that reader; NULL for lookups by name */
+	uint64_t synced_at_ns;        /* when the source was read; 0: it was not asked */
+};
+/* Ask the writer and wait. The caller's reader moves to the answer's commit when the read allows it; otherwise a reader and, for a
+ * handle (may be NULL), a handle of its own are made, which live until shmeta__asked_end(). */
+enum shmeta_status shmeta__asked_begin(struct shmeta_reader *reader, const struct shmeta_handle *handle,
+                                       const struct want *want, const struct shmeta_read *read, struct asked *asked);
+/* The last step of the lookup, as lookup_done(). */
+enum shmeta_status shmeta__asked_end(struct shmeta_reader *reader, struct asked *asked, enum shmeta_status status);
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
 

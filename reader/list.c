@@ -86,26 +86,33 @@ enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_
 	if (iter == NULL || iter->kind != kind)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(iter->fork_word) != iter->token)
-		return SHMETA_ERR_FORKED;
+		return iter->reader == NULL ? SHMETA_ERR_NO_SNAPSHOT : SHMETA_ERR_FORKED;
 	if (iter->reader->snapshot == 0 || iter->reader->serial != iter->serial)
 		return SHMETA_ERR_NO_SNAPSHOT;
 	return snapshot_holds(iter->reader) ? SHMETA_OK : SHMETA_ERR_EXPIRED;
+}
+
+void shmeta__iter_detach(struct shmeta_iter *iter)
+{
+	*iter->link = iter->next;
+	if (iter->next != NULL)
+		iter->next->link = iter->link;
+	shmeta__walk_close(&iter->walk);
+	shmeta__part_close(&iter->part);
+	free(iter->ranges);
+	free(iter->filter[0].text);
+	free(iter->filter[1].text);
+	iter->fork_word = &shmeta__detached_word;
+	iter->token = 0;
+	iter->reader = NULL;
 }
 
 void shmeta_iter_free(struct shmeta_iter *iter)
 {
 	if (iter == NULL)
 		return;
-	if (shmeta_peek(iter->fork_word) == iter->token) {
-		*iter->link = iter->next;
-		if (iter->next != NULL)
-			iter->next->link = iter->link;
-		shmeta__walk_close(&iter->walk);
-		shmeta__part_close(&iter->part);
-		free(iter->ranges);
-		free(iter->filter[0].text);
-		free(iter->filter[1].text);
-	}
+	if (shmeta_peek(iter->fork_word) == iter->token)
+		shmeta__iter_detach(iter);
 	free(iter);
 }
 

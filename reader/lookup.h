@@ -75,6 +75,12 @@ static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const s
 	    read->consistency != SHMETA_SOURCE)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: consistency %d is none",
 		                           (int)read->consistency);
+	if ((read->flags & ~(uint32_t)SHMETA_READ_MAY_MOVE) != 0)
+		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: unknown flags 0x%x",
+		                           read->flags & ~(uint32_t)SHMETA_READ_MAY_MOVE);
+	if (read->buffer == NULL && read->buffer_bytes != 0)
+		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
+		                           "read options: buffer_bytes is %zu, buffer is NULL", read->buffer_bytes);
 	*ret_asks = read->consistency != SHMETA_CACHED;
 	return SHMETA_OK;
 }
@@ -84,6 +90,13 @@ static inline int must_ask(const struct shmeta_read *read, enum shmeta_status st
                            const struct shmeta_freshness *fresh)
 {
 	return status >= 0 && (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
+}
+
+static inline enum shmeta_status buffer_too_small(struct shmeta_reader *r, const struct shmeta_read *read,
+                                                  const char *what)
+{
+	return shmeta__reader_fail(r, SHMETA_ERR_BUFFER, "read options: %s do not fit the buffer of %zu bytes", what,
+	                           read->buffer_bytes);
 }
 
 static inline int is_absent(enum shmeta_status status)

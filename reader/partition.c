@@ -270,9 +270,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 	}
 	status = lookup_done(r, status);
 	if (status != SHMETA_OK) {
-		if (h != NULL)
-			shmeta__part_close(&h->part);
-		free(h);
+		shmeta__handle_free(h);
 		return status;
 	}
 	h->next = r->handles;
@@ -284,17 +282,51 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 	return SHMETA_OK;
 }
 
+void shmeta__handle_detach(struct shmeta_handle *h)
+{
+	shmeta__part_close(&h->part);
+	*h->link = h->next;
+	if (h->next != NULL)
+		h->next->link = h->link;
+	h->fork_word = &shmeta__detached_word;
+	h->token = 0;
+	h->reader = NULL;
+}
+
 void shmeta_partition_close(struct shmeta_handle *h)
 {
 	if (h == NULL)
 		return;
 	/* In a forked child the reader may be gone already, and its list with it. */
-	if (shmeta_peek(h->fork_word) == h->token) {
+	if (shmeta_peek(h->fork_word) == h->token)
+		shmeta__handle_detach(h);
+	free(h);
+}
+
+enum shmeta_status shmeta__handle_unusable(const struct shmeta_handle *h)
+{
+	return h->reader == NULL ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_ERR_FORKED;
+}
+
+struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *h, struct shmeta_reader *r)
+{
+	struct shmeta_handle *copy = handles_new(1, h->topic_bytes);
+
+	if (copy == NULL)
+		return NULL;
+	handle_aim(copy, r, (uint32_t)(h->part_key >> 32), (uint32_t)h->part_key);
+	copy->lineage = h->lineage;
+	copy->absent = h->absent & 2;
+	copy->topic_created_at_ms = h->topic_created_at_ms;
+	copy->topic_bytes = h->topic_bytes;
+	memcpy(copy->topic, h->topic, h->topic_bytes);
+	return copy;
+}
+
+void shmeta__handle_free(struct shmeta_handle *h)
+{
+	if (h != NULL)
 		shmeta__part_close(&h->part);
-		*h->link = h->next;
-		if (h->next != NULL)
-			h->next->link = h->link;
-	}
 	free(h);
 }
 
@@ -329,15 +361,16 @@ static enum shmeta_status get_partition_fresh(struct shmeta_handle *h, const str
                                               struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_PARTITION, h->topic, h->topic_bytes, (uint32_t)h->part_key};
+	struct asked asked = {h->reader, h, 0};
 	struct shmeta_freshness fresh = {0};
-	uint64_t assured_ns;
 	enum shmeta_status status = get_partition(h, 0, ret, &fresh);
 
 	if (must_ask(read, status, &fresh)) {
-		status = shmeta__fresh_wait(h->reader, &want, read, &assured_ns);
+		status = shmeta__asked_begin(h->reader, h, &want, read, &asked);
 		if (status == SHMETA_OK)
-			status = get_partition(h, assured_ns, ret, &fresh);
+			status = get_partition(asked.handle, asked.synced_at_ns, ret, &fresh);
 	}
+	status = shmeta__asked_end(h->reader, &asked, status);
 	if (ret_fresh != NULL && status >= 0)
 		*ret_fresh = fresh;
 	return status;
@@ -354,16 +387,18 @@ enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct sh
 	if (unlikely(h == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (unlikely(shmeta_peek(h->fork_word) != h->token))
-		return SHMETA_ERR_FORKED;
+		return shmeta__handle_unusable(h);
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))
 		return SHMETA_ERR_NO_SNAPSHOT;
 	status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
+	if (unlikely(asks))
+		return get_partition_fresh(h, read, ret, ret_fresh);
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
-	status = likely(!asks) ? get_partition(h, 0, ret, ret_fresh) : get_partition_fresh(h, read, ret, ret_fresh);
+	status = get_partition(h, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))
 		sample_lookup(r, begun_ns, h->part_key);
 	return lookup_done(r, status);
@@ -387,9 +422,9 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
                                               struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_PARTITION, topic, topic_bytes, partition_id};
+	struct asked asked = {r, NULL, 0};
 	struct shmeta_freshness fresh = {0};
 	enum shmeta_status status;
-	uint64_t assured_ns;
 	int asks;
 
 	if (unlikely(r == NULL || ret == NULL))
@@ -405,13 +440,15 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
 	status = get_named(r, topic, topic_bytes, partition_id, 0, ret, &fresh);
 	if (must_ask(read, status, &fresh)) {
-		status = shmeta__fresh_wait(r, &want, read, &assured_ns);
+		status = shmeta__asked_begin(r, NULL, &want, read, &asked);
 		if (status == SHMETA_OK)
-			status = get_named(r, topic, topic_bytes, partition_id, assured_ns, ret, &fresh);
+			status = get_named(asked.reader, topic, topic_bytes, partition_id, asked.synced_at_ns, ret,
+			                   &fresh);
 	}
+	status = shmeta__asked_end(r, &asked, status);
 	if (ret_fresh != NULL && status >= 0)
 		*ret_fresh = fresh;
-	return lookup_done(r, status);
+	return status;
 }
 
 enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
@@ -420,7 +457,7 @@ enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *con
 	if (count != 0 && (handles == NULL || ret_status == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	for (size_t i = 0; i < count; i++)
-		if (handles[i] == NULL || handles[i]->reader != handles[0]->reader)
+		if (handles[i] == NULL || handles[i]->reader == NULL || handles[i]->reader != handles[0]->reader)
 			return SHMETA_ERR_INVALID_ARGUMENT;
 	for (size_t i = 0; i < count; i++) {
 		ret_status[i] = shmeta_get_partition(handles[i], NULL, &ret[i], NULL);

@@ -31,19 +31,44 @@ static inline __attribute__((always_inline)) enum shmeta_status find(struct shme
 	return status;
 }
 
+/* What was found by asking, its strings in the caller's buffer if there is one: the next lookup need not find it there. */
+static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topic, size_t topic_bytes,
+                                       const struct shmeta_read *read, struct shmeta_segment *segment)
+{
+	enum shmeta_status status;
+
+	if (read->buffer == NULL)
+		return SHMETA_OK;
+	status = shmeta__part_strings(&h->part, topic, topic_bytes, segment, read->buffer, read->buffer_bytes);
+	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(h->reader, read, "the segment's strings");
+}
+
+static enum shmeta_status find_with_strings(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
+                                            uint64_t assured_ns, struct shmeta_segment *ret,
+                                            struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = find(h, offset, assured_ns, ret, ret_fresh);
+
+	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, read, ret);
+}
+
 static enum shmeta_status find_fresh(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_SEGMENT, h->topic, h->topic_bytes, (uint32_t)h->part_key};
+	struct asked asked = {h->reader, h, 0};
 	struct shmeta_freshness fresh = {0};
-	uint64_t assured_ns;
-	enum shmeta_status status = find(h, offset, 0, ret, &fresh);
+	struct shmeta_segment segment;
+	enum shmeta_status status = find_with_strings(h, offset, read, 0, &segment, &fresh);
 
 	if (must_ask(read, status, &fresh)) {
-		status = shmeta__fresh_wait(h->reader, &want, read, &assured_ns);
+		status = shmeta__asked_begin(h->reader, h, &want, read, &asked);
 		if (status == SHMETA_OK)
-			status = find(h, offset, assured_ns, ret, &fresh);
+			status = find_with_strings(asked.handle, offset, read, asked.synced_at_ns, &segment, &fresh);
 	}
+	status = shmeta__asked_end(h->reader, &asked, status);
+	if (status == SHMETA_OK)
+		*ret = segment;
 	if (ret_fresh != NULL && status >= 0)
 		*ret_fresh = fresh;
 	return status;
@@ -63,7 +88,7 @@ static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_ha
 	if (status != SHMETA_OK)
 		return status;
 	if (asks)
-		return lookup_done(r, find_fresh(h, offset, read, ret, ret_fresh));
+		return find_fresh(h, offset, read, ret, ret_fresh);
 	status = find(h, offset, 0, ret, ret_fresh);
 	sample_lookup(r, begun_ns, h->part_key);
 	return lookup_done(r, status);
@@ -77,7 +102,7 @@ enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset,
 	if (unlikely(h == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (unlikely(shmeta_peek(h->fork_word) != h->token))
-		return SHMETA_ERR_FORKED;
+		return shmeta__handle_unusable(h);
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))
 		return SHMETA_ERR_NO_SNAPSHOT;
@@ -97,21 +122,37 @@ static inline enum shmeta_status find_named(struct shmeta_reader *r, const char 
 	return likely(status == SHMETA_OK) ? find(h, offset, assured_ns, ret, ret_fresh) : status;
 }
 
+static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const struct want *want, uint64_t offset,
+                                                  const struct shmeta_read *read, uint64_t assured_ns,
+                                                  struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_handle *h;
+	enum shmeta_status status = shmeta__partition_named(r, want->topic, want->topic_bytes, want->partition_id,
+	                                                    SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh, &h);
+
+	if (status == SHMETA_OK)
+		status = find(h, offset, assured_ns, ret, ret_fresh);
+	return status != SHMETA_OK ? status : give_strings(h, want->topic, want->topic_bytes, read, ret);
+}
+
 static enum shmeta_status find_named_fresh(struct shmeta_reader *r, const struct want *want, uint64_t offset,
                                            const struct shmeta_read *read, struct shmeta_segment *ret,
                                            struct shmeta_freshness *ret_fresh)
 {
+	struct asked asked = {r, NULL, 0};
 	struct shmeta_freshness fresh = {0};
-	uint64_t assured_ns;
-	enum shmeta_status status =
-		find_named(r, want->topic, want->topic_bytes, want->partition_id, offset, 0, ret, &fresh);
+	struct shmeta_segment segment;
+	enum shmeta_status status = find_named_with_strings(r, want, offset, read, 0, &segment, &fresh);
 
 	if (must_ask(read, status, &fresh)) {
-		status = shmeta__fresh_wait(r, want, read, &assured_ns);
+		status = shmeta__asked_begin(r, NULL, want, read, &asked);
 		if (status == SHMETA_OK)
-			status = find_named(r, want->topic, want->topic_bytes, want->partition_id, offset, assured_ns,
-			                    ret, &fresh);
+			status = find_named_with_strings(asked.reader, want, offset, read, asked.synced_at_ns, &segment,
+			                                 &fresh);
 	}
+	status = shmeta__asked_end(r, &asked, status);
+	if (status == SHMETA_OK)
+		*ret = segment;
 	if (ret_fresh != NULL && status >= 0)
 		*ret_fresh = fresh;
 	return status;
@@ -138,7 +179,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 	if (unlikely(asks)) {
 		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
 
-		return lookup_done(r, find_named_fresh(r, &want, offset, read, ret, ret_fresh));
+		return find_named_fresh(r, &want, offset, read, ret, ret_fresh);
 	}
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
@@ -169,7 +210,7 @@ static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup lookup, i
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(h->fork_word) != h->token)
-		return SHMETA_ERR_FORKED;
+		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)
 		return status;
@@ -202,7 +243,8 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 	if (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	for (size_t i = 0; i < count; i++)
-		if (finds[i].handle == NULL || finds[i].handle->reader != finds[0].handle->reader)
+		if (finds[i].handle == NULL || finds[i].handle->reader == NULL ||
+		    finds[i].handle->reader != finds[0].handle->reader)
 			return SHMETA_ERR_INVALID_ARGUMENT;
 	for (size_t i = 0; i < count; i++) {
 		ret_status[i] = shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &ret[i], NULL);
@@ -223,7 +265,7 @@ enum shmeta_status shmeta_segment_strings(struct shmeta_handle *h, struct shmeta
 	if (h == NULL || segment == NULL || (buffer == NULL && bytes != 0))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(h->fork_word) != h->token)
-		return SHMETA_ERR_FORKED;
+		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)
 		return status;
@@ -288,7 +330,7 @@ enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, 
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(h->fork_word) != h->token)
-		return SHMETA_ERR_FORKED;
+		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)
 		return status;

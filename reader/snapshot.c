@@ -78,7 +78,8 @@ static void settle_membership(struct shmeta_reader *r)
 
 	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5 */
 		leave(r);
-	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || (r->membership != NULL && r->epoch == epoch))
+	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->aside ||
+	    (r->membership != NULL && r->epoch == epoch))
 		return;
 	now = shmeta__monotonic_ns();
 	if (r->membership == NULL && now < r->next_join_ns)
@@ -433,9 +434,56 @@ enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *r, uint32_t *re
 
 /* ---- readers ---------------------------------------------------------------------------------------------------------------- */
 
+/* It takes over the caller's reference to core. */
+static struct shmeta_reader *reader_of(struct shmeta *instance, struct core *core)
+{
+	struct shmeta_reader *r = aligned_alloc(64, (sizeof *r + 63) / 64 * 64);
+
+	if (r == NULL)
+		return NULL;
+	memset(r, 0, sizeof *r);
+	r->fork_word = instance->fork_word;
+	r->token = instance->token;
+	r->instance = instance;
+	r->core = core;
+	r->board = core->board;
+	r->slot = &r->own;
+	r->guard = &shmeta__always;
+	return r;
+}
+
+/* Everything but handles, iterators and the reference to the instance. */
+static void reader_drop(struct shmeta_reader *r)
+{
+	leave(r);
+	shmeta__reader_caches_free(r);
+	shmeta__env_txn_free(r->txn);
+	shmeta__env_unref(r->env);
+	shmeta__core_unref(r->core, 0);
+	free(r);
+}
+
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of)
+{
+	struct core *core = shmeta__core_ref(of->core, 0);
+	struct shmeta_reader *r = reader_of(of->instance, core);
+
+	if (r == NULL)
+		shmeta__core_unref(core, 0);
+	else
+		r->aside = 1;
+	return r;
+}
+
+void shmeta__reader_aside_free(struct shmeta_reader *aside)
+{
+	reader_drop(aside);
+}
+
 enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret)
 {
 	struct shmeta_reader *r;
+	struct core *core;
 	int room;
 
 	if (instance == NULL || ret == NULL)
@@ -456,22 +504,16 @@ enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_read
 		                  instance->threads);
 		return shmeta__instance_fail(instance, &err);
 	}
-	r = aligned_alloc(64, (sizeof *r + 63) / 64 * 64);
+	core = shmeta__instance_core(instance);
+	r = reader_of(instance, core);
 	if (r == NULL) {
+		shmeta__core_unref(core, 0);
 		(void)pthread_mutex_lock(&instance->lock);
 		instance->readers--;
 		instance->refs--;
 		(void)pthread_mutex_unlock(&instance->lock);
 		return SHMETA_ERR_NO_MEMORY;
 	}
-	memset(r, 0, sizeof *r);
-	r->fork_word = instance->fork_word;
-	r->token = instance->token;
-	r->instance = instance;
-	r->core = shmeta__instance_core(instance);
-	r->board = r->core->board;
-	r->slot = &r->own;
-	r->guard = &shmeta__always;
 	settle_membership(r);
 	*ret = r;
 	return SHMETA_OK;
@@ -489,16 +531,12 @@ void shmeta_reader_free(struct shmeta_reader *r)
 		return;
 	}
 	instance = r->instance;
+	/* They are their owners', who may close them later. */
 	while (r->iters != NULL)
-		shmeta_iter_free(r->iters);
+		shmeta__iter_detach(r->iters);
 	while (r->handles != NULL)
-		shmeta_partition_close(r->handles);
-	leave(r);
-	shmeta__reader_caches_free(r);
-	shmeta__env_txn_free(r->txn);
-	shmeta__env_unref(r->env);
-	shmeta__core_unref(r->core, 0);
-	free(r);
+		shmeta__handle_detach(r->handles);
+	reader_drop(r);
 	(void)pthread_mutex_lock(&instance->lock);
 	instance->readers--;
 	(void)pthread_mutex_unlock(&instance->lock);

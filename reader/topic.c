@@ -218,14 +218,48 @@ static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, s
 	return status;
 }
 
+/* A topic that was asked for has its strings in the caller's buffer: its snapshot may be of this call alone. */
+static enum shmeta_status get_topic_copied(struct shmeta_reader *r, const char *name, size_t bytes,
+                                           const struct shmeta_read *read, uint64_t assured_ns,
+                                           struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = get_topic(r, name, bytes, assured_ns, ret, ret_fresh);
+
+	if (status != SHMETA_OK || (read->buffer == NULL && (read->flags & SHMETA_READ_MAY_MOVE) != 0))
+		return status;
+	status = shmeta_copy_topic(ret, read->buffer, read->buffer_bytes, NULL);
+	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, read, "the topic's strings");
+}
+
+static enum shmeta_status get_topic_fresh(struct shmeta_reader *r, const char *name, size_t bytes,
+                                          const struct shmeta_read *read, struct shmeta_topic *ret,
+                                          struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = {SHMETA_CLASS_TOPIC, name, bytes, 0};
+	struct asked asked = {r, NULL, 0};
+	struct shmeta_freshness fresh = {0};
+	struct shmeta_topic topic = {0};
+	enum shmeta_status status = get_topic_copied(r, name, bytes, read, 0, &topic, &fresh);
+
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__asked_begin(r, NULL, &want, read, &asked);
+		if (status == SHMETA_OK)
+			status = get_topic_copied(asked.reader, name, bytes, read, asked.synced_at_ns, &topic, &fresh);
+	}
+	status = shmeta__asked_end(r, &asked, status);
+	if (status == SHMETA_OK)
+		*ret = topic;
+	if (ret_fresh != NULL && status >= 0)
+		*ret_fresh = fresh;
+	return status;
+}
+
 enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, size_t bytes,
                                     const struct shmeta_read *read, struct shmeta_topic *ret,
                                     struct shmeta_freshness *ret_fresh)
 {
-	const struct want want = {SHMETA_CLASS_TOPIC, name, bytes, 0};
-	struct shmeta_freshness fresh = {0};
 	enum shmeta_status status;
-	uint64_t assured_ns = 0, begun_ns = 0;
+	uint64_t begun_ns = 0;
 	int asks;
 
 	if (unlikely(r == NULL || ret == NULL))
@@ -238,20 +272,11 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
 		return status;
+	if (unlikely(asks))
+		return get_topic_fresh(r, name, bytes, read, ret, ret_fresh);
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
-	if (likely(!asks)) {
-		status = get_topic(r, name, bytes, 0, ret, ret_fresh);
-	} else {
-		status = get_topic(r, name, bytes, 0, ret, &fresh);
-		if (must_ask(read, status, &fresh)) {
-			status = shmeta__fresh_wait(r, &want, read, &assured_ns);
-			if (status == SHMETA_OK)
-				status = get_topic(r, name, bytes, assured_ns, ret, &fresh);
-		}
-		if (ret_fresh != NULL && status >= 0)
-			*ret_fresh = fresh;
-	}
+	status = get_topic(r, name, bytes, 0, ret, ret_fresh);
 	if (unlikely(begun_ns != 0))
 		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, 0) : 0);
 	return lookup_done(r, status);

@@ -99,6 +99,13 @@ SHMETA_FROZEN(shmeta_slot, histogram, 192);
 SHMETA_FROZEN(shmeta_slot, sample, 704);
 SHMETA_FROZEN_SIZE(shmeta_slot, SHMETA_SLOT_BYTES);
 
+static inline void shmeta__counters_add(struct shmeta_reader_counters *sum, const struct shmeta_reader_counters *more)
+{
+#define C(name, help) sum->name += more->name;
+	SHMETA_READER_COUNTERS(C)
+#undef C
+}
+
 static inline uint64_t shmeta__slots_bytes(uint32_t slot_count)
 {
 	return SHMETA_SLOTS_HEADER + (uint64_t)slot_count * SHMETA_SLOT_BYTES;

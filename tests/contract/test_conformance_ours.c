@@ -67,7 +67,10 @@ CLAIM(c3_answers_carry_an_age_and_hints_say_that_they_are)
 
 CLAIM(c4_fresh_and_source_answer_what_is_there)
 {
-	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = API_WAIT_MS};
+	struct shmeta_read read = {.size = sizeof read,
+	                           .consistency = SHMETA_FRESH,
+	                           .timeout_ms = API_WAIT_MS,
+	                           .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_snapshot_info before, after;
 	struct shmeta_topic t;
 
@@ -84,7 +87,10 @@ CLAIM(c4_fresh_and_source_answer_what_is_there)
 
 CLAIM(c4_source_sees_what_somebody_else_committed_before_the_call)
 {
-	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_SOURCE, .timeout_ms = API_WAIT_MS};
+	struct shmeta_read read = {.size = sizeof read,
+	                           .consistency = SHMETA_SOURCE,
+	                           .timeout_ms = API_WAIT_MS,
+	                           .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_partition p;
 	char sql[96];
 
@@ -101,7 +107,8 @@ CLAIM(c4_source_sees_what_somebody_else_committed_before_the_call)
 
 CLAIM(c4_cached_answers_without_the_writer_and_source_never_does)
 {
-	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100};
+	struct shmeta_read read = {
+		.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100, .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_freshness f;
 	struct shmeta_topic t;
 
@@ -122,7 +129,8 @@ CLAIM(c4_cached_answers_without_the_writer_and_source_never_does)
 
 CLAIM(c4_fresh_asks_the_source_when_the_answer_is_stale)
 {
-	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100};
+	struct shmeta_read read = {
+		.size = sizeof read, .consistency = SHMETA_FRESH, .timeout_ms = 100, .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_freshness f;
 	struct shmeta_partition p;
 	double end;

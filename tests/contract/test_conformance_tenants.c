@@ -206,7 +206,10 @@ CLAIM(c2_a_request_id_is_its_tenants)
 
 CLAIM(c2_fresh_and_source_ask_for_the_callers_tenant)
 {
-	struct shmeta_read read = {.size = sizeof read, .consistency = SHMETA_SOURCE, .timeout_ms = API_WAIT_MS};
+	struct shmeta_read read = {.size = sizeof read,
+	                           .consistency = SHMETA_SOURCE,
+	                           .timeout_ms = API_WAIT_MS,
+	                           .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_partition p;
 	struct shmeta_topic t;
 

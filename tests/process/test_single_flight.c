@@ -103,8 +103,10 @@ static void settle(void)
 /* In a child: be ready, wait for the sign, ask. 0: the answer is the right one, and was read after the sign. */
 static int ask(const char *topic, enum shmeta_status right, int ready, int go)
 {
-	struct shmeta_read read_options = {
-		.size = sizeof read_options, .consistency = SHMETA_FRESH, .timeout_ms = WAIT_MS};
+	struct shmeta_read read_options = {.size = sizeof read_options,
+	                                   .consistency = SHMETA_FRESH,
+	                                   .timeout_ms = WAIT_MS,
+	                                   .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta *instance = run_daemon_open(&d, "flock", 0);
 	struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
 	struct shmeta_freshness fresh;
@@ -203,7 +205,8 @@ static void start_remembering(void)
 Test(single_flight, who_asks_after_the_answer_came_is_spared_too_until_the_topic_is_made, .init = start_remembering,
      .fini = stop)
 {
-	struct shmeta_read how = {.size = sizeof how, .consistency = SHMETA_FRESH, .timeout_ms = WAIT_MS};
+	struct shmeta_read how = {
+		.size = sizeof how, .consistency = SHMETA_FRESH, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
 	const struct shmeta_op make = {.type = SHMETA_OP_CREATE_TOPIC,
 	                               .u.topic = {.name = {"late", 4}, .partition_count = 1}};
 	struct shmeta *instance = run_daemon_open(&d, "one", 0);

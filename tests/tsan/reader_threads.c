@@ -78,11 +78,13 @@ static void *read_often(void *arg)
 			is_wrong("end", status);
 		(void)__atomic_add_fetch(&snapshots, 1, __ATOMIC_RELAXED);
 		if (i % 500 == 499) {
-			shmeta_reader_free(r); /* with its handle */
+			shmeta_reader_free(r);
+			shmeta_partition_close(h); /* in either order */
 			r = NULL;
 			h = NULL;
 		}
 	}
+	shmeta_partition_close(h);
 	shmeta_reader_free(r);
 	return NULL;
 }

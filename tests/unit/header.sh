@@ -10,7 +10,7 @@ status=0
 cat >"$work/user.c" <<'C'
 #include "shmeta.h"
 #include "shmeta.h"
-static const struct shmeta_read fresh = {sizeof(struct shmeta_read), SHMETA_FRESH, 1000};
+static const struct shmeta_read fresh = {sizeof(struct shmeta_read), SHMETA_FRESH, 1000, SHMETA_READ_MAY_MOVE, 0, 0, 0};
 int main(void)
 {
 	struct shmeta_options options = {sizeof(struct shmeta_options), 0, 0, 0, 0, 0, 0, 0, 0};

@@ -1529,8 +1529,8 @@ static void source_done(struct shmeta_reader *reader)
 
 Test(client, a_lookup_with_source_asks_the_source_though_the_answer_is_fresh)
 {
-	const struct shmeta_read fresh = {sizeof fresh, SHMETA_FRESH, 5000},
-				 source = {sizeof source, SHMETA_SOURCE, 5000};
+	const struct shmeta_read fresh = {sizeof fresh, SHMETA_FRESH, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0},
+				 source = {sizeof source, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
 	struct shmeta_reader *reader = source_reader();
 	struct shmeta_partition partition;
 	struct shmeta_segment segment;
@@ -1553,12 +1553,13 @@ Test(client, a_lookup_with_source_asks_the_source_though_the_answer_is_fresh)
 	cr_assert_eq(w->refreshes, 5);
 	cr_assert_eq(w->last_refresh.cls, SHMETA_CLASS_SEGMENT);
 	cr_assert_eq(segment.base_offset, 10);
+	shmeta_partition_close(handle);
 	source_done(reader);
 }
 
 Test(client, a_lookup_with_source_does_not_take_a_read_that_began_before_it)
 {
-	const struct shmeta_read source = {sizeof source, SHMETA_SOURCE, 5000};
+	const struct shmeta_read source = {sizeof source, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
 	struct shmeta_reader *reader = source_reader();
 	struct shmeta_freshness age;
 	struct shmeta_topic topic;
@@ -1579,7 +1580,7 @@ Test(client, a_lookup_with_source_does_not_take_a_read_that_began_before_it)
 
 Test(client, a_lookup_with_source_fails_when_nobody_can_be_asked)
 {
-	const struct shmeta_read source = {sizeof source, SHMETA_SOURCE, 100};
+	const struct shmeta_read source = {sizeof source, SHMETA_SOURCE, 100, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
 	struct shmeta_reader *reader = source_reader();
 	struct shmeta_topic topic;
 

@@ -39,9 +39,21 @@ static void set_up(void)
 	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
 }
 
+/* Handles are their owner's, also after the reader is gone. */
+static struct shmeta_handle *kept_handles[64];
+static size_t kept_count;
+
+static struct shmeta_handle *keep(struct shmeta_handle *h)
+{
+	cr_assert_lt(kept_count, sizeof kept_handles / sizeof *kept_handles);
+	return kept_handles[kept_count++] = h;
+}
+
 static void tear_down(void)
 {
 	fake_close_all(w, instance, reader);
+	for (size_t i = 0; i < kept_count; i++)
+		shmeta_partition_close(kept_handles[i]);
 }
 
 TestSuite(reader_life, .init = set_up, .fini = tear_down, .timeout = 30);
@@ -70,7 +82,7 @@ static struct shmeta_handle *open_partition(uint32_t partition)
 	struct shmeta_handle *h = NULL;
 
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, partition, &h), SHMETA_OK);
-	return h;
+	return keep(h);
 }
 
 static void empty_commit(void)
@@ -589,6 +601,7 @@ Test(reader_life, deleted_topics_are_absent_and_recreated_ones_are_new)
 	for (int i = 0; i < 40; i++) {
 		(void)snprintf(name, sizeof name, "n%d", i);
 		cr_assert_eq(shmeta_partition_open(reader, name, strlen(name), 0, &old[i]), SHMETA_OK);
+		(void)keep(old[i]);
 	}
 	end();
 	for (int i = 0; i < 40; i++) {
@@ -955,6 +968,7 @@ Test(reader_life, a_directory_that_was_made_anew_is_followed_once_answers_are_st
 	begin();
 	h = open_partition(0);
 	cr_assert_eq(shmeta_partition_open(reader, "kept", 4, 0, &kept), SHMETA_OK);
+	(void)keep(kept);
 	end();
 	fake_unserve(w);
 	fake_advance(w, UINT64_C(400000000000));

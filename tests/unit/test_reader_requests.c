@@ -17,9 +17,9 @@ static struct fake_writer *w;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
 static uint32_t topic;
-static const struct shmeta_read fresh_read = {sizeof fresh_read, SHMETA_FRESH, 5000};
-static const struct shmeta_read hasty_read = {sizeof hasty_read, SHMETA_FRESH, 50};
-static const struct shmeta_read cached_read = {sizeof cached_read, SHMETA_CACHED, 0};
+static const struct shmeta_read fresh_read = {sizeof fresh_read, SHMETA_FRESH, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+static const struct shmeta_read hasty_read = {sizeof hasty_read, SHMETA_FRESH, 50, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+static const struct shmeta_read cached_read = {sizeof cached_read, SHMETA_CACHED, 0, 0, 0, NULL, 0};
 
 static void set_up(void)
 {
@@ -99,6 +99,7 @@ Test(reader_requests, fresh_asks_for_exactly_the_stale_key_and_answers_from_the_
 	cr_assert_eq(shmeta_snapshot_info(reader, &after), SHMETA_OK);
 	cr_assert_eq(after.txn, before.txn + 1);
 	cr_assert_eq(fresh.txn, after.txn);
+	shmeta_partition_close(h);
 	end();
 	cr_assert_eq(fake_slot(w, 0)->counters.fresh_waits, 1);
 }
@@ -155,6 +156,7 @@ Test(reader_requests, fresh_by_handle_and_by_name_give_the_same)
 	fake_advance(w, 31 * SECOND);
 	cr_assert_eq(shmeta_find_segment_named(reader, "t", 1, 1, 100, &fresh_read, &s, NULL), SHMETA_OK);
 	cr_assert_eq(w->refreshes, 3);
+	shmeta_partition_close(h);
 	end();
 }
 
@@ -202,8 +204,8 @@ Test(reader_requests, an_answer_about_a_commit_that_is_not_published_in_time_is_
 
 Test(reader_requests, read_options_that_are_none_are_refused)
 {
-	const struct shmeta_read small = {4, SHMETA_CACHED, 0};
-	const struct shmeta_read other = {sizeof other, (enum shmeta_consistency)9, 0};
+	const struct shmeta_read small = {4, SHMETA_CACHED, 0, 0, 0, NULL, 0};
+	const struct shmeta_read other = {sizeof other, (enum shmeta_consistency)9, 0, 0, 0, NULL, 0};
 	struct shmeta_partition p;
 	struct shmeta_handle *h;
 	struct shmeta_segment s;
@@ -217,6 +219,7 @@ Test(reader_requests, read_options_that_are_none_are_refused)
 	cr_assert_eq(shmeta_get_partition_named(reader, "t", 1, 1, &other, &p, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_find_segment(h, 1, &small, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_find_segment_named(reader, "t", 1, 1, 1, &other, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	shmeta_partition_close(h);
 	end();
 }
 
