@@ -245,7 +245,7 @@ static const char *describe(const struct admin_job *job, char *ret, size_t bytes
 static void finish(struct sync *s, struct admin_job *job, enum shmeta_status status, const char *sentence)
 {
 	uint64_t generation = s->gen != NULL ? s->gen->generation : 0;
-	char what[SHMETA_NAME_MAX + 80];
+	char what[SHMETA_NAME_MAX + 80], tenant[SHMETA_TENANT_MAX * 2], line[1000];
 
 	if (job->answered)
 		return;
@@ -254,14 +254,18 @@ static void finish(struct sync *s, struct admin_job *job, enum shmeta_status sta
 		s->host.invalidated(s->host.arg, job->ticket, &job->count, job->txn, generation);
 	else
 		s->host.answer(s->host.arg, job->ticket, status, sentence, 0, generation, 0);
-	if (s->options.audit && job->begun && !job->dry_run)
-		sync_log(s, LOG_INFO, "audit",
-		         "%s: invalidate %s: %s: %llu topics, %llu partitions, %llu other records, commit %llu of "
-		         "generation %llu",
-		         job->who, describe(job, what, sizeof what),
-		         status == SHMETA_OK ? "done" : shmeta_strerror(status), (unsigned long long)job->count.topics,
-		         (unsigned long long)job->count.partitions, (unsigned long long)job->count.records,
-		         (unsigned long long)job->txn, (unsigned long long)generation);
+	if (job->begun && !job->dry_run) {
+		(void)snprintf(line, sizeof line,
+		               "%s: invalidate %s, tenant '%s': %s: %llu topics, %llu partitions, %llu other records, "
+		               "commit %llu of generation %llu",
+		               job->who, describe(job, what, sizeof what),
+		               shmeta__escape(tenant, sizeof tenant, job->tenant.data, job->tenant.bytes),
+		               status == SHMETA_OK ? "done" : shmeta_strerror(status),
+		               (unsigned long long)job->count.topics, (unsigned long long)job->count.partitions,
+		               (unsigned long long)job->count.records, (unsigned long long)job->txn,
+		               (unsigned long long)generation);
+		audit_say(s, line);
+	}
 }
 
 void admin_answered(struct sync *s, struct admin_job *job, enum shmeta_status status, const char *sentence,

@@ -326,6 +326,10 @@ static void read_mail(struct daemon *d)
 			on_phase(d, (enum shmeta_phase)letter->number, letter->text);
 			break;
 		case MAIL_LOG:
+			if (strcmp(letter->event, SYNC_AUDIT_EVENT) == 0) {
+				log_audit(letter->text);
+				break;
+			}
 			log_event(letter->number, letter->event, "%s", letter->text);
 			snprintf(d->told, sizeof(d->told), "%s", letter->text);
 			break;
@@ -571,7 +575,10 @@ static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_se
 	         status == SHMETA_OK           ? ret_sentence
 	         : status == SHMETA_ERR_CONFIG ? "refused, nothing has changed"
 	                                       : ret_sentence);
-	log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, d->config->write_audit ? "audit" : "reload", line);
+	if (d->config->write_audit)
+		log_audit(line);
+	else
+		log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, "reload", line);
 	d->status[0] = '\0';
 	if (d->ready)
 		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
@@ -896,6 +903,7 @@ static void finish(struct daemon *d)
 	sd_event_unref(d->event);
 	instance_close(&d->instance);
 	log_progress_end();
+	log_flush_held(UINT64_MAX);
 	config_free(d->config);
 }
 

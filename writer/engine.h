@@ -3,6 +3,7 @@
  *   sync.c        options, timers, the thread
  *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
+ *   audit.c       who wrote what
  *   accept.c      a source that is no longer what the store was filled from
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
  *   compare.c     load() aside: what differs is read again by the queue
@@ -112,6 +113,19 @@ struct accept {
 	struct sync_held seen;
 };
 
+/* audit.c: what is added up until a second has passed */
+struct audit_sum {
+	char who[64]; /* the first one of this user */
+	enum shmeta_op_type type;
+	bool several_processes;
+	uint64_t done, refused, unknown;
+};
+struct audit {
+	struct audit_sum sums[64];
+	size_t count;
+	uint64_t began_ns;
+};
+
 struct failing_key; /* failing.h: a key that fails by itself */
 struct admin_job;   /* admin.c: a list of objects or an invalidation */
 
@@ -158,6 +172,7 @@ struct sync {
 	bool rebuild;           /* what the store holds is damaged: load anew, aside */
 	bool foreign;           /* what the store holds is not of this source: load anew, aside */
 	struct accept accept;
+	struct audit audit;
 	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
@@ -280,6 +295,15 @@ void sync_room_works(struct sync *s);
 void health_run(struct sync *s);
 /* The source's state in words an operator can act on. */
 void health_describe(struct sync *s, char *ret, size_t bytes);
+
+/* ---- audit.c ---------------------------------------------------------------------------------- */
+
+/* What became of the operations of one call. results NULL: nobody knows. */
+void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *ops,
+               const struct shmeta_result *results, size_t count);
+void audit_say(struct sync *s, const char *text); /* a whole line */
+void audit_run(struct sync *s);
+void audit_flush(struct sync *s); /* before the end */
 
 /* ---- accept.c --------------------------------------------------------------------------------- */
 

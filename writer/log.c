@@ -16,6 +16,7 @@
 #include <systemd/sd-journal.h>
 
 #include "shm/board.h"
+#include "shm/record.h"
 
 enum { LINE_MAX_BYTES = 1024, EVENTS_MAX = 64 };
 
@@ -62,27 +63,7 @@ const char *log_level_name(int level)
 
 char *log_escape(const char *text, char *ret, size_t bytes)
 {
-	static const char hex[] = "0123456789abcdef";
-	size_t at = 0;
-
-	if (bytes == 0)
-		return ret;
-	for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-		if (*p >= 0x20 && *p != 0x7f) {
-			if (at + 1 >= bytes)
-				break;
-			ret[at++] = (char)*p;
-		} else {
-			if (at + 4 >= bytes)
-				break;
-			ret[at++] = '\\';
-			ret[at++] = 'x';
-			ret[at++] = hex[*p >> 4];
-			ret[at++] = hex[*p & 15];
-		}
-	}
-	ret[at] = '\0';
-	return ret;
+	return shmeta__escape(ret, bytes, text, strlen(text));
 }
 
 /* The journal names the device and inode of the stream that it reads; a redirected stderr inherits the variable but not them. */
@@ -208,6 +189,15 @@ void log_unlimited(int priority, const char *event, const char *sentence)
 	pthread_mutex_lock(&out.lock);
 	if (priority <= out.level)
 		write_line(priority, event, log_escape(sentence, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_audit(const char *sentence)
+{
+	char line[LINE_MAX_BYTES];
+
+	pthread_mutex_lock(&out.lock);
+	write_line(LOG_NOTICE, "audit", log_escape(sentence, line, sizeof(line)));
 	pthread_mutex_unlock(&out.lock);
 }
 

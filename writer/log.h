@@ -20,14 +20,17 @@ __attribute__((format(printf, 3, 4))) void log_event(int priority, const char *e
 /* Without the limit: for what somebody with the right to do so has just asked for. */
 void log_unlimited(int priority, const char *event, const char *sentence);
 
-/* Tell what was held back in windows that have ended. Called about once a second. */
+/* The same whatever the level is: what was asked to be on record. */
+void log_audit(const char *sentence);
+
+/* Tell what was held back in windows that have ended. Called about once a second; with UINT64_MAX at the end. */
 void log_flush_held(uint64_t now_ns);
 
 /* The line that is drawn over itself while rows are loaded; only on a terminal. total 0: not known. */
 void log_progress(uint64_t done, uint64_t total);
 void log_progress_end(void);
 
-/* One printable line: control characters and newlines become \xNN. Cut, and terminated, at bytes. Returns ret. */
+/* One printable line, as shmeta__escape() makes it. Cut, and terminated, at bytes. Returns ret. */
 char *log_escape(const char *text, char *ret, size_t bytes);
 
 /* "debug" .. "err", -1 when the word is none of them. */

@@ -917,6 +917,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	work(s);
 	refuse_what_waits(s);
 	health_run(s);
+	audit_run(s);
 	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
 		if (s->following && !s->list_dirty)
 			sync_wake_at(s, s->poll_due_ns);
@@ -1079,6 +1080,7 @@ void sync_close(struct sync *s)
 		write_commit(s);
 	}
 	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");
+	audit_flush(s);
 	save_position(s);
 	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
 	destroy(s);

@@ -150,6 +150,9 @@ struct sync_host {
 	C(absent_known, "gauge", "keys", "keys remembered as absent")                               \
 	C(reconciles_lagged, "counter", "passes", "of the reconciles those that read from followers")
 
+/* The event of lines that are to be written whatever the log's level and limits are. */
+#define SYNC_AUDIT_EVENT "audit"
+
 struct sync_counters {
 #define C(name, kind, unit, help) uint64_t name;
 	SYNC_COUNTERS(C)

@@ -428,23 +428,6 @@ static struct write_call *drop_late(struct sync *s, struct write_call *calls)
 	return calls;
 }
 
-/* One line for each call that changed something: who, what, how many, the commit. */
-static void audit(struct sync *s, const struct write_call *call)
-{
-	for (size_t i = 0; s->options.audit && i < call->count;) {
-		enum shmeta_op_type type = call->ops[i].type;
-		size_t done = 0, refused = 0;
-
-		for (; i < call->count && call->ops[i].type == type; i++) {
-			done += call->results[i].status == SHMETA_OK;
-			refused += call->results[i].status != SHMETA_OK;
-		}
-		sync_log(s, LOG_INFO, "audit", "%s: %s: %zu done, %zu refused, commit %llu of generation %llu",
-		         call->who, shmeta__op_name(type), done, refused, (unsigned long long)sync_committed(s),
-		         (unsigned long long)s->gen->generation);
-	}
-}
-
 /* Every operation's result where its call looks for it, and where the next round looks for what was done. What was kept out for now
  * by something that passes is not done, and a retry is to do it. */
 static void settle_results(struct write_round *r)
@@ -487,7 +470,7 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 		s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		audit(s, c);
+		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->count);
 }
 
 /* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
@@ -575,8 +558,11 @@ static void commit(struct write_round *r, bool last)
 	if (status != SHMETA_OK) {
 		if (status == SHMETA_ERR_SOURCE)
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
-		if (status == SHMETA_ERR_OUTCOME_UNKNOWN)
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
 			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
+			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+				audit_ops(s, c->who, c->tenant, c->ops, NULL, c->count);
+		}
 		answer_calls(s, r->calls, status, err.text);
 		r->calls = NULL;
 		round_free(r);

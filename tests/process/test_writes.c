@@ -189,6 +189,45 @@ static _Noreturn void refresh_for_ever(void)
 		                      WAIT_MS, NULL);
 }
 
+/* ---- the audit ------------------------------------------------------------------------------------------------------------- */
+
+Test(writes, every_deletion_is_on_record_whatever_the_log_level, .init = begin, .fini = end)
+{
+	enum { TOPICS = 40 };
+	static char log[1 << 20];
+	struct shmeta_result result;
+	struct process p;
+	size_t bytes;
+	FILE *file;
+
+	write_config("log { level = err }");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert(enter(&p, "auditor"));
+	for (int i = 0; i < TOPICS; i++) {
+		char name[16];
+		struct shmeta_op delete = {.type = SHMETA_OP_DELETE_TOPIC};
+
+		snprintf(name, sizeof name, "t%02d", i);
+		delete.name = str(name);
+		cr_assert_eq(create(&p, name, 1), SHMETA_OK);
+		cr_assert_eq(do_one(&p, &delete, &result, NULL), SHMETA_OK);
+	}
+	leave(&p);
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	file = fopen(d.log, "re");
+	cr_assert_not_null(file);
+	bytes = fread(log, 1, sizeof log - 1, file);
+	(void)fclose(file);
+	log[bytes] = '\0';
+	for (int i = 0; i < TOPICS; i++) {
+		char line[120];
+
+		snprintf(line, sizeof line, "audit: uid %u pid %d: delete_topic: topic 't%02d'", (unsigned)geteuid(),
+		         (int)getpid(), i);
+		cr_expect_not_null(strstr(log, line), "%s is not on record:\n%s", line, log);
+	}
+}
+
 Test(writes, what_one_process_was_told_is_written_another_reads, .init = begin, .fini = end)
 {
 	struct process p;

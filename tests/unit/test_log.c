@@ -70,12 +70,40 @@ Test(log, what_came_from_outside_stays_on_its_line)
 	fclose(stream);
 }
 
+Test(log, what_would_act_on_a_terminal_or_hide_is_shown)
+{
+	char out[128];
+
+	/* CSI as one character of C1, right-to-left override, zero width space, and bytes that are no UTF-8. */
+	cr_expect_str_eq(log_escape("a\xc2\x9b"
+	                            "31m\xe2\x80\xae"
+	                            "b\xe2\x80\x8b"
+	                            "c\xff"
+	                            "d \xc3\xa4",
+	                            out, sizeof(out)),
+	                 "a\\u009b31m\\u202eb\\u200bc\\xffd \xc3\xa4");
+}
+
+Test(log, the_audit_has_no_level_and_no_limit)
+{
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	log_set_level(LOG_ERR);
+	for (int i = 0; i < 500; i++)
+		log_audit("uid 0 pid 1: delete_topic");
+	cr_expect_eq(count(heard(ends[0]), "<5>audit: uid 0 pid 1: delete_topic\n"), 500);
+	log_set_level(LOG_INFO);
+	fclose(stream);
+}
+
 Test(log, an_escape_is_never_cut_in_the_middle)
 {
 	char out[8];
 
-	cr_expect_str_eq(log_escape("ab\n\n", out, sizeof(out)), "ab\\x0a");
-	cr_expect_str_eq(log_escape("abcdefghij", out, sizeof(out)), "abcdefg");
+	cr_expect_str_eq(log_escape("ab\n", out, sizeof(out)), "ab\\x0a");
+	cr_expect_str_eq(log_escape("ab\n\n", out, sizeof(out)), "ab...");
+	cr_expect_str_eq(log_escape("abcdefghij", out, sizeof(out)), "abcd...");
 	cr_expect_str_eq(log_escape("abc", out, 1), "");
 }
 

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Who did what is on record, whatever else was written at the same time. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/sync_fixture.h"
+
+TestSuite(sync_audit, .timeout = 60);
+
+static struct fixture f;
+
+static void begin(void)
+{
+	fixture_init(&f);
+	f.options.audit = true;
+	fixture_topic(&f, "orders", 2, 5, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+}
+
+static void end(void)
+{
+	fixture_done(&f);
+}
+
+static void write_as(const char *who, const struct shmeta_op *ops, size_t count)
+{
+	static uint64_t ticket = 100;
+
+	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, ops,
+	                        count, UINT64_MAX, who, ticket++),
+	             SHMETA_OK);
+	fixture_run(&f);
+}
+
+static struct shmeta_op watermark(uint64_t offset)
+{
+	return (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"orders", 6}, .offset = offset};
+}
+
+/* The sum of "N done, M refused" over all lines that begin so. */
+static void sum(const char *beginning, uint64_t *ret_done, uint64_t *ret_refused)
+{
+	*ret_done = *ret_refused = 0;
+	for (const char *at = f.log; (at = strstr(at, beginning)) != NULL;) {
+		unsigned long long done, refused;
+
+		at += strlen(beginning);
+		if (sscanf(at, " %llu done, %llu refused", &done, &refused) == 2) {
+			*ret_done += done;
+			*ret_refused += refused;
+		}
+	}
+}
+
+Test(sync_audit, a_deletion_is_named_among_thousands_of_other_writes, .init = begin, .fini = end)
+{
+	const struct shmeta_op delete = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"orders", 6}};
+	uint64_t done, refused;
+	size_t lines = 0;
+
+	for (uint64_t i = 1; i <= 3000; i++) {
+		const struct shmeta_op op = watermark(i * 10);
+
+		write_as(i % 2 ? "uid 7 pid 8" : "uid 7 pid 9", &op, 1);
+	}
+	write_as("uid 0 pid 229", &delete, 1);
+	cr_expect_not_null(strstr(f.log, "audit: uid 0 pid 229: delete_topic: topic 'orders', tenant '"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, "': done, commit "));
+	/* One that was refused, too. */
+	write_as("uid 9 pid 1", &delete, 1);
+	cr_expect_not_null(strstr(f.log, "audit: uid 9 pid 1: delete_topic: topic 'orders', tenant '"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, ": refused: "));
+	fixture_pass(&f, 1100);
+	sum("audit: uid 7: update_high_watermark:", &done, &refused);
+	cr_expect_eq(done, 3000, "%s", f.log);
+	cr_expect_eq(refused, 0);
+	for (const char *at = f.log; (at = strstr(at, "audit: uid 7")) != NULL; at++)
+		lines++;
+	cr_expect_lt(lines, 100, "%s", f.log);
+}
+
+Test(sync_audit, what_is_added_up_is_told_at_the_end, .init = begin, .fini = end)
+{
+	const struct shmeta_op ops[] = {
+		watermark(10), watermark(20), {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"none", 4}}};
+
+	write_as("uid 7 pid 8", ops, 3);
+	cr_expect_null(strstr(f.log, "audit"), "%s", f.log);
+	fixture_close(&f);
+	cr_expect_not_null(strstr(f.log, "audit: uid 7 pid 8: update_high_watermark: 2 done, 1 refused, commit "), "%s",
+	                   f.log);
+}
+
+Test(sync_audit, a_deletion_of_unknown_outcome_is_on_record, .init = begin, .fini = end)
+{
+	const struct shmeta_op delete = {
+		.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = {"orders", 6}, .partition_id = 1, .offset = 3000};
+
+	memory_fail(f.db, MEMORY_APPLY, 1, 1, SHMETA_ERR_OUTCOME_UNKNOWN, "the connection was lost at the commit");
+	write_as("uid 7 pid 8", &delete, 1);
+	cr_expect_not_null(strstr(f.log,
+	                          "audit: uid 7 pid 8: delete_segments_before: topic 'orders' partition 1 before "
+	                          "offset 3000, tenant '"),
+	                   "%s", f.log);
+	cr_expect_not_null(strstr(f.log, "': outcome unknown, commit "), "%s", f.log);
+}
+
+Test(sync_audit, users_and_kinds_are_told_apart, .init = begin, .fini = end)
+{
+	uint64_t done, refused;
+
+	for (uint64_t i = 1; i <= 100; i++) {
+		const struct shmeta_op op = watermark(i * 10);
+		char who[32];
+
+		snprintf(who, sizeof(who), "uid %d pid 5", (int)(i % 70));
+		write_as(who, &op, 1);
+	}
+	fixture_close(&f);
+	sum("audit: uid 3 pid 5: update_high_watermark:", &done, &refused);
+	cr_expect_eq(done, 2, "%s", f.log);
+	sum("audit: uid 69 pid 5: update_high_watermark:", &done, &refused);
+	cr_expect_eq(done, 1);
+}
