@@ -9,6 +9,10 @@
  * Rows of our own carry our origin: apply() has told of them already. Other hosts read them here. The origin is new with each
  * connection, so that after a commit of unknown outcome nothing is taken for known.
  *
+ * That the log is complete, and that it is the one that the position belongs to, is for each poll to show, in the same statement: it
+ * reads the basis (coverage.c), and looks for the witness, the newest row that the former poll has seen. A server that was set back to
+ * an earlier state, and has gone on, gives its numbers again, but not the row's token.
+ *
  * Pruning: nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when
  * it was set; when it is old enough, what is below it goes, and a new mark is set. Where no daemon does that, or too much is written
  * meanwhile, the log's own trigger does (schema.c). Both say in shmeta_meta below which transaction rows have gone, each poll
@@ -24,16 +28,30 @@
 
 enum { CHANGES_MOST = 200000, CLASS_KEYS_MOST = 2000, PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
 
+/* A row of the log, to be known again. xid 0: there was none. */
+struct witness {
+	uint64_t xid;
+	int64_t seq, token;
+};
+
+/* Where a snapshot belongs. */
+struct place {
+	uint64_t line;  /* to which history: cluster, timeline, database, log */
+	uint64_t basis; /* on what the completeness of the log rested          */
+	struct witness witness;
+};
+
 struct pg_feed {
 	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
+	bool followed; /* what changes is told: when there is no feed any more, everything has to be looked at once */
 	char *snapshot;
-	uint64_t line; /* of which history it is a snapshot: cluster, timeline, log */
+	struct place place, loading_place;
+	char history[300]; /* what is to be told of it; "": nothing */
 	uint64_t connects;
 	/* All that was told of is before this place in the primary's log of writes; "": not known. */
 	char written[40], loading_written[40];
-	char cluster[40]; /* its system identifier */
-	char *loading;    /* the snapshot of the load that is on */
-	uint64_t loading_line;
+	char cluster[40];    /* its system identifier */
+	char *loading;       /* the snapshot of the load that is on */
 	uint64_t look_at_ns; /* when the next poll also looks at the log itself */
 };
 
@@ -41,8 +59,10 @@ struct pg_feed {
 struct position {
 	uint16_t version, feed;
 	uint32_t bytes;
-	uint64_t source, line;
+	uint64_t source;
+	struct place place;
 };
+enum { POSITION_VERSION = 3 }; /* 2 is a changefeed's */
 /* With room for this much no position is refused: see pg_position(). */
 enum { SHORT_SNAPSHOT = 64 };
 
@@ -79,17 +99,19 @@ static enum shmeta_status no_memory(const struct pg_state *state, struct backend
 	return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
 }
 
-static uint64_t hash_value(const PGresult *result, int column)
-{
-	const char *p = PQgetvalue(result, 0, column);
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (int i = 0; i < PQgetlength(result, 0, column); i++)
-		hash = (hash ^ (unsigned char)p[i]) * 0x100000001b3u;
-	return hash | 1;
-}
-
 /* ---- baseline --------------------------------------------------------------------------------------------------------------------- */
+
+/* "xid seq token", or nothing. */
+static struct witness witness_of(const char *text)
+{
+	struct witness ret = {.xid = 0};
+	char *rest;
+
+	ret.xid = strtoull(text, &rest, 10);
+	ret.seq = strtoll(rest, &rest, 10);
+	ret.token = strtoll(rest, NULL, 10);
+	return ret;
+}
 
 enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
                                     struct backend_error *err)
@@ -106,28 +128,55 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 		return status;
 	total = pg_int(result, 0, 0);
 	*ret_total = total > 0 ? (uint64_t)total : 0;
-	feed->loading_line = hash_value(result, 2);
 	snprintf(feed->loading_written, sizeof feed->loading_written, "%s", PQgetvalue(result, 0, 3));
 	snprintf(feed->cluster, sizeof feed->cluster, "%s", PQgetvalue(result, 0, 4));
+	feed->loading_place = (struct place){.line = pg_hash_value(result, 0, 2),
+	                                     .basis = pg_hash_value(result, 0, 5),
+	                                     .witness = witness_of(PQgetvalue(result, 0, 6))};
 	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
 		status = no_memory(state, err);
 	PQclear(result);
 	return status;
 }
 
+#define ANOTHER_LOG "the log of changes is another one: another schema's, or made anew"
+
+/* It goes on with what is there now. The sentence is kept until there is somebody to be told. */
+static void note_history(struct pg_state *state, const char *why)
+{
+	struct pg_feed *feed = state->feed;
+	char place[200];
+
+	snprintf(feed->history, sizeof feed->history, "%s: %.120s: %s", state->dialect->engine,
+	         pg_place(&state->primary, place, sizeof place), why);
+	feed->baseline = false;
+}
+
 void pg_feed_loaded(struct pg_state *state, bool ok)
 {
 	struct pg_feed *feed = state->feed;
+	uint64_t former;
 
 	if (feed == NULL || feed->loading == NULL || !ok)
 		return;
 	free(feed->snapshot);
 	feed->snapshot = feed->loading;
 	feed->loading = NULL;
-	feed->line = feed->loading_line;
 	memcpy(feed->written, feed->loading_written, sizeof feed->written);
 	feed->connects = state->primary.connects;
-	feed->baseline = true;
+	feed->followed = state->shape.feed;
+	feed->baseline = false;
+	if (!state->shape.feed)
+		return;
+	former = feed->place.line;
+	feed->place = feed->loading_place;
+	/* What the log rested on when the load read is not what it was found to rest on: look again. */
+	if (feed->place.basis != state->coverage.basis)
+		state->attached = false;
+	if (former != 0 && former != feed->place.line)
+		note_history(state, ANOTHER_LOG);
+	/* What is to be told of its history is told by changes(). */
+	feed->baseline = state->attached && feed->history[0] == '\0';
 }
 
 /* ---- pruning ---------------------------------------------------------------------------------------------------------------------- */
@@ -163,8 +212,9 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, struct backen
 
 		snprintf(sql, sizeof sql,
 		         "DELETE FROM %s.shmeta_changes WHERE (xid, seq) IN (SELECT xid, seq FROM %s.shmeta_changes "
-		         "WHERE xid < '%" PRIu64 "'::xid8 ORDER BY xid, seq LIMIT %d)",
-		         state->schema, state->schema, mark, PRUNE_BATCH);
+		         "WHERE xid < '%" PRIu64
+		         "'::xid8 AND xid < (SELECT max(xid) FROM %s.shmeta_changes) ORDER BY xid, seq LIMIT %d)",
+		         state->schema, state->schema, mark, state->schema, PRUNE_BATCH);
 		status = pg_execute(state, conn, sql, &result, err);
 		if (status != SHMETA_OK)
 			return status;
@@ -224,30 +274,27 @@ static enum shmeta_status clear_body(void *arg, struct backend_error *err)
 	if (status != SHMETA_OK)
 		return status;
 	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_meta WHERE " FOREIGN_MARK, state->schema);
+	status = pg_execute(state, &state->primary, sql, NULL, err);
+	if (status != SHMETA_OK)
+		return status;
+	/* So that there is a row to be known again. */
+	snprintf(sql, sizeof sql, "INSERT INTO %s.shmeta_changes(class) VALUES (%d)", state->schema, PG_CLASS_NONE);
 	return pg_execute(state, &state->primary, sql, NULL, err);
 }
 
-/* What a poll that also looked has found: what there is of our own, the server's time, if the log holds what is not of this cluster, and
- * the mark if there is one.
+/* What a poll that also looked has found: the server's time, if the log holds what is not of this cluster, and the mark if there is one.
  * Housekeeping: what goes wrong with it goes wrong again with something that matters. */
 static void keep_house(struct pg_state *state, const char *found)
 {
 	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
 	struct backend_error ignored;
-	const char *times = strchr(found, '|');
 	int64_t now, set;
 	uint64_t mark;
 	bool foreign;
 	char *rest;
 
 	state->feed->look_at_ns = pg_now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
-	/* Someone has taken a trigger away, or disabled one: the schema is looked at again, and everything that was missed. */
-	if (times == NULL || !pg_own_is_whole(state, found)) {
-		state->attached = false;
-		state->feed->baseline = false;
-		return;
-	}
-	now = strtoll(times + 1, &rest, 10);
+	now = strtoll(found, &rest, 10);
 	foreign = strtol(rest, &rest, 10) != 0;
 	mark = strtoull(rest, &rest, 10);
 	set = strtoll(rest, NULL, 10);
@@ -294,18 +341,49 @@ static uint64_t xmax_of(const char *snapshot)
 	return colon != NULL ? strtoull(colon + 1, NULL, 10) : 0;
 }
 
-/* Is the log there that the snapshot belongs to, back to it? */
-static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, uint64_t line, bool *ret,
-                                  struct backend_error *err)
-{
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_query(state, &state->primary, PG_FEED_STATE, NULL, &result, err);
+/* What a look at the log says of a position in it. */
+enum reach {
+	REACHES,
+	REACHES_NOT, /* what happened since then is not all in it */
+	IS_ANOTHER   /* it is another one, or has taken another course since */
+};
 
-	*ret = false;
+/* *ret_why: a sentence, where it is another one. */
+static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, const struct place *place,
+                                  enum reach *ret, const char **ret_why, struct backend_error *err)
+{
+	struct pg_params params;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	uint64_t pruned, next;
+	bool seen;
+
+	pg_params_clear(&params);
+	pg_param_int(&params, (int64_t)place->witness.xid);
+	pg_param_int(&params, place->witness.seq);
+	pg_param_int(&params, place->witness.token);
+	status = pg_query(state, &state->primary, PG_FEED_STATE, &params, &result, err);
+	*ret = REACHES_NOT;
 	if (status != SHMETA_OK)
 		return status;
-	*ret = PQntuples(result) == 1 && hash_value(result, 0) == line &&
-	       (uint64_t)pg_int(result, 0, 1) <= xmin_of(snapshot);
+	pruned = (uint64_t)pg_int(result, 0, 1);
+	next = (uint64_t)pg_int(result, 0, 2);
+	seen = place->witness.xid == 0 || pg_int(result, 0, 3) != 0;
+	if (pg_hash_value(result, 0, 0) != place->line) {
+		*ret = IS_ANOTHER;
+		*ret_why = "this is another database, another log, or another timeline of the cluster";
+	} else if (next < xmax_of(snapshot)) {
+		*ret = IS_ANOTHER;
+		*ret_why = "the server is at an earlier state than it was: it was set back";
+	} else if (!seen && pruned <= place->witness.xid) {
+		*ret = IS_ANOTHER;
+		*ret_why =
+			"the last change that was seen is no longer in the log: the server was set back to an earlier state and "
+			"has gone on from there, or the log was emptied";
+	} else if (seen && pruned <= xmin_of(snapshot) && pg_hash_value(result, 0, 4) == place->basis &&
+	           place->basis == state->coverage.basis) {
+		*ret = REACHES;
+	}
 	PQclear(result);
 	return SHMETA_OK;
 }
@@ -320,6 +398,9 @@ static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t 
 struct poll_end {
 	const char *snapshot; /* NULL: there was none */
 	const char *found;    /* for keep_house(); NULL: it was not looked */
+	uint64_t basis;
+	struct witness witness; /* the newest row */
+	bool seen;              /* the one that was the newest is still there */
 	int64_t session;
 	uint64_t pruned; /* rows of transactions below this one may have gone */
 };
@@ -340,11 +421,14 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
 		if (class < 0) {
-			*ret_end = (struct poll_end){.snapshot = PQgetvalue(result, row, 2),
-			                             .session = pg_int(result, row, 4),
-			                             .pruned = (uint64_t)pg_int(result, row, 5),
-			                             .found = pg_is_null(result, row, 8) ? NULL
-			                                                                 : PQgetvalue(result, row, 8)};
+			*ret_end = (struct poll_end){
+				.snapshot = PQgetvalue(result, row, 2),
+				.session = pg_int(result, row, 4),
+				.pruned = (uint64_t)pg_int(result, row, 5),
+				.seen = pg_int(result, row, 1) != 0,
+				.witness = witness_of(PQgetvalue(result, row, 8)),
+				.basis = pg_hash_value(result, row, 9),
+				.found = pg_is_null(result, row, 10) ? NULL : PQgetvalue(result, row, 10)};
 			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
 		}
 	}
@@ -375,7 +459,32 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 	return status;
 }
 
-/* *ret_again: the query had to connect anew; who has answered is to be looked at first. */
+/* What a poll that came from the session that was looked at says of the log. */
+static enum shmeta_status judge_poll(struct pg_state *state, const struct backend_sink *sink,
+                                     const struct poll_end *end, uint64_t *ret_keys, bool *ret_again,
+                                     struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (end->session != state->primary.session)
+		return pg_refuse_pool(state, &state->primary, err);
+	/* A trigger is away, or was; a table is another one; something passes the log by: the schema is looked at again, what is missing is
+	 * made where that is allowed, and everything is compared. */
+	if (end->snapshot == NULL || end->basis != feed->place.basis) {
+		state->attached = false;
+		feed->baseline = false;
+		*ret_again = true;
+		return SHMETA_OK;
+	}
+	/* A mark of another cluster says nothing: keep_house(). */
+	if (!end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot)))
+		status = report_list(sink, ret_keys);
+	feed->place.witness = end->witness;
+	return status == SHMETA_OK && !set_text(&feed->snapshot, end->snapshot) ? no_memory(state, err) : status;
+}
+
+/* *ret_again: the query had to connect anew, or something is not as it was: that is to be looked at first. */
 static enum shmeta_status poll_log(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
                                    bool *ret_again, struct backend_error *err)
 {
@@ -388,22 +497,20 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 
 	pg_params_clear(&params);
 	pg_param_text(&params, rows_str(feed->snapshot));
-	pg_param_text(&params, rows_str(state->origin));
+	/* No row has this for an origin. */
+	pg_param_text(&params, rows_str(state->coverage.meddled ? "-" : state->origin));
+	pg_param_int(&params, (int64_t)feed->place.witness.xid);
+	pg_param_int(&params, feed->place.witness.seq);
+	pg_param_int(&params, feed->place.witness.token);
 	status = pg_query(state, &state->primary, look ? PG_FEED_LOOK : PG_FEED_CHANGES, &params, &result, err);
 	if (status != SHMETA_OK)
 		return status;
 	*ret_again = feed->connects != state->primary.connects;
 	if (!*ret_again) {
 		status = report_rows(state, sink, result, &end, ret_keys);
-		if (status == SHMETA_OK && end.session != state->primary.session)
-			status = pg_refuse_pool(state, &state->primary, err);
-		/* A mark of another cluster says nothing: keep_house(). */
-		if (status == SHMETA_OK && end.snapshot != NULL && end.pruned > xmin_of(feed->snapshot) &&
-		    end.pruned <= xmax_of(end.snapshot))
-			status = report_list(sink, ret_keys);
-		if (status == SHMETA_OK && (end.snapshot == NULL || !set_text(&feed->snapshot, end.snapshot)))
-			status = no_memory(state, err);
-		if (status == SHMETA_OK && look)
+		if (status == SHMETA_OK)
+			status = judge_poll(state, sink, &end, ret_keys, ret_again, err);
+		if (status == SHMETA_OK && look && !*ret_again)
 			keep_house(state, end.found != NULL ? end.found : "");
 	}
 	PQclear(result);
@@ -414,13 +521,56 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 static enum shmeta_status begin_anew(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
                                      struct backend_error *err)
 {
+	struct pg_feed *feed = state->feed;
 	uint64_t total = 0;
 	enum shmeta_status status = pg_feed_baseline(state, &state->primary, &total, err);
 
-	if (status == SHMETA_OK)
-		status = report_list(sink, ret_keys);
+	if (status != SHMETA_OK)
+		return status;
+	if (feed->place.line != 0 && feed->place.line != feed->loading_place.line)
+		note_history(state, ANOTHER_LOG);
+	if (feed->history[0] != '\0' && sink->history != NULL)
+		sink->history(sink->arg, feed->history);
+	feed->history[0] = '\0';
+	feed->place.line = 0;
+	status = report_list(sink, ret_keys);
 	pg_feed_loaded(state, status == SHMETA_OK);
 	return status;
+}
+
+enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	const char *why = "";
+	enum reach reach = REACHES_NOT;
+	enum shmeta_status status;
+
+	if (feed == NULL || !feed->baseline || !state->shape.feed || feed->connects == state->primary.connects)
+		return SHMETA_OK;
+	status = reaches(state, feed->snapshot, &feed->place, &reach, &why, err);
+	if (status != SHMETA_OK)
+		return status;
+	feed->connects = state->primary.connects;
+	if (reach == IS_ANOTHER)
+		note_history(state, why);
+	/* It may have been a crash, which has emptied tables that have no log at the server. */
+	if (reach != REACHES || state->coverage.unlogged)
+		feed->baseline = false;
+	return SHMETA_OK;
+}
+
+/* There is no feed. If there was one, everything is to be looked at once more. */
+static enum shmeta_status leave_feed(struct pg_state *state, const struct backend_sink *sink, int *ret_changed)
+{
+	struct pg_feed *feed = state->feed;
+	uint64_t keys = 0;
+
+	feed->baseline = false;
+	*ret_changed = feed->followed;
+	if (!feed->followed)
+		return SHMETA_OK;
+	feed->followed = false;
+	return report_list(sink, &keys);
 }
 
 enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
@@ -429,7 +579,7 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	struct pg_state *state = data;
 	struct pg_feed *feed = feed_of(state);
 	enum shmeta_status status = SHMETA_OK;
-	bool there = true, again = true;
+	bool again = true;
 	uint64_t keys = 0;
 
 	*ret_changed = 0;
@@ -440,25 +590,23 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	for (int tries = 0; again && tries < 3; tries++) {
 		again = false;
 		status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
-		if (status != SHMETA_OK || !state->shape.feed)
+		if (status != SHMETA_OK)
 			return status;
+		if (!state->shape.feed)
+			return leave_feed(state, sink, ret_changed);
 		hear(state);
-		if (feed->baseline && feed->connects != state->primary.connects) {
-			status = reaches(state, feed->snapshot, feed->line, &there, err);
-			if (status != SHMETA_OK)
-				return status;
-			feed->connects = state->primary.connects;
-		}
-		if (!feed->baseline || !there)
-			status = begin_anew(state, sink, &keys, err);
-		else
-			status = poll_log(state, sink, &keys, &again, err);
+		status = pg_feed_meet(state, err);
+		if (status == SHMETA_OK)
+			status = feed->baseline ? poll_log(state, sink, &keys, &again, err)
+			                        : begin_anew(state, sink, &keys, err);
 		if (status != SHMETA_OK)
 			return status;
 	}
 	if (again)
-		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: %s: the connection is lost each time it is made",
-		                    state->dialect->engine, state->doing);
+		return backend_fail(
+			err, SHMETA_ERR_SOURCE,
+			"%s: %s: the connection is lost, or the schema is another one, each time it is looked at",
+			state->dialect->engine, state->doing);
 	*ret_changed = keys > 0;
 	return SHMETA_OK;
 }
@@ -468,8 +616,7 @@ enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *r
 	struct pg_state *state = data;
 	const struct pg_feed *feed = feed_of(state);
 	bool there = feed != NULL && feed->baseline && state->shape.feed;
-	struct position position = {
-		.version = 1, .feed = there, .source = state->source, .line = there ? feed->line : 0};
+	struct position position = {.version = POSITION_VERSION, .feed = there, .source = state->source};
 	char shorter[60] = "";
 	const char *snapshot = there ? feed->snapshot : "";
 
@@ -483,6 +630,8 @@ enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *r
 	if (sizeof position + strlen(snapshot) > capacity)
 		return SHMETA_ERR_BUFFER;
 	position.bytes = (uint32_t)strlen(snapshot);
+	if (there)
+		position.place = feed->place;
 	memcpy(ret, &position, sizeof position);
 	memcpy((char *)ret + sizeof position, snapshot, strlen(snapshot));
 	*ret_bytes = sizeof position + strlen(snapshot);
@@ -502,8 +651,9 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 	struct pg_feed *feed = feed_of(state);
 	struct position position;
 	enum shmeta_status status;
-	char *snapshot;
-	bool there = false;
+	enum reach reach = REACHES_NOT;
+	const char *why = "";
+	char *snapshot, place[200];
 
 	state->doing = "resuming from";
 	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
@@ -511,26 +661,33 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 		return status;
 	if (state->changefeed != NULL)
 		return pg_changefeed_resume(state, bytes, size, err);
-	if (size <= sizeof position)
+	if (size < sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
-	if (position.version != 1 || position.bytes != size - sizeof position || !position.feed || !state->shape.feed ||
-	    position.source != state->source)
+	if (position.version != POSITION_VERSION || position.bytes != size - sizeof position)
 		return SHMETA_ABSENT;
-	snapshot = strndup((const char *)bytes + sizeof position, size - sizeof position);
+	(void)pg_place(&state->primary, place, sizeof place);
+	if (position.source != state->source)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s is not the source that was followed before",
+		                    state->dialect->engine, place);
+	if (!position.feed || !state->shape.feed)
+		return SHMETA_ABSENT;
+	snapshot = strndup((const char *)bytes + sizeof position, position.bytes);
 	if (snapshot == NULL)
 		return no_memory(state, err);
 	if (is_snapshot(snapshot))
-		status = reaches(state, snapshot, position.line, &there, err);
-	if (status != SHMETA_OK || !there) {
+		status = reaches(state, snapshot, &position.place, &reach, &why, err);
+	if (status != SHMETA_OK || reach != REACHES || state->coverage.unlogged) {
 		free(snapshot);
+		if (status == SHMETA_OK && reach == IS_ANOTHER)
+			return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s: %s", state->dialect->engine, place, why);
 		return status == SHMETA_OK ? SHMETA_ABSENT : status;
 	}
 	free(feed->snapshot);
 	feed->snapshot = snapshot;
-	feed->line = position.line;
+	feed->place = position.place;
 	feed->connects = state->primary.connects;
-	feed->baseline = true;
+	feed->baseline = feed->followed = true;
 	return SHMETA_OK;
 }
 
@@ -645,59 +802,71 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 	return SHMETA_OK;
 }
 
+/* The newest row, of all that are of this cluster, as a witness. */
+#define NEWEST                                                                                                    \
+	"(SELECT w.xid::text || ' ' || w.seq || ' ' || coalesce(w.token, 0) FROM shmeta_changes w WHERE w.xid < " \
+	"pg_snapshot_xmax(pg_current_snapshot()) ORDER BY w.xid DESC, w.seq DESC LIMIT 1)"
+/* Is the one still there that is told by three parameters? */
+#define IS_THERE(xid, seq, token)                                                       \
+	"(" xid "::int8 = 0 OR EXISTS (SELECT FROM shmeta_changes w WHERE w.xid = " xid \
+	"::int8::text::xid8 AND w.seq = " seq "::int8 AND coalesce(w.token, 0) = " token "::int8))::int::int8"
+
 /* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
- * knows nothing of the table yet. found: an expression, of one text. Two statements, not one with a switch: that would be planned
- * anew each time. */
-static bool poll_text(struct pg_state *state, enum pg_statement which, const char *found)
+ * knows nothing of the table yet. The row that is no change comes first, or last. found: an expression, of one text. Two statements,
+ * not one with a switch: that would be planned anew each time. */
+static bool poll_text(struct pg_state *state, enum pg_statement which, const char *basis, const char *found)
 {
 	return pg_text_of(
 		state, which,
 		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
-		"max(c.base_last)::int8, count(*), c.name FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		"max(c.base_last)::int8, count(*), c.name, NULL, NULL FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
 		"pg_snapshot_xmax($1::text::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) "
 		"AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
 		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
 		"pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
 		"GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
-		"UNION ALL SELECT -1, 0, pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
-		"coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, %s "
-		"ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
-		CHANGES_MOST + 1, CHANGES_MOST + 1, found);
+		"UNION ALL SELECT -1, " IS_THERE(
+			"$3", "$4",
+			"$5") ", pg_current_snapshot()::text, "
+			      "pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
+			      "coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, " NEWEST
+			      ", %s, %s "
+			      "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
+		CHANGES_MOST + 1, CHANGES_MOST + 1, basis, found);
 }
 
 bool pg_feed_statements(struct pg_state *state)
 {
-	char own[2000] = "''", look[2200];
 	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
 			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
-	/* Which history the transactions' numbers belong to: another timeline may give one of them again. */
+	/* Which history the transactions' numbers belong to: another timeline may give one of them again, and a database that was copied
+	 * has the same log. */
 	const char *line =
 		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+		"|| (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = current_database()) || ' ' "
 		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
-
-	if (state->shape.feed && !pg_own_expression(state, own, sizeof own))
-		return false;
-	snprintf(
-		look, sizeof look,
-		"%s || ' | ' || extract(epoch FROM clock_timestamp())::bigint || CASE WHEN EXISTS(SELECT FROM shmeta_changes "
+	const char *look =
+		"extract(epoch FROM clock_timestamp())::bigint || CASE WHEN EXISTS(SELECT FROM shmeta_changes "
 		"WHERE " FOREIGN_ROW ") OR EXISTS(SELECT FROM shmeta_meta WHERE " FOREIGN_MARK
-		") THEN ' 1 ' ELSE ' 0 ' END || "
-		"coalesce((SELECT value FROM shmeta_meta WHERE name = 'mark'), '')",
-		own);
+		") THEN ' 1 ' ELSE ' 0 ' END || coalesce((SELECT value FROM shmeta_meta WHERE name = 'mark'), '')";
+	char basis[PG_BASIS_BYTES];
+
 	if (!state->shape.feed)
-		return pg_text_of(state, PG_LOAD_STATE, "SELECT (%s), ''::text, ''::text, ''::text, ''::text",
-		                  totals) &&
+		return pg_text_of(state, PG_LOAD_STATE,
+		                  "SELECT (%s), ''::text, ''::text, ''::text, ''::text, ''::text, ''::text", totals) &&
 		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
 		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_FEED_LOOK, "SELECT 0") &&
 		       pg_text_of(state, PG_REPLAYED, "SELECT 0");
+	pg_basis_expression(true, basis);
 	return pg_text_of(state, PG_LOAD_STATE,
 	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
-	                  "(SELECT c.system_identifier::text FROM pg_control_system() c)",
-	                  totals, line) &&
+	                  "(SELECT c.system_identifier::text FROM pg_control_system() c), %s, coalesce(" NEWEST ", '')",
+	                  totals, line, basis) &&
 	       pg_text_of(state, PG_FEED_STATE,
-	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8",
-	                  line) &&
-	       poll_text(state, PG_FEED_CHANGES, "NULL") && poll_text(state, PG_FEED_LOOK, look) &&
+	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8, "
+	                  "pg_snapshot_xmax(pg_current_snapshot())::text::int8, " IS_THERE("$1", "$2", "$3") ", %s",
+	                  line, basis) &&
+	       poll_text(state, PG_FEED_CHANGES, basis, "NULL") && poll_text(state, PG_FEED_LOOK, basis, look) &&
 	       /* Only a standby of the very same cluster has replayed anything of it. */
 	       pg_text_of(
 		       state, PG_REPLAYED,

@@ -183,7 +183,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 	uint32_t timeout = pg_timeout_of(state);
 	PGresult *result = NULL;
 	enum shmeta_status status;
-	char sql[300];
+	char sql[1000];
 
 	if (PQparameterStatus(conn->pg, "crdb_version") != NULL)
 		state->dialect = &pg_cockroachdb;
@@ -228,14 +228,26 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 			return status;
 	}
 	/* The server gives up a little before we do: then the connection can be kept. And a plan for what is polled, kept from when a
-	 * table was small, must not read it from end to end when it is not: only a load does that, and says so. */
-	snprintf(sql, sizeof sql,
-	         "SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
-	         "set_config('idle_in_transaction_session_timeout', '%u', false)%s",
-	         timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
-	         state->dialect->triggers
-	                 ? ", set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
-	                 : "");
+	 * table was small, must not read it from end to end when it is not: only a load does that, and says so. A statement outside of a
+	 * transaction is one of its own, and must neither wait for nor fail with others' (SERIALIZABLE, DEFERRABLE). */
+	snprintf(
+		sql, sizeof sql,
+		"SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
+		"set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s",
+		timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
+		state->dialect->triggers
+			? ", set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), "
+			  "set_config('jit', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false), "
+			  "set_config('default_transaction_isolation', 'read committed', false), "
+			  "set_config('default_transaction_deferrable', 'off', false), "
+			  "set_config('standard_conforming_strings', 'on', false), set_config('quote_all_identifiers', 'off', false)"
+			: "",
+		state->dialect->triggers && conn->server_version >= 140000
+			? ", set_config('idle_session_timeout', '0', false)"
+			: "",
+		state->dialect->triggers && conn->server_version >= 170000
+			? ", set_config('transaction_timeout', '0', false)"
+			: "");
 	return pg_execute(state, conn, sql, NULL, err);
 }
 

@@ -262,7 +262,7 @@ static void counters(void *data, struct backend_counters *ret)
 	{                                                                                                              \
 		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
 		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
-		.counters = counters, .feed_trouble = pg_changefeed_trouble, .load = pg_load, .fetch = pg_fetch,       \
+		.counters = counters, .feed_trouble = pg_feed_trouble, .load = pg_load, .fetch = pg_fetch,             \
 		.changes = pg_changes, .position = pg_position, .resume = pg_resume, .apply = pg_apply,                \
 		.start = pg_start, .finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras,               \
 		.restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd, .judge = judge_##suffix,      \

@@ -152,7 +152,18 @@ struct pg_shape {
 	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
 	bool loose_texts;   /* some text column's collation takes different texts for equal                 */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
-	bool feed;          /* and the log with all its triggers, enabled                                   */
+	bool feed;          /* and the log with all its triggers, and nothing passes them by                */
+	char kinds[8];      /* pg_class.relkind of the seven tables, in the order of backend_tables         */
+	/* Columns of integers that are of a type which also holds what is none, a bit each: see pg_number(). */
+	uint32_t inexact[7];
+};
+
+/* What the feed's completeness rests on, as it was seen when the shape was looked at. */
+struct pg_coverage {
+	uint64_t basis; /* of the catalog's rows: while a poll finds the same, what was seen holds */
+	bool unlogged;  /* a crash empties a table, and no trigger tells                         */
+	bool meddled; /* something of the application's may run within our transactions: then what they log is read like any other's */
+	char why[300], trouble[400]; /* why there is no feed; that as a sentence */
 };
 
 /* ---- one connection ------------------------------------------------------------------------------------------------------------- */
@@ -229,13 +240,18 @@ struct pg_state {
 	struct pg_conn listener; /* of its own: one that listens must not stay in a transaction */
 	struct pg_conn streamer; /* of its own: on which a changefeed comes */
 	char *sql[PG_STATEMENTS];
-	bool opened_before;   /* it was open once: what is missing now may come back */
-	bool attached;        /* shape and sql are those of the database */
-	bool read_only;       /* must not, or cannot, write */
-	uint64_t source;      /* fingerprint */
-	char origin[24];      /* what our own changes are marked with in the log: another one on each connection */
-	char schema[200];     /* where topics lies, quoted */
-	struct pg_feed *feed; /* feed.c */
+	bool opened_before;      /* it was open once: what is missing now may come back */
+	bool attached;           /* shape and sql are those of the database */
+	bool read_only;          /* must not, or cannot, write */
+	uint64_t source;         /* fingerprint */
+	char origin[24];         /* what our own changes are marked with in the log: another one on each connection */
+	char schema[200];        /* where topics lies, quoted as a name; */
+	char schema_text[400];   /* that, for within quotes of a text, */
+	char served_schema[200]; /* and that of the tables that were served last */
+	struct pg_coverage coverage;
+	uint64_t make_again_ns; /* making shmeta's own has failed: not before */
+	char make_failure[300];
+	struct pg_feed *feed;             /* feed.c */
 	struct pg_changefeed *changefeed; /* changefeed.c; NULL: not wanted */
 	const char *doing;                /* "writing to": for sentences; each call of the vtable says it first */
 	struct rows_scratch scratch;
@@ -254,7 +270,7 @@ struct pg_state {
 
 /* ---- time ------------------------------------------------------------------------------------------------------------------------ */
 
-enum { PG_TIMEOUT_MS = 5000 };
+enum { PG_TIMEOUT_MS = 5000, PG_CLASS_NONE = 99 /* of a row of the log that tells of nothing */ };
 
 /* CLOCK_MONOTONIC. */
 static inline uint64_t pg_now_ns(void)
@@ -417,9 +433,6 @@ const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes);
 
 /* Connected, the database's shape known, own tables made where that is allowed and due. The first thing every call does. */
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
-/* Is the log still there with all its triggers, firing? An expression of one text, and what that says. */
-bool pg_own_expression(const struct pg_state *state, char *ret, size_t bytes);
-bool pg_own_is_whole(const struct pg_state *state, const char *text);
 /* The statements' texts are others: forget what was prepared from the former ones. */
 void pg_replan(struct pg_state *state);
 /* Called with each new connection to the primary: identity, shape, statements. */
@@ -434,6 +447,26 @@ enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb ve
 bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
 /* The texts of all statements, for the shape that is known. */
 enum shmeta_status pg_rewrite(struct pg_state *state, struct backend_error *err);
+
+/* ---- shape.c ----------------------------------------------------------------------------------------------------------------------- */
+
+/* A column of integers, of a row that is called alias, as int8. */
+struct pg_expression {
+	char text[400];
+};
+struct pg_expression pg_number(const struct pg_shape *shape, const char *table, const char *alias, const char *column);
+
+/* ---- coverage.c: what the log tells, and what it cannot ----------------------------------------------------------------------------- */
+
+/* Look at shmeta's own objects and at what they cover: shape.own, shape.feed, coverage. *ret_due: something of them is missing,
+ * or of an earlier version, and could be made. */
+enum shmeta_status pg_look_for_own(struct pg_state *state, bool *ret_due, struct backend_error *err);
+/* What a poll compares with coverage.basis, once it is hashed, as an expression of one text. constant: for a statement that is prepared. */
+enum { PG_BASIS_BYTES = 4000 };
+void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES]);
+uint64_t pg_hash_value(const PGresult *result, int row, int column);
+/* Why there is no feed; "": there is one, or none was asked for. */
+const char *pg_feed_trouble(void *data);
 
 /* ---- read.c, feed.c, write.c, objects.c ------------------------------------------------------------------------------------------ */
 
@@ -455,6 +488,8 @@ int pg_wake_fd(void *data);
 enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
                                     struct backend_error *err);
 void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
+/* With a new connection: is it still the source, and the course of it, that was followed? */
+enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
 void pg_feed_free(struct pg_state *state);
 /* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
 #define PG_CLOCKS_NS UINT64_C(1000000000)

@@ -91,7 +91,8 @@ static bool get_int(const struct row *row, int column, const char *field, int64_
 	uint64_t wire;
 
 	if (__builtin_expect(is_null(row, column) || row->bytes[column] != sizeof wire, 0)) {
-		rows_blame(fault, "%s is %s, not an integer", field, is_null(row, column) ? "NULL" : "something else");
+		rows_blame(fault, "%s is %s", field,
+		           is_null(row, column) ? "NULL, or a number that no integer of 64 bits is" : "not an integer");
 		return false;
 	}
 	memcpy(&wire, row->data[column], sizeof wire);
@@ -551,6 +552,18 @@ static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, c
 		.sink = sink};
 }
 
+/* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX001, XX002), more than
+ * it can hold (54). Then it is not the source that is away. */
+static enum shmeta_status of_rows(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err)
+{
+	if (status != SHMETA_ERR_SOURCE || !(pg_failed_with(conn, "22") || pg_failed_with(conn, "54") ||
+	                                     pg_failed_with(conn, "XX001") || pg_failed_with(conn, "XX002")))
+		return status;
+	if (err != NULL)
+		err->code = SHMETA_ERR_INVALID_ARGUMENT;
+	return SHMETA_ERR_INVALID_ARGUMENT;
+}
+
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
@@ -561,7 +574,12 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	bool follower = false, again = true;
 
 	state->doing = "loading from";
+	/* What kept the feed away may be gone. */
+	if (!state->shape.feed && state->dialect->triggers)
+		state->attached = false;
 	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_meet(state, err);
 	if (status == SHMETA_OK)
 		status = pg_loader(state, &conn, &total, err);
 	if (status == SHMETA_OK && conn == &state->primary)
@@ -585,6 +603,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	}
 	conn->patience_ms = 0;
 	conn->tick = NULL;
+	status = of_rows(conn, status, err);
 	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
 		pg_shun(state, conn, err);
 	if (status == SHMETA_OK && sink->progress != NULL)
@@ -956,6 +975,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 			status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
 		}
 	}
+	status = of_rows(f.reading.conn, status, &mine);
 	if (status != SHMETA_OK && err != NULL)
 		*err = mine;
 	for (size_t i = 0; i < count; i++)
@@ -997,21 +1017,20 @@ bool pg_read_statements(struct pg_state *state)
 	const char *t_org = o ? "t.organization_id::text" : "NULL::text",
 		   *p_org = o ? "p.organization_id::text" : "NULL::text",
 		   *s_org = o ? "s.organization_id::text" : "NULL::text";
-	char topic[400], partition[300], position[400], segment[900], t_key[80] = "", p_key[80] = "", s_key[80] = "",
-								      r_key[80] = "", order[80] = "";
-	char agent[400], group[200], offset[300], lease[300];
+	char topic[2000], partition[2000], position[400], segment[4000], times[1000],
+		t_key[80] = "", p_key[80] = "", s_key[80] = "", r_key[80] = "", order[80] = "";
+	char agent[1200], group[1000], offset[1600], lease[1800];
 	struct text one_partition, some_segments;
 	bool ok;
 
-	snprintf(
-		topic, sizeof topic,
-		"%s, t.name::text, t.partition_count::int8, t.retention_ms::int8, t.created_at::int8, t.updated_at::int8, "
-		"t.config::text, %s",
-		t_org, shape->cleanup_policy ? "t.cleanup_policy::text" : "NULL::text");
-	snprintf(
-		partition, sizeof partition,
-		"%s, p.topic::text, p.partition_id::int8, p.high_watermark::int8, p.created_at::int8, p.updated_at::int8",
-		p_org);
+#define NUMBER(table, alias, column) pg_number(shape, table, alias, column).text
+	snprintf(topic, sizeof topic, "%s, t.name::text, %s, %s, %s, %s, t.config::text, %s", t_org,
+	         NUMBER("topics", "t", "partition_count"), NUMBER("topics", "t", "retention_ms"),
+	         NUMBER("topics", "t", "created_at"), NUMBER("topics", "t", "updated_at"),
+	         shape->cleanup_policy ? "t.cleanup_policy::text" : "NULL::text");
+	snprintf(partition, sizeof partition, "%s, p.topic::text, %s, %s, %s, %s", p_org,
+	         NUMBER("partitions", "p", "partition_id"), NUMBER("partitions", "p", "high_watermark"),
+	         NUMBER("partitions", "p", "created_at"), NUMBER("partitions", "p", "updated_at"));
 	/* Where a slice lies in its object is looked up only while there are slices: another host may write the first one. */
 	snprintf(
 		position, sizeof position,
@@ -1020,12 +1039,15 @@ bool pg_read_statements(struct pg_state *state)
 			  "l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0) ELSE 0 END::int8"
 			: "0::int8%.0s",
 		o ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
-	snprintf(
-		segment, sizeof segment,
-		"%s, s.topic::text, s.partition_id::int8, s.base_offset::int8, s.end_offset::int8, s.record_count::int8, "
-		"s.size_bytes::int8, s.created_at::int8, %s, s.id::text, s.s3_bucket::text, s.s3_key::text, %s",
-		s_org, shape->timestamps ? "s.min_timestamp::int8, s.max_timestamp::int8" : "0::int8, 0::int8",
-		position);
+	snprintf(times, sizeof times, "0::int8, 0::int8");
+	if (shape->timestamps)
+		snprintf(times, sizeof times, "%s, %s", NUMBER("segments", "s", "min_timestamp"),
+		         NUMBER("segments", "s", "max_timestamp"));
+	snprintf(segment, sizeof segment,
+	         "%s, s.topic::text, %s, %s, %s, %s, %s, %s, %s, s.id::text, s.s3_bucket::text, s.s3_key::text, %s",
+	         s_org, NUMBER("segments", "s", "partition_id"), NUMBER("segments", "s", "base_offset"),
+	         NUMBER("segments", "s", "end_offset"), NUMBER("segments", "s", "record_count"),
+	         NUMBER("segments", "s", "size_bytes"), NUMBER("segments", "s", "created_at"), times, position);
 	if (o || shape->leases_organization)
 		snprintf(r_key, sizeof r_key, "r.organization_id = k.tenant%s AND ", cast);
 	if (o) {
@@ -1046,19 +1068,20 @@ bool pg_read_statements(struct pg_state *state)
 	                "SELECT %s FROM segments s ORDER BY %ss.topic%s, s.partition_id, s.base_offset%s%s", segment,
 	                order, c, shape->segment_place ? "" : ", s.id", shape->segment_place ? "" : c);
 	snprintf(agent, sizeof agent,
-	         "%s, r.agent_id::text, r.address::text, r.availability_zone::text, r.agent_group::text, "
-	         "r.last_heartbeat::int8, r.started_at::int8, r.metadata::text",
-	         shape->agents_organization ? "r.organization_id::text" : "NULL::text");
-	snprintf(group, sizeof group, "%s, r.group_id::text, r.created_at::int8, r.updated_at::int8",
-	         o ? "r.organization_id::text" : "NULL::text");
-	snprintf(offset, sizeof offset,
-	         "%s, r.group_id::text, r.topic::text, r.partition_id::int8, r.committed_offset::int8, "
-	         "r.metadata::text, r.committed_at::int8",
-	         o ? "r.organization_id::text" : "NULL::text");
-	snprintf(lease, sizeof lease,
-	         "%s, r.topic::text, r.partition_id::int8, r.leader_agent_id::text, r.lease_expires_at::int8, "
-	         "r.acquired_at::int8, r.epoch::int8",
-	         shape->leases_organization ? "r.organization_id::text" : "NULL::text");
+	         "%s, r.agent_id::text, r.address::text, r.availability_zone::text, r.agent_group::text, %s, %s, "
+	         "r.metadata::text",
+	         shape->agents_organization ? "r.organization_id::text" : "NULL::text",
+	         NUMBER("agents", "r", "last_heartbeat"), NUMBER("agents", "r", "started_at"));
+	snprintf(group, sizeof group, "%s, r.group_id::text, %s, %s", o ? "r.organization_id::text" : "NULL::text",
+	         NUMBER("consumer_groups", "r", "created_at"), NUMBER("consumer_groups", "r", "updated_at"));
+	snprintf(offset, sizeof offset, "%s, r.group_id::text, r.topic::text, %s, %s, r.metadata::text, %s",
+	         o ? "r.organization_id::text" : "NULL::text", NUMBER("consumer_offsets", "r", "partition_id"),
+	         NUMBER("consumer_offsets", "r", "committed_offset"), NUMBER("consumer_offsets", "r", "committed_at"));
+	snprintf(lease, sizeof lease, "%s, r.topic::text, %s, r.leader_agent_id::text, %s, %s, %s",
+	         shape->leases_organization ? "r.organization_id::text" : "NULL::text",
+	         NUMBER("partition_leases", "r", "partition_id"), NUMBER("partition_leases", "r", "lease_expires_at"),
+	         NUMBER("partition_leases", "r", "acquired_at"), NUMBER("partition_leases", "r", "epoch"));
+#undef NUMBER
 	ok = ok && pg_text_of(state, PG_AGENTS, "SELECT %s FROM agents r", agent) &&
 	     pg_text_of(state, PG_GROUPS, "SELECT %s FROM consumer_groups r", group) &&
 	     pg_text_of(state, PG_OFFSETS, "SELECT %s FROM consumer_offsets r", offset) &&

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
-#include "backends/tables.h"
+#include "backends/postgres/own.h"
+#include "backends/postgres/shape.h"
 
 /* ---- the tables of an empty schema: the columns of 1.8, and of its indexes those that something uses ------------------------ */
 
@@ -50,604 +50,17 @@ static const char *const lean_schema[] = {
 	"CREATE INDEX idx_partition_leases_agent ON partition_leases(leader_agent_id)",
 };
 
-enum { LOCK_KEY = 0x73686d65 /* "shme" */ };
-
-/* ---- shmeta's own -------------------------------------------------------------------------------------------------------------- */
-
-/* All of it as text, a statement each. */
-struct script {
-	char **lines;
-	size_t count, capacity;
-	bool failed;
-};
-
-static void script_free(struct script *script)
-{
-	for (size_t i = 0; i < script->count; i++)
-		free(script->lines[i]);
-	free(script->lines);
-	memset(script, 0, sizeof *script);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct script *script, const char *fmt, ...)
-{
-	char *line = NULL;
-	va_list args;
-
-	if (script->count == script->capacity) {
-		size_t capacity = 2 * script->capacity + 32;
-		char **grown = realloc(script->lines, capacity * sizeof *grown);
-
-		if (grown == NULL) {
-			script->failed = true;
-			return;
-		}
-		script->lines = grown;
-		script->capacity = capacity;
-	}
-	va_start(args, fmt);
-	if (vasprintf(&line, fmt, args) < 0)
-		line = NULL;
-	va_end(args);
-	if (line == NULL)
-		script->failed = true;
-	else
-		script->lines[script->count++] = line;
-}
-
-/* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they raise nothing that the table's
- * own row would not. A statement that changes many segments of a partition logs one row, from the first base to the last.
- *
- * A row that goes because its parent went is not logged: the parent's own row says it all, and by the time the cascade comes the
- * parent is gone. Transition tables do not say which old row became which new one: a key that is in both was altered, one only
- * among the old ones has gone, one only among the new ones is new.
- *
- * {schema}; {n.tenant}, {o.tenant}, {tenant}: of the new row, of the old one, of whichever there is; {same}: and of the same tenant;
- * {,n} {,o}: for GROUP BY; {parent}: and the parent is of the row's tenant; {origin}: whose change it is. */
-static const char log_topics[] =
-	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 0, 1, {n.tenant}, n.name FROM new_rows n;\n"
-	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 0, CASE WHEN o.name IS NULL THEN 1 WHEN n.name IS NULL THEN 3 ELSE 2 END, {tenant}, "
-	"coalesce(n.name, o.name) FROM old_rows o FULL JOIN new_rows n ON o.name = n.name{same};\n"
-	"  ELSE\n"
-	"    {log} SELECT {origin}, 0, 3, {o.tenant}, o.name FROM old_rows o;\n"
-	"  END IF;\n";
-static const char log_partitions[] =
-	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 1, 1, {n.tenant}, n.topic, n.partition_id FROM new_rows n;\n"
-	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 1, CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END, {tenant}, "
-	"coalesce(n.topic, o.topic), coalesce(n.partition_id, o.partition_id) FROM old_rows o FULL JOIN new_rows n "
-	"ON o.topic = n.topic AND o.partition_id = n.partition_id{same};\n"
-	"  ELSE\n"
-	"    {log} SELECT {origin}, 1, 3, {o.tenant}, o.topic, o.partition_id FROM old_rows o "
-	"WHERE EXISTS (SELECT FROM {schema}.topics u WHERE u.name = o.topic{parent});\n"
-	"  END IF;\n";
-static const char log_segments[] =
-	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 2, 1, {n.tenant}, n.topic, n.partition_id, min(n.base_offset), max(n.base_offset) "
-	"FROM new_rows n GROUP BY n.topic, n.partition_id{,n};\n"
-	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 2, op, tenant, topic, partition_id, min(base), max(base) FROM ("
-	"SELECT CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END AS op, {tenant} AS tenant, "
-	"coalesce(n.topic, o.topic) AS topic, coalesce(n.partition_id, o.partition_id) AS partition_id, "
-	"coalesce(n.base_offset, o.base_offset) AS base FROM old_rows o FULL JOIN new_rows n ON o.topic = n.topic AND "
-	"o.partition_id = n.partition_id AND o.base_offset = n.base_offset{same}) c GROUP BY op, tenant, topic, partition_id;\n"
-	"  ELSE\n"
-	"    {log} SELECT {origin}, 2, 3, {o.tenant}, o.topic, o.partition_id, min(o.base_offset), max(o.base_offset) "
-	"FROM old_rows o WHERE EXISTS (SELECT FROM {schema}.partitions u WHERE u.topic = o.topic AND "
-	"u.partition_id = o.partition_id{parent}) GROUP BY o.topic, o.partition_id{,o};\n"
-	"  END IF;\n";
-/* Of the others it is enough which keys are concerned. */
-static const char log_keys[] =
-	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, {class}, 1, {n.keys} FROM new_rows n;\n"
-	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, {class}, 2, k.* FROM (SELECT {n.keys} FROM new_rows n UNION SELECT {o.keys} FROM old_rows o) k;\n"
-	"  ELSE\n"
-	"    {log} SELECT {origin}, {class}, 3, {o.keys} FROM old_rows o;\n"
-	"  END IF;\n";
-/* Nothing says which rows a TRUNCATE has taken: everything is looked at. */
-static const char log_truncate[] = "  {log} SELECT {origin}, 3, 3;\n";
-/* A slice whose segment is gone, by whomever, holds its object no longer. */
-static const char drop_slices[] =
-	"  IF TG_OP = 'TRUNCATE' THEN\n"
-	"    DELETE FROM {schema}.shmeta_slices;\n"
-	"  ELSIF EXISTS (SELECT FROM {schema}.shmeta_slices) THEN\n"
-	"    DELETE FROM {schema}.shmeta_slices l USING old_rows o WHERE l.tenant = {slice} AND l.topic = o.topic AND "
-	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
-	"  END IF;\n";
-_Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_CLASS_SEGMENT == 2 &&
-                       SHMETA_CLASS_LIST == 3,
-               "the functions above name classes by number");
-
-/* The bound of the log where no daemon prunes it: each PRUNE_STEP-th row takes the oldest PRUNE_BATCH of its predecessors along once there
- * are LOG_MOST of them. Until then it looks at two rows. Nobody waits and nothing fails for it: one writer at a time, and not
- * one that is SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not have seen stays, as
- * every later snapshot sees what goes: then no reader reconciles twice for it. Plans are of indexes alone, whatever the log was
- * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. A mark of a transaction
- * that is still to come was copied here from another cluster. */
-enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048 };
-static const char log_prune[] =
-	"CREATE OR REPLACE FUNCTION %s.shmeta_prune() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-	"SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off "
-	"AS $shmeta$\nDECLARE\n  gone xid8;\n  settled xid8;\n  oldest BIGINT;\n  last BIGINT;\n  next BIGINT;\nBEGIN\n"
-	"  IF current_setting('transaction_isolation') = 'serializable' THEN\n    RETURN NULL;\n  END IF;\n"
-	"  settled := pg_snapshot_xmin(pg_current_snapshot());\n"
-	"  next := pg_snapshot_xmax(pg_current_snapshot())::text::BIGINT;\n"
-	"  gone := coalesce((SELECT value::BIGINT - 1 FROM %s.shmeta_meta WHERE name = 'pruned' AND value::BIGINT <= next), 0)::text::xid8;\n"
-	"  SELECT seq INTO oldest FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT 1;\n"
-	"  IF oldest IS NULL OR oldest > NEW.seq - %d OR NOT pg_try_advisory_xact_lock(%d) THEN\n    RETURN NULL;\n  END IF;\n"
-	"  BEGIN\n"
-	"    WITH aged AS (SELECT xid, seq FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT %d),\n"
-	"      pruned AS (DELETE FROM %s.shmeta_changes c USING aged a WHERE c.xid = a.xid AND c.seq = a.seq RETURNING c.xid)\n"
-	"    SELECT max(xid::text::BIGINT) INTO last FROM pruned;\n"
-	"    IF last IS NOT NULL THEN\n"
-	"      INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', (last + 1)::text)\n"
-	"        ON CONFLICT (name) DO UPDATE SET value = CASE WHEN m.value::BIGINT > EXCLUDED.value::BIGINT AND m.value::BIGINT <= next THEN m.value ELSE EXCLUDED.value END;\n"
-	"    END IF;\n"
-	"  EXCEPTION WHEN others THEN\n    NULL; /* whoever comes next does it */\n  END;\n"
-	"  RETURN NULL;\nEND $shmeta$";
-
-static const struct tracked {
-	enum table_index table;
-	const char *body;
-	/* Of log_keys: the class, and what its rows are named by. */
-	const char *class, *new_keys, *old_keys;
-	const char *logged; /* columns of the log that the body fills, beside origin, class and op */
-} tracked[] = {
-	{TOPICS, log_topics, "", "", "", ", tenant, topic"},
-	{PARTITIONS, log_partitions, "", "", "", ", tenant, topic, partition_id"},
-	{SEGMENTS, log_segments, "", "", "", ", tenant, topic, partition_id, base_offset, base_last"},
-	{GROUPS, log_keys, "6", "{n.tenant}, n.group_id", "{o.tenant}, o.group_id", ", tenant, name"},
-	{OFFSETS, log_keys, "6", "{n.tenant}, n.group_id, n.topic, n.partition_id",
-         "{o.tenant}, o.group_id, o.topic, o.partition_id", ", tenant, name, topic, partition_id"},
-	{AGENTS, log_keys, "4", "{n.agents}, n.agent_id", "{o.agents}, o.agent_id", ", tenant, name"},
-	{LEASES, log_keys, "5", "{n.leases}, n.topic, n.partition_id", "{o.leases}, o.topic, o.partition_id",
-         ", tenant, topic, partition_id"},
-};
-_Static_assert(SHMETA_CLASS_AGENT == 4 && SHMETA_CLASS_LEASE == 5 && SHMETA_CLASS_OFFSET == 6, "the table names them");
-enum { TRACKED = sizeof tracked / sizeof tracked[0], OPERATIONS = 4 };
-static const char *const operations[OPERATIONS] = {"insert", "update", "delete", "truncate"};
-static const char *const transitions[OPERATIONS] = {"REFERENCING NEW TABLE AS new_rows ",
-                                                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ",
-                                                    "REFERENCING OLD TABLE AS old_rows ", ""};
-
-struct token {
-	const char *name, *text; /* the last one has no name */
-};
-
-/* The template with each {name} replaced. The caller frees it; NULL: no memory. */
-static char *fill(const char *template, const struct token *tokens)
-{
-	char *text = NULL;
-	size_t bytes = 0;
-	FILE *out = open_memstream(&text, &bytes);
-
-	if (out == NULL)
-		return NULL;
-	while (*template != '\0') {
-		const char *close = *template == '{' ? strchr(template, '}') : NULL;
-		const struct token *t = tokens;
-
-		while (close != NULL && t->name != NULL &&
-		       (strncmp(template + 1, t->name, strlen(t->name)) != 0 ||
-		        template + 1 + strlen(t->name) != close))
-			t++;
-		if (close != NULL && t->name != NULL) {
-			fputs(t->text, out);
-			template = close + 1;
-		} else {
-			fputc(*template ++, out);
-		}
-	}
-	if (fclose(out) != 0) {
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
-/* t: what is logged of which table; NULL: body alone. */
-static void say_function(struct script *script, const struct pg_state *state, const char *name, const struct tracked *t,
-                         const char *body)
-{
-	const struct pg_shape *shape = &state->shape;
-	bool o = shape->organization;
-	char log[300];
-	const struct token outer[] = {{"log", log},
-	                              {"class", t != NULL ? t->class : ""},
-	                              {"n.keys", t != NULL ? t->new_keys : ""},
-	                              {"o.keys", t != NULL ? t->old_keys : ""},
-	                              {NULL, NULL}};
-	const struct token tokens[] = {
-		{"origin", "current_setting('shmeta.origin', true)"},
-		{"schema", state->schema},
-		{"n.tenant", o ? "n.organization_id::text" : "NULL"},
-		{"o.tenant", o ? "o.organization_id::text" : "NULL"},
-		{"n.agents", shape->agents_organization ? "n.organization_id::text" : "NULL"},
-		{"o.agents", shape->agents_organization ? "o.organization_id::text" : "NULL"},
-		{"n.leases", shape->leases_organization ? "n.organization_id::text" : "NULL"},
-		{"o.leases", shape->leases_organization ? "o.organization_id::text" : "NULL"},
-		{"tenant", o ? "coalesce(n.organization_id, o.organization_id)::text" : "NULL"},
-		{"same", o ? " AND o.organization_id = n.organization_id" : ""},
-		{"parent", o ? " AND u.organization_id = o.organization_id" : ""},
-		{",n", o ? ", n.organization_id" : ""},
-		{",o", o ? ", o.organization_id" : ""},
-		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
-		{NULL, NULL},
-	};
-	char *template, *text;
-
-	snprintf(log, sizeof log, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
-	         t != NULL ? t->logged : "");
-	template = fill(body, outer);
-	text = template != NULL ? fill(template, tokens) : NULL;
-	if (text == NULL)
-		script->failed = true;
-	else
-		say(script,
-		    "CREATE OR REPLACE FUNCTION %s.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-		    "SET search_path = pg_catalog, pg_temp AS $shmeta$\nBEGIN\n%s  RETURN NULL;\nEND $shmeta$",
-		    state->schema, name, text);
-	free(template);
-	free(text);
-}
-
-static void say_trigger(struct script *script, const struct pg_state *state, const char *name, const char *event,
-                        const char *table, const char *references, const char *function)
-{
-	const char *schema = state->schema;
-
-	say(script, "DROP TRIGGER IF EXISTS %s ON %s.%s", name, schema, table);
-	say(script, "CREATE TRIGGER %s AFTER %s ON %s.%s %sFOR EACH STATEMENT EXECUTE FUNCTION %s.%s()", name, event,
-	    schema, table, references, schema, function);
-	/* Also where the session says that it is a replica: what comes by replication is new to us all the same. */
-	say(script, "ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s", schema, table, name);
-}
-
-static void say_log(struct script *script, const struct pg_state *state)
-{
-	const char *schema = state->schema;
-	static const char *const events[] = {"INSERT", "UPDATE", "DELETE"};
-	char name[80], function[80];
-
-	/* No constraint but the key: a trigger must not fail the application's statement. The key begins with the transaction, by
-	 * which the log is read and pruned; that there is one lets the table be published. */
-	say(script,
-	    "CREATE TABLE IF NOT EXISTS %s.shmeta_changes(xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
-	    "seq BIGINT GENERATED ALWAYS AS IDENTITY, class SMALLINT, op SMALLINT, tenant TEXT, topic TEXT, partition_id INTEGER, "
-	    "base_offset BIGINT, base_last BIGINT, name TEXT, origin TEXT, PRIMARY KEY (xid, seq)) WITH "
-	    "(autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)",
-	    schema);
-	/* One of an earlier version had no names. */
-	say(script, "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT", schema);
-	say(script, log_prune, schema, schema, schema, LOG_MOST, PG_PRUNE_LOCK, schema, PRUNE_BATCH, schema, schema);
-	say(script, "DROP TRIGGER IF EXISTS shmeta_changes_prune ON %s.shmeta_changes", schema);
-	say(script,
-	    "CREATE TRIGGER shmeta_changes_prune AFTER INSERT ON %s.shmeta_changes FOR EACH ROW WHEN (NEW.seq %% %d = 0) "
-	    "EXECUTE FUNCTION %s.shmeta_prune()",
-	    schema, PRUNE_STEP, schema);
-	say(script, "ALTER TABLE %s.shmeta_changes ENABLE ALWAYS TRIGGER shmeta_changes_prune", schema);
-	for (int i = 0; i < TRACKED; i++) {
-		const char *table = backend_tables[tracked[i].table].name;
-
-		snprintf(function, sizeof function, "shmeta_log_%s", table);
-		say_function(script, state, function, &tracked[i], tracked[i].body);
-		for (int op = 0; op < OPERATIONS - 1; op++) {
-			snprintf(name, sizeof name, "shmeta_%s_%s", table, operations[op]);
-			say_trigger(script, state, name, events[op], table, transitions[op], function);
-		}
-	}
-	say_function(script, state, "shmeta_log_truncate", NULL, log_truncate);
-	for (int i = 0; i < TRACKED; i++) {
-		snprintf(name, sizeof name, "shmeta_%s_truncate", backend_tables[tracked[i].table].name);
-		say_trigger(script, state, name, "TRUNCATE", backend_tables[tracked[i].table].name, "",
-		            "shmeta_log_truncate");
-	}
-	say_function(script, state, "shmeta_drop_slices", NULL, drop_slices);
-	say_trigger(script, state, "shmeta_slices_delete", "DELETE", "segments", transitions[2], "shmeta_drop_slices");
-	say_trigger(script, state, "shmeta_slices_truncate", "TRUNCATE", "segments", "", "shmeta_drop_slices");
-}
-
-/* Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
-static void say_notify(struct script *script, const struct pg_state *state)
-{
-	const char *schema = state->schema;
-
-	say(script,
-	    "CREATE OR REPLACE FUNCTION %s.shmeta_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
-	    "AS $shmeta$\nBEGIN\n  IF EXISTS (SELECT FROM new_rows) THEN\n    NOTIFY " PG_CHANNEL ";\n  END IF;\n"
-	    "  RETURN NULL;\nEND $shmeta$",
-	    schema);
-	say_trigger(script, state, "shmeta_changes_notify", "INSERT", "shmeta_changes", transitions[0],
-	            "shmeta_notify");
-}
-
-static void say_own(struct script *script, const struct pg_state *state)
-{
-	const char *schema = state->schema, *c = state->dialect->column_collate;
-
-	say(script, "CREATE TABLE IF NOT EXISTS %s.shmeta_meta(name TEXT PRIMARY KEY, value TEXT)", schema);
-	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
-	say(script,
-	    "CREATE TABLE IF NOT EXISTS %s.shmeta_lease_epochs(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
-	    "partition_id INTEGER NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (tenant, topic, partition_id))",
-	    schema, c, c);
-	say(script,
-	    "CREATE TABLE IF NOT EXISTS %s.shmeta_transfers(transfer_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-	    "tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, "
-	    "to_agent TEXT NOT NULL, state TEXT NOT NULL, created_at BIGINT NOT NULL, timeout_at BIGINT NOT NULL)",
-	    schema);
-	say(script,
-	    "CREATE INDEX IF NOT EXISTS shmeta_transfers_place ON %s.shmeta_transfers(tenant, topic, partition_id)",
-	    schema);
-	say(script,
-	    "CREATE TABLE IF NOT EXISTS %s.shmeta_objects(object_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-	    "tenant TEXT NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, size_bytes BIGINT NOT NULL, "
-	    "created_at BIGINT NOT NULL, unreferenced_at BIGINT, UNIQUE (tenant, s3_bucket, s3_key))",
-	    schema);
-	say(script,
-	    "CREATE TABLE IF NOT EXISTS %s.shmeta_slices(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
-	    "partition_id INTEGER NOT NULL, base_offset BIGINT NOT NULL, object_id BIGINT NOT NULL, position BIGINT NOT NULL, "
-	    "PRIMARY KEY (tenant, topic, partition_id, base_offset)%s)",
-	    schema, c, c,
-	    /* Where no trigger can, a foreign key takes the slices of segments that go. */
-	    !state->dialect->triggers && state->shape.segment_place
-	            ? ", FOREIGN KEY (topic, partition_id, base_offset) REFERENCES segments(topic, partition_id, base_offset) "
-	              "ON DELETE CASCADE"
-	            : "");
-	say(script, "CREATE INDEX IF NOT EXISTS shmeta_slices_object ON %s.shmeta_slices(object_id)", schema);
-	if (state->dialect->triggers)
-		say_log(script, state);
-}
-
-/* Version of all this: a hash of its texts. */
-static uint64_t script_hash(const struct script *script)
-{
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (size_t i = 0; i < script->count; i++)
-		for (const char *p = script->lines[i]; *p != '\0'; p++) /* FNV-1a */
-			hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
-	return hash | 1;
-}
-
-static void say_version(struct script *script, const struct pg_state *state)
-{
-	uint64_t version = script_hash(script);
-
-	say(script,
-	    "INSERT INTO %s.shmeta_meta(name, value) VALUES ('schema', '%016" PRIx64 "') "
-	    "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
-	    state->schema, version);
-	say(script,
-	    "INSERT INTO %s.shmeta_meta(name, value) VALUES ('source', "
-	    "md5(random()::text || clock_timestamp()::text || current_database())) ON CONFLICT (name) DO NOTHING",
-	    state->schema);
-}
-
-/* ---- looking -------------------------------------------------------------------------------------------------------------------- */
-
-static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
-{
-	size_t used = strlen(list);
-
-	if (used < bytes)
-		snprintf(list + used, bytes - used, "%s%s %s%s%s", used > 0 ? ", " : "", what, table,
-		         column[0] != '\0' ? "." : "", column);
-}
-
-static bool is(const char *a, const char *b)
-{
-	return strcmp(a, b) == 0;
-}
-
-/* Which tables and columns there are. missing: empty, or what is not there. */
-static enum shmeta_status look(struct pg_state *state, char *missing, size_t bytes, struct backend_error *err)
-{
-	uint32_t seen[TABLE_COUNT] = {0};
-	bool organization[TABLE_COUNT] = {false}, exists[TABLE_COUNT] = {false}, from = false, to = false;
-	struct pg_shape *shape = &state->shape;
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_execute(
-		state, &state->primary,
-		"SELECT c.relname, a.attname, format_type(a.atttypid, NULL), quote_ident(n.nspname) "
-		"FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-		"JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-		"WHERE c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
-		"'partition_leases') AND c.relkind IN ('r', 'p', 'v') AND pg_catalog.pg_table_is_visible(c.oid)",
-		&result, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	memset(shape, 0, sizeof *shape);
-	missing[0] = '\0';
-	for (int row = 0; row < PQntuples(result); row++) {
-		const char *table = PQgetvalue(result, row, 0), *column = PQgetvalue(result, row, 1),
-			   *type = PQgetvalue(result, row, 2);
-		int at = 0;
-
-		while (at < TABLE_COUNT && !is(table, backend_tables[at].name))
-			at++;
-		if (at == TABLE_COUNT)
-			continue;
-		exists[at] = true;
-		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			if (is(column, backend_tables[at].columns[i]))
-				seen[at] |= 1u << i;
-		organization[at] |= is(column, "organization_id");
-		if (at == TOPICS) {
-			snprintf(state->schema, sizeof state->schema, "%s", PQgetvalue(result, row, 3));
-			shape->tenant_uuid |= is(column, "organization_id") && is(type, "uuid");
-			shape->config_json |= is(column, "config") && is(type, "jsonb");
-			shape->cleanup_policy |= is(column, "cleanup_policy");
-		}
-		from |= at == SEGMENTS && is(column, "min_timestamp");
-		to |= at == SEGMENTS && is(column, "max_timestamp");
-	}
-	PQclear(result);
-	for (int at = 0; at < TABLE_COUNT; at++) {
-		if (!exists[at])
-			add_missing(missing, bytes, "table", backend_tables[at].name, "");
-		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			if ((seen[at] & 1u << i) == 0)
-				add_missing(missing, bytes, "column", backend_tables[at].name,
-				            backend_tables[at].columns[i]);
-		/* One tenant column for all that hangs together, or none. */
-		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
-			add_missing(missing, bytes, "column", backend_tables[organization[at] ? TOPICS : at].name,
-			            "organization_id");
-	}
-	shape->organization = organization[TOPICS];
-	shape->agents_organization = organization[AGENTS];
-	shape->leases_organization = organization[LEASES];
-	shape->timestamps = from && to;
-	return SHMETA_OK;
-}
-
-static enum shmeta_status one_number(struct pg_state *state, const char *sql, int64_t *ret, struct backend_error *err)
-{
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_execute(state, &state->primary, sql, &result, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	*ret = PQntuples(result) > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
-	PQclear(result);
-	return SHMETA_OK;
-}
-
-static enum shmeta_status one_text(struct pg_state *state, const char *sql, char *ret, size_t bytes,
-                                   struct backend_error *err)
-{
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_execute(state, &state->primary, sql, &result, err);
-
-	ret[0] = '\0';
-	if (status != SHMETA_OK)
-		return status;
-	if (PQntuples(result) > 0)
-		snprintf(ret, bytes, "%s", PQgetvalue(result, 0, 0));
-	PQclear(result);
-	return SHMETA_OK;
-}
-
-enum { COUNT_SQL = 900 };
-/* What of shmeta's own there is. */
-struct own {
-	int64_t tables, triggers;
-	char version[40], wanted[40]; /* of its definitions; "": unknown */
-};
-
-static int64_t own_tables(const struct pg_state *state)
-{
-	return state->dialect->triggers ? 6 : 5;
-}
-
-static int64_t own_triggers(const struct pg_state *state)
-{
-	return state->dialect->triggers ? (int64_t)TRACKED * OPERATIONS : 0;
-}
-
-/* Selects how many of our tables there are, and how many of our triggers are where they belong, and fire. */
-static void count_sql(const struct pg_state *state, char tables[COUNT_SQL], char triggers[COUNT_SQL])
-{
-	snprintf(tables, COUNT_SQL,
-	         "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-	         "WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
-	         "'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND has_table_privilege(c.oid, 'SELECT')",
-	         state->schema, state->dialect->triggers ? ", 'shmeta_changes'" : "");
-	snprintf(
-		triggers, COUNT_SQL,
-		"SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
-		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE quote_ident(n.nspname) = '%s' AND "
-		"NOT t.tgisinternal AND t.tgname IN (SELECT 'shmeta_' || c.relname || '_' || op FROM (VALUES ('insert'), "
-		"('update'), ('delete'), ('truncate')) o(op)) AND t.tgenabled IN ('A', 'O')",
-		state->schema);
-}
-
-static enum shmeta_status count_own(struct pg_state *state, struct own *ret, struct backend_error *err)
-{
-	struct script script = {.lines = NULL};
-	enum shmeta_status status;
-	char sql[300], tables[COUNT_SQL], triggers[COUNT_SQL];
-
-	memset(ret, 0, sizeof *ret);
-	say_own(&script, state);
-	snprintf(ret->wanted, sizeof ret->wanted, "%016" PRIx64, script_hash(&script));
-	if (script.failed) {
-		script_free(&script);
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
-	}
-	script_free(&script);
-	count_sql(state, tables, triggers);
-	status = one_number(state, tables, &ret->tables, err);
-	if (status != SHMETA_OK || ret->tables == 0)
-		return status;
-	if (ret->tables == own_tables(state)) {
-		snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'schema'", state->schema);
-		status = one_text(state, sql, ret->version, sizeof ret->version, err);
-	}
-	if (status != SHMETA_OK || !state->dialect->triggers)
-		return status;
-	return one_number(state, triggers, &ret->triggers, err);
-}
-
-static bool is_whole(const struct pg_state *state, const struct own *own)
-{
-	return own->tables == own_tables(state) && is(own->version, own->wanted) &&
-	       own->triggers == own_triggers(state);
-}
-
-static enum shmeta_status look_for_own(struct pg_state *state, struct backend_error *err)
-{
-	struct own own;
-	enum shmeta_status status = count_own(state, &own, err);
-
-	state->shape.own = status == SHMETA_OK && own.tables == own_tables(state) && is(own.version, own.wanted);
-	/* The log is read on the server that writes it: a standby knows the snapshots of others only roughly. */
-	state->shape.feed =
-		state->shape.own && state->dialect->triggers && is_whole(state, &own) && !state->primary.in_recovery;
-	return status;
-}
-
-bool pg_own_expression(const struct pg_state *state, char *ret, size_t bytes)
-{
-	char tables[COUNT_SQL], triggers[COUNT_SQL];
-
-	count_sql(state, tables, triggers);
-	return (size_t)snprintf(
-		       ret, bytes,
-		       "(%s)::text || ' ' || (%s)::text || ' ' || (SELECT value FROM %s.shmeta_meta WHERE name = 'schema')",
-		       tables, triggers, state->schema) < bytes;
-}
-
-bool pg_own_is_whole(const struct pg_state *state, const char *text)
-{
-	struct script script = {.lines = NULL};
-	struct own own = {.tables = 0};
-	char *rest;
-	bool whole;
-
-	say_own(&script, state);
-	snprintf(own.wanted, sizeof own.wanted, "%016" PRIx64, script_hash(&script));
-	own.tables = strtoll(text, &rest, 10);
-	own.triggers = strtoll(rest, &rest, 10);
-	snprintf(own.version, sizeof own.version, "%s", rest + (*rest == ' '));
-	own.version[strcspn(own.version, " ")] = '\0';
-	whole = !script.failed && is_whole(state, &own);
-	script_free(&script);
-	return whole;
-}
+enum { LOCK_KEY = 0x73686d65 /* "shme" */, MAKE_AGAIN_S = 300 };
 
 /* ---- making ---------------------------------------------------------------------------------------------------------------------- */
 
-static enum shmeta_status run_script(struct pg_state *state, const struct script *script, struct backend_error *err)
+/* all: otherwise only if something is still due once nobody else is at it. */
+static enum shmeta_status run_script(struct pg_state *state, const struct pg_script *script, bool all,
+                                     struct backend_error *err)
 {
 	struct pg_conn *conn = &state->primary;
 	enum shmeta_status status;
+	bool due = true;
 	char lock[80];
 
 	if (script->failed)
@@ -658,7 +71,9 @@ static enum shmeta_status run_script(struct pg_state *state, const struct script
 		snprintf(lock, sizeof lock, "SELECT pg_advisory_xact_lock(%d)", LOCK_KEY);
 		status = pg_execute(state, conn, lock, NULL, err);
 	}
-	for (size_t i = 0; status == SHMETA_OK && i < script->count; i++)
+	if (status == SHMETA_OK && !all)
+		status = pg_look_for_own(state, &due, err);
+	for (size_t i = 0; status == SHMETA_OK && due && i < script->count; i++)
 		status = pg_execute(state, conn, script->lines[i], NULL, err);
 	if (status == SHMETA_OK)
 		return pg_execute(state, conn, "COMMIT", NULL, err);
@@ -667,33 +82,33 @@ static enum shmeta_status run_script(struct pg_state *state, const struct script
 	return status;
 }
 
-static void say_tables(struct script *script, const struct pg_state *state)
+static void say_tables(struct pg_script *script, const struct pg_state *state)
 {
-	const struct token tokens[] = {{"c", state->dialect->column_collate}, {NULL, NULL}};
+	const struct pg_token tokens[] = {{"c", state->dialect->column_collate}, {NULL, NULL}};
 
 	for (size_t i = 0; i < sizeof lean_schema / sizeof lean_schema[0]; i++) {
-		char *text = fill(lean_schema[i], tokens);
+		char *text = pg_fill(lean_schema[i], tokens);
 
 		script->failed |= text == NULL;
-		say(script, "%s", text != NULL ? text : "");
+		pg_say(script, "%s", text != NULL ? text : "");
 		free(text);
 	}
 }
 
 static enum shmeta_status make_tables(struct pg_state *state, struct backend_error *err)
 {
-	struct script script = {.lines = NULL};
+	struct pg_script script = {.lines = NULL};
 	enum shmeta_status status;
 
 	say_tables(&script, state);
-	status = run_script(state, &script, err);
-	script_free(&script);
+	status = run_script(state, &script, true, err);
+	pg_script_free(&script);
 	return status;
 }
 
 static enum shmeta_status make_notify(struct pg_state *state, struct backend_error *err)
 {
-	struct script script = {.lines = NULL};
+	struct pg_script script = {.lines = NULL};
 	int64_t there = 0;
 	enum shmeta_status status;
 	char sql[500];
@@ -701,26 +116,53 @@ static enum shmeta_status make_notify(struct pg_state *state, struct backend_err
 	snprintf(sql, sizeof sql,
 	         "SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = '%s.shmeta_changes'::regclass AND "
 	         "tgname = 'shmeta_changes_notify' AND tgenabled IN ('A', 'O')",
-	         state->schema);
-	status = one_number(state, sql, &there, err);
+	         state->schema_text);
+	status = pg_one_number(state, sql, &there, err);
 	if (status != SHMETA_OK || there > 0)
 		return status;
-	say_notify(&script, state);
-	status = run_script(state, &script, err);
-	script_free(&script);
+	pg_say_notify(&script, state);
+	status = run_script(state, &script, true, err);
+	pg_script_free(&script);
 	return status;
 }
 
 static enum shmeta_status make_own(struct pg_state *state, struct backend_error *err)
 {
-	struct script script = {.lines = NULL};
+	struct pg_script script = {.lines = NULL};
 	enum shmeta_status status;
 
-	say_own(&script, state);
-	say_version(&script, state);
-	status = run_script(state, &script, err);
-	script_free(&script);
+	pg_say_own(&script, state);
+	status = run_script(state, &script, false, err);
+	pg_script_free(&script);
 	return status;
+}
+
+/* Make what is due, where that may be done: of a source that was served before only where it was served, never in another schema that
+ * search_path has come to lead to. Without it the source can be read all the same: what stands in the way (rights, a lock, an event
+ * trigger of the application's) is told, and it is tried again later. */
+static enum shmeta_status make_due(struct pg_state *state, bool due, struct backend_error *err)
+{
+	bool elsewhere = state->opened_before && strcmp(state->schema, state->served_schema) != 0;
+	struct backend_error mine = {.code = SHMETA_OK};
+	enum shmeta_status status;
+
+	if (!due || !state->options.manage_schema || state->read_only || pg_now_ns() < state->make_again_ns)
+		return SHMETA_OK;
+	if (elsewhere) {
+		snprintf(state->make_failure, sizeof state->make_failure,
+		         "the tables are no longer those of schema %.100s, and nothing is made in another one",
+		         state->served_schema);
+		return pg_look_for_own(state, &due, err);
+	}
+	status = make_own(state, &mine);
+	if (status != SHMETA_OK && (!pg_connected(&state->primary) || status == SHMETA_ERR_NO_MEMORY)) {
+		if (err != NULL)
+			*err = mine;
+		return status;
+	}
+	state->make_again_ns = status == SHMETA_OK ? 0 : pg_now_ns() + (uint64_t)MAKE_AGAIN_S * 1000000000u;
+	snprintf(state->make_failure, sizeof state->make_failure, "%s", status == SHMETA_OK ? "" : mine.text);
+	return pg_look_for_own(state, &due, err);
 }
 
 static uint64_t hash_text(const char *text)
@@ -740,8 +182,8 @@ static enum shmeta_status identify(struct pg_state *state, struct backend_error 
 
 	if (state->shape.own) {
 		snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'source'", state->schema);
-		status = one_text(state, sql, id, sizeof id, err);
-	} else if (one_text(state, state->dialect->identity, id, sizeof id, NULL) != SHMETA_OK &&
+		status = pg_one_text(state, sql, id, sizeof id, err);
+	} else if (pg_one_text(state, state->dialect->identity, id, sizeof id, NULL) != SHMETA_OK &&
 	           !pg_connected(&state->primary)) {
 		return pg_fail(state, &state->primary, NULL, err);
 	}
@@ -753,130 +195,119 @@ static enum shmeta_status identify(struct pg_state *state, struct backend_error 
 
 static enum shmeta_status count_tables(struct pg_state *state, int64_t *ret, struct backend_error *err)
 {
-	return one_number(
+	return pg_one_number(
 		state,
 		"SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
 		"c.relnamespace WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
 		ret, err);
 }
 
-static enum shmeta_status is_foreign(struct pg_state *state, const char *missing, struct backend_error *err)
+/* A source that cannot be served as it is: misconfigured, or, where it was served before, away until it is as it was. */
+__attribute__((format(printf, 3, 4))) static enum shmeta_status refuse(struct pg_state *state,
+                                                                       struct backend_error *err, const char *fmt, ...)
 {
-	char place[200];
+	char place[200], why[600];
+	va_list args;
 
-	return backend_fail(err, state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG,
-	                    "%s: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
-	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place), missing);
+	va_start(args, fmt);
+	(void)vsnprintf(why, sizeof why, fmt, args);
+	va_end(args);
+	return backend_fail(err, state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG, "%s: %s %s",
+	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place), why);
 }
 
-static enum shmeta_status look_for_place(struct pg_state *state, struct backend_error *err)
+static enum shmeta_status is_foreign(struct pg_state *state, const char *missing, struct backend_error *err)
+{
+	return refuse(state, err, "is no StreamHouse database of a shape that shmeta knows: missing: %s", missing);
+}
+
+static enum shmeta_status judge_tables(struct pg_state *state, const struct pg_obstacles *obstacles,
+                                       struct backend_error *err)
+{
+	if (obstacles->missing[0] != '\0')
+		return is_foreign(state, obstacles->missing, err);
+	if (obstacles->unfit[0] != '\0')
+		return refuse(state, err, "has columns of types that shmeta cannot read: %s", obstacles->unfit);
+	if (obstacles->forbidden[0] != '\0')
+		return refuse(state, err, "has what this role may not read (GRANT SELECT): %s", obstacles->forbidden);
+	return SHMETA_OK;
+}
+
+/* None of the tables is there. Only who opens a source for the first time makes them, and was told that it may. */
+static enum shmeta_status have_tables(struct pg_state *state, struct pg_obstacles *obstacles, struct backend_error *err)
+{
+	char schema[200] = "";
+	enum shmeta_status status;
+
+	if (!state->opened_before && state->options.create && !state->read_only) {
+		status = make_tables(state, err);
+		return status == SHMETA_OK ? pg_look_at_tables(state, obstacles, err) : status;
+	}
+	status = pg_one_text(state, "SELECT current_schema()", schema, sizeof schema, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (state->opened_before)
+		return refuse(
+			state, err,
+			"has no tables where search_path leads (schema %.63s); those that were served lay in schema %.100s",
+			schema[0] != '\0' ? schema : "none", state->served_schema);
+	return refuse(state, err,
+	              "has no tables in schema %.63s: run 'shmetactl schema apply', or allow the source to be created",
+	              schema[0] != '\0' ? schema : "none");
+}
+
+/* May this role write all of the tables, and can they be written at all? */
+static enum shmeta_status look_for_rights(struct pg_state *state, struct backend_error *err)
 {
 	int64_t number = 0;
 	enum shmeta_status status;
-	char sql[700];
+	char sql[900];
 
 	snprintf(
 		sql, sizeof sql,
-		"SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND i.indisunique AND "
-		"i.indpred IS NULL AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_catalog.pg_attribute a "
-		"WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)) = ARRAY['base_offset', 'partition_id', 'topic']",
-		state->schema);
-	status = one_number(state, sql, &number, err);
-	state->shape.segment_place = number > 0;
-	return status;
-}
-
-static enum shmeta_status look_for_indexes(struct pg_state *state, struct backend_error *err)
-{
-	static const char there[] =
-		"EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.%s'::regclass AND i.indisvalid AND "
-		"i.indpred IS NULL AND (SELECT replace(string_agg(a.attname || ',', '' ORDER BY k.at), 'organization_id,', '') "
-		"FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, at) JOIN pg_catalog.pg_attribute a ON "
-		"a.attrelid = i.indrelid AND a.attnum = k.number) LIKE 'topic,partition_id,%%')";
-	enum shmeta_status status = SHMETA_OK;
-	char sql[1400];
-	int64_t number = 0;
-	size_t used;
-
-	if (state->dialect->triggers) {
-		used = (size_t)snprintf(sql, sizeof sql, "SELECT (");
-		used += (size_t)snprintf(sql + used, sizeof sql - used, there, state->schema, "segments");
-		used += (size_t)snprintf(sql + used, sizeof sql - used, " AND ");
-		used += (size_t)snprintf(sql + used, sizeof sql - used, there, state->schema, "partitions");
-		(void)snprintf(sql + used, sizeof sql - used, ")::int");
-		status = one_number(state, sql, &number, err);
-	}
-	state->shape.by_index = number > 0;
-	return status;
-}
-
-/* A nondeterministic collation: case-insensitive ones are such. */
-static enum shmeta_status look_for_collations(struct pg_state *state, struct backend_error *err)
-{
-	int64_t number = 0;
-	enum shmeta_status status = SHMETA_OK;
-
-	if (state->dialect->triggers)
-		status = one_number(
-			state,
-			"SELECT count(*) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation "
-			"JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE NOT k.collisdeterministic AND NOT a.attisdropped "
-			"AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
-			"'partition_leases') AND c.relkind IN ('r', 'p', 'v') AND pg_catalog.pg_table_is_visible(c.oid)",
-			&number, err);
-	state->shape.loose_texts = number > 0;
+		"SELECT (has_table_privilege('%s.segments', 'INSERT') AND has_table_privilege('%s.topics', 'INSERT'))::int",
+		state->schema_text, state->schema_text);
+	/* 28: rows can be put in, changed and deleted. */
+	if (state->dialect->triggers && strspn(state->shape.kinds, "rp") != strlen(state->shape.kinds))
+		snprintf(
+			sql, sizeof sql,
+			"SELECT (has_table_privilege('segments', 'INSERT') AND has_table_privilege('topics', 'INSERT') AND "
+			"(SELECT bool_and(pg_relation_is_updatable(to_regclass(n), true) & 28 = 28) FROM unnest(ARRAY['topics', "
+			"'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', 'partition_leases']) n))::int");
+	status = pg_one_number(state, sql, &number, err);
+	if (status == SHMETA_OK)
+		state->read_only = state->read_only || number == 0;
 	return status;
 }
 
 static enum shmeta_status attach(struct pg_state *state, struct backend_error *err)
 {
 	struct pg_conn *conn = &state->primary;
-	char missing[300] = "", place[200], sql[600];
-	enum shmeta_status status = look(state, missing, sizeof missing, err);
+	struct pg_obstacles obstacles;
+	enum shmeta_status status = pg_look_at_tables(state, &obstacles, err);
 	int64_t number = 0;
+	bool due = false;
 
 	state->read_only = state->options.read_only || conn->in_recovery || conn->server_read_only;
-	if (status == SHMETA_OK && missing[0] != '\0') {
+	if (status == SHMETA_OK && obstacles.missing[0] != '\0') {
 		status = count_tables(state, &number, err);
-		if (status == SHMETA_OK && number == 0 && state->options.manage_schema && !state->read_only) {
-			status = make_tables(state, err);
-			if (status == SHMETA_OK)
-				status = look(state, missing, sizeof missing, err);
-		} else if (status == SHMETA_OK && number == 0) {
-			return backend_fail(
-				err, state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG,
-				"%s: %s has no tables: run 'shmetactl schema apply', or allow shmeta to manage the schema",
-				state->dialect->engine, pg_place(conn, place, sizeof place));
-		}
+		if (status == SHMETA_OK && number == 0)
+			status = have_tables(state, &obstacles, err);
 	}
-	if (status != SHMETA_OK)
-		return status;
-	if (missing[0] != '\0')
-		return is_foreign(state, missing, err);
-	snprintf(
-		sql, sizeof sql,
-		"SELECT (has_table_privilege('%s.segments', 'INSERT') AND has_table_privilege('%s.topics', 'INSERT'))::int",
-		state->schema, state->schema);
-	status = one_number(state, sql, &number, err);
 	if (status == SHMETA_OK)
-		state->read_only = state->read_only || number == 0;
+		status = judge_tables(state, &obstacles, err);
 	if (status == SHMETA_OK)
-		status = look_for_place(state, err);
+		status = look_for_rights(state, err);
 	if (status == SHMETA_OK)
-		status = look_for_indexes(state, err);
+		status = pg_look_for_place(state, err);
 	if (status == SHMETA_OK)
-		status = look_for_collations(state, err);
+		status = pg_look_for_indexes(state, err);
 	if (status == SHMETA_OK)
-		status = look_for_own(state, err);
-	if (status == SHMETA_OK && state->options.manage_schema && !state->read_only &&
-	    (!state->shape.own || (state->dialect->triggers && !state->shape.feed))) {
-		status = make_own(state, err);
-		/* Who may write rows need not be who may make tables: then it is the operator's to do. */
-		if (status != SHMETA_OK && pg_failed_with(conn, "42501") && pg_connected(conn))
-			status = SHMETA_OK;
-		if (status == SHMETA_OK)
-			status = look_for_own(state, err);
-	}
+		status = pg_look_for_collations(state, err);
+	if (status == SHMETA_OK)
+		status = pg_look_for_own(state, &due, err);
+	if (status == SHMETA_OK)
+		status = make_due(state, due, err);
 	if (status == SHMETA_OK && state->shape.feed && state->options.notify && state->options.manage_schema &&
 	    !state->read_only)
 		status = make_notify(state, err);
@@ -912,6 +343,7 @@ enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err)
 		pg_replan(state);
 	state->attached = true;
 	state->opened_before = true;
+	memcpy(state->served_schema, state->schema, sizeof state->served_schema);
 	return SHMETA_OK;
 }
 
@@ -926,135 +358,124 @@ enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err)
 
 /* ---- the verbs of `shmetactl schema` ------------------------------------------------------------------------------------------------ */
 
-/* Triggers first: one without its table would fail the application's statements. */
-static void say_removal(struct script *script, const struct pg_state *state)
-{
-	static const char *const own[] = {"shmeta_changes",   "shmeta_slices",       "shmeta_objects",
-	                                  "shmeta_transfers", "shmeta_lease_epochs", "shmeta_meta"};
-	const char *schema = state->schema;
-
-	for (int i = 0; state->dialect->triggers && i < TRACKED; i++)
-		for (int op = 0; op < OPERATIONS; op++)
-			say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s",
-			    backend_tables[tracked[i].table].name, operations[op], schema,
-			    backend_tables[tracked[i].table].name);
-	if (state->dialect->triggers) {
-		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_delete ON %s.segments", schema);
-		say(script, "DROP TRIGGER IF EXISTS shmeta_slices_truncate ON %s.segments", schema);
-		for (int i = 0; i < TRACKED; i++)
-			say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_%s()", schema,
-			    backend_tables[tracked[i].table].name);
-		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_truncate()", schema);
-		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_drop_slices()", schema);
-	}
-	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-		say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
-	if (state->dialect->triggers)
-		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_notify()", schema);
-	if (state->dialect->triggers)
-		say(script, "DROP FUNCTION IF EXISTS %s.shmeta_prune()", schema);
-}
-
-static enum shmeta_status tell_status(struct pg_state *state, const char *missing, bool empty, backend_schema_fn *tell,
-                                      void *arg, struct backend_error *err)
+static enum shmeta_status tell_status(struct pg_state *state, const struct pg_obstacles *obstacles, bool empty,
+                                      backend_schema_fn *tell, void *arg, struct backend_error *err)
 {
 	const struct pg_shape *shape = &state->shape;
 	enum shmeta_status status = SHMETA_OK;
-	char line[200], sql[300];
+	char line[400], sql[300];
+	bool readable, due;
 	int64_t rows = 0;
-	struct own own;
+	struct pg_own own;
 
 	if (empty)
 		return tell(arg, "tables", "none: the schema is empty");
-	if (missing[0] != '\0')
-		return tell(arg, "missing", missing);
+	if (obstacles->missing[0] != '\0')
+		return tell(arg, "missing", obstacles->missing);
 	snprintf(line, sizeof line, "%s, segments %s timestamps",
 	         shape->organization ? "with organizations" : "without organizations",
 	         shape->timestamps ? "with" : "without");
 	status = tell(arg, "tables", line);
+	if (status == SHMETA_OK && obstacles->unfit[0] != '\0')
+		return tell(arg, "unfit", obstacles->unfit);
 	if (status == SHMETA_OK)
-		status = count_own(state, &own, err);
+		status = pg_count_own(state, &own, err);
 	if (status != SHMETA_OK)
 		return status;
-	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 "%s", own.tables, own_tables(state),
-	         own.tables == own_tables(state) && !is(own.version, own.wanted) ? ", of another version of shmeta"
-	                                                                         : "");
+	readable = own.readable == own.wanted_tables;
+	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 "%s", own.tables, own.wanted_tables,
+	         !readable || own.version == PG_VERSION_SAME ? ""
+	         : own.version == PG_VERSION_LATER           ? ", of a later version of shmeta"
+	                                                     : ", of another version of shmeta");
 	status = tell(arg, "own tables", line);
-	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 " fire", own.triggers, own_triggers(state));
+	snprintf(line, sizeof line, "%" PRId64 " of %" PRId64 " fire", own.triggers, own.wanted_triggers);
 	if (status == SHMETA_OK && state->dialect->triggers)
 		status = tell(arg, "triggers", line);
-	if (status == SHMETA_OK && state->dialect->triggers && own.tables == own_tables(state)) {
-		snprintf(sql, sizeof sql, "SELECT count(*) FROM %s.shmeta_changes", state->schema);
-		status = one_number(state, sql, &rows, err);
+	if (status == SHMETA_OK && state->dialect->triggers && readable) {
+		snprintf(sql, sizeof sql, "SELECT count(*) FROM %s.shmeta_changes WHERE class <> %d", state->schema,
+		         PG_CLASS_NONE);
+		status = pg_one_number(state, sql, &rows, err);
 		snprintf(line, sizeof line, "%" PRId64, rows);
 		if (status == SHMETA_OK)
 			status = tell(arg, "logged changes", line);
 	}
 	if (status == SHMETA_OK)
-		status = tell(arg, "change feed",
-		              !state->dialect->triggers ? "none: this engine has no triggers for it"
-		              : is_whole(state, &own)   ? "complete"
-		                                        : "none: 'shmetactl schema apply' makes it");
+		status = pg_look_for_own(state, &due, err);
+	if (!state->dialect->triggers)
+		snprintf(state->coverage.why, sizeof state->coverage.why, "this engine has no triggers for it");
+	snprintf(line, sizeof line, "none: %s", state->coverage.why);
+	if (status == SHMETA_OK)
+		status = tell(arg, "change feed", state->coverage.why[0] != '\0' ? line : "complete");
+	return status;
+}
+
+/* What a schema is like that has nothing yet. */
+static enum shmeta_status imagine_tables(struct pg_state *state, struct backend_error *err)
+{
+	char name[200] = "";
+	enum shmeta_status status = pg_one_text(state, "SELECT quote_ident(current_schema())", name, sizeof name, err);
+
+	state->shape =
+		(struct pg_shape){.config_json = true, .timestamps = true, .segment_place = true, .kinds = "rrrrrrr"};
+	if (status == SHMETA_OK)
+		pg_set_schema(state, name);
 	return status;
 }
 
 enum shmeta_status pg_schema(struct pg_state *state, enum backend_schema_verb verb, int dry_run,
                              backend_schema_fn *tell, void *arg, struct backend_error *err)
 {
-	struct script script = {.lines = NULL};
+	struct pg_script script = {.lines = NULL};
+	struct pg_obstacles obstacles;
 	enum shmeta_status status;
-	char missing[300] = "";
 	int64_t tables_there = 0;
-	struct own own;
+	struct pg_own own = {.tables = 0};
 	bool empty;
 
 	state->doing = "looking at the schema of";
 	status = pg_connect(state, &state->primary, err);
 	if (status == SHMETA_OK)
-		status = look(state, missing, sizeof missing, err);
+		status = pg_look_at_tables(state, &obstacles, err);
 	if (status == SHMETA_OK)
 		status = count_tables(state, &tables_there, err);
 	if (status != SHMETA_OK)
 		return status;
-	empty = missing[0] != '\0' && tables_there == 0;
-	if (missing[0] == '\0')
-		status = look_for_place(state, err);
+	empty = obstacles.missing[0] != '\0' && tables_there == 0;
+	if (obstacles.missing[0] == '\0')
+		status = pg_look_for_place(state, err);
 	else if (verb == BACKEND_SCHEMA_APPLY && !empty)
-		return is_foreign(state, missing, err);
+		return is_foreign(state, obstacles.missing, err);
+	if (status == SHMETA_OK && verb == BACKEND_SCHEMA_APPLY && obstacles.unfit[0] != '\0')
+		return judge_tables(state, &obstacles, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (verb == BACKEND_SCHEMA_STATUS)
-		return tell_status(state, missing, empty, tell, arg, err);
-	if (empty) {
-		/* What they will be like. */
-		status = one_text(state, "SELECT quote_ident(current_schema())", state->schema, sizeof state->schema,
-		                  err);
-		state->shape = (struct pg_shape){.config_json = true, .timestamps = true, .segment_place = true};
-	}
-	if (status == SHMETA_OK)
-		status = empty ? SHMETA_OK : count_own(state, &own, err);
+		return tell_status(state, &obstacles, empty, tell, arg, err);
+	if (empty)
+		status = imagine_tables(state, err);
+	else if (obstacles.missing[0] == '\0')
+		status = pg_count_own(state, &own, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (verb == BACKEND_SCHEMA_APPLY && empty)
 		say_tables(&script, state);
-	if (verb == BACKEND_SCHEMA_APPLY && (empty || !is_whole(state, &own))) {
-		struct script version = {.lines = NULL};
+	if (verb == BACKEND_SCHEMA_APPLY && (empty || pg_own_is_due(state, &own))) {
+		struct pg_script version = {.lines = NULL};
 
-		say_own(&version, state);
-		say_version(&version, state);
+		pg_say_own(&version, state);
 		for (size_t i = 0; i < version.count; i++)
-			say(&script, "%s", version.lines[i]);
+			pg_say(&script, "%s", version.lines[i]);
 		script.failed |= version.failed;
-		script_free(&version);
-	} else if (verb == BACKEND_SCHEMA_REMOVE && missing[0] == '\0' && own.tables > 0) {
-		say_removal(&script, state);
+		pg_script_free(&version);
+	} else if (verb == BACKEND_SCHEMA_REMOVE && obstacles.missing[0] == '\0' && own.tables > 0) {
+		pg_say_removal(&script, state);
 	}
 	for (size_t i = 0; status == SHMETA_OK && i < script.count; i++)
 		status = tell(arg, "sql", script.lines[i]);
 	state->doing = "changing the schema of";
 	if (status == SHMETA_OK && !dry_run && script.count > 0)
-		status = run_script(state, &script, err);
-	script_free(&script);
+		status = run_script(state, &script, true, err);
+	pg_script_free(&script);
 	return status;
 }
 
