@@ -2,9 +2,12 @@
  * The SQLite engine: what has changed.
  *
  * Three layers. PRAGMA data_version says in a microsecond that no other connection has committed anything. shmeta_changes, which
- * triggers fill, says what: it is read in order of its AUTOINCREMENT number, from the last one that was reported. And because a
- * file can be replaced under an open connection, which then goes on reading the old one, each call compares the path's device and
- * inode with those of the file that is open.
+ * triggers fill, says what: it is read in order of its AUTOINCREMENT number, from the last one that was reported. And because
+ * files can be replaced under an open connection, which then goes on reading the old ones, each call compares what lies at the paths
+ * with what is open (files.c).
+ *
+ * A position is a row's number and its random token: a log that was rolled back by a restore and has grown again past that number has
+ * another token there, or no such row.
  *
  * Pruning: rows that are LOG_KEEP behind the newest one are removed in batches by whichever daemon polls. Another daemon on the
  * same file that is further behind than that finds a gap, and reconciles, which is no dearer by then. The newest row stays. */
@@ -91,7 +94,8 @@ void sqlite_watch(struct sqlite_state *state)
 	if (state->inotify < 0)
 		return;
 	snprintf(copy, sizeof copy, "%s", state->path);
-	state->watch_dir = inotify_add_watch(state->inotify, dirname(copy), IN_CREATE | IN_MOVED_TO);
+	state->watch_dir =
+		inotify_add_watch(state->inotify, dirname(copy), IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM);
 	state->watch_file =
 		inotify_add_watch(state->inotify, state->path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
 	watch_wal(state);
@@ -165,36 +169,111 @@ int sqlite_wake_fd(void *data)
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------------- */
 
-int sqlite_feed_state(struct sqlite_state *state, int64_t *ret_first, int64_t *ret_last, uint64_t *ret_id)
+int sqlite_feed_state(struct sqlite_state *state, int64_t seq, struct sqlite_log *ret)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_STATE, NULL, &status);
 	int rc, reset;
 
+	memset(ret, 0, sizeof *ret);
 	if (statement == NULL)
 		return sqlite3_errcode(state->db);
 	state->counters.queries++;
+	sqlite3_bind_int64(statement, 1, seq);
 	rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW) {
 		const char *id = (const char *)sqlite3_column_text(statement, 2);
+		const char *before = (const char *)sqlite3_column_text(statement, 3);
 
-		*ret_first = sqlite3_column_int64(statement, 0);
-		*ret_last = sqlite3_column_int64(statement, 1);
-		*ret_id = id != NULL ? strtoull(id, NULL, 16) : 0;
+		ret->first = sqlite3_column_int64(statement, 0);
+		ret->last = sqlite3_column_int64(statement, 1);
+		ret->id = id != NULL ? strtoull(id, NULL, 16) : 0;
+		ret->before_id = before != NULL ? strtoull(before, NULL, 16) : 0;
+		ret->last_token = sqlite3_column_int64(statement, 4);
+		ret->there = sqlite3_column_type(statement, 5) == SQLITE_INTEGER;
+		ret->token = sqlite3_column_int64(statement, 5);
 	}
 	reset = sqlite3_reset(statement);
 	return rc == SQLITE_ROW ? SQLITE_OK : reset;
 }
 
-void sqlite_feed_own(struct sqlite_state *state, int64_t after, int64_t last)
+static void stand_at(struct sqlite_state *state, int64_t seq, int64_t token, uint64_t feed_id)
+{
+	state->at = (struct sqlite_position){.version = SQLITE_POSITION_VERSION,
+	                                     .feed = state->shape.feed,
+	                                     .source = state->source,
+	                                     .feed_id = feed_id,
+	                                     .seq = seq,
+	                                     .token = token};
+}
+
+/* Is the log, as it is, the one that the position was taken from? What is wrong goes to sentence, "" where nothing is. */
+static void prove(const struct sqlite_state *state, const struct sqlite_position *at, const struct sqlite_log *log,
+                  char *sentence, size_t bytes)
+{
+	const char *path = state->path;
+
+	sentence[0] = '\0';
+	if (at->source != state->source)
+		(void)snprintf(sentence, bytes, "sqlite: %s is another database than before", path);
+	else if (!at->feed || !state->shape.feed)
+		return;
+	else if (at->feed_id != log->id && at->feed_id != log->before_id)
+		(void)snprintf(sentence, bytes, "sqlite: %s has another change log than before: it was restored", path);
+	else if (at->feed_id != log->id)
+		return; /* something of it was made anew: it does not reach back, but it is the same course */
+	else if (log->last < at->seq)
+		(void)snprintf(
+			sentence, bytes,
+			"sqlite: the change log of %s ends at %lld, and was read up to %lld: an earlier state was restored",
+			path, (long long)log->last, (long long)at->seq);
+	else if (at->seq > 0 && log->there && log->token != at->token)
+		(void)snprintf(
+			sentence, bytes,
+			"sqlite: row %lld of the change log of %s is not the one that was read: an earlier state was "
+			"restored and has been written to since",
+			(long long)at->seq, path);
+}
+
+/* Does the log reach back to the position, and has it told of everything since? */
+static bool reaches(const struct sqlite_position *at, const struct sqlite_log *log)
+{
+	return at->feed && at->feed_id == log->id && (at->seq > 0 ? log->there : log->first <= 1);
+}
+
+void sqlite_feed_replaced(struct sqlite_state *state)
+{
+	if (state->at.version != 0 && state->history[0] == '\0')
+		(void)snprintf(state->history, sizeof state->history, "sqlite: another file is at %s", state->path);
+}
+
+void sqlite_feed_from(struct sqlite_state *state, const struct sqlite_log *log, int64_t data_version)
+{
+	if (state->at.version != 0 && state->history[0] == '\0')
+		prove(state, &state->at, log, state->history, sizeof state->history);
+	state->data_version = data_version;
+	state->own_count = 0;
+	state->look = state->history[0] != '\0';
+	state->baseline = true;
+	state->made = false;
+	stand_at(state, log->last, log->last_token, log->id);
+}
+
+const char *sqlite_feed_trouble(void *data)
+{
+	return ((const struct sqlite_state *)data)->trouble;
+}
+
+void sqlite_feed_own(struct sqlite_state *state, int64_t after, int64_t last, int64_t token)
 {
 	struct sqlite_own *end;
 
 	state->logged += last - after;
 	if (!state->baseline || last == after)
 		return;
-	if (state->own_count == 0 && after == state->seq) {
-		state->seq = last;
+	if (state->own_count == 0 && after == state->at.seq) {
+		state->at.seq = last;
+		state->at.token = token;
 		return;
 	}
 	end = state->own_count > 0 ? &state->own[state->own_count - 1] : NULL;
@@ -267,7 +346,7 @@ static void prune(struct sqlite_state *state, int64_t first, int64_t last)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement;
-	int64_t until = state->seq < last - LOG_KEEP ? state->seq : last - LOG_KEEP;
+	int64_t until = state->at.seq < last - LOG_KEEP ? state->at.seq : last - LOG_KEEP;
 
 	state->logged = 0;
 	if (state->read_only || first == 0 || until < first + PRUNE_BATCH)
@@ -293,11 +372,10 @@ static void prune(struct sqlite_state *state, int64_t first, int64_t last)
 /* Nobody else writes: our own rows are behind us all the same. */
 static void prune_own(struct sqlite_state *state)
 {
-	int64_t first = 0, last = 0;
-	uint64_t feed_id = 0;
+	struct sqlite_log log;
 
-	if (sqlite_feed_state(state, &first, &last, &feed_id) == SQLITE_OK)
-		prune(state, first, last);
+	if (sqlite_feed_state(state, 0, &log) == SQLITE_OK)
+		prune(state, log.first, log.last);
 }
 
 enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backend_error *err)
@@ -324,7 +402,7 @@ static enum shmeta_status report_others(struct sqlite_state *state, const struct
                                         uint64_t *ret_keys, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
-	int64_t at = state->seq;
+	int64_t at = state->at.seq;
 
 	for (size_t i = 0; status == SHMETA_OK && at < last; i++) {
 		int64_t until = i < state->own_count && state->own[i].after < last ? state->own[i].after : last;
@@ -341,29 +419,44 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
                                  struct backend_error *err)
 {
 	enum shmeta_status status = sqlite_begin(state, "reading the changes of", err);
-	int64_t first = 0, last = 0;
-	uint64_t feed_id = 0;
+	struct sqlite_log log;
 	int rc;
 
 	if (status != SHMETA_OK)
 		return status;
-	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	rc = sqlite_feed_state(state, state->at.seq, &log);
 	if (rc != SQLITE_OK)
 		status = sqlite_fail(state, rc, "reading the changes of", err);
-	/* Another log, one that was emptied, or one that no longer reaches back to where we are. */
-	else if (!state->baseline || feed_id != state->feed_id || last < state->seq ||
-	         (last > state->seq && first > state->seq + 1))
+	else if (state->at.version != 0 && state->history[0] == '\0')
+		prove(state, &state->at, &log, state->history, sizeof state->history);
+	if (status == SHMETA_OK && state->history[0] != '\0' && sink->history != NULL)
+		sink->history(sink->arg, state->history);
+	if (status == SHMETA_OK && (state->history[0] != '\0' || !state->baseline || !reaches(&state->at, &log)))
 		status = report_list(sink, ret_keys);
-	else
-		status = report_others(state, sink, last, ret_keys, err);
+	else if (status == SHMETA_OK)
+		status = report_others(state, sink, log.last, ret_keys, err);
 	sqlite_end(state);
 	if (status != SHMETA_OK)
 		return status;
-	state->seq = last;
+	state->history[0] = '\0';
 	state->own_count = 0;
-	state->feed_id = feed_id;
-	prune(state, first, last);
+	stand_at(state, log.last, log.last_token, log.id);
+	prune(state, log.first, log.last);
 	return SHMETA_OK;
+}
+
+/* Without a feed: something has changed. */
+static enum shmeta_status report_hint(struct sqlite_state *state, const struct backend_sink *sink, uint64_t *ret_keys)
+{
+	const struct sqlite_log none = {.last = 0};
+
+	if (state->at.version != 0 && state->history[0] == '\0')
+		prove(state, &state->at, &none, state->history, sizeof state->history);
+	if (state->history[0] != '\0' && sink->history != NULL)
+		sink->history(sink->arg, state->history);
+	state->history[0] = '\0';
+	stand_at(state, 0, 0, 0);
+	return report_list(sink, ret_keys);
 }
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
@@ -401,7 +494,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (state->shape.feed)
 		status = report(state, sink, &keys, err);
 	else
-		status = report_list(sink, &keys);
+		status = report_hint(state, sink, &keys);
 	if (status != SHMETA_OK)
 		return status;
 	state->data_version = version;
@@ -414,14 +507,10 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
 {
 	const struct sqlite_state *state = data;
-	struct sqlite_position position = {.version = SQLITE_POSITION_VERSION,
-	                                   .feed = state->shape.feed && state->baseline,
-	                                   .source = state->source,
-	                                   .feed_id = state->feed_id,
-	                                   .device = (uint64_t)state->device,
-	                                   .inode = (uint64_t)state->inode,
-	                                   .seq = state->seq};
+	struct sqlite_position position = state->at;
 
+	position.version = SQLITE_POSITION_VERSION;
+	position.feed = state->shape.feed && state->baseline;
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
 	memcpy(ret, &position, sizeof position);
@@ -434,26 +523,29 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	struct sqlite_state *state = data;
 	struct sqlite_position position;
 	enum shmeta_status status = sqlite_ensure(state, err);
-	int64_t first = 0, last = 0;
-	uint64_t feed_id = 0;
-	int rc;
+	char sentence[sizeof state->history];
+	struct sqlite_log log;
+	int rc = SQLITE_OK;
 
 	if (status != SHMETA_OK)
 		return status;
 	if (size != sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
-	if (position.version != SQLITE_POSITION_VERSION || !position.feed || !state->shape.feed ||
-	    position.source != state->source || position.device != (uint64_t)state->device ||
-	    position.inode != (uint64_t)state->inode)
+	if (position.version != SQLITE_POSITION_VERSION)
 		return SHMETA_ABSENT;
-	rc = sqlite_feed_state(state, &first, &last, &feed_id);
+	memset(&log, 0, sizeof log);
+	if (state->shape.feed)
+		rc = sqlite_feed_state(state, position.seq, &log);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "resuming", err);
-	if (feed_id != position.feed_id || last < position.seq || (last > position.seq && first > position.seq + 1))
+	prove(state, &position, &log, sentence, sizeof sentence);
+	if (sentence[0] != '\0')
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s", sentence);
+	if (!state->shape.feed || state->made || !reaches(&position, &log))
 		return SHMETA_ABSENT;
-	state->feed_id = feed_id;
-	state->seq = position.seq;
+	state->at = position;
+	state->history[0] = '\0';
 	state->own_count = 0;
 	state->look = true;
 	state->baseline = true;

@@ -41,12 +41,13 @@ static bool write_texts(struct mover *m, const char *table, const char *org, con
 		sqlite3_str_appendf(insert, "%s%s", i > 0 ? ", " : "", columns[i]);
 	sqlite3_str_appendf(insert, ") SELECT %s%s", org != NULL ? org : "", org != NULL ? ", " : "");
 	sqlite3_str_appendf(same, "SELECT %s FROM %s WHERE %s", extra, table,
-	                    org != NULL ? "ifnull(organization_id, '" SHMETA_DEFAULT_TENANT "') = ?1" : "1");
+	                    org != NULL ? "ifnull(organization_id, '" SHMETA_DEFAULT_TENANT "') = ?1 COLLATE BINARY"
+	                                : "1");
 	for (int i = 0; i < count; i++) {
 		sqlite3_str_appendf(insert, "%s?%d", i > 0 ? ", " : "", i + 2);
 		/* Maps are compared as maps, by the caller. */
 		if (strcmp(columns[i], "config") != 0 && strcmp(columns[i], "metadata") != 0)
-			sqlite3_str_appendf(same, " AND %s IS ?%d", columns[i], i + 2);
+			sqlite3_str_appendf(same, " AND %s IS ?%d COLLATE BINARY", columns[i], i + 2);
 	}
 	sqlite3_str_appendf(insert, " WHERE %s ON CONFLICT DO NOTHING", guard);
 	m->insert = sqlite3_str_finish(insert);
@@ -77,15 +78,16 @@ static bool write_all(struct moving *m)
 	/* One that belongs to nobody is shown under the default tenant; back it goes to nobody. */
 	const char *agent_org = shape->agents_organization ? "nullif(?1, '" SHMETA_DEFAULT_TENANT "')" : NULL;
 	struct mover *of = m->movers;
-	char *place = sqlite3_mprintf("NOT EXISTS(SELECT 1 FROM segments WHERE topic = ?2 AND partition_id = ?3 AND "
-	                              "base_offset = ?4%s) AND EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 AND "
-	                              "partition_id = ?3%s)",
-	                              and_org, and_org);
+	char *place = sqlite3_mprintf(
+		"NOT EXISTS(SELECT 1 FROM segments WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3 AND "
+		"base_offset = ?4%s) AND EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND "
+		"partition_id = ?3%s)",
+		and_org, and_org);
 	/* The later StreamHouse shape has lost the keys to partitions. */
-	char *of_offset =
-		sqlite3_mprintf("EXISTS(SELECT 1 FROM partitions WHERE topic = ?3 AND partition_id = ?4%s)", and_org);
-	char *of_lease =
-		sqlite3_mprintf("EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 AND partition_id = ?3%s)", and_org);
+	char *of_offset = sqlite3_mprintf(
+		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?3 COLLATE BINARY AND partition_id = ?4%s)", and_org);
+	char *of_lease = sqlite3_mprintf(
+		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s)", and_org);
 	bool ok = place != NULL && of_offset != NULL && of_lease != NULL;
 
 	ok = ok &&
@@ -107,8 +109,8 @@ static bool write_all(struct moving *m)
 		"INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
 		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > epoch");
 	m->slice.insert = sqlite3_mprintf("INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)");
-	m->has_partition_sql =
-		sqlite3_mprintf("SELECT 1 FROM partitions WHERE topic = ?2 AND partition_id = ?3%s", and_org);
+	m->has_partition_sql = sqlite3_mprintf(
+		"SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s", and_org);
 	m->object_sql = sqlite3_mprintf(
 		"SELECT object_id FROM shmeta_objects WHERE tenant = ?1 AND s3_bucket = ?2 AND s3_key = ?3");
 	sqlite3_free(place);
@@ -273,7 +275,7 @@ static bool refused(struct moving *m, const struct backend_row *row, struct shme
 	                                           rows_compare(row->tenant, rows_str(SHMETA_DEFAULT_TENANT)) == 0,
 	                                 .cleanup_policy = shape->cleanup_policy,
 	                                 .timestamps = shape->timestamps,
-	                                 .own = shape->feed};
+	                                 .own = shape->own};
 
 	return refuse_row(row, &room, r);
 }
@@ -459,7 +461,7 @@ static void put_row(struct moving *m, const struct backend_row *row, struct shme
 	free(json);
 	m->any_objects |= row->kind == BACKEND_ROW_OBJECT;
 	/* Whoever holds it here: what the lease had there was given once and may not be given again. */
-	if (row->kind == BACKEND_ROW_LEASE && m->failed == SQLITE_OK && m->state->shape.feed)
+	if (row->kind == BACKEND_ROW_LEASE && m->failed == SQLITE_OK && m->state->shape.own)
 		(void)raise_epoch(m, row, row->u.lease.partition_id, row->u.lease.epoch);
 }
 
@@ -517,7 +519,7 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 		drop_all(&m);
 		return status;
 	}
-	if (rc == SQLITE_OK && state->shape.feed)
+	if (rc == SQLITE_OK && state->shape.own)
 		rc = number(state, "SELECT EXISTS(SELECT 1 FROM shmeta_objects)", &objects);
 	m.any_objects = objects != 0;
 	for (size_t i = 0; rc == SQLITE_OK && i < count; i++) {
@@ -526,7 +528,7 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 		any |= results[i].status == SHMETA_OK;
 		rc = m.failed;
 	}
-	if (rc == SQLITE_OK && any && state->shape.feed)
+	if (rc == SQLITE_OK && any && state->shape.own)
 		rc = log_all(state);
 	/* An epoch may have been raised by a lease that was refused: that is to stay, too. */
 	if (rc == SQLITE_OK)
@@ -557,7 +559,7 @@ enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend
 	sqlite3_stmt *q = NULL;
 	int rc;
 
-	if (status != SHMETA_OK || !state->shape.feed || (kind != BACKEND_ROW_OBJECT && kind != BACKEND_ROW_EPOCH))
+	if (status != SHMETA_OK || !state->shape.own || (kind != BACKEND_ROW_OBJECT && kind != BACKEND_ROW_EPOCH))
 		return status;
 	state->counters.prepares++;
 	state->counters.queries++;

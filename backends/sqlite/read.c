@@ -324,9 +324,9 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	struct sqlite_state *state = data;
 	struct reading reading;
 	struct cursor topics = {.index_column = -1}, partitions = {.index_column = -1}, segments = {.index_column = -1};
-	int64_t version = 0, first = 0, last = 0, total = 0;
+	int64_t version = 0, total = 0;
+	struct sqlite_log log = {.last = 0};
 	enum shmeta_status status = sqlite_ensure(state, err);
-	uint64_t feed_id = 0;
 	int rc;
 
 	if (status != SHMETA_OK)
@@ -341,7 +341,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	status = sqlite_begin(state, "loading from", err);
 	if (status != SHMETA_OK)
 		return status;
-	rc = state->shape.feed ? sqlite_feed_state(state, &first, &last, &feed_id) : SQLITE_OK;
+	rc = state->shape.own ? sqlite_feed_state(state, state->at.seq, &log) : SQLITE_OK;
 	if (rc == SQLITE_OK)
 		rc = sqlite_number(state, ST_TOTALS, &total);
 	if (rc != SQLITE_OK)
@@ -370,12 +370,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 		status = sink->progress(sink->arg, reading.rows, reading.rows);
 	if (status != SHMETA_OK)
 		return status;
-	state->data_version = version;
-	state->seq = last;
-	state->own_count = 0;
-	state->feed_id = feed_id;
-	state->look = false;
-	state->baseline = true;
+	sqlite_feed_from(state, &log, version);
 	return SHMETA_OK;
 }
 

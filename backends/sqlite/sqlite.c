@@ -56,10 +56,22 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 	}
 	if ((rc & 0xff) == SQLITE_NOMEM)
 		status = SHMETA_ERR_NO_MEMORY;
-	else if ((rc & 0xff) == SQLITE_NOTADB)
+	else if ((rc & 0xff) == SQLITE_NOTADB && !state->opened_before)
 		status = SHMETA_ERR_CONFIG;
-	else if ((rc & 0xff) == SQLITE_ERROR)
+	switch (rc & 0xff) {
+	case SQLITE_ERROR:
 		state->objects = 0; /* the schema is not what it was: the next call looks at it again */
+		break;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_IOERR:
+	case SQLITE_CANTOPEN:
+		state->renew = true; /* what is wrong may be this connection's files */
+		break;
+	default:
+		state->renew |= extended == SQLITE_READONLY_DBMOVED;
+		break;
+	}
 	return backend_fail(err, status, "sqlite: %s %s: %s (%s, %d)", doing, state->path, said, code_name(extended),
 	                    extended);
 }
@@ -120,6 +132,34 @@ void sqlite_end(struct sqlite_state *state)
 		sqlite_run(state, ST_ROLLBACK);
 }
 
+int sqlite_query(struct sqlite_state *state, const char *sql, sqlite3_stmt **ret)
+{
+	state->counters.prepares++;
+	state->counters.queries++;
+	return sqlite3_prepare_v2(state->db, sql, -1, ret, NULL);
+}
+
+int sqlite_execute(struct sqlite_state *state, const char *sql)
+{
+	state->counters.prepares++;
+	state->counters.queries++;
+	return sqlite3_exec(state->db, sql, NULL, NULL, NULL);
+}
+
+int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret)
+{
+	sqlite3_stmt *statement = NULL;
+	int rc = sqlite_query(state, sql, &statement);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(statement);
+		*ret = rc == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+		rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+	}
+	sqlite3_finalize(statement);
+	return rc;
+}
+
 static uint64_t count_reprepares(struct sqlite_state *state)
 {
 	uint64_t count = 0;
@@ -140,9 +180,18 @@ static void disconnect(struct sqlite_state *state)
 		state->sql[i] = NULL;
 	}
 	sqlite_unwatch(state);
+	/* The last connection copies the -wal into the database when it closes: not one whose files are no longer those at the paths. */
+	if (state->db != NULL &&
+	    (state->renew || state->vanished || sqlite_files_judge(state, NULL) != SQLITE_FILES_SAME))
+		(void)sqlite3_db_config(state->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_close(state->db);
 	state->db = NULL;
 	state->baseline = false;
+	state->renew = state->vanished = false;
+	/* From now on a new file may get an old one's inode number. */
+	for (int i = 0; i < SQLITE_FILES; i++)
+		if (state->files[i].born == 0)
+			state->files[i].there = false;
 }
 
 /* What keeps a file that SQLite could not open from being opened, in words that say what to do. */
@@ -206,12 +255,20 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 	enum shmeta_status status;
 	char pragmas[160];
 	struct stat st;
-	int rc, moved = 0;
+	int rc;
 
-	/* Only the first open may create: a file that vanished later is being replaced, or its disk is away. */
+	/* Only the first open may create, where that is asked for: a file that vanished later is being replaced, or its disk is
+	 * away. A link that leads nowhere was made for a file that is not there yet. */
 	flags |= state->options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-	if (!state->options.read_only && !state->opened_before)
+	if (!state->options.read_only && state->options.create && !state->opened_before) {
 		flags |= SQLITE_OPEN_CREATE;
+		if (lstat(state->path, &st) == 0 && S_ISLNK(st.st_mode) && stat(state->path, &st) != 0)
+			return backend_fail(
+				err, SHMETA_ERR_CONFIG,
+				"sqlite: opening %s: it is a symbolic link that leads to no file, and none is "
+				"created behind a link",
+				state->path);
+	}
 	rc = sqlite3_open_v2(state->path, &state->db, flags, NULL);
 	if (rc != SQLITE_OK) {
 		status = (rc & 0xff) == SQLITE_CANTOPEN ? explain_cantopen(state, rc, err)
@@ -237,19 +294,15 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 		goto fail;
 	}
 	state->read_only = state->options.read_only || sqlite3_db_readonly(state->db, "main") != 0;
-	/* Which file is it that is open? Only when the path still leads to it does the path's stat() say so. */
-	if (stat(state->path, &st) != 0 ||
-	    sqlite3_file_control(state->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved) {
-		status = backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: it was replaced meanwhile",
-		                      state->path);
-		goto fail;
-	}
-	state->device = st.st_dev;
-	state->inode = st.st_ino;
-	status = state->bare ? SHMETA_OK : sqlite_attach(state, err);
+	status = sqlite_files_opened(state, err);
+	if (status == SHMETA_OK && !state->bare)
+		status = sqlite_attach(state, err);
+	if (status == SHMETA_OK)
+		status = sqlite_files_check(state, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	state->opened_before = true;
+	state->renew = state->vanished = false;
 	state->wal_pages = 0;
 	(void)sqlite3_wal_hook(state->db, on_wal, state); /* in place of SQLite's own, within the commit */
 	sqlite_watch(state);
@@ -261,19 +314,28 @@ fail:
 
 enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_error *err)
 {
-	struct stat st;
-
-	if (state->db != NULL) {
-		if (stat(state->path, &st) == 0) {
-			if (st.st_dev != state->device || st.st_ino != state->inode)
+	if (state->db != NULL)
+		switch (sqlite_files_judge(state, err)) {
+		case SQLITE_FILES_SAME:
+			/* Whoever moved it away may have written to it elsewhere. */
+			if (state->renew || state->vanished)
 				disconnect(state);
-		} else if (errno == ENOENT || errno == ENOTDIR) {
-			disconnect(state); /* what is open is nobody's database any more */
-		} else {
-			return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: looking for %s: %s", state->path,
-			                    strerror(errno));
+			break;
+		case SQLITE_FILES_OTHER:
+			sqlite_feed_replaced(state);
+			disconnect(state);
+			break;
+		case SQLITE_FILES_GONE: /* what is open is nobody's database any more */
+			disconnect(state);
+			return SHMETA_ERR_SOURCE;
+		case SQLITE_FILES_MIXED:
+			state->vanished = true;
+			return SHMETA_ERR_SOURCE;
+		case SQLITE_FILES_UNKNOWN:
+			return SHMETA_ERR_SOURCE;
 		}
-	}
+	if (state->db == NULL && state->opened_before && sqlite_files_judge(state, err) == SQLITE_FILES_MIXED)
+		return SHMETA_ERR_SOURCE;
 	if (state->db == NULL) {
 		state->counters.reconnects += state->opened_before;
 		return connect_file(state, err);
@@ -328,6 +390,8 @@ static void close_source(void *data)
 	rows_scratch_free(&state->scratch);
 	free(state->writing);
 	state->writing = NULL;
+	free(state->real);
+	state->real = NULL;
 	free(state->uri_copy);
 	state->uri_copy = NULL;
 }
@@ -351,9 +415,12 @@ static void describe(void *data, char *ret, size_t bytes)
 	const struct sqlite_state *state = data;
 
 	if (state->db == NULL)
-		snprintf(ret, bytes, "sqlite: %s, not open", state->path != NULL ? state->path : "");
+		snprintf(ret, bytes, "sqlite: %s, not open",
+		         state->real != NULL   ? state->real
+		         : state->path != NULL ? state->path
+		                               : "");
 	else
-		snprintf(ret, bytes, "sqlite: %s (%s, %s, %s)", state->path,
+		snprintf(ret, bytes, "sqlite: %s (%s, %s, %s)", state->real != NULL ? state->real : state->path,
 		         state->shape.organization ? "with organizations" : "without organizations",
 		         state->wal ? "WAL" : "rollback journal: a full load blocks its writers",
 		         state->shape.feed  ? "change feed"
@@ -388,5 +455,6 @@ const struct backend_ops backend_sqlite = {
 	.extras = sqlite_extras,
 	.restore = sqlite_restore,
 	.schema = schema,
+	.feed_trouble = sqlite_feed_trouble,
 	.wake_fd = sqlite_wake_fd,
 };

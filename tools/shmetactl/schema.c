@@ -65,6 +65,8 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	options.uri = tool->source != NULL ? tool->source : daemons_source(tool, uri, sizeof(uri), &code);
 	if (options.uri == NULL)
 		return code;
+	/* Whoever names a source has asked for it; a daemon's is there already. */
+	options.create = tool->source != NULL && verb == BACKEND_SCHEMA_APPLY;
 	ops = backend_find(options.uri, &err);
 	if (ops == NULL)
 		return tool_error(tool, TOOL_USAGE, "%s", err.text);
