@@ -1,0 +1,759 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which SQLite source it is, and what its feed proves: a set of files that is exchanged piece by piece, a history that is rolled back,
+ * rows that go without a trigger, and what is never created and never goes back. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "backends/sqlite/sqlite.h"
+#include "tests/support/source_world.h"
+
+TestSuite(sqlite_source, .timeout = 60);
+
+#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w.err.text)
+#define has(part)                                                                              \
+	cr_expect(recorder_has(&w.recorder, (part)), "no line with '%s' in:\n%.3000s", (part), \
+	          recorder_text(&w.recorder))
+#define says(part) cr_expect_not_null(strstr(w.err.text, (part)), "no '%s' in: %s", (part), w.err.text)
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+/* A database file with any content, opened by nobody. */
+static void bare(struct world *w, const char *sql)
+{
+	world_make(w, WORLD_SQLITE_NEW);
+	cr_assert_eq(sqlite3_open(w->path, &w->app), SQLITE_OK);
+	world_sql(w, "%s", sql);
+	sqlite3_close(w->app);
+	w->app = NULL;
+}
+
+/* Run the sqlite3 program on the world's file. */
+static int sqlite3_program(struct world *w, const char *sql)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(null, 1);
+		dup2(null, 2);
+		execlp("sqlite3", "sqlite3", "-bail", w->path, sql, (char *)NULL);
+		_exit(127);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static enum shmeta_status own_changed(void *arg, const struct backend_key *key)
+{
+	(void)key;
+	++*(size_t *)arg;
+	return SHMETA_OK;
+}
+
+/* Apply, all of it with success. */
+static void apply(struct world *w, const struct shmeta_op *op, size_t count)
+{
+	struct backend_op *ops = calloc(count, sizeof *ops);
+	struct shmeta_result *results = calloc(count, sizeof *results);
+	size_t told = 0;
+	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+
+	cr_assert(ops != NULL && results != NULL);
+	for (size_t i = 0; i < count; i++)
+		ops[i] = (struct backend_op){str(SHMETA_DEFAULT_TENANT), &op[i]};
+	cr_assert_eq(w->ops->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
+	free(ops);
+	free(results);
+}
+
+static struct shmeta_op an_add(uint32_t partition, uint64_t base, char *id)
+{
+	snprintf(id, 40, "own-%u-%llu", partition, (unsigned long long)base);
+	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                          .name = str("t"),
+	                          .partition_id = partition,
+	                          .u.segment = {.base_offset = base,
+	                                        .end_offset = base + 9,
+	                                        .record_count = 10,
+	                                        .created_at_ms = 1,
+	                                        .id = str(id),
+	                                        .s3_bucket = str("b"),
+	                                        .s3_key = str(id)}};
+}
+
+/* ---- a set of files, a history ----------------------------------------------------------------------------------------- */
+
+static char history_told[400];
+
+static void on_history(void *arg, const char *sentence)
+{
+	(void)arg;
+	snprintf(history_told, sizeof history_told, "%s", sentence);
+}
+
+static void world_history(struct world *w)
+{
+	history_told[0] = '\0';
+	w->recorder.sink.history = on_history;
+}
+
+static void beside(const struct world *w, const char *name, char *ret, size_t bytes)
+{
+	snprintf(ret, bytes, "%s/%s", w->dir, name);
+}
+
+static void remove_beside(const struct world *w, const char *name)
+{
+	char path[200];
+
+	beside(w, name, path, sizeof path);
+	cr_assert_eq(unlink(path), 0, "%s", path);
+}
+
+static bool is_beside(const struct world *w, const char *name)
+{
+	char path[200];
+
+	beside(w, name, path, sizeof path);
+	return access(path, F_OK) == 0;
+}
+
+/* A world in WAL mode whose -wal has our own commits, and which nobody else has open. */
+static void with_wal(struct world *w)
+{
+	char id[40];
+	struct shmeta_op op;
+
+	world_make(w, WORLD_SQLITE_NEW);
+	world_open(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	cr_assert_eq(world_load(w), SHMETA_OK);
+	op = an_add(0, 0, id);
+	apply(w, &op, 1);
+	sqlite3_close(w->app);
+	w->app = NULL;
+	world_history(w);
+}
+
+static enum shmeta_status try_write(struct world *w)
+{
+	char id[40];
+	struct shmeta_op add = an_add(0, 50, id);
+	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &add};
+	struct shmeta_result result;
+	size_t told = 0;
+	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+
+	return w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err);
+}
+
+Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is_removed)
+{
+	char path[200], sql[300];
+	struct world w;
+
+	for (int mode = 0; mode < 2; mode++) {
+		with_wal(&w);
+		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
+		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		beside(&w, "new.db", path, sizeof path);
+		sqlite3 *db;
+		cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+		cr_assert_eq(
+			sqlite3_exec(db,
+		                     mode ? "PRAGMA journal_mode=WAL; DELETE FROM segments" : "DELETE FROM segments",
+		                     NULL, NULL, NULL),
+			SQLITE_OK);
+		sqlite3_close(db);
+		cr_assert_eq(rename(path, w.path), 0);
+		cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+		says("its -wal and -shm beside it belong to the file before it");
+		cr_expect_eq(try_write(&w), SHMETA_ERR_SOURCE);
+		cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE);
+		remove_beside(&w, "source.db-shm");
+		cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+		says("its -wal beside it belongs to the file before it");
+		remove_beside(&w, "source.db-wal");
+		ok(world_changes(&w));
+		has("changed list");
+		cr_expect_not_null(strstr(history_told, "another file"), "%s", history_told);
+		ok(world_load(&w));
+		cr_expect_eq(w.recorder.segments, 0, "the new file is followed");
+		ok(try_write(&w));
+		world_close(&w);
+		cr_expect_eq(sqlite3_program(
+				     &w,
+				     "SELECT CASE (SELECT group_concat(integrity_check) FROM pragma_integrity_check) "
+				     "WHEN 'ok' THEN 1 ELSE json('{') END"),
+		             0, "damaged");
+		cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
+		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments"), 1);
+		world_free(&w);
+	}
+}
+
+Test(sqlite_source, nothing_is_written_into_a_mixture_by_closing)
+{
+	char path[200], sql[300];
+	struct stat before, after;
+	struct world w;
+
+	with_wal(&w);
+	snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
+	cr_assert_eq(sqlite3_program(&w, sql), 0);
+	beside(&w, "new.db", path, sizeof path);
+	cr_assert_eq(rename(path, w.path), 0);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	cr_assert_eq(stat(w.path, &before), 0);
+	world_close(&w);
+	cr_assert_eq(stat(w.path, &after), 0);
+	cr_expect(before.st_mtim.tv_sec == after.st_mtim.tv_sec && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec &&
+	          before.st_size == after.st_size);
+	cr_expect(is_beside(&w, "source.db-wal"), "it is the operator's to remove");
+	world_free(&w);
+}
+
+Test(sqlite_source, side_files_that_were_removed_lead_to_a_new_connection)
+{
+	struct world w;
+
+	with_wal(&w);
+	ok(world_changes(&w));
+	cr_assert_eq(sqlite3_program(&w, "PRAGMA wal_checkpoint(TRUNCATE)"), 0);
+	remove_beside(&w, "source.db-wal");
+	cr_expect_eq(try_write(&w), SHMETA_ERR_SOURCE, "nobody else would see it");
+	says("its -wal was removed or replaced, and its -shm was not");
+	remove_beside(&w, "source.db-shm");
+	cr_assert_eq(sqlite3_program(&w, "INSERT INTO topics VALUES('by-other', 1, NULL, 1, 1, '{}')"), 0);
+	ok(world_changes(&w));
+	has("changed list");
+	ok(world_load(&w));
+	has("by-other");
+	ok(try_write(&w));
+	cr_assert_eq(sqlite3_program(&w, "SELECT CASE count(*) WHEN 2 THEN 1 ELSE json('{') END FROM segments"), 0,
+	             "what was acknowledged is not seen by others");
+	world_free(&w);
+}
+
+/* Commits that were in a -wal which somebody removed are gone: the log ends before the position. */
+Test(sqlite_source, commits_that_were_lost_with_a_wal_are_told_as_another_course)
+{
+	struct world w;
+
+	with_wal(&w);
+	ok(world_changes(&w));
+	remove_beside(&w, "source.db-wal");
+	remove_beside(&w, "source.db-shm");
+	enum shmeta_status status = world_changes(&w);
+	if (status == SHMETA_OK) {
+		has("changed list");
+		cr_expect_neq(history_told[0], '\0');
+	} else {
+		cr_expect_eq(status, SHMETA_ERR_SOURCE, "an empty database in its place: %s", w.err.text);
+	}
+	world_free(&w);
+}
+
+Test(sqlite_source, a_corrupt_connection_is_given_up_for_a_new_one)
+{
+	struct world w;
+	int fd;
+	char page[4096];
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_open(&w);
+	ok(world_load(&w));
+	sqlite3_close(w.app);
+	w.app = NULL;
+	fd = open(w.path, O_RDWR | O_CLOEXEC);
+	cr_assert_eq(pread(fd, page, sizeof page, 0), (ssize_t)sizeof page);
+	cr_assert_eq(pwrite(fd, "no database at all, whatever it was", 35, 0), 35);
+	cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE, "%s", w.err.text);
+	cr_assert_eq(pwrite(fd, page, sizeof page, 0), (ssize_t)sizeof page);
+	close(fd);
+	ok(world_changes(&w));
+	has("changed list");
+	ok(world_load(&w));
+	cr_expect_eq(w.recorder.topics, 1);
+	world_free(&w);
+}
+
+/* Restored in place, and written to until the log is longer than it was. */
+Test(sqlite_source, a_log_that_was_rolled_back_and_has_grown_again_is_not_followed)
+{
+	struct world w;
+	char position[128], copy[200];
+	size_t bytes;
+	sqlite3 *backup, *to;
+
+	for (int live = 0; live < 2; live++) {
+		world_make(&w, WORLD_SQLITE_NEW);
+		world_open(&w);
+		world_topic(&w, NULL, "kept", 1, -1, NULL);
+		ok(world_load(&w));
+		beside(&w, "backup.db", copy, sizeof copy);
+		world_sql(&w, "VACUUM INTO '%s'", copy);
+		world_topic(&w, NULL, "lost", 1, -1, NULL);
+		ok(world_changes(&w));
+		ok(w.ops->position(w.state, position, sizeof position, &bytes));
+		if (!live)
+			world_close(&w);
+		cr_assert_eq(sqlite3_open(copy, &backup), SQLITE_OK);
+		for (int i = 0; i < 20; i++) {
+			char sql[120];
+
+			snprintf(sql, sizeof sql, "INSERT INTO topics VALUES('new%d', 1, NULL, 1, 1, '{}')", i);
+			cr_assert_eq(sqlite3_exec(backup, sql, NULL, NULL, NULL), SQLITE_OK);
+		}
+		cr_assert_eq(sqlite3_open(w.path, &to), SQLITE_OK);
+		sqlite3_backup *b = sqlite3_backup_init(to, "main", backup, "main");
+		cr_assert_not_null(b);
+		cr_assert_eq(sqlite3_backup_step(b, -1), SQLITE_DONE);
+		sqlite3_backup_finish(b);
+		sqlite3_close(to);
+		sqlite3_close(backup);
+		world_history(&w);
+		if (live) {
+			ok(world_changes(&w));
+			cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+			cr_expect_not_null(strstr(history_told, "an earlier state was restored"), "%s", history_told);
+			ok(world_changes(&w));
+			cr_expect_eq(w.changed, 0, "once");
+		} else {
+			world_open(&w);
+			cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
+			says("an earlier state was restored");
+		}
+		world_free(&w);
+	}
+}
+
+/* ---- what the feed cannot tell ------------------------------------------------------------------------------------------ */
+
+Test(sqlite_source, a_feed_that_had_to_be_mended_is_not_gone_on_with)
+{
+	struct world w;
+	char position[128];
+	size_t bytes;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	world_close(&w);
+	world_sql(&w, "DROP TRIGGER shmeta_topics_delete; DELETE FROM topics");
+	world_open(&w);
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	/* Another daemon, which finds everything in its place again. */
+	world_close(&w);
+	world_open(&w);
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	ok(world_load(&w));
+	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_OK);
+	world_free(&w);
+}
+
+/* A row that REPLACE removes somewhere else is named, whichever unique key it went for. */
+Test(sqlite_source, every_row_that_a_replace_removes_is_named)
+{
+	static const struct {
+		const char *index, *rows, *replace, *gone;
+	} cases[] = {
+		{"SELECT 1", "INSERT INTO segments VALUES('a', 't', 0, 0, 9, 1, 1, 'b', 'k', 1, 0, 0)",
+	         "INSERT OR REPLACE INTO segments VALUES('a', 't', 1, 0, 9, 1, 1, 'b', 'k', 1, 0, 0)", "t/0 0..0"},
+		{"CREATE UNIQUE INDEX app ON segments(s3_key)",
+	         "INSERT INTO segments VALUES('a', 't', 0, 0, 9, 1, 1, 'b', 'k', 1, 0, 0)",
+	         "INSERT OR REPLACE INTO segments VALUES('b', 't', 1, 0, 9, 1, 1, 'b', 'k', 1, 0, 0)", "t/0 0..0"},
+		{"CREATE UNIQUE INDEX app ON segments(s3_key COLLATE NOCASE)",
+	         "INSERT INTO segments VALUES('a', 't', 0, 0, 9, 1, 1, 'b', 'k', 1, 0, 0), ('c', 't', 0, 20, 29, 1, 1, 'b', "
+	         "'m', 1, 0, 0)",
+	         "UPDATE OR REPLACE segments SET s3_key = 'K' WHERE id = 'c'", "t/0 0..0"},
+		{"CREATE UNIQUE INDEX app ON topics(config)", "UPDATE topics SET config = '{\"a\":\"' || name || '\"}'",
+	         "INSERT OR REPLACE INTO topics VALUES('n', 1, NULL, 1, 1, '{\"a\":\"u\"}')",
+	         "u with_segments deleted"},
+		{"CREATE UNIQUE INDEX app ON partitions(high_watermark)",
+	         "UPDATE partitions SET high_watermark = 100 + rowid_of",
+	         "UPDATE OR REPLACE partitions SET high_watermark = 101 WHERE topic = 't' AND partition_id = 1",
+	         "u/0 0..922"},
+		{"CREATE UNIQUE INDEX app ON consumer_offsets(committed_offset)",
+	         "INSERT INTO consumer_offsets VALUES('g', 't', 0, 7, NULL, 1)",
+	         "INSERT OR REPLACE INTO consumer_offsets VALUES('g', 't', 1, 7, NULL, 1)",
+	         "changed offset " SHMETA_DEFAULT_TENANT " g t/0"},
+		{"CREATE UNIQUE INDEX app ON partition_leases(epoch)",
+	         "INSERT INTO partition_leases VALUES('t', 0, 'a', 1, 1, 5)",
+	         "INSERT OR REPLACE INTO partition_leases VALUES('t', 1, 'a', 1, 1, 5)",
+	         "changed lease " SHMETA_DEFAULT_TENANT "  t/0"},
+		{"CREATE UNIQUE INDEX app ON consumer_groups(created_at)", "UPDATE consumer_groups SET created_at = 4",
+	         "INSERT OR REPLACE INTO consumer_groups VALUES('h', 4, 4)",
+	         "changed offset " SHMETA_DEFAULT_TENANT " g"},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		world_make(&w, WORLD_SQLITE_NEW);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 2, -1, NULL);
+		world_topic(&w, NULL, "u", 1, -1, NULL);
+		world_agent(&w, "a", 1, NULL);
+		world_group(&w, NULL, "g");
+		world_sql(&w, "UPDATE topics SET config = '{\"x\":\"' || name || '\"}'");
+		world_sql(&w, "UPDATE partitions SET high_watermark = partition_id + 10 * (topic = 'u')");
+		if (strstr(cases[i].rows, "rowid_of") == NULL)
+			world_sql(&w, "%s", cases[i].rows);
+		else
+			world_sql(&w, "UPDATE partitions SET high_watermark = 101 WHERE topic = 'u'");
+		world_sql(&w, "%s", cases[i].index);
+		ok(world_changes(&w));
+		ok(world_load(&w));
+		cr_expect((w.ops->capabilities(w.state) & BACKEND_HAS_FEED) != 0, "%s", w.ops->feed_trouble(w.state));
+		world_sql(&w, "%s", cases[i].replace);
+		ok(world_changes(&w));
+		cr_expect_not(recorder_has(&w.recorder, "changed list"), "case %zu", i);
+		cr_expect(recorder_has(&w.recorder, cases[i].gone), "case %zu: no '%s' in:\n%s", i, cases[i].gone,
+		          recorder_text(&w.recorder));
+		world_free(&w);
+	}
+}
+
+Test(sqlite_source, a_segment_that_replaces_a_slice_is_none)
+{
+	struct world w;
+	struct shmeta_op op[2];
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	op[0] = (struct shmeta_op){
+		.type = SHMETA_OP_COMMIT_OBJECT,
+		.u.object = {.s3_bucket = str("b"), .s3_key = str("o"), .size_bytes = 100, .created_at_ms = 1}};
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_ADD_SLICE,
+	                           .name = str("t"),
+	                           .u.segment = {.id = str("s"),
+	                                         .base_offset = 10,
+	                                         .end_offset = 19,
+	                                         .record_count = 10,
+	                                         .size_bytes = 50,
+	                                         .created_at_ms = 1,
+	                                         .position = 50}};
+	apply(&w, op, 2);
+	world_sql(&w, "INSERT OR IGNORE INTO segments VALUES('s', 't', 0, 10, 19, 1, 1, 'b', 'k', 1, 0, 0)");
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1, "nothing was inserted");
+	world_sql(&w, "INSERT OR REPLACE INTO segments VALUES('s', 't', 0, 10, 19, 1, 1, 'b', 'k', 1, 0, 0)");
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 0);
+	world_free(&w);
+}
+
+static void has_no_feed(struct world *w, const char *why)
+{
+	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_HAS_FEED | BACKEND_HAS_HINT), BACKEND_HAS_HINT, "%s",
+	             why);
+	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), why), "no '%s' in: %s", why,
+	                   w->ops->feed_trouble(w->state));
+}
+
+Test(sqlite_source, what_a_feed_cannot_cover_is_said_and_everything_is_compared)
+{
+	static const struct {
+		const char *sql, *why, *change;
+	} cases[] = {
+		{"CREATE UNIQUE INDEX app ON segments(s3_key) WHERE size_bytes > 0",
+	         "unique index app of table segments is partial", "UPDATE topics SET updated_at = 77"},
+		{"CREATE UNIQUE INDEX app ON segments(lower(s3_key))",
+	         "unique index app of table segments is over an expression", "UPDATE topics SET updated_at = 77"},
+		{"PRAGMA foreign_keys=OFF; ALTER TABLE consumer_groups RENAME TO groups_2; CREATE VIEW consumer_groups AS SELECT * "
+	         "FROM groups_2",
+	         "consumer_groups is a view", "INSERT INTO groups_2 VALUES('g', 1, 1)"},
+		{"UPDATE shmeta_meta SET value = '99' WHERE name = 'version'; DROP TRIGGER shmeta_topics_insert",
+	         "made by a newer shmeta (version 99", "UPDATE topics SET updated_at = 77"},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		for (int live = 0; live < 2; live++) {
+			world_make(&w, WORLD_SQLITE_NEW);
+			world_open(&w);
+			world_topic(&w, NULL, "t", 1, -1, NULL);
+			ok(world_load(&w));
+			cr_expect_str_eq(w.ops->feed_trouble(w.state), "");
+			if (!live)
+				world_close(&w);
+			world_sql(&w, "%s", cases[i].sql);
+			if (live) {
+				ok(world_changes(&w));
+				has("changed list");
+			} else {
+				world_open(&w);
+			}
+			has_no_feed(&w, cases[i].why);
+			ok(world_load(&w));
+			cr_expect_eq(w.recorder.topics, 1);
+			ok(world_changes(&w));
+			cr_expect_eq(w.changed, 0);
+			world_sql(&w, "%s", cases[i].change);
+			ok(world_changes(&w));
+			cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+			world_free(&w);
+		}
+}
+
+/* Two versions on one file: the older one leaves the newer one's triggers alone, and what it writes is logged by them. */
+Test(sqlite_source, the_triggers_of_a_newer_version_are_left_alone_and_run)
+{
+	struct world w;
+	struct shmeta_op op;
+	char id[40];
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_close(&w);
+	world_sql(
+		&w,
+		"UPDATE shmeta_meta SET value = '99' WHERE name = 'version'; DROP TRIGGER shmeta_segments_insert; "
+		"CREATE TRIGGER shmeta_segments_insert AFTER INSERT ON segments BEGIN INSERT INTO shmeta_changes(class, op) "
+		"VALUES(2, 9); END");
+	world_open(&w);
+	op = an_add(0, 0, id);
+	apply(&w, &op, 1);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes WHERE op = 9"), 1);
+	cr_expect_eq(world_sql_number(&w, "SELECT value FROM shmeta_meta WHERE name = 'version'"), 99);
+	world_free(&w);
+}
+
+Test(sqlite_source, a_writer_that_attached_the_file_is_followed)
+{
+	struct world w;
+	sqlite3 *other;
+	char *sql;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	ok(world_load(&w));
+	cr_assert_eq(sqlite3_open(":memory:", &other), SQLITE_OK);
+	sql = sqlite3_mprintf("CREATE TABLE topics(name); CREATE TABLE shmeta_changes(a); ATTACH '%q' AS away; "
+	                      "UPDATE away.partitions SET high_watermark = 8",
+	                      w.path);
+	cr_assert_eq(sqlite3_exec(other, sql, NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(other));
+	sqlite3_free(sql);
+	sqlite3_close(other);
+	ok(world_changes(&w));
+	has("changed partition");
+	world_free(&w);
+}
+
+/* ---- epochs, creation, orphans -------------------------------------------------------------------------------------------- */
+
+static int64_t next_epoch(struct world *w)
+{
+	const struct shmeta_op lease = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("t"), .agent_id = str("a"), .duration_ms = 1000};
+	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &lease};
+	struct shmeta_result result;
+	size_t told = 0;
+	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+
+	cr_assert_eq(w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
+	return (int64_t)result.lease.epoch;
+}
+
+/* A lease that somebody else granted, and every way by which it can vanish. */
+Test(sqlite_source, epochs_never_go_back_however_a_lease_vanishes)
+{
+	static const struct {
+		enum shmeta_op_type own;
+		const char *sql;
+	} ways[] = {
+		{SHMETA_OP_RELEASE_LEASE, NULL},
+		{SHMETA_OP_DEREGISTER_AGENT, NULL},
+		{SHMETA_OP_DELETE_TOPIC, NULL},
+		{0, "DELETE FROM partition_leases"},
+		{0, "DELETE FROM agents"},
+		{0, "DELETE FROM topics"},
+		{0, "DELETE FROM partitions"},
+		{0,
+	         "INSERT OR REPLACE INTO partition_leases(topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, "
+	         "epoch) VALUES('t', 0, 'a', 1, 1, 3)"},
+		{0, "UPDATE partition_leases SET epoch = 3"},
+		{0, "UPDATE partition_leases SET partition_id = 1"},
+		{0,
+	         "INSERT OR REPLACE INTO agents(agent_id, address, availability_zone, agent_group, last_heartbeat, started_at) "
+	         "VALUES('a', 'x', 'z', 'g', 1, 1)"},
+		{0,
+	         "INSERT INTO partition_leases(topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch) "
+	         "VALUES('t', 1, 'a', 1, 1, 7); UPDATE OR REPLACE partition_leases SET partition_id = 0 WHERE partition_id = 1"},
+	};
+	struct world w;
+
+	for (int engine = WORLD_SQLITE_NEW; engine <= WORLD_SQLITE_LATER; engine++)
+		for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+			struct shmeta_op op = {.type = ways[i].own, .name = str("t"), .agent_id = str("a")};
+
+			world_make(&w, (enum world_engine)engine);
+			world_open(&w);
+			world_topic(&w, NULL, "t", 2, -1, NULL);
+			world_agent(&w, "a", 1, NULL);
+			world_lease(&w, NULL, "t", 0, "a", 50);
+			if (ways[i].sql == NULL)
+				apply(&w, &op, 1);
+			else
+				world_sql(&w, "%s", ways[i].sql);
+			world_sql(
+				&w,
+				"DELETE FROM partition_leases; DELETE FROM partitions; DELETE FROM topics; DELETE FROM agents");
+			world_topic(&w, NULL, "t", 2, -1, NULL);
+			world_agent(&w, "a", 1, NULL);
+			cr_expect_eq(next_epoch(&w), 51, "%s, way %zu", world_names[engine], i);
+			world_free(&w);
+		}
+}
+
+Test(sqlite_source, there_is_no_epoch_beyond_the_last)
+{
+	const struct shmeta_op lease = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("t"), .agent_id = str("a"), .duration_ms = INT64_MAX};
+	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &lease};
+	struct shmeta_result result;
+	size_t told = 0;
+	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_agent(&w, "a", 1, NULL);
+	world_lease(&w, NULL, "t", 0, "a", INT64_MAX - 1);
+	ok(w.ops->apply(w.state, &op, 1, 5000, &result, &sink, &w.err));
+	cr_expect_eq(result.lease.epoch, INT64_MAX);
+	cr_expect_eq(result.lease.lease_expires_at_ms, INT64_MAX, "it does not turn over");
+	ok(w.ops->apply(w.state, &op, 1, 5000, &result, &sink, &w.err));
+	cr_expect_eq(result.status, SHMETA_ERR_CONFLICT);
+	cr_expect_not_null(strstr(result.text, "9223372036854775807"), "%s", result.text);
+	cr_expect_eq(world_sql_number(&w, "SELECT epoch FROM partition_leases"), INT64_MAX);
+	world_free(&w);
+}
+
+Test(sqlite_source, nothing_is_created_unless_it_was_asked_for)
+{
+	char link[200];
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	w.options.create = 0;
+	cr_expect_lt(world_try_open(&w), 0);
+	says("No such file");
+	cr_expect_not(is_beside(&w, "source.db"));
+	world_free(&w);
+	bare(&w, "PRAGMA user_version = 7");
+	w.options.create = 0;
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("schema apply");
+	world_free(&w);
+	/* Behind a link that leads nowhere. */
+	world_make(&w, WORLD_SQLITE_NEW);
+	beside(&w, "elsewhere.db", link, sizeof link);
+	cr_assert_eq(symlink(link, w.path), 0);
+	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
+	says("symbolic link");
+	cr_expect_not(is_beside(&w, "elsewhere.db"));
+	world_free(&w);
+	/* The seven tables without shmeta's own. */
+	world_make(&w, WORLD_SQLITE_NEW);
+	w.options.manage_schema = 0;
+	world_open(&w);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name = 'topics'"), 1);
+	world_free(&w);
+}
+
+Test(sqlite_source, nothing_is_created_where_something_was)
+{
+	struct world w;
+	char path[200];
+	sqlite3 *db;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_open(&w);
+	ok(world_load(&w));
+	sqlite3_close(w.app);
+	w.app = NULL;
+	beside(&w, "empty.db", path, sizeof path);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_exec(db, "PRAGMA user_version = 1", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	cr_assert_eq(rename(path, w.path), 0);
+	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
+	says("has no tables any more");
+	cr_expect_eq(world_load(&w), SHMETA_ERR_SOURCE);
+	cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master"), 0);
+	world_free(&w);
+}
+
+Test(sqlite_source, a_database_behind_a_link_is_followed_with_its_side_files)
+{
+	struct world w;
+	char real[200];
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_sql(&w, "PRAGMA journal_mode=WAL");
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	beside(&w, "real.db", real, sizeof real);
+	sqlite3_close(w.app);
+	cr_assert_eq(rename(w.path, real), 0);
+	cr_assert_eq(symlink(real, w.path), 0);
+	cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
+	sqlite3_busy_timeout(w.app, 10000);
+	world_open(&w);
+	ok(world_load(&w));
+	cr_expect_eq(((struct sqlite_state *)w.state)->files[1].there, true);
+	world_watermark(&w, NULL, "t", 0, 5);
+	ok(world_changes(&w));
+	has("changed partition");
+	world_free(&w);
+}
+
+/* Somebody deleted the topic with foreign keys off. */
+Test(sqlite_source, rows_that_were_left_of_a_topic_do_not_keep_its_name)
+{
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = str("t"), .partition_count = 3}};
+	struct world w;
+
+	for (int engine = WORLD_SQLITE_NEW; engine <= WORLD_SQLITE_LATER; engine++) {
+		world_make(&w, (enum world_engine)engine);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 2, -1, NULL);
+		world_segment(&w, NULL, "t", 0, 0, 9);
+		world_agent(&w, "a", 1, NULL);
+		world_lease(&w, NULL, "t", 0, "a", 50);
+		cr_assert_eq(sqlite3_program(&w, "DELETE FROM topics"), 0);
+		apply(&w, &create, 1);
+		ok(world_load(&w));
+		cr_expect_eq(w.recorder.topics, 1, "%s", world_names[engine]);
+		cr_expect_eq(w.recorder.partitions, 3, "%s", world_names[engine]);
+		cr_expect_eq(w.recorder.segments + w.recorder.leases + w.recorder.quarantined, 0, "%s",
+		             world_names[engine]);
+		cr_expect_eq(next_epoch(&w), 51);
+		world_free(&w);
+	}
+}
