@@ -28,7 +28,7 @@ enum shmeta_db {
 };
 
 /* The longest key: tenant, 249 bytes of name, NUL, topic_id, partition. LMDB's limit is 511. */
-enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 };
+enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 }; /* but for those of QUARANTINE: below */
 
 /* Keys of META. */
 #define SHMETA_META_FORMAT "format"     /* struct shmeta_store_format (store.h)                                      */

@@ -20,7 +20,7 @@ struct shmeta__cursor {
 	size_t first_bytes; /* 0: from the first */
 	bool begun, ended;
 	uint64_t number; /* first key of an integer database */
-	uint8_t first[SHMETA_KEY_MAX];
+	uint8_t first[SHMETA_QUARANTINE_KEY_MAX];
 };
 
 static void step(struct shmeta__store *store, const char *where)
@@ -223,7 +223,9 @@ static MDB_val key_of(enum shmeta_db db, const void *key, size_t key_bytes, uint
 
 static bool key_ok(enum shmeta_db db, size_t key_bytes)
 {
-	return store_db_integer(db) ? key_bytes == 8 : key_bytes >= 1 && key_bytes <= SHMETA_KEY_MAX;
+	size_t most = db == SHMETA_DB_QUARANTINE ? (size_t)SHMETA_QUARANTINE_KEY_MAX : (size_t)SHMETA_KEY_MAX;
+
+	return store_db_integer(db) ? key_bytes == 8 : key_bytes >= 1 && key_bytes <= most;
 }
 
 static enum shmeta_status bad_key(enum shmeta_db db, size_t key_bytes, struct shmeta_err *err)

@@ -167,7 +167,7 @@ static enum shmeta_status on_object(void *arg, const struct shmeta_object_info *
 		(void)snprintf(
 			text, sizeof text, "an object's bucket or key is longer than %d bytes: %s", SHMETA_STRING_MAX,
 			shmeta__escape(shown, sizeof shown, info->object.s3_key.data, info->object.s3_key.bytes));
-		sync_quarantined(page->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, text);
+		sync_log(page->s, LOG_WARNING, "object_left_out", "%s", text);
 		return SHMETA_OK;
 	}
 	bytes = page->count < page->most

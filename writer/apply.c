@@ -18,67 +18,41 @@ static bool failed(enum shmeta_status status)
 	return status < 0;
 }
 
-static void quarantine(struct apply *a, enum shmeta_class cls, const char *sentence)
+/* A row that apply itself refuses. */
+static enum shmeta_status quarantine(struct apply *a, const struct backend_key *row, const char *sentence,
+                                     struct shmeta_err *err)
 {
-	a->host.quarantine(a->host.arg, &(struct backend_key){.cls = cls}, sentence);
+	return a->host.quarantine == NULL ? SHMETA_OK : quarantine_row(a, a->host.quarantine, row, 1, sentence, err);
 }
 
-/* ---- a set of hashes ------------------------------------------------------------------------------------------------------ */
-
-static void set_clear(struct apply_set *set)
+void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence)
 {
-	if (set->slot != NULL)
-		memset(set->slot, 0, set->slots * sizeof *set->slot);
-	set->used = 0;
+	struct apply_notes *notes = left ? &a->left : &a->entered;
+	struct apply_note *note = NULL;
+
+	if (notes->count++ < QUARANTINE_SHOWN)
+		note = arena_alloc(&a->arena, sizeof *note);
+	if (note == NULL || arena_str(&a->arena, sentence, &note->sentence) != 0)
+		return; /* counted with the others */
+	note->next = NULL;
+	note->cls = cls;
+	if (notes->first == NULL)
+		notes->last = &notes->first;
+	*notes->last = note;
+	notes->last = &note->next;
 }
 
-static void set_free(struct apply_set *set)
+static void tell_notes(struct apply *a, bool left)
 {
-	free(set->slot);
-	*set = (struct apply_set){0};
+	struct apply_notes *notes = left ? &a->left : &a->entered;
+
+	for (struct apply_note *note = notes->first; note != NULL; note = note->next, notes->count--)
+		a->host.quarantined(a->host.arg, left, note->cls, note->sentence.data, 1);
+	if (notes->count > 0)
+		a->host.quarantined(a->host.arg, left, SHMETA_CLASS_LIST, NULL, notes->count);
 }
 
-static size_t set_place(const struct apply_set *set, uint64_t hash)
-{
-	size_t i = (size_t)(hash * 0x9E3779B97F4A7C15u >> 17) & (set->slots - 1);
-
-	while (set->slot[i] != 0 && set->slot[i] != hash)
-		i = (i + 1) & (set->slots - 1);
-	return i;
-}
-
-static bool set_has(const struct apply_set *set, uint64_t hash)
-{
-	hash = hash == 0 ? 1 : hash;
-	return set->slots > 0 && set->slot[set_place(set, hash)] == hash;
-}
-
-/* 1: added; 0: was there; -1: no memory. */
-static int set_add(struct apply_set *set, uint64_t hash)
-{
-	hash = hash == 0 ? 1 : hash;
-	if (set->used * 2 >= set->slots) {
-		size_t slots = set->slots == 0 ? 1024 : set->slots * 2;
-		struct apply_set bigger = {calloc(slots, sizeof *bigger.slot), slots, set->used};
-
-		if (bigger.slot == NULL)
-			return -1;
-		for (size_t i = 0; i < set->slots; i++)
-			if (set->slot[i] != 0)
-				bigger.slot[set_place(&bigger, set->slot[i])] = set->slot[i];
-		free(set->slot);
-		*set = bigger;
-	}
-	size_t i = set_place(set, hash);
-
-	if (set->slot[i] == hash)
-		return 0;
-	set->slot[i] = hash;
-	set->used++;
-	return 1;
-}
-
-static struct apply_set *class_set(struct apply *a, enum shmeta_db db)
+static struct keyset *class_set(struct apply *a, enum shmeta_db db)
 {
 	if (a->keyed)
 		return &a->seen_key;
@@ -112,6 +86,7 @@ enum shmeta_status apply_begin(struct apply *a, struct shmeta__store *store, con
 	a->fresh = fresh;
 	a->changed = a->unchanged = a->removed = 0;
 	a->orphans = 0;
+	a->new_topics = false;
 	a->in_topic = false;
 	a->tenant = 0;
 	a->ref_valid = false;
@@ -127,6 +102,7 @@ static void end_transaction(struct apply *a)
 	a->txn = NULL;
 	a->in_topic = false;
 	a->dead_count = 0;
+	a->entered = a->left = (struct apply_notes){.first = NULL};
 	arena_reset(&a->arena);
 }
 
@@ -142,11 +118,11 @@ void apply_abort(struct apply *a)
 void apply_free(struct apply *a)
 {
 	apply_abort(a);
-	set_free(&a->seen_agents);
-	set_free(&a->seen_groups);
-	set_free(&a->seen_offsets);
-	set_free(&a->seen_leases);
-	set_free(&a->seen_key);
+	keyset_free(&a->seen_agents);
+	keyset_free(&a->seen_groups);
+	keyset_free(&a->seen_offsets);
+	keyset_free(&a->seen_leases);
+	keyset_free(&a->seen_key);
 	free(a->old_ids);
 	free(a->dead);
 	arena_free(&a->arena);
@@ -244,6 +220,10 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 	uint64_t txn;
 
 	status = shmeta__txn_commit(a->txn, &txn, err);
+	if (status == SHMETA_OK) {
+		tell_notes(a, false);
+		tell_notes(a, true);
+	}
 	end_transaction(a);
 	if (status == SHMETA_OK)
 		*ret_txn = a->committed = txn;
@@ -524,6 +504,16 @@ static void touch_name(struct apply *a, uint32_t tenant, struct shmeta_str name,
 		shmeta__touch_class(a->txn, SHMETA_CLASS_LIST);
 }
 
+/* Both have been judged. */
+static void name_topic(struct apply *a, struct shmeta_str tenant, struct shmeta_str name)
+{
+	memcpy(a->name_text, name.data, name.bytes);
+	a->name_text[name.bytes] = '\0';
+	a->name = (struct shmeta_str){a->name_text, name.bytes};
+	memcpy(a->topic_tenant_text, tenant.data, tenant.bytes);
+	a->topic_tenant = (struct shmeta_str){a->topic_tenant_text, tenant.bytes};
+}
+
 enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const struct shmeta_topic *topic,
                                const struct apply_topic_opts *opts, struct shmeta_err *err)
 {
@@ -537,14 +527,18 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	} else {
 		wrong = shmeta__topic_error(topic, text, sizeof text);
 	}
+	const struct backend_key row = {.cls = SHMETA_CLASS_TOPIC, .tenant = tenant, .topic = topic->name};
+	enum shmeta_status status;
+
 	if (wrong != NULL) {
-		quarantine(a, SHMETA_CLASS_TOPIC, wrong);
-		return SHMETA_ABSENT;
+		status = quarantine(a, &row, wrong, err);
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
 	}
 
 	uint8_t key[SHMETA_KEY_MAX];
 	uint32_t number;
-	enum shmeta_status status = tenant_number(a, tenant, true, &number, err);
+
+	status = tenant_number(a, tenant, true, &number, err);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -568,8 +562,8 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	if (exists && a->fresh) {
 		snprintf(text, sizeof text, "topic %s comes twice",
 		         shmeta__escape((char[300]){0}, 300, topic->name.data, topic->name.bytes));
-		quarantine(a, SHMETA_CLASS_TOPIC, text);
-		return SHMETA_ABSENT;
+		status = quarantine(a, &row, text, err);
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
 	}
 
 	uint32_t ttl_ms = a->host.ttl_ms(a->host.arg, topic->name);
@@ -609,6 +603,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 			return status;
 		shmeta__store_counters(a->store)->topics++;
 		a->changed++;
+		a->new_topics = true;
 		a->ref_valid = false;
 	}
 	out = shmeta__topic_encode(&record, &stamps, key, key_bytes, a->value, sizeof a->value);
@@ -620,9 +615,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 		return status;
 	touch_name(a, number, topic->name, !same);
 unchanged:
-	memcpy(a->name_text, topic->name.data, topic->name.bytes);
-	a->name_text[topic->name.bytes] = '\0';
-	a->name = (struct shmeta_str){a->name_text, topic->name.bytes};
+	name_topic(a, tenant, topic->name);
 	a->topic_id = record.topic_id;
 	a->topic_ttl_ms = ttl_ms;
 	a->topic_is_new = !same;
@@ -642,9 +635,7 @@ enum shmeta_status apply_topic_enter(struct apply *a, struct shmeta_str tenant, 
 
 	if (status != SHMETA_OK)
 		return status;
-	memcpy(a->name_text, name.data, name.bytes);
-	a->name_text[name.bytes] = '\0';
-	a->name = (struct shmeta_str){a->name_text, name.bytes};
+	name_topic(a, tenant, name);
 	a->topic_id = topic.topic_id;
 	a->topic_ttl_ms = a->host.ttl_ms(a->host.arg, a->name);
 	a->topic_is_new = false;
@@ -757,26 +748,41 @@ static enum shmeta_status skip_to(struct apply *a, uint32_t partition_id, bool *
 	return SHMETA_OK;
 }
 
-static bool in_order(struct apply *a, uint32_t partition_id)
+static enum shmeta_status quarantine_partition(struct apply *a, uint32_t partition_id, const char *sentence,
+                                               struct shmeta_err *err)
+{
+	const struct backend_key row = {.cls = SHMETA_CLASS_PARTITION,
+	                                .tenant = a->topic_tenant,
+	                                .topic = a->name,
+	                                .partition_id = partition_id};
+
+	return quarantine(a, &row, sentence, err);
+}
+
+/* OK; ABSENT: it is quarantined. */
+static enum shmeta_status in_order(struct apply *a, uint32_t partition_id, struct shmeta_err *err)
 {
 	if ((int64_t)partition_id <= a->last_partition) {
 		char text[400], name[300];
+		enum shmeta_status status;
 
 		snprintf(text, sizeof text, "partition %u of topic %s comes after partition %lld", partition_id,
 		         shmeta__escape(name, sizeof name, a->name.data, a->name.bytes), (long long)a->last_partition);
-		quarantine(a, SHMETA_CLASS_PARTITION, text);
-		return false;
+		status = quarantine_partition(a, partition_id, text, err);
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
 	}
 	a->last_partition = partition_id;
-	return true;
+	return SHMETA_OK;
 }
 
 enum shmeta_status apply_partition_keep(struct apply *a, uint32_t partition_id, bool *ret_known, struct shmeta_err *err)
 {
 	assert(a->in_topic && a->edit == NULL);
+	enum shmeta_status status = in_order(a, partition_id, err);
+
 	*ret_known = true;
-	if (!in_order(a, partition_id))
-		return SHMETA_OK;
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? SHMETA_OK : status;
 	return skip_to(a, partition_id, ret_known, err);
 }
 
@@ -786,15 +792,19 @@ enum shmeta_status apply_partition(struct apply *a, const struct shmeta_partitio
 	char text[512];
 	const char *wrong = shmeta__partition_error(partition, text, sizeof text);
 
+	enum shmeta_status status;
+
 	if (wrong != NULL) {
-		quarantine(a, SHMETA_CLASS_PARTITION, wrong);
-		return SHMETA_ABSENT;
+		status = quarantine_partition(a, partition->partition_id, wrong, err);
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
 	}
-	if (!in_order(a, partition->partition_id))
-		return SHMETA_ABSENT;
+	status = in_order(a, partition->partition_id, err);
+	if (status != SHMETA_OK)
+		return status;
 
 	bool known;
-	enum shmeta_status status = skip_to(a, partition->partition_id, &known, err);
+
+	status = skip_to(a, partition->partition_id, &known, err);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -943,8 +953,8 @@ void apply_key_begin(struct apply *a, uint64_t synced_at_ns)
 	a->synced_at_ns = synced_at_ns;
 	a->keyed = true;
 	if (a->seen_key.slots > SLOTS_KEPT) /* a group of very many offsets: the next key does not pay for it */
-		set_free(&a->seen_key);
-	set_clear(&a->seen_key);
+		keyset_free(&a->seen_key);
+	keyset_clear(&a->seen_key);
 }
 
 void apply_class_begin(struct apply *a, enum shmeta_class cls, uint64_t synced_at_ns)
@@ -952,12 +962,12 @@ void apply_class_begin(struct apply *a, enum shmeta_class cls, uint64_t synced_a
 	a->keyed = false;
 	a->synced_at_ns = synced_at_ns;
 	if (cls == SHMETA_CLASS_AGENT)
-		set_clear(&a->seen_agents);
+		keyset_clear(&a->seen_agents);
 	if (cls == SHMETA_CLASS_LEASE)
-		set_clear(&a->seen_leases);
+		keyset_clear(&a->seen_leases);
 	if (cls == SHMETA_CLASS_OFFSET) {
-		set_clear(&a->seen_groups);
-		set_clear(&a->seen_offsets);
+		keyset_clear(&a->seen_groups);
+		keyset_clear(&a->seen_offsets);
 	}
 }
 
@@ -965,10 +975,11 @@ typedef size_t encode_fn(const void *record, const struct shmeta__stamps *stamps
                          void *out, size_t capacity);
 
 /* One small record: compare with what is stored under the key, put what differs. */
-static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enum shmeta_db db, const void *key,
+static enum shmeta_status put_record(struct apply *a, const struct backend_key *row, enum shmeta_db db, const void *key,
                                      size_t key_bytes, const void *record, encode_fn *encode, struct shmeta_err *err)
 {
-	int added = set_add(class_set(a, db), shmeta__name_hash((uint32_t)db, key, key_bytes));
+	enum shmeta_class cls = row->cls;
+	int added = keyset_add(class_set(a, db), shmeta__name_hash((uint32_t)db, key, key_bytes));
 
 	if (added < 0)
 		return no_memory(err);
@@ -980,8 +991,7 @@ static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enu
 		         : cls == SHMETA_CLASS_LEASE ? "lease"
 		                                     : "offset",
 		         shmeta__escape(id, sizeof id, key, key_bytes));
-		quarantine(a, cls, text);
-		return SHMETA_OK;
+		return quarantine(a, row, text, err);
 	}
 	const void *value;
 	size_t bytes = 0, out;
@@ -1003,10 +1013,8 @@ static enum shmeta_status put_record(struct apply *a, enum shmeta_class cls, enu
 		}
 	}
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
-	if (out == 0) {
-		quarantine(a, cls, "a row is larger than a record may be");
-		return SHMETA_OK;
-	}
+	if (out == 0)
+		return quarantine(a, row, "a row is larger than a record may be", err);
 	status = shmeta__put(a->txn, db, key, key_bytes, a->value, out, err);
 	if (status == SHMETA_OK) {
 		a->changed++;
@@ -1036,86 +1044,82 @@ static size_t encode_lease(const void *record, const struct shmeta__stamps *stam
 	return shmeta__lease_encode(record, stamps, key, key_bytes, out, capacity);
 }
 
-/* A name of C9 in a field of a small record. */
-static bool good(struct apply *a, enum shmeta_class cls, const char *field, struct shmeta_str text, size_t max)
+/* The fields of a small record, judged one after the other: the first that is wrong says why. */
+struct judged {
+	char sentence[400]; /* empty: nothing is wrong */
+};
+
+/* A name of C9. */
+static void judge_name(struct judged *j, const char *field, struct shmeta_str text, size_t max)
 {
 	const char *wrong = shmeta__name_error(text.data, text.bytes, max);
+	char value[128];
 
-	if (wrong == NULL)
-		return true;
-	char sentence[400], value[128];
-
-	snprintf(sentence, sizeof sentence, "%s '%s': %s", field,
-	         shmeta__escape(value, sizeof value, text.data, text.bytes), wrong);
-	quarantine(a, cls, sentence);
-	return false;
+	if (wrong != NULL && j->sentence[0] == '\0')
+		snprintf(j->sentence, sizeof j->sentence, "%s '%s': %s", field,
+		         shmeta__escape(value, sizeof value, text.data, text.bytes), wrong);
 }
 
 /* Free text: any bytes that are not too many. */
-static bool fits(struct apply *a, enum shmeta_class cls, const char *field, struct shmeta_str text)
+static void judge_text(struct judged *j, const char *field, struct shmeta_str text)
 {
-	if (text.bytes <= SHMETA_STRING_MAX)
-		return true;
-	char sentence[200];
-
-	snprintf(sentence, sizeof sentence, "%s of %zu bytes: at most %d are allowed", field, text.bytes,
-	         SHMETA_STRING_MAX);
-	quarantine(a, cls, sentence);
-	return false;
+	if (text.bytes > SHMETA_STRING_MAX && j->sentence[0] == '\0')
+		snprintf(j->sentence, sizeof j->sentence, "%s of %zu bytes: at most %d are allowed", field, text.bytes,
+		         SHMETA_STRING_MAX);
 }
 
-static bool good_map(struct apply *a, enum shmeta_class cls, const char *field, const struct shmeta_map *map)
+static void judge_map(struct judged *j, const char *field, const struct shmeta_map *map)
 {
 	const char *wrong = shmeta__map_error(map);
-	char sentence[200];
 
-	if (wrong == NULL)
-		return true;
-	snprintf(sentence, sizeof sentence, "%s: %s", field, wrong);
-	quarantine(a, cls, sentence);
-	return false;
+	if (wrong != NULL && j->sentence[0] == '\0')
+		snprintf(j->sentence, sizeof j->sentence, "%s: %s", field, wrong);
 }
 
 enum shmeta_status apply_agent(struct apply *a, struct shmeta_str tenant, const struct shmeta_agent *agent,
                                struct shmeta_err *err)
 {
-	const enum shmeta_class cls = SHMETA_CLASS_AGENT;
+	const struct backend_key row = {.cls = SHMETA_CLASS_AGENT, .tenant = tenant, .name = agent->agent_id};
+	struct judged j = {""};
 	uint8_t key[SHMETA_KEY_MAX];
 	uint32_t number;
 
-	if (!good(a, cls, "organization_id of an agent", tenant, SHMETA_TENANT_MAX) ||
-	    !good(a, cls, "agent_id", agent->agent_id, SHMETA_NAME_MAX) ||
-	    !fits(a, cls, "address of an agent", agent->address) ||
-	    !fits(a, cls, "availability_zone of an agent", agent->availability_zone) ||
-	    !fits(a, cls, "agent_group of an agent", agent->agent_group) ||
-	    !good_map(a, cls, "metadata of an agent", &agent->metadata))
-		return SHMETA_OK;
+	judge_name(&j, "organization_id of an agent", tenant, SHMETA_TENANT_MAX);
+	judge_name(&j, "agent_id", agent->agent_id, SHMETA_NAME_MAX);
+	judge_text(&j, "address of an agent", agent->address);
+	judge_text(&j, "availability_zone of an agent", agent->availability_zone);
+	judge_text(&j, "agent_group of an agent", agent->agent_group);
+	judge_map(&j, "metadata of an agent", &agent->metadata);
+	if (j.sentence[0] != '\0')
+		return quarantine(a, &row, j.sentence, err);
 	enum shmeta_status status = tenant_number(a, tenant, true, &number, err);
 
 	if (status != SHMETA_OK)
 		return status;
 	size_t key_bytes = shmeta__name_key(key, number, agent->agent_id.data, agent->agent_id.bytes);
 
-	return put_record(a, cls, SHMETA_DB_AGENTS, key, key_bytes, agent, encode_agent, err);
+	return put_record(a, &row, SHMETA_DB_AGENTS, key, key_bytes, agent, encode_agent, err);
 }
 
 enum shmeta_status apply_group(struct apply *a, struct shmeta_str tenant, const struct shmeta_group *group,
                                struct shmeta_err *err)
 {
-	const enum shmeta_class cls = SHMETA_CLASS_OFFSET;
+	const struct backend_key row = {.cls = SHMETA_CLASS_OFFSET, .tenant = tenant, .name = group->group_id};
+	struct judged j = {""};
 	uint8_t key[SHMETA_KEY_MAX];
 	uint32_t number;
 
-	if (!good(a, cls, "organization_id of a consumer group", tenant, SHMETA_TENANT_MAX) ||
-	    !good(a, cls, "group_id", group->group_id, SHMETA_NAME_MAX))
-		return SHMETA_OK;
+	judge_name(&j, "organization_id of a consumer group", tenant, SHMETA_TENANT_MAX);
+	judge_name(&j, "group_id", group->group_id, SHMETA_NAME_MAX);
+	if (j.sentence[0] != '\0')
+		return quarantine(a, &row, j.sentence, err);
 	enum shmeta_status status = tenant_number(a, tenant, true, &number, err);
 
 	if (status != SHMETA_OK)
 		return status;
 	size_t key_bytes = shmeta__name_key(key, number, group->group_id.data, group->group_id.bytes);
 
-	return put_record(a, cls, SHMETA_DB_GROUPS, key, key_bytes, group, encode_group, err);
+	return put_record(a, &row, SHMETA_DB_GROUPS, key, key_bytes, group, encode_group, err);
 }
 
 /* The topic that an offset or a lease names. ABSENT: the store does not have it. */
@@ -1139,59 +1143,82 @@ static enum shmeta_status referred_topic(struct apply *a, struct shmeta_str tena
 	return a->ref_topic_id == 0 ? SHMETA_ABSENT : SHMETA_OK;
 }
 
+/* An offset or a lease of a topic that the store does not have. */
+static enum shmeta_status orphan(struct apply *a, const struct backend_key *row, struct shmeta_err *err)
+{
+	char text[400], group[120], topic[120];
+
+	a->orphans++;
+	if (row->cls == SHMETA_CLASS_OFFSET)
+		snprintf(text, sizeof text,
+		         "committed offset of group '%s', topic '%s', partition %u: there is no such topic",
+		         shmeta__escape(group, sizeof group, row->name.data, row->name.bytes),
+		         shmeta__escape(topic, sizeof topic, row->topic.data, row->topic.bytes), row->partition_id);
+	else
+		snprintf(text, sizeof text, "lease of topic '%s', partition %u: there is no such topic",
+		         shmeta__escape(topic, sizeof topic, row->topic.data, row->topic.bytes), row->partition_id);
+	return quarantine(a, row, text, err);
+}
+
 enum shmeta_status apply_offset(struct apply *a, struct shmeta_str tenant, struct shmeta_str topic,
                                 const struct shmeta_committed_offset *offset, struct shmeta_err *err)
 {
-	const enum shmeta_class cls = SHMETA_CLASS_OFFSET;
+	const struct backend_key row = {.cls = SHMETA_CLASS_OFFSET,
+	                                .tenant = tenant,
+	                                .topic = topic,
+	                                .name = offset->group_id,
+	                                .partition_id = offset->partition_id};
+	struct judged j = {""};
 	struct shmeta_committed_offset record = *offset;
 	uint8_t key[SHMETA_KEY_MAX];
 	uint32_t number;
 
-	if (!good(a, cls, "organization_id of a committed offset", tenant, SHMETA_TENANT_MAX) ||
-	    !good(a, cls, "group_id of a committed offset", offset->group_id, SHMETA_NAME_MAX) ||
-	    !good(a, cls, "topic of a committed offset", topic, SHMETA_NAME_MAX) ||
-	    (offset->has_metadata && !fits(a, cls, "metadata of a committed offset", offset->metadata)))
-		return SHMETA_OK;
+	judge_name(&j, "organization_id of a committed offset", tenant, SHMETA_TENANT_MAX);
+	judge_name(&j, "group_id of a committed offset", offset->group_id, SHMETA_NAME_MAX);
+	judge_name(&j, "topic of a committed offset", topic, SHMETA_NAME_MAX);
+	if (offset->has_metadata)
+		judge_text(&j, "metadata of a committed offset", offset->metadata);
+	if (j.sentence[0] != '\0')
+		return quarantine(a, &row, j.sentence, err);
 	enum shmeta_status status = tenant_number(a, tenant, true, &number, err);
 
 	if (status == SHMETA_OK)
 		status = referred_topic(a, tenant, number, topic, &record.topic_id, err);
-	if (status == SHMETA_ABSENT) {
-		a->orphans++;
-		return SHMETA_OK;
-	}
+	if (status == SHMETA_ABSENT)
+		return orphan(a, &row, err);
 	if (status != SHMETA_OK)
 		return status;
 	size_t key_bytes = shmeta__offset_key(key, number, offset->group_id.data, offset->group_id.bytes,
 	                                      record.topic_id, record.partition_id);
 
-	return put_record(a, cls, SHMETA_DB_OFFSETS, key, key_bytes, &record, encode_offset, err);
+	return put_record(a, &row, SHMETA_DB_OFFSETS, key, key_bytes, &record, encode_offset, err);
 }
 
 enum shmeta_status apply_lease(struct apply *a, struct shmeta_str tenant, struct shmeta_str topic,
                                const struct shmeta_lease *lease, struct shmeta_err *err)
 {
-	const enum shmeta_class cls = SHMETA_CLASS_LEASE;
+	const struct backend_key row = {
+		.cls = SHMETA_CLASS_LEASE, .tenant = tenant, .topic = topic, .partition_id = lease->partition_id};
+	struct judged j = {""};
 	struct shmeta_lease record = *lease;
 	uint32_t number;
 
-	if (!good(a, cls, "organization_id of a lease", tenant, SHMETA_TENANT_MAX) ||
-	    !good(a, cls, "topic of a lease", topic, SHMETA_NAME_MAX) ||
-	    !fits(a, cls, "leader_agent_id of a lease", lease->leader_agent_id))
-		return SHMETA_OK;
+	judge_name(&j, "organization_id of a lease", tenant, SHMETA_TENANT_MAX);
+	judge_name(&j, "topic of a lease", topic, SHMETA_NAME_MAX);
+	judge_text(&j, "leader_agent_id of a lease", lease->leader_agent_id);
+	if (j.sentence[0] != '\0')
+		return quarantine(a, &row, j.sentence, err);
 	enum shmeta_status status = tenant_number(a, tenant, true, &number, err);
 
 	if (status == SHMETA_OK)
 		status = referred_topic(a, tenant, number, topic, &record.topic_id, err);
-	if (status == SHMETA_ABSENT) {
-		a->orphans++;
-		return SHMETA_OK;
-	}
+	if (status == SHMETA_ABSENT)
+		return orphan(a, &row, err);
 	if (status != SHMETA_OK)
 		return status;
 	uint64_t key = shmeta__part_key(record.topic_id, record.partition_id);
 
-	return put_record(a, cls, SHMETA_DB_LEASES, &key, sizeof key, &record, encode_lease, err);
+	return put_record(a, &row, SHMETA_DB_LEASES, &key, sizeof key, &record, encode_lease, err);
 }
 
 /* What begins with the prefix and was not said. */
@@ -1199,7 +1226,7 @@ static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, en
                                       size_t prefix_bytes, struct shmeta_err *err)
 {
 	struct shmeta__cursor *cursor;
-	struct apply_set *seen = class_set(a, db);
+	struct keyset *seen = class_set(a, db);
 	struct doomed *doomed = NULL;
 	enum shmeta_status status = shmeta__cursor_open(a->txn, db, prefix, prefix_bytes, &cursor, err);
 
@@ -1215,7 +1242,7 @@ static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, en
 			status = SHMETA_END;
 		if (status != SHMETA_OK)
 			break;
-		if (!set_has(seen, shmeta__name_hash((uint32_t)db, key, key_bytes)))
+		if (!keyset_has(seen, shmeta__name_hash((uint32_t)db, key, key_bytes)))
 			status = doom(a, &doomed, key, key_bytes, err);
 		if (status != SHMETA_OK)
 			break;
@@ -1249,7 +1276,7 @@ enum shmeta_status apply_class_end(struct apply *a, enum shmeta_class cls, struc
 static enum shmeta_status drop_unsaid(struct apply *a, enum shmeta_class cls, enum shmeta_db db, const void *key,
                                       size_t bytes, struct shmeta_err *err)
 {
-	if (set_has(&a->seen_key, shmeta__name_hash((uint32_t)db, key, bytes)))
+	if (keyset_has(&a->seen_key, shmeta__name_hash((uint32_t)db, key, bytes)))
 		return SHMETA_OK;
 	enum shmeta_status status = shmeta__delete(a->txn, db, key, bytes, err);
 

@@ -21,17 +21,28 @@
 #include "shm/record.h"
 #include "shm/store.h"
 #include "writer/arena.h"
+#include "writer/keyset.h"
+#include "writer/quarantine.h"
 
 struct apply_host {
 	void *arg;
 	/* TTL override of a topic, 0: the class's. */
 	uint32_t (*ttl_ms)(void *arg, struct shmeta_str topic);
-	void (*quarantine)(void *arg, const struct backend_key *row, const char *sentence);
+	/* After a commit: a row was quarantined, or (left) is quarantined no more. sentence NULL: so did count others. */
+	void (*quarantined)(void *arg, bool left, enum shmeta_class cls, const char *sentence, uint64_t count);
+	int64_t now_ms;                /* wall clock */
+	struct quarantine *quarantine; /* of the read that is being applied: rows that apply itself refuses go there */
 };
 
-struct apply_set { /* 64-bit hashes of keys that were seen; 0 is stored as 1 */
-	uint64_t *slot;
-	size_t slots, used;
+/* What is told of quarantined rows when the transaction has been committed. */
+struct apply_note {
+	struct apply_note *next;
+	enum shmeta_class cls;
+	struct shmeta_str sentence;
+};
+struct apply_notes {
+	struct apply_note *first, **last;
+	uint64_t count;
 };
 
 struct apply {
@@ -51,7 +62,9 @@ struct apply {
 	bool in_topic, topic_is_new;
 	uint32_t topic_id, tenant, topic_ttl_ms;
 	uint64_t synced_at_ns;
-	struct shmeta_str name; /* in name_text */
+	struct shmeta_str name;         /* in name_text */
+	struct shmeta_str topic_tenant; /* in topic_tenant_text */
+	char topic_tenant_text[SHMETA_TENANT_MAX + 1];
 	char name_text[SHMETA_NAME_MAX + 1];
 	uint32_t *old_ids; /* partitions that the store has, ascending; those below old_at were seen or dropped */
 	size_t old_count, old_at, old_capacity;
@@ -71,11 +84,13 @@ struct apply {
 	char tenant_text[SHMETA_TENANT_MAX + 1];
 
 	/* Whole classes: what was seen. */
-	struct apply_set seen_agents, seen_groups, seen_offsets, seen_leases;
+	struct keyset seen_agents, seen_groups, seen_offsets, seen_leases;
 	/* One key in place of a class: what was seen of it. */
 	bool keyed;
-	struct apply_set seen_key;
+	struct keyset seen_key;
 	uint64_t orphans; /* offsets and leases of topics that the store does not have */
+	bool new_topics;
+	struct apply_notes entered, left;
 	/* The topic that the last offset or lease named. */
 	struct shmeta_str ref_name;
 	char ref_text[SHMETA_NAME_MAX + 1];
@@ -173,6 +188,9 @@ struct apply_key {
 };
 void apply_key_begin(struct apply *a, uint64_t synced_at_ns);
 enum shmeta_status apply_key_end(struct apply *a, const struct apply_key *key, struct shmeta_err *err);
+
+/* For quarantine.c: told after the commit. The sentence is copied. */
+void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence);
 
 /* META_FEED. */
 enum shmeta_status apply_feed(struct apply *a, const void *position, size_t bytes, struct shmeta_err *err);

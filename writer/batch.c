@@ -370,8 +370,12 @@ static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g,
 	bool any;
 
 	*ret = false;
-	if (!g->found || g->part_count == 0)
+	if (!g->found || g->part_count == 0) {
+		/* Its row is quarantined: only a whole read counts all that cannot be served without it. */
+		for (size_t i = 0; i < g->bad_count && !g->entry->want.whole; i++)
+			*ret |= b->bad[g->bad_at + i].row.cls == SHMETA_CLASS_PARTITION;
 		return SHMETA_OK;
+	}
 	enum shmeta_status status =
 		apply_partition_get(b->s->apply.txn, topic_id, g->entry->partition_id, &stored, &last, &any, err);
 
@@ -485,6 +489,28 @@ static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
+/* What the read of b->got[at .. at + count), all of one entry, reported as quarantined replaces what the store has. */
+static enum shmeta_status apply_quarantined(struct batch *b, size_t at, size_t count, struct shmeta_err *err)
+{
+	struct apply *a = &b->s->apply;
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t k = at; k < at + count; k++) {
+		const struct got *g = &b->got[k];
+
+		for (size_t i = 0; i < g->bad_count && status == SHMETA_OK; i++) {
+			const struct got_bad *bad = &b->bad[g->bad_at + i];
+
+			/* Each range of a partition comes with its row. */
+			if (k == at || bad->row.cls != SHMETA_CLASS_PARTITION)
+				status = quarantine_row(a, &b->quarantine, &bad->row, bad->rows, bad->sentence, err);
+		}
+	}
+	for (size_t k = at; k < at + count && status == SHMETA_OK; k++)
+		status = quarantine_key_end(a, &b->quarantine, &b->key[k], err);
+	return status;
+}
+
 static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 {
 	struct sync *s = b->s;
@@ -493,6 +519,7 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 	const struct sync_entry *entered = NULL;
 	bool present = false;
 
+	a->synced_at_ns = b->read_at_ns;
 	for (size_t i = 0; i < b->key_count && status >= 0;) {
 		struct sync_entry *e = b->got[i].entry;
 		size_t count = 1;
@@ -505,6 +532,7 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 			count++;
 		uint64_t before = a->changed;
 
+		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && !e->want.segments);
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);
 		} else if (e->kind == ENTRY_PART) {
@@ -515,7 +543,6 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 				status = apply_topic_enter(a, e->tenant, e->topic, err);
 				present = status == SHMETA_OK;
 				entered = e;
-				a->synced_at_ns = b->read_at_ns;
 			}
 			if (status >= 0 && present)
 				status = apply_one_part(b, i, count, err);
@@ -527,6 +554,8 @@ static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
 		}
 		if (e->want.repair)
 			b->repaired += a->changed - before;
+		if (status >= 0)
+			status = apply_quarantined(b, i, count, err);
 		i += count;
 	}
 	if (status < 0)
@@ -587,7 +616,8 @@ static void note_absence(struct batch *b, uint64_t txn)
 		if (e == NULL || e->kind > ENTRY_PART)
 			continue;
 		const struct got *g = &b->got[i];
-		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
+		bool there =
+			g->bad_count > 0 || (g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0));
 		uint64_t hash = queue_name_hash(e->tenant, e->topic);
 
 		if (there)
@@ -651,7 +681,6 @@ static void judge_orphans(struct sync *s, uint64_t orphans)
 		return;
 	}
 	s->orphan_tries = 0;
-	sync_orphans(s, orphans);
 }
 
 static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
@@ -661,15 +690,20 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 	struct apply_host host = sync_apply_host(s);
 	uint64_t txn, began = sync_now(s);
 	uint8_t feed[SYNC_FEED_MAX];
-	bool classes = false;
-	enum shmeta_status status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, err);
+	bool classes = false, adopts = false;
+	enum shmeta_status status;
 
+	host.quarantine = &b->quarantine;
+	status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, err);
 	b->store_failed = status != SHMETA_OK;
 	if (status != SHMETA_OK)
 		return status;
 	status = sift(b, err);
 	if (status == SHMETA_OK)
 		status = apply_all(b, err);
+	/* Offsets and leases that are quarantined may be of a topic that has just come. */
+	if (status == SHMETA_OK && a->new_topics)
+		status = quarantine_has_orphans(a, &adopts, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
 		status = apply_feed(a, feed, generation_feed_value(s, feed), err);
 	uint64_t orphans = a->orphans;
@@ -692,6 +726,7 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
 		           (orphans > 0 || queue_is_class(b->entry[i]));
 	done(b, txn);
+	s->orphans_wait |= adopts;
 	if (classes)
 		judge_orphans(s, orphans);
 	return SHMETA_OK;

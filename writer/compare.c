@@ -36,6 +36,7 @@ struct compare {
 	struct note *notes; /* the newest first */
 	size_t note_count;
 	struct arena memory;
+	struct quarantine quarantine;
 	bool given_up; /* something else has to come first */
 
 	/* The topic, when it is compared. */
@@ -200,6 +201,45 @@ static enum shmeta_status compare_window(struct compare *c, uint64_t to)
 	return same ? SHMETA_OK : note_range(c, from, to);
 }
 
+/* ---- quarantined rows -------------------------------------------------------------------------------------------------------- */
+
+static void quarantine_differs(void *arg, const struct backend_key *row)
+{
+	struct compare *c = arg;
+	struct note *n;
+
+	if ((row->unread & (BACKEND_UNREAD_TENANT | BACKEND_UNREAD_TOPIC)) != 0) {
+		c->s->reconcile_asked = true; /* there is no key to read it by */
+		return;
+	}
+	if (row->cls == SHMETA_CLASS_TOPIC || row->unread != 0) {
+		(void)note_topic(c, row->tenant, row->topic, true);
+		return;
+	}
+	n = add_note(c, ENTRY_PART, row->tenant, row->topic);
+	if (n == NULL)
+		return;
+	n->partition_id = row->partition_id;
+	n->whole = row->cls == SHMETA_CLASS_PARTITION;
+	n->range = !n->whole;
+	n->from = n->to = row->from;
+}
+
+/* row NULL: that was the last one. */
+static enum shmeta_status compare_quarantined(struct compare *c, const struct backend_key *row, const char *sentence)
+{
+	struct quarantine_compare q = {
+		.q = &c->quarantine, .store = c->s->store, .differs = quarantine_differs, .arg = c};
+	enum shmeta_status status = fail(c, shmeta__txn_read(c->s->store, &q.txn, &c->err));
+
+	if (status != SHMETA_OK)
+		return status;
+	status = fail(c, row != NULL ? quarantine_compare_row(&q, row, sentence, &c->err)
+	                             : quarantine_compare_end(&q, &c->err));
+	shmeta__txn_abort(q.txn);
+	return status;
+}
+
 /* ---- the load ---------------------------------------------------------------------------------------------------------------- */
 
 /* Others have their turn. */
@@ -342,6 +382,7 @@ static enum shmeta_status on_partition(void *arg, const struct shmeta_partition 
 static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
 {
 	struct compare *c = arg;
+	char wrong[WINDOW_WRONG];
 	enum shmeta_status status;
 
 	c->segments++;
@@ -353,9 +394,17 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 	}
 	if (!c->in_partition)
 		return SHMETA_OK;
-	status = pass_window_add(c->s, &c->window, segment);
-	if (status == SHMETA_ABSENT)
-		return SHMETA_OK;
+	status = pass_window_add(&c->window, segment, wrong);
+	if (status == SHMETA_ABSENT) {
+		const struct backend_key row = {.cls = SHMETA_CLASS_SEGMENT,
+		                                .tenant = c->tenant,
+		                                .topic = c->topic,
+		                                .partition_id = c->partition_id,
+		                                .from = segment->base_offset,
+		                                .to = SYNC_LAST_OFFSET};
+
+		return compare_quarantined(c, &row, wrong);
+	}
 	if (status != SHMETA_OK)
 		return fail(c, shmeta_fail(&c->err, status, "out of memory while comparing"));
 	if (!pass_window_full(&c->window))
@@ -405,7 +454,11 @@ static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
 
 static void on_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	sync_quarantined(((struct compare *)arg)->s, row, sentence);
+	struct compare *c = arg;
+
+	/* The small classes are read by the queue. */
+	if (c->failed == SHMETA_OK && !c->given_up && row->cls <= SHMETA_CLASS_SEGMENT)
+		(void)compare_quarantined(c, row, sentence);
 }
 
 static enum shmeta_status load(struct compare *c, void *backend, struct backend_error *err)
@@ -422,14 +475,11 @@ static enum shmeta_status load(struct compare *c, void *backend, struct backend_
 	                                  .progress = on_progress};
 	uint64_t began = sync_now(c->s);
 
-	sync_quarantine_pass_end(c->s);
-	sync_quarantine_pass_begin(c->s, "reconcile");
 	enum shmeta_status status = c->s->ops->load(backend, &sink, err);
 
 	if (status == SHMETA_OK)
 		status = end_topic(c);
 	c->s->counters.fetch_ns += sync_now(c->s) - began;
-	sync_quarantine_pass_end(c->s);
 	return status;
 }
 
@@ -540,6 +590,8 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	}
 	status = note_unseen(c);
 	if (status == SHMETA_OK)
+		status = compare_quarantined(c, NULL, NULL);
+	if (status == SHMETA_OK)
 		status = ask(c);
 	refresh_hints(s);
 	sync_wake_at(s, sync_now(s));
@@ -561,6 +613,7 @@ bool compare_pass(struct sync *s)
 		return true;
 	}
 	c->s = s;
+	quarantine_begin(&c->quarantine, false);
 	c->began = floor_read_begins(&s->floor);
 	s->reconcile_began_ns = sync_now(s);
 
@@ -585,6 +638,7 @@ bool compare_pass(struct sync *s)
 	}
 	pass_window_free(&c->window);
 	pass_free_known(&c->known);
+	quarantine_free(&c->quarantine);
 	arena_free(&c->memory);
 	free(c->ids);
 	free(c);

@@ -15,6 +15,7 @@
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, and what it and readers name
  *   failing.c     keys that fail by themselves
+ *   quarantine.c  rows that cannot be served, as records of the store
  *   batch.c       bulk fetches, applying and answering
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
@@ -27,7 +28,7 @@
 #include "writer/floor.h"
 #include "writer/sync.h"
 
-enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16, SYNC_QUARANTINED_SHOWN = 10 };
+enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16 };
 #define SYNC_NEVER UINT64_MAX
 #define SYNC_MS 1000000ull
 #define SYNC_S 1000000000ull
@@ -215,8 +216,8 @@ struct sync {
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
 
-	/* Quarantined rows of the pass that is under way. */
-	uint64_t pass_quarantined, quarantine_window_ns;
+	/* Rows that entered, and that left, the quarantine in the pass that is under way. */
+	uint64_t pass_quarantined[2], quarantine_window_ns;
 	const char *quarantine_pass;
 
 	void (*fetched_hook)(void *arg);
@@ -251,10 +252,8 @@ void sync_wake(struct sync *s); /* any thread */
 void sync_wake_at(struct sync *s, uint64_t due_ns);
 __attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
                                                     ...);
-void sync_quarantined(void *arg, const struct backend_key *row, const char *sentence); /* arg: struct sync */
-void sync_orphans(struct sync *s, uint64_t count); /* offsets and leases of topics that the store does not have */
-/* Quarantined rows are counted always and spelled out ten times a pass; passes of one kind (a constant string) that follow each other within
- * a minute are one. end: say how many there were. */
+/* Rows that enter or leave the quarantine are spelled out ten times a pass; passes of one kind (a constant string) that follow each
+ * other within a minute are one. end: say how many there were. */
 void sync_quarantine_pass_begin(struct sync *s, const char *what);
 void sync_quarantine_pass_end(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */

@@ -82,6 +82,30 @@ static uint64_t pause(struct sync *s, const struct failing_key *key)
 	return sync_jitter(s, wait < most ? wait : most, 750, 1000);
 }
 
+/* As a record of the store: lookups answer UNKNOWN, and the operator's list shows it. It leaves when the key is applied. A store
+ * that does not take it is in trouble, and says so with the next batch. */
+static void quarantine(struct sync *s, const struct backend_key *row, const char *sentence)
+{
+	struct quarantine q = {.partial = true};
+	struct apply_host host = sync_apply_host(s);
+	struct apply *a = &s->apply;
+	struct shmeta_err err;
+	uint64_t txn;
+	enum shmeta_status status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, &err);
+
+	if (status == SHMETA_OK) {
+		a->synced_at_ns = sync_now(s);
+		status = quarantine_row(a, &q, row, 1, sentence, &err);
+	}
+	if (status == SHMETA_OK)
+		status = quarantine_read_end(a, &q, &err);
+	if (status == SHMETA_OK)
+		status = apply_commit(a, &txn, &err);
+	if (status != SHMETA_OK)
+		apply_abort(a);
+	quarantine_free(&q);
+}
+
 bool failing_note(struct sync *s, const struct identity *id, const struct want *want, enum shmeta_status status,
                   const char *sentence)
 {
@@ -105,7 +129,7 @@ bool failing_note(struct sync *s, const struct identity *id, const struct want *
 
 		(void)snprintf(key->sentence, sizeof key->sentence, "%s",
 		               sentence[0] != '\0' ? sentence : shmeta_strerror(status));
-		sync_quarantined(s, &row, key->sentence);
+		quarantine(s, &row, key->sentence);
 	}
 	key->status = status;
 	queue_merge_want(&key->want, want);
@@ -135,7 +159,6 @@ void failing_works(struct sync *s, const struct identity *id)
 {
 	for (struct failing_key **at = &s->failing.first; *at != NULL; at = &(*at)->next)
 		if (is_of(*at, id)) {
-			sync_log(s, LOG_NOTICE, "quarantine_left", "it is good again: %s", (*at)->sentence);
 			remove_at(s, at);
 			return;
 		}

@@ -26,6 +26,8 @@ void got_free(struct batch *b)
 	free(b->part);
 	free(b->row);
 	free(b->small);
+	free(b->bad);
+	quarantine_free(&b->quarantine);
 }
 
 static enum shmeta_status batch_fail(struct batch *b, enum shmeta_status status)
@@ -44,6 +46,7 @@ static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key
 	b->in_key = true;
 	b->got[b->at].part_at = b->part_count;
 	b->got[b->at].small_at = b->small_count;
+	b->got[b->at].bad_at = b->bad_count;
 	return SHMETA_OK;
 }
 
@@ -58,6 +61,7 @@ static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, 
 	b->got[b->at].found = found != 0;
 	b->got[b->at].part_count = b->part_count - b->got[b->at].part_at;
 	b->got[b->at].small_count = b->small_count - b->got[b->at].small_at;
+	b->got[b->at].bad_count = b->bad_count - b->got[b->at].bad_at;
 	b->at++;
 	return SHMETA_OK;
 }
@@ -101,6 +105,43 @@ static enum shmeta_status got_partition(void *arg, const struct shmeta_partition
 	return SHMETA_OK;
 }
 
+static enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence)
+{
+	struct got_bad *last = b->bad_count > b->got[b->at].bad_at ? &b->bad[b->bad_count - 1] : NULL;
+	struct shmeta_str copy;
+
+	if (last != NULL && quarantine_covers(&last->row, row)) {
+		last->rows++;
+		return SHMETA_OK;
+	}
+	if (!got_room((void **)&b->bad, &b->bad_capacity, b->bad_count, sizeof *b->bad) ||
+	    arena_str(&b->arena, (struct shmeta_str){sentence, strlen(sentence)}, &copy) != 0)
+		return SHMETA_ERR_NO_MEMORY;
+	struct got_bad *bad = &b->bad[b->bad_count];
+
+	*bad = (struct got_bad){.row = *row, .rows = 1, .sentence = copy.data};
+	if (arena_str(&b->arena, row->tenant, &bad->row.tenant) != 0 ||
+	    arena_str(&b->arena, row->topic, &bad->row.topic) != 0 ||
+	    arena_str(&b->arena, row->name, &bad->row.name) != 0)
+		return SHMETA_ERR_NO_MEMORY;
+	b->bad_count++;
+	return SHMETA_OK;
+}
+
+/* A segment that the engine let pass and the store cannot take. */
+static enum shmeta_status got_bad_segment(struct batch *b, const struct shmeta_segment *segment, const char *sentence)
+{
+	const struct backend_key *key = &b->key[b->at];
+	const struct backend_key row = {.cls = SHMETA_CLASS_SEGMENT,
+	                                .tenant = key->tenant,
+	                                .topic = key->topic,
+	                                .partition_id = b->part[b->part_count - 1].record.partition_id,
+	                                .from = segment->base_offset,
+	                                .to = SYNC_LAST_OFFSET};
+
+	return got_bad(b, &row, sentence) == SHMETA_OK ? SHMETA_OK : batch_fail(b, SHMETA_ERR_NO_MEMORY);
+}
+
 static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *segment)
 {
 	struct batch *b = arg;
@@ -109,18 +150,15 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 
 	if (!b->in_key || b->part_count == b->got[b->at].part_at)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
-	if (wrong != NULL) {
-		sync_quarantined(b->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, wrong);
-		return SHMETA_OK;
-	}
+	if (wrong != NULL)
+		return got_bad_segment(b, segment, wrong);
 	struct got_part *part = &b->part[b->part_count - 1];
 
 	if (part->row_count > 0 && segment->base_offset <= b->row[b->row_count - 1].base_offset) {
 		snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
 		         (unsigned long long)segment->base_offset, part->record.partition_id,
 		         (unsigned long long)b->row[b->row_count - 1].base_offset);
-		sync_quarantined(b->s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, text);
-		return SHMETA_OK;
+		return got_bad_segment(b, segment, text);
 	}
 	if (!got_room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
@@ -212,7 +250,11 @@ static enum shmeta_status got_lease(void *arg, struct shmeta_str tenant, struct 
 
 static void got_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	sync_quarantined(((struct batch *)arg)->s, row, sentence);
+	struct batch *b = arg;
+
+	/* The call goes on; it is looked at when it has ended. */
+	if (b->in_key && got_bad(b, row, sentence) != SHMETA_OK)
+		(void)batch_fail(b, SHMETA_ERR_NO_MEMORY);
 }
 
 struct backend_sink got_sink(struct batch *b)

@@ -23,11 +23,17 @@ struct got_small {
 	};
 };
 
+struct got_bad { /* a row that cannot be served, and rows - 1 others below it */
+	struct backend_key row;
+	uint64_t rows;
+	const char *sentence;
+};
+
 struct got { /* one key */
 	struct sync_entry *entry;
 	bool found, has_topic;
 	struct shmeta_topic topic;
-	size_t part_at, part_count, small_at, small_count;
+	size_t part_at, part_count, small_at, small_count, bad_at, bad_count;
 };
 
 struct batch {
@@ -43,6 +49,9 @@ struct batch {
 	size_t row_count, row_capacity;
 	struct got_small *small;
 	size_t small_count, small_capacity;
+	struct got_bad *bad;
+	size_t bad_count, bad_capacity;
+	struct quarantine quarantine; /* of the key that is being applied */
 	struct arena arena;
 	size_t at; /* key being answered */
 	bool in_key;

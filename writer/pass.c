@@ -14,20 +14,17 @@ void pass_window_begin(struct pass_window *w, uint64_t from)
 	arena_reset(&w->strings);
 }
 
-enum shmeta_status pass_window_add(struct sync *s, struct pass_window *w, const struct shmeta_segment *segment)
+enum shmeta_status pass_window_add(struct pass_window *w, const struct shmeta_segment *segment,
+                                   char wrong[WINDOW_WRONG])
 {
 	struct shmeta_segment *row = &w->row[w->count];
-	char text[512];
-	const char *wrong = shmeta__segment_error(segment, text, sizeof text);
 
-	if (wrong == NULL && w->any_base && segment->base_offset <= w->last_base) {
-		(void)snprintf(text, sizeof text, "segment %llu of partition %u comes after segment %llu",
+	if (shmeta__segment_error(segment, wrong, WINDOW_WRONG) != NULL)
+		return SHMETA_ABSENT;
+	if (w->any_base && segment->base_offset <= w->last_base) {
+		(void)snprintf(wrong, WINDOW_WRONG, "segment %llu of partition %u comes after segment %llu",
 		               (unsigned long long)segment->base_offset, segment->partition_id,
 		               (unsigned long long)w->last_base);
-		wrong = text;
-	}
-	if (wrong != NULL) {
-		sync_quarantined(s, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT}, wrong);
 		return SHMETA_ABSENT;
 	}
 	*row = *segment;

@@ -6,7 +6,7 @@
 
 #include "writer/engine.h"
 
-enum { WINDOW_ROWS = 512 };
+enum { WINDOW_ROWS = 512, WINDOW_WRONG = 512 };
 
 /* Rows of one partition, ascending by base: copies, and the range that they are all of. */
 struct pass_window {
@@ -19,8 +19,9 @@ struct pass_window {
 
 /* The first row of a partition follows, none of them below from. */
 void pass_window_begin(struct pass_window *w, uint64_t from);
-/* A row that is good and in order is added: OK. ABSENT: it was quarantined. ERR_NO_MEMORY. */
-enum shmeta_status pass_window_add(struct sync *s, struct pass_window *w, const struct shmeta_segment *segment);
+/* A row that is good and in order is added: OK. ABSENT: it cannot be served, wrong says why. ERR_NO_MEMORY. */
+enum shmeta_status pass_window_add(struct pass_window *w, const struct shmeta_segment *segment,
+                                   char wrong[WINDOW_WRONG]);
 bool pass_window_full(const struct pass_window *w); /* up to last_base */
 /* What was collected up to `to` has been handed on; behind the last offset there is nothing more. */
 void pass_window_next(struct pass_window *w, uint64_t to);

@@ -22,11 +22,12 @@ struct merge {
 	struct sync *s;
 	struct shmeta__store *store;
 	struct apply_host host;
-	bool first;                 /* into a new generation */
-	bool count_only;            /* apply nothing */
-	bool hold;                  /* removals wait for the end */
-	uint64_t synced_at_ns, txn; /* synced_at_ns: of topics, partitions and segments */
-	uint64_t began_ns;          /* the load: the other classes are no older */
+	struct quarantine quarantine; /* of the whole pass */
+	bool first;                   /* into a new generation */
+	bool count_only;              /* apply nothing */
+	bool hold;                    /* removals wait for the end */
+	uint64_t synced_at_ns, txn;   /* synced_at_ns: of topics, partitions and segments */
+	uint64_t began_ns;            /* the load: the other classes are no older */
 
 	/* What the load says. */
 	uint64_t topics, partitions, segments, since_check;
@@ -70,7 +71,10 @@ static enum shmeta_status commit(struct merge *m)
 	if (a->txn == NULL)
 		return SHMETA_OK;
 	uint64_t began = sync_now(m->s), changed = a->changed;
-	enum shmeta_status status = apply_commit(a, &m->txn, &m->err);
+	enum shmeta_status status = quarantine_flush(a, &m->quarantine, &m->err);
+
+	if (status == SHMETA_OK)
+		status = apply_commit(a, &m->txn, &m->err);
 
 	if (status == SHMETA_OK) {
 		m->changed += changed;
@@ -179,9 +183,24 @@ static enum shmeta_status on_partition(void *arg, const struct shmeta_partition 
 	return SHMETA_OK;
 }
 
+/* A segment that the engine let pass and the store cannot take. */
+static enum shmeta_status bad_segment(struct merge *m, const struct shmeta_segment *segment, const char *sentence)
+{
+	struct apply *a = applier(m);
+	const struct backend_key row = {.cls = SHMETA_CLASS_SEGMENT,
+	                                .tenant = a->topic_tenant,
+	                                .topic = a->name,
+	                                .partition_id = a->partition_id,
+	                                .from = segment->base_offset,
+	                                .to = SYNC_LAST_OFFSET};
+
+	return fail(m, quarantine_row(a, &m->quarantine, &row, 1, sentence, &m->err));
+}
+
 static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
 {
 	struct merge *m = arg;
+	char wrong[WINDOW_WRONG];
 	enum shmeta_status status;
 
 	m->segments++;
@@ -192,9 +211,9 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 	}
 	if (!m->in_partition || m->count_only)
 		return SHMETA_OK;
-	status = pass_window_add(m->s, &m->window, segment);
+	status = pass_window_add(&m->window, segment, wrong);
 	if (status == SHMETA_ABSENT)
-		return SHMETA_OK;
+		return bad_segment(m, segment, wrong);
 	if (status != SHMETA_OK)
 		return fail(m, shmeta_fail(&m->err, status, "out of memory while loading"));
 	return pass_window_full(&m->window) ? fail(m, flush(m, m->window.last_base)) : SHMETA_OK;
@@ -271,7 +290,12 @@ static void on_quarantine(void *arg, const struct backend_key *row, const char *
 {
 	struct merge *m = arg;
 
-	sync_quarantined(m->s, row, sentence);
+	/* It may come before the first topic. */
+	if (m->failed != SHMETA_OK || m->count_only || fail(m, begin(m)) != SHMETA_OK)
+		return;
+	if (!m->classes_begun)
+		applier(m)->synced_at_ns = m->synced_at_ns;
+	(void)fail(m, quarantine_row(applier(m), &m->quarantine, row, 1, sentence, &m->err));
 }
 
 /* As long as what is read stays fresh for as long again. */
@@ -309,7 +333,6 @@ static enum shmeta_status run_load(struct merge *m, bool may_lag, struct backend
 	if (status == SHMETA_OK)
 		status = fail(m, enter_classes(m));
 	s->counters.fetch_ns += sync_now(s) - m->began_ns;
-	sync_quarantine_pass_end(s);
 	return status;
 }
 
@@ -339,6 +362,8 @@ static enum shmeta_status finish(struct merge *m)
 		status = apply_class_end(a, SHMETA_CLASS_OFFSET, &m->err);
 	if (status == SHMETA_OK)
 		status = apply_class_end(a, SHMETA_CLASS_LEASE, &m->err);
+	if (status == SHMETA_OK)
+		status = quarantine_pass_end(a, &m->quarantine, &m->err);
 	if (status == SHMETA_OK) {
 		size_t bytes = generation_feed_value(m->s, feed);
 
@@ -352,6 +377,8 @@ static enum shmeta_status finish(struct merge *m)
 static void merge_free(struct merge *m)
 {
 	apply_abort(applier(m));
+	sync_quarantine_pass_end(m->s);
+	quarantine_free(&m->quarantine);
 	pass_window_free(&m->window);
 	pass_free_known(&m->known);
 	free(m);
@@ -368,6 +395,8 @@ static struct merge *merge_new(struct sync *s, struct shmeta__store *store, bool
 	m->s = s;
 	m->store = store;
 	m->host = sync_apply_host(s);
+	m->host.quarantine = &m->quarantine;
+	quarantine_begin(&m->quarantine, false);
 	m->first = first;
 	return m;
 }

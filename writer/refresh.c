@@ -32,10 +32,7 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 
 	if ((id.kind <= ENTRY_PART && id.topic.bytes == 0) || id.topic.bytes > SHMETA_NAME_MAX ||
 	    id.tenant.bytes > SHMETA_TENANT_MAX || id.name.bytes > SHMETA_NAME_MAX) {
-		/* Such a row is quarantined; the store does not have it. */
-		sync_quarantined(s, &(struct backend_key){.cls = key->cls},
-		                 "the change feed names a row whose name is not 1..249 bytes long");
-		return SHMETA_OK;
+		return SHMETA_OK; /* such a row is quarantined by the next read of all of its class */
 	}
 	want.deleted = key->cls == SHMETA_CLASS_TOPIC && key->deleted;
 	/* A reader's refresh may have read this incarnation between the two polls: then the delete is old news. */
@@ -62,11 +59,6 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key)
 	if (poll.list)
 		s->list_dirty = s->reconcile_asked = true;
 	return !poll.no_memory;
-}
-
-static void poll_quarantine(void *arg, const struct backend_key *row, const char *sentence)
-{
-	sync_quarantined(((struct poll *)arg)->s, row, sentence);
 }
 
 static void poll_history(void *arg, const char *sentence)
@@ -98,8 +90,7 @@ static void poll_again(struct sync *s, uint64_t now, bool changed)
 void refresh_poll(struct sync *s)
 {
 	struct poll poll = {.s = s, .born_since = s->born_since};
-	const struct backend_sink sink = {
-		.arg = &poll, .changed = on_changed, .quarantine = poll_quarantine, .history = poll_history};
+	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .history = poll_history};
 	struct backend_error err = {0};
 	uint64_t began = sync_now(s);
 	uint64_t lag_ns = 0;

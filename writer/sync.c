@@ -204,7 +204,7 @@ uint64_t sync_committed(struct sync *s)
 	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
 }
 
-/* ---- quarantine ------------------------------------------------------------------------------------------------------------------ */
+/* ---- quarantined rows -------------------------------------------------------------------------------------------------------------- */
 
 void sync_quarantine_pass_begin(struct sync *s, const char *what)
 {
@@ -215,7 +215,7 @@ void sync_quarantine_pass_begin(struct sync *s, const char *what)
 	s->quarantine_window_ns = sync_now(s) + QUARANTINE_WINDOW_S * SYNC_S;
 }
 
-void sync_quarantined(void *arg, const struct backend_key *row, const char *sentence)
+static void tell_quarantined(void *arg, bool left, enum shmeta_class cls, const char *sentence, uint64_t count)
 {
 	static const char *const names[] = {
 #define SHMETA_X(name, number, text, ttl_ms) [number] = text,
@@ -223,31 +223,32 @@ void sync_quarantined(void *arg, const struct backend_key *row, const char *sent
 #undef SHMETA_X
 	};
 	struct sync *s = arg;
+	uint64_t before = s->pass_quarantined[left];
 
-	s->counters.quarantined++;
-	if (s->pass_quarantined++ < SYNC_QUARANTINED_SHOWN)
-		sync_log(s, LOG_WARNING, "quarantined", "a row of class %s was left out: %s",
-		         (unsigned)row->cls < SHMETA_CLASS_COUNT ? names[row->cls] : "unknown", sentence);
+	s->pass_quarantined[left] += count;
+	if (!left)
+		s->counters.quarantine_entered += count;
+	if (sentence == NULL || before >= QUARANTINE_SHOWN)
+		return;
+	if (left)
+		sync_log(s, LOG_NOTICE, "quarantine_left", "a row of class %s can be served again, or is gone: %s",
+		         names[cls], sentence);
+	else
+		sync_log(s, LOG_WARNING, "quarantined", "a row of class %s cannot be served: %s", names[cls], sentence);
 }
 
 void sync_quarantine_pass_end(struct sync *s)
 {
-	if (s->pass_quarantined > SYNC_QUARANTINED_SHOWN)
+	if (s->pass_quarantined[false] > QUARANTINE_SHOWN)
 		sync_log(s, LOG_WARNING, "quarantined_total",
-		         "%llu rows were left out by this %s; the first %d are above",
-		         (unsigned long long)s->pass_quarantined, s->quarantine_pass, SYNC_QUARANTINED_SHOWN);
-	s->pass_quarantined = 0;
+		         "%llu rows were quarantined in this %s; the first %d are above",
+		         (unsigned long long)s->pass_quarantined[false], s->quarantine_pass, QUARANTINE_SHOWN);
+	if (s->pass_quarantined[true] > QUARANTINE_SHOWN)
+		sync_log(s, LOG_NOTICE, "quarantine_left_total",
+		         "%llu rows left the quarantine in this %s; the first %d are above",
+		         (unsigned long long)s->pass_quarantined[true], s->quarantine_pass, QUARANTINE_SHOWN);
+	s->pass_quarantined[false] = s->pass_quarantined[true] = 0;
 	s->quarantine_pass = NULL;
-}
-
-void sync_orphans(struct sync *s, uint64_t count)
-{
-	char text[160];
-
-	snprintf(text, sizeof text, "%llu committed offsets or leases belong to topics that the source does not show",
-	         (unsigned long long)count);
-	sync_quarantined(s, &(struct backend_key){.cls = SHMETA_CLASS_OFFSET}, text);
-	s->counters.quarantined += count - 1;
 }
 
 /* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
@@ -305,6 +306,7 @@ void sync_show(struct sync *s)
 		c->topics = stored->topics;
 		c->partitions = stored->partitions;
 		c->segments = stored->segments;
+		c->quarantined = stored->quarantined;
 		if (now >= s->usage_due_ns && shmeta__store_usage(s->store, &usage, &err) == SHMETA_OK) {
 			c->store_used = usage.used_bytes;
 			s->usage_due_ns = now + USAGE_EVERY_MS * SYNC_MS;
@@ -375,7 +377,8 @@ static uint32_t ttl_of(void *arg, struct shmeta_str topic)
 
 struct apply_host sync_apply_host(struct sync *s)
 {
-	return (struct apply_host){.arg = s, .ttl_ms = ttl_of, .quarantine = sync_quarantined};
+	return (struct apply_host){
+		.arg = s, .ttl_ms = ttl_of, .quarantined = tell_quarantined, .now_ms = sync_wall_ms(s)};
 }
 
 static void free_options(struct sync_options *o)

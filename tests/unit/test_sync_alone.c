@@ -110,7 +110,7 @@ static void one_bad_key_of_forty(bool stray)
 	memory_mend_partition(f.db, "t17", 1);
 	fixture_pass(&f, 30000);
 	SAME();
-	cr_assert(fixture_logged(&f, "quarantine_left"));
+	cr_assert(fixture_logged(&f, "quarantine_left"), "%d %s", (int)fixture_counters(&f).quarantined, f.log);
 	fixture_done(&f);
 }
 
