@@ -596,10 +596,15 @@ SHMETA_MUST_USE enum shmeta_status shmeta_invalidate(struct shmeta *instance, en
                                                      size_t topic_bytes, uint32_t partition_id, uint32_t flags,
                                                      uint32_t timeout_ms, struct shmeta_invalidated *ret);
 
-/* Have the writer read its configuration again: all of it, or, with a sentence in error (may be NULL), nothing.
- * Errors: as shmeta_refresh(), and ERR_CONFIG. */
-SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error,
-                                                 size_t error_bytes);
+/* Have the writer read its configuration again: all of it, or nothing. sentence (may be NULL): what was taken over, and what waits
+ * for a restart; or what is wrong. Errors: as shmeta_refresh(), and ERR_CONFIG. */
+SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence,
+                                                 size_t sentence_bytes);
+
+/* The configuration that the writer runs with, as one JSON object: the file, and each option with its value, its origin, and the
+ * value that a restart will bring (`pending`). Passwords are not shown. Owns: *ret, terminated; free() it. Threads: any. Blocks: up
+ * to timeout_ms. Errors: as shmeta_refresh(), ERR_NO_MEMORY. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_ms, char **ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Writing. A write goes through the writer: validated, committed to the source, shown by the store, then answered. After OK every

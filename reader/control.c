@@ -8,6 +8,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -217,8 +218,9 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	if (n <= 0)
 		return -1;
 	bytes = (size_t)n;
-	/* A sentence that is too long is cut. */
-	if ((message.msg_flags & MSG_TRUNC) != 0 && packet->head.type == SHMETA_FRAME_ANSWER) {
+	/* A sentence that is too long is cut; a text that was asked for is not. */
+	if ((message.msg_flags & MSG_TRUNC) != 0 && packet->head.type == SHMETA_FRAME_ANSWER &&
+	    ret->body_type != SHMETA_FRAME_ANSWER) {
 		bytes = sizeof *packet;
 		packet->answer.text_bytes = (uint32_t)(bytes - sizeof packet->answer);
 		packet->head.bytes = (uint32_t)bytes;
@@ -226,8 +228,9 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	}
 	if ((message.msg_flags & MSG_TRUNC) != 0 || shmeta__frame_check(packet, bytes) != SHMETA_OK)
 		return -2;
-	if (packet->head.type == SHMETA_FRAME_ANSWER ? bytes > sizeof *packet
-	                                             : packet->head.type != ret->body_type || bytes > ret->body_room)
+	if (packet->head.type == ret->body_type        ? bytes > ret->body_room
+	    : packet->head.type == SHMETA_FRAME_ANSWER ? bytes > sizeof *packet
+	                                               : 1)
 		return -2;
 	*ret_bytes = bytes;
 	return 1;
@@ -238,7 +241,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
                                    struct answer *ret, struct shmeta_err *err)
 {
 	union packet packet;
-	size_t bytes = 0;
+	size_t bytes = 0, text_bytes;
 	ssize_t n;
 
 	for (;;) {
@@ -266,15 +269,20 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 		if (got > 0 && packet.head.id == request->id)
 			break;
 	}
+	if (packet.head.type == ret->body_type) {
+		ret->body_bytes = bytes;
+		memcpy(ret->body, &packet, bytes < sizeof packet ? bytes : sizeof packet);
+	}
 	if (packet.head.type != SHMETA_FRAME_ANSWER) {
 		ret->frame = (struct shmeta_frame_answer){.status = SHMETA_OK};
 		ret->text[0] = '\0';
-		ret->body_bytes = bytes;
-		memcpy(ret->body, &packet, bytes < sizeof packet ? bytes : sizeof packet);
 		return SHMETA_OK;
 	}
 	ret->frame = packet.answer;
-	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, packet.answer.text_bytes);
+	text_bytes = packet.answer.text_bytes < sizeof packet - sizeof packet.answer
+	                     ? packet.answer.text_bytes
+	                     : sizeof packet - sizeof packet.answer;
+	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, text_bytes);
 	return SHMETA_OK;
 }
 
@@ -507,7 +515,7 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 	return SHMETA_OK;
 }
 
-enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *error, size_t error_bytes)
+enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence, size_t sentence_bytes)
 {
 	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_RELOAD};
 	struct shmeta_err err = {0};
@@ -522,11 +530,41 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	core = shmeta__instance_core(instance);
 	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
 	shmeta__core_unref(core, 0);
-	if (error != NULL && error_bytes != 0)
-		(void)snprintf(error, error_bytes, "%s", err.text);
+	if (sentence != NULL && sentence_bytes != 0)
+		(void)snprintf(sentence, sentence_bytes, "%s", status == SHMETA_OK ? answer.text : err.text);
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }
 
+enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_ms, char **ret)
+{
+	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_CONFIG};
+	struct shmeta_err err = {0};
+	struct answer answer = {.body_type = SHMETA_FRAME_ANSWER, .body_room = SHMETA_FRAME_MAX};
+	enum shmeta_status status;
+	struct core *core;
+	size_t bytes;
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	answer.body = malloc(answer.body_room + 1);
+	if (answer.body == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK) {
+		free(answer.body);
+		return shmeta__instance_fail(instance, &err);
+	}
+	/* The text alone, in the caller's memory. */
+	bytes = answer.body_bytes - sizeof answer.frame;
+	memmove(answer.body, (char *)answer.body + sizeof answer.frame, bytes);
+	((char *)answer.body)[bytes] = '\0';
+	*ret = answer.body;
+	return SHMETA_OK;
+}
 enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token, uint32_t timeout_ms)
 {
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);

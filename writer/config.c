@@ -795,8 +795,8 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory to read the configuration");
 	fill_standards(&load);
 	if (flags->file != NULL) {
-		if (!set_text(&load.config->file, flags->file))
-			load.no_memory = true;
+		load.config->file = path_absolute(flags->file);
+		load.no_memory |= load.config->file == NULL;
 		load_file(&load);
 	}
 	apply_flag(&load, CONFIG_instance_name, "--instance", flags->instance);

@@ -404,22 +404,6 @@ Test(shmetactl_process, refresh_and_reload_ask_the_daemon, .init = start, .fini 
 	run_tool_done(&t);
 }
 
-Test(shmetactl_process, config_show_is_the_daemons_own_with_the_frame_of_every_verb)
-{
-	struct run_tool t;
-	json_t *doc;
-
-	run_tool(&t, "shmetactl config show");
-	cr_assert(t.code == 0 && strstr(t.out, "source.uri") != NULL, "%s", t.err);
-	run_tool_done(&t);
-	run_tool(&t, "shmetactl config show --json");
-	cr_assert_eq(t.code, 0);
-	doc = run_tool_json(&t);
-	cr_assert(json_array_size(json_object_get(doc, "options")) > 5);
-	json_decref(doc);
-	run_tool_done(&t);
-}
-
 /* ---- without the daemon ------------------------------------------------------------------------------------------------------- */
 
 static const char *const looking[] = {
@@ -907,4 +891,180 @@ Test(shmetactl_process, names_and_keys_of_the_source_cannot_talk_to_the_terminal
 	json_decref(dumped(""));
 	expect_verify(0, ": 0 differences");
 	stop();
+}
+
+/* A name as the table shows it, pasted back between single quotes. */
+Test(shmetactl_process, a_name_that_was_shown_is_found_again)
+{
+	static const char *const names[] = {"back\\slash", "zero\xe2\x80\x8bwidth", "tag\xf3\xa0\x81\x81",
+	                                    "lit\\u200beral", "caf\xc3\xa9"};
+	char sql[512];
+
+	start();
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct run_tool t;
+		json_t *doc;
+		char args[256];
+
+		(void)snprintf(sql, sizeof(sql), "INSERT INTO topics VALUES('%s', 1, NULL, 1, 1, '{}')", names[i]);
+		cr_assert_eq(run_daemon_sql(&d, sql), 0);
+		CTL(&t, "refresh list");
+		cr_assert_eq(t.code, 0, "%s", t.err);
+		run_tool_done(&t);
+		CTL(&t, "--no-header ls topics --prefix '%.3s'", names[i]);
+		(void)snprintf(args, sizeof(args), "get topic '%.*s'", (int)strcspn(t.out, " \n"), t.out);
+		run_tool_done(&t);
+		doc = ask(args, 0);
+		cr_assert_str_eq(text(doc, "name"), names[i], "%s", args);
+		json_decref(doc);
+	}
+	stop();
+}
+
+/* What the daemon has escaped in its sentence is not escaped again. */
+Test(shmetactl_process, nothing_is_escaped_twice, .init = start, .fini = stop)
+{
+	struct run_tool t;
+
+	CTL(&t, "topic create \"$(printf 'esc\\033[31m')\" 1");
+	cr_assert_neq(t.code, 0);
+	cr_assert(strstr(t.err, "'esc\\x1b[31m'") != NULL, "%s", t.err);
+	run_tool_done(&t);
+}
+
+/* ---- every verb --------------------------------------------------------------------------------------------------------------- */
+
+/* What stands for a word of a verb's usage. */
+static const char *example_of(const char *word)
+{
+	static const struct {
+		const char *word, *example;
+	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"}, {"OFFSET", "1000"},
+	             {"PARTITIONS", "2"},   {"CLASS", "list"},  {"FILE|-", "-"}};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(words[i].word, word) == 0)
+			return words[i].example;
+	cr_assert_fail("no example of %s", word);
+	return "";
+}
+
+/* All of the output is JSON: one object, or one a line. */
+static void expect_json(const struct run_tool *t, const char *line)
+{
+	const char *at = t->out, *end = t->out + t->out_bytes;
+	size_t objects = 0;
+
+	while (at < end && strspn(at, " \n") < (size_t)(end - at)) {
+		json_error_t error;
+		json_t *value = json_loadb(at, (size_t)(end - at), JSON_DISABLE_EOF_CHECK, &error);
+
+		cr_assert(json_is_object(value), "%s: no JSON object at: %.60s\n%s", line, at, t->err);
+		json_decref(value);
+		at += error.position;
+		objects++;
+	}
+	cr_assert(objects > 0, "%s printed nothing; exit %d: %s", line, t->code, t->err);
+}
+
+Test(shmetactl_process, every_verb_prints_json_and_nothing_else_when_it_was_asked_for, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	json_t *help, *verb, *option;
+	size_t i, k, count = 0;
+
+	CTL(&t, "help --json");
+	help = run_tool_json(&t);
+	run_tool_done(&t);
+	json_array_foreach(json_object_get(help, "verbs"), i, verb)
+	{
+		char args[256], words[128], line[512], *save = NULL;
+
+		(void)snprintf(args, sizeof(args), "%s", text(verb, "name"));
+		(void)snprintf(words, sizeof(words), "%s", text(verb, "arguments"));
+		for (char *word = strtok_r(words, " ", &save); word != NULL && word[0] != '[';
+		     word = strtok_r(NULL, " ", &save))
+			(void)snprintf(args + strlen(args), sizeof(args) - strlen(args), " %s", example_of(word));
+		json_array_foreach(json_object_get(verb, "options"), k, option)
+		{
+			if (strcmp(text(option, "flag"), "--yes") == 0)
+				(void)strcat(args, " --yes");
+			if (strcmp(text(option, "flag"), "--all") == 0)
+				(void)strcat(args, " --all");
+			if (strcmp(text(option, "flag"), "--target") == 0)
+				(void)snprintf(args + strlen(args), sizeof(args) - strlen(args),
+				               " --target sqlite:%s/target.db", d.dir);
+		}
+		for (k = 0; k < 3; k++) {
+			(void)snprintf(line, sizeof(line),
+			               k == 0   ? "%s --json"
+			               : k == 1 ? "--json %s --frobnicate"
+			                        : "--json %s --dir /nonexistent/shmeta",
+			               args);
+			CTL(&t, "%s </dev/null", line);
+			expect_json(&t, line);
+			run_tool_done(&t);
+		}
+		count++;
+	}
+	json_decref(help);
+	cr_assert_gt(count, 25, "%zu", count);
+}
+
+/* ---- the configuration ---------------------------------------------------------------------------------------------------------- */
+
+Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, .init = start, .fini = stop)
+{
+	json_t *doc = ask("config show", 0), *option, *list;
+	struct run_tool t;
+	size_t i, found = 0;
+	FILE *file;
+
+	cr_assert_str_eq(text(doc, "of"), "daemon");
+	cr_assert_str_eq(text(doc, "file"), d.config);
+	json_array_foreach(json_object_get(doc, "options"), i, option)
+	{
+		if (strcmp(text(option, "name"), "instance.directory") != 0)
+			continue;
+		cr_assert_str_eq(text(option, "value"), d.instance);
+		found++;
+	}
+	cr_assert_eq(found, 1);
+	json_decref(doc);
+	doc = ask("config check", 0);
+	cr_assert_str_eq(text(doc, "file"), d.config);
+	json_decref(doc);
+
+	/* What waits for a restart is said by the reload and shown afterwards. */
+	file = fopen(d.config, "ae");
+	cr_assert(file != NULL && fputs("\nload { commit_rows = 4321 }\n", file) > 0 && fclose(file) == 0);
+	doc = ask("reload", 0);
+	list = json_object_get(doc, "wait_for_restart");
+	cr_assert_eq(json_array_size(list), 1);
+	cr_assert_str_eq(text(json_array_get(list, 0), "name"), "load.commit_rows");
+	cr_assert_str_eq(text(json_array_get(list, 0), "pending"), "4321");
+	json_decref(doc);
+	CTL(&t, "reload");
+	cr_assert(strstr(t.out, "waits for a restart: load.commit_rows = 4321 (running: 100000)") != NULL, "%s", t.out);
+	run_tool_done(&t);
+
+	/* The mistake is in the file that the daemon reads, and the daemon goes on with what it has. */
+	file = fopen(d.config, "ae");
+	cr_assert(file != NULL && fputs("nonsense\n", file) > 0 && fclose(file) == 0);
+	CTL(&t, "config check");
+	cr_assert(t.code == 2 && strstr(t.err, d.config) != NULL && strstr(t.err, "nonsense") != NULL, "%d %s", t.code,
+	          t.err);
+	run_tool_done(&t);
+	doc = ask("config check", 2);
+	cr_assert_eq(json_array_size(json_object_get(doc, "mistakes")), 1);
+	json_decref(doc);
+	json_decref(ask("config show", 0));
+
+	/* Without a daemon nobody takes the defaults for its configuration. */
+	(void)run_daemon_end(&d, SIGKILL);
+	expect_code("config show", 3);
+	expect_code("config check", 3);
+	doc = ask("config show --defaults", 0);
+	cr_assert_str_eq(text(doc, "of"), "defaults");
+	json_decref(doc);
 }

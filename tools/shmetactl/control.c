@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * refresh and reload: what only the daemon can do. */
+ * refresh, and what all verbs that ask the daemon share. */
 #include "tools/shmetactl/tool.h"
 
 #include <string.h>
@@ -112,30 +112,6 @@ int verb_refresh(struct tool *tool)
 		(void)printf("refreshed in %s; commit %s shows it\n", out_ns(tool_monotonic_ns() - began),
 		             out_count(txn));
 	}
-	shmeta_close(instance);
-	return code;
-}
-
-int verb_reload(struct tool *tool)
-{
-	char error[1024] = "";
-	struct shmeta *instance;
-	enum shmeta_status status;
-	int code = tool_open_control(tool, &instance);
-
-	if (code != 0)
-		return code;
-	/* The daemon judges the file before it answers, so there is nothing to be gained from not waiting; --wait is accepted for
-	 * systemd's ExecReload=, where it says what is meant. */
-	status = shmeta_reload(instance, tool->timeout_ms, error, sizeof(error));
-	if (status == SHMETA_ERR_CONFIG)
-		code = tool_error(tool, TOOL_USAGE, "the configuration was refused, the old one stays: %s", error);
-	else if (status != SHMETA_OK)
-		code = tool_say_failed(tool, instance, status, "reload");
-	else if (tool->json)
-		out_record(tool, "reload", (struct field[]){f_bool("reloaded", true)}, 1);
-	else
-		(void)printf("reloaded%s%s\n", error[0] != '\0' ? ": " : "", out_safez(error, sizeof(error)));
 	shmeta_close(instance);
 	return code;
 }

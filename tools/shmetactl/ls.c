@@ -71,6 +71,8 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 
 	if (code != 0)
 		return code;
+	if (at->topic != NULL)
+		at->topic = session_topic(&s, at->topic);
 	list_begin(&list, tool, schema);
 	while (code == 0 && status == SHMETA_OK && !full) {
 		struct place next = *at;
@@ -315,6 +317,7 @@ int verb_get_topic(struct tool *tool)
 
 	if (code != 0)
 		return code;
+	tool->argv[0] = (char *)(uintptr_t)session_topic(&s, tool->argv[0]);
 	do {
 		code = session_begin(&s);
 		if (code != 0)
@@ -376,6 +379,7 @@ int verb_get_partition(struct tool *tool)
 		code = session_open(tool, tool->tenant, &s);
 	if (code != 0)
 		return code;
+	tool->argv[0] = (char *)(uintptr_t)session_topic(&s, tool->argv[0]);
 	do {
 		code = session_begin(&s);
 		if (code != 0)
@@ -432,6 +436,7 @@ int verb_find(struct tool *tool)
 		code = session_open(tool, tool->tenant, &s);
 	if (code != 0)
 		return code;
+	topic = session_topic(&s, topic);
 	do {
 		code = session_begin(&s);
 		if (code != 0)

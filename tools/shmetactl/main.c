@@ -95,12 +95,18 @@ const struct verb tool_verbs[] = {
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",
          verb_objects},
 	{"reload", "", 0, 0, OPT(WAIT), 'B', "have the daemon read its configuration again, all of it or nothing",
-         "Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait", verb_reload},
-	{"config show", "", 0, 0, OPT(CONFIG), 'C', "every option with its value and where it was set",
-         "  shmetactl config show\n  shmetactl config show --json", verb_config_show},
+         "Says what waits for a restart. Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait",
+         verb_reload},
+	{"config show", "", 0, 0, OPT(CONFIG) | OPT(DEFAULTS), 'C',
+         "every option of the running daemon, where it was set, and what waits for a restart",
+         "Where no daemon answers: of its file in /etc/shmeta.\n"
+         "  shmetactl config show\n  shmetactl config show --json | jq '.options[] | select(.pending)'",
+         verb_config_show},
 	{"config check", "[FILE]", 0, 1, OPT(CONFIG), 'C',
-         "check a configuration file; all errors at once, nothing is changed",
-         "  shmetactl config check /etc/shmeta/shmeta.conf", verb_config_check},
+         "check a configuration file, the daemon's own by default; nothing is changed",
+         "Exits 2 when there are mistakes, all of which are told.\n  shmetactl config check\n"
+         "  shmetactl config check /etc/shmeta/shmeta.conf.new",
+         verb_config_check},
 	{"version", "", 0, 0, 0, 'C', "this program's version, and the running writer's", "  shmetactl version --json",
          verb_version},
 	{"help", "[VERB]", 0, 2, 0, 'C', "this text, or one verb's", "  shmetactl help verify", verb_help},
@@ -479,6 +485,9 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		break;
 	case TOOL_OPT_CONFIG:
 		tool->config = value;
+		break;
+	case TOOL_OPT_DEFAULTS:
+		tool->defaults = true;
 		break;
 	case TOOL_OPT_WAIT:
 		tool->wait = true;

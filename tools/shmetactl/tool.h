@@ -35,7 +35,7 @@ struct tool {
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
-	bool json, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
+	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
 };
@@ -58,7 +58,8 @@ struct tool {
 	X(TARGET, "target", "URI", 0, "the source to write to")                                                      \
 	X(PASSWORD_FILE, "password-file", "FILE", 0, "the first line of FILE is the password for the source")        \
 	X(MERGE, "merge", NULL, 0, "into a target that holds rows: add what is missing, leave what is there")        \
-	X(CONFIG, "config", "FILE", 0, "configuration file (default: the daemon's own)")                             \
+	X(CONFIG, "config", "FILE", 0, "configuration file (default: the one that the daemon reads)")                \
+	X(DEFAULTS, "defaults", NULL, 0, "the built-in defaults, of no daemon and no file")                          \
 	X(WAIT, "wait", NULL, 0, "wait until the daemon has answered")                                               \
 	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                          \
 	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                         \
@@ -243,6 +244,8 @@ bool session_due(const struct session *session);
 /* End it. true: what was read may be used. false: it took too long, discard and read the slice again (*ret_code is 0), or it
  * failed for good (*ret_code is an exit code, said). */
 bool session_end(struct session *session, int *ret_code);
+/* The topic that an argument means: the name itself, or where there is no such topic, what its \uNNNN spell (out_safe()). */
+const char *session_topic(struct session *session, const char *given);
 /* "doing: status: the library's last sentence"; returns the exit code. */
 int session_say(struct session *session, enum shmeta_status status, const char *doing);
 
