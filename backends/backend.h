@@ -123,6 +123,9 @@ struct backend_options {
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 	uint32_t follower_reads; /* load() may read a little of the past from the nearest replicas: sink->may_lag()   */
 	uint32_t changefeed;     /* follow CockroachDB by a changefeed                                                */
+	/* For tests: instead of the source's own clock, where it has one, this expression of SQL, in ms. In it @now is the now_ms of
+	 * the call. Constant. */
+	const char *clock;
 };
 
 enum backend_use {
@@ -236,7 +239,9 @@ struct backend_ops {
 
 	/* Do the operations in one transaction of the source, in order, each with a result of its own: one that fails (semantics.md
 	 * part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and does not disturb the others. COMMIT_OBJECT and the
-	 * ADD_SLICE operations behind it are one unit. now_ms: the wall clock, for timestamps, leases and offers.
+	 * ADD_SLICE operations behind it are one unit. now_ms: the host's wall clock, for timestamps,
+	 * leases and offers; a source that has a clock of its own, which several hosts share, judges leases and offers by that, and
+	 * moves now_ms and heartbeats by the distance between the two.
 	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these keys then answers
 	 * at least what was committed. These changes need not appear in changes() again.
 	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has ERR_BUSY and left

@@ -102,6 +102,11 @@ void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_re
 	       op->partition_id, (long long)left_ms);
 }
 
+void refuse_epoch_spent(int64_t epoch, struct shmeta_result *result)
+{
+	refuse(result, SHMETA_ERR_CONFLICT, "the lease has epoch %lld: there is none beyond it", (long long)epoch);
+}
+
 void refuse_release(const struct shmeta_op *op, struct shmeta_result *result)
 {
 	char name[ROWS_QUOTE_MAX];

@@ -24,6 +24,8 @@ void refuse_fence(const struct shmeta_op *op, struct shmeta_result *result);
 void refuse_segment(const struct shmeta_op *op, bool identical, struct shmeta_result *result);
 void refuse_segment_id(const struct shmeta_op *op, struct shmeta_result *result);
 void refuse_leased(const struct shmeta_op *op, int64_t left_ms, struct shmeta_result *result);
+/* No epoch is beyond the one that the lease has. */
+void refuse_epoch_spent(int64_t epoch, struct shmeta_result *result);
 /* A lease that the agent does not hold. */
 void refuse_release(const struct shmeta_op *op, struct shmeta_result *result);
 /* An offer of a lease that is not the agent's, or of one that is on offer already. */

@@ -17,6 +17,7 @@ const struct pg_dialect pg_postgresql = {
 	.identity = "SELECT s.system_identifier::text || '/' || d.oid::text FROM pg_control_system() s, pg_database d "
 		    "WHERE d.datname = current_database()",
 	.collate = " COLLATE \"C\"",
+	.clock = "(extract(epoch FROM clock_timestamp()) * 1000)::int8",
 	.begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	/* Each statement sees what was committed before it; what must hold between statements is locked or checked by constraints. */
 	.begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
@@ -38,6 +39,7 @@ const struct pg_dialect pg_cockroachdb = {
 	.identity = "SELECT crdb_internal.cluster_id()::text || '/' || current_database()",
 	/* Its texts are ordered by their bytes. PostgreSQL's are not, so this says what CockroachDB takes as well. */
 	.collate = " COLLATE \"C\"",
+	.clock = "(extract(epoch FROM clock_timestamp()) * 1000)::int8",
 	.begin_read = "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
 	.begin_write = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
 	/* A conflict is the normal way in which two writers meet here. */

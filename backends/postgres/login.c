@@ -181,6 +181,7 @@ enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct
 static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
 	uint32_t timeout = pg_timeout_of(state);
+	uint64_t before_ns;
 	PGresult *result = NULL;
 	enum shmeta_status status;
 	char sql[1000];
@@ -204,15 +205,20 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 
 		snprintf(state->origin, sizeof state->origin, "%016" PRIx64, random);
 	}
-	status = pg_execute(
-		state, conn,
-		state->dialect->replay_positions
-			? "SELECT pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int, "
-			  "pg_backend_pid()"
-			: "SELECT 0, 0, 0",
-		&result, err);
+	(void)snprintf(sql, sizeof sql, "SELECT %s, %s",
+	               state->dialect->replay_positions
+	                       ? "pg_is_in_recovery()::int, (current_setting('transaction_read_only') = 'on')::int, "
+	                         "pg_backend_pid()"
+	                       : "0, 0, 0",
+	               state->dialect->clock);
+	before_ns = pg_now_ns();
+	status = pg_execute(state, conn, sql, &result, err);
 	if (status != SHMETA_OK)
 		return status;
+	if (conn == &state->primary) {
+		state->clock.known = false; /* it may be another server than before */
+		pg_clock_seen(state, strtoll(PQgetvalue(result, 0, 3), NULL, 10), before_ns, pg_now_ns());
+	}
 	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
 	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
 	conn->session = (int)strtol(PQgetvalue(result, 0, 2), NULL, 10);

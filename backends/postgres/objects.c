@@ -10,6 +10,7 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 	struct pg_params params;
 	PGresult *result = NULL;
 	enum shmeta_status status;
+	int64_t now_ms;
 
 	state->doing = "listing the objects of";
 	status = pg_ensure(state, err);
@@ -19,10 +20,12 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 		return backend_fail(err, SHMETA_ERR_UNSUPPORTED,
 		                    "%s: the database has none of shmeta's own tables, so it keeps no objects",
 		                    state->dialect->engine);
+	/* One host marks, another may list: by one clock. */
+	now_ms = pg_clock_moved(list->now_ms, pg_clock_distance(state, list->now_ms));
 	if (first && !state->read_only) {
 		pg_params_clear(&params);
 		pg_param_text(&params, list->tenant);
-		pg_param_int(&params, list->now_ms);
+		pg_param_int(&params, now_ms);
 		status = pg_query(state, &state->primary, PG_OBJECTS_MARK, &params, NULL, err);
 	}
 	if (status == SHMETA_OK) {
@@ -31,7 +34,7 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 		pg_param_text(&params, list->after_bucket);
 		pg_param_text(&params, list->after_key);
 		pg_param_bool(&params, list->all != 0);
-		pg_param_int(&params, list->now_ms - list->grace_ms);
+		pg_param_int(&params, now_ms - list->grace_ms);
 		pg_param_int(&params, list->most < INT32_MAX ? (int64_t)list->most : INT32_MAX);
 		status = pg_query(state, &state->primary, PG_OBJECTS, &params, &result, err);
 	}

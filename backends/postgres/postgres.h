@@ -126,6 +126,7 @@ struct pg_dialect {
 	const char *column_collate; /* of a text column of our own schema */
 	const char *identity;       /* one text that names the cluster and the database */
 	const char *collate; /* behind a text that is ordered by its bytes                                      */
+	const char *clock;   /* its time, in ms since the epoch, at the moment it is asked                      */
 	const char *begin_read, *begin_write;
 	uint32_t retries; /* of a transaction that the server wants to be tried again (40001, 40P01)         */
 };
@@ -265,6 +266,10 @@ struct pg_state {
 	/* Adds that take it that nothing is in their way: not for so many batches; after the next conflict, for so many. */
 	uint32_t careful_batches, careful_next;
 	struct pg_busy busy;
+	struct {
+		bool known;
+		int64_t ahead_ms; /* the server's time less CLOCK_MONOTONIC */
+	} clock;
 	bool attaching; /* within pg_attach() */
 };
 
@@ -467,6 +472,17 @@ void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES]);
 uint64_t pg_hash_value(const PGresult *result, int row, int column);
 /* Why there is no feed; "": there is one, or none was asked for. */
 const char *pg_feed_trouble(void *data);
+
+/* ---- clock.c --------------------------------------------------------------------------------------------------------------------- */
+
+/* An expression for the source's time in ms; @now in it is the caller's (for tests). */
+const char *pg_clock(const struct pg_state *state);
+/* The server told its time in answer to what was sent and received at these times of CLOCK_MONOTONIC. */
+void pg_clock_seen(struct pg_state *state, int64_t source_ms, uint64_t before_ns, uint64_t after_ns);
+/* How far the source's clock is ahead of the caller's, who says that it is caller_ms now; 0 where they are close, or nothing is known. */
+int64_t pg_clock_distance(const struct pg_state *state, int64_t caller_ms);
+/* A time of the caller's as one of the source's; as it is where that would be none. */
+int64_t pg_clock_moved(int64_t time_ms, int64_t distance);
 
 /* ---- read.c, feed.c, write.c, objects.c ------------------------------------------------------------------------------------------ */
 

@@ -183,8 +183,10 @@ enum shmeta_status write_send_preludes(struct writing *w, bool transaction, stru
 		struct pg_params params;
 
 		pg_params_clear(&params);
-		if (step[i] == PG_W_BEGIN)
+		if (step[i] == PG_W_BEGIN) {
+			w->begun_ns = pg_now_ns();
 			pg_param_text(&params, rows_str(w->state->origin));
+		}
 		if (step[i] == PG_W_BEGIN && w->state->dialect->triggers)
 			pg_param_text(&params, rows_str(wait_ms));
 		if (step[i] == PG_W_LOCK_TOPICS || step[i] == PG_W_LOCK_WHOLE) {
@@ -220,6 +222,7 @@ enum shmeta_status write_take_preludes(struct writing *w, bool transaction, stru
 			(void)snprintf(w->transaction, sizeof w->transaction, "%s", pg_text(result, 0, 1).data);
 			(void)snprintf(w->server, sizeof w->server, "%s", pg_text(result, 0, 2).data);
 			(void)snprintf(w->origin, sizeof w->origin, "%s", w->state->origin);
+			pg_clock_seen(w->state, pg_int(result, 0, 3), w->begun_ns, pg_now_ns());
 		}
 		PQclear(result);
 	}
@@ -481,7 +484,8 @@ static enum shmeta_status writing_new(struct pg_state *state, const struct backe
 	w->ops = ops;
 	w->count = count;
 	w->results = results;
-	w->now_ms = now_ms;
+	w->distance_ms = pg_clock_distance(state, now_ms);
+	w->now_ms = pg_clock_moved(now_ms, w->distance_ms);
 	if (!collect(w) || !write_order(w)) {
 		writing_free(w);
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
@@ -664,8 +668,9 @@ bool pg_write_statements(struct pg_state *state)
 	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
 
 	return write_kind_statements(state) &&
-	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s",
-	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text" : "",
+	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s%s",
+	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text, " : "",
+	                  d->snapshots ? d->clock : "",
 	                  d->triggers ? ", set_config('lock_timeout', $2::text, true), " PG_PLAN_ONCE : "") &&
 	       pg_text_of(
 		       state, PG_W_LOCK,

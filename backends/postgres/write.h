@@ -89,7 +89,9 @@ struct writing {
 	const struct backend_op *ops;
 	size_t count;
 	struct shmeta_result *results;
-	int64_t now_ms;
+	int64_t now_ms;           /* by the source's clock, as far as that is known          */
+	int64_t distance_ms;      /* how far that is ahead of the caller's                   */
+	uint64_t begun_ns;        /* when the transaction's first statement was sent         */
 	struct write_item *items; /* those that go to the server, in order of level, kind and index */
 	size_t item_count;
 	size_t sent; /* of these by start(): their answers have not been taken yet */

@@ -143,6 +143,9 @@ void write_refused(struct writing *w, struct write_item *item, const char *sqlst
 		refuse_tenant(item->op, r);
 	else if (reference && (kind == KIND_ACQUIRE || kind == KIND_COMPLETE))
 		refuse(r, SHMETA_ERR_NOT_FOUND, "the lease is refused by the source");
+	/* The only number that grows there; how long a lease may last is bounded. */
+	else if (strcmp(sqlstate, "22003") == 0 && (kind == KIND_ACQUIRE || kind == KIND_COMPLETE))
+		refuse_epoch_spent(INT64_MAX, r);
 	else if (strcmp(sqlstate, "23505") == 0 && kind == KIND_AGENT_PUT)
 		refuse_address(&item->op->op->u.agent, r);
 	else if (strcmp(sqlstate, "23505") == 0)

@@ -37,7 +37,7 @@
 	F(BEAT, int8, beat)       \
 	F(STARTED, int8, started) \
 	F(ABOUT, text, about)     \
-	F(UNTIL, int8, until)     \
+	F(LASTS, int8, lasts)     \
 	F(TRANSFER, int8, xfer)   \
 	F(POSITION, int8, place)  \
 	F(WHOLE, int8, whole)     \
@@ -67,11 +67,5 @@ extern const struct write_statement {
 	enum pg_statement statement;
 	size_t most; /* items in one */
 } write_statements[KIND_COUNT];
-
-/* When what lasts op->duration_ms from now on ends. */
-static inline int64_t write_end_of(const struct writing *w, const struct shmeta_op *op)
-{
-	return op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
-}
 
 #endif

@@ -9,7 +9,7 @@
  * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
  *
  * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (write_send.c, flag_holds()); they may be nested.
- * @items is "WITH i AS (...)", @now the time. i.org is the tenant as the organization_id column has it. Where items of one place have
+ * @items is "WITH i AS (...)", @now the time that goes into rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has it. Where items of one place have
  * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
  *
  * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large ones. So what belongs to one item is
@@ -27,17 +27,25 @@
 /* The same text to the byte. A column whose collation takes different texts for equal has an index for its own idea of equality, so
  * that is asked first. */
 #define SAME(column, text) column " = " text "{n: AND " column " COLLATE \"C\" = " text "}"
+#define HELD_BY_AGENT SAME("l.leader_agent_id", "i.agent")
+#define HELD_BY_HOLDER SAME("l.leader_agent_id", "i.holder")
+#define LEASED_TOPIC SAME("l.topic", "i.topic")
+#define NAMED_TOPIC SAME("t.name", "i.topic")
+#define RAISED_TOPIC SAME("p.topic", "m.topic")
+#define LEFT_TOPIC SAME("s.topic", "t.name")
+#define SEGMENTS_TOPIC SAME("s.topic", "i.topic")
+#define NAMED_AGENT SAME("a.agent_id", "i.agent")
 /* Of the item named i. */
-#define TOPIC_THERE                                                                                         \
-	"(SELECT true FROM topics t WHERE " SAME("t.name", "i.topic") "{o: AND t.organization_id = i.org} " \
-								      "LIMIT 1) IS NOT NULL"
+#define TOPIC_THERE                                                                           \
+	"(SELECT true FROM topics t WHERE " NAMED_TOPIC "{o: AND t.organization_id = i.org} " \
+	"LIMIT 1) IS NOT NULL"
 #define PLACE_THERE                                                 \
 	"(SELECT true FROM partitions p WHERE " SAME(               \
 		"p.topic", "i.topic") " AND p.partition_id = i.pid" \
 				      "{o: AND p.organization_id = i.org} LIMIT 1) IS NOT NULL"
-#define OF_LEASE SAME("l.topic", "i.topic") " AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
-#define OF_SEGMENT                 \
-	SAME("s.topic", "i.topic") \
+#define OF_LEASE LEASED_TOPIC " AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
+#define OF_SEGMENT     \
+	SEGMENTS_TOPIC \
 	" AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
 #define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
 /* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
@@ -55,7 +63,7 @@
 #define UNDER_FENCE                                                                                          \
 	" LEFT JOIN LATERAL (SELECT true AS holds FROM partition_leases l WHERE i.fence <> '' AND " OF_LEASE \
 	" AND " SAME("l.leader_agent_id",                                                                    \
-	             "i.fence") " AND l.epoch = i.epoch AND l.lease_expires_at > @now FOR SHARE) f ON true"
+	             "i.fence") " AND l.epoch = i.epoch AND l.lease_expires_at > @clock FOR SHARE) f ON true"
 #define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
 
 /* The segments of a list j with columns there, fits, in its order, which is everyone's (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
@@ -83,8 +91,7 @@
 	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
 	"FROM (SELECT {o:organization_id AS org, }topic, partition_id AS pid, max(end_offset) + 1 AS top FROM ins " \
 	"GROUP BY {o:organization_id, }topic, partition_id) m "                                                     \
-	"WHERE " SAME("p.topic", "m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED \
-					    ")"
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED ")"
 /* Where triggers do not, what is left of a former slice at that place must not be this segment's. */
 #define FORGET_SLICES                                                                                             \
 	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
@@ -125,12 +132,11 @@
 	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise      \
 	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins)" wrong                                 \
 	" UNION ALL SELECT n, there, fits, " TOPIC_THERE ", 0 FROM h i WHERE NOT (there AND fits)"
-#define RAISE_BY_RUNS                                                                                               \
-	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
-	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                            \
-	"GROUP BY {o:org, }topic, pid) m "                                                                          \
-	"WHERE " SAME("p.topic", "m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED \
-					    ")"
+#define RAISE_BY_RUNS                                                                                            \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now " \
+	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                         \
+	"GROUP BY {o:org, }topic, pid) m "                                                                       \
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED ")"
 /* One less than there should be, where a watermark was not raised. */
 #define RAISED_BY_RUNS                                                                                      \
 	" - ((SELECT count(*) FROM w WHERE raised) < (SELECT count(DISTINCT ({o:org, }topic, pid)) FROM h " \
@@ -144,7 +150,11 @@
 	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                        \
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
 
-/* The lease of each place in j (tenant, org, topic, pid, agent, until, leased, former) whose ok is true goes to the agent, with an
+/* The source's time when the statement began: one for all of it. */
+#define CLOCK "c AS MATERIALIZED (SELECT @clock AS ms), "
+#define SOURCE_NOW "(SELECT ms FROM c)"
+
+/* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
  * saw before. What became of it: g.epoch where u or a has the place. */
 #define GIVE_LEASES                                                                                                     \
@@ -153,14 +163,20 @@
 	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "    \
 	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                          \
 	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                        \
-	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = i.until, "                   \
-	"acquired_at = @now, epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE   \
-	" RETURNING i.n, l.epoch, l.leader_agent_id), "                                                                 \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " SOURCE_NOW " + i.lasts, "  \
+	"acquired_at = " SOURCE_NOW                                                                                     \
+	", epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE                     \
+	" RETURNING i.n, l.epoch, l.leader_agent_id, l.acquired_at, l.lease_expires_at), "                              \
 	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                \
-	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, i.until, @now, g.epoch "      \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " SOURCE_NOW                  \
+	" + i.lasts, " SOURCE_NOW ", g.epoch "                                                                          \
 	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                        \
 	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch, " \
-	"leader_agent_id)"
+	"leader_agent_id, acquired_at, lease_expires_at)"
+/* What was given: three columns. */
+#define GIVEN                                                                                               \
+	"coalesce(u.epoch, a.epoch), coalesce(u.acquired_at, a.acquired_at), coalesce(u.lease_expires_at, " \
+	"a.lease_expires_at)"
 #define GIVEN_LEASE                                                                                              \
 	" FROM j LEFT JOIN u ON u.n = j.n AND u.leader_agent_id = j.agent LEFT JOIN a ON a.topic = j.topic AND " \
 	"a.partition_id = j.pid AND a.leader_agent_id = j.agent{l: AND a.organization_id = j.org}"
@@ -172,10 +188,10 @@
 #define TRANSFER_STATE(by, state)                                     \
 	"t.transfer_id IS NOT NULL AS found, coalesce(t." by          \
 	" = i.agent, false) AS addressed, coalesce(t.state = '" state \
-	"', false) AS expected, coalesce(t.timeout_at > @now, false) AS in_time, t.state"
+	"', false) AS expected, coalesce(t.timeout_at > " SOURCE_NOW ", false) AS in_time, t.state"
 #define COMPLETED_STATE TRANSFER_STATE("from_agent", "accepted")
 #define ANSWER_TRANSFERS(from, to)                                                                                       \
-	"@items, j AS MATERIALIZED (SELECT i.n, i.xfer, " TRANSFER_STATE(                                                \
+	"@items, " CLOCK "j AS MATERIALIZED (SELECT i.n, i.xfer, " TRANSFER_STATE(                                       \
 		"to_agent",                                                                                              \
 		from) " FROM i " OF_TRANSFER "), u AS (UPDATE shmeta_transfers t SET state = '" to                       \
 		      "' FROM j WHERE t.transfer_id = j.xfer AND j.found AND j.addressed AND j.expected AND j.in_time) " \
@@ -297,27 +313,29 @@ static void answer_agent(struct writing *w, struct write_item *item, const PGres
 		item->again = true;
 }
 
-static void set_lease(struct writing *w, struct write_item *item, uint32_t partition, int64_t epoch)
+/* epoch, since, until: from column first on */
+static void set_lease(struct write_item *item, uint32_t partition, const PGresult *result, int row, int first)
 {
 	item->result->lease.partition_id = partition;
-	item->result->lease.epoch = (uint64_t)epoch;
-	item->result->lease.acquired_at_ms = w->now_ms;
-	item->result->lease.lease_expires_at_ms = write_end_of(w, item->op->op);
+	item->result->lease.epoch = (uint64_t)pg_int(result, row, first);
+	item->result->lease.acquired_at_ms = pg_int(result, row, first + 1);
+	item->result->lease.lease_expires_at_ms = pg_int(result, row, first + 2);
 }
 
-/* n, partition, topic, agent, free, when the other's lease ends, epoch */
+/* n, partition, topic, agent, free, how long the other's lease lasts, epoch, since, until */
 static void answer_acquire(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
+	(void)w;
 	if (!yes(result, row, 1))
 		refuse_place(item->op->op, yes(result, row, 2), item->result);
 	else if (!yes(result, row, 3))
 		refuse_agent(item->op->op->agent_id, item->result);
 	else if (!yes(result, row, 4))
-		refuse_leased(item->op->op, pg_int(result, row, 5) - w->now_ms, item->result);
+		refuse_leased(item->op->op, pg_int(result, row, 5), item->result);
 	else if (pg_is_null(result, row, 6))
 		item->again = true; /* taken by somebody else in this moment */
 	else
-		set_lease(w, item, item->op->op->partition_id, pg_int(result, row, 6));
+		set_lease(item, item->op->op->partition_id, result, row, 6);
 }
 
 /* n, the agent holds it */
@@ -363,7 +381,7 @@ static void answer_transfer(struct writing *w, struct write_item *item, const PG
 	(void)refuse_transfer(item->op->op, &transfer, item->result);
 }
 
-/* the same, then: held, the new holder is known, epoch, partition */
+/* the same, then: held, the new holder is known, partition, epoch, since, until */
 static void answer_complete(struct writing *w, struct write_item *item, const PGresult *result, int row)
 {
 	struct transfer_state transfer = transfer_of(result, row);
@@ -374,10 +392,10 @@ static void answer_complete(struct writing *w, struct write_item *item, const PG
 	if (!yes(result, row, 7))
 		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
 		       (unsigned long long)item->op->op->transfer_id);
-	else if (pg_is_null(result, row, 8))
+	else if (pg_is_null(result, row, 9))
 		answer_undone(w, item); /* the transfer is completed, the lease is not given */
 	else
-		set_lease(w, item, (uint32_t)pg_int(result, row, 9), pg_int(result, row, 8));
+		set_lease(item, (uint32_t)pg_int(result, row, 8), result, row, 9);
 }
 
 /* n, there, size, slices */
@@ -408,45 +426,39 @@ static const char topic_create[] =
 	"RETURNING {o:organization_id, }name{n: COLLATE \"C\" AS name}, partition_count)"
 	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id), "
 	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id)}, "
-	"z AS (DELETE FROM partitions s USING t WHERE " SAME(
-		"s.topic",
-		"t.name") "{o: AND s.organization_id = "
-			  "t.organization_id} RETURNING 1), "
-			  "p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
-			  "SELECT {o:organization_id, }name, g.id, 0, @now, @now "
-			  "FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
-			  "RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
-			  "m AS (SELECT {o:organization_id, }topic, count(*) AS made FROM p GROUP BY {o:organization_id, }topic) "
-			  "SELECT n, made, " TOPIC_THERE
-			  " FROM (SELECT i.*, (({o:org, }topic) IN (SELECT {o:organization_id, }name FROM t)) "
-			  "IS TRUE AS made FROM i) i WHERE ({o:org, }topic, parts) NOT IN (SELECT {o:organization_id, }topic, made FROM m)";
+	"z AS (DELETE FROM partitions s USING t WHERE " LEFT_TOPIC "{o: AND s.organization_id = "
+	"t.organization_id} RETURNING 1), "
+	"p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
+	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
+	"FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
+	"RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
+	"m AS (SELECT {o:organization_id, }topic, count(*) AS made FROM p GROUP BY {o:organization_id, }topic) "
+	"SELECT n, made, " TOPIC_THERE
+	" FROM (SELECT i.*, (({o:org, }topic) IN (SELECT {o:organization_id, }name FROM t)) "
+	"IS TRUE AS made FROM i) i WHERE ({o:org, }topic, parts) NOT IN (SELECT {o:organization_id, }topic, made FROM m)";
 
 static const char topic_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " SAME(
-		"l.topic",
-		"i.topic") "{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
-			   "}, t AS (DELETE FROM topics t USING i WHERE " SAME(
-				   "t.name",
-				   "i.topic") "{o: AND t.organization_id = i.org} RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
-					      "{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
-					      "y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
-					      "{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
-					      "{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
-					      "SELECT n, " TOPIC_THERE " FROM i WHERE n NOT IN (SELECT n FROM t)";
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " LEASED_TOPIC
+	"{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+	"}, t AS (DELETE FROM topics t USING i WHERE " NAMED_TOPIC
+	"{o: AND t.organization_id = i.org} RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
+	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
+	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+	"SELECT n, " TOPIC_THERE " FROM i WHERE n NOT IN (SELECT n FROM t)";
 
 static const char watermark[] =
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE "), "
 	"u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
 	"(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
-	"WHERE " SAME(
-		"p.topic",
-		"m.topic") " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} "
-			   "RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id) "
-			   "SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
-			   "({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} "
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id) "
+	"SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
+	"({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
 
 #define BELOW_GOAL                                                                                 \
-	SAME("s.topic", "i.topic")                                                                 \
+	SEGMENTS_TOPIC                                                                             \
 	" AND s.partition_id = i.pid AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND " \
 	"s.organization_id = i.org}"
 static const char segments_delete[] =
@@ -504,65 +516,58 @@ static const char agent_put[] =
 	"{n: WHERE a.agent_id COLLATE \"C\" = excluded.agent_id} RETURNING agent_id{n: COLLATE \"C\" AS agent_id}) "
 	"SELECT n, taken, strange FROM j WHERE taken OR strange OR agent NOT IN (SELECT agent_id FROM u)";
 
-#define THIS_AGENT SAME("a.agent_id", "i.agent") "{a: AND " OWN_AGENT "}"
+#define THIS_AGENT NAMED_AGENT "{a: AND " OWN_AGENT "}"
 static const char agent_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " SAME(
-		"l.leader_agent_id",
-		"i.agent") " ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
-			   "}, d AS (DELETE FROM agents a USING i WHERE " THIS_AGENT
-			   " RETURNING a.agent_id{n: COLLATE \"C\" AS agent_id}) "
-			   "SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
-			   ")";
+	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " HELD_BY_AGENT
+	" ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+	"}, d AS (DELETE FROM agents a USING i WHERE " THIS_AGENT
+	" RETURNING a.agent_id{n: COLLATE \"C\" AS agent_id}) "
+	"SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
+	")";
 
 static const char acquire[] =
-	"@items, j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+	"@items, " CLOCK
+	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
 	"l.lease_expires_at AS ends, i.there AND i.known AND "
-	"(l.epoch IS NULL OR " SAME(
-		"l.leader_agent_id",
-		"i.agent") " OR l.lease_expires_at <= @now) AS ok FROM "
-			   "(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE
-			   " AS known FROM i) i "
-			   "LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE
-			   " FOR UPDATE) l ON true), " GIVE_LEASES
-			   " SELECT j.n, j.there, j.named, j.known, j.ok, j.ends, coalesce(u.epoch, a.epoch)" GIVEN_LEASE;
+	"(l.epoch IS NULL OR " HELD_BY_AGENT " OR l.lease_expires_at <= " SOURCE_NOW ") AS ok FROM "
+	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
+	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	" SELECT j.n, j.there, j.named, j.known, j.ok, j.ends - " SOURCE_NOW ", " GIVEN GIVEN_LEASE;
 
-static const char release_lease[] = "@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " SAME(
-	"l.leader_agent_id",
-	"i.agent") " "
-		   "RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
-		   "} SELECT n, EXISTS(SELECT 1 FROM partition_leases l WHERE " OF_LEASE
-		   " AND " SAME("l.leader_agent_id", "i.agent") ") FROM i WHERE n NOT IN (SELECT n FROM l)";
+static const char release_lease[] =
+	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " HELD_BY_AGENT " "
+	"RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
+	"} SELECT n, EXISTS(SELECT 1 FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
+	") FROM i WHERE n NOT IN (SELECT n FROM l)";
 
 static const char offer[] =
-	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " OTHER_THERE " AS known, "
+	"@items, " CLOCK "j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " OTHER_THERE " AS known, "
 	"l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE t.tenant = i.tenant AND "
-	"t.topic = i.topic AND t.partition_id = i.pid AND t.state IN ('pending', 'accepted') AND t.timeout_at > @now) "
-	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " AND " SAME(
-		"l.leader_agent_id",
-		"i.agent") " AND l.lease_expires_at > @now FOR SHARE) l ON true), "
-			   "o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
-			   "timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', @now, until FROM j "
-			   "WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
-			   "SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
-			   "LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
+	"t.topic = i.topic AND t.partition_id = i.pid AND t.state IN ('pending', 'accepted') AND t.timeout_at > " SOURCE_NOW
+	") "
+	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
+	" AND l.lease_expires_at > " SOURCE_NOW " FOR SHARE) l ON true), "
+	"o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
+	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', " SOURCE_NOW ", " SOURCE_NOW " + lasts FROM j "
+	"WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
+	"SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
+	"LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
 
 static const char accept[] = ANSWER_TRANSFERS("pending", "accepted");
 static const char reject[] = ANSWER_TRANSFERS("pending", "rejected");
 
 static const char complete[] =
-	"@items, t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.until, i.agent AS holder, t.topic, "
+	"@items, " CLOCK "t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.lasts, i.agent AS holder, t.topic, "
 	"t.partition_id AS pid, t.to_agent AS agent, " COMPLETED_STATE " FROM i " OF_TRANSFER "), "
 	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
 	"coalesce(l.held, false) AS held, "
 	"i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
 	"FROM (SELECT i.*, " AGENT_THERE " AS known FROM t i) i "
-	"LEFT JOIN LATERAL (SELECT l.epoch, " SAME(
-		"l.leader_agent_id",
-		"i.holder") " AND l.lease_expires_at > @now AS held "
-			    "FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
-			    ", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
-			    "SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
-			    "coalesce(u.epoch, a.epoch), j.pid" GIVEN_LEASE;
+	"LEFT JOIN LATERAL (SELECT l.epoch, " HELD_BY_HOLDER " AND l.lease_expires_at > " SOURCE_NOW " AS held "
+	"FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
+	"SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
+	"j.pid, " GIVEN GIVEN_LEASE;
 
 /* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
 static const char object[] =
@@ -670,7 +675,7 @@ const struct write_kind_info write_kinds[KIND_COUNT] = {
                                false,
                                {FIELD_END}},
 	[KIND_ACQUIRE] = {acquire,
-                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_UNTIL},
+                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_LASTS},
                           {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
                           answer_acquire,
                           false,
@@ -682,7 +687,7 @@ const struct write_kind_info write_kinds[KIND_COUNT] = {
                                 false,
                                 {FIELD_END}},
 	[KIND_OFFER] = {offer,
-                        {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_UNTIL},
+                        {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_LASTS},
                         {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
                         answer_offer,
                         true,
@@ -700,7 +705,7 @@ const struct write_kind_info write_kinds[KIND_COUNT] = {
                          true,
                          {FIELD_END}},
 	[KIND_COMPLETE] = {complete,
-                           {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_UNTIL},
+                           {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_LASTS},
                            {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
                            answer_complete,
                            true,

@@ -122,7 +122,7 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 		pg_array_text(array, op->u.agent.agent_group);
 		break;
 	case FIELD_BEAT:
-		pg_array_int(array, op->u.agent.last_heartbeat_ms);
+		pg_array_int(array, pg_clock_moved(op->u.agent.last_heartbeat_ms, w->distance_ms));
 		break;
 	case FIELD_STARTED:
 		pg_array_int(array, op->u.agent.started_at_ms);
@@ -130,8 +130,8 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 	case FIELD_ABOUT:
 		pg_array_map(array, &op->u.agent.metadata);
 		break;
-	case FIELD_UNTIL:
-		pg_array_int(array, write_end_of(w, op));
+	case FIELD_LASTS:
+		pg_array_int(array, op->duration_ms);
 		break;
 	case FIELD_TRANSFER:
 		pg_array_int(array, (int64_t)op->transfer_id);
@@ -199,7 +199,8 @@ enum shmeta_status write_send(struct writing *w, struct write_item *items, size_
 		count_runs(items, count);
 	fill(w, items, count, kind->fields, false, w->arrays, &params);
 	fill(w, items, count, kind->runs, true, &w->arrays[params.count], &params);
-	if (strstr(kind->sql, "@now") != NULL)
+	if (strstr(kind->sql, "@now") != NULL ||
+	    (strstr(kind->sql, "@clock") != NULL && strstr(pg_clock(w->state), "@now") != NULL))
 		pg_param_int(&params, w->now_ms);
 	return pg_send(w->state, w->conn, write_statements[items->kind].statement, &params, err);
 }
@@ -312,6 +313,8 @@ static void skip(const char **at)
 		depth += **at == '{' ? 1 : **at == '}' ? -1 : 0;
 }
 
+static void expand(FILE *out, const struct pg_state *state, const struct write_kind_info *kind, const char **at);
+
 /* What the word at the start of text stands for, if it is one of ours; returns its length, otherwise 0. */
 static size_t expand_word(FILE *out, const struct pg_state *state, const struct write_kind_info *kind, const char *text)
 {
@@ -329,6 +332,12 @@ static size_t expand_word(FILE *out, const struct pg_state *state, const struct 
 	if (strncmp(text, "@runs", 5) == 0) {
 		write_list(out, state, kind->runs, items + 1, true);
 		return 5;
+	}
+	if (strncmp(text, "@clock", 6) == 0) {
+		const char *clock = pg_clock(state);
+
+		expand(out, state, kind, &clock);
+		return 6;
 	}
 	if (strncmp(text, "@now", 4) == 0) {
 		fprintf(out, "$%d::int8", items + runs + 1);

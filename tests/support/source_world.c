@@ -135,6 +135,7 @@ void world_make(struct world *world, enum world_engine engine)
 	}
 	world->options =
 		(struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1};
+	world->options.clock = "@now"; /* leases and offers by the tests' time */
 	world->ops = backend_find(world->uri, &world->err);
 	if (world->ops == NULL)
 		die("%s", world->err.text);
