@@ -84,7 +84,8 @@ enum shmeta_status apply_begin(struct apply *a, struct shmeta__store *store, con
 	a->host = *host;
 	a->pager = shmeta__txn_pager(txn);
 	a->fresh = fresh;
-	a->changed = a->unchanged = a->removed = 0;
+	a->changed = a->unchanged = a->removed = a->hung = 0;
+	a->reborn = false;
 	a->orphans = 0;
 	a->new_topics = false;
 	a->in_topic = false;
@@ -112,6 +113,8 @@ void apply_abort(struct apply *a)
 	shmeta__part_edit_free(a->edit);
 	a->edit = NULL;
 	shmeta__txn_abort(a->txn);
+	if (a->dead_count > 0)
+		offset_index_free(&a->offsets); /* what it gave away may not have died */
 	end_transaction(a);
 }
 
@@ -125,23 +128,9 @@ void apply_free(struct apply *a)
 	keyset_free(&a->seen_key);
 	free(a->old_ids);
 	free(a->dead);
+	offset_index_free(&a->offsets);
 	arena_free(&a->arena);
 	*a = (struct apply){0};
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static bool is_dead(const struct apply *a, uint32_t topic_id, uint32_t partition_id)
-{
-	uint64_t all = shmeta__part_key(topic_id, UINT32_MAX), one = shmeta__part_key(topic_id, partition_id);
-
-	return bsearch(&all, a->dead, a->dead_count, sizeof *a->dead, compare_u64) != NULL ||
-	       bsearch(&one, a->dead, a->dead_count, sizeof *a->dead, compare_u64) != NULL;
 }
 
 struct doomed { /* a key to be deleted, found while a cursor was open */
@@ -164,48 +153,37 @@ static enum shmeta_status doom(struct apply *a, struct doomed **list, const void
 	return SHMETA_OK;
 }
 
-/* Committed offsets lie by group, not by topic: one walk for all topics and partitions that died in this transaction. */
-static enum shmeta_status purge_offsets(struct apply *a, struct shmeta_err *err)
-{
-	if (a->dead_count == 0)
-		return SHMETA_OK;
-	qsort(a->dead, a->dead_count, sizeof *a->dead, compare_u64);
+struct purge {
+	struct apply *a;
+	struct shmeta_err *err;
+};
 
-	struct shmeta__cursor *cursor;
-	enum shmeta_status status = shmeta__cursor_open(a->txn, SHMETA_DB_OFFSETS, NULL, 0, &cursor, err);
-	struct doomed *doomed = NULL;
+static enum shmeta_status purge_offset(void *arg, const void *key, size_t key_bytes)
+{
+	const struct purge *purge = arg;
+	struct apply *a = purge->a;
+	enum shmeta_status status = shmeta__delete(a->txn, SHMETA_DB_OFFSETS, key, key_bytes, purge->err);
 
 	if (status != SHMETA_OK)
-		return status;
-	for (;;) {
-		const void *key, *value;
-		size_t key_bytes, bytes;
-
-		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
-		if (status != SHMETA_OK)
-			break;
-		if (key_bytes < 8)
-			continue;
-		const uint8_t *tail = (const uint8_t *)key + key_bytes - 8;
-
-		if (is_dead(a, shmeta__get_be32(tail), shmeta__get_be32(tail + 4))) {
-			status = doom(a, &doomed, key, key_bytes, err);
-			if (status != SHMETA_OK)
-				break;
-		}
-	}
-	shmeta__cursor_close(cursor);
-	if (status != SHMETA_END)
-		return status;
-	for (; doomed != NULL; doomed = doomed->next) {
-		status = shmeta__delete(a->txn, SHMETA_DB_OFFSETS, doomed->key, doomed->bytes, err);
-		if (failed(status))
-			return status;
-		shmeta__touch_class(a->txn, SHMETA_CLASS_OFFSET);
-		a->changed++;
-	}
-	a->dead_count = 0;
+		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	shmeta__touch_class(a->txn, SHMETA_CLASS_OFFSET);
+	a->changed++;
+	a->hung++;
 	return SHMETA_OK;
+}
+
+/* Committed offsets of the topics and partitions that died in this transaction. */
+static enum shmeta_status purge_offsets(struct apply *a, struct shmeta_err *err)
+{
+	struct purge purge = {a, err};
+	enum shmeta_status status = SHMETA_OK;
+
+	if (a->dead_count > 0)
+		status = offset_index_ready(&a->offsets, shmeta__store_number(a->store), a->txn, err);
+	for (size_t i = 0; i < a->dead_count && status == SHMETA_OK; i++)
+		status = offset_index_take(&a->offsets, (uint32_t)(a->dead[i] >> 32), (uint32_t)a->dead[i],
+		                           purge_offset, &purge);
+	return status;
 }
 
 enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmeta_err *err)
@@ -223,6 +201,8 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 	if (status == SHMETA_OK) {
 		tell_notes(a, false);
 		tell_notes(a, true);
+	} else if (a->dead_count > 0) {
+		offset_index_free(&a->offsets);
 	}
 	end_transaction(a);
 	if (status == SHMETA_OK)
@@ -402,8 +382,10 @@ static enum shmeta_status drop_partition(struct apply *a, uint32_t topic_id, uin
 	status = shmeta__delete(a->txn, SHMETA_DB_LEASES, &key, sizeof key, err);
 	if (failed(status))
 		return status;
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
 		shmeta__touch_class(a->txn, SHMETA_CLASS_LEASE);
+		a->hung++;
+	}
 
 	struct shmeta_store_counters *counters = shmeta__store_counters(a->store);
 
@@ -589,6 +571,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	} else {
 		if (exists) {
 			a->removed++;
+			a->reborn = true;
 			status = drop_incarnation(a, old.topic_id, topic->name.data, topic->name.bytes, err);
 			if (status != SHMETA_OK)
 				return status;
@@ -998,6 +981,8 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	struct shmeta__stamps stamps = {a->synced_at_ns, 0};
 	enum shmeta_status status = shmeta__get(a->txn, db, key, key_bytes, &value, &bytes, err);
 
+	bool is_new = status == SHMETA_ABSENT;
+
 	if (failed(status))
 		return status;
 	if (status == SHMETA_OK && bytes >= sizeof(struct shmeta_record_head)) {
@@ -1019,6 +1004,8 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	if (status == SHMETA_OK) {
 		a->changed++;
 		shmeta__touch_class(a->txn, cls);
+		if (is_new && db == SHMETA_DB_OFFSETS)
+			offset_index_add(&a->offsets, shmeta__store_number(a->store), key, key_bytes);
 	}
 	return status;
 }

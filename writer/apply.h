@@ -22,6 +22,7 @@
 #include "shm/store.h"
 #include "writer/arena.h"
 #include "writer/keyset.h"
+#include "writer/offset_index.h"
 #include "writer/quarantine.h"
 
 struct apply_host {
@@ -56,6 +57,8 @@ struct apply {
 	uint64_t changed;   /* rows added, altered or removed                                   */
 	uint64_t unchanged; /* rows found equal                                                 */
 	uint64_t removed;   /* topics, partitions and (net) segments that went without a successor */
+	bool reborn;        /* a topic was replaced by another incarnation                         */
+	uint64_t hung;      /* offsets and leases that went with what they hung on                 */
 	uint64_t committed; /* the commit that apply_commit() gave                                */
 
 	/* The topic being spoken of. */
@@ -100,6 +103,7 @@ struct apply {
 	/* Partitions (topic_id << 32 | id) and topics (topic_id << 32 | UINT32_MAX) whose offsets must go. */
 	uint64_t *dead;
 	size_t dead_count, dead_capacity;
+	struct offset_index offsets;
 
 	struct arena arena;
 	uint8_t value[SHMETA_TOPIC_MAX > SHMETA_AGENT_MAX ? SHMETA_TOPIC_MAX : SHMETA_AGENT_MAX];

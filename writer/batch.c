@@ -717,6 +717,9 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 		return status;
 	}
 	sync_count_commit(s, a, began);
+	/* Some of it may hang on the new incarnation, and have been read before that was known. */
+	if (a->reborn && a->hung > 0)
+		refresh_hints(s);
 	if (b->repaired > 0) {
 		s->counters.reconcile_repairs += b->repaired;
 		sync_log(s, LOG_INFO, "reconciled", "a full comparison found %llu rows that the feed had not named",
