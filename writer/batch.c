@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "writer/batch.h"
 #include "writer/failing.h"
-#include "writer/got.h"
+#include "writer/stream.h"
 
 enum { ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16 };
 
@@ -40,8 +41,7 @@ static int compare_entry(const void *a, const void *b)
 	return x->partition_id < y->partition_id ? -1 : x->partition_id > y->partition_id;
 }
 
-/* Give a flying entry back to the waiting ones; what was asked for meanwhile joins it. Under lock. */
-static void wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
+void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
 {
 	struct sync_queue *q = &s->queue;
 	struct sync_entry *w = queue_want(q, as, want);
@@ -53,8 +53,7 @@ static void wait_again(struct sync *s, struct sync_entry *e, const struct identi
 	queue_forget(q, e);
 }
 
-/* The topic itself must be read, with everything in it: it is new, or another incarnation. Under lock. */
-static void promote(struct sync *s, struct sync_entry *e, bool deleted)
+void batch_promote(struct sync *s, struct sync_entry *e, bool deleted)
 {
 	struct want want = {.feed = e->want.feed,
 	                    .deleted = deleted || e->want.deleted,
@@ -62,7 +61,7 @@ static void promote(struct sync *s, struct sync_entry *e, bool deleted)
 	                    .segments = true};
 	struct identity id = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
 
-	wait_again(s, e, &id, &want);
+	batch_wait_again(s, e, &id, &want);
 }
 
 /* Drop NULLs that promote() left. */
@@ -144,7 +143,7 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
 		if (status == SHMETA_ABSENT) {
 			pthread_mutex_lock(&s->queue.lock);
-			promote(s, e, false);
+			batch_promote(s, e, false);
 			pthread_mutex_unlock(&s->queue.lock);
 			b->entry[i] = NULL;
 			continue;
@@ -236,335 +235,6 @@ static struct sync_entry **take(struct sync *s, size_t *ret_count)
 	return entry;
 }
 
-/* ---- applying --------------------------------------------------------------------------------------------------------------------- */
-
-static bool class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns)
-{
-	return shmeta_peek(&s->gen->stamp[cls].synced_at_ns) >= than_ns;
-}
-
-/* Readers asked for it, and the class does not already say as much: the record's own stamp moves. */
-static bool restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
-{
-	bool asked;
-
-	if (e->kind == ENTRY_TOPIC ? class_newer(s, SHMETA_CLASS_TOPIC, b->read_at_ns)
-	                           : class_newer(s, SHMETA_CLASS_PARTITION, b->read_at_ns) &&
-	                                     class_newer(s, SHMETA_CLASS_SEGMENT, b->read_at_ns))
-		return false;
-	pthread_mutex_lock(&s->queue.lock);
-	asked = e->tickets != NULL;
-	pthread_mutex_unlock(&s->queue.lock);
-	return asked;
-}
-
-static enum shmeta_status apply_rows(struct batch *b, const struct got_part *part, uint64_t from, uint64_t to,
-                                     struct shmeta_err *err)
-{
-	return apply_segments(&b->s->apply, from, to, b->row + part->row_at, part->row_count, err);
-}
-
-/* Judge a topic's answer before anything of it is applied: without segments it can only be applied to an incarnation, and to
- * partitions, that the store has. */
-static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g, bool *ret, struct shmeta_err *err)
-{
-	struct apply *a = &b->s->apply;
-	struct shmeta_topic stored;
-
-	*ret = false;
-	if (!g->found || !g->has_topic || g->entry->want.segments)
-		return SHMETA_OK;
-	enum shmeta_status status = apply_topic_get(a->txn, g->entry->tenant, g->entry->topic, &stored, NULL, err);
-
-	if (status < 0)
-		return status;
-	*ret = status == SHMETA_ABSENT || stored.created_at_ms != g->topic.created_at_ms;
-	for (size_t i = 0; !*ret && i < g->part_count; i++) {
-		uint64_t key = shmeta__part_key(stored.topic_id, b->part[g->part_at + i].record.partition_id);
-		const void *value;
-		size_t bytes;
-
-		status = shmeta__get(a->txn, SHMETA_DB_PARTS, &key, sizeof key, &value, &bytes, err);
-		if (status < 0)
-			return status;
-		*ret = status == SHMETA_ABSENT;
-	}
-	return SHMETA_OK;
-}
-
-static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct apply *a = &s->apply;
-	struct sync_entry *e = g->entry;
-	enum shmeta_status status;
-
-	if (!g->found || !g->has_topic) {
-		/* found without a row: the row is quarantined, as it would be in a load. */
-		status = apply_topic_delete(a, e->tenant, e->topic, err);
-		return status == SHMETA_ABSENT ? SHMETA_OK : status;
-	}
-	const struct apply_topic_opts opts = {.synced_at_ns = b->read_at_ns,
-	                                      .deleted = e->want.deleted,
-	                                      .born_since = e->want.born_since,
-	                                      .restamp = restamp(s, e, b)};
-
-	status = apply_topic(a, e->tenant, &g->topic, &opts, err);
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? SHMETA_OK : status;
-	for (size_t i = 0; i < g->part_count; i++) {
-		const struct got_part *part = &b->part[g->part_at + i];
-		bool known;
-
-		if (!e->want.segments) {
-			status = apply_partition_keep(a, part->record.partition_id, &known, err);
-			if (status != SHMETA_OK)
-				return status;
-			continue;
-		}
-		status = apply_partition(a, &part->record, err);
-		if (status == SHMETA_ABSENT)
-			continue;
-		if (status == SHMETA_OK)
-			status = apply_rows(b, part, 0, SYNC_LAST_OFFSET, err);
-		if (status == SHMETA_OK)
-			status = apply_partition_end(a, true, opts.restamp, err);
-		if (status != SHMETA_OK)
-			return status;
-	}
-	return apply_topic_end(a, err);
-}
-
-/* All ranges of one partition: b->got[at .. at + count). */
-static enum shmeta_status apply_one_part(struct batch *b, size_t at, size_t count, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct apply *a = &s->apply;
-	const struct got *g = &b->got[at];
-	struct sync_entry *e = g->entry;
-	enum shmeta_status status;
-
-	if (!g->found || g->part_count == 0) {
-		status = apply_partition_delete(a, e->partition_id, err);
-		return status == SHMETA_ABSENT ? SHMETA_OK : status;
-	}
-	status = apply_partition(a, &b->part[g->part_at].record, err);
-	if (status == SHMETA_ABSENT)
-		return SHMETA_OK;
-	for (size_t i = 0; i < count && status == SHMETA_OK; i++) {
-		const struct got *range = &b->got[at + i];
-
-		if (range->part_count > 0)
-			status = apply_rows(b, &b->part[range->part_at], b->key[at + i].from, b->key[at + i].to, err);
-	}
-	return status == SHMETA_OK ? apply_partition_end(a, e->want.whole, e->want.whole && restamp(s, e, b), err)
-	                           : status;
-}
-
-/* A partition that was created at another time than the stored one belongs to another incarnation of its topic. */
-static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g, uint32_t topic_id, bool *ret,
-                                           struct shmeta_err *err)
-{
-	struct shmeta_partition stored;
-	uint64_t last;
-	bool any;
-
-	*ret = false;
-	if (!g->found || g->part_count == 0) {
-		/* Its row is quarantined: only a whole read counts all that cannot be served without it. */
-		for (size_t i = 0; i < g->bad_count && !g->entry->want.whole; i++)
-			*ret |= b->bad[g->bad_at + i].row.cls == SHMETA_CLASS_PARTITION;
-		return SHMETA_OK;
-	}
-	enum shmeta_status status =
-		apply_partition_get(b->s->apply.txn, topic_id, g->entry->partition_id, &stored, &last, &any, err);
-
-	if (status < 0)
-		return status;
-	*ret = status == SHMETA_OK && stored.created_at_ms != b->part[g->part_at].record.created_at_ms;
-	/* Gone from the store since the plan: only a whole read can bring it back. */
-	if (status == SHMETA_ABSENT && !g->entry->want.whole)
-		*ret = true;
-	return SHMETA_OK;
-}
-
-static enum shmeta_status apply_small(struct batch *b, const struct got *g, struct shmeta_err *err)
-{
-	struct apply *a = &b->s->apply;
-	enum shmeta_class cls = b->key[g - b->got].cls;
-	const struct sync_entry *e = g->entry;
-	enum shmeta_status status = SHMETA_OK;
-
-	if (queue_is_class(e))
-		apply_class_begin(a, cls, b->read_at_ns);
-	else
-		apply_key_begin(a, b->read_at_ns);
-	for (size_t i = 0; i < g->small_count && status == SHMETA_OK; i++) {
-		const struct got_small *small = &b->small[g->small_at + i];
-
-		switch (small->kind) {
-		case GOT_AGENT:
-			status = apply_agent(a, small->tenant, &small->agent, err);
-			break;
-		case GOT_GROUP:
-			status = apply_group(a, small->tenant, &small->group, err);
-			break;
-		case GOT_OFFSET:
-			status = apply_offset(a, small->tenant, small->topic, &small->offset, err);
-			break;
-		case GOT_LEASE:
-			status = apply_lease(a, small->tenant, small->topic, &small->lease, err);
-			break;
-		}
-	}
-	if (status != SHMETA_OK)
-		return status;
-	if (queue_is_class(e))
-		return apply_class_end(a, cls, err);
-	return apply_key_end(a, &(struct apply_key){cls, e->tenant, e->topic, e->name, e->partition_id}, err);
-}
-
-static void forget_from_batch(struct batch *b, const struct sync_entry *e)
-{
-	for (size_t i = 0; i < b->entry_count; i++)
-		if (b->entry[i] == e)
-			b->entry[i] = NULL;
-	for (size_t i = 0; i < b->key_count; i++)
-		if (b->got[i].entry == e)
-			b->got[i].entry = NULL;
-}
-
-/* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
-static uint64_t floor_topic(const struct sync_entry *e)
-{
-	return e->kind <= ENTRY_PART ? queue_name_hash(e->tenant, e->topic)
-	                             : queue_name_hash((struct shmeta_str){"", 0}, (struct shmeta_str){"", 0});
-}
-
-static int64_t floor_partition(const struct sync_entry *e)
-{
-	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : FLOOR_TOPIC;
-}
-
-/* Entries that cannot be applied from this read go back to the queue before anything is applied. */
-static enum shmeta_status sift(struct batch *b, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-
-	for (size_t i = 0; i < b->key_count; i++) {
-		struct sync_entry *e = b->got[i].entry;
-		bool more = false;
-		enum shmeta_status status = SHMETA_OK;
-
-		if (e == NULL)
-			continue;
-		if (floor_overtook(&s->floor, floor_topic(e), floor_partition(e), b->sequence)) {
-			struct identity id = queue_identity_of(e);
-			struct want want = e->want;
-
-			forget_from_batch(b, e);
-			pthread_mutex_lock(&s->queue.lock);
-			wait_again(s, e, &id, &want);
-			pthread_mutex_unlock(&s->queue.lock);
-			continue;
-		}
-		if (e->kind == ENTRY_TOPIC) {
-			status = topic_needs_more(b, &b->got[i], &more, err);
-		} else if (e->kind == ENTRY_PART) {
-			struct shmeta_topic topic;
-
-			status = apply_topic_get(s->apply.txn, e->tenant, e->topic, &topic, NULL, err);
-			if (status == SHMETA_OK)
-				status = part_needs_topic(b, &b->got[i], topic.topic_id, &more, err);
-		}
-		if (status < 0)
-			return status;
-		if (more) {
-			forget_from_batch(b, e);
-			pthread_mutex_lock(&s->queue.lock);
-			promote(s, e, false);
-			pthread_mutex_unlock(&s->queue.lock);
-		}
-	}
-	return SHMETA_OK;
-}
-
-/* What the read of b->got[at .. at + count), all of one entry, reported as quarantined replaces what the store has. */
-static enum shmeta_status apply_quarantined(struct batch *b, size_t at, size_t count, struct shmeta_err *err)
-{
-	struct apply *a = &b->s->apply;
-	enum shmeta_status status = SHMETA_OK;
-
-	for (size_t k = at; k < at + count; k++) {
-		const struct got *g = &b->got[k];
-
-		for (size_t i = 0; i < g->bad_count && status == SHMETA_OK; i++) {
-			const struct got_bad *bad = &b->bad[g->bad_at + i];
-
-			/* Each range of a partition comes with its row. */
-			if (k == at || bad->row.cls != SHMETA_CLASS_PARTITION)
-				status = quarantine_row(a, &b->quarantine, &bad->row, bad->rows, bad->sentence, err);
-		}
-	}
-	for (size_t k = at; k < at + count && status == SHMETA_OK; k++)
-		status = quarantine_key_end(a, &b->quarantine, &b->key[k], err);
-	return status;
-}
-
-static enum shmeta_status apply_all(struct batch *b, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct apply *a = &s->apply;
-	enum shmeta_status status = SHMETA_OK;
-	const struct sync_entry *entered = NULL;
-	bool present = false;
-
-	a->synced_at_ns = b->read_at_ns;
-	for (size_t i = 0; i < b->key_count && status >= 0;) {
-		struct sync_entry *e = b->got[i].entry;
-		size_t count = 1;
-
-		if (e == NULL) {
-			i++;
-			continue;
-		}
-		while (i + count < b->key_count && b->got[i + count].entry == e)
-			count++;
-		uint64_t before = a->changed;
-
-		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && !e->want.segments);
-		if (e->kind == ENTRY_TOPIC) {
-			status = apply_one_topic(b, &b->got[i], err);
-		} else if (e->kind == ENTRY_PART) {
-			if (entered == NULL || !queue_same(entered->topic, e->topic) ||
-			    !queue_same(entered->tenant, e->tenant)) {
-				if (present)
-					apply_topic_leave(a);
-				status = apply_topic_enter(a, e->tenant, e->topic, err);
-				present = status == SHMETA_OK;
-				entered = e;
-			}
-			if (status >= 0 && present)
-				status = apply_one_part(b, i, count, err);
-		} else {
-			if (present)
-				apply_topic_leave(a);
-			present = false;
-			status = apply_small(b, &b->got[i], err);
-		}
-		if (e->want.repair)
-			b->repaired += a->changed - before;
-		if (status >= 0)
-			status = apply_quarantined(b, i, count, err);
-		i += count;
-	}
-	if (status < 0)
-		return status;
-	if (present)
-		apply_topic_leave(a);
-	return SHMETA_OK;
-}
-
 /* They could not be brought over: what the feed named waits, what readers asked for is answered. */
 static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enum shmeta_status status,
                     const char *sentence)
@@ -582,7 +252,7 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
-			wait_again(s, e, &id, &want);
+			batch_wait_again(s, e, &id, &want);
 		} else {
 			queue_forget(&s->queue, e);
 		}
@@ -598,7 +268,7 @@ static void hint_stamps(struct batch *b, uint64_t txn)
 			continue; /* a key says nothing of its class */
 		enum shmeta_class cls = b->key[i].cls;
 
-		if (!class_newer(b->s, cls, b->read_at_ns))
+		if (!batch_class_newer(b->s, cls, b->read_at_ns))
 			sync_stamp(b->s, b->s->gen, cls, txn, b->read_at_ns);
 	}
 }
@@ -638,7 +308,7 @@ static void done(struct batch *b, uint64_t txn)
 	note_absence(b, txn);
 	for (size_t i = 0; i < b->entry_count; i++)
 		if (b->entry[i] != NULL)
-			floor_note(&s->floor, floor_topic(b->entry[i]), floor_partition(b->entry[i]));
+			floor_note(&s->floor, batch_floor_topic(b->entry[i]), batch_floor_partition(b->entry[i]));
 	for (size_t i = 0; i < b->entry_count; i++) {
 		struct sync_entry *e = b->entry[i];
 
@@ -683,40 +353,41 @@ static void judge_orphans(struct sync *s, uint64_t orphans)
 	s->orphan_tries = 0;
 }
 
-static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
+static enum shmeta_status begin_commit(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct apply_host host = sync_apply_host(s);
+
+	host.quarantine = &b->quarantine;
+	enum shmeta_status status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, err);
+
+	b->store_failed = status != SHMETA_OK;
+	return status;
+}
+
+/* All of it has been applied: commit, and answer. */
+static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct shmeta_err *err)
 {
 	struct sync *s = b->s;
 	struct apply *a = &s->apply;
-	struct apply_host host = sync_apply_host(s);
-	uint64_t txn, began = sync_now(s);
 	uint8_t feed[SYNC_FEED_MAX];
+	uint64_t txn, orphans = a->orphans;
 	bool classes = false, adopts = false;
-	enum shmeta_status status;
+	enum shmeta_status status = SHMETA_OK;
 
-	host.quarantine = &b->quarantine;
-	status = apply_begin(a, s->store, &host, sync_oldest_pin(s), false, err);
-	b->store_failed = status != SHMETA_OK;
-	if (status != SHMETA_OK)
-		return status;
-	status = sift(b, err);
-	if (status == SHMETA_OK)
-		status = apply_all(b, err);
 	/* Offsets and leases that are quarantined may be of a topic that has just come. */
-	if (status == SHMETA_OK && a->new_topics)
+	if (a->new_topics)
 		status = quarantine_has_orphans(a, &adopts, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
 		status = apply_feed(a, feed, generation_feed_value(s, feed), err);
-	uint64_t orphans = a->orphans;
-
-	if (status == SHMETA_OK) {
+	if (status == SHMETA_OK)
 		status = apply_commit(a, &txn, err);
-		b->store_failed = status != SHMETA_OK;
-	}
+	b->store_failed = status != SHMETA_OK;
 	if (status != SHMETA_OK) {
 		apply_abort(a);
 		return status;
 	}
-	sync_count_commit(s, a, began);
+	sync_count_commit(s, a, began_ns);
 	/* Some of it may hang on the new incarnation, and have been read before that was known. */
 	if (a->reborn && a->hung > 0)
 		refresh_hints(s);
@@ -733,6 +404,22 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 	if (classes)
 		judge_orphans(s, orphans);
 	return SHMETA_OK;
+}
+
+static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
+{
+	uint64_t began_ns = sync_now(b->s);
+	enum shmeta_status status = begin_commit(b, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	status = batch_sift(b, err);
+	if (status == SHMETA_OK)
+		status = batch_apply(b, err);
+	if (status == SHMETA_OK)
+		return end_commit(b, began_ns, err);
+	apply_abort(&b->s->apply);
+	return status;
 }
 
 static const char refresh_pass[] = "minute of refreshes";
@@ -759,7 +446,8 @@ enum outcome {
 	OUTCOME_DONE,
 	OUTCOME_SOURCE, /* the source is in trouble */
 	OUTCOME_STORE,  /* the store is, or memory is short */
-	OUTCOME_KEY     /* both work, but not for some of the keys */
+	OUTCOME_KEY,    /* both work, but not for some of the keys */
+	OUTCOME_LARGE   /* it has too many rows to be collected */
 };
 
 struct failure {
@@ -774,21 +462,21 @@ static enum outcome fail(struct failure *failure, enum outcome outcome, enum shm
 	return outcome;
 }
 
-static enum outcome fetch(struct batch *b, struct failure *failure)
+static enum outcome fetch(struct batch *b, const struct backend_sink *sink, struct failure *failure)
 {
 	struct sync *s = b->s;
 	struct backend_error err = {.code = SHMETA_OK};
-	const struct backend_sink sink = got_sink(b);
 	enum shmeta_status status;
 
-	b->read_at_ns = sync_now(s);
 	s->counters.fetches++;
 	s->counters.refresh_keys += b->key_count;
-	status = s->ops->fetch(s->backend, b->key, b->key_count, &sink, &err);
+	status = s->ops->fetch(s->backend, b->key, b->key_count, sink, &err);
 	s->counters.fetch_ns += sync_now(s) - b->read_at_ns;
 	if (b->failed == SHMETA_ERR_NO_MEMORY)
 		return fail(failure, OUTCOME_STORE, SHMETA_ERR_NO_MEMORY,
 		            "out of memory while reading from the source");
+	if (b->failed == SHMETA_ERR_BUFFER)
+		return OUTCOME_LARGE;
 	if (status == SHMETA_ERR_INVALID_ARGUMENT)
 		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
@@ -805,30 +493,106 @@ static enum outcome fetch(struct batch *b, struct failure *failure)
 	return status == SHMETA_OK ? OUTCOME_DONE : fail(failure, OUTCOME_SOURCE, status, err.text);
 }
 
+static enum outcome apply_failed(const struct batch *b, enum shmeta_status status, const char *sentence,
+                                 struct failure *failure)
+{
+	return fail(failure, b->store_failed || is_of_the_store(status) ? OUTCOME_STORE : OUTCOME_KEY, status,
+	            sentence);
+}
+
+/* Collected, then applied. */
+static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
+{
+	struct sync *s = b->s;
+	const struct backend_sink sink = got_sink(b);
+	struct shmeta_err err = {.code = SHMETA_OK};
+	enum outcome outcome = fetch(b, &sink, failure);
+	enum shmeta_status status;
+
+	if (outcome != OUTCOME_DONE)
+		return outcome;
+	sync_source_works(s, SYNC_JOB_FETCH);
+	status = apply_batch(b, &err);
+	if (status != SHMETA_OK)
+		return apply_failed(b, status, err.text, failure);
+	sync_room_works(s);
+	return OUTCOME_DONE;
+}
+
+/* The rows of its one entry have come, and are applied. */
+static enum outcome end_stream(struct batch *b, uint64_t began_ns, struct failure *failure)
+{
+	struct sync *s = b->s;
+	struct shmeta_err err = {.code = SHMETA_OK};
+	enum shmeta_status status = batch_apply_quarantined(b, 0, b->key_count, &err);
+
+	sync_source_works(s, SYNC_JOB_FETCH);
+	if (b->entry[0]->want.repair)
+		b->repaired = s->apply.changed;
+	if (status == SHMETA_OK)
+		status = end_commit(b, began_ns, &err);
+	else
+		apply_abort(&s->apply);
+	if (status != SHMETA_OK)
+		return apply_failed(b, status, err.text, failure);
+	sync_room_works(s);
+	return OUTCOME_DONE;
+}
+
+/* One entry, applied as its rows come. */
+static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
+{
+	struct sync *s = b->s;
+	struct stream *m = calloc(1, sizeof *m);
+	struct shmeta_err err = {.code = SHMETA_OK};
+	uint64_t began_ns = sync_now(s);
+	enum shmeta_status status = m != NULL ? begin_commit(b, &err) : SHMETA_ERR_NO_MEMORY;
+	enum outcome outcome;
+
+	if (status != SHMETA_OK) {
+		free(m);
+		return fail(failure, OUTCOME_STORE, status, err.text);
+	}
+	quarantine_begin(&b->quarantine, false);
+	m->b = b;
+	m->restamp = batch_restamp(s, b->entry[0], b);
+	const struct backend_sink sink = stream_sink(m);
+
+	outcome = fetch(b, &sink, failure);
+	if (outcome == OUTCOME_DONE && m->failed == SHMETA_OK) {
+		outcome = end_stream(b, began_ns, failure);
+	} else {
+		apply_abort(&s->apply);
+		if (m->promote) {
+			pthread_mutex_lock(&s->queue.lock);
+			batch_promote(s, b->entry[0], false);
+			pthread_mutex_unlock(&s->queue.lock);
+			b->entry[0] = NULL;
+			outcome = OUTCOME_DONE;
+		} else if (m->failed != SHMETA_OK) {
+			outcome = apply_failed(b, m->failed, m->err.text, failure);
+		}
+	}
+	stream_free(m);
+	free(m);
+	return outcome;
+}
+
 /* Fetched and applied in one go, or not at all. What is neither promoted nor done stays in b->entry. */
-static enum outcome bring_over(struct batch *b, struct failure *failure)
+static enum outcome bring_over(struct batch *b, bool large, struct failure *failure)
 {
 	struct sync *s = b->s;
 	struct shmeta_err err = {.code = SHMETA_OK};
 	enum shmeta_status status = plan(b, &err);
-	enum outcome outcome = OUTCOME_DONE;
+	enum outcome outcome;
 
 	if (status != SHMETA_OK)
 		return fail(failure, OUTCOME_STORE, status, err.text);
 	if (b->key_count == 0)
 		return OUTCOME_DONE; /* all of it was promoted */
 	b->sequence = floor_read_begins(&s->floor);
-	outcome = fetch(b, failure);
-	if (outcome == OUTCOME_DONE) {
-		sync_source_works(s, SYNC_JOB_FETCH);
-		status = apply_batch(b, &err);
-		if (status == SHMETA_OK)
-			sync_room_works(s);
-		else
-			outcome =
-				fail(failure, b->store_failed || is_of_the_store(status) ? OUTCOME_STORE : OUTCOME_KEY,
-			             status, err.text);
-	}
+	b->read_at_ns = sync_now(s);
+	outcome = large ? apply_as_it_comes(b, failure) : collect_and_apply(b, failure);
 	floor_read_ends(&s->floor);
 	return outcome;
 }
@@ -851,28 +615,45 @@ static bool quarantine(struct sync *s, struct sync_entry *e, const struct failur
 	return true;
 }
 
-/* Entries that fly, to their end. A batch that fails for some key is halved until that key is alone. false: trouble; all of them
- * wait or are answered. */
-static bool run(struct sync *s, struct sync_entry **entry, size_t count)
+/* *count: what is left of them, in front. */
+static enum outcome try(struct sync *s, struct sync_entry **entry, size_t *count, bool large, struct failure *failure)
 {
-	struct batch b = {.s = s, .entry = entry, .entry_count = count};
-	struct failure failure;
-	enum outcome outcome = bring_over(&b, &failure);
+	struct batch b = {.s = s, .entry = entry, .entry_count = *count};
+	enum outcome outcome = bring_over(&b, large, failure);
 
 	batch_compact(&b);
-	count = b.entry_count;
+	*count = b.entry_count;
 	got_free(&b);
+	return outcome;
+}
+
+static bool run(struct sync *s, struct sync_entry **entry, size_t count);
+
+static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
+{
+	size_t half = count / 2;
+
+	if (run(s, entry, half))
+		return run(s, entry + half, count - half);
+	give_up(s, entry + half, count - half, s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
+	        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
+	return false;
+}
+
+/* Entries that fly, to their end. A batch that fails for some key, or has too many rows, is halved until that key is alone. false:
+ * trouble; all of them wait or are answered. */
+static bool run(struct sync *s, struct sync_entry **entry, size_t count)
+{
+	struct failure failure;
+	enum outcome outcome = try(s, entry, &count, false, &failure);
+
+	if (outcome == OUTCOME_LARGE && count == 1)
+		outcome = try(s, entry, &count, true, &failure);
 	if (outcome == OUTCOME_DONE || count == 0)
 		return true;
+	if ((outcome == OUTCOME_KEY || outcome == OUTCOME_LARGE) && count > 1)
+		return run_halves(s, entry, count);
 	if (outcome == OUTCOME_KEY) {
-		if (count > 1) {
-			if (run(s, entry, count / 2))
-				return run(s, entry + count / 2, count - count / 2);
-			give_up(s, entry + count / 2, count - count / 2,
-			        s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
-			        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
-			return false;
-		}
 		if (quarantine(s, *entry, &failure))
 			return true;
 		outcome = OUTCOME_SOURCE; /* so many: it is not about keys */

@@ -16,7 +16,9 @@
  *   refresh.c     the change feed, and what it and readers name
  *   failing.c     keys that fail by themselves
  *   quarantine.c  rows that cannot be served, as records of the store
- *   batch.c       bulk fetches, applying and answering
+ *   batch.c       bulk fetches, commits and answers
+ *   batch_apply.c what was fetched, into the store
+ *   stream.c      the same for what is too large to be collected first
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_H
 #define SHMETA_WRITER_ENGINE_H

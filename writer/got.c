@@ -105,7 +105,7 @@ static enum shmeta_status got_partition(void *arg, const struct shmeta_partition
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence)
+enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence)
 {
 	struct got_bad *last = b->bad_count > b->got[b->at].bad_at ? &b->bad[b->bad_count - 1] : NULL;
 	struct shmeta_str copy;
@@ -160,6 +160,9 @@ static enum shmeta_status got_segment(void *arg, const struct shmeta_segment *se
 		         (unsigned long long)b->row[b->row_count - 1].base_offset);
 		return got_bad_segment(b, segment, text);
 	}
+	b->text_bytes += segment->id.bytes + segment->s3_bucket.bytes + segment->s3_key.bytes;
+	if (b->row_count >= GOT_ROWS_MAX || b->text_bytes > GOT_TEXT_MAX)
+		return batch_fail(b, SHMETA_ERR_BUFFER);
 	if (!got_room((void **)&b->row, &b->row_capacity, b->row_count, sizeof *b->row))
 		return batch_fail(b, SHMETA_ERR_NO_MEMORY);
 	struct shmeta_segment *row = &b->row[b->row_count];

@@ -46,7 +46,7 @@ struct batch {
 	struct got_part *part;
 	size_t part_count, part_capacity;
 	struct shmeta_segment *row;
-	size_t row_count, row_capacity;
+	size_t row_count, row_capacity, text_bytes;
 	struct got_small *small;
 	size_t small_count, small_capacity;
 	struct got_bad *bad;
@@ -61,8 +61,13 @@ struct batch {
 	uint64_t repaired; /* rows that a comparison found */
 };
 
+/* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with ERR_BUFFER in `failed`. */
+enum { GOT_ROWS_MAX = 32768, GOT_TEXT_MAX = 16 << 20 };
+
 /* Room for one more element. false: no memory. */
 bool got_room(void **array, size_t *capacity, size_t count, size_t bytes);
+/* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */
+enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence);
 /* The sink that fills b. */
 struct backend_sink got_sink(struct batch *b);
 void got_free(struct batch *b);
