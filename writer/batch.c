@@ -14,7 +14,7 @@
 #include "writer/failing.h"
 #include "writer/stream.h"
 
-enum { ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16 };
+enum { ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
 
 static int compare_str(struct shmeta_str a, struct shmeta_str b)
 {
@@ -515,7 +515,8 @@ static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 	status = apply_batch(b, &err);
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
-	sync_room_works(s);
+	if (s->batch_full == 0)
+		sync_room_works(s);
 	return OUTCOME_DONE;
 }
 
@@ -535,7 +536,8 @@ static enum outcome end_stream(struct batch *b, uint64_t began_ns, struct failur
 		apply_abort(&s->apply);
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
-	sync_room_works(s);
+	if (s->batch_full == 0)
+		sync_room_works(s);
 	return OUTCOME_DONE;
 }
 
@@ -629,19 +631,28 @@ static enum outcome try(struct sync *s, struct sync_entry **entry, size_t *count
 
 static bool run(struct sync *s, struct sync_entry **entry, size_t count);
 
+/* What is left of a batch after trouble: as the trouble says. */
+static void give_up_rest(struct sync *s, struct sync_entry **entry, size_t count)
+{
+	give_up(s, entry, count, s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
+	        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
+}
+
 static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 {
 	size_t half = count / 2;
+	bool ok = run(s, entry, half);
 
-	if (run(s, entry, half))
-		return run(s, entry + half, count - half);
-	give_up(s, entry + half, count - half, s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
-	        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
+	/* In a full store what one key does not find room for may be followed by one that makes room. */
+	if (ok ||
+	    (s->batch_full > 0 && s->batch_full < FULL_AT_ONCE && s->room_status == SHMETA_ERR_FULL && !s->source.on))
+		return run(s, entry + half, count - half) && ok;
+	give_up_rest(s, entry + half, count - half);
 	return false;
 }
 
-/* Entries that fly, to their end. A batch that fails for some key, or has too many rows, is halved until that key is alone. false:
- * trouble; all of them wait or are answered. */
+/* Entries that fly, to their end. A batch that fails for some key, has too many rows, or does not fit, is halved until that key is
+ * alone. false: trouble; all of them are done, wait or are answered. */
 static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 {
 	struct failure failure;
@@ -651,13 +662,16 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 		outcome = try(s, entry, &count, true, &failure);
 	if (outcome == OUTCOME_DONE || count == 0)
 		return true;
-	if ((outcome == OUTCOME_KEY || outcome == OUTCOME_LARGE) && count > 1)
+	bool full = outcome == OUTCOME_STORE && failure.status == SHMETA_ERR_FULL;
+
+	if ((outcome == OUTCOME_KEY || outcome == OUTCOME_LARGE || full) && count > 1)
 		return run_halves(s, entry, count);
 	if (outcome == OUTCOME_KEY) {
 		if (quarantine(s, *entry, &failure))
 			return true;
 		outcome = OUTCOME_SOURCE; /* so many: it is not about keys */
 	}
+	s->batch_full += full;
 	give_up(s, entry, count, outcome == OUTCOME_SOURCE ? SHMETA_ERR_SOURCE : failure.status, failure.sentence);
 	tell_trouble(s, outcome, &failure);
 	return false;
@@ -669,6 +683,7 @@ bool batch_run(struct sync *s)
 	struct sync_entry **entry = take(s, &count);
 	bool ok = count > 0;
 
+	s->batch_full = 0;
 	if (ok) {
 		sync_quarantine_pass_begin(s, refresh_pass);
 		good = sort_out_failing(s, entry, &count);

@@ -180,6 +180,7 @@ struct sync {
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
 	enum shmeta_status room_status;
+	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
 	size_t leaving_count;
 	uint8_t saved_feed[SYNC_FEED_MAX];
