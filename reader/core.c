@@ -143,35 +143,58 @@ static enum shmeta_status core_new(int dir, const char *directory, const struct 
 	return SHMETA_OK;
 }
 
+/* Under cores_lock. Referenced; NULL: there is none. */
+static struct core *core_of(const struct stat *st)
+{
+	struct core *core;
+
+	for (core = cores; core != NULL; core = core->next)
+		if (core->dev == st->st_dev && core->ino == st->st_ino) {
+			(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
+			break;
+		}
+	return core;
+}
+
+static struct core *registered_core(const struct stat *st)
+{
+	struct core *core;
+
+	(void)pthread_mutex_lock(&cores_lock);
+	core = core_of(st);
+	(void)pthread_mutex_unlock(&cores_lock);
+	return core;
+}
+
 static enum shmeta_status core_find(int dir, const char *directory, const char *agent, uint32_t threads,
                                     struct core **ret, struct shmeta_err *err)
 {
 	enum shmeta_status status;
-	struct core *core;
+	struct core *core, *made = NULL;
 	struct stat st;
 
 	status = stat_board(dir, directory, &st, err);
 	if (status != SHMETA_OK)
 		return status;
-	(void)pthread_mutex_lock(&cores_lock);
-	for (core = cores; core != NULL; core = core->next)
-		if (core->dev == st.st_dev && core->ino == st.st_ino)
-			break;
-	if (core != NULL) {
-		(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
-	} else {
-		status = core_new(dir, directory, &st, agent, &core, err);
-		if (status == SHMETA_OK) {
+	core = registered_core(&st);
+	if (core == NULL) {
+		/* Made without the lock: only the registry's links are under it. */
+		status = core_new(dir, directory, &st, agent, &made, err);
+		if (status != SHMETA_OK)
+			return status;
+		(void)pthread_mutex_lock(&cores_lock);
+		core = core_of(&st);
+		if (core == NULL) {
+			core = made;
+			made = NULL;
 			core->next = cores;
 			cores = core;
 		}
+		(void)pthread_mutex_unlock(&cores_lock);
+		if (made != NULL) /* another thread was faster */
+			core_free(made);
 	}
-	(void)pthread_mutex_unlock(&cores_lock);
-	if (status != SHMETA_OK)
-		return status;
-	(void)pthread_mutex_lock(&core->lock);
-	core->threads += threads;
-	(void)pthread_mutex_unlock(&core->lock);
+	(void)__atomic_add_fetch(&core->threads, threads, __ATOMIC_RELAXED);
 	*ret = core;
 	return SHMETA_OK;
 }
@@ -199,11 +222,7 @@ enum shmeta_status shmeta__core_open(const char *directory, const char *agent, u
 struct core *shmeta__core_ref(struct core *core, uint32_t threads)
 {
 	(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
-	if (threads != 0) {
-		(void)pthread_mutex_lock(&core->lock);
-		core->threads += threads;
-		(void)pthread_mutex_unlock(&core->lock);
-	}
+	(void)__atomic_add_fetch(&core->threads, threads, __ATOMIC_RELAXED);
 	return core;
 }
 
@@ -211,11 +230,7 @@ void shmeta__core_unref(struct core *core, uint32_t threads)
 {
 	struct core **link;
 
-	if (threads != 0) {
-		(void)pthread_mutex_lock(&core->lock);
-		core->threads -= threads;
-		(void)pthread_mutex_unlock(&core->lock);
-	}
+	(void)__atomic_sub_fetch(&core->threads, threads, __ATOMIC_RELAXED);
 	(void)pthread_mutex_lock(&cores_lock);
 	if (__atomic_sub_fetch(&core->refs, 1, __ATOMIC_ACQ_REL) != 0) {
 		(void)pthread_mutex_unlock(&cores_lock);

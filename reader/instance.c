@@ -17,10 +17,21 @@ static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
 
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err)
 {
-	(void)pthread_mutex_lock(&instance->lock);
+	(void)pthread_mutex_lock(&instance->err_lock);
 	instance->err = *err;
-	(void)pthread_mutex_unlock(&instance->lock);
+	(void)pthread_mutex_unlock(&instance->err_lock);
 	return err->code;
+}
+
+enum shmeta_status shmeta__instance_tenant(const struct shmeta *instance, struct shmeta_err *err)
+{
+	if (!instance->no_tenant)
+		return SHMETA_OK;
+	return shmeta_fail(
+		err, SHMETA_ERR_INVALID_ARGUMENT,
+		"the instance was opened for a tenant that cannot exist: it has 1 to %d bytes of UTF-8 without "
+		"control characters",
+		SHMETA_TENANT_MAX);
 }
 
 const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes)
@@ -31,9 +42,9 @@ const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes)
 	/* The parent's lock may be held for ever in a child. */
 	if (instance == NULL || shmeta__forked(instance))
 		return ret;
-	(void)pthread_mutex_lock(&instance->lock);
+	(void)pthread_mutex_lock(&instance->err_lock);
 	(void)snprintf(ret, bytes, "%s", instance->err.text);
-	(void)pthread_mutex_unlock(&instance->lock);
+	(void)pthread_mutex_unlock(&instance->err_lock);
 	return ret;
 }
 
@@ -59,8 +70,6 @@ static void process_name(char *out, size_t bytes)
 static enum shmeta_status judge_options(const struct shmeta_options *o, struct shmeta_err *err)
 {
 	const uint32_t flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK;
-	const char *wrong;
-
 	if (o->size < sizeof *o)
 		return shmeta_fail(
 			err, SHMETA_ERR_INVALID_ARGUMENT,
@@ -79,12 +88,6 @@ static enum shmeta_status judge_options(const struct shmeta_options *o, struct s
 			err, SHMETA_ERR_INVALID_ARGUMENT,
 			"options: instance is the name of a directory below /run/shmeta: 1 to 255 bytes, no slash, no dot "
 			"in front");
-	if (o->tenant != NULL) {
-		wrong = shmeta__name_error(o->tenant, strnlen(o->tenant, SHMETA_TENANT_MAX + 1), SHMETA_TENANT_MAX);
-		if (wrong != NULL)
-			return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
-			                   "options: tenant %s; a tenant has 1 to %d bytes", wrong, SHMETA_TENANT_MAX);
-	}
 	return SHMETA_OK;
 }
 
@@ -107,6 +110,13 @@ static void wait_for_registration(struct core *core)
 	} while (now < until);
 }
 
+static void instance_free(struct shmeta *instance)
+{
+	(void)pthread_mutex_destroy(&instance->err_lock);
+	(void)pthread_mutex_destroy(&instance->lock);
+	free(instance);
+}
+
 static enum shmeta_status open_instance(const struct shmeta_options *o, struct shmeta **ret, struct shmeta_err *err)
 {
 	struct shmeta *instance;
@@ -124,7 +134,13 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 	instance->flags = o->flags;
 	instance->threads = o->threads != 0 ? o->threads : THREADS_DEFAULT;
 	(void)pthread_mutex_init(&instance->lock, NULL);
-	instance->tenant_bytes = strlen(tenant);
+	(void)pthread_mutex_init(&instance->err_lock, NULL);
+	instance->tenant_bytes = strnlen(tenant, SHMETA_TENANT_MAX + 1);
+	/* Such a tenant has nothing, as one that merely does not exist. */
+	if (shmeta__name_error(tenant, instance->tenant_bytes, SHMETA_TENANT_MAX) != NULL) {
+		instance->no_tenant = 1;
+		instance->tenant_bytes = 0;
+	}
 	memcpy(instance->tenant, tenant, instance->tenant_bytes);
 	if (o->agent != NULL)
 		(void)snprintf(instance->agent, sizeof instance->agent, "%s", o->agent);
@@ -142,8 +158,7 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 	if (status == SHMETA_OK)
 		status = shmeta__core_open(path, instance->agent, instance->threads, &instance->core, err);
 	if (status != SHMETA_OK) {
-		(void)pthread_mutex_destroy(&instance->lock);
-		free(instance);
+		instance_free(instance);
 		return status;
 	}
 	*ret = instance;
@@ -200,8 +215,7 @@ void shmeta__instance_unref(struct shmeta *instance)
 	if (!last)
 		return;
 	shmeta__core_unref(instance->core, instance->threads);
-	(void)pthread_mutex_destroy(&instance->lock);
-	free(instance);
+	instance_free(instance);
 }
 
 /* In a child of the process that opened it only the handle itself goes: the registration page was not inherited and something
@@ -237,21 +251,26 @@ struct core *shmeta__instance_core(struct shmeta *instance)
 	return core;
 }
 
-struct core *shmeta__instance_core_try(struct shmeta *instance, int follow)
+struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 {
-	struct core *core, *found = NULL;
+	struct core *found = NULL, *unused = NULL, *now;
+	struct shmeta_err err = {0};
 
-	if (pthread_mutex_trylock(&instance->lock) != 0)
-		return NULL;
-	core = instance->core;
-	if (follow && shmeta__core_open(core->directory, instance->agent, instance->threads, &found, &instance->err) ==
-	                      SHMETA_OK) {
+	/* Files are opened without the lock. Two threads that follow at once find the same core. */
+	if (shmeta__core_open(from->directory, instance->agent, instance->threads, &found, &err) != SHMETA_OK)
+		(void)shmeta__instance_fail(instance, &err);
+	(void)pthread_mutex_lock(&instance->lock);
+	if (found != NULL && instance->core == from) {
 		instance->core = found;
-		shmeta__core_unref(core, instance->threads);
+		unused = from;
+	} else {
+		unused = found;
 	}
-	core = shmeta__core_ref(instance->core, 0);
+	now = shmeta__core_ref(instance->core, 0);
 	(void)pthread_mutex_unlock(&instance->lock);
-	return core;
+	if (unused != NULL)
+		shmeta__core_unref(unused, instance->threads);
+	return now;
 }
 
 /* ---- state ---------------------------------------------------------------------------------------------------------------------- */

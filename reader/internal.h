@@ -7,8 +7,9 @@
  *       struct membership  one registration page
  *     struct shmeta_reader holds its own references to an env and a membership, so that a lookup follows no shared pointer
  *
- * Nothing on the way from shmeta_begin() to shmeta_end() waits for a lock: what needs core->lock tries it, and goes on with what
- * it has when another thread is at it. */
+ * Nothing on the way from shmeta_begin() to shmeta_end() waits for another thread. core->lock is held while files are opened: begin only
+ * tries it, and goes on with what it has when another thread is at it. All other locks (of the registry of cores, of an instance, of
+ * its last error, of the idle connection) are held for a few loads and stores and never over a system call. */
 #ifndef SHMETA_READER_INTERNAL_H
 #define SHMETA_READER_INTERNAL_H
 
@@ -111,7 +112,7 @@ struct core {
 
 	pthread_mutex_t lock;
 	struct env *env;  /* the newest generation that was opened, or NULL */
-	uint32_t threads; /* slots that all opens together want */
+	uint32_t threads; /* slots that all opens together want; atomic */
 	struct membership *membership;
 	uint64_t membership_epoch; /* board->epoch when its connection was last known to be alive */
 	int pending_fd;            /* a REGISTER was sent on it; -1: none */
@@ -154,12 +155,14 @@ struct shmeta {
 	uint32_t flags;
 	uint32_t threads;
 	uint32_t readers;
-	struct core *core; /* under lock */
+	struct core *core;  /* under lock */
+	uint32_t no_tenant; /* 1: the tenant that was asked for cannot exist; tenant is empty */
 	size_t tenant_bytes;
 	char tenant[SHMETA_TENANT_MAX + 1];
 	char agent[64];
-	pthread_mutex_t lock;
-	struct shmeta_err err; /* under lock */
+	pthread_mutex_t lock; /* for the fields above; like err_lock never held over a system call */
+	pthread_mutex_t err_lock;
+	struct shmeta_err err; /* under err_lock */
 };
 
 /* What the fork word of a handle or iterator points at once its reader was freed: equals no token of 0. */
@@ -171,9 +174,11 @@ static inline int shmeta__forked(const struct shmeta *instance)
 }
 /* Keep err as the instance's last error; returns its code. */
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err);
+/* Requests to the writer name a tenant: OK, or ERR_INVALID_ARGUMENT when there can be none such. */
+enum shmeta_status shmeta__instance_tenant(const struct shmeta *instance, struct shmeta_err *err);
 struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
-/* The same without waiting; NULL: another thread is at it. follow: the board's path leads elsewhere, open what is there now. */
-struct core *shmeta__instance_core_try(struct shmeta *instance, int follow);
+/* The path of the board of `from` leads elsewhere: open what is there now. The instance's core, referenced, as above. */
+struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from);
 void shmeta__instance_ref(struct shmeta *instance);
 void shmeta__instance_unref(struct shmeta *instance);
 

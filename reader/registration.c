@@ -84,8 +84,8 @@ static void send_register(struct core *core, uint64_t now_ns)
 	frame.head.id = ++core->pending_id;
 	frame.agent_pid = (uint64_t)getpid();
 	frame.agent_version = VERSION_NUMBER;
-	core->pending_asked = core->threads;
-	frame.slot_count = core->threads < THREADS_MAX ? core->threads : THREADS_MAX;
+	core->pending_asked = shmeta_peek(&core->threads);
+	frame.slot_count = core->pending_asked < THREADS_MAX ? core->pending_asked : THREADS_MAX;
 	memcpy(frame.agent_name, core->agent, strnlen(core->agent, sizeof frame.agent_name));
 	if (send(fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof frame) {
 		back_off(core, now_ns);
@@ -241,13 +241,15 @@ static void check_epoch(struct core *core)
 
 void shmeta__registration_step(struct core *core, uint64_t now_ns)
 {
+	uint32_t threads;
+
 	if (core->membership != NULL && revoked(core->membership))
 		drop_current(core);
 	if (core->membership != NULL)
 		check_epoch(core);
 	/* A second open may want more slots than the first asked for. */
-	if (core->membership != NULL &&
-	    (core->membership->slot_count >= core->threads || core->membership->asked >= core->threads))
+	threads = shmeta_peek(&core->threads);
+	if (core->membership != NULL && (core->membership->slot_count >= threads || core->membership->asked >= threads))
 		return;
 	if (core->pending_fd >= 0)
 		receive_answer(core, now_ns);

@@ -61,9 +61,12 @@ static void join(struct shmeta_reader *r)
 	slot = shmeta__slot(r->membership->page, i);
 	shmeta_store(&slot->pin, 0);
 	slot->generation = r->env == NULL ? 0 : r->env->generation;
-	memset(&slot->counters, 0, sizeof slot->counters);
-	memset(slot->histogram, 0, sizeof slot->histogram);
-	memset(slot->sample, 0, sizeof slot->sample);
+	/* The slot goes on counting where its former owner stopped: sums over slots never run backwards. What was counted without a
+	 * slot is added. */
+	shmeta__counters_add(&slot->counters, &r->own.counters);
+	for (unsigned b = 0; b < SHMETA_HISTOGRAM_BUCKETS; b++)
+		slot->histogram[b] += r->own.histogram[b];
+	memset(&r->own, 0, sizeof r->own);
 	shmeta_publish(&slot->in_use, 1);
 	r->slot = slot;
 	r->guard = &r->membership->page->revoked; /* PAIR 5 */
@@ -157,9 +160,8 @@ static void settle_instance(struct shmeta_reader *r)
 	if (now + (uint64_t)shmeta_peek(&r->board->boot_offset_ns) < beat + WRITER_AWAY_NS)
 		return;
 	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
-	core = shmeta__instance_core_try(r->instance, shmeta__core_was_replaced(r->core));
-	if (core == NULL)
-		return;
+	core = shmeta__core_was_replaced(r->core) ? shmeta__instance_follow(r->instance, r->core)
+	                                          : shmeta__instance_core(r->instance);
 	if (core == r->core) {
 		shmeta__core_unref(core, 0);
 		return;
