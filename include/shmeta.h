@@ -299,11 +299,11 @@ struct shmeta_options {
 	size_t size;           /* sizeof(struct shmeta_options) */
 	const char *directory; /* instance directory; NULL: /run/shmeta/<instance> */
 	const char *instance;  /* NULL: "default" */
-	const char *tenant;    /* NULL: SHMETA_DEFAULT_TENANT */
-	const char *agent;     /* how operators see this process; NULL: the process's name */
-	uint32_t flags;        /* enum shmeta_open_flags */
-	uint32_t threads;      /* most readers at a time; 0: 64; at most 1024 */
-	char *error;           /* may be NULL: receives a sentence when shmeta_open() fails */
+	const char *tenant; /* NULL: SHMETA_DEFAULT_TENANT. One that cannot exist has nothing and cannot be written */
+	const char *agent;  /* how operators see this process; NULL: the process's name */
+	uint32_t flags;     /* enum shmeta_open_flags */
+	uint32_t threads;   /* most readers at a time; 0: 64; at most 1024 */
+	char *error;        /* may be NULL: receives a sentence when shmeta_open() fails */
 	size_t error_bytes;
 };
 
@@ -323,7 +323,7 @@ void shmeta_close(struct shmeta *instance);
 const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes);
 
 /* A thread's reader. Owns: *ret; shmeta_reader_free() it, before or after the instance. Threads: any may create, one at a time may use.
- * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` slots taken), ERR_FORKED, ERR_VERSION, ERR_CORRUPT. */
+ * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` readers exist), ERR_FORKED, ERR_VERSION, ERR_CORRUPT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret);
 
 /* Ends an open snapshot, frees the reader. Its handles and iterators answer errors from then on and are closed by their owner, before
@@ -331,7 +331,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, st
 void shmeta_reader_free(struct shmeta_reader *reader);
 
 /* Begin a snapshot: one commit that does not change underfoot.
- * Blocks: never; no system call while the writer's epoch and generation stay the same.
+ * Blocks: never for another thread or process; no system call while the writer's epoch and generation stay the same. In a new
+ * generation it opens that one's files itself; while another thread is at that, it goes on in the old one.
  * Errors: ERR_FORKED, ERR_BUSY_SNAPSHOT, ERR_CONTENDED (retry), UNKNOWN (nothing published yet), ERR_VERSION, ERR_CORRUPT,
  * ERR_SYSTEM (a new generation could not be mapped). */
 SHMETA_MUST_USE enum shmeta_status shmeta_begin(struct shmeta_reader *reader);
@@ -352,6 +353,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *re
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Topics. All lookups below: Borrows: views in *ret_... live until shmeta_end(). Threads: the reader's. Blocks: never with
  * CACHED; up to read->timeout_ms with FRESH and SOURCE. ret_fresh may be NULL everywhere.
+ * A name that cannot exist (empty, longer than SHMETA_NAME_MAX, not UTF-8, with control characters) is ABSENT, fresh for ever (ttl_ns
+ * UINT64_MAX), and nobody is asked; so is everything of a tenant that cannot exist. Lists of such are empty. Only writes and requests
+ * refuse them.
  * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED; with FRESH and SOURCE also ERR_TIMEOUT,
  * ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY.
  * ------------------------------------------------------------------------------------------------------------------------ */
@@ -554,7 +558,7 @@ struct shmeta_state {
 	uint64_t committed_txn;
 	uint64_t class_age_ns[SHMETA_CLASS_COUNT]; /* since all of a class was known to be true; UINT64_MAX: never */
 };
-/* From shared memory alone. Threads: any. Blocks: never. */
+/* From shared memory alone. Threads: any. Blocks: for file opens when the generation is a new one, its own or another thread's. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret);
 
 /* The commit that last changed a record of the class; compare with an earlier answer to learn whether anything did. */

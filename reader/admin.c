@@ -86,6 +86,8 @@ enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, 
 		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "objects: flags %#x are none", flags);
 		return shmeta__instance_fail(instance, &err);
 	}
+	if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
 	list = calloc(1, sizeof *list);
 	if (list == NULL)
 		return SHMETA_ERR_NO_MEMORY;
@@ -190,6 +192,8 @@ enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class 
 		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "invalidate: %s", wrong);
 		return shmeta__instance_fail(instance, &err);
 	}
+	if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
 	packet.frame.flags = ((flags & SHMETA_INVALIDATE_PREFIX) != 0 ? SHMETA_INVALIDATE_ASK_PREFIX : 0u) |
 	                     ((flags & SHMETA_INVALIDATE_DRY_RUN) != 0 ? SHMETA_INVALIDATE_ASK_DRY_RUN : 0u);
 	packet.frame.name_bytes = (uint32_t)name;

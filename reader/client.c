@@ -304,7 +304,9 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (is_forked(c))
 		return SHMETA_ERR_FORKED;
-	status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
+	status = shmeta__instance_tenant(c->instance, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
 	if (status != SHMETA_OK)
 		return refuse(c, &err, ret_results, count);
 	status = write_and_wait(c, call, deadline, &err);
@@ -333,7 +335,9 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (is_forked(c))
 		return SHMETA_ERR_FORKED;
-	status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, NULL, &call, &err);
+	status = shmeta__instance_tenant(c->instance, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, NULL, &call, &err);
 	if (status != SHMETA_OK) {
 		(void)shmeta_fail_prefix(&err, "submit");
 		return shmeta__instance_fail(c->instance, &err);

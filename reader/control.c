@@ -503,6 +503,8 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "refresh: %s", wrong);
 		return shmeta__instance_fail(instance, &err);
 	}
+	if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
 	core = shmeta__instance_core(instance);
 	status = shmeta__ask_since(instance, core, &want, shmeta__writer_now_ns(core), deadline, &answer, &err);
 	if (status == SHMETA_OK)

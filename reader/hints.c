@@ -54,7 +54,7 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 	if (status == SHMETA_OK)
 		status = name_fits(r, "agent", agent_id, agent_id_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
 	status = shmeta__snapshot_tenant(r, &tenant);
 	if (status == SHMETA_OK) {
 		key_bytes = shmeta__name_key(key, tenant, agent_id, agent_id_bytes);
@@ -62,6 +62,8 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 		if (status == SHMETA_OK)
 			status = shmeta__agent_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	}
+	if (status == SHMETA_ABSENT && !name_exists(r, agent_id, agent_id_bytes))
+		return lookup_done(r, never_there(r, 1, ret_fresh));
 	return lookup_done(r, hint_answer(r, SHMETA_CLASS_AGENT, status, &stamps, ret_fresh));
 }
 
@@ -84,9 +86,9 @@ static int passes(const struct iter_filter *filter, struct shmeta_str value)
 	       (filter->bytes == value.bytes && memcmp(filter->text, value.data, value.bytes) == 0);
 }
 
-/* A list that is empty because nothing was loaded is UNKNOWN. Otherwise a new iterator over the tenant's entries. */
+/* A list that is empty because nothing was loaded is UNKNOWN; never: one that is always empty. Otherwise a new iterator over the tenant's entries. */
 static enum shmeta_status hint_list(struct shmeta_reader *r, enum shmeta_class cls, enum iter_kind kind,
-                                    enum shmeta_db db, const char *first, const char *second, int64_t now_ms,
+                                    enum shmeta_db db, int never, const char *first, const char *second, int64_t now_ms,
                                     struct shmeta_iter **ret)
 {
 	const struct known none = {0};
@@ -96,9 +98,9 @@ static enum shmeta_status hint_list(struct shmeta_reader *r, enum shmeta_class c
 	status = lookup_ready(r);
 	if (status != SHMETA_OK)
 		return status;
-	status = absent_or_unknown(r, cls, &none);
-	if (status == SHMETA_UNKNOWN)
-		return lookup_done(r, status);
+	/* Of a name or a tenant that cannot exist there is nothing, whatever was loaded. */
+	if (!never && absent_or_unknown(r, cls, &none) == SHMETA_UNKNOWN)
+		return lookup_done(r, SHMETA_UNKNOWN);
 	status = shmeta__iter_new(r, kind, db, &iter);
 	if (status != SHMETA_OK)
 		return lookup_done(r, status);
@@ -108,7 +110,7 @@ static enum shmeta_status hint_list(struct shmeta_reader *r, enum shmeta_class c
 	}
 	iter->now_ms = now_ms;
 	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, "", 0);
-	iter->done = iter->tenant == 0;
+	iter->done = iter->tenant == 0 || never;
 	*ret = iter;
 	return SHMETA_OK;
 }
@@ -118,7 +120,7 @@ enum shmeta_status shmeta_list_agents(struct shmeta_reader *r, const char *group
 {
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	return hint_list(r, SHMETA_CLASS_AGENT, ITER_AGENTS, SHMETA_DB_AGENTS, group, zone, now_ms, ret);
+	return hint_list(r, SHMETA_CLASS_AGENT, ITER_AGENTS, SHMETA_DB_AGENTS, 0, group, zone, now_ms, ret);
 }
 
 /* Younger than 60 s, strictly; a heartbeat from the future is young. */
@@ -163,7 +165,7 @@ enum shmeta_status shmeta_list_groups(struct shmeta_reader *r, struct shmeta_ite
 {
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	return hint_list(r, SHMETA_CLASS_OFFSET, ITER_GROUPS, SHMETA_DB_GROUPS, NULL, NULL, 0, ret);
+	return hint_list(r, SHMETA_CLASS_OFFSET, ITER_GROUPS, SHMETA_DB_GROUPS, 0, NULL, NULL, 0, ret);
 }
 
 enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
@@ -329,8 +331,10 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
+	if (status == SHMETA_ABSENT && !name_exists(r, topic, topic_bytes))
+		return lookup_done(r, never_there(r, 1, ret_fresh));
 	if (status == SHMETA_OK) {
 		key = shmeta__part_key(id, partition_id);
 		status = shmeta__snapshot_get(r, SHMETA_DB_LEASES, &key, sizeof key, &value, &bytes);
@@ -355,10 +359,9 @@ enum shmeta_status shmeta_list_leases(struct shmeta_reader *r, const char *topic
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
-	if (status == SHMETA_OK && topic != NULL)
-		status = name_fits(r, "topic", topic, strlen(topic));
 	if (status == SHMETA_OK)
-		status = hint_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES, NULL, agent, now_ms, &iter);
+		status = hint_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES,
+		                   topic != NULL && !name_exists(r, topic, strlen(topic)), NULL, agent, now_ms, &iter);
 	if (status != SHMETA_OK)
 		return status;
 	if (iter->done) {
@@ -370,7 +373,7 @@ enum shmeta_status shmeta_list_leases(struct shmeta_reader *r, const char *topic
 		if (status == SHMETA_OK)
 			status = add_range(iter, id);
 		else if (status == SHMETA_ABSENT)
-			status = name_wrong(r, "topic", topic, strlen(topic));
+			status = SHMETA_OK;
 	}
 	if (status != SHMETA_OK) {
 		shmeta_iter_free(iter);
@@ -424,7 +427,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 	size_t key_bytes, bytes;
 	uint32_t id;
 
-	if (r == NULL || ret == NULL)
+	if (r == NULL || ret == NULL || group == NULL || topic == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
 	if (status == SHMETA_OK)
@@ -432,7 +435,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (status == SHMETA_OK) {
 		key_bytes = shmeta__offset_key(key, r->tenant, group, group_bytes, id, partition_id);
@@ -440,6 +443,8 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 		if (status == SHMETA_OK)
 			status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	}
+	if (status == SHMETA_ABSENT && !(name_exists(r, group, group_bytes) && name_exists(r, topic, topic_bytes)))
+		return lookup_done(r, never_there(r, 1, ret_fresh));
 	return lookup_done(r, hint_answer(r, SHMETA_CLASS_OFFSET, status, &stamps, ret_fresh));
 }
 
@@ -448,19 +453,19 @@ enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const 
 	struct shmeta_iter *iter;
 	enum shmeta_status status;
 
-	if (r == NULL || ret == NULL)
+	if (r == NULL || ret == NULL || group == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
 	if (status == SHMETA_OK)
-		status = name_fits(r, "group", group, group == NULL ? 0 : strlen(group));
-	if (status == SHMETA_OK)
-		status = hint_list(r, SHMETA_CLASS_OFFSET, ITER_OFFSETS, SHMETA_DB_OFFSETS, NULL, NULL, 0, &iter);
+		status = hint_list(r, SHMETA_CLASS_OFFSET, ITER_OFFSETS, SHMETA_DB_OFFSETS,
+		                   !name_exists(r, group, strlen(group)), NULL, NULL, 0, &iter);
 	if (status != SHMETA_OK)
 		return status;
-	/* The NUL behind the group keeps "a" apart from "ab". */
-	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, group, strlen(group) + 1);
-	if (!iter->done)
+	if (!iter->done) {
+		/* The NUL behind the group keeps "a" apart from "ab". */
+		iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, group, strlen(group) + 1);
 		status = collect_ranges(iter);
+	}
 	if (status != SHMETA_OK) {
 		shmeta_iter_free(iter);
 		return lookup_done(r, status);

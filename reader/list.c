@@ -156,13 +156,9 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 	status = lookup_ready(r);
 	if (status != SHMETA_OK)
 		return status;
-	if (literal > SHMETA_NAME_MAX)
-		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
-		                           "pattern: %zu bytes, no name has more than %d", literal, SHMETA_NAME_MAX);
 	/* An empty list is a statement about the source, too. */
-	status = absent_or_unknown(r, SHMETA_CLASS_LIST, &none);
-	if (status == SHMETA_UNKNOWN)
-		return lookup_done(r, status);
+	if (!r->instance->no_tenant && absent_or_unknown(r, SHMETA_CLASS_LIST, &none) == SHMETA_UNKNOWN)
+		return lookup_done(r, SHMETA_UNKNOWN);
 	status = shmeta__iter_new(r, ITER_TOPICS, SHMETA_DB_NAMES, &iter);
 	if (status != SHMETA_OK)
 		return lookup_done(r, status);
@@ -178,8 +174,10 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 		if (star != NULL)
 			literal = (size_t)(star - pattern);
 	}
-	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, literal == 0 ? "" : pattern, literal);
-	iter->done = iter->tenant == 0;
+	/* No name begins with more than a name can have. */
+	iter->done = iter->tenant == 0 || literal > SHMETA_NAME_MAX;
+	if (!iter->done)
+		iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, literal == 0 ? "" : pattern, literal);
 	*ret = iter;
 	return SHMETA_OK;
 }
@@ -190,8 +188,13 @@ static enum shmeta_status skip(struct shmeta_iter *iter, enum iter_kind kind, co
 
 	if (status != SHMETA_OK)
 		return status;
-	if (iter->walk.started || name_fits(iter->reader, "name to go on behind", name, name_bytes) != SHMETA_OK)
+	if (iter->walk.started || (name == NULL && name_bytes != 0))
 		return SHMETA_ERR_INVALID_ARGUMENT;
+	/* What follows a name that is too long follows as much of it as a name can have. */
+	if (name_bytes > SHMETA_NAME_MAX)
+		name_bytes = SHMETA_NAME_MAX;
+	if (name_bytes == 0)
+		name = "";
 	/* No key lies between a name and the same name with a NUL behind it. */
 	iter->skip_bytes = shmeta__name_key(iter->skip, iter->tenant, name, name_bytes);
 	iter->skip[iter->skip_bytes++] = 0;
@@ -265,6 +268,8 @@ enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_top
 		/* How old the list as a whole is. */
 		if (ret_fresh != NULL)
 			lookup_age(iter->reader, SHMETA_CLASS_LIST, 0, &none, ret_fresh);
+		if (iter->reader->instance->no_tenant)
+			(void)never_there(iter->reader, 0, ret_fresh);
 		return list_done(iter->reader);
 	}
 	if (status == SHMETA_OK)

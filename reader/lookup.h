@@ -6,6 +6,7 @@
 #include "reader/internal.h"
 
 enum { SAMPLE_EVERY = 1024 };
+#define FOR_EVER UINT64_MAX /* a time to live, of what cannot become otherwise */
 
 static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
 {
@@ -89,7 +90,8 @@ static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const s
 static inline int must_ask(const struct shmeta_read *read, enum shmeta_status status,
                            const struct shmeta_freshness *fresh)
 {
-	return status >= 0 && (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
+	return status >= 0 && fresh->ttl_ns != FOR_EVER &&
+	       (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
 }
 
 static inline enum shmeta_status buffer_too_small(struct shmeta_reader *r, const struct shmeta_read *read,
@@ -143,24 +145,31 @@ static inline enum shmeta_status absent_or_unknown(struct shmeta_reader *r, enum
 	return class_synced_at(r, cls) != 0 || known->synced_at_ns != 0 ? SHMETA_ABSENT : SHMETA_UNKNOWN;
 }
 
-/* 0 when the name can be one; otherwise the status to return. A name that is too long cannot be a key; one that is badly spelt is
- * merely never found, so it is judged only then, by name_wrong(). */
+/* The answer of a lookup by a name, or for a tenant, that cannot exist: whatever was loaded, and without asking anybody. */
+static inline enum shmeta_status never_there(const struct shmeta_reader *r, int hint,
+                                             struct shmeta_freshness *ret_fresh)
+{
+	if (ret_fresh != NULL)
+		*ret_fresh = (struct shmeta_freshness){
+			.ttl_ns = FOR_EVER, .txn = r->snapshot, .fresh = 1, .hint = (uint32_t)hint};
+	return SHMETA_ABSENT;
+}
+
+/* OK when the name may be looked for; ABSENT when it is empty or too long for a key. One that is badly spelt is merely never found,
+ * so it is judged only then, by name_exists(). */
 static inline enum shmeta_status name_fits(struct shmeta_reader *r, const char *what, const char *name, size_t bytes)
 {
 	if (likely(name != NULL && bytes - 1 < SHMETA_NAME_MAX))
 		return SHMETA_OK;
-	return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s: %zu bytes; a name has 1 to %d", what,
-	                           name == NULL ? (size_t)0 : bytes, SHMETA_NAME_MAX);
+	if (name != NULL || bytes == 0)
+		return SHMETA_ABSENT;
+	return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s: NULL, and %zu bytes", what, bytes);
 }
 
-static inline enum shmeta_status name_wrong(struct shmeta_reader *r, const char *what, const char *name, size_t bytes)
+/* Of a name that was not found: can it exist at all? */
+static inline int name_exists(const struct shmeta_reader *r, const char *name, size_t bytes)
 {
-	const char *wrong = shmeta__name_error(name, bytes, SHMETA_NAME_MAX);
-	char shown[80];
-
-	return wrong == NULL ? SHMETA_OK
-	                     : shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s '%s' %s", what,
-	                                           shmeta__escape(shown, sizeof shown, name, bytes), wrong);
+	return !r->instance->no_tenant && shmeta__name_error(name, bytes, SHMETA_NAME_MAX) == NULL;
 }
 
 /* A record that was decoded carries its own times. */

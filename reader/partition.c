@@ -222,10 +222,10 @@ enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *
 	uint32_t id;
 
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
-	if (unlikely(status == SHMETA_ABSENT)) {
-		status = name_wrong(r, "topic", topic, topic_bytes);
-		return status != SHMETA_OK ? status : partition_absent(r, SHMETA_CLASS_LIST, assured_ns, ret_fresh);
-	}
+	if (unlikely(status == SHMETA_ABSENT))
+		return name_exists(r, topic, topic_bytes)
+		               ? partition_absent(r, SHMETA_CLASS_LIST, assured_ns, ret_fresh)
+		               : never_there(r, 0, ret_fresh);
 	if (likely(status == SHMETA_OK))
 		status = shmeta__partition_cached(r, id, partition_id, ret);
 	return likely(status != SHMETA_ABSENT) ? status : partition_absent(r, cls, assured_ns, ret_fresh);
@@ -251,7 +251,7 @@ enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *to
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
 	status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION, 0, NULL, &cached);
 	if (status == SHMETA_OK)
 		status = shmeta__topic_record(r, topic, topic_bytes, &record);
@@ -435,7 +435,7 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 	if (likely(status == SHMETA_OK))
 		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (likely(!asks))
 		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
 	status = get_named(r, topic, topic_bytes, partition_id, 0, ret, &fresh);
@@ -517,11 +517,10 @@ enum shmeta_status shmeta_list_partitions(struct shmeta_reader *r, const char *t
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (status == SHMETA_ABSENT) {
-		status = name_wrong(r, "topic", topic, topic_bytes);
-		if (status == SHMETA_OK)
+		if (name_exists(r, topic, topic_bytes))
 			status = partition_absent(r, SHMETA_CLASS_LIST, 0, NULL);
 	} else if (status == SHMETA_OK) {
 		status = shmeta__iter_new(r, ITER_PARTITIONS, SHMETA_DB_PARTS, ret);

@@ -175,7 +175,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 	if (likely(status == SHMETA_OK))
 		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (unlikely(asks)) {
 		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
 
@@ -287,7 +287,7 @@ enum shmeta_status shmeta_segment_strings_named(struct shmeta_reader *r, const c
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", topic, topic_bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
 	status = shmeta__partition_named(r, topic, topic_bytes, segment->partition_id, SHMETA_CLASS_SEGMENT, 0, NULL,
 	                                 &h);
 	if (status == SHMETA_OK)

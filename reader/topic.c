@@ -187,10 +187,8 @@ enum shmeta_status shmeta__topic_name(struct shmeta_reader *r, uint32_t topic_id
 static enum shmeta_status topic_absent(struct shmeta_reader *r, const char *name, size_t bytes,
                                        const struct known *known, struct shmeta_freshness *ret_fresh)
 {
-	enum shmeta_status status = name_wrong(r, "topic", name, bytes);
-
-	if (status != SHMETA_OK)
-		return status;
+	if (!name_exists(r, name, bytes))
+		return never_there(r, 0, ret_fresh);
 	lookup_age(r, SHMETA_CLASS_LIST, 0, known, ret_fresh);
 	return absent_or_unknown(r, SHMETA_CLASS_LIST, known);
 }
@@ -271,7 +269,7 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 	if (likely(status == SHMETA_OK))
 		status = lookup_options(r, read, &asks);
 	if (unlikely(status != SHMETA_OK))
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (unlikely(asks))
 		return get_topic_fresh(r, name, bytes, read, ret, ret_fresh);
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
@@ -296,6 +294,8 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 	status = lookup_ready(r);
 	if (status != SHMETA_OK)
 		return status;
+	if (r->instance->no_tenant)
+		return lookup_done(r, never_there(r, 0, ret_fresh));
 	status = shmeta__topic_name(r, topic_id, &tenant, &name);
 	/* Another tenant's topic is as absent as one that never was. */
 	if (status == SHMETA_OK) {
@@ -351,7 +351,7 @@ enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name,
 	if (status == SHMETA_OK)
 		status = name_fits(r, "topic", name, bytes);
 	if (status != SHMETA_OK)
-		return status;
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (ret_fresh == NULL)
 		ret_fresh = &unused;
 	status = shmeta__topic_resolve(r, name, bytes, &id);

@@ -189,7 +189,7 @@ Test(reader_open, an_instance_that_published_nothing_opens_and_answers_unknown)
 Test(reader_open, options_that_cannot_be_are_refused_with_a_sentence)
 {
 	struct fake_writer *f = fake_writer_new();
-	char error[512], long_path[5000], long_tenant[SHMETA_TENANT_MAX + 2];
+	char error[512], long_path[5000];
 	const struct shmeta_options good = {
 		.size = sizeof good, .directory = f->dir, .error = error, .error_bytes = sizeof error};
 	struct shmeta_options o;
@@ -197,9 +197,7 @@ Test(reader_open, options_that_cannot_be_are_refused_with_a_sentence)
 
 	memset(long_path, 'x', sizeof long_path);
 	long_path[sizeof long_path - 1] = 0;
-	memset(long_tenant, 'x', sizeof long_tenant);
-	long_tenant[SHMETA_TENANT_MAX + 1] = 0;
-	for (int i = 0; i < 10; i++) {
+	for (int i = 0; i < 7; i++) {
 		o = good;
 		error[0] = 0;
 		switch (i) {
@@ -222,15 +220,6 @@ Test(reader_open, options_that_cannot_be_are_refused_with_a_sentence)
 			o.instance = "";
 			break;
 		case 6:
-			o.tenant = "";
-			break;
-		case 7:
-			o.tenant = long_tenant;
-			break;
-		case 8:
-			o.tenant = "a\tb";
-			break;
-		case 9:
 			o.directory = long_path;
 			break;
 		}

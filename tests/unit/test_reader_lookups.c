@@ -155,9 +155,9 @@ Test(reader_lookups, a_snapshot_stays_complete_when_the_class_is_stamped_at_late
 	end();
 }
 
-Test(reader_lookups, names_at_their_limits_are_found_and_beyond_them_refused)
+Test(reader_lookups, names_at_their_limits_are_found_and_beyond_them_absent)
 {
-	char longest[SHMETA_NAME_MAX + 2], sentence[256];
+	char longest[SHMETA_NAME_MAX + 2];
 	struct shmeta_topic topic;
 
 	memset(longest, 'x', sizeof longest);
@@ -171,13 +171,10 @@ Test(reader_lookups, names_at_their_limits_are_found_and_beyond_them_refused)
 	cr_assert_eq(get(longest, &topic), SHMETA_OK);
 	cr_assert_eq(topic.name.bytes, SHMETA_NAME_MAX);
 	cr_assert_eq(get("y", &topic), SHMETA_OK);
-	cr_assert_eq(shmeta_get_topic(reader, longest, SHMETA_NAME_MAX + 1, NULL, &topic, NULL),
-	             SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(get("", &topic), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_get_topic(reader, longest, SHMETA_NAME_MAX + 1, NULL, &topic, NULL), SHMETA_ABSENT);
+	cr_assert_eq(get("", &topic), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_topic(reader, NULL, 3, NULL, &topic, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(get("tab\there", &topic), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_neq(strstr(shmeta_last_error(instance, sentence, sizeof sentence), "tab\\x09here"), NULL, "%s",
-	              sentence);
+	cr_assert_eq(get("tab\there", &topic), SHMETA_ABSENT);
 	cr_assert_eq(get("Y", &topic), SHMETA_ABSENT, "names are compared as bytes");
 	end();
 }
@@ -309,7 +306,7 @@ Test(reader_lookups, a_batch_answers_in_input_order_with_the_absent_marked)
 	cr_assert_eq(status[1], SHMETA_ABSENT);
 	cr_assert_eq(status[2], SHMETA_OK);
 	cr_assert(same(topics[2].name, "a"));
-	cr_assert_eq(status[3], SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(status[3], SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_topics(reader, 0, NULL, NULL, NULL), SHMETA_OK);
 	end();
 }
@@ -924,7 +921,7 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "z", 0, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_committed_offset(reader, "h", "z", 1, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "y", 1, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "", "y", 1, &o, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "", "y", 1, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_committed_offset(reader, "g", NULL, 1, &o, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_OK);
@@ -936,7 +933,7 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_skip_agents(iter, "g", 1), SHMETA_ERR_INVALID_ARGUMENT, "a list of another kind");
-	cr_assert_eq(shmeta_skip_groups(iter, "", 0), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_skip_groups(iter, NULL, 1), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_skip_groups(iter, "g", 1), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_OK);
 	cr_assert(same(group.group_id, "gg"), "behind the name that was given");
