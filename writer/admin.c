@@ -317,6 +317,30 @@ static enum shmeta_status count_all(struct sync *s, struct admin_job *job, struc
 	return SHMETA_OK;
 }
 
+/* Rows of the store, as count_all() counts them: not what the topic says of itself. */
+static enum shmeta_status count_partitions(struct shmeta__txn *txn, uint32_t topic_id, uint64_t *ret,
+                                           struct shmeta_err *err)
+{
+	uint64_t key = shmeta__part_key(topic_id, 0), at;
+	struct shmeta__cursor *cursor;
+	const void *found, *value;
+	size_t key_bytes, bytes;
+	enum shmeta_status status = shmeta__cursor_open(txn, SHMETA_DB_PARTS, &key, sizeof(key), &cursor, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	while ((status = shmeta__cursor_next(cursor, &found, &key_bytes, &value, &bytes, err)) == SHMETA_OK) {
+		if (key_bytes != sizeof(at))
+			break;
+		memcpy(&at, found, sizeof(at));
+		if (at >> 32 != topic_id)
+			break;
+		(*ret)++;
+	}
+	shmeta__cursor_close(cursor);
+	return status < 0 ? status : SHMETA_OK;
+}
+
 /* One topic or partition: what the store has of it is counted, but whatever the source has of it is read. */
 static enum shmeta_status begin_named(struct sync *s, struct admin_job *job, struct shmeta__txn *txn,
                                       struct shmeta_err *err)
@@ -331,7 +355,9 @@ static enum shmeta_status begin_named(struct sync *s, struct admin_job *job, str
 		return status;
 	if (status == SHMETA_OK && job->cls == SHMETA_CLASS_TOPIC) {
 		job->count.topics = 1;
-		job->count.partitions = topic.partition_count;
+		status = count_partitions(txn, topic.topic_id, &job->count.partitions, err);
+		if (status < 0)
+			return status;
 	} else if (status == SHMETA_OK) {
 		status = apply_partition_get(txn, topic.topic_id, job->partition_id, &partition, &last, &any, err);
 		if (status < 0)
@@ -394,7 +420,9 @@ static enum shmeta_status next_topics(struct sync *s, struct admin_job *job, str
 		memcpy(job->after, topic.name.data, topic.name.bytes);
 		job->after_bytes = topic.name.bytes;
 		job->count.topics++;
-		job->count.partitions += topic.partition_count;
+		status = count_partitions(txn, topic.topic_id, &job->count.partitions, err);
+		if (status < 0)
+			break;
 		topics++;
 		partitions += topic.partition_count;
 	}

@@ -255,10 +255,10 @@ Test(admin, shmetactl_invalidates_and_asks_before_much, .init = start, .fini = s
 	cr_expect_eq(found("orders.1"), SHMETA_OK);
 	expect("invalidate partition orders.2 0", 0, "0 topics, 1 partitions");
 	expect("invalidate agent", 0, "0 topics, 0 partitions");
-	expect("invalidate topic nothing", 0, "0 topics, 0 partitions");
+	expect("invalidate topic nothing", 5, "topic not found: 'nothing'");
 	expect("invalidate", 2, "takes one of");
 	expect("invalidate topic orders.2 --all", 2, "takes one of");
-	expect("invalidate list", 2, "or say --all");
+	expect("invalidate list", 2, "or --all");
 	expect("invalidate partition orders.2", 2, "takes TOPIC PARTITION");
 	expect("invalidate partition orders.2 x", 2, "not a partition id");
 	expect("verify", 0, "");

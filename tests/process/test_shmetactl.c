@@ -365,12 +365,13 @@ Test(shmetactl_process, readers_shows_who_is_registered, .init = start, .fini = 
 	shmeta_close(instance);
 }
 
-Test(shmetactl_process, looking_never_registers, .init = start, .fini = stop)
+Test(shmetactl_process, a_lookup_never_registers, .init = start, .fini = stop)
 {
 	json_t *doc;
 
-	expect_code("ls topics", 0);
-	expect_code("dump", 0);
+	expect_code("status", 0);
+	expect_code("get topic topic-03", 0);
+	expect_code("find topic-03 1 1000", 0);
 	(void)sleep(2); /* two writes of the list */
 	doc = ask("readers", 0);
 	cr_assert_eq(number(doc, "count"), 0);
@@ -929,6 +930,93 @@ Test(shmetactl_process, nothing_is_escaped_twice, .init = start, .fini = stop)
 	CTL(&t, "topic create \"$(printf 'esc\\033[31m')\" 1");
 	cr_assert_neq(t.code, 0);
 	cr_assert(strstr(t.err, "'esc\\x1b[31m'") != NULL, "%s", t.err);
+	run_tool_done(&t);
+}
+
+/* ---- what is not there -------------------------------------------------------------------------------------------------------- */
+
+Test(shmetactl_process, what_does_not_exist_is_not_done, .init = start, .fini = stop)
+{
+	static const struct {
+		const char *args;
+		int code;
+		const char *says;
+	} cases[] = {
+		{"segments delete-before nosuch 0 10 --yes", 5, "topic not found: 'nosuch'"},
+		{"segments delete-before topic-03 9 10 --yes", 5, "'topic-03' has no partition 9"},
+		{"segments delete-before topic-03 1 10 --yes", 0, ""},
+		{"refresh topic nosuch", 5, "topic not found: 'nosuch'"},
+		{"refresh partition topic-03 9", 5, "'topic-03' has no partition 9"},
+		{"refresh segment nosuch 0", 5, "topic not found: 'nosuch'"},
+		{"refresh topic topic-03", 0, ""},
+		{"invalidate topic nosuch", 5, "topic not found: 'nosuch'"},
+		{"invalidate partition topic-03 9", 5, "'topic-03' has no partition 9"},
+		{"invalidate --prefix nosuch --yes", 5, "no topic begins with 'nosuch'"},
+		{"invalidate --prefix nosuch --dry-run", 5, "no topic begins with 'nosuch'"},
+		{"invalidate topic topic-03", 0, ""},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct run_tool t;
+
+		CTL(&t, "%s", cases[i].args);
+		cr_assert(t.code == cases[i].code && strstr(t.err, cases[i].says) != NULL, "%s: %d %s%s", cases[i].args,
+		          t.code, t.out, t.err);
+		run_tool_done(&t);
+	}
+}
+
+Test(shmetactl_process, all_and_an_empty_prefix_count_the_same_rows)
+{
+	json_t *all, *prefix;
+
+	start_with("INSERT INTO topics VALUES('says-five-has-none', 5, NULL, 1, 1, '{}')");
+	all = ask("invalidate --all --dry-run", 0);
+	prefix = ask("invalidate --prefix '' --dry-run", 0);
+	cr_assert_eq(number(all, "topics"), TOPICS + 1);
+	cr_assert_eq(number(all, "partitions"), PARTITIONS);
+	cr_assert_eq(number(prefix, "topics"), TOPICS + 1);
+	cr_assert_eq(number(prefix, "partitions"), PARTITIONS);
+	json_decref(all);
+	json_decref(prefix);
+	stop();
+}
+
+Test(shmetactl_process, schema_apply_creates_only_what_was_named, .init = start, .fini = stop)
+{
+	char path[160], moved[160];
+	struct run_tool t;
+
+	(void)snprintf(path, sizeof(path), "%s/new.db", d.dir);
+	run_tool(&t, "shmetactl schema apply --source sqlite:%s", path);
+	cr_assert(t.code == 0 && access(path, F_OK) == 0, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	(void)run_daemon_end(&d, SIGTERM);
+	(void)snprintf(path, sizeof(path), "%s", d.db);
+	(void)snprintf(moved, sizeof(moved), "%s/moved", d.dir);
+	cr_assert_eq(rename(path, moved), 0);
+	CTL(&t, "schema apply");
+	cr_assert(t.code != 0 && strstr(t.err, path) != NULL, "%d %s", t.code, t.err);
+	cr_assert_neq(access(path, F_OK), 0, "a database was made");
+	run_tool_done(&t);
+}
+
+Test(shmetactl_process, a_failure_names_what_was_typed_once, .init = start, .fini = stop)
+{
+	char path[160];
+	struct run_tool t;
+
+	CTL(&t, "export %s/nosuch/file", d.dir);
+	cr_assert(t.code == 2 && strstr(t.err, "nosuch/file: No such file") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	(void)snprintf(path, sizeof(path), "%s/empty", d.dir);
+	cr_assert_eq(mkdir(path, 0700), 0);
+	CTL(&t, "verify --store %s", path);
+	cr_assert(t.code == 6 && strstr(t.err, "a directory with data.mdb in it") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir /nonexistent/shmeta topic create x 1");
+	cr_assert_eq(t.code, 3);
+	cr_assert(strstr(strstr(t.err, "/nonexistent/shmeta") + 1, ": /nonexistent/shmeta") == NULL, "%s", t.err);
 	run_tool_done(&t);
 }
 

@@ -75,7 +75,7 @@ Test(shmetactl, a_wrong_command_line_exits_2_and_names_the_mistake)
 		{"refresh topic", "'refresh topic' takes TOPIC"},
 		{"refresh partition orders", "'refresh partition' takes TOPIC PARTITION"},
 		{"refresh partition orders x", "'x' is not a partition id"},
-		{"refresh list orders", "'refresh list' takes nothing more"},
+		{"refresh list orders", "'refresh list' takes no further argument"},
 		{"config check a --config b", "the file is given twice"},
 		{"verify --store a --source b", "--store looks at a store alone"},
 		{"help frobnicate", "unknown verb 'frobnicate'"},
@@ -409,7 +409,7 @@ Test(shmetactl, what_is_no_board_exits_6_and_what_is_not_there_3)
 	expect(path, 3, "no instance");
 	expect("verify --store /etc/passwd", 6, "/etc/passwd is not a store");
 	expect("store --store /etc", 6, "not a store");
-	expect("verify --store /nonexistent", 3, "nothing of that name");
+	expect("verify --store /nonexistent", 3, "no such file or directory");
 	forged_done(&f);
 }
 

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- objects ---------------------------------------------------------------------------------------------------------------- */
 
@@ -58,9 +59,16 @@ int verb_objects(struct tool *tool)
 		if (status == SHMETA_OK)
 			list_end(&list, cut, cut != NULL ? strlen(cut) : 0);
 		list_free(&list);
-	}
-	if (status != SHMETA_OK)
+	} else if (status == SHMETA_ERR_UNSUPPORTED) { /* a source without a place for objects has none */
+		list_begin(&list, tool, "objects");
+		list_end(&list, NULL, 0);
+		list_free(&list);
+		if (isatty(STDERR_FILENO) == 1)
+			(void)fputs("the source has no tables for objects; 'shmetactl schema apply' makes them\n",
+			            stderr);
+	} else {
 		code = tool_say_failed(tool, instance, status, "objects");
+	}
 	free(cut);
 	shmeta_objects_free(objects);
 	shmeta_close(instance);
@@ -104,15 +112,16 @@ static int parse_order(struct tool *tool, struct order *ret)
 	}
 	cls = tool_class(tool->argv[0]);
 	if (cls == SHMETA_CLASS_COUNT || cls == SHMETA_CLASS_LIST)
-		return tool_error(tool, TOOL_USAGE,
-		                  "'%s' is not a kind: topic, partition, segment, agent, lease or offset; or say --all",
-		                  tool->argv[0]);
+		return tool_error(
+			tool, TOOL_USAGE,
+			"'%s' is not a kind; expected topic, partition, segment, agent, lease or offset, or --all",
+			tool->argv[0]);
 	wanted = cls == SHMETA_CLASS_TOPIC ? 1 : cls <= SHMETA_CLASS_SEGMENT ? 2 : 0;
 	if (tool->argc - 1 != wanted)
 		return tool_error(tool, TOOL_USAGE, "'invalidate %s' takes %s", tool_classes[cls],
 		                  wanted == 1   ? "TOPIC"
 		                  : wanted == 2 ? "TOPIC PARTITION"
-		                                : "nothing more");
+		                                : "no further argument");
 	if (wanted == 2 && !tool_parse_u64(tool->argv[2], UINT32_MAX, &ret->partition))
 		return tool_error(tool, TOOL_USAGE, "'%s' is not a partition id", tool->argv[2]);
 	ret->cls = cls;
@@ -140,8 +149,14 @@ int verb_invalidate(struct tool *tool)
 	began = tool_monotonic_ns();
 	status = shmeta_invalidate(instance, order.cls, order.topic, order.topic != NULL ? strlen(order.topic) : 0,
 	                           (uint32_t)order.partition, order.flags, tool->timeout_ms, &done);
-	if (status != SHMETA_OK) {
+	if (status != SHMETA_OK)
 		code = tool_say_failed(tool, instance, status, "invalidate");
+	else if (tool->argc > 1)
+		code = tool_say_absent(tool, order.topic, tool->argc > 2 ? (int64_t)order.partition : -1);
+	else if (tool->prefix != NULL && done.topics == 0)
+		code = tool_error(tool, TOOL_NOT_FOUND, "no topic begins with '%s'", tool->prefix);
+	if (code != 0) {
+		/* it was said */
 	} else if (tool->json) {
 		out_record(tool, "invalidate",
 		           (struct field[]){f_bool("dry_run", tool->dry_run), f_count("topics", done.topics),

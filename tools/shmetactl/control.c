@@ -53,8 +53,46 @@ int tool_open_control(struct tool *tool, struct shmeta **ret)
 
 	if (status == SHMETA_OK)
 		return 0;
-	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir,
-	                  error[0] != '\0' ? error : shmeta_strerror(status));
+	return tool_say_not_opened(tool, status, error);
+}
+
+int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char *error)
+{
+	if (error[0] == '\0')
+		error = shmeta_strerror(status);
+	if (strncmp(error, tool->dir, strlen(tool->dir)) == 0)
+		return tool_error(tool, tool_exit_of(status), "%s", error);
+	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir, error);
+}
+
+int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
+{
+	struct shmeta_partition p;
+	struct shmeta_topic t;
+	enum shmeta_status status, head;
+	struct session s;
+	int code = session_open(tool, tool->tenant, &s);
+
+	if (code != 0)
+		return code;
+	do {
+		code = session_begin(&s);
+		if (code != 0)
+			break;
+		status = shmeta_get_topic(s.reader, topic, strlen(topic), NULL, &t, NULL);
+		head = partition < 0 ? status
+		                     : shmeta_get_partition_named(s.reader, topic, strlen(topic), (uint32_t)partition,
+		                                                  NULL, &p, NULL);
+	} while (!session_end(&s, &code) && code == 0);
+	session_close(&s);
+	if (code != 0)
+		return code;
+	if (status == SHMETA_ABSENT)
+		return tool_error(tool, TOOL_NOT_FOUND, "topic not found: '%s'", topic);
+	if (partition >= 0 && head == SHMETA_ABSENT)
+		return tool_error(tool, TOOL_NOT_FOUND, "partition not found: '%s' has no partition %u", topic,
+		                  (unsigned)partition);
+	return 0;
 }
 
 int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing)
@@ -75,10 +113,10 @@ int verb_refresh(struct tool *tool)
 		[SHMETA_CLASS_TOPIC] = {1, "TOPIC"},
 		[SHMETA_CLASS_PARTITION] = {2, "TOPIC PARTITION"},
 		[SHMETA_CLASS_SEGMENT] = {2, "TOPIC PARTITION"},
-		[SHMETA_CLASS_LIST] = {0, "nothing more"},
-		[SHMETA_CLASS_AGENT] = {0, "nothing more"},
-		[SHMETA_CLASS_LEASE] = {0, "nothing more"},
-		[SHMETA_CLASS_OFFSET] = {0, "nothing more"},
+		[SHMETA_CLASS_LIST] = {0, "no further argument"},
+		[SHMETA_CLASS_AGENT] = {0, "no further argument"},
+		[SHMETA_CLASS_LEASE] = {0, "no further argument"},
+		[SHMETA_CLASS_OFFSET] = {0, "no further argument"},
 	};
 	const char *topic = tool->argc > 1 ? tool->argv[1] : NULL;
 	uint64_t partition = 0, txn = 0, began;
@@ -88,9 +126,10 @@ int verb_refresh(struct tool *tool)
 	int code;
 
 	if (cls == SHMETA_CLASS_COUNT)
-		return tool_error(tool, TOOL_USAGE,
-		                  "'%s' is not a class: topic, partition, segment, list, agent, lease or offset",
-		                  tool->argv[0]);
+		return tool_error(
+			tool, TOOL_USAGE,
+			"'%s' is not a class; expected topic, partition, segment, list, agent, lease or offset",
+			tool->argv[0]);
 	if (tool->argc - 1 != shape[cls].args)
 		return tool_error(tool, TOOL_USAGE, "'refresh %s' takes %s", tool_classes[cls], shape[cls].wants);
 	if (tool->argc > 2 && !tool_parse_u64(tool->argv[2], UINT32_MAX, &partition))
@@ -101,8 +140,12 @@ int verb_refresh(struct tool *tool)
 	began = tool_monotonic_ns();
 	status = shmeta_refresh(instance, cls, topic, topic != NULL ? strlen(topic) : 0, (uint32_t)partition,
 	                        tool->timeout_ms, &txn);
-	if (status != SHMETA_OK) {
+	if (status != SHMETA_OK)
 		code = tool_say_failed(tool, instance, status, "refresh");
+	else if (topic != NULL)
+		code = tool_say_absent(tool, topic, tool->argc > 2 ? (int64_t)partition : -1);
+	if (code != 0) {
+		/* it was said */
 	} else if (tool->json) {
 		out_record(tool, "refresh",
 		           (struct field[]){f_word("class", tool_classes[cls]), f_count("txn", txn),

@@ -245,7 +245,8 @@ static int to_file(struct export *e, const char *name)
 	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	e->out = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (e->out == NULL)
-		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));
+		return tool_error(e->tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "cannot create %s: %s", name,
+		                  strerror(errno));
 	code = write_all(e);
 	if (code == 0 && fsync(fd) != 0)
 		code = tool_error(e->tool, TOOL_UNHEALTHY, "%s: %s", part, strerror(errno));

@@ -85,8 +85,7 @@ static int open_session(struct tool *tool, const char *tenant, bool registers, s
 	if (error[0] == '\0' && ret->instance != NULL)
 		(void)shmeta_last_error(ret->instance, error, sizeof(error));
 	session_close(ret);
-	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir,
-	                  error[0] != '\0' ? error : shmeta_strerror(status));
+	return tool_say_not_opened(tool, status, error);
 }
 
 int session_open(struct tool *tool, const char *tenant, struct session *ret)

@@ -55,7 +55,10 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 {
 	struct schema s = {.tool = tool, .sql = verb != BACKEND_SCHEMA_STATUS};
 	struct backend_error err = {.code = SHMETA_OK};
-	struct backend_options options = {.timeout_ms = tool->timeout_ms, .password_file = tool->password_file};
+	struct backend_options options = {.timeout_ms = tool->timeout_ms,
+	                                  .password_file = tool->password_file,
+	                                  /* A source that was named is made, because it was asked for. */
+	                                  .create = verb == BACKEND_SCHEMA_APPLY && tool->source != NULL};
 	char uri[4096];
 	enum shmeta_status status;
 	int code = 0;

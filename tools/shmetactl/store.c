@@ -2,11 +2,14 @@
  * store: what the store holds and costs. Also the ways to open a generation below the public API. */
 #include "shm/store.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "tools/shmetactl/inspect.h"
 
@@ -27,12 +30,20 @@ int store_path(struct tool *tool, const char *given, char ret[PATH_MAX])
 	const char *slash;
 
 	if (stat(given, &st) != 0)
-		return tool_error(tool, TOOL_NOT_RUNNING, "%s: there is nothing of that name", given);
+		return tool_error(tool, TOOL_NOT_RUNNING, "%s: no such file or directory", given);
 	if (strlen(given) >= PATH_MAX)
 		return tool_error(tool, TOOL_USAGE, "--store: the path is too long");
 	(void)snprintf(ret, PATH_MAX, "%s", given);
-	if (S_ISDIR(st.st_mode))
-		return 0;
+	if (S_ISDIR(st.st_mode)) {
+		int fd = open(given, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		bool store = fd < 0 || faccessat(fd, "data.mdb", F_OK, 0) == 0 || errno != ENOENT;
+
+		if (fd >= 0)
+			(void)close(fd);
+		return store ? 0
+		             : tool_error(tool, TOOL_VERSION,
+		                          "%s is not a store: a store is a directory with data.mdb in it", given);
+	}
 	/* Its data file is as good as the directory. */
 	slash = strrchr(given, '/');
 	if (strcmp(slash != NULL ? slash + 1 : given, "data.mdb") != 0)

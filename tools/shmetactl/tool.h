@@ -254,6 +254,10 @@ int session_say(struct session *session, enum shmeta_status status, const char *
 extern const char *const tool_classes[SHMETA_CLASS_COUNT]; /* "topic", ... */
 /* SHMETA_CLASS_COUNT: there is none of that name. */
 enum shmeta_class tool_class(const char *name);
+/* shmeta_open() failed: its sentence, which may begin with the directory already. Returns the exit code. */
+int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char *error);
+/* TOOL_NOT_FOUND, said, when the store knows that there is no such topic or, partition >= 0, partition; otherwise 0. */
+int tool_say_absent(struct tool *tool, const char *topic, int64_t partition);
 /* 0 and *ret to be closed, or an exit code, said. */
 int tool_open_control(struct tool *tool, struct shmeta **ret);
 /* "doing: the last sentence"; returns the exit code. */

@@ -22,8 +22,7 @@ static int write_one(struct tool *tool, const struct shmeta_op *op, const char *
 	int code = 0;
 
 	if (status != SHMETA_OK)
-		return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir,
-		                  error[0] != '\0' ? error : shmeta_strerror(status));
+		return tool_say_not_opened(tool, status, error);
 	memset(ret, 0, sizeof(*ret));
 	status = shmeta_client_open(instance, NULL, &client);
 	if (status == SHMETA_OK)
@@ -113,6 +112,8 @@ int verb_segments_delete_before(struct tool *tool)
 	if (!tool_agreed(tool, what, "it cannot be taken back"))
 		return TOOL_USAGE;
 	code = write_one(tool, &op, "segments delete-before", &result, &token);
+	if (code == 0 && result.count == 0) /* none to delete, or nothing to delete from */
+		code = tool_say_absent(tool, tool->argv[0], (int64_t)partition);
 	return code != 0 ? code
 	                 : say_done(tool, "segments_delete_before",
 	                            (struct field[]){f_text("topic", op.name), f_count("partition_id", partition),
