@@ -69,29 +69,56 @@ void sqlite_files_note(struct sqlite_state *state)
 		memset(state->files, 0, sizeof state->files);
 }
 
-/* A connection of this process that still has a removed side file open: SQLite would let a new one share its -shm. */
-static bool removed_but_open(const struct sqlite_state *state)
+/* Which of the files at the paths other connections of this process have open. */
+struct held {
+	bool removed;  /* a side file that is at its path no more            */
+	bool beside;   /* a side file that is at its path                    */
+	bool database; /* the database that is at the path                   */
+};
+
+static struct held look_for_held(const char *base, const struct stat *database)
 {
 	DIR *dir = opendir("/proc/self/fd");
-	bool found = false;
+	struct held held = {.removed = false};
 
-	if (dir == NULL || state->real == NULL) {
-		if (dir != NULL)
-			(void)closedir(dir);
-		return false;
-	}
-	for (const struct dirent *entry; !found && (entry = readdir(dir)) != NULL;) {
-		char link[PATH_MAX], removed[PATH_MAX + 32];
+	for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+		char link[PATH_MAX], path[PATH_MAX + 8];
 		ssize_t bytes = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
+		struct stat st;
 
-		for (int i = 1; bytes > 0 && !found && i < SQLITE_FILES; i++) {
-			link[bytes] = '\0';
-			(void)snprintf(removed, sizeof removed, "%s%s (deleted)", state->real, suffix[i]);
-			found = strcmp(link, removed) == 0;
+		if (bytes <= 0)
+			continue;
+		link[bytes] = '\0';
+		for (int i = 1; i < SQLITE_FILES; i++) {
+			size_t length = (size_t)snprintf(path, sizeof path, "%s%s", base, suffix[i]);
+
+			held.beside |= strcmp(link, path) == 0;
+			held.removed |= strncmp(link, path, length) == 0 && strcmp(link + length, " (deleted)") == 0;
 		}
+		held.database |= fstat(atoi(entry->d_name), &st) == 0 && st.st_dev == database->st_dev &&
+		                 st.st_ino == database->st_ino;
 	}
-	(void)closedir(dir);
-	return found;
+	if (dir != NULL)
+		(void)closedir(dir);
+	return held;
+}
+
+enum shmeta_status sqlite_files_before_open(const struct sqlite_state *state, struct backend_error *err)
+{
+	char real[PATH_MAX];
+	struct stat database;
+	struct held held;
+
+	if (realpath(state->path, real) == NULL || stat(real, &database) != 0)
+		return SHMETA_OK; /* opening it says why not */
+	held = look_for_held(real, &database);
+	if (!held.removed && (!held.beside || held.database))
+		return SHMETA_OK;
+	return backend_fail(
+		err, SHMETA_ERR_SOURCE,
+		"sqlite: opening %s: another connection of this process still has the files open that were there "
+		"before",
+		state->path);
 }
 
 enum sqlite_files_verdict sqlite_files_judge(struct sqlite_state *state, struct backend_error *err)
@@ -168,11 +195,5 @@ enum shmeta_status sqlite_files_opened(struct sqlite_state *state, struct backen
 	    sqlite3_file_control(state->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved)
 		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: it was replaced meanwhile",
 		                    state->path);
-	if (state->opened_before && removed_but_open(state))
-		return backend_fail(
-			err, SHMETA_ERR_SOURCE,
-			"sqlite: opening %s: another connection of this process still has its removed -wal or "
-			"-shm open",
-			state->path);
 	return SHMETA_OK;
 }

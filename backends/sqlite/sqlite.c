@@ -269,6 +269,9 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 				"created behind a link",
 				state->path);
 	}
+	status = sqlite_files_before_open(state, err);
+	if (status != SHMETA_OK)
+		return status;
 	rc = sqlite3_open_v2(state->path, &state->db, flags, NULL);
 	if (rc != SQLITE_OK) {
 		status = (rc & 0xff) == SQLITE_CANTOPEN ? explain_cantopen(state, rc, err)

@@ -241,6 +241,9 @@ enum sqlite_files_verdict {
 enum sqlite_files_verdict sqlite_files_judge(struct sqlite_state *state, struct backend_error *err);
 /* OK while it is SAME: asked before and after each commit. */
 enum shmeta_status sqlite_files_check(struct sqlite_state *state, struct backend_error *err);
+/* Before they are opened: does another connection of this process have a set open that they would be mixed with? A second
+ * connection, of an online comparison, would otherwise open the new database with the -wal that the first one knows to be old. */
+enum shmeta_status sqlite_files_before_open(const struct sqlite_state *state, struct backend_error *err);
 /* Keep the identities of the files that are at the paths. */
 void sqlite_files_note(struct sqlite_state *state);
 /* The same just after they were opened. Not OK: something was exchanged meanwhile. */

@@ -228,6 +228,31 @@ Test(sqlite_source, nothing_is_written_into_a_mixture_by_closing)
 	world_free(&w);
 }
 
+/* The connection of an online comparison, which has never seen the old set itself. */
+Test(sqlite_source, a_second_connection_does_not_open_a_mixture_either)
+{
+	char path[200], old[200], sql[300];
+	struct world w, second;
+
+	for (int kept = 0; kept < 2; kept++) {
+		with_wal(&w);
+		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
+		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		beside(&w, "new.db", path, sizeof path);
+		beside(&w, "old.db", old, sizeof old);
+		if (kept)
+			cr_assert_eq(rename(w.path, old), 0);
+		cr_assert_eq(rename(path, w.path), 0);
+		second = w;
+		second.state = NULL;
+		cr_expect_eq(world_try_open(&second), SHMETA_ERR_SOURCE);
+		cr_expect_not_null(strstr(second.err.text, "another connection of this process"), "%s",
+		                   second.err.text);
+		world_close(&second);
+		world_free(&w);
+	}
+}
+
 Test(sqlite_source, side_files_that_were_removed_lead_to_a_new_connection)
 {
 	struct world w;
