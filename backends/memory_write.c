@@ -165,6 +165,8 @@ static void create_topic(struct writing *w, const struct shmeta_op *op, struct s
 		return;
 	}
 	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
+	(void)memory_delete_topic(w->db, w->tenant,
+	                          w->topic); /* rows that were left under the name are not this topic's */
 	ok = memory_create_topic(w->db, w->tenant, w->topic, topic.partition_count, w->now_ms) &&
 	     memory_put_topic(w->db, w->tenant, &topic);
 	if (!ok)
@@ -268,19 +270,31 @@ static struct epoch *epoch_of(struct writing *w, uint32_t partition)
 	return e;
 }
 
+/* The highest epoch that the partition's leases ever had, whoever gave the one that is there. */
+static struct epoch *raised_epoch(struct writing *w, uint32_t partition)
+{
+	struct epoch *e = epoch_of(w, partition);
+	struct shmeta_lease lease;
+
+	if (e != NULL && memory_find_lease(w->db, w->tenant, w->topic, partition, &lease) && lease.epoch > e->epoch)
+		e->epoch = lease.epoch;
+	return e;
+}
+
 static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
                        struct shmeta_result *r)
 {
-	struct epoch *e = epoch_of(w, partition);
-	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition},
-			    old;
+	struct epoch *e = raised_epoch(w, partition);
+	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition};
 
 	if (e == NULL) {
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 		return;
 	}
-	if (memory_find_lease(w->db, w->tenant, w->topic, partition, &old) && old.epoch > e->epoch)
-		e->epoch = old.epoch;
+	if (e->epoch >= INT64_MAX) {
+		refuse_epoch_spent((int64_t)e->epoch, r);
+		return;
+	}
 	row.epoch = ++e->epoch;
 	row.lease_expires_at_ms = duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
 	(void)memory_put_lease(w->db, w->tenant, w->topic, &row);
@@ -306,7 +320,7 @@ static void release_lease(struct writing *w, const struct shmeta_op *op, struct 
 	struct shmeta_lease lease;
 
 	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
-	    same(lease.leader_agent_id, op->agent_id))
+	    same(lease.leader_agent_id, op->agent_id) && raised_epoch(w, op->partition_id) != NULL)
 		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
 	else
 		refuse_release(op, r);

@@ -458,7 +458,7 @@ static enum shmeta_status check_segment(const struct shmeta_op *op, struct shmet
 	const struct shmeta_segment *segment = &op->u.segment;
 	int slice = op->type == SHMETA_OP_ADD_SLICE;
 	/* The watermark behind the last offset must be an offset too. */
-	uint64_t end_max = op->type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK ? INT64_MAX - 1 : INT64_MAX;
+	uint64_t end_max = slice || op->type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK ? INT64_MAX - 1 : INT64_MAX;
 	enum shmeta_status status = check_text("segment id", segment->id, 1, SHMETA_STRING_MAX, 1, err);
 
 	if (status == SHMETA_OK && slice && (segment->s3_bucket.bytes > 0 || segment->s3_key.bytes > 0))

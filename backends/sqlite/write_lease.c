@@ -107,7 +107,7 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
 		return;
 	epoch = former->there && former->epoch > floor ? former->epoch : floor;
 	if (epoch == INT64_MAX) {
-		refuse(r, SHMETA_ERR_CONFLICT, "the lease has epoch %lld: there is none beyond it", (long long)epoch);
+		refuse_epoch_spent(epoch, r);
 		return;
 	}
 	epoch++;

@@ -652,31 +652,6 @@ Test(sqlite_source, epochs_never_go_back_however_a_lease_vanishes)
 		}
 }
 
-Test(sqlite_source, there_is_no_epoch_beyond_the_last)
-{
-	const struct shmeta_op lease = {
-		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("t"), .agent_id = str("a"), .duration_ms = INT64_MAX};
-	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &lease};
-	struct shmeta_result result;
-	size_t told = 0;
-	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
-	struct world w;
-
-	world_make(&w, WORLD_SQLITE_NEW);
-	world_open(&w);
-	world_topic(&w, NULL, "t", 1, -1, NULL);
-	world_agent(&w, "a", 1, NULL);
-	world_lease(&w, NULL, "t", 0, "a", INT64_MAX - 1);
-	ok(w.ops->apply(w.state, &op, 1, 5000, &result, &sink, &w.err));
-	cr_expect_eq(result.lease.epoch, INT64_MAX);
-	cr_expect_eq(result.lease.lease_expires_at_ms, INT64_MAX, "it does not turn over");
-	ok(w.ops->apply(w.state, &op, 1, 5000, &result, &sink, &w.err));
-	cr_expect_eq(result.status, SHMETA_ERR_CONFLICT);
-	cr_expect_not_null(strstr(result.text, "9223372036854775807"), "%s", result.text);
-	cr_expect_eq(world_sql_number(&w, "SELECT epoch FROM partition_leases"), INT64_MAX);
-	world_free(&w);
-}
-
 Test(sqlite_source, nothing_is_created_unless_it_was_asked_for)
 {
 	char link[200];
