@@ -63,7 +63,7 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 	bool organization[TABLE_COUNT] = {false}, exists[TABLE_COUNT] = {false}, from = false, to = false;
 	struct sqlite_shape *shape = &state->shape;
 	sqlite3_stmt *statement = NULL;
-	int64_t rowid_columns = 0;
+	int64_t rowid_columns = 0, loose = 0;
 	int rc;
 
 	memset(shape, 0, sizeof *shape);
@@ -127,6 +127,16 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 			&rowid_columns);
 		shape->segments_rowid = rowid_columns > 0;
 	}
+	if (rc == SQLITE_OK)
+		rc = sqlite_one_number(
+			state,
+			"SELECT NOT EXISTS(SELECT 1 FROM pragma_foreign_key_list('segments') WHERE lower(\"table\") = 'partitions') "
+			"OR NOT EXISTS(SELECT 1 FROM pragma_index_list('segments') il WHERE il.\"unique\" = 1 AND il.partial = 0 AND "
+			"(SELECT group_concat(lower(c), ' ') FROM (SELECT name AS c FROM pragma_index_xinfo(il.name) WHERE key = 1 "
+			"ORDER BY name)) = 'base_offset partition_id topic') OR EXISTS(SELECT 1 FROM sqlite_master WHERE type = "
+			"'table' AND name IN ('segments', 'partitions') AND sql LIKE '%deferrable%')",
+			&loose);
+	shape->loose = loose != 0;
 	return rc;
 }
 

@@ -115,10 +115,11 @@ struct sqlite_shape {
 	bool cleanup_policy;
 	bool timestamps;     /* segments: min_timestamp, max_timestamp */
 	bool segments_rowid; /* segments is a rowid table */
-	bool own;            /* shmeta's own tables are there, as this version makes them */
-	bool feed;           /* and all triggers, and nothing that they cannot tell of   */
-	bool slices;         /* shmeta_slices has had a row: segments may lie within larger objects */
-	bool foreign;        /* the file has triggers that are not shmeta's */
+	bool loose;   /* its keys do not refuse, at once, a segment without its partition, or a second one at a place */
+	bool own;     /* shmeta's own tables are there, as this version makes them */
+	bool feed;    /* and all triggers, and nothing that they cannot tell of   */
+	bool slices;  /* shmeta_slices has had a row: segments may lie within larger objects */
+	bool foreign; /* the file has triggers that are not shmeta's */
 	/* Triggers run for what we write, ours too: because of the application's, or because the change log is not for us to write.
 	 * Otherwise none runs on our connection: write.c does what ours would, once for a batch in place of once for a row. */
 	bool triggers;

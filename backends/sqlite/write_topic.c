@@ -175,7 +175,7 @@ void writing_add_segment(struct writing *w, const struct backend_op *op, const s
 	if (q == NULL || !writing_passes_fence(w, op, r))
 		return;
 	/* The later StreamHouse shape has lost the constraints that say this. */
-	if (w->state->shape.organization && (!writing_has_partition(w, op, r) || segment_there(w, op, s, r)))
+	if (w->state->shape.loose && (!writing_has_partition(w, op, r) || segment_there(w, op, s, r)))
 		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/support/hostile_schema.h"
 #include "tests/support/source_world.h"
 #include "tests/support/streamhouse_schema.h"
 
@@ -39,6 +40,12 @@ static int make_sqlite_later(struct run_daemon *d, char *ret_uri, size_t room)
 	(void)make_sqlite(d, ret_uri, room);
 	return run_daemon_sql(d, STREAMHOUSE_LATER "INSERT INTO organizations(id, name, slug) VALUES('" OTHER_TENANT
 	                                           "', 'other', 'other')");
+}
+
+static int make_sqlite_hostile(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	(void)make_sqlite(d, ret_uri, room);
+	return run_daemon_sql(d, STREAMHOUSE_V01 HOSTILE_SQLITE);
 }
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
@@ -114,6 +121,8 @@ static const struct conformance_engine engine_sqlite_v01 = {
 	.name = "sqlite_v01", .make = make_sqlite_v01, .sql = run_daemon_sql};
 static const struct conformance_engine engine_sqlite_later = {
 	.name = "sqlite_later", .make = make_sqlite_later, .sql = run_daemon_sql, .tenants = true, .timestamps = true};
+static const struct conformance_engine engine_sqlite_hostile = {
+	.name = "sqlite_hostile", .make = make_sqlite_hostile, .sql = run_daemon_sql};
 
 static const struct conformance_engine engine_postgresql = {
 	.name = "postgresql", .make = make_postgresql, .sql = sql_world, .timestamps = true};
@@ -129,7 +138,7 @@ static const struct conformance_engine engine_cockroachdb = {
 	.name = "cockroachdb", .make = make_cockroachdb, .sql = sql_world, .timestamps = true};
 
 #define IN_LIST(engine, claim) &engine_##engine,
-const struct conformance_engine *const conformance_engines[] = {CONFORMANCE_ENGINES(IN_LIST, ) NULL};
+const struct conformance_engine *const conformance_engines[] = {CONFORMANCE_PLAIN(IN_LIST, ) NULL};
 
 /* ---- a claim's beginning and end ------------------------------------------------------------------------------------------- */
 
@@ -187,7 +196,8 @@ static void start(const struct conformance_engine *engine)
 	{                                \
 		start(&engine_##engine); \
 	}
-CONFORMANCE_ENGINES(API_ON, )
+CONFORMANCE_PLAIN(API_ON, )
+CONFORMANCE_HOSTILE(API_ON, )
 
 void api_done(void)
 {
