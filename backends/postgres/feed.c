@@ -503,9 +503,12 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 	pg_param_int(&params, feed->place.witness.seq);
 	pg_param_int(&params, feed->place.witness.token);
 	status = pg_query(state, &state->primary, look ? PG_FEED_LOOK : PG_FEED_CHANGES, &params, &result, err);
+	*ret_again = feed->connects != state->primary.connects;
+	/* Who has answered may not have what was asked for. */
+	if (status != SHMETA_OK && *ret_again && pg_connected(&state->primary))
+		return SHMETA_OK;
 	if (status != SHMETA_OK)
 		return status;
-	*ret_again = feed->connects != state->primary.connects;
 	if (!*ret_again) {
 		status = report_rows(state, sink, result, &end, ret_keys);
 		if (status == SHMETA_OK)

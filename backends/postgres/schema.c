@@ -349,10 +349,18 @@ enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err)
 
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err)
 {
-	enum shmeta_status status = pg_connect(state, &state->primary, err);
+	struct pg_conn *conn = &state->primary;
+	bool idle = pg_connected(conn);
+	enum shmeta_status status = pg_connect(state, conn, err);
 
 	if (status == SHMETA_OK && !state->attached)
 		status = pg_attach(state, err);
+	/* It had died while nobody used it. */
+	if (status == SHMETA_ERR_SOURCE && idle && !pg_connected(conn) && !conn->timed_out) {
+		status = pg_connect(state, conn, err);
+		if (status == SHMETA_OK && !state->attached)
+			status = pg_attach(state, err);
+	}
 	return status;
 }
 
