@@ -881,55 +881,6 @@ void config_keep_started(const struct config *running, struct config *next, char
 
 /* ---- showing ------------------------------------------------------------------------------------------------------------ */
 
-/* Where the value of "password=" ends that begins here: in a URI at the next parameter, in a list of key=value at a space, or
- * with its quotes. */
-static const char *secret_end(const char *value, bool uri)
-{
-	if (uri)
-		return value + strcspn(value, "&#");
-	if (*value != '\'')
-		while (*value != '\0' && strchr(" \t\r\n", *value) == NULL)
-			value += *value == '\\' && value[1] != '\0' ? 2 : 1;
-	else
-		for (value++; *value != '\0' && *value++ != '\'';)
-			value += value[-1] == '\\' && *value != '\0';
-	return value;
-}
-
-char *config_hide_secrets(const char *uri, char *ret, size_t bytes)
-{
-	const char *host = strstr(uri, "://"), *at, *colon, *end = uri, *word;
-	size_t used = 0;
-
-	if (bytes == 0)
-		return ret;
-	ret[0] = '\0';
-	at = host != NULL ? strrchr(host, '@') : NULL;
-	colon = at != NULL ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
-	if (colon != NULL) {
-		used = (size_t)snprintf(ret, bytes, "%.*s:***", (int)(colon - uri), uri);
-		end = at;
-	}
-	/* sslpassword too */
-	for (word = end; used < bytes && (word = strstr(word, "password")) != NULL;) {
-		const char *value = word + strlen("password");
-
-		value += strspn(value, " \t");
-		if (*value != '=') {
-			word = value;
-			continue;
-		}
-		value++;
-		if (host == NULL)
-			value += strspn(value, " \t");
-		used += (size_t)snprintf(ret + used, bytes - used, "%.*s***", (int)(value - end), end);
-		end = word = secret_end(value, host != NULL);
-	}
-	if (used < bytes)
-		snprintf(ret + used, bytes - used, "%s", end);
-	return ret;
-}
-
 static const char *shown_value(const struct config *config, const struct config_option *o, char *buffer, size_t bytes)
 {
 	if (o->kind != CONFIG_TEXT)

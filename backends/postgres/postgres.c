@@ -6,12 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A secret that the connection string carries goes into no sentence: libpq's own complaint about a malformed one would quote it. */
+/* A secret that the connection string carries goes into no sentence: libpq's own complaint about a malformed one would quote it. It may
+ * stand before an '@', or behind a keyword, which may be percent-encoded. */
 static bool may_hold_secret(const char *conninfo)
 {
-	const char *at = strchr(conninfo, '@');
-
-	return strcasestr(conninfo, "password") != NULL || (at != NULL && strstr(conninfo, "://") != NULL);
+	return strcasestr(conninfo, "pass") != NULL || strpbrk(conninfo, "@%") != NULL;
 }
 
 static enum shmeta_status judge_conninfo(const struct pg_state *state, const char *what, const char *conninfo,

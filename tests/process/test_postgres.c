@@ -648,6 +648,8 @@ Test(postgres, no_failure_shows_a_password)
 		"postgresql://user:sesame%zz@127.0.0.1:1/db",
 		"postgresql://user:sesame@127.0.0.1:1/db?nonsense=1",
 		"postgresql://user@127.0.0.1:1/db?password=sesame&x",
+		"postgresql://user@127.0.0.1:1/db?pass%77ord=sesame&x",
+		"postgresql:/user:sesame@127.0.0.1:1/db",
 		"postgresql:host=127.0.0.1 port=1 password=sesame nonsense=1",
 		"postgresql:host=127.0.0.1 port=1 password='sesame",
 		"nosuchengine://user:sesame@127.0.0.1:1/db",
