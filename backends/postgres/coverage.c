@@ -172,8 +172,7 @@ bool pg_own_is_due(const struct pg_state *state, const struct pg_own *own)
 	if (own->tables < own->wanted_tables ||
 	    (own->readable == own->wanted_tables && own->version == PG_VERSION_EARLIER))
 		return true;
-	/* Where one of the tables is no ordinary one, the triggers are not wanted. */
-	return strspn(state->shape.kinds, "r") == TABLE_COUNT && own->triggers < own->wanted_triggers;
+	return pg_log_is_possible(&state->shape) && own->triggers < own->wanted_triggers;
 }
 
 __attribute__((format(printf, 2, 3))) static void say_trouble(struct pg_state *state, const char *fmt, ...)
@@ -189,7 +188,7 @@ __attribute__((format(printf, 2, 3))) static void say_trouble(struct pg_state *s
 }
 
 /* The first key of the log that a column of this table does not fit into; NULL: none. */
-static const char *inexact_key(const struct pg_shape *shape)
+const char *pg_inexact_key(const struct pg_shape *shape)
 {
 	static const struct {
 		enum table_index table;
@@ -210,7 +209,7 @@ static void judge(struct pg_state *state, const struct pg_own *own)
 		"written by a subscription, which fires no trigger for statements",
 		"row-level security hides rows from this role",
 	};
-	const char *key = inexact_key(&state->shape);
+	const char *key = pg_inexact_key(&state->shape);
 
 	if (!state->dialect->triggers)
 		return;

@@ -193,6 +193,11 @@ char *pg_fill(const char *template, const struct pg_token *tokens)
 	return text;
 }
 
+bool pg_log_is_possible(const struct pg_shape *shape)
+{
+	return strspn(shape->kinds, "r") == TRACKED && pg_inexact_key(shape) == NULL;
+}
+
 /* t: what is logged of which table; NULL: body alone. */
 static void say_function(struct pg_script *script, const struct pg_state *state, const char *name,
                          const struct tracked *t, const char *body)
@@ -255,8 +260,8 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 {
 	const char *schema = state->schema;
 	static const char *const events[] = {"INSERT", "UPDATE", "DELETE"};
-	/* Where one of the tables is no ordinary one there is no feed, and triggers would log for nobody. */
-	bool ordinary = strspn(state->shape.kinds, "r") == TRACKED;
+	/* Otherwise there is no feed, and triggers would log for nobody, or fail. */
+	bool wanted = pg_log_is_possible(&state->shape);
 	char name[80], function[80];
 
 	/* No constraint but the key: a trigger must not fail the application's statement. The key begins with the transaction, by
@@ -292,13 +297,16 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 
 		snprintf(function, sizeof function, "shmeta_log_%s", table);
 		say_function(script, state, function, &tracked[i], tracked[i].body);
-		for (int op = 0; ordinary && op < OPERATIONS - 1; op++) {
+		for (int op = 0; op < OPERATIONS - 1; op++) {
 			snprintf(name, sizeof name, "shmeta_%s_%s", table, operations[op]);
-			say_trigger(script, state, name, events[op], table, transitions[op], function);
+			if (wanted)
+				say_trigger(script, state, name, events[op], table, transitions[op], function);
+			else if (strchr("rp", state->shape.kinds[tracked[i].table]) != NULL)
+				pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.%s", name, schema, table);
 		}
 	}
 	say_function(script, state, "shmeta_log_truncate", NULL, log_truncate);
-	for (int i = 0; ordinary && i < TRACKED; i++) {
+	for (int i = 0; wanted && i < TRACKED; i++) {
 		snprintf(name, sizeof name, "shmeta_%s_truncate", backend_tables[tracked[i].table].name);
 		say_trigger(script, state, name, "TRUNCATE", backend_tables[tracked[i].table].name, "",
 		            "shmeta_log_truncate");

@@ -51,6 +51,9 @@ struct pg_own {
 	char passed_by[PG_PASSED_BY][120]; /* names of tables   */
 };
 enum shmeta_status pg_count_own(struct pg_state *state, struct pg_own *ret, struct backend_error *err);
+/* Can the log hold the keys of all tables, and have they triggers at all? And the first table whose keys it cannot; NULL: none. */
+bool pg_log_is_possible(const struct pg_shape *shape);
+const char *pg_inexact_key(const struct pg_shape *shape);
 /* Is something missing that this version would make? */
 bool pg_own_is_due(const struct pg_state *state, const struct pg_own *own);
 

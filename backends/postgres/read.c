@@ -138,7 +138,14 @@ static bool emit_is_null(void *row, int column)
 
 static bool emit_integer(void *row, int column, const char *field, int64_t *ret, struct rows_fault *fault)
 {
-	return get_int(row, column, field, ret, fault);
+	if (!get_int(row, column, field, ret, fault))
+		return false;
+	/* So pg_number() says of the column that may be NULL that it holds none. */
+	if (*ret == INT64_MIN && strcmp(field, "retention_ms") == 0) {
+		rows_blame(fault, "%s is a number that no integer of 64 bits is", field);
+		return false;
+	}
+	return true;
 }
 
 static bool emit_text(void *row, int column, const char *field, struct shmeta_str *ret, struct rows_fault *fault)

@@ -179,7 +179,7 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 }
 
 /* A number that is none, as NUMERIC's NaN, or that int8 does not hold, must not fail the statement that reads it: it comes as NULL, which
- * no column of ours may be, and, of the one that may, as a number that it cannot be. */
+ * no column of ours may be but one; of that it comes as the lowest number there is. */
 struct pg_expression pg_number(const struct pg_shape *shape, const char *table, const char *alias, const char *column)
 {
 	struct pg_expression ret;
@@ -196,7 +196,7 @@ struct pg_expression pg_number(const struct pg_shape *shape, const char *table, 
 			"CASE WHEN %s.%s IS NULL THEN NULL WHEN %s.%s >= -9223372036854775808 AND %s.%s < 9223372036854775808 "
 			"AND %s.%s = trunc(%s.%s) THEN %s.%s::int8 ELSE %s END",
 			alias, column, alias, column, alias, column, alias, column, alias, column, alias, column,
-			is(column, "retention_ms") ? "-1::int8" : "NULL");
+			is(column, "retention_ms") ? "(-9223372036854775808)::int8" : "NULL");
 	return ret;
 }
 
