@@ -107,6 +107,30 @@ static const char drop_slices[] =
 	"    DELETE FROM {schema}.shmeta_slices l USING old_rows o WHERE l.tenant = {slice} AND l.topic = o.topic AND "
 	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
 	"  END IF;\n";
+/* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or the topic's deletion, a cascade,
+ * another program's DELETE, a key that is changed, an epoch that is lowered. */
+static const char keep_epochs[] =
+	"  IF TG_OP = 'TRUNCATE' THEN\n"
+	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT {l.tenant}, l.topic, "
+	"l.partition_id, max(l.epoch) FROM {schema}.partition_leases l WHERE l.epoch BETWEEN 1 AND 9223372036854775807 AND "
+	"l.partition_id BETWEEN 0 AND 2147483647 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
+	"  ELSIF OLD.epoch BETWEEN 1 AND 9223372036854775807 AND OLD.partition_id BETWEEN 0 AND 2147483647 AND (TG_OP = 'DELETE' OR "
+	"NEW.epoch < OLD.epoch OR NEW.topic <> OLD.topic OR NEW.partition_id <> OLD.partition_id) THEN\n"
+	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES ({old.tenant}, OLD.topic, "
+	"OLD.partition_id, OLD.epoch) ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, "
+	"excluded.epoch);\n"
+	"  END IF;\n";
+/* Not by WHEN: a column that a trigger's definition names cannot be altered any more. */
+static const struct {
+	const char *name, *event, *rows;
+	int type; /* as pg_trigger.tgtype has it */
+} epoch_triggers[] = {
+	{"shmeta_epochs_delete", "AFTER DELETE", "FOR EACH ROW ", 9},
+	{"shmeta_epochs_update", "AFTER UPDATE", "FOR EACH ROW ", 17},
+	{"shmeta_epochs_truncate", "BEFORE TRUNCATE", "FOR EACH STATEMENT ", 34},
+};
+enum { EPOCH_TRIGGERS = sizeof epoch_triggers / sizeof epoch_triggers[0] };
 _Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_CLASS_SEGMENT == 2 &&
                        SHMETA_CLASS_LIST == 3,
                "the functions above name classes by number");
@@ -224,6 +248,9 @@ static void say_function(struct pg_script *script, const struct pg_state *state,
 		{"parent", o ? " AND u.organization_id = o.organization_id" : ""},
 		{",n", o ? ", n.organization_id" : ""},
 		{",o", o ? ", o.organization_id" : ""},
+		{"l.tenant", shape->leases_organization ? "l.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{"old.tenant",
+	         shape->leases_organization ? "OLD.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
 		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
 		{NULL, NULL},
 	};
@@ -254,6 +281,20 @@ static void say_trigger(struct pg_script *script, const struct pg_state *state, 
 	       schema, table, references, schema, function);
 	/* Also where the session says that it is a replica: what comes by replication is new to us all the same. */
 	pg_say(script, "ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s", schema, table, name);
+}
+
+static void say_epochs(struct pg_script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema;
+
+	say_function(script, state, "shmeta_keep_epochs", NULL, keep_epochs);
+	for (int i = 0; i < EPOCH_TRIGGERS && strchr("rp", state->shape.kinds[LEASES]) != NULL; i++) {
+		pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.partition_leases", epoch_triggers[i].name, schema);
+		pg_say(script, "CREATE TRIGGER %s %s ON %s.partition_leases %sEXECUTE FUNCTION %s.shmeta_keep_epochs()",
+		       epoch_triggers[i].name, epoch_triggers[i].event, schema, epoch_triggers[i].rows, schema);
+		pg_say(script, "ALTER TABLE %s.partition_leases ENABLE ALWAYS TRIGGER %s", schema,
+		       epoch_triggers[i].name);
+	}
 }
 
 static void say_log(struct pg_script *script, const struct pg_state *state)
@@ -311,6 +352,7 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 		say_trigger(script, state, name, "TRUNCATE", backend_tables[tracked[i].table].name, "",
 		            "shmeta_log_truncate");
 	}
+	say_epochs(script, state);
 	say_function(script, state, "shmeta_drop_slices", NULL, drop_slices);
 	if (strchr("rp", state->shape.kinds[SEGMENTS]) == NULL)
 		return;
@@ -431,6 +473,10 @@ void pg_list_triggers(char *ret, size_t bytes)
 			                         table, operations[op], table,
 			                         op == OPERATIONS - 1 ? "truncate" : table, types[op]);
 	}
+	for (int i = 0; i < EPOCH_TRIGGERS && used < bytes; i++)
+		used += (size_t)snprintf(ret + used, bytes - used,
+		                         ", ('%s', 'partition_leases', 'shmeta_keep_epochs', %d)",
+		                         epoch_triggers[i].name, epoch_triggers[i].type);
 	if (used < bytes)
 		snprintf(ret + used, bytes - used,
 		         ", ('shmeta_slices_delete', 'segments', 'shmeta_drop_slices', 8), "
@@ -450,6 +496,8 @@ void pg_say_removal(struct pg_script *script, const struct pg_state *state)
 			pg_say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s",
 			       backend_tables[tracked[i].table].name, operations[op], schema,
 			       backend_tables[tracked[i].table].name);
+	for (int i = 0; state->dialect->triggers && i < EPOCH_TRIGGERS; i++)
+		pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.partition_leases", epoch_triggers[i].name, schema);
 	if (state->dialect->triggers) {
 		pg_say(script, "DROP TRIGGER IF EXISTS shmeta_slices_delete ON %s.segments", schema);
 		pg_say(script, "DROP TRIGGER IF EXISTS shmeta_slices_truncate ON %s.segments", schema);
@@ -458,6 +506,7 @@ void pg_say_removal(struct pg_script *script, const struct pg_state *state)
 			       backend_tables[tracked[i].table].name);
 		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_truncate()", schema);
 		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_drop_slices()", schema);
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_keep_epochs()", schema);
 	}
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		pg_say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);

@@ -29,7 +29,7 @@ void pg_say_notify(struct pg_script *script, const struct pg_state *state);
 void pg_say_removal(struct pg_script *script, const struct pg_state *state);
 
 /* The triggers as the rows of a VALUES: name, table, function, and type as in pg_trigger. */
-enum { PG_TRIGGERS = 31 };
+enum { PG_TRIGGERS = 34 };
 void pg_list_triggers(char *ret, size_t bytes);
 
 /* What a mark says of the objects beside which it was found. A later version's are kept as they are: the earlier one takes them for

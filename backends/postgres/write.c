@@ -26,10 +26,11 @@ enum { IN_FLIGHT_MOST = PG_PENDING_MAX / 2 - 4, SIGHT_TRIES = 3, OUTCOME_NAP_MS 
  * in vain at first, later one of thousands. */
 enum { CAREFUL_LEAST = 16, CAREFUL_MOST = 4096 };
 
-/* Without triggers the statement has more to do; without the index two segments could share a place. */
+/* Without triggers the statement has more to do; without the index two segments could share a place; and a trigger of the
+ * application's could write another row than it was told, which only the careful statement notices. */
 static bool can_be_plain(const struct pg_state *state)
 {
-	return state->shape.segment_place && state->dialect->triggers;
+	return state->shape.segment_place && state->dialect->triggers && !state->coverage.meddled;
 }
 
 static bool may_be_plain(struct pg_state *state)

@@ -97,18 +97,18 @@
 	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
 	"x.partition_id = j.pid AND x.base_offset = j.base AND j.id IN (SELECT id FROM ins))}}"
 /* Those that were not, and why: answer_segment(). The last column: of those a part was written, or a row under another key. */
-#define SEGMENTS_NOT_WRITTEN(object, wrong)                                                                          \
-	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                 \
-	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "     \
-	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"         \
-	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset, s.record_count, " \
-	"s.size_bytes, s.created_at, {t:s.min_timestamp, s.max_timestamp}{!t:0, 0}, "                                \
-	"(SELECT true FROM segments d WHERE " SAME(                                                                  \
-		"d.id",                                                                                              \
-		"i.id") " LIMIT 1) IS NOT NULL, " object ", written OR EXISTS(SELECT 1 FROM ins WHERE (" KEY_OF_INS  \
-			") NOT IN (SELECT " KEY_OF_ITEM " FROM j))"                                                  \
-			" FROM (SELECT i.*, " WRITTEN                                                                \
-			" AS written FROM j i) i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT      \
+#define SEGMENTS_NOT_WRITTEN(object, wrong)                                                                                      \
+	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                             \
+	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "                 \
+	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"                     \
+	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset::int8, s.record_count::int8, " \
+	"s.size_bytes::int8, s.created_at::int8, {t:s.min_timestamp::int8, s.max_timestamp::int8}{!t:0, 0}, "                    \
+	"(SELECT true FROM segments d WHERE " SAME(                                                                              \
+		"d.id",                                                                                                          \
+		"i.id") " LIMIT 1) IS NOT NULL, " object ", written OR EXISTS(SELECT 1 FROM ins WHERE (" KEY_OF_INS              \
+			") NOT IN (SELECT " KEY_OF_ITEM " FROM j))"                                                              \
+			" FROM (SELECT i.*, " WRITTEN                                                                            \
+			" AS written FROM j i) i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                  \
 			" LIMIT 1) s ON true WHERE NOT written" wrong
 #define INSERT_SLICES INSERT_SEGMENTS(" AND object_id IS NOT NULL")
 #define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL", NOT_RAISED)
@@ -157,22 +157,22 @@
 /* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
  * saw before. What became of it: g.epoch where u or a has the place. */
-#define GIVE_LEASES                                                                                                     \
-	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                            \
-	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                            \
-	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "    \
-	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                          \
-	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                        \
-	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " SOURCE_NOW " + i.lasts, "  \
-	"acquired_at = " SOURCE_NOW                                                                                     \
-	", epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE                     \
-	" RETURNING i.n, l.epoch, l.leader_agent_id, l.acquired_at, l.lease_expires_at), "                              \
-	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                \
-	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " SOURCE_NOW                  \
-	" + i.lasts, " SOURCE_NOW ", g.epoch "                                                                          \
-	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                        \
-	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch, " \
-	"leader_agent_id, acquired_at, lease_expires_at)"
+#define GIVE_LEASES                                                                                                           \
+	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                  \
+	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                  \
+	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "          \
+	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                \
+	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                              \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " SOURCE_NOW " + i.lasts, "        \
+	"acquired_at = " SOURCE_NOW                                                                                           \
+	", epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE                           \
+	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), "                  \
+	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                      \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " SOURCE_NOW                        \
+	" + i.lasts, " SOURCE_NOW ", g.epoch "                                                                                \
+	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                              \
+	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
+	"leader_agent_id, acquired_at::int8, lease_expires_at::int8)"
 /* What was given: three columns. */
 #define GIVEN                                                                                               \
 	"coalesce(u.epoch, a.epoch), coalesce(u.acquired_at, a.acquired_at), coalesce(u.lease_expires_at, " \
@@ -532,7 +532,7 @@ static const char acquire[] =
 	"(l.epoch IS NULL OR " HELD_BY_AGENT " OR l.lease_expires_at <= " SOURCE_NOW ") AS ok FROM "
 	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
 	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
-	" SELECT j.n, j.there, j.named, j.known, j.ok, j.ends - " SOURCE_NOW ", " GIVEN GIVEN_LEASE;
+	" SELECT j.n, j.there, j.named, j.known, j.ok, (j.ends - " SOURCE_NOW ")::int8, " GIVEN GIVEN_LEASE;
 
 static const char release_lease[] =
 	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " HELD_BY_AGENT " "

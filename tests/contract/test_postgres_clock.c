@@ -218,3 +218,43 @@ Test(postgres_clock, no_epoch_is_beyond_the_last, .init = begin_callers, .fini =
 		world_sql(&world, "DELETE FROM partition_leases");
 	}
 }
+
+/* Each way in which the row of a lease can go, or say less than it said. The lease had epoch 50 from another program. */
+Test(postgres_clock, an_epoch_outlives_its_lease_however_that_went, .init = begin_callers, .fini = end)
+{
+	static const char *const ways[] = {
+		"DELETE FROM partition_leases",
+		"DELETE FROM agents WHERE agent_id = 'a'",
+		"DELETE FROM topics WHERE name = 't'",
+		"DELETE FROM partitions WHERE topic = 't' AND partition_id = 0",
+		"TRUNCATE partition_leases",
+		"TRUNCATE agents CASCADE",
+		"UPDATE partition_leases SET epoch = 1",
+		"UPDATE partition_leases SET partition_id = 3",
+		"BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM partition_leases; COMMIT",
+	};
+	char sql[200];
+
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		int64_t epoch = 50 + 100 * (int64_t)i;
+
+		world_sql(
+			&world,
+			"DELETE FROM topics; DELETE FROM agents; DELETE FROM partition_leases; DELETE FROM shmeta_lease_epochs");
+		world_topic(&world, NULL, "t", 4, -1, NULL);
+		world_agent(&world, "a", 1, NULL);
+		(void)snprintf(sql, sizeof sql, "INSERT INTO partition_leases VALUES('t', 0, 'a', 1, 1, %ld)", epoch);
+		world_sql(&world, sql);
+		world_sql(&world, ways[i]);
+		/* What went with it is made again. */
+		world_sql(&world, "INSERT INTO topics VALUES('t', 4, NULL, 1, 1, '{}') ON CONFLICT DO NOTHING; "
+		                  "INSERT INTO partitions VALUES('t', 0, 0, 1, 1) ON CONFLICT DO NOTHING; "
+		                  "INSERT INTO agents VALUES('a', 'a', 'z', 'g', 1, 1, '{}') ON CONFLICT DO NOTHING");
+		cr_expect_eq(acquire(0, "a", 1000), SHMETA_OK, "%s: %s", ways[i], result.text);
+		cr_expect_eq(result.lease.epoch, (uint64_t)epoch + 1, "%s: %lu", ways[i], result.lease.epoch);
+	}
+	/* A value that is no epoch is none of the trigger's business. */
+	world_sql(&world,
+	          "ALTER TABLE partition_leases ALTER epoch TYPE NUMERIC; UPDATE partition_leases SET epoch = 'NaN'; "
+	          "DELETE FROM partition_leases");
+}
