@@ -496,7 +496,7 @@ const char *api_segments(const char *topic, uint32_t partition)
 	enum shmeta_status status = shmeta_partition_open(api.reader, topic, strlen(topic), partition, &handle);
 
 	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, 0, INT64_MAX, &iter);
+		status = shmeta_list_segments(handle, 0, UINT64_MAX, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &s)) == SHMETA_OK)
 		say(&w, "%llu-%llu", (unsigned long long)s.base_offset, (unsigned long long)s.end_offset);
 	answer = told(&w, iter, status);

@@ -271,7 +271,7 @@ void *tool_grow(void *old, size_t bytes);
 char *tool_copy(const void *text, size_t bytes); /* terminated */
 
 /* As "now" of a list of agents or leases: nobody is too old, nothing has expired. */
-#define TOOL_BEGINNING_MS (INT64_MIN + 60000)
+#define TOOL_BEGINNING_MS INT64_MIN
 
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
 uint64_t tool_monotonic_ns(void);
