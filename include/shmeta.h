@@ -51,14 +51,15 @@ extern "C" {
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* X(name, number, text). Numbers >= 0 are answers, numbers < 0 are errors; a number never changes its meaning.
- * The ABSENT family says that the store knows that the source does not have it; UNKNOWN says that nothing may be concluded. */
+ * The ABSENT family says that the store knows that the source does not have it; UNKNOWN says that nothing may be concluded: it is
+ * not loaded yet, or the source has a row that cannot be read (`shmetactl quarantine` says which and why). */
 #define SHMETA_STATUS_LIST(X)                                                                         \
 	X(OK, 0, "found")                                                                             \
 	X(ABSENT, 1, "absent: the source does not have it")                                           \
 	X(ABSENT_BEFORE_START, 2, "absent: the offset is below the log start")                        \
 	X(ABSENT_GAP, 3, "absent: the offset lies in a gap between segments")                         \
 	X(ABSENT_AT_END, 4, "absent: the offset is at or beyond the high watermark")                  \
-	X(UNKNOWN, 5, "unknown: not loaded yet, nothing may be concluded")                            \
+	X(UNKNOWN, 5, "unknown: not loaded or not readable, nothing may be concluded")                \
 	X(END, 6, "end of the list")                                                                  \
 	X(ERR_INVALID_ARGUMENT, -1, "invalid argument")                                               \
 	X(ERR_NO_MEMORY, -2, "out of memory")                                                         \
@@ -378,6 +379,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, s
 /* Go on behind `name`, which need not exist: lists in pages, each in a snapshot of its own. Before the first
  * shmeta_next_topic(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes);
+/* Of an iterator of any kind, at any time: does its list have all that the source has? OK; UNKNOWN: the source has rows of this kind
+ * (of the same topic, partition or group where the list is of one) that cannot be read and are not in it. */
+SHMETA_MUST_USE enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter);
 void shmeta_iter_free(struct shmeta_iter *iter);
 
 SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
@@ -427,7 +431,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_partitions(size_t count, struct sh
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* The segment that contains the offset; where several do, the one with the largest base. Otherwise ABSENT_BEFORE_START,
- * ABSENT_GAP, ABSENT_AT_END, or ABSENT when the partition itself is gone. */
+ * ABSENT_GAP, ABSENT_AT_END, or ABSENT when the partition itself is gone. UNKNOWN in place of these, but not of ABSENT_AT_END, where
+ * the source has a segment that cannot be read and may hold the offset. */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segment(struct shmeta_handle *handle, uint64_t offset,
                                                        const struct shmeta_read *read, struct shmeta_segment *ret,
                                                        struct shmeta_freshness *ret_fresh);

@@ -8,14 +8,14 @@
 static const int64_t ALIVE_MS = 60000;
 
 /* Not there: ABSENT or UNKNOWN by the class, with its age. */
-static enum shmeta_status hint_absent(struct shmeta_reader *r, enum shmeta_class cls,
+static enum shmeta_status hint_absent(struct shmeta_reader *r, const struct missing *missing,
                                       struct shmeta_freshness *ret_fresh)
 {
 	const struct known none = {0};
 	struct shmeta_freshness unused;
 
-	lookup_age(r, cls, 1, &none, ret_fresh != NULL ? ret_fresh : &unused);
-	return absent_or_unknown(r, cls, &none);
+	lookup_age(r, missing->cls, 1, &none, ret_fresh != NULL ? ret_fresh : &unused);
+	return unless_quarantined(r, missing, absent_or_unknown(r, missing->cls, &none));
 }
 
 static void hint_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,
@@ -28,12 +28,12 @@ static void hint_age(struct shmeta_reader *r, enum shmeta_class cls, const struc
 }
 
 /* What a lookup of one answers, with its age: of what was found, or of knowing that it is not there. */
-static enum shmeta_status hint_answer(struct shmeta_reader *r, enum shmeta_class cls, enum shmeta_status status,
+static enum shmeta_status hint_answer(struct shmeta_reader *r, const struct missing *what, enum shmeta_status status,
                                       const struct shmeta__stamps *stamps, struct shmeta_freshness *ret_fresh)
 {
 	if (status == SHMETA_OK)
-		hint_age(r, cls, stamps, ret_fresh);
-	return status == SHMETA_ABSENT ? hint_absent(r, cls, ret_fresh) : status;
+		hint_age(r, what->cls, stamps, ret_fresh);
+	return status == SHMETA_ABSENT ? hint_absent(r, what, ret_fresh) : status;
 }
 
 /* ---- agents ------------------------------------------------------------------------------------------------------------------------------ */
@@ -41,6 +41,7 @@ static enum shmeta_status hint_answer(struct shmeta_reader *r, enum shmeta_class
 enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
                                     struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh)
 {
+	const struct missing what = {SHMETA_CLASS_AGENT, .name = agent_id, .name_bytes = agent_id_bytes};
 	struct shmeta__stamps stamps;
 	uint8_t key[SHMETA_KEY_MAX];
 	enum shmeta_status status;
@@ -64,7 +65,7 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 	}
 	if (status == SHMETA_ABSENT && !name_exists(r, agent_id, agent_id_bytes))
 		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, hint_answer(r, SHMETA_CLASS_AGENT, status, &stamps, ret_fresh));
+	return lookup_done(r, hint_answer(r, &what, status, &stamps, ret_fresh));
 }
 
 /* A filter text that NULL leaves out. An empty one is a filter: it matches an empty field. */
@@ -317,6 +318,8 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
                                     uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
                                     struct shmeta_freshness *ret_fresh)
 {
+	const struct missing what = {SHMETA_CLASS_LEASE, .name = topic, .name_bytes = topic_bytes,
+	                             .partition_id = partition_id};
 	struct shmeta__stamps stamps;
 	struct shmeta_lease lease;
 	enum shmeta_status status;
@@ -341,7 +344,7 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 		if (status == SHMETA_OK)
 			status = shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &lease, &stamps);
 	}
-	status = hint_answer(r, SHMETA_CLASS_LEASE, status, &stamps, ret_fresh);
+	status = hint_answer(r, &what, status, &stamps, ret_fresh);
 	if (status == SHMETA_OK && lease.lease_expires_at_ms > now_ms)
 		*ret = lease;
 	else if (status == SHMETA_OK)
@@ -420,6 +423,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
                                                struct shmeta_freshness *ret_fresh)
 {
 	size_t group_bytes = group == NULL ? 0 : strlen(group), topic_bytes = topic == NULL ? 0 : strlen(topic);
+	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, topic, topic_bytes, partition_id, NULL};
 	struct shmeta__stamps stamps;
 	uint8_t key[SHMETA_KEY_MAX];
 	enum shmeta_status status;
@@ -445,7 +449,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 	}
 	if (status == SHMETA_ABSENT && !(name_exists(r, group, group_bytes) && name_exists(r, topic, topic_bytes)))
 		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, hint_answer(r, SHMETA_CLASS_OFFSET, status, &stamps, ret_fresh));
+	return lookup_done(r, hint_answer(r, &what, status, &stamps, ret_fresh));
 }
 
 enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const char *group, struct shmeta_iter **ret)

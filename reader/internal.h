@@ -238,11 +238,12 @@ struct shmeta_reader {
 	struct membership *membership;
 	struct core *core;
 	struct shmeta *instance;
-	uint64_t stuck_committed, stuck_txn; /* a commit that its writer never published, accepted */
-	uint64_t tenant_txn;                 /* when tenant == 0: the snapshot that had no such tenant */
-	uint32_t tenant;                     /* number in this env; 0: not known */
-	uint32_t expired;                    /* 1: a snapshot that FRESH moved on from had outlived its grace */
-	uint32_t aside;                      /* 1: of one lookup, see shmeta__reader_aside() */
+	uint64_t stuck_committed, stuck_txn;   /* a commit that its writer never published, accepted */
+	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such tenant */
+	uint64_t quarantined_txn, quarantined; /* rows that this snapshot counts as quarantined */
+	uint32_t tenant;                       /* number in this env; 0: not known */
+	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
+	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */
 
 	struct shmeta_handle *handles;
 	struct shmeta_iter *iters;
@@ -318,6 +319,7 @@ struct shmeta_iter {
 	struct walk walk;
 	uint32_t tenant;
 	uint32_t topic_id;
+	uint32_t partition_id; /* segments */
 	uint32_t done;
 	int64_t now_ms;
 	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: -, agent */
@@ -349,6 +351,22 @@ struct known {
 	uint64_t synced_at_ns;
 	uint32_t ttl_ms; /* 0: the class's */
 };
+
+/* ---- quarantined rows (quarantine.c) ------------------------------------------------------------------------------------- */
+
+/* What a lookup did not find. */
+struct missing {
+	enum shmeta_class cls; /* TOPIC, PARTITION, SEGMENT; AGENT, LEASE, OFFSET */
+	const char *name;      /* the topic; the agent; of offsets: the group */
+	size_t name_bytes;
+	const char *topic; /* of offsets */
+	size_t topic_bytes;
+	uint32_t partition_id;
+	const uint64_t *offset; /* SEGMENT: what is to be in it; NULL: anything */
+};
+/* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served. ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__missing(struct shmeta_reader *reader, const struct missing *missing,
+                                   enum shmeta_status absent);
 
 /* ---- topics and partitions, as the other files need them ---------------------------------------------------------------- */
 

@@ -145,6 +145,15 @@ static inline enum shmeta_status absent_or_unknown(struct shmeta_reader *r, enum
 	return class_synced_at(r, cls) != 0 || known->synced_at_ns != 0 ? SHMETA_ABSENT : SHMETA_UNKNOWN;
 }
 
+/* An answer that something is absent is given only when nothing is quarantined that may be it. */
+static inline enum shmeta_status unless_quarantined(struct shmeta_reader *r, const struct missing *missing,
+                                                    enum shmeta_status status)
+{
+	if (!is_absent(status) || (r->quarantined_txn == r->snapshot && r->quarantined == 0))
+		return status;
+	return shmeta__missing(r, missing, status);
+}
+
 /* The answer of a lookup by a name, or for a tenant, that cannot exist: whatever was loaded, and without asking anybody. */
 static inline enum shmeta_status never_there(const struct shmeta_reader *r, int hint,
                                              struct shmeta_freshness *ret_fresh)

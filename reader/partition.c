@@ -204,37 +204,49 @@ void shmeta__reader_caches_free(struct shmeta_reader *r)
 /* ---- handles -------------------------------------------------------------------------------------------------------------------------- */
 
 /* Why a partition is not there: its topic is not, or the topic has none of that number. */
-static enum shmeta_status partition_absent(struct shmeta_reader *r, enum shmeta_class cls, uint64_t assured_ns,
+static enum shmeta_status partition_absent(struct shmeta_reader *r, enum shmeta_class cls,
+                                           const struct missing *missing, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh)
 {
 	const struct known known = {assured_ns, 0};
 	struct shmeta_freshness unused;
 
 	lookup_age(r, cls, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
-	return absent_or_unknown(r, cls, &known);
+	return unless_quarantined(r, missing, absent_or_unknown(r, cls, &known));
 }
 
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret)
 {
+	enum shmeta_class age_of = cls;
 	enum shmeta_status status;
+	struct missing missing;
 	uint32_t id;
 
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
-	if (unlikely(status == SHMETA_ABSENT))
-		return name_exists(r, topic, topic_bytes)
-		               ? partition_absent(r, SHMETA_CLASS_LIST, assured_ns, ret_fresh)
-		               : never_there(r, 0, ret_fresh);
-	if (likely(status == SHMETA_OK))
+	if (likely(status == SHMETA_OK)) {
 		status = shmeta__partition_cached(r, id, partition_id, ret);
-	return likely(status != SHMETA_ABSENT) ? status : partition_absent(r, cls, assured_ns, ret_fresh);
+		if (likely(status != SHMETA_ABSENT))
+			return status;
+	} else if (status != SHMETA_ABSENT) {
+		return status;
+	} else if (!name_exists(r, topic, topic_bytes)) {
+		return never_there(r, 0, ret_fresh);
+	} else {
+		age_of = SHMETA_CLASS_LIST;
+	}
+	missing = (struct missing){cls, .name = topic, .name_bytes = topic_bytes, .partition_id = partition_id};
+	return partition_absent(r, age_of, &missing, assured_ns, ret_fresh);
 }
 
 enum shmeta_status shmeta__handle_absent(struct shmeta_handle *h, enum shmeta_class cls, uint64_t assured_ns,
                                          struct shmeta_freshness *ret_fresh)
 {
-	return partition_absent(h->reader, cls, assured_ns, ret_fresh);
+	const struct missing missing = {cls, .name = h->topic, .name_bytes = h->topic_bytes,
+	                                .partition_id = (uint32_t)h->part_key};
+
+	return partition_absent(h->reader, cls, &missing, assured_ns, ret_fresh);
 }
 
 enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
@@ -521,7 +533,10 @@ enum shmeta_status shmeta_list_partitions(struct shmeta_reader *r, const char *t
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (status == SHMETA_ABSENT) {
 		if (name_exists(r, topic, topic_bytes))
-			status = partition_absent(r, SHMETA_CLASS_LIST, 0, NULL);
+			status = partition_absent(
+				r, SHMETA_CLASS_LIST,
+				&(struct missing){SHMETA_CLASS_TOPIC, .name = topic, .name_bytes = topic_bytes}, 0,
+				NULL);
 	} else if (status == SHMETA_OK) {
 		status = shmeta__iter_new(r, ITER_PARTITIONS, SHMETA_DB_PARTS, ret);
 		if (status == SHMETA_OK)

@@ -15,7 +15,21 @@ static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, str
 	lookup_age(h->reader, SHMETA_CLASS_SEGMENT, 0, &known, ret_fresh);
 }
 
-static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, uint64_t offset,
+/* Not in a segment that the store has: the source may have one that cannot be served. What is at or beyond the high watermark is in
+ * none. */
+static __attribute__((noinline)) enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic,
+                                                                   size_t topic_bytes, const uint64_t *offset,
+                                                                   enum shmeta_status status)
+{
+	const struct missing missing = {SHMETA_CLASS_SEGMENT, .name = topic, .name_bytes = topic_bytes,
+	                                .partition_id = (uint32_t)h->part_key, .offset = offset};
+
+	return offset != NULL && status == SHMETA_ABSENT_AT_END ? status
+	                                                        : unless_quarantined(h->reader, &missing, status);
+}
+
+static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, const char *topic,
+                                                                     size_t topic_bytes, uint64_t offset,
                                                                      uint64_t assured_ns, struct shmeta_segment *ret,
                                                                      struct shmeta_freshness *ret_fresh)
 {
@@ -28,7 +42,7 @@ static inline __attribute__((always_inline)) enum shmeta_status find(struct shme
 	status = shmeta__part_find(&h->part, offset, ret);
 	if (ret_fresh != NULL)
 		segment_age(h, assured_ns, ret_fresh);
-	return status;
+	return likely(!is_absent(status)) ? status : segment_absent(h, topic, topic_bytes, &offset, status);
 }
 
 /* What was found by asking, its strings in the caller's buffer if there is one: the next lookup need not find it there. */
@@ -47,7 +61,7 @@ static enum shmeta_status find_with_strings(struct shmeta_handle *h, uint64_t of
                                             uint64_t assured_ns, struct shmeta_segment *ret,
                                             struct shmeta_freshness *ret_fresh)
 {
-	enum shmeta_status status = find(h, offset, assured_ns, ret, ret_fresh);
+	enum shmeta_status status = find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
 
 	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, read, ret);
 }
@@ -89,7 +103,7 @@ static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_ha
 		return status;
 	if (asks)
 		return find_fresh(h, offset, read, ret, ret_fresh);
-	status = find(h, offset, 0, ret, ret_fresh);
+	status = find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh);
 	sample_lookup(r, begun_ns, h->part_key);
 	return lookup_done(r, status);
 }
@@ -108,7 +122,7 @@ enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset,
 		return SHMETA_ERR_NO_SNAPSHOT;
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0 || read != NULL))
 		return find_rarely(h, offset, read, ret, ret_fresh);
-	return lookup_done(r, find(h, offset, 0, ret, ret_fresh));
+	return lookup_done(r, find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh));
 }
 
 static inline enum shmeta_status find_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
@@ -119,7 +133,7 @@ static inline enum shmeta_status find_named(struct shmeta_reader *r, const char 
 	enum shmeta_status status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_SEGMENT,
 	                                                    assured_ns, ret_fresh, &h);
 
-	return likely(status == SHMETA_OK) ? find(h, offset, assured_ns, ret, ret_fresh) : status;
+	return likely(status == SHMETA_OK) ? find(h, topic, topic_bytes, offset, assured_ns, ret, ret_fresh) : status;
 }
 
 static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const struct want *want, uint64_t offset,
@@ -131,7 +145,7 @@ static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const
 	                                                    SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh, &h);
 
 	if (status == SHMETA_OK)
-		status = find(h, offset, assured_ns, ret, ret_fresh);
+		status = find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
 	return status != SHMETA_OK ? status : give_strings(h, want->topic, want->topic_bytes, read, ret);
 }
 
@@ -221,6 +235,8 @@ static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup lookup, i
 		status = lookup(&h->part, argument, ret);
 		if (ret_fresh != NULL)
 			segment_age(h, 0, ret_fresh);
+		if (is_absent(status))
+			status = segment_absent(h, h->topic, h->topic_bytes, NULL, status);
 	}
 	return lookup_done(h->reader, status);
 }
@@ -308,6 +324,8 @@ static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shme
 	const void *head;
 	size_t bytes;
 
+	iter->topic_id = (uint32_t)(key >> 32);
+	iter->partition_id = (uint32_t)key;
 	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
 	if (status != SHMETA_OK)
 		return status;

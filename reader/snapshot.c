@@ -119,6 +119,7 @@ static void use_env(struct shmeta_reader *r, struct env *env)
 	r->stuck_txn = 0;
 	r->tenant = 0;
 	r->tenant_txn = 0;
+	r->quarantined_txn = 0;
 	memset(r->seen, 0, sizeof r->seen);
 	shmeta__reader_forget(r);
 	r->slot->generation = env->generation; /* the pin is 0 */

@@ -190,7 +190,8 @@ static enum shmeta_status topic_absent(struct shmeta_reader *r, const char *name
 	if (!name_exists(r, name, bytes))
 		return never_there(r, 0, ret_fresh);
 	lookup_age(r, SHMETA_CLASS_LIST, 0, known, ret_fresh);
-	return absent_or_unknown(r, SHMETA_CLASS_LIST, known);
+	return unless_quarantined(r, &(struct missing){SHMETA_CLASS_TOPIC, .name = name, .name_bytes = bytes},
+	                          absent_or_unknown(r, SHMETA_CLASS_LIST, known));
 }
 
 static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, size_t bytes, uint64_t assured_ns,

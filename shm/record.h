@@ -158,11 +158,19 @@ SHMETA_FROZEN(shmeta_quarantined_record, name_bytes, 42);
 SHMETA_FROZEN(shmeta_quarantined_record, reserved, 43);
 SHMETA_FROZEN_SIZE(shmeta_quarantined_record, 48);
 
+enum shmeta__unread {
+	SHMETA_UNREAD_TENANT = 1u << 0,
+	SHMETA_UNREAD_TOPIC = 1u << 1,
+	SHMETA_UNREAD_NAME = 1u << 2,
+	SHMETA_UNREAD_PARTITION = 1u << 3,
+	SHMETA_UNREAD_BASE = 1u << 4
+};
+
 /* A row of the source that cannot be served: which one, as far as its key can be read, and why not. The strings are untrusted
  * bytes: escape them. */
 struct shmeta__quarantined {
 	enum shmeta_class cls;
-	uint32_t unread; /* what of the key cannot be read: bits as in the record */
+	uint32_t unread; /* what of the key cannot be read: enum shmeta__unread */
 	struct shmeta_str tenant, topic, name;
 	uint32_t partition_id;
 	uint64_t base, end;

@@ -273,7 +273,8 @@ static void hint_stamps(struct batch *b, uint64_t txn)
 	}
 }
 
-/* What readers asked for and the source does not have is remembered for a while; what it has is no longer absent. */
+/* What readers asked for and the source does not have, or has as a row that cannot be served, is remembered for a while: which of
+ * the two the store tells. What it has is no longer absent. */
 static void note_absence(struct batch *b, uint64_t txn)
 {
 	struct sync *s = b->s;
@@ -286,8 +287,7 @@ static void note_absence(struct batch *b, uint64_t txn)
 		if (e == NULL || e->kind > ENTRY_PART)
 			continue;
 		const struct got *g = &b->got[i];
-		bool there =
-			g->bad_count > 0 || (g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0));
+		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
 		uint64_t hash = queue_name_hash(e->tenant, e->topic);
 
 		if (there)

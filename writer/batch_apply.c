@@ -35,8 +35,12 @@ static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g,
 	struct shmeta_topic stored;
 
 	*ret = false;
-	if (!g->found || !g->has_topic || g->entry->want.segments)
+	if (g->entry->want.segments)
 		return SHMETA_OK;
+	if (!g->found || !g->has_topic) {
+		*ret = g->bad_count > 0; /* quarantined: all that cannot be served without it is counted */
+		return SHMETA_OK;
+	}
 	enum shmeta_status status = apply_topic_get(a->txn, g->entry->tenant, g->entry->topic, &stored, NULL, err);
 
 	if (status < 0)

@@ -9,6 +9,13 @@
 /* Base offsets are below 2^63: with this bit it is the hash of a sentence. */
 static const uint64_t UNREAD_BASE = UINT64_C(1) << 63;
 
+_Static_assert((int)SHMETA_UNREAD_TENANT == (int)BACKEND_UNREAD_TENANT &&
+                       (int)SHMETA_UNREAD_TOPIC == (int)BACKEND_UNREAD_TOPIC &&
+                       (int)SHMETA_UNREAD_NAME == (int)BACKEND_UNREAD_NAME &&
+                       (int)SHMETA_UNREAD_PARTITION == (int)BACKEND_UNREAD_PARTITION &&
+                       (int)SHMETA_UNREAD_BASE == (int)BACKEND_UNREAD_BASE,
+               "records have the marks of the engines");
+
 static struct shmeta_store_counters *counters(struct apply *a)
 {
 	return shmeta__store_counters(a->store);
