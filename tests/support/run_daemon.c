@@ -183,6 +183,12 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+void run_daemon_forget(struct run_daemon *d)
+{
+	(void)nftw(d->instance, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	(void)mkdir(d->instance, 0755);
+}
+
 void run_daemon_done(struct run_daemon *d)
 {
 	(void)run_daemon_end(d, SIGKILL);

@@ -30,6 +30,8 @@ int run_daemon_wait(struct run_daemon *d, uint64_t epoch);
 uint64_t run_daemon_epoch(const struct run_daemon *d); /* 0: no board */
 /* Signal it and reap it; its wait status, -1 when it was not running. */
 int run_daemon_end(struct run_daemon *d, int signo);
+/* Empty the instance directory of a daemon that does not run: the next one finds nothing of a former one. */
+void run_daemon_forget(struct run_daemon *d);
 /* End it if it runs, remove the directory. */
 void run_daemon_done(struct run_daemon *d);
 
