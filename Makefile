@@ -164,7 +164,7 @@ test:
 		$(script_tests)
 
 # The tests that repeat something for as long as it takes: the same programs, with the full figures, which they print.
-faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race \
+faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon)
 faults:
 	@tools/setup.sh build test
