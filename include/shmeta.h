@@ -605,6 +605,17 @@ SHMETA_MUST_USE enum shmeta_status shmeta_invalidate(struct shmeta *instance, en
                                                      size_t topic_bytes, uint32_t partition_id, uint32_t flags,
                                                      uint32_t timeout_ms, struct shmeta_invalidated *ret);
 
+/* Consent to publish a source that is another one than before, or was taken back to another state, and lost most of its topics or
+ * partitions: the writer goes on showing what it showed until somebody does. It needs the right to administer.
+ * fingerprint: what is consented to, as this function, the log and `shmetactl status` tell it; 0: only tell. ret_fingerprint and text
+ * (cut at text_bytes; each may be NULL): what waits for consent, on OK and ERR_CONFLICT. OK: the writer publishes it as soon as it
+ * has been read.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (nothing waits), ERR_CONFLICT (it is not, or no longer, what the
+ * fingerprint says), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t fingerprint,
+                                                        uint32_t timeout_ms, uint64_t *ret_fingerprint, char *text,
+                                                        size_t text_bytes);
+
 /* Have the writer read its configuration again: all of it, or nothing. sentence (may be NULL): what was taken over, and what waits
  * for a restart; or what is wrong. Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence,

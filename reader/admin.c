@@ -2,6 +2,7 @@
  * What operators and cleaners ask of the writer: the source's objects, page by page, and that keys are read again. */
 #include "reader/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,4 +218,30 @@ enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class 
 		*ret = (struct shmeta_invalidated){
 			.topics = done.topics, .partitions = done.partitions, .records = done.records, .txn = done.txn};
 	return SHMETA_OK;
+}
+
+/* ---- consent ------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t fingerprint, uint32_t timeout_ms,
+                                        uint64_t *ret_fingerprint, char *text, size_t text_bytes)
+{
+	struct shmeta_frame_accept frame = {.head = {.bytes = sizeof frame, .type = SHMETA_FRAME_ACCEPT},
+	                                    .fingerprint = fingerprint};
+	struct answer answer = {.body_type = 0};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame.head, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (ret_fingerprint != NULL)
+		*ret_fingerprint = answer.frame.txn;
+	if (text != NULL && text_bytes != 0)
+		(void)snprintf(text, text_bytes, "%s", answer.text);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }

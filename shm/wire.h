@@ -27,7 +27,8 @@ enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 	X(OBJECT_LIST, 12, "object_list")                                                               \
 	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */ \
 	X(INVALIDATED, 14, "invalidated")                                                               \
-	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */
+	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */ \
+	X(ACCEPT, 16, "accept") /* -> ANSWER: text is what is to be consented to, txn its fingerprint */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -107,6 +108,15 @@ SHMETA_FROZEN(shmeta_frame_answer, txn, 24);
 SHMETA_FROZEN(shmeta_frame_answer, generation, 32);
 SHMETA_FROZEN(shmeta_frame_answer, synced_at_ns, 40);
 SHMETA_FROZEN_SIZE(shmeta_frame_answer, 48);
+
+/* Consent to a source that is not published because it lost most of its content. fingerprint 0: only tell. ERR_NOT_FOUND: nothing is
+ * to be consented to; ERR_CONFLICT: it has another fingerprint by now. */
+struct shmeta_frame_accept {
+	struct shmeta_frame head; /*  0 */
+	uint64_t fingerprint;     /* 16 */
+};
+SHMETA_FROZEN(shmeta_frame_accept, fingerprint, 16);
+SHMETA_FROZEN_SIZE(shmeta_frame_accept, 24);
 
 /* The first frame of a client that writes. The highest version that both know is used from then on. */
 struct shmeta_frame_hello {

@@ -229,7 +229,8 @@ bool accept_judge(struct sync *s, struct shmeta__store *next, uint64_t took_ns)
 		rest = LOAD_SHARE * took_ns;
 	a->load_due_ns = now + rest;
 	a->reload_ns = now + (rest > RELOAD_S * SYNC_S ? rest : RELOAD_S * SYNC_S);
-	a->look_due_ns = now;
+	a->look_due_ns = now + s->options.poll_max_ms * SYNC_MS;
+	sync_wake_at(s, a->look_due_ns);
 	show(s);
 	sync_settle_phase(s);
 	return false;

@@ -476,6 +476,21 @@ static bool on_reload(struct connection *c, const void *frame)
 	return send_answer(c, head->id, status, sentence, 0, 0, 0);
 }
 
+static bool on_accept(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_accept *request = frame;
+	char sentence[640] = "", name[WHO_BYTES];
+	uint64_t fingerprint = 0;
+	enum shmeta_status status;
+
+	if (!may(c, SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "accept a source",
+		            "only root, the daemon's user and members of control.admin_group may accept a source");
+	status = c->control->host.accept(c->control->host.arg, who(c, name), request->fingerprint, &fingerprint,
+	                                 sentence, sizeof(sentence));
+	return send_answer(c, request->head.id, status, sentence, fingerprint, 0, 0);
+}
+
 static bool on_refresh(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_refresh *request = frame;
@@ -673,7 +688,7 @@ static const struct {
 	{SHMETA_FRAME_REGISTER, on_register}, {SHMETA_FRAME_REFRESH, on_refresh},
 	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
 	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
-	{SHMETA_FRAME_CONFIG, on_config},
+	{SHMETA_FRAME_CONFIG, on_config},     {SHMETA_FRAME_ACCEPT, on_accept},
 };
 
 /* False: the connection is gone. */

@@ -61,6 +61,9 @@ struct control_host {
 	char *(*status)(void *arg);
 	/* The same of the options in force and of what waits for a restart. */
 	char *(*config)(void *arg);
+	/* fingerprint 0: only tell. Answered at once. */
+	enum shmeta_status (*accept)(void *arg, const char *who, uint64_t fingerprint, uint64_t *ret_fingerprint,
+	                             char *ret_sentence, size_t bytes);
 	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
 };
 

@@ -654,6 +654,40 @@ static enum shmeta_status serve_reload(void *arg, const char *who, char *ret_sen
 	return reload(arg, who, ret_sentence, bytes);
 }
 
+static enum shmeta_status serve_accept(void *arg, const char *who, uint64_t fingerprint, uint64_t *ret_fingerprint,
+                                       char *ret_sentence, size_t bytes)
+{
+	struct daemon *d = arg;
+	struct sync_held held = {.held = false};
+	enum shmeta_status status = SHMETA_OK;
+	char line[800];
+
+	if (d->sync == NULL) {
+		snprintf(ret_sentence, bytes, "the writer is stopping; nothing was done");
+		return SHMETA_ERR_WRITER_AWAY;
+	}
+	sync_read_held(d->sync, &held);
+	*ret_fingerprint = held.fingerprint;
+	if (fingerprint != 0)
+		status = sync_accept(d->sync, fingerprint);
+	else if (held.fingerprint == 0)
+		status = SHMETA_ERR_NOT_FOUND;
+	if (status == SHMETA_ERR_NOT_FOUND)
+		snprintf(ret_sentence, bytes, "no source waits for consent");
+	else if (status == SHMETA_ERR_CONFLICT)
+		snprintf(ret_sentence, bytes, "the fingerprint is %016" PRIx64 " now: %s", held.fingerprint,
+		         held.sentence);
+	else
+		snprintf(ret_sentence, bytes, "%s", held.sentence);
+	if (fingerprint == 0)
+		return status;
+	snprintf(line, sizeof(line), "%s: accept-source %016" PRIx64 ": %s", who, fingerprint,
+	         status == SHMETA_OK ? "done" : ret_sentence);
+	if (d->config->write_audit)
+		log_audit(line);
+	return status;
+}
+
 static void set_number(json_t *object, const char *name, uint64_t value)
 {
 	json_object_set_new(object, name, json_integer((json_int_t)value));
@@ -665,6 +699,29 @@ static void set_text(json_t *object, const char *name, const char *value)
 	json_t *text = json_string(value);
 
 	json_object_set_new(object, name, text != NULL ? text : json_string("(not UTF-8)"));
+}
+
+static json_t *held_json(const struct daemon *d)
+{
+	struct sync_held held = {.held = false};
+	json_t *object = json_object();
+	char fingerprint[20];
+
+	if (d->sync != NULL)
+		sync_read_held(d->sync, &held);
+	if (held.fingerprint == 0) {
+		json_decref(object);
+		return json_null();
+	}
+	snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, held.fingerprint);
+	json_object_set_new(object, "held", json_boolean(held.held));
+	set_text(object, "fingerprint", fingerprint);
+	set_text(object, "sentence", held.sentence);
+	set_number(object, "topics", held.topics);
+	set_number(object, "topics_lost", held.topics_lost);
+	set_number(object, "partitions", held.partitions);
+	set_number(object, "partitions_lost", held.partitions_lost);
+	return object;
 }
 
 static json_t *reload_json(const struct daemon *d)
@@ -732,6 +789,7 @@ static char *serve_status(void *arg)
 	set_number(root, "readers", registry_count(d->registry));
 	json_object_set_new(root, "counters", stats_json(&d->sync_counters, &d->counters));
 	json_object_set_new(root, "last_reload", reload_json(d));
+	json_object_set_new(root, "waits_for_consent", held_json(d));
 	json_object_set_new(root, "config", config_json(d->config));
 	return dump_fitting(root, "config");
 }
@@ -782,6 +840,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	                                  .config = serve_config,
 	                                  .objects = serve_objects,
 	                                  .invalidate = serve_invalidate,
+	                                  .accept = serve_accept,
 	                                  .reload = serve_reload};
 	struct control_limits limits;
 	enum shmeta_status status;

@@ -696,6 +696,9 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 	case SHMETA_FRAME_INVALIDATE:
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text); /* OK: not what was asked for */
 		break;
+	case SHMETA_FRAME_ACCEPT:
+		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
+		break;
 	case SHMETA_FRAME_CONFIG:
 	case SHMETA_FRAME_STATUS:
 		w->statuses++;

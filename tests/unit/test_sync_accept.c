@@ -124,6 +124,7 @@ Test(sync_accept, another_source_that_lost_more_than_half_of_the_topics_is_not_p
 	open_ten();
 	replace_without(0, 6);
 	expect_held();
+	cr_expect_leq(fixture_run(&f), 1000000000, "it would sleep and not see the old source come back");
 	cr_expect_eq(held().topics, 10);
 	cr_expect_eq(held().topics_lost, 6);
 	cr_expect_eq(held().partitions, 20);

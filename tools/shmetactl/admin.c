@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * objects, invalidate: what only the daemon can do, and not for everybody. */
+ * objects, invalidate, accept-source: what only the daemon can do, and not for everybody. */
 #include "tools/shmetactl/tool.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -172,6 +173,64 @@ int verb_invalidate(struct tool *tool)
 		else
 			(void)printf("; took %s, commit %s shows it\n", out_ns(tool_monotonic_ns() - began),
 			             out_count(done.txn));
+	}
+	shmeta_close(instance);
+	return code;
+}
+
+/* ---- accept-source ---------------------------------------------------------------------------------------------------------- */
+
+static int say_nothing_waits(struct tool *tool)
+{
+	if (tool->json)
+		out_record(tool, "accept-source", (struct field[]){f_bool("waits", false), f_bool("accepted", false)},
+		           2);
+	else
+		(void)puts("no source waits for consent");
+	return TOOL_NOT_FOUND;
+}
+
+int verb_accept_source(struct tool *tool)
+{
+	uint64_t asked = 0, waits = 0;
+	char text[640] = "", word[20], *end = NULL;
+	struct shmeta *instance;
+	enum shmeta_status status;
+	int code;
+
+	if (tool->argc > 0) {
+		asked = strtoull(tool->argv[0], &end, 16);
+		if (strlen(tool->argv[0]) != 16 || *end != '\0' || asked == 0)
+			return tool_error(tool, TOOL_USAGE,
+			                  "'%s' is not a fingerprint, which has 16 hexadecimal digits", tool->argv[0]);
+	}
+	code = tool_open_control(tool, &instance);
+	if (code != 0)
+		return code;
+	status = shmeta_accept_source(instance, 0, tool->timeout_ms, &waits, text, sizeof(text));
+	(void)snprintf(word, sizeof(word), "%016" PRIx64, waits);
+	if (status == SHMETA_ERR_NOT_FOUND) {
+		code = say_nothing_waits(tool);
+	} else if (status != SHMETA_OK) {
+		code = tool_say_failed(tool, instance, status, "accept-source");
+	} else if (!tool->dry_run && !tool_agreed(tool, "publish the source as it is now", text)) {
+		code = TOOL_USAGE;
+	} else {
+		/* What was shown is what is consented to, and nothing that came after it. */
+		if (!tool->dry_run)
+			status = shmeta_accept_source(instance, asked != 0 ? asked : waits, tool->timeout_ms, NULL,
+			                              NULL, 0);
+		if (status != SHMETA_OK)
+			code = tool_say_failed(tool, instance, status, "accept-source");
+		else if (tool->json)
+			out_record(tool, "accept-source",
+			           (struct field[]){f_bool("waits", true), f_bool("accepted", !tool->dry_run),
+			                            f_word("fingerprint", word), f_word("reason", text)},
+			           4);
+		else if (tool->dry_run)
+			(void)printf("%s\n", out_safez(text, sizeof(text)));
+		else
+			(void)printf("accepted %s; it is read and published now\n", word);
 	}
 	shmeta_close(instance);
 	return code;

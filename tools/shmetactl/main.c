@@ -90,6 +90,11 @@ const struct verb tool_verbs[] = {
          "  shmetactl invalidate topic orders\n  shmetactl invalidate --prefix orders. --dry-run\n"
          "  shmetactl invalidate --all --yes --timeout 10m",
          verb_invalidate},
+	{"accept-source", "[FINGERPRINT]", 0, 1, OPT(DRY_RUN) | OPT(YES), 'B',
+         "publish a source that is held because it changed and lost most of its content",
+         "Says what would be lost, and asks first, or wants --yes. With a FINGERPRINT only that one is accepted.\n"
+         "  shmetactl accept-source --dry-run\n  shmetactl accept-source --yes",
+         verb_accept_source},
 	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT), 'B', "objects of many slices, and which may be deleted",
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",

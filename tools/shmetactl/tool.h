@@ -106,6 +106,7 @@ int verb_refresh(struct tool *tool);
 int verb_reload(struct tool *tool);
 int verb_objects(struct tool *tool);
 int verb_invalidate(struct tool *tool);
+int verb_accept_source(struct tool *tool);
 int verb_groups(struct tool *tool);
 int verb_agents(struct tool *tool);
 int verb_leases(struct tool *tool);
