@@ -129,6 +129,12 @@ static void refuse_for_now(struct writing *w, struct write_item *item, const cha
 		       "a row that this needs is locked by another session: try again later");
 }
 
+static bool adds_segment(const struct shmeta_op *op)
+{
+	return op->type == SHMETA_OP_ADD_SEGMENT || op->type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK ||
+	       op->type == SHMETA_OP_ADD_SLICE;
+}
+
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate, const char *said)
 {
 	const enum write_kind kind = (enum write_kind)item->kind;
@@ -146,6 +152,11 @@ void write_refused(struct writing *w, struct write_item *item, const char *sqlst
 	/* The only number that grows there; how long a lease may last is bounded. */
 	else if (strcmp(sqlstate, "22003") == 0 && (kind == KIND_ACQUIRE || kind == KIND_COMPLETE))
 		refuse_epoch_spent(INT64_MAX, r);
+	else if (strcmp(sqlstate, "22003") == 0 && adds_segment(item->op->op) &&
+	         item->op->op->u.segment.record_count > INT32_MAX)
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT,
+		       "record_count %u is out of range: the source's column may be 0 to %d",
+		       item->op->op->u.segment.record_count, INT32_MAX);
 	else if (strcmp(sqlstate, "23505") == 0 && kind == KIND_AGENT_PUT)
 		refuse_address(&item->op->op->u.agent, r);
 	else if (strcmp(sqlstate, "23505") == 0)
