@@ -319,6 +319,21 @@ static bool is_absent(struct sync_queue *q, const struct backend_key *key, uint6
 	                   key->cls == SHMETA_CLASS_TOPIC ? ABSENT_TOPIC : (int64_t)key->partition_id, now_ns, ret);
 }
 
+static bool is_bad(struct shmeta_str text, size_t max)
+{
+	return shmeta__name_error(text.data, text.bytes, max) != NULL;
+}
+
+/* No row can have such a name. */
+static bool names_nothing(const struct backend_key *key)
+{
+	if (queue_kind(key->cls) > ENTRY_PART && backend_key_is_class(key))
+		return false;
+	return is_bad(key->tenant, SHMETA_TENANT_MAX) ||
+	       ((queue_kind(key->cls) <= ENTRY_PART || key->topic.bytes > 0) && is_bad(key->topic, SHMETA_NAME_MAX)) ||
+	       (key->name.bytes > 0 && is_bad(key->name, SHMETA_NAME_MAX));
+}
+
 /* Called from the loop's thread. */
 enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, bool recent, uint64_t ticket)
 {
@@ -338,10 +353,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 	    q->asked.bytes + q->tickets * sizeof *t >= q->bytes_max) {
 		free(t);
 		status = SHMETA_ERR_BUSY;
-	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT ||
-	           (queue_kind(key->cls) <= ENTRY_PART && key->cls != SHMETA_CLASS_LIST &&
-	            (shmeta__name_error(key->topic.data, key->topic.bytes, SHMETA_NAME_MAX) != NULL ||
-	             shmeta__name_error(key->tenant.data, key->tenant.bytes, SHMETA_TENANT_MAX) != NULL))) {
+	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT || (key->cls != SHMETA_CLASS_LIST && names_nothing(key))) {
 		hang(q, &q->refused, t);
 		wake = true;
 	} else if (recent && is_absent(q, key, now, &absent)) {
@@ -356,11 +368,8 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 		hang(q, &q->list_tickets, t);
 		wake = true;
 	} else {
-		/* Readers ask for classes: only these have stamps. */
-		enum entry_kind kind = queue_kind(key->cls);
-		struct identity id = kind > ENTRY_PART
-		                             ? queue_identity_of_class(kind)
-		                             : queue_identity(kind, key->tenant, key->topic, key->partition_id);
+		/* Where one agent, offset or lease is named, it alone is read. */
+		struct identity id = queue_identity_of_key(key);
 		/* A partition's stamp speaks of all of it, so all of it is read. */
 		struct want want = {.whole = id.kind == ENTRY_PART, .segments = key->with_segments != 0};
 		struct sync_entry *e = find(q, &id, false), *flying = find(q, &id, true);

@@ -301,6 +301,55 @@ Test(sync_refresh, whole_classes_of_hints_can_be_refreshed)
 	fixture_done(&f);
 }
 
+Test(sync_refresh, where_one_agent_offset_or_lease_is_named_it_alone_is_read)
+{
+	const struct shmeta_str tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
+	struct memory_stats before, after;
+
+	fixture_init(&f);
+	fixture_topic(&f, "t", 8, 1, 1111);
+	for (uint32_t i = 0; i < 8; i++) {
+		char id[8];
+		int n = snprintf(id, sizeof id, "a%u", i);
+		struct shmeta_str name = {id, (size_t)n};
+
+		cr_assert(memory_put_agent(f.db, NULL, &(struct shmeta_agent){.agent_id = name, .address = name}));
+		cr_assert(memory_put_group(f.db, NULL, &(struct shmeta_group){.group_id = name}));
+		cr_assert(memory_put_offset(
+			f.db, NULL, "t",
+			&(struct shmeta_committed_offset){.group_id = name, .partition_id = i, .committed_offset = 3}));
+		cr_assert(memory_put_lease(
+			f.db, NULL, "t",
+			&(struct shmeta_lease){.leader_agent_id = name, .partition_id = i, .epoch = 1}));
+	}
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 1000);
+	memory_silence(f.db, true);
+	cr_assert(memory_put_agent(f.db, NULL, &(struct shmeta_agent){.agent_id = {"a3", 2}, .address = {"new", 3}}));
+	cr_assert(memory_put_offset(
+		f.db, NULL, "t",
+		&(struct shmeta_committed_offset){.group_id = {"a3", 2}, .partition_id = 3, .committed_offset = 99}));
+	cr_assert(memory_delete_lease(f.db, NULL, "t", 3));
+
+	const struct backend_key keys[] = {
+		{.cls = SHMETA_CLASS_AGENT, .tenant = tenant, .name = {"a3", 2}},
+		{.cls = SHMETA_CLASS_OFFSET, .tenant = tenant, .name = {"a3", 2}, .topic = {"t", 1}, .partition_id = 3},
+		{.cls = SHMETA_CLASS_LEASE, .tenant = tenant, .topic = {"t", 1}, .partition_id = 3}};
+
+	memory_read_stats(f.db, &before);
+	for (uint64_t i = 0; i < 3; i++)
+		cr_assert_eq(sync_refresh(f.sync, &keys[i], false, i), SHMETA_OK);
+	fixture_run(&f);
+	memory_read_stats(f.db, &after);
+	for (uint64_t i = 0; i < 3; i++)
+		cr_expect_eq(fixture_answer(&f, i)->status, SHMETA_OK, "%s", fixture_answer(&f, i)->sentence);
+	cr_expect_leq(after.rows - before.rows, 3, "%llu rows were read",
+	              (unsigned long long)(after.rows - before.rows));
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_refresh, a_request_for_the_list_is_answered_by_the_feed_where_it_tells_at_once)
 {
 	struct memory_stats before, after;
