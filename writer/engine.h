@@ -360,6 +360,8 @@ void refresh_drain(struct sync *s);
 /* Put a whole class of hints into the queue. */
 void refresh_hints(struct sync *s);
 bool refresh_pending_feed(struct sync *s);
+/* So many keys have changed that a full pass is cheaper: ask for one, and forget them. */
+void refresh_bound_feed(struct sync *s);
 bool refresh_waiting(struct sync *s);
 /* The feed's keys, and absences that are remembered, no longer matter: everything has been, or will be, read anew. */
 void refresh_forget_feed(struct sync *s);

@@ -87,6 +87,19 @@ static void poll_again(struct sync *s, uint64_t now, bool changed)
 	s->poll_due_ns = now + s->poll_every_ns;
 }
 
+void refresh_bound_feed(struct sync *s)
+{
+	pthread_mutex_lock(&s->queue.lock);
+	size_t keys = s->queue.feed_keys;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
+		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
+		s->list_dirty = s->reconcile_asked = true;
+		refresh_forget_feed(s);
+	}
+}
+
 void refresh_poll(struct sync *s)
 {
 	struct poll poll = {.s = s, .born_since = s->born_since};
@@ -118,16 +131,7 @@ void refresh_poll(struct sync *s)
 		/* What changed is not known by name, but the hint classes are small. */
 		refresh_hints(s);
 	}
-
-	pthread_mutex_lock(&s->queue.lock);
-	size_t keys = s->queue.feed_keys;
-
-	pthread_mutex_unlock(&s->queue.lock);
-	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
-		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
-		s->list_dirty = s->reconcile_asked = true;
-		refresh_forget_feed(s);
-	}
+	refresh_bound_feed(s);
 }
 
 void refresh_hints(struct sync *s)

@@ -905,7 +905,11 @@ static void refuse_what_waits(struct sync *s)
 	if (!away && !s->room.on)
 		return;
 	refresh_answer_all(s, status, sentence);
-	write_answer_all(s, status, sentence); /* what the store cannot show is not begun */
+	/* A full store shows it when there is room; what is damaged, or of another source, nobody knows when. */
+	if (!away && s->room_status == SHMETA_ERR_FULL && s->store != NULL && s->resumed && !s->foreign && !s->rebuild)
+		write_commit(s);
+	else
+		write_answer_all(s, status, sentence);
 	admin_answer_all(s, status, sentence);
 }
 

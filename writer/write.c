@@ -583,7 +583,9 @@ static void commit(struct write_round *r, bool last)
 	settle_results(r);
 	if (!last)
 		overlap(s);
-	if (!s->source.on)
+	refresh_bound_feed(s);
+	/* A full store is tried at its time, not by each write. */
+	if (!s->source.on && (!s->room.on || sync_now(s) >= s->room.next_ns))
 		refresh_drain_feed(s);
 	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
 		answer_round(r, SHMETA_ERR_NOT_CACHED,

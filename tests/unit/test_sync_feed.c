@@ -477,6 +477,7 @@ Test(sync_feed, a_full_store_says_so_serves_on_and_goes_on_when_there_is_room)
 {
 	fixture_init(&f);
 	f.options.store_max_bytes = 2 << 20;
+	f.options.grace_ns = 1000000; /* of real time: what commits leave behind is used again */
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);
@@ -502,6 +503,20 @@ Test(sync_feed, a_full_store_says_so_serves_on_and_goes_on_when_there_is_room)
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 1), SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_FULL, "%d", fixture_answer(&f, 1)->status);
+
+	/* Writes go on at the source, and say that the store does not show them. */
+	const struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t"), .partition_id = 1, .offset = 12345};
+	struct shmeta_partition p;
+
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_assert_eq(f.write_status, SHMETA_ERR_NOT_CACHED, "%s", f.write_sentence);
+	cr_assert_not_null(strstr(f.write_sentence, "the store is full"), "%s", f.write_sentence);
+	cr_assert_eq(f.write_result[0].status, SHMETA_OK);
+	cr_assert(memory_find_partition(f.db, SHMETA_DEFAULT_TENANT, "t", 1, &p));
+	cr_assert_eq(p.high_watermark, 12345);
 
 	for (int i = 0; i < 38; i++) {
 		char name[32];
