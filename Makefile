@@ -269,6 +269,9 @@ install: all $(BUILD)/shmeta.pc
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
 	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
 	[ -e '$(DESTDIR)/etc/shmeta/shmeta.conf' ] || install -D -m 644 -t '$(DESTDIR)/etc/shmeta' systemd/shmeta.conf
+	@# The linker's cache: without it programs do not find the library. A package does that by itself.
+	$(if $(DESTDIR),,@ldconfig 2>/dev/null || echo 'libshmeta.so is not in the linker cache yet: run ldconfig as root')
+	$(if $(DESTDIR),,@echo 'installed; to run it as a service: docs/install.md')
 
 # A configuration that was edited stays.
 uninstall:
@@ -277,6 +280,8 @@ uninstall:
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
 		$(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
 		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf,'$(DESTDIR)$(f)')
+	[ ! -d '$(DESTDIR)/etc/shmeta' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/shmeta'
+	$(if $(DESTDIR),,-@ldconfig 2>/dev/null)
 
 clean:
 	rm -rf build build-*

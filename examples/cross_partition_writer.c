@@ -355,15 +355,18 @@ static int make_directories(void)
 int main(int argc, char **argv)
 {
 	struct shmeta_options options = {.size = sizeof options, .agent = "cross_partition_writer"};
+	char why[480] = "";
 	int bad;
 
+	options.error = why;
+	options.error_bytes = sizeof why;
 	for (; argc > 1 && strchr(argv[1], '=') != NULL; argc--, argv++)
 		if (option(argv[1]) != 0)
 			return 2;
 	if (argc != 3) {
 		(void)fprintf(stderr,
-		              "cross_partition_writer [OPTION=VALUE ...] INSTANCE_DIRECTORY OBJECT_DIRECTORY\n");
-		return 2;
+		              "usage: cross_partition_writer [OPTION=VALUE ...] INSTANCE_DIRECTORY OBJECT_DIRECTORY\n");
+		return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
 	}
 	options.directory = argv[1];
 	directory = argv[2];
@@ -371,8 +374,10 @@ int main(int argc, char **argv)
 	gathered = calloc(want.partitions, sizeof *gathered);
 	if (run == NULL || gathered == NULL || make_directories() != 0)
 		return 1;
-	if (shmeta_open(&options, &instance) != SHMETA_OK || shmeta_client_open(instance, NULL, &client) != SHMETA_OK)
-		return (void)fprintf(stderr, "%s: cannot be opened\n", argv[1]), 1;
+	if (shmeta_open(&options, &instance) != SHMETA_OK)
+		return (void)fprintf(stderr, "%s\n", why), 1;
+	if (shmeta_client_open(instance, NULL, &client) != SHMETA_OK)
+		return (void)fprintf(stderr, "%s\n", shmeta_last_error(instance, why, sizeof why)), 1;
 	bad = make_topic() != 0 || find_ends() != 0 || produce() != 0;
 	(void)printf("%llu objects with %llu slices, %llu records, %llu bytes, %llu slices refused\n",
 	             (unsigned long long)done.objects, (unsigned long long)done.slices,

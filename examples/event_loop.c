@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A poll loop that writes without ever waiting for an answer: event_loop [INSTANCE DIRECTORY]. It commits an offset for each of a hundred
+ * A poll loop that writes without ever waiting for an answer: event_loop DIRECTORY. It commits an offset for each of a hundred
  * consumer groups of the topic that examples/write.c makes. */
 #include <poll.h>
 #include <shmeta.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { COMMITS = 100, ROUNDS_MAX = 600 };
 
@@ -40,7 +41,8 @@ static enum shmeta_status commit(struct shmeta_client *client, int number, struc
 
 int main(int argc, char **argv)
 {
-	struct shmeta_options options = {.size = sizeof options, .directory = argc > 1 ? argv[1] : NULL};
+	char why[480] = "";
+	struct shmeta_options options = {.size = sizeof options, .error = why, .error_bytes = sizeof why};
 	struct shmeta_client_options limits = {.size = sizeof limits, .requests_max = 32, .submit_timeout_ms = 10000};
 	struct progress progress = {0, 0};
 	struct shmeta_client *client;
@@ -48,9 +50,20 @@ int main(int argc, char **argv)
 	uint32_t wait_ms;
 	int next = 0;
 
-	if (shmeta_open(&options, &instance) != SHMETA_OK ||
-	    shmeta_client_open(instance, &limits, &client) != SHMETA_OK)
+	if (argc != 2 || argv[1][0] == '-') { /* no default: it writes */
+		fprintf(stderr,
+		        "usage: event_loop DIRECTORY, that of an instance in which examples/write.c has made its topic\n");
+		return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+	}
+	options.directory = argv[1];
+	if (shmeta_open(&options, &instance) != SHMETA_OK) {
+		fprintf(stderr, "%s\n", why);
 		return 1;
+	}
+	if (shmeta_client_open(instance, &limits, &client) != SHMETA_OK) {
+		fprintf(stderr, "%s\n", shmeta_last_error(instance, why, sizeof why));
+		return 1;
+	}
 	for (int round = 0; progress.done < COMMITS && round < ROUNDS_MAX; round++) {
 		struct pollfd p;
 

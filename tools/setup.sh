@@ -114,12 +114,13 @@ if has postgresql && [ ! -e "$clusters" ]; then
 	undo+=("sed -i 's/^create_main_cluster = false/#create_main_cluster = true/' $clusters")
 	run sed -i 's/^#create_main_cluster = true/create_main_cluster = false/' "$clusters"
 fi
+# No package that comes along starts a daemon: neither the servers, nor dbus in a chroot, where nothing would end it.
 policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	undo+=("rm -f $policy")
+	run sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+fi
 if has pgbouncer; then
-	if [ ! -e "$policy" ]; then
-		undo+=("rm -f $policy")
-		run sh -c "printf '#!/bin/sh\ncase \$1 in pgbouncer*) exit 101 ;; esac\n' >$policy && chmod 755 $policy"
-	fi
 	undo+=("update-rc.d pgbouncer disable >/dev/null 2>&1 || true")
 fi
 run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${missing[@]}"

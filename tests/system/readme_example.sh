@@ -10,6 +10,9 @@ cc=${CC:-gcc}
 work=$(mktemp -d /tmp/shmeta-install.XXXXXX)
 daemon=
 finish() {
+	for pid in $(cat "$work/private/jobs" "$work/private/pid" 2>/dev/null); do
+		kill "$pid" 2>/dev/null || true
+	done
 	if [ -n "$daemon" ]; then
 		kill "$daemon" 2>/dev/null || true
 		wait "$daemon" 2>/dev/null || true
@@ -176,7 +179,128 @@ again() {
 }
 claim 'a second run goes on where the first one ended' again
 
+kill "$daemon"
+wait "$daemon" || true
+daemon=
+
+# The commands of README and docs/install.md, block by block as they stand, with the system's paths and root's tools replaced.
+here=$PWD
+private=$work/private
+mkdir -p "$private/bin" "$private/shm" "$private/run/shmeta" "$private/etc" "$private/var/lib" "$private/home"
+as() { # name: a program of that name that stands for root's
+	cat >"$private/bin/$1"
+	chmod 755 "$private/bin/$1"
+}
+as sudo <<<'exec "$@"'
+as make <<SH
+[ "\$#" -eq 0 ] && exit 0 # it was built
+PATH=/usr/bin:/bin exec /usr/bin/make -C "$here" --no-print-directory "\$@" DESTDIR="$root" CC="$cc" SAN="${SAN-}"
+SH
+as systemd-sysusers <<<"test -s '$root/usr/lib/sysusers.d/shmeta.conf'"
+as systemd-tmpfiles <<<"test \"\$1\" = --create && test -s '$root/usr/lib/tmpfiles.d/shmeta.conf'"
+as usermod <<<'[ "$1 $2 $3" = "-aG shmeta,shmeta-read streamhouse" ]'
+as chown <<<'[ "$1" = shmeta: ] && test -e "$2"'
+# install(1) without owners
+as install <<'SH'
+while getopts do:g:m: flag; do
+	case $flag in d) d=-d ;; m) m=$OPTARG ;; *) ;; esac
+done
+shift $((OPTIND - 1))
+exec /usr/bin/install ${d-} -m "$m" "$@"
+SH
+as systemctl <<SH
+test -s "$root/usr/lib/systemd/system/shmetad.service" || exit 1
+begin() {
+	"$root/usr/sbin/shmetad" --config "$private/etc/shmeta/shmeta.conf" >>"$private/log" 2>&1 &
+	echo \$! >"$private/pid"
+	for _ in \$(seq 200); do
+		"$root/usr/bin/shmetactl" --dir "$private/run/shmeta/default" status >/dev/null 2>&1 && return
+		sleep 0.1
+	done
+	cat "$private/log" >&2
+	exit 1
+}
+end() {
+	kill "\$(cat "$private/pid")"
+	while kill -0 "\$(cat "$private/pid")" 2>/dev/null; do sleep 0.1; done
+	rm "$private/pid"
+}
+case "\$*" in
+daemon-reload) ;;
+'enable --now shmetad' | 'start shmetad') begin ;;
+'disable --now shmetad' | 'stop shmetad') end ;;
+'restart shmetad') end && begin ;;
+'reload shmetad') "$root/usr/bin/shmetactl" --dir "$private/run/shmeta/default" reload --wait ;;
+*) echo "systemctl \$*: not of these documents" >&2; exit 1 ;;
+esac
+SH
+# The instance that shmetactl looks at without --dir.
+as shmetactl <<SH
+case "\$*" in *--dir*) exec "$root/usr/bin/shmetactl" "\$@" ;; *) exec "$root/usr/bin/shmetactl" --dir "$private/run/shmeta/default" "\$@" ;; esac
+SH
+mkdir -p "$root/etc"
+rmdir "$private/etc" && ln -s "$root/etc" "$private/etc"
+private_paths() {
+	sed -e "s|/dev/shm/|$private/shm/|g; s|/etc/shmeta|$private/etc/shmeta|g; s|/var/lib/shmeta|$private/var/lib/shmeta|g" \
+		-e "s|/run/shmeta|$private/run/shmeta|g" "$@"
+}
+blocks() { # file kind: the blocks of that kind, each ended by a line of dashes
+	awk -v kind="$2" '$0 == "```" kind && !inside { inside = 1; next } /^```$/ && inside { inside = 0; print "----"; next }
+		/^```/ { other = !other } inside && !other { print }' "$1"
+}
+run_blocks() { # file: each block in a shell of its own, where every command must succeed
+	local n=0 block=
+	while IFS= read -r line; do
+		if [ "$line" != ---- ]; then
+			block+=$line$'\n'
+			continue
+		fi
+		[[ $block =~ [^[:space:]] ]] || continue
+		n=$((n + 1))
+		echo "-- block $n of $1:"
+		echo "$block"
+		block=${block#$'\n'}
+		(cd "$private/home" && PATH="$private/bin:$root/usr/sbin:$root/usr/bin:$PATH" USER=someone \
+			bash -euo pipefail -c "$block"$'\n''jobs -p >>"'"$private"'/jobs"') || return 1
+		block=
+	done < <(blocks "$1" sh | private_paths)
+	[ "$n" -ge "$2" ]
+}
+cp "$work/example.c" "$private/home/example.c"
+PKG_CONFIG_PATH=$root/usr/lib/pkgconfig
+readme_runs() {
+	blocks README.md sh | grep -v '^make demo\|^make test' >"$work/readme.sh" # these two are the run of this test, and of the demo's
+	{
+		echo '```sh'
+		sed 's/^----$/```\n\n```sh/' "$work/readme.sh"
+		echo '```'
+	} >"$work/README.md"
+	run_blocks "$work/README.md" 2 && grep -q '^added$' "$work/log" && grep -q '^base_offset *20000$' "$work/log"
+}
+claim "the README's commands run as they stand, and find what they wrote" readme_runs
+xargs -r kill <"$private/jobs"
+postgres_blocks() { # what needs a server of PostgreSQL is run by the tests of that engine
+	awk '/^```sh$/ { block = $0; inside = 1; next } inside { block = block "\n" $0; if (/^```$/) { inside = 0
+		if (block !~ /postgresql:/) print block } next } { print }' docs/install.md
+}
+install_runs() {
+	postgres_blocks >"$work/install.md"
+	# The file that the text shows, and where this one instance is.
+	{
+		echo 'instance { directory = "/run/shmeta/default" }'
+		sed -n '/^source {$/,/^}$/p' docs/install.md | sed '/^}$/q'
+	} | private_paths >"$work/shmeta.conf"
+	sed -i "s|^systemctl enable --now shmetad$|cp '$work/shmeta.conf' /etc/shmeta/shmeta.conf; &|" "$work/install.md"
+	run_blocks "$work/install.md" 9
+}
+claim 'the commands of docs/install.md run as they stand, from installing to removing' install_runs
+left() {
+	[ -z "$(find "$root" ! -type d ! -name shmeta.conf ! -name password)" ] && [ ! -e "$private/pid" ] && rm -r "$root/etc/shmeta"
+}
+claim 'what they leave is data and an edited configuration' left
 uninstalled() {
-	make --no-print-directory uninstall DESTDIR="$root" PREFIX=/usr && [ -z "$(find "$root" ! -type d)" ]
+	make --no-print-directory install DESTDIR="$root" PREFIX=/usr CC="$cc" SAN="${SAN-}" >/dev/null &&
+		make --no-print-directory uninstall DESTDIR="$root" PREFIX=/usr && [ -z "$(find "$root" ! -type d)" ] &&
+		[ ! -e "$root/etc/shmeta" ]
 }
 claim 'make uninstall takes every file away' uninstalled
