@@ -266,6 +266,44 @@ static enum shmeta_status survey(struct env *env, const char *store, struct shme
 	return rc == 0 ? SHMETA_OK : lmdb_fail(err, rc, store);
 }
 
+/* Before anything but the meta pages is touched. The writer may have committed and not lengthened the file yet: look again. */
+static enum shmeta_status check_length(struct env *env, int fd, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_ERR_CORRUPT;
+	MDB_envinfo info;
+	struct stat st;
+
+	for (unsigned tries = 0; status != SHMETA_OK && tries < BEGINS_MAX; tries++) {
+		if (tries > 0)
+			shmeta__relax(tries);
+		(void)mdb_env_info(env->lmdb, &info);
+		if (fstat(fd, &st) < 0)
+			return shmeta_fail_errno(err, errno, "data.mdb: fstat");
+		status = shmeta__data_check((uint64_t)st.st_size, info.me_last_pgno, env->pages.page_bytes, err);
+	}
+	return status;
+}
+
+/* LMDB would take an empty file for a new environment, and could not make it here. */
+static enum shmeta_status check_data_file(const char *store, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct stat st;
+	int dir = open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0 || fstatat(dir, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		status = errno == ENOENT
+		                 ? shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s/data.mdb: does not exist", store)
+		                 : shmeta_fail_errno(err, errno, "%s/data.mdb", store);
+	else if (st.st_size < 2 * SHMETA_PAGE)
+		status = shmeta_fail(err, SHMETA_ERR_CORRUPT,
+		                     "%s/data.mdb: has %lld bytes, a store has two pages at least: it was cut off",
+		                     store, (long long)st.st_size);
+	if (dir >= 0)
+		(void)close(dir);
+	return status;
+}
+
 static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t owner, struct shmeta_err *err)
 {
 	enum shmeta_status status;
@@ -273,6 +311,9 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 	MDB_stat info;
 	int rc, fd;
 
+	status = check_data_file(store, err);
+	if (status != SHMETA_OK)
+		return status;
 	rc = mdb_env_create(&env->lmdb);
 	if (rc != 0)
 		return lmdb_fail(err, rc, store);
@@ -290,8 +331,6 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY,
 		                   "%s: no room for a map of %llu bytes of address space (ulimit -v, RLIMIT_AS)", store,
 		                   (unsigned long long)env->pages.bytes);
-	if (rc == ENOENT)
-		return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s/data.mdb: does not exist", store);
 	if (rc != 0)
 		return lmdb_fail(err, rc, store);
 	if (mdb_env_get_fd(env->lmdb, &fd) != 0 || fstat(fd, &st) < 0)
@@ -303,6 +342,9 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 	env->data_ino = st.st_ino;
 	(void)mdb_env_stat(env->lmdb, &info);
 	env->pages.page_bytes = info.ms_psize;
+	status = check_length(env, fd, err);
+	if (status != SHMETA_OK)
+		return status;
 	for (int i = 0; i < SURVEYS_MAX; i++) {
 		status = survey(env, store, err);
 		if (status != SHMETA_ERR_CONTENDED)
@@ -366,17 +408,39 @@ void shmeta__env_unref(struct env *env)
 	free(env);
 }
 
-struct shmeta__pages shmeta__env_pages(const struct env *env)
+/* What the newest commit has in use. The file is at least as long, see shmeta__data_check(): checked when it was opened, seen to by the
+ * writer since; a lookup must not ask, as it makes no system call. */
+static uint64_t used_bytes(const struct env *env)
 {
-	struct shmeta__pages pages = env->pages;
 	MDB_envinfo info;
 	uint64_t used;
 
 	(void)mdb_env_info(env->lmdb, &info);
-	used = ((uint64_t)info.me_last_pgno + 1) * pages.page_bytes;
-	if (used < pages.bytes)
-		pages.bytes = used;
+	used = ((uint64_t)info.me_last_pgno + 1) * env->pages.page_bytes;
+	return used < env->pages.bytes ? used : env->pages.bytes;
+}
+
+struct shmeta__pages shmeta__env_pages(struct env *env)
+{
+	struct shmeta__pages pages = env->pages;
+
+	pages.bytes = used_bytes(env);
 	return pages;
+}
+
+int shmeta__env_holds(struct env *env, const void *value, size_t bytes)
+{
+	uint64_t at = (uint64_t)((uintptr_t)value - (uintptr_t)env->pages.base);
+	uint64_t used = shmeta_peek(&env->used_bytes);
+
+	if (likely(at <= used && bytes <= used - at))
+		return 1;
+	/* Before the map's place is known only small values are read, and their size is compared with what it must be. */
+	if (env->pages.base == NULL)
+		return bytes <= SHMETA_PAGE;
+	used = used_bytes(env);
+	shmeta_poke(&env->used_bytes, used);
+	return at <= used && bytes <= used - at;
 }
 
 enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, uint64_t *ret_txn)
@@ -413,7 +477,7 @@ void shmeta__env_metas(const struct env *env, uint8_t ret[2 * META_BYTES])
 	memcpy(ret + META_BYTES, env->pages.base + env->pages.page_bytes, META_BYTES);
 }
 
-enum shmeta_status shmeta__env_get(const struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
+enum shmeta_status shmeta__env_get(struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
                                    size_t key_bytes, const void **ret_value, size_t *ret_bytes)
 {
 	MDB_val k = {key_bytes, (void *)(uintptr_t)key}, v;
@@ -422,6 +486,8 @@ enum shmeta_status shmeta__env_get(const struct env *env, struct MDB_txn *txn, e
 	if (rc == MDB_NOTFOUND)
 		return SHMETA_ABSENT;
 	if (rc != 0)
+		return SHMETA_ERR_CORRUPT;
+	if (unlikely(!shmeta__env_holds(env, v.mv_data, v.mv_size)))
 		return SHMETA_ERR_CORRUPT;
 	*ret_value = v.mv_data;
 	*ret_bytes = v.mv_size;

@@ -51,22 +51,25 @@ struct env {
 	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
 	struct shmeta__pages pages; /* bytes: the whole map; shmeta__env_pages() says what is backed by the file */
 	uint64_t data_dev, data_ino;
+	uint64_t used_bytes; /* of the map, as far as anybody has looked; atomic */
 };
 
 enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, uid_t owner, struct env **ret,
                                     struct shmeta_err *err);
 struct env *shmeta__env_ref(struct env *env);
 void shmeta__env_unref(struct env *env); /* accepts NULL */
-/* The part of the map that the newest commit says is in use. */
-struct shmeta__pages shmeta__env_pages(const struct env *env);
+/* The part of the map that the newest commit says is in use; the file holds all of it. */
+struct shmeta__pages shmeta__env_pages(struct env *env);
 /* Make *txn (NULL: a new one) show the newest commit that LMDB knows; *ret_txn: which. What it showed before is given up. */
 enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, uint64_t *ret_txn);
 void shmeta__env_txn_free(struct MDB_txn *txn); /* accepts NULL */
 /* The bytes of both meta pages, for the reader that finds a commit stuck half-way. */
 enum { META_BYTES = 152 };
 void shmeta__env_metas(const struct env *env, uint8_t ret[2 * META_BYTES]);
+/* A value that LMDB answers lies in the file: 0 otherwise. A torn or damaged page may say anything about its length. */
+int shmeta__env_holds(struct env *env, const void *value, size_t bytes);
 /* OK, ABSENT, ERR_CORRUPT. */
-enum shmeta_status shmeta__env_get(const struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
+enum shmeta_status shmeta__env_get(struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
                                    size_t key_bytes, const void **ret_value, size_t *ret_bytes);
 
 /* ---- registration (registration.c) ------------------------------------------------------------------------------------- */

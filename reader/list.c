@@ -36,6 +36,9 @@ enum shmeta_status shmeta__walk_next(struct shmeta_reader *r, struct walk *walk,
 		return SHMETA_END;
 	if (rc != 0)
 		return SHMETA_ERR_CORRUPT;
+	if (unlikely(!shmeta__env_holds(r->env, v.mv_data, v.mv_size) ||
+	             !shmeta__env_holds(r->env, k.mv_data, k.mv_size)))
+		return SHMETA_ERR_CORRUPT;
 	*ret_key = k.mv_data;
 	*ret_key_bytes = k.mv_size;
 	*ret_value = v.mv_data;

@@ -52,6 +52,18 @@ enum shmeta_status shmeta__generation_check(const struct shmeta_generation *copy
 	return SHMETA_OK;
 }
 
+enum shmeta_status shmeta__data_check(uint64_t file_bytes, uint64_t last_page, uint32_t page_bytes,
+                                      struct shmeta_err *err)
+{
+	if (last_page < file_bytes / page_bytes)
+		return SHMETA_OK;
+	return shmeta_fail(
+		err, SHMETA_ERR_CORRUPT,
+		"data.mdb: has %llu bytes, its newest commit has pages up to number %llu of %u bytes: it was cut "
+		"off",
+		(unsigned long long)file_bytes, (unsigned long long)last_page, page_bytes);
+}
+
 /* A file that this call created and could not allocate is removed again, so that nobody finds it half made. */
 static enum shmeta_status allocate(int dir_fd, const char *name, int fd, uint64_t bytes, struct shmeta_err *err)
 {

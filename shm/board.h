@@ -128,6 +128,11 @@ enum shmeta_status shmeta__board_check(const struct shmeta_board *copy, uint64_t
 enum shmeta_status shmeta__generation_check(const struct shmeta_generation *copy, uint64_t file_bytes,
                                             struct shmeta_err *err);
 
+/* data.mdb holds all pages up to the last one that its newest commit speaks of, because the writer sees to it before it publishes the
+ * commit: a shorter file was cut off, and would kill whoever touches what is missing. ERR_CORRUPT with a sentence. */
+enum shmeta_status shmeta__data_check(uint64_t file_bytes, uint64_t last_page, uint32_t page_bytes,
+                                      struct shmeta_err *err);
+
 /* Map a file of the instance. dir_fd: the directory. write: create it with posix_fallocate when it is missing (mode 0640), map
  * it read-write; otherwise read-only. The mapping is `bytes` long; a shorter file is ERR_CORRUPT, so that nobody touches what is
  * not there. ERR_NOT_RUNNING when it does not exist and !write. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 enum {
 	STORE_MIN_BYTES = 1 << 20,
+	LENGTH_TRIES = 100,
 	/* struct MDB_txninfo and MDB_reader of LMDB 0.9 are cache lines; a few pages more do not matter. */
 	STORE_LOCK_BYTES = ((STORE_LOCK_READERS + 16) * 64 + SHMETA_PAGE - 1) / SHMETA_PAGE * SHMETA_PAGE
 };
@@ -303,6 +305,25 @@ enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, st
 	return SHMETA_OK;
 }
 
+/* Before anything but the meta pages is touched. A living writer may have committed and not lengthened the file yet: look again. */
+static enum shmeta_status check_length(struct shmeta__store *store, struct shmeta_err *err)
+{
+	enum shmeta_status status = SHMETA_ERR_CORRUPT;
+	MDB_envinfo info;
+	struct stat st;
+	int fd;
+
+	for (int tries = 0; status != SHMETA_OK && tries < LENGTH_TRIES; tries++) {
+		if (tries > 0)
+			(void)sched_yield();
+		(void)mdb_env_info(store->env, &info);
+		if (mdb_env_get_fd(store->env, &fd) != 0 || fstat(fd, &st) < 0)
+			return shmeta_fail_errno(err, errno, "store.%llu/data.mdb", (unsigned long long)store->number);
+		status = shmeta__data_check((uint64_t)st.st_size, info.me_last_pgno, store->page_bytes, err);
+	}
+	return status;
+}
+
 static enum shmeta_status open_env(struct shmeta__store *store, const char *path, bool create, struct shmeta_err *err)
 {
 	char through_fd[64];
@@ -352,7 +373,9 @@ static enum shmeta_status open_env(struct shmeta__store *store, const char *path
 	store->page_bytes = stat.ms_psize;
 	(void)mdb_env_info(store->env, &info);
 	store->max_bytes = info.me_mapsize; /* 0 until now for an inspected copy without its page */
-	status = open_databases(store, create, err);
+	status = create ? SHMETA_OK : check_length(store, err);
+	if (status == SHMETA_OK)
+		status = open_databases(store, create, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);

@@ -137,6 +137,23 @@ static void publish_touched(struct shmeta__txn *txn)
 			shmeta_publish(&store->gen->stamp[cls].changed_txn, txn->number);
 }
 
+/* A page that was allocated and released within the transaction is counted by LMDB and not written: the file may end before it. Readers
+ * and later writers take a file that is shorter than its commit says for one that was cut off, see shmeta__data_check(). */
+static void lengthen(struct shmeta__store *store)
+{
+	uint64_t bytes;
+	MDB_envinfo info;
+	struct stat st;
+	int fd;
+
+	if (mdb_env_info(store->env, &info) != 0 || mdb_env_get_fd(store->env, &fd) != 0 || fstat(fd, &st) < 0)
+		return;
+	bytes = ((uint64_t)info.me_last_pgno + 1) * store->page_bytes;
+	/* When it fails the store is taken for a cut one once, and made anew. */
+	if (bytes > (uint64_t)st.st_size && ftruncate(fd, (off_t)bytes) < 0)
+		return;
+}
+
 enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn, struct shmeta_err *err)
 {
 	struct shmeta__store *store = txn->store;
@@ -170,6 +187,7 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 	rc = mdb_txn_commit(txn->lmdb);
 	if (rc == 0) {
 		store->saved = store->counters;
+		lengthen(store);
 		step(store, "written");
 		shmeta_store(&store->gen->committed, number); /* PAIR 1 */
 		shmeta_publish(&store->gen->commit_futex, (uint32_t)number);
@@ -367,8 +385,7 @@ struct shmeta__pages shmeta__txn_pages(struct shmeta__txn *txn)
 	MDB_envinfo info;
 	struct stat st;
 
-	/* What was committed when the transaction began does not grow. A page that was only ever free may lie beyond the end of the
-	 * file. */
+	/* What was committed when the transaction began does not grow. */
 	if (txn->readable == 0 && mdb_env_info(store->env, &info) == 0 &&
 	    fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		txn->readable = (info.me_last_pgno + 1) * store->page_bytes;
