@@ -206,6 +206,36 @@ Test(survival, a_change_made_while_the_writer_was_dead_is_seen_after_its_restart
 	shmeta_close(instance);
 }
 
+Test(survival, a_daemon_that_finds_its_store_cut_off_serves_a_new_generation, .init = setup, .fini = teardown)
+{
+	struct shmeta_snapshot_info before, after;
+	struct shmeta *instance = run_daemon_open(&d, "witness", 0);
+	struct shmeta_reader *reader = run_daemon_reader(instance);
+	char path[200];
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &before), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	/* Nobody may have it mapped: a file that is cut under its readers kills them. */
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	(void)snprintf(path, sizeof path, "%s/store.%llu/data.mdb", d.instance, (unsigned long long)before.generation);
+	cr_assert_eq(truncate(path, 12288), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	instance = run_daemon_open(&d, "witness", 0);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	for (uint64_t i = 0; i < 100; i++)
+		cr_assert_eq(right(reader, i * 37), 0);
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &after), SHMETA_OK);
+	cr_assert_gt(after.generation, before.generation);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+}
+
 Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_other_readers_right, .init = setup,
      .fini = teardown)
 {
