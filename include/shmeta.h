@@ -20,6 +20,19 @@
  * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close(), shmeta_iter_free(),
  *   shmeta_objects_free() and shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
  * - No function is async-signal-safe.
+ * - No function uses more than 8 KiB of the caller's stack (callbacks aside).
+ *
+ * What bites:
+ * - A snapshot that stays open keeps every page that it may read: the store grows with each commit until it is full, and then nobody's
+ *   writes are shown. Begin and end around the lookups of one decision; page long lists.
+ * - A thread that dies or is cancelled within a snapshot, or forgets shmeta_end(), does the same for as long as its process lives.
+ *   shmeta_reader_free() from another thread ends it.
+ * - A child of fork() that neither closes the library's descriptors nor calls exec keeps its dead parent registered, pins included.
+ * - Views die at shmeta_end(): a name, a config map or a lease's holder that is used later must be copied. In C nothing warns.
+ * - Ages are as coarse as the kernel's tick (up to 4 ms), unless SHMETA_OPEN_PRECISE_CLOCK.
+ * - Agents, leases and committed offsets are hints; a lookup that says fresh was true a moment ago, not now.
+ * - More than `threads` slots: readers beyond what the writer gives go by grace rules, and their long snapshots end with ERR_EXPIRED.
+ * - A file of the instance that somebody truncates under a running process kills it by SIGBUS, as any mapped file.
  */
 #ifndef SHMETA_H
 #define SHMETA_H

@@ -48,12 +48,17 @@ static enum shmeta_status judge_directory(const char *directory, const struct st
 
 static enum shmeta_status open_denied(const char *directory, struct shmeta_err *err)
 {
-	char path[PATH_BYTES + 8];
+	enum shmeta_status status;
+	char *path = NULL;
 	struct stat st;
 
-	(void)snprintf(path, sizeof path, "%s/board", directory);
 	/* Where even looking is denied it is the directory that is closed. */
-	return shmeta__permission_error(err, stat(path, &st) == 0 ? path : directory, "opening the instance");
+	if (asprintf(&path, "%s/board", directory) < 0)
+		path = NULL;
+	status = shmeta__permission_error(err, path != NULL && stat(path, &st) == 0 ? path : directory,
+	                                  "opening the instance");
+	free(path);
+	return status;
 }
 
 static enum shmeta_status stat_board(int dir, const char *directory, struct stat *ret_board, struct shmeta_err *err)
@@ -292,12 +297,15 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 
 int shmeta__core_was_replaced(const struct core *core)
 {
-	char path[PATH_BYTES + 8];
+	int dir = open(core->directory, O_PATH | O_DIRECTORY | O_CLOEXEC), replaced;
 	struct stat st;
 
-	(void)snprintf(path, sizeof path, "%s/board", core->directory);
 	/* A directory that is gone is not replaced: what is mapped is all there is. */
-	return stat(path, &st) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
+	if (dir < 0)
+		return 0;
+	replaced = fstatat(dir, "board", &st, 0) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
+	(void)close(dir);
+	return replaced;
 }
 
 int shmeta__cache_grant(struct core *core, uint32_t bytes)

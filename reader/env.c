@@ -322,10 +322,13 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 	if (rc == 0)
 		rc = mdb_env_open(env->lmdb, store, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0);
 	if (rc == EACCES) {
-		char path[PATH_BYTES + 16];
+		char *path = NULL;
 
-		(void)snprintf(path, sizeof path, "%s/data.mdb", store);
-		return shmeta__permission_error(err, path, "opening the store");
+		if (asprintf(&path, "%s/data.mdb", store) < 0)
+			path = NULL;
+		status = shmeta__permission_error(err, path != NULL ? path : store, "opening the store");
+		free(path);
+		return status;
 	}
 	if (rc == ENOMEM)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY,
@@ -357,21 +360,22 @@ enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, 
                                     struct shmeta_err *err)
 {
 	struct env *env = calloc(1, sizeof *env);
-	char store[PATH_BYTES];
 	enum shmeta_status status;
+	char *store;
 
 	if (env == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
 	env->refs = 1;
 	env->generation = generation;
-	if (snprintf(store, sizeof store, "%s/store.%llu", directory, (unsigned long long)generation) >=
-	    (int)sizeof store) {
+	/* On the heap: a begin that opens a generation runs on stacks of any size. */
+	if (asprintf(&store, "%s/store.%llu", directory, (unsigned long long)generation) < 0) {
 		free(env);
-		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s: the path is too long", directory);
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
 	}
 	status = map_page(env, store, owner, err);
 	if (status == SHMETA_OK)
 		status = open_lmdb(env, store, owner, err);
+	free(store);
 	if (status != SHMETA_OK) {
 		shmeta__env_unref(env);
 		return status;

@@ -5,23 +5,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { GROUP_BYTES = 4096 };
+
 /* The name of a group from /etc/group, without the name service's modules, which may do anything in a host process. */
 static int group_name(gid_t gid, char *out, size_t bytes)
 {
-	char text[4096 + 1], want[16];
+	char *text = malloc(GROUP_BYTES + 1), want[16];
 	size_t have = 0, want_bytes;
 	ssize_t n;
 	int found = 0;
 	int fd = open("/etc/group", O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0)
+	if (fd < 0 || text == NULL) {
+		if (fd >= 0)
+			(void)close(fd);
+		free(text);
 		return 0;
+	}
 	want_bytes = (size_t)snprintf(want, sizeof want, ":%u:", gid);
-	while (!found && (n = read(fd, text + have, sizeof text - 1 - have)) > 0) {
+	while (!found && (n = read(fd, text + have, GROUP_BYTES - have)) > 0) {
 		char *line = text, *end;
 
 		have += (size_t)n;
@@ -41,11 +48,12 @@ static int group_name(gid_t gid, char *out, size_t bytes)
 			line = end + 1;
 		}
 		have = (size_t)(text + have - line);
-		if (have >= sizeof text - 1)
+		if (have >= GROUP_BYTES)
 			break; /* a line longer than the buffer */
 		memmove(text, line, have);
 	}
 	(void)close(fd);
+	free(text);
 	return found;
 }
 

@@ -13,6 +13,8 @@
 static const uint64_t REGISTER_WITHIN_NS = 200 * MILLION;
 static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
 
+enum { INSTANCE_MAX = 255 }; /* bytes of its name */
+
 /* ---- last error ------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err)
@@ -83,7 +85,7 @@ static enum shmeta_status judge_options(const struct shmeta_options *o, struct s
 	if (o->directory != NULL && o->directory[0] == 0)
 		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "options: directory is empty");
 	if (o->instance != NULL && (o->instance[0] == 0 || strchr(o->instance, '/') != NULL || o->instance[0] == '.' ||
-	                            strlen(o->instance) > 255))
+	                            strlen(o->instance) > INSTANCE_MAX))
 		return shmeta_fail(
 			err, SHMETA_ERR_INVALID_ARGUMENT,
 			"options: instance is the name of a directory below /run/shmeta: 1 to 255 bytes, no slash, no dot "
@@ -121,7 +123,7 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 {
 	struct shmeta *instance;
 	enum shmeta_status status;
-	char path[PATH_BYTES];
+	char path[sizeof "/run/shmeta/" + INSTANCE_MAX];
 	const char *tenant = o->tenant != NULL ? o->tenant : SHMETA_DEFAULT_TENANT;
 
 	status = judge_options(o, err);
@@ -146,17 +148,16 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 		(void)snprintf(instance->agent, sizeof instance->agent, "%s", o->agent);
 	else
 		process_name(instance->agent, sizeof instance->agent);
-	if (snprintf(path, sizeof path, "%s%s", o->directory != NULL ? o->directory : "/run/shmeta/",
-	             o->directory != NULL  ? ""
-	             : o->instance != NULL ? o->instance
-	                                   : "default") >= (int)sizeof path)
+	(void)snprintf(path, sizeof path, "/run/shmeta/%s", o->instance != NULL ? o->instance : "default");
+	if (o->directory != NULL && strlen(o->directory) >= PATH_BYTES)
 		status = shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
 		                     "options: directory has %zu bytes, at most %d fit", strlen(o->directory),
 		                     PATH_BYTES - 1);
 	if (status == SHMETA_OK)
 		status = shmeta__fork_token(&instance->fork_word, &instance->token, err);
 	if (status == SHMETA_OK)
-		status = shmeta__core_open(path, instance->agent, instance->threads, &instance->core, err);
+		status = shmeta__core_open(o->directory != NULL ? o->directory : path, instance->agent,
+		                           instance->threads, &instance->core, err);
 	if (status != SHMETA_OK) {
 		instance_free(instance);
 		return status;

@@ -182,7 +182,7 @@ static void receive_answer(struct core *core, uint64_t now_ns)
 	union {
 		struct shmeta_frame head;
 		struct shmeta_frame_registered registered;
-		uint64_t align[SHMETA_PAGE / 8];
+		uint64_t align[64]; /* a longer one is refused */
 	} packet;
 	struct iovec iov = {&packet, sizeof packet};
 	struct msghdr message = {
