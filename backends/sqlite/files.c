@@ -46,14 +46,14 @@ static bool same_file(const struct sqlite_file *a, const struct sqlite_file *b)
 static int look(const struct sqlite_state *state, bool resolve, struct sqlite_file ret[SQLITE_FILES])
 {
 	char beside[PATH_MAX + 8], real[PATH_MAX];
-	const char *base = state->real != NULL ? state->real : state->path;
+	const char *base = resolve && realpath(state->path, real) != NULL ? real : state->real;
+	size_t bytes = base != NULL ? strlen(base) : 0;
 	int error = identify(state->path, &ret[0]);
 
 	memset(ret + 1, 0, (SQLITE_FILES - 1) * sizeof *ret);
-	if (resolve && realpath(state->path, real) != NULL)
-		base = real;
-	for (int i = 1; error == 0 && i < SQLITE_FILES; i++) {
-		(void)snprintf(beside, sizeof beside, "%s%s", base, suffix[i]);
+	memcpy(beside, base != NULL ? base : "", bytes);
+	for (int i = 1; bytes > 0 && error == 0 && i < SQLITE_FILES; i++) {
+		memcpy(beside + bytes, suffix[i], sizeof "-wal");
 		error = identify(beside, &ret[i]);
 	}
 	return error;
@@ -64,7 +64,7 @@ void sqlite_files_note(struct sqlite_state *state)
 	const char *full = state->db != NULL ? sqlite3_db_filename(state->db, "main") : NULL;
 
 	free(state->real);
-	state->real = full != NULL && full[0] != '\0' ? strdup(full) : NULL;
+	state->real = full != NULL && full[0] != '\0' && strlen(full) < PATH_MAX ? strdup(full) : NULL;
 	if (look(state, false, state->files) != 0)
 		memset(state->files, 0, sizeof state->files);
 }

@@ -24,7 +24,8 @@ struct moving {
 	char *has_partition_sql, *object_sql;
 	sqlite3_stmt *has_partition, *object;
 	bool any_objects, made_slices;
-	int failed; /* SQLite's code when the transaction cannot go on */
+	int failed;     /* SQLite's code when the transaction cannot go on */
+	char said[120]; /* what the source said when it refused a row */
 };
 
 /* ---- texts ------------------------------------------------------------------------------------------------------------------ */
@@ -166,8 +167,16 @@ static bool step(struct moving *m, sqlite3_stmt *q, int *ret_rc)
 {
 	m->state->counters.queries++;
 	*ret_rc = sqlite3_step(q);
-	if (*ret_rc != SQLITE_ROW && *ret_rc != SQLITE_DONE && (*ret_rc & 0xff) != SQLITE_CONSTRAINT)
+	if ((*ret_rc & 0xff) == SQLITE_CONSTRAINT) {
+		char quoted[ROWS_QUOTE_MAX];
+
+		(void)snprintf(m->said, sizeof m->said, "%s",
+		               rows_quote(quoted, rows_str(sqlite3_errmsg(m->state->db))));
+		if (sqlite3_get_autocommit(m->state->db) != 0) /* it took everything back, and not only itself */
+			m->failed = SQLITE_ABORT_ROLLBACK;
+	} else if (*ret_rc != SQLITE_ROW && *ret_rc != SQLITE_DONE) {
 		m->failed = *ret_rc;
+	}
 	return *ret_rc == SQLITE_ROW;
 }
 
@@ -413,11 +422,11 @@ static void explain(struct moving *m, const struct backend_row *row, const char 
 		refuse(r, of_tenant ? SHMETA_ERR_NOT_TENANT : SHMETA_ERR_NOT_FOUND, "%s is not there",
 		       hangs_on[row->kind]);
 	else if (rc != SQLITE_DONE)
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source (%d)", rc);
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s", m->said);
 	else if (is_same(m, row, map))
 		r->status = SHMETA_ERR_ALREADY_EXISTS;
 	else if (m->failed == SQLITE_OK)
-		refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content");
+		refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content, or a trigger keeps it out");
 }
 
 static void put_row(struct moving *m, const struct backend_row *row, struct shmeta_result *r)
@@ -499,22 +508,19 @@ static int log_all(struct sqlite_state *state)
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, size_t count,
-                                  struct shmeta_result *results, struct backend_error *err)
+/* All of them, in one transaction. *ret_refused: it was not the source's fault but some row's, and nothing is there; said: what the
+ * source said. */
+static enum shmeta_status put_rows(struct sqlite_state *state, const struct backend_row *rows, size_t count,
+                                   struct shmeta_result *results, bool *ret_refused, char *said, size_t bytes,
+                                   struct backend_error *err)
 {
-	struct sqlite_state *state = data;
-	enum shmeta_status status = sqlite_ensure(state, err);
+	enum shmeta_status status = SHMETA_OK;
 	struct moving m = {.state = state};
 	int64_t objects = 0;
 	bool any = false;
-	int rc;
+	int rc = write_all(&m) ? sqlite_begin_write(state, &status, err) : SQLITE_NOMEM;
 
-	if (status != SHMETA_OK)
-		return status;
-	if (state->read_only)
-		return backend_fail(err, SHMETA_ERR_READ_ONLY, "sqlite: %s may not be written by this process",
-		                    state->path);
-	rc = write_all(&m) ? sqlite_begin_write(state, &status, err) : SQLITE_NOMEM;
+	*ret_refused = false;
 	if (status != SHMETA_OK) {
 		drop_all(&m);
 		return status;
@@ -530,18 +536,68 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 	}
 	if (rc == SQLITE_OK && any && state->shape.own)
 		rc = log_all(state);
-	/* An epoch may have been raised by a lease that was refused: that is to stay, too. */
 	if (rc == SQLITE_OK)
+		status = sqlite_files_check(state, err);
+	/* An epoch may have been raised by a lease that was refused: that is to stay, too. */
+	if (rc == SQLITE_OK && status == SHMETA_OK)
 		rc = sqlite_run(state, ST_COMMIT);
-	if (rc != SQLITE_OK) {
+	*ret_refused = (rc & 0xff) == SQLITE_CONSTRAINT || rc == SQLITE_ABORT_ROLLBACK;
+	if (*ret_refused) {
+		char quoted[ROWS_QUOTE_MAX];
+
+		(void)snprintf(said, bytes, "the source refuses it: %s",
+		               m.said[0] != '\0' ? m.said : rows_quote(quoted, rows_str(sqlite3_errmsg(state->db))));
+	} else if (rc != SQLITE_OK) {
 		status = sqlite_fail(state, rc, "putting rows into", err);
-		if (sqlite3_get_autocommit(state->db) == 0)
-			(void)sqlite_run(state, ST_ROLLBACK);
 	}
+	if (sqlite3_get_autocommit(state->db) == 0)
+		(void)sqlite_run(state, ST_ROLLBACK);
 	drop_all(&m);
-	if (status == SHMETA_OK && m.made_slices && !state->shape.slices && sqlite_rewrite(state) != SQLITE_OK)
+	if (status == SHMETA_OK && !*ret_refused && m.made_slices && !state->shape.slices &&
+	    sqlite_rewrite(state) != SQLITE_OK)
 		state->objects = 0; /* looked at anew before the next call */
 	return status;
+}
+
+enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, size_t count,
+                                  struct shmeta_result *results, struct backend_error *err)
+{
+	struct sqlite_state *state = data;
+	enum shmeta_status status = sqlite_ensure(state, err);
+	size_t at = 0, size = count;
+
+	if (status != SHMETA_OK)
+		return status;
+	if (state->read_only)
+		return backend_fail(err, SHMETA_ERR_READ_ONLY, "sqlite: %s may not be written by this process",
+		                    state->path);
+	/* Where a trigger, or COMMIT, took all of them back: in halves, until the culprit is alone. */
+	while (at < count && status == SHMETA_OK) {
+		bool refused = false;
+		char said[160];
+
+		size = size < count - at ? size : count - at;
+		status = put_rows(state, rows + at, size, results + at, &refused, said, sizeof said, err);
+		if (status != SHMETA_OK)
+			break;
+		if (refused && size > 1) {
+			size /= 2;
+			continue;
+		}
+		if (refused) {
+			memset(&results[at], 0, sizeof results[at]);
+			refuse(&results[at], SHMETA_ERR_INVALID_ARGUMENT, "%s", said);
+		}
+		at += size;
+		size *= 2;
+	}
+	if (status == SHMETA_OK || at == 0)
+		return status;
+	for (size_t i = at; i < count; i++) { /* those before it are there */
+		memset(&results[i], 0, sizeof results[i]);
+		refuse(&results[i], status, "%s", err->text);
+	}
+	return SHMETA_OK;
 }
 
 static struct shmeta_str column_str(sqlite3_stmt *q, int at)

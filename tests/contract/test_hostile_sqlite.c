@@ -381,3 +381,41 @@ Test(hostile_sqlite, of_many_operations_each_is_answered_for_itself)
 	}
 	world_free(&w);
 }
+
+/* Rows that are moved into a file are each answered for themselves, too. */
+Test(hostile_sqlite, of_rows_that_are_moved_each_is_answered_for_itself)
+{
+	enum { ROWS = 40 };
+	struct backend_row rows[ROWS];
+	struct shmeta_result results[ROWS];
+	char name[ROWS][16];
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_sql(
+		&w,
+		"CREATE TABLE law(n INTEGER PRIMARY KEY); CREATE TABLE due(n INTEGER REFERENCES law(n) DEFERRABLE INITIALLY "
+		"DEFERRED); CREATE TRIGGER late AFTER INSERT ON topics WHEN NEW.name = 'moved-7' BEGIN INSERT INTO due "
+		"VALUES(1); END; CREATE TRIGGER app AFTER INSERT ON topics WHEN NEW.name = 'moved-23' BEGIN SELECT "
+		"RAISE(ROLLBACK, 'no'); END; CREATE TRIGGER one AFTER INSERT ON topics WHEN NEW.name = 'moved-31' BEGIN "
+		"SELECT RAISE(ABORT, 'no'); END");
+	memset(rows, 0, sizeof rows);
+	for (size_t i = 0; i < ROWS; i++) {
+		size_t bytes = (size_t)snprintf(name[i], sizeof name[i], "moved-%zu", i);
+
+		rows[i].kind = BACKEND_ROW_TOPIC;
+		rows[i].tenant = S(SHMETA_DEFAULT_TENANT);
+		rows[i].u.topic = (struct shmeta_topic){.name = {name[i], bytes}, .partition_count = 1};
+	}
+	ok(w.ops->restore(w.state, rows, ROWS, results, &w.err));
+	for (size_t i = 0; i < ROWS; i++) {
+		bool refused = i == 7 || i == 23 || i == 31;
+		char sql[80];
+
+		(void)snprintf(sql, sizeof sql, "SELECT count(*) FROM topics WHERE name = '%s'", name[i]);
+		cr_expect_eq(results[i].status != SHMETA_OK, refused, "%s: %s", name[i], results[i].text);
+		cr_expect_eq(world_sql_number(&w, sql), !refused, "%s", name[i]);
+	}
+	world_free(&w);
+}
