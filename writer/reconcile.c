@@ -517,7 +517,13 @@ void reconcile_pass(struct sync *s)
 		                    ours != SHMETA_OK ? err.text : source_err.text, 0);
 		if (sync_stopping(s))
 			return;
-		s->reconcile_asked = s->list_dirty = true;
+		s->reconcile_asked = true;
+		/* A load that cannot show some row has moved nothing: where the feed was in step, it stays so. */
+		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT)
+			s->reconcile_not_before_ns =
+				sync_now(s) + sync_jitter(s, s->options.retry_max_ms * SYNC_MS, 500, 1000);
+		else
+			s->list_dirty = true;
 		if (ours != SHMETA_OK)
 			sync_room_failed(s, ours, err.text);
 		else

@@ -192,3 +192,32 @@ Test(sync_alone, a_write_to_a_quarantined_key_is_not_cached_and_the_others_are_d
 	cr_assert_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
 	fixture_done(&f);
 }
+
+Test(sync_alone, a_row_that_no_full_pass_can_show_does_not_stop_the_feed)
+{
+	open_many();
+	spoil(false);
+	cr_assert_eq(fixture_compare_all(&f, 1), SHMETA_OK);
+	fixture_pass(&f, 1000);
+	cr_assert_not_null(fixture_answer(&f, 1));
+	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_INVALID_ARGUMENT, "%d", fixture_answer(&f, 1)->status);
+	cr_assert_not_null(strstr(fixture_answer(&f, 1)->sentence, "cannot be converted"));
+	cr_assert(memory_set_watermark(f.db, NULL, "t18", 1, 88888));
+	fixture_topic(&f, "later", 1, 1, 2222);
+	fixture_pass(&f, 1000);
+
+	uint64_t loads_before, loads_after;
+	struct memory_stats stats;
+
+	memory_read_stats(f.db, &stats);
+	loads_before = stats.calls[MEMORY_LOAD];
+	memory_mend_partition(f.db, "t17", 1);
+	SAME();
+	memory_read_stats(f.db, &stats);
+	loads_after = stats.calls[MEMORY_LOAD];
+	cr_assert_eq(loads_after, loads_before + 1, "the oracle's own");
+	fixture_pass(&f, 60000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	SAME();
+	fixture_done(&f);
+}
