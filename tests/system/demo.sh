@@ -56,6 +56,8 @@ claim $? 'the demo holds on a small database'
 grep -qE '^  wrong answers +0$' "$work/out" && grep -qE '^  failed reads +0$' "$work/out" &&
 	grep -qE '^  compared with SQL +[1-9]' "$work/out" && grep -q ': 0 differences$' "$work/out"
 claim $? 'its table says what was compared, and that nothing was wrong or failed'
+grep -qE '^  the same by SQL +[1-9][0-9 ]*/s' "$work/out" && grep -q '^All checks passed.$' "$work/out"
+claim $? 'it says what the same lookups cost by SQL'
 ! grep -q $'\033' "$work/out"
 claim $? 'it writes no colour into a pipe'
 
@@ -78,6 +80,6 @@ reaches 3
 dir=$(directory)
 sqlite3 "$dir/metadata.db" '.timeout 5000' 'UPDATE segments SET size_bytes = size_bytes + 1'
 ended
-[ $? -eq 1 ] && grep -qE '^  wrong answers +[1-9]' "$work/out" && grep -q '^Not all of it held' "$work/out"
+[ $? -eq 1 ] && grep -qE '^  wrong answers +[1-9]' "$work/out" && grep -q '^Some checks failed' "$work/out"
 claim $? 'an answer that is not what the file says is counted as wrong, and the demo fails'
 exit $status
