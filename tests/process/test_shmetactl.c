@@ -416,6 +416,7 @@ static const char *const looking[] = {
 	"find topic-03 1 1000",
 	"readers",
 	"store",
+	"quarantine",
 };
 
 static void expect_all_look(int status_code)

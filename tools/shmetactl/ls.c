@@ -308,6 +308,7 @@ int verb_get_topic(struct tool *tool)
 	struct shmeta_topic topic;
 	struct shmeta_topic_stats sums;
 	struct shmeta_freshness fresh;
+	char reason[TOOL_REASON_BYTES];
 	struct field fields[24];
 	enum shmeta_status status, sums_status;
 	char *copy = NULL;
@@ -357,6 +358,8 @@ int verb_get_topic(struct tool *tool)
 	}
 	if (status != SHMETA_UNKNOWN)
 		n += fresh_fields(fields + n, tool, &fresh, false);
+	else if (quarantine_reason(tool, tool->argv[0], -1, NULL, reason))
+		fields[n++] = f_text("reason", (struct shmeta_str){reason, strlen(reason)});
 	out_record(tool, "topic", fields, n);
 out:
 	free(copy);
@@ -368,6 +371,7 @@ int verb_get_partition(struct tool *tool)
 {
 	struct shmeta_partition partition;
 	struct shmeta_freshness fresh;
+	char reason[TOOL_REASON_BYTES];
 	struct field fields[24];
 	enum shmeta_status status;
 	uint32_t id = 0;
@@ -409,6 +413,8 @@ int verb_get_partition(struct tool *tool)
 	}
 	if (status != SHMETA_UNKNOWN)
 		n += fresh_fields(fields + n, tool, &fresh, false);
+	else if (quarantine_reason(tool, tool->argv[0], id, NULL, reason))
+		fields[n++] = f_text("reason", (struct shmeta_str){reason, strlen(reason)});
 	out_record(tool, "partition", fields, n);
 out:
 	session_close(&s);
@@ -421,6 +427,7 @@ int verb_find(struct tool *tool)
 	struct shmeta_partition partition;
 	struct shmeta_segment segment;
 	struct shmeta_freshness fresh;
+	char reason[TOOL_REASON_BYTES];
 	struct field fields[24];
 	char strings[STRINGS_BYTES];
 	enum shmeta_status status, head;
@@ -467,6 +474,8 @@ int verb_find(struct tool *tool)
 	}
 	if (status != SHMETA_UNKNOWN)
 		n += fresh_fields(fields + n, tool, &fresh, false);
+	else if (quarantine_reason(tool, topic, id, &offset, reason))
+		fields[n++] = f_text("reason", (struct shmeta_str){reason, strlen(reason)});
 	out_record(tool, "find", fields, n);
 out:
 	session_close(&s);

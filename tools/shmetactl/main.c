@@ -34,6 +34,10 @@ const struct verb tool_verbs[] = {
          "  shmetactl readers\n  shmetactl readers --json", verb_readers},
 	{"store", "", 0, 0, OPT(STORE), 'A', "limit, use, free pages and entries of the store",
          "  shmetactl store\n  shmetactl store --store /backup/store.3", verb_store},
+	{"quarantine", "", 0, 0, OPT(LIMIT), 'A', "rows of the source that cannot be served, since when, and why",
+         "A row leaves the list when it is good again or gone.\n  shmetactl quarantine\n"
+         "  shmetactl quarantine --json | jq -r '.items[].reason'",
+         verb_quarantine},
 	{"groups", "", 0, 0, 0, 'A', "consumer groups, as hints", "  shmetactl groups", verb_groups},
 	{"agents", "", 0, 0, 0, 'A', "agents, as hints, and which of them live", "  shmetactl agents --json",
          verb_agents},

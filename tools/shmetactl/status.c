@@ -229,8 +229,11 @@ int verb_status(struct tool *tool)
 		(void)printf("%s of %s used (%.1f %%)\n", out_size(used), out_size(limit),
 		             limit > 0 ? 100.0 * (double)used / (double)limit : 0.0);
 	line("queue");
-	(void)printf("%s keys to fetch, %s rows quarantined\n", count_text(counter(&p, "queue_depth")),
-	             count_text(counter(&p, "quarantined")));
+	(void)printf("%s keys to fetch, %s rows quarantined%s\n", count_text(counter(&p, "queue_depth")),
+	             count_text(counter(&p, "quarantined")),
+	             counter(&p, "quarantined") > 0 && counter(&p, "quarantined") != UINT64_MAX
+	                     ? " (shmetactl quarantine lists them)"
+	                     : "");
 	line("stats");
 	if (p.stats == NULL)
 		(void)printf("none: %s\n", out_safez(p.stats_error.text, sizeof(p.stats_error.text)));

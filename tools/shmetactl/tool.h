@@ -89,6 +89,7 @@ extern const size_t tool_verb_count;
 int verb_status(struct tool *tool);
 int verb_readers(struct tool *tool);
 int verb_store(struct tool *tool);
+int verb_quarantine(struct tool *tool);
 int verb_ls_topics(struct tool *tool);
 int verb_ls_partitions(struct tool *tool);
 int verb_ls_segments(struct tool *tool);
@@ -247,6 +248,11 @@ bool session_due(const struct session *session);
 bool session_end(struct session *session, int *ret_code);
 /* The topic that an argument means: the name itself, or where there is no such topic, what its \uNNNN spell (out_safe()). */
 const char *session_topic(struct session *session, const char *given);
+/* Why the store of this tenant answers UNKNOWN for a topic, a partition of it (partition_id >= 0) or an offset (not NULL): the sentence
+ * of a quarantined row. false: there is none. */
+enum { TOOL_REASON_BYTES = 1100 };
+bool quarantine_reason(struct tool *tool, const char *topic, int64_t partition_id, const uint64_t *offset,
+                       char ret[TOOL_REASON_BYTES]);
 /* "doing: status: the library's last sentence"; returns the exit code. */
 int session_say(struct session *session, enum shmeta_status status, const char *doing);
 

@@ -556,6 +556,31 @@ static void compare_agent(struct verify *v, const char *where, const struct shme
 		differs(v, cls, v->tenant, NULL, "%s: metadata differs", where);
 }
 
+static void count_quarantined(struct verify *v, const char *sentence)
+{
+	if (v->again)
+		return;
+	if (v->quarantined < sizeof(v->sentences) / sizeof(v->sentences[0]))
+		(void)snprintf(v->sentences[v->quarantined], sizeof(v->sentences[0]), "%s", sentence);
+	v->quarantined++;
+}
+
+/* The source has the row; the store's answer is not that. UNKNOWN: it is quarantined there, as the engine alone cannot tell: its
+ * topic is not served, or a record of it would be too large. */
+static void not_found(struct verify *v, enum shmeta_class cls, const char *where, uint64_t *count,
+                      enum shmeta_status status)
+{
+	char sentence[256];
+
+	if (status == SHMETA_UNKNOWN) {
+		(*count)--; /* not among those that the store is to have */
+		(void)snprintf(sentence, sizeof(sentence), "%.180s: the store cannot serve it", where);
+		count_quarantined(v, sentence);
+		return;
+	}
+	differs(v, cls, v->tenant, NULL, "%s: the source has it, the store says: %s", where, shmeta_strerror(status));
+}
+
 static enum shmeta_status sink_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *want)
 {
 	struct verify *v = arg;
@@ -576,8 +601,7 @@ static enum shmeta_status sink_agent(void *arg, struct shmeta_str tenant, const 
 		if (status == SHMETA_OK)
 			compare_agent(v, where, want, &have);
 		else
-			differs(v, SHMETA_CLASS_AGENT, v->tenant, NULL, "%s: the source has it, the store says: %s",
-			        where, shmeta_strerror(status));
+			not_found(v, SHMETA_CLASS_AGENT, where, &v->agents, status);
 	} while (!look_end(&look) && v->code == 0);
 	return stop(v);
 }
@@ -644,8 +668,7 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 				(void)text_differs(v, SHMETA_CLASS_OFFSET, where, "metadata", want->metadata,
 				                   have.metadata);
 		} else {
-			differs(v, SHMETA_CLASS_OFFSET, v->tenant, NULL, "%s: the source has it, the store says: %s",
-			        where, shmeta_strerror(status));
+			not_found(v, SHMETA_CLASS_OFFSET, where, &v->offsets, status);
 		}
 	} while (!look_end(&look) && v->code == 0);
 	free(group);
@@ -684,8 +707,7 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
 				(void)text_differs(v, SHMETA_CLASS_LEASE, where, "leader_agent_id",
 				                   want->leader_agent_id, have.leader_agent_id);
 		} else {
-			differs(v, SHMETA_CLASS_LEASE, v->tenant, NULL, "%s: the source has it, the store says: %s",
-			        where, shmeta_strerror(status));
+			not_found(v, SHMETA_CLASS_LEASE, where, &v->leases, status);
 		}
 	} while (!look_end(&look) && v->code == 0);
 	return stop(v);
@@ -693,14 +715,8 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
 
 static void sink_quarantine(void *arg, const struct backend_key *row, const char *sentence)
 {
-	struct verify *v = arg;
-
 	(void)row;
-	if (v->again)
-		return;
-	if (v->quarantined < sizeof(v->sentences) / sizeof(v->sentences[0]))
-		(void)snprintf(v->sentences[v->quarantined], sizeof(v->sentences[0]), "%s", sentence);
-	v->quarantined++;
+	count_quarantined(arg, sentence);
 }
 
 static enum shmeta_status sink_progress(void *arg, uint64_t rows_done, uint64_t rows_total)
