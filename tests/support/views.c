@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A source's tables and a store's snapshot as the lines of a model (views.h). */
+#include "tests/support/views.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/run_daemon.h"
+
+void view_each_row(struct world *w, const char *sql, void (*row)(const char *const *column, struct model_lines *lines),
+                   struct model_lines *lines)
+{
+	const char *column[12] = {NULL};
+
+	if (w->pg != NULL) {
+		PGresult *result = PQexec(w->pg, sql);
+
+		cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s: %s", sql, PQerrorMessage(w->pg));
+		for (int i = 0; i < PQntuples(result); i++) {
+			for (int k = 0; k < PQnfields(result); k++)
+				column[k] = PQgetisnull(result, i, k) ? NULL : PQgetvalue(result, i, k);
+			row(column, lines);
+		}
+		PQclear(result);
+		return;
+	}
+	sqlite3_stmt *statement;
+
+	cr_assert_eq(sqlite3_prepare_v2(w->app, sql, -1, &statement, NULL), SQLITE_OK, "%s: %s", sql,
+	             sqlite3_errmsg(w->app));
+	while (sqlite3_step(statement) == SQLITE_ROW) {
+		for (int k = 0; k < sqlite3_column_count(statement); k++)
+			column[k] = (const char *)sqlite3_column_text(statement, k);
+		row(column, lines);
+	}
+	sqlite3_finalize(statement);
+}
+
+static uint64_t number(const char *text)
+{
+	return text != NULL ? strtoull(text, NULL, 10) : 0;
+}
+
+static int64_t integer(const char *text)
+{
+	return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+static void row_topic(const char *const *c, struct model_lines *lines)
+{
+	model_line_topic(lines, c[0], number(c[1]), c[2] != NULL, integer(c[2]), (int)integer(c[3]));
+}
+
+static void row_partition(const char *const *c, struct model_lines *lines)
+{
+	model_line_partition(lines, c[0], number(c[1]), number(c[2]));
+}
+
+static void row_segment(const char *const *c, struct model_lines *lines)
+{
+	model_line_segment(lines, c[0], number(c[1]), number(c[2]), number(c[3]), number(c[4]), number(c[5]),
+	                   integer(c[6]), c[7], c[8]);
+}
+
+static void row_group(const char *const *c, struct model_lines *lines)
+{
+	model_line_group(lines, c[0]);
+}
+
+static void row_offset(const char *const *c, struct model_lines *lines)
+{
+	model_line_offset(lines, c[0], c[1], number(c[2]), number(c[3]), c[4] != NULL);
+}
+
+static void row_agent(const char *const *c, struct model_lines *lines)
+{
+	model_line_agent(lines, c[0], c[1], integer(c[2]), integer(c[3]));
+}
+
+static void row_lease(const char *const *c, struct model_lines *lines)
+{
+	model_line_lease(lines, c[0], number(c[1]), c[2], number(c[3]), integer(c[4]) == 1);
+}
+
+char *view_source(struct world *w)
+{
+	struct model_lines lines = {.line = NULL};
+
+	view_each_row(w,
+	              w->pg != NULL
+	                      ? "SELECT name, partition_count, retention_ms, config->>'k' FROM topics"
+	                      : "SELECT name, partition_count, retention_ms, json_extract(config, '$.k') FROM topics",
+	              row_topic, &lines);
+	view_each_row(w, "SELECT topic, partition_id, high_watermark FROM partitions", row_partition, &lines);
+	view_each_row(
+		w,
+		"SELECT topic, partition_id, base_offset, end_offset, record_count, size_bytes, created_at, id, s3_key "
+		"FROM segments",
+		row_segment, &lines);
+	view_each_row(w, "SELECT group_id FROM consumer_groups", row_group, &lines);
+	view_each_row(w, "SELECT group_id, topic, partition_id, committed_offset, metadata FROM consumer_offsets",
+	              row_offset, &lines);
+	view_each_row(w, "SELECT agent_id, address, last_heartbeat, started_at FROM agents", row_agent, &lines);
+	view_each_row(w, "SELECT topic, partition_id, leader_agent_id, epoch, lease_expires_at FROM partition_leases",
+	              row_lease, &lines);
+	return model_lines_text(&lines);
+}
+
+static const char *terminated(char ret[MODEL_TEXT], struct shmeta_str text)
+{
+	(void)snprintf(ret, MODEL_TEXT, "%.*s", (int)text.bytes, text.bytes > 0 ? text.data : "");
+	return ret;
+}
+
+/* A snapshot that expires or a list that breaks off is looked at again. */
+#define LOOK(call)                       \
+	do {                             \
+		if ((call) != SHMETA_OK) \
+			return false;    \
+	} while (0)
+
+static bool look_segments(struct shmeta_reader *reader, const char *topic, uint32_t partition,
+                          struct model_lines *lines)
+{
+	struct shmeta_handle *handle;
+	struct shmeta_iter *iter;
+	struct shmeta_segment g;
+	char strings[3 * (SHMETA_STRING_MAX + 1)];
+	enum shmeta_status status;
+	bool ok = true;
+
+	LOOK(shmeta_partition_open(reader, topic, strlen(topic), partition, &handle));
+	status = shmeta_list_segments(handle, 0, UINT64_MAX, &iter);
+	if (status == SHMETA_OK) {
+		while (ok && (status = shmeta_next_segment(iter, &g)) == SHMETA_OK) {
+			char id[MODEL_TEXT], key[MODEL_TEXT];
+
+			ok = shmeta_segment_strings(handle, &g, strings, sizeof strings) == SHMETA_OK;
+			if (ok)
+				model_line_segment(lines, topic, partition, g.base_offset, g.end_offset, g.record_count,
+				                   g.size_bytes, g.created_at_ms, terminated(id, g.id),
+				                   terminated(key, g.s3_key));
+		}
+		shmeta_iter_free(iter);
+	}
+	shmeta_partition_close(handle);
+	return ok && status == SHMETA_END;
+}
+
+static bool look_partitions(struct shmeta_reader *reader, const char *topic, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_partition p;
+	enum shmeta_status status;
+
+	LOOK(shmeta_list_partitions(reader, topic, strlen(topic), &iter));
+	while ((status = shmeta_next_partition(iter, &p, NULL)) == SHMETA_OK) {
+		model_line_partition(lines, topic, p.partition_id, p.high_watermark);
+		if (!look_segments(reader, topic, p.partition_id, lines))
+			break;
+	}
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+static bool look_topics(struct shmeta_reader *reader, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_topic t;
+	enum shmeta_status status;
+	char name[MODEL_TEXT], value[MODEL_TEXT];
+
+	LOOK(shmeta_list_topics(reader, NULL, 0, 0, &iter));
+	while ((status = shmeta_next_topic(iter, &t, NULL)) == SHMETA_OK) {
+		struct shmeta_str k = {"0", 1};
+
+		(void)!shmeta_map_get(&t.config, "k", &k);
+		model_line_topic(lines, terminated(name, t.name), t.partition_count, t.has_retention, t.retention_ms,
+		                 (int)integer(terminated(value, k)));
+		if (!look_partitions(reader, name, lines))
+			break;
+	}
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+static bool look_groups(struct shmeta_reader *reader, struct model_lines *lines)
+{
+	struct shmeta_iter *iter, *offsets;
+	struct shmeta_group g;
+	enum shmeta_status status, inner = SHMETA_END;
+	char group[MODEL_TEXT], topic[MODEL_TEXT];
+
+	LOOK(shmeta_list_groups(reader, &iter));
+	while (inner == SHMETA_END && (status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK) {
+		struct shmeta_committed_offset o;
+		struct shmeta_str name;
+
+		model_line_group(lines, terminated(group, g.group_id));
+		inner = shmeta_list_committed_offsets(reader, group, &offsets);
+		if (inner != SHMETA_OK)
+			break;
+		while ((inner = shmeta_next_committed_offset(offsets, &name, &o, NULL)) == SHMETA_OK)
+			model_line_offset(lines, group, terminated(topic, name), o.partition_id, o.committed_offset,
+			                  o.has_metadata);
+		shmeta_iter_free(offsets);
+	}
+	shmeta_iter_free(iter);
+	return inner == SHMETA_END && status == SHMETA_END;
+}
+
+static bool look_agents(struct shmeta_reader *reader, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_agent a;
+	enum shmeta_status status;
+	char agent[MODEL_TEXT], address[MODEL_TEXT];
+
+	LOOK(shmeta_list_agents(reader, NULL, NULL, INT64_MIN / 2, &iter));
+	while ((status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK)
+		model_line_agent(lines, terminated(agent, a.agent_id), terminated(address, a.address),
+		                 a.last_heartbeat_ms, a.started_at_ms);
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+static bool look_leases(struct shmeta_reader *reader, struct model_lines *lines)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_lease l;
+	struct shmeta_str name;
+	enum shmeta_status status;
+	char topic[MODEL_TEXT], agent[MODEL_TEXT];
+
+	LOOK(shmeta_list_leases(reader, NULL, NULL, 0, &iter));
+	while ((status = shmeta_next_lease(iter, &name, &l, NULL)) == SHMETA_OK)
+		model_line_lease(lines, terminated(topic, name), l.partition_id, terminated(agent, l.leader_agent_id),
+		                 l.epoch, l.lease_expires_at_ms == 1);
+	shmeta_iter_free(iter);
+	return status == SHMETA_END;
+}
+
+/* The place that a line is about, as "t0/1"; "" for what belongs to no topic. */
+static void place_of(const char *line, char topic[4], uint32_t *ret_partition)
+{
+	const char *at = strstr(line, " t");
+
+	topic[0] = '\0';
+	*ret_partition = UINT32_MAX;
+	if (strncmp(line, "agent", 5) == 0 || strncmp(line, "group", 5) == 0 || at == NULL)
+		return;
+	(void)snprintf(topic, 4, "%.2s", at + 1);
+	if (at[3] == '/')
+		*ret_partition = (uint32_t)number(at + 4);
+}
+
+const char *view_difference(const char *a, const char *b)
+{
+	while (*a != '\0' && *a == *b) {
+		const char *x = a + strcspn(a, "\n"), *y = b + strcspn(b, "\n");
+
+		if (x - a != y - b || memcmp(a, b, (size_t)(x - a)) != 0)
+			break;
+		a = *x == '\n' ? x + 1 : x;
+		b = *y == '\n' ? y + 1 : y;
+	}
+	if (*a == '\0' && *b == '\0')
+		return NULL;
+	if (*a == '\0' || *b == '\0')
+		return *a == '\0' ? b : a;
+	return strcmp(a, b) < 0 ? a : b;
+}
+
+char *view_store(struct shmeta_reader *reader, const char *expected, uint64_t *ret_age_ns)
+{
+	struct model_lines lines = {.line = NULL};
+	char *text = NULL;
+
+	*ret_age_ns = UINT64_MAX;
+	if (run_daemon_begin(reader) != SHMETA_OK)
+		return NULL;
+	bool ok = look_topics(reader, &lines) && look_groups(reader, &lines) && look_agents(reader, &lines) &&
+	          look_leases(reader, &lines);
+
+	text = model_lines_text(&lines);
+	const char *differs = view_difference(expected, text);
+	struct shmeta_freshness age = {.age_ns = UINT64_MAX};
+
+	if (ok && differs != NULL) {
+		struct shmeta_partition p;
+		struct shmeta_topic t;
+		uint32_t partition;
+		char topic[4];
+
+		place_of(differs, topic, &partition);
+		if (topic[0] != '\0' && strncmp(differs, "offset", 6) != 0 && strncmp(differs, "lease", 5) != 0) {
+			enum shmeta_status status =
+				partition == UINT32_MAX ? shmeta_get_topic(reader, topic, strlen(topic), NULL, &t, &age)
+							: shmeta_get_partition_named(reader, topic, strlen(topic),
+			                                                             partition, NULL, &p, &age);
+			if (status >= 0 && status != SHMETA_UNKNOWN)
+				*ret_age_ns = age.age_ns;
+		}
+	}
+	if (shmeta_end(reader) != SHMETA_OK || !ok) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
