@@ -6,7 +6,7 @@
  *   feed (wake_fd, poll)  ┐
  *   FRESH requests        ├─> refresh queue: coalesced keys ─> fetch in bulk ─> differences ─> one commit ─> stamps, answers
  *   TTL without a feed    ┘
- *   reconcile timer ─> load() merged against the store, topic by topic
+ *   reconcile timer ─> load() compared with the store; what differs is a key in the queue
  */
 #ifndef SHMETA_WRITER_SYNC_H
 #define SHMETA_WRITER_SYNC_H
