@@ -88,7 +88,7 @@ extern "C" {
 	X(ERR_TIMEOUT, -12, "the deadline passed")                                                    \
 	X(ERR_WRITER_AWAY, -13, "the writer cannot be reached")                                       \
 	X(ERR_SOURCE, -14, "the source database failed")                                              \
-	X(ERR_BUSY, -15, "the queue is full: retry later")                                            \
+	X(ERR_BUSY, -15, "busy: retry later")                                                         \
 	X(ERR_DENIED, -16, "the peer may not do this")                                                \
 	X(ERR_BUFFER, -17, "the buffer is too small")                                                 \
 	X(ERR_CONFIG, -18, "the configuration was refused")                                           \
