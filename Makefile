@@ -170,7 +170,7 @@ test:
 
 # The tests that repeat something for as long as it takes: the same programs, with the full figures, which they print.
 faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race process/test_differential \
-	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon)
+	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large)
 faults:
 	@tools/setup.sh build test
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
@@ -295,7 +295,7 @@ help:
 	@echo 'make              build the library, shmetad, shmetactl and the man pages into build/'
 	@echo 'make demo         show the main job on a generated database (installs what it needs)'
 	@echo 'make test         run all tests (installs what it needs); SAN=address,undefined; T="unit/ process/test_x"'
-	@echo 'make faults       the long forms: 200 kill -9 of the writer under load, 100 000 read-your-writes pairs, PostgreSQL away for a minute'
+	@echo 'make faults       the long forms: 200 kill -9 of the writer under load, 100 000 read-your-writes pairs, PostgreSQL away for a minute, a million topics and leases'
 	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
 	@echo 'make format       apply clang-format'
 	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'

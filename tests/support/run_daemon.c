@@ -119,7 +119,7 @@ static int serves(const struct run_daemon *d, uint64_t epoch)
 
 int run_daemon_wait(struct run_daemon *d, uint64_t epoch)
 {
-	double end = run_now_s() + 20;
+	double end = run_now_s() + run_rounds(20, 300);
 
 	while (!serves(d, epoch)) {
 		siginfo_t dead = {.si_pid = 0};

@@ -20,7 +20,7 @@ struct run_daemon {
 
 /* Make the directory. Returns 0. */
 int run_daemon_init(struct run_daemon *d);
-/* Start build/bin/shmetad --config, --dir, --create and --source (NULL: sqlite:db) and wait until it serves (at most 20 s). 0, or -1 after
+/* Start build/bin/shmetad --config, --dir, --create and --source (NULL: sqlite:db) and wait until it serves (at most 20 s, in make faults 300 s). 0, or -1 after
  * printing its log. */
 int run_daemon_start(struct run_daemon *d, const char *source);
 /* The same without waiting. */

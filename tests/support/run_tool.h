@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 struct run_tool {
-	int code; /* exit status; 128 + signal; 124: it ran longer than 20 s and was killed */
+	int code; /* exit status; 128 + signal; 124: it ran longer than 20 s (in make faults 600 s) and was killed */
 	char *out, *err;
 	size_t out_bytes;
 	double seconds;
