@@ -156,9 +156,9 @@ void refresh_drain_feed(struct sync *s)
 
 void refresh_drain(struct sync *s)
 {
-	/* Readers may ask without end: the feed has its turn all the same. */
+	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
 	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
-		if (s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns)
+		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
 			break;
 	if (s->orphans_wait && !refresh_pending_feed(s)) {
 		s->orphans_wait = false;

@@ -410,6 +410,44 @@ Test(sync_refresh, a_request_for_the_list_is_answered_by_a_full_pass_where_no_fe
 	fixture_done(&f);
 }
 
+static uint64_t fetches_when_written, write_at;
+
+static void write_in_the_middle(void *arg)
+{
+	static const struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t", 1}, .partition_id = 0, .offset = 7};
+
+	(void)arg;
+	if (fixture_counters(&f).fetches <= 1 && write_at == 0) {
+		write_at = fetches();
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	}
+	if (write_at > 0 && f.writes_answered > 0 && fetches_when_written == 0)
+		fetches_when_written = fetches();
+}
+
+Test(sync_refresh, who_writes_does_not_wait_for_all_that_readers_ask_for)
+{
+	fixture_init(&f);
+	f.options.refresh_batch_keys = 10;
+	fixture_topic(&f, "t", 600, 0, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	f.now_ns += 1000000;
+	for (uint32_t i = 0; i < 600; i++)
+		cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t", i, i), SHMETA_OK);
+	sync_set_fetched_hook(f.sync, write_in_the_middle, NULL);
+	while (f.answer_count < 600)
+		fixture_run(&f);
+	sync_set_fetched_hook(f.sync, NULL, NULL);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_assert_gt(write_at, 0);
+	cr_expect_leq(fetches_when_written - write_at, 4, "it waited for %llu reads",
+	              (unsigned long long)(fetches_when_written - write_at));
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_refresh, a_full_queue_answers_busy_and_nothing_else)
 {
 	fixture_init(&f);
