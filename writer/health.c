@@ -72,7 +72,7 @@ void sync_settle_phase(struct sync *s)
 static void back_off(struct sync *s, struct sync_trouble *t)
 {
 	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
-	uint64_t limit = t->attempts < 32 ? least << t->attempts : most;
+	uint64_t limit = t->attempts < 27 ? least << t->attempts : most; /* the least is a minute at most: 36 bits */
 
 	if (limit > most || limit < least)
 		limit = most;

@@ -230,6 +230,46 @@ CLAIM(c9_every_number_of_every_operation_is_done_or_refused_at_its_ends_and_noth
 	store_is_the_source();
 }
 
+CLAIM(c8_slices_are_done_or_refused_at_their_ends)
+{
+	static const struct number fields[] = {
+		{"base_offset", U64, offsetof(struct shmeta_op, u.segment.base_offset), 0},
+		{"end_offset", U64, offsetof(struct shmeta_op, u.segment.end_offset), 0},
+		{"size_bytes", U64, offsetof(struct shmeta_op, u.segment.size_bytes), 0},
+		{"position", U64, offsetof(struct shmeta_op, u.segment.position), 0},
+	};
+
+	begin();
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+		for (size_t k = 0; k < sizeof ends64 / sizeof *ends64; k++) {
+			char name[2][64], id[64], what[200];
+			struct shmeta_op ops[2] = {good(SHMETA_OP_COMMIT_OBJECT, name), api_segment("t", 3, 0, 9, id)};
+			struct shmeta_partition p = {0};
+
+			(void)snprintf(id, sizeof id, "slice-%s-%zu", name[0], k);
+			ops[0].u.object.size_bytes = INT64_MAX;
+			ops[1].type = SHMETA_OP_ADD_SLICE;
+			ops[1].u.segment.id = S(id);
+			ops[1].u.segment.s3_bucket = ops[1].u.segment.s3_key = S("");
+			memcpy((char *)&ops[1] + fields[i].at, &ends64[k], sizeof ends64[k]);
+			if (i == 0 && ends64[k] <= INT64_MAX)
+				ops[1].u.segment.end_offset = ends64[k];
+			(void)api_do(ops, 2);
+			(void)snprintf(what, sizeof what, "a slice with %s %llu -> %d %s", fields[i].name,
+			               (unsigned long long)ends64[k], api.result[1].status, api.result[1].text);
+			cr_expect(api.result[1].status == SHMETA_OK ||
+			                  api.result[1].status == SHMETA_ERR_INVALID_ARGUMENT ||
+			                  api.result[1].status == SHMETA_ERR_ALREADY_EXISTS ||
+			                  api.result[1].status == SHMETA_ERR_CONFLICT ||
+			                  api.result[1].status == SHMETA_ERR_UNSUPPORTED,
+			          "%s", what);
+			cr_expect_eq(api_partition("t", 3, &p), SHMETA_OK, "%s: and its partition is gone", what);
+			cr_expect_leq(p.high_watermark, INT64_MAX, "%s", what);
+			goes_on(what);
+		}
+	store_is_the_source();
+}
+
 CLAIM(c9_names_are_done_or_refused_at_their_ends_in_every_operation)
 {
 	static const size_t lengths[] = {0, 1, 249, 250};
