@@ -120,6 +120,40 @@ static enum shmeta_status number_key(struct quarantine *q, uint8_t *key, size_t 
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------------- */
 
+/* Quarantined rows that are not listed, by class. */
+static enum shmeta_status read_unlisted(struct apply *a, uint64_t ret[8], struct shmeta_err *err)
+{
+	const void *value;
+	size_t bytes;
+	enum shmeta_status status = shmeta__get(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED,
+	                                        sizeof SHMETA_META_UNLISTED - 1, &value, &bytes, err);
+
+	memset(ret, 0, 8 * sizeof *ret);
+	if (status == SHMETA_OK && bytes == 8 * sizeof *ret)
+		memcpy(ret, value, bytes);
+	return status < 0 ? status : SHMETA_OK;
+}
+
+static enum shmeta_status write_unlisted(struct apply *a, const uint64_t numbers[8], struct shmeta_err *err)
+{
+	return shmeta__put(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED, sizeof SHMETA_META_UNLISTED - 1, numbers,
+	                   8 * sizeof *numbers, err);
+}
+
+/* There is room for a row of a class of which some are not listed: it is taken for one of those, and not counted again. */
+static enum shmeta_status take_unlisted(struct apply *a, const struct shmeta__quarantined *row, struct shmeta_err *err)
+{
+	uint64_t numbers[8], taken;
+	enum shmeta_status status = read_unlisted(a, numbers, err);
+
+	if (status != SHMETA_OK || numbers[row->cls] == 0)
+		return status;
+	taken = numbers[row->cls] < row->rows ? numbers[row->cls] : row->rows;
+	numbers[row->cls] -= taken;
+	counters(a)->quarantined -= taken;
+	return write_unlisted(a, numbers, err);
+}
+
 static enum shmeta_status put(struct apply *a, struct quarantine *q, uint32_t tenant, struct shmeta_err *err)
 {
 	struct shmeta__quarantined row = {.cls = q->row.cls,
@@ -162,6 +196,9 @@ static enum shmeta_status put(struct apply *a, struct quarantine *q, uint32_t te
 	out = shmeta__quarantined_encode(&row, &stamps, key, key_bytes, encoded, sizeof encoded);
 	counters(a)->quarantined += row.rows - old.rows;
 	if (old.rows == 0) {
+		status = take_unlisted(a, &row, err);
+		if (status < 0)
+			return status;
 		counters(a)->listed++;
 		apply_note_quarantine(a, false, row.cls, row.sentence);
 	}
@@ -326,19 +363,6 @@ static enum shmeta_status sweep_name(struct apply *a, struct quarantine *q, enum
 	return sweep(a, q, prefix, shmeta__quarantine_prefix(prefix, cls, tenant, name.data, name.bytes), extent, err);
 }
 
-static enum shmeta_status read_unlisted(struct apply *a, uint64_t ret[8], struct shmeta_err *err)
-{
-	const void *value;
-	size_t bytes;
-	enum shmeta_status status = shmeta__get(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED,
-	                                        sizeof SHMETA_META_UNLISTED - 1, &value, &bytes, err);
-
-	memset(ret, 0, 8 * sizeof *ret);
-	if (status == SHMETA_OK && bytes == 8 * sizeof *ret)
-		memcpy(ret, value, bytes);
-	return status < 0 ? status : SHMETA_OK;
-}
-
 /* whole: everything was read, so that the numbers are exact. Otherwise it is only known that there are some. */
 static enum shmeta_status count_unlisted(struct apply *a, struct quarantine *q, bool whole, struct shmeta_err *err)
 {
@@ -360,8 +384,7 @@ static enum shmeta_status count_unlisted(struct apply *a, struct quarantine *q, 
 	}
 	if (memcmp(old, now, sizeof now) == 0)
 		return SHMETA_OK;
-	return shmeta__put(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED, sizeof SHMETA_META_UNLISTED - 1, now,
-	                   sizeof now, err);
+	return write_unlisted(a, now, err);
 }
 
 enum shmeta_status quarantine_read_end(struct apply *a, struct quarantine *q, struct shmeta_err *err)

@@ -495,3 +495,85 @@ Test(quarantine, what_is_quarantined_survives_a_restart_and_is_not_logged_again)
 	cr_expect_eq(logged("quarantined"), 1, "%s", f.log);
 	end();
 }
+
+/* What no feed told, the periodic comparison finds; it changes nothing by itself, and has the rows read again. */
+Test(quarantine, the_online_comparison_finds_what_turned_bad_and_what_is_good_again)
+{
+	fixture_init(&f);
+	f.options.reconcile_s = 60;
+	fixture_topic(&f, "t", 3, 2, 1111);
+	fixture_topic(&f, "u", 1, 2, 1111);
+	begin();
+	memory_silence(f.db, true);
+	put_topic("u", 0);
+	cr_assert(memory_set_watermark(f.db, NULL, "t", 1, UINT64_MAX));
+	put_segment("t", 900000, 5);
+	fixture_pass(&f, 130000);
+	cr_expect_eq(rows(), (1 + 1 + 2) + (1 + 2) + 1, "%s", f.log);
+	cr_expect_eq(topic("u"), SHMETA_UNKNOWN);
+	cr_expect_eq(partition("t", 1), SHMETA_UNKNOWN);
+	cr_expect_eq(partition("t", 0), SHMETA_OK);
+
+	uint64_t fetches = fixture_counters(&f).fetches, times = logged("quarantined");
+
+	fixture_pass(&f, 130000);
+	cr_expect_eq(rows(), 8);
+	cr_expect_eq(logged("quarantined"), times);
+	cr_expect_leq(fixture_counters(&f).fetches - fetches, 60, "what is known to be bad is read again by each pass");
+
+	put_topic("u", 1);
+	cr_assert(memory_set_watermark(f.db, NULL, "t", 1, 5000));
+	cr_assert(memory_delete_segment(f.db, NULL, "t", 0, 900000));
+	fixture_pass(&f, 130000);
+	cr_expect_eq(rows(), 0, "%s", f.log);
+	cr_expect_eq(topic("u"), SHMETA_OK);
+	cr_expect_eq(partition("t", 1), SHMETA_OK);
+	end();
+}
+
+Test(quarantine, who_asks_again_for_what_cannot_be_served_is_answered_without_the_source)
+{
+	fixture_init(&f);
+	f.options.absent_max = 1000;
+	f.options.absent_ttl_ms = 1000;
+	fixture_topic(&f, "t", 2, 1, 1111);
+	begin();
+	cr_assert(memory_set_watermark(f.db, NULL, "t", 1, UINT64_MAX));
+	follow();
+	memory_silence(f.db, true);
+	f.now_ns += 1000000000;
+	cr_expect_eq(fixture_refresh_recent(&f, SHMETA_CLASS_PARTITION, "t", 1, 1), SHMETA_OK);
+	fixture_run(&f);
+	cr_expect_eq(fixture_answer(&f, 1)->status, SHMETA_OK);
+
+	uint64_t fetches = fixture_counters(&f).fetches;
+
+	cr_expect_eq(fixture_refresh_recent(&f, SHMETA_CLASS_PARTITION, "t", 1, 2), SHMETA_OK);
+	fixture_run(&f);
+	cr_expect_eq(fixture_answer(&f, 2)->status, SHMETA_OK);
+	cr_expect_eq(fixture_counters(&f).fetches, fetches);
+	cr_expect_eq(partition("t", 1), SHMETA_UNKNOWN, "it is remembered, and not as absent");
+	end();
+}
+
+Test(quarantine, a_row_that_is_listed_when_there_is_room_again_is_not_counted_twice)
+{
+	enum { MANY = 10010 };
+
+	fixture_init(&f);
+	cr_assert(memory_create_topic(f.db, NULL, "a", 1, 1111));
+	cr_assert(memory_create_topic(f.db, NULL, "z", 1, 1111));
+	for (uint64_t i = 1; i <= MANY; i++)
+		put_segment(i <= 20 ? "a" : "z", i * 10, i * 10 - 1);
+	begin();
+	cr_expect_eq(rows(), MANY);
+	cr_assert(memory_delete_topic(f.db, NULL, "a"));
+	follow();
+	cr_expect_eq(rows(), MANY - 20);
+	put_segment("z", (uint64_t)MANY * 10, 0); /* one that was not listed is read, and still bad */
+	follow();
+	cr_expect_eq(rows(), MANY - 20, "%s", f.log + (f.log_bytes > 2000 ? f.log_bytes - 2000 : 0));
+	compare_all();
+	cr_expect_eq(rows(), MANY - 20);
+	end();
+}
