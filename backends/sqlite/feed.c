@@ -203,6 +203,7 @@ static void stand_at(struct sqlite_state *state, int64_t seq, int64_t token, uin
 	                                     .feed = state->shape.feed,
 	                                     .source = state->source,
 	                                     .feed_id = feed_id,
+	                                     .objects = state->objects,
 	                                     .seq = seq,
 	                                     .token = token};
 }
@@ -542,7 +543,7 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	prove(state, &position, &log, sentence, sizeof sentence);
 	if (sentence[0] != '\0')
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s", sentence);
-	if (!state->shape.feed || state->made || !reaches(&position, &log))
+	if (!state->shape.feed || state->made || position.objects != state->objects || !reaches(&position, &log))
 		return SHMETA_ABSENT;
 	state->at = position;
 	state->history[0] = '\0';

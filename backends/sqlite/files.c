@@ -164,7 +164,7 @@ enum sqlite_files_verdict sqlite_files_judge(struct sqlite_state *state, struct 
 	if (wal == old[1].there && shm == old[2].there)
 		return SQLITE_FILES_SAME;
 	if (!wal && !shm)
-		return SQLITE_FILES_OTHER;
+		return SQLITE_FILES_BESIDE;
 	(void)backend_fail(
 		err, SHMETA_ERR_SOURCE,
 		"sqlite: %s: its %s was removed or replaced, and its %s was not: close the programs that have "
@@ -179,6 +179,7 @@ enum shmeta_status sqlite_files_check(struct sqlite_state *state, struct backend
 	case SQLITE_FILES_SAME:
 		return SHMETA_OK;
 	case SQLITE_FILES_OTHER:
+	case SQLITE_FILES_BESIDE:
 		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: %s was replaced meanwhile", state->path);
 	default:
 		return SHMETA_ERR_SOURCE;

@@ -162,7 +162,7 @@ int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
 		return sqlite3_errcode(state->db);
 	state->counters.queries++;
 	while ((rc = sqlite3_step(statement)) == SQLITE_ROW)
-		for (int i = 0; i < 4; i++) {
+		for (int i = 0; i < 5; i++) {
 			const unsigned char *text =
 				sqlite3_column_text(statement, i); /* an index of a key has no sql */
 

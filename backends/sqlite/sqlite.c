@@ -328,6 +328,9 @@ enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_erro
 			sqlite_feed_replaced(state);
 			disconnect(state);
 			break;
+		case SQLITE_FILES_BESIDE: /* what was lost with them, the log shows */
+			disconnect(state);
+			break;
 		case SQLITE_FILES_GONE: /* what is open is nobody's database any more */
 			disconnect(state);
 			return SHMETA_ERR_SOURCE;

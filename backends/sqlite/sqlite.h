@@ -131,6 +131,7 @@ enum { SQLITE_POSITION_VERSION = 4 };
 struct sqlite_position {
 	uint32_t version, feed;
 	uint64_t source, feed_id;
+	uint64_t objects; /* the schema: what was dropped and made again in between may have been missing */
 	int64_t seq, token;
 };
 
@@ -234,6 +235,7 @@ int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret)
 enum sqlite_files_verdict {
 	SQLITE_FILES_SAME,   /* those that the connection has open                              */
 	SQLITE_FILES_OTHER,  /* others, and nothing of the old set among them                   */
+	SQLITE_FILES_BESIDE, /* the same database with other side files, or none                */
 	SQLITE_FILES_MIXED,  /* of both; err says what to do                                    */
 	SQLITE_FILES_GONE,   /* there is no database                                            */
 	SQLITE_FILES_UNKNOWN /* the paths cannot be looked at                                   */

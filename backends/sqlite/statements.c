@@ -255,7 +255,7 @@ static int write_statements(struct sqlite_state *state)
 	sql[ST_DATA_VERSION] = sqlite3_mprintf("PRAGMA main.data_version");
 	sql[ST_SCHEMA_VERSION] = sqlite3_mprintf("PRAGMA main.schema_version");
 	sql[ST_SCHEMA_OBJECTS] = sqlite3_mprintf(
-		"SELECT type, name, rootpage, sql FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND tbl_name IN ('topics', "
+		"SELECT type, name, rootpage, sql, rowid FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND tbl_name IN ('topics', "
 		"'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', 'partition_leases')) OR "
 		"(type = 'table' AND substr(name, 1, 7) = 'shmeta_') OR type = 'trigger' ORDER BY type, name");
 	/* Cheap, and near the truth also where old segments have been deleted for years. */
