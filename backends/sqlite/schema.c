@@ -373,7 +373,8 @@ static enum shmeta_status tell_status(struct sqlite_state *state, bool empty, co
 	int64_t rows = 0;
 	int there, count;
 	enum shmeta_status status;
-	char line[200];
+	bool ignored = false;
+	char line[400];
 
 	if (empty)
 		return say(arg, "tables", "none: the file is empty");
@@ -395,9 +396,17 @@ static enum shmeta_status tell_status(struct sqlite_state *state, bool empty, co
 		snprintf(line, sizeof line, "%lld", (long long)rows);
 		status = say(arg, "logged changes", line);
 	}
-	return status != SHMETA_OK ? status
-	                           : say(arg, "change feed",
-	                                 there == count ? "complete" : "none: 'shmetactl schema apply' makes it");
+	if (status != SHMETA_OK)
+		return status;
+	if (state->obstacle[0] == '\0' && sqlite_own_objects(state, false, &ignored) != SQLITE_OK)
+		return sqlite_fail(state, sqlite3_errcode(state->db), "reading the schema of", err);
+	if (state->obstacle[0] == '\0' && state->shape.feed)
+		return say(arg, "change feed", "complete");
+	snprintf(line, sizeof line, "none: %s%s", state->obstacle[0] != '\0' ? state->obstacle : state->why,
+	         state->obstacle[0] == '\0' && there < count && !sqlite_is_newer(state)
+	                 ? ". 'shmetactl schema apply' makes it"
+	                 : "");
+	return say(arg, "change feed", line);
 }
 
 enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema_verb verb, int dry_run,
@@ -427,6 +436,13 @@ enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema
 					 err, SHMETA_ERR_CONFIG,
 					 "sqlite: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
 					 state->path, missing);
+	if (verb == BACKEND_SCHEMA_APPLY && state->obstacle[0] != '\0')
+		return backend_fail(err, SHMETA_ERR_CONFIG, "sqlite: %s: %s", state->path, state->obstacle);
+	if (verb == BACKEND_SCHEMA_APPLY && sqlite_is_newer(state))
+		return backend_fail(
+			err, SHMETA_ERR_CONFIG,
+			"sqlite: %s: its tables and triggers were made by a newer shmeta, which alone may change them",
+			state->path);
 	if (empty && verb == BACKEND_SCHEMA_APPLY && !state->options.create)
 		return has_no_tables(state, err);
 	if (empty && verb == BACKEND_SCHEMA_APPLY) {

@@ -20,7 +20,7 @@ static void write_path_statements(struct sqlite_state *state)
 		"typeof(partition_id) = 'integer' AND typeof(epoch) = 'integer' AND ";
 	/* The application's triggers would take over an OR of ours. Where it has none, a clause of its constraints (ON CONFLICT
 	 * REPLACE, IGNORE, ROLLBACK) does not get its way. */
-	const char *or_abort = shape->triggers ? "" : "OR ABORT ";
+	const char *or_abort = shape->foreign ? "" : "OR ABORT ";
 	const char *column = o ? "organization_id, " : "", *value = o ? "?1, " : "";
 	const char *slices_of = o ? "?1" : "'" SHMETA_DEFAULT_TENANT "'";
 	char **sql = state->sql;

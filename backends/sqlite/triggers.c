@@ -435,6 +435,13 @@ static int made_by(struct sqlite_state *state, int64_t *ret)
 	return rc;
 }
 
+bool sqlite_is_newer(struct sqlite_state *state)
+{
+	int64_t version = 0;
+
+	return made_by(state, &version) == SQLITE_OK && version > SQLITE_OWN_VERSION;
+}
+
 /* Rows are never dropped but for those of the log. */
 static bool may_be_made_anew(const struct managed *o)
 {
@@ -513,6 +520,26 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 	return rc;
 }
 
+static int drop_triggers(struct sqlite_state *state)
+{
+	sqlite3_str *drops = sqlite3_str_new(NULL);
+	sqlite3_stmt *q = NULL;
+	int rc = sqlite_query(
+		state, "SELECT name FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 7) = 'shmeta_'", &q);
+	char *sql;
+
+	while (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+		sqlite3_str_appendf(drops, "DROP TRIGGER \"%w\";", (const char *)sqlite3_column_text(q, 0));
+		rc = SQLITE_OK;
+	}
+	(void)sqlite3_finalize(q);
+	sql = sqlite3_str_finish(drops);
+	if (rc == SQLITE_DONE)
+		rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_OK;
+	sqlite3_free(sql);
+	return rc;
+}
+
 enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct backend_error *err)
 {
 	struct managed objects[MANAGED_MAX];
@@ -520,7 +547,9 @@ enum shmeta_status sqlite_remove_managed(struct sqlite_state *state, struct back
 
 	if (rc == SQLITE_OK)
 		rc = sqlite_execute(state, "BEGIN IMMEDIATE");
-	/* Triggers first: one without its table would fail the application's statements. */
+	/* Triggers first, those of other versions, too: one without its table would fail the application's statements. */
+	if (rc == SQLITE_OK)
+		rc = drop_triggers(state);
 	for (int i = count; rc == SQLITE_OK && i-- > 0;) {
 		char *drop = sqlite3_mprintf("DROP %s IF EXISTS %s", objects[i].type, objects[i].name);
 

@@ -612,6 +612,65 @@ Test(sqlite_source, the_triggers_of_a_newer_version_are_left_alone_and_run)
 	world_free(&w);
 }
 
+struct told {
+	char text[4000];
+};
+
+static enum shmeta_status on_line(void *arg, const char *about, const char *text)
+{
+	struct told *told = arg;
+	size_t used = strlen(told->text);
+
+	(void)snprintf(told->text + used, sizeof told->text - used, "%s: %s\n", about, text);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status schema(struct world *w, enum backend_schema_verb verb, struct told *told)
+{
+	void *state = calloc(1, w->ops->state_bytes);
+	enum shmeta_status status;
+
+	cr_assert_not_null(state);
+	told->text[0] = '\0';
+	status = w->ops->schema(state, &w->options, verb, 0, on_line, told, &w->err);
+	w->ops->close(state);
+	free(state);
+	return status;
+}
+
+Test(sqlite_source, the_schema_verbs_say_what_keeps_the_feed_from_being_complete)
+{
+	static struct told told;
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	ok(schema(&w, BACKEND_SCHEMA_STATUS, &told));
+	cr_expect_not_null(strstr(told.text, "change feed: complete\n"), "%s", told.text);
+	world_sql(&w, "DROP TRIGGER shmeta_topics_update");
+	ok(schema(&w, BACKEND_SCHEMA_STATUS, &told));
+	cr_expect_not_null(strstr(told.text, "change feed: none: trigger shmeta_topics_update is missing. 'shmetactl"),
+	                   "%s", told.text);
+	ok(schema(&w, BACKEND_SCHEMA_APPLY, &told));
+	world_sql(&w, "CREATE UNIQUE INDEX app ON segments(s3_key) WHERE size_bytes > 0");
+	ok(schema(&w, BACKEND_SCHEMA_STATUS, &told));
+	cr_expect_not_null(strstr(told.text, "change feed: none: the unique index app"), "%s", told.text);
+	world_sql(
+		&w,
+		"DROP INDEX app; UPDATE shmeta_meta SET value = '99' WHERE name = 'version'; CREATE TRIGGER shmeta_new AFTER "
+		"INSERT ON topics BEGIN INSERT INTO shmeta_changes(class) VALUES(0); END; DROP TRIGGER shmeta_topics_update");
+	cr_expect_eq(schema(&w, BACKEND_SCHEMA_APPLY, &told), SHMETA_ERR_CONFIG);
+	says("newer shmeta");
+	/* Removing takes what other versions made, too: a trigger without its table would refuse the application's statements. */
+	ok(schema(&w, BACKEND_SCHEMA_REMOVE, &told));
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
+	world_sql(&w, "ALTER TABLE consumer_groups RENAME TO g2; CREATE VIEW consumer_groups AS SELECT * FROM g2");
+	cr_expect_eq(schema(&w, BACKEND_SCHEMA_APPLY, &told), SHMETA_ERR_CONFIG);
+	says("consumer_groups is a view");
+	world_free(&w);
+}
+
 Test(sqlite_source, a_writer_that_attached_the_file_is_followed)
 {
 	struct world w;
