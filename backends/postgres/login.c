@@ -180,6 +180,7 @@ enum shmeta_status pg_login(struct pg_state *state, struct pg_conn *conn, struct
 /* Nothing of a session is left to the server's or the role's settings. Its answer says what kind of server this is. */
 static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
 {
+	const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
 	uint32_t timeout = pg_timeout_of(state);
 	uint64_t before_ns;
 	PGresult *result = NULL;
@@ -239,7 +240,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 	snprintf(
 		sql, sizeof sql,
 		"SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
-		"set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s",
+		"set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s%s",
 		timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
 		state->dialect->triggers
 			? ", set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), "
@@ -253,6 +254,10 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 			: "",
 		state->dialect->triggers && conn->server_version >= 170000
 			? ", set_config('transaction_timeout', '0', false)"
+			: "",
+		/* It knows nothing of its bytes, and would fail a statement for one that is no UTF-8: that is ours to find, row by row. */
+		encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0
+			? ", set_config('client_encoding', 'SQL_ASCII', false)"
 			: "");
 	return pg_execute(state, conn, sql, NULL, err);
 }

@@ -238,6 +238,55 @@ Test(postgres_shape, domains_and_other_spellings_of_texts_and_integers_are_read)
 	world_free(w);
 }
 
+Test(postgres_shape, a_text_that_is_no_utf8_costs_its_row_where_the_server_knows_no_encoding)
+{
+	struct world world, *w = &world;
+	char uri[200];
+
+	make(w);
+	snprintf(uri, sizeof uri, "postgresql:///%s_bytes?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
+	world_sql(w, "CREATE DATABASE %s_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
+	          PQdb(w->pg));
+	PQfinish(w->pg);
+	w->pg = PQconnectdb(uri);
+	w->options.uri = uri;
+	world_open(w);
+	world_topic(w, NULL, "k\xc3\xa4se", 1, -1, NULL);
+	world_sql(w, "INSERT INTO topics SELECT E'\\377', 1, NULL, 1, 1, '{}'");
+	ok(world_load(w));
+	has("k\xc3\xa4se");
+	cr_expect_eq(w->recorder.topics, 1);
+	cr_expect_eq(w->recorder.quarantined, 1, "%s", recorder_text(&w->recorder));
+	ok(world_changes(w));
+	world_free(w);
+}
+
+Test(postgres_shape, a_row_that_cannot_be_read_is_not_a_source_that_is_away)
+{
+	struct backend_key keys[] = {
+		{.cls = SHMETA_CLASS_AGENT, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .name = rows_str("good")},
+		{.cls = SHMETA_CLASS_AGENT, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .name = rows_str("bad")}};
+	struct world world, *w = &world;
+
+	begin(w);
+	world_agent(w, "good", 5, NULL);
+	world_sql(
+		w,
+		"ALTER TABLE agents RENAME TO kept; CREATE VIEW agents AS SELECT agent_id, address, availability_zone, agent_group, "
+		"last_heartbeat, 10 / started_at AS started_at, metadata FROM kept");
+	world_open(w);
+	ok(world_load(w));
+	world_sql(
+		w,
+		"INSERT INTO kept SELECT 'bad', 'elsewhere', availability_zone, agent_group, last_heartbeat, 0, metadata FROM kept");
+	cr_expect_eq(world_load(w), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_not_null(strstr(w->err.text, "division by zero (22012)"), "%s", w->err.text);
+	cr_expect_eq(world_fetch(w, keys, 2), SHMETA_ERR_INVALID_ARGUMENT);
+	ok(world_fetch(w, keys, 1));
+	cr_expect_eq(w->recorder.agents, 1);
+	world_free(w);
+}
+
 /* ---- names ------------------------------------------------------------------------------------------------------------------------- */
 
 Test(postgres_shape, a_schema_may_be_called_anything)
