@@ -477,6 +477,8 @@ enum shmeta_status pg_changefeed_changes(struct pg_state *state, const struct ba
 		feed->there = false;
 		taken.list = true;
 		pg_disconnect(state, &state->streamer);
+		if (sink->history != NULL)
+			sink->history(sink->arg, "cockroachdb: the database is not the one that was followed before");
 	}
 	status = follow(state, sink, &taken);
 	if (status == SHMETA_OK && taken.list)
@@ -512,9 +514,12 @@ enum shmeta_status pg_changefeed_resume(struct pg_state *state, const void *byte
 	if (size <= sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
-	if (position.version != POSITION_VERSION || !position.feed || position.source != state->source ||
-	    position.bytes != size - sizeof position || position.bytes >= sizeof mark.cursor)
+	if (position.version != POSITION_VERSION || !position.feed || position.bytes != size - sizeof position ||
+	    position.bytes >= sizeof mark.cursor)
 		return SHMETA_ABSENT;
+	if (position.source != state->source)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: this is not the database that was followed before",
+		                    state->dialect->engine);
 	memcpy(mark.cursor, (const char *)bytes + sizeof position, position.bytes);
 	if (!pg_changefeed_is_time(mark.cursor))
 		return SHMETA_ABSENT;

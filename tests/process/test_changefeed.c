@@ -638,6 +638,9 @@ Test(changefeed, a_later_process_goes_on_where_a_former_one_ended, .init = begin
 	cr_expect_eq(cursor_asked_last(), at);
 	/* What is no position of it is none. */
 	cr_expect_eq(alone.ops->resume(alone.state, position, bytes - 1, &alone.err), SHMETA_ABSENT);
+	position[8] ^= 1; /* of the source's fingerprint */
+	cr_expect_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_ERR_CONFLICT);
+	position[8] ^= 1;
 	position[bytes - 1] = 'x';
 	cr_expect_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_ABSENT);
 	position[0] = 77;
