@@ -59,7 +59,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
 	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
 	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \
-	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them.")                      \
+	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them. Those that a newer "   \
+	  "version made are left as they are. Without them changes are found by comparing everything.")                              \
 	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
 	  "Size limit of a store generation. Address space until it is used.")                                                       \
 	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
