@@ -3,6 +3,7 @@
  * that ask for the descriptor, other clients that open and close, while the writer answers late, breaks connections and changes epoch.
  * Ends with 0 when every answer was the caller's own. A plain program, as Criterion cannot run under ThreadSanitizer. */
 #include "tests/support/fake_writer.c"     /* NOLINT(bugprone-suspicious-include) */
+#include "tests/support/scratch.c"         /* NOLINT(bugprone-suspicious-include) */
 #include "tests/support/scripted_writer.c" /* NOLINT(bugprone-suspicious-include) */
 
 enum { WRITERS = 6, WRITES = 400, SUBMITS = 1500, FRAMES_A_LIFE = 300 };

@@ -2,6 +2,7 @@
  * Several threads that ask the writer at once, for ThreadSanitizer: each request takes the idle connection or makes one, and puts it
  * back. Ends with 0 when every request was answered and no descriptor stayed behind. */
 #include "tests/support/fake_writer.c" /* NOLINT(bugprone-suspicious-include) */
+#include "tests/support/scratch.c"     /* NOLINT(bugprone-suspicious-include) */
 
 #include <dirent.h>
 

@@ -3,6 +3,7 @@
  * state, while the writer commits, revokes, dies, comes back and switches generations. Ends with 0 when every answer was right.
  * Criterion cannot run under ThreadSanitizer, so this is a plain program that brings the fake writer along. */
 #include "tests/support/fake_writer.c" /* NOLINT(bugprone-suspicious-include) */
+#include "tests/support/scratch.c"     /* NOLINT(bugprone-suspicious-include) */
 
 enum { READERS = 4, ROUNDS = 300, CHANGES = 32 };
 

@@ -347,6 +347,7 @@ Test(reader_lookups, tenants_do_not_see_each_other)
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_list_topics(nobody, NULL, 0, 0, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &topic, NULL), SHMETA_END);
+	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_end(nobody), SHMETA_OK);
 	cr_assert_eq(shmeta_end(other), SHMETA_OK);
 	end();
