@@ -115,6 +115,21 @@ enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes
 	return status;
 }
 
+int shmeta__late_class(const struct shmeta_generation *copy, uint64_t now_ns)
+{
+	/* A refresh is begun at 80 % of the time to live, and takes a while. */
+	const uint64_t least = 2000000000u;
+
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
+		const struct shmeta_stamp *stamp = &copy->stamp[cls];
+		uint64_t ttl = shmeta_peek(&stamp->ttl_ns), at = shmeta_peek(&stamp->synced_at_ns);
+
+		if (ttl <= UINT64_MAX / 2 && now_ns > at && now_ns - at > ttl + ttl / 2 && now_ns - at - ttl > least)
+			return cls;
+	}
+	return -1;
+}
+
 static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t = {0};

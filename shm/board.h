@@ -139,6 +139,10 @@ enum shmeta_status shmeta__data_check(uint64_t file_bytes, uint64_t last_page, u
 enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes, int write, void **ret_map,
                                     struct shmeta_err *err);
 
+/* The first class that was not verified for so much longer than its time to live that a refresh of it failed or is late; -1: none.
+ * copy: of a generation that has been published. */
+int shmeta__late_class(const struct shmeta_generation *copy, uint64_t now_ns);
+
 /* Index of the touched word. Partitions and topic names share the words. */
 static inline uint32_t shmeta__touched_partition(uint32_t topic_id, uint32_t partition_id)
 {

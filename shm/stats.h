@@ -59,10 +59,11 @@ struct shmeta_stats {
 	uint64_t reserved2[10];  /*   48                                                     */
 	char source[256];        /*  128  the source, without secrets                        */
 	char source_status[256]; /* 384  "connected", or since when and why not             */
-	char counter_name[SHMETA_STATS_COUNTERS][32];            /*  640  so that any tool can print any counter */
-	uint64_t counter[SHMETA_STATS_COUNTERS];                 /* 2688                               */
-	struct shmeta_reader_counters all_readers;               /* 3200  sum, those that have left included */
-	uint64_t reserved3[101];                                 /* 3288                               */
+	char counter_name[SHMETA_STATS_COUNTERS][32]; /*  640  so that any tool can print any counter */
+	uint64_t counter[SHMETA_STATS_COUNTERS];      /* 2688                               */
+	struct shmeta_reader_counters all_readers;    /* 3200  sum, those that have left included */
+	char reason[512];                             /* 3288  why the phase is what it is; "": nothing to say */
+	uint64_t reserved3[37];                       /* 3800                               */
 	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 4096                    */
 };
 SHMETA_FROZEN(shmeta_stats, signature, 0);
@@ -78,6 +79,7 @@ SHMETA_FROZEN(shmeta_stats, source_status, 384);
 SHMETA_FROZEN(shmeta_stats, counter_name, 640);
 SHMETA_FROZEN(shmeta_stats, counter, 2688);
 SHMETA_FROZEN(shmeta_stats, all_readers, 3200);
+SHMETA_FROZEN(shmeta_stats, reason, 3288);
 SHMETA_FROZEN(shmeta_stats, reader, 4096);
 SHMETA_FROZEN_SIZE(shmeta_stats, 4096 + 1024 * 256);
 

@@ -58,12 +58,13 @@ struct daemon {
 
 	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */
 	char phase_sentence[512];
-	char told[512]; /* the engine's last line in the log */
-	bool ready;     /* READY=1 was said */
+	char failure[512]; /* why it did not start */
+	char told[512];    /* the engine's last line in the log */
+	bool ready;        /* READY=1 was said */
 	char status[1024];
 	uint64_t ticks;
 	uint64_t rows_done, rows_total;
-	bool pin_warned;
+	bool pin_warned, late_told;
 
 	char reload_sentence[1024];
 	enum shmeta_status reload_status;
@@ -105,6 +106,8 @@ static void say_status(struct daemon *d)
 	notify_status(d->status);
 }
 
+static void write_stats(struct daemon *d);
+
 /* The board has moved already; here is who has to hear of it. */
 static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sentence)
 {
@@ -132,6 +135,7 @@ static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sent
 		notify_ready(phase_name(phase));
 	}
 	say_status(d);
+	write_stats(d);
 }
 
 /* ---- what the engine calls, on its own thread --------------------------------------------------------------------------- */
@@ -313,8 +317,7 @@ static void show_progress(struct daemon *d)
 {
 	if (!mailbox_take_progress(d->mailbox, &d->rows_done, &d->rows_total))
 		return;
-	if (d->phase == SHMETA_PHASE_LOADING || d->phase == SHMETA_PHASE_STARTING)
-		log_progress(d->rows_done, d->rows_total);
+	log_progress(d->rows_done, d->rows_total, shmeta__boottime_ns());
 }
 
 static void read_mail(struct daemon *d)
@@ -364,8 +367,28 @@ static uint64_t committed_now(struct daemon *d)
 	return generation != NULL ? shmeta_load(&generation->committed) : 0;
 }
 
+/* Why the phase is what it is, how far a load is, and that a reload was refused. */
+static void describe_phase(const struct daemon *d, char *ret, size_t bytes)
+{
+	size_t used;
+
+	if (d->failure[0] != '\0')
+		snprintf(ret, bytes, "%s", d->failure);
+	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_total > 0)
+		snprintf(ret, bytes, "%" PRIu64 " of %" PRIu64 " rows read", d->rows_done, d->rows_total);
+	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_done > 0)
+		snprintf(ret, bytes, "%" PRIu64 " rows read", d->rows_done);
+	else
+		snprintf(ret, bytes, "%s", d->phase_sentence);
+	used = strlen(ret);
+	if (d->reload_status != SHMETA_OK)
+		snprintf(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
+		         d->reload_sentence);
+}
+
 static void write_stats(struct daemon *d)
 {
+	char reason[512];
 	uint64_t committed = committed_now(d);
 	struct stats_input input = {
 		.sync = &d->sync_counters,
@@ -373,6 +396,7 @@ static void write_stats(struct daemon *d)
 		.registry = d->registry,
 		.source = d->source,
 		.source_status = d->source_status,
+		.reason = reason,
 		.generation = d->instance.generation_number,
 		.committed = committed,
 	};
@@ -381,6 +405,7 @@ static void write_stats(struct daemon *d)
 		sync_read_counters(d->sync, &d->sync_counters);
 		sync_source_status(d->sync, d->source_status, sizeof(d->source_status));
 	}
+	describe_phase(d, reason, sizeof(reason));
 	stats_write(d->instance.stats, &input);
 }
 
@@ -413,6 +438,26 @@ static void watch_mail(struct daemon *d)
 	d->mail_lost = lost;
 }
 
+/* Classes that grow old although nothing is known to fail: a pass that takes too long, a source that hangs. */
+static void watch_age(struct daemon *d)
+{
+	static const char *const names[] = {
+#define SHMETA_X(name, number, text, ttl_ms) [number] = text,
+		SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	};
+	const struct shmeta_generation *generation = instance_look(&d->instance);
+	uint64_t now = shmeta__boottime_ns();
+	int late = generation != NULL && d->phase == SHMETA_PHASE_SERVING ? shmeta__late_class(generation, now) : -1;
+
+	if (late >= 0 && !d->late_told)
+		log_event(LOG_WARNING, "late",
+		          "class %s was last verified %" PRIu64 " s ago; its time to live is %" PRIu64 " s",
+		          names[late], (now - shmeta_peek(&generation->stamp[late].synced_at_ns)) / 1000000000,
+		          shmeta_peek(&generation->stamp[late].ttl_ns) / 1000000000);
+	d->late_told = late >= 0;
+}
+
 static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 {
 	struct daemon *d = arg;
@@ -424,6 +469,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 	if (d->ticks % STATS_TICKS == 0) {
 		write_stats(d);
 		watch_pins(d);
+		watch_age(d);
 		watch_mail(d);
 		say_status(d);
 		log_flush_held(shmeta__boottime_ns());
@@ -768,6 +814,7 @@ static char *serve_status(void *arg)
 	const struct shmeta_board *board = d->instance.board;
 	uint64_t now = shmeta__boottime_ns(), committed = committed_now(d);
 	json_t *root = json_object();
+	char reason[512];
 
 	write_stats(d);
 	set_number(root, "schema", 1);
@@ -778,7 +825,11 @@ static char *serve_status(void *arg)
 	set_number(root, "epoch", d->instance.epoch);
 	set_number(root, "uptime_ms", (now - board->started_at_ns) / MS);
 	set_text(root, "phase", phase_name(d->phase));
-	set_text(root, "phase_reason", d->phase_sentence);
+	describe_phase(d, reason, sizeof(reason));
+	set_text(root, "phase_reason", reason);
+	json_object_set_new(root, "healthy",
+	                    json_boolean(d->phase == SHMETA_PHASE_SERVING && instance_look(&d->instance) != NULL &&
+	                                 shmeta__late_class(instance_look(&d->instance), now) < 0));
 	set_number(root, "phase_age_ms", (now - shmeta_peek(&board->phase_since_ns)) / MS);
 	set_number(root, "generation", d->instance.generation_number);
 	set_number(root, "committed_txn", committed);
@@ -939,6 +990,7 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	log_event(LOG_INFO, "starting", "shmetad %s, instance '%s' in %s, source %s", SHMETA_VERSION_STRING,
 	          d->config->instance_name, d->config->instance_directory, d->source);
 	instance_announce(&d->instance);
+	write_stats(d); /* what the former writer said of itself is over */
 	notify_extend(EXTEND_S, "starting");
 	return start_engine(d, err);
 }
@@ -980,6 +1032,7 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 		                                     : DAEMON_FAILED;
 		log_event(LOG_ERR, "failed", "cannot start: %s", err.text);
 		notify_status(err.text);
+		snprintf(d.failure, sizeof(d.failure), "cannot start: %.490s", err.text);
 	} else {
 		code = sd_event_loop(d.event);
 		if (code < 0) {

@@ -34,6 +34,7 @@ static struct {
 	int level;
 	enum { TO_PIPE, TO_TERMINAL, TO_JOURNAL } sink;
 	bool progress_shown;
+	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load is known */
 	struct limit limits[EVENTS_MAX];
 	size_t limit_count;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
@@ -216,17 +217,29 @@ void log_flush_held(uint64_t now_ns)
 	pthread_mutex_unlock(&out.lock);
 }
 
-void log_progress(uint64_t done, uint64_t total)
+void log_progress(uint64_t done, uint64_t total, uint64_t now_ns)
 {
+	char line[120];
+
+	if (total > 0)
+		snprintf(line, sizeof(line), "loading: %" PRIu64 " of %" PRIu64 " rows (%u%%)", done, total,
+		         (unsigned)(done >= total ? 100 : done * 100 / total));
+	else
+		snprintf(line, sizeof(line), "loading: %" PRIu64 " rows", done);
 	pthread_mutex_lock(&out.lock);
 	if (out.sink == TO_TERMINAL && out.level >= LOG_NOTICE) {
-		if (total > 0)
-			fprintf(out.stream, "\r\033[Kloading: %" PRIu64 " of %" PRIu64 " rows (%u%%)", done, total,
-			        (unsigned)(done >= total ? 100 : done * 100 / total));
-		else
-			fprintf(out.stream, "\r\033[Kloading: %" PRIu64 " rows", done);
+		fprintf(out.stream, "\r\033[K%s", line);
 		fflush(out.stream);
 		out.progress_shown = true;
+	} else if (out.sink != TO_TERMINAL && out.level >= LOG_INFO) {
+		/* A short load is told when it is over. A new one begins with fewer rows. */
+		if (out.progress_at_ns == 0 || done < out.progress_done)
+			out.progress_at_ns = now_ns;
+		else if (now_ns - out.progress_at_ns >= LOG_PROGRESS_S * UINT64_C(1000000000)) {
+			out.progress_at_ns = now_ns;
+			write_line(LOG_INFO, "loading", line);
+		}
+		out.progress_done = done;
 	}
 	pthread_mutex_unlock(&out.lock);
 }
@@ -234,6 +247,7 @@ void log_progress(uint64_t done, uint64_t total)
 void log_progress_end(void)
 {
 	pthread_mutex_lock(&out.lock);
+	out.progress_at_ns = 0;
 	if (out.progress_shown) {
 		fputs("\r\033[K", out.stream);
 		fflush(out.stream);

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
-enum { LOG_BURST = 10, LOG_WINDOW_S = 60 };
+enum { LOG_BURST = 10, LOG_WINDOW_S = 60, LOG_PROGRESS_S = 10 };
 
 /* Where lines go is decided once, from the stream and JOURNAL_STREAM. level: priorities above it are dropped. */
 void log_open(FILE *stream, const char *instance, int level);
@@ -26,8 +26,8 @@ void log_audit(const char *sentence);
 /* Tell what was held back in windows that have ended. Called about once a second; with UINT64_MAX at the end. */
 void log_flush_held(uint64_t now_ns);
 
-/* The line that is drawn over itself while rows are loaded; only on a terminal. total 0: not known. */
-void log_progress(uint64_t done, uint64_t total);
+/* How far a load is: on a terminal a line that is drawn over itself, elsewhere a line now and then. total 0: not known. */
+void log_progress(uint64_t done, uint64_t total, uint64_t now_ns);
 void log_progress_end(void);
 
 /* One printable line, as shmeta__escape() makes it. Cut, and terminated, at bytes. Returns ret. */

@@ -27,6 +27,7 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
 	page->counter_count = COUNTER_COUNT;
 	snprintf(page->source, sizeof(page->source), "%s", input->source);
+	snprintf(page->reason, sizeof(page->reason), "%s", input->reason);
 	snprintf(page->source_status, sizeof(page->source_status), "%s", input->source_status);
 #define C(name, kind, unit, help)                                                                         \
 	snprintf(page->counter_name[COUNTER_control_##name], sizeof(page->counter_name[0]), "%s", #name); \

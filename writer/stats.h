@@ -15,6 +15,7 @@ struct stats_input {
 	const struct control_counters *control;
 	struct registry *registry;
 	const char *source;        /* without secrets */
+	const char *reason;        /* of the phase */
 	const char *source_status; /* as sync_source_status() says */
 	uint64_t generation, committed;
 };

@@ -144,13 +144,34 @@ Test(log, more_events_than_the_table_holds_are_limited_together)
 	fclose(stream);
 }
 
-Test(log, progress_is_drawn_on_a_terminal_and_nowhere_else)
+Test(log, a_long_load_is_told_now_and_then)
+{
+	const uint64_t s = UINT64_C(1000000000), now = 1000 * s;
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	for (uint64_t i = 0; i < 250; i++)
+		log_progress(i * 100, 100000, now + i * s / 10);
+	cr_expect_str_eq(heard(ends[0]), "<6>loading: loading: 10000 of 100000 rows (10%)\n"
+	                                 "<6>loading: loading: 20000 of 100000 rows (20%)\n");
+	/* The next load begins anew. */
+	log_progress_end();
+	log_progress(7, 0, now + 60 * s);
+	log_progress(8, 0, now + 69 * s);
+	cr_expect_str_eq(heard(ends[0]), "");
+	log_progress(9, 0, now + 70 * s);
+	cr_expect_str_eq(heard(ends[0]), "<6>loading: loading: 9 rows\n");
+	log_progress_end();
+	fclose(stream);
+}
+
+Test(log, progress_is_drawn_on_a_terminal_alone)
 {
 	int ends[2], master, slave;
 	const char *all;
 	FILE *stream = to_pipe(ends);
 
-	log_progress(5, 10);
+	log_progress(5, 10, 1);
 	log_progress_end();
 	cr_expect_str_eq(heard(ends[0]), "");
 	fclose(stream);
@@ -159,7 +180,7 @@ Test(log, progress_is_drawn_on_a_terminal_and_nowhere_else)
 	fcntl(master, F_SETFL, O_NONBLOCK);
 	stream = fdopen(slave, "w");
 	log_open(stream, "test", LOG_INFO);
-	log_progress(5, 10);
+	log_progress(5, 10, 1);
 	all = heard(master);
 	cr_expect_not_null(strstr(all, "\r\033[Kloading: 5 of 10 rows (50%)"), "%s", all);
 	log_event(LOG_INFO, "x", "a line");

@@ -333,6 +333,53 @@ Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_
 	forged_done(&f);
 }
 
+Test(shmetactl, status_is_1_when_a_class_was_not_verified_in_time)
+{
+	struct forged f;
+	struct run_tool t;
+	struct shmeta_stamp *stamp;
+
+	forge(&f);
+	stamp = &f.generation->stamp[SHMETA_CLASS_SEGMENT];
+	stamp->ttl_ns = 30000000000u;
+	stamp->synced_at_ns = shmeta__boottime_ns() - 40000000000u; /* stale, and a refresh may still be under way */
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(t.code == 0 && strstr(t.out, "segment stale 40.") != NULL, "%d %s", t.code, t.out);
+	run_tool_done(&t);
+	stamp->synced_at_ns = shmeta__boottime_ns() - 75000000000u;
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, ": class segment was last verified 1 min 15 s ago") != NULL, "%d %s",
+	          t.code, t.out);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+	cr_assert(t.code == 1 && strstr(t.out, "\"healthy\": false") != NULL &&
+	                  strstr(t.out, "\"phase_reason\": \"class segment was last verified") != NULL,
+	          "%s", t.out);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
+Test(shmetactl, the_phase_has_a_reason_also_when_the_writer_is_dead)
+{
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	f.board->phase = SHMETA_PHASE_DEGRADED;
+	strcpy(f.stats->reason, "the store is full");
+	strcpy(f.stats->source_status, "connected");
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert_not_null(strstr(t.out, "degraded for 1 min 0 s: the store is full\n"), "%s", t.out);
+	cr_assert_not_null(strstr(t.out, ": connected\n"), "%s", t.out);
+	run_tool_done(&t);
+	f.board->heartbeat_ns = shmeta__boottime_ns() - 30000000000u;
+	run_tool(&t, "shmetactl --dir %s status", f.dir);
+	cr_assert_not_null(strstr(t.out, "degraded when the writer went away: the store is full\n"), "%s", t.out);
+	cr_assert_not_null(strstr(t.out, ": nobody asks it; the last was: connected\n"), "%s", t.out);
+	run_tool_done(&t);
+	forged_done(&f);
+}
+
 Test(shmetactl, status_says_since_when_the_source_is_away_and_why)
 {
 	struct forged f;

@@ -6,6 +6,7 @@
 #include "shm/board.h"
 #include "shm/err.h"
 #include "shm/stats.h"
+#include "shm/store.h"
 #include "tools/shmetactl/tool.h"
 
 enum liveness {
@@ -42,6 +43,9 @@ uint64_t pages_since(uint64_t now_ns, uint64_t then_ns);
 int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, size_t *ret_count);
 /* The directory that --store means. */
 int store_path(struct tool *tool, const char *given, char ret[PATH_MAX]);
+/* What the current generation holds, and the bytes in use: from the store itself. false: it cannot be opened. */
+bool pages_content(const struct tool *tool, const struct pages *pages, struct shmeta_store_counters *ret,
+                   uint64_t *ret_used);
 /* A failure to open a generation, said; returns the exit code. */
 int store_say(struct tool *tool, const char *path, const struct shmeta_err *err);
 

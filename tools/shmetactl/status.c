@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * status and version: from the board, the generation page and the stats page alone. */
+ * status and version: from the board, the generation and the stats page, without asking the writer. */
 #include "tools/shmetactl/inspect.h"
 
 #include <inttypes.h>
@@ -25,9 +25,55 @@ static const char *count_text(uint64_t value)
 	return value == UINT64_MAX ? "?" : out_count(value);
 }
 
+/* What the store holds; where it cannot be opened, what the writer counted last. UINT64_MAX: not known. */
+struct content {
+	uint64_t topics, partitions, segments, quarantined, used;
+};
+
+static struct content content_of(const struct tool *tool, const struct pages *p)
+{
+	struct shmeta_store_counters stored;
+	struct content c;
+
+	if (pages_content(tool, p, &stored, &c.used)) {
+		c.topics = stored.topics;
+		c.partitions = stored.partitions;
+		c.segments = stored.segments;
+		c.quarantined = stored.quarantined;
+		return c;
+	}
+	return (struct content){.topics = counter(p, "topics"),
+	                        .partitions = counter(p, "partitions"),
+	                        .segments = counter(p, "segments"),
+	                        .quarantined = counter(p, "quarantined"),
+	                        .used = counter(p, "store_used")};
+}
+
+/* A class that was not verified in time; -1: none. */
+static int late_class(const struct pages *p)
+{
+	return p->published ? shmeta__late_class(&p->generation, p->now_ns) : -1;
+}
+
 static bool healthy(const struct pages *p)
 {
-	return p->alive && p->board.phase == SHMETA_PHASE_SERVING;
+	return p->alive && p->board.phase == SHMETA_PHASE_SERVING && late_class(p) < 0;
+}
+
+/* Why the phase is what it is, and what else is wrong; "": nothing. */
+static void reason_of(const struct pages *p, char *ret, size_t bytes)
+{
+	const struct shmeta_stats *st = p->stats;
+	int late = late_class(p);
+	size_t used;
+
+	(void)snprintf(ret, bytes, "%.*s", st != NULL ? (int)strnlen(st->reason, sizeof(st->reason)) : 0,
+	               st != NULL ? st->reason : "");
+	used = strlen(ret);
+	if (p->alive && p->board.phase == SHMETA_PHASE_SERVING && late >= 0)
+		(void)snprintf(ret + used, bytes - used, "%sclass %s was last verified %s ago", used > 0 ? "; " : "",
+		               class_names[late],
+		               out_ns(pages_since(p->now_ns, p->generation.stamp[late].synced_at_ns)));
 }
 
 /* "away since WHEN: WHY" as the writer says it: both also on their own. */
@@ -44,10 +90,17 @@ static void source_trouble(json_t *source, const struct shmeta_stats *st)
 	out_set(source, "away_because", why != NULL ? out_json_text(why + 2, strlen(why + 2)) : json_null());
 }
 
-static void status_json(struct tool *tool, const struct pages *p)
+static json_t *known_count(uint64_t value)
 {
-	json_t *doc = out_document("status"), *writer = json_object(), *classes = json_object(), *store = json_object(),
-	       *readers = json_object(), *source = json_object(), *counters = json_object();
+	return value == UINT64_MAX ? json_null() : out_json_count(value);
+}
+
+static void status_json(struct tool *tool, const struct pages *p, const struct content *stored)
+{
+	char reason[700];
+	json_t *content = json_object(), *doc = out_document("status"), *writer = json_object(),
+	       *classes = json_object(), *store = json_object(), *readers = json_object(), *source = json_object(),
+	       *counters = json_object();
 	const struct shmeta_board *b = &p->board;
 
 	out_set(doc, "directory", out_json_text(tool->dir, strlen(tool->dir)));
@@ -64,6 +117,8 @@ static void status_json(struct tool *tool, const struct pages *p)
 	out_set(writer, "same_boot", json_boolean(p->same_boot));
 	out_set(doc, "writer", writer);
 	out_set(doc, "phase", json_string(pages_phase(b->phase)));
+	reason_of(p, reason, sizeof(reason));
+	out_set(doc, "phase_reason", out_json_text(reason, strlen(reason)));
 	out_set(doc, "phase_age_ms", out_json_age(pages_since(p->now_ns, b->phase_since_ns)));
 	out_set(doc, "generation", out_json_count(b->generation));
 	out_set(doc, "committed_txn", out_json_count(p->generation.committed));
@@ -86,6 +141,7 @@ static void status_json(struct tool *tool, const struct pages *p)
 		out_set(source, "name", out_json_text(st->source, strnlen(st->source, sizeof(st->source))));
 		out_set(source, "status",
 		        out_json_text(st->source_status, strnlen(st->source_status, sizeof(st->source_status))));
+		out_set(source, "current", json_boolean(p->alive));
 		source_trouble(source, st);
 		for (uint32_t i = 0; i < st->reader_count && i < SHMETA_STATS_READERS; i++)
 			pinned += st->reader[i].oldest_pin != 0;
@@ -104,8 +160,12 @@ static void status_json(struct tool *tool, const struct pages *p)
 		out_set(doc, "stats_error", out_json_text(p->stats_error.text, strlen(p->stats_error.text)));
 	}
 	out_set(store, "limit_bytes", out_json_count(p->generation.max_bytes));
-	out_set(store, "used_bytes",
-	        counter(p, "store_used") == UINT64_MAX ? json_null() : out_json_count(counter(p, "store_used")));
+	out_set(store, "used_bytes", known_count(stored->used));
+	out_set(content, "topics", known_count(stored->topics));
+	out_set(content, "partitions", known_count(stored->partitions));
+	out_set(content, "segments", known_count(stored->segments));
+	out_set(content, "quarantined", known_count(stored->quarantined));
+	out_set(doc, "content", content);
 	out_set(store, "grace_ms", out_json_age(p->generation.grace_ns));
 	out_set(doc, "source", source);
 	out_set(doc, "readers", readers);
@@ -167,19 +227,21 @@ int verb_status(struct tool *tool)
 {
 	struct pages p;
 	const struct shmeta_board *b = &p.board;
-	uint64_t used, limit, stats_age;
+	uint64_t limit, stats_age;
+	struct content content;
+	char reason[700];
 	bool well;
 	int code = pages_open(tool, &p);
 
 	if (code != 0)
 		return code;
 	well = healthy(&p);
+	content = content_of(tool, &p);
 	if (tool->json) {
-		status_json(tool, &p);
+		status_json(tool, &p, &content);
 		pages_close(&p);
 		return well ? TOOL_OK : TOOL_UNHEALTHY;
 	}
-	used = counter(&p, "store_used");
 	limit = p.generation.max_bytes;
 	stats_age = p.stats != NULL ? pages_since(p.now_ns, p.stats->updated_at_ns) : UINT64_MAX;
 
@@ -200,10 +262,13 @@ int verb_status(struct tool *tool)
 		             out_paint(tool, PAINT_BAD, p.liveness == WRITER_DEAD ? "dead" : "stalled"), b->writer_pid,
 		             out_ns(pages_since(p.now_ns, b->heartbeat_ns)));
 	line("phase");
-	(void)printf("%s for %s%s\n",
-	             out_paint(tool, b->phase == SHMETA_PHASE_SERVING ? PAINT_GOOD : PAINT_WARN, pages_phase(b->phase)),
-	             out_ns(pages_since(p.now_ns, b->phase_since_ns)),
-	             p.alive ? "" : " (as it was when the writer went away)");
+	(void)fputs(out_paint(tool, well ? PAINT_GOOD : PAINT_WARN, pages_phase(b->phase)), stdout);
+	if (p.alive || b->phase == SHMETA_PHASE_STOPPED)
+		(void)printf(" for %s", out_ns(pages_since(p.now_ns, b->phase_since_ns)));
+	else
+		(void)fputs(" when the writer went away", stdout);
+	reason_of(&p, reason, sizeof(reason));
+	(void)printf("%s%s\n", reason[0] != '\0' ? ": " : "", out_safez(reason, sizeof(reason)));
 	line("commit");
 	if (p.published)
 		(void)printf("%s of generation %" PRIu64 ", epoch %" PRIu64 "\n", out_count(p.generation.committed),
@@ -215,25 +280,30 @@ int verb_status(struct tool *tool)
 	line("hints");
 	status_classes(tool, &p, SHMETA_CLASS_AGENT, SHMETA_CLASS_COUNT);
 	line("source");
-	(void)printf("%s: %s\n", p.stats != NULL ? out_safez(p.stats->source, sizeof(p.stats->source)) : "unknown",
-	             p.stats != NULL ? out_safez(p.stats->source_status, sizeof(p.stats->source_status)) : "unknown");
+	(void)printf("%s: ", p.stats != NULL ? out_safez(p.stats->source, sizeof(p.stats->source)) : "unknown");
+	if (p.stats == NULL)
+		(void)puts("unknown");
+	else
+		(void)printf("%s%s\n", p.alive ? "" : "nobody asks it; the last was: ",
+		             p.stats->source_status[0] == '\0'
+		                     ? "not connected"
+		                     : out_safez(p.stats->source_status, sizeof(p.stats->source_status)));
 	line("content");
-	(void)printf("%s topics, %s partitions, %s segments\n", count_text(counter(&p, "topics")),
-	             count_text(counter(&p, "partitions")), count_text(counter(&p, "segments")));
+	(void)printf("%s topics, %s partitions, %s segments\n", count_text(content.topics),
+	             count_text(content.partitions), count_text(content.segments));
 	line("readers");
 	status_readers(&p);
 	line("store");
-	if (used == UINT64_MAX)
+	if (content.used == UINT64_MAX)
 		(void)printf("? of %s\n", out_size(limit));
 	else
-		(void)printf("%s of %s used (%.1f %%)\n", out_size(used), out_size(limit),
-		             limit > 0 ? 100.0 * (double)used / (double)limit : 0.0);
+		(void)printf("%s of %s used (%.1f %%)\n", out_size(content.used), out_size(limit),
+		             limit > 0 ? 100.0 * (double)content.used / (double)limit : 0.0);
 	line("queue");
 	(void)printf("%s keys to fetch, %s rows quarantined%s\n", count_text(counter(&p, "queue_depth")),
-	             count_text(counter(&p, "quarantined")),
-	             counter(&p, "quarantined") > 0 && counter(&p, "quarantined") != UINT64_MAX
-	                     ? " (shmetactl quarantine lists them)"
-	                     : "");
+	             count_text(content.quarantined),
+	             content.quarantined > 0 && content.quarantined != UINT64_MAX ? " (shmetactl quarantine lists them)"
+	                                                                          : "");
 	line("stats");
 	if (p.stats == NULL)
 		(void)printf("none: %s\n", out_safez(p.stats_error.text, sizeof(p.stats_error.text)));

@@ -24,6 +24,28 @@ static void generation_path(const struct tool *tool, const struct pages *pages, 
 	(void)snprintf(ret, PATH_MAX + 32, "%s/store.%" PRIu64, tool->dir, pages->board.generation);
 }
 
+bool pages_content(const struct tool *tool, const struct pages *pages, struct shmeta_store_counters *ret,
+                   uint64_t *ret_used)
+{
+	struct shmeta__store *store = NULL;
+	struct shmeta__store_usage usage;
+	struct shmeta_err err;
+	char path[PATH_MAX + 32];
+	bool known = false;
+
+	if (!pages->published)
+		return false;
+	generation_path(tool, pages, path);
+	if (shmeta__store_inspect(path, &store, &err) == SHMETA_OK &&
+	    shmeta__store_usage(store, &usage, &err) == SHMETA_OK) {
+		*ret = *shmeta__store_counters(store);
+		*ret_used = usage.used_bytes;
+		known = true;
+	}
+	shmeta__store_close(store);
+	return known;
+}
+
 int store_path(struct tool *tool, const char *given, char ret[PATH_MAX])
 {
 	struct stat st;

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What an operator is told right after a start, after a start that failed, and while the source is away. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(status, .timeout = 120);
+
+static struct run_daemon d;
+
+static void begin(void)
+{
+	cr_assert_eq(run_daemon_init(&d), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(run_daemon_sql(&d, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+	                                "SELECT 'orders.' || value, 1, 1, 1, '{}' FROM json_each('[0,1,2,3,4]');"
+	                                "INSERT INTO partitions SELECT name, 0, 0, 1, 1 FROM topics;"),
+	             0);
+}
+
+static void end(void)
+{
+	run_daemon_done(&d);
+}
+
+/* What status says, once it says this; fails the test after 20 s. */
+static const char *status_with(const char *words)
+{
+	static char out[8192];
+	double last = run_now_s() + 20;
+
+	for (;;) {
+		struct run_tool t;
+
+		run_tool(&t, "shmetactl --dir %s status", d.instance);
+		snprintf(out, sizeof(out), "exit %d\n%s", t.code, t.out);
+		run_tool_done(&t);
+		if (strstr(out, words) != NULL)
+			return out;
+		cr_assert(run_now_s() < last, "status does not say '%s': %s", words, out);
+		usleep(20000);
+	}
+}
+
+static void write_config(const char *text)
+{
+	FILE *f = fopen(d.config, "we");
+
+	cr_assert_not_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+Test(status, content_is_there_from_the_first_moment, .init = begin, .fini = end)
+{
+	const char *out;
+
+	(void)status_with("5 topics, 5 partitions");
+	run_daemon_end(&d, SIGKILL);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	out = status_with("serving for");
+	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+}
+
+Test(status, a_start_that_failed_says_why_and_what_is_still_served, .init = begin, .fini = end)
+{
+	const char *out;
+
+	(void)status_with("5 topics, 5 partitions");
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	write_config("this is no database, however long it may be");
+	d.existing = 1;
+	{
+		char uri[128], *config = d.config;
+
+		snprintf(uri, sizeof(uri), "sqlite:%s", config);
+		/* The file is no configuration either: an empty one for the daemon. */
+		snprintf(d.config, sizeof(d.config), "%s/empty.conf", d.dir);
+		write_config("");
+		snprintf(d.db, sizeof(d.db), "%s/shmeta.conf", d.dir);
+		cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	}
+	cr_expect_eq(run_reap(d.pid), 2);
+	d.pid = 0;
+	out = status_with("stopped");
+	cr_expect_not_null(strstr(out, "exit 1\n"), "%s", out);
+	cr_expect_not_null(strstr(out, ": cannot start: sqlite: "), "%s", out);
+	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+}
+
+Test(status, a_reload_that_was_refused_shows, .init = begin, .fini = end)
+{
+	const char *out;
+
+	(void)status_with("5 topics");
+	write_config("ttl { topic_ms = never }");
+	kill(d.pid, SIGHUP);
+	out = status_with("the last reload was refused: ");
+	cr_expect_not_null(strstr(out, "exit 0\n"), "what runs is well: %s", out);
+	write_config("");
+	kill(d.pid, SIGHUP);
+	(void)status_with("serving for");
+}
+
+Test(status, while_another_source_is_away_what_is_served_is_counted, .init = begin, .fini = end)
+{
+	const char *out;
+
+	(void)status_with("5 topics, 5 partitions");
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_assert_eq(run_daemon_spawn(&d, "postgresql://nobody@/none?host=/nonexistent"), 0);
+	out = status_with("degraded for");
+	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+	cr_expect_null(strstr(out, "degraded for 0 ns\n"), "%s", out);
+	(void)status_with("away since ");
+	run_daemon_end(&d, SIGKILL);
+	out = status_with("nobody asks it");
+	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+}
