@@ -502,6 +502,62 @@ CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
 	has("B/0 absent");
 }
 
+/* By load() and by fetch(): class, tenant, topic, name, partition, base and end offset, and what could not be read. */
+CLAIM(every_kind_of_bad_row_is_reported_with_its_key)
+{
+	static const char of[] = SHMETA_DEFAULT_TENANT " ";
+	char line[200];
+
+	fill(w);
+	world_topic(w, NULL, "tab\there", 1, -1, NULL);
+	world_watermark(w, NULL, "orders", 1, (uint64_t)-1);
+	raw_segment(w, "B", "backwards", 100, 90, "k");
+	raw_segment(w, "B", "negative", -5, 90, "k");
+	world_agent(w, "bad\tagent", 1, NULL);
+	world_group(w, NULL, "bad\tgroup");
+	world_offset(w, NULL, "readers", "B", 0, (uint64_t)-3, NULL);
+	world_lease(w, NULL, "B", 0, "agent-1", (uint64_t)-1);
+
+	const struct backend_key keys[] = {
+		topic_key("tab\there", true),
+		segment_key("orders", 1, 0, INT64_MAX),
+		topic_key("B", true),
+		{.cls = SHMETA_CLASS_AGENT, .tenant = str(SHMETA_DEFAULT_TENANT), .name = str("bad\tagent")},
+		{.cls = SHMETA_CLASS_OFFSET, .tenant = str(SHMETA_DEFAULT_TENANT), .name = str("bad\tgroup")},
+		{.cls = SHMETA_CLASS_OFFSET,
+	         .tenant = str(SHMETA_DEFAULT_TENANT),
+	         .name = str("readers"),
+	         .topic = str("B")},
+		{.cls = SHMETA_CLASS_LEASE, .tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("B")},
+	};
+	static const struct {
+		enum shmeta_class cls;
+		const char *rest;
+	} rows[] = {
+		{SHMETA_CLASS_TOPIC, "topic=tab\there name=/0 0..0 unread=0: topic 'tab\\x09here': name"},
+		{SHMETA_CLASS_PARTITION, "topic=tab\there name=/0 0..0 unread=0: "},
+		{SHMETA_CLASS_PARTITION, "topic=orders name=/1 0..0 unread=0: row of topic 'orders', partition 1: "},
+		{SHMETA_CLASS_SEGMENT, "topic=orders name=/1 0.."}, /* below a bad partition */
+		{SHMETA_CLASS_SEGMENT, "topic=B name=/0 100.."},
+		{SHMETA_CLASS_SEGMENT, "topic=B name=/0 0.."}, /* a base below 0 is none */
+		{SHMETA_CLASS_AGENT, "topic= name=bad\tagent/0 0..0 unread=0: agent 'bad\\x09agent': "},
+		{SHMETA_CLASS_OFFSET, "topic= name=bad\tgroup/0 0..0 unread=0: consumer group 'bad\\x09group': "},
+		{SHMETA_CLASS_OFFSET,
+	         "topic=B name=readers/0 0..0 unread=0: committed offset of group 'readers', topic 'B', partition 0: "},
+		{SHMETA_CLASS_LEASE, "topic=B name=/0 0..0 unread=0: lease of topic 'B', partition 0: "},
+	};
+
+	for (int pass = 0; pass < 2; pass++) {
+		ok(pass == 0 ? world_load(w) : world_fetch(w, keys, sizeof keys / sizeof keys[0]));
+		cr_expect_eq(w->recorder.quarantined, sizeof rows / sizeof rows[0], "%s", recorder_text(&w->recorder));
+		for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+			(void)snprintf(line, sizeof line, "quarantined %d %s%s", (int)rows[i].cls, of, rows[i].rest);
+			has(line);
+		}
+		has("..9223372036854775807 unread=16: segment of topic 'B', partition 0: ");
+	}
+}
+
 CLAIM(a_map_that_is_none_is_empty)
 {
 	if (w->memory != NULL)
