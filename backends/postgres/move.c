@@ -19,7 +19,7 @@ struct moving {
 	const struct backend_row **row; /* by kind */
 	struct shmeta_result **result;
 	size_t count;
-	bool apart, poisoned;
+	bool apart, row_failed;
 	struct pg_array arrays[PG_PARAMS_MAX];
 };
 
@@ -396,7 +396,7 @@ static bool refused(const struct pg_state *state, const struct backend_row *row,
 /* ---- statements ------------------------------------------------------------------------------------------------------------------- */
 
 /* Failures that are a row's. */
-static bool is_poison(const struct pg_conn *conn)
+static bool is_row_failure(const struct pg_conn *conn)
 {
 	static const char *const classes[] = {"22", "23", "44", "54", "21", "P0"};
 
@@ -426,7 +426,7 @@ static enum shmeta_status send_rows(struct moving *m, enum pg_statement which, e
 		pg_param_array(&params, &m->arrays[i]);
 	status = pg_query(m->state, &m->state->primary, which, &params, ret, err);
 	if (status != SHMETA_OK)
-		m->poisoned = is_poison(&m->state->primary);
+		m->row_failed = is_row_failure(&m->state->primary);
 	return status;
 }
 
@@ -489,13 +489,13 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 
 	if (status != SHMETA_OK)
 		return status;
-	m->poisoned = false;
+	m->row_failed = false;
 	status = run(m, from, count, err);
 	if (status == SHMETA_OK)
 		return simple(m, PG_W_RELEASE, err);
-	if (!m->poisoned)
+	if (!m->row_failed)
 		return status;
-	m->poisoned = false;
+	m->row_failed = false;
 	(void)snprintf(sqlstate, sizeof sqlstate, "%s", m->state->primary.sqlstate);
 	pg_drop_results(m->state, &m->state->primary);
 	status = simple(m, PG_W_UNDO, err);
@@ -519,7 +519,7 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	enum shmeta_status status = SHMETA_OK;
 	size_t at = 0;
 
-	m->poisoned = false;
+	m->row_failed = false;
 	for (size_t i = 0; i < m->count; i++)
 		memset(m->result[i], 0, sizeof *m->result[i]);
 	while (status == SHMETA_OK && at < m->count) {
@@ -566,7 +566,7 @@ enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t
 		}
 	if (status == SHMETA_OK && m.count > 0) {
 		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
-		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && m.poisoned) {
+		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && m.row_failed) {
 			m.apart = true;
 			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
 		}
