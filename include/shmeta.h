@@ -397,6 +397,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, 
 SHMETA_MUST_USE enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter);
 void shmeta_iter_free(struct shmeta_iter *iter);
 
+/* Sums over the partitions that the store has: what is quarantined is not in them. */
 SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                                       struct shmeta_topic_stats *ret,
                                                       struct shmeta_freshness *ret_fresh);

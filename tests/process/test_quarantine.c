@@ -198,6 +198,9 @@ Test(quarantine_process, every_kind_of_bad_row_is_counted_once_by_all, .init = s
 	expect_counted(9);
 	expect_outcome("get topic zero", "unknown", "partition_count is 0");
 	expect_outcome("get topic nowhere", "absent", NULL);
+	run_tool(&t, "shmetactl --dir %s ls partitions zero", d.instance);
+	cr_expect(t.code == 1 && strstr(t.err, "partition_count is 0") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
 	expect_outcome("get partition nowhere 0", "unknown", "there is no such topic");
 	expect_outcome("find ok 1 60", "unknown", "end_offset 40 is below base_offset 50");
 	expect_outcome("find ok 1 10", "absent_before_start", NULL);

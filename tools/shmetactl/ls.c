@@ -46,6 +46,7 @@ static size_t fresh_fields(struct field *fields, const struct tool *tool, const 
 struct place {
 	const char *topic;
 	uint32_t partition;
+	bool of_partition;      /* segments */
 	bool begun;             /* there is a last key */
 	uint64_t number;        /* it, of partitions and segments */
 	struct page_place page; /* it, of topics */
@@ -63,6 +64,7 @@ static bool list_full(const struct list *list)
 static int run_list(struct tool *tool, const char *schema, const char *what, slice_fn *slice, struct place *at)
 {
 	enum shmeta_status status = SHMETA_OK;
+	char reason[TOOL_REASON_BYTES];
 	struct session s;
 	struct list list;
 	bool full = false;
@@ -96,7 +98,12 @@ static int run_list(struct tool *tool, const char *schema, const char *what, sli
 			list_drop(&list);
 			code = session_say(&s, status, what);
 		} else if (list.printed == 0) {
-			code = tool_error(tool, tool_exit_of(status), "%s: %s", what, shmeta_strerror(status));
+			bool why = status == SHMETA_UNKNOWN && at->topic != NULL &&
+			           quarantine_reason(tool, at->topic, at->of_partition ? (int64_t)at->partition : -1,
+			                             NULL, reason);
+
+			code = tool_error(tool, tool_exit_of(status), "%s: %s%s%s", what, shmeta_strerror(status),
+			                  why ? ": " : "", why ? reason : "");
 		}
 	}
 	if (code == 0) {
@@ -284,7 +291,7 @@ static enum shmeta_status slice_segments(struct session *s, struct list *list, s
 
 int verb_ls_segments(struct tool *tool)
 {
-	struct place at = {.topic = tool->argv[0], .begun = tool->after != NULL};
+	struct place at = {.topic = tool->argv[0], .of_partition = true, .begun = tool->after != NULL};
 	char what[512];
 	int code = parse_partition(tool, tool->argv[1], &at.partition);
 
