@@ -55,6 +55,9 @@ void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identit
 
 void batch_promote(struct sync *s, struct sync_entry *e, bool deleted)
 {
+	struct identity as_it_was = queue_identity_of(e);
+
+	failing_works(s, &as_it_was); /* the topic stands for it from now on */
 	struct want want = {.feed = e->want.feed,
 	                    .deleted = deleted || e->want.deleted,
 	                    .born_since = e->want.born_since,

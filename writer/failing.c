@@ -23,17 +23,28 @@ struct failing_key *failing_find(struct sync *s, const struct identity *id)
 	return NULL;
 }
 
+static bool writes_to(const struct shmeta_op *op, const struct identity *id)
+{
+	bool whole = op->type == SHMETA_OP_CREATE_TOPIC || op->type == SHMETA_OP_DELETE_TOPIC;
+
+	if (id->topic.bytes > 0)
+		return queue_same(id->topic, op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name) &&
+		       (id->kind == ENTRY_TOPIC || (!whole && id->partition_id == op->partition_id));
+	switch (op->type) {
+	case SHMETA_OP_REGISTER_AGENT:
+		return queue_same(id->name, op->u.agent.agent_id);
+	case SHMETA_OP_COMMIT_OFFSET:
+		return queue_same(id->name, op->u.committed.group_id);
+	default:
+		return id->name.bytes > 0 && (queue_same(id->name, op->agent_id) || queue_same(id->name, op->group_id));
+	}
+}
+
 const struct failing_key *failing_of_op(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *op)
 {
-	for (const struct failing_key *key = s->failing.first; key != NULL; key = key->next) {
-		if (!queue_same(key->id.tenant, tenant))
-			continue;
-		if (key->id.topic.bytes > 0
-		            ? queue_same(key->id.topic, op->name) &&
-		                      (key->id.kind == ENTRY_TOPIC || key->id.partition_id == op->partition_id)
-		            : queue_same(key->id.name, op->agent_id) || queue_same(key->id.name, op->group_id))
+	for (const struct failing_key *key = s->failing.first; key != NULL; key = key->next)
+		if (queue_same(key->id.tenant, tenant) && writes_to(op, &key->id))
 			return key;
-	}
 	return NULL;
 }
 

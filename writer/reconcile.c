@@ -10,6 +10,7 @@
  * whose size is then known to be right, may commit them as it goes. */
 #include <syslog.h>
 
+#include "writer/failing.h"
 #include "writer/pass.h"
 #include "writer/queue.h"
 
@@ -459,6 +460,7 @@ void reconcile_first(struct sync *s)
 	sync_stamp_all(s, shmeta__store_generation(store), txn, synced);
 	generation_publish(s, store);
 	refresh_forget_feed(s);
+	failing_forget_all(s); /* all of it could be read, and applied */
 	s->following = sync_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->load_lag_ns = 0;
@@ -549,6 +551,7 @@ void reconcile_pass(struct sync *s)
 	}
 	merge_free(m);
 	refresh_forget_feed(s);
+	failing_forget_all(s); /* all of it could be read, and applied */
 	s->following = sync_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
+#include "writer/engine.h"
 
 TestSuite(sync_alone, .timeout = 60);
 
@@ -174,6 +175,46 @@ Test(sync_alone, a_restart_names_what_failed_again)
 	fixture_done(&f);
 }
 
+Test(sync_alone, a_key_that_fails_is_forgotten_with_its_topic)
+{
+	uint64_t reconciles;
+
+	open_many();
+	spoil(false);
+	change_all(5);
+	fixture_pass(&f, 1000);
+	memory_delete_topic(f.db, NULL, "t17");
+	fixture_pass(&f, 60000);
+	SAME();
+	cr_assert_eq(f.sync->failing.count, 0);
+	/* Nothing holds the feed's position back any more: a restart goes on from it. */
+	fixture_close(&f);
+	fixture_topic(&f, "later", 1, 1, 2222);
+	fixture_open(&f);
+	reconciles = fixture_counters(&f).reconciles;
+	fixture_pass(&f, 5000);
+	cr_assert_eq(fixture_counters(&f).reconciles, reconciles);
+	cr_assert_eq(fixture_counters(&f).loads, 0);
+	cr_assert_not_null(strstr(f.log, "the change feed goes on where the former writer left it"), "%s", f.log);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_alone, a_full_pass_that_ends_well_forgets_what_failed)
+{
+	open_many();
+	spoil(false);
+	change_all(5);
+	fixture_pass(&f, 120000); /* it is tried rarely by now */
+	cr_assert_eq(f.sync->failing.count, 1);
+	memory_mend_partition(f.db, "t17", 1);
+	cr_assert_eq(fixture_compare_all(&f, 1), SHMETA_OK);
+	fixture_pass(&f, 10);
+	cr_assert_eq(f.sync->failing.count, 0);
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_alone, a_write_to_a_quarantined_key_is_not_cached_and_the_others_are_done)
 {
 	struct shmeta_op ops[2] = {
@@ -190,6 +231,16 @@ Test(sync_alone, a_write_to_a_quarantined_key_is_not_cached_and_the_others_are_d
 	cr_assert_eq(fixture_write(&f, &ops[1], 1), SHMETA_OK);
 	fixture_pass(&f, 100);
 	cr_assert_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+
+	/* A topic that cannot be read at all once it is there. */
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = {"new", 3}, .partition_count = 2}};
+
+	cr_assert(memory_break_partition(f.db, "new", 1, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+	cr_assert_eq(fixture_write(&f, &create, 1), SHMETA_OK);
+	fixture_pass(&f, 100);
+	cr_assert_eq(f.write_result[0].status, SHMETA_OK, "%s", f.write_result[0].text);
+	cr_assert_eq(f.write_status, SHMETA_ERR_NOT_CACHED);
 	fixture_done(&f);
 }
 
