@@ -631,6 +631,8 @@ bool compare_pass(struct sync *s)
 			sync_room_failed(s, c->failed, c->err.text);
 		} else if (status != SHMETA_OK) {
 			sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
+			if (status == SHMETA_ERR_INVALID_ARGUMENT)
+				reconcile_by_keys(s, true);
 		} else {
 			sync_source_works(s, SYNC_JOB_PASS);
 			s->counters.reconciles++;

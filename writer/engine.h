@@ -343,6 +343,9 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 void reconcile_first(struct sync *s);
 /* Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
 void reconcile_pass(struct sync *s);
+/* Some row keeps load() from showing anything: have what the store has read by its keys, of which only that row's fail. What it does
+ * not have yet waits for a pass. repair: what differs is one. */
+void reconcile_by_keys(struct sync *s, bool repair);
 
 /* ---- compare.c -------------------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,8 @@
 
 enum {
 	HOLD_COMMITS = 16, /* removals are held back for as many rows as this many commits may have */
-	STOP_CHECK_ROWS = 65536
+	STOP_CHECK_ROWS = 65536,
+	BY_KEYS_MAX = 100000
 };
 
 struct merge {
@@ -472,6 +473,56 @@ void reconcile_first(struct sync *s)
 	sync_source_works(s, SYNC_JOB_PASS);
 }
 
+static bool want_key(struct sync *s, const struct identity *id, bool whole, bool repair)
+{
+	const struct want want = {.feed = true, .whole = whole, .repair = repair};
+
+	pthread_mutex_lock(&s->queue.lock);
+	bool wanted = queue_want(&s->queue, id, &want) != NULL;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	return wanted;
+}
+
+void reconcile_by_keys(struct sync *s, bool repair)
+{
+	struct pass_known known = {0};
+	struct shmeta_err err = {.code = SHMETA_OK};
+	struct shmeta__txn *txn;
+	uint32_t *ids = NULL;
+	size_t count, capacity = 0, keys = 0;
+	struct shmeta_str tenant, topic;
+	enum shmeta_status status = pass_read_known(&known, s->store, &err);
+
+	if (status == SHMETA_OK)
+		status = shmeta__txn_read(s->store, &txn, &err);
+	if (status == SHMETA_OK) {
+		for (size_t i = 0; i < known.count && status == SHMETA_OK && keys < BY_KEYS_MAX; i++) {
+			status = apply_topic_name(txn, known.id[i], &tenant, &topic, &err);
+			if (status == SHMETA_OK)
+				status = apply_partition_ids(txn, known.id[i], &ids, &count, &capacity, &err);
+			if (status != SHMETA_OK)
+				break;
+			struct identity id = queue_identity(ENTRY_TOPIC, tenant, topic, 0);
+			bool memory = want_key(s, &id, false, repair);
+
+			for (size_t k = 0; k < count && memory; k++) {
+				id = queue_identity(ENTRY_PART, tenant, topic, ids[k]);
+				memory = want_key(s, &id, true, repair);
+			}
+			keys += 1 + count;
+			status = memory ? SHMETA_OK : SHMETA_ERR_NO_MEMORY;
+		}
+		shmeta__txn_abort(txn);
+	}
+	free(ids);
+	pass_free_known(&known);
+	if (status < 0)
+		sync_room_failed(s, status, err.text[0] != '\0' ? err.text : "out of memory while reconciling");
+	refresh_hints(s);
+	sync_wake_at(s, sync_now(s));
+}
+
 void reconcile_pass(struct sync *s)
 {
 	struct backend_error source_err = {0};
@@ -521,11 +572,14 @@ void reconcile_pass(struct sync *s)
 			return;
 		s->reconcile_asked = true;
 		/* A load that cannot show some row has moved nothing: where the feed was in step, it stays so. */
-		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT)
+		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT) {
 			s->reconcile_not_before_ns =
 				sync_now(s) + sync_jitter(s, s->options.retry_max_ms * SYNC_MS, 500, 1000);
-		else
+			if (s->list_dirty || !s->following)
+				reconcile_by_keys(s, false);
+		} else {
 			s->list_dirty = true;
+		}
 		if (ours != SHMETA_OK)
 			sync_room_failed(s, ours, err.text);
 		else

@@ -272,3 +272,44 @@ Test(sync_alone, a_row_that_no_full_pass_can_show_does_not_stop_the_feed)
 	SAME();
 	fixture_done(&f);
 }
+
+/* Without a feed to go on from, and with a row that no full pass can show, what is known is read by its keys. */
+Test(sync_alone, a_row_that_no_full_pass_can_show_leaves_the_others_to_be_read_by_their_keys)
+{
+	open_many();
+	fixture_crash(&f);
+	change_all(4242);
+	memory_drop_feed(f.db);
+	spoil(false);
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	memory_mend_partition(f.db, "t17", 1);
+	only_old(4242, 3000);
+	spoil(false);
+	fixture_pass(&f, 60000);
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_topic(&f, "later", 1, 1, 2222);
+	fixture_pass(&f, 60000);
+	SAME();
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	fixture_done(&f);
+}
+
+Test(sync_alone, the_periodic_comparison_compares_the_others_by_their_keys_then)
+{
+	open_many();
+	fixture_close(&f);
+	f.options.reconcile_s = 60;
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 2000);
+	memory_silence(f.db, true);
+	cr_assert(memory_set_watermark(f.db, NULL, "t05", 1, 555));
+	spoil(false);
+	fixture_pass(&f, 120000);
+	memory_mend_partition(f.db, "t17", 1);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).reconcile_repairs, 1);
+	fixture_done(&f);
+}
