@@ -1855,6 +1855,8 @@ static enum shmeta_status memory_resume(void *data, const void *bytes, size_t si
 	if (size != sizeof position)
 		return SHMETA_ABSENT;
 	memcpy(&position, bytes, sizeof position);
+	if (position.fingerprint != 0 && position.fingerprint != db->fingerprint)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "memory: it is another database than before");
 	if (position.course != db->course)
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "memory: an earlier state was restored");
 	pthread_mutex_lock(&db->lock);

@@ -1075,7 +1075,7 @@ FEED_CLAIM(a_kept_position_goes_on_where_it_was)
 	cr_expect_eq(w->changed, 0);
 }
 
-CLAIM(a_position_that_means_nothing_is_absent)
+CLAIM(a_position_that_means_nothing_is_absent_and_one_of_another_source_is_told)
 {
 	char position[128], wrong[128] = {0};
 	size_t bytes;
@@ -1089,7 +1089,8 @@ CLAIM(a_position_that_means_nothing_is_absent)
 	struct world other;
 	world_make(&other, w->engine);
 	world_open(&other);
-	cr_expect_eq(other.ops->resume(other.state, position, bytes, &other.err), SHMETA_ABSENT);
+	cr_expect_eq(other.ops->resume(other.state, position, bytes, &other.err), SHMETA_ERR_CONFLICT);
+	cr_expect_neq(other.err.text[0], '\0', "with a sentence");
 	world_free(&other);
 }
 
