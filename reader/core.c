@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/once.h"
+
 enum { CACHE_BUDGET_BYTES = 512 * 1024 };
 
 static pthread_mutex_t cores_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -92,7 +94,7 @@ static enum shmeta_status map_board(int dir, const char *directory, uint64_t fil
 	if (status == SHMETA_ERR_PERMISSION)
 		return open_denied(directory, err);
 	if (status == SHMETA_OK) {
-		memcpy(&copy, map, sizeof copy);
+		shmeta__copy_once(&copy, map, sizeof copy);
 		status = shmeta__board_check(&copy, file_bytes, err);
 		if (status != SHMETA_OK)
 			(void)munmap(map, SHMETA_PAGE);

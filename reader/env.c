@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/once.h"
 #include "shm/store.h"
 
 enum { BEGINS_MAX = 400, SURVEYS_MAX = 3 };
@@ -86,7 +87,7 @@ static enum shmeta_status map_page(struct env *env, const char *store, uid_t own
 			status = shmeta_fail_errno(err, errno, "generation: stat");
 		else
 			status = trusted(&st, owner, "generation", err);
-		memcpy(&copy, map, sizeof copy);
+		shmeta__copy_once(&copy, map, sizeof copy);
 		(void)munmap(map, SHMETA_PAGE);
 		if (status == SHMETA_OK)
 			status = shmeta__generation_check(&copy, (uint64_t)st.st_size, err);
@@ -125,7 +126,7 @@ static enum shmeta_status read_format(struct env *env, MDB_txn *txn, struct shme
 
 	if (status != SHMETA_OK || bytes != sizeof format)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: no readable format record");
-	memcpy(&format, value, sizeof format);
+	shmeta__copy_once(&format, value, sizeof format);
 	if (format.format != SHMETA_STORE_FORMAT)
 		return shmeta_fail(
 			err, SHMETA_ERR_VERSION,
@@ -199,7 +200,7 @@ static enum shmeta_status find_base(struct env *env, MDB_txn *txn, struct shmeta
 	page = value - 16;
 	if ((uintptr_t)page % env->pages.page_bytes != 0)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: the beacon is not on a page of its own");
-	memcpy(&number, page, sizeof number);
+	shmeta__copy_once(&number, page, sizeof number);
 	if (number < 2 || number >= env->pages.bytes / env->pages.page_bytes)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: the beacon is on page %llu, which cannot be",
 		                   (unsigned long long)number);

@@ -194,13 +194,44 @@ enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_gro
  * Leases and offsets are stored by topic id. A list first visits each topic id once (one seek each), sorts the topics by name, and
  * then walks them one after the other: memory for the topics, not for the entries. */
 
-static int by_name(const void *a, const void *b)
+static int by_name(const struct topic_range *x, const struct topic_range *y)
 {
-	const struct topic_range *x = a, *y = b;
 	size_t n = x->name_bytes < y->name_bytes ? x->name_bytes : y->name_bytes;
 	int order = memcmp(x->name, y->name, n);
 
 	return order != 0 ? order : (x->name_bytes > y->name_bytes) - (x->name_bytes < y->name_bytes);
+}
+
+/* Below `at` only what is not behind it. */
+static void sift_down(struct topic_range *ranges, size_t at, size_t count)
+{
+	size_t child;
+
+	for (; (child = 2 * at + 1) < count; at = child) {
+		struct topic_range moved = ranges[at];
+
+		if (child + 1 < count && by_name(&ranges[child], &ranges[child + 1]) < 0)
+			child++;
+		if (by_name(&moved, &ranges[child]) >= 0)
+			return;
+		ranges[at] = ranges[child];
+		ranges[child] = moved;
+	}
+}
+
+/* Not qsort(): names lie in pages that may change meanwhile, and what an order that contradicts itself leads qsort() to is undefined.
+ * Here it leads to a wrong order, and the snapshot is discarded. */
+static void sort_ranges(struct topic_range *ranges, size_t count)
+{
+	for (size_t i = count / 2; i-- > 0;)
+		sift_down(ranges, i, count);
+	while (count-- > 1) {
+		struct topic_range last = ranges[count];
+
+		ranges[count] = ranges[0];
+		ranges[0] = last;
+		sift_down(ranges, 0, count);
+	}
 }
 
 static enum shmeta_status add_range(struct shmeta_iter *iter, uint32_t topic_id)
@@ -284,8 +315,7 @@ static enum shmeta_status collect_ranges(struct shmeta_iter *iter)
 	} while (status == SHMETA_OK && topic_id != UINT32_MAX);
 	if (status != SHMETA_OK && status != SHMETA_END)
 		return status;
-	if (iter->range_count > 1)
-		qsort(iter->ranges, iter->range_count, sizeof *iter->ranges, by_name);
+	sort_ranges(iter->ranges, iter->range_count);
 	iter->walk.started = 0;
 	return SHMETA_OK;
 }

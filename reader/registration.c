@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/once.h"
+
 static const uint64_t ANSWER_WITHIN_NS = UINT64_C(2000000000);
 static const uint64_t BACKOFF_FIRST_NS = 5 * MILLION, BACKOFF_LAST_NS = UINT64_C(1000000000);
 static const uint64_t PENDING_STEP_NS = 2 * MILLION;
@@ -140,7 +142,7 @@ static struct membership *map_page(int memfd, const struct shmeta_frame_register
 		free(m);
 		return NULL;
 	}
-	memcpy(&header, map, sizeof header);
+	shmeta__copy_once(&header, map, sizeof header);
 	/* A child that stored pins there would unpin its parent. */
 	if (memcmp(header.signature, "SHMSLOTS", sizeof header.signature) != 0 || header.version != 1 ||
 	    header.slot_count != frame->slot_count || madvise(map, bytes, MADV_DONTFORK) < 0) {
