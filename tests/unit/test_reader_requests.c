@@ -2,12 +2,10 @@
  * What a reader asks of the writer: FRESH lookups, refresh, reload; and waiting for commits. */
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/support/fake_writer.h"
@@ -352,35 +350,6 @@ Test(reader_requests, threads_that_asked_leave_one_descriptor_behind_and_close_t
 	fake_unserve(w); /* its ends are closed, so what remains more than before is the library's */
 	served = open_descriptors();
 	cr_assert_leq(served, before);
-	fake_serve(w);
-}
-
-static volatile int hung_up;
-
-/* A peer that sends answers to requests that nobody made, until the client goes. */
-static void flood(struct fake_writer *f, void *arg)
-{
-	const struct shmeta_frame_answer other = {.head = {.bytes = sizeof other,
-	                                                   .version = SHMETA_WIRE_VERSION,
-	                                                   .type = SHMETA_FRAME_ANSWER,
-	                                                   .id = UINT64_MAX},
-	                                          .status = SHMETA_ERR_FULL};
-
-	(void)arg;
-	for (int tries = 0; tries < 2000000 && !hung_up; tries++)
-		for (int i = 0; i < FAKE_CLIENTS; i++)
-			if (f->client[i].fd >= 0 && f->client[i].memfd < 0 &&
-			    send(f->client[i].fd, &other, sizeof other, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
-			    errno == EPIPE)
-				hung_up = 1;
-}
-
-Test(reader_requests, a_peer_that_never_stops_sending_does_not_keep_a_call_beyond_its_deadline)
-{
-	w->on_refresh = flood;
-	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 50, NULL), SHMETA_ERR_TIMEOUT);
-	fake_unserve(w); /* waits for the flood's end */
-	cr_assert(hung_up, "the client left before the peer was done");
 	fake_serve(w);
 }
 
