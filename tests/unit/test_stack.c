@@ -114,12 +114,18 @@ static void lookups(void)
 	struct shmeta_topic t;
 	const struct shmeta_str name = {"t", 1};
 	struct shmeta_find find = {handle, 77};
+	struct shmeta_str value;
 	enum shmeta_status status;
 	size_t bytes;
 
 	(void)!shmeta_begin(reader);
 	(void)!shmeta_get_topic(reader, "t", 1, NULL, &t, &f);
 	(void)!shmeta_copy_topic(&t, buffer, sizeof buffer, &bytes);
+	(void)!shmeta_map_get(&t.config, "a", &value);
+	bytes = 0;
+	(void)!shmeta_map_next(&t.config, &bytes, &value, &value);
+	(void)shmeta_strerror(SHMETA_ERR_FULL);
+	(void)shmeta_version();
 	(void)!shmeta_get_topic(reader, "a\nb", 3, NULL, &t, &f);
 	(void)!shmeta_get_topic(reader, NULL, 3, NULL, &t, &f);
 	(void)!shmeta_get_topic_by_id(reader, topic, &t, &f);
@@ -168,9 +174,19 @@ static void lists(void)
 	WALK(shmeta_list_leases(reader, NULL, NULL, 2000, &iter), shmeta_next_lease(iter, &name, &l, NULL));
 	WALK(shmeta_list_committed_offsets(reader, "g", &iter), shmeta_next_committed_offset(iter, &name, &o, NULL));
 	WALK(shmeta_list_groups(reader, &iter), shmeta_next_group(iter, &g, NULL));
-	(void)!shmeta_get_agent(reader, "a", 1, &a, NULL);
-	(void)!shmeta_get_lease(reader, "t", 1, 0, 2000, &l, NULL);
-	(void)!shmeta_get_committed_offset(reader, "g", "t", 0, &o, NULL);
+	if (shmeta_list_topics(reader, NULL, 0, 0, &iter) == SHMETA_OK) {
+		(void)!shmeta_skip_topics(iter, "a", 1);
+		(void)!shmeta_skip_agents(iter, "a", 1);
+		(void)!shmeta_skip_groups(iter, "a", 1);
+		(void)!shmeta_iter_complete(iter);
+		shmeta_iter_free(iter);
+	}
+	if (shmeta_get_agent(reader, "a", 1, &a, NULL) == SHMETA_OK)
+		(void)!shmeta_copy_agent(&a, buffer, sizeof buffer, NULL);
+	if (shmeta_get_lease(reader, "t", 1, 0, 2000, &l, NULL) == SHMETA_OK)
+		(void)!shmeta_copy_lease(&l, buffer, sizeof buffer, NULL);
+	if (shmeta_get_committed_offset(reader, "g", "t", 0, &o, NULL) == SHMETA_OK)
+		(void)!shmeta_copy_committed_offset(&o, buffer, sizeof buffer, NULL);
 	(void)!shmeta_end(reader);
 }
 
@@ -195,8 +211,10 @@ static void requests(void)
 {
 	struct shmeta_state state = {.size = sizeof state};
 	struct shmeta_invalidated done;
+	struct shmeta_object_info object;
 	struct shmeta_objects *objects;
 	struct shmeta_token token = {1, 1};
+	char *config;
 	uint64_t txn;
 
 	(void)!shmeta_get_state(instance, &state);
@@ -207,8 +225,13 @@ static void requests(void)
 	(void)!shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "a\nb", 3, 0, 5000, &txn);
 	(void)!shmeta_invalidate(instance, SHMETA_CLASS_TOPIC, "t", 1, 0, 0, 200, &done);
 	(void)!shmeta_reload(instance, 5000, buffer, 500);
-	if (shmeta_list_objects(instance, 0, 200, &objects) == SHMETA_OK)
+	if (shmeta_list_objects(instance, 0, 200, &objects) == SHMETA_OK) {
+		(void)!shmeta_next_object(objects, &object);
 		shmeta_objects_free(objects);
+	}
+	(void)!shmeta_accept_source(instance, 1, 200, NULL, buffer, 500);
+	if (shmeta_get_config(instance, 200, &config) == SHMETA_OK)
+		free(config);
 	(void)shmeta_last_error(instance, buffer, 500);
 }
 

@@ -77,6 +77,7 @@ check 'formatted by clang-format' format
 check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
 check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
+check 'every public function has its stack measured (tools/lint/stack.sh)' tools/lint/stack.sh
 check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
 check 'licence lines' first_lines
