@@ -548,6 +548,20 @@ static enum shmeta_status do_at_source(struct write_round *r, struct backend_err
 	return status;
 }
 
+/* What a round of unknown outcome did, if anything, is to be found. Its keys are known; when its commit comes only after they have been
+ * read, the feed tells of it, as of anybody's. */
+static void look_for_outcome(struct write_round *r)
+{
+	const struct backend_sink sink = {.arg = r, .changed = on_changed};
+	struct sync *s = r->s;
+	bool told = s->following && (s->capabilities & BACKEND_HAS_FEED) != 0;
+
+	for (size_t i = 0; told && i < r->count; i++)
+		told = backend_tell(&r->ops[i], &sink) == SHMETA_OK;
+	if (!told || r->no_memory)
+		s->list_dirty = s->reconcile_asked = true;
+}
+
 /* A round to its end. last: no other one begins meanwhile. */
 static void commit(struct write_round *r, bool last)
 {
@@ -559,7 +573,7 @@ static void commit(struct write_round *r, bool last)
 		if (status == SHMETA_ERR_SOURCE)
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
-			s->list_dirty = s->reconcile_asked = true; /* what it did, if anything, is to be found */
+			look_for_outcome(r);
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 				audit_ops(s, c->who, c->tenant, c->ops, NULL, c->count);
 		}

@@ -416,6 +416,32 @@ Test(sync_feed, a_source_without_a_feed_that_goes_away_is_tried_again_too)
 	fixture_done(&f);
 }
 
+/* Nobody says what became of it, and what it may have done has names: no pass over everything is needed. */
+Test(sync_feed, a_write_of_unknown_outcome_is_looked_up_by_its_keys_alone)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};
+	struct memory_stats before, after;
+
+	fixture_init(&f);
+	fixture_topic(&f, "t", 4, 10, 1111);
+	fixture_open(&f);
+	fixture_run(&f);
+	fixture_pass(&f, 2000);
+	for (uint64_t done = 0; done < 2; done++) {
+		memory_read_stats(f.db, &before);
+		memory_fail(f.db, MEMORY_APPLY, 1, done, SHMETA_ERR_OUTCOME_UNKNOWN,
+		            "the connection was lost in COMMIT");
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+		fixture_pass(&f, 2000);
+		cr_expect_eq(f.write_status, SHMETA_ERR_OUTCOME_UNKNOWN);
+		memory_read_stats(f.db, &after);
+		cr_expect_eq(after.calls[MEMORY_LOAD], before.calls[MEMORY_LOAD], "everything was read");
+		cr_expect_eq(fixture_topic_id(&f, "w") != 0, done == 1);
+		SAME();
+	}
+	fixture_done(&f);
+}
+
 Test(sync_feed, a_source_that_goes_away_before_everything_was_compared_is_tried_again_too)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"w", 1}, .partition_count = 1}};
