@@ -531,6 +531,9 @@ enum shmeta_status pg_next_row(struct pg_state *state, struct pg_conn *conn, PGr
 		status = to_statement(state, conn, err);
 		if (status != SHMETA_OK)
 			return status;
+		/* What is skipped behind a failure, its own PREPARE's for example, has no rows. */
+		if (conn->failing)
+			return receive(state, conn, false, ret, err);
 		/* libpq lets us say so only while it stands at this very statement, with nothing of it taken. */
 		if (!PQsetSingleRowMode(conn->pg)) {
 			PGresult *none = PQgetResult(conn->pg);

@@ -241,7 +241,7 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		sql, sizeof sql,
 		"SELECT set_config('statement_timeout', '%u', false), set_config('lock_timeout', '%u', false), "
 		"set_config('idle_in_transaction_session_timeout', '%u', false)%s%s%s%s",
-		timeout - timeout / 10, timeout - timeout / 5, 4 * timeout,
+		timeout - timeout / 10, pg_lock_wait_of(state), 4 * timeout,
 		state->dialect->triggers
 			? ", set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), "
 			  "set_config('jit', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false), "

@@ -473,6 +473,15 @@ uint64_t pg_hash_value(const PGresult *result, int row, int column);
 /* Why there is no feed; "": there is one, or none was asked for. */
 const char *pg_feed_trouble(void *data);
 
+/* ---- locked.c --------------------------------------------------------------------------------------------------------------------- */
+
+/* Other sessions' locks of whole tables were looked for; was there any a moment ago? */
+void pg_locked_seen(struct pg_state *state, bool any);
+bool pg_locked_lately(const struct pg_state *state);
+/* Ask the server. ERR_INVALID_ARGUMENT, with the lock's name: some of the keys need a table that cannot be read now. */
+enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_key *keys, size_t count,
+                                   struct backend_error *err);
+
 /* ---- clock.c --------------------------------------------------------------------------------------------------------------------- */
 
 /* An expression for the source's time in ms; @now in it is the caller's (for tests). */

@@ -571,6 +571,21 @@ static enum shmeta_status of_rows(const struct pg_conn *conn, enum shmeta_status
 	return SHMETA_ERR_INVALID_ARGUMENT;
 }
 
+/* Everything could not be read: for which lock. */
+static enum shmeta_status name_lock(struct pg_state *state, struct backend_error *err)
+{
+	const struct backend_key all[] = {{.cls = SHMETA_CLASS_TOPIC, .with_segments = 1},
+	                                  {.cls = SHMETA_CLASS_AGENT},
+	                                  {.cls = SHMETA_CLASS_LEASE},
+	                                  {.cls = SHMETA_CLASS_OFFSET}};
+	struct backend_error mine = {.code = SHMETA_OK};
+
+	if (pg_judge_locked(state, all, sizeof all / sizeof all[0], &mine) == SHMETA_ERR_INVALID_ARGUMENT &&
+	    err != NULL)
+		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s", mine.text);
+	return SHMETA_ERR_SOURCE;
+}
+
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
@@ -610,6 +625,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	}
 	conn->patience_ms = 0;
 	conn->tick = NULL;
+	if (status == SHMETA_ERR_SOURCE && conn == &state->primary && pg_failed_with(conn, "55P03"))
+		status = name_lock(state, err);
 	status = of_rows(conn, status, err);
 	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
 		pg_shun(state, conn, err);
@@ -970,6 +987,11 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	status = pg_ensure(state, err);
 	if (status != SHMETA_OK)
 		return status;
+	if (pg_locked_lately(state)) {
+		status = pg_judge_locked(state, keys, count, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
 	f.reading = reading_of(state, pg_reader(state), sink);
 	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
 	/* A replica cancels what stands in the way of its replay, and may be anything else: it is never needed. */
@@ -981,6 +1003,14 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 			f.reading.conn = &state->primary;
 			status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
 		}
+	}
+	if (status == SHMETA_ERR_SOURCE && f.reading.conn == &state->primary &&
+	    pg_failed_with(f.reading.conn, "55P03")) {
+		status = pg_judge_locked(state, keys, count, &mine);
+		if (status == SHMETA_OK) /* it has gone in the meantime */
+			status = backend_fail(&mine, SHMETA_ERR_INVALID_ARGUMENT,
+			                      "%s: a table was locked by another session for %u ms and more",
+			                      state->dialect->engine, pg_lock_wait_of(state));
 	}
 	status = of_rows(f.reading.conn, status, &mine);
 	if (status != SHMETA_OK && err != NULL)

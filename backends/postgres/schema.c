@@ -68,8 +68,13 @@ static enum shmeta_status run_script(struct pg_state *state, const struct pg_scr
 	status = pg_execute(state, conn, "BEGIN", NULL, err);
 	/* Two daemons that start at once do not meet half of it. */
 	if (status == SHMETA_OK && state->dialect->advisory_locks) {
-		snprintf(lock, sizeof lock, "SELECT pg_advisory_xact_lock(%d)", LOCK_KEY);
+		/* And tables that are written all the time are not free soon. */
+		snprintf(lock, sizeof lock, "SET LOCAL lock_timeout = %u",
+		         pg_timeout_of(state) - pg_timeout_of(state) / 5);
 		status = pg_execute(state, conn, lock, NULL, err);
+		snprintf(lock, sizeof lock, "SELECT pg_advisory_xact_lock(%d)", LOCK_KEY);
+		if (status == SHMETA_OK)
+			status = pg_execute(state, conn, lock, NULL, err);
 	}
 	if (status == SHMETA_OK && !all)
 		status = pg_look_for_own(state, &due, err);

@@ -102,7 +102,7 @@ static bool collect(struct writing *w)
 			w->apart |= item->suspect;
 		}
 	}
-	w->apart |= write_tables_were_locked(w->state);
+	w->apart |= pg_locked_lately(w->state);
 	return true;
 }
 

@@ -154,7 +154,6 @@ bool write_failed_for_items(const struct writing *w);
 bool write_failed_for_now(const struct pg_conn *conn);
 /* Was what the item needs locked by another session a moment ago? */
 bool write_is_suspect(const struct pg_state *state, const struct write_item *item);
-bool write_tables_were_locked(const struct pg_state *state);
 /* All items, each statement behind a savepoint: one that fails is done in halves until its culprit is alone and refused, or answered
  * ERR_BUSY where another session's lock is in its way. */
 enum shmeta_status write_apart(struct writing *w, struct backend_error *err);

@@ -17,7 +17,7 @@
 #include "backends/postgres/write_kinds.h"
 #include "backends/refuse.h"
 
-enum { REMEMBERED_MS = 10000, TABLES_MS = 1000, NAP_FIRST_MS = 2, NAP_MOST_MS = 32, CONFLICT_TRIES = 3 };
+enum { REMEMBERED_MS = 10000, NAP_FIRST_MS = 2, NAP_MOST_MS = 32, CONFLICT_TRIES = 3 };
 
 /* ---- failures --------------------------------------------------------------------------------------------------------------------- */
 
@@ -61,11 +61,6 @@ bool write_is_suspect(const struct pg_state *state, const struct write_item *ite
 			return true;
 	}
 	return false;
-}
-
-bool write_tables_were_locked(const struct pg_state *state)
-{
-	return state->busy.tables_until_ns != 0 && pg_now_ns() < state->busy.tables_until_ns;
 }
 
 static void remember(struct pg_state *state, const struct write_item *item)
@@ -188,11 +183,11 @@ static enum shmeta_status refuse_by_tables(struct writing *w, struct backend_err
 	PGresult *result = NULL;
 	enum shmeta_status status = pg_next(w->state, w->conn, &result, err);
 
-	w->state->busy.tables_until_ns = 0;
+	if (status == SHMETA_OK)
+		pg_locked_seen(w->state, PQntuples(result) > 0);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
 		const char *table = PQgetvalue(result, row, 0);
 
-		w->state->busy.tables_until_ns = pg_now_ns() + TABLES_MS * UINT64_C(1000000);
 		for (size_t i = 0; i < w->item_count; i++)
 			if (w->items[i].result->status == SHMETA_OK &&
 			    needs(w, (enum write_kind)w->items[i].kind, table))

@@ -318,3 +318,35 @@ Test(postgres_locks, an_operation_that_conflicts_each_time_fails_alone, .init = 
 	hinder("RAISE EXCEPTION USING ERRCODE = ''40001'';");
 	expect_busy(1, "40001");
 }
+
+/* ---- reading -------------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status fetch(enum shmeta_class first, enum shmeta_class second)
+{
+	struct backend_key keys[2];
+
+	for (int i = 0; i < 2; i++)
+		keys[i] = (struct backend_key){.cls = i == 0 ? first : second,
+		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                               .topic = rows_str("t"),
+		                               .to = UINT64_MAX};
+	return world_fetch(&world, keys, 2);
+}
+
+Test(postgres_locks, keys_that_a_locked_table_keeps_from_being_read_are_refused_by_its_name_alone, .init = begin_usual,
+     .fini = end)
+{
+	world_sql(&world, "BEGIN");
+	world_sql(&world, "LOCK TABLE segments IN ACCESS EXCLUSIVE MODE");
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_SEGMENT), SHMETA_ERR_INVALID_ARGUMENT);
+		cr_expect_not_null(strstr(world.err.text, "the table segments cannot be read now"), "%s",
+		                   world.err.text);
+		cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_LEASE), SHMETA_OK, "%s", world.err.text);
+	}
+	cr_expect_eq(world_load(&world), SHMETA_ERR_SOURCE);
+	cr_expect_not_null(strstr(world.err.text, "the table segments cannot be read now"), "%s", world.err.text);
+	world_sql(&world, "COMMIT");
+	cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_SEGMENT), SHMETA_OK, "%s", world.err.text);
+	cr_expect_eq(world_load(&world), SHMETA_OK, "%s", world.err.text);
+}

@@ -780,6 +780,44 @@ Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_
 	(void)munmap((void *)stop, 4096);
 }
 
+/* A migration that takes its time: what needs the table waits for it, whatever does not goes on, and the source is not called away. */
+Test(postgres_faults, a_table_locked_by_a_migration_holds_up_what_needs_it_alone, .init = begin_writing,
+     .fini = end_writing)
+{
+	struct shmeta_op add = {.type = SHMETA_OP_ADD_SEGMENT,
+	                        .name = {"topic-1", 7},
+	                        .u.segment = {.base_offset = 700000,
+	                                      .end_offset = 700009,
+	                                      .record_count = 10,
+	                                      .id = {"late", 4},
+	                                      .s3_bucket = {"b", 1},
+	                                      .s3_key = {"k", 1}}};
+	struct shmeta_op group = {.type = SHMETA_OP_ENSURE_GROUP, .group_id = {"g", 1}};
+	PGconn *other = pg_cluster_connect(&server, "meta");
+	struct shmeta_result result = {.status = SHMETA_OK};
+	char *log;
+
+	pg_cluster_sql(other, "BEGIN; LOCK TABLE segments IN ACCESS EXCLUSIVE MODE");
+	cr_expect_eq(shmeta_write(client, &add, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_ERR_BUSY, "%s", result.text);
+	cr_expect_not_null(strstr(result.text, "the table segments is locked"), "%s", result.text);
+	cr_expect_eq(shmeta_write(client, &group, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	expect_reads();
+	await_connected();
+	pg_cluster_sql(other, "COMMIT");
+	PQfinish(other);
+	cr_expect_eq(shmeta_write(client, &add, 1, PATIENCE_S * 1000, &result, NULL), SHMETA_OK);
+	cr_expect_eq(result.status, SHMETA_OK, "%s", result.text);
+	set_watermark("topic-0", 1, 4242);
+	await_watermark("topic-0", 1, 4242);
+	log = run_read_file(d.log);
+	cr_assert_not_null(log);
+	cr_expect_null(strstr(log, "source_away"), "%s", log);
+	free(log);
+	expect_equal();
+}
+
 Test(postgres_faults, writes_while_the_server_is_away_fail_with_its_words_and_do_nothing, .init = begin_writing_direct,
      .fini = end_writing)
 {
