@@ -13,7 +13,7 @@
 enum shmeta_status shmeta__board_check(const struct shmeta_board *copy, uint64_t file_bytes, struct shmeta_err *err)
 {
 	if (memcmp(copy->signature, "SHMBOARD", sizeof copy->signature) != 0)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "board: this is no board of shmeta");
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "board: not a board of shmeta");
 	if ((copy->incompat & ~(uint32_t)SHMETA_BOARD_INCOMPAT_KNOWN) != 0)
 		return shmeta_fail(
 			err, SHMETA_ERR_VERSION,
@@ -33,7 +33,7 @@ enum shmeta_status shmeta__generation_check(const struct shmeta_generation *copy
                                             struct shmeta_err *err)
 {
 	if (memcmp(copy->signature, "SHMGENER", sizeof copy->signature) != 0)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "generation: this is no generation page of shmeta");
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "generation: not a generation page of shmeta");
 	if ((copy->incompat & ~(uint32_t)SHMETA_GEN_INCOMPAT_KNOWN) != 0)
 		return shmeta_fail(err, SHMETA_ERR_VERSION,
 		                   "generation %llu: uses features 0x%x that this version (%s) does not know",

@@ -25,7 +25,7 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 	enum { TRIES = 1000 };
 
 	if (memcmp(stats->signature, "SHMSTATS", sizeof stats->signature) != 0)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "stats: this is no stats page of shmeta");
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "stats: not a stats page of shmeta");
 	if (stats->version != 1 || stats->reader_bytes != sizeof(struct shmeta_stats_reader))
 		return shmeta_fail(err, SHMETA_ERR_VERSION, "stats: version %u of its writer, version 1 here",
 		                   stats->version);

@@ -580,12 +580,12 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 		sync_reconfigure(d->sync, &options);
 	free(overrides);
 	if (d->flags.file == NULL)
-		snprintf(ret_sentence, bytes, "there is no configuration file; nothing to read anew");
+		snprintf(ret_sentence, bytes, "the daemon reads no configuration file; nothing was reloaded");
 	else if (d->restart_keys[0] == '\0')
-		snprintf(ret_sentence, bytes, "took over %s", d->flags.file);
+		snprintf(ret_sentence, bytes, "%s is in use", d->flags.file);
 	else
-		snprintf(ret_sentence, bytes, "took over %s, but for what changes only at a restart: %s", d->flags.file,
-		         d->restart_keys);
+		snprintf(ret_sentence, bytes, "%s is in use, except for options that wait for a restart: %s",
+		         d->flags.file, d->restart_keys);
 	return SHMETA_OK;
 }
 

@@ -22,7 +22,7 @@ static enum shmeta_status judge_conninfo(const struct pg_state *state, const cha
 
 	if (options == NULL)
 		status = backend_fail(
-			err, SHMETA_ERR_CONFIG, "%s: %s is no connection string: %.*s", state->dialect->engine, what,
+			err, SHMETA_ERR_CONFIG, "%s: %s is not a connection string: %.*s", state->dialect->engine, what,
 			said != NULL && !may_hold_secret(conninfo) ? (int)strcspn(said, "\n") : 36,
 			said != NULL && !may_hold_secret(conninfo) ? said : "it does not parse (it is not shown)");
 	PQconninfoFree(options);

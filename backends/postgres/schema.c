@@ -223,7 +223,7 @@ __attribute__((format(printf, 3, 4))) static enum shmeta_status refuse(struct pg
 
 static enum shmeta_status is_foreign(struct pg_state *state, const char *missing, struct backend_error *err)
 {
-	return refuse(state, err, "is no StreamHouse database of a shape that shmeta knows: missing: %s", missing);
+	return refuse(state, err, "is not a StreamHouse database of a known shape: missing: %s", missing);
 }
 
 static enum shmeta_status judge_tables(struct pg_state *state, const struct pg_obstacles *obstacles,

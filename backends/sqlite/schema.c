@@ -323,7 +323,7 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 		return sqlite_fail(state, rc, "reading the schema of", err);
 	if (missing[0] != '\0')
 		return backend_fail(err, SHMETA_ERR_CONFIG,
-		                    "sqlite: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
+		                    "sqlite: %s is not a StreamHouse database of a known shape: missing: %s",
 		                    state->path, missing);
 	if (state->obstacle[0] == '\0')
 		rc = sqlite_own_objects(state, false, &ignored);
@@ -432,10 +432,9 @@ enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema
 	if (missing[0] != '\0' && !empty)
 		return verb == BACKEND_SCHEMA_REMOVE
 		               ? SHMETA_OK
-		               : backend_fail(
-					 err, SHMETA_ERR_CONFIG,
-					 "sqlite: %s is no StreamHouse database of a shape that shmeta knows: missing: %s",
-					 state->path, missing);
+		               : backend_fail(err, SHMETA_ERR_CONFIG,
+		                              "sqlite: %s is not a StreamHouse database of a known shape: missing: %s",
+		                              state->path, missing);
 	if (verb == BACKEND_SCHEMA_APPLY && state->obstacle[0] != '\0')
 		return backend_fail(err, SHMETA_ERR_CONFIG, "sqlite: %s: %s", state->path, state->obstacle);
 	if (verb == BACKEND_SCHEMA_APPLY && sqlite_is_newer(state))

@@ -140,7 +140,7 @@ Test(move_tool, every_wrong_line_is_told_with_its_number_and_nothing_is_written,
 	static const struct {
 		const char *line, *said;
 	} wrong[] = {
-		{"junk\n", "line 2: no JSON"},
+		{"junk\n", "line 2: not JSON"},
 		{"[1]\n", "line 2: no object"},
 		{"{\"kind\":\"cat\"," TENANT "}\n", "line 2: \"kind\""},
 		{"{\"kind\":\"group\"}\n", "line 2: \"tenant\""},
@@ -178,7 +178,7 @@ Test(move_tool, every_wrong_line_is_told_with_its_number_and_nothing_is_written,
 	write_lines("{\"schema\":\"shmeta.export\",\"version\":2,\"kind\":\"header\"}\n");
 	expect(6, "version 2", "shmetactl import %s --target sqlite:%s --yes", file, target);
 	write_lines("");
-	expect(2, "no export", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	expect(2, "not an export", "shmetactl import %s --target sqlite:%s --yes", file, target);
 	cr_expect_eq(access(target, F_OK), -1, "not even the file");
 }
 
@@ -188,8 +188,8 @@ Test(move_tool, a_row_that_the_target_refuses_is_told_with_its_line_and_the_othe
 	                                  ",\"group_id\":\"g\",\"topic\":\"nothing\",\"partition_id\":0,"
 	                                  "\"committed_offset\":5,\"metadata\":null,\"committed_at_ms\":1}\n"
 	                                  "{\"kind\":\"end\",\"rows\":2}\n");
-	expect(1, "line 3: this offset was not taken", "shmetactl import %s --target sqlite:%s --yes", file, target);
-	expect(1, "1 were there already; 1 were not taken", "shmetactl import %s --target sqlite:%s --yes --merge",
+	expect(1, "line 3: this offset was refused", "shmetactl import %s --target sqlite:%s --yes", file, target);
+	expect(1, "1 were there already; 1 were refused", "shmetactl import %s --target sqlite:%s --yes --merge",
 	       file, target);
 }
 

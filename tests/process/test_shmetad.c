@@ -494,7 +494,7 @@ Test(shmetad, a_source_that_hangs_stops_neither_the_heartbeat_nor_the_socket, .f
 	fd = dial();
 	cr_expect(answers(fd));
 	kill(d.pid, SIGHUP);
-	cr_expect(until(last_reload(fd, true, "took over")));
+	cr_expect(until(last_reload(fd, true, "is in use")));
 	close(fd);
 	sqlite3_close(db);
 	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);

@@ -144,7 +144,7 @@ static const struct {
 	{"source { uri = \"postgresql:host=/tmp,db.example\" }", 1, "source.uri", "db.example would have"},
 	{"source { uri = \"postgresql:///x\" read_uri = \"postgresql://replica.example/x\" }", 1, "source.uri",
          "replica.example would have"},
-	{"source { uri = \"postgresql://h?nonsense=1\" }", 1, "source.uri", "is no connection string"},
+	{"source { uri = \"postgresql://h?nonsense=1\" }", 1, "source.uri", "is not a connection string"},
 };
 
 Test(config, every_broken_file_is_refused_with_its_line_and_key, .init = begin, .fini = end)

@@ -45,6 +45,7 @@ int tool_open_control(struct tool *tool, struct shmeta **ret)
 		.directory = tool->dir,
 		.tenant = tool->tenant,
 		.agent = "shmetactl",
+		.flags = SHMETA_OPEN_UNREGISTERED, /* it asks, and reads nothing */
 		.threads = 1,
 		.error = error,
 		.error_bytes = sizeof(error),

@@ -284,7 +284,7 @@ static void report(const struct export *e, const char *name)
 			out_count(e->rows[BACKEND_ROW_OBJECT]));
 	}
 	if (e->left_out > 0)
-		(void)fprintf(stderr, "shmetactl: %s rows of the source were left out: nobody can use them\n",
+		(void)fprintf(stderr, "shmetactl: %s rows of the source were left out, because they are quarantined\n",
 		              out_count(e->left_out));
 }
 

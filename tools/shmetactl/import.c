@@ -104,7 +104,7 @@ static json_t *parse_line(struct import *im)
 	json_t *line = json_loadb(im->text, im->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 
 	if (line == NULL)
-		wrong(im, "no JSON: %s", error.text);
+		wrong(im, "not JSON: %s", error.text);
 	else if (!json_is_object(line)) {
 		wrong(im, "no object");
 		json_decref(line);
@@ -129,7 +129,8 @@ static int read_header(struct import *im)
 
 	if (line == NULL || strcmp(word_of(line, "schema"), MOVE_SCHEMA) != 0 ||
 	    strcmp(word_of(line, "kind"), "header") != 0)
-		code = tool_error(im->tool, TOOL_USAGE, "%s: no export of shmetactl: its first line does not say so",
+		code = tool_error(im->tool, TOOL_USAGE,
+		                  "%s: not an export of shmetactl: the first line is not its header",
 		                  im->tool->argv[0]);
 	else if (!json_is_integer(version) || json_integer_value(version) != MOVE_VERSION)
 		code = tool_error(im->tool, TOOL_VERSION,
@@ -349,7 +350,7 @@ static void drop_batch(struct import *im)
 static void refused(struct import *im, size_t i)
 {
 	if (im->refused++ < FAULTS_SHOWN)
-		(void)fprintf(stderr, "shmetactl: line %" PRIu64 ": this %s was not taken: %s\n", im->items[i].number,
+		(void)fprintf(stderr, "shmetactl: line %" PRIu64 ": this %s was refused: %s\n", im->items[i].number,
 		              move_kind_name(im->row[i].kind),
 		              im->result[i].text[0] != '\0' ? out_safez(im->result[i].text, sizeof(im->result[i].text))
 		                                            : shmeta_strerror(im->result[i].status));
@@ -445,7 +446,7 @@ static void report(const struct import *im, int code)
 	if (im->same > 0)
 		(void)printf("; %s were there already", out_count(im->same));
 	if (im->refused > 0)
-		(void)printf("; %s were not taken", out_count(im->refused));
+		(void)printf("; %s were refused", out_count(im->refused));
 	(void)puts("");
 	if (code != 0 && im->last_line > 0)
 		(void)printf("it ended early: written are the lines up to %" PRIu64
@@ -544,7 +545,7 @@ int verb_import(struct tool *tool)
 	int code;
 
 	if (tool->target == NULL)
-		return tool_error(tool, TOOL_USAGE, "say with --target where the rows are to go");
+		return tool_error(tool, TOOL_USAGE, "--target is missing: the URI of the source to write to");
 	if (strncmp(tool->target, "memory:", 7) == 0)
 		return tool_error(tool, TOOL_USAGE, "what is put into memory: is gone when this program ends");
 	im = tool_alloc(sizeof(*im));

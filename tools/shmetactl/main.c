@@ -51,7 +51,7 @@ const struct verb tool_verbs[] = {
          "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
          verb_verify},
 	{"export", "FILE|-", 1, 1, SOURCE_OPTS | OPT(YES), 'B', "everything the source holds, as JSON lines for import",
-         "Stop the writers first. Exits 1 when rows were left out that nobody can use.\n  shmetactl export metadata.jsonl\n"
+         "Stop the writers first. Exits 1 when quarantined rows were left out.\n  shmetactl export metadata.jsonl\n"
          "  shmetactl export - --source sqlite:/var/lib/shmeta/metadata.db | zstd > metadata.jsonl.zst",
          verb_export},
 	{"import", "FILE|-", 1, 1, OPT(TARGET) | OPT(PASSWORD_FILE) | OPT(MERGE) | OPT(DRY_RUN) | OPT(YES), 'B',

@@ -225,7 +225,7 @@ static bool map_of(json_t *value, struct shmeta_map *ret, void **ret_memory, cha
 	{
 		pairs[count].key = (struct shmeta_str){key, strlen(key)};
 		if (!text_of(item, &pairs[count++].value)) {
-			ok = blame(fault, "has a value that is no text");
+			ok = blame(fault, "has a value that is not a string");
 			break;
 		}
 	}

@@ -99,7 +99,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	} else {
 		json_decref(s.items);
 		if (s.sql && s.lines == 0)
-			(void)puts("-- there is nothing to do");
+			(void)puts("-- nothing to do");
 		else if (s.sql && !tool->dry_run)
 			(void)printf("done: %s statements\n", out_count(s.lines));
 	}
