@@ -189,8 +189,8 @@ Test(move_tool, a_row_that_the_target_refuses_is_told_with_its_line_and_the_othe
 	                                  "\"committed_offset\":5,\"metadata\":null,\"committed_at_ms\":1}\n"
 	                                  "{\"kind\":\"end\",\"rows\":2}\n");
 	expect(1, "line 3: this offset was refused", "shmetactl import %s --target sqlite:%s --yes", file, target);
-	expect(1, "1 were there already; 1 were refused", "shmetactl import %s --target sqlite:%s --yes --merge",
-	       file, target);
+	expect(1, "1 were there already; 1 were refused", "shmetactl import %s --target sqlite:%s --yes --merge", file,
+	       target);
 }
 
 /* Killed again and again while it writes; each time it goes on. */
