@@ -307,6 +307,11 @@ extern const struct backend_ops backend_postgresql, backend_cockroachdb;
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
 const struct backend_ops *backend_find(const char *uri, struct backend_error *err);
 
+/* A copy whose strings are its own, for whoever keeps options beyond the call that brought them. 0: no memory, *ret holds none.
+ * backend_options_free() leaves the numbers and no strings; it may be called again. */
+int backend_options_copy(const struct backend_options *from, struct backend_options *ret);
+void backend_options_free(struct backend_options *options);
+
 /* AGENT, LEASE, OFFSET: does the key mean the whole class? */
 int backend_key_is_class(const struct backend_key *key);
 

@@ -499,6 +499,9 @@ static void *open_aside(struct sync *s)
 	if (s->ops->open(backend, &options, &err) == SHMETA_OK &&
 	    s->ops->fingerprint(backend) == s->ops->fingerprint(s->backend))
 		return backend;
+	sync_log(s, LOG_NOTICE, "second_connection",
+	         "the full comparison holds up reads and writes, as there is no second connection for it: %s",
+	         err.text[0] != '\0' ? err.text : "it leads to another source");
 	s->ops->close(backend);
 	free(backend);
 	return NULL;

@@ -386,10 +386,9 @@ static void free_options(struct sync_options *o)
 	for (size_t i = 0; o->overrides != NULL && i < o->override_count; i++)
 		free((char *)o->overrides[i].prefix);
 	free((void *)o->overrides);
-	free((char *)o->source.uri);
+	backend_options_free(&o->source);
 	o->overrides = NULL;
 	o->override_count = 0;
-	o->source.uri = NULL;
 }
 
 /* A copy whose strings are its own, with every number brought to something that works. */
@@ -399,12 +398,12 @@ static bool copy_options(const struct sync_options *from, struct sync_options *r
 
 	o.overrides = NULL;
 	o.override_count = 0;
-	o.source.uri = strdup(from->source.uri);
+	if (!backend_options_copy(&from->source, &o.source))
+		return false;
 	struct sync_ttl_override *overrides = calloc(from->override_count + 1, sizeof *overrides);
 
-	if (o.source.uri == NULL || overrides == NULL) {
-		free((char *)o.source.uri);
-		free(overrides);
+	if (overrides == NULL) {
+		backend_options_free(&o.source);
 		return false;
 	}
 	o.overrides = overrides;

@@ -50,10 +50,9 @@ static char *conninfo_of(const struct pg_dialect *dialect, const char *uri)
 static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialect *dialect,
                                   const struct backend_options *options, struct backend_error *err)
 {
-	const char *file = options->password_file;
 	enum shmeta_status status;
+	int copied = backend_options_copy(options, &state->options);
 
-	state->options = *options;
 	state->dialect = dialect;
 	state->doing = "opening";
 	state->primary.role = "primary";
@@ -64,10 +63,7 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	state->uri = conninfo_of(dialect, options->uri);
 	if (options->read_uri != NULL && options->read_uri[0] != '\0')
 		state->read_uri = conninfo_of(dialect, options->read_uri);
-	state->options.password_file = file != NULL ? strdup(file) : NULL;
-	state->options.uri = state->options.read_uri = NULL;
-	if (state->uri == NULL || (file != NULL && state->options.password_file == NULL) ||
-	    !pg_changefeed_prepare(state))
+	if (!copied || state->uri == NULL || !pg_changefeed_prepare(state))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
 	/* What a former process has shown and written is in the store. */
 	pg_follower_passed(state);
@@ -208,7 +204,7 @@ static void close_source(void *data)
 		free(state->sql[i]);
 	forget(&state->uri);
 	forget(&state->read_uri);
-	free((char *)state->options.password_file);
+	backend_options_free(&state->options);
 	memset(state, 0, sizeof *state);
 }
 

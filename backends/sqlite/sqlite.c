@@ -358,14 +358,11 @@ static enum shmeta_status open_source(void *data, const struct backend_options *
 	struct sqlite_state *state = data;
 	const char *path = options->uri + strlen("sqlite:");
 
-	state->options = *options;
 	state->wake = state->inotify = state->again = -1;
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
-	state->uri_copy = strdup(options->uri);
-	if (state->uri_copy == NULL)
+	if (!backend_options_copy(options, &state->options))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: opening %s: out of memory", path);
-	state->options.uri = state->uri_copy;
-	state->path = state->uri_copy + strlen("sqlite:");
+	state->path = state->options.uri + strlen("sqlite:");
 	if (*path == '\0' || path[0] == ':' || strncmp(path, "file:", 5) == 0 || strlen(path) > PATH_MAX - 16)
 		return backend_fail(err, SHMETA_ERR_CONFIG, "sqlite: '%.100s' names no file; it is written sqlite:PATH",
 		                    options->uri);
@@ -389,7 +386,7 @@ static void close_source(void *data)
 {
 	struct sqlite_state *state = data;
 
-	if (state->uri_copy == NULL)
+	if (state->options.uri == NULL)
 		return; /* never opened: there is nothing, not even -1 for no descriptor */
 	disconnect(state);
 	sqlite_stop_waking(state);
@@ -398,8 +395,7 @@ static void close_source(void *data)
 	state->writing = NULL;
 	free(state->real);
 	state->real = NULL;
-	free(state->uri_copy);
-	state->uri_copy = NULL;
+	backend_options_free(&state->options);
 }
 
 static uint32_t capabilities(void *data)

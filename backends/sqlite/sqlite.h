@@ -162,8 +162,7 @@ struct sqlite_own {
 };
 
 struct sqlite_state {
-	struct backend_options options; /* uri is uri_copy */
-	char *uri_copy;
+	struct backend_options options; /* strings are copies of our own */
 	const char *path;
 	sqlite3 *db;
 	bool bare;          /* for schema(): the file as it is, whatever is in it */
