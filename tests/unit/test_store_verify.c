@@ -453,6 +453,44 @@ Test(verify, counters_that_are_wrong_are_found_and_numbers_that_were_never_given
 	EXPECT(7, "tenant '" SHMETA_DEFAULT_TENANT "'", "topic '", "agent", "group");
 }
 
+Test(verify, quarantined_rows_are_judged_by_their_bytes_their_keys_and_their_numbers)
+{
+	const struct shmeta__quarantined row = {.cls = SHMETA_CLASS_SEGMENT,
+	                                        .tenant = {SHMETA_DEFAULT_TENANT, sizeof SHMETA_DEFAULT_TENANT - 1},
+	                                        .topic = {"alpha", 5},
+	                                        .base = 7,
+	                                        .end = INT64_MAX,
+	                                        .rows = 3,
+	                                        .sentence = {"why", 3}};
+	uint8_t key[SHMETA_QUARANTINE_KEY_MAX], other[SHMETA_QUARANTINE_KEY_MAX], value[SHMETA_QUARANTINED_MAX];
+	const struct shmeta__quarantine_place place = {.base = 7};
+	size_t n = shmeta__quarantine_key(key, shmeta__quarantine_prefix(key, SHMETA_CLASS_SEGMENT, 1, "alpha", 5),
+	                                  &place);
+	size_t m = shmeta__quarantine_key(other, shmeta__quarantine_prefix(other, SHMETA_CLASS_SEGMENT, 1, "beta", 4),
+	                                  &place);
+	size_t bytes = shmeta__quarantined_encode(&row, &stamps, key, n, value, sizeof value);
+	struct shmeta__verify_report report = {0};
+	struct shmeta__txn *txn = begin();
+
+	OK(shmeta__put(txn, SHMETA_DB_QUARANTINE, key, n, value, bytes, &err));
+	commit(txn);
+	EXPECT(2, "say 0 quarantined rows, there are 3", "say 0 entries in 'quarantine', there are 1");
+	txn = begin();
+	shmeta__store_counters(store)->quarantined = 3;
+	shmeta__store_counters(store)->listed = 1;
+	commit(txn);
+	cr_assert_eq(verify(&report), SHMETA_OK, "%s", said[0]);
+	cr_assert_eq(report.quarantined, 3);
+	flip(SHMETA_DB_QUARANTINE, key, n, bytes - 1);
+	EXPECT(2, "its record fails its checksum", "say 3 quarantined rows, there are 0");
+	txn = begin();
+	OK(shmeta__delete(txn, SHMETA_DB_QUARANTINE, key, n, &err));
+	bytes = shmeta__quarantined_encode(&row, &stamps, other, m, value, sizeof value);
+	OK(shmeta__put(txn, SHMETA_DB_QUARANTINE, other, m, value, bytes, &err));
+	commit(txn);
+	EXPECT(1, "belongs to another key");
+}
+
 Test(verify, a_lost_sentinel_is_found)
 {
 	static const enum shmeta_db all[] = {SHMETA_DB_META, SHMETA_DB_NAMES, SHMETA_DB_OFFSETS};
