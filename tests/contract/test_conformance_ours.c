@@ -684,6 +684,70 @@ CLAIM(c8_objects_are_listed_and_without_slices_not_deletable_before_their_grace)
 
 /* ---- C9 limits --------------------------------------------------------------------------------------------------------------------------- */
 
+CLAIM(c20_a_read_of_the_source_leaves_the_snapshot_alone_unless_it_may_move)
+{
+	static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
+	struct shmeta_read read = {.size = sizeof read,
+	                           .consistency = SHMETA_SOURCE,
+	                           .timeout_ms = API_WAIT_MS,
+	                           .buffer = buffer,
+	                           .buffer_bytes = sizeof buffer};
+	struct shmeta_snapshot_info before, after;
+	struct shmeta_topic old, t;
+	struct shmeta_segment s;
+	struct shmeta_iter *iter;
+	char id[64];
+	const struct shmeta_op add = api_segment("orders", 0, 0, 9, id);
+	struct shmeta_result result;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &before), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topic(api.reader, "orders", 6, NULL, &old, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(api.reader, NULL, 0, 0, &iter), SHMETA_OK);
+	/* Written past the snapshot that is open. */
+	cr_assert_eq(shmeta_write(api.client, &add, 1, API_WAIT_MS, &result, NULL), SHMETA_OK);
+	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
+	cr_assert_eq(shmeta_find_segment_named(api.reader, "orders", 6, 0, 5, &read, &s, NULL), SHMETA_OK);
+	cr_expect_eq(s.end_offset, 9);
+	cr_expect(s.id.data >= buffer && s.id.data < buffer + sizeof buffer && s.id.bytes == strlen(id));
+	cr_assert_eq(shmeta_get_topic(api.reader, "orders", 6, &read, &t, NULL), SHMETA_OK);
+	cr_expect(t.name.data >= buffer && t.name.data < buffer + sizeof buffer);
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &after), SHMETA_OK);
+	cr_expect_eq(after.txn, before.txn);
+	cr_expect_eq(memcmp(old.name.data, "orders", 6), 0);
+	cr_expect_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_OK);
+	cr_expect_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_END);
+	shmeta_iter_free(iter);
+	cr_expect_neq(shmeta_find_segment_named(api.reader, "orders", 6, 0, 5, NULL, &s, NULL), SHMETA_OK);
+	read.flags = SHMETA_READ_MAY_MOVE;
+	cr_assert_eq(shmeta_find_segment_named(api.reader, "orders", 6, 0, 5, &read, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(api.reader, &after), SHMETA_OK);
+	cr_expect_gt(after.txn, before.txn);
+	cr_expect_eq(shmeta_find_segment_named(api.reader, "orders", 6, 0, 5, NULL, &s, NULL), SHMETA_OK);
+}
+
+CLAIM(c22_a_name_that_cannot_exist_is_absent)
+{
+	static const char *const wrong[] = {"", "a\nb", "a\x7f", "\xff\xfe", "\xc3"};
+	const struct shmeta_read source = {
+		.size = sizeof source, .consistency = SHMETA_SOURCE, .timeout_ms = API_WAIT_MS};
+	struct shmeta_freshness f;
+	struct shmeta_partition p;
+	struct shmeta_topic t;
+	struct shmeta_agent a;
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		cr_expect_eq(shmeta_get_topic(api.reader, wrong[i], strlen(wrong[i]), NULL, &t, &f), SHMETA_ABSENT);
+		cr_expect(f.fresh);
+		cr_expect_eq(shmeta_get_partition_named(api.reader, wrong[i], strlen(wrong[i]), 0, &source, &p, &f),
+		             SHMETA_ABSENT);
+		cr_expect(f.fresh);
+		cr_expect_eq(shmeta_get_agent(api.reader, wrong[i], strlen(wrong[i]), &a, &f), SHMETA_ABSENT);
+		cr_expect(f.fresh);
+	}
+}
+
 CLAIM(c9_names_are_249_bytes_of_printable_utf_8)
 {
 	char name[252];
