@@ -295,6 +295,8 @@ void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sen
 void sync_room_works(struct sync *s);
 /* Troubles that have been away for long enough end. */
 void health_run(struct sync *s);
+/* It refuses writes that nobody has forbidden. */
+bool health_unwritable(const struct sync *s);
 /* The source's state in words an operator can act on. */
 void health_describe(struct sync *s, char *ret, size_t bytes);
 

@@ -280,6 +280,11 @@ void sync_room_works(struct sync *s)
 
 /* ---- in words ------------------------------------------------------------------------------- */
 
+bool health_unwritable(const struct sync *s)
+{
+	return s->source_open && (s->capabilities & BACKEND_READ_ONLY) != 0 && !s->options.source.read_only;
+}
+
 void health_describe(struct sync *s, char *ret, size_t bytes)
 {
 	const struct sync_trouble *t = job_in_trouble(s);
@@ -289,8 +294,8 @@ void health_describe(struct sync *s, char *ret, size_t bytes)
 	if (t == NULL) {
 		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
 
-		snprintf(ret, bytes, "%s%s%s", s->source_open ? "connected" : "not connected yet",
-		         but[0] != '\0' ? "; " : "", but);
+		snprintf(ret, bytes, "%s%s%s%s", s->source_open ? "connected" : "not connected yet",
+		         health_unwritable(s) ? "; it cannot be written" : "", but[0] != '\0' ? "; " : "", but);
 		return;
 	}
 	time_t since = (time_t)t->since_s;

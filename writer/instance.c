@@ -54,6 +54,23 @@ static void give_to_readers(int dir_fd, const char *path)
 		log_event(LOG_WARNING, "group", "cannot give %s to group '%s': %m", path, READ_GROUP);
 }
 
+/* Whoever owns the directory, or a link to it, can put other files in the place of ours. */
+static enum shmeta_status judge_owner(const char *path, const struct stat *st, struct shmeta_err *err)
+{
+	struct stat link;
+	uid_t owner = st->st_uid;
+
+	if ((owner == 0 || owner == geteuid()) && lstat(path, &link) == 0 && S_ISLNK(link.st_mode))
+		owner = link.st_uid;
+	if (owner == 0 || owner == geteuid())
+		return SHMETA_OK;
+	return shmeta_fail(
+		err, SHMETA_ERR_PERMISSION,
+		"the instance directory %s belongs to user %u, so its files cannot be trusted; it must belong to "
+		"root or to user %u, who runs this daemon: remove it, chown it, or choose another with --dir",
+		path, (unsigned)owner, (unsigned)geteuid());
+}
+
 static enum shmeta_status open_directory(const char *path, int *ret_fd, struct shmeta_err *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -82,6 +99,8 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 		                    "everybody can write to the instance directory %s, so its files cannot be trusted; "
 		                    "chmod it to 2750, or choose another with --dir",
 		                    path);
+	} else {
+		status = judge_owner(path, &st, err);
 	}
 	if (status != SHMETA_OK) {
 		close(fd);

@@ -547,6 +547,9 @@ static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
 	}
 	s->source_open = true;
 	s->capabilities = s->ops->capabilities(s->backend);
+	if (health_unwritable(s))
+		sync_log(s, LOG_WARNING, "source_read_only",
+		         "the source cannot be written, although source.read_only is off: writes fail");
 	return SHMETA_OK;
 }
 
@@ -610,8 +613,9 @@ static void resume_feed(struct sync *s)
 	s->list_dirty = s->reconcile_asked = !s->following;
 	s->poll_due_ns = sync_now(s);
 	sync_log(s, LOG_INFO, "feed_resumed", "%s",
-	         s->following ? "the change feed goes on where the former writer left it"
-	                      : "the change feed cannot go on where it ended: comparing everything");
+	         s->following          ? "the change feed goes on where the former writer left it"
+	         : err.text[0] != '\0' ? err.text
+	                               : "the change feed cannot go on where it ended: comparing everything");
 }
 
 /* true: the source may be asked now. */

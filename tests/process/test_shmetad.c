@@ -430,6 +430,24 @@ Test(shmetad, an_instance_path_longer_than_a_socket_address_works, .init = begin
 	cr_expect_eq(run_reap(pid), 0);
 }
 
+Test(shmetad, a_directory_of_a_stranger_is_refused, .init = begin, .fini = end)
+{
+	char output[4096], linked[160], *arguments[] = {"shmetad", "--dir", d.instance, "--source", "memory:", NULL};
+
+	if (geteuid() != 0)
+		cr_skip_test("giving a directory to another user needs root");
+	cr_assert_eq(chown(d.instance, 65534, 65534), 0);
+	cr_expect_eq(run_once(arguments, output, sizeof(output)), 1);
+	cr_expect_not_null(strstr(output, "belongs to user 65534"), "%s", output);
+	/* Our own directory behind a stranger's link. */
+	cr_assert_eq(chown(d.instance, 0, 0), 0);
+	snprintf(linked, sizeof(linked), "%s/link", d.dir);
+	cr_assert_eq(symlink(d.instance, linked) | lchown(linked, 65534, 65534), 0);
+	arguments[2] = linked;
+	cr_expect_eq(run_once(arguments, output, sizeof(output)), 1);
+	cr_expect_not_null(strstr(output, "belongs to user 65534"), "%s", output);
+}
+
 Test(shmetad, without_any_option_it_serves_from_the_service_managers_directories, .init = begin, .fini = end)
 {
 	char *arguments[] = {"shmetad", NULL}, path[160];
