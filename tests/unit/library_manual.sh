@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# libshmeta(3) and include/shmeta.h say the same: every public function has an entry with the header's parameters, and the table
+# libshmeta(3) and include/shmeta.h say the same: every public function has an entry with the header's parameters, and the list
 # of statuses has the header's names, numbers and sentences.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -46,8 +46,7 @@ fi
 
 sed -n '/define SHMETA_STATUS_LIST/,/^enum shmeta_status/p' include/shmeta.h |
 	sed -nE 's/.*X\((\w+), (-?[0-9]+), "([^"]*)"\).*/SHMETA_\1 \2 \3/p' | sort >"$work/statuses"
-awk '/^\|  SHMETA_/ { name = $2 } /^:  / && name != "" { sub(/^:  /, ""); line[name] = line[name] " " $0 }
-	/^#/ { name = "" } END { for (n in line) print n line[n] }' "$page" | sort >"$work/listed"
+awk '/^\*SHMETA_[A-Z_]+\* \(-?[0-9]+\)$/ { gsub(/[*()]/, ""); line = $1 " " $2; next } line != "" { sub(/^\t/, ""); print line " " $0; line = "" }' "$page" | sort >"$work/listed"
 if ! out=$(diff "$work/statuses" "$work/listed"); then
 	echo "statuses: < include/shmeta.h, > $page"
 	grep '^[<>]' <<<"$out"
