@@ -305,8 +305,10 @@ static void step_call(struct run *r)
 static void step_outside(struct run *r)
 {
 	for (struct side *s = r->side; s < r->side + RUN_ENGINES; s++)
-		if (s->name != NULL && s->outsiders)
+		if (s->name != NULL && s->outsiders) {
+			run_draw_anew(r, (uint64_t)(s - r->side) + 1);
 			outsiders_write(r, s);
+		}
 }
 
 /* ---- kills, lost connections, lost triggers ------------------------------------------------------------------------------------ */
@@ -324,7 +326,7 @@ static void start_again(struct run *r, struct side *s)
 	if (!s->outsiders) {
 		s->model = (struct model){.schema = s->model.schema, .offers = s->model.offers};
 		for (size_t i = 0; i < s->model.offers; i++) {
-			s->model.offer[i].state = MODEL_REJECTED;
+			s->model.offer[i].state = MODEL_FORGOTTEN;
 			s->transfer[i] = NO_TRANSFER;
 		}
 		attach(s);
@@ -451,6 +453,7 @@ static void step_fire(struct run *r)
 	for (struct side *s = r->side; s < r->side + RUN_ENGINES; s++) {
 		if (s->name == NULL)
 			continue;
+		run_draw_anew(r, (uint64_t)(s - r->side) + 1);
 		switch (how) {
 		case 0: /* a clean restart, and others write while nobody follows */
 		case 1:
@@ -544,10 +547,8 @@ static void run_seed(uint64_t seed, uint64_t done[SHMETA_OP_TYPES], uint64_t ref
 
 	cr_assert_not_null(r);
 	r->seed = seed;
-	r->random = seed * 0x9E3779B97F4A7C15u;
 	r->trace = getenv("SHMETA_TRACE") != NULL;
-	for (int i = 0; i < 4; i++)
-		(void)run_pick(r, 2);
+	run_draw_anew(r, RUN_ENGINES + 1);
 	const struct model_schema schema = pick_schema(r);
 	uint32_t how = run_pick(r, 3);
 
@@ -557,6 +558,7 @@ static void run_seed(uint64_t seed, uint64_t done[SHMETA_OP_TYPES], uint64_t ref
 		if (world_possible(engines[i]) && (only == NULL || i == atoi(only)))
 			side_start(&r->side[i], engines[i], &schema, how);
 	for (r->step = 0; r->step < STEPS; r->step++) {
+		run_draw_anew(r, 0);
 		uint32_t what = run_pick(r, 20);
 
 		if (what < 11)

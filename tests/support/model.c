@@ -366,7 +366,7 @@ static void answer_offer(struct model *m, const struct shmeta_op *op, struct shm
 	bool completes = op->type == SHMETA_OP_COMPLETE_LEASE;
 	int agent = model_number(op->agent_id, MODEL_AGENTS);
 
-	if (o == NULL) {
+	if (o == NULL || o->state == MODEL_FORGOTTEN) {
 		r->status = SHMETA_ERR_NOT_FOUND;
 		return;
 	}

@@ -63,7 +63,7 @@ struct model_agent {
 	int64_t heartbeat_ms, started_ms;
 };
 
-enum model_offer_state { MODEL_PENDING, MODEL_ACCEPTED, MODEL_COMPLETED, MODEL_REJECTED };
+enum model_offer_state { MODEL_PENDING, MODEL_ACCEPTED, MODEL_COMPLETED, MODEL_REJECTED, MODEL_FORGOTTEN };
 
 struct model_object {
 	bool there;

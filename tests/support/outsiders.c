@@ -10,6 +10,13 @@
 
 #include "tests/support/views.h"
 
+void run_draw_anew(struct run *r, uint64_t side)
+{
+	r->random = ((r->seed << 20 | (uint64_t)r->step << 4) + side + 1) * 0x9E3779B97F4A7C15u;
+	for (int i = 0; i < 4; i++)
+		(void)run_pick(r, 2);
+}
+
 uint32_t run_pick(struct run *r, uint32_t below)
 {
 	r->random ^= r->random >> 12;

@@ -40,6 +40,8 @@ struct run {
 	uint64_t done[SHMETA_OP_TYPES], refused[SHMETA_OP_TYPES];
 };
 
+/* Go on with the numbers of this step and side (0: all sides): a step draws the same ones whatever the steps before it met with. */
+void run_draw_anew(struct run *r, uint64_t side);
 uint32_t run_pick(struct run *r, uint32_t below);
 /* A name that lives for the next RUN_NAMES names. */
 __attribute__((format(printf, 2, 3))) struct shmeta_str run_name(struct run *r, const char *fmt, ...);
