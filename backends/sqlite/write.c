@@ -128,6 +128,8 @@ static void run_one(struct writing *w, size_t at)
 	struct shmeta_result *r = &w->results[at];
 	bool save = needs_savepoint(op->op->type) || w->state->shape.triggers;
 
+	if (w->left_out != NULL && w->left_out[at])
+		return;
 	memset(r, 0, sizeof *r);
 	r->partition_id = op->op->partition_id;
 	w->culprit = at;
@@ -264,6 +266,14 @@ static size_t unit_before(const struct writing *w, size_t from, size_t most, siz
 	return begin;
 }
 
+/* Where a part that begins at `at` and should end at `most` ends: it holds whole units, and one at least. */
+static size_t part_end(const struct writing *w, size_t at, size_t most, size_t count)
+{
+	size_t end = unit_before(w, at, most, count);
+
+	return end > at ? end : unit_end(w, at, count);
+}
+
 /* Nothing of the unit is committed: what went well before the culprit did not. */
 static void refuse_unit(struct writing *w, size_t from, size_t to)
 {
@@ -284,6 +294,19 @@ static void refuse_unit(struct writing *w, size_t from, size_t to)
 		}
 }
 
+/* A slice that rolls its unit's transaction back is refused like one that does not: alone. false: it is no slice, or no memory. */
+static bool leave_out(struct writing *w, size_t from, size_t count)
+{
+	if (w->blame != WRITING_ROLLED_BACK || w->culprit == from)
+		return false;
+	if (w->left_out == NULL)
+		w->left_out = calloc(count, sizeof *w->left_out);
+	if (w->left_out == NULL)
+		return false;
+	w->left_out[w->culprit] = true;
+	return true;
+}
+
 /* All of them, in as few transactions as the source lets it be. *ret_done: those before it are done with. */
 static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 {
@@ -299,9 +322,11 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 			size_t size = to - at;
 
 			at = to;
-			to = count - at > 2 * size ? unit_before(w, at, at + 2 * size, count) : count;
+			to = count - at > 2 * size ? part_end(w, at, at + 2 * size, count) : count;
 			continue;
 		}
+		if (to == unit_end(w, at, count) && leave_out(w, at, count))
+			continue; /* the others of the unit, without it */
 		if (to == unit_end(w, at, count)) {
 			refuse_unit(w, at, to);
 			at = to;
@@ -311,9 +336,7 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 		} else if (w->blame == WRITING_ROLLED_BACK) {
 			to = unit_end(w, at, count);
 		} else {
-			size_t middle = unit_before(w, at, at + (to - at) / 2, count);
-
-			to = middle > at ? middle : unit_end(w, at, count);
+			to = part_end(w, at, at + (to - at) / 2, count);
 		}
 	}
 	*ret_done = count;
@@ -352,6 +375,8 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	if (many)
 		sqlite_watch_wal(state, false);
 	status = all(w, count, &done);
+	free(w->left_out);
+	w->left_out = NULL;
 	if (many && state->db != NULL)
 		sqlite_watch_wal(state, true);
 	/* Parts of it are committed: then what is not says so for itself. */

@@ -36,6 +36,7 @@ struct writing {
 	size_t culprit;          /* ROLLED_BACK: the operation                            */
 	struct shmeta_result *r; /* of the operation that is on; NULL: none is            */
 	char said[160];          /* DEFERRED: what the source said                        */
+	bool *left_out; /* [op]: a slice that was refused already, and takes its unit's others with it; NULL: none */
 	bool made_slices;
 	int64_t object; /* of the unit being written, -1: none           */
 	const struct shmeta_op *object_op;

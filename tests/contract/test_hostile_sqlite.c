@@ -382,6 +382,51 @@ Test(hostile_sqlite, of_many_operations_each_is_answered_for_itself)
 	world_free(&w);
 }
 
+/* An object of more slices than what was redone before it: it is done whole but for the slices that roll everything back. */
+Test(hostile_sqlite, slices_that_are_rolled_back_take_neither_their_object_nor_its_other_slices_along)
+{
+	enum { SLICES = 9, OPS = SLICES + 2 };
+	struct shmeta_op ops[OPS] = {
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S("u"), .offset = 666},
+		{.type = SHMETA_OP_COMMIT_OBJECT, .u.object = {S("bucket"), S("object"), SLICES, 1}}};
+	struct backend_op op[OPS];
+	struct shmeta_result results[OPS];
+	char id[OPS][16];
+	struct world w;
+
+	make(&w, WORLD_SQLITE_NEW);
+	world_sql(
+		&w,
+		"CREATE TRIGGER mark BEFORE UPDATE ON partitions WHEN NEW.high_watermark = 666 BEGIN SELECT RAISE(ROLLBACK, "
+		"'no'); END; CREATE TRIGGER app AFTER INSERT ON segments WHEN NEW.base_offset IN (1030, 1070) BEGIN SELECT "
+		"RAISE(ROLLBACK, 'no'); END");
+	for (size_t i = 2; i < OPS; i++) {
+		size_t bytes = (size_t)snprintf(id[i], sizeof id[i], "slice-%zu", i);
+
+		ops[i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SLICE,
+		                            .name = S("u"),
+		                            .u.segment = {.base_offset = 1000 + 10 * (i - 2),
+		                                          .end_offset = 1009 + 10 * (i - 2),
+		                                          .record_count = 10,
+		                                          .size_bytes = 1,
+		                                          .position = i - 2,
+		                                          .created_at_ms = 1,
+		                                          .id = {id[i], bytes}}};
+	}
+	for (size_t i = 0; i < OPS; i++)
+		op[i] = (struct backend_op){S(SHMETA_DEFAULT_TENANT), &ops[i]};
+	recorder_clear(&w.recorder);
+	ok(w.ops->apply(w.state, op, OPS, HOSTILE_NOW_MS, results, &w.recorder.sink, &w.err));
+	for (size_t i = 0; i < OPS; i++) {
+		bool refused = i == 0 || ops[i].u.segment.base_offset == 1030 || ops[i].u.segment.base_offset == 1070;
+
+		cr_expect_eq(results[i].status != SHMETA_OK, refused, "operation %zu: %s", i, results[i].text);
+	}
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments WHERE s3_key = 'object'"), SLICES - 2);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), SLICES - 2);
+	world_free(&w);
+}
+
 /* Rows that are moved into a file are each answered for themselves, too. */
 Test(hostile_sqlite, of_rows_that_are_moved_each_is_answered_for_itself)
 {
