@@ -271,7 +271,7 @@ void writing_answer_offer(struct writing *w, const struct backend_op *op, const 
 		transfer.held = by_holder && held_by(&lease, op->op->agent_id, w->now_ms);
 	}
 	if (w->failed == SQLITE_OK && !refuse_transfer(op->op, &transfer, r) && copied) {
-		if (by_holder)
+		if (by_holder && has_agent(w, op->tenant, rows_str(other), r))
 			give_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, rows_str(other),
 			           op->op->duration_ms, &lease, r);
 		if (w->failed == SQLITE_OK && r->status == SHMETA_OK) {
