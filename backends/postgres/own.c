@@ -358,6 +358,13 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 		return;
 	say_trigger(script, state, "shmeta_slices_delete", "DELETE", "segments", transitions[2], "shmeta_drop_slices");
 	say_trigger(script, state, "shmeta_slices_truncate", "TRUNCATE", "segments", "", "shmeta_drop_slices");
+	/* Segments that went while these triggers were missing left their slices behind. */
+	pg_say(script,
+	       "DELETE FROM %s.shmeta_slices l WHERE NOT EXISTS (SELECT FROM %s.segments s JOIN %s.shmeta_objects b ON "
+	       "s.s3_bucket = b.s3_bucket AND s.s3_key = b.s3_key WHERE b.object_id = l.object_id AND l.tenant = %s AND "
+	       "l.topic = s.topic AND l.partition_id = s.partition_id AND l.base_offset = s.base_offset)",
+	       schema, schema, schema,
+	       state->shape.organization ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
 }
 
 /* Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */

@@ -448,6 +448,23 @@ static bool may_be_made_anew(const struct managed *o)
 	return strcmp(o->type, "table") != 0 || strcmp(o->name, "shmeta_changes") == 0;
 }
 
+/* Segments that went while their trigger was missing left their slices behind. */
+static int drop_dead_slices(struct sqlite_state *state)
+{
+	const char *tenant = state->shape.organization ? "s.organization_id" : "'" SHMETA_DEFAULT_TENANT "'";
+	char *sql =
+		sqlite3_mprintf("DELETE FROM shmeta_slices WHERE NOT EXISTS(SELECT 1 FROM segments s, shmeta_objects b "
+	                        "WHERE shmeta_slices.tenant = %s AND shmeta_slices.topic = s.topic AND "
+	                        "shmeta_slices.partition_id = s.partition_id AND shmeta_slices.base_offset = "
+	                        "s.base_offset AND shmeta_slices.object_id = b.object_id AND s.s3_bucket = b.s3_bucket "
+	                        "AND s.s3_key = b.s3_key)",
+	                        tenant);
+	int rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_NOMEM;
+
+	sqlite3_free(sql);
+	return rc;
+}
+
 int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 {
 	struct sqlite_shape *shape = &state->shape;
@@ -497,6 +514,8 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 	}
 	sqlite3_finalize(find);
 	managed_free(objects, count);
+	if (rc == SQLITE_OK && make && *ret_made && shape->own)
+		rc = drop_dead_slices(state);
 	/* What was written while something was missing is not in the log: positions in it prove nothing any more. */
 	if (rc == SQLITE_OK && make && *ret_made)
 		rc = sqlite_execute(state,

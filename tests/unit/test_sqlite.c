@@ -1270,6 +1270,27 @@ Test(sqlite, slices_go_with_their_segments_whoever_deletes_them)
 	world_free(&w);
 }
 
+Test(sqlite, slices_whose_segments_went_while_their_trigger_was_missing_go_when_it_is_made_again)
+{
+	const struct shmeta_op op[2] = {
+		{.type = SHMETA_OP_COMMIT_OBJECT, .u.object = {str("b"), str("o"), 100, 1}},
+		{.type = SHMETA_OP_ADD_SLICE,
+	         .name = str("t"),
+	         .u.segment = {
+			 .id = str("s0"), .end_offset = 9, .record_count = 10, .size_bytes = 50, .created_at_ms = 1}}};
+	struct world w;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	apply(&w, op, 2);
+	world_sql(&w, "DROP TRIGGER shmeta_segments_slice; DELETE FROM segments");
+	cr_assert_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1);
+	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 0);
+	world_free(&w);
+}
+
 Test(sqlite, the_log_of_ones_own_writes_is_pruned_too)
 {
 	enum { PARTITIONS = 4000, ROUNDS = 32 };
