@@ -111,6 +111,7 @@ void model_set_lease(struct model *m, int topic, uint32_t partition, int agent, 
 	struct model_partition *p = &m->topic[topic].partition[partition];
 
 	p->lease.there = true;
+	p->lease.foreign = false;
 	p->lease.agent = agent;
 	p->lease.epoch = epoch;
 	p->lease.expired = expired;

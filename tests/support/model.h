@@ -44,6 +44,7 @@ struct model_partition {
 	} committed[MODEL_GROUPS];
 	struct {
 		bool there, expired;
+		bool foreign; /* given by others: the daemon learns its epoch when a trigger sees it go */
 		int agent;
 		uint64_t epoch;
 	} lease;

@@ -103,6 +103,7 @@ static void change_lease(struct run *r, struct change *c, int t, uint32_t p)
 		               "DELETE FROM partition_leases WHERE topic = 't%d' AND partition_id = %u", t, p);
 	} else if (c->after.agent[agent].there) {
 		model_set_lease(&c->after, t, p, agent, epoch, false);
+		part->lease.foreign = true;
 		(void)snprintf(
 			c->sql, sizeof c->sql,
 			"INSERT INTO partition_leases(topic, partition_id, leader_agent_id, lease_expires_at, "
@@ -221,6 +222,16 @@ static void change_retention(struct run *r, struct change *c, int t, uint32_t p)
 	               (unsigned long long)before);
 }
 
+/* An epoch that others gave, and that goes while no trigger sees it, nobody can know afterwards. */
+static bool has_foreign_lease(const struct model *m)
+{
+	for (int t = 0; t < MODEL_TOPICS; t++)
+		for (int p = 0; p < MODEL_PARTITIONS; p++)
+			if (m->topic[t].partition[p].lease.there && m->topic[t].partition[p].lease.foreign)
+				return true;
+	return false;
+}
+
 /* One change by somebody else; empty when the tables stand against it. */
 static void pick_change(struct run *r, const struct side *s, struct change *c)
 {
@@ -229,6 +240,8 @@ static void pick_change(struct run *r, const struct side *s, struct change *c)
 	bool there = c->after.topic[t].there && c->after.topic[t].partition[p].there;
 
 	c->sql[0] = '\0';
+	if (s->unlogged && (kind == 3 || (kind < 2 && has_foreign_lease(&c->after))))
+		return;
 	if (kind == 0)
 		change_topic(r, c, t);
 	else if (kind == 1)
@@ -273,6 +286,7 @@ static void outside_between(struct run *r, struct side *s, const char *before, c
 		s->model = c->after;
 		s->changed_s = run_now_s();
 	}
+	s->unlogged = false;
 	free(c);
 }
 
@@ -321,7 +335,9 @@ void outsiders_drop_triggers(struct run *r, struct side *s)
 {
 	run_trace(r, "%s: the triggers of the change feed are dropped", s->name);
 	each_trigger(s, row_trigger);
+	s->unlogged = true;
 }
+
 /* ---- what no trigger sees ------------------------------------------------------------------------------------------------------ */
 
 static bool is_plain(const struct model_schema *m)
@@ -464,6 +480,7 @@ void outsiders_bypass(struct run *r, struct side *s)
 	} else if (how == 3) {
 		run_trace(r, "%s: triggers fire in another mode from now on", s->name);
 		each_trigger(s, row_replica_trigger);
+		s->unlogged = true;
 		outsiders_write(r, s);
 	} else {
 		run_trace(r, "%s: a session as of a replica", s->name);

@@ -27,6 +27,7 @@ struct side {
 	struct model kept;               /* when a copy of its source was made */
 	uint64_t kept_transfer[MODEL_OFFERS];
 	bool has_kept;
+	bool unlogged;  /* the triggers are gone: what goes now, nobody can know of */
 	bool outsiders; /* others can reach its rows, and these outlive a daemon */
 };
 
