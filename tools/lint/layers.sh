@@ -24,11 +24,7 @@ BEGIN {
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-<<<<<<< HEAD
 	inspection = "^tools/shmetactl/(inspect|schema|verify|store|dump|export|readers|status|ls|out|quarantine)[a-z_]*\\.[ch]$"
-=======
-	inspection = "^tools/shmetactl/(inspect|schema|verify|store|dump|export|quarantine|readers|status|ls|out)[a-z_]*\\.[ch]$"
->>>>>>> 18a50ed (docs: list the statuses of the library without a table)
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
 	comparison = "^tools/shmetactl/(schema\\.c|verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
 
