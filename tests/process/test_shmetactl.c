@@ -1021,6 +1021,25 @@ Test(shmetactl_process, a_failure_names_what_was_typed_once, .init = start, .fin
 	run_tool_done(&t);
 }
 
+Test(shmetactl_process, on_a_terminal_a_table_fits_and_an_empty_list_says_so, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	char *save = NULL;
+
+	(void)setenv("COLUMNS", "40", 1);
+	run_tool_terminal(&t, "shmetactl --dir %s --color never ls topics", d.instance);
+	cr_assert(t.code == 0 && strstr(t.out, "topic-03") != NULL, "%s", t.out);
+	for (char *line = strtok_r(t.out, "\r\n", &save); line != NULL; line = strtok_r(NULL, "\r\n", &save))
+		cr_assert_leq(strlen(line), 40, "%s", line);
+	run_tool_done(&t);
+	run_tool_terminal(&t, "shmetactl --dir %s ls topics --prefix nosuch", d.instance);
+	cr_assert(strstr(t.out, "no topics") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	CTL(&t, "ls topics --prefix nosuch");
+	cr_assert_str_eq(t.out, "", "a program is told nothing");
+	run_tool_done(&t);
+}
+
 /* ---- every verb --------------------------------------------------------------------------------------------------------------- */
 
 /* What stands for a word of a verb's usage. */
