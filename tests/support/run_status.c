@@ -49,13 +49,18 @@ void run_status_expect_away(const struct run_daemon *d, const char *why)
 	cr_expect_null(strstr(said.source, "secret"), "%s", said.source);
 }
 
-/* And no more than that, but why there is no feed where there is none. */
+/* And no more than that, but that it cannot be written, and why there is no feed where there is none. */
 static bool is_connected(const struct run_status *said)
 {
-	static const char feedless[] = "connected; no change feed: ";
+	static const char *const feedless[] = {"connected; no change feed: ",
+	                                       "connected; it cannot be written; no change feed: "};
 
-	return strcmp(said->phase, "serving") == 0 &&
-	       (strcmp(said->source, "connected") == 0 || strncmp(said->source, feedless, strlen(feedless)) == 0);
+	if (strcmp(said->phase, "serving") != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(feedless) / sizeof(*feedless); i++)
+		if (strncmp(said->source, feedless[i], strlen(feedless[i])) == 0)
+			return true;
+	return strcmp(said->source, "connected") == 0;
 }
 
 void run_status_await_connected(const struct run_daemon *d)
