@@ -188,7 +188,7 @@ static void hold(struct sync *s, const char *lacks)
 	shmeta__escape(before, sizeof before, format->source, strnlen(format->source, sizeof format->source));
 	snprintf(sentence, sizeof sentence,
 	         "not accepted: %s, and %s; consent with 'shmetactl accept-source', or source.accept = %016" PRIx64
-	         " (now %s; before %s)",
+	         " (now %.70s; before %.70s)",
 	         a->course ? "the source went back to another state" : "the source is another one", lacks,
 	         fingerprint_of(s), now, before);
 	if (!a->held || strcmp(sentence, a->sentence) != 0)

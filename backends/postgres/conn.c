@@ -128,7 +128,7 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 		       : conn->pg != NULL                                        ? PQerrorMessage(conn->pg)
 		                                                                 : "not connected";
 	in_one_line(said, line, sizeof line);
-	snprintf(conn->said, sizeof conn->said, "%s", line);
+	snprintf(conn->said, sizeof conn->said, "%.*s", (int)sizeof conn->said - 1, line);
 	/* libpq does not tell why; these are all that there are. */
 	if (result == NULL && strstr(line, "certificate verify failed") != NULL)
 		snprintf(line + strlen(line), sizeof line - strlen(line),

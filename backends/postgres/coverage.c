@@ -78,7 +78,7 @@ const char *pg_feed_trouble(void *data)
 static enum shmeta_status count_own_tables(struct pg_state *state, struct pg_own *own, struct backend_error *err)
 {
 	enum shmeta_status status;
-	char sql[700], counts[40], *rest;
+	char sql[900], counts[40], *rest;
 
 	snprintf(
 		sql, sizeof sql,

@@ -191,7 +191,7 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, struct backen
 	char *rest;
 	PGresult *result = NULL;
 	enum shmeta_status status;
-	char sql[600];
+	char sql[900];
 
 	snprintf(sql, sizeof sql,
 	         "SELECT extract(epoch FROM clock_timestamp())::bigint, pg_snapshot_xmin(pg_current_snapshot())::text, "

@@ -116,7 +116,7 @@ static enum shmeta_status make_notify(struct pg_state *state, struct backend_err
 	struct pg_script script = {.lines = NULL};
 	int64_t there = 0;
 	enum shmeta_status status;
-	char sql[500];
+	char sql[700];
 
 	snprintf(sql, sizeof sql,
 	         "SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = '%s.shmeta_changes'::regclass AND "
@@ -166,7 +166,8 @@ static enum shmeta_status make_due(struct pg_state *state, bool due, struct back
 		return status;
 	}
 	state->make_again_ns = status == SHMETA_OK ? 0 : pg_now_ns() + (uint64_t)MAKE_AGAIN_S * 1000000000u;
-	snprintf(state->make_failure, sizeof state->make_failure, "%s", status == SHMETA_OK ? "" : mine.text);
+	snprintf(state->make_failure, sizeof state->make_failure, "%.*s", (int)sizeof state->make_failure - 1,
+	         status == SHMETA_OK ? "" : mine.text);
 	return pg_look_for_own(state, &due, err);
 }
 

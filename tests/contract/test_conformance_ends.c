@@ -246,7 +246,7 @@ CLAIM(c8_slices_are_done_or_refused_at_their_ends)
 			struct shmeta_op ops[2] = {good(SHMETA_OP_COMMIT_OBJECT, name), api_segment("t", 3, 0, 9, id)};
 			struct shmeta_partition p = {0};
 
-			(void)snprintf(id, sizeof id, "slice-%s-%zu", name[0], k);
+			(void)snprintf(id, sizeof id, "slice-%.40s-%zu", name[0], k);
 			ops[0].u.object.size_bytes = INT64_MAX;
 			ops[1].type = SHMETA_OP_ADD_SLICE;
 			ops[1].u.segment.id = S(id);

@@ -104,7 +104,9 @@ static pid_t start_committing(void)
 {
 	pid_t pid = run_fork();
 
-	for (unsigned i = 0; pid == 0; i++) {
+	if (pid != 0)
+		return pid;
+	for (unsigned i = 0;; i++) {
 		char sql[128];
 
 		(void)snprintf(sql, sizeof(sql), "UPDATE topics SET updated_at = %u WHERE name = 'topic-0000000'",
@@ -113,7 +115,6 @@ static pid_t start_committing(void)
 			_exit(1);
 		(void)usleep(20000);
 	}
-	return pid;
 }
 
 Test(large, every_list_comes_to_its_end_beside_a_writer_that_commits, .init = start, .fini = stop)

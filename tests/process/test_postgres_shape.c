@@ -330,8 +330,8 @@ Test(postgres_shape, an_index_that_does_not_make_a_place_unique_is_not_taken_for
 		"CREATE UNIQUE INDEX ON segments(topic, partition_id, base_offset, lower(id))",
 		"CREATE UNIQUE INDEX ON segments(topic, partition_id, base_offset) WHERE size_bytes > 0",
 		"CREATE UNIQUE INDEX ON segments(topic, partition_id) INCLUDE (base_offset)",
-		"CREATE UNIQUE INDEX at ON segments(topic, partition_id, base_offset); UPDATE pg_index SET indisvalid = false WHERE "
-		"indexrelid = 'at'::regclass",
+		("CREATE UNIQUE INDEX at ON segments(topic, partition_id, base_offset); UPDATE pg_index SET indisvalid = false WHERE "
+	         "indexrelid = 'at'::regclass"),
 	};
 	struct world world, *w = &world;
 

@@ -21,7 +21,7 @@ struct told {
 };
 
 static char directory[SCRATCH_PATH_MAX];
-static char path[64];
+static char path[SCRATCH_PATH_MAX + 16];
 
 static void collect(void *arg, const char *sentence)
 {

@@ -39,7 +39,7 @@ int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, cons
 		*(void **)&real = dlsym(RTLD_NEXT, "ppoll");
 		return real(fds, count, timeout, mask);
 	}
-	fds[0].revents = fds[0].events;
+	fds[0].revents = POLLIN;
 	return 1;
 }
 

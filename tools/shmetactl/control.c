@@ -70,7 +70,7 @@ int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
 {
 	struct shmeta_partition p;
 	struct shmeta_topic t;
-	enum shmeta_status status, head;
+	enum shmeta_status status = SHMETA_ABSENT, head = SHMETA_ABSENT;
 	struct session s;
 	int code = session_open(tool, tool->tenant, &s);
 
