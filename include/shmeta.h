@@ -325,8 +325,8 @@ struct shmeta_options {
  * instance shares the mappings of the first.
  * Owns: *ret; shmeta_close() it. Borrows: nothing after the return. Threads: any. Blocks: for file opens, one connect, and at
  * most 200 ms for the writer's answer.
- * Errors: ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group),
- * ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
+ * Errors: ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group to join; or whose
+ * the directory, a file in it or a link to it is, where these are not of one owner), ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);
 
 /* Detach. What was made from the instance (readers, clients, lists of objects) goes on until it is closed itself; nothing new can be

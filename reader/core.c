@@ -27,7 +27,30 @@ void shmeta__core_forget_all(void)
 	cores = NULL;
 }
 
-/* Nobody but its owner may be able to put files into the directory: what is mapped from it is believed. */
+/* Whoever owns a link to the directory can have it lead elsewhere tomorrow. A slash behind its name would have the kernel follow it. */
+static enum shmeta_status judge_link(const char *directory, const struct stat *dir, struct shmeta_err *err)
+{
+	size_t bytes = strlen(directory);
+	enum shmeta_status status = SHMETA_OK;
+	char *name = strdup(directory);
+	struct stat link;
+
+	if (name == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
+	while (bytes > 1 && name[bytes - 1] == '/')
+		name[--bytes] = 0;
+	if (lstat(name, &link) == 0 && S_ISLNK(link.st_mode) && link.st_uid != dir->st_uid && link.st_uid != 0 &&
+	    link.st_uid != geteuid())
+		status = shmeta_fail(err, SHMETA_ERR_PERMISSION,
+		                     "%s: is a symbolic link of user %u to a directory of user %u: refused; name the "
+		                     "directory itself",
+		                     name, link.st_uid, dir->st_uid);
+	free(name);
+	return status;
+}
+
+/* Nobody but its owner may be able to put files into the directory: what is mapped from it is believed. A group that may write
+ * there can take files away, but those that it puts in their place have another owner. */
 static enum shmeta_status judge_directory(const char *directory, const struct stat *dir, const struct stat *board,
                                           struct shmeta_err *err)
 {
@@ -37,10 +60,11 @@ static enum shmeta_status judge_directory(const char *directory, const struct st
 			"%s: mode %04o lets everybody write there, so nothing in it can be believed; shmetad makes its "
 			"directory with mode 0750",
 			directory, dir->st_mode & 07777);
-	if (board->st_uid != dir->st_uid && board->st_uid != 0)
+	if (board->st_uid != dir->st_uid)
 		return shmeta_fail(err, SHMETA_ERR_PERMISSION,
-		                   "%s/board: belongs to user %u, its directory to user %u: refused", directory,
-		                   board->st_uid, dir->st_uid);
+		                   "%s/board: belongs to user %u, its directory to user %u: refused; the "
+		                   "directory, its files and the writer must have one owner",
+		                   directory, board->st_uid, dir->st_uid);
 	if ((board->st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		return shmeta_fail(err, SHMETA_ERR_PERMISSION,
 		                   "%s/board: mode %04o lets others than its owner write it: refused", directory,
@@ -65,6 +89,7 @@ static enum shmeta_status open_denied(const char *directory, struct shmeta_err *
 
 static enum shmeta_status stat_board(int dir, const char *directory, struct stat *ret_board, struct shmeta_err *err)
 {
+	enum shmeta_status status;
 	struct stat dir_st;
 
 	if (fstatat(dir, "board", ret_board, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -80,7 +105,8 @@ static enum shmeta_status stat_board(int dir, const char *directory, struct stat
 	}
 	if (fstat(dir, &dir_st) < 0)
 		return shmeta_fail_errno(err, errno, "%s", directory);
-	return judge_directory(directory, &dir_st, ret_board, err);
+	status = judge_link(directory, &dir_st, err);
+	return status == SHMETA_OK ? judge_directory(directory, &dir_st, ret_board, err) : status;
 }
 
 static enum shmeta_status map_board(int dir, const char *directory, uint64_t file_bytes,
@@ -121,6 +147,19 @@ static void core_free(struct core *core)
 	free(core);
 }
 
+/* What was judged is what later opens find at the path. */
+static enum shmeta_status same_directory(int dir, const char *path, struct shmeta_err *err)
+{
+	struct stat judged, there;
+
+	if (fstat(dir, &judged) < 0 || stat(path, &there) < 0)
+		return shmeta_fail_errno(err, errno, "%s", path);
+	if (judged.st_dev != there.st_dev || judged.st_ino != there.st_ino)
+		return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: was exchanged while it was opened; open it again",
+		                   path);
+	return SHMETA_OK;
+}
+
 static enum shmeta_status core_new(int dir, const char *directory, const struct stat *st, const char *agent,
                                    struct core **ret, struct shmeta_err *err)
 {
@@ -140,8 +179,10 @@ static enum shmeta_status core_new(int dir, const char *directory, const struct 
 	(void)snprintf(core->agent, sizeof core->agent, "%s", agent);
 	/* The working directory may change before the next generation is opened. */
 	core->directory = realpath(directory, NULL);
-	status = core->directory != NULL ? map_board(dir, directory, (uint64_t)st->st_size, &core->board, err)
+	status = core->directory != NULL ? same_directory(dir, core->directory, err)
 	                                 : shmeta_fail_errno(err, errno, "%s", directory);
+	if (status == SHMETA_OK)
+		status = map_board(dir, directory, (uint64_t)st->st_size, &core->board, err);
 	if (status != SHMETA_OK) {
 		core_free(core);
 		return status;

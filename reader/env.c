@@ -56,7 +56,7 @@ static enum shmeta_status trusted(const struct stat *st, uid_t owner, const char
 {
 	if (!S_ISREG(st->st_mode))
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: not a regular file", name);
-	if (st->st_uid != owner && st->st_uid != 0)
+	if (st->st_uid != owner)
 		return shmeta_fail(err, SHMETA_ERR_PERMISSION, "%s: belongs to user %u, the board to user %u: refused",
 		                   name, st->st_uid, owner);
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0)

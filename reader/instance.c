@@ -260,6 +260,16 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 	/* Files are opened without the lock. Two threads that follow at once find the same core. */
 	if (shmeta__core_open(from->directory, instance->agent, instance->threads, &found, &err) != SHMETA_OK)
 		(void)shmeta__instance_fail(instance, &err);
+	/* A name in a directory such as /dev/shm that became free is anybody's to take. */
+	if (found != NULL && found->owner != from->owner && found->owner != 0) {
+		(void)shmeta_fail(&err, SHMETA_ERR_PERMISSION,
+		                  "%s: was made anew by user %u, it was one of user %u before: not followed; open it "
+		                  "again if that is meant",
+		                  from->directory, found->owner, from->owner);
+		(void)shmeta__instance_fail(instance, &err);
+		shmeta__core_unref(found, instance->threads);
+		found = NULL;
+	}
 	(void)pthread_mutex_lock(&instance->lock);
 	if (found != NULL && instance->core == from) {
 		instance->core = found;

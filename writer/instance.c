@@ -71,6 +71,21 @@ static enum shmeta_status judge_owner(const char *path, const struct stat *st, s
 		path, (unsigned)owner, (unsigned)geteuid());
 }
 
+/* What works for the daemon, and not for those whom it is there for. */
+static void tell_doubts(const char *path, const struct stat *st)
+{
+	if (st->st_uid != geteuid())
+		log_event(LOG_WARNING, "directory",
+		          "the instance directory %s belongs to root and its files to user %u: agents refuse an "
+		          "instance that has more than one owner; chown it to user %u",
+		          path, (unsigned)geteuid(), (unsigned)geteuid());
+	if (st->st_mode & S_IWGRP)
+		log_event(LOG_WARNING, "directory",
+		          "group %u can write to the instance directory %s: its members can remove the store, and "
+		          "agents refuse what they put there instead; chmod it to 2750",
+		          (unsigned)st->st_gid, path);
+}
+
 static enum shmeta_status open_directory(const char *path, int *ret_fd, struct shmeta_err *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -109,6 +124,8 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 	if (created) {
 		give_to_readers(fd, path);
 		(void)fchmod(fd, 02750); /* umask, and chown, may have taken bits away */
+	} else {
+		tell_doubts(path, &st);
 	}
 	if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
 		log_event(LOG_WARNING, "not-tmpfs",

@@ -17,10 +17,19 @@ static char *join(const char *directory, const char *last)
 
 char *path_absolute(const char *path)
 {
-	const char *slash = strrchr(path, '/'), *last = slash != NULL ? slash + 1 : path;
+	size_t bytes = strlen(path);
 	char directory[PATH_MAX], real[PATH_MAX];
 
-	/* "..", "." and "x/" name directories themselves. */
+	/* "x/" is x: what it is a link to is not looked up here. */
+	if (bytes > 1 && path[bytes - 1] == '/') {
+		char *shorter = strndup(path, bytes - 1), *found = shorter != NULL ? path_absolute(shorter) : NULL;
+
+		free(shorter);
+		return found;
+	}
+	const char *slash = strrchr(path, '/'), *last = slash != NULL ? slash + 1 : path;
+
+	/* "..", "." and "/" name directories themselves. */
 	if (last[0] == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) {
 		if (realpath(path, real) != NULL)
 			return strdup(real);

@@ -446,6 +446,16 @@ Test(shmetad, a_directory_of_a_stranger_is_refused, .init = begin, .fini = end)
 	arguments[2] = linked;
 	cr_expect_eq(run_once(arguments, output, sizeof(output)), 1);
 	cr_expect_not_null(strstr(output, "belongs to user 65534"), "%s", output);
+	snprintf(linked, sizeof(linked), "%s/link/", d.dir);
+	cr_expect_eq(run_once(arguments, output, sizeof(output)), 1);
+	cr_expect_not_null(strstr(output, "belongs to user 65534"), "%s", output);
+}
+
+Test(shmetad, a_directory_that_a_group_can_write_is_served_with_a_warning, .init = begin, .fini = end)
+{
+	cr_assert_eq(chmod(d.instance, 02770), 0);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_expect_not_null(strstr(read_text(d.log), "can write to the instance directory"), "%s", read_text(d.log));
 }
 
 Test(shmetad, without_any_option_it_serves_from_the_service_managers_directories, .init = begin, .fini = end)

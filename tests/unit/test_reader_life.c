@@ -319,6 +319,89 @@ Test(reader_open, files_that_others_can_write_are_not_believed)
 	fake_writer_free(f);
 }
 
+/* Give the files of a directory, and it, to a user. */
+static void give_all(const char *dir, uid_t uid)
+{
+	static const char *const names[] = {
+		"", "/board", "/control.sock", "/store.1", "/store.1/generation", "/store.1/data.mdb"};
+	char path[128];
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		(void)snprintf(path, sizeof path, "%s%s", dir, names[i]);
+		cr_assert(chown(path, uid, 0) == 0 || errno == ENOENT, "%s", path);
+	}
+}
+
+Test(reader_open, directory_files_and_peer_have_one_owner)
+{
+	static const char *const names[] = {"board", "store.1/generation", "store.1/data.mdb"};
+	char error[512], path[128];
+	struct fake_writer *f;
+	struct shmeta *opened;
+
+	if (getuid() != 0)
+		cr_skip_test("needs root, to give files away");
+	f = fake_writer_new();
+	/* A directory of a user: whole, it is as good as root's; one file of root's or of a third one in it is not. */
+	give_all(f->dir, 12345);
+	cr_assert_eq(try_open(f->dir, error, sizeof error), SHMETA_OK, "%s", error);
+	for (size_t i = 0; i < 3; i++)
+		for (uid_t uid = 0; uid <= 23456; uid += 23456) {
+			(void)snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
+			cr_assert_eq(chown(path, uid, 0), 0);
+			cr_expect_eq(try_open(f->dir, error, sizeof error), SHMETA_ERR_PERMISSION, "%s of %u", names[i],
+			             uid);
+			(void)snprintf(path, sizeof path, "belongs to user %u", uid);
+			cr_expect_not_null(strstr(error, path), "%s", error);
+			(void)snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
+			cr_assert_eq(chown(path, 12345, 0), 0);
+		}
+	/* A group that may write can put nothing of its own there that is believed: no files, and no socket. */
+	const struct shmeta_options o = {.size = sizeof o, .directory = f->dir};
+
+	cr_assert_eq(chmod(f->dir, 02770), 0);
+	for (uid_t uid = 0; uid <= 23456;
+	     uid += 23456) { /* root answers everywhere, as a service manager's sockets do */
+		fake_unserve(f);
+		cr_assert_eq(seteuid(uid), 0);
+		fake_serve(f);
+		cr_assert_eq(seteuid(0), 0);
+		cr_assert_eq(shmeta_open(&o, &opened), SHMETA_OK);
+		cr_expect_eq(shmeta_refresh(opened, SHMETA_CLASS_LIST, NULL, 0, 0, 5000, NULL),
+		             uid == 0 ? SHMETA_OK : SHMETA_ERR_DENIED);
+		if (uid != 0) {
+			(void)shmeta_last_error(opened, error, sizeof error);
+			cr_expect_not_null(strstr(error, "belongs to user 23456"), "%s", error);
+		}
+		shmeta_close(opened);
+	}
+	give_all(f->dir, 0);
+	fake_writer_free(f);
+}
+
+Test(reader_open, a_link_to_the_directory_is_its_owners_or_ours_or_roots)
+{
+	struct fake_writer *f;
+	char error[512], link[128], slashes[136];
+
+	if (getuid() != 0)
+		cr_skip_test("needs root, to give files away");
+	f = fake_writer_new();
+	(void)snprintf(link, sizeof link, "%s.link", f->dir);
+	(void)snprintf(slashes, sizeof slashes, "%s//", link);
+	cr_assert_eq(symlink(f->dir, link), 0);
+	cr_expect_eq(try_open(link, error, sizeof error), SHMETA_OK, "%s", error);
+	cr_assert_eq(lchown(link, 12345, 0), 0);
+	cr_expect_eq(try_open(link, error, sizeof error), SHMETA_ERR_PERMISSION);
+	cr_expect_not_null(strstr(error, "symbolic link of user 12345 to a directory of user 0"), "%s", error);
+	cr_expect_eq(try_open(slashes, error, sizeof error), SHMETA_ERR_PERMISSION);
+	give_all(f->dir, 12345);
+	cr_expect_eq(try_open(link, error, sizeof error), SHMETA_OK, "%s", error);
+	give_all(f->dir, 0);
+	cr_assert_eq(unlink(link), 0);
+	fake_writer_free(f);
+}
+
 static struct fake_writer *denied;
 
 static int open_as_nobody(void)
@@ -999,6 +1082,34 @@ Test(reader_life, a_directory_that_was_made_anew_is_followed_once_answers_are_st
 }
 
 /* ---- ages ------------------------------------------------------------------------------------------------------------------------------ */
+
+Test(reader_life, a_directory_that_was_made_anew_by_another_user_is_not_followed)
+{
+	struct shmeta_freshness fresh;
+	struct shmeta_topic t;
+	char error[512] = "";
+
+	if (getuid() != 0)
+		cr_skip_test("needs root, to give files away");
+	fake_unserve(w);
+	fake_advance(w, UINT64_C(400000000000));
+	fake_remake(w);
+	fake_begin(w);
+	(void)fake_simple_topic(w, "new", 1);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	give_all(w->dir, 12345);
+	/* It looks once a second at most. */
+	for (int i = 0; i < 300 && strstr(error, "made anew by user 12345") == NULL; i++) {
+		begin();
+		cr_assert_eq(shmeta_get_topic(reader, "new", 3, NULL, &t, &fresh), SHMETA_ABSENT);
+		cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &t, &fresh), SHMETA_OK);
+		end();
+		(void)shmeta_last_error(instance, error, sizeof error);
+		(void)poll(NULL, 0, 10);
+	}
+	cr_expect_not_null(strstr(error, "made anew by user 12345"), "%s", error);
+}
 
 Test(reader_life, an_answer_is_fresh_until_its_age_is_its_time_to_live)
 {
