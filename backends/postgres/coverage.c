@@ -50,9 +50,14 @@ void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES])
 		"row_security_active(c.oid)::int ELSE 0 END)::text FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s)) || "
 		"(SELECT ' ' || count(*) || ' ' || coalesce(sum((t.oid::int8 << 32) + t.xmin::text::int8), 0) FROM "
 		"pg_catalog.pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal AND t.tgname <> 'shmeta_changes_notify') || "
+		"(SELECT ' ' || coalesce(sum((p.oid::int8 << 32) + p.xmin::text::int8), 0) FROM pg_catalog.pg_proc p WHERE p.oid IN (SELECT "
+		"t.tgfoid FROM pg_catalog.pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal AND t.tgname <> "
+		"'shmeta_changes_notify')) || "
+		"(SELECT ' ' || count(*) || ' ' || sum((a.attnum::int8 << 40) + a.xmin::text::int8) FROM pg_catalog.pg_attribute a "
+		"WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped) || "
 		"(SELECT ' ' || count(*) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = ANY(%s)) || "
 		"(SELECT ' ' || count(*) FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = ANY(%s))",
-		tables, tables, tables, tables);
+		tables, tables, tables, tables, tables, tables);
 }
 
 uint64_t pg_hash_value(const PGresult *result, int row, int column)
@@ -85,8 +90,8 @@ static enum shmeta_status count_own_tables(struct pg_state *state, struct pg_own
 		"SELECT count(*)::text || ' ' || coalesce(sum(CASE WHEN has_table_privilege(c.oid, 'SELECT') THEN 1 ELSE 0 END), 0)"
 		"::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
 		"WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
-		"'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND c.relkind = 'r'",
-		state->schema_text, state->dialect->triggers ? ", 'shmeta_changes'" : "");
+		"'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND c.relkind IN ('r', 'S')",
+		state->schema_text, state->dialect->triggers ? ", 'shmeta_changes', 'shmeta_missed'" : "");
 	status = pg_one_text(state, sql, counts, sizeof counts, err);
 	if (status != SHMETA_OK)
 		return status;
@@ -120,10 +125,13 @@ static enum shmeta_status look_at_catalog(struct pg_state *state, struct pg_own 
 		"WITH own(name, tab, function, type) AS (VALUES %s), seven AS (SELECT c.* FROM pg_catalog.pg_class c WHERE c.oid = "
 		"ANY(%s) AND c.relname <> 'shmeta_changes'), placed AS (SELECT o.name, EXISTS (SELECT FROM pg_catalog.pg_trigger t "
 		"JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE t.tgname = o.name AND t.tgrelid = to_regclass(o.tab) AND "
-		"p.proname = o.function AND t.tgtype = o.type AND t.tgenabled = 'A' AND (t.tgqual IS NULL OR t.tgtype = 5)) AS there "
+		"p.proname = o.function AND t.tgtype = o.type AND t.tgenabled = 'A' AND (t.tgqual IS NULL OR t.tgtype = 5) AND "
+		"has_schema_privilege(p.proowner, p.pronamespace, 'USAGE') AND has_table_privilege(p.proowner, "
+		"to_regclass('shmeta_changes'), 'INSERT')) AS there "
 		"FROM own o) SELECT %s, "
 		"(SELECT count(*) FROM placed WHERE there), (SELECT string_agg(name, ', ' ORDER BY name) FROM placed WHERE NOT there), " NAMES_WHERE("c.relkind NOT IN ('r', 'p')") ", " NAMES_WHERE("c.relkind = 'p' OR c.relhassubclass OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)") ", " NAMES_WHERE(
 			"EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid)") ", " NAMES_WHERE("row_security_active(c.oid)") ", "
+																			"(SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('shmeta_changes') AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid) OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled <> 'D' AND t.tgname NOT IN ('shmeta_changes_prune', 'shmeta_changes_notify')))), "
 																			"EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s) AND c.relpersistence = 'u')::int, "
 																			/* Triggers and rules of the application's, and foreign keys by which a row of ours takes one along that we do not know of. */
 																			"(EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN seven c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND "
@@ -156,7 +164,7 @@ enum shmeta_status pg_count_own(struct pg_state *state, struct pg_own *ret, stru
 {
 	enum shmeta_status status;
 
-	*ret = (struct pg_own){.wanted_tables = state->dialect->triggers ? 6 : 5,
+	*ret = (struct pg_own){.wanted_tables = state->dialect->triggers ? 7 : 5,
 	                       .wanted_triggers = state->dialect->triggers ? PG_TRIGGERS : 0};
 	state->coverage = (struct pg_coverage){.basis = 0};
 	status = count_own_tables(state, ret, err);
@@ -208,6 +216,7 @@ static void judge(struct pg_state *state, const struct pg_own *own)
 		"partitioned, or with inheritance: what is done to a part fires no trigger of the table",
 		"written by a subscription, which fires no trigger for statements",
 		"row-level security hides rows from this role",
+		"a rule, policy or trigger that is not shmeta's may keep rows out of it",
 	};
 	const char *key = pg_inexact_key(&state->shape);
 
@@ -234,9 +243,10 @@ static void judge(struct pg_state *state, const struct pg_own *own)
 	else if (own->version == PG_VERSION_EARLIER)
 		say_trouble(state, "shmeta's own objects are of another version: 'shmetactl schema apply' renews them");
 	else if (own->triggers < own->wanted_triggers)
-		say_trouble(state,
-		            "triggers are missing or do not always fire (%.160s): 'shmetactl schema apply' makes them",
-		            own->missing);
+		say_trouble(
+			state,
+			"triggers are missing, do not always fire, or may not write the log (%.160s): 'shmetactl schema apply' makes them",
+			own->missing);
 }
 
 enum shmeta_status pg_look_for_own(struct pg_state *state, bool *ret_due, struct backend_error *err)

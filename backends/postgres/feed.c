@@ -24,7 +24,7 @@
 #include <time.h>
 
 #include "backends/feed.h"
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/shape.h"
 
 enum { CHANGES_MOST = 200000, CLASS_KEYS_MOST = 2000, PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
 
@@ -39,7 +39,11 @@ struct place {
 	uint64_t line;  /* to which history: cluster, timeline, database, log */
 	uint64_t basis; /* on what the completeness of the log rested          */
 	struct witness witness;
+	int64_t missed; /* statements that no trigger could log, ever */
+	uint64_t owed;  /* below this one there may be transactions with such statements; 0: none */
 };
+/* Not asked for yet. No transaction of anybody's has this number. */
+enum { OWED_UNKNOWN = 1 };
 
 struct pg_feed {
 	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
@@ -62,7 +66,7 @@ struct position {
 	uint64_t source;
 	struct place place;
 };
-enum { POSITION_VERSION = 3 }; /* 2 is a changefeed's */
+enum { POSITION_VERSION = 4 }; /* 2 is a changefeed's */
 /* With room for this much no position is refused: see pg_position(). */
 enum { SHORT_SNAPSHOT = 64 };
 
@@ -132,7 +136,10 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 	snprintf(feed->cluster, sizeof feed->cluster, "%s", PQgetvalue(result, 0, 4));
 	feed->loading_place = (struct place){.line = pg_hash_value(result, 0, 2),
 	                                     .basis = pg_hash_value(result, 0, 5),
-	                                     .witness = witness_of(PQgetvalue(result, 0, 6))};
+	                                     .witness = witness_of(PQgetvalue(result, 0, 6)),
+	                                     .missed = pg_int(result, 0, 7)};
+	/* What was missed before may be committed after. */
+	feed->loading_place.owed = feed->loading_place.missed != 0 ? OWED_UNKNOWN : 0;
 	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
 		status = no_memory(state, err);
 	PQclear(result);
@@ -380,8 +387,8 @@ static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, 
 		*ret_why =
 			"the last change that was seen is no longer in the log: the server was set back to an earlier state and "
 			"has gone on from there, or the log was emptied";
-	} else if (seen && pruned <= xmin_of(snapshot) && pg_hash_value(result, 0, 4) == place->basis &&
-	           place->basis == state->coverage.basis) {
+	} else if (seen && pruned <= xmin_of(snapshot) && pg_int(result, 0, 5) == place->missed &&
+	           pg_hash_value(result, 0, 4) == place->basis && place->basis == state->coverage.basis) {
 		*ret = REACHES;
 	}
 	PQclear(result);
@@ -403,6 +410,7 @@ struct poll_end {
 	bool seen;              /* the one that was the newest is still there */
 	int64_t session;
 	uint64_t pruned; /* rows of transactions below this one may have gone */
+	int64_t missed;
 };
 
 /* The rows of one poll, as keys. */
@@ -421,14 +429,15 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
 		if (class < 0) {
-			*ret_end = (struct poll_end){
-				.snapshot = PQgetvalue(result, row, 2),
-				.session = pg_int(result, row, 4),
-				.pruned = (uint64_t)pg_int(result, row, 5),
-				.seen = pg_int(result, row, 1) != 0,
-				.witness = witness_of(PQgetvalue(result, row, 8)),
-				.basis = pg_hash_value(result, row, 9),
-				.found = pg_is_null(result, row, 10) ? NULL : PQgetvalue(result, row, 10)};
+			*ret_end = (struct poll_end){.snapshot = PQgetvalue(result, row, 2),
+			                             .session = pg_int(result, row, 4),
+			                             .pruned = (uint64_t)pg_int(result, row, 5),
+			                             .seen = pg_int(result, row, 1) != 0,
+			                             .witness = witness_of(PQgetvalue(result, row, 8)),
+			                             .basis = pg_hash_value(result, row, 9),
+			                             .found = pg_is_null(result, row, 10) ? NULL
+			                                                                  : PQgetvalue(result, row, 10),
+			                             .missed = pg_int(result, row, 11)};
 			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
 		}
 	}
@@ -459,13 +468,37 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 	return status;
 }
 
+/* A statement that was not logged is committed at some time: until all transactions that may have had one have ended, everything is looked
+ * at again. All those have lower numbers than one that is given now; a snapshot's xmax may be one of theirs. */
+static enum shmeta_status owes(struct pg_state *state, const struct poll_end *end, bool *ret, struct backend_error *err)
+{
+	struct place *place = &state->feed->place;
+	char next[24];
+	enum shmeta_status status;
+
+	if (end->missed != place->missed)
+		place->owed = OWED_UNKNOWN;
+	place->missed = end->missed;
+	*ret = place->owed != 0;
+	if (place->owed != OWED_UNKNOWN) {
+		if (place->owed <= xmin_of(end->snapshot))
+			place->owed = 0;
+		return SHMETA_OK;
+	}
+	status = pg_one_text(state, "SELECT pg_current_xact_id()::text", next, sizeof next, err);
+	if (status == SHMETA_OK)
+		place->owed = strtoull(next, NULL, 10);
+	return status;
+}
+
 /* What a poll that came from the session that was looked at says of the log. */
 static enum shmeta_status judge_poll(struct pg_state *state, const struct backend_sink *sink,
                                      const struct poll_end *end, uint64_t *ret_keys, bool *ret_again,
                                      struct backend_error *err)
 {
 	struct pg_feed *feed = state->feed;
-	enum shmeta_status status = SHMETA_OK;
+	enum shmeta_status status;
+	bool owed;
 
 	if (end->session != state->primary.session)
 		return pg_refuse_pool(state, &state->primary, err);
@@ -477,8 +510,10 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 		*ret_again = true;
 		return SHMETA_OK;
 	}
+	status = owes(state, end, &owed, err);
 	/* A mark of another cluster says nothing: keep_house(). */
-	if (!end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot)))
+	if (status == SHMETA_OK &&
+	    (owed || !end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot))))
 		status = report_list(sink, ret_keys);
 	feed->place.witness = end->witness;
 	return status == SHMETA_OK && !set_text(&feed->snapshot, end->snapshot) ? no_memory(state, err) : status;
@@ -814,6 +849,9 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 	"(" xid "::int8 = 0 OR EXISTS (SELECT FROM shmeta_changes w WHERE w.xid = " xid \
 	"::int8::text::xid8 AND w.seq = " seq "::int8 AND coalesce(w.token, 0) = " token "::int8))::int::int8"
 
+#define MISSED \
+	"CASE WHEN has_sequence_privilege('shmeta_missed'::regclass, 'SELECT') THEN coalesce(pg_sequence_last_value('shmeta_missed'::regclass), 0) ELSE 0 END"
+
 /* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
  * knows nothing of the table yet. The row that is no change comes first, or last. found: an expression, of one text. Two statements,
  * not one with a switch: that would be planned anew each time. */
@@ -822,7 +860,7 @@ static bool poll_text(struct pg_state *state, enum pg_statement which, const cha
 	return pg_text_of(
 		state, which,
 		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
-		"max(c.base_last)::int8, count(*), c.name, NULL, NULL FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		"max(c.base_last)::int8, count(*), c.name, NULL, NULL, NULL::int8 FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
 		"pg_snapshot_xmax($1::text::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) "
 		"AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
 		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
@@ -833,7 +871,7 @@ static bool poll_text(struct pg_state *state, enum pg_statement which, const cha
 			"$5") ", pg_current_snapshot()::text, "
 			      "pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
 			      "coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, " NEWEST
-			      ", %s, %s "
+			      ", %s, %s, " MISSED " "
 			      "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
 		CHANGES_MOST + 1, CHANGES_MOST + 1, basis, found);
 }
@@ -856,18 +894,21 @@ bool pg_feed_statements(struct pg_state *state)
 
 	if (!state->shape.feed)
 		return pg_text_of(state, PG_LOAD_STATE,
-		                  "SELECT (%s), ''::text, ''::text, ''::text, ''::text, ''::text, ''::text", totals) &&
+		                  "SELECT (%s), ''::text, ''::text, ''::text, ''::text, ''::text, ''::text, 0::int8",
+		                  totals) &&
 		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
 		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_FEED_LOOK, "SELECT 0") &&
 		       pg_text_of(state, PG_REPLAYED, "SELECT 0");
 	pg_basis_expression(true, basis);
 	return pg_text_of(state, PG_LOAD_STATE,
 	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
-	                  "(SELECT c.system_identifier::text FROM pg_control_system() c), %s, coalesce(" NEWEST ", '')",
+	                  "(SELECT c.system_identifier::text FROM pg_control_system() c), %s, coalesce(" NEWEST
+	                  ", ''), " MISSED,
 	                  totals, line, basis) &&
 	       pg_text_of(state, PG_FEED_STATE,
 	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8, "
-	                  "pg_snapshot_xmax(pg_current_snapshot())::text::int8, " IS_THERE("$1", "$2", "$3") ", %s",
+	                  "pg_snapshot_xmax(pg_current_snapshot())::text::int8, " IS_THERE("$1", "$2",
+	                                                                                   "$3") ", %s, " MISSED,
 	                  line, basis) &&
 	       poll_text(state, PG_FEED_CHANGES, basis, "NULL") && poll_text(state, PG_FEED_LOOK, basis, look) &&
 	       /* Only a standby of the very same cluster has replayed anything of it. */

@@ -108,19 +108,44 @@ static const char drop_slices[] =
 	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
 	"  END IF;\n";
 /* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or the topic's deletion, a cascade,
- * another program's DELETE, a key that is changed, an epoch that is lowered. */
+ * another program's DELETE, a key that is changed, an epoch that is lowered. Rows are taken whole, as JSON: what names a column of OLD
+ * or NEW fails in each session that ran it before the column got another type. */
 static const char keep_epochs[] =
 	"  IF TG_OP = 'TRUNCATE' THEN\n"
 	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT {l.tenant}, l.topic, "
 	"l.partition_id, max(l.epoch) FROM {schema}.partition_leases l WHERE l.epoch BETWEEN 1 AND 9223372036854775807 AND "
 	"l.partition_id BETWEEN 0 AND 2147483647 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
-	"  ELSIF OLD.epoch BETWEEN 1 AND 9223372036854775807 AND OLD.partition_id BETWEEN 0 AND 2147483647 AND (TG_OP = 'DELETE' OR "
-	"NEW.epoch < OLD.epoch OR NEW.topic <> OLD.topic OR NEW.partition_id <> OLD.partition_id) THEN\n"
-	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES ({old.tenant}, OLD.topic, "
-	"OLD.partition_id, OLD.epoch) ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, "
-	"excluded.epoch);\n"
+	"    RETURN NULL;\n"
+	"  END IF;\n"
+	"  was := to_jsonb(OLD);\n"
+	"  IF TG_OP = 'UPDATE' THEN\n"
+	"    becomes := to_jsonb(NEW);\n"
+	"  END IF;\n"
+	"  IF (was->>'epoch')::NUMERIC BETWEEN 1 AND 9223372036854775807 AND (was->>'partition_id')::NUMERIC BETWEEN 0 AND "
+	"2147483647 AND ((becomes->>'epoch')::NUMERIC >= (was->>'epoch')::NUMERIC AND becomes->'topic' = was->'topic' AND "
+	"becomes->'partition_id' = was->'partition_id'{kept}) IS NOT TRUE THEN\n"
+	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES ({was.tenant}, "
+	"was->>'topic', (was->>'partition_id')::NUMERIC, (was->>'epoch')::NUMERIC) ON CONFLICT (tenant, topic, partition_id) "
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
 	"  END IF;\n";
+/* The functions must not fail the application's statement, whatever has become of what they name. What they could not log is told by a
+ * row that says that everything is to be looked at; where that cannot be written either, by a number that no rollback takes back. */
+static const char function_text[] =
+	"CREATE OR REPLACE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+	"SET search_path = pg_catalog, pg_temp AS $shmeta$\n{declare}BEGIN\n{body}  RETURN NULL;\n"
+	"EXCEPTION WHEN others THEN\n"
+	"  RAISE LOG 'shmeta: trigger % of % did not do its work: % (%)', TG_NAME, TG_TABLE_NAME, SQLERRM, SQLSTATE;\n"
+	"  BEGIN\n"
+	"    INSERT INTO {schema}.shmeta_changes(class, op) VALUES (3, 3);\n"
+	"  EXCEPTION WHEN others THEN\n"
+	"    BEGIN\n"
+	"      PERFORM nextval('{schema_text}.shmeta_missed');\n"
+	"    EXCEPTION WHEN others THEN\n"
+	"      NULL; /* it is gone: then no poll goes well */\n"
+	"    END;\n"
+	"  END;\n"
+	"  RETURN NULL;\nEND $shmeta$";
 /* Not by WHEN: a column that a trigger's definition names cannot be altered any more. */
 static const struct {
 	const char *name, *event, *rows;
@@ -249,24 +274,31 @@ static void say_function(struct pg_script *script, const struct pg_state *state,
 		{",n", o ? ", n.organization_id" : ""},
 		{",o", o ? ", o.organization_id" : ""},
 		{"l.tenant", shape->leases_organization ? "l.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
-		{"old.tenant",
-	         shape->leases_organization ? "OLD.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{"was.tenant", shape->leases_organization ? "was->>'organization_id'" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{"kept", shape->leases_organization
+	                         ? " AND becomes->'organization_id' IS NOT DISTINCT FROM was->'organization_id'"
+	                         : ""},
 		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
 		{NULL, NULL},
 	};
-	char *template, *text;
+	const struct pg_token whole[] = {
+		{"schema", state->schema},
+		{"schema_text", state->schema_text},
+		{"name", name},
+		{"declare", body == keep_epochs ? "DECLARE\n  was JSONB;\n  becomes JSONB;\n" : ""},
+		{"body", body},
+		{NULL, NULL},
+	};
+	char *function, *template, *text;
 
 	snprintf(log, sizeof log, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
 	         t != NULL ? t->logged : "");
-	template = pg_fill(body, outer);
+	function = pg_fill(function_text, whole);
+	template = function != NULL ? pg_fill(function, outer) : NULL;
 	text = template != NULL ? pg_fill(template, tokens) : NULL;
-	if (text == NULL)
-		script->failed = true;
-	else
-		pg_say(script,
-		       "CREATE OR REPLACE FUNCTION %s.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-		       "SET search_path = pg_catalog, pg_temp AS $shmeta$\nBEGIN\n%s  RETURN NULL;\nEND $shmeta$",
-		       state->schema, name, text);
+	script->failed |= text == NULL;
+	pg_say(script, "%s", text != NULL ? text : "");
+	free(function);
 	free(template);
 	free(text);
 }
@@ -318,6 +350,9 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 	       "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT, ADD COLUMN IF NOT EXISTS token BIGINT, "
 	       "ALTER COLUMN partition_id TYPE BIGINT",
 	       schema);
+	/* Counts what could not be logged. Whoever reads the log has to see it, and it tells nothing else. */
+	pg_say(script, "CREATE SEQUENCE IF NOT EXISTS %s.shmeta_missed", schema);
+	pg_say(script, "GRANT SELECT ON SEQUENCE %s.shmeta_missed TO PUBLIC", schema);
 	/* By its token a row is known again: where a server was set back, and has gone on, numbers of transactions and rows come twice. */
 	pg_say(script,
 	       "ALTER TABLE %s.shmeta_changes ALTER COLUMN token SET DEFAULT (random() * 9007199254740991)::BIGINT",
@@ -367,15 +402,17 @@ static void say_log(struct pg_script *script, const struct pg_state *state)
 	       state->shape.organization ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
 }
 
-/* Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
+/* Nobody's COMMIT fails for the hint: not where a listener holds up the queue, and one that is prepared first may not notify at all.
+ * Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
 void pg_say_notify(struct pg_script *script, const struct pg_state *state)
 {
 	const char *schema = state->schema;
 
 	pg_say(script,
 	       "CREATE OR REPLACE FUNCTION %s.shmeta_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
-	       "AS $shmeta$\nBEGIN\n  IF EXISTS (SELECT FROM new_rows) THEN\n    NOTIFY " PG_CHANNEL ";\n  END IF;\n"
-	       "  RETURN NULL;\nEND $shmeta$",
+	       "AS $shmeta$\nBEGIN\n  IF current_setting('max_prepared_transactions') = '0' AND pg_notification_queue_usage() < "
+	       "0.5 AND EXISTS (SELECT FROM new_rows) THEN\n    NOTIFY " PG_CHANNEL
+	       ";\n  END IF;\n  RETURN NULL;\nEND $shmeta$",
 	       schema);
 	say_trigger(script, state, "shmeta_changes_notify", "INSERT", "shmeta_changes", transitions[0],
 	            "shmeta_notify");
@@ -517,6 +554,8 @@ void pg_say_removal(struct pg_script *script, const struct pg_state *state)
 	}
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		pg_say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
+	if (state->dialect->triggers)
+		pg_say(script, "DROP SEQUENCE IF EXISTS %s.shmeta_missed", schema);
 	if (state->dialect->triggers)
 		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_notify()", schema);
 	if (state->dialect->triggers)

@@ -39,8 +39,9 @@ enum pg_version pg_judge_mark(const struct pg_state *state, const char *mark);
 
 /* ---- coverage.c ------------------------------------------------------------------------------------------------------------------ */
 
-/* Tables whose rows may change without a trigger: by kind, inheritance, subscription, row security. */
-enum { PG_PASSED_BY = 4 };
+/* Tables whose rows may change without a trigger: by kind, inheritance, subscription, row security; the log, where something of the
+ * application's may keep rows out of it. */
+enum { PG_PASSED_BY = 5 };
 /* What of shmeta's own there is. */
 struct pg_own {
 	int64_t tables, wanted_tables, readable; /* readable: to this role                            */

@@ -467,7 +467,7 @@ struct pg_expression pg_number(const struct pg_shape *shape, const char *table, 
  * or of an earlier version, and could be made. */
 enum shmeta_status pg_look_for_own(struct pg_state *state, bool *ret_due, struct backend_error *err);
 /* What a poll compares with coverage.basis, once it is hashed, as an expression of one text. constant: for a statement that is prepared. */
-enum { PG_BASIS_BYTES = 4000 };
+enum { PG_BASIS_BYTES = 6000 };
 void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES]);
 uint64_t pg_hash_value(const PGresult *result, int row, int column);
 /* Why there is no feed; "": there is one, or none was asked for. */
