@@ -13,6 +13,8 @@
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
  * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
  *   be converted, a page that cannot be read). The core asks for fewer keys at a time until the culprit is alone.
+ * - ERR_BUSY from fetch(): the same, but another session has locked what some key of this call needs. What is known of that key stays,
+ *   with its age.
  */
 #ifndef SHMETA_BACKENDS_BACKEND_H
 #define SHMETA_BACKENDS_BACKEND_H

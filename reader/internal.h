@@ -379,6 +379,9 @@ enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *reader, const cha
 /* The same with its record. */
 enum shmeta_status shmeta__topic_record(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                         struct shmeta_topic *ret);
+/* Its record's time where that counts alone (SHMETA_SYNCED_ALONE), otherwise 0. */
+enum shmeta_status shmeta__topic_alone(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                       uint64_t *ret_synced_at_ns);
 /* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is gone. */
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name);

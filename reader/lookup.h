@@ -44,7 +44,7 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 	                                          : (uint64_t)known->ttl_ms * MILLION;
 
 	if (known->synced_at_ns > synced)
-		synced = known->synced_at_ns;
+		synced = known->synced_at_ns & ~SHMETA_SYNCED_ALONE;
 	ret->age_ns = now > synced ? now - synced : 0;
 	if (unlikely(r->clock == CLOCK_NONE))
 		ret->age_ns = UINT64_MAX; /* stamps of another boot */

@@ -208,9 +208,15 @@ static enum shmeta_status partition_absent(struct shmeta_reader *r, enum shmeta_
                                            const struct missing *missing, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh)
 {
-	const struct known known = {assured_ns, 0};
+	struct known known = {assured_ns, 0};
 	struct shmeta_freshness unused;
+	uint64_t alone_ns;
+	enum shmeta_status status = shmeta__topic_alone(r, missing->name, missing->name_bytes, &alone_ns);
 
+	if (status < 0)
+		return status;
+	if (alone_ns != 0)
+		known.synced_at_ns = alone_ns;
 	lookup_age(r, cls, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
 	return unless_quarantined(r, missing, absent_or_unknown(r, cls, &known));
 }
@@ -482,6 +488,14 @@ enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *con
 
 /* ---- lists ------------------------------------------------------------------------------------------------------------------------------- */
 
+/* A time that counts alone is older than any that the stamp of the class may stand for. */
+static int is_older(uint64_t synced_at_ns, uint64_t than_ns)
+{
+	if (than_ns != UINT64_MAX && ((synced_at_ns ^ than_ns) & SHMETA_SYNCED_ALONE) != 0)
+		return (synced_at_ns & SHMETA_SYNCED_ALONE) != 0;
+	return synced_at_ns < than_ns;
+}
+
 enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *walk, uint32_t topic_id,
                                           struct shmeta_partition *ret, struct known *oldest)
 {
@@ -508,7 +522,7 @@ enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *
 		shmeta__part_record(&part, ret);
 		synced = shmeta__part_synced_at_ns(&part);
 		ttl = shmeta__part_ttl_ms(&part);
-		if (synced < oldest->synced_at_ns)
+		if (is_older(synced, oldest->synced_at_ns))
 			oldest->synced_at_ns = synced;
 		if (ttl != 0 && (oldest->ttl_ms == 0 || ttl < oldest->ttl_ms))
 			oldest->ttl_ms = ttl;

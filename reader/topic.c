@@ -165,6 +165,18 @@ enum shmeta_status shmeta__topic_record(struct shmeta_reader *r, const char *nam
 	return status;
 }
 
+enum shmeta_status shmeta__topic_alone(struct shmeta_reader *r, const char *name, size_t bytes,
+                                       uint64_t *ret_synced_at_ns)
+{
+	struct found found;
+	enum shmeta_status status = find_topic(r, name, bytes, &found);
+
+	*ret_synced_at_ns = 0;
+	if (status == SHMETA_OK && (found.stamps.synced_at_ns & SHMETA_SYNCED_ALONE) != 0)
+		*ret_synced_at_ns = found.stamps.synced_at_ns;
+	return status;
+}
+
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *r, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name)
 {

@@ -53,6 +53,22 @@ static size_t encode(enum shmeta_record_kind kind, const struct shmeta__stamps *
 	return bytes;
 }
 
+int shmeta__record_restamp(void *value, size_t bytes, const void *key, size_t key_bytes, uint64_t synced_at_ns)
+{
+	struct shmeta_record_head head;
+
+	if (bytes < sizeof head)
+		return 0;
+	memcpy(&head, value, sizeof head);
+	if (head.checksum != checksum(value, bytes, key, key_bytes))
+		return 0;
+	head.synced_at_ns = synced_at_ns;
+	memcpy(value, &head, sizeof head);
+	head.checksum = checksum(value, bytes, key, key_bytes);
+	memcpy(value, &head, sizeof head);
+	return 1;
+}
+
 static struct shmeta_str of_map(struct shmeta_map map)
 {
 	return (struct shmeta_str){map.data, map.bytes};

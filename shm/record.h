@@ -24,6 +24,10 @@ SHMETA_FROZEN(shmeta_record_head, ttl_ms, 16);
 SHMETA_FROZEN(shmeta_record_head, kind, 20);
 SHMETA_FROZEN_SIZE(shmeta_record_head, 24);
 
+/* Set in a record's synced_at_ns: its key could not be read when it may have changed. The rest is until when it was known to be true,
+ * whatever the stamp of its class says, until it is read again. */
+#define SHMETA_SYNCED_ALONE (UINT64_C(1) << 63)
+
 enum shmeta_record_kind {
 	SHMETA_RECORD_TOPIC = 1,
 	SHMETA_RECORD_AGENT = 2,
@@ -208,6 +212,9 @@ size_t shmeta__lease_encode(const struct shmeta_lease *lease, const struct shmet
                             size_t key_bytes, void *out, size_t capacity);
 size_t shmeta__quarantined_encode(const struct shmeta__quarantined *row, const struct shmeta__stamps *stamps,
                                   const void *key, size_t key_bytes, void *out, size_t capacity);
+
+/* Give a small record in place another time. 0: it is damaged, and stays as it is. */
+int shmeta__record_restamp(void *value, size_t bytes, const void *key, size_t key_bytes, uint64_t synced_at_ns);
 
 /* verify: 1: the checksum too. OK or ERR_CORRUPT. ret_stamps may be NULL. */
 enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,

@@ -562,7 +562,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 		out = shmeta__topic_encode(&record, &stamps, key, key_bytes, a->value, sizeof a->value);
 		if (out != 0 && out == bytes && memcmp(a->value, value, bytes) == 0) {
 			a->unchanged++;
-			if (!opts->restamp)
+			if (!opts->restamp && (old_stamps.synced_at_ns & SHMETA_SYNCED_ALONE) == 0)
 				goto unchanged;
 		} else {
 			a->changed++;
@@ -854,15 +854,17 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 	enum shmeta_status status = SHMETA_OK;
 	bool altered = a->partition_is_new || a->partition_changed > 0 || a->before_ttl_ms != a->topic_ttl_ms;
 
-	if (altered || restamp) {
+	if (altered || restamp || (a->before_synced_at_ns & SHMETA_SYNCED_ALONE) != 0) {
 		uint64_t key = shmeta__part_key(a->topic_id, a->partition_id);
 		const void *head;
 		size_t bytes;
 		struct shmeta__part part;
 		struct shmeta_partition after;
 
-		/* Only a whole read says something of all that the head stands for. */
-		shmeta__part_edit_stamp(edit, whole ? a->synced_at_ns : a->before_synced_at_ns, a->topic_ttl_ms);
+		/* Only a whole read says something of all that the head stands for. What could not be read before has been read by now:
+		 * all that was named of it meanwhile is. */
+		shmeta__part_edit_stamp(edit, whole ? a->synced_at_ns : a->before_synced_at_ns & ~SHMETA_SYNCED_ALONE,
+		                        a->topic_ttl_ms);
 		status = shmeta__part_edit_encode(edit, &head, &bytes, err);
 		if (status == SHMETA_OK)
 			status = peek(NULL, key, head, bytes, &part, err);
@@ -981,7 +983,7 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	struct shmeta__stamps stamps = {a->synced_at_ns, 0};
 	enum shmeta_status status = shmeta__get(a->txn, db, key, key_bytes, &value, &bytes, err);
 
-	bool is_new = status == SHMETA_ABSENT;
+	bool is_new = status == SHMETA_ABSENT, same = false;
 
 	if (failed(status))
 		return status;
@@ -992,17 +994,17 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 		const struct shmeta__stamps old = {head.synced_at_ns, 0};
 
 		out = encode(record, &old, key, key_bytes, a->value, sizeof a->value);
-		if (out == bytes && memcmp(a->value, value, bytes) == 0) {
-			a->unchanged++;
+		same = out == bytes && memcmp(a->value, value, bytes) == 0;
+		a->unchanged += same;
+		if (same && (head.synced_at_ns & SHMETA_SYNCED_ALONE) == 0)
 			return SHMETA_OK;
-		}
 	}
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
 	if (out == 0)
 		return quarantine(a, row, "a row is larger than a record may be", err);
 	status = shmeta__put(a->txn, db, key, key_bytes, a->value, out, err);
 	if (status == SHMETA_OK) {
-		a->changed++;
+		a->changed += !same;
 		shmeta__touch_class(a->txn, cls);
 		if (is_new && db == SHMETA_DB_OFFSETS)
 			offset_index_add(&a->offsets, shmeta__store_number(a->store), key, key_bytes);

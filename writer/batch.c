@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "writer/alone.h"
 #include "writer/batch.h"
 #include "writer/failing.h"
 #include "writer/stream.h"
@@ -158,6 +159,16 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 			break;
 		if (status == SHMETA_ABSENT)
 			e->want.whole = true;
+		/* A former writer could not read it: how much of it has changed is not known any more. */
+		if (!e->want.whole && status == SHMETA_OK) {
+			struct identity id = queue_identity_of(e);
+			bool alone;
+
+			status = alone_partition(txn, topic.topic_id, e->partition_id, &alone, err);
+			if (status < 0)
+				break;
+			e->want.whole = alone && failing_find(s, &id) == NULL;
+		}
 		if (!e->want.whole) {
 			/* The row comes with everything beyond the last segment that the store has, and with that one where
 			 * nothing can lie beyond it. */
@@ -480,7 +491,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		            "out of memory while reading from the source");
 	if (b->failed == SHMETA_ERR_BUFFER)
 		return OUTCOME_LARGE;
-	if (status == SHMETA_ERR_INVALID_ARGUMENT)
+	if (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)
 		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
 		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b->at,

@@ -15,6 +15,7 @@
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, and what it and readers name
  *   failing.c     keys that fail by themselves
+ *   alone.c       records whose key could not be read: they keep the time until which they were known to be true
  *   quarantine.c  rows that cannot be served, as records of the store
  *   batch.c       bulk fetches, commits and answers
  *   batch_apply.c what was fetched, into the store
@@ -130,7 +131,8 @@ struct audit {
 };
 
 struct failing_key; /* failing.h: a key that fails by itself */
-struct admin_job;   /* admin.c: a list of objects or an invalidation */
+enum { SYNC_FAILING_BUCKETS = 1024 };
+struct admin_job; /* admin.c: a list of objects or an invalidation */
 
 struct sync_admin {
 	pthread_mutex_t lock;
@@ -213,9 +215,9 @@ struct sync {
 	struct sync_admin admin;
 	struct floor floor;
 	struct {
-		struct failing_key *first;
-		size_t count;
-	} failing; /* failing.h */
+		struct failing_key *bucket[SYNC_FAILING_BUCKETS];
+		size_t count, holding; /* holding: their classes are held */
+	} failing;                     /* failing.h */
 	uint32_t orphan_tries;
 	bool orphans_wait, orphans_due;
 
