@@ -53,7 +53,7 @@ enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_
 		for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 			if (needs(&keys[i], PQgetvalue(result, row, 0)))
 				status = backend_fail(
-					err, SHMETA_ERR_INVALID_ARGUMENT,
+					err, SHMETA_ERR_BUSY,
 					"%s: the table %s cannot be read now: another session has locked it (%s, process %s)",
 					state->dialect->engine, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1),
 					PQgetvalue(result, row, 2));

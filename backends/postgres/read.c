@@ -580,8 +580,7 @@ static enum shmeta_status name_lock(struct pg_state *state, struct backend_error
 	                                  {.cls = SHMETA_CLASS_OFFSET}};
 	struct backend_error mine = {.code = SHMETA_OK};
 
-	if (pg_judge_locked(state, all, sizeof all / sizeof all[0], &mine) == SHMETA_ERR_INVALID_ARGUMENT &&
-	    err != NULL)
+	if (pg_judge_locked(state, all, sizeof all / sizeof all[0], &mine) == SHMETA_ERR_BUSY && err != NULL)
 		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s", mine.text);
 	return SHMETA_ERR_SOURCE;
 }
@@ -1008,7 +1007,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	    pg_failed_with(f.reading.conn, "55P03")) {
 		status = pg_judge_locked(state, keys, count, &mine);
 		if (status == SHMETA_OK) /* it has gone in the meantime */
-			status = backend_fail(&mine, SHMETA_ERR_INVALID_ARGUMENT,
+			status = backend_fail(&mine, SHMETA_ERR_BUSY,
 			                      "%s: a table was locked by another session for %u ms and more",
 			                      state->dialect->engine, pg_lock_wait_of(state));
 	}

@@ -339,7 +339,7 @@ Test(postgres_locks, keys_that_a_locked_table_keeps_from_being_read_are_refused_
 	world_sql(&world, "BEGIN");
 	world_sql(&world, "LOCK TABLE segments IN ACCESS EXCLUSIVE MODE");
 	for (int i = 0; i < 3; i++) {
-		cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_SEGMENT), SHMETA_ERR_INVALID_ARGUMENT);
+		cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_SEGMENT), SHMETA_ERR_BUSY);
 		cr_expect_not_null(strstr(world.err.text, "the table segments cannot be read now"), "%s",
 		                   world.err.text);
 		cr_expect_eq(fetch(SHMETA_CLASS_PARTITION, SHMETA_CLASS_LEASE), SHMETA_OK, "%s", world.err.text);
