@@ -153,6 +153,8 @@
 /* The source's time when the statement began: one for all of it. */
 #define CLOCK "c AS MATERIALIZED (SELECT @clock AS ms), "
 #define SOURCE_NOW "(SELECT ms FROM c)"
+/* The end of what begins now and lasts for i.lasts; at most the last moment that there is. */
+#define ITS_END SOURCE_NOW " + least(i.lasts, 9223372036854775807 - greatest(" SOURCE_NOW ", 0))"
 
 /* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
  * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
@@ -163,13 +165,13 @@
 	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "          \
 	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                \
 	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                              \
-	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " SOURCE_NOW " + i.lasts, "        \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " ITS_END ", "                     \
 	"acquired_at = " SOURCE_NOW                                                                                           \
 	", epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE                           \
 	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), "                  \
 	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                      \
-	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " SOURCE_NOW                        \
-	" + i.lasts, " SOURCE_NOW ", g.epoch "                                                                                \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " ITS_END ", " SOURCE_NOW           \
+	", g.epoch "                                                                                                          \
 	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                              \
 	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
 	"leader_agent_id, acquired_at::int8, lease_expires_at::int8)"
@@ -532,7 +534,8 @@ static const char acquire[] =
 	"(l.epoch IS NULL OR " HELD_BY_AGENT " OR l.lease_expires_at <= " SOURCE_NOW ") AS ok FROM "
 	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
 	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
-	" SELECT j.n, j.there, j.named, j.known, j.ok, (j.ends - " SOURCE_NOW ")::int8, " GIVEN GIVEN_LEASE;
+	" SELECT j.n, j.there, j.named, j.known, j.ok, CASE WHEN NOT j.ok THEN (least(j.ends, "
+	"9223372036854775807) - greatest(" SOURCE_NOW ", 0))::int8 END, " GIVEN GIVEN_LEASE;
 
 static const char release_lease[] =
 	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " HELD_BY_AGENT " "
@@ -548,7 +551,7 @@ static const char offer[] =
 	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
 	" AND l.lease_expires_at > " SOURCE_NOW " FOR SHARE) l ON true), "
 	"o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
-	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', " SOURCE_NOW ", " SOURCE_NOW " + lasts FROM j "
+	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', " SOURCE_NOW ", " ITS_END " FROM j i "
 	"WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
 	"SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
 	"LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";

@@ -202,6 +202,49 @@ Test(postgres_clock, a_heartbeat_is_moved_to_the_servers_clock, .init = begin_ow
 	cr_expect_eq(world_sql_number(&world, "SELECT last_heartbeat FROM agents WHERE agent_id = 'c'"), INT64_MAX);
 }
 
+/* ---- the last moment ------------------------------------------------------------------------------------------------------------------ */
+
+Test(postgres_clock, what_lasts_for_ever_ends_at_the_last_moment_on_every_engine)
+{
+	static const enum world_engine engines[] = {WORLD_MEMORY, WORLD_SQLITE_NEW, WORLD_PG_NEW, WORLD_COCKROACH};
+
+	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+		struct shmeta_op op = {.type = SHMETA_OP_ACQUIRE_LEASE,
+		                       .name = rows_str("t"),
+		                       .agent_id = rows_str("a"),
+		                       .to_agent_id = rows_str("b"),
+		                       .duration_ms = INT64_MAX};
+
+		if (!world_possible(engines[i]))
+			continue;
+		world_make(&world, engines[i]);
+		world.options.clock = "@now";
+		world_open(&world);
+		world_topic(&world, NULL, "t", 4, -1, NULL);
+		world_agent(&world, "a", 1, NULL);
+		world_agent(&world, "b", 1, NULL);
+		for (int again = 0; again < 2; again++) {
+			cr_expect_eq(apply(&op, 1000), SHMETA_OK, "%s: %s", world_names[engines[i]], result.text);
+			cr_expect_eq(result.lease.lease_expires_at_ms, INT64_MAX, "%s: %ld", world_names[engines[i]],
+			             result.lease.lease_expires_at_ms);
+		}
+		op.type = SHMETA_OP_OFFER_LEASE;
+		cr_expect_eq(apply(&op, 1000), SHMETA_OK, "%s: %s", world_names[engines[i]], result.text);
+		cr_expect_eq(acquire(0, "b", 1000), SHMETA_ERR_CONFLICT);
+		cr_expect_not_null(strstr(result.text, "for 9223372036854774807 ms"), "%s: %s", world_names[engines[i]],
+		                   result.text);
+		world_free(&world);
+	}
+}
+
+/* One that another program wrote. */
+Test(postgres_clock, a_lease_that_ended_before_all_time_is_free, .init = begin_callers, .fini = end)
+{
+	world_sql(&world, "INSERT INTO partition_leases VALUES('t', 0, 'a', (-9223372036854775807) - 1, 1, 5)");
+	cr_expect_eq(acquire(0, "b", 1000), SHMETA_OK, "%s", result.text);
+	cr_expect_eq(result.lease.epoch, 6);
+}
+
 /* ---- epochs --------------------------------------------------------------------------------------------------------------------------- */
 
 Test(postgres_clock, no_epoch_is_beyond_the_last, .init = begin_callers, .fini = end)
