@@ -166,7 +166,8 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 			begins(s, gate);
 		snprintf(gate->text, sizeof gate->text, "%s", sentence);
 		back_off(s, gate);
-		refresh_answer_all(s, SHMETA_ERR_SOURCE, gate->text);
+		if (job != SYNC_JOB_FEED) /* otherwise they are still tried */
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, gate->text);
 	}
 	settle_source(s);
 }

@@ -804,7 +804,7 @@ static bool follow(struct sync *s, bool retried)
 		s->poll_due_ns = now;
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
-	if (s->following && !s->list_dirty && now >= s->poll_due_ns)
+	if (s->following && !s->list_dirty && now >= s->poll_due_ns && sync_job_due(s, SYNC_JOB_FEED))
 		refresh_poll(s);
 	polled_at_ns = s->polled_at_ns;
 	ok = follow_on(s, retried);
@@ -841,6 +841,20 @@ bool sync_follow_meanwhile(struct sync *s)
 	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
 		return true;
 	return follow(s, false) && !s->list_dirty && !s->foreign;
+}
+
+/* A poll that failed may have failed alone, as where the change log may no longer be read: whoever waits meanwhile is tried at the
+ * pace of his own kind. What works opens the gate again. */
+static void try_others(struct sync *s)
+{
+	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !s->resumed ||
+	    s->foreign || s->rebuild || s->room.on)
+		return;
+	/* A round that is under way already is landed by the next round of ours. */
+	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
+		write_commit(s);
+	if (refresh_waiting(s) && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s))
+		refresh_drain(s);
 }
 
 static void work(struct sync *s)
@@ -926,6 +940,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	generation_remove_left(s);
 	refresh_answer_refused(s);
 	work(s);
+	try_others(s);
 	refuse_what_waits(s);
 	health_run(s);
 	audit_run(s);

@@ -582,6 +582,8 @@ static void commit(struct write_round *r, bool last)
 		round_free(r);
 		return;
 	}
+	if (r->count > 0)
+		sync_source_works(s, SYNC_JOB_OPEN);
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
 	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */

@@ -379,6 +379,7 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 	sync_source_status(f.sync, text, sizeof text);
 	cr_assert_not_null(strstr(text, "away since "));
 	cr_assert_not_null(strstr(text, "connection refused"));
+	memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_SOURCE, "connection refused");
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 1), SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_SOURCE);
@@ -490,7 +491,7 @@ Test(sync_feed, nothing_waits_for_a_source_that_is_away)
 		cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED);
 		cr_expect_eq(f.writes_answered, i + 1, "a write waits for the source after round %lu", i);
 		cr_expect_eq(f.write_status, SHMETA_ERR_SOURCE);
-		cr_expect_str_eq(f.write_sentence, "memory: reading changes: connection refused");
+		cr_expect_not_null(strstr(f.write_sentence, "connection refused"), "%s", f.write_sentence);
 		a = fixture_answer(&f, 100 + i);
 		cr_assert_not_null(a, "a list waits for the source after round %lu", i);
 		cr_expect_eq(a->status, SHMETA_ERR_SOURCE);

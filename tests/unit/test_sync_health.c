@@ -96,6 +96,72 @@ Test(sync_health, while_a_full_pass_fails_writes_are_done)
 	fixture_done(&f);
 }
 
+/* As where the rights to the change log alone were withdrawn. */
+Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
+{
+	static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+	struct memory_stats stats;
+	uint64_t polls;
+
+	open_serving();
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+	fixture_pass(&f, 20000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	memory_read_stats(f.db, &stats);
+	polls = stats.calls[MEMORY_CHANGES];
+	for (unsigned i = 0; i < 8; i++) {
+		struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+		                       .u.topic = {.name = {names[i], 1}, .partition_count = 1}};
+		uint64_t before = f.writes_answered;
+
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+		cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 100 + i), SHMETA_OK);
+		fixture_pass(&f, 700);
+		cr_assert_eq(f.writes_answered, before + 1);
+		cr_expect_eq(f.write_status, SHMETA_OK, "%u: %s", i, f.write_sentence);
+		cr_assert_not_null(fixture_answer(&f, 100 + i));
+		cr_expect_eq(fixture_answer(&f, 100 + i)->status, SHMETA_OK, "%u: %s", i,
+		             fixture_answer(&f, 100 + i)->sentence);
+		cr_expect_neq(fixture_topic_id(&f, names[i]), 0, "the store does not show %s", names[i]);
+		cr_expect_eq(f.phase, SHMETA_PHASE_DEGRADED, "the polls still fail");
+	}
+	/* Writes do not hasten the polls. */
+	memory_read_stats(f.db, &stats);
+	cr_expect_leq(stats.calls[MEMORY_CHANGES], polls + 8);
+	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
+	memory_fail(f.db, MEMORY_CHANGES, 0, 0, SHMETA_OK, "");
+	fixture_pass(&f, 120000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_expect_null(fixture_difference(&f));
+	fixture_done(&f);
+}
+
+/* Each kind is tried at its own pace: what fails with the polls is refused in between, and what comes back first is done first. */
+Test(sync_health, writes_that_fail_with_the_polls_are_tried_now_and_then_and_done_when_they_work)
+{
+	unsigned refused = 0;
+	bool done = false;
+
+	open_serving();
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	memory_fail(f.db, MEMORY_APPLY, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 20000);
+	for (unsigned i = 0; i < 500 && !done; i++) {
+		struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t", 1}, .offset = 100000 + i};
+
+		if (i == 50)
+			memory_fail(f.db, MEMORY_APPLY, 0, 0, SHMETA_OK, "");
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+		fixture_pass(&f, 200);
+		refused += f.write_status == SHMETA_ERR_SOURCE;
+		done = f.write_status == SHMETA_OK;
+		cr_assert(i >= 50 || !done);
+	}
+	cr_expect_geq(refused, 50);
+	cr_expect(done, "%s", f.write_sentence);
+	fixture_done(&f);
+}
+
 Test(sync_health, a_poll_does_not_end_the_trouble_of_keys_that_cannot_be_read)
 {
 	open_serving();

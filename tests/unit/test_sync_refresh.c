@@ -122,6 +122,7 @@ Test(sync_refresh, a_refreshed_record_carries_the_time_of_the_read_when_its_clas
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t", 1, 1), SHMETA_OK);
 	/* No poll in between: the class's stamp stays where it was. */
 	memory_fail(f.db, MEMORY_CHANGES, 1, 0, SHMETA_ERR_SOURCE, "not now");
+	memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_SOURCE, "not now");
 	fixture_run(&f);
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_SOURCE);
 	fixture_done(&f);
