@@ -89,6 +89,9 @@ static bool say_own(struct pg_state *state)
 	char *text = NULL;
 	size_t bytes;
 	FILE *out;
+	/* Where leases have no tenant, neither have their epochs (write_ops.c). */
+	const bool l = state->shape.leases_organization, named = state->shape.organization && !l;
+	const char *owner = l ? "tenant" : "'" SHMETA_DEFAULT_TENANT "'";
 	bool ok = true;
 
 	if (!state->shape.own)
@@ -112,14 +115,15 @@ static bool say_own(struct pg_state *state)
 				"u.s3_bucket = v.bucket AND u.s3_key = v.key ORDER BY v.i",
 				out);
 		else if (i == 1)
-			(void)fputs(
+			(void)fprintf(
+				out,
 				", put AS (INSERT INTO shmeta_lease_epochs AS o (tenant, topic, partition_id, epoch) "
-				"SELECT tenant, topic, pid, max(epoch) FROM v GROUP BY tenant, topic, pid "
+				"SELECT %s, topic, pid, max(epoch) FROM v GROUP BY 1, topic, pid "
 				"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = EXCLUDED.epoch "
 				"WHERE o.epoch < EXCLUDED.epoch RETURNING tenant, topic, partition_id) "
-				"SELECT v.i, u.tenant IS NOT NULL, true, true FROM v LEFT JOIN put u ON u.tenant = v.tenant AND "
+				"SELECT v.i, u.tenant IS NOT NULL, true, true FROM v LEFT JOIN put u ON %s"
 				"u.topic = v.topic AND u.partition_id = v.pid ORDER BY v.i",
-				out);
+				owner, l ? "u.tenant = v.tenant AND " : "");
 		else
 			(void)fputs(
 				"INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
@@ -141,8 +145,9 @@ static bool say_own(struct pg_state *state)
 	                  "SELECT tenant, s3_bucket, s3_key, size_bytes, created_at, coalesce(unreferenced_at, 0) "
 	                  "FROM shmeta_objects ORDER BY tenant, s3_bucket, s3_key") &&
 	       pg_text_of(state, PG_X_EPOCHS,
-	                  "SELECT tenant, topic, partition_id, epoch FROM shmeta_lease_epochs "
-	                  "ORDER BY tenant, topic, partition_id");
+	                  "SELECT %s, e.topic, e.partition_id, e.epoch FROM shmeta_lease_epochs e%s ORDER BY 1, 2, 3",
+	                  named ? "coalesce(t.organization_id::text, e.tenant)" : "e.tenant",
+	                  named ? " LEFT JOIN topics t ON t.name = e.topic" : "");
 }
 
 /* The row's own: ALIAS.organization_id = v.tenant, with AND in front. */

@@ -320,6 +320,13 @@ static void say_epochs(struct pg_script *script, const struct pg_state *state)
 	const char *schema = state->schema;
 
 	say_function(script, state, "shmeta_keep_epochs", NULL, keep_epochs);
+	/* Earlier versions kept some under the tenant that asked, though leases have none. */
+	if (!state->shape.leases_organization)
+		pg_say(script,
+		       "INSERT INTO %s.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT '" SHMETA_DEFAULT_TENANT
+		       "', topic, partition_id, max(epoch) FROM %s.shmeta_lease_epochs GROUP BY topic, partition_id ON CONFLICT "
+		       "(tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch)",
+		       schema, schema);
 	for (int i = 0; i < EPOCH_TRIGGERS && strchr("rp", state->shape.kinds[LEASES]) != NULL; i++) {
 		pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.partition_leases", epoch_triggers[i].name, schema);
 		pg_say(script, "CREATE TRIGGER %s %s ON %s.partition_leases %sEXECUTE FUNCTION %s.shmeta_keep_epochs()",

@@ -142,12 +142,14 @@
 	" - ((SELECT count(*) FROM w WHERE raised) < (SELECT count(DISTINCT ({o:org, }topic, pid)) FROM h " \
 	"WHERE there AND fits))::int"
 
-/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept. Leases are locked before
+/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept: under the lease's own tenant,
+ * or the default one where leases have none, whoever it is that asks. Leases are locked before
  * epochs, everywhere. */
-#define KEEP_EPOCHS                                                                                          \
-	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                  \
-	"SELECT DISTINCT {l:l.organization_id::text}{!l:l.holder}, l.topic, l.partition_id, l.epoch FROM l " \
-	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                                        \
+#define KEEP_EPOCHS                                                                         \
+	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) " \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT            \
+	"'}, l.topic, l.partition_id, l.epoch FROM l "                                      \
+	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                       \
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
 
 /* The source's time when the statement began: one for all of it. */
@@ -161,18 +163,19 @@
  * saw before. What became of it: g.epoch where u or a has the place. */
 #define GIVE_LEASES                                                                                                           \
 	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                  \
-	"SELECT tenant, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                  \
+	"SELECT {l:tenant}{!l:'" SHMETA_DEFAULT_TENANT                                                                        \
+	"'}, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                             \
 	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "          \
 	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                \
 	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                              \
 	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " ITS_END ", "                     \
 	"acquired_at = " SOURCE_NOW                                                                                           \
-	", epoch = g.epoch FROM j i JOIN g USING (tenant, topic, pid) WHERE i.leased AND " OF_LEASE                           \
+	", epoch = g.epoch FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE i.leased AND " OF_LEASE                       \
 	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), "                  \
 	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                      \
 	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " ITS_END ", " SOURCE_NOW           \
 	", g.epoch "                                                                                                          \
-	"FROM j i JOIN g USING (tenant, topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                              \
+	"FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                          \
 	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
 	"leader_agent_id, acquired_at::int8, lease_expires_at::int8)"
 /* What was given: three columns. */
@@ -440,7 +443,7 @@ static const char topic_create[] =
 	"IS TRUE AS made FROM i) i WHERE ({o:org, }topic, parts) NOT IN (SELECT {o:organization_id, }topic, made FROM m)";
 
 static const char topic_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " LEASED_TOPIC
+	"@items{w:, l AS MATERIALIZED (SELECT l.* FROM i JOIN partition_leases l ON " LEASED_TOPIC
 	"{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
 	"}, t AS (DELETE FROM topics t USING i WHERE " NAMED_TOPIC
 	"{o: AND t.organization_id = i.org} RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
@@ -520,7 +523,7 @@ static const char agent_put[] =
 
 #define THIS_AGENT NAMED_AGENT "{a: AND " OWN_AGENT "}"
 static const char agent_delete[] =
-	"@items{w:, l AS MATERIALIZED (SELECT i.tenant AS holder, l.* FROM i JOIN partition_leases l ON " HELD_BY_AGENT
+	"@items{w:, l AS MATERIALIZED (SELECT l.* FROM i JOIN partition_leases l ON " HELD_BY_AGENT
 	" ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
 	"}, d AS (DELETE FROM agents a USING i WHERE " THIS_AGENT
 	" RETURNING a.agent_id{n: COLLATE \"C\" AS agent_id}) "
@@ -539,7 +542,7 @@ static const char acquire[] =
 
 static const char release_lease[] =
 	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " HELD_BY_AGENT " "
-	"RETURNING i.n, i.tenant AS holder, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
+	"RETURNING i.n, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
 	"} SELECT n, EXISTS(SELECT 1 FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
 	") FROM i WHERE n NOT IN (SELECT n FROM l)";
 

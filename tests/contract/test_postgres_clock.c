@@ -70,14 +70,19 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-static enum shmeta_status apply(const struct shmeta_op *op, int64_t now_ms)
+static enum shmeta_status apply_of(const char *tenant, const struct shmeta_op *op, int64_t now_ms)
 {
-	const struct backend_op one = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
+	const struct backend_op one = {.tenant = rows_str(tenant), .op = op};
 	const struct backend_sink sink = {.changed = on_changed};
 
 	cr_assert_eq(world.ops->apply(world.state, &one, 1, now_ms, &result, &sink, &world.err), SHMETA_OK, "%s",
 	             world.err.text);
 	return result.status;
+}
+
+static enum shmeta_status apply(const struct shmeta_op *op, int64_t now_ms)
+{
+	return apply_of(SHMETA_DEFAULT_TENANT, op, now_ms);
 }
 
 static enum shmeta_status acquire(uint32_t partition, const char *agent, int64_t now_ms)
@@ -300,4 +305,56 @@ Test(postgres_clock, an_epoch_outlives_its_lease_however_that_went, .init = begi
 	world_sql(&world,
 	          "ALTER TABLE partition_leases ALTER epoch TYPE NUMERIC; UPDATE partition_leases SET epoch = 'NaN'; "
 	          "DELETE FROM partition_leases");
+}
+
+/* Leases that know no tenant, of topics that do: the epoch is kept where whoever acquires it looks, also the other tenant. */
+Test(postgres_clock, an_epoch_outlives_a_lease_that_names_no_tenant)
+{
+	static const struct shmeta_op ways[] = {
+		{.type = SHMETA_OP_RELEASE_LEASE},
+		{.type = SHMETA_OP_DEREGISTER_AGENT},
+		{.type = SHMETA_OP_DELETE_TOPIC},
+		{.type = 0}, /* the application's own DELETE */
+	};
+
+	if (!world_possible(WORLD_PG_LATER))
+		cr_skip_test("there is no PostgreSQL on this machine");
+	world_make(&world, WORLD_PG_LATER);
+	world_sql(&world, "ALTER TABLE partition_leases DROP COLUMN organization_id CASCADE");
+	world.options.clock = "@now";
+	world_open(&world);
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		struct shmeta_op op = {.type = SHMETA_OP_ACQUIRE_LEASE,
+		                       .name = rows_str("t"),
+		                       .agent_id = rows_str("a"),
+		                       .duration_ms = LEASE_MS};
+		uint64_t epoch = 50 + 100 * i;
+
+		if (i == 0 || ways[i - 1].type == SHMETA_OP_DELETE_TOPIC)
+			world_topic(&world, WORLD_OTHER_TENANT, "t", 1, -1, NULL);
+		if (i == 0 || ways[i - 1].type == SHMETA_OP_DEREGISTER_AGENT)
+			world_sql(
+				&world,
+				"INSERT INTO agents(organization_id, agent_id, address, availability_zone, agent_group, "
+				"last_heartbeat, started_at, metadata) VALUES ('%s', 'a', 'a', 'z', 'g', 1, 1, '{}')",
+				WORLD_OTHER_TENANT);
+		cr_assert_eq(apply_of(WORLD_OTHER_TENANT, &op, 1000), SHMETA_OK, "%zu: %s", i, result.text);
+		world_sql(&world, "UPDATE partition_leases SET epoch = %llu", (unsigned long long)epoch);
+		if (ways[i].type == 0) {
+			world_sql(&world, "DELETE FROM partition_leases");
+		} else {
+			op.type = ways[i].type;
+			cr_assert_eq(apply_of(WORLD_OTHER_TENANT, &op, 1000), SHMETA_OK, "%zu: %s", i, result.text);
+			world_sql(&world, "DELETE FROM partition_leases");
+		}
+		cr_expect_eq(world_sql_number(&world, "SELECT max(epoch) FROM shmeta_lease_epochs WHERE tenant = "
+		                                      "'00000000-0000-0000-0000-000000000000'"),
+		             (int64_t)epoch, "%zu", i);
+		if (ways[i].type == 0 || ways[i].type == SHMETA_OP_RELEASE_LEASE) {
+			op.type = SHMETA_OP_ACQUIRE_LEASE;
+			cr_assert_eq(apply_of(WORLD_OTHER_TENANT, &op, 1000), SHMETA_OK, "%zu: %s", i, result.text);
+			cr_expect_eq(result.lease.epoch, epoch + 1, "%zu: %lu", i, result.lease.epoch);
+		}
+	}
+	world_free(&world);
 }
