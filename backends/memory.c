@@ -842,7 +842,8 @@ bool memory_put_lease(struct memory_db *db, const char *tenant, const char *topi
 	struct shmeta_str *views[] = {&other.row.lease.leader_agent_id};
 
 	pthread_mutex_lock(&db->lock);
-	bool ok = put_other(db, &db->leases, SHMETA_CLASS_LEASE, tenant_of(tenant), topic, &other, views, 1, NULL,
+	bool ok = memory_keep_epoch(db, tenant_of(tenant), topic, lease->partition_id, lease->epoch) &&
+	          put_other(db, &db->leases, SHMETA_CLASS_LEASE, tenant_of(tenant), topic, &other, views, 1, NULL,
 	                    same_lease);
 	pthread_mutex_unlock(&db->lock);
 	return ok;

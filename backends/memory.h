@@ -80,6 +80,9 @@ bool memory_find_lease(struct memory_db *db, const char *tenant, const char *top
 
 struct memory_writes; /* epochs, transfers, objects */
 struct memory_writes **memory_writes_of(struct memory_db *db);
+/* The highest epoch that the partition's leases ever had is at least this, whatever becomes of the lease. With the database's lock held.
+ * false: no memory. */
+bool memory_keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch);
 void memory_writes_free(struct memory_writes *writes);
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,

@@ -252,39 +252,40 @@ static void register_agent(struct writing *w, const struct shmeta_op *op, struct
 
 /* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct epoch *epoch_of(struct writing *w, uint32_t partition)
+static struct epoch *epoch_of(struct memory_writes *m, const char *tenant, const char *topic, uint32_t partition)
 {
-	struct memory_writes *m = w->writes;
 	struct epoch *e;
 
 	for (size_t i = 0; i < m->epoch_count; i++)
-		if (m->epochs[i].partition_id == partition && strcmp(m->epochs[i].tenant, w->tenant) == 0 &&
-		    strcmp(m->epochs[i].topic, w->topic) == 0)
+		if (m->epochs[i].partition_id == partition && strcmp(m->epochs[i].tenant, tenant) == 0 &&
+		    strcmp(m->epochs[i].topic, topic) == 0)
 			return &m->epochs[i];
 	e = grow((void **)&m->epochs, &m->epoch_count, sizeof *e);
 	if (e != NULL) {
-		e->tenant = strdup(w->tenant);
-		e->topic = strdup(w->topic);
+		e->tenant = strdup(tenant);
+		e->topic = strdup(topic);
 		e->partition_id = partition;
 	}
 	return e;
 }
 
-/* The highest epoch that the partition's leases ever had, whoever gave the one that is there. */
-static struct epoch *raised_epoch(struct writing *w, uint32_t partition)
+bool memory_keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch)
 {
-	struct epoch *e = epoch_of(w, partition);
-	struct shmeta_lease lease;
+	struct memory_writes **writes = memory_writes_of(db);
+	struct epoch *e;
 
-	if (e != NULL && memory_find_lease(w->db, w->tenant, w->topic, partition, &lease) && lease.epoch > e->epoch)
-		e->epoch = lease.epoch;
-	return e;
+	if (*writes == NULL)
+		*writes = calloc(1, sizeof **writes);
+	e = *writes != NULL ? epoch_of(*writes, tenant, topic, partition) : NULL;
+	if (e != NULL && epoch > e->epoch)
+		e->epoch = epoch;
+	return e != NULL;
 }
 
 static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
                        struct shmeta_result *r)
 {
-	struct epoch *e = raised_epoch(w, partition);
+	struct epoch *e = epoch_of(w->writes, w->tenant, w->topic, partition);
 	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition};
 
 	if (e == NULL) {
@@ -295,7 +296,7 @@ static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str 
 		refuse_epoch_spent((int64_t)e->epoch, r);
 		return;
 	}
-	row.epoch = ++e->epoch;
+	row.epoch = e->epoch + 1;
 	row.lease_expires_at_ms = duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
 	(void)memory_put_lease(w->db, w->tenant, w->topic, &row);
 	r->lease = row;
@@ -320,7 +321,7 @@ static void release_lease(struct writing *w, const struct shmeta_op *op, struct 
 	struct shmeta_lease lease;
 
 	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
-	    same(lease.leader_agent_id, op->agent_id) && raised_epoch(w, op->partition_id) != NULL)
+	    same(lease.leader_agent_id, op->agent_id))
 		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
 	else
 		refuse_release(op, r);

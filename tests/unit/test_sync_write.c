@@ -330,6 +330,49 @@ CLAIM(the_same_request_id_is_answered_with_the_first_result_and_not_done_twice)
 	cr_assert_eq(w.result[0].lease.epoch, 2, "a renewal");
 }
 
+/* Nobody has asked for these leases by an operation. */
+Test(write_memory, epochs_that_others_gave_do_not_go_back_however_their_lease_goes, .init = setup_memory,
+     .fini = teardown)
+{
+	const struct shmeta_op acquire = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = str("orders"), .agent_id = str("a"), .duration_ms = 1000};
+	const struct shmeta_op agent = {.type = SHMETA_OP_REGISTER_AGENT,
+	                                .u.agent = {.agent_id = str("a"),
+	                                            .address = str("h:1"),
+	                                            .availability_zone = str("z"),
+	                                            .agent_group = str("g"),
+	                                            .last_heartbeat_ms = 1,
+	                                            .started_at_ms = 1}};
+	struct shmeta_lease foreign = {.leader_agent_id = str("x"), .epoch = 100};
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	cr_assert_eq(do_ops(&agent, 1), SHMETA_OK);
+	for (int way = 0; way < 4; way++) {
+		cr_assert(memory_put_lease(w.db, NULL, "orders", &foreign));
+		switch (way) {
+		case 0: /* its topic goes */
+			memory_delete_topic(w.db, NULL, "orders");
+			cr_assert_eq(create("orders", 1), SHMETA_OK);
+			break;
+		case 1: /* its agent */
+			memory_delete_agent(w.db, NULL, "x");
+			break;
+		case 2: /* itself */
+			memory_delete_lease(w.db, NULL, "orders", 0);
+			break;
+		default: /* a lower one comes */
+			foreign.epoch = 1;
+			cr_assert(memory_put_lease(w.db, NULL, "orders", &foreign));
+			foreign.epoch = (uint64_t)(way + 1) * 100;
+			break;
+		}
+		cr_assert_eq(do_ops(&acquire, 1), SHMETA_OK);
+		cr_assert_eq(w.result[0].status, SHMETA_OK, "%s", w.result[0].text);
+		cr_expect_eq(w.result[0].lease.epoch, foreign.epoch + 1, "way %d", way);
+		foreign.epoch += 100;
+	}
+}
+
 CLAIM(the_same_request_id_twice_in_one_round_is_done_once)
 {
 	struct shmeta_op op[3] = {{.type = SHMETA_OP_REGISTER_AGENT,
