@@ -3,13 +3,13 @@
  *
  * A statement for each kind takes many rows as arrays: it inserts those whose parents are there and whose keys are free, and tells of each
  * whether it was put, whether what it hangs on is there, and whether what is there already is the same. What it sees of the tables is
- * of before it, so the three answers agree. A value that the server will not take fails its statement; then the batch is done
+ * of before it, so the three answers agree. What the server will not take, or another session locks, fails its statement; then the batch is done
  * again, each statement behind a savepoint, and a failing one in halves until the row stands alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/write.h"
 #include "backends/refuse.h"
 
 enum { MOST = 4096 }; /* rows of a statement */
@@ -400,17 +400,6 @@ static bool refused(const struct pg_state *state, const struct backend_row *row,
 
 /* ---- statements ------------------------------------------------------------------------------------------------------------------- */
 
-/* Failures that are a row's. */
-static bool is_row_failure(const struct pg_conn *conn)
-{
-	static const char *const classes[] = {"22", "23", "44", "54", "21", "P0"};
-
-	for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-		if (pg_failed_with(conn, classes[i]))
-			return true;
-	return false;
-}
-
 static enum shmeta_status send_rows(struct moving *m, enum pg_statement which, enum backend_row_kind kind, size_t from,
                                     size_t count, PGresult **ret, struct backend_error *err)
 {
@@ -431,7 +420,7 @@ static enum shmeta_status send_rows(struct moving *m, enum pg_statement which, e
 		pg_param_array(&params, &m->arrays[i]);
 	status = pg_query(m->state, &m->state->primary, which, &params, ret, err);
 	if (status != SHMETA_OK)
-		m->row_failed = is_row_failure(&m->state->primary);
+		m->row_failed = write_failed_for_rows(&m->state->primary);
 	return status;
 }
 
@@ -474,12 +463,14 @@ static enum shmeta_status run(struct moving *m, size_t from, size_t count, struc
 	return status;
 }
 
-static void refuse_value(struct shmeta_result *r, const char *sqlstate)
+static void refuse_value(struct shmeta_result *r, bool for_now, const char *sqlstate, const char *said)
 {
-	if (strcmp(sqlstate, "23503") == 0)
+	if (for_now)
+		refuse(r, SHMETA_ERR_BUSY, "another session was in its way: %s (%s): try again later", said, sqlstate);
+	else if (strcmp(sqlstate, "23503") == 0)
 		refuse(r, SHMETA_ERR_NOT_TENANT, "its organization is not there");
 	else
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "refused by the source (%s)", sqlstate);
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s (%s)", said, sqlstate);
 }
 
 static enum shmeta_status simple(struct moving *m, enum pg_statement which, struct backend_error *err)
@@ -490,7 +481,9 @@ static enum shmeta_status simple(struct moving *m, enum pg_statement which, stru
 static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count, struct backend_error *err)
 {
 	enum shmeta_status status = simple(m, PG_W_SAVE, err);
-	char sqlstate[6];
+	char sqlstate[6], said[sizeof m->state->primary.said];
+	const bool attached = m->state->attached;
+	bool for_now;
 
 	if (status != SHMETA_OK)
 		return status;
@@ -502,6 +495,13 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 		return status;
 	m->row_failed = false;
 	(void)snprintf(sqlstate, sizeof sqlstate, "%s", m->state->primary.sqlstate);
+	(void)snprintf(said, sizeof said, "%s", m->state->primary.said);
+	/* Whatever a trigger misses, the tables that we know were there when the batch began. */
+	m->state->attached = attached;
+	for_now = write_failed_for_now(&m->state->primary);
+	/* Where a conflict ends the whole transaction, it is begun anew. */
+	if (pg_failed_with(&m->state->primary, "40") && !m->state->dialect->snapshots)
+		return status;
 	pg_drop_results(m->state, &m->state->primary);
 	status = simple(m, PG_W_UNDO, err);
 	if (status == SHMETA_OK)
@@ -511,11 +511,28 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 	if (status != SHMETA_OK)
 		return status;
 	if (count == 1) {
-		refuse_value(m->result[from], sqlstate);
+		refuse_value(m->result[from], for_now, sqlstate, said);
 		return SHMETA_OK;
 	}
 	status = run_apart(m, from, count / 2, err);
 	return status == SHMETA_OK ? run_apart(m, from + count / 2, count - count / 2, err) : status;
+}
+
+/* What is checked at the end of the transaction is checked with each statement, and each of these, of which there may be many, waits for
+ * a lock no longer than a part of what a write may. */
+static enum shmeta_status begin_apart(struct moving *m, struct backend_error *err)
+{
+	const uint32_t timeout = pg_timeout_of(m->state);
+	char lock_ms[16], run_ms[16];
+	struct pg_params params;
+	enum shmeta_status status = simple(m, PG_W_IMMEDIATE, err);
+
+	(void)snprintf(lock_ms, sizeof lock_ms, "%u", pg_lock_wait_of(m->state) / 8 + 1);
+	(void)snprintf(run_ms, sizeof run_ms, "%u", timeout - timeout / 10);
+	pg_params_clear(&params);
+	pg_param_text(&params, rows_str(lock_ms));
+	pg_param_text(&params, rows_str(run_ms));
+	return status == SHMETA_OK ? pg_query(m->state, &m->state->primary, PG_W_PATIENCE, &params, NULL, err) : status;
 }
 
 static enum shmeta_status body(void *arg, struct backend_error *err)
@@ -527,6 +544,8 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	m->row_failed = false;
 	for (size_t i = 0; i < m->count; i++)
 		memset(m->result[i], 0, sizeof *m->result[i]);
+	if (m->apart && m->state->dialect->triggers)
+		status = begin_apart(m, err);
 	while (status == SHMETA_OK && at < m->count) {
 		size_t n = 1;
 
@@ -571,7 +590,9 @@ enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t
 		}
 	if (status == SHMETA_OK && m.count > 0) {
 		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
-		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && m.row_failed) {
+		/* What is deferred fails in the COMMIT. */
+		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN &&
+		    (m.row_failed || write_failed_for_rows(&state->primary))) {
 			m.apart = true;
 			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
 		}

@@ -148,6 +148,8 @@ enum shmeta_status write_look_again(struct writing *w, const struct write_item *
 
 /* ---- write_apart.c ---------------------------------------------------------------------------------------------------------------- */
 
+/* Did the connection's last statement fail for something that one row of it may be alone with? */
+bool write_failed_for_rows(const struct pg_conn *conn);
 /* Did the last attempt fail for something that one item may be alone with? Otherwise it was the connection, or the server. */
 bool write_failed_for_items(const struct writing *w);
 /* Was it a lock, a limit in time, or a conflict of two writers, so that it may be done later? */

@@ -26,21 +26,24 @@ bool write_failed_for_now(const struct pg_conn *conn)
 	return pg_failed_with(conn, "55P03") || pg_failed_with(conn, "57014") || pg_failed_with(conn, "40");
 }
 
-bool write_failed_for_items(const struct writing *w)
+bool write_failed_for_rows(const struct pg_conn *conn)
 {
 	/* The connection, the login, the session's state, the server's resources, its going down; and what the connection itself
 	 * mends by preparing its statements anew. All the rest can be one item's: its data, a trigger that it fires, a right on
 	 * the table that it needs. */
 	static const char *const others[] = {"08", "25", "26", "28", "3D", "53", "57P", "58"};
 
-	if (w->incomplete)
-		return true;
-	if (w->conn->sqlstate[0] == '\0' || w->conn->stale_plan || !pg_connected(w->conn))
+	if (conn->sqlstate[0] == '\0' || conn->stale_plan || !pg_connected(conn))
 		return false;
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (pg_failed_with(w->conn, others[i]))
+		if (pg_failed_with(conn, others[i]))
 			return false;
 	return true;
+}
+
+bool write_failed_for_items(const struct writing *w)
+{
+	return w->incomplete || write_failed_for_rows(w->conn);
 }
 
 /* ---- what was locked lately ---------------------------------------------------------------------------------------------------------- */

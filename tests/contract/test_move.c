@@ -485,3 +485,58 @@ Test(move, a_value_that_postgresql_does_not_take_harms_no_other_row)
 	cr_expect_eq(w.recorder.topics, 61);
 	world_free(&w);
 }
+
+/* Whatever class of failure it is, by the application's trigger, at the end of the transaction or by another session's lock: it is the row's
+ * that met it. */
+Test(move, what_postgresql_refuses_for_one_row_harms_no_other_row)
+{
+	static const struct {
+		const char *raise, *trigger; /* NULL: another session holds the row */
+		enum shmeta_status status;
+	} ways[] = {
+		{"INSERT INTO audit VALUES (1)", "TRIGGER hinder BEFORE INSERT ON topics", SHMETA_ERR_INVALID_ARGUMENT},
+		{"RAISE EXCEPTION 'no' USING ERRCODE = '42501'", "TRIGGER hinder AFTER INSERT ON topics",
+	         SHMETA_ERR_INVALID_ARGUMENT},
+		{"RAISE EXCEPTION 'no' USING ERRCODE = '55000'", "TRIGGER hinder BEFORE INSERT ON topics",
+	         SHMETA_ERR_INVALID_ARGUMENT},
+		{"RAISE EXCEPTION 'no' USING ERRCODE = 'XX123'",
+	         "CONSTRAINT TRIGGER hinder AFTER INSERT ON topics DEFERRABLE INITIALLY DEFERRED",
+	         SHMETA_ERR_INVALID_ARGUMENT},
+		{NULL, NULL, SHMETA_ERR_BUSY},
+	};
+
+	for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+		struct backend_row row[16];
+		struct shmeta_result results[16];
+		char name[16][16];
+		struct world w;
+
+		if (!world_possible(WORLD_PG_NEW))
+			cr_skip_test("there is no PostgreSQL server on this machine");
+		world_make(&w, WORLD_PG_NEW);
+		w.options.timeout_ms = 3000;
+		world_open(&w);
+		if (ways[way].raise != NULL)
+			world_sql(
+				&w,
+				"CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN %s; RETURN NEW; "
+				"END$$; CREATE %s FOR EACH ROW WHEN (NEW.name = 't7') EXECUTE FUNCTION hinder()",
+				ways[way].raise, ways[way].trigger);
+		else
+			world_sql(&w, "BEGIN; INSERT INTO topics VALUES ('t7', 1, NULL, 1, 1, '{}')");
+		for (size_t i = 0; i < 16; i++) {
+			(void)snprintf(name[i], sizeof name[i], "t%zu", i);
+			row[i] = (struct backend_row){.kind = BACKEND_ROW_TOPIC,
+			                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+			                              .u.topic = {.name = rows_str(name[i]), .partition_count = 1}};
+		}
+		cr_assert_eq(w.ops->restore(w.state, row, 16, results, &w.err), SHMETA_OK, "%zu: %s", way, w.err.text);
+		for (size_t i = 0; i < 16; i++)
+			cr_expect_eq(results[i].status, i == 7 ? ways[way].status : SHMETA_OK, "%zu, row %zu: %d %s",
+			             way, i, results[i].status, results[i].text);
+		if (ways[way].raise == NULL)
+			world_sql(&w, "ROLLBACK");
+		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM topics"), 15);
+		world_free(&w);
+	}
+}
