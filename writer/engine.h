@@ -299,6 +299,7 @@ void sync_room_works(struct sync *s);
 void health_run(struct sync *s);
 /* It refuses writes that nobody has forbidden. */
 bool health_unwritable(const struct sync *s);
+void health_tell_writable(struct sync *s); /* in the log */
 /* The source's state in words an operator can act on. */
 void health_describe(struct sync *s, char *ret, size_t bytes);
 

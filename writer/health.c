@@ -286,6 +286,15 @@ bool health_unwritable(const struct sync *s)
 	return s->source_open && (s->capabilities & BACKEND_READ_ONLY) != 0 && !s->options.source.read_only;
 }
 
+void health_tell_writable(struct sync *s)
+{
+	if (health_unwritable(s))
+		sync_log(s, LOG_WARNING, "source_read_only",
+		         "the source cannot be written, although source.read_only is off: writes fail");
+	else
+		sync_log(s, LOG_NOTICE, "source_writable", "the source can be written again");
+}
+
 void health_describe(struct sync *s, char *ret, size_t bytes)
 {
 	const struct sync_trouble *t = job_in_trouble(s);

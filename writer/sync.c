@@ -548,8 +548,7 @@ static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
 	s->source_open = true;
 	s->capabilities = s->ops->capabilities(s->backend);
 	if (health_unwritable(s))
-		sync_log(s, LOG_WARNING, "source_read_only",
-		         "the source cannot be written, although source.read_only is off: writes fail");
+		health_tell_writable(s);
 	return SHMETA_OK;
 }
 
@@ -564,7 +563,13 @@ bool sync_look_for_feed(struct sync *s)
 {
 	const char *trouble = s->ops->feed_trouble != NULL ? s->ops->feed_trouble(s->backend) : "";
 
+	bool was_unwritable = health_unwritable(s);
+
 	s->capabilities = s->ops->capabilities(s->backend);
+	if (health_unwritable(s) != was_unwritable) {
+		health_tell_writable(s);
+		sync_show(s);
+	}
 	if (strcmp(trouble, s->feed_trouble) != 0) {
 		if (trouble[0] != '\0')
 			sync_log(s, LOG_WARNING, "feed_stopped", "%s", trouble);

@@ -184,9 +184,18 @@ static int make_schema(struct sqlite_state *state)
 }
 
 /* The file's identity, and its log's. */
+uint64_t sqlite_place(const struct sqlite_state *state)
+{
+	uint64_t place[3] = {state->files[0].device, state->files[0].inode, (uint64_t)state->files[0].born};
+	const char *full = sqlite3_db_filename(state->db, "main");
+
+	if (full == NULL)
+		full = state->path;
+	return hash_bytes(hash_bytes(0xcbf29ce484222325u, full, strlen(full)), place, sizeof place) | 1;
+}
+
 static int identify(struct sqlite_state *state)
 {
-	char resolved[4200];
 	sqlite3_stmt *statement = NULL;
 	int rc = SQLITE_OK;
 
@@ -208,15 +217,8 @@ static int identify(struct sqlite_state *state)
 			rc = sqlite3_reset(statement);
 		sqlite3_finalize(statement);
 	}
-	if (state->source == 0) { /* nothing of ours in it: then it is the file that lies there */
-		uint64_t place[2] = {state->files[0].device, state->files[0].inode};
-		const char *full = sqlite3_db_filename(state->db, "main");
-
-		snprintf(resolved, sizeof resolved, "%s", full != NULL ? full : state->path);
-		state->source =
-			hash_bytes(hash_bytes(0xcbf29ce484222325u, resolved, strlen(resolved)), place, sizeof place) |
-			1;
-	}
+	if (state->source == 0) /* nothing of ours in it: then it is the file that lies there */
+		state->source = sqlite_place(state);
 	return rc;
 }
 
@@ -333,6 +335,11 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 		if ((rc & 0xff) == SQLITE_ERROR) { /* it cannot be done here; to read does not need it */
 			(void)snprintf(state->obstacle, sizeof state->obstacle, "they could not be made: %s",
 			               sqlite3_errmsg(state->db));
+			state->shape.feed = state->shape.own = false;
+			rc = SQLITE_OK;
+		} else if ((rc & 0xff) ==
+		           SQLITE_READONLY) { /* of its side files' rights, or a disk that became read-only */
+			state->read_only = true;
 			state->shape.feed = state->shape.own = false;
 			rc = SQLITE_OK;
 		}

@@ -3,6 +3,7 @@
 #include "backends/sqlite/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -66,10 +67,10 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 	case SQLITE_NOTADB:
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
+	case SQLITE_READONLY:
 		state->renew = true; /* what is wrong may be this connection's files */
 		break;
 	default:
-		state->renew |= extended == SQLITE_READONLY_DBMOVED;
 		break;
 	}
 	return backend_fail(err, status, "sqlite: %s %s: %s (%s, %d)", doing, state->path, said, code_name(extended),
@@ -249,6 +250,21 @@ void sqlite_checkpoint(struct sqlite_state *state, int pages)
 	(void)sqlite3_wal_checkpoint_v2(state->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 }
 
+/* By the rights that count for open(), of the files that are there. */
+static uint32_t denied(const struct sqlite_state *state)
+{
+	static const char *const suffixes[SQLITE_FILES] = {"", "-wal", "-shm"};
+	char path[PATH_MAX];
+	uint32_t bits = 0;
+
+	for (int i = 0; i < SQLITE_FILES; i++) {
+		snprintf(path, sizeof path, "%s%s", state->real != NULL ? state->real : state->path, suffixes[i]);
+		if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0 && errno != ENOENT)
+			bits |= 1u << i;
+	}
+	return bits;
+}
+
 static enum shmeta_status connect_file(struct sqlite_state *state, struct backend_error *err)
 {
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -296,7 +312,9 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 		                 : sqlite_fail(state, rc, "opening", err);
 		goto fail;
 	}
-	state->read_only = state->options.read_only || sqlite3_db_readonly(state->db, "main") != 0;
+	state->denied = denied(state);
+	state->read_only =
+		state->options.read_only || state->denied != 0 || sqlite3_db_readonly(state->db, "main") != 0;
 	status = sqlite_files_opened(state, err);
 	if (status == SHMETA_OK && !state->bare)
 		status = sqlite_attach(state, err);
@@ -321,8 +339,13 @@ enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_erro
 		switch (sqlite_files_judge(state, err)) {
 		case SQLITE_FILES_SAME:
 			/* Whoever moved it away may have written to it elsewhere. */
-			if (state->renew || state->vanished)
+			if (state->renew || state->vanished) {
 				disconnect(state);
+			} else if (!state->options.read_only && denied(state) != state->denied) {
+				/* The -wal stays for whoever may write it: who lost the rights could not open the file without. */
+				state->renew = true;
+				disconnect(state);
+			}
 			break;
 		case SQLITE_FILES_OTHER:
 			sqlite_feed_replaced(state);

@@ -168,6 +168,7 @@ struct sqlite_state {
 	bool bare;          /* for schema(): the file as it is, whatever is in it */
 	bool opened_before; /* it was open once: what is missing now may come back */
 	bool read_only;     /* the connection cannot, or must not, write */
+	uint32_t denied;    /* of files[], a bit each: what could not be opened for writing when they were opened */
 	bool wal;
 	struct sqlite_shape shape;
 	uint64_t source;                        /* fingerprint */
@@ -269,6 +270,8 @@ enum shmeta_status sqlite_tell_objects(struct sqlite_state *state, enum backend_
 
 /* Learn the file's shape; create the schema in an empty file and shmeta's own tables where that is allowed; fill state->sql. */
 enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err);
+/* What file it is, whatever is in it: its path, inode and time of birth. */
+uint64_t sqlite_place(const struct sqlite_state *state);
 /* Hash of the schema objects that concern us: differs when one of them was altered, dropped or made anew. */
 int sqlite_objects(struct sqlite_state *state, uint64_t *ret);
 enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema_verb verb, int dry_run,

@@ -531,9 +531,18 @@ int sqlite_own_objects(struct sqlite_state *state, bool make, bool *ret_made)
 		rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_NOMEM;
 		sqlite3_free(sql);
 	}
-	if (rc == SQLITE_OK && make)
-		rc = sqlite_execute(state,
-		                    "INSERT OR IGNORE INTO shmeta_meta VALUES('source', lower(hex(randomblob(8))))");
+	/* As it was called while it could only be read, so that it is no other source now; where a later file may get the same inode
+	 * and no time of birth tells them apart, a name that nobody else has. */
+	if (rc == SQLITE_OK && make) {
+		char *sql = state->files[0].born != 0
+		                    ? sqlite3_mprintf("INSERT OR IGNORE INTO shmeta_meta VALUES('source', '%016llx')",
+		                                      (unsigned long long)sqlite_place(state))
+		                    : sqlite3_mprintf("INSERT OR IGNORE INTO shmeta_meta VALUES('source', "
+		                                      "lower(hex(randomblob(8))))");
+
+		rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_NOMEM;
+		sqlite3_free(sql);
+	}
 	if (state->why[0] != '\0')
 		shape->feed = false;
 	return rc;

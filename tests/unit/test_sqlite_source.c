@@ -2,7 +2,9 @@
  * Which SQLite source it is, and what its feed proves: a set of files that is exchanged piece by piece, a history that is rolled back,
  * rows that go without a trigger, and what is never created and never goes back. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -864,4 +866,111 @@ Test(sqlite_source, rows_that_were_left_of_a_topic_do_not_keep_its_name)
 		cr_expect_eq(next_epoch(&w), 51);
 		world_free(&w);
 	}
+}
+
+/* ---- rights that come and go ----------------------------------------------------------------------------------------------- */
+
+/* In a child that is nobody: open, and at each step of the parent's say what it is. Exit status: which line failed. */
+static int follow_rights(struct world *w, bool side_files, int steps, int told)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"n", 1}, .partition_count = 1}};
+	struct backend_op ops = {.op = &op, .tenant = str(SHMETA_DEFAULT_TENANT)};
+	size_t count = 0;
+	struct backend_sink sink = {.arg = &count, .changed = own_changed};
+	struct shmeta_result result;
+	uint64_t fingerprint;
+	char step;
+
+#define MUST(condition)                                                                     \
+	do {                                                                                \
+		if (!(condition)) {                                                         \
+			fprintf(stderr, "%d: %s: %s\n", __LINE__, #condition, w->err.text); \
+			return 1;                                                           \
+		}                                                                           \
+	} while (0)
+#define NEXT() MUST(write(told, "", 1) == 1 && read(steps, &step, 1) == 1)
+#define READ_ONLY() ((w->ops->capabilities(w->state) & BACKEND_READ_ONLY) != 0)
+	MUST(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+	MUST(world_try_open(w) == SHMETA_OK);
+	MUST(READ_ONLY() && (w->ops->capabilities(w->state) & BACKEND_HAS_FEED) == 0);
+	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 1);
+	fingerprint = w->ops->fingerprint(w->state);
+	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	NEXT(); /* it is given the file, and not those beside it */
+	if (side_files) {
+		MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
+		MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 1);
+		NEXT(); /* and those, too */
+	}
+	MUST(world_changes(w) == SHMETA_OK && !READ_ONLY());
+	MUST((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0);
+	MUST(recorder_has(&w->recorder, "list"));
+	MUST(w->ops->fingerprint(w->state) == fingerprint);
+	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK && result.status == SHMETA_OK);
+	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 2);
+	uint64_t reconnects = world_counters(w).reconnects;
+
+	MUST(world_changes(w) == SHMETA_OK && world_counters(w).reconnects == reconnects);
+	NEXT(); /* it is taken away again */
+	MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
+	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 2);
+	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	reconnects = world_counters(w).reconnects;
+	MUST(world_changes(w) == SHMETA_OK && world_counters(w).reconnects == reconnects);
+	NEXT(); /* and given back */
+	op.u.topic.name = str("m");
+	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK && result.status == SHMETA_OK);
+	MUST(w->ops->fingerprint(w->state) == fingerprint);
+	world_close(w);
+	return 0;
+}
+
+static void rights_come_and_go(enum world_engine engine, bool side_files)
+{
+	struct world w;
+	char path[120];
+	int steps[2], told[2], status;
+	char at;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root to become somebody else");
+	world_make(&w, engine);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	cr_assert_eq(chmod(w.dir, 0777) | chmod(w.path, 0444), 0);
+	cr_assert_eq(pipe(steps) | pipe(told), 0);
+	sqlite3_close(w.app);
+	w.app = NULL;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(steps[1]);
+		close(told[0]);
+		_exit(follow_rights(&w, side_files, steps[0], told[1]));
+	}
+	close(steps[0]);
+	close(told[1]);
+	for (int i = side_files ? 0 : 1; i < 4 && read(told[0], &at, 1) == 1; i++) {
+		cr_assert_eq(chmod(w.path, i == 2 ? 0444 : 0666), 0);
+		for (int file = 0; file < 2 && i > 0; file++) {
+			snprintf(path, sizeof path, "%s%s", w.path, file == 0 ? "-wal" : "-shm");
+			cr_assert(chmod(path, i == 2 ? 0444 : 0666) == 0 || errno == ENOENT);
+		}
+		cr_assert_eq(write(steps[1], "", 1), 1);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	close(steps[1]);
+	close(told[0]);
+	world_free(&w);
+}
+
+Test(sqlite_source, rights_to_write_that_come_and_go_are_noticed_without_a_restart)
+{
+	rights_come_and_go(WORLD_SQLITE_V01, false);
+}
+
+Test(sqlite_source, rights_to_write_a_file_with_a_wal_come_and_go_too)
+{
+	rights_come_and_go(WORLD_SQLITE_LATER, true);
 }
