@@ -274,6 +274,15 @@ static void open_feed(struct pg_state *state)
 	feed->opened_ns = feed->heard_ns = now_ns();
 }
 
+/* What to do comes behind it, and status cuts what is long. */
+static size_t first_sentence(const char *said)
+{
+	size_t line = strcspn(said, "\n");
+	const char *end = strstr(said, ". ");
+
+	return end != NULL && (size_t)(end - said) < line ? (size_t)(end - said) : line;
+}
+
 /* The server has ended it. *ret_list: what was missed is to be looked for at once. */
 static void judge(struct pg_state *state, const PGresult *result, bool *ret_list)
 {
@@ -308,7 +317,8 @@ static void judge(struct pg_state *state, const PGresult *result, bool *ret_list
 	interrupt(
 		state,
 		"%s: %.60s %s the changefeed: %.*s%s; changes are found by full passes, and with each it is asked for again",
-		state->dialect->engine, place, feed->answered ? "has ended" : "refuses", (int)strcspn(said, "\n"), said,
+		state->dialect->engine, place, feed->answered ? "has ended" : "refuses", (int)first_sentence(said),
+		said,
 		strstr(said, "kv.rangefeed.enabled") != NULL
 			? " (an administrator does SET CLUSTER SETTING kv.rangefeed.enabled = true)"
 			: "");
