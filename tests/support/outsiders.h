@@ -35,6 +35,7 @@ struct run {
 	uint64_t seed, random;
 	uint32_t step;
 	bool trace;
+	struct model_schema schema; /* of the sides that have one of their own */
 	struct side side[RUN_ENGINES];
 	char name[RUN_NAMES][MODEL_TEXT];
 	size_t names;
