@@ -11,6 +11,9 @@
  * - Every failure fills err with a sentence that names the engine, what was being done, and what the engine said. ERR_SOURCE:
  *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
+ * - Where a connection that was made anew leads to another source (fingerprint()), or another course of it (sink->history()), than
+ *   load(), changes() or resume() last spoke of, fetch(), start(), apply() and objects() answer ERR_SOURCE and do nothing, until
+ *   changes() or load() has been called.
  * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
  *   be converted, a page that cannot be read). The core asks for fewer keys at a time until the culprit is alone.
  * - ERR_BUSY from fetch(): the same, but another session has locked what some key of this call needs. What is known of that key stays,

@@ -491,6 +491,8 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		            "out of memory while reading from the source");
 	if (b->failed == SHMETA_ERR_BUFFER)
 		return OUTCOME_LARGE;
+	if (status == SHMETA_ERR_SOURCE)
+		generation_judge(s);
 	if (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)
 		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)

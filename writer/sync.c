@@ -756,6 +756,9 @@ static bool follow_on(struct sync *s, bool retried)
 	                                    !refresh_waiting(s);
 
 	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
+	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
+	if (probe && s->following && s->list_dirty)
+		refresh_poll(s);
 	if (probe || (!s->source.on && now >= hints_when(s))) {
 		s->orphans_due = false;
 		refresh_hints(s);

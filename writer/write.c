@@ -570,8 +570,10 @@ static void commit(struct write_round *r, bool last)
 	enum shmeta_status status = do_at_source(r, &err);
 
 	if (status != SHMETA_OK) {
-		if (status == SHMETA_ERR_SOURCE)
+		if (status == SHMETA_ERR_SOURCE) {
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+			generation_judge(s);
+		}
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
 			look_for_outcome(r);
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)

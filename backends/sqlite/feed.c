@@ -416,6 +416,32 @@ static enum shmeta_status report_others(struct sqlite_state *state, const struct
 	return status;
 }
 
+enum shmeta_status sqlite_ensure_told(struct sqlite_state *state, struct backend_error *err)
+{
+	enum shmeta_status status = sqlite_ensure(state, err);
+	struct sqlite_log log = {.last = 0};
+	int rc = SQLITE_OK;
+
+	if (status != SHMETA_OK)
+		return status;
+	if (state->unproved && state->at.version != 0 && state->history[0] == '\0') {
+		if (state->shape.feed)
+			rc = sqlite_feed_state(state, state->at.seq, &log);
+		if (rc != SQLITE_OK)
+			return sqlite_fail(state, rc, "reading the changes of", err);
+		prove(state, &state->at, &log, state->history, sizeof state->history);
+	}
+	state->unproved = false;
+	if (state->shown || (state->history[0] == '\0' && state->told == state->source))
+		return SHMETA_OK;
+	if (state->history[0] == '\0')
+		return backend_fail(err, SHMETA_ERR_SOURCE,
+		                    "sqlite: another database is at %s: it is looked at before anything is done in it",
+		                    state->path);
+	return backend_fail(err, SHMETA_ERR_SOURCE, "%s: it is looked at before anything is done in it",
+	                    state->history);
+}
+
 static enum shmeta_status report(struct sqlite_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
                                  struct backend_error *err)
 {
@@ -501,6 +527,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	state->data_version = version;
 	state->look = false;
 	state->baseline = true;
+	state->told = state->source;
 	*ret_changed = keys > 0;
 	return SHMETA_OK;
 }
@@ -546,6 +573,7 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	if (!state->shape.feed || state->made || position.objects != state->objects || !reaches(&position, &log))
 		return SHMETA_ABSENT;
 	state->at = position;
+	state->told = state->source;
 	state->history[0] = '\0';
 	state->own_count = 0;
 	state->look = true;

@@ -371,6 +371,8 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	if (status != SHMETA_OK)
 		return status;
 	sqlite_feed_from(state, &log, version);
+	state->told = state->source;
+	state->shown = true;
 	return SHMETA_OK;
 }
 
@@ -614,7 +616,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 		if (keys[i].cls == SHMETA_CLASS_LIST || (unsigned)keys[i].cls >= SHMETA_CLASS_COUNT)
 			return backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
 			                    "sqlite: a key of class %d cannot be fetched", (int)keys[i].cls);
-	status = sqlite_ensure(state, err);
+	status = sqlite_ensure_told(state, err);
 	if (status == SHMETA_OK)
 		status = sqlite_begin(state, "fetching from", err);
 	if (status != SHMETA_OK)

@@ -322,6 +322,9 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 		status = sqlite_files_check(state, err);
 	if (status != SHMETA_OK)
 		goto fail;
+	state->unproved = state->opened_before;
+	state->shown = false;
+	state->told = state->opened_before ? state->told : state->source;
 	state->opened_before = true;
 	state->renew = state->vanished = false;
 	state->wal_pages = 0;

@@ -183,6 +183,9 @@ struct sqlite_state {
 	char obstacle[300]; /* what the tables are, that there can be no feed; "": nothing */
 	char why[300];      /* what shmeta's own objects lack; "": nothing */
 	char trouble[400];  /* for feed_trouble() */
+	bool unproved;      /* connected anew: is it still the course that the position belongs to? */
+	bool shown;         /* load() has shown what is there since */
+	uint64_t told;      /* the source that was last spoken of */
 	char history[300];  /* changes() has to tell: why this is not the course that the position belongs to */
 
 	char *sql[ST_COUNT];
@@ -225,6 +228,9 @@ void sqlite_end(struct sqlite_state *state);
 /* Connected to the file that is at the path now, its schema known. Opens it again when it was replaced or an earlier call lost
  * it. */
 enum shmeta_status sqlite_ensure(struct sqlite_state *state, struct backend_error *err);
+/* The same for what must not go on in another source, or on another course, than was last spoken of: ERR_SOURCE until changes() or load()
+ * has spoken. */
+enum shmeta_status sqlite_ensure_told(struct sqlite_state *state, struct backend_error *err);
 /* Statements that run once: their text, prepared, run, and one that returns a number. SQLite's codes. */
 int sqlite_query(struct sqlite_state *state, const char *sql, sqlite3_stmt **ret);
 int sqlite_execute(struct sqlite_state *state, const char *sql);

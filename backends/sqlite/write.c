@@ -348,7 +348,7 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
                                 struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	enum shmeta_status status = sqlite_ensure(state, err);
+	enum shmeta_status status = sqlite_ensure_told(state, err);
 	bool many = count >= MANY_OPS;
 	struct backend_error own = {.code = SHMETA_OK};
 	struct writing *w;

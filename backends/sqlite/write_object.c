@@ -130,7 +130,7 @@ enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_l
                                        void *arg, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
-	enum shmeta_status status = sqlite_ensure(state, err);
+	enum shmeta_status status = sqlite_ensure_told(state, err);
 	sqlite3_stmt *q;
 	int rc;
 

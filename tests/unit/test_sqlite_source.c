@@ -209,6 +209,46 @@ Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is
 	}
 }
 
+/* Between the exchange of the file and the next changes(), or load(), nobody knows yet that it is another one. */
+Test(sqlite_source, nothing_is_done_in_a_file_before_it_was_said_that_it_is_another_one)
+{
+	const struct backend_key key = {
+		.cls = SHMETA_CLASS_TOPIC, .tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("t")};
+	const struct backend_object_list list = {.tenant = str(SHMETA_DEFAULT_TENANT), .most = 1};
+	char path[200], sql[300];
+	struct world w;
+
+	for (int mode = 0; mode < 2; mode++) {
+		with_wal(&w);
+		ok(world_changes(&w));
+		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
+		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		beside(&w, "new.db", path, sizeof path);
+		remove_beside(&w, "source.db-wal");
+		remove_beside(&w, "source.db-shm");
+		cr_assert_eq(rename(path, w.path), 0);
+		for (int again = 0; again < 2; again++) {
+			cr_expect_eq(try_write(&w), SHMETA_ERR_SOURCE);
+			says("another file is at");
+			cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_SOURCE);
+			says("it is looked at before anything is done in it");
+			cr_expect_eq(w.ops->objects(w.state, &list, NULL, NULL, &w.err), SHMETA_ERR_SOURCE);
+		}
+		cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
+		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments"), 1, "it was written to");
+		if (mode == 0)
+			ok(world_changes(&w));
+		else
+			ok(world_load(&w));
+		ok(try_write(&w));
+		ok(world_fetch(&w, &key, 1));
+		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments"), 2);
+		ok(world_changes(&w));
+		cr_expect_not_null(strstr(history_told, "another file"), "%s", history_told);
+		world_free(&w);
+	}
+}
+
 static void closing_writes_nothing(struct world *w)
 {
 	struct stat before, after;
