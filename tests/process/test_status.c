@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/run_daemon.h"
@@ -121,4 +122,56 @@ Test(status, while_another_source_is_away_what_is_served_is_counted, .init = beg
 	run_daemon_end(&d, SIGKILL);
 	out = status_with("nobody asks it");
 	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+}
+
+/* Until the daemon says this of the source. */
+static void await_source(const char *words)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line), ": %s\n", words);
+	(void)status_with(line);
+}
+
+static int make_topic(const char *name)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl --dir %s topic create %s 1", d.instance, name);
+	int code = t.code;
+
+	run_tool_done(&t);
+	return code;
+}
+
+Test(status, a_source_that_cannot_be_written_says_so_until_it_can, .init = begin, .fini = end)
+{
+	if (geteuid() != 0) {
+		end(); /* a skipped test has no .fini */
+		cr_skip_test("needs root, to run a daemon as somebody else");
+	}
+	(void)status_with("5 topics, 5 partitions");
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	run_daemon_forget(&d);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode=DELETE"), 0);
+	cr_assert_eq(chown(d.instance, 65534, 65534) | chmod(d.dir, 0777) | chmod(d.db, 0644), 0);
+	d.user = 65534;
+	d.existing = 1;
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	await_source("connected; it cannot be written");
+	(void)status_with("5 topics, 5 partitions");
+	cr_expect_neq(make_topic("refused"), 0);
+	/* It is given the file: nothing is started again. */
+	cr_assert_eq(chown(d.db, 65534, 65534), 0);
+	await_source("connected");
+	cr_expect_eq(make_topic("made"), 0);
+	/* And it is taken away: reads go on. */
+	cr_assert_eq(chown(d.db, 0, 0), 0);
+	await_source("connected; it cannot be written");
+	(void)status_with("6 topics, 6 partitions");
+	cr_expect_neq(make_topic("refused"), 0);
+	cr_assert_eq(run_daemon_sql(&d, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+	                                "VALUES('another', 1, 1, 1, '{}')"),
+	             0);
+	(void)status_with("7 topics, 6 partitions");
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <grp.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -147,8 +148,22 @@ int run_daemon_spawn(struct run_daemon *d, const char *source)
 			(void)dup2(fd, 1);
 			(void)dup2(fd, 2);
 		}
-		execl(TEST_BUILD_DIR "/bin/shmetad", "shmetad", "--config", d->config, "--dir", d->instance, "--source",
-		      source != NULL ? source : uri, d->existing ? (char *)NULL : "--create", (char *)NULL);
+		/* Opened before, where another user might not get to it. */
+		int program = open(TEST_BUILD_DIR "/bin/shmetad", O_PATH | O_CLOEXEC);
+		char *const arguments[] = {"shmetad",
+		                           "--config",
+		                           d->config,
+		                           "--dir",
+		                           d->instance,
+		                           "--source",
+		                           source != NULL ? (char *)(uintptr_t)source : uri,
+		                           d->existing ? NULL : "--create",
+		                           NULL};
+
+		if (d->user != 0 && (setgroups(0, NULL) != 0 || setresgid(d->user, d->user, d->user) != 0 ||
+		                     setresuid(d->user, d->user, d->user) != 0 || chdir("/") != 0))
+			_exit(126);
+		(void)fexecve(program, arguments, environ);
 		_exit(127);
 	}
 	return d->pid > 0 ? 0 : -1;

@@ -16,6 +16,7 @@ struct run_daemon {
 	char config[96];   /* dir/shmeta.conf: empty unless the test wrote it */
 	pid_t pid;         /* 0: not running                              */
 	int existing;      /* without --create: the source must be there  */
+	uid_t user;        /* who it runs as; 0: as the test does         */
 };
 
 /* Make the directory. Returns 0. */
