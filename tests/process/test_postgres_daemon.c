@@ -362,6 +362,87 @@ static void prove_schema_verbs(const char *source)
 	expect(1, "none", "shmetactl schema status --source '%s'", source);
 }
 
+static int64_t number_of(const char *sql)
+{
+	PGresult *got = PQexec(app, sql);
+	int64_t number = PQresultStatus(got) == PGRES_TUPLES_OK ? strtoll(PQgetvalue(got, 0, 0), NULL, 10) : -1;
+
+	PQclear(got);
+	return number;
+}
+
+static size_t lines_with(const char *path, const char *words)
+{
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t bytes = 0, count = 0;
+
+	while (f != NULL && getline(&line, &bytes, f) > 0)
+		count += strstr(line, words) != NULL;
+	free(line);
+	if (f != NULL)
+		(void)fclose(f);
+	return count;
+}
+
+/* What a reload frees is not what the next connection is opened with: the comparisons go on over connections of their own. */
+static void compare_after_reloads(const char *source_options)
+{
+	enum { RELOADS = 20 };
+	int64_t before, now = 0;
+	FILE *f;
+
+	cr_assert_eq(run_daemon_start(&one, uri), 0);
+	fill("a");
+	await_words(&one, "ls partitions a20", "1000");
+	for (int i = 0; i < RELOADS; i++) {
+		f = fopen(one.config, "we");
+		cr_assert_not_null(f);
+		(void)fprintf(f, "%s\nfeed { reconcile_s = 2s }\nttl { topic_ms = %ds }\n", source_options, 30 + i);
+		(void)fclose(f);
+		cr_assert_eq(kill(one.pid, SIGHUP), 0);
+		for (int k = 0; k < 300 && lines_with(one.log, "reload: ") <= (size_t)i; k++)
+			nap_ms(20);
+		cr_assert_eq(lines_with(one.log, "reload: "), (size_t)i + 1);
+	}
+	/* Each comparison is a session of its own that ends. */
+	before = number_of("SELECT sessions FROM pg_stat_database WHERE datname = 'source'");
+	cr_assert_geq(before, 0);
+	for (int k = 0; k < 300 && now < before + 3; k++) {
+		now = number_of("SELECT sessions FROM pg_stat_database WHERE datname = 'source'");
+		nap_ms(100);
+	}
+	cr_expect_geq(now, before + 3);
+	cr_expect_eq(lines_with(one.log, "holds up reads and writes"), 0);
+	cr_expect_eq(lines_with(one.log, "away"), 0);
+	await_equal(&one);
+	cr_expect_eq(run_daemon_end(&one, SIGTERM), 0);
+}
+
+Test(postgres_daemon, comparisons_go_on_beside_the_feed_after_reloads, .init = begin, .fini = end)
+{
+	compare_after_reloads("");
+}
+
+Test(postgres_daemon, comparisons_go_on_after_reloads_with_a_replica_and_a_password_file_too, .init = begin,
+     .fini = end)
+{
+	char options[400], path[120];
+	FILE *f;
+
+	(void)snprintf(path, sizeof path, "%s/password", one.dir);
+	f = fopen(path, "we");
+	cr_assert_not_null(f);
+	(void)fputs("a-secret\n", f);
+	(void)fclose(f);
+	(void)snprintf(options, sizeof options, "source { read_uri = \"%s\" password_file = \"%s\" }", uri, path);
+	f = fopen(one.config, "we");
+	cr_assert_not_null(f);
+	(void)fputs(options, f);
+	(void)fclose(f);
+	compare_after_reloads(options);
+}
+
 Test(postgres_daemon, schema_verbs_make_show_and_remove_on_postgresql, .init = begin, .fini = end)
 {
 	PGresult *left;
