@@ -72,13 +72,15 @@ static bool say_kind(struct pg_state *state, enum backend_row_kind kind, const c
 	if (out == NULL)
 		return false;
 	say_rows(out, kind);
-	(void)fprintf(
-		out,
-		", put AS (INSERT INTO %s(%s%s) SELECT %s%s FROM v WHERE %s ON CONFLICT DO NOTHING RETURNING %s%s) "
-		"SELECT v.i, u.found IS NOT NULL, %s, EXISTS(SELECT 1 FROM %s e WHERE %s) FROM v "
-		"LEFT JOIN (SELECT put.*, true AS found FROM put) u ON %s ORDER BY v.i",
-		table, org, names, org_value, values, guard, org[0] != '\0' ? "organization_id, " : "", keys, parent,
-		table, same, found);
+	(void)fprintf(out,
+	              ", put AS (INSERT INTO %s(%s%s) SELECT %s%s FROM v WHERE %s%s RETURNING %s%s) "
+	              "SELECT v.i, u.found IS NOT NULL, %s, EXISTS(SELECT 1 FROM %s e WHERE %s) FROM v "
+	              "LEFT JOIN (SELECT put.*, true AS found FROM put) u ON %s ORDER BY v.i",
+	              table, org, names, org_value, values, guard,
+	              kind == BACKEND_ROW_SEGMENT && state->shape.deferrable
+	                      ? " AND NOT EXISTS(SELECT 1 FROM segments d WHERE d.id = v.id)"
+	                      : " ON CONFLICT DO NOTHING",
+	              org[0] != '\0' ? "organization_id, " : "", keys, parent, table, same, found);
 	ok = fclose(out) == 0 && pg_text_of(state, statements[kind], "%s", text);
 	free(text);
 	return ok;

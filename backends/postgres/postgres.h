@@ -150,6 +150,7 @@ struct pg_shape {
 	bool cleanup_policy;
 	bool timestamps;    /* segments: min_timestamp, max_timestamp                                       */
 	bool segment_place; /* a unique index (topic, partition_id, base_offset), with or without tenant    */
+	bool deferrable;    /* a unique constraint of segments is, so that ON CONFLICT cannot be used there */
 	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
 	bool loose_texts;   /* some text column's collation takes different texts for equal                 */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */

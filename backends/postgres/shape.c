@@ -261,6 +261,16 @@ enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_erro
 			state->schema_text);
 	status = pg_one_number(state, sql, &number, err);
 	state->shape.segment_place = number > 0;
+	if (status != SHMETA_OK || !state->dialect->triggers)
+		return status;
+	snprintf(sql, sizeof sql,
+	         "SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = '%s.segments'::regclass AND "
+	         "(i.indisunique OR i.indisexclusion) AND NOT i.indimmediate",
+	         state->schema_text);
+	status = pg_one_number(state, sql, &number, err);
+	state->shape.deferrable = number > 0;
+	/* Then a place is looked at before it is taken, as where nothing makes it unique. */
+	state->shape.segment_place = state->shape.segment_place && number == 0;
 	return status;
 }
 

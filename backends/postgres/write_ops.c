@@ -70,15 +70,17 @@
 #define SEGMENT_FIELDS                                                                                     \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
-#define INSERT_SEGMENTS(more)                                                                                         \
-	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "        \
-	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                 \
-	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "        \
-	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT                \
-	" LIMIT 1) IS NULL} "                                                                                         \
-	"ON CONFLICT DO NOTHING "                                                                                     \
-	"RETURNING {o:organization_id, }id{n: COLLATE \"C\" AS id}, topic{n: COLLATE \"C\" AS topic}, partition_id, " \
-	"base_offset, end_offset)"
+#define INSERT_SEGMENTS(more)                                                                                                         \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "                        \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                                 \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "                        \
+	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT                                \
+	" LIMIT 1) IS NULL} "                                                                                                         \
+	"{d: AND (SELECT true FROM segments d WHERE " SAME(                                                                           \
+		"d.id",                                                                                                               \
+		"i.id") " LIMIT 1) IS NULL }{!d:ON CONFLICT DO NOTHING }"                                                             \
+			"RETURNING {o:organization_id, }id{n: COLLATE \"C\" AS id}, topic{n: COLLATE \"C\" AS topic}, partition_id, " \
+			"base_offset, end_offset)"
 #define KEY_OF_INS "{o:organization_id, }id, topic, partition_id, base_offset"
 #define KEY_OF_ITEM "{o:org, }id, topic, pid, base"
 #define WRITTEN "((" KEY_OF_ITEM ") IN (SELECT " KEY_OF_INS " FROM ins)) IS TRUE"

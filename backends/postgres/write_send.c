@@ -275,6 +275,8 @@ static bool flag_holds(const struct pg_state *state, char flag)
 		return shape->timestamps;
 	case 'p': /* at most one segment at a place */
 		return shape->segment_place;
+	case 'd': /* a unique constraint of segments is deferrable */
+		return shape->deferrable;
 	case 'w': /* shmeta's own tables */
 		return shape->own;
 	case 'n': /* some column's collation takes different texts for equal */

@@ -347,6 +347,51 @@ Test(postgres_shape, an_index_that_does_not_make_a_place_unique_is_not_taken_for
 	}
 }
 
+static enum shmeta_status put_segment(struct world *w, const char *id, uint64_t base, uint64_t size)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK, .name = rows_str("t")};
+	struct backend_op one = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op};
+	struct shmeta_result result = {.status = SHMETA_OK};
+
+	op.u.segment = (struct shmeta_segment){.base_offset = base,
+	                                       .end_offset = base + 9,
+	                                       .record_count = 10,
+	                                       .size_bytes = size,
+	                                       .id = rows_str(id),
+	                                       .s3_bucket = rows_str("b"),
+	                                       .s3_key = rows_str("k")};
+	cr_assert_eq(w->ops->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
+	return result.status;
+}
+
+/* ON CONFLICT cannot be used where such a constraint is. */
+Test(postgres_shape, segments_are_added_where_a_unique_constraint_is_deferrable)
+{
+	static const char *const ways[] = {
+		"DROP INDEX idx_segments_location; ALTER TABLE segments ADD UNIQUE (topic, partition_id, base_offset) DEFERRABLE",
+		"DROP INDEX idx_segments_location; ALTER TABLE segments ADD UNIQUE (topic, partition_id, base_offset) DEFERRABLE "
+		"INITIALLY DEFERRED",
+		"ALTER TABLE segments DROP CONSTRAINT segments_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
+		"ALTER TABLE segments DROP CONSTRAINT segments_pkey, ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED",
+	};
+	struct world world, *w = &world;
+
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		begin(w);
+		world_sql(w, "%s", ways[i]);
+		world_open(w);
+		cr_expect_eq(put_segment(w, "a", 0, 1), SHMETA_OK, "%s", ways[i]);
+		cr_expect_eq(put_segment(w, "a", 0, 1), SHMETA_ERR_ALREADY_EXISTS, "%s", ways[i]);
+		cr_expect_eq(put_segment(w, "a", 0, 2), SHMETA_ERR_CONFLICT, "%s", ways[i]);
+		cr_expect_eq(put_segment(w, "b", 0, 1), SHMETA_ERR_CONFLICT, "%s", ways[i]);
+		cr_expect_eq(put_segment(w, "a", 10, 1), SHMETA_ERR_CONFLICT, "%s", ways[i]);
+		cr_expect_eq(put_segment(w, "b", 10, 1), SHMETA_OK, "%s", ways[i]);
+		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM segments"), 2);
+		world_free(w);
+	}
+}
+
 /* ---- rights ------------------------------------------------------------------------------------------------------------------------- */
 
 Test(postgres_shape, a_right_that_is_taken_away_is_told_until_it_is_given_back)
