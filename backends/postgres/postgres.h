@@ -60,6 +60,9 @@
 	X(W_PATIENCE)          \
 	X(W_IMMEDIATE)         \
 	X(W_OUTCOME)           \
+	X(W_LEFT_OF_TOPICS)    \
+	X(W_LEFT_OF_GROUPS)    \
+	X(W_LEFT_OF_AGENTS)    \
 	X(W_SAVE)              \
 	X(W_UNDO)              \
 	X(W_RELEASE)           \

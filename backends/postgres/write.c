@@ -253,6 +253,12 @@ enum shmeta_status write_take_statement(struct writing *w, struct write_item *it
 		for (size_t i = 0; complete && i < count; i++)
 			complete = !items[i].undone;
 	}
+	if (status == SHMETA_OK && write_looks_back(w, (enum write_kind)items->kind) != PG_STATEMENTS) {
+		PQclear(result);
+		result = NULL;
+		status = pg_next(w->state, w->conn, &result, err);
+		complete = complete && (status != SHMETA_OK || pg_int(result, 0, 0) == 0);
+	}
 	if (!complete) {
 		w->incomplete = true;
 		status = backend_fail(err, SHMETA_ERR_SOURCE, "%s: rows that were written are not there",
@@ -668,7 +674,7 @@ bool pg_write_statements(struct pg_state *state)
 	bool o = state->shape.organization;
 	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
 
-	return write_kind_statements(state) &&
+	return write_kind_statements(state) && write_look_back_statements(state) &&
 	       pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s%s",
 	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text, " : "",
 	                  d->snapshots ? d->clock : "",

@@ -129,6 +129,10 @@ enum shmeta_status write_send(struct writing *w, struct write_item *items, size_
 bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result);
 /* One that the server will not take, by what it said about it alone. */
 void write_refused(struct writing *w, struct write_item *item, const char *sqlstate, const char *said);
+/* A deletion's own cascades are done when its statement has ended, so another one looks whether they were: with the same parameters, it
+ * answers with a number that is to be 0. PG_STATEMENTS: the kind has none. */
+enum pg_statement write_looks_back(const struct writing *w, enum write_kind kind);
+bool write_look_back_statements(struct pg_state *state); /* false: no memory */
 /* Which other items wait for the same rows as this one, by the first of its resources that is not shared. */
 uint64_t write_resource_hash(const struct write_item *item);
 

@@ -192,6 +192,8 @@ static void fill(struct writing *w, const struct write_item *items, size_t count
 enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
 {
 	const struct write_kind_info *kind = &write_kinds[items->kind];
+	const enum pg_statement look = write_looks_back(w, (enum write_kind)items->kind);
+	enum shmeta_status status;
 	struct pg_params params;
 
 	pg_params_clear(&params);
@@ -202,7 +204,10 @@ enum shmeta_status write_send(struct writing *w, struct write_item *items, size_
 	if (strstr(kind->sql, "@now") != NULL ||
 	    (strstr(kind->sql, "@clock") != NULL && strstr(pg_clock(w->state), "@now") != NULL))
 		pg_param_int(&params, w->now_ms);
-	return pg_send(w->state, w->conn, write_statements[items->kind].statement, &params, err);
+	status = pg_send(w->state, w->conn, write_statements[items->kind].statement, &params, err);
+	if (status == SHMETA_OK && look != PG_STATEMENTS)
+		status = pg_send(w->state, w->conn, look, &params, err);
+	return status;
 }
 
 /* The first item of a run, or where it would be. */

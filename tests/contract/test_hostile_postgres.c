@@ -383,3 +383,49 @@ Test(hostile_postgres, a_topic_can_be_made_where_another_left_its_partitions, .i
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM consumer_offsets WHERE topic = 't'"), 0);
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM partition_leases WHERE topic = 't'"), 0);
 }
+
+/* What the parent's row takes along goes when the statement has ended. */
+Test(hostile_postgres, a_cascade_that_a_trigger_keeps_back_is_a_deletion_that_was_not_done, .init = begin_usual,
+     .fini = end)
+{
+	static const struct {
+		const char *table;
+		struct shmeta_op op;
+	} ways[] = {
+		{"partitions", {.type = SHMETA_OP_DELETE_TOPIC, .name = {"c", 1}}},
+		{"segments", {.type = SHMETA_OP_DELETE_TOPIC, .name = {"c", 1}}},
+		{"consumer_offsets", {.type = SHMETA_OP_DELETE_TOPIC, .name = {"c", 1}}},
+		{"partition_leases", {.type = SHMETA_OP_DELETE_TOPIC, .name = {"c", 1}}},
+		{"consumer_offsets", {.type = SHMETA_OP_DELETE_GROUP, .group_id = {"c", 1}}},
+		{"partition_leases", {.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = {"c", 1}}},
+	};
+	uint64_t mark = 0;
+	char *before;
+
+	hostile_rows(&world);
+	world_topic(&world, NULL, "c", 2, -1, NULL);
+	world_segment(&world, NULL, "c", 0, 0, 9);
+	world_agent(&world, "c", 1, NULL);
+	world_group(&world, NULL, "c");
+	world_offset(&world, NULL, "c", "c", 0, 5, NULL);
+	world_lease(&world, NULL, "c", 1, "c", 5);
+	function("RETURN NULL;");
+	before = hostile_dump(&world);
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		const struct hostile_op op = {.name = ways[i].table, .op = ways[i].op};
+
+		world_sql(&world, "CREATE TRIGGER hinder BEFORE DELETE ON %s FOR EACH ROW EXECUTE FUNCTION hinder()",
+		          ways[i].table);
+		expect_refused(&op, &mark, before, "the source ");
+		world_sql(&world, DROP, ways[i].table);
+	}
+	free(before);
+	/* And without it all of them are done. */
+	for (size_t i = sizeof ways / sizeof ways[0]; i-- > 3;) {
+		const struct hostile_op op = {.name = ways[i].table, .op = ways[i].op};
+		struct shmeta_result result;
+
+		hostile_apply(&world, &op, ++mark, &result);
+		cr_expect_eq(result.status, SHMETA_OK, "%s: %s", op.name, result.text);
+	}
+}
