@@ -324,8 +324,9 @@ void accept_published(struct sync *s);
 
 /* ---- generation.c ----------------------------------------------------------------------------------------------------------- */
 
-/* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source. */
-enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err);
+/* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source; where the
+ * source is not usable, only one that was filled from the same URI. */
+enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err);
 /* Is the adopted store of the source that has been opened? Sets s->foreign. */
 void generation_judge(struct sync *s);
 /* May the store be written now? false: not yet, sync_wake_at() was told, or it failed and room trouble says why. */

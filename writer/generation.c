@@ -185,11 +185,17 @@ static const char *refuse(struct sync *s)
 	return s->gen->retired ? "it was retired before its successor became current" : NULL;
 }
 
+static bool of_this_uri(struct sync *s)
+{
+	struct feed_head head;
+
+	return feed_head(s, &head) && head.uri_hash == s->uri_hash;
+}
+
 /* Why the store is not this source's; NULL: it is, as far as can be told. */
 static const char *another_source(struct sync *s, char *text, size_t bytes)
 {
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
-	struct feed_head head;
 
 	if (s->source_open) {
 		char source[128];
@@ -202,12 +208,18 @@ static const char *another_source(struct sync *s, char *text, size_t bytes)
 		return text;
 	}
 	/* The source is away, so nobody can ask it who it is: go by its name. */
-	if (!feed_head(s, &head) || head.uri_hash != s->uri_hash)
-		return "the store was filled from a source of another name";
-	return NULL;
+	return of_this_uri(s) ? NULL : "the store was filled from a source of another name";
 }
 
-enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err)
+static void let_go(struct sync *s)
+{
+	shmeta__store_close(s->store);
+	s->store = NULL;
+	s->gen = NULL;
+	s->saved_feed_bytes = 0;
+}
+
+enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err)
 {
 	uint64_t number = s->board->generation;
 	char text[256];
@@ -230,6 +242,10 @@ enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err)
 	}
 	take(s, store);
 	generation_read_saved_feed(s);
+	if (!usable && !of_this_uri(s)) {
+		let_go(s);
+		return SHMETA_OK;
+	}
 	s->adopted_at_ns = sync_now(s);
 
 	const char *reason = refuse(s), *other = reason == NULL ? another_source(s, text, sizeof text) : NULL;
@@ -243,10 +259,7 @@ enum shmeta_status generation_adopt(struct sync *s, struct shmeta_err *err)
 	}
 	sync_log(s, LOG_NOTICE, "store_refused", "store.%llu cannot be used, loading a new one: %s",
 	         (unsigned long long)number, reason);
-	shmeta__store_close(store);
-	s->store = NULL;
-	s->gen = NULL;
-	s->saved_feed_bytes = 0;
+	let_go(s);
 	return SHMETA_OK;
 }
 

@@ -1057,13 +1057,17 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	phase_begin(s->board, sync_now(s));
 	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
 	status = open_source(s, &source_err);
-	if (status == SHMETA_ERR_CONFIG || status == SHMETA_ERR_NO_MEMORY) {
+	if (status == SHMETA_ERR_NO_MEMORY) {
 		status = shmeta_fail(err, status, "%s", source_err.text);
 		goto fail;
 	}
 	enum shmeta_status source_status = status;
 
-	status = generation_adopt(s, err);
+	/* A source that can never be used is a mistake of the configuration, unless the store was filled from it: then it is the source
+	 * that has changed, and a restore brings it back. */
+	status = generation_adopt(s, source_status != SHMETA_ERR_CONFIG, err);
+	if (status == SHMETA_OK && source_status == SHMETA_ERR_CONFIG && s->store == NULL)
+		status = shmeta_fail(err, source_status, "%s", source_err.text);
 	if (status != SHMETA_OK)
 		goto fail;
 	schedule_reconcile(s);

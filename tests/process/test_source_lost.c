@@ -101,6 +101,21 @@ Test(source_lost, a_database_that_a_restart_made_anew_does_not_empty_the_cache, 
 	cr_expect_eq(code_of("accept-source --yes", "no source waits"), 5);
 }
 
+Test(source_lost, a_start_on_a_source_that_lost_its_tables_serves_on_and_waits_for_them, .init = begin, .fini = end)
+{
+	await("status", "5 topics");
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	move_database(d.db, elsewhere);
+	cr_assert_eq(run_daemon_sql(&d, "CREATE TABLE other (a)"), 0);
+	d.existing = 1;
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	await("status", "degraded for");
+	cr_expect_eq(code_of("status", "is not a StreamHouse database"), 1);
+	cr_expect_eq(code_of("get topic orders.3", "orders.3"), 0);
+	move_database(elsewhere, d.db);
+	await("status", "serving for");
+}
+
 Test(source_lost, an_operator_consents, .init = begin, .fini = end)
 {
 	await("status", "5 topics");
