@@ -751,6 +751,8 @@ static enum shmeta_status make_ready(struct pg_state *state, struct pg_conn *con
 
 	if (status == SHMETA_OK && conn == &state->primary && !state->attached && !state->attaching)
 		status = pg_ensure(state, err);
+	if (status == SHMETA_OK && conn == &state->primary && state->careful)
+		status = pg_feed_told(state, err);
 	if (status == SHMETA_OK) {
 		pg_drop_results(state, conn);
 		status = drop_plans(state, conn, err);

@@ -597,6 +597,24 @@ enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *er
 	return SHMETA_OK;
 }
 
+enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err)
+{
+	const struct pg_feed *feed = state->feed;
+	enum shmeta_status status = pg_feed_meet(state, err);
+	char place[200];
+
+	if (status != SHMETA_OK || state->shown_connects == state->primary.connects)
+		return status;
+	if (feed != NULL && state->shape.feed && feed->history[0] != '\0')
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: it is looked at before anything is done in it",
+		                    feed->history);
+	if (state->told == state->source)
+		return SHMETA_OK;
+	return backend_fail(err, SHMETA_ERR_SOURCE,
+	                    "%s: %s is another source: it is looked at before anything is done in it",
+	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place));
+}
+
 /* There is no feed. If there was one, everything is to be looked at once more. */
 static enum shmeta_status leave_feed(struct pg_state *state, const struct backend_sink *sink, int *ret_changed)
 {
@@ -611,10 +629,9 @@ static enum shmeta_status leave_feed(struct pg_state *state, const struct backen
 	return report_list(sink, &keys);
 }
 
-enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
-                              struct backend_error *err)
+static enum shmeta_status changes(struct pg_state *state, const struct backend_sink *sink, int *ret_changed,
+                                  uint64_t *ret_lag_ns, struct backend_error *err)
 {
-	struct pg_state *state = data;
 	struct pg_feed *feed = feed_of(state);
 	enum shmeta_status status = SHMETA_OK;
 	bool again = true;
@@ -647,6 +664,19 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 			state->dialect->engine, state->doing);
 	*ret_changed = keys > 0;
 	return SHMETA_OK;
+}
+
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
+                              struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+
+	state->careful = false;
+	status = changes(state, sink, ret_changed, ret_lag_ns, err);
+	if (status == SHMETA_OK)
+		state->told = state->source;
+	return status;
 }
 
 enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
@@ -683,9 +713,8 @@ static bool is_snapshot(const char *text)
 	       strchr(text, ':') != strrchr(text, ':');
 }
 
-enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
+static enum shmeta_status resume(struct pg_state *state, const void *bytes, size_t size, struct backend_error *err)
 {
-	struct pg_state *state = data;
 	struct pg_feed *feed = feed_of(state);
 	struct position position;
 	enum shmeta_status status;
@@ -727,6 +756,18 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 	feed->connects = state->primary.connects;
 	feed->baseline = feed->followed = true;
 	return SHMETA_OK;
+}
+
+enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+
+	state->careful = false;
+	status = resume(state, bytes, size, err);
+	if (status == SHMETA_OK)
+		state->told = state->source;
+	return status;
 }
 
 int pg_wake_fd(void *data)

@@ -13,7 +13,10 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 	int64_t now_ms;
 
 	state->doing = "listing the objects of";
+	state->careful = true;
 	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_told(state, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (!state->shape.own)

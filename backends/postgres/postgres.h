@@ -245,6 +245,9 @@ struct pg_state {
 	struct pg_conn listener; /* of its own: one that listens must not stay in a transaction */
 	struct pg_conn streamer; /* of its own: on which a changefeed comes */
 	char *sql[PG_STATEMENTS];
+	bool careful;            /* the call must not go on in another source than was last spoken of */
+	uint64_t told;           /* which that was */
+	uint64_t shown_connects; /* load() has shown what is there by this connection */
 	bool opened_before;      /* it was open once: what is missing now may come back */
 	bool attached;           /* shape and sql are those of the database */
 	bool read_only;          /* must not, or cannot, write */
@@ -519,6 +522,8 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 /* With a new connection: is it still the source, and the course of it, that was followed? */
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
+/* ERR_SOURCE where it is not, until changes() or load() has spoken of it. */
+enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
 void pg_feed_free(struct pg_state *state);
 /* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
 #define PG_CLOCKS_NS UINT64_C(1000000000)

@@ -595,6 +595,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	bool follower = false, again = true;
 
 	state->doing = "loading from";
+	state->careful = false;
 	/* What kept the feed away may be gone. */
 	if (!state->shape.feed && state->dialect->triggers)
 		state->attached = false;
@@ -632,8 +633,11 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, reading.rows, reading.rows);
 	pg_feed_loaded(state, status == SHMETA_OK);
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
 		pg_changefeed_loaded(state);
+		state->told = state->source;
+		state->shown_connects = state->primary.connects;
+	}
 	return status;
 }
 
@@ -977,6 +981,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	enum shmeta_status status;
 
 	state->doing = "fetching from";
+	state->careful = true;
 	for (size_t i = 0; i < count; i++)
 		if (keys[i].cls == SHMETA_CLASS_LIST || (unsigned)keys[i].cls >= SHMETA_CLASS_COUNT)
 			return backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s: a key of class %d cannot be fetched",
@@ -984,6 +989,8 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	if (count == 0)
 		return SHMETA_OK;
 	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_told(state, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (pg_locked_lately(state)) {

@@ -348,6 +348,8 @@ enum shmeta_status pg_attach(struct pg_state *state, struct backend_error *err)
 	if (state->opened_before && memcmp(&before, &state->shape, sizeof before) != 0)
 		pg_replan(state);
 	state->attached = true;
+	if (!state->opened_before)
+		state->told = state->source;
 	state->opened_before = true;
 	memcpy(state->served_schema, state->schema, sizeof state->served_schema);
 	return SHMETA_OK;

@@ -477,7 +477,10 @@ static enum shmeta_status writing_new(struct pg_state *state, const struct backe
 	struct writing *w;
 
 	state->doing = "writing to";
+	state->careful = true;
 	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_told(state, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (state->read_only)
@@ -652,6 +655,7 @@ enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct
 	struct writing *w = state->started;
 
 	state->doing = "writing to";
+	state->careful = true;
 	state->started = NULL;
 	/* Without the session it began in it is done from its start. */
 	if (!w->conn->begun)

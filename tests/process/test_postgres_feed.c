@@ -469,6 +469,55 @@ Test(postgres_feed, a_database_that_was_made_anew_from_a_copy_is_another_history
 	world_free(w);
 }
 
+static enum shmeta_status try_write(struct world *w, const char *topic)
+{
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = rows_str(topic), .partition_count = 1}};
+	const struct backend_op op = {rows_str(SHMETA_DEFAULT_TENANT), &create};
+	struct shmeta_result result = {.status = SHMETA_OK};
+
+	return w->ops->apply(w->state, &op, 1, 5000, &result, &w->recorder.sink, &w->err);
+}
+
+/* Between the exchange and the next changes(), or load(), nobody knows yet that it is another one. */
+Test(postgres_feed, nothing_is_done_in_a_database_before_it_was_said_that_it_is_another_one)
+{
+	const struct backend_key key = {
+		.cls = SHMETA_CLASS_TOPIC, .tenant = rows_str(SHMETA_DEFAULT_TENANT), .topic = rows_str("t")};
+	const struct backend_object_list list = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .most = 1};
+	struct world world, *w = &world;
+	char name[64], host[200];
+
+	for (int mode = 0; mode < 2; mode++) {
+		begin(w);
+		ok(try_write(w, "first"));
+		ok(world_changes(w));
+		snprintf(name, sizeof name, "%s", PQdb(w->pg));
+		snprintf(host, sizeof host, "%s", PQhost(w->pg));
+		PQfinish(w->pg);
+		w->pg = PQsetdbLogin(host, NULL, NULL, NULL, "postgres", "shmeta", NULL);
+		world_sql(w, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'", name);
+		world_sql(w, "CREATE DATABASE %s_copy TEMPLATE %s", name, name);
+		world_sql(w, "DROP DATABASE %s WITH (FORCE)", name);
+		world_sql(w, "ALTER DATABASE %s_copy RENAME TO %s", name, name);
+		PQfinish(w->pg);
+		w->pg = PQsetdbLogin(host, NULL, NULL, NULL, name, "shmeta", NULL);
+		for (int again = 0; again < 2; again++) {
+			cr_expect_eq(try_write(w, "lost"), SHMETA_ERR_SOURCE);
+			cr_expect_not_null(strstr(w->err.text, "it is looked at before anything is done in it"), "%s",
+			                   w->err.text);
+			cr_expect_eq(world_fetch(w, &key, 1), SHMETA_ERR_SOURCE);
+			cr_expect_eq(w->ops->objects(w->state, &list, NULL, NULL, &w->err), SHMETA_ERR_SOURCE);
+		}
+		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM topics WHERE name = 'lost'"), 0);
+		ok(mode == 0 ? world_changes(w) : world_load(w));
+		ok(try_write(w, "second"));
+		ok(world_fetch(w, &key, 1));
+		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM topics WHERE name = 'second'"), 1);
+		world_free(w);
+	}
+}
+
 Test(postgres_feed, nothing_is_made_where_the_role_is_led_to_later)
 {
 	struct world world, *w = &world;
