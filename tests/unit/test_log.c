@@ -176,7 +176,8 @@ Test(log, progress_is_drawn_on_a_terminal_alone)
 	cr_expect_str_eq(heard(ends[0]), "");
 	fclose(stream);
 
-	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	if (openpty(&master, &slave, NULL, NULL, NULL) != 0)
+		cr_skip_test("no pseudoterminal can be opened here; is devpts mounted on /dev/pts?");
 	fcntl(master, F_SETFL, O_NONBLOCK);
 	stream = fdopen(slave, "w");
 	log_open(stream, "test", LOG_INFO);
