@@ -47,7 +47,8 @@ struct backend_key {
 	enum shmeta_class cls;
 	struct shmeta_str tenant; /* as the source spells it */
 	struct shmeta_str topic;
-	struct shmeta_str name;
+	struct shmeta_str
+		name; /* LIST: why everything is to be compared, for people; may be empty                     */
 	uint32_t partition_id;
 	uint32_t with_segments; /* TOPIC: each partition is followed by all of its segments                           */
 	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation */
@@ -237,7 +238,7 @@ struct backend_ops {
 	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
 	                              uint64_t *ret_lag_ns, struct backend_error *err);
 	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK; ABSENT when it cannot (the log was
-	 * pruned, or something of the feed was missing and had to be made; then a reconcile is due); ERR_CONFLICT, with a sentence, when
+	 * pruned, or something of the feed was missing and had to be made; then a reconcile is due, and err may say why); ERR_CONFLICT, with a sentence, when
 	 * it belongs to another source or another course of this one (sink->history()). */
 	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
 	enum shmeta_status (*resume)(void *state, const void *position, size_t bytes, struct backend_error *err);

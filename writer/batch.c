@@ -48,7 +48,7 @@ void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identit
 	struct sync_entry *w = queue_want(q, as, want);
 
 	if (w == NULL)
-		s->list_dirty = s->reconcile_asked = true; /* no memory for one entry: read everything when there is */
+		sync_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
 	else
 		queue_move_tickets(&w->tickets, &e->tickets);
 	queue_forget(q, e);
@@ -407,7 +407,8 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 		refresh_hints(s);
 	if (b->repaired > 0) {
 		s->counters.reconcile_repairs += b->repaired;
-		sync_log(s, LOG_INFO, "reconciled", "a full comparison found %llu rows that the feed had not named",
+		sync_log(s, LOG_INFO, "reconciled",
+		         "the periodic comparison found %llu rows that the feed had not named",
 		         (unsigned long long)b->repaired);
 	}
 	for (size_t i = 0; i < b->entry_count; i++)

@@ -195,6 +195,7 @@ struct sync {
 	uint64_t looked_ns, usage_due_ns, shown_ns, last_commit;
 	uint64_t deaf_until_ns; /* the source's signs are those of our own commit: it is asked then, not woken for */
 	bool reconcile_asked;   /* wanted as soon as the rate allows */
+	char asked_why[200];    /* by what */
 	bool list_dirty;        /* what has changed is not known by name: only a full pass can bring it in step */
 	bool woken;             /* the source gave a sign: it may come a little before what it announces */
 	uint64_t polled_at_ns;
@@ -271,6 +272,8 @@ void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
 void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 struct apply_host sync_apply_host(struct sync *s);
+/* A full pass is wanted as soon as the rate allows; the first reason stays. list_dirty: until then the list is not known to be in step. */
+void sync_ask_pass(struct sync *s, bool list_dirty, const char *why);
 /* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
  * other; then full passes find what changes, and the operator hears why. */
 bool sync_look_for_feed(struct sync *s);
@@ -347,8 +350,8 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 
 /* Load everything into a new generation and make it current. */
 void reconcile_first(struct sync *s);
-/* Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
-void reconcile_pass(struct sync *s);
+/* why: for the log. Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
+void reconcile_pass(struct sync *s, const char *why);
 /* Some row keeps load() from showing anything: have what the store has read by its keys, of which only that row's fail. What it does
  * not have yet waits for a pass. repair: what differs is one. */
 void reconcile_by_keys(struct sync *s, bool repair);

@@ -523,7 +523,7 @@ void reconcile_by_keys(struct sync *s, bool repair)
 	sync_wake_at(s, sync_now(s));
 }
 
-void reconcile_pass(struct sync *s)
+void reconcile_pass(struct sync *s, const char *why)
 {
 	struct backend_error source_err = {0};
 	struct merge *m = merge_new(s, s->store, false);
@@ -570,7 +570,7 @@ void reconcile_pass(struct sync *s)
 		                    ours != SHMETA_OK ? err.text : source_err.text, 0);
 		if (sync_stopping(s))
 			return;
-		s->reconcile_asked = true;
+		sync_ask_pass(s, false, "the last one failed");
 		/* A load that cannot show some row has moved nothing: where the feed was in step, it stays so. */
 		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT) {
 			s->reconcile_not_before_ns =
@@ -589,8 +589,7 @@ void reconcile_pass(struct sync *s)
 	sync_source_works(s, SYNC_JOB_PASS);
 	if (again) {
 		/* load() moved the feed past what it showed: until a pass has been applied, nothing may be called in step. */
-		s->list_dirty = true;
-		s->reconcile_asked = true;
+		sync_ask_pass(s, true, "the last one is to be confirmed");
 		s->reconcile_not_before_ns = sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
 		refresh_return_list(s, tickets);
 		merge_free(m);
@@ -598,11 +597,11 @@ void reconcile_pass(struct sync *s)
 	}
 	uint64_t synced = m->synced_at_ns, began = m->began_ns, txn = m->txn > 0 ? m->txn : sync_committed(s);
 
-	if (m->changed > 0 && had_feed) {
+	if (m->changed > 0 && had_feed)
 		s->counters.reconcile_repairs += m->changed;
-		sync_log(s, LOG_INFO, "reconciled", "a full comparison changed %llu rows",
-		         (unsigned long long)m->changed);
-	}
+	if (m->changed > 0 && (had_feed || (s->capabilities & BACKEND_HAS_FEED) != 0))
+		sync_log(s, LOG_INFO, "reconciled", "a full comparison changed %llu rows; it was made because %s",
+		         (unsigned long long)m->changed, why);
 	merge_free(m);
 	refresh_forget_feed(s);
 	failing_forget_all(s); /* all of it could be read, and applied */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Following the source: the feed is asked, and what it and readers name is brought over batch by batch (batch.c). */
+#include <stdio.h>
 #include <syslog.h>
 
 #include "writer/queue.h"
@@ -15,6 +16,7 @@ struct poll {
 	struct sync *s;
 	uint64_t born_since;
 	bool list, no_memory;
+	char why[200]; /* list */
 };
 
 static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
@@ -25,6 +27,11 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 
 	s->counters.changes++;
 	if (key->cls == SHMETA_CLASS_LIST) {
+		if (!poll->list)
+			(void)snprintf(
+				poll->why, sizeof poll->why, "%.*s",
+				(int)(key->name.bytes < sizeof poll->why ? key->name.bytes : sizeof poll->why - 1),
+				key->name.bytes > 0 ? (const char *)key->name.data : "");
 		poll->list = true;
 		return SHMETA_OK;
 	}
@@ -57,7 +64,7 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key)
 
 	(void)on_changed(&poll, key);
 	if (poll.list)
-		s->list_dirty = s->reconcile_asked = true;
+		sync_ask_pass(s, true, "a write changed what is not known by keys");
 	return !poll.no_memory;
 }
 
@@ -95,7 +102,7 @@ void refresh_bound_feed(struct sync *s)
 	pthread_mutex_unlock(&s->queue.lock);
 	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
 		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
-		s->list_dirty = s->reconcile_asked = true;
+		sync_ask_pass(s, true, "so many keys had changed");
 		refresh_forget_feed(s);
 	}
 }
@@ -127,7 +134,10 @@ void refresh_poll(struct sync *s)
 	s->woken = false;
 	(void)sync_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
-		s->list_dirty = s->reconcile_asked = true;
+		sync_ask_pass(s, true,
+		              poll.no_memory        ? "there was no memory for the keys that had changed"
+		              : poll.why[0] != '\0' ? poll.why
+		                                    : "the source told that anything may have changed");
 		/* What changed is not known by name, but the hint classes are small. */
 		refresh_hints(s);
 	}

@@ -527,7 +527,8 @@ static void take_options(struct sync *s)
 	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
 		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
 	if (overrides_changed)
-		s->reconcile_asked = true; /* a full pass writes each record's own TTL */
+		/* A full pass writes each record's own TTL. */
+		sync_ask_pass(s, false, "times to live were configured anew");
 	s->poll_due_ns = sync_now(s);
 	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
 	schedule_reconcile(s);
@@ -593,6 +594,7 @@ bool sync_look_for_feed(struct sync *s)
 static void resume_feed(struct sync *s)
 {
 	struct backend_error err = {0};
+	char why[sizeof s->asked_why];
 	size_t bytes;
 	const uint8_t *position = generation_saved_position(s, &bytes);
 	enum shmeta_status status = SHMETA_ABSENT;
@@ -615,12 +617,19 @@ static void resume_feed(struct sync *s)
 		schedule_reconcile(s);
 	}
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
-	s->list_dirty = s->reconcile_asked = !s->following;
+	s->list_dirty = s->reconcile_asked = false;
+	if (!s->following) {
+		snprintf(why, sizeof why, "the change feed could not go on where the former writer left it (%.100s)",
+		         bytes == 0            ? "no position was kept"
+		         : err.text[0] != '\0' ? err.text
+		                               : "its position is of no use");
+		sync_ask_pass(s, true, why);
+	}
 	s->poll_due_ns = sync_now(s);
-	sync_log(s, LOG_INFO, "feed_resumed", "%s",
-	         s->following          ? "the change feed goes on where the former writer left it"
-	         : err.text[0] != '\0' ? err.text
-	                               : "the change feed cannot go on where it ended: comparing everything");
+	if (s->following)
+		sync_log(s, LOG_INFO, "feed_resumed", "the change feed goes on where the former writer left it");
+	else
+		sync_log(s, LOG_INFO, "feed_resumed", "%s: comparing everything", why);
 }
 
 /* true: the source may be asked now. */
@@ -737,6 +746,25 @@ static uint64_t reconcile_when(struct sync *s)
 	if (s->job[SYNC_JOB_PASS].on && when < s->job[SYNC_JOB_PASS].next_ns)
 		when = s->job[SYNC_JOB_PASS].next_ns;
 	return when;
+}
+
+void sync_ask_pass(struct sync *s, bool list_dirty, const char *why)
+{
+	if (!s->reconcile_asked || s->asked_why[0] == '\0')
+		snprintf(s->asked_why, sizeof s->asked_why, "%s", why);
+	s->reconcile_asked = true;
+	s->list_dirty |= list_dirty;
+}
+
+/* Why a pass that is due now is made: it outlives the question, which is answered by the pass. */
+static void why_pass(struct sync *s, char *ret, size_t bytes)
+{
+	snprintf(ret, bytes, "%s",
+	         s->reconcile_asked           ? s->asked_why
+	         : pass_wanted(s)             ? "somebody asked for it"
+	         : !has_feed(s)               ? "there is no change feed"
+	         : sync_now(s) >= lag_when(s) ? "the change feed lags behind"
+	                                      : "its time had come (feed.reconcile_s)");
 }
 
 static void schedule_hints(struct sync *s)
@@ -867,6 +895,7 @@ static void try_others(struct sync *s)
 
 static void work(struct sync *s)
 {
+	char why[sizeof s->asked_why];
 	uint64_t now = sync_now(s);
 
 	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
@@ -908,9 +937,10 @@ static void work(struct sync *s)
 	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
 		/* What nobody waits for does not keep the feed and the readers waiting either. */
 		write_land(s);
+		why_pass(s, why, sizeof why);
 		if (!s->following || s->list_dirty || s->reconcile_asked || pass_wanted(s) ||
 		    sync_now(s) >= lag_when(s) || !compare_pass(s))
-			reconcile_pass(s);
+			reconcile_pass(s, why);
 		if (!s->source.on && !s->room.on)
 			schedule_reconcile(s);
 	}

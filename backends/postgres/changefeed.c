@@ -492,7 +492,8 @@ enum shmeta_status pg_changefeed_changes(struct pg_state *state, const struct ba
 	}
 	status = follow(state, sink, &taken);
 	if (status == SHMETA_OK && taken.list)
-		status = sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
+		status = sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST,
+		                                                        .name = rows_str("the changefeed began anew")});
 	*ret_changed = taken.changes > 0 || taken.list;
 	*ret_lag_ns = began > feed->mark.told_ns ? began - feed->mark.told_ns : 1;
 	return status;

@@ -51,6 +51,7 @@ struct pg_feed {
 	char *snapshot;
 	struct place place, loading_place;
 	char history[300]; /* what is to be told of it; "": nothing */
+	const char *anew;  /* why there is no baseline; NULL: there was none yet */
 	uint64_t connects;
 	/* All that was told of is before this place in the primary's log of writes; "": not known. */
 	char written[40], loading_written[40];
@@ -395,10 +396,10 @@ static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, 
 	return SHMETA_OK;
 }
 
-static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t *ret_keys)
+static enum shmeta_status report_list(const struct backend_sink *sink, const char *why, uint64_t *ret_keys)
 {
 	(*ret_keys)++;
-	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
+	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST, .name = rows_str(why)});
 }
 
 /* The row of a poll that is no change. */
@@ -442,7 +443,7 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		}
 	}
 	if (rows > CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
-		return report_list(sink, ret_keys);
+		return report_list(sink, "more has changed than is read by its keys", ret_keys);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
 		int64_t cls = pg_int(result, row, 0), partition = pg_int(result, row, 4), from = pg_int(result, row, 5),
 			to = pg_int(result, row, 6);
@@ -507,6 +508,7 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 	if (end->snapshot == NULL || end->basis != feed->place.basis) {
 		state->attached = false;
 		feed->baseline = false;
+		feed->anew = "a trigger or a table of the feed is another one, or was missing";
 		*ret_again = true;
 		return SHMETA_OK;
 	}
@@ -514,7 +516,11 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 	/* A mark of another cluster says nothing: keep_house(). */
 	if (status == SHMETA_OK &&
 	    (owed || !end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot))))
-		status = report_list(sink, ret_keys);
+		status = report_list(sink,
+		                     owed         ? "statements were not logged"
+		                     : !end->seen ? "the last change that was read is no longer in the log"
+		                                  : "changes were removed from the log before they were read",
+		                     ret_keys);
 	feed->place.witness = end->witness;
 	return status == SHMETA_OK && !set_text(&feed->snapshot, end->snapshot) ? no_memory(state, err) : status;
 }
@@ -571,7 +577,8 @@ static enum shmeta_status begin_anew(struct pg_state *state, const struct backen
 		sink->history(sink->arg, feed->history);
 	feed->history[0] = '\0';
 	feed->place.line = 0;
-	status = report_list(sink, ret_keys);
+	status = report_list(sink, feed->anew != NULL ? feed->anew : "the change feed begins", ret_keys);
+	feed->anew = NULL;
 	pg_feed_loaded(state, status == SHMETA_OK);
 	return status;
 }
@@ -592,8 +599,10 @@ enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *er
 	if (reach == IS_ANOTHER)
 		note_history(state, why);
 	/* It may have been a crash, which has emptied tables that have no log at the server. */
-	if (reach != REACHES || state->coverage.unlogged)
+	if (reach != REACHES || state->coverage.unlogged) {
 		feed->baseline = false;
+		feed->anew = "after a new connection the change log does not go on from what was read";
+	}
 	return SHMETA_OK;
 }
 
@@ -626,7 +635,7 @@ static enum shmeta_status leave_feed(struct pg_state *state, const struct backen
 	if (!feed->followed)
 		return SHMETA_OK;
 	feed->followed = false;
-	return report_list(sink, &keys);
+	return report_list(sink, "the change feed has ended", &keys);
 }
 
 static enum shmeta_status changes(struct pg_state *state, const struct backend_sink *sink, int *ret_changed,
@@ -738,7 +747,7 @@ static enum shmeta_status resume(struct pg_state *state, const void *bytes, size
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s is not the source that was followed before",
 		                    state->dialect->engine, place);
 	if (!position.feed || !state->shape.feed)
-		return SHMETA_ABSENT;
+		return backend_fail(err, SHMETA_ABSENT, "there is no change feed, or there was none");
 	snapshot = strndup((const char *)bytes + sizeof position, position.bytes);
 	if (snapshot == NULL)
 		return no_memory(state, err);
@@ -748,7 +757,11 @@ static enum shmeta_status resume(struct pg_state *state, const void *bytes, size
 		free(snapshot);
 		if (status == SHMETA_OK && reach == IS_ANOTHER)
 			return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s: %s", state->dialect->engine, place, why);
-		return status == SHMETA_OK ? SHMETA_ABSENT : status;
+		return status == SHMETA_OK
+		               ? backend_fail(err, SHMETA_ABSENT,
+		                              "the change log does not go on from what was read, or not with the same "
+		                              "triggers and tables")
+		               : status;
 	}
 	free(feed->snapshot);
 	feed->snapshot = snapshot;

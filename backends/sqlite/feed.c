@@ -287,10 +287,19 @@ void sqlite_feed_own(struct sqlite_state *state, int64_t after, int64_t last, in
 	state->own[state->own_count++] = (struct sqlite_own){after, last};
 }
 
-static enum shmeta_status report_list(const struct backend_sink *sink, uint64_t *ret_keys)
+static enum shmeta_status report_list(const struct backend_sink *sink, const char *why, uint64_t *ret_keys)
 {
 	(*ret_keys)++;
-	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST});
+	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST, .name = {why, strlen(why)}});
+}
+
+/* Why the log is not gone on with. */
+static const char *why_anew(const struct sqlite_state *state, bool baseline)
+{
+	return state->history[0] != '\0' ? state->history
+	       : state->made             ? "triggers or tables of the change log were missing"
+	       : !baseline               ? "the file was opened anew"
+	                                 : "the change log no longer reaches back to what was read";
 }
 
 /* The log's rows in (after, last], as keys. */
@@ -459,7 +468,7 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 	if (status == SHMETA_OK && state->history[0] != '\0' && sink->history != NULL)
 		sink->history(sink->arg, state->history);
 	if (status == SHMETA_OK && (state->history[0] != '\0' || !state->baseline || !reaches(&state->at, &log)))
-		status = report_list(sink, ret_keys);
+		status = report_list(sink, why_anew(state, state->baseline), ret_keys);
 	else if (status == SHMETA_OK)
 		status = report_others(state, sink, log.last, ret_keys, err);
 	sqlite_end(state);
@@ -483,7 +492,7 @@ static enum shmeta_status report_hint(struct sqlite_state *state, const struct b
 		sink->history(sink->arg, state->history);
 	state->history[0] = '\0';
 	stand_at(state, 0, 0, 0);
-	return report_list(sink, ret_keys);
+	return report_list(sink, "something has changed, and no change feed says what", ret_keys);
 }
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
@@ -571,7 +580,10 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	if (sentence[0] != '\0')
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s", sentence);
 	if (!state->shape.feed || state->made || position.objects != state->objects || !reaches(&position, &log))
-		return SHMETA_ABSENT;
+		return backend_fail(err, SHMETA_ABSENT, "%s",
+		                    !state->shape.feed                   ? "there is no change feed"
+		                    : position.objects != state->objects ? "the schema was another one meanwhile"
+		                                                         : why_anew(state, true));
 	state->at = position;
 	state->told = state->source;
 	state->history[0] = '\0';

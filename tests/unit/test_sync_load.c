@@ -139,6 +139,7 @@ Test(sync_load, a_reconcile_repairs_what_the_feed_never_named)
 	cr_assert_eq(fixture_topic_id(&f, "changed"), id);
 	cr_assert_eq(fixture_topic_id(&f, "deleted"), 0);
 	cr_assert_gt(fixture_counters(&f).reconcile_repairs, 0);
+	cr_expect_not_null(strstr(f.log, "it was made because somebody asked for it"), "%s", f.log);
 	fixture_done(&f);
 }
 

@@ -133,6 +133,54 @@ Test(sync_sqlite, the_periodic_comparison_repairs_what_no_trigger_saw)
 	done();
 }
 
+/* While triggers are away: rows that no log has. */
+static void change_unlogged(const char *name)
+{
+	sqlite3_stmt *triggers;
+	char *drops = sqlite3_mprintf("");
+
+	cr_assert_eq(sqlite3_prepare_v2(db,
+	                                "SELECT name FROM main.sqlite_master WHERE type = 'trigger' AND tbl_name = "
+	                                "'topics'",
+	                                -1, &triggers, NULL),
+	             SQLITE_OK);
+	while (sqlite3_step(triggers) == SQLITE_ROW)
+		drops = sqlite3_mprintf("%z DROP TRIGGER \"%w\";", drops, sqlite3_column_text(triggers, 0));
+	sqlite3_finalize(triggers);
+	sql("BEGIN; %s INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('%s', 1, 5, 5); "
+	    "COMMIT",
+	    drops, name);
+	sqlite3_free(drops);
+}
+
+static void expect_reason(const char *why)
+{
+	char line[300];
+
+	snprintf(line, sizeof line, "it was made because %s", why);
+	cr_expect_not_null(strstr(f.log, line), "no '%s' in: %s", line, f.log);
+	f.log[f.log_bytes = 0] = '\0';
+}
+
+Test(sync_sqlite, a_comparison_that_changed_something_says_why_it_was_made)
+{
+	start(3, 2, 2);
+	f.log[f.log_bytes = 0] = '\0';
+	change_unlogged("while-serving");
+	fixture_pass(&f, 5000);
+	SAME();
+	expect_reason("triggers or tables of the change log were missing");
+	fixture_close(&f);
+	change_unlogged("while-nobody-served");
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	SAME();
+	expect_reason(
+		"the change feed could not go on where the former writer left it (triggers or tables of the change "
+		"log were missing)");
+	done();
+}
+
 Test(sync_sqlite, a_comparison_that_finds_half_of_it_gone_deletes_nothing_before_a_second_look)
 {
 	int enabled;
