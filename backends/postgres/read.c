@@ -286,6 +286,10 @@ static enum shmeta_status advance(struct walk *walk, struct walk_cursor *at)
 		struct rows_fault fault;
 
 		rows_faultless(&fault);
+		if (reading->loading)
+			reading->state->doing = at->cls == SHMETA_CLASS_TOPIC       ? "loading the topics of"
+			                        : at->cls == SHMETA_CLASS_PARTITION ? "loading the partitions of"
+			                                                            : "loading the segments of";
 		status = next_row(reading, cursor, &at->on);
 		if (status != SHMETA_OK || !at->on) {
 			at->on = false;
@@ -368,11 +372,12 @@ static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *at
 static const struct {
 	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in index_column */
 	int index_column;
+	const char *loading;
 } others[EMIT_OTHERS] = {
-	[EMIT_AGENT] = {PG_AGENTS, PG_KEY_AGENTS, 8},
-	[EMIT_GROUP] = {PG_GROUPS, PG_KEY_GROUPS, 4},
-	[EMIT_OFFSET] = {PG_OFFSETS, PG_KEY_OFFSETS, 7},
-	[EMIT_LEASE] = {PG_LEASES, PG_KEY_LEASES, 7},
+	[EMIT_AGENT] = {PG_AGENTS, PG_KEY_AGENTS, 8, "loading the agents of"},
+	[EMIT_GROUP] = {PG_GROUPS, PG_KEY_GROUPS, 4, "loading the groups of"},
+	[EMIT_OFFSET] = {PG_OFFSETS, PG_KEY_OFFSETS, 7, "loading the committed offsets of"},
+	[EMIT_LEASE] = {PG_LEASES, PG_KEY_LEASES, 7, "loading the leases of"},
 };
 
 /* A result of others, and how far it has been handed on. */
@@ -424,6 +429,7 @@ static enum shmeta_status load_others(struct reading *reading)
 	for (int i = 0; status == SHMETA_OK && i < EMIT_OTHERS; i++) {
 		struct list list = {.result = NULL};
 
+		reading->state->doing = others[i].loading;
 		status = pg_query(reading->state, reading->conn, others[i].statement, NULL, &list.result, reading->err);
 		reading->conn->given_out |= status == SHMETA_OK;
 		if (status == SHMETA_OK)
@@ -560,11 +566,12 @@ static struct reading reading_of(struct pg_state *state, struct pg_conn *conn, c
 }
 
 /* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX001, XX002), more than
- * it can hold (54). Then it is not the source that is away. */
+ * it can hold (54), a function of a view that raises (P0001). Then it is not the source that is away. */
 static enum shmeta_status of_rows(const struct pg_conn *conn, enum shmeta_status status, struct backend_error *err)
 {
-	if (status != SHMETA_ERR_SOURCE || !(pg_failed_with(conn, "22") || pg_failed_with(conn, "54") ||
-	                                     pg_failed_with(conn, "XX001") || pg_failed_with(conn, "XX002")))
+	if (status != SHMETA_ERR_SOURCE ||
+	    !(pg_failed_with(conn, "22") || pg_failed_with(conn, "54") || pg_failed_with(conn, "P0001") ||
+	      pg_failed_with(conn, "XX001") || pg_failed_with(conn, "XX002")))
 		return status;
 	if (err != NULL)
 		err->code = SHMETA_ERR_INVALID_ARGUMENT;

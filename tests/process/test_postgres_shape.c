@@ -283,9 +283,20 @@ Test(postgres_shape, a_row_that_cannot_be_read_is_not_a_source_that_is_away)
 		"INSERT INTO kept SELECT 'bad', 'elsewhere', availability_zone, agent_group, last_heartbeat, 0, metadata FROM kept");
 	cr_expect_eq(world_load(w), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_expect_not_null(strstr(w->err.text, "division by zero (22012)"), "%s", w->err.text);
+	cr_expect_not_null(strstr(w->err.text, "loading the agents of"), "which table: %s", w->err.text);
 	cr_expect_eq(world_fetch(w, keys, 2), SHMETA_ERR_INVALID_ARGUMENT);
 	ok(world_fetch(w, keys, 1));
 	cr_expect_eq(w->recorder.agents, 1);
+	/* Whatever its view has to say of it. */
+	world_sql(
+		w,
+		"CREATE FUNCTION judge(bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN IF $1 = 0 THEN RAISE EXCEPTION ''not this "
+		"one''; END IF; RETURN $1; END'; CREATE OR REPLACE VIEW agents AS SELECT agent_id, address, availability_zone, "
+		"agent_group, last_heartbeat, judge(started_at) AS started_at, metadata FROM kept");
+	cr_expect_eq(world_load(w), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_not_null(strstr(w->err.text, "not this one"), "%s", w->err.text);
+	cr_expect_eq(world_fetch(w, keys, 2), SHMETA_ERR_INVALID_ARGUMENT);
+	ok(world_fetch(w, keys, 1));
 	world_free(w);
 }
 
