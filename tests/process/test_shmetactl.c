@@ -869,6 +869,7 @@ Test(shmetactl_process, names_and_keys_of_the_source_cannot_talk_to_the_terminal
 	struct run_tool t;
 	json_t *doc, *row;
 
+	run_tool_need_terminal();
 	/* ESC in a key; a right-to-left override in a topic's name. */
 	start_with(
 		"INSERT INTO topics VALUES('evil' || char(8238) || 'eman', 1, NULL, 1, 1, '{\"k\\u001b[2J\":\"\\u009b31m\"}');"
@@ -1021,11 +1022,13 @@ Test(shmetactl_process, a_failure_names_what_was_typed_once, .init = start, .fin
 	run_tool_done(&t);
 }
 
-Test(shmetactl_process, on_a_terminal_a_table_fits_and_an_empty_list_says_so, .init = start, .fini = stop)
+Test(shmetactl_process, on_a_terminal_a_table_fits_and_an_empty_list_says_so)
 {
 	struct run_tool t;
 	char *save = NULL;
 
+	run_tool_need_terminal();
+	start();
 	(void)setenv("COLUMNS", "40", 1);
 	run_tool_terminal(&t, "shmetactl --dir %s --color never ls topics", d.instance);
 	cr_assert(t.code == 0 && strstr(t.out, "topic-03") != NULL, "%s", t.out);
@@ -1038,6 +1041,7 @@ Test(shmetactl_process, on_a_terminal_a_table_fits_and_an_empty_list_says_so, .i
 	CTL(&t, "ls topics --prefix nosuch");
 	cr_assert_str_eq(t.out, "", "a program is told nothing");
 	run_tool_done(&t);
+	stop();
 }
 
 /* ---- every verb --------------------------------------------------------------------------------------------------------------- */

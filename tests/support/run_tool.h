@@ -18,6 +18,8 @@ __attribute__((format(printf, 2, 3))) void run_tool(struct run_tool *ret, const 
 /* The same with a terminal as standard output (err is empty: it goes there too). */
 __attribute__((format(printf, 2, 3))) void run_tool_terminal(struct run_tool *ret, const char *fmt, ...);
 void run_tool_done(struct run_tool *t);
+/* Skips the test where there are no terminals; it comes first in a test, before there is anything to clean up. */
+void run_tool_need_terminal(void);
 
 /* Its output as one JSON document with schema, version and time; fails the test when it is none. */
 json_t *run_tool_json(const struct run_tool *t);

@@ -599,6 +599,7 @@ Test(shmetactl, colour_only_where_it_is_wanted)
 	struct forged f;
 	struct run_tool t;
 
+	run_tool_need_terminal();
 	forge(&f);
 	run_tool(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert(strchr(t.out, '\033') == NULL, "a pipe got colour");
