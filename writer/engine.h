@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
- *   sync.c        options, timers, the thread
+ *   sync.c        the source, timers, the thread
+ *   options.c     a copy of the options, and what a reload changes
+ *   host.c        what is told to whoever runs the engine
+ *   show.c        what other threads see of it
  *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   audit.c       who wrote what
@@ -256,33 +259,53 @@ bool sync_stopping(struct sync *s);
 void sync_wake(struct sync *s); /* any thread */
 /* Something is due at this time: the round must not wait longer. */
 void sync_wake_at(struct sync *s, uint64_t due_ns);
-__attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
-                                                    ...);
-/* Rows that enter or leave the quarantine are spelled out ten times a pass; passes of one kind (a constant string) that follow each
- * other within a minute are one. end: say how many there were. */
-void sync_quarantine_pass_begin(struct sync *s, const char *what);
-void sync_quarantine_pass_end(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
 void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
                 uint64_t synced_at_ns);
 void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns);
 uint64_t sync_committed(struct sync *s);
 uint64_t sync_oldest_pin(struct sync *s);
-void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
-void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
-void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
-struct apply_host sync_apply_host(struct sync *s);
 /* A full pass is wanted as soon as the rate allows; the first reason stays. list_dirty: until then the list is not known to be in step. */
 void sync_ask_pass(struct sync *s, bool list_dirty, const char *why);
 /* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
  * other; then full passes find what changes, and the operator hears why. */
 bool sync_look_for_feed(struct sync *s);
+
+/* When the next full pass is due if nothing asks for one. */
+void sync_schedule_reconcile(struct sync *s);
+/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
+bool sync_follow_meanwhile(struct sync *s);
+
+/* ---- options.c -------------------------------------------------------------------------------- */
+
+/* A copy whose strings are its own, with every number brought to something that works. false: no memory. */
+bool options_copy(const struct sync_options *from, struct sync_options *ret);
+void options_free(struct sync_options *o);
+/* Those of the last sync_reconfigure(), as far as a reload may change them. */
+void options_take(struct sync *s);
+/* A topic's own time to live; 0: its class's. arg: the struct sync. */
+uint32_t options_ttl_ms(void *arg, struct shmeta_str topic);
 /* The shortest of the topic, partition, segment and list TTLs, and of the hints'. */
 uint64_t sync_main_ttl_ns(const struct sync *s);
 uint64_t sync_hint_ttl_ns(const struct sync *s);
 
-/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
-bool sync_follow_meanwhile(struct sync *s);
+/* ---- host.c ----------------------------------------------------------------------------------- */
+
+/* With something in the place of each function that it does not have. */
+struct sync_host host_complete(const struct sync_host *host);
+__attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
+                                                    ...);
+/* Rows that enter or leave the quarantine are spelled out ten times a pass; passes of one kind (a constant string) that follow each
+ * other within a minute are one. end: say how many there were. */
+void sync_quarantine_pass_begin(struct sync *s, const char *what);
+void sync_quarantine_pass_end(struct sync *s);
+struct apply_host sync_apply_host(struct sync *s);
+
+/* ---- show.c ----------------------------------------------------------------------------------- */
+
+void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
+void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
+void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 
 /* ---- health.c --------------------------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's clockwork: options, phases, troubles and back-off, what is due when, the thread.
+ * The engine's clockwork: the source, what is due when, the thread.
  *
  * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
  * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <syslog.h>
@@ -20,8 +19,6 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-enum { USAGE_EVERY_MS = 1000, SHOW_EVERY_MS = 100, QUARANTINE_WINDOW_S = 60 };
 
 /* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
 
@@ -82,118 +79,6 @@ bool sync_stopping(struct sync *s)
 	return shmeta_observe(&s->queue.stopping) != 0;
 }
 
-uint64_t sync_main_ttl_ns(const struct sync *s)
-{
-	const uint32_t *ttl = s->options.ttl_ms;
-	uint32_t least = ttl[SHMETA_CLASS_TOPIC];
-
-	for (int cls = SHMETA_CLASS_PARTITION; cls <= SHMETA_CLASS_LIST; cls++)
-		least = ttl[cls] < least ? ttl[cls] : least;
-	for (size_t i = 0; i < s->options.override_count; i++)
-		if (s->options.overrides[i].ttl_ms > 0 && s->options.overrides[i].ttl_ms < least)
-			least = s->options.overrides[i].ttl_ms;
-	return least * SYNC_MS;
-}
-
-uint64_t sync_hint_ttl_ns(const struct sync *s)
-{
-	const uint32_t *ttl = s->options.ttl_ms;
-	uint32_t least = ttl[SHMETA_CLASS_AGENT];
-
-	least = ttl[SHMETA_CLASS_LEASE] < least ? ttl[SHMETA_CLASS_LEASE] : least;
-	least = ttl[SHMETA_CLASS_OFFSET] < least ? ttl[SHMETA_CLASS_OFFSET] : least;
-	return least * SYNC_MS;
-}
-
-/* ---- telling the host ------------------------------------------------------------------------------------------------------------- */
-
-void sync_log(struct sync *s, int priority, const char *event, const char *fmt, ...)
-{
-	char text[1024];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
-	va_end(args);
-	s->host.log(s->host.arg, priority, event, text);
-}
-
-static uint64_t no_pin(void *arg, uint64_t generation)
-{
-	(void)arg;
-	(void)generation;
-	return UINT64_MAX;
-}
-static int not_kept(void *arg)
-{
-	(void)arg;
-	return 0;
-}
-static void no_phase(void *arg, enum shmeta_phase phase, const char *sentence)
-{
-	(void)arg;
-	(void)phase;
-	(void)sentence;
-}
-static void no_progress(void *arg, uint64_t rows_done, uint64_t rows_total)
-{
-	(void)arg;
-	(void)rows_done;
-	(void)rows_total;
-}
-static void no_log(void *arg, int priority, const char *event, const char *sentence)
-{
-	(void)arg;
-	(void)priority;
-	(void)event;
-	(void)sentence;
-}
-static void no_answer(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
-                      uint64_t generation, uint64_t synced_at_ns)
-{
-	(void)arg;
-	(void)ticket;
-	(void)status;
-	(void)sentence;
-	(void)txn;
-	(void)generation;
-	(void)synced_at_ns;
-}
-
-static void no_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
-{
-	(void)arg;
-	(void)ticket;
-	(void)rows;
-	(void)bytes;
-	(void)count;
-	(void)more;
-}
-static void no_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
-                           uint64_t generation)
-{
-	(void)arg;
-	(void)ticket;
-	(void)count;
-	(void)txn;
-	(void)generation;
-}
-
-static struct sync_host complete_host(const struct sync_host *host)
-{
-	struct sync_host h = *host;
-
-	h.oldest_pin = h.oldest_pin != NULL ? h.oldest_pin : no_pin;
-	h.all_registrations_kept = h.all_registrations_kept != NULL ? h.all_registrations_kept : not_kept;
-	h.phase = h.phase != NULL ? h.phase : no_phase;
-	h.progress = h.progress != NULL ? h.progress : no_progress;
-	h.log = h.log != NULL ? h.log : no_log;
-	h.answer = h.answer != NULL ? h.answer : no_answer;
-	h.objects = h.objects != NULL ? h.objects : no_objects;
-	h.invalidated = h.invalidated != NULL ? h.invalidated : no_invalidated;
-	return h;
-}
-
 uint64_t sync_oldest_pin(struct sync *s)
 {
 	return s->host.oldest_pin(s->host.arg, shmeta__store_number(s->store));
@@ -202,53 +87,6 @@ uint64_t sync_oldest_pin(struct sync *s)
 uint64_t sync_committed(struct sync *s)
 {
 	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
-}
-
-/* ---- quarantined rows -------------------------------------------------------------------------------------------------------------- */
-
-void sync_quarantine_pass_begin(struct sync *s, const char *what)
-{
-	if (s->quarantine_pass == what && sync_now(s) < s->quarantine_window_ns)
-		return;
-	sync_quarantine_pass_end(s);
-	s->quarantine_pass = what;
-	s->quarantine_window_ns = sync_now(s) + QUARANTINE_WINDOW_S * SYNC_S;
-}
-
-static void tell_quarantined(void *arg, bool left, enum shmeta_class cls, const char *sentence, uint64_t count)
-{
-	static const char *const names[] = {
-#define SHMETA_X(name, number, text, ttl_ms) [number] = text,
-		SHMETA_CLASS_LIST(SHMETA_X)
-#undef SHMETA_X
-	};
-	struct sync *s = arg;
-	uint64_t before = s->pass_quarantined[left];
-
-	s->pass_quarantined[left] += count;
-	if (!left)
-		s->counters.quarantine_entered += count;
-	if (sentence == NULL || before >= QUARANTINE_SHOWN)
-		return;
-	if (left)
-		sync_log(s, LOG_NOTICE, "quarantine_left", "a row of class %s can be served again, or is gone: %s",
-		         names[cls], sentence);
-	else
-		sync_log(s, LOG_WARNING, "quarantined", "a row of class %s cannot be served: %s", names[cls], sentence);
-}
-
-void sync_quarantine_pass_end(struct sync *s)
-{
-	if (s->pass_quarantined[false] > QUARANTINE_SHOWN)
-		sync_log(s, LOG_WARNING, "quarantined_total",
-		         "%llu rows were quarantined in this %s; the first %d are above",
-		         (unsigned long long)s->pass_quarantined[false], s->quarantine_pass, QUARANTINE_SHOWN);
-	if (s->pass_quarantined[true] > QUARANTINE_SHOWN)
-		sync_log(s, LOG_NOTICE, "quarantine_left_total",
-		         "%llu rows left the quarantine in this %s; the first %d are above",
-		         (unsigned long long)s->pass_quarantined[true], s->quarantine_pass, QUARANTINE_SHOWN);
-	s->pass_quarantined[false] = s->pass_quarantined[true] = 0;
-	s->quarantine_pass = NULL;
 }
 
 /* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
@@ -267,271 +105,6 @@ void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn,
 {
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
-}
-
-/* ---- counters ------------------------------------------------------------------------------------------------------------------------ */
-
-void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
-{
-	s->counters.rows_applied += a->changed;
-	s->counters.rows_unchanged += a->unchanged;
-	if (a->committed != s->last_commit) {
-		s->counters.commits++;
-		s->last_commit = a->committed;
-	}
-	s->counters.apply_ns += sync_now(s) - began_ns;
-}
-
-void sync_show(struct sync *s)
-{
-	struct sync_counters *c = &s->counters;
-	struct backend_counters source = s->counted;
-	uint64_t now = sync_now(s);
-
-	if (s->source_open) {
-		struct backend_counters now_open = {0};
-
-		s->ops->counters(s->backend, &now_open);
-		source.queries += now_open.queries;
-		source.rows += now_open.rows;
-	}
-	c->source_queries = source.queries;
-	c->source_rows = source.rows;
-	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
-	if (s->store != NULL && s->apply.txn == NULL) {
-		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);
-		struct shmeta__store_usage usage;
-		struct shmeta_err err;
-
-		c->topics = stored->topics;
-		c->partitions = stored->partitions;
-		c->segments = stored->segments;
-		c->quarantined = stored->quarantined;
-		if (now >= s->usage_due_ns && shmeta__store_usage(s->store, &usage, &err) == SHMETA_OK) {
-			c->store_used = usage.used_bytes;
-			s->usage_due_ns = now + USAGE_EVERY_MS * SYNC_MS;
-		}
-	}
-	s->shown_ns = now;
-	pthread_mutex_lock(&s->seen_lock);
-	s->seen_counters = *c;
-	s->seen_feed_at_ns = s->feed_at_ns;
-	health_describe(s, s->seen_source, sizeof s->seen_source);
-	pthread_mutex_unlock(&s->seen_lock);
-}
-
-void sync_show_now_and_then(struct sync *s)
-{
-	if (sync_now(s) >= s->shown_ns + SHOW_EVERY_MS * SYNC_MS)
-		sync_show(s);
-}
-
-void sync_read_counters(struct sync *s, struct sync_counters *ret)
-{
-	pthread_mutex_lock(&s->seen_lock);
-	*ret = s->seen_counters;
-	uint64_t feed_at = s->seen_feed_at_ns;
-
-	pthread_mutex_unlock(&s->seen_lock);
-	/* The queue's move between the engine's rounds, too. */
-	pthread_mutex_lock(&s->queue.lock);
-	ret->refresh_requests = s->queue.requests;
-	ret->refresh_coalesced = s->queue.coalesced;
-	ret->queue_depth = s->queue.named.count + s->queue.asked.count;
-	ret->absent_answers = s->queue.absent_answers;
-	ret->absent_known = s->queue.absent.count;
-	pthread_mutex_unlock(&s->queue.lock);
-	uint64_t now = sync_now(s);
-
-	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;
-}
-
-void sync_source_status(struct sync *s, char *ret, size_t bytes)
-{
-	if (bytes == 0)
-		return;
-	pthread_mutex_lock(&s->seen_lock);
-	snprintf(ret, bytes, "%s", s->seen_source);
-	pthread_mutex_unlock(&s->seen_lock);
-}
-
-/* ---- options ---------------------------------------------------------------------------------------------------------------------------- */
-
-static uint32_t ttl_of(void *arg, struct shmeta_str topic)
-{
-	const struct sync *s = arg;
-	size_t longest = 0;
-	uint32_t ttl_ms = 0;
-
-	for (size_t i = 0; i < s->options.override_count; i++) {
-		const struct sync_ttl_override *o = &s->options.overrides[i];
-		size_t bytes = strlen(o->prefix);
-
-		if (bytes <= topic.bytes && memcmp(o->prefix, topic.data, bytes) == 0 && (bytes >= longest)) {
-			longest = bytes;
-			ttl_ms = o->ttl_ms;
-		}
-	}
-	return ttl_ms;
-}
-
-struct apply_host sync_apply_host(struct sync *s)
-{
-	return (struct apply_host){
-		.arg = s, .ttl_ms = ttl_of, .quarantined = tell_quarantined, .now_ms = sync_wall_ms(s)};
-}
-
-static void free_options(struct sync_options *o)
-{
-	for (size_t i = 0; o->overrides != NULL && i < o->override_count; i++)
-		free((char *)o->overrides[i].prefix);
-	free((void *)o->overrides);
-	backend_options_free(&o->source);
-	o->overrides = NULL;
-	o->override_count = 0;
-}
-
-/* A copy whose strings are its own, with every number brought to something that works. */
-static bool copy_options(const struct sync_options *from, struct sync_options *ret)
-{
-	struct sync_options o = *from;
-
-	o.overrides = NULL;
-	o.override_count = 0;
-	if (!backend_options_copy(&from->source, &o.source))
-		return false;
-	struct sync_ttl_override *overrides = calloc(from->override_count + 1, sizeof *overrides);
-
-	if (overrides == NULL) {
-		backend_options_free(&o.source);
-		return false;
-	}
-	o.overrides = overrides;
-	for (size_t i = 0; i < from->override_count; i++) {
-		overrides[i].ttl_ms = from->overrides[i].ttl_ms;
-		overrides[i].prefix = strdup(from->overrides[i].prefix);
-		if (overrides[i].prefix == NULL) {
-			o.override_count = i;
-			free_options(&o);
-			return false;
-		}
-	}
-	o.override_count = from->override_count;
-
-	static const uint32_t default_ttl_ms[] = {
-#define SHMETA_X(name, number, text, ttl_ms) [number] = ttl_ms,
-		SHMETA_CLASS_LIST(SHMETA_X)
-#undef SHMETA_X
-	};
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		if (o.ttl_ms[cls] == 0)
-			o.ttl_ms[cls] = default_ttl_ms[cls];
-#define DEFAULT(field, value) o.field = o.field != 0 ? o.field : (value)
-	DEFAULT(poll_min_ms, 5);
-	DEFAULT(poll_max_ms, 1000);
-	DEFAULT(refresh_batch_keys, 1000);
-	DEFAULT(refresh_queue_max, 100000);
-	DEFAULT(write_queue_max, 100000);
-	DEFAULT(refresh_queue_bytes, 64ull << 20);
-	DEFAULT(write_queue_bytes, 64ull << 20);
-	DEFAULT(write_batch_max, 4096);
-	DEFAULT(retry_min_ms, 100);
-	DEFAULT(retry_max_ms, 30000);
-	DEFAULT(commit_rows, 100000);
-	DEFAULT(store_max_bytes, 4ull << 30);
-#undef DEFAULT
-	if (o.poll_max_ms < o.poll_min_ms)
-		o.poll_max_ms = o.poll_min_ms;
-	if (o.retry_max_ms < o.retry_min_ms)
-		o.retry_max_ms = o.retry_min_ms;
-	*ret = o;
-	return true;
-}
-
-static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
-{
-	if (a->override_count != b->override_count)
-		return false;
-	for (size_t i = 0; i < a->override_count; i++)
-		if (a->overrides[i].ttl_ms != b->overrides[i].ttl_ms ||
-		    strcmp(a->overrides[i].prefix, b->overrides[i].prefix) != 0)
-			return false;
-	return true;
-}
-
-void sync_reconfigure(struct sync *s, const struct sync_options *options)
-{
-	struct sync_options copy;
-
-	if (!copy_options(options, &copy))
-		return; /* no memory: what was in force stays in force */
-	pthread_mutex_lock(&s->queue.lock);
-	if (s->queue.reconfigured)
-		free_options(&s->queue.next_options);
-	s->queue.next_options = copy;
-	s->queue.reconfigured = true;
-	s->queue.keys_max = copy.refresh_queue_max;
-	s->queue.bytes_max = copy.refresh_queue_bytes;
-	absent_set_limits(&s->queue.absent, copy.absent_max, copy.absent_ttl_ms * SYNC_MS);
-	pthread_mutex_unlock(&s->queue.lock);
-	sync_wake(s);
-}
-
-static void schedule_reconcile(struct sync *s);
-
-static void take_options(struct sync *s)
-{
-	struct sync_options next;
-
-	pthread_mutex_lock(&s->queue.lock);
-	bool changed = s->queue.reconfigured;
-
-	if (changed) {
-		next = s->queue.next_options;
-		s->queue.reconfigured = false;
-	}
-	pthread_mutex_unlock(&s->queue.lock);
-	if (!changed)
-		return;
-
-	struct sync_options *o = &s->options;
-	bool overrides_changed = !same_overrides(o, &next);
-
-	/* What a reload may change; the rest needs a restart. */
-	memcpy(o->ttl_ms, next.ttl_ms, sizeof o->ttl_ms);
-	o->poll_min_ms = next.poll_min_ms;
-	o->poll_max_ms = next.poll_max_ms;
-	o->reconcile_s = next.reconcile_s;
-	o->refresh_batch_keys = next.refresh_batch_keys;
-	o->refresh_queue_max = next.refresh_queue_max;
-	o->refresh_queue_bytes = next.refresh_queue_bytes;
-	o->write_batch_max = next.write_batch_max;
-	o->write_linger_ms = next.write_linger_ms;
-	o->audit = next.audit;
-	pthread_mutex_lock(&s->seen_lock);
-	o->accept = next.accept;
-	pthread_mutex_unlock(&s->seen_lock);
-	o->object_grace_ms = next.object_grace_ms;
-	o->retry_min_ms = next.retry_min_ms;
-	o->retry_max_ms = next.retry_max_ms;
-
-	const struct sync_ttl_override *overrides = o->overrides;
-	size_t count = o->override_count;
-
-	o->overrides = next.overrides;
-	o->override_count = next.override_count;
-	next.overrides = overrides;
-	next.override_count = count;
-	free_options(&next);
-
-	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
-		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
-	if (overrides_changed)
-		/* A full pass writes each record's own TTL. */
-		sync_ask_pass(s, false, "times to live were configured anew");
-	s->poll_due_ns = sync_now(s);
-	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
-	schedule_reconcile(s);
 }
 
 /* ---- the source -------------------------------------------------------------------------------------------------------------------- */
@@ -585,7 +158,7 @@ bool sync_look_for_feed(struct sync *s)
 	s->following = false;
 	sync_job_forget(s, SYNC_JOB_FEED);
 	s->load_lag_ns = s->feed_lag_ns;
-	schedule_reconcile(s);
+	sync_schedule_reconcile(s);
 	schedule_hints(s);
 	return false;
 }
@@ -614,7 +187,7 @@ static void resume_feed(struct sync *s)
 	if (s->following) {
 		/* Some feeds are there only now. */
 		s->capabilities = s->ops->capabilities(s->backend);
-		schedule_reconcile(s);
+		sync_schedule_reconcile(s);
 	}
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->list_dirty = s->reconcile_asked = false;
@@ -697,7 +270,7 @@ static uint64_t hints_when(const struct sync *s)
 }
 
 /* The next full pass when nothing asks for one. */
-static void schedule_reconcile(struct sync *s)
+void sync_schedule_reconcile(struct sync *s)
 {
 	uint64_t period;
 
@@ -919,7 +492,7 @@ static void work(struct sync *s)
 			s->resumed = true;
 			s->rebuild = false;
 			s->poll_due_ns = sync_now(s);
-			schedule_reconcile(s);
+			sync_schedule_reconcile(s);
 			schedule_hints(s);
 			sync_settle_phase(s);
 			sync_wake_at(s, sync_now(s));
@@ -942,7 +515,7 @@ static void work(struct sync *s)
 		    sync_now(s) >= lag_when(s) || !compare_pass(s))
 			reconcile_pass(s, why);
 		if (!s->source.on && !s->room.on)
-			schedule_reconcile(s);
+			sync_schedule_reconcile(s);
 	}
 }
 
@@ -972,7 +545,7 @@ static void refuse_what_waits(struct sync *s)
 enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 {
 	s->wake_ns = SYNC_NEVER;
-	take_options(s);
+	options_take(s);
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	generation_remove_left(s);
@@ -1018,8 +591,8 @@ static void destroy(struct sync *s)
 	write_free(s);
 	admin_free(s);
 	if (s->queue.reconfigured)
-		free_options(&s->queue.next_options);
-	free_options(&s->options);
+		options_free(&s->queue.next_options);
+	options_free(&s->options);
 	pthread_mutex_destroy(&s->seen_lock);
 	if (s->event_fd >= 0)
 		close(s->event_fd);
@@ -1038,7 +611,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	s->event_fd = -1;
 	s->dir_fd = dir_fd;
 	s->board = board;
-	s->host = complete_host(host);
+	s->host = host_complete(host);
 	pthread_mutex_init(&s->seen_lock, NULL);
 	status = refresh_init(s, err);
 	if (status == SHMETA_OK)
@@ -1051,7 +624,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "no source is configured");
 		goto fail;
 	}
-	if (!copy_options(options, &s->options)) {
+	if (!options_copy(options, &s->options)) {
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
 		goto fail;
 	}
@@ -1100,7 +673,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, source_status, "%s", source_err.text);
 	if (status != SHMETA_OK)
 		goto fail;
-	schedule_reconcile(s);
+	sync_schedule_reconcile(s);
 	schedule_hints(s);
 	if (source_status != SHMETA_OK)
 		sync_source_failed(s, SYNC_JOB_OPEN, source_status, source_err.text);
