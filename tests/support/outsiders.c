@@ -449,11 +449,119 @@ static void restore_copy(struct run *r, struct side *s)
 	s->changed_s = run_now_s();
 }
 
+#define SEGMENT_ROW(table)                                                                         \
+	"INSERT INTO " table                                                                       \
+	"(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, " \
+	"s3_key, created_at) VALUES ($)"
+
+/* ---- a day of the database's administrator ------------------------------------------------------------------------------------- */
+
+/* PostgreSQL: around the marks of all partitions, which are set at $. */
+static const char *const chores[] = {
+	"$; REINDEX TABLE segments; CLUSTER partitions USING partitions_pkey; $; VACUUM FULL topics; $",
+	"BEGIN; ALTER TABLE partitions RENAME topic TO name; ALTER TABLE partitions RENAME partition_id TO number; UPDATE "
+	"partitions SET high_watermark = high_watermark; ALTER TABLE partitions RENAME name TO topic; ALTER TABLE partitions "
+	"RENAME number TO partition_id; $; COMMIT",
+	"BEGIN; ALTER TABLE partitions RENAME high_watermark TO mark; ALTER TABLE partitions RENAME mark TO high_watermark; "
+	"COMMIT; $",
+	"ALTER TABLE segments SET UNLOGGED; $; ALTER TABLE segments SET LOGGED",
+	"CREATE TABLE child (LIKE segments INCLUDING ALL); ALTER TABLE child INHERIT segments; $; ALTER TABLE child NO INHERIT "
+	"segments; DROP TABLE child; $",
+	"CREATE RULE quiet AS ON UPDATE TO partitions DO ALSO SELECT 1; ALTER TABLE partitions DISABLE RULE quiet; $; DROP RULE "
+	"quiet ON partitions",
+	"ALTER TABLE partitions ALTER updated_at TYPE NUMERIC; $; ALTER TABLE partitions ALTER updated_at TYPE BIGINT; $",
+	"BEGIN; ALTER TABLE partitions ALTER topic TYPE VARCHAR(240); $; COMMIT; $",
+	"ALTER TABLE shmeta_changes ADD CONSTRAINT quiet CHECK (class = 99) NOT VALID; $; ALTER TABLE shmeta_changes DROP "
+	"CONSTRAINT quiet; $",
+	"BEGIN; ALTER TABLE shmeta_changes RENAME TO aside; $; ALTER TABLE aside RENAME TO shmeta_changes; COMMIT; $",
+	"BEGIN; LOCK TABLE shmeta_changes IN SHARE MODE; $; COMMIT",
+};
+
+/* Another table takes the place of the segments, or holds them for a moment, or rows come in bulk: with one more row, $. */
+static const char *const segment_chores[] = {
+	"COPY segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at) "
+	"FROM PROGRAM 'echo $' (DELIMITER ',')",
+	"CREATE TABLE kept AS TABLE segments; CREATE TABLE bare (LIKE segments INCLUDING ALL); DROP TABLE segments; ALTER TABLE "
+	"bare RENAME TO segments; ALTER TABLE segments ADD FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, "
+	"partition_id) ON DELETE CASCADE; INSERT INTO segments SELECT * FROM kept; DROP TABLE kept; " SEGMENT_ROW(
+		"segments"),
+	"BEGIN; CREATE SCHEMA aside; CREATE TABLE aside.segments (LIKE segments INCLUDING ALL); INSERT INTO aside.segments SELECT "
+	"* FROM segments; " SEGMENT_ROW(
+		"aside.segments") "; DROP TABLE segments; ALTER TABLE aside.segments SET SCHEMA public; "
+				  "ALTER TABLE segments ADD FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE; "
+				  "DROP SCHEMA aside; COMMIT",
+	"BEGIN; CREATE TABLE whole (LIKE segments) PARTITION BY RANGE (base_offset); ALTER TABLE whole ATTACH PARTITION segments "
+	"FOR VALUES FROM (MINVALUE) TO (MAXVALUE); " SEGMENT_ROW(
+		"whole") "; ALTER TABLE whole DETACH PARTITION segments; DROP "
+			 "TABLE whole; COMMIT",
+};
+
+/* One after the other, each $ replaced. */
+static void do_each_statement(struct side *s, const char *text, const char *with)
+{
+	while (*text != '\0') {
+		size_t bytes = strcspn(text, ";");
+		const char *at = memchr(text, '$', bytes);
+
+		if (at == NULL)
+			world_sql(&s->world, "%.*s", (int)bytes, text);
+		else
+			world_sql(&s->world, "%.*s%s%.*s", (int)(at - text), text, with, (int)(text + bytes - at - 1),
+			          at + 1);
+		text += bytes;
+		text += strspn(text, "; ");
+	}
+}
+
+static void do_segment_chore(struct run *r, struct side *s, uint32_t which)
+{
+	struct model_segment row = {
+		.base = 900 + r->step, .end = 905 + r->step, .size = 1, .records = 6, .created_ms = 1};
+	struct model *m = &s->model;
+	const char *text = segment_chores[which];
+	char values[200];
+
+	if (!is_plain(&m->schema) || !m->topic[0].there || !model_put_segment(m, 0, 0, &row))
+		return;
+	(void)snprintf(row.id, sizeof row.id, "swapped-%u", r->step);
+	(void)snprintf(row.key, sizeof row.key, "swapped");
+	*model_segment(m, 0, 0, row.base) = row;
+	(void)snprintf(values, sizeof values,
+	               which == 0 ? "%s,t0,0,%llu,%llu,6,1,bucket,swapped,1"
+	                          : "'%s', 't0', 0, %llu, %llu, 6, 1, 'bucket', 'swapped', 1",
+	               row.id, (unsigned long long)row.base, (unsigned long long)row.end);
+	run_trace(r, "%s: %s", s->name, text);
+	/* In one string it would be one transaction. */
+	do_each_statement(s, text, values);
+	s->changed_s = run_now_s();
+}
+
+static void do_chore(struct run *r, struct side *s)
+{
+	const char *text = chores[run_pick(r, sizeof chores / sizeof *chores)];
+	struct model *m = &s->model;
+	char marks[3000] = "";
+	size_t used = 0;
+
+	for (int t = 0; t < MODEL_TOPICS; t++)
+		for (int p = 0; p < MODEL_PARTITIONS; p++)
+			if (m->topic[t].partition[p].there && model_watermark_allowed(m, r->step)) {
+				m->topic[t].partition[p].watermark = r->step;
+				used += (size_t)snprintf(marks + used, sizeof marks - used,
+				                         "%sUPDATE partitions SET high_watermark = %u WHERE topic = "
+				                         "'t%d' AND partition_id = %d",
+				                         used > 0 ? "; " : "", r->step, t, p);
+			}
+	run_trace(r, "%s: %s", s->name, text);
+	do_each_statement(s, text, used > 0 ? marks : "SELECT 1");
+	s->changed_s = run_now_s();
+}
+
 /* Changes that the feed's triggers do not log, or that no trigger can see. */
 void outsiders_bypass(struct run *r, struct side *s)
 {
 	struct model *m = &s->model;
-	uint32_t how = run_pick(r, 5);
+	uint32_t how = run_pick(r, s->world.pg != NULL ? 10 : 5);
 
 	if (s->world.pg == NULL) {
 		if (how < 2)
@@ -464,7 +572,11 @@ void outsiders_bypass(struct run *r, struct side *s)
 			restore_copy(r, s);
 		return;
 	}
-	if (how == 0) {
+	if (how >= 7) {
+		do_chore(r, s);
+	} else if (how >= 5) {
+		do_segment_chore(r, s, run_pick(r, sizeof segment_chores / sizeof *segment_chores));
+	} else if (how == 0) {
 		swap_segments(r, s);
 	} else if (how == 1) {
 		run_trace(r, "%s: triggers are disabled and enabled around a change", s->name);
