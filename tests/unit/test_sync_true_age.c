@@ -47,7 +47,7 @@ static void read_boot_id(void)
 	fclose(file);
 	for (const char *c = text; *c != '\0' && n < 32; c++)
 		if (sscanf((char[2]){*c, '\0'}, "%1x", &digit) == 1) {
-			f.board->boot_id[n / 2] = (uint8_t)(f.board->boot_id[n / 2] << 4 | digit);
+			f.board->boot_id[n / 2] = (uint8_t)((unsigned)f.board->boot_id[n / 2] << 4 | digit);
 			n++;
 		}
 	cr_assert_eq(n, 32);
