@@ -133,10 +133,22 @@ static enum shmeta_status map_board(int dir, const char *directory, uint64_t fil
 	return SHMETA_OK;
 }
 
+static void close_idle(struct core *core)
+{
+	if (shmeta__fd_is(core->idle.fd, core->idle.dev, core->idle.ino))
+		(void)close(core->idle.fd);
+	core->idle.fd = -1;
+}
+
+void shmeta__core_close_inherited(struct core *core)
+{
+	shmeta__registration_close(core);
+	close_idle(core);
+}
+
 static void core_free(struct core *core)
 {
-	if (core->idle.fd >= 0 && shmeta__fd_is(core->idle.fd, core->idle.dev, core->idle.ino))
-		(void)close(core->idle.fd);
+	close_idle(core);
 	shmeta__registration_drop(core);
 	shmeta__env_unref(core->env);
 	if (core->board != NULL)

@@ -337,7 +337,8 @@ static enum shmeta_status open_lmdb(struct env *env, const char *store, uid_t ow
 		                   (unsigned long long)env->pages.bytes);
 	if (rc != 0)
 		return lmdb_fail(err, rc, store);
-	if (mdb_env_get_fd(env->lmdb, &fd) != 0 || fstat(fd, &st) < 0)
+	/* LMDB sets the flag for its lock file only: a program that the host starts would keep a retired store's memory in use. */
+	if (mdb_env_get_fd(env->lmdb, &fd) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fstat(fd, &st) < 0)
 		return shmeta_fail_errno(err, errno, "%s/data.mdb: fstat", store);
 	status = trusted(&st, owner, "data.mdb", err);
 	if (status != SHMETA_OK)

@@ -221,24 +221,17 @@ void shmeta__instance_unref(struct shmeta *instance)
 
 /* In a child of the process that opened it only the handle itself goes: the registration page was not inherited and something
  * else may lie there; locks may be held by threads that the child does not have; the environment's memory may have been in the
- * middle of a change. What stays behind is a mapping of pages that are shared anyway, and goes with exec or exit. The copy of the
- * connection is closed, so that the writer sees the parent's death when it comes. */
+ * middle of a change. What stays behind is a mapping of pages that are shared anyway, and goes with exec or exit. The copies of
+ * connections are closed, so that the writer sees the parent's death when it comes. */
 void shmeta_close(struct shmeta *instance)
 {
-	struct core *core;
-
 	if (instance == NULL)
 		return;
 	if (!shmeta__forked(instance)) {
 		shmeta__instance_unref(instance);
 		return;
 	}
-	core = instance->core;
-	if (core->membership != NULL &&
-	    shmeta__fd_is(core->membership->fd, core->membership->fd_dev, core->membership->fd_ino)) {
-		(void)close(core->membership->fd);
-		core->membership->fd = -1;
-	}
+	shmeta__core_close_inherited(instance->core);
 	free(instance);
 }
 

@@ -95,6 +95,9 @@ void shmeta__registration_leave(struct membership *membership, struct shmeta_slo
 void shmeta__membership_unref(struct membership *membership); /* accepts NULL */
 /* Under core->lock: forget what is current and what is under way. */
 void shmeta__registration_drop(struct core *core);
+/* In a forked child, without a lock: close the copies of descriptors, so that the writer sees the parent's death when it comes. */
+void shmeta__membership_close(struct membership *membership); /* accepts NULL */
+void shmeta__registration_close(struct core *core);
 
 /* ---- one instance directory (core.c) ----------------------------------------------------------------------------------- */
 
@@ -133,6 +136,8 @@ enum shmeta_status shmeta__core_open(const char *directory, const char *agent, u
                                      struct shmeta_err *err);
 void shmeta__core_unref(struct core *core, uint32_t threads);
 struct core *shmeta__core_ref(struct core *core, uint32_t threads);
+/* In a forked child: close the copies of its descriptors. */
+void shmeta__core_close_inherited(struct core *core);
 /* The current generation, referenced. wait: 0: ERR_BUSY instead of waiting for another thread that is opening it. UNKNOWN when
  * nothing was published. */
 enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err);

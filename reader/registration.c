@@ -58,15 +58,32 @@ static void back_off(struct core *core, uint64_t now_ns)
 	core->next_step_ns = now_ns + core->backoff_ns;
 }
 
+/* A child may be forked between any two steps: what it finds in the core is not freed. */
 static void drop_current(struct core *core)
 {
-	shmeta__membership_unref(core->membership);
-	core->membership = NULL;
+	struct membership *m = core->membership;
+
+	shmeta_poke(&core->membership, NULL);
+	shmeta__membership_unref(m);
 }
 
 void shmeta__registration_drop(struct core *core)
 {
 	drop_current(core);
+	close_pending(core);
+}
+
+void shmeta__membership_close(struct membership *m)
+{
+	if (m == NULL || !shmeta__fd_is(m->fd, m->fd_dev, m->fd_ino))
+		return;
+	(void)close(m->fd);
+	m->fd = -1;
+}
+
+void shmeta__registration_close(struct core *core)
+{
+	shmeta__membership_close(core->membership);
 	close_pending(core);
 }
 

@@ -36,17 +36,18 @@ enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta
 
 static void leave(struct shmeta_reader *r)
 {
+	struct membership *membership = r->membership;
 	struct shmeta_slot *slot = r->slot;
 
-	if (r->membership == NULL)
+	if (membership == NULL)
 		return;
 	/* What this reader has counted so far stays in the page it leaves. */
 	shmeta_poke(&slot->in_use, 0);
 	shmeta_publish(&slot->pin, 0);
 	r->slot = &r->own;
 	r->guard = &shmeta__always;
-	shmeta__registration_leave(r->membership, slot);
-	r->membership = NULL;
+	shmeta_poke(&r->membership, NULL); /* before it may be freed: a child may be forked here */
+	shmeta__registration_leave(membership, slot);
 }
 
 /* Under core->lock. */
@@ -528,8 +529,11 @@ void shmeta_reader_free(struct shmeta_reader *r)
 
 	if (r == NULL)
 		return;
-	/* In a forked child: what was inherited is left alone, see shmeta_close(). */
+	/* In a forked child: what was inherited is left alone, see shmeta_close(). A registration or a core that only this reader still
+	 * held has its connections closed here. */
 	if (shmeta_peek(r->fork_word) != r->token) {
+		shmeta__membership_close(r->membership);
+		shmeta__core_close_inherited(r->core);
 		free(r);
 		return;
 	}

@@ -332,7 +332,7 @@ static enum shmeta_status open_env(struct shmeta__store *store, const char *path
 	MDB_envinfo info;
 	MDB_stat stat;
 	MDB_txn *txn;
-	int rc;
+	int rc, fd;
 
 	if (store->writer) {
 		status = check_library(err);
@@ -361,6 +361,9 @@ static enum shmeta_status open_env(struct shmeta__store *store, const char *path
 		                                   : "");
 		goto fail;
 	}
+	/* LMDB sets it for its lock file only. */
+	if (mdb_env_get_fd(store->env, &fd) == 0)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	(void)mdb_env_stat(store->env, &stat);
 	if (stat.ms_psize != SHMETA_PAGE) {
 		status =
