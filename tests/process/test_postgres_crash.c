@@ -103,7 +103,7 @@ static pid_t write_aside(const char *name)
 }
 
 /* A topic whose COMMIT is done and not answered; then the server crashes, and is there again. Its writer, who still waits, and the
- * transaction's id. */
+ * transaction's id. The trap is for a transaction of operations: the daemon's housekeeping of the change log begins like one. */
 static pid_t crash_behind_commit(const char *name, char id[24])
 {
 	struct link_counts c;
@@ -112,7 +112,7 @@ static pid_t crash_behind_commit(const char *name, char id[24])
 
 	pg_cluster_sql(sql, "CHECKPOINT");
 	link_counts(&l, &c);
-	cr_assert_eq(link_trap_behind(&l, LINK_STALL_ANSWER, "shmeta_BEGIN_WRITE", "shmeta_COMMIT", 1), 0);
+	cr_assert_eq(link_trap_behind(&l, LINK_STALL_ANSWER, "shmeta_W_BEGIN", "shmeta_COMMIT", 1), 0);
 	writer = write_aside(name);
 	cr_assert_eq(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000), 0, "the trap caught nothing");
 	for (double last = run_now_s() + PATIENCE_S; !run_topic_stored(sql, name); (void)usleep(1000))
@@ -138,7 +138,7 @@ static void expect_equal(void)
 	struct run_tool t;
 
 	run_status_await_connected(&d);
-	run_tool(&t, "shmetactl --dir %s --timeout 60s verify --source '%s'", d.instance, direct);
+	run_tool(&t, "shmetactl --dir %s --timeout 10s verify --source '%s'", d.instance, direct);
 	cr_expect_eq(t.code, 0, "verify: exit status %d: %s%s", t.code, t.out, t.err);
 	run_tool_done(&t);
 }
@@ -161,7 +161,7 @@ static void lose(bool again, int want)
 {
 	char id[24], text[200], name[16];
 	pid_t writer = 0;
-	int status;
+	int status, retried;
 
 	for (int i = 0; i < TRIES && writer == 0; i++) {
 		(void)snprintf(name, sizeof name, "lost-%d", i);
@@ -185,7 +185,8 @@ static void lose(bool again, int want)
 	cr_expect_eq(status, want, "%s", shmeta_strerror((enum shmeta_status)status));
 	cr_expect_eq(run_topic_stored(sql, name), 0);
 	/* A retry does it. */
-	cr_expect_eq(-run_reap(write_aside(name)), SHMETA_OK);
+	retried = -run_reap(write_aside(name));
+	cr_expect_eq(retried, SHMETA_OK, "%s", shmeta_strerror((enum shmeta_status)retried));
 	run_topic_await(reader, name, 1);
 	cr_expect_eq(run_topic_stored(sql, name), 1);
 	expect_equal();

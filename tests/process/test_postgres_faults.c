@@ -611,7 +611,7 @@ Test(postgres_faults, a_commit_whose_answer_is_lost_is_looked_up_and_done_once, 
 		(void)snprintf(name, sizeof name, "lost-%d", i);
 		await_connected();
 		link_counts(&l, &c);
-		cr_assert_eq(link_trap_behind(&l, losses[i], "shmeta_BEGIN_WRITE", "shmeta_COMMIT", 1), 0);
+		cr_assert_eq(link_trap_behind(&l, losses[i], "shmeta_W_BEGIN", "shmeta_COMMIT", 1), 0);
 		status = run_topic_create(client, name, 1, &result);
 		cr_assert_eq(link_wait_caught(&l, c.caught + 1, 0), 0, "the trap caught nothing");
 		cr_expect_eq(status, committed ? SHMETA_OK : SHMETA_ERR_SOURCE, "%d: %s: %s", i,
@@ -633,7 +633,7 @@ Test(postgres_faults, an_outcome_that_cannot_be_looked_up_is_told_as_unknown, .i
 	pid_t cutter;
 
 	link_counts(&l, &c);
-	cr_assert_eq(link_trap_behind(&l, LINK_STALL_ANSWER, "shmeta_BEGIN_WRITE", "shmeta_COMMIT", 1), 0);
+	cr_assert_eq(link_trap_behind(&l, LINK_STALL_ANSWER, "shmeta_W_BEGIN", "shmeta_COMMIT", 1), 0);
 	cutter = run_fork();
 	if (cutter == 0)
 		_exit(link_wait_caught(&l, c.caught + 1, PATIENCE_S * 1000) != 0 || link_mode(&l, LINK_REFUSE) != 0);

@@ -238,7 +238,8 @@ static int client_said(struct proxy *p, struct connection *c)
 	uint8_t type = c->up.frame.untyped ? 0 : c->up.frame.head[0];
 	int caught = 0;
 
-	if (page->first_bytes != 0 && memmem(c->message, c->message_bytes, page->first, page->first_bytes) != NULL)
+	if (page->trap_nth != 0 && page->first_bytes != 0 &&
+	    memmem(c->message, c->message_bytes, page->first, page->first_bytes) != NULL)
 		c->armed = 1;
 	if (page->trap_nth != 0 && (page->first_bytes == 0 || c->armed) &&
 	    memmem(c->message, c->message_bytes, page->trap, page->trap_bytes) != NULL) {
@@ -436,6 +437,9 @@ static void obey(struct proxy *p)
 		while (p->count > 0)
 			drop(p, 0);
 	}
+	/* What came before a trap was set does not count for it. */
+	for (int i = 0; page->trap_nth == 0 && i < p->count; i++)
+		p->at[i]->armed = 0;
 	if (page->mode == LINK_REFUSE && p->listen_fd >= 0) {
 		(void)close(p->listen_fd);
 		p->listen_fd = -1;

@@ -287,6 +287,21 @@ Test(link, a_request_is_caught_only_behind_the_one_it_is_waited_for, .init = set
 	expect_end(server);
 }
 
+Test(link, what_came_before_a_trap_was_set_does_not_count_for_it, .init = setup, .fini = end)
+{
+	greet();
+	cr_assert_eq(link_trap_behind(&l, LINK_LOSE_REQUEST, "BEGIN WRITE", "COMMIT", 1), 0);
+	say(client, 'Q', "BEGIN WRITE", 12);
+	expect_message(server, 'Q', "BEGIN WRITE", 12);
+	cr_assert_eq(link_trap_behind(&l, LINK_LOSE_REQUEST, "BEGIN WRITE", "COMMIT", 1), 0);
+	say(client, 'Q', "COMMIT", 7);
+	expect_message(server, 'Q', "COMMIT", 7);
+	say(client, 'Q', "BEGIN WRITE", 12);
+	expect_message(server, 'Q', "BEGIN WRITE", 12);
+	say(client, 'Q', "COMMIT", 7);
+	expect_end(server);
+}
+
 Test(link, a_stalled_answer_leaves_a_dead_connection, .init = setup, .fini = end)
 {
 	greet();
