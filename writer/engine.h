@@ -59,7 +59,7 @@ enum sync_job {
 	SYNC_JOB_OPEN,  /* connecting, resuming the feed, writes, lists of objects */
 	SYNC_JOB_FEED,  /* a poll of the change feed */
 	SYNC_JOB_FETCH, /* keys */
-	SYNC_JOB_PASS,  /* everything: shows that the others work, too */
+	SYNC_JOB_PASS,  /* everything: shows that keys can be read, too */
 	SYNC_JOBS
 };
 

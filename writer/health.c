@@ -179,12 +179,16 @@ void sync_source_works(struct sync *s, enum sync_job job)
 	s->source.on = false;
 	if (!was_closed && !s->source_failing)
 		return;
+	/* What has failed with the polls is tried again with them. */
+	if (job == SYNC_JOB_FEED && s->job[job].on && s->job[job].works_since_ns == 0)
+		s->job[SYNC_JOB_FETCH].next_ns = sync_now(s);
 	works(s, &s->job[SYNC_JOB_OPEN]);
-	if (job == SYNC_JOB_PASS)
-		for (int other = 0; other < SYNC_JOBS; other++)
-			works(s, &s->job[other]);
-	else
-		works(s, &s->job[job]);
+	works(s, &s->job[job]);
+	if (job == SYNC_JOB_PASS) {
+		works(s, &s->job[SYNC_JOB_FETCH]);
+		/* The feed was not asked. */
+		s->job[SYNC_JOB_FEED].next_ns = sync_now(s);
+	}
 	settle_source(s);
 }
 

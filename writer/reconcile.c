@@ -452,6 +452,7 @@ void reconcile_first(struct sync *s)
 		generation_discard(s, store);
 		sync_room_works(s);
 		sync_source_works(s, SYNC_JOB_PASS);
+		sync_job_forget(s, SYNC_JOB_FEED);
 		return;
 	}
 	sync_log(s, LOG_INFO, "loaded", "loaded %llu topics, %llu partitions, %llu segments in %llu ms",
@@ -471,6 +472,7 @@ void reconcile_first(struct sync *s)
 	s->counters.loads++;
 	sync_room_works(s);
 	sync_source_works(s, SYNC_JOB_PASS);
+	sync_job_forget(s, SYNC_JOB_FEED); /* it begins anew */
 }
 
 static bool want_key(struct sync *s, const struct identity *id, bool whole, bool repair)

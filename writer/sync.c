@@ -245,12 +245,18 @@ static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum sh
 	return oldest == UINT64_MAX ? SYNC_NEVER : oldest + ttl_ns / 10 * 8;
 }
 
-/* A feed that lags behind must not let answers go stale that a pass would keep fresh. */
+/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
+static bool tells_at_once(const struct sync *s)
+{
+	return s->following && !s->list_dirty && s->feed_lag_ns == 0 && !s->job[SYNC_JOB_FEED].on;
+}
+
+/* A feed that lags behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
 static uint64_t lag_when(const struct sync *s)
 {
 	uint64_t when, least = s->reconcile_began_ns + 4 * s->reconcile_took_ns; /* at most a quarter of the time */
 
-	if (!s->following || s->list_dirty || s->feed_lag_ns == 0)
+	if (!s->following || s->list_dirty || tells_at_once(s))
 		return SYNC_NEVER;
 	when = oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, sync_main_ttl_ns(s));
 	return when > least ? when : least;
@@ -263,7 +269,7 @@ static uint64_t hints_when(const struct sync *s)
 
 	if (!s->following || s->list_dirty || s->orphans_due)
 		return s->hints_due_ns;
-	if (s->feed_lag_ns == 0)
+	if (tells_at_once(s))
 		return SYNC_NEVER;
 	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_hint_ttl_ns(s));
 	return when > s->hints_due_ns ? when : s->hints_due_ns;
@@ -285,12 +291,6 @@ void sync_schedule_reconcile(struct sync *s)
 			period = 3 * s->reconcile_took_ns;
 	}
 	s->reconcile_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
-}
-
-/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
-static bool tells_at_once(const struct sync *s)
-{
-	return s->following && !s->list_dirty && s->feed_lag_ns == 0;
 }
 
 static bool pass_wanted(struct sync *s)
@@ -333,11 +333,12 @@ void sync_ask_pass(struct sync *s, bool list_dirty, const char *why)
 static void why_pass(struct sync *s, char *ret, size_t bytes)
 {
 	snprintf(ret, bytes, "%s",
-	         s->reconcile_asked           ? s->asked_why
-	         : pass_wanted(s)             ? "somebody asked for it"
-	         : !has_feed(s)               ? "there is no change feed"
-	         : sync_now(s) >= lag_when(s) ? "the change feed lags behind"
-	                                      : "its time had come (feed.reconcile_s)");
+	         s->reconcile_asked          ? s->asked_why
+	         : pass_wanted(s)            ? "somebody asked for it"
+	         : !has_feed(s)              ? "there is no change feed"
+	         : sync_now(s) < lag_when(s) ? "its time had come (feed.reconcile_s)"
+	         : s->job[SYNC_JOB_FEED].on  ? "the change feed cannot be read"
+	                                     : "the change feed lags behind");
 }
 
 static void schedule_hints(struct sync *s)
@@ -452,23 +453,61 @@ bool sync_follow_meanwhile(struct sync *s)
 	return follow(s, false) && !s->list_dirty && !s->foreign;
 }
 
+static void full_pass(struct sync *s)
+{
+	char why[sizeof s->asked_why];
+
+	/* It may have come back with what has worked, and tells what was missed. */
+	if (s->following && !s->list_dirty && s->job[SYNC_JOB_FEED].on) {
+		refresh_poll(s);
+		if (!s->source.on) {
+			sync_wake_at(s, sync_now(s));
+			return;
+		}
+	}
+	/* What nobody waits for does not keep the feed and the readers waiting either. */
+	write_land(s);
+	why_pass(s, why, sizeof why);
+	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on || pass_wanted(s) ||
+	    sync_now(s) >= lag_when(s) || !compare_pass(s))
+		reconcile_pass(s, why);
+	if (!s->source.on && !s->room.on)
+		sync_schedule_reconcile(s);
+}
+
 /* A poll that failed may have failed alone, as where the change log may no longer be read: whoever waits meanwhile is tried at the
- * pace of his own kind. What works opens the gate again. */
+ * pace of his own kind, and what the feed would have told is read before it is too old. What works opens the gate again; a full pass
+ * is made only behind something that has worked. */
 static void try_others(struct sync *s)
 {
+	bool pass_due, hints_due;
+
 	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !s->resumed ||
 	    s->foreign || s->rebuild || s->room.on)
 		return;
 	/* A round that is under way already is landed by the next round of ours. */
 	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
 		write_commit(s);
-	if (refresh_waiting(s) && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s))
+	pass_due = sync_now(s) >= reconcile_when(s);
+	hints_due = sync_now(s) >= hints_when(s);
+	if (!pass_due)
+		sync_wake_at(s, reconcile_when(s));
+	if (!hints_due)
+		sync_wake_at(s, hints_when(s));
+	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
+	    generation_writable(s)) {
+		if (pass_due || hints_due) {
+			refresh_hints(s);
+			schedule_hints(s);
+		}
 		refresh_drain(s);
+	}
+	if (pass_due && !s->source.on && !s->room.on && !s->foreign && generation_writable(s))
+		full_pass(s);
 }
 
 static void work(struct sync *s)
 {
-	char why[sizeof s->asked_why];
 	uint64_t now = sync_now(s);
 
 	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
@@ -507,16 +546,8 @@ static void work(struct sync *s)
 		sync_wake_at(s, sync_now(s));
 		return;
 	}
-	if (sync_now(s) >= reconcile_when(s) && generation_writable(s)) {
-		/* What nobody waits for does not keep the feed and the readers waiting either. */
-		write_land(s);
-		why_pass(s, why, sizeof why);
-		if (!s->following || s->list_dirty || s->reconcile_asked || pass_wanted(s) ||
-		    sync_now(s) >= lag_when(s) || !compare_pass(s))
-			reconcile_pass(s, why);
-		if (!s->source.on && !s->room.on)
-			sync_schedule_reconcile(s);
-	}
+	if (sync_now(s) >= reconcile_when(s) && generation_writable(s))
+		full_pass(s);
 }
 
 /* While the source or the store is in trouble nobody waits for it, whether the request came before the round, during it, or while the
@@ -556,7 +587,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	health_run(s);
 	audit_run(s);
 	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
-		if (s->following && !s->list_dirty)
+		if (s->following && !s->list_dirty && sync_job_due(s, SYNC_JOB_FEED))
 			sync_wake_at(s, s->poll_due_ns);
 		sync_wake_at(s, hints_when(s));
 		if (s->writable)

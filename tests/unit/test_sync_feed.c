@@ -359,7 +359,8 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 	fixture_open(&f);
 	fixture_run(&f);
 	fixture_pass(&f, 2000);
-	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
 	memory_read_stats(f.db, &stats);
 
 	uint64_t calls = stats.calls[MEMORY_CHANGES];
@@ -379,14 +380,14 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 	sync_source_status(f.sync, text, sizeof text);
 	cr_assert_not_null(strstr(text, "away since "));
 	cr_assert_not_null(strstr(text, "connection refused"));
-	memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_SOURCE, "connection refused");
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 1), SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(fixture_answer(&f, 1)->status, SHMETA_ERR_SOURCE);
 	cr_assert_not_null(strstr(fixture_answer(&f, 1)->sentence, "connection refused"));
 
 	fixture_add_segment(&f, "t", 0, 10000, 1000);
-	memory_fail(f.db, MEMORY_CHANGES, 0, 0, SHMETA_ERR_SOURCE, "");
+	for (int call = 0; call < MEMORY_CALLS; call++)
+		memory_fail(f.db, (enum memory_call)call, 0, 0, SHMETA_OK, "");
 	fixture_pass(&f, 11000);
 	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING);
 	SAME();

@@ -136,6 +136,70 @@ Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
 	fixture_done(&f);
 }
 
+/* What is read instead of the feed has its true age, and nothing is too old as long as it can be read. */
+Test(sync_health, while_polls_fail_alone_full_passes_find_what_changes_before_it_is_too_old)
+{
+	struct memory_stats stats;
+	uint64_t before, polls;
+
+	open_serving();
+	memory_fail(f.db, MEMORY_CHANGES, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table shmeta_changes");
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	before = loads();
+	memory_read_stats(f.db, &stats);
+	polls = stats.calls[MEMORY_CHANGES];
+	cr_assert(memory_create_topic(f.db, NULL, "by_others", 1, 2222));
+	for (int i = 0; i < 3000; i++) {
+		fixture_pass(&f, 100);
+		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+			cr_assert_leq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), f.options.ttl_ms[cls],
+			              "class %d after %d00 ms", cls, i);
+		cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "the polls still fail, after %d00 ms: %s", i, f.log);
+	}
+	cr_expect_neq(fixture_topic_id(&f, "by_others"), 0);
+	cr_expect_gt(loads(), before);
+	cr_expect_leq(loads(), before + 20);
+	memory_read_stats(f.db, &stats);
+	cr_expect_gt(stats.calls[MEMORY_CHANGES], polls, "it is still tried");
+	cr_expect_eq(logged("source_away: "), 1, "%s", f.log);
+	cr_expect_eq(logged("source_back: "), 0, "%s", f.log);
+	/* Nothing is younger than what was read. */
+	memory_fail(f.db, MEMORY_LOAD, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table topics");
+	memory_fail(f.db, MEMORY_FETCH, 1000000, 0, SHMETA_ERR_SOURCE, "permission denied for table topics");
+	fixture_pass(&f, 600000);
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		cr_expect_geq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 600000, "class %d", cls);
+	memory_fail(f.db, MEMORY_LOAD, 0, 0, SHMETA_OK, "");
+	memory_fail(f.db, MEMORY_FETCH, 0, 0, SHMETA_OK, "");
+	memory_fail(f.db, MEMORY_CHANGES, 0, 0, SHMETA_OK, "");
+	fixture_pass(&f, 300000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_expect_null(fixture_difference(&f));
+	fixture_done(&f);
+}
+
+/* A source that is away as a whole is not read whole when it is back: its feed tells what was missed. */
+Test(sync_health, a_source_that_was_away_for_long_is_followed_on_without_a_full_pass)
+{
+	uint64_t before;
+
+	open_serving();
+	before = loads();
+	for (int call = MEMORY_LOAD; call <= MEMORY_CHANGES; call++)
+		memory_fail(f.db, (enum memory_call)call, 1000000, 0, SHMETA_ERR_SOURCE, "connection refused");
+	fixture_pass(&f, 200000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
+	cr_assert(memory_create_topic(f.db, NULL, "by_others", 1, 2222));
+	for (int call = MEMORY_LOAD; call <= MEMORY_CHANGES; call++)
+		memory_fail(f.db, (enum memory_call)call, 0, 0, SHMETA_OK, "");
+	fixture_pass(&f, 31000);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_expect_neq(fixture_topic_id(&f, "by_others"), 0);
+	cr_expect_eq(loads(), before);
+	fixture_done(&f);
+}
+
 /* Each kind is tried at its own pace: what fails with the polls is refused in between, and what comes back first is done first. */
 Test(sync_health, writes_that_fail_with_the_polls_are_tried_now_and_then_and_done_when_they_work)
 {
