@@ -210,8 +210,11 @@ enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class 
 		status = shmeta_fail(&err, SHMETA_ERR_PROTOCOL, "%s: the writer answered something else",
 		                     core->directory);
 	if (status == SHMETA_OK)
+		status = shmeta__instance_answered(instance, &core, &err);
+	if (status == SHMETA_OK)
 		status = shmeta__wait_shown(core, done.generation, done.txn, deadline, &err);
-	shmeta__core_unref(core, 0);
+	if (core != NULL)
+		shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(instance, &err);
 	if (ret != NULL)

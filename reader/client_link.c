@@ -179,7 +179,11 @@ void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 		return;
 	core = shmeta__instance_core(c->instance);
 	status = shmeta__control_connect(core, &c->fd, &c->why);
-	shmeta__core_unref(core, 0);
+	/* What this writer will show is shown by its own store. */
+	if (status == SHMETA_OK)
+		(void)shmeta__instance_answered(c->instance, &core, &c->why);
+	if (core != NULL)
+		shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK) {
 		c->fd = -1;
 		schedule_retry(c, now_ns);

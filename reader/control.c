@@ -19,7 +19,7 @@
 #include "shm/op.h"
 
 static const uint64_t FUTEX_SLICE_NS = 100 * MILLION, RETIRED_SLICE_NS = 5 * MILLION;
-enum { RETRY_CONNECT_MS = 5, ASK_TRIES = 3 };
+enum { RETRY_MS = 5, ASK_TRIES = 3 };
 
 uint64_t shmeta__monotonic_ns(void)
 {
@@ -188,7 +188,7 @@ static enum shmeta_status connect_by(struct core *core, uint64_t deadline_ns, in
 			return status;
 		if (shmeta__monotonic_ns() >= deadline_ns)
 			return timed_out(core, err);
-		(void)poll(NULL, 0, RETRY_CONNECT_MS);
+		(void)poll(NULL, 0, RETRY_MS);
 	}
 }
 
@@ -412,13 +412,13 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	core = shmeta__instance_core(instance);
 	for (;;) {
 		status = shmeta__core_env(core, 1, &env, &err);
-		if (status == SHMETA_UNKNOWN) {
-			/* Nothing published: there is no word to wait on yet. */
+		if (status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) {
+			/* As in shmeta__wait_shown(). */
 			if (shmeta__monotonic_ns() >= deadline) {
 				status = SHMETA_ERR_TIMEOUT;
 				break;
 			}
-			(void)poll(NULL, 0, RETRY_CONNECT_MS);
+			(void)poll(NULL, 0, RETRY_MS);
 			continue;
 		}
 		if (status != SHMETA_OK) {
@@ -450,6 +450,15 @@ enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, ui
 
 	for (;;) {
 		status = shmeta__core_env(core, 1, &env, err);
+		/* Nothing is published, so there is no word to wait on yet; or it did not hold still while it was opened. */
+		if ((status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) &&
+		    shmeta__monotonic_ns() < deadline_ns) {
+			(void)poll(NULL, 0, RETRY_MS);
+			continue;
+		}
+		if (status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
+			return shmeta_fail(err, SHMETA_ERR_TIMEOUT, "%s: nothing was published in time",
+			                   core->directory);
 		if (status != SHMETA_OK)
 			return status;
 		shown = env->generation > generation ||
@@ -508,8 +517,11 @@ enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls
 	core = shmeta__instance_core(instance);
 	status = shmeta__ask_since(instance, core, &want, shmeta__writer_now_ns(core), deadline, &answer, &err);
 	if (status == SHMETA_OK)
+		status = shmeta__instance_answered(instance, &core, &err);
+	if (status == SHMETA_OK)
 		status = shmeta__wait_shown(core, answer.frame.generation, answer.frame.txn, deadline, &err);
-	shmeta__core_unref(core, 0);
+	if (core != NULL)
+		shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(instance, &err);
 	if (ret_txn != NULL)
@@ -567,6 +579,7 @@ enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_m
 	*ret = answer.body;
 	return SHMETA_OK;
 }
+
 enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmeta_token *token, uint32_t timeout_ms)
 {
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
@@ -579,15 +592,11 @@ enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmet
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
-	/* UNKNOWN: nothing is published, so there is no word to wait on yet. */
-	while ((status = shmeta__wait_shown(core, token->generation, token->txn, deadline, &err)) == SHMETA_UNKNOWN) {
-		if (shmeta__monotonic_ns() >= deadline) {
-			status = shmeta_fail(&err, SHMETA_ERR_TIMEOUT, "%s: nothing was published in time",
-			                     core->directory);
-			break;
-		}
-		(void)poll(NULL, 0, RETRY_CONNECT_MS);
-	}
-	shmeta__core_unref(core, 0);
+	/* It may be a new writer's token, and this process has asked nobody since that one came. */
+	status = shmeta__instance_answered(instance, &core, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__wait_shown(core, token->generation, token->txn, deadline, &err);
+	if (core != NULL)
+		shmeta__core_unref(core, 0);
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }

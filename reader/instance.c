@@ -265,8 +265,10 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 	}
 	(void)pthread_mutex_lock(&instance->lock);
 	if (found != NULL && instance->core == from) {
-		instance->core = found;
+		shmeta_poke(&instance->core, found);
 		unused = from;
+		for (struct shmeta_reader *r = instance->readers; r != NULL; r = r->next)
+			shmeta_poke(&r->attention, 1);
 	} else {
 		unused = found;
 	}
@@ -275,6 +277,46 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 	if (unused != NULL)
 		shmeta__core_unref(unused, instance->threads);
 	return now;
+}
+
+enum shmeta_status shmeta__instance_answered(struct shmeta *instance, struct core **core, struct shmeta_err *err)
+{
+	struct core *asked = *core;
+
+	if (!shmeta__core_was_replaced(asked))
+		return SHMETA_OK;
+	*core = shmeta__instance_follow(instance, asked);
+	shmeta__core_unref(asked, 0);
+	if (*core != asked)
+		return SHMETA_OK;
+	err->code = SHMETA_ERR_WRITER_AWAY;
+	(void)shmeta_last_error(instance, err->text, sizeof err->text);
+	shmeta__core_unref(*core, 0);
+	*core = NULL;
+	return err->code;
+}
+
+void shmeta__instance_add(struct shmeta *instance, struct shmeta_reader *r)
+{
+	(void)pthread_mutex_lock(&instance->lock);
+	r->next = instance->readers;
+	r->link = &instance->readers;
+	if (r->next != NULL)
+		r->next->link = &r->next;
+	instance->readers = r;
+	/* The instance may have followed since the reader was made. */
+	shmeta_poke(&r->attention, instance->core != r->core);
+	(void)pthread_mutex_unlock(&instance->lock);
+}
+
+void shmeta__instance_remove(struct shmeta *instance, struct shmeta_reader *r)
+{
+	(void)pthread_mutex_lock(&instance->lock);
+	*r->link = r->next;
+	if (r->next != NULL)
+		r->next->link = r->link;
+	instance->reader_count--;
+	(void)pthread_mutex_unlock(&instance->lock);
 }
 
 /* ---- state ---------------------------------------------------------------------------------------------------------------------- */

@@ -162,7 +162,8 @@ struct shmeta {
 	uint32_t refs; /* the caller's and its readers' */
 	uint32_t flags;
 	uint32_t threads;
-	uint32_t readers;
+	uint32_t reader_count;
+	struct shmeta_reader *readers;
 	struct core *core;  /* under lock */
 	uint32_t no_tenant; /* 1: the tenant that was asked for cannot exist; tenant is empty */
 	size_t tenant_bytes;
@@ -185,8 +186,14 @@ enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct s
 /* Requests to the writer name a tenant: OK, or ERR_INVALID_ARGUMENT when there can be none such. */
 enum shmeta_status shmeta__instance_tenant(const struct shmeta *instance, struct shmeta_err *err);
 struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
-/* The path of the board of `from` leads elsewhere: open what is there now. The instance's core, referenced, as above. */
+/* The path of the board of `from` leads elsewhere: open what is there now, and have the readers follow at their next begin. The
+ * instance's core, referenced, as above; `from` when that cannot be opened: the last error says why. */
 struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from);
+/* The core that shows what a writer answered who was asked through this one, whose reference it takes over. ERR_WRITER_AWAY, and NULL:
+ * it cannot be opened. */
+enum shmeta_status shmeta__instance_answered(struct shmeta *instance, struct core **core, struct shmeta_err *err);
+void shmeta__instance_add(struct shmeta *instance, struct shmeta_reader *reader);
+void shmeta__instance_remove(struct shmeta *instance, struct shmeta_reader *reader); /* and no longer counts it */
 void shmeta__instance_ref(struct shmeta *instance);
 void shmeta__instance_unref(struct shmeta *instance);
 
@@ -234,7 +241,7 @@ struct shmeta_reader {
 	const struct shmeta_board *board;
 	uint64_t parked; /* the commit that txn shows and that was published when txn was renewed; 0: none */
 	uint64_t epoch;
-	uint32_t attention; /* 1: begin must take the slow way */
+	uint32_t attention; /* 1: begin must take the slow way; atomic */
 	uint32_t clock;     /* enum reader_clock */
 	uint32_t tick;      /* lookups, for sampling */
 	uint32_t serial;    /* of the snapshot: iterators remember it */
@@ -253,6 +260,7 @@ struct shmeta_reader {
 	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
 	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */
 
+	struct shmeta_reader *next, **link; /* the instance's readers, under its lock */
 	struct shmeta_handle *handles;
 	struct shmeta_iter *iters;
 	struct name_entry *names;

@@ -57,7 +57,7 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 		/* Once a second at most: begin then looks whether this instance is still the one to follow. */
 		if (now >= r->look_ns) {
 			r->look_ns = now + 1000 * MILLION;
-			r->attention = 1;
+			shmeta_poke(&r->attention, 1);
 		}
 	}
 }

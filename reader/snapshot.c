@@ -148,23 +148,12 @@ static enum shmeta_status settle_generation(struct shmeta_reader *r)
 	return SHMETA_OK;
 }
 
-/* Answers were stale. When also the writer's heart has stopped, its directory may have been removed and made anew: then this
- * board will never move again, and the one to follow is another. Looked for once a second at most. */
-static void settle_instance(struct shmeta_reader *r)
+/* Of another directory, or of the same one made anew. The reference goes to the reader. Between snapshots. */
+static void use_core(struct shmeta_reader *r, struct core *core)
 {
-	uint64_t now = shmeta__monotonic_ns(), beat;
-	struct core *core;
+	struct core *former = r->core;
 
-	r->attention = 0;
-	if (now < shmeta_peek(&r->core->next_look_ns))
-		return;
-	beat = shmeta_peek(&r->board->heartbeat_ns);
-	if (now + (uint64_t)shmeta_peek(&r->board->boot_offset_ns) < beat + WRITER_AWAY_NS)
-		return;
-	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
-	core = shmeta__core_was_replaced(r->core) ? shmeta__instance_follow(r->instance, r->core)
-	                                          : shmeta__instance_core(r->instance);
-	if (core == r->core) {
+	if (core == former) {
 		shmeta__core_unref(core, 0);
 		return;
 	}
@@ -177,10 +166,39 @@ static void settle_instance(struct shmeta_reader *r)
 	r->env = NULL;
 	r->gen = NULL;
 	r->parked = 0;
-	shmeta__core_unref(r->core, 0);
-	r->core = core;
+	shmeta_poke(&r->core, core); /* before the former one may be freed: a child may be forked here */
 	r->board = core->board;
 	r->next_join_ns = 0;
+	shmeta__core_unref(former, 0);
+}
+
+/* The writer's heart has stopped, and its directory leads elsewhere. Looked for once a second at most. */
+static int is_abandoned(const struct shmeta_reader *r)
+{
+	uint64_t now = shmeta__monotonic_ns(), beat;
+
+	if (now < shmeta_peek(&r->core->next_look_ns))
+		return 0;
+	beat = shmeta_peek(&r->board->heartbeat_ns);
+	if (now + (uint64_t)shmeta_peek(&r->board->boot_offset_ns) < beat + WRITER_AWAY_NS)
+		return 0;
+	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
+	return shmeta__core_was_replaced(r->core);
+}
+
+/* The instance follows another directory by now, or answers were stale: its writer's directory may have been removed and made anew,
+ * and then this board will never move again. */
+static void settle_instance(struct shmeta_reader *r)
+{
+	struct core *core;
+
+	shmeta_poke(&r->attention, 0);
+	core = shmeta__instance_core(r->instance);
+	if (core == r->core && is_abandoned(r)) {
+		shmeta__core_unref(core, 0);
+		core = shmeta__instance_follow(r->instance, r->core);
+	}
+	use_core(r, core);
 }
 
 /* ---- begin --------------------------------------------------------------------------------------------------------------- */
@@ -265,7 +283,7 @@ static __attribute__((noinline)) enum shmeta_status begin_slow(struct shmeta_rea
 	enum shmeta_status status;
 
 	shmeta_publish(&r->slot->pin, 0);
-	if (r->attention)
+	if (shmeta_peek(&r->attention))
 		settle_instance(r);
 	settle_membership(r);
 	status = settle_generation(r);
@@ -296,7 +314,7 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 	if (unlikely(r->snapshot != 0))
 		return SHMETA_ERR_BUSY_SNAPSHOT;
 	/* The guard first: without a slot, gen and txn may not be there either. */
-	if (likely((shmeta_observe(r->guard) | r->attention) == 0 && r->gen != NULL) &&
+	if (likely((shmeta_observe(r->guard) | shmeta_peek(&r->attention)) == 0 && r->gen != NULL) &&
 	    likely(shmeta_observe(&r->gen->retired) == 0 && shmeta_peek(&r->board->epoch) == r->epoch)) {
 		committed = shmeta_observe(&r->gen->committed);
 		if (likely(committed == r->parked)) {
@@ -359,7 +377,19 @@ enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t ge
                                             uint64_t deadline_ns)
 {
 	enum shmeta_status status;
+	struct core *core;
 
+	/* Whoever answered at the path is not the writer of what is mapped. Its numbers begin again: they prove nothing here. */
+	if (shmeta__core_was_replaced(r->core)) {
+		core = shmeta__instance_follow(r->instance, r->core);
+		if (core == r->core) {
+			shmeta__core_unref(core, 0);
+			return SHMETA_ERR_WRITER_AWAY;
+		}
+		shmeta_publish(&r->slot->pin, 0);
+		r->snapshot = 0;
+		use_core(r, core);
+	}
 	for (;;) {
 		shmeta_publish(&r->slot->pin, 0);
 		r->snapshot = 0;
@@ -495,9 +525,9 @@ enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_read
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	(void)pthread_mutex_lock(&instance->lock);
-	room = instance->readers < instance->threads;
+	room = instance->reader_count < instance->threads;
 	if (room) {
-		instance->readers++;
+		instance->reader_count++;
 		instance->refs++;
 	}
 	(void)pthread_mutex_unlock(&instance->lock);
@@ -513,11 +543,12 @@ enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_read
 	if (r == NULL) {
 		shmeta__core_unref(core, 0);
 		(void)pthread_mutex_lock(&instance->lock);
-		instance->readers--;
+		instance->reader_count--;
 		instance->refs--;
 		(void)pthread_mutex_unlock(&instance->lock);
 		return SHMETA_ERR_NO_MEMORY;
 	}
+	shmeta__instance_add(instance, r);
 	settle_membership(r);
 	*ret = r;
 	return SHMETA_OK;
@@ -543,9 +574,7 @@ void shmeta_reader_free(struct shmeta_reader *r)
 		shmeta__iter_detach(r->iters);
 	while (r->handles != NULL)
 		shmeta__handle_detach(r->handles);
+	shmeta__instance_remove(instance, r);
 	reader_drop(r);
-	(void)pthread_mutex_lock(&instance->lock);
-	instance->readers--;
-	(void)pthread_mutex_unlock(&instance->lock);
 	shmeta__instance_unref(instance);
 }

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A directory that was removed and made anew under a process that goes on: what its new writer answers is shown by the new store. The
+ * numbers of generations and commits begin again there, so that the old store's are no smaller. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tests/support/fake_writer.h"
+#include "tests/support/scripted_writer.h"
+
+static struct fake_writer *w;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static struct shmeta_handle *handle;
+static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
+static const struct shmeta_read stay = {sizeof stay, SHMETA_SOURCE, 5000, 0, 0, buffer, sizeof buffer};
+static const struct shmeta_read move = {sizeof move, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+
+static void set_up(void)
+{
+	uint32_t topic;
+
+	w = fake_writer_new();
+	fake_begin(w);
+	(void)fake_simple_topic(w, "gone", 1);
+	topic = fake_simple_topic(w, "kept", 1);
+	fake_even_partition(w, topic, 0, 10, 10);
+	(void)fake_commit(w);
+	for (int i = 0; i < 20; i++) {
+		fake_begin(w);
+		fake_group(w, NULL, "elsewhere");
+		(void)fake_commit(w);
+	}
+	fake_stamp_all(w);
+	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "kept", 4, 0, &handle), SHMETA_OK);
+	fake_remake(w);
+	fake_begin(w);
+	(void)fake_simple_topic(w, "new", 1);
+	topic = fake_simple_topic(w, "kept", 1);
+	fake_even_partition(w, topic, 0, 11, 10);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+}
+
+static void tear_down(void)
+{
+	shmeta_partition_close(handle);
+	fake_close_all(w, instance, reader);
+}
+
+TestSuite(reader_remade, .init = set_up, .fini = tear_down, .timeout = 30);
+
+static enum shmeta_status get(const char *name, const struct shmeta_read *read)
+{
+	struct shmeta_topic t;
+
+	return shmeta_get_topic(reader, name, strlen(name), read, &t, NULL);
+}
+
+static void the_next_snapshot_is_of_the_new_store(void)
+{
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(get("new", NULL), SHMETA_OK);
+	cr_assert_eq(get("gone", NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_remade, a_read_that_asks_is_answered_by_the_new_store_and_the_snapshot_stays_what_it_is)
+{
+	struct shmeta_partition p;
+
+	cr_assert_eq(get("new", &stay), SHMETA_OK);
+	cr_assert_eq(get("gone", &stay), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_partition(handle, &stay, &p, NULL), SHMETA_OK);
+	cr_assert_eq(p.segment_count, 11);
+	cr_assert_eq(get("gone", NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	the_next_snapshot_is_of_the_new_store();
+}
+
+Test(reader_remade, a_read_that_may_move_moves_to_the_new_store)
+{
+	struct shmeta_partition p;
+
+	cr_assert_eq(get("new", &move), SHMETA_OK);
+	cr_assert_eq(get("gone", NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_partition(handle, &move, &p, NULL), SHMETA_OK);
+	cr_assert_eq(p.segment_count, 11);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_remade, what_was_refreshed_is_shown_by_the_next_snapshot)
+{
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 5000, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	the_next_snapshot_is_of_the_new_store();
+}
+
+Test(reader_remade, a_token_of_the_new_writer_is_waited_for_in_the_new_store)
+{
+	const struct shmeta_token token = {1, w->gen->committed};
+
+	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	the_next_snapshot_is_of_the_new_store();
+}
+
+static void note_status(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
+                        const struct shmeta_token *token)
+{
+	(void)results;
+	(void)count;
+	(void)token;
+	*(enum shmeta_status *)arg = status;
+}
+
+Test(reader_remade, what_was_written_through_the_new_writer_is_shown_by_the_next_snapshot)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_GROUP, .group_id = {"g", 1}};
+	static struct scripted_write write;
+	enum shmeta_status status = SHMETA_UNKNOWN;
+	struct scripted_writer s;
+	struct shmeta_client *c;
+
+	fake_unserve(w);
+	scripted_listen(&s, w->dir);
+	cr_assert_eq(shmeta_client_open(instance, NULL, &c), SHMETA_OK);
+	cr_assert_eq(shmeta_submit(c, &op, 1, note_status, &status), SHMETA_OK);
+	scripted_greet(&s);
+	cr_assert_eq(shmeta_client_process(c, NULL), SHMETA_OK);
+	cr_assert_eq(scripted_take(&s, &write, SCRIPTED_PATIENCE_MS), 1);
+	scripted_results(&s, &write, NULL, SHMETA_OK, 1, w->gen->committed);
+	cr_assert_eq(shmeta_client_process(c, NULL), SHMETA_OK);
+	cr_assert_eq(status, SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	the_next_snapshot_is_of_the_new_store();
+	shmeta_client_close(c);
+	scripted_stop(&s);
+}
+
+Test(reader_remade, what_cannot_be_followed_is_no_answer)
+{
+	char sentence[512];
+
+	cr_assert_eq(chmod(w->dir, 0777), 0); /* nothing in it can be believed */
+	cr_assert_eq(get("gone", &stay), SHMETA_ERR_WRITER_AWAY);
+	cr_assert_neq(strstr(shmeta_last_error(instance, sentence, sizeof sentence), "mode 0777"), NULL, "%s",
+	              sentence);
+	cr_assert_eq(get("gone", &move), SHMETA_ERR_WRITER_AWAY);
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 5000, NULL), SHMETA_ERR_WRITER_AWAY);
+	cr_assert_eq(get("gone", NULL), SHMETA_OK, "the snapshot is still open");
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
