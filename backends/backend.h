@@ -15,7 +15,8 @@
  *   load(), changes() or resume() last spoke of, fetch(), start(), apply() and objects() answer ERR_SOURCE and do nothing, until
  *   changes() or load() has been called.
  * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
- *   be converted, a page that cannot be read). The core asks for fewer keys at a time until the culprit is alone.
+ *   be converted, a page that cannot be read). The core has load() list the keys (sink->key), and asks for fewer of them at a time
+ *   until the culprit is alone.
  * - ERR_BUSY from fetch(): the same, but another session has locked what some key of this call needs. What is known of that key stays,
  *   with its age.
  */
@@ -51,6 +52,7 @@ struct backend_key {
 		name; /* LIST: why everything is to be compared, for people; may be empty                     */
 	uint32_t partition_id;
 	uint32_t with_segments; /* TOPIC: each partition is followed by all of its segments                           */
+	uint32_t row_only;      /* TOPIC: without its partitions, which need not be readable                          */
 	uint32_t deleted;  /* in changes(), TOPIC: a delete was seen, so what is there now is another incarnation */
 	uint64_t from, to; /* SEGMENT: base offsets, inclusive                                                   */
 	/* Only in sink->quarantine(), where the key is that of one row. SEGMENT: from is its base offset, to its end offset, INT64_MAX
@@ -93,6 +95,11 @@ struct backend_sink {
 	enum shmeta_status (*changed)(void *arg, const struct backend_key *key);
 	/* load(): how far it is. total 0: not known. Called at least every 100 ms or 100 000 rows. Not OK ends the load. */
 	enum shmeta_status (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
+	/* load(): not NULL: no rows, only the key (TOPIC) of each topic there is, once, in any order. Nothing is read but the names, so that a
+	 * row whose other columns cannot be read is named like any other. Where even a name cannot be read, the names that other
+	 * tables hold come instead, and one quarantined TOPIC whose key is unread stands for all others; where there are none,
+	 * ERR_INVALID_ARGUMENT. Position and consistency are those of any load(): what happens after this read is told by changes(). */
+	enum shmeta_status (*key)(void *arg, const struct backend_key *key);
 	/* load(), options.follower_reads: may the topics, partitions and segments that follow be up to lag_ns older than the call?
 	 * 0: no, then they are current. Asked at most once, before the first row, and only where they show no less than anything that
 	 * the state has shown, written or seen since it was opened. The other classes are current all the same. NULL: no. */

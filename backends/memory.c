@@ -1370,7 +1370,8 @@ static enum shmeta_status emit_partition(struct call *call, struct topic *topic,
 	return call->sink->partition(call->sink->arg, &partition->row);
 }
 
-static enum shmeta_status emit_topic(struct call *call, struct topic *topic, bool with_segments, bool *ret)
+static enum shmeta_status emit_topic(struct call *call, struct topic *topic, bool with_partitions, bool with_segments,
+                                     bool *ret)
 {
 	const struct backend_sink *sink = call->sink;
 	struct rows_fault fault = {""};
@@ -1392,7 +1393,7 @@ static enum shmeta_status emit_topic(struct call *call, struct topic *topic, boo
 			                &fault);
 		}
 	}
-	for (size_t i = 0; status == SHMETA_OK && i < topic->partitions.count; i++) {
+	for (size_t i = 0; status == SHMETA_OK && with_partitions && i < topic->partitions.count; i++) {
 		struct partition *partition = partitions_of(topic)[i];
 		bool there;
 
@@ -1619,6 +1620,23 @@ static void settle(struct memory_state *state)
 	state->baseline = true;
 }
 
+static enum shmeta_status emit_keys(struct call *call)
+{
+	struct memory_db *db = call->state->db;
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t i = 0; status == SHMETA_OK && i < db->topics.count; i++) {
+		const struct topic *topic = topics_of(db)[i];
+		const struct backend_key key = {
+			.cls = SHMETA_CLASS_TOPIC, .tenant = rows_str(topic->tenant), .topic = topic->row.name};
+
+		status = row(call);
+		if (status == SHMETA_OK)
+			status = call->sink->key(call->sink->arg, &key);
+	}
+	return status;
+}
+
 static enum shmeta_status memory_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct memory_state *state = data;
@@ -1638,10 +1656,15 @@ static enum shmeta_status memory_load(void *data, const struct backend_sink *sin
 	}
 	call.total += db->agents.count + db->groups.count + db->offsets.count + db->leases.count;
 	queries(&call, 3);
+	if (sink->key != NULL) {
+		if (!lie)
+			status = emit_keys(&call);
+		goto end;
+	}
 	if (db->lag_ns > 0 && sink->may_lag != NULL)
 		(void)sink->may_lag(sink->arg, db->lag_ns);
 	for (size_t i = 0; !lie && status == SHMETA_OK && i < db->topics.count; i++)
-		status = emit_topic(&call, topics_of(db)[i], true, &there);
+		status = emit_topic(&call, topics_of(db)[i], true, true, &there);
 	if (!lie && status == SHMETA_OK)
 		status = emit_others(&call, SHMETA_CLASS_AGENT, &db->agents, false, NULL);
 	if (!lie && status == SHMETA_OK)
@@ -1652,6 +1675,7 @@ static enum shmeta_status memory_load(void *data, const struct backend_sink *sin
 		status = emit_others(&call, SHMETA_CLASS_LEASE, &db->leases, false, NULL);
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, call.rows, call.rows);
+end:
 	if (status == SHMETA_OK && !call.armed)
 		settle(state);
 	return call_end(&call, status, err);
@@ -1681,7 +1705,7 @@ static enum shmeta_status fetch_key(struct call *call, const struct backend_key 
 	if (topic == NULL)
 		return SHMETA_OK;
 	if (key->cls == SHMETA_CLASS_TOPIC)
-		return emit_topic(call, topic, key->with_segments != 0, ret_found);
+		return emit_topic(call, topic, key->row_only == 0, key->with_segments != 0, ret_found);
 	partition = partition_find(topic, key->partition_id);
 	if (partition == NULL)
 		return SHMETA_OK;

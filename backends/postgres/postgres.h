@@ -28,6 +28,8 @@
 	X(ROLLBACK)           \
 	X(LOAD_STATE)         \
 	X(LOAD_TOPICS)        \
+	X(LOAD_TOPIC_KEYS)    \
+	X(LOAD_OTHER_KEYS)    \
 	X(LOAD_PARTITIONS)    \
 	X(LOAD_SEGMENTS)      \
 	X(AGENTS)             \

@@ -22,6 +22,7 @@ struct reading {
 	struct pg_conn *conn;
 	const struct backend_sink *sink;
 	struct backend_error *err;
+	enum pg_statement keys; /* sink->key: by which statement */
 	bool loading, follower; /* follower: topics, partitions and segments from the nearest replicas */
 	uint64_t rows, total, told;
 	uint64_t told_ns;
@@ -439,6 +440,26 @@ static enum shmeta_status load_others(struct reading *reading)
 	return status;
 }
 
+/* Names only. */
+static enum shmeta_status load_keys(struct reading *reading, struct cursor *topics)
+{
+	enum shmeta_status status =
+		pg_query(reading->state, reading->conn, reading->keys, NULL, &topics->result, reading->err);
+
+	if (status == SHMETA_OK)
+		status = advance(&reading->walk, &topics->at);
+	while (status == SHMETA_OK && topics->at.on) {
+		const struct backend_key key = {
+			.cls = SHMETA_CLASS_TOPIC, .tenant = topics->at.tenant, .topic = topics->at.topic};
+
+		reading->conn->given_out = true;
+		status = reading->sink->key(reading->sink->arg, &key);
+		if (status == SHMETA_OK)
+			status = advance(&reading->walk, &topics->at);
+	}
+	return status;
+}
+
 static enum shmeta_status load_rows(struct reading *reading, struct cursor *topics, struct cursor *partitions,
                                     struct cursor *segments)
 {
@@ -462,6 +483,8 @@ static enum shmeta_status load_rows(struct reading *reading, struct cursor *topi
 	if (status == SHMETA_OK && reading->sink->progress != NULL)
 		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
 	conn->patience_ms = LOAD_PATIENCE * pg_timeout_of(state);
+	if (status == SHMETA_OK && reading->sink->key != NULL)
+		return load_keys(reading, topics);
 	if (status == SHMETA_OK)
 		status = pg_send(state, conn, PG_LOAD_TOPICS, NULL, err);
 	if (status == SHMETA_OK)
@@ -592,6 +615,21 @@ static enum shmeta_status name_lock(struct pg_state *state, struct backend_error
 	return SHMETA_ERR_SOURCE;
 }
 
+/* A name that cannot be read keeps all others from being listed: those that the partitions have come instead. */
+static enum shmeta_status load_other_keys(struct reading *reading, struct backend_error *err)
+{
+	const struct backend_key unlisted = {.cls = SHMETA_CLASS_TOPIC,
+	                                     .unread = BACKEND_UNREAD_TENANT | BACKEND_UNREAD_TOPIC};
+	struct backend_error first = *err;
+	enum shmeta_status status;
+
+	reading->keys = PG_LOAD_OTHER_KEYS;
+	status = pg_transaction(reading->state, reading->conn, PG_BEGIN_READ, load_body, reading, err);
+	if (status == SHMETA_OK)
+		reading->sink->quarantine(reading->sink->arg, &unlisted, first.text);
+	return status;
+}
+
 enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
@@ -620,6 +658,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	reading = reading_of(state, conn, sink);
 	reading.total = total;
 	reading.loading = true;
+	reading.keys = PG_LOAD_TOPIC_KEYS;
 	conn->tick = tick;
 	conn->tick_arg = &reading;
 	reading.follower = follower;
@@ -635,6 +674,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	if (status == SHMETA_ERR_SOURCE && conn == &state->primary && pg_failed_with(conn, "55P03"))
 		status = name_lock(state, err);
 	status = of_rows(conn, status, err);
+	if (status == SHMETA_ERR_INVALID_ARGUMENT && sink->key != NULL && err != NULL)
+		status = of_rows(conn, load_other_keys(&reading, err), err);
 	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
 		pg_shun(state, conn, err);
 	if (status == SHMETA_OK && sink->progress != NULL)
@@ -653,6 +694,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 enum kind {
 	KIND_TOPIC,
 	KIND_TOPIC_SEGMENTS,
+	KIND_TOPIC_ROW,
 	KIND_PARTITION,
 	KIND_SEGMENT,
 	KIND_AGENT,
@@ -667,7 +709,7 @@ static enum kind kind_of(const struct backend_key *key)
 {
 	switch (key->cls) {
 	case SHMETA_CLASS_TOPIC:
-		return key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
+		return key->row_only ? KIND_TOPIC_ROW : key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
 	case SHMETA_CLASS_PARTITION:
 		return KIND_PARTITION;
 	case SHMETA_CLASS_SEGMENT:
@@ -685,8 +727,9 @@ static enum kind kind_of(const struct backend_key *key)
 /* Kinds as bits: those that a statement serves. */
 #define BIT(kind) (1u << (kind))
 enum {
-	OF_TOPICS = BIT(KIND_TOPIC) | BIT(KIND_TOPIC_SEGMENTS),
-	OF_PARTITIONS = OF_TOPICS | BIT(KIND_PARTITION) | BIT(KIND_SEGMENT),
+	OF_TOPICS = BIT(KIND_TOPIC) | BIT(KIND_TOPIC_SEGMENTS) | BIT(KIND_TOPIC_ROW),
+	OF_FULL = BIT(KIND_TOPIC) | BIT(KIND_TOPIC_SEGMENTS),
+	OF_PARTITIONS = OF_FULL | BIT(KIND_PARTITION) | BIT(KIND_SEGMENT),
 	OF_SEGMENTS = BIT(KIND_TOPIC_SEGMENTS) | BIT(KIND_SEGMENT),
 	OF_GROUPS = BIT(KIND_OFFSET) | BIT(KIND_GROUP)
 };
@@ -701,7 +744,7 @@ struct columns {
 };
 
 /* Sets of keys; a statement reads one or two. */
-enum set { TOPICS, WHOLE, PLACES, RANGES, AGENTS, GROUPS, OFFSETS, ALL_OFFSETS, LEASES, SETS };
+enum set { TOPICS, FULL, WHOLE, PLACES, RANGES, AGENTS, GROUPS, OFFSETS, ALL_OFFSETS, LEASES, SETS };
 
 struct fetching {
 	struct reading reading;
@@ -776,11 +819,12 @@ static bool is_possible(const struct pg_state *state, const struct backend_key *
 
 static uint32_t sort_keys(struct fetching *f)
 {
-	static const enum set sets[KIND_CLASS][2] = {
-		[KIND_TOPIC] = {TOPICS, SETS},        [KIND_TOPIC_SEGMENTS] = {TOPICS, WHOLE},
-		[KIND_PARTITION] = {PLACES, SETS},    [KIND_SEGMENT] = {PLACES, RANGES},
-		[KIND_AGENT] = {AGENTS, SETS},        [KIND_OFFSET] = {GROUPS, OFFSETS},
-		[KIND_GROUP] = {GROUPS, ALL_OFFSETS}, [KIND_LEASE] = {LEASES, SETS}};
+	static const enum set sets[KIND_CLASS][3] = {
+		[KIND_TOPIC] = {TOPICS, FULL, SETS},        [KIND_TOPIC_SEGMENTS] = {TOPICS, FULL, WHOLE},
+		[KIND_PARTITION] = {PLACES, SETS, SETS},    [KIND_SEGMENT] = {PLACES, RANGES, SETS},
+		[KIND_AGENT] = {AGENTS, SETS, SETS},        [KIND_OFFSET] = {GROUPS, OFFSETS, SETS},
+		[KIND_GROUP] = {GROUPS, ALL_OFFSETS, SETS}, [KIND_LEASE] = {LEASES, SETS, SETS},
+		[KIND_TOPIC_ROW] = {TOPICS, SETS, SETS}};
 	uint32_t kinds = 0;
 
 	_Static_assert(KINDS <= 32, "a bit for each kind");
@@ -793,7 +837,7 @@ static uint32_t sort_keys(struct fetching *f)
 		if (kind < KIND_CLASS && !is_possible(f->reading.state, key, kind))
 			continue;
 		kinds |= BIT(kind);
-		for (int n = 0; n < 2 && kind < KIND_CLASS && sets[kind][n] != SETS; n++)
+		for (int n = 0; n < 3 && kind < KIND_CLASS && sets[kind][n] != SETS; n++)
 			columns_add(&f->sets[sets[kind][n]], i, key);
 	}
 	return kinds;
@@ -832,9 +876,8 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 		status = send_keyed(f, PG_KEY_TOPICS, TOPICS, "ito", SETS, "", err);
 	/* Places alone, as after a write: what is not asked for need not be set up either. */
 	if (status == SHMETA_OK && (kinds & OF_PARTITIONS) != 0)
-		status = (kinds & OF_TOPICS) != 0
-		                 ? send_keyed(f, PG_KEY_ALL_PARTITIONS, TOPICS, "ito", PLACES, "itop", err)
-		                 : send_keyed(f, PG_KEY_PARTITIONS, PLACES, "itop", SETS, "", err);
+		status = (kinds & OF_FULL) != 0 ? send_keyed(f, PG_KEY_ALL_PARTITIONS, FULL, "ito", PLACES, "itop", err)
+		                                : send_keyed(f, PG_KEY_PARTITIONS, PLACES, "itop", SETS, "", err);
 	for (size_t i = 0; status == SHMETA_OK && i < sizeof table / sizeof table[0]; i++)
 		if ((kinds & table[i].kinds) != 0)
 			status = send_keyed(f, table[i].statement, table[i].first, table[i].columns, table[i].second,
@@ -1111,7 +1154,9 @@ bool pg_read_statements(struct pg_state *state)
 		rows_of(shape, "segments s", s_key,
 	                "s.topic = k.topic AND s.partition_id = k.id AND s.base_offset BETWEEN k.low AND k.high");
 	/* A bare name behind ORDER BY would be the column that is given, with its cast: no index has that. */
-	ok = pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %st.name%s", topic, order, c) &&
+	ok = pg_text_of(state, PG_LOAD_TOPIC_KEYS, "SELECT %s, t.name::text FROM topics t", t_org) &&
+	     pg_text_of(state, PG_LOAD_OTHER_KEYS, "SELECT DISTINCT %s, p.topic::text FROM partitions p", p_org) &&
+	     pg_text_of(state, PG_LOAD_TOPICS, "SELECT %s FROM topics t ORDER BY %st.name%s", topic, order, c) &&
 	     pg_text_of(state, PG_LOAD_PARTITIONS, "SELECT %s FROM partitions p ORDER BY %sp.topic%s, p.partition_id",
 	                partition, order, c) &&
 	     pg_text_of(state, PG_LOAD_SEGMENTS,

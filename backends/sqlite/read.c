@@ -57,6 +57,38 @@ static enum shmeta_status tell(struct reading *reading)
 
 /* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
 
+/* Reading stopped. A statement that could be prepared anew is as it should be: then the row that came next is not, or what it is computed
+ * from; and so is a page that is damaged for a connection that has just been made because of it. */
+static enum shmeta_status read_failed(struct reading *reading, sqlite3_stmt *statement, int rc)
+{
+	struct sqlite_state *state = reading->state;
+	bool of_row = false;
+	sqlite3_stmt *anew = NULL;
+	enum shmeta_status status = sqlite_fail(state, rc, "reading", reading->err);
+
+	switch (rc & 0xff) {
+	case SQLITE_CORRUPT:
+		of_row = state->damaged_in == state->counters.reconnects + 1;
+		state->damaged_in = state->counters.reconnects + (of_row ? 1 : 2);
+		state->renew = !of_row;
+		break;
+	case SQLITE_ERROR:
+	case SQLITE_TOOBIG:
+	case SQLITE_MISMATCH:
+	case SQLITE_CONSTRAINT:
+		of_row = sqlite3_prepare_v2(state->db, sqlite3_sql(statement), -1, &anew, NULL) == SQLITE_OK;
+		sqlite3_finalize(anew);
+		break;
+	default:
+		break;
+	}
+	if (!of_row)
+		return status;
+	if (reading->err != NULL)
+		reading->err->code = SHMETA_ERR_INVALID_ARGUMENT;
+	return SHMETA_ERR_INVALID_ARGUMENT;
+}
+
 static inline struct shmeta_str text_of(sqlite3_value *value)
 {
 	const char *text = (const char *)sqlite3_value_text(value);
@@ -145,7 +177,6 @@ static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integ
 /* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 static enum shmeta_status advance(struct reading *reading, struct cursor *cursor)
 {
-	struct sqlite_state *state = reading->state;
 	enum shmeta_status status = SHMETA_OK;
 
 	while (status == SHMETA_OK) {
@@ -159,7 +190,7 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 			cursor->statement = NULL;
 			cursor->at.on = false;
 			if (rc != SQLITE_DONE)
-				status = sqlite_fail(state, rc, "reading", reading->err);
+				status = read_failed(reading, ended, rc);
 			sqlite3_reset(ended);
 			return status;
 		}
@@ -170,7 +201,7 @@ static enum shmeta_status advance(struct reading *reading, struct cursor *cursor
 			cursor->at.index = sqlite3_column_int64(cursor->statement, cursor->index_column);
 		if (cursor->key_columns == 0)
 			return status;
-		if (get_tenant(state->shape.organization, cursor->statement, &cursor->at.tenant, &fault) &&
+		if (get_tenant(reading->state->shape.organization, cursor->statement, &cursor->at.tenant, &fault) &&
 		    get_text(cursor->statement, 1, cursor->at.cls == SHMETA_CLASS_TOPIC ? "name" : "topic",
 		             &cursor->at.topic, &fault) &&
 		    (cursor->key_columns < 3 ||
@@ -311,7 +342,7 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 				status = emit_other(&reading->emit, (enum emit_other)i, statement);
 		}
 		if (status == SHMETA_OK && rc != SQLITE_DONE)
-			status = sqlite_fail(reading->state, rc, "reading", reading->err);
+			status = read_failed(reading, statement, rc);
 		sqlite3_reset(statement);
 	}
 	return status;
@@ -319,11 +350,63 @@ static enum shmeta_status read_others(struct reading *reading, enum shmeta_class
 
 /* ---- load --------------------------------------------------------------------------------------------------------------------- */
 
+static enum shmeta_status read_keys_by(struct reading *reading, enum sqlite_statement which)
+{
+	struct cursor topics;
+	enum shmeta_status status = start(reading, &topics, which, SHMETA_CLASS_TOPIC, -1);
+
+	while (status == SHMETA_OK && topics.at.on) {
+		const struct backend_key key = {
+			.cls = SHMETA_CLASS_TOPIC, .tenant = topics.at.tenant, .topic = topics.at.topic};
+
+		status = reading->sink->key(reading->sink->arg, &key);
+		if (status == SHMETA_OK)
+			status = advance(reading, &topics);
+	}
+	stop(&topics);
+	return status;
+}
+
+/* The names of all topics. Where one of them cannot be read, the names that the partitions have. */
+static enum shmeta_status read_keys(struct reading *reading)
+{
+	const struct backend_key others = {.cls = SHMETA_CLASS_TOPIC,
+	                                   .unread = BACKEND_UNREAD_TENANT | BACKEND_UNREAD_TOPIC};
+	enum shmeta_status status = read_keys_by(reading, ST_LOAD_TOPIC_KEYS);
+	char sentence[sizeof reading->err->text];
+
+	if (status != SHMETA_ERR_INVALID_ARGUMENT || reading->err == NULL)
+		return status;
+	memcpy(sentence, reading->err->text, sizeof sentence);
+	status = read_keys_by(reading, ST_LOAD_OTHER_KEYS);
+	if (status == SHMETA_OK)
+		reading->sink->quarantine(reading->sink->arg, &others, sentence);
+	return status;
+}
+
+static enum shmeta_status read_all(struct reading *reading)
+{
+	struct cursor topics = {.index_column = -1}, partitions = {.index_column = -1}, segments = {.index_column = -1};
+	enum shmeta_status status = start(reading, &topics, ST_LOAD_TOPICS, SHMETA_CLASS_TOPIC, -1);
+
+	if (status == SHMETA_OK)
+		status = start(reading, &partitions, ST_LOAD_PARTITIONS, SHMETA_CLASS_PARTITION, -1);
+	if (status == SHMETA_OK)
+		status = start(reading, &segments, ST_LOAD_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
+	if (status == SHMETA_OK)
+		status = walk_all(&reading->walk, &topics.at, &partitions.at, &segments.at);
+	if (status == SHMETA_OK)
+		status = read_others(reading, SHMETA_CLASS_LIST);
+	stop(&topics);
+	stop(&partitions);
+	stop(&segments);
+	return status;
+}
+
 enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
 	struct reading reading;
-	struct cursor topics = {.index_column = -1}, partitions = {.index_column = -1}, segments = {.index_column = -1};
 	int64_t version = 0, total = 0;
 	struct sqlite_log log = {.last = 0};
 	enum shmeta_status status = sqlite_ensure(state, err);
@@ -342,7 +425,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	if (status != SHMETA_OK)
 		return status;
 	rc = state->shape.own ? sqlite_feed_state(state, state->at.seq, &log) : SQLITE_OK;
-	if (rc == SQLITE_OK)
+	if (rc == SQLITE_OK && sink->key == NULL)
 		rc = sqlite_number(state, ST_TOTALS, &total);
 	if (rc != SQLITE_OK)
 		status = sqlite_fail(state, rc, "loading from", err);
@@ -351,18 +434,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	if (status == SHMETA_OK && sink->progress != NULL)
 		status = sink->progress(sink->arg, 0, reading.total);
 	if (status == SHMETA_OK)
-		status = start(&reading, &topics, ST_LOAD_TOPICS, SHMETA_CLASS_TOPIC, -1);
-	if (status == SHMETA_OK)
-		status = start(&reading, &partitions, ST_LOAD_PARTITIONS, SHMETA_CLASS_PARTITION, -1);
-	if (status == SHMETA_OK)
-		status = start(&reading, &segments, ST_LOAD_SEGMENTS, SHMETA_CLASS_SEGMENT, -1);
-	if (status == SHMETA_OK)
-		status = walk_all(&reading.walk, &topics.at, &partitions.at, &segments.at);
-	if (status == SHMETA_OK)
-		status = read_others(&reading, SHMETA_CLASS_LIST);
-	stop(&topics);
-	stop(&partitions);
-	stop(&segments);
+		status = sink->key != NULL ? read_keys(&reading) : read_all(&reading);
 	sqlite_end(state);
 	sqlite3_db_release_memory(state->db);
 	state->counters.rows += reading.rows;
@@ -388,6 +460,7 @@ enum kind {
 	KIND_OFFSET,
 	KIND_GROUP, /* with all of its offsets */
 	KIND_LEASE,
+	KIND_TOPIC_ROW,
 	KIND_CLASS
 };
 
@@ -395,7 +468,7 @@ static enum kind kind_of(const struct backend_key *key)
 {
 	switch (key->cls) {
 	case SHMETA_CLASS_TOPIC:
-		return key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
+		return key->row_only ? KIND_TOPIC_ROW : key->with_segments ? KIND_TOPIC_SEGMENTS : KIND_TOPIC;
 	case SHMETA_CLASS_PARTITION:
 		return KIND_PARTITION;
 	case SHMETA_CLASS_SEGMENT:
@@ -466,8 +539,8 @@ static enum shmeta_status start_cursors(struct reading *reading, struct cursors 
 		int index_column;
 		size_t offset;
 	} table[] = {
-		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS, ST_KEY_TOPICS, SHMETA_CLASS_TOPIC, 8,
-	         offsetof(struct cursors, topics)},
+		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS | 1u << KIND_TOPIC_ROW, ST_KEY_TOPICS, SHMETA_CLASS_TOPIC,
+	         8, offsetof(struct cursors, topics)},
 		{1u << KIND_TOPIC | 1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_PARTITIONS, SHMETA_CLASS_PARTITION, 6,
 	         offsetof(struct cursors, topic_partitions)},
 		{1u << KIND_TOPIC_SEGMENTS, ST_TOPIC_SEGMENTS, SHMETA_CLASS_SEGMENT, 14,
@@ -539,6 +612,7 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 		if (status == SHMETA_OK)
 			status = fetch_others(reading, &c->offsets, EMIT_OFFSET, index);
 		return status == SHMETA_OK ? fetch_others(reading, &c->group_offsets, EMIT_OFFSET, index) : status;
+	case KIND_TOPIC_ROW:
 	case KIND_TOPIC:
 	case KIND_TOPIC_SEGMENTS:
 		*ret_found = false;
@@ -547,7 +621,7 @@ static enum shmeta_status fetch_key(struct reading *reading, struct cursors *c, 
 			if (status == SHMETA_OK)
 				status = advance(reading, &c->topics);
 		}
-		if (status == SHMETA_OK)
+		if (status == SHMETA_OK && key->row_only == 0)
 			status = walk_partitions(&reading->walk, &c->topic_partitions.at, &c->topic_segments.at, index,
 			                         *ret_found, &ignored);
 		return status;

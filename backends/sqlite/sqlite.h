@@ -25,6 +25,8 @@
 	X(SCHEMA_OBJECTS)     \
 	X(TOTALS)             \
 	X(LOAD_TOPICS)        \
+	X(LOAD_TOPIC_KEYS)    \
+	X(LOAD_OTHER_KEYS)    \
 	X(LOAD_PARTITIONS)    \
 	X(LOAD_SEGMENTS)      \
 	X(AGENTS)             \
@@ -178,15 +180,16 @@ struct sqlite_state {
 	struct sqlite_file files[SQLITE_FILES]; /* that the connection has open */
 	char *real;                             /* the database's path without symbolic links */
 	bool renew;                             /* the connection is of no use any more */
-	bool vanished;                          /* the file was not there at some time since it was opened */
-	bool made;          /* something of the feed was missing and was made, since the last load() */
-	char obstacle[300]; /* what the tables are, that there can be no feed; "": nothing */
-	char why[300];      /* what shmeta's own objects lack; "": nothing */
-	char trouble[400];  /* for feed_trouble() */
-	bool unproved;      /* connected anew: is it still the course that the position belongs to? */
-	bool shown;         /* load() has shown what is there since */
-	uint64_t told;      /* the source that was last spoken of */
-	char history[300];  /* changes() has to tell: why this is not the course that the position belongs to */
+	uint64_t damaged_in; /* 1 + the number of the connection that was made because a page was damaged */
+	bool vanished;       /* the file was not there at some time since it was opened */
+	bool made;           /* something of the feed was missing and was made, since the last load() */
+	char obstacle[300];  /* what the tables are, that there can be no feed; "": nothing */
+	char why[300];       /* what shmeta's own objects lack; "": nothing */
+	char trouble[400];   /* for feed_trouble() */
+	bool unproved;       /* connected anew: is it still the course that the position belongs to? */
+	bool shown;          /* load() has shown what is there since */
+	uint64_t told;       /* the source that was last spoken of */
+	char history[300];   /* changes() has to tell: why this is not the course that the position belongs to */
 
 	char *sql[ST_COUNT];
 	sqlite3_stmt *statements[ST_COUNT];

@@ -266,6 +266,9 @@ static int write_statements(struct sqlite_state *state)
 			: "SELECT 0");
 	sql[ST_LOAD_TOPICS] =
 		sqlite3_mprintf("SELECT %s FROM topics t ORDER BY %sname COLLATE BINARY", topic, order_org);
+	sql[ST_LOAD_TOPIC_KEYS] = sqlite3_mprintf("SELECT %s, t.name FROM topics t", o ? "t.organization_id" : "NULL");
+	sql[ST_LOAD_OTHER_KEYS] =
+		sqlite3_mprintf("SELECT DISTINCT %s, p.topic FROM partitions p", o ? "p.organization_id" : "NULL");
 	sql[ST_LOAD_PARTITIONS] = sqlite3_mprintf(
 		"SELECT %s FROM partitions p ORDER BY %stopic COLLATE BINARY, partition_id", partition, order_org);
 	sql[ST_LOAD_SEGMENTS] =
@@ -283,7 +286,7 @@ static int write_statements(struct sqlite_state *state)
 		sqlite3_mprintf("INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high, name) "
 	                        "VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
 	sql[ST_KEY_TOPICS] = sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN topics t ON %st.name = "
-	                                     "k.topic COLLATE BINARY WHERE k.kind <= 1 ORDER BY k.i",
+	                                     "k.topic COLLATE BINARY WHERE k.kind IN (0, 1, 8) ORDER BY k.i",
 	                                     topic, o ? "t.organization_id = k.tenant COLLATE BINARY AND " : "");
 	sql[ST_TOPIC_PARTITIONS] = sqlite3_mprintf(
 		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE "
