@@ -393,7 +393,7 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 	if (a->new_topics)
 		status = quarantine_has_orphans(a, &adopts, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
-		status = apply_feed(a, feed, generation_feed_value(s, feed), err);
+		status = apply_feed(a, feed, generation_feed_value(s, true, feed), err);
 	if (status == SHMETA_OK)
 		status = apply_commit(a, &txn, err);
 	b->store_failed = status != SHMETA_OK;
@@ -439,8 +439,7 @@ static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
 
 static const char refresh_pass[] = "minute of refreshes";
 
-/* Is it the store that is in trouble, and not what was to be put into it? */
-static bool is_of_the_store(enum shmeta_status status)
+bool batch_of_the_store(enum shmeta_status status)
 {
 	switch (status) {
 	case SHMETA_ERR_FULL:
@@ -513,7 +512,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 static enum outcome apply_failed(const struct batch *b, enum shmeta_status status, const char *sentence,
                                  struct failure *failure)
 {
-	return fail(failure, b->store_failed || is_of_the_store(status) ? OUTCOME_STORE : OUTCOME_KEY, status,
+	return fail(failure, b->store_failed || batch_of_the_store(status) ? OUTCOME_STORE : OUTCOME_KEY, status,
 	            sentence);
 }
 

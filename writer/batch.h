@@ -5,6 +5,8 @@
 
 #include "writer/got.h"
 
+/* Is it the store that is in trouble, and not what was to be put into it? */
+bool batch_of_the_store(enum shmeta_status status);
 /* Give a flying entry back to the waiting ones; what was asked for meanwhile joins it. Under the queue's lock. */
 void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want);
 /* The topic itself must be read, with everything in it: it is new, or another incarnation. Under the queue's lock. */

@@ -629,20 +629,21 @@ bool compare_pass(struct sync *s)
 	if (status == SHMETA_OK)
 		status = judge(c, backend);
 	floor_read_ends(&s->floor);
-	close_aside(s, backend);
 	s->reconcile_took_ns = sync_now(s) - s->reconcile_began_ns;
 	if (!c->given_up && !sync_stopping(s)) {
 		if (c->failed != SHMETA_OK) {
 			sync_room_failed(s, c->failed, c->err.text);
 		} else if (status != SHMETA_OK) {
-			sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 			if (status == SHMETA_ERR_INVALID_ARGUMENT)
-				reconcile_by_keys(s, true);
+				reconcile_by_keys(s, backend);
+			else
+				sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 		} else {
 			sync_source_works(s, SYNC_JOB_PASS);
 			s->counters.reconciles++;
 		}
 	}
+	close_aside(s, backend);
 	pass_window_free(&c->window);
 	pass_free_known(&c->known);
 	quarantine_free(&c->quarantine);

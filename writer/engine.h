@@ -9,6 +9,8 @@
  *   audit.c       who wrote what
  *   accept.c      a source that is no longer what the store was filled from
  *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
+ *   merge.c       the rows of either, into the store
+ *   by_keys.c     the same where one row keeps load() from showing anything
  *   compare.c     load() aside: what differs is read again by the queue
  *   pass.c        what both need
  *   write.c       group commit of operations
@@ -362,8 +364,8 @@ void generation_discard(struct sync *s, struct shmeta__store *store); /* one tha
 /* Make store the current generation and retire the former one. */
 void generation_publish(struct sync *s, struct shmeta__store *store);
 void generation_remove_left(struct sync *s);
-/* META_FEED as it is to be saved: head and the backend's position. */
-size_t generation_feed_value(struct sync *s, uint8_t *ret);
+/* META_FEED as it is to be saved: head and the backend's position, or the head alone, where the next writer is to read everything. */
+size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret);
 /* What the store's META_FEED says. */
 void generation_read_saved_feed(struct sync *s);
 /* The backend's position in it; 0 bytes: none. */
@@ -375,9 +377,9 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
 void reconcile_first(struct sync *s);
 /* why: for the log. Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
 void reconcile_pass(struct sync *s, const char *why);
-/* Some row keeps load() from showing anything: have what the store has read by its keys, of which only that row's fail. What it does
- * not have yet waits for a pass. repair: what differs is one. */
-void reconcile_by_keys(struct sync *s, bool repair);
+/* Some row keeps load() from showing anything: have what the store has, and what backend, a connection aside, lists, read by its keys,
+ * of which only that row's fail. What differs is a repair. */
+void reconcile_by_keys(struct sync *s, void *backend);
 
 /* ---- compare.c -------------------------------------------------------------------------------------------------------------- */
 

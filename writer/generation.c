@@ -31,12 +31,12 @@ struct feed_head {
 /* A pin of the former writer's time that is held for longer than this many grace periods is not waited for. */
 enum { GRACES_FOR_OLD_PINS = 10 };
 
-size_t generation_feed_value(struct sync *s, uint8_t *ret)
+size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret)
 {
 	struct feed_head head = {1, 0, s->uri_hash};
 	size_t bytes = 0;
 
-	if (s->source_open &&
+	if (position && s->source_open &&
 	    s->ops->position(s->backend, ret + sizeof head, SYNC_FEED_MAX - sizeof head, &bytes) != SHMETA_OK)
 		bytes = 0;
 	head.position_bytes = (uint32_t)bytes;

@@ -730,7 +730,7 @@ static void save_position(struct sync *s)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
 		return;
-	if (apply_feed(&s->apply, feed, generation_feed_value(s, feed), &err) != SHMETA_OK ||
+	if (apply_feed(&s->apply, feed, generation_feed_value(s, true, feed), &err) != SHMETA_OK ||
 	    apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
 		apply_abort(&s->apply);
 }

@@ -2,11 +2,9 @@
  * A directory that was removed and made anew under a process that goes on: what its new writer answers is shown by the new store. The
  * numbers of generations and commits begin again there, so that the old store's are no smaller. */
 #include <criterion/criterion.h>
-#include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "reader/internal.h"
 #include "tests/support/fake_writer.h"
 #include "tests/support/scripted_writer.h"
 
@@ -53,25 +51,6 @@ static void tear_down(void)
 }
 
 TestSuite(reader_remade, .init = set_up, .fini = tear_down, .timeout = 30);
-
-static struct shmeta_reader *revoked; /* its registration is, once its next record was found */
-
-/* In place of LMDB's. */
-int mdb_get(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value)
-{
-	MDB_cursor *cursor;
-	int rc = mdb_cursor_open(txn, dbi, &cursor);
-
-	if (rc != 0)
-		return rc;
-	rc = mdb_cursor_get(cursor, key, value, MDB_SET);
-	if (rc == 0 && revoked != NULL) {
-		revoked->membership->page->revoked = 1;
-		revoked = NULL;
-	}
-	mdb_cursor_close(cursor);
-	return rc;
-}
 
 static enum shmeta_status get(const char *name, const struct shmeta_read *read)
 {
@@ -126,25 +105,6 @@ Test(reader_remade, a_token_of_the_new_writer_is_waited_for_in_the_new_store)
 	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	the_next_snapshot_is_of_the_new_store();
-}
-
-Test(reader_remade, a_handle_remembers_nothing_of_a_snapshot_that_expired_while_it_followed)
-{
-	struct shmeta_partition p;
-
-	cr_assert_eq(get("new", &move), SHMETA_OK);
-	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
-	cr_assert_eq(fake_until_registered(reader, 1), 0);
-	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	revoked = reader;
-	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_ERR_EXPIRED);
-	cr_assert_eq(revoked, NULL);
-	cr_assert_neq(handle->lineage, reader->env->lineage, "it is still to follow");
-	cr_assert_eq(shmeta_end(reader), SHMETA_ERR_EXPIRED);
-	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_OK);
-	cr_assert_eq(p.segment_count, 11);
-	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
 static void note_status(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,

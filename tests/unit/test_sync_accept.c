@@ -373,3 +373,22 @@ Test(sync_accept, what_the_feed_names_is_never_held)
 	cr_expect_eq(fixture_topic_id(&f, "t8"), 0);
 	fixture_done(&f);
 }
+
+/* One bad row is no way round the judgement. */
+Test(sync_accept, a_source_that_is_read_by_its_keys_is_judged_too)
+{
+	open_ten();
+	cr_assert(memory_break_partition(f.db, "t0", 1, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+	replace_without(2, 10);
+	cr_assert(fixture_logged(&f, "read_by_keys"), "%s", f.log);
+	cr_assert(held().held, "%s", f.log);
+	cr_assert_eq(held().topics_lost, 8);
+	cr_assert_eq(sync_accept(f.sync, held().fingerprint), SHMETA_OK);
+	fixture_pass(&f, 5000);
+	cr_assert(!held().held, "%s", f.log);
+	cr_assert_eq(fixture_counters(&f).quarantined, 1);
+	memory_mend_partition(f.db, "t0", 1);
+	fixture_pass(&f, 60000);
+	cr_assert_null(fixture_difference(&f));
+	fixture_done(&f);
+}

@@ -313,3 +313,122 @@ Test(sync_alone, the_periodic_comparison_compares_the_others_by_their_keys_then)
 	cr_assert_eq(fixture_counters(&f).reconcile_repairs, 1);
 	fixture_done(&f);
 }
+
+/* ---- without a store to begin with ----------------------------------------------------------------------------------------- */
+
+Test(sync_alone, a_row_that_the_source_cannot_show_costs_the_first_load_that_row_only)
+{
+	char name[16];
+
+	fixture_init(&f);
+	for (int i = 0; i < 700; i++) { /* several pieces */
+		snprintf(name, sizeof name, "t%02d", i);
+		fixture_topic(&f, name, 2, 3, 1111);
+	}
+	spoil(false);
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	cr_assert_eq(fixture_counters(&f).loads, 1);
+	cr_assert_eq(fixture_counters(&f).topics, 700);
+	cr_assert_eq(fixture_counters(&f).partitions, 2 * 700 - 1);
+	cr_assert_eq(fixture_counters(&f).quarantined, 1);
+	cr_assert(fixture_logged(&f, "quarantined"));
+
+	/* The feed goes on from the list of names. */
+	cr_assert(memory_set_watermark(f.db, NULL, "t18", 1, 88888));
+	fixture_topic(&f, "later", 1, 1, 2222);
+	fixture_pass(&f, 1000);
+	cr_assert_eq(fixture_counters(&f).topics, 701);
+
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_pass(&f, 60000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).quarantined, 0);
+	cr_assert(fixture_logged(&f, "quarantine_left"));
+	cr_assert_eq(fixture_counters(&f).loads, 1);
+	fixture_done(&f);
+}
+
+Test(sync_alone, so_many_bad_rows_are_no_longer_about_keys)
+{
+	char name[16];
+
+	fixture_init(&f);
+	for (int i = 0; i < 1001; i++) {
+		snprintf(name, sizeof name, "t%04d", i);
+		fixture_topic(&f, name, 1, 0, 1111);
+		cr_assert(memory_break_partition(f.db, name, 0, SHMETA_ERR_INVALID_ARGUMENT, "broken"));
+	}
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_null(sync_store(f.sync));
+	cr_assert_not_null(strstr(f.sentence, "more than 1000 keys cannot be read; the last: "), "%s", f.sentence);
+	for (int i = 0; i < 1001; i++) {
+		snprintf(name, sizeof name, "t%04d", i);
+		memory_mend_partition(f.db, name, 0);
+	}
+	fixture_pass(&f, 60000);
+	SAME();
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	fixture_done(&f);
+}
+
+/* A topic that came meanwhile and was not told of is found, too, and one that went goes. */
+Test(sync_alone, a_pass_by_keys_finds_what_the_store_does_not_know)
+{
+	open_many();
+	fixture_crash(&f);
+	fixture_topic(&f, "later", 1, 1, 2222);
+	cr_assert(memory_delete_topic(f.db, NULL, "t03"));
+	memory_drop_feed(f.db);
+	spoil(false);
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	cr_assert_neq(fixture_topic_id(&f, "later"), 0);
+	cr_assert_eq(fixture_topic_id(&f, "t03"), 0);
+	cr_assert_neq(fixture_topic_id(&f, "t17"), 0);
+	cr_assert_eq(fixture_counters(&f).quarantined, 1);
+	/* In step again, but for that key. */
+	cr_assert(memory_set_watermark(f.db, NULL, "t18", 1, 88888));
+	fixture_pass(&f, 1000);
+	cr_assert_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_PARTITION), 1000);
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}
+
+/* The list of names is judged like a load. */
+Test(sync_alone, a_pass_by_keys_does_not_believe_at_once_that_most_is_gone)
+{
+	char name[16];
+
+	open_many();
+	fixture_crash(&f);
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(name, sizeof name, "t%02d", i);
+		if (i != 17)
+			cr_assert(memory_delete_topic(f.db, NULL, name));
+	}
+	memory_drop_feed(f.db);
+	spoil(false);
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	for (int i = 0; i < 100 && !fixture_logged(&f, "shrink_suspected"); i++) {
+		f.now_ns += 10000000;
+		fixture_run(&f);
+	}
+	cr_assert(fixture_logged(&f, "shrink_suspected"), "%s", f.log);
+	cr_assert_neq(fixture_topic_id(&f, "t16"), 0);
+	fixture_pass(&f, 10000);
+	cr_assert(fixture_logged(&f, "shrink_confirmed"), "%s", f.log);
+	cr_assert_eq(fixture_topic_id(&f, "t16"), 0);
+	cr_assert_neq(fixture_topic_id(&f, "t17"), 0);
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}

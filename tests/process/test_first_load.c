@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A row for which every statement fails that touches it: it costs its key and nothing else, also where there is no store yet. */
+#include <criterion/criterion.h>
+#include <criterion/hooks.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shm/board.h"
+#include "tests/support/source_world.h"
+#include "tests/support/sync_fixture.h"
+#include "writer/engine.h"
+
+TestSuite(first_load, .timeout = 120);
+
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	(void)set;
+	world_servers_start();
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	world_servers_stop();
+}
+
+enum { TTL_MS = 3600000 };
+
+static struct fixture f;
+static struct world w;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+
+/* Times are of this boot, or the reader would make nothing of them. */
+static void read_boot_id(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	char text[40] = "";
+	size_t n = 0;
+	unsigned digit;
+
+	cr_assert_not_null(file);
+	cr_assert_not_null(fgets(text, sizeof text, file));
+	fclose(file);
+	for (const char *c = text; *c != '\0' && n < 32; c++)
+		if (sscanf((char[2]){*c, '\0'}, "%1x", &digit) == 1) {
+			f.board->boot_id[n / 2] = (uint8_t)((unsigned)f.board->boot_id[n / 2] << 4 | digit);
+			n++;
+		}
+	cr_assert_eq(n, 32);
+}
+
+/* A source with rows, and nobody at work. */
+static void make(enum world_engine engine)
+{
+	static const char *const names[] = {"alpha", "bad", "gamma"};
+
+	if (!world_possible(engine))
+		cr_skip_test("there is no PostgreSQL server on this machine");
+	world_make(&w, engine);
+	world_open(&w);
+	world_agent(&w, "bad", 1, NULL);
+	world_agent(&w, "good", 1, NULL);
+	world_group(&w, NULL, "bad");
+	world_group(&w, NULL, "good");
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		world_topic(&w, NULL, names[i], 3, -1, NULL);
+		for (uint32_t p = 0; p < 3; p++) {
+			world_watermark(&w, NULL, names[i], p, 30);
+			for (uint64_t base = 0; base < 30; base += 10)
+				world_segment(&w, NULL, names[i], p, base, base + 9);
+		}
+		world_offset(&w, NULL, "good", names[i], 0, 5, NULL);
+		world_offset(&w, NULL, "bad", names[i], 0, 5, NULL);
+		world_lease(&w, NULL, names[i], 0, strcmp(names[i], "bad") == 0 ? "bad" : "good", 1);
+	}
+	world_close(&w);
+	fixture_init(&f);
+	read_boot_id();
+	f.options.source.uri = w.uri;
+	f.options.source.timeout_ms = 20000;
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		f.options.ttl_ms[cls] = TTL_MS;
+}
+
+static void end(void)
+{
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	fixture_done(&f);
+	world_free(&w);
+}
+
+static bool is_sqlite(void)
+{
+	return w.engine <= WORLD_SQLITE_LATER;
+}
+
+/* A column whose value cannot be computed in one row. */
+struct culprit {
+	const char *table, *columns, *column, *where; /* columns: the others */
+	unsigned lost, listed;
+};
+
+enum {
+	ALPHA = 1,  /* topic alpha with everything in it, and gamma */
+	TOPIC = 2,  /* the row of topic bad       */
+	REST = 4,   /* partitions 0 and 2 of it   */
+	PART = 8,   /* partition 1 of it          */
+	AGENT = 16, /* all of the class           */
+	OFFSET = 32,
+	LEASE = 64,
+	NAMES = 128, /* what other topics there are */
+	ALL = 255
+};
+
+static const struct culprit culprits[] = {
+	{"topics", "name, partition_count, retention_ms, created_at, config", "updated_at", "name = 'bad'",
+         TOPIC | REST | PART, 4} /* and what is committed and leased there */,
+	{"partitions", "topic, partition_id, created_at, updated_at", "high_watermark",
+         "topic = 'bad' AND partition_id = 1", PART, 1},
+	{"segments",
+         "id, topic, partition_id, base_offset, end_offset, record_count, s3_bucket, s3_key, created_at, min_timestamp, "
+         "max_timestamp",
+         "size_bytes", "topic = 'bad' AND partition_id = 1 AND base_offset = 10", PART, 1},
+	{"agents", "agent_id, address, availability_zone, agent_group, started_at, metadata", "last_heartbeat",
+         "agent_id = 'bad'", AGENT, 1},
+	{"consumer_offsets", "group_id, topic, partition_id, metadata, committed_at", "committed_offset",
+         "group_id = 'bad' AND topic = 'bad'", OFFSET, 1},
+	{"partition_leases", "topic, partition_id, leader_agent_id, acquired_at, epoch", "lease_expires_at",
+         "topic = 'bad'", LEASE, 1},
+};
+
+static void spoil(const struct culprit *c)
+{
+	char expression[100];
+
+	if (is_sqlite())
+		snprintf(expression, sizeof expression, "json('{' || %s)", c->column);
+	else
+		snprintf(expression, sizeof expression, "%s / (%s - %s)", c->column, c->column, c->column);
+	world_sql(&w, "ALTER TABLE %s RENAME TO kept", c->table);
+	world_sql(&w, "CREATE VIEW %s AS SELECT %s, CASE WHEN %s THEN %s ELSE %s END AS %s FROM kept", c->table,
+	          c->columns, c->where, expression, c->column, c->column);
+}
+
+static void mend(const struct culprit *c)
+{
+	if (is_sqlite()) {
+		world_sql(&w, "DROP VIEW %s", c->table);
+		world_sql(&w, "CREATE VIEW %s AS SELECT %s, %s FROM kept", c->table, c->columns, c->column);
+	} else {
+		world_sql(&w, "CREATE OR REPLACE VIEW %s AS SELECT %s, %s FROM kept", c->table, c->columns, c->column);
+	}
+}
+
+static void open_reader(void)
+{
+	char why[200] = "";
+	struct shmeta_options options = {.size = sizeof options,
+	                                 .directory = f.dir,
+	                                 .flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK,
+	                                 .error = why,
+	                                 .error_bytes = sizeof why};
+
+	f.board->incompat = SHMETA_BOARD_INCOMPAT_V1;
+	f.board->board_bytes = sizeof *f.board;
+	memcpy(f.board->signature, "SHMBOARD", 8);
+	cr_assert_eq(shmeta_open(&options, &instance), SHMETA_OK, "%s", why);
+	cr_assert_eq(shmeta_reader_new(instance, &reader), SHMETA_OK);
+}
+
+static void begin_reading(void)
+{
+	f.sync->gen->boot_offset_ns = (int64_t)f.now_ns - (int64_t)shmeta__boottime_ns() + shmeta__boot_offset_ns();
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+}
+
+static void expect(const char *what, enum shmeta_status status, const struct shmeta_freshness *fresh, bool found)
+{
+	cr_expect_eq(status, found ? SHMETA_OK : SHMETA_UNKNOWN, "%s: %d", what, status);
+	if (found)
+		cr_expect(fresh->fresh && fresh->age_ns <= f.now_ns - 1 && fresh->age_ns < 3600000000000ull,
+		          "%s: %llu ms", what, (unsigned long long)(fresh->age_ns / 1000000));
+}
+
+static void expect_partition(const char *topic, uint32_t id, bool found)
+{
+	struct shmeta_freshness fresh;
+	struct shmeta_partition partition;
+	struct shmeta_segment segment;
+	size_t n = strlen(topic);
+
+	expect(topic, shmeta_get_partition_named(reader, topic, n, id, NULL, &partition, &fresh), &fresh, found);
+	for (uint64_t offset = 5; offset < 30; offset += 10)
+		expect(topic, shmeta_find_segment_named(reader, topic, n, id, offset, NULL, &segment, &fresh), &fresh,
+		       found);
+}
+
+/* A topic that there is none of. */
+static void expect_absent(struct shmeta_freshness *fresh, bool known)
+{
+	struct shmeta_topic topic;
+
+	cr_expect_eq(shmeta_get_topic(reader, "other", 5, NULL, &topic, fresh), known ? SHMETA_ABSENT : SHMETA_UNKNOWN);
+}
+
+/* What is served; the rest is UNKNOWN. */
+static void expect_served(unsigned set)
+{
+	struct shmeta_freshness fresh;
+	struct shmeta_topic topic;
+	struct shmeta_agent agent;
+	struct shmeta_committed_offset offset;
+	struct shmeta_lease lease;
+
+	begin_reading();
+	expect("alpha", shmeta_get_topic(reader, "alpha", 5, NULL, &topic, &fresh), &fresh, true);
+	expect("gamma", shmeta_get_topic(reader, "gamma", 5, NULL, &topic, &fresh), &fresh, true);
+	for (uint32_t id = 0; id < 3; id++) {
+		expect_partition("alpha", id, true);
+		expect_partition("gamma", id, true);
+		expect_partition("bad", id, (set & (id == 1 ? PART : REST)) != 0);
+	}
+	expect("bad", shmeta_get_topic(reader, "bad", 3, NULL, &topic, &fresh), &fresh, (set & TOPIC) != 0);
+	expect_absent(&fresh, (set & NAMES) != 0);
+	expect("agent good", shmeta_get_agent(reader, "good", 4, &agent, &fresh), &fresh, (set & AGENT) != 0);
+	expect("agent bad", shmeta_get_agent(reader, "bad", 3, &agent, &fresh), &fresh, (set & AGENT) != 0);
+	expect("offset", shmeta_get_committed_offset(reader, "good", "alpha", 0, &offset, &fresh), &fresh,
+	       (set & OFFSET) != 0);
+	expect("lease", shmeta_get_lease(reader, "gamma", 5, 0, 1, &lease, &fresh), &fresh, (set & LEASE) != 0);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+static void expect_listed(const struct culprit *c)
+{
+	cr_expect_eq(fixture_counters(&f).quarantined, c->listed, "%d", (int)fixture_counters(&f).quarantined);
+	cr_expect(fixture_logged(&f, "quarantined"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, is_sqlite() ? "malformed JSON" : "division by zero"), "%s", f.log);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+}
+
+static void costs_its_key(enum world_engine engine, const struct culprit *c)
+{
+	make(engine);
+	spoil(c);
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_not_null(sync_store(f.sync), "%s: no store: %s", c->table, f.sentence);
+	open_reader();
+	expect_served(ALL & ~c->lost);
+	expect_listed(c);
+
+	/* A writer that starts on this store. */
+	fixture_close(&f);
+	f.log_bytes = 0;
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	expect_served(ALL & ~c->lost);
+	cr_expect_eq(fixture_counters(&f).quarantined, c->listed);
+	cr_expect_eq(fixture_counters(&f).loads, 0);
+
+	mend(c);
+	fixture_pass(&f, 120000);
+	expect_served(ALL);
+	cr_expect_eq(fixture_counters(&f).quarantined, 0);
+	cr_expect(fixture_logged(&f, "quarantine_left"), "%s", f.log);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	end();
+}
+
+#define EACH(number, name)                                               \
+	Test(first_load, one_##name##_costs_its_key_alone_on_sqlite)     \
+	{                                                                \
+		costs_its_key(WORLD_SQLITE_NEW, &culprits[number]);      \
+	}                                                                \
+	Test(first_load, one_##name##_costs_its_key_alone_on_postgresql) \
+	{                                                                \
+		costs_its_key(WORLD_PG_NEW, &culprits[number]);          \
+	}
+
+EACH(0, topic)
+EACH(1, partition)
+EACH(2, segment)
+EACH(3, agent)
+EACH(4, offset)
+EACH(5, lease)
+
+/* ---- names -------------------------------------------------------------------------------------------------------------------------- */
+
+/* PostgreSQL computes a VOLATILE function for each row that it passes, whatever is asked for. */
+Test(first_load, a_name_that_cannot_be_listed_leaves_no_topic_absent_and_the_others_served)
+{
+	static const struct culprit names = {.listed = 6};
+
+	make(WORLD_PG_NEW);
+	world_sql(
+		&w,
+		"CREATE FUNCTION judge(t text, v bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN IF t = ''bad'' THEN RAISE "
+		"EXCEPTION ''division by zero, so to speak''; END IF; RETURN v; END'");
+	world_sql(&w, "ALTER TABLE topics RENAME TO kept");
+	world_sql(
+		&w,
+		"CREATE VIEW topics AS SELECT name, partition_count, retention_ms, created_at, judge(name, updated_at) AS "
+		"updated_at, config FROM kept");
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_not_null(sync_store(f.sync), "%s", f.sentence);
+	open_reader();
+	expect_served(ALL & ~(unsigned)(TOPIC | REST | PART | NAMES));
+	expect_listed(&names);
+	world_sql(
+		&w,
+		"CREATE OR REPLACE VIEW topics AS SELECT name, partition_count, retention_ms, created_at, updated_at, config FROM kept");
+	fixture_pass(&f, 4000000);
+	expect_served(ALL);
+	cr_expect_eq(fixture_counters(&f).quarantined, 0);
+	end();
+}
+
+static enum shmeta_status on_name(void *arg, const struct backend_key *key)
+{
+	struct recorder *r = arg;
+
+	cr_assert_eq(key->cls, SHMETA_CLASS_TOPIC);
+	return r->sink.changed(r, key);
+}
+
+/* What load() lists, with nothing but the names. */
+static void list_names(void)
+{
+	const struct backend_sink sink = {.arg = &w.recorder, .key = on_name, .quarantine = w.recorder.sink.quarantine};
+
+	recorder_clear(&w.recorder);
+	cr_assert_eq(w.ops->load(w.state, &sink, &w.err), SHMETA_OK, "%s", w.err.text);
+}
+
+static void lists_names(enum world_engine engine)
+{
+	struct backend_key key = {.cls = SHMETA_CLASS_TOPIC,
+	                          .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
+	                          .topic = {"b", 1},
+	                          .row_only = 1};
+
+	if (!world_possible(engine))
+		return;
+	world_make(&w, engine);
+	world_open(&w);
+	list_names();
+	cr_expect_eq(w.recorder.changed, 0, "%s", world_names[engine]);
+	world_topic(&w, NULL, "a", 1, -1, NULL);
+	world_topic(&w, NULL, "b", 2, -1, NULL);
+	world_segment(&w, NULL, "b", 1, 0, 9);
+	if (w.tenants)
+		world_topic(&w, WORLD_OTHER_TENANT, "b", 1, -1, NULL);
+	list_names();
+	cr_expect_eq(w.recorder.changed, w.tenants ? 3 : 2, "%s", recorder_text(&w.recorder));
+	cr_expect_eq(w.recorder.topics + w.recorder.partitions + w.recorder.segments, 0);
+	cr_expect(recorder_has(&w.recorder, "changed topic " SHMETA_DEFAULT_TENANT " a"), "%s",
+	          recorder_text(&w.recorder));
+
+	/* It has taken the feed's position. */
+	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(w.recorder.changed, 0, "%s: %s", world_names[engine], recorder_text(&w.recorder));
+	world_watermark(&w, NULL, "a", 0, 7);
+	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
+	if ((w.ops->capabilities(w.state) & BACKEND_HAS_FEED) != 0)
+		cr_expect_gt(w.recorder.changed, 0, "%s", world_names[engine]);
+
+	/* A row alone, also beside keys that are not. */
+	struct backend_key keys[] = {key, key, key};
+
+	keys[1].row_only = 0;
+	cr_assert_eq(world_fetch(&w, keys, 1), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(w.recorder.topics, 1);
+	cr_expect_eq(w.recorder.partitions, 0, "%s: %s", world_names[engine], recorder_text(&w.recorder));
+	cr_assert_eq(world_fetch(&w, keys, 3), SHMETA_OK, "%s", w.err.text);
+	cr_expect_eq(w.recorder.topics, 3);
+	cr_expect_eq(w.recorder.partitions, 2, "%s: %s", world_names[engine], recorder_text(&w.recorder));
+	cr_expect_eq(w.recorder.segments, 0);
+	world_free(&w);
+}
+
+Test(first_load, names_are_listed_without_rows_and_rows_without_partitions)
+{
+	for (int engine = 0; engine < WORLD_ENGINES; engine++)
+		lists_names((enum world_engine)engine);
+}
