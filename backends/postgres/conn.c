@@ -17,7 +17,7 @@ enum pending_kind {
 	SENT_SYNC
 };
 
-enum { TICK_MS = 100, FLOW_PATIENCE = 4 /* times the timeout */ };
+enum { TICK_MS = 100, FLOW_PATIENCE = 4 /* times the timeout */, HASTY_RETRIES = 4 };
 
 static const char *const names[PG_STATEMENTS] = {
 #define X(name) [PG_##name] = "shmeta_" #name,
@@ -833,7 +833,8 @@ enum shmeta_status pg_transaction(struct pg_state *state, struct pg_conn *conn, 
 		/* So often, and where every meeting of two writers is a conflict for as long as one call may take: under a storm the
 		 * count alone is gone within a second. */
 		if ((pg_failed_with(conn, "40001") || pg_failed_with(conn, "40P01")) &&
-		    (conflicts < state->dialect->retries || (!state->dialect->snapshots && pg_now_ns() < patience))) {
+		    (conflicts < (state->hasty ? HASTY_RETRIES : state->dialect->retries) ||
+		     (!state->dialect->snapshots && !state->hasty && pg_now_ns() < patience))) {
 			roll_back(state, conn);
 			pause_before_retry(state, conflicts++);
 			continue;

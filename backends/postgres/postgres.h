@@ -280,6 +280,7 @@ struct pg_state {
 		int64_t ahead_ms; /* the server's time less CLOCK_MONOTONIC */
 	} clock;
 	bool attaching; /* within pg_attach() */
+	bool hasty;     /* a transaction is tried again a few times only */
 };
 
 /* ---- time ------------------------------------------------------------------------------------------------------------------------ */

@@ -494,6 +494,7 @@ static enum shmeta_status writing_new(struct pg_state *state, const struct backe
 	w->ops = ops;
 	w->count = count;
 	w->results = results;
+	w->asked_ms = now_ms;
 	w->distance_ms = pg_clock_distance(state, now_ms);
 	w->now_ms = pg_clock_moved(now_ms, w->distance_ms);
 	if (!collect(w) || !write_order(w)) {
@@ -522,6 +523,43 @@ static enum shmeta_status refuse_all(struct writing *w)
 	return SHMETA_OK;
 }
 
+/* Where a batch may be cut in two: an object and its slices are one operation. 0: nowhere. */
+static size_t middle_of(const struct backend_op *ops, size_t count)
+{
+	size_t from = count / 2, to = from;
+
+	while (from > 0 && ops[from].op->type == SHMETA_OP_ADD_SLICE)
+		from--;
+	while (to < count && ops[to].op->type == SHMETA_OP_ADD_SLICE)
+		to++;
+	return from > 0 ? from : to < count ? to : 0;
+}
+
+static enum shmeta_status apply_part(struct pg_state *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                     struct shmeta_result *results, const struct backend_sink *sink,
+                                     struct backend_error *err);
+
+/* Conflicts that end the whole transaction do not say whose they are: each half of the batch is tried as one of its own, in order, until
+ * the operation that meets them is alone. */
+static enum shmeta_status apply_halves(struct pg_state *state, const struct backend_op *ops, size_t count,
+                                       int64_t now_ms, struct shmeta_result *results, const struct backend_sink *sink,
+                                       struct backend_error *err)
+{
+	size_t middle = middle_of(ops, count);
+	enum shmeta_status status = apply_part(state, ops, middle, now_ms, results, sink, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	status = apply_part(state, ops + middle, count - middle, now_ms, results + middle, sink, err);
+	if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
+		return status;
+	/* There is one answer for all of them. */
+	for (size_t i = 0; i < middle; i++)
+		if (results[i].status == SHMETA_OK)
+			return SHMETA_ERR_OUTCOME_UNKNOWN;
+	return status;
+}
+
 /* The transaction, or what is left of it, up to its outcome; then its changes are told. Frees w. */
 static enum shmeta_status conclude(struct writing *w, const struct backend_sink *sink, struct backend_error *err)
 {
@@ -541,6 +579,13 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			status = transact(w, err);
 		}
 		/* Not even so: it was the COMMIT that failed, or one of all conflicts. Then nothing was done. */
+		if (failed_for_items(w, status) && !state->dialect->snapshots && pg_failed_with(w->conn, "40") &&
+		    middle_of(w->ops, w->count) > 0) {
+			const struct writing whole = *w;
+
+			writing_free(w);
+			return apply_halves(state, whole.ops, whole.count, whole.asked_ms, whole.results, sink, err);
+		}
 		if (failed_for_items(w, status))
 			status = refuse_all(w);
 		/* With a new session comes a new origin, so that the feed tells of what nobody heard of. And a writer that had to
@@ -560,6 +605,23 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 		if (w->results[i].status == SHMETA_OK)
 			status = backend_tell(&w->ops[i], sink);
 	writing_free(w);
+	return status;
+}
+
+static enum shmeta_status apply_part(struct pg_state *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                     struct shmeta_result *results, const struct backend_sink *sink,
+                                     struct backend_error *err)
+{
+	const bool hasty = state->hasty;
+	struct writing *w;
+	enum shmeta_status status = writing_new(state, ops, count, now_ms, results, &w, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	/* The whole batch has had its patience. */
+	state->hasty = true;
+	status = conclude(w, sink, err);
+	state->hasty = hasty;
 	return status;
 }
 

@@ -89,6 +89,7 @@ struct writing {
 	const struct backend_op *ops;
 	size_t count;
 	struct shmeta_result *results;
+	int64_t asked_ms;         /* by the caller's clock                                   */
 	int64_t now_ms;           /* by the source's clock, as far as that is known          */
 	int64_t distance_ms;      /* how far that is ahead of the caller's                   */
 	uint64_t begun_ns;        /* when the transaction's first statement was sent         */

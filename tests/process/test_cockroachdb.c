@@ -207,6 +207,37 @@ Test(cockroachdb, a_storm_without_end_is_given_up_and_nothing_was_done, .init = 
 	run_topic_await(reader, "never", 1);
 }
 
+/* A conflict ends the whole transaction here, and no savepoint survives it. */
+Test(cockroachdb, a_storm_without_end_refuses_the_operation_that_meets_it_and_no_other, .init = begin, .fini = end)
+{
+	enum { COUNT = 9, CULPRIT = 6 };
+	struct shmeta_op op[COUNT];
+	struct shmeta_result result[COUNT];
+	char group[COUNT][16];
+
+	memset(op, 0, sizeof op);
+	for (int i = 0; i < COUNT; i++) {
+		(void)snprintf(group[i], sizeof group[i], "g%d", i);
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = {group[i], strlen(group[i])}};
+	}
+	op[CULPRIT] = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = {"never", 5}, .partition_count = 1}};
+	pgwire_arm(&peer, BODY_STORM, PGWIRE_ALWAYS);
+	cr_assert_eq(shmeta_write(client, op, COUNT, PATIENCE_S * 1000, result, NULL), SHMETA_OK);
+	for (int i = 0; i < COUNT; i++)
+		cr_expect_eq(result[i].status, i == CULPRIT ? SHMETA_ERR_BUSY : SHMETA_OK, "%d: %s", i, result[i].text);
+	cr_expect_eq(run_topic_stored(sql, "never"), 0);
+	for (int i = 0; i < COUNT; i++) {
+		const char *values[] = {group[i]};
+		PGresult *stored = PQexecParams(sql, "SELECT 1 FROM consumer_groups WHERE group_id = $1", 1, NULL,
+		                                values, NULL, NULL, 0);
+
+		cr_expect_eq(PQntuples(stored), i != CULPRIT, "%s", group[i]);
+		PQclear(stored);
+	}
+	pgwire_arm(&peer, BODY_STORM, PGWIRE_OFF);
+}
+
 Test(cockroachdb, an_ambiguous_commit_is_unknown_is_not_done_twice_and_the_cache_shows_what_became_of_it, .init = begin,
      .fini = end)
 {
