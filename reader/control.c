@@ -396,6 +396,20 @@ enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint
 	return SHMETA_OK;
 }
 
+/* Nothing is published, so there is no word to wait on yet; or it did not hold still while it was opened. */
+static int is_to_come(enum shmeta_status status)
+{
+	return status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED;
+}
+
+static enum shmeta_status pause_until(uint64_t deadline_ns)
+{
+	if (shmeta__monotonic_ns() >= deadline_ns)
+		return SHMETA_ERR_TIMEOUT;
+	(void)poll(NULL, 0, RETRY_MS);
+	return SHMETA_OK;
+}
+
 enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms, uint64_t *ret_txn)
 {
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
@@ -410,35 +424,28 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
-	for (;;) {
+	do {
+		committed = 0;
 		status = shmeta__core_env(core, 1, &env, &err);
-		if (status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) {
-			/* As in shmeta__wait_shown(). */
-			if (shmeta__monotonic_ns() >= deadline) {
-				status = SHMETA_ERR_TIMEOUT;
-				break;
-			}
-			(void)poll(NULL, 0, RETRY_MS);
-			continue;
+		if (is_to_come(status)) {
+			status = pause_until(deadline);
+		} else if (status == SHMETA_OK) {
+			committed = shmeta_observe(&env->gen->committed);
+			if (committed <= txn)
+				status = shmeta__commit_wait(env->gen, txn, deadline);
+			shmeta__env_unref(env);
 		}
-		if (status != SHMETA_OK) {
-			status = shmeta__instance_fail(instance, &err);
-			break;
-		}
-		committed = shmeta_observe(&env->gen->committed);
-		if (committed <= txn)
-			status = shmeta__commit_wait(env->gen, txn, deadline);
-		shmeta__env_unref(env);
-		if (committed > txn) {
-			if (ret_txn != NULL)
-				*ret_txn = committed;
-			break;
-		}
-		if (status != SHMETA_OK)
-			break;
-	}
+	} while (status == SHMETA_OK && committed <= txn);
 	shmeta__core_unref(core, 0);
-	return status;
+	if (status == SHMETA_ERR_TIMEOUT)
+		(void)shmeta_fail(&err, status, "no commit after %llu was published in time", (unsigned long long)txn);
+	else if (status == SHMETA_ERR_SYSTEM && err.code != status)
+		(void)shmeta_fail(&err, status, "waiting for a commit: the kernel refused the wait");
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	if (ret_txn != NULL)
+		*ret_txn = committed;
+	return SHMETA_OK;
 }
 
 enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, uint64_t txn, uint64_t deadline_ns,
@@ -450,15 +457,12 @@ enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, ui
 
 	for (;;) {
 		status = shmeta__core_env(core, 1, &env, err);
-		/* Nothing is published, so there is no word to wait on yet; or it did not hold still while it was opened. */
-		if ((status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) &&
-		    shmeta__monotonic_ns() < deadline_ns) {
-			(void)poll(NULL, 0, RETRY_MS);
-			continue;
-		}
-		if (status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
+		if (is_to_come(status)) {
+			if (pause_until(deadline_ns) == SHMETA_OK)
+				continue;
 			return shmeta_fail(err, SHMETA_ERR_TIMEOUT, "%s: nothing was published in time",
 			                   core->directory);
+		}
 		if (status != SHMETA_OK)
 			return status;
 		shown = env->generation > generation ||

@@ -10,6 +10,7 @@
  * A transaction that already shows c is used again without a word to LMDB: that is the usual case, and it costs one exchange. */
 #include "reader/internal.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,9 +394,12 @@ enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t ge
 	for (;;) {
 		shmeta_publish(&r->slot->pin, 0);
 		r->snapshot = 0;
-		do
-			status = begin_slow(r);
-		while (status == SHMETA_ERR_CONTENDED && shmeta__monotonic_ns() < deadline_ns);
+		status = begin_slow(r);
+		/* Another thread is opening the generation, or it did not hold still. */
+		if (status == SHMETA_ERR_CONTENDED && shmeta__monotonic_ns() < deadline_ns) {
+			(void)poll(NULL, 0, 1);
+			continue;
+		}
 		if (status != SHMETA_OK)
 			return status;
 		if (r->env->generation > generation || (r->env->generation == generation && r->snapshot >= txn))

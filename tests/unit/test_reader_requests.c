@@ -387,11 +387,13 @@ Test(reader_requests, waiting_for_a_commit_ends_with_it_also_in_the_next_generat
 {
 	uint64_t txn = 0, newest = w->gen->committed;
 	pthread_t thread;
+	char text[512];
 
 	cr_assert_eq(shmeta_wait_commit(instance, newest - 1, 0, &txn), SHMETA_OK, "it is there already");
 	cr_assert_eq(txn, newest);
 	cr_assert_eq(shmeta_wait_commit(instance, newest, 20, &txn), SHMETA_ERR_TIMEOUT);
 	cr_assert_eq(txn, newest, "nothing is written on failure");
+	cr_assert_neq(strstr(shmeta_last_error(instance, text, sizeof text), "no commit after"), NULL, "%s", text);
 	cr_assert_eq(pthread_create(&thread, NULL, commit_soon, NULL), 0);
 	cr_assert_eq(shmeta_wait_commit(instance, newest, 10000, &txn), SHMETA_OK);
 	cr_assert_eq(txn, newest + 1);
@@ -401,6 +403,22 @@ Test(reader_requests, waiting_for_a_commit_ends_with_it_also_in_the_next_generat
 	cr_assert_gt(txn, newest + 1);
 	(void)pthread_join(thread, NULL);
 	cr_assert_eq(shmeta_wait_commit(NULL, 0, 0, &txn), SHMETA_ERR_INVALID_ARGUMENT);
+}
+
+Test(reader_requests, a_wait_goes_on_while_the_generation_does_not_hold_still)
+{
+	struct shmeta_token token;
+	uint64_t committed;
+
+	fake_switch_generation(w);
+	committed = w->gen->committed;
+	token = (struct shmeta_token){w->gen->generation, committed};
+	shmeta_publish(&w->gen->committed, committed + 5);
+	cr_assert_eq(shmeta_wait_token(instance, &token, 50), SHMETA_ERR_TIMEOUT);
+	cr_assert_eq(shmeta_wait_commit(instance, committed - 1, 50, NULL), SHMETA_ERR_TIMEOUT);
+	shmeta_publish(&w->gen->committed, committed);
+	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
+	cr_assert_eq(shmeta_wait_commit(instance, committed - 1, 5000, NULL), SHMETA_OK);
 }
 
 Test(reader_requests, a_wait_ends_at_its_deadline_also_in_a_generation_that_is_retired_and_current)
