@@ -400,8 +400,10 @@ enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t ge
 			(void)poll(NULL, 0, 1);
 			continue;
 		}
-		if (status != SHMETA_OK)
+		if (status != SHMETA_OK) {
+			r->expired = 0; /* no snapshot is open that could say so */
 			return status;
+		}
 		if (r->env->generation > generation || (r->env->generation == generation && r->snapshot >= txn))
 			return SHMETA_OK;
 		status = shmeta__commit_wait(r->gen, r->snapshot, deadline_ns);

@@ -247,6 +247,30 @@ Test(reader_own_snapshot, with_leave_the_reader_moves_and_iterators_of_the_old_s
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
+/* That the snapshot before it had expired is said of that one alone. */
+Test(reader_own_snapshot, a_move_that_fails_leaves_no_snapshot_and_the_next_one_is_good)
+{
+	const struct shmeta_read move = {sizeof move, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+	char from[128], to[128];
+	struct shmeta_topic t;
+
+	(void)begin();
+	cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &t, NULL), SHMETA_OK);
+	fake_switch_generation(w);
+	(void)snprintf(from, sizeof from, "%s/store.2", w->dir);
+	(void)snprintf(to, sizeof to, "%s/elsewhere", w->dir);
+	cr_assert_eq(rename(from, to), 0);
+	fake_revoke(w);
+	enum shmeta_status moved = shmeta_get_topic(reader, "t", 1, &move, &t, NULL);
+	cr_assert_eq(moved, SHMETA_ERR_SYSTEM, "%d: %s", (int)moved, last_error());
+	cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &t, NULL), SHMETA_ERR_NO_SNAPSHOT);
+	cr_assert_eq(shmeta_end(reader), SHMETA_ERR_NO_SNAPSHOT);
+	cr_assert_eq(rename(to, from), 0);
+	(void)begin();
+	cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &t, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
 Test(reader_own_snapshot, an_old_answer_is_still_the_snapshots_after_the_wait)
 {
 	struct shmeta_read fresh = stay;
