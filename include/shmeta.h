@@ -14,12 +14,16 @@
  *
  * Rules that hold for all of it:
  * - The library never prints, aborts, exits, reads the environment, installs signal handlers or starts threads.
- * - Outputs are last, are named ret_, and are written only when the call says so.
+ * - Outputs are last and are named ret (ret_...). They are written with OK, and where the call says so; after
+ *   any other status what they hold means nothing.
+ * - errno means nothing after a call, and may have changed.
+ * - Statuses below 0 are errors. A NULL where one is not allowed is ERR_INVALID_ARGUMENT everywhere.
  * - Times named _ms are milliseconds since the Unix epoch; times named _ns are durations or CLOCK_BOOTTIME nanoseconds.
  * - What the library gives is closed in any order: handles, iterators, readers, clients, lists and instances.
  * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close(), shmeta_iter_free(),
  *   shmeta_objects_free() and shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
  * - No function is async-signal-safe.
+ * - A timeout_ms of 0 does not wait: what is not there at once is ERR_TIMEOUT.
  * - No function uses more than 8 KiB of the caller's stack (callbacks aside).
  *
  * What bites:
@@ -28,6 +32,8 @@
  * - A thread that dies or is cancelled within a snapshot, or forgets shmeta_end(), does the same for as long as its process lives.
  *   shmeta_reader_free() from another thread ends it.
  * - A child of fork() that neither closes the library's descriptors nor calls exec keeps its dead parent registered, pins included.
+ * - A thread that is cancelled (pthread_cancel) inside the library, or leaves a callback by longjmp() or an
+ *   exception, keeps the library's locks: disable cancellation around calls, and let nothing out of callbacks.
  * - Views die at shmeta_end(): a name, a config map or a lease's holder that is used later must be copied. In C nothing warns.
  * - Ages are as coarse as the kernel's tick (up to 4 ms), unless SHMETA_OPEN_PRECISE_CLOCK.
  * - Agents, leases and committed offsets are hints; a lookup that says fresh was true a moment ago, not now.
@@ -116,7 +122,8 @@ enum shmeta_status {
 /* The sentence of a status. Owns: nothing; the text is constant and never NULL. Threads: any. Blocks: never. */
 const char *shmeta_strerror(enum shmeta_status status);
 
-/* The run-time version, "MAJOR.MINOR.PATCH". Compare with the SHMETA_VERSION_* the program was compiled with. */
+/* The run-time version, "MAJOR.MINOR.PATCH". Compare with the SHMETA_VERSION_* the program was compiled with.
+ * Owns: nothing; the text is constant. Threads: any. Blocks: never. */
 const char *shmeta_version(void);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
@@ -226,11 +233,14 @@ struct shmeta_topic_stats {
 };
 
 /* Walk a packed map. *cursor starts at 0. Returns SHMETA_OK and the next pair, SHMETA_END after the last one,
- * SHMETA_ERR_CORRUPT when the bytes are not a packed map. Borrows: the views live as long as map's bytes. */
+ * SHMETA_ERR_CORRUPT when the bytes are not a packed map, SHMETA_ERR_INVALID_ARGUMENT when *cursor lies behind
+ * them. Needs no snapshot of its own. Borrows: the views live as long as map's bytes. Threads: any, one at a
+ * time on a cursor. Blocks: never. */
 SHMETA_MUST_USE enum shmeta_status shmeta_map_next(const struct shmeta_map *map, size_t *cursor,
                                                    struct shmeta_str *ret_key, struct shmeta_str *ret_value);
 
-/* The value of one key (NUL-terminated name). SHMETA_OK, SHMETA_ABSENT, or SHMETA_ERR_CORRUPT. */
+/* The value of one key (NUL-terminated name; a key that holds a NUL is found by shmeta_map_next() only).
+ * SHMETA_OK, SHMETA_ABSENT, or SHMETA_ERR_CORRUPT. Borrows, Threads, Blocks: as shmeta_map_next(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key,
                                                   struct shmeta_str *ret_value);
 
@@ -282,7 +292,8 @@ enum shmeta_read_flags {
  * SHMETA_MAP_MAX bytes always suffice), also where the snapshot's own answer was fresh enough; a segment's strings are spelled into it as
  * by shmeta_segment_strings(), and stay empty without one (buffer NULL). ERR_BUFFER: they do not fit.
  * With SHMETA_READ_MAY_MOVE the reader moves to the newer snapshot, so that its later lookups see it, too: views and iterators of the
- * old one die. A buffer is optional then. */
+ * old one die, also where the call then answers an error. When no newer snapshot could be begun none is open
+ * afterwards: lookups and shmeta_end() answer ERR_NO_SNAPSHOT, and shmeta_begin() begins anew. A buffer is optional. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
@@ -330,29 +341,35 @@ struct shmeta_options {
 SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);
 
 /* Detach. What was made from the instance (readers, clients, lists of objects) goes on until it is closed itself; nothing new can be
- * made from it. Accepts NULL. */
+ * made from it. Accepts NULL. In a forked child it closes the copies of descriptors and frees the handle.
+ * Threads: any; no other thread may be in a call on this instance. Blocks: never, but for closing files. */
 void shmeta_close(struct shmeta *instance);
 
-/* The sentence of the last error on this instance, for humans; "" when there was none. Copied and terminated; returns ret. */
+/* The sentence of the last error on this instance that has one, of whichever thread: for humans; "" when there
+ * was none, and in a forked child. Errors that have none (a NULL, ERR_FORKED, ERR_NO_SNAPSHOT, ERR_BUSY_SNAPSHOT,
+ * ERR_EXPIRED, ERR_CONTENDED, ERR_CORRUPT of a lookup) leave it as it was: shmeta_strerror() has all there is to say. Copied, cut at bytes, terminated; returns ret.
+ * Threads: any. Blocks: never. */
 const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes);
 
 /* A thread's reader. Owns: *ret; shmeta_reader_free() it, before or after the instance. Threads: any may create, one at a time may use.
- * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` readers exist), ERR_FORKED, ERR_VERSION, ERR_CORRUPT. */
+ * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` readers exist), ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret);
 
 /* Ends an open snapshot, frees the reader. Its handles and iterators answer errors from then on and are closed by their owner, before
- * or after. Accepts NULL. */
+ * or after. Accepts NULL. Threads: any; no other thread may be in a call on the reader, its handles or iterators.
+ * Blocks: never, but for closing files. */
 void shmeta_reader_free(struct shmeta_reader *reader);
 
 /* Begin a snapshot: one commit that does not change underfoot.
  * Blocks: never for another thread or process; no system call while the writer's epoch and generation stay the same. In a new
  * generation it opens that one's files itself; while another thread is at that, it goes on in the old one.
  * Errors: ERR_FORKED, ERR_BUSY_SNAPSHOT, ERR_CONTENDED (retry), UNKNOWN (nothing published yet), ERR_VERSION, ERR_CORRUPT,
- * ERR_SYSTEM (a new generation could not be mapped). */
+ * ERR_PERMISSION, ERR_NO_MEMORY, ERR_SYSTEM (a new generation could not be mapped). */
 SHMETA_MUST_USE enum shmeta_status shmeta_begin(struct shmeta_reader *reader);
 
 /* End it. Views and iterators of the snapshot die. SHMETA_ERR_EXPIRED: the reader was not registered and took longer than half
- * the grace period, and the writer has committed meanwhile: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open. */
+ * the grace period, and the writer has committed meanwhile: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open.
+ * With each of them, and with ERR_FORKED, no snapshot is open afterwards. Threads: the reader's. Blocks: never. */
 enum shmeta_status shmeta_end(struct shmeta_reader *reader);
 
 struct shmeta_snapshot_info {
@@ -362,6 +379,7 @@ struct shmeta_snapshot_info {
 	uint32_t registered; /* 1: pinned; 0: grace rules                            */
 	uint32_t reserved;
 };
+/* Which snapshot is open. Threads: the reader's. Blocks: never. Errors: ERR_NO_SNAPSHOT, ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *reader, struct shmeta_snapshot_info *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
@@ -370,39 +388,48 @@ SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *re
  * A name that cannot exist (empty, longer than SHMETA_NAME_MAX, not UTF-8, with control characters) is ABSENT, fresh for ever (ttl_ns
  * UINT64_MAX), and nobody is asked; so is everything of a tenant that cannot exist. Lists of such are empty. Only writes and requests
  * refuse them.
- * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED; with FRESH and SOURCE also ERR_TIMEOUT,
- * ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY.
+ * Where ABSENT is an answer UNKNOWN is one, too: nothing is loaded yet, or a row that cannot be read may be the one.
+ * ret_fresh is written with OK, the ABSENT family and UNKNOWN.
+ * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED, ERR_NO_MEMORY; with FRESH and SOURCE also
+ * ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED, ERR_BUFFER, ERR_PROTOCOL, and those of shmeta_begin().
  * ------------------------------------------------------------------------------------------------------------------------ */
 
+/* A topic by name: OK or ABSENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topic(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                                     const struct shmeta_read *read, struct shmeta_topic *ret,
                                                     struct shmeta_freshness *ret_fresh);
 
+/* A topic of the instance's tenant by its incarnation: OK or ABSENT, also when it is another tenant's. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *reader, uint32_t topic_id,
                                                           struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
 
 /* In ascending order of name (memcmp). `pattern` may be NULL (all); otherwise a prefix (glob == 0) or an anchored pattern in
- * which only '*' is special (glob == 1).
+ * which only '*' is special (glob == 1). An empty one, of either kind, leaves nothing out. UNKNOWN, and no iterator: the list of
+ * topics was never loaded. Borrows: nothing after the return.
+ * The next functions answer OK, or END, again and again; with END shmeta_next_topic() writes ret_fresh: the age of the list as a whole.
  * Iterators of all kinds: Owns: *ret; shmeta_iter_free() it, before or after shmeta_end() and shmeta_reader_free(). Errors of the next
  * functions also: ERR_NO_SNAPSHOT when the snapshot that the iterator belongs to is over, although another one is open by now. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_topics(struct shmeta_reader *reader, const char *pattern,
                                                       size_t pattern_bytes, int glob, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
                                                      struct shmeta_freshness *ret_fresh);
-/* Go on behind `name`, which need not exist: lists in pages, each in a snapshot of its own. Before the first
- * shmeta_next_topic(). */
+/* Go on behind `name`, which need not exist: lists in pages, each in a snapshot of its own. Borrows: nothing after the return.
+ * ERR_INVALID_ARGUMENT after the first shmeta_next_topic(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes);
 /* Of an iterator of any kind, at any time: does its list have all that the source has? OK; UNKNOWN: the source has rows of this kind
  * (of the same topic, partition or group where the list is of one) that cannot be read and are not in it. */
 SHMETA_MUST_USE enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter);
+/* Accepts NULL. Threads: the reader's. Blocks: never. */
 void shmeta_iter_free(struct shmeta_iter *iter);
 
-/* Sums over the partitions that the store has: what is quarantined is not in them. */
+/* Sums over the partitions that the store has: what is quarantined is not in them. As old as the oldest of them. OK or ABSENT.
+ * Takes time in proportion to the number of partitions. */
 SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                                       struct shmeta_topic_stats *ret,
                                                       struct shmeta_freshness *ret_fresh);
 
-/* Many names, one snapshot: ret_status[i] and ret[i] answer names[i]. Returns OK when all were looked up. */
+/* Many names, one snapshot: ret_status[i] and ret[i] answer names[i]. Returns OK when all were looked up, whatever was answered; after an
+ * error (ERR_EXPIRED: the snapshot is gone as a whole) no answer counts. Borrows: names until the return. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reader, size_t count,
                                                      const struct shmeta_str *names, enum shmeta_status *ret_status,
                                                      struct shmeta_topic *ret);
@@ -414,12 +441,14 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reade
 /* A handle remembers where a partition lies, so that a lookup through it need not search. It follows the partition through
  * commits, and answers ABSENT once its topic has been deleted, also when a topic of the same name has been created since.
  * Owns: *ret; shmeta_partition_close() it, before or after its reader; afterwards it answers ERR_INVALID_ARGUMENT. Needs a snapshot.
- * ABSENT and UNKNOWN give no handle. */
+ * ABSENT and UNKNOWN give no handle. Borrows: nothing after the return. Threads: where its reader is used. */
 SHMETA_MUST_USE enum shmeta_status shmeta_partition_open(struct shmeta_reader *reader, const char *topic,
                                                          size_t topic_bytes, uint32_t partition_id,
                                                          struct shmeta_handle **ret);
+/* Accepts NULL. Threads: the reader's. Blocks: never. */
 void shmeta_partition_close(struct shmeta_handle *handle);
 
+/* The partition's record: OK or ABSENT. By name it costs a search, unless the reader asked for it lately. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_partition(struct shmeta_handle *handle, const struct shmeta_read *read,
                                                         struct shmeta_partition *ret,
                                                         struct shmeta_freshness *ret_fresh);
@@ -430,13 +459,13 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_partition_named(struct shmeta_read
                                                               struct shmeta_partition *ret,
                                                               struct shmeta_freshness *ret_fresh);
 
-/* In ascending order of partition_id. An unknown topic answers ABSENT. */
+/* In ascending order of partition_id. A topic that is not there answers ABSENT or UNKNOWN, and gives no iterator. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_partitions(struct shmeta_reader *reader, const char *topic,
                                                           size_t topic_bytes, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta_partition *ret,
                                                          struct shmeta_freshness *ret_fresh);
 
-/* Many handles of one reader, one snapshot. */
+/* Many handles of one reader (ERR_INVALID_ARGUMENT otherwise), one snapshot, as shmeta_get_topics(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
                                                          enum shmeta_status *ret_status, struct shmeta_partition *ret);
 
@@ -465,14 +494,16 @@ SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_for_timestamp(struct shme
 SHMETA_MUST_USE enum shmeta_status shmeta_last_segment(struct shmeta_handle *handle, struct shmeta_segment *ret,
                                                        struct shmeta_freshness *ret_fresh);
 
-/* All segments that overlap the offsets [from, to), in ascending order of base. */
+/* All segments that overlap the offsets [from, to), in ascending order of base; none when from == to. The iterator outlives the handle.
+ * ABSENT and UNKNOWN (the partition is not there) give none. Errors also: ERR_INVALID_ARGUMENT when from > to. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_segments(struct shmeta_handle *handle, uint64_t from, uint64_t to,
                                                         struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_segment *ret);
 
 /* Spell id, s3_bucket and s3_key of a segment that a lookup gave in this snapshot into the caller's buffer and point the
  * segment's views at it (each is also terminated by NUL). 3 * (SHMETA_STRING_MAX + 1) bytes always suffice.
- * Borrows: buffer, for as long as the views are used; they survive shmeta_end(). Errors: ERR_BUFFER. */
+ * Borrows: buffer, for as long as the views are used; they survive shmeta_end(). ABSENT: the partition is gone. Errors also: ERR_BUFFER
+ * (nothing of *segment is changed), ERR_INVALID_ARGUMENT (the partition has no such segment in this snapshot). */
 SHMETA_MUST_USE enum shmeta_status shmeta_segment_strings(struct shmeta_handle *handle, struct shmeta_segment *segment,
                                                           char *buffer, size_t bytes);
 /* The same for a segment that shmeta_find_segment_named() or a segment iterator gave. */
@@ -484,14 +515,17 @@ struct shmeta_find {
 	struct shmeta_handle *handle;
 	uint64_t offset;
 };
-/* Many finds, one snapshot, answered in input order. */
+/* Many finds by handles of one reader (ERR_INVALID_ARGUMENT otherwise), one snapshot, answered in input order, as shmeta_get_topics(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds,
                                                         enum shmeta_status *ret_status, struct shmeta_segment *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
- * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1.
+ * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1. What is said above of lookups (views, threads,
+ * impossible names, UNKNOWN, errors) and of iterators holds here; a list of a class that was never loaded is UNKNOWN and gives no
+ * iterator. Names that are passed are borrowed until the return. Nothing here blocks: to ask the source, shmeta_refresh() the class.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
+/* An agent by its id, alive or not: OK or ABSENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_agent(struct shmeta_reader *reader, const char *agent_id,
                                                     size_t agent_id_bytes, struct shmeta_agent *ret,
                                                     struct shmeta_freshness *ret_fresh);
@@ -516,6 +550,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_list_leases(struct shmeta_reader *read
 SHMETA_MUST_USE enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
                                                      struct shmeta_lease *ret, struct shmeta_freshness *ret_fresh);
 
+/* What a group committed for a partition: OK or ABSENT. group and topic are terminated by NUL. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *reader, const char *group,
                                                                const char *topic, uint32_t partition_id,
                                                                struct shmeta_committed_offset *ret,
@@ -527,6 +562,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_committed_offset(struct shmeta_it
                                                                 struct shmeta_committed_offset *ret,
                                                                 struct shmeta_freshness *ret_fresh);
 
+/* All consumer groups, by group_id. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_groups(struct shmeta_reader *reader, struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
                                                      struct shmeta_freshness *ret_fresh);
@@ -536,7 +572,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, 
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Copies, for callers whose memory outlives a snapshot: every view of *record is copied into buffer and repointed. ERR_BUFFER
- * when it does not fit; *ret_bytes (may be NULL) is what it takes in either case.
+ * when it does not fit, and *record is as before; *ret_bytes (may be NULL) is what it takes in either case. In the snapshot that gave the
+ * record, before shmeta_end(). Borrows: buffer, which must not overlap the views, for as long as *record is used. Threads: any.
+ * Blocks: never. Errors also: ERR_INVALID_ARGUMENT.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 SHMETA_MUST_USE enum shmeta_status shmeta_copy_topic(struct shmeta_topic *record, char *buffer, size_t bytes,
@@ -577,23 +615,29 @@ struct shmeta_state {
 	uint64_t committed_txn;
 	uint64_t class_age_ns[SHMETA_CLASS_COUNT]; /* since all of a class was known to be true; UINT64_MAX: never */
 };
-/* From shared memory alone. Threads: any. Blocks: for file opens when the generation is a new one, its own or another thread's. */
+/* From shared memory alone. OK also where nothing was published yet: generation and committed_txn are 0 then.
+ * Threads: any. Blocks: for file opens when the generation is a new one, its own or another thread's.
+ * Errors: ERR_INVALID_ARGUMENT (size), ERR_FORKED, ERR_VERSION, ERR_CORRUPT, ERR_PERMISSION, ERR_CONTENDED, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret);
 
-/* The commit that last changed a record of the class; compare with an earlier answer to learn whether anything did. */
+/* The commit that last changed a record of the class; compare with an earlier answer to learn whether anything did. UNKNOWN: nothing was
+ * published yet. Threads, Blocks, Errors: as shmeta_get_state(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, enum shmeta_class cls,
                                                       uint64_t *ret_txn);
 
-/* Wait until a commit newer than `txn` is published. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_FORKED, ERR_SYSTEM.
- * ret_txn: the newest commit. Threads: any, each on its own. */
+/* Wait until a commit newer than `txn` is published. Blocks: up to timeout_ms. ret_txn (may be NULL): the newest commit.
+ * Threads: any, each on its own. Errors: ERR_TIMEOUT, and those of shmeta_get_state(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);
 
 /* Have the writer read a key from the source again, beginning after this call did, and wait until the store shows it. What must be
  * decided on the source's word (leases, committed offsets, agents) is refreshed so, and then looked up in a new snapshot.
  * cls TOPIC: `topic` with its list of partitions; PARTITION and SEGMENT: one partition with its segments; LIST, AGENT, LEASE and
- * OFFSET: the whole class (`topic` NULL). ret_txn (may be NULL): the commit that shows it.
- * Threads: any. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED. */
+ * OFFSET: the whole class (`topic` NULL). Of the first three NULL means the whole class, too. OK also where the source has no such key:
+ * then the store shows that. ret_txn (may be NULL): the commit that shows it. Borrows: topic until the return.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_TIMEOUT, ERR_WRITER_AWAY (also: the instance's directory was made anew and cannot be
+ * opened), ERR_SOURCE, ERR_BUSY, ERR_DENIED, ERR_INVALID_ARGUMENT (an impossible name, class or tenant), ERR_PROTOCOL, ERR_FORKED, and
+ * those of shmeta_begin(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls, const char *topic,
                                                   size_t topic_bytes, uint32_t partition_id, uint32_t timeout_ms,
                                                   uint64_t *ret_txn);
@@ -631,7 +675,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_accept_source(struct shmeta *instance,
                                                         size_t text_bytes);
 
 /* Have the writer read its configuration again: all of it, or nothing. sentence (may be NULL): what was taken over, and what waits
- * for a restart; or what is wrong. Errors: as shmeta_refresh(), and ERR_CONFIG. */
+ * for a restart; or, with an error, what is wrong. Threads: any. Blocks: up to timeout_ms. Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence,
                                                  size_t sentence_bytes);
 
