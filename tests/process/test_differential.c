@@ -520,7 +520,10 @@ static void side_start(struct side *s, enum world_engine engine, const struct mo
 	cr_assert_eq(run_daemon_init(&s->daemon), 0);
 	config = fopen(s->daemon.config, "we");
 	cr_assert_not_null(config);
-	(void)fputs("feed { poll_max_ms = 50ms }\nretry { max_ms = 200ms }\n", config);
+	/* The TTL is how long a source without a feed may wait for its full pass; with a feed it has no such part. */
+	(void)fputs("feed { poll_max_ms = 50ms }\nretry { max_ms = 200ms }\n"
+	            "ttl { topic_ms = 2s partition_ms = 2s segment_ms = 2s list_ms = 2s }\n",
+	            config);
 	(void)fclose(config);
 	/* The daemon makes the tables; the application comes after it. */
 	cr_assert_eq(run_daemon_start(&s->daemon, s->world.uri), 0);
