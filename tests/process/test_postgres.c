@@ -3,7 +3,6 @@
  * that may only read, secrets. Each test has a database of its own on a server that this program starts; those that stop the server
  * have one of their own. */
 #include <criterion/criterion.h>
-#include <criterion/hooks.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,32 +16,14 @@
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
+#include "tests/support/pg_world.h"
 #include "tests/support/scratch.h"
-#include "tests/support/source_world.h"
 
 TestSuite(postgres, .timeout = 120);
 
-ReportHook(PRE_ALL)(struct criterion_test_set *set)
-{
-	(void)set;
-	world_servers_start();
-}
-
-ReportHook(POST_ALL)(struct criterion_global_stats *stats)
-{
-	(void)stats;
-	world_servers_stop();
-}
-
-#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
-#define has(part) \
-	cr_expect(recorder_has(&w->recorder, (part)), "no line with '%s' in:\n%s", (part), recorder_text(&w->recorder))
-
 static void begin(struct world *w)
 {
-	if (!world_possible(WORLD_PG_NEW))
-		cr_skip_test("there is no PostgreSQL server on this machine");
-	world_make(w, WORLD_PG_NEW);
+	pg_world_make(w);
 	world_open(w);
 }
 
@@ -374,16 +355,6 @@ static void until_ok(struct world *w, enum shmeta_status (*call)(struct world *w
 	ok(status);
 }
 
-static void end_our_sessions(struct world *w)
-{
-	world_sql(w,
-	          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
-	          "current_database()");
-	while (world_sql_number(w, "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
-	                           "current_database()") > 0)
-		nap_ms(5);
-}
-
 Test(postgres, a_terminated_connection_is_made_anew_by_the_next_call_and_nothing_is_missed)
 {
 	struct world world, *w = &world;
@@ -392,12 +363,12 @@ Test(postgres, a_terminated_connection_is_made_anew_by_the_next_call_and_nothing
 	world_topic(w, NULL, "t", 2, -1, NULL);
 	ok(world_load(w));
 	world_watermark(w, NULL, "t", 0, 1);
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	world_watermark(w, NULL, "t", 1, 2);
 	ok(world_changes(w));
 	has("changed partition 00000000-0000-0000-0000-000000000000 t/0");
 	has("changed partition 00000000-0000-0000-0000-000000000000 t/1");
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	struct backend_key key = partition_key("t", 1);
 	ok(world_fetch(w, &key, 1));
 	has("t/1 watermark=2");
@@ -897,7 +868,7 @@ Test(postgres, where_it_is_asked_for_a_commit_wakes_us)
 		cr_expect_eq(w->changed, 1);
 		cr_expect_eq(poll(&poller, 1, 0), 0, "still readable after changes()");
 	}
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	world_watermark(w, NULL, "t", 0, 7);
 	until_ok(w, world_changes);
 	cr_expect_eq(w->changed, 1);

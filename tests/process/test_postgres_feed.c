@@ -2,7 +2,6 @@
  * What PostgreSQL's log of changes covers, and what the engine says where it does not: what no trigger sees, triggers that were away, and
  * sources that are not what they were. Each test has a database of its own; those that set a server back have a server. */
 #include <criterion/criterion.h>
-#include <criterion/hooks.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,43 +10,18 @@
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
-#include "tests/support/source_world.h"
+#include "tests/support/pg_world.h"
 
 TestSuite(postgres_feed, .timeout = 120);
-
-ReportHook(PRE_ALL)(struct criterion_test_set *set)
-{
-	(void)set;
-	world_servers_start();
-}
-
-ReportHook(POST_ALL)(struct criterion_global_stats *stats)
-{
-	(void)stats;
-	world_servers_stop();
-}
-
-#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
-#define has(part) \
-	cr_expect(recorder_has(&w->recorder, (part)), "no line with '%s' in:\n%s", (part), recorder_text(&w->recorder))
 
 /* One topic with two partitions, loaded and followed. */
 static void begin(struct world *w)
 {
-	if (!world_possible(WORLD_PG_NEW))
-		cr_skip_test("there is no PostgreSQL server on this machine");
-	world_make(w, WORLD_PG_NEW);
+	pg_world_make(w);
 	world_open(w);
 	world_topic(w, NULL, "t", 2, -1, NULL);
 	world_segment(w, NULL, "t", 0, 0, 9);
-	ok(world_load(w));
-	ok(world_changes(w));
-	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
-}
-
-static bool has_feed(struct world *w)
-{
-	return (w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0;
+	pg_world_follow(w);
 }
 
 /* The next poll asks for a full pass, and from then on all is as it should be. */
@@ -55,7 +29,7 @@ static void expect_compared(struct world *w, const char *after)
 {
 	ok(world_changes(w));
 	cr_expect(recorder_has(&w->recorder, "changed list"), "%s: %s", after, recorder_text(&w->recorder));
-	cr_expect(has_feed(w), "%s: %s", after, w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s: %s", after, w->ops->feed_trouble(w->state));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s: %s", after, recorder_text(&w->recorder));
 	world_watermark(w, NULL, "t", 1,
@@ -69,24 +43,10 @@ static void expect_no_feed(struct world *w, const char *because)
 {
 	ok(world_changes(w));
 	has("changed list");
-	cr_expect_not(has_feed(w));
+	cr_expect_not(pg_world_has_feed(w));
 	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), because), "%s", w->ops->feed_trouble(w->state));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
-}
-
-static struct backend_op op_of(struct shmeta_op *op)
-{
-	return (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
-}
-
-static void apply_one(struct world *w, struct shmeta_op *op)
-{
-	struct backend_op one = op_of(op);
-	struct shmeta_result result = {.status = SHMETA_OK};
-
-	ok(w->ops->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err));
-	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 }
 
 static void raise_watermark(struct world *w, uint64_t to)
@@ -94,13 +54,7 @@ static void raise_watermark(struct world *w, uint64_t to)
 	struct shmeta_op op = {
 		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .partition_id = 0, .name = rows_str("t"), .offset = to};
 
-	apply_one(w, &op);
-}
-
-static void end_our_sessions(struct world *w)
-{
-	world_sql(w, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
-	             "datname = current_database()");
+	pg_world_apply(w, &op);
 }
 
 /* ---- triggers that were away ------------------------------------------------------------------------------------------------------ */
@@ -149,7 +103,7 @@ Test(postgres_feed, a_position_goes_on_only_on_what_it_rested_on)
 	world_close(w);
 	world_sql(w, "DROP TRIGGER shmeta_topics_delete ON topics; UPDATE topics SET updated_at = 7");
 	world_open(w);
-	cr_expect(has_feed(w));
+	cr_expect(pg_world_has_feed(w));
 	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
 	ok(world_load(w));
 	ok(w->ops->position(w->state, position, sizeof position, &bytes));
@@ -208,7 +162,7 @@ Test(postgres_feed, an_unlogged_table_is_compared_after_each_connection)
 	world_sql(w, "ALTER TABLE partition_leases SET UNLOGGED");
 	expect_compared(w, "unlogged");
 	/* It may have been a crash. */
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	expect_compared(w, "connected anew");
 	ok(w->ops->position(w->state, position, sizeof position, &bytes));
 	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
@@ -227,7 +181,7 @@ Test(postgres_feed, a_table_that_becomes_a_part_or_gets_one_ends_the_feed_until_
 	expect_no_feed(w, "segments: partitioned, or with inheritance");
 	world_sql(w, "ALTER TABLE segments NO INHERIT all_segments");
 	ok(world_load(w));
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	cr_expect_str_eq(w->ops->feed_trouble(w->state), "");
 	world_sql(w, "CREATE TABLE more_segments () INHERITS (segments)");
 	expect_no_feed(w, "segments: partitioned, or with inheritance");
@@ -250,7 +204,7 @@ Test(postgres_feed, a_partitioned_table_is_served_by_full_passes)
 		"CREATE TABLE segments_old PARTITION OF segments FOR VALUES FROM (0) TO (9999999999999)");
 	world_segment(w, NULL, "t", 0, 0, 9);
 	world_open(w);
-	cr_expect_not(has_feed(w));
+	cr_expect_not(pg_world_has_feed(w));
 	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "segments: partitioned"));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.segments, 1);
@@ -271,7 +225,7 @@ Test(postgres_feed, a_subscription_that_writes_a_table_ends_the_feed)
 	expect_no_feed(w, "segments: written by a subscription");
 	world_sql(w, "DELETE FROM pg_subscription_rel");
 	ok(world_load(w));
-	cr_expect(has_feed(w));
+	cr_expect(pg_world_has_feed(w));
 	world_free(w);
 }
 
@@ -288,7 +242,7 @@ Test(postgres_feed, row_security_that_concerns_this_role_ends_the_feed)
 	w->options.uri = uri;
 	world_open(w);
 	ok(world_load(w));
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	world_sql(w, "ALTER TABLE topics ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON topics USING (name = 't')");
 	expect_no_feed(w, "topics: row-level security");
 	world_close(w);
@@ -305,7 +259,7 @@ Test(postgres_feed, a_view_is_read_and_written_where_it_can_be_and_not_followed)
 	world_agent(w, "a", 5, NULL);
 	world_sql(w, "ALTER TABLE agents RENAME TO agents_kept; CREATE VIEW agents AS SELECT * FROM agents_kept");
 	world_open(w);
-	cr_expect_not(has_feed(w));
+	cr_expect_not(pg_world_has_feed(w));
 	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "agents: a view"));
 	cr_expect_eq(w->ops->capabilities(w->state) & BACKEND_READ_ONLY, 0);
 	ok(world_load(w));
@@ -348,7 +302,7 @@ Test(postgres_feed, what_the_applications_triggers_do_within_our_transactions_is
 	world_sql(w, "UPDATE agents SET home = 't'");
 	ok(world_changes(w));
 	ok(world_changes(w));
-	apply_one(w, &(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("t")});
+	pg_world_apply(w, &(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str("t")});
 	ok(world_changes(w));
 	has("changed agent");
 	world_free(w);
@@ -524,7 +478,7 @@ Test(postgres_feed, nothing_is_made_where_the_role_is_led_to_later)
 
 	begin(w);
 	world_sql(w, "CREATE SCHEMA elsewhere; ALTER DATABASE %s SET search_path = elsewhere", PQdb(w->pg));
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	cr_expect_eq(world_changes(w), SHMETA_ERR_SOURCE);
 	cr_expect_not_null(strstr(w->err.text,
 	                          "no tables where search_path leads (schema elsewhere); those that were served "
@@ -543,9 +497,9 @@ Test(postgres_feed, nothing_is_made_where_the_role_is_led_to_later)
 	expect_no_feed(w, "no longer those of schema public, and nothing is made in another one");
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM pg_tables WHERE schemaname = 'elsewhere'"), 7);
 	world_sql(w, "ALTER DATABASE %s RESET search_path", PQdb(w->pg));
-	end_our_sessions(w);
+	pg_world_end_sessions(w);
 	ok(world_load(w));
-	cr_expect(has_feed(w));
+	cr_expect(pg_world_has_feed(w));
 	cr_expect_eq(w->recorder.topics, 1);
 	world_free(w);
 }
@@ -554,9 +508,7 @@ Test(postgres_feed, tables_are_made_only_where_that_is_asked_for)
 {
 	struct world world, *w = &world;
 
-	if (!world_possible(WORLD_PG_NEW))
-		cr_skip_test("there is no PostgreSQL server on this machine");
-	world_make(w, WORLD_PG_NEW);
+	pg_world_make(w);
 	w->options.create = 0;
 	cr_expect_eq(world_try_open(w), SHMETA_ERR_CONFIG);
 	cr_expect_not_null(strstr(w->err.text, "has no tables in schema public"), "%s", w->err.text);
@@ -567,7 +519,7 @@ Test(postgres_feed, tables_are_made_only_where_that_is_asked_for)
 	w->options.manage_schema = 0;
 	world_open(w);
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 7);
-	cr_expect_not(has_feed(w));
+	cr_expect_not(pg_world_has_feed(w));
 	world_free(w);
 }
 
@@ -583,7 +535,7 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	before = world_sql_number(w, "SELECT sum(oid::int8) FROM pg_trigger WHERE tgname LIKE 'shmeta_%'");
 	world_sql(w, "UPDATE shmeta_meta SET value = 'v99 0123456789abcdef' WHERE name = 'schema'");
 	world_open(w);
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	ok(world_load(w));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
@@ -593,7 +545,7 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	expect_no_feed(w, "shmeta_topics_insert");
 	world_sql(w, "UPDATE shmeta_meta SET value = '0123456789abcdef' WHERE name = 'schema'");
 	ok(world_load(w));
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	cr_expect_eq(
 		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v1 %'"), 1);
 	world_free(w);
@@ -611,7 +563,7 @@ Test(postgres_feed, what_stands_in_the_way_of_making_it_does_not_stand_in_the_wa
 		"'BEGIN RAISE EXCEPTION ''not today''; END'; CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION "
 		"no_ddl()");
 	world_open(w);
-	cr_expect_not(has_feed(w));
+	cr_expect_not(pg_world_has_feed(w));
 	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "not today"), "%s", w->ops->feed_trouble(w->state));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.topics, 1);

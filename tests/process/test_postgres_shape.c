@@ -2,61 +2,23 @@
  * Databases that are not as shmeta would have made them: types, names, indexes, rights and settings of the role. Nothing of them is taken for
  * a source that is away, and one value costs no more than its row. */
 #include <criterion/criterion.h>
-#include <criterion/hooks.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
-#include "tests/support/source_world.h"
+#include "tests/support/pg_world.h"
 
 TestSuite(postgres_shape, .timeout = 120);
-
-ReportHook(PRE_ALL)(struct criterion_test_set *set)
-{
-	(void)set;
-	world_servers_start();
-}
-
-ReportHook(POST_ALL)(struct criterion_global_stats *stats)
-{
-	(void)stats;
-	world_servers_stop();
-}
-
-#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
-#define has(part) \
-	cr_expect(recorder_has(&w->recorder, (part)), "no line with '%s' in:\n%s", (part), recorder_text(&w->recorder))
-
-static void make(struct world *w)
-{
-	if (!world_possible(WORLD_PG_NEW))
-		cr_skip_test("there is no PostgreSQL server on this machine");
-	world_make(w, WORLD_PG_NEW);
-}
 
 /* The tables of shmeta's own, without what it keeps beside them, and nobody at work. */
 static void begin(struct world *w)
 {
-	make(w);
+	pg_world_make(w);
 	world_open(w);
 	world_topic(w, NULL, "t", 2, -1, NULL);
 	world_close(w);
-}
-
-static bool has_feed(struct world *w)
-{
-	return (w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0;
-}
-
-static void apply_one(struct world *w, struct shmeta_op *op)
-{
-	struct backend_op one = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
-	struct shmeta_result result = {.status = SHMETA_OK};
-
-	ok(w->ops->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err));
-	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 }
 
 static void add_segment(struct world *w, uint64_t base)
@@ -71,7 +33,7 @@ static void add_segment(struct world *w, uint64_t base)
 	                                       .id = rows_str(id),
 	                                       .s3_bucket = rows_str("b"),
 	                                       .s3_key = rows_str("k")};
-	apply_one(w, &op);
+	pg_world_apply(w, &op);
 }
 
 static struct backend_key partition_key(uint32_t id)
@@ -97,7 +59,7 @@ Test(postgres_shape, a_number_that_is_no_integer_costs_its_row_and_no_other)
 		world_sql(w, "UPDATE partitions SET high_watermark = 3");
 		world_sql(w, "ALTER TABLE partitions ALTER high_watermark TYPE %s", types[t]);
 		world_open(w);
-		cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+		cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 		ok(world_load(w));
 		cr_expect_eq(w->recorder.partitions, 2);
 		for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
@@ -179,7 +141,8 @@ Test(postgres_shape, every_column_of_numbers_may_hold_what_is_none)
 		PQreset(w->pg);
 		world_sql(w, "UPDATE %s SET %s = 'NaN'", table, column);
 		world_open(w);
-		cr_expect_eq(has_feed(w), !columns[i].key, "%s.%s: %s", table, column, w->ops->feed_trouble(w->state));
+		cr_expect_eq(pg_world_has_feed(w), !columns[i].key, "%s.%s: %s", table, column,
+		             w->ops->feed_trouble(w->state));
 		ok(world_load(w));
 		cr_expect_geq(w->recorder.quarantined, 1, "%s.%s: %s", table, column, recorder_text(&w->recorder));
 		world_close(w);
@@ -226,7 +189,7 @@ Test(postgres_shape, domains_and_other_spellings_of_texts_and_integers_are_read)
 		"high_watermark TYPE high; ALTER TABLE segments ALTER id TYPE VARCHAR(80); ALTER TABLE agents ALTER metadata TYPE "
 		"JSON USING '{}'; ALTER TABLE segments ALTER partition_id TYPE BIGINT");
 	world_open(w);
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.partitions, 2);
 	add_segment(w, 0);
@@ -245,7 +208,7 @@ Test(postgres_shape, a_text_that_is_no_utf8_costs_its_row_where_the_server_knows
 	struct world world, *w = &world;
 	char uri[200];
 
-	make(w);
+	pg_world_make(w);
 	snprintf(uri, sizeof uri, "postgresql:///%s_bytes?host=%s&user=shmeta", PQdb(w->pg), PQhost(w->pg));
 	world_sql(w, "CREATE DATABASE %s_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
 	          PQdb(w->pg));
@@ -310,14 +273,14 @@ Test(postgres_shape, a_schema_may_be_called_anything)
 		struct world world, *w = &world;
 		char name[100];
 
-		make(w);
+		pg_world_make(w);
 		snprintf(name, sizeof name, "%s", names[i]);
 		world_sql(w,
 		          "CREATE SCHEMA \"%s\"; SET search_path = \"%s\"; ALTER DATABASE %s SET search_path = \"%s\"",
 		          name, name, PQdb(w->pg), name);
 		w->options.notify = 1;
 		world_open(w);
-		cr_expect(has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
+		cr_expect(pg_world_has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
 		world_topic(w, NULL, "t", 1, -1, NULL);
 		ok(world_load(w));
 		add_segment(w, 0);
@@ -328,7 +291,7 @@ Test(postgres_shape, a_schema_may_be_called_anything)
 		has("changed partition 00000000-0000-0000-0000-000000000000 t/0");
 		world_close(w);
 		world_open(w);
-		cr_expect(has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
+		cr_expect(pg_world_has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
 		world_free(w);
 	}
 }
@@ -465,11 +428,11 @@ Test(postgres_shape, nothing_depends_on_what_a_role_or_a_database_sets)
 	struct world world, *w = &world;
 	struct backend_key key = partition_key(0);
 
-	make(w);
+	pg_world_make(w);
 	for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
 		world_sql(w, "ALTER DATABASE %s SET %s", PQdb(w->pg), settings[i]);
 	world_open(w);
-	cr_expect(has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
 	/* As long as an idle session would live. */
 	world_sql(w, "RESET ALL; SET statement_timeout = 0");
 	world_sql(w, "SELECT pg_sleep(0.3)");

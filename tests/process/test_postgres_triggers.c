@@ -2,44 +2,25 @@
  * shmeta's triggers on PostgreSQL never fail what the application does, whatever has become of the tables, of shmeta's own and of the
  * rights on them; and what they could not log is not taken for logged. */
 #include <criterion/criterion.h>
-#include <criterion/hooks.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
-#include "tests/support/source_world.h"
+#include "tests/support/pg_world.h"
 
 TestSuite(postgres_triggers, .timeout = 120);
-
-ReportHook(PRE_ALL)(struct criterion_test_set *set)
-{
-	(void)set;
-	world_servers_start();
-}
-
-ReportHook(POST_ALL)(struct criterion_global_stats *stats)
-{
-	(void)stats;
-	world_servers_stop();
-}
-
-#define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
 
 /* A topic of its own for each kind of statement, so that none depends on what another one did. */
 static void begin(struct world *w)
 {
-	if (!world_possible(WORLD_PG_NEW))
-		cr_skip_test("there is no PostgreSQL server on this machine");
-	world_make(w, WORLD_PG_NEW);
+	pg_world_make(w);
 	world_open(w);
 	world_topic(w, NULL, "t", 4, -1, NULL);
 	world_segment(w, NULL, "t", 0, 0, 9);
 	world_sql(w, "INSERT INTO agents VALUES ('a', 'a:1', 'z', 'g', 0, 0, '{}')");
-	ok(world_load(w));
-	ok(world_changes(w));
-	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
+	pg_world_follow(w);
 }
 
 /* Every kind of change to every table, all of which must be done. n: a number of its own. */

@@ -133,11 +133,12 @@ static struct cost cost_now(void)
 	return (struct cost){counter("fetches"), counter("refresh_keys"), counter("source_queries")};
 }
 
-/* So many processes ask at once while the source is locked; it is let go when all requests have arrived. What it cost. */
-static struct cost flock_of(int processes, const char *topic, enum shmeta_status right)
+/* So many processes ask at once while the source is locked; it is let go when all requests have arrived. What it cost; *now: before
+ * and after. */
+static struct cost flock_of(int processes, const char *topic, enum shmeta_status right, struct cost *now)
 {
 	static pid_t pid[PROCESSES];
-	struct cost before = cost_now(), after;
+	struct cost before = *now;
 	uint64_t frames;
 	int ready[2], go[2], wrong = 0;
 	sqlite3 *db = NULL;
@@ -170,13 +171,14 @@ static struct cost flock_of(int processes, const char *topic, enum shmeta_status
 		wrong += run_reap(pid[i]) != 0;
 	cr_expect_eq(wrong, 0, "%d of %d were not answered as they should", wrong, processes);
 	(void)close(ready[0]);
-	after = cost_now();
-	return (struct cost){after.fetches - before.fetches, after.keys - before.keys, after.queries - before.queries};
+	*now = cost_now();
+	return (struct cost){now->fetches - before.fetches, now->keys - before.keys, now->queries - before.queries};
 }
 
 static void same_as_one(const char *topic, const char *of_one, enum shmeta_status right)
 {
-	struct cost one = flock_of(1, of_one, right), all = flock_of(PROCESSES, topic, right);
+	struct cost now = cost_now(), one = flock_of(1, of_one, right, &now),
+		    all = flock_of(PROCESSES, topic, right, &now);
 
 	cr_expect(one.fetches == 1 && one.keys == 1, "%d fetches", (int)one.fetches);
 	cr_expect_eq(all.fetches, 1, "%d calls of the source for %d processes", (int)all.fetches, PROCESSES);
