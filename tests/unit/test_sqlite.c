@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "backends/sqlite/sqlite.h"
-#include "tests/support/source_world.h"
+#include "tests/support/sqlite_world.h"
 #include "tests/support/streamhouse_schema.h"
 
 TestSuite(sqlite, .timeout = 60);
@@ -40,35 +40,6 @@ static struct backend_key segments_of(const char *topic, uint32_t id)
 	                            .topic = str(topic),
 	                            .partition_id = id,
 	                            .to = INT64_MAX};
-}
-
-/* A database file with any content, opened by nobody. */
-static void bare(struct world *w, const char *sql)
-{
-	world_make(w, WORLD_SQLITE_NEW);
-	cr_assert_eq(sqlite3_open(w->path, &w->app), SQLITE_OK);
-	world_sql(w, "%s", sql);
-	sqlite3_close(w->app);
-	w->app = NULL;
-}
-
-/* Run the sqlite3 program on the world's file. */
-static int sqlite3_program(struct world *w, const char *sql)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR);
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		dup2(null, 1);
-		dup2(null, 2);
-		execlp("sqlite3", "sqlite3", "-bail", w->path, sql, (char *)NULL);
-		_exit(127);
-	}
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------------------ */
@@ -123,7 +94,7 @@ Test(sqlite, an_empty_file_and_one_without_tables_are_new_too)
 	close(open(w.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
 	world_open(&w);
 	world_free(&w);
-	bare(&w, "PRAGMA user_version = 7");
+	sqlite_world_bare(&w, "PRAGMA user_version = 7");
 	world_open(&w);
 	cr_expect_eq(world_sql_number(&w, "SELECT user_version FROM pragma_user_version"), 7);
 	world_free(&w);
@@ -194,7 +165,7 @@ Test(sqlite, says_what_a_file_lacks)
 	struct world w;
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		bare(&w, cases[i].sql);
+		sqlite_world_bare(&w, cases[i].sql);
 		cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG, "case %zu", i);
 		says(cases[i].says);
 		says("sqlite: ");
@@ -902,46 +873,6 @@ Test(sqlite, two_followers_of_one_file_both_see_everything)
 
 /* ---- what shmeta writes itself -------------------------------------------------------------------------------------------------------- */
 
-static enum shmeta_status own_changed(void *arg, const struct backend_key *key)
-{
-	(void)key;
-	++*(size_t *)arg;
-	return SHMETA_OK;
-}
-
-/* Apply, all of it with success. */
-static void apply(struct world *w, const struct shmeta_op *op, size_t count)
-{
-	struct backend_op *ops = calloc(count, sizeof *ops);
-	struct shmeta_result *results = calloc(count, sizeof *results);
-	size_t told = 0;
-	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
-
-	cr_assert(ops != NULL && results != NULL);
-	for (size_t i = 0; i < count; i++)
-		ops[i] = (struct backend_op){str(SHMETA_DEFAULT_TENANT), &op[i]};
-	cr_assert_eq(w->ops->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
-	for (size_t i = 0; i < count; i++)
-		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
-	free(ops);
-	free(results);
-}
-
-static struct shmeta_op an_add(uint32_t partition, uint64_t base, char *id)
-{
-	snprintf(id, 40, "own-%u-%llu", partition, (unsigned long long)base);
-	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
-	                          .name = str("t"),
-	                          .partition_id = partition,
-	                          .u.segment = {.base_offset = base,
-	                                        .end_offset = base + 9,
-	                                        .record_count = 10,
-	                                        .created_at_ms = 1,
-	                                        .id = str(id),
-	                                        .s3_bucket = str("b"),
-	                                        .s3_key = str(id)}};
-}
-
 static void two_daemons(struct world *a, struct world *b, enum world_engine engine)
 {
 	world_make(a, engine);
@@ -973,8 +904,8 @@ static void daemons_follow_each_other(enum world_engine engine)
 
 	two_daemons(&a, &b, engine);
 	for (uint32_t i = 0; i < 40; i++)
-		op[i] = an_add(i % 2, i / 2 * 10, id[i]);
-	apply(&a, op, 40);
+		op[i] = sqlite_world_add(i % 2, i / 2 * 10, id[i]);
+	sqlite_world_apply(&a, op, 40);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect_not(recorder_has(&b.recorder, "list"), "by key, not by reading everything");
 	cr_expect(recorder_has(&b.recorder, "t/0 0..190"), "%s", recorder_text(&b.recorder));
@@ -986,10 +917,10 @@ static void daemons_follow_each_other(enum world_engine engine)
 
 	/* In turn, without a look at the log in between: each sees the other's, and not its own. */
 	for (uint64_t i = 20; i < 30; i++) {
-		op[0] = an_add(2, i * 10, id[0]);
-		apply(&a, op, 1);
-		op[0] = an_add(3, i * 10, id[0]);
-		apply(&b, op, 1);
+		op[0] = sqlite_world_add(2, i * 10, id[0]);
+		sqlite_world_apply(&a, op, 1);
+		op[0] = sqlite_world_add(3, i * 10, id[0]);
+		sqlite_world_apply(&b, op, 1);
 	}
 	cr_assert_eq(world_changes(&a), SHMETA_OK);
 	cr_expect(recorder_has(&a.recorder, "t/3 200..") && recorder_has(&a.recorder, "..290"), "%s",
@@ -1002,10 +933,10 @@ static void daemons_follow_each_other(enum world_engine engine)
 
 	/* More of one's own behind another's than are kept apart: some are read again, none of the other's is missed. */
 	for (uint64_t i = 30; i < 130; i++) {
-		op[0] = an_add(2, i * 10, id[0]);
-		apply(&a, op, 1);
-		op[0] = an_add(3, i * 10, id[0]);
-		apply(&b, op, 1);
+		op[0] = sqlite_world_add(2, i * 10, id[0]);
+		sqlite_world_apply(&a, op, 1);
+		op[0] = sqlite_world_add(3, i * 10, id[0]);
+		sqlite_world_apply(&b, op, 1);
 	}
 	cr_assert_eq(world_changes(&a), SHMETA_OK);
 	cr_expect(recorder_has(&a.recorder, "t/3 300"), "%s", recorder_text(&a.recorder));
@@ -1020,14 +951,14 @@ static void daemons_follow_each_other(enum world_engine engine)
 	                           .u.committed = {.group_id = str("g"), .committed_offset = 3}};
 	op[3] = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
 	                           .u.topic = {.name = str("new"), .partition_count = 2}};
-	apply(&a, op, 4);
+	sqlite_world_apply(&a, op, 4);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect(recorder_has(&b.recorder, "t/0 0.."), "%s", recorder_text(&b.recorder));
 	cr_expect(recorder_has(&b.recorder, "t/1"), "%s", recorder_text(&b.recorder));
 	cr_expect(recorder_has(&b.recorder, "changed offset"), "%s", recorder_text(&b.recorder));
 	cr_expect(recorder_has(&b.recorder, "new with_segments"), "%s", recorder_text(&b.recorder));
 	op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = str("new")};
-	apply(&b, op, 1);
+	sqlite_world_apply(&b, op, 1);
 	cr_assert_eq(world_changes(&a), SHMETA_OK);
 	cr_expect(recorder_has(&a.recorder, "new with_segments deleted"), "%s", recorder_text(&a.recorder));
 	cr_expect_eq(a.recorder.changed, 1, "%s", recorder_text(&a.recorder));
@@ -1068,7 +999,7 @@ static void others_learn_which(enum world_engine engine)
 	                           .partition_id = 2,
 	                           .agent_id = str("agent-7"),
 	                           .duration_ms = 60000};
-	apply(&a, op, 4);
+	sqlite_world_apply(&a, op, 4);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect(recorder_has(&b.recorder, "changed agent " SHMETA_DEFAULT_TENANT " agent-7"), "%s",
 	          recorder_text(&b.recorder));
@@ -1084,7 +1015,7 @@ static void others_learn_which(enum world_engine engine)
 		snprintf(name[i], sizeof name[i], "group-%d", i);
 		op[i] = (struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = str(name[i])};
 	}
-	apply(&a, op, 100);
+	sqlite_world_apply(&a, op, 100);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect(recorder_has(&b.recorder, "changed offset\n"), "%s", recorder_text(&b.recorder));
 	cr_expect_lt(b.recorder.changed, 70, "%s", recorder_text(&b.recorder));
@@ -1179,8 +1110,8 @@ Test(sqlite, what_was_written_and_not_shown_before_the_end_is_read_by_key_at_the
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_load(&w));
 	ok(w.ops->position(w.state, position, sizeof position, &bytes));
-	op = an_add(0, 0, id);
-	apply(&w, &op, 1);
+	op = sqlite_world_add(0, 0, id);
+	sqlite_world_apply(&w, &op, 1);
 	world_close(&w);
 	world_open(&w);
 	ok(w.ops->resume(w.state, position, bytes, &w.err));
@@ -1197,28 +1128,28 @@ Test(sqlite, the_applications_triggers_run_for_what_shmeta_writes_and_nothing_is
 	char id[40];
 
 	two_daemons(&a, &b, WORLD_SQLITE_NEW);
-	op = an_add(0, 0, id);
-	apply(&a, &op, 1);
+	op = sqlite_world_add(0, 0, id);
+	sqlite_world_apply(&a, &op, 1);
 	/* Made under a daemon that has looked at the schema before. */
 	world_sql(&a, "CREATE TABLE seen(base INTEGER); CREATE TRIGGER app AFTER INSERT ON segments BEGIN "
 	              "INSERT INTO seen VALUES(NEW.base_offset); END");
-	op = an_add(0, 10, id);
-	apply(&a, &op, 1);
+	op = sqlite_world_add(0, 10, id);
+	sqlite_world_apply(&a, &op, 1);
 	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM seen WHERE base = 10"), 1);
 	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM shmeta_changes WHERE base_offset = 10"), 1);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_assert_eq(world_load(&b), SHMETA_OK);
 	cr_assert_eq(world_load(&a), SHMETA_OK);
-	op = an_add(0, 20, id);
-	apply(&a, &op, 1);
+	op = sqlite_world_add(0, 20, id);
+	sqlite_world_apply(&a, &op, 1);
 	cr_assert_eq(world_changes(&b), SHMETA_OK);
 	cr_expect(recorder_has(&b.recorder, "t/0 20..20"), "%s", recorder_text(&b.recorder));
 	/* What the application's triggers do in our own transaction is not told apart from what we did: it is all read. */
 	cr_assert_eq(world_changes(&a), SHMETA_OK);
 	cr_expect(recorder_has(&a.recorder, "t/0 20..20"), "%s", recorder_text(&a.recorder));
 	world_sql(&a, "DROP TRIGGER app");
-	op = an_add(0, 30, id);
-	apply(&a, &op, 1);
+	op = sqlite_world_add(0, 30, id);
+	sqlite_world_apply(&a, &op, 1);
 	cr_expect_eq(world_sql_number(&a, "SELECT count(*) FROM shmeta_changes WHERE base_offset = 30"), 1);
 	end_two(&a, &b);
 }
@@ -1246,24 +1177,24 @@ Test(sqlite, slices_go_with_their_segments_whoever_deletes_them)
 			                                             .size_bytes = 50,
 			                                             .created_at_ms = 1,
 			                                             .position = i * 50}};
-		apply(&w, op, 3);
+		sqlite_world_apply(&w, op, 3);
 		cr_assert_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 2);
 		if (round == 0) {
 			op[0] = (struct shmeta_op){
 				.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = str("t"), .offset = 20};
-			apply(&w, op, 1);
+			sqlite_world_apply(&w, op, 1);
 			cr_expect_eq(world_sql_number(&w, "SELECT partition_id FROM shmeta_slices"), 1);
 			op[0].partition_id = 1;
 			op[0].offset = 15; /* the segment reaches beyond */
-			apply(&w, op, 1);
+			sqlite_world_apply(&w, op, 1);
 			cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1);
 			op[0].offset = 20;
-			apply(&w, op, 1);
+			sqlite_world_apply(&w, op, 1);
 		} else if (round == 1) {
 			world_sql(&w, "DELETE FROM segments");
 		} else {
 			op[0] = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = str("t")};
-			apply(&w, op, 1);
+			sqlite_world_apply(&w, op, 1);
 		}
 		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 0, "round %u", round);
 		world_sql(&w, "DELETE FROM shmeta_objects");
@@ -1284,7 +1215,7 @@ Test(sqlite, slices_whose_segments_went_while_their_trigger_was_missing_go_when_
 	world_make(&w, WORLD_SQLITE_NEW);
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
-	apply(&w, op, 2);
+	sqlite_world_apply(&w, op, 2);
 	world_sql(&w, "DROP TRIGGER shmeta_segments_slice; DELETE FROM segments");
 	cr_assert_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1);
 	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
@@ -1309,7 +1240,7 @@ Test(sqlite, the_log_of_ones_own_writes_is_pruned_too)
 			                           .name = str("t"),
 			                           .partition_id = i,
 			                           .offset = round};
-		apply(&w, op, PARTITIONS);
+		sqlite_world_apply(&w, op, PARTITIONS);
 		ok(world_changes(&w));
 		cr_assert_eq(w.recorder.changed, 0);
 	}
@@ -1350,12 +1281,12 @@ Test(sqlite, the_log_of_sqlite_is_copied_back_when_the_feed_is_asked_and_not_in_
 	begun = log_begun(&w);
 	for (uint64_t batch = 0; batch < BATCHES; batch++) {
 		for (uint64_t i = 0; i < BATCH; i++)
-			op[i] = an_add(0, (batch * BATCH + i) * 10, id[i]);
-		apply(&w, op, BATCH);
+			op[i] = sqlite_world_add(0, (batch * BATCH + i) * 10, id[i]);
+		sqlite_world_apply(&w, op, BATCH);
 	}
 	cr_expect_eq(log_begun(&w), begun);
 	ok(world_changes(&w));
-	apply(&w, &(struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t")}, 1);
+	sqlite_world_apply(&w, &(struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t")}, 1);
 	cr_expect_eq(log_begun(&w), begun + 1);
 	world_free(&w);
 	free(op);
@@ -1396,7 +1327,7 @@ static enum shmeta_status program_meanwhile(void *arg, const struct shmeta_parti
 	struct world *w = (struct world *)((char *)recorder - offsetof(struct world, recorder));
 
 	(void)partition;
-	cr_expect_neq(sqlite3_program(w, "UPDATE partitions SET high_watermark = 1"), 0,
+	cr_expect_neq(sqlite_world_program(w, "UPDATE partitions SET high_watermark = 1"), 0,
 	              "another process wrote into what was being read: the lock is gone");
 	return SHMETA_OK;
 }
@@ -1425,16 +1356,16 @@ Test(sqlite, what_the_sqlite3_program_does_shows_up)
 		world_open(&w);
 		world_topic(&w, NULL, "t", 1, -1, NULL);
 		ok(world_load(&w));
-		cr_assert_eq(sqlite3_program(&w,
-		                             "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, "
-		                             "record_count, size_bytes, s3_bucket, s3_key, created_at) "
-		                             "VALUES('x', 't', 0, 3, 4, 2, 5, 'b', 'k', 1)"),
+		cr_assert_eq(sqlite_world_program(
+				     &w, "INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, "
+					 "record_count, size_bytes, s3_bucket, s3_key, created_at) "
+					 "VALUES('x', 't', 0, 3, 4, 2, 5, 'b', 'k', 1)"),
 		             0);
 		ok(world_changes(&w));
 		cr_expect_str_eq(recorder_text(&w.recorder),
 		                 "changed segment 00000000-0000-0000-0000-000000000000 t/0 3..3\n");
 		/* Its foreign keys are off: what it deletes leaves orphans, and the topic's row says that it went. */
-		cr_assert_eq(sqlite3_program(&w, "DELETE FROM topics"), 0);
+		cr_assert_eq(sqlite_world_program(&w, "DELETE FROM topics"), 0);
 		ok(world_changes(&w));
 		cr_expect_str_eq(recorder_text(&w.recorder),
 		                 "changed topic 00000000-0000-0000-0000-000000000000 t with_segments deleted\n");

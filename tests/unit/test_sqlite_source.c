@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "backends/sqlite/sqlite.h"
-#include "tests/support/source_world.h"
+#include "tests/support/sqlite_world.h"
 
 TestSuite(sqlite_source, .timeout = 60);
 
@@ -27,75 +27,6 @@ TestSuite(sqlite_source, .timeout = 60);
 static struct shmeta_str str(const char *text)
 {
 	return (struct shmeta_str){text, strlen(text)};
-}
-
-/* A database file with any content, opened by nobody. */
-static void bare(struct world *w, const char *sql)
-{
-	world_make(w, WORLD_SQLITE_NEW);
-	cr_assert_eq(sqlite3_open(w->path, &w->app), SQLITE_OK);
-	world_sql(w, "%s", sql);
-	sqlite3_close(w->app);
-	w->app = NULL;
-}
-
-/* Run the sqlite3 program on the world's file. */
-static int sqlite3_program(struct world *w, const char *sql)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR);
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		dup2(null, 1);
-		dup2(null, 2);
-		execlp("sqlite3", "sqlite3", "-bail", w->path, sql, (char *)NULL);
-		_exit(127);
-	}
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static enum shmeta_status own_changed(void *arg, const struct backend_key *key)
-{
-	(void)key;
-	++*(size_t *)arg;
-	return SHMETA_OK;
-}
-
-/* Apply, all of it with success. */
-static void apply(struct world *w, const struct shmeta_op *op, size_t count)
-{
-	struct backend_op *ops = calloc(count, sizeof *ops);
-	struct shmeta_result *results = calloc(count, sizeof *results);
-	size_t told = 0;
-	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
-
-	cr_assert(ops != NULL && results != NULL);
-	for (size_t i = 0; i < count; i++)
-		ops[i] = (struct backend_op){str(SHMETA_DEFAULT_TENANT), &op[i]};
-	cr_assert_eq(w->ops->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
-	for (size_t i = 0; i < count; i++)
-		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
-	free(ops);
-	free(results);
-}
-
-static struct shmeta_op an_add(uint32_t partition, uint64_t base, char *id)
-{
-	snprintf(id, 40, "own-%u-%llu", partition, (unsigned long long)base);
-	return (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
-	                          .name = str("t"),
-	                          .partition_id = partition,
-	                          .u.segment = {.base_offset = base,
-	                                        .end_offset = base + 9,
-	                                        .record_count = 10,
-	                                        .created_at_ms = 1,
-	                                        .id = str(id),
-	                                        .s3_bucket = str("b"),
-	                                        .s3_key = str(id)}};
 }
 
 /* ---- a set of files, a history ----------------------------------------------------------------------------------------- */
@@ -145,8 +76,8 @@ static void with_wal(struct world *w)
 	world_open(w);
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	cr_assert_eq(world_load(w), SHMETA_OK);
-	op = an_add(0, 0, id);
-	apply(w, &op, 1);
+	op = sqlite_world_add(0, 0, id);
+	sqlite_world_apply(w, &op, 1);
 	sqlite3_close(w->app);
 	w->app = NULL;
 	world_history(w);
@@ -155,11 +86,11 @@ static void with_wal(struct world *w)
 static enum shmeta_status try_write(struct world *w)
 {
 	char id[40];
-	struct shmeta_op add = an_add(0, 50, id);
+	struct shmeta_op add = sqlite_world_add(0, 50, id);
 	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &add};
 	struct shmeta_result result;
 	size_t told = 0;
-	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+	const struct backend_sink sink = {.arg = &told, .changed = sqlite_world_own_changed};
 
 	return w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err);
 }
@@ -172,7 +103,7 @@ Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is
 	for (int mode = 0; mode < 2; mode++) {
 		with_wal(&w);
 		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
-		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		cr_assert_eq(sqlite_world_program(&w, sql), 0);
 		beside(&w, "new.db", path, sizeof path);
 		sqlite3 *db;
 		cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
@@ -198,7 +129,7 @@ Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is
 		cr_expect_eq(w.recorder.segments, 0, "the new file is followed");
 		ok(try_write(&w));
 		world_close(&w);
-		cr_expect_eq(sqlite3_program(
+		cr_expect_eq(sqlite_world_program(
 				     &w,
 				     "SELECT CASE (SELECT group_concat(integrity_check) FROM pragma_integrity_check) "
 				     "WHEN 'ok' THEN 1 ELSE json('{') END"),
@@ -222,7 +153,7 @@ Test(sqlite_source, nothing_is_done_in_a_file_before_it_was_said_that_it_is_anot
 		with_wal(&w);
 		ok(world_changes(&w));
 		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
-		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		cr_assert_eq(sqlite_world_program(&w, sql), 0);
 		beside(&w, "new.db", path, sizeof path);
 		remove_beside(&w, "source.db-wal");
 		remove_beside(&w, "source.db-shm");
@@ -267,7 +198,7 @@ Test(sqlite_source, nothing_is_written_into_a_mixture_by_closing)
 
 	with_wal(&w);
 	snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
-	cr_assert_eq(sqlite3_program(&w, sql), 0);
+	cr_assert_eq(sqlite_world_program(&w, sql), 0);
 	beside(&w, "new.db", path, sizeof path);
 	cr_assert_eq(rename(path, w.path), 0);
 	cr_expect_eq(world_changes(&w), SHMETA_ERR_SOURCE);
@@ -291,7 +222,7 @@ Test(sqlite_source, a_second_connection_does_not_open_a_mixture_either)
 	for (int kept = 0; kept < 2; kept++) {
 		with_wal(&w);
 		snprintf(sql, sizeof sql, "VACUUM INTO '%s/new.db'", w.dir);
-		cr_assert_eq(sqlite3_program(&w, sql), 0);
+		cr_assert_eq(sqlite_world_program(&w, sql), 0);
 		beside(&w, "new.db", path, sizeof path);
 		beside(&w, "old.db", old, sizeof old);
 		if (kept)
@@ -313,18 +244,18 @@ Test(sqlite_source, side_files_that_were_removed_lead_to_a_new_connection)
 
 	with_wal(&w);
 	ok(world_changes(&w));
-	cr_assert_eq(sqlite3_program(&w, "PRAGMA wal_checkpoint(TRUNCATE)"), 0);
+	cr_assert_eq(sqlite_world_program(&w, "PRAGMA wal_checkpoint(TRUNCATE)"), 0);
 	remove_beside(&w, "source.db-wal");
 	cr_expect_eq(try_write(&w), SHMETA_ERR_SOURCE, "nobody else would see it");
 	says("its -wal was removed or replaced, and its -shm was not");
 	remove_beside(&w, "source.db-shm");
-	cr_assert_eq(sqlite3_program(&w, "INSERT INTO topics VALUES('by-other', 1, NULL, 1, 1, '{}')"), 0);
+	cr_assert_eq(sqlite_world_program(&w, "INSERT INTO topics VALUES('by-other', 1, NULL, 1, 1, '{}')"), 0);
 	ok(world_changes(&w));
 	has("changed list");
 	ok(world_load(&w));
 	has("by-other");
 	ok(try_write(&w));
-	cr_assert_eq(sqlite3_program(&w, "SELECT CASE count(*) WHEN 2 THEN 1 ELSE json('{') END FROM segments"), 0,
+	cr_assert_eq(sqlite_world_program(&w, "SELECT CASE count(*) WHEN 2 THEN 1 ELSE json('{') END FROM segments"), 0,
 	             "what was acknowledged is not seen by others");
 	world_free(&w);
 }
@@ -569,7 +500,7 @@ Test(sqlite_source, a_segment_that_replaces_a_slice_is_none)
 	                                         .size_bytes = 50,
 	                                         .created_at_ms = 1,
 	                                         .position = 50}};
-	apply(&w, op, 2);
+	sqlite_world_apply(&w, op, 2);
 	world_sql(&w, "INSERT OR IGNORE INTO segments VALUES('s', 't', 0, 10, 19, 1, 1, 'b', 'k', 1, 0, 0)");
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_slices"), 1, "nothing was inserted");
 	world_sql(&w, "INSERT OR REPLACE INTO segments VALUES('s', 't', 0, 10, 19, 1, 1, 'b', 'k', 1, 0, 0)");
@@ -647,8 +578,8 @@ Test(sqlite_source, the_triggers_of_a_newer_version_are_left_alone_and_run)
 		"CREATE TRIGGER shmeta_segments_insert AFTER INSERT ON segments BEGIN INSERT INTO shmeta_changes(class, op) "
 		"VALUES(2, 9); END");
 	world_open(&w);
-	op = an_add(0, 0, id);
-	apply(&w, &op, 1);
+	op = sqlite_world_add(0, 0, id);
+	sqlite_world_apply(&w, &op, 1);
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM shmeta_changes WHERE op = 9"), 1);
 	cr_expect_eq(world_sql_number(&w, "SELECT value FROM shmeta_meta WHERE name = 'version'"), 99);
 	world_free(&w);
@@ -744,7 +675,7 @@ static int64_t next_epoch(struct world *w)
 	struct backend_op op = {str(SHMETA_DEFAULT_TENANT), &lease};
 	struct shmeta_result result;
 	size_t told = 0;
-	const struct backend_sink sink = {.arg = &told, .changed = own_changed};
+	const struct backend_sink sink = {.arg = &told, .changed = sqlite_world_own_changed};
 
 	cr_assert_eq(w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
@@ -789,7 +720,7 @@ Test(sqlite_source, epochs_never_go_back_however_a_lease_vanishes)
 			world_agent(&w, "a", 1, NULL);
 			world_lease(&w, NULL, "t", 0, "a", 50);
 			if (ways[i].sql == NULL)
-				apply(&w, &op, 1);
+				sqlite_world_apply(&w, &op, 1);
 			else
 				world_sql(&w, "%s", ways[i].sql);
 			world_sql(
@@ -813,7 +744,7 @@ Test(sqlite_source, nothing_is_created_unless_it_was_asked_for)
 	says("No such file");
 	cr_expect_not(is_beside(&w, "source.db"));
 	world_free(&w);
-	bare(&w, "PRAGMA user_version = 7");
+	sqlite_world_bare(&w, "PRAGMA user_version = 7");
 	w.options.create = 0;
 	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
 	says("schema apply");
@@ -896,8 +827,8 @@ Test(sqlite_source, rows_that_were_left_of_a_topic_do_not_keep_its_name)
 		world_segment(&w, NULL, "t", 0, 0, 9);
 		world_agent(&w, "a", 1, NULL);
 		world_lease(&w, NULL, "t", 0, "a", 50);
-		cr_assert_eq(sqlite3_program(&w, "DELETE FROM topics"), 0);
-		apply(&w, &create, 1);
+		cr_assert_eq(sqlite_world_program(&w, "DELETE FROM topics"), 0);
+		sqlite_world_apply(&w, &create, 1);
 		ok(world_load(&w));
 		cr_expect_eq(w.recorder.topics, 1, "%s", world_names[engine]);
 		cr_expect_eq(w.recorder.partitions, 3, "%s", world_names[engine]);
@@ -916,7 +847,7 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"n", 1}, .partition_count = 1}};
 	struct backend_op ops = {.op = &op, .tenant = str(SHMETA_DEFAULT_TENANT)};
 	size_t count = 0;
-	struct backend_sink sink = {.arg = &count, .changed = own_changed};
+	struct backend_sink sink = {.arg = &count, .changed = sqlite_world_own_changed};
 	struct shmeta_result result;
 	uint64_t fingerprint;
 	char step;
