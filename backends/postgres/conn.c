@@ -755,8 +755,11 @@ static enum shmeta_status make_ready(struct pg_state *state, struct pg_conn *con
 		status = pg_feed_told(state, err);
 	if (status == SHMETA_OK) {
 		pg_drop_results(state, conn);
-		status = drop_plans(state, conn, err);
+		if (conn == &state->writer)
+			status = pg_meet_writer(state, err);
 	}
+	if (status == SHMETA_OK)
+		status = drop_plans(state, conn, err);
 	return status;
 }
 

@@ -527,6 +527,9 @@ void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
 /* ERR_SOURCE where it is not, until changes() or load() has spoken of it. */
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
+/* The session that writes may be a new one: does it lead where the one that reads does, and is that told? Nothing is begun through it
+ * before. */
+enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *err);
 void pg_feed_free(struct pg_state *state);
 /* More than what CockroachDB lets a node's clock be off before it stops the node: --max-offset, 500 ms. */
 #define PG_CLOCKS_NS UINT64_C(1000000000)

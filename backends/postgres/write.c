@@ -636,37 +636,65 @@ enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t cou
 
 /* ---- in two halves ------------------------------------------------------------------------------------------------------------------------ */
 
-/* What is read back through one connection must show what was written through the other: both lead to the very same server. */
-static enum shmeta_status connect_writer(struct pg_state *state, struct backend_error *err)
+/* Which database, and since when its server has been up. */
+static enum shmeta_status place_of(struct pg_state *state, struct pg_conn *conn, char ret[96],
+                                   struct backend_error *err)
 {
-	enum shmeta_status status = pg_connect(state, &state->writer, err);
-	struct pg_conn *conns[] = {&state->primary, &state->writer};
-	char since[2][64];
+	PGresult *result = NULL;
+	enum shmeta_status status = pg_execute(
+		state, conn,
+		"SELECT pg_postmaster_start_time()::text || ' ' || (SELECT system_identifier::text FROM "
+		"pg_control_system()) || ' ' || (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = "
+		"current_database())",
+		&result, err);
 
-	if (status != SHMETA_OK ||
-	    (state->alike.primary == state->primary.connects && state->alike.writer == state->writer.connects))
-		return status;
-	for (int i = 0; status == SHMETA_OK && i < 2; i++) {
-		PGresult *result = NULL;
+	if (status == SHMETA_OK)
+		(void)snprintf(ret, 96, "%s", PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return status;
+}
 
-		status = pg_execute(state, conns[i],
-		                    "SELECT pg_postmaster_start_time()::text || (SELECT system_identifier::text FROM "
-		                    "pg_control_system())",
-		                    &result, err);
+/* The session that reads, in a database that is known to be the one that was served. */
+static enum shmeta_status place_of_reader(struct pg_state *state, char ret[96], struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int tries = 0; tries < 2; tries++) {
+		status = pg_ensure(state, err);
 		if (status == SHMETA_OK)
-			(void)snprintf(since[i], sizeof since[i], "%s", PQgetvalue(result, 0, 0));
-		PQclear(result);
+			status = pg_feed_told(state, err);
+		if (status != SHMETA_OK)
+			return status;
+		status = place_of(state, &state->primary, ret, err);
+		/* It may have died while nobody used it. */
+		if (status == SHMETA_OK || pg_connected(&state->primary))
+			return status;
 	}
-	if (status == SHMETA_OK && strcmp(since[0], since[1]) != 0) {
-		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s: another server answered", state->dialect->engine);
+	return status;
+}
+
+/* What is read back through one connection must show what was written through the other: both lead to the very same server and database. */
+enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *err)
+{
+	char reader[96], writer[96];
+	enum shmeta_status status;
+
+	if (state->alike.primary == state->primary.connects && state->alike.writer == state->writer.connects)
+		return SHMETA_OK;
+	status = place_of_reader(state, reader, err);
+	if (status == SHMETA_OK)
+		status = place_of(state, &state->writer, writer, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (strcmp(reader, writer) != 0) {
+		(void)backend_fail(err, SHMETA_ERR_SOURCE, "%s: another server or database answered",
+		                   state->dialect->engine);
 		pg_shun(state, &state->writer, err);
 		return SHMETA_ERR_SOURCE;
 	}
-	if (status == SHMETA_OK) {
-		state->alike.primary = state->primary.connects;
-		state->alike.writer = state->writer.connects;
-	}
-	return status;
+	state->alike.primary = state->primary.connects;
+	state->alike.writer = state->writer.connects;
+	return SHMETA_OK;
 }
 
 enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
@@ -690,9 +718,7 @@ enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t cou
 		                    state->dialect->engine);
 	}
 	if (w->item_count > 0) {
-		status = connect_writer(state, err);
-		if (status == SHMETA_OK)
-			status = pg_begin(state, w->conn, PG_BEGIN_WRITE, err);
+		status = pg_begin(state, w->conn, PG_BEGIN_WRITE, err);
 		if (status == SHMETA_OK) {
 			begin(w);
 			status = write_send_preludes(w, true, err);

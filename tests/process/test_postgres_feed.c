@@ -472,6 +472,67 @@ Test(postgres_feed, nothing_is_done_in_a_database_before_it_was_said_that_it_is_
 	}
 }
 
+/* Two sessions write and read: the exchange may come while the one has begun a batch, and to the one alone. */
+Test(postgres_feed, what_was_begun_is_not_done_in_another_database)
+{
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = rows_str("lost"), .partition_count = 1}};
+	const struct backend_op op = {rows_str(SHMETA_DEFAULT_TENANT), &create};
+	struct shmeta_result result = {.status = SHMETA_OK};
+	struct world world, *w = &world;
+	char name[64], host[200];
+
+	for (int begun = 0; begun < 2; begun++) {
+		begin(w);
+		ok(try_write(w, "first"));
+		ok(world_changes(w));
+		ok(w->ops->start(w->state, &op, 1, 5000, &result, &w->err));
+		if (begun == 0) {
+			ok(w->ops->finish(w->state, &w->recorder.sink, &w->err));
+			world_sql(w, "DELETE FROM topics WHERE name = 'lost'");
+			ok(world_changes(w));
+		}
+		snprintf(name, sizeof name, "%s", PQdb(w->pg));
+		snprintf(host, sizeof host, "%s", PQhost(w->pg));
+		PQfinish(w->pg);
+		w->pg = PQsetdbLogin(host, NULL, NULL, NULL, "postgres", "shmeta", NULL);
+		world_sql(
+			w,
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s' AND (%s OR state = "
+			"'idle in transaction')",
+			name, begun == 0 ? "true" : "false");
+		if (begun == 1) {
+			/* The one that reads stays where it was. */
+			world_sql(w, "ALTER DATABASE %s ALLOW_CONNECTIONS false", name);
+			for (int i = 0; i < 200 && world_sql_number(w, "SELECT count(*) FROM pg_stat_activity WHERE "
+			                                               "application_name = 'shmetad' AND state = "
+			                                               "'idle in transaction'") > 0;
+			     i++)
+				(void)usleep(10000);
+			world_sql(w, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'",
+			          name);
+			world_sql(w, "ALTER DATABASE %s ALLOW_CONNECTIONS true", name);
+		}
+		world_sql(w, "CREATE DATABASE %s_copy TEMPLATE %s", name, name);
+		world_sql(w, "DROP DATABASE %s WITH (FORCE)", name);
+		world_sql(w, "ALTER DATABASE %s_copy RENAME TO %s", name, name);
+		PQfinish(w->pg);
+		w->pg = PQsetdbLogin(host, NULL, NULL, NULL, name, "shmeta", NULL);
+		for (int again = 0; again < 2; again++) {
+			enum shmeta_status status = begun == 1 && again == 0
+			                                    ? SHMETA_OK
+			                                    : w->ops->start(w->state, &op, 1, 5000, &result, &w->err);
+
+			if (status == SHMETA_OK)
+				status = w->ops->finish(w->state, &w->recorder.sink, &w->err);
+			cr_expect_eq(status, SHMETA_ERR_SOURCE, "%d %d: %d %s", begun, again, status, w->err.text);
+			cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM topics WHERE name = 'lost'"), 0, "%d %d",
+			             begun, again);
+		}
+		world_free(w);
+	}
+}
+
 Test(postgres_feed, nothing_is_made_where_the_role_is_led_to_later)
 {
 	struct world world, *w = &world;
