@@ -129,7 +129,7 @@ static void expect_equal(void)
 {
 	struct run_tool t;
 
-	run_tool(&t, "shmetactl --dir %s --timeout 60s verify --source '%s'", d.instance, uri);
+	run_tool(&t, "shmetactl --dir %s --timeout %us verify --source '%s'", d.instance, run_rounds(15, 60), uri);
 	cr_expect_eq(t.code, 0, "verify: exit status %d: %s%s", t.code, t.out, t.err);
 	run_tool_done(&t);
 }
