@@ -53,7 +53,7 @@ bench_srcs     := $(sort $(wildcard bench/*.c))
 lib_srcs       := $(filter-out shm/store%.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
-LIBS_lib       := -llmdb
+LIBS_lib       :=
 LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lconfuse -lsystemd -ljansson
 LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lm

@@ -308,8 +308,10 @@ static enum shmeta_status collect_ranges(struct shmeta_iter *iter)
 		                           &bytes);
 		if (status == SHMETA_OK) {
 			topic_id = range_topic(iter, key, key_bytes);
-			if (topic_id == 0)
+			if (topic_id == 0) {
+				status = shmeta__walk_ends(&iter->walk, key, key_bytes, value, bytes);
 				break;
+			}
 			status = add_range(iter, topic_id);
 		}
 	} while (status == SHMETA_OK && topic_id != UINT32_MAX);
@@ -335,6 +337,8 @@ static enum shmeta_status next_in_ranges(struct shmeta_iter *iter, const uint8_t
 		                           ret_key, ret_key_bytes, ret_value, ret_bytes);
 		if (status == SHMETA_OK && range_topic(iter, *ret_key, *ret_key_bytes) == topic_id)
 			return SHMETA_OK;
+		if (status == SHMETA_OK)
+			status = shmeta__walk_ends(&iter->walk, *ret_key, *ret_key_bytes, *ret_value, *ret_bytes);
 		if (status != SHMETA_OK && status != SHMETA_END)
 			return status;
 	}

@@ -3,7 +3,7 @@
  *
  *   struct shmeta          one shmeta_open(): tenant, options, last error
  *     struct core          one instance directory, shared by every open of it: board, current generation, registration
- *       struct env         one mapped generation: LMDB environment and generation page
+ *       struct env         one mapped generation: its data.mdb and its generation page
  *       struct membership  one registration page
  *     struct shmeta_reader holds its own references to an env and a membership, so that a lookup follows no shared pointer
  *
@@ -25,16 +25,13 @@
 #include "shm/part.h"
 #include "shm/record.h"
 #include "shm/slots.h"
+#include "shm/tree.h"
 #include "shm/wire.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 enum { MILLION = 1000000, THREADS_DEFAULT = 64, THREADS_MAX = 1024, PATH_BYTES = 4096 };
-
-struct MDB_env;
-struct MDB_txn;
-struct MDB_cursor;
 
 /* ---- one mapped generation (env.c) ------------------------------------------------------------------------------------- */
 
@@ -46,31 +43,32 @@ struct env {
 	const struct shmeta_generation *gen;
 	size_t gen_bytes;
 	const uint64_t *touched;
-	struct MDB_env *lmdb;
-	unsigned int dbi[SHMETA_DB_COUNT];
 	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
-	struct shmeta__pages pages; /* bytes: the whole map; shmeta__env_pages() says what is backed by the file */
-	uint64_t data_dev, data_ino;
-	uint64_t used_bytes; /* of the map, as far as anybody has looked; atomic */
+	const uint8_t *data; /* data.mdb, mapped to its largest size: struct view says how much of it is there */
+	uint64_t map_bytes;
+};
+
+/* What one commit shows. */
+struct view {
+	struct shmeta__pages pages; /* bytes: what the commit has in use; the file holds all of it */
+	struct shmeta__tree databases;
+	uint32_t opened; /* bits: which of db[] have been found */
+	struct shmeta__tree db[SHMETA_DB_COUNT];
 };
 
 enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, uid_t owner, struct env **ret,
                                     struct shmeta_err *err);
 struct env *shmeta__env_ref(struct env *env);
 void shmeta__env_unref(struct env *env); /* accepts NULL */
-/* The part of the map that the newest commit says is in use; the file holds all of it. */
-struct shmeta__pages shmeta__env_pages(struct env *env);
-/* Make *txn (NULL: a new one) show the newest commit that LMDB knows; *ret_txn: which. What it showed before is given up. */
-enum shmeta_status shmeta__env_renew(struct env *env, struct MDB_txn **txn, uint64_t *ret_txn);
-void shmeta__env_txn_free(struct MDB_txn *txn); /* accepts NULL */
-/* The bytes of both meta pages, for the reader that finds a commit stuck half-way. */
-enum { META_BYTES = 152 };
-void shmeta__env_metas(const struct env *env, uint8_t ret[2 * META_BYTES]);
-/* A value that LMDB answers lies in the file: 0 otherwise. A torn or damaged page may say anything about its length. */
-int shmeta__env_holds(struct env *env, const void *value, size_t bytes);
+/* Make the view show commit txn, the newest or the one before it. ERR_CORRUPT: no meta page shows it; while it is being replaced by a
+ * later one that is no damage. */
+enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct view *ret, struct shmeta_err *err);
 /* OK, ABSENT, ERR_CORRUPT. */
-enum shmeta_status shmeta__env_get(struct env *env, struct MDB_txn *txn, enum shmeta_db db, const void *key,
-                                   size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+enum shmeta_status shmeta__view_get(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
+                                    const void **ret_value, size_t *ret_bytes);
+/* The first entry at or behind key (key NULL: the one behind place). OK, END, ERR_CORRUPT. */
+enum shmeta_status shmeta__view_walk(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
+                                     struct shmeta__tree_place *place, struct shmeta__tree_entry *ret);
 
 /* ---- registration (registration.c) ------------------------------------------------------------------------------------- */
 
@@ -239,7 +237,7 @@ struct shmeta_reader {
 	const struct shmeta_generation *gen;
 	struct shmeta_slot *slot; /* of the registration page, or `own` */
 	const struct shmeta_board *board;
-	uint64_t parked; /* the commit that txn shows and that was published when txn was renewed; 0: none */
+	uint64_t parked; /* the commit that view shows and that was published when it was made; 0: none */
 	uint64_t epoch;
 	uint32_t attention; /* 1: begin must take the slow way; atomic */
 	uint32_t clock;     /* enum reader_clock */
@@ -248,12 +246,10 @@ struct shmeta_reader {
 
 	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
 	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */
-	struct MDB_txn *txn;
 	struct env *env;
 	struct membership *membership;
 	struct core *core;
 	struct shmeta *instance;
-	uint64_t stuck_committed, stuck_txn;   /* a commit that its writer never published, accepted */
 	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such tenant */
 	uint64_t quarantined_txn, quarantined; /* rows that this snapshot counts as quarantined */
 	uint32_t tenant;                       /* number in this env; 0: not known */
@@ -269,6 +265,7 @@ struct shmeta_reader {
 	uint32_t part_mask, part_misses;
 	uint64_t next_join_ns;
 	uint64_t look_ns;       /* when a stale answer next asks for attention */
+	struct view view;       /* of commit `parked` */
 	struct shmeta_slot own; /* counters of a reader without a slot */
 };
 
@@ -300,15 +297,18 @@ enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *reader, uint32_
 /* ---- walking a database (list.c) --------------------------------------------------------------------------------------- */
 
 struct walk {
-	struct MDB_cursor *cursor;
+	enum shmeta_db db;
 	int started;
+	struct shmeta__tree_place place;
 };
-enum shmeta_status shmeta__walk_open(struct shmeta_reader *reader, enum shmeta_db db, struct walk *ret);
+void shmeta__walk_open(enum shmeta_db db, struct walk *ret);
 /* The first entry at or behind key (key NULL: the next one). OK, END, ERR_CORRUPT, ERR_EXPIRED. */
 enum shmeta_status shmeta__walk_next(struct shmeta_reader *reader, struct walk *walk, const void *key, size_t key_bytes,
                                      const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
                                      size_t *ret_bytes);
-void shmeta__walk_close(struct walk *walk);
+/* The entry that was shown lies behind what the walk is about. END, or ERR_CORRUPT: it is not the one that the writer put there. */
+enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key, size_t key_bytes, const void *value,
+                                     size_t bytes);
 
 enum iter_kind { ITER_TOPICS, ITER_PARTITIONS, ITER_SEGMENTS, ITER_AGENTS, ITER_LEASES, ITER_OFFSETS, ITER_GROUPS };
 

@@ -3,54 +3,43 @@
 #include "reader/lookup.h"
 
 #include <errno.h>
-#include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/entry.h"
+
 /* ---- walking ------------------------------------------------------------------------------------------------------------------------ */
 
-enum shmeta_status shmeta__walk_open(struct shmeta_reader *r, enum shmeta_db db, struct walk *ret)
+void shmeta__walk_open(enum shmeta_db db, struct walk *ret)
 {
-	int rc;
-
+	ret->db = db;
 	ret->started = 0;
-	rc = mdb_cursor_open(r->txn, r->env->dbi[db], &ret->cursor);
-	if (rc == 0)
-		return SHMETA_OK;
-	ret->cursor = NULL;
-	return rc == ENOMEM ? SHMETA_ERR_NO_MEMORY : SHMETA_ERR_CORRUPT;
 }
 
 enum shmeta_status shmeta__walk_next(struct shmeta_reader *r, struct walk *walk, const void *key, size_t key_bytes,
                                      const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
                                      size_t *ret_bytes)
 {
-	MDB_val k = {key_bytes, (void *)(uintptr_t)key}, v;
-	int rc;
+	struct shmeta__tree_entry entry;
+	enum shmeta_status status;
 
 	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
 		return SHMETA_ERR_EXPIRED;
-	rc = mdb_cursor_get(walk->cursor, &k, &v, key != NULL ? MDB_SET_RANGE : MDB_NEXT);
 	walk->started = 1;
-	if (rc == MDB_NOTFOUND)
-		return SHMETA_END;
-	if (rc != 0)
-		return SHMETA_ERR_CORRUPT;
-	if (unlikely(!shmeta__env_holds(r->env, v.mv_data, v.mv_size) ||
-	             !shmeta__env_holds(r->env, k.mv_data, k.mv_size)))
-		return SHMETA_ERR_CORRUPT;
-	*ret_key = k.mv_data;
-	*ret_key_bytes = k.mv_size;
-	*ret_value = v.mv_data;
-	*ret_bytes = v.mv_size;
+	status = shmeta__view_walk(&r->view, walk->db, key, key_bytes, &walk->place, &entry);
+	if (status != SHMETA_OK)
+		return status;
+	*ret_key = entry.key;
+	*ret_key_bytes = entry.key_bytes;
+	*ret_value = entry.value;
+	*ret_bytes = entry.bytes;
 	return SHMETA_OK;
 }
 
-void shmeta__walk_close(struct walk *walk)
+enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key, size_t key_bytes, const void *value,
+                                     size_t bytes)
 {
-	if (walk->cursor != NULL)
-		mdb_cursor_close(walk->cursor);
-	walk->cursor = NULL;
+	return shmeta__entry_check(walk->db, key, key_bytes, value, bytes) ? SHMETA_END : SHMETA_ERR_CORRUPT;
 }
 
 /* ---- iterators ------------------------------------------------------------------------------------------------------------------------ */
@@ -69,12 +58,11 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind
 	iter->reader = r;
 	iter->serial = r->serial;
 	status = shmeta__snapshot_tenant(r, &iter->tenant);
-	if (status >= 0)
-		status = db == SHMETA_DB_COUNT ? SHMETA_OK : shmeta__walk_open(r, db, &iter->walk);
-	if (status != SHMETA_OK) {
+	if (status < 0) {
 		free(iter);
 		return status;
 	}
+	shmeta__walk_open(db, &iter->walk);
 	iter->next = r->iters;
 	iter->link = &r->iters;
 	if (iter->next != NULL)
@@ -100,7 +88,6 @@ void shmeta__iter_detach(struct shmeta_iter *iter)
 	*iter->link = iter->next;
 	if (iter->next != NULL)
 		iter->next->link = iter->link;
-	shmeta__walk_close(&iter->walk);
 	shmeta__part_close(&iter->part);
 	free(iter->ranges);
 	free(iter->filter[0].text);
@@ -240,7 +227,7 @@ enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **r
 	                           ret_bytes);
 	if (status == SHMETA_OK &&
 	    (*ret_key_bytes < iter->prefix_bytes || memcmp(*ret_key, iter->prefix, iter->prefix_bytes) != 0))
-		status = SHMETA_END;
+		status = shmeta__walk_ends(&iter->walk, *ret_key, *ret_key_bytes, *ret_value, *ret_bytes);
 	if (status == SHMETA_END)
 		iter->done = 1;
 	return status;

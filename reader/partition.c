@@ -51,7 +51,6 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 {
 	struct shmeta_reader *r = h->reader;
 	uint64_t key = h->part_key, touched;
-	struct shmeta__pages pages;
 	enum shmeta_status status;
 	const void *head;
 	size_t bytes;
@@ -80,8 +79,7 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 	h->absent = 0;
 	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
 	if (status == SHMETA_OK) {
-		pages = shmeta__env_pages(r->env);
-		status = shmeta__part_open(&h->part, key, head, bytes, &pages);
+		status = shmeta__part_open(&h->part, key, head, bytes, &r->view.pages);
 		h->pinned = bytes >= SHMETA_HEAD_PADDED;
 	}
 	if (unlikely(!snapshot_holds(r)))
@@ -502,7 +500,6 @@ enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *
 	uint64_t key = shmeta__part_key(topic_id, 0), at, synced;
 	uint32_t ttl;
 	struct shmeta__part part = {0};
-	struct shmeta__pages pages;
 	const uint8_t *found;
 	const void *head;
 	enum shmeta_status status;
@@ -515,9 +512,8 @@ enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *
 		return SHMETA_ERR_CORRUPT;
 	memcpy(&at, found, sizeof at);
 	if (at >> 32 != topic_id)
-		return SHMETA_END;
-	pages = shmeta__env_pages(r->env);
-	status = shmeta__part_open(&part, at, head, bytes, &pages);
+		return shmeta__walk_ends(walk, found, key_bytes, head, bytes);
+	status = shmeta__part_open(&part, at, head, bytes, &r->view.pages);
 	if (status == SHMETA_OK) {
 		shmeta__part_record(&part, ret);
 		synced = shmeta__part_synced_at_ns(&part);

@@ -55,15 +55,13 @@ static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, s
 	struct walk walk;
 	size_t key_bytes, bytes;
 
-	status = shmeta__walk_open(r, SHMETA_DB_QUARANTINE, &walk);
-	if (status != SHMETA_OK)
-		return status;
+	shmeta__walk_open(SHMETA_DB_QUARANTINE, &walk);
 	for (const uint8_t *from = prefix;; from = NULL) {
 		status = shmeta__walk_next(r, &walk, from, prefix_bytes, &key, &key_bytes, &value, &bytes);
 		if (status != SHMETA_OK)
 			break;
 		if (key_bytes < prefix_bytes || memcmp(key, prefix, prefix_bytes) != 0) {
-			status = SHMETA_ABSENT;
+			status = shmeta__walk_ends(&walk, key, key_bytes, value, bytes);
 			break;
 		}
 		if (offset == NULL)
@@ -74,7 +72,6 @@ static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, s
 			break;
 		/* In order of base; rows whose base cannot be read come last. */
 	}
-	shmeta__walk_close(&walk);
 	return status == SHMETA_END ? SHMETA_ABSENT : status;
 }
 

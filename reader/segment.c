@@ -319,7 +319,6 @@ static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shme
 {
 	struct shmeta_reader *r = iter->reader;
 	uint64_t key = h->part_key;
-	struct shmeta__pages pages;
 	enum shmeta_status status;
 	const void *head;
 	size_t bytes;
@@ -329,8 +328,7 @@ static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shme
 	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
 	if (status != SHMETA_OK)
 		return status;
-	pages = shmeta__env_pages(r->env);
-	status = shmeta__part_open(&iter->part, key, head, bytes, &pages);
+	status = shmeta__part_open(&iter->part, key, head, bytes, &r->view.pages);
 	if (status == SHMETA_OK)
 		status = shmeta__part_seek(&iter->part, from, to - 1, &iter->cursor);
 	if (status == SHMETA_END) {

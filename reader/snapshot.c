@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Snapshots: begin and end, and what begin does when something has changed.
  *
- * Why a snapshot is safe (PAIR 1). The reader loads c = committed, stores it in its pin with a full barrier, makes its LMDB
- * transaction show c, and then finds committed still equal to c. So commit c + 1 was not published when the pin was already
+ * Why a snapshot is safe (PAIR 1). The reader loads c = committed, stores it in its pin with a full barrier, copies the roots of c from
+ * its meta page, and then finds committed still equal to c. So commit c + 1 was not published when the pin was already
  * visible. The writer looks at the pins after publishing c + 1 and before it begins c + 2, the first transaction that could
- * recycle a page of c: it sees the pin. For the same reason no commit was overwriting the meta page of c while LMDB copied it.
+ * recycle a page of c: it sees the pin. For the same reason no commit was overwriting the meta page of c while it was copied: c + 2
+ * is the next one that is written there. A commit that is written and not published, because its writer was stopped or killed in
+ * between, is the other meta page's, and readers go on with c.
  * A reader without a slot replaces the pin by its clock: the writer keeps what commit c needs for a grace period after c + 1.
  *
- * A transaction that already shows c is used again without a word to LMDB: that is the usual case, and it costs one exchange. */
+ * A view that already shows c is used again: that is the usual case, and it costs one exchange. */
 #include "reader/internal.h"
 
 #include <poll.h>
@@ -16,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIES_MAX = 400, TRIES_BEFORE_STUCK = 100 };
+enum { TRIES_MAX = 400 };
 static const uint64_t REJOIN_NS = 4 * MILLION, LOOK_NS = UINT64_C(1000000000);
 static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
 
@@ -109,16 +111,13 @@ static void settle_membership(struct shmeta_reader *r)
 
 static void use_env(struct shmeta_reader *r, struct env *env)
 {
-	shmeta__env_txn_free(r->txn);
 	shmeta__env_unref(r->env);
-	r->txn = NULL;
 	r->parked = 0;
 	r->env = env;
 	r->gen = env->gen;
 	r->clock = env->other_boot                                         ? CLOCK_NONE
 	           : (r->instance->flags & SHMETA_OPEN_PRECISE_CLOCK) != 0 ? CLOCK_PRECISE
 	                                                                   : CLOCK_COARSE;
-	r->stuck_txn = 0;
 	r->tenant = 0;
 	r->tenant_txn = 0;
 	r->quarantined_txn = 0;
@@ -161,9 +160,7 @@ static void use_core(struct shmeta_reader *r, struct core *core)
 	leave(r);
 	shmeta__reader_forget(r);
 	shmeta__reader_caches_free(r);
-	shmeta__env_txn_free(r->txn);
 	shmeta__env_unref(r->env);
-	r->txn = NULL;
 	r->env = NULL;
 	r->gen = NULL;
 	r->parked = 0;
@@ -215,68 +212,35 @@ static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 	}
 }
 
-/* LMDB shows commit c + 1, the board still says c. Usually that lasts for nanoseconds. When it lasts, the writer was stopped or
- * killed between the two, and must not stop readers: the commit is good when its meta page reads the same twice. The pin stays
- * at c, which protects c + 1 as well. The transaction is not parked: r->parked stays 0 unless this answers 1. */
-static int stuck_commit(struct shmeta_reader *r, uint64_t committed, uint64_t txn)
-{
-	uint8_t before[2 * META_BYTES], after[2 * META_BYTES];
-	uint64_t again;
-
-	if (txn != committed + 1 || shmeta_load(&r->gen->committing) != txn)
-		return 0;
-	shmeta__env_metas(r->env, before);
-	for (unsigned i = 0; i < 64; i++)
-		shmeta__relax(64);
-	if (shmeta__env_renew(r->env, &r->txn, &again) != SHMETA_OK)
-		return 0;
-	shmeta_fence_read();
-	shmeta__env_metas(r->env, after);
-	if (again != txn || memcmp(before, after, sizeof before) != 0 || shmeta_load(&r->gen->committing) != txn ||
-	    shmeta_load(&r->gen->committed) != committed)
-		return 0;
-	r->parked = txn;
-	r->stuck_committed = committed;
-	r->stuck_txn = txn;
-	return 1;
-}
-
-/* A transaction is accepted only if its commit was published before the renewal and no other one until after it (PAIR 1). So a
- * number enters r->parked only here and in stuck_commit(), when the loads on both sides agreed; while the transaction is being
- * renewed nothing is parked, and a try that failed leaves nothing that a later one could take for good. */
+/* A view is accepted only if its commit was published before it was made and no other one until after it (PAIR 1). So a number enters
+ * r->parked only here, when the loads on both sides agreed; while the view is being made nothing is parked, and a try that failed
+ * leaves nothing that a later one could take for good. */
 static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 {
-	enum shmeta_status status;
-	uint64_t committed, shown;
+	enum shmeta_status status = SHMETA_OK;
+	struct shmeta_err err;
+	uint64_t committed;
 
 	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
 		committed = shmeta_load(&r->gen->committed);
 		if (committed == 0)
 			return SHMETA_UNKNOWN;
 		shmeta_swap(&r->slot->pin, committed); /* PAIR 1 */
-		if (r->stuck_txn != 0 && r->parked == r->stuck_txn && committed == r->stuck_committed &&
-		    shmeta_load(&r->gen->committing) == r->stuck_txn && shmeta_load(&r->gen->committed) == committed)
-			break;
-		shown = r->parked;
-		if (shown != committed) {
+		if (r->parked != committed) {
 			r->parked = 0;
-			status = shmeta__env_renew(r->env, &r->txn, &shown);
-			if (status != SHMETA_OK)
-				return status;
+			status = shmeta__env_show(r->env, committed, &r->view, &err);
 			shmeta_fence_read();
 		}
-		if (shown == committed && shmeta_load(&r->gen->committed) == committed) {
-			r->parked = shown;
-			break;
+		if (shmeta_load(&r->gen->committed) == committed) {
+			if (status != SHMETA_OK)
+				return shmeta__instance_fail(r->instance, &err);
+			r->parked = committed;
+			return SHMETA_OK;
 		}
-		if (tries >= TRIES_BEFORE_STUCK && stuck_commit(r, committed, shown))
-			break;
 		r->slot->counters.retries++;
-		if (tries == TRIES_MAX - 1)
-			return SHMETA_ERR_CONTENDED;
 		shmeta__relax(tries);
 	}
-	return SHMETA_OK;
+	return SHMETA_ERR_CONTENDED;
 }
 
 static __attribute__((noinline)) enum shmeta_status begin_slow(struct shmeta_reader *r)
@@ -434,10 +398,10 @@ enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *r, struct shmeta_s
 enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *r, enum shmeta_db db, const void *key, size_t key_bytes,
                                         const void **ret_value, size_t *ret_bytes)
 {
-	/* LMDB believes the pages it walks: do not let it near those that may have been recycled. */
+	/* What lies on pages that may have been recycled is no damage. */
 	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
 		return SHMETA_ERR_EXPIRED;
-	return shmeta__env_get(r->env, r->txn, db, key, key_bytes, ret_value, ret_bytes);
+	return shmeta__view_get(&r->view, db, key, key_bytes, ret_value, ret_bytes);
 }
 
 enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *r, uint32_t *ret)
@@ -497,7 +461,6 @@ static void reader_drop(struct shmeta_reader *r)
 {
 	leave(r);
 	shmeta__reader_caches_free(r);
-	shmeta__env_txn_free(r->txn);
 	shmeta__env_unref(r->env);
 	shmeta__core_unref(r->core, 0);
 	free(r);

@@ -371,16 +371,13 @@ enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name,
 	if (status == SHMETA_ABSENT) {
 		status = topic_absent(r, name, bytes, &(struct known){0}, ret_fresh);
 	} else if (status == SHMETA_OK) {
-		status = shmeta__walk_open(r, SHMETA_DB_PARTS, &walk);
-		if (status == SHMETA_OK) {
-			while ((walked = shmeta__partition_walk(r, &walk, id, &partition, &oldest)) == SHMETA_OK) {
-				stats.partition_count++;
-				stats.segment_count += partition.segment_count;
-				stats.size_bytes += partition.size_bytes;
-			}
-			shmeta__walk_close(&walk);
-			status = walked == SHMETA_END ? SHMETA_OK : walked;
+		shmeta__walk_open(SHMETA_DB_PARTS, &walk);
+		while ((walked = shmeta__partition_walk(r, &walk, id, &partition, &oldest)) == SHMETA_OK) {
+			stats.partition_count++;
+			stats.segment_count += partition.segment_count;
+			stats.size_bytes += partition.size_bytes;
 		}
+		status = walked == SHMETA_END ? SHMETA_OK : walked;
 		/* As old as the oldest part of the sum; without parts, as the class. */
 		if (oldest.synced_at_ns == UINT64_MAX)
 			oldest.synced_at_ns = 0;

@@ -44,6 +44,8 @@ enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 }; /* but for those of QUARANTINE: below
 #define SHMETA_SENTINEL_KEY "\0\0\0\0 sentinel"
 enum { SHMETA_SENTINEL_BYTES = 13 };
 #define SHMETA_SENTINEL_NUMBER UINT64_C(0) /* where keys are integers */
+#define SHMETA_SENTINEL_VALUE "SENTINEL"   /* what its value begins with */
+enum { SHMETA_SENTINEL_VALUE_BYTES = 8 };
 _Static_assert(sizeof(SHMETA_SENTINEL_KEY) - 1 == SHMETA_SENTINEL_BYTES, "the sentinel's length");
 
 static inline uint64_t shmeta__part_key(uint32_t topic_id, uint32_t partition_id)

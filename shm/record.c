@@ -69,6 +69,16 @@ int shmeta__record_restamp(void *value, size_t bytes, const void *key, size_t ke
 	return 1;
 }
 
+int shmeta__record_check(const void *value, size_t bytes, const void *key, size_t key_bytes)
+{
+	struct shmeta_record_head head;
+
+	if (bytes < sizeof head)
+		return 0;
+	shmeta__copy_once(&head, value, sizeof head);
+	return head.checksum == checksum(value, bytes, key, key_bytes);
+}
+
 static struct shmeta_str of_map(struct shmeta_map map)
 {
 	return (struct shmeta_str){map.data, map.bytes};

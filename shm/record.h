@@ -216,6 +216,9 @@ size_t shmeta__quarantined_encode(const struct shmeta__quarantined *row, const s
 /* Give a small record in place another time. 0: it is damaged, and stays as it is. */
 int shmeta__record_restamp(void *value, size_t bytes, const void *key, size_t key_bytes, uint64_t synced_at_ns);
 
+/* 1: the checksum of a small record is right. */
+int shmeta__record_check(const void *value, size_t bytes, const void *key, size_t key_bytes);
+
 /* verify: 1: the checksum too. OK or ERR_CORRUPT. ret_stamps may be NULL. */
 enum shmeta_status shmeta__topic_decode(const void *value, size_t bytes, const void *key, size_t key_bytes, int verify,
                                         struct shmeta_topic *ret, struct shmeta__stamps *ret_stamps);

@@ -100,7 +100,7 @@ int main(void)
 	return 0;
 }
 C
-if ! ${CC:-gcc} ${SAN:+-fsanitize=$SAN} -O1 -Iinclude -o "$root/opt/reader" "$root/opt/reader.c" "$build/lib/libshmeta.a" -llmdb; then
+if ! ${CC:-gcc} ${SAN:+-fsanitize=$SAN} -O1 -Iinclude -o "$root/opt/reader" "$root/opt/reader.c" "$build/lib/libshmeta.a"; then
 	echo "not ok - a reader compiles"
 	exit 1
 fi

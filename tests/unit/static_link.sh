@@ -17,7 +17,7 @@ status=0
 	echo 'int main(void) { struct shmeta_client *c; struct shmeta *s;'
 	echo '	call_free(); link_send(); return shmeta_client_open(0, 0, &c) == SHMETA_OK || shmeta_open(0, &s) == SHMETA_OK; }'
 } >"$work/user.c"
-if ${CC:-gcc} -std=gnu11 ${SAN:+-fsanitize=$SAN} -Wall -Werror -I. -o "$work/user" "$work/user.c" "$build/lib/libshmeta.a" -llmdb -pthread; then
+if ${CC:-gcc} -std=gnu11 ${SAN:+-fsanitize=$SAN} -Wall -Werror -I. -o "$work/user" "$work/user.c" "$build/lib/libshmeta.a" -pthread; then
 	echo "ok - a program with functions of ordinary names links with the archive"
 else
 	echo "not ok - a program with functions of ordinary names links with the archive"

@@ -171,32 +171,10 @@ Test(cut_off, a_commit_that_released_what_it_allocated_leaves_a_file_as_long_as_
 	(void)fake_commit(w);
 	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	pages = shmeta__env_pages(reader->env);
+	pages = reader->view.pages;
 	cr_assert_leq(pages.bytes, (uint64_t)size_of(path));
 	/* What a wrong locator may lead to at most. */
 	cr_assert_geq(((const volatile uint8_t *)pages.base)[pages.bytes - 1], 0);
-	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-}
-
-Test(cut_off, a_value_that_leaves_the_file_is_not_believed)
-{
-	struct shmeta *instance;
-	struct shmeta_reader *reader;
-	const uint8_t *base;
-	uint64_t used;
-
-	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
-	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	base = reader->env->pages.base;
-	used = shmeta__env_pages(reader->env).bytes;
-	cr_assert(shmeta__env_holds(reader->env, base + 4096, 4096));
-	cr_assert(shmeta__env_holds(reader->env, base + used - 10, 10));
-	cr_assert_not(shmeta__env_holds(reader->env, base + used - 10, 11));
-	cr_assert_not(shmeta__env_holds(reader->env, base + 4096, UINT32_MAX));
-	cr_assert_not(shmeta__env_holds(reader->env, base - 1, 1));
-	cr_assert_not(shmeta__env_holds(reader->env, base + used + 1, 0));
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	shmeta_reader_free(reader);
 	shmeta_close(instance);

@@ -1,66 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A snapshot is accepted only if its commit was published when the transaction was renewed. The reader's pause between two tries is
- * this program's own, so that a test can act exactly there. */
+ * A snapshot is accepted only if its commit was published when its roots were read, and no later one until after that. What reads the
+ * meta pages is this program's own, so that a test can act exactly there. */
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "reader/internal.h"
+#include "shm/tree.h"
+
+/* The real one, under another name. */
+static enum shmeta_status real_tree_meta(const uint8_t *base, uint64_t txn, struct shmeta__tree_meta *ret,
+                                         uint64_t *ret_newest, struct shmeta_err *err);
+#define shmeta__tree_read_meta real_tree_meta
+#include "shm/tree_meta.c"
+#undef shmeta__tree_read_meta
+
 #include "shm/store_private.h"
 #include "tests/support/fake_writer.h"
 
-enum { OLD = 200, NEW = 300, MM_ADDRESS = 24, MM_TXNID = 144 };
+enum { OLD = 200, NEW = 300 };
 
 static struct fake_writer *w;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
 static uint32_t topic;
-static void (*on_pause)(void);
+static uint64_t committed;
+static unsigned int looked;
+static void (*when_read)(
+	struct shmeta__tree_meta *roots); /* between the copy of the roots and what the reader does next */
 
-void shmeta__relax(unsigned tries)
+enum shmeta_status shmeta__tree_read_meta(const uint8_t *base, uint64_t txn, struct shmeta__tree_meta *ret,
+                                          uint64_t *ret_newest, struct shmeta_err *err)
 {
-	(void)tries;
-	if (on_pause != NULL)
-		on_pause();
-}
+	enum shmeta_status status = real_tree_meta(base, txn, ret, ret_newest, err);
 
-static uint64_t newest; /* the commit that is being made */
-static int data_fd;
-static uint8_t whole[META_BYTES], torn[META_BYTES];
-
-static off_t meta_at(void)
-{
-	return (off_t)(newest & 1) * SHMETA_PAGE;
+	looked++;
+	if (when_read != NULL)
+		when_read(ret);
+	return status;
 }
 
 static void watermark(uint64_t value)
 {
 	fake_begin(w);
 	fake_partition(w, topic, 0, value, NULL, 0, 0, 0);
-	newest = fake_commit(w);
+	committed = fake_commit(w);
 }
 
 static void set_up(void)
 {
-	char path[128];
-
 	w = fake_writer_new();
 	fake_begin(w);
 	topic = fake_simple_topic(w, "t", 1);
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
-	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", w->dir);
-	data_fd = open(path, O_RDWR | O_CLOEXEC);
-	cr_assert_geq(data_fd, 0);
 	watermark(OLD);
 }
 
 static void tear_down(void)
 {
-	(void)close(data_fd);
+	when_read = NULL;
 	fake_close_all(w, instance, reader);
 }
 
@@ -76,83 +74,66 @@ static uint64_t shown(void)
 	return p.high_watermark;
 }
 
-static void put_meta(const uint8_t meta[META_BYTES])
+/* Two commits more: the second may have written over the page while it was copied, so the copy may be anything. */
+static void replaced_once(struct shmeta__tree_meta *roots)
 {
-	cr_assert_eq(pwrite(data_fd, meta, META_BYTES, meta_at()), META_BYTES);
-}
-
-/* Between LMDB's commit and its publication the reader sees what a write of a meta page may look like to another processor: its last
- * word, the number of the commit, is there, the roots are the former commit's. */
-static uint8_t former[META_BYTES];
-static void (*when_torn)(void);
-
-static void tear(void *arg, const char *where)
-{
-	(void)arg;
-	if (strcmp(where, "written") != 0)
-		return;
-	newest++;
-	cr_assert_eq(pread(data_fd, whole, META_BYTES, meta_at()), META_BYTES);
-	memcpy(torn, former, META_BYTES);
-	memcpy(torn + MM_TXNID, whole + MM_TXNID, META_BYTES - MM_TXNID);
-	put_meta(torn);
-	when_torn();
-	put_meta(whole);
-}
-
-static void commit_torn(void (*then)(void))
-{
-	/* What the page of commit n holds before it is written is commit n - 2. */
-	cr_assert_eq(pread(data_fd, former, META_BYTES, (off_t)((newest + 1) & 1) * SHMETA_PAGE), META_BYTES);
-	when_torn = then;
-	w->store->step = tear;
+	when_read = NULL;
+	memset(&roots->databases, 0xA5, sizeof roots->databases);
+	watermark(OLD + 1);
 	watermark(NEW);
-	w->store->step = NULL;
-	on_pause = NULL;
 }
 
-/* What the writer does next anyway, between the reader's first and second try. */
-static void publish(void)
+Test(snapshot_renewal, roots_that_were_read_while_a_later_commit_was_published_are_read_anew)
 {
-	put_meta(whole);
-	shmeta_store(&w->gen->committed, newest);
-	on_pause = NULL;
-}
-
-static void begin_while_torn(void)
-{
-	on_pause = publish;
-	cr_assert_eq(shown(), NEW, "the roots were read anew after the commit was published");
-}
-
-Test(snapshot_renewal, a_transaction_taken_before_its_commit_was_published_is_renewed)
-{
-	watermark(OLD);
 	cr_assert_eq(shown(), OLD);
 	watermark(OLD);
-	commit_torn(begin_while_torn);
+	when_read = replaced_once;
+	cr_assert_eq(shown(), NEW);
 	cr_assert_eq(shown(), NEW);
 }
 
-/* The page does not hold still: a commit that looks stuck is not taken for good. */
-static void flicker(void)
+static void replaced_always(struct shmeta__tree_meta *roots)
 {
-	torn[MM_ADDRESS]++;
-	put_meta(torn);
-}
-
-static void begin_in_vain(void)
-{
-	on_pause = flicker;
-	cr_assert_eq(shmeta_begin(reader), SHMETA_ERR_CONTENDED);
-	on_pause = NULL;
+	memset(&roots->databases, 0xA5, sizeof roots->databases);
+	watermark(NEW);
 }
 
 Test(snapshot_renewal, a_begin_that_failed_leaves_nothing_that_the_next_one_accepts)
 {
-	watermark(OLD);
 	cr_assert_eq(shown(), OLD);
 	watermark(OLD);
-	commit_torn(begin_in_vain);
+	when_read = replaced_always;
+	cr_assert_eq(shmeta_begin(reader), SHMETA_ERR_CONTENDED);
+	when_read = NULL;
+	cr_assert_eq(fake_oldest_pin(w), UINT64_MAX, "nothing stays pinned");
 	cr_assert_eq(shown(), NEW, "not what the failed begin had read");
+}
+
+Test(snapshot_renewal, roots_are_read_once_a_commit)
+{
+	watermark(NEW);
+	cr_assert_eq(shown(), NEW);
+	looked = 0;
+	for (int i = 0; i < 10; i++)
+		cr_assert_eq(shown(), NEW);
+	cr_assert_eq(looked, 0);
+}
+
+static uint64_t seen_in_between;
+
+static void look(void *arg, const char *where)
+{
+	(void)arg;
+	if (strcmp(where, "written") == 0)
+		seen_in_between = shown();
+}
+
+Test(snapshot_renewal, what_is_written_and_not_published_is_not_shown)
+{
+	watermark(OLD);
+	w->store->step = look;
+	watermark(NEW);
+	w->store->step = NULL;
+	cr_assert_eq(seen_in_between, OLD);
+	cr_assert_eq(shown(), NEW);
 }

@@ -28,7 +28,7 @@ BEGIN {
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
 	comparison = "^tools/shmetactl/(schema\\.c|verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
 
-	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|reader/[a-z_]+\\.[ch]|tests/.*|bench/.*)$"
+	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<confuse.h>"]  = "^(writer/config[a-z_]*\\.[ch]|tests/.*)$"

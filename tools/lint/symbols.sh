@@ -4,7 +4,7 @@
 # - libshmeta.so.0 exports exactly the functions that include/shmeta.h declares, and reader/libshmeta.map names the same;
 # - libshmeta.a defines no symbol without the prefix shmeta_: an archive cannot hide what its files share, so any other name may be
 #   the host program's as well;
-# - it links liblmdb and libc only;
+# - it links libc only;
 # - nothing in it can print, abort, exit, read the environment, install handlers or start threads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -39,7 +39,7 @@ fi
 
 needed=$(readelf -d "$build/lib/libshmeta.so.0" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
 case $needed in
-'libc.so.6 liblmdb.so.0 ' | 'ld-linux-x86-64.so.2 libc.so.6 liblmdb.so.0 ') ;;
+'libc.so.6 ' | 'ld-linux-x86-64.so.2 libc.so.6 ') ;;
 *)
 	echo "libshmeta.so.0 links: $needed"
 	status=1

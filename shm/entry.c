@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The checksum of any entry. */
+#include "shm/entry.h"
+
+#include <string.h>
+
+#include "shm/block.h"
+#include "shm/record.h"
+
+static int is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
+{
+	static const uint64_t number = SHMETA_SENTINEL_NUMBER;
+
+	switch (db) {
+	case SHMETA_DB_TOPICS:
+	case SHMETA_DB_PARTS:
+	case SHMETA_DB_BLOCKS:
+	case SHMETA_DB_LEASES:
+		return key_bytes == sizeof number && memcmp(key, &number, sizeof number) == 0;
+	default:
+		return key_bytes == SHMETA_SENTINEL_BYTES &&
+		       memcmp(key, SHMETA_SENTINEL_KEY, SHMETA_SENTINEL_BYTES) == 0;
+	}
+}
+
+int shmeta__entry_check(enum shmeta_db db, const void *key, size_t key_bytes, const void *value, size_t bytes)
+{
+	uint64_t number;
+
+	if (is_sentinel(db, key, key_bytes))
+		return bytes >= SHMETA_SENTINEL_VALUE_BYTES &&
+		       memcmp(value, SHMETA_SENTINEL_VALUE, SHMETA_SENTINEL_VALUE_BYTES) == 0;
+	switch (db) {
+	case SHMETA_DB_PARTS:
+		if (key_bytes != sizeof number || bytes < sizeof(struct shmeta_part_head))
+			return 0;
+		memcpy(&number, key, sizeof number);
+		return shmeta__ld64(value) == shmeta__head_checksum(value, bytes, number);
+	case SHMETA_DB_META:
+	case SHMETA_DB_TOPICS:
+	case SHMETA_DB_BLOCKS:
+	case SHMETA_DB_COUNT:
+		return 1;
+	case SHMETA_DB_NAMES:
+	case SHMETA_DB_AGENTS:
+	case SHMETA_DB_GROUPS:
+	case SHMETA_DB_OFFSETS:
+	case SHMETA_DB_LEASES:
+	case SHMETA_DB_QUARANTINE:
+		return shmeta__record_check(value, bytes, key, key_bytes);
+	}
+	return 0;
+}
