@@ -387,3 +387,85 @@ Test(first_load, names_are_listed_without_rows_and_rows_without_partitions)
 	for (int engine = 0; engine < WORLD_ENGINES; engine++)
 		lists_names((enum world_engine)engine);
 }
+
+/* ---- beside other rows that cannot be served ------------------------------------------------------------------------------------------ */
+
+/* What was read in vain before the culprit was alone is not counted for that. */
+static void counts_once(enum world_engine engine)
+{
+	const struct culprit *c = &culprits[1];
+
+	make(engine);
+	world_sql(&w, "UPDATE partitions SET high_watermark = -1 WHERE topic = 'alpha' AND partition_id = 2");
+	spoil(c);
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_not_null(sync_store(f.sync), "%s", f.sentence);
+	cr_expect_eq(fixture_counters(&f).quarantined, 1 + 4, "%d", (int)fixture_counters(&f).quarantined);
+	fixture_close(&f);
+	f.now_ns += 1000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_expect_eq(fixture_counters(&f).quarantined, 1 + 4, "%d", (int)fixture_counters(&f).quarantined);
+	world_sql(&w, "UPDATE kept SET high_watermark = 30 WHERE topic = 'alpha'");
+	mend(c);
+	fixture_pass(&f, 4000000);
+	cr_expect_eq(fixture_counters(&f).quarantined, 0);
+	open_reader();
+	expect_served(ALL);
+	end();
+}
+
+Test(first_load, a_row_that_is_quarantined_beside_it_is_counted_once_on_sqlite)
+{
+	counts_once(WORLD_SQLITE_NEW);
+}
+
+Test(first_load, a_row_that_is_quarantined_beside_it_is_counted_once_on_postgresql)
+{
+	counts_once(WORLD_PG_NEW);
+}
+
+/* ---- damage -------------------------------------------------------------------------------------------------------------------------- */
+
+/* Swap a page of the file with what is in `page`. */
+static void swap_page(int64_t number, unsigned char page[4096])
+{
+	unsigned char there[4096];
+	FILE *file = fopen(w.path, "r+be");
+
+	cr_assert_not_null(file);
+	cr_assert_eq(fseek(file, (long)((number - 1) * 4096), SEEK_SET), 0);
+	cr_assert_eq(fread(there, sizeof there, 1, file), 1);
+	cr_assert_eq(fseek(file, (long)((number - 1) * 4096), SEEK_SET), 0);
+	cr_assert_eq(fwrite(page, sizeof there, 1, file), 1);
+	cr_assert_eq(fclose(file), 0);
+	memcpy(page, there, sizeof there);
+}
+
+Test(first_load, a_damaged_page_costs_its_class_alone_on_sqlite)
+{
+	unsigned char page[4096];
+	int64_t number;
+
+	make(WORLD_SQLITE_NEW);
+	world_sql(&w, "PRAGMA wal_checkpoint(TRUNCATE)");
+	cr_assert_eq(world_sql_number(&w, "PRAGMA page_size"), 4096);
+	number = world_sql_number(&w, "SELECT rootpage FROM sqlite_master WHERE name = 'agents'");
+	memset(page, 0xee, sizeof page);
+	swap_page(number, page);
+	fixture_open(&f);
+	fixture_pass(&f, 20000);
+	cr_assert_not_null(sync_store(f.sync), "%s", f.sentence);
+	open_reader();
+	expect_served(ALL & ~(unsigned)AGENT);
+	cr_expect_eq(fixture_counters(&f).quarantined, 1);
+	cr_expect_not_null(strstr(f.log, "malformed"), "%s", f.log);
+	cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	swap_page(number, page);
+	world_watermark(&w, NULL, "gamma", 0, 30); /* what connections have read of the file is no longer good */
+	fixture_pass(&f, 120000);
+	expect_served(ALL);
+	cr_expect_eq(fixture_counters(&f).quarantined, 0);
+	end();
+}
