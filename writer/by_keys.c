@@ -503,6 +503,8 @@ static enum shmeta_status read_all(struct merge *m)
 	for (size_t at = 0, some; at < b->name_count && status == SHMETA_OK; at += some) {
 		some = b->name_count - at < PIECE_KEYS ? b->name_count - at : PIECE_KEYS;
 		status = read_topics(m, b->name + at, some);
+		if (status == SHMETA_OK)
+			status = merge_sink(m, false).progress(m, at + some, b->name_count);
 	}
 	m->classes_begun = true;
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && status == SHMETA_OK; i++)
