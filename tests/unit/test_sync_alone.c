@@ -332,6 +332,7 @@ Test(sync_alone, a_row_that_the_source_cannot_show_costs_the_first_load_that_row
 	cr_assert_eq(fixture_counters(&f).loads, 1);
 	cr_assert_eq(fixture_counters(&f).topics, 700);
 	cr_assert_eq(fixture_counters(&f).partitions, 2 * 700 - 1);
+	cr_assert_geq(f.progress_calls, 3, "%d", (int)f.progress_calls);
 	cr_assert_eq(fixture_counters(&f).quarantined, 1);
 	cr_assert(fixture_logged(&f, "quarantined"));
 
@@ -430,5 +431,29 @@ Test(sync_alone, a_pass_by_keys_does_not_believe_at_once_that_most_is_gone)
 	memory_mend_partition(f.db, "t17", 1);
 	fixture_pass(&f, 60000);
 	SAME();
+	fixture_done(&f);
+}
+
+/* The feed will not name it again: whoever starts anew reads everything. */
+Test(sync_alone, a_writer_that_starts_anew_finds_what_the_first_load_lost)
+{
+	char name[16];
+
+	fixture_init(&f);
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(name, sizeof name, "t%02d", i);
+		fixture_topic(&f, name, 2, 3, 1111);
+	}
+	spoil(false);
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(fixture_counters(&f).quarantined, 1);
+	fixture_crash(&f);
+	memory_mend_partition(f.db, "t17", 1);
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).quarantined, 0);
 	fixture_done(&f);
 }
