@@ -812,6 +812,8 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	if (!load.no_memory && load.count == 0)
 		make_absolute(&load);
 	status = tell(&load, listener, err);
+	if (status == SHMETA_ERR_CONFIG && listener != NULL && listener->refused != NULL)
+		listener->refused(listener->arg, load.config->instance_directory);
 	for (size_t i = 0; i < load.count; i++)
 		free(load.mistakes[i].sentence);
 	free(load.mistakes);

@@ -182,10 +182,12 @@ struct config_flags {
 	bool create;
 };
 
-/* Told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". */
+/* problem() is told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". refused() (may be NULL) is called
+ * once when there were any: with the instance directory, as far as the flags and what could be read of the file name it. */
 struct config_listener {
 	void *arg;
 	void (*problem)(void *arg, const char *sentence);
+	void (*refused)(void *arg, const char *directory);
 };
 
 /* Read the file, or none, and judge all of it. OK and a new struct, or ERR_CONFIG (err: the first mistake and how many more there

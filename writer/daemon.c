@@ -992,7 +992,10 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	instance_announce(&d->instance);
 	write_stats(d); /* what the former writer said of itself is over */
 	notify_extend(EXTEND_S, "starting");
-	return start_engine(d, err);
+	status = start_engine(d, err);
+	if (status == SHMETA_OK)
+		instance_started(&d->instance);
+	return status;
 }
 
 static void finish(struct daemon *d)
@@ -1015,18 +1018,19 @@ static void finish(struct daemon *d)
 	instance_close(&d->instance);
 	log_progress_end();
 	log_flush_held(UINT64_MAX);
-	config_free(d->config);
 }
 
 int daemon_run(const struct config_flags *flags, struct config *config)
 {
 	struct daemon d = {.flags = *flags, .config = config, .instance = {.dir_fd = -1, .lock_fd = -1}};
 	struct shmeta_err err = {0};
+	bool started = true;
 	int code = DAEMON_OK;
 
 	log_open(stderr, config->instance_name, (int)config->log_level);
 	config_hide_secrets(config->source_uri, d.source, sizeof(d.source));
 	if (start(&d, &err) != SHMETA_OK) {
+		started = false;
 		code = err.code == SHMETA_ERR_CONFIG ? DAEMON_REFUSED
 		       : err.code == SHMETA_ERR_BUSY ? DAEMON_TAKEN
 		                                     : DAEMON_FAILED;
@@ -1041,5 +1045,8 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 		}
 	}
 	finish(&d);
+	if (!started && code != DAEMON_TAKEN)
+		instance_start_failed(d.config->instance_directory, err.text);
+	config_free(d.config);
 	return code;
 }

@@ -16,8 +16,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "shm/last_start.h"
 #include "writer/log.h"
 #include "writer/phase.h"
 
@@ -86,6 +88,16 @@ static void tell_doubts(const char *path, const struct stat *st)
 		          (unsigned)st->st_gid, path);
 }
 
+static enum shmeta_status judge_directory(const char *path, const struct stat *st, struct shmeta_err *err)
+{
+	if (st->st_mode & S_IWOTH)
+		return shmeta_fail(err, SHMETA_ERR_PERMISSION,
+		                   "everybody can write to the instance directory %s, so its files cannot be trusted; "
+		                   "chmod it to 2750, or choose another with --dir",
+		                   path);
+	return judge_owner(path, st, err);
+}
+
 static enum shmeta_status open_directory(const char *path, int *ret_fd, struct shmeta_err *err)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -106,17 +118,10 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return shmeta_fail_errno(err, errno, "cannot open the instance directory %s", path);
-	if (fstat(fd, &st) < 0) {
+	if (fstat(fd, &st) < 0)
 		status = shmeta_fail_errno(err, errno, "cannot look at the instance directory %s", path);
-	} else if (st.st_mode & S_IWOTH) {
-		status =
-			shmeta_fail(err, SHMETA_ERR_PERMISSION,
-		                    "everybody can write to the instance directory %s, so its files cannot be trusted; "
-		                    "chmod it to 2750, or choose another with --dir",
-		                    path);
-	} else {
-		status = judge_owner(path, &st, err);
-	}
+	else
+		status = judge_directory(path, &st, err);
 	if (status != SHMETA_OK) {
 		close(fd);
 		return status;
@@ -204,6 +209,29 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 	}
 	instance_close(&instance);
 	return status;
+}
+
+void instance_start_failed(const char *path, const char *sentence)
+{
+	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
+	struct shmeta_err err = {0};
+	struct timespec now;
+	struct stat st;
+
+	instance.dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (instance.dir_fd >= 0 && fstat(instance.dir_fd, &st) == 0 && judge_directory(path, &st, &err) == SHMETA_OK &&
+	    take_lock(&instance, &err) == SHMETA_OK) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (shmeta__last_start_write(instance.dir_fd, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		                             sentence, &err) != SHMETA_OK)
+			log_event(LOG_WARNING, "directory", "cannot leave the reason in %s: %s", path, err.text);
+	}
+	instance_close(&instance);
+}
+
+void instance_started(const struct instance *instance)
+{
+	shmeta__last_start_remove(instance->dir_fd);
 }
 
 /* ---- who the writer is -------------------------------------------------------------------------------------------------- */

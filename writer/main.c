@@ -2,6 +2,8 @@
  * shmetad: the command line. */
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -10,6 +12,8 @@
 #include "shm/wire.h"
 #include "writer/config.h"
 #include "writer/daemon.h"
+#include "writer/instance.h"
+#include "writer/notify.h"
 
 enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
 
@@ -70,6 +74,7 @@ struct told {
 	enum verb verb;
 	const char *priority; /* the journal takes it; a terminal shall not show it */
 	json_t *list;
+	char *directory; /* of the instance whose configuration was refused */
 };
 
 static void print_problem(void *arg, const char *sentence)
@@ -80,6 +85,13 @@ static void print_problem(void *arg, const char *sentence)
 		json_array_append_new(told->list, json_string(sentence));
 	else
 		fprintf(stderr, "%s%s\n", told->verb == RUN && !isatty(STDERR_FILENO) ? told->priority : "", sentence);
+}
+
+static void keep_directory(void *arg, const char *directory)
+{
+	struct told *told = arg;
+
+	told->directory = strdup(directory);
 }
 
 static int print_check(const struct config_flags *flags, struct told *told, bool right)
@@ -126,7 +138,7 @@ static int dump(const struct config *config, int json)
 static int with_config(enum verb verb, const struct config_flags *flags, int json)
 {
 	struct told told = {.verb = verb, .priority = "<3>", .list = verb == CHECK && json ? json_array() : NULL};
-	const struct config_listener listener = {.arg = &told, .problem = print_problem};
+	const struct config_listener listener = {.arg = &told, .problem = print_problem, .refused = keep_directory};
 	struct config *config = NULL;
 	struct shmeta_err err;
 	int code;
@@ -137,6 +149,8 @@ static int with_config(enum verb verb, const struct config_flags *flags, int jso
 			fprintf(stderr, "shmetad: %s\n", err.text);
 		else if (verb == CHECK)
 			code = print_check(flags, &told, false);
+		else if (verb == RUN && told.directory != NULL)
+			instance_start_failed(told.directory, err.text);
 	} else if (verb == DUMP) {
 		code = dump(config, json);
 	} else if (verb == CHECK) {
@@ -147,17 +161,49 @@ static int with_config(enum verb verb, const struct config_flags *flags, int jso
 		return daemon_run(flags, config);
 	}
 	json_decref(told.list);
+	free(told.directory);
 	config_free(config);
 	return code;
 }
 
-static int usage(const char *argument)
+static void no_problem(void *arg, const char *sentence)
 {
+	(void)arg;
+	(void)sentence;
+}
+
+/* A command line that a service manager gave is a start that failed; one that was typed is told to who typed it. */
+static int refuse_command_line(const struct config_flags *flags, const char *sentence)
+{
+	struct told told = {.verb = RUN};
+	const struct config_listener listener = {.arg = &told, .problem = no_problem, .refused = keep_directory};
+	struct config *config = NULL;
+
+	if (!notify_listens())
+		return DAEMON_REFUSED;
+	(void)config_load(flags, &listener, &config, NULL);
+	if (config != NULL || told.directory != NULL)
+		instance_start_failed(config != NULL ? config->instance_directory : told.directory, sentence);
+	free(told.directory);
+	config_free(config);
+	return DAEMON_REFUSED;
+}
+
+/* argument: NULL where getopt has told already, and the last word that it took is the wrong one. */
+static int usage(const struct config_flags *flags, const char *argument, const char *last)
+{
+	char sentence[512];
+
 	if (argument != NULL)
-		fprintf(stderr, "shmetad: unexpected argument '%s'; 'shmetad --help' lists the options\n", argument);
+		snprintf(sentence, sizeof(sentence), "unexpected argument '%s'; 'shmetad --help' lists the options",
+		         argument);
+	else
+		snprintf(sentence, sizeof(sentence), "wrong option '%s'; 'shmetad --help' lists the options", last);
+	if (argument != NULL)
+		fprintf(stderr, "shmetad: %s\n", sentence);
 	else
 		fprintf(stderr, "shmetad: 'shmetad --help' lists the options\n");
-	return DAEMON_REFUSED;
+	return refuse_command_line(flags, sentence);
 }
 
 int main(int argc, char **argv)
@@ -210,11 +256,11 @@ int main(int argc, char **argv)
 			verb = HELP;
 			break;
 		default:
-			return usage(NULL);
+			return usage(&flags, NULL, argv[optind - 1]);
 		}
 	}
 	if (optind < argc)
-		return usage(argv[optind]);
+		return usage(&flags, argv[optind], NULL);
 	switch (verb) {
 	case HELP:
 		print_help();

@@ -417,13 +417,45 @@ static const char *const looking[] = {
 	"readers",
 	"store",
 	"quarantine",
+	"groups",
+	"agents",
+	"leases",
+	"dump",
+	"verify",
 };
+
+/* What is shown of a writer that is gone says so; of one that lives, nothing is added. */
+static void expect_told(const char *args, const char *state)
+{
+	struct run_tool t;
+	char words[64];
+
+	CTL(&t, "%s", args);
+	snprintf(words, sizeof(words), "the writer is %s, last heartbeat ", state);
+	if (strcmp(state, "alive") == 0)
+		cr_expect_str_eq(t.err, "", "%s", args);
+	else
+		cr_expect_not_null(strstr(t.err, words), "%s: %s", args, t.err);
+	run_tool_done(&t);
+	CTL(&t, "--json %s", args);
+	snprintf(words, sizeof(words), "\"writer_state\":%s\"%s\"",
+	         strcmp(args, "store") == 0 || strcmp(args, "verify") == 0 || strncmp(args, "get", 3) == 0 ||
+	                         strncmp(args, "find", 4) == 0
+	                 ? " "
+	                 : "",
+	         state);
+	cr_expect_not_null(strstr(t.out, words), "%s: %s", args, t.out);
+	run_tool_done(&t);
+}
 
 static void expect_all_look(int status_code)
 {
+	for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++)
+		expect_told(looking[i], status_code == 0 ? "alive" : "dead");
 	for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++) {
 		expect_code(looking[i], 0);
-		json_decref(ask(looking[i], 0));
+		if (strcmp(looking[i], "dump") != 0) /* JSON lines */
+			json_decref(ask(looking[i], 0));
 	}
 	json_decref(dumped(""));
 	json_decref(ask("status", status_code));
@@ -487,6 +519,7 @@ Test(shmetactl_process, a_daemon_that_ended_in_order_is_called_stopped, .init = 
 	CTL(&t, "status");
 	cr_assert(t.code == 1 && strstr(t.out, "stopped for ") != NULL, "%s%s", t.out, t.err);
 	run_tool_done(&t);
+	expect_told("readers", "stopped");
 	expect_code("ls topics", 0);
 }
 

@@ -330,7 +330,12 @@ Test(shmetad, wrong_command_lines_and_configurations_end_with_2, .init = begin, 
 	write_config("store { max_bytes = 64M }\n");
 	cr_expect_eq(run_once(check, output, sizeof(output)), 0);
 	cr_expect_not_null(strstr(output, "no mistakes"));
-	/* Looking touches nothing. */
+	/* Looking touches nothing; the start that was refused has left its reason. */
+	snprintf(where, sizeof(where), "%s/last_start", d.instance);
+	cr_expect_not_null(strstr(read_text(where), "store.max_bytes"));
+	cr_expect_eq(unlink(where), 0);
+	snprintf(where, sizeof(where), "%s/writer.lock", d.instance);
+	cr_expect_eq(unlink(where), 0);
 	cr_expect_neq(rmdir(d.instance), -1, "the instance directory is no longer empty");
 }
 

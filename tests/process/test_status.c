@@ -90,8 +90,67 @@ Test(status, a_start_that_failed_says_why_and_what_is_still_served, .init = begi
 	d.pid = 0;
 	out = status_with("stopped");
 	cr_expect_not_null(strstr(out, "exit 1\n"), "%s", out);
-	cr_expect_not_null(strstr(out, ": cannot start: sqlite: "), "%s", out);
+	cr_expect_not_null(strstr(out, ": the last start failed at 20"), "%s", out);
+	cr_expect_not_null(strstr(out, "Z: sqlite: "), "%s", out);
+	cr_expect_null(strstr(out, "cannot start"), "it is said twice: %s", out);
 	cr_expect_not_null(strstr(out, "5 topics, 5 partitions"), "%s", out);
+}
+
+/* One start that was refused, whatever runs there. */
+static void start_refused(const char *config)
+{
+	struct run_daemon other = d;
+
+	write_config(config);
+	other.pid = 0;
+	cr_assert_eq(run_daemon_spawn(&other, NULL), 0);
+	cr_expect_eq(run_reap(other.pid), 2);
+}
+
+Test(status, a_configuration_that_was_refused_is_told_until_a_start_succeeds, .init = begin, .fini = end)
+{
+	const char *out;
+
+	(void)status_with("5 topics, 5 partitions");
+	/* Beside a writer that serves it is none of its business. */
+	start_refused("ttl { topic_ms = never }");
+	out = status_with("serving for");
+	cr_expect_null(strstr(out, "never"), "%s", out);
+	write_config("");
+	run_daemon_end(&d, SIGKILL);
+	out = status_with("when the writer went away");
+	cr_expect_not_null(strstr(out, "'journalctl -u shmetad' says why"), "%s", out);
+	start_refused("ttl { topic_ms = soon }\n");
+	start_refused("\nttl { topic_ms = never }\nfoo = 1\n");
+	out = status_with("the last start failed at 20");
+	cr_expect_not_null(strstr(out, "exit 1\n"), "%s", out);
+	cr_expect_not_null(strstr(out, "shmeta.conf:2: ttl.topic_ms: 'never' is not a duration"), "%s", out);
+	cr_expect_not_null(strstr(out, "(and 1 more)"), "%s", out);
+	cr_expect_null(strstr(out, "soon"), "only the newest: %s", out);
+	cr_expect_null(strstr(out, "journalctl"), "%s", out);
+	write_config("");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	run_daemon_end(&d, SIGKILL);
+	out = status_with("when the writer went away");
+	cr_expect_null(strstr(out, "last start"), "%s", out);
+}
+
+Test(status, where_no_writer_ever_started_the_reason_is_told, .init = begin, .fini = end)
+{
+	struct run_tool t;
+
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	run_daemon_forget(&d);
+	run_tool(&t, "shmetactl --dir %s status", d.instance);
+	cr_expect_eq(t.code, 3);
+	cr_expect_not_null(strstr(t.err, "'journalctl -u shmetad' says why it ended"), "%s", t.err);
+	run_tool_done(&t);
+	start_refused("ttl { topic_ms = never }");
+	run_tool(&t, "shmetactl --dir %s readers", d.instance);
+	cr_expect_eq(t.code, 3);
+	cr_expect_not_null(strstr(t.err, "the last start of shmetad failed at 20"), "%s", t.err);
+	cr_expect_not_null(strstr(t.err, "ttl.topic_ms: 'never'"), "%s", t.err);
+	run_tool_done(&t);
 }
 
 Test(status, a_reload_that_was_refused_shows, .init = begin, .fini = end)

@@ -44,18 +44,24 @@ static int say_denied(const struct tool *tool, const char *path)
 		(unsigned)(st.st_mode & 07777), group, group);
 }
 
-static int say(const struct tool *tool, const char *name, const struct shmeta_err *err)
+static int say(const struct tool *tool, int dir_fd, const char *name, const struct shmeta_err *err)
 {
-	char path[PATH_MAX + 64];
+	char path[PATH_MAX + 64], unit[UNIT_BYTES];
+	struct shmeta_last_start last;
 
 	(void)snprintf(path, sizeof(path), "%s/%s", tool->dir, name);
 	if (err->code == SHMETA_ERR_PERMISSION)
 		return say_denied(tool, path);
+	if (err->code == SHMETA_ERR_NOT_RUNNING && shmeta__last_start_read(dir_fd, &last))
+		return tool_error(tool, TOOL_NOT_RUNNING,
+		                  "no instance at %s: the last start of shmetad failed at %s: %s", tool->dir,
+		                  out_time(last.failed_at_ms), last.sentence);
 	if (err->code == SHMETA_ERR_NOT_RUNNING)
 		return tool_error(
 			tool, TOOL_NOT_RUNNING,
-			"no instance at %s: no writer has run here; start shmetad, or name the directory with --dir",
-			tool->dir);
+			"no instance at %s: no writer has run here; start shmetad, or name the directory with --dir; "
+			"if it was started, 'journalctl -u %s' says why it ended",
+			tool->dir, pages_unit(tool, unit));
 	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
 }
 
@@ -152,6 +158,28 @@ static void open_stats(struct pages *pages)
 	(void)munmap(map, sizeof(struct shmeta_stats));
 }
 
+const char *pages_writer(const struct pages *pages)
+{
+	return pages->liveness == WRITER_ALIVE              ? "alive"
+	       : pages->liveness == WRITER_STALLED          ? "stalled"
+	       : pages->board.phase == SHMETA_PHASE_STOPPED ? "stopped"
+	                                                    : "dead";
+}
+
+/* Whatever is shown of this instance says that its writer is gone: in JSON each document, otherwise one line beside the output. */
+static void tell_writer(struct tool *tool, const struct pages *pages)
+{
+	tool->tell_writer = false;
+	out_writer(pages_writer(pages));
+	if (pages->alive || tool->json)
+		return;
+	if (pages->same_boot)
+		out_note("the writer is %s, last heartbeat %s ago: this is what it left", pages_writer(pages),
+		         out_ns(pages_since(pages->now_ns, pages->board.heartbeat_ns)));
+	else
+		out_note("the writer ran before this machine started: this is what it left");
+}
+
 int pages_open(struct tool *tool, struct pages *ret)
 {
 	struct shmeta_err err = {0};
@@ -170,11 +198,11 @@ int pages_open(struct tool *tool, struct pages *ret)
 			return tool_error(tool, TOOL_VERSION, "%s is not an instance: it is not a directory",
 			                  tool->dir);
 		if (error == ENOENT)
-			return say(tool, "", &(struct shmeta_err){.code = SHMETA_ERR_NOT_RUNNING});
+			return say(tool, -1, "", &(struct shmeta_err){.code = SHMETA_ERR_NOT_RUNNING});
 		return tool_error(tool, TOOL_UNHEALTHY, "%s: %s", tool->dir, strerror(error));
 	}
 	if (shmeta__map_file(ret->dir_fd, "board", SHMETA_PAGE, 0, &map, &err) != SHMETA_OK) {
-		code = say(tool, "board", &err);
+		code = say(tool, ret->dir_fd, "board", &err);
 		goto fail;
 	}
 	ret->live_board = map;
@@ -182,14 +210,14 @@ int pages_open(struct tool *tool, struct pages *ret)
 	for (int i = 0; i < 3; i++) {
 		copy_words(&ret->board, map, sizeof(ret->board));
 		if (shmeta__board_check(&ret->board, file_bytes(ret->dir_fd, "board"), &err) != SHMETA_OK) {
-			code = say(tool, "board", &err);
+			code = say(tool, ret->dir_fd, "board", &err);
 			goto fail;
 		}
 		ret->published = ret->board.generation != 0;
 		if (!ret->published || open_generation(ret, name, &err) == SHMETA_OK)
 			break;
 		if (shmeta_observe(&ret->live_board->generation) == ret->board.generation || i == 2) {
-			code = say(tool, name, &err);
+			code = say(tool, ret->dir_fd, name, &err);
 			goto fail;
 		}
 	}
@@ -198,6 +226,9 @@ int pages_open(struct tool *tool, struct pages *ret)
 	ret->same_boot = same_boot(ret->board.boot_id);
 	ret->liveness = judge(ret);
 	ret->alive = ret->liveness == WRITER_ALIVE;
+	ret->start_failed = ret->liveness == WRITER_DEAD && shmeta__last_start_read(ret->dir_fd, &ret->last_start);
+	if (tool->tell_writer)
+		tell_writer(tool, ret);
 	return 0;
 fail:
 	pages_close(ret);
@@ -227,6 +258,15 @@ bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret)
 		}
 	}
 	return false;
+}
+
+const char *pages_unit(const struct tool *tool, char ret[UNIT_BYTES])
+{
+	if (strcmp(tool->instance, "default") == 0)
+		(void)snprintf(ret, UNIT_BYTES, "shmetad");
+	else
+		(void)snprintf(ret, UNIT_BYTES, "shmetad@%s", tool->instance);
+	return ret;
 }
 
 const char *pages_phase(uint32_t phase)

@@ -5,6 +5,7 @@
 
 #include "shm/board.h"
 #include "shm/err.h"
+#include "shm/last_start.h"
 #include "shm/stats.h"
 #include "shm/store.h"
 #include "tools/shmetactl/tool.h"
@@ -24,6 +25,8 @@ struct pages {
 	uint64_t now_ns;
 	enum liveness liveness;
 	bool same_boot, alive, published;
+	bool start_failed; /* the writer is gone, and a start after it failed: last_start says when and why */
+	struct shmeta_last_start last_start;
 	const struct shmeta_generation *live; /* the mapping */
 	const struct shmeta_board *live_board;
 };
@@ -32,6 +35,10 @@ int pages_open(struct tool *tool, struct pages *ret);
 void pages_close(struct pages *pages);
 /* A counter of the stats page by name; false when the writer has none of that name. */
 bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret);
+const char *pages_writer(const struct pages *pages); /* "alive", "stalled", "stopped" or "dead" */
+/* The service of the instance, as the units name it. */
+enum { UNIT_BYTES = 80 };
+const char *pages_unit(const struct tool *tool, char ret[UNIT_BYTES]);
 const char *pages_phase(uint32_t phase);
 const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */
 /* now - then; UINT64_MAX when then is 0 (never). */

@@ -633,6 +633,8 @@ static int run(struct tool *tool, int argc, char **argv)
 		return tool_error(tool, TOOL_USAGE, "--prefix and --glob cannot both be given");
 	if (tool->dir[0] == '\0')
 		(void)snprintf(tool->dir, sizeof(tool->dir), "/run/shmeta/%s", tool->instance);
+	/* What reads the store shows what its writer left, if there is none any more. status says that itself. */
+	tool->tell_writer = (verb->group == 'A' && verb->run != verb_status) || verb->run == verb_verify;
 	return verb->run(tool);
 }
 

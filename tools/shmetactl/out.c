@@ -324,6 +324,13 @@ void out_set_field(json_t *object, const struct field *field)
 	out_set(object, field->name, field_json(field));
 }
 
+static const char *writer_state;
+
+void out_writer(const char *state)
+{
+	writer_state = state;
+}
+
 json_t *out_document(const char *name)
 {
 	struct timespec now;
@@ -335,6 +342,8 @@ json_t *out_document(const char *name)
 	out_set(object, "schema", json_string(schema));
 	out_set(object, "version", json_integer(1));
 	out_set(object, "time", json_string(out_time((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000)));
+	if (writer_state != NULL)
+		out_set(object, "writer_state", json_string(writer_state));
 	return object;
 }
 
@@ -807,6 +816,19 @@ void list_free(struct list *list)
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------------------- */
+
+void out_note(const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	out_progress_end();
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "shmetactl: %s\n", out_safe(text, strlen(text)));
+}
 
 int tool_error(const struct tool *tool, int code, const char *fmt, ...)
 {

@@ -60,20 +60,44 @@ static bool healthy(const struct pages *p)
 	return p->alive && p->board.phase == SHMETA_PHASE_SERVING && late_class(p) < 0;
 }
 
-/* Why the phase is what it is, and what else is wrong; "": nothing. */
+enum { REASON_BYTES = 2 * 1024 + 200 };
+
+/* Why the newest start failed, why the phase is what it is, and what else is wrong; "": nothing. */
 static void reason_of(const struct pages *p, char *ret, size_t bytes)
 {
+	static const char told_by_stats[] = "cannot start: ";
 	const struct shmeta_stats *st = p->stats;
-	int late = late_class(p);
-	size_t used;
+	const char *reason = st != NULL ? st->reason : "";
+	int late = late_class(p), length = st != NULL ? (int)strnlen(reason, sizeof(st->reason)) : 0;
+	size_t used = 0;
 
-	(void)snprintf(ret, bytes, "%.*s", st != NULL ? (int)strnlen(st->reason, sizeof(st->reason)) : 0,
-	               st != NULL ? st->reason : "");
+	if (p->start_failed) {
+		(void)snprintf(ret, bytes, "the last start failed at %s: %s", out_time(p->last_start.failed_at_ms),
+		               p->last_start.sentence);
+		used = strlen(ret);
+		if (strncmp(reason, told_by_stats, strlen(told_by_stats)) == 0)
+			length = 0;
+	}
+	(void)snprintf(ret + used, bytes - used, "%s%.*s", used > 0 && length > 0 ? "; before that: " : "", length,
+	               reason);
 	used = strlen(ret);
 	if (p->alive && p->board.phase == SHMETA_PHASE_SERVING && late >= 0)
 		(void)snprintf(ret + used, bytes - used, "%sclass %s was last verified %s ago", used > 0 ? "; " : "",
 		               class_names[late],
 		               out_ns(pages_since(p->now_ns, p->generation.stamp[late].synced_at_ns)));
+}
+
+static json_t *last_start_json(const struct pages *p)
+{
+	json_t *failed;
+
+	if (!p->start_failed)
+		return json_null();
+	failed = json_object();
+	out_set(failed, "failed_at", json_string(out_time(p->last_start.failed_at_ms)));
+	out_set(failed, "failed_at_ms", json_integer(p->last_start.failed_at_ms));
+	out_set(failed, "reason", out_json_text(p->last_start.sentence, strlen(p->last_start.sentence)));
+	return failed;
 }
 
 /* "away since WHEN: WHY" as the writer says it: both also on their own. */
@@ -97,7 +121,7 @@ static json_t *known_count(uint64_t value)
 
 static void status_json(struct tool *tool, const struct pages *p, const struct content *stored)
 {
-	char reason[700];
+	char reason[REASON_BYTES];
 	json_t *content = json_object(), *doc = out_document("status"), *writer = json_object(),
 	       *classes = json_object(), *store = json_object(), *readers = json_object(), *source = json_object(),
 	       *counters = json_object();
@@ -119,6 +143,7 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 	out_set(doc, "phase", json_string(pages_phase(b->phase)));
 	reason_of(p, reason, sizeof(reason));
 	out_set(doc, "phase_reason", out_json_text(reason, strlen(reason)));
+	out_set(doc, "last_start_failed", last_start_json(p));
 	out_set(doc, "phase_age_ms", out_json_age(pages_since(p->now_ns, b->phase_since_ns)));
 	out_set(doc, "generation", out_json_count(b->generation));
 	out_set(doc, "committed_txn", out_json_count(p->generation.committed));
@@ -220,7 +245,7 @@ static void status_readers(const struct pages *p)
 	if (pinned > 0)
 		(void)printf(", %" PRIu64 " hold a snapshot, oldest %s (%s commits behind)", pinned, out_ns(oldest),
 		             out_count(lag));
-	(void)putchar('\n');
+	(void)puts(p->liveness == WRITER_DEAD ? " when the writer went away" : "");
 }
 
 int verb_status(struct tool *tool)
@@ -229,7 +254,7 @@ int verb_status(struct tool *tool)
 	const struct shmeta_board *b = &p.board;
 	uint64_t limit, stats_age;
 	struct content content;
-	char reason[700];
+	char reason[REASON_BYTES], unit[UNIT_BYTES], where[UNIT_BYTES + 40] = "";
 	bool well;
 	int code = pages_open(tool, &p);
 
@@ -245,6 +270,10 @@ int verb_status(struct tool *tool)
 	limit = p.generation.max_bytes;
 	stats_age = p.stats != NULL ? pages_since(p.now_ns, p.stats->updated_at_ns) : UINT64_MAX;
 
+	/* Its end, or its start, can be told by nobody else. */
+	if (p.liveness == WRITER_DEAD && !p.start_failed)
+		(void)snprintf(where, sizeof(where), "; 'journalctl -u %s' says why", pages_unit(tool, unit));
+
 	line("instance");
 	(void)puts(out_safez(tool->dir, sizeof(tool->dir)));
 	line("writer");
@@ -256,11 +285,11 @@ int verb_status(struct tool *tool)
 		(void)printf("%s for %s (was pid %" PRIu64 ")\n", out_paint(tool, PAINT_BAD, "stopped"),
 		             out_ns(pages_since(p.now_ns, b->phase_since_ns)), b->writer_pid);
 	else if (!p.same_boot)
-		(void)printf("%s (it ran before this machine started)\n", out_paint(tool, PAINT_BAD, "dead"));
+		(void)printf("%s (it ran before this machine started)%s\n", out_paint(tool, PAINT_BAD, "dead"), where);
 	else
-		(void)printf("%s, pid %" PRIu64 " gave its last heartbeat %s ago\n",
-		             out_paint(tool, PAINT_BAD, p.liveness == WRITER_DEAD ? "dead" : "stalled"), b->writer_pid,
-		             out_ns(pages_since(p.now_ns, b->heartbeat_ns)));
+		(void)printf("%s, pid %" PRIu64 " gave its last heartbeat %s ago%s\n",
+		             out_paint(tool, PAINT_BAD, pages_writer(&p)), b->writer_pid,
+		             out_ns(pages_since(p.now_ns, b->heartbeat_ns)), where);
 	line("phase");
 	(void)fputs(out_paint(tool, well ? PAINT_GOOD : PAINT_WARN, pages_phase(b->phase)), stdout);
 	if (p.alive || b->phase == SHMETA_PHASE_STOPPED)

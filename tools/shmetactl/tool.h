@@ -35,6 +35,7 @@ struct tool {
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config;
 	uint64_t limit; /* 0: none */
 	uint32_t timeout_ms;
+	bool tell_writer; /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
@@ -173,6 +174,10 @@ void out_set(json_t *object, const char *name, json_t *value);
 void out_set_field(json_t *object, const struct field *field);
 /* {"schema": "shmeta.NAME", "version": 1, "time": RFC 3339 UTC} */
 json_t *out_document(const char *name);
+/* From now on each document has this as "writer_state". */
+void out_writer(const char *state);
+/* "shmetactl: sentence" at stderr: what should be known of the output. */
+__attribute__((format(printf, 1, 2))) void out_note(const char *fmt, ...);
 /* Print it and free it: indent 0: one line. ASCII only, no raw control byte. */
 void out_json(json_t *value, int indent);
 
