@@ -12,14 +12,22 @@ static const struct backend_ops *const engines[] = {&backend_sqlite, &backend_po
 
 enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status code, const char *fmt, ...)
 {
+	static const char mark[] = "...";
+	size_t at = sizeof err->text - sizeof mark;
+	int wanted;
 	va_list args;
 
 	if (err == NULL)
 		return code;
 	err->code = code;
 	va_start(args, fmt);
-	vsnprintf(err->text, sizeof err->text, fmt, args);
+	wanted = vsnprintf(err->text, sizeof err->text, fmt, args);
 	va_end(args);
+	if (wanted >= (int)sizeof err->text) {
+		while (at > 0 && ((unsigned char)err->text[at] & 0xc0) == 0x80) /* inside a character */
+			at--;
+		memcpy(err->text + at, mark, sizeof mark);
+	}
 	return code;
 }
 

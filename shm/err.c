@@ -3,9 +3,32 @@
 #include "shm/err.h"
 
 #include <errno.h>
-#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+void shmeta__vsay(char *ret, size_t capacity, const char *fmt, va_list ap)
+{
+	static const char mark[] = "...";
+	int wanted = vsnprintf(ret, capacity, fmt, ap);
+	size_t at;
+
+	if (wanted < 0 || (size_t)wanted < capacity || capacity <= sizeof mark)
+		return;
+	at = capacity - sizeof mark;
+	while (at > 0 && ((uint8_t)ret[at] & 0xc0) == 0x80) /* inside a character */
+		at--;
+	memcpy(ret + at, mark, sizeof mark);
+}
+
+void shmeta__say(char *ret, size_t capacity, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	shmeta__vsay(ret, capacity, fmt, ap);
+	va_end(ap);
+}
 
 enum shmeta_status shmeta_fail(struct shmeta_err *err, enum shmeta_status code, const char *fmt, ...)
 {
@@ -15,7 +38,7 @@ enum shmeta_status shmeta_fail(struct shmeta_err *err, enum shmeta_status code, 
 		return code;
 	err->code = code;
 	va_start(ap, fmt);
-	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	shmeta__vsay(err->text, sizeof err->text, fmt, ap);
 	va_end(ap);
 	return code;
 }
@@ -30,10 +53,10 @@ enum shmeta_status shmeta_fail_prefix(struct shmeta_err *err, const char *fmt, .
 		return SHMETA_ERR_SYSTEM;
 	memcpy(old, err->text, sizeof old);
 	va_start(ap, fmt);
-	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	shmeta__vsay(err->text, sizeof err->text, fmt, ap);
 	va_end(ap);
 	n = strlen(err->text);
-	(void)snprintf(err->text + n, sizeof err->text - n, ": %s", old);
+	shmeta__say(err->text + n, sizeof err->text - n, ": %s", old);
 	return err->code;
 }
 
@@ -56,16 +79,18 @@ static enum shmeta_status status_of_errno(int error)
 enum shmeta_status shmeta_fail_errno(struct shmeta_err *err, int error, const char *fmt, ...)
 {
 	char why[64];
-	size_t n;
+	const char *reason = strerror_r(error, why, sizeof why);
+	size_t room = sizeof err->text - strlen(": ") - strlen(reason), n;
 	va_list ap;
 
 	if (err == NULL)
 		return status_of_errno(error);
 	err->code = status_of_errno(error);
+	/* A long path loses its own end, not the reason behind it. */
 	va_start(ap, fmt);
-	(void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+	shmeta__vsay(err->text, room, fmt, ap);
 	va_end(ap);
 	n = strlen(err->text);
-	(void)snprintf(err->text + n, sizeof err->text - n, ": %s", strerror_r(error, why, sizeof why));
+	(void)snprintf(err->text + n, sizeof err->text - n, ": %s", reason);
 	return err->code;
 }

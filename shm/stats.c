@@ -26,9 +26,9 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 
 	if (memcmp(stats->signature, "SHMSTATS", sizeof stats->signature) != 0)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "stats: not a stats page of shmeta");
-	if (stats->version != 1 || stats->reader_bytes != sizeof(struct shmeta_stats_reader))
-		return shmeta_fail(err, SHMETA_ERR_VERSION, "stats: version %u of its writer, version 1 here",
-		                   stats->version);
+	if (stats->version != SHMETA_STATS_VERSION || stats->reader_bytes != sizeof(struct shmeta_stats_reader))
+		return shmeta_fail(err, SHMETA_ERR_VERSION, "stats: version %u of its writer, version %d here",
+		                   stats->version, SHMETA_STATS_VERSION);
 	for (int i = 0; i < TRIES; i++) {
 		uint64_t before = shmeta_observe(&stats->sequence); /* PAIR 6 */
 

@@ -11,7 +11,8 @@
 #include "shm/order.h"
 #include "shm/slots.h"
 
-enum { SHMETA_STATS_READERS = 1024, SHMETA_STATS_COUNTERS = 64 };
+/* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
+enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1008, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
 
 /* One registered process. Names and numbers that the process gave itself were bounds-checked and are otherwise untrusted. */
 struct shmeta_stats_reader {
@@ -47,24 +48,25 @@ SHMETA_FROZEN(shmeta_stats_reader, reserved, 224);
 SHMETA_FROZEN_SIZE(shmeta_stats_reader, 256);
 
 struct shmeta_stats {
-	uint8_t signature[8];    /*    0  "SHMSTATS"                                         */
-	uint32_t version;        /*    8  1                                                  */
-	uint32_t reader_bytes;   /*   12  sizeof(struct shmeta_stats_reader)                 */
-	uint64_t sequence;       /*   16  odd: being written                     PAIR 6      */
-	uint64_t updated_at_ns;  /*   24  CLOCK_BOOTTIME                                     */
-	uint32_t counter_count;  /*   32  of counter[] in use; their order is the writer's list, appended only */
-	uint32_t reader_count;   /*   36  rows in use                                        */
-	uint32_t readers_total;  /*   40  registered processes, shown or not                 */
-	uint32_t reserved1;      /*   44                                                     */
-	uint64_t reserved2[10];  /*   48                                                     */
-	char source[256];        /*  128  the source, without secrets                        */
-	char source_status[256]; /* 384  "connected", or since when and why not             */
-	char counter_name[SHMETA_STATS_COUNTERS][32]; /*  640  so that any tool can print any counter */
-	uint64_t counter[SHMETA_STATS_COUNTERS];      /* 2688                               */
-	struct shmeta_reader_counters all_readers;    /* 3200  sum, those that have left included */
-	char reason[512];                             /* 3288  why the phase is what it is; "": nothing to say */
-	uint64_t reserved3[37];                       /* 3800                               */
-	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 4096                    */
+	uint8_t signature[8];   /*    0  "SHMSTATS"                                         */
+	uint32_t version;       /*    8  SHMETA_STATS_VERSION                               */
+	uint32_t reader_bytes;  /*   12  sizeof(struct shmeta_stats_reader)                 */
+	uint64_t sequence;      /*   16  odd: being written                     PAIR 6      */
+	uint64_t updated_at_ns; /*   24  CLOCK_BOOTTIME                                     */
+	uint32_t counter_count; /*   32  of counter[] in use; their order is the writer's list, appended only */
+	uint32_t reader_count;  /*   36  rows in use                                        */
+	uint32_t readers_total; /*   40  registered processes, shown or not                 */
+	uint32_t reserved1;     /*   44                                                     */
+	uint64_t reserved2[10]; /*   48                                                     */
+	/* What does not fit ends with "...": the longest sentence of a source, with since when before it, does. */
+	char source[SHMETA_STATS_TEXT];               /*  128  the source, without secrets                 */
+	char source_status[SHMETA_STATS_TEXT];        /* 1152  "connected", or since when and why not      */
+	char reason[SHMETA_STATS_TEXT];               /* 2176  why the phase is what it is; "": nothing to say */
+	char counter_name[SHMETA_STATS_COUNTERS][32]; /* 3200  so that any tool can print any counter */
+	uint64_t counter[SHMETA_STATS_COUNTERS];      /* 5248                               */
+	struct shmeta_reader_counters all_readers;    /* 5760  sum, those that have left included */
+	uint64_t reserved3[293];                      /* 5848                               */
+	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 8192                    */
 };
 SHMETA_FROZEN(shmeta_stats, signature, 0);
 SHMETA_FROZEN(shmeta_stats, version, 8);
@@ -75,13 +77,13 @@ SHMETA_FROZEN(shmeta_stats, counter_count, 32);
 SHMETA_FROZEN(shmeta_stats, reader_count, 36);
 SHMETA_FROZEN(shmeta_stats, readers_total, 40);
 SHMETA_FROZEN(shmeta_stats, source, 128);
-SHMETA_FROZEN(shmeta_stats, source_status, 384);
-SHMETA_FROZEN(shmeta_stats, counter_name, 640);
-SHMETA_FROZEN(shmeta_stats, counter, 2688);
-SHMETA_FROZEN(shmeta_stats, all_readers, 3200);
-SHMETA_FROZEN(shmeta_stats, reason, 3288);
-SHMETA_FROZEN(shmeta_stats, reader, 4096);
-SHMETA_FROZEN_SIZE(shmeta_stats, 4096 + 1024 * 256);
+SHMETA_FROZEN(shmeta_stats, source_status, 1152);
+SHMETA_FROZEN(shmeta_stats, counter_name, 3200);
+SHMETA_FROZEN(shmeta_stats, counter, 5248);
+SHMETA_FROZEN(shmeta_stats, all_readers, 5760);
+SHMETA_FROZEN(shmeta_stats, reason, 2176);
+SHMETA_FROZEN(shmeta_stats, reader, 8192);
+SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
 
 /* Writer: bracket every change of the page. */
 void shmeta__stats_begin(struct shmeta_stats *stats);

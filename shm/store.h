@@ -18,7 +18,7 @@
 #include "shm/key.h"
 #include "shm/part.h"
 
-enum { SHMETA_STORE_FORMAT = 2 };
+enum { SHMETA_STORE_FORMAT = 3 };
 
 /* META_FORMAT. A store with another format or of another source is refused with a sentence that says both and what to do. */
 struct shmeta_store_format {
@@ -27,7 +27,7 @@ struct shmeta_store_format {
 	uint64_t created_at_ns;  /*  8  CLOCK_BOOTTIME                                       */
 	uint8_t boot_id[16];     /* 16  stamps of another boot mean nothing                  */
 	uint64_t fingerprint;    /* 32  of the source, as its backend gives it               */
-	char source[88];         /* 40  the source for humans, without secrets               */
+	char source[984];        /* 40  the source for humans, without secrets               */
 };
 SHMETA_FROZEN(shmeta_store_format, format, 0);
 SHMETA_FROZEN(shmeta_store_format, writer_version, 4);
@@ -35,7 +35,7 @@ SHMETA_FROZEN(shmeta_store_format, created_at_ns, 8);
 SHMETA_FROZEN(shmeta_store_format, boot_id, 16);
 SHMETA_FROZEN(shmeta_store_format, fingerprint, 32);
 SHMETA_FROZEN(shmeta_store_format, source, 40);
-SHMETA_FROZEN_SIZE(shmeta_store_format, 128);
+SHMETA_FROZEN_SIZE(shmeta_store_format, 1024);
 
 struct shmeta_store_counters {
 	uint64_t next_topic_id; /*  0  never goes back */

@@ -182,15 +182,17 @@ static void hold(struct sync *s, const char *lacks)
 {
 	struct accept *a = &s->accept;
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
-	char sentence[sizeof a->sentence], now[128], before[128];
+	char sentence[sizeof a->sentence], now[120], before[120], whole[4400];
 
-	s->ops->describe(s->backend, now, sizeof now);
-	shmeta__escape(before, sizeof before, format->source, strnlen(format->source, sizeof format->source));
-	snprintf(sentence, sizeof sentence,
-	         "not accepted: %s, and %s; consent with 'shmetactl accept-source', or source.accept = %016" PRIx64
-	         " (now %.70s; before %.70s)",
-	         a->course ? "the source went back to another state" : "the source is another one", lacks,
-	         fingerprint_of(s), now, before);
+	s->ops->describe(s->backend, whole, sizeof whole);
+	shmeta__say(now, sizeof now, "%s", whole);
+	shmeta__escape(whole, sizeof whole, format->source, strnlen(format->source, sizeof format->source));
+	shmeta__say(before, sizeof before, "%s", whole);
+	shmeta__say(sentence, sizeof sentence,
+	            "not accepted: %s, and %s; consent with 'shmetactl accept-source', or source.accept = %016" PRIx64
+	            " (now %s; before %s)",
+	            a->course ? "the source went back to another state" : "the source is another one", lacks,
+	            fingerprint_of(s), now, before);
 	if (!a->held || strcmp(sentence, a->sentence) != 0)
 		sync_log(s, LOG_ERR, "source_held", "%s", sentence);
 	snprintf(a->sentence, sizeof a->sentence, "%s", sentence);

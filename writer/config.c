@@ -247,7 +247,7 @@ void config_mistake(struct config_load *load, unsigned line, const char *fmt, ..
 	}
 	load->mistakes = grown;
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	shmeta__vsay(text, sizeof(text), fmt, args);
 	va_end(args);
 	if (load->path != NULL)
 		(void)shmeta__escape(path, sizeof(path), load->path, strlen(load->path));
@@ -345,7 +345,7 @@ __attribute__((format(printf, 2, 0))) static void on_syntax(cfg_t *cfg, const ch
 {
 	char text[SENTENCE];
 
-	vsnprintf(text, sizeof(text), fmt, args);
+	shmeta__vsay(text, sizeof(text), fmt, args);
 	config_mistake(loading, (unsigned)cfg->line, "%s", text);
 }
 

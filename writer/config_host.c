@@ -31,7 +31,7 @@ __attribute__((format(printf, 3, 4))) static void say(struct host *host, enum co
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	shmeta__vsay(text, sizeof(text), fmt, args);
 	va_end(args);
 	snprintf(line, sizeof(line), "%s: %s: %s", origin, config_options[i].key, text);
 	host->count++;

@@ -479,7 +479,7 @@ static bool on_reload(struct connection *c, const void *frame)
 static bool on_accept(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_accept *request = frame;
-	char sentence[640] = "", name[WHO_BYTES];
+	char sentence[1024] = "", name[WHO_BYTES];
 	uint64_t fingerprint = 0;
 	enum shmeta_status status;
 

@@ -54,13 +54,13 @@ struct daemon {
 	struct control_counters counters;
 	struct sync *sync; /* NULL before it has started and once it is being stopped */
 	struct sync_counters sync_counters;
-	char source[512], source_status[640];
+	char source[4200], source_status[SHMETA_STATS_TEXT];
 
 	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */
-	char phase_sentence[512];
-	char failure[512]; /* why it did not start */
-	char told[512];    /* the engine's last line in the log */
-	bool ready;        /* READY=1 was said */
+	char phase_sentence[SHMETA_STATS_TEXT];
+	char failure[SHMETA_STATS_TEXT]; /* why it did not start */
+	char told[SHMETA_STATS_TEXT];    /* the engine's last line in the log */
+	bool ready;                      /* READY=1 was said */
 	char status[1024];
 	uint64_t ticks;
 	uint64_t rows_done, rows_total;
@@ -119,7 +119,7 @@ static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sent
 	/* The engine has nothing to add when it says the phase's own name. */
 	if (strcmp(sentence, phase_name(phase)) == 0)
 		sentence = "";
-	snprintf(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence);
+	shmeta__say(d->phase_sentence, sizeof(d->phase_sentence), "%s", sentence);
 	if (changes) {
 		d->phase = phase;
 		log_progress_end();
@@ -334,7 +334,7 @@ static void read_mail(struct daemon *d)
 				break;
 			}
 			log_event(letter->number, letter->event, "%s", letter->text);
-			snprintf(d->told, sizeof(d->told), "%s", letter->text);
+			shmeta__say(d->told, sizeof(d->told), "%s", letter->text);
 			break;
 		case MAIL_ANSWER:
 			control_answer(d->control, letter->ticket, (enum shmeta_status)letter->number, letter->text,
@@ -382,13 +382,13 @@ static void describe_phase(const struct daemon *d, char *ret, size_t bytes)
 		snprintf(ret, bytes, "%s", d->phase_sentence);
 	used = strlen(ret);
 	if (d->reload_status != SHMETA_OK)
-		snprintf(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
-		         d->reload_sentence);
+		shmeta__say(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
+		            d->reload_sentence);
 }
 
 static void write_stats(struct daemon *d)
 {
-	char reason[512];
+	char reason[2 * SHMETA_STATS_TEXT];
 	uint64_t committed = committed_now(d);
 	struct stats_input input = {
 		.sync = &d->sync_counters,
@@ -611,7 +611,7 @@ static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_se
 		snprintf(ret_sentence, bytes, "%s", err.text);
 	d->reload_status = status;
 	d->reloaded_at_ns = shmeta__boottime_ns();
-	snprintf(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
+	shmeta__say(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
 	/* Each mistake has been logged already. */
 	if (status == SHMETA_OK)
 		d->counters.reloads++;
@@ -706,7 +706,7 @@ static enum shmeta_status serve_accept(void *arg, const char *who, uint64_t fing
 	struct daemon *d = arg;
 	struct sync_held held = {.held = false};
 	enum shmeta_status status = SHMETA_OK;
-	char line[800];
+	char line[1100];
 
 	if (d->sync == NULL) {
 		snprintf(ret_sentence, bytes, "the writer is stopping; nothing was done");
@@ -814,7 +814,7 @@ static char *serve_status(void *arg)
 	const struct shmeta_board *board = d->instance.board;
 	uint64_t now = shmeta__boottime_ns(), committed = committed_now(d);
 	json_t *root = json_object();
-	char reason[512];
+	char reason[2 * SHMETA_STATS_TEXT];
 
 	write_stats(d);
 	set_number(root, "schema", 1);
@@ -992,10 +992,8 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	instance_announce(&d->instance);
 	write_stats(d); /* what the former writer said of itself is over */
 	notify_extend(EXTEND_S, "starting");
-	status = start_engine(d, err);
-	if (status == SHMETA_OK)
-		instance_started(&d->instance);
-	return status;
+	instance_start_over(&d->instance);
+	return start_engine(d, err);
 }
 
 static void finish(struct daemon *d)
@@ -1036,7 +1034,7 @@ int daemon_run(const struct config_flags *flags, struct config *config)
 		                                     : DAEMON_FAILED;
 		log_event(LOG_ERR, "failed", "cannot start: %s", err.text);
 		notify_status(err.text);
-		snprintf(d.failure, sizeof(d.failure), "cannot start: %.490s", err.text);
+		snprintf(d.failure, sizeof(d.failure), "cannot start: %s", err.text);
 	} else {
 		code = sd_event_loop(d.event);
 		if (code < 0) {

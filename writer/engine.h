@@ -49,7 +49,7 @@ struct sync_trouble {
 	uint64_t since_ns, next_ns;
 	int64_t since_s; /* of the wall clock */
 	uint32_t attempts;
-	char text[512];
+	char text[700]; /* the longest: that the store is full, with the error that says so */
 	/* What fails again soon after it has worked, with the same words, has never been well: its end is believed after a while. */
 	uint32_t returns;
 	uint64_t works_since_ns, ended_ns; /* 0: not */
@@ -116,7 +116,7 @@ struct accept {
 	bool changed;
 	uint64_t look_due_ns, load_due_ns, reload_ns; /* load_due_ns: when something has changed */
 	uint64_t topics, topics_lost, partitions, partitions_lost;
-	char sentence[500];
+	char sentence[700];
 	/* Under seen_lock. */
 	uint64_t consent;
 	struct sync_held seen;
@@ -238,7 +238,7 @@ struct sync {
 	pthread_mutex_t seen_lock;
 	struct sync_counters counters, seen_counters;
 	uint64_t seen_feed_at_ns;
-	char seen_source[640];
+	char seen_source[1024];
 
 	int event_fd;
 	uint32_t kicked;   /* there may be something to do: the thread has not looked since   */

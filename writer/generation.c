@@ -198,13 +198,13 @@ static const char *another_source(struct sync *s, char *text, size_t bytes)
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 
 	if (s->source_open) {
-		char source[128];
+		char source[sizeof format->source];
 
 		if (format->fingerprint == s->ops->fingerprint(s->backend))
 			return NULL;
-		snprintf(text, bytes, "the store was filled from another source, %s",
-		         shmeta__escape(source, sizeof source, format->source,
-		                        strnlen(format->source, sizeof format->source)));
+		shmeta__say(text, bytes, "the store was filled from another source, %s",
+		            shmeta__escape(source, sizeof source, format->source,
+		                           strnlen(format->source, sizeof format->source)));
 		return text;
 	}
 	/* The source is away, so nobody can ask it who it is: go by its name. */
@@ -222,7 +222,7 @@ static void let_go(struct sync *s)
 enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err)
 {
 	uint64_t number = s->board->generation;
-	char text[256];
+	char text[1200];
 
 	(void)err;
 	s->newest_number = number;
@@ -276,13 +276,16 @@ void generation_judge(struct sync *s)
 
 static void describe_format(struct sync *s, struct shmeta_store_format *ret)
 {
+	char source[4400]; /* a path and what is said of it */
+
 	*ret = (struct shmeta_store_format){.format = SHMETA_STORE_FORMAT,
 	                                    .writer_version = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 |
 	                                                      SHMETA_VERSION_PATCH,
 	                                    .created_at_ns = sync_now(s)};
 	memcpy(ret->boot_id, s->board->boot_id, sizeof ret->boot_id);
 	ret->fingerprint = s->ops->fingerprint(s->backend);
-	s->ops->describe(s->backend, ret->source, sizeof ret->source);
+	s->ops->describe(s->backend, source, sizeof source);
+	shmeta__say(ret->source, sizeof ret->source, "%s", source);
 }
 
 enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret, struct shmeta_err *err)

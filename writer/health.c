@@ -107,7 +107,7 @@ static void trouble(struct sync *s, struct sync_trouble *t, const char *event, c
 	t->works_since_ns = 0;
 	if (!same)
 		sync_log(s, LOG_WARNING, event, "%s", sentence);
-	snprintf(t->text, sizeof t->text, "%s", sentence);
+	shmeta__say(t->text, sizeof t->text, "%s", sentence);
 	back_off(s, t);
 }
 
@@ -164,7 +164,7 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
 		if (!gate->on)
 			begins(s, gate);
-		snprintf(gate->text, sizeof gate->text, "%s", sentence);
+		shmeta__say(gate->text, sizeof gate->text, "%s", sentence);
 		back_off(s, gate);
 		if (job != SYNC_JOB_FEED) /* otherwise they are still tried */
 			refresh_answer_all(s, SHMETA_ERR_SOURCE, gate->text);
@@ -239,18 +239,18 @@ static void spell_bytes(uint64_t bytes, char *ret, size_t room)
 
 void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
 {
-	char text[600], limit[32];
+	char text[sizeof s->room.text], limit[32];
 	uint64_t began = s->load_began_ns, now = sync_now(s);
 
 	if (status == SHMETA_ERR_FULL) {
 		s->counters.store_full++;
 		spell_bytes(s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes, limit, sizeof limit);
-		snprintf(
+		shmeta__say(
 			text, sizeof text,
 			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s: %s",
 			limit, s->store == NULL ? "not loaded" : "no longer brought up to date", sentence);
 	} else {
-		snprintf(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
+		shmeta__say(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
 	}
 	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
 		/* What is damaged is not patched: the source has it all. */
@@ -308,8 +308,8 @@ void health_describe(struct sync *s, char *ret, size_t bytes)
 	if (t == NULL) {
 		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
 
-		snprintf(ret, bytes, "%s%s%s%s", s->source_open ? "connected" : "not connected yet",
-		         health_unwritable(s) ? "; it cannot be written" : "", but[0] != '\0' ? "; " : "", but);
+		shmeta__say(ret, bytes, "%s%s%s%s", s->source_open ? "connected" : "not connected yet",
+		            health_unwritable(s) ? "; it cannot be written" : "", but[0] != '\0' ? "; " : "", but);
 		return;
 	}
 	time_t since = (time_t)t->since_s;
@@ -317,9 +317,9 @@ void health_describe(struct sync *s, char *ret, size_t bytes)
 	if (gmtime_r(&since, &tm) != NULL)
 		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
 	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
-		snprintf(ret, bytes, "away since %s: %s", when, t->text);
+		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
 	else
-		snprintf(ret, bytes, "connected, but %s since %s: %s",
-		         t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
-		         when, t->text);
+		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
+		            t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
+		            when, t->text);
 }

@@ -14,7 +14,7 @@ void sync_log(struct sync *s, int priority, const char *event, const char *fmt, 
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
+	shmeta__vsay(text, sizeof text, fmt, args);
 	va_end(args);
 	s->host.log(s->host.arg, priority, event, text);
 }

@@ -229,7 +229,7 @@ void instance_start_failed(const char *path, const char *sentence)
 	instance_close(&instance);
 }
 
-void instance_started(const struct instance *instance)
+void instance_start_over(const struct instance *instance)
 {
 	shmeta__last_start_remove(instance->dir_fd);
 }

@@ -28,8 +28,8 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 /* Leave the reason in the directory, for shmetactl status. Nothing is made or written where the directory is missing, may not be
  * trusted, or another writer runs in it. */
 void instance_start_failed(const char *path, const char *sentence);
-/* The start is over and succeeded: forget why an earlier one failed. */
-void instance_started(const struct instance *instance);
+/* Forget why an earlier start failed: before this one can serve, so that whoever sees it serve does not see that. */
+void instance_start_over(const struct instance *instance);
 /* Write who the writer is, and last its epoch: from then on readers see this writer, in phase STARTING. */
 void instance_announce(struct instance *instance);
 void instance_heartbeat(struct instance *instance);

@@ -18,7 +18,7 @@
 #include "shm/board.h"
 #include "shm/record.h"
 
-enum { LINE_MAX_BYTES = 1024, EVENTS_MAX = 64 };
+enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
 
 struct limit {
 	char event[32];
@@ -174,7 +174,7 @@ void log_event(int priority, const char *event, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	shmeta__vsay(text, sizeof(text), fmt, args);
 	va_end(args);
 	pthread_mutex_lock(&out.lock);
 	if (priority <= out.level && may_tell(event))

@@ -23,12 +23,12 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 
 	shmeta__stats_begin(page);
 	memcpy(page->signature, "SHMSTATS", sizeof(page->signature));
-	page->version = 1;
+	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
 	page->counter_count = COUNTER_COUNT;
-	snprintf(page->source, sizeof(page->source), "%s", input->source);
-	snprintf(page->reason, sizeof(page->reason), "%s", input->reason);
-	snprintf(page->source_status, sizeof(page->source_status), "%s", input->source_status);
+	shmeta__say(page->source, sizeof(page->source), "%s", input->source);
+	shmeta__say(page->reason, sizeof(page->reason), "%s", input->reason);
+	shmeta__say(page->source_status, sizeof(page->source_status), "%s", input->source_status);
 #define C(name, kind, unit, help)                                                                         \
 	snprintf(page->counter_name[COUNTER_control_##name], sizeof(page->counter_name[0]), "%s", #name); \
 	page->counter[COUNTER_control_##name] = input->control->name;

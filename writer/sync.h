@@ -82,7 +82,7 @@ struct sync_held {
 	bool held;            /* it lost too much: not published until somebody consents */
 	uint64_t fingerprint; /* what to consent to; 0: nothing */
 	uint64_t topics, topics_lost, partitions, partitions_lost; /* of what the store shows; known once it was held */
-	char sentence[500];                                        /* "": nothing is to be consented to */
+	char sentence[700];                                        /* "": nothing is to be consented to */
 };
 
 /* What the engine needs from the loop, and tells it. Called on the engine's thread: hand over, do not block. */

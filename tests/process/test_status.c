@@ -153,6 +153,38 @@ Test(status, where_no_writer_ever_started_the_reason_is_told, .init = begin, .fi
 	run_tool_done(&t);
 }
 
+/* The end of a sentence is where the reason is, and of a path where the file is. */
+Test(status, a_long_path_and_what_is_said_behind_it_are_shown_whole, .init = begin, .fini = end)
+{
+	char long_dir[700], away[720], uri[900], *end = long_dir;
+	struct run_tool t;
+	const char *out;
+
+	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
+	run_daemon_forget(&d);
+	end += snprintf(end, sizeof(long_dir), "%s", d.dir);
+	for (int i = 0; i < 2; i++) {
+		*end++ = '/';
+		memset(end, 'a' + i, 160);
+		end += 160;
+		*end = '\0';
+		cr_assert_eq(mkdir(long_dir, 0755), 0);
+	}
+	snprintf(uri, sizeof(uri), "sqlite:%s/end.db", long_dir);
+	cr_assert_eq(run_daemon_start(&d, uri), 0);
+	out = status_with("/end.db: connected\n");
+	cr_expect_not_null(strstr(out, uri), "%s", out);
+	run_tool(&t, "shmetactl --dir %s store", d.instance);
+	cr_expect_not_null(strstr(t.out, "/end.db (without organizations, WAL, change feed)\n"), "%s", t.out);
+	run_tool_done(&t);
+	snprintf(away, sizeof(away), "%s-away", long_dir);
+	cr_assert_eq(rename(long_dir, away), 0);
+	out = status_with("away since ");
+	cr_expect_not_null(strstr(strstr(out, "away since "), "/end.db"), "%s", out);
+	cr_expect_not_null(strstr(out, "No such file or directory"), "%s", out);
+	cr_assert_eq(rename(away, long_dir), 0);
+}
+
 Test(status, a_reload_that_was_refused_shows, .init = begin, .fini = end)
 {
 	const char *out;

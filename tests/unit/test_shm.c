@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "shm/board.h"
+#include "shm/err.h"
 #include "shm/slots.h"
 #include "shm/stats.h"
 #include "shm/wire.h"
@@ -303,13 +304,34 @@ Test(wire, a_page_of_objects_is_asked_for_with_strings_within_their_limits)
 	cr_expect_eq(shmeta__frame_check(packet, sizeof *l + 100), SHMETA_ERR_PROTOCOL);
 }
 
+Test(err, a_sentence_that_does_not_fit_says_so_behind_a_whole_character)
+{
+	char text[12], path[600];
+	struct shmeta_err err;
+
+	shmeta__say(text, sizeof text, "%s", "eleven byte");
+	cr_expect_str_eq(text, "eleven byte");
+	shmeta__say(text, sizeof text, "%s", "twelve bytes");
+	cr_expect_str_eq(text, "twelve b...");
+	shmeta__say(text, sizeof text, "%s", "sevenn\xe2\x82\xac and");
+	cr_expect_str_eq(text, "sevenn...");
+	shmeta__say(text, 3, "%s", "no room even for that");
+	cr_expect_str_eq(text, "no");
+	/* The reason stands at the end, and stays. */
+	memset(path, 'x', sizeof path);
+	path[sizeof path - 1] = '\0';
+	cr_expect_eq(shmeta_fail_errno(&err, ENOSPC, "cannot open %s", path), SHMETA_ERR_FULL);
+	cr_expect_not_null(strstr(err.text, "xxx...: No space left on device"), "%s", err.text);
+	cr_expect_eq(strlen(err.text), sizeof err.text - 1);
+}
+
 Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_otherwise)
 {
 	struct shmeta_stats *page = calloc(2, sizeof *page), *copy = page + 1;
 
 	cr_assert(page);
 	memcpy(page->signature, "SHMSTATS", 8);
-	page->version = 1;
+	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
 	shmeta__stats_begin(page);
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CONTENDED);
@@ -321,7 +343,7 @@ Test(stats, a_copy_is_refused_while_the_page_is_being_written_and_consistent_oth
 	cr_assert_eq(copy->updated_at_ns, 42);
 	page->reader_count = SHMETA_STATS_READERS + 1;
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CORRUPT);
-	page->version = 2;
+	page->version = SHMETA_STATS_VERSION - 1;
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_VERSION);
 	page->signature[0] = 0;
 	cr_assert_eq(shmeta__stats_copy(page, copy, NULL), SHMETA_ERR_CORRUPT);

@@ -253,7 +253,7 @@ static void forge(struct forged *f)
 		f->generation->stamp[i] = (struct shmeta_stamp){88412, now, 3600000000000u, 88000};
 
 	memcpy(f->stats->signature, "SHMSTATS", 8);
-	f->stats->version = 1;
+	f->stats->version = SHMETA_STATS_VERSION;
 	f->stats->reader_bytes = sizeof(struct shmeta_stats_reader);
 	f->stats->updated_at_ns = now;
 	strcpy(f->stats->source, "sqlite:/var/lib/shmeta/metadata.db");

@@ -193,7 +193,7 @@ static int say_nothing_waits(struct tool *tool)
 int verb_accept_source(struct tool *tool)
 {
 	uint64_t asked = 0, waits = 0;
-	char text[640] = "", word[20], *end = NULL;
+	char text[1024] = "", word[20], *end = NULL;
 	struct shmeta *instance;
 	enum shmeta_status status;
 	int code;

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/err.h"
 #include "shm/record.h"
 
 #define JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
@@ -823,7 +824,7 @@ void out_note(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	shmeta__vsay(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	out_progress_end();
 	(void)fflush(stdout);
@@ -836,7 +837,7 @@ int tool_error(const struct tool *tool, int code, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	shmeta__vsay(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	out_progress_end();
 	(void)fflush(stdout);
