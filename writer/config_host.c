@@ -97,6 +97,10 @@ static void judge_files(struct host *host)
 	snprintf(folder, sizeof(folder), "%.*s", slash == uri ? 1 : (int)(slash - uri), uri);
 	if (stat(folder, &st) != 0 && errno != EACCES)
 		say(host, CONFIG_source_uri, "the directory %s: %s", folder, strerror(errno));
+	else if (stat(uri, &st) != 0 && errno == ENOENT && !host->config->source_create)
+		say(host, CONFIG_source_uri,
+		    "%s does not exist, and source.create is off: create it with 'shmetad --create', or name another",
+		    uri);
 	else if (stat(uri, &st) == 0 && !S_ISREG(st.st_mode))
 		say(host, CONFIG_source_uri, "%s is %s, not a database file", uri,
 		    S_ISDIR(st.st_mode) ? "a directory" : "something else");
