@@ -254,16 +254,23 @@ static void finish(struct sync *s, struct admin_job *job, enum shmeta_status sta
 		s->host.invalidated(s->host.arg, job->ticket, &job->count, job->txn, generation);
 	else
 		s->host.answer(s->host.arg, job->ticket, status, sentence, 0, generation, 0);
-	if (job->begun && !job->dry_run) {
-		(void)snprintf(line, sizeof line,
-		               "%s: invalidate %s, tenant '%s': %s: %llu topics, %llu partitions, %llu other records, "
-		               "commit %llu of generation %llu",
-		               job->who, describe(job, what, sizeof what),
-		               shmeta__escape(tenant, sizeof tenant, job->tenant.data, job->tenant.bytes),
-		               status == SHMETA_OK ? "done" : shmeta_strerror(status),
-		               (unsigned long long)job->count.topics, (unsigned long long)job->count.partitions,
-		               (unsigned long long)job->count.records, (unsigned long long)job->txn,
-		               (unsigned long long)generation);
+	if (job->begun && !job->dry_run && status == SHMETA_OK) {
+		shmeta__say(line, sizeof line,
+		            "%s: invalidate %s, tenant '%s': done: %llu topics, %llu partitions, %llu other records, "
+		            "commit %llu of generation %llu",
+		            job->who, describe(job, what, sizeof what),
+		            shmeta__escape(tenant, sizeof tenant, job->tenant.data, job->tenant.bytes),
+		            (unsigned long long)job->count.topics, (unsigned long long)job->count.partitions,
+		            (unsigned long long)job->count.records, (unsigned long long)job->txn,
+		            (unsigned long long)generation);
+		audit_say(s, line);
+	} else if (job->begun && !job->dry_run) {
+		/* Of what was asked for some may have been compared: none of it counts as done. */
+		shmeta__say(line, sizeof line, "%s: invalidate %s, tenant '%s': failed: %s%s%s", job->who,
+		            describe(job, what, sizeof what),
+		            shmeta__escape(tenant, sizeof tenant, job->tenant.data, job->tenant.bytes),
+		            shmeta_strerror(status), sentence != NULL && sentence[0] != '\0' ? ": " : "",
+		            sentence != NULL ? sentence : "");
 		audit_say(s, line);
 	}
 }

@@ -35,6 +35,11 @@ static const char *shown(struct shmeta_str text, char *ret, size_t bytes)
 	return shmeta__escape(ret, bytes, text.data, text.bytes);
 }
 
+static const char *shown_text(const char *text, char *ret, size_t bytes)
+{
+	return shmeta__escape(ret, bytes, text, strlen(text));
+}
+
 static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 {
 	char name[SHMETA_NAME_MAX * 2], key[SHMETA_NAME_MAX * 2];
@@ -67,13 +72,14 @@ static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *op,
                      const struct shmeta_result *result)
 {
-	char text[1000], what[700], of[SHMETA_TENANT_MAX * 2], outcome[160];
+	char text[1600], what[700], of[SHMETA_TENANT_MAX * 2], outcome[420], why[320];
 
 	describe(op, what, sizeof what);
 	if (result == NULL)
 		snprintf(outcome, sizeof outcome, "outcome unknown");
 	else if (result->status != SHMETA_OK)
-		snprintf(outcome, sizeof outcome, "refused: %s", shmeta_strerror(result->status));
+		shmeta__say(outcome, sizeof outcome, "refused: %s%s%s", shmeta_strerror(result->status),
+		            result->text[0] != '\0' ? ": " : "", shown_text(result->text, why, sizeof why));
 	else if (op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE)
 		snprintf(outcome, sizeof outcome, "done, %" PRIu64 " segments", result->count);
 	else

@@ -727,8 +727,8 @@ static enum shmeta_status serve_accept(void *arg, const char *who, uint64_t fing
 		snprintf(ret_sentence, bytes, "%s", held.sentence);
 	if (fingerprint == 0)
 		return status;
-	snprintf(line, sizeof(line), "%s: accept-source %016" PRIx64 ": %s", who, fingerprint,
-	         status == SHMETA_OK ? "done" : ret_sentence);
+	snprintf(line, sizeof(line), "%s: accept-source %016" PRIx64 ": %s%s", who, fingerprint,
+	         status == SHMETA_OK ? "done" : "failed: ", status == SHMETA_OK ? "" : ret_sentence);
 	if (d->config->write_audit)
 		log_audit(line);
 	return status;

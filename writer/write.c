@@ -562,6 +562,16 @@ static void look_for_outcome(struct write_round *r)
 		sync_ask_pass(s, true, "the outcome of a write was unknown");
 }
 
+/* What the source did not do at all: who wanted it, and why not. */
+static void audit_failed(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+{
+	struct shmeta_result failed = {.status = status};
+
+	shmeta__say(failed.text, sizeof failed.text, "%s", sentence);
+	for (size_t i = 0; i < call->count; i++)
+		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, 1);
+}
+
 /* A round to its end. last: no other one begins meanwhile. */
 static void commit(struct write_round *r, bool last)
 {
@@ -578,6 +588,9 @@ static void commit(struct write_round *r, bool last)
 			look_for_outcome(r);
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 				audit_ops(s, c->who, c->tenant, c->ops, NULL, c->count);
+		} else {
+			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+				audit_failed(s, c, status, err.text);
 		}
 		answer_calls(s, r->calls, status, err.text);
 		r->calls = NULL;

@@ -230,6 +230,10 @@ Test(sync_admin, a_source_that_goes_away_in_the_middle_is_said_so_once, .init = 
 	a = answered(1);
 	cr_expect_eq(a->status, SHMETA_ERR_SOURCE);
 	cr_expect_not_null(strstr(a->sentence, "pulled out"), "%s", a->sentence);
+	/* The audit says so, too, and counts nothing as done. */
+	cr_expect_not_null(strstr(f.log, "invalidate topics beginning with 'orders.', tenant '"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, "': failed: "), "%s", f.log);
+	cr_expect_null(strstr(f.log, " other records"), "%s", f.log);
 	sync_set_fetched_hook(f.sync, NULL, NULL);
 	cr_assert_eq(invalidate(SHMETA_CLASS_TOPIC, "a", 0, false, false, 2), SHMETA_OK);
 	cr_expect_eq(answered(2)->status, SHMETA_ERR_SOURCE, "away: at once");

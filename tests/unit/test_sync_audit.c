@@ -108,6 +108,17 @@ Test(sync_audit, a_deletion_of_unknown_outcome_is_on_record, .init = begin, .fin
 	cr_expect_not_null(strstr(f.log, "': outcome unknown, commit "), "%s", f.log);
 }
 
+Test(sync_audit, a_deletion_that_failed_is_on_record_with_the_reason, .init = begin, .fini = end)
+{
+	const struct shmeta_op delete = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"orders", 6}};
+
+	memory_fail(f.db, MEMORY_APPLY, 1, 0, SHMETA_ERR_SOURCE, "connection refused");
+	write_as("uid 0 pid 229", &delete, 1);
+	cr_expect_not_null(strstr(f.log, "audit: uid 0 pid 229: delete_topic: topic 'orders', tenant '"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, ": connection refused, commit "), "%s", f.log);
+	cr_expect_null(strstr(f.log, "': done"), "%s", f.log);
+}
+
 Test(sync_audit, users_and_kinds_are_told_apart, .init = begin, .fini = end)
 {
 	uint64_t done, refused;
