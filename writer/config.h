@@ -197,8 +197,8 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 void config_free(struct config *config); /* accepts NULL */
 
 /* What this host says to a configuration that is in itself right: users, groups, files and folders that are not there, options
- * that the source's engine does not use. Only a missing file of the source keeps a daemon from starting. Returns how much it was; listener is told of
- * each as by config_load(). */
+ * that the source's engine does not use. None of it keeps a daemon from starting; without its source it waits. Returns how much it
+ * was; listener is told of each as by config_load(). */
 size_t config_judge_host(const struct config *config, const struct config_listener *listener);
 
 /* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones and kept
