@@ -121,7 +121,7 @@ Test(reader_remade, what_was_written_through_the_new_writer_is_shown_by_the_next
 	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_GROUP, .group_id = {"g", 1}};
 	static struct scripted_write write;
 	enum shmeta_status status = SHMETA_UNKNOWN;
-	struct scripted_writer s;
+	static struct scripted_writer s;
 	struct shmeta_client *c;
 
 	fake_unserve(w);
