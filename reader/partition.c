@@ -37,6 +37,8 @@ static enum shmeta_status follow_lineage(struct shmeta_handle *h)
 	status = shmeta__topic_record(r, h->topic, h->topic_bytes, &topic);
 	if (status != SHMETA_OK)
 		return status; /* ABSENT: it may yet be loaded */
+	if (unlikely(!snapshot_holds(r)))
+		return SHMETA_ERR_EXPIRED;
 	if (topic.created_at_ms != h->topic_created_at_ms) {
 		h->absent = 2;
 		return SHMETA_ABSENT;

@@ -5,6 +5,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "shm/tree.h"
+
+/* The real one, under another name. */
+static enum shmeta_status real_tree_get(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
+                                        const void *key, size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+#define shmeta__tree_get real_tree_get
+#include "shm/tree.c"
+#undef shmeta__tree_get
+
+#include "reader/internal.h"
 #include "tests/support/fake_writer.h"
 #include "tests/support/scripted_writer.h"
 
@@ -14,7 +24,7 @@ static struct shmeta_reader *reader;
 static struct shmeta_handle *handle;
 static char buffer[SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX];
 static const struct shmeta_read stay = {sizeof stay, SHMETA_SOURCE, 5000, 0, 0, buffer, sizeof buffer};
-static const struct shmeta_read move = {sizeof move, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+static const struct shmeta_read moving = {sizeof moving, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
 
 static void set_up(void)
 {
@@ -52,6 +62,20 @@ static void tear_down(void)
 
 TestSuite(reader_remade, .init = set_up, .fini = tear_down, .timeout = 30);
 
+static struct shmeta_reader *revoked; /* its registration is, once its next record was found */
+
+enum shmeta_status shmeta__tree_get(const struct shmeta__pages *pages, const struct shmeta__tree *tree, const void *key,
+                                    size_t key_bytes, const void **ret_value, size_t *ret_bytes)
+{
+	enum shmeta_status status = real_tree_get(pages, tree, key, key_bytes, ret_value, ret_bytes);
+
+	if (status == SHMETA_OK && revoked != NULL) {
+		revoked->membership->page->revoked = 1;
+		revoked = NULL;
+	}
+	return status;
+}
+
 static enum shmeta_status get(const char *name, const struct shmeta_read *read)
 {
 	struct shmeta_topic t;
@@ -84,9 +108,9 @@ Test(reader_remade, a_read_that_may_move_moves_to_the_new_store)
 {
 	struct shmeta_partition p;
 
-	cr_assert_eq(get("new", &move), SHMETA_OK);
+	cr_assert_eq(get("new", &moving), SHMETA_OK);
 	cr_assert_eq(get("gone", NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_partition(handle, &move, &p, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_partition(handle, &moving, &p, NULL), SHMETA_OK);
 	cr_assert_eq(p.segment_count, 11);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
@@ -105,6 +129,25 @@ Test(reader_remade, a_token_of_the_new_writer_is_waited_for_in_the_new_store)
 	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	the_next_snapshot_is_of_the_new_store();
+}
+
+Test(reader_remade, a_handle_remembers_nothing_of_a_snapshot_that_expired_while_it_followed)
+{
+	struct shmeta_partition p;
+
+	cr_assert_eq(get("new", &moving), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	cr_assert_eq(fake_until_registered(reader, 1), 0);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	revoked = reader;
+	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_ERR_EXPIRED);
+	cr_assert_eq(revoked, NULL);
+	cr_assert_neq(handle->lineage, reader->env->lineage, "it is still to follow");
+	cr_assert_eq(shmeta_end(reader), SHMETA_ERR_EXPIRED);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_get_partition(handle, NULL, &p, NULL), SHMETA_OK);
+	cr_assert_eq(p.segment_count, 11);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
 static void note_status(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
@@ -148,7 +191,7 @@ Test(reader_remade, what_cannot_be_followed_is_no_answer)
 	cr_assert_eq(get("gone", &stay), SHMETA_ERR_WRITER_AWAY);
 	cr_assert_neq(strstr(shmeta_last_error(instance, sentence, sizeof sentence), "mode 0777"), NULL, "%s",
 	              sentence);
-	cr_assert_eq(get("gone", &move), SHMETA_ERR_WRITER_AWAY);
+	cr_assert_eq(get("gone", &moving), SHMETA_ERR_WRITER_AWAY);
 	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_LIST, NULL, 0, 0, 5000, NULL), SHMETA_ERR_WRITER_AWAY);
 	cr_assert_eq(get("gone", NULL), SHMETA_OK, "the snapshot is still open");
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
