@@ -111,6 +111,7 @@ static enum shmeta_status hint_list(struct shmeta_reader *r, enum shmeta_class c
 	}
 	iter->now_ms = now_ms;
 	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, "", 0);
+	iter->never = never || r->instance->no_tenant;
 	iter->done = iter->tenant == 0 || never;
 	*ret = iter;
 	return SHMETA_OK;
@@ -398,7 +399,7 @@ enum shmeta_status shmeta_list_leases(struct shmeta_reader *r, const char *topic
 	status = lookup_ready(r);
 	if (status == SHMETA_OK)
 		status = hint_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES,
-		                   topic != NULL && !name_exists(r, topic, strlen(topic)), NULL, agent, now_ms, &iter);
+		                   topic != NULL && !name_exists(r, topic, strlen(topic)), topic, agent, now_ms, &iter);
 	if (status != SHMETA_OK)
 		return status;
 	if (iter->done) {

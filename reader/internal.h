@@ -337,8 +337,9 @@ struct shmeta_iter {
 	uint32_t topic_id;
 	uint32_t partition_id; /* segments */
 	uint32_t done;
+	uint32_t never; /* 1: nothing of the kind can exist, whatever is quarantined */
 	int64_t now_ms;
-	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: -, agent */
+	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: topic, agent */
 	struct topic_range *ranges;   /* leases and offsets: in order of name */
 	size_t range_count, range;
 	struct shmeta__part part; /* segments */

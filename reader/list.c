@@ -165,7 +165,8 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 			literal = (size_t)(star - pattern);
 	}
 	/* No name begins with more than a name can have. */
-	iter->done = iter->tenant == 0 || literal > SHMETA_NAME_MAX;
+	iter->never = r->instance->no_tenant || literal > SHMETA_NAME_MAX;
+	iter->done = iter->tenant == 0 || iter->never;
 	if (!iter->done)
 		iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, literal == 0 ? "" : pattern, literal);
 	*ret = iter;

@@ -147,6 +147,9 @@ static enum shmeta_status list_prefix(const struct shmeta_iter *iter, uint8_t *k
 	key[0] = (uint8_t)(cls + 1);
 	shmeta__put_be32(key + 1, iter->tenant);
 	*ret_bytes = 5;
+	if (iter->kind == ITER_LEASES && iter->filter[0].text != NULL)
+		*ret_bytes =
+			shmeta__quarantine_prefix(key, cls, iter->tenant, iter->filter[0].text, iter->filter[0].bytes);
 	if (iter->kind == ITER_OFFSETS) { /* of one group */
 		memcpy(key + 5, iter->prefix + 4, iter->prefix_bytes - 4);
 		*ret_bytes += iter->prefix_bytes - 4;
@@ -176,7 +179,7 @@ enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter)
 	if (iter == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = shmeta__iter_ready(iter, iter->kind);
-	if (status != SHMETA_OK)
+	if (status != SHMETA_OK || iter->never)
 		return status;
 	r = iter->reader;
 	rows = r->quarantined;

@@ -181,6 +181,38 @@ static enum shmeta_status segments_complete(const char *name, uint32_t id)
 	return status;
 }
 
+static enum shmeta_status closed_complete(struct shmeta_iter *iter)
+{
+	enum shmeta_status status = shmeta_iter_complete(iter);
+
+	shmeta_iter_free(iter);
+	return status;
+}
+
+static enum shmeta_status leases_complete(const char *name)
+{
+	struct shmeta_iter *iter;
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_list_leases(reader, name, NULL, 0, &iter), SHMETA_OK);
+	status = closed_complete(iter);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	return status;
+}
+
+static enum shmeta_status offsets_complete(const char *group)
+{
+	struct shmeta_iter *iter;
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_list_committed_offsets(reader, group, &iter), SHMETA_OK);
+	status = closed_complete(iter);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	return status;
+}
+
 /* How many rows are quarantined, by the daemon; the store is verified on the way. */
 static uint64_t rows(void)
 {
@@ -399,6 +431,11 @@ Test(quarantine, agents_offsets_and_leases_are_unknown_by_their_keys)
 	cr_expect_eq(lease("t", 0), SHMETA_OK);
 	cr_expect_eq(lease("t", 1), SHMETA_UNKNOWN);
 	cr_expect_eq(lease("t", 2), SHMETA_ABSENT);
+	cr_expect_eq(leases_complete(NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(leases_complete("t"), SHMETA_UNKNOWN);
+	cr_expect_eq(leases_complete("u"), SHMETA_OK, "a list of one topic tells of its rows alone");
+	cr_expect_eq(offsets_complete("g"), SHMETA_UNKNOWN);
+	cr_expect_eq(offsets_complete("h"), SHMETA_OK);
 
 	put_agent("long", 20);
 	put_offset("g", "t", 1, 7);
@@ -408,6 +445,29 @@ Test(quarantine, agents_offsets_and_leases_are_unknown_by_their_keys)
 	cr_expect_eq(agent("long"), SHMETA_OK);
 	cr_expect_eq(offset("g", "t", 1), SHMETA_OK);
 	cr_expect_eq(lease("t", 1), SHMETA_OK);
+	end();
+}
+
+Test(quarantine, a_list_of_what_cannot_exist_is_complete_whatever_is_quarantined)
+{
+	static char too_long[SHMETA_NAME_MAX + 2];
+	struct shmeta_iter *iter;
+
+	memset(too_long, 'x', sizeof too_long - 1);
+	fixture_init(&f);
+	fixture_topic(&f, "t", 1, 0, 1111);
+	fixture_topic(&f, "bad", 1, 0, 1111);
+	put_topic("bad", 0);
+	put_offset("g", "t", 0, UINT64_MAX);
+	put_lease("t", 0, UINT64_MAX);
+	begin();
+	cr_expect_eq(offsets_complete(""), SHMETA_OK);
+	cr_expect_eq(offsets_complete(too_long), SHMETA_OK);
+	cr_expect_eq(leases_complete("a\nb"), SHMETA_OK);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 0, &iter), SHMETA_OK);
+	cr_expect_eq(closed_complete(iter), SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	end();
 }
 
