@@ -158,10 +158,21 @@ void refresh_hints(struct sync *s)
 	pthread_mutex_unlock(&s->queue.lock);
 }
 
+/* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
+static void look_for_orphans(struct sync *s)
+{
+	if (!s->orphans_wait || refresh_pending_feed(s))
+		return;
+	s->orphans_wait = false;
+	s->orphans_due = true;
+	s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+}
+
 void refresh_drain_feed(struct sync *s)
 {
 	while (refresh_pending_feed(s) && batch_run(s))
 		;
+	look_for_orphans(s);
 }
 
 void refresh_drain(struct sync *s)
@@ -170,11 +181,7 @@ void refresh_drain(struct sync *s)
 	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
 		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
 			break;
-	if (s->orphans_wait && !refresh_pending_feed(s)) {
-		s->orphans_wait = false;
-		s->orphans_due = true;
-		s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
-	}
+	look_for_orphans(s);
 	if (refresh_waiting(s) && !s->source.on && !s->room.on)
 		sync_wake_at(s, sync_now(s));
 }

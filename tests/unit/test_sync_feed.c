@@ -148,6 +148,37 @@ static void add_before_fetch(void *arg, enum memory_call call, int end)
 	fixture_add_segment(fixture, "t", 0, 10000, 1000);
 }
 
+/* Also where each poll meets a write, which has the queue emptied for its own answer. */
+Test(sync_feed, a_lease_that_came_before_its_topic_is_shown_once_the_topic_is_there)
+{
+	const struct shmeta_op agent = {
+		.type = SHMETA_OP_REGISTER_AGENT,
+		.u.agent = {.agent_id = {"a", 1}, .address = {"b", 1}, .last_heartbeat_ms = 2, .started_at_ms = 2}};
+	const struct shmeta_op lease = {
+		.type = SHMETA_OP_ACQUIRE_LEASE, .name = {"n", 1}, .agent_id = {"a", 1}, .duration_ms = 1000};
+
+	fixture_init(&f);
+	fixture_open(&f);
+	cr_assert_eq(fixture_write(&f, &agent, 1), SHMETA_OK);
+	fixture_pass(&f, 20000);
+	cr_assert(memory_create_topic(f.db, NULL, "n", 1, 1111));
+	memory_silence(f.db, true); /* the feed does not tell of it as well */
+	cr_assert_eq(fixture_write(&f, &lease, 1), SHMETA_OK);
+	fixture_run(&f);
+	memory_silence(f.db, false);
+	cr_assert_eq(f.write_result[0].status, SHMETA_OK, "%s", f.write_result[0].text);
+	cr_assert_eq(fixture_topic_id(&f, "n"), 0, "the feed has not told of it yet");
+	f.now_ns += f.options.poll_max_ms * UINT64_C(1000000);
+	memory_silence(f.db, true);
+	cr_assert_eq(fixture_write(&f, &agent, 1), SHMETA_OK);
+	fixture_run(&f);
+	memory_silence(f.db, false);
+	cr_assert_neq(fixture_topic_id(&f, "n"), 0);
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}
+
 Test(sync_feed, a_watermark_never_shows_without_the_segments_below_it)
 {
 	fixture_init(&f);
