@@ -196,6 +196,8 @@ as make <<SH
 [ "\$#" -eq 0 ] && exit 0 # it was built
 PATH=/usr/bin:/bin exec /usr/bin/make -C "$here" --no-print-directory "\$@" DESTDIR="$root" CC="$cc" SAN="${SAN-}"
 SH
+# A library with a sanitizer needs programs with it.
+as cc <<<"exec '$cc' $sanitize \"\$@\""
 as systemd-sysusers <<<"test -s '$root/usr/lib/sysusers.d/shmeta.conf'"
 as systemd-tmpfiles <<<"test \"\$1\" = --create && test -s '$root/usr/lib/tmpfiles.d/shmeta.conf'"
 as usermod <<<'[ "$1 $2 $3" = "-aG shmeta,shmeta-read streamhouse" ]'

@@ -377,9 +377,11 @@ Test(record, strings_beyond_their_limits_are_not_encoded)
 	                    {.agent = {.agent_id = full}},
 	                    {.group = {.group_id = full}},
 	                    {.offset = {.group_id = full}},
-	                    {.lease = {.leader_agent_id = full}}};
+	                    {.lease = {.leader_agent_id = full}},
+	                    {.quarantined = {.sentence = full}}};
 	union row large = {.topic = {.config = {text, SHMETA_MAP_MAX + 1}}};
 
+	_Static_assert(sizeof rows / sizeof *rows == KINDS, "one of each kind");
 	for (int kind = 0; kind < KINDS; kind++)
 		cr_assert_eq(encode(kind, &rows[kind], &stamps, "k", 1, out, sizeof out), 0, "kind %d", kind);
 	cr_assert_eq(encode(0, &large, &stamps, "k", 1, out, sizeof out), 0);
@@ -443,9 +445,12 @@ Test(record, any_bytes_give_a_row_within_them_or_corrupt)
 {
 	static const size_t fixed[] = {sizeof(struct shmeta_topic_record), sizeof(struct shmeta_agent_record),
 	                               sizeof(struct shmeta_group_record), sizeof(struct shmeta_offset_record),
-	                               sizeof(struct shmeta_lease_record)};
+	                               sizeof(struct shmeta_lease_record), sizeof(struct shmeta_quarantined_record)};
+	static const uint16_t kinds[] = {SHMETA_RECORD_TOPIC,  SHMETA_RECORD_AGENT, SHMETA_RECORD_GROUP,
+	                                 SHMETA_RECORD_OFFSET, SHMETA_RECORD_LEASE, SHMETA_RECORD_QUARANTINED};
 	unsigned int good = 0;
 
+	_Static_assert(sizeof fixed / sizeof *fixed == KINDS, "one of each kind");
 	for (int i = 0; i < 300000; i++) {
 		int kind = i % KINDS;
 		size_t bytes = any() % 160;
@@ -458,15 +463,13 @@ Test(record, any_bytes_give_a_row_within_them_or_corrupt)
 		value = exactly(value_bytes, bytes);
 		/* Half of them get past the kind, and then mostly zeros: lengths that can add up. */
 		if (any() % 2 && bytes >= 24) {
-			uint16_t k = (uint16_t)(kind + 1);
-
 			memset(value, 0, 24);
-			memcpy(value + 20, &k, 2);
+			memcpy(value + 20, &kinds[kind], 2);
 			if (any() % 2 && bytes > 24 + fixed[kind])
 				memset(value + 24, 0, fixed[kind]);
 			if (any() % 2 && bytes > 24 + fixed[kind]) {
 				uint8_t rest = (uint8_t)(bytes - 24 - fixed[kind]);
-				static const size_t first[] = {38, 20, 16, 28, 32};
+				static const size_t first[] = {38, 20, 16, 28, 32, 40};
 
 				memset(value + 24, 0, fixed[kind]);
 				value[24 + first[kind]] = rest;
