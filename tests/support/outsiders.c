@@ -490,7 +490,7 @@ static const char *const segment_chores[] = {
 		"aside.segments") "; DROP TABLE segments; ALTER TABLE aside.segments SET SCHEMA public; "
 				  "ALTER TABLE segments ADD FOREIGN KEY (topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE; "
 				  "DROP SCHEMA aside; COMMIT",
-	"BEGIN; CREATE TABLE whole (LIKE segments) PARTITION BY RANGE (base_offset); ALTER TABLE whole ATTACH PARTITION segments "
+	"BEGIN; CREATE TABLE whole (LIKE segments INCLUDING DEFAULTS) PARTITION BY RANGE (base_offset); ALTER TABLE whole ATTACH PARTITION segments "
 	"FOR VALUES FROM (MINVALUE) TO (MAXVALUE); " SEGMENT_ROW(
 		"whole") "; ALTER TABLE whole DETACH PARTITION segments; DROP "
 			 "TABLE whole; COMMIT",
