@@ -130,7 +130,11 @@ Test(source_lost, an_operator_consents, .init = begin, .fini = end)
 	cr_expect_eq(code_of("accept-source --yes", "accepted"), 0);
 	await("status", "serving for");
 	cr_expect_eq(code_of("get topic orders.3", ""), 5);
-	cr_expect_not_null(strstr(run_read_file(d.log), ": accept-source "), "it is not audited");
+	char *log = run_read_file(d.log);
+
+	cr_assert_not_null(log);
+	cr_expect_not_null(strstr(log, ": accept-source "), "it is not audited");
+	free(log);
 }
 
 Test(source_lost, a_missing_database_is_not_made_without_being_asked_for, .init = begin, .fini = end)
