@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/run_daemon.h"
@@ -277,11 +278,28 @@ Test(shmetactl_process, a_dump_has_every_record_and_counts_them, .init = start, 
 	json_decref(end);
 }
 
-/* How often a snapshot of a dump that is stopped for longer than the grace, while the writer commits, was read again. */
+/* Stop the program so long after it has begun to write the file; it may have ended before. */
+static void stop_in_the_middle(pid_t pid, const char *file, useconds_t later_us)
+{
+	struct stat written = {.st_size = 0};
+	siginfo_t info = {.si_pid = 0};
+
+	while (info.si_pid == 0 && (stat(file, &written) != 0 || written.st_size == 0)) {
+		(void)usleep(200);
+		cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG), 0);
+	}
+	(void)usleep(later_us);
+	(void)kill(pid, SIGSTOP);
+	cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOWAIT), 0);
+}
+
+/* How often a snapshot of a dump that is stopped for longer than the grace, while the writer commits, was read again. A dump that does
+ * not register is stopped again and again until that has happened, for two minutes at most. */
 static json_int_t repeated_of_a_stopped_dump(bool registers)
 {
 	char out[128], socket[128], away[128], *text_of_dump, *end_line = NULL;
 	json_int_t repeated = 0;
+	double end = run_now_s() + 120;
 
 	start_with("INSERT INTO topics VALUES('large', 1, NULL, 1, 1, '{}');"
 	           "INSERT INTO partitions VALUES('large', 0, 60000, 1, 1);"
@@ -292,9 +310,11 @@ static json_int_t repeated_of_a_stopped_dump(bool registers)
 	(void)snprintf(away, sizeof(away), "%s/away", d.instance);
 	if (!registers)
 		cr_assert_eq(rename(socket, away), 0);
-	for (int round = 0; round < (registers ? 3 : 10) && repeated == 0; round++) {
+	for (int round = 0; repeated == 0 && (registers ? round < 3 : run_now_s() < end); round++) {
 		char *next = NULL, *save = NULL;
 		json_int_t last = -1, rows = 0;
+
+		(void)unlink(out);
 		pid_t pid = run_fork();
 
 		if (pid == 0) {
@@ -305,13 +325,13 @@ static json_int_t repeated_of_a_stopped_dump(bool registers)
 			            (char *)NULL);
 			_exit(127);
 		}
-		(void)usleep(20000 + 7000 * (useconds_t)round);
-		(void)kill(pid, SIGSTOP);
+		stop_in_the_middle(pid, out, 7000 * (useconds_t)(round % 20));
 		cr_assert_eq(run_daemon_sql(&d, "UPDATE topics SET updated_at = updated_at + 1"), 0);
 		(void)usleep(700000);
 		(void)kill(pid, SIGCONT);
 		cr_assert_eq(run_reap(pid), 0);
 		text_of_dump = run_read_file(out);
+		cr_assert_not_null(text_of_dump);
 		for (char *line = strtok_r(text_of_dump, "\n", &save); line != NULL;
 		     line = strtok_r(NULL, "\n", &save)) {
 			end_line = line;
