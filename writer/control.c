@@ -635,7 +635,7 @@ static bool on_write(struct connection *c, const void *frame)
 		return false;
 	}
 	status = control->host.write(control->host.arg, tenant_of((const char *)(request + 1), request->tenant_bytes),
-	                             ops, count, deadline_of(request->timeout_ms), who(c, by), ticket);
+	                             ops, count, deadline_of(request->timeout_ms), c->peer.uid, who(c, by), ticket);
 	free(ops);
 	return status == SHMETA_OK ||
 	       turned_away(c, ticket, status, "the write queue is full; nothing was done; try again in 10 ms");

@@ -178,9 +178,9 @@ enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key
 
 /* Queue operations for the next group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
  * copied. Order: of two calls the earlier one takes effect first. deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT,
- * nothing done. who: for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing queued), ERR_NO_MEMORY. */
+ * nothing done. uid: whose it is; who: the same for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing queued), ERR_NO_MEMORY. */
 enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, const char *who, uint64_t ticket);
+                              uint64_t deadline_ns, uint32_t uid, const char *who, uint64_t ticket);
 
 /* Ask the source for a page of objects. host->objects or host->answer comes exactly once unless this fails. deadline_ns: not begun by
  * then: ERR_TIMEOUT. Strings are copied. Errors: ERR_BUSY, ERR_NO_MEMORY. */

@@ -35,6 +35,7 @@ struct write_call {
 	struct write_call *next;
 	uint64_t ticket, deadline_ns, arrived_ns;
 	struct shmeta_str tenant;
+	uint32_t uid;
 	char who[64];
 	size_t count, bytes;   /* bytes: of all that is allocated for it */
 	struct shmeta_op *ops; /* views into text */
@@ -161,7 +162,7 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 }
 
 enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, const char *who, uint64_t ticket)
+                              uint64_t deadline_ns, uint32_t uid, const char *who, uint64_t ticket)
 {
 	struct sync_writes *w = &s->writes;
 	struct write_call *call;
@@ -175,6 +176,7 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 	call->ticket = ticket;
 	call->deadline_ns = deadline_ns;
 	call->arrived_ns = sync_now(s);
+	call->uid = uid;
 	strncpy(call->who, who, sizeof call->who - 1);
 	(void)pthread_mutex_lock(&w->lock);
 	full = w->ops > 0 && (w->ops + count > w->ops_max || w->bytes + call->bytes > w->bytes_max);
