@@ -212,6 +212,64 @@ int64_t batch_floor_partition(const struct sync_entry *e)
 	return e->kind == ENTRY_PART ? (int64_t)e->partition_id : FLOOR_TOPIC;
 }
 
+static bool reads_topic(const struct batch *b, struct shmeta_str tenant, struct shmeta_str topic)
+{
+	for (size_t i = 0; i < b->entry_count; i++)
+		if (b->entry[i] != NULL && b->entry[i]->kind == ENTRY_TOPIC && queue_same(b->entry[i]->topic, topic) &&
+		    queue_same(b->entry[i]->tenant, tenant))
+			return true;
+	return false;
+}
+
+/* An offset or a lease of a topic that the feed has not named yet can only be shown together with it: have the topic read, once.
+ * *ret: the row that names such a topic, NULL: none. */
+static enum shmeta_status small_needs_topic(const struct batch *b, const struct got *g, const struct got_small **ret,
+                                            struct shmeta_err *err)
+{
+	const struct got_small *known = NULL;
+
+	*ret = NULL;
+	if (g->entry->want.topic_asked || queue_is_class(g->entry))
+		return SHMETA_OK;
+	for (size_t i = 0; i < g->small_count && *ret == NULL; i++) {
+		const struct got_small *small = &b->small[g->small_at + i];
+		struct shmeta_topic stored;
+
+		if ((small->kind != GOT_OFFSET && small->kind != GOT_LEASE) || small->topic.bytes == 0 ||
+		    small->topic.bytes > SHMETA_NAME_MAX || small->tenant.bytes > SHMETA_TENANT_MAX)
+			continue;
+		if (known != NULL && queue_same(known->topic, small->topic) && queue_same(known->tenant, small->tenant))
+			continue;
+		enum shmeta_status status =
+			apply_topic_get(b->s->apply.txn, small->tenant, small->topic, &stored, NULL, err);
+
+		if (status < 0)
+			return status;
+		known = small;
+		if (status == SHMETA_ABSENT && !reads_topic(b, small->tenant, small->topic))
+			*ret = small;
+	}
+	return SHMETA_OK;
+}
+
+static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct got_small *small)
+{
+	struct sync *s = b->s;
+	struct identity id = queue_identity_of(e);
+	struct identity topic = queue_identity(ENTRY_TOPIC, small->tenant, small->topic, 0);
+	const struct want wanted = {.feed = e->want.feed, .segments = true};
+	struct want again = e->want;
+
+	again.topic_asked = true;
+	forget_from_batch(b, e);
+	pthread_mutex_lock(&s->queue.lock);
+	/* In front of it in the queue. */
+	if (queue_want(&s->queue, &topic, &wanted) == NULL)
+		sync_ask_pass(s, true, "there was no memory for a key");
+	batch_wait_again(s, e, &id, &again);
+	pthread_mutex_unlock(&s->queue.lock);
+}
+
 enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 {
 	struct sync *s = b->s;
@@ -241,6 +299,12 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 			status = apply_topic_get(s->apply.txn, e->tenant, e->topic, &topic, NULL, err);
 			if (status == SHMETA_OK)
 				status = part_needs_topic(b, &b->got[i], topic.topic_id, &more, err);
+		} else if (e->kind == ENTRY_OFFSET || e->kind == ENTRY_LEASE) {
+			const struct got_small *small;
+
+			status = small_needs_topic(b, &b->got[i], &small, err);
+			if (status == SHMETA_OK && small != NULL)
+				wait_for_topic(b, e, small);
 		}
 		if (status < 0)
 			return status;

@@ -226,6 +226,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 	into->born_since = from->born_since > into->born_since ? from->born_since : into->born_since;
 	into->segments |= from->segments;
 	into->whole |= from->whole;
+	into->topic_asked |= from->topic_asked;
 	for (uint32_t i = 0; i < from->range_count; i++)
 		queue_add_range(into, from->range[i].from, from->range[i].to);
 }

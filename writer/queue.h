@@ -26,6 +26,7 @@ struct want {
 	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
 	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
 	bool segments;       /* TOPIC: with all segments of all partitions */
+	bool topic_asked;    /* OFFSET, LEASE: the topic that it names is read with it or before it */
 	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
 	uint32_t range_count;
 	struct range range[RANGES_MAX];

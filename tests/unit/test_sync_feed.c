@@ -148,31 +148,62 @@ static void add_before_fetch(void *arg, enum memory_call call, int end)
 	fixture_add_segment(fixture, "t", 0, 10000, 1000);
 }
 
-/* Also where each poll meets a write, which has the queue emptied for its own answer. */
-Test(sync_feed, a_lease_that_came_before_its_topic_is_shown_once_the_topic_is_there)
-{
-	const struct shmeta_op agent = {
-		.type = SHMETA_OP_REGISTER_AGENT,
-		.u.agent = {.agent_id = {"a", 1}, .address = {"b", 1}, .last_heartbeat_ms = 2, .started_at_ms = 2}};
-	const struct shmeta_op lease = {
-		.type = SHMETA_OP_ACQUIRE_LEASE, .name = {"n", 1}, .agent_id = {"a", 1}, .duration_ms = 1000};
+static const struct shmeta_op put_agent = {
+	.type = SHMETA_OP_REGISTER_AGENT,
+	.u.agent = {.agent_id = {"a", 1}, .address = {"b", 1}, .last_heartbeat_ms = 2, .started_at_ms = 2}};
 
+/* A writer that knows of an agent, and a topic that the feed tells of with its next poll. */
+static void begin_with_a_topic_untold(void)
+{
 	fixture_init(&f);
 	fixture_open(&f);
-	cr_assert_eq(fixture_write(&f, &agent, 1), SHMETA_OK);
+	cr_assert_eq(fixture_write(&f, &put_agent, 1), SHMETA_OK);
 	fixture_pass(&f, 20000);
 	cr_assert(memory_create_topic(f.db, NULL, "n", 1, 1111));
-	memory_silence(f.db, true); /* the feed does not tell of it as well */
-	cr_assert_eq(fixture_write(&f, &lease, 1), SHMETA_OK);
+}
+
+/* The feed does not tell of the write itself. */
+static void write_in_silence(const struct shmeta_op *ops, size_t count)
+{
+	memory_silence(f.db, true);
+	cr_assert_eq(fixture_write(&f, ops, count), SHMETA_OK);
 	fixture_run(&f);
 	memory_silence(f.db, false);
-	cr_assert_eq(f.write_result[0].status, SHMETA_OK, "%s", f.write_result[0].text);
+	cr_assert_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(f.write_result[i].status, SHMETA_OK, "%s", f.write_result[i].text);
+}
+
+Test(sync_feed, a_lease_and_an_offset_of_a_topic_that_was_not_told_yet_are_shown_when_they_are_answered)
+{
+	const struct shmeta_op ops[] = {
+		{.type = SHMETA_OP_ACQUIRE_LEASE, .name = {"n", 1}, .agent_id = {"a", 1}, .duration_ms = 1000},
+		{.type = SHMETA_OP_COMMIT_OFFSET,
+	         .name = {"n", 1},
+	         .group_id = {"g", 1},
+	         .offset = 3,
+	         .u.committed = {.group_id = {"g", 1}, .committed_offset = 3}}};
+
+	for (size_t i = 0; i < 2; i++) {
+		begin_with_a_topic_untold();
+		write_in_silence(&ops[i], 1);
+		SAME();
+		fixture_done(&f);
+	}
+}
+
+/* Also where each poll meets a write, which has the queue emptied for its own answer. */
+Test(sync_feed, a_lease_that_was_read_before_its_topic_was_told_is_shown_once_the_topic_is_there)
+{
+	begin_with_a_topic_untold();
+	memory_silence(f.db, true);
+	cr_assert(memory_put_lease(f.db, NULL, "n", &(struct shmeta_lease){.leader_agent_id = {"a", 1}, .epoch = 1}));
+	memory_silence(f.db, false);
+	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_LEASE, NULL, 0, 1), SHMETA_OK);
+	fixture_pass(&f, 5 * f.options.poll_min_ms); /* it is tried a few times */
 	cr_assert_eq(fixture_topic_id(&f, "n"), 0, "the feed has not told of it yet");
 	f.now_ns += f.options.poll_max_ms * UINT64_C(1000000);
-	memory_silence(f.db, true);
-	cr_assert_eq(fixture_write(&f, &agent, 1), SHMETA_OK);
-	fixture_run(&f);
-	memory_silence(f.db, false);
+	write_in_silence(&put_agent, 1);
 	cr_assert_neq(fixture_topic_id(&f, "n"), 0);
 	fixture_pass(&f, 60000);
 	SAME();
