@@ -18,6 +18,7 @@
 
 static const uint64_t GREETED_WITHIN_NS = UINT64_C(2000000000);
 static const uint64_t BACKOFF_FIRST_NS = 5 * MILLION, BACKOFF_LAST_NS = UINT64_C(1000000000), STALL_NS = 5 * MILLION;
+static const uint64_t CROWDED_LAST_NS = 20 * MILLION; /* where others only have to be taken first */
 enum {
 	VERSION_NUMBER = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH,
 	FRAME_LEAST = 4096,    /* a writer that takes less is none */
@@ -178,7 +179,7 @@ void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 	if (c->state != LINK_DOWN || c->calls.first == NULL || now_ns < c->retry_ns)
 		return;
 	core = shmeta__instance_core(c->instance);
-	status = shmeta__control_connect(core, &c->fd, &c->why);
+	status = shmeta__control_connect(core, 0, &c->fd, &c->why);
 	/* What this writer will show is shown by its own store. */
 	if (status == SHMETA_OK)
 		(void)shmeta__instance_answered(c->instance, &core, &c->why);
@@ -186,6 +187,8 @@ void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 		shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK) {
 		c->fd = -1;
+		if (status == SHMETA_ERR_BUSY && c->backoff_ns > CROWDED_LAST_NS)
+			c->backoff_ns = CROWDED_LAST_NS;
 		schedule_retry(c, now_ns);
 		if (status == SHMETA_ERR_DENIED)
 			fail_all(c, SHMETA_ERR_DENIED, c->why.text); /* asking again changes nothing */

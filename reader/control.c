@@ -85,7 +85,26 @@ static enum shmeta_status connect_failed(const struct core *core, int error, str
 	}
 }
 
-enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err)
+/* Waits in the kernel's own queue, in which everybody has its turn, while the backlog is full. until_ns 0: not at all. -1: errno. */
+static int connect_until(int fd, const struct sockaddr_un *address, uint64_t until_ns)
+{
+	int rc;
+
+	do {
+		uint64_t now = shmeta__monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
+		/* No time would mean without end. */
+		struct timeval patience = {(time_t)(left / 1000000000u), (long)(left % 1000000000u / 1000u) + 1};
+
+		if (until_ns != 0 && (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
+		                      fcntl(fd, F_SETFL, 0) < 0))
+			return -1;
+		rc = connect(fd, (const struct sockaddr *)address, sizeof *address);
+	} while (rc < 0 && errno == EINTR && until_ns != 0);
+	return rc == 0 && until_ns != 0 ? fcntl(fd, F_SETFL, O_NONBLOCK) : rc;
+}
+
+enum shmeta_status shmeta__control_connect(const struct core *core, uint64_t until_ns, int *ret_fd,
+                                           struct shmeta_err *err)
 {
 	struct sockaddr_un address = {0};
 	struct ucred peer = {0};
@@ -97,7 +116,7 @@ enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd,
 	if (status != SHMETA_OK)
 		return status;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	rc = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)&address, sizeof address);
+	rc = fd < 0 ? -1 : connect_until(fd, &address, until_ns);
 	error = errno;
 	if (dir >= 0)
 		(void)close(dir);
@@ -179,19 +198,6 @@ static enum shmeta_status timed_out(const struct core *core, struct shmeta_err *
 	                   core->directory);
 }
 
-static enum shmeta_status connect_by(struct core *core, uint64_t deadline_ns, int *ret_fd, struct shmeta_err *err)
-{
-	for (;;) {
-		enum shmeta_status status = shmeta__control_connect(core, ret_fd, err);
-
-		if (status != SHMETA_ERR_BUSY)
-			return status;
-		if (shmeta__monotonic_ns() >= deadline_ns)
-			return timed_out(core, err);
-		(void)poll(NULL, 0, RETRY_MS);
-	}
-}
-
 /* What of a frame lies on the stack: any frame's fixed part, and a sentence. The rest of a long one goes straight to the caller's
  * body. */
 union packet {
@@ -236,12 +242,19 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	return 1;
 }
 
+static void keep_text(const union packet *packet, struct answer *ret)
+{
+	size_t room = sizeof *packet - sizeof packet->answer, bytes = packet->answer.text_bytes;
+
+	(void)shmeta__escape(ret->text, sizeof ret->text, &packet->answer + 1, bytes < room ? bytes : room);
+}
+
 /* ERR_WRITER_AWAY: the connection is gone. */
 static enum shmeta_status exchange(struct core *core, int fd, const struct shmeta_frame *request, uint64_t deadline_ns,
                                    struct answer *ret, struct shmeta_err *err)
 {
 	union packet packet;
-	size_t bytes = 0, text_bytes;
+	size_t bytes = 0;
 	ssize_t n;
 
 	for (;;) {
@@ -249,8 +262,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 		if (n == (ssize_t)request->bytes)
 			break;
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
-			                   core->directory);
+			break; /* closed; maybe it said why */
 		if (!wait_ready(fd, POLLOUT, deadline_ns))
 			return timed_out(core, err);
 	}
@@ -268,6 +280,12 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 			                   core->directory);
 		if (got > 0 && packet.head.id == request->id)
 			break;
+		/* Under no number: the connection itself was refused. */
+		if (got > 0 && packet.head.id == 0 && packet.head.type == SHMETA_FRAME_ANSWER &&
+		    packet.answer.status == SHMETA_ERR_BUSY) {
+			keep_text(&packet, ret);
+			return shmeta_fail(err, SHMETA_ERR_BUSY, "%s: %s", core->directory, ret->text);
+		}
 	}
 	if (packet.head.type == ret->body_type) {
 		ret->body_bytes = bytes;
@@ -279,10 +297,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 		return SHMETA_OK;
 	}
 	ret->frame = packet.answer;
-	text_bytes = packet.answer.text_bytes < sizeof packet - sizeof packet.answer
-	                     ? packet.answer.text_bytes
-	                     : sizeof packet - sizeof packet.answer;
-	(void)shmeta__escape(ret->text, sizeof ret->text, &packet.answer + 1, text_bytes);
+	keep_text(&packet, ret);
 	return SHMETA_OK;
 }
 
@@ -305,7 +320,9 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 	request->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
 	for (;;) {
 		if (fd < 0) {
-			status = connect_by(core, deadline_ns, &fd, err);
+			status = shmeta__control_connect(core, deadline_ns, &fd, err);
+			if (status == SHMETA_ERR_BUSY)
+				return timed_out(core, err);
 			if (status != SHMETA_OK)
 				return status;
 		}

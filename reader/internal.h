@@ -456,8 +456,10 @@ enum shmeta_status shmeta__wait_shown(struct core *core, uint64_t generation, ui
                                       struct shmeta_err *err);
 uint32_t shmeta__left_ms(uint64_t deadline_ns); /* at least 1: 0 stands for no deadline */
 
-/* Sockets of the writer. CLOEXEC, non-blocking, peer checked. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (its backlog is full). */
-enum shmeta_status shmeta__control_connect(const struct core *core, int *ret_fd, struct shmeta_err *err);
+/* Sockets of the writer. CLOEXEC, non-blocking, peer checked. until_ns (shmeta__monotonic_ns()): how long to wait while its backlog is
+ * full; 0: not at all. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (it is still full). */
+enum shmeta_status shmeta__control_connect(const struct core *core, uint64_t until_ns, int *ret_fd,
+                                           struct shmeta_err *err);
 /* The descriptor is still the one that was noted: nobody closed it under us and reused its number. */
 void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino);
 int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino);

@@ -24,6 +24,7 @@
 
 static const uint64_t ANSWER_WITHIN_NS = UINT64_C(2000000000);
 static const uint64_t BACKOFF_FIRST_NS = 5 * MILLION, BACKOFF_LAST_NS = UINT64_C(1000000000);
+static const uint64_t CROWDED_LAST_NS = 20 * MILLION; /* where others only have to be taken first */
 static const uint64_t PENDING_STEP_NS = 2 * MILLION;
 enum { VERSION_NUMBER = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH };
 
@@ -49,12 +50,12 @@ static void close_pending(struct core *core)
 	core->pending_fd = -1;
 }
 
-static void back_off(struct core *core, uint64_t now_ns)
+static void back_off_to(struct core *core, uint64_t now_ns, uint64_t last_ns)
 {
 	close_pending(core);
 	core->backoff_ns = core->backoff_ns == 0 ? BACKOFF_FIRST_NS : core->backoff_ns * 2;
-	if (core->backoff_ns > BACKOFF_LAST_NS)
-		core->backoff_ns = BACKOFF_LAST_NS;
+	if (core->backoff_ns > last_ns)
+		core->backoff_ns = last_ns;
 	core->next_step_ns = now_ns + core->backoff_ns;
 }
 
@@ -87,15 +88,22 @@ void shmeta__registration_close(struct core *core)
 	close_pending(core);
 }
 
+static void back_off(struct core *core, uint64_t now_ns)
+{
+	back_off_to(core, now_ns, BACKOFF_LAST_NS);
+}
+
 /* The writer that answers must be the one that owns the board, or root. A socket that systemd made for it counts as root's. */
 static void send_register(struct core *core, uint64_t now_ns)
 {
 	struct shmeta_frame_register frame = {
 		.head = {.bytes = sizeof frame, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_REGISTER}};
+	enum shmeta_status status;
 	int fd;
 
-	if (shmeta__control_connect(core, &fd, NULL) != SHMETA_OK) {
-		back_off(core, now_ns);
+	status = shmeta__control_connect(core, 0, &fd, NULL);
+	if (status != SHMETA_OK) {
+		back_off_to(core, now_ns, status == SHMETA_ERR_BUSY ? CROWDED_LAST_NS : BACKOFF_LAST_NS);
 		return;
 	}
 	core->pending_fd = fd;
