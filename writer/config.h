@@ -127,6 +127,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(control, connections_per_user, COUNT, "64", 1, 4096, RELOAD,                                                               \
 	  "Most connections of one user that have not registered.")                                                                  \
 	N(control, registrations_per_user, COUNT, "512", 1, 4096, RELOAD, "Most registered processes of one user.")                  \
+	N(control, user_share, COUNT, "50", 1, 100, RELOAD,                                                                          \
+	  "Most that one user may take of the connections, readers' slots and queues that the others leave, in percent. "            \
+	  "100 where all agents run as one user. Root and the daemon's user are bound only by the whole.")                           \
 	N(control, requests_per_connection, COUNT, "1024", 1, 65536, RELOAD,                                                         \
 	  "Most refreshes that one connection may have in flight; more are answered BUSY.")                                          \
 	N(control, first_frame_ms, MS, "2s", 10, 60000, RELOAD, "How long a new connection may stay silent.")                        \

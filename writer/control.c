@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -14,24 +13,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "shm/op.h"
 #include "shm/wire.h"
+#include "writer/listen.h"
 #include "writer/log.h"
 #include "writer/rights.h"
+#include "writer/shares.h"
 
 enum {
-	BACKLOG = 256,
 	FRAMES_PER_TURN = 64, /* of one connection before the others have their turn */
-	ACCEPTS_PER_TURN = 64,
 	WHO_BYTES = 64,
 	WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op)
 };
-
-static const char socket_name[] = "control.sock";
 
 /* An answer that the socket did not take yet. */
 struct packet {
@@ -66,8 +61,7 @@ struct ticket {
 
 struct control {
 	sd_event *event;
-	int dir_fd, listen_fd, spare_fd;
-	sd_event_source *listen_source;
+	struct listener listener;
 	struct registry *registry;
 	struct control_host host;
 	struct control_counters *counters;
@@ -360,8 +354,9 @@ static bool on_register(struct connection *c, const void *frame)
 		                   0, 0);
 	if (control->draining)
 		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping", 0, 0, 0);
-	if (registry_add(control->registry, request, &c->peer, c->fd, control->limits.registrations_per_user, &fd,
-	                 &c->registration, &err) != SHMETA_OK) {
+	if (registry_add(control->registry, request, &c->peer, c->fd, control->limits.registrations_per_user,
+	                 is_privileged(&c->peer) ? 100 : control->limits.user_share, &fd, &c->registration,
+	                 &err) != SHMETA_OK) {
 		log_event(LOG_WARNING, "register", "cannot register pid %d, uid %u: %s", (int)c->peer.pid,
 		          (unsigned)c->peer.uid, err.text);
 		return send_answer(c, request->head.id, err.code, err.text, 0, 0, 0);
@@ -754,37 +749,28 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 
 /* ---- accepting ---------------------------------------------------------------------------------------------------------- */
 
-static uint32_t unregistered_of(const struct control *control, uid_t uid)
-{
-	uint32_t count = 0;
-
-	for (const struct connection *c = control->connections; c != NULL; c = c->next)
-		count += c->registration == NULL && c->peer.uid == uid;
-	return count;
-}
-
+/* NULL: this peer may have another connection. Root and the daemon's user have no share, only the whole. */
 static const char *over_limit(const struct control *control, const struct registry_peer *peer)
 {
 	const struct control_limits *limits = &control->limits;
+	uint32_t shared = limits->connections_max - limits->connections_reserved, mine = 0, unregistered = 0;
 
+	for (const struct connection *c = control->connections; c != NULL; c = c->next)
+		if (c->peer.uid == peer->uid) {
+			mine++;
+			unregistered += c->registration == NULL;
+		}
 	if (control->count >= limits->connections_max)
-		return "the writer has as many connections as it takes";
-	if (!is_privileged(peer) && control->count + limits->connections_reserved >= limits->connections_max)
-		return "the writer keeps its last connections for the administrator";
-	if (unregistered_of(control, peer->uid) >= limits->connections_per_user)
-		return "this user has as many unregistered connections as one may have";
+		return "the writer has as many connections as it takes (control.connections_max)";
+	if (unregistered >= limits->connections_per_user)
+		return "this user has as many unregistered connections as one may have (control.connections_per_user)";
+	if (is_privileged(peer))
+		return NULL;
+	if (control->count + limits->connections_reserved >= limits->connections_max)
+		return "the writer keeps its last connections for the administrator (control.connections_reserved)";
+	if (share_left(shared, limits->user_share, mine, control->count) == 0)
+		return "this user has its share of the connections (control.user_share)";
 	return NULL;
-}
-
-static bool peer_of(int fd, struct registry_peer *ret)
-{
-	struct ucred credentials;
-	socklen_t bytes = sizeof(credentials);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) < 0)
-		return false;
-	*ret = (struct registry_peer){.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid};
-	return true;
 }
 
 /* Takes fd. NULL: it is closed. */
@@ -812,73 +798,44 @@ static struct connection *add_connection(struct control *control, int fd, const 
 	return c;
 }
 
-/* Out of descriptors: the listener would stay readable and spin. The spare one takes the connection only to close it. */
-static void shed(struct control *control)
+/* Before it is watched or anything is kept of it: whoever is refused at a high rate costs little. */
+static void refuse(struct control *control, int fd, const struct registry_peer *peer, const char *why)
 {
-	int fd;
+	struct {
+		struct shmeta_frame_answer answer;
+		char text[200];
+	} frame = {.answer = {.head = {.version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_ANSWER},
+	                      .status = SHMETA_ERR_BUSY}};
+	int length = snprintf(frame.text, sizeof(frame.text), "%s", why);
 
-	log_event(LOG_ERR, "descriptors", "out of file descriptors: new connections are closed; raise LimitNOFILE");
-	if (control->spare_fd >= 0)
-		close(control->spare_fd);
-	fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd >= 0)
-		close(fd);
-	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	frame.answer.text_bytes = (uint32_t)length;
+	frame.answer.head.bytes = (uint32_t)(sizeof(frame.answer) + (size_t)length);
 	control->counters->refused++;
+	log_event(LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer->pid,
+	          (unsigned)peer->uid, why);
+	(void)send_packet(fd, &frame, frame.answer.head.bytes, -1);
+	close(fd);
 }
 
-static int on_listen(sd_event_source *source, int listen_fd, uint32_t events, void *arg)
+static void on_arrived(void *arg, int fd, const struct registry_peer *peer)
+{
+	struct control *control = arg;
+	const char *why = over_limit(control, peer);
+
+	if (why != NULL)
+		refuse(control, fd, peer, why);
+	else if (add_connection(control, fd, peer) != NULL)
+		control->counters->accepted++;
+}
+
+static void on_shed(void *arg)
 {
 	struct control *control = arg;
 
-	(void)source;
-	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-		struct registry_peer peer;
-		const char *why;
-		struct connection *c;
-		int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-			shed(control);
-			return 0;
-		}
-		if (fd < 0)
-			return 0;
-		if (!peer_of(fd, &peer)) {
-			close(fd);
-			continue;
-		}
-		why = over_limit(control, &peer);
-		c = add_connection(control, fd, &peer);
-		if (c == NULL)
-			continue;
-		if (why == NULL) {
-			control->counters->accepted++;
-			continue;
-		}
-		control->counters->refused++;
-		log_event(LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer.pid,
-		          (unsigned)peer.uid, why);
-		if (send_answer(c, 0, SHMETA_ERR_BUSY, why, 0, 0, 0))
-			close_connection(c);
-	}
-	return 0;
+	control->counters->refused++;
 }
 
 /* ---- life --------------------------------------------------------------------------------------------------------------- */
-
-static bool group_number(const char *name, gid_t *ret)
-{
-	struct group entry, *found = NULL;
-	char buffer[16384];
-
-	if (name == NULL || name[0] == '\0' || getgrnam_r(name, &entry, buffer, sizeof(buffer), &found) != 0 ||
-	    found == NULL)
-		return false;
-	*ret = found->gr_gid;
-	return true;
-}
 
 static void unknown_name(void *arg, const char *name)
 {
@@ -894,53 +851,13 @@ void control_set_limits(struct control *control, const struct control_limits *li
 	rights_rule_set(&control->rights.write, limits->write_users, limits->write_groups, unknown_name, NULL);
 }
 
-/* A path that is too long for a socket address is reached through the open directory. */
-static bool address_of(int dir_fd, const char *path, struct sockaddr_un *ret)
-{
-	ret->sun_family = AF_UNIX;
-	if ((size_t)snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s", path, socket_name) < sizeof(ret->sun_path))
-		return true;
-	return (size_t)snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd, socket_name) <
-	       sizeof(ret->sun_path);
-}
-
-static enum shmeta_status bind_socket(struct control *control, const char *path, const char *group,
-                                      struct shmeta_err *err)
-{
-	struct sockaddr_un address = {0};
-	mode_t mask;
-	gid_t gid;
-	int rc;
-
-	if (!address_of(control->dir_fd, path, &address))
-		return shmeta_fail(err, SHMETA_ERR_SYSTEM, "the path of %s is too long", path);
-	/* Whoever left it is gone: writer.lock is ours. */
-	if (unlinkat(control->dir_fd, socket_name, 0) < 0 && errno != ENOENT)
-		return shmeta_fail_errno(err, errno, "cannot remove the former %s/%s", path, socket_name);
-	control->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (control->listen_fd < 0)
-		return shmeta_fail_errno(err, errno, "cannot create the control socket");
-	mask = umask(0117);
-	rc = bind(control->listen_fd, (const struct sockaddr *)&address, sizeof(address));
-	umask(mask);
-	if (rc < 0)
-		return shmeta_fail_errno(err, errno, "cannot bind %s/%s", path, socket_name);
-	if (group_number(group, &gid) &&
-	    fchownat(control->dir_fd, socket_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0)
-		log_event(LOG_WARNING, "group",
-		          "cannot give the control socket to group '%s': %m; only the daemon's own group can connect",
-		          group);
-	if (listen(control->listen_fd, BACKLOG) < 0)
-		return shmeta_fail_errno(err, errno, "cannot listen on %s/%s", path, socket_name);
-	return SHMETA_OK;
-}
-
 enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group,
                                  const struct control_limits *limits, struct registry *registry,
                                  const struct control_host *host, struct control_counters *counters,
                                  struct control **ret, struct shmeta_err *err)
 {
 	struct control *control = aligned_alloc(_Alignof(struct control), sizeof(*control));
+	const struct listen_host listen = {.arg = control, .arrived = on_arrived, .shed = on_shed};
 	enum shmeta_status status;
 
 	if (control == NULL)
@@ -948,17 +865,11 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	memset(control, 0, sizeof(*control));
 	(void)pthread_mutex_init(&control->lock, NULL);
 	control->event = event;
-	control->dir_fd = dir_fd;
-	control->listen_fd = -1;
 	control->registry = registry;
 	control->host = *host;
 	control->counters = counters;
-	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	control_set_limits(control, limits);
-	status = bind_socket(control, path, group, err);
-	if (status == SHMETA_OK &&
-	    sd_event_add_io(event, &control->listen_source, control->listen_fd, EPOLLIN, on_listen, control) < 0)
-		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "cannot watch the control socket");
+	status = listen_start(&control->listener, event, dir_fd, path, group, &listen, err);
 	if (status != SHMETA_OK) {
 		control_stop(control);
 		return status;
@@ -974,7 +885,7 @@ void control_adopt(struct control *control, int fd, uint64_t number)
 	struct connection *c;
 
 	/* systemd hands descriptors over with the flags of its own choice. */
-	if (registration == NULL || !peer_of(fd, &peer) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+	if (registration == NULL || !listen_peer_of(fd, &peer) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
 		close(fd);
 		return;
@@ -1009,26 +920,20 @@ void control_sweep(struct control *control, uint64_t now_ns)
 void control_drain(struct control *control)
 {
 	control->draining = true;
-	control->listen_source = sd_event_source_disable_unref(control->listen_source);
-	close(control->listen_fd);
-	control->listen_fd = -1;
-	(void)unlinkat(control->dir_fd, socket_name, 0);
+	listen_stop(&control->listener);
 }
 
 void control_stop(struct control *control)
 {
 	if (control == NULL)
 		return;
-	if (control->listen_fd >= 0)
-		control_drain(control);
+	control_drain(control);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		/* The process ends, not the reader: its page is not revoked. */
 		c->registration = NULL;
 		close_connection(c);
 	}
-	if (control->spare_fd >= 0)
-		close(control->spare_fd);
 	(void)pthread_mutex_destroy(&control->lock);
 	free(control->tickets);
 	free(control);

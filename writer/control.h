@@ -37,6 +37,7 @@ struct control_counters {
 struct control_limits {
 	uint32_t connections_max, connections_reserved, connections_per_user, registrations_per_user;
 	uint32_t requests_per_connection;
+	uint32_t user_share; /* percent, see shares.h */
 	uint64_t first_frame_ns, idle_ns;
 	size_t output_max;
 	/* Comma-separated names or numbers; "" or NULL: none. Copied as numbers. */

@@ -549,6 +549,7 @@ static void fill_limits(const struct config *config, struct control_limits *ret)
 		.connections_per_user = (uint32_t)config->control_connections_per_user,
 		.registrations_per_user = (uint32_t)config->control_registrations_per_user,
 		.requests_per_connection = (uint32_t)config->control_requests_per_connection,
+		.user_share = (uint32_t)config->control_user_share,
 		.first_frame_ns = config->control_first_frame_ms * MS,
 		.idle_ns = config->control_idle_s * 1000 * MS,
 		.output_max = config->control_output_max_bytes,

@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 #include "writer/notify.h"
+#include "writer/shares.h"
 
-enum { NUMBER_BITS = 24 }; /* registrations of one epoch */
+enum { NUMBER_BITS = 40 }; /* registrations of one epoch: more than a writer can be made to give in a century */
 static const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
 struct registration {
@@ -116,19 +117,15 @@ static uint32_t slots_of(const struct registry *registry, uid_t uid)
 	return slots;
 }
 
-static uint32_t grant(const struct registry *registry, uint32_t wanted, uid_t uid)
+static uint32_t grant(const struct registry *registry, uint32_t wanted, uid_t uid, uint32_t user_share)
 {
-	uint32_t mine = slots_of(registry, uid), room = REGISTRY_SLOTS_TOTAL - registry->slots;
+	uint64_t room = share_left(REGISTRY_SLOTS_TOTAL, user_share, slots_of(registry, uid), registry->slots);
 
 	if (wanted == 0)
 		wanted = SHMETA_SLOTS_DEFAULT;
 	if (wanted > SHMETA_SLOTS_MAX)
 		wanted = SHMETA_SLOTS_MAX;
-	if (mine >= REGISTRY_SLOTS_TOTAL / 2)
-		return 0;
-	if (room > REGISTRY_SLOTS_TOTAL / 2 - mine)
-		room = REGISTRY_SLOTS_TOTAL / 2 - mine;
-	return wanted < room ? wanted : room;
+	return wanted < room ? wanted : (uint32_t)room;
 }
 
 static struct shmeta_slots *map_page(int fd, size_t bytes)
@@ -169,10 +166,10 @@ static int make_page(struct registration *registration, struct shmeta_err *err)
 }
 
 enum shmeta_status registry_add(struct registry *registry, const struct shmeta_frame_register *request,
-                                const struct registry_peer *peer, int connection, uint32_t per_user_max, int *ret_fd,
-                                struct registration **ret, struct shmeta_err *err)
+                                const struct registry_peer *peer, int connection, uint32_t per_user_max,
+                                uint32_t user_share, int *ret_fd, struct registration **ret, struct shmeta_err *err)
 {
-	uint32_t slots = grant(registry, request->slot_count, peer->uid);
+	uint32_t slots = grant(registry, request->slot_count, peer->uid, user_share);
 	char page_name[48], connection_name[48];
 	struct registration *registration;
 	int fd;

@@ -18,7 +18,7 @@
 #include "shm/stats.h"
 #include "shm/wire.h"
 
-enum { REGISTRY_SLOTS_TOTAL = 131072 }; /* over all readers; half of it for one user. 128 MiB */
+enum { REGISTRY_SLOTS_TOTAL = 131072 }; /* over all readers, shared by user (shares.h). 128 MiB */
 
 struct registry;
 struct registration;
@@ -36,10 +36,10 @@ enum shmeta_status registry_new(struct shmeta_board *board, uint64_t epoch, uint
 void registry_free(struct registry *registry); /* unmaps; tells nobody; accepts NULL */
 
 /* A page for a process. *ret_fd: the memfd, to be sent and then closed by the caller. The descriptors are handed to the service
- * manager too. Errors: ERR_BUSY (limits), ERR_NO_MEMORY, ERR_FULL, ERR_SYSTEM. */
+ * manager too. user_share: percent, see shares.h. Errors: ERR_BUSY (limits), ERR_NO_MEMORY, ERR_FULL, ERR_SYSTEM. */
 enum shmeta_status registry_add(struct registry *registry, const struct shmeta_frame_register *request,
-                                const struct registry_peer *peer, int connection, uint32_t per_user_max, int *ret_fd,
-                                struct registration **ret, struct shmeta_err *err);
+                                const struct registry_peer *peer, int connection, uint32_t per_user_max,
+                                uint32_t user_share, int *ret_fd, struct registration **ret, struct shmeta_err *err);
 
 /* The connection has closed. */
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns);

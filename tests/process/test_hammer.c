@@ -26,6 +26,7 @@
 #include "shm/store.h"
 #include "tests/support/run_daemon.h"
 #include "writer/registry.h"
+#include "writer/shares.h"
 
 TestSuite(hammer, .timeout = 120);
 
@@ -199,8 +200,8 @@ static void answer(struct server *s, int i)
 		return;
 	}
 	if (shmeta__frame_check(packet, (size_t)got) == SHMETA_OK && request->head.type == SHMETA_FRAME_REGISTER &&
-	    registry_add(s->registry, request, &who, s->peer[i].fd, 1024, &fd, &s->peer[i].registration, &err) ==
-	            SHMETA_OK) {
+	    registry_add(s->registry, request, &who, s->peer[i].fd, 1024, SHARE_PERCENT, &fd, &s->peer[i].registration,
+	                 &err) == SHMETA_OK) {
 		struct shmeta_frame_registered reply = {.head = {.bytes = sizeof reply,
 		                                                 .version = SHMETA_WIRE_VERSION,
 		                                                 .type = SHMETA_FRAME_REGISTERED,

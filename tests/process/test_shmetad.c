@@ -1237,7 +1237,7 @@ Test(shmetad, the_last_connections_are_kept_for_the_administrator, .init = begin
 		end(); /* a skipped test has no .fini */
 		cr_skip_test("needs root to be somebody else");
 	}
-	write_config("control { connections_max = 12 connections_reserved = 4 }");
+	write_config("control { connections_max = 12 connections_reserved = 4 user_share = 100 }");
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
 	snprintf(path, sizeof(path), "%s/control.sock", d.instance);
 	cr_assert_eq(chmod(path, 0666), 0);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "writer/registry.h"
+#include "writer/shares.h"
 
 TestSuite(registry, .timeout = 30);
 
@@ -42,8 +43,8 @@ static enum shmeta_status add(struct reader *ret, uint32_t slots, uid_t uid, uin
 	const struct shmeta_frame_register request = {.slot_count = slots, .agent_name = "reader"};
 	const struct registry_peer peer = {.pid = 1, .uid = uid, .gid = uid};
 	struct shmeta_err err = {0};
-	enum shmeta_status status =
-		registry_add(registry, &request, &peer, -1, per_user, &ret->fd, &ret->registration, &err);
+	enum shmeta_status status = registry_add(registry, &request, &peer, -1, per_user, SHARE_PERCENT, &ret->fd,
+	                                         &ret->registration, &err);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -138,18 +139,28 @@ Test(registry, a_page_full_of_noise_harms_only_its_own_reader, .init = begin, .f
 	forget(&hostile);
 }
 
-Test(registry, one_user_cannot_take_the_slots_of_the_others, .init = begin, .fini = end)
+/* Page after page, for as long as some are granted. */
+static size_t take_all(struct reader *readers, size_t most, uid_t uid)
 {
-	struct reader readers[REGISTRY_SLOTS_TOTAL / 2 / SHMETA_SLOTS_MAX + 1], other;
 	size_t count = 0;
 
-	while (count < sizeof(readers) / sizeof(*readers) &&
-	       add(&readers[count], SHMETA_SLOTS_MAX, 1, UINT32_MAX) == SHMETA_OK)
+	while (count < most && add(&readers[count], SHMETA_SLOTS_MAX, uid, UINT32_MAX) == SHMETA_OK)
 		count++;
-	cr_expect_eq(count, REGISTRY_SLOTS_TOTAL / 2 / SHMETA_SLOTS_MAX);
-	cr_assert_eq(add(&other, SHMETA_SLOTS_MAX, 2, UINT32_MAX), SHMETA_OK);
+	return count;
+}
+
+Test(registry, two_users_cannot_take_the_slots_of_the_others, .init = begin, .fini = end)
+{
+	enum { MOST = REGISTRY_SLOTS_TOTAL / SHMETA_SLOTS_MAX + 1 };
+	static struct reader readers[MOST];
+	size_t first = take_all(readers, MOST, 1), both = first + take_all(readers + first, MOST - first, 2);
+	struct reader other;
+
+	cr_expect_eq(first, REGISTRY_SLOTS_TOTAL / 2 / SHMETA_SLOTS_MAX);
+	cr_expect_eq(both - first, REGISTRY_SLOTS_TOTAL / 4 / SHMETA_SLOTS_MAX);
+	cr_assert_eq(add(&other, SHMETA_SLOTS_MAX, 3, UINT32_MAX), SHMETA_OK);
 	cr_expect_eq(other.slots, SHMETA_SLOTS_MAX);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < both; i++)
 		forget(&readers[i]);
 	forget(&other);
 }
@@ -166,6 +177,19 @@ Test(registry, a_user_has_no_more_registrations_than_allowed, .init = begin, .fi
 	forget(&a);
 	forget(&b);
 	forget(&other);
+}
+
+/* 512 registrations of a user last a grace period each: a thousand a second is more than a hundred users get. */
+Test(registry, numbers_do_not_run_out_in_the_life_of_a_writer, .init = begin, .fini = end)
+{
+	const uint64_t years_100 = UINT64_C(100) * 365 * 86400;
+	struct reader a;
+	uint64_t of_next_epoch;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	of_next_epoch = registration_number(a.registration) / EPOCH * (EPOCH + 1);
+	cr_expect_gt(of_next_epoch - registration_number(a.registration), years_100 * 100);
+	forget(&a);
 }
 
 Test(registry, numbers_are_never_given_twice_over_the_writers_that_follow_each_other, .init = begin, .fini = end)
