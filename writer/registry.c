@@ -18,6 +18,7 @@
 #include "writer/shares.h"
 
 enum { NUMBER_BITS = 40 }; /* registrations of one epoch: more than a writer can be made to give in a century */
+enum { COUNT_NS = 5 };     /* nobody looks up faster than in so many */
 static const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
 struct registration {
@@ -178,9 +179,9 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 		return shmeta_fail(err, SHMETA_ERR_BUSY, "user %u has %u registrations, which is the most allowed",
 		                   (unsigned)peer->uid, per_user_max);
 	if (slots == 0)
-		return shmeta_fail(err, SHMETA_ERR_BUSY, "no reader slots are left for user %u", (unsigned)peer->uid);
-	if (registry->given >= UINT64_C(1) << NUMBER_BITS)
-		return shmeta_fail(err, SHMETA_ERR_BUSY, "this writer has no registration numbers left");
+		return shmeta_fail(err, SHMETA_ERR_BUSY,
+		                   "user %u has its share of the readers' slots (control.user_share)",
+		                   (unsigned)peer->uid);
 	registration = calloc(1, sizeof(*registration));
 	if (registration == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for a registration");
@@ -226,13 +227,22 @@ void registry_revoke(struct registry *registry, struct registration *registratio
 	notify_drop_fd(connection_name);
 }
 
-/* What a reader counted is its own word: added as it stands, wherever it wraps. */
-static void add_counters(const struct registration *registration, struct shmeta_reader_counters *sum)
+static void add_up(uint64_t *sum, uint64_t counted, uint64_t possible)
 {
+	if (counted > possible)
+		counted = possible;
+	*sum = counted < UINT64_MAX - *sum ? *sum + counted : UINT64_MAX;
+}
+
+/* What a reader counted is its own word: no more of it is believed than one thread can have done since it registered. */
+static void add_counters(const struct registration *registration, uint64_t now_ns, struct shmeta_reader_counters *sum)
+{
+	uint64_t since = registration->connected_at_ns, possible = now_ns > since ? (now_ns - since) / COUNT_NS + 1 : 1;
+
 	for (uint32_t i = 0; i < registration->slots; i++) {
 		struct shmeta_slot *slot = shmeta__slot(registration->page, i);
 
-#define C(name, help) sum->name += shmeta_peek(&slot->counters.name);
+#define C(name, help) add_up(&sum->name, shmeta_peek(&slot->counters.name), possible);
 		SHMETA_READER_COUNTERS(C)
 #undef C
 	}
@@ -248,7 +258,7 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 			at = &gone->next;
 			continue;
 		}
-		add_counters(gone, &registry->left);
+		add_counters(gone, now_ns, &registry->left);
 		pthread_mutex_lock(&registry->lock);
 		*at = gone->next;
 		registry->count--;
@@ -448,8 +458,8 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 		struct shmeta_stats_reader row = {0};
 
 		look(r, generation, committed, now_ns);
-		add_counters(r, &row.counters);
-#define C(name, help) stats->all_readers.name += row.counters.name;
+		add_counters(r, now_ns, &row.counters);
+#define C(name, help) add_up(&stats->all_readers.name, row.counters.name, UINT64_MAX);
 		SHMETA_READER_COUNTERS(C)
 #undef C
 		if (rows >= SHMETA_STATS_READERS)

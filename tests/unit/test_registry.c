@@ -192,6 +192,33 @@ Test(registry, numbers_do_not_run_out_in_the_life_of_a_writer, .init = begin, .f
 	forget(&a);
 }
 
+Test(registry, what_a_reader_claims_to_have_counted_is_bounded_by_its_time, .init = begin, .fini = end)
+{
+	static struct shmeta_stats stats;
+	const uint64_t SECOND = 1000000000;
+	struct reader honest, liar;
+	uint64_t now;
+
+	cr_assert_eq(add(&honest, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&liar, 4, 2, 9), SHMETA_OK);
+	now = shmeta__boottime_ns() + SECOND;
+	shmeta__slot(honest.page, 0)->counters.found = 1000000;
+	memset(shmeta__slot(liar.page, 0), 0xff, 4 * SHMETA_SLOT_BYTES);
+	registry_report(registry, &stats, GENERATION, 100, now);
+	cr_expect_geq(stats.all_readers.found, 1000000, "what is possible counts");
+	cr_expect_leq(stats.all_readers.found, 4 * 2 * SECOND, "found: %lu", (unsigned long)stats.all_readers.found);
+	cr_expect_leq(stats.all_readers.corrupt, 4 * 2 * SECOND, "corrupt: %lu",
+	              (unsigned long)stats.all_readers.corrupt);
+	/* Nor does it stay in the sum when it has gone. */
+	registry_revoke(registry, liar.registration, now);
+	registry_sweep(registry, now + GRACE_NS);
+	registry_report(registry, &stats, GENERATION, 100, now + GRACE_NS);
+	cr_expect_eq(stats.reader_count, 1);
+	cr_expect_leq(stats.all_readers.found, 4 * 2 * SECOND);
+	forget(&honest);
+	forget(&liar);
+}
+
 Test(registry, numbers_are_never_given_twice_over_the_writers_that_follow_each_other, .init = begin, .fini = end)
 {
 	struct registry *next;
