@@ -400,6 +400,8 @@ bool refresh_pending_feed(struct sync *s);
 /* So many keys have changed that a full pass is cheaper: ask for one, and forget them. */
 void refresh_bound_feed(struct sync *s);
 bool refresh_waiting(struct sync *s);
+/* All of a class of agents, offsets or leases is still to be read: that read says how old its rows are, no poll does. */
+bool refresh_class_waiting(struct sync *s, enum shmeta_class cls);
 /* The feed's keys, and absences that are remembered, no longer matter: everything has been, or will be, read anew. */
 void refresh_forget_feed(struct sync *s);
 /* Answer all that waits: with the current commit (OK) or the status. */

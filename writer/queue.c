@@ -496,6 +496,21 @@ bool refresh_waiting(struct sync *s)
 	return waiting;
 }
 
+bool refresh_class_waiting(struct sync *s, enum shmeta_class cls)
+{
+	if (cls != SHMETA_CLASS_AGENT && cls != SHMETA_CLASS_OFFSET && cls != SHMETA_CLASS_LEASE)
+		return false;
+	if (cls != SHMETA_CLASS_AGENT && (s->orphans_wait || s->orphans_due))
+		return true;
+	struct identity id = queue_identity_of_class(queue_kind(cls));
+
+	pthread_mutex_lock(&s->queue.lock);
+	bool waiting = find(&s->queue, &id, false) != NULL;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	return waiting;
+}
+
 bool refresh_list_waiting(struct sync *s)
 {
 	pthread_mutex_lock(&s->queue.lock);

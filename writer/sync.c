@@ -391,7 +391,8 @@ static bool follow_on(struct sync *s, bool retried)
 		 * since then says more. */
 		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 			if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= s->polled_at_ns &&
-			    !failing_holds(s, (enum shmeta_class)cls))
+			    !failing_holds(s, (enum shmeta_class)cls) &&
+			    !refresh_class_waiting(s, (enum shmeta_class)cls))
 				sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), s->polled_at_ns);
 		s->polled_at_ns = 0;
 		if (retried)

@@ -205,6 +205,10 @@ Test(sync_feed, a_lease_that_was_read_before_its_topic_was_told_is_shown_once_th
 	f.now_ns += f.options.poll_max_ms * UINT64_C(1000000);
 	write_in_silence(&put_agent, 1);
 	cr_assert_neq(fixture_topic_id(&f, "n"), 0);
+	cr_assert_not_null(fixture_difference(&f));
+	cr_assert_geq(fixture_stamp_age_ms(&f, SHMETA_CLASS_LEASE), f.options.poll_max_ms,
+	              "the feed does not call young what is still to be read");
+	cr_assert_lt(fixture_stamp_age_ms(&f, SHMETA_CLASS_TOPIC), f.options.poll_max_ms);
 	fixture_pass(&f, 60000);
 	SAME();
 	fixture_done(&f);
