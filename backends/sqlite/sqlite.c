@@ -200,14 +200,12 @@ static enum shmeta_status explain_cantopen(struct sqlite_state *state, int rc, s
 {
 	enum shmeta_status status = state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG;
 	char copy[PATH_MAX];
-	const char *folder;
 	struct stat st;
 
+	/* The path is named once: what is said behind a long one must not be cut. */
 	snprintf(copy, sizeof copy, "%s", state->path);
-	folder = dirname(copy);
-	if (stat(folder, &st) != 0)
-		return backend_fail(err, status, "sqlite: opening %s: the folder %s: %s", state->path, folder,
-		                    strerror(errno));
+	if (stat(dirname(copy), &st) != 0)
+		return backend_fail(err, status, "sqlite: opening %s: its folder: %s", state->path, strerror(errno));
 	if (stat(state->path, &st) != 0)
 		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s%s", state->path, strerror(errno),
 		                    errno == ENOENT && state->options.read_only ? " (a read-only source is not created)"
@@ -219,9 +217,9 @@ static enum shmeta_status explain_cantopen(struct sqlite_state *state, int rc, s
 	return backend_fail(
 		err, SHMETA_ERR_SOURCE,
 		"sqlite: opening %s: %s (%s). A database in WAL mode needs its -shm file, which this process "
-		"can neither find nor make: let it write in %s, keep another connection open, or set "
+		"can neither find nor make: let it write in its folder, keep another connection open, or set "
 		"journal_mode=DELETE",
-		state->path, sqlite3_errstr(rc), code_name(rc), folder);
+		state->path, sqlite3_errstr(rc), code_name(rc));
 }
 
 static int journal_mode(void *arg, int count, char **values, char **columns)

@@ -183,7 +183,7 @@ Test(sqlite, says_why_a_path_cannot_be_opened)
 	snprintf(deep, sizeof deep, "sqlite:%s/no/such/folder/x.db", w.dir);
 	w.options.uri = deep;
 	cr_expect_eq(world_try_open(&w), SHMETA_ERR_CONFIG);
-	says("the folder");
+	says("its folder");
 	says("No such file or directory");
 	world_close(&w);
 
