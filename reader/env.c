@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/entry.h"
 #include "shm/once.h"
 #include "shm/store.h"
 
@@ -78,6 +79,27 @@ static enum shmeta_status map_page(struct env *env, const char *store, uid_t own
 	return status;
 }
 
+/* Found once a commit. NULL: the tree of databases is damaged. */
+static inline const struct shmeta__tree *tree_of(struct view *view, enum shmeta_db db)
+{
+	if (unlikely((view->opened >> db & 1) == 0)) {
+		if (shmeta__tree_open(&view->pages, &view->databases, db, &view->db[db]) != SHMETA_OK)
+			return NULL;
+		view->opened |= UINT32_C(1) << db;
+	}
+	return &view->db[db];
+}
+
+/* The value as it is stored, sealed or not. */
+static enum shmeta_status view_get(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
+                                   const void **ret_value, size_t *ret_bytes)
+{
+	const struct shmeta__tree *tree = tree_of(view, db);
+
+	return unlikely(tree == NULL) ? SHMETA_ERR_CORRUPT
+	                              : shmeta__tree_get(&view->pages, tree, key, key_bytes, ret_value, ret_bytes);
+}
+
 static enum shmeta_status read_format(struct env *env, struct view *view, struct shmeta_err *err)
 {
 	struct shmeta_store_format format;
@@ -87,12 +109,13 @@ static enum shmeta_status read_format(struct env *env, struct view *view, struct
 	size_t bytes, n = 0;
 	ssize_t got;
 	int fd;
-	enum shmeta_status status = shmeta__view_get(view, SHMETA_DB_META, SHMETA_META_FORMAT,
-	                                             sizeof SHMETA_META_FORMAT - 1, &value, &bytes);
+	enum shmeta_status status =
+		view_get(view, SHMETA_DB_META, SHMETA_META_FORMAT, sizeof SHMETA_META_FORMAT - 1, &value, &bytes);
 
-	if (status != SHMETA_OK || bytes != sizeof format)
+	/* Number and version come first in every format, past and future. */
+	if (status != SHMETA_OK || bytes < offsetof(struct shmeta_store_format, created_at_ns))
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: no readable format record");
-	shmeta__copy_once(&format, value, sizeof format);
+	shmeta__copy_once(&format, value, offsetof(struct shmeta_store_format, created_at_ns));
 	if (format.format != SHMETA_STORE_FORMAT)
 		return shmeta_fail(
 			err, SHMETA_ERR_VERSION,
@@ -100,6 +123,10 @@ static enum shmeta_status read_format(struct env *env, struct view *view, struct
 			"the writer's version",
 			format.format, format.writer_version >> 16, format.writer_version >> 8 & 255,
 			format.writer_version & 255, SHMETA_VERSION_STRING, SHMETA_STORE_FORMAT);
+	if (!shmeta__unseal(SHMETA_DB_META, SHMETA_META_FORMAT, sizeof SHMETA_META_FORMAT - 1, value, &bytes) ||
+	    bytes != sizeof format)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: the format record is damaged");
+	shmeta__copy_once(&format, value, sizeof format);
 	env->lineage = format.created_at_ns ^ format.fingerprint;
 	/* CLOCK_BOOTTIME stamps of another boot look like ages, and are none. */
 	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -141,8 +168,7 @@ static enum shmeta_status look_at_databases(struct env *env, struct view *view, 
 	for (enum shmeta_db db = 0; db < SHMETA_DB_COUNT && status == SHMETA_OK; db++) {
 		const void *key = integers[db] ? (const void *)&number : SHMETA_SENTINEL_KEY;
 
-		status = shmeta__view_get(view, db, key, integers[db] ? sizeof number : SHMETA_SENTINEL_BYTES, &value,
-		                          &bytes);
+		status = view_get(view, db, key, integers[db] ? sizeof number : SHMETA_SENTINEL_BYTES, &value, &bytes);
 		if (status != SHMETA_OK)
 			return shmeta_fail(err, SHMETA_ERR_CORRUPT, "%s: its sentinel is missing or cannot be reached",
 			                   names[db]);
@@ -303,24 +329,14 @@ enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct 
 	return SHMETA_OK;
 }
 
-/* Found once a commit. NULL: the tree of databases is damaged. */
-static inline const struct shmeta__tree *tree_of(struct view *view, enum shmeta_db db)
-{
-	if (unlikely((view->opened >> db & 1) == 0)) {
-		if (shmeta__tree_open(&view->pages, &view->databases, db, &view->db[db]) != SHMETA_OK)
-			return NULL;
-		view->opened |= UINT32_C(1) << db;
-	}
-	return &view->db[db];
-}
-
 enum shmeta_status shmeta__view_get(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
                                     const void **ret_value, size_t *ret_bytes)
 {
-	const struct shmeta__tree *tree = tree_of(view, db);
+	enum shmeta_status status = view_get(view, db, key, key_bytes, ret_value, ret_bytes);
 
-	return unlikely(tree == NULL) ? SHMETA_ERR_CORRUPT
-	                              : shmeta__tree_get(&view->pages, tree, key, key_bytes, ret_value, ret_bytes);
+	if (status == SHMETA_OK && unlikely(!shmeta__unseal(db, key, key_bytes, *ret_value, ret_bytes)))
+		status = SHMETA_ERR_CORRUPT;
+	return status;
 }
 
 enum shmeta_status shmeta__view_walk(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,

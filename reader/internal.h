@@ -66,7 +66,7 @@ enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct 
 /* OK, ABSENT, ERR_CORRUPT. */
 enum shmeta_status shmeta__view_get(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
                                     const void **ret_value, size_t *ret_bytes);
-/* The first entry at or behind key (key NULL: the one behind place). OK, END, ERR_CORRUPT. */
+/* The first entry at or behind key (key NULL: the one behind place), of a database whose values are not sealed. OK, END, ERR_CORRUPT. */
 enum shmeta_status shmeta__view_walk(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
                                      struct shmeta__tree_place *place, struct shmeta__tree_entry *ret);
 

@@ -185,11 +185,13 @@ enum shmeta_status shmeta__topic_name(struct shmeta_reader *r, uint32_t topic_id
 	const void *value;
 	size_t bytes;
 
+	if (key == SHMETA_SENTINEL_NUMBER)
+		return SHMETA_ABSENT;
 	status = shmeta__snapshot_get(r, SHMETA_DB_TOPICS, &key, sizeof key, &value, &bytes);
 	if (status != SHMETA_OK)
 		return status;
-	if (topic_id == 0 || bytes < 5 || bytes > 4 + SHMETA_NAME_MAX)
-		return topic_id == 0 ? SHMETA_ABSENT : SHMETA_ERR_CORRUPT;
+	if (bytes < 5 || bytes > 4 + SHMETA_NAME_MAX)
+		return SHMETA_ERR_CORRUPT;
 	*ret_tenant = shmeta__get_be32(value);
 	*ret_name = (struct shmeta_str){(const char *)value + 4, bytes - 4};
 	return SHMETA_OK;

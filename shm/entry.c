@@ -4,8 +4,16 @@
 
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "shm/block.h"
 #include "shm/record.h"
+
+uint64_t shmeta__seal(const void *key, size_t key_bytes, const void *value, size_t bytes)
+{
+	return XXH3_64bits_withSeed(value, bytes, XXH3_64bits(key, key_bytes));
+}
 
 static int is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
 {
@@ -23,6 +31,16 @@ static int is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
 	}
 }
 
+int shmeta__unseal(enum shmeta_db db, const void *key, size_t key_bytes, const void *value, size_t *bytes)
+{
+	if (!shmeta__is_sealed(db) || is_sentinel(db, key, key_bytes))
+		return 1;
+	if (*bytes < SHMETA_SEAL_BYTES)
+		return 0;
+	*bytes -= SHMETA_SEAL_BYTES;
+	return shmeta__ld64((const uint8_t *)value + *bytes) == shmeta__seal(key, key_bytes, value, *bytes);
+}
+
 int shmeta__entry_check(enum shmeta_db db, const void *key, size_t key_bytes, const void *value, size_t bytes)
 {
 	uint64_t number;
@@ -38,7 +56,8 @@ int shmeta__entry_check(enum shmeta_db db, const void *key, size_t key_bytes, co
 		return shmeta__ld64(value) == shmeta__head_checksum(value, bytes, number);
 	case SHMETA_DB_META:
 	case SHMETA_DB_TOPICS:
-	case SHMETA_DB_BLOCKS:
+		return shmeta__unseal(db, key, key_bytes, value, &bytes);
+	case SHMETA_DB_BLOCKS: /* their pages have checksums, which whoever follows a locator looks at */
 	case SHMETA_DB_COUNT:
 		return 1;
 	case SHMETA_DB_NAMES:

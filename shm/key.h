@@ -8,16 +8,16 @@
 #include <string.h>
 
 /* X(enum, name, integer key, what). Order and names are part of the format. */
-#define SHMETA_DB_LIST(X)                                                                                  \
-	X(META, "meta", 0, "format, source, counters, tenants, feed position")                             \
-	X(NAMES, "names", 0, "tenant, topic name -> topic record")                                         \
-	X(TOPICS, "topics", 1, "topic_id -> key in names")                                                 \
-	X(PARTS, "parts", 1, "topic_id << 32 | partition -> partition head: record, directory, tail rows") \
-	X(BLOCKS, "blocks", 1, "block id -> sealed rows or directory page; read by locator, not by key")   \
-	X(AGENTS, "agents", 0, "tenant, agent_id -> agent record")                                         \
-	X(GROUPS, "groups", 0, "tenant, group_id -> group record")                                         \
-	X(OFFSETS, "offsets", 0, "tenant, group_id, 0, topic_id, partition -> committed offset record")    \
-	X(LEASES, "leases", 1, "topic_id << 32 | partition -> lease record")                               \
+#define SHMETA_DB_LIST(X)                                                                                       \
+	X(META, "meta", 0, "format, source, counters, tenants, feed position")                                  \
+	X(NAMES, "names", 0, "tenant, topic name -> topic record")                                              \
+	X(TOPICS, "topics", 1, "topic_id -> key in names")                                                      \
+	X(PARTS, "parts", 1, "topic_id << 32 | partition -> partition head: record, directory, tail rows")      \
+	X(BLOCKS, "blocks", 1, "block id -> full block of rows or directory page; read by locator, not by key") \
+	X(AGENTS, "agents", 0, "tenant, agent_id -> agent record")                                              \
+	X(GROUPS, "groups", 0, "tenant, group_id -> group record")                                              \
+	X(OFFSETS, "offsets", 0, "tenant, group_id, 0, topic_id, partition -> committed offset record")         \
+	X(LEASES, "leases", 1, "topic_id << 32 | partition -> lease record")                                    \
 	X(QUARANTINE, "quarantine", 0, "place of a row that cannot be served -> what it is, and why not")
 
 enum shmeta_db {

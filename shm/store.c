@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/entry.h"
+
 enum {
 	STORE_MIN_BYTES = 1 << 20,
 	LENGTH_TRIES = 100,
@@ -253,18 +255,20 @@ static enum shmeta_status open_databases(struct shmeta__store *store, bool creat
 		MDB_val key = {strlen(SHMETA_META_BEACON), (void *)SHMETA_META_BEACON},
 			value = {SHMETA_BLOCK_BYTES, NULL};
 		MDB_val format = {strlen(SHMETA_META_FORMAT), (void *)SHMETA_META_FORMAT};
-		MDB_val format_value = {sizeof store->format, &store->format};
 		MDB_val counters = {strlen(SHMETA_META_COUNTERS), (void *)SHMETA_META_COUNTERS};
-		MDB_val counters_value = {sizeof store->counters, &store->counters};
+		uint64_t seal;
 
+		/* Its seal ends the page. */
 		rc = mdb_put(txn, store->dbi[SHMETA_DB_META], &key, &value, MDB_RESERVE);
 		if (rc == 0) {
 			memset(value.mv_data, 0, value.mv_size);
 			memcpy(value.mv_data, beacon_text, sizeof beacon_text);
-			rc = mdb_put(txn, store->dbi[SHMETA_DB_META], &format, &format_value, 0);
+			seal = shmeta__seal(key.mv_data, key.mv_size, value.mv_data, value.mv_size - sizeof seal);
+			memcpy((uint8_t *)value.mv_data + value.mv_size - sizeof seal, &seal, sizeof seal);
+			rc = store_put(store, txn, SHMETA_DB_META, &format, &store->format, sizeof store->format);
 		}
 		if (rc == 0)
-			rc = mdb_put(txn, store->dbi[SHMETA_DB_META], &counters, &counters_value, 0);
+			rc = store_put(store, txn, SHMETA_DB_META, &counters, &store->counters, sizeof store->counters);
 		if (rc != 0)
 			status = store_fail(err, rc, "store.%llu: first records", (unsigned long long)store->number);
 	}
@@ -287,18 +291,16 @@ enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, st
 
 	if (status != SHMETA_OK)
 		return status;
-	(void)mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value);
-	if (value.mv_size != sizeof store->format)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
-		                   "store.%llu: its format record has %zu bytes instead of %zu",
-		                   (unsigned long long)store->number, value.mv_size, sizeof store->format);
+	rc = store_get(store, txn, SHMETA_DB_META, &key, &value);
+	if (rc != 0 || value.mv_size != sizeof store->format)
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "store.%llu: its format record is damaged",
+		                   (unsigned long long)store->number);
 	memcpy(&store->format, value.mv_data, sizeof store->format);
 	store->format.source[sizeof store->format.source - 1] = 0;
 	key = (MDB_val){strlen(SHMETA_META_COUNTERS), (void *)SHMETA_META_COUNTERS};
-	rc = mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value);
+	rc = store_get(store, txn, SHMETA_DB_META, &key, &value);
 	if (rc != 0 || value.mv_size != sizeof store->counters)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
-		                   "store.%llu: its counters record is missing or has a wrong size",
+		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "store.%llu: its counters record is missing or damaged",
 		                   (unsigned long long)store->number);
 	memcpy(&store->counters, value.mv_data, sizeof store->counters);
 	store->saved = store->counters;

@@ -78,6 +78,12 @@ struct shmeta__txn {
 __attribute__((format(printf, 3, 4))) enum shmeta_status store_fail(struct shmeta_err *err, int code, const char *fmt,
                                                                     ...);
 
+/* Values as this format has them: with their seals (shm/entry.h). LMDB's codes; MDB_CORRUPTED: a seal is wrong. value must not lie in the
+ * store. */
+int store_put(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, const void *value,
+              size_t bytes);
+int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, MDB_val *ret_value);
+
 /* Close and open the environment again (after MDB_PANIC). */
 enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *err);
 /* Read META's format and counters through an open LMDB transaction, and judge them. */

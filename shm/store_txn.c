@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shm/entry.h"
 #include "shm/record.h"
 
 struct shmeta__cursor {
@@ -252,6 +253,34 @@ static enum shmeta_status bad_key(enum shmeta_db db, size_t key_bytes, struct sh
 	                   key_bytes);
 }
 
+int store_put(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, const void *value,
+              size_t bytes)
+{
+	MDB_val v = {bytes, (void *)(uintptr_t)value};
+	uint64_t seal;
+	int rc;
+
+	if (!shmeta__is_sealed(db))
+		return mdb_put(txn, store->dbi[db], key, &v, 0);
+	v = (MDB_val){bytes + SHMETA_SEAL_BYTES, NULL};
+	rc = mdb_put(txn, store->dbi[db], key, &v, MDB_RESERVE);
+	if (rc != 0)
+		return rc;
+	seal = shmeta__seal(key->mv_data, key->mv_size, value, bytes);
+	memcpy(v.mv_data, value, bytes);
+	memcpy((uint8_t *)v.mv_data + bytes, &seal, sizeof seal);
+	return 0;
+}
+
+int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, MDB_val *ret_value)
+{
+	int rc = mdb_get(txn, store->dbi[db], key, ret_value);
+
+	if (rc == 0 && !shmeta__unseal(db, key->mv_data, key->mv_size, ret_value->mv_data, &ret_value->mv_size))
+		rc = MDB_CORRUPTED;
+	return rc;
+}
+
 /* May it be changed? */
 static enum shmeta_status writable(struct shmeta__txn *txn, enum shmeta_db db, size_t key_bytes, struct shmeta_err *err)
 {
@@ -281,7 +310,7 @@ enum shmeta_status shmeta__get(struct shmeta__txn *txn, enum shmeta_db db, const
 
 	if (!key_ok(db, key_bytes))
 		return bad_key(db, key_bytes, err);
-	rc = mdb_get(txn->lmdb, txn->store->dbi[db], &k, &v);
+	rc = store_get(txn->store, txn->lmdb, db, &k, &v);
 	if (rc == MDB_NOTFOUND)
 		return SHMETA_ABSENT;
 	if (rc != 0)
@@ -296,13 +325,13 @@ enum shmeta_status shmeta__put(struct shmeta__txn *txn, enum shmeta_db db, const
                                const void *value, size_t bytes, struct shmeta_err *err)
 {
 	uint64_t number;
-	MDB_val k = key_of(db, key, key_bytes, &number), v = {bytes, (void *)(uintptr_t)value};
+	MDB_val k = key_of(db, key, key_bytes, &number);
 	enum shmeta_status status = writable(txn, db, key_bytes, err);
 	int rc;
 
 	if (status != SHMETA_OK)
 		return status;
-	rc = mdb_put(txn->lmdb, txn->store->dbi[db], &k, &v, 0);
+	rc = store_put(txn->store, txn->lmdb, db, &k, value, bytes);
 	if (rc != 0)
 		return change_failed(txn, db, rc, err);
 	txn->changed = true;
@@ -442,6 +471,8 @@ enum shmeta_status shmeta__cursor_next(struct shmeta__cursor *cursor, const void
 	cursor->begun = true;
 	if (rc == 0 && k.mv_size == sentinel.mv_size && memcmp(k.mv_data, sentinel.mv_data, k.mv_size) == 0)
 		rc = mdb_cursor_get(cursor->lmdb, &k, &v, MDB_NEXT);
+	if (rc == 0 && !shmeta__unseal(cursor->db, k.mv_data, k.mv_size, v.mv_data, &v.mv_size))
+		rc = MDB_CORRUPTED;
 	cursor->ended = rc != 0;
 	if (rc == MDB_NOTFOUND)
 		return SHMETA_END;

@@ -167,9 +167,10 @@ Test(tree, every_entry_is_found_as_lmdb_shows_it)
 			const struct entry *e = &entries[db][i];
 
 			cr_assert_eq(get(db, e->key, e->key_bytes, &value, &bytes), SHMETA_OK);
+			cr_assert_eq(shmeta__entry_check(db, e->key, e->key_bytes, value, bytes), 1);
+			cr_assert_eq(shmeta__unseal(db, e->key, e->key_bytes, value, &bytes), 1);
 			cr_assert_eq(bytes, e->bytes);
 			cr_assert_eq(memcmp(value, e->value, bytes), 0);
-			cr_assert_eq(shmeta__entry_check(db, e->key, e->key_bytes, value, bytes), 1);
 		}
 }
 
@@ -189,6 +190,8 @@ Test(tree, a_walk_from_anywhere_shows_what_lmdb_shows_and_then_the_end)
 				cr_assert_lt(i, count[db]);
 				cr_assert_eq(entry.key_bytes, entries[db][i].key_bytes);
 				cr_assert_eq(memcmp(entry.key, entries[db][i].key, entry.key_bytes), 0);
+				cr_assert_eq(shmeta__unseal(db, entry.key, entry.key_bytes, entry.value, &entry.bytes),
+				             1);
 				cr_assert_eq(entry.bytes, entries[db][i].bytes);
 				status = shmeta__tree_next(&pages, &tree[db], &place, &entry);
 			}
@@ -327,8 +330,8 @@ static size_t wrong_answers(enum shmeta_db db)
 	return wrong + (status == SHMETA_END && i != count[db]);
 }
 
-static const enum shmeta_db looked_at[] = {SHMETA_DB_NAMES, SHMETA_DB_PARTS, SHMETA_DB_LEASES, SHMETA_DB_OFFSETS,
-                                           SHMETA_DB_GROUPS};
+static const enum shmeta_db looked_at[] = {SHMETA_DB_META,   SHMETA_DB_NAMES,   SHMETA_DB_TOPICS, SHMETA_DB_PARTS,
+                                           SHMETA_DB_LEASES, SHMETA_DB_OFFSETS, SHMETA_DB_GROUPS};
 
 Test(tree, damaged_pages_are_found_or_do_not_matter_and_never_lead_outside)
 {
