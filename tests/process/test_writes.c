@@ -600,8 +600,8 @@ Test(writes, who_may_not_write_is_told_so_and_writes_nothing_until_the_configura
 		if (child == 0) {
 			struct process mine;
 
-			/* Of the group that may read, as an agent is. */
-			if (setresuid(NOBODY, NOBODY, NOBODY) < 0 || !enter(&mine, "nobody"))
+			/* Of the groups that may read and connect, as an agent is. */
+			if (run_daemon_become(&d, NOBODY, 0) != 0 || !enter(&mine, "nobody"))
 				_exit(101);
 			_exit(create(&mine, "mine", 1) == answers[i] ? 0 : 1);
 		}

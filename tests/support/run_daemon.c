@@ -33,6 +33,17 @@ uint32_t run_rounds(uint32_t usual, uint32_t full)
 	return getenv("SHMETA_FAULTS") != NULL ? full : usual;
 }
 
+int run_daemon_become(const struct run_daemon *d, uid_t user, gid_t also)
+{
+	char path[128];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "%s/control.sock", d->instance);
+	if (stat(path, &st) != 0 || setgroups(2, (gid_t[]){st.st_gid, also}) != 0)
+		return -1;
+	return setresuid(user, user, user);
+}
+
 pid_t run_fork(void)
 {
 	pid_t parent = getpid(), pid = fork();

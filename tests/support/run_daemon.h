@@ -46,6 +46,10 @@ struct shmeta_reader *run_daemon_reader(struct shmeta *instance);
 /* Begin, trying again while a commit is in flight. */
 enum shmeta_status run_daemon_begin(struct shmeta_reader *reader);
 
+/* Give up root for user, who stays in root's group, which may read the store, and joins the one that may connect to the daemon (group
+ * shmeta, where the host has one) and `also`. For a child. 0 or -1. */
+int run_daemon_become(const struct run_daemon *d, uid_t user, gid_t also);
+
 /* Fork a child that dies with its parent. As fork(). */
 pid_t run_fork(void);
 /* Reap it; its exit status, 128 + signal when it was killed. */
