@@ -259,7 +259,8 @@ struct backend_ops {
 	 * at least what was committed. These changes need not appear in changes() again.
 	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has ERR_BUSY and left
 	 * nothing behind. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
-	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. */
+	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. ERR_FULL when it has no room for what
+	 * is to be written, or its files fail to be written: whether it can be read is another matter. */
 	enum shmeta_status (*apply)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
@@ -275,7 +276,7 @@ struct backend_ops {
 
 	/* A page of objects in order of bucket and key (memcmp). The first page of a list (after_bucket and after_key empty) also marks
 	 * with now_ms every object of the tenant that it sees without slices for the first time; slices that are added later take the
-	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. */
+	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. ERR_FULL as of apply(). */
 	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
 

@@ -209,8 +209,11 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 	if (status == SHMETA_OK || status == SHMETA_END) {
 		s->host.objects(s->host.arg, job->ticket, page->rows, page->bytes, page->count, page->more);
 	} else {
-		s->host.answer(s->host.arg, job->ticket, status, err.text, 0, 0, 0);
-		if (status == SHMETA_ERR_SOURCE)
+		s->host.answer(s->host.arg, job->ticket, status == SHMETA_ERR_FULL ? SHMETA_ERR_SOURCE : status,
+		               err.text, 0, 0, 0);
+		if (status == SHMETA_ERR_FULL)
+			health_source_full(s, err.text);
+		else if (status == SHMETA_ERR_SOURCE)
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 	}
 	free(page);

@@ -169,6 +169,8 @@ struct sync {
 	struct backend_counters counted; /* of states that were closed */
 	struct sync_trouble source;      /* it is not asked before next_ns */
 	struct sync_trouble job[SYNC_JOBS];
+	char source_full[500]; /* the last write that the source had no room for; "": one was done since */
+	int64_t source_full_s; /* when, by the wall clock */
 	bool source_failing; /* one of them */
 	uint64_t failing_since_ns;
 	char phase_reason[512]; /* as the host was told */
@@ -328,6 +330,9 @@ void health_run(struct sync *s);
 /* It refuses writes that nobody has forbidden. */
 bool health_unwritable(const struct sync *s);
 void health_tell_writable(struct sync *s); /* in the log */
+/* A write failed for want of room at the source, which reads as before; a write was done. */
+void health_source_full(struct sync *s, const char *sentence);
+void health_source_has_room(struct sync *s);
 /* The source's state in words an operator can act on. */
 void health_describe(struct sync *s, char *ret, size_t bytes);
 

@@ -299,23 +299,57 @@ void health_tell_writable(struct sync *s)
 		sync_log(s, LOG_NOTICE, "source_writable", "the source can be written again");
 }
 
+void health_source_full(struct sync *s, const char *sentence)
+{
+	bool known = s->source_full[0] != '\0';
+
+	s->counters.source_errors++;
+	s->source_full_s = sync_wall_ms(s) / 1000;
+	shmeta__say(s->source_full, sizeof s->source_full, "%s", sentence);
+	if (!known)
+		sync_log(s, LOG_WARNING, "source_full",
+		         "the source does not take what is written: %s; writes are refused until it does, reads go on",
+		         sentence);
+	sync_show(s);
+}
+
+void health_source_has_room(struct sync *s)
+{
+	if (s->source_full[0] == '\0')
+		return;
+	s->source_full[0] = '\0';
+	sync_log(s, LOG_NOTICE, "source_room", "the source takes writes again");
+	sync_show(s);
+}
+
+static const char *spell_time(int64_t at_s, char ret[32])
+{
+	time_t at = (time_t)at_s;
+	struct tm tm;
+
+	if (gmtime_r(&at, &tm) == NULL || strftime(ret, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(ret, 32, "?");
+	return ret;
+}
+
 void health_describe(struct sync *s, char *ret, size_t bytes)
 {
 	const struct sync_trouble *t = job_in_trouble(s);
-	char when[32] = "?";
-	struct tm tm;
+	char when[32];
 
 	if (t == NULL) {
 		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
+		char full[600] = "";
 
-		shmeta__say(ret, bytes, "%s%s%s%s", s->source_open ? "connected" : "not connected yet",
-		            health_unwritable(s) ? "; it cannot be written" : "", but[0] != '\0' ? "; " : "", but);
+		if (s->source_full[0] != '\0')
+			snprintf(full, sizeof full, "; it did not take the last write (%s): %s",
+			         spell_time(s->source_full_s, when), s->source_full);
+		shmeta__say(ret, bytes, "%s%s%s%s%s", s->source_open ? "connected" : "not connected yet",
+		            health_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "",
+		            but);
 		return;
 	}
-	time_t since = (time_t)t->since_s;
-
-	if (gmtime_r(&since, &tm) != NULL)
-		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	spell_time(t->since_s, when);
 	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
 		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
 	else

@@ -582,7 +582,10 @@ static void commit(struct write_round *r, bool last)
 	enum shmeta_status status = do_at_source(r, &err);
 
 	if (status != SHMETA_OK) {
-		if (status == SHMETA_ERR_SOURCE) {
+		if (status == SHMETA_ERR_FULL) {
+			health_source_full(s, err.text);
+			status = SHMETA_ERR_SOURCE;
+		} else if (status == SHMETA_ERR_SOURCE) {
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 			generation_judge(s);
 		}
@@ -599,8 +602,10 @@ static void commit(struct write_round *r, bool last)
 		round_free(r);
 		return;
 	}
-	if (r->count > 0)
+	if (r->count > 0) {
 		sync_source_works(s, SYNC_JOB_OPEN);
+		health_source_has_room(s);
+	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
 	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */

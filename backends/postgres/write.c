@@ -599,6 +599,12 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			pg_wrote(state);
 		if (any_of_topics(w->ops, w->count))
 			pg_follower_passed(state);
+		/* disk_full: the transaction is rolled back, the connection and what it reads are well. */
+		if (status == SHMETA_ERR_SOURCE && pg_failed_with(w->conn, "53100")) {
+			status = SHMETA_ERR_FULL;
+			if (err != NULL)
+				err->code = status;
+		}
 	}
 	refuse_with_object(w);
 	for (size_t i = 0; status == SHMETA_OK && i < w->count; i++)

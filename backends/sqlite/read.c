@@ -409,9 +409,12 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	struct reading reading;
 	int64_t version = 0, total = 0;
 	struct sqlite_log log = {.last = 0};
-	enum shmeta_status status = sqlite_ensure(state, err);
+	enum shmeta_status status;
 	int rc;
 
+	if (state->cramped)
+		state->objects = 0; /* there may be room for shmeta's own tables by now */
+	status = sqlite_ensure(state, err);
 	if (status != SHMETA_OK)
 		return status;
 	reading = reading_of(state, sink, err);

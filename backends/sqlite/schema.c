@@ -332,9 +332,10 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 	if (rc == SQLITE_OK && !state->shape.feed && state->obstacle[0] == '\0' && state->options.manage_schema &&
 	    !state->read_only) {
 		rc = make_all(state, state->options.manage_schema != 0);
-		if ((rc & 0xff) == SQLITE_ERROR) { /* it cannot be done here; to read does not need it */
+		state->cramped = sqlite_unwritten(rc);
+		if ((rc & 0xff) == SQLITE_ERROR || state->cramped) { /* to read does not need it */
 			(void)snprintf(state->obstacle, sizeof state->obstacle, "they could not be made: %s",
-			               sqlite3_errmsg(state->db));
+			               sqlite3_errstr(rc));
 			state->shape.feed = state->shape.own = false;
 			rc = SQLITE_OK;
 		} else if ((rc & 0xff) ==

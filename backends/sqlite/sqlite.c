@@ -45,6 +45,13 @@ static const char *code_name(int extended)
 	}
 }
 
+bool sqlite_unwritten(int rc)
+{
+	/* ENOSPC has a code of its own; EDQUOT and EFBIG are errors of the write. */
+	return (rc & 0xff) == SQLITE_FULL || rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_TRUNCATE ||
+	       rc == SQLITE_IOERR_FSYNC;
+}
+
 enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err)
 {
 	int extended = state->db != NULL ? sqlite3_extended_errcode(state->db) : rc;
@@ -68,13 +75,27 @@ enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *d
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
 	case SQLITE_READONLY:
-		state->renew = true; /* what is wrong may be this connection's files */
+		state->renew |= !sqlite_unwritten(rc); /* what is wrong may be this connection's files */
 		break;
 	default:
 		break;
 	}
 	return backend_fail(err, status, "sqlite: %s %s: %s (%s, %d)", doing, state->path, said, code_name(extended),
 	                    extended);
+}
+
+enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err)
+{
+	enum shmeta_status status = sqlite_fail(state, rc, doing, err);
+
+	if (!sqlite_unwritten(rc))
+		return status;
+	if (err != NULL)
+		err->code = SHMETA_ERR_FULL;
+	if (err != NULL && rc == SQLITE_IOERR_WRITE)
+		(void)snprintf(err->text + strlen(err->text), sizeof err->text - strlen(err->text),
+		               ": is there a quota, or a limit on file sizes (LimitFSIZE=)?");
+	return SHMETA_ERR_FULL;
 }
 
 sqlite3_stmt *sqlite_prepare(struct sqlite_state *state, enum sqlite_statement which, struct backend_error *err,
@@ -200,8 +221,11 @@ static enum shmeta_status explain_cantopen(struct sqlite_state *state, int rc, s
 {
 	enum shmeta_status status = state->opened_before ? SHMETA_ERR_SOURCE : SHMETA_ERR_CONFIG;
 	char copy[PATH_MAX];
+	int error = state->db != NULL ? sqlite3_system_errno(state->db) : 0;
 	struct stat st;
 
+	if (error == EMFILE || error == ENFILE || error == ENOSPC || error == EDQUOT)
+		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: %s", state->path, strerror(error));
 	/* The path is named once: what is said behind a long one must not be cut. */
 	snprintf(copy, sizeof copy, "%s", state->path);
 	if (stat(dirname(copy), &st) != 0)

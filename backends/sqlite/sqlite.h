@@ -183,6 +183,7 @@ struct sqlite_state {
 	uint64_t damaged_in; /* 1 + the number of the connection that was made because a page was damaged */
 	bool vanished;       /* the file was not there at some time since it was opened */
 	bool made;           /* something of the feed was missing and was made, since the last load() */
+	bool cramped;        /* shmeta's own tables could not be written: they are tried again */
 	char obstacle[300];  /* what the tables are, that there can be no feed; "": nothing */
 	char why[300];       /* what shmeta's own objects lack; "": nothing */
 	char trouble[400];   /* for feed_trouble() */
@@ -218,6 +219,10 @@ struct sqlite_state {
 
 /* The status and the sentence of a failed call: "sqlite: DOING PATH: what the engine said (name of the code)". */
 enum shmeta_status sqlite_fail(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
+/* Could the files not be written, for want of room, a limit or a failing disk? That says nothing of reading them. */
+bool sqlite_unwritten(int rc);
+/* The same of a call that writes: ERR_FULL where they could not. */
+enum shmeta_status sqlite_fail_write(struct sqlite_state *state, int rc, const char *doing, struct backend_error *err);
 /* The statement, prepared. NULL: err is filled. */
 sqlite3_stmt *sqlite_prepare(struct sqlite_state *state, enum sqlite_statement which, struct backend_error *err,
                              enum shmeta_status *ret_status);

@@ -237,7 +237,7 @@ static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 	}
 	/* SQLite's commit is not ambiguous: what it did not say is done is taken back. */
 	if (status == SHMETA_OK && rc != SQLITE_OK && (w->failed == SQLITE_OK || w->blame == WRITING_SOURCE))
-		status = sqlite_fail(state, rc, "writing to", w->err);
+		status = sqlite_fail_write(state, rc, "writing to", w->err);
 	if (sqlite3_get_autocommit(state->db) == 0)
 		(void)sqlite_run(state, ST_ROLLBACK);
 	return status;
@@ -384,10 +384,12 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 		for (size_t i = done; i < count; i++) {
 			memset(&results[i], 0, sizeof results[i]);
 			results[i].partition_id = ops[i].op->partition_id;
-			refuse(&results[i], status, "%s", w->err->text);
+			refuse(&results[i], status == SHMETA_ERR_FULL ? SHMETA_ERR_SOURCE : status, "%s", w->err->text);
 		}
 		status = SHMETA_OK;
 	}
+	if (status == SHMETA_OK && state->cramped)
+		state->objects = 0; /* there is room again */
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
 		if (results[i].status == SHMETA_OK)
 			status = backend_tell(&ops[i], sink);

@@ -149,7 +149,7 @@ enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_l
 		rc = sqlite3_step(q);
 		(void)sqlite3_reset(q);
 		if (rc != SQLITE_DONE)
-			return sqlite_fail(state, rc, "marking the objects of", err);
+			return sqlite_fail_write(state, rc, "marking the objects of", err);
 	}
 	q = sqlite_prepare(state, ST_W_OBJECTS, err, &status);
 	if (q == NULL)

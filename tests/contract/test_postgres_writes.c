@@ -156,12 +156,17 @@ static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
 			cr_assert_eq((host)->result[n].status, SHMETA_OK, "%zu: %s", n, (host)->result[n].text); \
 	} while (0)
 
+static struct backend_counters counters(struct host *h)
+{
+	struct backend_counters ret;
+
+	h->ops->counters(h->state, &ret);
+	return ret;
+}
+
 static uint64_t transactions(struct host *h)
 {
-	struct backend_counters counters;
-
-	h->ops->counters(h->state, &counters);
-	return counters.transactions;
+	return counters(h).transactions;
 }
 
 static struct world world;
@@ -678,6 +683,32 @@ Test(postgres_writes, a_value_that_the_server_will_not_take_fails_alone)
 		             hosts[0].result[i].text);
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 37);
 	cr_expect_eq(world_sql_number(&world, "SELECT sum(high_watermark) FROM partitions"), 390 + 400);
+	end(1);
+}
+
+/* A server whose disk is full rolls back and reads on: the source is not away. */
+Test(postgres_writes, a_server_without_room_refuses_the_batch_and_is_well_otherwise)
+{
+	uint64_t reconnects;
+
+	begin(WORLD_PG_NEW, 1);
+	add_topic(&hosts[0], "orders", 1);
+	done(&hosts[0], 1);
+	reconnects = counters(&hosts[0]).reconnects;
+	world_sql(&world, "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION "
+	                  "''could not extend file'' USING ERRCODE = ''53100''; END'");
+	world_sql(&world, "CREATE TRIGGER no_room BEFORE INSERT ON segments FOR EACH ROW EXECUTE FUNCTION no_room()");
+	add_segment(&hosts[0], "orders", 0, 0);
+	cr_assert_eq(host_apply(&hosts[0], 1), SHMETA_ERR_FULL, "%s", hosts[0].err.text);
+	cr_expect_eq(hosts[0].err.code, SHMETA_ERR_FULL);
+	cr_expect_not_null(strstr(hosts[0].err.text, "could not extend file (53100)"), "%s", hosts[0].err.text);
+	add_segment(&hosts[0], "orders", 0, 0);
+	if (host_start(&hosts[0], 1) == SHMETA_OK)
+		cr_expect_eq(host_finish(&hosts[0]), SHMETA_ERR_FULL, "%s", hosts[0].err.text);
+	world_sql(&world, "DROP TRIGGER no_room ON segments");
+	add_segment(&hosts[0], "orders", 0, 0);
+	done(&hosts[0], 1);
+	cr_expect_eq(counters(&hosts[0]).reconnects, reconnects);
 	end(1);
 }
 

@@ -330,3 +330,36 @@ Test(sync_health, a_source_that_cannot_be_written_says_so)
 	cr_expect_str_eq(source_status(), "connected", "it looks at it again at each poll");
 	fixture_done(&f);
 }
+
+Test(sync_health, a_source_without_room_refuses_what_is_written_and_is_not_away)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"new", 3}, .partition_count = 1}};
+
+	open_serving();
+	memory_fail(f.db, MEMORY_APPLY, 3, 0, SHMETA_ERR_FULL, "database or disk is full");
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+		fixture_run(&f);
+		cr_assert_eq(f.writes_answered, i + 1, "a write is tried when it comes");
+		cr_expect_eq(f.write_status, SHMETA_ERR_SOURCE);
+		cr_expect_not_null(strstr(f.write_sentence, "database or disk is full"), "%s", f.write_sentence);
+		cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t", 0, 100 + i), SHMETA_OK);
+		fixture_run(&f);
+		cr_assert_not_null(fixture_answer(&f, 100 + i));
+		cr_expect_eq(fixture_answer(&f, 100 + i)->status, SHMETA_OK, "%s",
+		             fixture_answer(&f, 100 + i)->sentence);
+		cr_expect_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	}
+	cr_expect_eq(logged("source_full: "), 1, "%s", f.log);
+	cr_expect_eq(logged("source_away: "), 0, "%s", f.log);
+	cr_expect_not_null(strstr(source_status(), "connected; it did not take the last write ("), "%s",
+	                   source_status());
+	/* There is room again, and the next write finds it. */
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	fixture_run(&f);
+	cr_assert_eq(f.writes_answered, 4);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect_eq(logged("source_room: "), 1, "%s", f.log);
+	cr_expect_str_eq(source_status(), "connected");
+	fixture_done(&f);
+}
