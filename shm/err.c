@@ -70,6 +70,7 @@ static enum shmeta_status status_of_errno(int error)
 		return SHMETA_ERR_NO_MEMORY;
 	case ENOSPC:
 	case EDQUOT:
+	case EFBIG:
 		return SHMETA_ERR_FULL;
 	default:
 		return SHMETA_ERR_SYSTEM;

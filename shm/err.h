@@ -26,7 +26,7 @@ __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta_fail(struct shme
 __attribute__((format(printf, 2, 3))) enum shmeta_status shmeta_fail_prefix(struct shmeta_err *err, const char *fmt,
                                                                             ...);
 
-/* "text: strerror(error)"; EACCES and EPERM give ERR_PERMISSION, ENOMEM gives ERR_NO_MEMORY, ENOSPC gives ERR_FULL, others
+/* "text: strerror(error)"; EACCES and EPERM give ERR_PERMISSION, ENOMEM gives ERR_NO_MEMORY, ENOSPC, EDQUOT and EFBIG give ERR_FULL, others
  * ERR_SYSTEM. */
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta_fail_errno(struct shmeta_err *err, int error,
                                                                            const char *fmt, ...);

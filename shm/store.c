@@ -41,6 +41,7 @@ enum shmeta_status store_fail(struct shmeta_err *err, int code, const char *fmt,
 	case MDB_TXN_FULL:
 	case ENOSPC:
 	case EDQUOT:
+	case EFBIG:
 	case EIO: /* a full tmpfs: LMDB's write came back short */
 		status = SHMETA_ERR_FULL;
 		break;

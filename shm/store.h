@@ -4,7 +4,7 @@
  * except where a comment says otherwise.
  *
  * LMDB: MDB_NOSYNC | MDB_NOTLS, no MDB_WRITEMAP, no DUPSORT, fixed map size, all databases opened in one transaction.
- * Statuses: ERR_FULL for MDB_MAP_FULL, MDB_TXN_FULL, ENOSPC and EIO (a full tmpfs is EIO); after any of them the transaction is
+ * Statuses: ERR_FULL for MDB_MAP_FULL, MDB_TXN_FULL, ENOSPC, EDQUOT, EFBIG and EIO (a full tmpfs is EIO); after any of them the transaction is
  * aborted and the store is as it was. After a failed meta write LMDB answers MDB_PANIC for ever: the store reopens itself at the
  * next begin, which answers ERR_BUSY until no reader can be hurt by the proxies that were lost. */
 #ifndef SHMETA_SHM_STORE_H

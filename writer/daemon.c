@@ -22,6 +22,7 @@
 #include "shm/wire.h"
 #include "writer/control.h"
 #include "writer/instance.h"
+#include "writer/limits.h"
 #include "writer/log.h"
 #include "writer/mailbox.h"
 #include "writer/notify.h"
@@ -962,6 +963,17 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 	return status;
 }
 
+/* The store's pages and the writer's own are charged to one control group, and stay charged when the writer has been killed. */
+static void tell_memory_limit(const struct daemon *d)
+{
+	struct limits_memory limit;
+	char text[512];
+
+	if (limits_memory("/proc/self/cgroup", "/sys/fs/cgroup", &limit) &&
+	    limits_memory_short(&limit, d->config->store_max_bytes, text, sizeof(text)))
+		log_event(LOG_WARNING, "memory-limit", "%s", text);
+}
+
 static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 {
 	enum shmeta_status status;
@@ -974,6 +986,7 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit on file sizes fails with EFBIG */
 	/* A batch takes megabytes and gives them back: not to the system, which would hand them out page by page again. */
 	(void)mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
 	(void)mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
@@ -990,6 +1003,7 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 		return status;
 	log_event(LOG_INFO, "starting", "shmetad %s, instance '%s' in %s, source %s", SHMETA_VERSION_STRING,
 	          d->config->instance_name, d->config->instance_directory, d->source);
+	tell_memory_limit(d);
 	instance_announce(&d->instance);
 	write_stats(d); /* what the former writer said of itself is over */
 	notify_extend(EXTEND_S, "starting");

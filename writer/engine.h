@@ -171,7 +171,7 @@ struct sync {
 	struct sync_trouble job[SYNC_JOBS];
 	char source_full[500]; /* the last write that the source had no room for; "": one was done since */
 	int64_t source_full_s; /* when, by the wall clock */
-	bool source_failing; /* one of them */
+	bool source_failing;   /* one of them */
 	uint64_t failing_since_ns;
 	char phase_reason[512]; /* as the host was told */
 
@@ -188,6 +188,8 @@ struct sync {
 	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
+	bool room_limited;        /* for a limit of the system, which is looked at meanwhile */
+	uint64_t room_looked_ns;
 	enum shmeta_status room_status;
 	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
@@ -325,6 +327,8 @@ bool sync_job_due(struct sync *s, enum sync_job job);
 void sync_job_forget(struct sync *s, enum sync_job job);
 void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
 void sync_room_works(struct sync *s);
+/* Has the limit of the system that kept the store from growing been lifted? Otherwise sync_wake_at() was told when to look again. */
+bool health_room_returned(struct sync *s);
 /* Troubles that have been away for long enough end. */
 void health_run(struct sync *s);
 /* It refuses writes that nobody has forbidden. */

@@ -11,9 +11,10 @@
 #include <time.h>
 
 #include "writer/engine.h"
+#include "writer/limits.h"
 #include "writer/phase.h"
 
-enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3 };
+enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3, LOOK_S = 1 };
 
 /* ---- phases --------------------------------------------------------------------------------- */
 
@@ -225,30 +226,28 @@ void health_run(struct sync *s)
 
 /* ---- the store's ---------------------------------------------------------------------------- */
 
-static void spell_bytes(uint64_t bytes, char *ret, size_t room)
+static uint64_t max_bytes(const struct sync *s)
 {
-	static const char units[] = "KMGT";
-	size_t unit = 0;
-
-	while (unit < sizeof units - 1 && bytes > 0 && bytes % 1024 == 0) {
-		bytes /= 1024;
-		unit++;
-	}
-	snprintf(ret, room, "%llu%.*s", (unsigned long long)bytes, unit > 0 ? 1 : 0, unit > 0 ? &units[unit - 1] : "");
+	return s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 }
 
 void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
 {
-	char text[sizeof s->room.text], limit[32];
+	char text[sizeof s->room.text], limit[400], bytes[32];
 	uint64_t began = s->load_began_ns, now = sync_now(s);
+	const char *is = s->store == NULL ? "not loaded" : "no longer brought up to date";
 
-	if (status == SHMETA_ERR_FULL) {
-		s->counters.store_full++;
-		spell_bytes(s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes, limit, sizeof limit);
+	s->room_limited = status == SHMETA_ERR_FULL &&
+	                  limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
+	s->room_looked_ns = now;
+	s->counters.store_full += status == SHMETA_ERR_FULL;
+	if (s->room_limited) {
+		shmeta__say(text, sizeof text, "the store cannot grow and is %s: %s (%s)", is, limit, sentence);
+	} else if (status == SHMETA_ERR_FULL) {
 		shmeta__say(
 			text, sizeof text,
 			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s: %s",
-			limit, s->store == NULL ? "not loaded" : "no longer brought up to date", sentence);
+			limits_spell_bytes(max_bytes(s), bytes, sizeof bytes), is, sentence);
 	} else {
 		shmeta__say(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
 	}
@@ -269,6 +268,22 @@ void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sen
 	refresh_answer_all(s, status, s->room.text);
 	sync_settle_phase(s);
 	sync_show(s);
+}
+
+bool health_room_returned(struct sync *s)
+{
+	char limit[400];
+	uint64_t now = sync_now(s);
+
+	if (!s->room_limited)
+		return false;
+	if (now >= s->room_looked_ns + LOOK_S * SYNC_S) {
+		s->room_looked_ns = now;
+		s->room_limited = limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
+	}
+	if (s->room_limited)
+		sync_wake_at(s, s->room_looked_ns + LOOK_S * SYNC_S);
+	return !s->room_limited;
 }
 
 void sync_room_works(struct sync *s)

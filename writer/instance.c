@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "shm/last_start.h"
+#include "writer/limits.h"
 #include "writer/log.h"
 #include "writer/phase.h"
 
@@ -189,6 +190,7 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 {
 	struct instance instance = {.path = path, .dir_fd = -1, .lock_fd = -1};
 	enum shmeta_status status = open_directory(path, &instance.dir_fd, err);
+	char limit[400];
 	void *map;
 
 	if (status == SHMETA_OK)
@@ -207,6 +209,9 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 		*ret = instance;
 		return SHMETA_OK;
 	}
+	if (status == SHMETA_ERR_FULL && instance.dir_fd >= 0 &&
+	    limits_of_files(instance.dir_fd, true, 0, limit, sizeof(limit)))
+		(void)shmeta_fail_prefix(err, "%s", limit);
 	instance_close(&instance);
 	return status;
 }

@@ -515,7 +515,7 @@ static void work(struct sync *s)
 		write_land(s);
 	if (!source_ready(s))
 		return;
-	if (s->room.on && now < s->room.next_ns) {
+	if (s->room.on && now < s->room.next_ns && !health_room_returned(s)) {
 		sync_wake_at(s, s->room.next_ns);
 		return;
 	}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A real shmetad that meets limits of the system: each is told in a sentence, reads go on, and when the limit is lifted everything works
+ * again without anybody's doing. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_status.h"
+#include "tests/support/run_tool.h"
+#include "tests/support/scratch.h"
+
+TestSuite(limits_of_daemon, .timeout = 120);
+
+enum { WAIT_MS = 10000 };
+
+static struct run_daemon d;
+static struct shmeta *instance;
+static struct shmeta_client *client;
+static struct shmeta_reader *reader;
+static char mounted[128];
+
+static void begin(void)
+{
+	cr_assert_eq(run_daemon_init(&d), 0);
+}
+
+static void end(void)
+{
+	shmeta_reader_free(reader);
+	shmeta_client_close(client);
+	shmeta_close(instance);
+	if (mounted[0] != '\0') {
+		(void)run_daemon_end(&d, SIGTERM);
+		(void)umount2(mounted, MNT_DETACH);
+	}
+	run_daemon_done(&d);
+}
+
+static void connect_to_it(void)
+{
+	instance = run_daemon_open(&d, "agent", 0);
+	cr_assert_not_null(instance);
+	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+}
+
+/* A tmpfs at path, which goes with the test's mounts. */
+static void mount_or_skip(const char *path, const char *options)
+{
+	int error = scratch_private_mounts();
+
+	if (error == 0 && mount("none", path, "tmpfs", 0, options) != 0)
+		error = errno;
+	if (error == 0) {
+		(void)snprintf(mounted, sizeof mounted, "%s", path);
+		return;
+	}
+	end(); /* a skipped test has no .fini */
+	cr_skip_test("nothing can be mounted here: %s", strerror(error));
+}
+
+static void fill(const char *path)
+{
+	static const char page[4096];
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	cr_assert_geq(fd, 0);
+	while (write(fd, page, sizeof page) > 0)
+		;
+	(void)close(fd);
+}
+
+static enum shmeta_status create(const char *name, char *ret_error, size_t bytes)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 50}};
+	struct shmeta_result result;
+	enum shmeta_status status = shmeta_write(client, &op, 1, WAIT_MS, &result, NULL);
+
+	(void)shmeta_last_error(instance, ret_error, bytes);
+	return status == SHMETA_OK ? result.status : status;
+}
+
+static enum shmeta_status look(const char *name, enum shmeta_consistency consistency)
+{
+	struct shmeta_read options = {.size = sizeof options,
+	                              .consistency = consistency,
+	                              .timeout_ms = WAIT_MS,
+	                              .flags = SHMETA_READ_MAY_MOVE};
+	enum shmeta_status status = run_daemon_begin(reader);
+	struct shmeta_topic topic;
+
+	if (status == SHMETA_OK)
+		status = shmeta_get_topic(reader, name, strlen(name), &options, &topic, NULL);
+	(void)shmeta_end(reader);
+	return status;
+}
+
+Test(limits_of_daemon, a_source_without_room_refuses_writes_and_nothing_else, .init = begin, .fini = end)
+{
+	char small[128], filler[160], uri[200], error[300] = "";
+	struct run_status status;
+	enum shmeta_status answer = SHMETA_OK;
+	char name[32];
+
+	(void)snprintf(small, sizeof small, "%s/small", d.dir);
+	(void)snprintf(filler, sizeof filler, "%s/filler", small);
+	(void)snprintf(uri, sizeof uri, "sqlite:%s/source.db", small);
+	cr_assert_eq(mkdir(small, 0755), 0);
+	mount_or_skip(small, "size=2m,mode=0755");
+	cr_assert_eq(run_daemon_start(&d, uri), 0);
+	connect_to_it();
+	cr_assert_eq(create("first", error, sizeof error), SHMETA_OK, "%s", error);
+	fill(filler);
+	/* The write-ahead log has some room left in its last block. */
+	for (int i = 0; i < 100 && answer == SHMETA_OK; i++) {
+		(void)snprintf(name, sizeof name, "more-%d", i);
+		answer = create(name, error, sizeof error);
+	}
+	cr_assert_eq(answer, SHMETA_ERR_SOURCE, "%d: %s", answer, error);
+	cr_expect_not_null(strstr(error, "SQLITE_FULL"), "%s", error);
+	run_status_await(&d, "connected; it did not take the last write", "serving", &status);
+	cr_expect_eq(look("first", SHMETA_CACHED), SHMETA_OK);
+	cr_expect_eq(look("first", SHMETA_FRESH), SHMETA_OK, "the source is asked, and answers");
+	cr_expect_eq(look(name, SHMETA_FRESH), SHMETA_ABSENT);
+	cr_assert_eq(unlink(filler), 0);
+	cr_expect_eq(create(name, error, sizeof error), SHMETA_OK, "the first write that finds room is done: %s",
+	             error);
+	run_status_await_connected(&d);
+}
+
+Test(limits_of_daemon, a_limit_on_file_sizes_is_named_and_ends_nobody, .init = begin, .fini = end)
+{
+	struct rlimit limit = {.rlim_max = RLIM_INFINITY};
+	struct run_status status;
+	struct stat st;
+	char path[160];
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	connect_to_it();
+	cr_assert_eq(run_daemon_sql(&d, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+	                                "VALUES ('first', 1, 1, 1, '{}')"),
+	             0);
+	cr_assert_eq(shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "first", 5, 0, WAIT_MS, NULL), SHMETA_OK);
+	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", d.instance);
+	cr_assert_eq(stat(path, &st), 0);
+	limit.rlim_cur = (rlim_t)st.st_size;
+	cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &limit, NULL), 0);
+	cr_assert_eq(run_daemon_sql(&d,
+	                            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+	                            "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+	                            "SELECT 'topic-' || i, 1, 1, 1, '{}' FROM n"),
+	             0);
+	run_status_await(&d, "connected", "degraded", &status);
+	cr_expect_eq(look("first", SHMETA_CACHED), SHMETA_OK);
+	{
+		struct run_tool t;
+
+		run_tool(&t, "shmetactl --dir %s status", d.instance);
+		cr_expect_not_null(strstr(t.out, "the store cannot grow"), "%s", t.out);
+		cr_expect_not_null(strstr(t.out, "LimitFSIZE="), "%s", t.out);
+		run_tool_done(&t);
+	}
+	limit.rlim_cur = RLIM_INFINITY;
+	cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &limit, NULL), 0);
+	run_status_await(&d, "connected", "serving", &status);
+	cr_expect_eq(look("topic-1999", SHMETA_CACHED), SHMETA_OK);
+}
+
+Test(limits_of_daemon, inodes_that_are_used_up_are_told_as_such_and_when_there_are_some_it_serves, .init = begin,
+     .fini = end)
+{
+	struct run_status status;
+	struct run_tool t;
+
+	mount_or_skip(d.instance, "size=64m,mode=0755,nr_inodes=8");
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	for (double end_s = run_now_s() + RUN_STATUS_PATIENCE_S; run_daemon_epoch(&d) == 0 && run_now_s() < end_s;)
+		(void)usleep(2000);
+	run_status_await(&d, "connected", "degraded", &status);
+	run_tool(&t, "shmetactl --dir %s status", d.instance);
+	cr_expect_not_null(strstr(t.out, "free inodes of 8: "), "%s", t.out);
+	cr_expect_null(strstr(t.out, "the store is full"), "%s", t.out);
+	run_tool_done(&t);
+	cr_assert_eq(mount(NULL, d.instance, NULL, MS_REMOUNT, "nr_inodes=100"), 0);
+	run_status_await(&d, "connected", "serving", &status);
+}
