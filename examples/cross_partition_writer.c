@@ -32,7 +32,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -114,12 +113,6 @@ static int put(const char *path)
 
 /* ---- one object --------------------------------------------------------------------------------------------------------------- */
 
-static void name_request(struct shmeta_op *op)
-{
-	if (getrandom(op->request_id, sizeof op->request_id, 0) != (ssize_t)sizeof op->request_id)
-		op->request_id[0] = op->request_id[1] = 0; /* then a lost answer is an unknown outcome */
-}
-
 /* The registration: the object, and behind it a slice for each partition. */
 static void describe(struct shmeta_op *ops, char (*ids)[NAME_BYTES_MAX], const char *key, int64_t now_ms)
 {
@@ -130,7 +123,7 @@ static void describe(struct shmeta_op *ops, char (*ids)[NAME_BYTES_MAX], const c
 	                                         .s3_key = str(key),
 	                                         .size_bytes = gathered_bytes,
 	                                         .created_at_ms = now_ms}};
-	name_request(&ops[0]);
+	(void)shmeta_request_id(ops[0].request_id); /* without one, a lost answer is an unknown outcome */
 	for (uint64_t i = 0; i < gathered_count; i++) {
 		const struct run *r = &run[gathered[i]];
 		struct shmeta_op *op = &ops[i + 1];
@@ -147,7 +140,7 @@ static void describe(struct shmeta_op *ops, char (*ids)[NAME_BYTES_MAX], const c
 		                                       .position = position,
 		                                       .size_bytes = r->used,
 		                                       .created_at_ms = now_ms}};
-		name_request(op);
+		(void)shmeta_request_id(op->request_id);
 		position += r->used;
 	}
 }

@@ -45,6 +45,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", shmeta_last_error(instance, why, sizeof why));
 		return 1;
 	}
+	/* So that the library may send them again when an answer is lost. */
+	for (int i = 0; i < 2; i++)
+		(void)shmeta_request_id(ops[i].request_id);
 	status = shmeta_write(client, ops, 2, 5000, results, &token);
 	if (status != SHMETA_OK)
 		printf("%s\n", shmeta_last_error(instance, why, sizeof why));

@@ -776,8 +776,10 @@ struct shmeta_op {
 	uint64_t offset;
 	uint64_t transfer_id;
 	int64_t duration_ms;
-	uint64_t request_id
-		[2]; /* both 0: none. The same id again is answered with the first one's result, not done twice */
+	/* Made by shmeta_request_id(), another one for each operation; both 0: none. The same operation again under its id is answered
+	 * with the first one's result and not done twice; any other operation under it gets ERR_CONFLICT and is not done. Ids belong to
+	 * the caller's uid and tenant; the writer remembers them until it ends, the newest 16384 of all users together. */
+	uint64_t request_id[2];
 	union {
 		struct shmeta_topic topic;
 		struct shmeta_segment segment;
@@ -786,6 +788,11 @@ struct shmeta_op {
 		struct shmeta_object object;
 	} u;
 };
+
+/* A request_id: 16 random bytes of the kernel. Owns: nothing. Threads: any; also in a forked child. Blocks: never.
+ * Errors: ERR_SYSTEM (the kernel has no random numbers yet, or a sandbox forbids getrandom(2)): both words are 0, so that an operation
+ * that takes them has no id and is written all the same; if its answer is lost, its outcome is unknown. ERR_INVALID_ARGUMENT: NULL. */
+enum shmeta_status shmeta_request_id(uint64_t ret_id[2]);
 
 /* What became of one operation. */
 struct shmeta_result {
@@ -843,7 +850,7 @@ void shmeta_client_close(struct shmeta_client *client);
  * An object and its slices share a frame (128 KiB).
  *
  * A write that may have been done is repeated by the library only when the operation has a request_id and the writer that answers is the
- * one that it was sent to: it recognises the id. What was never sent goes out when the connection is back.
+ * one that it was sent to: it recognises the id (shmeta_request_id()). What was never sent goes out when the connection is back.
  *
  * ret_token may be NULL; written when anything was sent. Borrows: ops until the return. Threads: any. Blocks: up to timeout_ms.
  * Errors also: ERR_NO_MEMORY, ERR_SYSTEM (nothing was sent), ERR_FORKED (nothing is written). */

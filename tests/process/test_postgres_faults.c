@@ -734,7 +734,7 @@ Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_
      .fini = end_writing)
 {
 	_Atomic int *stop = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"own-0", 5}, .request_id = {1, 2}};
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"own-0", 5}};
 	const struct shmeta_read fresh = {
 		.size = sizeof fresh, .consistency = SHMETA_FRESH, .timeout_ms = PATIENCE_S * 1000};
 	PGconn *other = pg_cluster_connect(&server, "meta");
@@ -744,6 +744,7 @@ Test(postgres_faults, a_row_locked_by_another_session_harms_nobody_who_does_not_
 	char *log;
 
 	cr_assert_neq(stop, MAP_FAILED);
+	cr_assert_eq(shmeta_request_id(op.request_id), SHMETA_OK);
 	for (uint32_t i = 0; i <= OTHERS; i++) {
 		char name[16];
 
