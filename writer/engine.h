@@ -14,6 +14,7 @@
  *   compare.c     load() aside: what differs is read again by the queue
  *   pass.c        what both need
  *   write.c       group commit of operations
+ *   request_ids.c what was done under which request id
  *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
  *   absent.c      what the source was just found not to have
@@ -94,8 +95,8 @@ struct sync_queue {
 	struct sync_options next_options;
 };
 
-struct write_call;   /* write.c: operations that wait */
-struct write_memory; /* write.c: results by request id */
+struct write_call;  /* write.c: operations that wait */
+struct request_ids; /* request_ids.h */
 
 struct sync_writes {
 	pthread_mutex_t lock;
@@ -103,10 +104,10 @@ struct sync_writes {
 	size_t ops, bytes; /* waiting */
 	size_t ops_max;
 	uint64_t bytes_max;
-	size_t enough;               /* the thread gathers, and need not be woken for fewer */
-	size_t crowd;                /* operations of a round, lately; the engine's thread */
-	struct write_memory *memory; /* the engine's thread */
-	struct write_round *next;    /* the same: taken, at work in the source as a rule */
+	size_t enough;            /* the thread gathers, and need not be woken for fewer */
+	size_t crowd;             /* operations of a round, lately; the engine's thread */
+	struct request_ids *done; /* the engine's thread */
+	struct write_round *next; /* the same: taken, at work in the source as a rule */
 };
 
 /* accept.c: a source that is not what the store was filled from */

@@ -178,7 +178,8 @@ enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key
 
 /* Queue operations for the next group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
  * copied. Order: of two calls the earlier one takes effect first. deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT,
- * nothing done. uid: whose it is; who: the same for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing queued), ERR_NO_MEMORY. */
+ * nothing done. uid: whose request ids they are; who: for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing
+ * queued), ERR_NO_MEMORY. */
 enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
                               uint64_t deadline_ns, uint32_t uid, const char *who, uint64_t ticket);
 

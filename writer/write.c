@@ -14,8 +14,8 @@
  * engine's thread is the only one that reads and applies. When the store cannot follow, the keys stay in the queue and the calls are
  * answered ERR_NOT_CACHED.
  *
- * A call that carries request ids may come twice, because its client lost the connection before the answer. The results of the
- * last WRITE_REMEMBERED such operations are kept, and answered again instead of being done again. */
+ * A call that carries request ids may come twice, because its client lost the connection before the answer. Results are remembered by
+ * id (request_ids.h), and answered again instead of being done again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +26,10 @@
 #include "writer/engine.h"
 #include "writer/failing.h"
 #include "writer/queue.h"
+#include "writer/request_ids.h"
 
 enum { LINGER_OPS = 4 };   /* a client that waits for each write sends few at a time */
 enum { OVERLAP_OPS = 64 }; /* for fewer that wait it is not worth a second connection */
-enum { WRITE_REMEMBERED = 16384, WRITE_CHAINS = 16384 };
 
 struct write_call {
 	struct write_call *next;
@@ -43,27 +43,15 @@ struct write_call {
 	uint64_t text[]; /* the operations encoded, then the tenant */
 };
 
-/* Operations that were done, by request id. */
-struct remembered {
-	uint64_t id[2], tenant; /* the tenant's hash: an id is its tenant's */
-	uint32_t next;          /* 1 + index in the chain */
-	uint32_t stale;         /* 1: taken out of its chain */
-	struct shmeta_result result;
-};
-
-struct write_memory {
-	struct remembered done[WRITE_REMEMBERED];
-	uint32_t chain[WRITE_CHAINS];
-	uint64_t noted;
-};
-
 /* One round. */
 struct write_round {
 	struct sync *s;
 	struct write_call *calls; /* taken, in order */
 	struct backend_op *ops;   /* those that go to the source */
 	struct shmeta_result *results;
-	struct shmeta_result **place; /* where each one's result belongs */
+	struct shmeta_result *
+		*place; /* where each one's result belongs; NULL: of an object that goes again, for a slice of it */
+	struct request *requests;
 	size_t count;
 	/* Operations with a request id, by its hash: 1 + index in ops. The second one of an id is done by the first. */
 	uint32_t *by_id;
@@ -83,7 +71,13 @@ enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 {
 	int error = pthread_mutex_init(&s->writes.lock, NULL);
 
-	return error == 0 ? SHMETA_OK : shmeta_fail_errno(err, error, "the write queue's lock");
+	if (error != 0)
+		return shmeta_fail_errno(err, error, "the write queue's lock");
+	s->writes.done = request_ids_new();
+	if (s->writes.done != NULL)
+		return SHMETA_OK;
+	(void)pthread_mutex_destroy(&s->writes.lock);
+	return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the write queue");
 }
 
 static void call_free(struct write_call *call)
@@ -106,6 +100,7 @@ static void round_free(struct write_round *r)
 	free(r->ops);
 	free(r->results);
 	free(r->place);
+	free(r->requests);
 	free(r->by_id);
 	free(r->twins);
 	free(r);
@@ -121,8 +116,8 @@ void write_free(struct sync *s)
 	}
 	round_free(s->writes.next);
 	s->writes.next = NULL;
-	free(s->writes.memory);
-	s->writes.memory = NULL;
+	request_ids_free(s->writes.done);
+	s->writes.done = NULL;
 	(void)pthread_mutex_destroy(&s->writes.lock);
 }
 
@@ -237,68 +232,6 @@ static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
 	return ops;
 }
 
-/* ---- what was done before --------------------------------------------------------------------------------------------------------- */
-
-static uint64_t id_hash(const uint64_t id[2])
-{
-	return id[0] ^ id[1] * 0x9E3779B97F4A7C15u;
-}
-
-static bool has_id(const uint64_t id[2])
-{
-	return id[0] != 0 || id[1] != 0;
-}
-
-static uint32_t *chain_of(struct write_memory *m, const uint64_t id[2])
-{
-	return &m->chain[id_hash(id) % WRITE_CHAINS];
-}
-
-static uint64_t tenant_hash(struct shmeta_str tenant)
-{
-	return queue_name_hash(tenant, (struct shmeta_str){"", 0});
-}
-
-static struct remembered *recall(struct sync *s, struct shmeta_str tenant, const uint64_t id[2])
-{
-	struct write_memory *m = s->writes.memory;
-
-	if (m == NULL || !has_id(id))
-		return NULL;
-	for (uint32_t i = *chain_of(m, id); i != 0; i = m->done[i - 1].next)
-		if (m->done[i - 1].id[0] == id[0] && m->done[i - 1].id[1] == id[1] &&
-		    m->done[i - 1].tenant == tenant_hash(tenant))
-			return &m->done[i - 1];
-	return NULL;
-}
-
-static void remember(struct sync *s, const struct backend_op *op, const struct shmeta_result *result)
-{
-	const uint64_t *id = op->op->request_id;
-	struct write_memory *m = s->writes.memory;
-	struct remembered *slot;
-	uint32_t *chain;
-
-	if (!has_id(id))
-		return;
-	if (m == NULL)
-		m = s->writes.memory = calloc(1, sizeof *m);
-	if (m == NULL)
-		return; /* a retry then says ALREADY_EXISTS where it can */
-	slot = &m->done[m->noted % WRITE_REMEMBERED];
-	if (m->noted >= WRITE_REMEMBERED)
-		for (uint32_t *at = chain_of(m, slot->id); *at != 0; at = &m->done[*at - 1].next)
-			if (&m->done[*at - 1] == slot) {
-				*at = slot->next;
-				break;
-			}
-	*slot = (struct remembered){.id = {id[0], id[1]}, .tenant = tenant_hash(op->tenant), .result = *result};
-	chain = chain_of(m, id);
-	slot->next = *chain;
-	*chain = (uint32_t)(m->noted % WRITE_REMEMBERED) + 1;
-	m->noted++;
-}
-
 /* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
 
 static void answer(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
@@ -332,72 +265,131 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	answer_calls(s, take_calls(s, SIZE_MAX, &more), status, sentence);
 }
 
-/* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
-static bool is_twin(struct write_round *r, size_t room, struct write_call *c, size_t i, bool *ret_memory)
+/* Its place among the round's ids: 1 + index in ops, 0 where it is to be put. */
+static uint32_t *place_of_id(struct write_round *r, const struct request *request)
 {
-	const uint64_t *id = c->ops[i].request_id;
-	size_t at;
+	size_t at = request_id_hash(r->s->writes.done, request) % r->by_id_size;
 
-	*ret_memory = true;
-	if (!has_id(id))
-		return false;
-	if (r->by_id == NULL) {
-		for (r->by_id_size = 64; r->by_id_size < 2 * room;)
-			r->by_id_size *= 2;
-		r->by_id = calloc(r->by_id_size, sizeof *r->by_id);
-		r->twins = calloc(room, sizeof *r->twins);
-	}
-	*ret_memory = r->by_id != NULL && r->twins != NULL;
-	if (!*ret_memory)
-		return false;
-	for (at = id_hash(id) % r->by_id_size; r->by_id[at] != 0; at = (at + 1) % r->by_id_size) {
-		const struct backend_op *op = &r->ops[r->by_id[at] - 1];
+	while (r->by_id[at] != 0 && !request_same_id(&r->requests[r->by_id[at] - 1], request))
+		at = (at + 1) % r->by_id_size;
+	return &r->by_id[at];
+}
 
-		if (op->op->request_id[0] == id[0] && op->op->request_id[1] == id[1] &&
-		    queue_same(op->tenant, c->tenant)) {
-			r->twins[r->twin_count++] = (struct twin){&c->results[i], r->by_id[at] - 1};
-			return true;
-		}
+/* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
+static bool is_twin(struct write_round *r, const struct request *request, struct shmeta_result *result)
+{
+	uint32_t of = request_has_id(request) ? *place_of_id(r, request) : 0;
+
+	if (of == 0)
+		return false;
+	if (r->requests[of - 1].operation == request->operation)
+		r->twins[r->twin_count++] = (struct twin){result, of - 1};
+	else
+		request_refuse(&r->requests[of - 1], result);
+	return true;
+}
+
+static void send(struct write_round *r, struct shmeta_str tenant, const struct shmeta_op *op,
+                 const struct request *request, struct shmeta_result *result)
+{
+	r->ops[r->count] = (struct backend_op){.tenant = tenant, .op = op};
+	r->requests[r->count] = *request;
+	r->place[r->count++] = result;
+	if (request_has_id(request))
+		*place_of_id(r, request) = (uint32_t)r->count;
+}
+
+/* The object whose slices follow in a call. Behind one that did not go to the source, they would be taken for another call's. */
+struct unit {
+	const struct shmeta_op *object; /* NULL: none */
+	const struct shmeta_result *result;
+	uint64_t hash;
+	bool sent; /* it stands in the round right before its slices, or other slices of it do */
+};
+
+/* May this slice go to the source now? */
+static bool follows(struct write_round *r, struct shmeta_str tenant, struct unit *unit, struct shmeta_result *result)
+{
+	const struct request nobody = {.id = {0, 0}};
+
+	if (unit->object == NULL) {
+		result->status = SHMETA_ERR_INVALID_ARGUMENT;
+		(void)snprintf(result->text, sizeof result->text, "a slice without its object before it");
+		return false;
 	}
-	r->by_id[at] = (uint32_t)r->count + 1;
-	return false;
+	if (!unit->sent && unit->result->status != SHMETA_OK && unit->result->status != SHMETA_ERR_ALREADY_EXISTS) {
+		result->status = unit->result->status;
+		(void)snprintf(result->text, sizeof result->text, "its object: %.140s", unit->result->text);
+		return false;
+	}
+	if (!unit->sent)
+		send(r, tenant, unit->object, &nobody, NULL); /* it has been done, or will be by then */
+	unit->sent = true;
+	return true;
+}
+
+static void collect_op(struct write_round *r, struct write_call *c, size_t i, struct unit *unit, uint64_t hash)
+{
+	const struct shmeta_op *op = &c->ops[i];
+	struct shmeta_result *result = &c->results[i];
+	const struct request request = {.id = {op->request_id[0], op->request_id[1]},
+	                                .tenant = queue_name_hash(c->tenant, (struct shmeta_str){"", 0}),
+	                                .operation = hash,
+	                                .uid = c->uid,
+	                                .type = op->type};
+	struct shmeta_err err = {.code = SHMETA_OK};
+
+	result->partition_id = op->partition_id;
+	if (request_ids_recall(r->s->writes.done, &request, result))
+		return;
+	result->status = shmeta__op_check(op, &err);
+	if (result->status != SHMETA_OK) {
+		(void)snprintf(result->text, sizeof result->text, "%.159s", err.text);
+		return;
+	}
+	if (is_twin(r, &request, result))
+		return;
+	if (op->type == SHMETA_OP_ADD_SLICE && !follows(r, c->tenant, unit, result))
+		return;
+	send(r, c->tenant, op, &request, result);
+	unit->sent |= op->type == SHMETA_OP_COMMIT_OBJECT;
 }
 
 /* What violates C9, and what was done before, does not reach the source. */
 static bool collect(struct write_round *r)
 {
 	size_t room = 0;
-	bool memory;
 
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		room += c->count;
+	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
+		r->by_id_size *= 2;
 	r->ops = calloc(room, sizeof *r->ops);
 	r->results = calloc(room, sizeof *r->results);
 	r->place = calloc(room, sizeof(struct shmeta_result *));
-	if (r->ops == NULL || r->results == NULL || r->place == NULL)
+	r->requests = calloc(room, sizeof *r->requests);
+	r->by_id = calloc(r->by_id_size, sizeof *r->by_id);
+	r->twins = calloc(room, sizeof *r->twins);
+	if (r->ops == NULL || r->results == NULL || r->place == NULL || r->requests == NULL || r->by_id == NULL ||
+	    r->twins == NULL)
 		return false;
-	for (struct write_call *c = r->calls; c != NULL; c = c->next)
-		for (size_t i = 0; i < c->count; i++) {
-			const struct remembered *before = recall(r->s, c->tenant, c->ops[i].request_id);
-			struct shmeta_err err = {.code = SHMETA_OK};
+	for (struct write_call *c = r->calls; c != NULL; c = c->next) {
+		const uint8_t *encoded = (const uint8_t *)c->text;
+		struct unit unit = {.object = NULL};
 
-			if (before != NULL) {
-				c->results[i] = before->result;
-				continue;
-			}
-			c->results[i].partition_id = c->ops[i].partition_id;
-			c->results[i].status = shmeta__op_check(&c->ops[i], &err);
-			if (c->results[i].status != SHMETA_OK) {
-				(void)snprintf(c->results[i].text, sizeof c->results[i].text, "%.159s", err.text);
-				continue;
-			}
-			if (is_twin(r, room, c, i, &memory))
-				continue;
-			if (!memory)
-				return false;
-			r->ops[r->count] = (struct backend_op){.tenant = c->tenant, .op = &c->ops[i]};
-			r->place[r->count++] = &c->results[i];
+		for (size_t i = 0; i < c->count; i++) {
+			size_t bytes = ((const struct shmeta_wire_op *)(const void *)encoded)->bytes;
+			bool slice = c->ops[i].type == SHMETA_OP_ADD_SLICE;
+			uint64_t hash = request_operation_hash(encoded, bytes, slice ? unit.hash : 0);
+
+			if (!slice)
+				unit = (struct unit){.result = &c->results[i], .hash = hash};
+			if (c->ops[i].type == SHMETA_OP_COMMIT_OBJECT)
+				unit.object = &c->ops[i];
+			collect_op(r, c, i, &unit, hash);
+			encoded += bytes;
 		}
+	}
 	return true;
 }
 
@@ -435,9 +427,11 @@ static struct write_call *drop_late(struct sync *s, struct write_call *calls)
 static void settle_results(struct write_round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
+		if (r->place[i] == NULL)
+			continue;
 		*r->place[i] = r->results[i];
 		if (r->results[i].status != SHMETA_ERR_BUSY && r->results[i].status != SHMETA_ERR_SOURCE)
-			remember(r->s, &r->ops[i], &r->results[i]);
+			request_ids_note(r->s->writes.done, &r->requests[i], &r->results[i]);
 	}
 	for (size_t i = 0; i < r->twin_count; i++)
 		*r->twins[i].result = r->results[r->twins[i].of];

@@ -383,6 +383,25 @@ CLAIM(c6_a_request_id_is_answered_once_and_done_once)
 	cr_expect_eq(api.result[0].lease.epoch, 2);
 }
 
+CLAIM(c6_another_operation_under_an_id_is_a_conflict_and_not_done)
+{
+	char id[64];
+	struct shmeta_op group = {.type = SHMETA_OP_ENSURE_GROUP, .group_id = S("g")},
+			 add = api_segment("orders", 0, 0, 9, id);
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(shmeta_request_id(group.request_id), SHMETA_OK);
+	memcpy(add.request_id, group.request_id, sizeof add.request_id);
+	cr_assert_eq(api_do(&group, 1), SHMETA_OK);
+	cr_expect_eq(api_do(&add, 1), SHMETA_ERR_CONFLICT);
+	cr_expect_not_null(strstr(api.result[0].text, "the request id was used for another operation"), "%s",
+	                   api.result[0].text);
+	cr_expect_str_eq(api_segments("orders", 0), "");
+	cr_assert_eq(shmeta_request_id(add.request_id), SHMETA_OK);
+	cr_assert_eq(api_do(&add, 1), SHMETA_OK, "%s", api.result[0].text);
+	cr_expect_str_eq(api_segments("orders", 0), "0-9");
+}
+
 /* ---- C7 leases -------------------------------------------------------------------------------------------------------------------- */
 
 CLAIM(c7_epochs_never_go_back_through_release_deregistration_and_recreation)

@@ -615,3 +615,71 @@ Test(writes, who_may_not_write_is_told_so_and_writes_nothing_until_the_configura
 		leave(&p);
 	}
 }
+
+/* ---- request ids ---------------------------------------------------------------------------------------------------------------- */
+
+static int groups_in_database(void)
+{
+	sqlite3_stmt *count = NULL;
+	sqlite3 *db = NULL;
+	int found = -1;
+
+	if (sqlite3_open_v2(d.db, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK &&
+	    sqlite3_prepare_v2(db, "SELECT count(*) FROM consumer_groups", -1, &count, NULL) == SQLITE_OK &&
+	    sqlite3_step(count) == SQLITE_ROW)
+		found = sqlite3_column_int(count, 0);
+	(void)sqlite3_finalize(count);
+	(void)sqlite3_close(db);
+	return found;
+}
+
+static struct shmeta_op counted(const char *group, uint64_t number)
+{
+	return (struct shmeta_op){
+		.type = SHMETA_OP_ENSURE_GROUP, .group_id = str(group), .request_id = {number, number}};
+}
+
+Test(writes, users_that_count_their_request_ids_alike_lose_nothing, .init = begin, .fini = end)
+{
+	enum { COUNT = 50 };
+	struct shmeta_result result;
+	struct shmeta_op op;
+	struct process p;
+	char name[32];
+	pid_t child;
+
+	if (geteuid() != 0) {
+		end(); /* a skipped test has no .fini */
+		cr_skip_test("needs root to be somebody else");
+	}
+	write_config("control { write_users = \"65534\" }\n");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert(enter(&p, "counter"));
+	child = run_fork();
+	if (child == 0) {
+		struct process mine;
+		int failed = 0;
+
+		if (setresuid(NOBODY, NOBODY, NOBODY) < 0 || !enter(&mine, "nobody"))
+			_exit(101);
+		for (uint64_t i = 1; i <= COUNT; i++) {
+			(void)snprintf(name, sizeof name, "theirs-%u", (unsigned)i);
+			op = counted(name, i);
+			failed += do_one(&mine, &op, &result, NULL) != SHMETA_OK;
+		}
+		leave(&mine);
+		_exit(failed);
+	}
+	for (uint64_t i = 1; i <= COUNT; i++) {
+		(void)snprintf(name, sizeof name, "ours-%u", (unsigned)i);
+		op = counted(name, i);
+		cr_expect_eq(do_one(&p, &op, &result, NULL), SHMETA_OK, "%s", result.text);
+	}
+	cr_expect_eq(run_reap(child), 0, "of another user (101: it could not begin)");
+	/* Of one user they meet, and are told. */
+	op = counted("more", 1);
+	cr_expect_eq(do_one(&p, &op, &result, NULL), SHMETA_ERR_CONFLICT);
+	cr_expect_not_null(strstr(result.text, "another operation"), "%s", result.text);
+	leave(&p);
+	cr_expect_eq(groups_in_database(), 2 * COUNT);
+}
