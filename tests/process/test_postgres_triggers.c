@@ -2,6 +2,7 @@
  * shmeta's triggers on PostgreSQL never fail what the application does, whatever has become of the tables, of shmeta's own and of the
  * rights on them; and what they could not log is not taken for logged. */
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,7 +162,13 @@ Test(postgres_triggers, miss_a_statement_of_an_open_transaction_until_it_has_end
 	world_sql(w, "COMMIT");
 	ok(world_changes(w));
 	cr_expect(recorder_has(&w->recorder, "changed list"));
-	ok(world_changes(w));
+	/* Any transaction of the server's may be the one, autovacuum's too: until it has ended everything is looked at again. */
+	for (int i = 0; i < 1000; i++) {
+		ok(world_changes(w));
+		if (w->changed == 0)
+			break;
+		(void)poll(NULL, 0, 5);
+	}
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
 	world_free(w);
 }

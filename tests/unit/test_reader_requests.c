@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/support/fake_writer.h"
+#include "tests/support/read_meta.h"
 
 static const uint64_t SECOND = 1000000000;
 static struct fake_writer *w;
@@ -405,17 +406,28 @@ Test(reader_requests, waiting_for_a_commit_ends_with_it_also_in_the_next_generat
 	cr_assert_eq(shmeta_wait_commit(NULL, 0, 0, &txn), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
+static uint64_t
+	restless; /* the commit that another one replaces, and the other way round, whenever its roots are read */
+
+static void replace(uint64_t txn, struct shmeta__tree_meta *roots)
+{
+	(void)roots;
+	if (restless != 0)
+		shmeta_publish(&w->gen->committed, txn == restless ? restless + 1 : restless);
+}
+
 Test(reader_requests, a_wait_goes_on_while_the_generation_does_not_hold_still)
 {
 	struct shmeta_token token;
 	uint64_t committed;
 
 	fake_switch_generation(w);
-	committed = w->gen->committed;
+	on_read_meta = replace;
+	committed = restless = w->gen->committed;
 	token = (struct shmeta_token){w->gen->generation, committed};
-	shmeta_publish(&w->gen->committed, committed + 5);
 	cr_assert_eq(shmeta_wait_token(instance, &token, 50), SHMETA_ERR_TIMEOUT);
 	cr_assert_eq(shmeta_wait_commit(instance, committed - 1, 50, NULL), SHMETA_ERR_TIMEOUT);
+	restless = 0;
 	shmeta_publish(&w->gen->committed, committed);
 	cr_assert_eq(shmeta_wait_token(instance, &token, 5000), SHMETA_OK);
 	cr_assert_eq(shmeta_wait_commit(instance, committed - 1, 5000, NULL), SHMETA_OK);
