@@ -107,12 +107,12 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 	bool created;
 	int fd;
 
-	created = mkdir(path, 02750) == 0;
+	created = mkdir(path, 0750) == 0;
 	if (!created && errno == ENOENT) {
 		status = make_parents(path, err);
 		if (status != SHMETA_OK)
 			return status;
-		created = mkdir(path, 02750) == 0;
+		created = mkdir(path, 0750) == 0;
 	}
 	if (!created && errno != EEXIST)
 		return shmeta_fail_errno(err, errno, "cannot create the instance directory %s", path);
@@ -267,13 +267,18 @@ static uint64_t start_ticks(void)
 	return ticks;
 }
 
+/* The service manager may see another /proc than this process: then it says which boot this is. */
 static void read_boot_id(uint8_t ret[16])
 {
+	const char *given = getenv("SHMETA_BOOT_ID");
 	char text[64];
 	size_t digits = 0;
 
 	memset(ret, 0, 16);
-	read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+	if (given != NULL)
+		snprintf(text, sizeof(text), "%s", given);
+	else
+		read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
 	for (const char *p = text; *p != '\0' && digits < 32; p++) {
 		unsigned value;
 

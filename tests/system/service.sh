@@ -47,7 +47,7 @@ cat >"$root/etc/systemd/system/claims.service" <<-'UNIT'
 	ExecStart=/bin/bash /opt/claims.sh
 	StandardOutput=file:/var/claims
 	StandardError=file:/var/claims.log
-	TimeoutStartSec=50
+	TimeoutStartSec=120
 	TimeoutStopSec=3
 UNIT
 for unit in shmetad claims; do
@@ -140,6 +140,12 @@ claim "a reload of a bad file fails" eval '! systemctl reload shmetad'
 claim "systemctl status says why, with file and line" says 'refused: /etc/shmeta/shmeta.conf:1: ttl.topic_ms'
 echo >/etc/shmeta/shmeta.conf
 
+# What the unit takes away, the daemon does without.
+claim "it writes to its source" eval '/opt/shmeta/shmetactl topic create written 2 >/dev/null && [ "$(as shmeta sqlite3 /var/lib/shmeta/default.db "SELECT partition_count FROM topics WHERE name = '\''written'\''")" = 2 ]'
+claim "it has no capability, can gain none, and its system calls are filtered" eval '[ "$(grep -cE "^(CapEff|CapPrm|CapBnd|CapAmb):.0000000000000000$|^NoNewPrivs:.1$|^Seccomp:.2$" /proc/$(property MainPID)/status)" = 6 ]'
+claim "it leaves no core" grep -qE "^Max core file size +0 +0 " "/proc/$(property MainPID)/limits"
+claim "it is started again for ever" is StartLimitIntervalUSec 0
+
 first=$(property MainPID)
 [ "$first" -gt 1 ] || exit 1
 kill -KILL "$first"
@@ -163,6 +169,11 @@ claim "the agent was registered to the end" grep -q registered=1 /tmp/agent
 claim "who may only read was not, and read all the same" grep -q registered=0 /tmp/looker
 claim "what a reader held is let go of when it has gone" until_true is NFileDescriptorStore 0
 
+if [ -e "/sys/fs/cgroup$(property ControlGroup)/memory.max" ]; then
+	systemctl set-property --runtime shmetad MemoryMax=300M
+	systemctl restart shmetad
+	claim "a memory limit that is too small for the store is told" until_true eval 'journalctl --no-pager -u shmetad | grep -q "the memory limit of this service is 300M"'
+fi
 systemctl stop shmetad
 claim "a stop is clean" is Result success
 claim "the store outlives the stop" test -f /run/shmeta/default/store.1/data.mdb
@@ -180,7 +191,7 @@ refusal=$(timeout 20 "${nspawn[@]}" --pipe /bin/true 2>&1) || {
 	echo "no container can be started here: $(tail -n 1 <<<"${refusal:-systemd-nspawn did not end within 20 s}")"
 	exit 77
 }
-timeout --kill-after=5 100 "${nspawn[@]}" --boot --console=pipe >"$root/console" 2>&1 </dev/null
+timeout --kill-after=5 160 "${nspawn[@]}" --boot --console=pipe >"$root/console" 2>&1 </dev/null
 [ -s "$root/var/claims.log" ] || {
 	echo "no container can be booted here: $(grep -a . "$root/console" | tail -n 1)"
 	exit 77

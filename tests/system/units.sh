@@ -16,6 +16,12 @@ claim() { # name, what was printed instead of nothing
 for unit in shmetad.service shmetad@.service; do
 	sed "s|@SBINDIR@|$bin|; s|@BINDIR@|$bin|" "systemd/$unit" >"$root/$unit"
 	claim "systemd-analyze accepts $unit in silence" "$(systemd-analyze verify --man=no "$root/$unit" 2>&1)"
+	# Ten times the score that it prints.
+	claim "$unit has an exposure of 1.5 at most" "$(
+		systemd-analyze security --offline=true --threshold=15 --no-pager "$root/$unit" >"$root/log" 2>&1 ||
+			tail -n 1 "$root/log"
+	)"
+	claim "$unit leaves no core" "$(grep -qx 'LimitCORE=0' "$root/$unit" || echo 'no LimitCORE=0')"
 	# What systemd 252 does not know it ignores, and verify says so; these two it would take for something else.
 	claim "$unit is of a type that systemd 252 knows" "$(grep -n 'notify-reload\|FileDescriptorStorePreserve' "$root/$unit")"
 done
