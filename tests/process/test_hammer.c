@@ -148,7 +148,7 @@ static int reader_process(int me)
 		return 3;
 	(void)atomic_fetch_add(&shared->up, 1);
 	while (!atomic_load(&shared->stop)) {
-		int hold = pinned && (seed >> 40) % 64 == 0;
+		int hold = (seed >> 40) % 64 == 0; /* longer than grace: for who is not registered, in vain */
 		const char *why;
 
 		if (run_daemon_begin(reader) != SHMETA_OK)

@@ -1300,23 +1300,35 @@ Test(shmetad, somebody_else_may_not_reload, .init = begin_running, .fini = end)
 	cr_expect_eq(counter("denied"), 1);
 }
 
-Test(shmetad, silent_and_idle_connections_are_closed_but_registered_ones_stay, .init = begin, .fini = end)
+Test(shmetad, a_connection_that_never_speaks_is_closed_long_before_an_idle_one_would_be, .init = begin, .fini = end)
 {
-	struct registered reader;
 	int silent, idle;
 
-	write_config("control { first_frame_ms = 300ms idle_s = 1s }");
+	write_config("control { first_frame_ms = 300ms idle_s = 1h }");
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
-	reader = enroll(2);
 	silent = dial();
 	idle = dial();
 	cr_assert(answers(idle));
 	cr_expect(closed(silent));
+	cr_expect(answers(idle));
+	close(silent);
+	close(idle);
+}
+
+Test(shmetad, idle_connections_are_closed_but_registered_ones_stay, .init = begin, .fini = end)
+{
+	struct registered reader;
+	int idle;
+
+	write_config("control { first_frame_ms = 1m idle_s = 1s }");
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	reader = enroll(2);
+	idle = dial();
+	cr_assert(answers(idle));
 	cr_expect(closed(idle));
-	/* It has been quiet for longer than either. */
+	/* It has been quiet for longer. */
 	cr_expect(answers(reader.fd));
 	cr_expect_eq(reader.page->revoked, 0);
-	close(silent);
 	close(idle);
 	leave(&reader);
 }

@@ -236,6 +236,21 @@ Test(survival, a_daemon_that_finds_its_store_cut_off_serves_a_new_generation, .i
 	shmeta_close(instance);
 }
 
+/* As the writer counts them on its board. */
+static uint32_t registrations(void)
+{
+	struct shmeta_board board = {.registrations = 0};
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof path, "%s/board", d.instance);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(read(fd, &board, sizeof board), (ssize_t)sizeof board);
+	(void)close(fd);
+	return (uint32_t)board.registrations;
+}
+
 Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_other_readers_right, .init = setup,
      .fini = teardown)
 {
@@ -256,6 +271,10 @@ Test(survival, readers_killed_in_a_snapshot_leave_the_writer_able_to_commit_and_
 		cr_assert_eq(run_reap(pid), 128 + SIGKILL);
 		cr_assert_eq(run_daemon_sql(&d, "UPDATE partitions SET updated_at = updated_at + 1"), 0);
 	}
+	/* What they pinned is let go: of the registrations those of the living alone are left. */
+	for (double end_s = run_now_s() + 20; registrations() > 1 && run_now_s() < end_s;)
+		pause_ms(5);
+	cr_expect_eq(registrations(), 1);
 	readers_end(&r);
 }
 

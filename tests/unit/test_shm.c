@@ -190,6 +190,11 @@ Test(wire, a_frame_is_accepted_at_its_exact_length_only)
 		cr_assert_eq(shmeta__frame_check(packet, n), SHMETA_ERR_PROTOCOL, "%zu", n);
 		head->bytes = (uint32_t)bytes;
 	}
+	/* Nor when it says that it is another one's length. */
+	head->bytes = (uint32_t)bytes - 1;
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
+	head->bytes = (uint32_t)bytes + 1;
+	cr_assert_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL);
 }
 
 Test(wire, names_beyond_their_limit_unknown_classes_types_and_versions_are_refused)
