@@ -176,6 +176,11 @@ faults:
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
 	@SHMETA_FAULTS=1 PROGRAM_TIMEOUT=7200 JOBS=1 ONLY="$(T)" SAN=$(SAN) CC="$(CC)" tests/run.sh $(BUILD) $(faults_progs)
 
+# Seeded faults that the tests must notice (tests/mutants.txt); M="pins checksum" puts in only those whose name contains a word.
+mutants:
+	@tools/setup.sh build test
+	@CC="$(CC)" tests/mutants.sh $(BUILD) $(M)
+
 # ---- fuzzing: FUZZ_SECONDS per target; findings stay in build-fuzzer-.../findings -------------------------------------------
 FUZZ_SECONDS ?= 10
 fuzz:
@@ -296,6 +301,7 @@ help:
 	@echo 'make demo         show the main job on a generated database (installs what it needs)'
 	@echo 'make test         run all tests (installs what it needs); SAN=address,undefined; T="unit/ process/test_x"'
 	@echo 'make faults       the long forms: 200 kill -9 of the writer under load, 100 000 read-your-writes pairs, PostgreSQL away for a minute, a million topics and leases'
+	@echo 'make mutants      put seeded faults in, one at a time; each must be noticed by a test; M="word ..." for some'
 	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
 	@echo 'make format       apply clang-format'
 	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'
@@ -305,6 +311,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man examples tests tsan-programs test faults fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
+.PHONY: all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
