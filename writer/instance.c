@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -21,6 +20,7 @@
 
 #include "shm/last_start.h"
 #include "writer/limits.h"
+#include "writer/lock.h"
 #include "writer/log.h"
 #include "writer/phase.h"
 
@@ -140,34 +140,6 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 	return SHMETA_OK;
 }
 
-static enum shmeta_status take_lock(struct instance *instance, struct shmeta_err *err)
-{
-	char pid[32] = "";
-	ssize_t got;
-	int fd = openat(instance->dir_fd, "writer.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-
-	if (fd < 0)
-		return shmeta_fail_errno(err, errno, "cannot open %s/writer.lock", instance->path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		int error = errno;
-
-		got = pread(fd, pid, sizeof(pid) - 1, 0);
-		close(fd);
-		if (error != EWOULDBLOCK)
-			return shmeta_fail_errno(err, error, "cannot lock %s/writer.lock", instance->path);
-		if (got > 0 && isdigit((unsigned char)pid[0]))
-			return shmeta_fail(err, SHMETA_ERR_BUSY, "another writer runs on %s: process %ld",
-			                   instance->path, strtol(pid, NULL, 10));
-		return shmeta_fail(err, SHMETA_ERR_BUSY, "another writer runs on %s", instance->path);
-	}
-	/* For the sentence above alone; the lock is what counts. */
-	got = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)got, 0) < 0)
-		log_event(LOG_WARNING, "lock", "cannot write this process's number to writer.lock: %m");
-	instance->lock_fd = fd;
-	return SHMETA_OK;
-}
-
 static enum shmeta_status check_board(const struct instance *instance, struct shmeta_err *err)
 {
 	static const uint8_t zeroes[8];
@@ -194,7 +166,7 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 	void *map;
 
 	if (status == SHMETA_OK)
-		status = take_lock(&instance, err);
+		status = lock_take(instance.dir_fd, path, &instance.lock_fd, err);
 	if (status == SHMETA_OK)
 		status = shmeta__map_file(instance.dir_fd, "board", SHMETA_PAGE, 1, &map, err);
 	if (status == SHMETA_OK) {
@@ -225,7 +197,7 @@ void instance_start_failed(const char *path, const char *sentence)
 
 	instance.dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (instance.dir_fd >= 0 && fstat(instance.dir_fd, &st) == 0 && judge_directory(path, &st, &err) == SHMETA_OK &&
-	    take_lock(&instance, &err) == SHMETA_OK) {
+	    lock_take(instance.dir_fd, path, &instance.lock_fd, &err) == SHMETA_OK) {
 		clock_gettime(CLOCK_REALTIME, &now);
 		if (shmeta__last_start_write(instance.dir_fd, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
 		                             sentence, &err) != SHMETA_OK)

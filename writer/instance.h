@@ -20,7 +20,7 @@ struct instance {
 	uint64_t generation_number;
 };
 
-/* The lock is another writer's: ret_holder is its pid, 0 when it is not known. */
+/* Another writer holds the lock. */
 enum { INSTANCE_TAKEN = 75 }; /* also the exit status: EX_TEMPFAIL */
 
 /* Make the directory if need be, lock it, map what is in it. ERR_BUSY: another writer runs here. */
