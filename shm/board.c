@@ -92,11 +92,11 @@ enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes
 		return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: does not exist; no writer has run here", name);
 	if (fd < 0)
 		return shmeta_fail_errno(err, errno, "%s: opening", name);
-	if (created) {
-		/* The mode is a promise to the reading group, whatever the umask. */
+	/* The mode is a promise to the reading group, whatever the umask, and whatever was there. */
+	if (write)
 		(void)fchmod(fd, 0640);
+	if (created)
 		status = allocate(dir_fd, name, fd, bytes, err);
-	}
 	if (status == SHMETA_OK && fstat(fd, &st) < 0)
 		status = shmeta_fail_errno(err, errno, "%s: fstat", name);
 	if (status == SHMETA_OK && (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < bytes))

@@ -51,6 +51,7 @@ enum shmeta_status shmeta__last_start_write(int dir_fd, int64_t failed_at_ms, co
 	fd = openat(dir_fd, NEW_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
 		return shmeta_fail_errno(err, errno, SHMETA_LAST_START);
+	(void)fchmod(fd, 0640); /* whatever the umask */
 	put = write(fd, line, (size_t)n);
 	error = put < 0 ? errno : put < n ? ENOSPC : 0;
 	if (close(fd) != 0 && error == 0)

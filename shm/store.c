@@ -507,7 +507,8 @@ static enum shmeta_status make_directory(struct shmeta__store *store, int dir_fd
 		(void)unlinkat(dir_fd, name, AT_REMOVEDIR);
 		return shmeta_fail_errno(err, e, "%s: opening the directory", name);
 	}
-	(void)fchmod(store->dir_fd, 0750);
+	/* Whatever the umask; and its files belong to the instance directory's group, as it does itself. */
+	(void)fchmod(store->dir_fd, 02750);
 	fd = openat(store->dir_fd, "data.mdb", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return shmeta_fail_errno(err, errno, "%s/data.mdb: creating", name);

@@ -366,26 +366,6 @@ Test(shmetad, a_board_of_a_newer_format_is_refused_and_left_alone, .init = begin
 	cr_expect_eq(board().incompat, features);
 }
 
-Test(shmetad, files_have_the_modes_that_keep_agents_out, .init = begin, .fini = end)
-{
-	static const struct {
-		const char *name;
-		mode_t mode;
-	} files[] = {{"", 02750}, {"board", 0640}, {"stats", 0640}, {"control.sock", 0660}};
-
-	cr_assert_eq(rmdir(d.instance), 0);
-	umask(0077);
-	cr_assert_eq(run_daemon_start(&d, NULL), 0);
-	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-		char path[160];
-		struct stat st;
-
-		snprintf(path, sizeof(path), "%s/%s", d.instance, files[i].name);
-		cr_assert_eq(stat(path, &st), 0, "%s", path);
-		cr_expect_eq(st.st_mode & 07777, files[i].mode, "%s has mode %o", path, (unsigned)(st.st_mode & 07777));
-	}
-}
-
 Test(shmetad, sigterm_drains_ends_with_0_and_leaves_what_readers_need, .init = begin_running, .fini = end)
 {
 	struct shmeta_board before = board(), after;

@@ -192,7 +192,7 @@ Test(store, a_new_generation_has_its_files_modes_and_allocation_whatever_the_uma
 		struct shmeta__store *store = create(1);
 
 		(void)umask(old);
-		check_mode("", 0750, false);
+		check_mode("", 02750, false);
 		check_mode("data.mdb", 0640, false);
 		check_mode("lock.mdb", 0600, true);
 		check_mode("generation", 0640, true);
