@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Who wrote what. What deletes or administers has a line of its own that names it; what comes by the thousand is added up for a
- * second per user and kind. Nothing is left out. */
+ * second per user and kind. Nothing is left out. A refusal costs its user nothing, so only the first ones of a second have a line. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,8 @@
 
 #include "shm/op.h"
 #include "writer/engine.h"
+
+enum { REFUSALS_NAMED = 10 }; /* a second, of a user and kind */
 
 static void line(struct sync *s, const char *text)
 {
@@ -70,7 +72,7 @@ static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 }
 
 static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *op,
-                     const struct shmeta_result *result)
+                     const struct shmeta_result *result, bool again)
 {
 	char text[1600], what[700], of[SHMETA_TENANT_MAX * 2], outcome[420], why[320];
 
@@ -84,8 +86,9 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 		snprintf(outcome, sizeof outcome, "done, %" PRIu64 " segments", result->count);
 	else
 		snprintf(outcome, sizeof outcome, "done");
-	snprintf(text, sizeof text, "%s: %s: %s, tenant '%s': %s, commit %" PRIu64 " of generation %" PRIu64, who,
-	         shmeta__op_name(op->type), what, shown(tenant, of, sizeof of), outcome, sync_committed(s),
+	snprintf(text, sizeof text, "%s: %s: %s, tenant '%s': %s%s, commit %" PRIu64 " of generation %" PRIu64, who,
+	         shmeta__op_name(op->type), what, shown(tenant, of, sizeof of),
+	         again ? "repeated, not done again; the first one was " : "", outcome, sync_committed(s),
 	         s->gen != NULL ? s->gen->generation : 0);
 	line(s, text);
 }
@@ -96,15 +99,20 @@ void audit_flush(struct sync *s)
 
 	for (size_t i = 0; i < a->count; i++) {
 		const struct audit_sum *sum = &a->sums[i];
-		char text[300], unknown[48] = "";
+		char text[300], repeated[48] = "", unknown[48] = "";
 
+		if (sum->done + sum->refused + sum->repeated + sum->unknown == 0)
+			continue;
+		if (sum->repeated > 0)
+			snprintf(repeated, sizeof repeated, ", %" PRIu64 " repeated", sum->repeated);
 		if (sum->unknown > 0)
 			snprintf(unknown, sizeof unknown, ", %" PRIu64 " of unknown outcome", sum->unknown);
 		snprintf(text, sizeof text,
-		         "%.*s: %s: %" PRIu64 " done, %" PRIu64 " refused%s, commit %" PRIu64 " of generation %" PRIu64,
+		         "%.*s: %s: %s%" PRIu64 " done, %" PRIu64 " refused%s%s, commit %" PRIu64
+		         " of generation %" PRIu64,
 		         sum->several_processes ? (int)strcspn(sum->who, "p") - 1 : (int)strlen(sum->who), sum->who,
-		         shmeta__op_name(sum->type), sum->done, sum->refused, unknown, sync_committed(s),
-		         s->gen != NULL ? s->gen->generation : 0);
+		         shmeta__op_name(sum->type), sum->named > 0 ? "beyond those above: " : "", sum->done,
+		         sum->refused, repeated, unknown, sync_committed(s), s->gen != NULL ? s->gen->generation : 0);
 		line(s, text);
 	}
 	a->count = 0;
@@ -143,22 +151,24 @@ static struct audit_sum *sum_of(struct sync *s, const char *who, enum shmeta_op_
 }
 
 void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *ops,
-               const struct shmeta_result *results, size_t count)
+               const struct shmeta_result *results, const bool *again, size_t count)
 {
-	struct audit_sum *sum = NULL;
-
 	for (size_t i = 0; s->options.audit && i < count; i++) {
 		const struct shmeta_result *result = results != NULL ? &results[i] : NULL;
+		bool named = is_named(ops[i].type), repeated = again != NULL && again[i],
+		     changed = result == NULL || (result->status == SHMETA_OK && !repeated);
+		struct audit_sum *sum = named && changed ? NULL : sum_of(s, who, ops[i].type);
 
-		if (is_named(ops[i].type)) {
-			name_one(s, who, tenant, &ops[i], result);
+		if (sum == NULL || (named && sum->named < REFUSALS_NAMED)) {
+			name_one(s, who, tenant, &ops[i], result, repeated);
+			if (sum != NULL)
+				sum->named++;
 			continue;
 		}
-		if (sum == NULL || sum->type != ops[i].type)
-			sum = sum_of(s, who, ops[i].type);
+		sum->repeated += repeated;
 		sum->unknown += result == NULL;
-		sum->done += result != NULL && result->status == SHMETA_OK;
-		sum->refused += result != NULL && result->status != SHMETA_OK;
+		sum->done += changed && result != NULL;
+		sum->refused += !repeated && !changed;
 	}
 	audit_run(s);
 }

@@ -128,7 +128,8 @@ struct audit_sum {
 	char who[64]; /* the first one of this user */
 	enum shmeta_op_type type;
 	bool several_processes;
-	uint64_t done, refused, unknown;
+	uint32_t named; /* refusals that had a line of their own */
+	uint64_t done, refused, repeated, unknown;
 };
 struct audit {
 	struct audit_sum sums[64];
@@ -343,9 +344,10 @@ void health_describe(struct sync *s, char *ret, size_t bytes);
 
 /* ---- audit.c ---------------------------------------------------------------------------------- */
 
-/* What became of the operations of one call. results NULL: nobody knows. */
+/* What became of the operations of one call. results NULL: nobody knows. again: which were answered with the result of one that came
+ * before, and not done; NULL: none. */
 void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *ops,
-               const struct shmeta_result *results, size_t count);
+               const struct shmeta_result *results, const bool *again, size_t count);
 void audit_say(struct sync *s, const char *text); /* a whole line */
 void audit_run(struct sync *s);
 void audit_flush(struct sync *s); /* before the end */

@@ -91,22 +91,24 @@ void request_refuse(const struct request *first, struct shmeta_result *ret_resul
 		shmeta__op_name(first->type));
 }
 
-bool request_ids_recall(const struct request_ids *ids, const struct request *request, struct shmeta_result *ret_result)
+enum request_known request_ids_recall(const struct request_ids *ids, const struct request *request,
+                                      struct shmeta_result *ret_result)
 {
 	if (ids->done == NULL || !request_has_id(request))
-		return false;
+		return REQUEST_NEW;
 	for (uint32_t at = ids->chain[request_id_hash(ids, request) % CHAINS]; at != 0; at = ids->done[at - 1].next) {
 		const struct done *d = &ids->done[at - 1];
 
 		if (!request_same_id(&d->request, request))
 			continue;
-		if (d->request.operation == request->operation)
+		if (d->request.operation == request->operation) {
 			*ret_result = d->result;
-		else
-			request_refuse(&d->request, ret_result);
-		return true;
+			return REQUEST_SAME;
+		}
+		request_refuse(&d->request, ret_result);
+		return REQUEST_OTHER;
 	}
-	return false;
+	return REQUEST_NEW;
 }
 
 /* NULL: no memory. */

@@ -42,9 +42,15 @@ bool request_same_id(const struct request *a, const struct request *b);
 /* For hash tables. Nobody outside can choose ids that meet in it. */
 uint64_t request_id_hash(const struct request_ids *ids, const struct request *request);
 
-/* What was done under this id: *ret_result becomes its result, or ERR_CONFLICT where that was another operation. false: nothing that is
- * remembered. */
-bool request_ids_recall(const struct request_ids *ids, const struct request *request, struct shmeta_result *ret_result);
+enum request_known {
+	REQUEST_NEW,   /* nothing is known under the id */
+	REQUEST_SAME,  /* this operation: it gets the first one's result */
+	REQUEST_OTHER, /* another operation: this one is refused with ERR_CONFLICT */
+};
+
+/* *ret_result is written unless it is new. */
+enum request_known request_ids_recall(const struct request_ids *ids, const struct request *request,
+                                      struct shmeta_result *ret_result);
 /* Refuse one whose id `first` has taken. */
 void request_refuse(const struct request *first, struct shmeta_result *ret_result);
 /* Without an id, or without memory, nothing is noted. */

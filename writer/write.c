@@ -40,6 +40,7 @@ struct write_call {
 	size_t count, bytes;   /* bytes: of all that is allocated for it */
 	struct shmeta_op *ops; /* views into text */
 	struct shmeta_result *results;
+	bool *again;     /* answered with an earlier one's result */
 	uint64_t text[]; /* the operations encoded, then the tenant */
 };
 
@@ -84,6 +85,7 @@ static void call_free(struct write_call *call)
 {
 	free(call->ops);
 	free(call->results);
+	free(call->again);
 	free(call);
 }
 
@@ -134,10 +136,12 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 		return NULL;
 	memset(call, 0, sizeof *call);
 	call->count = count;
-	call->bytes = sizeof *call + bytes + tenant.bytes + 1 + count * (sizeof *call->ops + sizeof *call->results);
+	call->bytes = sizeof *call + bytes + tenant.bytes + 1 +
+	              count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
 	call->ops = calloc(count, sizeof *call->ops);
 	call->results = calloc(count, sizeof *call->results);
-	if (call->ops == NULL || call->results == NULL) {
+	call->again = calloc(count, sizeof *call->again);
+	if (call->ops == NULL || call->results == NULL || call->again == NULL) {
 		call_free(call);
 		return NULL;
 	}
@@ -276,17 +280,18 @@ static uint32_t *place_of_id(struct write_round *r, const struct request *reques
 }
 
 /* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
-static bool is_twin(struct write_round *r, const struct request *request, struct shmeta_result *result)
+static enum request_known is_twin(struct write_round *r, const struct request *request, struct shmeta_result *result)
 {
 	uint32_t of = request_has_id(request) ? *place_of_id(r, request) : 0;
 
 	if (of == 0)
-		return false;
-	if (r->requests[of - 1].operation == request->operation)
+		return REQUEST_NEW;
+	if (r->requests[of - 1].operation == request->operation) {
 		r->twins[r->twin_count++] = (struct twin){result, of - 1};
-	else
-		request_refuse(&r->requests[of - 1], result);
-	return true;
+		return REQUEST_SAME;
+	}
+	request_refuse(&r->requests[of - 1], result);
+	return REQUEST_OTHER;
 }
 
 static void send(struct write_round *r, struct shmeta_str tenant, const struct shmeta_op *op,
@@ -338,16 +343,21 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	                                .uid = c->uid,
 	                                .type = op->type};
 	struct shmeta_err err = {.code = SHMETA_OK};
+	enum request_known known;
 
 	result->partition_id = op->partition_id;
-	if (request_ids_recall(r->s->writes.done, &request, result))
+	known = request_ids_recall(r->s->writes.done, &request, result);
+	c->again[i] = known == REQUEST_SAME;
+	if (known != REQUEST_NEW)
 		return;
 	result->status = shmeta__op_check(op, &err);
 	if (result->status != SHMETA_OK) {
 		(void)snprintf(result->text, sizeof result->text, "%.159s", err.text);
 		return;
 	}
-	if (is_twin(r, &request, result))
+	known = is_twin(r, &request, result);
+	c->again[i] = known == REQUEST_SAME;
+	if (known != REQUEST_NEW)
 		return;
 	if (op->type == SHMETA_OP_ADD_SLICE && !follows(r, c->tenant, unit, result))
 		return;
@@ -466,7 +476,7 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 		s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->count);
+		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->again, c->count);
 }
 
 /* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
@@ -565,7 +575,7 @@ static void audit_failed(struct sync *s, const struct write_call *call, enum shm
 
 	shmeta__say(failed.text, sizeof failed.text, "%s", sentence);
 	for (size_t i = 0; i < call->count; i++)
-		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, 1);
+		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, NULL, 1);
 }
 
 /* A round to its end. last: no other one begins meanwhile. */
@@ -586,7 +596,7 @@ static void commit(struct write_round *r, bool last)
 		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
 			look_for_outcome(r);
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-				audit_ops(s, c->who, c->tenant, c->ops, NULL, c->count);
+				audit_ops(s, c->who, c->tenant, c->ops, NULL, NULL, c->count);
 		} else {
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 				audit_failed(s, c, status, err.text);

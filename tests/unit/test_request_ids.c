@@ -244,7 +244,7 @@ static bool knows(struct request_ids *ids, uint32_t uid, uint64_t id)
 	const struct request request = request_of(uid, id);
 	struct shmeta_result result = {.count = 0};
 
-	return request_ids_recall(ids, &request, &result) && result.status == SHMETA_OK && result.count == id;
+	return request_ids_recall(ids, &request, &result) == REQUEST_SAME && result.count == id;
 }
 
 static void note(struct request_ids *ids, uint32_t uid, uint64_t from, uint64_t to)

@@ -136,3 +136,47 @@ Test(sync_audit, users_and_kinds_are_told_apart, .init = begin, .fini = end)
 	sum("audit: uid 69 pid 5: update_high_watermark:", &done, &refused);
 	cr_expect_eq(done, 1);
 }
+
+/* A refusal costs its user nothing, so it may cost the log little. */
+Test(sync_audit, refusals_by_the_hundred_are_added_up_and_hide_no_deletion, .init = begin, .fini = end)
+{
+	const struct shmeta_op none = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"none", 4}},
+			       delete = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"orders", 6}};
+	uint64_t done, refused, lines = 0;
+
+	for (int i = 0; i < 500; i++)
+		write_as("uid 7 pid 8", &none, 1);
+	write_as("uid 7 pid 8", &delete, 1);
+	write_as("uid 9 pid 1", &none, 1);
+	cr_expect_not_null(strstr(f.log, "audit: uid 7 pid 8: delete_topic: topic 'orders', tenant '"), "%s", f.log);
+	cr_expect_not_null(strstr(f.log, "audit: uid 9 pid 1: delete_topic: topic 'none', tenant '"), "%s", f.log);
+	fixture_close(&f);
+	for (const char *at = f.log; (at = strstr(at, "audit: uid 7 pid 8: delete_topic: topic 'none'")) != NULL; at++)
+		lines++;
+	sum("audit: uid 7 pid 8: delete_topic: beyond those above:", &done, &refused);
+	cr_expect_eq(lines + refused, 500, "%s", f.log);
+	cr_expect_leq(lines, 20, "%s", f.log);
+	cr_expect_eq(done, 0);
+	cr_expect_null(strstr(f.log, "audit: uid 9 pid 1: delete_topic: beyond"), "nothing is left to be told of it");
+}
+
+Test(sync_audit, what_is_answered_from_memory_is_not_told_as_done, .init = begin, .fini = end)
+{
+	struct shmeta_op delete = {.type = SHMETA_OP_DELETE_TOPIC, .name = {"orders", 6}}, move = watermark(10);
+	size_t done = 0;
+
+	cr_assert_eq(shmeta_request_id(delete.request_id), SHMETA_OK);
+	cr_assert_eq(shmeta_request_id(move.request_id), SHMETA_OK);
+	for (int i = 0; i < 3; i++)
+		write_as("uid 7 pid 8", &move, 1);
+	for (int i = 0; i < 2; i++)
+		write_as("uid 7 pid 8", &delete, 1);
+	for (const char *at = f.log; (at = strstr(at, "': done, commit ")) != NULL; at++)
+		done++;
+	cr_expect_eq(done, 1, "%s", f.log);
+	cr_expect_not_null(strstr(f.log, "': repeated, not done again; the first one was done, commit "), "%s", f.log);
+	fixture_close(&f);
+	cr_expect_not_null(
+		strstr(f.log, "audit: uid 7 pid 8: update_high_watermark: 1 done, 0 refused, 2 repeated, commit "),
+		"%s", f.log);
+}
