@@ -178,8 +178,11 @@ static void host_log(void *arg, int priority, const char *event, const char *sen
 	struct daemon *d = arg;
 	struct mail *letter = mailbox_letter(d->mailbox, MAIL_LOG, sentence);
 
-	if (letter == NULL)
+	if (letter == NULL) {
+		if (strcmp(event, SYNC_AUDIT_EVENT) == 0)
+			log_audit(sentence); /* out of its turn, rather than not at all */
 		return;
+	}
 	letter->number = priority;
 	snprintf(letter->event, sizeof(letter->event), "%s", event);
 	mailbox_post(d->mailbox, letter);
@@ -596,6 +599,7 @@ static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_se
 {
 	const struct config_listener listener = {.problem = tell_problem};
 	char line[1200];
+	bool audited = d->config->write_audit; /* also what turns it off is on record */
 	struct config *next = NULL;
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
@@ -623,7 +627,7 @@ static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_se
 	         status == SHMETA_OK           ? ret_sentence
 	         : status == SHMETA_ERR_CONFIG ? "refused, nothing has changed"
 	                                       : ret_sentence);
-	if (d->config->write_audit)
+	if (audited || d->config->write_audit)
 		log_audit(line);
 	else
 		log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, "reload", line);

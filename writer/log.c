@@ -109,17 +109,19 @@ static void write_line(int priority, const char *event, const char *line)
 
 	switch (out.sink) {
 	case TO_JOURNAL:
-		(void)sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
-		                      "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance, NULL);
-		return;
+		if (sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
+		                    "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance, NULL) >= 0)
+			return;
+		/* Its socket may be away; the stream is what this process was started with. */
+		__attribute__((fallthrough));
+	case TO_PIPE:
+		fprintf(stream, "<%d>%s: %s\n", priority, event, line);
+		break;
 	case TO_TERMINAL:
 		if (out.progress_shown)
 			fputs("\r\033[K", stream);
 		out.progress_shown = false;
 		fprintf(stream, "shmetad: %s\n", line);
-		break;
-	case TO_PIPE:
-		fprintf(stream, "<%d>%s: %s\n", priority, event, line);
 		break;
 	}
 	fflush(stream);

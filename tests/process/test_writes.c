@@ -19,6 +19,7 @@
 
 #include "shm/wire.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
 
 TestSuite(writes, .timeout = 3600); /* make faults takes its time */
 
@@ -226,6 +227,26 @@ Test(writes, every_deletion_is_on_record_whatever_the_log_level, .init = begin, 
 		         (int)getpid(), i);
 		cr_expect_not_null(strstr(log, line), "%s is not on record:\n%s", line, log);
 	}
+}
+
+Test(writes, what_turns_the_audit_off_is_on_record, .init = begin, .fini = end)
+{
+	struct process p;
+	char sentence[300], line[80], *log;
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert(enter(&p, "operator"));
+	write_config("write { audit = off }");
+	cr_assert_eq(shmeta_reload(p.instance, WAIT_MS, sentence, sizeof sentence), SHMETA_OK, "%s", sentence);
+	cr_assert_eq(create(&p, "unseen", 1), SHMETA_OK);
+	leave(&p);
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	log = run_read_file(d.log);
+	cr_assert_not_null(log);
+	snprintf(line, sizeof line, "audit: uid %u pid %d: reload: ", (unsigned)geteuid(), (int)getpid());
+	cr_expect_not_null(strstr(log, line), "%s", log);
+	cr_expect_null(strstr(log, "unseen"), "the audit is off: %s", log);
+	free(log);
 }
 
 Test(writes, what_one_process_was_told_is_written_another_reads, .init = begin, .fini = end)
@@ -660,7 +681,7 @@ Test(writes, users_that_count_their_request_ids_alike_lose_nothing, .init = begi
 		struct process mine;
 		int failed = 0;
 
-		if (setresuid(NOBODY, NOBODY, NOBODY) < 0 || !enter(&mine, "nobody"))
+		if (run_daemon_become(&d, NOBODY, 0) != 0 || !enter(&mine, "nobody"))
 			_exit(101);
 		for (uint64_t i = 1; i <= COUNT; i++) {
 			(void)snprintf(name, sizeof name, "theirs-%u", (unsigned)i);

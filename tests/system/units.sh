@@ -23,6 +23,7 @@ for unit in shmetad.service shmetad@.service; do
 	)"
 	claim "$unit leaves no core" "$(grep -qx 'LimitCORE=0' "$root/$unit" || echo 'no LimitCORE=0')"
 	# What systemd 252 does not know it ignores, and verify says so; these two it would take for something else.
+	claim "$unit has journald drop no line of the audit" "$(grep -q '^LogRateLimitIntervalSec=0$' "$root/$unit" || echo "it has a rate limit")"
 	claim "$unit is of a type that systemd 252 knows" "$(grep -n 'notify-reload\|FileDescriptorStorePreserve' "$root/$unit")"
 done
 
