@@ -11,7 +11,8 @@
 
 #include "shm/op.h"
 
-enum { CHAINS = 16384 };
+enum { CHAINS = 16384, USERS_MAX = 256 };
+#define OTHERS UINT32_MAX /* no uid: all who come when there are so many, together */
 
 /* Places are 1 + index in done[]; 0: none. */
 struct done {
@@ -31,8 +32,8 @@ struct request_ids {
 	uint32_t used;     /* the first ones, which have been in use */
 	uint32_t free;
 	uint32_t chain[CHAINS];
-	struct user *users; /* those who have any */
-	size_t user_count, user_room;
+	struct user users[USERS_MAX + 1]; /* those who have any */
+	size_t user_count;
 };
 
 struct request_ids *request_ids_new(void)
@@ -50,7 +51,6 @@ void request_ids_free(struct request_ids *ids)
 	if (ids == NULL)
 		return;
 	free(ids->done);
-	free(ids->users);
 	free(ids);
 }
 
@@ -111,21 +111,13 @@ enum request_known request_ids_recall(const struct request_ids *ids, const struc
 	return REQUEST_NEW;
 }
 
-/* NULL: no memory. */
 static struct user *user_of(struct request_ids *ids, uint32_t uid)
 {
-	struct user *more;
-
 	for (size_t i = 0; i < ids->user_count; i++)
 		if (ids->users[i].uid == uid)
 			return &ids->users[i];
-	if (ids->user_count == ids->user_room) {
-		more = realloc(ids->users, (ids->user_room * 2 + 8) * sizeof *more);
-		if (more == NULL)
-			return NULL;
-		ids->users = more;
-		ids->user_room = ids->user_room * 2 + 8;
-	}
+	if (ids->user_count >= USERS_MAX && uid != OTHERS)
+		return user_of(ids, OTHERS);
 	ids->users[ids->user_count] = (struct user){.uid = uid};
 	return &ids->users[ids->user_count++];
 }
@@ -166,8 +158,6 @@ void request_ids_note(struct request_ids *ids, const struct request *request, co
 	if (ids->free == 0 && ids->used == REQUEST_IDS_MAX)
 		forget_one(ids);
 	user = user_of(ids, request->uid);
-	if (user == NULL)
-		return;
 	place = ids->free != 0 ? ids->free : ++ids->used;
 	if (place == ids->free)
 		ids->free = ids->done[place - 1].next;

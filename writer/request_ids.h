@@ -11,7 +11,7 @@
 #include "include/shmeta.h"
 
 /* Remembered at a time, of all users together. When there is no room, the user with the most loses its oldest: with n users each keeps
- * its newest REQUEST_IDS_MAX / n at least, whatever the others do. */
+ * its newest REQUEST_IDS_MAX / n at least, whatever the others do. More than 256 users share what the 257th would have. */
 enum { REQUEST_IDS_MAX = 16384 };
 
 /* An operation under its id. */
