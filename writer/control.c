@@ -129,8 +129,8 @@ __attribute__((format(printf, 4, 5))) static void evict(struct connection *c, ui
 	vsnprintf(why, sizeof(why), fmt, args);
 	va_end(args);
 	++*counter;
-	log_event(LOG_WARNING, event, "closed a connection of pid %d, uid %u: %s", (int)c->peer.pid,
-	          (unsigned)c->peer.uid, why);
+	log_event_by(c->peer.uid, LOG_WARNING, event, "closed a connection of pid %d, uid %u: %s", (int)c->peer.pid,
+	             (unsigned)c->peer.uid, why);
 	close_connection(c);
 }
 
@@ -357,8 +357,8 @@ static bool on_register(struct connection *c, const void *frame)
 	if (registry_add(control->registry, request, &c->peer, c->fd, control->limits.registrations_per_user,
 	                 is_privileged(&c->peer) ? 100 : control->limits.user_share, &fd, &c->registration,
 	                 &err) != SHMETA_OK) {
-		log_event(LOG_WARNING, "register", "cannot register pid %d, uid %u: %s", (int)c->peer.pid,
-		          (unsigned)c->peer.uid, err.text);
+		log_event_by(c->peer.uid, LOG_WARNING, "register", "cannot register pid %d, uid %u: %s",
+		             (int)c->peer.pid, (unsigned)c->peer.uid, err.text);
 		return send_answer(c, request->head.id, err.code, err.text, 0, 0, 0);
 	}
 	control->counters->registrations = registry_count(control->registry);
@@ -406,7 +406,8 @@ static bool may(const struct connection *c, uint32_t verb)
 static bool deny(struct connection *c, uint64_t id, const char *what, const char *sentence)
 {
 	c->control->counters->denied++;
-	log_event(LOG_WARNING, "denied", "pid %d, uid %u may not %s", (int)c->peer.pid, (unsigned)c->peer.uid, what);
+	log_event_by(c->peer.uid, LOG_WARNING, "denied", "pid %d, uid %u may not %s", (int)c->peer.pid,
+	             (unsigned)c->peer.uid, what);
 	return send_answer(c, id, SHMETA_ERR_DENIED, sentence, 0, 0, 0);
 }
 
@@ -811,8 +812,8 @@ static void refuse(struct control *control, int fd, const struct registry_peer *
 	frame.answer.text_bytes = (uint32_t)length;
 	frame.answer.head.bytes = (uint32_t)(sizeof(frame.answer) + (size_t)length);
 	control->counters->refused++;
-	log_event(LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer->pid,
-	          (unsigned)peer->uid, why);
+	log_event_by(peer->uid, LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer->pid,
+	             (unsigned)peer->uid, why);
 	(void)send_packet(fd, &frame, frame.answer.head.bytes, -1);
 	close(fd);
 }

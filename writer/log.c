@@ -19,9 +19,11 @@
 #include "shm/record.h"
 
 enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
+#define ANYBODY UINT32_MAX /* an event that is nobody's */
 
 struct limit {
 	char event[32];
+	uint32_t uid;
 	uint64_t window_ns; /* when the window began */
 	uint32_t told;
 	uint64_t held;
@@ -35,8 +37,9 @@ static struct {
 	enum { TO_PIPE, TO_TERMINAL, TO_JOURNAL } sink;
 	bool progress_shown;
 	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load is known */
-	struct limit limits[EVENTS_MAX];
-	size_t limit_count;
+	/* Users have a table of their own: however many there are, no other event loses its place. */
+	struct limit limits[2][EVENTS_MAX];
+	size_t limit_count[2];
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
 
 static const struct {
@@ -129,34 +132,52 @@ static void write_line(int priority, const char *event, const char *line)
 
 static void tell_held(struct limit *limit)
 {
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES], whose[32] = "";
 
 	if (limit->held == 0)
 		return;
+	if (limit->uid != ANYBODY)
+		snprintf(whose, sizeof(whose), " by user %u", limit->uid);
 	snprintf(line, sizeof(line),
-	         "%" PRIu64 " more messages of the event '%s' were held back (suppressed=%" PRIu64 ")", limit->held,
-	         limit->event, limit->held);
+	         "%" PRIu64 " more messages of the event '%s'%s were held back (suppressed=%" PRIu64 ")", limit->held,
+	         limit->event, whose, limit->held);
 	limit->held = 0;
 	write_line(LOG_NOTICE, limit->event, line);
 }
 
-static bool may_tell(const char *event)
+static bool is_over(const struct limit *limit, uint64_t now)
+{
+	return now - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000);
+}
+
+static struct limit *limit_of(const char *event, uint32_t uid, uint64_t now)
+{
+	struct limit *table = out.limits[uid != ANYBODY], *limit = NULL;
+	size_t *count = &out.limit_count[uid != ANYBODY];
+
+	for (size_t i = 0; i < *count; i++)
+		if (table[i].uid == uid && strncmp(table[i].event, event, sizeof(table[i].event) - 1) == 0)
+			return &table[i];
+	if (*count < EVENTS_MAX)
+		limit = &table[(*count)++];
+	for (size_t i = 0; limit == NULL && uid != ANYBODY && i < EVENTS_MAX; i++)
+		if (is_over(&table[i], now))
+			limit = &table[i];
+	/* More than the table holds share its last entry, so that no flood goes unlimited. */
+	if (limit == NULL)
+		return &table[EVENTS_MAX - 1];
+	tell_held(limit);
+	*limit = (struct limit){.uid = uid, .window_ns = now};
+	snprintf(limit->event, sizeof(limit->event), "%s", event);
+	return limit;
+}
+
+static bool may_tell(const char *event, uint32_t uid)
 {
 	uint64_t now = shmeta__boottime_ns();
-	struct limit *limit = NULL;
+	struct limit *limit = limit_of(event, uid, now);
 
-	for (size_t i = 0; i < out.limit_count && limit == NULL; i++)
-		if (strncmp(out.limits[i].event, event, sizeof(out.limits[i].event) - 1) == 0)
-			limit = &out.limits[i];
-	if (limit == NULL) {
-		/* More events than the table holds share its last entry, so that no flood goes unlimited. */
-		limit = &out.limits[out.limit_count < EVENTS_MAX ? out.limit_count++ : EVENTS_MAX - 1];
-		if (limit->window_ns == 0) {
-			snprintf(limit->event, sizeof(limit->event), "%s", event);
-			limit->window_ns = now;
-		}
-	}
-	if (now - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000)) {
+	if (is_over(limit, now)) {
 		tell_held(limit);
 		limit->window_ns = now;
 		limit->told = 0;
@@ -169,20 +190,35 @@ static bool may_tell(const char *event)
 	return true;
 }
 
-void log_event(int priority, const char *event, const char *fmt, ...)
+static void tell(int priority, const char *event, uint32_t uid, const char *fmt, va_list args)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
 	int saved = errno;
-	va_list args;
 
-	va_start(args, fmt);
 	shmeta__vsay(text, sizeof(text), fmt, args);
-	va_end(args);
 	pthread_mutex_lock(&out.lock);
-	if (priority <= out.level && may_tell(event))
+	if (priority <= out.level && may_tell(event, uid))
 		write_line(priority, event, log_escape(text, line, sizeof(line)));
 	pthread_mutex_unlock(&out.lock);
 	errno = saved;
+}
+
+void log_event(int priority, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	tell(priority, event, ANYBODY, fmt, args);
+	va_end(args);
+}
+
+void log_event_by(uint32_t uid, int priority, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	tell(priority, event, uid, fmt, args);
+	va_end(args);
 }
 
 void log_unlimited(int priority, const char *event, const char *sentence)
@@ -207,15 +243,16 @@ void log_audit(const char *sentence)
 void log_flush_held(uint64_t now_ns)
 {
 	pthread_mutex_lock(&out.lock);
-	for (size_t i = 0; i < out.limit_count; i++) {
-		struct limit *limit = &out.limits[i];
+	for (size_t k = 0; k < 2; k++)
+		for (size_t i = 0; i < out.limit_count[k]; i++) {
+			struct limit *limit = &out.limits[k][i];
 
-		if (limit->held > 0 && now_ns - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000)) {
-			tell_held(limit);
-			limit->window_ns = now_ns;
-			limit->told = 0;
+			if (limit->held > 0 && is_over(limit, now_ns)) {
+				tell_held(limit);
+				limit->window_ns = now_ns;
+				limit->told = 0;
+			}
 		}
-	}
 	pthread_mutex_unlock(&out.lock);
 }
 

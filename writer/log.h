@@ -17,6 +17,10 @@ void log_set_level(int level);
 /* event: a short stable word, the key of the limit and a field of the journal. */
 __attribute__((format(printf, 3, 4))) void log_event(int priority, const char *event, const char *fmt, ...);
 
+/* The same for what a user of the socket causes: the limit is the user's own, so that a flood of one hides nothing of another. */
+__attribute__((format(printf, 4, 5))) void log_event_by(uint32_t uid, int priority, const char *event, const char *fmt,
+                                                        ...);
+
 /* Without the limit: for what somebody with the right to do so has just asked for. */
 void log_unlimited(int priority, const char *event, const char *sentence);
 

@@ -129,6 +129,31 @@ Test(log, a_flood_of_one_event_is_held_back_and_counted_and_leaves_others_alone)
 	fclose(stream);
 }
 
+Test(log, a_flood_of_one_user_hides_no_line_of_another)
+{
+	uint64_t later = shmeta__boottime_ns() + (LOG_WINDOW_S + 1) * UINT64_C(1000000000);
+	const char *all;
+	int ends[2];
+	FILE *stream = to_pipe(ends);
+
+	for (int i = 0; i < 1000; i++)
+		log_event_by(1000, LOG_ERR, "denied", "line %d", i);
+	log_event_by(1001, LOG_ERR, "denied", "heard");
+	all = heard(ends[0]);
+	cr_expect_eq(count(all, "<3>denied: line"), LOG_BURST);
+	cr_expect_eq(count(all, "<3>denied: heard"), 1);
+	log_flush_held(later);
+	cr_expect_eq(count(heard(ends[0]), "the event 'denied' by user 1000 were held back (suppressed=990)"), 1);
+	/* Nor do many users make each other or events unlimited. */
+	for (uint32_t i = 0; i < 500; i++)
+		log_event_by(2000 + i, LOG_ERR, "denied", "y");
+	log_event(LOG_ERR, "new", "x");
+	all = heard(ends[0]);
+	cr_expect_lt(count(all, "<3>denied: y"), 100);
+	cr_expect_eq(count(all, "<3>new: x"), 1);
+	fclose(stream);
+}
+
 Test(log, more_events_than_the_table_holds_are_limited_together)
 {
 	int ends[2];
