@@ -50,7 +50,7 @@ demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but the writer's side of the store.
-lib_srcs       := $(filter-out shm/store%.c,$(shm_srcs)) $(reader_srcs)
+lib_srcs       := $(filter-out shm/store%.c shm/tree_check.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=

@@ -54,10 +54,13 @@ int shmeta__entry_check(enum shmeta_db db, const void *key, size_t key_bytes, co
 			return 0;
 		memcpy(&number, key, sizeof number);
 		return shmeta__ld64(value) == shmeta__head_checksum(value, bytes, number);
+	case SHMETA_DB_BLOCKS: /* a directory page begins as a block does */
+		return key_bytes == sizeof number && bytes == SHMETA_BLOCK_BYTES &&
+		       memcmp((const uint8_t *)value + offsetof(struct shmeta_block_head, id), key, key_bytes) == 0 &&
+		       shmeta__ld64(value) == shmeta__block_checksum(value);
 	case SHMETA_DB_META:
 	case SHMETA_DB_TOPICS:
 		return shmeta__unseal(db, key, key_bytes, value, &bytes);
-	case SHMETA_DB_BLOCKS: /* their pages have checksums, which whoever follows a locator looks at */
 	case SHMETA_DB_COUNT:
 		return 1;
 	case SHMETA_DB_NAMES:

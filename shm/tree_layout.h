@@ -20,7 +20,7 @@
 #error "LMDB's file layout is that of the machine"
 #endif
 
-enum { PAGE_HEADER = 16, NODE_HEADER = 8, VALUE_NUMBER = 8 };
+enum { PAGE_HEADER = 16, NODE_HEADER = 8, VALUE_NUMBER = 8, TREE_KEY_MAX = 511 };
 enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OWN = 0x04, PAGE_META = 0x08 };
 enum { NODE_OWN_PAGES = 0x01, NODE_DATABASE = 0x02 };
 
@@ -48,6 +48,18 @@ struct database {
 	uint64_t branch_pages, leaf_pages, own_pages, entries, root;
 };
 _Static_assert(sizeof(struct database) == 48, "LMDB's MDB_db");
+
+struct meta {
+	struct page_header page;
+	uint32_t magic, version;
+	uint64_t address, map_bytes;
+	struct database free, databases;
+	uint64_t last_page, txn;
+};
+_Static_assert(sizeof(struct meta) == 152, "LMDB's meta page");
+
+/* OK, ERR_CORRUPT, ERR_VERSION, as shmeta__tree_read_meta() has them: of one page, copied. err may be NULL. */
+enum shmeta_status tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err);
 
 /* false: it cannot be. */
 static inline bool tree_of_database(const struct database *database, enum shmeta_db db, struct shmeta__tree *ret)
