@@ -196,6 +196,7 @@ struct sync {
 	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
 	size_t leaving_count;
+	bool leaving_more; /* directories that did not fit the list: it is made again when these have gone */
 	uint8_t saved_feed[SYNC_FEED_MAX];
 	size_t saved_feed_bytes;
 

@@ -13,7 +13,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "writer/engine.h"
@@ -30,6 +32,11 @@ struct feed_head {
 
 /* A pin of the former writer's time that is held for longer than this many grace periods is not waited for. */
 enum { GRACES_FOR_OLD_PINS = 10 };
+/* Of a store's size in memory each. */
+enum { LEFT_MAX = 2 };
+/* A larger number was never given. */
+#define GENERATIONS_MAX (UINT64_C(1) << 48)
+#define REMOVE_AGAIN_NS (10 * SYNC_S)
 
 size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret)
 {
@@ -64,13 +71,58 @@ const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes)
 	return s->saved_feed + sizeof head;
 }
 
-/* Directories that a crash or a retirement left: the numbers are used up, and all but the current one go in time. */
-static void list_generations(struct sync *s)
+/* Say on the page of a generation that this writer has not open that readers are to leave it. */
+static void retire_number(struct sync *s, uint64_t number)
+{
+	char name[64];
+	void *map;
+	struct shmeta_err err;
+
+	snprintf(name, sizeof name, "store.%llu/generation", (unsigned long long)number);
+	int fd = openat(s->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	off_t bytes = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+	if (fd >= 0)
+		close(fd);
+	if (bytes < (off_t)sizeof(struct shmeta_generation) ||
+	    shmeta__map_file(s->dir_fd, name, sizeof(struct shmeta_generation), 1, &map, &err) != SHMETA_OK)
+		return;
+	struct shmeta_generation *page = map;
+
+	shmeta_publish(&page->retired, 1u); /* PAIR 4 */
+	munmap(map, sizeof(struct shmeta_generation));
+}
+
+/* How long ago it was made, opened by a writer, or left; 0 where the clock was set back since. */
+static uint64_t directory_age_ns(int dir_fd, const char *name)
+{
+	struct timespec now;
+	struct stat st;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_mtim.tv_sec >= now.tv_sec)
+		return 0;
+	return (uint64_t)(now.tv_sec - st.st_mtim.tv_sec - 1) * SYNC_S;
+}
+
+static void add_leaving(struct sync *s, uint64_t number, uint64_t due_ns)
+{
+	if (s->leaving_count < SYNC_LEAVING_MAX)
+		s->leaving[s->leaving_count++] = (struct sync_leaving){number, due_ns};
+	else
+		s->leaving_more = true;
+}
+
+/* Directories that former writers left. All but the current one go: at once where nobody can be about to open them, which is two grace
+ * periods after they were left, or always, where they have never been current. */
+static void list_generations(struct sync *s, bool at_start)
 {
 	int fd = openat(s->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	uint64_t now = sync_now(s), current = s->board->generation;
 	struct dirent *entry;
 
+	s->leaving_more = false;
 	if (dir == NULL) {
 		if (fd >= 0)
 			close(fd);
@@ -84,13 +136,16 @@ static void list_generations(struct sync *s)
 		errno = 0;
 		uint64_t number = strtoull(entry->d_name + 6, &end, 10);
 
-		if (errno != 0 || *end != '\0')
+		if (errno != 0 || *end != '\0' || number >= GENERATIONS_MAX)
 			continue;
-		if (number > s->newest_number)
+		if (at_start && number > s->newest_number)
 			s->newest_number = number;
-		if (number != s->board->generation && s->leaving_count < SYNC_LEAVING_MAX)
-			s->leaving[s->leaving_count++] =
-				(struct sync_leaving){number, sync_now(s) + 2 * s->options.grace_ns};
+		/* Later on, the newest one may be being loaded. */
+		if (number == current || (!at_start && number == s->newest_number))
+			continue;
+		uint64_t age = directory_age_ns(s->dir_fd, entry->d_name), keep = 2 * s->options.grace_ns;
+
+		add_leaving(s, number, number > current || age >= keep ? now : now + keep - age);
 	}
 	closedir(dir);
 }
@@ -99,50 +154,38 @@ void generation_remove_left(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
-	for (size_t i = 0; i < s->leaving_count;) {
-		struct sync_leaving *l = &s->leaving[i];
-		struct shmeta_err err;
+	do {
+		if (s->leaving_more && s->leaving_count == 0)
+			list_generations(s, false);
+		for (size_t i = 0; i < s->leaving_count;) {
+			struct sync_leaving *l = &s->leaving[i];
+			struct shmeta_err err;
 
-		if (l->due_ns > now) {
+			if (l->due_ns <= now) {
+				/* Whoever is in it goes on with what it has mapped, until it looks. */
+				retire_number(s, l->number);
+				if (shmeta__store_remove(s->dir_fd, l->number, &err) == SHMETA_OK) {
+					*l = s->leaving[--s->leaving_count];
+					continue;
+				}
+				sync_log(s, LOG_WARNING, "generation_left", "the old store.%llu stays: %s",
+				         (unsigned long long)l->number, err.text);
+				l->due_ns = now + REMOVE_AGAIN_NS;
+			}
 			sync_wake_at(s, l->due_ns);
 			i++;
-			continue;
 		}
-		if (shmeta__store_remove(s->dir_fd, l->number, &err) != SHMETA_OK)
-			sync_log(s, LOG_WARNING, "generation_left", "the old store.%llu stays: %s",
-			         (unsigned long long)l->number, err.text);
-		*l = s->leaving[--s->leaving_count];
-	}
+	} while (s->leaving_more && s->leaving_count == 0);
 }
 
 static void leave(struct sync *s, uint64_t number)
 {
-	/* Never two at a time but after many rebuilds within two grace periods; then the next start removes it. */
-	if (s->leaving_count < SYNC_LEAVING_MAX)
-		s->leaving[s->leaving_count++] = (struct sync_leaving){number, sync_now(s) + 2 * s->options.grace_ns};
-}
+	char name[32];
 
-/* Say so on the page of a generation that this writer did not open. */
-static void retire_number(struct sync *s, uint64_t number)
-{
-	char name[64];
-	void *map;
-	struct shmeta_err err;
-
-	snprintf(name, sizeof name, "store.%llu/generation", (unsigned long long)number);
-	int fd = openat(s->dir_fd, name, O_RDWR | O_CLOEXEC);
-	off_t bytes = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
-
-	if (fd >= 0)
-		close(fd);
-	if (bytes < (off_t)sizeof(struct shmeta_generation) ||
-	    shmeta__map_file(s->dir_fd, name, sizeof(struct shmeta_generation), 1, &map, &err) != SHMETA_OK)
-		return;
-	struct shmeta_generation *page = map;
-
-	if (memcmp(page->signature, "SHMGENER", sizeof page->signature) == 0)
-		shmeta_publish(&page->retired, 1u); /* PAIR 4 */
-	munmap(map, sizeof(struct shmeta_generation));
+	/* For the next start, should this one end before it has removed it. */
+	snprintf(name, sizeof name, "store.%llu", (unsigned long long)number);
+	(void)utimensat(s->dir_fd, name, NULL, AT_SYMLINK_NOFOLLOW);
+	add_leaving(s, number, sync_now(s) + 2 * s->options.grace_ns);
 }
 
 static void take(struct sync *s, struct shmeta__store *store)
@@ -225,8 +268,8 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	char text[1200];
 
 	(void)err;
-	s->newest_number = number;
-	list_generations(s);
+	s->newest_number = number < GENERATIONS_MAX ? number : 0;
+	list_generations(s, true);
 	if (number == 0)
 		return SHMETA_OK;
 
@@ -294,6 +337,7 @@ enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret,
 	struct shmeta__store *store;
 
 	describe_format(s, &format);
+	generation_remove_left(s);
 	enum shmeta_status status = shmeta__store_create(s->dir_fd, s->newest_number + 1, s->options.store_max_bytes,
 	                                                 s->options.grace_ns, &format, &store, err);
 
@@ -376,6 +420,10 @@ bool generation_writable(struct sync *s)
 	if (s->writable)
 		return true;
 	if (s->store == NULL || s->foreign)
+		return false;
+	generation_remove_left(s);
+	/* Quick restarts must not fill the memory with copies. */
+	if (s->leaving_count > LEFT_MAX || s->leaving_more)
 		return false;
 	if (s->gen->max_bytes < s->options.store_max_bytes)
 		return copy_aside(s, "store.max_bytes has grown");

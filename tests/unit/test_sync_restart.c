@@ -443,6 +443,58 @@ Test(sync_restart, directories_that_a_crash_left_are_removed_and_their_numbers_n
 	fixture_done(&f);
 }
 
+Test(sync_restart, any_number_of_directories_that_were_left_are_removed)
+{
+	enum { LEFT = 3 * 16 + 1 };
+	char name[64];
+
+	first_life();
+	fixture_crash(&f);
+	for (int i = 2; i < 2 + LEFT; i++) {
+		snprintf(name, sizeof name, "store.%d", i);
+		cr_assert_eq(mkdirat(f.dir_fd, name, 0750), 0);
+	}
+	fixture_open(&f);
+	fixture_run(&f);
+	for (uint64_t i = 2; i < 2 + LEFT; i++) {
+		snprintf(name, sizeof name, "store.%d", (int)i);
+		cr_assert_eq(faccessat(f.dir_fd, name, F_OK, 0), -1, "%s", name);
+	}
+	cr_assert(there(1));
+	SAME();
+	fixture_done(&f);
+}
+
+/* Each restart that lost a registration copies the store at its first write. */
+Test(sync_restart, quick_restarts_leave_at_most_two_old_stores_beside_the_current_one)
+{
+	uint64_t most = 0;
+
+	first_life();
+	f.kept = 0;
+	for (int i = 0; i < 30; i++) {
+		uint64_t directories = 0;
+
+		fixture_crash(&f);
+		f.now_ns += 50000000;
+		fixture_open(&f);
+		fixture_add_segment(&f, "t", 1, 10000 + 1000 * (uint64_t)i, 1000);
+		fixture_pass(&f, 50);
+		for (uint64_t number = 1; number <= 40; number++)
+			directories += there(number);
+		if (directories > most)
+			most = directories;
+	}
+	cr_assert_leq(most, 4, "the current one, two, and the one that has just been left");
+	/* The last one is not copied before there is room, and then it is. */
+	fixture_pass(&f, 5000);
+	SAME();
+	fixture_pass(&f, 5000);
+	for (uint64_t number = 1; number <= 40; number++)
+		cr_assert_eq(there(number), number == f.board->generation);
+	fixture_done(&f);
+}
+
 Test(sync_restart, a_source_that_can_never_work_fails_the_start_with_a_sentence)
 {
 	struct shmeta_err err = {0};
