@@ -26,6 +26,8 @@
 
 #define READ_GROUP "shmeta-read"
 
+enum { VERSION = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH };
+
 static enum shmeta_status make_parents(const char *path, struct shmeta_err *err)
 {
 	char *copy = strdup(path);
@@ -140,22 +142,55 @@ static enum shmeta_status open_directory(const char *path, int *ret_fd, struct s
 	return SHMETA_OK;
 }
 
+/* A page that readers may have mapped. One that was cut off is made whole, in place. */
+static enum shmeta_status map_page(const struct instance *instance, const char *name, uint64_t bytes, void **ret_map,
+                                   struct shmeta_err *err)
+{
+	enum shmeta_status status = shmeta__map_file(instance->dir_fd, name, bytes, 1, ret_map, err);
+	struct stat st;
+	int fd, error;
+
+	if (status != SHMETA_ERR_CORRUPT)
+		return status;
+	fd = openat(instance->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		if (fd >= 0)
+			close(fd);
+		return status;
+	}
+	log_event(LOG_WARNING, "damaged", "%s/%s: made whole again", instance->path, err->text);
+	error = posix_fallocate(fd, 0, (off_t)bytes);
+	close(fd);
+	if (error != 0)
+		return shmeta_fail_errno(err, error, "%s/%s: allocating %" PRIu64 " bytes", instance->path, name,
+		                         bytes);
+	return shmeta__map_file(instance->dir_fd, name, bytes, 1, ret_map, err);
+}
+
+/* What a writer of a later version left is not ours to replace; what none left is worth nothing to anybody. */
 static enum shmeta_status check_board(const struct instance *instance, struct shmeta_err *err)
 {
 	static const uint8_t zeroes[8];
 	struct shmeta_board copy = *instance->board;
 	struct shmeta_err reason;
+	enum shmeta_status status;
 
 	/* A writer that died before its first announcement left zeroes. */
 	if (memcmp(copy.signature, zeroes, sizeof(zeroes)) == 0 && copy.epoch == 0)
 		return SHMETA_OK;
-	if (shmeta__board_check(&copy, SHMETA_PAGE, &reason) == SHMETA_OK)
+	status = shmeta__board_check(&copy, SHMETA_PAGE, &reason);
+	if (status == SHMETA_OK)
 		return SHMETA_OK;
-	return shmeta_fail(
-		err, reason.code,
-		"%s holds a board that this writer (version %s) cannot take over: %.200s. Move the directory away "
-		"and start again; nothing in it is lost to the source",
-		instance->path, SHMETA_VERSION_STRING, reason.text);
+	if (status == SHMETA_ERR_VERSION && copy.writer_version > VERSION)
+		return shmeta_fail(err, status,
+		                   "%s holds a board that this writer (version %s) cannot take over: %.200s. Move the "
+		                   "directory away and start again; nothing in it is lost to the source",
+		                   instance->path, SHMETA_VERSION_STRING, reason.text);
+	log_event(LOG_WARNING, "damaged", "%s: %.200s: it is made anew, and the store with it", instance->path,
+	          reason.text);
+	memset(instance->board, 0, SHMETA_PAGE);
+	instance->board->epoch = copy.epoch; /* the next one is another, whatever this was */
+	return SHMETA_OK;
 }
 
 enum shmeta_status instance_open(const char *path, struct instance *ret, struct shmeta_err *err)
@@ -168,16 +203,18 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 	if (status == SHMETA_OK)
 		status = lock_take(instance.dir_fd, path, &instance.lock_fd, err);
 	if (status == SHMETA_OK)
-		status = shmeta__map_file(instance.dir_fd, "board", SHMETA_PAGE, 1, &map, err);
+		status = map_page(&instance, "board", SHMETA_PAGE, &map, err);
 	if (status == SHMETA_OK) {
 		instance.board = map;
 		status = check_board(&instance, err);
 	}
 	if (status == SHMETA_OK)
-		status = shmeta__map_file(instance.dir_fd, "stats", sizeof(struct shmeta_stats), 1, &map, err);
+		status = map_page(&instance, "stats", sizeof(struct shmeta_stats), &map, err);
 	if (status == SHMETA_OK) {
 		instance.stats = map;
 		instance.epoch = shmeta_observe(&instance.board->epoch) + 1;
+		if (instance.epoch == 0)
+			instance.epoch = 1;
 		*ret = instance;
 		return SHMETA_OK;
 	}
@@ -271,7 +308,7 @@ void instance_announce(struct instance *instance)
 	board->incompat = SHMETA_BOARD_INCOMPAT_V1;
 	board->compat = 0;
 	board->board_bytes = sizeof(*board);
-	board->writer_version = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH;
+	board->writer_version = VERSION;
 	board->writer_pid = (uint64_t)getpid();
 	board->writer_start_ticks = start_ticks();
 	read_boot_id(board->boot_id);

@@ -353,13 +353,14 @@ Test(shmetad, a_board_of_a_newer_format_is_refused_and_left_alone, .init = begin
 {
 	char *arguments[] = {"shmetad", "--dir", d.instance, "--source", "memory:", NULL};
 	char output[4096], path[128];
-	uint32_t features = 0x80000001;
+	uint32_t features = 0x80000001, version = 0xff << 16;
 	int fd;
 
 	cr_assert_eq(run_daemon_end(&d, SIGTERM), 0);
 	snprintf(path, sizeof(path), "%s/board", d.instance);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	cr_assert_eq(pwrite(fd, &features, sizeof(features), offsetof(struct shmeta_board, incompat)), 4);
+	cr_assert_eq(pwrite(fd, &version, sizeof(version), offsetof(struct shmeta_board, writer_version)), 4);
 	close(fd);
 	cr_expect_eq(run_once(arguments, output, sizeof(output)), 1);
 	cr_expect_not_null(strstr(output, "cannot take over"), "%s", output);
