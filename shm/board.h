@@ -43,7 +43,8 @@ struct shmeta_board {
 	uint32_t phase;          /*  96  enum shmeta_phase                                            */
 	uint32_t registrations;  /* 100  open ones, kept for the next writer                          */
 	uint64_t phase_since_ns; /* 104                                                              */
-	uint64_t reserved1[2];   /* 112                                                               */
+	uint64_t taking_over;    /* 112  the generation that a writer is about to take over; 0: none  */
+	uint64_t reserved1;      /* 120                                                               */
 	/* Line 2: moves all the time. */
 	uint64_t heartbeat_ns;  /* 128  CLOCK_BOOTTIME of the writer's last turn of its loop         */
 	int64_t boot_offset_ns; /* 136  CLOCK_BOOTTIME - CLOCK_MONOTONIC                            */
@@ -66,6 +67,7 @@ SHMETA_FROZEN(shmeta_board, store_ino, 88);
 SHMETA_FROZEN(shmeta_board, phase, 96);
 SHMETA_FROZEN(shmeta_board, registrations, 100);
 SHMETA_FROZEN(shmeta_board, phase_since_ns, 104);
+SHMETA_FROZEN(shmeta_board, taking_over, 112);
 SHMETA_FROZEN(shmeta_board, heartbeat_ns, 128);
 SHMETA_FROZEN(shmeta_board, boot_offset_ns, 136);
 SHMETA_FROZEN_SIZE(shmeta_board, 512);

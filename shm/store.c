@@ -186,21 +186,10 @@ static enum shmeta_status check_data_file(struct shmeta__store *store, struct sh
 /* Judged before the other databases are opened: another format may have others. */
 static enum shmeta_status check_format(const struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err)
 {
-	MDB_val key = {strlen(SHMETA_META_FORMAT), (void *)SHMETA_META_FORMAT}, value;
-	uint32_t format;
+	MDB_val key = {strlen(SHMETA_META_FORMAT), (void *)SHMETA_META_FORMAT}, value = {0, NULL};
 
-	/* The number comes first in every format, past and future. */
-	if (mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value) != 0 || value.mv_size < sizeof format)
-		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
-		                   "store.%llu: has no format record; it is not a shmeta store",
-		                   (unsigned long long)store->number);
-	memcpy(&format, value.mv_data, sizeof format);
-	if (format == SHMETA_STORE_FORMAT)
-		return SHMETA_OK;
-	return shmeta_fail(err, SHMETA_ERR_VERSION,
-	                   "store.%llu: has format %u, this program writes format %d; start the program that made "
-	                   "it, or remove the directory: the store is filled again from the source",
-	                   (unsigned long long)store->number, format, SHMETA_STORE_FORMAT);
+	(void)mdb_get(txn, store->dbi[SHMETA_DB_META], &key, &value);
+	return store_judge_format(store->number, value.mv_data, value.mv_size, err);
 }
 
 /* All databases in one transaction; create: make them, their sentinels and the beacon. */

@@ -65,7 +65,13 @@ struct shmeta__txn;   /* one write or read transaction on it */
 enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t max_bytes, uint64_t grace_ns,
                                         const struct shmeta_store_format *format, struct shmeta__store **ret,
                                         struct shmeta_err *err);
-/* Open an existing one for writing. ERR_VERSION, ERR_CORRUPT, ERR_NOT_RUNNING (not there). lock.mdb is made anew. */
+/* May this program take over generation `number` as it was found? Judged by code of ours, which believes nothing, before LMDB, which
+ * believes everything, sees it: its page, its format, its boot (boot_id: of this one), then all of data.mdb (shm/tree_check.h). Reads the
+ * whole file: takes the longer, the larger it is. Nobody else may write the store meanwhile. OK; otherwise the sentence says what was
+ * found: ERR_CORRUPT, ERR_VERSION (another format or boot), ERR_NOT_RUNNING (not there), ERR_NO_MEMORY, ERR_SYSTEM. */
+enum shmeta_status shmeta__store_prove(int dir_fd, uint64_t number, const uint8_t boot_id[16], struct shmeta_err *err);
+/* Open an existing one for writing. ERR_VERSION, ERR_CORRUPT, ERR_NOT_RUNNING (not there). lock.mdb is made anew. LMDB can end the process
+ * over a damaged one: whoever did not make it proves it first. */
 enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta__store **ret, struct shmeta_err *err);
 /* Copy this generation, as its newest commit shows it, to generation `number`; max_bytes 0: the same. The copy's commit
  * numbers go on from the original's. */

@@ -89,6 +89,9 @@ enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *
 /* Read META's format and counters through an open LMDB transaction, and judge them. */
 enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err);
 
+/* Is it a format record of this program's format? value NULL: there is none. */
+enum shmeta_status store_judge_format(uint64_t number, const void *value, size_t bytes, struct shmeta_err *err);
+
 /* The ladder (store_proxy.c). */
 enum shmeta_status store_proxy_take(struct shmeta__store *store, struct shmeta_err *err);
 void store_proxy_drop(struct shmeta__store *store, uint64_t oldest_pin);

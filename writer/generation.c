@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Which store to start from, and how one generation follows another.
  *
- * Start: the generation that the board names is served at once when it is readable, of this boot and of this source: no scan, no
- * copy. Everything else (another format, boot or source, damage) leaves it to the readers that are in it, and a new generation is
- * loaded aside.
+ * Start: the generation that the board names is served at once when it is of this boot and of this source and all of it is proved
+ * to be what a writer left (shmeta__store_prove()): no copy. Everything else (another format, boot or source, damage, a former start
+ * that ended over it) leaves it to the readers that are in it, and a new generation is loaded aside.
  *
  * First write: the former writer's proxies are gone, so nothing keeps LMDB from recycling pages that a reader of the former
  * writer's time still looks at. When every registration was handed over, waiting for the grace period and for pins older than the
@@ -220,14 +220,6 @@ void generation_read_saved_feed(struct sync *s)
 	shmeta__txn_abort(txn);
 }
 
-/* Why the store cannot be served; NULL: it can. */
-static const char *refuse(struct sync *s)
-{
-	if (memcmp(shmeta__store_format(s->store)->boot_id, s->board->boot_id, sizeof s->board->boot_id) != 0)
-		return "it was written before the machine was started";
-	return s->gen->retired ? "it was retired before its successor became current" : NULL;
-}
-
 static bool of_this_uri(struct sync *s)
 {
 	struct feed_head head;
@@ -262,9 +254,45 @@ static void let_go(struct sync *s)
 	s->saved_feed_bytes = 0;
 }
 
+/* Open the generation that the board names. Whatever ends the process meanwhile leaves a word on the board, and is not tried again. */
+static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shmeta_err *why)
+{
+	struct shmeta__store *store;
+	enum shmeta_status status;
+
+	if (shmeta_peek(&s->board->taking_over) == number)
+		return shmeta_fail(why, SHMETA_ERR_CORRUPT,
+		                   "store.%llu: the writer that took it over last ended before it served it",
+		                   (unsigned long long)number);
+	shmeta_publish(&s->board->taking_over, number);
+	status = shmeta__store_prove(s->dir_fd, number, s->board->boot_id, why);
+	if (status == SHMETA_OK)
+		status = shmeta__store_open(s->dir_fd, number, &store, why);
+	if (status == SHMETA_OK) {
+		take(s, store);
+		generation_read_saved_feed(s);
+		s->adopted_at_ns = sync_now(s);
+	}
+	shmeta_publish(&s->board->taking_over, UINT64_C(0));
+	return status;
+}
+
+/* A stamp carries no checksum, and one of the future would be believed until then. */
+static bool stamps_can_be(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) > now + SYNC_S)
+			return false;
+	return true;
+}
+
 enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err)
 {
 	uint64_t number = s->board->generation;
+	uint64_t began = sync_now(s);
+	struct shmeta_err why;
 	char text[1200];
 
 	(void)err;
@@ -273,36 +301,31 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	if (number == 0)
 		return SHMETA_OK;
 
-	struct shmeta__store *store;
-	struct shmeta_err why;
+	enum shmeta_status status = take_over(s, number, &why);
 
-	if (shmeta__store_open(s->dir_fd, number, &store, &why) != SHMETA_OK) {
-		/* Nothing is known of its topic numbers: begin far above what it can have used. */
-		s->next_topic_id = 1 + ((number & 0xfff) << 20);
-		sync_log(s, LOG_NOTICE, "store_refused", "store.%llu cannot be used, loading a new one: %s",
-		         (unsigned long long)number, why.text);
-		return SHMETA_OK;
-	}
-	take(s, store);
-	generation_read_saved_feed(s);
-	if (!usable && !of_this_uri(s)) {
+	if (status == SHMETA_OK && !usable && !of_this_uri(s)) {
 		let_go(s);
 		return SHMETA_OK;
 	}
-	s->adopted_at_ns = sync_now(s);
+	if (status == SHMETA_OK && !stamps_can_be(s)) {
+		let_go(s);
+		status = shmeta_fail(&why, SHMETA_ERR_CORRUPT, "store.%llu: its page has a stamp of the future",
+		                     (unsigned long long)number);
+	}
+	if (status != SHMETA_OK) {
+		/* Nothing is known of its topic numbers: begin far above what it can have used. */
+		s->next_topic_id = 1 + ((s->newest_number & 0xfff) << 20);
+		sync_log(s, LOG_NOTICE, "store_refused",
+		         "the store that was found cannot be used, loading a new one: %s", why.text);
+		return SHMETA_OK;
+	}
 
-	const char *reason = refuse(s), *other = reason == NULL ? another_source(s, text, sizeof text) : NULL;
+	const char *other = another_source(s, text, sizeof text);
 
 	if (other != NULL)
 		accept_changed(s, false, other);
-	if (reason == NULL) {
-		sync_log(s, LOG_INFO, "store_adopted", "serving store.%llu of the former writer",
-		         (unsigned long long)number);
-		return SHMETA_OK;
-	}
-	sync_log(s, LOG_NOTICE, "store_refused", "store.%llu cannot be used, loading a new one: %s",
-	         (unsigned long long)number, reason);
-	let_go(s);
+	sync_log(s, LOG_INFO, "store_adopted", "serving store.%llu of the former writer, proved in %llu ms",
+	         (unsigned long long)number, (unsigned long long)((s->adopted_at_ns - began) / SYNC_MS));
 	return SHMETA_OK;
 }
 

@@ -332,6 +332,104 @@ Test(sync_restart, a_damaged_store_is_replaced)
 	fixture_done(&f);
 }
 
+Test(sync_restart, a_store_that_ended_who_took_it_over_is_not_tried_again)
+{
+	first_life();
+	fixture_crash(&f);
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
+	cr_assert_eq(f.board->taking_over, 0, "it is served: whatever ends the writer now is not its fault");
+	fixture_crash(&f);
+	f.board->taking_over = 1;
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_STARTING);
+	cr_assert(strstr(f.log, "ended before it served it") != NULL, "%s", f.log);
+	fixture_run(&f);
+	cr_assert_eq(f.board->generation, 2);
+	SAME();
+	fixture_crash(&f);
+	fixture_open(&f);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "the next one is tried: %s", f.log);
+	cr_assert_eq(f.board->generation, 2);
+	fixture_done(&f);
+}
+
+/* ---- damage --------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t seed;
+
+static uint64_t random_below(uint64_t n)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed % n;
+}
+
+enum how { BIT, BYTES, NOISE, ZERO, SWAPPED, CUT, PAGE, HOWS };
+
+static void damage(enum how how)
+{
+	const char *name = how == PAGE ? "store.1/generation" : "store.1/data.mdb";
+	int fd = openat(f.dir_fd, name, O_RDWR | O_CLOEXEC);
+	uint8_t bytes[SHMETA_PAGE] = {0};
+	struct stat st;
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(fstat(fd, &st), 0);
+
+	off_t size = how == PAGE ? 512 : st.st_size, at = (off_t)random_below((uint64_t)size - 16);
+	size_t count = how == NOISE || how == ZERO || how == SWAPPED ? sizeof bytes : how == BYTES ? 16 : 1;
+
+	if (count == sizeof bytes)
+		at = (off_t)random_below((uint64_t)size / sizeof bytes) * (off_t)sizeof bytes;
+	if (how == CUT) {
+		cr_assert_eq(ftruncate(fd, at), 0);
+		close(fd);
+		return;
+	}
+	cr_assert_eq(
+		pread(fd, bytes, count,
+	              how == SWAPPED ? (off_t)random_below((uint64_t)size / sizeof bytes) * (off_t)sizeof bytes : at),
+		(ssize_t)count);
+	for (size_t i = 0; i < count && how != SWAPPED; i++)
+		bytes[i] = how == ZERO  ? 0
+		           : how == BIT ? bytes[i] ^ (uint8_t)(1u << random_below(8))
+		                        : (uint8_t)random_below(256);
+	cr_assert_eq(pwrite(fd, bytes, count, at), (ssize_t)count);
+	close(fd);
+}
+
+/* In this process: what LMDB would end it over ends the test. */
+Test(sync_restart, whatever_was_damaged_the_next_start_serves_what_the_source_has, .timeout = 240)
+{
+	unsigned int anew[HOWS] = {0};
+	enum { ROUNDS = 12 };
+
+	for (unsigned int round = 0; round < HOWS * ROUNDS; round++) {
+		enum how how = round % HOWS;
+
+		seed = UINT64_C(0x9E3779B97F4A7C15) * (round + 1);
+		first_life();
+		fixture_crash(&f);
+		damage(how);
+		f.now_ns += 5000000000;
+		f.kept = 1;
+		fixture_open(&f);
+		fixture_run(&f);
+		fixture_add_segment(&f, "t", 1, 10000, 1000);
+		fixture_pass(&f, 3000);
+		cr_assert_leq(f.board->generation, 2, "round %u: one load at most: %s", round, f.log);
+		cr_assert_eq(f.board->generation == 2, fixture_logged(&f, "store_refused"), "%s", f.log);
+		anew[how] += f.board->generation == 2;
+		SAME();
+		fixture_done(&f);
+	}
+	for (enum how how = 0; how < HOWS; how++)
+		cr_assert_gt(anew[how], how == PAGE ? 0 : ROUNDS / 3, "kind %d", (int)how);
+	cr_assert_eq(anew[CUT], ROUNDS);
+}
+
 Test(sync_restart, a_damaged_partition_is_not_patched_but_everything_is_loaded_anew_aside)
 {
 	struct shmeta__txn *txn;
