@@ -122,6 +122,18 @@ static void damage(const char *name, enum how how)
 	(void)close(fd);
 }
 
+/* Before anybody has mended it: the tool tells what it finds, and neither dies of it nor waits. */
+static void expect_verdict(const char *what, uint64_t store)
+{
+	struct run_tool t;
+
+	run_tool(&t, "shmetactl --dir %s verify --store %s/store.%llu", d.instance, d.instance,
+	         (unsigned long long)store);
+	cr_assert_lt(t.code, 124, "%s: %d: %s%s", what, t.code, t.out, t.err);
+	cr_assert(t.code == 0 || t.out[0] != '\0' || t.err[0] != '\0', "%s", what);
+	run_tool_done(&t);
+}
+
 Test(adoption, whatever_is_damaged_the_next_start_serves_what_the_source_has, .init = setup, .fini = teardown)
 {
 	static const char *const names[] = {"data.mdb", "board", "data.mdb", "generation", "data.mdb", "stats"};
@@ -131,11 +143,14 @@ Test(adoption, whatever_is_damaged_the_next_start_serves_what_the_source_has, .i
 		const char *file = names[round % 6];
 		enum how how = (enum how)(round / 6 % HOWS);
 		char name[64], what[96];
+		uint64_t store;
 
 		seed = UINT64_C(0x9E3779B97F4A7C15) * (round + 1);
-		(void)snprintf(name, sizeof name, "store.%llu/%s", (unsigned long long)current(), file);
+		store = current();
+		(void)snprintf(name, sizeof name, "store.%llu/%s", (unsigned long long)store, file);
 		(void)snprintf(what, sizeof what, "round %u: %s, kind %d", round, name, (int)how);
 		damage(strcmp(file, "board") == 0 || strcmp(file, "stats") == 0 ? file : name, how);
+		expect_verdict(what, store);
 		expect_all_right(what);
 	}
 }
