@@ -267,7 +267,8 @@ enum shmeta_class {
 
 /* How long ago the writer last knew the answer to be true of the source. Meaningful after FOUND and the ABSENT family. */
 struct shmeta_freshness {
-	uint64_t age_ns;
+	uint64_t
+		age_ns; /* UINT64_MAX: nobody can say: of another boot, or ahead of this process's clock by more than a second */
 	uint64_t ttl_ns;
 	uint64_t txn;   /* the commit that the snapshot shows */
 	uint32_t fresh; /* 1: age_ns < ttl_ns */
@@ -609,11 +610,13 @@ struct shmeta_state {
 	uint32_t writer_pid;   /* in the writer's pid namespace */
 	uint32_t writer_alive; /* 1: its heartbeat is younger than 5 s */
 	uint32_t reserved;
-	uint64_t heartbeat_age_ns;
+	uint64_t
+		heartbeat_age_ns; /* UINT64_MAX: ahead of this process's clock, which is one of another time namespace */
 	uint64_t epoch;
 	uint64_t generation;
 	uint64_t committed_txn;
-	uint64_t class_age_ns[SHMETA_CLASS_COUNT]; /* since all of a class was known to be true; UINT64_MAX: never */
+	uint64_t class_age_ns
+		[SHMETA_CLASS_COUNT]; /* since all of a class was known to be true; UINT64_MAX: never, or nobody can say (ahead) */
 };
 /* From shared memory alone. OK also where nothing was published yet: generation and committed_txn are 0 then.
  * Threads: any. Blocks: for file opens when the generation is a new one, its own or another thread's.

@@ -370,7 +370,10 @@ static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core
 
 uint64_t shmeta__writer_now_ns(const struct core *core)
 {
-	return shmeta__monotonic_ns() + (uint64_t)shmeta_peek(&core->board->boot_offset_ns);
+	uint64_t now = shmeta__board_now_ns(core->board), beat = shmeta_observe(&core->board->heartbeat_ns);
+
+	/* Where this process's clock is behind, the writer's last turn is the best that is known of its clock. */
+	return now > beat ? now : beat;
 }
 
 enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,

@@ -321,11 +321,6 @@ void shmeta__instance_remove(struct shmeta *instance, struct shmeta_reader *r)
 
 /* ---- state ---------------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t age(uint64_t now, uint64_t then)
-{
-	return now > then ? now - then : 0;
-}
-
 enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret)
 {
 	struct shmeta_state state = {.size = sizeof state};
@@ -343,11 +338,11 @@ enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
 	board = core->board;
-	now = shmeta__monotonic_ns() + (uint64_t)shmeta_peek(&board->boot_offset_ns);
+	now = shmeta__board_now_ns(board);
 	phase = shmeta_observe(&board->phase);
 	state.phase = phase <= SHMETA_PHASE_STOPPED ? (enum shmeta_phase)phase : SHMETA_PHASE_DEGRADED;
 	state.writer_pid = (uint32_t)shmeta_peek(&board->writer_pid);
-	state.heartbeat_age_ns = age(now, shmeta_observe(&board->heartbeat_ns));
+	state.heartbeat_age_ns = shmeta__age(now, shmeta_observe(&board->heartbeat_ns));
 	state.writer_alive = state.heartbeat_age_ns < ALIVE_WITHIN_NS && state.phase != SHMETA_PHASE_STOPPED;
 	state.epoch = shmeta_peek(&board->epoch);
 	status = shmeta__core_env(core, 1, &env, &err);
@@ -357,7 +352,7 @@ enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state
 	}
 	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
 		synced = env == NULL || env->other_boot ? 0 : shmeta_observe(&env->gen->stamp[i].synced_at_ns);
-		state.class_age_ns[i] = synced == 0 ? UINT64_MAX : age(now, synced);
+		state.class_age_ns[i] = synced == 0 ? UINT64_MAX : shmeta__age(now, synced);
 	}
 	shmeta__env_unref(env);
 	shmeta__core_unref(core, 0);

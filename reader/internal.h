@@ -243,6 +243,10 @@ struct shmeta_reader {
 	uint32_t clock;     /* enum reader_clock */
 	uint32_t tick;      /* lookups, for sampling */
 	uint32_t serial;    /* of the snapshot: iterators remember it */
+	/* What clock.c found when it last looked. */
+	uint64_t judge_ns;    /* CLOCK_MONOTONIC: when it looks again */
+	int64_t offset_least; /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
+	uint32_t ageless;     /* 1: no stamp can be compared with this process's clock */
 
 	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
 	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */
@@ -269,7 +273,26 @@ struct shmeta_reader {
 	struct shmeta_slot own; /* counters of a reader without a slot */
 };
 
-enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE, CLOCK_NONE };
+enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
+
+/* ---- clock.c: may stamps be compared with this process's clock? ----------------------------------------------------------- */
+
+/* A stamp that is further ahead than clocks of one machine differ by is one of another time namespace, or damaged. */
+#define AHEAD_NS (1000 * MILLION)
+
+/* How long ago it was; UINT64_MAX: it is ahead, and no age. */
+static inline uint64_t shmeta__age(uint64_t now, uint64_t then)
+{
+	return likely(now >= then) ? now - then : then - now > AHEAD_NS ? UINT64_MAX : 0;
+}
+
+/* From CLOCK_MONOTONIC to CLOCK_BOOTTIME, as the writer said, at least what this process finds: a machine that has slept since the writer
+ * said so is further on. */
+int64_t shmeta__boot_offset_at_least(int64_t said);
+/* The writer's CLOCK_BOOTTIME, now. */
+uint64_t shmeta__board_now_ns(const struct shmeta_board *board);
+/* Sets what it found in the reader. Once a second. */
+void shmeta__reader_judge_clock(struct shmeta_reader *r, uint64_t monotonic_ns);
 
 extern const uint32_t shmeta__always; /* 1: the guard of an unregistered reader */
 

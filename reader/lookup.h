@@ -27,13 +27,16 @@ static inline uint64_t class_synced_at(struct shmeta_reader *r, enum shmeta_clas
 	return r->seen[cls];
 }
 
-static inline uint64_t reader_now_ns(const struct shmeta_reader *r)
+static inline uint64_t reader_now_ns(struct shmeta_reader *r)
 {
+	uint64_t monotonic = likely(r->clock == CLOCK_COARSE) ? shmeta__coarse_boottime_ns(0) : shmeta__monotonic_ns();
 	int64_t offset = shmeta_peek(&r->gen->boot_offset_ns);
 
-	if (likely(r->clock == CLOCK_COARSE))
-		return shmeta__coarse_boottime_ns(offset);
-	return r->clock == CLOCK_PRECISE ? shmeta__monotonic_ns() + (uint64_t)offset : 0;
+	if (unlikely(monotonic >= r->judge_ns))
+		shmeta__reader_judge_clock(r, monotonic);
+	if (unlikely(offset < r->offset_least))
+		offset = r->offset_least;
+	return monotonic + (uint64_t)offset;
 }
 
 static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, int hint, const struct known *known,
@@ -45,9 +48,9 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 
 	if (known->synced_at_ns > synced)
 		synced = known->synced_at_ns & ~SHMETA_SYNCED_ALONE;
-	ret->age_ns = now > synced ? now - synced : 0;
-	if (unlikely(r->clock == CLOCK_NONE))
-		ret->age_ns = UINT64_MAX; /* stamps of another boot */
+	ret->age_ns = shmeta__age(now, synced);
+	if (unlikely(r->ageless))
+		ret->age_ns = UINT64_MAX;
 	ret->ttl_ns = ttl;
 	ret->txn = r->snapshot;
 	ret->fresh = ret->age_ns < ttl;

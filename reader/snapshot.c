@@ -115,9 +115,8 @@ static void use_env(struct shmeta_reader *r, struct env *env)
 	r->parked = 0;
 	r->env = env;
 	r->gen = env->gen;
-	r->clock = env->other_boot                                         ? CLOCK_NONE
-	           : (r->instance->flags & SHMETA_OPEN_PRECISE_CLOCK) != 0 ? CLOCK_PRECISE
-	                                                                   : CLOCK_COARSE;
+	r->clock = (r->instance->flags & SHMETA_OPEN_PRECISE_CLOCK) != 0 ? CLOCK_PRECISE : CLOCK_COARSE;
+	r->judge_ns = 0;
 	r->tenant = 0;
 	r->tenant_txn = 0;
 	r->quarantined_txn = 0;
@@ -178,7 +177,8 @@ static int is_abandoned(const struct shmeta_reader *r)
 	if (now < shmeta_peek(&r->core->next_look_ns))
 		return 0;
 	beat = shmeta_peek(&r->board->heartbeat_ns);
-	if (now + (uint64_t)shmeta_peek(&r->board->boot_offset_ns) < beat + WRITER_AWAY_NS)
+	/* One that is ahead says nothing. */
+	if (shmeta__age(shmeta__board_now_ns(r->board), beat) < WRITER_AWAY_NS)
 		return 0;
 	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
 	return shmeta__core_was_replaced(r->core);

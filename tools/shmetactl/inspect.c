@@ -14,7 +14,7 @@
 
 /* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
  * also live in another pid namespace, where its number means nothing here. */
-enum { STALLED_MS = 5000, GONE_MS = 1000 };
+enum { STALLED_MS = 5000, GONE_MS = 1000, AHEAD_MS = 1000 };
 
 /* Word by word, so that a number that moves meanwhile is either the old one or the new one. */
 static void copy_words(void *to, const void *from, size_t bytes)
@@ -289,5 +289,8 @@ const char *pages_version(uint32_t version, char ret[24])
 
 uint64_t pages_since(uint64_t now_ns, uint64_t then_ns)
 {
-	return then_ns == 0 ? UINT64_MAX : now_ns > then_ns ? now_ns - then_ns : 0;
+	/* Ahead by more than clocks of one machine differ by: of another time namespace. */
+	if (then_ns == 0 || (then_ns > now_ns && then_ns - now_ns > AHEAD_MS * 1000000ull))
+		return UINT64_MAX;
+	return now_ns > then_ns ? now_ns - then_ns : 0;
 }

@@ -1107,7 +1107,7 @@ static bool writer_alive(const struct verify *v)
 {
 	uint64_t now = shmeta__boottime_ns(), beat = shmeta_observe(&v->pages.live_board->heartbeat_ns);
 
-	return v->pages.alive && (beat >= now || now - beat < 5000000000u);
+	return v->pages.alive && pages_since(now, beat) < 5000000000u;
 }
 
 static int contents(struct verify *v, const char *uri)
