@@ -16,9 +16,8 @@
 
 #include "shm/tree.h"
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || __SIZEOF_POINTER__ != 8
-#error "LMDB's file layout is that of the machine"
-#endif
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(void *) == 8,
+               "LMDB's file layout is that of the machine");
 
 enum { PAGE_HEADER = 16, NODE_HEADER = 8, VALUE_NUMBER = 8, TREE_KEY_MAX = 511 };
 enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OWN = 0x04, PAGE_META = 0x08 };

@@ -189,20 +189,20 @@ static int refuse_command_line(const struct config_flags *flags, const char *sen
 	return DAEMON_REFUSED;
 }
 
-/* argument: NULL where getopt has told already, and the last word that it took is the wrong one. */
-static int usage(const struct config_flags *flags, const char *argument, const char *last)
+/* argument: NULL where getopt has told already, and `wrong`, the last word that it took, is the one. */
+static int usage(const struct config_flags *flags, const char *argument, const char *wrong)
 {
 	char sentence[512];
 
-	if (argument != NULL)
+	if (argument != NULL) {
 		snprintf(sentence, sizeof(sentence), "unexpected argument '%s'; 'shmetad --help' lists the options",
 		         argument);
-	else
-		snprintf(sentence, sizeof(sentence), "wrong option '%s'; 'shmetad --help' lists the options", last);
-	if (argument != NULL)
 		fprintf(stderr, "shmetad: %s\n", sentence);
-	else
+	} else {
+		snprintf(sentence, sizeof(sentence), "wrong option '%s'; 'shmetad --help' lists the options",
+		         wrong != NULL ? wrong : "");
 		fprintf(stderr, "shmetad: 'shmetad --help' lists the options\n");
+	}
 	return refuse_command_line(flags, sentence);
 }
 

@@ -116,6 +116,7 @@ static void lookups(void)
 	struct shmeta_find find = {handle, 77};
 	struct shmeta_str value;
 	enum shmeta_status status;
+	uint64_t id[2];
 	size_t bytes;
 
 	(void)!shmeta_begin(reader);
@@ -126,6 +127,7 @@ static void lookups(void)
 	(void)!shmeta_map_next(&t.config, &bytes, &value, &value);
 	(void)shmeta_strerror(SHMETA_ERR_FULL);
 	(void)shmeta_version();
+	(void)!shmeta_request_id(id);
 	(void)!shmeta_get_topic(reader, "a\nb", 3, NULL, &t, &f);
 	(void)!shmeta_get_topic(reader, NULL, 3, NULL, &t, &f);
 	(void)!shmeta_get_topic_by_id(reader, topic, &t, &f);
