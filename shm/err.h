@@ -16,7 +16,7 @@ struct shmeta_err {
 
 /* As snprintf(), for sentences: of what does not fit whole UTF-8 characters are kept, and "..." says that something is missing. */
 __attribute__((format(printf, 3, 4))) void shmeta__say(char *ret, size_t capacity, const char *fmt, ...);
-void shmeta__vsay(char *ret, size_t capacity, const char *fmt, va_list ap);
+__attribute__((format(printf, 3, 0))) void shmeta__vsay(char *ret, size_t capacity, const char *fmt, va_list ap);
 
 /* Fill err (may be NULL) and return code, so that an error site is one return. */
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta_fail(struct shmeta_err *err, enum shmeta_status code,
