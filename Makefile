@@ -145,6 +145,7 @@ $(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/t
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
+$(BUILD)/tests/fuzz/fuzz_import: $(call obj,$(filter-out tools/shmetactl/main.c,$(shmetactl_srcs)))
 .PRECIOUS: $(BUILD)/obj/%.o
 
 # Programs to learn from, with our warnings; tests/system/readme_example.sh compiles them as a user would.

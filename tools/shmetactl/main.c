@@ -374,25 +374,6 @@ int verb_help(struct tool *tool)
 
 /* ---- options ------------------------------------------------------------------------------------------------------------ */
 
-bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
-{
-	uint64_t value = 0;
-
-	if (*text == '\0')
-		return false;
-	for (; *text != '\0'; text++) {
-		uint64_t digit = (uint64_t)(*text - '0');
-
-		if (*text < '0' || *text > '9' || value > (max - digit) / 10)
-			return false;
-		value = value * 10 + digit;
-	}
-	if (value > max)
-		return false;
-	*ret = value;
-	return true;
-}
-
 static bool parse_time(const char *text, uint32_t *ret_ms)
 {
 	static const struct {
