@@ -89,7 +89,7 @@ extern "C" {
 	X(ERR_FORKED, -7, "handle was opened before fork")                                            \
 	X(ERR_NO_SNAPSHOT, -8, "no snapshot is open on this reader")                                  \
 	X(ERR_BUSY_SNAPSHOT, -9, "a snapshot is already open on this reader")                         \
-	X(ERR_EXPIRED, -10, "the unregistered snapshot outlived its grace period: discard and retry") \
+	X(ERR_EXPIRED, -10, "the snapshot was too old and was taken back: discard it and begin anew") \
 	X(ERR_CONTENDED, -11, "no stable snapshot within the bounded number of tries: retry")         \
 	X(ERR_TIMEOUT, -12, "the deadline passed")                                                    \
 	X(ERR_WRITER_AWAY, -13, "the writer cannot be reached")                                       \
@@ -368,8 +368,10 @@ void shmeta_reader_free(struct shmeta_reader *reader);
  * ERR_PERMISSION, ERR_NO_MEMORY, ERR_SYSTEM (a new generation could not be mapped). */
 SHMETA_MUST_USE enum shmeta_status shmeta_begin(struct shmeta_reader *reader);
 
-/* End it. Views and iterators of the snapshot die. SHMETA_ERR_EXPIRED: the reader was not registered and took longer than half
- * the grace period, and the writer has committed meanwhile: discard what you read. SHMETA_ERR_NO_SNAPSHOT when none was open.
+/* End it. Views and iterators of the snapshot die. SHMETA_ERR_EXPIRED: discard what you read. The reader was not registered, took
+ * longer than half the grace period, and the writer has committed meanwhile; or the writer revoked the snapshot, because it was out
+ * of date for longer than snapshot.max_age, because the store had no room left, or because an administrator asked for it. The next
+ * begin is good again. SHMETA_ERR_NO_SNAPSHOT when none was open.
  * With each of them, and with ERR_FORKED, no snapshot is open afterwards. Threads: the reader's. Blocks: never. */
 enum shmeta_status shmeta_end(struct shmeta_reader *reader);
 

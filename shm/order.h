@@ -18,7 +18,7 @@
  * PAIR 4  writer: completes a generation's directory, then shmeta_publish(board->generation), then publishes gen->retired of
  *                 the old one
  *         reader: shmeta_observe(gen->retired), then shmeta_observe(board->generation), then opens it
- * PAIR 5  writer: shmeta_publish(page->revoked)     when a registration's connection has closed
+ * PAIR 5  writer: shmeta_publish(page->revoked)     when a registration's connection has closed, or its snapshot is taken back
  *         reader: shmeta_observe(page->revoked)     at begin and at end
  * PAIR 6  seqlock of the stats file: stats->sequence is odd while the writer writes.
  */

@@ -23,7 +23,7 @@ struct shmeta_stats_reader {
 	uint32_t gid;                           /*  28                                                   */
 	uint64_t connected_at_ns;               /*  32  CLOCK_BOOTTIME                                   */
 	uint64_t oldest_pin;                    /*  40  0: none                                          */
-	uint64_t pin_age_ns;                    /*  48  since the writer first saw that pin              */
+	uint64_t pin_age_ns;                    /*  48  since the commit after it was published           */
 	uint64_t pin_lag;                       /*  56  commits since                                    */
 	uint32_t slots;                         /*  64  in use                                           */
 	uint32_t version;                       /*  68                                                   */

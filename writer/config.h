@@ -65,6 +65,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Size limit of a store generation. Address space until it is used.")                                                       \
 	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
 	  "How long the memory of a past commit is kept for readers that are not registered.")                                       \
+	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
+	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers SHMETA_ERR_EXPIRED. "           \
+	  "0: only where the store has no room left. Never less than store.grace_ms.")                                               \
 	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")                    \
 	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                                        \
 	  "Partitions are fresh this long after the source was read.")                                                               \

@@ -904,6 +904,11 @@ void control_sweep(struct control *control, uint64_t now_ns)
 	pthread_mutex_lock(&control->lock);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
+		/* What the process holds of us ends with its snapshots; it registers anew. */
+		if (c->registration != NULL && registration_is_revoked(c->registration)) {
+			close_connection(c);
+			continue;
+		}
 		if (c->registration != NULL || c->requests > 0)
 			continue;
 		if (!c->spoke && now_ns - c->opened_ns > control->limits.first_frame_ns)

@@ -26,7 +26,8 @@
 	C(frames, "counter", "frames", "frames received")                                               \
 	C(denied, "counter", "requests", "requests that the peer may not make")                         \
 	C(reloads, "counter", "reloads", "configurations taken over")                                   \
-	C(reloads_refused, "counter", "reloads", "configurations refused")
+	C(reloads_refused, "counter", "reloads", "configurations refused")                              \
+	C(snapshots_revoked, "counter", "processes", "registered processes whose snapshots were revoked")
 
 struct control_counters {
 #define C(name, kind, unit, help) uint64_t name;

@@ -36,7 +36,7 @@ enum {
 	STATS_TICKS = 4,   /* the stats page */
 	EXTEND_TICKS = 20, /* a start that goes on is told to the service manager */
 	EXTEND_S = 30,
-	PIN_WARN_S = 10
+	PIN_WARN_S = 5
 };
 enum { KEPT_MEMORY = 32 << 20 };
 enum { AT_ONCE = 4 }; /* answers of a round that the engine's thread sends itself */
@@ -401,16 +401,42 @@ static void write_stats(struct daemon *d)
 		.source = d->source,
 		.source_status = d->source_status,
 		.reason = reason,
-		.generation = d->instance.generation_number,
 		.committed = committed,
 	};
 
+	registry_look(d->registry, d->instance.generation_number, committed, shmeta__boottime_ns());
 	if (d->sync != NULL) {
 		sync_read_counters(d->sync, &d->sync_counters);
 		sync_source_status(d->sync, d->source_status, sizeof(d->source_status));
 	}
 	describe_phase(d, reason, sizeof(reason));
 	stats_write(d->instance.stats, &input);
+}
+
+static void tell_revoked(struct daemon *d)
+{
+	struct registry_revoked r;
+
+	while (registry_next_revoked(d->registry, &r)) {
+		char who[160], why[160];
+
+		snprintf(who, sizeof(who), "%s (pid %d, uid %u)", r.name, (int)r.peer.pid, (unsigned)r.peer.uid);
+		if (r.why == REGISTRY_TOO_OLD)
+			snprintf(why, sizeof(why), "longer than snapshot.max_age = %" PRIu64 "s",
+			         d->config->snapshot_max_age);
+		else
+			snprintf(why, sizeof(why), "%s",
+			         r.why == REGISTRY_NO_ROOM ? "and the store has no room left for what it holds back"
+			                                   : "an administrator asked for it");
+		d->counters.snapshots_revoked++;
+		if (r.pin != 0)
+			log_event(LOG_WARNING, "snapshot-revoked",
+			          "revoked the snapshot of %s: its commit %" PRIu64 " has been out of date for %" PRIu64
+			          ".%" PRIu64 " s, %s",
+			          who, r.pin, r.age_ns / 1000000000, r.age_ns / 100000000 % 10, why);
+		else
+			log_event(LOG_WARNING, "snapshot-revoked", "revoked the registration of %s: %s", who, why);
+	}
 }
 
 /* A reader that holds a snapshot for long makes the store grow; the operator is told whose process it is, once. */
@@ -426,8 +452,9 @@ static void watch_pins(struct daemon *d)
 	}
 	if (!d->pin_warned)
 		log_event(LOG_WARNING, "old-snapshot",
-		          "%s has held one snapshot for %" PRIu64 " s; the store grows until it lets go", who,
-		          age / 1000000000);
+		          "%s has held one snapshot for %" PRIu64
+		          " s; the store grows until it lets go, or 'shmetactl revoke' or snapshot.max_age ends it",
+		          who, age / 1000000000);
 	d->pin_warned = true;
 }
 
@@ -468,6 +495,8 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 
 	(void)due_us;
 	instance_heartbeat(&d->instance);
+	registry_look(d->registry, d->instance.generation_number, committed_now(d), shmeta__boottime_ns());
+	tell_revoked(d);
 	control_sweep(d->control, shmeta__boottime_ns());
 	show_progress(d);
 	if (d->ticks % STATS_TICKS == 0) {
@@ -578,6 +607,7 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 	config_free(d->config);
 	d->config = next;
 	log_set_level((int)next->log_level);
+	registry_set_max_age(d->registry, next->snapshot_max_age * 1000 * MS);
 	fill_limits(next, &limits);
 	control_set_limits(d->control, &limits);
 	config_sync_options(next, overrides, &options);
@@ -908,6 +938,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	status = registry_new(d->instance.board, d->instance.epoch, d->config->store_grace_ms * MS, &d->registry, err);
 	if (status != SHMETA_OK)
 		return status;
+	registry_set_max_age(d->registry, d->config->snapshot_max_age * 1000 * MS);
 	restore_registrations(d, &numbers, &fds, &count);
 	fill_limits(d->config, &limits);
 	status = control_start(d->event, d->instance.dir_fd, d->config->instance_directory, d->config->control_group,

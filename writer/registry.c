@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "writer/notify.h"
+#include "writer/published.h"
 #include "writer/shares.h"
 
 enum { NUMBER_BITS = 40 }; /* registrations of one epoch: more than a writer can be made to give in a century */
@@ -29,15 +30,20 @@ struct registration {
 	uint32_t slots; /* of the mapping; the page's own word belongs to the reader as well */
 	struct registry_peer peer;
 	bool connected;
+	bool revoked, told; /* told: or nothing is to be told of it */
+	bool over;          /* revoked, and the grace period has passed */
 	uint64_t connected_at_ns, revoked_at_ns;
-	/* What the last look at the pins found. */
-	uint64_t pin, pin_generation, pin_since_ns;
+	uint64_t born, born_generation; /* what was the newest commit then */
+	struct registry_revoked why;
 };
 
 struct registry {
 	struct shmeta_board *board;
 	uint64_t epoch, grace_ns, given;
-	pthread_mutex_t lock; /* guards the list, against the engine's look at the pins */
+	uint64_t max_age_ns;
+	pthread_mutex_t
+		lock; /* guards the list, who is revoked and `published`, against the engine's look at the pins */
+	struct published published;
 	struct registration *list;
 	uint32_t count, slots;
 	uint32_t former; /* as the former writer counted */
@@ -191,6 +197,9 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 	registration->peer = *peer;
 	registration->connected = true;
 	registration->connected_at_ns = shmeta__boottime_ns();
+	registration->born_generation = registry->published.generation;
+	if (registry->published.count > 0)
+		registration->born = registry->published.look[registry->published.count - 1].committed;
 	fd = make_page(registration, err);
 	if (fd < 0) {
 		free(registration);
@@ -213,16 +222,36 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 	return SHMETA_OK;
 }
 
+static void copy_name(const struct registration *registration, char ret[64])
+{
+	memcpy(ret, registration->page->agent_name, 64);
+	ret[63] = '\0';
+	for (char *p = ret; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
+/* Under the lock. */
+static void take_back(struct registration *r, uint64_t now_ns)
+{
+	if (r->revoked)
+		return;
+	shmeta_publish(&r->revoked, true); /* the loop's thread asks without the lock */
+	r->revoked_at_ns = now_ns;
+	shmeta_publish(&r->page->revoked, 1); /* PAIR 5 */
+}
+
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns)
 {
 	char page_name[48], connection_name[48];
 
-	(void)registry;
 	if (!registration->connected)
 		return;
 	registration->connected = false;
-	registration->revoked_at_ns = now_ns;
-	shmeta_publish(&registration->page->revoked, 1); /* PAIR 5 */
+	pthread_mutex_lock(&registry->lock);
+	registration->told |= !registration->revoked;
+	take_back(registration, now_ns);
+	pthread_mutex_unlock(&registry->lock);
 	fd_names(registration->number, page_name, connection_name, sizeof(page_name));
 	notify_drop_fd(connection_name);
 }
@@ -254,7 +283,10 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 		struct registration *gone = *at;
 		char page_name[48], connection_name[48];
 
-		if (gone->connected || now_ns - gone->revoked_at_ns < registry->grace_ns) {
+		pthread_mutex_lock(&registry->lock);
+		gone->over = gone->revoked && now_ns - gone->revoked_at_ns >= registry->grace_ns;
+		pthread_mutex_unlock(&registry->lock);
+		if (gone->connected || !gone->over) {
 			at = &gone->next;
 			continue;
 		}
@@ -386,12 +418,122 @@ uint64_t registry_oldest_pin(struct registry *registry, uint64_t generation)
 
 	pthread_mutex_lock(&registry->lock);
 	for (const struct registration *r = registry->list; r != NULL; r = r->next) {
-		uint64_t pin = oldest_of(r, generation);
+		uint64_t pin = r->over ? UINT64_MAX : oldest_of(r, generation);
 
+		if (pin < r->born && generation == r->born_generation)
+			pin = r->born;
 		oldest = pin < oldest ? pin : oldest;
 	}
 	pthread_mutex_unlock(&registry->lock);
 	return oldest;
+}
+
+/* Its oldest pin and the age of that; 0: none. Under the lock, or on the loop's thread. */
+static uint64_t pin_of(const struct registry *registry, const struct registration *r, uint64_t now_ns,
+                       uint64_t *ret_age_ns)
+{
+	uint64_t pin = oldest_of(r, registry->published.generation);
+
+	*ret_age_ns = 0;
+	if (pin == UINT64_MAX)
+		return 0;
+	*ret_age_ns = published_superseded_ns(&registry->published, pin, now_ns);
+	return pin;
+}
+
+/* ---- revoking ----------------------------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static void revoke_because(struct registration *r, enum registry_why why, uint64_t pin, uint64_t age_ns,
+                           uint64_t now_ns)
+{
+	take_back(r, now_ns);
+	r->why = (struct registry_revoked){
+		.number = r->number, .why = why, .pin = pin, .age_ns = age_ns, .peer = r->peer};
+	copy_name(r, r->why.name);
+}
+
+void registry_set_max_age(struct registry *registry, uint64_t max_age_ns)
+{
+	registry->max_age_ns = max_age_ns;
+}
+
+/* Those that pin a commit before `before`, and have for `least_ns`. Under the lock. */
+static size_t revoke_older(struct registry *registry, enum registry_why why, uint64_t before, uint64_t least_ns,
+                           uint64_t now_ns)
+{
+	size_t count = 0;
+
+	if (least_ns < registry->grace_ns)
+		least_ns = registry->grace_ns;
+	for (struct registration *r = registry->list; r != NULL; r = r->next) {
+		uint64_t age, pin = r->revoked ? 0 : pin_of(registry, r, now_ns, &age);
+
+		if (pin == 0 || pin >= before || age < least_ns)
+			continue;
+		revoke_because(r, why, pin, age, now_ns);
+		count++;
+	}
+	return count;
+}
+
+void registry_look(struct registry *registry, uint64_t generation, uint64_t committed, uint64_t now_ns)
+{
+	pthread_mutex_lock(&registry->lock);
+	published_note(&registry->published, generation, committed, now_ns);
+	if (registry->max_age_ns > 0)
+		(void)revoke_older(registry, REGISTRY_TOO_OLD, UINT64_MAX, registry->max_age_ns, now_ns);
+	pthread_mutex_unlock(&registry->lock);
+}
+
+size_t registry_relieve(struct registry *registry, uint64_t generation, uint64_t before, uint64_t now_ns)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&registry->lock);
+	if (generation == registry->published.generation)
+		count = revoke_older(registry, REGISTRY_NO_ROOM, before, 0, now_ns);
+	pthread_mutex_unlock(&registry->lock);
+	return count;
+}
+
+size_t registry_evict(struct registry *registry, uint64_t number_or_pid, uint64_t now_ns)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&registry->lock);
+	for (struct registration *r = registry->list; r != NULL; r = r->next) {
+		uint64_t age, pin;
+
+		if (r->revoked || (r->number != number_or_pid && (uint64_t)r->peer.pid != number_or_pid))
+			continue;
+		pin = pin_of(registry, r, now_ns, &age);
+		revoke_because(r, REGISTRY_ASKED, pin, age, now_ns);
+		count++;
+	}
+	pthread_mutex_unlock(&registry->lock);
+	return count;
+}
+
+bool registry_next_revoked(struct registry *registry, struct registry_revoked *ret)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&registry->lock);
+	for (struct registration *r = registry->list; r != NULL && !found; r = r->next) {
+		found = r->revoked && !r->told;
+		if (found) {
+			r->told = true;
+			*ret = r->why;
+		}
+	}
+	pthread_mutex_unlock(&registry->lock);
+	return found;
+}
+
+bool registration_is_revoked(const struct registration *registration)
+{
+	return shmeta_observe(&registration->revoked);
 }
 
 uint64_t registry_epoch(const struct registry *registry)
@@ -425,31 +567,7 @@ uint32_t registry_count_of(const struct registry *registry, uid_t uid)
 
 /* ---- what is told of readers -------------------------------------------------------------------------------------------- */
 
-static void copy_name(const struct registration *registration, char ret[64])
-{
-	memcpy(ret, registration->page->agent_name, 64);
-	ret[63] = '\0';
-	for (char *p = ret; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = '?';
-}
-
-/* Follow a reader's oldest pin from look to look. A pin of the newest commit holds nothing back, so its age begins when a
- * newer one is there. */
-static void look(struct registration *r, uint64_t generation, uint64_t committed, uint64_t now_ns)
-{
-	uint64_t pin = oldest_of(r, generation);
-
-	pin = pin == UINT64_MAX ? 0 : pin;
-	if (pin == r->pin && generation == r->pin_generation && pin < committed)
-		return;
-	r->pin = pin;
-	r->pin_generation = generation;
-	r->pin_since_ns = now_ns;
-}
-
-void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t generation, uint64_t committed,
-                     uint64_t now_ns)
+void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t committed, uint64_t now_ns)
 {
 	uint32_t rows = 0;
 
@@ -457,7 +575,6 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 	for (struct registration *r = registry->list; r != NULL; r = r->next) {
 		struct shmeta_stats_reader row = {0};
 
-		look(r, generation, committed, now_ns);
 		add_counters(r, now_ns, &row.counters);
 #define C(name, help) add_up(&stats->all_readers.name, row.counters.name, UINT64_MAX);
 		SHMETA_READER_COUNTERS(C)
@@ -471,9 +588,8 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 		row.agent_pid = shmeta_peek(&r->page->agent_pid);
 		row.version = shmeta_peek(&r->page->agent_version);
 		row.connected_at_ns = r->connected_at_ns;
-		row.oldest_pin = r->pin;
-		row.pin_age_ns = r->pin != 0 ? now_ns - r->pin_since_ns : 0;
-		row.pin_lag = r->pin != 0 && r->pin < committed ? committed - r->pin : 0;
+		row.oldest_pin = r->over ? 0 : pin_of(registry, r, now_ns, &row.pin_age_ns);
+		row.pin_lag = row.oldest_pin != 0 && row.oldest_pin < committed ? committed - row.oldest_pin : 0;
 		for (uint32_t i = 0; i < r->slots; i++)
 			row.slots += shmeta_peek(&shmeta__slot(r->page, i)->in_use) == 1;
 		copy_name(r, row.name);
@@ -487,15 +603,18 @@ bool registry_oldest_holder(const struct registry *registry, uint64_t now_ns, ui
                             size_t bytes)
 {
 	const struct registration *oldest = NULL;
+	uint64_t age;
 	char name[64];
 
+	*ret_pin_age_ns = 0;
 	for (const struct registration *r = registry->list; r != NULL; r = r->next)
-		if (r->pin != 0 && (oldest == NULL || r->pin_since_ns < oldest->pin_since_ns))
+		if (!r->over && pin_of(registry, r, now_ns, &age) != 0 && age > *ret_pin_age_ns) {
 			oldest = r;
+			*ret_pin_age_ns = age;
+		}
 	if (oldest == NULL)
 		return false;
 	copy_name(oldest, name);
-	*ret_pin_age_ns = now_ns - oldest->pin_since_ns;
 	snprintf(ret_who, bytes, "%s (pid %d, uid %u)", name, (int)oldest->peer.pid, (unsigned)oldest->peer.uid);
 	return true;
 }

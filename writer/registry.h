@@ -3,8 +3,12 @@
  * drops; the engine's thread asks for the oldest pin. What a reader wrote in its page is copied once, bounds-checked, and only
  * then used; whatever it writes, it harms nobody's snapshot but its own.
  *
- *   connected --connection closed--> revoked (pins still count) --one grace period--> dropped
- */
+ *   connected --connection closed, process ended--> revoked (pins still count) --one grace period--> dropped
+ *       \--snapshot too old, no room, asked for--------^    (dropped once the connection is closed as well)
+ *
+ * The age of a pin is the time for which its commit has not been the newest: what it holds back began to be replaced then. So it does
+ * not matter how often a reader stores it, or that it moves between old commits. A pin of a commit before the registration, which no
+ * honest reader can have, holds back what one of the registration's time would. */
 #ifndef SHMETA_WRITER_REGISTRY_H
 #define SHMETA_WRITER_REGISTRY_H
 
@@ -43,8 +47,32 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 
 /* The connection has closed. */
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns);
-/* Drop what was revoked longer than a grace period ago. */
+/* Of what was revoked longer than a grace period ago no pin counts any more; where the connection has closed, too, it is dropped. */
 void registry_sweep(struct registry *registry, uint64_t now_ns);
+
+/* ---- snapshots that end before their reader ends them: its next call answers ERR_EXPIRED, and it registers anew ------------- */
+
+enum registry_why { REGISTRY_TOO_OLD, REGISTRY_NO_ROOM, REGISTRY_ASKED };
+
+/* Pins that are older are revoked by registry_look(), but none that is younger than a grace period. 0: none is. */
+void registry_set_max_age(struct registry *registry, uint64_t max_age_ns);
+/* Called a few times a second, with the newest commit of the current generation. */
+void registry_look(struct registry *registry, uint64_t generation, uint64_t committed, uint64_t now_ns);
+/* Any thread: revoke those that pin a commit before `before`, but none that is younger than a grace period. Returns how many. */
+size_t registry_relieve(struct registry *registry, uint64_t generation, uint64_t before, uint64_t now_ns);
+/* Revoke, whatever it pins: a registration by its number, or all of a process by its id. Numbers are above all ids. Returns how many. */
+size_t registry_evict(struct registry *registry, uint64_t number_or_pid, uint64_t now_ns);
+
+struct registry_revoked {
+	uint64_t number;
+	enum registry_why why;
+	uint64_t pin, age_ns; /* pin 0: none */
+	struct registry_peer peer;
+	char name[64];
+};
+/* Who was revoked and not told of yet. The connection is to be closed. False: nobody. */
+bool registry_next_revoked(struct registry *registry, struct registry_revoked *ret);
+bool registration_is_revoked(const struct registration *registration);
 
 /* Descriptors that the service manager kept: call registry_restore() for each one with its name before anybody connects.
  * Takes fd. Returns the name's kind, and for a connection its registration's number, which registry_find() finds. */
@@ -68,9 +96,8 @@ uint32_t registry_count(const struct registry *registry);
 uint32_t registry_count_of(const struct registry *registry, uid_t uid);
 
 /* The readers' part of the stats page. committed: of the generation. */
-void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t generation, uint64_t committed,
-                     uint64_t now_ns);
-/* The reader that has held back recycling for longest, as registry_report() last saw it. False: none does. */
+void registry_report(struct registry *registry, struct shmeta_stats *stats, uint64_t committed, uint64_t now_ns);
+/* The reader that has held back recycling for longest. False: none does. */
 bool registry_oldest_holder(const struct registry *registry, uint64_t now_ns, uint64_t *ret_pin_age_ns, char *ret_who,
                             size_t bytes);
 

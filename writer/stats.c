@@ -39,7 +39,7 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	page->counter[COUNTER_##name] = input->sync->name;
 	SYNC_COUNTERS(C)
 #undef C
-	registry_report(input->registry, page, input->generation, input->committed, now);
+	registry_report(input->registry, page, input->committed, now);
 	shmeta__stats_end(page, now);
 }
 

@@ -17,7 +17,7 @@ struct stats_input {
 	const char *source;        /* without secrets */
 	const char *reason;        /* of the phase */
 	const char *source_status; /* as sync_source_status() says */
-	uint64_t generation, committed;
+	uint64_t committed;
 };
 
 void stats_write(struct shmeta_stats *page, const struct stats_input *input);

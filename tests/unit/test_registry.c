@@ -117,7 +117,7 @@ Test(registry, a_revoked_reader_is_honoured_for_one_grace_period_and_no_longer, 
 
 Test(registry, a_page_full_of_noise_harms_only_its_own_reader, .init = begin, .fini = end)
 {
-	static struct shmeta_stats stats;
+	static struct shmeta_stats page;
 	struct reader good, hostile;
 	uint64_t oldest;
 
@@ -128,10 +128,11 @@ Test(registry, a_page_full_of_noise_harms_only_its_own_reader, .init = begin, .f
 		memset(hostile.page, fill, shmeta__slots_bytes(hostile.slots));
 		oldest = registry_oldest_pin(registry, GENERATION);
 		cr_expect_eq(oldest, 21, "noise %02x makes it %lu", fill, (unsigned long)oldest);
-		registry_report(registry, &stats, GENERATION, 100, 1);
-		cr_expect_eq(stats.reader_count, 2);
-		cr_expect_eq(stats.reader[0].slots <= 4, 1);
-		cr_expect_not_null(memchr(stats.reader[0].name, '\0', sizeof(stats.reader[0].name)));
+		registry_look(registry, GENERATION, 100, 1);
+		registry_report(registry, &page, 100, 1);
+		cr_expect_eq(page.reader_count, 2);
+		cr_expect_eq(page.reader[0].slots <= 4, 1);
+		cr_expect_not_null(memchr(page.reader[0].name, '\0', sizeof(page.reader[0].name)));
 	}
 	/* Sealed: no noise can take the pages away from under the writer. */
 	cr_expect_eq(ftruncate(hostile.fd, 0), -1);
@@ -204,7 +205,7 @@ Test(registry, what_a_reader_claims_to_have_counted_is_bounded_by_its_time, .ini
 	now = shmeta__boottime_ns() + SECOND;
 	shmeta__slot(honest.page, 0)->counters.found = 1000000;
 	memset(shmeta__slot(liar.page, 0), 0xff, 4 * SHMETA_SLOT_BYTES);
-	registry_report(registry, &stats, GENERATION, 100, now);
+	registry_report(registry, &stats, 100, now);
 	cr_expect_geq(stats.all_readers.found, 1000000, "what is possible counts");
 	cr_expect_leq(stats.all_readers.found, 4 * 2 * SECOND, "found: %lu", (unsigned long)stats.all_readers.found);
 	cr_expect_leq(stats.all_readers.corrupt, 4 * 2 * SECOND, "corrupt: %lu",
@@ -212,7 +213,7 @@ Test(registry, what_a_reader_claims_to_have_counted_is_bounded_by_its_time, .ini
 	/* Nor does it stay in the sum when it has gone. */
 	registry_revoke(registry, liar.registration, now);
 	registry_sweep(registry, now + GRACE_NS);
-	registry_report(registry, &stats, GENERATION, 100, now + GRACE_NS);
+	registry_report(registry, &stats, 100, now + GRACE_NS);
 	cr_expect_eq(stats.reader_count, 1);
 	cr_expect_leq(stats.all_readers.found, 4 * 2 * SECOND);
 	forget(&honest);
@@ -288,29 +289,198 @@ Test(registry, descriptors_that_are_no_sealed_pages_are_not_taken_for_some, .ini
 	board.registrations = 0;
 }
 
-Test(registry, a_pin_grows_old_only_while_commits_go_on, .init = begin, .fini = end)
+/* ---- ages, and snapshots that are taken back -------------------------------------------------------------------------------- */
+
+static struct shmeta_stats stats;
+
+static uint64_t age_at(uint64_t committed, uint64_t now_ns)
 {
-	static struct shmeta_stats stats;
+	registry_look(registry, GENERATION, committed, now_ns);
+	registry_report(registry, &stats, committed, now_ns);
+	return stats.reader[0].pin_age_ns;
+}
+
+Test(registry, a_pin_is_as_old_as_the_commit_after_it, .init = begin, .fini = end)
+{
 	struct reader a;
 	uint64_t age;
 	char who[160];
 
 	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
 	pin(&a, 0, GENERATION, 10);
-	registry_report(registry, &stats, GENERATION, 10, 1000);
-	registry_report(registry, &stats, GENERATION, 10, 5000);
-	cr_expect_eq(stats.reader[0].pin_age_ns, 0, "a pin of the newest commit holds nothing back");
-	registry_report(registry, &stats, GENERATION, 14, 6000);
-	registry_report(registry, &stats, GENERATION, 20, 9000);
-	cr_expect_eq(stats.reader[0].pin_age_ns, 4000);
+	cr_expect_eq(age_at(10, 1000), 0);
+	cr_expect_eq(age_at(10, 5000), 0, "a pin of the newest commit holds nothing back");
+	cr_expect_not(registry_oldest_holder(registry, 5000, &age, who, sizeof(who)));
+	cr_expect_eq(age_at(14, 6000), 0);
+	cr_expect_eq(age_at(20, 9000), 3000);
 	cr_expect_eq(stats.reader[0].pin_lag, 10);
 	cr_expect(registry_oldest_holder(registry, 9500, &age, who, sizeof(who)));
-	cr_expect_eq(age, 4500);
+	cr_expect_eq(age, 3500);
 	cr_expect_str_eq(who, "reader (pid 1, uid 1)");
+	pin(&a, 0, GENERATION, 15);
+	cr_expect_eq(age_at(20, 9500), 500, "commit 16 was there at 9000");
 	pin(&a, 0, GENERATION, 0);
-	registry_report(registry, &stats, GENERATION, 21, 10000);
+	cr_expect_eq(age_at(21, 10000), 0);
 	cr_expect_not(registry_oldest_holder(registry, 10000, &age, who, sizeof(who)));
 	forget(&a);
+}
+
+Test(registry, a_pin_that_moves_between_old_commits_has_its_true_age, .init = begin, .fini = end)
+{
+	struct reader a;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	for (uint64_t i = 1; i <= 500; i++) {
+		pin(&a, (uint32_t)(i % 4), GENERATION, 0);
+		pin(&a, (uint32_t)((i + 1) % 4), GENERATION, 1 + i % 2);
+		cr_expect_eq(age_at(i, i * 200), i < 3 ? 0 : (i - (2 + i % 2)) * 200, "after %lu looks",
+		             (unsigned long)i);
+	}
+	forget(&a);
+}
+
+/* A look every 250 ms for an hour, and the ages of pins of every age. */
+Test(registry, ages_stay_true_however_many_commits_there_were, .init = begin, .fini = end)
+{
+	static const uint64_t look_ns = 250000000, looks = 4 * 3600;
+	struct reader a;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	for (uint64_t i = 1; i <= looks; i++)
+		registry_look(registry, GENERATION, i * 1000, i * look_ns);
+	for (uint64_t back = 0; back < looks; back = back * 5 / 4 + 1) {
+		uint64_t published = looks - back, real = back * look_ns, age;
+
+		pin(&a, 0, GENERATION, published * 1000 - 1);
+		age = age_at(looks * 1000, looks * look_ns);
+		cr_expect_leq(age, real);
+		cr_expect_geq(age + age / 50 + look_ns, real, "%lu ms look like %lu ms",
+		              (unsigned long)(real / 1000000), (unsigned long)(age / 1000000));
+	}
+	forget(&a);
+}
+
+Test(registry, the_snapshot_that_is_too_old_is_revoked_and_no_other, .init = begin, .fini = end)
+{
+	struct registry_revoked revoked;
+	struct reader old, young, newest;
+
+	registry_set_max_age(registry, 60000);
+	cr_assert_eq(add(&old, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&young, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&newest, 4, 1, 9), SHMETA_OK);
+	registry_look(registry, GENERATION, 10, 1000);
+	pin(&old, 2, GENERATION, 10);
+	registry_look(registry, GENERATION, 11, 2000);
+	pin(&young, 0, GENERATION, 11);
+	registry_look(registry, GENERATION, 12, 3000);
+	pin(&newest, 0, GENERATION, 12);
+	registry_look(registry, GENERATION, 12, 61999);
+	cr_expect_not(registry_next_revoked(registry, &revoked));
+	registry_look(registry, GENERATION, 12, 62000);
+	cr_expect_eq(shmeta_observe(&old.page->revoked), 1);
+	cr_expect_eq(shmeta_observe(&young.page->revoked), 0);
+	cr_expect_eq(shmeta_observe(&newest.page->revoked), 0, "the newest commit never grows old");
+	cr_expect(registry_next_revoked(registry, &revoked));
+	cr_expect_eq(revoked.why, REGISTRY_TOO_OLD);
+	cr_expect_eq(revoked.number, registration_number(old.registration));
+	cr_expect_eq(revoked.pin, 10);
+	cr_expect_eq(revoked.age_ns, 60000);
+	cr_expect_str_eq(revoked.name, "reader");
+	cr_expect_not(registry_next_revoked(registry, &revoked), "told once");
+	/* Its process may be in the middle of a lookup: one grace period more. Its connection is still open. */
+	registry_sweep(registry, 62000 + GRACE_NS - 1);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 10);
+	registry_sweep(registry, 62000 + GRACE_NS);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 11);
+	cr_expect_eq(registry_count(registry), 3);
+	registry_revoke(registry, old.registration, 70000);
+	registry_sweep(registry, 70000);
+	cr_expect_eq(registry_count(registry), 2);
+	cr_expect_not(registry_next_revoked(registry, &revoked));
+	forget(&old);
+	forget(&young);
+	forget(&newest);
+}
+
+Test(registry, no_snapshot_is_revoked_before_its_grace_period, .init = begin, .fini = end)
+{
+	struct reader a;
+
+	registry_set_max_age(registry, 1);
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	registry_look(registry, GENERATION, 10, 1000);
+	pin(&a, 0, GENERATION, 10);
+	registry_look(registry, GENERATION, 11, 2000);
+	registry_look(registry, GENERATION, 12, 2000 + GRACE_NS - 1);
+	cr_expect_eq(registry_relieve(registry, GENERATION, UINT64_MAX, 2000 + GRACE_NS - 1), 0);
+	cr_expect_eq(shmeta_observe(&a.page->revoked), 0);
+	registry_look(registry, GENERATION, 12, 2000 + GRACE_NS);
+	cr_expect_eq(shmeta_observe(&a.page->revoked), 1);
+	forget(&a);
+}
+
+Test(registry, without_a_longest_age_nothing_but_want_of_room_revokes, .init = begin, .fini = end)
+{
+	struct registry_revoked revoked;
+	struct reader old, younger;
+
+	registry_set_max_age(registry, 0);
+	cr_assert_eq(add(&old, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&younger, 4, 1, 9), SHMETA_OK);
+	registry_look(registry, GENERATION, 10, 1000);
+	pin(&old, 0, GENERATION, 10);
+	pin(&younger, 0, GENERATION, 20);
+	registry_look(registry, GENERATION, 30, 2000);
+	registry_look(registry, GENERATION, 31, UINT64_C(1) << 40);
+	cr_expect_not(registry_next_revoked(registry, &revoked));
+	cr_expect_eq(registry_relieve(registry, GENERATION + 1, 20, UINT64_C(1) << 40), 0, "another generation");
+	cr_expect_eq(registry_relieve(registry, GENERATION, 20, UINT64_C(1) << 40), 1);
+	cr_expect_eq(shmeta_observe(&old.page->revoked), 1);
+	cr_expect_eq(shmeta_observe(&younger.page->revoked), 0);
+	cr_expect(registry_next_revoked(registry, &revoked));
+	cr_expect_eq(revoked.why, REGISTRY_NO_ROOM);
+	forget(&old);
+	forget(&younger);
+}
+
+Test(registry, an_administrator_revokes_a_registration_or_a_process, .init = begin, .fini = end)
+{
+	struct registry_revoked revoked;
+	struct reader a, b;
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&b, 4, 1, 9), SHMETA_OK);
+	cr_expect_eq(registry_evict(registry, 2, 10), 0, "nobody has this pid");
+	cr_expect_eq(registry_evict(registry, registration_number(b.registration), 10), 1);
+	cr_expect_eq(shmeta_observe(&b.page->revoked), 1);
+	cr_expect_eq(shmeta_observe(&a.page->revoked), 0);
+	cr_expect_eq(registry_evict(registry, 1, 10), 1, "of the process only what is not revoked yet");
+	cr_expect(registry_next_revoked(registry, &revoked));
+	cr_expect_eq(revoked.why, REGISTRY_ASKED);
+	cr_expect_eq(revoked.pin, 0);
+	forget(&a);
+	forget(&b);
+}
+
+/* Who is cut off and comes back with the same old pin each time must not hold back what was replaced before he came. */
+Test(registry, a_pin_of_before_the_registration_holds_back_only_what_came_after_it, .init = begin, .fini = end)
+{
+	struct reader a, b;
+
+	registry_look(registry, GENERATION, 100, 1000);
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	pin(&a, 0, GENERATION, 1);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 100);
+	registry_look(registry, GENERATION, 200, 2000);
+	cr_assert_eq(add(&b, 4, 1, 9), SHMETA_OK);
+	pin(&b, 0, GENERATION, 1);
+	registry_revoke(registry, a.registration, 2000);
+	registry_sweep(registry, 2000 + GRACE_NS);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION), 200);
+	cr_expect_eq(registry_oldest_pin(registry, GENERATION + 1), UINT64_MAX);
+	forget(&a);
+	forget(&b);
 }
 
 /* The engine looks while the loop adds and drops; a sanitizer run shows what this cannot. */

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Readers that hold a snapshot for too long, honestly or not: they alone are cut off, and writing goes on. With a real shmetad and a
+ * single-op writer. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "shm/board.h"
+#include "shm/stats.h"
+#include "tests/support/run_daemon.h"
+
+TestSuite(pins, .timeout = 120);
+
+enum { WAIT_MS = 20000, PATIENCE_S = 30, TOPIC_PARTITIONS = 4 };
+
+static struct run_daemon d;
+
+/* The writer that goes on. */
+static struct {
+	struct shmeta *instance;
+	struct shmeta_client *client;
+	struct shmeta_reader *reader;
+	uint64_t offset;
+	unsigned not_cached;
+} w;
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+static enum shmeta_status do_one(const struct shmeta_op *op)
+{
+	struct shmeta_result result = {.status = SHMETA_OK};
+	enum shmeta_status status = shmeta_write(w.client, op, 1, WAIT_MS, &result, NULL);
+
+	return status != SHMETA_OK ? status : result.status;
+}
+
+static void start(const char *config)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = str("t"), .partition_count = TOPIC_PARTITIONS}};
+	FILE *f;
+
+	memset(&w, 0, sizeof(w));
+	cr_assert_eq(run_daemon_init(&d), 0);
+	f = fopen(d.config, "we");
+	cr_assert_not_null(f);
+	(void)fputs(config, f);
+	(void)fclose(f);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	w.instance = run_daemon_open(&d, "writer", 0);
+	cr_assert_not_null(w.instance);
+	cr_assert_eq(shmeta_client_open(w.instance, NULL, &w.client), SHMETA_OK);
+	w.reader = run_daemon_reader(w.instance);
+	cr_assert_not_null(w.reader);
+	cr_assert_eq(do_one(&op), SHMETA_OK);
+}
+
+static void end(void)
+{
+	shmeta_reader_free(w.reader);
+	shmeta_client_close(w.client);
+	shmeta_close(w.instance);
+	run_daemon_done(&d);
+}
+
+/* One commit. It reaches the source whatever the store says. */
+static void write_one(void)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+	                       .name = str("t"),
+	                       .partition_id = (uint32_t)(w.offset % TOPIC_PARTITIONS),
+	                       .offset = w.offset + 1};
+	enum shmeta_status status = do_one(&op);
+
+	w.offset++;
+	w.not_cached += status == SHMETA_ERR_NOT_CACHED;
+	cr_assert(status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED, "write %llu: %s",
+	          (unsigned long long)w.offset, shmeta_strerror(status));
+}
+
+static void *map_file(const char *name, size_t bytes)
+{
+	char path[160];
+	void *map = NULL;
+	struct shmeta_err err;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", d.instance, name);
+	cr_assert_eq(shmeta__map_file(-1, path, bytes, 0, &map, &err), SHMETA_OK, "%s", err.text);
+	return map;
+}
+
+static uint64_t counter(const char *name)
+{
+	static struct shmeta_stats copy;
+	struct shmeta_stats *page = map_file("stats", sizeof(*page));
+	uint64_t value = UINT64_MAX;
+	struct shmeta_err err;
+
+	if (shmeta__stats_copy(page, &copy, &err) == SHMETA_OK)
+		for (uint32_t i = 0; i < copy.counter_count; i++)
+			if (strcmp(copy.counter_name[i], name) == 0)
+				value = copy.counter[i];
+	(void)munmap(page, sizeof(*page));
+	cr_assert_neq(value, UINT64_MAX, "no counter %s", name);
+	return value;
+}
+
+/* ---- victims: children that use the library --------------------------------------------------------------------------------- */
+
+/* What became of one that was stopped in a snapshot, as its exit status. */
+enum { AS_PROMISED, NOT_OPENED, NOT_BEGUN, LOOKUP_ANSWERED, END_WAS_OK, NEXT_FAILED };
+
+static int stop_in_snapshot(void)
+{
+	struct shmeta *instance = run_daemon_open(&d, "stopped", 0);
+	struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+	struct shmeta_topic topic;
+
+	if (reader == NULL)
+		return NOT_OPENED;
+	if (run_daemon_begin(reader) != SHMETA_OK || shmeta_get_topic(reader, "t", 1, NULL, &topic, NULL) != SHMETA_OK)
+		return NOT_BEGUN;
+	(void)raise(SIGSTOP);
+	if (shmeta_get_topic(reader, "t", 1, NULL, &topic, NULL) != SHMETA_ERR_EXPIRED)
+		return LOOKUP_ANSWERED;
+	if (shmeta_end(reader) != SHMETA_ERR_EXPIRED)
+		return END_WAS_OK;
+	for (int i = 0; i < 100; i++)
+		if (run_daemon_begin(reader) != SHMETA_OK ||
+		    shmeta_get_topic(reader, "t", 1, NULL, &topic, NULL) != SHMETA_OK ||
+		    shmeta_end(reader) != SHMETA_OK)
+			return NEXT_FAILED;
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	return AS_PROMISED;
+}
+
+static pid_t stopped_victim(void)
+{
+	pid_t pid = run_fork();
+	int status;
+
+	if (pid == 0)
+		_exit(stop_in_snapshot());
+	cr_assert_eq(waitpid(pid, &status, WUNTRACED), pid);
+	cr_assert(WIFSTOPPED(status), "it ended with %d", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+	return pid;
+}
+
+static void expect_as_promised(pid_t pid)
+{
+	cr_assert_eq(kill(pid, SIGCONT), 0);
+	cr_expect_eq(run_reap(pid), AS_PROMISED);
+}
+
+static void write_until(const char *name, uint64_t value)
+{
+	double until = run_now_s() + PATIENCE_S;
+
+	while (counter(name) < value) {
+		write_one();
+		cr_assert_lt(run_now_s(), until, "%s stays at %llu", name, (unsigned long long)counter(name));
+	}
+}
+
+Test(pins, a_reader_that_is_stopped_in_a_snapshot_is_cut_off_at_its_age_and_harms_nobody, .fini = end)
+{
+	pid_t pid;
+
+	start("snapshot { max_age = 1s }\nstore { grace_ms = 100ms }\n");
+	pid = stopped_victim();
+	write_until("snapshots_revoked", 1);
+	/* The bystander's snapshots are its own. */
+	cr_assert_eq(run_daemon_begin(w.reader), SHMETA_OK);
+	cr_assert_eq(shmeta_end(w.reader), SHMETA_OK);
+	expect_as_promised(pid);
+	cr_expect_eq(counter("snapshots_revoked"), 1);
+	cr_expect_eq(w.not_cached, 0);
+}
