@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shm/op.h"
@@ -27,6 +28,10 @@ enum {
 	WHO_BYTES = 64,
 	WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op)
 };
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 
 /* An answer that the socket did not take yet. */
 struct packet {
@@ -43,6 +48,8 @@ struct connection {
 	sd_event_source *source;
 	struct registry_peer peer;
 	struct registration *registration; /* NULL: not registered */
+	int process_fd;                    /* of a registered peer's process; -1: not known */
+	sd_event_source *process_source;
 	uint64_t opened_ns, active_ns;
 	bool spoke; /* a first frame has come */
 	uint32_t requests;
@@ -107,7 +114,10 @@ static void close_connection(struct connection *c)
 		free(packet);
 	}
 	sd_event_source_disable_unref(c->source);
+	sd_event_source_disable_unref(c->process_source);
 	close(c->fd);
+	if (c->process_fd >= 0)
+		close(c->process_fd);
 	if (c->former != NULL)
 		c->former->next = c->next;
 	else
@@ -338,6 +348,44 @@ void control_answer(struct control *control, uint64_t number, enum shmeta_status
 	pthread_mutex_unlock(&control->lock);
 }
 
+/* ---- processes that end --------------------------------------------------------------------------------------------------- */
+
+static int on_process_end(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	struct connection *c = arg;
+	struct control *control = c->control;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	pthread_mutex_lock(&control->lock);
+	close_connection(c);
+	pthread_mutex_unlock(&control->lock);
+	return 0;
+}
+
+/* Its children may have the connection, which then stays open: that the process has ended is what its own descriptor tells. Where none
+ * can be had (a kernel before 5.3, a process of a namespace that is not ours, no descriptors left) the connection has to do. False: it
+ * has ended already. */
+static bool watch_process(struct connection *c)
+{
+	socklen_t bytes = sizeof(c->process_fd);
+
+	if (c->process_fd >= 0)
+		return true;
+	/* Of the very process, whatever became of its number; since Linux 6.5. */
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERPIDFD, &c->process_fd, &bytes) < 0)
+		c->process_fd = (int)syscall(SYS_pidfd_open, c->peer.pid, 0);
+	if (c->process_fd < 0)
+		return errno != ESRCH;
+	(void)fcntl(c->process_fd, F_SETFD, FD_CLOEXEC);
+	if (sd_event_add_io(c->control->event, &c->process_source, c->process_fd, EPOLLIN, on_process_end, c) >= 0)
+		return true;
+	close(c->process_fd);
+	c->process_fd = -1;
+	return true;
+}
+
 /* ---- requests ----------------------------------------------------------------------------------------------------------- */
 
 /* Each answers its frame. False: the connection is gone. */
@@ -354,6 +402,10 @@ static bool on_register(struct connection *c, const void *frame)
 		                   0, 0);
 	if (control->draining)
 		return send_answer(c, request->head.id, SHMETA_ERR_WRITER_AWAY, "the writer is stopping", 0, 0, 0);
+	if (!watch_process(c)) {
+		close_connection(c);
+		return false;
+	}
 	if (registry_add(control->registry, request, &c->peer, c->fd, control->limits.registrations_per_user,
 	                 is_privileged(&c->peer) ? 100 : control->limits.user_share, &fd, &c->registration,
 	                 &err) != SHMETA_OK) {
@@ -787,6 +839,7 @@ static struct connection *add_connection(struct control *control, int fd, const 
 	}
 	c->control = control;
 	c->fd = fd;
+	c->process_fd = -1;
 	c->peer = *peer;
 	c->opened_ns = c->active_ns = shmeta__boottime_ns();
 	c->output_end = &c->output;
@@ -897,6 +950,8 @@ void control_adopt(struct control *control, int fd, uint64_t number)
 	c->spoke = true;
 	c->registration = registration;
 	registry_reconnect(registration, &peer);
+	if (!watch_process(c))
+		close_connection(c);
 }
 
 void control_sweep(struct control *control, uint64_t now_ns)

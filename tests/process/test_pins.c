@@ -187,3 +187,36 @@ Test(pins, a_reader_that_is_stopped_in_a_snapshot_is_cut_off_at_its_age_and_harm
 	cr_expect_eq(counter("snapshots_revoked"), 1);
 	cr_expect_eq(w.not_cached, 0);
 }
+
+/* As a server forks its workers: they have all descriptors of the process that registered. */
+Test(pins, a_process_that_ended_in_a_snapshot_is_let_go_of_whatever_its_children_keep, .fini = end)
+{
+	const struct shmeta_board *board;
+	double until = run_now_s() + PATIENCE_S;
+	int held[2];
+	char byte;
+	pid_t pid;
+
+	start("snapshot { max_age = 0 }\nstore { grace_ms = 100ms }\n");
+	board = map_file("board", SHMETA_PAGE);
+	cr_assert_eq(shmeta_peek(&board->registrations), 1);
+	cr_assert_eq(pipe(held), 0);
+	pid = run_fork();
+	if (pid == 0) {
+		struct shmeta *instance = run_daemon_open(&d, "server", 0);
+		struct shmeta_reader *reader = instance != NULL ? run_daemon_reader(instance) : NULL;
+
+		if (reader == NULL || run_daemon_begin(reader) != SHMETA_OK)
+			_exit(1);
+		(void)close(held[1]);
+		if (fork() == 0)
+			_exit(read(held[0], &byte, 1) == 0 ? 0 : 1);
+		(void)raise(SIGKILL);
+	}
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL);
+	while (shmeta_peek(&board->registrations) != 1)
+		cr_assert_lt(run_now_s(), until, "its child keeps it registered");
+	(void)close(held[1]);
+	(void)close(held[0]);
+	(void)munmap((void *)(uintptr_t)board, SHMETA_PAGE);
+}
