@@ -679,6 +679,14 @@ SHMETA_MUST_USE enum shmeta_status shmeta_accept_source(struct shmeta *instance,
                                                         uint32_t timeout_ms, uint64_t *ret_fingerprint, char *text,
                                                         size_t text_bytes);
 
+/* Take back the snapshots of a registered process: its next call within each answers ERR_EXPIRED, and it registers anew. reader: its
+ * registration or its process id, as `shmetactl readers` lists them. It needs the right to administer. ret_count (may be NULL): how many
+ * registrations that was, on OK.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (no registered process is meant by this), ERR_TIMEOUT, ERR_WRITER_AWAY,
+ * ERR_DENIED, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader, uint32_t timeout_ms,
+                                                        uint64_t *ret_count);
+
 /* Have the writer read its configuration again: all of it, or nothing. sentence (may be NULL): what was taken over, and what waits
  * for a restart; or, with an error, what is wrong. Threads: any. Blocks: up to timeout_ms. Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the writer: the source's objects, page by page, and that keys are read again. */
+ * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are read again, consent to a source, and
+ * that readers let go. */
 #include "reader/internal.h"
 
 #include <stdio.h>
@@ -246,5 +247,29 @@ enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t finger
 		*ret_fingerprint = answer.frame.txn;
 	if (text != NULL && text_bytes != 0)
 		(void)snprintf(text, text_bytes, "%s", answer.text);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}
+
+/* ---- readers ------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader, uint32_t timeout_ms,
+                                        uint64_t *ret_count)
+{
+	struct shmeta_frame_revoke frame = {.head = {.bytes = sizeof frame, .type = SHMETA_FRAME_REVOKE},
+	                                    .reader = reader};
+	struct answer answer = {.body_type = 0};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame.head, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (status == SHMETA_OK && ret_count != NULL)
+		*ret_count = answer.frame.txn;
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }

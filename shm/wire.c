@@ -91,6 +91,9 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 	case SHMETA_FRAME_ACCEPT:
 		good = bytes == sizeof(struct shmeta_frame_accept);
 		break;
+	case SHMETA_FRAME_REVOKE:
+		good = bytes == sizeof(struct shmeta_frame_revoke);
+		break;
 	case SHMETA_FRAME_HELLO:
 		good = bytes == sizeof(struct shmeta_frame_hello);
 		break;

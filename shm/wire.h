@@ -12,23 +12,24 @@
 
 enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                            \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */ \
-	X(REGISTERED, 2, "registered")                                                                  \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */ \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */ \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */ \
-	X(ANSWER, 6, "answer")                                                                          \
-	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */    \
-	X(WELCOME, 8, "welcome")                                                                        \
-	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */    \
-	X(RESULTS, 10, "results")                                                                       \
-	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */ \
-	X(OBJECT_LIST, 12, "object_list")                                                               \
-	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */ \
-	X(INVALIDATED, 14, "invalidated")                                                               \
-	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */ \
-	X(ACCEPT, 16, "accept") /* -> ANSWER: text is what is to be consented to, txn its fingerprint */
+#define SHMETA_FRAME_LIST(X)                                                                             \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */  \
+	X(REGISTERED, 2, "registered")                                                                   \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */  \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */  \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */  \
+	X(ANSWER, 6, "answer")                                                                           \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */     \
+	X(WELCOME, 8, "welcome")                                                                         \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */     \
+	X(RESULTS, 10, "results")                                                                        \
+	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */  \
+	X(OBJECT_LIST, 12, "object_list")                                                                \
+	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */  \
+	X(INVALIDATED, 14, "invalidated")                                                                \
+	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */  \
+	X(ACCEPT, 16, "accept") /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
+	X(REVOKE, 17, "revoke") /* -> ANSWER: txn is how many registrations ended                    */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -117,6 +118,14 @@ struct shmeta_frame_accept {
 };
 SHMETA_FROZEN(shmeta_frame_accept, fingerprint, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_accept, 24);
+
+/* Take back the snapshots of a registered process. ERR_NOT_FOUND: there is none that is meant by this. */
+struct shmeta_frame_revoke {
+	struct shmeta_frame head; /*  0 */
+	uint64_t reader;          /* 16  number of a registration, or process id: those are all smaller */
+};
+SHMETA_FROZEN(shmeta_frame_revoke, reader, 16);
+SHMETA_FROZEN_SIZE(shmeta_frame_revoke, 24);
 
 /* The first frame of a client that writes. The highest version that both know is used from then on. */
 struct shmeta_frame_hello {

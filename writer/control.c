@@ -539,6 +539,21 @@ static bool on_accept(struct connection *c, const void *frame)
 	return send_answer(c, request->head.id, status, sentence, fingerprint, 0, 0);
 }
 
+static bool on_revoke(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_revoke *request = frame;
+	char sentence[256] = "", name[WHO_BYTES];
+	enum shmeta_status status;
+	uint64_t count = 0;
+
+	if (!may(c, SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "revoke a reader",
+		            "only root, the daemon's user and members of control.admin_group may revoke a reader");
+	status = c->control->host.revoke(c->control->host.arg, who(c, name), request->reader, &count, sentence,
+	                                 sizeof(sentence));
+	return send_answer(c, request->head.id, status, sentence, count, 0, 0);
+}
+
 static bool on_refresh(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_refresh *request = frame;
@@ -737,6 +752,7 @@ static const struct {
 	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
 	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
 	{SHMETA_FRAME_CONFIG, on_config},     {SHMETA_FRAME_ACCEPT, on_accept},
+	{SHMETA_FRAME_REVOKE, on_revoke},
 };
 
 /* False: the connection is gone. */

@@ -66,6 +66,9 @@ struct control_host {
 	/* fingerprint 0: only tell. Answered at once. */
 	enum shmeta_status (*accept)(void *arg, const char *who, uint64_t fingerprint, uint64_t *ret_fingerprint,
 	                             char *ret_sentence, size_t bytes);
+	/* A registration's number, or a process id. Answered at once. */
+	enum shmeta_status (*revoke)(void *arg, const char *who, uint64_t reader, uint64_t *ret_count,
+	                             char *ret_sentence, size_t bytes);
 	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
 };
 

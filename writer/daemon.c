@@ -27,6 +27,7 @@
 #include "writer/mailbox.h"
 #include "writer/notify.h"
 #include "writer/phase.h"
+#include "writer/pins.h"
 #include "writer/registry.h"
 #include "writer/stats.h"
 #include "writer/sync.h"
@@ -35,8 +36,7 @@ enum {
 	TICK_MS = 250,     /* heartbeat, time limits */
 	STATS_TICKS = 4,   /* the stats page */
 	EXTEND_TICKS = 20, /* a start that goes on is told to the service manager */
-	EXTEND_S = 30,
-	PIN_WARN_S = 5
+	EXTEND_S = 30
 };
 enum { KEPT_MEMORY = 32 << 20 };
 enum { AT_ONCE = 4 }; /* answers of a round that the engine's thread sends itself */
@@ -413,51 +413,6 @@ static void write_stats(struct daemon *d)
 	stats_write(d->instance.stats, &input);
 }
 
-static void tell_revoked(struct daemon *d)
-{
-	struct registry_revoked r;
-
-	while (registry_next_revoked(d->registry, &r)) {
-		char who[160], why[160];
-
-		snprintf(who, sizeof(who), "%s (pid %d, uid %u)", r.name, (int)r.peer.pid, (unsigned)r.peer.uid);
-		if (r.why == REGISTRY_TOO_OLD)
-			snprintf(why, sizeof(why), "longer than snapshot.max_age = %" PRIu64 "s",
-			         d->config->snapshot_max_age);
-		else
-			snprintf(why, sizeof(why), "%s",
-			         r.why == REGISTRY_NO_ROOM ? "and the store has no room left for what it holds back"
-			                                   : "an administrator asked for it");
-		d->counters.snapshots_revoked++;
-		if (r.pin != 0)
-			log_event(LOG_WARNING, "snapshot-revoked",
-			          "revoked the snapshot of %s: its commit %" PRIu64 " has been out of date for %" PRIu64
-			          ".%" PRIu64 " s, %s",
-			          who, r.pin, r.age_ns / 1000000000, r.age_ns / 100000000 % 10, why);
-		else
-			log_event(LOG_WARNING, "snapshot-revoked", "revoked the registration of %s: %s", who, why);
-	}
-}
-
-/* A reader that holds a snapshot for long makes the store grow; the operator is told whose process it is, once. */
-static void watch_pins(struct daemon *d)
-{
-	uint64_t age = 0;
-	char who[160];
-
-	if (!registry_oldest_holder(d->registry, shmeta__boottime_ns(), &age, who, sizeof(who)) ||
-	    age < PIN_WARN_S * UINT64_C(1000000000)) {
-		d->pin_warned = false;
-		return;
-	}
-	if (!d->pin_warned)
-		log_event(LOG_WARNING, "old-snapshot",
-		          "%s has held one snapshot for %" PRIu64
-		          " s; the store grows until it lets go, or 'shmetactl revoke' or snapshot.max_age ends it",
-		          who, age / 1000000000);
-	d->pin_warned = true;
-}
-
 /* What the engine had to say and there was no memory for. Answers come all the same. */
 static void watch_mail(struct daemon *d)
 {
@@ -496,12 +451,12 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 	(void)due_us;
 	instance_heartbeat(&d->instance);
 	registry_look(d->registry, d->instance.generation_number, committed_now(d), shmeta__boottime_ns());
-	tell_revoked(d);
+	d->counters.snapshots_revoked += pins_tell_revoked(d->registry, d->config->snapshot_max_age);
 	control_sweep(d->control, shmeta__boottime_ns());
 	show_progress(d);
 	if (d->ticks % STATS_TICKS == 0) {
 		write_stats(d);
-		watch_pins(d);
+		pins_warn(d->registry, &d->pin_warned);
 		watch_age(d);
 		watch_mail(d);
 		say_status(d);
@@ -770,6 +725,20 @@ static enum shmeta_status serve_accept(void *arg, const char *who, uint64_t fing
 	return status;
 }
 
+static enum shmeta_status serve_revoke(void *arg, const char *who, uint64_t reader, uint64_t *ret_count,
+                                       char *ret_sentence, size_t bytes)
+{
+	struct daemon *d = arg;
+	enum shmeta_status status = pins_revoke(d->registry, reader, ret_count, ret_sentence, bytes);
+	char line[400];
+
+	shmeta__say(line, sizeof(line), "%s: revoke %" PRIu64 ": %s%s", who, reader,
+	            status == SHMETA_OK ? "done: " : "failed: ", ret_sentence);
+	if (d->config->write_audit)
+		log_audit(line);
+	return status;
+}
+
 static void set_number(json_t *object, const char *name, uint64_t value)
 {
 	json_object_set_new(object, name, json_integer((json_int_t)value));
@@ -928,6 +897,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	                                  .objects = serve_objects,
 	                                  .invalidate = serve_invalidate,
 	                                  .accept = serve_accept,
+	                                  .revoke = serve_revoke,
 	                                  .reload = serve_reload};
 	struct control_limits limits;
 	enum shmeta_status status;

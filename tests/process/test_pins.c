@@ -15,6 +15,7 @@
 #include "shm/board.h"
 #include "shm/stats.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
 
 TestSuite(pins, .timeout = 120);
 
@@ -219,4 +220,39 @@ Test(pins, a_process_that_ended_in_a_snapshot_is_let_go_of_whatever_its_children
 	(void)close(held[1]);
 	(void)close(held[0]);
 	(void)munmap((void *)(uintptr_t)board, SHMETA_PAGE);
+}
+
+static int tool(const char *arguments, const char *part)
+{
+	struct run_tool t = {.code = 0};
+	int code;
+
+	run_tool(&t, "shmetactl --dir %s %s", d.instance, arguments);
+	code = t.code;
+	cr_expect(strstr(t.out, part) != NULL || strstr(t.err, part) != NULL, "%s: %s%s", arguments, t.out, t.err);
+	run_tool_done(&t);
+	return code;
+}
+
+Test(pins, an_administrator_takes_back_the_snapshots_of_a_process, .fini = end)
+{
+	char arguments[64], *log;
+	pid_t pid;
+
+	start("snapshot { max_age = 0 }\nstore { grace_ms = 100ms }\n");
+	pid = stopped_victim();
+	write_one();
+	cr_expect_eq(tool("revoke 4194304 --yes", "no registered process"), 5);
+	cr_expect_eq(tool("revoke me --yes", "neither a process id nor a registration"), 2);
+	(void)snprintf(arguments, sizeof(arguments), "revoke %d </dev/null", (int)pid);
+	cr_expect_eq(tool(arguments, "--yes"), 2);
+	(void)snprintf(arguments, sizeof(arguments), "revoke %d --yes --json", (int)pid);
+	cr_expect_eq(tool(arguments, "\"revoked\": 1"), 0);
+	write_until("snapshots_revoked", 1);
+	expect_as_promised(pid);
+	log = run_read_file(d.log);
+	cr_assert_not_null(log);
+	(void)snprintf(arguments, sizeof(arguments), ": revoke %d: done", (int)pid);
+	cr_expect_not_null(strstr(log, arguments), "it is not audited: %s", log);
+	free(log);
 }

@@ -697,6 +697,7 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text); /* OK: not what was asked for */
 		break;
 	case SHMETA_FRAME_ACCEPT:
+	case SHMETA_FRAME_REVOKE:
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
 		break;
 	case SHMETA_FRAME_CONFIG:

@@ -232,6 +232,7 @@ static void requests(void)
 		shmeta_objects_free(objects);
 	}
 	(void)!shmeta_accept_source(instance, 1, 200, NULL, buffer, 500);
+	(void)!shmeta_revoke_reader(instance, 1, 200, NULL);
 	if (shmeta_get_config(instance, 200, &config) == SHMETA_OK)
 		free(config);
 	(void)shmeta_last_error(instance, buffer, 500);

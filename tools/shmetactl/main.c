@@ -99,6 +99,12 @@ const struct verb tool_verbs[] = {
          "Says what would be lost, and asks first, or wants --yes. With a FINGERPRINT only that one is accepted.\n"
          "  shmetactl accept-source --dry-run\n  shmetactl accept-source --yes",
          verb_accept_source},
+	{"revoke", "READER", 1, 1, OPT(YES), 'B',
+         "take back the snapshots of a registered process, which may hold back the store's room",
+         "READER: a process id or a registration, as 'shmetactl readers' lists them. Its next call within a snapshot is\n"
+         "told so (SHMETA_ERR_EXPIRED), and it registers anew. Asks first, or wants --yes.\n"
+         "  shmetactl revoke 4711 --yes",
+         verb_revoke},
 	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT), 'B', "objects of many slices, and which may be deleted",
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",

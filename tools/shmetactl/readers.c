@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * readers: who is registered, from the stats page. */
+ * readers, revoke: who is registered, from the stats page, and who is not to be any longer. */
 #include "tools/shmetactl/inspect.h"
 
 #include <inttypes.h>
@@ -70,4 +70,32 @@ int verb_readers(struct tool *tool)
 		(void)printf("and %" PRIu32 " more\n", p.stats->readers_total - count);
 	pages_close(&p);
 	return TOOL_OK;
+}
+
+int verb_revoke(struct tool *tool)
+{
+	uint64_t reader, count = 0;
+	struct shmeta *instance;
+	enum shmeta_status status;
+	int code;
+
+	if (!tool_parse_u64(tool->argv[0], UINT64_MAX, &reader) || reader == 0)
+		return tool_error(tool, TOOL_USAGE,
+		                  "'%s' is neither a process id nor a registration; 'shmetactl readers' lists them",
+		                  tool->argv[0]);
+	if (!tool_agreed(tool, "take back the snapshots of this reader", "what it reads in them is void"))
+		return TOOL_USAGE;
+	code = tool_open_control(tool, &instance);
+	if (code != 0)
+		return code;
+	status = shmeta_revoke_reader(instance, reader, tool->timeout_ms, &count);
+	if (status != SHMETA_OK)
+		code = tool_say_failed(tool, instance, status, "revoke");
+	else if (tool->json)
+		out_record(tool, "revoke", (struct field[]){f_count("reader", reader), f_count("revoked", count)}, 2);
+	else
+		(void)printf("revoked %s registration%s; it registers anew at its next snapshot\n", out_count(count),
+		             count == 1 ? "" : "s");
+	shmeta_close(instance);
+	return code;
 }

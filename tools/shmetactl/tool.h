@@ -109,6 +109,7 @@ int verb_reload(struct tool *tool);
 int verb_objects(struct tool *tool);
 int verb_invalidate(struct tool *tool);
 int verb_accept_source(struct tool *tool);
+int verb_revoke(struct tool *tool);
 int verb_groups(struct tool *tool);
 int verb_agents(struct tool *tool);
 int verb_leases(struct tool *tool);
