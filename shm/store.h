@@ -106,13 +106,32 @@ struct shmeta__store_usage {
 enum shmeta_status shmeta__store_usage(struct shmeta__store *store, struct shmeta__store_usage *ret,
                                        struct shmeta_err *err);
 
+/* What is left, and what holds it back. Cheaper than the above: it looks at what was freed since the oldest commit in use. */
+struct shmeta__store_room {
+	uint64_t max_bytes, file_bytes; /* file: as far as pages were ever used */
+	uint64_t used_bytes;            /* by content */
+	uint64_t pinned_bytes;          /* free, but of commits that readers are in, or may be in by grace */
+	uint64_t left_bytes;            /* what content may still grow by */
+	uint64_t half_txn; /* pins of commits before it hold back the older half of pinned_bytes; 0: nothing is */
+};
+/* oldest_pin as for shmeta__txn_begin(). */
+enum shmeta_status shmeta__store_room(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__store_room *ret,
+                                      struct shmeta_err *err);
+/* Pages that readers hold bring the store to 85 %, and are half of what its content leaves: those that hold the older half are to go. */
+static inline int shmeta__room_pressed(const struct shmeta__store_room *room)
+{
+	return room->used_bytes + room->pinned_bytes >= room->max_bytes / 100 * 85 &&
+	       room->pinned_bytes >= (room->max_bytes - room->used_bytes) / 2;
+}
+
 /* ---- transactions ----------------------------------------------------------------------------------------------------- */
 
 /* Begin the write transaction (one at a time). oldest_pin: the oldest commit any registered reader pins, UINT64_MAX: none.
  * Before it begins, proxies that neither a pin nor grace needs are dropped (design.md section 3). */
 enum shmeta_status shmeta__txn_begin(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__txn **ret,
                                      struct shmeta_err *err);
-/* Commit: touched words, then gen->committing, LMDB's commit, gen->committed (PAIR 1, 2), a proxy for the new commit, futex
+/* ERR_FULL, too, for a change that makes the content larger than all but a 32nd of max_bytes: the rest is for changes that do not.
+ * Commit: touched words, then gen->committing, LMDB's commit, gen->committed (PAIR 1, 2), a proxy for the new commit, futex
  * wake. ret_txn: its number. A transaction without changes is aborted and answers the last commit. Consumes txn always. */
 enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn, struct shmeta_err *err);
 void shmeta__txn_abort(struct shmeta__txn *txn); /* accepts NULL */

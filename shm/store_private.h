@@ -68,6 +68,7 @@ struct shmeta__txn {
 	struct shmeta__store *store;
 	MDB_txn *lmdb;
 	uint64_t number;
+	uint64_t content; /* bytes, when it began */
 	bool write, changed;
 	uint32_t classes;          /* bits of the classes whose records changed */
 	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
@@ -91,6 +92,10 @@ enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, st
 
 /* Is it a format record of this program's format? value NULL: there is none. */
 enum shmeta_status store_judge_format(uint64_t number, const void *value, size_t bytes, struct shmeta_err *err);
+
+/* What content takes, and may take at most (store_room.c). An LMDB error. */
+int store_content_bytes(struct shmeta__store *store, MDB_txn *txn, uint64_t *ret);
+uint64_t store_content_max(const struct shmeta__store *store);
 
 /* The ladder (store_proxy.c). */
 enum shmeta_status store_proxy_take(struct shmeta__store *store, struct shmeta_err *err);

@@ -66,6 +66,12 @@ enum shmeta_status shmeta__txn_begin(struct shmeta__store *store, uint64_t oldes
 			store->broken = true;
 		return store_fail(err, rc, "store.%llu: beginning a transaction", (unsigned long long)store->number);
 	}
+	rc = store_content_bytes(store, txn->lmdb, &txn->content);
+	if (rc != 0) {
+		mdb_txn_abort(txn->lmdb);
+		free(txn);
+		return store_fail(err, rc, "store.%llu: what it holds", (unsigned long long)store->number);
+	}
 	txn->store = store;
 	txn->write = true;
 	txn->number = mdb_txn_id(txn->lmdb);
@@ -155,6 +161,23 @@ static void lengthen(struct shmeta__store *store)
 		return;
 }
 
+/* Content may grow up to its limit; beyond it only what does not grow is taken. */
+static enum shmeta_status check_room(struct shmeta__txn *txn, struct shmeta_err *err)
+{
+	struct shmeta__store *store = txn->store;
+	uint64_t content;
+	int rc = store_content_bytes(store, txn->lmdb, &content);
+
+	if (rc != 0)
+		return store_fail(err, rc, "store.%llu: what it holds", (unsigned long long)store->number);
+	if (content <= txn->content || content <= store_content_max(store))
+		return SHMETA_OK;
+	return shmeta_fail(err, SHMETA_ERR_FULL,
+	                   "store.%llu: %llu bytes of content, of at most %llu (the rest is for what removes)",
+	                   (unsigned long long)store->number, (unsigned long long)content,
+	                   (unsigned long long)store_content_max(store));
+}
+
 enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn, struct shmeta_err *err)
 {
 	struct shmeta__store *store = txn->store;
@@ -180,6 +203,11 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		*ret_txn = number - 1;
 		shmeta__txn_abort(txn);
 		return SHMETA_OK;
+	}
+	status = check_room(txn, err);
+	if (status != SHMETA_OK) {
+		shmeta__txn_abort(txn);
+		return status;
 	}
 	publish_touched(txn);
 	step(store, "touched");

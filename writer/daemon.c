@@ -148,6 +148,13 @@ static uint64_t host_oldest_pin(void *arg, uint64_t generation)
 	return registry_oldest_pin(d->registry, generation);
 }
 
+static void host_relieve(void *arg, uint64_t generation, uint64_t before)
+{
+	struct daemon *d = arg;
+
+	(void)registry_relieve(d->registry, generation, before, shmeta__boottime_ns());
+}
+
 static int host_all_registrations_kept(void *arg)
 {
 	const struct daemon *d = arg;
@@ -946,6 +953,7 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 	const struct sync_host host = {
 		.arg = d,
 		.oldest_pin = host_oldest_pin,
+		.relieve = host_relieve,
 		.all_registrations_kept = host_all_registrations_kept,
 		.phase = host_phase,
 		.progress = host_progress,

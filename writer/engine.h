@@ -5,6 +5,7 @@
  *   host.c        what is told to whoever runs the engine
  *   show.c        what other threads see of it
  *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
+ *   room.c        what is left of the store, and who is to give some of it back
  *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
  *   audit.c       who wrote what
  *   accept.c      a source that is no longer what the store was filled from
@@ -193,6 +194,8 @@ struct sync {
 	bool room_limited;        /* for a limit of the system, which is looked at meanwhile */
 	uint64_t room_looked_ns;
 	enum shmeta_status room_status;
+	bool room_pinned;    /* while it is full: what readers hold is why */
+	uint64_t room_left;  /* what content may grow by, as it was last measured */
 	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
 	size_t leaving_count;
@@ -204,7 +207,7 @@ struct sync {
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
 	uint64_t load_lag_ns; /* how much older than the last full pass its topics were already */
 	uint64_t reconcile_due_ns, reconcile_not_before_ns, reconcile_began_ns, reconcile_took_ns, hints_due_ns;
-	uint64_t looked_ns, usage_due_ns, shown_ns, last_commit;
+	uint64_t looked_ns, room_look_ns, shown_ns, last_commit;
 	uint64_t deaf_until_ns; /* the source's signs are those of our own commit: it is asked then, not woken for */
 	bool reconcile_asked;   /* wanted as soon as the rate allows */
 	char asked_why[200];    /* by what */
@@ -377,6 +380,11 @@ void generation_discard(struct sync *s, struct shmeta__store *store); /* one tha
 /* Make store the current generation and retire the former one. */
 void generation_publish(struct sync *s, struct shmeta__store *store);
 void generation_remove_left(struct sync *s);
+
+/* ---- room.c ---- */
+
+/* Measure, at its time; ask for room where it goes to readers. Between transactions. */
+void room_watch(struct sync *s);
 /* META_FEED as it is to be saved: head and the backend's position, or the head alone, where the next writer is to read everything. */
 size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret);
 /* What the store's META_FEED says. */

@@ -25,6 +25,12 @@ static uint64_t no_pin(void *arg, uint64_t generation)
 	(void)generation;
 	return UINT64_MAX;
 }
+static void no_relief(void *arg, uint64_t generation, uint64_t before)
+{
+	(void)arg;
+	(void)generation;
+	(void)before;
+}
 static int not_kept(void *arg)
 {
 	(void)arg;
@@ -85,6 +91,7 @@ struct sync_host host_complete(const struct sync_host *host)
 	struct sync_host h = *host;
 
 	h.oldest_pin = h.oldest_pin != NULL ? h.oldest_pin : no_pin;
+	h.relieve = h.relieve != NULL ? h.relieve : no_relief;
 	h.all_registrations_kept = h.all_registrations_kept != NULL ? h.all_registrations_kept : not_kept;
 	h.phase = h.phase != NULL ? h.phase : no_phase;
 	h.progress = h.progress != NULL ? h.progress : no_progress;

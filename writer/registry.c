@@ -241,6 +241,13 @@ static void take_back(struct registration *r, uint64_t now_ns)
 	shmeta_publish(&r->page->revoked, 1); /* PAIR 5 */
 }
 
+/* Under the lock. */
+static void end_grace(const struct registry *registry, struct registration *r, uint64_t now_ns)
+{
+	if (r->revoked && now_ns >= r->revoked_at_ns && now_ns - r->revoked_at_ns >= registry->grace_ns)
+		shmeta_publish(&r->over, true); /* the loop's thread asks without the lock */
+}
+
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns)
 {
 	char page_name[48], connection_name[48];
@@ -284,9 +291,9 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 		char page_name[48], connection_name[48];
 
 		pthread_mutex_lock(&registry->lock);
-		gone->over = gone->revoked && now_ns - gone->revoked_at_ns >= registry->grace_ns;
+		end_grace(registry, gone, now_ns);
 		pthread_mutex_unlock(&registry->lock);
-		if (gone->connected || !gone->over) {
+		if (gone->connected || !shmeta_observe(&gone->over)) {
 			at = &gone->next;
 			continue;
 		}
@@ -491,6 +498,8 @@ size_t registry_relieve(struct registry *registry, uint64_t generation, uint64_t
 	size_t count = 0;
 
 	pthread_mutex_lock(&registry->lock);
+	for (struct registration *r = registry->list; r != NULL; r = r->next)
+		end_grace(registry, r, now_ns);
 	if (generation == registry->published.generation)
 		count = revoke_older(registry, REGISTRY_NO_ROOM, before, 0, now_ns);
 	pthread_mutex_unlock(&registry->lock);
@@ -588,7 +597,7 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 		row.agent_pid = shmeta_peek(&r->page->agent_pid);
 		row.version = shmeta_peek(&r->page->agent_version);
 		row.connected_at_ns = r->connected_at_ns;
-		row.oldest_pin = r->over ? 0 : pin_of(registry, r, now_ns, &row.pin_age_ns);
+		row.oldest_pin = shmeta_observe(&r->over) ? 0 : pin_of(registry, r, now_ns, &row.pin_age_ns);
 		row.pin_lag = row.oldest_pin != 0 && row.oldest_pin < committed ? committed - row.oldest_pin : 0;
 		for (uint32_t i = 0; i < r->slots; i++)
 			row.slots += shmeta_peek(&shmeta__slot(r->page, i)->in_use) == 1;
@@ -608,7 +617,7 @@ bool registry_oldest_holder(const struct registry *registry, uint64_t now_ns, ui
 
 	*ret_pin_age_ns = 0;
 	for (const struct registration *r = registry->list; r != NULL; r = r->next)
-		if (!r->over && pin_of(registry, r, now_ns, &age) != 0 && age > *ret_pin_age_ns) {
+		if (!shmeta_observe(&r->over) && pin_of(registry, r, now_ns, &age) != 0 && age > *ret_pin_age_ns) {
 			oldest = r;
 			*ret_pin_age_ns = age;
 		}

@@ -58,7 +58,8 @@ enum registry_why { REGISTRY_TOO_OLD, REGISTRY_NO_ROOM, REGISTRY_ASKED };
 void registry_set_max_age(struct registry *registry, uint64_t max_age_ns);
 /* Called a few times a second, with the newest commit of the current generation. */
 void registry_look(struct registry *registry, uint64_t generation, uint64_t committed, uint64_t now_ns);
-/* Any thread: revoke those that pin a commit before `before`, but none that is younger than a grace period. Returns how many. */
+/* Any thread: revoke those that pin a commit before `before`, but none that is younger than a grace period, and let go of those that
+ * were revoked a grace period ago. Returns how many were revoked. */
 size_t registry_relieve(struct registry *registry, uint64_t generation, uint64_t before, uint64_t now_ns);
 /* Revoke, whatever it pins: a registration by its number, or all of a process by its id. Numbers are above all ids. Returns how many. */
 size_t registry_evict(struct registry *registry, uint64_t number_or_pid, uint64_t now_ns);

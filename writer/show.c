@@ -4,7 +4,7 @@
 
 #include "writer/engine.h"
 
-enum { USAGE_EVERY_MS = 1000, SHOW_EVERY_MS = 100 };
+enum { SHOW_EVERY_MS = 100 };
 
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 {
@@ -35,17 +35,11 @@ void sync_show(struct sync *s)
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 	if (s->store != NULL && s->apply.txn == NULL) {
 		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);
-		struct shmeta__store_usage usage;
-		struct shmeta_err err;
 
 		c->topics = stored->topics;
 		c->partitions = stored->partitions;
 		c->segments = stored->segments;
 		c->quarantined = stored->quarantined;
-		if (now >= s->usage_due_ns && shmeta__store_usage(s->store, &usage, &err) == SHMETA_OK) {
-			c->store_used = usage.used_bytes;
-			s->usage_due_ns = now + USAGE_EVERY_MS * SYNC_MS;
-		}
 	}
 	s->shown_ns = now;
 	pthread_mutex_lock(&s->seen_lock);

@@ -448,6 +448,7 @@ bool sync_follow_meanwhile(struct sync *s)
 	s->looked_ns = now;
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	look_for_sign(s, now);
+	room_watch(s);
 	sync_show_now_and_then(s);
 	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
 		return true;
@@ -581,6 +582,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	generation_remove_left(s);
+	room_watch(s);
 	refresh_answer_refused(s);
 	work(s);
 	try_others(s);

@@ -90,6 +90,9 @@ struct sync_host {
 	void *arg;
 	/* The oldest commit of this generation that a registered reader pins; UINT64_MAX: none. */
 	uint64_t (*oldest_pin)(void *arg, uint64_t generation);
+	/* The store has little room left because of pins: those of commits before this one are to go, but none that is younger than the
+	 * grace period. May be NULL. */
+	void (*relieve)(void *arg, uint64_t generation, uint64_t before);
 	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
 	 * over; 0: copy to a new generation first. */
 	int (*all_registrations_kept)(void *arg);
@@ -149,7 +152,8 @@ struct sync_host {
 	C(absent_answers, "counter", "requests", "requests answered by what was just found absent")   \
 	C(absent_known, "gauge", "keys", "keys remembered as absent")                                 \
 	C(reconciles_lagged, "counter", "passes", "of the reconciles those that read from followers") \
-	C(quarantine_entered, "counter", "rows", "rows that were quarantined")
+	C(quarantine_entered, "counter", "rows", "rows that were quarantined")                        \
+	C(store_pinned, "gauge", "bytes", "bytes of the store that are free, but kept for readers")
 
 /* The event of lines that are to be written whatever the log's level and limits are. */
 #define SYNC_AUDIT_EVENT "audit"
