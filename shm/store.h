@@ -117,6 +117,9 @@ struct shmeta__store_room {
 /* oldest_pin as for shmeta__txn_begin(). */
 enum shmeta_status shmeta__store_room(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__store_room *ret,
                                       struct shmeta_err *err);
+/* How full a store is, of which something is to be done: 95, 85, 70 (per cent of max_bytes, content and what is pinned), or 0 and "".
+ * *ret: what is to be done. */
+unsigned shmeta__room_level(uint64_t used_bytes, uint64_t pinned_bytes, uint64_t max_bytes, const char **ret);
 /* Pages that readers hold bring the store to 85 %, and are half of what its content leaves: those that hold the older half are to go. */
 static inline int shmeta__room_pressed(const struct shmeta__store_room *room)
 {

@@ -195,6 +195,7 @@ struct sync {
 	uint64_t room_looked_ns;
 	enum shmeta_status room_status;
 	bool room_pinned;    /* while it is full: what readers hold is why */
+	unsigned room_level; /* of shmeta__room_level(), as it was told */
 	uint64_t room_left;  /* what content may grow by, as it was last measured */
 	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];

@@ -328,6 +328,49 @@ Test(shmetactl, status_is_twelve_lines_and_0_while_the_writer_serves)
 	forged_done(&f);
 }
 
+Test(shmetactl, status_says_what_is_pinned_and_what_to_do_about_a_store_that_fills_up)
+{
+	static const struct {
+		uint64_t used, pinned; /* MiB of 1024 */
+		int level;
+		const char *words, *advice;
+	} cases[] = {
+		{700, 0, 0, "0 bytes pinned by readers (0.0 %)\n", NULL},
+		{100, 600, 0, "600.0 MiB pinned by readers (58.6 %)\n", NULL},
+		{717, 0, 70, "(0.0 %); filling up", "plan a larger store.max_bytes"},
+		{100, 617, 70, "; filling up", "shmetactl readers"},
+		{800, 71, 85, "; nearly full", "delete topics or segments"},
+		{1, 870, 85, "; nearly full", "old snapshots are cut off"},
+		{973, 0, 95, "; full", "raise store.max_bytes and restart"},
+		{1, 972, 95, "; full", "shmetactl revoke"},
+	};
+	struct forged f;
+	struct run_tool t;
+
+	forge(&f);
+	strcpy(f.stats->counter_name[2], "store_pinned");
+	f.stats->counter_count = 3;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *doc, *store;
+
+		f.stats->counter[0] = cases[i].used << 20;
+		f.stats->counter[2] = cases[i].pinned << 20;
+		run_tool(&t, "shmetactl --dir %s status", f.dir);
+		cr_expect(strstr(t.out, cases[i].words) != NULL, "%s: %s", cases[i].words, t.out);
+		cr_expect(cases[i].advice == NULL || strstr(t.out, cases[i].advice) != NULL, "%s", t.out);
+		run_tool_done(&t);
+		run_tool(&t, "shmetactl --dir %s status --json", f.dir);
+		doc = run_tool_json(&t);
+		store = json_object_get(doc, "store");
+		cr_expect_eq(json_integer_value(json_object_get(store, "level")), cases[i].level);
+		cr_expect_eq(json_integer_value(json_object_get(store, "pinned_bytes")), cases[i].pinned << 20);
+		cr_expect_eq(json_is_null(json_object_get(store, "advice")), cases[i].advice == NULL);
+		json_decref(doc);
+		run_tool_done(&t);
+	}
+	forged_done(&f);
+}
+
 Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_of_another_boot)
 {
 	struct forged f;

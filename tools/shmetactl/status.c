@@ -28,12 +28,13 @@ static const char *count_text(uint64_t value)
 /* What the store holds; where it cannot be opened, what the writer counted last. UINT64_MAX: not known. */
 struct content {
 	uint64_t topics, partitions, segments, quarantined, used;
+	uint64_t pinned; /* free, but kept for readers, as the writer measured it last */
 };
 
 static struct content content_of(const struct tool *tool, const struct pages *p)
 {
 	struct shmeta_store_counters stored;
-	struct content c;
+	struct content c = {.pinned = counter(p, "store_pinned")};
 
 	if (pages_content(tool, p, &stored, &c.used)) {
 		c.topics = stored.topics;
@@ -42,11 +43,22 @@ static struct content content_of(const struct tool *tool, const struct pages *p)
 		c.quarantined = stored.quarantined;
 		return c;
 	}
-	return (struct content){.topics = counter(p, "topics"),
-	                        .partitions = counter(p, "partitions"),
-	                        .segments = counter(p, "segments"),
-	                        .quarantined = counter(p, "quarantined"),
-	                        .used = counter(p, "store_used")};
+	c.topics = counter(p, "topics");
+	c.partitions = counter(p, "partitions");
+	c.segments = counter(p, "segments");
+	c.quarantined = counter(p, "quarantined");
+	c.used = counter(p, "store_used");
+	return c;
+}
+
+/* How full the store is, and what is to be done about it; 0 and "": nothing. */
+static unsigned level_of(const struct pages *p, const struct content *c, const char **ret)
+{
+	if (c->used == UINT64_MAX) {
+		*ret = "";
+		return 0;
+	}
+	return shmeta__room_level(c->used, c->pinned == UINT64_MAX ? 0 : c->pinned, p->generation.max_bytes, ret);
 }
 
 /* A class that was not verified in time; -1: none. */
@@ -122,6 +134,8 @@ static json_t *known_count(uint64_t value)
 static void status_json(struct tool *tool, const struct pages *p, const struct content *stored)
 {
 	char reason[REASON_BYTES];
+	const char *advice;
+	unsigned level = level_of(p, stored, &advice);
 	json_t *content = json_object(), *doc = out_document("status"), *writer = json_object(),
 	       *classes = json_object(), *store = json_object(), *readers = json_object(), *source = json_object(),
 	       *counters = json_object();
@@ -186,6 +200,9 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 	}
 	out_set(store, "limit_bytes", out_json_count(p->generation.max_bytes));
 	out_set(store, "used_bytes", known_count(stored->used));
+	out_set(store, "pinned_bytes", known_count(stored->pinned));
+	out_set(store, "level", out_json_count(level));
+	out_set(store, "advice", level > 0 ? json_string(advice) : json_null());
 	out_set(content, "topics", known_count(stored->topics));
 	out_set(content, "partitions", known_count(stored->partitions));
 	out_set(content, "segments", known_count(stored->segments));
@@ -248,11 +265,34 @@ static void status_readers(const struct pages *p)
 	(void)puts(p->liveness == WRITER_DEAD ? " when the writer went away" : "");
 }
 
+static double share(uint64_t part, uint64_t whole)
+{
+	return whole > 0 ? 100.0 * (double)part / (double)whole : 0.0;
+}
+
+static void status_store(struct tool *tool, const struct pages *p, const struct content *c)
+{
+	uint64_t limit = p->generation.max_bytes;
+	const char *advice;
+	unsigned level = level_of(p, c, &advice);
+
+	if (c->used == UINT64_MAX) {
+		(void)printf("? of %s\n", out_size(limit));
+		return;
+	}
+	(void)printf("%s of %s used (%.1f %%)", out_size(c->used), out_size(limit), share(c->used, limit));
+	if (c->pinned != UINT64_MAX)
+		(void)printf(", %s pinned by readers (%.1f %%)", out_size(c->pinned), share(c->pinned, limit));
+	if (level > 0)
+		(void)printf("; %s", out_paint(tool, level >= 95 ? PAINT_BAD : PAINT_WARN, advice));
+	(void)putchar('\n');
+}
+
 int verb_status(struct tool *tool)
 {
 	struct pages p;
 	const struct shmeta_board *b = &p.board;
-	uint64_t limit, stats_age;
+	uint64_t stats_age;
 	struct content content;
 	char reason[REASON_BYTES], unit[UNIT_BYTES], where[UNIT_BYTES + 40] = "";
 	bool well;
@@ -267,7 +307,6 @@ int verb_status(struct tool *tool)
 		pages_close(&p);
 		return well ? TOOL_OK : TOOL_UNHEALTHY;
 	}
-	limit = p.generation.max_bytes;
 	stats_age = p.stats != NULL ? pages_since(p.now_ns, p.stats->updated_at_ns) : UINT64_MAX;
 
 	/* Its end, or its start, can be told by nobody else. */
@@ -323,11 +362,7 @@ int verb_status(struct tool *tool)
 	line("readers");
 	status_readers(&p);
 	line("store");
-	if (content.used == UINT64_MAX)
-		(void)printf("? of %s\n", out_size(limit));
-	else
-		(void)printf("%s of %s used (%.1f %%)\n", out_size(content.used), out_size(limit),
-		             limit > 0 ? 100.0 * (double)content.used / (double)limit : 0.0);
+	status_store(tool, &p, &content);
 	line("queue");
 	(void)printf("%s keys to fetch, %s rows quarantined%s\n", count_text(counter(&p, "queue_depth")),
 	             count_text(content.quarantined),
