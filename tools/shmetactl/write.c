@@ -19,14 +19,17 @@ static int write_one(struct tool *tool, const struct shmeta_op *op, const char *
 	struct shmeta_client *client = NULL;
 	struct shmeta *instance;
 	enum shmeta_status status = shmeta_open(&options, &instance);
+	struct shmeta_op known = *op;
 	int code = 0;
 
 	if (status != SHMETA_OK)
 		return tool_say_not_opened(tool, status, error);
+	/* An answer that is lost is asked for again. */
+	(void)shmeta_request_id(known.request_id);
 	memset(ret, 0, sizeof(*ret));
 	status = shmeta_client_open(instance, NULL, &client);
 	if (status == SHMETA_OK)
-		status = shmeta_write(client, op, 1, tool->timeout_ms, ret, ret_token);
+		status = shmeta_write(client, &known, 1, tool->timeout_ms, ret, ret_token);
 	if (status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED)
 		status = ret->status != SHMETA_OK ? ret->status : status;
 	if (status != SHMETA_OK) {
