@@ -359,7 +359,7 @@ Test(tree, damaged_pages_are_found_or_do_not_matter_and_never_lead_outside)
 }
 
 /* 0: a separator, 1: the number of a child, 2: one that is hidden. */
-static void damage_branch(uint8_t *page, uint16_t i, unsigned int what, size_t bit)
+static void damage_branch(uint8_t *page, uint32_t i, unsigned int what, size_t bit)
 {
 	uint16_t at;
 
@@ -384,7 +384,7 @@ Test(tree, a_separator_a_child_or_a_count_that_is_wrong_is_found_wherever_it_is)
 		if (flags != 1)
 			continue;
 		memcpy(&lower, p + 12, sizeof lower);
-		for (uint16_t i = 1; i < (lower - 16) / 2; i += 40) {
+		for (uint32_t i = 1; i < (lower - 16u) / 2; i += 40) {
 			size_t bad = 0;
 
 			damage_branch(p, i, (unsigned int)(tried % 3), tried / 3);
