@@ -1087,6 +1087,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.absent_max = (uint32_t)config->refresh_absent_max,
 		.write_queue_max = (uint32_t)config->write_queue_max,
 		.write_queue_bytes = config->write_queue_bytes,
+		.write_connection_bytes = config->write_connection_bytes,
+		.user_share = (uint32_t)config->control_user_share,
 		.write_batch_max = (uint32_t)config->write_batch_max,
 		.write_linger_ms = (uint32_t)config->write_linger_ms,
 		.accept = strtoull(config->source_accept, NULL, 16),

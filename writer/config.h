@@ -102,10 +102,12 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Most of these absences remembered at a time; the oldest go first.")                                                       \
 	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")                   \
 	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
-	N(write, queue_max, COUNT, "262144", 16, 16777216, RESTART,                                                                  \
+	N(write, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                   \
 	  "Most operations waiting to be committed; a call beyond it is answered BUSY.")                                             \
-	N(write, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RESTART,                                                     \
+	N(write, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                      \
 	  "Most memory for operations waiting to be committed; a call beyond it is answered BUSY.")                                  \
+	N(write, connection_bytes, BYTES, "16M", 1 << 17, UINT64_C(1) << 36, RELOAD,                                                 \
+	  "Most of this memory for one connection.")                                                                                 \
 	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
 	  "How long operations wait for company before they are committed together.")                                                \

@@ -46,6 +46,7 @@ struct connection {
 	struct control *control;
 	int fd;
 	sd_event_source *source;
+	uint64_t number; /* never used again */
 	struct registry_peer peer;
 	struct registration *registration; /* NULL: not registered */
 	int process_fd;                    /* of a registered peer's process; -1: not known */
@@ -77,6 +78,7 @@ struct control {
 	bool draining;
 	struct connection *connections;
 	uint32_t count;
+	uint64_t numbers; /* given to connections */
 	struct ticket *tickets;
 	uint32_t ticket_count, free_ticket; /* 0: none is free; index + 1 otherwise */
 	/* Tickets, and the connections that they name, are the loop's but for control_written_at_once(). The loop holds this while it
@@ -698,10 +700,13 @@ static bool on_write(struct connection *c, const void *frame)
 		return false;
 	}
 	status = control->host.write(control->host.arg, tenant_of((const char *)(request + 1), request->tenant_bytes),
-	                             ops, count, deadline_of(request->timeout_ms), c->peer.uid, who(c, by), ticket);
+	                             ops, count, deadline_of(request->timeout_ms), c->peer.uid, c->number, who(c, by),
+	                             ticket);
 	free(ops);
 	return status == SHMETA_OK ||
-	       turned_away(c, ticket, status, "the write queue is full; nothing was done; try again in 10 ms");
+	       turned_away(c, ticket, status,
+	                   "the write queue is full, or holds the most of this connection or user (section write and "
+	                   "control.user_share of shmeta.conf); nothing was done; try again in 10 ms");
 }
 
 void control_written(struct control *control, uint64_t number, void *frame, size_t bytes)
@@ -854,6 +859,7 @@ static struct connection *add_connection(struct control *control, int fd, const 
 		return NULL;
 	}
 	c->control = control;
+	c->number = ++control->numbers;
 	c->fd = fd;
 	c->process_fd = -1;
 	c->peer = *peer;

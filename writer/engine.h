@@ -16,6 +16,7 @@
  *   pass.c        what both need
  *   write.c       group commit of operations
  *   request_ids.c what was done under which request id
+ *   turns.c       whose operations are next
  *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
  *   absent.c      what the source was just found not to have
@@ -37,6 +38,7 @@
 #include "writer/apply.h"
 #include "writer/floor.h"
 #include "writer/sync.h"
+#include "writer/turns.h"
 
 enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16 };
 #define SYNC_NEVER UINT64_MAX
@@ -96,15 +98,11 @@ struct sync_queue {
 	struct sync_options next_options;
 };
 
-struct write_call;  /* write.c: operations that wait */
 struct request_ids; /* request_ids.h */
 
 struct sync_writes {
 	pthread_mutex_t lock;
-	struct write_call *first, *last;
-	size_t ops, bytes; /* waiting */
-	size_t ops_max;
-	uint64_t bytes_max;
+	struct turns turns;
 	size_t enough;            /* the thread gathers, and need not be woken for fewer */
 	size_t crowd;             /* operations of a round, lately; the engine's thread */
 	struct request_ids *done; /* the engine's thread */
@@ -453,6 +451,7 @@ bool batch_run(struct sync *s);
 
 enum shmeta_status write_init(struct sync *s, struct shmeta_err *err);
 void write_free(struct sync *s);
+void write_set_limits(struct sync *s, const struct sync_options *options); /* any thread */
 bool write_waiting(struct sync *s);
 /* Do what waits: at most one transaction of the source. */
 void write_commit(struct sync *s);

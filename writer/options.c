@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "writer/engine.h"
+#include "writer/shares.h"
 
 uint64_t sync_main_ttl_ns(const struct sync *s)
 {
@@ -99,6 +100,8 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	DEFAULT(write_queue_max, 100000);
 	DEFAULT(refresh_queue_bytes, 64ull << 20);
 	DEFAULT(write_queue_bytes, 64ull << 20);
+	DEFAULT(write_connection_bytes, 16ull << 20);
+	DEFAULT(user_share, SHARE_PERCENT);
 	DEFAULT(write_batch_max, 4096);
 	DEFAULT(retry_min_ms, 100);
 	DEFAULT(retry_max_ms, 30000);
@@ -139,6 +142,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	s->queue.bytes_max = copy.refresh_queue_bytes;
 	absent_set_limits(&s->queue.absent, copy.absent_max, copy.absent_ttl_ms * SYNC_MS);
 	pthread_mutex_unlock(&s->queue.lock);
+	write_set_limits(s, &copy);
 	sync_wake(s);
 }
 
@@ -168,6 +172,10 @@ void options_take(struct sync *s)
 	o->refresh_batch_keys = next.refresh_batch_keys;
 	o->refresh_queue_max = next.refresh_queue_max;
 	o->refresh_queue_bytes = next.refresh_queue_bytes;
+	o->write_queue_max = next.write_queue_max;
+	o->write_queue_bytes = next.write_queue_bytes;
+	o->write_connection_bytes = next.write_connection_bytes;
+	o->user_share = next.user_share;
 	o->write_batch_max = next.write_batch_max;
 	o->write_linger_ms = next.write_linger_ms;
 	o->audit = next.audit;

@@ -665,8 +665,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	s->queue.keys_max = s->options.refresh_queue_max;
 	s->queue.bytes_max = s->options.refresh_queue_bytes;
 	absent_set_limits(&s->queue.absent, s->options.absent_max, s->options.absent_ttl_ms * SYNC_MS);
-	s->writes.ops_max = s->options.write_queue_max;
-	s->writes.bytes_max = s->options.write_queue_bytes;
+	write_set_limits(s, &s->options);
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0) {
 		status = shmeta_fail_errno(err, errno, "eventfd");
@@ -750,8 +749,8 @@ void sync_close(struct sync *s)
 	if (s->store != NULL)
 		write_land(s);
 	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
-	                               !s->room.on && write_waiting(s) && s->writes.ops < before;) {
-		before = s->writes.ops;
+	                               !s->room.on && write_waiting(s) && s->writes.turns.ops < before;) {
+		before = s->writes.turns.ops;
 		write_commit(s);
 	}
 	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");

@@ -43,15 +43,16 @@ struct sync_options {
 	uint32_t refresh_queue_max;        /* then BUSY */
 	uint64_t refresh_queue_bytes;      /* the same, of what readers asked for */
 	uint32_t absent_ttl_ms,
-		absent_max;            /* what the source was found not to have: how long and how many; 0: not at all */
-	uint32_t write_queue_max;      /* operations waiting; then BUSY */
-	uint64_t write_queue_bytes;    /* the same in memory */
-	uint32_t write_batch_max;      /* most operations in one transaction of the source */
-	uint32_t write_linger_ms;      /* 0..100: wait for company before a group commit */
-	uint64_t object_grace_ms;      /* an object without slices is deletable after that */
-	uint64_t accept;               /* consent to this fingerprint (sync_accept()); 0: none */
-	bool audit;                    /* one log line per batch of accepted mutations */
-	int64_t (*wall_ms)(void *arg); /* wall clock for records; NULL: the real one; arg is clock.arg */
+		absent_max;       /* what the source was found not to have: how long and how many; 0: not at all */
+	uint32_t write_queue_max; /* operations waiting; then BUSY */
+	uint64_t write_queue_bytes, write_connection_bytes; /* the same in memory; of one connection */
+	uint32_t user_share;                                /* percent, see shares.h */
+	uint32_t write_batch_max;                           /* most operations in one transaction of the source */
+	uint32_t write_linger_ms;                           /* 0..100: wait for company before a group commit */
+	uint64_t object_grace_ms;                           /* an object without slices is deletable after that */
+	uint64_t accept;                                    /* consent to this fingerprint (sync_accept()); 0: none */
+	bool audit;                                         /* one log line per batch of accepted mutations */
+	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */
 	uint32_t seed;                       /* of the jitter; 0: from the clock */
@@ -180,12 +181,13 @@ void sync_stop(struct sync *sync);
  * the caller's thread. */
 enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint64_t ticket);
 
-/* Queue operations for the next group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
- * copied. Order: of two calls the earlier one takes effect first. deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT,
- * nothing done. uid: whose request ids they are; who: for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (queue full, nothing
- * queued), ERR_NO_MEMORY. */
+/* Queue operations for a group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
+ * copied. Order: of two calls of a connection (a number that is never used again) the earlier one takes effect first; connections and
+ * users have turns (turns.h). deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT, nothing done. uid: whose it and its request ids are; who: the
+ * same for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (no room for it, nothing queued), ERR_NO_MEMORY. */
 enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, uint32_t uid, const char *who, uint64_t ticket);
+                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
+                              uint64_t ticket);
 
 /* Ask the source for a page of objects. host->objects or host->answer comes exactly once unless this fails. deadline_ns: not begun by
  * then: ERR_TIMEOUT. Strings are copied. Errors: ERR_BUSY, ERR_NO_MEMORY. */

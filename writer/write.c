@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit. Calls wait in order of arrival; a round takes what has gathered, does it in one transaction of the source, reads the
+ * Group commit. Calls wait in their users' turns (turns.h); a round takes what has gathered, does it in one transaction of the source, reads the
  * changed keys back together with whatever the feed has named, applies them in store commits, and then answers every call with the
  * commit that shows it.
  *
@@ -16,6 +16,7 @@
  *
  * A call that carries request ids may come twice, because its client lost the connection before the answer. Results are remembered by
  * id (request_ids.h), and answered again instead of being done again. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,16 +29,17 @@
 #include "writer/queue.h"
 #include "writer/request_ids.h"
 
-enum { LINGER_OPS = 4 };   /* a client that waits for each write sends few at a time */
-enum { OVERLAP_OPS = 64 }; /* for fewer that wait it is not worth a second connection */
+enum { LINGER_OPS = 4 };    /* a client that waits for each write sends few at a time */
+enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a partition that is made */
+enum { OVERLAP_OPS = 64 };  /* for fewer that wait it is not worth a second connection */
 
 struct write_call {
-	struct write_call *next;
-	uint64_t ticket, deadline_ns, arrived_ns;
+	struct turn turn;
+	struct write_call *next; /* of its round */
+	uint64_t ticket, deadline_ns;
 	struct shmeta_str tenant;
-	uint32_t uid;
 	char who[64];
-	size_t count, bytes;   /* bytes: of all that is allocated for it */
+	size_t count;
 	struct shmeta_op *ops; /* views into text */
 	struct shmeta_result *results;
 	bool *again;     /* answered with an earlier one's result */
@@ -74,6 +76,7 @@ enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 
 	if (error != 0)
 		return shmeta_fail_errno(err, error, "the write queue's lock");
+	turns_init(&s->writes.turns);
 	s->writes.done = request_ids_new();
 	if (s->writes.done != NULL)
 		return SHMETA_OK;
@@ -108,21 +111,6 @@ static void round_free(struct write_round *r)
 	free(r);
 }
 
-void write_free(struct sync *s)
-{
-	while (s->writes.first != NULL) {
-		struct write_call *call = s->writes.first;
-
-		s->writes.first = call->next;
-		call_free(call);
-	}
-	round_free(s->writes.next);
-	s->writes.next = NULL;
-	request_ids_free(s->writes.done);
-	s->writes.done = NULL;
-	(void)pthread_mutex_destroy(&s->writes.lock);
-}
-
 /* A copy that holds everything it views. */
 static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta_op *ops, size_t count)
 {
@@ -136,8 +124,10 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 		return NULL;
 	memset(call, 0, sizeof *call);
 	call->count = count;
-	call->bytes = sizeof *call + bytes + tenant.bytes + 1 +
-	              count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
+	call->turn.ops = count;
+	call->turn.bytes = sizeof *call + bytes + tenant.bytes + 1 +
+	                   count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
+	call->turn.work = count + bytes / WORK_BYTES;
 	call->ops = calloc(count, sizeof *call->ops);
 	call->results = calloc(count, sizeof *call->results);
 	call->again = calloc(count, sizeof *call->again);
@@ -153,6 +143,8 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 			call_free(call); /* what cannot be encoded was judged before it came here */
 			return NULL;
 		}
+		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
+			call->turn.work += call->ops[i].u.topic.partition_count;
 		at += used;
 	}
 	memcpy((uint8_t *)call->text + bytes, tenant.data, tenant.bytes);
@@ -160,12 +152,22 @@ static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta
 	return call;
 }
 
+void write_set_limits(struct sync *s, const struct sync_options *options)
+{
+	(void)pthread_mutex_lock(&s->writes.lock);
+	s->writes.turns.limits = (struct turns_limits){.ops = options->write_queue_max,
+	                                               .bytes = options->write_queue_bytes,
+	                                               .connection_bytes = options->write_connection_bytes,
+	                                               .user_share = options->user_share};
+	(void)pthread_mutex_unlock(&s->writes.lock);
+}
+
 enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, uint32_t uid, const char *who, uint64_t ticket)
+                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who, uint64_t ticket)
 {
 	struct sync_writes *w = &s->writes;
 	struct write_call *call;
-	bool full, wake = true;
+	bool taken, wake;
 
 	if (count == 0)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -174,23 +176,14 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 		return SHMETA_ERR_NO_MEMORY;
 	call->ticket = ticket;
 	call->deadline_ns = deadline_ns;
-	call->arrived_ns = sync_now(s);
-	call->uid = uid;
+	call->turn.uid = uid;
+	call->turn.connection = connection;
 	strncpy(call->who, who, sizeof call->who - 1);
 	(void)pthread_mutex_lock(&w->lock);
-	full = w->ops > 0 && (w->ops + count > w->ops_max || w->bytes + call->bytes > w->bytes_max);
-	if (!full) {
-		if (w->last != NULL)
-			w->last->next = call;
-		else
-			w->first = call;
-		w->last = call;
-		w->ops += count;
-		w->bytes += call->bytes;
-		wake = w->ops >= w->enough;
-	}
+	taken = turns_add(&w->turns, &call->turn, sync_now(s));
+	wake = w->turns.ops >= w->enough;
 	(void)pthread_mutex_unlock(&w->lock);
-	if (full) {
+	if (!taken) {
 		call_free(call);
 		return SHMETA_ERR_BUSY;
 	}
@@ -199,29 +192,39 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 	return SHMETA_OK;
 }
 
-/* The first calls, `most` operations at most (one call at least). NULL: none. */
-static struct write_call *take_calls(struct sync *s, size_t most, bool *ret_more)
+/* The next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
+static struct write_call *take_calls(struct sync *s, uint64_t most, bool all, bool *ret_more)
 {
 	struct sync_writes *w = &s->writes;
-	struct write_call *first, *last = NULL;
-	size_t taken = 0;
+	struct write_call *first = NULL, **end = &first;
+	uint64_t now = sync_now(s);
+	struct turn *turn;
 
 	(void)pthread_mutex_lock(&w->lock);
-	first = w->first;
-	while (w->first != NULL && (last == NULL || taken + w->first->count <= most)) {
-		last = w->first;
-		w->first = last->next;
-		taken += last->count;
-		w->bytes -= last->bytes;
-	}
-	if (last != NULL)
-		last->next = NULL;
-	if (w->first == NULL)
-		w->last = NULL;
-	w->ops -= taken;
-	*ret_more = w->first != NULL;
+	turn = turns_take(&w->turns, most, all, now);
+	*ret_more = turns_when(&w->turns, now) <= now;
 	(void)pthread_mutex_unlock(&w->lock);
+	for (; turn != NULL; turn = turn->next) {
+		*end = (struct write_call *)turn;
+		end = &(*end)->next;
+	}
 	return first;
+}
+
+void write_free(struct sync *s)
+{
+	bool more;
+
+	for (struct write_call *call = take_calls(s, 0, true, &more), *next; call != NULL; call = next) {
+		next = call->next;
+		call_free(call);
+	}
+	turns_free(&s->writes.turns);
+	round_free(s->writes.next);
+	s->writes.next = NULL;
+	request_ids_free(s->writes.done);
+	s->writes.done = NULL;
+	(void)pthread_mutex_destroy(&s->writes.lock);
 }
 
 /* How many wait, and since when. */
@@ -230,10 +233,24 @@ static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
 	size_t ops;
 
 	(void)pthread_mutex_lock(&s->writes.lock);
-	ops = s->writes.ops;
-	*ret_since_ns = s->writes.first != NULL ? s->writes.first->arrived_ns : 0;
+	ops = s->writes.turns.ops;
+	*ret_since_ns = s->writes.turns.since_ns;
 	(void)pthread_mutex_unlock(&s->writes.lock);
 	return ops;
+}
+
+/* What a burst of calls took is given back when nothing waits any more; malloc alone would keep it. */
+static void give_back(struct sync *s)
+{
+	enum { WORTH_BYTES = 4 << 20 };
+	size_t peak = 0;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	if (s->writes.turns.ops == 0)
+		peak = turns_at_rest(&s->writes.turns);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	if (peak >= WORTH_BYTES)
+		(void)malloc_trim(0);
 }
 
 /* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
@@ -266,7 +283,7 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	(void)pthread_mutex_lock(&s->writes.lock);
 	s->writes.enough = 0;
 	(void)pthread_mutex_unlock(&s->writes.lock);
-	answer_calls(s, take_calls(s, SIZE_MAX, &more), status, sentence);
+	answer_calls(s, take_calls(s, 0, true, &more), status, sentence);
 }
 
 /* Its place among the round's ids: 1 + index in ops, 0 where it is to be put. */
@@ -340,7 +357,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	const struct request request = {.id = {op->request_id[0], op->request_id[1]},
 	                                .tenant = queue_name_hash(c->tenant, (struct shmeta_str){"", 0}),
 	                                .operation = hash,
-	                                .uid = c->uid,
+	                                .uid = c->turn.uid,
 	                                .type = op->type};
 	struct shmeta_err err = {.code = SHMETA_OK};
 	enum request_known known;
@@ -506,7 +523,7 @@ static struct write_round *next_round(struct sync *s)
 		return NULL;
 	}
 	r->s = s;
-	r->calls = drop_late(s, take_calls(s, s->options.write_batch_max, &more));
+	r->calls = drop_late(s, take_calls(s, s->options.write_batch_max, sync_stopping(s), &more));
 	if (more)
 		sync_wake_at(s, sync_now(s));
 	if (r->calls != NULL && !collect(r)) {
@@ -578,11 +595,27 @@ static void audit_failed(struct sync *s, const struct write_call *call, enum shm
 		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, NULL, 1);
 }
 
+static void note_work(const struct write_round *r, uint64_t took_ns)
+{
+	struct sync *s = r->s;
+	const struct write_call *largest = r->calls;
+	uint64_t work = 0;
+
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
+		work += c->turn.work;
+		largest = c->turn.work > largest->turn.work ? c : largest;
+	}
+	(void)pthread_mutex_lock(&s->writes.lock);
+	turns_took(&s->writes.turns, work, &largest->turn, took_ns, sync_now(s));
+	(void)pthread_mutex_unlock(&s->writes.lock);
+}
+
 /* A round to its end. last: no other one begins meanwhile. */
 static void commit(struct write_round *r, bool last)
 {
 	struct sync *s = r->s;
 	struct backend_error err = {.code = SHMETA_OK};
+	uint64_t began = sync_now(s);
 	enum shmeta_status status = do_at_source(r, &err);
 
 	if (status != SHMETA_OK) {
@@ -636,7 +669,9 @@ static void commit(struct write_round *r, bool last)
 		                            : "the store follows later");
 	else
 		answer_round(r, SHMETA_OK, "");
+	note_work(r, sync_now(s) - began);
 	round_free(r);
+	give_back(s);
 }
 
 void write_commit(struct sync *s)
@@ -673,7 +708,12 @@ void write_land(struct sync *s)
 
 bool write_waiting(struct sync *s)
 {
-	uint64_t since;
+	uint64_t now = sync_now(s), when;
 
-	return s->writes.next != NULL || waiting(s, &since) > 0;
+	(void)pthread_mutex_lock(&s->writes.lock);
+	when = sync_stopping(s) && s->writes.turns.ops > 0 ? now : turns_when(&s->writes.turns, now);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	if (when != UINT64_MAX && when > now)
+		sync_wake_at(s, when);
+	return s->writes.next != NULL || when <= now;
 }

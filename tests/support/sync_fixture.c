@@ -282,7 +282,8 @@ enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class c
 
 enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count)
 {
-	return sync_write(f->sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, "test", f->writes_answered);
+	return sync_write(f->sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "test",
+	                  f->writes_answered);
 }
 
 const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket)

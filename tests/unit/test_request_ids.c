@@ -41,7 +41,7 @@ static void end(void)
 
 static void submit(uint32_t uid, const struct shmeta_op *ops, size_t count)
 {
-	cr_assert_eq(sync_write(f.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, uid, "test", uid),
+	cr_assert_eq(sync_write(f.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, uid, 1, "test", uid),
 	             SHMETA_OK);
 }
 
@@ -203,6 +203,8 @@ Test(request_ids, a_slice_never_joins_the_object_of_another_call, .init = begin,
 			 used[2] = {object("mine", 4), slice(20, 5)}, bad[2] = {object("", 6), slice(30, 7)},
 			 taken = group("g", 4);
 
+	/* In this order they have their turns from now on. */
+	cr_assert_eq(do_as(7, &taken, 1), SHMETA_OK);
 	cr_assert_eq(do_as(8, &taken, 1), SHMETA_OK);
 	submit(7, theirs, 2);
 	submit(8, &alone, 1);

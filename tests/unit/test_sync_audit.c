@@ -30,7 +30,7 @@ static void write_as(const char *who, const struct shmeta_op *ops, size_t count)
 	static uint64_t ticket = 100;
 
 	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, ops,
-	                        count, UINT64_MAX, 0, who, ticket++),
+	                        count, UINT64_MAX, 0, 1, who, ticket++),
 	             SHMETA_OK);
 	fixture_run(&f);
 }

@@ -279,7 +279,7 @@ Test(sync_feed, a_heartbeat_says_nothing_of_the_other_agents)
 	age = fixture_stamp_age_ms(&f, SHMETA_CLASS_AGENT);
 	cr_assert_geq(age, 3000);
 	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, &op,
-	                        1, UINT64_MAX, 0, "test", 1),
+	                        1, UINT64_MAX, 0, 1, "test", 1),
 	             SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(f.writes_answered, 1);

@@ -191,7 +191,7 @@ static enum shmeta_status do_ops(const struct shmeta_op *ops, size_t count)
 {
 	uint64_t before = w.answered, wait;
 	enum shmeta_status status =
-		sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, "uid 0 pid 1", 7);
+		sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "uid 0 pid 1", 7);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -390,8 +390,8 @@ CLAIM(the_same_request_id_twice_in_one_round_is_done_once)
 	op[2] = op[1];
 	cr_assert_eq(create("orders", 1), SHMETA_OK);
 	/* A call that waits, and the same again from a connection that its client made anew. */
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 3, UINT64_MAX, 0, "test", 8), SHMETA_OK);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + 1, 1, UINT64_MAX, 0, "test", 9), SHMETA_OK);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 3, UINT64_MAX, 0, 1, "test", 8), SHMETA_OK);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + 1, 1, UINT64_MAX, 0, 1, "test", 9), SHMETA_OK);
 	for (int i = 0; i < 2000 && w.answered < 3; i++)
 		cr_assert_eq(sync_run_once(w.sync, &wait), SHMETA_OK);
 	cr_assert_eq(w.answered, 3);
@@ -693,13 +693,14 @@ CLAIM(a_full_queue_answers_busy_and_loses_nothing)
 		op[i] = add_op("orders", 0, (uint64_t)i * 10, id[i]);
 	for (int i = 0; i < 5000; i += 1000) {
 		enum shmeta_status status = sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + i, 1000, UINT64_MAX, 0,
-		                                       "test", (uint64_t)i);
+		                                       1, "test", (uint64_t)i);
 
 		accepted += status == SHMETA_OK;
 	}
 	cr_assert_eq(accepted, 5);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 5000, UINT64_MAX, 0, "test", 1), SHMETA_OK);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 1, UINT64_MAX, 0, "test", 1), SHMETA_ERR_BUSY);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 5000, UINT64_MAX, 0, 1, "test", 1), SHMETA_OK);
+	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 1, UINT64_MAX, 0, 1, "test", 1),
+	             SHMETA_ERR_BUSY);
 	w.answered = 0;
 	for (int i = 0; i < 1000 && w.answered < 6; i++) {
 		(void)sync_run_once(w.sync, &wait);
