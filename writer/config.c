@@ -1083,6 +1083,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.refresh_batch_keys = (uint32_t)config->refresh_batch_keys,
 		.refresh_queue_max = (uint32_t)config->refresh_queue_max,
 		.refresh_queue_bytes = config->refresh_queue_bytes,
+		.refresh_user_rate = (uint32_t)config->refresh_user_rate,
+		.refresh_user_burst = (uint32_t)config->refresh_user_burst,
 		.absent_ttl_ms = (uint32_t)config->refresh_absent_ttl_ms,
 		.absent_max = (uint32_t)config->refresh_absent_max,
 		.write_queue_max = (uint32_t)config->write_queue_max,

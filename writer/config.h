@@ -95,6 +95,12 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \
 	N(refresh, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                    \
 	  "Most memory for keys that readers asked for and for their requests; one beyond it is answered BUSY.")                     \
+	N(refresh, user_rate, COUNT, "50", 0, 1000000, RELOAD,                                                                       \
+	  "Most keys a second that are read from the source because one user asked; whoever joins a read that waits or is "          \
+	  "under way costs nothing. A key waits for its turn, and is answered BUSY when that would come after the "                  \
+	  "asker's deadline. Root and the daemon's user are not bound. 0: nobody is.")                                               \
+	N(refresh, user_burst, COUNT, "100", 1, 1000000, RELOAD,                                                                     \
+	  "So many of them at once for a user who has asked for nothing for a while.")                                               \
 	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
 	  "What a reader asked for and the source did not have is answered so for that long, if nothing tells "                      \
 	  "otherwise. 0: never.")                                                                                                    \

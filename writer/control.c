@@ -575,8 +575,12 @@ static bool on_refresh(struct connection *c, const void *frame)
 	if (!admitted(c, request->head.id, &ticket, &alive))
 		return alive;
 	status = c->control->host.refresh(c->control->host.arg, &key, (request->flags & SHMETA_REFRESH_ASK_RECENT) != 0,
-	                                  ticket);
-	return status == SHMETA_OK || turned_away(c, ticket, status, "the refresh queue is full; try again later");
+	                                  c->peer.uid, deadline_of(request->timeout_ms), ticket);
+	return status == SHMETA_OK ||
+	       turned_away(
+		       c, ticket, status,
+		       "the refresh queue is full, or so much was asked for by this user that its turn would come after "
+		       "the deadline (refresh.user_rate); try again later");
 }
 
 /* Who deletes objects also confirms that they are gone: a writer, or an administrator who looks. */

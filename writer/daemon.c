@@ -669,12 +669,13 @@ static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const
 	               : taken(d, sync_write(d->sync, tenant, ops, count, deadline_ns, uid, connection, who, ticket));
 }
 
-static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint64_t ticket)
+static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
+                                        uint64_t deadline_ns, uint64_t ticket)
 {
 	struct daemon *d = arg;
 	enum shmeta_status status = may_owe(d);
 
-	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, recent, ticket));
+	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, recent, uid, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,

@@ -19,6 +19,7 @@
  *   turns.c       whose operations are next
  *   admin.c       lists of objects, invalidation
  *   queue.c       keys that wait, and who waits for them
+ *   askers.c      how many keys each user may have read
  *   absent.c      what the source was just found not to have
  *   got.c         what a bulk fetch answered
  *   refresh.c     the change feed, and what it and readers name
@@ -36,6 +37,7 @@
 
 #include "writer/absent.h"
 #include "writer/apply.h"
+#include "writer/askers.h"
 #include "writer/floor.h"
 #include "writer/sync.h"
 #include "writer/turns.h"
@@ -72,11 +74,6 @@ enum sync_job {
 struct sync_entry;  /* queue.h: a key that waits or is being fetched */
 struct sync_ticket; /* queue.c: somebody who waits for it */
 
-struct sync_list {
-	struct sync_entry *first, *last; /* in order of arrival */
-	size_t count, bytes;
-};
-
 struct sync_queue {
 	pthread_mutex_t lock;
 	struct sync_entry **slot; /* hash table by identity */
@@ -90,8 +87,10 @@ struct sync_queue {
 	struct sync_ticket *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t stopping;
-	uint32_t keys_max;  /* refresh_queue_max */
-	uint64_t bytes_max; /* refresh_queue_bytes */
+	uint32_t keys_max;    /* refresh_queue_max */
+	uint64_t bytes_max;   /* refresh_queue_bytes */
+	struct askers askers; /* and what waits for a token of theirs */
+	uint32_t user_share;
 	struct absent absent;
 	uint64_t absent_answers; /* counter */
 	bool reconfigured;
@@ -408,6 +407,7 @@ bool compare_pass(struct sync *s);
 
 /* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
 
+void refresh_set_limits(struct sync *s, const struct sync_options *options); /* under lock, or before the thread */
 enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
 void refresh_free(struct sync *s);
 /* Ask the feed. */

@@ -97,6 +97,7 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	DEFAULT(poll_max_ms, 1000);
 	DEFAULT(refresh_batch_keys, 1000);
 	DEFAULT(refresh_queue_max, 100000);
+	DEFAULT(refresh_user_burst, 1);
 	DEFAULT(write_queue_max, 100000);
 	DEFAULT(refresh_queue_bytes, 64ull << 20);
 	DEFAULT(write_queue_bytes, 64ull << 20);
@@ -138,9 +139,7 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 		options_free(&s->queue.next_options);
 	s->queue.next_options = copy;
 	s->queue.reconfigured = true;
-	s->queue.keys_max = copy.refresh_queue_max;
-	s->queue.bytes_max = copy.refresh_queue_bytes;
-	absent_set_limits(&s->queue.absent, copy.absent_max, copy.absent_ttl_ms * SYNC_MS);
+	refresh_set_limits(s, &copy);
 	pthread_mutex_unlock(&s->queue.lock);
 	write_set_limits(s, &copy);
 	sync_wake(s);
@@ -172,6 +171,8 @@ void options_take(struct sync *s)
 	o->refresh_batch_keys = next.refresh_batch_keys;
 	o->refresh_queue_max = next.refresh_queue_max;
 	o->refresh_queue_bytes = next.refresh_queue_bytes;
+	o->refresh_user_rate = next.refresh_user_rate;
+	o->refresh_user_burst = next.refresh_user_burst;
 	o->write_queue_max = next.write_queue_max;
 	o->write_queue_bytes = next.write_queue_bytes;
 	o->write_connection_bytes = next.write_connection_bytes;

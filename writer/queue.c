@@ -5,6 +5,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "writer/shares.h"
+
 /* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */
 enum { TICKETS_PER_KEY = 64 };
 
@@ -106,7 +108,7 @@ static void grow(struct sync_queue *q)
 
 static struct sync_list *list_of(struct sync_queue *q, const struct sync_entry *e)
 {
-	return e->want.feed ? &q->named : &q->asked;
+	return e->want.feed ? &q->named : e->asker != NULL ? &e->asker->later : &q->asked;
 }
 
 static size_t entry_bytes(const struct sync_entry *e)
@@ -231,6 +233,14 @@ void queue_merge_want(struct want *into, const struct want *from)
 		queue_add_range(into, from->range[i].from, from->range[i].to);
 }
 
+/* From the line of those that wait for a token to those that are read next, or back. */
+static void move_entry(struct sync_queue *q, struct sync_entry *e, struct asker *to)
+{
+	list_take(q, e);
+	e->asker = to;
+	list_append(q, e);
+}
+
 struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, const struct want *want)
 {
 	struct sync_entry *e = find(q, id, false);
@@ -241,6 +251,8 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 		e = add(q, id);
 	if (e == NULL)
 		return NULL;
+	if (e->asker != NULL)
+		move_entry(q, e, NULL); /* others want it too */
 	e->want.repair = want->repair && (is_new || e->want.repair);
 	if (want->feed && !e->want.feed) {
 		/* It moves to the other list. */
@@ -335,14 +347,84 @@ static bool names_nothing(const struct backend_key *key)
 	       (key->name.bytes > 0 && is_bad(key->name, SHMETA_NAME_MAX));
 }
 
+/* Has another user a token for what waits for one of the first who asked? */
+static bool pay_for(struct sync_queue *q, struct sync_entry *e, struct asker *asker, uint64_t now_ns)
+{
+	if (e->asker == NULL || asker == e->asker || asker_when(&q->askers, asker, asker->later.count, now_ns) > now_ns)
+		return false;
+	asker_pay(&q->askers, asker, now_ns);
+	move_entry(q, e, NULL);
+	return true;
+}
+
+static size_t later_bytes(const struct sync_queue *q)
+{
+	size_t bytes = 0;
+
+	for (const struct asker *a = q->askers.first; a != NULL; a = a->next)
+		bytes += a->later.bytes;
+	return bytes;
+}
+
+static size_t all_later(const struct sync_queue *q)
+{
+	size_t count = 0;
+
+	for (const struct asker *a = q->askers.first; a != NULL; a = a->next)
+		count += a->later.count;
+	return count;
+}
+
+/* A key that nobody has asked for yet. NULL: there is no room for it, no memory, or no token before the deadline. */
+static struct sync_entry *ask_anew(struct sync *s, const struct identity *id, const struct want *want,
+                                   struct asker *asker, uint64_t deadline_ns, uint64_t now_ns)
+{
+	struct sync_queue *q = &s->queue;
+	uint64_t when = asker_when(&q->askers, asker, asker->later.count, now_ns);
+	size_t later = all_later(q);
+	struct sync_entry *e;
+
+	if (when > deadline_ns || q->asked.count + later >= q->keys_max ||
+	    (when > now_ns && share_left(q->keys_max, q->user_share, asker->later.count, later) == 0))
+		return NULL;
+	e = queue_want(q, id, want);
+	if (e == NULL)
+		return NULL;
+	if (when > now_ns)
+		move_entry(q, e, asker);
+	else
+		asker_pay(&q->askers, asker, now_ns);
+	return e;
+}
+
+/* Under lock. What has a token by now is read next; when there is one again for the others (UINT64_MAX: there are none). */
+static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (struct asker *a = q->askers.first; a != NULL; a = a->next) {
+		uint64_t when = 0;
+
+		while (a->later.count > 0 && (when = asker_when(&q->askers, a, 0, now_ns)) <= now_ns) {
+			asker_pay(&q->askers, a, now_ns);
+			move_entry(q, a->later.first, NULL);
+		}
+		if (a->later.count > 0 && when < next)
+			next = when;
+	}
+	return next;
+}
+
 /* Called from the loop's thread. */
-enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, bool recent, uint64_t ticket)
+enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, bool recent, uint32_t uid,
+                                uint64_t deadline_ns, uint64_t ticket)
 {
 	struct sync_queue *q = &s->queue;
 	struct absent_answer absent;
 	uint64_t now = sync_now(s);
 	struct sync_ticket *t = calloc(1, sizeof *t);
 	enum shmeta_status status = SHMETA_OK;
+	struct asker *asker;
 	bool wake = false;
 
 	if (t == NULL)
@@ -350,8 +432,9 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 	t->ticket = ticket;
 	pthread_mutex_lock(&q->lock);
 	q->requests++;
-	if (q->stopping || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY ||
-	    q->asked.bytes + q->tickets * sizeof *t >= q->bytes_max) {
+	asker = asker_of(&q->askers, uid, now);
+	if (asker == NULL || q->stopping || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY ||
+	    q->asked.bytes + later_bytes(q) + q->tickets * sizeof *t >= q->bytes_max) {
 		free(t);
 		status = SHMETA_ERR_BUSY;
 	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT || (key->cls != SHMETA_CLASS_LIST && names_nothing(key))) {
@@ -364,10 +447,17 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 		s->host.answer(s->host.arg, ticket, SHMETA_OK, "", absent.txn, absent.generation, absent.read_at_ns);
 		return SHMETA_OK;
 	} else if (key->cls == SHMETA_CLASS_LIST) {
-		if (q->list_tickets != NULL)
-			q->coalesced++;
-		hang(q, &q->list_tickets, t);
-		wake = true;
+		if (q->list_tickets == NULL && asker_when(&q->askers, asker, asker->later.count, now) > now) {
+			free(t);
+			status = SHMETA_ERR_BUSY;
+		} else {
+			if (q->list_tickets != NULL)
+				q->coalesced++;
+			else
+				asker_pay(&q->askers, asker, now);
+			hang(q, &q->list_tickets, t);
+			wake = true;
+		}
 	} else {
 		/* Where one agent, offset or lease is named, it alone is read. */
 		struct identity id = queue_identity_of_key(key);
@@ -379,13 +469,13 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 			e = flying;
 		if (e != NULL) {
 			q->coalesced++;
-			if (!e->flying)
+			if (!e->flying) {
 				queue_merge_want(&e->want, &want);
-		} else if (q->asked.count >= q->keys_max) {
-			status = SHMETA_ERR_BUSY;
+				wake = pay_for(q, e, asker, now);
+			}
 		} else {
-			e = queue_want(q, &id, &want);
-			wake = true;
+			e = ask_anew(s, &id, &want, asker, deadline_ns, now);
+			wake = e != NULL;
 		}
 		if (e != NULL) {
 			hang(q, &e->tickets, t);
@@ -448,6 +538,18 @@ enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
+void refresh_set_limits(struct sync *s, const struct sync_options *options)
+{
+	struct sync_queue *q = &s->queue;
+
+	q->keys_max = options->refresh_queue_max;
+	q->bytes_max = options->refresh_queue_bytes;
+	q->user_share = options->user_share;
+	q->askers.rate = options->refresh_user_rate;
+	q->askers.burst = options->refresh_user_burst;
+	absent_set_limits(&q->absent, options->absent_max, options->absent_ttl_ms * SYNC_MS);
+}
+
 static void free_tickets(struct sync_ticket *t)
 {
 	for (struct sync_ticket *next; t != NULL; t = next) {
@@ -473,6 +575,7 @@ void refresh_free(struct sync *s)
 	free_tickets(q->refused);
 	free(q->slot);
 	q->slot = NULL;
+	askers_free(&q->askers);
 	absent_free(&q->absent);
 	floor_free(&s->floor);
 	pthread_mutex_destroy(&q->lock);
@@ -490,9 +593,12 @@ bool refresh_pending_feed(struct sync *s)
 bool refresh_waiting(struct sync *s)
 {
 	pthread_mutex_lock(&s->queue.lock);
+	uint64_t next = give_tokens(&s->queue, sync_now(s));
 	bool waiting = s->queue.named.count + s->queue.asked.count > 0;
 
 	pthread_mutex_unlock(&s->queue.lock);
+	if (next != UINT64_MAX)
+		sync_wake_at(s, next);
 	return waiting;
 }
 
@@ -608,6 +714,9 @@ void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *s
 	queue_move_tickets(&tickets, &q->refused);
 	for (struct sync_entry *e = q->named.first; e != NULL; e = e->next)
 		take_tickets(&tickets, e);
+	for (struct asker *a = q->askers.first; a != NULL; a = a->next)
+		while (a->later.first != NULL)
+			move_entry(q, a->later.first, NULL);
 	for (struct sync_entry *e = q->asked.first, *next; e != NULL; e = next) {
 		next = e->next;
 		take_tickets(&tickets, e);

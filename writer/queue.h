@@ -41,6 +41,7 @@ struct sync_entry {
 	bool all; /* flying: everything below it is being read; the rest of want is then the engine's thread's alone */
 	uint32_t partition_id;
 	struct want want;
+	struct asker *asker; /* it waits for a token of this user; NULL: it does not */
 	struct sync_ticket *tickets;
 	struct shmeta_str tenant, topic, name; /* in text */
 	char text[];

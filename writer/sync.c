@@ -662,9 +662,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
 		goto fail;
 	}
-	s->queue.keys_max = s->options.refresh_queue_max;
-	s->queue.bytes_max = s->options.refresh_queue_bytes;
-	absent_set_limits(&s->queue.absent, s->options.absent_max, s->options.absent_ttl_ms * SYNC_MS);
+	refresh_set_limits(s, &s->options);
 	write_set_limits(s, &s->options);
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0) {

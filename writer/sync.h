@@ -37,11 +37,12 @@ struct sync_options {
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
 	const struct sync_ttl_override *overrides;
 	size_t override_count;
-	uint32_t poll_min_ms, poll_max_ms; /* feed poll: adapts between busy and idle */
-	uint32_t reconcile_s;              /* periodic full reconcile; 0: never */
-	uint32_t refresh_batch_keys;       /* most keys in one fetch */
-	uint32_t refresh_queue_max;        /* then BUSY */
-	uint64_t refresh_queue_bytes;      /* the same, of what readers asked for */
+	uint32_t poll_min_ms, poll_max_ms;              /* feed poll: adapts between busy and idle */
+	uint32_t reconcile_s;                           /* periodic full reconcile; 0: never */
+	uint32_t refresh_batch_keys;                    /* most keys in one fetch */
+	uint32_t refresh_queue_max;                     /* then BUSY */
+	uint64_t refresh_queue_bytes;                   /* the same, of what readers asked for */
+	uint32_t refresh_user_rate, refresh_user_burst; /* keys of a user: a second, and at once; rate 0: no limit */
 	uint32_t absent_ttl_ms,
 		absent_max;       /* what the source was found not to have: how long and how many; 0: not at all */
 	uint32_t write_queue_max; /* operations waiting; then BUSY */
@@ -179,7 +180,8 @@ void sync_stop(struct sync *sync);
 /* Refresh a key (C4). host->answer comes exactly once per ticket unless BUSY is returned. Keys in flight are shared: one source
  * query however many ask. recent: what was found absent less than refresh.absent_ttl_ms ago will do; host->answer then comes at once, on
  * the caller's thread. */
-enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint64_t ticket);
+enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint32_t uid,
+                                uint64_t deadline_ns, uint64_t ticket);
 
 /* Queue operations for a group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
  * copied. Order: of two calls of a connection (a number that is never used again) the earlier one takes effect first; connections and

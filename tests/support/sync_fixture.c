@@ -258,7 +258,7 @@ static enum shmeta_status ask(struct fixture *f, enum shmeta_class cls, const ch
 	                                .partition_id = partition_id,
 	                                .to = UINT64_MAX};
 
-	return sync_refresh(f->sync, &key, recent, ticket);
+	return sync_refresh(f->sync, &key, recent, f->uid, UINT64_MAX, ticket);
 }
 
 enum shmeta_status fixture_refresh(struct fixture *f, enum shmeta_class cls, const char *topic, uint32_t partition_id,

@@ -34,6 +34,7 @@ struct fixture {
 	struct memory_db *db;
 	struct sync *sync;
 	struct sync_options options;
+	uint32_t uid; /* whose refreshes they are */
 	uint64_t now_ns;
 	void (*on_clock)(
 		struct fixture *f); /* called whenever the engine looks at the clock: it may move it, and more */

@@ -128,7 +128,7 @@ static void *ask(void *arg)
 		if (next_random(&random) % 64 == 0)
 			key = (struct backend_key){.cls = SHMETA_CLASS_LIST};
 		given[ticket] = 1;
-		if (sync_refresh(engine, &key, ticket % 2 != 0, ticket) != SHMETA_OK)
+		if (sync_refresh(engine, &key, ticket % 2 != 0, 0, UINT64_MAX, ticket) != SHMETA_OK)
 			given[ticket] = 0;
 		if (ticket % 16 < 2)
 			usleep(2000);

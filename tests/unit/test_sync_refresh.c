@@ -340,7 +340,7 @@ Test(sync_refresh, where_one_agent_offset_or_lease_is_named_it_alone_is_read)
 
 	memory_read_stats(f.db, &before);
 	for (uint64_t i = 0; i < 3; i++)
-		cr_assert_eq(sync_refresh(f.sync, &keys[i], false, i), SHMETA_OK);
+		cr_assert_eq(sync_refresh(f.sync, &keys[i], false, 0, UINT64_MAX, i), SHMETA_OK);
 	fixture_run(&f);
 	memory_read_stats(f.db, &after);
 	for (uint64_t i = 0; i < 3; i++)
@@ -524,7 +524,7 @@ static void newer_segment(void)
 	                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
 	                                .topic = {"t", 1},
 	                                .with_segments = 1};
-	cr_assert_eq(sync_refresh(f.sync, &key, false, 52), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, false, 0, UINT64_MAX, 52), SHMETA_OK);
 	fixture_run(&f);
 }
 
@@ -564,7 +564,7 @@ Test(sync_refresh, a_topic_read_before_its_rebirth_does_not_bring_the_dead_back)
 	                                .tenant = {SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)},
 	                                .topic = {"t", 1},
 	                                .with_segments = 1};
-	cr_assert_eq(sync_refresh(f.sync, &key, false, 1), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, false, 0, UINT64_MAX, 1), SHMETA_OK);
 	fixture_run(&f);
 	SAME();
 
