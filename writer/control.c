@@ -14,20 +14,21 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shm/op.h"
 #include "shm/wire.h"
+#include "writer/budget.h"
 #include "writer/listen.h"
 #include "writer/log.h"
 #include "writer/rights.h"
 #include "writer/shares.h"
 
-enum {
-	FRAMES_PER_TURN = 64, /* of one connection before the others have their turn */
-	WHO_BYTES = 64,
-	WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op)
-};
+/* Of one connection, before the others have their turn. */
+static const uint64_t TURN_NS = 500000;
+static const uint64_t CACHE_NS = 100000000;
+enum { WHO_BYTES = 64, WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op) };
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -52,10 +53,17 @@ struct connection {
 	int process_fd;                    /* of a registered peer's process; -1: not known */
 	sd_event_source *process_source;
 	uint64_t opened_ns, active_ns;
-	bool spoke; /* a first frame has come */
+	bool spoke;  /* a first frame has come */
+	bool parked; /* not read before its user's budget is renewed */
 	uint32_t requests;
 	struct packet *output, **output_end;
 	size_t output_bytes;
+};
+
+/* An answer that is made at most so often, whoever asks. */
+struct cached {
+	char *json; /* NULL: none */
+	uint64_t made_ns;
 };
 
 /* A refresh under way. The ticket is the index and the use of it, so that a late answer finds nobody. */
@@ -79,6 +87,9 @@ struct control {
 	struct connection *connections;
 	uint32_t count;
 	uint64_t numbers; /* given to connections */
+	struct budget budget;
+	sd_event_source *renewal;
+	struct cached status, config;
 	struct ticket *tickets;
 	uint32_t ticket_count, free_ticket; /* 0: none is free; index + 1 otherwise */
 	/* Tickets, and the connections that they name, are the loop's but for control_written_at_once(). The loop holds this while it
@@ -428,28 +439,42 @@ static bool on_register(struct connection *c, const void *frame)
 	return send_or_queue(c, &answer, sizeof(answer), fd);
 }
 
-/* Takes json; NULL: no memory. */
-static bool send_json(struct connection *c, uint64_t id, char *json)
+static void forget_cached(struct cached *cached)
 {
-	bool alive = json != NULL ? send_answer(c, id, SHMETA_OK, json, 0, 0, 0)
-	                          : send_answer(c, id, SHMETA_ERR_NO_MEMORY, "no memory for the answer", 0, 0, 0);
+	free(cached->json);
+	cached->json = NULL;
+}
 
-	free(json);
-	return alive;
+static bool send_cached(struct connection *c, const void *frame, struct cached *cached, char *(*make)(void *arg))
+{
+	const struct shmeta_frame *head = frame;
+	uint64_t now = shmeta__boottime_ns();
+
+	if (cached->json == NULL || now - cached->made_ns >= CACHE_NS) {
+		free(cached->json);
+		cached->json = make(c->control->host.arg);
+		cached->made_ns = now;
+	}
+	return cached->json != NULL
+	               ? send_answer(c, head->id, SHMETA_OK, cached->json, 0, 0, 0)
+	               : send_answer(c, head->id, SHMETA_ERR_NO_MEMORY, "no memory for the answer", 0, 0, 0);
 }
 
 static bool on_status(struct connection *c, const void *frame)
 {
-	const struct shmeta_frame *head = frame;
-
-	return send_json(c, head->id, c->control->host.status(c->control->host.arg));
+	return send_cached(c, frame, &c->control->status, c->control->host.status);
 }
 
 static bool on_config(struct connection *c, const void *frame)
 {
-	const struct shmeta_frame *head = frame;
+	return send_cached(c, frame, &c->control->config, c->control->host.config);
+}
 
-	return send_json(c, head->id, c->control->host.config(c->control->host.arg));
+/* What an administrator has changed shows at once. */
+static void forget_answers(struct control *control)
+{
+	forget_cached(&control->status);
+	forget_cached(&control->config);
 }
 
 static bool may(const struct connection *c, uint32_t verb)
@@ -523,6 +548,7 @@ static bool on_reload(struct connection *c, const void *frame)
 		return deny(c, head->id, "reload the configuration",
 		            "only root, the daemon's user and members of control.admin_group may reload");
 	status = c->control->host.reload(c->control->host.arg, who(c, name), sentence, sizeof(sentence));
+	forget_answers(c->control);
 	return send_answer(c, head->id, status, sentence, 0, 0, 0);
 }
 
@@ -538,6 +564,7 @@ static bool on_accept(struct connection *c, const void *frame)
 		            "only root, the daemon's user and members of control.admin_group may accept a source");
 	status = c->control->host.accept(c->control->host.arg, who(c, name), request->fingerprint, &fingerprint,
 	                                 sentence, sizeof(sentence));
+	forget_answers(c->control);
 	return send_answer(c, request->head.id, status, sentence, fingerprint, 0, 0);
 }
 
@@ -788,6 +815,56 @@ static bool on_frame(struct connection *c, size_t bytes)
 	return false;
 }
 
+static void park(struct connection *c)
+{
+	if (sd_event_source_set_enabled(c->source, SD_EVENT_OFF) < 0 ||
+	    sd_event_source_set_time(c->control->renewal, budget_renewed_ns(&c->control->budget) / 1000 + 1) < 0 ||
+	    sd_event_source_set_enabled(c->control->renewal, SD_EVENT_ONESHOT) < 0)
+		(void)sd_event_source_set_enabled(c->source, SD_EVENT_ON);
+	else
+		c->parked = true;
+}
+
+static int on_renewal(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct control *control = arg;
+
+	(void)source;
+	(void)usec;
+	for (struct connection *c = control->connections; c != NULL; c = c->next)
+		if (c->parked) {
+			c->parked = false;
+			(void)sd_event_source_set_enabled(c->source, SD_EVENT_ON);
+		}
+	return 0;
+}
+
+/* Frames of one connection, as long as its turn lasts. */
+static void read_frames(struct connection *c, int fd)
+{
+	struct control *control = c->control;
+	const uint32_t uid = c->peer.uid;
+	uint64_t began = shmeta__boottime_ns(), now = began;
+	bool alive = true;
+
+	if (!is_privileged(&c->peer) && !budget_left(&control->budget, uid, began)) {
+		park(c);
+		return;
+	}
+	while (alive && c->output == NULL && now - began < TURN_NS) {
+		/* MSG_TRUNC: the packet's own length, whatever fitted. */
+		ssize_t got = recv(fd, control->frame, sizeof(control->frame), MSG_DONTWAIT | MSG_TRUNC);
+
+		if (got < 0 && (would_block(errno) || errno == EINTR))
+			break;
+		alive = got > 0 && on_frame(c, (size_t)got);
+		if (got <= 0) /* an empty packet is not a frame either */
+			close_connection(c);
+		now = shmeta__boottime_ns();
+	}
+	budget_spend(&control->budget, uid, now - began, now);
+}
+
 static void serve(struct connection *c, int fd, uint32_t events)
 {
 	if (c->output != NULL && (events & (EPOLLHUP | EPOLLERR))) {
@@ -798,19 +875,7 @@ static void serve(struct connection *c, int fd, uint32_t events)
 		flush_output(c);
 		return;
 	}
-	for (int i = 0; i < FRAMES_PER_TURN && c->output == NULL; i++) {
-		/* MSG_TRUNC: the packet's own length, whatever fitted. */
-		ssize_t got = recv(fd, c->control->frame, sizeof(c->control->frame), MSG_DONTWAIT | MSG_TRUNC);
-
-		if (got < 0 && (would_block(errno) || errno == EINTR))
-			return;
-		if (got <= 0) { /* an empty packet is not a frame either */
-			close_connection(c);
-			return;
-		}
-		if (!on_frame(c, (size_t)got))
-			return;
-	}
+	read_frames(c, fd);
 }
 
 static int on_connection(sd_event_source *source, int fd, uint32_t events, void *arg)
@@ -949,6 +1014,10 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	control->host = *host;
 	control->counters = counters;
 	control_set_limits(control, limits);
+	if (sd_event_add_time(event, &control->renewal, CLOCK_BOOTTIME, UINT64_MAX, 1, on_renewal, control) < 0) {
+		control_stop(control);
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
+	}
 	status = listen_start(&control->listener, event, dir_fd, path, group, &listen, err);
 	if (status != SHMETA_OK) {
 		control_stop(control);
@@ -1015,6 +1084,8 @@ void control_stop(struct control *control)
 	if (control == NULL)
 		return;
 	control_drain(control);
+	sd_event_source_disable_unref(control->renewal);
+	forget_answers(control);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		/* The process ends, not the reader: its page is not revoked. */
@@ -1022,6 +1093,7 @@ void control_stop(struct control *control)
 		close_connection(c);
 	}
 	(void)pthread_mutex_destroy(&control->lock);
+	budget_free(&control->budget);
 	free(control->tickets);
 	free(control);
 }
