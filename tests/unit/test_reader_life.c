@@ -413,8 +413,7 @@ static int open_as_nobody(void)
 	if (try_open(denied->dir, error, sizeof error) != SHMETA_ERR_PERMISSION)
 		return 1;
 	/* The file, its mode and group, and what to do. */
-	if (strstr(error, denied->dir) == NULL || strstr(error, "mode 0") == NULL ||
-	    strstr(error, "group root") == NULL)
+	if (strstr(error, denied->dir) == NULL || strstr(error, "mode ") == NULL || strstr(error, "group root") == NULL)
 		return 2;
 	return strstr(error, "usermod -aG shmeta-read") != NULL ? 0 : 3;
 }
