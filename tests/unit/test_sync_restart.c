@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/sync_fixture.h"
@@ -559,6 +560,48 @@ Test(sync_restart, any_number_of_directories_that_were_left_are_removed)
 		cr_assert_eq(faccessat(f.dir_fd, name, F_OK, 0), -1, "%s", name);
 	}
 	cr_assert(there(1));
+	SAME();
+	fixture_done(&f);
+}
+
+/* The time of a directory is one of the wall clock, which may have been set since. */
+static void leave_store_1(int64_t age_s)
+{
+	struct timespec times[2];
+
+	first_life();
+	fixture_crash(&f);
+	f.kept = 0;
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 100);
+	cr_assert_eq(f.board->generation, 2);
+	cr_assert(there(1));
+	fixture_crash(&f);
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec -= age_s;
+	times[1] = times[0];
+	cr_assert_eq(utimensat(f.dir_fd, "store.1", times, 0), 0);
+	f.kept = 1;
+	fixture_open(&f);
+	fixture_run(&f);
+}
+
+Test(sync_restart, a_store_that_was_left_long_ago_is_removed_at_once)
+{
+	leave_store_1(3600);
+	cr_assert_not(there(1));
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_restart, one_that_was_left_in_the_future_is_removed_after_two_grace_periods)
+{
+	leave_store_1(-3600);
+	cr_assert(there(1), "somebody may be about to open it");
+	fixture_pass(&f, 3000);
+	cr_assert_not(there(1));
 	SAME();
 	fixture_done(&f);
 }
