@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -113,6 +114,7 @@ static struct other hold(uid_t user, bool heir)
 
 		if (user != 0 && setresuid(user, user, user) < 0)
 			_exit(1);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* setresuid() has taken it back */
 		fd = open(dir, O_RDONLY | O_DIRECTORY);
 		fd = openat(fd, "writer.lock", O_RDONLY);
 		first = heir ? fork() : 0;
