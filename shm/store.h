@@ -117,6 +117,9 @@ struct shmeta__store_room {
 /* oldest_pin as for shmeta__txn_begin(). */
 enum shmeta_status shmeta__store_room(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__store_room *ret,
                                       struct shmeta_err *err);
+/* A commit that changes nothing, so that what the newest one freed can be used by the next but one. As for shmeta__txn_begin() and
+ * shmeta__txn_commit(). */
+enum shmeta_status shmeta__store_step(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta_err *err);
 /* How full a store is, of which something is to be done: 95, 85, 70 (per cent of max_bytes, content and what is pinned), or 0 and "".
  * *ret: what is to be done. */
 unsigned shmeta__room_level(uint64_t used_bytes, uint64_t pinned_bytes, uint64_t max_bytes, const char **ret);

@@ -123,3 +123,19 @@ unsigned shmeta__room_level(uint64_t used_bytes, uint64_t pinned_bytes, uint64_t
 	}
 	return 0;
 }
+
+enum shmeta_status shmeta__store_step(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta_err *err)
+{
+	struct shmeta__txn *txn;
+	enum shmeta_status status = shmeta__txn_begin(store, oldest_pin, &txn, err);
+	uint64_t number;
+
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__put(txn, SHMETA_DB_META, SHMETA_META_COUNTERS, strlen(SHMETA_META_COUNTERS), &store->counters,
+	                     sizeof store->counters, err);
+	if (status == SHMETA_OK)
+		return shmeta__txn_commit(txn, &number, err);
+	shmeta__txn_abort(txn);
+	return status;
+}

@@ -191,9 +191,9 @@ struct sync {
 	bool room_limited;        /* for a limit of the system, which is looked at meanwhile */
 	uint64_t room_looked_ns;
 	enum shmeta_status room_status;
-	bool room_pinned;    /* while it is full: what readers hold is why */
+	uint64_t
+		room_pinned; /* while it is full: the most that was held back, in bytes; when half of it is free it is tried again */
 	unsigned room_level; /* of shmeta__room_level(), as it was told */
-	uint64_t room_left;  /* what content may grow by, as it was last measured */
 	uint32_t batch_full; /* keys of the batch under way for which the store has no room */
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
 	size_t leaving_count;
@@ -383,6 +383,11 @@ void generation_remove_left(struct sync *s);
 
 /* Measure, at its time; ask for room where it goes to readers. Between transactions. */
 void room_watch(struct sync *s);
+/* Will the store show what the operation makes? Of the room that is left, *left, it takes its part; the first of several measures that:
+ * UINT64_MAX before it. false: no; *ret says what to do. */
+bool room_for(struct sync *s, const struct shmeta_op *op, uint64_t *left, struct shmeta_result *ret);
+/* Does it make room? Then a full store takes it at once, not only when it is tried again. */
+bool room_made_by(const struct shmeta_op *op);
 /* META_FEED as it is to be saved: head and the backend's position, or the head alone, where the next writer is to read everything. */
 size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret);
 /* What the store's META_FEED says. */

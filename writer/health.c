@@ -246,7 +246,8 @@ void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sen
 	} else if (status == SHMETA_ERR_FULL) {
 		shmeta__say(
 			text, sizeof text,
-			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s: %s",
+			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s; delete "
+			"topics or segments, or raise it and restart: %s",
 			limits_spell_bytes(max_bytes(s), bytes, sizeof bytes), is, sentence);
 	} else {
 		shmeta__say(text, sizeof text, "the store cannot be brought up to date: %s", sentence);

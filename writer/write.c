@@ -64,7 +64,9 @@ struct write_round {
 		size_t of; /* index in ops */
 	} * twins;
 	size_t twin_count;
-	bool started; /* its operations are with the source, and not finished */
+	bool started;       /* its operations are with the source, and not finished */
+	bool makes_room;    /* in the store */
+	uint64_t room_left; /* there, for what it makes; UINT64_MAX: not asked yet */
 	bool no_memory;
 };
 
@@ -372,6 +374,8 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 		(void)snprintf(result->text, sizeof result->text, "%.159s", err.text);
 		return;
 	}
+	if (!room_for(r->s, op, &r->room_left, result))
+		return;
 	known = is_twin(r, &request, result);
 	c->again[i] = known == REQUEST_SAME;
 	if (known != REQUEST_NEW)
@@ -379,6 +383,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	if (op->type == SHMETA_OP_ADD_SLICE && !follows(r, c->tenant, unit, result))
 		return;
 	send(r, c->tenant, op, &request, result);
+	r->makes_room |= room_made_by(op);
 	unit->sent |= op->type == SHMETA_OP_COMMIT_OBJECT;
 }
 
@@ -387,6 +392,7 @@ static bool collect(struct write_round *r)
 {
 	size_t room = 0;
 
+	r->room_left = UINT64_MAX;
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		room += c->count;
 	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
@@ -659,8 +665,8 @@ static void commit(struct write_round *r, bool last)
 	if (!last)
 		overlap(s);
 	refresh_bound_feed(s);
-	/* A full store is tried at its time, not by each write. */
-	if (!s->source.on && (!s->room.on || sync_now(s) >= s->room.next_ns))
+	/* A full store is tried at its time, not by each write, unless that may help it. */
+	if (!s->source.on && (!s->room.on || r->makes_room || sync_now(s) >= s->room.next_ns))
 		refresh_drain_feed(s);
 	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
 		answer_round(r, SHMETA_ERR_NOT_CACHED,

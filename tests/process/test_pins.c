@@ -291,3 +291,92 @@ Test(pins, an_administrator_takes_back_the_snapshots_of_a_process, .fini = end)
 	cr_expect_not_null(strstr(log, arguments), "it is not audited: %s", log);
 	free(log);
 }
+
+/* ---- a store that is full of content ---------------------------------------------------------------------------------------- */
+
+static enum shmeta_status create_topic(const char *name, uint32_t partitions, struct shmeta_result *ret)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+	                       .u.topic = {.name = str(name), .partition_count = partitions}};
+	enum shmeta_status status;
+
+	*ret = (struct shmeta_result){.status = SHMETA_OK};
+	status = shmeta_write(w.client, &op, 1, WAIT_MS, ret, NULL);
+	return status != SHMETA_OK ? status : ret->status;
+}
+
+static enum shmeta_status delete_topic(const char *name)
+{
+	const struct shmeta_op op = {.type = SHMETA_OP_DELETE_TOPIC, .name = str(name)};
+
+	return do_one(&op);
+}
+
+static enum shmeta_status look_up(const char *name)
+{
+	struct shmeta_topic topic;
+	enum shmeta_status status = run_daemon_begin(w.reader);
+
+	cr_assert_eq(status, SHMETA_OK);
+	status = shmeta_get_topic(w.reader, name, strlen(name), NULL, &topic, NULL);
+	cr_assert_eq(shmeta_end(w.reader), SHMETA_OK);
+	return status;
+}
+
+static void await_topic(const char *name, enum shmeta_status status)
+{
+	double until = run_now_s() + PATIENCE_S;
+
+	while (look_up(name) != status)
+		cr_assert_lt(run_now_s(), until, "%s is not %s", name, shmeta_strerror(status));
+}
+
+Test(pins, a_topic_that_does_not_fit_is_refused_before_the_source_has_it, .fini = end)
+{
+	struct shmeta_result result;
+	char name[8];
+	int created = 0;
+
+	start("store {\n grace_ms = 50ms\n max_bytes = 4M\n}\n");
+	cr_expect_eq(create_topic("huge", 100000, &result), SHMETA_ERR_FULL);
+	cr_expect_not_null(strstr(result.text, "raise store.max_bytes"), "%s", result.text);
+	for (; created < 20; created++) {
+		enum shmeta_status status;
+
+		(void)snprintf(name, sizeof(name), "t%d", created);
+		status = create_topic(name, 5000, &result);
+		if (status == SHMETA_ERR_FULL)
+			break;
+		cr_assert_eq(status, SHMETA_OK, "%s: %s %s", name, shmeta_strerror(status), result.text);
+	}
+	cr_assert(created > 2 && created < 20);
+	cr_expect_eq(look_up(name), SHMETA_ABSENT);
+	cr_expect_eq(delete_topic("t0"), SHMETA_OK);
+	/* The pages of the deleted one may be a reader's for a grace period yet. */
+	cr_expect_neq(create_topic(name, 5000, &result), SHMETA_ERR_FULL, "%s", result.text);
+	await_topic(name, SHMETA_OK);
+}
+
+Test(pins, a_full_store_takes_what_removes_and_then_what_had_to_wait, .fini = end)
+{
+	struct shmeta_result result;
+
+	start("store {\n grace_ms = 50ms\n max_bytes = 4M\n}\nretry {\n min_ms = 10ms\n max_ms = 200ms\n}\n");
+	cr_assert_eq(create_topic("a", 9000, &result), SHMETA_OK);
+	cr_assert_eq(create_topic("b", 9000, &result), SHMETA_OK);
+	/* Others write to the source as well, and nobody asks us what fits. */
+	cr_assert_eq(run_daemon_sql(
+			     &d, "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
+				 "VALUES('c', 20000, 1, 1, '{}');"
+				 "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999) "
+				 "INSERT INTO partitions(topic, partition_id, high_watermark, created_at, updated_at) "
+				 "SELECT 'c', i, 0, 1, 1 FROM n;"),
+	             0);
+	write_until("store_full", 1);
+	cr_expect_neq(look_up("a"), SHMETA_ABSENT);
+	(void)delete_topic("a");
+	await_topic("a", SHMETA_ABSENT);
+	(void)delete_topic("b");
+	await_topic("c", SHMETA_OK);
+	cr_expect_eq(last_write(), SHMETA_OK);
+}

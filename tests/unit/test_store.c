@@ -1270,6 +1270,24 @@ Test(ladder, a_stuck_pin_is_asked_back_before_the_store_is_full_and_never_breaks
 	shmeta__store_close(store);
 }
 
+Test(ladder, what_the_newest_commit_freed_can_be_used_behind_a_step)
+{
+	struct shmeta__store *store = create(1);
+	struct shmeta__store_room room;
+
+	(void)rewrite(store, UINT64_MAX);
+	(void)rewrite(store, UINT64_MAX);
+	now_ns += 2 * second;
+	OK(shmeta__store_room(store, UINT64_MAX, &room, &err));
+	cr_assert_geq(room.half_txn, store->gen->committed);
+	cr_assert_gt(room.pinned_bytes, 8 * SHMETA_PAGE);
+	OK(shmeta__store_step(store, UINT64_MAX, &err));
+	now_ns += 2 * second;
+	OK(shmeta__store_room(store, UINT64_MAX, &room, &err));
+	cr_assert_leq(room.pinned_bytes, 8 * SHMETA_PAGE);
+	shmeta__store_close(store);
+}
+
 Test(ladder, without_a_pin_nobody_is_asked_for_room)
 {
 	struct shmeta__store *store = create(1);
