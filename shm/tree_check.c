@@ -360,7 +360,7 @@ static enum shmeta_status newest_meta(const uint8_t *base, uint64_t file_bytes, 
 		                   (unsigned long long)file_bytes, METAS, SHMETA_PAGE);
 	for (uint64_t number = 0; number < METAS; number++) {
 		shmeta__copy_once(&meta[number], base + number * SHMETA_PAGE, sizeof meta[number]);
-		status = tree_judge_meta(&meta[number], number, err);
+		status = shmeta__tree_judge_meta(&meta[number], number, err);
 		if (status != SHMETA_OK)
 			return status;
 	}

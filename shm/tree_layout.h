@@ -58,7 +58,7 @@ struct meta {
 _Static_assert(sizeof(struct meta) == 152, "LMDB's meta page");
 
 /* OK, ERR_CORRUPT, ERR_VERSION, as shmeta__tree_read_meta() has them: of one page, copied. err may be NULL. */
-enum shmeta_status tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err);
+enum shmeta_status shmeta__tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err);
 
 /* false: it cannot be. */
 static inline bool tree_of_database(const struct database *database, enum shmeta_db db, struct shmeta__tree *ret)

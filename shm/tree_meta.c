@@ -6,7 +6,7 @@
 
 static const uint32_t meta_magic = 0xBEEFC0DE, meta_version = 1;
 
-enum shmeta_status tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err)
+enum shmeta_status shmeta__tree_judge_meta(const struct meta *meta, uint64_t number, struct shmeta_err *err)
 {
 	if (meta->page.number != number || meta->page.flags != PAGE_META || meta->magic != meta_magic)
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "data.mdb: its page %llu is no meta page",
@@ -30,7 +30,7 @@ enum shmeta_status shmeta__tree_read_meta(const uint8_t *base, uint64_t txn, str
 		struct meta meta;
 
 		shmeta__copy_once(&meta, base + number * SHMETA_PAGE, sizeof meta);
-		judged = tree_judge_meta(&meta, number, err);
+		judged = shmeta__tree_judge_meta(&meta, number, err);
 		if (judged != SHMETA_OK)
 			continue;
 		good++;
