@@ -697,6 +697,7 @@ void write_commit(struct sync *s)
 		if (gathering(s, ops, since, now))
 			return;
 		r = next_round(s);
+		options_take(s); /* a reload that was answered before these calls came holds for them */
 	}
 	s->writes.next = NULL;
 	if (r != NULL)
