@@ -190,7 +190,8 @@ static bool may_tell(const char *event, uint32_t uid)
 	return true;
 }
 
-static void tell(int priority, const char *event, uint32_t uid, const char *fmt, va_list args)
+__attribute__((format(printf, 4, 0))) static void tell(int priority, const char *event, uint32_t uid, const char *fmt,
+                                                       va_list args)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
 	int saved = errno;
