@@ -344,8 +344,8 @@ Test(postgres_shape, segments_are_added_where_a_unique_constraint_is_deferrable)
 {
 	static const char *const ways[] = {
 		"DROP INDEX idx_segments_location; ALTER TABLE segments ADD UNIQUE (topic, partition_id, base_offset) DEFERRABLE",
-		"DROP INDEX idx_segments_location; ALTER TABLE segments ADD UNIQUE (topic, partition_id, base_offset) DEFERRABLE "
-		"INITIALLY DEFERRED",
+		("DROP INDEX idx_segments_location; ALTER TABLE segments ADD UNIQUE (topic, partition_id, base_offset) DEFERRABLE "
+	         "INITIALLY DEFERRED"),
 		"ALTER TABLE segments DROP CONSTRAINT segments_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
 		"ALTER TABLE segments DROP CONSTRAINT segments_pkey, ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED",
 	};

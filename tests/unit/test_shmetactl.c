@@ -363,7 +363,8 @@ Test(shmetactl, status_says_what_is_pinned_and_what_to_do_about_a_store_that_fil
 		doc = run_tool_json(&t);
 		store = json_object_get(doc, "store");
 		cr_expect_eq(json_integer_value(json_object_get(store, "level")), cases[i].level);
-		cr_expect_eq(json_integer_value(json_object_get(store, "pinned_bytes")), cases[i].pinned << 20);
+		cr_expect_eq(json_integer_value(json_object_get(store, "pinned_bytes")),
+		             (json_int_t)(cases[i].pinned << 20));
 		cr_expect_eq(json_is_null(json_object_get(store, "advice")), cases[i].advice == NULL);
 		json_decref(doc);
 		run_tool_done(&t);
