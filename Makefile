@@ -41,16 +41,17 @@ ALLCFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 LDFLAGS   += -Wl,-z,defs
 endif
 
-shm_srcs       := $(sort $(wildcard shm/*.c))
-reader_srcs    := $(sort $(wildcard reader/*.c))
+# base/ and shm/: what every program has.
+shm_srcs       := $(sort $(wildcard base/*.c shm/*/*.c))
+reader_srcs    := $(sort $(wildcard reader/*/*.c))
 backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
-writer_srcs    := $(filter-out writer/main.c,$(sort $(wildcard writer/*.c)))
+writer_srcs    := $(sort $(wildcard writer/*/*.c))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but the writer's side of the store.
-lib_srcs       := $(filter-out shm/store%.c shm/tree_check.c,$(shm_srcs)) $(reader_srcs)
+lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
@@ -96,7 +97,7 @@ $(BUILD)/lib/libshmeta.so.0: $(call obj,$(lib_srcs)) reader/libshmeta.map
 $(BUILD)/lib/libshmeta.so: $(BUILD)/lib/libshmeta.so.0
 	$(Q)ln -sf libshmeta.so.0 $@
 
-$(BUILD)/bin/shmetad: $(call obj,writer/main.c $(writer_srcs) $(backends_srcs) $(shm_srcs))
+$(BUILD)/bin/shmetad: $(call obj,writer/shmetad.c $(writer_srcs) $(backends_srcs) $(shm_srcs))
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
@@ -145,7 +146,7 @@ $(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/t
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
-$(BUILD)/tests/fuzz/fuzz_import: $(call obj,$(filter-out tools/shmetactl/main.c,$(shmetactl_srcs)))
+$(BUILD)/tests/fuzz/fuzz_import: $(call obj,$(filter-out tools/shmetactl/shmetactl.c,$(shmetactl_srcs)))
 .PRECIOUS: $(BUILD)/obj/%.o
 
 # Programs to learn from, with our warnings; tests/system/readme_example.sh compiles them as a user would.
@@ -200,7 +201,7 @@ lint:
 	@$(MAKE) $(PARALLEL) --no-print-directory -k tidy
 	@echo 'lint: all checks passed'
 # clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.
-all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/main.c $(shmetactl_srcs) $(demo_srcs) \
+all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(demo_srcs) \
             $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) $(bench_srcs) $(wildcard bench/gen/*.c)
 tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_srcs))
 $(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang-tidy
@@ -251,7 +252,7 @@ $(BUILD)/bin/shmeta-bench: $(call obj,$(bench_srcs) $(lib_srcs))
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench)
 
 # Databases to try things on; not installed.
-$(BUILD)/bin/shmeta-gen: $(call obj,bench/gen/main.c)
+$(BUILD)/bin/shmeta-gen: $(call obj,bench/gen/shmeta_gen.c)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lsqlite3 -lm

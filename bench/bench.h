@@ -3,8 +3,8 @@
  *
  * A figure is the median of its rounds; the rounds of all figures of a group are interleaved (A B C A B C ...), and a ratio is taken
  * within a round before the median is, so that a machine whose speed drifts does not decide a verdict. */
-#ifndef SHMETA_BENCH_H
-#define SHMETA_BENCH_H
+#ifndef SHMETA_BENCH_BENCH_H
+#define SHMETA_BENCH_BENCH_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -86,7 +86,7 @@ static inline void keep(const void *p)
 /* Stop with a sentence and status 1; children and files are cleaned up. */
 _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *fmt, ...);
 
-/* env.c: data, daemon, children */
+/* bench_env.c: data, daemon, children */
 void env_init(struct bench *b);
 void env_generate(const struct bench *b, const char *db, uint32_t topics, uint32_t partitions, uint64_t segments);
 void env_read_flat(struct bench *b);

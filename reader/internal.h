@@ -18,15 +18,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/err.h"
 #include "include/shmeta.h"
-#include "shm/board.h"
-#include "shm/err.h"
-#include "shm/key.h"
-#include "shm/part.h"
-#include "shm/record.h"
-#include "shm/slots.h"
-#include "shm/tree.h"
-#include "shm/wire.h"
+#include "shm/index/part.h"
+#include "shm/page/board.h"
+#include "shm/page/slots.h"
+#include "shm/record/key.h"
+#include "shm/record/record.h"
+#include "shm/tree/tree.h"
+#include "shm/wire/wire.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -243,7 +243,7 @@ struct shmeta_reader {
 	uint32_t clock;     /* enum reader_clock */
 	uint32_t tick;      /* lookups, for sampling */
 	uint32_t serial;    /* of the snapshot: iterators remember it */
-	/* What clock.c found when it last looked. */
+	/* What clock_trust.c found when it last looked. */
 	uint64_t judge_ns;    /* CLOCK_MONOTONIC: when it looks again */
 	int64_t offset_least; /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
 	uint32_t ageless;     /* 1: no stamp can be compared with this process's clock */
@@ -275,7 +275,7 @@ struct shmeta_reader {
 
 enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
 
-/* ---- clock.c: may stamps be compared with this process's clock? ----------------------------------------------------------- */
+/* ---- clock_trust.c: may stamps be compared with this process's clock? ----------------------------------------------------------- */
 
 /* A stamp that is further ahead than clocks of one machine differ by is one of another time namespace, or damaged. */
 #define AHEAD_NS (1000 * MILLION)
@@ -392,7 +392,7 @@ struct known {
 	uint32_t ttl_ms; /* 0: the class's */
 };
 
-/* ---- quarantined rows (quarantine.c) ------------------------------------------------------------------------------------- */
+/* ---- quarantined rows (quarantined.c) ------------------------------------------------------------------------------------- */
 
 /* What a lookup did not find. */
 struct missing {
@@ -442,7 +442,7 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *handle);
 void shmeta__reader_forget(struct shmeta_reader *reader); /* handles and caches: nothing of the env is known any more */
 void shmeta__reader_caches_free(struct shmeta_reader *reader); /* and their memory goes back */
 
-/* ---- FRESH and requests (control.c) ------------------------------------------------------------------------------------- */
+/* ---- FRESH and requests (ask.c) ------------------------------------------------------------------------------------- */
 
 struct want {
 	enum shmeta_class cls;

@@ -20,7 +20,7 @@
 /* ---- statements --------------------------------------------------------------------------------------------------------------- */
 
 /* Every statement that runs more than once per connection; prepared under its own name when a connection first needs it. Texts:
- * schema.c and read.c, feed.c; those of writing write.c and objects.c (pg_write_statements(), pg_object_statements()). */
+ * pg_schema.c and pg_read.c, pg_feed.c; those of writing pg_write.c and pg_objects.c (pg_write_statements(), pg_object_statements()). */
 #define PG_READ_STATEMENTS(X) \
 	X(BEGIN_READ)         \
 	X(BEGIN_WRITE)        \
@@ -203,7 +203,7 @@ struct pg_conn {
 	char *copied; /* the last piece of a COPY */
 	/* What was sent and not answered, oldest first. */
 	struct pg_pending {
-		uint8_t kind; /* of conn.c */
+		uint8_t kind; /* of pg_conn.c */
 		uint8_t statement;
 	} pending[PG_PENDING_MAX];
 	uint32_t pending_first, pending_count;
@@ -224,7 +224,7 @@ struct pg_conn {
 	bool strange; /* the session is not the one that we prepared: not to be gone on with */
 };
 
-/* What other sessions' locks kept from us lately (write_apart.c). */
+/* What other sessions' locks kept from us lately (pg_write_apart.c). */
 enum { PG_BUSY_MOST = 32 };
 struct pg_busy {
 	struct pg_busy_resource {
@@ -243,7 +243,7 @@ struct pg_state {
 	struct {
 		uint64_t writer, primary; /* connects of the two when they were seen to lead to one server */
 	} alike;
-	struct writing *started; /* write.c: begun by start(), not finished */
+	struct writing *started; /* pg_write.c: begun by start(), not finished */
 	struct pg_conn listener; /* of its own: one that listens must not stay in a transaction */
 	struct pg_conn streamer; /* of its own: on which a changefeed comes */
 	char *sql[PG_STATEMENTS];
@@ -261,8 +261,8 @@ struct pg_state {
 	struct pg_coverage coverage;
 	uint64_t make_again_ns; /* making shmeta's own has failed: not before */
 	char make_failure[300];
-	struct pg_feed *feed;             /* feed.c */
-	struct pg_changefeed *changefeed; /* changefeed.c; NULL: not wanted */
+	struct pg_feed *feed;             /* pg_feed.c */
+	struct pg_changefeed *changefeed; /* pg_changefeed.c; NULL: not wanted */
 	const char *doing;                /* "writing to": for sentences; each call of the vtable says it first */
 	struct rows_scratch scratch;
 	struct backend_counters counters;
@@ -426,7 +426,7 @@ enum shmeta_status pg_begin(struct pg_state *state, struct pg_conn *conn, enum p
 /* Queue the COMMIT and the sync behind what was sent; pg_transaction() takes its result when the body has read the others'. */
 enum shmeta_status pg_send_commit(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
 
-/* ---- pool.c -------------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_pool.c -------------------------------------------------------------------------------------------------------------------- */
 
 /* A pooled connection that was just made: OK, or its sessions are lent to others between our transactions. */
 enum shmeta_status pg_judge_pool(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
@@ -444,7 +444,7 @@ enum shmeta_status pg_fail(struct pg_state *state, struct pg_conn *conn, const P
 /* host:port/database, or the socket's folder; never a secret. */
 const char *pg_place(const struct pg_conn *conn, char *buffer, size_t bytes);
 
-/* ---- schema.c -------------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_schema.c -------------------------------------------------------------------------------------------------------------------- */
 
 /* Connected, the database's shape known, own tables made where that is allowed and due. The first thing every call does. */
 enum shmeta_status pg_ensure(struct pg_state *state, struct backend_error *err);
@@ -463,7 +463,7 @@ bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
 /* The texts of all statements, for the shape that is known. */
 enum shmeta_status pg_rewrite(struct pg_state *state, struct backend_error *err);
 
-/* ---- shape.c ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_shape.c ----------------------------------------------------------------------------------------------------------------------- */
 
 /* A column of integers, of a row that is called alias, as int8. */
 struct pg_expression {
@@ -471,7 +471,7 @@ struct pg_expression {
 };
 struct pg_expression pg_number(const struct pg_shape *shape, const char *table, const char *alias, const char *column);
 
-/* ---- coverage.c: what the log tells, and what it cannot ----------------------------------------------------------------------------- */
+/* ---- pg_coverage.c: what the log tells, and what it cannot ----------------------------------------------------------------------------- */
 
 /* Look at shmeta's own objects and at what they cover: shape.own, shape.feed, coverage. *ret_due: something of them is missing,
  * or of an earlier version, and could be made. */
@@ -483,7 +483,7 @@ uint64_t pg_hash_value(const PGresult *result, int row, int column);
 /* Why there is no feed; "": there is one, or none was asked for. */
 const char *pg_feed_trouble(void *data);
 
-/* ---- locked.c --------------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_locked.c --------------------------------------------------------------------------------------------------------------------- */
 
 /* Other sessions' locks of whole tables were looked for; was there any a moment ago? */
 void pg_locked_seen(struct pg_state *state, bool any);
@@ -492,7 +492,7 @@ bool pg_locked_lately(const struct pg_state *state);
 enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_key *keys, size_t count,
                                    struct backend_error *err);
 
-/* ---- clock.c --------------------------------------------------------------------------------------------------------------------- */
+/* ---- pg_clock.c --------------------------------------------------------------------------------------------------------------------- */
 
 /* An expression for the source's time in ms; @now in it is the caller's (for tests). */
 const char *pg_clock(const struct pg_state *state);
@@ -503,7 +503,7 @@ int64_t pg_clock_distance(const struct pg_state *state, int64_t caller_ms);
 /* A time of the caller's as one of the source's; as it is where that would be none. */
 int64_t pg_clock_moved(int64_t time_ms, int64_t distance);
 
-/* ---- read.c, feed.c, write.c, objects.c ------------------------------------------------------------------------------------------ */
+/* ---- pg_read.c, pg_feed.c, pg_write.c, pg_objects.c ------------------------------------------------------------------------------------------ */
 
 bool pg_read_statements(struct pg_state *state);
 bool pg_feed_statements(struct pg_state *state);
@@ -546,7 +546,7 @@ void pg_follower_passed(struct pg_state *state);
 enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
                                     struct backend_error *err);
 
-/* ---- changefeed.c: instead of the log, where options.changefeed asks for it. What begins with pg_ is called in place of feed.c's -- */
+/* ---- pg_changefeed.c: instead of the log, where options.changefeed asks for it. What begins with pg_ is called in place of pg_feed.c's -- */
 
 bool pg_changefeed_prepare(struct pg_state *state); /* false: no memory */
 void pg_changefeed_free(struct pg_state *state);
@@ -561,7 +561,7 @@ enum shmeta_status pg_changefeed_changes(struct pg_state *state, const struct ba
 enum shmeta_status pg_changefeed_position(struct pg_state *state, void *ret, size_t capacity, size_t *ret_bytes);
 enum shmeta_status pg_changefeed_resume(struct pg_state *state, const void *bytes, size_t size,
                                         struct backend_error *err);
-/* changefeed_row.c: the keys of one row's change go to the sink; *ret_list: only everything would be right. */
+/* pg_changefeed_row.c: the keys of one row's change go to the sink; *ret_list: only everything would be right. */
 enum shmeta_status pg_changefeed_row(struct shmeta_str table, struct shmeta_str value, const struct backend_sink *sink,
                                      bool *ret_list);
 /* The time of a `resolved` row, as text that a cursor takes. false: it is none. */

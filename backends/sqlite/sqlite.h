@@ -14,7 +14,7 @@
 #include "backends/backend.h"
 #include "backends/rows.h"
 
-/* Every statement that runs more than once per connection. Their text depends on the file's shape (schema.c). */
+/* Every statement that runs more than once per connection. Their text depends on the file's shape (sqlite_schema.c). */
 #define SQLITE_STATEMENTS(X)  \
 	X(BEGIN)              \
 	X(BEGIN_IMMEDIATE)    \
@@ -123,7 +123,7 @@ struct sqlite_shape {
 	bool slices;  /* shmeta_slices has had a row: segments may lie within larger objects */
 	bool foreign; /* the file has triggers that are not shmeta's */
 	/* Triggers run for what we write, ours too: because of the application's, or because the change log is not for us to write.
-	 * Otherwise none runs on our connection: write.c does what ours would, once for a batch in place of once for a row. */
+	 * Otherwise none runs on our connection: sqlite_write.c does what ours would, once for a batch in place of once for a row. */
 	bool triggers;
 };
 
@@ -210,7 +210,7 @@ struct sqlite_state {
 
 	struct rows_scratch scratch;
 	int wal_pages; /* in the log of SQLite's, after our last commit */
-	void *writing; /* write.c: what an apply() gathers, kept from one to the next */
+	void *writing; /* sqlite_write.c: what an apply() gathers, kept from one to the next */
 	struct backend_counters counters;
 	uint64_t reprepares_closed; /* of statements that are gone */
 };
@@ -244,7 +244,7 @@ int sqlite_query(struct sqlite_state *state, const char *sql, sqlite3_stmt **ret
 int sqlite_execute(struct sqlite_state *state, const char *sql);
 int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret);
 
-/* ---- files.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_files.c ------------------------------------------------------------------------------------------------------------- */
 
 enum sqlite_files_verdict {
 	SQLITE_FILES_SAME,   /* those that the connection has open                              */
@@ -266,7 +266,7 @@ void sqlite_files_note(struct sqlite_state *state);
 /* The same just after they were opened. Not OK: something was exchanged meanwhile. */
 enum shmeta_status sqlite_files_opened(struct sqlite_state *state, struct backend_error *err);
 
-/* ---- triggers.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_triggers.c ---------------------------------------------------------------------------------------------------------- */
 
 /* Are all own objects there, word for word, and do they tell of everything? Fills shape.own, shape.feed and trouble. make: create
  * those that are not, in the transaction that is open; *ret_made: it did. */
@@ -280,7 +280,7 @@ enum shmeta_status sqlite_tell_objects(struct sqlite_state *state, enum backend_
                                        backend_schema_fn *say, void *arg, int *ret_there, int *ret_count,
                                        struct backend_error *err);
 
-/* ---- schema.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- sqlite_schema.c ------------------------------------------------------------------------------------------------------------ */
 
 /* Learn the file's shape; create the schema in an empty file and shmeta's own tables where that is allowed; fill state->sql. */
 enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_error *err);
@@ -291,18 +291,18 @@ int sqlite_objects(struct sqlite_state *state, uint64_t *ret);
 enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema_verb verb, int dry_run,
                                  backend_schema_fn *say, void *arg, struct backend_error *err);
 
-/* ---- statements.c -------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_statements.c -------------------------------------------------------------------------------------------------------- */
 
 /* The statements' texts, anew, for the shape that is known; looks whether shape.slices has changed. They are prepared anew. */
 int sqlite_rewrite(struct sqlite_state *state);
 
-/* ---- read.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_read.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, struct backend_error *err);
 enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size_t count,
                                 const struct backend_sink *sink, struct backend_error *err);
 
-/* ---- write.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_write.c ------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
@@ -314,7 +314,7 @@ enum shmeta_status sqlite_list_objects(void *data, const struct backend_object_l
  * nor done twice, because somebody made one since. SQLite's code; with one that is OK, *ret_status may say that it is none. */
 int sqlite_begin_write(struct sqlite_state *state, enum shmeta_status *ret_status, struct backend_error *err);
 
-/* ---- move.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_move.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
                                  struct backend_error *err);
@@ -325,7 +325,7 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 enum { SQLITE_CHECKPOINT_PAGES = 4000, SQLITE_CHECKPOINT_PAGES_MAX = 32000 };
 void sqlite_checkpoint(struct sqlite_state *state, int pages);
 
-/* ---- feed.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- sqlite_feed.c -------------------------------------------------------------------------------------------------------------- */
 
 enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
                                   struct backend_error *err);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shm/op.h"
+#include "shm/wire/op.h"
 #include "tests/support/conformance.h"
 #include "tests/support/run_tool.h"
 

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "writer/config.h"
+#include "writer/config/config.h"
 
 static void require(int holds)
 {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/op.h"
-#include "shm/wire.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/block.h"
-#include "shm/record.h"
+#include "shm/index/block.h"
+#include "shm/record/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/record.h"
+#include "shm/record/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

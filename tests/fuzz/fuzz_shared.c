@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/board.h"
-#include "shm/stats.h"
-#include "shm/wire.h"
+#include "shm/page/board.h"
+#include "shm/page/stats_page.h"
+#include "shm/wire/wire.h"
 
 static void require(int holds)
 {

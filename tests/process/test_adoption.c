@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/board.h"
+#include "shm/page/board.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 

@@ -16,9 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "shm/op.h"
-#include "shm/slots.h"
-#include "shm/wire.h"
+#include "shm/page/slots.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
 #include "tests/support/run_daemon.h"
 
 TestSuite(fairness, .timeout = 3600); /* make faults takes its time */

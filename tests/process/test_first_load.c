@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shm/board.h"
+#include "shm/page/board.h"
 #include "tests/support/source_world.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/engine.h"
+#include "writer/engine/engine.h"
 
 TestSuite(first_load, .timeout = 120);
 

@@ -21,12 +21,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/board.h"
-#include "shm/record.h"
-#include "shm/store.h"
+#include "shm/page/board.h"
+#include "shm/record/record.h"
+#include "shm/store/store.h"
 #include "tests/support/run_daemon.h"
-#include "writer/registry.h"
-#include "writer/shares.h"
+#include "writer/serve/registry.h"
+#include "writer/serve/shares.h"
 
 TestSuite(hammer, .timeout = 120);
 

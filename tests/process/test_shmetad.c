@@ -24,10 +24,10 @@
 #include <jansson.h>
 #include <sqlite3.h>
 
-#include "shm/board.h"
-#include "shm/slots.h"
-#include "shm/stats.h"
-#include "shm/wire.h"
+#include "shm/page/board.h"
+#include "shm/page/slots.h"
+#include "shm/page/stats_page.h"
+#include "shm/wire/wire.h"
 #include "tests/support/run_daemon.h"
 
 TestSuite(shmetad, .timeout = 60);

@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "shm/stats.h"
+#include "shm/page/stats_page.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/streamhouse_schema.h"
 

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/store.h"
+#include "shm/store/store.h"
 #include "tests/support/instance_dir.h"
 #include "tests/support/store_rows.h"
 

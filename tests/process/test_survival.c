@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/board.h"
+#include "shm/page/board.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/scratch.h"
 

@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "shm/wire.h"
+#include "shm/wire/wire.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 

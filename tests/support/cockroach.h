@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a scripted peer needs, before a PostgreSQL at SERIALIZABLE, to pass for a CockroachDB: rules that refuse what it does not have
  * and answer what PostgreSQL does not. The words are those of its 23.2. */
-#ifndef SHMETA_TESTS_COCKROACH_H
-#define SHMETA_TESTS_COCKROACH_H
+#ifndef SHMETA_TESTS_SUPPORT_COCKROACH_H
+#define SHMETA_TESTS_SUPPORT_COCKROACH_H
 
 #include <libpq-fe.h>
 

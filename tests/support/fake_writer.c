@@ -18,9 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shm/key.h"
-#include "shm/part.h"
-#include "shm/record.h"
+#include "shm/index/part.h"
+#include "shm/record/key.h"
+#include "shm/record/record.h"
 #include "tests/support/scratch.h"
 
 static const uint64_t MAX_BYTES = 64u << 20;

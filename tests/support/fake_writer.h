@@ -13,10 +13,10 @@
 #include <stdint.h>
 
 #include "include/shmeta.h"
-#include "shm/board.h"
-#include "shm/slots.h"
-#include "shm/store.h"
-#include "shm/wire.h"
+#include "shm/page/board.h"
+#include "shm/page/slots.h"
+#include "shm/store/store.h"
+#include "shm/wire/wire.h"
 
 enum { FAKE_CLIENTS = 64 };
 

@@ -2,8 +2,8 @@
  * Somebody who plays a changefeed through the scripted peer from what really happens in the PostgreSQL behind it. Triggers write down
  * each row that changes; a child of the test takes what has been committed, says it to the streams with the time of taking, and
  * says `resolved` behind it: so that is true of every time that it names. */
-#ifndef SHMETA_TESTS_FEED_PLAYER_H
-#define SHMETA_TESTS_FEED_PLAYER_H
+#ifndef SHMETA_TESTS_SUPPORT_FEED_PLAYER_H
+#define SHMETA_TESTS_SUPPORT_FEED_PLAYER_H
 
 #include <libpq-fe.h>
 #include <stdint.h>

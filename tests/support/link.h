@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A link between a client and a PostgreSQL server that a test can hold, cut, refuse, delay, or rob of one message: a proxy in a
  * child of its own, which reads the framing of the protocol (version 3) as long as it is not encrypted. */
-#ifndef SHMETA_TESTS_LINK_H
-#define SHMETA_TESTS_LINK_H
+#ifndef SHMETA_TESTS_SUPPORT_LINK_H
+#define SHMETA_TESTS_SUPPORT_LINK_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
  * A peer that speaks PostgreSQL's protocol (version 3) and answers by a table: rows, errors, silence, a closed connection. What no
  * rule catches goes, where there is one, to a real server behind it: so it plays an engine that we have no server of, CockroachDB,
  * well enough for our whole engine to work against it. Each connection is served by a child of its own. */
-#ifndef SHMETA_TESTS_PGWIRE_H
-#define SHMETA_TESTS_PGWIRE_H
+#ifndef SHMETA_TESTS_SUPPORT_PGWIRE_H
+#define SHMETA_TESTS_SUPPORT_PGWIRE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -4,12 +4,12 @@
 #ifndef SHMETA_TESTS_SUPPORT_READ_META_H
 #define SHMETA_TESTS_SUPPORT_READ_META_H
 
-#include "shm/tree.h"
+#include "shm/tree/tree.h"
 
 static enum shmeta_status real_tree_meta(const uint8_t *base, uint64_t txn, struct shmeta__tree_meta *ret,
                                          uint64_t *ret_newest, struct shmeta_err *err);
 #define shmeta__tree_read_meta real_tree_meta
-#include "shm/tree_meta.c"
+#include "shm/tree/tree_meta.c"
 #undef shmeta__tree_read_meta
 
 /* NULL: nothing. txn: the commit that was asked for; roots: what was found, if anything. */

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shm/board.h"
+#include "shm/page/board.h"
 #include "tests/support/scratch.h"
 
 double run_now_s(void)

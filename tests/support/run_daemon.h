@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A real shmetad on a temporary directory, started and ended by a test. Nothing here asserts inside a child. */
-#ifndef SHMETA_TESTS_RUN_DAEMON_H
-#define SHMETA_TESTS_RUN_DAEMON_H
+#ifndef SHMETA_TESTS_SUPPORT_RUN_DAEMON_H
+#define SHMETA_TESTS_SUPPORT_RUN_DAEMON_H
 
 #include <stdint.h>
 #include <sys/types.h>

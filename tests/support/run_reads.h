@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A process that reads what was seeded, as fast as it can, from the first moment of a test to the last: none of its reads may fail. */
-#ifndef SHMETA_TESTS_RUN_READS_H
-#define SHMETA_TESTS_RUN_READS_H
+#ifndef SHMETA_TESTS_SUPPORT_RUN_READS_H
+#define SHMETA_TESTS_SUPPORT_RUN_READS_H
 
 #include <stdatomic.h>
 #include <stdint.h>

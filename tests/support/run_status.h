@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What `shmetactl status` says of a daemon's source. */
-#ifndef SHMETA_TESTS_RUN_STATUS_H
-#define SHMETA_TESTS_RUN_STATUS_H
+#ifndef SHMETA_TESTS_SUPPORT_RUN_STATUS_H
+#define SHMETA_TESTS_SUPPORT_RUN_STATUS_H
 
 #include <stdint.h>
 

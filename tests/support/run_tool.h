@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Run a program as a user would and keep what it printed. */
-#ifndef SHMETA_TESTS_RUN_TOOL_H
-#define SHMETA_TESTS_RUN_TOOL_H
+#ifndef SHMETA_TESTS_SUPPORT_RUN_TOOL_H
+#define SHMETA_TESTS_SUPPORT_RUN_TOOL_H
 
 #include <jansson.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A topic seen from three sides, for tests with a real daemon on a real database: written through shmeta, in the cache, in the table. */
-#ifndef SHMETA_TESTS_RUN_TOPIC_H
-#define SHMETA_TESTS_RUN_TOPIC_H
+#ifndef SHMETA_TESTS_SUPPORT_RUN_TOPIC_H
+#define SHMETA_TESTS_SUPPORT_RUN_TOPIC_H
 
 #include <libpq-fe.h>
 #include <stdint.h>

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #include "include/shmeta.h"
-#include "shm/op.h"
-#include "shm/wire.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
 
 enum { SCRIPTED_OPS = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op), SCRIPTED_PATIENCE_MS = 5000 };
 

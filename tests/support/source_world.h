@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "backends/backend.h"
-#include "backends/memory.h"
+#include "backends/memory/memory.h"
 #include "tests/support/recorder.h"
 
 enum world_engine {

@@ -4,8 +4,8 @@
 #ifndef SHMETA_TESTS_SUPPORT_STORE_ROWS_H
 #define SHMETA_TESTS_SUPPORT_STORE_ROWS_H
 
-#include "shm/record.h"
-#include "shm/store.h"
+#include "shm/record/record.h"
+#include "shm/store/store.h"
 
 enum { STORE_ROWS_TENANT = 1 };
 

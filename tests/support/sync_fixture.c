@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "shm/record.h"
+#include "shm/record/record.h"
 #include "tests/support/scratch.h"
-#include "writer/apply.h"
+#include "writer/apply/apply.h"
 
 /* ---- host --------------------------------------------------------------------------------------------------------------- */
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A sync engine without its thread, on a memory source, with a clock that tests move: and an oracle, the whole content of the
  * source and of the store as text, so that a test can say "the store shows what the source has". */
-#ifndef SHMETA_TESTS_SYNC_FIXTURE_H
-#define SHMETA_TESTS_SYNC_FIXTURE_H
+#ifndef SHMETA_TESTS_SUPPORT_SYNC_FIXTURE_H
+#define SHMETA_TESTS_SUPPORT_SYNC_FIXTURE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backends/memory.h"
-#include "shm/board.h"
-#include "shm/store.h"
-#include "writer/sync.h"
+#include "backends/memory/memory.h"
+#include "shm/page/board.h"
+#include "shm/store/store.h"
+#include "writer/engine/sync.h"
 
 enum { FIXTURE_ANSWERS = 4096 };
 

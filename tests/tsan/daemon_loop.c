@@ -15,10 +15,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "shm/op.h"
-#include "shm/slots.h"
-#include "shm/wire.h"
-#include "writer/daemon.h"
+#include "shm/page/slots.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
+#include "writer/daemon/daemon.h"
 
 enum { REGISTRATIONS = 60, REFRESHES = 2000, BURST = 100, LOOKS = 60, LIVES = 20, LIFE_WRITES = 48, CLIENTS = 4 };
 

@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backends/memory.h"
-#include "writer/sync.h"
+#include "backends/memory/memory.h"
+#include "writer/engine/sync.h"
 
 enum { TICKETS = 4000, ROUNDS = 3 };
 

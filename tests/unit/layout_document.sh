@@ -3,7 +3,7 @@
 # docs/LAYOUT.md and the code say the same of every shared struct.
 # - Each row of the document (offset, bytes, field) is turned into assertions that the compiler judges.
 # - The rows of a struct cover all of its bytes, so that no field is missing.
-# - Each struct and field with a SHMETA_FROZEN line in shm/*.h or reader/*.h has its rows.
+# - Each struct and field with a SHMETA_FROZEN line in shm/*/*.h or reader/*.h has its rows.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 document=${1:-docs/LAYOUT.md}
@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
-grep -lE "^SHMETA_FROZEN" shm/*.h | sort | sed 's/.*/#include "&"/' >"$work/check.c"
+grep -lE "^SHMETA_FROZEN" shm/*/*.h | sort | sed 's/.*/#include "&"/' >"$work/check.c"
 # Headings: ### struct NAME: N bytes (header)
 awk -v rows="$work/rows" '
 function finish() {
@@ -55,10 +55,10 @@ if ! "${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -fsyntax-only -I. "$work/check.c" 2>"
 	status=1
 fi
 
-sed -nE 's/^SHMETA_FROZEN\((\w+), *(\w+),.*/\1 \2/p; s/^SHMETA_FROZEN_SIZE\((\w+),.*/\1 -/p' shm/*.h | sort >"$work/frozen"
+sed -nE 's/^SHMETA_FROZEN\((\w+), *(\w+),.*/\1 \2/p; s/^SHMETA_FROZEN_SIZE\((\w+),.*/\1 -/p' shm/*/*.h | sort >"$work/frozen"
 missing=$(comm -23 "$work/frozen" <(sort "$work/rows"))
 if [ -n "$missing" ]; then
-	echo "frozen in shm/*.h, but not in $document:"
+	echo "frozen in shm/*/*.h, but not in $document:"
 	echo "$missing"
 	status=1
 fi

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
-#include "writer/absent.h"
+#include "writer/keys/absent.h"
 
 TestSuite(absent, .timeout = 60);
 

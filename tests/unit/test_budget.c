@@ -2,7 +2,7 @@
  * How long the loop works for one user. */
 #include <criterion/criterion.h>
 
-#include "writer/budget.h"
+#include "writer/serve/budget.h"
 
 TestSuite(budget, .timeout = 30);
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "tests/support/scratch.h"
-#include "writer/config.h"
+#include "writer/config/config.h"
 
 TestSuite(config, .timeout = 30);
 

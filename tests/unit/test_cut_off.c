@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "reader/internal.h"
-#include "shm/store_private.h"
+#include "shm/store/store_private.h"
 #include "tests/support/fake_writer.h"
 
 static struct fake_writer *w;

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tests/support/instance_dir.h"
-#include "writer/limits.h"
+#include "writer/daemon/limits.h"
 
 TestSuite(limits, .timeout = 60);
 

@@ -13,7 +13,7 @@
 
 #include "tests/support/run_daemon.h"
 #include "tests/support/scratch.h"
-#include "writer/lock.h"
+#include "writer/daemon/lock.h"
 
 TestSuite(lock, .timeout = 60);
 

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/board.h"
-#include "writer/log.h"
+#include "shm/page/board.h"
+#include "writer/daemon/log.h"
 
 TestSuite(log, .timeout = 30);
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "writer/mailbox.h"
+#include "writer/daemon/mailbox.h"
 
 TestSuite(mailbox, .timeout = 20);
 

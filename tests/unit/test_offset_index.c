@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/key.h"
+#include "shm/record/key.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/offset_index.h"
+#include "writer/apply/offset_index.h"
 
 TestSuite(offset_index, .timeout = 60);
 

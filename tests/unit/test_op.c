@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/op.h"
-#include "shm/record.h"
-#include "shm/wire.h"
+#include "shm/record/record.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
 
 TestSuite(op, .timeout = 60);
 TestSuite(op_check, .timeout = 30);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/block.h"
-#include "shm/part.h"
+#include "shm/index/block.h"
+#include "shm/index/part.h"
 #include "tests/support/heap_pager.h"
 
 TestSuite(part, .timeout = 120);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/block.h"
+#include "shm/index/block.h"
 #include "tests/support/heap_pager.h"
 
 enum { ROWS = 150, TOPIC_BYTES = 200, PARTITION = 7, KEY_BYTES = 400 };

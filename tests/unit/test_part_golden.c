@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/part.h"
+#include "shm/index/part.h"
 #include "tests/support/heap_pager.h"
 
 TestSuite(part_golden, .timeout = 60);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "writer/phase.h"
+#include "writer/engine/phase.h"
 
 TestSuite(phase, .timeout = 10);
 

@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "include/shmeta.h"
-#include "shm/record.h"
+#include "shm/record/record.h"
 #include "tests/support/sync_fixture.h"
 
 TestSuite(quarantine, .timeout = 60);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/record.h"
+#include "shm/record/record.h"
 #include "tests/support/fake_writer.h"
 
 static struct fake_writer *w;

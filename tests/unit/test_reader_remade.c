@@ -5,13 +5,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "shm/tree.h"
+#include "shm/tree/tree.h"
 
 /* The real one, under another name. */
 static enum shmeta_status real_tree_get(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
                                         const void *key, size_t key_bytes, const void **ret_value, size_t *ret_bytes);
 #define shmeta__tree_get real_tree_get
-#include "shm/tree.c"
+#include "shm/tree/tree.c"
 #undef shmeta__tree_get
 
 #include "reader/internal.h"

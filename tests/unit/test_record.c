@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/key.h"
-#include "shm/record.h"
+#include "shm/record/key.h"
+#include "shm/record/record.h"
 
 TestSuite(record, .timeout = 60);
 TestSuite(text, .timeout = 60);

@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "writer/registry.h"
-#include "writer/shares.h"
+#include "writer/serve/registry.h"
+#include "writer/serve/shares.h"
 
 TestSuite(registry, .timeout = 30);
 

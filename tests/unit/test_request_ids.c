@@ -15,7 +15,7 @@
 
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/request_ids.h"
+#include "writer/write/request_ids.h"
 
 TestSuite(request_ids, .timeout = 60);
 

@@ -2,7 +2,7 @@
  * What one user may hold, whatever the others do. */
 #include <criterion/criterion.h>
 
-#include "writer/shares.h"
+#include "writer/serve/shares.h"
 
 TestSuite(shares, .timeout = 30);
 

@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/board.h"
-#include "shm/err.h"
-#include "shm/slots.h"
-#include "shm/stats.h"
-#include "shm/wire.h"
+#include "base/err.h"
+#include "shm/page/board.h"
+#include "shm/page/slots.h"
+#include "shm/page/stats_page.h"
+#include "shm/wire/wire.h"
 #include "tests/support/scratch.h"
 
 TestSuite(board, .timeout = 10);

@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/board.h"
-#include "shm/stats.h"
+#include "shm/page/board.h"
+#include "shm/page/stats_page.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/scratch.h"
 

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "shm/store_private.h"
+#include "shm/store/store_private.h"
 #include "tests/support/fake_writer.h"
 #include "tests/support/read_meta.h"
 

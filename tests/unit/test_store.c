@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/store_private.h"
+#include "shm/store/store_private.h"
 #include "tests/support/instance_dir.h"
 
 static const uint64_t second = 1000000000u;

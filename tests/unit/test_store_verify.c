@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shm/record.h"
-#include "shm/store.h"
+#include "shm/record/record.h"
+#include "shm/store/store.h"
 #include "tests/support/instance_dir.h"
 #include "tests/support/store_rows.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
-#include "writer/engine.h"
+#include "writer/engine/engine.h"
 
 TestSuite(sync_alone, .timeout = 60);
 

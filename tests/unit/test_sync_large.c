@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
-#include "writer/got.h"
+#include "writer/keys/fetch_result.h"
 
 TestSuite(sync_large, .timeout = 120);
 

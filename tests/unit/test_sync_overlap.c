@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shm/part.h"
+#include "shm/index/part.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/apply.h"
+#include "writer/apply/apply.h"
 
 TestSuite(sync_overlap, .timeout = 60);
 

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/part.h"
+#include "shm/index/part.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/apply.h"
+#include "writer/apply/apply.h"
 
 TestSuite(sync_race, .timeout = 1800); /* make faults runs it in full */
 

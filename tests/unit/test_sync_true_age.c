@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shm/board.h"
-#include "shm/record.h"
+#include "shm/page/board.h"
+#include "shm/record/record.h"
 #include "tests/support/sync_fixture.h"
-#include "writer/engine.h"
+#include "writer/engine/engine.h"
 
 TestSuite(sync_true_age, .timeout = 60);
 

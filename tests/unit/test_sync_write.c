@@ -9,14 +9,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backends/memory.h"
-#include "shm/board.h"
-#include "shm/key.h"
-#include "shm/part.h"
-#include "shm/record.h"
+#include "backends/memory/memory.h"
+#include "shm/index/part.h"
+#include "shm/page/board.h"
+#include "shm/record/key.h"
+#include "shm/record/record.h"
 #include "tests/support/run_daemon.h"
-#include "writer/apply.h"
-#include "writer/sync.h"
+#include "writer/apply/apply.h"
+#include "writer/engine/sync.h"
 
 TestSuite(write_sqlite, .timeout = 120);
 TestSuite(write_memory, .timeout = 120);

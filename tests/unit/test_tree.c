@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/entry.h"
-#include "shm/store_private.h"
-#include "shm/tree.h"
+#include "shm/record/entry.h"
+#include "shm/store/store_private.h"
+#include "shm/tree/tree.h"
 #include "tests/support/fake_writer.h"
 
 enum { TOPICS = 1200, ENTRIES_MAX = 8192, ONE_PAGE = SHMETA_PAGE };

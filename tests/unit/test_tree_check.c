@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/tree_check.h"
+#include "shm/tree/tree_check.h"
 #include "tests/support/fake_writer.h"
 
 enum { TOPICS = 300, ENTRIES_MAX = 4096, PAGES_MAX = 8192, ONE_PAGE = SHMETA_PAGE };
@@ -183,7 +183,7 @@ static void put64(size_t at, uint64_t v)
 	memcpy(file + at, &v, sizeof v);
 }
 
-/* Where the fields lie that LMDB goes by: docs/LAYOUT.md has no table of them, shm/tree_layout.h has. */
+/* Where the fields lie that LMDB goes by: docs/LAYOUT.md has no table of them, shm/tree/tree_layout.h has. */
 enum {
 	META_FREE = 40,
 	META_MAIN = 88,

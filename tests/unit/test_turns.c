@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "writer/shares.h"
-#include "writer/turns.h"
+#include "writer/serve/shares.h"
+#include "writer/write/turns.h"
 
 TestSuite(turns, .timeout = 30);
 

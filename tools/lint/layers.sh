@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Who may include whom. Data runs one way: backends -> writer -> shm <- reader <- tools.
+# Who may include whom. Data runs one way: backends -> writer -> shm <- reader <- tools; base is
+# below all of them.
 #
-# Project headers are written from the root of the tree ("shm/board.h"). Below: for each folder the headers it may include, as
+# Project headers are written from the root of the tree ("shm/page/board.h"). Below: for each folder the headers it may include, as
 # patterns; then the system headers that only some files may include.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-git ls-files 'include/*.h' '*.c' 'shm/*.h' 'backends/*.h' 'writer/*.h' 'reader/*.h' 'tools/*.h' 'tests/*.h' 'bench/*.h' |
+git ls-files 'include/*.h' '*.c' 'base/*.h' 'shm/*.h' 'backends/*.h' 'writer/*.h' 'reader/*.h' 'tools/*.h' 'tests/*.h' 'bench/*.h' |
 	sort -u | while read -r file; do
 	[ -e "$file" ] || continue
 	sed -n "s|^[[:space:]]*#[[:space:]]*include[[:space:]]*\([\"<][^\">]*[\">]\).*|$file \1|p" "$file"
@@ -15,23 +16,24 @@ done | awk '
 function allow(folder, pattern) { may[folder] = may[folder] == "" ? pattern : may[folder] "|" pattern }
 BEGIN {
 	allow("include",  "^$")
-	allow("shm",      "^(include|shm)/")
-	allow("backends", "^(include|backends)/")
-	allow("writer",   "^(include|shm|writer)/|^backends/backend\\.h$")
-	allow("reader",   "^(include|shm|reader)/")
+	allow("base",     "^(include|base)/")
+	allow("shm",      "^(include|base|shm)/")
+	allow("backends", "^(include|base|backends)/")
+	allow("writer",   "^(include|base|shm|writer)/|^backends/backend\\.h$")
+	allow("reader",   "^(include|base|shm|reader)/")
 	allow("tools",    "^include/shmeta\\.h$|^(tools|bench)/")
 	allow("tests",    ".")
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-	inspection = "^tools/shmetactl/(inspect|schema|verify|store|dump|export|readers|status|ls|out|quarantine)[a-z_]*\\.[ch]$"
+	inspection = "^tools/shmetactl/(cmd_(inspect|schema|verify|store|dump|export|readers|status|ls|quarantine)|inspect|verify|out)[a-z_]*\\.[ch]$"
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
-	comparison = "^tools/shmetactl/(schema\\.c|verify\\.c|export\\.c|import\\.c|move_rows\\.[ch])$"
+	comparison = "^tools/shmetactl/(cmd_(schema|verify|export|import)\\.c|move_rows\\.[ch])$"
 
-	only["<lmdb.h>"]     = "^(shm/store[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
+	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
-	only["<confuse.h>"]  = "^(writer/config[a-z_]*\\.[ch]|tests/.*)$"
+	only["<confuse.h>"]  = "^(writer/config/[a-z_]*\\.[ch]|tests/.*)$"
 	only["<systemd/"]    = "^(writer/.*|tests/.*)$"
 }
 {
@@ -44,7 +46,7 @@ BEGIN {
 	}
 	if (header !~ /\//) { print file ": write \"" header "\" from the root of the tree"; bad = 1; next }
 	if (header ~ may[folder]) next
-	if (folder == "tools" && header ~ /^shm\// && file ~ inspection) next
+	if (folder == "tools" && header ~ /^(base|shm)\// && file ~ inspection) next
 	if (folder == "tools" && header ~ /^backends\/(backend|rows)\.h$/ && file ~ comparison) next
 	print file ": " folder " may not include " header
 	bad = 1

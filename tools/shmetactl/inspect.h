@@ -3,11 +3,11 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_INSPECT_H
 #define SHMETA_TOOLS_SHMETACTL_INSPECT_H
 
-#include "shm/board.h"
-#include "shm/err.h"
-#include "shm/last_start.h"
-#include "shm/stats.h"
-#include "shm/store.h"
+#include "base/err.h"
+#include "shm/page/board.h"
+#include "shm/page/last_start.h"
+#include "shm/page/stats_page.h"
+#include "shm/store/store.h"
 #include "tools/shmetactl/tool.h"
 
 enum liveness {
@@ -44,7 +44,7 @@ const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */
 /* now - then; UINT64_MAX when then is 0 (never). */
 uint64_t pages_since(uint64_t now_ns, uint64_t then_ns);
 
-/* ---- store.c: generations below the public API -------------------------------------------------------------------------- */
+/* ---- cmd_store.c: generations below the public API -------------------------------------------------------------------------- */
 
 /* The tenants to look at: the one that was given, otherwise all that the store knows. Owns: the list and its texts. */
 int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, size_t *ret_count);

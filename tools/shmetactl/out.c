@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shm/err.h"
-#include "shm/record.h"
+#include "base/err.h"
+#include "shm/record/record.h"
 
 #define JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 

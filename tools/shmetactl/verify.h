@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the two halves of `verify` share: what they found. verify_structure.c looks at the store alone, verify.c compares it with
+ * What the two halves of `verify` share: what they found. verify_structure.c looks at the store alone, cmd_verify.c compares it with
  * the source. */
 #ifndef SHMETA_TOOLS_SHMETACTL_VERIFY_H
 #define SHMETA_TOOLS_SHMETACTL_VERIFY_H
 
-#include "shm/store.h"
+#include "shm/store/store.h"
 #include "tools/shmetactl/inspect.h"
 
 enum { VERIFY_SHOWN = 50 }; /* differences that are printed; all are counted */

@@ -1,0 +1,746 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The in-memory engine: operations, written for plainness, since the contract suite measures the other engines by it. Each operation is
+ * judged whole before it changes anything. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/memory/memory.h"
+#include "backends/op_errors.h"
+#include "backends/rows.h"
+
+struct epoch {
+	char *tenant, *topic;
+	uint32_t partition_id;
+	uint64_t epoch;
+};
+
+enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };
+
+struct offer {
+	char *tenant, *topic, *from, *to;
+	uint32_t partition_id;
+	int64_t timeout_ms;
+	enum offer_state state;
+};
+
+struct slice {
+	char *topic;
+	uint32_t partition_id;
+	uint64_t base;
+};
+
+struct object {
+	char *tenant, *bucket, *key;
+	uint64_t size_bytes;
+	int64_t created_at_ms, unreferenced_ms; /* -1: has slices, or was not looked at since */
+	struct slice *slices;
+	size_t slice_count;
+	bool gone;
+};
+
+struct memory_writes {
+	struct epoch *epochs;
+	struct offer *offers; /* transfer_id is the index + 1 */
+	struct object *objects;
+	size_t epoch_count, offer_count, object_count;
+};
+
+struct writing {
+	struct memory_db *db;
+	struct memory_writes *writes;
+	int64_t now_ms;
+	/* The operation's names, terminated. */
+	char tenant[SHMETA_TENANT_MAX + 1], topic[SHMETA_NAME_MAX + 1], agent[SHMETA_STRING_MAX + 1];
+	struct object *object; /* of the unit being written */
+	struct shmeta_result object_result;
+	bool in_object;
+};
+
+static const char *text(char *out, size_t room, struct shmeta_str s)
+{
+	size_t n = s.bytes < room ? s.bytes : room - 1;
+
+	if (n > 0)
+		memcpy(out, s.data, n);
+	out[n] = '\0';
+	return out;
+}
+
+static bool same(struct shmeta_str a, struct shmeta_str b)
+{
+	return rows_compare(a, b) == 0;
+}
+
+/* One more item of a growing array, zeroed. NULL: no memory. */
+static void *grow(void **items, size_t *count, size_t size)
+{
+	void *grown = realloc(*items, (*count + 1) * size);
+
+	if (grown == NULL)
+		return NULL;
+	*items = grown;
+	return memset((char *)grown + (*count)++ * size, 0, size);
+}
+
+void memory_writes_free(struct memory_writes *w)
+{
+	if (w == NULL)
+		return;
+	for (size_t i = 0; i < w->epoch_count; i++) {
+		free(w->epochs[i].tenant);
+		free(w->epochs[i].topic);
+	}
+	for (size_t i = 0; i < w->offer_count; i++) {
+		free(w->offers[i].tenant);
+		free(w->offers[i].topic);
+		free(w->offers[i].from);
+		free(w->offers[i].to);
+	}
+	for (size_t i = 0; i < w->object_count; i++) {
+		for (size_t k = 0; k < w->objects[i].slice_count; k++)
+			free(w->objects[i].slices[k].topic);
+		free(w->objects[i].slices);
+		free(w->objects[i].tenant);
+		free(w->objects[i].bucket);
+		free(w->objects[i].key);
+	}
+	free(w->epochs);
+	free(w->offers);
+	free(w->objects);
+	free(w);
+}
+
+/* ---- refusals that several share -------------------------------------------------------------------------------------------------- */
+
+static bool has_partition(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_partition row;
+
+	if (memory_find_partition(w->db, w->tenant, w->topic, op->partition_id, &row))
+		return true;
+	refuse_place(op, memory_find_topic(w->db, w->tenant, w->topic), r);
+	return false;
+}
+
+static bool held_by(struct writing *w, uint32_t partition, struct shmeta_str agent, struct shmeta_lease *ret)
+{
+	return memory_find_lease(w->db, w->tenant, w->topic, partition, ret) && ret->lease_expires_at_ms > w->now_ms &&
+	       same(ret->leader_agent_id, agent);
+}
+
+static bool passes_fence(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (op->fence.agent_id.bytes == 0 ||
+	    (held_by(w, op->partition_id, op->fence.agent_id, &lease) && lease.epoch == op->fence.epoch))
+		return true;
+	refuse_fence(op, r);
+	return false;
+}
+
+static bool has_agent(struct writing *w, struct shmeta_str agent, struct shmeta_result *r)
+{
+	char name[SHMETA_STRING_MAX + 1];
+	struct shmeta_agent row;
+
+	if (memory_find_agent(w->db, w->tenant, text(name, sizeof name, agent), NULL, &row))
+		return true;
+	refuse_agent(agent, r);
+	return false;
+}
+
+/* ---- topics, partitions, segments -------------------------------------------------------------------------------------------------- */
+
+static void create_topic(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_topic topic = op->u.topic;
+	bool ok;
+
+	(void)text(w->topic, sizeof w->topic, topic.name);
+	if (memory_find_topic(w->db, w->tenant, w->topic)) {
+		refuse_topic_exists(op, r);
+		return;
+	}
+	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
+	(void)memory_delete_topic(w->db, w->tenant,
+	                          w->topic); /* rows that were left under the name are not this topic's */
+	ok = memory_create_topic(w->db, w->tenant, w->topic, topic.partition_count, w->now_ms) &&
+	     memory_put_topic(w->db, w->tenant, &topic);
+	if (!ok)
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+}
+
+static void set_watermark(struct writing *w, uint32_t partition, uint64_t offset, bool only_up)
+{
+	struct shmeta_partition row;
+
+	if (!memory_find_partition(w->db, w->tenant, w->topic, partition, &row) ||
+	    (only_up && row.high_watermark >= offset))
+		return;
+	row.high_watermark = offset;
+	row.updated_at_ms = w->now_ms;
+	(void)memory_put_partition(w->db, w->tenant, w->topic, &row);
+}
+
+static void add_segment(struct writing *w, const struct shmeta_op *op, const struct shmeta_segment *s,
+                        struct shmeta_result *r)
+{
+	struct shmeta_segment row = *s, old;
+
+	row.partition_id = op->partition_id;
+	if (!has_partition(w, op, r) || !passes_fence(w, op, r))
+		return;
+	if (memory_find_segment(w->db, w->tenant, w->topic, op->partition_id, s->base_offset, &old)) {
+		bool identical = old.end_offset == s->end_offset && old.record_count == s->record_count &&
+		                 old.size_bytes == s->size_bytes && old.created_at_ms == s->created_at_ms &&
+		                 old.min_timestamp_ms == s->min_timestamp_ms &&
+		                 old.max_timestamp_ms == s->max_timestamp_ms && same(old.id, s->id) &&
+		                 same(old.s3_bucket, s->s3_bucket) && same(old.s3_key, s->s3_key);
+
+		refuse_segment(op, identical, r);
+		r->existing = old;
+		r->existing.id = r->existing.s3_bucket = r->existing.s3_key = (struct shmeta_str){NULL, 0};
+		return;
+	}
+	if (memory_has_segment_id(w->db, s->id))
+		refuse_segment_id(op, r);
+	else if (!memory_put_segment(w->db, w->tenant, w->topic, &row))
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+}
+
+/* ---- groups and agents --------------------------------------------------------------------------------------------------------------- */
+
+static void ensure_group(struct writing *w, const char *group)
+{
+	struct shmeta_group row = {.group_id = rows_str(group), .created_at_ms = w->now_ms, .updated_at_ms = w->now_ms};
+
+	if (!memory_find_group(w->db, w->tenant, group))
+		(void)memory_put_group(w->db, w->tenant, &row);
+}
+
+static void commit_offset(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_committed_offset row = op->u.committed;
+	char group[SHMETA_NAME_MAX + 1];
+
+	if (!has_partition(w, op, r))
+		return;
+	ensure_group(w, text(group, sizeof group, row.group_id));
+	row.partition_id = op->partition_id;
+	row.committed_at_ms = w->now_ms;
+	(void)memory_put_offset(w->db, w->tenant, w->topic, &row);
+}
+
+static void register_agent(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	char id[SHMETA_STRING_MAX + 1], address[SHMETA_STRING_MAX + 1];
+	struct shmeta_agent row = op->u.agent, old;
+
+	(void)text(id, sizeof id, row.agent_id);
+	if (memory_find_agent(w->db, w->tenant, NULL, text(address, sizeof address, row.address), &old) &&
+	    !same(old.agent_id, row.agent_id)) {
+		refuse_address(&row, r);
+		return;
+	}
+	if (memory_find_agent(w->db, w->tenant, id, NULL, &old))
+		row.started_at_ms = old.started_at_ms;
+	(void)memory_put_agent(w->db, w->tenant, &row);
+}
+
+/* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
+
+static struct epoch *epoch_of(struct memory_writes *m, const char *tenant, const char *topic, uint32_t partition)
+{
+	struct epoch *e;
+
+	for (size_t i = 0; i < m->epoch_count; i++)
+		if (m->epochs[i].partition_id == partition && strcmp(m->epochs[i].tenant, tenant) == 0 &&
+		    strcmp(m->epochs[i].topic, topic) == 0)
+			return &m->epochs[i];
+	e = grow((void **)&m->epochs, &m->epoch_count, sizeof *e);
+	if (e != NULL) {
+		e->tenant = strdup(tenant);
+		e->topic = strdup(topic);
+		e->partition_id = partition;
+	}
+	return e;
+}
+
+bool memory_keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch)
+{
+	struct memory_writes **writes = memory_writes_of(db);
+	struct epoch *e;
+
+	if (*writes == NULL)
+		*writes = calloc(1, sizeof **writes);
+	e = *writes != NULL ? epoch_of(*writes, tenant, topic, partition) : NULL;
+	if (e != NULL && epoch > e->epoch)
+		e->epoch = epoch;
+	return e != NULL;
+}
+
+static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
+                       struct shmeta_result *r)
+{
+	struct epoch *e = epoch_of(w->writes, w->tenant, w->topic, partition);
+	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition};
+
+	if (e == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		return;
+	}
+	if (e->epoch >= INT64_MAX) {
+		refuse_epoch_spent((int64_t)e->epoch, r);
+		return;
+	}
+	row.epoch = e->epoch + 1;
+	row.lease_expires_at_ms = duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
+	(void)memory_put_lease(w->db, w->tenant, w->topic, &row);
+	r->lease = row;
+	r->lease.leader_agent_id = (struct shmeta_str){NULL, 0};
+}
+
+static void acquire_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (!has_partition(w, op, r) || !has_agent(w, op->agent_id, r))
+		return;
+	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
+	    lease.lease_expires_at_ms > w->now_ms && !same(lease.leader_agent_id, op->agent_id))
+		refuse_leased(op, lease.lease_expires_at_ms - w->now_ms, r);
+	else
+		give_lease(w, op->partition_id, op->agent_id, op->duration_ms, r);
+}
+
+static void release_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_lease lease;
+
+	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
+	    same(lease.leader_agent_id, op->agent_id))
+		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
+	else
+		refuse_release(op, r);
+}
+
+static void offer_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct memory_writes *m = w->writes;
+	struct shmeta_lease lease;
+	struct offer *offer;
+
+	if (!has_partition(w, op, r) || !has_agent(w, op->to_agent_id, r))
+		return;
+	if (!held_by(w, op->partition_id, op->agent_id, &lease)) {
+		refuse_offer(op, false, r);
+		return;
+	}
+	for (size_t i = 0; i < m->offer_count; i++)
+		if (m->offers[i].state <= OFFER_ACCEPTED && m->offers[i].timeout_ms > w->now_ms &&
+		    m->offers[i].partition_id == op->partition_id && strcmp(m->offers[i].tenant, w->tenant) == 0 &&
+		    strcmp(m->offers[i].topic, w->topic) == 0) {
+			refuse_offer(op, true, r);
+			return;
+		}
+	offer = grow((void **)&m->offers, &m->offer_count, sizeof *offer);
+	if (offer == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		return;
+	}
+	offer->tenant = strdup(w->tenant);
+	offer->topic = strdup(w->topic);
+	offer->from = strndup(op->agent_id.data, op->agent_id.bytes);
+	offer->to = strndup(op->to_agent_id.data, op->to_agent_id.bytes);
+	offer->partition_id = op->partition_id;
+	offer->timeout_ms = op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
+	r->transfer_id = m->offer_count;
+}
+
+static void answer_offer(struct writing *w, const struct shmeta_op *op, enum offer_state from, enum offer_state to,
+                         bool by_holder, struct shmeta_result *r)
+{
+	struct memory_writes *m = w->writes;
+	struct offer *offer =
+		op->transfer_id >= 1 && op->transfer_id <= m->offer_count ? &m->offers[op->transfer_id - 1] : NULL;
+	static const char *const states[] = {"pending", "accepted", "completed", "rejected"};
+	struct transfer_state transfer = {.found = offer != NULL && strcmp(offer->tenant, w->tenant) == 0};
+	struct shmeta_lease lease;
+
+	if (transfer.found) {
+		(void)snprintf(w->topic, sizeof w->topic, "%s", offer->topic);
+		transfer.addressed = same(rows_str(by_holder ? offer->from : offer->to), op->agent_id);
+		transfer.expected = offer->state == from;
+		transfer.in_time = offer->timeout_ms > w->now_ms;
+		transfer.held = held_by(w, offer->partition_id, op->agent_id, &lease);
+		transfer.state = rows_str(states[offer->state]);
+	}
+	if (refuse_transfer(op, &transfer, r))
+		return;
+	if (by_holder && has_agent(w, rows_str(offer->to), r))
+		give_lease(w, offer->partition_id, rows_str(offer->to), op->duration_ms, r);
+	if (r->status == SHMETA_OK)
+		offer->state = to;
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Slices whose segment is still there. */
+static size_t slices_of(struct memory_db *db, struct object *o)
+{
+	size_t alive = 0;
+
+	for (size_t i = 0; i < o->slice_count; i++) {
+		struct shmeta_segment s;
+
+		alive += memory_find_segment(db, o->tenant, o->slices[i].topic, o->slices[i].partition_id,
+		                             o->slices[i].base, &s) &&
+		         same(s.s3_key, rows_str(o->key));
+	}
+	return alive;
+}
+
+static struct object *find_object(struct writing *w, const struct shmeta_object *object)
+{
+	for (size_t i = 0; i < w->writes->object_count; i++) {
+		struct object *o = &w->writes->objects[i];
+
+		if (!o->gone && strcmp(o->tenant, w->tenant) == 0 && same(rows_str(o->bucket), object->s3_bucket) &&
+		    same(rows_str(o->key), object->s3_key))
+			return o;
+	}
+	return NULL;
+}
+
+static void commit_object(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_object *object = &op->u.object;
+	struct object *o = find_object(w, object);
+
+	w->in_object = true;
+	w->object = o;
+	memset(&w->object_result, 0, sizeof w->object_result);
+	if (o != NULL)
+		refuse_object(object, o->size_bytes, slices_of(w->db, o), r);
+	if (o != NULL && o->size_bytes == object->size_bytes) {
+		o->unreferenced_ms = -1; /* slices may follow */
+		return;
+	}
+	if (o != NULL) {
+		w->object = NULL;
+		w->object_result = *r;
+		return;
+	}
+	o = grow((void **)&w->writes->objects, &w->writes->object_count, sizeof *o);
+	if (o == NULL) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		w->object_result = *r;
+		return;
+	}
+	o->tenant = strdup(w->tenant);
+	o->bucket = strndup(object->s3_bucket.data, object->s3_bucket.bytes);
+	o->key = strndup(object->s3_key.data, object->s3_key.bytes);
+	o->size_bytes = object->size_bytes;
+	o->created_at_ms = object->created_at_ms;
+	o->unreferenced_ms = -1;
+	w->object = o;
+}
+
+static void add_slice(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_segment row = op->u.segment;
+	struct slice *slice = NULL;
+
+	if (w->in_object && w->object == NULL) {
+		*r = w->object_result;
+		return;
+	}
+	if (refuse_slice(w->in_object ? &w->object->size_bytes : NULL, &row, r))
+		return;
+	row.s3_bucket = rows_str(w->object->bucket);
+	row.s3_key = rows_str(w->object->key);
+	add_segment(w, op, &row, r);
+	if (r->status != SHMETA_OK)
+		return;
+	set_watermark(w, op->partition_id, row.end_offset + 1, true);
+	/* One that was there before and whose segment went since is this one. */
+	for (size_t i = 0; slice == NULL && i < w->object->slice_count; i++)
+		if (w->object->slices[i].partition_id == op->partition_id &&
+		    w->object->slices[i].base == row.base_offset && strcmp(w->object->slices[i].topic, w->topic) == 0)
+			slice = &w->object->slices[i];
+	if (slice != NULL)
+		return;
+	slice = grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
+	if (slice != NULL) {
+		slice->topic = strdup(w->topic);
+		slice->partition_id = op->partition_id;
+		slice->base = row.base_offset;
+	}
+}
+
+static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct object *o = find_object(w, &op->u.object);
+
+	if (o == NULL)
+		return;
+	if (slices_of(w->db, o) > 0)
+		refuse_object_used(slices_of(w->db, o), r);
+	else
+		o->gone = true;
+}
+
+/* ---- one operation --------------------------------------------------------------------------------------------------------------------------- */
+
+static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	char name[SHMETA_NAME_MAX + 1];
+
+	(void)text(w->topic, sizeof w->topic, op->name);
+	(void)text(w->agent, sizeof w->agent, op->agent_id);
+	switch (op->type) {
+	case SHMETA_OP_CREATE_TOPIC:
+		create_topic(w, op, r);
+		break;
+	case SHMETA_OP_DELETE_TOPIC:
+		if (!memory_delete_topic(w->db, w->tenant, w->topic))
+			refuse_place(op, false, r);
+		break;
+	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
+		if (has_partition(w, op, r) && passes_fence(w, op, r))
+			set_watermark(w, op->partition_id, op->offset, false);
+		break;
+	case SHMETA_OP_ADD_SEGMENT:
+		add_segment(w, op, &op->u.segment, r);
+		break;
+	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
+		add_segment(w, op, &op->u.segment, r);
+		if (r->status == SHMETA_OK)
+			set_watermark(w, op->partition_id, op->u.segment.end_offset + 1, true);
+		break;
+	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+		r->count = memory_delete_segments_before(w->db, w->tenant, w->topic, op->partition_id, op->offset);
+		break;
+	case SHMETA_OP_ENSURE_GROUP:
+		ensure_group(w, text(name, sizeof name, op->group_id));
+		break;
+	case SHMETA_OP_COMMIT_OFFSET:
+		commit_offset(w, op, r);
+		break;
+	case SHMETA_OP_DELETE_GROUP:
+		(void)memory_delete_group(w->db, w->tenant, text(name, sizeof name, op->group_id));
+		break;
+	case SHMETA_OP_REGISTER_AGENT:
+		register_agent(w, op, r);
+		break;
+	case SHMETA_OP_DEREGISTER_AGENT:
+		(void)memory_delete_agent(w->db, w->tenant, w->agent);
+		break;
+	case SHMETA_OP_ACQUIRE_LEASE:
+		acquire_lease(w, op, r);
+		break;
+	case SHMETA_OP_RELEASE_LEASE:
+		release_lease(w, op, r);
+		break;
+	case SHMETA_OP_OFFER_LEASE:
+		offer_lease(w, op, r);
+		break;
+	case SHMETA_OP_ACCEPT_LEASE:
+		answer_offer(w, op, OFFER_PENDING, OFFER_ACCEPTED, false, r);
+		break;
+	case SHMETA_OP_COMPLETE_LEASE:
+		answer_offer(w, op, OFFER_ACCEPTED, OFFER_COMPLETED, true, r);
+		break;
+	case SHMETA_OP_REJECT_LEASE:
+		answer_offer(w, op, OFFER_PENDING, OFFER_REJECTED, false, r);
+		break;
+	case SHMETA_OP_COMMIT_OBJECT:
+		commit_object(w, op, r);
+		break;
+	case SHMETA_OP_ADD_SLICE:
+		add_slice(w, op, r);
+		break;
+	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
+		confirm_deleted(w, op, r);
+		break;
+	case SHMETA_OP_TYPES:
+		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "no such operation");
+		break;
+	}
+	if (op->type != SHMETA_OP_COMMIT_OBJECT && op->type != SHMETA_OP_ADD_SLICE)
+		w->in_object = false;
+}
+
+/* The contract of start(): these may not come behind it. */
+static bool is_started(void *state, struct backend_error *err)
+{
+	if (memory_started_of(state)->ops == NULL)
+		return false;
+	(void)backend_fail(err, SHMETA_ERR_SOURCE, "memory: a batch was started and is not finished");
+	return true;
+}
+
+enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, const struct backend_sink *sink,
+                                struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes **writes = memory_writes_of(db);
+	enum shmeta_status status = SHMETA_OK, fault;
+	bool faulty, done = false;
+	struct writing *w;
+	char sentence[200];
+
+	if (is_started(state, err))
+		return SHMETA_ERR_SOURCE;
+	faulty = memory_take_fault(db, MEMORY_APPLY, &fault, &done, sentence, sizeof sentence);
+	if (faulty && !done)
+		return backend_fail(err, fault, "memory: %s", sentence);
+	w = calloc(1, sizeof *w);
+	if (*writes == NULL)
+		*writes = calloc(1, sizeof **writes);
+	if (w == NULL || *writes == NULL) {
+		free(w);
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
+	}
+	w->db = db;
+	w->writes = *writes;
+	w->now_ms = now_ms;
+	for (size_t i = 0; i < count; i++) {
+		memset(&results[i], 0, sizeof results[i]);
+		results[i].partition_id = ops[i].op->partition_id;
+		(void)text(w->tenant, sizeof w->tenant, ops[i].tenant);
+		one(w, ops[i].op, &results[i]);
+	}
+	free(w);
+	if (faulty)
+		return backend_fail(err, fault, "memory: %s", sentence);
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
+		if (results[i].status == SHMETA_OK)
+			status = backend_tell(&ops[i], sink);
+	return status;
+}
+
+enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, struct backend_error *err)
+{
+	enum shmeta_status fault;
+	char sentence[200];
+	bool done;
+
+	if (is_started(state, err))
+		return SHMETA_ERR_SOURCE;
+	if (memory_take_fault(memory_db_of(state), MEMORY_START, &fault, &done, sentence, sizeof sentence))
+		return backend_fail(err, fault, "memory: %s", sentence);
+	*memory_started_of(state) = (struct memory_started){ops, count, now_ms, results};
+	return SHMETA_OK;
+}
+
+enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, struct backend_error *err)
+{
+	const struct memory_started s = *memory_started_of(state);
+
+	memory_started_of(state)->ops = NULL;
+	return memory_apply(state, s.ops, s.count, s.now_ms, s.results, sink, err);
+}
+
+static int compare_objects(const void *a, const void *b)
+{
+	const struct object *x = *(struct object *const *)a, *y = *(struct object *const *)b;
+	int order = strcmp(x->bucket, y->bucket);
+
+	return order != 0 ? order : strcmp(x->key, y->key);
+}
+
+static bool is_behind(const struct object *o, const struct backend_object_list *list)
+{
+	int order = rows_compare(rows_str(o->bucket), list->after_bucket);
+
+	return order > 0 || (order == 0 && rows_compare(rows_str(o->key), list->after_key) > 0);
+}
+
+enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
+                                  void *arg, struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes *m = *memory_writes_of(db);
+	size_t count = m != NULL ? m->object_count : 0, here = 0, most = list->most;
+	struct object **row = calloc(count + 1, sizeof(struct object *));
+	bool first = list->after_bucket.bytes == 0 && list->after_key.bytes == 0;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (is_started(state, err)) {
+		free(row);
+		return SHMETA_ERR_SOURCE;
+	}
+	if (row == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
+	for (size_t i = 0; i < count; i++) {
+		struct object *o = &m->objects[i];
+
+		if (o->gone || !same(rows_str(o->tenant), list->tenant))
+			continue;
+		if (first && o->unreferenced_ms < 0 && slices_of(db, o) == 0)
+			o->unreferenced_ms = list->now_ms;
+		if (is_behind(o, list))
+			row[here++] = o;
+	}
+	qsort(row, here, sizeof *row, compare_objects);
+	for (size_t i = 0; status == SHMETA_OK && i < here && most > 0; i++) {
+		const struct object *o = row[i];
+		struct shmeta_object_info shown = {
+			.object = {.s3_bucket = rows_str(o->bucket),
+		                   .s3_key = rows_str(o->key),
+		                   .size_bytes = o->size_bytes,
+		                   .created_at_ms = o->created_at_ms},
+			.slices = slices_of(db, row[i]),
+		};
+
+		if (shown.slices == 0 && o->unreferenced_ms >= 0)
+			shown.unreferenced_since_ms = o->unreferenced_ms;
+		if (!list->all &&
+		    (shown.slices > 0 || o->unreferenced_ms < 0 || o->unreferenced_ms > list->now_ms - list->grace_ms))
+			continue;
+		status = emit(arg, &shown);
+		most--;
+	}
+	free(row);
+	return status;
+}
+
+enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
+                                 struct backend_error *err)
+{
+	struct memory_db *db = memory_db_of(state);
+	struct memory_writes *w = *memory_writes_of(db);
+	enum shmeta_status status = SHMETA_OK;
+
+	(void)err;
+	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_OBJECT && w != NULL && i < w->object_count; i++) {
+		const struct object *o = &w->objects[i];
+		struct backend_row row = {.kind = kind,
+		                          .tenant = rows_str(o->tenant),
+		                          .since_ms = o->unreferenced_ms < 0 ? 0 : o->unreferenced_ms,
+		                          .u.object = {.s3_bucket = rows_str(o->bucket),
+		                                       .s3_key = rows_str(o->key),
+		                                       .size_bytes = o->size_bytes,
+		                                       .created_at_ms = o->created_at_ms}};
+
+		if (!o->gone)
+			status = emit(arg, &row);
+	}
+	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_EPOCH && w != NULL && i < w->epoch_count; i++) {
+		const struct epoch *e = &w->epochs[i];
+		struct backend_row row = {.kind = kind,
+		                          .tenant = rows_str(e->tenant),
+		                          .topic = rows_str(e->topic),
+		                          .partition_id = e->partition_id,
+		                          .epoch = e->epoch};
+
+		status = emit(arg, &row);
+	}
+	return status;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: the source's clock.
+ *
+ * Several hosts write to one database, each with a wall clock of its own. What they must agree about, whether a lease or an offer has
+ * ended and when a new one will, the server decides within the statement that asks (@clock in pg_write_ops.c). What needs no more than
+ * a good guess, timestamps and the heartbeats that callers bring, is moved by the distance between the caller's clock and the server's.
+ * That distance is known from the server's clock beside CLOCK_MONOTONIC, so that a step of the host's wall clock changes nothing. */
+#include <stdlib.h>
+
+#include "backends/postgres/postgres.h"
+
+/* Clocks that are so close are taken for one: what a caller brings is then stored as it is. */
+enum { TOLERANCE_MS = 1000 };
+
+static int64_t in_ms(uint64_t ns)
+{
+	return (int64_t)(ns / 1000000);
+}
+
+const char *pg_clock(const struct pg_state *state)
+{
+	return state->options.clock != NULL ? state->options.clock : state->dialect->clock;
+}
+
+void pg_clock_seen(struct pg_state *state, int64_t source_ms, uint64_t before_ns, uint64_t after_ns)
+{
+	/* The server looked somewhere between the two. */
+	const int64_t least = source_ms - in_ms(after_ns), most = source_ms - in_ms(before_ns);
+
+	if (state->clock.known && state->clock.ahead_ms >= least && state->clock.ahead_ms <= most)
+		return;
+	state->clock.known = true;
+	state->clock.ahead_ms = least + (most - least) / 2;
+}
+
+int64_t pg_clock_distance(const struct pg_state *state, int64_t caller_ms)
+{
+	int64_t source_ms = in_ms(pg_now_ns()) + state->clock.ahead_ms, distance;
+
+	/* A test's own clock is the caller's time or has nothing to do with ours. */
+	if (!state->clock.known || state->options.clock != NULL ||
+	    __builtin_sub_overflow(source_ms, caller_ms, &distance))
+		return 0;
+	return distance > -TOLERANCE_MS && distance < TOLERANCE_MS ? 0 : distance;
+}
+
+int64_t pg_clock_moved(int64_t time_ms, int64_t distance)
+{
+	int64_t moved;
+
+	return __builtin_add_overflow(time_ms, distance, &moved) ? time_ms : moved;
+}

@@ -1,0 +1,973 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: what has changed.
+ *
+ * shmeta_changes, which triggers fill, says what; each of its rows carries the transaction that wrote it. The position is a
+ * snapshot, not a number: a poll takes, in one statement, the server's snapshot of now and the rows of transactions that the
+ * snapshot of the former poll did not see: those from its xmax on, and those that were in progress then. Whatever committed in
+ * between is reported once, in whatever order transactions end, and a transaction that stays open for long costs nothing.
+ *
+ * Rows of our own carry our origin: apply() has told of them already. Other hosts read them here. The origin is new with each
+ * connection, so that after a commit of unknown outcome nothing is taken for known.
+ *
+ * That the log is complete, and that it is the one that the position belongs to, is for each poll to show, in the same statement: it
+ * reads the basis (pg_coverage.c), and looks for the witness, the newest row that the former poll has seen. A server that was set back to
+ * an earlier state, and has gone on, gives its numbers again, but not the row's token.
+ *
+ * Pruning: nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when
+ * it was set; when it is old enough, what is below it goes, and a new mark is set. Where no daemon does that, or too much is written
+ * meanwhile, the log's own trigger does (pg_schema.c). Both say in shmeta_meta below which transaction rows have gone, each poll
+ * reads that with its rows, and a reader that has not polled since reconciles. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/postgres/pg_shape.h"
+#include "backends/sql/log_keys.h"
+
+enum { CHANGES_MOST = 200000, CLASS_KEYS_MOST = 2000, PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
+
+/* A row of the log, to be known again. xid 0: there was none. */
+struct witness {
+	uint64_t xid;
+	int64_t seq, token;
+};
+
+/* Where a snapshot belongs. */
+struct place {
+	uint64_t line;  /* to which history: cluster, timeline, database, log */
+	uint64_t basis; /* on what the completeness of the log rested          */
+	struct witness witness;
+	int64_t missed; /* statements that no trigger could log, ever */
+	uint64_t owed;  /* below this one there may be transactions with such statements; 0: none */
+};
+/* Not asked for yet. No transaction of anybody's has this number. */
+enum { OWED_UNKNOWN = 1 };
+
+struct pg_feed {
+	bool baseline; /* snapshot is where changes() goes on; false: it reports LIST */
+	bool followed; /* what changes is told: when there is no feed any more, everything has to be looked at once */
+	char *snapshot;
+	struct place place, loading_place;
+	char history[300]; /* what is to be told of it; "": nothing */
+	const char *anew;  /* why there is no baseline; NULL: there was none yet */
+	uint64_t connects;
+	/* All that was told of is before this place in the primary's log of writes; "": not known. */
+	char written[40], loading_written[40];
+	char cluster[40];    /* its system identifier */
+	char *loading;       /* the snapshot of the load that is on */
+	uint64_t look_at_ns; /* when the next poll also looks at the log itself */
+};
+
+/* Kept with the store, followed by the snapshot's text. */
+struct position {
+	uint16_t version, feed;
+	uint32_t bytes;
+	uint64_t source;
+	struct place place;
+};
+enum { POSITION_VERSION = 4 }; /* 2 is a changefeed's */
+/* With room for this much no position is refused: see pg_position(). */
+enum { SHORT_SNAPSHOT = 64 };
+
+static struct pg_feed *feed_of(struct pg_state *state)
+{
+	if (state->feed == NULL)
+		state->feed = calloc(1, sizeof *state->feed);
+	return state->feed;
+}
+
+void pg_feed_free(struct pg_state *state)
+{
+	if (state->feed == NULL)
+		return;
+	free(state->feed->snapshot);
+	free(state->feed->loading);
+	free(state->feed);
+	state->feed = NULL;
+}
+
+static bool set_text(char **text, const char *to)
+{
+	char *copy = strdup(to);
+
+	if (copy == NULL)
+		return false;
+	free(*text);
+	*text = copy;
+	return true;
+}
+
+static enum shmeta_status no_memory(const struct pg_state *state, struct backend_error *err)
+{
+	return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", state->dialect->engine);
+}
+
+/* ---- baseline --------------------------------------------------------------------------------------------------------------------- */
+
+/* "xid seq token", or nothing. */
+static struct witness witness_of(const char *text)
+{
+	struct witness ret = {.xid = 0};
+	char *rest;
+
+	ret.xid = strtoull(text, &rest, 10);
+	ret.seq = strtoll(rest, &rest, 10);
+	ret.token = strtoll(rest, NULL, 10);
+	return ret;
+}
+
+enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn, uint64_t *ret_total,
+                                    struct backend_error *err)
+{
+	struct pg_feed *feed = feed_of(state);
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	int64_t total;
+
+	if (feed == NULL)
+		return no_memory(state, err);
+	status = pg_query(state, conn, PG_LOAD_STATE, NULL, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	total = pg_int(result, 0, 0);
+	*ret_total = total > 0 ? (uint64_t)total : 0;
+	snprintf(feed->loading_written, sizeof feed->loading_written, "%s", PQgetvalue(result, 0, 3));
+	snprintf(feed->cluster, sizeof feed->cluster, "%s", PQgetvalue(result, 0, 4));
+	feed->loading_place = (struct place){.line = pg_hash_value(result, 0, 2),
+	                                     .basis = pg_hash_value(result, 0, 5),
+	                                     .witness = witness_of(PQgetvalue(result, 0, 6)),
+	                                     .missed = pg_int(result, 0, 7)};
+	/* What was missed before may be committed after. */
+	feed->loading_place.owed = feed->loading_place.missed != 0 ? OWED_UNKNOWN : 0;
+	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
+		status = no_memory(state, err);
+	PQclear(result);
+	return status;
+}
+
+#define ANOTHER_LOG "the log of changes is another one: another schema's, or made anew"
+
+/* It goes on with what is there now. The sentence is kept until there is somebody to be told. */
+static void note_history(struct pg_state *state, const char *why)
+{
+	struct pg_feed *feed = state->feed;
+	char place[200];
+
+	snprintf(feed->history, sizeof feed->history, "%s: %.120s: %s", state->dialect->engine,
+	         pg_place(&state->primary, place, sizeof place), why);
+	feed->baseline = false;
+}
+
+void pg_feed_loaded(struct pg_state *state, bool ok)
+{
+	struct pg_feed *feed = state->feed;
+	uint64_t former;
+
+	if (feed == NULL || feed->loading == NULL || !ok)
+		return;
+	free(feed->snapshot);
+	feed->snapshot = feed->loading;
+	feed->loading = NULL;
+	memcpy(feed->written, feed->loading_written, sizeof feed->written);
+	feed->connects = state->primary.connects;
+	feed->followed = state->shape.feed;
+	feed->baseline = false;
+	if (!state->shape.feed)
+		return;
+	former = feed->place.line;
+	feed->place = feed->loading_place;
+	/* What the log rested on when the load read is not what it was found to rest on: look again. */
+	if (feed->place.basis != state->coverage.basis)
+		state->attached = false;
+	if (former != 0 && former != feed->place.line)
+		note_history(state, ANOTHER_LOG);
+	/* What is to be told of its history is told by changes(). */
+	feed->baseline = state->attached && feed->history[0] == '\0';
+}
+
+/* ---- pruning ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The lock is taken: what is below the mark goes, when that is old enough. */
+static enum shmeta_status prune_below_mark(struct pg_state *state, struct backend_error *err)
+{
+	struct pg_conn *conn = &state->primary;
+	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
+	uint64_t mark, xmin;
+	int64_t set, now;
+	char *rest;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	char sql[900];
+
+	snprintf(sql, sizeof sql,
+	         "SELECT extract(epoch FROM clock_timestamp())::bigint, pg_snapshot_xmin(pg_current_snapshot())::text, "
+	         "(SELECT value FROM %s.shmeta_meta WHERE name = 'mark')",
+	         state->schema);
+	status = pg_execute(state, conn, sql, &result, err);
+	if (status != SHMETA_OK)
+		return status;
+	now = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	xmin = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+	mark = strtoull(PQgetvalue(result, 0, 2), &rest, 10);
+	set = *rest == ' ' ? strtoll(rest, NULL, 10) : 0;
+	PQclear(result);
+	if (mark > 0 && now - set < keep)
+		return SHMETA_OK;
+	if (mark > 0) {
+		uint64_t gone;
+
+		snprintf(sql, sizeof sql,
+		         "DELETE FROM %s.shmeta_changes WHERE (xid, seq) IN (SELECT xid, seq FROM %s.shmeta_changes "
+		         "WHERE xid < '%" PRIu64
+		         "'::xid8 AND xid < (SELECT max(xid) FROM %s.shmeta_changes) ORDER BY xid, seq LIMIT %d)",
+		         state->schema, state->schema, mark, state->schema, PRUNE_BATCH);
+		status = pg_execute(state, conn, sql, &result, err);
+		if (status != SHMETA_OK)
+			return status;
+		gone = pg_touched(result);
+		PQclear(result);
+		snprintf(sql, sizeof sql,
+		         "INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', '%" PRIu64
+		         "') ON CONFLICT (name) DO UPDATE "
+		         "SET value = greatest(m.value::int8, EXCLUDED.value::int8)::text",
+		         state->schema, mark);
+		status = pg_execute(state, conn, sql, NULL, err);
+		/* More of them: the mark stays, and the next call goes on. */
+		if (status != SHMETA_OK || gone >= PRUNE_BATCH) {
+			if (status == SHMETA_OK)
+				state->feed->look_at_ns = 0;
+			return status;
+		}
+	}
+	snprintf(sql, sizeof sql,
+	         "INSERT INTO %s.shmeta_meta(name, value) VALUES ('mark', '%" PRIu64 " %" PRId64
+	         "') ON CONFLICT (name) DO UPDATE "
+	         "SET value = EXCLUDED.value",
+	         state->schema, xmin, now);
+	return pg_execute(state, conn, sql, NULL, err);
+}
+
+static enum shmeta_status prune_body(void *arg, struct backend_error *err)
+{
+	struct pg_state *state = arg;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	bool mine;
+	char sql[80];
+
+	/* One of all daemons; the others have nothing to wait for. */
+	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PG_PRUNE_LOCK);
+	status = pg_execute(state, &state->primary, sql, &result, err);
+	mine = status == SHMETA_OK && PQgetvalue(result, 0, 0)[0] == '1';
+	PQclear(result);
+	return mine ? prune_below_mark(state, err) : status;
+}
+
+/* A log that was copied from another cluster, as by pg_dump, has rows and marks of transactions that this one has not had. They say nothing
+ * of this one, and would say something wrong once it has. */
+#define FOREIGN_ROW "xid >= pg_snapshot_xmax(pg_current_snapshot())"
+#define FOREIGN_MARK \
+	"name IN ('pruned', 'mark') AND split_part(value, ' ', 1)::int8 > pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+
+static enum shmeta_status clear_body(void *arg, struct backend_error *err)
+{
+	struct pg_state *state = arg;
+	enum shmeta_status status;
+	char sql[400];
+
+	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_changes WHERE " FOREIGN_ROW, state->schema);
+	status = pg_execute(state, &state->primary, sql, NULL, err);
+	if (status != SHMETA_OK)
+		return status;
+	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_meta WHERE " FOREIGN_MARK, state->schema);
+	status = pg_execute(state, &state->primary, sql, NULL, err);
+	if (status != SHMETA_OK)
+		return status;
+	/* So that there is a row to be known again. */
+	snprintf(sql, sizeof sql, "INSERT INTO %s.shmeta_changes(class) VALUES (%d)", state->schema, PG_CLASS_NONE);
+	return pg_execute(state, &state->primary, sql, NULL, err);
+}
+
+/* What a poll that also looked has found: the server's time, if the log holds what is not of this cluster, and the mark if there is one.
+ * Housekeeping: what goes wrong with it goes wrong again with something that matters. */
+static void keep_house(struct pg_state *state, const char *found)
+{
+	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
+	struct backend_error ignored;
+	int64_t now, set;
+	uint64_t mark;
+	bool foreign;
+	char *rest;
+
+	state->feed->look_at_ns = pg_now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
+	now = strtoll(found, &rest, 10);
+	foreign = strtol(rest, &rest, 10) != 0;
+	mark = strtoull(rest, &rest, 10);
+	set = strtoll(rest, NULL, 10);
+	if (state->read_only || (!foreign && mark > 0 && now - set < keep))
+		return;
+	state->doing = "pruning the change log of";
+	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, foreign ? clear_body : prune_body, state,
+	                     &ignored);
+}
+
+/* ---- the hint ---------------------------------------------------------------------------------------------------------------------- */
+
+/* LISTEN before the log is looked at: what commits afterwards wakes us. Without it there is a hint less: polling goes on. */
+static void hear(struct pg_state *state)
+{
+	struct pg_conn *conn = &state->listener;
+	PGnotify *word;
+
+	if (!state->options.notify || !state->dialect->listen || !state->shape.feed)
+		return;
+	if (pg_connected(conn) && !PQconsumeInput(conn->pg))
+		pg_disconnect(state, conn);
+	if (!pg_connected(conn)) {
+		if (pg_connect(state, conn, NULL) == SHMETA_OK &&
+		    pg_execute(state, conn, "LISTEN " PG_CHANNEL, NULL, NULL) != SHMETA_OK)
+			pg_disconnect(state, conn);
+		return;
+	}
+	while ((word = PQnotifies(conn->pg)) != NULL)
+		PQfreemem(word);
+}
+
+/* ---- the log ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t xmin_of(const char *snapshot)
+{
+	return strtoull(snapshot, NULL, 10);
+}
+
+static uint64_t xmax_of(const char *snapshot)
+{
+	const char *colon = strchr(snapshot, ':');
+
+	return colon != NULL ? strtoull(colon + 1, NULL, 10) : 0;
+}
+
+/* What a look at the log says of a position in it. */
+enum reach {
+	REACHES,
+	REACHES_NOT, /* what happened since then is not all in it */
+	IS_ANOTHER   /* it is another one, or has taken another course since */
+};
+
+/* *ret_why: a sentence, where it is another one. */
+static enum shmeta_status reaches(struct pg_state *state, const char *snapshot, const struct place *place,
+                                  enum reach *ret, const char **ret_why, struct backend_error *err)
+{
+	struct pg_params params;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+	uint64_t pruned, next;
+	bool seen;
+
+	pg_params_clear(&params);
+	pg_param_int(&params, (int64_t)place->witness.xid);
+	pg_param_int(&params, place->witness.seq);
+	pg_param_int(&params, place->witness.token);
+	status = pg_query(state, &state->primary, PG_FEED_STATE, &params, &result, err);
+	*ret = REACHES_NOT;
+	if (status != SHMETA_OK)
+		return status;
+	pruned = (uint64_t)pg_int(result, 0, 1);
+	next = (uint64_t)pg_int(result, 0, 2);
+	seen = place->witness.xid == 0 || pg_int(result, 0, 3) != 0;
+	if (pg_hash_value(result, 0, 0) != place->line) {
+		*ret = IS_ANOTHER;
+		*ret_why = "this is another database, another log, or another timeline of the cluster";
+	} else if (next < xmax_of(snapshot)) {
+		*ret = IS_ANOTHER;
+		*ret_why = "the server is at an earlier state than it was: it was set back";
+	} else if (!seen && pruned <= place->witness.xid) {
+		*ret = IS_ANOTHER;
+		*ret_why =
+			"the last change that was seen is no longer in the log: the server was set back to an earlier state and "
+			"has gone on from there, or the log was emptied";
+	} else if (seen && pruned <= xmin_of(snapshot) && pg_int(result, 0, 5) == place->missed &&
+	           pg_hash_value(result, 0, 4) == place->basis && place->basis == state->coverage.basis) {
+		*ret = REACHES;
+	}
+	PQclear(result);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status report_list(const struct backend_sink *sink, const char *why, uint64_t *ret_keys)
+{
+	(*ret_keys)++;
+	return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST, .name = rows_str(why)});
+}
+
+/* The row of a poll that is no change. */
+struct poll_end {
+	const char *snapshot; /* NULL: there was none */
+	const char *found;    /* for keep_house(); NULL: it was not looked */
+	uint64_t basis;
+	struct witness witness; /* the newest row */
+	bool seen;              /* the one that was the newest is still there */
+	int64_t session;
+	uint64_t pruned; /* rows of transactions below this one may have gone */
+	int64_t missed;
+};
+
+/* The rows of one poll, as keys. */
+static enum shmeta_status report_rows(struct pg_state *state, const struct backend_sink *sink, const PGresult *result,
+                                      struct poll_end *ret_end, uint64_t *ret_keys)
+{
+	enum shmeta_status status = SHMETA_OK;
+	struct feed_round round = {.keys = 0};
+	uint32_t keys[SHMETA_CLASS_COUNT] = {0};
+	int64_t rows = 0;
+
+	for (int row = 0; row < PQntuples(result); row++) {
+		int64_t class = pg_int(result, row, 0);
+
+		rows += pg_int(result, row, 7);
+		if (class >= 0 && class < SHMETA_CLASS_COUNT)
+			keys[class]++;
+		if (class < 0) {
+			*ret_end = (struct poll_end){.snapshot = PQgetvalue(result, row, 2),
+			                             .session = pg_int(result, row, 4),
+			                             .pruned = (uint64_t)pg_int(result, row, 5),
+			                             .seen = pg_int(result, row, 1) != 0,
+			                             .witness = witness_of(PQgetvalue(result, row, 8)),
+			                             .basis = pg_hash_value(result, row, 9),
+			                             .found = pg_is_null(result, row, 10) ? NULL
+			                                                                  : PQgetvalue(result, row, 10),
+			                             .missed = pg_int(result, row, 11)};
+			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
+		}
+	}
+	if (rows > CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
+		return report_list(sink, "more has changed than is read by its keys", ret_keys);
+	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
+		int64_t cls = pg_int(result, row, 0), partition = pg_int(result, row, 4), from = pg_int(result, row, 5),
+			to = pg_int(result, row, 6);
+		struct feed_change change = {.cls = (enum shmeta_class)cls,
+		                             .op = (enum feed_op)pg_int(result, row, 1),
+		                             .tenant = pg_is_null(result, row, 2) ? rows_str(SHMETA_DEFAULT_TENANT)
+		                                                                  : pg_text(result, row, 2),
+		                             .topic = pg_text(result, row, 3),
+		                             .name = pg_text(result, row, 8),
+		                             .from = from < 0 ? 0 : (uint64_t)from,
+		                             .to = (uint64_t)to};
+
+		/* Keys that no good row can have: their rows are quarantined, and not in the store. */
+		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
+			continue;
+		change.partition_id = (uint32_t)partition;
+		/* So many of them are read at one go. */
+		if (cls > SHMETA_CLASS_SEGMENT && keys[cls] > CLASS_KEYS_MOST)
+			change.topic = change.name = (struct shmeta_str){"", 0};
+		status = feed_change(&round, &change, sink);
+	}
+	*ret_keys += round.keys;
+	return status;
+}
+
+/* A statement that was not logged is committed at some time: until all transactions that may have had one have ended, everything is looked
+ * at again. All those have lower numbers than one that is given now; a snapshot's xmax may be one of theirs. */
+static enum shmeta_status owes(struct pg_state *state, const struct poll_end *end, bool *ret, struct backend_error *err)
+{
+	struct place *place = &state->feed->place;
+	char next[24];
+	enum shmeta_status status;
+
+	if (end->missed != place->missed)
+		place->owed = OWED_UNKNOWN;
+	place->missed = end->missed;
+	*ret = place->owed != 0;
+	if (place->owed != OWED_UNKNOWN) {
+		if (place->owed <= xmin_of(end->snapshot))
+			place->owed = 0;
+		return SHMETA_OK;
+	}
+	status = pg_one_text(state, "SELECT pg_current_xact_id()::text", next, sizeof next, err);
+	if (status == SHMETA_OK)
+		place->owed = strtoull(next, NULL, 10);
+	return status;
+}
+
+/* What a poll that came from the session that was looked at says of the log. */
+static enum shmeta_status judge_poll(struct pg_state *state, const struct backend_sink *sink,
+                                     const struct poll_end *end, uint64_t *ret_keys, bool *ret_again,
+                                     struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	enum shmeta_status status;
+	bool owed;
+
+	if (end->session != state->primary.session)
+		return pg_refuse_pool(state, &state->primary, err);
+	/* A trigger is away, or was; a table is another one; something passes the log by: the schema is looked at again, what is missing is
+	 * made where that is allowed, and everything is compared. */
+	if (end->snapshot == NULL || end->basis != feed->place.basis) {
+		state->attached = false;
+		feed->baseline = false;
+		feed->anew = "a trigger or a table of the feed is another one, or was missing";
+		*ret_again = true;
+		return SHMETA_OK;
+	}
+	status = owes(state, end, &owed, err);
+	/* A mark of another cluster says nothing: keep_house(). */
+	if (status == SHMETA_OK &&
+	    (owed || !end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot))))
+		status = report_list(sink,
+		                     owed         ? "statements were not logged"
+		                     : !end->seen ? "the last change that was read is no longer in the log"
+		                                  : "changes were removed from the log before they were read",
+		                     ret_keys);
+	feed->place.witness = end->witness;
+	return status == SHMETA_OK && !set_text(&feed->snapshot, end->snapshot) ? no_memory(state, err) : status;
+}
+
+/* *ret_again: the query had to connect anew, or something is not as it was: that is to be looked at first. */
+static enum shmeta_status poll_log(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
+                                   bool *ret_again, struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	struct poll_end end = {.snapshot = NULL};
+	bool look = pg_now_ns() >= feed->look_at_ns;
+	struct pg_params params;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+
+	pg_params_clear(&params);
+	pg_param_text(&params, rows_str(feed->snapshot));
+	/* No row has this for an origin. */
+	pg_param_text(&params, rows_str(state->coverage.meddled ? "-" : state->origin));
+	pg_param_int(&params, (int64_t)feed->place.witness.xid);
+	pg_param_int(&params, feed->place.witness.seq);
+	pg_param_int(&params, feed->place.witness.token);
+	status = pg_query(state, &state->primary, look ? PG_FEED_LOOK : PG_FEED_CHANGES, &params, &result, err);
+	*ret_again = feed->connects != state->primary.connects;
+	/* Who has answered may not have what was asked for. */
+	if (status != SHMETA_OK && *ret_again && pg_connected(&state->primary))
+		return SHMETA_OK;
+	if (status != SHMETA_OK)
+		return status;
+	if (!*ret_again) {
+		status = report_rows(state, sink, result, &end, ret_keys);
+		if (status == SHMETA_OK)
+			status = judge_poll(state, sink, &end, ret_keys, ret_again, err);
+		if (status == SHMETA_OK && look && !*ret_again)
+			keep_house(state, end.found != NULL ? end.found : "");
+	}
+	PQclear(result);
+	return status;
+}
+
+/* The feed has no baseline: where is the server now? Everything is looked at. */
+static enum shmeta_status begin_anew(struct pg_state *state, const struct backend_sink *sink, uint64_t *ret_keys,
+                                     struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	uint64_t total = 0;
+	enum shmeta_status status = pg_feed_baseline(state, &state->primary, &total, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	if (feed->place.line != 0 && feed->place.line != feed->loading_place.line)
+		note_history(state, ANOTHER_LOG);
+	if (feed->history[0] != '\0' && sink->history != NULL)
+		sink->history(sink->arg, feed->history);
+	feed->history[0] = '\0';
+	feed->place.line = 0;
+	status = report_list(sink, feed->anew != NULL ? feed->anew : "the change feed begins", ret_keys);
+	feed->anew = NULL;
+	pg_feed_loaded(state, status == SHMETA_OK);
+	return status;
+}
+
+enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err)
+{
+	struct pg_feed *feed = state->feed;
+	const char *why = "";
+	enum reach reach = REACHES_NOT;
+	enum shmeta_status status;
+
+	if (feed == NULL || !feed->baseline || !state->shape.feed || feed->connects == state->primary.connects)
+		return SHMETA_OK;
+	status = reaches(state, feed->snapshot, &feed->place, &reach, &why, err);
+	if (status != SHMETA_OK)
+		return status;
+	feed->connects = state->primary.connects;
+	if (reach == IS_ANOTHER)
+		note_history(state, why);
+	/* It may have been a crash, which has emptied tables that have no log at the server. */
+	if (reach != REACHES || state->coverage.unlogged) {
+		feed->baseline = false;
+		feed->anew = "after a new connection the change log does not go on from what was read";
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err)
+{
+	const struct pg_feed *feed = state->feed;
+	enum shmeta_status status = pg_feed_meet(state, err);
+	char place[200];
+
+	if (status != SHMETA_OK || state->shown_connects == state->primary.connects)
+		return status;
+	if (feed != NULL && state->shape.feed && feed->history[0] != '\0')
+		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: it is looked at before anything is done in it",
+		                    feed->history);
+	if (state->told == state->source)
+		return SHMETA_OK;
+	return backend_fail(err, SHMETA_ERR_SOURCE,
+	                    "%s: %s is another source: it is looked at before anything is done in it",
+	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place));
+}
+
+/* There is no feed. If there was one, everything is to be looked at once more. */
+static enum shmeta_status leave_feed(struct pg_state *state, const struct backend_sink *sink, int *ret_changed)
+{
+	struct pg_feed *feed = state->feed;
+	uint64_t keys = 0;
+
+	feed->baseline = false;
+	*ret_changed = feed->followed;
+	if (!feed->followed)
+		return SHMETA_OK;
+	feed->followed = false;
+	return report_list(sink, "the change feed has ended", &keys);
+}
+
+static enum shmeta_status changes(struct pg_state *state, const struct backend_sink *sink, int *ret_changed,
+                                  uint64_t *ret_lag_ns, struct backend_error *err)
+{
+	struct pg_feed *feed = feed_of(state);
+	enum shmeta_status status = SHMETA_OK;
+	bool again = true;
+	uint64_t keys = 0;
+
+	*ret_changed = 0;
+	*ret_lag_ns = 0;
+	state->doing = "reading the changes of";
+	if (state->changefeed != NULL)
+		return pg_changefeed_changes(state, sink, ret_changed, ret_lag_ns, err);
+	for (int tries = 0; again && tries < 3; tries++) {
+		again = false;
+		status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
+		if (status != SHMETA_OK)
+			return status;
+		if (!state->shape.feed)
+			return leave_feed(state, sink, ret_changed);
+		hear(state);
+		status = pg_feed_meet(state, err);
+		if (status == SHMETA_OK)
+			status = feed->baseline ? poll_log(state, sink, &keys, &again, err)
+			                        : begin_anew(state, sink, &keys, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
+	if (again)
+		return backend_fail(
+			err, SHMETA_ERR_SOURCE,
+			"%s: %s: the connection is lost, or the schema is another one, each time it is looked at",
+			state->dialect->engine, state->doing);
+	*ret_changed = keys > 0;
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *ret_changed, uint64_t *ret_lag_ns,
+                              struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+
+	state->careful = false;
+	status = changes(state, sink, ret_changed, ret_lag_ns, err);
+	if (status == SHMETA_OK)
+		state->told = state->source;
+	return status;
+}
+
+enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *ret_bytes)
+{
+	struct pg_state *state = data;
+	const struct pg_feed *feed = feed_of(state);
+	bool there = feed != NULL && feed->baseline && state->shape.feed;
+	struct position position = {.version = POSITION_VERSION, .feed = there, .source = state->source};
+	char shorter[60] = "";
+	const char *snapshot = there ? feed->snapshot : "";
+
+	if (state->changefeed != NULL)
+		return pg_changefeed_position(state, ret, capacity, ret_bytes);
+	/* One in which everything from xmin on is unseen has seen no more than the whole one. */
+	if (sizeof position + strlen(snapshot) > capacity && capacity >= sizeof position + SHORT_SNAPSHOT) {
+		snprintf(shorter, sizeof shorter, "%" PRIu64 ":%" PRIu64 ":", xmin_of(snapshot), xmin_of(snapshot));
+		snapshot = shorter;
+	}
+	if (sizeof position + strlen(snapshot) > capacity)
+		return SHMETA_ERR_BUFFER;
+	position.bytes = (uint32_t)strlen(snapshot);
+	if (there)
+		position.place = feed->place;
+	memcpy(ret, &position, sizeof position);
+	memcpy((char *)ret + sizeof position, snapshot, strlen(snapshot));
+	*ret_bytes = sizeof position + strlen(snapshot);
+	return SHMETA_OK;
+}
+
+/* digits:digits:digits,digits... */
+static bool is_snapshot(const char *text)
+{
+	return text[strspn(text, "0123456789")] == ':' && strspn(text, "0123456789:,") == strlen(text) &&
+	       strchr(text, ':') != strrchr(text, ':');
+}
+
+static enum shmeta_status resume(struct pg_state *state, const void *bytes, size_t size, struct backend_error *err)
+{
+	struct pg_feed *feed = feed_of(state);
+	struct position position;
+	enum shmeta_status status;
+	enum reach reach = REACHES_NOT;
+	const char *why = "";
+	char *snapshot, place[200];
+
+	state->doing = "resuming from";
+	status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (state->changefeed != NULL)
+		return pg_changefeed_resume(state, bytes, size, err);
+	if (size < sizeof position)
+		return SHMETA_ABSENT;
+	memcpy(&position, bytes, sizeof position);
+	if (position.version != POSITION_VERSION || position.bytes != size - sizeof position)
+		return SHMETA_ABSENT;
+	(void)pg_place(&state->primary, place, sizeof place);
+	if (position.source != state->source)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s is not the source that was followed before",
+		                    state->dialect->engine, place);
+	if (!position.feed || !state->shape.feed)
+		return backend_fail(err, SHMETA_ABSENT, "there is no change feed, or there was none");
+	snapshot = strndup((const char *)bytes + sizeof position, position.bytes);
+	if (snapshot == NULL)
+		return no_memory(state, err);
+	if (is_snapshot(snapshot))
+		status = reaches(state, snapshot, &position.place, &reach, &why, err);
+	if (status != SHMETA_OK || reach != REACHES || state->coverage.unlogged) {
+		free(snapshot);
+		if (status == SHMETA_OK && reach == IS_ANOTHER)
+			return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: %s: %s", state->dialect->engine, place, why);
+		return status == SHMETA_OK
+		               ? backend_fail(err, SHMETA_ABSENT,
+		                              "the change log does not go on from what was read, or not with the same "
+		                              "triggers and tables")
+		               : status;
+	}
+	free(feed->snapshot);
+	feed->snapshot = snapshot;
+	feed->place = position.place;
+	feed->connects = state->primary.connects;
+	feed->baseline = feed->followed = true;
+	return SHMETA_OK;
+}
+
+enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
+{
+	struct pg_state *state = data;
+	enum shmeta_status status;
+
+	state->careful = false;
+	status = resume(state, bytes, size, err);
+	if (status == SHMETA_OK)
+		state->told = state->source;
+	return status;
+}
+
+int pg_wake_fd(void *data)
+{
+	const struct pg_state *state = data;
+
+	return pg_connected(&state->listener)   ? PQsocket(state->listener.pg)
+	       : pg_connected(&state->streamer) ? PQsocket(state->streamer.pg)
+	                                        : -1;
+}
+
+/* ---- reading from a replica ---------------------------------------------------------------------------------------------------------- */
+
+void pg_wrote(struct pg_state *state)
+{
+	if (state->feed != NULL)
+		state->feed->written[0] = '\0';
+}
+
+/* Has the replica replayed the primary's log up to there? No, also when it cannot be asked. */
+static bool has_replayed(struct pg_state *state, const char *written)
+{
+	struct pg_conn *conn = &state->replica;
+	PGresult *result = NULL;
+	struct pg_params params;
+	bool replayed = false;
+
+	if (written[0] == '\0')
+		return false;
+	pg_params_clear(&params);
+	pg_param_text(&params, rows_str(written));
+	if (pg_query(state, conn, PG_REPLAYED, &params, &result, NULL) != SHMETA_OK)
+		return false;
+	if (PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 1), state->feed->cluster) == 0)
+		replayed = pg_int(result, 0, 0) != 0;
+	PQclear(result);
+	return replayed;
+}
+
+struct pg_conn *pg_reader(struct pg_state *state)
+{
+	bool usable =
+		state->replica.conninfo != NULL && state->shape.feed && state->feed != NULL && state->feed->baseline;
+
+	return usable && has_replayed(state, state->feed->written) ? &state->replica : &state->primary;
+}
+
+enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint64_t *ret_total,
+                             struct backend_error *err)
+{
+	uint32_t timeout = pg_timeout_of(state);
+	uint64_t until = pg_now_ns() + (uint64_t)timeout * 1000000u;
+	enum shmeta_status status;
+
+	*ret = &state->primary;
+	if (state->replica.conninfo == NULL || !state->shape.feed)
+		return SHMETA_OK;
+	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is lost between the two. */
+	status = pg_feed_baseline(state, &state->primary, ret_total, err);
+	while (status == SHMETA_OK && !has_replayed(state, state->feed->loading_written)) {
+		if (!pg_connected(&state->replica) || pg_now_ns() > until)
+			return SHMETA_OK;
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+	if (status == SHMETA_OK)
+		*ret = &state->replica;
+	return status;
+}
+
+/* ---- reading from followers ----------------------------------------------------------------------------------------------------------
+ * CockroachDB's replicas answer for a moment some seconds ago by themselves, each for its region. What this process has shown, or
+ * written, must not be taken back by such a read, so it has to be of a later moment; how the clocks of the cluster's nodes may differ is
+ * left between the two. What lives for seconds (agents, offsets, leases) is not read so, and does not count. */
+
+void pg_follower_passed(struct pg_state *state)
+{
+	state->follower.shown_ns = pg_now_ns();
+}
+
+enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
+                                    struct backend_error *err)
+{
+	uint64_t asked = pg_now_ns();
+	PGresult *result = NULL;
+	int64_t lag_us, read_us;
+	enum shmeta_status status;
+
+	*ret = false;
+	if (!state->options.follower_reads || sink->may_lag == NULL || asked <= state->follower.shown_ns + PG_CLOCKS_NS)
+		return SHMETA_OK;
+	/* A transaction that begins later reads nothing earlier. */
+	status = pg_execute(
+		state, &state->primary,
+		"SELECT (extract(epoch FROM clock_timestamp() - follower_read_timestamp()) * 1000000)::int8, "
+		"(extract(epoch FROM follower_read_timestamp()) * 1000000)::int8",
+		&result, err);
+	if (status != SHMETA_OK) {
+		/* A server that does not do it, without the licence for it perhaps, is read as any other. */
+		state->follower.refused = true;
+		return pg_connected(&state->primary) ? SHMETA_OK : status;
+	}
+	lag_us = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	read_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	PQclear(result);
+	if (lag_us < 0 || read_us < state->follower.read_us ||
+	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_us * 1000u)
+		return SHMETA_OK;
+	*ret = sink->may_lag(sink->arg, (uint64_t)lag_us * 1000u) != 0;
+	if (*ret)
+		state->follower.read_us = read_us;
+	return SHMETA_OK;
+}
+
+/* The newest row, of all that are of this cluster, as a witness. */
+#define NEWEST                                                                                                    \
+	"(SELECT w.xid::text || ' ' || w.seq || ' ' || coalesce(w.token, 0) FROM shmeta_changes w WHERE w.xid < " \
+	"pg_snapshot_xmax(pg_current_snapshot()) ORDER BY w.xid DESC, w.seq DESC LIMIT 1)"
+/* Is the one still there that is told by three parameters? */
+#define IS_THERE(xid, seq, token)                                                       \
+	"(" xid "::int8 = 0 OR EXISTS (SELECT FROM shmeta_changes w WHERE w.xid = " xid \
+	"::int8::text::xid8 AND w.seq = " seq "::int8 AND coalesce(w.token, 0) = " token "::int8))::int::int8"
+
+#define MISSED \
+	"CASE WHEN has_sequence_privilege('shmeta_missed'::regclass, 'SELECT') THEN coalesce(pg_sequence_last_value('shmeta_missed'::regclass), 0) ELSE 0 END"
+
+/* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
+ * knows nothing of the table yet. The row that is no change comes first, or last. found: an expression, of one text. Two statements,
+ * not one with a switch: that would be planned anew each time. */
+static bool poll_text(struct pg_state *state, enum pg_statement which, const char *basis, const char *found)
+{
+	return pg_text_of(
+		state, which,
+		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
+		"max(c.base_last)::int8, count(*), c.name, NULL, NULL, NULL::int8 FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
+		"pg_snapshot_xmax($1::text::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) "
+		"AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
+		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
+		"pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
+		"GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
+		"UNION ALL SELECT -1, " IS_THERE(
+			"$3", "$4",
+			"$5") ", pg_current_snapshot()::text, "
+			      "pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
+			      "coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, " NEWEST
+			      ", %s, %s, " MISSED " "
+			      "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
+		CHANGES_MOST + 1, CHANGES_MOST + 1, basis, found);
+}
+
+bool pg_feed_statements(struct pg_state *state)
+{
+	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
+			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
+	/* Which history the transactions' numbers belong to: another timeline may give one of them again, and a database that was copied
+	 * has the same log. */
+	const char *line =
+		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+		"|| (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = current_database()) || ' ' "
+		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
+	const char *look =
+		"extract(epoch FROM clock_timestamp())::bigint || CASE WHEN EXISTS(SELECT FROM shmeta_changes "
+		"WHERE " FOREIGN_ROW ") OR EXISTS(SELECT FROM shmeta_meta WHERE " FOREIGN_MARK
+		") THEN ' 1 ' ELSE ' 0 ' END || coalesce((SELECT value FROM shmeta_meta WHERE name = 'mark'), '')";
+	char basis[PG_BASIS_BYTES];
+
+	if (!state->shape.feed)
+		return pg_text_of(state, PG_LOAD_STATE,
+		                  "SELECT (%s), ''::text, ''::text, ''::text, ''::text, ''::text, ''::text, 0::int8",
+		                  totals) &&
+		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
+		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_FEED_LOOK, "SELECT 0") &&
+		       pg_text_of(state, PG_REPLAYED, "SELECT 0");
+	pg_basis_expression(true, basis);
+	return pg_text_of(state, PG_LOAD_STATE,
+	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
+	                  "(SELECT c.system_identifier::text FROM pg_control_system() c), %s, coalesce(" NEWEST
+	                  ", ''), " MISSED,
+	                  totals, line, basis) &&
+	       pg_text_of(state, PG_FEED_STATE,
+	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8, "
+	                  "pg_snapshot_xmax(pg_current_snapshot())::text::int8, " IS_THERE("$1", "$2",
+	                                                                                   "$3") ", %s, " MISSED,
+	                  line, basis) &&
+	       poll_text(state, PG_FEED_CHANGES, basis, "NULL") && poll_text(state, PG_FEED_LOOK, basis, look) &&
+	       /* Only a standby of the very same cluster has replayed anything of it. */
+	       pg_text_of(
+		       state, PG_REPLAYED,
+		       "SELECT coalesce(pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false), "
+		       "(SELECT c.system_identifier::text FROM pg_control_system() c)");
+}

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: the text of what is shmeta's own in a database, and of its removal. */
+#include "backends/postgres/pg_own.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/sql/tables.h"
+
+void pg_script_free(struct pg_script *script)
+{
+	for (size_t i = 0; i < script->count; i++)
+		free(script->lines[i]);
+	free(script->lines);
+	memset(script, 0, sizeof *script);
+}
+
+void pg_say(struct pg_script *script, const char *fmt, ...)
+{
+	char *line = NULL;
+	va_list args;
+
+	if (script->count == script->capacity) {
+		size_t capacity = 2 * script->capacity + 32;
+		char **grown = realloc(script->lines, capacity * sizeof *grown);
+
+		if (grown == NULL) {
+			script->failed = true;
+			return;
+		}
+		script->lines = grown;
+		script->capacity = capacity;
+	}
+	va_start(args, fmt);
+	if (vasprintf(&line, fmt, args) < 0)
+		line = NULL;
+	va_end(args);
+	if (line == NULL)
+		script->failed = true;
+	else
+		script->lines[script->count++] = line;
+}
+
+/* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they raise nothing that the table's
+ * own row would not. A statement that changes many segments of a partition logs one row, from the first base to the last.
+ *
+ * A row that goes because its parent went is not logged: the parent's own row says it all, and by the time the cascade comes the
+ * parent is gone. Transition tables do not say which old row became which new one: a key that is in both was altered, one only
+ * among the old ones has gone, one only among the new ones is new.
+ *
+ * {schema}; {n.tenant}, {o.tenant}, {tenant}: of the new row, of the old one, of whichever there is; {same}: and of the same tenant;
+ * {,n} {,o}: for GROUP BY; {parent}: and the parent is of the row's tenant; {origin}: whose change it is. */
+static const char log_topics[] =
+	"  IF TG_OP = 'INSERT' THEN\n"
+	"    {log} SELECT {origin}, 0, 1, {n.tenant}, n.name FROM new_rows n;\n"
+	"  ELSIF TG_OP = 'UPDATE' THEN\n"
+	"    {log} SELECT {origin}, 0, CASE WHEN o.name IS NULL THEN 1 WHEN n.name IS NULL THEN 3 ELSE 2 END, {tenant}, "
+	"coalesce(n.name, o.name) FROM old_rows o FULL JOIN new_rows n ON o.name = n.name{same};\n"
+	"  ELSE\n"
+	"    {log} SELECT {origin}, 0, 3, {o.tenant}, o.name FROM old_rows o;\n"
+	"  END IF;\n";
+static const char log_partitions[] =
+	"  IF TG_OP = 'INSERT' THEN\n"
+	"    {log} SELECT {origin}, 1, 1, {n.tenant}, n.topic, n.partition_id FROM new_rows n;\n"
+	"  ELSIF TG_OP = 'UPDATE' THEN\n"
+	"    {log} SELECT {origin}, 1, CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END, {tenant}, "
+	"coalesce(n.topic, o.topic), coalesce(n.partition_id, o.partition_id) FROM old_rows o FULL JOIN new_rows n "
+	"ON o.topic = n.topic AND o.partition_id = n.partition_id{same};\n"
+	"  ELSE\n"
+	"    {log} SELECT {origin}, 1, 3, {o.tenant}, o.topic, o.partition_id FROM old_rows o "
+	"WHERE EXISTS (SELECT FROM {schema}.topics u WHERE u.name = o.topic{parent});\n"
+	"  END IF;\n";
+static const char log_segments[] =
+	"  IF TG_OP = 'INSERT' THEN\n"
+	"    {log} SELECT {origin}, 2, 1, {n.tenant}, n.topic, n.partition_id, min(n.base_offset), max(n.base_offset) "
+	"FROM new_rows n GROUP BY n.topic, n.partition_id{,n};\n"
+	"  ELSIF TG_OP = 'UPDATE' THEN\n"
+	"    {log} SELECT {origin}, 2, op, tenant, topic, partition_id, min(base), max(base) FROM ("
+	"SELECT CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END AS op, {tenant} AS tenant, "
+	"coalesce(n.topic, o.topic) AS topic, coalesce(n.partition_id, o.partition_id) AS partition_id, "
+	"coalesce(n.base_offset, o.base_offset) AS base FROM old_rows o FULL JOIN new_rows n ON o.topic = n.topic AND "
+	"o.partition_id = n.partition_id AND o.base_offset = n.base_offset{same}) c GROUP BY op, tenant, topic, partition_id;\n"
+	"  ELSE\n"
+	"    {log} SELECT {origin}, 2, 3, {o.tenant}, o.topic, o.partition_id, min(o.base_offset), max(o.base_offset) "
+	"FROM old_rows o WHERE EXISTS (SELECT FROM {schema}.partitions u WHERE u.topic = o.topic AND "
+	"u.partition_id = o.partition_id{parent}) GROUP BY o.topic, o.partition_id{,o};\n"
+	"  END IF;\n";
+/* Of the others it is enough which keys are concerned. */
+static const char log_keys[] =
+	"  IF TG_OP = 'INSERT' THEN\n"
+	"    {log} SELECT {origin}, {class}, 1, {n.keys} FROM new_rows n;\n"
+	"  ELSIF TG_OP = 'UPDATE' THEN\n"
+	"    {log} SELECT {origin}, {class}, 2, k.* FROM (SELECT {n.keys} FROM new_rows n UNION SELECT {o.keys} FROM old_rows o) k;\n"
+	"  ELSE\n"
+	"    {log} SELECT {origin}, {class}, 3, {o.keys} FROM old_rows o;\n"
+	"  END IF;\n";
+/* Nothing says which rows a TRUNCATE has taken: everything is looked at. */
+static const char log_truncate[] = "  {log} SELECT {origin}, 3, 3;\n";
+/* A slice whose segment is gone, by whomever, holds its object no longer. */
+static const char drop_slices[] =
+	"  IF TG_OP = 'TRUNCATE' THEN\n"
+	"    DELETE FROM {schema}.shmeta_slices;\n"
+	"  ELSIF EXISTS (SELECT FROM {schema}.shmeta_slices) THEN\n"
+	"    DELETE FROM {schema}.shmeta_slices l USING old_rows o WHERE l.tenant = {slice} AND l.topic = o.topic AND "
+	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
+	"  END IF;\n";
+/* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or the topic's deletion, a cascade,
+ * another program's DELETE, a key that is changed, an epoch that is lowered. Rows are taken whole, as JSON: what names a column of OLD
+ * or NEW fails in each session that ran it before the column got another type. */
+static const char keep_epochs[] =
+	"  IF TG_OP = 'TRUNCATE' THEN\n"
+	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT {l.tenant}, l.topic, "
+	"l.partition_id, max(l.epoch) FROM {schema}.partition_leases l WHERE l.epoch BETWEEN 1 AND 9223372036854775807 AND "
+	"l.partition_id BETWEEN 0 AND 2147483647 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
+	"    RETURN NULL;\n"
+	"  END IF;\n"
+	"  was := to_jsonb(OLD);\n"
+	"  IF TG_OP = 'UPDATE' THEN\n"
+	"    becomes := to_jsonb(NEW);\n"
+	"  END IF;\n"
+	"  IF (was->>'epoch')::NUMERIC BETWEEN 1 AND 9223372036854775807 AND (was->>'partition_id')::NUMERIC BETWEEN 0 AND "
+	"2147483647 AND ((becomes->>'epoch')::NUMERIC >= (was->>'epoch')::NUMERIC AND becomes->'topic' = was->'topic' AND "
+	"becomes->'partition_id' = was->'partition_id'{kept}) IS NOT TRUE THEN\n"
+	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES ({was.tenant}, "
+	"was->>'topic', (was->>'partition_id')::NUMERIC, (was->>'epoch')::NUMERIC) ON CONFLICT (tenant, topic, partition_id) "
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
+	"  END IF;\n";
+/* The functions must not fail the application's statement, whatever has become of what they name. What they could not log is told by a
+ * row that says that everything is to be looked at; where that cannot be written either, by a number that no rollback takes back. */
+static const char function_text[] =
+	"CREATE OR REPLACE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+	"SET search_path = pg_catalog, pg_temp AS $shmeta$\n{declare}BEGIN\n{body}  RETURN NULL;\n"
+	"EXCEPTION WHEN others THEN\n"
+	"  RAISE LOG 'shmeta: trigger % of % did not do its work: % (%)', TG_NAME, TG_TABLE_NAME, SQLERRM, SQLSTATE;\n"
+	"  BEGIN\n"
+	"    INSERT INTO {schema}.shmeta_changes(class, op) VALUES (3, 3);\n"
+	"  EXCEPTION WHEN others THEN\n"
+	"    BEGIN\n"
+	"      PERFORM nextval('{schema_text}.shmeta_missed');\n"
+	"    EXCEPTION WHEN others THEN\n"
+	"      NULL; /* it is gone: then no poll goes well */\n"
+	"    END;\n"
+	"  END;\n"
+	"  RETURN NULL;\nEND $shmeta$";
+/* Not by WHEN: a column that a trigger's definition names cannot be altered any more. */
+static const struct {
+	const char *name, *event, *rows;
+	int type; /* as pg_trigger.tgtype has it */
+} epoch_triggers[] = {
+	{"shmeta_epochs_delete", "AFTER DELETE", "FOR EACH ROW ", 9},
+	{"shmeta_epochs_update", "AFTER UPDATE", "FOR EACH ROW ", 17},
+	{"shmeta_epochs_truncate", "BEFORE TRUNCATE", "FOR EACH STATEMENT ", 34},
+};
+enum { EPOCH_TRIGGERS = sizeof epoch_triggers / sizeof epoch_triggers[0] };
+_Static_assert(SHMETA_CLASS_TOPIC == 0 && SHMETA_CLASS_PARTITION == 1 && SHMETA_CLASS_SEGMENT == 2 &&
+                       SHMETA_CLASS_LIST == 3,
+               "the functions above name classes by number");
+
+/* The bound of the log where no daemon prunes it: each PRUNE_STEP-th row takes the oldest PRUNE_BATCH of its predecessors along once there
+ * are LOG_MOST of them. Until then it looks at two rows. Nobody waits and nothing fails for it: one writer at a time, and not
+ * one that is SERIALIZABLE, whose own work it could make fail. What a transaction that is still open may not have seen stays, as
+ * every later snapshot sees what goes: then no reader reconciles twice for it. Plans are of indexes alone, whatever the log was
+ * like when a session made them. Of the last transaction of a batch some rows may be left: there the next one begins. A mark of a transaction
+ * that is still to come was copied here from another cluster. */
+enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048 };
+static const char log_prune[] =
+	"CREATE OR REPLACE FUNCTION %s.shmeta_prune() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+	"SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off "
+	"AS $shmeta$\nDECLARE\n  gone xid8;\n  settled xid8;\n  oldest BIGINT;\n  last BIGINT;\n  next BIGINT;\nBEGIN\n"
+	"  IF current_setting('transaction_isolation') = 'serializable' THEN\n    RETURN NULL;\n  END IF;\n"
+	"  settled := pg_snapshot_xmin(pg_current_snapshot());\n"
+	"  next := pg_snapshot_xmax(pg_current_snapshot())::text::BIGINT;\n"
+	"  gone := coalesce((SELECT value::BIGINT - 1 FROM %s.shmeta_meta WHERE name = 'pruned' AND value::BIGINT <= next), 0)::text::xid8;\n"
+	"  SELECT seq INTO oldest FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT 1;\n"
+	"  IF oldest IS NULL OR oldest > NEW.seq - %d OR NOT pg_try_advisory_xact_lock(%d) THEN\n    RETURN NULL;\n  END IF;\n"
+	"  BEGIN\n"
+	"    WITH aged AS (SELECT xid, seq FROM %s.shmeta_changes WHERE xid >= gone AND xid < settled ORDER BY xid, seq LIMIT %d),\n"
+	"      pruned AS (DELETE FROM %s.shmeta_changes c USING aged a WHERE c.xid = a.xid AND c.seq = a.seq RETURNING c.xid)\n"
+	"    SELECT max(xid::text::BIGINT) INTO last FROM pruned;\n"
+	"    IF last IS NOT NULL THEN\n"
+	"      INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', (last + 1)::text)\n"
+	"        ON CONFLICT (name) DO UPDATE SET value = CASE WHEN m.value::BIGINT > EXCLUDED.value::BIGINT AND m.value::BIGINT <= next THEN m.value ELSE EXCLUDED.value END;\n"
+	"    END IF;\n"
+	"  EXCEPTION WHEN others THEN\n    NULL; /* whoever comes next does it */\n  END;\n"
+	"  RETURN NULL;\nEND $shmeta$";
+
+static const struct tracked {
+	enum table_index table;
+	const char *body;
+	/* Of log_keys: the class, and what its rows are named by. */
+	const char *class, *new_keys, *old_keys;
+	const char *logged; /* columns of the log that the body fills, beside origin, class and op */
+} tracked[] = {
+	{TOPICS, log_topics, "", "", "", ", tenant, topic"},
+	{PARTITIONS, log_partitions, "", "", "", ", tenant, topic, partition_id"},
+	{SEGMENTS, log_segments, "", "", "", ", tenant, topic, partition_id, base_offset, base_last"},
+	{GROUPS, log_keys, "6", "{n.tenant}, n.group_id", "{o.tenant}, o.group_id", ", tenant, name"},
+	{OFFSETS, log_keys, "6", "{n.tenant}, n.group_id, n.topic, n.partition_id",
+         "{o.tenant}, o.group_id, o.topic, o.partition_id", ", tenant, name, topic, partition_id"},
+	{AGENTS, log_keys, "4", "{n.agents}, n.agent_id", "{o.agents}, o.agent_id", ", tenant, name"},
+	{LEASES, log_keys, "5", "{n.leases}, n.topic, n.partition_id", "{o.leases}, o.topic, o.partition_id",
+         ", tenant, topic, partition_id"},
+};
+_Static_assert(SHMETA_CLASS_AGENT == 4 && SHMETA_CLASS_LEASE == 5 && SHMETA_CLASS_OFFSET == 6, "the table names them");
+enum { TRACKED = sizeof tracked / sizeof tracked[0], OPERATIONS = 4 };
+static const char *const operations[OPERATIONS] = {"insert", "update", "delete", "truncate"};
+static const char *const transitions[OPERATIONS] = {"REFERENCING NEW TABLE AS new_rows ",
+                                                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ",
+                                                    "REFERENCING OLD TABLE AS old_rows ", ""};
+
+char *pg_fill(const char *template, const struct pg_token *tokens)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *out = open_memstream(&text, &bytes);
+
+	if (out == NULL)
+		return NULL;
+	while (*template != '\0') {
+		const char *close = *template == '{' ? strchr(template, '}') : NULL;
+		const struct pg_token *t = tokens;
+
+		while (close != NULL && t->name != NULL &&
+		       (strncmp(template + 1, t->name, strlen(t->name)) != 0 ||
+		        template + 1 + strlen(t->name) != close))
+			t++;
+		if (close != NULL && t->name != NULL) {
+			fputs(t->text, out);
+			template = close + 1;
+		} else {
+			fputc(*template ++, out);
+		}
+	}
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+bool pg_log_is_possible(const struct pg_shape *shape)
+{
+	return strspn(shape->kinds, "r") == TRACKED && pg_inexact_key(shape) == NULL;
+}
+
+/* t: what is logged of which table; NULL: body alone. */
+static void say_function(struct pg_script *script, const struct pg_state *state, const char *name,
+                         const struct tracked *t, const char *body)
+{
+	const struct pg_shape *shape = &state->shape;
+	bool o = shape->organization;
+	char log[300];
+	const struct pg_token outer[] = {{"log", log},
+	                                 {"class", t != NULL ? t->class : ""},
+	                                 {"n.keys", t != NULL ? t->new_keys : ""},
+	                                 {"o.keys", t != NULL ? t->old_keys : ""},
+	                                 {NULL, NULL}};
+	const struct pg_token tokens[] = {
+		{"origin", "current_setting('shmeta.origin', true)"},
+		{"schema", state->schema},
+		{"n.tenant", o ? "n.organization_id::text" : "NULL"},
+		{"o.tenant", o ? "o.organization_id::text" : "NULL"},
+		{"n.agents", shape->agents_organization ? "n.organization_id::text" : "NULL"},
+		{"o.agents", shape->agents_organization ? "o.organization_id::text" : "NULL"},
+		{"n.leases", shape->leases_organization ? "n.organization_id::text" : "NULL"},
+		{"o.leases", shape->leases_organization ? "o.organization_id::text" : "NULL"},
+		{"tenant", o ? "coalesce(n.organization_id, o.organization_id)::text" : "NULL"},
+		{"same", o ? " AND o.organization_id = n.organization_id" : ""},
+		{"parent", o ? " AND u.organization_id = o.organization_id" : ""},
+		{",n", o ? ", n.organization_id" : ""},
+		{",o", o ? ", o.organization_id" : ""},
+		{"l.tenant", shape->leases_organization ? "l.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{"was.tenant", shape->leases_organization ? "was->>'organization_id'" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{"kept", shape->leases_organization
+	                         ? " AND becomes->'organization_id' IS NOT DISTINCT FROM was->'organization_id'"
+	                         : ""},
+		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
+		{NULL, NULL},
+	};
+	const struct pg_token whole[] = {
+		{"schema", state->schema},
+		{"schema_text", state->schema_text},
+		{"name", name},
+		{"declare", body == keep_epochs ? "DECLARE\n  was JSONB;\n  becomes JSONB;\n" : ""},
+		{"body", body},
+		{NULL, NULL},
+	};
+	char *function, *template, *text;
+
+	snprintf(log, sizeof log, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
+	         t != NULL ? t->logged : "");
+	function = pg_fill(function_text, whole);
+	template = function != NULL ? pg_fill(function, outer) : NULL;
+	text = template != NULL ? pg_fill(template, tokens) : NULL;
+	script->failed |= text == NULL;
+	pg_say(script, "%s", text != NULL ? text : "");
+	free(function);
+	free(template);
+	free(text);
+}
+
+static void say_trigger(struct pg_script *script, const struct pg_state *state, const char *name, const char *event,
+                        const char *table, const char *references, const char *function)
+{
+	const char *schema = state->schema;
+
+	pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.%s", name, schema, table);
+	pg_say(script, "CREATE TRIGGER %s AFTER %s ON %s.%s %sFOR EACH STATEMENT EXECUTE FUNCTION %s.%s()", name, event,
+	       schema, table, references, schema, function);
+	/* Also where the session says that it is a replica: what comes by replication is new to us all the same. */
+	pg_say(script, "ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s", schema, table, name);
+}
+
+static void say_epochs(struct pg_script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema;
+
+	say_function(script, state, "shmeta_keep_epochs", NULL, keep_epochs);
+	/* Earlier versions kept some under the tenant that asked, though leases have none. */
+	if (!state->shape.leases_organization)
+		pg_say(script,
+		       "INSERT INTO %s.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT '" SHMETA_DEFAULT_TENANT
+		       "', topic, partition_id, max(epoch) FROM %s.shmeta_lease_epochs GROUP BY topic, partition_id ON CONFLICT "
+		       "(tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch)",
+		       schema, schema);
+	for (int i = 0; i < EPOCH_TRIGGERS && strchr("rp", state->shape.kinds[LEASES]) != NULL; i++) {
+		pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.partition_leases", epoch_triggers[i].name, schema);
+		pg_say(script, "CREATE TRIGGER %s %s ON %s.partition_leases %sEXECUTE FUNCTION %s.shmeta_keep_epochs()",
+		       epoch_triggers[i].name, epoch_triggers[i].event, schema, epoch_triggers[i].rows, schema);
+		pg_say(script, "ALTER TABLE %s.partition_leases ENABLE ALWAYS TRIGGER %s", schema,
+		       epoch_triggers[i].name);
+	}
+}
+
+static void say_log(struct pg_script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema;
+	static const char *const events[] = {"INSERT", "UPDATE", "DELETE"};
+	/* Otherwise there is no feed, and triggers would log for nobody, or fail. */
+	bool wanted = pg_log_is_possible(&state->shape);
+	char name[80], function[80];
+
+	/* No constraint but the key: a trigger must not fail the application's statement. The key begins with the transaction, by
+	 * which the log is read and pruned; that there is one lets the table be published. */
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_changes(xid xid8 NOT NULL DEFAULT pg_current_xact_id(), "
+	       "seq BIGINT GENERATED ALWAYS AS IDENTITY, class SMALLINT, op SMALLINT, tenant TEXT, topic TEXT, partition_id BIGINT, "
+	       "base_offset BIGINT, base_last BIGINT, name TEXT, origin TEXT, token BIGINT, PRIMARY KEY (xid, seq)) WITH "
+	       "(autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)",
+	       schema);
+	/* Those of earlier versions. */
+	pg_say(script,
+	       "ALTER TABLE %s.shmeta_changes ADD COLUMN IF NOT EXISTS name TEXT, ADD COLUMN IF NOT EXISTS token BIGINT, "
+	       "ALTER COLUMN partition_id TYPE BIGINT",
+	       schema);
+	/* Counts what could not be logged. Whoever reads the log has to see it, and it tells nothing else. */
+	pg_say(script, "CREATE SEQUENCE IF NOT EXISTS %s.shmeta_missed", schema);
+	pg_say(script, "GRANT SELECT ON SEQUENCE %s.shmeta_missed TO PUBLIC", schema);
+	/* By its token a row is known again: where a server was set back, and has gone on, numbers of transactions and rows come twice. */
+	pg_say(script,
+	       "ALTER TABLE %s.shmeta_changes ALTER COLUMN token SET DEFAULT (random() * 9007199254740991)::BIGINT",
+	       schema);
+	/* There is always a row to be known again: one that tells of no class. */
+	pg_say(script,
+	       "INSERT INTO %s.shmeta_changes(class) SELECT %d WHERE NOT EXISTS (SELECT FROM %s.shmeta_changes)",
+	       schema, PG_CLASS_NONE, schema);
+	pg_say(script, log_prune, schema, schema, schema, LOG_MOST, PG_PRUNE_LOCK, schema, PRUNE_BATCH, schema, schema);
+	pg_say(script, "DROP TRIGGER IF EXISTS shmeta_changes_prune ON %s.shmeta_changes", schema);
+	pg_say(script,
+	       "CREATE TRIGGER shmeta_changes_prune AFTER INSERT ON %s.shmeta_changes FOR EACH ROW WHEN (NEW.seq %% %d = 0) "
+	       "EXECUTE FUNCTION %s.shmeta_prune()",
+	       schema, PRUNE_STEP, schema);
+	pg_say(script, "ALTER TABLE %s.shmeta_changes ENABLE ALWAYS TRIGGER shmeta_changes_prune", schema);
+	for (int i = 0; i < TRACKED; i++) {
+		const char *table = backend_tables[tracked[i].table].name;
+
+		snprintf(function, sizeof function, "shmeta_log_%s", table);
+		say_function(script, state, function, &tracked[i], tracked[i].body);
+		for (int op = 0; op < OPERATIONS - 1; op++) {
+			snprintf(name, sizeof name, "shmeta_%s_%s", table, operations[op]);
+			if (wanted)
+				say_trigger(script, state, name, events[op], table, transitions[op], function);
+			else if (strchr("rp", state->shape.kinds[tracked[i].table]) != NULL)
+				pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.%s", name, schema, table);
+		}
+	}
+	say_function(script, state, "shmeta_log_truncate", NULL, log_truncate);
+	for (int i = 0; wanted && i < TRACKED; i++) {
+		snprintf(name, sizeof name, "shmeta_%s_truncate", backend_tables[tracked[i].table].name);
+		say_trigger(script, state, name, "TRUNCATE", backend_tables[tracked[i].table].name, "",
+		            "shmeta_log_truncate");
+	}
+	say_epochs(script, state);
+	say_function(script, state, "shmeta_drop_slices", NULL, drop_slices);
+	if (strchr("rp", state->shape.kinds[SEGMENTS]) == NULL)
+		return;
+	say_trigger(script, state, "shmeta_slices_delete", "DELETE", "segments", transitions[2], "shmeta_drop_slices");
+	say_trigger(script, state, "shmeta_slices_truncate", "TRUNCATE", "segments", "", "shmeta_drop_slices");
+	/* Segments that went while these triggers were missing left their slices behind. */
+	pg_say(script,
+	       "DELETE FROM %s.shmeta_slices l WHERE NOT EXISTS (SELECT FROM %s.segments s JOIN %s.shmeta_objects b ON "
+	       "s.s3_bucket = b.s3_bucket AND s.s3_key = b.s3_key WHERE b.object_id = l.object_id AND l.tenant = %s AND "
+	       "l.topic = s.topic AND l.partition_id = s.partition_id AND l.base_offset = s.base_offset)",
+	       schema, schema, schema,
+	       state->shape.organization ? "s.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'");
+}
+
+/* Nobody's COMMIT fails for the hint: not where a listener holds up the queue, and one that is prepared first may not notify at all.
+ * Where the operator wants it: it is not of the version, so that hosts that differ in this do not undo each other's work. */
+void pg_say_notify(struct pg_script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema;
+
+	pg_say(script,
+	       "CREATE OR REPLACE FUNCTION %s.shmeta_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
+	       "AS $shmeta$\nBEGIN\n  IF current_setting('max_prepared_transactions') = '0' AND pg_notification_queue_usage() < "
+	       "0.5 AND EXISTS (SELECT FROM new_rows) THEN\n    NOTIFY " PG_CHANNEL
+	       ";\n  END IF;\n  RETURN NULL;\nEND $shmeta$",
+	       schema);
+	say_trigger(script, state, "shmeta_changes_notify", "INSERT", "shmeta_changes", transitions[0],
+	            "shmeta_notify");
+}
+
+static void say_objects(struct pg_script *script, const struct pg_state *state)
+{
+	const char *schema = state->schema, *c = state->dialect->column_collate;
+
+	pg_say(script, "CREATE TABLE IF NOT EXISTS %s.shmeta_meta(name TEXT PRIMARY KEY, value TEXT)", schema);
+	/* Epochs of leases never go back: not through release, deregistration or recreation of the topic. So they go by name. */
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_lease_epochs(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
+	       "partition_id INTEGER NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (tenant, topic, partition_id))",
+	       schema, c, c);
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_transfers(transfer_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+	       "tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, "
+	       "to_agent TEXT NOT NULL, state TEXT NOT NULL, created_at BIGINT NOT NULL, timeout_at BIGINT NOT NULL)",
+	       schema);
+	pg_say(script,
+	       "CREATE INDEX IF NOT EXISTS shmeta_transfers_place ON %s.shmeta_transfers(tenant, topic, partition_id)",
+	       schema);
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_objects(object_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+	       "tenant TEXT NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, size_bytes BIGINT NOT NULL, "
+	       "created_at BIGINT NOT NULL, unreferenced_at BIGINT, UNIQUE (tenant, s3_bucket, s3_key))",
+	       schema);
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_slices(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
+	       "partition_id INTEGER NOT NULL, base_offset BIGINT NOT NULL, object_id BIGINT NOT NULL, position BIGINT NOT NULL, "
+	       "PRIMARY KEY (tenant, topic, partition_id, base_offset)%s)",
+	       schema, c, c,
+	       /* Where no trigger can, a foreign key takes the slices of segments that go. */
+	       !state->dialect->triggers && state->shape.segment_place
+	               ? ", FOREIGN KEY (topic, partition_id, base_offset) REFERENCES segments(topic, partition_id, base_offset) "
+	                 "ON DELETE CASCADE"
+	               : "");
+	pg_say(script, "CREATE INDEX IF NOT EXISTS shmeta_slices_object ON %s.shmeta_slices(object_id)", schema);
+	if (state->dialect->triggers)
+		say_log(script, state);
+}
+
+/* To be raised with each change of the texts above. The hash beside it tells what the same version says of another shape. */
+enum { OWN_VERSION = 1 };
+
+static uint64_t script_hash(const struct pg_script *script)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < script->count; i++)
+		for (const char *p = script->lines[i]; *p != '\0'; p++) /* FNV-1a */
+			hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+	return hash | 1;
+}
+
+void pg_say_own(struct pg_script *script, const struct pg_state *state)
+{
+	uint64_t hash;
+
+	say_objects(script, state);
+	hash = script_hash(script);
+	pg_say(script,
+	       "INSERT INTO %s.shmeta_meta(name, value) VALUES ('schema', 'v%d %016" PRIx64 "') "
+	       "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+	       state->schema, OWN_VERSION, hash);
+	pg_say(script,
+	       "INSERT INTO %s.shmeta_meta(name, value) VALUES ('source', "
+	       "md5(random()::text || clock_timestamp()::text || current_database())) ON CONFLICT (name) DO NOTHING",
+	       state->schema);
+}
+
+enum pg_version pg_judge_mark(const struct pg_state *state, const char *mark)
+{
+	struct pg_script script = {.lines = NULL};
+	/* One of before there were numbers is a hash alone. */
+	long version = mark[0] == 'v' ? strtol(mark + 1, NULL, 10) : 0;
+	char wanted[40];
+	bool same;
+
+	if (version != OWN_VERSION)
+		return version > OWN_VERSION ? PG_VERSION_LATER : PG_VERSION_EARLIER;
+	say_objects(&script, state);
+	snprintf(wanted, sizeof wanted, "v%d %016" PRIx64, OWN_VERSION, script_hash(&script));
+	same = !script.failed && strcmp(mark, wanted) == 0;
+	pg_script_free(&script);
+	return same ? PG_VERSION_SAME : PG_VERSION_EARLIER;
+}
+
+void pg_list_triggers(char *ret, size_t bytes)
+{
+	/* As pg_trigger.tgtype has them: once for each statement, after it. */
+	static const int types[OPERATIONS] = {4, 16, 8, 32};
+	size_t used = 0;
+
+	for (int i = 0; i < TRACKED; i++) {
+		const char *table = backend_tables[tracked[i].table].name;
+
+		for (int op = 0; op < OPERATIONS && used < bytes; op++)
+			used += (size_t)snprintf(ret + used, bytes - used,
+			                         "%s('shmeta_%s_%s', '%s', 'shmeta_log_%s', %d)", used > 0 ? ", " : "",
+			                         table, operations[op], table,
+			                         op == OPERATIONS - 1 ? "truncate" : table, types[op]);
+	}
+	for (int i = 0; i < EPOCH_TRIGGERS && used < bytes; i++)
+		used += (size_t)snprintf(ret + used, bytes - used,
+		                         ", ('%s', 'partition_leases', 'shmeta_keep_epochs', %d)",
+		                         epoch_triggers[i].name, epoch_triggers[i].type);
+	if (used < bytes)
+		snprintf(ret + used, bytes - used,
+		         ", ('shmeta_slices_delete', 'segments', 'shmeta_drop_slices', 8), "
+		         "('shmeta_slices_truncate', 'segments', 'shmeta_drop_slices', 32), "
+		         "('shmeta_changes_prune', 'shmeta_changes', 'shmeta_prune', 5)");
+}
+
+/* Triggers first: one without its table would fail the application's statements. */
+void pg_say_removal(struct pg_script *script, const struct pg_state *state)
+{
+	static const char *const own[] = {"shmeta_changes",   "shmeta_slices",       "shmeta_objects",
+	                                  "shmeta_transfers", "shmeta_lease_epochs", "shmeta_meta"};
+	const char *schema = state->schema;
+
+	for (int i = 0; state->dialect->triggers && i < TRACKED; i++)
+		for (int op = 0; op < OPERATIONS; op++)
+			pg_say(script, "DROP TRIGGER IF EXISTS shmeta_%s_%s ON %s.%s",
+			       backend_tables[tracked[i].table].name, operations[op], schema,
+			       backend_tables[tracked[i].table].name);
+	for (int i = 0; state->dialect->triggers && i < EPOCH_TRIGGERS; i++)
+		pg_say(script, "DROP TRIGGER IF EXISTS %s ON %s.partition_leases", epoch_triggers[i].name, schema);
+	if (state->dialect->triggers) {
+		pg_say(script, "DROP TRIGGER IF EXISTS shmeta_slices_delete ON %s.segments", schema);
+		pg_say(script, "DROP TRIGGER IF EXISTS shmeta_slices_truncate ON %s.segments", schema);
+		for (int i = 0; i < TRACKED; i++)
+			pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_%s()", schema,
+			       backend_tables[tracked[i].table].name);
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_log_truncate()", schema);
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_drop_slices()", schema);
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_keep_epochs()", schema);
+	}
+	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+		pg_say(script, "DROP TABLE IF EXISTS %s.%s", schema, own[i]);
+	if (state->dialect->triggers)
+		pg_say(script, "DROP SEQUENCE IF EXISTS %s.shmeta_missed", schema);
+	if (state->dialect->triggers)
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_notify()", schema);
+	if (state->dialect->triggers)
+		pg_say(script, "DROP FUNCTION IF EXISTS %s.shmeta_prune()", schema);
+}

@@ -1,0 +1,813 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: what each kind of operation says to the server.
+ *
+ * One statement does all operations of a kind that stand side by side: their fields come as arrays, i is the list of them, i.n the
+ * number of each. It decides for each one by itself, does those that can be done, and answers with rows for the others (and for what
+ * has a value to give back): no row means done. So a statement needs no answer of the one before it, and a batch is sent in one go.
+ *
+ * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so each statement looks at what it
+ * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
+ *
+ * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (pg_write_send.c, flag_holds()); they may be nested.
+ * @items is "WITH i AS (...)", @now the time that goes into rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has it. Where items of one place have
+ * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
+ *
+ * The planner knows nothing of the lists' lengths, and a plan made on small tables serves large ones. So what belongs to one item is
+ * looked up in subqueries with LIMIT or LATERAL joins, which use an index and nothing else, and two lists are compared by IN within an
+ * expression, which is always looked up by hash; other joins between them are for the kinds of few items. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/op_errors.h"
+#include "backends/postgres/pg_write_kinds.h"
+
+/* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
+
+/* The same text to the byte. A column whose collation takes different texts for equal has an index for its own idea of equality, so
+ * that is asked first. */
+#define SAME(column, text) column " = " text "{n: AND " column " COLLATE \"C\" = " text "}"
+#define HELD_BY_AGENT SAME("l.leader_agent_id", "i.agent")
+#define HELD_BY_HOLDER SAME("l.leader_agent_id", "i.holder")
+#define LEASED_TOPIC SAME("l.topic", "i.topic")
+#define NAMED_TOPIC SAME("t.name", "i.topic")
+#define RAISED_TOPIC SAME("p.topic", "m.topic")
+#define LEFT_TOPIC SAME("s.topic", "t.name")
+#define SEGMENTS_TOPIC SAME("s.topic", "i.topic")
+#define NAMED_AGENT SAME("a.agent_id", "i.agent")
+/* Of the item named i. */
+#define TOPIC_THERE                                                                           \
+	"(SELECT true FROM topics t WHERE " NAMED_TOPIC "{o: AND t.organization_id = i.org} " \
+	"LIMIT 1) IS NOT NULL"
+#define PLACE_THERE                                                 \
+	"(SELECT true FROM partitions p WHERE " SAME(               \
+		"p.topic", "i.topic") " AND p.partition_id = i.pid" \
+				      "{o: AND p.organization_id = i.org} LIMIT 1) IS NOT NULL"
+#define OF_LEASE LEASED_TOPIC " AND l.partition_id = i.pid{l: AND l.organization_id = i.org}"
+#define OF_SEGMENT     \
+	SEGMENTS_TOPIC \
+	" AND s.partition_id = i.pid AND s.base_offset = i.base{o: AND s.organization_id = i.org}"
+#define OF_OBJECT "b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key"
+/* Agents of nobody's serve every tenant, and are changed by the default one alone, which sees them. */
+#define AGENT_OF(column)                          \
+	"(SELECT true FROM agents a WHERE " SAME( \
+		"a.agent_id",                     \
+		"i." column) "{a: AND (a.organization_id = i.org OR a.organization_id IS NULL)} LIMIT 1) IS NOT NULL"
+#define AGENT_THERE AGENT_OF("agent")
+#define OTHER_THERE AGENT_OF("other")
+#define OWN_AGENT \
+	"(a.organization_id = i.org OR (a.organization_id IS NULL AND i.tenant = '" SHMETA_DEFAULT_TENANT "'))"
+#define SLICES_OF_B "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id)"
+
+/* C7: a fence must be the current holder's, with the current epoch, and stay so until this transaction has ended. */
+#define UNDER_FENCE                                                                                          \
+	" LEFT JOIN LATERAL (SELECT true AS holds FROM partition_leases l WHERE i.fence <> '' AND " OF_LEASE \
+	" AND " SAME("l.leader_agent_id",                                                                    \
+	             "i.fence") " AND l.epoch = i.epoch AND l.lease_expires_at > @clock FOR SHARE) f ON true"
+#define FITS "(i.fence = '' OR f.holds IS NOT NULL) AS fits"
+
+/* The segments of a list j with columns there, fits, in its order, which is everyone's (compare_items()); those that were written are in ins, their partitions' watermarks raised. */
+#define SEGMENT_FIELDS                                                                                     \
+	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
+		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_FENCE, FIELD_EPOCH
+#define INSERT_SEGMENTS(more)                                                                                                         \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "                        \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "                                 \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "                        \
+	"FROM j i WHERE there AND fits" more "{!p: AND (SELECT true FROM segments s WHERE " OF_SEGMENT                                \
+	" LIMIT 1) IS NULL} "                                                                                                         \
+	"{d: AND (SELECT true FROM segments d WHERE " SAME(                                                                           \
+		"d.id",                                                                                                               \
+		"i.id") " LIMIT 1) IS NULL }{!d:ON CONFLICT DO NOTHING }"                                                             \
+			"RETURNING {o:organization_id, }id{n: COLLATE \"C\" AS id}, topic{n: COLLATE \"C\" AS topic}, partition_id, " \
+			"base_offset, end_offset)"
+#define KEY_OF_INS "{o:organization_id, }id, topic, partition_id, base_offset"
+#define KEY_OF_ITEM "{o:org, }id, topic, pid, base"
+#define WRITTEN "((" KEY_OF_ITEM ") IN (SELECT " KEY_OF_INS " FROM ins)) IS TRUE"
+/* A trigger of the application sees the row before it is written, and may keep it as it is. */
+#define RAISED \
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id, p.high_watermark >= m.top AS raised"
+#define NOT_RAISED \
+	" OR ({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM w WHERE raised)"
+#define RAISE_WATERMARKS                                                                                            \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now "    \
+	"FROM (SELECT {o:organization_id AS org, }topic, partition_id AS pid, max(end_offset) + 1 AS top FROM ins " \
+	"GROUP BY {o:organization_id, }topic, partition_id) m "                                                     \
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED ")"
+/* Where triggers do not, what is left of a former slice at that place must not be this segment's. */
+#define FORGET_SLICES                                                                                             \
+	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING j WHERE x.tenant = j.tenant AND x.topic = j.topic AND " \
+	"x.partition_id = j.pid AND x.base_offset = j.base AND j.id IN (SELECT id FROM ins))}}"
+/* Those that were not, and why: answer_segment(). The last column: of those a part was written, or a row under another key. */
+#define SEGMENTS_NOT_WRITTEN(object, wrong)                                                                                      \
+	" SELECT i.n, i.there, i.fits, " TOPIC_THERE                                                                             \
+	", s.id IS NOT NULL, coalesce(s.id = i.id AND s.end_offset = i.last AND s.record_count = i.records AND "                 \
+	"s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND s.created_at = i.created"                     \
+	"{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, false), s.end_offset::int8, s.record_count::int8, " \
+	"s.size_bytes::int8, s.created_at::int8, {t:s.min_timestamp::int8, s.max_timestamp::int8}{!t:0, 0}, "                    \
+	"(SELECT true FROM segments d WHERE " SAME(                                                                              \
+		"d.id",                                                                                                          \
+		"i.id") " LIMIT 1) IS NOT NULL, " object ", written OR EXISTS(SELECT 1 FROM ins WHERE (" KEY_OF_INS              \
+			") NOT IN (SELECT " KEY_OF_ITEM " FROM j))"                                                              \
+			" FROM (SELECT i.*, " WRITTEN                                                                            \
+			" AS written FROM j i) i LEFT JOIN LATERAL (SELECT * FROM segments s WHERE " OF_SEGMENT                  \
+			" LIMIT 1) s ON true WHERE NOT written" wrong
+#define INSERT_SLICES INSERT_SEGMENTS(" AND object_id IS NOT NULL")
+#define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL", NOT_RAISED)
+#define ADD_SEGMENTS(raise, wrong)                                                                     \
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
+	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true", wrong)
+
+/* The same where nothing is expected to be in the way, which is two thirds of the work: to look whether something is, for each row in
+ * two indexes, and to write so that it could still be taken back, is left out, and each place and fence is looked up once for its run of
+ * rows. Something in the way fails the statement, and so does a row that was not written though nothing failed (a trigger of the
+ * application's can do that): then the careful one tells them apart. */
+#define PLAIN_FIELDS                                                                                       \
+	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
+		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_RUN
+#define RUN_FIELDS FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_FENCE, FIELD_EPOCH, FIELD_TOP
+#define PLAIN_ADDS(raise, wrong)                                                                                \
+	"WITH h AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM @runs i" UNDER_FENCE "), " \
+	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "  \
+	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "           \
+	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "  \
+	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise      \
+	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins)" wrong                                 \
+	" UNION ALL SELECT n, there, fits, " TOPIC_THERE ", 0 FROM h i WHERE NOT (there AND fits)"
+#define RAISE_BY_RUNS                                                                                            \
+	", w AS (UPDATE partitions p SET high_watermark = greatest(p.high_watermark, m.top), updated_at = @now " \
+	"FROM (SELECT {o:org, }topic, pid, max(top) AS top FROM h WHERE there AND fits "                         \
+	"GROUP BY {o:org, }topic, pid) m "                                                                       \
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} " RAISED ")"
+/* One less than there should be, where a watermark was not raised. */
+#define RAISED_BY_RUNS                                                                                      \
+	" - ((SELECT count(*) FROM w WHERE raised) < (SELECT count(DISTINCT ({o:org, }topic, pid)) FROM h " \
+	"WHERE there AND fits))::int"
+
+/* Epochs of leases never go back, whoever took the lease: before the leases in l go, their epochs are kept: under the lease's own tenant,
+ * or the default one where leases have none, whoever it is that asks. Leases are locked before
+ * epochs, everywhere. */
+#define KEEP_EPOCHS                                                                         \
+	", k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) " \
+	"SELECT DISTINCT {l:l.organization_id::text}{!l:'" SHMETA_DEFAULT_TENANT            \
+	"'}, l.topic, l.partition_id, l.epoch FROM l "                                      \
+	"ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "                       \
+	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch))"
+
+/* The source's time when the statement began: one for all of it. */
+#define CLOCK "c AS MATERIALIZED (SELECT @clock AS ms), "
+#define SOURCE_NOW "(SELECT ms FROM c)"
+/* The end of what begins now and lasts for i.lasts; at most the last moment that there is. */
+#define ITS_END SOURCE_NOW " + least(i.lasts, 9223372036854775807 - greatest(" SOURCE_NOW ", 0))"
+
+/* The lease of each place in j (tenant, org, topic, pid, agent, lasts, leased, former) whose ok is true goes to the agent, with an
+ * epoch beyond every former one: the row of shmeta_lease_epochs is the counter, so that two hosts never get one number, whatever they
+ * saw before. What became of it: g.epoch where u or a has the place. */
+#define GIVE_LEASES                                                                                                           \
+	"g AS ({w:INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) "                                  \
+	"SELECT {l:tenant}{!l:'" SHMETA_DEFAULT_TENANT                                                                        \
+	"'}, topic, pid, former + 1 FROM j WHERE ok ORDER BY tenant, topic, pid "                                             \
+	"ON CONFLICT (tenant, topic, partition_id) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch - 1) + 1 "          \
+	"RETURNING tenant, topic, partition_id AS pid, epoch}"                                                                \
+	"{!w:SELECT tenant, topic, pid, former + 1 AS epoch FROM j WHERE ok}), "                                              \
+	"u AS (UPDATE partition_leases l SET leader_agent_id = i.agent, lease_expires_at = " ITS_END ", "                     \
+	"acquired_at = " SOURCE_NOW                                                                                           \
+	", epoch = g.epoch FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE i.leased AND " OF_LEASE                       \
+	" RETURNING i.n, l.epoch::int8, l.leader_agent_id, l.acquired_at::int8, l.lease_expires_at::int8), "                  \
+	"a AS (INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, "                      \
+	"lease_expires_at, acquired_at, epoch) SELECT {l:i.org, }i.topic, i.pid, i.agent, " ITS_END ", " SOURCE_NOW           \
+	", g.epoch "                                                                                                          \
+	"FROM j i JOIN g USING ({l:tenant, }topic, pid) WHERE NOT i.leased ORDER BY i.topic, i.pid "                          \
+	"ON CONFLICT DO NOTHING RETURNING {l:organization_id, }topic{n: COLLATE \"C\" AS topic}, partition_id, epoch::int8, " \
+	"leader_agent_id, acquired_at::int8, lease_expires_at::int8)"
+/* What was given: three columns. */
+#define GIVEN                                                                                               \
+	"coalesce(u.epoch, a.epoch), coalesce(u.acquired_at, a.acquired_at), coalesce(u.lease_expires_at, " \
+	"a.lease_expires_at)"
+#define GIVEN_LEASE                                                                                              \
+	" FROM j LEFT JOIN u ON u.n = j.n AND u.leader_agent_id = j.agent LEFT JOIN a ON a.topic = j.topic AND " \
+	"a.partition_id = j.pid AND a.leader_agent_id = j.agent{l: AND a.organization_id = j.org}"
+
+/* A transfer that is to be answered, by the one named in column `by`, when it is in that state. */
+#define OF_TRANSFER                                                                                                 \
+	"LEFT JOIN LATERAL (SELECT * FROM shmeta_transfers t WHERE t.transfer_id = i.xfer AND t.tenant = i.tenant " \
+	"FOR UPDATE) t ON true"
+#define TRANSFER_STATE(by, state)                                     \
+	"t.transfer_id IS NOT NULL AS found, coalesce(t." by          \
+	" = i.agent, false) AS addressed, coalesce(t.state = '" state \
+	"', false) AS expected, coalesce(t.timeout_at > " SOURCE_NOW ", false) AS in_time, t.state"
+#define COMPLETED_STATE TRANSFER_STATE("from_agent", "accepted")
+#define ANSWER_TRANSFERS(from, to)                                                                                       \
+	"@items, " CLOCK "j AS MATERIALIZED (SELECT i.n, i.xfer, " TRANSFER_STATE(                                       \
+		"to_agent",                                                                                              \
+		from) " FROM i " OF_TRANSFER "), u AS (UPDATE shmeta_transfers t SET state = '" to                       \
+		      "' FROM j WHERE t.transfer_id = j.xfer AND j.found AND j.addressed AND j.expected AND j.in_time) " \
+		      "SELECT n, found, addressed, expected, in_time, state FROM j "                                     \
+		      "WHERE NOT (found AND addressed AND expected AND in_time)"
+
+/* ---- answers ------------------------------------------------------------------------------------------------------------------------ */
+
+static bool yes(const PGresult *result, int row, int column)
+{
+	return pg_int(result, row, column) != 0;
+}
+
+/* The server took the statement, and did less than it says, or something else. */
+static void answer_undone(struct writing *w, struct write_item *item)
+{
+	write_refused(w, item, "", "");
+	item->undone = true;
+}
+
+/* n */
+static void answer_undone_row(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)result, (void)row;
+	answer_undone(w, item);
+}
+
+/* n: what was in its way cannot be seen yet */
+static void answer_again(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w, (void)result, (void)row;
+	item->again = true;
+}
+
+/* n, the topic was made, it was there */
+static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else if (yes(result, row, 2))
+		refuse_topic_exists(item->op->op, item->result);
+	else
+		item->again = true;
+}
+
+/* n, it is there */
+static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else
+		refuse_place(item->op->op, false, item->result);
+}
+
+/* n, partition, fence, topic */
+static void answer_place(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (!yes(result, row, 1))
+		refuse_place(item->op->op, yes(result, row, 3), item->result);
+	else if (!yes(result, row, 2))
+		refuse_fence(item->op->op, item->result);
+	else
+		answer_undone(w, item);
+}
+
+/* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
+ * its object, a part of it was written */
+static void answer_segment(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct shmeta_segment *e = &item->result->existing;
+
+	if (yes(result, row, 14)) {
+		answer_undone(w, item);
+		return;
+	}
+	/* Its object was refused (pg_write.c says so to all of its slices), or is somebody else's of this moment. */
+	if (!yes(result, row, 13)) {
+		item->again = true;
+		return;
+	}
+	if (!yes(result, row, 1) || !yes(result, row, 2)) {
+		answer_place(w, item, result, row);
+		return;
+	}
+	if (yes(result, row, 4)) {
+		e->partition_id = item->op->op->partition_id;
+		e->base_offset = item->op->op->u.segment.base_offset;
+		e->end_offset = (uint64_t)pg_int(result, row, 6);
+		e->record_count = (uint32_t)pg_int(result, row, 7);
+		e->size_bytes = (uint64_t)pg_int(result, row, 8);
+		e->created_at_ms = pg_int(result, row, 9);
+		e->min_timestamp_ms = pg_int(result, row, 10);
+		e->max_timestamp_ms = pg_int(result, row, 11);
+		refuse_segment(item->op->op, yes(result, row, 5), item->result);
+	} else if (yes(result, row, 12)) {
+		refuse_segment_id(item->op->op, item->result);
+	} else {
+		item->again = true;
+	}
+}
+
+/* n, how many went, how many were to go */
+static void answer_count(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	item->result->count = (uint64_t)pg_int(result, row, 1);
+	if (pg_int(result, row, 1) < pg_int(result, row, 2))
+		answer_undone(w, item);
+}
+
+/* n, the address is another's, the agent is another organization's */
+static void answer_agent(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	if (yes(result, row, 1))
+		refuse_address(&item->op->op->u.agent, item->result);
+	else if (yes(result, row, 2))
+		refuse_agent_id(&item->op->op->u.agent, item->result);
+	else
+		item->again = true;
+}
+
+/* epoch, since, until: from column first on */
+static void set_lease(struct write_item *item, uint32_t partition, const PGresult *result, int row, int first)
+{
+	item->result->lease.partition_id = partition;
+	item->result->lease.epoch = (uint64_t)pg_int(result, row, first);
+	item->result->lease.acquired_at_ms = pg_int(result, row, first + 1);
+	item->result->lease.lease_expires_at_ms = pg_int(result, row, first + 2);
+}
+
+/* n, partition, topic, agent, free, how long the other's lease lasts, epoch, since, until */
+static void answer_acquire(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	if (!yes(result, row, 1))
+		refuse_place(item->op->op, yes(result, row, 2), item->result);
+	else if (!yes(result, row, 3))
+		refuse_agent(item->op->op->agent_id, item->result);
+	else if (!yes(result, row, 4))
+		refuse_leased(item->op->op, pg_int(result, row, 5), item->result);
+	else if (pg_is_null(result, row, 6))
+		item->again = true; /* taken by somebody else in this moment */
+	else
+		set_lease(item, item->op->op->partition_id, result, row, 6);
+}
+
+/* n, the agent holds it */
+static void answer_release(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (yes(result, row, 1))
+		answer_undone(w, item);
+	else
+		refuse_release(item->op->op, item->result);
+}
+
+/* n, partition, topic, agent, held, on offer, transfer */
+static void answer_offer(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	const struct shmeta_op *op = item->op->op;
+
+	(void)w;
+	if (!yes(result, row, 1))
+		refuse_place(item->op->op, yes(result, row, 2), item->result);
+	else if (!yes(result, row, 3))
+		refuse_agent(op->to_agent_id, item->result);
+	else if (!yes(result, row, 4) || yes(result, row, 5))
+		refuse_offer(op, yes(result, row, 4), item->result);
+	else
+		item->result->transfer_id = (uint64_t)pg_int(result, row, 6);
+}
+
+static struct transfer_state transfer_of(const PGresult *result, int row)
+{
+	return (struct transfer_state){.found = yes(result, row, 1),
+	                               .addressed = yes(result, row, 2),
+	                               .expected = yes(result, row, 3),
+	                               .in_time = yes(result, row, 4),
+	                               .state = pg_text(result, row, 5)};
+}
+
+/* n, found, addressed, expected, in time, state */
+static void answer_transfer(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct transfer_state transfer = transfer_of(result, row);
+
+	(void)w;
+	(void)refuse_transfer(item->op->op, &transfer, item->result);
+}
+
+/* the same, then: held, the new holder is known, partition, epoch, since, until */
+static void answer_complete(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	struct transfer_state transfer = transfer_of(result, row);
+
+	transfer.held = yes(result, row, 6);
+	if (refuse_transfer(item->op->op, &transfer, item->result))
+		return;
+	if (!yes(result, row, 7))
+		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
+		       (unsigned long long)item->op->op->transfer_id);
+	else if (pg_is_null(result, row, 9))
+		answer_undone(w, item); /* the transfer is completed, the lease is not given */
+	else
+		set_lease(item, (uint32_t)pg_int(result, row, 8), result, row, 9);
+}
+
+/* n, there, size, slices */
+static void answer_object(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	if (yes(result, row, 1))
+		refuse_object(&item->op->op->u.object, (uint64_t)pg_int(result, row, 2),
+		              (uint64_t)pg_int(result, row, 3), item->result);
+	else
+		item->again = true;
+}
+
+/* n, slices */
+static void answer_confirm(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	(void)w;
+	refuse_object_used((uint64_t)pg_int(result, row, 1), item->result);
+}
+
+/* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
+
+/* Rows that a deletion without cascades left under the name are not this topic's. They are gone before the new ones come. */
+static const char topic_create[] =
+	"@items, t AS (INSERT INTO topics({o:organization_id, }name, partition_count, retention_ms, created_at, updated_at, "
+	"config{c:, cleanup_policy}) SELECT {o:org, }topic, parts, keep, @now, @now, "
+	"config{j:::jsonb}{c:, coalesce(policy, 'delete')} FROM i ORDER BY topic ON CONFLICT DO NOTHING "
+	"RETURNING {o:organization_id, }name{n: COLLATE \"C\" AS name}, partition_count)"
+	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id), "
+	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.organization_id)}, "
+	"z AS (DELETE FROM partitions s USING t WHERE " LEFT_TOPIC "{o: AND s.organization_id = "
+	"t.organization_id} RETURNING 1), "
+	"p AS (INSERT INTO partitions({o:organization_id, }topic, partition_id, high_watermark, created_at, updated_at) "
+	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
+	"FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
+	"RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
+	"m AS (SELECT {o:organization_id, }topic, count(*) AS made FROM p GROUP BY {o:organization_id, }topic) "
+	"SELECT n, made, " TOPIC_THERE
+	" FROM (SELECT i.*, (({o:org, }topic) IN (SELECT {o:organization_id, }name FROM t)) "
+	"IS TRUE AS made FROM i) i WHERE ({o:org, }topic, parts) NOT IN (SELECT {o:organization_id, }topic, made FROM m)";
+
+static const char topic_delete[] =
+	"@items{w:, l AS MATERIALIZED (SELECT l.* FROM i JOIN partition_leases l ON " LEASED_TOPIC
+	"{l: AND l.organization_id = i.org} ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+	"}, t AS (DELETE FROM topics t USING i WHERE " NAMED_TOPIC
+	"{o: AND t.organization_id = i.org} RETURNING i.n, i.tenant, t.name{o:, t.organization_id AS org})"
+	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
+	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
+	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+	"SELECT n, " TOPIC_THERE " FROM i WHERE n NOT IN (SELECT n FROM t)";
+
+static const char watermark[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE "), "
+	"u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
+	"(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
+	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} "
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id) "
+	"SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
+	"({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
+
+#define BELOW_GOAL                                                                                 \
+	SEGMENTS_TOPIC                                                                             \
+	" AND s.partition_id = i.pid AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND " \
+	"s.organization_id = i.org}"
+static const char segments_delete[] =
+	"@items, d AS (DELETE FROM segments s USING i WHERE " BELOW_GOAL " "
+	"RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
+	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
+	"AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
+	"SELECT n, (SELECT count(*) FROM d WHERE d.n = i.n), (SELECT count(*) FROM segments s WHERE " BELOW_GOAL
+	") FROM i";
+
+static const char add[] = ADD_SEGMENTS("", "");
+static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS, NOT_RAISED);
+static const char add_plain[] = PLAIN_ADDS("", "");
+static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS, RAISED_BY_RUNS);
+
+#define OF_GROUP SAME("g.group_id", "i.grp") "{o: AND g.organization_id = i.org}"
+static const char group_ensure[] =
+	"@items, g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+	"SELECT DISTINCT {o:org, }grp, @now, @now FROM i ORDER BY grp ON CONFLICT DO NOTHING "
+	"RETURNING {o:organization_id, }group_id{n: COLLATE \"C\" AS group_id}) SELECT n FROM i WHERE ({o:org, }grp) NOT IN "
+	"(SELECT {o:organization_id, }group_id FROM g) AND NOT EXISTS(SELECT 1 FROM consumer_groups g WHERE " OF_GROUP
+	")";
+
+static const char group_delete[] =
+	"@items, d AS (DELETE FROM consumer_groups g USING i WHERE " OF_GROUP
+	" RETURNING {o:g.organization_id, }g.group_id"
+	"{n: COLLATE \"C\" AS group_id}) SELECT n FROM i WHERE ({o:org, }grp) NOT IN (SELECT {o:organization_id, }group_id "
+	"FROM d) AND EXISTS(SELECT 1 FROM consumer_groups g WHERE " OF_GROUP ")";
+
+static const char offset[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there FROM i), "
+	"g AS (INSERT INTO consumer_groups({o:organization_id, }group_id, created_at, updated_at) "
+	"SELECT DISTINCT {o:org, }grp, @now, @now FROM j WHERE there ORDER BY grp ON CONFLICT DO NOTHING), "
+	"o AS (INSERT INTO consumer_offsets AS c({o:organization_id, }group_id, topic, partition_id, committed_offset, "
+	"metadata, committed_at) SELECT DISTINCT ON (tenant, grp, topic, pid) {o:org, }grp, topic, pid, goal, note, @now "
+	"FROM j WHERE there ORDER BY tenant, grp, topic, pid, n DESC "
+	"ON CONFLICT ({o:organization_id, }group_id, topic, partition_id) DO UPDATE SET "
+	"committed_offset = excluded.committed_offset, metadata = excluded.metadata, committed_at = excluded.committed_at"
+	"{n: WHERE c.group_id COLLATE \"C\" = excluded.group_id AND c.topic COLLATE \"C\" = excluded.topic} "
+	"RETURNING {o:organization_id, }group_id{n: COLLATE \"C\" AS group_id}, topic{n: COLLATE \"C\" AS topic}, partition_id) "
+	"SELECT n, there, true, " TOPIC_THERE " FROM j i WHERE NOT there OR ({o:i.org, }i.grp, i.topic, i.pid) NOT IN "
+	"(SELECT {o:organization_id, }group_id, topic, partition_id FROM o)";
+
+/* An address is free when its owner leaves it in this very statement, before. */
+static const char agent_put[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, EXISTS(SELECT 1 FROM agents a WHERE a.address = i.address AND "
+	"a.agent_id <> i.agent AND NOT EXISTS(SELECT 1 FROM i m WHERE m.agent = a.agent_id AND m.n < i.n AND "
+	"m.address <> a.address)) AS taken, {a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND "
+	"NOT coalesce(" OWN_AGENT ", false))}{!a:false} AS strange FROM i), "
+	"u AS (INSERT INTO agents AS a({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
+	"started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, about{j:::jsonb} FROM j "
+	"WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE SET address = excluded.address, "
+	"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
+	"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata"
+	"{n: WHERE a.agent_id COLLATE \"C\" = excluded.agent_id} RETURNING agent_id{n: COLLATE \"C\" AS agent_id}) "
+	"SELECT n, taken, strange FROM j WHERE taken OR strange OR agent NOT IN (SELECT agent_id FROM u)";
+
+#define THIS_AGENT NAMED_AGENT "{a: AND " OWN_AGENT "}"
+static const char agent_delete[] =
+	"@items{w:, l AS MATERIALIZED (SELECT l.* FROM i JOIN partition_leases l ON " HELD_BY_AGENT
+	" ORDER BY l.topic, l.partition_id FOR UPDATE OF l)" KEEP_EPOCHS
+	"}, d AS (DELETE FROM agents a USING i WHERE " THIS_AGENT
+	" RETURNING a.agent_id{n: COLLATE \"C\" AS agent_id}) "
+	"SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
+	")";
+
+static const char acquire[] =
+	"@items, " CLOCK
+	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+	"l.lease_expires_at AS ends, i.there AND i.known AND "
+	"(l.epoch IS NULL OR " HELD_BY_AGENT " OR l.lease_expires_at <= " SOURCE_NOW ") AS ok FROM "
+	"(SELECT i.*, " TOPIC_THERE " AS named, " PLACE_THERE " AS there, " AGENT_THERE " AS known FROM i) i "
+	"LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	" SELECT j.n, j.there, j.named, j.known, j.ok, CASE WHEN NOT j.ok THEN (least(j.ends, "
+	"9223372036854775807) - greatest(" SOURCE_NOW ", 0))::int8 END, " GIVEN GIVEN_LEASE;
+
+static const char release_lease[] =
+	"@items, l AS (DELETE FROM partition_leases l USING i WHERE " OF_LEASE " AND " HELD_BY_AGENT " "
+	"RETURNING i.n, {l:l.organization_id, }l.topic, l.partition_id, l.epoch){w:" KEEP_EPOCHS
+	"} SELECT n, EXISTS(SELECT 1 FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
+	") FROM i WHERE n NOT IN (SELECT n FROM l)";
+
+static const char offer[] =
+	"@items, " CLOCK "j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " OTHER_THERE " AS known, "
+	"l.epoch IS NOT NULL AS held, EXISTS(SELECT 1 FROM shmeta_transfers t WHERE t.tenant = i.tenant AND "
+	"t.topic = i.topic AND t.partition_id = i.pid AND t.state IN ('pending', 'accepted') AND t.timeout_at > " SOURCE_NOW
+	") "
+	"AS waits FROM i LEFT JOIN LATERAL (SELECT * FROM partition_leases l WHERE " OF_LEASE " AND " HELD_BY_AGENT
+	" AND l.lease_expires_at > " SOURCE_NOW " FOR SHARE) l ON true), "
+	"o AS (INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, state, created_at, "
+	"timeout_at) SELECT tenant, topic, pid, agent, other, 'pending', " SOURCE_NOW ", " ITS_END " FROM j i "
+	"WHERE there AND known AND held AND NOT waits ORDER BY n RETURNING tenant, topic, partition_id, transfer_id) "
+	"SELECT i.n, i.there, " TOPIC_THERE ", i.known, i.held, i.waits, o.transfer_id FROM j i "
+	"LEFT JOIN o ON o.tenant = i.tenant AND o.topic = i.topic AND o.partition_id = i.pid";
+
+static const char accept[] = ANSWER_TRANSFERS("pending", "accepted");
+static const char reject[] = ANSWER_TRANSFERS("pending", "rejected");
+
+static const char complete[] =
+	"@items, " CLOCK "t AS MATERIALIZED (SELECT i.n, i.tenant, i.org, i.xfer, i.lasts, i.agent AS holder, t.topic, "
+	"t.partition_id AS pid, t.to_agent AS agent, " COMPLETED_STATE " FROM i " OF_TRANSFER "), "
+	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
+	"coalesce(l.held, false) AS held, "
+	"i.found AND i.addressed AND i.expected AND i.in_time AND i.known AND coalesce(l.held, false) AS ok "
+	"FROM (SELECT i.*, " AGENT_THERE " AS known FROM t i) i "
+	"LEFT JOIN LATERAL (SELECT l.epoch, " HELD_BY_HOLDER " AND l.lease_expires_at > " SOURCE_NOW " AS held "
+	"FROM partition_leases l WHERE " OF_LEASE " FOR UPDATE) l ON true), " GIVE_LEASES
+	", d AS (UPDATE shmeta_transfers t SET state = 'completed' FROM j WHERE j.ok AND t.transfer_id = j.xfer) "
+	"SELECT j.n, j.found, j.addressed, j.expected, j.in_time, j.state, j.held, j.known, "
+	"j.pid, " GIVEN GIVEN_LEASE;
+
+/* Of one that is there already slices may follow: it is no longer one that nothing refers to. */
+static const char object[] =
+	"@items, o AS (INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+	"SELECT tenant, bucket, key, size, created FROM i ORDER BY tenant, bucket, key "
+	"ON CONFLICT DO NOTHING RETURNING tenant, s3_bucket, s3_key), "
+	"u AS (UPDATE shmeta_objects b SET unreferenced_at = NULL FROM i WHERE " OF_OBJECT
+	" AND b.size_bytes = i.size AND b.unreferenced_at IS NOT NULL) "
+	"SELECT i.n, b.object_id IS NOT NULL, b.size_bytes, b.slices FROM i LEFT JOIN LATERAL "
+	"(SELECT b.*, " SLICES_OF_B " AS slices FROM shmeta_objects b WHERE " OF_OBJECT
+	" LIMIT 1) b ON true WHERE (i.tenant, i.bucket, i.key) NOT IN (SELECT tenant, s3_bucket, s3_key FROM o)";
+
+static const char slice[] =
+	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS ", b.object_id FROM i" UNDER_FENCE
+	" LEFT JOIN LATERAL (SELECT object_id FROM shmeta_objects b WHERE " OF_OBJECT
+	" AND b.size_bytes = i.whole LIMIT 1) b ON true), " INSERT_SLICES RAISE_WATERMARKS
+	", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
+	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE " WRITTEN " "
+	"ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
+	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SLICES_NOT_WRITTEN;
+
+static const char confirm[] =
+	"@items, d AS (DELETE FROM shmeta_objects b USING i WHERE " OF_OBJECT
+	" AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)) "
+	"SELECT i.n, b.slices FROM i JOIN LATERAL (SELECT " SLICES_OF_B
+	" AS slices FROM shmeta_objects b WHERE " OF_OBJECT " LIMIT 1) b ON true WHERE b.slices > 0";
+
+/* ---- the kinds ------------------------------------------------------------------------------------------------------------------------ */
+
+#define X(resource)                           \
+	{                                     \
+		RES_##resource, USE_EXCLUSIVE \
+	}
+#define S(resource)                        \
+	{                                  \
+		RES_##resource, USE_SHARED \
+	}
+#define T(resource, turn)                            \
+	{                                            \
+		RES_##resource, USE_IN_TURN + (turn) \
+	}
+
+const struct write_kind_info write_kinds[KIND_COUNT] = {
+	[KIND_TOPIC_CREATE] = {topic_create,
+                               {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
+                               {X(TOPIC)},
+                               answer_exists,
+                               false,
+                               {FIELD_END}},
+	[KIND_TOPIC_DELETE] = {topic_delete,
+                               {FIELD_TENANT, FIELD_TOPIC},
+                               {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
+                               answer_no_topic,
+                               false,
+                               {FIELD_END}},
+	[KIND_WATERMARK] = {watermark,
+                            {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
+                            {S(TOPIC), T(DATA, 0)},
+                            answer_place,
+                            false,
+                            {FIELD_END}},
+	[KIND_SEGMENTS_DELETE] = {segments_delete,
+                                  {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
+                                  {S(TOPIC), X(DATA), T(SLICES, 0)},
+                                  answer_count,
+                                  false,
+                                  {FIELD_END}},
+	[KIND_ADD] =
+		{add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false, {FIELD_END}},
+	[KIND_ADD_RAISE] = {add_raise,
+                            {SEGMENT_FIELDS},
+                            {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                            answer_segment,
+                            false,
+                            {FIELD_END}},
+	[KIND_ADD_PLAIN] =
+		{add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_place, false, {RUN_FIELDS}},
+	[KIND_ADD_RAISE_PLAIN] = {add_raise_plain,
+                                  {PLAIN_FIELDS},
+                                  {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
+                                  answer_place,
+                                  false,
+                                  {RUN_FIELDS}},
+	[KIND_GROUP_ENSURE] =
+		{group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, answer_again, false, {FIELD_END}},
+	[KIND_GROUP_DELETE] =
+		{group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, answer_undone_row, false, {FIELD_END}},
+	[KIND_OFFSET] = {offset,
+                         {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
+                         {S(TOPIC), T(GROUP, 0)},
+                         answer_place,
+                         false,
+                         {FIELD_END}},
+	[KIND_AGENT_PUT] = {agent_put,
+                            {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
+                             FIELD_STARTED, FIELD_ABOUT},
+                            {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
+                            answer_agent,
+                            false,
+                            {FIELD_END}},
+	[KIND_AGENT_DELETE] = {agent_delete,
+                               {FIELD_TENANT, FIELD_AGENT},
+                               {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
+                               answer_undone_row,
+                               false,
+                               {FIELD_END}},
+	[KIND_ACQUIRE] = {acquire,
+                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_LASTS},
+                          {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
+                          answer_acquire,
+                          false,
+                          {FIELD_END}},
+	[KIND_RELEASE_LEASE] = {release_lease,
+                                {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
+                                {S(TOPIC), X(LEASE), S(LEASES)},
+                                answer_release,
+                                false,
+                                {FIELD_END}},
+	[KIND_OFFER] = {offer,
+                        {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_LASTS},
+                        {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
+                        answer_offer,
+                        true,
+                        {FIELD_END}},
+	[KIND_ACCEPT] = {accept,
+                         {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         {X(TRANSFER), T(TRANSFERS, 1)},
+                         answer_transfer,
+                         true,
+                         {FIELD_END}},
+	[KIND_REJECT] = {reject,
+                         {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
+                         {X(TRANSFER), T(TRANSFERS, 1)},
+                         answer_transfer,
+                         true,
+                         {FIELD_END}},
+	[KIND_COMPLETE] = {complete,
+                           {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_LASTS},
+                           {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
+                           answer_complete,
+                           true,
+                           {FIELD_END}},
+	[KIND_OBJECT] = {object,
+                         {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
+                         {X(OBJECT), T(SLICES, 1)},
+                         answer_object,
+                         true,
+                         {FIELD_END}},
+	[KIND_SLICE] = {slice,
+                        {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
+                        {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
+                        answer_segment,
+                        true,
+                        {FIELD_END}},
+	[KIND_CONFIRM] = {confirm,
+                          {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY},
+                          {X(OBJECT), T(SLICES, 1)},
+                          answer_confirm,
+                          true,
+                          {FIELD_END}},
+};
+#undef X
+#undef S
+#undef T
+
+const struct write_statement write_statements[KIND_COUNT] = {
+#define K(name, limit) [KIND_##name] = {PG_W_##name, limit},
+	WRITE_KINDS(K)
+#undef K
+};
+
+enum write_kind write_kind_of(enum shmeta_op_type type)
+{
+	static const uint8_t of[SHMETA_OP_TYPES] = {
+		[SHMETA_OP_CREATE_TOPIC] = KIND_TOPIC_CREATE,
+		[SHMETA_OP_DELETE_TOPIC] = KIND_TOPIC_DELETE,
+		[SHMETA_OP_UPDATE_HIGH_WATERMARK] = KIND_WATERMARK,
+		[SHMETA_OP_ADD_SEGMENT] = KIND_ADD,
+		[SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK] = KIND_ADD_RAISE,
+		[SHMETA_OP_DELETE_SEGMENTS_BEFORE] = KIND_SEGMENTS_DELETE,
+		[SHMETA_OP_ENSURE_GROUP] = KIND_GROUP_ENSURE,
+		[SHMETA_OP_COMMIT_OFFSET] = KIND_OFFSET,
+		[SHMETA_OP_DELETE_GROUP] = KIND_GROUP_DELETE,
+		[SHMETA_OP_REGISTER_AGENT] = KIND_AGENT_PUT,
+		[SHMETA_OP_DEREGISTER_AGENT] = KIND_AGENT_DELETE,
+		[SHMETA_OP_ACQUIRE_LEASE] = KIND_ACQUIRE,
+		[SHMETA_OP_RELEASE_LEASE] = KIND_RELEASE_LEASE,
+		[SHMETA_OP_OFFER_LEASE] = KIND_OFFER,
+		[SHMETA_OP_ACCEPT_LEASE] = KIND_ACCEPT,
+		[SHMETA_OP_COMPLETE_LEASE] = KIND_COMPLETE,
+		[SHMETA_OP_REJECT_LEASE] = KIND_REJECT,
+		[SHMETA_OP_COMMIT_OBJECT] = KIND_OBJECT,
+		[SHMETA_OP_ADD_SLICE] = KIND_SLICE,
+		[SHMETA_OP_CONFIRM_OBJECT_DELETED] = KIND_CONFIRM,
+	};
+
+	return (enum write_kind)of[type];
+}
+
+enum write_kind write_plain(enum write_kind kind)
+{
+	return kind == KIND_ADD ? KIND_ADD_PLAIN : kind == KIND_ADD_RAISE ? KIND_ADD_RAISE_PLAIN : kind;
+}
+
+enum write_kind write_careful(enum write_kind kind)
+{
+	return kind == KIND_ADD_PLAIN ? KIND_ADD : kind == KIND_ADD_RAISE_PLAIN ? KIND_ADD_RAISE : kind;
+}
+
+bool write_is_add(enum write_kind kind)
+{
+	kind = write_careful(kind);
+	return kind == KIND_ADD || kind == KIND_ADD_RAISE || kind == KIND_SLICE;
+}
+
+bool write_same_place(const struct backend_op *a, const struct backend_op *b)
+{
+	return a->op->partition_id == b->op->partition_id && rows_compare(a->op->name, b->op->name) == 0 &&
+	       rows_compare(a->tenant, b->tenant) == 0;
+}
+
+bool write_needs_own(enum write_kind kind)
+{
+	return write_kinds[kind].own;
+}
+
+size_t write_most(enum write_kind kind)
+{
+	return write_statements[kind].most;
+}
+
+const struct write_touch *write_touches(enum write_kind kind)
+{
+	return write_kinds[kind].touches;
+}

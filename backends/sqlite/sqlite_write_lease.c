@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine: leases, their epochs, and their transfers. */
+#include <stdio.h>
+
+#include "backends/sqlite/sqlite_write.h"
+
+struct lease {
+	bool there;
+	char leader[SHMETA_NAME_MAX * 4 + 1];
+	size_t leader_bytes;
+	int64_t expires_ms, acquired_ms, epoch;
+};
+
+static void get_lease(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
+                      struct lease *ret)
+{
+	sqlite3_stmt *q = writing_take(w, ST_W_LEASE_GET);
+
+	memset(ret, 0, sizeof *ret);
+	if (q == NULL)
+		return;
+	bind_str(q, 1, tenant);
+	bind_str(q, 2, topic);
+	bind_int(q, 3, partition);
+	if (writing_look(w, q)) {
+		struct shmeta_str leader = column_str(q, 0);
+
+		ret->there = true;
+		ret->leader_bytes = leader.bytes < sizeof ret->leader ? leader.bytes : sizeof ret->leader - 1;
+		memcpy(ret->leader, leader.data, ret->leader_bytes);
+		ret->expires_ms = sqlite3_column_int64(q, 1);
+		ret->acquired_ms = sqlite3_column_int64(q, 2);
+		ret->epoch = sqlite3_column_int64(q, 3);
+	}
+	(void)sqlite3_reset(q);
+}
+
+static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t now_ms)
+{
+	return lease->there && lease->expires_ms > now_ms &&
+	       same((struct shmeta_str){lease->leader, lease->leader_bytes}, agent);
+}
+
+/* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
+bool writing_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_fence *fence = &op->op->fence;
+	struct lease lease;
+
+	if (fence->agent_id.bytes == 0)
+		return true;
+	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
+	if (w->failed != SQLITE_OK)
+		return false;
+	if (held_by(&lease, fence->agent_id, w->now_ms) && (uint64_t)lease.epoch == fence->epoch)
+		return true;
+	if (writing_has_partition(w, op, r))
+		refuse_fence(op->op, r);
+	return false;
+}
+
+void writing_keep_epochs(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
+                         struct shmeta_str name, int64_t partition)
+{
+	sqlite3_stmt *q = w->failed == SQLITE_OK ? writing_take(w, which) : NULL;
+
+	if (q == NULL)
+		return;
+	bind_str(q, 1, tenant);
+	bind_str(q, 2, name);
+	if (partition >= 0)
+		bind_int(q, 3, partition);
+	(void)writing_run(w, q);
+}
+
+static int64_t epoch_floor(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition)
+{
+	sqlite3_stmt *q = writing_take(w, ST_W_EPOCH_GET);
+	int64_t epoch = 0;
+
+	if (q == NULL)
+		return 0;
+	bind_str(q, 1, tenant);
+	bind_str(q, 2, topic);
+	bind_int(q, 3, partition);
+	if (writing_look(w, q))
+		epoch = sqlite3_column_int64(q, 0);
+	(void)sqlite3_reset(q);
+	return epoch;
+}
+
+static int64_t later(int64_t now_ms, int64_t duration_ms)
+{
+	return duration_ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + duration_ms;
+}
+
+/* The lease goes to the agent with an epoch beyond every former one. */
+static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
+                       struct shmeta_str agent, int64_t duration_ms, const struct lease *former,
+                       struct shmeta_result *r)
+{
+	sqlite3_stmt *put = writing_take(w, ST_W_LEASE_PUT), *note = writing_take(w, ST_W_EPOCH_PUT);
+	int64_t floor = epoch_floor(w, tenant, topic, partition), epoch;
+	struct lease stored;
+
+	if (put == NULL || note == NULL || w->failed != SQLITE_OK)
+		return;
+	epoch = former->there && former->epoch > floor ? former->epoch : floor;
+	if (epoch == INT64_MAX) {
+		refuse_epoch_spent(epoch, r);
+		return;
+	}
+	epoch++;
+	stored = (struct lease){.acquired_ms = w->now_ms, .expires_ms = later(w->now_ms, duration_ms), .epoch = epoch};
+	bind_str(put, 1, tenant);
+	bind_str(put, 2, topic);
+	bind_int(put, 3, partition);
+	bind_str(put, 4, agent);
+	bind_int(put, 5, stored.expires_ms);
+	bind_int(put, 6, w->now_ms);
+	bind_int(put, 7, epoch);
+	if (!writing_run_change(w, put))
+		return;
+	if (w->state->shape.triggers) { /* they may have had their own idea of it */
+		get_lease(w, tenant, topic, partition, &stored);
+		if (w->failed != SQLITE_OK)
+			return;
+		if (!held_by(&stored, agent, w->now_ms) || stored.epoch < epoch) {
+			writing_unchanged(w);
+			return;
+		}
+	}
+	epoch = stored.epoch;
+	bind_str(note, 1, tenant);
+	bind_str(note, 2, topic);
+	bind_int(note, 3, partition);
+	bind_int(note, 4, epoch);
+	if (w->state->shape.own && !writing_run_change(w, note))
+		return;
+	r->lease.partition_id = partition;
+	r->lease.epoch = (uint64_t)epoch;
+	r->lease.acquired_at_ms = stored.acquired_ms;
+	r->lease.lease_expires_at_ms = stored.expires_ms;
+}
+
+static bool has_agent(struct writing *w, struct shmeta_str tenant, struct shmeta_str agent, struct shmeta_result *r)
+{
+	if (writing_exists(w, ST_W_AGENT_EXISTS, tenant, agent, -1))
+		return true;
+	if (w->failed == SQLITE_OK)
+		refuse_agent(agent, r);
+	return false;
+}
+
+void writing_acquire_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	struct lease lease;
+
+	if (!writing_has_partition(w, op, r) || !has_agent(w, op->tenant, op->op->agent_id, r))
+		return;
+	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
+	if (w->failed != SQLITE_OK)
+		return;
+	if (lease.there && lease.expires_ms > w->now_ms && !held_by(&lease, op->op->agent_id, w->now_ms)) {
+		refuse_leased(op->op, lease.expires_ms - w->now_ms, r);
+		return;
+	}
+	give_lease(w, op->tenant, op->op->name, op->op->partition_id, op->op->agent_id, op->op->duration_ms, &lease, r);
+}
+
+void writing_release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	sqlite3_stmt *q = writing_take(w, ST_W_LEASE_DELETE);
+	struct lease lease;
+
+	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
+	if (q == NULL || w->failed != SQLITE_OK)
+		return;
+	if (!lease.there || !same((struct shmeta_str){lease.leader, lease.leader_bytes}, op->op->agent_id)) {
+		refuse_release(op->op, r);
+		return;
+	}
+	writing_keep_epochs(w, ST_W_EPOCHS_PLACE, op->tenant, op->op->name, op->op->partition_id);
+	if (w->failed != SQLITE_OK || r->status != SHMETA_OK)
+		return;
+	bind_str(q, 1, op->tenant);
+	bind_str(q, 2, op->op->name);
+	bind_int(q, 3, op->op->partition_id);
+	(void)writing_run_change(w, q);
+}
+
+bool writing_has_own(struct writing *w, struct shmeta_result *r)
+{
+	if (w->state->shape.own)
+		return true;
+	refuse_unsupported(r);
+	return false;
+}
+
+void writing_offer_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	sqlite3_stmt *pending = writing_take(w, ST_W_OFFER_PENDING), *put = writing_take(w, ST_W_OFFER_PUT);
+	struct lease lease;
+	bool open;
+
+	if (pending == NULL || put == NULL || !writing_has_own(w, r) || !writing_has_partition(w, op, r) ||
+	    !has_agent(w, op->tenant, op->op->to_agent_id, r))
+		return;
+	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
+	if (w->failed != SQLITE_OK)
+		return;
+	if (!held_by(&lease, op->op->agent_id, w->now_ms)) {
+		refuse_offer(op->op, false, r);
+		return;
+	}
+	bind_str(pending, 1, op->tenant);
+	bind_str(pending, 2, op->op->name);
+	bind_int(pending, 3, op->op->partition_id);
+	bind_int(pending, 4, w->now_ms);
+	open = writing_look(w, pending);
+	(void)sqlite3_reset(pending);
+	if (open) {
+		refuse_offer(op->op, true, r);
+		return;
+	}
+	bind_str(put, 1, op->tenant);
+	bind_str(put, 2, op->op->name);
+	bind_int(put, 3, op->op->partition_id);
+	bind_str(put, 4, op->op->agent_id);
+	bind_str(put, 5, op->op->to_agent_id);
+	bind_int(put, 6, w->now_ms);
+	bind_int(put, 7, later(w->now_ms, op->op->duration_ms));
+	if (writing_run(w, put) == SQLITE_DONE)
+		r->transfer_id = (uint64_t)sqlite3_last_insert_rowid(w->state->db);
+}
+
+/* Accept, complete, reject: each from one state to another, by one of the two parties. */
+void writing_answer_offer(struct writing *w, const struct backend_op *op, const char *from, const char *to,
+                          bool by_holder, struct shmeta_result *r)
+{
+	sqlite3_stmt *get = writing_take(w, ST_W_OFFER_GET), *put = writing_take(w, ST_W_OFFER_STATE);
+	struct lease lease = {.there = false};
+	char *topic = NULL, *holder = NULL, *other = NULL, state[16] = "";
+	struct transfer_state transfer = {.found = false};
+	int64_t partition = 0;
+	bool copied;
+
+	if (get == NULL || put == NULL || !writing_has_own(w, r))
+		return;
+	bind_str(get, 1, op->tenant);
+	bind_int(get, 2, (int64_t)op->op->transfer_id);
+	transfer.found = writing_look(w, get);
+	if (transfer.found) {
+		topic = sqlite3_mprintf("%s", sqlite3_column_text(get, 0));
+		partition = sqlite3_column_int64(get, 1);
+		holder = sqlite3_mprintf("%s", sqlite3_column_text(get, 2));
+		other = sqlite3_mprintf("%s", sqlite3_column_text(get, 3));
+		(void)snprintf(state, sizeof state, "%s", sqlite3_column_text(get, 4));
+		transfer.in_time = sqlite3_column_int64(get, 5) > w->now_ms;
+	}
+	(void)sqlite3_reset(get);
+	copied = topic != NULL && holder != NULL && other != NULL;
+	if (transfer.found && !copied)
+		w->failed = SQLITE_NOMEM;
+	if (copied) {
+		transfer.addressed = same(rows_str(by_holder ? holder : other), op->op->agent_id);
+		transfer.expected = strcmp(state, from) == 0;
+		transfer.state = rows_str(state);
+		if (by_holder)
+			get_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, &lease);
+		transfer.held = by_holder && held_by(&lease, op->op->agent_id, w->now_ms);
+	}
+	if (w->failed == SQLITE_OK && !refuse_transfer(op->op, &transfer, r) && copied) {
+		if (by_holder && has_agent(w, op->tenant, rows_str(other), r))
+			give_lease(w, op->tenant, rows_str(topic), (uint32_t)partition, rows_str(other),
+			           op->op->duration_ms, &lease, r);
+		if (w->failed == SQLITE_OK && r->status == SHMETA_OK) {
+			bind_int(put, 2, (int64_t)op->op->transfer_id);
+			bind_str(put, 3, rows_str(to));
+			(void)writing_run(w, put);
+		}
+	}
+	sqlite3_free(topic);
+	sqlite3_free(holder);
+	sqlite3_free(other);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The SQLite engine: statements of a batch, and whose failure a failure is. */
+#include <stdio.h>
+
+#include "backends/sqlite/sqlite_write.h"
+
+/* Errors that say something about the row, the trigger or the constraint at hand. All others are about the file. */
+static bool is_about_row(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_CONSTRAINT:
+	case SQLITE_MISMATCH:
+	case SQLITE_TOOBIG:
+	case SQLITE_RANGE:
+	case SQLITE_ERROR: /* a trigger that cannot be compiled, or whose expression fails */
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void fail(struct writing *w, int rc)
+{
+	char said[ROWS_QUOTE_MAX];
+
+	if (w->failed != SQLITE_OK)
+		return;
+	if (!is_about_row(rc)) {
+		w->failed = rc;
+		w->blame = WRITING_SOURCE;
+		return;
+	}
+	(void)rows_quote(said, rows_str(sqlite3_errmsg(w->state->db)));
+	if (w->r != NULL)
+		refuse(w->r, writing_is_duplicate(rc) ? SHMETA_ERR_CONFLICT : SHMETA_ERR_INVALID_ARGUMENT,
+		       "the source refuses it: %s", said);
+	else
+		(void)snprintf(w->said, sizeof w->said, "the source refuses it: %s", said);
+	if (sqlite3_get_autocommit(w->state->db) != 0) {
+		w->failed = SQLITE_ABORT_ROLLBACK;
+		w->blame = w->r != NULL ? WRITING_ROLLED_BACK : WRITING_DEFERRED;
+	} else if (w->r == NULL) {
+		w->failed = rc;
+		w->blame = WRITING_DEFERRED;
+	}
+}
+
+sqlite3_stmt *writing_take(struct writing *w, enum sqlite_statement which)
+{
+	enum shmeta_status status;
+	sqlite3_stmt *statement = sqlite_prepare(w->state, which, NULL, &status);
+
+	if (statement == NULL)
+		fail(w, sqlite3_extended_errcode(w->state->db));
+	return statement;
+}
+
+int writing_run(struct writing *w, sqlite3_stmt *statement)
+{
+	int rc;
+
+	w->state->counters.queries++;
+	rc = sqlite3_step(statement);
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+		fail(w, rc);
+	(void)sqlite3_reset(statement);
+	return rc;
+}
+
+void writing_unchanged(struct writing *w)
+{
+	static const char sentence[] = "the source left the row as it was: a trigger ignores the change, "
+				       "or a key takes another row for the same";
+
+	if (w->r != NULL) {
+		refuse(w->r, SHMETA_ERR_INVALID_ARGUMENT, "%s", sentence);
+		return;
+	}
+	if (w->failed != SQLITE_OK)
+		return;
+	(void)snprintf(w->said, sizeof w->said, "%s", sentence);
+	w->failed = SQLITE_CONSTRAINT;
+	w->blame = WRITING_DEFERRED;
+}
+
+bool writing_run_change(struct writing *w, sqlite3_stmt *statement)
+{
+	if (writing_run(w, statement) != SQLITE_DONE)
+		return false;
+	if (sqlite3_changes(w->state->db) > 0)
+		return true;
+	writing_unchanged(w);
+	return false;
+}
+
+bool writing_look(struct writing *w, sqlite3_stmt *statement)
+{
+	int rc;
+
+	w->state->counters.queries++;
+	rc = sqlite3_step(statement);
+	if (rc == SQLITE_ROW)
+		return true;
+	if (rc != SQLITE_DONE && w->failed == SQLITE_OK) {
+		w->failed = rc;
+		w->blame = WRITING_SOURCE;
+	}
+	(void)sqlite3_reset(statement);
+	return false;
+}
+
+bool writing_exists(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant, struct shmeta_str name,
+                    int64_t number)
+{
+	sqlite3_stmt *q = writing_take(w, which);
+	bool found;
+
+	if (q == NULL)
+		return false;
+	bind_str(q, 1, tenant);
+	bind_str(q, 2, name);
+	if (number >= 0)
+		bind_int(q, 3, number);
+	found = writing_look(w, q);
+	(void)sqlite3_reset(q);
+	return found;
+}

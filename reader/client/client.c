@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The public half of the client: who drives the connection, who waits, and when callbacks run.
+ *
+ * There is no thread of our own, so whoever waits drives. Of the threads in shmeta_write() one at a time polls the descriptor, without
+ * the lock, and receives for all of them; the others send for themselves and wait on a condition of their own. Whoever leaves while
+ * nobody polls wakes one that waits, and that one drives on. While a thread polls, it alone receives and closes the descriptor. */
+#include "reader/client/client.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CALLS_DEFAULT = 1024, BYTES_DEFAULT = 16 << 20, CALL_AGAIN_MS = 1000 };
+
+/* ---- calls come and go ----------------------------------------------------------------------------------------------------- */
+
+static void call_gone(struct shmeta_client *c, const struct call *call)
+{
+	c->call_count--;
+	c->bytes -= call->bytes;
+}
+
+void shmeta__call_finish(struct shmeta_client *c, struct call *call)
+{
+	if (c->sending == call)
+		c->sending = call->next;
+	shmeta__call_unlink(&c->calls, call);
+	call->finished = true;
+	if (call->waiter == NULL) {
+		shmeta__call_append(&c->ready, call);
+		return;
+	}
+	call_gone(c, call);
+	(void)pthread_cond_signal(call->waiter);
+}
+
+void shmeta__call_expire(struct shmeta_client *c, struct call *call)
+{
+	enum shmeta_status unsent = c->state == LINK_UP ? SHMETA_ERR_BUSY : SHMETA_ERR_WRITER_AWAY;
+	const char *why = unsent == SHMETA_ERR_BUSY ? "the writer took no more requests within the time given: not sent"
+	                  : c->why.text[0] != 0     ? c->why.text
+	                                            : shmeta_strerror(unsent);
+
+	for (size_t i = 0; i < call->count; i++)
+		if (shmeta__op_is_exposed(&call->ops[i]))
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
+			                    "the writer did not answer within the time given: it may still be done");
+	shmeta__call_settle(call, 0, call->count, unsent, why);
+	shmeta__call_finish(c, call);
+}
+
+static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
+                                struct shmeta_err *err)
+{
+	if (c->closing)
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "this client is being closed");
+	if (c->call_count >= c->calls_max)
+		return shmeta_fail(err, SHMETA_ERR_BUSY, "%u calls of this client have no answer yet: requests_max",
+		                   c->call_count);
+	if (c->bytes + call->bytes > c->bytes_max)
+		return shmeta_fail(err, SHMETA_ERR_BUSY, "calls without an answer hold %zu of %u bytes: output_bytes",
+		                   c->bytes, c->bytes_max);
+	call->id = c->last_id + 1;
+	c->last_id += call->count;
+	call->deadline_ns = deadline_ns;
+	c->call_count++;
+	c->bytes += call->bytes;
+	shmeta__call_append(&c->calls, call);
+	if (c->sending == NULL)
+		c->sending = call;
+	return SHMETA_OK;
+}
+
+/* ---- open and close --------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shmeta_client_options *options,
+                                      struct shmeta_client **ret)
+{
+	struct shmeta_err err = {0};
+	struct shmeta_client *c;
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	if (options != NULL && options->size < sizeof *options) {
+		(void)shmeta_fail(
+			&err, SHMETA_ERR_INVALID_ARGUMENT,
+			"client options: size is %zu, this library's struct shmeta_client_options has %zu bytes: set "
+			"it to sizeof",
+			options->size, sizeof *options);
+		return shmeta__instance_fail(instance, &err);
+	}
+	c = calloc(1, sizeof *c);
+	if (c == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	c->fork_word = instance->fork_word;
+	c->token = instance->token;
+	c->instance = instance;
+	c->calls_max = options != NULL && options->requests_max != 0 ? options->requests_max : CALLS_DEFAULT;
+	c->bytes_max = options != NULL && options->output_bytes != 0 ? options->output_bytes : BYTES_DEFAULT;
+	c->submit_timeout_ms = options != NULL ? options->submit_timeout_ms : 0;
+	c->fd = -1;
+	c->frame_max = SHMETA_FRAME_MAX;
+	c->random = (shmeta__monotonic_ns() ^ (uint64_t)(uintptr_t)c) | 1;
+	(void)pthread_mutex_init(&c->lock, NULL);
+	shmeta__instance_ref(instance);
+	*ret = c;
+	return SHMETA_OK;
+}
+
+static bool is_forked(const struct shmeta_client *c)
+{
+	return shmeta_peek(c->fork_word) != c->token;
+}
+
+/* Callbacks run without the lock, each call taken off the list first: so each runs once, whoever else is delivering. */
+static void deliver(struct shmeta_client *c)
+{
+	struct call *call;
+
+	while ((call = c->ready.first) != NULL) {
+		shmeta__call_unlink(&c->ready, call);
+		call_gone(c, call);
+		(void)pthread_mutex_unlock(&c->lock);
+		call->done(call->arg, call->status, call->results, call->count, &call->token);
+		shmeta__call_free(call);
+		(void)pthread_mutex_lock(&c->lock);
+	}
+}
+
+void shmeta_client_close(struct shmeta_client *c)
+{
+	struct call *call;
+
+	if (c == NULL)
+		return;
+	if (is_forked(c)) {
+		/* As in shmeta_close(): the calls are the parent's, and so are their callbacks. */
+		if (c->fd >= 0 && shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
+			(void)close(c->fd);
+		free(c);
+		return;
+	}
+	(void)pthread_mutex_lock(&c->lock);
+	c->closing = true;
+	while ((call = c->calls.first) != NULL) {
+		for (size_t i = 0; i < call->count; i++)
+			if (shmeta__op_is_exposed(&call->ops[i]))
+				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN,
+				                    "the client was closed before the writer answered: it may be done");
+		shmeta__call_settle(call, 0, call->count, SHMETA_ERR_WRITER_AWAY,
+		                    "the client was closed before it was sent");
+		shmeta__call_finish(c, call);
+	}
+	deliver(c);
+	shmeta__link_close(c);
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_mutex_destroy(&c->lock);
+	shmeta__instance_unref(c->instance);
+	free(c);
+}
+
+/* ---- blocking calls ---------------------------------------------------------------------------------------------------------- */
+
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
+/* Without the lock meanwhile. Woken early, the caller looks again. */
+static void poll_until(struct shmeta_client *c, uint64_t until_ns)
+{
+	struct pollfd p = {.fd = c->fd, .events = shmeta__link_events(c)};
+	uint64_t now = shmeta__monotonic_ns();
+	struct timespec t = timespec_of(until_ns > now ? until_ns - now : 0);
+
+	c->polling = true;
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)ppoll(&p, 1, &t, NULL);
+	(void)pthread_mutex_lock(&c->lock);
+	c->polling = false;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void wait_answered(struct shmeta_client *c, struct call *call)
+{
+	uint64_t now = shmeta__monotonic_ns();
+
+	if (c->polling)
+		shmeta__link_send(c, now);
+	while (!call->finished) {
+		now = shmeta__monotonic_ns();
+		if (now >= call->deadline_ns) {
+			shmeta__call_expire(c, call);
+		} else if (c->polling) {
+			struct timespec until = timespec_of(call->deadline_ns);
+
+			(void)pthread_cond_timedwait(call->waiter, &c->lock, &until);
+		} else {
+			shmeta__link_step(c, now);
+			if (!call->finished)
+				poll_until(c, earlier(call->deadline_ns, shmeta__link_due_ns(c)));
+		}
+	}
+}
+
+/* Nobody polls: one of those that wait is to. */
+static void hand_over(struct shmeta_client *c)
+{
+	if (c->polling)
+		return;
+	for (struct call *call = c->calls.first; call != NULL; call = call->next) {
+		if (call->waiter != NULL) {
+			(void)pthread_cond_signal(call->waiter);
+			return;
+		}
+	}
+}
+
+static enum shmeta_status wait_init(pthread_cond_t *cond, struct shmeta_err *err)
+{
+	pthread_condattr_t attr;
+	int rc = pthread_condattr_init(&attr);
+
+	if (rc == 0) {
+		rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		if (rc == 0)
+			rc = pthread_cond_init(cond, &attr);
+		(void)pthread_condattr_destroy(&attr);
+	}
+	return rc == 0 ? SHMETA_OK : shmeta_fail_errno(err, rc, "a condition to wait on");
+}
+
+/* The sentence for shmeta_last_error(): the first operation's that shares the call's status. */
+static enum shmeta_status tell(struct shmeta_client *c, const struct call *call)
+{
+	struct shmeta_err err = {0};
+	size_t i = 0;
+
+	if (call->status == SHMETA_OK)
+		return SHMETA_OK;
+	while (i < call->count && call->results[i].status != call->status)
+		i++;
+	(void)shmeta_fail(&err, call->status, "write: %s",
+	                  i < call->count ? call->results[i].text : shmeta_strerror(call->status));
+	return shmeta__instance_fail(c->instance, &err);
+}
+
+static size_t unit_max(struct shmeta_client *c)
+{
+	size_t room;
+
+	(void)pthread_mutex_lock(&c->lock);
+	room = shmeta__link_room(c, c->frame_max);
+	(void)pthread_mutex_unlock(&c->lock);
+	return room;
+}
+
+/* Nothing was sent: every operation fares the same. */
+static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err, struct shmeta_result *results,
+                                 size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		shmeta__result_set(&results[i], err->code, err->text);
+	(void)shmeta_fail_prefix(err, "write");
+	return shmeta__instance_fail(c->instance, err);
+}
+
+static enum shmeta_status write_and_wait(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
+                                         struct shmeta_err *err)
+{
+	enum shmeta_status status = wait_init(&call->answered, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	call->waiter = &call->answered;
+	(void)pthread_mutex_lock(&c->lock);
+	status = admit(c, call, deadline_ns, err);
+	if (status == SHMETA_OK) {
+		wait_answered(c, call);
+		hand_over(c);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_cond_destroy(&call->answered);
+	return status;
+}
+
+enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op *ops, size_t count, uint32_t timeout_ms,
+                                struct shmeta_result *ret_results, struct shmeta_token *ret_token)
+{
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct call *call;
+
+	if (c == NULL || ops == NULL || ret_results == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (is_forked(c))
+		return SHMETA_ERR_FORKED;
+	status = shmeta__instance_tenant(c->instance, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
+	if (status != SHMETA_OK)
+		return refuse(c, &err, ret_results, count);
+	status = write_and_wait(c, call, deadline, &err);
+	if (status != SHMETA_OK) {
+		shmeta__call_free(call);
+		return refuse(c, &err, ret_results, count);
+	}
+	status = tell(c, call);
+	if (ret_token != NULL)
+		*ret_token = call->token;
+	shmeta__call_free(call);
+	return status;
+}
+
+/* ---- event loops -------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op *ops, size_t count,
+                                 shmeta_done_fn *done, void *arg)
+{
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct call *call;
+	uint64_t now;
+
+	if (c == NULL || done == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (is_forked(c))
+		return SHMETA_ERR_FORKED;
+	status = shmeta__instance_tenant(c->instance, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, NULL, &call, &err);
+	if (status != SHMETA_OK) {
+		(void)shmeta_fail_prefix(&err, "submit");
+		return shmeta__instance_fail(c->instance, &err);
+	}
+	call->done = done;
+	call->arg = arg;
+	(void)pthread_mutex_lock(&c->lock);
+	now = shmeta__monotonic_ns();
+	status = admit(c, call, c->submit_timeout_ms == 0 ? NEVER : now + (uint64_t)c->submit_timeout_ms * MILLION,
+	               &err);
+	if (status == SHMETA_OK) {
+		/* Nothing is received here: what is ready must be announced by the descriptor. */
+		if (!c->polling)
+			shmeta__link_connect(c, now);
+		shmeta__link_send(c, now);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	if (status == SHMETA_OK)
+		return SHMETA_OK;
+	shmeta__call_free(call);
+	return shmeta__instance_fail(c->instance, &err);
+}
+
+int shmeta_client_fd(struct shmeta_client *c)
+{
+	int fd;
+
+	if (c == NULL || is_forked(c))
+		return -1;
+	(void)pthread_mutex_lock(&c->lock);
+	fd = c->fd;
+	(void)pthread_mutex_unlock(&c->lock);
+	return fd;
+}
+
+short shmeta_client_events(struct shmeta_client *c)
+{
+	short events;
+
+	if (c == NULL || is_forked(c))
+		return 0;
+	(void)pthread_mutex_lock(&c->lock);
+	events = shmeta__link_events(c);
+	(void)pthread_mutex_unlock(&c->lock);
+	return events;
+}
+
+static uint32_t wait_of(const struct shmeta_client *c)
+{
+	uint64_t due = shmeta__link_due_ns(c), now = shmeta__monotonic_ns(), ms;
+
+	if (c->ready.first != NULL || due <= now)
+		return 0;
+	ms = due == NEVER ? CALL_AGAIN_MS : (due - now + MILLION - 1) / MILLION;
+	return ms < CALL_AGAIN_MS ? (uint32_t)ms : CALL_AGAIN_MS;
+}
+
+enum shmeta_status shmeta_client_process(struct shmeta_client *c, uint32_t *ret_wait_ms)
+{
+	struct shmeta_err err = {0};
+	enum shmeta_status status = SHMETA_OK;
+
+	if (c == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (is_forked(c))
+		return SHMETA_ERR_FORKED;
+	(void)pthread_mutex_lock(&c->lock);
+	if (c->polling)
+		shmeta__link_send(c, shmeta__monotonic_ns());
+	else
+		shmeta__link_step(c, shmeta__monotonic_ns());
+	deliver(c);
+	if (ret_wait_ms != NULL)
+		*ret_wait_ms = wait_of(c);
+	if (c->state != LINK_UP && c->calls.first != NULL && c->why.code != SHMETA_OK) {
+		err = c->why;
+		status = SHMETA_ERR_WRITER_AWAY;
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	if (status == SHMETA_OK)
+		return SHMETA_OK;
+	err.code = status;
+	return shmeta__instance_fail(c->instance, &err);
+}

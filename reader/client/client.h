@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The client: calls, what becomes of their operations, and the one connection they go over.
+ *
+ *   client.c       the public functions: who drives, who waits, when callbacks run
+ *   client_link.c  the connection: HELLO, sending, receiving, losing it, reconnecting
+ *   client_call.c  calls: operations encoded once, results put where they belong
+ *
+ * A call's operations are encoded when it is made and sent in as many frames as they need. What is known of each operation stands in
+ * its struct op: so parts of a call may be answered, lost, or sent again, each by itself.
+ *
+ *   (queued) --sent--> SENT --answer--> DONE
+ *      ^                 |
+ *      +--- AGAIN -------+ connection lost, and the writer recognises it (request id, same epoch)
+ *                        +--> DONE with ERR_OUTCOME_UNKNOWN otherwise
+ *
+ * Everything is under client->lock, except for poll(2), and callbacks, which run without it. */
+#ifndef SHMETA_READER_CLIENT_CLIENT_H
+#define SHMETA_READER_CLIENT_CLIENT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "reader/internal.h"
+#include "shm/wire/op.h"
+#include "shm/wire/wire.h"
+
+enum op_flags {
+	OP_SENT = 1u << 0,        /* handed to the kernel on this connection, not answered     */
+	OP_HEAD = 1u << 1,        /* SENT: the first of its frame                              */
+	OP_DONE = 1u << 2,        /* has its result                                            */
+	OP_AGAIN = 1u << 3,       /* was handed over on an earlier connection: may be done     */
+	OP_KNOWN_BY_ID = 1u << 4, /* the writer recognises it (for an object: all of its operations) */
+	OP_FOLLOWS = 1u << 5      /* a slice: stays in the frame of the operation before it    */
+};
+
+struct op {
+	uint32_t offset; /* in call->encoded */
+	uint8_t type;
+	uint8_t flags;
+	uint16_t reserved;
+};
+
+struct call {
+	struct call *next, *prev;
+	uint64_t id;          /* operation i of it has the number `id + i` in this client */
+	uint64_t deadline_ns; /* UINT64_MAX: none */
+	size_t count;
+	size_t open;     /* operations without a result */
+	size_t cursor;   /* nothing before it waits to be sent */
+	size_t bytes;    /* of encoded */
+	uint32_t losses; /* connections that were lost with something of it unanswered */
+	bool finished;
+	enum shmeta_status status; /* the gravest that a frame of it met, see outcome_is_graver() */
+	struct shmeta_token token;
+	struct shmeta_result *results; /* the caller's, or its own */
+	pthread_cond_t *waiter;        /* of a shmeta_write() that waits: its answered; NULL: submitted */
+	pthread_cond_t answered;
+	shmeta_done_fn *done;
+	void *arg;
+	uint8_t *encoded;
+	struct op ops[];
+};
+
+struct call_list {
+	struct call *first, *last;
+};
+
+enum link_state { LINK_DOWN, LINK_GREETING, LINK_UP };
+
+struct shmeta_client {
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta *instance;
+	uint32_t calls_max;
+	uint32_t bytes_max;
+	uint32_t submit_timeout_ms;
+
+	pthread_mutex_t lock;
+	bool closing;
+	bool polling;           /* a thread waits in poll(2) for the descriptor: it alone receives and closes */
+	struct call_list calls; /* without all of their results, in the order they were made */
+	struct call_list ready; /* submitted ones whose callback is due */
+	uint32_t call_count;    /* of calls */
+	size_t bytes;           /* of calls and ready */
+	uint64_t last_id;
+
+	enum link_state state;
+	int fd;
+	uint64_t fd_dev, fd_ino;
+	uint64_t hello_id;
+	uint64_t epoch;       /* of the writer that was last connected; 0: none */
+	uint32_t frame_max;   /* of the connection */
+	uint32_t frames_max;  /* unanswered at a time */
+	uint32_t frames;      /* unanswered, those of forgotten calls too */
+	size_t answer_bytes;  /* that their answers may have */
+	struct call *sending; /* no call before it has operations that wait to be sent */
+	uint64_t stalled_ns;  /* the kernel had no memory: try again then; 0: it has */
+	bool blocked;         /* the kernel took no more: wait for POLLOUT */
+	bool leaving;         /* the writer takes no more writes: reconnect when the rest is answered */
+	uint64_t greeted_by_ns;
+	uint64_t backoff_ns, retry_ns;
+	uint64_t random;
+	struct shmeta_err why; /* the link is down */
+	uint64_t packet[(SHMETA_FRAME_MAX + 8) / 8];
+};
+
+static const uint64_t NEVER = UINT64_MAX;
+
+/* ---- calls --------------------------------------------------------------------------------------------------------------- */
+
+/* Encode. results NULL: it brings its own. unit_max: bytes of operations that one frame can carry. The sentence of what is wrong
+ * goes to err. Takes no lock. */
+enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
+                                    struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
+void shmeta__call_free(struct call *call);
+void shmeta__call_append(struct call_list *list, struct call *call);
+void shmeta__call_unlink(struct call_list *list, struct call *call);
+static inline size_t op_end(const struct call *call, size_t i)
+{
+	return i + 1 < call->count ? call->ops[i + 1].offset : call->bytes;
+}
+/* Where the operations end that share a frame with operation i for certain. */
+size_t shmeta__unit_end(const struct call *call, size_t i);
+/* sentence "": that of the status. */
+void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
+/* Give operations [from, to) that have no result this one. */
+void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
+/* The results of the frame that began with operation i: ERR_PROTOCOL when they are not its. */
+enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame);
+/* Where the frame ends that began with operation i; 0: none did. */
+size_t shmeta__frame_end(const struct call *call, size_t i);
+/* Something of it may have been done without our knowing. */
+bool shmeta__op_is_exposed(const struct op *op);
+
+/* ---- the connection ------------------------------------------------------------------------------------------------------- */
+
+/* Everything that can be done without waiting: reconnect, receive, send. Not while another thread polls. */
+void shmeta__link_step(struct shmeta_client *client, uint64_t now_ns);
+/* Send what can be sent. Also while another thread polls. */
+void shmeta__link_send(struct shmeta_client *client, uint64_t now_ns);
+/* Connect and say HELLO if it is due. */
+void shmeta__link_connect(struct shmeta_client *client, uint64_t now_ns);
+void shmeta__link_close(struct shmeta_client *client);
+short shmeta__link_events(const struct shmeta_client *client);
+/* When something is due that no descriptor announces. */
+uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
+/* What operations of one unit may take in a frame. */
+size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
+
+/* client.c, called by the above: all results are there; nobody will wait any longer. */
+void shmeta__call_finish(struct shmeta_client *client, struct call *call);
+void shmeta__call_expire(struct shmeta_client *client, struct call *call);
+
+#endif

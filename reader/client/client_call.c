@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Calls: operations encoded once, results put where they belong. Nothing here knows of sockets or locks. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "reader/client/client.h"
+
+void shmeta__call_append(struct call_list *list, struct call *call)
+{
+	call->next = NULL;
+	call->prev = list->last;
+	if (list->last != NULL)
+		list->last->next = call;
+	else
+		list->first = call;
+	list->last = call;
+}
+
+void shmeta__call_unlink(struct call_list *list, struct call *call)
+{
+	if (call->prev != NULL)
+		call->prev->next = call->next;
+	else
+		list->first = call->next;
+	if (call->next != NULL)
+		call->next->prev = call->prev;
+	else
+		list->last = call->prev;
+}
+
+void shmeta__call_free(struct call *call)
+{
+	free(call);
+}
+
+/* ---- encoding ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_slice(const struct shmeta_op *op)
+{
+	return op->type == SHMETA_OP_ADD_SLICE;
+}
+
+/* Sizes of everything, or the sentence. An object with its slices is one unit: it must fit one frame. */
+static enum shmeta_status measure(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
+                                  size_t *ret_bytes, struct shmeta_err *err)
+{
+	size_t bytes = 0, unit = 0, first = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t one = shmeta__op_bytes(&ops[i]);
+
+		if (one == SIZE_MAX) {
+			if (shmeta__op_check(&ops[i], err) == SHMETA_OK)
+				(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "it cannot be sent");
+			return shmeta_fail_prefix(err, "operation %zu", i);
+		}
+		if (is_slice(&ops[i]) &&
+		    (i == 0 || (!is_slice(&ops[i - 1]) && ops[i - 1].type != SHMETA_OP_COMMIT_OBJECT)))
+			return shmeta_fail(
+				err, SHMETA_ERR_INVALID_ARGUMENT,
+				"operation %zu: a slice stands right behind its commit_object or another slice of it",
+				i);
+		if (!is_slice(&ops[i])) {
+			unit = 0;
+			first = i;
+		}
+		unit += one;
+		if (unit > unit_max)
+			return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+			                   "operation %zu: %s%s takes more than the %zu bytes that one frame carries",
+			                   first, shmeta__op_name(ops[first].type),
+			                   is_slice(&ops[i]) ? " with its slices" : "", unit_max);
+		bytes += one;
+		if (bytes > bytes_max)
+			return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+			                   "the first %zu of %zu operations take %zu bytes: output_bytes allows %zu",
+			                   i + 1, count, bytes, bytes_max);
+	}
+	*ret_bytes = bytes;
+	return SHMETA_OK;
+}
+
+static void encode(struct call *call, const struct shmeta_op *ops)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < call->count; i++) {
+		const struct shmeta_op *op = &ops[i];
+
+		call->ops[i].offset = (uint32_t)at;
+		call->ops[i].type = (uint8_t)op->type;
+		if (is_slice(op))
+			call->ops[i].flags |= OP_FOLLOWS;
+		if (op->request_id[0] != 0 || op->request_id[1] != 0)
+			call->ops[i].flags |= OP_KNOWN_BY_ID;
+		at += shmeta__op_encode(op, call->encoded + at, call->bytes - at);
+	}
+	/* An object is sent again as a whole or not at all. */
+	for (size_t i = 0, end; i < call->count; i = end) {
+		unsigned int all = OP_KNOWN_BY_ID;
+
+		end = shmeta__unit_end(call, i);
+		for (size_t k = i; k < end; k++)
+			all &= call->ops[k].flags;
+		for (size_t k = i; k < end; k++)
+			call->ops[k].flags = (uint8_t)((call->ops[k].flags & ~(unsigned int)OP_KNOWN_BY_ID) | all);
+	}
+}
+
+enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
+                                    struct shmeta_result *results, struct call **ret, struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	struct call *call;
+	size_t bytes = 0, head, own;
+
+	if (ops == NULL || count == 0)
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "there are no operations");
+	status = measure(ops, count, unit_max, bytes_max, &bytes, err);
+	if (status != SHMETA_OK)
+		return status;
+	/* bytes_max bounds the count: each operation takes at least 128 bytes of it. */
+	head = (sizeof *call + count * sizeof call->ops[0] + 15) / 16 * 16;
+	own = results == NULL ? count * sizeof *results : 0;
+	call = calloc(1, head + own + bytes);
+	if (call == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for %zu operations", count);
+	call->count = call->open = count;
+	call->bytes = bytes;
+	call->status = SHMETA_OK;
+	call->deadline_ns = NEVER;
+	call->results = results != NULL ? results : (struct shmeta_result *)(void *)((char *)call + head);
+	call->encoded = (uint8_t *)call + head + own;
+	encode(call, ops);
+	*ret = call;
+	return SHMETA_OK;
+}
+
+size_t shmeta__unit_end(const struct call *call, size_t i)
+{
+	do
+		i++;
+	while (i < call->count && (call->ops[i].flags & OP_FOLLOWS) != 0);
+	return i;
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------------- */
+
+/* What the caller must know first of a call whose frames met with different fates: that something may have been done unseen, then
+ * that something was not done, then that something is not shown yet. */
+static unsigned int gravity(enum shmeta_status status)
+{
+	switch (status) {
+	case SHMETA_ERR_OUTCOME_UNKNOWN:
+		return 4;
+	case SHMETA_ERR_TIMEOUT:
+		return 3;
+	case SHMETA_ERR_NOT_CACHED:
+		return 1;
+	default:
+		return status == SHMETA_OK ? 0 : 2;
+	}
+}
+
+static void merge_status(struct call *call, enum shmeta_status status)
+{
+	if (gravity(status) > gravity(call->status))
+		call->status = status;
+}
+
+static void op_done(struct call *call, size_t i)
+{
+	call->ops[i].flags = (uint8_t)((call->ops[i].flags & ~(OP_SENT | OP_HEAD | OP_AGAIN)) | OP_DONE);
+	call->open--;
+}
+
+void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence)
+{
+	*ret = (struct shmeta_result){.status = status};
+	(void)snprintf(ret->text, sizeof ret->text, "%.*s", (int)sizeof ret->text - 1,
+	               sentence[0] != 0 ? sentence : shmeta_strerror(status));
+}
+
+void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence)
+{
+	for (size_t i = from; i < to; i++) {
+		if ((call->ops[i].flags & OP_DONE) != 0)
+			continue;
+		shmeta__result_set(&call->results[i], status, sentence);
+		op_done(call, i);
+		merge_status(call, status);
+	}
+}
+
+size_t shmeta__frame_end(const struct call *call, size_t i)
+{
+	if (i >= call->count || (call->ops[i].flags & (OP_SENT | OP_HEAD)) != (OP_SENT | OP_HEAD))
+		return 0;
+	do
+		i++;
+	while (i < call->count && (call->ops[i].flags & (OP_SENT | OP_HEAD)) == OP_SENT);
+	return i;
+}
+
+static bool is_later(const struct shmeta_token *a, const struct shmeta_token *b)
+{
+	return a->generation > b->generation || (a->generation == b->generation && a->txn > b->txn);
+}
+
+enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame)
+{
+	const struct shmeta_token token = {.generation = frame->generation, .txn = frame->txn};
+	const uint8_t *at = (const uint8_t *)(frame + 1);
+	size_t left = frame->head.bytes - sizeof *frame, end = shmeta__frame_end(call, i), used;
+
+	if (frame->result_count != end - i || (frame->status != SHMETA_OK && frame->status != SHMETA_ERR_NOT_CACHED))
+		return SHMETA_ERR_PROTOCOL;
+	for (size_t k = i; k < end; k++) {
+		if (shmeta__result_decode((enum shmeta_op_type)call->ops[k].type, at, left, &call->results[k], &used) !=
+		    SHMETA_OK)
+			return SHMETA_ERR_PROTOCOL;
+		at += used;
+		left -= used;
+	}
+	if (left != 0)
+		return SHMETA_ERR_PROTOCOL;
+	for (size_t k = i; k < end; k++)
+		op_done(call, k);
+	merge_status(call, (enum shmeta_status)frame->status);
+	if (is_later(&token, &call->token))
+		call->token = token;
+	return SHMETA_OK;
+}
+
+bool shmeta__op_is_exposed(const struct op *op)
+{
+	return (op->flags & OP_DONE) == 0 && (op->flags & (OP_SENT | OP_AGAIN)) != 0;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reading packed string maps. */
+#include <string.h>
+
+#include "include/shmeta.h"
+#include "shm/page/once.h"
+
+/* Cut `bytes` off the front of what is left; 0 when there are not so many. */
+static int take(const char **at, size_t *left, size_t bytes, const char **ret)
+{
+	if (bytes > *left)
+		return 0;
+	*ret = *at;
+	*at += bytes;
+	*left -= bytes;
+	return 1;
+}
+
+enum shmeta_status shmeta_map_next(const struct shmeta_map *map, size_t *cursor, struct shmeta_str *ret_key,
+                                   struct shmeta_str *ret_value)
+{
+	const char *at, *sizes, *key, *value;
+	uint32_t key_bytes, value_bytes;
+	size_t left;
+
+	if (map == NULL || cursor == NULL || ret_key == NULL || ret_value == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (*cursor == map->bytes)
+		return SHMETA_END;
+	if (*cursor > map->bytes)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	at = (const char *)map->data + *cursor;
+	left = map->bytes - *cursor;
+	if (!take(&at, &left, 8, &sizes))
+		return SHMETA_ERR_CORRUPT;
+	shmeta__copy_once(&key_bytes, sizes, 4); /* the map may lie in a page of the store */
+	shmeta__copy_once(&value_bytes, sizes + 4, 4);
+	if (!take(&at, &left, key_bytes, &key) || !take(&at, &left, value_bytes, &value))
+		return SHMETA_ERR_CORRUPT;
+	*ret_key = (struct shmeta_str){key, key_bytes};
+	*ret_value = (struct shmeta_str){value, value_bytes};
+	*cursor = map->bytes - left;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key, struct shmeta_str *ret_value)
+{
+	struct shmeta_str k, v;
+	enum shmeta_status status;
+	size_t cursor = 0, bytes;
+
+	if (map == NULL || key == NULL || ret_value == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	bytes = strlen(key);
+	while ((status = shmeta_map_next(map, &cursor, &k, &v)) == SHMETA_OK) {
+		if (k.bytes == bytes && memcmp(k.data, key, bytes) == 0) {
+			*ret_value = v;
+			return SHMETA_OK;
+		}
+	}
+	return status == SHMETA_END ? SHMETA_ABSENT : status;
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Segments: which one holds an offset, which one a time, the last one, those of a range. */
+#include "reader/lookup/lookup.h"
+
+#include <string.h>
+
+/* ---- one segment --------------------------------------------------------------------------------------------------------------- */
+
+static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct known known = {shmeta__part_synced_at_ns(&h->part), shmeta__part_ttl_ms(&h->part)};
+
+	if (known.synced_at_ns < assured_ns)
+		known.synced_at_ns = assured_ns;
+	lookup_age(h->reader, SHMETA_CLASS_SEGMENT, 0, &known, ret_fresh);
+}
+
+/* Not in a segment that the store has: the source may have one that cannot be served. What is at or beyond the high watermark is in
+ * none. */
+static __attribute__((noinline)) enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic,
+                                                                   size_t topic_bytes, const uint64_t *offset,
+                                                                   enum shmeta_status status)
+{
+	const struct missing missing = {SHMETA_CLASS_SEGMENT, .name = topic, .name_bytes = topic_bytes,
+	                                .partition_id = (uint32_t)h->part_key, .offset = offset};
+
+	return offset != NULL && status == SHMETA_ABSENT_AT_END ? status
+	                                                        : unless_quarantined(h->reader, &missing, status);
+}
+
+static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, const char *topic,
+                                                                     size_t topic_bytes, uint64_t offset,
+                                                                     uint64_t assured_ns, struct shmeta_segment *ret,
+                                                                     struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = handle_right(h);
+
+	if (unlikely(status == SHMETA_ABSENT))
+		return shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	status = shmeta__part_find(&h->part, offset, ret);
+	if (ret_fresh != NULL)
+		segment_age(h, assured_ns, ret_fresh);
+	return likely(!is_absent(status)) ? status : segment_absent(h, topic, topic_bytes, &offset, status);
+}
+
+/* What was found by asking, its strings in the caller's buffer if there is one: the next lookup need not find it there. */
+static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topic, size_t topic_bytes,
+                                       const struct shmeta_read *read, struct shmeta_segment *segment)
+{
+	enum shmeta_status status;
+
+	if (read->buffer == NULL)
+		return SHMETA_OK;
+	status = shmeta__part_strings(&h->part, topic, topic_bytes, segment, read->buffer, read->buffer_bytes);
+	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(h->reader, read, "the segment's strings");
+}
+
+static enum shmeta_status find_with_strings(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
+                                            uint64_t assured_ns, struct shmeta_segment *ret,
+                                            struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
+
+	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, read, ret);
+}
+
+static enum shmeta_status find_fresh(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
+                                     struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = {SHMETA_CLASS_SEGMENT, h->topic, h->topic_bytes, (uint32_t)h->part_key};
+	struct asked asked = {h->reader, h, 0};
+	struct shmeta_freshness fresh = {0};
+	struct shmeta_segment segment;
+	enum shmeta_status status = find_with_strings(h, offset, read, 0, &segment, &fresh);
+
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__asked_begin(h->reader, h, &want, read, &asked);
+		if (status == SHMETA_OK)
+			status = find_with_strings(asked.handle, offset, read, asked.synced_at_ns, &segment, &fresh);
+	}
+	status = shmeta__asked_end(h->reader, &asked, status);
+	if (status == SHMETA_OK)
+		*ret = segment;
+	if (ret_fresh != NULL && status >= 0)
+		*ret_fresh = fresh;
+	return status;
+}
+
+static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_handle *h, uint64_t offset,
+                                                                const struct shmeta_read *read,
+                                                                struct shmeta_segment *ret,
+                                                                struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_reader *r = h->reader;
+	uint64_t begun_ns = shmeta__monotonic_ns();
+	enum shmeta_status status;
+	int asks;
+
+	status = lookup_options(r, read, &asks);
+	if (status != SHMETA_OK)
+		return status;
+	if (asks)
+		return find_fresh(h, offset, read, ret, ret_fresh);
+	status = find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh);
+	sample_lookup(r, begun_ns, h->part_key);
+	return lookup_done(r, status);
+}
+
+enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
+                                       struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_reader *r;
+
+	if (unlikely(h == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (unlikely(shmeta_peek(h->fork_word) != h->token))
+		return shmeta__handle_unusable(h);
+	r = h->reader;
+	if (unlikely(r->snapshot == 0))
+		return SHMETA_ERR_NO_SNAPSHOT;
+	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0 || read != NULL))
+		return find_rarely(h, offset, read, ret, ret_fresh);
+	return lookup_done(r, find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh));
+}
+
+static inline enum shmeta_status find_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                            uint32_t partition_id, uint64_t offset, uint64_t assured_ns,
+                                            struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_handle *h;
+	enum shmeta_status status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_SEGMENT,
+	                                                    assured_ns, ret_fresh, &h);
+
+	return likely(status == SHMETA_OK) ? find(h, topic, topic_bytes, offset, assured_ns, ret, ret_fresh) : status;
+}
+
+static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const struct want *want, uint64_t offset,
+                                                  const struct shmeta_read *read, uint64_t assured_ns,
+                                                  struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_handle *h;
+	enum shmeta_status status = shmeta__partition_named(r, want->topic, want->topic_bytes, want->partition_id,
+	                                                    SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh, &h);
+
+	if (status == SHMETA_OK)
+		status = find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
+	return status != SHMETA_OK ? status : give_strings(h, want->topic, want->topic_bytes, read, ret);
+}
+
+static enum shmeta_status find_named_fresh(struct shmeta_reader *r, const struct want *want, uint64_t offset,
+                                           const struct shmeta_read *read, struct shmeta_segment *ret,
+                                           struct shmeta_freshness *ret_fresh)
+{
+	struct asked asked = {r, NULL, 0};
+	struct shmeta_freshness fresh = {0};
+	struct shmeta_segment segment;
+	enum shmeta_status status = find_named_with_strings(r, want, offset, read, 0, &segment, &fresh);
+
+	if (must_ask(read, status, &fresh)) {
+		status = shmeta__asked_begin(r, NULL, want, read, &asked);
+		if (status == SHMETA_OK)
+			status = find_named_with_strings(asked.reader, want, offset, read, asked.synced_at_ns, &segment,
+			                                 &fresh);
+	}
+	status = shmeta__asked_end(r, &asked, status);
+	if (status == SHMETA_OK)
+		*ret = segment;
+	if (ret_fresh != NULL && status >= 0)
+		*ret_fresh = fresh;
+	return status;
+}
+
+enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                             uint32_t partition_id, uint64_t offset, const struct shmeta_read *read,
+                                             struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status;
+	uint64_t begun_ns = 0;
+	int asks;
+
+	if (unlikely(r == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	status = name_fits(r, "topic", topic, topic_bytes);
+	if (likely(status == SHMETA_OK))
+		status = lookup_options(r, read, &asks);
+	if (unlikely(status != SHMETA_OK))
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
+	if (unlikely(asks)) {
+		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
+
+		return find_named_fresh(r, &want, offset, read, ret, ret_fresh);
+	}
+	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
+		begun_ns = shmeta__monotonic_ns();
+	status = find_named(r, topic, topic_bytes, partition_id, offset, 0, ret, ret_fresh);
+	if (unlikely(begun_ns != 0))
+		sample_lookup(r, begun_ns, shmeta__part_key(0, partition_id));
+	return lookup_done(r, status);
+}
+
+typedef enum shmeta_status (*part_lookup)(struct shmeta__part *part, int64_t argument, struct shmeta_segment *ret);
+
+static enum shmeta_status by_timestamp(struct shmeta__part *part, int64_t timestamp_ms, struct shmeta_segment *ret)
+{
+	return shmeta__part_find_timestamp(part, timestamp_ms, ret);
+}
+
+static enum shmeta_status by_position(struct shmeta__part *part, int64_t unused, struct shmeta_segment *ret)
+{
+	(void)unused;
+	return shmeta__part_last(part, ret);
+}
+
+static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup lookup, int64_t argument,
+                                  struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status;
+
+	if (h == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(h->fork_word) != h->token)
+		return shmeta__handle_unusable(h);
+	status = lookup_ready(h->reader);
+	if (status != SHMETA_OK)
+		return status;
+	status = handle_right(h);
+	if (status == SHMETA_ABSENT) {
+		status = shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, 0, ret_fresh);
+	} else if (status == SHMETA_OK) {
+		status = lookup(&h->part, argument, ret);
+		if (ret_fresh != NULL)
+			segment_age(h, 0, ret_fresh);
+		if (is_absent(status))
+			status = segment_absent(h, h->topic, h->topic_bytes, NULL, status);
+	}
+	return lookup_done(h->reader, status);
+}
+
+enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *h, int64_t timestamp_ms,
+                                                     struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	return find_by(h, by_timestamp, timestamp_ms, ret, ret_fresh);
+}
+
+enum shmeta_status shmeta_last_segment(struct shmeta_handle *h, struct shmeta_segment *ret,
+                                       struct shmeta_freshness *ret_fresh)
+{
+	return find_by(h, by_position, 0, ret, ret_fresh);
+}
+
+enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds, enum shmeta_status *ret_status,
+                                        struct shmeta_segment *ret)
+{
+	if (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i++)
+		if (finds[i].handle == NULL || finds[i].handle->reader == NULL ||
+		    finds[i].handle->reader != finds[0].handle->reader)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i++) {
+		ret_status[i] = shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &ret[i], NULL);
+		if (ret_status[i] == SHMETA_ERR_NO_SNAPSHOT || ret_status[i] == SHMETA_ERR_FORKED ||
+		    ret_status[i] == SHMETA_ERR_EXPIRED)
+			return ret_status[i];
+	}
+	return SHMETA_OK;
+}
+
+/* ---- strings --------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_segment_strings(struct shmeta_handle *h, struct shmeta_segment *segment, char *buffer,
+                                          size_t bytes)
+{
+	enum shmeta_status status;
+
+	if (h == NULL || segment == NULL || (buffer == NULL && bytes != 0))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(h->fork_word) != h->token)
+		return shmeta__handle_unusable(h);
+	status = lookup_ready(h->reader);
+	if (status != SHMETA_OK)
+		return status;
+	status = handle_right(h);
+	if (status == SHMETA_OK)
+		status = shmeta__part_strings(&h->part, h->topic, h->topic_bytes, segment, buffer, bytes);
+	return lookup_done(h->reader, status);
+}
+
+enum shmeta_status shmeta_segment_strings_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                                struct shmeta_segment *segment, char *buffer, size_t bytes)
+{
+	enum shmeta_status status;
+	struct shmeta_handle *h;
+
+	if (r == NULL || segment == NULL || (buffer == NULL && bytes != 0))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", topic, topic_bytes);
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
+	status = shmeta__partition_named(r, topic, topic_bytes, segment->partition_id, SHMETA_CLASS_SEGMENT, 0, NULL,
+	                                 &h);
+	if (status == SHMETA_OK)
+		status = shmeta__part_strings(&h->part, topic, topic_bytes, segment, buffer, bytes);
+	return lookup_done(r, status);
+}
+
+/* ---- ranges ------------------------------------------------------------------------------------------------------------------------ */
+
+/* The iterator opens the partition for itself: it outlives the handle it was made from. */
+static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shmeta_handle *h, uint64_t from,
+                                     uint64_t to)
+{
+	struct shmeta_reader *r = iter->reader;
+	uint64_t key = h->part_key;
+	enum shmeta_status status;
+	const void *head;
+	size_t bytes;
+
+	iter->topic_id = (uint32_t)(key >> 32);
+	iter->partition_id = (uint32_t)key;
+	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__part_open(&iter->part, key, head, bytes, &r->view.pages);
+	if (status == SHMETA_OK)
+		status = shmeta__part_seek(&iter->part, from, to - 1, &iter->cursor);
+	if (status == SHMETA_END) {
+		iter->done = 1;
+		status = SHMETA_OK;
+	}
+	return status;
+}
+
+enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, uint64_t to, struct shmeta_iter **ret)
+{
+	struct shmeta_iter *iter = NULL;
+	enum shmeta_status status;
+
+	if (h == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(h->fork_word) != h->token)
+		return shmeta__handle_unusable(h);
+	status = lookup_ready(h->reader);
+	if (status != SHMETA_OK)
+		return status;
+	if (from > to)
+		return shmeta__reader_fail(h->reader, SHMETA_ERR_INVALID_ARGUMENT,
+		                           "segments of [%llu, %llu): from is behind to", (unsigned long long)from,
+		                           (unsigned long long)to);
+	status = handle_right(h);
+	if (status == SHMETA_ABSENT)
+		status = shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, 0, NULL);
+	if (status == SHMETA_OK)
+		status = shmeta__iter_new(h->reader, ITER_SEGMENTS, SHMETA_DB_COUNT, &iter);
+	if (status == SHMETA_OK) {
+		if (from == to)
+			iter->done = 1;
+		else
+			status = open_range(iter, h, from, to);
+	}
+	status = lookup_done(h->reader, status);
+	if (status == SHMETA_OK)
+		*ret = iter;
+	else
+		shmeta_iter_free(iter);
+	return status;
+}
+
+enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_segment *ret)
+{
+	enum shmeta_status status = shmeta__iter_ready(iter, ITER_SEGMENTS);
+
+	if (status != SHMETA_OK || ret == NULL)
+		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
+	if (iter->done)
+		return list_done(iter->reader);
+	status = shmeta__part_next(&iter->part, &iter->cursor, ret);
+	if (status == SHMETA_END) {
+		iter->done = 1;
+		return list_done(iter->reader);
+	}
+	return lookup_done(iter->reader, status);
+}

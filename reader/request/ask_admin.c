@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are read again, consent to a source, and
+ * that readers let go. */
+#include "reader/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/wire/op.h"
+
+/* ---- objects ---------------------------------------------------------------------------------------------------------------- */
+
+struct shmeta_objects {
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta *instance;
+	uint32_t flags, timeout_ms;
+	int more;      /* there are pages behind this one */
+	size_t at;     /* of the next object in the page */
+	uint32_t left; /* objects in the page from there on */
+	struct shmeta_object last;
+	union {
+		struct shmeta_frame_objects frame;
+		char bytes[sizeof(struct shmeta_frame_objects) + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX];
+	} request; /* holds the strings of last once a page is asked for: the page may be overwritten by what is no answer */
+	union {
+		struct shmeta_frame_object_list head;
+		uint64_t align[SHMETA_FRAME_MAX / 8];
+	} page;
+};
+
+static enum shmeta_status next_page(struct shmeta_objects *list)
+{
+	struct shmeta_frame_objects *frame = &list->request.frame;
+	struct answer answer = {
+		.body_type = SHMETA_FRAME_OBJECT_LIST, .body = &list->page, .body_room = sizeof list->page};
+	struct shmeta *instance = list->instance;
+	struct shmeta_str *after[] = {&list->last.s3_bucket, &list->last.s3_key};
+	uint64_t deadline = shmeta__deadline_of(list->timeout_ms);
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+	size_t at = sizeof *frame;
+
+	memcpy(list->request.bytes + at, instance->tenant, instance->tenant_bytes);
+	at += instance->tenant_bytes;
+	for (size_t i = 0; i < 2; i++) {
+		/* Asked again, they are where they belong already. */
+		if (after[i]->bytes > 0)
+			memmove(list->request.bytes + at, after[i]->data, after[i]->bytes);
+		after[i]->data = list->request.bytes + at;
+		at += after[i]->bytes;
+	}
+	*frame = (struct shmeta_frame_objects){.head = {.bytes = (uint32_t)at, .type = SHMETA_FRAME_OBJECTS},
+	                                       .flags = list->flags};
+	frame->tenant_bytes = (uint32_t)instance->tenant_bytes;
+	frame->bucket_bytes = (uint32_t)after[0]->bytes;
+	frame->key_bytes = (uint32_t)after[1]->bytes;
+	frame->timeout_ms = shmeta__left_ms(deadline);
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame->head, deadline, &answer, &err);
+	if (status == SHMETA_OK && answer.body_bytes == 0)
+		status = shmeta_fail(&err, SHMETA_ERR_PROTOCOL, "%s: the writer answered something else",
+		                     core->directory);
+	shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	list->at = sizeof list->page.head;
+	list->left = list->page.head.object_count;
+	/* A page without objects would have us ask for the same one for ever. */
+	list->more = list->left > 0 && list->page.head.more != 0;
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, uint32_t timeout_ms,
+                                       struct shmeta_objects **ret)
+{
+	struct shmeta_objects *list;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	if ((flags & ~(uint32_t)SHMETA_OBJECTS_DELETABLE) != 0) {
+		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "objects: flags %#x are none", flags);
+		return shmeta__instance_fail(instance, &err);
+	}
+	if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	list = calloc(1, sizeof *list);
+	if (list == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	shmeta__instance_ref(instance);
+	list->fork_word = instance->fork_word;
+	list->token = instance->token;
+	list->instance = instance;
+	list->flags = (flags & SHMETA_OBJECTS_DELETABLE) != 0 ? SHMETA_OBJECTS_ASK_DELETABLE : 0;
+	list->timeout_ms = timeout_ms;
+	status = next_page(list);
+	if (status != SHMETA_OK)
+		shmeta_objects_free(list);
+	else
+		*ret = list;
+	return status;
+}
+
+enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta_object_info *ret)
+{
+	struct shmeta_object_info info;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	size_t used = 0;
+
+	if (list == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(list->fork_word) != list->token)
+		return SHMETA_ERR_FORKED;
+	if (list->left == 0) {
+		status = list->more ? next_page(list) : SHMETA_END;
+		if (status != SHMETA_OK)
+			return status;
+		if (list->left == 0)
+			return SHMETA_END;
+	}
+	status = shmeta__object_decode((const char *)&list->page + list->at, list->page.head.head.bytes - list->at,
+	                               &info, &used);
+	if (status != SHMETA_OK) {
+		(void)shmeta_fail(&err, status, "objects: the writer's answer cannot be parsed");
+		return shmeta__instance_fail(list->instance, &err);
+	}
+	list->at += used;
+	list->left--;
+	list->last = info.object;
+	*ret = info;
+	return SHMETA_OK;
+}
+
+void shmeta_objects_free(struct shmeta_objects *list)
+{
+	if (list == NULL)
+		return;
+	/* In a forked child the instance may be gone already, and its lock is its parent's. */
+	if (shmeta_peek(list->fork_word) == list->token)
+		shmeta__instance_unref(list->instance);
+	free(list);
+}
+
+/* ---- invalidation -------------------------------------------------------------------------------------------------------------- */
+
+/* What makes no sense, as a sentence; NULL: it does. */
+static const char *nonsense(enum shmeta_class cls, const char *topic, size_t topic_bytes, uint32_t flags)
+{
+	if ((unsigned)cls >= SHMETA_CLASS_COUNT)
+		return "there is no such class";
+	if ((flags & ~(uint32_t)(SHMETA_INVALIDATE_PREFIX | SHMETA_INVALIDATE_DRY_RUN)) != 0)
+		return "there are no such flags";
+	if (cls >= SHMETA_CLASS_LIST)
+		return topic != NULL ? "this class is read again as a whole: topic must be NULL" : NULL;
+	if ((flags & SHMETA_INVALIDATE_PREFIX) != 0) {
+		if (cls != SHMETA_CLASS_TOPIC)
+			return "only topics are named by a prefix";
+		return topic == NULL || topic_bytes > SHMETA_NAME_MAX ? "a prefix has 0 to 249 bytes" : NULL;
+	}
+	return topic == NULL ? "this class needs a topic" : NULL;
+}
+
+enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class cls, const char *topic,
+                                     size_t topic_bytes, uint32_t partition_id, uint32_t flags, uint32_t timeout_ms,
+                                     struct shmeta_invalidated *ret)
+{
+	union {
+		struct shmeta_frame_invalidate frame;
+		char bytes[sizeof(struct shmeta_frame_invalidate) + SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
+	} packet = {.frame = {.head = {.type = SHMETA_FRAME_INVALIDATE}, .cls = cls, .partition_id = partition_id}};
+	struct shmeta_frame_invalidated done = {.topics = 0};
+	struct answer answer = {.body_type = SHMETA_FRAME_INVALIDATED, .body = &done, .body_room = sizeof done};
+	uint64_t deadline = shmeta__deadline_of(timeout_ms);
+	const char *wrong = nonsense(cls, topic, topic_bytes, flags);
+	size_t name = topic != NULL ? topic_bytes : 0;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	if (wrong == NULL && topic != NULL && (flags & SHMETA_INVALIDATE_PREFIX) == 0)
+		wrong = shmeta__name_error(topic, topic_bytes, SHMETA_NAME_MAX);
+	if (wrong != NULL) {
+		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "invalidate: %s", wrong);
+		return shmeta__instance_fail(instance, &err);
+	}
+	if (shmeta__instance_tenant(instance, &err) != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	packet.frame.flags = ((flags & SHMETA_INVALIDATE_PREFIX) != 0 ? SHMETA_INVALIDATE_ASK_PREFIX : 0u) |
+	                     ((flags & SHMETA_INVALIDATE_DRY_RUN) != 0 ? SHMETA_INVALIDATE_ASK_DRY_RUN : 0u);
+	packet.frame.name_bytes = (uint32_t)name;
+	packet.frame.tenant_bytes = (uint32_t)instance->tenant_bytes;
+	packet.frame.timeout_ms = shmeta__left_ms(deadline);
+	packet.frame.head.bytes = (uint32_t)(sizeof packet.frame + name + instance->tenant_bytes);
+	if (name > 0)
+		memcpy(packet.bytes + sizeof packet.frame, topic, name);
+	memcpy(packet.bytes + sizeof packet.frame + name, instance->tenant, instance->tenant_bytes);
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &packet.frame.head, deadline, &answer, &err);
+	if (status == SHMETA_OK && answer.body_bytes == 0)
+		status = shmeta_fail(&err, SHMETA_ERR_PROTOCOL, "%s: the writer answered something else",
+		                     core->directory);
+	if (status == SHMETA_OK)
+		status = shmeta__instance_answered(instance, &core, &err);
+	if (status == SHMETA_OK)
+		status = shmeta__wait_shown(core, done.generation, done.txn, deadline, &err);
+	if (core != NULL)
+		shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(instance, &err);
+	if (ret != NULL)
+		*ret = (struct shmeta_invalidated){
+			.topics = done.topics, .partitions = done.partitions, .records = done.records, .txn = done.txn};
+	return SHMETA_OK;
+}
+
+/* ---- consent ------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t fingerprint, uint32_t timeout_ms,
+                                        uint64_t *ret_fingerprint, char *text, size_t text_bytes)
+{
+	struct shmeta_frame_accept frame = {.head = {.bytes = sizeof frame, .type = SHMETA_FRAME_ACCEPT},
+	                                    .fingerprint = fingerprint};
+	struct answer answer = {.body_type = 0};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame.head, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (ret_fingerprint != NULL)
+		*ret_fingerprint = answer.frame.txn;
+	if (text != NULL && text_bytes != 0)
+		(void)snprintf(text, text_bytes, "%s", answer.text);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}
+
+/* ---- readers ------------------------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader, uint32_t timeout_ms,
+                                        uint64_t *ret_count)
+{
+	struct shmeta_frame_revoke frame = {.head = {.bytes = sizeof frame, .type = SHMETA_FRAME_REVOKE},
+	                                    .reader = reader};
+	struct answer answer = {.body_type = 0};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame.head, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (status == SHMETA_OK && ret_count != NULL)
+		*ret_count = answer.frame.txn;
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * <instance>/stats: what the writer knows of itself and of its readers, copied out every second, so that looking needs no socket
+ * and works when the writer is dead. A seqlock (PAIR 6): copy, then check that the sequence is even and has not moved. */
+#ifndef SHMETA_SHM_PAGE_STATS_PAGE_H
+#define SHMETA_SHM_PAGE_STATS_PAGE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "shm/page/frozen.h"
+#include "shm/page/order.h"
+#include "shm/page/slots.h"
+
+/* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
+enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1008, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
+
+/* One registered process. Names and numbers that the process gave itself were bounds-checked and are otherwise untrusted. */
+struct shmeta_stats_reader {
+	uint64_t registration;                  /*   0                                                   */
+	uint64_t pid;                           /*   8  as the writer sees it (SO_PEERCRED)              */
+	uint64_t agent_pid;                     /*  16  as the agent sees itself                         */
+	uint32_t uid;                           /*  24                                                   */
+	uint32_t gid;                           /*  28                                                   */
+	uint64_t connected_at_ns;               /*  32  CLOCK_BOOTTIME                                   */
+	uint64_t oldest_pin;                    /*  40  0: none                                          */
+	uint64_t pin_age_ns;                    /*  48  since the commit after it was published           */
+	uint64_t pin_lag;                       /*  56  commits since                                    */
+	uint32_t slots;                         /*  64  in use                                           */
+	uint32_t version;                       /*  68                                                   */
+	char name[64];                          /*  72                                                   */
+	struct shmeta_reader_counters counters; /* 136  sum over the slots                  */
+	uint64_t reserved[4];                   /* 224                                                   */
+};
+SHMETA_FROZEN(shmeta_stats_reader, registration, 0);
+SHMETA_FROZEN(shmeta_stats_reader, pid, 8);
+SHMETA_FROZEN(shmeta_stats_reader, agent_pid, 16);
+SHMETA_FROZEN(shmeta_stats_reader, uid, 24);
+SHMETA_FROZEN(shmeta_stats_reader, gid, 28);
+SHMETA_FROZEN(shmeta_stats_reader, connected_at_ns, 32);
+SHMETA_FROZEN(shmeta_stats_reader, oldest_pin, 40);
+SHMETA_FROZEN(shmeta_stats_reader, pin_age_ns, 48);
+SHMETA_FROZEN(shmeta_stats_reader, pin_lag, 56);
+SHMETA_FROZEN(shmeta_stats_reader, slots, 64);
+SHMETA_FROZEN(shmeta_stats_reader, version, 68);
+SHMETA_FROZEN(shmeta_stats_reader, name, 72);
+SHMETA_FROZEN(shmeta_stats_reader, counters, 136);
+SHMETA_FROZEN(shmeta_stats_reader, reserved, 224);
+SHMETA_FROZEN_SIZE(shmeta_stats_reader, 256);
+
+struct shmeta_stats {
+	uint8_t signature[8];   /*    0  "SHMSTATS"                                         */
+	uint32_t version;       /*    8  SHMETA_STATS_VERSION                               */
+	uint32_t reader_bytes;  /*   12  sizeof(struct shmeta_stats_reader)                 */
+	uint64_t sequence;      /*   16  odd: being written                     PAIR 6      */
+	uint64_t updated_at_ns; /*   24  CLOCK_BOOTTIME                                     */
+	uint32_t counter_count; /*   32  of counter[] in use; their order is the writer's list, appended only */
+	uint32_t reader_count;  /*   36  rows in use                                        */
+	uint32_t readers_total; /*   40  registered processes, shown or not                 */
+	uint32_t reserved1;     /*   44                                                     */
+	uint64_t reserved2[10]; /*   48                                                     */
+	/* What does not fit ends with "...": the longest sentence of a source, with since when before it, does. */
+	char source[SHMETA_STATS_TEXT];               /*  128  the source, without secrets                 */
+	char source_status[SHMETA_STATS_TEXT];        /* 1152  "connected", or since when and why not      */
+	char reason[SHMETA_STATS_TEXT];               /* 2176  why the phase is what it is; "": nothing to say */
+	char counter_name[SHMETA_STATS_COUNTERS][32]; /* 3200  so that any tool can print any counter */
+	uint64_t counter[SHMETA_STATS_COUNTERS];      /* 5248                               */
+	struct shmeta_reader_counters all_readers;    /* 5760  sum, those that have left included */
+	uint64_t reserved3[293];                      /* 5848                               */
+	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 8192                    */
+};
+SHMETA_FROZEN(shmeta_stats, signature, 0);
+SHMETA_FROZEN(shmeta_stats, version, 8);
+SHMETA_FROZEN(shmeta_stats, reader_bytes, 12);
+SHMETA_FROZEN(shmeta_stats, sequence, 16);
+SHMETA_FROZEN(shmeta_stats, updated_at_ns, 24);
+SHMETA_FROZEN(shmeta_stats, counter_count, 32);
+SHMETA_FROZEN(shmeta_stats, reader_count, 36);
+SHMETA_FROZEN(shmeta_stats, readers_total, 40);
+SHMETA_FROZEN(shmeta_stats, source, 128);
+SHMETA_FROZEN(shmeta_stats, source_status, 1152);
+SHMETA_FROZEN(shmeta_stats, counter_name, 3200);
+SHMETA_FROZEN(shmeta_stats, counter, 5248);
+SHMETA_FROZEN(shmeta_stats, all_readers, 5760);
+SHMETA_FROZEN(shmeta_stats, reason, 2176);
+SHMETA_FROZEN(shmeta_stats, reader, 8192);
+SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
+
+/* Writer: bracket every change of the page. */
+void shmeta__stats_begin(struct shmeta_stats *stats);
+void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
+/* Anyone: a consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries, ERR_CONTENDED: the writer stopped while
+ * it wrote; *ret then holds what is there, of which one row may be torn. */
+enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
+                                      struct shmeta_err *err);
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The configuration: one table. A line of it is the field, the parser's row, the manual's entry and the sample's line; nothing
+ * about an option is written anywhere else. Loading never changes what is running: it gives a new struct, judged whole, or every
+ * reason why not. */
+#ifndef SHMETA_WRITER_CONFIG_CONFIG_H
+#define SHMETA_WRITER_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "include/shmeta.h"
+#include "writer/engine/sync.h"
+
+/* TEXT  a string; min and max are its length
+ * BYTES a size: a number of bytes, or one with K, M, G or T (powers of 1024)
+ * MS    a duration: a number of milliseconds, or one with ms, s, m or h
+ * SEC   a duration: a number of seconds, or one with s, m or h
+ * COUNT a plain number
+ * BOOL  on, off, true, false, yes, no
+ * LEVEL err, warning, notice, info, debug */
+enum config_kind { CONFIG_TEXT, CONFIG_BYTES, CONFIG_MS, CONFIG_SEC, CONFIG_COUNT, CONFIG_BOOL, CONFIG_LEVEL };
+
+/* What it takes for a new value to be used. */
+enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
+
+/* T(section, name, default, min, max, when, help)         text
+ * N(section, name, kind, default, min, max, when, help)   everything else; the default is spelled as in a file */
+#define CONFIG_OPTIONS(T, N)                                                                                                         \
+	T(instance, name, "default", 1, 64, RESTART, "Name of the instance: letters, digits, '_', '-' and '.'.")                     \
+	T(instance, directory, "", 0, 4000, RESTART,                                                                                 \
+	  "Directory of the instance, an absolute path, best on tmpfs. Empty: the service manager's runtime "                        \
+	  "directory, else /run/shmeta/NAME.")                                                                                       \
+	T(source, uri, "", 0, 4000, RESTART,                                                                                         \
+	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://... or memory:. Empty: NAME.db in the "       \
+	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
+	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
+	  "Make the database, and the seven tables in an empty one, where there is none. Off: a source that is missing "             \
+	  "or empty is an error. The built-in default path of source.uri is always made.")                                           \
+	T(source, accept, "", 0, 16, RELOAD,                                                                                         \
+	  "Consent to publish a source that is another one than before and lost most of its topics or partitions: the "              \
+	  "fingerprint that status and the log show. Good for that one change. Empty: ask.")                                         \
+	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
+	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
+	N(source, follower_reads, BOOL, "off", 0, 1, RESTART,                                                                        \
+	  "Let CockroachDB's nearest replicas answer the full passes, some seconds behind, where nothing newer was "                 \
+	  "shown or written.")                                                                                                       \
+	T(source, password_file, "", 0, 4000, RESTART,                                                                               \
+	  "File whose first line is the password, read for each login; a name without '/' is a credential of the service "           \
+	  "manager. Empty: what libpq finds by itself.")                                                                             \
+	N(source, allow_insecure, BOOL, "off", 0, 1, RESTART,                                                                        \
+	  "Connect to another machine also without proof of which one answers (sslmode=verify-full).")                               \
+	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                                        \
+	  "The longest that one call to the source may wait for a lock or the network.")                                             \
+	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
+	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
+	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \
+	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them. Those that a newer "   \
+	  "version made are left as they are. Without them changes are found by comparing everything.")                              \
+	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
+	  "Size limit of a store generation. Address space until it is used.")                                                       \
+	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
+	  "How long the memory of a past commit is kept for readers that are not registered.")                                       \
+	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
+	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers SHMETA_ERR_EXPIRED. "           \
+	  "0: only where the store has no room left. Never less than store.grace_ms.")                                               \
+	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")                    \
+	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                                        \
+	  "Partitions are fresh this long after the source was read.")                                                               \
+	N(ttl, segment_ms, MS, "30s", 1, 604800000, RELOAD,                                                                          \
+	  "Segment indexes are fresh this long after the source was read.")                                                          \
+	N(ttl, list_ms, MS, "30s", 1, 604800000, RELOAD,                                                                             \
+	  "The list of topics is fresh this long after the source was read.")                                                        \
+	N(ttl, agent_ms, MS, "5s", 1, 604800000, RELOAD, "Agents are fresh this long after the source was read.")                    \
+	N(ttl, lease_ms, MS, "5s", 1, 604800000, RELOAD, "Leases are fresh this long after the source was read.")                    \
+	N(ttl, offset_ms, MS, "5s", 1, 604800000, RELOAD,                                                                            \
+	  "Committed offsets and groups are fresh this long after the source was read.")                                             \
+	N(feed, poll_min_ms, MS, "5ms", 1, 60000, RELOAD, "Interval of the change feed's polls while changes come.")                 \
+	N(feed, poll_max_ms, MS, "1s", 1, 600000, RELOAD,                                                                            \
+	  "Interval of the change feed's polls while nothing changes.")                                                              \
+	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
+	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                              \
+	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
+	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                   \
+	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
+	  "Have PostgreSQL's triggers NOTIFY: changes show sooner, and every commit there waits for one lock.")                      \
+	N(feed, changefeed, BOOL, "off", 0, 1, RESTART,                                                                              \
+	  "Follow CockroachDB by a changefeed, which the cluster has to allow (kv.rangefeed.enabled). Off: by full passes.")         \
+	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
+	N(refresh, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                 \
+	  "Most keys waiting to be fetched; a request beyond it is answered BUSY.")                                                  \
+	N(refresh, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                    \
+	  "Most memory for keys that readers asked for and for their requests; one beyond it is answered BUSY.")                     \
+	N(refresh, user_rate, COUNT, "50", 0, 1000000, RELOAD,                                                                       \
+	  "Most keys a second that are read from the source because one user asked; whoever joins a read that waits or is "          \
+	  "under way costs nothing. A key waits for its turn, and is answered BUSY when that would come after the "                  \
+	  "asker's deadline. Root and the daemon's user are not bound. 0: nobody is.")                                               \
+	N(refresh, user_burst, COUNT, "100", 1, 1000000, RELOAD,                                                                     \
+	  "So many of them at once for a user who has asked for nothing for a while.")                                               \
+	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
+	  "What a reader asked for and the source did not have is answered so for that long, if nothing tells "                      \
+	  "otherwise. 0: never.")                                                                                                    \
+	N(refresh, absent_max, COUNT, "10000", 0, 1000000, RELOAD,                                                                   \
+	  "Most of these absences remembered at a time; the oldest go first.")                                                       \
+	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")                   \
+	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
+	N(write, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                   \
+	  "Most operations waiting to be committed; a call beyond it is answered BUSY.")                                             \
+	N(write, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                      \
+	  "Most memory for operations waiting to be committed; a call beyond it is answered BUSY.")                                  \
+	N(write, connection_bytes, BYTES, "16M", 1 << 17, UINT64_C(1) << 36, RELOAD,                                                 \
+	  "Most of this memory for one connection.")                                                                                 \
+	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
+	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
+	  "How long operations wait for company before they are committed together.")                                                \
+	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
+	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or administers, "           \
+	  "with its key and result; all others, and refusals beyond ten, added up for a second per user and kind. Nothing is "       \
+	  "left out; a kill -9 loses the sums of the last second.")                                                                  \
+	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                              \
+	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, "               \
+	  "since readers may go by what they know until then. 0: just that.")                                                        \
+	N(load, commit_rows, COUNT, "100000", 100, 100000000, RESTART, "Rows in one commit while loading.")                          \
+	T(control, group, "shmeta", 0, 64, RESTART,                                                                                  \
+	  "Group that may connect to the control socket. Without such a group only the daemon's own group may. "                     \
+	  "Empty: the same.")                                                                                                        \
+	T(control, admin_group, "", 0, 64, RELOAD,                                                                                   \
+	  "Group whose members may administer (reload, invalidate, list objects), besides root and the daemon's user. Empty: none.") \
+	T(control, write_groups, "", 0, 1024, RELOAD,                                                                                \
+	  "Groups whose members may write, comma-separated, besides root and the daemon's user. Empty: none.")                       \
+	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")                       \
+	N(control, connections_max, COUNT, "1024", 8, 4096, RELOAD, "Most connections at a time.")                                   \
+	N(control, connections_reserved, COUNT, "16", 0, 1024, RELOAD,                                                               \
+	  "How many of them are kept for root and the daemon's user.")                                                               \
+	N(control, connections_per_user, COUNT, "64", 1, 4096, RELOAD,                                                               \
+	  "Most connections of one user that have not registered.")                                                                  \
+	N(control, registrations_per_user, COUNT, "512", 1, 4096, RELOAD, "Most registered processes of one user.")                  \
+	N(control, user_share, COUNT, "50", 1, 100, RELOAD,                                                                          \
+	  "Most that one user may take of the connections, readers' slots and queues that the others leave, in percent. "            \
+	  "100 where all agents run as one user. Root and the daemon's user are bound only by the whole.")                           \
+	N(control, requests_per_connection, COUNT, "1024", 1, 65536, RELOAD,                                                         \
+	  "Most refreshes that one connection may have in flight; more are answered BUSY.")                                          \
+	N(control, first_frame_ms, MS, "2s", 10, 60000, RELOAD, "How long a new connection may stay silent.")                        \
+	N(control, idle_s, SEC, "60s", 1, 86400, RELOAD,                                                                             \
+	  "How long a connection that has not registered may stay idle.")                                                            \
+	N(control, output_max_bytes, BYTES, "256K", 65536, 16777216, RELOAD,                                                         \
+	  "Answers that a client has not read, before its connection is closed.")                                                    \
+	N(log, level, LEVEL, "info", 3, 7, RELOAD,                                                                                   \
+	  "The least important messages to log: err, warning, notice, info, debug.")
+
+enum config_index {
+#define T(section, name, ...) CONFIG_##section##_##name,
+#define N(section, name, ...) CONFIG_##section##_##name,
+	CONFIG_OPTIONS(T, N)
+#undef T
+#undef N
+		CONFIG_OPTION_COUNT
+};
+
+struct config_override {
+	char *prefix;
+	uint64_t ttl_ms;
+	char *origin;
+};
+
+struct config {
+#define T(section, name, ...) char *section##_##name;
+#define N(section, name, ...) uint64_t section##_##name;
+	CONFIG_OPTIONS(T, N)
+#undef T
+#undef N
+	char *origin[CONFIG_OPTION_COUNT];  /* "default", "FILE:LINE", a flag, or a variable */
+	char *pending[CONFIG_OPTION_COUNT]; /* as shown: the value that a restart will bring; NULL: the same */
+	struct config_override *overrides;  /* ttl_override "PREFIX" { ttl_ms = ... } */
+	size_t override_count;
+	char *file; /* NULL: none was named */
+};
+
+struct config_option {
+	const char *section, *name, *key; /* key: "section.name" */
+	enum config_kind kind;
+	enum config_when when;
+	const char *standard; /* the default, as in a file */
+	uint64_t min, max;
+	const char *help;
+	size_t at; /* in struct config: char * for TEXT, uint64_t otherwise */
+};
+extern const struct config_option config_options[CONFIG_OPTION_COUNT];
+
+/* From the command line; NULL: not given. They win over the file. */
+struct config_flags {
+	const char *file, *source, *directory, *instance;
+	bool create;
+};
+
+/* problem() is told of every mistake, in the order of the lines: "FILE:LINE: KEY: what is wrong". refused() (may be NULL) is called
+ * once when there were any: with the instance directory, as far as the flags and what could be read of the file name it. */
+struct config_listener {
+	void *arg;
+	void (*problem)(void *arg, const char *sentence);
+	void (*refused)(void *arg, const char *directory);
+};
+
+/* Read the file, or none, and judge all of it. OK and a new struct, or ERR_CONFIG (err: the first mistake and how many more there
+ * are), ERR_NO_MEMORY. Reads STATE_DIRECTORY and RUNTIME_DIRECTORY. listener may be NULL. */
+enum shmeta_status config_load(const struct config_flags *flags, const struct config_listener *listener,
+                               struct config **ret, struct shmeta_err *err);
+void config_free(struct config *config); /* accepts NULL */
+
+/* What this host says to a configuration that is in itself right: users, groups, files and folders that are not there, options
+ * that the source's engine does not use. None of it keeps a daemon from starting; without its source it waits. Returns how much it
+ * was; listener is told of each as by config_load(). */
+size_t config_judge_host(const struct config *config, const struct config_listener *listener);
+
+/* The next configuration takes effect but for what needs a restart: those values of *next are replaced by the running ones and kept
+ * in next->pending as they would be shown. Their keys are listed in ret_restart, separated by ", " (empty: none). */
+void config_keep_started(const struct config *running, struct config *next, char *ret_restart, size_t bytes);
+
+/* Names, values, defaults, limits, when they change, where each comes from, and what is pending. Passwords in URIs are not shown. */
+json_t *config_json(const struct config *config);
+void config_print(const struct config *config, FILE *stream);
+/* A sample file: every option with its help, commented out. */
+void config_print_sample(FILE *stream);
+/* The options as scdoc(5) text, for shmeta.conf(5). */
+void config_print_manual(FILE *stream);
+
+/* For the engine. The struct borrows from config and from overrides[config->override_count]; NULL: without them. */
+void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret);
+
+/* "scheme://user:password@host" with the password hidden. Returns ret. */
+char *config_hide_secrets(const char *uri, char *ret, size_t bytes);
+
+/* ---- the file's shape: what libconfuse does not tell -------------------------------------------------------------------- */
+
+/* libconfuse stops at the first unknown key, lets a later assignment win in silence, miscounts lines after block comments, accepts
+ * a missing closing brace, and keeps its scanner inside a string that was never closed. So the text is walked first: comments
+ * become blanks, quotes and braces are checked, and every assignment is listed with its line. */
+struct config_statement {
+	const char *section; /* "" at the top; NULL: deeper than sections go */
+	const char *title;   /* of a titled section; NULL: none */
+	const char *name;
+	unsigned line;
+	bool is_section;
+	bool broken;       /* told already; to be blanked */
+	size_t begin, end; /* bytes of the text, so that a statement can be blanked */
+};
+struct config_outline {
+	char *text; /* without comments, same lines */
+	bool whole; /* once the broken statements are blanked, the text can be parsed */
+	struct config_statement *statements;
+	size_t count;
+	char **names; /* what the statements point to */
+	size_t name_count;
+};
+/* problem: told of each breach of the grammar. ERR_CONFIG when there was one; ret is to be freed in either case. */
+enum shmeta_status config_outline_read(const char *text, size_t bytes,
+                                       void (*problem)(void *arg, unsigned line, const char *sentence), void *arg,
+                                       struct config_outline *ret);
+void config_outline_free(struct config_outline *outline);
+
+#endif

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Lines for the operator. */
+#include "writer/daemon/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SD_JOURNAL_SUPPRESS_LOCATION
+#include <systemd/sd-journal.h>
+
+#include "shm/page/board.h"
+#include "shm/record/record.h"
+
+enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
+#define ANYBODY UINT32_MAX /* an event that is nobody's */
+
+struct limit {
+	char event[32];
+	uint32_t uid;
+	uint64_t window_ns; /* when the window began */
+	uint32_t told;
+	uint64_t held;
+};
+
+static struct {
+	pthread_mutex_t lock;
+	FILE *stream;
+	char instance[65];
+	int level;
+	enum { TO_PIPE, TO_TERMINAL, TO_JOURNAL } sink;
+	bool progress_shown;
+	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load is known */
+	/* Users have a table of their own: however many there are, no other event loses its place. */
+	struct limit limits[2][EVENTS_MAX];
+	size_t limit_count[2];
+} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
+
+static const struct {
+	const char *name;
+	int level;
+} levels[] = {
+	{"err", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG},
+};
+
+int log_level_parse(const char *word)
+{
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (strcmp(levels[i].name, word) == 0)
+			return levels[i].level;
+	return -1;
+}
+
+const char *log_level_name(int level)
+{
+	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
+		if (levels[i].level == level)
+			return levels[i].name;
+	return "?";
+}
+
+char *log_escape(const char *text, char *ret, size_t bytes)
+{
+	return shmeta__escape(ret, bytes, text, strlen(text));
+}
+
+/* The journal names the device and inode of the stream that it reads; a redirected stderr inherits the variable but not them. */
+static bool is_journal(int fd)
+{
+	const char *named = getenv("JOURNAL_STREAM");
+	uint64_t dev, ino;
+	struct stat st;
+	char *end;
+
+	if (named == NULL || fstat(fd, &st) < 0)
+		return false;
+	dev = strtoull(named, &end, 10);
+	if (*end != ':')
+		return false;
+	ino = strtoull(end + 1, &end, 10);
+	return *end == '\0' && st.st_dev == (dev_t)dev && st.st_ino == (ino_t)ino;
+}
+
+void log_open(FILE *stream, const char *instance, int level)
+{
+	int fd = fileno(stream);
+
+	pthread_mutex_lock(&out.lock);
+	out.stream = stream;
+	snprintf(out.instance, sizeof(out.instance), "%s", instance);
+	out.level = level;
+	out.sink = is_journal(fd) ? TO_JOURNAL : isatty(fd) ? TO_TERMINAL : TO_PIPE;
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_set_level(int level)
+{
+	pthread_mutex_lock(&out.lock);
+	out.level = level;
+	pthread_mutex_unlock(&out.lock);
+}
+
+static void write_line(int priority, const char *event, const char *line)
+{
+	FILE *stream = out.stream != NULL ? out.stream : stderr;
+
+	switch (out.sink) {
+	case TO_JOURNAL:
+		if (sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
+		                    "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance, NULL) >= 0)
+			return;
+		/* Its socket may be away; the stream is what this process was started with. */
+		__attribute__((fallthrough));
+	case TO_PIPE:
+		fprintf(stream, "<%d>%s: %s\n", priority, event, line);
+		break;
+	case TO_TERMINAL:
+		if (out.progress_shown)
+			fputs("\r\033[K", stream);
+		out.progress_shown = false;
+		fprintf(stream, "shmetad: %s\n", line);
+		break;
+	}
+	fflush(stream);
+}
+
+static void tell_held(struct limit *limit)
+{
+	char line[LINE_MAX_BYTES], whose[32] = "";
+
+	if (limit->held == 0)
+		return;
+	if (limit->uid != ANYBODY)
+		snprintf(whose, sizeof(whose), " by user %u", limit->uid);
+	snprintf(line, sizeof(line),
+	         "%" PRIu64 " more messages of the event '%s'%s were held back (suppressed=%" PRIu64 ")", limit->held,
+	         limit->event, whose, limit->held);
+	limit->held = 0;
+	write_line(LOG_NOTICE, limit->event, line);
+}
+
+static bool is_over(const struct limit *limit, uint64_t now)
+{
+	return now - limit->window_ns >= LOG_WINDOW_S * UINT64_C(1000000000);
+}
+
+static struct limit *limit_of(const char *event, uint32_t uid, uint64_t now)
+{
+	struct limit *table = out.limits[uid != ANYBODY], *limit = NULL;
+	size_t *count = &out.limit_count[uid != ANYBODY];
+
+	for (size_t i = 0; i < *count; i++)
+		if (table[i].uid == uid && strncmp(table[i].event, event, sizeof(table[i].event) - 1) == 0)
+			return &table[i];
+	if (*count < EVENTS_MAX)
+		limit = &table[(*count)++];
+	for (size_t i = 0; limit == NULL && uid != ANYBODY && i < EVENTS_MAX; i++)
+		if (is_over(&table[i], now))
+			limit = &table[i];
+	/* More than the table holds share its last entry, so that no flood goes unlimited. */
+	if (limit == NULL)
+		return &table[EVENTS_MAX - 1];
+	tell_held(limit);
+	*limit = (struct limit){.uid = uid, .window_ns = now};
+	snprintf(limit->event, sizeof(limit->event), "%s", event);
+	return limit;
+}
+
+static bool may_tell(const char *event, uint32_t uid)
+{
+	uint64_t now = shmeta__boottime_ns();
+	struct limit *limit = limit_of(event, uid, now);
+
+	if (is_over(limit, now)) {
+		tell_held(limit);
+		limit->window_ns = now;
+		limit->told = 0;
+	}
+	if (limit->told >= LOG_BURST) {
+		limit->held++;
+		return false;
+	}
+	limit->told++;
+	return true;
+}
+
+__attribute__((format(printf, 4, 0))) static void tell(int priority, const char *event, uint32_t uid, const char *fmt,
+                                                       va_list args)
+{
+	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
+	int saved = errno;
+
+	shmeta__vsay(text, sizeof(text), fmt, args);
+	pthread_mutex_lock(&out.lock);
+	if (priority <= out.level && may_tell(event, uid))
+		write_line(priority, event, log_escape(text, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+	errno = saved;
+}
+
+void log_event(int priority, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	tell(priority, event, ANYBODY, fmt, args);
+	va_end(args);
+}
+
+void log_event_by(uint32_t uid, int priority, const char *event, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	tell(priority, event, uid, fmt, args);
+	va_end(args);
+}
+
+void log_unlimited(int priority, const char *event, const char *sentence)
+{
+	char line[LINE_MAX_BYTES];
+
+	pthread_mutex_lock(&out.lock);
+	if (priority <= out.level)
+		write_line(priority, event, log_escape(sentence, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_audit(const char *sentence)
+{
+	char line[LINE_MAX_BYTES];
+
+	pthread_mutex_lock(&out.lock);
+	write_line(LOG_NOTICE, "audit", log_escape(sentence, line, sizeof(line)));
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_flush_held(uint64_t now_ns)
+{
+	pthread_mutex_lock(&out.lock);
+	for (size_t k = 0; k < 2; k++)
+		for (size_t i = 0; i < out.limit_count[k]; i++) {
+			struct limit *limit = &out.limits[k][i];
+
+			if (limit->held > 0 && is_over(limit, now_ns)) {
+				tell_held(limit);
+				limit->window_ns = now_ns;
+				limit->told = 0;
+			}
+		}
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_progress(uint64_t done, uint64_t total, uint64_t now_ns)
+{
+	char line[120];
+
+	if (total > 0)
+		snprintf(line, sizeof(line), "loading: %" PRIu64 " of %" PRIu64 " rows (%u%%)", done, total,
+		         (unsigned)(done >= total ? 100 : done * 100 / total));
+	else
+		snprintf(line, sizeof(line), "loading: %" PRIu64 " rows", done);
+	pthread_mutex_lock(&out.lock);
+	if (out.sink == TO_TERMINAL && out.level >= LOG_NOTICE) {
+		fprintf(out.stream, "\r\033[K%s", line);
+		fflush(out.stream);
+		out.progress_shown = true;
+	} else if (out.sink != TO_TERMINAL && out.level >= LOG_INFO) {
+		/* A short load is told when it is over. A new one begins with fewer rows. */
+		if (out.progress_at_ns == 0 || done < out.progress_done)
+			out.progress_at_ns = now_ns;
+		else if (now_ns - out.progress_at_ns >= LOG_PROGRESS_S * UINT64_C(1000000000)) {
+			out.progress_at_ns = now_ns;
+			write_line(LOG_INFO, "loading", line);
+		}
+		out.progress_done = done;
+	}
+	pthread_mutex_unlock(&out.lock);
+}
+
+void log_progress_end(void)
+{
+	pthread_mutex_lock(&out.lock);
+	out.progress_at_ns = 0;
+	if (out.progress_shown) {
+		fputs("\r\033[K", out.stream);
+		fflush(out.stream);
+		out.progress_shown = false;
+	}
+	pthread_mutex_unlock(&out.lock);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's options: a copy of its own, times to live, and what a reload changes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "writer/engine/engine.h"
+#include "writer/serve/shares.h"
+
+uint64_t sync_main_ttl_ns(const struct sync *s)
+{
+	const uint32_t *ttl = s->options.ttl_ms;
+	uint32_t least = ttl[SHMETA_CLASS_TOPIC];
+
+	for (int cls = SHMETA_CLASS_PARTITION; cls <= SHMETA_CLASS_LIST; cls++)
+		least = ttl[cls] < least ? ttl[cls] : least;
+	for (size_t i = 0; i < s->options.override_count; i++)
+		if (s->options.overrides[i].ttl_ms > 0 && s->options.overrides[i].ttl_ms < least)
+			least = s->options.overrides[i].ttl_ms;
+	return least * SYNC_MS;
+}
+
+uint64_t sync_hint_ttl_ns(const struct sync *s)
+{
+	const uint32_t *ttl = s->options.ttl_ms;
+	uint32_t least = ttl[SHMETA_CLASS_AGENT];
+
+	least = ttl[SHMETA_CLASS_LEASE] < least ? ttl[SHMETA_CLASS_LEASE] : least;
+	least = ttl[SHMETA_CLASS_OFFSET] < least ? ttl[SHMETA_CLASS_OFFSET] : least;
+	return least * SYNC_MS;
+}
+
+uint32_t options_ttl_ms(void *arg, struct shmeta_str topic)
+{
+	const struct sync *s = arg;
+	size_t longest = 0;
+	uint32_t ttl_ms = 0;
+
+	for (size_t i = 0; i < s->options.override_count; i++) {
+		const struct sync_ttl_override *o = &s->options.overrides[i];
+		size_t bytes = strlen(o->prefix);
+
+		if (bytes <= topic.bytes && memcmp(o->prefix, topic.data, bytes) == 0 && (bytes >= longest)) {
+			longest = bytes;
+			ttl_ms = o->ttl_ms;
+		}
+	}
+	return ttl_ms;
+}
+
+void options_free(struct sync_options *o)
+{
+	for (size_t i = 0; o->overrides != NULL && i < o->override_count; i++)
+		free((char *)o->overrides[i].prefix);
+	free((void *)o->overrides);
+	backend_options_free(&o->source);
+	o->overrides = NULL;
+	o->override_count = 0;
+}
+
+bool options_copy(const struct sync_options *from, struct sync_options *ret)
+{
+	struct sync_options o = *from;
+
+	o.overrides = NULL;
+	o.override_count = 0;
+	if (!backend_options_copy(&from->source, &o.source))
+		return false;
+	struct sync_ttl_override *overrides = calloc(from->override_count + 1, sizeof *overrides);
+
+	if (overrides == NULL) {
+		backend_options_free(&o.source);
+		return false;
+	}
+	o.overrides = overrides;
+	for (size_t i = 0; i < from->override_count; i++) {
+		overrides[i].ttl_ms = from->overrides[i].ttl_ms;
+		overrides[i].prefix = strdup(from->overrides[i].prefix);
+		if (overrides[i].prefix == NULL) {
+			o.override_count = i;
+			options_free(&o);
+			return false;
+		}
+	}
+	o.override_count = from->override_count;
+
+	static const uint32_t default_ttl_ms[] = {
+#define SHMETA_X(name, number, text, ttl_ms) [number] = ttl_ms,
+		SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	};
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if (o.ttl_ms[cls] == 0)
+			o.ttl_ms[cls] = default_ttl_ms[cls];
+#define DEFAULT(field, value) o.field = o.field != 0 ? o.field : (value)
+	DEFAULT(poll_min_ms, 5);
+	DEFAULT(poll_max_ms, 1000);
+	DEFAULT(refresh_batch_keys, 1000);
+	DEFAULT(refresh_queue_max, 100000);
+	DEFAULT(refresh_user_burst, 1);
+	DEFAULT(write_queue_max, 100000);
+	DEFAULT(refresh_queue_bytes, 64ull << 20);
+	DEFAULT(write_queue_bytes, 64ull << 20);
+	DEFAULT(write_connection_bytes, 16ull << 20);
+	DEFAULT(user_share, SHARE_PERCENT);
+	DEFAULT(write_batch_max, 4096);
+	DEFAULT(retry_min_ms, 100);
+	DEFAULT(retry_max_ms, 30000);
+	DEFAULT(commit_rows, 100000);
+	DEFAULT(store_max_bytes, 4ull << 30);
+#undef DEFAULT
+	if (o.poll_max_ms < o.poll_min_ms)
+		o.poll_max_ms = o.poll_min_ms;
+	if (o.retry_max_ms < o.retry_min_ms)
+		o.retry_max_ms = o.retry_min_ms;
+	*ret = o;
+	return true;
+}
+
+static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
+{
+	if (a->override_count != b->override_count)
+		return false;
+	for (size_t i = 0; i < a->override_count; i++)
+		if (a->overrides[i].ttl_ms != b->overrides[i].ttl_ms ||
+		    strcmp(a->overrides[i].prefix, b->overrides[i].prefix) != 0)
+			return false;
+	return true;
+}
+
+void sync_reconfigure(struct sync *s, const struct sync_options *options)
+{
+	struct sync_options copy;
+
+	if (!options_copy(options, &copy))
+		return; /* no memory: what was in force stays in force */
+	pthread_mutex_lock(&s->queue.lock);
+	if (s->queue.reconfigured)
+		options_free(&s->queue.next_options);
+	s->queue.next_options = copy;
+	s->queue.reconfigured = true;
+	refresh_set_limits(s, &copy);
+	pthread_mutex_unlock(&s->queue.lock);
+	write_set_limits(s, &copy);
+	sync_wake(s);
+}
+
+void options_take(struct sync *s)
+{
+	struct sync_options next;
+
+	pthread_mutex_lock(&s->queue.lock);
+	bool changed = s->queue.reconfigured;
+
+	if (changed) {
+		next = s->queue.next_options;
+		s->queue.reconfigured = false;
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+	if (!changed)
+		return;
+
+	struct sync_options *o = &s->options;
+	bool overrides_changed = !same_overrides(o, &next);
+
+	/* What a reload may change; the rest needs a restart. */
+	memcpy(o->ttl_ms, next.ttl_ms, sizeof o->ttl_ms);
+	o->poll_min_ms = next.poll_min_ms;
+	o->poll_max_ms = next.poll_max_ms;
+	o->reconcile_s = next.reconcile_s;
+	o->refresh_batch_keys = next.refresh_batch_keys;
+	o->refresh_queue_max = next.refresh_queue_max;
+	o->refresh_queue_bytes = next.refresh_queue_bytes;
+	o->refresh_user_rate = next.refresh_user_rate;
+	o->refresh_user_burst = next.refresh_user_burst;
+	o->write_queue_max = next.write_queue_max;
+	o->write_queue_bytes = next.write_queue_bytes;
+	o->write_connection_bytes = next.write_connection_bytes;
+	o->user_share = next.user_share;
+	o->write_batch_max = next.write_batch_max;
+	o->write_linger_ms = next.write_linger_ms;
+	o->audit = next.audit;
+	pthread_mutex_lock(&s->seen_lock);
+	o->accept = next.accept;
+	pthread_mutex_unlock(&s->seen_lock);
+	o->object_grace_ms = next.object_grace_ms;
+	o->retry_min_ms = next.retry_min_ms;
+	o->retry_max_ms = next.retry_max_ms;
+
+	const struct sync_ttl_override *overrides = o->overrides;
+	size_t count = o->override_count;
+
+	o->overrides = next.overrides;
+	o->override_count = next.override_count;
+	next.overrides = overrides;
+	next.override_count = count;
+	options_free(&next);
+
+	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
+	if (overrides_changed)
+		/* A full pass writes each record's own TTL. */
+		sync_ask_pass(s, false, "times to live were configured anew");
+	s->poll_due_ns = sync_now(s);
+	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
+	sync_schedule_reconcile(s);
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What does not work, since when, when it is tried again, and the phase that follows from it.
+ *
+ * The source is asked for several things (enum sync_job), and one may fail while the others work: a poll of the change log says
+ * nothing about a damaged table. So each job has a trouble of its own that only its own success ends, while any success reopens
+ * the gate (s->source) that keeps a source that does not answer from being asked at once again. A job that fails again with the
+ * same words within RETURN_S was not cured: its trouble goes on from its first beginning, is not logged again, and ends only
+ * after it has worked for a while. */
+#include <stdio.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "writer/daemon/limits.h"
+#include "writer/engine/engine.h"
+#include "writer/engine/phase.h"
+
+enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3, LOOK_S = 1 };
+
+/* ---- phases --------------------------------------------------------------------------------- */
+
+static void tell_phase(struct sync *s, enum shmeta_phase phase, const char *reason)
+{
+	snprintf(s->phase_reason, sizeof s->phase_reason, "%s", reason);
+	s->host.phase(s->host.arg, phase, reason);
+}
+
+void sync_move(struct sync *s, enum shmeta_phase phase, const char *reason)
+{
+	enum shmeta_phase from = phase_of(s->board);
+
+	switch (phase_move(s->board, phase, sync_now(s))) {
+	case PHASE_MOVED:
+		tell_phase(s, phase, reason);
+		break;
+	case PHASE_THERE:
+		if (strcmp(s->phase_reason, reason) != 0)
+			tell_phase(s, phase, reason);
+		break;
+	case PHASE_REFUSED:
+		/* The loop has been told to stop in the meantime. */
+		if (phase_of(s->board) < SHMETA_PHASE_DRAINING)
+			sync_log(s, LOG_ERR, "phase", "a move from %s to %s is not foreseen and was not made",
+			         phase_name(from), phase_name(phase));
+		break;
+	}
+}
+
+static const struct sync_trouble *job_in_trouble(const struct sync *s)
+{
+	for (int job = 0; job < SYNC_JOBS; job++)
+		if (s->job[job].on)
+			return &s->job[job];
+	return NULL;
+}
+
+void sync_settle_phase(struct sync *s)
+{
+	const struct sync_trouble *job = job_in_trouble(s);
+
+	if (job != NULL)
+		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
+	else if (s->room.on)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
+	else if (s->foreign && s->store != NULL)
+		sync_move(s, SHMETA_PHASE_DEGRADED, s->accept.sentence);
+	else if (s->store != NULL)
+		sync_move(s, SHMETA_PHASE_SERVING, "serving");
+}
+
+/* ---- troubles ------------------------------------------------------------------------------- */
+
+/* Full jitter: anywhere between the least wait and a limit that doubles. */
+static void back_off(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t least = s->options.retry_min_ms * SYNC_MS, most = s->options.retry_max_ms * SYNC_MS;
+	uint64_t limit = t->attempts < 27 ? least << t->attempts : most; /* the least is a minute at most: 36 bits */
+
+	if (limit > most || limit < least)
+		limit = most;
+	t->attempts++;
+	t->next_ns = sync_now(s) + least + sync_jitter(s, limit - least, 0, 1000);
+	sync_wake_at(s, t->next_ns);
+}
+
+static void begins(struct sync *s, struct sync_trouble *t)
+{
+	t->on = true;
+	t->since_ns = sync_now(s);
+	t->since_s = sync_wall_ms(s) / 1000;
+	t->attempts = t->returns = 0;
+	t->text[0] = '\0';
+}
+
+static void trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
+{
+	uint64_t now = sync_now(s);
+	bool same = strcmp(t->text, sentence) == 0;
+
+	if (!t->on && t->ended_ns > 0 && now < t->ended_ns + RETURN_S * SYNC_S && same) {
+		t->on = true;
+		t->returns++;
+	} else if (!t->on) {
+		begins(s, t);
+		same = false;
+	} else if (t->works_since_ns > 0) {
+		t->returns++;
+	}
+	t->works_since_ns = 0;
+	if (!same)
+		sync_log(s, LOG_WARNING, event, "%s", sentence);
+	shmeta__say(t->text, sizeof t->text, "%s", sentence);
+	back_off(s, t);
+}
+
+/* How long what came back has to stay away until its end is believed. */
+static uint64_t watch_ns(const struct sync_trouble *t)
+{
+	uint64_t s = t->returns == 0 ? 0 : t->returns < 6 ? 1ull << t->returns : WATCH_MAX_S;
+
+	return (s < WATCH_MAX_S ? s : WATCH_MAX_S) * SYNC_S;
+}
+
+static void works(struct sync *s, struct sync_trouble *t)
+{
+	uint64_t now = sync_now(s);
+
+	if (!t->on)
+		return;
+	if (t->works_since_ns == 0)
+		t->works_since_ns = now;
+	if (now < t->works_since_ns + watch_ns(t)) {
+		t->next_ns = now;
+		sync_wake_at(s, t->works_since_ns + watch_ns(t));
+		return;
+	}
+	t->on = false;
+	t->attempts = 0;
+	t->works_since_ns = 0;
+	t->ended_ns = now;
+}
+
+static void settle_source(struct sync *s)
+{
+	bool failing = job_in_trouble(s) != NULL;
+	uint64_t now = sync_now(s);
+
+	if (failing && !s->source_failing)
+		s->failing_since_ns = now;
+	if (!failing && s->source_failing)
+		sync_log(s, LOG_NOTICE, "source_back", "the source answers again after %llu s",
+		         (unsigned long long)((now - s->failing_since_ns) / SYNC_S));
+	s->source_failing = failing;
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence)
+{
+	struct sync_trouble *gate = &s->source;
+
+	s->counters.source_errors++;
+	if (sentence[0] == '\0')
+		sentence = shmeta_strerror(status);
+	trouble(s, &s->job[job], "source_away", sentence);
+	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
+		if (!gate->on)
+			begins(s, gate);
+		shmeta__say(gate->text, sizeof gate->text, "%s", sentence);
+		back_off(s, gate);
+		if (job != SYNC_JOB_FEED) /* otherwise they are still tried */
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, gate->text);
+	}
+	settle_source(s);
+}
+
+void sync_source_works(struct sync *s, enum sync_job job)
+{
+	bool was_closed = s->source.on;
+
+	s->source.on = false;
+	if (!was_closed && !s->source_failing)
+		return;
+	/* What has failed with the polls is tried again with them. */
+	if (job == SYNC_JOB_FEED && s->job[job].on && s->job[job].works_since_ns == 0)
+		s->job[SYNC_JOB_FETCH].next_ns = sync_now(s);
+	works(s, &s->job[SYNC_JOB_OPEN]);
+	works(s, &s->job[job]);
+	if (job == SYNC_JOB_PASS) {
+		works(s, &s->job[SYNC_JOB_FETCH]);
+		/* The feed was not asked. */
+		s->job[SYNC_JOB_FEED].next_ns = sync_now(s);
+	}
+	settle_source(s);
+}
+
+bool sync_job_due(struct sync *s, enum sync_job job)
+{
+	const struct sync_trouble *t = &s->job[job];
+
+	if (!t->on || sync_now(s) >= t->next_ns)
+		return true;
+	sync_wake_at(s, t->next_ns);
+	return false;
+}
+
+void sync_job_forget(struct sync *s, enum sync_job job)
+{
+	if (!s->job[job].on)
+		return;
+	s->job[job].on = false;
+	settle_source(s);
+}
+
+void health_run(struct sync *s)
+{
+	bool ended = false;
+
+	for (int job = 0; job < SYNC_JOBS; job++)
+		if (s->job[job].on && s->job[job].works_since_ns > 0) {
+			works(s, &s->job[job]);
+			ended |= !s->job[job].on;
+		}
+	if (ended)
+		settle_source(s);
+}
+
+/* ---- the store's ---------------------------------------------------------------------------- */
+
+static uint64_t max_bytes(const struct sync *s)
+{
+	return s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
+}
+
+void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	char text[sizeof s->room.text], limit[400], bytes[32];
+	uint64_t began = s->load_began_ns, now = sync_now(s);
+	const char *is = s->store == NULL ? "not loaded" : "no longer brought up to date";
+
+	s->room_limited = status == SHMETA_ERR_FULL &&
+	                  limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
+	s->room_looked_ns = now;
+	s->counters.store_full += status == SHMETA_ERR_FULL;
+	if (s->room_limited) {
+		shmeta__say(text, sizeof text, "the store cannot grow and is %s: %s (%s)", is, limit, sentence);
+	} else if (status == SHMETA_ERR_FULL) {
+		shmeta__say(
+			text, sizeof text,
+			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s; delete "
+			"topics or segments, or raise it and restart: %s",
+			limits_spell_bytes(max_bytes(s), bytes, sizeof bytes), is, sentence);
+	} else {
+		shmeta__say(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
+	}
+	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
+		/* What is damaged is not patched: the source has it all. */
+		s->rebuild = true;
+	}
+	if (!s->room.on)
+		begins(s, &s->room);
+	trouble(s, &s->room, status == SHMETA_ERR_FULL ? "store_full" : "store_failed", text);
+	/* What did not fit will hardly fit a moment later, and a load reads everything for that. */
+	if (status == SHMETA_ERR_FULL && began > 0) {
+		uint64_t rest = FULL_SHARE * (now - began), most = s->options.retry_max_ms * SYNC_MS;
+
+		s->room.next_ns = now + (rest > most ? rest : most);
+	}
+	s->room_status = status;
+	refresh_answer_all(s, status, s->room.text);
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+bool health_room_returned(struct sync *s)
+{
+	char limit[400];
+	uint64_t now = sync_now(s);
+
+	if (!s->room_limited)
+		return false;
+	if (now >= s->room_looked_ns + LOOK_S * SYNC_S) {
+		s->room_looked_ns = now;
+		s->room_limited = limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
+	}
+	if (s->room_limited)
+		sync_wake_at(s, s->room_looked_ns + LOOK_S * SYNC_S);
+	return !s->room_limited;
+}
+
+void sync_room_works(struct sync *s)
+{
+	if (!s->room.on)
+		return;
+	s->room.on = false;
+	s->room.attempts = 0;
+	s->room.text[0] = '\0';
+	sync_settle_phase(s);
+	sync_show(s);
+	sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
+}
+
+/* ---- in words ------------------------------------------------------------------------------- */
+
+bool health_unwritable(const struct sync *s)
+{
+	return s->source_open && (s->capabilities & BACKEND_READ_ONLY) != 0 && !s->options.source.read_only;
+}
+
+void health_tell_writable(struct sync *s)
+{
+	if (health_unwritable(s))
+		sync_log(s, LOG_WARNING, "source_read_only",
+		         "the source cannot be written, although source.read_only is off: writes fail");
+	else
+		sync_log(s, LOG_NOTICE, "source_writable", "the source can be written again");
+}
+
+void health_source_full(struct sync *s, const char *sentence)
+{
+	bool known = s->source_full[0] != '\0';
+
+	s->counters.source_errors++;
+	s->source_full_s = sync_wall_ms(s) / 1000;
+	shmeta__say(s->source_full, sizeof s->source_full, "%s", sentence);
+	if (!known)
+		sync_log(s, LOG_WARNING, "source_full",
+		         "the source does not take what is written: %s; writes are refused until it does, reads go on",
+		         sentence);
+	sync_show(s);
+}
+
+void health_source_has_room(struct sync *s)
+{
+	if (s->source_full[0] == '\0')
+		return;
+	s->source_full[0] = '\0';
+	sync_log(s, LOG_NOTICE, "source_room", "the source takes writes again");
+	sync_show(s);
+}
+
+static const char *spell_time(int64_t at_s, char ret[32])
+{
+	time_t at = (time_t)at_s;
+	struct tm tm;
+
+	if (gmtime_r(&at, &tm) == NULL || strftime(ret, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(ret, 32, "?");
+	return ret;
+}
+
+void health_describe(struct sync *s, char *ret, size_t bytes)
+{
+	const struct sync_trouble *t = job_in_trouble(s);
+	char when[32];
+
+	if (t == NULL) {
+		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
+		char full[600] = "";
+
+		if (s->source_full[0] != '\0')
+			snprintf(full, sizeof full, "; it did not take the last write (%s): %s",
+			         spell_time(s->source_full_s, when), s->source_full);
+		shmeta__say(ret, bytes, "%s%s%s%s%s", s->source_open ? "connected" : "not connected yet",
+		            health_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "",
+		            but);
+		return;
+	}
+	spell_time(t->since_s, when);
+	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
+		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
+	else
+		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
+		            t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
+		            when, t->text);
+}

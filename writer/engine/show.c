@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What other threads see of the engine: counters, and the state of the source in words. */
+#include <stdio.h>
+
+#include "writer/engine/engine.h"
+
+enum { SHOW_EVERY_MS = 100 };
+
+void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
+{
+	s->counters.rows_applied += a->changed;
+	s->counters.rows_unchanged += a->unchanged;
+	if (a->committed != s->last_commit) {
+		s->counters.commits++;
+		s->last_commit = a->committed;
+	}
+	s->counters.apply_ns += sync_now(s) - began_ns;
+}
+
+void sync_show(struct sync *s)
+{
+	struct sync_counters *c = &s->counters;
+	struct backend_counters source = s->counted;
+	uint64_t now = sync_now(s);
+
+	if (s->source_open) {
+		struct backend_counters now_open = {0};
+
+		s->ops->counters(s->backend, &now_open);
+		source.queries += now_open.queries;
+		source.rows += now_open.rows;
+	}
+	c->source_queries = source.queries;
+	c->source_rows = source.rows;
+	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
+	if (s->store != NULL && s->apply.txn == NULL) {
+		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);
+
+		c->topics = stored->topics;
+		c->partitions = stored->partitions;
+		c->segments = stored->segments;
+		c->quarantined = stored->quarantined;
+	}
+	s->shown_ns = now;
+	pthread_mutex_lock(&s->seen_lock);
+	s->seen_counters = *c;
+	s->seen_feed_at_ns = s->feed_at_ns;
+	health_describe(s, s->seen_source, sizeof s->seen_source);
+	pthread_mutex_unlock(&s->seen_lock);
+}
+
+void sync_show_now_and_then(struct sync *s)
+{
+	if (sync_now(s) >= s->shown_ns + SHOW_EVERY_MS * SYNC_MS)
+		sync_show(s);
+}
+
+void sync_read_counters(struct sync *s, struct sync_counters *ret)
+{
+	pthread_mutex_lock(&s->seen_lock);
+	*ret = s->seen_counters;
+	uint64_t feed_at = s->seen_feed_at_ns;
+
+	pthread_mutex_unlock(&s->seen_lock);
+	/* The queue's move between the engine's rounds, too. */
+	pthread_mutex_lock(&s->queue.lock);
+	ret->refresh_requests = s->queue.requests;
+	ret->refresh_coalesced = s->queue.coalesced;
+	ret->queue_depth = s->queue.named.count + s->queue.asked.count;
+	ret->absent_answers = s->queue.absent_answers;
+	ret->absent_known = s->queue.absent.count;
+	pthread_mutex_unlock(&s->queue.lock);
+	uint64_t now = sync_now(s);
+
+	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;
+}
+
+void sync_source_status(struct sync *s, char *ret, size_t bytes)
+{
+	if (bytes == 0)
+		return;
+	pthread_mutex_lock(&s->seen_lock);
+	snprintf(ret, bytes, "%s", s->seen_source);
+	pthread_mutex_unlock(&s->seen_lock);
+}

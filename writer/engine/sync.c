@@ -1,0 +1,880 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's clockwork: the source, what is due when, the thread.
+ *
+ * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
+ * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
+ * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "writer/engine/engine.h"
+#include "writer/engine/failing.h"
+#include "writer/engine/phase.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
+
+uint64_t sync_now(struct sync *s)
+{
+	const struct sync_clock *clock = &s->options.clock;
+
+	return clock->boottime_ns != NULL ? clock->boottime_ns(clock->arg) : shmeta__boottime_ns();
+}
+
+int64_t sync_wall_ms(struct sync *s)
+{
+	struct timespec t;
+
+	if (s->options.wall_ms != NULL)
+		return s->options.wall_ms(s->options.clock.arg);
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static uint64_t chance(struct sync *s)
+{
+	/* xorshift64*: jitter needs no more. */
+	s->random ^= s->random >> 12;
+	s->random ^= s->random << 25;
+	s->random ^= s->random >> 27;
+	return s->random * 0x2545F4914F6CDD1Du;
+}
+
+uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high)
+{
+	uint64_t thousandths = low + (chance(s) >> 33) % (high - low + 1);
+
+	return value / 1000 * thousandths + value % 1000 * thousandths / 1000;
+}
+
+void sync_wake_at(struct sync *s, uint64_t due_ns)
+{
+	if (due_ns < s->wake_ns)
+		s->wake_ns = due_ns;
+}
+
+void sync_wake(struct sync *s)
+{
+	uint64_t one = 1;
+
+	/* Either the thread sees this before it sleeps, or we see that it sleeps. */
+	shmeta_store(&s->kicked, 1u);
+	if (!shmeta_load(&s->sleeping))
+		return;
+	/* A full counter wakes as well as a new one. */
+	while (write(s->event_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+bool sync_stopping(struct sync *s)
+{
+	return shmeta_observe(&s->queue.stopping) != 0;
+}
+
+uint64_t sync_oldest_pin(struct sync *s)
+{
+	return s->host.oldest_pin(s->host.arg, shmeta__store_number(s->store));
+}
+
+uint64_t sync_committed(struct sync *s)
+{
+	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
+}
+
+/* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
+
+void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
+                uint64_t synced_at_ns)
+{
+	struct shmeta_stamp *stamp = &gen->stamp[cls];
+
+	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
+	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3 */
+	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3 */
+}
+
+void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
+{
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
+}
+
+/* ---- the source -------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
+{
+	memset(s->backend, 0, s->ops->state_bytes);
+	enum shmeta_status status = s->ops->open(s->backend, &s->options.source, err);
+
+	if (status != SHMETA_OK) {
+		s->ops->close(s->backend);
+		memset(s->backend, 0, s->ops->state_bytes);
+		return status;
+	}
+	s->source_open = true;
+	s->capabilities = s->ops->capabilities(s->backend);
+	if (health_unwritable(s))
+		health_tell_writable(s);
+	return SHMETA_OK;
+}
+
+static bool has_feed(const struct sync *s)
+{
+	return (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
+}
+
+static void schedule_hints(struct sync *s);
+
+bool sync_look_for_feed(struct sync *s)
+{
+	const char *trouble = s->ops->feed_trouble != NULL ? s->ops->feed_trouble(s->backend) : "";
+
+	bool was_unwritable = health_unwritable(s);
+
+	s->capabilities = s->ops->capabilities(s->backend);
+	if (health_unwritable(s) != was_unwritable) {
+		health_tell_writable(s);
+		sync_show(s);
+	}
+	if (strcmp(trouble, s->feed_trouble) != 0) {
+		if (trouble[0] != '\0')
+			sync_log(s, LOG_WARNING, "feed_stopped", "%s", trouble);
+		else
+			sync_log(s, LOG_NOTICE, "feed_runs", "the change feed runs again");
+		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
+		sync_show(s);
+	}
+	if (!s->following || has_feed(s))
+		return has_feed(s);
+	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
+	s->following = false;
+	sync_job_forget(s, SYNC_JOB_FEED);
+	s->load_lag_ns = s->feed_lag_ns;
+	sync_schedule_reconcile(s);
+	schedule_hints(s);
+	return false;
+}
+
+/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
+static void resume_feed(struct sync *s)
+{
+	struct backend_error err = {0};
+	char why[sizeof s->asked_why];
+	size_t bytes;
+	const uint8_t *position = generation_saved_position(s, &bytes);
+	enum shmeta_status status = SHMETA_ABSENT;
+
+	if (bytes > 0)
+		status = s->ops->resume(s->backend, position, bytes, &err);
+	if (status == SHMETA_ERR_CONFLICT) {
+		accept_changed(s, true, err.text);
+		return;
+	}
+	if (status < 0) {
+		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+		return;
+	}
+	s->resumed = true;
+	s->following = status == SHMETA_OK;
+	if (s->following) {
+		/* Some feeds are there only now. */
+		s->capabilities = s->ops->capabilities(s->backend);
+		sync_schedule_reconcile(s);
+	}
+	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
+	s->list_dirty = s->reconcile_asked = false;
+	if (!s->following) {
+		snprintf(why, sizeof why, "the change feed could not go on where the former writer left it (%.100s)",
+		         bytes == 0            ? "no position was kept"
+		         : err.text[0] != '\0' ? err.text
+		                               : "its position is of no use");
+		sync_ask_pass(s, true, why);
+	}
+	s->poll_due_ns = sync_now(s);
+	if (s->following)
+		sync_log(s, LOG_INFO, "feed_resumed", "the change feed goes on where the former writer left it");
+	else
+		sync_log(s, LOG_INFO, "feed_resumed", "%s: comparing everything", why);
+}
+
+/* true: the source may be asked now. */
+static bool source_ready(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (s->source.on && now < s->source.next_ns) {
+		sync_wake_at(s, s->source.next_ns);
+		return false;
+	}
+	if (!s->source_open) {
+		struct backend_error err = {0};
+		enum shmeta_status status = open_source(s, &err);
+
+		if (status != SHMETA_OK) {
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+			return false;
+		}
+		sync_source_works(s, SYNC_JOB_OPEN);
+		generation_judge(s);
+	}
+	if (s->store != NULL && !s->foreign && !s->resumed)
+		resume_feed(s);
+	return s->store == NULL || s->foreign || s->resumed;
+}
+
+/* ---- what is due when --------------------------------------------------------------------------------------------------------------- */
+
+/* When the oldest of some classes is as old as the time to live lets it be while a pass is made. */
+static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum shmeta_class to, uint64_t ttl_ns)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	for (int cls = (int)from; s->gen != NULL && cls <= (int)to; cls++) {
+		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
+
+		oldest = at < oldest ? at : oldest;
+	}
+	return oldest == UINT64_MAX ? SYNC_NEVER : oldest + ttl_ns / 10 * 8;
+}
+
+/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
+static bool tells_at_once(const struct sync *s)
+{
+	return s->following && !s->list_dirty && s->feed_lag_ns == 0 && !s->job[SYNC_JOB_FEED].on;
+}
+
+/* A feed that lags behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
+static uint64_t lag_when(const struct sync *s)
+{
+	uint64_t when, least = s->reconcile_began_ns + 4 * s->reconcile_took_ns; /* at most a quarter of the time */
+
+	if (!s->following || s->list_dirty || tells_at_once(s))
+		return SYNC_NEVER;
+	when = oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, sync_main_ttl_ns(s));
+	return when > least ? when : least;
+}
+
+/* When the hint classes are to be read whole: without a feed that tells of them in time. */
+static uint64_t hints_when(const struct sync *s)
+{
+	uint64_t when;
+
+	if (!s->following || s->list_dirty || s->orphans_due)
+		return s->hints_due_ns;
+	if (tells_at_once(s))
+		return SYNC_NEVER;
+	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_hint_ttl_ns(s));
+	return when > s->hints_due_ns ? when : s->hints_due_ns;
+}
+
+/* The next full pass when nothing asks for one. */
+void sync_schedule_reconcile(struct sync *s)
+{
+	uint64_t period;
+
+	if (has_feed(s)) {
+		period = s->options.reconcile_s * SYNC_S;
+	} else {
+		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
+		period = sync_main_ttl_ns(s) / 10 * 8;
+		if (period > s->load_lag_ns)
+			period -= s->load_lag_ns;
+		if (period < 3 * s->reconcile_took_ns)
+			period = 3 * s->reconcile_took_ns;
+	}
+	s->reconcile_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
+}
+
+static bool pass_wanted(struct sync *s)
+{
+	return refresh_pass_waiting(s) || (!tells_at_once(s) && refresh_list_waiting(s));
+}
+
+/* When the next full pass may begin. */
+static uint64_t reconcile_when(struct sync *s)
+{
+	uint64_t ended = s->reconcile_began_ns + s->reconcile_took_ns, when = s->reconcile_due_ns, rest;
+	uint64_t lags = lag_when(s);
+
+	when = lags < when ? lags : when;
+	if (s->reconcile_asked) {
+		/* A source that names no keys would have us read everything for every change: a tenth of the time. */
+		rest = 9 * s->reconcile_took_ns;
+		if (rest < s->options.poll_max_ms * SYNC_MS)
+			rest = s->options.poll_max_ms * SYNC_MS;
+		when = ended + rest < when ? ended + rest : when;
+		if (when < s->reconcile_not_before_ns)
+			when = s->reconcile_not_before_ns;
+	}
+	if (pass_wanted(s) && ended + s->reconcile_took_ns < when)
+		when = ended + s->reconcile_took_ns;
+	if (s->job[SYNC_JOB_PASS].on && when < s->job[SYNC_JOB_PASS].next_ns)
+		when = s->job[SYNC_JOB_PASS].next_ns;
+	return when;
+}
+
+void sync_ask_pass(struct sync *s, bool list_dirty, const char *why)
+{
+	if (!s->reconcile_asked || s->asked_why[0] == '\0')
+		snprintf(s->asked_why, sizeof s->asked_why, "%s", why);
+	s->reconcile_asked = true;
+	s->list_dirty |= list_dirty;
+}
+
+/* Why a pass that is due now is made: it outlives the question, which is answered by the pass. */
+static void why_pass(struct sync *s, char *ret, size_t bytes)
+{
+	snprintf(ret, bytes, "%s",
+	         s->reconcile_asked          ? s->asked_why
+	         : pass_wanted(s)            ? "somebody asked for it"
+	         : !has_feed(s)              ? "there is no change feed"
+	         : sync_now(s) < lag_when(s) ? "its time had come (feed.reconcile_s)"
+	         : s->job[SYNC_JOB_FEED].on  ? "the change feed cannot be read"
+	                                     : "the change feed lags behind");
+}
+
+static void schedule_hints(struct sync *s)
+{
+	s->hints_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
+}
+
+/* What follows a poll. */
+static bool follow_on(struct sync *s, bool retried)
+{
+	uint64_t now = sync_now(s);
+
+	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
+	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
+	bool probe = s->source.on ? (!s->following || s->list_dirty)
+	                          : s->job[SYNC_JOB_FETCH].on && s->job[SYNC_JOB_FETCH].works_since_ns == 0 &&
+	                                    !refresh_waiting(s);
+
+	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
+	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
+	if (probe && s->following && s->list_dirty)
+		refresh_poll(s);
+	if (probe || (!s->source.on && now >= hints_when(s))) {
+		s->orphans_due = false;
+		refresh_hints(s);
+		schedule_hints(s);
+	}
+	if (probe)
+		refresh_drain(s);
+	if (s->source.on)
+		return false;
+	if (write_waiting(s) && !s->room.on && generation_writable(s))
+		write_commit(s);
+	if (!s->source.on && admin_waiting(s)) {
+		write_land(s);
+		admin_work(s);
+	}
+	if (s->source.on)
+		return false;
+	if (refresh_waiting(s) && generation_writable(s)) {
+		if (sync_job_due(s, SYNC_JOB_FETCH))
+			refresh_drain(s);
+		else
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, s->job[SYNC_JOB_FETCH].text);
+	}
+	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
+		return false;
+	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
+		/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read
+		 * since then says more. */
+		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+			if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= s->polled_at_ns &&
+			    !failing_holds(s, (enum shmeta_class)cls) &&
+			    !refresh_class_waiting(s, (enum shmeta_class)cls))
+				sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), s->polled_at_ns);
+		s->polled_at_ns = 0;
+		if (retried)
+			sync_room_works(s);
+	}
+	return true;
+}
+
+/* The feed, the keys that wait, the stamps. false: something is in trouble. retried: it is the one try of a store that was in
+ * trouble. */
+static bool follow(struct sync *s, bool retried)
+{
+	struct sync_list_tickets asked = {0};
+	uint64_t now = sync_now(s), polled_at_ns;
+	bool ok;
+
+	failing_retry(s);
+	if (tells_at_once(s) && refresh_list_waiting(s)) {
+		asked = refresh_take_list(s, false);
+		s->poll_due_ns = now;
+	}
+	/* Who writes waits for an answer; the feed has its turn behind each commit. */
+	if (s->following && !s->list_dirty && now >= s->poll_due_ns && sync_job_due(s, SYNC_JOB_FEED))
+		refresh_poll(s);
+	polled_at_ns = s->polled_at_ns;
+	ok = follow_on(s, retried);
+	if (asked.list == NULL)
+		return ok;
+	if (ok && polled_at_ns > 0 && s->polled_at_ns == 0 && tells_at_once(s))
+		refresh_answer_list(s, asked, SHMETA_OK, "", polled_at_ns);
+	else
+		refresh_return_list(s, asked);
+	return ok;
+}
+
+/* Has the source given a sign? It is drained by the poll that follows. */
+static void look_for_sign(struct sync *s, uint64_t now)
+{
+	struct pollfd fd = {.fd = s->ops->wake_fd != NULL ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN};
+
+	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0) {
+		s->poll_due_ns = now;
+		s->woken = true;
+	}
+}
+
+bool sync_follow_meanwhile(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (now < s->looked_ns + s->options.poll_min_ms * SYNC_MS)
+		return true;
+	s->looked_ns = now;
+	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	look_for_sign(s, now);
+	room_watch(s);
+	sync_show_now_and_then(s);
+	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
+		return true;
+	return follow(s, false) && !s->list_dirty && !s->foreign;
+}
+
+static void full_pass(struct sync *s)
+{
+	char why[sizeof s->asked_why];
+
+	/* It may have come back with what has worked, and tells what was missed. */
+	if (s->following && !s->list_dirty && s->job[SYNC_JOB_FEED].on) {
+		refresh_poll(s);
+		if (!s->source.on) {
+			sync_wake_at(s, sync_now(s));
+			return;
+		}
+	}
+	/* What nobody waits for does not keep the feed and the readers waiting either. */
+	write_land(s);
+	why_pass(s, why, sizeof why);
+	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on || pass_wanted(s) ||
+	    sync_now(s) >= lag_when(s) || !compare_pass(s))
+		reconcile_pass(s, why);
+	if (!s->source.on && !s->room.on)
+		sync_schedule_reconcile(s);
+}
+
+/* A poll that failed may have failed alone, as where the change log may no longer be read: whoever waits meanwhile is tried at the
+ * pace of his own kind, and what the feed would have told is read before it is too old. What works opens the gate again; a full pass
+ * is made only behind something that has worked. */
+static void try_others(struct sync *s)
+{
+	bool pass_due, hints_due;
+
+	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !s->resumed ||
+	    s->foreign || s->rebuild || s->room.on)
+		return;
+	/* A round that is under way already is landed by the next round of ours. */
+	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
+		write_commit(s);
+	pass_due = sync_now(s) >= reconcile_when(s);
+	hints_due = sync_now(s) >= hints_when(s);
+	if (!pass_due)
+		sync_wake_at(s, reconcile_when(s));
+	if (!hints_due)
+		sync_wake_at(s, hints_when(s));
+	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
+	    generation_writable(s)) {
+		if (pass_due || hints_due) {
+			refresh_hints(s);
+			schedule_hints(s);
+		}
+		refresh_drain(s);
+	}
+	if (pass_due && !s->source.on && !s->room.on && !s->foreign && generation_writable(s))
+		full_pass(s);
+}
+
+static void work(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
+		write_land(s);
+	if (!source_ready(s))
+		return;
+	if (s->room.on && now < s->room.next_ns && !health_room_returned(s)) {
+		sync_wake_at(s, s->room.next_ns);
+		return;
+	}
+	bool retried = s->room.on;
+
+	if (s->store == NULL || s->foreign || s->rebuild) {
+		if (s->foreign && !accept_load_due(s))
+			return;
+		if (!sync_job_due(s, SYNC_JOB_PASS))
+			return;
+		reconcile_first(s);
+		s->load_began_ns = 0;
+		if (s->store != NULL && !s->foreign && !s->room.on && !s->source.on) {
+			s->resumed = true;
+			s->rebuild = false;
+			s->poll_due_ns = sync_now(s);
+			sync_schedule_reconcile(s);
+			schedule_hints(s);
+			sync_settle_phase(s);
+			sync_wake_at(s, sync_now(s));
+		}
+		return;
+	}
+	if (!follow(s, retried))
+		return;
+	if (s->list_dirty)
+		generation_judge(s);
+	if (s->foreign) {
+		sync_wake_at(s, sync_now(s));
+		return;
+	}
+	if (sync_now(s) >= reconcile_when(s) && generation_writable(s))
+		full_pass(s);
+}
+
+/* While the source or the store is in trouble nobody waits for it, whether the request came before the round, during it, or while the
+ * round tried in vain whether the trouble is over: a request that only a round before the next try refused would meet no such round. */
+static void refuse_what_waits(struct sync *s)
+{
+	const struct sync_trouble *pass = &s->job[SYNC_JOB_PASS];
+	bool away = s->source.on || s->accept.held || ((s->store == NULL || s->foreign) && pass->on);
+	enum shmeta_status status = away ? SHMETA_ERR_SOURCE : s->room_status;
+	const char *sentence = s->source.on     ? s->source.text
+	                       : s->accept.held ? s->accept.sentence
+	                       : away           ? pass->text
+	                                        : s->room.text;
+
+	if (!away && !s->room.on)
+		return;
+	refresh_answer_all(s, status, sentence);
+	/* A full store shows it when there is room; what is damaged, or of another source, nobody knows when. */
+	if (!away && s->room_status == SHMETA_ERR_FULL && s->store != NULL && s->resumed && !s->foreign && !s->rebuild)
+		write_commit(s);
+	else
+		write_answer_all(s, status, sentence);
+	admin_answer_all(s, status, sentence);
+}
+
+enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
+{
+	s->wake_ns = SYNC_NEVER;
+	options_take(s);
+	if (s->gen != NULL)
+		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
+	generation_remove_left(s);
+	room_watch(s);
+	refresh_answer_refused(s);
+	work(s);
+	try_others(s);
+	refuse_what_waits(s);
+	health_run(s);
+	audit_run(s);
+	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
+		if (s->following && !s->list_dirty && sync_job_due(s, SYNC_JOB_FEED))
+			sync_wake_at(s, s->poll_due_ns);
+		sync_wake_at(s, hints_when(s));
+		if (s->writable)
+			sync_wake_at(s, reconcile_when(s));
+	}
+	sync_show(s);
+
+	uint64_t now = sync_now(s);
+
+	if (s->writes.next != NULL)
+		sync_wake_at(s, now);
+	/* Whatever the reason why it was not asked this time. */
+	if (s->source.on)
+		sync_wake_at(s, now < s->source.next_ns ? s->source.next_ns : now + s->options.retry_max_ms * SYNC_MS);
+	*ret_wait_ns = s->wake_ns == SYNC_NEVER ? SYNC_NEVER : s->wake_ns <= now ? 0 : s->wake_ns - now;
+	return SHMETA_OK;
+}
+
+/* ---- opening, closing, the thread ------------------------------------------------------------------------------------------------------ */
+
+static void destroy(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	apply_free(&s->apply);
+	if (s->backend != NULL && s->source_open)
+		s->ops->close(s->backend);
+	free(s->backend);
+	shmeta__store_close(s->store);
+	failing_forget_all(s);
+	refresh_free(s);
+	write_free(s);
+	admin_free(s);
+	if (s->queue.reconfigured)
+		options_free(&s->queue.next_options);
+	options_free(&s->options);
+	pthread_mutex_destroy(&s->seen_lock);
+	if (s->event_fd >= 0)
+		close(s->event_fd);
+	free(s);
+}
+
+enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                             const struct sync_host *host, struct sync **ret, struct shmeta_err *err)
+{
+	struct backend_error source_err = {0};
+	struct sync *s = calloc(1, sizeof *s);
+	enum shmeta_status status;
+
+	if (s == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine");
+	s->event_fd = -1;
+	s->dir_fd = dir_fd;
+	s->board = board;
+	s->host = host_complete(host);
+	pthread_mutex_init(&s->seen_lock, NULL);
+	status = refresh_init(s, err);
+	if (status == SHMETA_OK)
+		status = write_init(s, err);
+	if (status == SHMETA_OK)
+		status = admin_init(s, err);
+	if (status != SHMETA_OK)
+		goto fail;
+	if (options->source.uri == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "no source is configured");
+		goto fail;
+	}
+	if (!options_copy(options, &s->options)) {
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
+		goto fail;
+	}
+	refresh_set_limits(s, &s->options);
+	write_set_limits(s, &s->options);
+	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->event_fd < 0) {
+		status = shmeta_fail_errno(err, errno, "eventfd");
+		goto fail;
+	}
+	s->random =
+		s->options.seed != 0 ? s->options.seed * 0x9E3779B97F4A7C15u : sync_now(s) ^ board->writer_pid << 32;
+	if (s->random == 0)
+		s->random = 1;
+	s->uri_hash = XXH3_64bits(s->options.source.uri, strlen(s->options.source.uri));
+	s->next_topic_id = 1;
+	s->poll_every_ns = s->options.poll_min_ms * SYNC_MS;
+	s->reconcile_due_ns = s->hints_due_ns = SYNC_NEVER;
+
+	s->ops = backend_find(s->options.source.uri, &source_err);
+	if (s->ops == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", source_err.text);
+		goto fail;
+	}
+	s->backend = calloc(1, s->ops->state_bytes);
+	if (s->backend == NULL) {
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the source's state");
+		goto fail;
+	}
+	phase_begin(s->board, sync_now(s));
+	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
+	status = open_source(s, &source_err);
+	if (status == SHMETA_ERR_NO_MEMORY) {
+		status = shmeta_fail(err, status, "%s", source_err.text);
+		goto fail;
+	}
+	enum shmeta_status source_status = status;
+
+	/* A source that can never be used is a mistake of the configuration, unless the store was filled from it: then it is the source
+	 * that has changed, and a restore brings it back. */
+	status = generation_adopt(s, source_status != SHMETA_ERR_CONFIG, err);
+	if (status == SHMETA_OK && source_status == SHMETA_ERR_CONFIG && s->store == NULL)
+		status = shmeta_fail(err, source_status, "%s", source_err.text);
+	if (status != SHMETA_OK)
+		goto fail;
+	sync_schedule_reconcile(s);
+	schedule_hints(s);
+	if (source_status != SHMETA_OK)
+		sync_source_failed(s, SYNC_JOB_OPEN, source_status, source_err.text);
+	sync_settle_phase(s);
+	sync_show(s);
+	*ret = s;
+	return SHMETA_OK;
+fail:
+	destroy(s);
+	return status;
+}
+
+/* A clean stop leaves the position of the feed behind, so that the next start need not read again what is in the store. */
+static void save_position(struct sync *s)
+{
+	struct apply_host host = sync_apply_host(s);
+	struct shmeta_err err;
+	uint8_t feed[SYNC_FEED_MAX];
+	uint64_t txn;
+
+	if (s->store == NULL || !s->writable || s->foreign || !s->following || s->list_dirty || s->room.on ||
+	    refresh_pending_feed(s) || s->failing.count > 0)
+		return;
+	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
+		return;
+	if (apply_feed(&s->apply, feed, generation_feed_value(s, true, feed), &err) != SHMETA_OK ||
+	    apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
+		apply_abort(&s->apply);
+}
+
+void sync_close(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	shmeta_publish(&s->queue.stopping, 1u);
+	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
+	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
+	/* What was taken before the stop is done, as long as nothing fails. */
+	if (s->store != NULL)
+		write_land(s);
+	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
+	                               !s->room.on && write_waiting(s) && s->writes.turns.ops < before;) {
+		before = s->writes.turns.ops;
+		write_commit(s);
+	}
+	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");
+	audit_flush(s);
+	save_position(s);
+	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
+	destroy(s);
+}
+
+void sync_crash(struct sync *s)
+{
+	destroy(s);
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
+/* A wake from sleep costs a thread more than a small commit does. true: there is something to do. */
+static bool linger(struct sync *s)
+{
+	enum { LINGER_US = 150, VAIN = 4, LEFT_OUT = 64, SPINS = 64 };
+	uint64_t until;
+
+	if (!s->linger)
+		return false;
+	s->linger = false;
+	if (s->lingered_in_vain >= VAIN && ++s->lingers_left_out < LEFT_OUT)
+		return false;
+	s->lingers_left_out = 0;
+	for (until = sync_now(s) + LINGER_US * 1000; sync_now(s) < until; (void)sched_yield())
+		for (int i = 0; i < SPINS; i++) {
+			if (shmeta_load(&s->kicked)) {
+				s->lingered_in_vain = 0;
+				return true;
+			}
+			relax();
+		}
+	s->lingered_in_vain++;
+	return false;
+}
+
+static void *run(void *arg)
+{
+	struct sync *s = arg;
+
+	while (!sync_stopping(s)) {
+		uint64_t wait_ns, events;
+
+		shmeta_store(&s->kicked, 0u);
+		sync_run_once(s, &wait_ns);
+		if (wait_ns == 0 || linger(s))
+			continue;
+		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
+		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
+		              s->ops->wake_fd != NULL && sync_now(s) >= s->deaf_until_ns;
+		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
+		                        {.fd = listen ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN}};
+		struct timespec timeout = {(time_t)(wait_ns / SYNC_S), (long)(wait_ns % SYNC_S)};
+
+		if (wait_ns == SYNC_NEVER)
+			timeout = (struct timespec){3600, 0};
+		shmeta_store(&s->sleeping, 1u);
+		int ready = shmeta_load(&s->kicked) || sync_stopping(s) ? 0 : ppoll(fds, 2, &timeout, NULL);
+
+		shmeta_store(&s->sleeping, 0u);
+		if (ready <= 0)
+			continue;
+		if (fds[0].revents != 0)
+			(void)!read(s->event_fd, &events, sizeof events);
+		if (fds[1].revents != 0) {
+			s->poll_due_ns = sync_now(s);
+			s->woken = true;
+		}
+	}
+	return NULL;
+}
+
+enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
+                              const struct sync_host *host, struct sync **ret, struct shmeta_err *err)
+{
+	struct sync *s;
+	enum shmeta_status status = sync_open(dir_fd, board, options, host, &s, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	int error = pthread_create(&s->thread, NULL, run, s);
+
+	if (error != 0) {
+		sync_close(s);
+		return shmeta_fail_errno(err, error, "starting the sync thread");
+	}
+	s->has_thread = true;
+	pthread_setname_np(s->thread, "shmetad-sync");
+	*ret = s;
+	return SHMETA_OK;
+}
+
+void sync_stop(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	shmeta_publish(&s->queue.stopping, 1u);
+	if (s->has_thread) {
+		sync_wake(s);
+		pthread_join(s->thread, NULL);
+		s->has_thread = false;
+	}
+	sync_close(s);
+}
+
+void sync_set_fetched_hook(struct sync *s, void (*hook)(void *arg), void *arg)
+{
+	s->fetched_hook = hook;
+	s->fetched_hook_arg = arg;
+}
+
+struct shmeta__store *sync_store(struct sync *s)
+{
+	return s->store;
+}
+
+void *sync_backend_state(struct sync *s)
+{
+	return s->backend;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A batch: keys that were taken from the queue, and the rows that the source answered, kept until they are applied. */
+#ifndef SHMETA_WRITER_KEYS_FETCH_RESULT_H
+#define SHMETA_WRITER_KEYS_FETCH_RESULT_H
+
+#include "writer/keys/queue.h"
+
+struct got_part {
+	struct shmeta_partition record;
+	size_t row_at, row_count;
+};
+
+enum got_kind { GOT_AGENT, GOT_GROUP, GOT_OFFSET, GOT_LEASE };
+
+struct got_small {
+	enum got_kind kind;
+	struct shmeta_str tenant, topic;
+	union {
+		struct shmeta_agent agent;
+		struct shmeta_group group;
+		struct shmeta_committed_offset offset;
+		struct shmeta_lease lease;
+	};
+};
+
+struct got_bad { /* a row that cannot be served, and rows - 1 others below it */
+	struct backend_key row;
+	uint64_t rows;
+	const char *sentence;
+};
+
+struct got { /* one key */
+	struct sync_entry *entry;
+	bool found, has_topic;
+	struct shmeta_topic topic;
+	size_t part_at, part_count, small_at, small_count, bad_at, bad_count;
+};
+
+struct batch {
+	struct sync *s;
+	struct sync_entry **entry; /* in the order of applying; the caller's */
+	size_t entry_count;
+	struct backend_key *key;
+	struct got *got;
+	size_t key_count, key_capacity;
+	struct got_part *part;
+	size_t part_count, part_capacity;
+	struct shmeta_segment *row;
+	size_t row_count, row_capacity, text_bytes;
+	struct got_small *small;
+	size_t small_count, small_capacity;
+	struct got_bad *bad;
+	size_t bad_count, bad_capacity;
+	struct quarantine quarantine; /* of the key that is being applied */
+	struct arena arena;
+	size_t at; /* key being answered */
+	bool in_key;
+	enum shmeta_status failed; /* not the source but this side ended the read */
+	bool store_failed;         /* not what was to be applied but the store ended the commit */
+	uint64_t read_at_ns, sequence;
+	uint64_t repaired; /* rows that a comparison found */
+};
+
+/* Segments that a batch may hold, and bytes of their strings: a fetch() of more is ended with ERR_BUFFER in `failed`. */
+enum { GOT_ROWS_MAX = 32768, GOT_TEXT_MAX = 16 << 20 };
+
+/* Room for one more element. false: no memory. */
+bool got_room(void **array, size_t *capacity, size_t count, size_t bytes);
+/* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */
+enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence);
+/* The sink that fills b. */
+struct backend_sink got_sink(struct batch *b);
+void got_free(struct batch *b);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Keys that wait: what the feed names and what readers ask for, coalesced.
+ *
+ * One entry stands for everything that is wanted of one topic, partition or class: later requests join it while it waits, and
+ * also while it is being fetched when the read that is under way covers them (their answer says when that read began). What the
+ * feed names never joins a read that is under way, because that read may have missed it.
+ *
+ * Everything here is called with the queue's lock held, unless its comment says otherwise. */
+#ifndef SHMETA_WRITER_KEYS_QUEUE_H
+#define SHMETA_WRITER_KEYS_QUEUE_H
+
+#include "writer/engine/engine.h"
+
+enum { RANGES_MAX = 4 };
+
+enum entry_kind { ENTRY_TOPIC, ENTRY_PART, ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE }; /* in the order of applying */
+
+struct range {
+	uint64_t from, to;
+};
+
+/* What is wanted of a key. */
+struct want {
+	bool feed;           /* the feed named it: it must be applied before stamps move */
+	bool deleted;        /* TOPIC: what is there now is another incarnation */
+	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
+	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
+	bool segments;       /* TOPIC: with all segments of all partitions */
+	bool topic_asked;    /* OFFSET, LEASE: the topic that it names is read with it or before it */
+	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
+	uint32_t range_count;
+	struct range range[RANGES_MAX];
+};
+
+struct sync_entry {
+	struct sync_entry *chain;       /* of the hash table */
+	struct sync_entry *prev, *next; /* of the waiting list */
+	uint64_t hash;
+	enum entry_kind kind;
+	bool flying; /* being fetched; a waiting entry of the same identity may exist beside it */
+	bool all; /* flying: everything below it is being read; the rest of want is then the engine's thread's alone */
+	uint32_t partition_id;
+	struct want want;
+	struct asker *asker; /* it waits for a token of this user; NULL: it does not */
+	struct sync_ticket *tickets;
+	struct shmeta_str tenant, topic, name; /* in text */
+	char text[];
+};
+
+struct identity { /* of an entry; strings are borrowed */
+	enum entry_kind kind;
+	uint32_t partition_id;
+	struct shmeta_str tenant, topic, name;
+	uint64_t hash;
+};
+
+/* Pure. */
+enum entry_kind queue_kind(enum shmeta_class cls);
+struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
+                               uint32_t partition_id);
+struct identity queue_identity_of_class(enum entry_kind kind);
+/* Of what the feed or a write names: kinds above ENTRY_PART may be one key or the whole class. */
+struct identity queue_identity_of_key(const struct backend_key *key);
+bool queue_is_class(const struct sync_entry *e);
+struct identity queue_identity_of(const struct sync_entry *e);
+uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic);
+bool queue_same(struct shmeta_str a, struct shmeta_str b);
+void queue_add_range(struct want *w, uint64_t from, uint64_t to);
+void queue_merge_want(struct want *into, const struct want *from);
+void queue_move_tickets(struct sync_ticket **to, struct sync_ticket **from);
+
+/* A waiting entry of this identity that wants this, too. NULL: no memory. */
+struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, const struct want *want);
+/* Take up to `most` entries out of the lists: they fly. What the feed named goes first, but a quarter is left to what was asked. */
+size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
+/* Take it out of the table and free it; its tickets have been taken before. */
+void queue_forget(struct sync_queue *q, struct sync_entry *e);
+
+/* Have it read, by a read that begins after this call, and tell the job (admin_answered). Takes the lock. false: no memory. */
+bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job);
+bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything, by a full pass */
+
+/* What was found absent is asked for again. Takes the lock. */
+void queue_forget_absences(struct sync *s);
+
+/* Answer and free tickets. Without the lock: the host may ask for more. */
+void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,
+                  uint64_t txn, uint64_t synced_at_ns);
+
+#endif

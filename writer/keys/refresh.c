@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Following the source: the feed is asked, and what it and readers name is brought over batch by batch (batch.c). */
+#include <stdio.h>
+#include <syslog.h>
+
+#include "writer/keys/queue.h"
+
+enum {
+	BATCHES_PER_ROUND = 64,
+	FEED_KEYS_MIN = 100000 /* so many changed keys, or refresh_queue_max if that is more: a full pass is cheaper */
+};
+
+/* ---- the feed -------------------------------------------------------------------------------------------------------------- */
+
+struct poll {
+	struct sync *s;
+	uint64_t born_since;
+	bool list, no_memory;
+	char why[200]; /* list */
+};
+
+static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
+{
+	struct poll *poll = arg;
+	struct sync *s = poll->s;
+	struct want want = {.feed = true};
+
+	s->counters.changes++;
+	if (key->cls == SHMETA_CLASS_LIST) {
+		if (!poll->list)
+			(void)snprintf(
+				poll->why, sizeof poll->why, "%.*s",
+				(int)(key->name.bytes < sizeof poll->why ? key->name.bytes : sizeof poll->why - 1),
+				key->name.bytes > 0 ? (const char *)key->name.data : "");
+		poll->list = true;
+		return SHMETA_OK;
+	}
+	struct identity id = queue_identity_of_key(key);
+
+	if ((id.kind <= ENTRY_PART && id.topic.bytes == 0) || id.topic.bytes > SHMETA_NAME_MAX ||
+	    id.tenant.bytes > SHMETA_TENANT_MAX || id.name.bytes > SHMETA_NAME_MAX) {
+		return SHMETA_OK; /* such a row is quarantined by the next read of all of its class */
+	}
+	want.deleted = key->cls == SHMETA_CLASS_TOPIC && key->deleted;
+	/* A reader's refresh may have read this incarnation between the two polls: then the delete is old news. */
+	want.born_since = want.deleted ? poll->born_since : 0;
+	want.segments = want.deleted || (key->cls == SHMETA_CLASS_TOPIC && key->with_segments);
+	if (key->cls == SHMETA_CLASS_SEGMENT)
+		queue_add_range(&want, key->from, key->to > SYNC_LAST_OFFSET ? SYNC_LAST_OFFSET : key->to);
+
+	pthread_mutex_lock(&s->queue.lock);
+	if (id.kind <= ENTRY_PART)
+		absent_forget(&s->queue.absent, queue_name_hash(id.tenant, id.topic), id.tenant, id.topic);
+	if (queue_want(&s->queue, &id, &want) == NULL)
+		poll->no_memory = true;
+	pthread_mutex_unlock(&s->queue.lock);
+	return SHMETA_OK;
+}
+
+bool refresh_note_own(struct sync *s, const struct backend_key *key)
+{
+	/* Every incarnation that has a number by now is older than the delete. */
+	struct poll poll = {.s = s, .born_since = shmeta__store_counters(s->store)->next_topic_id};
+
+	(void)on_changed(&poll, key);
+	if (poll.list)
+		sync_ask_pass(s, true, "a write changed what is not known by keys");
+	return !poll.no_memory;
+}
+
+static void poll_history(void *arg, const char *sentence)
+{
+	struct sync *s = ((struct poll *)arg)->s;
+
+	/* Another source has another fingerprint, which says so by itself. */
+	accept_changed(s, shmeta__store_format(s->store)->fingerprint == s->ops->fingerprint(s->backend), sentence);
+}
+
+static void poll_again(struct sync *s, uint64_t now, bool changed)
+{
+	uint64_t least = s->options.poll_min_ms * SYNC_MS, most = s->options.poll_max_ms * SYNC_MS;
+
+	if (changed) {
+		/* Busy: stay quick for a while, so that the next change is seen as soon as this one. */
+		s->poll_every_ns = least;
+		s->poll_busy_until_ns = now + most;
+	} else if (now >= s->poll_busy_until_ns) {
+		s->poll_every_ns += s->poll_every_ns / 2 + 1;
+	}
+	if (s->poll_every_ns < least)
+		s->poll_every_ns = least;
+	if (s->poll_every_ns > most)
+		s->poll_every_ns = most;
+	s->poll_due_ns = now + s->poll_every_ns;
+}
+
+void refresh_bound_feed(struct sync *s)
+{
+	pthread_mutex_lock(&s->queue.lock);
+	size_t keys = s->queue.feed_keys;
+
+	pthread_mutex_unlock(&s->queue.lock);
+	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
+		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
+		sync_ask_pass(s, true, "so many keys had changed");
+		refresh_forget_feed(s);
+	}
+}
+
+void refresh_poll(struct sync *s)
+{
+	struct poll poll = {.s = s, .born_since = s->born_since};
+	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .history = poll_history};
+	struct backend_error err = {0};
+	uint64_t began = sync_now(s);
+	uint64_t lag_ns = 0;
+	int changed = 0;
+
+	uint64_t next_topic_id = shmeta__store_counters(s->store)->next_topic_id;
+
+	s->counters.polls++;
+	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &lag_ns, &err);
+
+	if (status != SHMETA_OK) {
+		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);
+		return;
+	}
+	sync_source_works(s, SYNC_JOB_FEED);
+	s->born_since = next_topic_id;
+	s->polled_at_ns = s->feed_at_ns = lag_ns < began ? began - lag_ns : 1;
+	s->feed_lag_ns = lag_ns;
+	/* The sign of a feed that says until when it tells is what it tells, not what comes before it. */
+	poll_again(s, began, changed != 0 || (s->woken && lag_ns == 0));
+	s->woken = false;
+	(void)sync_look_for_feed(s);
+	if (poll.list || poll.no_memory) {
+		sync_ask_pass(s, true,
+		              poll.no_memory        ? "there was no memory for the keys that had changed"
+		              : poll.why[0] != '\0' ? poll.why
+		                                    : "the source told that anything may have changed");
+		/* What changed is not known by name, but the hint classes are small. */
+		refresh_hints(s);
+	}
+	refresh_bound_feed(s);
+}
+
+void refresh_hints(struct sync *s)
+{
+	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
+	const struct want want = {0};
+
+	pthread_mutex_lock(&s->queue.lock);
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		struct identity id = queue_identity_of_class(kinds[i]);
+
+		queue_want(&s->queue, &id, &want);
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+}
+
+/* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
+static void look_for_orphans(struct sync *s)
+{
+	if (!s->orphans_wait || refresh_pending_feed(s))
+		return;
+	s->orphans_wait = false;
+	s->orphans_due = true;
+	s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+}
+
+void refresh_drain_feed(struct sync *s)
+{
+	while (refresh_pending_feed(s) && batch_run(s))
+		;
+	look_for_orphans(s);
+}
+
+void refresh_drain(struct sync *s)
+{
+	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
+	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
+		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
+			break;
+	look_for_orphans(s);
+	if (refresh_waiting(s) && !s->source.on && !s->room.on)
+		sync_wake_at(s, sync_now(s));
+}

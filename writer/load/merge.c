@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Rows that the source shows, into the store (merge.h).
+ *
+ * Rows are collected in a small array and an arena that are used again and again, and handed to the partition's codec a few
+ * hundred at a time: no memory is asked for per row, and a partition of any size passes through the same few hundred KiB. */
+#include "writer/load/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "writer/load/by_keys.h"
+
+enum {
+	HOLD_COMMITS = 16, /* removals are held back for as many rows as this many commits may have */
+	STOP_CHECK_ROWS = 65536
+};
+
+enum shmeta_status merge_fail(struct merge *m, enum shmeta_status status)
+{
+	if (status < 0 && m->failed == SHMETA_OK)
+		m->failed = status;
+	return status;
+}
+
+struct apply *merge_applier(struct merge *m)
+{
+	return &m->s->apply;
+}
+
+enum shmeta_status merge_begin(struct merge *m)
+{
+	if (merge_applier(m)->txn != NULL)
+		return SHMETA_OK;
+	return apply_begin(merge_applier(m), m->store, &m->host, m->first ? UINT64_MAX : sync_oldest_pin(m->s),
+	                   m->first, &m->err);
+}
+
+enum shmeta_status merge_commit(struct merge *m)
+{
+	struct apply *a = merge_applier(m);
+
+	if (a->txn == NULL)
+		return SHMETA_OK;
+	uint64_t began = sync_now(m->s), changed = a->changed;
+	enum shmeta_status status = quarantine_flush(a, &m->quarantine, &m->err);
+
+	if (status == SHMETA_OK)
+		status = apply_commit(a, &m->txn, &m->err);
+
+	if (status == SHMETA_OK) {
+		m->changed += changed;
+		sync_count_commit(m->s, a, began);
+	}
+	return status;
+}
+
+static enum shmeta_status flush(struct merge *m, uint64_t to)
+{
+	struct pass_window *w = &m->window;
+	enum shmeta_status status = SHMETA_OK;
+
+	/* Nothing lies beyond the last offset there is. */
+	if (!m->count_only && w->from <= to)
+		status = apply_segments(merge_applier(m), w->from, to, w->row, w->count, &m->err);
+	pass_window_next(w, to);
+	return status;
+}
+
+enum shmeta_status merge_end_partition(struct merge *m)
+{
+	if (!m->in_partition)
+		return SHMETA_OK;
+	m->in_partition = false;
+	enum shmeta_status status = flush(m, SYNC_LAST_OFFSET);
+
+	if (status == SHMETA_OK && !m->count_only)
+		status = apply_partition_end(merge_applier(m), true, false, &m->err);
+	return status;
+}
+
+enum shmeta_status merge_end_topic(struct merge *m)
+{
+	struct apply *a = merge_applier(m);
+	enum shmeta_status status = merge_end_partition(m);
+
+	if (status != SHMETA_OK || !m->in_topic)
+		return status;
+	m->in_topic = false;
+	if (m->count_only)
+		return SHMETA_OK;
+	status = apply_topic_end(a, &m->err);
+	if (status != SHMETA_OK)
+		return status;
+	if (m->hold && a->removed > 0) {
+		if (a->changed < (uint64_t)m->s->options.commit_rows * HOLD_COMMITS)
+			return SHMETA_OK;
+		apply_abort(a);
+		m->count_only = true;
+		return SHMETA_OK;
+	}
+	return a->changed >= m->s->options.commit_rows ? merge_commit(m) : SHMETA_OK;
+}
+
+static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+{
+	struct merge *m = arg;
+	enum shmeta_status status = merge_end_topic(m);
+
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
+	if (sync_stopping(m->s))
+		return SHMETA_ERR_WRITER_AWAY;
+	m->topics++;
+	if (m->count_only) {
+		m->in_topic = true;
+		return SHMETA_OK;
+	}
+	status = merge_begin(m);
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
+
+	const struct apply_topic_opts opts = {.synced_at_ns = m->synced_at_ns};
+
+	status = apply_topic(merge_applier(m), tenant, topic, &opts, &m->err);
+	if (status == SHMETA_ABSENT)
+		return SHMETA_OK; /* quarantined: what follows of it is skipped */
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
+	m->in_topic = true;
+	if (!merge_applier(m)->topic_is_new)
+		(void)pass_see(&m->known, merge_applier(m)->topic_id);
+	return SHMETA_OK;
+}
+
+static enum shmeta_status on_partition(void *arg, const struct shmeta_partition *partition)
+{
+	struct merge *m = arg;
+	enum shmeta_status status = merge_end_partition(m);
+
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
+	m->partitions++;
+	if (!m->in_topic)
+		return SHMETA_OK;
+	if (!m->count_only) {
+		status = apply_partition(merge_applier(m), partition, &m->err);
+		if (status == SHMETA_ABSENT)
+			return SHMETA_OK;
+		if (status != SHMETA_OK)
+			return merge_fail(m, status);
+	}
+	m->in_partition = true;
+	pass_window_begin(&m->window, 0);
+	return SHMETA_OK;
+}
+
+/* A segment that the engine let pass and the store cannot take. */
+static enum shmeta_status bad_segment(struct merge *m, const struct shmeta_segment *segment, const char *sentence)
+{
+	struct apply *a = merge_applier(m);
+	const struct backend_key row = {.cls = SHMETA_CLASS_SEGMENT,
+	                                .tenant = a->topic_tenant,
+	                                .topic = a->name,
+	                                .partition_id = a->partition_id,
+	                                .from = segment->base_offset,
+	                                .to = SYNC_LAST_OFFSET};
+
+	return merge_fail(m, quarantine_row(a, &m->quarantine, &row, 1, sentence, &m->err));
+}
+
+static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
+{
+	struct merge *m = arg;
+	char wrong[WINDOW_WRONG];
+	enum shmeta_status status;
+
+	m->segments++;
+	if (++m->since_check >= STOP_CHECK_ROWS) {
+		m->since_check = 0;
+		if (sync_stopping(m->s))
+			return SHMETA_ERR_WRITER_AWAY;
+	}
+	if (!m->in_partition || m->count_only)
+		return SHMETA_OK;
+	status = pass_window_add(&m->window, segment, wrong);
+	if (status == SHMETA_ABSENT)
+		return bad_segment(m, segment, wrong);
+	if (status != SHMETA_OK)
+		return merge_fail(m, shmeta_fail(&m->err, status, "out of memory while loading"));
+	return pass_window_full(&m->window) ? merge_fail(m, flush(m, m->window.last_base)) : SHMETA_OK;
+}
+
+/* Hint classes come after all topics. */
+enum shmeta_status merge_enter_classes(struct merge *m)
+{
+	enum shmeta_status status = merge_end_topic(m);
+
+	if (status == SHMETA_OK && !m->count_only)
+		status = merge_begin(m);
+	if (status != SHMETA_OK || m->classes_begun)
+		return status;
+	m->classes_begun = true;
+	apply_class_begin(merge_applier(m), SHMETA_CLASS_AGENT, m->began_ns);
+	apply_class_begin(merge_applier(m), SHMETA_CLASS_OFFSET, m->began_ns);
+	apply_class_begin(merge_applier(m), SHMETA_CLASS_LEASE, m->began_ns);
+	return SHMETA_OK;
+}
+
+#define ON_SMALL(m, call)                                            \
+	do {                                                         \
+		enum shmeta_status status_ = merge_enter_classes(m); \
+                                                                     \
+		if (status_ == SHMETA_OK && !(m)->count_only)        \
+			status_ = call;                              \
+		if (status_ == SHMETA_OK && sync_stopping((m)->s))   \
+			return SHMETA_ERR_WRITER_AWAY;               \
+		return merge_fail(m, status_);                       \
+	} while (0)
+
+static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
+{
+	struct merge *m = arg;
+
+	ON_SMALL(m, apply_agent(merge_applier(m), tenant, agent, &m->err));
+}
+
+static enum shmeta_status on_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
+{
+	struct merge *m = arg;
+
+	ON_SMALL(m, apply_group(merge_applier(m), tenant, group, &m->err));
+}
+
+static enum shmeta_status on_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                    const struct shmeta_committed_offset *offset)
+{
+	struct merge *m = arg;
+
+	ON_SMALL(m, apply_offset(merge_applier(m), tenant, topic, offset, &m->err));
+}
+
+static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
+                                   const struct shmeta_lease *lease)
+{
+	struct merge *m = arg;
+
+	ON_SMALL(m, apply_lease(merge_applier(m), tenant, topic, lease, &m->err));
+}
+
+static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct merge *m = arg;
+
+	if (m->first)
+		m->s->host.progress(m->s->host.arg, done, total);
+	sync_show(m->s);
+	return sync_stopping(m->s) ? SHMETA_ERR_WRITER_AWAY : SHMETA_OK;
+}
+
+static void on_quarantine(void *arg, const struct backend_key *row, const char *sentence)
+{
+	struct merge *m = arg;
+
+	/* It may come before the first topic. */
+	if (m->failed != SHMETA_OK || m->count_only || merge_fail(m, merge_begin(m)) != SHMETA_OK)
+		return;
+	if (!m->classes_begun)
+		merge_applier(m)->synced_at_ns = m->synced_at_ns;
+	(void)merge_fail(m, quarantine_row(merge_applier(m), &m->quarantine, row, 1, sentence, &m->err));
+}
+
+/* As long as what is read stays fresh for as long again. */
+static int on_may_lag(void *arg, uint64_t lag_ns)
+{
+	struct merge *m = arg;
+
+	if (lag_ns > sync_main_ttl_ns(m->s) / 2 || lag_ns > m->began_ns)
+		return 0;
+	m->synced_at_ns = m->began_ns - lag_ns;
+	return 1;
+}
+
+struct backend_sink merge_sink(struct merge *m, bool may_lag)
+{
+	return (struct backend_sink){.arg = m,
+	                             .topic = on_topic,
+	                             .partition = on_partition,
+	                             .segment = on_segment,
+	                             .agent = on_agent,
+	                             .group = on_group,
+	                             .offset = on_offset,
+	                             .lease = on_lease,
+	                             .quarantine = on_quarantine,
+	                             .progress = on_progress,
+	                             .may_lag = may_lag ? on_may_lag : NULL};
+}
+
+/* What is left to do in the last transaction of a load that ended well. */
+enum shmeta_status merge_finish(struct merge *m)
+{
+	struct apply *a = merge_applier(m);
+	uint8_t feed[SYNC_FEED_MAX];
+	enum shmeta_status status = merge_begin(m);
+
+	for (size_t i = 0; i < m->known.count && status == SHMETA_OK; i++) {
+		if (m->known.seen[i])
+			continue;
+		status = apply_topic_delete_id(a, m->known.id[i], &m->err);
+		if (status == SHMETA_ABSENT)
+			status = SHMETA_OK; /* another incarnation took its name in this pass */
+		/* Removals are confirmed by now: a topic's end is a place to commit. */
+		if (status == SHMETA_OK && a->changed >= m->s->options.commit_rows) {
+			status = merge_commit(m);
+			if (status == SHMETA_OK)
+				status = merge_begin(m);
+		}
+	}
+	/* By keys, each class has ended with its own read. */
+	if (status == SHMETA_OK && m->by_keys == NULL)
+		status = apply_class_end(a, SHMETA_CLASS_AGENT, &m->err);
+	if (status == SHMETA_OK && m->by_keys == NULL)
+		status = apply_class_end(a, SHMETA_CLASS_OFFSET, &m->err);
+	if (status == SHMETA_OK && m->by_keys == NULL)
+		status = apply_class_end(a, SHMETA_CLASS_LEASE, &m->err);
+	if (status == SHMETA_OK)
+		status = by_keys_record_lost(m);
+	if (status == SHMETA_OK)
+		status = quarantine_pass_end(a, &m->quarantine, &m->err);
+	if (status == SHMETA_OK) {
+		size_t bytes = generation_feed_value(m->s, m->lost == NULL, feed);
+
+		/* The position alone is no reason for a commit. */
+		if (m->first || a->changed > 0)
+			status = apply_feed(a, feed, bytes, &m->err);
+	}
+	return status == SHMETA_OK ? merge_commit(m) : status;
+}
+
+void merge_free(struct merge *m)
+{
+	apply_abort(merge_applier(m));
+	by_keys_free(m);
+	sync_quarantine_pass_end(m->s);
+	quarantine_free(&m->quarantine);
+	pass_window_free(&m->window);
+	pass_free_known(&m->known);
+	free(m);
+}
+
+struct merge *merge_new(struct sync *s, struct shmeta__store *store, bool first)
+{
+	struct merge *m = calloc(1, sizeof *m);
+
+	if (m == NULL) {
+		sync_room_failed(s, SHMETA_ERR_NO_MEMORY, "out of memory while loading");
+		return NULL;
+	}
+	m->s = s;
+	m->store = store;
+	m->host = sync_apply_host(s);
+	m->host.quarantine = &m->quarantine;
+	quarantine_begin(&m->quarantine, false);
+	m->first = first;
+	return m;
+}

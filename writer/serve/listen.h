@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The listening end of control.sock: it is bound, and connections are taken off it as fast as a bounded turn of the loop allows.
+ * Whoever has gone again before its turn came costs nothing further. */
+#ifndef SHMETA_WRITER_SERVE_LISTEN_H
+#define SHMETA_WRITER_SERVE_LISTEN_H
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "base/err.h"
+#include "writer/serve/registry.h"
+
+struct listen_host {
+	void *arg;
+	void (*arrived)(void *arg, int fd, const struct registry_peer *peer); /* takes fd, which does not block */
+	void (*shed)(void *arg); /* one was closed for want of descriptors */
+};
+
+struct listener {
+	struct listen_host host;
+	int dir_fd, fd, spare_fd; /* fd -1: not listening */
+	sd_event_source *source;
+};
+
+/* Bind control.sock in an instance directory (path, and open as dir_fd) and listen in the loop. group: see control_start(). After a
+ * failure, too, listen_stop() is to be called. */
+enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
+                                const struct listen_host *host, struct shmeta_err *err);
+/* Nobody comes any more; the socket is removed. Idempotent. */
+void listen_stop(struct listener *l);
+
+/* Who is at the other end, as the kernel knows it. */
+bool listen_peer_of(int fd, struct registry_peer *ret);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The server of control.sock: frames of shm/wire/wire.h over SOCK_SEQPACKET. Everything is non-blocking and bounded; a client that
+ * breaks a rule loses its own connection and nothing else. A registered client's open connection is its sign of life.
+ *
+ * Passed descriptors are never received: plain recv() lets the kernel close them. Who may do what is decided by SO_PEERCRED. */
+#ifndef SHMETA_WRITER_SERVE_SERVE_H
+#define SHMETA_WRITER_SERVE_SERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "backends/backend.h"
+#include "base/err.h"
+#include "writer/engine/sync.h"
+#include "writer/serve/registry.h"
+
+#define CONTROL_COUNTERS(C)                                                                             \
+	C(connections, "gauge", "connections", "open connections")                                      \
+	C(registrations, "gauge", "processes", "registered processes, those in their grace included")   \
+	C(accepted, "counter", "connections", "connections accepted")                                   \
+	C(refused, "counter", "connections", "connections refused because a limit was reached")         \
+	C(bad_frames, "counter", "frames", "frames that did not parse; each closed its connection")     \
+	C(silent, "counter", "connections", "connections closed because they stayed silent or idle")    \
+	C(unread, "counter", "connections", "connections closed because they did not read the answers") \
+	C(frames, "counter", "frames", "frames received")                                               \
+	C(denied, "counter", "requests", "requests that the peer may not make")                         \
+	C(reloads, "counter", "reloads", "configurations taken over")                                   \
+	C(reloads_refused, "counter", "reloads", "configurations refused")                              \
+	C(snapshots_revoked, "counter", "processes", "registered processes whose snapshots were revoked")
+
+struct control_counters {
+#define C(name, kind, unit, help) uint64_t name;
+	CONTROL_COUNTERS(C)
+#undef C
+};
+
+struct control_limits {
+	uint32_t connections_max, connections_reserved, connections_per_user, registrations_per_user;
+	uint32_t requests_per_connection;
+	uint32_t user_share; /* percent, see shares.h */
+	uint64_t first_frame_ns, idle_ns;
+	size_t output_max;
+	/* Comma-separated names or numbers; "" or NULL: none. Copied as numbers. */
+	const char *admin_group, *write_groups, *write_users;
+	uint32_t write_ops_max; /* operations in one frame */
+};
+
+/* What the control socket asks of the daemon. Loop thread. */
+struct control_host {
+	void *arg;
+	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
+	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
+	                              uint64_t deadline_ns, uint64_t ticket);
+	/* OK: control_written() will be called with the ticket. Anything else is answered at once. */
+	enum shmeta_status (*write)(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+	                            uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
+	                            uint64_t ticket);
+	/* OK: control_written() or control_answer() will be called with the ticket. Anything else is answered at once. */
+	enum shmeta_status (*objects)(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
+	                              uint64_t ticket);
+	enum shmeta_status (*invalidate)(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
+	                                 const char *who, uint64_t ticket);
+	/* One JSON object in a block that the caller frees; NULL: no memory. */
+	char *(*status)(void *arg);
+	/* The same of the options in force and of what waits for a restart. */
+	char *(*config)(void *arg);
+	/* fingerprint 0: only tell. Answered at once. */
+	enum shmeta_status (*accept)(void *arg, const char *who, uint64_t fingerprint, uint64_t *ret_fingerprint,
+	                             char *ret_sentence, size_t bytes);
+	/* A registration's number, or a process id. Answered at once. */
+	enum shmeta_status (*revoke)(void *arg, const char *who, uint64_t reader, uint64_t *ret_count,
+	                             char *ret_sentence, size_t bytes);
+	enum shmeta_status (*reload)(void *arg, const char *who, char *ret_sentence, size_t bytes);
+};
+
+struct control;
+
+/* Bind and listen. path: the instance directory, dir_fd: the same, open. group: who may connect besides the daemon's group; a
+ * group that does not exist is told and passed over. */
+enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group,
+                                 const struct control_limits *limits, struct registry *registry,
+                                 const struct control_host *host, struct control_counters *counters,
+                                 struct control **ret, struct shmeta_err *err);
+void control_set_limits(struct control *control, const struct control_limits *limits);
+
+/* A registered connection that the service manager kept. Takes fd. */
+void control_adopt(struct control *control, int fd, uint64_t registration);
+
+void control_answer(struct control *control, uint64_t ticket, enum shmeta_status status, const char *sentence,
+                    uint64_t txn, uint64_t generation, uint64_t synced_at_ns);
+
+/* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which is filled in. */
+void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
+/* The same from any thread, if that can be done at once. false: nothing was done, control_written() is to be called by the loop. */
+bool control_written_at_once(struct control *control, uint64_t ticket, void *frame, size_t bytes);
+
+/* Called a few times a second: time limits. */
+void control_sweep(struct control *control, uint64_t now_ns);
+
+/* Accept nobody new; refreshes are answered ERR_WRITER_AWAY. */
+void control_drain(struct control *control);
+/* Close everything and remove the socket. Registrations stay as they are: their pages outlive this process. Accepts NULL. */
+void control_stop(struct control *control);
+
+#endif

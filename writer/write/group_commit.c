@@ -1,0 +1,726 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Group commit. Calls wait in their users' turns (turns.h); a round takes what has gathered, does it in one transaction of the source, reads the
+ * changed keys back together with whatever the feed has named, applies them in store commits, and then answers every call with the
+ * commit that shows it.
+ *
+ *   sync_write() ─> queue ─> apply() at the source ─> changed keys ─> the refresh queue ─> store ─> host->written()
+ *
+ * Where many wait and the engine can, the next round is at work in the source while this one is read back and answered:
+ *
+ *   start(2)    finish(2) start(3)    finish(3)
+ *      │ read back 1 │       │ read back 2 │
+ *
+ * What is read back is the source's truth after the commit, so an older state can never come back with it (semantics.md C6): the
+ * engine's thread is the only one that reads and applies. When the store cannot follow, the keys stay in the queue and the calls are
+ * answered ERR_NOT_CACHED.
+ *
+ * A call that carries request ids may come twice, because its client lost the connection before the answer. Results are remembered by
+ * id (request_ids.h), and answered again instead of being done again. */
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "shm/wire/op.h"
+#include "writer/engine/engine.h"
+#include "writer/engine/failing.h"
+#include "writer/keys/queue.h"
+#include "writer/write/request_ids.h"
+
+enum { LINGER_OPS = 4 };    /* a client that waits for each write sends few at a time */
+enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a partition that is made */
+enum { OVERLAP_OPS = 64 };  /* for fewer that wait it is not worth a second connection */
+
+struct write_call {
+	struct turn turn;
+	struct write_call *next; /* of its round */
+	uint64_t ticket, deadline_ns;
+	struct shmeta_str tenant;
+	char who[64];
+	size_t count;
+	struct shmeta_op *ops; /* views into text */
+	struct shmeta_result *results;
+	bool *again;     /* answered with an earlier one's result */
+	uint64_t text[]; /* the operations encoded, then the tenant */
+};
+
+/* One round. */
+struct write_round {
+	struct sync *s;
+	struct write_call *calls; /* taken, in order */
+	struct backend_op *ops;   /* those that go to the source */
+	struct shmeta_result *results;
+	struct shmeta_result *
+		*place; /* where each one's result belongs; NULL: of an object that goes again, for a slice of it */
+	struct request *requests;
+	size_t count;
+	/* Operations with a request id, by its hash: 1 + index in ops. The second one of an id is done by the first. */
+	uint32_t *by_id;
+	size_t by_id_size;
+	struct twin {
+		struct shmeta_result *result;
+		size_t of; /* index in ops */
+	} * twins;
+	size_t twin_count;
+	bool started;       /* its operations are with the source, and not finished */
+	bool makes_room;    /* in the store */
+	uint64_t room_left; /* there, for what it makes; UINT64_MAX: not asked yet */
+	bool no_memory;
+};
+
+/* ---- the queue (any thread) ---------------------------------------------------------------------------------------------------- */
+
+enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
+{
+	int error = pthread_mutex_init(&s->writes.lock, NULL);
+
+	if (error != 0)
+		return shmeta_fail_errno(err, error, "the write queue's lock");
+	turns_init(&s->writes.turns);
+	s->writes.done = request_ids_new();
+	if (s->writes.done != NULL)
+		return SHMETA_OK;
+	(void)pthread_mutex_destroy(&s->writes.lock);
+	return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the write queue");
+}
+
+static void call_free(struct write_call *call)
+{
+	free(call->ops);
+	free(call->results);
+	free(call->again);
+	free(call);
+}
+
+static void round_free(struct write_round *r)
+{
+	if (r == NULL)
+		return;
+	while (r->calls != NULL) {
+		struct write_call *call = r->calls;
+
+		r->calls = call->next;
+		call_free(call);
+	}
+	free(r->ops);
+	free(r->results);
+	free(r->place);
+	free(r->requests);
+	free(r->by_id);
+	free(r->twins);
+	free(r);
+}
+
+/* A copy that holds everything it views. */
+static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta_op *ops, size_t count)
+{
+	size_t bytes = 0, at = 0;
+	struct write_call *call;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += shmeta__op_bytes(&ops[i]);
+	call = malloc(sizeof *call + bytes + tenant.bytes + 1);
+	if (call == NULL)
+		return NULL;
+	memset(call, 0, sizeof *call);
+	call->count = count;
+	call->turn.ops = count;
+	call->turn.bytes = sizeof *call + bytes + tenant.bytes + 1 +
+	                   count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
+	call->turn.work = count + bytes / WORK_BYTES;
+	call->ops = calloc(count, sizeof *call->ops);
+	call->results = calloc(count, sizeof *call->results);
+	call->again = calloc(count, sizeof *call->again);
+	if (call->ops == NULL || call->results == NULL || call->again == NULL) {
+		call_free(call);
+		return NULL;
+	}
+	for (size_t i = 0; i < count; i++) {
+		uint8_t *here = (uint8_t *)call->text + at;
+		size_t used = shmeta__op_encode(&ops[i], here, bytes - at), read = 0;
+
+		if (shmeta__op_decode(here, used, &call->ops[i], &read) != SHMETA_OK) {
+			call_free(call); /* what cannot be encoded was judged before it came here */
+			return NULL;
+		}
+		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
+			call->turn.work += call->ops[i].u.topic.partition_count;
+		at += used;
+	}
+	memcpy((uint8_t *)call->text + bytes, tenant.data, tenant.bytes);
+	call->tenant = (struct shmeta_str){(const char *)call->text + bytes, tenant.bytes};
+	return call;
+}
+
+void write_set_limits(struct sync *s, const struct sync_options *options)
+{
+	(void)pthread_mutex_lock(&s->writes.lock);
+	s->writes.turns.limits = (struct turns_limits){.ops = options->write_queue_max,
+	                                               .bytes = options->write_queue_bytes,
+	                                               .connection_bytes = options->write_connection_bytes,
+	                                               .user_share = options->user_share};
+	(void)pthread_mutex_unlock(&s->writes.lock);
+}
+
+enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
+                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who, uint64_t ticket)
+{
+	struct sync_writes *w = &s->writes;
+	struct write_call *call;
+	bool taken, wake;
+
+	if (count == 0)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	call = call_new(tenant, ops, count);
+	if (call == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	call->ticket = ticket;
+	call->deadline_ns = deadline_ns;
+	call->turn.uid = uid;
+	call->turn.connection = connection;
+	strncpy(call->who, who, sizeof call->who - 1);
+	(void)pthread_mutex_lock(&w->lock);
+	taken = turns_add(&w->turns, &call->turn, sync_now(s));
+	wake = w->turns.ops >= w->enough;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (!taken) {
+		call_free(call);
+		return SHMETA_ERR_BUSY;
+	}
+	if (wake)
+		sync_wake(s);
+	return SHMETA_OK;
+}
+
+/* The next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
+static struct write_call *take_calls(struct sync *s, uint64_t most, bool all, bool *ret_more)
+{
+	struct sync_writes *w = &s->writes;
+	struct write_call *first = NULL, **end = &first;
+	uint64_t now = sync_now(s);
+	struct turn *turn;
+
+	(void)pthread_mutex_lock(&w->lock);
+	turn = turns_take(&w->turns, most, all, now);
+	*ret_more = turns_when(&w->turns, now) <= now;
+	(void)pthread_mutex_unlock(&w->lock);
+	for (; turn != NULL; turn = turn->next) {
+		*end = (struct write_call *)turn;
+		end = &(*end)->next;
+	}
+	return first;
+}
+
+void write_free(struct sync *s)
+{
+	bool more;
+
+	for (struct write_call *call = take_calls(s, 0, true, &more), *next; call != NULL; call = next) {
+		next = call->next;
+		call_free(call);
+	}
+	turns_free(&s->writes.turns);
+	round_free(s->writes.next);
+	s->writes.next = NULL;
+	request_ids_free(s->writes.done);
+	s->writes.done = NULL;
+	(void)pthread_mutex_destroy(&s->writes.lock);
+}
+
+/* How many wait, and since when. */
+static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
+{
+	size_t ops;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	ops = s->writes.turns.ops;
+	*ret_since_ns = s->writes.turns.since_ns;
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	return ops;
+}
+
+/* What a burst of calls took is given back when nothing waits any more; malloc alone would keep it. */
+static void give_back(struct sync *s)
+{
+	enum { WORTH_BYTES = 4 << 20 };
+	size_t peak = 0;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	if (s->writes.turns.ops == 0)
+		peak = turns_at_rest(&s->writes.turns);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	if (peak >= WORTH_BYTES)
+		(void)malloc_trim(0);
+}
+
+/* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
+
+static void answer(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+{
+	bool each = status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED;
+
+	s->host.written(s->host.arg, call->ticket, status, sentence, call->ops, each ? call->results : NULL,
+	                each ? call->count : 0, s->store != NULL ? sync_committed(s) : 0,
+	                s->gen != NULL ? s->gen->generation : 0);
+}
+
+static void answer_calls(struct sync *s, struct write_call *calls, enum shmeta_status status, const char *sentence)
+{
+	while (calls != NULL) {
+		struct write_call *call = calls;
+
+		calls = call->next;
+		answer(s, call, status, sentence);
+		call_free(call);
+	}
+}
+
+void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	bool more;
+
+	/* Nobody gathers any more: the next call wakes the engine's thread, however small it is. */
+	(void)pthread_mutex_lock(&s->writes.lock);
+	s->writes.enough = 0;
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	answer_calls(s, take_calls(s, 0, true, &more), status, sentence);
+}
+
+/* Its place among the round's ids: 1 + index in ops, 0 where it is to be put. */
+static uint32_t *place_of_id(struct write_round *r, const struct request *request)
+{
+	size_t at = request_id_hash(r->s->writes.done, request) % r->by_id_size;
+
+	while (r->by_id[at] != 0 && !request_same_id(&r->requests[r->by_id[at] - 1], request))
+		at = (at + 1) % r->by_id_size;
+	return &r->by_id[at];
+}
+
+/* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
+static enum request_known is_twin(struct write_round *r, const struct request *request, struct shmeta_result *result)
+{
+	uint32_t of = request_has_id(request) ? *place_of_id(r, request) : 0;
+
+	if (of == 0)
+		return REQUEST_NEW;
+	if (r->requests[of - 1].operation == request->operation) {
+		r->twins[r->twin_count++] = (struct twin){result, of - 1};
+		return REQUEST_SAME;
+	}
+	request_refuse(&r->requests[of - 1], result);
+	return REQUEST_OTHER;
+}
+
+static void send(struct write_round *r, struct shmeta_str tenant, const struct shmeta_op *op,
+                 const struct request *request, struct shmeta_result *result)
+{
+	r->ops[r->count] = (struct backend_op){.tenant = tenant, .op = op};
+	r->requests[r->count] = *request;
+	r->place[r->count++] = result;
+	if (request_has_id(request))
+		*place_of_id(r, request) = (uint32_t)r->count;
+}
+
+/* The object whose slices follow in a call. Behind one that did not go to the source, they would be taken for another call's. */
+struct unit {
+	const struct shmeta_op *object; /* NULL: none */
+	const struct shmeta_result *result;
+	uint64_t hash;
+	bool sent; /* it stands in the round right before its slices, or other slices of it do */
+};
+
+/* May this slice go to the source now? */
+static bool follows(struct write_round *r, struct shmeta_str tenant, struct unit *unit, struct shmeta_result *result)
+{
+	const struct request nobody = {.id = {0, 0}};
+
+	if (unit->object == NULL) {
+		result->status = SHMETA_ERR_INVALID_ARGUMENT;
+		(void)snprintf(result->text, sizeof result->text, "a slice without its object before it");
+		return false;
+	}
+	if (!unit->sent && unit->result->status != SHMETA_OK && unit->result->status != SHMETA_ERR_ALREADY_EXISTS) {
+		result->status = unit->result->status;
+		(void)snprintf(result->text, sizeof result->text, "its object: %.140s", unit->result->text);
+		return false;
+	}
+	if (!unit->sent)
+		send(r, tenant, unit->object, &nobody, NULL); /* it has been done, or will be by then */
+	unit->sent = true;
+	return true;
+}
+
+static void collect_op(struct write_round *r, struct write_call *c, size_t i, struct unit *unit, uint64_t hash)
+{
+	const struct shmeta_op *op = &c->ops[i];
+	struct shmeta_result *result = &c->results[i];
+	const struct request request = {.id = {op->request_id[0], op->request_id[1]},
+	                                .tenant = queue_name_hash(c->tenant, (struct shmeta_str){"", 0}),
+	                                .operation = hash,
+	                                .uid = c->turn.uid,
+	                                .type = op->type};
+	struct shmeta_err err = {.code = SHMETA_OK};
+	enum request_known known;
+
+	result->partition_id = op->partition_id;
+	known = request_ids_recall(r->s->writes.done, &request, result);
+	c->again[i] = known == REQUEST_SAME;
+	if (known != REQUEST_NEW)
+		return;
+	result->status = shmeta__op_check(op, &err);
+	if (result->status != SHMETA_OK) {
+		(void)snprintf(result->text, sizeof result->text, "%.159s", err.text);
+		return;
+	}
+	if (!room_for(r->s, op, &r->room_left, result))
+		return;
+	known = is_twin(r, &request, result);
+	c->again[i] = known == REQUEST_SAME;
+	if (known != REQUEST_NEW)
+		return;
+	if (op->type == SHMETA_OP_ADD_SLICE && !follows(r, c->tenant, unit, result))
+		return;
+	send(r, c->tenant, op, &request, result);
+	r->makes_room |= room_made_by(op);
+	unit->sent |= op->type == SHMETA_OP_COMMIT_OBJECT;
+}
+
+/* What violates C9, and what was done before, does not reach the source. */
+static bool collect(struct write_round *r)
+{
+	size_t room = 0;
+
+	r->room_left = UINT64_MAX;
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		room += c->count;
+	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
+		r->by_id_size *= 2;
+	r->ops = calloc(room, sizeof *r->ops);
+	r->results = calloc(room, sizeof *r->results);
+	r->place = calloc(room, sizeof(struct shmeta_result *));
+	r->requests = calloc(room, sizeof *r->requests);
+	r->by_id = calloc(r->by_id_size, sizeof *r->by_id);
+	r->twins = calloc(room, sizeof *r->twins);
+	if (r->ops == NULL || r->results == NULL || r->place == NULL || r->requests == NULL || r->by_id == NULL ||
+	    r->twins == NULL)
+		return false;
+	for (struct write_call *c = r->calls; c != NULL; c = c->next) {
+		const uint8_t *encoded = (const uint8_t *)c->text;
+		struct unit unit = {.object = NULL};
+
+		for (size_t i = 0; i < c->count; i++) {
+			size_t bytes = ((const struct shmeta_wire_op *)(const void *)encoded)->bytes;
+			bool slice = c->ops[i].type == SHMETA_OP_ADD_SLICE;
+			uint64_t hash = request_operation_hash(encoded, bytes, slice ? unit.hash : 0);
+
+			if (!slice)
+				unit = (struct unit){.result = &c->results[i], .hash = hash};
+			if (c->ops[i].type == SHMETA_OP_COMMIT_OBJECT)
+				unit.object = &c->ops[i];
+			collect_op(r, c, i, &unit, hash);
+			encoded += bytes;
+		}
+	}
+	return true;
+}
+
+static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
+{
+	struct write_round *r = arg;
+
+	if (!refresh_note_own(r->s, key))
+		r->no_memory = true;
+	return SHMETA_OK;
+}
+
+/* Drop calls whose callers no longer wait. */
+static struct write_call *drop_late(struct sync *s, struct write_call *calls)
+{
+	uint64_t now = sync_now(s);
+	struct write_call **at = &calls;
+
+	while (*at != NULL) {
+		struct write_call *call = *at;
+
+		if (call->deadline_ns >= now) {
+			at = &call->next;
+			continue;
+		}
+		*at = call->next;
+		answer(s, call, SHMETA_ERR_TIMEOUT, "the deadline passed before the write was begun; nothing was done");
+		call_free(call);
+	}
+	return calls;
+}
+
+/* Every operation's result where its call looks for it, and where the next round looks for what was done. What was kept out for now
+ * by something that passes is not done, and a retry is to do it. */
+static void settle_results(struct write_round *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		if (r->place[i] == NULL)
+			continue;
+		*r->place[i] = r->results[i];
+		if (r->results[i].status != SHMETA_ERR_BUSY && r->results[i].status != SHMETA_ERR_SOURCE)
+			request_ids_note(r->s->writes.done, &r->requests[i], &r->results[i]);
+	}
+	for (size_t i = 0; i < r->twin_count; i++)
+		*r->twins[i].result = r->results[r->twins[i].of];
+}
+
+/* What a call wrote to may be quarantined: then the store does not show it. */
+static const struct failing_key *not_shown(struct sync *s, const struct write_call *call)
+{
+	const struct failing_key *key = NULL;
+
+	for (size_t i = 0; s->failing.count > 0 && key == NULL && i < call->count; i++)
+		if (call->results[i].status == SHMETA_OK)
+			key = failing_of_op(s, call->tenant, &call->ops[i]);
+	return key;
+}
+
+static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
+{
+	struct sync *s = r->s;
+	size_t calls = 0;
+
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		calls++;
+	if (s->host.answering != NULL)
+		s->host.answering(s->host.arg, calls);
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
+		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
+
+		answer(s, c, key != NULL ? SHMETA_ERR_NOT_CACHED : status, key != NULL ? key->sentence : sentence);
+	}
+	if (s->host.answering != NULL)
+		s->host.answering(s->host.arg, 0);
+	/* Who waits for the answer does not wait for this. */
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->again, c->count);
+}
+
+/* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
+ * much as one of all of them. */
+static bool gathering(struct sync *s, size_t ops, uint64_t since, uint64_t now)
+{
+	enum { MANY = 32, GATHER_NS = 2000000 };
+	struct sync_writes *w = &s->writes;
+	bool wait = w->crowd >= MANY && ops < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
+
+	(void)pthread_mutex_lock(&w->lock);
+	w->enough = wait ? w->crowd / 2 : 0;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (wait)
+		sync_wake_at(s, since + GATHER_NS);
+	return wait;
+}
+
+/* What waits, up to a batch, as a round of its own. NULL: nothing, or no memory (they have their answer). */
+static struct write_round *next_round(struct sync *s)
+{
+	struct write_round *r = calloc(1, sizeof *r);
+	bool more;
+
+	if (r == NULL) {
+		write_answer_all(s, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		return NULL;
+	}
+	r->s = s;
+	r->calls = drop_late(s, take_calls(s, s->options.write_batch_max, sync_stopping(s), &more));
+	if (more)
+		sync_wake_at(s, sync_now(s));
+	if (r->calls != NULL && !collect(r)) {
+		answer_calls(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		r->calls = NULL;
+	}
+	if (r->calls == NULL) {
+		round_free(r);
+		return NULL;
+	}
+	return r;
+}
+
+/* The next round goes to the source before this one is read back. */
+static void overlap(struct sync *s)
+{
+	uint64_t since, began = sync_now(s);
+	size_t ops = waiting(s, &since);
+	struct backend_error err = {.code = SHMETA_OK};
+	struct write_round *r;
+
+	if (s->ops->start == NULL || ops < OVERLAP_OPS || s->source.on || s->room.on || sync_stopping(s) ||
+	    !generation_writable(s) || gathering(s, ops, since, began))
+		return;
+	r = s->writes.next = next_round(s);
+	if (r == NULL)
+		return;
+	r->started = r->count > 0 &&
+	             s->ops->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &err) == SHMETA_OK;
+	s->counters.write_source_ns += sync_now(s) - began;
+}
+
+static enum shmeta_status do_at_source(struct write_round *r, struct backend_error *err)
+{
+	const struct backend_sink sink = {.arg = r, .changed = on_changed};
+	struct sync *s = r->s;
+	uint64_t began = sync_now(s);
+	enum shmeta_status status = SHMETA_OK;
+
+	if (r->started)
+		status = s->ops->finish(s->backend, &sink, err);
+	else if (r->count > 0)
+		status = s->ops->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, err);
+	s->counters.write_source_ns += sync_now(s) - began;
+	return status;
+}
+
+/* What a round of unknown outcome did, if anything, is to be found. Its keys are known; when its commit comes only after they have been
+ * read, the feed tells of it, as of anybody's. */
+static void look_for_outcome(struct write_round *r)
+{
+	const struct backend_sink sink = {.arg = r, .changed = on_changed};
+	struct sync *s = r->s;
+	bool told = s->following && (s->capabilities & BACKEND_HAS_FEED) != 0;
+
+	for (size_t i = 0; told && i < r->count; i++)
+		told = backend_tell(&r->ops[i], &sink) == SHMETA_OK;
+	if (!told || r->no_memory)
+		sync_ask_pass(s, true, "the outcome of a write was unknown");
+}
+
+/* What the source did not do at all: who wanted it, and why not. */
+static void audit_failed(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+{
+	struct shmeta_result failed = {.status = status};
+
+	shmeta__say(failed.text, sizeof failed.text, "%s", sentence);
+	for (size_t i = 0; i < call->count; i++)
+		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, NULL, 1);
+}
+
+static void note_work(const struct write_round *r, uint64_t took_ns)
+{
+	struct sync *s = r->s;
+	const struct write_call *largest = r->calls;
+	uint64_t work = 0;
+
+	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
+		work += c->turn.work;
+		largest = c->turn.work > largest->turn.work ? c : largest;
+	}
+	(void)pthread_mutex_lock(&s->writes.lock);
+	turns_took(&s->writes.turns, work, &largest->turn, took_ns, sync_now(s));
+	(void)pthread_mutex_unlock(&s->writes.lock);
+}
+
+/* A round to its end. last: no other one begins meanwhile. */
+static void commit(struct write_round *r, bool last)
+{
+	struct sync *s = r->s;
+	struct backend_error err = {.code = SHMETA_OK};
+	uint64_t began = sync_now(s);
+	enum shmeta_status status = do_at_source(r, &err);
+
+	if (status != SHMETA_OK) {
+		if (status == SHMETA_ERR_FULL) {
+			health_source_full(s, err.text);
+			status = SHMETA_ERR_SOURCE;
+		} else if (status == SHMETA_ERR_SOURCE) {
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+			generation_judge(s);
+		}
+		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
+			look_for_outcome(r);
+			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+				audit_ops(s, c->who, c->tenant, c->ops, NULL, NULL, c->count);
+		} else {
+			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
+				audit_failed(s, c, status, err.text);
+		}
+		answer_calls(s, r->calls, status, err.text);
+		r->calls = NULL;
+		round_free(r);
+		return;
+	}
+	if (r->count > 0) {
+		sync_source_works(s, SYNC_JOB_OPEN);
+		health_source_has_room(s);
+	}
+	s->counters.write_batches++;
+	s->counters.write_ops += r->count;
+	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
+	if (s->writes.crowd < r->count)
+		s->writes.crowd = r->count;
+	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+	if (s->poll_due_ns > s->deaf_until_ns)
+		s->poll_due_ns = s->deaf_until_ns;
+	s->woken = true; /* whatever came behind our commit hides in its sign */
+	s->linger = r->count <= LINGER_OPS;
+	if (r->no_memory)
+		sync_ask_pass(s, true, "there was no memory for the keys of a write");
+	settle_results(r);
+	if (!last)
+		overlap(s);
+	refresh_bound_feed(s);
+	/* A full store is tried at its time, not by each write, unless that may help it. */
+	if (!s->source.on && (!s->room.on || r->makes_room || sync_now(s) >= s->room.next_ns))
+		refresh_drain_feed(s);
+	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
+		answer_round(r, SHMETA_ERR_NOT_CACHED,
+		             s->room.on     ? s->room.text
+		             : s->source.on ? s->source.text
+		                            : "the store follows later");
+	else
+		answer_round(r, SHMETA_OK, "");
+	note_work(r, sync_now(s) - began);
+	round_free(r);
+	give_back(s);
+}
+
+void write_commit(struct sync *s)
+{
+	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
+	struct write_round *r = s->writes.next;
+	size_t ops;
+
+	if (r == NULL) {
+		ops = waiting(s, &since);
+		if (ops == 0)
+			return;
+		if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
+			sync_wake_at(s, since + linger);
+			return;
+		}
+		if (gathering(s, ops, since, now))
+			return;
+		r = next_round(s);
+		options_take(s); /* a reload that was answered before these calls came holds for them */
+	}
+	s->writes.next = NULL;
+	if (r != NULL)
+		commit(r, false);
+}
+
+void write_land(struct sync *s)
+{
+	struct write_round *r = s->writes.next;
+
+	s->writes.next = NULL;
+	if (r != NULL)
+		commit(r, true);
+}
+
+bool write_waiting(struct sync *s)
+{
+	uint64_t now = sync_now(s), when;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	when = sync_stopping(s) && s->writes.turns.ops > 0 ? now : turns_when(&s->writes.turns, now);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	if (when != UINT64_MAX && when > now)
+		sync_wake_at(s, when);
+	return s->writes.next != NULL || when <= now;
+}

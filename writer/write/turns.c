@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Turns among users and their connections. */
+#include "writer/write/turns.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "writer/serve/shares.h"
+
+enum { QUANTUM = 64, DEBT_MAX = 4096 }; /* of work: more than a debt of so much is forgiven */
+enum { ROUND_LEAST = 16, SHIFT = 10, REST_TIMES = 2, UNBOUND = 0 };
+static const uint64_t REST_MAX_NS = 1000000000;
+
+/* A connection with calls that wait. */
+struct turn_line {
+	struct turn_line *next;
+	uint64_t connection;
+	struct turn *first, **end;
+	size_t bytes;
+	int64_t credit;
+};
+
+struct turn_user {
+	struct turn_user *next;
+	uint32_t uid;
+	struct turn_line *first, **end;
+	size_t ops, bytes;
+	int64_t credit;
+	uint64_t came_ns; /* the last call */
+	uint64_t rests_until_ns;
+};
+
+void turns_init(struct turns *t)
+{
+	*t = (struct turns){.end = &t->first};
+}
+
+static void free_user(struct turn_user *u)
+{
+	for (struct turn_line *line = u->first, *next; line != NULL; line = next) {
+		next = line->next;
+		free(line);
+	}
+	free(u);
+}
+
+void turns_free(struct turns *t)
+{
+	for (struct turn_user *u = t->first, *next; u != NULL; u = next) {
+		next = u->next;
+		free_user(u);
+	}
+	turns_init(t);
+}
+
+static void push_user(struct turns *t, struct turn_user *u)
+{
+	u->next = NULL;
+	*t->end = u;
+	t->end = &u->next;
+}
+
+static struct turn_user *pop_user(struct turns *t)
+{
+	struct turn_user *u = t->first;
+
+	t->first = u->next;
+	if (t->first == NULL)
+		t->end = &t->first;
+	return u;
+}
+
+static void push_line(struct turn_user *u, struct turn_line *line)
+{
+	line->next = NULL;
+	*u->end = line;
+	u->end = &line->next;
+}
+
+static struct turn_line *pop_line(struct turn_user *u)
+{
+	struct turn_line *line = u->first;
+
+	u->first = line->next;
+	if (u->first == NULL)
+		u->end = &u->first;
+	return line;
+}
+
+/* Those who have not written for a while no longer count. */
+static void forget_users(struct turns *t, uint64_t now_ns)
+{
+	for (size_t left = t->users; left > 0; left--) {
+		struct turn_user *u = pop_user(t);
+
+		if (u->ops > 0 || now_ns < u->came_ns + TURNS_MEMORY_NS) {
+			push_user(t, u);
+			continue;
+		}
+		free_user(u);
+		t->users--;
+	}
+}
+
+static struct turn_user *user_of(struct turns *t, uint32_t uid)
+{
+	struct turn_user *u = t->first;
+
+	while (u != NULL && u->uid != uid)
+		u = u->next;
+	if (u != NULL)
+		return u;
+	u = calloc(1, sizeof *u);
+	if (u == NULL)
+		return NULL;
+	u->uid = uid;
+	u->end = &u->first;
+	push_user(t, u);
+	t->users++;
+	return u;
+}
+
+static struct turn_line *line_of(struct turn_user *u, uint64_t connection)
+{
+	struct turn_line *line = u->first;
+
+	while (line != NULL && line->connection != connection)
+		line = line->next;
+	if (line != NULL)
+		return line;
+	line = calloc(1, sizeof *line);
+	if (line == NULL)
+		return NULL;
+	line->connection = connection;
+	line->end = &line->first;
+	push_line(u, line);
+	return line;
+}
+
+/* Who has nothing waiting is bound by the whole only, as a call may be larger than a share, and anything when nobody has. */
+static bool fits(uint64_t capacity, uint32_t percent, size_t mine, size_t all, size_t more)
+{
+	if (percent == UNBOUND || mine == 0)
+		return all == 0 || all + more <= capacity;
+	return share_left(capacity, percent, mine, all) >= more;
+}
+
+bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns)
+{
+	uint32_t percent = call->uid == 0 || call->uid == geteuid() ? UNBOUND : t->limits.user_share;
+	struct turn_user *u;
+	struct turn_line *line;
+
+	if (t->users > 1)
+		forget_users(t, now_ns);
+	u = user_of(t, call->uid);
+	if (u == NULL || !fits(t->limits.ops, percent, u->ops, t->ops, call->ops) ||
+	    !fits(t->limits.bytes, percent, u->bytes, t->bytes, call->bytes))
+		return false;
+	line = line_of(u, call->connection);
+	if (line == NULL || (line->bytes > 0 && line->bytes + call->bytes > t->limits.connection_bytes))
+		return false;
+	if (t->ops == 0)
+		t->since_ns = now_ns;
+	call->next = NULL;
+	*line->end = call;
+	line->end = &call->next;
+	line->bytes += call->bytes;
+	u->ops += call->ops;
+	u->bytes += call->bytes;
+	u->came_ns = now_ns;
+	t->ops += call->ops;
+	t->bytes += call->bytes;
+	if (t->bytes > t->peak_bytes)
+		t->peak_bytes = t->bytes;
+	return true;
+}
+
+/* Whoever is not in debt has its turn; others come nearer to it. */
+static bool has_turn(int64_t *credit)
+{
+	if (*credit <= 0)
+		*credit += QUANTUM;
+	return *credit > 0;
+}
+
+static void pay(int64_t *credit, uint64_t work)
+{
+	*credit = work < DEBT_MAX ? *credit - (int64_t)work : -DEBT_MAX;
+	if (*credit < -DEBT_MAX)
+		*credit = -DEBT_MAX;
+}
+
+/* The connection whose turn it is within a user who waits. */
+static struct turn_line *line_in_turn(struct turn_user *u)
+{
+	while (!has_turn(&u->first->credit))
+		push_line(u, pop_line(u));
+	return u->first;
+}
+
+static struct turn *take_call(struct turns *t, struct turn_user *u)
+{
+	struct turn_line *line = line_in_turn(u);
+	struct turn *call = line->first;
+
+	line->first = call->next;
+	if (line->first == NULL)
+		line->end = &line->first;
+	line->bytes -= call->bytes;
+	pay(&line->credit, call->work);
+	pay(&u->credit, call->work);
+	u->ops -= call->ops;
+	u->bytes -= call->bytes;
+	t->ops -= call->ops;
+	t->bytes -= call->bytes;
+	(void)pop_line(u);
+	if (line->first == NULL)
+		free(line);
+	else if (line->credit <= 0)
+		push_line(u, line);
+	else { /* it goes on */
+		line->next = u->first;
+		u->first = line;
+		if (line->next == NULL)
+			u->end = &line->next;
+	}
+	call->next = NULL;
+	return call;
+}
+
+static bool rests(const struct turns *t, const struct turn_user *u, uint64_t now_ns)
+{
+	return t->users > 1 && u->rests_until_ns > now_ns;
+}
+
+/* A round's bound while several write. */
+static uint64_t round_work(const struct turns *t, uint64_t most)
+{
+	uint64_t work = t->work_ns > 0 ? (TURNS_ROUND_NS << SHIFT) / t->work_ns : most;
+
+	work = work < ROUND_LEAST ? ROUND_LEAST : work;
+	return t->users > 1 && work < most ? work : most;
+}
+
+struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_ns)
+{
+	struct turn *first = NULL, **end = &first;
+	uint64_t taken = 0;
+
+	forget_users(t, now_ns);
+	most = all ? UINT64_MAX : round_work(t, most);
+	/* Until nobody is left who may be served in this round. */
+	for (size_t passed = 0; passed < t->users;) {
+		struct turn_user *u = t->first;
+
+		if (u->ops == 0 || (!all && rests(t, u, now_ns))) {
+			passed++;
+		} else if (!has_turn(&u->credit)) {
+			passed = 0;
+		} else if (first != NULL && taken + line_in_turn(u)->first->work > most) {
+			passed++;
+		} else {
+			*end = take_call(t, u);
+			taken += (*end)->work;
+			end = &(*end)->next;
+			passed = 0;
+			if (u->ops > 0 && u->credit > 0)
+				continue;
+		}
+		push_user(t, pop_user(t));
+	}
+	t->since_ns = now_ns;
+	return first;
+}
+
+static void user_rests(struct turns *t, uint32_t uid, uint64_t until_ns)
+{
+	for (struct turn_user *u = t->first; u != NULL; u = u->next)
+		if (u->uid == uid)
+			u->rests_until_ns = until_ns;
+}
+
+void turns_took(struct turns *t, uint64_t work, const struct turn *largest, uint64_t took_ns, uint64_t now_ns)
+{
+	uint64_t unit = took_ns < UINT64_MAX >> SHIFT ? (took_ns << SHIFT) / work : UINT64_MAX >> SHIFT;
+
+	/* Of a small round most is what any round takes. */
+	if (work < ROUND_LEAST)
+		return;
+	if (largest->work > round_work(t, UINT64_MAX))
+		user_rests(t, largest->uid, now_ns + REST_TIMES * (took_ns < REST_MAX_NS ? took_ns : REST_MAX_NS));
+	t->work_ns = t->work_ns == 0 ? unit : t->work_ns - t->work_ns / 8 + unit / 8;
+}
+
+uint64_t turns_when(const struct turns *t, uint64_t now_ns)
+{
+	uint64_t when = UINT64_MAX;
+
+	for (const struct turn_user *u = t->first; u != NULL; u = u->next)
+		if (u->ops > 0 && !rests(t, u, now_ns))
+			return now_ns;
+		else if (u->ops > 0 && u->rests_until_ns < when)
+			when = u->rests_until_ns;
+	return when;
+}
+
+size_t turns_at_rest(struct turns *t)
+{
+	size_t peak = t->peak_bytes;
+
+	t->peak_bytes = 0;
+	return peak;
+}
