@@ -2,15 +2,13 @@
  * What a real shmetad makes of a directory that others left: damaged, or left again and again. */
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/page/board.h"
+#include "tests/support/damage.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -30,15 +28,6 @@ static const char seed_sql[] =
 	"COMMIT;";
 
 static struct run_daemon d;
-static uint64_t seed;
-
-static uint64_t random_below(uint64_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % n;
-}
 
 static void setup(void)
 {
@@ -68,60 +57,6 @@ static void expect_all_right(const char *what)
 
 /* ---- damage ------------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t current(void)
-{
-	struct shmeta_board board = {.generation = 0};
-	char path[160];
-	int fd;
-
-	(void)snprintf(path, sizeof path, "%s/board", d.instance);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert_eq(pread(fd, &board, sizeof board, 0), (ssize_t)sizeof board);
-	(void)close(fd);
-	return board.generation;
-}
-
-enum how { BYTE, BYTES, WORD, NOISE, ZERO, CUT, HOWS };
-
-static void damage(const char *name, enum how how)
-{
-	static const uint64_t words[] = {0, UINT64_MAX, INT32_MAX, UINT64_C(1) << 62};
-	uint8_t bytes[SHMETA_PAGE] = {0};
-	char path[160];
-	struct stat st;
-	int fd;
-
-	(void)snprintf(path, sizeof path, "%s/%s", d.instance, name);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	cr_assert(fd >= 0 && fstat(fd, &st) == 0, "%s", path);
-
-	uint64_t size = (uint64_t)st.st_size,
-		 page = random_below((size + sizeof bytes - 1) / sizeof bytes) * sizeof bytes;
-	size_t count = size - page < sizeof bytes ? (size_t)(size - page) : sizeof bytes;
-
-	for (size_t i = 0; i < sizeof bytes && how != ZERO; i++)
-		bytes[i] = (uint8_t)random_below(256);
-	switch (how) {
-	case BYTE:
-	case BYTES:
-		for (int n = how == BYTE ? 1 : 200; n > 0; n--)
-			cr_assert_eq(pwrite(fd, &bytes[n], 1, (off_t)random_below(size < 4096 ? size : 512)), 1);
-		for (int n = how == BYTE ? 1 : 200; n > 0; n--)
-			cr_assert_eq(pwrite(fd, &bytes[n], 1, (off_t)random_below(size)), 1);
-		break;
-	case WORD:
-		cr_assert_eq(pwrite(fd, &words[random_below(4)], 8, (off_t)(random_below(512 / 8) * 8)), 8);
-		break;
-	case NOISE:
-	case ZERO:
-		cr_assert_eq(pwrite(fd, bytes, count, (off_t)page), (ssize_t)count);
-		break;
-	default:
-		cr_assert_eq(ftruncate(fd, (off_t)random_below(size)), 0);
-	}
-	(void)close(fd);
-}
-
 /* Before anybody has mended it: the tool tells what it finds, and neither dies of it nor waits. */
 static void expect_verdict(const char *what, uint64_t store)
 {
@@ -136,21 +71,18 @@ static void expect_verdict(const char *what, uint64_t store)
 
 Test(adoption, whatever_is_damaged_the_next_start_serves_what_the_source_has, .init = setup, .fini = teardown)
 {
-	static const char *const names[] = {"data.mdb", "board", "data.mdb", "generation", "data.mdb", "stats"};
-	uint32_t rounds = run_rounds(18, 600);
+	uint32_t rounds = run_rounds(DAMAGE_KINDS, 1000);
 
 	for (uint32_t round = 0; round < rounds; round++) {
-		const char *file = names[round % 6];
-		enum how how = (enum how)((round + round / 6) % HOWS);
-		char name[64], what[96];
-		uint64_t store;
+		const struct damage_kind *kind = &damage_kinds[round % DAMAGE_KINDS];
+		struct damage damage;
+		char what[96];
 
-		seed = UINT64_C(0x9E3779B97F4A7C15) * (round + 1);
-		store = current();
-		(void)snprintf(name, sizeof name, "store.%llu/%s", (unsigned long long)store, file);
-		(void)snprintf(what, sizeof what, "round %u: %s, kind %d", round, name, (int)how);
-		damage(strcmp(file, "board") == 0 || strcmp(file, "stats") == 0 ? file : name, how);
-		expect_verdict(what, store);
+		cr_assert_eq(damage_init(&damage, d.instance), 0);
+		(void)snprintf(what, sizeof what, "round %u: %s", round, kind->name);
+		cr_assert_eq(damage_do(&damage, kind, round), 0, "%s", what);
+		expect_verdict(what, damage.generation);
+		damage_free(&damage);
 		expect_all_right(what);
 	}
 }

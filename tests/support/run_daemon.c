@@ -123,7 +123,8 @@ static int serves(const struct run_daemon *d, uint64_t epoch)
 	f = fopen(path, "re");
 	if (f == NULL)
 		return 0;
-	yes = fread(&board, sizeof board, 1, f) == 1 && board.epoch > epoch && board.generation != 0 &&
+	/* Another one, not a later one: the number may have been damaged. */
+	yes = fread(&board, sizeof board, 1, f) == 1 && board.epoch != epoch && board.generation != 0 &&
 	      board.phase == SHMETA_PHASE_SERVING;
 	(void)fclose(f);
 	return yes;

@@ -26,7 +26,7 @@ int run_daemon_init(struct run_daemon *d);
 int run_daemon_start(struct run_daemon *d, const char *source);
 /* The same without waiting. */
 int run_daemon_spawn(struct run_daemon *d, const char *source);
-/* Wait until the board says that a writer newer than `epoch` serves. 0 or -1. */
+/* Wait until the board says that another writer than that of `epoch` serves. 0 or -1. */
 int run_daemon_wait(struct run_daemon *d, uint64_t epoch);
 uint64_t run_daemon_epoch(const struct run_daemon *d); /* 0: no board */
 /* Signal it and reap it; its wait status, -1 when it was not running. */
