@@ -4,10 +4,11 @@
 #
 #   tests/mutants.sh BUILD [WORD...]      only faults whose name contains a word
 #
-# tests/mutants.txt lists the faults: a line "@@ name file program:filter ...", then the lines of the file that are replaced, each behind
-# a "-", and those that stand there instead, behind a "+". The replaced lines must be in the file exactly once. In a copy of the tree below BUILD
-# each fault is put in alone, what the programs need is built, and the named tests run: one of them must fail. Before that all of them must
-# pass without a fault. A fault that survives, does not apply or does not compile is a failure.
+# tests/mutants.txt lists the faults: a line "@@ name file program:filter ..." (a filter is a test's name or suite/name), then the lines
+# of the file that are replaced, each behind a "-", and those that stand there instead, behind a "+". The replaced lines must be in the file
+# exactly once. In a copy of the tree below BUILD each fault is put in alone, what the programs need is built, and the named tests run: one
+# of them must fail. Before that all of them must pass without a fault. A fault that survives, does not apply or does not compile is a
+# failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 top=$PWD
@@ -37,7 +38,8 @@ make_them() { # program...: and the daemon and the tool, which tests of processe
 }
 run_test() { # program:filter; fails when a test fails, or none is run
 	local program=${1%%:*} filter=${1#*:} out=$tree/test.log
-	(cd "$tree" && timeout --kill-after=5 "$seconds" "build/tests/$program" --jobs 2 --filter "*/$filter") >"$out" 2>&1 </dev/null &&
+	[[ $filter == */* ]] || filter="*/$filter"
+	(cd "$tree" && timeout --kill-after=5 "$seconds" "build/tests/$program" --jobs 2 --filter "$filter") >"$out" 2>&1 </dev/null &&
 		grep -q 'Tested: [1-9]' "$out"
 	local status=$?
 	find "$SHMETA_TEST_SCRATCH" -mindepth 1 -delete 2>/dev/null

@@ -39,6 +39,7 @@ Test(budget, who_asks_alone_is_always_served)
 	budget_spend(&b, GREEDY, 10 * BUDGET_USER_NS, start + 1);
 	cr_expect_not(budget_left(&b, GREEDY, start + 1));
 	/* The other one has not asked for long. */
+	cr_expect(budget_left(&b, GREEDY, start + BUDGET_MEMORY_NS)); /* another window begins */
 	budget_spend(&b, GREEDY, 10 * BUDGET_USER_NS, start + BUDGET_MEMORY_NS);
 	cr_expect(budget_left(&b, GREEDY, start + BUDGET_MEMORY_NS));
 	budget_free(&b);

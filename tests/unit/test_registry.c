@@ -7,8 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <syslog.h>
 #include <unistd.h>
 
+#include "shm/page/board.h"
+#include "writer/daemon/log.h"
+#include "writer/serve/pins.h"
 #include "writer/serve/registry.h"
 #include "writer/serve/shares.h"
 
@@ -461,6 +465,101 @@ Test(registry, an_administrator_revokes_a_registration_or_a_process, .init = beg
 	cr_expect_eq(revoked.pin, 0);
 	forget(&a);
 	forget(&b);
+}
+
+Test(registry, ages_begin_anew_with_a_generation, .init = begin, .fini = end)
+{
+	struct reader a;
+	uint64_t age;
+	char who[160];
+
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	registry_look(registry, GENERATION, 1000, 1000);
+	registry_look(registry, GENERATION + 1, 5, 2000);
+	registry_look(registry, GENERATION + 1, 9, 3000);
+	pin(&a, 0, GENERATION + 1, 5);
+	cr_expect(registry_oldest_holder(registry, 4000, &age, who, sizeof(who)));
+	cr_expect_eq(age, 1000, "not since a commit of the former generation: %lu", (unsigned long)age);
+	forget(&a);
+}
+
+/* ---- what the log says of it --------------------------------------------------------------------------------------------------- */
+
+/* What was logged since the last call, or since `told` was opened. */
+static const char *lines(FILE *told)
+{
+	static char text[4096];
+	size_t bytes;
+
+	cr_assert_eq(fflush(told), 0);
+	rewind(told);
+	bytes = fread(text, 1, sizeof(text) - 1, told);
+	text[bytes] = '\0';
+	rewind(told);
+	cr_assert_eq(ftruncate(fileno(told), 0), 0);
+	return text;
+}
+
+Test(registry, who_holds_an_old_snapshot_is_named_once_as_long_as_it_does, .init = begin, .fini = end)
+{
+	static const uint64_t second = UINT64_C(1000000000);
+	uint64_t now = shmeta__boottime_ns();
+	FILE *told = tmpfile();
+	bool warned = false;
+	struct reader a;
+
+	log_open(told, "test", LOG_INFO);
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	registry_look(registry, GENERATION, 10, now - 20 * second);
+	pin(&a, 0, GENERATION, 10);
+	pins_warn(registry, &warned);
+	cr_expect_str_eq(lines(told), "", "a pin of the newest commit is not old");
+	registry_look(registry, GENERATION, 11, now - 10 * second);
+	pins_warn(registry, &warned);
+	cr_expect_not_null(strstr(lines(told), "reader (pid 1, uid 1) has held one snapshot for 1"));
+	pins_warn(registry, &warned);
+	cr_expect_str_eq(lines(told), "", "once");
+	pin(&a, 0, GENERATION, 11);
+	pins_warn(registry, &warned);
+	pin(&a, 0, GENERATION, 10);
+	pins_warn(registry, &warned);
+	cr_expect_not_null(strstr(lines(told), "has held one snapshot"), "it is another one");
+	forget(&a);
+}
+
+Test(registry, who_is_revoked_is_named_with_the_reason, .init = begin, .fini = end)
+{
+	FILE *told = tmpfile();
+	struct reader old, large, asked;
+	const char *text;
+
+	log_open(told, "test", LOG_INFO);
+	registry_set_max_age(registry, 60000);
+	cr_assert_eq(add(&old, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&large, 4, 2, 9), SHMETA_OK);
+	cr_assert_eq(add(&asked, 4, 3, 9), SHMETA_OK);
+	pin(&old, 0, GENERATION, 10);
+	pin(&large, 0, GENERATION, 11);
+	registry_look(registry, GENERATION, 10, 1000);
+	registry_look(registry, GENERATION, 11, 2000);
+	registry_look(registry, GENERATION, 12, 60000);
+	registry_look(registry, GENERATION, 12, 62000);
+	cr_expect_eq(pins_tell_revoked(registry, 60), 1);
+	text = lines(told);
+	cr_expect_not_null(strstr(text, "uid 1): its commit 10 has been out of date for 0.0 s"), "%s", text);
+	cr_expect_not_null(strstr(text, "longer than snapshot.max_age = 60s"), "%s", text);
+	cr_expect_eq(registry_relieve(registry, GENERATION, 12, 62000), 1);
+	cr_expect_eq(pins_tell_revoked(registry, 60), 1);
+	text = lines(told);
+	cr_expect_not_null(strstr(text, "uid 2)"), "%s", text);
+	cr_expect_not_null(strstr(text, "no room left for what it holds back"), "%s", text);
+	cr_expect_eq(registry_evict(registry, registration_number(asked.registration), 62000), 1);
+	cr_expect_eq(pins_tell_revoked(registry, 60), 1);
+	text = lines(told);
+	cr_expect_not_null(strstr(text, "uid 3): an administrator asked for it"), "%s", text);
+	forget(&old);
+	forget(&large);
+	forget(&asked);
 }
 
 /* Who is cut off and comes back with the same old pin each time must not hold back what was replaced before he came. */

@@ -158,6 +158,20 @@ Test(request_ids, an_id_belongs_to_its_user, .init = begin, .fini = end)
 	cr_expect_not_null(key_at(20));
 }
 
+Test(request_ids, an_id_belongs_to_its_tenant)
+{
+	struct request_ids *ids = request_ids_new();
+	const struct request first = {.id = {5, 1}, .uid = 7, .tenant = 1, .operation = 9},
+			     other = {.id = {5, 1}, .uid = 7, .tenant = 2, .operation = 9};
+	struct shmeta_result result = {.count = 0};
+
+	cr_assert_not_null(ids);
+	request_ids_note(ids, &first, &result);
+	cr_expect_eq(request_ids_recall(ids, &other, &result), REQUEST_NEW);
+	cr_expect_eq(request_ids_recall(ids, &first, &result), REQUEST_SAME);
+	request_ids_free(ids);
+}
+
 Test(request_ids, what_was_not_done_keeps_its_id_for_whatever_comes_next, .init = begin, .fini = end)
 {
 	struct shmeta_op bad = add(0, 5), good = add(0, 5);
