@@ -127,7 +127,7 @@ tsan_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(tsan_srcs))
 fuzz_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(fuzz_srcs))
 
 # Where tests find the programs and the tree they belong to.
-$(BUILD)/obj/tests/%.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
+$(BUILD)/obj/tests/support/places.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
 
 $(BUILD)/test/libours.a: $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
 $(BUILD)/test/libsupport.a: $(call obj,$(support_srcs))

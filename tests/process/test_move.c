@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -61,7 +62,7 @@ static char *rows_of(const char *uri)
 	char *text;
 
 	run_tool(&t, "/bin/sh -c \"'%s/bin/shmetactl' export - --source '%s' 2>/dev/null | sed 1d | sort\"",
-	         TEST_BUILD_DIR, uri);
+	         places_build, uri);
 	cr_assert_eq(t.code, 0, "%s", t.err);
 	text = strdup(t.out);
 	run_tool_done(&t);
@@ -209,8 +210,8 @@ Test(move_tool, an_import_that_was_killed_goes_on_where_it_ended, .init = begin,
 		if (pid == 0) {
 			if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
 				_exit(126);
-			execl(TEST_BUILD_DIR "/bin/shmetactl", "shmetactl", "import", file, "--target", uri, "--yes",
-			      "--merge", (char *)NULL);
+			execl(places_shmetactl, "shmetactl", "import", file, "--target", uri, "--yes", "--merge",
+			      (char *)NULL);
 			_exit(127);
 		}
 		(void)usleep(200000 + (useconds_t)rand_r(&seed) % 600000);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/support/pg_cluster.h"
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -528,7 +529,7 @@ Test(postgres_daemon, verbs_that_connect_take_the_password_from_a_file_and_show_
 				&t,
 				"/bin/sh -c '%s/bin/shmetactl export - --source \"postgresql:///source?host=%s&user=shmeta\" | "
 				"%s/bin/shmetactl --dir %s %s \"%s\" --password-file %s/%s'",
-				TEST_BUILD_DIR, cluster.dir, TEST_BUILD_DIR, one.instance, verbs[i], as_app, one.dir,
+				places_build, cluster.dir, places_build, one.instance, verbs[i], as_app, one.dir,
 				cases[k][0]);
 			cr_expect_eq(t.code == 0, k == 0, "%s, %s: exit status %d: %s%s", verbs[i], cases[k][0], t.code,
 			             t.out, t.err);

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/streamhouse_schema.h"
@@ -321,8 +322,7 @@ static json_int_t repeated_of_a_stopped_dump(bool registers)
 			int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 			(void)dup2(fd, STDOUT_FILENO);
-			(void)execl(TEST_BUILD_DIR "/bin/shmetactl", "shmetactl", "--dir", d.instance, "dump",
-			            (char *)NULL);
+			(void)execl(places_shmetactl, "shmetactl", "--dir", d.instance, "dump", (char *)NULL);
 			_exit(127);
 		}
 		stop_in_the_middle(pid, out, 7000 * (useconds_t)(round % 20));

@@ -28,6 +28,7 @@
 #include "shm/page/slots.h"
 #include "shm/page/stats_page.h"
 #include "shm/wire/wire.h"
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 
 TestSuite(shmetad, .timeout = 60);
@@ -260,7 +261,7 @@ static pid_t spawn(char *const arguments[])
 
 		dup2(null, 1);
 		dup2(null, 2);
-		execv(TEST_BUILD_DIR "/bin/shmetad", arguments);
+		execv(places_shmetad, arguments);
 		_exit(127);
 	}
 	return pid;
@@ -279,7 +280,7 @@ static int run_once(char *const arguments[], char *ret_output, size_t bytes)
 	if (pid == 0) {
 		dup2(out[1], 1);
 		dup2(out[1], 2);
-		execv(TEST_BUILD_DIR "/bin/shmetad", arguments);
+		execv(places_shmetad, arguments);
 		_exit(127);
 	}
 	close(out[1]);
@@ -794,8 +795,8 @@ static void start_with_kept(struct manager *m)
 		setenv("LISTEN_FDS", text, 1);
 		setenv("LISTEN_FDNAMES", names, 1);
 		snprintf(uri, sizeof(uri), "sqlite:%s", d.db);
-		execl(TEST_BUILD_DIR "/bin/shmetad", "shmetad", "--config", d.config, "--dir", d.instance, "--source",
-		      uri, "--create", (char *)NULL);
+		execl(places_shmetad, "shmetad", "--config", d.config, "--dir", d.instance, "--source", uri, "--create",
+		      (char *)NULL);
 		_exit(127);
 	}
 	cr_assert_eq(run_daemon_wait(&d, epoch), 0);

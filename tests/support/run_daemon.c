@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "shm/page/board.h"
+#include "tests/support/places.h"
 #include "tests/support/scratch.h"
 
 double run_now_s(void)
@@ -161,7 +162,7 @@ int run_daemon_spawn(struct run_daemon *d, const char *source)
 			(void)dup2(fd, 2);
 		}
 		/* Opened before, where another user might not get to it. */
-		int program = open(TEST_BUILD_DIR "/bin/shmetad", O_PATH | O_CLOEXEC);
+		int program = open(places_shmetad, O_PATH | O_CLOEXEC);
 		char *const arguments[] = {"shmetad",
 		                           "--config",
 		                           d->config,

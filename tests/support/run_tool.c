@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
 
 enum { LIMIT_S = 20, FULL_LIMIT_S = 600 };
@@ -78,7 +79,7 @@ static void run(struct run_tool *ret, int terminal, const char *line)
 	*ret = (struct run_tool){.code = -1};
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (strlen(ours[i]) == n && strncmp(line, ours[i], n) == 0)
-			from_build = TEST_BUILD_DIR "/bin/";
+			from_build = places_bin;
 	cr_assert(asprintf(&command, "exec %s%s", from_build, line) > 0);
 	if (terminal) {
 		out[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/places.h"
 #include "tests/support/scratch.h"
 #include "writer/config/config.h"
 
@@ -653,7 +654,7 @@ static char *file_text(const char *name)
 	size_t bytes = 0;
 	FILE *from, *stream;
 
-	snprintf(full, sizeof(full), "%s/%s", TEST_SOURCE_DIR, name);
+	snprintf(full, sizeof(full), "%s/%s", places_source, name);
 	from = fopen(full, "re");
 	cr_assert_not_null(from, "%s", full);
 	stream = open_memstream(&text, &bytes);

@@ -12,6 +12,7 @@
 
 #include "shm/index/part.h"
 #include "tests/support/heap_pager.h"
+#include "tests/support/places.h"
 
 TestSuite(part_golden, .timeout = 60);
 
@@ -246,7 +247,7 @@ static void make(const char *name, void (*maker_of)(struct maker *maker))
 	words[0] = (uint32_t)maker.head_bytes;
 	cr_assert_eq(shmeta__part_blocks(&part, list_page, words), SHMETA_OK);
 
-	(void)snprintf(path, sizeof path, "%s/part-%s.bin", TEST_BUILD_DIR, name);
+	(void)snprintf(path, sizeof path, "%s/part-%s.bin", places_build, name);
 	file = fopen(path, "wb");
 	cr_assert_not_null(file);
 	write_words(file, words, 2 + words[1]);
@@ -256,7 +257,7 @@ static void make(const char *name, void (*maker_of)(struct maker *maker))
 			fwrite(maker.heap.pages.base + (size_t)words[2 + i] * 4096 + 16, 1, SHMETA_BLOCK_BYTES, file),
 			SHMETA_BLOCK_BYTES);
 	cr_assert_eq(fclose(file), 0);
-	(void)snprintf(path, sizeof path, "%s/part-%s.txt", TEST_BUILD_DIR, name);
+	(void)snprintf(path, sizeof path, "%s/part-%s.txt", places_build, name);
 	file = fopen(path, "w");
 	cr_assert_not_null(file);
 	print_part(file, &part);
@@ -278,15 +279,15 @@ Test(part_golden, files_of_every_shape_read_as_they_always_did)
 		char path[512], *expected, *got = NULL;
 		FILE *file;
 
-		(void)snprintf(path, sizeof path, "%s/tests/golden/part-%s.bin", TEST_SOURCE_DIR, files[i].name);
+		(void)snprintf(path, sizeof path, "%s/tests/golden/part-%s.bin", places_source, files[i].name);
 		data = read_file(path, &bytes);
 		if (!data) {
 			make(files[i].name, files[i].make);
 			cr_assert_fail(
 				"%s is not there; part-%s.bin and .txt were made in %s: look at them and move them",
-				path, files[i].name, TEST_BUILD_DIR);
+				path, files[i].name, places_build);
 		}
-		(void)snprintf(path, sizeof path, "%s/tests/golden/part-%s.txt", TEST_SOURCE_DIR, files[i].name);
+		(void)snprintf(path, sizeof path, "%s/tests/golden/part-%s.txt", places_source, files[i].name);
 		expected = (char *)read_file(path, &expected_bytes);
 		cr_assert_not_null(expected);
 

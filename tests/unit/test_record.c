@@ -11,6 +11,7 @@
 
 #include "shm/record/key.h"
 #include "shm/record/record.h"
+#include "tests/support/places.h"
 
 TestSuite(record, .timeout = 60);
 TestSuite(text, .timeout = 60);
@@ -588,7 +589,7 @@ Test(record, golden_files_of_every_kind_are_decoded_and_encoded_to_the_same_byte
 		ssize_t bytes;
 		int fd;
 
-		(void)snprintf(path, sizeof path, "%s/tests/golden/record-%s.bin", TEST_SOURCE_DIR, names[kind]);
+		(void)snprintf(path, sizeof path, "%s/tests/golden/record-%s.bin", places_source, names[kind]);
 		if (getenv("GOLDEN_WRITE") != NULL) { /* once, when a kind is new */
 			size_t n = encode(kind, &row, &stamps, key, sizeof key - 1, now, sizeof now);
 

@@ -18,6 +18,7 @@
 
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
+#include "tests/support/places.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/scratch.h"
 
@@ -125,7 +126,7 @@ Test(shmetactl, every_verb_option_and_exit_code_is_in_the_manual_and_in_help)
 	struct run_tool t, h;
 	json_t *doc, *row, *option;
 	size_t i, k;
-	char *manual = run_read_file(TEST_SOURCE_DIR "/docs/man/shmetactl.1.scd");
+	char *manual = run_read_file(places_manual);
 	char text[128];
 
 	cr_assert(manual != NULL);
@@ -179,7 +180,7 @@ Test(shmetactl, a_full_device_behind_the_output_is_an_error)
 {
 	struct run_tool t;
 
-	run_tool(&t, "sh -c '%s/bin/shmetactl help > /dev/full'", TEST_BUILD_DIR);
+	run_tool(&t, "sh -c '%s/bin/shmetactl help > /dev/full'", places_build);
 	cr_assert_eq(t.code, 1, "%d %s", t.code, t.err);
 	run_tool_done(&t);
 }
@@ -543,7 +544,7 @@ Test(shmetactl, without_the_right_to_read_it_exits_4_and_names_the_group)
 	}
 	cr_assert_eq(chmod(f.dir, 0750), 0);
 	run_tool(&t, "setpriv --reuid 65534 --regid 65534 --clear-groups %s/bin/shmetactl --dir %s status",
-	         TEST_BUILD_DIR, f.dir);
+	         places_build, f.dir);
 	/* Where the build itself is not readable for nobody, there is nothing to be shown. */
 	if (t.code != 127 && t.code != 126) {
 		cr_assert_eq(t.code, 4, "%d: %s", t.code, t.err);
@@ -681,7 +682,7 @@ Test(shmetactl, colour_only_where_it_is_wanted)
 	run_tool_terminal(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert(strstr(t.out, "\033[32malive\033[0m") != NULL, "%s", t.out);
 	run_tool_done(&t);
-	run_tool_terminal(&t, "env NO_COLOR=1 %s/bin/shmetactl --dir %s status", TEST_BUILD_DIR, f.dir);
+	run_tool_terminal(&t, "env NO_COLOR=1 %s/bin/shmetactl --dir %s status", places_build, f.dir);
 	cr_assert(strchr(t.out, '\033') == NULL, "%s", t.out);
 	run_tool_done(&t);
 	forged_done(&f);
