@@ -173,7 +173,7 @@ test:
 # The tests that repeat something for as long as it takes: the same programs, with the full figures, which they print.
 faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large \
-	process/test_fairness process/test_adoption process/test_damage)
+	process/test_fairness process/test_adoption process/test_damage process/test_pins)
 faults:
 	@tools/setup.sh build test
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)

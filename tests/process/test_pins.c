@@ -19,7 +19,7 @@
 
 TestSuite(pins, .timeout = 120);
 
-enum { WAIT_MS = 20000, PATIENCE_S = 30, TOPIC_PARTITIONS = 4 };
+enum { WAIT_MS = 20000, TOPIC_PARTITIONS = 4, TIMES_MAX = 1 << 17 };
 
 static struct run_daemon d;
 
@@ -30,7 +30,13 @@ static struct {
 	struct shmeta_reader *reader;
 	uint64_t offset;
 	unsigned not_cached;
+	double took_ms[TIMES_MAX]; /* of the writes since start() */
 } w;
+
+static double patience_until(void)
+{
+	return run_now_s() + run_rounds(30, 1200);
+}
 
 static struct shmeta_str str(const char *text)
 {
@@ -81,8 +87,11 @@ static void write_one(void)
 	                       .name = str("t"),
 	                       .partition_id = (uint32_t)(w.offset % TOPIC_PARTITIONS),
 	                       .offset = w.offset + 1};
+	double begun = run_now_s();
 	enum shmeta_status status = do_one(&op);
 
+	if (w.offset < TIMES_MAX)
+		w.took_ms[w.offset] = (run_now_s() - begun) * 1e3;
 	w.offset++;
 	w.not_cached += status == SHMETA_ERR_NOT_CACHED;
 	cr_assert(status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED, "write %llu: %s",
@@ -92,7 +101,7 @@ static void write_one(void)
 /* The answer to a write that is tried until the store shows it. */
 static enum shmeta_status last_write(void)
 {
-	double until = run_now_s() + PATIENCE_S;
+	double until = patience_until();
 	enum shmeta_status status;
 	unsigned before;
 
@@ -181,7 +190,7 @@ static void expect_as_promised(pid_t pid)
 
 static void write_until(const char *name, uint64_t value)
 {
-	double until = run_now_s() + PATIENCE_S;
+	double until = patience_until();
 
 	while (counter(name) < value) {
 		write_one();
@@ -208,7 +217,7 @@ Test(pins, a_reader_that_is_stopped_in_a_snapshot_is_cut_off_at_its_age_and_harm
 Test(pins, a_process_that_ended_in_a_snapshot_is_let_go_of_whatever_its_children_keep, .fini = end)
 {
 	const struct shmeta_board *board;
-	double until = run_now_s() + PATIENCE_S;
+	double until = patience_until();
 	int held[2];
 	char byte;
 	pid_t pid;
@@ -237,22 +246,44 @@ Test(pins, a_process_that_ended_in_a_snapshot_is_let_go_of_whatever_its_children
 	(void)munmap((void *)(uintptr_t)board, SHMETA_PAGE);
 }
 
-/* 16 MiB are a few hundred commits; many times as much is written while one reader is stopped and another pins what is long gone. */
-Test(pins, whoever_holds_the_stores_room_is_asked_for_it_and_writing_goes_on, .fini = end)
+static int by_size(const void *a, const void *b)
 {
-	enum { WRITES = 6000 };
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print_writes(const char *what)
+{
+	size_t count = w.offset < TIMES_MAX ? w.offset : TIMES_MAX;
+
+	qsort(w.took_ms, count, sizeof *w.took_ms, by_size);
+	(void)printf("figure: %s: %llu writes, %u not cached; ms p50 %.2f p99 %.2f longest %.1f\n", what,
+	             (unsigned long long)w.offset, w.not_cached, w.took_ms[count / 2],
+	             w.took_ms[count - 1 - count / 100], w.took_ms[count - 1]);
+}
+
+/* The store is filled several times over while readers are stopped in it. */
+Test(pins, whoever_holds_the_stores_room_is_asked_for_it_and_writing_goes_on, .timeout = 3600, .fini = end)
+{
+	const unsigned mib = run_rounds(16, 1024), writes = run_rounds(6000, 80000);
+	char config[96], what[64];
 	pid_t pid[2];
 
-	start("snapshot { max_age = 0 }\nstore {\n grace_ms = 50ms\n max_bytes = 16M\n}\n");
+	(void)snprintf(config, sizeof(config),
+	               "snapshot { max_age = 0 }\nstore {\n grace_ms = 50ms\n max_bytes = %uM\n}\n", mib);
+	start(config);
 	for (int round = 0; round < 2; round++) {
 		pid[round] = stopped_victim();
 		write_until("snapshots_revoked", (uint64_t)round + 1);
 	}
-	for (int i = 0; i < WRITES; i++)
+	while (w.offset < writes)
 		write_one();
 	for (int round = 0; round < 2; round++)
 		expect_as_promised(pid[round]);
 	cr_expect_eq(counter("snapshots_revoked"), 2, "a bystander was cut off, too");
+	(void)snprintf(what, sizeof(what), "a store of %u MiB, a reader stopped in it", mib);
+	print_writes(what);
 	/* What could not be shown at once, at a rate that fills the store within a grace period, is shown by now. */
 	cr_expect_eq(last_write(), SHMETA_OK);
 }
@@ -325,7 +356,7 @@ static enum shmeta_status look_up(const char *name)
 
 static void await_topic(const char *name, enum shmeta_status status)
 {
-	double until = run_now_s() + PATIENCE_S;
+	double until = patience_until();
 
 	while (look_up(name) != status)
 		cr_assert_lt(run_now_s(), until, "%s is not %s", name, shmeta_strerror(status));
