@@ -12,7 +12,7 @@ Q     := $(if $(V),,@)
 JOBS  ?= 2
 # For the goals that build everything: use all cores, unless make was told how many.
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
-BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
+BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(COVERAGE),-coverage)$(if $(findstring clang,$(CC)),-clang)
 
 PREFIX       ?= /usr/local
 BINDIR       ?= $(PREFIX)/bin
@@ -29,6 +29,10 @@ CFLAGS    ?= -O2 -g
 ALLCFLAGS := -std=gnu11 $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -fno-strict-aliasing -MMD -MP -pthread \
              -D_GNU_SOURCE -DSHMETA_VERSION_STRING='"$(VERSION)"'
 LDFLAGS   += -pthread -Wl,-z,relro,-z,now
+ifdef COVERAGE
+ALLCFLAGS += -O1 --coverage -fprofile-update=atomic
+LDFLAGS   += --coverage
+endif
 ifdef SAN
 ALLCFLAGS += -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all)
 LDFLAGS   += -fsanitize=$(subst fuzzer-no-link,fuzzer,$(SAN))
@@ -184,6 +188,13 @@ mutants:
 	@tools/setup.sh build test
 	@CC="$(CC)" tests/mutants.sh $(BUILD) $(M)
 
+# Which lines all tests reach, by folder. A process that is killed says nothing of what it did, so some are reached that are not counted.
+coverage:
+	@tools/setup.sh build test coverage
+	@! [ -d build-coverage ] || find build-coverage -name '*.gcda' -delete
+	-@$(MAKE) --no-print-directory COVERAGE=1 test
+	@tools/coverage.sh build-coverage
+
 # ---- fuzzing: FUZZ_SECONDS per target; findings stay in build-fuzzer-.../findings -------------------------------------------
 FUZZ_SECONDS ?= 10
 fuzz:
@@ -210,6 +221,9 @@ $(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang
 		-DTEST_SOURCE_DIR='""' -I. -I/usr/include/postgresql >$@.log 2>&1 || \
 		{ echo "FAIL  clang-tidy $< ($@.log)"; grep -E '(error|warning): ' $@.log; exit 1; }
 	@touch $@
+# For editors and clangd: how each file is compiled.
+compile_commands.json:
+	@$(MAKE) -Bnk V=1 --no-print-directory all tests demo-programs bench-programs | tools/compile_commands.sh >$@
 format:
 	@tools/setup.sh lint
 	git ls-files '*.c' '*.h' | xargs clang-format -i
@@ -307,6 +321,8 @@ help:
 	@echo 'make mutants      put seeded faults in, one at a time; each must be noticed by a test; M="word ..." for some'
 	@echo 'make lint         formatting, clang-tidy, cppcheck, include directions, symbols, documents'
 	@echo 'make format       apply clang-format'
+	@echo 'make coverage     run all tests and print which lines they reach, by folder'
+	@echo 'make compile_commands.json   how each file is compiled, for editors and clangd'
 	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'
 	@echo 'make fuzz         run the fuzz targets for FUZZ_SECONDS=10 each'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall takes it away'
@@ -314,6 +330,6 @@ help:
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
+.PHONY: compile_commands.json coverage all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

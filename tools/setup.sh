@@ -15,11 +15,12 @@ packages() {
 	demo) echo sqlite3 procps ;;
 	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
+	coverage) echo gcc gcovr ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
 	bench) echo sqlite3 libpq-dev git ;;
 	peers) echo redis-server memcached postgresql ;; # what `make bench` compares with, where it is installed
 	*)
-		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, fuzz, bench, peers" >&2
+		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, coverage, fuzz, bench, peers" >&2
 		exit 2
 		;;
 	esac
