@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
+#include "base/utf8.h"
+
 void rows_blame(struct rows_fault *fault, const char *fmt, ...)
 {
 	va_list args;
@@ -20,145 +23,36 @@ void rows_blame(struct rows_fault *fault, const char *fmt, ...)
 	va_end(args);
 }
 
-/* The length of the UTF-8 sequence that starts at p, 0: none does. *ret: the code point. */
-static size_t sequence(const unsigned char *p, size_t left, uint32_t *ret)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = p[0] < 0x80             ? 1
-	           : (p[0] & 0xe0) == 0xc0 ? 2
-	           : (p[0] & 0xf0) == 0xe0 ? 3
-	           : (p[0] & 0xf8) == 0xf0 ? 4
-	                                   : 0;
-	uint32_t c;
-
-	if (n == 0 || n > left)
-		return 0;
-	c = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-		return 0;
-	*ret = c;
-	return n;
-}
-
-static uint64_t eight(const unsigned char *p)
-{
-	uint64_t word;
-
-	memcpy(&word, p, sizeof word);
-	return word;
-}
-
-bool rows_utf8(const char *data, size_t bytes)
-{
-	const unsigned char *p = (const unsigned char *)data;
-	uint64_t high = 0;
-	uint32_t c;
-	size_t at = 0;
-
-	/* Nearly every name and key is ASCII: eight bytes at a time, the last eight overlapping those before. */
-	if (bytes >= 8) {
-		for (; at + 8 <= bytes; at += 8)
-			high |= eight(p + at);
-		high |= eight(p + bytes - 8);
-		if ((high & 0x8080808080808080u) == 0)
-			return true;
-	}
-	for (at = 0; at < bytes;) {
-		size_t n = p[at] < 0x80 ? 1 : sequence(p + at, bytes - at, &c);
-
-		if (n == 0)
-			return false;
-		at += n;
-	}
-	return true;
-}
-
-char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text)
-{
-	const unsigned char *p = (const unsigned char *)text.data;
-	size_t used = 0, left = text.bytes;
-	uint32_t c = 0;
-
-	out[used++] = '\'';
-	while (left > 0) {
-		size_t n = sequence(p, left, &c);
-		/* C0, DEL, C1, the directional marks and overrides, line separators, the quote and the backslash */
-		bool plain = n > 0 && c >= 0x20 && (c < 0x7f || c > 0x9f) && c != '\'' && c != '\\' &&
-		             (c < 0x200b || c > 0x200f) && (c < 0x2028 || c > 0x202e) && (c < 0x2066 || c > 0x2069) &&
-		             c != 0xfeff;
-
-		if (used + 4 * 4 + 5 > ROWS_QUOTE_MAX) {
-			memcpy(out + used, "...", 3);
-			used += 3;
-			break;
-		}
-		if (n == 0)
-			n = 1;
-		for (size_t i = 0; i < n; i++) {
-			if (plain)
-				out[used++] = (char)p[i];
-			else
-				used += (size_t)snprintf(out + used, 5, "\\x%02x", p[i]);
-		}
-		p += n;
-		left -= n;
-	}
-	out[used++] = '\'';
-	out[used] = '\0';
-	return out;
-}
-
-/* C9: 1..limit bytes of UTF-8 without control characters. */
-static bool check_name(const char *field, struct shmeta_str text, size_t limit, struct rows_fault *fault)
+static bool blame_text(const char *field, struct shmeta_str text, size_t limit, const char *wrong,
+                       struct rows_fault *fault)
 {
 	char quoted[ROWS_QUOTE_MAX];
-	size_t at = 0;
-	uint32_t c = 0;
 
-	if (text.bytes == 0) {
-		rows_blame(fault, "%s is empty; it must have 1 to %zu bytes", field, limit);
-		return false;
-	}
-	if (text.bytes > limit) {
-		rows_blame(fault, "%s %s has %zu bytes; the limit is %zu", field, rows_quote(quoted, text), text.bytes,
-		           limit);
-		return false;
-	}
-	while (at < text.bytes) {
-		size_t n = sequence((const unsigned char *)text.data + at, text.bytes - at, &c);
+	(void)shmeta__quote(quoted, sizeof quoted, text.data, text.bytes);
+	if (text.bytes > limit)
+		rows_blame(fault, "%s %s has %zu bytes; the limit is %zu", field, quoted, text.bytes, limit);
+	else
+		rows_blame(fault, "%s %s %s", field, quoted, wrong);
+	return false;
+}
 
-		if (n == 0) {
-			rows_blame(fault, "%s %s is not UTF-8", field, rows_quote(quoted, text));
-			return false;
-		}
-		if (c < 0x20 || (c >= 0x7f && c <= 0x9f)) {
-			rows_blame(fault, "%s %s has a control character", field, rows_quote(quoted, text));
-			return false;
-		}
-		at += n;
-	}
-	return true;
+static bool check_name(const char *field, struct shmeta_str text, size_t limit, struct rows_fault *fault)
+{
+	const char *wrong = shmeta__name_error(text.data, text.bytes, limit);
+
+	if (wrong == NULL)
+		return true;
+	if (text.bytes > 0)
+		return blame_text(field, text, limit, wrong, fault);
+	rows_blame(fault, "%s is empty; it must have 1 to %zu bytes", field, limit);
+	return false;
 }
 
 static bool check_text(const char *field, struct shmeta_str text, size_t limit, struct rows_fault *fault)
 {
-	char quoted[ROWS_QUOTE_MAX];
-
-	if (text.bytes > limit) {
-		rows_blame(fault, "%s %s has %zu bytes; the limit is %zu", field, rows_quote(quoted, text), text.bytes,
-		           limit);
-		return false;
-	}
-	if (!rows_utf8(text.data, text.bytes)) {
-		rows_blame(fault, "%s %s is not UTF-8", field, rows_quote(quoted, text));
-		return false;
-	}
-	return true;
+	if (text.bytes <= limit && shmeta__utf8_valid(text.data, text.bytes))
+		return true;
+	return blame_text(field, text, limit, "is not UTF-8", fault);
 }
 
 static bool check_offset_value(const char *field, uint64_t value, struct rows_fault *fault)
@@ -172,9 +66,9 @@ static bool check_offset_value(const char *field, uint64_t value, struct rows_fa
 
 static bool check_partition_id(uint32_t id, struct rows_fault *fault)
 {
-	if (id < ROWS_PARTITIONS_MAX)
+	if (id < SHMETA_PARTITIONS_MAX)
 		return true;
-	rows_blame(fault, "partition_id is %" PRIu32 "; a topic has at most %d partitions", id, ROWS_PARTITIONS_MAX);
+	rows_blame(fault, "partition_id is %" PRIu32 "; a topic has at most %d partitions", id, SHMETA_PARTITIONS_MAX);
 	return false;
 }
 
@@ -188,9 +82,9 @@ bool rows_check_topic(const struct shmeta_topic *topic, struct rows_fault *fault
 	if (!check_name("name", topic->name, SHMETA_NAME_MAX, fault) ||
 	    !check_text("cleanup_policy", topic->cleanup_policy, SHMETA_STRING_MAX, fault))
 		return false;
-	if (topic->partition_count < 1 || topic->partition_count > ROWS_PARTITIONS_MAX) {
+	if (topic->partition_count < 1 || topic->partition_count > SHMETA_PARTITIONS_MAX) {
 		rows_blame(fault, "partition_count is %" PRIu32 "; it must be 1 to %d", topic->partition_count,
-		           ROWS_PARTITIONS_MAX);
+		           SHMETA_PARTITIONS_MAX);
 		return false;
 	}
 	if (topic->config.bytes > SHMETA_MAP_MAX) {
@@ -211,12 +105,12 @@ bool rows_check_segment(const struct shmeta_segment *segment, struct rows_fault 
 	/* One test for the good row, which nearly every row is: the sentences are for the others. */
 	if (__builtin_expect(
 		    segment->base_offset <= segment->end_offset && segment->end_offset <= ROWS_OFFSET_MAX &&
-			    segment->size_bytes <= ROWS_OFFSET_MAX && segment->partition_id < ROWS_PARTITIONS_MAX &&
+			    segment->size_bytes <= ROWS_OFFSET_MAX && segment->partition_id < SHMETA_PARTITIONS_MAX &&
 			    segment->id.bytes <= SHMETA_STRING_MAX && segment->s3_bucket.bytes <= SHMETA_STRING_MAX &&
 			    segment->s3_key.bytes <= SHMETA_STRING_MAX &&
-			    rows_utf8(segment->id.data, segment->id.bytes) &&
-			    rows_utf8(segment->s3_bucket.data, segment->s3_bucket.bytes) &&
-			    rows_utf8(segment->s3_key.data, segment->s3_key.bytes),
+			    shmeta__utf8_valid(segment->id.data, segment->id.bytes) &&
+			    shmeta__utf8_valid(segment->s3_bucket.data, segment->s3_bucket.bytes) &&
+			    shmeta__utf8_valid(segment->s3_key.data, segment->s3_key.bytes),
 		    1))
 		return true;
 	if (!check_partition_id(segment->partition_id, fault) ||

@@ -10,8 +10,9 @@
 #include <stdint.h>
 
 #include "backends/backend.h"
+#include "base/escape.h"
 
-enum { ROWS_PARTITIONS_MAX = 100000, ROWS_SENTENCE_MAX = 480 };
+enum { ROWS_SENTENCE_MAX = 480 };
 #define ROWS_OFFSET_MAX ((uint64_t)INT64_MAX)
 
 /* What is wrong with a row: empty until something is. The first fault found stays. */
@@ -25,12 +26,11 @@ static inline void rows_faultless(struct rows_fault *fault)
 }
 __attribute__((format(printf, 2, 3))) void rows_blame(struct rows_fault *fault, const char *fmt, ...);
 
-/* Untrusted bytes for a sentence: in quotes, what is not printable ASCII or UTF-8 as \xNN, cut with "...". Returns out. */
 enum { ROWS_QUOTE_MAX = 96 };
-char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text);
-
-/* Valid UTF-8 (no surrogates, no overlong forms, nothing above U+10FFFF). */
-bool rows_utf8(const char *data, size_t bytes);
+static inline char *rows_quote(char out[ROWS_QUOTE_MAX], struct shmeta_str text)
+{
+	return shmeta__quote(out, ROWS_QUOTE_MAX, text.data, text.bytes);
+}
 
 /* Integers that a source keeps as signed 64-bit ones: an offset or a size, a count or a number. false: *fault says why not. Inline: several
  * for each segment of a load. */

@@ -9,6 +9,7 @@
 #include "backends/memory/memory.h"
 #include "backends/op_errors.h"
 #include "backends/rows.h"
+#include "base/str.h"
 
 struct epoch {
 	char *tenant, *topic;
@@ -68,11 +69,6 @@ static const char *text(char *out, size_t room, struct shmeta_str s)
 	return out;
 }
 
-static bool same(struct shmeta_str a, struct shmeta_str b)
-{
-	return rows_compare(a, b) == 0;
-}
-
 /* One more item of a growing array, zeroed. NULL: no memory. */
 static void *grow(void **items, size_t *count, size_t size)
 {
@@ -127,7 +123,7 @@ static bool has_partition(struct writing *w, const struct shmeta_op *op, struct 
 static bool held_by(struct writing *w, uint32_t partition, struct shmeta_str agent, struct shmeta_lease *ret)
 {
 	return memory_find_lease(w->db, w->tenant, w->topic, partition, ret) && ret->lease_expires_at_ms > w->now_ms &&
-	       same(ret->leader_agent_id, agent);
+	       str_equal(ret->leader_agent_id, agent);
 }
 
 static bool passes_fence(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
@@ -197,8 +193,8 @@ static void add_segment(struct writing *w, const struct shmeta_op *op, const str
 		bool identical = old.end_offset == s->end_offset && old.record_count == s->record_count &&
 		                 old.size_bytes == s->size_bytes && old.created_at_ms == s->created_at_ms &&
 		                 old.min_timestamp_ms == s->min_timestamp_ms &&
-		                 old.max_timestamp_ms == s->max_timestamp_ms && same(old.id, s->id) &&
-		                 same(old.s3_bucket, s->s3_bucket) && same(old.s3_key, s->s3_key);
+		                 old.max_timestamp_ms == s->max_timestamp_ms && str_equal(old.id, s->id) &&
+		                 str_equal(old.s3_bucket, s->s3_bucket) && str_equal(old.s3_key, s->s3_key);
 
 		refuse_segment(op, identical, r);
 		r->existing = old;
@@ -241,7 +237,7 @@ static void register_agent(struct writing *w, const struct shmeta_op *op, struct
 
 	(void)text(id, sizeof id, row.agent_id);
 	if (memory_find_agent(w->db, w->tenant, NULL, text(address, sizeof address, row.address), &old) &&
-	    !same(old.agent_id, row.agent_id)) {
+	    !str_equal(old.agent_id, row.agent_id)) {
 		refuse_address(&row, r);
 		return;
 	}
@@ -310,7 +306,7 @@ static void acquire_lease(struct writing *w, const struct shmeta_op *op, struct 
 	if (!has_partition(w, op, r) || !has_agent(w, op->agent_id, r))
 		return;
 	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
-	    lease.lease_expires_at_ms > w->now_ms && !same(lease.leader_agent_id, op->agent_id))
+	    lease.lease_expires_at_ms > w->now_ms && !str_equal(lease.leader_agent_id, op->agent_id))
 		refuse_leased(op, lease.lease_expires_at_ms - w->now_ms, r);
 	else
 		give_lease(w, op->partition_id, op->agent_id, op->duration_ms, r);
@@ -321,7 +317,7 @@ static void release_lease(struct writing *w, const struct shmeta_op *op, struct 
 	struct shmeta_lease lease;
 
 	if (memory_find_lease(w->db, w->tenant, w->topic, op->partition_id, &lease) &&
-	    same(lease.leader_agent_id, op->agent_id))
+	    str_equal(lease.leader_agent_id, op->agent_id))
 		(void)memory_delete_lease(w->db, w->tenant, w->topic, op->partition_id);
 	else
 		refuse_release(op, r);
@@ -372,7 +368,7 @@ static void answer_offer(struct writing *w, const struct shmeta_op *op, enum off
 
 	if (transfer.found) {
 		(void)snprintf(w->topic, sizeof w->topic, "%s", offer->topic);
-		transfer.addressed = same(rows_str(by_holder ? offer->from : offer->to), op->agent_id);
+		transfer.addressed = str_equal(rows_str(by_holder ? offer->from : offer->to), op->agent_id);
 		transfer.expected = offer->state == from;
 		transfer.in_time = offer->timeout_ms > w->now_ms;
 		transfer.held = held_by(w, offer->partition_id, op->agent_id, &lease);
@@ -398,7 +394,7 @@ static size_t slices_of(struct memory_db *db, struct object *o)
 
 		alive += memory_find_segment(db, o->tenant, o->slices[i].topic, o->slices[i].partition_id,
 		                             o->slices[i].base, &s) &&
-		         same(s.s3_key, rows_str(o->key));
+		         str_equal(s.s3_key, rows_str(o->key));
 	}
 	return alive;
 }
@@ -408,8 +404,8 @@ static struct object *find_object(struct writing *w, const struct shmeta_object 
 	for (size_t i = 0; i < w->writes->object_count; i++) {
 		struct object *o = &w->writes->objects[i];
 
-		if (!o->gone && strcmp(o->tenant, w->tenant) == 0 && same(rows_str(o->bucket), object->s3_bucket) &&
-		    same(rows_str(o->key), object->s3_key))
+		if (!o->gone && strcmp(o->tenant, w->tenant) == 0 &&
+		    str_equal(rows_str(o->bucket), object->s3_bucket) && str_equal(rows_str(o->key), object->s3_key))
 			return o;
 	}
 	return NULL;
@@ -681,7 +677,7 @@ enum shmeta_status memory_objects(void *state, const struct backend_object_list 
 	for (size_t i = 0; i < count; i++) {
 		struct object *o = &m->objects[i];
 
-		if (o->gone || !same(rows_str(o->tenant), list->tenant))
+		if (o->gone || !str_equal(rows_str(o->tenant), list->tenant))
 			continue;
 		if (first && o->unreferenced_ms < 0 && slices_of(db, o) == 0)
 			o->unreferenced_ms = list->now_ms;

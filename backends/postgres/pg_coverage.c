@@ -21,6 +21,7 @@
 #include "backends/postgres/pg_own.h"
 #include "backends/postgres/pg_shape.h"
 #include "backends/sql/tables.h"
+#include "base/hash.h"
 
 enum { ARRAY_BYTES = 500, TRIGGERS_BYTES = 4000 };
 
@@ -63,11 +64,8 @@ void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES])
 uint64_t pg_hash_value(const PGresult *result, int row, int column)
 {
 	const char *p = PQgetvalue(result, row, column);
-	uint64_t hash = 0xcbf29ce484222325u;
 
-	for (int i = 0; i < PQgetlength(result, row, column); i++)
-		hash = (hash ^ (unsigned char)p[i]) * 0x100000001b3u;
-	return hash | 1;
+	return hash_bytes(HASH_FIRST, p, (size_t)PQgetlength(result, row, column)) | 1;
 }
 
 const char *pg_feed_trouble(void *data)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backends/sql/tables.h"
+#include "base/hash.h"
 
 void pg_script_free(struct pg_script *script)
 {
@@ -468,11 +469,10 @@ enum { OWN_VERSION = 1 };
 
 static uint64_t script_hash(const struct pg_script *script)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
+	uint64_t hash = HASH_FIRST;
 
 	for (size_t i = 0; i < script->count; i++)
-		for (const char *p = script->lines[i]; *p != '\0'; p++) /* FNV-1a */
-			hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+		hash = hash_bytes(hash, script->lines[i], strlen(script->lines[i]));
 	return hash | 1;
 }
 

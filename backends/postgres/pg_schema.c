@@ -12,6 +12,7 @@
 
 #include "backends/postgres/pg_own.h"
 #include "backends/postgres/pg_shape.h"
+#include "base/hash.h"
 
 /* ---- the tables of an empty schema: the columns of 1.8, and of its indexes those that something uses ------------------------ */
 
@@ -171,15 +172,6 @@ static enum shmeta_status make_due(struct pg_state *state, bool due, struct back
 	return pg_look_for_own(state, &due, err);
 }
 
-static uint64_t hash_text(const char *text)
-{
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (; *text != '\0'; text++)
-		hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
-	return hash | 1;
-}
-
 /* What the source is, wherever it is reached. */
 static enum shmeta_status identify(struct pg_state *state, struct backend_error *err)
 {
@@ -195,7 +187,7 @@ static enum shmeta_status identify(struct pg_state *state, struct backend_error 
 	}
 	if (status == SHMETA_OK && id[0] == '\0')
 		pg_place(&state->primary, id, sizeof id);
-	state->source = hash_text(id);
+	state->source = hash_bytes(HASH_FIRST, id, strlen(id)) | 1;
 	return status;
 }
 

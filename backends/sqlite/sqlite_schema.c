@@ -7,6 +7,7 @@
 
 #include "backends/sql/tables.h"
 #include "backends/sqlite/sqlite.h"
+#include "base/hash.h"
 
 /* ---- the tables of an empty file: the columns of 1.8, and of its indexes those that something uses ------------------------- */
 
@@ -142,20 +143,11 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 
 /* ---- making -------------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes)
-{
-	const unsigned char *p = data;
-
-	for (size_t i = 0; i < bytes; i++) /* FNV-1a */
-		hash = (hash ^ p[i]) * 0x100000001b3u;
-	return hash;
-}
-
 int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_SCHEMA_OBJECTS, NULL, &status);
-	uint64_t hash = 0xcbf29ce484222325u;
+	uint64_t hash = HASH_FIRST;
 	int rc;
 
 	if (statement == NULL)
@@ -191,7 +183,7 @@ uint64_t sqlite_place(const struct sqlite_state *state)
 
 	if (full == NULL)
 		full = state->path;
-	return hash_bytes(hash_bytes(0xcbf29ce484222325u, full, strlen(full)), place, sizeof place) | 1;
+	return hash_bytes(hash_bytes(HASH_FIRST, full, strlen(full)), place, sizeof place) | 1;
 }
 
 static int identify(struct sqlite_state *state)

@@ -24,7 +24,7 @@ enum { MANY_OPS = 16 };
 
 static void one(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	if (!w->state->shape.organization && !same(op->tenant, rows_str(SHMETA_DEFAULT_TENANT))) {
+	if (!w->state->shape.organization && !str_equal(op->tenant, rows_str(SHMETA_DEFAULT_TENANT))) {
 		refuse_tenant(op, r);
 		return;
 	}

@@ -15,6 +15,7 @@
 #include "backends/op_errors.h"
 #include "backends/sql/log_keys.h"
 #include "backends/sqlite/sqlite.h"
+#include "base/str.h"
 
 enum { WRITING_PLACES = 1024, WRITING_SLOTS = 2 * WRITING_PLACES };
 
@@ -77,11 +78,6 @@ static inline struct shmeta_str column_str(sqlite3_stmt *q, int at)
 	const char *text = (const char *)sqlite3_column_text(q, at);
 
 	return (struct shmeta_str){text, text != NULL ? (size_t)sqlite3_column_bytes(q, at) : 0};
-}
-
-static inline bool same(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
 }
 
 /* ---- sqlite_write_step.c: statements ------------------------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@ static void get_lease(struct writing *w, struct shmeta_str tenant, struct shmeta
 static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t now_ms)
 {
 	return lease->there && lease->expires_ms > now_ms &&
-	       same((struct shmeta_str){lease->leader, lease->leader_bytes}, agent);
+	       str_equal((struct shmeta_str){lease->leader, lease->leader_bytes}, agent);
 }
 
 /* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
@@ -176,7 +176,7 @@ void writing_release_lease(struct writing *w, const struct backend_op *op, struc
 	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
 	if (q == NULL || w->failed != SQLITE_OK)
 		return;
-	if (!lease.there || !same((struct shmeta_str){lease.leader, lease.leader_bytes}, op->op->agent_id)) {
+	if (!lease.there || !str_equal((struct shmeta_str){lease.leader, lease.leader_bytes}, op->op->agent_id)) {
 		refuse_release(op->op, r);
 		return;
 	}
@@ -263,7 +263,7 @@ void writing_answer_offer(struct writing *w, const struct backend_op *op, const 
 	if (transfer.found && !copied)
 		w->failed = SQLITE_NOMEM;
 	if (copied) {
-		transfer.addressed = same(rows_str(by_holder ? holder : other), op->op->agent_id);
+		transfer.addressed = str_equal(rows_str(by_holder ? holder : other), op->op->agent_id);
 		transfer.expected = strcmp(state, from) == 0;
 		transfer.state = rows_str(state);
 		if (by_holder)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: watermarks that came with segments, and what a batch writes to the change log. */
 #include "backends/sqlite/sqlite_write.h"
+#include "base/hash.h"
 
 enum { NAMED_MOST = 64 };
 
@@ -112,11 +113,11 @@ static struct place *place_of(struct writing *w, const struct backend_op *op)
 		flush_places(w);
 	/* Names that differ only inside share a chain; batches of very many topics are rare. */
 	for (size_t i = 0; i < op->op->name.bytes; i += 1 + op->op->name.bytes / 8)
-		hash = (hash ^ (uint8_t)op->op->name.data[i]) * UINT64_C(0x100000001b3);
+		hash = hash_byte(hash, (uint8_t)op->op->name.data[i]);
 	for (at = (hash >> 20) % WRITING_SLOTS; w->slot[at] != 0; at = (at + 1) % WRITING_SLOTS) {
 		p = &w->places[w->slot[at] - 1];
-		if (p->partition_id == op->op->partition_id && same(p->topic, op->op->name) &&
-		    same(p->tenant, op->tenant))
+		if (p->partition_id == op->op->partition_id && str_equal(p->topic, op->op->name) &&
+		    str_equal(p->tenant, op->tenant))
 			return p;
 	}
 	p = &w->places[w->place_count++];

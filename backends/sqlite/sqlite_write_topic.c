@@ -155,8 +155,8 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 	e->created_at_ms = sqlite3_column_int64(q, 6);
 	e->min_timestamp_ms = sqlite3_column_int64(q, 7);
 	e->max_timestamp_ms = sqlite3_column_int64(q, 8);
-	identical = same(column_str(q, 0), s->id) && same(column_str(q, 4), s->s3_bucket) &&
-	            same(column_str(q, 5), s->s3_key) && e->end_offset == s->end_offset &&
+	identical = str_equal(column_str(q, 0), s->id) && str_equal(column_str(q, 4), s->s3_bucket) &&
+	            str_equal(column_str(q, 5), s->s3_key) && e->end_offset == s->end_offset &&
 	            e->record_count == s->record_count && e->size_bytes == s->size_bytes &&
 	            e->created_at_ms == s->created_at_ms &&
 	            (!w->state->shape.timestamps ||

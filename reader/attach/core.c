@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/page/once.h"
+#include "base/once.h"
 
 enum { CACHE_BUDGET_BYTES = 512 * 1024 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmeta_open() and what concerns an instance as a whole. */
+#include "base/limits.h"
 #include "reader/internal.h"
 
 #include <fcntl.h>

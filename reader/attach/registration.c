@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/page/once.h"
+#include "base/once.h"
 
 static const uint64_t ANSWER_WITHIN_NS = UINT64_C(2000000000);
 static const uint64_t BACKOFF_FIRST_NS = 5 * MILLION, BACKOFF_LAST_NS = UINT64_C(1000000000);

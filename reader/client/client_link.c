@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "reader/client/client.h"
 
 static const uint64_t GREETED_WITHIN_NS = UINT64_C(2000000000);

@@ -3,6 +3,7 @@
 #ifndef SHMETA_READER_LOOKUP_LOOKUP_H
 #define SHMETA_READER_LOOKUP_LOOKUP_H
 
+#include "base/limits.h"
 #include "reader/internal.h"
 
 enum { SAMPLE_EVERY = 1024 };

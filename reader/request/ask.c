@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
 #include "shm/wire/op.h"
 
 static const uint64_t FUTEX_SLICE_NS = 100 * MILLION, RETIRED_SLICE_NS = 5 * MILLION;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "shm/wire/op.h"
 
 /* ---- objects ---------------------------------------------------------------------------------------------------------------- */

@@ -15,8 +15,8 @@
 
 #include <string.h>
 
+#include "base/once.h"
 #include "shm/index/part.h"
-#include "shm/page/once.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "blocks are little endian"

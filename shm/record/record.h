@@ -188,8 +188,6 @@ struct shmeta__stamps {
 	uint32_t ttl_ms;
 };
 
-enum { SHMETA_PARTITIONS_MAX = 100000 }; /* of one topic: ids are 0 to 99 999 */
-
 /* Largest encoded sizes; buffers of these sizes always suffice. */
 enum {
 	SHMETA_TOPIC_MAX = 512 + SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX,
@@ -234,26 +232,7 @@ enum shmeta_status shmeta__quarantined_decode(const void *value, size_t bytes, c
                                               int verify, struct shmeta__quarantined *ret,
                                               struct shmeta__stamps *ret_stamps);
 
-/* C9: a name of 1..max bytes of UTF-8 without control characters. NULL when it is one, otherwise what is wrong with it. */
-const char *shmeta__name_error(const void *text, size_t bytes, size_t max);
-/* Text of up to max bytes: UTF-8 without NUL (what the library spells ends in one), and, unless controls, without control
- * characters. NULL, or what is wrong with it. */
-const char *shmeta__text_error(const void *text, size_t bytes, size_t max, int controls);
-/* Is it a packed map (shmeta.h) with ascending keys, of at most SHMETA_MAP_MAX bytes? NULL, or what is wrong. */
-const char *shmeta__map_error(const struct shmeta_map *map);
-/* C9 for whole rows. NULL, or what is wrong: the field, the value and the limit. Used by whoever takes rows from outside.
- * text: where the sentence is built. */
-const char *shmeta__topic_error(const struct shmeta_topic *topic, char *text, size_t bytes);
-const char *shmeta__segment_error(const struct shmeta_segment *segment, char *text, size_t bytes);
-const char *shmeta__partition_error(const struct shmeta_partition *partition, char *text, size_t bytes);
-
 /* 64-bit hash of a topic name under a tenant number, for touched words and name caches. */
 uint64_t shmeta__name_hash(uint32_t tenant, const void *name, size_t bytes);
-
-/* Write untrusted bytes so that a terminal, a log line or a sentence can hold them: printable UTF-8 as it is, everything else
- * (C0, C1, DEL, bidi controls, invisible characters, invalid UTF-8) as \xNN, \uNNNN or \UNNNNNNNN, which is also how a shell's
- * $'...' spells them; cut with "..." when it does not fit. A backslash stands as it is: text that is escaped already stays the
- * same, so whoever prints may always escape. Returns out, terminated. */
-char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes);
 
 #endif

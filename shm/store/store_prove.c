@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "shm/page/once.h"
+#include "base/once.h"
 #include "shm/record/entry.h"
 #include "shm/store/store_private.h"
 #include "shm/tree/tree_check.h"

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
+#include "base/str.h"
 #include "shm/record/record.h"
 
 struct block_ref {
@@ -62,11 +65,6 @@ static const char *shown(char (*ret_text)[80], const void *key, size_t key_bytes
 	return key_bytes < 4 ? "?" : shmeta__escape(*ret_text, sizeof *ret_text, (const char *)key + 4, key_bytes - 4);
 }
 
-static bool same(struct shmeta_str s, const void *bytes, size_t n)
-{
-	return s.bytes == n && memcmp(s.data, bytes, n) == 0;
-}
-
 /* Does the key begin with a tenant that was given a number? */
 static bool tenant_known(struct verify *v, const struct row *row)
 {
@@ -78,7 +76,8 @@ static bool tenant_known(struct verify *v, const struct row *row)
 /* ... and go on with exactly this text? */
 static bool key_is(struct verify *v, const struct row *row, struct shmeta_str text)
 {
-	return tenant_known(v, row) && same(text, (const uint8_t *)row->key + 4, row->key_bytes - 4);
+	return tenant_known(v, row) &&
+	       str_equal(text, (struct shmeta_str){(const char *)row->key + 4, row->key_bytes - 4});
 }
 
 /* ---- one function per database: judges one row ------------------------------------------------------------------------ */

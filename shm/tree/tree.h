@@ -3,7 +3,7 @@
  * the map, when one contradicts itself, and a page that leads astray looks to it like a key that is not there. Here every number
  * from a page is bounded where it is used, and that a key is absent is proved before it is said.
  *
- * Pure: it takes a map and never reads outside it, whatever is in it and however that changes meanwhile (shm/page/once.h); it
+ * Pure: it takes a map and never reads outside it, whatever is in it and however that changes meanwhile (base/once.h); it
  * allocates nothing and fails only by SHMETA_ERR_CORRUPT. Views point into the map.
  *
  * What is proved. A key lies where it was looked for only if its neighbours, one below and one above it, are next to one another in

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * LMDB's two meta pages: commit n is written to page n modulo 2. */
+#include "base/once.h"
 #include "shm/page/board.h"
-#include "shm/page/once.h"
 #include "shm/tree/tree_layout.h"
 
 static const uint32_t meta_magic = 0xBEEFC0DE, meta_version = 1;

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
+#include "base/once.h"
 #include "shm/page/board.h"
-#include "shm/page/once.h"
 #include "shm/tree/tree_layout.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)

@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
+#include "base/string_map.h"
 #include "shm/record/record.h"
 #include "shm/wire/wire.h"
 

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
+#include "base/string_map.h"
 #include "shm/record/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "shm/page/board.h"
 #include "writer/daemon/log.h"
 
@@ -75,12 +76,12 @@ Test(log, what_would_act_on_a_terminal_or_hide_is_shown)
 	char out[128];
 
 	/* CSI as one character of C1, right-to-left override, zero width space, and bytes that are no UTF-8. */
-	cr_expect_str_eq(log_escape("a\xc2\x9b"
-	                            "31m\xe2\x80\xae"
-	                            "b\xe2\x80\x8b"
-	                            "c\xff"
-	                            "d \xc3\xa4",
-	                            out, sizeof(out)),
+	cr_expect_str_eq(shmeta__escape_line(out, sizeof(out),
+	                                     "a\xc2\x9b"
+	                                     "31m\xe2\x80\xae"
+	                                     "b\xe2\x80\x8b"
+	                                     "c\xff"
+	                                     "d \xc3\xa4"),
 	                 "a\\u009b31m\\u202eb\\u200bc\\xffd \xc3\xa4");
 }
 
@@ -101,10 +102,10 @@ Test(log, an_escape_is_never_cut_in_the_middle)
 {
 	char out[8];
 
-	cr_expect_str_eq(log_escape("ab\n", out, sizeof(out)), "ab\\x0a");
-	cr_expect_str_eq(log_escape("ab\n\n", out, sizeof(out)), "ab...");
-	cr_expect_str_eq(log_escape("abcdefghij", out, sizeof(out)), "abcd...");
-	cr_expect_str_eq(log_escape("abc", out, 1), "");
+	cr_expect_str_eq(shmeta__escape_line(out, sizeof(out), "ab\n"), "ab\\x0a");
+	cr_expect_str_eq(shmeta__escape_line(out, sizeof(out), "ab\n\n"), "ab...");
+	cr_expect_str_eq(shmeta__escape_line(out, sizeof(out), "abcdefghij"), "abcd...");
+	cr_expect_str_eq(shmeta__escape_line(out, 1, "abc"), "");
 }
 
 Test(log, a_flood_of_one_event_is_held_back_and_counted_and_leaves_others_alone)

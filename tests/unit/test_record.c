@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
+#include "base/string_map.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 #include "tests/support/places.h"

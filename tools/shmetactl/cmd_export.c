@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/move_rows.h"
 
@@ -129,13 +130,9 @@ static void on_quarantine(void *arg, const struct backend_key *row, const char *
 	leave_out(arg, sentence);
 }
 
-static void hash_bytes(uint64_t *hash, const void *data, size_t bytes)
+static void hash_string(uint64_t *hash, struct shmeta_str text)
 {
-	const unsigned char *at = data;
-
-	for (size_t i = 0; i < bytes; i++)
-		*hash = (*hash ^ at[i]) * 0x100000001b3u;
-	*hash = (*hash ^ bytes) * 0x100000001b3u;
+	*hash = (hash_bytes(*hash, text.data, text.bytes) ^ text.bytes) * UINT64_C(0x100000001b3);
 }
 
 static enum shmeta_status on_extra(void *arg, const struct backend_row *row)
@@ -143,9 +140,9 @@ static enum shmeta_status on_extra(void *arg, const struct backend_row *row)
 	struct export *e = arg;
 
 	if (row->kind == BACKEND_ROW_OBJECT) {
-		hash_bytes(&e->objects_hash, row->tenant.data, row->tenant.bytes);
-		hash_bytes(&e->objects_hash, row->u.object.s3_bucket.data, row->u.object.s3_bucket.bytes);
-		hash_bytes(&e->objects_hash, row->u.object.s3_key.data, row->u.object.s3_key.bytes);
+		hash_string(&e->objects_hash, row->tenant);
+		hash_string(&e->objects_hash, row->u.object.s3_bucket);
+		hash_string(&e->objects_hash, row->u.object.s3_key);
 	}
 	return e->only_hash ? SHMETA_OK : put_row(e, row);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "shm/record/record.h"
 #include "shm/store/store.h"
 #include "tools/shmetactl/inspect.h"
@@ -126,16 +127,11 @@ static int rows_read(struct tool *tool, struct rows *ret)
 	return code;
 }
 
-static bool same(struct shmeta_str a, const char *b, size_t bytes)
-{
-	return a.bytes == bytes && memcmp(a.data, b, bytes) == 0;
-}
-
 /* May the row be why the store has no such topic, partition (partition_id >= 0) or segment (offset not NULL)? */
 static bool explains(const struct tool *tool, const struct shmeta__quarantined *row, const char *topic,
                      int64_t partition_id, const uint64_t *offset)
 {
-	if (!same(row->tenant, tool->tenant, strlen(tool->tenant)) || !same(row->topic, topic, strlen(topic)))
+	if (!str_is(row->tenant, tool->tenant) || !str_is(row->topic, topic))
 		return false;
 	if (row->cls == SHMETA_CLASS_TOPIC)
 		return true;
@@ -198,7 +194,7 @@ int verb_quarantine(struct tool *tool)
 	}
 	list_begin(&list, tool, "quarantine");
 	for (size_t i = 0; i < r.count; i++) {
-		if (tool->tenant_given && !same(r.row[i].tenant, tool->tenant, strlen(tool->tenant)))
+		if (tool->tenant_given && !str_is(r.row[i].tenant, tool->tenant))
 			continue;
 		if (tool->limit == 0 || shown < tool->limit)
 			show(&list, &r.row[i]);

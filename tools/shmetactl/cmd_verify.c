@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "backends/backend.h"
+#include "base/str.h"
 #include "tools/shmetactl/paging.h"
 
 enum {
@@ -125,11 +126,6 @@ static char *text_of(struct shmeta_str s)
 	return tool_copy(s.data, s.bytes);
 }
 
-static bool same_str(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-}
-
 static bool same_map(struct shmeta_map a, struct shmeta_map b)
 {
 	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
@@ -237,7 +233,7 @@ static bool pairs_differ(struct verify *v, enum shmeta_class cls, const char *wh
 static bool text_differs(struct verify *v, enum shmeta_class cls, const char *where, const char *what,
                          struct shmeta_str source, struct shmeta_str store)
 {
-	if (same_str(source, store))
+	if (str_equal(source, store))
 		return false;
 	differs(v, cls, v->tenant, v->topic, "%s: %s is '%.200s' in the source, '%.200s' in the store", where, what,
 	        out_safe(source.data, source.bytes), out_safe(store.data, store.bytes));
@@ -259,12 +255,12 @@ static void compare_row(struct verify *v, const struct shmeta_segment *want, con
 
 	if (pairs_differ(v, cls, place_of(v, want->base_offset), numbers, sizeof(numbers) / sizeof(numbers[0])))
 		return;
-	if (!same_str(want->id, have->id))
+	if (!str_equal(want->id, have->id))
 		(void)text_differs(v, cls, place_of(v, want->base_offset), "id", want->id, have->id);
-	else if (!same_str(want->s3_bucket, have->s3_bucket))
+	else if (!str_equal(want->s3_bucket, have->s3_bucket))
 		(void)text_differs(v, cls, place_of(v, want->base_offset), "s3_bucket", want->s3_bucket,
 		                   have->s3_bucket);
-	else if (!same_str(want->s3_key, have->s3_key))
+	else if (!str_equal(want->s3_key, have->s3_key))
 		(void)text_differs(v, cls, place_of(v, want->base_offset), "s3_key", want->s3_key, have->s3_key);
 }
 

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "shm/record/record.h"
+#include "base/escape.h"
+#include "base/utf8.h"
 
 #define JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 
@@ -205,26 +206,11 @@ void out_set(json_t *object, const char *name, json_t *value)
 		no_memory();
 }
 
-/* Bytes of the UTF-8 sequence at p, 0 when it is none. */
-static size_t sequence(const uint8_t *p, size_t bytes)
-{
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-
-	if (n == 0 || n > bytes)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf0 && p[1] < 0x90) ||
-	    (p[0] == 0xf4 && p[1] >= 0x90))
-		return 0; /* overlong, surrogates, beyond U+10FFFF */
-	return n;
-}
-
 json_t *out_json_text(const void *text, size_t bytes)
 {
 	const uint8_t *p = text;
 	json_t *value = bytes == 0 ? json_string("") : json_stringn(text, bytes);
+	uint32_t point;
 	char *clean;
 	size_t n = 0;
 
@@ -232,7 +218,7 @@ json_t *out_json_text(const void *text, size_t bytes)
 		return value;
 	clean = tool_alloc(bytes * 3);
 	for (size_t i = 0; i < bytes;) {
-		size_t k = sequence(p + i, bytes - i);
+		size_t k = shmeta__utf8_decode(p + i, bytes - i, &point);
 
 		memcpy(clean + n, k > 0 ? (const char *)p + i : "\xef\xbf\xbd", k > 0 ? k : 3);
 		n += k > 0 ? k : 3;

@@ -5,6 +5,10 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "base/escape.h"
+#include "base/limits.h"
+#include "base/string_map.h"
+
 /* Not C9's limit but LMDB's: UINT64_MAX as an integer key is the sentinel. */
 static const uint32_t TOPIC_ID_MAX = UINT32_MAX - 1;
 

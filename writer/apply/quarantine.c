@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "base/limits.h"
+#include "base/str.h"
 #include "writer/apply/apply.h"
 
 /* Base offsets are below 2^63: with this bit it is the hash of a sentence. */
@@ -35,14 +37,9 @@ void quarantine_free(struct quarantine *q)
 	keyset_free(&q->seen);
 }
 
-static bool same(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-}
-
 bool quarantine_covers(const struct backend_key *above, const struct backend_key *row)
 {
-	if (above->unread != 0 || !same(above->tenant, row->tenant) || !same(above->topic, row->topic))
+	if (above->unread != 0 || !str_equal(above->tenant, row->tenant) || !str_equal(above->topic, row->topic))
 		return false;
 	if (above->cls == SHMETA_CLASS_TOPIC)
 		return row->cls == SHMETA_CLASS_PARTITION || row->cls == SHMETA_CLASS_SEGMENT;
@@ -289,7 +286,7 @@ static bool holds(const struct extent *extent, const struct shmeta__quarantined 
 	case SHMETA_CLASS_OFFSET:
 		if (key->topic.bytes == 0 || (row->topic.bytes == 0 && (row->unread & BACKEND_UNREAD_TOPIC) == 0))
 			return true;
-		return row->unread == 0 && same(row->topic, key->topic) && row->partition_id == key->partition_id;
+		return row->unread == 0 && str_equal(row->topic, key->topic) && row->partition_id == key->partition_id;
 	default:
 		return true;
 	}
@@ -460,7 +457,7 @@ static enum shmeta_status compare_held(const struct quarantine_compare *c, struc
 		return status;
 	if (status == SHMETA_OK &&
 	    shmeta__quarantined_decode(value, bytes, key, key_bytes, 1, &stored, NULL) == SHMETA_OK &&
-	    stored.rows == q->rows && same(stored.sentence, (struct shmeta_str){q->sentence, q->sentence_bytes}))
+	    stored.rows == q->rows && str_equal(stored.sentence, (struct shmeta_str){q->sentence, q->sentence_bytes}))
 		return SHMETA_OK;
 	/* Where no more are listed, that one is not says nothing. */
 	if (status == SHMETA_OK || shmeta__store_counters(c->store)->listed < QUARANTINE_LISTED_MAX)

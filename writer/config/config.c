@@ -15,7 +15,7 @@
 
 #include <confuse.h>
 
-#include "shm/record/record.h"
+#include "base/escape.h"
 #include "writer/config/config_load.h"
 #include "writer/config/paths.h"
 #include "writer/daemon/log.h"
@@ -202,7 +202,7 @@ static enum shmeta_status judge(const struct config_option *o, const char *value
 	uint64_t number = 0;
 	bool overflow = false;
 
-	log_escape(value, shown, sizeof(shown));
+	shmeta__escape_line(shown, sizeof(shown), value);
 	if (o->kind == CONFIG_TEXT) {
 		size_t length = strlen(value);
 
@@ -944,7 +944,7 @@ void config_print(const struct config *config, FILE *stream)
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++) {
 		const struct config_option *o = &config_options[i];
 
-		log_escape(shown_value(config, o, buffer, sizeof(buffer)), escaped, sizeof(escaped));
+		shmeta__escape_line(escaped, sizeof(escaped), shown_value(config, o, buffer, sizeof(buffer)));
 		fprintf(stream, "%-32s %-28s %-10s %-8s %s\n", o->key, escaped[0] != '\0' ? escaped : "\"\"",
 		        o->standard[0] != '\0' ? o->standard : "\"\"",
 		        o->when == CONFIG_AT_RELOAD ? "reload" : "restart", config->origin[i]);
@@ -953,7 +953,7 @@ void config_print(const struct config *config, FILE *stream)
 		char ttl[32], name[SHMETA_NAME_MAX * 4 + 64];
 
 		snprintf(name, sizeof(name), "%s \"%s\"", CONFIG_OVERRIDE,
-		         log_escape(config->overrides[i].prefix, escaped, sizeof(escaped)));
+		         shmeta__escape_line(escaped, sizeof(escaped), config->overrides[i].prefix));
 		fprintf(stream, "%-32s %-28s %-10s %-8s %s\n", name,
 		        config_spell(CONFIG_MS, config->overrides[i].ttl_ms, ttl, sizeof(ttl)), "-", "reload",
 		        config->overrides[i].origin);

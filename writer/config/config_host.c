@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "backends/backend.h"
-#include "shm/record/record.h"
+#include "base/escape.h"
 #include "writer/config/config_load.h"
 #include "writer/serve/rights.h"
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <syslog.h>
 
+#include "base/escape.h"
 #include "shm/wire/op.h"
 #include "writer/engine/engine.h"
 
@@ -35,11 +36,6 @@ static bool is_named(enum shmeta_op_type type)
 static const char *shown(struct shmeta_str text, char *ret, size_t bytes)
 {
 	return shmeta__escape(ret, bytes, text.data, text.bytes);
-}
-
-static const char *shown_text(const char *text, char *ret, size_t bytes)
-{
-	return shmeta__escape(ret, bytes, text, strlen(text));
 }
 
 static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
@@ -81,7 +77,7 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 		snprintf(outcome, sizeof outcome, "outcome unknown");
 	else if (result->status != SHMETA_OK)
 		shmeta__say(outcome, sizeof outcome, "refused: %s%s%s", shmeta_strerror(result->status),
-		            result->text[0] != '\0' ? ": " : "", shown_text(result->text, why, sizeof why));
+		            result->text[0] != '\0' ? ": " : "", shmeta__escape_line(why, sizeof why, result->text));
 	else if (op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE)
 		snprintf(outcome, sizeof outcome, "done, %" PRIu64 " segments", result->count);
 	else

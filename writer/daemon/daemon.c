@@ -18,6 +18,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "base/escape.h"
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
 #include "writer/daemon/limits.h"
@@ -100,7 +101,7 @@ static void say_status(struct daemon *d)
 	if (d->reload_status != SHMETA_OK)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; the last reload was refused: %s",
 		         d->reload_sentence);
-	log_escape(text, line, sizeof(line));
+	shmeta__escape_line(line, sizeof(line), text);
 	if (strcmp(line, d->status) == 0)
 		return;
 	snprintf(d->status, sizeof(d->status), "%s", line);

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "writer/daemon/log.h"
 
 #define NAME "writer.lock"
@@ -95,7 +96,8 @@ static enum shmeta_status refuse(const char *path, const struct holder *holder, 
 			"holds it; end that one (fuser %s/%s)",
 			path, holder->pid, NAME, path, NAME);
 	return shmeta_fail(err, SHMETA_ERR_BUSY, "another writer runs on %s: process %d ('%s' of user %u) holds its %s",
-	                   path, holder->pid, log_escape(holder->name, name, sizeof name), (unsigned)holder->uid, NAME);
+	                   path, holder->pid, shmeta__escape_line(name, sizeof name, holder->name),
+	                   (unsigned)holder->uid, NAME);
 }
 
 /* A writer is one of our user's, or of the user's whose file it is, and holds the lock until it ends. */

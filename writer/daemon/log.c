@@ -15,8 +15,8 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "base/escape.h"
 #include "shm/page/board.h"
-#include "shm/record/record.h"
 
 enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
 #define ANYBODY UINT32_MAX /* an event that is nobody's */
@@ -63,11 +63,6 @@ const char *log_level_name(int level)
 		if (levels[i].level == level)
 			return levels[i].name;
 	return "?";
-}
-
-char *log_escape(const char *text, char *ret, size_t bytes)
-{
-	return shmeta__escape(ret, bytes, text, strlen(text));
 }
 
 /* The journal names the device and inode of the stream that it reads; a redirected stderr inherits the variable but not them. */
@@ -199,7 +194,7 @@ __attribute__((format(printf, 4, 0))) static void tell(int priority, const char 
 	shmeta__vsay(text, sizeof(text), fmt, args);
 	pthread_mutex_lock(&out.lock);
 	if (priority <= out.level && may_tell(event, uid))
-		write_line(priority, event, log_escape(text, line, sizeof(line)));
+		write_line(priority, event, shmeta__escape_line(line, sizeof(line), text));
 	pthread_mutex_unlock(&out.lock);
 	errno = saved;
 }
@@ -228,7 +223,7 @@ void log_unlimited(int priority, const char *event, const char *sentence)
 
 	pthread_mutex_lock(&out.lock);
 	if (priority <= out.level)
-		write_line(priority, event, log_escape(sentence, line, sizeof(line)));
+		write_line(priority, event, shmeta__escape_line(line, sizeof(line), sentence));
 	pthread_mutex_unlock(&out.lock);
 }
 
@@ -237,7 +232,7 @@ void log_audit(const char *sentence)
 	char line[LINE_MAX_BYTES];
 
 	pthread_mutex_lock(&out.lock);
-	write_line(LOG_NOTICE, "audit", log_escape(sentence, line, sizeof(line)));
+	write_line(LOG_NOTICE, "audit", shmeta__escape_line(line, sizeof(line), sentence));
 	pthread_mutex_unlock(&out.lock);
 }
 

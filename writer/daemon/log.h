@@ -34,9 +34,6 @@ void log_flush_held(uint64_t now_ns);
 void log_progress(uint64_t done, uint64_t total, uint64_t now_ns);
 void log_progress_end(void);
 
-/* One printable line, as shmeta__escape() makes it. Cut, and terminated, at bytes. Returns ret. */
-char *log_escape(const char *text, char *ret, size_t bytes);
-
 /* "debug" .. "err", -1 when the word is none of them. */
 int log_level_parse(const char *word);
 const char *log_level_name(int level);

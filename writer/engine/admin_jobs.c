@@ -9,6 +9,7 @@
 #include <string.h>
 #include <syslog.h>
 
+#include "base/escape.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 #include "shm/wire/op.h"

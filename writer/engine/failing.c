@@ -12,8 +12,8 @@ enum { FAILING_MAX = 1000 };
 static bool is_of(const struct failing_key *key, const struct identity *id)
 {
 	return key->id.hash == id->hash && key->id.kind == id->kind && key->id.partition_id == id->partition_id &&
-	       queue_same(key->id.topic, id->topic) && queue_same(key->id.tenant, id->tenant) &&
-	       queue_same(key->id.name, id->name);
+	       str_equal(key->id.topic, id->topic) && str_equal(key->id.tenant, id->tenant) &&
+	       str_equal(key->id.name, id->name);
 }
 
 static struct failing_key **bucket_of(struct sync *s, uint64_t hash)
@@ -52,22 +52,22 @@ static bool writes_to(const struct shmeta_op *op, const struct identity *id)
 	bool whole = op->type == SHMETA_OP_CREATE_TOPIC || op->type == SHMETA_OP_DELETE_TOPIC;
 
 	if (id->topic.bytes > 0)
-		return queue_same(id->topic, op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name) &&
+		return str_equal(id->topic, op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name) &&
 		       (id->kind == ENTRY_TOPIC || (!whole && id->partition_id == op->partition_id));
 	switch (op->type) {
 	case SHMETA_OP_REGISTER_AGENT:
-		return queue_same(id->name, op->u.agent.agent_id);
+		return str_equal(id->name, op->u.agent.agent_id);
 	case SHMETA_OP_COMMIT_OFFSET:
-		return queue_same(id->name, op->u.committed.group_id);
+		return str_equal(id->name, op->u.committed.group_id);
 	default:
-		return id->name.bytes > 0 && (queue_same(id->name, op->agent_id) || queue_same(id->name, op->group_id));
+		return id->name.bytes > 0 && (str_equal(id->name, op->agent_id) || str_equal(id->name, op->group_id));
 	}
 }
 
 const struct failing_key *failing_of_op(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *op)
 {
 	for (const struct failing_key *key = first(s); key != NULL; key = next(s, key))
-		if (queue_same(key->id.tenant, tenant) && writes_to(op, &key->id))
+		if (str_equal(key->id.tenant, tenant) && writes_to(op, &key->id))
 			return key;
 	return NULL;
 }

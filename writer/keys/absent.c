@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
+
 enum { SLOTS_MIN = 64 };
 
 struct absent_entry {
@@ -21,14 +23,9 @@ static struct absent_entry **slot_of(const struct absent *a, uint64_t topic_hash
 	return &a->slot[(size_t)(topic_hash * 0x9E3779B97F4A7C15u >> 20) & (a->slots - 1)];
 }
 
-static bool same_str(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-}
-
 static bool is_of(const struct absent_entry *e, uint64_t topic_hash, struct shmeta_str tenant, struct shmeta_str topic)
 {
-	return e->topic_hash == topic_hash && same_str(e->topic, topic) && same_str(e->tenant, tenant);
+	return e->topic_hash == topic_hash && str_equal(e->topic, topic) && str_equal(e->tenant, tenant);
 }
 
 static void unlink_age(struct absent *a, struct absent_entry *e)

@@ -215,8 +215,8 @@ int64_t batch_floor_partition(const struct sync_entry *e)
 static bool reads_topic(const struct batch *b, struct shmeta_str tenant, struct shmeta_str topic)
 {
 	for (size_t i = 0; i < b->entry_count; i++)
-		if (b->entry[i] != NULL && b->entry[i]->kind == ENTRY_TOPIC && queue_same(b->entry[i]->topic, topic) &&
-		    queue_same(b->entry[i]->tenant, tenant))
+		if (b->entry[i] != NULL && b->entry[i]->kind == ENTRY_TOPIC && str_equal(b->entry[i]->topic, topic) &&
+		    str_equal(b->entry[i]->tenant, tenant))
 			return true;
 	return false;
 }
@@ -238,7 +238,7 @@ static enum shmeta_status small_needs_topic(const struct batch *b, const struct 
 		if ((small->kind != GOT_OFFSET && small->kind != GOT_LEASE) || small->topic.bytes == 0 ||
 		    small->topic.bytes > SHMETA_NAME_MAX || small->tenant.bytes > SHMETA_TENANT_MAX)
 			continue;
-		if (known != NULL && queue_same(known->topic, small->topic) && queue_same(known->tenant, small->tenant))
+		if (known != NULL && str_equal(known->topic, small->topic) && str_equal(known->tenant, small->tenant))
 			continue;
 		enum shmeta_status status =
 			apply_topic_get(b->s->apply.txn, small->tenant, small->topic, &stored, NULL, err);
@@ -364,8 +364,8 @@ enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err)
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);
 		} else if (e->kind == ENTRY_PART) {
-			if (entered == NULL || !queue_same(entered->topic, e->topic) ||
-			    !queue_same(entered->tenant, e->tenant)) {
+			if (entered == NULL || !str_equal(entered->topic, e->topic) ||
+			    !str_equal(entered->tenant, e->tenant)) {
 				if (present)
 					apply_topic_leave(a);
 				status = apply_topic_enter(a, e->tenant, e->topic, err);

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "base/limits.h"
+
 bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
 {
 	if (count < *capacity)

@@ -5,6 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/limits.h"
 #include "writer/serve/shares.h"
 
 /* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */
@@ -65,11 +66,6 @@ struct identity queue_identity_of(const struct sync_entry *e)
 	return (struct identity){e->kind, e->partition_id, e->tenant, e->topic, e->name, e->hash};
 }
 
-bool queue_same(struct shmeta_str a, struct shmeta_str b)
-{
-	return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
-}
-
 static struct sync_entry **slot_of(struct sync_queue *q, uint64_t hash)
 {
 	return &q->slot[(size_t)(hash * 0x9E3779B97F4A7C15u >> 20) & (q->slots - 1)];
@@ -79,8 +75,8 @@ static struct sync_entry *find(struct sync_queue *q, const struct identity *id, 
 {
 	for (struct sync_entry *e = *slot_of(q, id->hash); e != NULL; e = e->chain)
 		if (e->hash == id->hash && e->flying == flying && e->kind == id->kind &&
-		    e->partition_id == id->partition_id && queue_same(e->topic, id->topic) &&
-		    queue_same(e->tenant, id->tenant) && queue_same(e->name, id->name))
+		    e->partition_id == id->partition_id && str_equal(e->topic, id->topic) &&
+		    str_equal(e->tenant, id->tenant) && str_equal(e->name, id->name))
 			return e;
 	return NULL;
 }

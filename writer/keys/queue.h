@@ -9,6 +9,7 @@
 #ifndef SHMETA_WRITER_KEYS_QUEUE_H
 #define SHMETA_WRITER_KEYS_QUEUE_H
 
+#include "base/str.h"
 #include "writer/engine/engine.h"
 
 enum { RANGES_MAX = 4 };
@@ -64,7 +65,6 @@ struct identity queue_identity_of_key(const struct backend_key *key);
 bool queue_is_class(const struct sync_entry *e);
 struct identity queue_identity_of(const struct sync_entry *e);
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic);
-bool queue_same(struct shmeta_str a, struct shmeta_str b);
 void queue_add_range(struct want *w, uint64_t from, uint64_t to);
 void queue_merge_want(struct want *into, const struct want *from);
 void queue_move_tickets(struct sync_ticket **to, struct sync_ticket **from);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "base/escape.h"
 #include "writer/engine/engine.h"
 
 #define XXH_INLINE_ALL

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "base/limits.h"
 #include "writer/keys/queue.h"
 #include "writer/load/pass.h"
 
@@ -76,8 +77,8 @@ static struct note *add_note(struct compare *c, enum entry_kind kind, struct shm
 		return NULL;
 	}
 	*n = (struct note){.next = c->notes, .kind = kind};
-	if (c->notes != NULL && c->notes->kind == kind && queue_same(c->notes->tenant, tenant) &&
-	    queue_same(c->notes->topic, topic)) {
+	if (c->notes != NULL && c->notes->kind == kind && str_equal(c->notes->tenant, tenant) &&
+	    str_equal(c->notes->topic, topic)) {
 		n->tenant = c->notes->tenant;
 		n->topic = c->notes->topic;
 	} else if (arena_str(&c->memory, tenant, &n->tenant) != 0 || arena_str(&c->memory, topic, &n->topic) != 0) {
@@ -118,7 +119,7 @@ static enum shmeta_status note_range(struct compare *c, uint64_t from, uint64_t 
 	struct note *n = c->notes;
 
 	if (n != NULL && n->range && n->partition_id == c->partition_id && n->to + 1 == from &&
-	    queue_same(n->topic, c->topic) && queue_same(n->tenant, c->tenant)) {
+	    str_equal(n->topic, c->topic) && str_equal(n->tenant, c->tenant)) {
 		n->to = to;
 		return SHMETA_OK;
 	}
@@ -139,8 +140,8 @@ static bool same_row(const struct shmeta_segment *a, const struct shmeta_segment
 	return a->base_offset == b->base_offset && a->end_offset == b->end_offset && a->size_bytes == b->size_bytes &&
 	       a->created_at_ms == b->created_at_ms && a->min_timestamp_ms == b->min_timestamp_ms &&
 	       a->max_timestamp_ms == b->max_timestamp_ms && a->record_count == b->record_count &&
-	       a->position == b->position && queue_same(a->id, b->id) && queue_same(a->s3_bucket, b->s3_bucket) &&
-	       queue_same(a->s3_key, b->s3_key);
+	       a->position == b->position && str_equal(a->id, b->id) && str_equal(a->s3_bucket, b->s3_bucket) &&
+	       str_equal(a->s3_key, b->s3_key);
 }
 
 /* Does the part have exactly the window's rows in [from, to]? */
@@ -287,7 +288,7 @@ static bool same_topic(const struct shmeta_topic *a, const struct shmeta_topic *
 {
 	return a->updated_at_ms == b->updated_at_ms && a->has_retention == b->has_retention &&
 	       (!a->has_retention || a->retention_ms == b->retention_ms) && a->partition_count == b->partition_count &&
-	       queue_same(a->cleanup_policy, b->cleanup_policy) && a->config.bytes == b->config.bytes &&
+	       str_equal(a->cleanup_policy, b->cleanup_policy) && a->config.bytes == b->config.bytes &&
 	       (a->config.bytes == 0 || memcmp(a->config.data, b->config.data, a->config.bytes) == 0);
 }
 

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "writer/engine/engine.h"
 
 #define XXH_INLINE_ALL

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <syslog.h>
 
+#include "base/limits.h"
+
 void pass_window_begin(struct pass_window *w, uint64_t from)
 {
 	w->from = from;

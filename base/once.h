@@ -2,8 +2,8 @@
  * Reading bytes that may change while they are read: pages of the map under a reader whose snapshot is not protected, and pages that
  * were damaged. A number from such a page that bounds another access is read once, and the number that was judged is the number
  * that is used: without the barriers below the compiler may load it a second time. */
-#ifndef SHMETA_SHM_PAGE_ONCE_H
-#define SHMETA_SHM_PAGE_ONCE_H
+#ifndef SHMETA_BASE_ONCE_H
+#define SHMETA_BASE_ONCE_H
 
 #include <stdint.h>
 #include <string.h>

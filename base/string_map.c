@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading packed string maps. */
+ * Reading and checking string maps. They may lie in a page of the store, so their lengths are read once. */
+#include "base/string_map.h"
+
 #include <string.h>
 
-#include "include/shmeta.h"
-#include "shm/page/once.h"
+#include "base/once.h"
 
 /* Cut `bytes` off the front of what is left; 0 when there are not so many. */
 static int take(const char **at, size_t *left, size_t bytes, const char **ret)
@@ -33,7 +34,7 @@ enum shmeta_status shmeta_map_next(const struct shmeta_map *map, size_t *cursor,
 	left = map->bytes - *cursor;
 	if (!take(&at, &left, 8, &sizes))
 		return SHMETA_ERR_CORRUPT;
-	shmeta__copy_once(&key_bytes, sizes, 4); /* the map may lie in a page of the store */
+	shmeta__copy_once(&key_bytes, sizes, 4);
 	shmeta__copy_once(&value_bytes, sizes + 4, 4);
 	if (!take(&at, &left, key_bytes, &key) || !take(&at, &left, value_bytes, &value))
 		return SHMETA_ERR_CORRUPT;
@@ -59,4 +60,39 @@ enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key,
 		}
 	}
 	return status == SHMETA_END ? SHMETA_ABSENT : status;
+}
+
+const char *shmeta__map_error(const struct shmeta_map *map)
+{
+	const uint8_t *p = map->data, *last = NULL;
+	size_t left = map->bytes;
+	uint32_t last_bytes = 0;
+
+	if (left > SHMETA_MAP_MAX)
+		return "is too long";
+	while (left > 0) {
+		uint32_t key_bytes, value_bytes;
+		int order;
+
+		if (left < 8)
+			return "is cut off";
+		shmeta__copy_once(&key_bytes, p, 4);
+		shmeta__copy_once(&value_bytes, p + 4, 4);
+		p += 8;
+		left -= 8;
+		if (key_bytes > left || value_bytes > left - key_bytes)
+			return "is cut off";
+		if (last != NULL) {
+			order = memcmp(last, p, last_bytes < key_bytes ? last_bytes : key_bytes);
+			if (order > 0 || (order == 0 && last_bytes > key_bytes))
+				return "has keys out of order";
+			if (order == 0 && last_bytes == key_bytes)
+				return "has a key twice";
+		}
+		last = p;
+		last_bytes = key_bytes;
+		p += key_bytes + value_bytes;
+		left -= key_bytes + value_bytes;
+	}
+	return NULL;
 }
