@@ -14,7 +14,7 @@
 # lines it is one test. Exit status 77 skips it.
 # Environment: JOBS (tests of a program at once), ONLY (words; run what contains one of them), TEST_TIMEOUT (seconds a test),
 # PROGRAM_TIMEOUT (seconds a program), SAN,
-# SHMETA_FAULTS (not empty: "make faults": full figures, which are printed, and no floor).
+# SHMETA_FAULTS (not empty: "make faults": full figures, which are printed as one table at the end, and no floor).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -73,6 +73,7 @@ flock -s 9
 left_files >"$logs/files.before"
 : >"$logs/runners"
 : >"$logs/clauses"
+: >"$logs/figures"
 
 stop() {
 	local pid
@@ -161,7 +162,8 @@ run_criterion() { # path name
 		fail "$2 ran no test"
 	else
 		echo "ok    $2 ($passing)"
-		[ -z "${SHMETA_FAULTS-}" ] || sed -n 's/^figure: /      /p' "$out.out"
+		sed -n 's/^figure: /      /p' "$out.out"
+		sed -n "s|^figure: \(.*\)|\1\t$2|p" "$out.out" >>"$logs/figures"
 		clauses "$out.tap"
 	fi
 }
@@ -178,6 +180,18 @@ tell_clauses() {
 		awk '{ of[$2] += $1; clauses[$2]++; parts[$2] = parts[$2] " " $3 ":" $1 }
 			END { for (e in of) printf "conformance on %s: %d claims of %d clauses proved (%s )\n", e, of[e], clauses[e], parts[e] }' |
 		sort
+}
+
+# The figures of all programs (tests/support/figure.h) as docs/reliability.md shows them.
+tell_figures() {
+	[ -s "$logs/figures" ] || return
+	echo
+	echo "Figures of \`make faults\`, $(date -I), $(git describe --always --dirty 2>/dev/null), $(nproc) processors:"
+	echo
+	echo '| what is done | how often | what was measured | part |'
+	echo '|---|---|---|---|'
+	awk -F '\t' '{ printf "| %s | `%s` |\n", $1, $2 }' "$logs/figures"
+	echo
 }
 
 run_plain() { # path name
@@ -274,6 +288,7 @@ if [ ${#failures[@]} -gt 0 ]; then
 	printf 'FAIL  %s\n' "${failures[@]}"
 fi
 tell_clauses
+tell_figures
 [ "$skipped" -gt 0 ] && echo "$skipped skipped"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/support/damage.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -85,6 +86,8 @@ Test(adoption, whatever_is_damaged_the_next_start_serves_what_the_source_has, .i
 		damage_free(&damage);
 		expect_all_right(what);
 	}
+	figure("damage of a file of the instance, then a start", rounds, 0, "damages",
+	       "0 starts that served anything wrong, needed a second one, or a hand");
 }
 
 /* ---- what restarts leave behind ---------------------------------------------------------------------------------------------- */
@@ -133,6 +136,8 @@ Test(adoption, kills_leave_the_current_store_and_few_others, .init = setup, .fin
 	for (end = run_now_s() + 20; stores() > 1 && run_now_s() < end;)
 		(void)usleep(20000);
 	cr_assert_eq(stores(), 1);
+	figure("kill -9 and start of the writer, while a reader goes on", kills, 1000, "kills",
+	       "0 failed reads; at most %u stores at once, 1 in the end", most);
 	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK, "and whoever was in an old one has left it");
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	shmeta_reader_free(reader);

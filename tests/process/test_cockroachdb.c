@@ -14,6 +14,7 @@
 #include "backends/backend.h"
 #include "backends/rows.h"
 #include "tests/support/cockroach.h"
+#include "tests/support/figure.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pgwire.h"
 #include "tests/support/recorder.h"
@@ -343,10 +344,8 @@ Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = 
 	stored = PQexec(sql, "SELECT min(high_watermark) FROM partitions WHERE topic = 'busy'");
 	cr_expect_eq((uint32_t)atoi(PQgetvalue(stored, 0, 0)), rounds);
 	PQclear(stored);
-	(void)fprintf(
-		stderr,
-		"figure: %u writes each of two writers beside a third at SERIALIZABLE, %u given up and repeated\n",
-		rounds, atomic_load(given_up));
+	figure("two writers beside a third at SERIALIZABLE", 2 * (uint64_t)rounds, 0, "writes",
+	       "0 lost, %u given up and repeated", atomic_load(given_up));
 	expect_nothing_refused();
 	(void)munmap((void *)given_up, 4096);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/figure.h"
 #include "tests/support/outsiders.h"
 #include "tests/support/views.h"
 
@@ -611,8 +612,8 @@ static void every_engine_answers_holds_and_shows_what_the_model_says(uint64_t se
 	}
 	for (; run_now_s() < end; seed++, runs++)
 		run_seed(seed, done, refused);
-	if (run_rounds(0, 1) > 0)
-		(void)printf("figure: %llu runs of %d steps\n", (unsigned long long)runs, STEPS);
+	figure("random operations on every engine and a model", runs * STEPS, 0, "steps",
+	       "0 answers or states that differ");
 	/* Or it proved nothing. */
 	for (int type = 1; runs >= 60 && type < SHMETA_OP_TYPES; type++)
 		cr_expect_gt(done[type], 0, "no operation of type %d was ever done", type);

@@ -19,6 +19,7 @@
 #include "shm/page/slots.h"
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 
 TestSuite(fairness, .timeout = 3600); /* make faults takes its time */
@@ -170,23 +171,14 @@ static void make_topic(void)
 	shmeta_close(instance);
 }
 
-static int ascending(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void tell(const char *attack, const char *what, double *quiet, uint32_t quiet_count, double *attacked,
                  uint32_t count)
 {
-	if (getenv("SHMETA_FAULTS") == NULL || quiet_count == 0 || count == 0)
-		return;
-	qsort(quiet, quiet_count, sizeof *quiet, ascending);
-	qsort(attacked, count, sizeof *attacked, ascending);
-	(void)printf("figure: %s: %s p50 %.2f ms p99 %.2f ms; quiet p50 %.2f ms p99 %.2f ms; %u times\n", attack, what,
-	             attacked[count / 2], attacked[count * 99 / 100], quiet[quiet_count / 2],
-	             quiet[quiet_count * 99 / 100], count);
+	char name[100], before[100], during[100];
+
+	(void)snprintf(name, sizeof name, "two users attack: %s", attack);
+	figure(name, count, 0, what, "%s; quiet %s", figure_times(attacked, count, during, sizeof during),
+	       figure_times(quiet, quiet_count, before, sizeof before));
 }
 
 /* The attack by two users, and what it does to a third one. */
@@ -215,9 +207,9 @@ static void withstands(const char *name, void (*attack)(int who))
 	             attacked->sentence);
 	for (int i = 0; i < HOSTILE; i++)
 		cr_expect_eq(kill(attacker[i], 0), 0, "the attack has ended by itself");
-	tell(name, "register", quiet->register_ms, quiet->registered, attacked->register_ms, attacked->registered);
-	tell(name, "fresh", quiet->fresh_ms, quiet->fresh, attacked->fresh_ms, attacked->fresh);
-	tell(name, "write", quiet->write_ms, quiet->written, attacked->write_ms, attacked->written);
+	tell(name, "registrations", quiet->register_ms, quiet->registered, attacked->register_ms, attacked->registered);
+	tell(name, "fresh reads", quiet->fresh_ms, quiet->fresh, attacked->fresh_ms, attacked->fresh);
+	tell(name, "writes", quiet->write_ms, quiet->written, attacked->write_ms, attacked->written);
 }
 
 /* ---- attacks ------------------------------------------------------------------------------------------------------------------- */
@@ -426,35 +418,35 @@ Test(fairness, a_third_user_is_not_shut_out_by_two_who_hold, .init = begin, .fin
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_connect_and_close, .init = begin, .fini = end)
 {
-	withstands("connect_and_close", connect_and_close);
+	withstands("connect and close", connect_and_close);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_register_and_close, .init = begin, .fini = end)
 {
-	withstands("register_and_close", register_and_close);
+	withstands("register and close", register_and_close);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_ask_status, .init = begin, .fini = end)
 {
-	withstands("ask_status", ask_status);
+	withstands("ask status", ask_status);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_refresh_names, .init = begin, .fini = end)
 {
-	withstands("refresh_names", refresh_names);
+	withstands("refresh names", refresh_names);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_write_large_frames, .init = begin, .fini = end)
 {
-	withstands("write_large_frames", write_large_frames);
+	withstands("write large frames", write_large_frames);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_make_large_topics, .init = begin, .fini = end)
 {
-	withstands("make_large_topics", make_large_topics);
+	withstands("make large topics", make_large_topics);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_send_junk, .init = begin, .fini = end)
 {
-	withstands("send_junk", send_junk);
+	withstands("send junk", send_junk);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/streamhouse_schema.h"
@@ -71,7 +72,7 @@ static uint64_t lines_of(const char *path)
 
 static void expect_lines(const char *when, const char *args, uint64_t lines)
 {
-	char path[160];
+	char path[160], name[160];
 	struct run_tool t;
 	uint64_t got;
 
@@ -80,7 +81,8 @@ static void expect_lines(const char *when, const char *args, uint64_t lines)
 	cr_assert_eq(t.code, 0, "%s, %s: exit %d after %.1f s: %s", when, args, t.code, t.seconds, t.err);
 	got = lines_of(path);
 	cr_assert_eq(got, lines, "%s, %s: %" PRIu64 " lines", when, args, got);
-	(void)printf("  %-24s %-28s %6.1f s\n", when, args, t.seconds);
+	(void)snprintf(name, sizeof(name), "shmetactl %s, beside %s", args, when);
+	figure(name, lines, 0, "lines", "%.1f s", t.seconds);
 	(void)unlink(path);
 	run_tool_done(&t);
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/figure.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/places.h"
 #include "tests/support/run_daemon.h"
@@ -340,11 +341,8 @@ Test(postgres_daemon, what_was_acknowledged_is_there_though_the_writer_and_its_s
 		cr_expect_eq(load->loader[i].refused, 0);
 	}
 	cr_expect_eq(lost, 0);
-	(void)fprintf(
-		stderr,
-		"figure: %u times the writer or its sessions were killed under load: %u segments acknowledged, %u "
-		"in the database and both caches, %u lost; rounds overlapped in %u\n",
-		rounds, acknowledged(load), found, lost, overlapped);
+	figure("kill -9 of the writer, or of its sessions, under load over PostgreSQL", rounds, 1000, "kills",
+	       "%u segments acknowledged, %u lost; rounds overlapped in %u", acknowledged(load), lost, overlapped);
 	(void)munmap(load, sizeof *load);
 }
 

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/figure.h"
 #include "tests/support/link.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/run_daemon.h"
@@ -221,10 +222,8 @@ Test(postgres_faults, while_the_server_is_stopped_reads_go_on_ages_grow_and_stat
 	cr_expect_gt(age_ms(), before + 1000);
 	expect_away("connection to server on socket");
 	run_status_ask(&d, &said);
-	(void)fprintf(stderr,
-	              "figure: the server was away for %.1f s: %lu lookups by one process, %.0f a second, %lu failed; "
-	              "status: %s\n",
-	              began, done, (double)done / began, atomic_load(&reads.told->failed), said.source);
+	figure("PostgreSQL stopped", (uint64_t)began, 3600, "seconds", "%lu lookups by one process, %lu failed", done,
+	       atomic_load(&reads.told->failed));
 	pg_cluster_up(&server);
 	reconnect_sql();
 	set_watermark("topic-1", 1, 4711);
@@ -893,8 +892,8 @@ Test(postgres_faults, no_change_is_missed_however_transactions_overlap, .init = 
 	                    "('the-last', 1, 1, 1, '{}')");
 	run_topic_await(reader, "the-last", 1);
 	result = PQexec(sql, "SELECT count(*) FROM topics");
-	(void)fprintf(stderr, "figure: %s topics by 16 writers with delays and rollbacks, found by the feed alone\n",
-	              PQgetvalue(result, 0, 0));
+	figure("commits of 16 writers that overlap, wait and roll back", strtoull(PQgetvalue(result, 0, 0), NULL, 10),
+	       1000000, "topics", "0 missed by the feed");
 	PQclear(result);
 	expect_equal();
 }
@@ -1170,10 +1169,8 @@ static void check_two_hosts(int there, int here)
 		for (double last = began + PATIENCE_S; watermark_of(with, "topic-2", 0) != 90000 + i; pause_ms(2))
 			cr_assert_lt(run_now_s(), last, "the server's own host does not follow");
 		expect_away("away since");
-		(void)fprintf(
-			stderr,
-			"figure: a link that went down in the middle of a query was told by status after %.1f s\n",
-			run_now_s() - began);
+		figure("network cut in the middle of a query", 1, 0, "cut", "told by status after %.1f s",
+		       run_now_s() - began);
 		cr_expect_neq(watermark("topic-2", 0), 90000 + i);
 		cr_assert_eq(shell("ip link set server up"), 0);
 		await_watermark("topic-2", 0, 90000 + i);

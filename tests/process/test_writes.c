@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "shm/wire/wire.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
@@ -283,8 +284,8 @@ Test(writes, what_one_process_was_told_is_written_another_reads, .init = begin, 
 	(void)kill(c, SIGKILL);
 	(void)run_reap(c);
 	cr_expect_eq(stale, 0, "stale reads (above 100: it could not read)");
-	(void)fprintf(stderr, "figure: %u writes of one process read by another, %d stale, in %.1f s\n", pairs(), stale,
-	              took);
+	figure("what one process was told is written, another reads", pairs(), 100000, "pairs", "%d stale, in %.1f s",
+	       stale, took);
 }
 
 /* ---- one lease -------------------------------------------------------------------------------------------------------------- */
@@ -351,9 +352,8 @@ Test(writes, an_epoch_of_a_lease_has_one_holder_whoever_races_for_it, .init = be
 	cr_expect_geq(race->granted, 1);
 	for (uint32_t epoch = 1; epoch <= race->granted; epoch++)
 		cr_expect_neq(race->holder[epoch], 0, "epoch %u was skipped", epoch);
-	(void)fprintf(stderr,
-	              "figure: %u processes, %u races each for one lease: %u granted, %u epochs with two holders\n",
-	              RACERS, races(), race->granted, race->twice);
+	figure("processes race for one lease", (uint64_t)RACERS * races(), 0, "tries",
+	       "%u granted, %u epochs with two holders", race->granted, race->twice);
 	(void)munmap(race, sizeof *race);
 }
 
@@ -473,11 +473,8 @@ Test(writes, what_was_acknowledged_is_in_the_database_and_the_store_however_ofte
 	cr_expect_eq(differ, 0);
 	cr_expect_eq(lost, 0, "%u acknowledged ones are not there", lost);
 	cr_expect_geq(found, load->acknowledged);
-	(void)fprintf(
-		stderr,
-		"figure: %u kill -9 of the writer under load: %u segments acknowledged, %u in the database and the "
-		"store, %u lost, %u different, %u sent\n",
-		kills(), load->acknowledged, found, lost, differ, load->next);
+	figure("kill -9 of the writer under a load of writes", kills(), 1000, "kills",
+	       "%u segments acknowledged, %u lost, %u different", load->acknowledged, lost, differ);
 	(void)sqlite3_finalize(rows);
 	(void)sqlite3_close(db);
 	shmeta_iter_free(iter);
@@ -586,8 +583,8 @@ Test(writes, rubbish_closes_its_own_connection_and_nothing_else, .init = begin, 
 	}
 	cr_expect_eq(run_reap(stranger), 0, "connections that stayed open (100: none could be made)");
 	cr_expect_eq(create(&p, "after", 1), SHMETA_OK);
-	(void)fprintf(stderr, "figure: %u bad frames of a stranger: %ld KiB of memory more\n", frames(),
-	              resident_kib(d.pid) - before);
+	figure("bad frames of a stranger", frames(), 0, "frames", "%ld KiB of the writer's memory more",
+	       resident_kib(d.pid) - before);
 	cr_expect_lt(resident_kib(d.pid) - before, 4096, "KiB of memory for %u bad frames", frames());
 	leave(&p);
 }

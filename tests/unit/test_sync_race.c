@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "shm/index/part.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
 #include "writer/apply/apply.h"
@@ -214,10 +215,8 @@ Test(sync_race, rounds_of_racing_reads_and_writes_never_bring_an_older_state_bac
 			same("now and then");
 	}
 	same("at the end");
-	(void)fprintf(
-		stderr,
-		"figure: %u rounds of a read and a write that overtook it (%llu), 0 brought an older state back\n",
-		rounds, (unsigned long long)race.writes);
+	figure("a read of the source that a write overtakes", race.writes, 100000, "writes",
+	       "0 older states brought back");
 	cr_expect_geq(race.writes, rounds / 2, "%llu writes lay within a read", (unsigned long long)race.writes);
 	fixture_done(&f);
 }
