@@ -197,13 +197,15 @@ static inline enum shmeta_status handle_right(struct shmeta_handle *h)
 	return likely(h->ready == h->reader->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
 }
 
-/* Record a sampled lookup's time and place. */
+/* Record a sampled lookup's time and place. Who asks for no ages finds out here that its writer's directory was made anew: the next begin
+ * looks whether the writer's heart still beats. */
 static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uint64_t part_key)
 {
 	uint64_t took = shmeta__monotonic_ns() - begun_ns;
 
 	r->slot->histogram[shmeta__histogram_bucket(took)]++;
 	r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
+	shmeta_poke(&r->attention, 1);
 }
 
 #endif
