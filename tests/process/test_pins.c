@@ -14,10 +14,11 @@
 
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_tool.h"
 
-TestSuite(pins, .timeout = 120);
+TestSuite(pins, .timeout = 3600); /* make faults takes its time */
 
 enum { WAIT_MS = 20000, TOPIC_PARTITIONS = 4, TIMES_MAX = 1 << 17 };
 
@@ -246,21 +247,13 @@ Test(pins, a_process_that_ended_in_a_snapshot_is_let_go_of_whatever_its_children
 	(void)munmap((void *)(uintptr_t)board, SHMETA_PAGE);
 }
 
-static int by_size(const void *a, const void *b)
+static void tell_writes(const char *what)
 {
-	double x = *(const double *)a, y = *(const double *)b;
+	uint32_t count = w.offset < TIMES_MAX ? (uint32_t)w.offset : TIMES_MAX;
+	char text[100];
 
-	return (x > y) - (x < y);
-}
-
-static void print_writes(const char *what)
-{
-	size_t count = w.offset < TIMES_MAX ? w.offset : TIMES_MAX;
-
-	qsort(w.took_ms, count, sizeof *w.took_ms, by_size);
-	(void)printf("figure: %s: %llu writes, %u not cached; ms p50 %.2f p99 %.2f longest %.1f\n", what,
-	             (unsigned long long)w.offset, w.not_cached, w.took_ms[count / 2],
-	             w.took_ms[count - 1 - count / 100], w.took_ms[count - 1]);
+	figure(what, w.offset, 100000, "commits", "0 refused, %u shown later than answered; %s", w.not_cached,
+	       figure_times(w.took_ms, count, text, sizeof text));
 }
 
 /* The store is filled several times over while readers are stopped in it. */
@@ -283,7 +276,7 @@ Test(pins, whoever_holds_the_stores_room_is_asked_for_it_and_writing_goes_on, .t
 		expect_as_promised(pid[round]);
 	cr_expect_eq(counter("snapshots_revoked"), 2, "a bystander was cut off, too");
 	(void)snprintf(what, sizeof(what), "a store of %u MiB, a reader stopped in it", mib);
-	print_writes(what);
+	tell_writes(what);
 	/* What could not be shown at once, at a rate that fills the store within a grace period, is shown by now. */
 	cr_expect_eq(last_write(), SHMETA_OK);
 }

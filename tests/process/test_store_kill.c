@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A writer that is killed at any moment, again and again, leaves a store that is whole and holds what it said was committed. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "shm/store/store.h"
+#include "tests/support/figure.h"
 #include "tests/support/instance_dir.h"
+#include "tests/support/run_daemon.h"
 #include "tests/support/store_rows.h"
 
-TestSuite(store_kill, .timeout = 120);
-
-enum { KILLS = 200, TOPICS = 4, GENERATIONS_AFTER = 50 };
+enum { TOPICS = 4, GENERATIONS_AFTER = 50 };
 
 static const char *const names[TOPICS] = {"alpha", "beta", "gamma", "delta"};
 
@@ -25,21 +27,25 @@ struct shared {
 	uint64_t writing;   /* 1: the loop has begun */
 };
 
+static struct instance_dir dir;
+static struct shared *shared;
+static uint64_t number; /* of the generation */
+
 static uint64_t next(uint64_t *random)
 {
 	*random = *random * 6364136223846793005u + 1442695040888963407u;
 	return *random >> 33;
 }
 
-/* The writer: change partitions until killed. Exit status 1: something failed. */
-static void write_for_ever(int dir_fd, uint64_t number, uint64_t random, struct shared *shared)
+/* The writer: change partitions, so many commits. Exit status 1: something failed. */
+static _Noreturn void write_commits(uint64_t random, uint64_t commits)
 {
 	struct shmeta__store *store;
 	struct shmeta_err err;
 
-	if (shmeta__store_open(dir_fd, number, &store, &err) != SHMETA_OK)
+	if (shmeta__store_open(dir.fd, number, &store, &err) != SHMETA_OK)
 		_exit(1);
-	for (;;) {
+	for (; commits > 0; commits--) {
 		struct shmeta__txn *txn;
 		uint64_t committed;
 
@@ -62,6 +68,7 @@ static void write_for_ever(int dir_fd, uint64_t number, uint64_t random, struct 
 			_exit(1);
 		__atomic_store_n(&shared->committed, committed, __ATOMIC_SEQ_CST);
 	}
+	_exit(0);
 }
 
 static void complain(void *arg, const char *sentence)
@@ -70,18 +77,16 @@ static void complain(void *arg, const char *sentence)
 	cr_log_error("%s", sentence);
 }
 
-Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_through_200_kills_of_its_writer)
+static void make(void)
 {
 	struct shmeta_store_format format = {0};
-	struct shmeta__verify_report report;
 	struct shmeta__store *store;
 	struct shmeta__txn *txn;
-	struct instance_dir dir;
 	struct shmeta_err err;
-	uint64_t random = 20260101, committed = 0, number = 1, in_loop = 0;
-	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(shared, MAP_FAILED);
+	number = 1;
 	instance_dir_make(&dir);
 	/* A grace of 1 ns: the ladder keeps next to nothing. */
 	cr_assert_eq(shmeta__store_create(dir.fd, number, 128 << 20, 1, &format, &store, &err), SHMETA_OK, "%s",
@@ -92,10 +97,50 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_through_200_kills
 		for (uint32_t p = 0; p < 2; p++)
 			cr_assert_eq(store_rows_append(store, txn, t + 1, p, names[t], 1000, &err), SHMETA_OK);
 	}
-	cr_assert_eq(shmeta__txn_commit(txn, &committed, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__txn_commit(txn, &shared->committed, &err), SHMETA_OK);
 	shmeta__store_close(store);
-	for (int kills = 0; kills < KILLS; kills++) {
-		uint64_t before = shared->committed = committed;
+}
+
+static void done(void)
+{
+	instance_dir_remove(&dir);
+	(void)munmap(shared, sizeof *shared);
+}
+
+TestSuite(store_kill, .init = make, .fini = done, .timeout = 3600); /* make faults takes its time */
+
+/* The state before the commit that was killed, or the one after it; all of it. */
+static struct shmeta__store *expect_whole(uint64_t before, uint64_t kills)
+{
+	struct shmeta__verify_report report;
+	struct shmeta__store *store;
+	struct shmeta__txn *txn;
+	struct shmeta_err err;
+	uint64_t committed;
+
+	cr_assert_eq(shmeta__store_open(dir.fd, number, &store, &err), SHMETA_OK, "kill %lu: %s", kills, err.text);
+	committed = shmeta__store_generation(store)->committed;
+	cr_assert(committed == shared->committed || committed == shared->committed + 1,
+	          "kill %lu: commit %lu was answered, the store is at %lu", kills, shared->committed, committed);
+	cr_assert_geq(committed, before);
+	cr_assert_eq(shmeta__txn_read(store, &txn, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__store_verify(txn, complain, NULL, &report, &err), SHMETA_OK, "kill %lu: %s", kills,
+	             err.text);
+	shmeta__txn_abort(txn);
+	cr_assert(report.topics == TOPICS && report.partitions == 2 * TOPICS);
+	shared->committed = committed;
+	return store;
+}
+
+Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_however_often_its_writer_is_killed)
+{
+	const uint64_t kills_in_all = run_rounds(200, 2000);
+	uint64_t random = 20260101, in_loop = 0;
+
+	for (uint64_t kills = 0; kills < kills_in_all; kills++) {
+		uint64_t before = shared->committed;
+		struct shmeta__store *store;
+		struct shmeta_err err;
 		int status;
 		pid_t pid;
 
@@ -103,7 +148,7 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_through_200_kills
 		pid = fork();
 		if (pid == 0) {
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-			write_for_ever(dir.fd, number, random, shared);
+			write_commits(random, UINT64_MAX);
 		}
 		cr_assert_gt(pid, 0);
 		(void)usleep((useconds_t)(next(&random) % 12000));
@@ -111,18 +156,7 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_through_200_kills
 		cr_assert_eq(waitpid(pid, &status, 0), pid);
 		cr_assert(WIFSIGNALED(status), "the writer failed by itself: %d", WEXITSTATUS(status));
 		in_loop += shared->writing;
-		cr_assert_eq(shmeta__store_open(dir.fd, number, &store, &err), SHMETA_OK, "kill %d: %s", kills,
-		             err.text);
-		committed = shmeta__store_generation(store)->committed;
-		cr_assert(committed == shared->committed || committed == shared->committed + 1,
-		          "kill %d: commit %llu was answered, the store is at %llu", kills,
-		          (unsigned long long)shared->committed, (unsigned long long)committed);
-		cr_assert_geq(committed, before);
-		cr_assert_eq(shmeta__txn_read(store, &txn, &err), SHMETA_OK);
-		cr_assert_eq(shmeta__store_verify(txn, complain, NULL, &report, &err), SHMETA_OK, "kill %d: %s", kills,
-		             err.text);
-		shmeta__txn_abort(txn);
-		cr_assert(report.topics == TOPICS && report.partitions == 2 * TOPICS);
+		store = expect_whole(before, kills);
 		/* Now and then on to a copy, as a writer does that may not write where it finds itself. */
 		if (kills % GENERATIONS_AFTER == GENERATIONS_AFTER - 1) {
 			struct shmeta__store *copy;
@@ -135,8 +169,65 @@ Test(store_kill, a_store_is_whole_and_keeps_what_was_committed_through_200_kills
 		}
 		shmeta__store_close(store);
 	}
-	cr_assert_gt(in_loop, KILLS / 4, "only %llu writers were killed at work", (unsigned long long)in_loop);
-	cr_assert_gt(committed, 200);
-	instance_dir_remove(&dir);
-	(void)munmap(shared, sizeof *shared);
+	cr_assert_gt(in_loop, kills_in_all / 4, "only %lu writers were killed at work", in_loop);
+	cr_assert_gt(shared->committed, 200);
+	figure("kill -9 of the writer of a store at any moment", kills_in_all, 10000, "kills",
+	       "0 stores that were not whole or lacked a commit; %lu kills were within the writing", in_loop);
+}
+
+/* ---- at each system call ------------------------------------------------------------------------------------------------------- */
+
+/* Kill the writer where it begins its n-th system call. false: it ended before it had made so many. */
+static bool kill_at_system_call(uint64_t random, uint64_t n)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+			_exit(2);
+		(void)raise(SIGSTOP);
+		write_commits(random, 4);
+	}
+	cr_assert_gt(pid, 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+		done(); /* a skipped test has no .fini */
+		cr_skip_test("no process can be traced here");
+	}
+	cr_assert(WIFSTOPPED(status));
+	/* Each call stops it twice, where it begins and where it ends. */
+	for (uint64_t stops = 0; stops < 2 * n - 1; stops++) {
+		cr_assert_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0, "%s", strerror(errno));
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status)) {
+			cr_assert_eq(WEXITSTATUS(status), 0, "the writer failed by itself");
+			return false;
+		}
+		cr_assert(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "%d", status);
+	}
+	(void)kill(pid, SIGKILL);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return true;
+}
+
+Test(store_kill, a_writer_killed_at_any_of_its_system_calls_leaves_the_old_state_or_the_new_one)
+{
+	uint64_t random = 20260202, n = 1, at_work = 0;
+
+	do {
+		uint64_t before = shared->committed;
+
+		shared->writing = 0;
+		(void)next(&random);
+		if (!kill_at_system_call(random, n))
+			break;
+		at_work += shared->writing;
+		shmeta__store_close(expect_whole(before, n));
+	} while (n++ < 10000);
+	cr_assert_lt(n, 10000, "the writer never ends");
+	cr_assert_gt(at_work, 20, "only %lu of %lu calls were within the writing", at_work, n);
+	figure("kill -9 of the writer of a store at each of its system calls", n - 1, 0, "calls",
+	       "0 stores that were not whole or lacked a commit; %lu calls were within the writing", at_work);
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The engine on SQLite: what other connections change shows, and a full comparison keeps nobody waiting. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "tests/support/figure.h"
+#include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
 
-TestSuite(sync_sqlite, .timeout = 60);
+TestSuite(sync_sqlite, .timeout = 1800); /* make faults runs it in full */
 
 static struct fixture f;
 static char uri[128], path[112];
@@ -109,6 +114,64 @@ Test(sync_sqlite, a_restart_goes_on_from_the_change_log)
 	SAME();
 	cr_assert_eq(fixture_counters(&f).loads, 0);
 	cr_assert_eq(fixture_counters(&f).reconciles, 0);
+	done();
+}
+
+static void die(void *arg)
+{
+	(void)arg;
+	(void)kill(getpid(), SIGKILL);
+}
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+/* A writer that dies when the source has committed what a client wrote, and the store has not. */
+static void write_and_die(uint64_t watermark)
+{
+	struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("t001"), .partition_id = 1, .offset = watermark};
+	pid_t pid = run_fork();
+
+	if (pid == 0) {
+		fixture_open(&f);
+		fixture_pass(&f, 500);
+		sync_set_fetched_hook(f.sync, die, NULL);
+		(void)fixture_write(&f, &op, 1);
+		fixture_pass(&f, 500);
+		_exit(1);
+	}
+	cr_assert_eq(run_reap(pid), 128 + SIGKILL);
+}
+
+Test(sync_sqlite, what_was_committed_when_the_writer_was_killed_before_it_showed_it_shows_after_its_restart)
+{
+	const uint32_t kills = run_rounds(20, 1000);
+	char written[16];
+
+	start(4, 2, 3);
+	for (uint32_t i = 0; i < kills; i++) {
+		char *before = fixture_store_text(&f), *after;
+
+		fixture_crash(&f);
+		write_and_die(100000 + i);
+		f.now_ns += 1000000000;
+		fixture_open(&f);
+		after = fixture_store_text(&f);
+		cr_assert_str_eq(before, after, "the store has it already: nothing was killed between the two");
+		free(before);
+		free(after);
+		fixture_pass(&f, 5000);
+		SAME();
+		(void)snprintf(written, sizeof written, "%u", 100000 + i);
+		after = fixture_store_text(&f);
+		cr_assert_not_null(strstr(after, written), "the source never had it");
+		free(after);
+	}
+	figure("kill -9 of the writer between the source's commit and its own", kills, 1000, "kills",
+	       "0 writes that the source has and the restarted writer did not show");
 	done();
 }
 
