@@ -10,6 +10,7 @@
 
 #include "tests/support/cockroach.h"
 #include "tests/support/feed_player.h"
+#include "tests/support/figure.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pgwire.h"
 #include "tests/support/run_daemon.h"
@@ -237,9 +238,8 @@ Test(changefeed_daemon, what_others_write_shows_though_nothing_is_ever_compared,
 	await_counter("changes", ROUNDS + 20);
 	cr_expect_eq(counter("reconciles", NULL, 0), 0, "it was a pass that found it");
 	cr_expect_eq(counter("loads", NULL, 0), 1);
-	(void)fprintf(stderr,
-	              "figure: seen %.1f ms after the commit on average, %.1f ms at most, of %d (played feed)\n",
-	              sum / ROUNDS * 1000, slowest * 1000, ROUNDS);
+	figure("changes that a changefeed tells (played)", ROUNDS, 0, "changes",
+	       "seen %.1f ms after the commit on average, %.1f ms at most", sum / ROUNDS * 1000, slowest * 1000);
 }
 
 Test(changefeed_daemon, its_own_writes_come_back_and_change_nothing, .init = begin, .fini = end)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/support/damage.h"
+#include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 
 TestSuite(damage, .timeout = 3600); /* make faults takes its time */
@@ -388,18 +389,20 @@ static bool is_cut(const struct damage_kind *kind)
 	return kind->how == DAMAGE_CUT || kind->how == DAMAGE_CUT_PAGES;
 }
 
-static void print_row(const char *name, const uint32_t outcome[OUTCOMES])
+static void tell(enum when when, const char *kind, const uint32_t outcome[OUTCOMES])
 {
-	char line[160];
+	char name[100], line[200] = "";
 	uint32_t all = 0;
-	int at;
+	int at = 0;
 
-	for (int o = 0; o < OUTCOMES; o++)
+	(void)snprintf(name, sizeof name, "damaged %s: %s",
+	               when == UNDER_A_READER ? "under a reader" : "before the open", kind);
+	for (int o = 0; o < OUTCOMES; o++) {
 		all += outcome[o];
-	at = snprintf(line, sizeof line, "%-18s %6u", name, all);
-	for (int o = 0; o < OUTCOMES; o++)
-		at += snprintf(line + at, sizeof line - (size_t)at, " %8u", outcome[o]);
-	(void)printf("figure: %s\n", line);
+		at += snprintf(line + at, sizeof line - (size_t)at, "%s%u %s", o > 0 ? ", " : "", outcome[o],
+		               outcome_names[o]);
+	}
+	figure(name, all, 0, "damages", "%s", line);
 }
 
 /* sum: of all kinds, by outcome; cut: of files of the store that were cut off. */
@@ -419,22 +422,17 @@ static void try_all(uint32_t trials, enum when when, uint32_t sum[OUTCOMES], uin
 		if (o == ENDED && (when == BEFORE_THE_OPEN || !is_cut(kind)))
 			cr_log_warn("%s, seed %u: ended with %d", kind->name, i, page->code);
 	}
-	(void)printf("figure: damaged %s\nfigure: %-18s %6s",
-	             when == UNDER_A_READER ? "under a reader" : "before the open", "kind", "trials");
-	for (int o = 0; o < OUTCOMES; o++)
-		(void)printf(" %8s", outcome_names[o]);
-	(void)printf("\n");
 	for (int k = 0; k < READ_KINDS; k++) {
 		const struct damage_kind *kind = &damage_kinds[k];
 
-		print_row(kind->name, outcome[k]);
+		tell(when, kind->name, outcome[k]);
 		for (int o = 0; o < OUTCOMES; o++) {
 			sum[o] += outcome[k][o];
 			if (is_cut(kind))
 				cut[o] += outcome[k][o];
 		}
 	}
-	print_row("all", sum);
+	tell(when, "all kinds", sum);
 }
 
 /* One page may stand where another state of it stood: it is whole, and fits (docs/decisions/0034). */

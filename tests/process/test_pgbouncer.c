@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/figure.h"
 #include "tests/support/pg_bouncer.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/run_daemon.h"
@@ -227,9 +228,8 @@ static void settle_account(void)
 			undead += stored != 0;
 		}
 	}
-	(void)fprintf(stderr,
-	              "figure: %u writes done, %u failed, %u of unknown outcome; %u lost, %u done though failed\n",
-	              done, failed, unknown, lost, undead);
+	figure("writes through a pool that is made to fail", done, 0, "writes done",
+	       "%u failed, %u of unknown outcome; %u lost, %u done though failed", failed, unknown, lost, undead);
 	cr_expect_eq(lost, 0);
 	cr_expect_eq(undead, 0);
 	cr_expect_gt(done, 0);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/postgres/postgres.h"
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pg_world.h"
@@ -224,6 +225,55 @@ Test(postgres_triggers, do_not_stand_in_the_way_of_prepared_transactions)
 	world_sql(w, "COMMIT PREPARED 'x'");
 	ok(world_changes(w));
 	cr_expect_str_eq(recorder_text(&w->recorder), "changed partition 00000000-0000-0000-0000-000000000000 t/1\n");
+	world_free(w);
+	pg_cluster_stop(&server);
+}
+
+/* A listener that never reads its notifications holds up the queue of the whole cluster, and where that is full a COMMIT that notifies fails.
+ * Nobody can fill 8 GiB here, so the server is made to say that it is half full. */
+Test(postgres_triggers, notify_nobody_where_the_queue_of_notifications_fills_up)
+{
+	static const char *const usages[] = {"0.1", "0.5", "1"};
+	struct pg_cluster server;
+	struct world w0, *w = &w0;
+	PGconn *listener;
+	char uri[200];
+
+	if (!world_possible(WORLD_PG_NEW))
+		cr_skip_test("there is no PostgreSQL server on this machine");
+	pg_cluster_start(&server, NULL);
+	pg_cluster_database(&server, "meta");
+	pg_cluster_uri(&server, "meta", uri, sizeof uri);
+	world_make(w, WORLD_PG_NEW);
+	PQfinish(w->pg);
+	w->pg = pg_cluster_connect(&server, "meta");
+	w->options.uri = uri;
+	w->options.notify = true;
+	world_open(w);
+	world_topic(w, NULL, "t", 1, -1, NULL);
+	ok(world_load(w));
+	listener = pg_cluster_connect(&server, "meta");
+	pg_cluster_sql(listener, "LISTEN " PG_CHANNEL);
+	for (uint64_t i = 0; i < sizeof usages / sizeof *usages; i++) {
+		PGnotify *word;
+
+		world_sql(w,
+		          "CREATE OR REPLACE FUNCTION pg_catalog.pg_notification_queue_usage() RETURNS float8 LANGUAGE "
+		          "sql AS 'SELECT %s::float8'",
+		          usages[i]);
+		/* The plans of a session believe that a function of the server's never changes. */
+		PQfinish(w->pg);
+		w->pg = pg_cluster_connect(&server, "meta");
+		world_watermark(w, NULL, "t", 0, i + 1);
+		/* What was sent before comes with the answer of any statement. */
+		pg_cluster_sql(listener, "SELECT 1");
+		word = PQnotifies(listener);
+		cr_expect_eq(word != NULL, i == 0, "used to %s", usages[i]);
+		PQfreemem(word);
+		ok(world_changes(w));
+		cr_expect_eq(w->changed, 1, "used to %s: %s", usages[i], recorder_text(&w->recorder));
+	}
+	PQfinish(listener);
 	world_free(w);
 	pg_cluster_stop(&server);
 }

@@ -257,6 +257,24 @@ Test(reader_open, a_board_that_is_none_or_of_another_version_is_refused)
 	fake_writer_free(f);
 }
 
+Test(reader_open, a_store_of_an_lmdb_that_lays_out_files_otherwise_is_refused_with_both_layouts)
+{
+	struct fake_writer *f = fake_writer_new();
+	const uint32_t other = 2, whose = 20; /* bytes from a meta page's begin: behind its header and magic */
+	char path[160], error[512];
+	int fd;
+
+	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", f->dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	for (off_t page = 0; page < 2; page++)
+		cr_assert_eq(pwrite(fd, &other, sizeof other, page * SHMETA_PAGE + whose), (ssize_t)sizeof other);
+	(void)close(fd);
+	cr_assert_eq(try_open(f->dir, error, sizeof error), SHMETA_ERR_VERSION, "%s", error);
+	cr_assert_neq(strstr(error, "layout 2 of LMDB"), NULL, "%s", error);
+	cr_assert_neq(strstr(error, "reads layout 1"), NULL, "%s", error);
+	fake_writer_free(f);
+}
+
 Test(reader_open, a_store_of_another_format_is_refused_with_both_versions)
 {
 	struct fake_writer *f = fake_writer_new();
