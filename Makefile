@@ -176,7 +176,7 @@ test:
 
 # The tests that repeat something for as long as it takes: the same programs, with the full figures, which they print.
 faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync_race unit/test_sync_sqlite process/test_store_kill \
-	process/test_survival process/test_pins process/test_busy_source process/test_busy_agents process/test_differential \
+	process/test_survival process/test_pins process/test_busy_source process/test_busy_agents process/test_cold_start process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large \
 	process/test_fairness process/test_adoption process/test_damage)
 faults:

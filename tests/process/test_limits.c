@@ -10,8 +10,10 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/memory_group.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_status.h"
 #include "tests/support/run_tool.h"
@@ -19,13 +21,14 @@
 
 TestSuite(limits_of_daemon, .timeout = 120);
 
-enum { WAIT_MS = 10000 };
+enum { WAIT_MS = 10000, TOPICS_MAX = 60 };
 
 static struct run_daemon d;
 static struct shmeta *instance;
 static struct shmeta_client *client;
 static struct shmeta_reader *reader;
 static char mounted[128];
+static struct memory_group group;
 
 static void begin(void)
 {
@@ -42,6 +45,8 @@ static void end(void)
 		(void)umount2(mounted, MNT_DETACH);
 	}
 	run_daemon_done(&d);
+	if (group.path[0] != '\0')
+		memory_group_remove(&group);
 }
 
 static void connect_to_it(void)
@@ -79,15 +84,20 @@ static void fill(const char *path)
 	(void)close(fd);
 }
 
-static enum shmeta_status create(const char *name, char *ret_error, size_t bytes)
+static enum shmeta_status create_with(uint32_t partitions, const char *name, char *ret_error, size_t bytes)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
-	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = 50}};
+	                       .u.topic = {.name = {name, strlen(name)}, .partition_count = partitions}};
 	struct shmeta_result result;
 	enum shmeta_status status = shmeta_write(client, &op, 1, WAIT_MS, &result, NULL);
 
 	(void)shmeta_last_error(instance, ret_error, bytes);
 	return status == SHMETA_OK ? result.status : status;
+}
+
+static enum shmeta_status create(const char *name, char *ret_error, size_t bytes)
+{
+	return create_with(50, name, ret_error, bytes);
 }
 
 static enum shmeta_status look(const char *name, enum shmeta_consistency consistency)
@@ -193,4 +203,51 @@ Test(limits_of_daemon, inodes_that_are_used_up_are_told_as_such_and_when_there_a
 	run_tool_done(&t);
 	cr_assert_eq(mount(NULL, d.instance, NULL, MS_REMOUNT, "nr_inodes=100"), 0);
 	run_status_await(&d, "connected", "serving", &status);
+}
+
+static bool has_ended(void)
+{
+	siginfo_t info = {.si_pid = 0};
+
+	return waitid(P_PID, (id_t)d.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
+static void start_in_the_group(void)
+{
+	cr_assert_eq(memory_group_enter(&group), 0);
+	cr_assert_eq(run_daemon_spawn(&d, NULL), 0);
+	cr_assert_eq(memory_group_leave(&group), 0);
+	cr_assert_eq(run_daemon_wait(&d, run_daemon_epoch(&d)), 0);
+}
+
+Test(limits_of_daemon, a_limit_on_memory_ends_the_daemon_alone_and_with_more_the_next_one_serves_everything,
+     .init = begin, .fini = end)
+{
+	char name[16], error[300] = "";
+	int created = 0, refused = memory_group_make(&group, 64 << 20);
+	enum shmeta_status answer[TOPICS_MAX];
+
+	if (refused != 0) {
+		group.path[0] = '\0';
+		end(); /* a skipped test has no .fini */
+		cr_skip_test("no control group with a limit on memory can be made here: %s", strerror(refused));
+	}
+	start_in_the_group();
+	connect_to_it();
+	cr_assert_eq(create("first", error, sizeof error), SHMETA_OK, "%s", error);
+	for (; created < TOPICS_MAX && !has_ended(); created++) {
+		(void)snprintf(name, sizeof name, "large-%d", created);
+		answer[created] = create_with(20000, name, error, sizeof error);
+	}
+	cr_assert(has_ended(), "64 MiB were enough for %d topics", created);
+	cr_assert_eq(run_daemon_end(&d, SIGCONT), 128 + SIGKILL, "the kernel ends it, and nothing else does");
+	cr_expect_eq(look("first", SHMETA_CACHED), SHMETA_OK);
+	cr_assert_eq(memory_group_limit(&group, UINT64_MAX), 0);
+	start_in_the_group();
+	for (int i = 0; i < created; i++) {
+		(void)snprintf(name, sizeof name, "large-%d", i);
+		if (answer[i] == SHMETA_OK || answer[i] == SHMETA_ERR_NOT_CACHED)
+			cr_expect_eq(look(name, SHMETA_FRESH), SHMETA_OK, "%s was acknowledged", name);
+	}
+	cr_expect_eq(look("first", SHMETA_FRESH), SHMETA_OK);
 }
