@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Tickets (tickets.h). */
+#include "writer/serve/tickets.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "writer/serve/connection.h"
+
+static bool grow(struct tickets *tickets)
+{
+	uint32_t count = tickets->count > 0 ? tickets->count * 2 : 64;
+	struct ticket *grown = realloc(tickets->all, count * sizeof(*grown));
+
+	if (grown == NULL)
+		return false;
+	tickets->all = grown;
+	for (uint32_t i = tickets->count; i < count; i++) {
+		grown[i] = (struct ticket){.next_free = tickets->free};
+		tickets->free = i + 1;
+	}
+	tickets->count = count;
+	return true;
+}
+
+bool tickets_take(struct tickets *tickets, struct connection *c, uint64_t id, uint64_t *ret_number)
+{
+	struct ticket *ticket;
+	uint32_t index;
+
+	if (tickets->free == 0 && !grow(tickets))
+		return false;
+	index = tickets->free - 1;
+	ticket = &tickets->all[index];
+	tickets->free = ticket->next_free;
+	ticket->use++;
+	ticket->taken = true;
+	ticket->connection = c;
+	ticket->id = id;
+	c->requests++;
+	*ret_number = (uint64_t)ticket->use << 32 | index;
+	return true;
+}
+
+static struct ticket *find(const struct tickets *tickets, uint64_t number)
+{
+	uint32_t index = (uint32_t)number, use = (uint32_t)(number >> 32);
+	struct ticket *ticket = index < tickets->count ? &tickets->all[index] : NULL;
+
+	return ticket != NULL && ticket->taken && ticket->use == use ? ticket : NULL;
+}
+
+const struct ticket *tickets_find(const struct tickets *tickets, uint64_t number)
+{
+	return find(tickets, number);
+}
+
+struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_t *ret_id)
+{
+	struct ticket *ticket = find(tickets, number);
+	struct connection *c;
+
+	if (ticket == NULL)
+		return NULL;
+	c = ticket->connection;
+	*ret_id = ticket->id;
+	ticket->connection = NULL;
+	ticket->taken = false;
+	ticket->next_free = tickets->free;
+	tickets->free = (uint32_t)number + 1;
+	if (c != NULL)
+		c->requests--;
+	return c;
+}
+
+void tickets_forget(struct tickets *tickets, struct connection *c)
+{
+	for (uint32_t i = 0; c->requests > 0 && i < tickets->count; i++)
+		if (tickets->all[i].connection == c) {
+			tickets->all[i].connection = NULL;
+			c->requests--;
+		}
+}
+
+void tickets_free(struct tickets *tickets)
+{
+	free(tickets->all);
+	*tickets = (struct tickets){0};
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Requests that the engine is to answer. A ticket's number is its place in the table and how often the place was used, so that a late
+ * answer finds nobody. Private to writer/serve/; under control->lock. */
+#ifndef SHMETA_WRITER_SERVE_TICKETS_H
+#define SHMETA_WRITER_SERVE_TICKETS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct connection;
+
+struct ticket {
+	struct connection *connection; /* NULL: free, or its connection is gone */
+	uint64_t id;                   /* of the frame that asked */
+	uint32_t use;
+	uint32_t next_free;
+	bool taken;
+};
+
+/* Zeroed is empty. */
+struct tickets {
+	struct ticket *all;
+	uint32_t count, free; /* free: the first place + 1; 0: none */
+};
+
+/* false: no memory. */
+bool tickets_take(struct tickets *tickets, struct connection *c, uint64_t id, uint64_t *ret_number);
+/* NULL: it was answered, or is none. Good until the next tickets_take(). */
+const struct ticket *tickets_find(const struct tickets *tickets, uint64_t number);
+/* It is answered. NULL: nobody is there to hear it. */
+struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_t *ret_id);
+/* The connection goes: its answers find nobody. */
+void tickets_forget(struct tickets *tickets, struct connection *c);
+void tickets_free(struct tickets *tickets);
+
+#endif
