@@ -54,8 +54,9 @@ shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
-# The part of shm/ that the library needs: all but the writer's side of the store.
-lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c,$(shm_srcs)) $(reader_srcs)
+# The part of shm/ that the library needs: all but what the writer alone does with the store and the index.
+lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/index/edit_% shm/index/part_edit.c \
+                    shm/index/builder.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The codec of a block of segment rows. Private to shm/: part.c reads blocks, part_edit.c writes them.
+ * A block of segment rows: its layout, and reading it. Private to shm/index; template.h spells its strings, builder.h makes it.
  *
  *   block: head (112 bytes) | rows, row-major, each `stride` bytes | pool of strings | zeros up to SHMETA_BLOCK_BYTES
  *
@@ -184,80 +184,14 @@ static inline void shmeta__block_row(const struct shmeta__block *block, const ui
 	ret->record_count = (uint32_t)(shmeta__block_number(block, row, SHMETA_FIELD_COUNT) + span + 1);
 }
 
-/* The key as it is stored. A slice's position within its object follows the key: NUL, then decimal digits. So it does, as 0, behind a
- * key that itself holds a NUL. */
-enum { SHMETA_KEY_TEXT = SHMETA_STRING_MAX + 24 };
-struct shmeta_str shmeta__key_text(const struct shmeta_segment *segment, char scratch[SHMETA_KEY_TEXT]);
-/* What placeholders stand for. */
-struct shmeta__values {
-	struct shmeta_str value[6]; /* by placeholder byte; [0] unused */
-	char partition[10];
-	char base[20], end[20];
-};
-void shmeta__values_part(struct shmeta__values *values, uint64_t key, const char *topic, size_t topic_bytes);
-void shmeta__values_row(struct shmeta__values *values, uint64_t base, uint64_t end);
-
 /* A string of the pool: its bytes and whether it is a template. 1: good; 0: the block is corrupt. readable: of the block. */
 int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shmeta__block *block, const uint8_t *row,
                          unsigned field, struct shmeta_str *ret, int *ret_template);
-/* Spell it from out on, not beyond end. Returns the byte after the last; NULL: it does not fit, and what was written before is
- * of no use. Judged while it is spelled: the string's bytes may change meanwhile. */
-char *shmeta__spell(char *out, const char *end, struct shmeta_str string, int is_template,
-                    const struct shmeta__values *values);
-/* Cut what shmeta__key_text() put behind a key from its string in the pool, and give the position it says. */
-uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const struct shmeta__values *values);
-/* Would it be spelled like text? */
-int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
-                   struct shmeta_str text);
-
 /* Everything that the checksum cannot say: bounds and sums, strings, order. NULL, or what is wrong. */
 const char *shmeta__block_verify(const uint8_t *bytes, size_t readable, const struct shmeta_part_entry *entry,
                                  uint64_t key);
 
 uint64_t shmeta__block_checksum(const uint8_t *bytes); /* of SHMETA_BLOCK_BYTES, a block's or a directory page's */
 uint64_t shmeta__head_checksum(const uint8_t *head, size_t bytes, uint64_t key);
-
-/* Put a row behind the last of an encoded tail of *size bytes (capacity SHMETA_BLOCK_BYTES) and adjust its entry, if the row
- * fits the widths that are there and its strings are spelled like the last row's. 0: it does not, nothing has changed. */
-int shmeta__block_append(uint8_t *bytes, size_t *size, struct shmeta_part_entry *entry,
-                         const struct shmeta_segment *segment, struct shmeta__values *values);
-
-/* ---- building --------------------------------------------------------------------------------------------------------- */
-
-enum { SHMETA_POOL_STRINGS = 2048, SHMETA_POOL_CHAINS = 256 };
-
-/* Rows on their way into a block: values as they are, strings as places in the pool, and what they would take encoded. */
-struct shmeta__builder {
-	uint64_t (*rows)[SHMETA_FIELDS];
-	uint32_t count, capacity;
-	uint32_t stride;
-	uint32_t pool_bytes;
-	uint64_t low[SHMETA_FIELDS], high[SHMETA_FIELDS]; /* as signed numbers */
-	uint8_t width[SHMETA_FIELDS];
-	struct { /* the pool's strings that this kind of string had last: tried before a template is derived anew */
-		uint16_t literal, pattern;
-	} recent[SHMETA_STRINGS];
-	uint32_t string_count;
-	uint16_t chains[SHMETA_POOL_CHAINS]; /* 1 + index of the newest string with that hash */
-	struct {
-		uint16_t at, next;
-	} strings[SHMETA_POOL_STRINGS];
-	uint8_t pool[SHMETA_BLOCK_BYTES];
-};
-
-enum shmeta__build { SHMETA_BUILD_ADDED, SHMETA_BUILD_NO_ROOM, SHMETA_BUILD_NO_MEMORY };
-
-void shmeta__builder_reset(struct shmeta__builder *builder);
-void shmeta__builder_free(struct shmeta__builder *builder);
-/* Add a row beyond all others. NO_ROOM: it does not fit, nothing has changed. values: _part() was called, _row() is done here. */
-enum shmeta__build shmeta__builder_add(struct shmeta__builder *builder, const struct shmeta_segment *segment,
-                                       struct shmeta__values *values);
-/* The same with a row of a block of the same partition. NO_MEMORY with *ret_corrupt 1: the row's strings are corrupt. */
-enum shmeta__build shmeta__builder_copy(struct shmeta__builder *builder, const uint8_t *bytes, size_t readable,
-                                        const struct shmeta__block *block, uint32_t row, int *ret_corrupt);
-size_t shmeta__builder_bytes(const struct shmeta__builder *builder);
-/* Encode count > 0 rows to out (shmeta__builder_bytes()), without a checksum; fill all of *ret but id and locator. */
-void shmeta__builder_encode(const struct shmeta__builder *builder, uint64_t key, uint64_t id, uint8_t *out,
-                            struct shmeta_part_entry *ret);
 
 #endif

@@ -52,12 +52,12 @@ struct shmeta_part_head {
 	uint64_t segment_count;  /*  56  sum over the entries */
 	uint64_t size_bytes;     /*  64  sum over the entries */
 	uint64_t max_end;        /*  72  largest end_offset; 0 when there is no segment */
-	uint64_t leaf_slope;     /*  80  entries per offset * 2^64, over the head's block entries */
+	uint64_t block_slope;    /*  80  entries per offset * 2^64, over the head's block entries */
 	uint64_t dir_slope;      /*  88  the same over its directory entries */
-	uint32_t first_leaf;     /*  96  ordinal of the head's first block entry: counts up as blocks leave it */
+	uint32_t first_block;    /*  96  ordinal of the head's first block entry: counts up as blocks leave it */
 	uint32_t first_dir;      /* 100  ordinal of its first directory page */
 	uint32_t dirs;           /* 104  directory entries */
-	uint16_t leaves;         /* 108  block entries, the tail's included */
+	uint16_t blocks;         /* 108  block entries, the tail's included */
 	uint16_t entries_at;     /* 110  where the entries begin; the tail follows them */
 };
 SHMETA_FROZEN(shmeta_part_head, checksum, 0);
@@ -73,12 +73,12 @@ SHMETA_FROZEN(shmeta_part_head, updated_at_ms, 48);
 SHMETA_FROZEN(shmeta_part_head, segment_count, 56);
 SHMETA_FROZEN(shmeta_part_head, size_bytes, 64);
 SHMETA_FROZEN(shmeta_part_head, max_end, 72);
-SHMETA_FROZEN(shmeta_part_head, leaf_slope, 80);
+SHMETA_FROZEN(shmeta_part_head, block_slope, 80);
 SHMETA_FROZEN(shmeta_part_head, dir_slope, 88);
-SHMETA_FROZEN(shmeta_part_head, first_leaf, 96);
+SHMETA_FROZEN(shmeta_part_head, first_block, 96);
 SHMETA_FROZEN(shmeta_part_head, first_dir, 100);
 SHMETA_FROZEN(shmeta_part_head, dirs, 104);
-SHMETA_FROZEN(shmeta_part_head, leaves, 108);
+SHMETA_FROZEN(shmeta_part_head, blocks, 108);
 SHMETA_FROZEN(shmeta_part_head, entries_at, 110);
 SHMETA_FROZEN_SIZE(shmeta_part_head, 112);
 
@@ -153,14 +153,14 @@ struct shmeta__pages {
 /* What a partition handle remembers: a copy of what a lookup needs of the head, and which blocks' checksums were verified.
  * Small enough to be embedded. Zeroed memory is a fresh one; shmeta__part_close() ends it. Its fields are part.c's own. */
 struct shmeta__part {
-	const uint8_t *leaves; /* the head's block entries, the tail's last */
-	uint64_t leaf_base;    /* base of the first of them; UINT64_MAX when there is none */
-	uint64_t leaf_slope;
-	uint32_t leaf_count;
+	const uint8_t *blocks; /* the head's block entries, the tail's last */
+	uint64_t block_base;   /* base of the first of them; UINT64_MAX when there is none */
+	uint64_t block_slope;
+	uint32_t block_count;
 	uint32_t flags;
 	struct shmeta__pages pages;
 	uint32_t last_page; /* the last that is there as a whole */
-	uint32_t first_leaf;
+	uint32_t first_block;
 	uint64_t checked[2]; /* blocks in the head, by ordinal % 128 */
 	uint64_t key;        /* topic_id << 32 | partition */
 	const uint8_t *tail;

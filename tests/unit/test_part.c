@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/index/block.h"
+#include "shm/index/builder.h"
 #include "shm/index/part.h"
 #include "tests/support/heap_pager.h"
 
@@ -871,7 +871,7 @@ Test(part, directory_pages_alone_answer_too)
 	fill(&subject, &model, &rng, LONG, 100, 700);
 	cr_assert_gt(subject.part.dir_count, 2);
 	/* Drop from the end until nothing but pages is left, and go on. */
-	while (subject.part.leaf_count) {
+	while (subject.part.block_count) {
 		from = model.rows[model.count - 1].base_offset;
 		cr_assert_eq(subject_replace(&subject, from, UINT64_MAX, NULL, 0), 1);
 		model_replace(&model, from, UINT64_MAX, NULL, 0);

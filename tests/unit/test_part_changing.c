@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/index/block.h"
+#include "shm/index/builder.h"
 #include "tests/support/heap_pager.h"
 
 enum { ROWS = 150, TOPIC_BYTES = 200, PARTITION = 7, KEY_BYTES = 400 };
@@ -76,7 +76,7 @@ Test(part_changing, a_cursor_beyond_the_rows_of_a_block_that_became_shorter_goes
 	for (int i = 0; i < 120; i++)
 		cr_assert_eq(shmeta__part_next(&part, &cursor, &s), SHMETA_OK);
 	/* The page is another partition's by now: fewer and wider rows, which all the same fit it. */
-	entry = (uint8_t *)(uintptr_t)part.leaves;
+	entry = (uint8_t *)(uintptr_t)part.blocks;
 	block = (uint8_t *)(uintptr_t)part.tail;
 	memcpy(entry + offsetof(struct shmeta_part_entry, rows), &fewer, sizeof fewer);
 	entry[offsetof(struct shmeta_part_entry, stride)] = 70;
