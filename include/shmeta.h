@@ -542,7 +542,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, s
 SHMETA_MUST_USE enum shmeta_status shmeta_skip_agents(struct shmeta_iter *iter, const char *agent_id,
                                                       size_t agent_id_bytes);
 
-/* The unexpired lease of a partition at now_ms (at expires == now it is expired), or ABSENT. */
+/* The unexpired lease of a partition at now_ms (at expires == now it is expired), or ABSENT. now_ms INT64_MIN: whenever it expires. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_lease(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                                     uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
                                                     struct shmeta_freshness *ret_fresh);

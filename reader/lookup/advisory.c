@@ -349,6 +349,12 @@ static enum shmeta_status next_in_ranges(struct shmeta_iter *iter, const uint8_t
 
 /* ---- leases ---------------------------------------------------------------------------------------------------------------------------------- */
 
+/* At the beginning of time nothing has expired, not even what expires then. */
+static int is_held(const struct shmeta_lease *lease, int64_t now_ms)
+{
+	return lease->lease_expires_at_ms > now_ms || now_ms == INT64_MIN;
+}
+
 enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
                                     uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
                                     struct shmeta_freshness *ret_fresh)
@@ -380,7 +386,7 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 			status = shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &lease, &stamps);
 	}
 	status = hint_answer(r, &what, status, &stamps, ret_fresh);
-	if (status == SHMETA_OK && lease.lease_expires_at_ms > now_ms)
+	if (status == SHMETA_OK && is_held(&lease, now_ms))
 		*ret = lease;
 	else if (status == SHMETA_OK)
 		status = SHMETA_ABSENT; /* what was found says that it has expired */
@@ -438,7 +444,7 @@ enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str
 		if (status == SHMETA_OK)
 			status = shmeta__lease_decode(value, bytes, key, key_bytes, 1, &lease, &stamps);
 	} while (status == SHMETA_OK &&
-	         !(lease.lease_expires_at_ms > iter->now_ms && passes(&iter->filter[1], lease.leader_agent_id)));
+	         !(is_held(&lease, iter->now_ms) && passes(&iter->filter[1], lease.leader_agent_id)));
 	if (status == SHMETA_END)
 		return list_done(iter->reader);
 	if (status == SHMETA_OK) {

@@ -212,3 +212,32 @@ Test(quarantine_process, every_kind_of_bad_row_is_counted_once_by_all, .init = s
 	          t.out, t.err);
 	run_tool_done(&t);
 }
+
+Test(quarantine_process, what_hangs_on_a_quarantined_topic_is_counted_with_it_and_no_time_is_a_difference,
+     .init = start, .fini = stop)
+{
+	struct run_tool t;
+
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			UNCHECKED("INSERT INTO topics VALUES('zero', 0, NULL, 1, 1, '{}');"
+	                          "INSERT INTO consumer_groups VALUES('g', 1, 1);"
+	                          "INSERT INTO consumer_offsets VALUES('g', 'zero', 0, 3, NULL, 1);"
+	                          "INSERT INTO partition_leases VALUES('zero', 0, 'a', 9000000000000, 1, 7);"
+	                          /* The first and the last moment that there are. */
+	                          "INSERT INTO agents VALUES('first', 'x', 'z', 'g', -9223372036854775808, 1, '{}');"
+	                          "INSERT INTO agents VALUES('last', 'y', 'z', 'g', 9223372036854775807, 1, '{}');"
+	                          "INSERT INTO consumer_offsets VALUES('g', 'ok', 0, 3, NULL, -9223372036854775808);"
+	                          "INSERT INTO partition_leases VALUES('ok', 0, 'a', -9223372036854775808, 1, 7);"
+	                          "INSERT INTO partition_leases VALUES('ok', 1, 'a', 9223372036854775807, "
+	                          "-9223372036854775808, 7);")),
+		0);
+	json_decref(ask("invalidate --all --yes", 0));
+	await(3);
+	expect_counted(3);
+	run_tool(&t, "shmetactl --dir %s dump", d.instance);
+	cr_expect_eq(t.code, 0);
+	cr_expect_not_null(strstr(t.out, "\"lease_expires_at_ms\":\"-9223372036854775808\""), "%s", t.out);
+	run_tool_done(&t);
+}

@@ -848,6 +848,7 @@ Test(reader_lookups, leases_are_in_order_of_topic_name_and_partition_and_expire_
 	a = fake_simple_topic(w, "a", 2);
 	fake_lease(w, z, 10, "ag1", 1000, 1);
 	fake_lease(w, z, 9, "ag2", 2000, 4);
+	fake_lease(w, z, 11, "ag3", INT64_MIN, 1);
 	fake_lease(w, a, 1, "ag1", 2000, 5);
 	fake_lease(w, a, 0, "ag2", 1001, 6);
 	fake_lease(w, fake_topic(w, &theirs), 0, "ag1", 9000, 6);
@@ -874,6 +875,11 @@ Test(reader_lookups, leases_are_in_order_of_topic_name_and_partition_and_expire_
 	cr_assert_eq(fresh.hint, 1);
 	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 9, 2000, &lease, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 8, 0, &lease, NULL), SHMETA_ABSENT);
+	/* At the beginning of time nothing has. */
+	leases("z", NULL, INT64_MIN, out);
+	cr_assert_str_eq(out, "z/9=ag2 z/10=ag1 z/11=ag3 ");
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN, &lease, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN + 1, &lease, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_lease(reader, "gone", 4, 0, 0, &lease, NULL), SHMETA_ABSENT);
 	end();
 }
