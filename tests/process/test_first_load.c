@@ -5,9 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "shm/page/board.h"
+#include "tests/support/fixture_reader.h"
 #include "tests/support/source_world.h"
-#include "tests/support/sync_fixture.h"
 #include "writer/engine/engine.h"
 
 TestSuite(first_load, .timeout = 120);
@@ -30,25 +29,6 @@ static struct fixture f;
 static struct world w;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
-
-/* Times are of this boot, or the reader would make nothing of them. */
-static void read_boot_id(void)
-{
-	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	char text[40] = "";
-	size_t n = 0;
-	unsigned digit;
-
-	cr_assert_not_null(file);
-	cr_assert_not_null(fgets(text, sizeof text, file));
-	fclose(file);
-	for (const char *c = text; *c != '\0' && n < 32; c++)
-		if (sscanf((char[2]){*c, '\0'}, "%1x", &digit) == 1) {
-			f.board->boot_id[n / 2] = (uint8_t)((unsigned)f.board->boot_id[n / 2] << 4 | digit);
-			n++;
-		}
-	cr_assert_eq(n, 32);
-}
 
 /* A source with rows, and nobody at work. */
 static void make(enum world_engine engine)
@@ -76,8 +56,7 @@ static void make(enum world_engine engine)
 	}
 	world_close(&w);
 	fixture_init(&f);
-	f.now_ns += shmeta__boottime_ns(); /* a reader believes no clock that is behind its own */
-	read_boot_id();
+	fixture_prepare_reader(&f);
 	f.options.source.uri = w.uri;
 	f.options.source.timeout_ms = 20000;
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
@@ -86,9 +65,7 @@ static void make(enum world_engine engine)
 
 static void end(void)
 {
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-	fixture_done(&f);
+	fixture_end_reading(&f, instance, reader);
 	world_free(&w);
 }
 
@@ -155,28 +132,6 @@ static void mend(const struct culprit *c)
 	}
 }
 
-static void open_reader(void)
-{
-	char why[200] = "";
-	struct shmeta_options options = {.size = sizeof options,
-	                                 .directory = f.dir,
-	                                 .flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK,
-	                                 .error = why,
-	                                 .error_bytes = sizeof why};
-
-	f.board->incompat = SHMETA_BOARD_INCOMPAT_V1;
-	f.board->board_bytes = sizeof *f.board;
-	memcpy(f.board->signature, "SHMBOARD", 8);
-	cr_assert_eq(shmeta_open(&options, &instance), SHMETA_OK, "%s", why);
-	cr_assert_eq(shmeta_reader_new(instance, &reader), SHMETA_OK);
-}
-
-static void begin_reading(void)
-{
-	f.sync->gen->boot_offset_ns = (int64_t)f.now_ns - (int64_t)shmeta__boottime_ns() + shmeta__boot_offset_ns();
-	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-}
-
 static void expect(const char *what, enum shmeta_status status, const struct shmeta_freshness *fresh, bool found)
 {
 	cr_expect_eq(status, found ? SHMETA_OK : SHMETA_UNKNOWN, "%s: %d", what, status);
@@ -215,7 +170,7 @@ static void expect_served(unsigned set)
 	struct shmeta_committed_offset offset;
 	struct shmeta_lease lease;
 
-	begin_reading();
+	fixture_begin_reading(&f, reader);
 	expect("alpha", shmeta_get_topic(reader, "alpha", 5, NULL, &topic, &fresh), &fresh, true);
 	expect("gamma", shmeta_get_topic(reader, "gamma", 5, NULL, &topic, &fresh), &fresh, true);
 	for (uint32_t id = 0; id < 3; id++) {
@@ -248,7 +203,7 @@ static void costs_its_key(enum world_engine engine, const struct culprit *c)
 	fixture_open(&f);
 	fixture_pass(&f, 5000);
 	cr_assert_not_null(sync_store(f.sync), "%s: no store: %s", c->table, f.sentence);
-	open_reader();
+	fixture_open_reader(&f, &instance, &reader);
 	expect_served(ALL & ~c->lost);
 	expect_listed(c);
 
@@ -308,7 +263,7 @@ Test(first_load, a_name_that_cannot_be_listed_leaves_no_topic_absent_and_the_oth
 	fixture_open(&f);
 	fixture_pass(&f, 5000);
 	cr_assert_not_null(sync_store(f.sync), "%s", f.sentence);
-	open_reader();
+	fixture_open_reader(&f, &instance, &reader);
 	expect_served(ALL & ~(unsigned)(TOPIC | REST | PART | NAMES));
 	expect_listed(&names);
 	world_sql(
@@ -412,7 +367,7 @@ static void counts_once(enum world_engine engine)
 	mend(c);
 	fixture_pass(&f, 4000000);
 	cr_expect_eq(fixture_counters(&f).quarantined, 0);
-	open_reader();
+	fixture_open_reader(&f, &instance, &reader);
 	expect_served(ALL);
 	end();
 }
@@ -458,7 +413,7 @@ Test(first_load, a_damaged_page_costs_its_class_alone_on_sqlite)
 	fixture_open(&f);
 	fixture_pass(&f, 20000);
 	cr_assert_not_null(sync_store(f.sync), "%s", f.sentence);
-	open_reader();
+	fixture_open_reader(&f, &instance, &reader);
 	expect_served(ALL & ~(unsigned)AGENT);
 	cr_expect_eq(fixture_counters(&f).quarantined, 1);
 	cr_expect_not_null(strstr(f.log, "malformed"), "%s", f.log);

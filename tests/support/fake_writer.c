@@ -21,6 +21,7 @@
 #include "shm/index/part.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
+#include "tests/support/boot_id.h"
 #include "tests/support/scratch.h"
 
 static const uint64_t MAX_BYTES = 64u << 20;
@@ -158,22 +159,6 @@ static void make_board(struct fake_writer *w, uint64_t epoch)
 	fake_beat(w);
 }
 
-static void read_boot_id(uint8_t ret[16])
-{
-	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-	unsigned int byte;
-
-	for (int i = 0; f != NULL && i < 16; i++) {
-		if (fscanf(f, "%2x", &byte) != 1)
-			break;
-		ret[i] = (uint8_t)byte;
-		if (i == 3 || i == 5 || i == 7 || i == 9)
-			(void)fgetc(f);
-	}
-	if (f != NULL)
-		(void)fclose(f);
-}
-
 static void publish(struct fake_writer *w, uint64_t number)
 {
 	w->gen = shmeta__store_generation(w->store);
@@ -188,7 +173,7 @@ static void make_generation(struct fake_writer *w)
 		.format = SHMETA_STORE_FORMAT, .writer_version = 1 << 8, .created_at_ns = shmeta__boottime_ns()};
 	struct shmeta_err err = {0};
 
-	read_boot_id(format.boot_id);
+	boot_id_read(format.boot_id);
 	(void)snprintf(format.source, sizeof format.source, "fake");
 	must(shmeta__store_create(w->dir_fd, 1, MAX_BYTES, w->grace_ns, &format, &w->store, &err), "store", &err);
 	publish(w, 1);
@@ -207,6 +192,20 @@ static struct fake_writer *new_writer(uint64_t grace_ns)
 		w->client[i] = (struct fake_client){.fd = -1, .memfd = -1};
 	(void)pthread_mutex_init(&w->lock, NULL);
 	make_board(w, 1);
+	return w;
+}
+
+struct fake_writer *fake_writer_with_topic(uint32_t *ret_id)
+{
+	struct fake_writer *w = fake_writer_new();
+	uint32_t id;
+
+	fake_begin(w);
+	id = fake_simple_topic(w, "t", 1);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	if (ret_id != NULL)
+		*ret_id = id;
 	return w;
 }
 

@@ -65,6 +65,8 @@ struct fake_writer {
 /* A new instance with an empty generation 1, epoch 1, serving, its heart beating now. Stamps: never. */
 struct fake_writer *fake_writer_new(void);
 struct fake_writer *fake_writer_with_grace(uint64_t grace_ns);
+/* With topic "t" of one partition, everything stamped now. Returns the topic's id, if asked. */
+struct fake_writer *fake_writer_with_topic(uint32_t *ret_id);
 /* The directory with a board that has published nothing. */
 struct fake_writer *fake_writer_unpublished(void);
 /* Stops, closes and removes everything. */

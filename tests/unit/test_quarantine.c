@@ -6,9 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "include/shmeta.h"
 #include "shm/record/record.h"
-#include "tests/support/sync_fixture.h"
+#include "tests/support/fixture_reader.h"
 
 TestSuite(quarantine, .timeout = 60);
 
@@ -21,36 +20,17 @@ static struct shmeta_str str(const char *text)
 	return (struct shmeta_str){text, strlen(text)};
 }
 
-static void open_reader(void)
-{
-	char why[200] = "";
-	struct shmeta_options options = {.size = sizeof options,
-	                                 .directory = f.dir,
-	                                 .flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK,
-	                                 .error = why,
-	                                 .error_bytes = sizeof why};
-
-	/* What the daemon writes there. */
-	f.board->incompat = SHMETA_BOARD_INCOMPAT_V1;
-	f.board->board_bytes = sizeof *f.board;
-	memcpy(f.board->signature, "SHMBOARD", 8);
-	cr_assert_eq(shmeta_open(&options, &instance), SHMETA_OK, "%s", why);
-	cr_assert_eq(shmeta_reader_new(instance, &reader), SHMETA_OK);
-}
-
 static void begin(void)
 {
 	fixture_open(&f);
 	fixture_run(&f);
 	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.log);
-	open_reader();
+	fixture_open_reader(&f, &instance, &reader);
 }
 
 static void end(void)
 {
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-	fixture_done(&f);
+	fixture_end_reading(&f, instance, reader);
 }
 
 /* The feed tells; the engine applies. */

@@ -22,11 +22,7 @@ static char before[DESCRIPTORS]; /* open before the instance was */
 
 static void set_up(void)
 {
-	w = fake_writer_new();
-	fake_begin(w);
-	(void)fake_simple_topic(w, "t", 1);
-	(void)fake_commit(w);
-	fake_stamp_all(w);
+	w = fake_writer_with_topic(NULL);
 	fake_serve(w);
 	for (int fd = 0; fd < DESCRIPTORS; fd++)
 		before[fd] = fcntl(fd, F_GETFD) >= 0;

@@ -15,11 +15,7 @@ static struct shmeta_reader *reader;
 
 static void set_up(void)
 {
-	w = fake_writer_new();
-	fake_begin(w);
-	(void)fake_simple_topic(w, "t", 1);
-	(void)fake_commit(w);
-	fake_stamp_all(w);
+	w = fake_writer_with_topic(NULL);
 	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
 }
 

@@ -18,6 +18,7 @@
 
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
+#include "tests/support/boot_id.h"
 #include "tests/support/places.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/scratch.h"
@@ -229,10 +230,8 @@ static void *forge_file(int dir_fd, const char *name, size_t bytes)
 static void forge(struct forged *f)
 {
 	uint64_t now = shmeta__boottime_ns();
-	char id[64] = "", path[128];
-	unsigned byte;
-	int fd, at = 0;
-	FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
+	char path[128];
+	int fd;
 
 	cr_assert(scratch_dir("forged", f->dir));
 	(void)snprintf(path, sizeof(path), "%s/store.3", f->dir);
@@ -248,14 +247,7 @@ static void forge(struct forged *f)
 	f->board->board_bytes = sizeof(struct shmeta_board);
 	f->board->writer_version = 0x000100;
 	f->board->writer_pid = 0x7fffffff; /* nobody's */
-	cr_assert(boot != NULL && fgets(id, sizeof(id), boot) != NULL);
-	(void)fclose(boot);
-	for (const char *p = id; at < 16 && *p != '\0'; p += 2) {
-		if (*p == '-')
-			p++;
-		cr_assert_eq(sscanf(p, "%2x", &byte), 1);
-		f->board->boot_id[at++] = (uint8_t)byte;
-	}
+	boot_id_read(f->board->boot_id);
 	f->board->started_at_ns = now - 3600000000000u;
 	f->board->epoch = 7;
 	f->board->generation = 3;

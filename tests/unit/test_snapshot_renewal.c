@@ -28,11 +28,7 @@ static void watermark(uint64_t value)
 
 static void set_up(void)
 {
-	w = fake_writer_new();
-	fake_begin(w);
-	topic = fake_simple_topic(w, "t", 1);
-	(void)fake_commit(w);
-	fake_stamp_all(w);
+	w = fake_writer_with_topic(&topic);
 	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
 	watermark(OLD);
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/random.h"
 #include "tests/support/sync_fixture.h"
 
 TestSuite(sync_restart, .timeout = 60);
@@ -374,16 +375,6 @@ Test(sync_restart, a_store_that_ended_who_took_it_over_is_not_tried_again)
 
 /* ---- damage --------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t seed;
-
-static uint64_t random_below(uint64_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % n;
-}
-
 enum how { BIT, BYTES, NOISE, ZERO, SWAPPED, CUT, PAGE, HOWS };
 
 static void damage(enum how how)
@@ -427,7 +418,7 @@ Test(sync_restart, whatever_was_damaged_the_next_start_serves_what_the_source_ha
 	for (unsigned int round = 0; round < HOWS * ROUNDS; round++) {
 		enum how how = round % HOWS;
 
-		seed = UINT64_C(0x9E3779B97F4A7C15) * (round + 1);
+		random_begin(round);
 		first_life();
 		fixture_crash(&f);
 		damage(how);

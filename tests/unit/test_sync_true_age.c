@@ -6,7 +6,7 @@
 
 #include "shm/page/board.h"
 #include "shm/record/record.h"
-#include "tests/support/sync_fixture.h"
+#include "tests/support/fixture_reader.h"
 #include "writer/engine/engine.h"
 
 TestSuite(sync_true_age, .timeout = 60);
@@ -34,45 +34,11 @@ static void put_small(const char *id, int64_t at_ms)
 	cr_assert(memory_put_lease(f.db, NULL, id, &lease));
 }
 
-/* Times are of this boot, or the reader would make nothing of them. */
-static void read_boot_id(void)
-{
-	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	char text[40] = "";
-	size_t n = 0;
-	unsigned digit;
-
-	cr_assert_not_null(file);
-	cr_assert_not_null(fgets(text, sizeof text, file));
-	fclose(file);
-	for (const char *c = text; *c != '\0' && n < 32; c++)
-		if (sscanf((char[2]){*c, '\0'}, "%1x", &digit) == 1) {
-			f.board->boot_id[n / 2] = (uint8_t)((unsigned)f.board->boot_id[n / 2] << 4 | digit);
-			n++;
-		}
-	cr_assert_eq(n, 32);
-}
-
-/* The reader's clock is the engine's. */
-static void begin_reading(void)
-{
-	f.sync->gen->boot_offset_ns = (int64_t)f.now_ns - (int64_t)shmeta__boottime_ns() + shmeta__boot_offset_ns();
-	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-}
-
 /* Topics bad and good, and an agent, a group, an offset and a lease of either name. */
 static void begin(void)
 {
-	char why[200] = "";
-	struct shmeta_options options = {.size = sizeof options,
-	                                 .directory = f.dir,
-	                                 .flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK,
-	                                 .error = why,
-	                                 .error_bytes = sizeof why};
-
 	fixture_init(&f);
-	f.now_ns += shmeta__boottime_ns(); /* a reader believes no clock that is behind its own */
-	read_boot_id();
+	fixture_prepare_reader(&f);
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		f.options.ttl_ms[cls] = TTL_MS;
 	fixture_topic(&f, "bad", 2, 3, 1111);
@@ -83,18 +49,12 @@ static void begin(void)
 	put_small("good", 1);
 	fixture_open(&f);
 	fixture_run(&f);
-	f.board->incompat = SHMETA_BOARD_INCOMPAT_V1;
-	f.board->board_bytes = sizeof *f.board;
-	memcpy(f.board->signature, "SHMBOARD", 8);
-	cr_assert_eq(shmeta_open(&options, &instance), SHMETA_OK, "%s", why);
-	cr_assert_eq(shmeta_reader_new(instance, &reader), SHMETA_OK);
+	fixture_open_reader(&f, &instance, &reader);
 }
 
 static void end(void)
 {
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-	fixture_done(&f);
+	fixture_end_reading(&f, instance, reader);
 }
 
 static void expect_age(const char *what, enum shmeta_status status, const struct shmeta_freshness *fresh, bool expected)
@@ -120,7 +80,7 @@ static void expect_fresh(const char *name, unsigned set)
 	struct shmeta_iter *iter;
 	size_t n = strlen(name);
 
-	begin_reading();
+	fixture_begin_reading(&f, reader);
 	expect_age("topic", shmeta_get_topic(reader, name, n, NULL, &topic, &fresh), &fresh, (set & TOPIC) != 0);
 	expect_age("partition", shmeta_get_partition_named(reader, name, n, 1, NULL, &partition, &fresh), &fresh,
 	           (set & PARTITION) != 0);
@@ -187,7 +147,7 @@ Test(sync_true_age, a_topic_that_cannot_be_read_keeps_its_age_with_its_partition
 	struct shmeta_partition partition;
 	struct shmeta_topic topic;
 
-	begin_reading();
+	fixture_begin_reading(&f, reader);
 	expect_age("topic", shmeta_get_topic(reader, "bad", 3, NULL, &topic, &fresh), &fresh, false);
 	expect_age("partition", shmeta_get_partition_named(reader, "bad", 3, 0, NULL, &partition, &fresh), &fresh,
 	           false);
@@ -211,7 +171,7 @@ Test(sync_true_age, what_is_locked_and_not_there_yet_is_unknown)
 	cr_assert(memory_break_partition(f.db, "new", 1, SHMETA_ERR_BUSY, "locked"));
 	fixture_topic(&f, "new", 2, 3, 1111);
 	fixture_pass(&f, 5000);
-	begin_reading();
+	fixture_begin_reading(&f, reader);
 	cr_expect_eq(shmeta_get_topic(reader, "new", 3, NULL, &topic, &fresh), SHMETA_UNKNOWN);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	memory_mend_partition(f.db, "new", 1);
@@ -304,7 +264,6 @@ Test(sync_true_age, any_number_of_locked_keys_leaves_the_source_where_it_is)
 	char name[16];
 
 	fixture_init(&f);
-	f.now_ns += shmeta__boottime_ns(); /* a reader believes no clock that is behind its own */
 	for (int i = 0; i < TOPICS; i++) {
 		snprintf(name, sizeof name, "t%04d", i);
 		fixture_topic(&f, name, 1, 1, 1111);

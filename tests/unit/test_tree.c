@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The walker of LMDB's trees beside LMDB itself, and over damaged pages. The file is read into memory of exactly its size, so that a
- * sanitizer sees a read beyond it. */
+ * The walker of LMDB's trees beside LMDB itself, and over damaged pages. */
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "shm/record/entry.h"
 #include "shm/store/store_private.h"
 #include "shm/tree/tree.h"
-#include "tests/support/fake_writer.h"
+#include "tests/support/random.h"
+#include "tests/support/tree_rows.h"
 
 enum { TOPICS = 1200, ENTRIES_MAX = 8192, ONE_PAGE = SHMETA_PAGE };
 
@@ -30,66 +26,20 @@ struct entry {
 static struct entry entries[SHMETA_DB_COUNT][ENTRIES_MAX];
 static size_t count[SHMETA_DB_COUNT];
 
-static uint64_t seed;
-
-static uint64_t random_below(uint64_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % n;
-}
-
-static void name_of(int i, char (*ret)[250])
-{
-	(void)snprintf(*ret, sizeof *ret, "%0*d", 20 + i * 37 % 220, i);
-}
-
 static void fill(void)
 {
-	char name[250];
-	uint32_t id;
-
 	for (int part = 0; part < 8; part++) {
 		fake_begin(w);
-		for (int i = part; i < TOPICS; i += 8) {
-			name_of(i, &name);
-			id = fake_simple_topic(w, name, 1);
-			fake_even_partition(w, id, 0, i % 16 == 0 ? 700 : (size_t)i % 3, 10);
-			fake_lease(w, id, 0, "agent", 1000, 1);
-			if (i % 4 == 0) {
-				fake_group(w, NULL, name);
-				fake_offset(w, NULL, name, id, 0, 5, NULL);
-			}
-		}
+		for (int i = part; i < TOPICS; i += 8)
+			tree_topic(w, i, i % 16 == 0 ? 700 : (size_t)i % 3, i % 4 == 0);
 		(void)fake_commit(w);
 	}
 	/* Pages that were given back and taken again. */
 	for (int i = 0; i < TOPICS; i += 40) {
 		fake_begin(w);
-		name_of(i, &name);
-		fake_delete_topic(w, NULL, name);
+		tree_delete_topic(w, i);
 		(void)fake_commit(w);
 	}
-}
-
-static void read_file(void)
-{
-	char path[128];
-	struct stat st;
-	int fd;
-
-	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", w->dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(fstat(fd, &st), 0);
-	file_bytes = (size_t)st.st_size;
-	file = malloc(file_bytes);
-	good = malloc(file_bytes);
-	cr_assert(file != NULL && good != NULL);
-	cr_assert_eq(pread(fd, good, file_bytes, 0), st.st_size);
-	memcpy(file, good, file_bytes);
-	(void)close(fd);
 }
 
 /* What a reader does when it begins. */
@@ -134,7 +84,7 @@ static void set_up(void)
 {
 	w = fake_writer_new();
 	fill();
-	read_file();
+	file_bytes = tree_read_file(w, &file, &good);
 	ask_lmdb();
 	cr_assert_eq(open_trees(), SHMETA_OK);
 	cr_assert_geq(tree[SHMETA_DB_NAMES].levels, 3, "a tree with branches below branches");
@@ -209,7 +159,6 @@ Test(tree, what_lmdb_does_not_find_is_absent)
 	uint8_t key[SHMETA_KEY_MAX];
 	size_t bytes, absent = 0;
 
-	seed = 1;
 	for (int i = 0; i < 20000; i++) {
 		const struct entry *e = &entries[SHMETA_DB_NAMES][random_below(count[SHMETA_DB_NAMES])];
 		size_t key_bytes = e->key_bytes;
@@ -344,7 +293,7 @@ Test(tree, damaged_pages_are_found_or_do_not_matter_and_never_lead_outside)
 		for (int trial = 0; trial < TRIALS; trial++) {
 			size_t bad = 0;
 
-			seed = UINT64_C(0x9E3779B97F4A7C15) * (uint64_t)(kind * TRIALS + (unsigned)trial + 1);
+			random_begin(kind * TRIALS + (unsigned)trial);
 			damage(kind);
 			if (open_trees() == SHMETA_OK)
 				for (size_t i = 0; i < sizeof looked_at / sizeof *looked_at; i++)

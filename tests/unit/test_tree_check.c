@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A data.mdb judged page by page: whatever LMDB leaves behind passes; what was damaged is found, or shows what was written. The file is
- * read into memory of exactly its size, so that a sanitizer sees a read beyond it. */
+ * A data.mdb judged page by page: whatever LMDB leaves behind passes; what was damaged is found, or shows what was written. */
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "shm/tree/tree_check.h"
-#include "tests/support/fake_writer.h"
+#include "tests/support/random.h"
+#include "tests/support/tree_rows.h"
 
 enum { TOPICS = 300, ENTRIES_MAX = 4096, PAGES_MAX = 8192, ONE_PAGE = SHMETA_PAGE };
 enum { BRANCH = 1, LEAF = 2, OWN = 4 }; /* flags of a page */
@@ -21,37 +17,12 @@ static size_t file_bytes, page_count;
 static bool used[PAGES_MAX];
 static struct shmeta__tree_checked checked;
 static struct shmeta_err err;
-static uint64_t seed;
-
-static uint64_t random_below(uint64_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed % n;
-}
 
 static void read_file(void)
 {
-	char path[128];
-	struct stat st;
-	int fd;
-
-	(void)snprintf(path, sizeof path, "%s/store.1/data.mdb", w->dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(fstat(fd, &st), 0);
-	free(file);
-	free(good);
-	file_bytes = (size_t)st.st_size;
+	file_bytes = tree_read_file(w, &file, &good);
 	page_count = file_bytes / ONE_PAGE;
 	cr_assert_leq(page_count, PAGES_MAX);
-	file = malloc(file_bytes);
-	good = malloc(file_bytes);
-	cr_assert(file != NULL && good != NULL);
-	cr_assert_eq(pread(fd, good, file_bytes, 0), st.st_size);
-	memcpy(file, good, file_bytes);
-	(void)close(fd);
 }
 
 static enum shmeta_status judge(void)
@@ -62,32 +33,17 @@ static enum shmeta_status judge(void)
 
 /* ---- what LMDB leaves behind -------------------------------------------------------------------------------------------------- */
 
-static void name_of(int i, char (*ret)[250])
-{
-	(void)snprintf(*ret, sizeof *ret, "%0*d", 20 + i * 37 % 220, i);
-}
-
 /* Whatever was there: values that grow, shrink, move to pages of their own and back, and trees that lose their entries. */
 static void change(int i)
 {
 	static bool there[TOPICS];
-	char name[250];
-	uint32_t id;
+	bool goes = there[i] && random_below(4) == 0;
 
-	name_of(i, &name);
-	if (there[i] && random_below(4) == 0) {
-		fake_delete_topic(w, NULL, name);
-		there[i] = false;
-		return;
-	}
-	there[i] = true;
-	id = fake_simple_topic(w, name, 1);
-	fake_even_partition(w, id, 0, random_below(5) == 0 ? random_below(2000) : random_below(4), 10);
-	fake_lease(w, id, 0, "agent", 1000, 1);
-	if (i % 3 == 0) {
-		fake_group(w, NULL, name);
-		fake_offset(w, NULL, name, id, 0, 5, NULL);
-	}
+	if (goes)
+		tree_delete_topic(w, i);
+	else
+		tree_topic(w, i, random_below(5) == 0 ? random_below(2000) : random_below(4), i % 3 == 0);
+	there[i] = !goes;
 }
 
 static void fill(void)
@@ -102,7 +58,6 @@ static void fill(void)
 
 static void set_up(void)
 {
-	seed = 1;
 	w = fake_writer_new();
 	fill();
 	read_file();
@@ -443,7 +398,7 @@ Test(tree_check, what_passes_shows_what_was_written)
 	for (int trial = 0; trial < HOWS * TRIALS; trial++) {
 		enum how how = (enum how)(trial % HOWS);
 
-		seed = UINT64_C(0x9E3779B97F4A7C15) * (uint64_t)(trial + 1);
+		random_begin((uint64_t)trial);
 		damage(how);
 		if (judge() == SHMETA_OK) {
 			passed[how]++;
