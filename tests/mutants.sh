@@ -23,7 +23,10 @@ chmod 711 "$SHMETA_TEST_SCRATCH"
 trap 'rm -rf "$SHMETA_TEST_SCRATCH"' EXIT
 seconds=${MUTANT_SECONDS:-120}
 
-# The sources as they are, committed or not; objects of an earlier run stay.
+# The sources as they are, committed or not; objects of an earlier run stay, sources that are gone or have moved do not.
+(cd "$tree" && find . -path ./build -prune -o -type f -printf '%P\n') | while read -r file; do
+	[ -f "$file" ] || rm -f "$tree/$file"
+done
 git ls-files -co --exclude-standard | while read -r file; do
 	[ -f "$file" ] && ! cmp -s "$file" "$tree/$file" && printf '%s\0' "$file"
 done | tar --null -T - -cf - | tar -C "$tree" -xf -
