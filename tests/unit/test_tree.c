@@ -307,6 +307,82 @@ Test(tree, damaged_pages_are_found_or_do_not_matter_and_never_lead_outside)
 	cr_assert_leq(wrong, KINDS * TRIALS / 1000, "%zu of %d damages led to wrong answers", wrong, KINDS * TRIALS);
 }
 
+/* Each entry of a database in turn: fn with the place of its leaf and of its key in the file. */
+static void each_entry(enum shmeta_db db, void (*fn)(enum shmeta_db db, size_t i, uint8_t *leaf, uint8_t *key))
+{
+	struct shmeta__tree_place place;
+	struct shmeta__tree_entry entry;
+	enum shmeta_status status =
+		shmeta__tree_seek(&pages, &tree[db], entries[db][0].key, entries[db][0].key_bytes, &place, &entry);
+
+	for (size_t i = 0; status == SHMETA_OK; i++) {
+		fn(db, i, (uint8_t *)(uintptr_t)place.level[tree[db].levels - 1].page, (uint8_t *)(uintptr_t)entry.key);
+		status = shmeta__tree_next(&pages, &tree[db], &place, &entry);
+	}
+	cr_assert_eq(status, SHMETA_END);
+}
+
+static void expect_found_out(enum shmeta_db db, size_t i, const char *what)
+{
+	const void *value;
+	size_t bytes;
+
+	cr_assert_eq(get(db, entries[db][i].key, entries[db][i].key_bytes, &value, &bytes), SHMETA_ERR_CORRUPT,
+	             "%s: entry %zu of database %d", what, i, (int)db);
+}
+
+/* Still in its order, below or above what it was. */
+static void damage_key(enum shmeta_db db, size_t i, uint8_t *leaf, uint8_t *key)
+{
+	size_t last = db == SHMETA_DB_NAMES ? entries[db][i].key_bytes - 1 : 0;
+
+	(void)leaf;
+	key[last] ^= 1;
+	expect_found_out(db, i, "another key");
+	key[last] ^= 1;
+}
+
+Test(tree, a_key_that_is_damaged_is_not_absent)
+{
+	each_entry(SHMETA_DB_NAMES, damage_key);
+	each_entry(SHMETA_DB_PARTS, damage_key);
+}
+
+static uint8_t *leaves[ENTRIES_MAX];
+static size_t first_of_leaf[ENTRIES_MAX + 1], leaf_count;
+
+static void note_leaf(enum shmeta_db db, size_t i, uint8_t *leaf, uint8_t *key)
+{
+	(void)db;
+	(void)key;
+	if (leaf_count == 0 || leaves[leaf_count - 1] != leaf) {
+		first_of_leaf[leaf_count] = i;
+		leaves[leaf_count++] = leaf;
+	}
+	first_of_leaf[leaf_count] = i + 1;
+}
+
+/* Under its number: a page that was written in another's place. */
+Test(tree, a_leaf_with_the_entries_of_another_makes_nothing_absent)
+{
+	static const enum shmeta_db dbs[] = {SHMETA_DB_NAMES, SHMETA_DB_PARTS};
+
+	for (size_t d = 0; d < sizeof dbs / sizeof *dbs; d++) {
+		leaf_count = 0;
+		each_entry(dbs[d], note_leaf);
+		cr_assert_geq(leaf_count, 5);
+		for (size_t to = 1; to + 1 < leaf_count; to++)
+			for (size_t from = 0; from < leaf_count; from += 1 + leaf_count / 9) {
+				if (from == to)
+					continue;
+				memcpy(leaves[to] + 8, good + (leaves[from] - file) + 8, ONE_PAGE - 8);
+				for (size_t i = first_of_leaf[to]; i < first_of_leaf[to + 1]; i++)
+					expect_found_out(dbs[d], i, "another leaf");
+				memcpy(leaves[to] + 8, good + (leaves[to] - file) + 8, ONE_PAGE - 8);
+			}
+	}
+}
+
 /* 0: a separator, 1: the number of a child, 2: one that is hidden. */
 static void damage_branch(uint8_t *page, uint32_t i, unsigned int what, size_t bit)
 {

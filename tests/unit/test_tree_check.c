@@ -262,6 +262,8 @@ Test(tree_check, the_free_list_gives_away_no_page_that_is_in_use)
 	found("a meta page", "is in use");
 	put64(at + 8, last);
 	found("pages out of order", "out of order");
+	put64(node(leaf, nodes(leaf) - 1) + 8, checked.txn + 1);
+	found("pages of a later commit", "by a commit that was not made");
 	/* One of them becomes one that is in use, in its order. */
 	for (uint64_t i = 1, before = checked.last_page + 1; i <= count; before = free_page(at, i++))
 		for (uint64_t page = i < count ? free_page(at, i + 1) + 1 : 2; page < before; page++)
@@ -293,6 +295,80 @@ Test(tree_check, nodes_fill_their_page_and_keys_are_in_order)
 		file[at + 8 + 6] ^= 2;
 		found("an upper end that is not", "");
 	}
+}
+
+static uint64_t word64(size_t at)
+{
+	uint64_t v;
+
+	memcpy(&v, good + at, sizeof v);
+	return v;
+}
+
+static uint64_t key(size_t page, size_t i)
+{
+	return word64(node(page, i) + 8);
+}
+
+/* A page of a database whose keys are numbers. */
+static bool has_numbers(size_t page, uint16_t flags)
+{
+	if (!used[page] || word16(good + page * ONE_PAGE, 10) != flags || nodes(page) < 2)
+		return false;
+	for (size_t i = flags == BRANCH; i < nodes(page); i++)
+		if (word16(good, node(page, i) + 6) != sizeof(uint64_t))
+			return false;
+	return true;
+}
+
+Test(tree_check, keys_lie_between_the_separators_above_them)
+{
+	size_t tried = 0;
+
+	for (size_t page = 2; page < page_count; page++) {
+		uint64_t left, right;
+
+		if (!has_numbers(page, BRANCH))
+			continue;
+		left = word64(node(page, 0)) & 0xffffffff;
+		right = word64(node(page, 1)) & 0xffffffff;
+		if (!has_numbers(left, LEAF) || !has_numbers(right, LEAF))
+			continue;
+		tried++;
+		put64(node(page, 1) + 8, key(left, nodes(left) - 1));
+		found("a key behind its separator", "belong elsewhere");
+		put64(node(page, 1) + 8, key(right, 0) + 1);
+		found("a key before its separator", "belong elsewhere");
+	}
+	cr_assert_gt(tried, 0);
+}
+
+Test(tree_check, a_sentinel_is_missed)
+{
+	size_t tried = 0;
+
+	for (size_t page = 2; page < page_count; page++) {
+		if (!has_numbers(page, LEAF) || key(page, 0) != SHMETA_SENTINEL_NUMBER ||
+		    key(page, 1) <= SHMETA_SENTINEL_NUMBER + 1)
+			continue;
+		tried++;
+		put64(node(page, 0) + 8, SHMETA_SENTINEL_NUMBER + 1);
+		found("another first key", "the sentinel is lost");
+	}
+	cr_assert_geq(tried, 2, "of partitions and of leases");
+}
+
+/* LMDB ends the process over it. */
+Test(tree_check, a_branch_leads_to_two_pages_at_least)
+{
+	size_t page = some_used(BRANCH), bytes = (8u + word16(good, node(page, 0) + 6) + 1) & ~1u;
+	uint16_t lower = 16 + 2, upper = (uint16_t)(ONE_PAGE - bytes);
+
+	memcpy(file + page * ONE_PAGE + upper, good + node(page, 0), bytes);
+	memcpy(file + page * ONE_PAGE + 12, &lower, sizeof lower);
+	memcpy(file + page * ONE_PAGE + 14, &upper, sizeof upper);
+	memcpy(file + page * ONE_PAGE + 16, &upper, sizeof upper);
+	found("a branch to one page", "single page");
 }
 
 Test(tree_check, a_page_in_place_of_another_is_found)
