@@ -243,6 +243,28 @@ EACH(3, agent)
 EACH(4, offset)
 EACH(5, lease)
 
+Test(first_load, a_topic_that_cannot_be_read_any_more_keeps_its_record)
+{
+	uint32_t id;
+
+	make(WORLD_SQLITE_NEW);
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	fixture_open_reader(&f, &instance, &reader);
+	expect_served(ALL);
+	id = fixture_topic_id(&f, "bad");
+	cr_assert_neq(id, 0);
+	spoil(&culprits[0]);
+	cr_assert_eq(fixture_compare_all(&f, 1), SHMETA_OK);
+	fixture_pass(&f, 5000);
+	cr_expect(fixture_logged(&f, "quarantined"), "%s", f.log);
+	cr_expect_eq(fixture_topic_id(&f, "bad"), id, "the source has it");
+	mend(&culprits[0]);
+	fixture_pass(&f, 120000);
+	expect_served(ALL);
+	end();
+}
+
 /* ---- names -------------------------------------------------------------------------------------------------------------------------- */
 
 /* PostgreSQL computes a VOLATILE function for each row that it passes, whatever is asked for. */

@@ -351,6 +351,28 @@ Test(sync_alone, a_row_that_the_source_cannot_show_costs_the_first_load_that_row
 	fixture_done(&f);
 }
 
+static uint64_t listed;
+
+/* As soon as the store is published. */
+static void look_once(struct fixture *fixture)
+{
+	if (listed == UINT64_MAX && fixture->sync != NULL && sync_store(fixture->sync) != NULL)
+		listed = shmeta__store_counters(sync_store(fixture->sync))->listed;
+}
+
+Test(sync_alone, what_the_first_load_lost_is_listed_in_the_store_that_it_publishes)
+{
+	fixture_init(&f);
+	fixture_topic(&f, "t17", 2, 3, 1111);
+	spoil(false);
+	listed = UINT64_MAX;
+	f.on_clock = look_once;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(listed, 1, "a reader was told that the source does not have it");
+	fixture_done(&f);
+}
+
 Test(sync_alone, so_many_bad_rows_are_no_longer_about_keys)
 {
 	char name[16];
@@ -396,6 +418,53 @@ Test(sync_alone, a_pass_by_keys_finds_what_the_store_does_not_know)
 	cr_assert(memory_set_watermark(f.db, NULL, "t18", 1, 88888));
 	fixture_pass(&f, 1000);
 	cr_assert_leq(fixture_stamp_age_ms(&f, SHMETA_CLASS_PARTITION), 1000);
+	memory_mend_partition(f.db, "t17", 1);
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}
+
+/* Of a topic whose partitions are read one by one. */
+Test(sync_alone, partitions_that_the_topic_no_longer_has_go)
+{
+	const struct shmeta_topic smaller = {
+		.name = {"t17", 3}, .partition_count = 1, .created_at_ms = 1111, .updated_at_ms = 1111};
+
+	open_many();
+	fixture_crash(&f);
+	cr_assert(memory_put_topic(f.db, NULL, &smaller));
+	(void)memory_delete_partition(f.db, NULL, "t17", 1);
+	cr_assert(memory_break_partition(f.db, "t17", 0, SHMETA_ERR_INVALID_ARGUMENT, "cannot be converted"));
+	memory_drop_feed(f.db);
+	f.now_ns += 2000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.phase, SHMETA_PHASE_SERVING, "%s", f.sentence);
+	cr_assert_eq(fixture_counters(&f).partitions, 2 * TOPICS - 1);
+	memory_mend_partition(f.db, "t17", 0);
+	fixture_pass(&f, 60000);
+	SAME();
+	fixture_done(&f);
+}
+
+/* It says nothing of the key: all of it is read when the lock is gone. */
+Test(sync_alone, a_key_that_is_locked_is_not_lost)
+{
+	char name[16];
+
+	fixture_init(&f);
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(name, sizeof name, "t%02d", i);
+		fixture_topic(&f, name, 2, 3, 1111);
+	}
+	spoil(false);
+	cr_assert(memory_break_partition(f.db, "t18", 1, SHMETA_ERR_BUSY, "somebody has locked it"));
+	fixture_open(&f);
+	fixture_pass(&f, 5000);
+	cr_assert_null(sync_store(f.sync), "it was taken for a row that cannot be read");
+	memory_mend_partition(f.db, "t18", 1);
+	fixture_pass(&f, 60000);
+	cr_assert_eq(fixture_counters(&f).quarantined, 1);
 	memory_mend_partition(f.db, "t17", 1);
 	fixture_pass(&f, 60000);
 	SAME();
