@@ -109,3 +109,42 @@ Test(left_over, no_epoch_comes_after_the_last_one)
 		world_free(&w);
 	}
 }
+
+/* Whoever gave the lease, and whatever takes it away. */
+Test(left_over, no_epoch_comes_again_of_a_lease_that_somebody_else_gave)
+{
+	static const struct shmeta_op
+		register_agent = {.type = SHMETA_OP_REGISTER_AGENT, .u.agent = {.agent_id = S("a"), .address = S("x")}},
+		create = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = S("t"), .partition_count = 1}},
+		acquire = {.type = SHMETA_OP_ACQUIRE_LEASE, .name = S("t"), .agent_id = S("a"), .duration_ms = 1000},
+		takes[] = {
+			{.type = SHMETA_OP_RELEASE_LEASE, .name = S("t"), .agent_id = S("a")},
+			{.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = S("a")},
+			{.type = SHMETA_OP_DELETE_TOPIC, .name = S("t")},
+		};
+	struct shmeta_result result;
+	struct world w;
+
+	for (int engine = 0; engine < WORLD_COCKROACH; engine++) {
+		if (!world_possible((enum world_engine)engine))
+			continue;
+		world_make(&w, (enum world_engine)engine);
+		world_open(&w);
+		for (size_t i = 0; i < sizeof takes / sizeof *takes; i++) {
+			uint64_t epoch = 100 * (i + 1);
+
+			(void)apply(&w, &create); /* where it is not there */
+			(void)apply(&w, &register_agent);
+			world_lease(&w, NULL, "t", 0, "a", epoch);
+			result = apply(&w, &takes[i]);
+			cr_expect_eq(result.status, SHMETA_OK, "%s: %s", world_names[engine], result.text);
+			(void)apply(&w, &create);
+			(void)apply(&w, &register_agent);
+			result = apply(&w, &acquire);
+			cr_expect_eq(result.status, SHMETA_OK, "%s: %s", world_names[engine], result.text);
+			cr_expect_eq(result.lease.epoch, epoch + 1, "%s, %zu: %llu", world_names[engine], i,
+			             (unsigned long long)result.lease.epoch);
+		}
+		world_free(&w);
+	}
+}

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "reader/internal.h"
 #include "tests/support/fake_writer.h"
 
 static const uint64_t second = UINT64_C(1000000000);
@@ -92,6 +93,13 @@ Test(reader_clock, where_the_heartbeat_is_ahead_nothing_is_fresh_and_nobody_is_a
 	fresh = look();
 	cr_assert_eq(fresh.fresh, 1);
 	cr_assert_eq(state().writer_alive, 1);
+}
+
+Test(reader_clock, a_clock_is_judged_anew_within_a_second)
+{
+	(void)look();
+	cr_assert_neq(reader->judge_ns, 0);
+	cr_assert_leq(reader->judge_ns, shmeta__monotonic_ns() + second);
 }
 
 /* The writer died, and its machine slept: what it said of the two clocks is behind by the sleep. */
