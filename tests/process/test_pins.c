@@ -199,6 +199,39 @@ static void write_until(const char *name, uint64_t value)
 	}
 }
 
+static void expect_watermarks(const uint64_t expected[TOPIC_PARTITIONS])
+{
+	struct shmeta_partition p;
+
+	for (uint32_t id = 0; id < TOPIC_PARTITIONS; id++) {
+		cr_assert_eq(shmeta_get_partition_named(w.reader, "t", 1, id, NULL, &p, NULL), SHMETA_OK);
+		cr_assert_eq(p.high_watermark, expected[id], "partition %u at %llu", id,
+		             (unsigned long long)p.high_watermark);
+	}
+}
+
+/* Long after its grace period: the daemon looks at the pins of those who are registered. */
+Test(pins, what_a_snapshot_shows_stays_however_much_is_written_behind_it, .fini = end)
+{
+	enum { WRITES = 400, GRACE_NS = 50000000 };
+	uint64_t before[TOPIC_PARTITIONS], begun;
+	struct shmeta_partition p;
+
+	start("snapshot { max_age = 0 }\nstore { grace_ms = 50ms }\n");
+	cr_assert_eq(run_daemon_begin(w.reader), SHMETA_OK);
+	for (uint32_t id = 0; id < TOPIC_PARTITIONS; id++) {
+		cr_assert_eq(shmeta_get_partition_named(w.reader, "t", 1, id, NULL, &p, NULL), SHMETA_OK);
+		before[id] = p.high_watermark;
+	}
+	begun = shmeta__boottime_ns();
+	while (shmeta__boottime_ns() - begun < 3 * (uint64_t)GRACE_NS)
+		write_one();
+	for (int i = 0; i < WRITES; i++)
+		write_one();
+	expect_watermarks(before);
+	cr_assert_eq(shmeta_end(w.reader), SHMETA_OK);
+}
+
 Test(pins, a_reader_that_is_stopped_in_a_snapshot_is_cut_off_at_its_age_and_harms_nobody, .fini = end)
 {
 	pid_t pid;
