@@ -35,7 +35,7 @@ make_them() { # program...: and the daemon and the tool, which tests of processe
 	local targets=() program
 	for program in "$@"; do
 		targets+=("build/tests/$program")
-		case $program in process/*) targets+=(bin lib) ;; esac
+		case $program in process/* | contract/test_conformance*) targets+=(bin lib) ;; esac
 	done
 	(cd "$tree" && make -j"$(nproc)" CC="${CC:-gcc}" "${targets[@]}") >"$tree/make.log" 2>&1
 }

@@ -123,6 +123,12 @@ CLAIM(c6_operations_of_one_call_take_effect_in_their_order)
 	cr_expect_eq(api_watermark("orders", 0), 0);
 	(void)api_do(op + 2, 2);
 	cr_expect_eq(api_watermark("orders", 0), 300, "the later one");
+	/* Also behind one that came with a segment. */
+	op[0] = api_segment("orders", 0, 60, 69, id[0]);
+	op[0].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+	op[1] = (struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S("orders"), .offset = 5};
+	(void)api_do(op, 2);
+	cr_expect_eq(api_watermark("orders", 0), 5);
 }
 
 /* ---- leases and offers that run out ------------------------------------------------------------------------------------------- */

@@ -125,7 +125,7 @@ Test(left_over, no_epoch_comes_again_of_a_lease_that_somebody_else_gave)
 	struct shmeta_result result;
 	struct world w;
 
-	for (int engine = 0; engine < WORLD_COCKROACH; engine++) {
+	for (int engine = 0; engine < WORLD_ENGINES; engine++) {
 		if (!world_possible((enum world_engine)engine))
 			continue;
 		world_make(&w, (enum world_engine)engine);
