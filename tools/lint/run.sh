@@ -79,6 +79,7 @@ check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pair
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
 check 'every public function has its stack measured (tools/lint/stack.sh)' tools/lint/stack.sh
 check 'shmeta.h alone is clean C11 and C++' header_alone
+check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults.sh
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
 check 'licence lines' first_lines
 check 'no forgotten notes' words
