@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,18 @@ static struct run_daemon d;
 static struct shmeta *instance;
 static struct shmeta_client *client;
 
+/* Not done, and nobody is in doubt about it. */
+static bool is_refused(enum shmeta_status status)
+{
+	return status == SHMETA_ERR_BUSY || status == SHMETA_ERR_SOURCE;
+}
+
 static void setup(void)
 {
 	const struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
 	                             .u.topic = {.name = {"busy", 4}, .partition_count = 1}};
 	struct shmeta_result result;
+	enum shmeta_status status;
 	FILE *f;
 
 	cr_assert_eq(run_daemon_init(&d), 0);
@@ -37,7 +45,11 @@ static void setup(void)
 	instance = run_daemon_open(&d, "writer", 0);
 	cr_assert_not_null(instance);
 	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
-	cr_assert_eq(shmeta_write(client, &op, 1, PATIENCE_MS, &result, NULL), SHMETA_OK);
+	/* So short a time is too short on a busy machine now and then. */
+	do
+		status = shmeta_write(client, &op, 1, PATIENCE_MS, &result, NULL);
+	while (is_refused(status) || (status == SHMETA_OK && is_refused(result.status)));
+	cr_assert_eq(status, SHMETA_OK, "%s", shmeta_strerror(status));
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 }
 
@@ -114,12 +126,11 @@ Test(busy_source, what_was_acknowledged_is_there_and_what_was_refused_is_not, .i
 	cr_assert(told != NULL && there != NULL);
 	if (other == 0)
 		lock_again_and_again();
-	for (; acknowledged < wanted && bases < bases_max; bases += BATCH) {
+	for (; (acknowledged < wanted || refused == 0) && bases < bases_max; bases += BATCH) {
 		struct shmeta_result result[BATCH];
 		enum shmeta_status status = add(bases, result);
 
-		cr_assert(status == SHMETA_OK || status == SHMETA_ERR_BUSY || status == SHMETA_ERR_SOURCE, "%s",
-		          shmeta_strerror(status));
+		cr_assert(status == SHMETA_OK || is_refused(status), "%s", shmeta_strerror(status));
 		for (uint32_t i = 0; i < BATCH; i++)
 			if (status == SHMETA_OK && result[i].status == SHMETA_OK) {
 				told[bases + i] = 1;
@@ -131,6 +142,7 @@ Test(busy_source, what_was_acknowledged_is_there_and_what_was_refused_is_not, .i
 	(void)kill(other, SIGKILL);
 	(void)run_reap(other);
 	cr_assert_geq(acknowledged, wanted, "%u refused", refused);
+	cr_assert_gt(refused, 0, "the file was never locked for longer than a write waits");
 	read_bases(there, bases);
 	for (uint32_t base = 0; base < bases; base++) {
 		lost += told[base] && there[base] != 1;

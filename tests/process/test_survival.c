@@ -201,8 +201,9 @@ Test(survival, readers_answer_rightly_through_kills_and_restarts_of_the_writer, 
 	(void)kill(changing, SIGKILL);
 	(void)run_reap(changing);
 	cr_expect_gt(lookups, kills);
-	figure("three kills -9 and a stop of the writer in turn, while its source changes and 64 processes read", kills,
-	       1000, "starts", "0 wrong of %lu lookups; from the end to serving again %s", lookups,
+	figure("three kills -9 and a stop of the writer in turn, under 64 readers while the source changes", kills,
+	       1000, "starts", "0 wrong of %lu lookups", lookups);
+	figure("the same: from the end of one writer to the next one's serving", kills, 0, "starts", "%s",
 	       figure_times(gap_ms, kills, text, sizeof text));
 }
 
