@@ -40,7 +40,7 @@ enum {
 	EXTEND_S = 30
 };
 enum { KEPT_MEMORY = 32 << 20 };
-enum { AT_ONCE = 4 }; /* answers of a round that the engine's thread sends itself */
+enum { FEW_ANSWERS = 4 }; /* of a round; more are held until the last one is there, and wake the loop once */
 #define MS UINT64_C(1000000)
 
 struct daemon {
@@ -49,7 +49,6 @@ struct daemon {
 	struct instance instance;
 	sd_event *event;
 	struct mailbox *mailbox;
-	size_t answering; /* the engine's thread: calls of this round */
 	uint64_t mail_lost;
 	struct registry *registry;
 	struct control *control;
@@ -303,12 +302,7 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 	                                          .records = count->records,
 	                                          .txn = txn,
 	                                          .generation = generation};
-	/* Through the loop it takes two more changes of threads; of many answers it sends its share while we go on. */
-	if (d->answering > 0 && d->answering <= AT_ONCE &&
-	    control_written_at_once(d->control, ticket, letter->text, letter->bytes))
-		free(letter);
-	else
-		mailbox_post(d->mailbox, letter);
+	mailbox_post(d->mailbox, letter);
 	mailbox_settle(d->mailbox);
 }
 
@@ -316,8 +310,7 @@ static void host_answering(void *arg, size_t calls)
 {
 	struct daemon *d = arg;
 
-	d->answering = calls;
-	if (calls > AT_ONCE)
+	if (calls > FEW_ANSWERS)
 		mailbox_hold(d->mailbox);
 	else
 		mailbox_release(d->mailbox);

@@ -206,15 +206,10 @@ void connection_flush(struct connection *c)
 
 static int on_process_end(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
-	struct connection *c = arg;
-	struct control *control = c->control;
-
 	(void)source;
 	(void)fd;
 	(void)events;
-	pthread_mutex_lock(&control->lock);
-	connection_close(c);
-	pthread_mutex_unlock(&control->lock);
+	connection_close(arg);
 	return 0;
 }
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One connection of control.sock: what is known of its peer, answers that wait to be read, its end. A connection belongs to the struct
- * control that it is in; connection_close() frees it. Everything is called with control->lock held. Private to writer/serve/. */
+ * control that it is in; connection_close() frees it. The loop's thread. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_CONNECTION_H
 #define SHMETA_WRITER_SERVE_CONNECTION_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,9 +59,6 @@ struct control {
 	sd_event_source *renewal;
 	struct cached_answer status, config;
 	struct tickets tickets;
-	/* Tickets, and the connections that they name, are the loop's but for control_written_at_once(). The loop holds this while it
-	 * changes them. */
-	pthread_mutex_t lock;
 	/* A frame is judged where nobody else can change it. */
 	_Alignas(8) unsigned char frame[SHMETA_FRAME_MAX];
 };

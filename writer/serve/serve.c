@@ -27,13 +27,11 @@ void control_answer(struct control *control, uint64_t number, enum shmeta_status
 	struct connection *c;
 	uint64_t id;
 
-	pthread_mutex_lock(&control->lock);
 	c = tickets_end(&control->tickets, number, &id);
 	if (c != NULL) {
 		c->active_ns = shmeta__boottime_ns();
 		(void)connection_answer(c, id, status, sentence, txn, generation, synced_at_ns);
 	}
-	pthread_mutex_unlock(&control->lock);
 }
 
 void control_written(struct control *control, uint64_t number, void *frame, size_t bytes)
@@ -41,38 +39,12 @@ void control_written(struct control *control, uint64_t number, void *frame, size
 	struct shmeta_frame *head = frame;
 	struct connection *c;
 
-	pthread_mutex_lock(&control->lock);
 	c = tickets_end(&control->tickets, number, &head->id);
 	/* NULL: the client has gone; what it wrote stands */
 	if (c != NULL) {
 		c->active_ns = shmeta__boottime_ns();
 		(void)connection_send(c, frame, bytes, -1);
 	}
-	pthread_mutex_unlock(&control->lock);
-}
-
-bool control_written_at_once(struct control *control, uint64_t number, void *frame, size_t bytes)
-{
-	const struct ticket *ticket;
-	struct shmeta_frame *head = frame;
-	struct connection *c;
-	bool sent = false;
-
-	if (pthread_mutex_trylock(&control->lock) != 0)
-		return false;
-	ticket = tickets_find(&control->tickets, number);
-	c = ticket != NULL ? ticket->connection : NULL;
-	/* What cannot be sent just so, to a client that is gone or does not read, is the loop's to deal with. */
-	if (c != NULL && c->output == NULL) {
-		head->id = ticket->id;
-		sent = connection_send_packet(c->fd, frame, bytes, -1) >= 0;
-	}
-	if (sent) {
-		c->active_ns = shmeta__boottime_ns();
-		(void)tickets_end(&control->tickets, number, &head->id);
-	}
-	pthread_mutex_unlock(&control->lock);
-	return sent;
 }
 
 /* False: the connection is gone. */
@@ -160,13 +132,8 @@ static void serve(struct connection *c, int fd, uint32_t events)
 
 static int on_connection(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
-	struct connection *c = arg;
-	struct control *control = c->control;
-
 	(void)source;
-	pthread_mutex_lock(&control->lock);
-	serve(c, fd, events);
-	pthread_mutex_unlock(&control->lock);
+	serve(arg, fd, events);
 	return 0;
 }
 
@@ -257,7 +224,6 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	if (control == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
 	memset(control, 0, sizeof(*control));
-	(void)pthread_mutex_init(&control->lock, NULL);
 	control->event = event;
 	control->registry = registry;
 	control->host = *host;
@@ -300,7 +266,6 @@ void control_adopt(struct control *control, int fd, uint64_t number)
 
 void control_sweep(struct control *control, uint64_t now_ns)
 {
-	pthread_mutex_lock(&control->lock);
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		/* What the process holds of us ends with its snapshots; it registers anew. */
@@ -318,7 +283,6 @@ void control_sweep(struct control *control, uint64_t now_ns)
 			                 "idle, and not registered, for %" PRIu64 " s",
 			                 control->limits.idle_ns / 1000000000);
 	}
-	pthread_mutex_unlock(&control->lock);
 	registry_sweep(control->registry, now_ns);
 	control->counters->registrations = registry_count(control->registry);
 }
@@ -342,7 +306,6 @@ void control_stop(struct control *control)
 		c->registration = NULL;
 		connection_close(c);
 	}
-	(void)pthread_mutex_destroy(&control->lock);
 	budget_free(&control->budget);
 	tickets_free(&control->tickets);
 	free(control);

@@ -92,8 +92,6 @@ void control_answer(struct control *control, uint64_t ticket, enum shmeta_status
 
 /* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which is filled in. */
 void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
-/* The same from any thread, if that can be done at once. false: nothing was done, control_written() is to be called by the loop. */
-bool control_written_at_once(struct control *control, uint64_t ticket, void *frame, size_t bytes);
 
 /* Called a few times a second: time limits. */
 void control_sweep(struct control *control, uint64_t now_ns);

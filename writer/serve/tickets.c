@@ -50,11 +50,6 @@ static struct ticket *find(const struct tickets *tickets, uint64_t number)
 	return ticket != NULL && ticket->taken && ticket->use == use ? ticket : NULL;
 }
 
-const struct ticket *tickets_find(const struct tickets *tickets, uint64_t number)
-{
-	return find(tickets, number);
-}
-
 struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_t *ret_id)
 {
 	struct ticket *ticket = find(tickets, number);

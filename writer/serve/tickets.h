@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Requests that the engine is to answer. A ticket's number is its place in the table and how often the place was used, so that a late
- * answer finds nobody. Private to writer/serve/; under control->lock. */
+ * answer finds nobody. The loop's thread. Private to writer/serve/. */
 #ifndef SHMETA_WRITER_SERVE_TICKETS_H
 #define SHMETA_WRITER_SERVE_TICKETS_H
 
@@ -25,8 +25,6 @@ struct tickets {
 
 /* false: no memory. */
 bool tickets_take(struct tickets *tickets, struct connection *c, uint64_t id, uint64_t *ret_number);
-/* NULL: it was answered, or is none. Good until the next tickets_take(). */
-const struct ticket *tickets_find(const struct tickets *tickets, uint64_t number);
 /* It is answered. NULL: nobody is there to hear it. */
 struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_t *ret_id);
 /* The connection goes: its answers find nobody. */
