@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct backend_ops *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
-                                                    &backend_memory};
+static const struct backend_engine *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
+                                                       &backend_memory};
 
 enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status code, const char *fmt, ...)
 {
@@ -31,7 +31,7 @@ enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status co
 	return code;
 }
 
-static bool is_named(const struct backend_ops *engine, const char *name, size_t bytes)
+static bool is_named(const struct backend_engine *engine, const char *name, size_t bytes)
 {
 	/* libpq takes both spellings. */
 	static const char other[] = "postgres";
@@ -40,7 +40,7 @@ static bool is_named(const struct backend_ops *engine, const char *name, size_t 
 	       (engine == &backend_postgresql && bytes == sizeof other - 1 && memcmp(other, name, bytes) == 0);
 }
 
-const struct backend_ops *backend_find(const char *uri, struct backend_error *err)
+const struct backend_engine *backend_find(const char *uri, struct backend_error *err)
 {
 	const char *colon = uri != NULL ? strchr(uri, ':') : NULL;
 	size_t bytes = colon != NULL ? (size_t)(colon - uri) : 0;
@@ -66,6 +66,16 @@ const struct backend_ops *backend_find(const char *uri, struct backend_error *er
 int backend_key_is_class(const struct backend_key *key)
 {
 	return key->cls == SHMETA_CLASS_LEASE ? key->topic.bytes == 0 : key->name.bytes == 0;
+}
+
+enum backend_feed_kind backend_feed_kind(const struct backend_engine *engine, void *state)
+{
+	return engine->feed != NULL ? engine->feed->kind(state) : BACKEND_FEED_NONE;
+}
+
+int backend_writable(const struct backend_engine *engine, void *state)
+{
+	return engine->writer != NULL && engine->writer->writable(state);
 }
 
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink)

@@ -110,14 +110,11 @@ struct backend_sink {
 	void (*history)(void *arg, const char *sentence);
 };
 
-enum backend_capability {
-	BACKEND_HAS_FEED =
-		1u << 0, /* changes() names every key that any client changed, but for what reconcile is for. It may
-			  * come with a load(), and go with a changes() */
-	BACKEND_HAS_HINT =
-		1u << 1, /* changes() at least knows when nothing at all has changed                         */
-	BACKEND_READ_ONLY = 1u << 2,
-	BACKEND_TIMESTAMPS = 1u << 3 /* segments carry min/max_timestamp */
+/* What changes() can tell. It may differ from call to call: load() may bring a feed, changes() may lose it. */
+enum backend_feed_kind {
+	BACKEND_FEED_NONE, /* nothing: each call reports LIST */
+	BACKEND_FEED_HINT, /* that nothing at all has changed, otherwise LIST */
+	BACKEND_FEED_KEYS  /* every key that any client changed, but for what reconcile is for */
 };
 
 struct backend_options {
@@ -217,109 +214,133 @@ struct backend_counters {
 #undef C
 };
 
-struct backend_ops {
-	const char *name;   /* the uri's scheme, without ':' */
-	size_t state_bytes; /* zeroed and freed by the core  */
+/* ---- the tables of an engine. All functions get the engine's state. ---- */
 
-	/* Required. */
+struct backend_source {
 	enum shmeta_status (*open)(void *state, const struct backend_options *options, struct backend_error *err);
 	void (*close)(void *state); /* state may be half-open */
-	uint32_t (*capabilities)(void *state);
-	/* Identity of the source (what it is, not where it is reached): a store filled from another one must not be used. */
+	/* Optional: what open() would refuse whatever the source answers, found without asking it. OK or
+	 * ERR_CONFIG. */
+	enum shmeta_status (*check)(const struct backend_options *options, struct backend_error *err);
+	/* Identity of the source (what it is, not where it is reached): a store filled from another one must not
+	 * be used. */
 	uint64_t (*fingerprint)(void *state);
 	/* For humans, without secrets. */
 	void (*describe)(void *state, char *ret, size_t bytes);
 	void (*counters)(void *state, struct backend_counters *ret);
-	/* Everything, from one consistent read (two, where sink->may_lag() allowed that). Afterwards changes() reports what happened after that read, and nothing that the
-	 * read already showed is lost between the two. */
+	/* Everything, from one consistent read (two, where sink->may_lag() allowed that). Afterwards changes()
+	 * reports what happened after that read, and nothing that the read already showed is lost between the
+	 * two. */
 	enum shmeta_status (*load)(void *state, const struct backend_sink *sink, struct backend_error *err);
-	/* These keys, all from one consistent read, in order. Set-based: the number of statements does not grow with the keys but
-	 * in chunks. */
+	/* These keys, all from one consistent read, in order. Set-based: the number of statements does not grow
+	 * with the keys but in chunks. */
 	enum shmeta_status (*fetch)(void *state, const struct backend_key *keys, size_t count,
 	                            const struct backend_sink *sink, struct backend_error *err);
-	/* What has changed since the last call that returned OK (or since load() or since the position that resume() was given).
-	 * Cheap when nothing has. *ret_changed: 0 when nothing has. A source without a feed reports one LIST key when its hint says
-	 * that something may have changed; a replaced or truncated source reports LIST too.
-	 * *ret_lag_ns: what happened until so long before the call is told, by this call and those before it; what happened since
-	 * then may be. 0 where that is everything. A feed that stands still, and may go on, answers OK with a lag that grows. */
+};
+
+struct backend_feed {
+	enum backend_feed_kind (*kind)(void *state);
+	/* Optional: why the feed that the options ask for does not run, and what follows from that; "": it runs,
+	 * or none was asked for. Lives until the next call. */
+	const char *(*trouble)(void *state);
+	/* What has changed since the last call that returned OK (or since load() or since the position that
+	 * resume() was given). Cheap when nothing has. *ret_changed: 0 when nothing has. A replaced or truncated
+	 * source reports LIST.
+	 * *ret_lag_ns: what happened until so long before the call is told, by this call and those before it; what
+	 * happened since then may be. 0 where that is everything. A feed that stands still, and may go on, answers
+	 * OK with a lag that grows. */
 	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
 	                              uint64_t *ret_lag_ns, struct backend_error *err);
-	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK; ABSENT when it cannot (the log was
-	 * pruned, or something of the feed was missing and had to be made; then a reconcile is due, and err may say why); ERR_CONFLICT, with a sentence, when
-	 * it belongs to another source or another course of this one (sink->history()). */
+	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK; ABSENT when it
+	 * cannot (the log was pruned, or something of the feed was missing and had to be made; then a reconcile is
+	 * due, and err may say why); ERR_CONFLICT, with a sentence, when it belongs to another source or another
+	 * course of this one (sink->history()). */
 	enum shmeta_status (*position)(void *state, void *ret, size_t capacity, size_t *ret_bytes);
 	enum shmeta_status (*resume)(void *state, const void *position, size_t bytes, struct backend_error *err);
+	/* Optional. Readable when something may have changed, now and then in vain; -1: none. Drained by
+	 * changes(). May be another one after each call. */
+	int (*wake_fd)(void *state);
+};
 
-	/* Do the operations in one transaction of the source, in order, each with a result of its own: one that fails (semantics.md
-	 * part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and does not disturb the others. COMMIT_OBJECT and the
-	 * ADD_SLICE operations behind it are one unit. now_ms: the host's wall clock, for timestamps,
-	 * leases and offers; a source that has a clock of its own, which several hosts share, judges leases and offers by that, and
-	 * moves now_ms and heartbeats by the distance between the two.
-	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these keys then answers
-	 * at least what was committed. These changes need not appear in changes() again.
-	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has ERR_BUSY and left
-	 * nothing behind. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
-	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. ERR_FULL when it has no room for what
-	 * is to be written, or its files fail to be written: whether it can be read is another matter. */
+struct backend_writer {
+	/* 0: the source as it is now, or as its options say, takes no writes: apply() answers ERR_READ_ONLY. */
+	int (*writable)(void *state);
+	/* Do the operations in one transaction of the source, in order, each with a result of its own: one that
+	 * fails (semantics.md part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and does not disturb
+	 * the others. COMMIT_OBJECT and the ADD_SLICE operations behind it are one unit. now_ms: the host's wall
+	 * clock, for timestamps, leases and offers; a source that has a clock of its own, which several hosts share,
+	 * judges leases and offers by that, and moves now_ms and heartbeats by the distance between the two.
+	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these
+	 * keys then answers at least what was committed. These changes need not appear in changes() again.
+	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has
+	 * ERR_BUSY and left nothing behind. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
+	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. ERR_FULL when it has no
+	 * room for what is to be written, or its files fail to be written: whether it can be read is another
+	 * matter. */
 	enum shmeta_status (*apply)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
-
-	/* Optional, both or none: apply() in two halves, between which the source works and the caller does something else. start()
-	 * hands the operations over: OK, or it cannot (nothing is done; apply() may be able to). finish() is the rest of apply(), with
-	 * its answers; nothing is committed before it is called. In between any other call may come but apply(), start(), objects(),
-	 * restore() and schema(), and none shows anything of what was started; ops and results stay. close() instead of finish():
-	 * nothing was done. */
+	/* Optional, both or none: apply() in two halves, between which the source works and the caller does
+	 * something else. start() hands the operations over: OK, or it cannot (nothing is done; apply() may be able
+	 * to). finish() is the rest of apply(), with its answers; nothing is committed before it is called. In
+	 * between any other call may come but apply(), start(), objects(), restore() and schema(), and none shows
+	 * anything of what was started; ops and results stay. close() instead of finish(): nothing was done. */
 	enum shmeta_status (*start)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, struct backend_error *err);
 	enum shmeta_status (*finish)(void *state, const struct backend_sink *sink, struct backend_error *err);
+};
 
-	/* A page of objects in order of bucket and key (memcmp). The first page of a list (after_bucket and after_key empty) also marks
-	 * with now_ms every object of the tenant that it sees without slices for the first time; slices that are added later take the
-	 * mark away. ERR_UNSUPPORTED where the source keeps no objects. ERR_FULL as of apply(). */
+/* Each function is optional. */
+struct backend_admin {
+	/* A page of objects in order of bucket and key (memcmp). The first page of a list (after_bucket and after_key
+	 * empty) also marks with now_ms every object of the tenant that it sees without slices for the first time;
+	 * slices that are added later take the mark away. ERR_UNSUPPORTED where the source keeps no objects. ERR_FULL
+	 * as of apply(). */
 	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
-
-	/* Optional: NULL where nothing is kept beside the rows. Instead of open(), on a state as open() gets it; close() follows.
-	 * APPLY makes what is missing of shmeta's own tables and triggers, and in an empty source all tables; REMOVE takes all of its
-	 * own away, and nothing else. Both in one transaction, idempotent: what is as it should be costs no statement. Each statement
-	 * goes to say() before it is run; dry_run: none is run. */
+	/* What is kept beside the rows. Instead of open(), on a state as open() gets it; close() follows. APPLY makes
+	 * what is missing of shmeta's own tables and triggers, and in an empty source all tables; REMOVE takes all of
+	 * its own away, and nothing else. Both in one transaction, idempotent: what is as it should be costs no
+	 * statement. Each statement goes to say() before it is run; dry_run: none is run. */
 	enum shmeta_status (*schema)(void *state, const struct backend_options *options, enum backend_schema_verb verb,
 	                             int dry_run, backend_schema_fn *say, void *arg, struct backend_error *err);
-
-	/* Optional: NULL where nothing can be. Why the feed that the options ask for does not run, and what follows from that; "": it
-	 * runs, or none was asked for. Lives until the next call. */
-	const char *(*feed_trouble)(void *state);
-
-	/* Optional: NULL where an engine cannot be moved from, or to. */
-	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A source without such
-	 * rows has none. */
+	/* All rows of a kind that load() does not show, OBJECT or EPOCH, of all tenants, from one consistent read. A
+	 * source without such rows has none. */
 	enum shmeta_status (*extras)(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
 	                             struct backend_error *err);
 	/* Put the rows as they are, in one transaction, each with a result of its own (status and text):
 	 *   OK                  it was put
 	 *   ERR_ALREADY_EXISTS  it is there already, with the same content. EPOCH: or one beyond it, which stays
-	 *   ERR_CONFLICT        its key is there with other content, or what must be one row's is another's; that stays as it is
+	 *   ERR_CONFLICT        its key is there with other content, or what must be one row's is another's; that
+	 *                       stays as it is
 	 *   ERR_NOT_FOUND       what it hangs on (its topic, partition, group, agent or object) is not there
-	 *   ERR_NOT_TENANT, ERR_UNSUPPORTED   the source has no such tenant, or no place for something that the row has
-	 * A LEASE also raises the partition's highest epoch. Rows are checked against C9 already; parents come first. Statuses of the
-	 * call as of apply(). Who follows the source learns that something has changed, not what: it reconciles. */
+	 *   ERR_NOT_TENANT, ERR_UNSUPPORTED   the source has no such tenant, or no place for something that the row
+	 *                       has
+	 * A LEASE also raises the partition's highest epoch. Rows are checked against C9 already; parents come first.
+	 * OK: committed. ERR_OUTCOME_UNKNOWN: may have been. Any other: nothing was put. Who follows the source learns
+	 * that something has changed, not what: it reconciles. */
 	enum shmeta_status (*restore)(void *state, const struct backend_row *rows, size_t count,
 	                              struct shmeta_result *results, struct backend_error *err);
-	/* Readable when something may have changed, now and then in vain; -1: none. Drained by changes(). May be another one
-	 * after each call. */
-	int (*wake_fd)(void *state);
-	/* Optional: what open() would refuse whatever the source answers, found without asking it. OK or ERR_CONFIG. */
-	enum shmeta_status (*judge)(const struct backend_options *options, struct backend_error *err);
-	uint32_t uses; /* BACKEND_USES_...: the options that change anything here */
 };
 
-extern const struct backend_ops backend_memory;
-extern const struct backend_ops backend_sqlite;
-extern const struct backend_ops backend_postgresql, backend_cockroachdb;
+/* A table that is NULL is not supported: without a feed only load() shows what has changed, without a writer
+ * the source is read-only. */
+struct backend_engine {
+	const char *name;   /* the uri's scheme, without ':' */
+	size_t state_bytes; /* zeroed and freed by the core */
+	uint32_t uses;      /* BACKEND_USES_...: the options that change anything here */
+	const struct backend_source *source;
+	const struct backend_feed *feed;
+	const struct backend_writer *writer;
+	const struct backend_admin *admin;
+};
+
+extern const struct backend_engine backend_memory;
+extern const struct backend_engine backend_sqlite;
+extern const struct backend_engine backend_postgresql, backend_cockroachdb;
 
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
-const struct backend_ops *backend_find(const char *uri, struct backend_error *err);
+const struct backend_engine *backend_find(const char *uri, struct backend_error *err);
 
 /* A copy whose strings are its own, for whoever keeps options beyond the call that brought them. 0: no memory, *ret holds none.
  * backend_options_free() leaves the numbers and no strings; it may be called again. */
@@ -328,6 +349,11 @@ void backend_options_free(struct backend_options *options);
 
 /* AGENT, LEASE, OFFSET: does the key mean the whole class? */
 int backend_key_is_class(const struct backend_key *key);
+
+/* The kind of the engine's feed; NONE where it has none. */
+enum backend_feed_kind backend_feed_kind(const struct backend_engine *engine, void *state);
+/* Does the source take writes, as far as is known without trying? */
+int backend_writable(const struct backend_engine *engine, void *state);
 
 /* Tell sink->changed() what an operation that succeeded has changed. For apply(). */
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink);

@@ -81,7 +81,8 @@ struct memory_db {
 	uint64_t version;   /* moves with every change that is not silent */
 	uint64_t fingerprint;
 	uint64_t course; /* another one: an earlier state was restored */
-	uint32_t capabilities;
+	enum backend_feed_kind feed_kind;
+	bool read_only;
 	bool silent;
 	struct fault faults[MEMORY_CALLS];
 	uint32_t lie_empty;
@@ -418,7 +419,7 @@ static struct memory_db *db_make(const char *name)
 	db->feed_id = db->fingerprint ^ 1;
 	db->log_first = 1;
 	db->holds = 1;
-	db->capabilities = BACKEND_HAS_FEED | BACKEND_HAS_HINT | BACKEND_TIMESTAMPS;
+	db->feed_kind = BACKEND_FEED_KEYS;
 	db->wake = -1;
 	return db;
 }
@@ -1159,10 +1160,17 @@ void memory_drop_feed(struct memory_db *db)
 	pthread_mutex_unlock(&db->lock);
 }
 
-void memory_set_capabilities(struct memory_db *db, uint32_t capabilities)
+void memory_set_feed_kind(struct memory_db *db, enum backend_feed_kind kind)
 {
 	pthread_mutex_lock(&db->lock);
-	db->capabilities = capabilities;
+	db->feed_kind = kind;
+	pthread_mutex_unlock(&db->lock);
+}
+
+void memory_set_read_only(struct memory_db *db, bool read_only)
+{
+	pthread_mutex_lock(&db->lock);
+	db->read_only = read_only;
 	pthread_mutex_unlock(&db->lock);
 }
 
@@ -1575,14 +1583,24 @@ static void memory_close(void *data)
 	state->db = NULL;
 }
 
-static uint32_t memory_capabilities(void *data)
+static enum backend_feed_kind memory_feed_kind(void *data)
 {
 	struct memory_db *db = memory_db_of(data);
 
 	pthread_mutex_lock(&db->lock);
-	uint32_t capabilities = db->capabilities;
+	enum backend_feed_kind kind = db->feed_kind;
 	pthread_mutex_unlock(&db->lock);
-	return capabilities;
+	return kind;
+}
+
+static int memory_writable(void *data)
+{
+	struct memory_db *db = memory_db_of(data);
+
+	pthread_mutex_lock(&db->lock);
+	bool read_only = db->read_only;
+	pthread_mutex_unlock(&db->lock);
+	return !read_only;
 }
 
 static uint64_t memory_fingerprint(void *data)
@@ -1829,12 +1847,12 @@ static enum shmeta_status memory_changes(void *data, const struct backend_sink *
 	if (call.armed)
 		return call_end(&call, call.fault.status, err);
 	changed = !state->baseline || db->version != state->version || db->feed_id != state->feed_id ||
-	          (db->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) == 0;
+	          db->feed_kind == BACKEND_FEED_NONE;
 	if (changed) {
 		queries(&call, 1);
 		if (state->baseline && db->course != state->course && sink->history != NULL)
 			sink->history(sink->arg, "memory: an earlier state was restored");
-		if (!state->baseline || db->course != state->course || (db->capabilities & BACKEND_HAS_FEED) == 0 ||
+		if (!state->baseline || db->course != state->course || db->feed_kind != BACKEND_FEED_KEYS ||
 		    db->feed_id != state->feed_id)
 			status = report_list(sink);
 		else
@@ -1885,7 +1903,7 @@ static enum shmeta_status memory_resume(void *data, const void *bytes, size_t si
 	if (position.course != db->course)
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "memory: an earlier state was restored");
 	pthread_mutex_lock(&db->lock);
-	if ((db->capabilities & BACKEND_HAS_FEED) != 0 && position.fingerprint == db->fingerprint &&
+	if (db->feed_kind == BACKEND_FEED_KEYS && position.fingerprint == db->fingerprint &&
 	    position.feed_id == db->feed_id && position.seq + 1 >= db->log_first &&
 	    position.seq < db->log_first + db->log.count) {
 		state->seq = position.seq;
@@ -1904,25 +1922,26 @@ static int memory_wake_fd(void *data)
 	return memory_db_of(data)->wake;
 }
 
-const struct backend_ops backend_memory = {
-	.name = "memory",
-	.state_bytes = sizeof(struct memory_state),
-	.open = memory_open,
-	.close = memory_close,
-	.capabilities = memory_capabilities,
-	.feed_trouble = memory_feed_trouble,
-	.fingerprint = memory_fingerprint,
-	.describe = memory_describe,
-	.counters = memory_counters,
-	.load = memory_load,
-	.fetch = memory_fetch,
-	.changes = memory_changes,
-	.position = memory_position,
-	.resume = memory_resume,
-	.apply = memory_apply,
-	.start = memory_start,
-	.finish = memory_finish,
-	.objects = memory_objects,
-	.extras = memory_extras, /* no restore: it would be gone with the process that was asked for it */
-	.wake_fd = memory_wake_fd,
-};
+static const struct backend_source source = {.open = memory_open,
+                                             .close = memory_close,
+                                             .fingerprint = memory_fingerprint,
+                                             .describe = memory_describe,
+                                             .counters = memory_counters,
+                                             .load = memory_load,
+                                             .fetch = memory_fetch};
+static const struct backend_feed feed = {.kind = memory_feed_kind,
+                                         .trouble = memory_feed_trouble,
+                                         .changes = memory_changes,
+                                         .position = memory_position,
+                                         .resume = memory_resume,
+                                         .wake_fd = memory_wake_fd};
+static const struct backend_writer writer = {
+	.writable = memory_writable, .apply = memory_apply, .start = memory_start, .finish = memory_finish};
+static const struct backend_admin admin = {.objects = memory_objects, .extras = memory_extras};
+
+const struct backend_engine backend_memory = {.name = "memory",
+                                              .state_bytes = sizeof(struct memory_state),
+                                              .source = &source,
+                                              .feed = &feed,
+                                              .writer = &writer,
+                                              .admin = &admin};

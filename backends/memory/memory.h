@@ -152,8 +152,10 @@ void memory_set_lag(struct memory_db *db, uint64_t lag_ns);
 void memory_set_feed(struct memory_db *db, uint64_t lag_ns, const char *trouble);
 /* Throw the feed's log away: a position in it cannot be resumed, changes() reports LIST. */
 void memory_drop_feed(struct memory_db *db);
-/* Replace the set of capabilities (BACKEND_HAS_FEED | BACKEND_TIMESTAMPS at first). */
-void memory_set_capabilities(struct memory_db *db, uint32_t capabilities);
+/* At first BACKEND_FEED_KEYS. */
+void memory_set_feed_kind(struct memory_db *db, enum backend_feed_kind kind);
+/* What writable() says from now on. */
+void memory_set_read_only(struct memory_db *db, bool read_only);
 /* Another source of the same name: fingerprint() and the feed's identity change. */
 void memory_replace(struct memory_db *db);
 /* What fingerprint() answers, and will answer: the database is replaced, or put back, without a change of its rows. */

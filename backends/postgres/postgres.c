@@ -208,13 +208,16 @@ static void close_source(void *data)
 	memset(state, 0, sizeof *state);
 }
 
-static uint32_t capabilities(void *data)
+static enum backend_feed_kind feed_kind(void *data)
 {
 	const struct pg_state *state = data;
 
-	return (state->shape.feed || pg_changefeed_runs(state) ? (uint32_t)BACKEND_HAS_FEED : 0) |
-	       (state->read_only ? (uint32_t)BACKEND_READ_ONLY : 0) |
-	       (state->shape.timestamps ? (uint32_t)BACKEND_TIMESTAMPS : 0);
+	return state->shape.feed || pg_changefeed_runs(state) ? BACKEND_FEED_KEYS : BACKEND_FEED_NONE;
+}
+
+static int writable(void *data)
+{
+	return !((const struct pg_state *)data)->read_only;
 }
 
 static uint64_t fingerprint(void *data)
@@ -251,19 +254,36 @@ static void counters(void *data, struct backend_counters *ret)
 	*ret = ((const struct pg_state *)data)->counters;
 }
 
-#define USES_OF_BOTH \
-	(BACKEND_USES_READ_URI | BACKEND_USES_PASSWORD_FILE | BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP)
-#define ENGINE(scheme, suffix, more)                                                                                   \
-	{                                                                                                              \
-		.name = (scheme), .state_bytes = sizeof(struct pg_state), .open = open_##suffix,                       \
-		.close = close_source, .capabilities = capabilities, .fingerprint = fingerprint, .describe = describe, \
-		.counters = counters, .feed_trouble = pg_feed_trouble, .load = pg_load, .fetch = pg_fetch,             \
-		.changes = pg_changes, .position = pg_position, .resume = pg_resume, .apply = pg_apply,                \
-		.start = pg_start, .finish = pg_finish, .objects = pg_list_objects, .extras = pg_extras,               \
-		.restore = pg_restore, .schema = schema_##suffix, .wake_fd = pg_wake_fd, .judge = judge_##suffix,      \
-		.uses = USES_OF_BOTH | (more)                                                                          \
-	}
+static const struct backend_feed feed = {.kind = feed_kind,
+                                         .trouble = pg_feed_trouble,
+                                         .changes = pg_changes,
+                                         .position = pg_position,
+                                         .resume = pg_resume,
+                                         .wake_fd = pg_wake_fd};
+static const struct backend_writer writer = {
+	.writable = writable, .apply = pg_apply, .start = pg_start, .finish = pg_finish};
 
-const struct backend_ops backend_postgresql = ENGINE("postgresql", postgresql, BACKEND_USES_NOTIFY);
-const struct backend_ops backend_cockroachdb =
-	ENGINE("cockroachdb", cockroachdb, BACKEND_USES_FOLLOWER_READS | BACKEND_USES_CHANGEFEED);
+/* Two engines that differ in how they are opened. */
+#define ENGINE(scheme, suffix, more)                                                                                   \
+	static const struct backend_source source_##suffix = {.open = open_##suffix,                                   \
+	                                                      .close = close_source,                                   \
+	                                                      .check = judge_##suffix,                                 \
+	                                                      .fingerprint = fingerprint,                              \
+	                                                      .describe = describe,                                    \
+	                                                      .counters = counters,                                    \
+	                                                      .load = pg_load,                                         \
+	                                                      .fetch = pg_fetch};                                      \
+	static const struct backend_admin admin_##suffix = {                                                           \
+		.objects = pg_list_objects, .schema = schema_##suffix, .extras = pg_extras, .restore = pg_restore};    \
+	const struct backend_engine backend_##suffix = {.name = (scheme),                                              \
+	                                                .state_bytes = sizeof(struct pg_state),                        \
+	                                                .uses = BACKEND_USES_READ_URI | BACKEND_USES_PASSWORD_FILE |   \
+	                                                        BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP | \
+	                                                        (more),                                                \
+	                                                .source = &source_##suffix,                                    \
+	                                                .feed = &feed,                                                 \
+	                                                .writer = &writer,                                             \
+	                                                .admin = &admin_##suffix}
+
+ENGINE("postgresql", postgresql, BACKEND_USES_NOTIFY);
+ENGINE("cockroachdb", cockroachdb, BACKEND_USES_FOLLOWER_READS | BACKEND_USES_CHANGEFEED);

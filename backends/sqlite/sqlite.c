@@ -446,13 +446,14 @@ static void close_source(void *data)
 	backend_options_free(&state->options);
 }
 
-static uint32_t capabilities(void *data)
+static enum backend_feed_kind feed_kind(void *data)
 {
-	const struct sqlite_state *state = data;
+	return ((const struct sqlite_state *)data)->shape.feed ? BACKEND_FEED_KEYS : BACKEND_FEED_HINT;
+}
 
-	return BACKEND_HAS_HINT | (state->shape.feed ? (uint32_t)BACKEND_HAS_FEED : 0) |
-	       (state->read_only ? (uint32_t)BACKEND_READ_ONLY : 0) |
-	       (state->shape.timestamps ? (uint32_t)BACKEND_TIMESTAMPS : 0);
+static int writable(void *data)
+{
+	return !((const struct sqlite_state *)data)->read_only;
 }
 
 static uint64_t fingerprint(void *data)
@@ -486,25 +487,26 @@ static void counters(void *data, struct backend_counters *ret)
 	ret->prepares += state->reprepares_closed + (state->db != NULL ? count_reprepares(state) : 0);
 }
 
-const struct backend_ops backend_sqlite = {
-	.name = "sqlite",
-	.state_bytes = sizeof(struct sqlite_state),
-	.open = open_source,
-	.close = close_source,
-	.capabilities = capabilities,
-	.fingerprint = fingerprint,
-	.describe = describe,
-	.counters = counters,
-	.load = sqlite_load,
-	.fetch = sqlite_fetch,
-	.changes = sqlite_changes,
-	.position = sqlite_position,
-	.resume = sqlite_resume,
-	.apply = sqlite_apply,
-	.objects = sqlite_list_objects,
-	.extras = sqlite_extras,
-	.restore = sqlite_restore,
-	.schema = schema,
-	.feed_trouble = sqlite_feed_trouble,
-	.wake_fd = sqlite_wake_fd,
-};
+static const struct backend_source source = {.open = open_source,
+                                             .close = close_source,
+                                             .fingerprint = fingerprint,
+                                             .describe = describe,
+                                             .counters = counters,
+                                             .load = sqlite_load,
+                                             .fetch = sqlite_fetch};
+static const struct backend_feed feed = {.kind = feed_kind,
+                                         .trouble = sqlite_feed_trouble,
+                                         .changes = sqlite_changes,
+                                         .position = sqlite_position,
+                                         .resume = sqlite_resume,
+                                         .wake_fd = sqlite_wake_fd};
+static const struct backend_writer writer = {.writable = writable, .apply = sqlite_apply};
+static const struct backend_admin admin = {
+	.objects = sqlite_list_objects, .schema = schema, .extras = sqlite_extras, .restore = sqlite_restore};
+
+const struct backend_engine backend_sqlite = {.name = "sqlite",
+                                              .state_bytes = sizeof(struct sqlite_state),
+                                              .source = &source,
+                                              .feed = &feed,
+                                              .writer = &writer,
+                                              .admin = &admin};

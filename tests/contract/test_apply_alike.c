@@ -193,14 +193,14 @@ static void apply(struct pair *p, struct side *side, const struct shmeta_op *ops
 	}
 	side->told = 0;
 	if (side->way == IN_HALVES) {
-		status = side->world.ops->start(side->world.state, side->batch, count, now_ms, side->results,
-		                                &side->world.err);
+		status = side->world.ops->writer->start(side->world.state, side->batch, count, now_ms, side->results,
+		                                        &side->world.err);
 		cr_assert_eq(status, SHMETA_OK, "%s", side->world.err.text);
 		cr_assert_eq(world_load(&side->world), SHMETA_OK, "%s", side->world.err.text);
-		status = side->world.ops->finish(side->world.state, &sink, &side->world.err);
+		status = side->world.ops->writer->finish(side->world.state, &sink, &side->world.err);
 	} else {
-		status = side->world.ops->apply(side->world.state, side->batch, count, now_ms, side->results, &sink,
-		                                &side->world.err);
+		status = side->world.ops->writer->apply(side->world.state, side->batch, count, now_ms, side->results,
+		                                        &sink, &side->world.err);
 	}
 	cr_assert_eq(status, SHMETA_OK, "%s: %s", world_names[side->world.engine], side->world.err.text);
 }

@@ -1025,7 +1025,7 @@ CLAIM(wake_fd_becomes_readable_with_a_change_and_changes_drain_it)
 	fill(w);
 	ok(world_load(w));
 	ok(world_changes(w));
-	poller.fd = w->ops->wake_fd(w->state);
+	poller.fd = w->ops->feed->wake_fd(w->state);
 	if (w->pg != NULL && poller.fd < 0)
 		return; /* nothing wakes us there but the clock, unless NOTIFY is asked for */
 	cr_assert_geq(poller.fd, 0);
@@ -1049,7 +1049,7 @@ static size_t keep_position(struct world *w, char position[128])
 {
 	size_t bytes = 0;
 
-	ok(w->ops->position(w->state, position, 128, &bytes));
+	ok(w->ops->feed->position(w->state, position, 128, &bytes));
 	cr_assert(bytes > 0 && bytes <= 128);
 	return bytes;
 }
@@ -1067,7 +1067,7 @@ FEED_CLAIM(a_kept_position_goes_on_where_it_was)
 	world_close(w);
 	world_watermark(w, NULL, "orders", 1, 77);
 	world_open(w);
-	ok(w->ops->resume(w->state, position, bytes, &w->err));
+	ok(w->ops->feed->resume(w->state, position, bytes, &w->err));
 	ok(world_changes(w));
 	cr_expect_str_eq(recorder_text(&w->recorder),
 	                 "changed partition 00000000-0000-0000-0000-000000000000 orders/1\n");
@@ -1083,29 +1083,29 @@ CLAIM(a_position_that_means_nothing_is_absent_and_one_of_another_source_is_told)
 	fill(w);
 	ok(world_load(w));
 	bytes = keep_position(w, position);
-	cr_expect_eq(w->ops->resume(w->state, position, bytes - 1, &w->err), SHMETA_ABSENT);
-	cr_expect_eq(w->ops->resume(w->state, wrong, bytes, &w->err), SHMETA_ABSENT);
-	cr_expect_eq(w->ops->position(w->state, wrong, bytes - 1, &(size_t){0}), SHMETA_ERR_BUFFER);
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes - 1, &w->err), SHMETA_ABSENT);
+	cr_expect_eq(w->ops->feed->resume(w->state, wrong, bytes, &w->err), SHMETA_ABSENT);
+	cr_expect_eq(w->ops->feed->position(w->state, wrong, bytes - 1, &(size_t){0}), SHMETA_ERR_BUFFER);
 	struct world other;
 	world_make(&other, w->engine);
 	world_open(&other);
-	cr_expect_eq(other.ops->resume(other.state, position, bytes, &other.err), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(other.ops->feed->resume(other.state, position, bytes, &other.err), SHMETA_ERR_CONFLICT);
 	cr_expect_neq(other.err.text[0], '\0', "with a sentence");
 	world_free(&other);
 }
 
 CLAIM(the_fingerprint_is_the_sources_own)
 {
-	uint64_t first = w->ops->fingerprint(w->state);
+	uint64_t first = w->ops->source->fingerprint(w->state);
 	struct world other;
 
 	cr_expect_neq(first, 0);
 	world_close(w);
 	world_open(w);
-	cr_expect_eq(w->ops->fingerprint(w->state), first);
+	cr_expect_eq(w->ops->source->fingerprint(w->state), first);
 	world_make(&other, w->engine);
 	world_open(&other);
-	cr_expect_neq(other.ops->fingerprint(other.state), first);
+	cr_expect_neq(other.ops->source->fingerprint(other.state), first);
 	world_free(&other);
 }
 
@@ -1114,7 +1114,7 @@ CLAIM(a_state_that_was_never_opened_can_be_closed)
 	void *state = calloc(1, w->ops->state_bytes);
 
 	cr_assert_not_null(state);
-	w->ops->close(state);
+	w->ops->source->close(state);
 	free(state);
 }
 
@@ -1122,12 +1122,11 @@ CLAIM(it_says_what_it_is)
 {
 	char text[200] = "", small[10];
 
-	w->ops->describe(w->state, text, sizeof text);
+	w->ops->source->describe(w->state, text, sizeof text);
 	cr_expect(strncmp(text, w->ops->name, strlen(w->ops->name)) == 0, "%s", text);
-	w->ops->describe(w->state, small, sizeof small);
+	w->ops->source->describe(w->state, small, sizeof small);
 	cr_expect_eq(strlen(small), 9);
-	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0, w->engine != WORLD_COCKROACH);
-	cr_expect_eq((w->ops->capabilities(w->state) & BACKEND_TIMESTAMPS) != 0, w->timestamps);
+	cr_expect_eq(world_has_feed(w), w->engine != WORLD_COCKROACH);
 }
 
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------ */
@@ -1149,7 +1148,7 @@ static enum shmeta_status apply(struct world *w, const char *tenant, const struc
 
 	for (size_t i = 0; i < count; i++)
 		op[i] = (struct backend_op){str(tenant), &ops[i]};
-	status = w->ops->apply(w->state, op, count, 1, result, &sink, &w->err);
+	status = w->ops->writer->apply(w->state, op, count, 1, result, &sink, &w->err);
 	for (size_t i = 1; status == SHMETA_OK && i < count; i++)
 		cr_expect_eq(result[i].status, SHMETA_OK, "%zu: %s", i, result[i].text);
 	return status == SHMETA_OK ? result[0].status : status;
@@ -1215,7 +1214,7 @@ static const char *objects(struct world *w, int all, int64_t now_ms, const char 
 	                                         .most = most};
 
 	listed = (struct listed){.used = 0};
-	ok(w->ops->objects(w->state, &list, on_object, &listed, &w->err));
+	ok(w->ops->admin->objects(w->state, &list, on_object, &listed, &w->err));
 	return listed.text;
 }
 
@@ -1277,7 +1276,7 @@ CLAIM(the_pages_of_the_objects_are_in_order_of_their_keys_and_know_the_tenant)
 	cr_expect_str_eq(objects(w, 1, 50, "o/2", 9), "p=0@0 ");
 	cr_expect_str_eq(objects(w, 1, 60, NULL, 1), "O=0@60 ");
 	cr_expect_str_eq(objects(w, 1, 70, "o/2", 9), "p=0@60 ");
-	ok(w->ops->objects(w->state, &others, on_object, &listed, &w->err));
+	ok(w->ops->admin->objects(w->state, &others, on_object, &listed, &w->err));
 	cr_expect_str_eq(listed.text, "", "of another tenant");
 }
 
@@ -1596,9 +1595,9 @@ static void compare(struct world *w, struct follower *f, uint64_t seed, int roun
 
 	cr_assert_not_null(state);
 	recorder_init(&mine);
-	cr_assert_eq(backend_memory.open(state, &options, &err), SHMETA_OK);
-	cr_assert_eq(backend_memory.load(state, &mine.sink, &err), SHMETA_OK);
-	backend_memory.close(state);
+	cr_assert_eq(backend_memory.source->open(state, &options, &err), SHMETA_OK);
+	cr_assert_eq(backend_memory.source->load(state, &mine.sink, &err), SHMETA_OK);
+	backend_memory.source->close(state);
 	free(state);
 	ok(world_load(w));
 	left = recorder_sorted(&mine);
@@ -1664,13 +1663,13 @@ FEED_CLAIM(following_the_changes_shows_what_a_load_shows)
 			act(w, &there, &state);
 		world_commit(w);
 		f->count = 0;
-		ok(w->ops->changes(w->state, &sink, &changed, &lag_ns, &w->err));
+		ok(w->ops->feed->changes(w->state, &sink, &changed, &lag_ns, &w->err));
 		cr_assert_not(f->list, "seed %" PRIu64 ": the feed gave up", seed);
 		cr_assert_eq(changed, f->count > 0);
 		cr_assert_eq(lag_ns, 0);
 		/* Classes last, in their order: in the follower a topic or an agent that goes takes its leases along. */
 		qsort(f->keys, f->count, sizeof f->keys[0], topics_first);
-		ok(w->ops->fetch(w->state, f->keys, f->count, &sink, &w->err));
+		ok(w->ops->source->fetch(w->state, f->keys, f->count, &sink, &w->err));
 		compare(w, f, seed, round);
 	}
 	memory_db_free(f->store);

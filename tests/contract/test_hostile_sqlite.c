@@ -365,7 +365,7 @@ Test(hostile_sqlite, of_many_operations_each_is_answered_for_itself)
 		op[i] = (struct backend_op){S(SHMETA_DEFAULT_TENANT), &ops[i]};
 	}
 	recorder_clear(&w.recorder);
-	ok(w.ops->apply(w.state, op, OPS, HOSTILE_NOW_MS, results, &w.recorder.sink, &w.err));
+	ok(w.ops->writer->apply(w.state, op, OPS, HOSTILE_NOW_MS, results, &w.recorder.sink, &w.err));
 	for (size_t i = 0; i < OPS; i++) {
 		uint64_t base = ops[i].u.segment.base_offset;
 		bool refused = base % 130 == 70 || base % 170 == 90;
@@ -416,7 +416,7 @@ Test(hostile_sqlite, slices_that_are_rolled_back_take_neither_their_object_nor_i
 	for (size_t i = 0; i < OPS; i++)
 		op[i] = (struct backend_op){S(SHMETA_DEFAULT_TENANT), &ops[i]};
 	recorder_clear(&w.recorder);
-	ok(w.ops->apply(w.state, op, OPS, HOSTILE_NOW_MS, results, &w.recorder.sink, &w.err));
+	ok(w.ops->writer->apply(w.state, op, OPS, HOSTILE_NOW_MS, results, &w.recorder.sink, &w.err));
 	for (size_t i = 0; i < OPS; i++) {
 		bool refused = i == 0 || ops[i].u.segment.base_offset == 1030 || ops[i].u.segment.base_offset == 1070;
 
@@ -453,7 +453,7 @@ Test(hostile_sqlite, of_rows_that_are_moved_each_is_answered_for_itself)
 		rows[i].tenant = S(SHMETA_DEFAULT_TENANT);
 		rows[i].u.topic = (struct shmeta_topic){.name = {name[i], bytes}, .partition_count = 1};
 	}
-	ok(w.ops->restore(w.state, rows, ROWS, results, &w.err));
+	ok(w.ops->admin->restore(w.state, rows, ROWS, results, &w.err));
 	for (size_t i = 0; i < ROWS; i++) {
 		bool refused = i == 7 || i == 23 || i == 31;
 		char sql[80];

@@ -35,7 +35,7 @@ static struct shmeta_result apply(struct world *w, const struct shmeta_op *op)
 	struct backend_op one = {S(SHMETA_DEFAULT_TENANT), op};
 	struct shmeta_result result;
 
-	cr_assert_eq(w->ops->apply(w->state, &one, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s: %s",
+	cr_assert_eq(w->ops->writer->apply(w->state, &one, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s: %s",
 	             world_names[w->engine], w->err.text);
 	return result;
 }

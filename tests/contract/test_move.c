@@ -167,9 +167,11 @@ static void take_all(struct world *w, struct rows *r)
 	                                  .lease = on_lease};
 
 	memset(r, 0, sizeof *r);
-	cr_assert_eq(w->ops->extras(w->state, BACKEND_ROW_OBJECT, on_extra, r, &w->err), SHMETA_OK, "%s", w->err.text);
-	cr_assert_eq(w->ops->load(w->state, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
-	cr_assert_eq(w->ops->extras(w->state, BACKEND_ROW_EPOCH, on_extra, r, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->admin->extras(w->state, BACKEND_ROW_OBJECT, on_extra, r, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
+	cr_assert_eq(w->ops->source->load(w->state, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->admin->extras(w->state, BACKEND_ROW_EPOCH, on_extra, r, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
 }
 
 static enum shmeta_status apply(struct world *w, const struct shmeta_op *ops, size_t count,
@@ -179,7 +181,7 @@ static enum shmeta_status apply(struct world *w, const struct shmeta_op *ops, si
 
 	for (size_t i = 0; i < count; i++)
 		own[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &ops[i]};
-	return w->ops->apply(w->state, own, count, 5000, results, &w->recorder.sink, &w->err);
+	return w->ops->writer->apply(w->state, own, count, 5000, results, &w->recorder.sink, &w->err);
 }
 
 /* Everything that a source can have of the default tenant, and with other tenants a topic of theirs. */
@@ -246,7 +248,8 @@ static void put(struct world *w, const struct rows *r, enum shmeta_status expect
 {
 	static struct shmeta_result results[256];
 
-	cr_assert_eq(w->ops->restore(w->state, r->row, r->count, results, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->admin->restore(w->state, r->row, r->count, results, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
 	for (size_t i = 0; i < r->count; i++)
 		cr_assert_eq(results[i].status, expected, "row %zu of kind %d: %d %s", i, r->row[i].kind,
 		             results[i].status, results[i].text);
@@ -343,7 +346,7 @@ static void conflicts(enum world_engine engine)
 	world_sql(&target, "UPDATE consumer_offsets SET metadata = 'x'");
 	world_sql(&target, "UPDATE partition_leases SET epoch = 40");
 	before = shown(&target);
-	cr_assert_eq(target.ops->restore(target.state, rows.row, rows.count, results, &target.err), SHMETA_OK);
+	cr_assert_eq(target.ops->admin->restore(target.state, rows.row, rows.count, results, &target.err), SHMETA_OK);
 	for (size_t i = 0; i < rows.count; i++)
 		cr_expect_eq(results[i].status,
 		             rows.row[i].kind == BACKEND_ROW_OBJECT || rows.row[i].kind == BACKEND_ROW_EPOCH
@@ -388,7 +391,7 @@ static void epochs(enum world_engine engine)
 	world_open(&w);
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
 		row.epoch = steps[i].epoch;
-		cr_assert_eq(w.ops->restore(w.state, &row, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
+		cr_assert_eq(w.ops->admin->restore(w.state, &row, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
 		cr_expect_eq(result.status, steps[i].status, "step %zu", i);
 		cr_expect_eq(world_sql_number(&w, "SELECT epoch FROM shmeta_lease_epochs WHERE topic = 'gone'"),
 		             (int64_t)steps[i].after);
@@ -440,7 +443,7 @@ static void refusals(enum world_engine engine)
 
 	world_make(&w, engine);
 	world_open(&w);
-	cr_assert_eq(w.ops->restore(w.state, row, ROWS, results, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(w.ops->admin->restore(w.state, row, ROWS, results, &w.err), SHMETA_OK, "%s", w.err.text);
 	for (size_t i = 0; i < ROWS; i++) {
 		cr_expect_eq(results[i].status, expected[i], "row %zu: %d %s", i, results[i].status, results[i].text);
 		cr_expect(expected[i] == SHMETA_OK || results[i].text[0] != '\0', "row %zu has no sentence", i);
@@ -477,7 +480,7 @@ Test(move, a_value_that_postgresql_does_not_take_harms_no_other_row)
 			.tenant = rows_str(SHMETA_DEFAULT_TENANT),
 			.u.topic = {.name = rows_str(name[i]), .partition_count = i % 20 == 7 ? 3000000000u : 1}};
 	}
-	cr_assert_eq(w.ops->restore(w.state, row, 64, results, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(w.ops->admin->restore(w.state, row, 64, results, &w.err), SHMETA_OK, "%s", w.err.text);
 	for (size_t i = 0; i < 64; i++)
 		cr_expect_eq(results[i].status, i % 20 == 7 ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK, "row %zu: %s", i,
 		             results[i].text);
@@ -530,7 +533,8 @@ Test(move, what_postgresql_refuses_for_one_row_harms_no_other_row)
 			                              .tenant = rows_str(SHMETA_DEFAULT_TENANT),
 			                              .u.topic = {.name = rows_str(name[i]), .partition_count = 1}};
 		}
-		cr_assert_eq(w.ops->restore(w.state, row, 16, results, &w.err), SHMETA_OK, "%zu: %s", way, w.err.text);
+		cr_assert_eq(w.ops->admin->restore(w.state, row, 16, results, &w.err), SHMETA_OK, "%zu: %s", way,
+		             w.err.text);
 		for (size_t i = 0; i < 16; i++)
 			cr_expect_eq(results[i].status, i == 7 ? ways[way].status : SHMETA_OK, "%zu, row %zu: %d %s",
 			             way, i, results[i].status, results[i].text);

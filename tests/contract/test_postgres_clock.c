@@ -75,8 +75,8 @@ static enum shmeta_status apply_of(const char *tenant, const struct shmeta_op *o
 	const struct backend_op one = {.tenant = rows_str(tenant), .op = op};
 	const struct backend_sink sink = {.changed = on_changed};
 
-	cr_assert_eq(world.ops->apply(world.state, &one, 1, now_ms, &result, &sink, &world.err), SHMETA_OK, "%s",
-	             world.err.text);
+	cr_assert_eq(world.ops->writer->apply(world.state, &one, 1, now_ms, &result, &sink, &world.err), SHMETA_OK,
+	             "%s", world.err.text);
 	return result.status;
 }
 

@@ -117,11 +117,11 @@ static void apply_as(bool halves)
 		batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op[i]};
 	memset(result, 0xff, sizeof result);
 	if (halves) {
-		cr_assert_eq(world.ops->start(world.state, batch, count, 1000, result, &world.err), SHMETA_OK, "%s",
-		             world.err.text);
-		status = world.ops->finish(world.state, &sink, &world.err);
+		cr_assert_eq(world.ops->writer->start(world.state, batch, count, 1000, result, &world.err), SHMETA_OK,
+		             "%s", world.err.text);
+		status = world.ops->writer->finish(world.state, &sink, &world.err);
 	} else {
-		status = world.ops->apply(world.state, batch, count, 1000, result, &sink, &world.err);
+		status = world.ops->writer->apply(world.state, batch, count, 1000, result, &sink, &world.err);
 	}
 	cr_assert_eq(status, SHMETA_OK, "%s", world.err.text);
 	count = 0;

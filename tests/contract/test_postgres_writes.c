@@ -32,7 +32,7 @@ enum { OPS_MAX = 64, HOSTS_MAX = 16, PATIENCE_MS = 20000 };
 /* ---- a host ------------------------------------------------------------------------------------------------------------------- */
 
 struct host {
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	void *state;
 	struct backend_error err;
 	struct shmeta_op op[OPS_MAX];
@@ -58,13 +58,13 @@ static enum shmeta_status host_open(struct host *h, const struct world *w, const
 	options.timeout_ms = timeout_ms;
 	h->ops = w->ops;
 	h->state = calloc(1, h->ops->state_bytes);
-	return h->state != NULL ? h->ops->open(h->state, &options, &h->err) : SHMETA_ERR_NO_MEMORY;
+	return h->state != NULL ? h->ops->source->open(h->state, &options, &h->err) : SHMETA_ERR_NO_MEMORY;
 }
 
 static void host_close(struct host *h)
 {
 	if (h->state != NULL)
-		h->ops->close(h->state);
+		h->ops->source->close(h->state);
 	free(h->state);
 }
 
@@ -129,14 +129,14 @@ static enum shmeta_status host_start(struct host *h, int64_t now_ms)
 {
 	size_t count = gather(h);
 
-	return h->ops->start(h->state, h->batch, count, now_ms, h->result, &h->err);
+	return h->ops->writer->start(h->state, h->batch, count, now_ms, h->result, &h->err);
 }
 
 static enum shmeta_status host_finish(struct host *h)
 {
 	const struct backend_sink sink = {.changed = on_changed};
 
-	return h->ops->finish(h->state, &sink, &h->err);
+	return h->ops->writer->finish(h->state, &sink, &h->err);
 }
 
 static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
@@ -144,7 +144,7 @@ static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
 	const struct backend_sink sink = {.changed = on_changed};
 	size_t count = gather(h);
 
-	return h->ops->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err);
+	return h->ops->writer->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err);
 }
 
 /* All of a batch done; from the test's own thread. */
@@ -160,7 +160,7 @@ static struct backend_counters counters(struct host *h)
 {
 	struct backend_counters ret;
 
-	h->ops->counters(h->state, &ret);
+	h->ops->source->counters(h->state, &ret);
 	return ret;
 }
 
@@ -850,12 +850,13 @@ Test(postgres_writes, what_was_started_is_read_by_nobody_before_it_is_finished)
 
 	start_two();
 	recorder_init(&r);
-	cr_assert_eq(hosts[0].ops->fetch(hosts[0].state, &key, 1, &r.sink, &hosts[0].err), SHMETA_OK, "%s",
+	cr_assert_eq(hosts[0].ops->source->fetch(hosts[0].state, &key, 1, &r.sink, &hosts[0].err), SHMETA_OK, "%s",
 	             hosts[0].err.text);
 	cr_expect(recorder_has(&r, "partition"), "%s", recorder_text(&r));
 	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
-	cr_expect_eq(hosts[0].ops->load(hosts[0].state, &r.sink, &hosts[0].err), SHMETA_OK, "%s", hosts[0].err.text);
-	cr_expect_eq(hosts[0].ops->changes(hosts[0].state, &r.sink, &changed, &lag_ns, &hosts[0].err), SHMETA_OK);
+	cr_expect_eq(hosts[0].ops->source->load(hosts[0].state, &r.sink, &hosts[0].err), SHMETA_OK, "%s",
+	             hosts[0].err.text);
+	cr_expect_eq(hosts[0].ops->feed->changes(hosts[0].state, &r.sink, &changed, &lag_ns, &hosts[0].err), SHMETA_OK);
 	cr_expect_not(recorder_has(&r, "orders-0-0"), "%s", recorder_text(&r));
 	cr_expect_eq(world_sql_number(&world, "SELECT count(*) FROM segments"), 0);
 	recorder_free(&r);
@@ -943,17 +944,20 @@ Test(postgres_writes, other_hosts_hear_of_a_write_and_the_writer_itself_does_not
 	begin(WORLD_PG_NEW, 2);
 	recorder_init(&mine);
 	recorder_init(&theirs);
-	cr_assert_eq(hosts[0].ops->load(hosts[0].state, &mine.sink, &hosts[0].err), SHMETA_OK, "%s", hosts[0].err.text);
-	cr_assert_eq(hosts[1].ops->load(hosts[1].state, &theirs.sink, &hosts[1].err), SHMETA_OK, "%s",
+	cr_assert_eq(hosts[0].ops->source->load(hosts[0].state, &mine.sink, &hosts[0].err), SHMETA_OK, "%s",
+	             hosts[0].err.text);
+	cr_assert_eq(hosts[1].ops->source->load(hosts[1].state, &theirs.sink, &hosts[1].err), SHMETA_OK, "%s",
 	             hosts[1].err.text);
 	add_topic(&hosts[0], "orders", 1);
 	add_segment(&hosts[0], "orders", 0, 0);
 	done(&hosts[0], 1);
 	recorder_clear(&mine);
 	recorder_clear(&theirs);
-	cr_assert_eq(hosts[0].ops->changes(hosts[0].state, &mine.sink, &changed, &lag_ns, &hosts[0].err), SHMETA_OK);
+	cr_assert_eq(hosts[0].ops->feed->changes(hosts[0].state, &mine.sink, &changed, &lag_ns, &hosts[0].err),
+	             SHMETA_OK);
 	cr_expect_eq(mine.changed, 0, "%s", recorder_text(&mine));
-	cr_assert_eq(hosts[1].ops->changes(hosts[1].state, &theirs.sink, &changed, &lag_ns, &hosts[1].err), SHMETA_OK);
+	cr_assert_eq(hosts[1].ops->feed->changes(hosts[1].state, &theirs.sink, &changed, &lag_ns, &hosts[1].err),
+	             SHMETA_OK);
 	cr_expect(recorder_has(&theirs, "orders"), "%s", recorder_text(&theirs));
 	recorder_free(&mine);
 	recorder_free(&theirs);

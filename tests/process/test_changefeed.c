@@ -113,7 +113,7 @@ static void resolve(uint64_t time_ns)
 /* ---- the engine alone --------------------------------------------------------------------------------------------------------------- */
 
 static struct {
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	void *state;
 	struct backend_options options;
 	struct recorder recorder;
@@ -131,38 +131,40 @@ static void open_alone(void)
 	alone.ops = &backend_cockroachdb;
 	alone.state = calloc(1, alone.ops->state_bytes);
 	cr_assert_not_null(alone.state);
-	cr_assert_eq(alone.ops->open(alone.state, &alone.options, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(alone.ops->source->open(alone.state, &alone.options, &alone.err), SHMETA_OK, "%s", alone.err.text);
 }
 
 static void close_alone(void)
 {
 	if (alone.state != NULL)
-		alone.ops->close(alone.state);
+		alone.ops->source->close(alone.state);
 	free(alone.state);
 	alone.state = NULL;
 }
 
 static int runs(void)
 {
-	return (alone.ops->capabilities(alone.state) & BACKEND_HAS_FEED) != 0;
+	return backend_feed_kind(alone.ops, alone.state) == BACKEND_FEED_KEYS;
 }
 
 static const char *trouble(void)
 {
-	return alone.ops->feed_trouble(alone.state);
+	return alone.ops->feed->trouble(alone.state);
 }
 
 static void load_alone(void)
 {
 	recorder_clear(&alone.recorder);
-	cr_assert_eq(alone.ops->load(alone.state, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(alone.ops->source->load(alone.state, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s",
+	             alone.err.text);
 	recorder_clear(&alone.recorder);
 }
 
 static void changes(void)
 {
-	cr_assert_eq(alone.ops->changes(alone.state, &alone.recorder.sink, &alone.changed, &alone.lag_ns, &alone.err),
-	             SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(
+		alone.ops->feed->changes(alone.state, &alone.recorder.sink, &alone.changed, &alone.lag_ns, &alone.err),
+		SHMETA_OK, "%s", alone.err.text);
 	alone.ever_changed |= alone.changed;
 }
 
@@ -193,7 +195,7 @@ static void await_resolved(uint64_t time_ns)
 	(void)snprintf(cursor, sizeof cursor, "%" PRIu64 ".", time_ns);
 	for (double last = run_now_s() + PATIENCE_S;; pause_ms(2)) {
 		changes();
-		cr_assert_eq(alone.ops->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
+		cr_assert_eq(alone.ops->feed->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
 		if (memmem(position, bytes, cursor, strlen(cursor)) != NULL)
 			return;
 		cr_assert_lt(run_now_s(), last, "it stays at %" PRIu64 " ns: %s", alone.lag_ns, trouble());
@@ -400,14 +402,14 @@ Test(changefeed, a_resolved_time_of_the_future_is_not_believed, .init = begin_al
 	size_t bytes, later_bytes;
 
 	(void)resolve_now();
-	cr_assert_eq(alone.ops->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
+	cr_assert_eq(alone.ops->feed->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
 	before = server_now() - alone.lag_ns;
 	resolve(server_now() + 10 * SECOND);
 	await_all();
 	changes();
 	cr_expect_leq(server_now() - alone.lag_ns, before + SECOND / 2);
 	cr_expect_not_null(strstr(trouble(), "clocks"), "%s", trouble());
-	cr_assert_eq(alone.ops->position(alone.state, later, sizeof later, &later_bytes), SHMETA_OK);
+	cr_assert_eq(alone.ops->feed->position(alone.state, later, sizeof later, &later_bytes), SHMETA_OK);
 	cr_expect(bytes == later_bytes && memcmp(position, later, bytes) == 0, "it would go on in the future");
 	cr_expect(runs(), "it still tells keys");
 	/* And is over when it is over. */
@@ -560,8 +562,8 @@ Test(changefeed, what_the_sink_does_not_take_is_told_again, .init = begin_alone,
 	alone.recorder.stop_after = 1;
 	emit("topics", "{\"name\": \"t\"}", "null");
 	for (double last = run_now_s() + PATIENCE_S;; pause_ms(2)) {
-		enum shmeta_status status = alone.ops->changes(alone.state, &alone.recorder.sink, &alone.changed,
-		                                               &alone.lag_ns, &alone.err);
+		enum shmeta_status status = alone.ops->feed->changes(alone.state, &alone.recorder.sink, &alone.changed,
+		                                                     &alone.lag_ns, &alone.err);
 
 		if (status == SHMETA_ERR_FULL)
 			break;
@@ -628,23 +630,24 @@ Test(changefeed, a_later_process_goes_on_where_a_former_one_ended, .init = begin
 	char position[200];
 	size_t bytes;
 
-	cr_assert_eq(alone.ops->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
+	cr_assert_eq(alone.ops->feed->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
 	close_alone();
 	emit("topics", "{\"name\": \"meanwhile\"}", "null");
 	open_alone();
-	cr_assert_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(alone.ops->feed->resume(alone.state, position, bytes, &alone.err), SHMETA_OK, "%s",
+	             alone.err.text);
 	cr_expect(runs());
 	await("meanwhile");
 	cr_expect_eq(cursor_asked_last(), at);
 	/* What is no position of it is none. */
-	cr_expect_eq(alone.ops->resume(alone.state, position, bytes - 1, &alone.err), SHMETA_ABSENT);
+	cr_expect_eq(alone.ops->feed->resume(alone.state, position, bytes - 1, &alone.err), SHMETA_ABSENT);
 	position[8] ^= 1; /* of the source's fingerprint */
-	cr_expect_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(alone.ops->feed->resume(alone.state, position, bytes, &alone.err), SHMETA_ERR_CONFLICT);
 	position[8] ^= 1;
 	position[bytes - 1] = 'x';
-	cr_expect_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_ABSENT);
+	cr_expect_eq(alone.ops->feed->resume(alone.state, position, bytes, &alone.err), SHMETA_ABSENT);
 	position[0] = 77;
-	cr_expect_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_ABSENT);
+	cr_expect_eq(alone.ops->feed->resume(alone.state, position, bytes, &alone.err), SHMETA_ABSENT);
 }
 
 Test(changefeed, where_the_server_keeps_no_history_that_far_everything_is_compared, .init = begin_alone,
@@ -654,11 +657,12 @@ Test(changefeed, where_the_server_keeps_no_history_that_far_everything_is_compar
 	char position[200];
 	size_t bytes;
 
-	cr_assert_eq(alone.ops->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
+	cr_assert_eq(alone.ops->feed->position(alone.state, position, sizeof position, &bytes), SHMETA_OK);
 	close_alone();
 	open_alone();
 	pgwire_arm(&peer, TOO_OLD, 1);
-	cr_assert_eq(alone.ops->resume(alone.state, position, bytes, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(alone.ops->feed->resume(alone.state, position, bytes, &alone.err), SHMETA_OK, "%s",
+	             alone.err.text);
 	recorder_clear(&alone.recorder);
 	await("changed list\n");
 	cr_expect_eq(alone.recorder.changed, 1);
@@ -678,7 +682,7 @@ Test(changefeed, it_is_refused_by_postgresql_with_what_there_is_instead, .init =
 	alone.ops = &backend_postgresql;
 	alone.state = calloc(1, alone.ops->state_bytes);
 	cr_assert_not_null(alone.state);
-	cr_expect_eq(alone.ops->open(alone.state, &alone.options, &alone.err), SHMETA_ERR_CONFIG);
+	cr_expect_eq(alone.ops->source->open(alone.state, &alone.options, &alone.err), SHMETA_ERR_CONFIG);
 	cr_expect_not_null(strstr(alone.err.text, "feed.changefeed"), "%s", alone.err.text);
 	cr_expect_not_null(strstr(alone.err.text, "change log"), "%s", alone.err.text);
 }

@@ -353,7 +353,7 @@ Test(cockroachdb, real_conflicts_of_a_serializable_server_are_outlived, .init = 
 /* ---- follower reads: the engine alone ------------------------------------------------------------------------------------------ */
 
 static struct {
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	void *state;
 	struct recorder recorder;
 	struct backend_error err;
@@ -380,13 +380,13 @@ static enum shmeta_status open_alone(const char *scheme, uint32_t follower_reads
 	cr_assert_not_null(alone.ops, "%s", alone.err.text);
 	alone.state = calloc(1, alone.ops->state_bytes);
 	cr_assert_not_null(alone.state);
-	return alone.ops->open(alone.state, &wanted, &alone.err);
+	return alone.ops->source->open(alone.state, &wanted, &alone.err);
 }
 
 static void close_alone(void)
 {
 	if (alone.state != NULL)
-		alone.ops->close(alone.state);
+		alone.ops->source->close(alone.state);
 	free(alone.state);
 	alone.state = NULL;
 }
@@ -416,7 +416,8 @@ static uint64_t load_alone(void)
 
 	recorder_clear(&alone.recorder);
 	alone.asked = 0;
-	cr_assert_eq(alone.ops->load(alone.state, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s", alone.err.text);
+	cr_assert_eq(alone.ops->source->load(alone.state, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s",
+	             alone.err.text);
 	cr_expect_eq(alone.recorder.order_error[0], 0, "%s", alone.recorder.order_error);
 	return pgwire_asked(&peer, "SET TRANSACTION AS OF SYSTEM TIME") - before;
 }
@@ -432,7 +433,7 @@ static void fetch_alone(struct backend_key key)
 {
 	key.tenant = rows_str(SHMETA_DEFAULT_TENANT);
 	recorder_clear(&alone.recorder);
-	cr_assert_eq(alone.ops->fetch(alone.state, &key, 1, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s",
+	cr_assert_eq(alone.ops->source->fetch(alone.state, &key, 1, &alone.recorder.sink, &alone.err), SHMETA_OK, "%s",
 	             alone.err.text);
 }
 
@@ -441,8 +442,8 @@ static void apply_alone(const struct shmeta_op *op)
 	struct backend_op wanted = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
 	struct shmeta_result result = {.status = SHMETA_OK};
 
-	cr_assert_eq(alone.ops->apply(alone.state, &wanted, 1, 1, &result, &alone.recorder.sink, &alone.err), SHMETA_OK,
-	             "%s", alone.err.text);
+	cr_assert_eq(alone.ops->writer->apply(alone.state, &wanted, 1, 1, &result, &alone.recorder.sink, &alone.err),
+	             SHMETA_OK, "%s", alone.err.text);
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 }
 
@@ -505,12 +506,12 @@ Test(cockroachdb, where_followers_refuse_a_load_reads_what_is_there_now, .init =
 	(void)load_alone();
 	cr_expect_eq(pgwire_hits(&peer, NO_FOLLOWERS), 1);
 	cr_expect_eq(alone.recorder.topics, 1);
-	alone.ops->describe(alone.state, about, sizeof about);
+	alone.ops->source->describe(alone.state, about, sizeof about);
 	cr_expect_not_null(strstr(about, "follower reads refused"), "%s", about);
 	pgwire_arm(&peer, NO_FOLLOWERS, PGWIRE_OFF);
 	followers_catch_up();
 	cr_expect_eq(load_alone(), 1);
-	alone.ops->describe(alone.state, about, sizeof about);
+	alone.ops->source->describe(alone.state, about, sizeof about);
 	cr_expect_null(strstr(about, "refused"), "%s", about);
 	/* Nor where it cannot say when that would be. */
 	pg_cluster_sql(sql, "DROP TABLE played.follower_time");
@@ -539,7 +540,7 @@ Test(cockroachdb, follower_reads_are_refused_by_postgresql_with_what_to_do_inste
 	alone.ops = &backend_postgresql;
 	alone.state = calloc(1, alone.ops->state_bytes);
 	cr_assert_not_null(alone.state);
-	cr_expect_eq(alone.ops->open(alone.state, &wanted, &alone.err), SHMETA_ERR_CONFIG);
+	cr_expect_eq(alone.ops->source->open(alone.state, &wanted, &alone.err), SHMETA_ERR_CONFIG);
 	cr_expect_not_null(strstr(alone.err.text, "source.read_uri"), "%s", alone.err.text);
 }
 

@@ -311,7 +311,7 @@ static void list_names(void)
 	const struct backend_sink sink = {.arg = &w.recorder, .key = on_name, .quarantine = w.recorder.sink.quarantine};
 
 	recorder_clear(&w.recorder);
-	cr_assert_eq(w.ops->load(w.state, &sink, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(w.ops->source->load(w.state, &sink, &w.err), SHMETA_OK, "%s", w.err.text);
 }
 
 static void lists_names(enum world_engine engine)
@@ -343,7 +343,7 @@ static void lists_names(enum world_engine engine)
 	cr_expect_eq(w.recorder.changed, 0, "%s: %s", world_names[engine], recorder_text(&w.recorder));
 	world_watermark(&w, NULL, "a", 0, 7);
 	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text);
-	if ((w.ops->capabilities(w.state) & BACKEND_HAS_FEED) != 0)
+	if (world_has_feed(&w))
 		cr_expect_gt(w.recorder.changed, 0, "%s", world_names[engine]);
 
 	/* A row alone, also beside keys that are not. */

@@ -122,7 +122,7 @@ Test(postgres, sixteen_writers_that_hold_and_roll_back_miss_nothing_and_double_n
 		int changed = 0;
 
 		more = race.writing > 0;
-		ok(w->ops->changes(w->state, &w->recorder.sink, &changed, &lag_ns, &w->err));
+		ok(w->ops->feed->changes(w->state, &w->recorder.sink, &changed, &lag_ns, &w->err));
 	}
 	for (int i = 0; i < WRITERS; i++)
 		pthread_join(threads[i], NULL);
@@ -215,7 +215,7 @@ Test(postgres, a_disabled_trigger_is_noticed_and_mended_where_that_is_allowed)
 	disable_trigger(w);
 	w->options.manage_schema = 0;
 	world_open(w);
-	cr_expect_eq(w->ops->capabilities(w->state) & BACKEND_HAS_FEED, 0);
+	cr_expect_not(world_has_feed(w));
 	world_watermark(w, NULL, "t", 0, 9);
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0);
@@ -240,7 +240,7 @@ Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 	begin(w);
 	world_topic(w, NULL, "t", 1, -1, NULL);
 	ok(world_load(w));
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 	for (uint64_t i = 1; i <= 20; i++)
 		world_watermark(w, NULL, "t", 0, i);
 	cr_expect_geq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 20);
@@ -251,10 +251,10 @@ Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 	ok(world_changes(w));
 	/* But for the last one, by which the log is known again. */
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 1);
-	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 	world_watermark(w, NULL, "t", 0, 30);
-	ok(w->ops->resume(w->state, position, bytes, &w->err));
+	ok(w->ops->feed->resume(w->state, position, bytes, &w->err));
 	ok(world_changes(w));
 	has("changed partition 00000000-0000-0000-0000-000000000000 t/0");
 	world_free(w);
@@ -586,7 +586,7 @@ Test(postgres, a_role_that_may_only_select_reads_and_says_so)
 	             "consumer_offsets, agents, partition_leases TO reader");
 	memcpy(strstr(w->uri, "user=shmeta"), "user=reader", 11);
 	world_open(w);
-	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_HAS_FEED | BACKEND_READ_ONLY), BACKEND_READ_ONLY);
+	cr_expect(!world_writable(w) && !world_has_feed(w));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.topics, 1);
 	ok(world_changes(w));
@@ -598,7 +598,7 @@ Test(postgres, a_role_that_may_only_select_reads_and_says_so)
 
 static enum shmeta_status open_uri(const char *uri, struct backend_options options, struct backend_error *err)
 {
-	const struct backend_ops *ops = backend_find(uri, err);
+	const struct backend_engine *ops = backend_find(uri, err);
 	enum shmeta_status status = err->code;
 	void *state;
 
@@ -606,8 +606,8 @@ static enum shmeta_status open_uri(const char *uri, struct backend_options optio
 		return status;
 	options.uri = uri;
 	state = calloc(1, ops->state_bytes);
-	status = ops->open(state, &options, err);
-	ops->close(state);
+	status = ops->source->open(state, &options, err);
+	ops->source->close(state);
 	free(state);
 	return status;
 }
@@ -852,7 +852,7 @@ Test(postgres, where_it_is_asked_for_a_commit_wakes_us)
 	struct pollfd poller = {.events = POLLIN};
 
 	begin(w);
-	cr_expect_eq(w->ops->wake_fd(w->state), -1);
+	cr_expect_eq(w->ops->feed->wake_fd(w->state), -1);
 	world_close(w);
 	w->options.notify = 1;
 	world_open(w);
@@ -860,7 +860,7 @@ Test(postgres, where_it_is_asked_for_a_commit_wakes_us)
 	ok(world_load(w));
 	ok(world_changes(w));
 	for (uint64_t i = 1; i <= 3; i++) {
-		poller.fd = w->ops->wake_fd(w->state);
+		poller.fd = w->ops->feed->wake_fd(w->state);
 		cr_assert_geq(poller.fd, 0);
 		world_watermark(w, NULL, "t", 0, i);
 		cr_assert_eq(poll(&poller, 1, 10000), 1, "nothing came");

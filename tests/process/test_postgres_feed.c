@@ -29,7 +29,7 @@ static void expect_compared(struct world *w, const char *after)
 {
 	ok(world_changes(w));
 	cr_expect(recorder_has(&w->recorder, "changed list"), "%s: %s", after, recorder_text(&w->recorder));
-	cr_expect(pg_world_has_feed(w), "%s: %s", after, w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s: %s", after, w->ops->feed->trouble(w->state));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s: %s", after, recorder_text(&w->recorder));
 	world_watermark(w, NULL, "t", 1,
@@ -43,8 +43,8 @@ static void expect_no_feed(struct world *w, const char *because)
 {
 	ok(world_changes(w));
 	has("changed list");
-	cr_expect_not(pg_world_has_feed(w));
-	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), because), "%s", w->ops->feed_trouble(w->state));
+	cr_expect_not(world_has_feed(w));
+	cr_expect_not_null(strstr(w->ops->feed->trouble(w->state), because), "%s", w->ops->feed->trouble(w->state));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
 }
@@ -95,23 +95,23 @@ Test(postgres_feed, a_position_goes_on_only_on_what_it_rested_on)
 	size_t bytes = 0;
 
 	begin(w);
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 	world_close(w);
 	world_open(w);
-	ok(w->ops->resume(w->state, position, bytes, &w->err));
+	ok(w->ops->feed->resume(w->state, position, bytes, &w->err));
 	/* Missing when it is opened, and made anew then; away for a moment while nobody looked; made anew by somebody else. */
 	world_close(w);
 	world_sql(w, "DROP TRIGGER shmeta_topics_delete ON topics; UPDATE topics SET updated_at = 7");
 	world_open(w);
-	cr_expect(pg_world_has_feed(w));
-	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
+	cr_expect(world_has_feed(w));
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
 	ok(world_load(w));
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 	world_close(w);
 	world_sql(w, "ALTER TABLE topics DISABLE TRIGGER shmeta_topics_update; UPDATE topics SET updated_at = 8; "
 	             "ALTER TABLE topics ENABLE ALWAYS TRIGGER shmeta_topics_update");
 	world_open(w);
-	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
 	world_free(w);
 }
 
@@ -164,8 +164,8 @@ Test(postgres_feed, an_unlogged_table_is_compared_after_each_connection)
 	/* It may have been a crash. */
 	pg_world_end_sessions(w);
 	expect_compared(w, "connected anew");
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
-	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ABSENT);
 	world_free(w);
 }
 
@@ -181,8 +181,8 @@ Test(postgres_feed, a_table_that_becomes_a_part_or_gets_one_ends_the_feed_until_
 	expect_no_feed(w, "segments: partitioned, or with inheritance");
 	world_sql(w, "ALTER TABLE segments NO INHERIT all_segments");
 	ok(world_load(w));
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
-	cr_expect_str_eq(w->ops->feed_trouble(w->state), "");
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
+	cr_expect_str_eq(w->ops->feed->trouble(w->state), "");
 	world_sql(w, "CREATE TABLE more_segments () INHERITS (segments)");
 	expect_no_feed(w, "segments: partitioned, or with inheritance");
 	world_free(w);
@@ -204,8 +204,8 @@ Test(postgres_feed, a_partitioned_table_is_served_by_full_passes)
 		"CREATE TABLE segments_old PARTITION OF segments FOR VALUES FROM (0) TO (9999999999999)");
 	world_segment(w, NULL, "t", 0, 0, 9);
 	world_open(w);
-	cr_expect_not(pg_world_has_feed(w));
-	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "segments: partitioned"));
+	cr_expect_not(world_has_feed(w));
+	cr_expect_not_null(strstr(w->ops->feed->trouble(w->state), "segments: partitioned"));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.segments, 1);
 	raise_watermark(w, 5);
@@ -225,7 +225,7 @@ Test(postgres_feed, a_subscription_that_writes_a_table_ends_the_feed)
 	expect_no_feed(w, "segments: written by a subscription");
 	world_sql(w, "DELETE FROM pg_subscription_rel");
 	ok(world_load(w));
-	cr_expect(pg_world_has_feed(w));
+	cr_expect(world_has_feed(w));
 	world_free(w);
 }
 
@@ -242,7 +242,7 @@ Test(postgres_feed, row_security_that_concerns_this_role_ends_the_feed)
 	w->options.uri = uri;
 	world_open(w);
 	ok(world_load(w));
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	world_sql(w, "ALTER TABLE topics ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON topics USING (name = 't')");
 	expect_no_feed(w, "topics: row-level security");
 	world_close(w);
@@ -259,16 +259,16 @@ Test(postgres_feed, a_view_is_read_and_written_where_it_can_be_and_not_followed)
 	world_agent(w, "a", 5, NULL);
 	world_sql(w, "ALTER TABLE agents RENAME TO agents_kept; CREATE VIEW agents AS SELECT * FROM agents_kept");
 	world_open(w);
-	cr_expect_not(pg_world_has_feed(w));
-	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "agents: a view"));
-	cr_expect_eq(w->ops->capabilities(w->state) & BACKEND_READ_ONLY, 0);
+	cr_expect_not(world_has_feed(w));
+	cr_expect_not_null(strstr(w->ops->feed->trouble(w->state), "agents: a view"));
+	cr_expect(world_writable(w));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.agents, 1);
 	raise_watermark(w, 6);
 	world_close(w);
 	world_sql(w, "DROP VIEW agents; CREATE MATERIALIZED VIEW agents AS SELECT DISTINCT * FROM agents_kept");
 	world_open(w);
-	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_READ_ONLY | BACKEND_HAS_FEED), BACKEND_READ_ONLY);
+	cr_expect(!world_writable(w) && !world_has_feed(w));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.agents, 1);
 	world_free(w);
@@ -372,7 +372,7 @@ Test(postgres_feed, a_server_that_was_set_back_and_has_grown_again_is_told_from_
 			world_watermark(w, NULL, "t", 0, 100 + i);
 		await_changes(w);
 		cr_expect_eq(w->changed, 1);
-		ok(w->ops->position(w->state, position, sizeof position, &bytes));
+		ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 		if (!live)
 			world_close(w);
 		PQfinish(w->pg);
@@ -392,7 +392,7 @@ Test(postgres_feed, a_server_that_was_set_back_and_has_grown_again_is_told_from_
 			                   told);
 		} else {
 			world_open(w);
-			cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ERR_CONFLICT);
+			cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ERR_CONFLICT);
 			cr_expect_not_null(strstr(w->err.text, "set back"), "%s", w->err.text);
 		}
 	}
@@ -411,14 +411,14 @@ Test(postgres_feed, a_database_that_was_made_anew_from_a_copy_is_another_history
 	snprintf(name, sizeof name, "%s", PQdb(w->pg));
 	app = w->pg;
 	w->pg = PQsetdbLogin(PQhost(app), NULL, NULL, NULL, "postgres", "shmeta", NULL);
-	ok(w->ops->position(w->state, position, sizeof position, &bytes));
+	ok(w->ops->feed->position(w->state, position, sizeof position, &bytes));
 	world_close(w);
 	PQfinish(app);
 	world_sql(w, "CREATE DATABASE %s_copy TEMPLATE %s", name, name);
 	world_sql(w, "DROP DATABASE %s", name);
 	world_sql(w, "ALTER DATABASE %s_copy RENAME TO %s", name, name);
 	world_open(w);
-	cr_expect_eq(w->ops->resume(w->state, position, bytes, &w->err), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes, &w->err), SHMETA_ERR_CONFLICT);
 	cr_expect_not_null(strstr(w->err.text, "another database"), "%s", w->err.text);
 	world_free(w);
 }
@@ -430,7 +430,7 @@ static enum shmeta_status try_write(struct world *w, const char *topic)
 	const struct backend_op op = {rows_str(SHMETA_DEFAULT_TENANT), &create};
 	struct shmeta_result result = {.status = SHMETA_OK};
 
-	return w->ops->apply(w->state, &op, 1, 5000, &result, &w->recorder.sink, &w->err);
+	return w->ops->writer->apply(w->state, &op, 1, 5000, &result, &w->recorder.sink, &w->err);
 }
 
 /* Between the exchange and the next changes(), or load(), nobody knows yet that it is another one. */
@@ -461,7 +461,7 @@ Test(postgres_feed, nothing_is_done_in_a_database_before_it_was_said_that_it_is_
 			cr_expect_not_null(strstr(w->err.text, "it is looked at before anything is done in it"), "%s",
 			                   w->err.text);
 			cr_expect_eq(world_fetch(w, &key, 1), SHMETA_ERR_SOURCE);
-			cr_expect_eq(w->ops->objects(w->state, &list, NULL, NULL, &w->err), SHMETA_ERR_SOURCE);
+			cr_expect_eq(w->ops->admin->objects(w->state, &list, NULL, NULL, &w->err), SHMETA_ERR_SOURCE);
 		}
 		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM topics WHERE name = 'lost'"), 0);
 		ok(mode == 0 ? world_changes(w) : world_load(w));
@@ -486,9 +486,9 @@ Test(postgres_feed, what_was_begun_is_not_done_in_another_database)
 		begin(w);
 		ok(try_write(w, "first"));
 		ok(world_changes(w));
-		ok(w->ops->start(w->state, &op, 1, 5000, &result, &w->err));
+		ok(w->ops->writer->start(w->state, &op, 1, 5000, &result, &w->err));
 		if (begun == 0) {
-			ok(w->ops->finish(w->state, &w->recorder.sink, &w->err));
+			ok(w->ops->writer->finish(w->state, &w->recorder.sink, &w->err));
 			world_sql(w, "DELETE FROM topics WHERE name = 'lost'");
 			ok(world_changes(w));
 		}
@@ -519,12 +519,13 @@ Test(postgres_feed, what_was_begun_is_not_done_in_another_database)
 		PQfinish(w->pg);
 		w->pg = PQsetdbLogin(host, NULL, NULL, NULL, name, "shmeta", NULL);
 		for (int again = 0; again < 2; again++) {
-			enum shmeta_status status = begun == 1 && again == 0
-			                                    ? SHMETA_OK
-			                                    : w->ops->start(w->state, &op, 1, 5000, &result, &w->err);
+			enum shmeta_status status =
+				begun == 1 && again == 0
+					? SHMETA_OK
+					: w->ops->writer->start(w->state, &op, 1, 5000, &result, &w->err);
 
 			if (status == SHMETA_OK)
-				status = w->ops->finish(w->state, &w->recorder.sink, &w->err);
+				status = w->ops->writer->finish(w->state, &w->recorder.sink, &w->err);
 			cr_expect_eq(status, SHMETA_ERR_SOURCE, "%d %d: %d %s", begun, again, status, w->err.text);
 			cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM topics WHERE name = 'lost'"), 0, "%d %d",
 			             begun, again);
@@ -560,7 +561,7 @@ Test(postgres_feed, nothing_is_made_where_the_role_is_led_to_later)
 	world_sql(w, "ALTER DATABASE %s RESET search_path", PQdb(w->pg));
 	pg_world_end_sessions(w);
 	ok(world_load(w));
-	cr_expect(pg_world_has_feed(w));
+	cr_expect(world_has_feed(w));
 	cr_expect_eq(w->recorder.topics, 1);
 	world_free(w);
 }
@@ -580,7 +581,7 @@ Test(postgres_feed, tables_are_made_only_where_that_is_asked_for)
 	w->options.manage_schema = 0;
 	world_open(w);
 	cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 7);
-	cr_expect_not(pg_world_has_feed(w));
+	cr_expect_not(world_has_feed(w));
 	world_free(w);
 }
 
@@ -596,7 +597,7 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	before = world_sql_number(w, "SELECT sum(oid::int8) FROM pg_trigger WHERE tgname LIKE 'shmeta_%'");
 	world_sql(w, "UPDATE shmeta_meta SET value = 'v99 0123456789abcdef' WHERE name = 'schema'");
 	world_open(w);
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	ok(world_load(w));
 	ok(world_changes(w));
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
@@ -606,7 +607,7 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	expect_no_feed(w, "shmeta_topics_insert");
 	world_sql(w, "UPDATE shmeta_meta SET value = '0123456789abcdef' WHERE name = 'schema'");
 	ok(world_load(w));
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	cr_expect_eq(
 		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v1 %'"), 1);
 	world_free(w);
@@ -624,8 +625,8 @@ Test(postgres_feed, what_stands_in_the_way_of_making_it_does_not_stand_in_the_wa
 		"'BEGIN RAISE EXCEPTION ''not today''; END'; CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION "
 		"no_ddl()");
 	world_open(w);
-	cr_expect_not(pg_world_has_feed(w));
-	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), "not today"), "%s", w->ops->feed_trouble(w->state));
+	cr_expect_not(world_has_feed(w));
+	cr_expect_not_null(strstr(w->ops->feed->trouble(w->state), "not today"), "%s", w->ops->feed->trouble(w->state));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.topics, 1);
 	world_free(w);

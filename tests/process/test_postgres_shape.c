@@ -59,7 +59,7 @@ Test(postgres_shape, a_number_that_is_no_integer_costs_its_row_and_no_other)
 		world_sql(w, "UPDATE partitions SET high_watermark = 3");
 		world_sql(w, "ALTER TABLE partitions ALTER high_watermark TYPE %s", types[t]);
 		world_open(w);
-		cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+		cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 		ok(world_load(w));
 		cr_expect_eq(w->recorder.partitions, 2);
 		for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
@@ -141,8 +141,8 @@ Test(postgres_shape, every_column_of_numbers_may_hold_what_is_none)
 		PQreset(w->pg);
 		world_sql(w, "UPDATE %s SET %s = 'NaN'", table, column);
 		world_open(w);
-		cr_expect_eq(pg_world_has_feed(w), !columns[i].key, "%s.%s: %s", table, column,
-		             w->ops->feed_trouble(w->state));
+		cr_expect_eq(world_has_feed(w), !columns[i].key, "%s.%s: %s", table, column,
+		             w->ops->feed->trouble(w->state));
 		ok(world_load(w));
 		cr_expect_geq(w->recorder.quarantined, 1, "%s.%s: %s", table, column, recorder_text(&w->recorder));
 		world_close(w);
@@ -189,7 +189,7 @@ Test(postgres_shape, domains_and_other_spellings_of_texts_and_integers_are_read)
 		"high_watermark TYPE high; ALTER TABLE segments ALTER id TYPE VARCHAR(80); ALTER TABLE agents ALTER metadata TYPE "
 		"JSON USING '{}'; ALTER TABLE segments ALTER partition_id TYPE BIGINT");
 	world_open(w);
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	ok(world_load(w));
 	cr_expect_eq(w->recorder.partitions, 2);
 	add_segment(w, 0);
@@ -280,7 +280,7 @@ Test(postgres_shape, a_schema_may_be_called_anything)
 		          name, name, PQdb(w->pg), name);
 		w->options.notify = 1;
 		world_open(w);
-		cr_expect(pg_world_has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
+		cr_expect(world_has_feed(w), "%s: %s", name, w->ops->feed->trouble(w->state));
 		world_topic(w, NULL, "t", 1, -1, NULL);
 		ok(world_load(w));
 		add_segment(w, 0);
@@ -291,7 +291,7 @@ Test(postgres_shape, a_schema_may_be_called_anything)
 		has("changed partition 00000000-0000-0000-0000-000000000000 t/0");
 		world_close(w);
 		world_open(w);
-		cr_expect(pg_world_has_feed(w), "%s: %s", name, w->ops->feed_trouble(w->state));
+		cr_expect(world_has_feed(w), "%s: %s", name, w->ops->feed->trouble(w->state));
 		world_free(w);
 	}
 }
@@ -334,8 +334,8 @@ static enum shmeta_status put_segment(struct world *w, const char *id, uint64_t 
 	                                       .id = rows_str(id),
 	                                       .s3_bucket = rows_str("b"),
 	                                       .s3_key = rows_str("k")};
-	cr_assert_eq(w->ops->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err), SHMETA_OK, "%s",
-	             w->err.text);
+	cr_assert_eq(w->ops->writer->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err), SHMETA_OK,
+	             "%s", w->err.text);
 	return result.status;
 }
 
@@ -432,7 +432,7 @@ Test(postgres_shape, nothing_depends_on_what_a_role_or_a_database_sets)
 	for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
 		world_sql(w, "ALTER DATABASE %s SET %s", PQdb(w->pg), settings[i]);
 	world_open(w);
-	cr_expect(pg_world_has_feed(w), "%s", w->ops->feed_trouble(w->state));
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	/* As long as an idle session would live. */
 	world_sql(w, "RESET ALL; SET statement_timeout = 0");
 	world_sql(w, "SELECT pg_sleep(0.3)");

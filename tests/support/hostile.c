@@ -162,7 +162,7 @@ static void apply(struct world *world, const struct shmeta_op *ops, size_t count
 	cr_assert_leq(count, sizeof op / sizeof op[0]);
 	for (size_t i = 0; i < count; i++)
 		op[i] = (struct backend_op){{SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, &ops[i]};
-	status = world->ops->apply(world->state, op, count, HOSTILE_NOW_MS, results, &sink, &world->err);
+	status = world->ops->writer->apply(world->state, op, count, HOSTILE_NOW_MS, results, &sink, &world->err);
 	cr_assert_eq(status, SHMETA_OK, "%s: %s", world_names[world->engine], world->err.text);
 }
 

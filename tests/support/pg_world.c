@@ -33,17 +33,12 @@ void pg_world_follow(struct world *w)
 	cr_expect_eq(w->changed, 0, "%s", recorder_text(&w->recorder));
 }
 
-bool pg_world_has_feed(struct world *w)
-{
-	return (w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0;
-}
-
 void pg_world_apply(struct world *w, struct shmeta_op *op)
 {
 	struct backend_op one = {.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = op};
 	struct shmeta_result result = {.status = SHMETA_OK};
 
-	ok(w->ops->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err));
+	ok(w->ops->writer->apply(w->state, &one, 1, 1000, &result, &w->recorder.sink, &w->err));
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 }
 

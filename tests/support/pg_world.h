@@ -17,7 +17,6 @@
 void pg_world_make(struct world *w);
 /* Load it, and follow it from there: nothing has changed meanwhile. */
 void pg_world_follow(struct world *w);
-bool pg_world_has_feed(struct world *w);
 /* One operation, with success. */
 void pg_world_apply(struct world *w, struct shmeta_op *op);
 /* End all sessions of the database but the application's. */

@@ -148,7 +148,7 @@ enum shmeta_status world_try_open(struct world *world)
 	world->state = calloc(1, world->ops->state_bytes);
 	if (world->state == NULL)
 		die("no memory for a state");
-	status = world->ops->open(world->state, &world->options, &world->err);
+	status = world->ops->source->open(world->state, &world->options, &world->err);
 	if (status == SHMETA_OK && world->engine == WORLD_SQLITE_NEW && world->app == NULL)
 		app_open(world, NULL);
 	return status;
@@ -163,7 +163,7 @@ void world_open(struct world *world)
 void world_close(struct world *world)
 {
 	if (world->state != NULL)
-		world->ops->close(world->state);
+		world->ops->source->close(world->state);
 	free(world->state);
 	world->state = NULL;
 }
@@ -193,27 +193,38 @@ void world_free(struct world *world)
 enum shmeta_status world_load(struct world *world)
 {
 	recorder_clear(&world->recorder);
-	return world->ops->load(world->state, &world->recorder.sink, &world->err);
+	return world->ops->source->load(world->state, &world->recorder.sink, &world->err);
 }
 
 enum shmeta_status world_changes(struct world *world)
 {
 	recorder_clear(&world->recorder);
 	world->changed = -1;
-	return world->ops->changes(world->state, &world->recorder.sink, &world->changed, &world->lag_ns, &world->err);
+	return world->ops->feed->changes(world->state, &world->recorder.sink, &world->changed, &world->lag_ns,
+	                                 &world->err);
+}
+
+bool world_has_feed(struct world *world)
+{
+	return backend_feed_kind(world->ops, world->state) == BACKEND_FEED_KEYS;
+}
+
+bool world_writable(struct world *world)
+{
+	return backend_writable(world->ops, world->state) != 0;
 }
 
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count)
 {
 	recorder_clear(&world->recorder);
-	return world->ops->fetch(world->state, keys, count, &world->recorder.sink, &world->err);
+	return world->ops->source->fetch(world->state, keys, count, &world->recorder.sink, &world->err);
 }
 
 struct backend_counters world_counters(struct world *world)
 {
 	struct backend_counters counters;
 
-	world->ops->counters(world->state, &counters);
+	world->ops->source->counters(world->state, &counters);
 	return counters;
 }
 

@@ -35,7 +35,7 @@ struct world {
 	struct memory_db *memory;
 	sqlite3 *app;
 	PGconn *pg; /* the application's connection, where it is PostgreSQL */
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	struct backend_options options;
 	void *state; /* NULL: closed */
 	struct backend_error err;
@@ -62,6 +62,8 @@ enum shmeta_status world_load(struct world *world);
 enum shmeta_status world_changes(struct world *world);
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count);
 struct backend_counters world_counters(struct world *world);
+bool world_has_feed(struct world *world); /* that names keys */
+bool world_writable(struct world *world);
 
 /* ---- the application. tenant NULL: the default one --------------------------------------------------------------------------- */
 

@@ -57,7 +57,8 @@ void sqlite_world_apply(struct world *w, const struct shmeta_op *op, size_t coun
 	cr_assert(ops != NULL && results != NULL);
 	for (size_t i = 0; i < count; i++)
 		ops[i] = (struct backend_op){rows_str(SHMETA_DEFAULT_TENANT), &op[i]};
-	cr_assert_eq(w->ops->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->writer->apply(w->state, ops, count, 5000, results, &sink, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
 	for (size_t i = 0; i < count; i++)
 		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
 	free(ops);

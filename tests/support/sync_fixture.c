@@ -524,15 +524,15 @@ char *fixture_source_text(struct fixture *f)
 	                                  .lease = src_lease,
 	                                  .quarantine = src_quarantine,
 	                                  .progress = src_progress};
-	const struct backend_ops *ops = backend_find(f->options.source.uri, &err);
+	const struct backend_engine *ops = backend_find(f->options.source.uri, &err);
 
 	cr_assert_not_null(ops, "%s", err.text);
 	void *state = calloc(1, ops->state_bytes);
 
 	cr_assert_not_null(state);
-	cr_assert_eq(ops->open(state, &f->options.source, &err), SHMETA_OK, "%s", err.text);
-	cr_assert_eq(ops->load(state, &sink, &err), SHMETA_OK, "%s", err.text);
-	ops->close(state);
+	cr_assert_eq(ops->source->open(state, &f->options.source, &err), SHMETA_OK, "%s", err.text);
+	cr_assert_eq(ops->source->load(state, &sink, &err), SHMETA_OK, "%s", err.text);
+	ops->source->close(state);
 	free(state);
 	return finish(&t);
 }

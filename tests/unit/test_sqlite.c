@@ -130,7 +130,7 @@ Test(sqlite, a_schema_that_is_not_managed_is_not_touched)
 	w.options.manage_schema = 0;
 	world_open(&w);
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
-	cr_expect_eq(w.ops->capabilities(w.state) & (BACKEND_HAS_FEED | BACKEND_HAS_HINT), BACKEND_HAS_HINT);
+	cr_expect_eq(backend_feed_kind(w.ops, w.state), BACKEND_FEED_HINT);
 	ok(world_load(&w));
 	ok(world_changes(&w));
 	cr_expect_eq(w.changed, 0);
@@ -142,8 +142,8 @@ Test(sqlite, a_schema_that_is_not_managed_is_not_touched)
 	/* There is no position in a hint. */
 	char position[128];
 	size_t bytes;
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 	world_free(&w);
 }
 
@@ -258,7 +258,8 @@ Test(sqlite, read_only_never_writes)
 	cr_assert_eq(stat(w.path, &before), 0);
 	w.options.read_only = 1;
 	world_open(&w);
-	cr_expect_eq(w.ops->capabilities(w.state), BACKEND_HAS_HINT | BACKEND_READ_ONLY);
+	cr_expect_eq(backend_feed_kind(w.ops, w.state), BACKEND_FEED_HINT);
+	cr_expect_not(world_writable(&w));
 	ok(world_load(&w));
 	cr_expect_eq(w.recorder.topics, 1);
 	struct backend_key key = segments_of("t", 0);
@@ -282,8 +283,7 @@ Test(sqlite, read_only_uses_a_feed_that_somebody_else_made)
 	world_close(&w);
 	w.options.read_only = 1;
 	world_open(&w);
-	cr_expect_eq(w.ops->capabilities(w.state) & (BACKEND_HAS_FEED | BACKEND_READ_ONLY),
-	             BACKEND_HAS_FEED | BACKEND_READ_ONLY);
+	cr_expect(world_has_feed(&w) && !world_writable(&w));
 	ok(world_load(&w));
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_changes(&w));
@@ -308,7 +308,7 @@ static int as_stranger(struct world *w, bool folder_writable, const char *expect
 		if (expected == NULL) {
 			if (world_try_open(w) != SHMETA_OK)
 				failed = 1;
-			else if ((w->ops->capabilities(w->state) & BACKEND_READ_ONLY) == 0)
+			else if (world_writable(w))
 				failed = 2;
 			else if (world_load(w) != SHMETA_OK || w->recorder.topics != 1)
 				failed = 3;
@@ -387,8 +387,8 @@ Test(sqlite, a_file_put_in_its_place_is_noticed_at_once)
 	world_topic(&w, NULL, "old", 1, -1, NULL);
 	world_open(&w);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
-	uint64_t fingerprint = w.ops->fingerprint(w.state);
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
+	uint64_t fingerprint = w.ops->source->fingerprint(w.state);
 	copy_with(&w, "copy.db", "DELETE FROM topics; INSERT INTO topics VALUES('new', 1, NULL, 1, 1, '{}')");
 	snprintf(copy, sizeof copy, "%s/copy.db", w.dir);
 	ok(world_changes(&w));
@@ -396,8 +396,8 @@ Test(sqlite, a_file_put_in_its_place_is_noticed_at_once)
 	cr_assert_eq(rename(copy, w.path), 0);
 	ok(world_changes(&w));
 	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
-	cr_expect_eq(w.ops->fingerprint(w.state), fingerprint, "a restored copy is the same source");
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT,
+	cr_expect_eq(w.ops->source->fingerprint(w.state), fingerprint, "a restored copy is the same source");
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT,
 	             "vacuumed: it may lack what was logged");
 	ok(world_load(&w));
 	has("topic 00000000-0000-0000-0000-000000000000 new ");
@@ -440,14 +440,14 @@ Test(sqlite, another_database_in_its_place_has_another_fingerprint)
 	world_make(&other, WORLD_SQLITE_LATER);
 	world_open(&w);
 	ok(world_load(&w));
-	uint64_t fingerprint = w.ops->fingerprint(w.state);
+	uint64_t fingerprint = w.ops->source->fingerprint(w.state);
 	sqlite3_close(other.app);
 	other.app = NULL;
 	cr_assert_eq(rename(other.path, w.path), 0);
 	ok(world_changes(&w));
 	has("changed list");
-	cr_expect_neq(w.ops->fingerprint(w.state), fingerprint);
-	cr_expect((w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS) != 0, "its shape is looked at anew");
+	cr_expect_neq(w.ops->source->fingerprint(w.state), fingerprint);
+	cr_expect(((const struct sqlite_state *)w.state)->shape.timestamps, "its shape is looked at anew");
 	world_free(&other);
 	world_free(&w);
 }
@@ -545,7 +545,7 @@ Test(sqlite, a_log_that_was_dropped_or_emptied_is_noticed)
 	world_open(&w);
 	world_topic(&w, NULL, "a", 1, -1, NULL);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	world_sql(&w, "DELETE FROM shmeta_changes");
 	ok(world_changes(&w));
 	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
@@ -555,17 +555,17 @@ Test(sqlite, a_log_that_was_dropped_or_emptied_is_noticed)
 	ok(world_changes(&w));
 	ok(world_load(&w));
 	cr_expect_eq(w.recorder.topics, 2);
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
 	says("change log");
 	/* Gone altogether, triggers and all: made again, with another identity. */
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	ok(sqlite_remove_managed(w.state, &w.err));
 	cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 0);
 	world_sql(&w, "INSERT INTO topics VALUES('c', 1, NULL, 1, 1, '{}')");
 	ok(world_changes(&w));
 	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
 	cr_expect_gt(world_sql_number(&w, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'shmeta%'"), 20);
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
 	world_free(&w);
 }
 
@@ -598,7 +598,6 @@ Test(sqlite, columns_that_come_later_are_used)
 	world_segment(&w, NULL, "t", 0, 0, 9);
 	world_open(&w);
 	ok(world_load(&w));
-	cr_expect_eq(w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS, 0);
 	world_sql(&w, "ALTER TABLE segments ADD COLUMN min_timestamp INTEGER NOT NULL DEFAULT 0; "
 	              "ALTER TABLE segments ADD COLUMN max_timestamp INTEGER NOT NULL DEFAULT 0; "
 	              "UPDATE segments SET min_timestamp = 3, max_timestamp = 4");
@@ -606,7 +605,6 @@ Test(sqlite, columns_that_come_later_are_used)
 	has("changed list");
 	ok(world_load(&w));
 	has("times=3..4");
-	cr_expect_eq(w.ops->capabilities(w.state) & BACKEND_TIMESTAMPS, BACKEND_TIMESTAMPS);
 	world_free(&w);
 }
 
@@ -794,12 +792,12 @@ Test(sqlite, a_follower_that_the_log_no_longer_reaches_is_told_everything)
 	world_topic(&w, NULL, "t", 3, -1, NULL);
 	world_open(&w);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	stuff_log(&w, 20);
 	world_sql(&w, "DELETE FROM shmeta_changes WHERE seq <= 10");
 	ok(world_changes(&w));
 	cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 	world_free(&w);
 }
 
@@ -853,7 +851,7 @@ Test(sqlite, two_followers_of_one_file_both_see_everything)
 	world_open(&second);
 	ok(world_load(&w));
 	ok(world_load(&second));
-	cr_expect_eq(w.ops->fingerprint(w.state), second.ops->fingerprint(second.state));
+	cr_expect_eq(w.ops->source->fingerprint(w.state), second.ops->source->fingerprint(second.state));
 	for (int i = 0; i < 20; i++) {
 		char name[20];
 
@@ -1080,7 +1078,7 @@ Test(sqlite, a_log_without_names_is_made_anew)
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	world_close(&w);
 	world_sql(&w,
 	          "DROP TABLE shmeta_changes; CREATE TABLE shmeta_changes(seq INTEGER PRIMARY KEY AUTOINCREMENT, class "
@@ -1090,7 +1088,7 @@ Test(sqlite, a_log_without_names_is_made_anew)
 	cr_expect_eq(
 		world_sql_number(&w, "SELECT count(*) FROM pragma_table_info('shmeta_changes') WHERE name = 'name'"),
 		1);
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 	ok(world_load(&w));
 	world_group(&w, NULL, "g");
 	ok(world_changes(&w));
@@ -1109,12 +1107,12 @@ Test(sqlite, what_was_written_and_not_shown_before_the_end_is_read_by_key_at_the
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	op = sqlite_world_add(0, 0, id);
 	sqlite_world_apply(&w, &op, 1);
 	world_close(&w);
 	world_open(&w);
-	ok(w.ops->resume(w.state, position, bytes, &w.err));
+	ok(w.ops->feed->resume(w.state, position, bytes, &w.err));
 	ok(world_changes(&w));
 	cr_expect_eq(w.recorder.changed, 1, "%s", recorder_text(&w.recorder));
 	has("t/0 0..0");
@@ -1423,7 +1421,7 @@ Test(sqlite, nothing_is_missed_between_load_and_changes_while_others_write)
 				             3);
 				recorder_init(&fetched);
 				fetched.quiet = 1;
-				ok(w.ops->fetch(w.state, &key, 1, &fetched.sink, &w.err));
+				ok(w.ops->source->fetch(w.state, &key, 1, &fetched.sink, &w.err));
 				seen += fetched.segments;
 				recorder_free(&fetched);
 			}
@@ -1550,7 +1548,7 @@ Test(sqlite, a_commit_that_is_seen_late_wakes_again)
 	world_open(&w);
 	ok(world_load(&w));
 	ok(world_changes(&w));
-	poller.fd = w.ops->wake_fd(w.state);
+	poller.fd = w.ops->feed->wake_fd(w.state);
 	while (poll(&poller, 1, 200) > 0)
 		ok(world_changes(&w));
 	/* Bytes in the -wal that are no commit yet, as between the write and its publication. */

@@ -48,7 +48,7 @@ static enum shmeta_status add_segments(uint64_t base)
 		op[i] = sqlite_world_add(i % 4, base + i / 4 * 10, id[i]);
 		ops[i] = (struct backend_op){rows_str(SHMETA_DEFAULT_TENANT), &op[i]};
 	}
-	return w.ops->apply(w.state, ops, BATCH, 5000, results, &sink, &w.err);
+	return w.ops->writer->apply(w.state, ops, BATCH, 5000, results, &sink, &w.err);
 }
 
 /* Nothing of what was refused is there; what was there is read. */
@@ -106,12 +106,12 @@ Test(sqlite_room, without_room_for_a_change_log_rows_are_read_and_the_log_is_mad
 	status = world_try_open(&w);
 	limit_files(RLIM_INFINITY);
 	ok(status);
-	cr_expect_eq(w.ops->capabilities(w.state) & BACKEND_HAS_FEED, 0);
-	cr_expect_not_null(strstr(w.ops->feed_trouble(w.state), "could not be made"), "%s",
-	                   w.ops->feed_trouble(w.state));
+	cr_expect_not(world_has_feed(&w));
+	cr_expect_not_null(strstr(w.ops->feed->trouble(w.state), "could not be made"), "%s",
+	                   w.ops->feed->trouble(w.state));
 	ok(world_load(&w));
 	cr_expect_eq(w.recorder.topics, 1);
-	cr_expect_neq(w.ops->capabilities(w.state) & BACKEND_HAS_FEED, 0, "a pass tries again");
-	cr_expect_str_eq(w.ops->feed_trouble(w.state), "");
+	cr_expect(world_has_feed(&w), "a pass tries again");
+	cr_expect_str_eq(w.ops->feed->trouble(w.state), "");
 	world_free(&w);
 }

@@ -92,7 +92,7 @@ static enum shmeta_status try_write(struct world *w)
 	size_t told = 0;
 	const struct backend_sink sink = {.arg = &told, .changed = sqlite_world_own_changed};
 
-	return w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err);
+	return w->ops->writer->apply(w->state, &op, 1, 5000, &result, &sink, &w->err);
 }
 
 Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is_removed)
@@ -163,7 +163,7 @@ Test(sqlite_source, nothing_is_done_in_a_file_before_it_was_said_that_it_is_anot
 			says("another file is at");
 			cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_SOURCE);
 			says("it is looked at before anything is done in it");
-			cr_expect_eq(w.ops->objects(w.state, &list, NULL, NULL, &w.err), SHMETA_ERR_SOURCE);
+			cr_expect_eq(w.ops->admin->objects(w.state, &list, NULL, NULL, &w.err), SHMETA_ERR_SOURCE);
 		}
 		cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
 		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments"), 1, "it was written to");
@@ -321,7 +321,7 @@ Test(sqlite_source, a_log_that_was_rolled_back_and_has_grown_again_is_not_follow
 		world_sql(&w, "VACUUM INTO '%s'", copy);
 		world_topic(&w, NULL, "lost", 1, -1, NULL);
 		ok(world_changes(&w));
-		ok(w.ops->position(w.state, position, sizeof position, &bytes));
+		ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 		if (!live)
 			world_close(&w);
 		cr_assert_eq(sqlite3_open(copy, &backup), SQLITE_OK);
@@ -347,7 +347,7 @@ Test(sqlite_source, a_log_that_was_rolled_back_and_has_grown_again_is_not_follow
 			cr_expect_eq(w.changed, 0, "once");
 		} else {
 			world_open(&w);
-			cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
+			cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ERR_CONFLICT);
 			says("an earlier state was restored");
 		}
 		world_free(&w);
@@ -366,18 +366,18 @@ Test(sqlite_source, a_feed_that_had_to_be_mended_is_not_gone_on_with)
 	world_open(&w);
 	world_topic(&w, NULL, "t", 1, -1, NULL);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 	world_close(&w);
 	world_sql(&w, "DROP TRIGGER shmeta_topics_delete; DELETE FROM topics");
 	world_open(&w);
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 	/* Another daemon, which finds everything in its place again. */
 	world_close(&w);
 	world_open(&w);
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 	ok(world_load(&w));
-	ok(w.ops->position(w.state, position, sizeof position, &bytes));
-	cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_OK);
+	ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
+	cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_OK);
 	world_free(&w);
 }
 
@@ -395,7 +395,7 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 		world_open(&w);
 		world_topic(&w, NULL, "t", 1, -1, NULL);
 		ok(world_load(&w));
-		ok(w.ops->position(w.state, position, sizeof position, &bytes));
+		ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
 		if (!live)
 			world_close(&w);
 		cr_assert_eq(sqlite3_prepare_v2(w.app,
@@ -412,7 +412,7 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 			cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
 		} else {
 			world_open(&w);
-			cr_expect_eq(w.ops->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+			cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
 		}
 		world_free(&w);
 	}
@@ -470,7 +470,7 @@ Test(sqlite_source, every_row_that_a_replace_removes_is_named)
 		world_sql(&w, "%s", cases[i].index);
 		ok(world_changes(&w));
 		ok(world_load(&w));
-		cr_expect((w.ops->capabilities(w.state) & BACKEND_HAS_FEED) != 0, "%s", w.ops->feed_trouble(w.state));
+		cr_expect(world_has_feed(&w), "%s", w.ops->feed->trouble(w.state));
 		world_sql(&w, "%s", cases[i].replace);
 		ok(world_changes(&w));
 		cr_expect_not(recorder_has(&w.recorder, "changed list"), "case %zu", i);
@@ -510,10 +510,9 @@ Test(sqlite_source, a_segment_that_replaces_a_slice_is_none)
 
 static void has_no_feed(struct world *w, const char *why)
 {
-	cr_expect_eq(w->ops->capabilities(w->state) & (BACKEND_HAS_FEED | BACKEND_HAS_HINT), BACKEND_HAS_HINT, "%s",
-	             why);
-	cr_expect_not_null(strstr(w->ops->feed_trouble(w->state), why), "no '%s' in: %s", why,
-	                   w->ops->feed_trouble(w->state));
+	cr_expect_eq(backend_feed_kind(w->ops, w->state), BACKEND_FEED_HINT, "%s", why);
+	cr_expect_not_null(strstr(w->ops->feed->trouble(w->state), why), "no '%s' in: %s", why,
+	                   w->ops->feed->trouble(w->state));
 }
 
 Test(sqlite_source, what_a_feed_cannot_cover_is_said_and_everything_is_compared)
@@ -539,7 +538,7 @@ Test(sqlite_source, what_a_feed_cannot_cover_is_said_and_everything_is_compared)
 			world_open(&w);
 			world_topic(&w, NULL, "t", 1, -1, NULL);
 			ok(world_load(&w));
-			cr_expect_str_eq(w.ops->feed_trouble(w.state), "");
+			cr_expect_str_eq(w.ops->feed->trouble(w.state), "");
 			if (!live)
 				world_close(&w);
 			world_sql(&w, "%s", cases[i].sql);
@@ -605,8 +604,8 @@ static enum shmeta_status schema(struct world *w, enum backend_schema_verb verb,
 
 	cr_assert_not_null(state);
 	told->text[0] = '\0';
-	status = w->ops->schema(state, &w->options, verb, 0, on_line, told, &w->err);
-	w->ops->close(state);
+	status = w->ops->admin->schema(state, &w->options, verb, 0, on_line, told, &w->err);
+	w->ops->source->close(state);
 	free(state);
 	return status;
 }
@@ -677,7 +676,8 @@ static int64_t next_epoch(struct world *w)
 	size_t told = 0;
 	const struct backend_sink sink = {.arg = &told, .changed = sqlite_world_own_changed};
 
-	cr_assert_eq(w->ops->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s", w->err.text);
+	cr_assert_eq(w->ops->writer->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), SHMETA_OK, "%s",
+	             w->err.text);
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
 	return (int64_t)result.lease.epoch;
 }
@@ -860,13 +860,13 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 		}                                                                           \
 	} while (0)
 #define NEXT() MUST(write(told, "", 1) == 1 && read(steps, &step, 1) == 1)
-#define READ_ONLY() ((w->ops->capabilities(w->state) & BACKEND_READ_ONLY) != 0)
+#define READ_ONLY() (!world_writable(w))
 	MUST(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
 	MUST(world_try_open(w) == SHMETA_OK);
-	MUST(READ_ONLY() && (w->ops->capabilities(w->state) & BACKEND_HAS_FEED) == 0);
+	MUST(READ_ONLY() && !world_has_feed(w));
 	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 1);
-	fingerprint = w->ops->fingerprint(w->state);
-	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	fingerprint = w->ops->source->fingerprint(w->state);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
 	NEXT(); /* it is given the file, and not those beside it */
 	if (side_files) {
 		MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
@@ -874,10 +874,11 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 		NEXT(); /* and those, too */
 	}
 	MUST(world_changes(w) == SHMETA_OK && !READ_ONLY());
-	MUST((w->ops->capabilities(w->state) & BACKEND_HAS_FEED) != 0);
+	MUST(world_has_feed(w));
 	MUST(recorder_has(&w->recorder, "list"));
-	MUST(w->ops->fingerprint(w->state) == fingerprint);
-	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK && result.status == SHMETA_OK);
+	MUST(w->ops->source->fingerprint(w->state) == fingerprint);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK &&
+	     result.status == SHMETA_OK);
 	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 2);
 	uint64_t reconnects = world_counters(w).reconnects;
 
@@ -885,13 +886,14 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 	NEXT(); /* it is taken away again */
 	MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
 	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 2);
-	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
 	reconnects = world_counters(w).reconnects;
 	MUST(world_changes(w) == SHMETA_OK && world_counters(w).reconnects == reconnects);
 	NEXT(); /* and given back */
 	op.u.topic.name = str("m");
-	MUST(w->ops->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK && result.status == SHMETA_OK);
-	MUST(w->ops->fingerprint(w->state) == fingerprint);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK &&
+	     result.status == SHMETA_OK);
+	MUST(w->ops->source->fingerprint(w->state) == fingerprint);
 	world_close(w);
 	return 0;
 }

@@ -270,7 +270,7 @@ Test(sync_feed, a_heartbeat_says_nothing_of_the_other_agents)
 	uint64_t age;
 
 	fixture_init(&f);
-	memory_set_capabilities(f.db, 0); /* with a feed every class is known to be up to date */
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE); /* with a feed every class is known to be up to date */
 	f.options.ttl_ms[SHMETA_CLASS_AGENT] = f.options.ttl_ms[SHMETA_CLASS_LEASE] =
 		f.options.ttl_ms[SHMETA_CLASS_OFFSET] = 30000;
 	fixture_open(&f);
@@ -293,7 +293,7 @@ Test(sync_feed, without_a_feed_one_hundred_thousand_partitions_cost_single_digit
 	struct memory_stats before, after;
 
 	fixture_init(&f);
-	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	cr_assert(memory_fill(f.db, 1000, 100, 1, 3));
 	f.options.ttl_ms[SHMETA_CLASS_AGENT] = f.options.ttl_ms[SHMETA_CLASS_LEASE] =
 		f.options.ttl_ms[SHMETA_CLASS_OFFSET] = 30000;
@@ -327,7 +327,7 @@ Test(sync_feed, a_source_that_only_hints_is_read_again_when_something_changed_an
 	struct memory_stats before, after;
 
 	fixture_init(&f);
-	memory_set_capabilities(f.db, BACKEND_HAS_HINT);
+	memory_set_feed_kind(f.db, BACKEND_FEED_HINT);
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);
@@ -473,7 +473,7 @@ Test(sync_feed, a_source_that_goes_away_is_tried_with_growing_pauses_and_the_sto
 Test(sync_feed, a_source_without_a_feed_that_goes_away_is_tried_again_too)
 {
 	fixture_init(&f);
-	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);

@@ -320,12 +320,12 @@ Test(sync_health, a_store_that_is_too_small_names_the_option_and_is_not_filled_a
 Test(sync_health, a_source_that_cannot_be_written_says_so)
 {
 	fixture_init(&f);
-	memory_set_capabilities(f.db, BACKEND_HAS_FEED | BACKEND_READ_ONLY);
+	memory_set_read_only(f.db, true);
 	fixture_open(&f);
 	fixture_run(&f);
 	cr_expect(fixture_logged(&f, "source_read_only"), "%s", f.log);
 	cr_expect_str_eq(source_status(), "connected; it cannot be written");
-	memory_set_capabilities(f.db, BACKEND_HAS_FEED);
+	memory_set_read_only(f.db, false);
 	fixture_pass(&f, 3000);
 	cr_expect_str_eq(source_status(), "connected", "it looks at it again at each poll");
 	fixture_done(&f);

@@ -124,7 +124,7 @@ Test(sync_lag, a_feed_that_is_gone_is_passes_and_comes_back_with_one)
 	begin(1000, NULL);
 	fixture_pass(&f, 5000);
 	memory_set_feed(f.db, 1000 * (uint64_t)MS, "it is refused; passes");
-	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	fixture_pass(&f, 1100);
 	cr_expect(fixture_logged(&f, "feed_stopped"));
 	sync_source_status(f.sync, text, sizeof text);
@@ -139,7 +139,7 @@ Test(sync_lag, a_feed_that_is_gone_is_passes_and_comes_back_with_one)
 	cr_expect_eq(stats().calls[MEMORY_CHANGES], before.calls[MEMORY_CHANGES]);
 	/* The next pass finds it. */
 	memory_set_feed(f.db, 1000 * (uint64_t)MS, NULL);
-	memory_set_capabilities(f.db, BACKEND_HAS_FEED | BACKEND_TIMESTAMPS);
+	memory_set_feed_kind(f.db, BACKEND_FEED_KEYS);
 	fixture_pass(&f, 25000);
 	cr_expect(fixture_logged(&f, "feed_runs"));
 	sync_source_status(f.sync, text, sizeof text);

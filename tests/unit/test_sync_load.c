@@ -146,7 +146,7 @@ Test(sync_load, a_reconcile_repairs_what_the_feed_never_named)
 static void open_lagging(uint64_t lag_ms)
 {
 	fixture_init(&f);
-	memory_set_capabilities(f.db, BACKEND_TIMESTAMPS); /* no feed: passes are all there is */
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE); /* no feed: passes are all there is */
 	memory_set_lag(f.db, lag_ms * 1000000);
 	fixture_topic(&f, "orders", 3, 40, 1111);
 	put_hints("orders");

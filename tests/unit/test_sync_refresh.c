@@ -117,7 +117,7 @@ Test(sync_refresh, a_refreshed_record_carries_the_time_of_the_read_when_its_clas
 	uint32_t ttl;
 
 	open_silent();
-	memory_set_capabilities(f.db, 0);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	cr_assert(fixture_record_stamp(&f, "t", 1, &synced, &ttl));
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "t", 1, 1), SHMETA_OK);
 	/* No poll in between: the class's stamp stays where it was. */
@@ -128,7 +128,7 @@ Test(sync_refresh, a_refreshed_record_carries_the_time_of_the_read_when_its_clas
 	fixture_done(&f);
 
 	fixture_init(&f);
-	memory_set_capabilities(f.db, 0);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);
@@ -399,7 +399,7 @@ Test(sync_refresh, a_request_for_the_list_waits_for_what_the_feed_has_named)
 Test(sync_refresh, a_request_for_the_list_is_answered_by_a_full_pass_where_no_feed_tells)
 {
 	open_silent();
-	memory_set_capabilities(f.db, 0);
+	memory_set_feed_kind(f.db, BACKEND_FEED_NONE);
 	fixture_topic(&f, "new", 3, 20, 2222);
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_LIST, NULL, 0, 1), SHMETA_OK);
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_LIST, NULL, 0, 2), SHMETA_OK);

@@ -537,7 +537,7 @@ static uint64_t rows_read(void)
 {
 	struct backend_counters c;
 
-	(w.db != NULL ? &backend_memory : &backend_sqlite)->counters(sync_backend_state(w.sync), &c);
+	(w.db != NULL ? &backend_memory : &backend_sqlite)->source->counters(sync_backend_state(w.sync), &c);
 	return c.rows;
 }
 

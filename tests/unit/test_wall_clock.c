@@ -66,14 +66,14 @@ static void ten_seconds(struct memory_stats *ret, uint64_t age_ms[SHMETA_CLASS_C
 		age_ms[cls] = fixture_stamp_age_ms(&f, (enum shmeta_class)cls);
 }
 
-static void step_and_compare(uint32_t capabilities)
+static void step_and_compare(enum backend_feed_kind kind)
 {
 	static const int64_t steps_s[] = {0, 3600, -3600, 1, -1, 10 * 365 * 86400, -10 * 365 * 86400};
 
 	set_by_s = 0;
 	fixture_init(&f);
 	f.options.wall_ms = NULL; /* the host's */
-	memory_set_capabilities(f.db, capabilities);
+	memory_set_feed_kind(f.db, kind);
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
 	fixture_run(&f);
@@ -85,9 +85,10 @@ static void step_and_compare(uint32_t capabilities)
 		set_by_s = steps_s[i];
 		ten_seconds(&cost, age_ms);
 		/* With a feed nothing is read; without one, what its time to live asks for. */
-		cr_expect_leq(cost.calls[MEMORY_LOAD], capabilities != 0 ? 0 : 2, "set by %lld s: %llu full passes",
-		              (long long)set_by_s, (unsigned long long)cost.calls[MEMORY_LOAD]);
-		cr_expect_leq(cost.calls[MEMORY_FETCH], capabilities != 0 ? 0 : 4, "set by %lld s",
+		cr_expect_leq(cost.calls[MEMORY_LOAD], kind != BACKEND_FEED_NONE ? 0 : 2,
+		              "set by %lld s: %llu full passes", (long long)set_by_s,
+		              (unsigned long long)cost.calls[MEMORY_LOAD]);
+		cr_expect_leq(cost.calls[MEMORY_FETCH], kind != BACKEND_FEED_NONE ? 0 : 4, "set by %lld s",
 		              (long long)set_by_s);
 		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 			cr_expect_lt(age_ms[cls], f.options.ttl_ms[cls], "set by %lld s: class %d is %llu ms old",
@@ -105,10 +106,10 @@ Test(wall_clock, that_is_set_makes_nothing_be_read_that_a_feed_tells)
 	set_by_s = 3600;
 	(void)clock_gettime(CLOCK_REALTIME, &stepped);
 	cr_assert_geq(stepped.tv_sec - now.tv_sec, 3600, "the clock was not set");
-	step_and_compare(BACKEND_HAS_FEED);
+	step_and_compare(BACKEND_FEED_KEYS);
 }
 
 Test(wall_clock, that_is_set_makes_nothing_older_or_younger_without_a_feed)
 {
-	step_and_compare(0);
+	step_and_compare(BACKEND_FEED_NONE);
 }

@@ -62,7 +62,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	char uri[4096];
 	enum shmeta_status status;
 	int code = 0;
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	void *state;
 
 	options.uri = tool->source != NULL ? tool->source : daemons_source(tool, uri, sizeof(uri), &code);
@@ -73,7 +73,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	ops = backend_find(options.uri, &err);
 	if (ops == NULL)
 		return tool_error(tool, TOOL_USAGE, "%s", err.text);
-	if (ops->schema == NULL)
+	if (ops->admin == NULL || ops->admin->schema == NULL)
 		return tool_error(tool, TOOL_USAGE, "%s keeps nothing beside its rows", ops->name);
 	if (verb == BACKEND_SCHEMA_REMOVE && !tool->dry_run &&
 	    !tool_agreed(tool, "remove shmeta's tables and triggers from the source",
@@ -82,8 +82,8 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	s.items = s.sql ? json_array() : json_object();
 	state = tool_alloc(ops->state_bytes);
 	memset(state, 0, ops->state_bytes);
-	status = ops->schema(state, &options, verb, tool->dry_run, told, &s, &err);
-	ops->close(state);
+	status = ops->admin->schema(state, &options, verb, tool->dry_run, told, &s, &err);
+	ops->source->close(state);
 	free(state);
 	if (status != SHMETA_OK) {
 		json_decref(s.items);

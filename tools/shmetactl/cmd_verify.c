@@ -942,7 +942,7 @@ static void extra_advisory(struct verify *v)
 /* ---- contents: passes --------------------------------------------------------------------------------------------------- */
 
 struct engine {
-	const struct backend_ops *ops;
+	const struct backend_engine *ops;
 	void *state;
 	struct backend_sink sink;
 };
@@ -999,7 +999,7 @@ static int first_pass(struct verify *v, struct engine *e)
 
 	v->groups = 0; /* what the structure check counted */
 	v->topics = v->partitions = v->segments = v->agents = v->offsets = v->leases = 0;
-	status = e->ops->load(e->state, &e->sink, &err);
+	status = e->ops->source->load(e->state, &e->sink, &err);
 	if (v->code == 0 && status == SHMETA_OK)
 		end_topic(v);
 	progress_done(v);
@@ -1084,12 +1084,12 @@ static int look_again(struct verify *v, struct engine *e, const struct todo *tod
 			.topic = {todo->topic[i].name, strlen(todo->topic[i].name)},
 		};
 	if (todo->count > 0)
-		status = e->ops->fetch(e->state, keys, todo->count, &e->sink, &err);
+		status = e->ops->source->fetch(e->state, keys, todo->count, &e->sink, &err);
 	free(keys);
 	if (status == SHMETA_OK && v->code == 0 && todo->hints) {
 		forget_groups(v);
 		v->agents = v->offsets = v->leases = 0;
-		status = e->ops->fetch(e->state, hints, sizeof(hints) / sizeof(hints[0]), &e->sink, &err);
+		status = e->ops->source->fetch(e->state, hints, sizeof(hints) / sizeof(hints[0]), &e->sink, &err);
 		if (status == SHMETA_OK && v->code == 0)
 			extra_advisory(v);
 	}
@@ -1138,7 +1138,7 @@ static int contents(struct verify *v, const char *uri)
 		return tool_error(v->tool, TOOL_USAGE, "%s", err.text);
 	e.state = tool_alloc(e.ops->state_bytes);
 	memset(e.state, 0, e.ops->state_bytes);
-	if (e.ops->open(e.state, &options, &err) != SHMETA_OK)
+	if (e.ops->source->open(e.state, &options, &err) != SHMETA_OK)
 		code = source_failed(v, "opening the source", err.code, &err);
 	if (code == 0)
 		code = first_pass(v, &e);
@@ -1158,7 +1158,7 @@ static int contents(struct verify *v, const char *uri)
 	findings_cut(&before, 0);
 	free(before.row);
 	todo_clear(&todo);
-	e.ops->close(e.state);
+	e.ops->source->close(e.state);
 	free(e.state);
 	v->contents_checked = code == 0;
 	return code;

@@ -371,7 +371,7 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 		return tool_error(tool, TOOL_USAGE, "%s", err.text);
 	ret->state = tool_alloc(ret->ops->state_bytes);
 	memset(ret->state, 0, ret->ops->state_bytes);
-	status = ret->ops->open(ret->state, &options, &err);
+	status = ret->ops->source->open(ret->state, &options, &err);
 	if (ret_status != NULL)
 		*ret_status = status;
 	return status == SHMETA_OK ? 0 : move_failed(tool, "opening the source", status, &err);
@@ -380,7 +380,7 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 void move_close(struct move_source *source)
 {
 	if (source->state != NULL)
-		source->ops->close(source->state);
+		source->ops->source->close(source->state);
 	free(source->state);
 	source->state = NULL;
 }

@@ -121,7 +121,7 @@ static void judge_unused(struct host *host)
 		{CONFIG_feed_changefeed, BACKEND_USES_CHANGEFEED},
 	};
 	struct backend_error err;
-	const struct backend_ops *engine = backend_find(host->config->source_uri, &err);
+	const struct backend_engine *engine = backend_find(host->config->source_uri, &err);
 
 	for (size_t i = 0; engine != NULL && i < sizeof(options) / sizeof(*options); i++) {
 		const struct config_option *o = &config_options[options[i].option];

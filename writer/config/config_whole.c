@@ -69,7 +69,7 @@ static void judge_accept(struct config_load *load)
 static void judge_source(struct config_load *load)
 {
 	const char *uri = load->config->source_uri;
-	const struct backend_ops *engine;
+	const struct backend_engine *engine;
 	struct backend_error err;
 	struct sync_options options;
 
@@ -81,7 +81,7 @@ static void judge_source(struct config_load *load)
 		return;
 	}
 	config_sync_options(load->config, NULL, &options);
-	if (engine->judge != NULL && engine->judge(&options.source, &err) == SHMETA_ERR_CONFIG)
+	if (engine->source->check != NULL && engine->source->check(&options.source, &err) == SHMETA_ERR_CONFIG)
 		config_mistake(load, load->lines[CONFIG_source_uri], "source.uri: %s", err.text);
 }
 

@@ -197,6 +197,12 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 	struct backend_error err = {.code = SHMETA_OK};
 	enum shmeta_status status;
 
+	if (s->engine->admin == NULL || s->engine->admin->objects == NULL) {
+		free(page);
+		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_UNSUPPORTED, "the source keeps no objects", 0, 0,
+		               0);
+		return;
+	}
 	if (page == NULL) {
 		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects", 0, 0,
 		               0);
@@ -206,7 +212,7 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 	page->count = page->bytes = 0;
 	page->most = job->most > 0 ? job->most : SIZE_MAX;
 	page->more = false;
-	status = s->ops->objects(s->backend, &list, on_object, page, &err);
+	status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
 	if (status == SHMETA_OK || status == SHMETA_END) {
 		s->host.objects(s->host.arg, job->ticket, page->rows, page->bytes, page->count, page->more);
 	} else {

@@ -159,12 +159,13 @@ struct sync {
 	uint64_t random;
 
 	/* The source. */
-	const struct backend_ops *ops;
+	const struct backend_engine *engine;
 	void *backend;
 	bool source_open;
 	bool following; /* changes() goes on from what the store shows */
 	bool resumed;   /* the adopted store's feed position has been tried */
-	uint32_t capabilities;
+	enum backend_feed_kind feed_kind;
+	bool unwritable; /* as it says */
 	uint64_t uri_hash;
 	struct backend_counters counted; /* of states that were closed */
 	struct sync_trouble source;      /* it is not asked before next_ns */

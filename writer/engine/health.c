@@ -303,7 +303,7 @@ void sync_room_works(struct sync *s)
 
 bool health_unwritable(const struct sync *s)
 {
-	return s->source_open && (s->capabilities & BACKEND_READ_ONLY) != 0 && !s->options.source.read_only;
+	return s->source_open && s->unwritable && !s->options.source.read_only;
 }
 
 void health_tell_writable(struct sync *s)

@@ -26,7 +26,7 @@ void sync_show(struct sync *s)
 	if (s->source_open) {
 		struct backend_counters now_open = {0};
 
-		s->ops->counters(s->backend, &now_open);
+		s->engine->source->counters(s->backend, &now_open);
 		source.queries += now_open.queries;
 		source.rows += now_open.rows;
 	}

@@ -109,37 +109,39 @@ void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn,
 
 /* ---- the source -------------------------------------------------------------------------------------------------------------------- */
 
+/* What it can do may have changed with any call. */
+static void look_at_source(struct sync *s)
+{
+	s->feed_kind = backend_feed_kind(s->engine, s->backend);
+	s->unwritable = !backend_writable(s->engine, s->backend);
+}
+
 static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
 {
-	memset(s->backend, 0, s->ops->state_bytes);
-	enum shmeta_status status = s->ops->open(s->backend, &s->options.source, err);
+	memset(s->backend, 0, s->engine->state_bytes);
+	enum shmeta_status status = s->engine->source->open(s->backend, &s->options.source, err);
 
 	if (status != SHMETA_OK) {
-		s->ops->close(s->backend);
-		memset(s->backend, 0, s->ops->state_bytes);
+		s->engine->source->close(s->backend);
+		memset(s->backend, 0, s->engine->state_bytes);
 		return status;
 	}
 	s->source_open = true;
-	s->capabilities = s->ops->capabilities(s->backend);
+	look_at_source(s);
 	if (health_unwritable(s))
 		health_tell_writable(s);
 	return SHMETA_OK;
-}
-
-static bool has_feed(const struct sync *s)
-{
-	return (s->capabilities & (BACKEND_HAS_FEED | BACKEND_HAS_HINT)) != 0;
 }
 
 static void schedule_hints(struct sync *s);
 
 bool sync_look_for_feed(struct sync *s)
 {
-	const char *trouble = s->ops->feed_trouble != NULL ? s->ops->feed_trouble(s->backend) : "";
-
+	const struct backend_feed *feed = s->engine->feed;
+	const char *trouble = feed != NULL && feed->trouble != NULL ? feed->trouble(s->backend) : "";
 	bool was_unwritable = health_unwritable(s);
 
-	s->capabilities = s->ops->capabilities(s->backend);
+	look_at_source(s);
 	if (health_unwritable(s) != was_unwritable) {
 		health_tell_writable(s);
 		sync_show(s);
@@ -152,8 +154,8 @@ bool sync_look_for_feed(struct sync *s)
 		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
 		sync_show(s);
 	}
-	if (!s->following || has_feed(s))
-		return has_feed(s);
+	if (!s->following || s->feed_kind != BACKEND_FEED_NONE)
+		return s->feed_kind != BACKEND_FEED_NONE;
 	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
 	s->following = false;
 	sync_job_forget(s, SYNC_JOB_FEED);
@@ -172,8 +174,8 @@ static void resume_feed(struct sync *s)
 	const uint8_t *position = generation_saved_position(s, &bytes);
 	enum shmeta_status status = SHMETA_ABSENT;
 
-	if (bytes > 0)
-		status = s->ops->resume(s->backend, position, bytes, &err);
+	if (bytes > 0 && s->engine->feed != NULL)
+		status = s->engine->feed->resume(s->backend, position, bytes, &err);
 	if (status == SHMETA_ERR_CONFLICT) {
 		accept_changed(s, true, err.text);
 		return;
@@ -186,7 +188,7 @@ static void resume_feed(struct sync *s)
 	s->following = status == SHMETA_OK;
 	if (s->following) {
 		/* Some feeds are there only now. */
-		s->capabilities = s->ops->capabilities(s->backend);
+		look_at_source(s);
 		sync_schedule_reconcile(s);
 	}
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
@@ -280,7 +282,7 @@ void sync_schedule_reconcile(struct sync *s)
 {
 	uint64_t period;
 
-	if (has_feed(s)) {
+	if (s->feed_kind != BACKEND_FEED_NONE) {
 		period = s->options.reconcile_s * SYNC_S;
 	} else {
 		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
@@ -333,12 +335,12 @@ void sync_ask_pass(struct sync *s, bool list_dirty, const char *why)
 static void why_pass(struct sync *s, char *ret, size_t bytes)
 {
 	snprintf(ret, bytes, "%s",
-	         s->reconcile_asked          ? s->asked_why
-	         : pass_wanted(s)            ? "somebody asked for it"
-	         : !has_feed(s)              ? "there is no change feed"
-	         : sync_now(s) < lag_when(s) ? "its time had come (feed.reconcile_s)"
-	         : s->job[SYNC_JOB_FEED].on  ? "the change feed cannot be read"
-	                                     : "the change feed lags behind");
+	         s->reconcile_asked                   ? s->asked_why
+	         : pass_wanted(s)                     ? "somebody asked for it"
+	         : !s->feed_kind != BACKEND_FEED_NONE ? "there is no change feed"
+	         : sync_now(s) < lag_when(s)          ? "its time had come (feed.reconcile_s)"
+	         : s->job[SYNC_JOB_FEED].on           ? "the change feed cannot be read"
+	                                              : "the change feed lags behind");
 }
 
 static void schedule_hints(struct sync *s)
@@ -428,10 +430,17 @@ static bool follow(struct sync *s, bool retried)
 	return ok;
 }
 
+static int wake_fd(struct sync *s)
+{
+	const struct backend_feed *feed = s->engine->feed;
+
+	return feed != NULL && feed->wake_fd != NULL ? feed->wake_fd(s->backend) : -1;
+}
+
 /* Has the source given a sign? It is drained by the poll that follows. */
 static void look_for_sign(struct sync *s, uint64_t now)
 {
-	struct pollfd fd = {.fd = s->ops->wake_fd != NULL ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN};
+	struct pollfd fd = {.fd = wake_fd(s), .events = POLLIN};
 
 	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0) {
 		s->poll_due_ns = now;
@@ -617,7 +626,7 @@ static void destroy(struct sync *s)
 		return;
 	apply_free(&s->apply);
 	if (s->backend != NULL && s->source_open)
-		s->ops->close(s->backend);
+		s->engine->source->close(s->backend);
 	free(s->backend);
 	shmeta__store_close(s->store);
 	failing_forget_all(s);
@@ -678,12 +687,12 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	s->poll_every_ns = s->options.poll_min_ms * SYNC_MS;
 	s->reconcile_due_ns = s->hints_due_ns = SYNC_NEVER;
 
-	s->ops = backend_find(s->options.source.uri, &source_err);
-	if (s->ops == NULL) {
+	s->engine = backend_find(s->options.source.uri, &source_err);
+	if (s->engine == NULL) {
 		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", source_err.text);
 		goto fail;
 	}
-	s->backend = calloc(1, s->ops->state_bytes);
+	s->backend = calloc(1, s->engine->state_bytes);
 	if (s->backend == NULL) {
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the source's state");
 		goto fail;
@@ -807,9 +816,9 @@ static void *run(void *arg)
 			continue;
 		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
 		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
-		              s->ops->wake_fd != NULL && sync_now(s) >= s->deaf_until_ns;
+		              sync_now(s) >= s->deaf_until_ns;
 		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
-		                        {.fd = listen ? s->ops->wake_fd(s->backend) : -1, .events = POLLIN}};
+		                        {.fd = listen ? wake_fd(s) : -1, .events = POLLIN}};
 		struct timespec timeout = {(time_t)(wait_ns / SYNC_S), (long)(wait_ns % SYNC_S)};
 
 		if (wait_ns == SYNC_NEVER)

@@ -484,7 +484,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 
 	s->counters.fetches++;
 	s->counters.refresh_keys += b->key_count;
-	status = s->ops->fetch(s->backend, b->key, b->key_count, sink, &err);
+	status = s->engine->source->fetch(s->backend, b->key, b->key_count, sink, &err);
 	s->counters.fetch_ns += sync_now(s) - b->read_at_ns;
 	if (b->failed == SHMETA_ERR_NO_MEMORY)
 		return fail(failure, OUTCOME_STORE, SHMETA_ERR_NO_MEMORY,
@@ -496,7 +496,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 	if (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)
 		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
-		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->ops->name, b->at,
+		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->engine->name, b->at,
 		                      b->key_count);
 	if (status == SHMETA_OK && s->fetched_hook != NULL)
 		s->fetched_hook(s->fetched_hook_arg);

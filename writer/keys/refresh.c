@@ -73,7 +73,8 @@ static void poll_history(void *arg, const char *sentence)
 	struct sync *s = ((struct poll *)arg)->s;
 
 	/* Another source has another fingerprint, which says so by itself. */
-	accept_changed(s, shmeta__store_format(s->store)->fingerprint == s->ops->fingerprint(s->backend), sentence);
+	accept_changed(s, shmeta__store_format(s->store)->fingerprint == s->engine->source->fingerprint(s->backend),
+	               sentence);
 }
 
 static void poll_again(struct sync *s, uint64_t now, bool changed)
@@ -119,7 +120,7 @@ void refresh_poll(struct sync *s)
 	uint64_t next_topic_id = shmeta__store_counters(s->store)->next_topic_id;
 
 	s->counters.polls++;
-	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &lag_ns, &err);
+	enum shmeta_status status = s->engine->feed->changes(s->backend, &sink, &changed, &lag_ns, &err);
 
 	if (status != SHMETA_OK) {
 		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);

@@ -22,7 +22,7 @@ static uint64_t fingerprint_of(struct sync *s)
 {
 	const struct {
 		uint64_t now, before, generation, course;
-	} what = {s->ops->fingerprint(s->backend), shmeta__store_format(s->store)->fingerprint,
+	} what = {s->engine->source->fingerprint(s->backend), shmeta__store_format(s->store)->fingerprint,
 	          shmeta__store_number(s->store), s->accept.course};
 	uint64_t hash = XXH3_64bits(&what, sizeof what);
 
@@ -185,7 +185,7 @@ static void hold(struct sync *s, const char *lacks)
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 	char sentence[sizeof a->sentence], now[120], before[120], whole[4400];
 
-	s->ops->describe(s->backend, whole, sizeof whole);
+	s->engine->source->describe(s->backend, whole, sizeof whole);
 	shmeta__say(now, sizeof now, "%s", whole);
 	shmeta__escape(whole, sizeof whole, format->source, strnlen(format->source, sizeof format->source));
 	shmeta__say(before, sizeof before, "%s", whole);
@@ -265,12 +265,13 @@ static bool came_back(struct sync *s)
 	const uint8_t *position;
 
 	if (!s->source_open || s->store == NULL ||
-	    shmeta__store_format(s->store)->fingerprint != s->ops->fingerprint(s->backend))
+	    shmeta__store_format(s->store)->fingerprint != s->engine->source->fingerprint(s->backend))
 		return false;
 	generation_read_saved_feed(s);
 	position = generation_saved_position(s, &bytes);
 	/* Of an identity the fingerprint is proof; of a course only the position is. */
-	if (s->accept.course && (bytes == 0 || s->ops->resume(s->backend, position, bytes, &err) != SHMETA_OK))
+	if (s->accept.course && (bytes == 0 || s->engine->feed == NULL ||
+	                         s->engine->feed->resume(s->backend, position, bytes, &err) != SHMETA_OK))
 		return false;
 	sync_log(s, LOG_NOTICE, "source_returned", "the source is the one again that the store was filled from");
 	ends(s);
@@ -287,9 +288,12 @@ static bool look(struct sync *s)
 	uint64_t lag_ns = 0;
 	int changed = 0;
 
-	s->counters.polls++;
-	enum shmeta_status status = s->ops->changes(s->backend, &sink, &changed, &lag_ns, &err);
+	enum shmeta_status status = SHMETA_OK;
 
+	if (s->engine->feed != NULL) {
+		s->counters.polls++;
+		status = s->engine->feed->changes(s->backend, &sink, &changed, &lag_ns, &err);
+	}
 	if (status != SHMETA_OK) {
 		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);
 		return false;

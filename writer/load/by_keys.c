@@ -174,7 +174,7 @@ static enum shmeta_status fetch(struct merge *m, size_t count)
 	s->counters.fetches++;
 	s->counters.refresh_keys += count;
 	sync_show_now_and_then(s);
-	return s->ops->fetch(s->backend, b->key, count, &sink, &b->err);
+	return s->engine->source->fetch(s->backend, b->key, count, &sink, &b->err);
 }
 
 /* ---- what is lost -------------------------------------------------------------------------------------------------------------- */
@@ -478,7 +478,7 @@ static enum shmeta_status list(struct merge *m)
 	enum shmeta_status status;
 
 	m->synced_at_ns = m->began_ns = sync_now(s);
-	status = s->ops->load(s->backend, &sink, &m->by_keys->err);
+	status = s->engine->source->load(s->backend, &sink, &m->by_keys->err);
 	m->listed = status == SHMETA_OK;
 	if (status == SHMETA_OK && m->failed != SHMETA_OK)
 		status = m->failed;

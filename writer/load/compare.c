@@ -478,7 +478,7 @@ static enum shmeta_status load(struct compare *c, void *backend, struct backend_
 	                                  .progress = on_progress};
 	uint64_t began = sync_now(c->s);
 
-	enum shmeta_status status = c->s->ops->load(backend, &sink, err);
+	enum shmeta_status status = c->s->engine->source->load(backend, &sink, err);
 
 	if (status == SHMETA_OK)
 		status = end_topic(c);
@@ -493,19 +493,19 @@ static void *open_aside(struct sync *s)
 {
 	struct backend_options options = s->options.source;
 	struct backend_error err = {.code = SHMETA_OK};
-	void *backend = calloc(1, s->ops->state_bytes);
+	void *backend = calloc(1, s->engine->state_bytes);
 
 	if (backend == NULL)
 		return NULL;
 	options.manage_schema = options.create = 0;
 	options.changefeed = 0;
-	if (s->ops->open(backend, &options, &err) == SHMETA_OK &&
-	    s->ops->fingerprint(backend) == s->ops->fingerprint(s->backend))
+	if (s->engine->source->open(backend, &options, &err) == SHMETA_OK &&
+	    s->engine->source->fingerprint(backend) == s->engine->source->fingerprint(s->backend))
 		return backend;
 	sync_log(s, LOG_NOTICE, "second_connection",
 	         "the full comparison holds up reads and writes, as there is no second connection for it: %s",
 	         err.text[0] != '\0' ? err.text : "it leads to another source");
-	s->ops->close(backend);
+	s->engine->source->close(backend);
 	free(backend);
 	return NULL;
 }
@@ -514,11 +514,11 @@ static void close_aside(struct sync *s, void *backend)
 {
 	struct backend_counters counters = {0};
 
-	s->ops->counters(backend, &counters);
+	s->engine->source->counters(backend, &counters);
 #define C(name, help) s->counted.name += counters.name;
 	BACKEND_COUNTERS(C)
 #undef C
-	s->ops->close(backend);
+	s->engine->source->close(backend);
 	free(backend);
 }
 
@@ -575,7 +575,7 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	enum shmeta_status status;
 
 	generation_judge(s);
-	if (s->foreign || s->ops->fingerprint(backend) != s->ops->fingerprint(s->backend)) {
+	if (s->foreign || s->engine->source->fingerprint(backend) != s->engine->source->fingerprint(s->backend)) {
 		/* One of them looks at a file that is no longer there; the feed will say so. */
 		c->given_up = true;
 		return SHMETA_OK;

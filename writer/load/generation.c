@@ -44,8 +44,8 @@ size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret)
 	struct feed_head head = {1, 0, s->uri_hash};
 	size_t bytes = 0;
 
-	if (position && s->source_open &&
-	    s->ops->position(s->backend, ret + sizeof head, SYNC_FEED_MAX - sizeof head, &bytes) != SHMETA_OK)
+	if (position && s->source_open && s->engine->feed != NULL &&
+	    s->engine->feed->position(s->backend, ret + sizeof head, SYNC_FEED_MAX - sizeof head, &bytes) != SHMETA_OK)
 		bytes = 0;
 	head.position_bytes = (uint32_t)bytes;
 	memcpy(ret, &head, sizeof head);
@@ -236,7 +236,7 @@ static const char *another_source(struct sync *s, char *text, size_t bytes)
 	if (s->source_open) {
 		char source[sizeof format->source];
 
-		if (format->fingerprint == s->ops->fingerprint(s->backend))
+		if (format->fingerprint == s->engine->source->fingerprint(s->backend))
 			return NULL;
 		shmeta__say(text, bytes, "the store was filled from another source, %s",
 		            shmeta__escape(source, sizeof source, format->source,
@@ -336,7 +336,7 @@ void generation_judge(struct sync *s)
 		return;
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 
-	if (format->fingerprint == s->ops->fingerprint(s->backend))
+	if (format->fingerprint == s->engine->source->fingerprint(s->backend))
 		return;
 	accept_changed(s, false, "the source is another one than the store was filled from");
 }
@@ -350,8 +350,8 @@ static void describe_format(struct sync *s, struct shmeta_store_format *ret)
 	                                                      SHMETA_VERSION_PATCH,
 	                                    .created_at_ns = sync_now(s)};
 	memcpy(ret->boot_id, s->board->boot_id, sizeof ret->boot_id);
-	ret->fingerprint = s->ops->fingerprint(s->backend);
-	s->ops->describe(s->backend, source, sizeof source);
+	ret->fingerprint = s->engine->source->fingerprint(s->backend);
+	s->engine->source->describe(s->backend, source, sizeof source);
 	shmeta__say(ret->source, sizeof ret->source, "%s", source);
 }
 

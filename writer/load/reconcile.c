@@ -26,7 +26,7 @@ static enum shmeta_status run_load(struct merge *m, bool may_lag, struct backend
 	sync_quarantine_pass_end(s);
 	sync_quarantine_pass_begin(s, m->first ? "load" : "reconcile");
 	m->synced_at_ns = m->began_ns = sync_now(s);
-	enum shmeta_status status = s->ops->load(s->backend, &sink, ret_err);
+	enum shmeta_status status = s->engine->source->load(s->backend, &sink, ret_err);
 
 	if (status == SHMETA_OK)
 		status = merge_fail(m, merge_enter_classes(m));
@@ -172,7 +172,7 @@ void reconcile_by_keys(struct sync *s, void *backend)
 	uint32_t *ids = NULL;
 	size_t count, capacity = 0, keys = 0;
 	struct shmeta_str tenant, topic;
-	enum shmeta_status status = s->ops->load(backend, &sink, &source_err);
+	enum shmeta_status status = s->engine->source->load(backend, &sink, &source_err);
 
 	if (status == SHMETA_ERR_NO_MEMORY) {
 		sync_room_failed(s, status, "out of memory while reconciling");
@@ -301,7 +301,7 @@ void reconcile_pass(struct sync *s, const char *why)
 
 	if (m->changed > 0 && had_feed)
 		s->counters.reconcile_repairs += m->changed;
-	if (m->changed > 0 && (had_feed || (s->capabilities & BACKEND_HAS_FEED) != 0))
+	if (m->changed > 0 && (had_feed || s->feed_kind == BACKEND_FEED_KEYS))
 		sync_log(s, LOG_INFO, "reconciled", "a full comparison changed %llu rows; it was made because %s",
 		         (unsigned long long)m->changed, why);
 	refresh_forget_feed(s);

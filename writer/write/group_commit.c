@@ -551,14 +551,14 @@ static void overlap(struct sync *s)
 	struct backend_error err = {.code = SHMETA_OK};
 	struct write_round *r;
 
-	if (s->ops->start == NULL || ops < OVERLAP_OPS || s->source.on || s->room.on || sync_stopping(s) ||
-	    !generation_writable(s) || gathering(s, ops, since, began))
+	if (s->engine->writer == NULL || s->engine->writer->start == NULL || ops < OVERLAP_OPS || s->source.on ||
+	    s->room.on || sync_stopping(s) || !generation_writable(s) || gathering(s, ops, since, began))
 		return;
 	r = s->writes.next = next_round(s);
 	if (r == NULL)
 		return;
-	r->started = r->count > 0 &&
-	             s->ops->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &err) == SHMETA_OK;
+	r->started = r->count > 0 && s->engine->writer->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results,
+	                                                      &err) == SHMETA_OK;
 	s->counters.write_source_ns += sync_now(s) - began;
 }
 
@@ -569,10 +569,13 @@ static enum shmeta_status do_at_source(struct write_round *r, struct backend_err
 	uint64_t began = sync_now(s);
 	enum shmeta_status status = SHMETA_OK;
 
-	if (r->started)
-		status = s->ops->finish(s->backend, &sink, err);
+	if (s->engine->writer == NULL && r->count > 0)
+		status = backend_fail(err, SHMETA_ERR_READ_ONLY, "%s: this source cannot be written", s->engine->name);
+	else if (r->started)
+		status = s->engine->writer->finish(s->backend, &sink, err);
 	else if (r->count > 0)
-		status = s->ops->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, err);
+		status =
+			s->engine->writer->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, err);
 	s->counters.write_source_ns += sync_now(s) - began;
 	return status;
 }
@@ -583,7 +586,7 @@ static void look_for_outcome(struct write_round *r)
 {
 	const struct backend_sink sink = {.arg = r, .changed = on_changed};
 	struct sync *s = r->s;
-	bool told = s->following && (s->capabilities & BACKEND_HAS_FEED) != 0;
+	bool told = s->following && s->feed_kind == BACKEND_FEED_KEYS;
 
 	for (size_t i = 0; told && i < r->count; i++)
 		told = backend_tell(&r->ops[i], &sink) == SHMETA_OK;
