@@ -21,7 +21,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_changefeed.h"
+#include "backends/postgres/pg_changefeed_row.h"
+#include "backends/postgres/pg_link.h"
+#include "backends/postgres/pg_session.h"
 
 enum {
 	CURSOR_MAX = 48,

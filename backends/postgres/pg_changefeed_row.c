@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_changefeed_row.h"
 #include "backends/sql/tables.h"
 
 /* The last part of a name that may be qualified. */

@@ -18,8 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/pg_own.h"
-#include "backends/postgres/pg_shape.h"
+#include "backends/postgres/pg_coverage.h"
 #include "backends/sql/tables.h"
 #include "base/hash.h"
 
@@ -66,13 +65,6 @@ uint64_t pg_hash_value(const PGresult *result, int row, int column)
 	const char *p = PQgetvalue(result, row, column);
 
 	return hash_bytes(HASH_FIRST, p, (size_t)PQgetlength(result, row, column)) | 1;
-}
-
-const char *pg_feed_trouble(void *data)
-{
-	const struct pg_state *state = data;
-
-	return state->changefeed != NULL ? pg_changefeed_trouble(data) : state->coverage.trouble;
 }
 
 /* ---- what there is --------------------------------------------------------------------------------------------------------------- */
@@ -191,20 +183,6 @@ __attribute__((format(printf, 2, 3))) static void say_trouble(struct pg_state *s
 	va_end(args);
 	snprintf(state->coverage.trouble, sizeof state->coverage.trouble,
 	         "no change feed: %s; full passes find what changes", why);
-}
-
-/* The first key of the log that a column of this table does not fit into; NULL: none. */
-const char *pg_inexact_key(const struct pg_shape *shape)
-{
-	static const struct {
-		enum table_index table;
-		int column;
-	} keys[] = {{PARTITIONS, 1}, {SEGMENTS, 2}, {SEGMENTS, 3}, {OFFSETS, 2}, {LEASES, 1}};
-
-	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-		if ((shape->inexact[keys[i].table] & 1u << keys[i].column) != 0)
-			return backend_tables[keys[i].table].name;
-	return NULL;
 }
 
 static void judge(struct pg_state *state, const struct pg_own *own)

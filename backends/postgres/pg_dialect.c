@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: what the servers that speak PostgreSQL's protocol can and cannot do. */
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_dialect.h"
 
 const struct pg_dialect pg_postgresql = {
 	.scheme = "postgresql",

@@ -11,22 +11,24 @@
  *
  * That the log is complete, and that it is the one that the position belongs to, is for each poll to show, in the same statement: it
  * reads the basis (pg_coverage.c), and looks for the witness, the newest row that the former poll has seen. A server that was set back to
- * an earlier state, and has gone on, gives its numbers again, but not the row's token.
- *
- * Pruning: nobody knows who else reads the log, so rows are kept by age. A mark in shmeta_meta says which transactions had ended when
- * it was set; when it is old enough, what is below it goes, and a new mark is set. Where no daemon does that, or too much is written
- * meanwhile, the log's own trigger does (pg_schema.c). Both say in shmeta_meta below which transaction rows have gone, each poll
- * reads that with its rows, and a reader that has not polled since reconciles. */
+ * an earlier state, and has gone on, gives its numbers again, but not the row's token. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "backends/postgres/pg_shape.h"
+#include "backends/postgres/pg_changefeed.h"
+#include "backends/postgres/pg_coverage.h"
+#include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_link.h"
+#include "backends/postgres/pg_pool.h"
+#include "backends/postgres/pg_prune.h"
+#include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_transaction.h"
 #include "backends/sql/log_keys.h"
 
-enum { CHANGES_MOST = 200000, CLASS_KEYS_MOST = 2000, PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
+enum { CLASS_KEYS_MOST = 2000 };
 
 /* A row of the log, to be known again. xid 0: there was none. */
 struct witness {
@@ -53,9 +55,6 @@ struct pg_feed {
 	char history[300]; /* what is to be told of it; "": nothing */
 	const char *anew;  /* why there is no baseline; NULL: there was none yet */
 	uint64_t connects;
-	/* All that was told of is before this place in the primary's log of writes; "": not known. */
-	char written[40], loading_written[40];
-	char cluster[40];    /* its system identifier */
 	char *loading;       /* the snapshot of the load that is on */
 	uint64_t look_at_ns; /* when the next poll also looks at the log itself */
 };
@@ -76,6 +75,18 @@ static struct pg_feed *feed_of(struct pg_state *state)
 	if (state->feed == NULL)
 		state->feed = calloc(1, sizeof *state->feed);
 	return state->feed;
+}
+
+bool pg_feed_has_baseline(const struct pg_state *state)
+{
+	return state->feed != NULL && state->feed->baseline;
+}
+
+const char *pg_feed_trouble(void *data)
+{
+	const struct pg_state *state = data;
+
+	return state->changefeed != NULL ? pg_changefeed_trouble(data) : state->coverage.trouble;
 }
 
 void pg_feed_free(struct pg_state *state)
@@ -133,8 +144,8 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 		return status;
 	total = pg_int(result, 0, 0);
 	*ret_total = total > 0 ? (uint64_t)total : 0;
-	snprintf(feed->loading_written, sizeof feed->loading_written, "%s", PQgetvalue(result, 0, 3));
-	snprintf(feed->cluster, sizeof feed->cluster, "%s", PQgetvalue(result, 0, 4));
+	snprintf(state->written.loading, sizeof state->written.loading, "%s", PQgetvalue(result, 0, 3));
+	snprintf(state->written.cluster, sizeof state->written.cluster, "%s", PQgetvalue(result, 0, 4));
 	feed->loading_place = (struct place){.line = pg_hash_value(result, 0, 2),
 	                                     .basis = pg_hash_value(result, 0, 5),
 	                                     .witness = witness_of(PQgetvalue(result, 0, 6)),
@@ -170,7 +181,7 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 	free(feed->snapshot);
 	feed->snapshot = feed->loading;
 	feed->loading = NULL;
-	memcpy(feed->written, feed->loading_written, sizeof feed->written);
+	memcpy(state->written.told, state->written.loading, sizeof state->written.told);
 	feed->connects = state->primary.connects;
 	feed->followed = state->shape.feed;
 	feed->baseline = false;
@@ -185,132 +196,6 @@ void pg_feed_loaded(struct pg_state *state, bool ok)
 		note_history(state, ANOTHER_LOG);
 	/* What is to be told of its history is told by changes(). */
 	feed->baseline = state->attached && feed->history[0] == '\0';
-}
-
-/* ---- pruning ---------------------------------------------------------------------------------------------------------------------- */
-
-/* The lock is taken: what is below the mark goes, when that is old enough. */
-static enum shmeta_status prune_below_mark(struct pg_state *state, struct backend_error *err)
-{
-	struct pg_conn *conn = &state->primary;
-	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
-	uint64_t mark, xmin;
-	int64_t set, now;
-	char *rest;
-	PGresult *result = NULL;
-	enum shmeta_status status;
-	char sql[900];
-
-	snprintf(sql, sizeof sql,
-	         "SELECT extract(epoch FROM clock_timestamp())::bigint, pg_snapshot_xmin(pg_current_snapshot())::text, "
-	         "(SELECT value FROM %s.shmeta_meta WHERE name = 'mark')",
-	         state->schema);
-	status = pg_execute(state, conn, sql, &result, err);
-	if (status != SHMETA_OK)
-		return status;
-	now = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-	xmin = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
-	mark = strtoull(PQgetvalue(result, 0, 2), &rest, 10);
-	set = *rest == ' ' ? strtoll(rest, NULL, 10) : 0;
-	PQclear(result);
-	if (mark > 0 && now - set < keep)
-		return SHMETA_OK;
-	if (mark > 0) {
-		uint64_t gone;
-
-		snprintf(sql, sizeof sql,
-		         "DELETE FROM %s.shmeta_changes WHERE (xid, seq) IN (SELECT xid, seq FROM %s.shmeta_changes "
-		         "WHERE xid < '%" PRIu64
-		         "'::xid8 AND xid < (SELECT max(xid) FROM %s.shmeta_changes) ORDER BY xid, seq LIMIT %d)",
-		         state->schema, state->schema, mark, state->schema, PRUNE_BATCH);
-		status = pg_execute(state, conn, sql, &result, err);
-		if (status != SHMETA_OK)
-			return status;
-		gone = pg_touched(result);
-		PQclear(result);
-		snprintf(sql, sizeof sql,
-		         "INSERT INTO %s.shmeta_meta AS m(name, value) VALUES ('pruned', '%" PRIu64
-		         "') ON CONFLICT (name) DO UPDATE "
-		         "SET value = greatest(m.value::int8, EXCLUDED.value::int8)::text",
-		         state->schema, mark);
-		status = pg_execute(state, conn, sql, NULL, err);
-		/* More of them: the mark stays, and the next call goes on. */
-		if (status != SHMETA_OK || gone >= PRUNE_BATCH) {
-			if (status == SHMETA_OK)
-				state->feed->look_at_ns = 0;
-			return status;
-		}
-	}
-	snprintf(sql, sizeof sql,
-	         "INSERT INTO %s.shmeta_meta(name, value) VALUES ('mark', '%" PRIu64 " %" PRId64
-	         "') ON CONFLICT (name) DO UPDATE "
-	         "SET value = EXCLUDED.value",
-	         state->schema, xmin, now);
-	return pg_execute(state, conn, sql, NULL, err);
-}
-
-static enum shmeta_status prune_body(void *arg, struct backend_error *err)
-{
-	struct pg_state *state = arg;
-	PGresult *result = NULL;
-	enum shmeta_status status;
-	bool mine;
-	char sql[80];
-
-	/* One of all daemons; the others have nothing to wait for. */
-	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PG_PRUNE_LOCK);
-	status = pg_execute(state, &state->primary, sql, &result, err);
-	mine = status == SHMETA_OK && PQgetvalue(result, 0, 0)[0] == '1';
-	PQclear(result);
-	return mine ? prune_below_mark(state, err) : status;
-}
-
-/* A log that was copied from another cluster, as by pg_dump, has rows and marks of transactions that this one has not had. They say nothing
- * of this one, and would say something wrong once it has. */
-#define FOREIGN_ROW "xid >= pg_snapshot_xmax(pg_current_snapshot())"
-#define FOREIGN_MARK \
-	"name IN ('pruned', 'mark') AND split_part(value, ' ', 1)::int8 > pg_snapshot_xmax(pg_current_snapshot())::text::int8"
-
-static enum shmeta_status clear_body(void *arg, struct backend_error *err)
-{
-	struct pg_state *state = arg;
-	enum shmeta_status status;
-	char sql[400];
-
-	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_changes WHERE " FOREIGN_ROW, state->schema);
-	status = pg_execute(state, &state->primary, sql, NULL, err);
-	if (status != SHMETA_OK)
-		return status;
-	snprintf(sql, sizeof sql, "DELETE FROM %s.shmeta_meta WHERE " FOREIGN_MARK, state->schema);
-	status = pg_execute(state, &state->primary, sql, NULL, err);
-	if (status != SHMETA_OK)
-		return status;
-	/* So that there is a row to be known again. */
-	snprintf(sql, sizeof sql, "INSERT INTO %s.shmeta_changes(class) VALUES (%d)", state->schema, PG_CLASS_NONE);
-	return pg_execute(state, &state->primary, sql, NULL, err);
-}
-
-/* What a poll that also looked has found: the server's time, if the log holds what is not of this cluster, and the mark if there is one.
- * Housekeeping: what goes wrong with it goes wrong again with something that matters. */
-static void keep_house(struct pg_state *state, const char *found)
-{
-	int64_t keep = state->options.feed_keep_s > 0 ? (int64_t)state->options.feed_keep_s : KEEP_DEFAULT_S;
-	struct backend_error ignored;
-	int64_t now, set;
-	uint64_t mark;
-	bool foreign;
-	char *rest;
-
-	state->feed->look_at_ns = pg_now_ns() + (uint64_t)LOOK_EVERY_S * 1000000000u;
-	now = strtoll(found, &rest, 10);
-	foreign = strtol(rest, &rest, 10) != 0;
-	mark = strtoull(rest, &rest, 10);
-	set = strtoll(rest, NULL, 10);
-	if (state->read_only || (!foreign && mark > 0 && now - set < keep))
-		return;
-	state->doing = "pruning the change log of";
-	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, foreign ? clear_body : prune_body, state,
-	                     &ignored);
 }
 
 /* ---- the hint ---------------------------------------------------------------------------------------------------------------------- */
@@ -405,7 +290,7 @@ static enum shmeta_status report_list(const struct backend_sink *sink, const cha
 /* The row of a poll that is no change. */
 struct poll_end {
 	const char *snapshot; /* NULL: there was none */
-	const char *found;    /* for keep_house(); NULL: it was not looked */
+	const char *found;    /* for pg_prune_log(); NULL: it was not looked */
 	uint64_t basis;
 	struct witness witness; /* the newest row */
 	bool seen;              /* the one that was the newest is still there */
@@ -439,10 +324,10 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 			                             .found = pg_is_null(result, row, 10) ? NULL
 			                                                                  : PQgetvalue(result, row, 10),
 			                             .missed = pg_int(result, row, 11)};
-			snprintf(state->feed->written, sizeof state->feed->written, "%s", PQgetvalue(result, row, 3));
+			snprintf(state->written.told, sizeof state->written.told, "%s", PQgetvalue(result, row, 3));
 		}
 	}
-	if (rows > CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
+	if (rows > PG_CHANGES_MOST) /* then some were left out, or all cost more than a full pass */
 		return report_list(sink, "more has changed than is read by its keys", ret_keys);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
 		int64_t cls = pg_int(result, row, 0), partition = pg_int(result, row, 4), from = pg_int(result, row, 5),
@@ -513,7 +398,7 @@ static enum shmeta_status judge_poll(struct pg_state *state, const struct backen
 		return SHMETA_OK;
 	}
 	status = owes(state, end, &owed, err);
-	/* A mark of another cluster says nothing: keep_house(). */
+	/* A mark of another cluster says nothing: pg_prune_log(). */
 	if (status == SHMETA_OK &&
 	    (owed || !end->seen || (end->pruned > xmin_of(feed->snapshot) && end->pruned <= xmax_of(end->snapshot))))
 		status = report_list(sink,
@@ -555,7 +440,7 @@ static enum shmeta_status poll_log(struct pg_state *state, const struct backend_
 		if (status == SHMETA_OK)
 			status = judge_poll(state, sink, &end, ret_keys, ret_again, err);
 		if (status == SHMETA_OK && look && !*ret_again)
-			keep_house(state, end.found != NULL ? end.found : "");
+			pg_prune_log(state, end.found != NULL ? end.found : "", &feed->look_at_ns);
 	}
 	PQclear(result);
 	return status;
@@ -790,184 +675,4 @@ int pg_wake_fd(void *data)
 	return pg_connected(&state->listener)   ? PQsocket(state->listener.pg)
 	       : pg_connected(&state->streamer) ? PQsocket(state->streamer.pg)
 	                                        : -1;
-}
-
-/* ---- reading from a replica ---------------------------------------------------------------------------------------------------------- */
-
-void pg_wrote(struct pg_state *state)
-{
-	if (state->feed != NULL)
-		state->feed->written[0] = '\0';
-}
-
-/* Has the replica replayed the primary's log up to there? No, also when it cannot be asked. */
-static bool has_replayed(struct pg_state *state, const char *written)
-{
-	struct pg_conn *conn = &state->replica;
-	PGresult *result = NULL;
-	struct pg_params params;
-	bool replayed = false;
-
-	if (written[0] == '\0')
-		return false;
-	pg_params_clear(&params);
-	pg_param_text(&params, rows_str(written));
-	if (pg_query(state, conn, PG_REPLAYED, &params, &result, NULL) != SHMETA_OK)
-		return false;
-	if (PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 1), state->feed->cluster) == 0)
-		replayed = pg_int(result, 0, 0) != 0;
-	PQclear(result);
-	return replayed;
-}
-
-struct pg_conn *pg_reader(struct pg_state *state)
-{
-	bool usable =
-		state->replica.conninfo != NULL && state->shape.feed && state->feed != NULL && state->feed->baseline;
-
-	return usable && has_replayed(state, state->feed->written) ? &state->replica : &state->primary;
-}
-
-enum shmeta_status pg_loader(struct pg_state *state, struct pg_conn **ret, uint64_t *ret_total,
-                             struct backend_error *err)
-{
-	uint32_t timeout = pg_timeout_of(state);
-	uint64_t until = pg_now_ns() + (uint64_t)timeout * 1000000u;
-	enum shmeta_status status;
-
-	*ret = &state->primary;
-	if (state->replica.conninfo == NULL || !state->shape.feed)
-		return SHMETA_OK;
-	/* The baseline first: whatever the replica shows beyond it is told again, and nothing is lost between the two. */
-	status = pg_feed_baseline(state, &state->primary, ret_total, err);
-	while (status == SHMETA_OK && !has_replayed(state, state->feed->loading_written)) {
-		if (!pg_connected(&state->replica) || pg_now_ns() > until)
-			return SHMETA_OK;
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	}
-	if (status == SHMETA_OK)
-		*ret = &state->replica;
-	return status;
-}
-
-/* ---- reading from followers ----------------------------------------------------------------------------------------------------------
- * CockroachDB's replicas answer for a moment some seconds ago by themselves, each for its region. What this process has shown, or
- * written, must not be taken back by such a read, so it has to be of a later moment; how the clocks of the cluster's nodes may differ is
- * left between the two. What lives for seconds (agents, offsets, leases) is not read so, and does not count. */
-
-void pg_follower_passed(struct pg_state *state)
-{
-	state->follower.shown_ns = pg_now_ns();
-}
-
-enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend_sink *sink, bool *ret,
-                                    struct backend_error *err)
-{
-	uint64_t asked = pg_now_ns();
-	PGresult *result = NULL;
-	int64_t lag_us, read_us;
-	enum shmeta_status status;
-
-	*ret = false;
-	if (!state->options.follower_reads || sink->may_lag == NULL || asked <= state->follower.shown_ns + PG_CLOCKS_NS)
-		return SHMETA_OK;
-	/* A transaction that begins later reads nothing earlier. */
-	status = pg_execute(
-		state, &state->primary,
-		"SELECT (extract(epoch FROM clock_timestamp() - follower_read_timestamp()) * 1000000)::int8, "
-		"(extract(epoch FROM follower_read_timestamp()) * 1000000)::int8",
-		&result, err);
-	if (status != SHMETA_OK) {
-		/* A server that does not do it, without the licence for it perhaps, is read as any other. */
-		state->follower.refused = true;
-		return pg_connected(&state->primary) ? SHMETA_OK : status;
-	}
-	lag_us = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-	read_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-	PQclear(result);
-	if (lag_us < 0 || read_us < state->follower.read_us ||
-	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_us * 1000u)
-		return SHMETA_OK;
-	*ret = sink->may_lag(sink->arg, (uint64_t)lag_us * 1000u) != 0;
-	if (*ret)
-		state->follower.read_us = read_us;
-	return SHMETA_OK;
-}
-
-/* The newest row, of all that are of this cluster, as a witness. */
-#define NEWEST                                                                                                    \
-	"(SELECT w.xid::text || ' ' || w.seq || ' ' || coalesce(w.token, 0) FROM shmeta_changes w WHERE w.xid < " \
-	"pg_snapshot_xmax(pg_current_snapshot()) ORDER BY w.xid DESC, w.seq DESC LIMIT 1)"
-/* Is the one still there that is told by three parameters? */
-#define IS_THERE(xid, seq, token)                                                       \
-	"(" xid "::int8 = 0 OR EXISTS (SELECT FROM shmeta_changes w WHERE w.xid = " xid \
-	"::int8::text::xid8 AND w.seq = " seq "::int8 AND coalesce(w.token, 0) = " token "::int8))::int::int8"
-
-#define MISSED \
-	"CASE WHEN has_sequence_privilege('shmeta_missed'::regclass, 'SELECT') THEN coalesce(pg_sequence_last_value('shmeta_missed'::regclass), 0) ELSE 0 END"
-
-/* What the snapshot $1 has not seen, but for what $2 has written. The inner limits let the planner walk the index also where it
- * knows nothing of the table yet. The row that is no change comes first, or last. found: an expression, of one text. Two statements,
- * not one with a switch: that would be planned anew each time. */
-static bool poll_text(struct pg_state *state, enum pg_statement which, const char *basis, const char *found)
-{
-	return pg_text_of(
-		state, which,
-		"SELECT c.class::int8, c.op::int8, c.tenant, c.topic, c.partition_id::int8, min(c.base_offset)::int8, "
-		"max(c.base_last)::int8, count(*), c.name, NULL, NULL, NULL::int8 FROM ((SELECT * FROM shmeta_changes WHERE xid >= "
-		"pg_snapshot_xmax($1::text::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot()) "
-		"AND origin IS DISTINCT FROM $2::text ORDER BY xid, seq LIMIT %d) "
-		"UNION ALL (SELECT * FROM shmeta_changes WHERE xid = ANY(ARRAY(SELECT "
-		"pg_snapshot_xip($1::text::pg_snapshot))) AND origin IS DISTINCT FROM $2::text LIMIT %d)) c "
-		"GROUP BY c.tenant, c.topic, c.partition_id, c.class, c.op, c.name "
-		"UNION ALL SELECT -1, " IS_THERE(
-			"$3", "$4",
-			"$5") ", pg_current_snapshot()::text, "
-			      "pg_current_wal_insert_lsn()::text, pg_backend_pid()::int8, "
-			      "coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0), NULL, 0, " NEWEST
-			      ", %s, %s, " MISSED " "
-			      "ORDER BY 3, 4, 5 NULLS FIRST, 1, 2",
-		CHANGES_MOST + 1, CHANGES_MOST + 1, basis, found);
-}
-
-bool pg_feed_statements(struct pg_state *state)
-{
-	const char *totals = "SELECT coalesce(sum(c.reltuples), 0)::int8 FROM pg_catalog.pg_class c WHERE c.oid IN "
-			     "('topics'::regclass, 'partitions'::regclass, 'segments'::regclass) AND c.reltuples > 0";
-	/* Which history the transactions' numbers belong to: another timeline may give one of them again, and a database that was copied
-	 * has the same log. */
-	const char *line =
-		"(SELECT c.system_identifier::text FROM pg_control_system() c) || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
-		"|| (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = current_database()) || ' ' "
-		"|| (SELECT 'shmeta_changes'::regclass::oid::text)";
-	const char *look =
-		"extract(epoch FROM clock_timestamp())::bigint || CASE WHEN EXISTS(SELECT FROM shmeta_changes "
-		"WHERE " FOREIGN_ROW ") OR EXISTS(SELECT FROM shmeta_meta WHERE " FOREIGN_MARK
-		") THEN ' 1 ' ELSE ' 0 ' END || coalesce((SELECT value FROM shmeta_meta WHERE name = 'mark'), '')";
-	char basis[PG_BASIS_BYTES];
-
-	if (!state->shape.feed)
-		return pg_text_of(state, PG_LOAD_STATE,
-		                  "SELECT (%s), ''::text, ''::text, ''::text, ''::text, ''::text, ''::text, 0::int8",
-		                  totals) &&
-		       pg_text_of(state, PG_FEED_STATE, "SELECT ''::text, 0::int8") &&
-		       pg_text_of(state, PG_FEED_CHANGES, "SELECT 0") && pg_text_of(state, PG_FEED_LOOK, "SELECT 0") &&
-		       pg_text_of(state, PG_REPLAYED, "SELECT 0");
-	pg_basis_expression(true, basis);
-	return pg_text_of(state, PG_LOAD_STATE,
-	                  "SELECT (%s), pg_current_snapshot()::text, %s, pg_current_wal_insert_lsn()::text, "
-	                  "(SELECT c.system_identifier::text FROM pg_control_system() c), %s, coalesce(" NEWEST
-	                  ", ''), " MISSED,
-	                  totals, line, basis) &&
-	       pg_text_of(state, PG_FEED_STATE,
-	                  "SELECT %s, coalesce((SELECT value::int8 FROM shmeta_meta WHERE name = 'pruned'), 0)::int8, "
-	                  "pg_snapshot_xmax(pg_current_snapshot())::text::int8, " IS_THERE("$1", "$2",
-	                                                                                   "$3") ", %s, " MISSED,
-	                  line, basis) &&
-	       poll_text(state, PG_FEED_CHANGES, basis, "NULL") && poll_text(state, PG_FEED_LOOK, basis, look) &&
-	       /* Only a standby of the very same cluster has replayed anything of it. */
-	       pg_text_of(
-		       state, PG_REPLAYED,
-		       "SELECT coalesce(pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false), "
-		       "(SELECT c.system_identifier::text FROM pg_control_system() c)");
 }

@@ -10,7 +10,12 @@
 #include <string.h>
 
 #include "backends/op_errors.h"
-#include "backends/postgres/pg_write.h"
+#include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_move.h"
+#include "backends/postgres/pg_replica.h"
+#include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_writing.h"
 
 enum { MOST = 4096 }; /* rows of a statement */
 
@@ -91,7 +96,7 @@ static bool say_own(struct pg_state *state)
 	char *text = NULL;
 	size_t bytes;
 	FILE *out;
-	/* Where leases have no tenant, neither have their epochs (pg_write_ops.c). */
+	/* Where leases have no tenant, neither have their epochs (pg_write_kinds.c). */
 	const bool l = state->shape.leases_organization, named = state->shape.organization && !l;
 	const char *owner = l ? "tenant" : "'" SHMETA_DEFAULT_TENANT "'";
 	bool ok = true;
@@ -162,7 +167,7 @@ static const char *of_tenant(const struct pg_state *state, bool there, char alia
 	return out;
 }
 
-bool pg_move_statements(struct pg_state *state)
+bool pg_move_texts(struct pg_state *state)
 {
 	const struct pg_shape *shape = &state->shape;
 	const char *uuid = shape->tenant_uuid ? "::uuid" : "", *json = shape->config_json ? "::jsonb" : "";
@@ -422,7 +427,7 @@ static enum shmeta_status send_rows(struct moving *m, enum pg_statement which, e
 		pg_param_array(&params, &m->arrays[i]);
 	status = pg_query(m->state, &m->state->primary, which, &params, ret, err);
 	if (status != SHMETA_OK)
-		m->row_failed = write_failed_for_rows(&m->state->primary);
+		m->row_failed = pg_write_failed_for_rows(&m->state->primary);
 	return status;
 }
 
@@ -500,7 +505,7 @@ static enum shmeta_status run_apart(struct moving *m, size_t from, size_t count,
 	(void)snprintf(said, sizeof said, "%s", m->state->primary.said);
 	/* Whatever a trigger misses, the tables that we know were there when the batch began. */
 	m->state->attached = attached;
-	for_now = write_failed_for_now(&m->state->primary);
+	for_now = pg_write_failed_for_now(&m->state->primary);
 	/* Where a conflict ends the whole transaction, it is begun anew. */
 	if (pg_failed_with(&m->state->primary, "40") && !m->state->dialect->snapshots)
 		return status;
@@ -594,7 +599,7 @@ enum shmeta_status pg_restore(void *data, const struct backend_row *rows, size_t
 		status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
 		/* What is deferred fails in the COMMIT. */
 		if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN &&
-		    (m.row_failed || write_failed_for_rows(&state->primary))) {
+		    (m.row_failed || pg_write_failed_for_rows(&state->primary))) {
 			m.apart = true;
 			status = pg_transaction(state, &state->primary, PG_BEGIN_WRITE, body, &m, err);
 		}

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: the list of objects. */
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_objects.h"
+#include "backends/postgres/pg_clock.h"
+#include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_transaction.h"
 
 enum shmeta_status pg_list_objects(void *data, const struct backend_object_list *list, backend_object_fn *emit,
                                    void *arg, struct backend_error *err)
@@ -56,7 +60,7 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 	return status;
 }
 
-bool pg_object_statements(struct pg_state *state)
+bool pg_object_texts(struct pg_state *state)
 {
 	const char *c = state->dialect->collate;
 

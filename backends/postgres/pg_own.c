@@ -3,47 +3,12 @@
 #include "backends/postgres/pg_own.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/sql/tables.h"
 #include "base/hash.h"
-
-void pg_script_free(struct pg_script *script)
-{
-	for (size_t i = 0; i < script->count; i++)
-		free(script->lines[i]);
-	free(script->lines);
-	memset(script, 0, sizeof *script);
-}
-
-void pg_say(struct pg_script *script, const char *fmt, ...)
-{
-	char *line = NULL;
-	va_list args;
-
-	if (script->count == script->capacity) {
-		size_t capacity = 2 * script->capacity + 32;
-		char **grown = realloc(script->lines, capacity * sizeof *grown);
-
-		if (grown == NULL) {
-			script->failed = true;
-			return;
-		}
-		script->lines = grown;
-		script->capacity = capacity;
-	}
-	va_start(args, fmt);
-	if (vasprintf(&line, fmt, args) < 0)
-		line = NULL;
-	va_end(args);
-	if (line == NULL)
-		script->failed = true;
-	else
-		script->lines[script->count++] = line;
-}
 
 /* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they raise nothing that the table's
  * own row would not. A statement that changes many segments of a partition logs one row, from the first base to the last.
@@ -212,41 +177,6 @@ static const char *const operations[OPERATIONS] = {"insert", "update", "delete",
 static const char *const transitions[OPERATIONS] = {"REFERENCING NEW TABLE AS new_rows ",
                                                     "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ",
                                                     "REFERENCING OLD TABLE AS old_rows ", ""};
-
-char *pg_fill(const char *template, const struct pg_token *tokens)
-{
-	char *text = NULL;
-	size_t bytes = 0;
-	FILE *out = open_memstream(&text, &bytes);
-
-	if (out == NULL)
-		return NULL;
-	while (*template != '\0') {
-		const char *close = *template == '{' ? strchr(template, '}') : NULL;
-		const struct pg_token *t = tokens;
-
-		while (close != NULL && t->name != NULL &&
-		       (strncmp(template + 1, t->name, strlen(t->name)) != 0 ||
-		        template + 1 + strlen(t->name) != close))
-			t++;
-		if (close != NULL && t->name != NULL) {
-			fputs(t->text, out);
-			template = close + 1;
-		} else {
-			fputc(*template ++, out);
-		}
-	}
-	if (fclose(out) != 0) {
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
-bool pg_log_is_possible(const struct pg_shape *shape)
-{
-	return strspn(shape->kinds, "r") == TRACKED && pg_inexact_key(shape) == NULL;
-}
 
 /* t: what is logged of which table; NULL: body alone. */
 static void say_function(struct pg_script *script, const struct pg_state *state, const char *name,

@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_login.h"
+#include "backends/postgres/pg_pool.h"
 
 enum { LOOKS = 9, PATIENCE_MS = 1000 };
 

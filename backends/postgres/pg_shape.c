@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/postgres/pg_state.h"
 #include "backends/sql/tables.h"
 
 static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
@@ -200,33 +201,6 @@ struct pg_expression pg_number(const struct pg_shape *shape, const char *table, 
 	return ret;
 }
 
-enum shmeta_status pg_one_number(struct pg_state *state, const char *sql, int64_t *ret, struct backend_error *err)
-{
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_execute(state, &state->primary, sql, &result, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	*ret = PQntuples(result) > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
-	PQclear(result);
-	return SHMETA_OK;
-}
-
-enum shmeta_status pg_one_text(struct pg_state *state, const char *sql, char *ret, size_t bytes,
-                               struct backend_error *err)
-{
-	PGresult *result = NULL;
-	enum shmeta_status status = pg_execute(state, &state->primary, sql, &result, err);
-
-	ret[0] = '\0';
-	if (status != SHMETA_OK)
-		return status;
-	if (PQntuples(result) > 0)
-		snprintf(ret, bytes, "%s", PQgetvalue(result, 0, 0));
-	PQclear(result);
-	return SHMETA_OK;
-}
-
 /* ---- indexes ------------------------------------------------------------------------------------------------------------------- */
 
 /* Columns of an index's key, in its order: of a B-tree that is whole, without a condition and without an expression. */
@@ -315,4 +289,44 @@ enum shmeta_status pg_look_for_collations(struct pg_state *state, struct backend
 			&number, err);
 	state->shape.loose_texts = number > 0;
 	return status;
+}
+
+/* ---- what follows from it */
+
+bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant)
+{
+	if (!state->shape.organization)
+		return rows_compare(tenant, rows_str(SHMETA_DEFAULT_TENANT)) == 0;
+	if (!state->shape.tenant_uuid)
+		return true;
+	/* As the server spells it, and as rows give it: other spellings of the same are another tenant's name. */
+	if (tenant.bytes != 36)
+		return false;
+	for (size_t i = 0; i < 36; i++) {
+		char c = tenant.data[i];
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+			return false;
+	}
+	return true;
+}
+
+/* The first key of the log that a column of this table does not fit into; NULL: none. */
+const char *pg_inexact_key(const struct pg_shape *shape)
+{
+	static const struct {
+		enum table_index table;
+		int column;
+	} keys[] = {{PARTITIONS, 1}, {SEGMENTS, 2}, {SEGMENTS, 3}, {OFFSETS, 2}, {LEASES, 1}};
+
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		if ((shape->inexact[keys[i].table] & 1u << keys[i].column) != 0)
+			return backend_tables[keys[i].table].name;
+	return NULL;
+}
+
+bool pg_log_is_possible(const struct pg_shape *shape)
+{
+	return strspn(shape->kinds, "r") == TABLE_COUNT && pg_inexact_key(shape) == NULL;
 }

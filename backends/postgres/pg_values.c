@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_values.h"
 
 /* ---- parameters --------------------------------------------------------------------------------------------------------------- */
 

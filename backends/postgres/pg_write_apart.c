@@ -15,40 +15,15 @@
 #include <time.h>
 
 #include "backends/op_errors.h"
+#include "backends/postgres/pg_locked.h"
+#include "backends/postgres/pg_transaction.h"
 #include "backends/postgres/pg_write_kinds.h"
 
 enum { REMEMBERED_MS = 10000, NAP_FIRST_MS = 2, NAP_MOST_MS = 32, CONFLICT_TRIES = 3 };
 
-/* ---- failures --------------------------------------------------------------------------------------------------------------------- */
-
-bool write_failed_for_now(const struct pg_conn *conn)
-{
-	return pg_failed_with(conn, "55P03") || pg_failed_with(conn, "57014") || pg_failed_with(conn, "40");
-}
-
-bool write_failed_for_rows(const struct pg_conn *conn)
-{
-	/* The connection, the login, the session's state, the server's resources, its going down; and what the connection itself
-	 * mends by preparing its statements anew. All the rest can be one item's: its data, a trigger that it fires, a right on
-	 * the table that it needs. */
-	static const char *const others[] = {"08", "25", "26", "28", "3D", "53", "57P", "58"};
-
-	if (conn->sqlstate[0] == '\0' || conn->stale_plan || !pg_connected(conn))
-		return false;
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (pg_failed_with(conn, others[i]))
-			return false;
-	return true;
-}
-
-bool write_failed_for_items(const struct writing *w)
-{
-	return w->incomplete || write_failed_for_rows(w->conn);
-}
-
 /* ---- what was locked lately ---------------------------------------------------------------------------------------------------------- */
 
-bool write_is_suspect(const struct pg_state *state, const struct write_item *item)
+bool pg_write_is_suspect(const struct pg_state *state, const struct write_item *item)
 {
 	const struct pg_busy *busy = &state->busy;
 	uint64_t hash = 0, now = 0;
@@ -57,7 +32,7 @@ bool write_is_suspect(const struct pg_state *state, const struct write_item *ite
 		if (busy->resource[i].hash == 0)
 			continue;
 		if (hash == 0) {
-			hash = write_resource_hash(item);
+			hash = pg_write_resource_hash(item);
 			now = pg_now_ns();
 		}
 		if (busy->resource[i].hash == hash && busy->resource[i].until_ns > now)
@@ -68,7 +43,7 @@ bool write_is_suspect(const struct pg_state *state, const struct write_item *ite
 
 static void remember(struct pg_state *state, const struct write_item *item)
 {
-	uint64_t hash = write_resource_hash(item);
+	uint64_t hash = pg_write_resource_hash(item);
 	struct pg_busy_resource *at = &state->busy.resource[0];
 
 	for (size_t i = 0; i < PG_BUSY_MOST; i++) {
@@ -87,15 +62,13 @@ static void remember(struct pg_state *state, const struct write_item *item)
 static void forget(struct pg_state *state, const struct write_item *items, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		uint64_t hash = items[i].suspect ? write_resource_hash(&items[i]) : 0;
+		uint64_t hash = items[i].suspect ? pg_write_resource_hash(&items[i]) : 0;
 
 		for (size_t k = 0; hash != 0 && k < PG_BUSY_MOST; k++)
 			if (state->busy.resource[k].hash == hash)
 				state->busy.resource[k] = (struct pg_busy_resource){.hash = 0};
 	}
 }
-
-/* ---- sentences -------------------------------------------------------------------------------------------------------------------- */
 
 static void refuse_locked_partition(struct write_item *item)
 {
@@ -105,64 +78,6 @@ static void refuse_locked_partition(struct write_item *item)
 	refuse(item->result, SHMETA_ERR_BUSY,
 	       "the row of topic %s, partition %u is locked by another session: try again later",
 	       rows_quote(name, op->name), op->partition_id);
-}
-
-static void refuse_for_now(struct writing *w, struct write_item *item, const char *sqlstate)
-{
-	char name[ROWS_QUOTE_MAX];
-
-	if (strcmp(sqlstate, "57014") == 0)
-		refuse(item->result, SHMETA_ERR_BUSY,
-		       "the source did not end this within %u ms and gave it up (57014): try again later",
-		       pg_timeout_of(w->state) - pg_timeout_of(w->state) / 10);
-	else if (strcmp(sqlstate, "55P03") != 0)
-		refuse(item->result, SHMETA_ERR_BUSY,
-		       "other writers of the source got in the way each time (%s): try again later", sqlstate);
-	else if (write_locks_partition((enum write_kind)item->kind))
-		refuse(item->result, SHMETA_ERR_BUSY,
-		       "topic %s, partition %u: a row that this needs is locked by another session: try again later",
-		       rows_quote(name, item->op->op->name), item->op->op->partition_id);
-	else
-		refuse(item->result, SHMETA_ERR_BUSY,
-		       "a row that this needs is locked by another session: try again later");
-}
-
-static bool adds_segment(const struct shmeta_op *op)
-{
-	return op->type == SHMETA_OP_ADD_SEGMENT || op->type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK ||
-	       op->type == SHMETA_OP_ADD_SLICE;
-}
-
-void write_refused(struct writing *w, struct write_item *item, const char *sqlstate, const char *said)
-{
-	const enum write_kind kind = (enum write_kind)item->kind;
-	const bool reference = strcmp(sqlstate, "23503") == 0;
-	struct shmeta_result *r = item->result;
-
-	if (strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "57014") == 0 || strncmp(sqlstate, "40", 2) == 0)
-		refuse_for_now(w, item, sqlstate);
-	else if (reference && w->state->shape.organization &&
-	         (kind == KIND_TOPIC_CREATE || kind == KIND_GROUP_ENSURE || kind == KIND_OFFSET ||
-	          kind == KIND_AGENT_PUT))
-		refuse_tenant(item->op, r);
-	else if (reference && (kind == KIND_ACQUIRE || kind == KIND_COMPLETE))
-		refuse(r, SHMETA_ERR_NOT_FOUND, "the lease is refused by the source");
-	/* The only number that grows there; how long a lease may last is bounded. */
-	else if (strcmp(sqlstate, "22003") == 0 && (kind == KIND_ACQUIRE || kind == KIND_COMPLETE))
-		refuse_epoch_spent(INT64_MAX, r);
-	else if (strcmp(sqlstate, "22003") == 0 && adds_segment(item->op->op) &&
-	         item->op->op->u.segment.record_count > INT32_MAX)
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT,
-		       "record_count %u is out of range: the source's column may be 0 to %d",
-		       item->op->op->u.segment.record_count, INT32_MAX);
-	else if (strcmp(sqlstate, "23505") == 0 && kind == KIND_AGENT_PUT)
-		refuse_address(&item->op->op->u.agent, r);
-	else if (strcmp(sqlstate, "23505") == 0)
-		refuse(r, SHMETA_ERR_CONFLICT, "something of that key is there already");
-	else if (sqlstate[0] == '\0')
-		refuse_undone(r);
-	else
-		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "the source refuses it: %s (%s)", said, sqlstate);
 }
 
 /* ---- locks that are there before anything is done ------------------------------------------------------------------------------------- */
@@ -178,7 +93,7 @@ static bool needs(const struct writing *w, enum write_kind kind, const char *tab
 		return true;
 	if (w->state->shape.feed && strcmp(table, "shmeta_changes") == 0)
 		return true;
-	return strstr(w->state->sql[write_statements[kind].statement], table) != NULL;
+	return strstr(w->state->sql[pg_write_statements[kind].statement], table) != NULL;
 }
 
 static enum shmeta_status refuse_by_tables(struct writing *w, struct backend_error *err)
@@ -225,7 +140,7 @@ static enum shmeta_status lock_free_partitions(struct writing *w, struct backend
 		for (size_t i = 0; i < w->item_count; i++) {
 			struct write_item *item = &w->items[i];
 
-			if (item->result->status != SHMETA_OK || !write_locks_partition((enum write_kind)item->kind))
+			if (item->result->status != SHMETA_OK || !pg_write_locks_partition((enum write_kind)item->kind))
 				continue;
 			of[count++] = item;
 			pg_array_text(&w->lock_tenants, item->op->tenant);
@@ -300,11 +215,11 @@ static enum shmeta_status send_behind_savepoint(struct writing *w, struct write_
 	if (status == SHMETA_OK && w->state->dialect->triggers)
 		status = send_patience(w, items, count, err);
 	if (status == SHMETA_OK && locks_first(w, items)) {
-		write_gather_locks(w, items, count);
-		status = write_send_preludes(w, false, err);
+		pg_write_gather_locks(w, items, count);
+		status = pg_write_send_preludes(w, false, err);
 	}
 	if (status == SHMETA_OK)
-		status = write_send(w, items, count, err);
+		status = pg_write_send(w, items, count, err);
 	return status == SHMETA_OK ? pg_sync(w->state, w->conn, err) : status;
 }
 
@@ -316,8 +231,8 @@ static enum shmeta_status take_behind_savepoint(struct writing *w, struct write_
 	if (status == SHMETA_OK && w->state->dialect->triggers)
 		status = pg_next(w->state, w->conn, NULL, err);
 	if (status == SHMETA_OK && locks_first(w, items))
-		status = write_take_preludes(w, false, err);
-	return status == SHMETA_OK ? write_take_statement(w, items, count, err) : status;
+		status = pg_write_take_preludes(w, false, err);
+	return status == SHMETA_OK ? pg_write_take_statement(w, items, count, err) : status;
 }
 
 /* The statement did not happen: its items as before it. */
@@ -347,7 +262,7 @@ static enum shmeta_status run_one(struct writing *w, struct write_item *item, en
 		return status;
 	/* One of which a part was written has its refusal already. */
 	if (item->result->status == SHMETA_OK)
-		write_refused(w, item, sqlstate, said);
+		pg_write_refused(w, item, sqlstate, said);
 	item->again = item->undone = false;
 	if (strcmp(sqlstate, "55P03") == 0)
 		remember(w->state, item);
@@ -374,7 +289,7 @@ static enum shmeta_status run_apart(struct writing *w, struct write_item *items,
 		}
 		/* A dialect whose conflicts end the whole transaction has it begun anew. */
 		conflict = pg_failed_with(w->conn, "40");
-		if (!write_failed_for_items(w) || (conflict && !w->state->dialect->snapshots))
+		if (!pg_write_failed_for_items(w) || (conflict && !w->state->dialect->snapshots))
 			return status;
 		(void)snprintf(sqlstate, sizeof sqlstate, "%s", w->incomplete ? "" : w->conn->sqlstate);
 		(void)snprintf(said, sizeof said, "%s", w->conn->said);
@@ -397,7 +312,7 @@ static enum shmeta_status run_list(struct writing *w, struct write_item *items, 
 	enum shmeta_status status = SHMETA_OK;
 
 	for (size_t at = 0; status == SHMETA_OK && at < count;) {
-		size_t some = write_statement_of(&items[at], count - at);
+		size_t some = pg_write_statement_of(&items[at], count - at);
 
 		status = run_apart(w, &items[at], some, err);
 		at += some;
@@ -413,8 +328,8 @@ static enum shmeta_status begin(struct writing *w, struct backend_error *err)
 	const bool known = w->state->dialect->triggers;
 	enum shmeta_status status;
 
-	write_gather_locks(w, w->items, 0);
-	status = write_send_preludes(w, true, err);
+	pg_write_gather_locks(w, w->items, 0);
+	status = pg_write_send_preludes(w, true, err);
 	if (status == SHMETA_OK && known)
 		status = pg_send(w->state, w->conn, PG_W_IMMEDIATE, NULL, err);
 	if (status == SHMETA_OK && known)
@@ -422,7 +337,7 @@ static enum shmeta_status begin(struct writing *w, struct backend_error *err)
 	if (status == SHMETA_OK)
 		status = pg_sync(w->state, w->conn, err);
 	if (status == SHMETA_OK)
-		status = write_take_preludes(w, true, err);
+		status = pg_write_take_preludes(w, true, err);
 	if (status == SHMETA_OK && known)
 		status = pg_next(w->state, w->conn, NULL, err);
 	if (status == SHMETA_OK && known)
@@ -435,10 +350,10 @@ static enum shmeta_status begin(struct writing *w, struct backend_error *err)
 	if (status == SHMETA_OK)
 		return simple(w, PG_W_RELEASE, err);
 	/* Without them each statement finds out by itself. */
-	return write_failed_for_items(w) ? take_back(w, NULL, 0, err) : status;
+	return pg_write_failed_for_items(w) ? take_back(w, NULL, 0, err) : status;
 }
 
-enum shmeta_status write_apart(struct writing *w, struct backend_error *err)
+enum shmeta_status pg_write_apart(struct writing *w, struct backend_error *err)
 {
 	struct write_item *left = calloc(w->item_count, sizeof *left);
 	enum shmeta_status status;
@@ -454,12 +369,12 @@ enum shmeta_status write_apart(struct writing *w, struct backend_error *err)
 	if (status == SHMETA_OK)
 		status = run_list(w, left, count, err);
 	if (status == SHMETA_OK)
-		status = write_look_again(w, left, count, run_list, err);
+		status = pg_write_look_again(w, left, count, run_list, err);
 	free(left);
 	return status;
 }
 
-bool write_apart_statements(struct pg_state *state)
+bool pg_write_apart_texts(struct pg_state *state)
 {
 	const bool o = state->shape.organization;
 	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "";
@@ -473,19 +388,6 @@ bool write_apart_statements(struct pg_state *state)
 		       "AND p.partition_id = i.pid%s%s WHERE i.n NOT IN (SELECT n FROM k)",
 		       o ? " AND p.organization_id = i.tenant" : "", uuid, o ? " AND p.organization_id = i.tenant" : "",
 		       uuid) &&
-	       /* Who waits for such a lock keeps us out as well: locks are given in the order in which they were asked for. */
-	       pg_text_of(state, PG_W_LOCKED_TABLES, "%s",
-	                  state->dialect->triggers
-	                          ? "SELECT c.relname::text, l.mode, l.pid::text FROM pg_catalog.pg_locks l JOIN "
-	                            "pg_catalog.pg_class c ON c.oid = l.relation WHERE l.locktype = 'relation' AND "
-	                            "l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = "
-	                            "current_database()) AND l.pid <> pg_backend_pid() AND (l.mode = "
-	                            "'AccessExclusiveLock' OR l.granted AND l.mode IN ('ExclusiveLock', "
-	                            "'ShareRowExclusiveLock', 'ShareLock')) AND pg_catalog.pg_table_is_visible(c.oid) "
-	                            "AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', "
-	                            "'consumer_offsets', 'agents', 'partition_leases', 'shmeta_changes', "
-	                            "'shmeta_lease_epochs', 'shmeta_transfers', 'shmeta_objects', 'shmeta_slices')"
-	                          : "SELECT '', '', '' WHERE false") &&
 	       pg_text_of(state, PG_W_IMMEDIATE, "SET CONSTRAINTS ALL IMMEDIATE") &&
 	       pg_text_of(
 		       state, PG_W_PATIENCE,

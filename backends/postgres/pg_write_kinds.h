@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The libpq engine: what there is to know of each kind of operation (pg_write_ops.c), for what sends and takes them (pg_write_send.c). */
+ * The libpq engine: what there is to know of each kind of operation (pg_write_kinds.c), for what sends and takes them (pg_write_send.c). */
 #ifndef SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 #define SHMETA_BACKENDS_POSTGRES_PG_WRITE_KINDS_H
 
-#include "backends/postgres/pg_write.h"
+#include "backends/postgres/pg_writing.h"
 
 /* The columns of the lists that statements are given: F(name, type, column). */
 #define WRITE_FIELDS(F)           \
@@ -52,20 +52,22 @@ enum write_field {
 };
 
 struct write_kind_info {
-	const char *sql;             /* in the words that pg_write_ops.c explains */
+	const char *sql;             /* in the words that pg_write_kinds.c explains */
 	enum write_field fields[24]; /* of the list of items */
 	struct write_touch touches[TOUCHES_MAX];
-	void (*answer)(struct writing *w, struct write_item *item, const PGresult *result, int row);
 	bool own; /* needs shmeta's own tables */
 	/* Of the list of runs, where the kind has one: then answers are about runs, and a row for run 0 says how many items were
 	 * written. */
 	enum write_field runs[8];
 };
-extern const struct write_kind_info write_kinds[KIND_COUNT];
+extern const struct write_kind_info pg_write_kinds[KIND_COUNT];
+
+/* A row of an answer that is about this item. */
+void pg_write_answer_row(struct writing *w, struct write_item *item, const PGresult *result, int row);
 
 extern const struct write_statement {
 	enum pg_statement statement;
 	size_t most; /* items in one */
-} write_statements[KIND_COUNT];
+} pg_write_statements[KIND_COUNT];
 
 #endif

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "backends/postgres/pg_write.h"
+#include "backends/postgres/pg_writing.h"
 
-enum pg_statement write_looks_back(const struct writing *w, enum write_kind kind)
+enum pg_statement pg_write_looks_back(const struct writing *w, enum write_kind kind)
 {
 	if (!w->state->dialect->triggers)
 		return PG_STATEMENTS;
@@ -58,7 +58,7 @@ static bool say_statement(struct pg_state *state, enum pg_statement which)
 	return ok;
 }
 
-bool write_look_back_statements(struct pg_state *state)
+bool pg_write_look_back_texts(struct pg_state *state)
 {
 	return say_statement(state, PG_W_LEFT_OF_TOPICS) && say_statement(state, PG_W_LEFT_OF_GROUPS) &&
 	       say_statement(state, PG_W_LEFT_OF_AGENTS);

@@ -6,7 +6,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "backends/postgres/pg_write.h"
+#include "backends/postgres/pg_writing.h"
 
 /* A resource as it was used last: by that use, at levels from first on, at most at last. */
 struct usage {
@@ -79,9 +79,9 @@ static uint64_t hash_of(const struct write_item *item, enum write_resource resou
 	return hash | 1;
 }
 
-uint64_t write_resource_hash(const struct write_item *item)
+uint64_t pg_write_resource_hash(const struct write_item *item)
 {
-	const struct write_touch *touches = write_touches((enum write_kind)item->kind);
+	const struct write_touch *touches = pg_write_touches((enum write_kind)item->kind);
 	size_t i = 0;
 
 	while (i + 1 < TOUCHES_MAX && touches[i].use == USE_SHARED && touches[i + 1].resource != RES_NONE)
@@ -111,7 +111,7 @@ static uint32_t bound(const struct usage *usage, uint8_t use)
 static void place(struct usages *usages, struct write_item *item)
 {
 	static const struct write_touch fence[] = {{RES_LEASE, USE_SHARED}, {RES_LEASES, USE_SHARED}};
-	const struct write_touch *touches = write_touches((enum write_kind)item->kind);
+	const struct write_touch *touches = pg_write_touches((enum write_kind)item->kind);
 	struct write_touch all[TOUCHES_MAX + 2];
 	uint64_t hashes[TOUCHES_MAX + 2];
 	size_t count = 0;
@@ -154,7 +154,7 @@ static int compare_items(const void *a, const void *b)
 	if (x->suspect != y->suspect)
 		return x->suspect ? 1 : -1;
 	/* Those that wrote the same segments' keys in another order would wait for each other; as they are sent they are written. */
-	if (write_is_add((enum write_kind)x->kind)) {
+	if (pg_write_is_add((enum write_kind)x->kind)) {
 		const struct shmeta_op *a_op = x->op->op, *b_op = y->op->op;
 		int by_topic = rows_compare(a_op->name, b_op->name);
 
@@ -168,7 +168,7 @@ static int compare_items(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-bool write_order(struct writing *w)
+bool pg_write_order(struct writing *w)
 {
 	struct usages usages = {.mask = 1};
 

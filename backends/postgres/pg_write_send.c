@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_write_kinds.h"
 
 /* ---- lists ---------------------------------------------------------------------------------------------------------------------- */
@@ -165,7 +166,7 @@ static void count_runs(struct write_item *items, size_t count)
 		const struct shmeta_op *op = items[i].op->op, *former = first->op->op;
 		int64_t last = (int64_t)op->u.segment.end_offset, top = last < INT64_MAX ? last + 1 : last;
 
-		if (!write_same_place(first->op, items[i].op) || op->fence.epoch != former->fence.epoch ||
+		if (!pg_write_same_place(first->op, items[i].op) || op->fence.epoch != former->fence.epoch ||
 		    rows_compare(op->fence.agent_id, former->fence.agent_id) != 0) {
 			first = &items[i];
 			run++;
@@ -189,10 +190,10 @@ static void fill(struct writing *w, const struct write_item *items, size_t count
 	}
 }
 
-enum shmeta_status write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
+enum shmeta_status pg_write_send(struct writing *w, struct write_item *items, size_t count, struct backend_error *err)
 {
-	const struct write_kind_info *kind = &write_kinds[items->kind];
-	const enum pg_statement look = write_looks_back(w, (enum write_kind)items->kind);
+	const struct write_kind_info *kind = &pg_write_kinds[items->kind];
+	const enum pg_statement look = pg_write_looks_back(w, (enum write_kind)items->kind);
 	enum shmeta_status status;
 	struct pg_params params;
 
@@ -204,7 +205,7 @@ enum shmeta_status write_send(struct writing *w, struct write_item *items, size_
 	if (strstr(kind->sql, "@now") != NULL ||
 	    (strstr(kind->sql, "@clock") != NULL && strstr(pg_clock(w->state), "@now") != NULL))
 		pg_param_int(&params, w->now_ms);
-	status = pg_send(w->state, w->conn, write_statements[items->kind].statement, &params, err);
+	status = pg_send(w->state, w->conn, pg_write_statements[items->kind].statement, &params, err);
 	if (status == SHMETA_OK && look != PG_STATEMENTS)
 		status = pg_send(w->state, w->conn, look, &params, err);
 	return status;
@@ -237,22 +238,22 @@ static bool answer_runs(struct writing *w, struct write_item *items, size_t coun
 		if (run == 0)
 			written = (uint64_t)pg_int(result, row, 4);
 		for (size_t i = run_at(items, count, run); run > 0 && i < count && items[i].run == run; i++, refused++)
-			write_kinds[items->kind].answer(w, &items[i], result, row);
+			pg_write_answer_row(w, &items[i], result, row);
 	}
 	return written + refused == count;
 }
 
-bool write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
+bool pg_write_answer(struct writing *w, struct write_item *items, size_t count, const PGresult *result)
 {
-	const struct write_kind_info *kind = &write_kinds[items->kind];
+	const struct write_kind_info *kind = &pg_write_kinds[items->kind];
 
 	if (kind->runs[0] != FIELD_END)
 		return answer_runs(w, items, count, result);
-	for (int row = 0; kind->answer != NULL && row < PQntuples(result); row++) {
+	for (int row = 0; row < PQntuples(result); row++) {
 		int64_t n = pg_int(result, row, 0);
 
 		if (n >= 1 && (uint64_t)n <= count)
-			kind->answer(w, &items[n - 1], result, row);
+			pg_write_answer_row(w, &items[n - 1], result, row);
 	}
 	return true;
 }
@@ -376,10 +377,10 @@ static void expand(FILE *out, const struct pg_state *state, const struct write_k
 	}
 }
 
-bool write_kind_statements(struct pg_state *state)
+bool pg_write_kind_texts(struct pg_state *state)
 {
 	for (int i = 0; i < KIND_COUNT; i++) {
-		const char *at = write_kinds[i].sql;
+		const char *at = pg_write_kinds[i].sql;
 		char *text = NULL;
 		size_t bytes;
 		FILE *out = open_memstream(&text, &bytes);
@@ -387,8 +388,8 @@ bool write_kind_statements(struct pg_state *state)
 
 		if (out == NULL)
 			return false;
-		expand(out, state, &write_kinds[i], &at);
-		ok = fclose(out) == 0 && pg_text_of(state, write_statements[i].statement, "%s", text);
+		expand(out, state, &pg_write_kinds[i], &at);
+		ok = fclose(out) == 0 && pg_text_of(state, pg_write_statements[i].statement, "%s", text);
 		free(text);
 		if (!ok)
 			return false;

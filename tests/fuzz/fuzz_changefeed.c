@@ -2,7 +2,7 @@
  * Rows of a changefeed: the first byte chooses the table, the rest is the row's value. Any bytes are the key of each image, or everything. */
 #include <stdlib.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_changefeed_row.h"
 #include "backends/rows.h"
 
 static void require(int holds)

@@ -15,7 +15,7 @@
 
 TestSuite(postgres_log, .timeout = 180);
 
-/* As in backends/postgres/pg_schema.c. */
+/* As in backends/postgres/pg_own.c. */
 enum { LOG_MOST = 1048576, PRUNE_STEP = 1024, PRUNE_BATCH = 2048, PATIENCE_S = 40 };
 
 static struct pg_cluster server;

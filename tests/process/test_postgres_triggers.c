@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_own.h"
 #include "backends/rows.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/pg_world.h"

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backends/postgres/postgres.h"
+#include "backends/postgres/pg_changefeed_row.h"
 #include "tests/support/recorder.h"
 
 TestSuite(changefeed_row, .timeout = 60);

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/op_errors.h"
 #include "backends/postgres/pg_write_kinds.h"
 
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
@@ -204,224 +203,6 @@
 		      "' FROM j WHERE t.transfer_id = j.xfer AND j.found AND j.addressed AND j.expected AND j.in_time) " \
 		      "SELECT n, found, addressed, expected, in_time, state FROM j "                                     \
 		      "WHERE NOT (found AND addressed AND expected AND in_time)"
-
-/* ---- answers ------------------------------------------------------------------------------------------------------------------------ */
-
-static bool yes(const PGresult *result, int row, int column)
-{
-	return pg_int(result, row, column) != 0;
-}
-
-/* The server took the statement, and did less than it says, or something else. */
-static void answer_undone(struct writing *w, struct write_item *item)
-{
-	write_refused(w, item, "", "");
-	item->undone = true;
-}
-
-/* n */
-static void answer_undone_row(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)result, (void)row;
-	answer_undone(w, item);
-}
-
-/* n: what was in its way cannot be seen yet */
-static void answer_again(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)w, (void)result, (void)row;
-	item->again = true;
-}
-
-/* n, the topic was made, it was there */
-static void answer_exists(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	if (yes(result, row, 1))
-		answer_undone(w, item);
-	else if (yes(result, row, 2))
-		refuse_topic_exists(item->op->op, item->result);
-	else
-		item->again = true;
-}
-
-/* n, it is there */
-static void answer_no_topic(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	if (yes(result, row, 1))
-		answer_undone(w, item);
-	else
-		refuse_place(item->op->op, false, item->result);
-}
-
-/* n, partition, fence, topic */
-static void answer_place(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	if (!yes(result, row, 1))
-		refuse_place(item->op->op, yes(result, row, 3), item->result);
-	else if (!yes(result, row, 2))
-		refuse_fence(item->op->op, item->result);
-	else
-		answer_undone(w, item);
-}
-
-/* n, partition, fence, topic, a segment at its place, an identical one, end, records, size, created, oldest, newest, one of its id,
- * its object, a part of it was written */
-static void answer_segment(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	struct shmeta_segment *e = &item->result->existing;
-
-	if (yes(result, row, 14)) {
-		answer_undone(w, item);
-		return;
-	}
-	/* Its object was refused (pg_write.c says so to all of its slices), or is somebody else's of this moment. */
-	if (!yes(result, row, 13)) {
-		item->again = true;
-		return;
-	}
-	if (!yes(result, row, 1) || !yes(result, row, 2)) {
-		answer_place(w, item, result, row);
-		return;
-	}
-	if (yes(result, row, 4)) {
-		e->partition_id = item->op->op->partition_id;
-		e->base_offset = item->op->op->u.segment.base_offset;
-		e->end_offset = (uint64_t)pg_int(result, row, 6);
-		e->record_count = (uint32_t)pg_int(result, row, 7);
-		e->size_bytes = (uint64_t)pg_int(result, row, 8);
-		e->created_at_ms = pg_int(result, row, 9);
-		e->min_timestamp_ms = pg_int(result, row, 10);
-		e->max_timestamp_ms = pg_int(result, row, 11);
-		refuse_segment(item->op->op, yes(result, row, 5), item->result);
-	} else if (yes(result, row, 12)) {
-		refuse_segment_id(item->op->op, item->result);
-	} else {
-		item->again = true;
-	}
-}
-
-/* n, how many went, how many were to go */
-static void answer_count(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	item->result->count = (uint64_t)pg_int(result, row, 1);
-	if (pg_int(result, row, 1) < pg_int(result, row, 2))
-		answer_undone(w, item);
-}
-
-/* n, the address is another's, the agent is another organization's */
-static void answer_agent(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)w;
-	if (yes(result, row, 1))
-		refuse_address(&item->op->op->u.agent, item->result);
-	else if (yes(result, row, 2))
-		refuse_agent_id(&item->op->op->u.agent, item->result);
-	else
-		item->again = true;
-}
-
-/* epoch, since, until: from column first on */
-static void set_lease(struct write_item *item, uint32_t partition, const PGresult *result, int row, int first)
-{
-	item->result->lease.partition_id = partition;
-	item->result->lease.epoch = (uint64_t)pg_int(result, row, first);
-	item->result->lease.acquired_at_ms = pg_int(result, row, first + 1);
-	item->result->lease.lease_expires_at_ms = pg_int(result, row, first + 2);
-}
-
-/* n, partition, topic, agent, free, how long the other's lease lasts, epoch, since, until */
-static void answer_acquire(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)w;
-	if (!yes(result, row, 1))
-		refuse_place(item->op->op, yes(result, row, 2), item->result);
-	else if (!yes(result, row, 3))
-		refuse_agent(item->op->op->agent_id, item->result);
-	else if (!yes(result, row, 4))
-		refuse_leased(item->op->op, pg_int(result, row, 5), item->result);
-	else if (pg_is_null(result, row, 6))
-		item->again = true; /* taken by somebody else in this moment */
-	else
-		set_lease(item, item->op->op->partition_id, result, row, 6);
-}
-
-/* n, the agent holds it */
-static void answer_release(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	if (yes(result, row, 1))
-		answer_undone(w, item);
-	else
-		refuse_release(item->op->op, item->result);
-}
-
-/* n, partition, topic, agent, held, on offer, transfer */
-static void answer_offer(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	const struct shmeta_op *op = item->op->op;
-
-	(void)w;
-	if (!yes(result, row, 1))
-		refuse_place(item->op->op, yes(result, row, 2), item->result);
-	else if (!yes(result, row, 3))
-		refuse_agent(op->to_agent_id, item->result);
-	else if (!yes(result, row, 4) || yes(result, row, 5))
-		refuse_offer(op, yes(result, row, 4), item->result);
-	else
-		item->result->transfer_id = (uint64_t)pg_int(result, row, 6);
-}
-
-static struct transfer_state transfer_of(const PGresult *result, int row)
-{
-	return (struct transfer_state){.found = yes(result, row, 1),
-	                               .addressed = yes(result, row, 2),
-	                               .expected = yes(result, row, 3),
-	                               .in_time = yes(result, row, 4),
-	                               .state = pg_text(result, row, 5)};
-}
-
-/* n, found, addressed, expected, in time, state */
-static void answer_transfer(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	struct transfer_state transfer = transfer_of(result, row);
-
-	(void)w;
-	(void)refuse_transfer(item->op->op, &transfer, item->result);
-}
-
-/* the same, then: held, the new holder is known, partition, epoch, since, until */
-static void answer_complete(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	struct transfer_state transfer = transfer_of(result, row);
-
-	transfer.held = yes(result, row, 6);
-	if (refuse_transfer(item->op->op, &transfer, item->result))
-		return;
-	if (!yes(result, row, 7))
-		refuse(item->result, SHMETA_ERR_NOT_FOUND, "transfer %llu: the agent it went to is gone",
-		       (unsigned long long)item->op->op->transfer_id);
-	else if (pg_is_null(result, row, 9))
-		answer_undone(w, item); /* the transfer is completed, the lease is not given */
-	else
-		set_lease(item, (uint32_t)pg_int(result, row, 8), result, row, 9);
-}
-
-/* n, there, size, slices */
-static void answer_object(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)w;
-	if (yes(result, row, 1))
-		refuse_object(&item->op->op->u.object, (uint64_t)pg_int(result, row, 2),
-		              (uint64_t)pg_int(result, row, 3), item->result);
-	else
-		item->again = true;
-}
-
-/* n, slices */
-static void answer_confirm(struct writing *w, struct write_item *item, const PGresult *result, int row)
-{
-	(void)w;
-	refuse_object_used((uint64_t)pg_int(result, row, 1), item->result);
-}
 
 /* ---- the statements -------------------------------------------------------------------------------------------------------------------- */
 
@@ -618,136 +399,98 @@ static const char confirm[] =
 		RES_##resource, USE_IN_TURN + (turn) \
 	}
 
-const struct write_kind_info write_kinds[KIND_COUNT] = {
+const struct write_kind_info pg_write_kinds[KIND_COUNT] = {
 	[KIND_TOPIC_CREATE] = {topic_create,
                                {FIELD_TENANT, FIELD_TOPIC, FIELD_PARTS, FIELD_RETENTION, FIELD_CONFIG, FIELD_POLICY},
                                {X(TOPIC)},
-                               answer_exists,
                                false,
                                {FIELD_END}},
-	[KIND_TOPIC_DELETE] = {topic_delete,
-                               {FIELD_TENANT, FIELD_TOPIC},
-                               {X(TOPIC), T(LEASES, 0), T(SLICES, 0)},
-                               answer_no_topic,
-                               false,
-                               {FIELD_END}},
+	[KIND_TOPIC_DELETE] =
+		{topic_delete, {FIELD_TENANT, FIELD_TOPIC}, {X(TOPIC), T(LEASES, 0), T(SLICES, 0)}, false, {FIELD_END}},
 	[KIND_WATERMARK] = {watermark,
                             {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET, FIELD_FENCE, FIELD_EPOCH},
                             {S(TOPIC), T(DATA, 0)},
-                            answer_place,
                             false,
                             {FIELD_END}},
 	[KIND_SEGMENTS_DELETE] = {segments_delete,
                                   {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_OFFSET},
                                   {S(TOPIC), X(DATA), T(SLICES, 0)},
-                                  answer_count,
                                   false,
                                   {FIELD_END}},
-	[KIND_ADD] =
-		{add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_segment, false, {FIELD_END}},
-	[KIND_ADD_RAISE] = {add_raise,
-                            {SEGMENT_FIELDS},
-                            {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
-                            answer_segment,
-                            false,
-                            {FIELD_END}},
-	[KIND_ADD_PLAIN] =
-		{add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, answer_place, false, {RUN_FIELDS}},
-	[KIND_ADD_RAISE_PLAIN] = {add_raise_plain,
-                                  {PLAIN_FIELDS},
-                                  {S(TOPIC), T(DATA, 1), X(BASE), X(ID)},
-                                  answer_place,
-                                  false,
-                                  {RUN_FIELDS}},
-	[KIND_GROUP_ENSURE] =
-		{group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, answer_again, false, {FIELD_END}},
-	[KIND_GROUP_DELETE] =
-		{group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, answer_undone_row, false, {FIELD_END}},
+	[KIND_ADD] = {add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {FIELD_END}},
+	[KIND_ADD_RAISE] = {add_raise, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {FIELD_END}},
+	[KIND_ADD_PLAIN] = {add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}},
+	[KIND_ADD_RAISE_PLAIN] =
+		{add_raise_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}},
+	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, false, {FIELD_END}},
+	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, false, {FIELD_END}},
 	[KIND_OFFSET] = {offset,
                          {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_GROUP, FIELD_OFFSET, FIELD_NOTE},
                          {S(TOPIC), T(GROUP, 0)},
-                         answer_place,
                          false,
                          {FIELD_END}},
 	[KIND_AGENT_PUT] = {agent_put,
                             {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
                              FIELD_STARTED, FIELD_ABOUT},
                             {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
-                            answer_agent,
                             false,
                             {FIELD_END}},
-	[KIND_AGENT_DELETE] = {agent_delete,
-                               {FIELD_TENANT, FIELD_AGENT},
-                               {T(AGENT, 0), T(AGENTS, 1), X(LEASES)},
-                               answer_undone_row,
-                               false,
-                               {FIELD_END}},
+	[KIND_AGENT_DELETE] =
+		{agent_delete, {FIELD_TENANT, FIELD_AGENT}, {T(AGENT, 0), T(AGENTS, 1), X(LEASES)}, false, {FIELD_END}},
 	[KIND_ACQUIRE] = {acquire,
                           {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_LASTS},
                           {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
-                          answer_acquire,
                           false,
                           {FIELD_END}},
 	[KIND_RELEASE_LEASE] = {release_lease,
                                 {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT},
                                 {S(TOPIC), X(LEASE), S(LEASES)},
-                                answer_release,
                                 false,
                                 {FIELD_END}},
 	[KIND_OFFER] = {offer,
                         {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_OTHER, FIELD_LASTS},
                         {S(TOPIC), X(LEASE), S(TO_AGENT), S(AGENTS), S(LEASES), T(TRANSFERS, 0)},
-                        answer_offer,
                         true,
                         {FIELD_END}},
 	[KIND_ACCEPT] = {accept,
                          {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
                          {X(TRANSFER), T(TRANSFERS, 1)},
-                         answer_transfer,
                          true,
                          {FIELD_END}},
 	[KIND_REJECT] = {reject,
                          {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT},
                          {X(TRANSFER), T(TRANSFERS, 1)},
-                         answer_transfer,
                          true,
                          {FIELD_END}},
 	[KIND_COMPLETE] = {complete,
                            {FIELD_TENANT, FIELD_TRANSFER, FIELD_AGENT, FIELD_LASTS},
                            {X(TRANSFER), T(TRANSFERS, 1), X(LEASES), S(AGENTS)},
-                           answer_complete,
                            true,
                            {FIELD_END}},
 	[KIND_OBJECT] = {object,
                          {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY, FIELD_SIZE, FIELD_CREATED},
                          {X(OBJECT), T(SLICES, 1)},
-                         answer_object,
                          true,
                          {FIELD_END}},
 	[KIND_SLICE] = {slice,
                         {SEGMENT_FIELDS, FIELD_POSITION, FIELD_WHOLE},
                         {S(TOPIC), T(DATA, 1), X(BASE), X(ID), S(OBJECT)},
-                        answer_segment,
                         true,
                         {FIELD_END}},
-	[KIND_CONFIRM] = {confirm,
-                          {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY},
-                          {X(OBJECT), T(SLICES, 1)},
-                          answer_confirm,
-                          true,
-                          {FIELD_END}},
+	[KIND_CONFIRM] =
+		{confirm, {FIELD_TENANT, FIELD_BUCKET, FIELD_KEY}, {X(OBJECT), T(SLICES, 1)}, true, {FIELD_END}},
 };
 #undef X
 #undef S
 #undef T
 
-const struct write_statement write_statements[KIND_COUNT] = {
+const struct write_statement pg_write_statements[KIND_COUNT] = {
 #define K(name, limit) [KIND_##name] = {PG_W_##name, limit},
 	WRITE_KINDS(K)
 #undef K
 };
 
-enum write_kind write_kind_of(enum shmeta_op_type type)
+enum write_kind pg_write_kind_of(enum shmeta_op_type type)
 {
 	static const uint8_t of[SHMETA_OP_TYPES] = {
 		[SHMETA_OP_CREATE_TOPIC] = KIND_TOPIC_CREATE,
@@ -775,39 +518,45 @@ enum write_kind write_kind_of(enum shmeta_op_type type)
 	return (enum write_kind)of[type];
 }
 
-enum write_kind write_plain(enum write_kind kind)
+enum write_kind pg_write_plain(enum write_kind kind)
 {
 	return kind == KIND_ADD ? KIND_ADD_PLAIN : kind == KIND_ADD_RAISE ? KIND_ADD_RAISE_PLAIN : kind;
 }
 
-enum write_kind write_careful(enum write_kind kind)
+enum write_kind pg_write_careful(enum write_kind kind)
 {
 	return kind == KIND_ADD_PLAIN ? KIND_ADD : kind == KIND_ADD_RAISE_PLAIN ? KIND_ADD_RAISE : kind;
 }
 
-bool write_is_add(enum write_kind kind)
+bool pg_write_is_add(enum write_kind kind)
 {
-	kind = write_careful(kind);
+	kind = pg_write_careful(kind);
 	return kind == KIND_ADD || kind == KIND_ADD_RAISE || kind == KIND_SLICE;
 }
 
-bool write_same_place(const struct backend_op *a, const struct backend_op *b)
+bool pg_write_same_place(const struct backend_op *a, const struct backend_op *b)
 {
 	return a->op->partition_id == b->op->partition_id && rows_compare(a->op->name, b->op->name) == 0 &&
 	       rows_compare(a->tenant, b->tenant) == 0;
 }
 
-bool write_needs_own(enum write_kind kind)
+bool pg_write_needs_own(enum write_kind kind)
 {
-	return write_kinds[kind].own;
+	return pg_write_kinds[kind].own;
 }
 
-size_t write_most(enum write_kind kind)
+size_t pg_write_most(enum write_kind kind)
 {
-	return write_statements[kind].most;
+	return pg_write_statements[kind].most;
 }
 
-const struct write_touch *write_touches(enum write_kind kind)
+const struct write_touch *pg_write_touches(enum write_kind kind)
 {
-	return write_kinds[kind].touches;
+	return pg_write_kinds[kind].touches;
+}
+
+bool pg_write_locks_partition(enum write_kind kind)
+{
+	return pg_write_is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE ||
+	       kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER;
 }

@@ -1,10 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The libpq engine: its two entries in the table of engines. */
-#include "backends/postgres/postgres.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "backends/postgres/pg_changefeed.h"
+#include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_fetch.h"
+#include "backends/postgres/pg_load.h"
+#include "backends/postgres/pg_locked.h"
+#include "backends/postgres/pg_login.h"
+#include "backends/postgres/pg_move.h"
+#include "backends/postgres/pg_objects.h"
+#include "backends/postgres/pg_reading.h"
+#include "backends/postgres/pg_replica.h"
+#include "backends/postgres/pg_schema.h"
+#include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_write.h"
+
+static bool (*const texts[])(struct pg_state *state) = {
+	pg_read_texts,
+	pg_feed_texts,
+	pg_locked_texts,
+	pg_write_kind_texts,
+	pg_write_look_back_texts,
+	pg_write_run_texts,
+	pg_write_apart_texts,
+	pg_write_resolve_texts,
+	pg_object_texts,
+	pg_move_texts,
+	NULL,
+};
+
+/* Nothing is begun in a source that has not been spoken of, nor through a connection that leads elsewhere. */
+static enum shmeta_status ready(struct pg_state *state, struct pg_conn *conn, struct backend_error *err)
+{
+	if (conn == &state->primary && state->careful)
+		return pg_feed_told(state, err);
+	return conn == &state->writer ? pg_meet_writer(state, err) : SHMETA_OK;
+}
 
 /* A secret that the connection string carries goes into no sentence: libpq's own complaint about a malformed one would quote it. It may
  * stand before an '@', or behind a keyword, which may be percent-encoded. */
@@ -54,6 +88,8 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 	int copied = backend_options_copy(options, &state->options);
 
 	state->dialect = dialect;
+	state->texts = texts;
+	state->ready = ready;
 	state->doing = "opening";
 	state->primary.role = "primary";
 	state->replica.role = "replica";
