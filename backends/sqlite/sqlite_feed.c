@@ -11,161 +11,17 @@
  *
  * Pruning: rows that are LOG_KEEP behind the newest one are removed in batches by whichever daemon polls. Another daemon on the
  * same file that is further behind than that finds a gap, and reconciles, which is no dearer by then. The newest row stays. */
-#include <errno.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/inotify.h>
-#include <sys/stat.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "backends/sql/log_keys.h"
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_connection.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_feed.h"
+#include "backends/sqlite/sqlite_wake.h"
 
 enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000, CLASS_KEYS_MOST = 2000 };
-
-/* ---- waking -------------------------------------------------------------------------------------------------------------------- */
-
-static const char *file_name(const struct sqlite_state *state)
-{
-	const char *slash = strrchr(state->path, '/');
-
-	return slash != NULL ? slash + 1 : state->path;
-}
-
-static void watch_wal(struct sqlite_state *state)
-{
-	char wal[PATH_MAX];
-
-	if (snprintf(wal, sizeof wal, "%s-wal", state->path) < (int)sizeof wal)
-		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
-}
-
-void sqlite_watch_wal(struct sqlite_state *state, bool on)
-{
-	if (state->inotify < 0)
-		return;
-	if (on)
-		watch_wal(state);
-	else if (state->watch_wal >= 0) {
-		(void)inotify_rm_watch(state->inotify, state->watch_wal);
-		state->watch_wal = -1;
-	}
-}
-
-static bool add(int epoll, int fd)
-{
-	return fd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}) == 0;
-}
-
-/* Without it there is a hint less: polling goes on. */
-static void start_waking(struct sqlite_state *state)
-{
-	state->wake = epoll_create1(EPOLL_CLOEXEC);
-	state->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	state->again = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (state->wake < 0 || !add(state->wake, state->inotify) || !add(state->wake, state->again))
-		sqlite_stop_waking(state);
-}
-
-void sqlite_stop_waking(struct sqlite_state *state)
-{
-	if (state->wake >= 0)
-		close(state->wake);
-	if (state->inotify >= 0)
-		close(state->inotify);
-	if (state->again >= 0)
-		close(state->again);
-	state->wake = state->inotify = state->again = -1;
-	state->watch_dir = state->watch_file = state->watch_wal = -1;
-}
-
-void sqlite_watch(struct sqlite_state *state)
-{
-	char copy[PATH_MAX];
-
-	sqlite_unwatch(state);
-	if (state->inotify < 0)
-		start_waking(state);
-	if (state->inotify < 0)
-		return;
-	snprintf(copy, sizeof copy, "%s", state->path);
-	state->watch_dir =
-		inotify_add_watch(state->inotify, dirname(copy), IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM);
-	state->watch_file =
-		inotify_add_watch(state->inotify, state->path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
-	watch_wal(state);
-}
-
-void sqlite_unwatch(struct sqlite_state *state)
-{
-	if (state->inotify < 0)
-		return;
-	if (state->watch_dir >= 0)
-		inotify_rm_watch(state->inotify, state->watch_dir);
-	if (state->watch_file >= 0)
-		inotify_rm_watch(state->inotify, state->watch_file);
-	if (state->watch_wal >= 0)
-		inotify_rm_watch(state->inotify, state->watch_wal);
-	state->watch_dir = state->watch_file = state->watch_wal = -1;
-}
-
-/* Empty the queue; notice a -wal that was made anew. true: something was in it. */
-static bool drain(struct sqlite_state *state)
-{
-	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
-	const char *name = file_name(state);
-	size_t bytes = strlen(name);
-	bool wal = false, any = false;
-	uint64_t expired;
-	ssize_t got;
-
-	if (state->inotify < 0)
-		return false;
-	any = read(state->again, &expired, sizeof expired) > 0;
-	while ((got = read(state->inotify, buffer, sizeof buffer)) > 0)
-		for (const char *at = buffer; at < buffer + got;) {
-			const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
-			bool ours = event->wd != state->watch_dir ||
-			            (event->len > 0 && strncmp(event->name, name, bytes) == 0);
-
-			any |= ours;
-			wal |= ours && event->wd == state->watch_dir && strcmp(event->name + bytes, "-wal") == 0;
-			at += sizeof *event + event->len;
-		}
-	if (wal)
-		watch_wal(state);
-	return any;
-}
-
-/* The bytes of a commit wake us before the commit can be seen: SQLite publishes it through memory, which wakes nobody. So after
- * a wake that showed nothing look again, a few times, ever later. */
-static void look_again(struct sqlite_state *state, bool woken, bool changed)
-{
-	enum { FIRST_MS = 1, LAST_MS = 64 };
-	struct itimerspec timer = {.it_interval = {0, 0}};
-
-	if (state->again < 0 || (!woken && !changed))
-		return;
-	if (changed || state->again_ms >= LAST_MS) {
-		if (state->again_ms == 0)
-			return;
-		state->again_ms = 0;
-	} else {
-		state->again_ms = state->again_ms == 0 ? FIRST_MS : 2 * state->again_ms;
-	}
-	timer.it_value.tv_nsec = (long)state->again_ms * 1000000;
-	timerfd_settime(state->again, 0, &timer, NULL);
-}
-
-int sqlite_wake_fd(void *data)
-{
-	return ((const struct sqlite_state *)data)->wake;
-}
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------------- */
 
@@ -240,12 +96,6 @@ static void prove(const struct sqlite_state *state, const struct sqlite_position
 static bool reaches(const struct sqlite_position *at, const struct sqlite_log *log)
 {
 	return at->feed && at->feed_id == log->id && (at->seq > 0 ? log->there : log->first <= 1);
-}
-
-void sqlite_feed_replaced(struct sqlite_state *state)
-{
-	if (state->at.version != 0 && state->history[0] == '\0')
-		(void)snprintf(state->history, sizeof state->history, "sqlite: another file is at %s", state->path);
 }
 
 void sqlite_feed_from(struct sqlite_state *state, const struct sqlite_log *log, int64_t data_version)
@@ -388,25 +238,6 @@ static void prune_own(struct sqlite_state *state)
 		prune(state, log.first, log.last);
 }
 
-enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backend_error *err)
-{
-	int64_t version = 0;
-	uint64_t objects = 0;
-	int rc = sqlite_number(state, ST_SCHEMA_VERSION, &version);
-
-	if (rc == SQLITE_OK && version == state->schema_version)
-		return SHMETA_OK;
-	if (rc == SQLITE_OK)
-		rc = sqlite_objects(state, &objects);
-	if (rc != SQLITE_OK)
-		return sqlite_fail(state, rc, "reading the schema of", err);
-	state->schema_version = version;
-	if (objects == state->objects)
-		return SHMETA_OK;
-	state->objects = 0;
-	return sqlite_ensure(state, err);
-}
-
 /* The log's rows in (after, last] but for our own. */
 static enum shmeta_status report_others(struct sqlite_state *state, const struct backend_sink *sink, int64_t last,
                                         uint64_t *ret_keys, struct backend_error *err)
@@ -509,7 +340,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	*ret_lag_ns = 0;
 	if (status != SHMETA_OK)
 		return status;
-	woken = drain(state);
+	woken = sqlite_woken(state);
 	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES);
 	/* Our own commit wakes us as well as anybody's. Another one's that hides behind it is found by the poll that is soon due. */
 	if (state->wrote)
@@ -518,7 +349,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the changes of", err);
-	look_again(state, woken, version != state->data_version);
+	sqlite_wake_again(state, woken, version != state->data_version);
 	if (state->baseline && !state->look && version == state->data_version) {
 		if (state->logged >= PRUNE_BATCH)
 			prune_own(state);

@@ -17,7 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_files.h"
+#include "base/hash.h"
 
 static const char *const suffix[SQLITE_FILES] = {"", "-wal", "-shm"};
 
@@ -197,4 +198,14 @@ enum shmeta_status sqlite_files_opened(struct sqlite_state *state, struct backen
 		return backend_fail(err, SHMETA_ERR_SOURCE, "sqlite: opening %s: it was replaced meanwhile",
 		                    state->path);
 	return SHMETA_OK;
+}
+
+uint64_t sqlite_place(const struct sqlite_state *state)
+{
+	uint64_t place[3] = {state->files[0].device, state->files[0].inode, (uint64_t)state->files[0].born};
+	const char *full = sqlite3_db_filename(state->db, "main");
+
+	if (full == NULL)
+		full = state->path;
+	return hash_bytes(hash_bytes(HASH_FIRST, full, strlen(full)), place, sizeof place) | 1;
 }

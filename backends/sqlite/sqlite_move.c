@@ -9,7 +9,12 @@
 
 #include "backends/op_errors.h"
 #include "backends/sql/log_keys.h"
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_connection.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_feed.h"
+#include "backends/sqlite/sqlite_files.h"
+#include "backends/sqlite/sqlite_move.h"
+#include "backends/sqlite/sqlite_write.h"
 
 /* Of one kind: the texts, parameters numbered as bind_row() binds them. */
 struct mover {
@@ -149,11 +154,6 @@ static sqlite3_stmt *take(struct moving *m, sqlite3_stmt **statement, const char
 		m->failed = sqlite3_prepare_v2(m->state->db, sql, -1, statement, NULL);
 	}
 	return m->failed == SQLITE_OK ? *statement : NULL;
-}
-
-static void bind_str(sqlite3_stmt *q, int at, struct shmeta_str text)
-{
-	(void)sqlite3_bind_text(q, at, text.data != NULL ? text.data : "", (int)text.bytes, SQLITE_STATIC);
 }
 
 static void bind_ints(sqlite3_stmt *q, int at, const int64_t *values, int count)
@@ -598,13 +598,6 @@ enum shmeta_status sqlite_restore(void *data, const struct backend_row *rows, si
 		refuse(&results[i], status, "%s", err->text);
 	}
 	return SHMETA_OK;
-}
-
-static struct shmeta_str column_str(sqlite3_stmt *q, int at)
-{
-	const char *text = (const char *)sqlite3_column_text(q, at);
-
-	return (struct shmeta_str){text, text != NULL ? (size_t)sqlite3_column_bytes(q, at) : 0};
 }
 
 enum shmeta_status sqlite_extras(void *data, enum backend_row_kind kind, backend_row_fn *emit, void *arg,

@@ -6,7 +6,10 @@
 #include <string.h>
 
 #include "backends/sql/tables.h"
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_files.h"
+#include "backends/sqlite/sqlite_schema.h"
+#include "backends/sqlite/sqlite_triggers.h"
 #include "base/hash.h"
 
 /* ---- the tables of an empty file: the columns of 1.8, and of its indexes those that something uses ------------------------- */
@@ -173,17 +176,6 @@ static int make_schema(struct sqlite_state *state)
 	for (size_t i = 0; rc == SQLITE_OK && i < sizeof lean_schema / sizeof lean_schema[0]; i++)
 		rc = sqlite_execute(state, lean_schema[i]);
 	return rc;
-}
-
-/* The file's identity, and its log's. */
-uint64_t sqlite_place(const struct sqlite_state *state)
-{
-	uint64_t place[3] = {state->files[0].device, state->files[0].inode, (uint64_t)state->files[0].born};
-	const char *full = sqlite3_db_filename(state->db, "main");
-
-	if (full == NULL)
-		full = state->path;
-	return hash_bytes(hash_bytes(HASH_FIRST, full, strlen(full)), place, sizeof place) | 1;
 }
 
 static int identify(struct sqlite_state *state)

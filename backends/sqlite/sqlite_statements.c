@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: the texts of all statements, which depend on the file's shape. Text is compared byte by byte, whatever
  * collation its column has; and no statement replaces a row, because SQLite tells no trigger of the rows that a REPLACE removes. */
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_db.h"
 
 /* The statements of sqlite_write.c. T: " AND organization_id = ?1" of tables that have tenants; ?1 is bound in every one of them. */
 static void write_path_statements(struct sqlite_state *state)
@@ -279,7 +279,7 @@ static int write_statements(struct sqlite_state *state)
 	sql[ST_GROUPS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_groups r", group);
 	sql[ST_OFFSETS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_offsets r", offset);
 	sql[ST_LEASES] = sqlite3_mprintf("SELECT %s, 0 FROM partition_leases r", lease);
-	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in sqlite_read.c. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
+	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in sqlite_fetch.c. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
 	 * keys' rowid, the rest comes from the index. */
 	sql[ST_KEYS_CLEAR] = sqlite3_mprintf("DELETE FROM temp.shmeta_keys");
 	sql[ST_KEYS_ADD] =

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "backends/sql/tables.h"
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_files.h"
+#include "backends/sqlite/sqlite_triggers.h"
 
 struct managed {
 	const char *type, *name, *sql; /* sql "": it is not to be there */

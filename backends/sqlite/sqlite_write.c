@@ -9,14 +9,20 @@
  * A batch that a trigger rolled back, or that COMMIT refused, is done again in parts until the culprit is alone: each part is a
  * transaction of its own, in the order of the operations.
  *
- * No trigger runs for what we write, unless the file has triggers of others (sqlite.h): a trigger costs each row a program of its
+ * No trigger runs for what we write, unless the file has triggers of others (sqlite_state.h): a trigger costs each row a program of its
  * own. What ours would write to the change log, for other daemons on the file and for this one's successor, is written once for each
  * place and batch, and what they would do about slices is done by statements. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backends/sqlite/sqlite_connection.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_feed.h"
+#include "backends/sqlite/sqlite_files.h"
+#include "backends/sqlite/sqlite_wake.h"
 #include "backends/sqlite/sqlite_write.h"
+#include "backends/sqlite/sqlite_writing.h"
 
 enum { MANY_OPS = 16 };
 
@@ -30,66 +36,66 @@ static void one(struct writing *w, const struct backend_op *op, struct shmeta_re
 	}
 	switch (op->op->type) {
 	case SHMETA_OP_CREATE_TOPIC:
-		writing_create_topic(w, op, r);
+		sqlite_write_create_topic(w, op, r);
 		break;
 	case SHMETA_OP_DELETE_TOPIC:
-		writing_delete_topic(w, op, r);
+		sqlite_write_delete_topic(w, op, r);
 		break;
 	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
-		writing_update_watermark(w, op, r);
+		sqlite_write_update_watermark(w, op, r);
 		break;
 	case SHMETA_OP_ADD_SEGMENT:
-		writing_add_segment(w, op, &op->op->u.segment, r);
+		sqlite_write_add_segment(w, op, &op->op->u.segment, r);
 		break;
 	case SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK:
-		writing_add_segment(w, op, &op->op->u.segment, r);
+		sqlite_write_add_segment(w, op, &op->op->u.segment, r);
 		if (r->status == SHMETA_OK && w->failed == SQLITE_OK)
-			writing_gather_watermark(w, op, (int64_t)op->op->u.segment.end_offset + 1);
+			sqlite_write_gather_watermark(w, op, (int64_t)op->op->u.segment.end_offset + 1);
 		break;
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
-		writing_delete_before(w, op, r);
+		sqlite_write_delete_before(w, op, r);
 		break;
 	case SHMETA_OP_ENSURE_GROUP:
-		writing_ensure_group(w, op, op->op->group_id, r);
+		sqlite_write_ensure_group(w, op, op->op->group_id, r);
 		break;
 	case SHMETA_OP_COMMIT_OFFSET:
-		writing_commit_offset(w, op, r);
+		sqlite_write_commit_offset(w, op, r);
 		break;
 	case SHMETA_OP_DELETE_GROUP:
-		writing_delete_group(w, op);
+		sqlite_write_delete_group(w, op);
 		break;
 	case SHMETA_OP_REGISTER_AGENT:
-		writing_register_agent(w, op, r);
+		sqlite_write_register_agent(w, op, r);
 		break;
 	case SHMETA_OP_DEREGISTER_AGENT:
-		writing_deregister_agent(w, op);
+		sqlite_write_deregister_agent(w, op);
 		break;
 	case SHMETA_OP_ACQUIRE_LEASE:
-		writing_acquire_lease(w, op, r);
+		sqlite_write_acquire_lease(w, op, r);
 		break;
 	case SHMETA_OP_RELEASE_LEASE:
-		writing_release_lease(w, op, r);
+		sqlite_write_release_lease(w, op, r);
 		break;
 	case SHMETA_OP_OFFER_LEASE:
-		writing_offer_lease(w, op, r);
+		sqlite_write_offer_lease(w, op, r);
 		break;
 	case SHMETA_OP_ACCEPT_LEASE:
-		writing_answer_offer(w, op, "pending", "accepted", false, r);
+		sqlite_write_answer_offer(w, op, "pending", "accepted", false, r);
 		break;
 	case SHMETA_OP_COMPLETE_LEASE:
-		writing_answer_offer(w, op, "accepted", "completed", true, r);
+		sqlite_write_answer_offer(w, op, "accepted", "completed", true, r);
 		break;
 	case SHMETA_OP_REJECT_LEASE:
-		writing_answer_offer(w, op, "pending", "rejected", false, r);
+		sqlite_write_answer_offer(w, op, "pending", "rejected", false, r);
 		break;
 	case SHMETA_OP_COMMIT_OBJECT:
-		writing_commit_object(w, op, r);
+		sqlite_write_commit_object(w, op, r);
 		break;
 	case SHMETA_OP_ADD_SLICE:
-		writing_add_slice(w, op, r);
+		sqlite_write_add_slice(w, op, r);
 		break;
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
-		writing_confirm_deleted(w, op, r);
+		sqlite_write_confirm_deleted(w, op, r);
 		break;
 	case SHMETA_OP_TYPES:
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "no such operation");
@@ -116,8 +122,8 @@ static bool only_adds(enum shmeta_op_type type)
 
 static bool simple(struct writing *w, enum sqlite_statement which)
 {
-	sqlite3_stmt *q = writing_take(w, which);
-	int rc = q != NULL ? writing_run(w, q) : SQLITE_ERROR;
+	sqlite3_stmt *q = sqlite_write_take(w, which);
+	int rc = q != NULL ? sqlite_write_run(w, q) : SQLITE_ERROR;
 
 	return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
@@ -134,14 +140,14 @@ static void run_one(struct writing *w, size_t at)
 	r->partition_id = op->op->partition_id;
 	w->culprit = at;
 	if (!only_adds(op->op->type))
-		writing_flush_watermarks(w);
+		sqlite_write_flush_watermarks(w);
 	if (w->failed != SQLITE_OK || (save && !simple(w, ST_W_SAVE)))
 		return;
 	w->r = r;
 	one(w, op, r);
 	/* A watermark that a trigger may refuse is written while the segment can still be taken back. */
 	if (w->state->shape.triggers && r->status == SHMETA_OK)
-		writing_flush_watermarks(w);
+		sqlite_write_flush_watermarks(w);
 	w->r = NULL;
 	if (w->failed != SQLITE_OK)
 		return;
@@ -150,7 +156,7 @@ static void run_one(struct writing *w, size_t at)
 	if (save)
 		(void)simple(w, ST_W_RELEASE);
 	if (w->failed == SQLITE_OK && r->status == SHMETA_OK)
-		writing_note_change(w, op, r);
+		sqlite_write_note_change(w, op, r);
 }
 
 static bool any_done(const struct writing *w, size_t from, size_t to)
@@ -210,7 +216,7 @@ static enum shmeta_status attempt(struct writing *w, size_t from, size_t to)
 	for (size_t i = from; rc == SQLITE_OK && i < to && w->failed == SQLITE_OK; i++)
 		run_one(w, i);
 	if (rc == SQLITE_OK && w->failed == SQLITE_OK)
-		writing_flush_log(w);
+		sqlite_write_flush_log(w);
 	if (rc == SQLITE_OK)
 		rc = w->failed;
 	if (rc == SQLITE_OK && any_done(w, from, to)) {

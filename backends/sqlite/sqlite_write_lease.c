@@ -2,7 +2,8 @@
  * The SQLite engine: leases, their epochs, and their transfers. */
 #include <stdio.h>
 
-#include "backends/sqlite/sqlite_write.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_writing.h"
 
 struct lease {
 	bool there;
@@ -14,7 +15,7 @@ struct lease {
 static void get_lease(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
                       struct lease *ret)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_LEASE_GET);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_LEASE_GET);
 
 	memset(ret, 0, sizeof *ret);
 	if (q == NULL)
@@ -22,7 +23,7 @@ static void get_lease(struct writing *w, struct shmeta_str tenant, struct shmeta
 	bind_str(q, 1, tenant);
 	bind_str(q, 2, topic);
 	bind_int(q, 3, partition);
-	if (writing_look(w, q)) {
+	if (sqlite_write_look(w, q)) {
 		struct shmeta_str leader = column_str(q, 0);
 
 		ret->there = true;
@@ -42,7 +43,7 @@ static bool held_by(const struct lease *lease, struct shmeta_str agent, int64_t 
 }
 
 /* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
-bool writing_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+bool sqlite_write_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_fence *fence = &op->op->fence;
 	struct lease lease;
@@ -54,28 +55,14 @@ bool writing_passes_fence(struct writing *w, const struct backend_op *op, struct
 		return false;
 	if (held_by(&lease, fence->agent_id, w->now_ms) && (uint64_t)lease.epoch == fence->epoch)
 		return true;
-	if (writing_has_partition(w, op, r))
+	if (sqlite_write_has_partition(w, op, r))
 		refuse_fence(op->op, r);
 	return false;
 }
 
-void writing_keep_epochs(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
-                         struct shmeta_str name, int64_t partition)
-{
-	sqlite3_stmt *q = w->failed == SQLITE_OK ? writing_take(w, which) : NULL;
-
-	if (q == NULL)
-		return;
-	bind_str(q, 1, tenant);
-	bind_str(q, 2, name);
-	if (partition >= 0)
-		bind_int(q, 3, partition);
-	(void)writing_run(w, q);
-}
-
 static int64_t epoch_floor(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_EPOCH_GET);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_EPOCH_GET);
 	int64_t epoch = 0;
 
 	if (q == NULL)
@@ -83,7 +70,7 @@ static int64_t epoch_floor(struct writing *w, struct shmeta_str tenant, struct s
 	bind_str(q, 1, tenant);
 	bind_str(q, 2, topic);
 	bind_int(q, 3, partition);
-	if (writing_look(w, q))
+	if (sqlite_write_look(w, q))
 		epoch = sqlite3_column_int64(q, 0);
 	(void)sqlite3_reset(q);
 	return epoch;
@@ -99,7 +86,7 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
                        struct shmeta_str agent, int64_t duration_ms, const struct lease *former,
                        struct shmeta_result *r)
 {
-	sqlite3_stmt *put = writing_take(w, ST_W_LEASE_PUT), *note = writing_take(w, ST_W_EPOCH_PUT);
+	sqlite3_stmt *put = sqlite_write_take(w, ST_W_LEASE_PUT), *note = sqlite_write_take(w, ST_W_EPOCH_PUT);
 	int64_t floor = epoch_floor(w, tenant, topic, partition), epoch;
 	struct lease stored;
 
@@ -119,14 +106,14 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
 	bind_int(put, 5, stored.expires_ms);
 	bind_int(put, 6, w->now_ms);
 	bind_int(put, 7, epoch);
-	if (!writing_run_change(w, put))
+	if (!sqlite_write_run_change(w, put))
 		return;
 	if (w->state->shape.triggers) { /* they may have had their own idea of it */
 		get_lease(w, tenant, topic, partition, &stored);
 		if (w->failed != SQLITE_OK)
 			return;
 		if (!held_by(&stored, agent, w->now_ms) || stored.epoch < epoch) {
-			writing_unchanged(w);
+			sqlite_write_unchanged(w);
 			return;
 		}
 	}
@@ -135,7 +122,7 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
 	bind_str(note, 2, topic);
 	bind_int(note, 3, partition);
 	bind_int(note, 4, epoch);
-	if (w->state->shape.own && !writing_run_change(w, note))
+	if (w->state->shape.own && !sqlite_write_run_change(w, note))
 		return;
 	r->lease.partition_id = partition;
 	r->lease.epoch = (uint64_t)epoch;
@@ -145,18 +132,18 @@ static void give_lease(struct writing *w, struct shmeta_str tenant, struct shmet
 
 static bool has_agent(struct writing *w, struct shmeta_str tenant, struct shmeta_str agent, struct shmeta_result *r)
 {
-	if (writing_exists(w, ST_W_AGENT_EXISTS, tenant, agent, -1))
+	if (sqlite_write_exists(w, ST_W_AGENT_EXISTS, tenant, agent, -1))
 		return true;
 	if (w->failed == SQLITE_OK)
 		refuse_agent(agent, r);
 	return false;
 }
 
-void writing_acquire_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_acquire_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	struct lease lease;
 
-	if (!writing_has_partition(w, op, r) || !has_agent(w, op->tenant, op->op->agent_id, r))
+	if (!sqlite_write_has_partition(w, op, r) || !has_agent(w, op->tenant, op->op->agent_id, r))
 		return;
 	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
 	if (w->failed != SQLITE_OK)
@@ -168,9 +155,9 @@ void writing_acquire_lease(struct writing *w, const struct backend_op *op, struc
 	give_lease(w, op->tenant, op->op->name, op->op->partition_id, op->op->agent_id, op->op->duration_ms, &lease, r);
 }
 
-void writing_release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_LEASE_DELETE);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_LEASE_DELETE);
 	struct lease lease;
 
 	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
@@ -180,30 +167,22 @@ void writing_release_lease(struct writing *w, const struct backend_op *op, struc
 		refuse_release(op->op, r);
 		return;
 	}
-	writing_keep_epochs(w, ST_W_EPOCHS_PLACE, op->tenant, op->op->name, op->op->partition_id);
+	sqlite_write_keep_epochs(w, ST_W_EPOCHS_PLACE, op->tenant, op->op->name, op->op->partition_id);
 	if (w->failed != SQLITE_OK || r->status != SHMETA_OK)
 		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
-	(void)writing_run_change(w, q);
+	(void)sqlite_write_run_change(w, q);
 }
 
-bool writing_has_own(struct writing *w, struct shmeta_result *r)
+void sqlite_write_offer_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	if (w->state->shape.own)
-		return true;
-	refuse_unsupported(r);
-	return false;
-}
-
-void writing_offer_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
-{
-	sqlite3_stmt *pending = writing_take(w, ST_W_OFFER_PENDING), *put = writing_take(w, ST_W_OFFER_PUT);
+	sqlite3_stmt *pending = sqlite_write_take(w, ST_W_OFFER_PENDING), *put = sqlite_write_take(w, ST_W_OFFER_PUT);
 	struct lease lease;
 	bool open;
 
-	if (pending == NULL || put == NULL || !writing_has_own(w, r) || !writing_has_partition(w, op, r) ||
+	if (pending == NULL || put == NULL || !sqlite_write_has_own(w, r) || !sqlite_write_has_partition(w, op, r) ||
 	    !has_agent(w, op->tenant, op->op->to_agent_id, r))
 		return;
 	get_lease(w, op->tenant, op->op->name, op->op->partition_id, &lease);
@@ -217,7 +196,7 @@ void writing_offer_lease(struct writing *w, const struct backend_op *op, struct 
 	bind_str(pending, 2, op->op->name);
 	bind_int(pending, 3, op->op->partition_id);
 	bind_int(pending, 4, w->now_ms);
-	open = writing_look(w, pending);
+	open = sqlite_write_look(w, pending);
 	(void)sqlite3_reset(pending);
 	if (open) {
 		refuse_offer(op->op, true, r);
@@ -230,26 +209,26 @@ void writing_offer_lease(struct writing *w, const struct backend_op *op, struct 
 	bind_str(put, 5, op->op->to_agent_id);
 	bind_int(put, 6, w->now_ms);
 	bind_int(put, 7, later(w->now_ms, op->op->duration_ms));
-	if (writing_run(w, put) == SQLITE_DONE)
+	if (sqlite_write_run(w, put) == SQLITE_DONE)
 		r->transfer_id = (uint64_t)sqlite3_last_insert_rowid(w->state->db);
 }
 
 /* Accept, complete, reject: each from one state to another, by one of the two parties. */
-void writing_answer_offer(struct writing *w, const struct backend_op *op, const char *from, const char *to,
-                          bool by_holder, struct shmeta_result *r)
+void sqlite_write_answer_offer(struct writing *w, const struct backend_op *op, const char *from, const char *to,
+                               bool by_holder, struct shmeta_result *r)
 {
-	sqlite3_stmt *get = writing_take(w, ST_W_OFFER_GET), *put = writing_take(w, ST_W_OFFER_STATE);
+	sqlite3_stmt *get = sqlite_write_take(w, ST_W_OFFER_GET), *put = sqlite_write_take(w, ST_W_OFFER_STATE);
 	struct lease lease = {.there = false};
 	char *topic = NULL, *holder = NULL, *other = NULL, state[16] = "";
 	struct transfer_state transfer = {.found = false};
 	int64_t partition = 0;
 	bool copied;
 
-	if (get == NULL || put == NULL || !writing_has_own(w, r))
+	if (get == NULL || put == NULL || !sqlite_write_has_own(w, r))
 		return;
 	bind_str(get, 1, op->tenant);
 	bind_int(get, 2, (int64_t)op->op->transfer_id);
-	transfer.found = writing_look(w, get);
+	transfer.found = sqlite_write_look(w, get);
 	if (transfer.found) {
 		topic = sqlite3_mprintf("%s", sqlite3_column_text(get, 0));
 		partition = sqlite3_column_int64(get, 1);
@@ -277,7 +256,7 @@ void writing_answer_offer(struct writing *w, const struct backend_op *op, const 
 		if (w->failed == SQLITE_OK && r->status == SHMETA_OK) {
 			bind_int(put, 2, (int64_t)op->op->transfer_id);
 			bind_str(put, 3, rows_str(to));
-			(void)writing_run(w, put);
+			(void)sqlite_write_run(w, put);
 		}
 	}
 	sqlite3_free(topic);

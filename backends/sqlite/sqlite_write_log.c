@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: watermarks that came with segments, and what a batch writes to the change log. */
-#include "backends/sqlite/sqlite_write.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_writing.h"
 #include "base/hash.h"
 
 enum { NAMED_MOST = 64 };
 
 /* ---- watermarks that came with segments ---------------------------------------------------------------------------------------- */
 
-void writing_flush_watermarks(struct writing *w)
+void sqlite_write_flush_watermarks(struct writing *w)
 {
 	sqlite3_stmt *q = NULL;
 
 	for (size_t i = 0; w->marks > 0 && w->failed == SQLITE_OK && i < w->place_count; i++) {
 		struct place *p = &w->places[i];
 
-		if (!p->marked || (q == NULL && (q = writing_take(w, ST_W_WATERMARK_MAX)) == NULL))
+		if (!p->marked || (q == NULL && (q = sqlite_write_take(w, ST_W_WATERMARK_MAX)) == NULL))
 			continue;
 		bind_str(q, 1, p->tenant);
 		bind_str(q, 2, p->topic);
 		bind_int(q, 3, p->partition_id);
 		bind_int(q, 4, p->value);
 		bind_int(q, 5, w->now_ms);
-		(void)writing_run_change(w, q);
+		(void)sqlite_write_run_change(w, q);
 		p->marked = false;
 	}
 	w->marks = 0;
@@ -33,7 +34,7 @@ void writing_flush_watermarks(struct writing *w)
 static void log_key(struct writing *w, enum shmeta_class cls, enum feed_op op, const struct place *place, int64_t base,
                     struct shmeta_str name)
 {
-	sqlite3_stmt *q = w->logs ? writing_take(w, ST_W_LOG) : NULL;
+	sqlite3_stmt *q = w->logs ? sqlite_write_take(w, ST_W_LOG) : NULL;
 	int64_t token;
 
 	if (q == NULL || w->failed != SQLITE_OK)
@@ -55,7 +56,7 @@ static void log_key(struct writing *w, enum shmeta_class cls, enum feed_op op, c
 	}
 	sqlite3_randomness(sizeof token, &token);
 	bind_int(q, 8, token);
-	if (writing_run(w, q) != SQLITE_DONE)
+	if (sqlite_write_run(w, q) != SQLITE_DONE)
 		return;
 	w->log_token = token;
 	w->log_last = sqlite3_last_insert_rowid(w->state->db);
@@ -87,7 +88,7 @@ static enum shmeta_status log_named(void *arg, const struct backend_key *key)
 /* Watermarks, and the log's rows of all places; then there is room for others. */
 static void flush_places(struct writing *w)
 {
-	writing_flush_watermarks(w);
+	sqlite_write_flush_watermarks(w);
 	for (size_t i = 0; w->failed == SQLITE_OK && i < w->place_count; i++) {
 		const struct place *p = &w->places[i];
 
@@ -126,7 +127,7 @@ static struct place *place_of(struct writing *w, const struct backend_op *op)
 	return p;
 }
 
-void writing_gather_watermark(struct writing *w, const struct backend_op *op, int64_t value)
+void sqlite_write_gather_watermark(struct writing *w, const struct backend_op *op, int64_t value)
 {
 	struct place *p = place_of(w, op);
 
@@ -136,7 +137,7 @@ void writing_gather_watermark(struct writing *w, const struct backend_op *op, in
 }
 
 /* What the triggers would have written about an operation that succeeded. */
-void writing_note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r)
+void sqlite_write_note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r)
 {
 	struct place topic = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
 	struct place *p;
@@ -190,7 +191,7 @@ void writing_note_change(struct writing *w, const struct backend_op *op, const s
 	}
 }
 
-void writing_flush_log(struct writing *w)
+void sqlite_write_flush_log(struct writing *w)
 {
 	flush_places(w);
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)

@@ -2,7 +2,8 @@
  * The SQLite engine: statements of a batch, and whose failure a failure is. */
 #include <stdio.h>
 
-#include "backends/sqlite/sqlite_write.h"
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_writing.h"
 
 /* Errors that say something about the row, the trigger or the constraint at hand. All others are about the file. */
 static bool is_about_row(int rc)
@@ -32,7 +33,7 @@ static void fail(struct writing *w, int rc)
 	}
 	(void)rows_quote(said, rows_str(sqlite3_errmsg(w->state->db)));
 	if (w->r != NULL)
-		refuse(w->r, writing_is_duplicate(rc) ? SHMETA_ERR_CONFLICT : SHMETA_ERR_INVALID_ARGUMENT,
+		refuse(w->r, sqlite_write_is_duplicate(rc) ? SHMETA_ERR_CONFLICT : SHMETA_ERR_INVALID_ARGUMENT,
 		       "the source refuses it: %s", said);
 	else
 		(void)snprintf(w->said, sizeof w->said, "the source refuses it: %s", said);
@@ -45,7 +46,7 @@ static void fail(struct writing *w, int rc)
 	}
 }
 
-sqlite3_stmt *writing_take(struct writing *w, enum sqlite_statement which)
+sqlite3_stmt *sqlite_write_take(struct writing *w, enum sqlite_statement which)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(w->state, which, NULL, &status);
@@ -55,7 +56,7 @@ sqlite3_stmt *writing_take(struct writing *w, enum sqlite_statement which)
 	return statement;
 }
 
-int writing_run(struct writing *w, sqlite3_stmt *statement)
+int sqlite_write_run(struct writing *w, sqlite3_stmt *statement)
 {
 	int rc;
 
@@ -67,7 +68,7 @@ int writing_run(struct writing *w, sqlite3_stmt *statement)
 	return rc;
 }
 
-void writing_unchanged(struct writing *w)
+void sqlite_write_unchanged(struct writing *w)
 {
 	static const char sentence[] = "the source left the row as it was: a trigger ignores the change, "
 				       "or a key takes another row for the same";
@@ -83,17 +84,17 @@ void writing_unchanged(struct writing *w)
 	w->blame = WRITING_DEFERRED;
 }
 
-bool writing_run_change(struct writing *w, sqlite3_stmt *statement)
+bool sqlite_write_run_change(struct writing *w, sqlite3_stmt *statement)
 {
-	if (writing_run(w, statement) != SQLITE_DONE)
+	if (sqlite_write_run(w, statement) != SQLITE_DONE)
 		return false;
 	if (sqlite3_changes(w->state->db) > 0)
 		return true;
-	writing_unchanged(w);
+	sqlite_write_unchanged(w);
 	return false;
 }
 
-bool writing_look(struct writing *w, sqlite3_stmt *statement)
+bool sqlite_write_look(struct writing *w, sqlite3_stmt *statement)
 {
 	int rc;
 
@@ -109,10 +110,10 @@ bool writing_look(struct writing *w, sqlite3_stmt *statement)
 	return false;
 }
 
-bool writing_exists(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant, struct shmeta_str name,
-                    int64_t number)
+bool sqlite_write_exists(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
+                         struct shmeta_str name, int64_t number)
 {
-	sqlite3_stmt *q = writing_take(w, which);
+	sqlite3_stmt *q = sqlite_write_take(w, which);
 	bool found;
 
 	if (q == NULL)
@@ -121,7 +122,29 @@ bool writing_exists(struct writing *w, enum sqlite_statement which, struct shmet
 	bind_str(q, 2, name);
 	if (number >= 0)
 		bind_int(q, 3, number);
-	found = writing_look(w, q);
+	found = sqlite_write_look(w, q);
 	(void)sqlite3_reset(q);
 	return found;
+}
+
+static void no_place(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	refuse_place(op->op, sqlite_write_exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1), r);
+}
+
+bool sqlite_write_has_partition(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	if (sqlite_write_exists(w, ST_W_PARTITION, op->tenant, op->op->name, op->op->partition_id))
+		return true;
+	if (w->failed == SQLITE_OK)
+		no_place(w, op, r);
+	return false;
+}
+
+bool sqlite_write_has_own(struct writing *w, struct shmeta_result *r)
+{
+	if (w->state->shape.own)
+		return true;
+	refuse_unsupported(r);
+	return false;
 }

@@ -2,23 +2,8 @@
  * The SQLite engine: topics, partitions and segments. */
 #include <stdlib.h>
 
-#include "backends/sqlite/sqlite_write.h"
-
-/* ---- common refusals ----------------------------------------------------------------------------------------------------------- */
-
-static void no_place(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
-{
-	refuse_place(op->op, writing_exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1), r);
-}
-
-bool writing_has_partition(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
-{
-	if (writing_exists(w, ST_W_PARTITION, op->tenant, op->op->name, op->op->partition_id))
-		return true;
-	if (w->failed == SQLITE_OK)
-		no_place(w, op, r);
-	return false;
-}
+#include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_writing.h"
 
 /* No row of a topic that is gone may show under another one of its name (C2). Rows are left where a schema has lost its cascades,
  * and where somebody deleted the topic with foreign keys off, which is how SQLite's own program starts. */
@@ -27,26 +12,26 @@ static void clear_topic(struct writing *w, struct shmeta_str tenant, struct shme
 	static const enum sqlite_statement rows[] = {ST_W_TOPIC_SEGMENTS, ST_W_TOPIC_OFFSETS, ST_W_TOPIC_LEASES,
 	                                             ST_W_TOPIC_PARTITIONS};
 
-	writing_keep_epochs(w, ST_W_EPOCHS_TOPIC, tenant, name, -1);
+	sqlite_write_keep_epochs(w, ST_W_EPOCHS_TOPIC, tenant, name, -1);
 	for (size_t i = 0; w->failed == SQLITE_OK && i < sizeof rows / sizeof *rows; i++) {
-		sqlite3_stmt *q = writing_take(w, rows[i]);
+		sqlite3_stmt *q = sqlite_write_take(w, rows[i]);
 
 		if (q == NULL)
 			return;
 		bind_str(q, 1, tenant);
 		bind_str(q, 2, name);
-		(void)writing_run(w, q);
+		(void)sqlite_write_run(w, q);
 	}
-	writing_drop_slices(w, ST_W_SLICES_TOPIC, tenant, name, 0, 0);
+	sqlite_write_drop_slices(w, ST_W_SLICES_TOPIC, tenant, name, 0, 0);
 	if (w->state->shape.triggers && w->failed == SQLITE_OK && w->r->status == SHMETA_OK &&
-	    writing_exists(w, ST_W_TOPIC_LEFT, tenant, name, -1))
-		writing_unchanged(w);
+	    sqlite_write_exists(w, ST_W_TOPIC_LEFT, tenant, name, -1))
+		sqlite_write_unchanged(w);
 }
 
-void writing_create_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_create_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_topic *topic = &op->op->u.topic;
-	sqlite3_stmt *q = writing_take(w, ST_W_TOPIC_INSERT), *p = writing_take(w, ST_W_PARTITIONS);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_TOPIC_INSERT), *p = sqlite_write_take(w, ST_W_PARTITIONS);
 	char *config = rows_json(&topic->config);
 	int rc;
 
@@ -72,12 +57,12 @@ void writing_create_topic(struct writing *w, const struct backend_op *op, struct
 			sqlite3_bind_null(q, 7);
 	}
 	free(config);
-	rc = writing_run(w, q);
+	rc = sqlite_write_run(w, q);
 	if (rc == SQLITE_DONE && sqlite3_changes(w->state->db) == 0)
-		writing_unchanged(w);
+		sqlite_write_unchanged(w);
 	/* A key may take two names for one (NOCASE), and another key may be in the way: that is no success of a retry. */
-	if (writing_is_duplicate(rc) && w->failed == SQLITE_OK &&
-	    writing_exists(w, ST_W_TOPIC_EXISTS, op->tenant, topic->name, -1))
+	if (sqlite_write_is_duplicate(rc) && w->failed == SQLITE_OK &&
+	    sqlite_write_exists(w, ST_W_TOPIC_EXISTS, op->tenant, topic->name, -1))
 		refuse_topic_exists(op->op, r);
 	else if (rc == SQLITE_CONSTRAINT_FOREIGNKEY && w->state->shape.organization)
 		refuse_tenant(op, r);
@@ -89,53 +74,54 @@ void writing_create_topic(struct writing *w, const struct backend_op *op, struct
 	bind_str(p, 2, topic->name);
 	bind_int(p, 3, topic->partition_count);
 	bind_int(p, 5, w->now_ms);
-	if (writing_run(w, p) == SQLITE_DONE && sqlite3_changes(w->state->db) != (int)topic->partition_count)
-		writing_unchanged(w);
+	if (sqlite_write_run(w, p) == SQLITE_DONE && sqlite3_changes(w->state->db) != (int)topic->partition_count)
+		sqlite_write_unchanged(w);
 }
 
-void writing_delete_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_delete_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_TOPIC_DELETE);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_TOPIC_DELETE);
 
 	if (q == NULL)
 		return;
-	writing_keep_epochs(w, ST_W_EPOCHS_TOPIC, op->tenant, op->op->name, -1);
+	sqlite_write_keep_epochs(w, ST_W_EPOCHS_TOPIC, op->tenant, op->op->name, -1);
 	if (w->failed != SQLITE_OK || r->status != SHMETA_OK)
 		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
-	if (writing_run(w, q) != SQLITE_DONE)
+	if (sqlite_write_run(w, q) != SQLITE_DONE)
 		return;
 	if (sqlite3_changes(w->state->db) > 0)
 		clear_topic(w, op->tenant, op->op->name);
-	else if (writing_exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1))
-		writing_unchanged(w);
+	else if (sqlite_write_exists(w, ST_W_TOPIC_EXISTS, op->tenant, op->op->name, -1))
+		sqlite_write_unchanged(w);
 	else if (w->failed == SQLITE_OK)
 		refuse_place(op->op, false, r);
 }
 
 /* ---- partitions and segments ------------------------------------------------------------------------------------------------------- */
 
-void writing_update_watermark(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_update_watermark(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_WATERMARK);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_WATERMARK);
 
-	if (q == NULL || !writing_passes_fence(w, op, r))
+	if (q == NULL || !sqlite_write_passes_fence(w, op, r))
 		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
 	bind_int(q, 4, (int64_t)op->op->offset);
 	bind_int(q, 5, w->now_ms);
-	if (writing_run(w, q) == SQLITE_DONE && sqlite3_changes(w->state->db) == 0 && writing_has_partition(w, op, r))
-		writing_unchanged(w);
+	if (sqlite_write_run(w, q) == SQLITE_DONE && sqlite3_changes(w->state->db) == 0 &&
+	    sqlite_write_has_partition(w, op, r))
+		sqlite_write_unchanged(w);
 }
 
 /* What stands where the segment should go: fill r. false: nothing does. */
 static bool segment_there(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
                           struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_SEGMENT_AT);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_SEGMENT_AT);
 	struct shmeta_segment *e = &r->existing;
 	bool identical;
 
@@ -145,7 +131,7 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
 	bind_int(q, 4, (int64_t)s->base_offset);
-	if (!writing_look(w, q))
+	if (!sqlite_write_look(w, q))
 		return false;
 	e->partition_id = op->op->partition_id;
 	e->base_offset = s->base_offset;
@@ -166,16 +152,16 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 	return true;
 }
 
-void writing_add_segment(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
-                         struct shmeta_result *r)
+void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
+                              struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_SEGMENT_INSERT);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_SEGMENT_INSERT);
 	int rc;
 
-	if (q == NULL || !writing_passes_fence(w, op, r))
+	if (q == NULL || !sqlite_write_passes_fence(w, op, r))
 		return;
 	/* The later StreamHouse shape has lost the constraints that say this. */
-	if (w->state->shape.loose && (!writing_has_partition(w, op, r) || segment_there(w, op, s, r)))
+	if (w->state->shape.loose && (!sqlite_write_has_partition(w, op, r) || segment_there(w, op, s, r)))
 		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
@@ -192,22 +178,22 @@ void writing_add_segment(struct writing *w, const struct backend_op *op, const s
 		bind_int(q, 12, s->min_timestamp_ms);
 		bind_int(q, 13, s->max_timestamp_ms);
 	}
-	rc = writing_run(w, q);
+	rc = sqlite_write_run(w, q);
 	if (rc == SQLITE_DONE && sqlite3_changes(w->state->db) == 0 && !segment_there(w, op, s, r))
-		writing_unchanged(w);
+		sqlite_write_unchanged(w);
 	if (rc == SQLITE_DONE || w->failed != SQLITE_OK)
 		return;
 	/* What else is in the way keeps the source's own words. */
 	if (rc == SQLITE_CONSTRAINT_FOREIGNKEY)
-		(void)writing_has_partition(w, op, r);
-	else if (writing_is_duplicate(rc) && !segment_there(w, op, s, r) && writing_has_partition(w, op, r) &&
-	         writing_exists(w, ST_W_SEGMENT_ID, op->tenant, s->id, -1))
+		(void)sqlite_write_has_partition(w, op, r);
+	else if (sqlite_write_is_duplicate(rc) && !segment_there(w, op, s, r) && sqlite_write_has_partition(w, op, r) &&
+	         sqlite_write_exists(w, ST_W_SEGMENT_ID, op->tenant, s->id, -1))
 		refuse_segment_id(op->op, r);
 }
 
-void writing_delete_before(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+void sqlite_write_delete_before(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
-	sqlite3_stmt *q = writing_take(w, ST_W_SEGMENTS_BEFORE);
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_SEGMENTS_BEFORE);
 
 	if (q == NULL)
 		return;
@@ -215,9 +201,9 @@ void writing_delete_before(struct writing *w, const struct backend_op *op, struc
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
 	bind_int(q, 4, (int64_t)op->op->offset);
-	if (writing_run(w, q) == SQLITE_DONE)
+	if (sqlite_write_run(w, q) == SQLITE_DONE)
 		r->count = (uint64_t)sqlite3_changes(w->state->db);
 	if (r->count > 0)
-		writing_drop_slices(w, ST_W_SLICES_BEFORE, op->tenant, op->op->name, op->op->partition_id,
-		                    op->op->offset);
+		sqlite_write_drop_slices(w, ST_W_SLICES_BEFORE, op->tenant, op->op->name, op->op->partition_id,
+		                         op->op->offset);
 }

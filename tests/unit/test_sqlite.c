@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_triggers.h"
 #include "tests/support/sqlite_world.h"
 #include "tests/support/streamhouse_schema.h"
 

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 
 #include "backends/rows.h"
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_db.h"
 #include "tests/support/sqlite_world.h"
 
 TestSuite(sqlite_room, .timeout = 60);

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backends/sqlite/sqlite.h"
+#include "backends/sqlite/sqlite_state.h"
 #include "tests/support/sqlite_world.h"
 
 TestSuite(sqlite_source, .timeout = 60);
