@@ -20,6 +20,16 @@ check() { # what command...
 	fi
 }
 
+# The same; what the check prints is worth reading also when all is well.
+report() { # what command...
+	local what=$1 out status=0
+	shift
+	out=$("$@" 2>&1) || status=$?
+	failed=$((failed + (status != 0)))
+	[ "$status" -eq 0 ] && echo "ok    $what" || echo "FAIL  $what"
+	printf '%s\n' "$out" | sed 's/^/      /'
+}
+
 mapfile -t all < <(git ls-files '*.c' '*.h' | while read -r f; do [ -e "$f" ] && echo "$f"; done)
 mapfile -t units < <(printf '%s\n' "${all[@]}" | grep '\.c$')
 mapfile -t product < <(printf '%s\n' "${units[@]}" | grep -E '^(shm|backends|writer|reader|tools)/')
@@ -75,6 +85,7 @@ scripts() {
 
 check 'formatted by clang-format' format
 check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
+report 'files form layers within each module (tools/lint/circles.sh)' tools/lint/circles.sh "$build"
 check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
 check 'every public function has its stack measured (tools/lint/stack.sh)' tools/lint/stack.sh
