@@ -47,7 +47,7 @@ endif
 
 # base/ and shm/: what every program has.
 shm_srcs       := $(sort $(wildcard base/*.c shm/*/*.c))
-reader_srcs    := $(sort $(wildcard reader/*/*.c))
+reader_srcs    := $(sort $(wildcard reader/*.c reader/*/*.c))
 backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
 writer_srcs    := $(sort $(wildcard writer/*/*.c))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))

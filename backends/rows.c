@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/utf8.h"
 
 void rows_blame(struct rows_fault *fault, const char *fmt, ...)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One instance directory as this process sees it. Every open of the same board shares one core: one board mapping, one LMDB
  * environment per generation, one registration. Found by the board's device and inode, so that two paths to it are one. */
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 
 #include <errno.h>
 #include <fcntl.h>

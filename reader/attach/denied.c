@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Sentences about files that this process may not open. */
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,21 +81,4 @@ enum shmeta_status shmeta__permission_error(struct shmeta_err *err, const char *
 		"%s: %s: permission denied (%s); readers belong to the group that owns it: usermod -aG shmeta-read "
 		"USER, then log in again",
 		path, what, shmeta__describe_path(path, described, sizeof described));
-}
-
-void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		st.st_dev = st.st_ino = 0;
-	*ret_dev = st.st_dev;
-	*ret_ino = st.st_ino;
-}
-
-int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino)
-{
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }

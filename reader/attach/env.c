@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One mapped generation: its data.mdb and its generation page. After env_open() no descriptor is needed, and none is kept. */
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -307,7 +307,7 @@ void shmeta__env_unref(struct env *env)
 	free(env);
 }
 
-/* ---- what one commit shows ------------------------------------------------------------------------------------------------ */
+/* ---- what one commit shows ---- */
 
 enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct view *ret, struct shmeta_err *err)
 {

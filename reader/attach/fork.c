@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 
 enum { TOKEN_CLAIMED = 1 }; /* a thread of this process is resetting the registry */
 
@@ -41,7 +41,8 @@ static enum shmeta_status make_page(uint64_t **ret, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
-enum shmeta_status shmeta__fork_token(const uint64_t **ret_word, uint64_t *ret_token, struct shmeta_err *err)
+enum shmeta_status shmeta__fork_token(void (*forget)(void), const uint64_t **ret_word, uint64_t *ret_token,
+                                      struct shmeta_err *err)
 {
 	uint64_t *page = __atomic_load_n(&word_page, __ATOMIC_ACQUIRE);
 	uint64_t token, none = 0;
@@ -53,7 +54,7 @@ enum shmeta_status shmeta__fork_token(const uint64_t **ret_word, uint64_t *ret_t
 			return status;
 	}
 	if (__atomic_compare_exchange_n(page, &none, TOKEN_CLAIMED, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-		shmeta__core_forget_all();
+		forget();
 		/* Differs from every ancestor's: a descendant can have an ancestor's pid, but not at the same nanosecond. */
 		token = shmeta__boottime_ns() << 16 ^ (uint64_t)getpid();
 		shmeta_publish(page, token < 2 ? token + 2 : token);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmeta_open() and what concerns an instance as a whole. */
-#include "base/limits.h"
-#include "reader/internal.h"
+#include "base/row_limits.h"
+#include "reader/attach/attach.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -16,7 +16,7 @@ static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
 
 enum { INSTANCE_MAX = 255 }; /* bytes of its name */
 
-/* ---- last error ------------------------------------------------------------------------------------------------------------- */
+/* ---- last error ---- */
 
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err)
 {
@@ -51,7 +51,7 @@ const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes)
 	return ret;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------------------ */
+/* ---- open and close ---- */
 
 static void process_name(char *out, size_t bytes)
 {
@@ -155,7 +155,7 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 		                     "options: directory has %zu bytes, at most %d fit", strlen(o->directory),
 		                     PATH_BYTES - 1);
 	if (status == SHMETA_OK)
-		status = shmeta__fork_token(&instance->fork_word, &instance->token, err);
+		status = shmeta__fork_token(shmeta__core_forget_all, &instance->fork_word, &instance->token, err);
 	if (status == SHMETA_OK)
 		status = shmeta__core_open(o->directory != NULL ? o->directory : path, instance->agent,
 		                           instance->threads, &instance->core, err);
@@ -268,7 +268,7 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 	if (found != NULL && instance->core == from) {
 		shmeta_poke(&instance->core, found);
 		unused = from;
-		for (struct shmeta_reader *r = instance->readers; r != NULL; r = r->next)
+		for (struct attached *r = instance->readers; r != NULL; r = r->next)
 			shmeta_poke(&r->attention, 1);
 	} else {
 		unused = found;
@@ -297,7 +297,7 @@ enum shmeta_status shmeta__instance_answered(struct shmeta *instance, struct cor
 	return err->code;
 }
 
-void shmeta__instance_add(struct shmeta *instance, struct shmeta_reader *r)
+void shmeta__instance_add(struct shmeta *instance, struct attached *r, const struct core *core)
 {
 	(void)pthread_mutex_lock(&instance->lock);
 	r->next = instance->readers;
@@ -306,11 +306,11 @@ void shmeta__instance_add(struct shmeta *instance, struct shmeta_reader *r)
 		r->next->link = &r->next;
 	instance->readers = r;
 	/* The instance may have followed since the reader was made. */
-	shmeta_poke(&r->attention, instance->core != r->core);
+	shmeta_poke(&r->attention, instance->core != core);
 	(void)pthread_mutex_unlock(&instance->lock);
 }
 
-void shmeta__instance_remove(struct shmeta *instance, struct shmeta_reader *r)
+void shmeta__instance_remove(struct shmeta *instance, struct attached *r)
 {
 	(void)pthread_mutex_lock(&instance->lock);
 	*r->link = r->next;
@@ -320,7 +320,7 @@ void shmeta__instance_remove(struct shmeta *instance, struct shmeta_reader *r)
 	(void)pthread_mutex_unlock(&instance->lock);
 }
 
-/* ---- state ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- state ---- */
 
 enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret)
 {

@@ -7,7 +7,7 @@
  *       +-------------------------------------------------------------+ hold our connection
  *
  * Each step is a few system calls that do not block; lookups never wait for it, they go by grace rules meanwhile. */
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/once.h"
+#include "shm/wire/wire.h"
 
 static const uint64_t ANSWER_WITHIN_NS = UINT64_C(2000000000);
 static const uint64_t BACKOFF_FIRST_NS = 5 * MILLION, BACKOFF_LAST_NS = UINT64_C(1000000000);

@@ -14,42 +14,7 @@
 
 enum { CALLS_DEFAULT = 1024, BYTES_DEFAULT = 16 << 20, CALL_AGAIN_MS = 1000 };
 
-/* ---- calls come and go ----------------------------------------------------------------------------------------------------- */
-
-static void call_gone(struct shmeta_client *c, const struct call *call)
-{
-	c->call_count--;
-	c->bytes -= call->bytes;
-}
-
-void shmeta__call_finish(struct shmeta_client *c, struct call *call)
-{
-	if (c->sending == call)
-		c->sending = call->next;
-	shmeta__call_unlink(&c->calls, call);
-	call->finished = true;
-	if (call->waiter == NULL) {
-		shmeta__call_append(&c->ready, call);
-		return;
-	}
-	call_gone(c, call);
-	(void)pthread_cond_signal(call->waiter);
-}
-
-void shmeta__call_expire(struct shmeta_client *c, struct call *call)
-{
-	enum shmeta_status unsent = c->state == LINK_UP ? SHMETA_ERR_BUSY : SHMETA_ERR_WRITER_AWAY;
-	const char *why = unsent == SHMETA_ERR_BUSY ? "the writer took no more requests within the time given: not sent"
-	                  : c->why.text[0] != 0     ? c->why.text
-	                                            : shmeta_strerror(unsent);
-
-	for (size_t i = 0; i < call->count; i++)
-		if (shmeta__op_is_exposed(&call->ops[i]))
-			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
-			                    "the writer did not answer within the time given: it may still be done");
-	shmeta__call_settle(call, 0, call->count, unsent, why);
-	shmeta__call_finish(c, call);
-}
+/* ---- calls come and go ---- */
 
 static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
                                 struct shmeta_err *err)
@@ -73,7 +38,7 @@ static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint
 	return SHMETA_OK;
 }
 
-/* ---- open and close --------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ---- */
 
 enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shmeta_client_options *options,
                                       struct shmeta_client **ret)
@@ -163,7 +128,7 @@ void shmeta_client_close(struct shmeta_client *c)
 	free(c);
 }
 
-/* ---- blocking calls ---------------------------------------------------------------------------------------------------------- */
+/* ---- blocking calls ---- */
 
 static struct timespec timespec_of(uint64_t ns)
 {
@@ -321,7 +286,7 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 	return status;
 }
 
-/* ---- event loops -------------------------------------------------------------------------------------------------------------- */
+/* ---- event loops ---- */
 
 enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op *ops, size_t count,
                                  shmeta_done_fn *done, void *arg)

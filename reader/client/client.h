@@ -3,7 +3,9 @@
  *
  *   client.c       the public functions: who drives, who waits, when callbacks run
  *   client_link.c  the connection: HELLO, sending, receiving, losing it, reconnecting
- *   client_call.c  calls: operations encoded once, results put where they belong
+ *   client_call.c  calls: operations encoded once, results put where they belong, how a call ends
+ *
+ * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the connection.
  *
  * A call's operations are encoded when it is made and sent in as many frames as they need. What is known of each operation stands in
  * its struct op: so parts of a call may be answered, lost, or sent again, each by itself.
@@ -22,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "reader/internal.h"
+#include "reader/attach/attach.h"
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
 
@@ -108,7 +110,7 @@ struct shmeta_client {
 
 static const uint64_t NEVER = UINT64_MAX;
 
-/* ---- calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
 /* Encode. results NULL: it brings its own. unit_max: bytes of operations that one frame can carry. The sentence of what is wrong
  * goes to err. Takes no lock. */
@@ -134,7 +136,16 @@ size_t shmeta__frame_end(const struct call *call, size_t i);
 /* Something of it may have been done without our knowing. */
 bool shmeta__op_is_exposed(const struct op *op);
 
-/* ---- the connection ------------------------------------------------------------------------------------------------------- */
+/* All results are there; nobody will wait any longer. */
+void shmeta__call_finish(struct shmeta_client *client, struct call *call);
+void shmeta__call_expire(struct shmeta_client *client, struct call *call);
+static inline void call_gone(struct shmeta_client *client, const struct call *call)
+{
+	client->call_count--;
+	client->bytes -= call->bytes;
+}
+
+/* ---- the connection ---- */
 
 /* Everything that can be done without waiting: reconnect, receive, send. Not while another thread polls. */
 void shmeta__link_step(struct shmeta_client *client, uint64_t now_ns);
@@ -148,9 +159,5 @@ short shmeta__link_events(const struct shmeta_client *client);
 uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
 /* What operations of one unit may take in a frame. */
 size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
-
-/* client.c, called by the above: all results are there; nobody will wait any longer. */
-void shmeta__call_finish(struct shmeta_client *client, struct call *call);
-void shmeta__call_expire(struct shmeta_client *client, struct call *call);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Calls: operations encoded once, results put where they belong. Nothing here knows of sockets or locks. */
+ * Calls: operations encoded once, results put where they belong, and what becomes of a call that is over. Nothing here knows of
+ * sockets. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ void shmeta__call_free(struct call *call)
 	free(call);
 }
 
-/* ---- encoding ------------------------------------------------------------------------------------------------------------ */
+/* ---- encoding ---- */
 
 static bool is_slice(const struct shmeta_op *op)
 {
@@ -145,7 +146,7 @@ size_t shmeta__unit_end(const struct call *call, size_t i)
 	return i;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 /* What the caller must know first of a call whose frames met with different fates: that something may have been done unseen, then
  * that something was not done, then that something is not shown yet. */
@@ -236,4 +237,35 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 bool shmeta__op_is_exposed(const struct op *op)
 {
 	return (op->flags & OP_DONE) == 0 && (op->flags & (OP_SENT | OP_AGAIN)) != 0;
+}
+
+/* ---- the end of a call ---- */
+
+void shmeta__call_finish(struct shmeta_client *c, struct call *call)
+{
+	if (c->sending == call)
+		c->sending = call->next;
+	shmeta__call_unlink(&c->calls, call);
+	call->finished = true;
+	if (call->waiter == NULL) {
+		shmeta__call_append(&c->ready, call);
+		return;
+	}
+	call_gone(c, call);
+	(void)pthread_cond_signal(call->waiter);
+}
+
+void shmeta__call_expire(struct shmeta_client *c, struct call *call)
+{
+	enum shmeta_status unsent = c->state == LINK_UP ? SHMETA_ERR_BUSY : SHMETA_ERR_WRITER_AWAY;
+	const char *why = unsent == SHMETA_ERR_BUSY ? "the writer took no more requests within the time given: not sent"
+	                  : c->why.text[0] != 0     ? c->why.text
+	                                            : shmeta_strerror(unsent);
+
+	for (size_t i = 0; i < call->count; i++)
+		if (shmeta__op_is_exposed(&call->ops[i]))
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
+			                    "the writer did not answer within the time given: it may still be done");
+	shmeta__call_settle(call, 0, call->count, unsent, why);
+	shmeta__call_finish(c, call);
 }

@@ -33,7 +33,7 @@ enum {
 static const char unknown_sentence[] =
 	"the connection to the writer broke before it answered: it may have been done; ask the source, or use request ids";
 
-/* ---- what becomes of calls ------------------------------------------------------------------------------------------------- */
+/* ---- what becomes of calls ---- */
 
 static void finish_if_done(struct shmeta_client *c, struct call *call)
 {
@@ -105,7 +105,7 @@ static void expire_submitted(struct shmeta_client *c, uint64_t now_ns)
 	}
 }
 
-/* ---- going down ---------------------------------------------------------------------------------------------------------- */
+/* ---- going down ---- */
 
 void shmeta__link_close(struct shmeta_client *c)
 {
@@ -157,7 +157,7 @@ static void not_understood(struct shmeta_client *c, uint64_t now_ns)
 	link_lost(c, now_ns);
 }
 
-/* ---- coming up ------------------------------------------------------------------------------------------------------------ */
+/* ---- coming up ---- */
 
 static bool send_hello(struct shmeta_client *c)
 {
@@ -251,7 +251,7 @@ static void on_refusal(struct shmeta_client *c, const struct shmeta_frame_answer
 		fail_all(c, status, c->why.text);
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------------ */
+/* ---- receiving ---- */
 
 /* What the answer to a frame of so many operations may take. */
 static size_t answer_max(size_t count)
@@ -365,7 +365,7 @@ static void receive(struct shmeta_client *c, uint64_t now_ns)
 	}
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static size_t tenant_room(const struct shmeta_client *c)
 {
@@ -507,7 +507,7 @@ void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 	}
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------------ */
+/* ---- all of it ---- */
 
 void shmeta__link_step(struct shmeta_client *c, uint64_t now_ns)
 {

@@ -36,7 +36,7 @@ static enum shmeta_status hint_answer(struct shmeta_reader *r, const struct miss
 	return status == SHMETA_ABSENT ? hint_absent(r, what, ret_fresh) : status;
 }
 
-/* ---- agents ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- agents ---- */
 
 enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
                                     struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh)
@@ -161,7 +161,7 @@ enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_age
 	return lookup_done(iter->reader, status);
 }
 
-/* ---- groups -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- groups ---- */
 
 enum shmeta_status shmeta_list_groups(struct shmeta_reader *r, struct shmeta_iter **ret)
 {
@@ -347,7 +347,7 @@ static enum shmeta_status next_in_ranges(struct shmeta_iter *iter, const uint8_t
 	return SHMETA_END;
 }
 
-/* ---- leases ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- leases ---- */
 
 /* At the beginning of time nothing has expired, not even what expires then. */
 static int is_held(const struct shmeta_lease *lease, int64_t now_ms)
@@ -457,7 +457,7 @@ enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str
 	return lookup_done(iter->reader, status);
 }
 
-/* ---- committed offsets ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- committed offsets ---- */
 
 enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const char *group, const char *topic,
                                                uint32_t partition_id, struct shmeta_committed_offset *ret,

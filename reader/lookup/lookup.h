@@ -1,10 +1,221 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every lookup does before and after it has looked: may it, how old is the answer, does it still hold. */
+ * lookup/: answers from a snapshot.
+ *
+ * struct shmeta_handle is a partition as one reader knows it, the caller's or an element of the cache behind the *_named calls; it
+ * owns a struct shmeta__part. struct shmeta_iter is a list under way; struct name_entry a topic's name in the reader's cache. Caches,
+ * handles and iterators belong to the reader; handles and iterators outlive it detached.
+ *
+ * Layers, bottom up: age.c, walk.c (databases and iterators), names.c; quarantined.c; handle.c; fresh.c; then the public lookups:
+ * topic.c, partition.c, segment.c, advisory.c. copy.c stands apart.
+ *
+ * The inline functions below are what every lookup does before and after it has looked: may it, how old is the answer, does it still
+ * hold. */
 #ifndef SHMETA_READER_LOOKUP_LOOKUP_H
 #define SHMETA_READER_LOOKUP_LOOKUP_H
 
-#include "base/limits.h"
-#include "reader/internal.h"
+#include <string.h>
+
+#include "base/row_limits.h"
+#include "reader/request/request.h"
+#include "reader/snapshot/snapshot.h"
+#include "shm/index/part.h"
+#include "shm/record/record.h"
+
+#define NOT_READY UINT64_MAX /* no commit */
+
+/* What a find by handle reads comes first: two cache lines, and a third for its age. */
+struct shmeta_handle {
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta_reader *reader;
+	uint64_t ready; /* the snapshot in which `part` may be used without a look; NOT_READY: none */
+	struct shmeta__part part;
+	uint64_t known;  /* the commit for which `part` (or `absent`) is known to be right; 0: none */
+	uint32_t absent; /* 1: not there in the commit known; 2: never again */
+	uint32_t pinned; /* 1: the head lies on pages of its own */
+	uint64_t part_key;
+	uint64_t lineage; /* of the env in which part_key means the partition */
+	int64_t topic_created_at_ms;
+	uint32_t word; /* touched word */
+	uint32_t topic_bytes;
+	struct shmeta_handle *next, **link; /* the caller's handles of this reader */
+	char topic[];
+} __attribute__((aligned(64)));
+
+struct name_entry {
+	uint64_t hash;
+	uint64_t known;      /* the commit for which the topic's number is known to be right */
+	uint64_t record_txn; /* the commit for which all of topic and stamps is */
+	struct shmeta_topic topic;
+	struct shmeta__stamps stamps;
+	uint32_t name_bytes; /* 0: empty */
+	char name[92];       /* longer names are not kept */
+};
+
+/* ---- walking a database, iterators (walk.c) ---- */
+
+struct walk {
+	enum shmeta_db db;
+	int started;
+	struct shmeta__tree_place place;
+};
+void shmeta__walk_open(enum shmeta_db db, struct walk *ret);
+/* The first entry at or behind key (key NULL: the next one). OK, END, ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__walk_next(struct shmeta_reader *reader, struct walk *walk, const void *key, size_t key_bytes,
+                                     const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
+                                     size_t *ret_bytes);
+/* The entry that was shown lies behind what the walk is about. END, or ERR_CORRUPT: it is not the one that the writer put there. */
+enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key, size_t key_bytes, const void *value,
+                                     size_t bytes);
+
+enum iter_kind { ITER_TOPICS, ITER_PARTITIONS, ITER_SEGMENTS, ITER_AGENTS, ITER_LEASES, ITER_OFFSETS, ITER_GROUPS };
+
+/* Topics that a list of leases or offsets visits, in order of name. */
+struct topic_range {
+	uint32_t topic_id;
+	uint32_t name_bytes;
+	const char *name;
+};
+
+/* A text to compare with; NULL: none. */
+struct iter_filter {
+	char *text;
+	size_t bytes;
+};
+
+struct shmeta_iter {
+	enum iter_kind kind;
+	uint32_t serial; /* of the snapshot it belongs to */
+	const uint64_t *fork_word;
+	uint64_t token;
+	struct shmeta_reader *reader;
+	struct shmeta_iter *next, **link;
+	struct walk walk;
+	uint32_t tenant;
+	uint32_t topic_id;
+	uint32_t partition_id; /* segments */
+	uint32_t done;
+	uint32_t never; /* 1: nothing of the kind can exist, whatever is quarantined */
+	int64_t now_ms;
+	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: topic, agent */
+	struct topic_range *ranges;   /* leases and offsets: in order of name */
+	size_t range_count, range;
+	struct shmeta__part part; /* segments */
+	struct shmeta__part_cursor cursor;
+	size_t prefix_bytes; /* what all keys of the list begin with */
+	uint8_t prefix[SHMETA_KEY_MAX];
+	size_t skip_bytes; /* the walk begins at this key when it is behind the prefix */
+	uint8_t skip[SHMETA_KEY_MAX];
+};
+/* db: what it walks; SHMETA_DB_COUNT: nothing. */
+enum shmeta_status shmeta__iter_new(struct shmeta_reader *reader, enum iter_kind kind, enum shmeta_db db,
+                                    struct shmeta_iter **ret);
+/* The next entry whose key begins with the prefix. */
+enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
+                                     const void **ret_value, size_t *ret_bytes);
+/* Frees what it holds of its reader, which goes; the iterator itself is its owner's. */
+void shmeta__iter_detach(struct shmeta_iter *iter);
+/* May this call go on with the iterator? */
+enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_kind kind);
+
+/* When an answer was last known to be true, as far as its own record says. */
+struct known {
+	uint64_t synced_at_ns;
+	uint32_t ttl_ms; /* 0: the class's */
+};
+
+/* ---- ages (age.c) ---- */
+
+/* Sets what it found in the reader. Once a second. */
+void shmeta__reader_judge_clock(struct shmeta_reader *r, uint64_t monotonic_ns);
+
+/* ---- quarantined rows (quarantined.c) ---- */
+
+/* What a lookup did not find. */
+struct missing {
+	enum shmeta_class cls; /* TOPIC, PARTITION, SEGMENT; AGENT, LEASE, OFFSET */
+	const char *name;      /* the topic; the agent; of offsets: the group */
+	size_t name_bytes;
+	const char *topic; /* of offsets */
+	size_t topic_bytes;
+	uint32_t partition_id;
+	const uint64_t *offset; /* SEGMENT: what is to be in it; NULL: anything */
+};
+/* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served. ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__missing(struct shmeta_reader *reader, const struct missing *missing,
+                                   enum shmeta_status absent);
+
+/* ---- names of topics (names.c) ---- */
+
+/* What is known of a topic by name. */
+struct found_topic {
+	struct shmeta_topic topic;
+	struct shmeta__stamps stamps;
+};
+/* Look it up in the store, and keep it in the reader's cache. OK, ABSENT, ERR_*. */
+enum shmeta_status shmeta__names_load(struct shmeta_reader *reader, uint32_t tenant, const char *name, size_t bytes,
+                                      uint64_t hash, struct found_topic *ret);
+void shmeta__names_forget(struct shmeta_reader *reader); /* all of it; the memory goes back */
+/* The topic's number: OK, ABSENT, ERR_*. */
+enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                         uint32_t *ret_id);
+/* The same with its record. */
+enum shmeta_status shmeta__topic_record(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                        struct shmeta_topic *ret);
+/* Its record's time where that counts alone (SHMETA_SYNCED_ALONE), otherwise 0. */
+enum shmeta_status shmeta__topic_alone(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                       uint64_t *ret_synced_at_ns);
+/* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is gone. */
+enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
+                                      struct shmeta_str *ret_name);
+
+/* ---- handles (handle.c) ---- */
+
+/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid until the next call. */
+enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32_t topic_id, uint32_t partition_id,
+                                            struct shmeta_handle **ret);
+/* The same by name. When it is not there: the right one of ABSENT and UNKNOWN, with its age by class cls. */
+enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                           uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
+                                           struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
+/* The handle's partition for another reader; shmeta__handle_free(). */
+struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *handle, struct shmeta_reader *reader);
+void shmeta__handle_free(struct shmeta_handle *handle); /* one that is in no list; accepts NULL */
+enum shmeta_status shmeta__handle_absent(struct shmeta_handle *handle, enum shmeta_class cls, uint64_t assured_ns,
+                                         struct shmeta_freshness *ret_fresh);
+/* Make the handle right for the snapshot: OK or ABSENT, ERR_*. */
+enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *handle);
+void shmeta__handle_detach(struct shmeta_handle *handle); /* as shmeta__iter_detach() */
+/* Why a handle cannot be used whose fork word is not its token. */
+enum shmeta_status shmeta__handle_unusable(const struct shmeta_handle *handle);
+/* Why a partition is not there: its topic is not, or the topic has none of that number. */
+enum shmeta_status shmeta__partition_absent(struct shmeta_reader *reader, enum shmeta_class cls,
+                                            const struct missing *missing, uint64_t assured_ns,
+                                            struct shmeta_freshness *ret_fresh);
+/* Nothing of the env is known any more: of handles; cached ones are freed. */
+void shmeta__handles_forget(struct shmeta_reader *reader);
+
+/* ---- reads that may ask the writer (fresh.c) ---- */
+
+/* Answer from a reader's snapshot, or by a handle of that reader; what was found goes to arg. assured_ns: when the source was last
+ * read, as far as the writer said; 0: it was not asked. */
+typedef enum shmeta_status shmeta__answer_fn(void *arg, struct shmeta_reader *reader, struct shmeta_handle *handle,
+                                             uint64_t assured_ns, struct shmeta_freshness *ret_fresh);
+
+/* Answer; where the read's options do not let that answer do, ask the writer for what is wanted, wait until the store shows it, and
+ * answer again: in the caller's reader when the read lets it move, otherwise in one of the call's own, so that the caller's snapshot
+ * stays what it is. handle: NULL for lookups by name. The last step of a lookup, as lookup_done(). ret_fresh may be NULL. */
+enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *reader, struct shmeta_handle *handle,
+                                        const struct want *want, const struct shmeta_read *read,
+                                        shmeta__answer_fn *answer, void *arg, struct shmeta_freshness *ret_fresh);
+
+/* ---- topic.c ---- */
+
+/* A topic that is not there: absent as far as the list of topics is known. */
+enum shmeta_status shmeta__topic_absent(struct shmeta_reader *reader, const char *name, size_t bytes,
+                                        const struct known *known, struct shmeta_freshness *ret_fresh);
+
+/* ---- before and after each lookup ---- */
 
 enum { SAMPLE_EVERY = 1024 };
 #define FOR_EVER UINT64_MAX /* a time to live, of what cannot become otherwise */
@@ -61,12 +272,12 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 		/* Once a second at most: begin then looks whether this instance is still the one to follow. */
 		if (now >= r->look_ns) {
 			r->look_ns = now + 1000 * MILLION;
-			shmeta_poke(&r->attention, 1);
+			shmeta_poke(&r->attached.attention, 1);
 		}
 	}
 }
 
-/* Of a read's options: may it have to ask the writer? ERR_INVALID_ARGUMENT when they are none. */
+/* Validate read options; *ret_asks is 1 when the read may need the writer. */
 static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_asks)
 {
 	*ret_asks = 0;
@@ -88,14 +299,6 @@ static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const s
 		                           "read options: buffer_bytes is %zu, buffer is NULL", read->buffer_bytes);
 	*ret_asks = read->consistency != SHMETA_CACHED;
 	return SHMETA_OK;
-}
-
-/* Of a read that may: does this answer of the store not do? */
-static inline int must_ask(const struct shmeta_read *read, enum shmeta_status status,
-                           const struct shmeta_freshness *fresh)
-{
-	return status >= 0 && fresh->ttl_ns != FOR_EVER &&
-	       (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
 }
 
 static inline enum shmeta_status buffer_too_small(struct shmeta_reader *r, const struct shmeta_read *read,
@@ -205,7 +408,57 @@ static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uin
 
 	r->slot->histogram[shmeta__histogram_bucket(took)]++;
 	r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
-	shmeta_poke(&r->attention, 1);
+	shmeta_poke(&r->attached.attention, 1);
+}
+
+/* ---- names, the part that a lookup by name takes when it was here before ---- */
+
+static inline int names_equal(const struct name_entry *e, uint64_t hash, const char *name, size_t bytes)
+{
+	return e->hash == hash && e->name_bytes == bytes && memcmp(e->name, name, bytes) == 0;
+}
+
+/* The entry of a name if its topic is known in this snapshot. */
+static inline struct name_entry *names_find(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes)
+{
+	struct name_entry *e;
+	uint64_t touched;
+
+	if (unlikely(r->names == NULL))
+		return NULL;
+	e = &r->names[hash & r->name_mask];
+	if (!likely(names_equal(e, hash, name, bytes))) {
+		e = &r->names[(hash & r->name_mask) ^ 1];
+		if (!names_equal(e, hash, name, bytes))
+			return NULL;
+	}
+	if (likely(e->known == r->snapshot))
+		return e;
+	touched = shmeta_observe(&r->env->touched[shmeta__touched_name(hash)]); /* PAIR 2 */
+	if (e->known == 0 || touched > e->known || touched > r->snapshot)
+		return NULL;
+	e->known = r->snapshot;
+	return e;
+}
+
+static inline enum shmeta_status find_topic(struct shmeta_reader *r, const char *name, size_t bytes,
+                                            struct found_topic *ret)
+{
+	struct name_entry *e;
+	uint32_t tenant;
+	uint64_t hash;
+	enum shmeta_status status = shmeta__snapshot_tenant(r, &tenant);
+
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	hash = shmeta__name_hash(tenant, name, bytes);
+	e = names_find(r, hash, name, bytes);
+	if (likely(e != NULL && e->record_txn == r->snapshot)) {
+		ret->topic = e->topic;
+		ret->stamps = e->stamps;
+		return SHMETA_OK;
+	}
+	return shmeta__names_load(r, tenant, name, bytes, hash, ret);
 }
 
 #endif

@@ -1,354 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Partitions: handles, and how a handle stays right from commit to commit.
- *
- * A handle knows the commit for which what it remembers of the partition's head was right. In that very snapshot it is right
- * without a look. In another it is right when the head lies on pages of its own, which do not move until the head is rewritten,
- * and the partition's touched word names no commit after the one known (PAIR 2). Otherwise the head is looked up again. */
+ * Partitions: records, lists, and the sums over a topic's. */
 #include "reader/lookup/lookup.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-enum { PARTS_FIRST = 8, PARTS_LAST = 1024 };
-
-/* Zeroed, aligned memory for `count` handles and `more` bytes behind them. */
-static struct shmeta_handle *handles_new(size_t count, size_t more)
-{
-	size_t bytes = (count * sizeof(struct shmeta_handle) + more + 63) / 64 * 64;
-	void *handles = aligned_alloc(64, bytes);
-
-	return handles == NULL ? NULL : memset(handles, 0, bytes);
-}
-
-/* ---- making a handle right ----------------------------------------------------------------------------------------------------- */
-
-/* The store was not copied but made anew: numbers of topics mean others now. The topic of the same name is the same one if the
- * source says that it was created at the same time; otherwise it was deleted, and the handle's partition with it. */
-static enum shmeta_status follow_lineage(struct shmeta_handle *h)
-{
-	struct shmeta_reader *r = h->reader;
-	struct shmeta_topic topic;
-	enum shmeta_status status;
-
-	if (h->absent == 2)
-		return SHMETA_ABSENT;
-	h->known = 0;
-	h->ready = NOT_READY;
-	status = shmeta__topic_record(r, h->topic, h->topic_bytes, &topic);
-	if (status != SHMETA_OK)
-		return status; /* ABSENT: it may yet be loaded */
-	if (unlikely(!snapshot_holds(r)))
-		return SHMETA_ERR_EXPIRED;
-	if (topic.created_at_ms != h->topic_created_at_ms) {
-		h->absent = 2;
-		return SHMETA_ABSENT;
-	}
-	h->lineage = r->env->lineage;
-	h->part_key = shmeta__part_key(topic.topic_id, (uint32_t)h->part_key);
-	h->word = shmeta__touched_partition(topic.topic_id, (uint32_t)h->part_key);
-	return SHMETA_OK;
-}
-
-enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
-{
-	struct shmeta_reader *r = h->reader;
-	uint64_t key = h->part_key, touched;
-	enum shmeta_status status;
-	const void *head;
-	size_t bytes;
-
-	if (h->known == r->snapshot)
-		return h->absent ? SHMETA_ABSENT : SHMETA_OK;
-	if (unlikely(h->lineage != r->env->lineage)) {
-		status = follow_lineage(h);
-		if (status != SHMETA_OK)
-			return status;
-		key = h->part_key;
-	}
-	if (h->known != 0 && (h->pinned | h->absent)) {
-		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2 */
-		if (touched <= h->known && touched <= r->snapshot) {
-			h->known = r->snapshot;
-			if (h->absent)
-				return SHMETA_ABSENT;
-			h->ready = r->snapshot;
-			return SHMETA_OK;
-		}
-	}
-	r->slot->counters.resolves++;
-	h->known = 0;
-	h->ready = NOT_READY;
-	h->absent = 0;
-	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
-	if (status == SHMETA_OK) {
-		status = shmeta__part_open(&h->part, key, head, bytes, &r->view.pages);
-		h->pinned = bytes >= SHMETA_HEAD_PADDED;
-	}
-	if (unlikely(!snapshot_holds(r)))
-		return SHMETA_ERR_EXPIRED;
-	if (status < 0)
-		return status;
-	h->absent = status == SHMETA_ABSENT;
-	h->known = r->snapshot;
-	if (status == SHMETA_OK)
-		h->ready = r->snapshot;
-	return status;
-}
-
-static void handle_forget(struct shmeta_handle *h)
-{
-	shmeta__part_close(&h->part);
-	h->known = 0;
-	h->ready = NOT_READY;
-	h->pinned = 0;
-	h->absent &= 2;
-}
-
-/* ---- the cache behind the _named calls --------------------------------------------------------------------------------------------- */
-
-static uint32_t cost(uint32_t parts)
-{
-	return parts <= PARTS_FIRST ? 0 : parts * (uint32_t)sizeof(struct shmeta_handle);
-}
-
-static void parts_free(struct shmeta_reader *r)
-{
-	uint32_t have = r->parts == NULL ? 0 : r->part_mask + 1;
-
-	for (uint32_t i = 0; i < have; i++)
-		shmeta__part_close(&r->parts[i].part);
-	free(r->parts);
-	r->parts = NULL;
-	shmeta__cache_return(r->core, cost(have));
-}
-
-static void parts_grow(struct shmeta_reader *r)
-{
-	uint32_t have = r->parts == NULL ? 0 : r->part_mask + 1, want = have == 0 ? PARTS_FIRST : have * 2;
-	struct shmeta_handle *parts;
-
-	r->part_misses = 0;
-	/* The first few are every reader's. */
-	if (want > PARTS_LAST || (have != 0 && !shmeta__cache_grant(r->core, cost(want))))
-		return;
-	parts = handles_new(want, 0);
-	if (parts == NULL) {
-		shmeta__cache_return(r->core, cost(want));
-		return;
-	}
-	parts_free(r);
-	r->parts = parts;
-	r->part_mask = want - 1;
-}
-
-static void handle_aim(struct shmeta_handle *h, struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id)
-{
-	handle_forget(h);
-	h->absent = 0;
-	h->lineage = r->env->lineage;
-	h->fork_word = r->fork_word;
-	h->token = r->token;
-	h->reader = r;
-	h->part_key = shmeta__part_key(topic_id, partition_id);
-	h->word = shmeta__touched_partition(topic_id, partition_id);
-}
-
-enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t topic_id, uint32_t partition_id,
-                                            struct shmeta_handle **ret)
-{
-	uint64_t key = shmeta__part_key(topic_id, partition_id);
-	uint32_t word = shmeta__touched_partition(topic_id, partition_id);
-	enum shmeta_status status;
-	struct shmeta_handle *h;
-
-	if (unlikely(r->parts == NULL)) {
-		parts_grow(r);
-		if (r->parts == NULL)
-			return SHMETA_ERR_NO_MEMORY;
-	}
-	h = &r->parts[word & r->part_mask];
-	if (unlikely(h->part_key != key)) {
-		if (++r->part_misses > r->part_mask) {
-			parts_grow(r);
-			h = &r->parts[word & r->part_mask];
-		}
-		handle_aim(h, r, topic_id, partition_id);
-	}
-	status = likely(h->ready == r->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
-	if (status == SHMETA_OK || status == SHMETA_ABSENT)
-		*ret = h;
-	return status;
-}
-
-void shmeta__reader_forget(struct shmeta_reader *r)
-{
-	for (struct shmeta_handle *h = r->handles; h != NULL; h = h->next)
-		handle_forget(h);
-	for (uint32_t i = 0; r->parts != NULL && i <= r->part_mask; i++) {
-		handle_forget(&r->parts[i]);
-		r->parts[i].part_key = 0;
-	}
-	if (r->names != NULL)
-		memset(r->names, 0, ((size_t)r->name_mask + 1) * sizeof *r->names);
-}
-
-void shmeta__reader_caches_free(struct shmeta_reader *r)
-{
-	parts_free(r);
-	if (r->names != NULL)
-		shmeta__cache_return(r->core, (r->name_mask + 1) * (uint32_t)sizeof *r->names);
-	free(r->names);
-	r->names = NULL;
-}
-
-/* ---- handles -------------------------------------------------------------------------------------------------------------------------- */
-
-/* Why a partition is not there: its topic is not, or the topic has none of that number. */
-static enum shmeta_status partition_absent(struct shmeta_reader *r, enum shmeta_class cls,
-                                           const struct missing *missing, uint64_t assured_ns,
-                                           struct shmeta_freshness *ret_fresh)
-{
-	struct known known = {assured_ns, 0};
-	struct shmeta_freshness unused;
-	uint64_t alone_ns;
-	enum shmeta_status status = shmeta__topic_alone(r, missing->name, missing->name_bytes, &alone_ns);
-
-	if (status < 0)
-		return status;
-	if (alone_ns != 0)
-		known.synced_at_ns = alone_ns;
-	lookup_age(r, cls, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
-	return unless_quarantined(r, missing, absent_or_unknown(r, cls, &known));
-}
-
-enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
-                                           uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
-                                           struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret)
-{
-	enum shmeta_class age_of = cls;
-	enum shmeta_status status;
-	struct missing missing;
-	uint32_t id;
-
-	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
-	if (likely(status == SHMETA_OK)) {
-		status = shmeta__partition_cached(r, id, partition_id, ret);
-		if (likely(status != SHMETA_ABSENT))
-			return status;
-	} else if (status != SHMETA_ABSENT) {
-		return status;
-	} else if (!name_exists(r, topic, topic_bytes)) {
-		return never_there(r, 0, ret_fresh);
-	} else {
-		age_of = SHMETA_CLASS_LIST;
-	}
-	missing = (struct missing){cls, .name = topic, .name_bytes = topic_bytes, .partition_id = partition_id};
-	return partition_absent(r, age_of, &missing, assured_ns, ret_fresh);
-}
-
-enum shmeta_status shmeta__handle_absent(struct shmeta_handle *h, enum shmeta_class cls, uint64_t assured_ns,
-                                         struct shmeta_freshness *ret_fresh)
-{
-	const struct missing missing = {cls, .name = h->topic, .name_bytes = h->topic_bytes,
-	                                .partition_id = (uint32_t)h->part_key};
-
-	return partition_absent(h->reader, cls, &missing, assured_ns, ret_fresh);
-}
-
-enum shmeta_status shmeta_partition_open(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
-                                         uint32_t partition_id, struct shmeta_handle **ret)
-{
-	struct shmeta_handle *h = NULL, *cached;
-	struct shmeta_topic record;
-	enum shmeta_status status;
-	uint32_t id;
-
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = name_fits(r, "topic", topic, topic_bytes);
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? lookup_done(r, status) : status;
-	status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION, 0, NULL, &cached);
-	if (status == SHMETA_OK)
-		status = shmeta__topic_record(r, topic, topic_bytes, &record);
-	if (status == SHMETA_OK) {
-		id = (uint32_t)(cached->part_key >> 32);
-		h = handles_new(1, topic_bytes);
-		if (h == NULL) {
-			status = SHMETA_ERR_NO_MEMORY;
-		} else {
-			handle_aim(h, r, id, partition_id);
-			h->topic_created_at_ms = record.created_at_ms;
-			h->topic_bytes = (uint32_t)topic_bytes;
-			memcpy(h->topic, topic, topic_bytes);
-			status = shmeta__partition_resolve(h);
-		}
-	}
-	status = lookup_done(r, status);
-	if (status != SHMETA_OK) {
-		shmeta__handle_free(h);
-		return status;
-	}
-	h->next = r->handles;
-	h->link = &r->handles;
-	if (h->next != NULL)
-		h->next->link = &h->next;
-	r->handles = h;
-	*ret = h;
-	return SHMETA_OK;
-}
-
-void shmeta__handle_detach(struct shmeta_handle *h)
-{
-	shmeta__part_close(&h->part);
-	*h->link = h->next;
-	if (h->next != NULL)
-		h->next->link = h->link;
-	h->fork_word = &shmeta__detached_word;
-	h->token = 0;
-	h->reader = NULL;
-}
-
-void shmeta_partition_close(struct shmeta_handle *h)
-{
-	if (h == NULL)
-		return;
-	/* In a forked child the reader may be gone already, and its list with it. */
-	if (shmeta_peek(h->fork_word) == h->token)
-		shmeta__handle_detach(h);
-	free(h);
-}
-
-enum shmeta_status shmeta__handle_unusable(const struct shmeta_handle *h)
-{
-	return h->reader == NULL ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_ERR_FORKED;
-}
-
-struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *h, struct shmeta_reader *r)
-{
-	struct shmeta_handle *copy = handles_new(1, h->topic_bytes);
-
-	if (copy == NULL)
-		return NULL;
-	handle_aim(copy, r, (uint32_t)(h->part_key >> 32), (uint32_t)h->part_key);
-	copy->lineage = h->lineage;
-	copy->absent = h->absent & 2;
-	copy->topic_created_at_ms = h->topic_created_at_ms;
-	copy->topic_bytes = h->topic_bytes;
-	memcpy(copy->topic, h->topic, h->topic_bytes);
-	return copy;
-}
-
-void shmeta__handle_free(struct shmeta_handle *h)
-{
-	if (h != NULL)
-		shmeta__part_close(&h->part);
-	free(h);
-}
-
-/* ---- records --------------------------------------------------------------------------------------------------------------------------- */
 
 static inline void partition_answer(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_partition *ret,
                                     struct shmeta_freshness *ret_fresh)
@@ -375,23 +27,27 @@ static enum shmeta_status get_partition(struct shmeta_handle *h, uint64_t assure
 	return status;
 }
 
+struct partition_lookup {
+	const struct want *want;
+	struct shmeta_partition *ret;
+};
+
+static enum shmeta_status answer_handle(void *arg, struct shmeta_reader *unused, struct shmeta_handle *h,
+                                        uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct partition_lookup *l = arg;
+
+	(void)unused;
+	return get_partition(h, assured_ns, l->ret, ret_fresh);
+}
+
 static enum shmeta_status get_partition_fresh(struct shmeta_handle *h, const struct shmeta_read *read,
                                               struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_PARTITION, h->topic, h->topic_bytes, (uint32_t)h->part_key};
-	struct asked asked = {h->reader, h, 0};
-	struct shmeta_freshness fresh = {0};
-	enum shmeta_status status = get_partition(h, 0, ret, &fresh);
+	struct partition_lookup lookup = {&want, ret};
 
-	if (must_ask(read, status, &fresh)) {
-		status = shmeta__asked_begin(h->reader, h, &want, read, &asked);
-		if (status == SHMETA_OK)
-			status = get_partition(asked.handle, asked.synced_at_ns, ret, &fresh);
-	}
-	status = shmeta__asked_end(h->reader, &asked, status);
-	if (ret_fresh != NULL && status >= 0)
-		*ret_fresh = fresh;
-	return status;
+	return shmeta__fresh_lookup(h->reader, h, &want, read, answer_handle, &lookup, ret_fresh);
 }
 
 enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct shmeta_read *read,
@@ -435,13 +91,21 @@ static enum shmeta_status get_named(struct shmeta_reader *r, const char *topic, 
 	return status;
 }
 
+static enum shmeta_status answer_named(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused,
+                                       uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct partition_lookup *l = arg;
+
+	(void)unused;
+	return get_named(r, l->want->topic, l->want->topic_bytes, l->want->partition_id, assured_ns, l->ret, ret_fresh);
+}
+
 enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
                                               uint32_t partition_id, const struct shmeta_read *read,
                                               struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_PARTITION, topic, topic_bytes, partition_id};
-	struct asked asked = {r, NULL, 0};
-	struct shmeta_freshness fresh = {0};
+	struct partition_lookup lookup = {&want, ret};
 	enum shmeta_status status;
 	int asks;
 
@@ -456,17 +120,7 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (likely(!asks))
 		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
-	status = get_named(r, topic, topic_bytes, partition_id, 0, ret, &fresh);
-	if (must_ask(read, status, &fresh)) {
-		status = shmeta__asked_begin(r, NULL, &want, read, &asked);
-		if (status == SHMETA_OK)
-			status = get_named(asked.reader, topic, topic_bytes, partition_id, asked.synced_at_ns, ret,
-			                   &fresh);
-	}
-	status = shmeta__asked_end(r, &asked, status);
-	if (ret_fresh != NULL && status >= 0)
-		*ret_fresh = fresh;
-	return status;
+	return shmeta__fresh_lookup(r, NULL, &want, read, answer_named, &lookup, ret_fresh);
 }
 
 enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
@@ -486,7 +140,7 @@ enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *con
 	return SHMETA_OK;
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ---- */
 
 /* A time that counts alone is older than any that the stamp of the class may stand for. */
 static int is_older(uint64_t synced_at_ns, uint64_t than_ns)
@@ -496,8 +150,8 @@ static int is_older(uint64_t synced_at_ns, uint64_t than_ns)
 	return synced_at_ns < than_ns;
 }
 
-enum shmeta_status shmeta__partition_walk(struct shmeta_reader *r, struct walk *walk, uint32_t topic_id,
-                                          struct shmeta_partition *ret, struct known *oldest)
+static enum shmeta_status partition_walk(struct shmeta_reader *r, struct walk *walk, uint32_t topic_id,
+                                         struct shmeta_partition *ret, struct known *oldest)
 {
 	uint64_t key = shmeta__part_key(topic_id, 0), at, synced;
 	uint32_t ttl;
@@ -545,7 +199,7 @@ enum shmeta_status shmeta_list_partitions(struct shmeta_reader *r, const char *t
 	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
 	if (status == SHMETA_ABSENT) {
 		if (name_exists(r, topic, topic_bytes))
-			status = partition_absent(
+			status = shmeta__partition_absent(
 				r, SHMETA_CLASS_LIST,
 				&(struct missing){SHMETA_CLASS_TOPIC, .name = topic, .name_bytes = topic_bytes}, 0,
 				NULL);
@@ -568,7 +222,7 @@ enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta
 		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
 	if (iter->done)
 		return list_done(iter->reader);
-	status = shmeta__partition_walk(iter->reader, &iter->walk, iter->topic_id, &partition, &known);
+	status = partition_walk(iter->reader, &iter->walk, iter->topic_id, &partition, &known);
 	if (status == SHMETA_END) {
 		iter->done = 1;
 		return list_done(iter->reader);
@@ -579,4 +233,48 @@ enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta
 			lookup_age(iter->reader, SHMETA_CLASS_PARTITION, 0, &known, ret_fresh);
 	}
 	return lookup_done(iter->reader, status);
+}
+
+/* ---- sums ---- */
+
+enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name, size_t bytes,
+                                      struct shmeta_topic_stats *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_topic_stats stats = {0};
+	struct shmeta_partition partition;
+	enum shmeta_status status, walked;
+	struct known oldest = {UINT64_MAX, 0};
+	struct shmeta_freshness unused;
+	struct walk walk;
+	uint32_t id;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = name_fits(r, "topic", name, bytes);
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
+	if (ret_fresh == NULL)
+		ret_fresh = &unused;
+	status = shmeta__topic_resolve(r, name, bytes, &id);
+	if (status == SHMETA_ABSENT) {
+		status = shmeta__topic_absent(r, name, bytes, &(struct known){0}, ret_fresh);
+	} else if (status == SHMETA_OK) {
+		shmeta__walk_open(SHMETA_DB_PARTS, &walk);
+		while ((walked = partition_walk(r, &walk, id, &partition, &oldest)) == SHMETA_OK) {
+			stats.partition_count++;
+			stats.segment_count += partition.segment_count;
+			stats.size_bytes += partition.size_bytes;
+		}
+		status = walked == SHMETA_END ? SHMETA_OK : walked;
+		/* As old as the oldest part of the sum; without parts, as the class. */
+		if (oldest.synced_at_ns == UINT64_MAX)
+			oldest.synced_at_ns = 0;
+		if (status == SHMETA_OK) {
+			*ret = stats;
+			lookup_age(r, SHMETA_CLASS_SEGMENT, 0, &oldest, ret_fresh);
+		}
+	}
+	return lookup_done(r, status);
 }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* ---- one segment --------------------------------------------------------------------------------------------------------------- */
+/* ---- one segment ---- */
 
 static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
 {
@@ -66,26 +66,40 @@ static enum shmeta_status find_with_strings(struct shmeta_handle *h, uint64_t of
 	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, read, ret);
 }
 
+struct segment_lookup {
+	const struct want *want;
+	uint64_t offset;
+	const struct shmeta_read *read;
+	struct shmeta_segment segment;
+};
+
+static enum shmeta_status answer_handle(void *arg, struct shmeta_reader *unused, struct shmeta_handle *h,
+                                        uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct segment_lookup *l = arg;
+
+	(void)unused;
+	return find_with_strings(h, l->offset, l->read, assured_ns, &l->segment, ret_fresh);
+}
+
+static enum shmeta_status find_asking(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
+                                      uint64_t offset, const struct shmeta_read *read, shmeta__answer_fn *answer,
+                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	struct segment_lookup lookup = {.want = want, .offset = offset, .read = read};
+	enum shmeta_status status = shmeta__fresh_lookup(r, h, want, read, answer, &lookup, ret_fresh);
+
+	if (status == SHMETA_OK)
+		*ret = lookup.segment;
+	return status;
+}
+
 static enum shmeta_status find_fresh(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {SHMETA_CLASS_SEGMENT, h->topic, h->topic_bytes, (uint32_t)h->part_key};
-	struct asked asked = {h->reader, h, 0};
-	struct shmeta_freshness fresh = {0};
-	struct shmeta_segment segment;
-	enum shmeta_status status = find_with_strings(h, offset, read, 0, &segment, &fresh);
 
-	if (must_ask(read, status, &fresh)) {
-		status = shmeta__asked_begin(h->reader, h, &want, read, &asked);
-		if (status == SHMETA_OK)
-			status = find_with_strings(asked.handle, offset, read, asked.synced_at_ns, &segment, &fresh);
-	}
-	status = shmeta__asked_end(h->reader, &asked, status);
-	if (status == SHMETA_OK)
-		*ret = segment;
-	if (ret_fresh != NULL && status >= 0)
-		*ret_fresh = fresh;
-	return status;
+	return find_asking(h->reader, h, &want, offset, read, answer_handle, ret, ret_fresh);
 }
 
 static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_handle *h, uint64_t offset,
@@ -149,27 +163,13 @@ static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const
 	return status != SHMETA_OK ? status : give_strings(h, want->topic, want->topic_bytes, read, ret);
 }
 
-static enum shmeta_status find_named_fresh(struct shmeta_reader *r, const struct want *want, uint64_t offset,
-                                           const struct shmeta_read *read, struct shmeta_segment *ret,
-                                           struct shmeta_freshness *ret_fresh)
+static enum shmeta_status answer_named(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused,
+                                       uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
 {
-	struct asked asked = {r, NULL, 0};
-	struct shmeta_freshness fresh = {0};
-	struct shmeta_segment segment;
-	enum shmeta_status status = find_named_with_strings(r, want, offset, read, 0, &segment, &fresh);
+	struct segment_lookup *l = arg;
 
-	if (must_ask(read, status, &fresh)) {
-		status = shmeta__asked_begin(r, NULL, want, read, &asked);
-		if (status == SHMETA_OK)
-			status = find_named_with_strings(asked.reader, want, offset, read, asked.synced_at_ns, &segment,
-			                                 &fresh);
-	}
-	status = shmeta__asked_end(r, &asked, status);
-	if (status == SHMETA_OK)
-		*ret = segment;
-	if (ret_fresh != NULL && status >= 0)
-		*ret_fresh = fresh;
-	return status;
+	(void)unused;
+	return find_named_with_strings(r, l->want, l->offset, l->read, assured_ns, &l->segment, ret_fresh);
 }
 
 enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
@@ -193,7 +193,7 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 	if (unlikely(asks)) {
 		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
 
-		return find_named_fresh(r, &want, offset, read, ret, ret_fresh);
+		return find_asking(r, NULL, &want, offset, read, answer_named, ret, ret_fresh);
 	}
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
@@ -271,7 +271,7 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 	return SHMETA_OK;
 }
 
-/* ---- strings --------------------------------------------------------------------------------------------------------------------- */
+/* ---- strings ---- */
 
 enum shmeta_status shmeta_segment_strings(struct shmeta_handle *h, struct shmeta_segment *segment, char *buffer,
                                           size_t bytes)
@@ -311,7 +311,7 @@ enum shmeta_status shmeta_segment_strings_named(struct shmeta_reader *r, const c
 	return lookup_done(r, status);
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- ranges ---- */
 
 /* The iterator opens the partition for itself: it outlives the handle it was made from. */
 static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shmeta_handle *h, uint64_t from,

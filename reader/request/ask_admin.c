@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are read again, consent to a source, and
- * that readers let go. */
-#include "reader/internal.h"
+ * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are read again, consent to a source, that readers
+ * let go, and the configuration. */
+#include "reader/request/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "shm/wire/op.h"
 
-/* ---- objects ---------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 struct shmeta_objects {
 	const uint64_t *fork_word;
@@ -149,7 +149,7 @@ void shmeta_objects_free(struct shmeta_objects *list)
 	free(list);
 }
 
-/* ---- invalidation -------------------------------------------------------------------------------------------------------------- */
+/* ---- invalidation ---- */
 
 /* What makes no sense, as a sentence; NULL: it does. */
 static const char *nonsense(enum shmeta_class cls, const char *topic, size_t topic_bytes, uint32_t flags)
@@ -225,7 +225,7 @@ enum shmeta_status shmeta_invalidate(struct shmeta *instance, enum shmeta_class 
 	return SHMETA_OK;
 }
 
-/* ---- consent ------------------------------------------------------------------------------------------------------------------- */
+/* ---- consent ---- */
 
 enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t fingerprint, uint32_t timeout_ms,
                                         uint64_t *ret_fingerprint, char *text, size_t text_bytes)
@@ -251,7 +251,7 @@ enum shmeta_status shmeta_accept_source(struct shmeta *instance, uint64_t finger
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }
 
-/* ---- readers ------------------------------------------------------------------------------------------------------------------- */
+/* ---- readers ---- */
 
 enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader, uint32_t timeout_ms,
                                         uint64_t *ret_count)
@@ -273,4 +273,57 @@ enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader
 	if (status == SHMETA_OK && ret_count != NULL)
 		*ret_count = answer.frame.txn;
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}
+
+/* ---- configuration ---- */
+
+enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence, size_t sentence_bytes)
+{
+	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_RELOAD};
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct answer answer = {.body_type = 0};
+	struct core *core;
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (sentence != NULL && sentence_bytes != 0)
+		(void)snprintf(sentence, sentence_bytes, "%s", status == SHMETA_OK ? answer.text : err.text);
+	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
+}
+
+enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_ms, char **ret)
+{
+	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_CONFIG};
+	struct shmeta_err err = {0};
+	struct answer answer = {.body_type = SHMETA_FRAME_ANSWER, .body_room = SHMETA_FRAME_MAX};
+	enum shmeta_status status;
+	struct core *core;
+	size_t bytes;
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	answer.body = malloc(answer.body_room + 1);
+	if (answer.body == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	core = shmeta__instance_core(instance);
+	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	shmeta__core_unref(core, 0);
+	if (status != SHMETA_OK) {
+		free(answer.body);
+		return shmeta__instance_fail(instance, &err);
+	}
+	/* The text alone, in the caller's memory. */
+	bytes = answer.body_bytes - sizeof answer.frame;
+	memmove(answer.body, (char *)answer.body + sizeof answer.frame, bytes);
+	((char *)answer.body)[bytes] = '\0';
+	*ret = answer.body;
+	return SHMETA_OK;
 }

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "shm/record/entry.h"
 #include "shm/record/record.h"
 

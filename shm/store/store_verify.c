@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/escape.h"
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/str.h"
 #include "shm/record/record.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/escape.h"
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/string_map.h"
 #include "shm/record/record.h"
 

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "reader/internal.h"
+#include "reader/lookup/lookup.h"
 #include "shm/store/store_private.h"
 #include "tests/support/fake_writer.h"
 

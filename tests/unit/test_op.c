@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "shm/record/record.h"
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"

@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "reader/internal.h"
+#include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
 
 static const uint64_t second = UINT64_C(1000000000);

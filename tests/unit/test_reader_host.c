@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "reader/internal.h"
+#include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
 
 enum { DESCRIPTORS = 1024 };

@@ -14,7 +14,7 @@ static enum shmeta_status real_tree_get(const struct shmeta__pages *pages, const
 #include "shm/tree/tree.c"
 #undef shmeta__tree_get
 
-#include "reader/internal.h"
+#include "reader/lookup/lookup.h"
 #include "tests/support/fake_writer.h"
 #include "tests/support/scripted_writer.h"
 

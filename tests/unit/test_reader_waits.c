@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "reader/internal.h"
+#include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
 
 static struct fake_writer *w;

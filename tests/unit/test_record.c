@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/escape.h"
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/string_map.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"

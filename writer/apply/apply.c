@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "base/escape.h"
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/string_map.h"
 
 /* Not C9's limit but LMDB's: UINT64_MAX as an integer key is the sentinel. */

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "base/str.h"
 #include "writer/apply/apply.h"
 

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 
 bool got_room(void **array, size_t *capacity, size_t count, size_t bytes)
 {

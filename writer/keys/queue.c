@@ -5,7 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "writer/serve/shares.h"
 
 /* refresh_queue_max bounds the keys that readers asked for; this many times that bounds the tickets. */

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 #include "writer/keys/queue.h"
 #include "writer/load/pass.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <syslog.h>
 
-#include "base/limits.h"
+#include "base/row_limits.h"
 
 void pass_window_begin(struct pass_window *w, uint64_t from)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a row may hold. Every entrance (engines, the wire, the writer before it stores) judges by these functions. */
-#include "base/limits.h"
+#include "base/row_limits.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The limits of rows from outside (semantics C9): of names and texts by themselves, and of whole rows. */
-#ifndef SHMETA_BASE_LIMITS_H
-#define SHMETA_BASE_LIMITS_H
+#ifndef SHMETA_BASE_ROW_LIMITS_H
+#define SHMETA_BASE_ROW_LIMITS_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a reader reads from: which core, generation and slot. They change between snapshots only, and nothing here waits for another
+ * thread: when one is opening files, a reader goes on with what it has. */
+#include "reader/snapshot/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const uint64_t REJOIN_NS = 4 * MILLION, LOOK_NS = UINT64_C(1000000000);
+static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
+
+const uint32_t shmeta__always = 1;
+
+/* ---- slot ---- */
+
+static void leave(struct shmeta_reader *r)
+{
+	struct membership *membership = r->membership;
+	struct shmeta_slot *slot = r->slot;
+
+	if (membership == NULL)
+		return;
+	/* What this reader has counted so far stays in the page it leaves. */
+	shmeta_poke(&slot->in_use, 0);
+	shmeta_publish(&slot->pin, 0);
+	r->slot = &r->own;
+	r->guard = &shmeta__always;
+	shmeta_poke(&r->membership, NULL); /* before it may be freed: a child may be forked here */
+	shmeta__registration_leave(membership, slot);
+}
+
+/* Under core->lock. */
+static void join(struct shmeta_reader *r)
+{
+	struct shmeta_slot *slot;
+	uint32_t i;
+
+	r->membership = shmeta__registration_join(r->core, &i);
+	if (r->membership == NULL)
+		return;
+	slot = shmeta__slot(r->membership->page, i);
+	shmeta_store(&slot->pin, 0);
+	slot->generation = r->env == NULL ? 0 : r->env->generation;
+	/* The slot goes on counting where its former owner stopped: sums over slots never run backwards. What was counted without a
+	 * slot is added. */
+	shmeta__counters_add(&slot->counters, &r->own.counters);
+	for (unsigned b = 0; b < SHMETA_HISTOGRAM_BUCKETS; b++)
+		slot->histogram[b] += r->own.histogram[b];
+	memset(&r->own, 0, sizeof r->own);
+	shmeta_publish(&slot->in_use, 1);
+	r->slot = slot;
+	r->guard = &r->membership->page->revoked; /* PAIR 5 */
+}
+
+void shmeta__reader_settle_slot(struct shmeta_reader *r)
+{
+	uint64_t epoch = shmeta_peek(&r->board->epoch);
+	struct core *core = r->core;
+	uint64_t now;
+
+	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5 */
+		leave(r);
+	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->aside ||
+	    (r->membership != NULL && r->epoch == epoch))
+		return;
+	now = shmeta__monotonic_ns();
+	if (r->membership == NULL && now < r->next_join_ns)
+		return;
+	if (pthread_mutex_trylock(&core->lock) != 0)
+		return;
+	shmeta__registration_step(core, now);
+	if (r->membership != NULL && r->membership != core->membership) {
+		(void)pthread_mutex_unlock(&core->lock);
+		leave(r);
+		if (pthread_mutex_trylock(&core->lock) != 0)
+			return;
+	}
+	if (r->membership == NULL)
+		join(r);
+	(void)pthread_mutex_unlock(&core->lock);
+	r->epoch = epoch;
+	r->next_join_ns = now + REJOIN_NS;
+}
+
+/* ---- generation ---- */
+
+static void use_env(struct shmeta_reader *r, struct env *env)
+{
+	shmeta__env_unref(r->env);
+	r->parked = 0;
+	r->env = env;
+	r->gen = env->gen;
+	r->clock = (r->instance->flags & SHMETA_OPEN_PRECISE_CLOCK) != 0 ? CLOCK_PRECISE : CLOCK_COARSE;
+	r->judge_ns = 0;
+	r->tenant = 0;
+	r->tenant_txn = 0;
+	r->quarantined_txn = 0;
+	memset(r->seen, 0, sizeof r->seen);
+	r->forget(r);
+	r->slot->generation = env->generation; /* the pin is 0 */
+}
+
+static enum shmeta_status settle_generation(struct shmeta_reader *r)
+{
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+	struct env *env;
+
+	if (r->env != NULL && shmeta_observe(&r->gen->retired) == 0) /* PAIR 4 */
+		return SHMETA_OK;
+	status = shmeta__core_env(r->core, 0, &env, &err);
+	if (status == SHMETA_ERR_BUSY) /* another thread is opening it; a retired generation is never written again */
+		return r->env != NULL ? SHMETA_OK : SHMETA_ERR_CONTENDED;
+	if (status == SHMETA_UNKNOWN)
+		return status;
+	if (status != SHMETA_OK)
+		return shmeta__instance_fail(r->instance, &err);
+	if (env == r->env)
+		shmeta__env_unref(env);
+	else
+		use_env(r, env);
+	return SHMETA_OK;
+}
+
+/* ---- instance ---- */
+
+void shmeta__reader_use_core(struct shmeta_reader *r, struct core *core)
+{
+	struct core *former = r->core;
+
+	if (core == former) {
+		shmeta__core_unref(core, 0);
+		return;
+	}
+	leave(r);
+	r->forget(r);
+	shmeta__env_unref(r->env);
+	r->env = NULL;
+	r->gen = NULL;
+	r->parked = 0;
+	shmeta_poke(&r->core, core); /* before the former one may be freed: a child may be forked here */
+	r->board = core->board;
+	r->next_join_ns = 0;
+	shmeta__core_unref(former, 0);
+}
+
+/* The writer's heart has stopped, and its directory leads elsewhere. Looked for once a second at most. */
+static int is_abandoned(const struct shmeta_reader *r)
+{
+	uint64_t now = shmeta__monotonic_ns(), beat;
+
+	if (now < shmeta_peek(&r->core->next_look_ns))
+		return 0;
+	beat = shmeta_peek(&r->board->heartbeat_ns);
+	/* One that is ahead says nothing. */
+	if (shmeta__age(shmeta__board_now_ns(r->board), beat) < WRITER_AWAY_NS)
+		return 0;
+	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
+	return shmeta__core_was_replaced(r->core);
+}
+
+/* The instance follows another directory by now, or answers were stale: its writer's directory may have been removed and made anew,
+ * and then this board will never move again. */
+static void settle_instance(struct shmeta_reader *r)
+{
+	struct core *core;
+
+	shmeta_poke(&r->attached.attention, 0);
+	core = shmeta__instance_core(r->instance);
+	if (core == r->core && is_abandoned(r)) {
+		shmeta__core_unref(core, 0);
+		core = shmeta__instance_follow(r->instance, r->core);
+	}
+	shmeta__reader_use_core(r, core);
+}
+
+enum shmeta_status shmeta__reader_settle(struct shmeta_reader *r)
+{
+	if (shmeta_peek(&r->attached.attention))
+		settle_instance(r);
+	shmeta__reader_settle_slot(r);
+	return settle_generation(r);
+}
+
+/* ---- making and freeing ---- */
+
+struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *core,
+                                          void (*forget)(struct shmeta_reader *reader))
+{
+	struct shmeta_reader *r = aligned_alloc(64, (sizeof *r + 63) / 64 * 64);
+
+	if (r == NULL)
+		return NULL;
+	memset(r, 0, sizeof *r);
+	r->fork_word = instance->fork_word;
+	r->token = instance->token;
+	r->instance = instance;
+	r->core = core;
+	r->board = core->board;
+	r->slot = &r->own;
+	r->guard = &shmeta__always;
+	r->forget = forget;
+	return r;
+}
+
+void shmeta__reader_drop(struct shmeta_reader *r)
+{
+	leave(r);
+	r->forget(r);
+	shmeta__env_unref(r->env);
+	shmeta__core_unref(r->core, 0);
+	free(r);
+}
+
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of)
+{
+	struct core *core = shmeta__core_ref(of->core, 0);
+	struct shmeta_reader *r = shmeta__reader_make(of->instance, core, of->forget);
+
+	if (r == NULL)
+		shmeta__core_unref(core, 0);
+	else
+		r->aside = 1;
+	return r;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * snapshot/: one commit, held still for a thread.
+ *
+ * struct shmeta_reader is one thread's way to the store. It owns references to an env and a membership, so that a lookup follows no
+ * shared pointer, its slot's pin while a snapshot is open, and the view of the commit that it last showed.
+ *
+ *   follow.c    which core, generation and slot a reader uses; changing them between snapshots
+ *   snapshot.c  begin, end, take; looking keys up in the snapshot */
+#ifndef SHMETA_READER_SNAPSHOT_SNAPSHOT_H
+#define SHMETA_READER_SNAPSHOT_SNAPSHOT_H
+
+#include "reader/attach/attach.h"
+
+struct name_entry;
+
+struct shmeta_reader {
+	/* What begin, end and every lookup read. */
+	const uint64_t *fork_word;
+	uint64_t token;
+	uint64_t snapshot;     /* the commit being read; 0: none */
+	const uint32_t *guard; /* not 0: pins are not honoured (revoked, or never registered): judge by grace */
+	const struct shmeta_generation *gen;
+	struct shmeta_slot *slot; /* of the registration page, or `own` */
+	const struct shmeta_board *board;
+	uint64_t parked; /* the commit that view shows and that was published when it was made; 0: none */
+	uint64_t epoch;
+	struct attached attached;
+	uint32_t clock;  /* enum reader_clock */
+	uint32_t tick;   /* lookups, for sampling */
+	uint32_t serial; /* of the snapshot: iterators remember it */
+	/* What age.c found when it last looked. */
+	uint64_t judge_ns;    /* CLOCK_MONOTONIC: when it looks again */
+	int64_t offset_least; /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
+	uint32_t ageless;     /* 1: no stamp can be compared with this process's clock */
+
+	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
+	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */
+	struct env *env;
+	struct membership *membership;
+	struct core *core;
+	struct shmeta *instance;
+	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such tenant */
+	uint64_t quarantined_txn, quarantined; /* rows that this snapshot counts as quarantined */
+	uint32_t tenant;                       /* number in this env; 0: not known */
+	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
+	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */
+
+	/* lookup/ is above this module: what it remembers of the env and core that the reader is about to leave is void. */
+	void (*forget)(struct shmeta_reader *reader);
+	/* From here to part_misses: lookup/'s. */
+	struct shmeta_handle *handles;
+	struct shmeta_iter *iters;
+	struct name_entry *names;
+	uint32_t name_mask, name_misses;
+	struct shmeta_handle *parts; /* cache behind the *_named calls; no topic of their own */
+	uint32_t part_mask, part_misses;
+	uint64_t next_join_ns;
+	uint64_t look_ns;       /* when a stale answer next asks for attention */
+	struct view view;       /* of commit `parked` */
+	struct shmeta_slot own; /* counters of a reader without a slot */
+};
+
+enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
+
+/* ---- follow.c ---- */
+
+extern const uint32_t shmeta__always; /* 1: the guard of an unregistered reader */
+
+/* A reader of the core, whose reference it takes over. NULL: no memory. */
+struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *core,
+                                          void (*forget)(struct shmeta_reader *reader));
+/* Frees it, but for handles, iterators and its reference to the instance. */
+void shmeta__reader_drop(struct shmeta_reader *reader);
+/* A reader for one lookup that neither takes a slot nor counts among the instance's; lives within `of`. NULL: no memory. Ended by
+ * shmeta__reader_drop(). */
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of);
+/* Between snapshots. Leaves a slot that is not honoured any more, takes one when it can be had; waits for nobody. */
+void shmeta__reader_settle_slot(struct shmeta_reader *reader);
+/* Between snapshots: the instance, the slot and the generation to read from. OK, UNKNOWN, ERR_*. */
+enum shmeta_status shmeta__reader_settle(struct shmeta_reader *reader);
+/* Between snapshots: of another directory, or of the same one made anew. The reference to core goes to the reader. */
+void shmeta__reader_use_core(struct shmeta_reader *reader, struct core *core);
+
+/* ---- snapshot.c ---- */
+
+/* Keep a sentence; returns the code. */
+__attribute__((format(printf, 3, 4))) enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader,
+                                                                             enum shmeta_status code, const char *fmt,
+                                                                             ...);
+
+/* Grace rules: has the snapshot outlived half the grace period, or was the registration revoked under it? */
+int shmeta__snapshot_expired(const struct shmeta_reader *reader);
+/* Look a key up in the snapshot: OK, ABSENT, ERR_CORRUPT, ERR_EXPIRED. */
+enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *reader, enum shmeta_db db, const void *key,
+                                        size_t key_bytes, const void **ret_value, size_t *ret_bytes);
+/* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until deadline. */
+enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *reader, uint64_t generation, uint64_t txn,
+                                            uint64_t deadline_ns);
+/* The tenant's number in this snapshot: OK, ABSENT (0: the store has none), ERR_*. */
+enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *reader, uint32_t *ret);
+
+#endif
