@@ -210,7 +210,7 @@ static struct core *core_of(const struct stat *st)
 
 	for (core = cores; core != NULL; core = core->next)
 		if (core->dev == st->st_dev && core->ino == st->st_ino) {
-			(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
+			shmeta_ref(&core->refs);
 			break;
 		}
 	return core;
@@ -254,7 +254,7 @@ static enum shmeta_status core_find(int dir, const char *directory, const char *
 		if (made != NULL) /* another thread was faster */
 			core_free(made);
 	}
-	(void)__atomic_add_fetch(&core->threads, threads, __ATOMIC_RELAXED);
+	(void)shmeta_add(&core->threads, threads);
 	*ret = core;
 	return SHMETA_OK;
 }
@@ -281,8 +281,8 @@ enum shmeta_status shmeta__core_open(const char *directory, const char *agent, u
 
 struct core *shmeta__core_ref(struct core *core, uint32_t threads)
 {
-	(void)__atomic_add_fetch(&core->refs, 1, __ATOMIC_RELAXED);
-	(void)__atomic_add_fetch(&core->threads, threads, __ATOMIC_RELAXED);
+	shmeta_ref(&core->refs);
+	(void)shmeta_add(&core->threads, threads);
 	return core;
 }
 
@@ -290,9 +290,9 @@ void shmeta__core_unref(struct core *core, uint32_t threads)
 {
 	struct core **link;
 
-	(void)__atomic_sub_fetch(&core->threads, threads, __ATOMIC_RELAXED);
+	shmeta_subtract(&core->threads, threads);
 	(void)pthread_mutex_lock(&cores_lock);
-	if (__atomic_sub_fetch(&core->refs, 1, __ATOMIC_ACQ_REL) != 0) {
+	if (!shmeta_unref(&core->refs)) {
 		(void)pthread_mutex_unlock(&cores_lock);
 		return;
 	}
@@ -309,7 +309,8 @@ static enum shmeta_status open_current(struct core *core, struct env **ret, stru
 	enum shmeta_status status = SHMETA_UNKNOWN;
 
 	for (int i = 0; i < 8; i++) {
-		uint64_t generation = shmeta_observe(&core->board->generation); /* PAIR 4 */
+		uint64_t generation =
+			shmeta_observe(&core->board->generation); /* PAIR 4: new generation before retirement */
 
 		if (generation == 0)
 			return shmeta_fail(err, SHMETA_UNKNOWN, "%s: the writer has not published anything yet",
@@ -336,8 +337,9 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 	else if (pthread_mutex_trylock(&core->lock) != 0)
 		return SHMETA_ERR_BUSY;
 	/* A retired generation may still be the current one: it is retired before its successor is published when that fails. */
-	if (core->env == NULL || (shmeta_observe(&core->env->gen->retired) != 0 && /* PAIR 4 */
-	                          shmeta_observe(&core->board->generation) != core->env->generation)) {
+	if (core->env == NULL ||
+	    (shmeta_observe(&core->env->gen->retired) != 0 && /* PAIR 4: new generation before retirement */
+	     shmeta_observe(&core->board->generation) != core->env->generation)) {
 		status = open_current(core, &env, err);
 		if (status == SHMETA_OK) {
 			shmeta__env_unref(core->env);
@@ -365,13 +367,13 @@ int shmeta__core_was_replaced(const struct core *core)
 
 int shmeta__cache_grant(struct core *core, uint32_t bytes)
 {
-	if (__atomic_add_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED) <= CACHE_BUDGET_BYTES)
+	if (shmeta_add(&core->cache_bytes, bytes) <= CACHE_BUDGET_BYTES)
 		return 1;
-	(void)__atomic_sub_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED);
+	shmeta_subtract(&core->cache_bytes, bytes);
 	return 0;
 }
 
 void shmeta__cache_return(struct core *core, uint32_t bytes)
 {
-	(void)__atomic_sub_fetch(&core->cache_bytes, bytes, __ATOMIC_RELAXED);
+	shmeta_subtract(&core->cache_bytes, bytes);
 }

@@ -292,13 +292,13 @@ enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, 
 
 struct env *shmeta__env_ref(struct env *env)
 {
-	(void)__atomic_add_fetch(&env->refs, 1, __ATOMIC_RELAXED);
+	shmeta_ref(&env->refs);
 	return env;
 }
 
 void shmeta__env_unref(struct env *env)
 {
-	if (env == NULL || __atomic_sub_fetch(&env->refs, 1, __ATOMIC_ACQ_REL) != 0)
+	if (env == NULL || !shmeta_unref(&env->refs))
 		return;
 	if (env->gen != NULL)
 		(void)munmap((void *)(uintptr_t)env->gen, env->gen_bytes);

@@ -33,7 +33,7 @@ static enum shmeta_status make_page(uint64_t **ret, struct shmeta_err *err)
 		return shmeta_fail_errno(err, error, "madvise(MADV_WIPEONFORK)");
 	}
 	/* Before any handle exists; a child that inherits the page forgets nothing, as there is nothing yet. */
-	if (!__atomic_compare_exchange_n(&word_page, &nobody, page, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (!shmeta_replace(&word_page, &nobody, page)) {
 		(void)munmap(page, SHMETA_PAGE);
 		page = nobody;
 	}
@@ -44,7 +44,7 @@ static enum shmeta_status make_page(uint64_t **ret, struct shmeta_err *err)
 enum shmeta_status shmeta__fork_token(void (*forget)(void), const uint64_t **ret_word, uint64_t *ret_token,
                                       struct shmeta_err *err)
 {
-	uint64_t *page = __atomic_load_n(&word_page, __ATOMIC_ACQUIRE);
+	uint64_t *page = shmeta_observe(&word_page);
 	uint64_t token, none = 0;
 	enum shmeta_status status;
 
@@ -53,7 +53,7 @@ enum shmeta_status shmeta__fork_token(void (*forget)(void), const uint64_t **ret
 		if (status != SHMETA_OK)
 			return status;
 	}
-	if (__atomic_compare_exchange_n(page, &none, TOKEN_CLAIMED, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+	if (shmeta_replace(page, &none, TOKEN_CLAIMED)) {
 		forget();
 		/* Differs from every ancestor's: a descendant can have an ancestor's pid, but not at the same nanosecond. */
 		token = shmeta__boottime_ns() << 16 ^ (uint64_t)getpid();

@@ -31,7 +31,7 @@ enum { VERSION_NUMBER = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 |
 
 void shmeta__membership_unref(struct membership *m)
 {
-	if (m == NULL || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) != 0)
+	if (m == NULL || !shmeta_unref(&m->refs))
 		return;
 	if (shmeta__fd_is(m->fd, m->fd_dev, m->fd_ino))
 		(void)close(m->fd);
@@ -41,7 +41,7 @@ void shmeta__membership_unref(struct membership *m)
 
 static int revoked(const struct membership *m)
 {
-	return shmeta_observe(&m->page->revoked) != 0; /* PAIR 5 */
+	return shmeta_observe(&m->page->revoked) != 0; /* PAIR 5: revocation before recycling */
 }
 
 static void close_pending(struct core *core)
@@ -292,9 +292,9 @@ struct membership *shmeta__registration_join(struct core *core, uint32_t *ret_sl
 	if (m == NULL || revoked(m))
 		return NULL;
 	for (uint32_t i = 0; i < m->slot_count; i++) {
-		if ((__atomic_fetch_or(&m->taken[i / 64], UINT64_C(1) << i % 64, __ATOMIC_ACQUIRE) >> i % 64 & 1) != 0)
+		if (!shmeta_take_bit(&m->taken[i / 64], UINT64_C(1) << i % 64))
 			continue;
-		(void)__atomic_add_fetch(&m->refs, 1, __ATOMIC_RELAXED);
+		shmeta_ref(&m->refs);
 		*ret_slot = i;
 		return m;
 	}
@@ -305,6 +305,6 @@ void shmeta__registration_leave(struct membership *m, struct shmeta_slot *slot)
 {
 	uint32_t i = (uint32_t)(slot - shmeta__slot(m->page, 0));
 
-	(void)__atomic_and_fetch(&m->taken[i / 64], ~(UINT64_C(1) << i % 64), __ATOMIC_RELEASE);
+	shmeta_give_bit(&m->taken[i / 64], UINT64_C(1) << i % 64);
 	shmeta__membership_unref(m);
 }

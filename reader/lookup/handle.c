@@ -65,7 +65,7 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 		key = h->part_key;
 	}
 	if (h->known != 0 && (h->pinned | h->absent)) {
-		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2 */
+		touched = shmeta_observe(&r->env->touched[h->word]); /* PAIR 2: touch before commit */
 		if (touched <= h->known && touched <= r->snapshot) {
 			h->known = r->snapshot;
 			if (h->absent)

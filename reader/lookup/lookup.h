@@ -232,7 +232,7 @@ static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
 static inline uint64_t class_synced_at(struct shmeta_reader *r, enum shmeta_class cls)
 {
 	const struct shmeta_stamp *stamp = &r->gen->stamp[cls];
-	uint64_t synced = shmeta_observe(&stamp->synced_at_ns); /* PAIR 3 */
+	uint64_t synced = shmeta_observe(&stamp->synced_at_ns); /* PAIR 3: a stamp's commit before its time */
 
 	if (likely(shmeta_observe(&stamp->txn) <= r->snapshot))
 		r->seen[cls] = synced;
@@ -316,7 +316,8 @@ static inline int is_absent(enum shmeta_status status)
 /* 0: what was just read may have come from a recycled page, and must not be remembered. */
 static inline int snapshot_holds(const struct shmeta_reader *r)
 {
-	return likely(shmeta_observe(r->guard) == 0) || !shmeta__snapshot_expired(r); /* PAIR 5 */
+	return likely(shmeta_observe(r->guard) == 0) ||
+	       !shmeta__snapshot_expired(r); /* PAIR 5: revocation before recycling */
 }
 
 /* Last step of every lookup: count, and discard what may have been read from recycled pages. */
@@ -434,7 +435,7 @@ static inline struct name_entry *names_find(struct shmeta_reader *r, uint64_t ha
 	}
 	if (likely(e->known == r->snapshot))
 		return e;
-	touched = shmeta_observe(&r->env->touched[shmeta__touched_name(hash)]); /* PAIR 2 */
+	touched = shmeta_observe(&r->env->touched[shmeta__touched_name(hash)]); /* PAIR 2: touch before commit */
 	if (e->known == 0 || touched > e->known || touched > r->snapshot)
 		return NULL;
 	e->known = r->snapshot;

@@ -193,7 +193,7 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 	int idle = fd >= 0;
 
 	request->version = SHMETA_WIRE_VERSION;
-	request->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+	request->id = shmeta_add(&last_id, 1);
 	for (;;) {
 		if (fd < 0) {
 			status = shmeta__control_connect(core, deadline_ns, &fd, err);

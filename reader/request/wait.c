@@ -23,7 +23,7 @@ enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint
 	if (now >= deadline_ns)
 		return SHMETA_ERR_TIMEOUT;
 	/* A generation may be retired a while before its successor is current: the caller looks for that one soon, not at once. */
-	if (shmeta_observe(&gen->retired) != 0) /* PAIR 4 */
+	if (shmeta_observe(&gen->retired) != 0) /* PAIR 4: new generation before retirement */
 		left = RETIRED_SLICE_NS;
 	if (left > deadline_ns - now)
 		left = deadline_ns - now;

@@ -49,7 +49,7 @@ static void join(struct shmeta_reader *r)
 	memset(&r->own, 0, sizeof r->own);
 	shmeta_publish(&slot->in_use, 1);
 	r->slot = slot;
-	r->guard = &r->membership->page->revoked; /* PAIR 5 */
+	r->guard = &r->membership->page->revoked; /* PAIR 5: revocation before recycling */
 }
 
 void shmeta__reader_settle_slot(struct shmeta_reader *r)
@@ -58,7 +58,7 @@ void shmeta__reader_settle_slot(struct shmeta_reader *r)
 	struct core *core = r->core;
 	uint64_t now;
 
-	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5 */
+	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5: revocation before recycling */
 		leave(r);
 	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->aside ||
 	    (r->membership != NULL && r->epoch == epoch))
@@ -106,7 +106,7 @@ static enum shmeta_status settle_generation(struct shmeta_reader *r)
 	enum shmeta_status status;
 	struct env *env;
 
-	if (r->env != NULL && shmeta_observe(&r->gen->retired) == 0) /* PAIR 4 */
+	if (r->env != NULL && shmeta_observe(&r->gen->retired) == 0) /* PAIR 4: new generation before retirement */
 		return SHMETA_OK;
 	status = shmeta__core_env(r->core, 0, &env, &err);
 	if (status == SHMETA_ERR_BUSY) /* another thread is opening it; a retired generation is never written again */

@@ -38,7 +38,8 @@ enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta
 static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 {
 	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
-		uint64_t synced = shmeta_observe(&r->gen->stamp[i].synced_at_ns); /* PAIR 3 */
+		uint64_t synced =
+			shmeta_observe(&r->gen->stamp[i].synced_at_ns); /* PAIR 3: a stamp's commit before its time */
 
 		if (synced != 0 && shmeta_observe(&r->gen->stamp[i].txn) <= txn)
 			r->seen[i] = synced;
@@ -58,7 +59,7 @@ static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 		committed = shmeta_load(&r->gen->committed);
 		if (committed == 0)
 			return SHMETA_UNKNOWN;
-		shmeta_swap(&r->slot->pin, committed); /* PAIR 1 */
+		shmeta_swap(&r->slot->pin, committed); /* PAIR 1: pin before commit */
 		if (r->parked != committed) {
 			r->parked = 0;
 			status = shmeta__env_show(r->env, committed, &r->view, &err);
@@ -113,7 +114,7 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 	    likely(shmeta_observe(&r->gen->retired) == 0 && shmeta_peek(&r->board->epoch) == r->epoch)) {
 		committed = shmeta_observe(&r->gen->committed);
 		if (likely(committed == r->parked)) {
-			shmeta_swap(&r->slot->pin, committed); /* PAIR 1 */
+			shmeta_swap(&r->slot->pin, committed); /* PAIR 1: pin before commit */
 			if (likely(shmeta_load(&r->gen->committed) == committed)) {
 				r->snapshot = committed;
 				r->serial++;
@@ -129,7 +130,7 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 
 int shmeta__snapshot_expired(const struct shmeta_reader *r)
 {
-	if (shmeta_observe(r->guard) == 0 || r->snapshot == 0) /* PAIR 5 */
+	if (shmeta_observe(r->guard) == 0 || r->snapshot == 0) /* PAIR 5: revocation before recycling */
 		return 0;
 	/* Revoked under the snapshot: when exactly, nobody knows here. */
 	if (r->membership != NULL)

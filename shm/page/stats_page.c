@@ -10,13 +10,13 @@ void shmeta__stats_begin(struct shmeta_stats *stats)
 	uint64_t sequence = shmeta_peek(&stats->sequence) | 1;
 
 	shmeta_poke(&stats->sequence, sequence);
-	shmeta_fence_write(); /* PAIR 6 */
+	shmeta_fence_write(); /* PAIR 6: stats within an even sequence */
 }
 
 void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns)
 {
 	stats->updated_at_ns = now_ns;
-	shmeta_publish(&stats->sequence, shmeta_peek(&stats->sequence) + 1); /* PAIR 6 */
+	shmeta_publish(&stats->sequence, shmeta_peek(&stats->sequence) + 1); /* PAIR 6: stats within an even sequence */
 }
 
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
@@ -30,7 +30,7 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 		return shmeta_fail(err, SHMETA_ERR_VERSION, "stats: version %u of its writer, version %d here",
 		                   stats->version, SHMETA_STATS_VERSION);
 	for (int i = 0; i < TRIES; i++) {
-		uint64_t before = shmeta_observe(&stats->sequence); /* PAIR 6 */
+		uint64_t before = shmeta_observe(&stats->sequence); /* PAIR 6: stats within an even sequence */
 
 		memcpy(ret, stats, sizeof *ret);
 		shmeta_fence_read();

@@ -405,8 +405,8 @@ static enum shmeta_status adopt(struct shmeta__store *store, struct shmeta_err *
 			(unsigned long long)store->number, (unsigned long long)store->gen->committed,
 			(unsigned long long)txn);
 	if (store->gen->committing < txn)
-		shmeta_store(&store->gen->committing, txn); /* PAIR 1 */
-	shmeta_store(&store->gen->committed, txn);          /* PAIR 1 */
+		shmeta_store(&store->gen->committing, txn); /* PAIR 1: pin before commit */
+	shmeta_store(&store->gen->committed, txn);          /* PAIR 1: pin before commit */
 	shmeta_publish(&store->gen->commit_futex, (uint32_t)txn);
 	store->found_at_ns = store->now_ns(store->now_arg);
 	return SHMETA_OK;

@@ -138,7 +138,7 @@ static void publish_touched(struct shmeta__txn *txn)
 	for (uint32_t i = 0; i < SHMETA_TOUCHED_WORDS / 64; i++)
 		for (uint64_t bits = store->touching[i]; bits != 0; bits &= bits - 1)
 			shmeta_publish(&store->touched[i * 64 + (uint32_t)__builtin_ctzll(bits)],
-			               txn->number); /* PAIR 2 */
+			               txn->number); /* PAIR 2: touch before commit */
 	/* Early is harmless here too: who sees it before the commit only looks again. */
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		if (txn->classes & 1u << cls)
@@ -212,14 +212,14 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 	}
 	publish_touched(txn);
 	step(store, "touched");
-	shmeta_store(&store->gen->committing, number); /* PAIR 1 */
+	shmeta_store(&store->gen->committing, number); /* PAIR 1: pin before commit */
 	step(store, "committing");
 	rc = mdb_txn_commit(txn->lmdb);
 	if (rc == 0) {
 		store->saved = store->counters;
 		lengthen(store);
 		step(store, "written");
-		shmeta_store(&store->gen->committed, number); /* PAIR 1 */
+		shmeta_store(&store->gen->committed, number); /* PAIR 1: pin before commit */
 		shmeta_publish(&store->gen->commit_futex, (uint32_t)number);
 		(void)syscall(SYS_futex, &store->gen->commit_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 		step(store, "committed");

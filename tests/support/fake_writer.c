@@ -164,7 +164,7 @@ static void publish(struct fake_writer *w, uint64_t number)
 	w->gen = shmeta__store_generation(w->store);
 	shmeta_poke(&w->gen->boot_offset_ns, w->board->boot_offset_ns);
 	shmeta__store_inode(w->store, &w->board->store_dev, &w->board->store_ino);
-	shmeta_publish(&w->board->generation, number); /* PAIR 4 */
+	shmeta_publish(&w->board->generation, number); /* PAIR 4: new generation before retirement */
 }
 
 static void make_generation(struct fake_writer *w)
@@ -262,7 +262,7 @@ void fake_switch_generation(struct fake_writer *w)
 	must(shmeta__store_copy(old, w->dir_fd, number, 0, &w->store, &err), "copy", &err);
 	memcpy(shmeta__store_generation(w->store)->stamp, stamps, sizeof stamps);
 	publish(w, number);
-	shmeta_publish(&old_gen->retired, 1); /* PAIR 4 */
+	shmeta_publish(&old_gen->retired, 1); /* PAIR 4: new generation before retirement */
 	shmeta__store_close(old);
 	(void)pthread_mutex_unlock(&w->lock);
 }
@@ -570,7 +570,7 @@ void fake_lease(struct fake_writer *w, uint32_t topic_id, uint32_t partition_id,
 static void drop_client(struct fake_writer *w, struct fake_client *c)
 {
 	if (c->page != NULL) {
-		shmeta_publish(&c->page->revoked, 1); /* PAIR 5 */
+		shmeta_publish(&c->page->revoked, 1); /* PAIR 5: revocation before recycling */
 		(void)munmap(c->page, c->page_bytes);
 		w->registrations--;
 	}
@@ -792,7 +792,7 @@ void fake_revoke(struct fake_writer *w)
 	(void)pthread_mutex_lock(&w->lock);
 	for (int i = 0; i < FAKE_CLIENTS; i++)
 		if (w->client[i].page != NULL)
-			shmeta_publish(&w->client[i].page->revoked, 1); /* PAIR 5 */
+			shmeta_publish(&w->client[i].page->revoked, 1); /* PAIR 5: revocation before recycling */
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -822,7 +822,7 @@ uint64_t fake_oldest_pin(struct fake_writer *w)
 			continue;
 		for (uint32_t s = 0; s < (c->page_bytes - SHMETA_SLOTS_HEADER) / SHMETA_SLOT_BYTES; s++) {
 			struct shmeta_slot *slot = shmeta__slot(c->page, s);
-			uint64_t pin = shmeta_load(&slot->pin); /* PAIR 1 */
+			uint64_t pin = shmeta_load(&slot->pin); /* PAIR 1: pin before commit */
 
 			if (pin != 0 && slot->generation == w->gen->generation && pin < oldest)
 				oldest = pin;

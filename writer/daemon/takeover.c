@@ -325,7 +325,7 @@ void instance_heartbeat(struct instance *instance)
 
 const struct shmeta_generation *instance_look(struct instance *instance)
 {
-	uint64_t number = shmeta_observe(&instance->board->generation); /* PAIR 4 */
+	uint64_t number = shmeta_observe(&instance->board->generation); /* PAIR 4: new generation before retirement */
 	char name[64];
 	void *map;
 	int fd;

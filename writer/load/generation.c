@@ -90,7 +90,7 @@ static void retire_number(struct sync *s, uint64_t number)
 		return;
 	struct shmeta_generation *page = map;
 
-	shmeta_publish(&page->retired, 1u); /* PAIR 4 */
+	shmeta_publish(&page->retired, 1u); /* PAIR 4: new generation before retirement */
 	munmap(map, sizeof(struct shmeta_generation));
 }
 
@@ -393,9 +393,11 @@ void generation_publish(struct sync *s, struct shmeta__store *store)
 	shmeta__store_inode(store, &dev, &ino);
 	shmeta_poke(&s->board->store_dev, dev);
 	shmeta_poke(&s->board->store_ino, ino);
-	shmeta_publish(&s->board->generation, shmeta__store_number(store)); /* PAIR 4 */
+	shmeta_publish(&s->board->generation,
+	               shmeta__store_number(store)); /* PAIR 4: new generation before retirement */
 	if (old != NULL) {
-		shmeta_publish(&shmeta__store_generation(old)->retired, 1u); /* PAIR 4 */
+		shmeta_publish(&shmeta__store_generation(old)->retired,
+		               1u); /* PAIR 4: new generation before retirement */
 		shmeta__store_close(old);
 	} else if (old_number != 0) {
 		retire_number(s, old_number);
@@ -430,7 +432,8 @@ static bool copy_aside(struct sync *s, const char *why)
 
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
 		shmeta_poke(&to->stamp[cls].changed_txn, shmeta_peek(&from->stamp[cls].changed_txn));
-		shmeta_publish(&to->stamp[cls].txn, shmeta_peek(&from->stamp[cls].txn)); /* PAIR 3 */
+		shmeta_publish(&to->stamp[cls].txn,
+		               shmeta_peek(&from->stamp[cls].txn)); /* PAIR 3: a stamp's commit before its time */
 		shmeta_publish(&to->stamp[cls].synced_at_ns, shmeta_peek(&from->stamp[cls].synced_at_ns));
 	}
 	generation_publish(s, copy);

@@ -238,7 +238,7 @@ static void take_back(struct registration *r, uint64_t now_ns)
 		return;
 	shmeta_publish(&r->revoked, true); /* the loop's thread asks without the lock */
 	r->revoked_at_ns = now_ns;
-	shmeta_publish(&r->page->revoked, 1); /* PAIR 5 */
+	shmeta_publish(&r->page->revoked, 1); /* PAIR 5: revocation before recycling */
 }
 
 /* Under the lock. */
@@ -409,7 +409,8 @@ static uint64_t oldest_of(const struct registration *registration, uint64_t gene
 
 	for (uint32_t i = 0; i < registration->slots; i++) {
 		struct shmeta_slot *slot = shmeta__slot(registration->page, i);
-		uint64_t pin = shmeta_load(&slot->pin); /* PAIR 1; once, because the reader may change it at any time */
+		uint64_t pin = shmeta_load(
+			&slot->pin); /* PAIR 1: pin before commit; once, as the reader may change it at any time */
 
 		/* The generation was set while pin was 0, so it belongs to the pin that was just read or to a later one; in the
 		 * latter case the former is gone. */
