@@ -25,7 +25,7 @@
 
 TestSuite(survival, .timeout = 3600); /* make faults takes its time */
 
-enum { TOPICS = 4, SEGMENTS = 500, READERS_MAX = 64, KILLS_MAX = 200 };
+enum { TOPICS = 4, SEGMENTS = 500, READERS_MAX = 64, KILLS_MAX = 100 };
 
 /* TOPICS topics of 2 partitions, SEGMENTS segments of 10 offsets each. */
 static const char seed_sql[] =
