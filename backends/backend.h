@@ -12,8 +12,8 @@
  *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
  * - Where a connection that was made anew leads to another source (fingerprint()), or another course of it (sink->history()), than
- *   load(), changes() or resume() last spoke of, fetch(), start(), apply() and objects() answer ERR_SOURCE and do nothing, until
- *   changes() or load() has been called.
+ *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply() and objects() answer ERR_CONFLICT and do nothing,
+ *   until changes() or load() has been called.
  * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
  *   be converted, a page that cannot be read). The core has load() list the keys (sink->key), and asks for fewer of them at a time
  *   until the culprit is alone.

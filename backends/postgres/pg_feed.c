@@ -500,11 +500,11 @@ enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *er
 	if (status != SHMETA_OK || state->shown_connects == state->primary.connects)
 		return status;
 	if (feed != NULL && state->shape.feed && feed->history[0] != '\0')
-		return backend_fail(err, SHMETA_ERR_SOURCE, "%s: it is looked at before anything is done in it",
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: it is looked at before anything is done in it",
 		                    feed->history);
 	if (state->told == state->source)
 		return SHMETA_OK;
-	return backend_fail(err, SHMETA_ERR_SOURCE,
+	return backend_fail(err, SHMETA_ERR_CONFLICT,
 	                    "%s: %s is another source: it is looked at before anything is done in it",
 	                    state->dialect->engine, pg_place(&state->primary, place, sizeof place));
 }

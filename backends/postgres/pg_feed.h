@@ -25,7 +25,7 @@ void pg_feed_loaded(struct pg_state *state, bool ok); /* and its end */
 bool pg_feed_has_baseline(const struct pg_state *state);
 /* With a new connection: is it still the source, and the course of it, that was followed? */
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
-/* ERR_SOURCE where it is not, until changes() or load() has spoken of it. */
+/* ERR_CONFLICT where it is not, until changes() or load() has spoken of it. */
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
 
 #endif

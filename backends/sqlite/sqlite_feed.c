@@ -275,10 +275,10 @@ enum shmeta_status sqlite_ensure_told(struct sqlite_state *state, struct backend
 	if (state->shown || (state->history[0] == '\0' && state->told == state->source))
 		return SHMETA_OK;
 	if (state->history[0] == '\0')
-		return backend_fail(err, SHMETA_ERR_SOURCE,
+		return backend_fail(err, SHMETA_ERR_CONFLICT,
 		                    "sqlite: another database is at %s: it is looked at before anything is done in it",
 		                    state->path);
-	return backend_fail(err, SHMETA_ERR_SOURCE, "%s: it is looked at before anything is done in it",
+	return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: it is looked at before anything is done in it",
 	                    state->history);
 }
 

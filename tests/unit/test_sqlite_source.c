@@ -159,11 +159,11 @@ Test(sqlite_source, nothing_is_done_in_a_file_before_it_was_said_that_it_is_anot
 		remove_beside(&w, "source.db-shm");
 		cr_assert_eq(rename(path, w.path), 0);
 		for (int again = 0; again < 2; again++) {
-			cr_expect_eq(try_write(&w), SHMETA_ERR_SOURCE);
+			cr_expect_eq(try_write(&w), SHMETA_ERR_CONFLICT);
 			says("another file is at");
-			cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_SOURCE);
+			cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_CONFLICT);
 			says("it is looked at before anything is done in it");
-			cr_expect_eq(w.ops->admin->objects(w.state, &list, NULL, NULL, &w.err), SHMETA_ERR_SOURCE);
+			cr_expect_eq(w.ops->admin->objects(w.state, &list, NULL, NULL, &w.err), SHMETA_ERR_CONFLICT);
 		}
 		cr_assert_eq(sqlite3_open(w.path, &w.app), SQLITE_OK);
 		cr_expect_eq(world_sql_number(&w, "SELECT count(*) FROM segments"), 1, "it was written to");

@@ -410,6 +410,20 @@ Test(sync_sqlite, a_topic_that_is_written_to_all_the_time_is_compared_all_the_sa
 	done();
 }
 
+/* The file that db has open, in the source's stead. */
+static void put_in_place(const char *other)
+{
+	char beside[128];
+
+	sqlite3_close(db);
+	cr_assert_eq(rename(other, path), 0);
+	snprintf(beside, sizeof beside, "%s-wal", path);
+	remove(beside);
+	snprintf(beside, sizeof beside, "%s-shm", path);
+	remove(beside);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+}
+
 Test(sync_sqlite, a_file_that_is_replaced_is_another_source)
 {
 	start(20, 2, 30);
@@ -420,16 +434,162 @@ Test(sync_sqlite, a_file_that_is_replaced_is_another_source)
 	snprintf(other, sizeof other, "%s.new", path);
 	cr_assert_eq(sqlite3_open(other, &db), SQLITE_OK);
 	sql("CREATE TABLE x(y)");
-	sqlite3_close(db);
-	cr_assert_eq(rename(other, path), 0);
-	snprintf(other, sizeof other, "%s-wal", path);
-	remove(other);
-	snprintf(other, sizeof other, "%s-shm", path);
-	remove(other);
-	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	put_in_place(other);
 	fixture_pass(&f, 10000);
 	/* It has no tables of ours: the store goes on with what it has, and says so. */
 	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED, "%s", f.log);
 	cr_assert_eq(fixture_counters(&f).topics, 20);
+	done();
+}
+
+/* Another file, without the first topics, takes the source's place, and no poll is due: who meets it first is somebody who wants something. */
+static void exchange(unsigned topics, unsigned gone)
+{
+	char other[128];
+
+	start(topics, 1, 1);
+	fixture_run(&f);
+	snprintf(other, sizeof other, "%s.new", path);
+	sql("VACUUM INTO '%s'", other);
+	sqlite3_close(db);
+	cr_assert_eq(sqlite3_open(other, &db), SQLITE_OK);
+	sql("PRAGMA foreign_keys=ON; DELETE FROM topics WHERE name < 't%03u'", gone);
+	put_in_place(other);
+	f.answer_count = 0;
+}
+
+static void write_new(void)
+{
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = str("new"), .partition_count = 1}};
+
+	cr_assert_eq(fixture_write(&f, &create, 1), SHMETA_OK);
+}
+
+static void expect_written(uint64_t before)
+{
+	cr_assert_eq(f.writes_answered, before + 1, "%s", f.log);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect_eq(f.write_result[0].status, SHMETA_OK, "%s", f.write_result[0].text);
+}
+
+Test(sync_sqlite, a_write_that_meets_another_file_is_done_when_that_was_looked_at)
+{
+	for (int polled = 0; polled < 2; polled++) {
+		exchange(4, 1);
+
+		uint64_t before = f.writes_answered;
+
+		f.now_ns += polled ? 10000000000 : 0;
+		write_new();
+		fixture_pass(&f, 1000);
+		expect_written(before);
+		cr_expect_neq(fixture_topic_id(&f, "new"), 0);
+		cr_expect_eq(fixture_topic_id(&f, "t000"), 0, "the former file is still shown");
+		cr_expect_eq(fixture_counters(&f).source_errors, 0, "%s", f.log);
+		SAME();
+		/* Those behind it are not kept waiting. */
+		before = f.writes_answered;
+		write_new();
+		fixture_run(&f);
+		cr_expect_eq(f.writes_answered, before + 1);
+		done();
+	}
+}
+
+Test(sync_sqlite, a_read_that_meets_another_file_is_answered_when_that_was_looked_at)
+{
+	const struct sync_object_list list = {.tenant = str(SHMETA_DEFAULT_TENANT)};
+
+	for (int i = 0; i < 4; i++) {
+		bool lists = i / 2 != 0, polled = i % 2 != 0;
+
+		exchange(4, 1);
+		f.now_ns += polled ? 10000000000 : 0;
+		cr_assert_eq(lists ? sync_list_objects(f.sync, &list, UINT64_MAX, 7)
+		                   : fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t000", 0, 7),
+		             SHMETA_OK);
+		fixture_pass(&f, 1000);
+		cr_assert_not_null(fixture_answer(&f, 7), "%s", f.log);
+		cr_expect_eq(fixture_answer(&f, 7)->status, SHMETA_OK, "%s", fixture_answer(&f, 7)->sentence);
+		cr_expect_eq(fixture_topic_id(&f, "t000"), 0, "the former file is still shown");
+		cr_expect_eq(fixture_counters(&f).source_errors, 0, "%s", f.log);
+		SAME();
+		done();
+	}
+}
+
+static int written_to(void)
+{
+	sqlite3_stmt *count;
+	int ret;
+
+	cr_assert_eq(sqlite3_prepare_v2(db, "SELECT count(*) FROM topics WHERE name = 'new'", -1, &count, NULL),
+	             SQLITE_OK);
+	cr_assert_eq(sqlite3_step(count), SQLITE_ROW);
+	ret = sqlite3_column_int(count, 0);
+	sqlite3_finalize(count);
+	return ret;
+}
+
+/* Whether the write meets it, or the poll in front of the write. */
+Test(sync_sqlite, nothing_is_written_to_a_file_that_is_not_accepted)
+{
+	for (int polled = 0; polled < 2; polled++) {
+		exchange(4, 3);
+
+		uint64_t before = f.writes_answered;
+
+		f.now_ns += polled ? 10000000000 : 0;
+		write_new();
+		cr_expect_eq(fixture_refresh(&f, SHMETA_CLASS_TOPIC, "t000", 0, 7), SHMETA_OK);
+		fixture_pass(&f, 1000);
+		cr_assert_eq(f.writes_answered, before + 1, "%s", f.log);
+		cr_expect_eq(f.write_status, SHMETA_ERR_SOURCE);
+		cr_expect_not_null(strstr(f.write_sentence, "not accepted"), "%s", f.write_sentence);
+		cr_assert_not_null(fixture_answer(&f, 7));
+		cr_expect_eq(fixture_answer(&f, 7)->status, SHMETA_ERR_SOURCE);
+		cr_expect_not_null(strstr(fixture_answer(&f, 7)->sentence, "not accepted"), "%s",
+		                   fixture_answer(&f, 7)->sentence);
+		cr_expect_eq(written_to(), 0);
+		done();
+	}
+}
+
+/* Its caller does not wait for longer than he said, however long the look takes, and what he was told is true. */
+Test(sync_sqlite, a_write_that_waits_for_a_look_still_meets_its_deadline)
+{
+	const struct shmeta_op create = {.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = str("new"), .partition_count = 1}};
+
+	exchange(4, 1);
+
+	uint64_t before = f.writes_answered;
+
+	cr_assert_eq(sync_write(f.sync, str(SHMETA_DEFAULT_TENANT), &create, 1, f.now_ns, 0, 1, "test", 9), SHMETA_OK);
+	fixture_run(&f); /* it meets it */
+	cr_expect_eq(f.writes_answered, before);
+	f.now_ns += 1000000;
+	fixture_pass(&f, 1000);
+	cr_assert_eq(f.writes_answered, before + 1, "%s", f.log);
+	cr_expect_eq(f.write_status, SHMETA_ERR_TIMEOUT, "%s", f.write_sentence);
+	cr_expect_eq(fixture_topic_id(&f, "new"), 0);
+	SAME();
+	done();
+}
+
+Test(sync_sqlite, a_write_that_waits_for_a_look_is_not_done_when_the_engine_stops)
+{
+	exchange(4, 1);
+
+	uint64_t before = f.writes_answered;
+
+	write_new();
+	fixture_run(&f);
+	cr_assert_eq(f.writes_answered, before);
+	fixture_close(&f);
+	cr_assert_eq(f.writes_answered, before + 1);
+	cr_expect_eq(f.write_status, SHMETA_ERR_WRITER_AWAY, "%s", f.write_sentence);
+	cr_expect_eq(written_to(), 0);
 	done();
 }

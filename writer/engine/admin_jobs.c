@@ -183,7 +183,8 @@ static enum shmeta_status on_object(void *arg, const struct shmeta_object_info *
 	return SHMETA_OK;
 }
 
-static void list_objects(struct sync *s, const struct admin_job *job)
+/* false: it waits, for a source that is read aside first. */
+static bool list_objects(struct sync *s, const struct admin_job *job)
 {
 	const struct backend_object_list list = {.tenant = job->tenant,
 	                                         .all = !job->deletable,
@@ -201,18 +202,26 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 		free(page);
 		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_UNSUPPORTED, "the source keeps no objects", 0, 0,
 		               0);
-		return;
+		return true;
 	}
 	if (page == NULL) {
 		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects", 0, 0,
 		               0);
-		return;
+		return true;
 	}
 	page->s = s;
 	page->count = page->bytes = 0;
 	page->most = job->most > 0 ? job->most : SIZE_MAX;
 	page->more = false;
 	status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
+	if (status == SHMETA_ERR_CONFLICT && refresh_meet(s))
+		status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
+	if (status == SHMETA_ERR_CONFLICT && s->foreign && !s->source.on) {
+		free(page);
+		return false;
+	}
+	if (status == SHMETA_ERR_CONFLICT)
+		status = SHMETA_ERR_SOURCE;
 	if (status == SHMETA_OK || status == SHMETA_END) {
 		s->host.objects(s->host.arg, job->ticket, page->rows, page->bytes, page->count, page->more);
 	} else {
@@ -224,6 +233,7 @@ static void list_objects(struct sync *s, const struct admin_job *job)
 			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 	}
 	free(page);
+	return true;
 }
 
 /* ---- invalidation (the engine's thread) --------------------------------------------------------------------------------------------- */
@@ -566,8 +576,8 @@ void admin_work(struct sync *s)
 			if (sync_now(s) >= job->deadline_ns)
 				s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_TIMEOUT,
 				               "the deadline passed before the list was begun", 0, 0, 0);
-			else
-				list_objects(s, job);
+			else if (!list_objects(s, job))
+				break;
 			let_go(s, at);
 			continue;
 		}

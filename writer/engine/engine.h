@@ -106,6 +106,7 @@ struct sync_writes {
 	size_t crowd;             /* operations of a round, lately; the engine's thread */
 	struct request_ids *done; /* the engine's thread */
 	struct write_round *next; /* the same: taken, at work in the source as a rule */
+	struct write_call *back;  /* the same: taken, and put back in front until the source was looked at */
 };
 
 /* accept.c: a source that is not what the store was filled from */
@@ -239,6 +240,9 @@ struct sync {
 	/* Rows that entered, and that left, the quarantine in the pass that is under way. */
 	uint64_t pass_quarantined[2], quarantine_window_ns;
 	const char *quarantine_pass;
+
+	/* A fetch met a source that is to be looked at first; and was made right behind such a look. */
+	bool unmet, met;
 
 	void (*fetched_hook)(void *arg);
 	void *fetched_hook_arg;
@@ -418,6 +422,9 @@ enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
 void refresh_free(struct sync *s);
 /* Ask the feed. */
 void refresh_poll(struct sync *s);
+/* The source would not do what it was asked before the feed has told what became of it (ERR_CONFLICT, backend.h): have it told. true: it is
+ * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (s->foreign). */
+bool refresh_meet(struct sync *s);
 /* Fetch and apply what waits, until nothing does or something fails. */
 void refresh_drain(struct sync *s);
 /* Put a whole class of hints into the queue. */

@@ -374,7 +374,7 @@ static bool follow_on(struct sync *s, bool retried)
 		return false;
 	if (write_waiting(s) && !s->room.on && generation_writable(s))
 		write_commit(s);
-	if (!s->source.on && admin_waiting(s)) {
+	if (!s->source.on && !s->foreign && admin_waiting(s)) {
 		write_land(s);
 		admin_work(s);
 	}
@@ -756,7 +756,8 @@ void sync_close(struct sync *s)
 	if (s->store != NULL)
 		write_land(s);
 	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
-	                               !s->room.on && write_waiting(s) && s->writes.turns.ops < before;) {
+	                               !s->foreign && !s->room.on && write_waiting(s) &&
+	                               s->writes.turns.ops < before;) {
 		before = s->writes.turns.ops;
 		write_commit(s);
 	}

@@ -249,7 +249,8 @@ static struct sync_entry **take(struct sync *s, size_t *ret_count)
 	return entry;
 }
 
-/* They could not be brought over: what the feed named waits, what readers asked for is answered. */
+/* They could not be brought over: what the feed named waits, what readers asked for is answered, but for what only waits for a look at
+ * the source. */
 static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enum shmeta_status status,
                     const char *sentence)
 {
@@ -261,8 +262,9 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 
 		if (e == NULL)
 			continue;
-		queue_move_tickets(&tickets, &e->tickets);
-		if (e->want.feed) {
+		if (!s->unmet)
+			queue_move_tickets(&tickets, &e->tickets);
+		if (e->want.feed || s->unmet) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
@@ -461,6 +463,7 @@ enum outcome {
 	OUTCOME_SOURCE, /* the source is in trouble */
 	OUTCOME_STORE,  /* the store is, or memory is short */
 	OUTCOME_KEY,    /* both work, but not for some of the keys */
+	OUTCOME_UNMET,  /* the source is to be looked at first */
 	OUTCOME_LARGE   /* it has too many rows to be collected */
 };
 
@@ -493,6 +496,10 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		return OUTCOME_LARGE;
 	if (status == SHMETA_ERR_SOURCE)
 		generation_judge(s);
+	s->unmet = status == SHMETA_ERR_CONFLICT && !s->met;
+	s->met = false;
+	if (s->unmet)
+		return fail(failure, OUTCOME_UNMET, status, err.text);
 	if (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)
 		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
@@ -619,7 +626,7 @@ static void tell_trouble(struct sync *s, enum outcome outcome, const struct fail
 {
 	if (outcome == OUTCOME_STORE)
 		sync_room_failed(s, failure->status, failure->sentence);
-	else if (!s->foreign)
+	else if (outcome == OUTCOME_SOURCE && !s->foreign)
 		sync_source_failed(s, SYNC_JOB_FETCH, failure->status, failure->sentence);
 }
 
@@ -714,5 +721,9 @@ bool batch_run(struct sync *s)
 		sync_show_now_and_then(s);
 	}
 	free(entry);
+	if (s->unmet) {
+		s->unmet = false;
+		s->met = ok = refresh_meet(s);
+	}
 	return ok;
 }

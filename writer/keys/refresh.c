@@ -145,6 +145,13 @@ void refresh_poll(struct sync *s)
 	refresh_bound_feed(s);
 }
 
+bool refresh_meet(struct sync *s)
+{
+	refresh_poll(s);
+	generation_judge(s);
+	return !s->source.on && !s->foreign;
+}
+
 void refresh_hints(struct sync *s)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};

@@ -152,7 +152,8 @@ static enum outcome judge(struct merge *m, enum shmeta_status *status)
 		(void)backend_fail(&b->err, m->failed, "%s", m->err.text);
 		m->failed = SHMETA_OK;
 	} else if (*status != SHMETA_ERR_INVALID_ARGUMENT) {
-		if (*status == SHMETA_ERR_BUSY) /* somebody's lock: the whole of it waits */
+		/* Somebody's lock, or a source that is another one by now: the whole of it waits. */
+		if (*status == SHMETA_ERR_BUSY || *status == SHMETA_ERR_CONFLICT)
 			*status = b->err.code = SHMETA_ERR_SOURCE;
 		return OVER;
 	}

@@ -444,10 +444,10 @@ static bool copy_aside(struct sync *s, const char *why)
 
 bool generation_writable(struct sync *s)
 {
-	if (s->writable)
-		return true;
 	if (s->store == NULL || s->foreign)
 		return false;
+	if (s->writable)
+		return true;
 	generation_remove_left(s);
 	/* Quick restarts must not fill the memory with copies. */
 	if (s->leaving_count > LEFT_MAX || s->leaving_more)

@@ -194,16 +194,20 @@ enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const st
 	return SHMETA_OK;
 }
 
-/* The next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
+/* What was put back; then the next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
 static struct write_call *take_calls(struct sync *s, uint64_t most, bool all, bool *ret_more)
 {
 	struct sync_writes *w = &s->writes;
-	struct write_call *first = NULL, **end = &first;
+	struct write_call *first = w->back, **end = &first;
 	uint64_t now = sync_now(s);
-	struct turn *turn;
+	struct turn *turn = NULL;
 
+	w->back = NULL;
+	while (*end != NULL)
+		end = &(*end)->next;
 	(void)pthread_mutex_lock(&w->lock);
-	turn = turns_take(&w->turns, most, all, now);
+	if (first == NULL || all)
+		turn = turns_take(&w->turns, most, all, now);
 	*ret_more = turns_when(&w->turns, now) <= now;
 	(void)pthread_mutex_unlock(&w->lock);
 	for (; turn != NULL; turn = turn->next) {
@@ -619,14 +623,48 @@ static void note_work(const struct write_round *r, uint64_t took_ns)
 	(void)pthread_mutex_unlock(&s->writes.lock);
 }
 
+/* Its calls wait in front of all others until the source may be written to. */
+static void put_back(struct write_round *r)
+{
+	r->s->writes.back = r->calls;
+	r->calls = NULL;
+	round_free(r);
+}
+
+/* The source is not what the feed has told, which a write may be the first to meet: it is looked at, and asked again. One that is read
+ * aside first has the calls wait, as it has those that come then. false: they do. */
+static bool do_after_look(struct write_round *r, enum shmeta_status *status, struct backend_error *err)
+{
+	struct sync *s = r->s;
+	const struct backend_error first = *err;
+
+	r->started = false;
+	if (refresh_meet(s)) {
+		*status = do_at_source(r, err);
+	} else if (s->foreign && !s->source.on) {
+		put_back(r);
+		return false;
+	}
+	if (*status == SHMETA_ERR_CONFLICT)
+		*status = backend_fail(err, SHMETA_ERR_SOURCE, "%s", s->source.on ? s->source.text : first.text);
+	return true;
+}
+
 /* A round to its end. last: no other one begins meanwhile. */
 static void commit(struct write_round *r, bool last)
 {
 	struct sync *s = r->s;
 	struct backend_error err = {.code = SHMETA_OK};
 	uint64_t began = sync_now(s);
-	enum shmeta_status status = do_at_source(r, &err);
+	enum shmeta_status status;
 
+	if (s->foreign && !r->started) {
+		put_back(r);
+		return;
+	}
+	status = do_at_source(r, &err);
+	if (status == SHMETA_ERR_CONFLICT && !do_after_look(r, &status, &err))
+		return;
 	if (status != SHMETA_OK) {
 		if (status == SHMETA_ERR_FULL) {
 			health_source_full(s, err.text);
@@ -683,21 +721,29 @@ static void commit(struct write_round *r, bool last)
 	give_back(s);
 }
 
-void write_commit(struct sync *s)
+/* Is there something to be done, and nothing that is worth waiting for? */
+static bool gathered(struct sync *s)
 {
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
+	size_t ops = waiting(s, &since);
+
+	if (s->writes.back != NULL)
+		return true;
+	if (ops == 0)
+		return false;
+	if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
+		sync_wake_at(s, since + linger);
+		return false;
+	}
+	return !gathering(s, ops, since, now);
+}
+
+void write_commit(struct sync *s)
+{
 	struct write_round *r = s->writes.next;
-	size_t ops;
 
 	if (r == NULL) {
-		ops = waiting(s, &since);
-		if (ops == 0)
-			return;
-		if (linger > 0 && ops < s->options.write_batch_max && now < since + linger) {
-			sync_wake_at(s, since + linger);
-			return;
-		}
-		if (gathering(s, ops, since, now))
+		if (!gathered(s))
 			return;
 		r = next_round(s);
 		options_take(s); /* a reload that was answered before these calls came holds for them */
@@ -725,5 +771,5 @@ bool write_waiting(struct sync *s)
 	(void)pthread_mutex_unlock(&s->writes.lock);
 	if (when != UINT64_MAX && when > now)
 		sync_wake_at(s, when);
-	return s->writes.next != NULL || when <= now;
+	return s->writes.next != NULL || s->writes.back != NULL || when <= now;
 }
