@@ -15,6 +15,43 @@ static int topic_order(const struct walk_cursor *a, const struct walk_cursor *b)
 	return order != 0 ? order : rows_compare(a->topic, b->topic);
 }
 
+/* A table without a unique key may hold several rows of one topic, or of one partition. What follows them belongs to the first. */
+static enum shmeta_status pass_topics(struct walk *walk, struct walk_cursor *topics, const struct walk_cursor *here)
+{
+	enum shmeta_status status = SHMETA_OK;
+	bool ignored;
+
+	while (status == SHMETA_OK && topics->on && topics->index == here->index && topic_order(topics, here) == 0) {
+		topics->again = true;
+		status = walk->topic(walk, topics, &ignored);
+		topics->again = false;
+		if (status == SHMETA_OK)
+			status = walk->advance(walk, topics);
+	}
+	return status;
+}
+
+/* The partition, and past all rows of it. here NULL: of the key of a fetch that it stands on. */
+static enum shmeta_status take_partition(struct walk *walk, struct walk_cursor *partitions,
+                                         const struct walk_cursor *here, bool parent, bool *ret_there)
+{
+	const int64_t id = partitions->partition, index = partitions->index;
+	enum shmeta_status status = walk->partition(walk, partitions, parent, ret_there);
+	bool ignored;
+
+	if (status == SHMETA_OK)
+		status = walk->advance(walk, partitions);
+	while (status == SHMETA_OK && walk_is_on(partitions, index) && partitions->partition == id &&
+	       (here == NULL || topic_order(partitions, here) == 0)) {
+		partitions->again = true;
+		status = walk->partition(walk, partitions, parent, &ignored);
+		partitions->again = false;
+		if (status == SHMETA_OK)
+			status = walk->advance(walk, partitions);
+	}
+	return status;
+}
+
 /* A row that can have no topic: its name is too long for one, or there is none of that name. */
 static enum shmeta_status walk_stray(struct walk *walk, struct walk_cursor *lowest, bool is_topic, bool is_partition)
 {
@@ -49,9 +86,7 @@ static enum shmeta_status walk_topic(struct walk *walk, const struct walk_cursor
 		if (!partition_is_on || (segment_is_on && segments->partition < id)) {
 			id = segments->partition; /* segments of a partition that is not there */
 		} else {
-			status = walk->partition(walk, partitions, there, &parent);
-			if (status == SHMETA_OK)
-				status = walk->advance(walk, partitions);
+			status = take_partition(walk, partitions, here, there, &parent);
 		}
 		while (status == SHMETA_OK && segments->on && segments->partition == id &&
 		       topic_order(segments, here) == 0) {
@@ -91,8 +126,26 @@ enum shmeta_status walk_all(struct walk *walk, struct walk_cursor *topics, struc
 		if (status == SHMETA_OK)
 			status = walk->advance(walk, topics);
 		if (status == SHMETA_OK)
+			status = pass_topics(walk, topics, &here);
+		if (status == SHMETA_OK)
 			status = walk_topic(walk, &here, there, partitions, segments);
 	}
+	return status;
+}
+
+enum shmeta_status walk_topic_of(struct walk *walk, struct walk_cursor *topics, int64_t index, bool *ret_there)
+{
+	enum shmeta_status status = SHMETA_OK;
+	bool ignored;
+
+	*ret_there = false;
+	for (bool *there = ret_there; status == SHMETA_OK && walk_is_on(topics, index); there = &ignored) {
+		status = walk->topic(walk, topics, there);
+		topics->again = true;
+		if (status == SHMETA_OK)
+			status = walk->advance(walk, topics);
+	}
+	topics->again = false;
 	return status;
 }
 
@@ -110,10 +163,8 @@ enum shmeta_status walk_partitions(struct walk *walk, struct walk_cursor *partit
 		if (!walk_is_on(partitions, index) || (walk_is_on(segments, index) && segments->partition < id)) {
 			id = segments->partition;
 		} else {
-			status = walk->partition(walk, partitions, parent, &there);
+			status = take_partition(walk, partitions, NULL, parent, &there);
 			*ret_found |= there;
-			if (status == SHMETA_OK)
-				status = walk->advance(walk, partitions);
 		}
 		while (status == SHMETA_OK && walk_is_on(segments, index) && segments->partition == id) {
 			status = walk->segment(walk, segments, there, &last);

@@ -17,6 +17,7 @@ struct walk_cursor {
 	int64_t index; /* of the key that the row belongs to, in a fetch */
 	struct shmeta_str tenant, topic;
 	int64_t partition, base;
+	bool again; /* set by the walk: a row of this key came just before it, and that one counts */
 };
 
 /* The base of the partition's segment that was emitted last. */
@@ -38,6 +39,8 @@ struct walk {
 /* Everything, each stream ordered by tenant, topic, partition, base. */
 enum shmeta_status walk_all(struct walk *walk, struct walk_cursor *topics, struct walk_cursor *partitions,
                             struct walk_cursor *segments);
+/* The topic of one key of a fetch, where there is a row of it. */
+enum shmeta_status walk_topic_of(struct walk *walk, struct walk_cursor *topics, int64_t index, bool *ret_there);
 /* The partitions of one key of a fetch, each with its segments; the streams ordered by index first. */
 enum shmeta_status walk_partitions(struct walk *walk, struct walk_cursor *partitions, struct walk_cursor *segments,
                                    int64_t index, bool parent, bool *ret_found);

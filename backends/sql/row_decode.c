@@ -136,7 +136,9 @@ enum shmeta_status emit_topic(const struct emit *emit, const struct walk_cursor 
 	struct rows_fault fault;
 
 	rows_faultless(&fault);
-	*ret_there = get_u32(emit, row, 2, "partition_count", &topic.partition_count, &fault) &&
+	if (at->again)
+		rows_blame(&fault, "it is there twice; left out");
+	*ret_there = !at->again && get_u32(emit, row, 2, "partition_count", &topic.partition_count, &fault) &&
 	             (!topic.has_retention || get_int(emit, row, 3, "retention_ms", &topic.retention_ms, &fault)) &&
 	             get_int(emit, row, 4, "created_at", &topic.created_at_ms, &fault) &&
 	             get_int(emit, row, 5, "updated_at", &topic.updated_at_ms, &fault) &&
@@ -159,7 +161,9 @@ enum shmeta_status emit_partition(const struct emit *emit, const struct walk_cur
 	rows_faultless(&fault);
 	if (!parent)
 		rows_blame(&fault, "there is no such topic");
-	*ret_there = parent && get_u32(emit, row, 2, "partition_id", &partition.partition_id, &fault) &&
+	else if (at->again)
+		rows_blame(&fault, "it is there twice; left out");
+	*ret_there = parent && !at->again && get_u32(emit, row, 2, "partition_id", &partition.partition_id, &fault) &&
 	             get_u64(emit, row, 3, "high_watermark", &partition.high_watermark, &fault) &&
 	             get_int(emit, row, 4, "created_at", &partition.created_at_ms, &fault) &&
 	             get_int(emit, row, 5, "updated_at", &partition.updated_at_ms, &fault) &&

@@ -175,12 +175,7 @@ static enum shmeta_status fetch_key(struct sqlite_reading *reading, struct curso
 	case KIND_TOPIC_ROW:
 	case KIND_TOPIC:
 	case KIND_TOPIC_SEGMENTS:
-		*ret_found = false;
-		if (walk_is_on(&c->topics.at, index)) {
-			status = sqlite_walk_topic(&reading->walk, &c->topics.at, ret_found);
-			if (status == SHMETA_OK)
-				status = sqlite_advance(reading, &c->topics);
-		}
+		status = walk_topic_of(&reading->walk, &c->topics.at, index, ret_found);
 		if (status == SHMETA_OK && key->row_only == 0)
 			status = walk_partitions(&reading->walk, &c->topic_partitions.at, &c->topic_segments.at, index,
 			                         *ret_found, &ignored);
