@@ -25,6 +25,7 @@
 #include "backends/postgres/pg_changefeed_row.h"
 #include "backends/postgres/pg_link.h"
 #include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_values.h"
 
 enum {
 	CURSOR_MAX = 48,
@@ -136,7 +137,7 @@ static enum shmeta_status read_clock(struct pg_state *state, struct backend_erro
 		                    "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8", &result, err);
 		if (status == SHMETA_OK) {
 			feed->clock_ns = before;
-			feed->clock_server_ns = strtoll(PQgetvalue(result, 0, 0), NULL, 10) * 1000;
+			feed->clock_server_ns = strtoll(pg_value(result, 0, 0), NULL, 10) * 1000;
 			feed->clock_connects = state->primary.connects;
 			PQclear(result);
 			return SHMETA_OK;
@@ -338,7 +339,7 @@ static struct shmeta_str value_of(const PGresult *result, int column, unsigned c
 	*ret_own = NULL;
 	if (PQftype(result, column) != BYTEA || PQfformat(result, column) != 0)
 		return pg_text(result, 0, column);
-	*ret_own = PQunescapeBytea((const unsigned char *)PQgetvalue(result, 0, column), &bytes);
+	*ret_own = PQunescapeBytea((const unsigned char *)pg_value(result, 0, column), &bytes);
 	return *ret_own != NULL ? (struct shmeta_str){(const char *)*ret_own, bytes} : (struct shmeta_str){"", 0};
 }
 

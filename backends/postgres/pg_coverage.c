@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "backends/postgres/pg_coverage.h"
+#include "backends/postgres/pg_values.h"
 #include "backends/sql/tables.h"
 #include "base/hash.h"
 
@@ -62,9 +63,9 @@ void pg_basis_expression(bool constant, char ret[PG_BASIS_BYTES])
 
 uint64_t pg_hash_value(const PGresult *result, int row, int column)
 {
-	const char *p = PQgetvalue(result, row, column);
+	const char *p = pg_value(result, row, column);
 
-	return hash_bytes(HASH_FIRST, p, (size_t)PQgetlength(result, row, column)) | 1;
+	return hash_bytes(HASH_FIRST, p, (size_t)pg_length(result, row, column)) | 1;
 }
 
 /* ---- what there is --------------------------------------------------------------------------------------------------------------- */
@@ -140,12 +141,12 @@ static enum shmeta_status look_at_catalog(struct pg_state *state, struct pg_own 
 	if (status != SHMETA_OK)
 		return status;
 	state->coverage.basis = pg_hash_value(result, 0, 0);
-	own->triggers = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-	snprintf(own->missing, sizeof own->missing, "%s", PQgetvalue(result, 0, 2));
+	own->triggers = strtoll(pg_value(result, 0, 1), NULL, 10);
+	snprintf(own->missing, sizeof own->missing, "%s", pg_value(result, 0, 2));
 	for (int i = 0; i < PG_PASSED_BY; i++)
-		snprintf(own->passed_by[i], sizeof own->passed_by[i], "%s", PQgetvalue(result, 0, 3 + i));
-	state->coverage.unlogged = PQgetvalue(result, 0, 3 + PG_PASSED_BY)[0] == '1';
-	state->coverage.meddled = PQgetvalue(result, 0, 4 + PG_PASSED_BY)[0] == '1';
+		snprintf(own->passed_by[i], sizeof own->passed_by[i], "%s", pg_value(result, 0, 3 + i));
+	state->coverage.unlogged = pg_value(result, 0, 3 + PG_PASSED_BY)[0] == '1';
+	state->coverage.meddled = pg_value(result, 0, 4 + PG_PASSED_BY)[0] == '1';
 	PQclear(result);
 	return SHMETA_OK;
 }

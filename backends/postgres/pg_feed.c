@@ -26,6 +26,7 @@
 #include "backends/postgres/pg_prune.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 #include "backends/sql/log_keys.h"
 
 enum { CLASS_KEYS_MOST = 2000 };
@@ -144,15 +145,15 @@ enum shmeta_status pg_feed_baseline(struct pg_state *state, struct pg_conn *conn
 		return status;
 	total = pg_int(result, 0, 0);
 	*ret_total = total > 0 ? (uint64_t)total : 0;
-	snprintf(state->written.loading, sizeof state->written.loading, "%s", PQgetvalue(result, 0, 3));
-	snprintf(state->written.cluster, sizeof state->written.cluster, "%s", PQgetvalue(result, 0, 4));
+	snprintf(state->written.loading, sizeof state->written.loading, "%s", pg_value(result, 0, 3));
+	snprintf(state->written.cluster, sizeof state->written.cluster, "%s", pg_value(result, 0, 4));
 	feed->loading_place = (struct place){.line = pg_hash_value(result, 0, 2),
 	                                     .basis = pg_hash_value(result, 0, 5),
-	                                     .witness = witness_of(PQgetvalue(result, 0, 6)),
+	                                     .witness = witness_of(pg_value(result, 0, 6)),
 	                                     .missed = pg_int(result, 0, 7)};
 	/* What was missed before may be committed after. */
 	feed->loading_place.owed = feed->loading_place.missed != 0 ? OWED_UNKNOWN : 0;
-	if (!set_text(&feed->loading, PQgetvalue(result, 0, 1)))
+	if (!set_text(&feed->loading, pg_value(result, 0, 1)))
 		status = no_memory(state, err);
 	PQclear(result);
 	return status;
@@ -315,16 +316,16 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
 		if (class < 0) {
-			*ret_end = (struct poll_end){.snapshot = PQgetvalue(result, row, 2),
+			*ret_end = (struct poll_end){.snapshot = pg_value(result, row, 2),
 			                             .session = pg_int(result, row, 4),
 			                             .pruned = (uint64_t)pg_int(result, row, 5),
 			                             .seen = pg_int(result, row, 1) != 0,
-			                             .witness = witness_of(PQgetvalue(result, row, 8)),
+			                             .witness = witness_of(pg_value(result, row, 8)),
 			                             .basis = pg_hash_value(result, row, 9),
 			                             .found = pg_is_null(result, row, 10) ? NULL
-			                                                                  : PQgetvalue(result, row, 10),
+			                                                                  : pg_value(result, row, 10),
 			                             .missed = pg_int(result, row, 11)};
-			snprintf(state->written.told, sizeof state->written.told, "%s", PQgetvalue(result, row, 3));
+			snprintf(state->written.told, sizeof state->written.told, "%s", pg_value(result, row, 3));
 		}
 	}
 	if (rows > PG_CHANGES_MOST) /* then some were left out, or all cost more than a full pass */

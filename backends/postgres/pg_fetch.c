@@ -273,14 +273,8 @@ static enum shmeta_status emit_key(struct fetching *f, const struct backend_key 
 		*ret_found = true;
 		return emit_key_others(f, key, index, kind_of(key) >= KIND_CLASS);
 	}
-	if (is_topic) {
-		parent = false;
-		if (walk_is_on(&f->topic_rows.at, index)) {
-			status = pg_walk_topic(&reading->walk, &f->topic_rows.at, &parent);
-			if (status == SHMETA_OK)
-				status = pg_advance(&reading->walk, &f->topic_rows.at);
-		}
-	}
+	if (is_topic)
+		status = walk_topic_of(&reading->walk, &f->topic_rows.at, index, &parent);
 	if (status == SHMETA_OK)
 		status = walk_partitions(&reading->walk, &f->partition_rows.at, &f->segment_rows.at, index, parent,
 		                         ret_found);

@@ -11,6 +11,7 @@
 #include "backends/postgres/pg_link.h"
 #include "backends/postgres/pg_login.h"
 #include "backends/postgres/pg_pool.h"
+#include "backends/postgres/pg_values.h"
 
 enum { GATE_FIRST_MS = 100, GATE_MOST_MS = 3000 };
 
@@ -55,11 +56,11 @@ static enum shmeta_status set_up_session(struct pg_state *state, struct pg_conn 
 		return status;
 	if (conn == &state->primary) {
 		state->clock.known = false; /* it may be another server than before */
-		pg_clock_seen(state, strtoll(PQgetvalue(result, 0, 3), NULL, 10), before_ns, pg_now_ns());
+		pg_clock_seen(state, strtoll(pg_value(result, 0, 3), NULL, 10), before_ns, pg_now_ns());
 	}
-	conn->in_recovery = PQgetvalue(result, 0, 0)[0] == '1';
-	conn->server_read_only = PQgetvalue(result, 0, 1)[0] == '1';
-	conn->session = (int)strtol(PQgetvalue(result, 0, 2), NULL, 10);
+	conn->in_recovery = pg_value(result, 0, 0)[0] == '1';
+	conn->server_read_only = pg_value(result, 0, 1)[0] == '1';
+	conn->session = (int)strtol(pg_value(result, 0, 2), NULL, 10);
 	PQclear(result);
 	/* The server gives each session's number at login; what is between us and it has given one of its own. */
 	conn->pooled = state->dialect->replay_positions && conn->session != PQbackendPID(conn->pg);

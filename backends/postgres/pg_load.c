@@ -65,6 +65,7 @@ static enum shmeta_status load_keys(struct pg_reading *reading, struct pg_cursor
 	enum shmeta_status status =
 		pg_query(reading->state, reading->conn, reading->keys, NULL, &topics->result, reading->err);
 
+	topics->columns = 2;
 	if (status == SHMETA_OK)
 		status = pg_advance(&reading->walk, &topics->at);
 	while (status == SHMETA_OK && topics->at.on) {

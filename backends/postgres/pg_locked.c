@@ -8,6 +8,7 @@
 
 #include "backends/postgres/pg_locked.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 
 enum { LOOK_MS = 1000 };
 
@@ -49,15 +50,15 @@ enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_
 	pg_locked_seen(state, PQntuples(result) > 0);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
 		/* Whoever only reads waits for nobody else. */
-		if (strcmp(PQgetvalue(result, row, 1), "AccessExclusiveLock") != 0)
+		if (strcmp(pg_value(result, row, 1), "AccessExclusiveLock") != 0)
 			continue;
 		for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-			if (needs(&keys[i], PQgetvalue(result, row, 0)))
+			if (needs(&keys[i], pg_value(result, row, 0)))
 				status = backend_fail(
 					err, SHMETA_ERR_BUSY,
 					"%s: the table %s cannot be read now: another session has locked it (%s, process %s)",
-					state->dialect->engine, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1),
-					PQgetvalue(result, row, 2));
+					state->dialect->engine, pg_value(result, row, 0), pg_value(result, row, 1),
+					pg_value(result, row, 2));
 	}
 	PQclear(result);
 	return status;

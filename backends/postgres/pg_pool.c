@@ -11,6 +11,7 @@
 
 #include "backends/postgres/pg_login.h"
 #include "backends/postgres/pg_pool.h"
+#include "backends/postgres/pg_values.h"
 
 enum { LOOKS = 9, PATIENCE_MS = 1000 };
 
@@ -39,7 +40,7 @@ static void look(struct pg_state *state, struct pg_conn *conn, char *ret, size_t
 	if (pg_execute(state, conn,
 	               "SELECT pg_catalog.pg_backend_pid()::text || ' ' || pg_catalog.pg_postmaster_start_time()::text",
 	               &result, NULL) == SHMETA_OK)
-		snprintf(ret, bytes, "%s", PQgetvalue(result, 0, 0));
+		snprintf(ret, bytes, "%s", pg_value(result, 0, 0));
 	PQclear(result);
 }
 

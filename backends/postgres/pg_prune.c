@@ -12,6 +12,7 @@
 #include "backends/postgres/pg_own.h"
 #include "backends/postgres/pg_prune.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 
 enum { PRUNE_BATCH = 20000, LOOK_EVERY_S = 60, KEEP_DEFAULT_S = 3600 };
 
@@ -50,9 +51,9 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, bool *ret_mor
 	status = pg_execute(state, conn, sql, &result, err);
 	if (status != SHMETA_OK)
 		return status;
-	now = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-	xmin = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
-	mark = strtoull(PQgetvalue(result, 0, 2), &rest, 10);
+	now = strtoll(pg_value(result, 0, 0), NULL, 10);
+	xmin = strtoull(pg_value(result, 0, 1), NULL, 10);
+	mark = strtoull(pg_value(result, 0, 2), &rest, 10);
 	set = *rest == ' ' ? strtoll(rest, NULL, 10) : 0;
 	PQclear(result);
 	if (mark > 0 && now - set < keep)
@@ -103,7 +104,7 @@ static enum shmeta_status prune_body(void *arg, struct backend_error *err)
 	/* One of all daemons; the others have nothing to wait for. */
 	snprintf(sql, sizeof sql, "SELECT pg_try_advisory_xact_lock(%d)::int", PG_PRUNE_LOCK);
 	status = pg_execute(state, &state->primary, sql, &result, err);
-	mine = status == SHMETA_OK && PQgetvalue(result, 0, 0)[0] == '1';
+	mine = status == SHMETA_OK && pg_value(result, 0, 0)[0] == '1';
 	PQclear(result);
 	return mine ? prune_below_mark(state, &pruning->more, err) : status;
 }

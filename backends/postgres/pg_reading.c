@@ -103,6 +103,16 @@ static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integ
 
 /* ---- rows from where they are ------------------------------------------------------------------------------------------------------ */
 
+/* Whoever answers may not be the server that it should be. */
+static enum shmeta_status judge_columns(const struct pg_reading *reading, const struct pg_row *row, int columns)
+{
+	if (row->columns >= columns)
+		return SHMETA_OK;
+	return backend_fail(reading->err, SHMETA_ERR_SOURCE,
+	                    "%s: %s: a row of %d columns was answered, %d were asked for",
+	                    reading->state->dialect->engine, reading->state->doing, row->columns, columns);
+}
+
 static void row_of_result(struct pg_row *row, const PGresult *result, int number)
 {
 	row->columns = PQnfields(result) < PG_COLUMNS_MAX ? PQnfields(result) : PG_COLUMNS_MAX;
@@ -197,8 +207,8 @@ static enum shmeta_status next_row(struct pg_reading *reading, struct pg_cursor 
 
 	*ret_there = false;
 	if (cursor->copies)
-		return next_copied(reading, cursor, ret_there);
-	if (cursor->streams) {
+		status = next_copied(reading, cursor, ret_there);
+	else if (cursor->streams) {
 		PQclear(cursor->result);
 		cursor->next = 0;
 		status = pg_next_row(reading->state, reading->conn, &cursor->result, reading->err);
@@ -207,7 +217,7 @@ static enum shmeta_status next_row(struct pg_reading *reading, struct pg_cursor 
 		row_of_result(&cursor->row, cursor->result, cursor->next++);
 		*ret_there = true;
 	}
-	return status;
+	return status == SHMETA_OK && *ret_there ? judge_columns(reading, &cursor->row, cursor->columns) : status;
 }
 
 static int64_t index_of(const struct pg_cursor *cursor)
@@ -257,7 +267,10 @@ enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 
 struct pg_cursor pg_cursor_of(enum shmeta_class cls, int index_column)
 {
+	int columns = cls == SHMETA_CLASS_TOPIC ? 8 : cls == SHMETA_CLASS_PARTITION ? 6 : 14;
+
 	return (struct pg_cursor){.at = {.cls = cls, .index = -1},
+	                          .columns = columns + (index_column >= 0),
 	                          .index_column = index_column,
 	                          .key_columns = cls == SHMETA_CLASS_TOPIC       ? 2
 	                                         : cls == SHMETA_CLASS_PARTITION ? 3
@@ -334,7 +347,8 @@ enum shmeta_status pg_emit_others(struct pg_reading *reading, enum emit_other ot
 		if (index >= 0 && pg_int(list->result, list->next, pg_others[other].index_column) != index)
 			break;
 		row_of_result(&row, list->result, list->next);
-		if (++reading->rows - reading->told >= PROGRESS_ROWS)
+		status = judge_columns(reading, &row, pg_others[other].index_column);
+		if (status == SHMETA_OK && ++reading->rows - reading->told >= PROGRESS_ROWS)
 			status = tell(reading);
 		if (status == SHMETA_OK)
 			status = emit_other(&reading->emit, other, &row);

@@ -36,6 +36,7 @@ struct pg_cursor {
 	struct walk_cursor at; /* first */
 	struct pg_row row;
 	int key_columns;  /* tenant, topic, partition_id, base_offset: how many of them it is ordered by */
+	int columns;      /* that a row must have */
 	int index_column; /* of the key's number; -1: not in a fetch */
 	PGresult *result; /* of all rows, or of the one row that streams */
 	int next;         /* row of result */
@@ -67,7 +68,7 @@ enum shmeta_status pg_walk_topic(struct walk *walk, struct walk_cursor *at, bool
 /* Agents, groups, offsets and leases. */
 extern const struct pg_other {
 	enum pg_statement statement, keyed; /* all of them; those of keys, with the key's number in index_column */
-	int index_column;
+	int index_column;                   /* behind all others */
 	const char *loading;
 } pg_others[EMIT_OTHERS];
 

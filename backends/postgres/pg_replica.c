@@ -8,6 +8,7 @@
 #include "backends/postgres/pg_feed.h"
 #include "backends/postgres/pg_replica.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 
 void pg_wrote(struct pg_state *state)
 {
@@ -28,7 +29,7 @@ static bool has_replayed(struct pg_state *state, const char *written)
 	pg_param_text(&params, rows_str(written));
 	if (pg_query(state, conn, PG_REPLAYED, &params, &result, NULL) != SHMETA_OK)
 		return false;
-	if (PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 1), state->written.cluster) == 0)
+	if (PQntuples(result) == 1 && strcmp(pg_value(result, 0, 1), state->written.cluster) == 0)
 		replayed = pg_int(result, 0, 0) != 0;
 	PQclear(result);
 	return replayed;
@@ -95,8 +96,8 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 		state->follower.refused = true;
 		return pg_connected(&state->primary) ? SHMETA_OK : status;
 	}
-	lag_us = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-	read_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	lag_us = strtoll(pg_value(result, 0, 0), NULL, 10);
+	read_us = strtoll(pg_value(result, 0, 1), NULL, 10);
 	PQclear(result);
 	if (lag_us < 0 || read_us < state->follower.read_us ||
 	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_us * 1000u)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backends/postgres/pg_state.h"
+#include "backends/postgres/pg_values.h"
 #include "backends/sql/tables.h"
 
 static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
@@ -143,7 +144,7 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 		return status;
 	memset(shape, 0, sizeof *shape);
 	for (int row = 0; row < PQntuples(result); row++) {
-		const char *table = PQgetvalue(result, row, 0), *column = PQgetvalue(result, row, 1);
+		const char *table = pg_value(result, row, 0), *column = pg_value(result, row, 1);
 		int at = 0;
 
 		while (at < TABLE_COUNT && !is(table, backend_tables[at].name))
@@ -152,11 +153,11 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 			continue;
 		exists[at] = true;
 		organization[at] |= is(column, "organization_id");
-		shape->kinds[at] = PQgetvalue(result, row, 5)[0];
+		shape->kinds[at] = pg_value(result, row, 5)[0];
 		if (at == TOPICS)
-			pg_set_schema(state, PQgetvalue(result, row, 3));
-		see_column(shape, (enum table_index)at, column, PQgetvalue(result, row, 2),
-		           PQgetvalue(result, row, 4)[0], PQgetvalue(result, row, 6)[0] == '1', &seen[at], ret);
+			pg_set_schema(state, pg_value(result, row, 3));
+		see_column(shape, (enum table_index)at, column, pg_value(result, row, 2), pg_value(result, row, 4)[0],
+		           pg_value(result, row, 6)[0] == '1', &seen[at], ret);
 	}
 	PQclear(result);
 	for (int at = 0; at < TABLE_COUNT; at++) {

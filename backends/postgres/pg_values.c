@@ -153,8 +153,8 @@ void pg_array_free(struct pg_array *array)
 
 int64_t pg_int(const PGresult *result, int row, int column)
 {
-	const unsigned char *p = (const unsigned char *)PQgetvalue(result, row, column);
-	int bytes = PQgetlength(result, row, column);
+	const unsigned char *p = (const unsigned char *)pg_value(result, row, column);
+	int bytes = pg_length(result, row, column);
 	int64_t value = bytes > 1 && (p[0] & 0x80) != 0 ? -1 : 0;
 
 	for (int i = 0; i < bytes && i < 8; i++)

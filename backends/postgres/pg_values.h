@@ -49,14 +49,27 @@ void pg_array_bool(struct pg_array *array, bool value);
 void pg_array_null(struct pg_array *array);
 void pg_array_free(struct pg_array *array);
 
+static inline bool pg_has(const PGresult *result, int row, int column)
+{
+	return row < PQntuples(result) && column < PQnfields(result);
+}
+/* What a server left out of its answer (no row, too few columns) is NULL: whoever answers may not be the server it should be. */
 static inline bool pg_is_null(const PGresult *result, int row, int column)
 {
-	return PQgetisnull(result, row, column) != 0;
+	return !pg_has(result, row, column) || PQgetisnull(result, row, column) != 0;
 }
 /* Borrowed from the result. NULL gives "". */
+static inline const char *pg_value(const PGresult *result, int row, int column)
+{
+	return pg_has(result, row, column) ? PQgetvalue(result, row, column) : "";
+}
+static inline int pg_length(const PGresult *result, int row, int column)
+{
+	return pg_has(result, row, column) ? PQgetlength(result, row, column) : 0;
+}
 static inline struct shmeta_str pg_text(const PGresult *result, int row, int column)
 {
-	return (struct shmeta_str){PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column)};
+	return (struct shmeta_str){pg_value(result, row, column), (size_t)pg_length(result, row, column)};
 }
 /* int8, int4, int2, bool, by its length; NULL gives 0. */
 int64_t pg_int(const PGresult *result, int row, int column);

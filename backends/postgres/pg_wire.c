@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "backends/postgres/pg_state.h"
+#include "backends/postgres/pg_values.h"
 
 enum pending_kind {
 	SENT_PREPARE,
@@ -588,7 +589,7 @@ enum shmeta_status pg_one_number(struct pg_state *state, const char *sql, int64_
 
 	if (status != SHMETA_OK)
 		return status;
-	*ret = PQntuples(result) > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
+	*ret = PQntuples(result) > 0 ? strtoll(pg_value(result, 0, 0), NULL, 10) : 0;
 	PQclear(result);
 	return SHMETA_OK;
 }
@@ -603,7 +604,7 @@ enum shmeta_status pg_one_text(struct pg_state *state, const char *sql, char *re
 	if (status != SHMETA_OK)
 		return status;
 	if (PQntuples(result) > 0)
-		snprintf(ret, bytes, "%s", PQgetvalue(result, 0, 0));
+		snprintf(ret, bytes, "%s", pg_value(result, 0, 0));
 	PQclear(result);
 	return SHMETA_OK;
 }

@@ -17,6 +17,7 @@
 #include "backends/op_errors.h"
 #include "backends/postgres/pg_locked.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 #include "backends/postgres/pg_write_kinds.h"
 
 enum { REMEMBERED_MS = 10000, NAP_FIRST_MS = 2, NAP_MOST_MS = 32, CONFLICT_TRIES = 3 };
@@ -104,14 +105,14 @@ static enum shmeta_status refuse_by_tables(struct writing *w, struct backend_err
 	if (status == SHMETA_OK)
 		pg_locked_seen(w->state, PQntuples(result) > 0);
 	for (int row = 0; status == SHMETA_OK && row < PQntuples(result); row++) {
-		const char *table = PQgetvalue(result, row, 0);
+		const char *table = pg_value(result, row, 0);
 
 		for (size_t i = 0; i < w->item_count; i++)
 			if (w->items[i].result->status == SHMETA_OK &&
 			    needs(w, (enum write_kind)w->items[i].kind, table))
 				refuse(w->items[i].result, SHMETA_ERR_BUSY,
 				       "the table %s is locked by another session (%s, process %s): try again later",
-				       table, PQgetvalue(result, row, 1), PQgetvalue(result, row, 2));
+				       table, pg_value(result, row, 1), pg_value(result, row, 2));
 	}
 	PQclear(result);
 	return status;

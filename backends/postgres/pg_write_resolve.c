@@ -8,6 +8,7 @@
 #include "backends/postgres/pg_login.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_transaction.h"
+#include "backends/postgres/pg_values.h"
 #include "backends/postgres/pg_writing.h"
 
 enum { OUTCOME_NAP_MS = 20 };
@@ -70,7 +71,7 @@ static enum shmeta_status place_of(struct pg_state *state, struct pg_conn *conn,
 		&result, err);
 
 	if (status == SHMETA_OK)
-		(void)snprintf(ret, 96, "%s", PQgetvalue(result, 0, 0));
+		(void)snprintf(ret, 96, "%s", pg_value(result, 0, 0));
 	PQclear(result);
 	return status;
 }
