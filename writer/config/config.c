@@ -351,18 +351,19 @@ __attribute__((format(printf, 2, 0))) static void on_syntax(cfg_t *cfg, const ch
 
 /* ---- names -------------------------------------------------------------------------------------------------------------- */
 
-static size_t distance(const char *a, const char *b)
+/* Edits from one to the other; SIZE_MAX: that many, or more. Few of all names are near enough to be worth counting to the end. */
+static size_t distance(const char *a, const char *b, size_t many)
 {
-	size_t row[64], length = strlen(b);
+	size_t row[64], length = strlen(b), other = strlen(a), least = 0;
 
-	if (length >= sizeof(row) / sizeof(*row))
+	if (length >= sizeof(row) / sizeof(*row) || (other > length ? other - length : length - other) >= many)
 		return SIZE_MAX;
 	for (size_t j = 0; j <= length; j++)
 		row[j] = j;
-	for (size_t i = 1; a[i - 1] != '\0'; i++) {
+	for (size_t i = 1; i <= other && least < many; i++) {
 		size_t corner = row[0];
 
-		row[0] = i;
+		row[0] = least = i;
 		for (size_t j = 1; j <= length; j++) {
 			size_t above = row[j], best = corner + (a[i - 1] != b[j - 1]);
 
@@ -372,9 +373,10 @@ static size_t distance(const char *a, const char *b)
 				best = row[j - 1] + 1;
 			corner = above;
 			row[j] = best;
+			least = best < least ? best : least;
 		}
 	}
-	return row[length];
+	return least < many && row[length] < many ? row[length] : SIZE_MAX;
 }
 
 static const struct config_option *find_option(const char *section, const char *name)
@@ -398,13 +400,13 @@ static bool is_section(const char *name)
 }
 
 /* How far a name that was written is from one that exists: the beginning of it counts as near. */
-static size_t unlike(const char *written, const char *name)
+static size_t unlike(const char *written, const char *name, size_t many)
 {
 	size_t length = strlen(written);
 
 	if (length >= 3 && strncmp(written, name, length) == 0)
 		return 1;
-	return distance(written, name);
+	return distance(written, name, many);
 }
 
 /* "; did you mean 'x'?" or "". */
@@ -417,9 +419,9 @@ static const char *suggest_option(const char *section, const char *name, char *b
 		const struct config_option *o = i < CONFIG_OPTION_COUNT ? &config_options[i] : &override_ttl;
 		bool elsewhere = strcmp(section, o->section) != 0;
 		/* The right name in the wrong place is a better guess than a wrong name in the right one. */
-		size_t d = 2 * unlike(name, o->name) + elsewhere;
+		size_t far = unlike(name, o->name, (best + 1) / 2), d = 2 * far + elsewhere;
 
-		if (d >= best)
+		if (far == SIZE_MAX || d >= best)
 			continue;
 		best = d;
 		snprintf(buffer, bytes, "; did you mean '%s'%s%s%s?", o->name, elsewhere ? " in section '" : "",
@@ -435,7 +437,7 @@ static const char *suggest_section(const char *name, char *buffer, size_t bytes)
 	buffer[0] = '\0';
 	for (size_t i = 0; i <= CONFIG_OPTION_COUNT; i++) {
 		const char *section = i < CONFIG_OPTION_COUNT ? config_options[i].section : CONFIG_OVERRIDE;
-		size_t d = unlike(name, section);
+		size_t d = unlike(name, section, best);
 
 		if (d >= best)
 			continue;
@@ -566,6 +568,7 @@ static char *read_file(struct config_load *load, size_t *ret_bytes)
 	int fd = open(load->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO without a writer too */
 	FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
 	struct stat st;
+	size_t room;
 	char *text;
 
 	if (stream == NULL) {
@@ -582,19 +585,19 @@ static char *read_file(struct config_load *load, size_t *ret_bytes)
 		fclose(stream);
 		return NULL;
 	}
-	text = malloc(FILE_MAX_BYTES + 1);
-	if (text == NULL) {
-		load->no_memory = true;
-		fclose(stream);
-		return NULL;
-	}
-	*ret_bytes = fread(text, 1, FILE_MAX_BYTES + 1, stream);
+	room = (size_t)(st.st_size < FILE_MAX_BYTES ? st.st_size : FILE_MAX_BYTES) + 1;
+	text = malloc(room);
+	load->no_memory |= text == NULL;
+	*ret_bytes = text != NULL ? fread(text, 1, room, stream) : 0;
 	if (ferror(stream)) {
 		config_mistake(load, 0, "cannot be read: %s", strerror(errno));
 		free(text);
 		text = NULL;
-	} else if (*ret_bytes > FILE_MAX_BYTES) {
-		config_mistake(load, 0, "is longer than %d bytes", FILE_MAX_BYTES);
+	} else if (*ret_bytes == room) {
+		config_mistake(load, 0,
+		               room > FILE_MAX_BYTES ? "is longer than %zu bytes"
+		                                     : "has grown beyond %zu bytes while it was read",
+		               room - 1);
 		free(text);
 		text = NULL;
 	} else if (*ret_bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
