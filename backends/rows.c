@@ -307,7 +307,7 @@ void rows_scratch_free(struct rows_scratch *scratch)
 
 char *rows_json(const struct shmeta_map *map)
 {
-	const uint8_t *at = map->data, *end = at + map->bytes;
+	const uint8_t *at = map->bytes > 0 ? map->data : (const uint8_t *)"", *end = at + map->bytes;
 	json_t *object = json_object();
 	char *text;
 

@@ -24,7 +24,9 @@ bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
 static enum shmeta_status apply_rows(struct batch *b, const struct got_part *part, uint64_t from, uint64_t to,
                                      struct shmeta_err *err)
 {
-	return apply_segments(&b->s->apply, from, to, b->row + part->row_at, part->row_count, err);
+	const struct shmeta_segment *rows = part->row_count > 0 ? b->row + part->row_at : NULL;
+
+	return apply_segments(&b->s->apply, from, to, rows, part->row_count, err);
 }
 
 /* Judge a topic's answer before anything of it is applied: without segments it can only be applied to an incarnation, and to
