@@ -130,6 +130,7 @@ script_tests   := $(sort $(filter-out tests/support/%,$(wildcard tests/*/*.sh)))
 criterion_progs := $(patsubst tests/%.c,$(BUILD)/tests/%,$(criterion_srcs))
 tsan_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(tsan_srcs))
 fuzz_progs      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(fuzz_srcs))
+replay_progs    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay/%,$(fuzz_srcs))
 
 # Where tests find the programs and the tree they belong to.
 $(BUILD)/obj/tests/support/places.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
@@ -147,11 +148,24 @@ $(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsu
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
 
 # Plain main() programs: no Criterion, no tests/support.
-$(tsan_progs) $(fuzz_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libours.a
+$(tsan_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
-$(BUILD)/tests/fuzz/fuzz_import: $(call obj,$(filter-out tools/shmetactl/shmetactl.c,$(shmetactl_srcs)))
+
+# Fuzz targets: with libFuzzer, and with a main() that feeds them their corpora; of tests/support what does without Criterion.
+$(fuzz_progs): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o
+$(replay_progs): $(BUILD)/tests/replay/%: $(BUILD)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay/main.c)
+fuzz_and_replay = $(BUILD)/tests/fuzz/$(1) $(BUILD)/tests/replay/$(1)
+$(call fuzz_and_replay,fuzz_import): $(call obj,$(filter-out tools/shmetactl/shmetactl.c,$(shmetactl_srcs)))
+# The connection is played by the target.
+$(call fuzz_and_replay,fuzz_postgres): LDFLAGS += $(addprefix -Wl$(comma)--wrap=pg_,ensure connect send sync flush next next_row \
+	drop_results query execute copy_start copy_read transaction send_commit send_quiet \
+	next_is_commit)
+$(fuzz_progs) $(replay_progs): $(BUILD)/test/libsupport.a $(BUILD)/test/libours.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_shmetad)
 .PRECIOUS: $(BUILD)/obj/%.o
 
 # Programs to learn from, with our warnings; tests/system/readme_example.sh compiles them as a user would.
@@ -163,7 +177,7 @@ $(example_progs): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/lib/libshmeta.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_lib)
 examples: $(example_progs)
 
-tests: $(criterion_progs) $(example_progs)
+tests: $(criterion_progs) $(replay_progs) $(example_progs)
 tsan-programs: $(tsan_progs)
 
 # T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
@@ -215,7 +229,7 @@ lint:
 	@echo 'lint: all checks passed'
 # clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.
 all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(demo_srcs) \
-            $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) $(bench_srcs) $(wildcard bench/gen/*.c)
+            $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) tests/fuzz/replay/main.c $(bench_srcs) $(wildcard bench/gen/*.c)
 tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_srcs))
 $(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang-tidy
 	@mkdir -p $(@D)

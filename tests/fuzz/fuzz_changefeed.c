@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rows of a changefeed: the first byte chooses the table, the rest is the row's value. Any bytes are the key of each image, or everything. */
-#include <stdlib.h>
-
 #include "backends/postgres/pg_changefeed_row.h"
 #include "backends/rows.h"
-
-static void require(int holds)
-{
-	if (!holds)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 {
@@ -27,7 +20,6 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	static const char *const tables[] = {

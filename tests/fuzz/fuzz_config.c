@@ -3,18 +3,11 @@
  * was refused does not spoil the next one. */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/fuzz/fuzz.h"
 #include "writer/config/config.h"
-
-static void require(int holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void told(void *arg, const char *sentence)
 {
@@ -42,7 +35,6 @@ static struct config *load(const void *data, size_t bytes, size_t *ret_mistakes)
 	return config;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	static const char good[] = "ttl { topic_ms = 7s }";

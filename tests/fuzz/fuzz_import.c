@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Lines of a file for `shmetactl import`: any bytes are refused with a sentence, or are a row that export spells the same way again. */
-#include <stdlib.h>
-#include <string.h>
-
+#include "tests/fuzz/fuzz.h"
 #include "tools/shmetactl/move_rows.h"
 
-static void require(int holds)
-{
-	if (!holds)
-		abort();
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	json_t *line = json_loadb((const char *)data, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL), *again;

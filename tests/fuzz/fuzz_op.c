@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Any bytes as a chain of operations, as it stands in a WRITE frame, and as results of every type. What decodes encodes to the same
  * bytes again, so no byte is without meaning, and is judged without reading beyond it. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define MUST(what)               \
-	do {                     \
-		if (!(what))     \
-			abort(); \
-	} while (0)
+#include "tests/fuzz/fuzz.h"
 
 static void objects(const uint8_t *at, size_t left, uint8_t *again)
 {
@@ -22,8 +11,8 @@ static void objects(const uint8_t *at, size_t left, uint8_t *again)
 	size_t used;
 
 	while (shmeta__object_decode(at, left, &object, &used) == SHMETA_OK) {
-		MUST(used <= left && shmeta__object_bytes(&object) == used);
-		MUST(shmeta__object_encode(&object, again, used) == used && memcmp(again, at, used) == 0);
+		require(used <= left && shmeta__object_bytes(&object) == used);
+		require(shmeta__object_encode(&object, again, used) == used && memcmp(again, at, used) == 0);
 		at += used;
 		left -= used;
 	}
@@ -37,9 +26,9 @@ static void operations(const uint8_t *at, size_t left, uint8_t *again)
 	while (shmeta__op_decode(at, left, &op, &used) == SHMETA_OK) {
 		struct shmeta_err err = {.text = ""};
 
-		MUST(used <= left && used >= sizeof(struct shmeta_wire_op) && shmeta__op_bytes(&op) == used);
-		MUST(shmeta__op_encode(&op, again, used) == used && memcmp(again, at, used) == 0);
-		MUST((shmeta__op_check(&op, &err) == SHMETA_OK) == (err.text[0] == '\0'));
+		require(used <= left && used >= sizeof(struct shmeta_wire_op) && shmeta__op_bytes(&op) == used);
+		require(shmeta__op_encode(&op, again, used) == used && memcmp(again, at, used) == 0);
+		require((shmeta__op_check(&op, &err) == SHMETA_OK) == (err.text[0] == '\0'));
 		at += used;
 		left -= used;
 	}
@@ -51,9 +40,9 @@ static void results(enum shmeta_op_type type, const uint8_t *at, size_t left, ui
 	size_t used;
 
 	while (shmeta__result_decode(type, at, left, &result, &used) == SHMETA_OK) {
-		MUST(used <= left && memchr(result.text, 0, sizeof result.text) != NULL);
-		MUST(shmeta__result_bytes(&result) == used);
-		MUST(shmeta__result_encode(type, &result, again, used) == used && memcmp(again, at, used) == 0);
+		require(used <= left && memchr(result.text, 0, sizeof result.text) != NULL);
+		require(shmeta__result_bytes(&result) == used);
+		require(shmeta__result_encode(type, &result, again, used) == used && memcmp(again, at, used) == 0);
 		at += used;
 		left -= used;
 	}

@@ -5,20 +5,9 @@
  * An input is a part file, as in tests/golden/: uint32_t bytes of the head, uint32_t number of pages, a uint32_t locator for each
  * page, the head, the pages (SHMETA_BLOCK_BYTES each). Checksums are made right, or nothing would be reached, unless the highest
  * bit of the first number is set. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "shm/index/block.h"
 #include "shm/record/record.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define MUST(what)               \
-	do {                     \
-		if (!(what))     \
-			abort(); \
-	} while (0)
+#include "tests/fuzz/fuzz.h"
 
 enum { PAGE = 4096, PAGES_MAX = 160, SPARE = 16 };
 static const uint64_t KEY = (UINT64_C(77) << 32) | 12;
@@ -35,7 +24,7 @@ static enum shmeta_status world_alloc(void *arg, size_t bytes, uint64_t *ret_id,
 {
 	struct world *world = arg;
 
-	MUST(bytes == SHMETA_BLOCK_BYTES);
+	require(bytes == SHMETA_BLOCK_BYTES);
 	if (world->pages == world->capacity)
 		return SHMETA_ERR_FULL;
 	*ret_id = world->next_id++;
@@ -89,7 +78,7 @@ static void read_everything(struct shmeta__part *part, int valid)
 	(void)shmeta__part_synced_at_ns(part);
 	(void)shmeta__part_ttl_ms(part);
 	status = shmeta__part_seek(part, 0, UINT64_MAX, &cursor);
-	MUST(status == SHMETA_OK || (status == SHMETA_ERR_CORRUPT && !valid));
+	require(status == SHMETA_OK || (status == SHMETA_ERR_CORRUPT && !valid));
 	/* A part that was not verified may list the same block many times. */
 	while (status == SHMETA_OK && rows < 20000) {
 		status = shmeta__part_next(part, &cursor, &got);
@@ -99,17 +88,17 @@ static void read_everything(struct shmeta__part *part, int valid)
 		if (rows % 16 != 1)
 			continue;
 		status = shmeta__part_find(part, got.base_offset, &found);
-		MUST(!valid || (status == SHMETA_OK && found.base_offset == got.base_offset));
+		require(!valid || (status == SHMETA_OK && found.base_offset == got.base_offset));
 		(void)shmeta__part_find(part, got.base_offset - 1, &found);
 		(void)shmeta__part_find(part, got.end_offset, &found);
 		status = shmeta__part_find(part, got.end_offset + 1, &found);
-		MUST(status != SHMETA_OK || found.end_offset > got.end_offset || !valid);
+		require(status != SHMETA_OK || found.end_offset > got.end_offset || !valid);
 		(void)shmeta__part_find_timestamp(part, got.max_timestamp_ms, &found);
 		status = shmeta__part_strings(part, TOPIC, strlen(TOPIC), &got, buffer, sizeof buffer);
-		MUST(!valid || status == SHMETA_OK);
+		require(!valid || status == SHMETA_OK);
 		status = SHMETA_OK;
 	}
-	MUST(!valid || (status == SHMETA_END && rows == record.segment_count) || rows == 20000);
+	require(!valid || (status == SHMETA_END && rows == record.segment_count) || rows == 20000);
 	for (int shift = 0; shift < 64; shift++)
 		(void)shmeta__part_find(part, UINT64_C(1) << shift, &found);
 	(void)shmeta__part_find(part, UINT64_MAX, &found);
@@ -141,10 +130,10 @@ static void change(struct world *world, const uint8_t *head, size_t head_bytes, 
 	if (shmeta__part_edit_replace(edit, from, to < from ? UINT64_MAX : to, rows, choice % 4 < 3 ? choice % 4 : 0,
 	                              &changed, &err) == SHMETA_OK &&
 	    shmeta__part_edit_encode(edit, &out, &out_bytes, &err) == SHMETA_OK) {
-		MUST(shmeta__part_open(&part, KEY, out, out_bytes, &pages) == SHMETA_OK);
+		require(shmeta__part_open(&part, KEY, out, out_bytes, &pages) == SHMETA_OK);
 		/* Good stays good. */
 		if (valid)
-			MUST(shmeta__part_verify(&part, &err) == SHMETA_OK);
+			require(shmeta__part_verify(&part, &err) == SHMETA_OK);
 		read_everything(&part, valid);
 		shmeta__part_close(&part);
 	}
@@ -188,7 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	}
 	world.capacity = world.pages + SPARE;
 	world.map = calloc(world.capacity, PAGE);
-	MUST(head && world.map);
+	require(head && world.map);
 	memcpy(head, data + 8 + 4 * (size_t)count, head_bytes);
 	for (uint32_t i = 0; i < count; i++) {
 		size_t at = (size_t)i * SHMETA_BLOCK_BYTES, size = at < bytes ? bytes - at : 0;
@@ -212,7 +201,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	/* Exactly the pages that are there, so that a step beyond them is seen. */
 	pages.bytes = (uint64_t)world.pages * PAGE;
 	pages.base = malloc(pages.bytes);
-	MUST(pages.base);
+	require(pages.base);
 	memcpy((uint8_t *)(uintptr_t)pages.base, world.map, pages.bytes);
 	if (shmeta__part_open(&part, KEY, head, head_bytes, &pages) == SHMETA_OK) {
 		valid = shmeta__part_verify(&part, &err) == SHMETA_OK;

@@ -1,28 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Any bytes as a record of each kind, a name, a map and a text to be shown. What decodes must encode to the same bytes again:
  * then no byte of a record is without meaning, and nothing is lost. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/escape.h"
 #include "base/row_limits.h"
 #include "base/string_map.h"
 #include "shm/record/record.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define MUST(what)               \
-	do {                     \
-		if (!(what))     \
-			abort(); \
-	} while (0)
+#include "tests/fuzz/fuzz.h"
 
 /* The checksum is 8 bytes that a fuzzer does not find: it is left out of the comparison. */
 static void same(const uint8_t *data, size_t bytes, const uint8_t *again, size_t again_bytes)
 {
-	MUST(again_bytes == bytes);
-	MUST(memcmp(data + 8, again + 8, bytes - 8) == 0);
+	require(again_bytes == bytes);
+	require(memcmp(data + 8, again + 8, bytes - 8) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -41,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	for (int verify = 0; verify < 2; verify++) {
 		if (shmeta__topic_decode(data, bytes, "key", 3, verify, &topic, &stamps) == SHMETA_OK) {
 			wrong = shmeta__topic_error(&topic, text, sizeof text);
-			MUST(wrong == NULL || strlen(wrong) < sizeof text);
+			require(wrong == NULL || strlen(wrong) < sizeof text);
 			same(data, bytes, out, shmeta__topic_encode(&topic, &stamps, "key", 3, out, sizeof out));
 		}
 		if (shmeta__agent_decode(data, bytes, "key", 3, verify, &agent, &stamps) == SHMETA_OK)
@@ -56,9 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	(void)shmeta__name_error(data, bytes, SHMETA_NAME_MAX);
 	(void)shmeta__map_error(&map);
 	(void)shmeta__escape(shown, sizeof shown, data, bytes);
-	MUST(strlen(shown) < sizeof shown);
+	require(strlen(shown) < sizeof shown);
 	/* What has been escaped needs no escaping. */
 	for (const char *p = shown; *p != 0; p++)
-		MUST((unsigned char)*p >= 0x20 && *p != 0x7f);
+		require((unsigned char)*p >= 0x20 && *p != 0x7f);
 	return 0;
 }

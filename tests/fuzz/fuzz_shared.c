@@ -2,18 +2,10 @@
  * Pages and frames that another process wrote: any bytes are judged without reading beyond them, and what is accepted fits. The
  * first byte of the input chooses the judge; the rest lies in a block of exactly its size, so that AddressSanitizer sees a byte
  * too far. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
 #include "shm/wire/wire.h"
-
-static void require(int holds)
-{
-	if (!holds)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 static void board(const uint8_t *data, size_t bytes)
 {
@@ -78,7 +70,6 @@ static void stats(const uint8_t *data, size_t bytes)
 		require(err.text[0] != '\0');
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	uint8_t *exact;
