@@ -43,7 +43,7 @@ static inline struct shmeta_str column_str(sqlite3_stmt *q, int at)
 {
 	const char *text = (const char *)sqlite3_column_text(q, at);
 
-	return (struct shmeta_str){text, text != NULL ? (size_t)sqlite3_column_bytes(q, at) : 0};
+	return (struct shmeta_str){text != NULL ? text : "", text != NULL ? (size_t)sqlite3_column_bytes(q, at) : 0};
 }
 
 #endif
