@@ -19,6 +19,7 @@
 #include "reader/request/request.h"
 #include "reader/snapshot/snapshot.h"
 #include "shm/index/part.h"
+#include "shm/page/histogram.h"
 #include "shm/record/record.h"
 
 #define NOT_READY UINT64_MAX /* no commit */

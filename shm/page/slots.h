@@ -115,9 +115,4 @@ static inline struct shmeta_slot *shmeta__slot(void *page, uint32_t i)
 	return (struct shmeta_slot *)((char *)page + SHMETA_SLOTS_HEADER) + i;
 }
 
-/* Log-linear buckets over nanoseconds: 4 per power of two from 8 ns on. Bucket 0 is [0, 8), the last one is open. */
-uint32_t shmeta__histogram_bucket(uint64_t ns);
-/* The lower bound of bucket i, in ns. */
-uint64_t shmeta__histogram_floor(uint32_t i);
-
 #endif

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "shm/page/board.h"
+#include "shm/page/histogram.h"
 #include "shm/page/slots.h"
 #include "shm/page/stats_page.h"
 #include "shm/wire/wire.h"

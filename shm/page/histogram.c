@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The histogram of a reader's slot. */
-#include "shm/page/slots.h"
+ * The histogram of a slot. */
+#include "shm/page/histogram.h"
 
 enum { LINEAR_BITS = 2, FIRST_POWER = 3 }; /* 4 buckets per power of two, from 2^3 ns on */
 
