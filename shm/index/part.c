@@ -265,8 +265,9 @@ __attribute__((noinline)) static enum shmeta_status find_anywhere(struct shmeta_
 }
 
 /* The common case in one go: a block of the head, verified before, in which the row is found. find_anywhere() handles the
- * remaining layouts and reports corruption. */
-enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret)
+ * remaining layouts and reports corruption. Aligned: a lookup's time must not depend on the length of what stands before it. */
+__attribute__((aligned(64))) enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset,
+                                                                  struct shmeta_segment *ret)
 {
 	uint64_t guess = shmeta__scale(offset - part->block_base, part->block_slope);
 	const uint8_t *entry, *bytes, *row;
