@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Memory that is given back all at once: strings and rows of one read of the source. What it gave never moves. */
+ * An arena: memory that is freed all at once, for the strings and rows of one read of the source.
+ * Allocations never move. */
 #ifndef SHMETA_BASE_ARENA_H
 #define SHMETA_BASE_ARENA_H
 

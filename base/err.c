@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Error sentences. */
+ * Error texts. */
 #include "base/err.h"
 
 #include <errno.h>
@@ -87,7 +87,7 @@ enum shmeta_status shmeta_fail_errno(struct shmeta_err *err, int error, const ch
 	if (err == NULL)
 		return status_of_errno(error);
 	err->code = status_of_errno(error);
-	/* A long path loses its own end, not the reason behind it. */
+	/* A long path is cut; the reason behind it is not. */
 	va_start(ap, fmt);
 	shmeta__vsay(err->text, room, fmt, ap);
 	va_end(ap);

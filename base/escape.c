@@ -7,7 +7,7 @@
 
 #include "base/utf8.h"
 
-/* What a terminal must not get (controls, what reorders the line, what ends it), and what nobody can see there: two names that
+/* Characters that control a terminal, reorder or end its line, and invisible ones: two names that
  * differ must look different. */
 static bool is_unprintable(uint32_t point)
 {
@@ -27,7 +27,8 @@ static bool is_unprintable(uint32_t point)
 	return false;
 }
 
-/* Spell one character, and `quote` (0: none) escaped. Returns the bytes written, at most 10; *ret_used: the bytes read. */
+/* Spell one character, and `quote` (0: none) escaped. Returns the bytes written, at most 10;
+ * *ret_used: the bytes read. */
 static size_t spell(char *out, const uint8_t *p, size_t bytes, char quote, size_t *ret_used)
 {
 	static const char hex[] = "0123456789abcdef";

@@ -6,9 +6,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Printable UTF-8 is copied; everything else (C0, C1, DEL, bidi controls, invisible characters, invalid UTF-8) becomes \xNN,
- * \uNNNN or \UNNNNNNNN, as a shell's $'...' spells them; the text is cut with "..." when it does not fit. A backslash is
- * copied, so escaping twice changes nothing, and every printer may escape. Returns out, terminated. */
+/* Printable UTF-8 is copied; everything else (C0, C1, DEL, bidi controls, invisible characters,
+ * invalid UTF-8) becomes \xNN, \uNNNN or \UNNNNNNNN, as a shell's $'...' spells them; the text is
+ * cut with "..." when it does not fit. A backslash is copied, so escaping twice changes nothing,
+ * and every printer may escape. Returns out, terminated. */
 char *shmeta__escape(char *out, size_t capacity, const void *text, size_t bytes);
 
 static inline char *shmeta__escape_line(char *out, size_t capacity, const char *line)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * FNV-1a, for fingerprints that are kept and compared later: its values do not change. Chained: the last result is the next
- * call's hash. (Tables in memory and checksums use XXH3, where the bytes are many.) */
+ * FNV-1a, for fingerprints that are kept and compared later: its values do not change. Chained: the
+ * last result is the next call's hash. (Tables in memory and checksums use XXH3, where the bytes
+ * are many.) */
 #ifndef SHMETA_BASE_HASH_H
 #define SHMETA_BASE_HASH_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A set of 64-bit hashes of keys that were seen. Zeroed is empty; keyset_free() gives its memory back. */
+ * A set of 64-bit hashes of keys that were seen. Zeroed is empty; keyset_free() gives its memory
+ * back. */
 #ifndef SHMETA_BASE_KEYSET_H
 #define SHMETA_BASE_KEYSET_H
 

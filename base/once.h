@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading bytes that may change while they are read: pages of the map under a reader whose snapshot is not protected, and pages that
- * were damaged. A number from such a page that bounds another access is read once, and the number that was judged is the number
- * that is used: without the barriers below the compiler may load it a second time. */
+ * Reading bytes that may change while they are read: pages of the map under a reader whose snapshot
+ * is not protected, and pages that were damaged. A number from such a page that bounds another
+ * access is read once, and the number that was judged is the number that is used: without the
+ * barriers below the compiler may load it a second time. */
 #ifndef SHMETA_BASE_ONCE_H
 #define SHMETA_BASE_ONCE_H
 
@@ -19,7 +20,7 @@ static inline uint32_t shmeta__once32(uint32_t v)
 	__asm__("" : "+r"(v));
 	return v;
 }
-/* A copy that later uses cannot look behind. */
+/* Copy; the compiler cannot read the original again. */
 static inline void shmeta__copy_once(void *to, const void *from, size_t bytes)
 {
 	memcpy(to, from, bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a row may hold. Every entrance (engines, the wire, the writer before it stores) judges by these functions. */
+ * The limits of rows. Engines, the wire and the writer all check with these functions. */
 #include "base/row_limits.h"
 
 #include <stdbool.h>
@@ -12,8 +12,9 @@
 
 #define EACH_BYTE(b) (0x0101010101010101u * (uint64_t)(b))
 
-/* Whether each of eight bytes is plain ASCII: not NUL and, with !controls, no other control either. A byte above 0x7f says no, and so
- * may the neighbour of one that does: what is refused here is then looked at one by one. */
+/* 1: all of eight bytes are ASCII without NUL and, with !controls, without other control
+ * characters. 0 may be wrong for the neighbour of a byte that fails; the caller then checks byte by
+ * byte. */
 static bool eight_plain(uint64_t word, bool controls)
 {
 	uint64_t least = controls ? 1 : 0x20;
@@ -24,7 +25,8 @@ static bool eight_plain(uint64_t word, bool controls)
 	return (bad & EACH_BYTE(0x80)) == 0;
 }
 
-/* Nearly every name and key is plain ASCII: eight bytes at a time, the last eight overlapping those before. */
+/* Nearly every name and key is plain ASCII: eight bytes at a time, the last eight overlapping those
+ * before. */
 static bool is_plain(const uint8_t *p, size_t bytes, bool controls)
 {
 	uint64_t word;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading and checking string maps. They may lie in a page of the store, so their lengths are read once. */
+ * Reading and checking string maps. They may lie in a page of the store, so their lengths are read
+ * once. */
 #include "base/string_map.h"
 
 #include <string.h>

@@ -5,6 +5,7 @@
 
 #include "include/shmeta.h"
 
-/* Is it a string map (shmeta.h) with ascending keys, of at most SHMETA_MAP_MAX bytes? NULL, or what is wrong. */
+/* Is it a string map (shmeta.h) with ascending keys, of at most SHMETA_MAP_MAX bytes? NULL, or what
+ * is wrong. */
 const char *shmeta__map_error(const struct shmeta_map *map);
 #endif

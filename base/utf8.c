@@ -46,7 +46,8 @@ bool shmeta__utf8_valid(const void *text, size_t bytes)
 	uint32_t point;
 	size_t at = 0, n;
 
-	/* Nearly every name and key is ASCII: eight bytes at a time, the last eight overlapping those before. */
+	/* Nearly every name and key is ASCII: eight bytes at a time, the last eight overlapping
+	 * those before. */
 	if (bytes >= 8) {
 		for (; at + 8 <= bytes; at += 8)
 			high |= eight(p + at);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * UTF-8: the one decoder, for text from the source, from clients and from pages of the store. Total on any bytes. */
+ * UTF-8: the one decoder, for text from the source, from clients and from pages of the store. Total
+ * on any bytes. */
 #ifndef SHMETA_BASE_UTF8_H
 #define SHMETA_BASE_UTF8_H
 
@@ -7,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The length of the character at p; 0 when none begins there: no overlong forms, no surrogates, at most U+10FFFF. */
+/* The length of the character at p; 0 when none begins there: no overlong forms, no surrogates, at
+ * most U+10FFFF. */
 size_t shmeta__utf8_decode(const uint8_t *p, size_t bytes, uint32_t *ret_point);
 bool shmeta__utf8_valid(const void *text, size_t bytes);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Readers as callers have them: making one, and freeing it with all that lookups hold of it. On top of the other modules. */
+ * Readers as callers have them: making one, and freeing it with all that lookups hold of it. On top
+ * of the other modules. */
 #include <stdlib.h>
 
 #include "reader/lookup/lookup.h"
@@ -57,8 +58,8 @@ void shmeta_reader_free(struct shmeta_reader *r)
 
 	if (r == NULL)
 		return;
-	/* In a forked child: what was inherited is left alone, see shmeta_close(). A registration or a core that only this reader still
-	 * held has its connections closed here. */
+	/* In a forked child: what was inherited is left alone, see shmeta_close(). A registration
+	 * or a core that only this reader still held has its connections closed here. */
 	if (shmeta_peek(r->fork_word) != r->token) {
 		shmeta__membership_close(r->membership);
 		shmeta__core_close_inherited(r->core);
@@ -66,7 +67,7 @@ void shmeta_reader_free(struct shmeta_reader *r)
 		return;
 	}
 	instance = r->instance;
-	/* They are their owners', who may close them later. */
+	/* Handles and iterators belong to the caller, who may close them later. */
 	while (r->iters != NULL)
 		shmeta__iter_detach(r->iters);
 	while (r->handles != NULL)

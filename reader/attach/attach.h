@@ -2,16 +2,19 @@
  * attach/: how a process comes to an instance, and what it holds of it.
  *
  *   struct shmeta          one shmeta_open(): tenant, options, last error; owns a reference to a core
- *     struct core          one instance directory, shared by every open of it in the process: the board's mapping, the current
- *                          generation, the registration, one idle connection
+ *     struct core          one instance directory, shared by every open of it in the process: the
+ *                          board's mapping, the current generation, the registration, one idle
+ *                          connection
  *       struct env         one mapped generation: its data.mdb and its generation page
- *       struct membership  one registration page, and the connection whose being open is its sign of life
+ *       struct membership  one registration page, and the connection that proves the reader alive
  *
- * Layers, bottom up: clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c, fork.c; instance.c.
+ * Layers, bottom up: clock.c, relax.c, denied.c, socket.c; env.c, registration.c; core.c, fork.c;
+ * instance.c.
  *
- * Locks: core->lock is held while files are opened; shmeta_begin() only tries it, and goes on with what it has when another thread
- * holds it. All others (of the registry of cores, of an instance, of its last error, of the idle connection) are held for a few
- * loads and stores and never over a system call. So nothing between shmeta_begin() and shmeta_end() waits for another thread. */
+ * Locks: core->lock is held while files are opened; shmeta_begin() only tries it, and goes on with
+ * what it has when another thread holds it. All others (of the registry of cores, of an instance,
+ * of its last error, of the idle connection) are held for a few loads and stores and never over a
+ * system call. So nothing between shmeta_begin() and shmeta_end() waits for another thread. */
 #ifndef SHMETA_READER_ATTACH_ATTACH_H
 #define SHMETA_READER_ATTACH_ATTACH_H
 
@@ -38,34 +41,39 @@ uint64_t shmeta__monotonic_ns(void);
 uint64_t shmeta__deadline_of(uint32_t timeout_ms); /* CLOCK_MONOTONIC */
 uint32_t shmeta__left_ms(uint64_t deadline_ns);    /* at least 1: 0 stands for no deadline */
 
-/* A stamp that is further ahead than clocks of one machine differ by is one of another time namespace, or damaged. */
+/* Clocks of one machine differ by less. A stamp that is further ahead comes from another time
+ * namespace, or is damaged. */
 #define AHEAD_NS (1000 * MILLION)
 
-/* How long ago it was; UINT64_MAX: it is ahead, and no age. */
+/* Time passed since then; UINT64_MAX when then lies ahead, so that there is no age. */
 static inline uint64_t shmeta__age(uint64_t now, uint64_t then)
 {
 	return likely(now >= then) ? now - then : then - now > AHEAD_NS ? UINT64_MAX : 0;
 }
 
-/* From CLOCK_MONOTONIC to CLOCK_BOOTTIME, as the writer said, at least what this process finds: a machine that has slept since the writer
- * said so is further on. */
+/* The offset from CLOCK_MONOTONIC to CLOCK_BOOTTIME: the writer's, or this process's when that is
+ * larger, because the machine has slept since the writer stored its own. */
 int64_t shmeta__boot_offset_at_least(int64_t said);
 /* The writer's CLOCK_BOOTTIME, now. */
 uint64_t shmeta__board_now_ns(const struct shmeta_board *board);
 struct core;
-/* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by suspends. */
+/* CLOCK_BOOTTIME as the writer's stamps count it: never ahead of it, as the offset only grows, by
+ * suspends. */
 uint64_t shmeta__writer_now_ns(const struct core *core);
 /* ---- pausing (relax.c) ---- */
 
-/* Pause for some nanoseconds, the longer the more tries there were; at most a microsecond or two. */
+/* Pause for some nanoseconds, the longer the more tries there were; at most a microsecond or
+ * two. */
 void shmeta__relax(unsigned tries);
 /* ---- sockets and descriptors (socket.c) ---- */
 
-/* Sockets of the writer. CLOEXEC, non-blocking, peer checked. until_ns (shmeta__monotonic_ns()): how long to wait while its backlog is
- * full; 0: not at all. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY (it is still full). */
+/* Sockets of the writer. CLOEXEC, non-blocking, peer checked. until_ns (shmeta__monotonic_ns()):
+ * how long to wait while its backlog is full; 0: not at all. ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY
+ * (it is still full). */
 enum shmeta_status shmeta__control_connect(const struct core *core, uint64_t until_ns, int *ret_fd,
                                            struct shmeta_err *err);
-/* The descriptor is still the one that was noted: nobody closed it under us and reused its number. */
+/* 1: the descriptor is still the one that was noted. The host may have closed it, and its number
+ * may be in use again. */
 void shmeta__fd_note(int fd, uint64_t *ret_dev, uint64_t *ret_ino);
 int shmeta__fd_is(int fd, uint64_t dev, uint64_t ino);
 
@@ -102,13 +110,14 @@ enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, 
                                     struct shmeta_err *err);
 struct env *shmeta__env_ref(struct env *env);
 void shmeta__env_unref(struct env *env); /* accepts NULL */
-/* Make the view show commit txn, the newest or the one before it. ERR_CORRUPT: no meta page shows it; while it is being replaced by a
- * later one that is no damage. */
+/* Make the view show commit txn, the newest or the one before it. ERR_CORRUPT: no meta page shows
+ * it; while it is being replaced by a later one that is no damage. */
 enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct view *ret, struct shmeta_err *err);
 /* OK, ABSENT, ERR_CORRUPT. */
 enum shmeta_status shmeta__view_get(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
                                     const void **ret_value, size_t *ret_bytes);
-/* The first entry at or behind key (key NULL: the one behind place), of a database whose values are not sealed. OK, END, ERR_CORRUPT. */
+/* The first entry at or behind key (key NULL: the one behind place), of a database whose values are
+ * not sealed. OK, END, ERR_CORRUPT. */
 enum shmeta_status shmeta__view_walk(struct view *view, enum shmeta_db db, const void *key, size_t key_bytes,
                                      struct shmeta__tree_place *place, struct shmeta__tree_entry *ret);
 
@@ -125,22 +134,25 @@ struct membership {
 	uint64_t taken[SHMETA_SLOTS_MAX / 64]; /* bits are set under core->lock, cleared without */
 };
 
-/* Under core->lock. Move the registration on by at most one step that does not block; now_ns: any monotonic clock. */
+/* Under core->lock. Advance the registration by at most one step; does not block. now_ns: any
+ * monotonic clock. */
 void shmeta__registration_step(struct core *core, uint64_t now_ns);
-/* Under core->lock. The current one, referenced, with a slot of it; NULL when there is none to be had. */
+/* Under core->lock. Take a slot of the current registration page: the page, referenced; NULL when
+ * no slot is free. */
 struct membership *shmeta__registration_join(struct core *core, uint32_t *ret_slot);
 /* Gives the slot back and unrefs. */
 void shmeta__registration_leave(struct membership *membership, struct shmeta_slot *slot);
 void shmeta__membership_unref(struct membership *membership); /* accepts NULL */
-/* Under core->lock: forget what is current and what is under way. */
+/* Under core->lock: drop the current registration and the pending one. */
 void shmeta__registration_drop(struct core *core);
-/* In a forked child, without a lock: close the copies of descriptors, so that the writer sees the parent's death when it comes. */
+/* In a forked child, without a lock: close the copies of descriptors, so that the writer sees the
+ * parent's death when it comes. */
 void shmeta__membership_close(struct membership *membership); /* accepts NULL */
 void shmeta__registration_close(struct core *core);
 
 /* ---- one instance directory (core.c) ---- */
 
-/* A connection for requests that nobody uses; fd -1: none. */
+/* An idle connection for requests; fd -1: none. */
 struct idle_connection {
 	int fd;
 	uint64_t dev, ino;
@@ -179,8 +191,8 @@ struct core *shmeta__core_ref(struct core *core, uint32_t threads);
 void shmeta__core_forget_all(void);
 /* In a forked child: close the copies of its descriptors. */
 void shmeta__core_close_inherited(struct core *core);
-/* The current generation, referenced. wait: 0: ERR_BUSY instead of waiting for another thread that is opening it. UNKNOWN when
- * nothing was published. */
+/* The current generation, referenced. wait: 0: ERR_BUSY instead of waiting for another thread that
+ * is opening it. UNKNOWN when nothing was published. */
 enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err);
 /* 1: the board's path now leads to another file. */
 int shmeta__core_was_replaced(const struct core *core);
@@ -190,8 +202,8 @@ void shmeta__cache_return(struct core *core, uint32_t bytes);
 
 /* ---- fork (fork.c) ---- */
 
-/* *word equals *token in the process that called this, and in none that it forks. forget(): called once in a child, before its
- * first token is given out. */
+/* *word equals *token in the process that called this, and in none that it forks. forget(): called
+ * once in a child, before its first token is given out. */
 enum shmeta_status shmeta__fork_token(void (*forget)(void), const uint64_t **ret_word, uint64_t *ret_token,
                                       struct shmeta_err *err);
 
@@ -221,7 +233,8 @@ struct shmeta {
 	struct shmeta_err err; /* under err_lock */
 };
 
-/* What the fork word of a handle or iterator points at once its reader was freed: equals no token of 0. */
+/* What the fork word of a handle or iterator points at once its reader was freed: equals no token
+ * of 0. */
 extern const uint64_t shmeta__detached_word;
 
 static inline int shmeta__forked(const struct shmeta *instance)
@@ -233,11 +246,12 @@ enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct s
 /* Requests to the writer name a tenant: OK, or ERR_INVALID_ARGUMENT when there can be none such. */
 enum shmeta_status shmeta__instance_tenant(const struct shmeta *instance, struct shmeta_err *err);
 struct core *shmeta__instance_core(struct shmeta *instance); /* referenced; shmeta__core_unref(core, 0) */
-/* The path of the board of `from` leads elsewhere: open what is there now, and have the readers follow at their next begin. The
- * instance's core, referenced, as above; `from` when that cannot be opened: the last error says why. */
+/* The path of the board of `from` leads elsewhere: open what is there now, and have the readers
+ * follow at their next begin. The instance's core, referenced, as above; `from` when that cannot be
+ * opened: the last error says why. */
 struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from);
-/* The core that shows what a writer answered who was asked through this one, whose reference it takes over. ERR_WRITER_AWAY, and NULL:
- * it cannot be opened. */
+/* The core that shows what a writer answered who was asked through this one, whose reference it
+ * takes over. ERR_WRITER_AWAY, and NULL: it cannot be opened. */
 enum shmeta_status shmeta__instance_answered(struct shmeta *instance, struct core **core, struct shmeta_err *err);
 void shmeta__instance_add(struct shmeta *instance, struct attached *reader,
                           const struct core *core);                             /* core: it reads from */

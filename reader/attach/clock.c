@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Clocks: deadlines by CLOCK_MONOTONIC, and the writer's CLOCK_BOOTTIME as far as this process can tell. */
+ * Clocks: deadlines by CLOCK_MONOTONIC, and the writer's CLOCK_BOOTTIME as far as this process can
+ * tell. */
 #include "reader/attach/attach.h"
 
 #include <time.h>
@@ -43,6 +44,7 @@ uint64_t shmeta__writer_now_ns(const struct core *core)
 {
 	uint64_t now = shmeta__board_now_ns(core->board), beat = shmeta_observe(&core->board->heartbeat_ns);
 
-	/* Where this process's clock is behind, the writer's last turn is the best that is known of its clock. */
+	/* If this process's clock is behind, the heartbeat is the best known value of the writer's
+	 * clock. */
 	return now > beat ? now : beat;
 }

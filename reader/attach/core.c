@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One instance directory as this process sees it. Every open of the same board shares one core: one board mapping, one LMDB
- * environment per generation, one registration. Found by the board's device and inode, so that two paths to it are one. */
+ * One instance directory as this process sees it. Every open of the same board shares one core: one
+ * board mapping, one LMDB environment per generation, one registration. Found by the board's device
+ * and inode, so that two paths to it are one. */
 #include "reader/attach/attach.h"
 
 #include <errno.h>
@@ -27,7 +28,8 @@ void shmeta__core_forget_all(void)
 	cores = NULL;
 }
 
-/* Whoever owns a link to the directory can have it lead elsewhere tomorrow. A slash behind its name would have the kernel follow it. */
+/* The owner of a symbolic link to the directory can redirect it at any time. Strip trailing
+ * slashes: with one, lstat() would follow the link. */
 static enum shmeta_status judge_link(const char *directory, const struct stat *dir, struct shmeta_err *err)
 {
 	size_t bytes = strlen(directory);
@@ -49,8 +51,8 @@ static enum shmeta_status judge_link(const char *directory, const struct stat *d
 	return status;
 }
 
-/* Nobody but its owner may be able to put files into the directory: what is mapped from it is believed. A group that may write
- * there can take files away, but those that it puts in their place have another owner. */
+/* Readers trust what they map from the directory, so only its owner may create files in it. A group
+ * with write permission can remove files, but files that it creates have another owner. */
 static enum shmeta_status judge_directory(const char *directory, const struct stat *dir, const struct stat *board,
                                           struct shmeta_err *err)
 {
@@ -78,7 +80,7 @@ static enum shmeta_status open_denied(const char *directory, struct shmeta_err *
 	char *path = NULL;
 	struct stat st;
 
-	/* Where even looking is denied it is the directory that is closed. */
+	/* If stat() fails too, the directory itself denies access. */
 	if (asprintf(&path, "%s/board", directory) < 0)
 		path = NULL;
 	status = shmeta__permission_error(err, path != NULL && stat(path, &st) == 0 ? path : directory,
@@ -159,7 +161,7 @@ static void core_free(struct core *core)
 	free(core);
 }
 
-/* What was judged is what later opens find at the path. */
+/* The path still leads to the directory that was checked. */
 static enum shmeta_status same_directory(int dir, const char *path, struct shmeta_err *err)
 {
 	struct stat judged, there;
@@ -238,7 +240,7 @@ static enum shmeta_status core_find(int dir, const char *directory, const char *
 		return status;
 	core = registered_core(&st);
 	if (core == NULL) {
-		/* Made without the lock: only the registry's links are under it. */
+		/* Created without the lock, which covers only the registry's links. */
 		status = core_new(dir, directory, &st, agent, &made, err);
 		if (status != SHMETA_OK)
 			return status;
@@ -303,7 +305,8 @@ void shmeta__core_unref(struct core *core, uint32_t threads)
 	core_free(core);
 }
 
-/* Under core->lock. The board may move on while its generation is being opened; then that directory may be gone. */
+/* Under core->lock. The board may move on while its generation is being opened; then that directory
+ * may be gone. */
 static enum shmeta_status open_current(struct core *core, struct env **ret, struct shmeta_err *err)
 {
 	enum shmeta_status status = SHMETA_UNKNOWN;
@@ -319,7 +322,8 @@ static enum shmeta_status open_current(struct core *core, struct env **ret, stru
 		if (status == SHMETA_OK || shmeta_observe(&core->board->generation) == generation)
 			break;
 	}
-	/* The board speaks of it and it is not there: that is no matter of a writer that never ran. */
+	/* The board names a generation that does not exist: report a missing store, not a writer
+	 * that never ran. */
 	if (status == SHMETA_ERR_NOT_RUNNING) {
 		status = err->code = SHMETA_ERR_SYSTEM;
 		(void)shmeta_fail_prefix(err, "the current store is missing");
@@ -336,7 +340,8 @@ enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **re
 		(void)pthread_mutex_lock(&core->lock);
 	else if (pthread_mutex_trylock(&core->lock) != 0)
 		return SHMETA_ERR_BUSY;
-	/* A retired generation may still be the current one: it is retired before its successor is published when that fails. */
+	/* A retired generation may still be the current one: it is retired before its successor is
+	 * published when that fails. */
 	if (core->env == NULL ||
 	    (shmeta_observe(&core->env->gen->retired) != 0 && /* PAIR 4: new generation before retirement */
 	     shmeta_observe(&core->board->generation) != core->env->generation)) {
@@ -357,7 +362,7 @@ int shmeta__core_was_replaced(const struct core *core)
 	int dir = open(core->directory, O_PATH | O_DIRECTORY | O_CLOEXEC), replaced;
 	struct stat st;
 
-	/* A directory that is gone is not replaced: what is mapped is all there is. */
+	/* A directory that was removed was not replaced: readers keep what they have mapped. */
 	if (dir < 0)
 		return 0;
 	replaced = fstatat(dir, "board", &st, 0) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sentences about files that this process may not open. */
+ * Error texts about files that this process may not open. */
 #include "reader/attach/attach.h"
 
 #include <errno.h>
@@ -12,7 +12,8 @@
 
 enum { GROUP_BYTES = 4096 };
 
-/* The name of a group from /etc/group, without the name service's modules, which may do anything in a host process. */
+/* The name of a group from /etc/group, without the name service's modules, which may do anything in
+ * a host process. */
 static int group_name(gid_t gid, char *out, size_t bytes)
 {
 	char *text = malloc(GROUP_BYTES + 1), want[16];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One mapped generation: its data.mdb and its generation page. After env_open() no descriptor is needed, and none is kept. */
+ * One mapped generation: its data.mdb and its generation page. After env_open() no descriptor is
+ * needed, and none is kept. */
 #include "reader/attach/attach.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@
 enum { BEGINS_MAX = 400, SURVEYS_MAX = 3 };
 static const uint64_t SURVEY_NS = 10 * MILLION;
 
-/* A file that readers believe must be its writer's alone. */
+/* Readers trust the file, so only its writer may be able to change it. */
 static enum shmeta_status trusted(const struct stat *st, uid_t owner, const char *name, struct shmeta_err *err)
 {
 	if (!S_ISREG(st->st_mode))
@@ -79,7 +80,7 @@ static enum shmeta_status map_page(struct env *env, const char *store, uid_t own
 	return status;
 }
 
-/* Found once a commit. NULL: the tree of databases is damaged. */
+/* Looked up once per commit. NULL: the tree of databases is damaged. */
 static inline const struct shmeta__tree *tree_of(struct view *view, enum shmeta_db db)
 {
 	if (unlikely((view->opened >> db & 1) == 0)) {
@@ -128,7 +129,7 @@ static enum shmeta_status read_format(struct env *env, struct view *view, struct
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT, "meta: the format record is damaged");
 	shmeta__copy_once(&format, value, sizeof format);
 	env->lineage = format.created_at_ns ^ format.fingerprint;
-	/* CLOCK_BOOTTIME stamps of another boot look like ages, and are none. */
+	/* CLOCK_BOOTTIME stamps of another boot cannot be compared with this boot's clock. */
 	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		got = read(fd, boot, sizeof boot - 1);
@@ -179,8 +180,8 @@ static enum shmeta_status look_at_databases(struct env *env, struct view *view, 
 	return status;
 }
 
-/* What is looked up once, in the newest commit, without a pin: again while the writer is at it, and when it took so long that pages may
- * have been recycled meanwhile. */
+/* Read the format and the sentinels in the newest commit, without a pin: try again when the writer
+ * committed meanwhile, or when it took so long that pages may have been recycled. */
 static enum shmeta_status survey(struct env *env, uint64_t file_bytes, const char *store, struct shmeta_err *err)
 {
 	uint64_t limit_ns = env->grace_half_ns > SURVEY_NS ? env->grace_half_ns : SURVEY_NS;

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long an open waits for the writer to answer its registration. A writer that is stopped costs each open this much. */
+/* How long an open waits for the writer to answer its registration. A writer that is stopped costs
+ * each open this much. */
 static const uint64_t REGISTER_WITHIN_NS = 200 * MILLION;
 static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
 
@@ -104,7 +105,8 @@ static void wait_for_registration(struct core *core)
 		shmeta__registration_step(core, now);
 		fd = core->pending_fd;
 		(void)pthread_mutex_unlock(&core->lock);
-		/* Nobody listens, or the answer was a refusal: readers go by grace rules and try again. */
+		/* Nobody listens, or the writer refused: readers follow the grace rules and try
+		 * again. */
 		if (fd < 0)
 			return;
 		(void)poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1,
@@ -139,7 +141,7 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 	(void)pthread_mutex_init(&instance->lock, NULL);
 	(void)pthread_mutex_init(&instance->err_lock, NULL);
 	instance->tenant_bytes = strnlen(tenant, SHMETA_TENANT_MAX + 1);
-	/* Such a tenant has nothing, as one that merely does not exist. */
+	/* An invalid tenant has no data, like one that does not exist. */
 	if (shmeta__name_error(tenant, instance->tenant_bytes, SHMETA_TENANT_MAX) != NULL) {
 		instance->no_tenant = 1;
 		instance->tenant_bytes = 0;
@@ -180,7 +182,8 @@ enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shme
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = open_instance(o, &instance, &err);
 	if (status == SHMETA_OK) {
-		/* That the store can be mapped is said now rather than at the first begin; that there is none yet is no error. */
+		/* Report a store that cannot be mapped now, not at the first begin. A store that
+		 * does not exist yet is no error. */
 		status = shmeta__core_env(instance->core, 1, &env, &err);
 		shmeta__env_unref(env);
 		if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
@@ -189,7 +192,7 @@ enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shme
 			shmeta_close(instance);
 	}
 	if (status != SHMETA_OK) {
-		/* A caller of an older header has no error field where this one has it. */
+		/* A caller built with an older header has no error field at this offset. */
 		if (o->size >= sizeof *o && o->error != NULL && o->error_bytes != 0)
 			(void)snprintf(o->error, o->error_bytes, "%s", err.text);
 		return status;
@@ -220,10 +223,11 @@ void shmeta__instance_unref(struct shmeta *instance)
 	instance_free(instance);
 }
 
-/* In a child of the process that opened it only the handle itself goes: the registration page was not inherited and something
- * else may lie there; locks may be held by threads that the child does not have; the environment's memory may have been in the
- * middle of a change. What stays behind is a mapping of pages that are shared anyway, and goes with exec or exit. The copies of
- * connections are closed, so that the writer sees the parent's death when it comes. */
+/* A forked child frees only the handle itself: the registration page was not inherited, and
+ * something else may be mapped at its address; threads that the child does not have may hold the
+ * locks; memory may have been in the middle of a change. The mappings stay; their pages are shared
+ * anyway, and exec or exit removes them. Copies of connections are closed, so that the writer
+ * notices when the parent dies. */
 void shmeta_close(struct shmeta *instance)
 {
 	if (instance == NULL)
@@ -251,10 +255,10 @@ struct core *shmeta__instance_follow(struct shmeta *instance, struct core *from)
 	struct core *found = NULL, *unused = NULL, *now;
 	struct shmeta_err err = {0};
 
-	/* Files are opened without the lock. Two threads that follow at once find the same core. */
+	/* Open files without the lock. Two threads that do this at once find the same core. */
 	if (shmeta__core_open(from->directory, instance->agent, instance->threads, &found, &err) != SHMETA_OK)
 		(void)shmeta__instance_fail(instance, &err);
-	/* A name in a directory such as /dev/shm that became free is anybody's to take. */
+	/* In a directory such as /dev/shm anybody can take a name that became free. */
 	if (found != NULL && found->owner != from->owner && found->owner != 0) {
 		(void)shmeta_fail(&err, SHMETA_ERR_PERMISSION,
 		                  "%s: was made anew by user %u, it was one of user %u before: not followed; open it "

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Becoming one of the writer's registered readers: a connection, and a page of slots that both sides map.
+ * Becoming one of the writer's registered readers: a connection, and a page of slots that both
+ * sides map.
  *
  *   (nothing) --connect, REGISTER--> pending --REGISTERED + memfd--> member
  *       ^                              |                              |
- *       +--------- back-off -----------+-- no answer, refused         | page revoked, or another writer that does not
- *       +-------------------------------------------------------------+ hold our connection
+ *       +--------- back-off -----------+-- no answer, refused         | page revoked, or a new writer
+ *       +-------------------------------------------------------------+ without our connection
  *
- * Each step is a few system calls that do not block; lookups never wait for it, they go by grace rules meanwhile. */
+ * Each step is a few system calls that do not block. Lookups never wait for it; until then they
+ * follow the grace rules. */
 #include "reader/attach/attach.h"
 
 #include <errno.h>
@@ -94,7 +96,8 @@ static void back_off(struct core *core, uint64_t now_ns)
 	back_off_to(core, now_ns, BACKOFF_LAST_NS);
 }
 
-/* The writer that answers must be the one that owns the board, or root. A socket that systemd made for it counts as root's. */
+/* The writer that answers must be the one that owns the board, or root. A socket that systemd made
+ * for it counts as root's. */
 static void send_register(struct core *core, uint64_t now_ns)
 {
 	struct shmeta_frame_register frame = {
@@ -147,7 +150,8 @@ static int received_fd(struct msghdr *message)
 	return fd;
 }
 
-/* A page that can shrink under us would kill the process on its next touch; a page that says other than the frame is no page. */
+/* Accept only a page that is sealed against shrinking (a shorter one would kill the process at its
+ * next access) and that agrees with the frame. */
 static struct membership *map_page(int memfd, const struct shmeta_frame_registered *frame)
 {
 	uint64_t bytes = shmeta__slots_bytes(frame->slot_count);
@@ -246,7 +250,8 @@ static void receive_answer(struct core *core, uint64_t now_ns)
 		become_member(core, m);
 }
 
-/* A writer of another epoch: it holds our connection (the service manager kept it), or it does not know us. */
+/* The writer was restarted. Either the service manager kept our connection for it, or it does not
+ * know us. */
 static void check_epoch(struct core *core)
 {
 	struct membership *m = core->membership;

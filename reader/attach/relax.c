@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Pausing between two tries. A file of its own, so that a test program can put its own pause in place of this one. */
+ * Pausing between two tries. A file of its own, so that a test program can put its own pause in
+ * place of this one. */
 #include "reader/attach/attach.h"
 
 void shmeta__relax(unsigned tries)

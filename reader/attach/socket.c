@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The writer's socket: connecting, judging who listens there, and telling a descriptor of ours from one that took its number. */
+ * The writer's socket: connecting, judging who listens there, and telling a descriptor of ours from
+ * one that took its number. */
 #include "reader/attach/attach.h"
 
 #include <errno.h>
@@ -52,14 +53,15 @@ static enum shmeta_status connect_failed(const struct core *core, int error, str
 	}
 }
 
-/* Waits in the kernel's own queue, in which everybody has its turn, while the backlog is full. until_ns 0: not at all. -1: errno. */
+/* connect(), waiting in the kernel's queue, which is fair, while the backlog is full. until_ns 0:
+ * do not wait. -1: errno. */
 static int connect_until(int fd, const struct sockaddr_un *address, uint64_t until_ns)
 {
 	int rc;
 
 	do {
 		uint64_t now = shmeta__monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
-		/* No time would mean without end. */
+		/* A timeout of zero would mean no timeout. */
 		struct timeval patience = {(time_t)(left / 1000000000u), (long)(left % 1000000000u / 1000u) + 1};
 
 		if (until_ns != 0 && (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
@@ -93,7 +95,8 @@ enum shmeta_status shmeta__control_connect(const struct core *core, uint64_t unt
 		(void)close(fd);
 		return connect_failed(core, error, err);
 	}
-	/* Who called listen(): the owner of the board, or root (systemd's sockets). Anybody else sits there in its place. */
+	/* The peer is who called listen(): it must be the owner of the board, or root (systemd's
+	 * sockets). */
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0 ||
 	    (peer.uid != core->owner && peer.uid != 0)) {
 		(void)close(fd);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The public half of the client: who drives the connection, who waits, and when callbacks run.
  *
- * There is no thread of our own, so whoever waits drives. Of the threads in shmeta_write() one at a time polls the descriptor, without
- * the lock, and receives for all of them; the others send for themselves and wait on a condition of their own. Whoever leaves while
- * nobody polls wakes one that waits, and that one drives on. While a thread polls, it alone receives and closes the descriptor. */
+ * There is no thread of our own, so whoever waits drives. Of the threads in shmeta_write() one at a
+ * time polls the descriptor, without the lock, and receives for all of them; the others send for
+ * themselves and wait on a condition of their own. Whoever leaves while nobody polls wakes one that
+ * waits, and that one drives on. While a thread polls, it alone receives and closes the
+ * descriptor. */
 #include "reader/client/client.h"
 
 #include <poll.h>
@@ -81,7 +83,8 @@ static bool is_forked(const struct shmeta_client *c)
 	return shmeta_peek(c->fork_word) != c->token;
 }
 
-/* Callbacks run without the lock, each call taken off the list first: so each runs once, whoever else is delivering. */
+/* Callbacks run without the lock, each call taken off the list first: so each runs once, whoever
+ * else is delivering. */
 static void deliver(struct shmeta_client *c)
 {
 	struct call *call;
@@ -135,7 +138,7 @@ static struct timespec timespec_of(uint64_t ns)
 	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 }
 
-/* Without the lock meanwhile. Woken early, the caller looks again. */
+/* Releases the lock while it polls. May return early; the caller checks again. */
 static void poll_until(struct shmeta_client *c, uint64_t until_ns)
 {
 	struct pollfd p = {.fd = c->fd, .events = shmeta__link_events(c)};
@@ -176,7 +179,7 @@ static void wait_answered(struct shmeta_client *c, struct call *call)
 	}
 }
 
-/* Nobody polls: one of those that wait is to. */
+/* When no thread polls, wake one that waits, so that it does. */
 static void hand_over(struct shmeta_client *c)
 {
 	if (c->polling)
@@ -203,7 +206,7 @@ static enum shmeta_status wait_init(pthread_cond_t *cond, struct shmeta_err *err
 	return rc == 0 ? SHMETA_OK : shmeta_fail_errno(err, rc, "a condition to wait on");
 }
 
-/* The sentence for shmeta_last_error(): the first operation's that shares the call's status. */
+/* Set shmeta_last_error() to the text of the first operation that has the call's status. */
 static enum shmeta_status tell(struct shmeta_client *c, const struct call *call)
 {
 	struct shmeta_err err = {0};
@@ -228,7 +231,7 @@ static size_t unit_max(struct shmeta_client *c)
 	return room;
 }
 
-/* Nothing was sent: every operation fares the same. */
+/* Nothing was sent: every operation gets the same result. */
 static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err, struct shmeta_result *results,
                                  size_t count)
 {

@@ -5,10 +5,12 @@
  *   client_link.c  the connection: HELLO, sending, receiving, losing it, reconnecting
  *   client_call.c  calls: operations encoded once, results put where they belong, how a call ends
  *
- * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the connection.
+ * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the
+ * connection.
  *
- * A call's operations are encoded when it is made and sent in as many frames as they need. What is known of each operation stands in
- * its struct op: so parts of a call may be answered, lost, or sent again, each by itself.
+ * A call's operations are encoded when it is made and sent in as many frames as they need. What is
+ * known of each operation stands in its struct op: so parts of a call may be answered, lost, or
+ * sent again, each by itself.
  *
  *   (queued) --sent--> SENT --answer--> DONE
  *      ^                 |
@@ -112,8 +114,8 @@ static const uint64_t NEVER = UINT64_MAX;
 
 /* ---- calls ---- */
 
-/* Encode. results NULL: it brings its own. unit_max: bytes of operations that one frame can carry. The sentence of what is wrong
- * goes to err. Takes no lock. */
+/* Encode operations into a new call. results NULL: the call allocates its own. unit_max: bytes of
+ * operations that one frame can carry. Errors go to err. Takes no lock. */
 enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
                                     struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
 void shmeta__call_free(struct call *call);
@@ -125,7 +127,7 @@ static inline size_t op_end(const struct call *call, size_t i)
 }
 /* Where the operations end that share a frame with operation i for certain. */
 size_t shmeta__unit_end(const struct call *call, size_t i);
-/* sentence "": that of the status. */
+/* sentence "": use the text of the status. */
 void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
 /* Give operations [from, to) that have no result this one. */
 void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
@@ -133,7 +135,7 @@ void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_
 enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame);
 /* Where the frame ends that began with operation i; 0: none did. */
 size_t shmeta__frame_end(const struct call *call, size_t i);
-/* Something of it may have been done without our knowing. */
+/* 1: the operation may have been done although no answer came. */
 bool shmeta__op_is_exposed(const struct op *op);
 
 /* All results are there; nobody will wait any longer. */
@@ -147,7 +149,8 @@ static inline void call_gone(struct shmeta_client *client, const struct call *ca
 
 /* ---- the connection ---- */
 
-/* Everything that can be done without waiting: reconnect, receive, send. Not while another thread polls. */
+/* Everything that can be done without waiting: reconnect, receive, send. Not while another thread
+ * polls. */
 void shmeta__link_step(struct shmeta_client *client, uint64_t now_ns);
 /* Send what can be sent. Also while another thread polls. */
 void shmeta__link_send(struct shmeta_client *client, uint64_t now_ns);

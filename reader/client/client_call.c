@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Calls: operations encoded once, results put where they belong, and what becomes of a call that is over. Nothing here knows of
- * sockets. */
+ * Calls: operations encoded once, results put where they belong, and what becomes of a call that is
+ * over. Nothing here knows of sockets. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +42,8 @@ static bool is_slice(const struct shmeta_op *op)
 	return op->type == SHMETA_OP_ADD_SLICE;
 }
 
-/* Sizes of everything, or the sentence. An object with its slices is one unit: it must fit one frame. */
+/* Sizes of everything, or the sentence. An object with its slices is one unit: it must fit one
+ * frame. */
 static enum shmeta_status measure(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
                                   size_t *ret_bytes, struct shmeta_err *err)
 {
@@ -148,8 +149,9 @@ size_t shmeta__unit_end(const struct call *call, size_t i)
 
 /* ---- results ---- */
 
-/* What the caller must know first of a call whose frames met with different fates: that something may have been done unseen, then
- * that something was not done, then that something is not shown yet. */
+/* What the caller must know first of a call whose frames met with different fates: that something
+ * may have been done unseen, then that something was not done, then that something is not shown
+ * yet. */
 static unsigned int gravity(enum shmeta_status status)
 {
 	switch (status) {

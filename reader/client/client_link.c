@@ -5,9 +5,10 @@
  *     ^                         |                   |
  *     +------- back-off --------+-------------------+  closed, not answered in time, not understood
  *
- * What was handed to the kernel and is not answered when the connection goes may have been done. It is sent again only where the
- * writer is sure to recognise it: it has a request id, and the writer that answers the next HELLO is of the same epoch. A frame goes
- * out whole or not at all (SOCK_SEQPACKET), so "handed over" is a matter of what sendmsg() answered. */
+ * What was handed to the kernel and is not answered when the connection goes may have been done. It
+ * is sent again only where the writer is sure to recognise it: it has a request id, and the writer
+ * that answers the next HELLO is of the same epoch. A frame goes out whole or not at all
+ * (SOCK_SEQPACKET), so "handed over" is a matter of what sendmsg() answered. */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -24,7 +25,8 @@ enum {
 	VERSION_NUMBER = SHMETA_VERSION_MAJOR << 16 | SHMETA_VERSION_MINOR << 8 | SHMETA_VERSION_PATCH,
 	FRAME_LEAST = 4096,    /* a writer that takes less is none */
 	RECEIVE_AT_ONCE = 256, /* frames, before others get the lock */
-	/* Answers that may be on their way: more than the writer keeps for a peer, and it takes us for one that does not read. */
+	/* Answers that may be on their way: more than the writer keeps for a peer, and it takes us
+	 * for one that does not read. */
 	ANSWERS_MAX = 128 << 10,
 	ID_COUNT_BITS = 11, /* a frame's id: the number of its first operation, then how many they are */
 	LOSSES_MAX = 8      /* sent again so often, an operation is what breaks the connection */
@@ -382,7 +384,8 @@ static bool waits(const struct op *op)
 	return (op->flags & (OP_SENT | OP_DONE)) == 0;
 }
 
-/* The operations [i, end) that go into the next frame: whole units, and so many that their results fit one, too. */
+/* The operations [i, end) that go into the next frame: whole units, and so many that their results
+ * fit one, too. */
 static size_t fill(const struct shmeta_client *c, const struct call *call, size_t i)
 {
 	size_t room = shmeta__link_room(c, c->frame_max), begin = call->ops[i].offset, end = i;

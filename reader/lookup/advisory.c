@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Agents, leases, committed offsets and groups: copies that are hints. Whoever decides on them asks the source first. */
+ * Advisory records: agents, leases, committed offsets and groups. Whoever decides by them asks the
+ * source first. */
 #include "reader/lookup/lookup.h"
 
 #include <stdlib.h>
@@ -7,9 +8,9 @@
 
 static const int64_t ALIVE_MS = 60000;
 
-/* Not there: ABSENT or UNKNOWN by the class, with its age. */
-static enum shmeta_status hint_absent(struct shmeta_reader *r, const struct missing *missing,
-                                      struct shmeta_freshness *ret_fresh)
+/* The answer for one that was not found: ABSENT or UNKNOWN by the class, with its age. */
+static enum shmeta_status advisory_absent(struct shmeta_reader *r, const struct missing *missing,
+                                          struct shmeta_freshness *ret_fresh)
 {
 	const struct known none = {0};
 	struct shmeta_freshness unused;
@@ -18,8 +19,8 @@ static enum shmeta_status hint_absent(struct shmeta_reader *r, const struct miss
 	return unless_quarantined(r, missing, absent_or_unknown(r, missing->cls, &none));
 }
 
-static void hint_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,
-                     struct shmeta_freshness *ret_fresh)
+static void advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,
+                         struct shmeta_freshness *ret_fresh)
 {
 	const struct known known = known_of(stamps);
 
@@ -27,13 +28,14 @@ static void hint_age(struct shmeta_reader *r, enum shmeta_class cls, const struc
 		lookup_age(r, cls, 1, &known, ret_fresh);
 }
 
-/* What a lookup of one answers, with its age: of what was found, or of knowing that it is not there. */
-static enum shmeta_status hint_answer(struct shmeta_reader *r, const struct missing *what, enum shmeta_status status,
-                                      const struct shmeta__stamps *stamps, struct shmeta_freshness *ret_fresh)
+/* The answer of a lookup, with its age: the record's, or the class's when it was not found. */
+static enum shmeta_status advisory_answer(struct shmeta_reader *r, const struct missing *what,
+                                          enum shmeta_status status, const struct shmeta__stamps *stamps,
+                                          struct shmeta_freshness *ret_fresh)
 {
 	if (status == SHMETA_OK)
-		hint_age(r, what->cls, stamps, ret_fresh);
-	return status == SHMETA_ABSENT ? hint_absent(r, what, ret_fresh) : status;
+		advisory_age(r, what->cls, stamps, ret_fresh);
+	return status == SHMETA_ABSENT ? advisory_absent(r, what, ret_fresh) : status;
 }
 
 /* ---- agents ---- */
@@ -65,10 +67,10 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
 	}
 	if (status == SHMETA_ABSENT && !name_exists(r, agent_id, agent_id_bytes))
 		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, hint_answer(r, &what, status, &stamps, ret_fresh));
+	return lookup_done(r, advisory_answer(r, &what, status, &stamps, ret_fresh));
 }
 
-/* A filter text that NULL leaves out. An empty one is a filter: it matches an empty field. */
+/* Copy a filter's text. NULL: no filter. An empty text is a filter that matches an empty field. */
 static int keep_filter(struct iter_filter *filter, const char *text)
 {
 	if (text == NULL)
@@ -87,10 +89,11 @@ static int passes(const struct iter_filter *filter, struct shmeta_str value)
 	       (filter->bytes == value.bytes && memcmp(filter->text, value.data, value.bytes) == 0);
 }
 
-/* A list that is empty because nothing was loaded is UNKNOWN; never: one that is always empty. Otherwise a new iterator over the tenant's entries. */
-static enum shmeta_status hint_list(struct shmeta_reader *r, enum shmeta_class cls, enum iter_kind kind,
-                                    enum shmeta_db db, int never, const char *first, const char *second, int64_t now_ms,
-                                    struct shmeta_iter **ret)
+/* A new iterator over the tenant's entries; UNKNOWN when nothing of the class was loaded. never:
+ * the list is always empty. */
+static enum shmeta_status advisory_list(struct shmeta_reader *r, enum shmeta_class cls, enum iter_kind kind,
+                                        enum shmeta_db db, int never, const char *first, const char *second,
+                                        int64_t now_ms, struct shmeta_iter **ret)
 {
 	const struct known none = {0};
 	struct shmeta_iter *iter;
@@ -122,7 +125,7 @@ enum shmeta_status shmeta_list_agents(struct shmeta_reader *r, const char *group
 {
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	return hint_list(r, SHMETA_CLASS_AGENT, ITER_AGENTS, SHMETA_DB_AGENTS, 0, group, zone, now_ms, ret);
+	return advisory_list(r, SHMETA_CLASS_AGENT, ITER_AGENTS, SHMETA_DB_AGENTS, 0, group, zone, now_ms, ret);
 }
 
 /* Younger than 60 s, strictly; a heartbeat from the future is young. */
@@ -156,7 +159,7 @@ enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_age
 		return list_done(iter->reader);
 	if (status == SHMETA_OK) {
 		*ret = agent;
-		hint_age(iter->reader, SHMETA_CLASS_AGENT, &stamps, ret_fresh);
+		advisory_age(iter->reader, SHMETA_CLASS_AGENT, &stamps, ret_fresh);
 	}
 	return lookup_done(iter->reader, status);
 }
@@ -167,7 +170,7 @@ enum shmeta_status shmeta_list_groups(struct shmeta_reader *r, struct shmeta_ite
 {
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	return hint_list(r, SHMETA_CLASS_OFFSET, ITER_GROUPS, SHMETA_DB_GROUPS, 0, NULL, NULL, 0, ret);
+	return advisory_list(r, SHMETA_CLASS_OFFSET, ITER_GROUPS, SHMETA_DB_GROUPS, 0, NULL, NULL, 0, ret);
 }
 
 enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
@@ -187,7 +190,7 @@ enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_gro
 	if (status == SHMETA_OK)
 		status = shmeta__group_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
 	if (status == SHMETA_OK)
-		hint_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
+		advisory_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
 	return lookup_done(iter->reader, status);
 }
 
@@ -203,7 +206,7 @@ static int by_name(const struct topic_range *x, const struct topic_range *y)
 	return order != 0 ? order : (x->name_bytes > y->name_bytes) - (x->name_bytes < y->name_bytes);
 }
 
-/* Below `at` only what is not behind it. */
+/* Restore the heap below `at`. */
 static void sift_down(struct topic_range *ranges, size_t at, size_t count)
 {
 	size_t child;
@@ -220,8 +223,9 @@ static void sift_down(struct topic_range *ranges, size_t at, size_t count)
 	}
 }
 
-/* Not qsort(): names lie in pages that may change meanwhile, and what an order that contradicts itself leads qsort() to is undefined.
- * Here it leads to a wrong order, and the snapshot is discarded. */
+/* Not qsort(): names lie in pages that may change meanwhile, and qsort() is undefined when
+ * comparisons contradict each other. Heapsort then gives a wrong order, and the snapshot is
+ * discarded. */
 static void sort_ranges(struct topic_range *ranges, size_t count)
 {
 	for (size_t i = count / 2; i-- > 0;)
@@ -243,7 +247,7 @@ static enum shmeta_status add_range(struct shmeta_iter *iter, uint32_t topic_id)
 	uint32_t tenant;
 
 	status = shmeta__topic_name(iter->reader, topic_id, &tenant, &name);
-	/* Left over from a deleted topic, or another tenant's. */
+	/* The entry is left over from a deleted topic, or belongs to another tenant. */
 	if (status == SHMETA_ABSENT || (status == SHMETA_OK && tenant != iter->tenant))
 		return SHMETA_OK;
 	if (status != SHMETA_OK)
@@ -385,7 +389,7 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 		if (status == SHMETA_OK)
 			status = shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &lease, &stamps);
 	}
-	status = hint_answer(r, &what, status, &stamps, ret_fresh);
+	status = advisory_answer(r, &what, status, &stamps, ret_fresh);
 	if (status == SHMETA_OK && is_held(&lease, now_ms))
 		*ret = lease;
 	else if (status == SHMETA_OK)
@@ -404,8 +408,9 @@ enum shmeta_status shmeta_list_leases(struct shmeta_reader *r, const char *topic
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
 	if (status == SHMETA_OK)
-		status = hint_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES,
-		                   topic != NULL && !name_exists(r, topic, strlen(topic)), topic, agent, now_ms, &iter);
+		status = advisory_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES,
+		                       topic != NULL && !name_exists(r, topic, strlen(topic)), topic, agent, now_ms,
+		                       &iter);
 	if (status != SHMETA_OK)
 		return status;
 	if (iter->done) {
@@ -452,7 +457,7 @@ enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str
 
 		*ret = lease;
 		*ret_topic = (struct shmeta_str){range->name, range->name_bytes};
-		hint_age(iter->reader, SHMETA_CLASS_LEASE, &stamps, ret_fresh);
+		advisory_age(iter->reader, SHMETA_CLASS_LEASE, &stamps, ret_fresh);
 	}
 	return lookup_done(iter->reader, status);
 }
@@ -490,7 +495,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
 	}
 	if (status == SHMETA_ABSENT && !(name_exists(r, group, group_bytes) && name_exists(r, topic, topic_bytes)))
 		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, hint_answer(r, &what, status, &stamps, ret_fresh));
+	return lookup_done(r, advisory_answer(r, &what, status, &stamps, ret_fresh));
 }
 
 enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const char *group, struct shmeta_iter **ret)
@@ -502,8 +507,8 @@ enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const 
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
 	if (status == SHMETA_OK)
-		status = hint_list(r, SHMETA_CLASS_OFFSET, ITER_OFFSETS, SHMETA_DB_OFFSETS,
-		                   !name_exists(r, group, strlen(group)), NULL, NULL, 0, &iter);
+		status = advisory_list(r, SHMETA_CLASS_OFFSET, ITER_OFFSETS, SHMETA_DB_OFFSETS,
+		                       !name_exists(r, group, strlen(group)), NULL, NULL, 0, &iter);
 	if (status != SHMETA_OK)
 		return status;
 	if (!iter->done) {
@@ -539,7 +544,7 @@ enum shmeta_status shmeta_next_committed_offset(struct shmeta_iter *iter, struct
 		const struct topic_range *range = &iter->ranges[iter->range];
 
 		*ret_topic = (struct shmeta_str){range->name, range->name_bytes};
-		hint_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
+		advisory_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
 	}
 	return lookup_done(iter->reader, status);
 }

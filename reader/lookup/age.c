@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Can stamps be compared with this process's clock? They are CLOCK_BOOTTIME of the writer, which a time namespace shifts, and which
- * goes on while the machine sleeps, where CLOCK_MONOTONIC, which is cheap to read, stands still. */
+ * Can stamps be compared with this process's clock? They are CLOCK_BOOTTIME of the writer, which a
+ * time namespace shifts, and which goes on while the machine sleeps, where CLOCK_MONOTONIC, which
+ * is cheap to read, stands still. */
 #include "reader/lookup/lookup.h"
 
 void shmeta__reader_judge_clock(struct shmeta_reader *r, uint64_t monotonic_ns)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Copies of records for callers whose memory outlives a snapshot. The buffer must not overlap the views. */
+ * Copies of records for callers whose memory outlives a snapshot. The buffer must not overlap the
+ * views. */
 #include <string.h>
 
 #include "include/shmeta.h"

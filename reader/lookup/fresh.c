@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lookups with FRESH and SOURCE: answer, ask the writer, wait until the store shows what it said, answer again. */
+ * Lookups with FRESH and SOURCE: answer, ask the writer, wait until the store shows what it said,
+ * answer again. */
 #include "reader/lookup/lookup.h"
 
-/* Where an answer comes from: the caller's reader, or one of the call's own whose snapshot is newer. */
+/* Where an answer comes from: the caller's reader, or one of the call's own whose snapshot is
+ * newer. */
 struct asked {
 	struct shmeta_reader *reader;
 	struct shmeta_handle *handle; /* of that reader; NULL for lookups by name */

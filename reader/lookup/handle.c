@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Handles of partitions, and how they stay right from commit to commit.
  *
- * A handle knows the commit for which what it remembers of the partition's head was right. In that very snapshot it is right
- * without a look. In another it is right when the head lies on pages of its own, which do not move until the head is rewritten,
- * and the partition's touched word names no commit after the one known (PAIR 2). Otherwise the head is looked up again. */
+ * A handle knows the commit for which what it remembers of the partition's head was right. In that
+ * very snapshot it is right without a look. In another it is right when the head lies on pages of
+ * its own, which do not move until the head is rewritten, and the partition's touched word names no
+ * commit after the one known (PAIR 2). Otherwise the head is looked up again. */
 #include "reader/lookup/lookup.h"
 
 #include <stdlib.h>
@@ -21,8 +22,9 @@ static struct shmeta_handle *handles_new(size_t count, size_t more)
 
 /* ---- making a handle right ---- */
 
-/* The store was not copied but made anew: numbers of topics mean others now. The topic of the same name is the same one if the
- * source says that it was created at the same time; otherwise it was deleted, and the handle's partition with it. */
+/* The store was rebuilt, not copied, so topic numbers have new meanings. The topic of the same name
+ * is the same topic when it was created at the same time; otherwise it was deleted, and the
+ * handle's partition with it. */
 static enum shmeta_status follow_lineage(struct shmeta_handle *h)
 {
 	struct shmeta_reader *r = h->reader;

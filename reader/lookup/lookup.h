@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * lookup/: answers from a snapshot.
  *
- * struct shmeta_handle is a partition as one reader knows it, the caller's or an element of the cache behind the *_named calls; it
- * owns a struct shmeta__part. struct shmeta_iter is a list under way; struct name_entry a topic's name in the reader's cache. Caches,
- * handles and iterators belong to the reader; handles and iterators outlive it detached.
+ * struct shmeta_handle is a partition as one reader knows it, the caller's or an element of the
+ * cache behind the *_named calls; it owns a struct shmeta__part. struct shmeta_iter is a list under
+ * way; struct name_entry a topic's name in the reader's cache. Caches, handles and iterators belong
+ * to the reader; handles and iterators outlive it detached.
  *
- * Layers, bottom up: age.c, walk.c (databases and iterators), names.c; quarantined.c; handle.c; fresh.c; then the public lookups:
- * topic.c, partition.c, segment.c, advisory.c. copy.c stands apart.
+ * Layers, bottom up: age.c, walk.c (databases and iterators), names.c; quarantined.c; handle.c;
+ * fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
+ * apart.
  *
- * The inline functions below are what every lookup does before and after it has looked: may it, how old is the answer, does it still
- * hold. */
+ * The inline functions below are what every lookup does before and after it has looked: may it, how
+ * old is the answer, does it still hold. */
 #ifndef SHMETA_READER_LOOKUP_LOOKUP_H
 #define SHMETA_READER_LOOKUP_LOOKUP_H
 
@@ -65,7 +67,8 @@ void shmeta__walk_open(enum shmeta_db db, struct walk *ret);
 enum shmeta_status shmeta__walk_next(struct shmeta_reader *reader, struct walk *walk, const void *key, size_t key_bytes,
                                      const uint8_t **ret_key, size_t *ret_key_bytes, const void **ret_value,
                                      size_t *ret_bytes);
-/* The entry that was shown lies behind what the walk is about. END, or ERR_CORRUPT: it is not the one that the writer put there. */
+/* The entry that was shown lies behind what the walk is about. END, or ERR_CORRUPT: it is not the
+ * one that the writer put there. */
 enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key, size_t key_bytes, const void *value,
                                      size_t bytes);
 
@@ -142,7 +145,8 @@ struct missing {
 	uint32_t partition_id;
 	const uint64_t *offset; /* SEGMENT: what is to be in it; NULL: anything */
 };
-/* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served. ERR_CORRUPT, ERR_EXPIRED. */
+/* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served.
+ * ERR_CORRUPT, ERR_EXPIRED. */
 enum shmeta_status shmeta__missing(struct shmeta_reader *reader, const struct missing *missing,
                                    enum shmeta_status absent);
 
@@ -166,16 +170,19 @@ enum shmeta_status shmeta__topic_record(struct shmeta_reader *reader, const char
 /* Its record's time where that counts alone (SHMETA_SYNCED_ALONE), otherwise 0. */
 enum shmeta_status shmeta__topic_alone(struct shmeta_reader *reader, const char *name, size_t name_bytes,
                                        uint64_t *ret_synced_at_ns);
-/* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is gone. */
+/* The name of a topic of any tenant in this snapshot: tenant number and view. ABSENT when it is
+ * gone. */
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name);
 
 /* ---- handles (handle.c) ---- */
 
-/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid until the next call. */
+/* A cached handle for (topic_id, partition), made right for the snapshot: OK, ABSENT, ERR_*. Valid
+ * until the next call. */
 enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32_t topic_id, uint32_t partition_id,
                                             struct shmeta_handle **ret);
-/* The same by name. When it is not there: the right one of ABSENT and UNKNOWN, with its age by class cls. */
+/* The same by name. When it is not there: the right one of ABSENT and UNKNOWN, with its age by
+ * class cls. */
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
@@ -189,23 +196,25 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *handle);
 void shmeta__handle_detach(struct shmeta_handle *handle); /* as shmeta__iter_detach() */
 /* Why a handle cannot be used whose fork word is not its token. */
 enum shmeta_status shmeta__handle_unusable(const struct shmeta_handle *handle);
-/* Why a partition is not there: its topic is not, or the topic has none of that number. */
+/* The answer for a partition that was not found: its topic is absent, or the topic has no partition
+ * of that number. */
 enum shmeta_status shmeta__partition_absent(struct shmeta_reader *reader, enum shmeta_class cls,
                                             const struct missing *missing, uint64_t assured_ns,
                                             struct shmeta_freshness *ret_fresh);
-/* Nothing of the env is known any more: of handles; cached ones are freed. */
+/* Handles lose what they know of the env; cached ones are freed. */
 void shmeta__handles_forget(struct shmeta_reader *reader);
 
 /* ---- reads that may ask the writer (fresh.c) ---- */
 
-/* Answer from a reader's snapshot, or by a handle of that reader; what was found goes to arg. assured_ns: when the source was last
- * read, as far as the writer said; 0: it was not asked. */
+/* Answer from a reader's snapshot, or by a handle of that reader; what was found goes to arg.
+ * assured_ns: when the source was last read, as far as the writer said; 0: it was not asked. */
 typedef enum shmeta_status shmeta__answer_fn(void *arg, struct shmeta_reader *reader, struct shmeta_handle *handle,
                                              uint64_t assured_ns, struct shmeta_freshness *ret_fresh);
 
-/* Answer; where the read's options do not let that answer do, ask the writer for what is wanted, wait until the store shows it, and
- * answer again: in the caller's reader when the read lets it move, otherwise in one of the call's own, so that the caller's snapshot
- * stays what it is. handle: NULL for lookups by name. The last step of a lookup, as lookup_done(). ret_fresh may be NULL. */
+/* Answer; where the read's options do not let that answer do, ask the writer for what is wanted,
+ * wait until the store shows it, and answer again: in the caller's reader when the read lets it
+ * move, otherwise in one of the call's own, so that the caller's snapshot stays what it is. handle:
+ * NULL for lookups by name. The last step of a lookup, as lookup_done(). ret_fresh may be NULL. */
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *reader, struct shmeta_handle *handle,
                                         const struct want *want, const struct shmeta_read *read,
                                         shmeta__answer_fn *answer, void *arg, struct shmeta_freshness *ret_fresh);
@@ -228,8 +237,9 @@ static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
 	return likely(r->snapshot != 0) ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
 }
 
-/* When the class was last known to be true as this snapshot shows it; 0: nothing of the class was complete in it. A stamp that
- * speaks of a later commit says nothing about this one: then what the reader saw before holds. */
+/* When the class was last known to be true as this snapshot shows it; 0: the class was not complete
+ * in it. A stamp of a later commit says nothing about this snapshot: then the stamp that the reader
+ * saw before holds. */
 static inline uint64_t class_synced_at(struct shmeta_reader *r, enum shmeta_class cls)
 {
 	const struct shmeta_stamp *stamp = &r->gen->stamp[cls];
@@ -270,7 +280,8 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 	ret->hint = (uint32_t)hint;
 	if (unlikely(!ret->fresh)) {
 		r->slot->counters.stale++;
-		/* Once a second at most: begin then looks whether this instance is still the one to follow. */
+		/* At most once a second, have begin check whether this instance is still the one to
+		 * follow. */
 		if (now >= r->look_ns) {
 			r->look_ns = now + 1000 * MILLION;
 			shmeta_poke(&r->attached.attention, 1);
@@ -314,14 +325,15 @@ static inline int is_absent(enum shmeta_status status)
 	return status >= SHMETA_ABSENT && status <= SHMETA_ABSENT_AT_END;
 }
 
-/* 0: what was just read may have come from a recycled page, and must not be remembered. */
+/* 0: what was just read may come from a recycled page and must not be remembered. */
 static inline int snapshot_holds(const struct shmeta_reader *r)
 {
 	return likely(shmeta_observe(r->guard) == 0) ||
 	       !shmeta__snapshot_expired(r); /* PAIR 5: revocation before recycling */
 }
 
-/* Last step of every lookup: count, and discard what may have been read from recycled pages. */
+/* The last step of every lookup: count it, and discard an answer that may come from recycled
+ * pages. */
 static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmeta_status status)
 {
 	struct shmeta_reader_counters *c = &r->slot->counters;
@@ -341,20 +353,20 @@ static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmet
 	return status;
 }
 
-/* The end of a list is an answer too: what it was concluded from may have been recycled. */
+/* The end of a list is an answer, too, and may come from recycled pages. */
 static inline enum shmeta_status list_done(struct shmeta_reader *r)
 {
 	return snapshot_holds(r) ? SHMETA_END : SHMETA_ERR_EXPIRED;
 }
 
-/* Not there: ABSENT when all of the class was known in this snapshot, otherwise nothing may be concluded. */
+/* Nothing was found: ABSENT when all of the class was known in this snapshot, otherwise UNKNOWN. */
 static inline enum shmeta_status absent_or_unknown(struct shmeta_reader *r, enum shmeta_class cls,
                                                    const struct known *known)
 {
 	return class_synced_at(r, cls) != 0 || known->synced_at_ns != 0 ? SHMETA_ABSENT : SHMETA_UNKNOWN;
 }
 
-/* An answer that something is absent is given only when nothing is quarantined that may be it. */
+/* Answer that something is absent only when no quarantined row may be it. */
 static inline enum shmeta_status unless_quarantined(struct shmeta_reader *r, const struct missing *missing,
                                                     enum shmeta_status status)
 {
@@ -363,7 +375,8 @@ static inline enum shmeta_status unless_quarantined(struct shmeta_reader *r, con
 	return shmeta__missing(r, missing, status);
 }
 
-/* The answer of a lookup by a name, or for a tenant, that cannot exist: whatever was loaded, and without asking anybody. */
+/* The answer for a name or tenant that cannot exist: ABSENT, fresh for ever, whatever was loaded,
+ * without asking the writer. */
 static inline enum shmeta_status never_there(const struct shmeta_reader *r, int hint,
                                              struct shmeta_freshness *ret_fresh)
 {
@@ -373,8 +386,8 @@ static inline enum shmeta_status never_there(const struct shmeta_reader *r, int 
 	return SHMETA_ABSENT;
 }
 
-/* OK when the name may be looked for; ABSENT when it is empty or too long for a key. One that is badly spelt is merely never found,
- * so it is judged only then, by name_exists(). */
+/* OK: look the name up; ABSENT: it is empty or too long for a key. Other invalid names are never
+ * found; name_exists() checks them then. */
 static inline enum shmeta_status name_fits(struct shmeta_reader *r, const char *what, const char *name, size_t bytes)
 {
 	if (likely(name != NULL && bytes - 1 < SHMETA_NAME_MAX))
@@ -384,7 +397,7 @@ static inline enum shmeta_status name_fits(struct shmeta_reader *r, const char *
 	return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "%s: NULL, and %zu bytes", what, bytes);
 }
 
-/* Of a name that was not found: can it exist at all? */
+/* For a name that was not found: 1 when it can exist. */
 static inline int name_exists(const struct shmeta_reader *r, const char *name, size_t bytes)
 {
 	return !r->instance->no_tenant && shmeta__name_error(name, bytes, SHMETA_NAME_MAX) == NULL;
@@ -402,8 +415,8 @@ static inline enum shmeta_status handle_right(struct shmeta_handle *h)
 	return likely(h->ready == h->reader->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
 }
 
-/* Record a sampled lookup's time and place. Who asks for no ages finds out here that its writer's directory was made anew: the next begin
- * looks whether the writer's heart still beats. */
+/* Record a sampled lookup's time and partition. A caller that asks for no ages learns here that the
+ * instance directory was created again: the next begin checks the heartbeat. */
 static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uint64_t part_key)
 {
 	uint64_t took = shmeta__monotonic_ns() - begun_ns;

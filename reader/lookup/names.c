@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names of topics. Each reader remembers names that it has looked up: which topic they mean, and where its record lies. The first holds
- * as long as the name's touched word does not move (PAIR 2), the second in the one commit it was found in. */
+ * Names of topics. Each reader remembers names that it has looked up: which topic they mean, and
+ * where its record lies. The first holds as long as the name's touched word does not move (PAIR 2),
+ * the second in the one commit it was found in. */
 #include "reader/lookup/lookup.h"
 
 #include <stdlib.h>
 
 enum { NAMES_FIRST = 64, NAMES_LAST = 1024 };
 
-/* Larger when as many names missed as fit; what was in it is looked up again. */
+/* Grow the cache after as many misses as it has entries; its contents are looked up again. */
 static void names_grow(struct shmeta_reader *r)
 {
 	uint32_t have = r->names == NULL ? 0 : r->name_mask + 1, want = have == 0 ? NAMES_FIRST : have * 2;

@@ -142,7 +142,8 @@ enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *con
 
 /* ---- lists ---- */
 
-/* A time that counts alone is older than any that the stamp of the class may stand for. */
+/* A time that counts alone (SHMETA_SYNCED_ALONE) is older than any that the class's stamp may stand
+ * for. */
 static int is_older(uint64_t synced_at_ns, uint64_t than_ns)
 {
 	if (than_ns != UINT64_MAX && ((synced_at_ns ^ than_ns) & SHMETA_SYNCED_ALONE) != 0)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is not in the store although the source has it: rows that cannot be served. Looked at only where a lookup would answer that
- * something is absent. */
+ * Quarantined rows: rows of the source that cannot be served. A lookup looks at them only before it
+ * answers that something is absent. */
 #include "reader/lookup/lookup.h"
 
 #include <string.h>
 
 #include "shm/store/store.h"
 
-/* Is anything quarantined in this snapshot? Remembered for it. */
+/* The number of quarantined rows in this snapshot, remembered for it. */
 static enum shmeta_status count(struct shmeta_reader *r, uint64_t *ret)
 {
 	struct shmeta_store_counters counters;
@@ -27,7 +27,8 @@ static enum shmeta_status count(struct shmeta_reader *r, uint64_t *ret)
 	return SHMETA_OK;
 }
 
-/* Are rows of the class counted only? Then any of them may be the one that is looked for. OK: yes; ABSENT: no. */
+/* OK: rows of the class are counted but not listed, so any of them may be the wanted one; ABSENT:
+ * all are listed. */
 static enum shmeta_status unlisted(struct shmeta_reader *r, enum shmeta_class cls)
 {
 	uint64_t numbers[8];
@@ -44,7 +45,8 @@ static enum shmeta_status unlisted(struct shmeta_reader *r, enum shmeta_class cl
 	return numbers[cls] > 0 ? SHMETA_OK : SHMETA_ABSENT;
 }
 
-/* Is there a row whose key begins so? Of segments, where offset is not NULL, one that may hold the offset. OK or ABSENT. */
+/* OK: there is a quarantined row whose key has the prefix and which, where offset is not NULL, may
+ * hold the offset; otherwise ABSENT. */
 static enum shmeta_status look(struct shmeta_reader *r, const uint8_t *prefix, size_t prefix_bytes,
                                const uint64_t *offset)
 {
@@ -100,7 +102,7 @@ static enum shmeta_status look_named(struct shmeta_reader *r, enum shmeta_class 
 	return look(r, key, n, offset);
 }
 
-/* The row itself, or one above it without which it cannot be served. */
+/* Look for the row itself, and for the topic or partition without which it cannot be served. */
 static enum shmeta_status look_for(struct shmeta_reader *r, const struct missing *m)
 {
 	uint64_t topic = m->cls == SHMETA_CLASS_OFFSET && m->topic_bytes > 0
@@ -131,7 +133,7 @@ enum shmeta_status shmeta__missing(struct shmeta_reader *r, const struct missing
 	return status == SHMETA_ABSENT ? absent : status == SHMETA_OK ? SHMETA_UNKNOWN : status;
 }
 
-/* What the rows that are missing from a list begin with. */
+/* The key prefix of quarantined rows that may be missing from the list. */
 static enum shmeta_status list_prefix(const struct shmeta_iter *iter, uint8_t *key, size_t *ret_bytes)
 {
 	static const enum shmeta_class classes[] = {

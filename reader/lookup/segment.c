@@ -15,8 +15,8 @@ static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, str
 	lookup_age(h->reader, SHMETA_CLASS_SEGMENT, 0, &known, ret_fresh);
 }
 
-/* Not in a segment that the store has: the source may have one that cannot be served. What is at or beyond the high watermark is in
- * none. */
+/* No segment of the store holds the offset: a quarantined row of the source may. No segment holds
+ * offsets at or beyond the high watermark. */
 static __attribute__((noinline)) enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic,
                                                                    size_t topic_bytes, const uint64_t *offset,
                                                                    enum shmeta_status status)
@@ -45,7 +45,8 @@ static inline __attribute__((always_inline)) enum shmeta_status find(struct shme
 	return likely(!is_absent(status)) ? status : segment_absent(h, topic, topic_bytes, &offset, status);
 }
 
-/* What was found by asking, its strings in the caller's buffer if there is one: the next lookup need not find it there. */
+/* Copy the strings into the caller's buffer, if there is one, because a later lookup may not find
+ * the segment again. */
 static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topic, size_t topic_bytes,
                                        const struct shmeta_read *read, struct shmeta_segment *segment)
 {

@@ -38,7 +38,7 @@ static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, s
 	return status;
 }
 
-/* A topic that was asked for has its strings in the caller's buffer: its snapshot may be of this call alone. */
+/* Copy the strings into the caller's buffer, because the snapshot may end with this call. */
 static enum shmeta_status get_topic_copied(struct shmeta_reader *r, const char *name, size_t bytes,
                                            const struct shmeta_read *read, uint64_t assured_ns,
                                            struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
@@ -133,7 +133,7 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 	}
 	if (status == SHMETA_OK) {
 		status = get_topic(r, name.data, name.bytes, 0, ret, ret_fresh);
-		/* The id leads to the name, so the name must lead back. */
+		/* The record found by the name must have the id again. */
 		if (status != SHMETA_OK || ret->topic_id != topic_id)
 			status = status < 0 ? status : SHMETA_ERR_CORRUPT;
 	} else if (status == SHMETA_ABSENT) {
@@ -164,7 +164,7 @@ enum shmeta_status shmeta_get_topics(struct shmeta_reader *r, size_t count, cons
 
 /* ---- lists ---- */
 
-/* Anchored; only '*' is special. Remembers the last star: what it swallowed grows by one whenever the rest does not fit. */
+/* Anchored; only '*' is special. Backtracks to the last star, which then matches one byte more. */
 static int glob_matches(const char *p, size_t p_bytes, const char *s, size_t s_bytes)
 {
 	size_t i = 0, j = 0, star = SIZE_MAX, swallowed = 0;

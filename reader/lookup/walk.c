@@ -142,7 +142,7 @@ static enum shmeta_status skip(struct shmeta_iter *iter, enum iter_kind kind, co
 		return status;
 	if (iter->walk.started || (name == NULL && name_bytes != 0))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	/* What follows a name that is too long follows as much of it as a name can have. */
+	/* For a name that is too long, begin behind its longest valid prefix. */
 	if (name_bytes > SHMETA_NAME_MAX)
 		name_bytes = SHMETA_NAME_MAX;
 	if (name_bytes == 0)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One request to the writer, one answer. A request has a connection to itself, taken from the core when an idle one is there. */
+ * One request to the writer, one answer. A request has a connection to itself, taken from the core
+ * when an idle one is there. */
 #include "reader/request/request.h"
 
 #include <errno.h>
@@ -14,8 +15,8 @@
 
 /* ---- connections ---- */
 
-/* The descriptor and what proves that it is ours belong together: they are taken and put back under one lock, which is held for
- * these few stores only. */
+/* Take and put back the descriptor together with what proves that it is ours, under one lock, which
+ * is held for these few stores only. */
 static int take_idle(struct core *core)
 {
 	struct idle_connection idle;
@@ -27,7 +28,7 @@ static int take_idle(struct core *core)
 	return shmeta__fd_is(idle.fd, idle.dev, idle.ino) ? idle.fd : -1;
 }
 
-/* Two at once: one is kept. */
+/* If two threads return a connection at once, one is kept and the other closed. */
 static void keep_idle(struct core *core, int fd)
 {
 	struct idle_connection idle = {.fd = fd};
@@ -43,7 +44,8 @@ static void keep_idle(struct core *core, int fd)
 		(void)close(fd);
 }
 
-/* 0: the deadline has passed. It is looked at first: a peer that is always ready does not keep the caller beyond it. */
+/* 0: the deadline has passed. Check the deadline first, so that a peer that is always ready cannot
+ * keep the caller beyond it. */
 static int wait_ready(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = {.fd = fd, .events = events};
@@ -74,16 +76,16 @@ static enum shmeta_status timed_out(const struct core *core, struct shmeta_err *
 	                   core->directory);
 }
 
-/* What of a frame lies on the stack: any frame's fixed part, and a sentence. The rest of a long one goes straight to the caller's
- * body. */
+/* The part of a frame that is received on the stack: the fixed part of any frame, and an error
+ * text. The rest of a long frame goes straight to the caller's body. */
 union packet {
 	struct shmeta_frame head;
 	struct shmeta_frame_answer answer;
 	uint64_t align[128];
 };
 
-/* One frame. 1: *ret_bytes is its length, of which the first part is in packet; 0: try again; -1: the connection is gone; -2: it is
- * no frame, or does not fit. */
+/* Receive one frame. 1: *ret_bytes is its length, and packet holds its first part; 0: try again;
+ * -1: the connection is gone; -2: it is not a frame, or does not fit. */
 static int receive(int fd, union packet *packet, const struct answer *ret, size_t *ret_bytes)
 {
 	int has_rest = ret->body_room > sizeof *packet;
@@ -100,7 +102,7 @@ static int receive(int fd, union packet *packet, const struct answer *ret, size_
 	if (n <= 0)
 		return -1;
 	bytes = (size_t)n;
-	/* A sentence that is too long is cut; a text that was asked for is not. */
+	/* Cut an error text that is too long, but never a text that was asked for. */
 	if ((message.msg_flags & MSG_TRUNC) != 0 && packet->head.type == SHMETA_FRAME_ANSWER &&
 	    ret->body_type != SHMETA_FRAME_ANSWER) {
 		bytes = sizeof *packet;
@@ -156,7 +158,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 			                   core->directory);
 		if (got > 0 && packet.head.id == request->id)
 			break;
-		/* Under no number: the connection itself was refused. */
+		/* An answer with id 0: the writer refused the connection itself. */
 		if (got > 0 && packet.head.id == 0 && packet.head.type == SHMETA_FRAME_ANSWER &&
 		    packet.answer.status == SHMETA_ERR_BUSY) {
 			keep_text(&packet, ret);
@@ -177,7 +179,7 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 	return SHMETA_OK;
 }
 
-/* A status that this library has no word for is the writer's failure, not an answer. */
+/* A status that this library does not know is a protocol error. */
 static enum shmeta_status status_of(const struct answer *answer)
 {
 	return shmeta__status_known(answer->frame.status) ? (enum shmeta_status)answer->frame.status
@@ -205,7 +207,8 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 		status = exchange(core, fd, request, deadline_ns, ret, err);
 		if (status == SHMETA_OK)
 			break;
-		/* An unanswered request may still be answered: the connection cannot serve another. */
+		/* An unanswered request may still be answered: the connection cannot serve
+		 * another. */
 		(void)close(fd);
 		fd = -1;
 		if (status != SHMETA_ERR_WRITER_AWAY || !idle)

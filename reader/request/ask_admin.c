@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are read again, consent to a source, that readers
- * let go, and the configuration. */
+ * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are
+ * read again, consent to a source, that readers let go, and the configuration. */
 #include "reader/request/request.h"
 
 #include <stdio.h>
@@ -47,7 +47,7 @@ static enum shmeta_status next_page(struct shmeta_objects *list)
 	memcpy(list->request.bytes + at, instance->tenant, instance->tenant_bytes);
 	at += instance->tenant_bytes;
 	for (size_t i = 0; i < 2; i++) {
-		/* Asked again, they are where they belong already. */
+		/* When the same page is asked for again, they are in place already. */
 		if (after[i]->bytes > 0)
 			memmove(list->request.bytes + at, after[i]->data, after[i]->bytes);
 		after[i]->data = list->request.bytes + at;
@@ -69,7 +69,7 @@ static enum shmeta_status next_page(struct shmeta_objects *list)
 		return shmeta__instance_fail(instance, &err);
 	list->at = sizeof list->page.head;
 	list->left = list->page.head.object_count;
-	/* A page without objects would have us ask for the same one for ever. */
+	/* An empty page ends the list; otherwise we would ask for the same page for ever. */
 	list->more = list->left > 0 && list->page.head.more != 0;
 	return SHMETA_OK;
 }
@@ -151,7 +151,7 @@ void shmeta_objects_free(struct shmeta_objects *list)
 
 /* ---- invalidation ---- */
 
-/* What makes no sense, as a sentence; NULL: it does. */
+/* What is wrong with the arguments, as a text; NULL: nothing. */
 static const char *nonsense(enum shmeta_class cls, const char *topic, size_t topic_bytes, uint32_t flags)
 {
 	if ((unsigned)cls >= SHMETA_CLASS_COUNT)

@@ -22,20 +22,23 @@ enum shmeta_status shmeta__commit_wait(const struct shmeta_generation *gen, uint
 		return SHMETA_OK;
 	if (now >= deadline_ns)
 		return SHMETA_ERR_TIMEOUT;
-	/* A generation may be retired a while before its successor is current: the caller looks for that one soon, not at once. */
+	/* A generation may be retired before its successor is current: wait briefly, so that the
+	 * caller looks for it soon. */
 	if (shmeta_observe(&gen->retired) != 0) /* PAIR 4: new generation before retirement */
 		left = RETIRED_SLICE_NS;
 	if (left > deadline_ns - now)
 		left = deadline_ns - now;
 	t = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
-	/* Not FUTEX_PRIVATE: the writer wakes from another process. A read-only mapping of a file is enough to wait on. */
+	/* Not FUTEX_PRIVATE: the writer wakes from another process. A read-only mapping of a file
+	 * is enough to wait on. */
 	if (syscall(SYS_futex, &gen->commit_futex, FUTEX_WAIT, word, &t, NULL, 0) < 0 && errno != EAGAIN &&
 	    errno != EINTR && errno != ETIMEDOUT)
 		return SHMETA_ERR_SYSTEM;
 	return SHMETA_OK;
 }
 
-/* Nothing is published, so there is no word to wait on yet; or it did not hold still while it was opened. */
+/* Nothing is published, so there is no futex to wait on yet; or the writer committed while the
+ * store was being opened. */
 static int is_to_come(enum shmeta_status status)
 {
 	return status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED;
@@ -130,7 +133,7 @@ enum shmeta_status shmeta_wait_token(struct shmeta *instance, const struct shmet
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
 	core = shmeta__instance_core(instance);
-	/* It may be a new writer's token, and this process has asked nobody since that one came. */
+	/* The commit token may come from a new writer that this process has not heard of yet. */
 	status = shmeta__instance_answered(instance, &core, &err);
 	if (status == SHMETA_OK)
 		status = shmeta__wait_shown(core, token->generation, token->txn, deadline, &err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a reader reads from: which core, generation and slot. They change between snapshots only, and nothing here waits for another
- * thread: when one is opening files, a reader goes on with what it has. */
+ * What a reader reads from: which core, generation and slot. They change between snapshots only,
+ * and nothing here waits for another thread: when one is opening files, a reader goes on with what
+ * it has. */
 #include "reader/snapshot/snapshot.h"
 
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static void leave(struct shmeta_reader *r)
 
 	if (membership == NULL)
 		return;
-	/* What this reader has counted so far stays in the page it leaves. */
+	/* The counters stay in the page. */
 	shmeta_poke(&slot->in_use, 0);
 	shmeta_publish(&slot->pin, 0);
 	r->slot = &r->own;
@@ -41,8 +42,8 @@ static void join(struct shmeta_reader *r)
 	slot = shmeta__slot(r->membership->page, i);
 	shmeta_store(&slot->pin, 0);
 	slot->generation = r->env == NULL ? 0 : r->env->generation;
-	/* The slot goes on counting where its former owner stopped: sums over slots never run backwards. What was counted without a
-	 * slot is added. */
+	/* The slot goes on counting where its former owner stopped: sums over slots never run
+	 * backwards. What was counted without a slot is added. */
 	shmeta__counters_add(&slot->counters, &r->own.counters);
 	for (unsigned b = 0; b < SHMETA_HISTOGRAM_BUCKETS; b++)
 		slot->histogram[b] += r->own.histogram[b];
@@ -144,7 +145,8 @@ void shmeta__reader_use_core(struct shmeta_reader *r, struct core *core)
 	shmeta__core_unref(former, 0);
 }
 
-/* The writer's heart has stopped, and its directory leads elsewhere. Looked for once a second at most. */
+/* The heartbeat has stopped, and the directory's path leads to another instance. Checked at most
+ * once a second. */
 static int is_abandoned(const struct shmeta_reader *r)
 {
 	uint64_t now = shmeta__monotonic_ns(), beat;
@@ -152,15 +154,15 @@ static int is_abandoned(const struct shmeta_reader *r)
 	if (now < shmeta_peek(&r->core->next_look_ns))
 		return 0;
 	beat = shmeta_peek(&r->board->heartbeat_ns);
-	/* One that is ahead says nothing. */
+	/* A heartbeat that is ahead proves nothing. */
 	if (shmeta__age(shmeta__board_now_ns(r->board), beat) < WRITER_AWAY_NS)
 		return 0;
 	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
 	return shmeta__core_was_replaced(r->core);
 }
 
-/* The instance follows another directory by now, or answers were stale: its writer's directory may have been removed and made anew,
- * and then this board will never move again. */
+/* Either the instance follows another directory by now, or answers were stale: then the directory
+ * may have been removed and created again, and this board will never change again. */
 static void settle_instance(struct shmeta_reader *r)
 {
 	struct core *core;

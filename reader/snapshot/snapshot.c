@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Snapshots: begin, end, take, and keys looked up in one.
  *
- * Why a snapshot is safe (PAIR 1). The reader loads c = committed, stores it in its pin with a full barrier, copies the roots of c from
- * its meta page, and then finds committed still equal to c. So commit c + 1 was not published when the pin was already
- * visible. The writer looks at the pins after publishing c + 1 and before it begins c + 2, the first transaction that could
- * recycle a page of c: it sees the pin. For the same reason no commit was overwriting the meta page of c while it was copied: c + 2
- * is the next one that is written there. A commit that is written and not published, because its writer was stopped or killed in
- * between, is the other meta page's, and readers go on with c.
- * A reader without a slot replaces the pin by its clock: the writer keeps what commit c needs for a grace period after c + 1.
+ * Why a snapshot is safe (PAIR 1). The reader loads c = committed, stores it in its pin with a full
+ * barrier, copies the roots of c from its meta page, and then finds committed still equal to c. So
+ * commit c + 1 was not published when the pin was already visible. The writer looks at the pins
+ * after publishing c + 1 and before it begins c + 2, the first transaction that could recycle a
+ * page of c: it sees the pin. For the same reason no commit was overwriting the meta page of c
+ * while it was copied: c + 2 is the next one that is written there. A commit that is written and
+ * not published, because its writer was stopped or killed in between, is the other meta page's, and
+ * readers go on with c. A reader without a slot replaces the pin by its clock: the writer keeps
+ * what commit c needs for a grace period after c + 1.
  *
  * A view that already shows c is used again: that is the usual case, and it costs one exchange. */
 #include "reader/snapshot/snapshot.h"
@@ -34,7 +36,8 @@ enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta
 
 /* ---- begin ---- */
 
-/* When each class was last known to be true as far as this snapshot shows it: later stamps may speak of later commits. */
+/* When each class was last known to be true as far as this snapshot shows it: later stamps may
+ * speak of later commits. */
 static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 {
 	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
@@ -46,9 +49,10 @@ static void note_stamps(struct shmeta_reader *r, uint64_t txn)
 	}
 }
 
-/* A view is accepted only if its commit was published before it was made and no other one until after it (PAIR 1). So a number enters
- * r->parked only here, when the loads on both sides agreed; while the view is being made nothing is parked, and a try that failed
- * leaves nothing that a later one could take for good. */
+/* A view is accepted only if its commit was published before it was made and no other one until
+ * after it (PAIR 1). So a number enters r->parked only here, when the loads on both sides agreed;
+ * while the view is being made nothing is parked, and a try that failed leaves nothing that a later
+ * one could take for good. */
 static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 {
 	enum shmeta_status status = SHMETA_OK;
@@ -132,12 +136,13 @@ int shmeta__snapshot_expired(const struct shmeta_reader *r)
 {
 	if (shmeta_observe(r->guard) == 0 || r->snapshot == 0) /* PAIR 5: revocation before recycling */
 		return 0;
-	/* Revoked under the snapshot: when exactly, nobody knows here. */
+	/* Revoked while the snapshot was open; at which moment is unknown here. */
 	if (r->membership != NULL)
 		return 1;
 	if (shmeta__boottime_ns() - r->begun_ns < r->env->grace_half_ns)
 		return 0;
-	/* However long it took: its pages are kept for a grace period that begins when a later commit is published. */
+	/* The pages of the snapshot are kept for a grace period that begins when a later commit is
+	 * published. */
 	return shmeta_load(&r->gen->committed) > r->snapshot;
 }
 
@@ -175,7 +180,8 @@ enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t ge
 	enum shmeta_status status;
 	struct core *core;
 
-	/* Whoever answered at the path is not the writer of what is mapped. Its numbers begin again: they prove nothing here. */
+	/* The writer that answered is not the writer of what is mapped. Its commit numbers start
+	 * again and prove nothing here. */
 	if (shmeta__core_was_replaced(r->core)) {
 		core = shmeta__instance_follow(r->instance, r->core);
 		if (core == r->core) {
@@ -190,7 +196,7 @@ enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *r, uint64_t ge
 		shmeta_publish(&r->slot->pin, 0);
 		r->snapshot = 0;
 		status = begin_slow(r);
-		/* Another thread is opening the generation, or it did not hold still. */
+		/* Another thread is opening the generation, or the writer kept committing. */
 		if (status == SHMETA_ERR_CONTENDED && shmeta__monotonic_ns() < deadline_ns) {
 			(void)poll(NULL, 0, 1);
 			continue;
@@ -229,7 +235,7 @@ enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *r, struct shmeta_s
 enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *r, enum shmeta_db db, const void *key, size_t key_bytes,
                                         const void **ret_value, size_t *ret_bytes)
 {
-	/* What lies on pages that may have been recycled is no damage. */
+	/* Pages may have been recycled: report that, not damage. */
 	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
 		return SHMETA_ERR_EXPIRED;
 	return shmeta__view_get(&r->view, db, key, key_bytes, ret_value, ret_bytes);
@@ -257,7 +263,7 @@ enum shmeta_status shmeta__snapshot_tenant(struct shmeta_reader *r, uint32_t *re
 		return status;
 	if (bytes != sizeof r->tenant)
 		return SHMETA_ERR_CORRUPT;
-	/* A number that may come from a recycled page is not remembered. */
+	/* Do not remember a number that may come from a recycled page. */
 	memcpy(ret, value, sizeof *ret);
 	if (unlikely(shmeta_observe(r->guard) != 0) && shmeta__snapshot_expired(r))
 		return SHMETA_ERR_EXPIRED;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * snapshot/: one commit, held still for a thread.
  *
- * struct shmeta_reader is one thread's way to the store. It owns references to an env and a membership, so that a lookup follows no
- * shared pointer, its slot's pin while a snapshot is open, and the view of the commit that it last showed.
+ * struct shmeta_reader is one thread's way to the store. It owns references to an env and a
+ * membership, so that a lookup follows no shared pointer, its slot's pin while a snapshot is open,
+ * and the view of the commit that it last showed.
  *
  *   follow.c    which core, generation and slot a reader uses; changing them between snapshots
  *   snapshot.c  begin, end, take; looking keys up in the snapshot */
@@ -44,7 +45,8 @@ struct shmeta_reader {
 	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
 	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */
 
-	/* lookup/ is above this module: what it remembers of the env and core that the reader is about to leave is void. */
+	/* lookup/ is above this module: what it remembers of the env and core that the reader is
+	 * about to leave is void. */
 	void (*forget)(struct shmeta_reader *reader);
 	/* From here to part_misses: lookup/'s. */
 	struct shmeta_handle *handles;
@@ -70,29 +72,33 @@ struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *
                                           void (*forget)(struct shmeta_reader *reader));
 /* Frees it, but for handles, iterators and its reference to the instance. */
 void shmeta__reader_drop(struct shmeta_reader *reader);
-/* A reader for one lookup that neither takes a slot nor counts among the instance's; lives within `of`. NULL: no memory. Ended by
- * shmeta__reader_drop(). */
+/* A reader for one lookup that neither takes a slot nor counts among the instance's; lives within
+ * `of`. NULL: no memory. Ended by shmeta__reader_drop(). */
 struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of);
-/* Between snapshots. Leaves a slot that is not honoured any more, takes one when it can be had; waits for nobody. */
+/* Between snapshots. Leaves a slot that is not honoured any more, takes one when it can be had;
+ * waits for nobody. */
 void shmeta__reader_settle_slot(struct shmeta_reader *reader);
 /* Between snapshots: the instance, the slot and the generation to read from. OK, UNKNOWN, ERR_*. */
 enum shmeta_status shmeta__reader_settle(struct shmeta_reader *reader);
-/* Between snapshots: of another directory, or of the same one made anew. The reference to core goes to the reader. */
+/* Between snapshots: of another directory, or of the same one made anew. The reference to core goes
+ * to the reader. */
 void shmeta__reader_use_core(struct shmeta_reader *reader, struct core *core);
 
 /* ---- snapshot.c ---- */
 
-/* Keep a sentence; returns the code. */
+/* Set the instance's last error; returns the code. */
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader,
                                                                              enum shmeta_status code, const char *fmt,
                                                                              ...);
 
-/* Grace rules: has the snapshot outlived half the grace period, or was the registration revoked under it? */
+/* Grace rules: has the snapshot outlived half the grace period, or was the registration revoked
+ * under it? */
 int shmeta__snapshot_expired(const struct shmeta_reader *reader);
 /* Look a key up in the snapshot: OK, ABSENT, ERR_CORRUPT, ERR_EXPIRED. */
 enum shmeta_status shmeta__snapshot_get(struct shmeta_reader *reader, enum shmeta_db db, const void *key,
                                         size_t key_bytes, const void **ret_value, size_t *ret_bytes);
-/* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until deadline. */
+/* Move to a snapshot that shows commit `txn` of `generation` or something newer; waits for it until
+ * deadline. */
 enum shmeta_status shmeta__snapshot_advance(struct shmeta_reader *reader, uint64_t generation, uint64_t txn,
                                             uint64_t deadline_ns);
 /* The tenant's number in this snapshot: OK, ABSENT (0: the store has none), ERR_*. */

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A block of segment rows: its layout, and reading it. Private to shm/index; template.h spells its strings, builder.h makes it.
+ * A block of segment rows: its layout, and reading it. Private to shm/index; template.h spells its
+ * strings, builder.h makes it.
  *
  *   block: head (112 bytes) | rows, row-major, each `stride` bytes | pool of strings | zeros up to SHMETA_BLOCK_BYTES
  *
- * A row is ten unsigned little-endian numbers of 0..8 bytes each, one after the other; a field's width and bias belong to the
- * block: value = bias + number, modulo 2^64. The last three are the places of the row's strings in the pool.
+ * A row is ten unsigned little-endian numbers of 0..8 bytes each, one after the other; a field's
+ * width and bias belong to the block: value = bias + number, modulo 2^64. The last three are the
+ * places of the row's strings in the pool.
  *   base | end - base | record_count - (end - base + 1) | size | created | min timestamp | max - min timestamp | id | bucket | key
- * A string in the pool: uint16_t (bytes, SHMETA_STRING_TEMPLATE or'ed in), the bytes. In a template the bytes 1..5 stand for
- * topic, partition, base, base as %020 and end; a string that itself holds such a byte is stored as it is.
+ * A string in the pool: uint16_t (bytes, SHMETA_STRING_TEMPLATE or'ed in), the bytes. In a template
+ * the bytes 1..5 stand for topic, partition, base, base as %020 and end; a string that itself holds
+ * such a byte is stored as it is.
  *
- * A field is loaded as eight bytes and masked, so eight readable bytes must follow every row: the pool has at least that many. */
+ * A field is loaded as eight bytes and masked, so eight readable bytes must follow every row: the
+ * pool has at least that many. */
 #ifndef SHMETA_SHM_INDEX_BLOCK_H
 #define SHMETA_SHM_INDEX_BLOCK_H
 
@@ -44,7 +48,8 @@ enum {
 	SHMETA_BLOCK_ROWS_MAX = 4096 /* more than any block can hold */
 };
 
-/* The second half is what decoding a row needs: one cache line of a block that begins 16 bytes into its page. */
+/* The second half is what decoding a row needs: one cache line of a block that begins 16 bytes into
+ * its page. */
 struct shmeta_block_head {
 	uint64_t checksum;       /*   0  XXH3 over the block's bytes from 8 on; 0 in a tail (the head's covers it) */
 	uint64_t key;            /*   8  of the partition */
@@ -100,13 +105,15 @@ static inline uint16_t shmeta__ld16(const uint8_t *p)
 /* shmeta__masks[w]: the low w bytes; every index below 16 is valid. */
 extern const uint64_t shmeta__masks[16];
 
-/* High half of the product: with a slope, the position that an even distribution would give a distance. */
+/* High half of the product: with a slope, the position that an even distribution would give a
+ * distance. */
 static inline uint64_t shmeta__scale(uint64_t distance, uint64_t slope)
 {
 	return (uint64_t)(((unsigned __int128)distance * slope) >> 64);
 }
 
-/* The slope that maps the distances 0..span evenly to the positions 0..last, each at or just above its place. */
+/* The slope that maps the distances 0..span evenly to the positions 0..last, each at or just above
+ * its place. */
 static inline uint64_t shmeta__slope(uint64_t last, uint64_t span)
 {
 	if (!last || last >= span)
@@ -114,7 +121,7 @@ static inline uint64_t shmeta__slope(uint64_t last, uint64_t span)
 	return (uint64_t)(((unsigned __int128)last << 64) / span) + 1;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 /* What lets rows be decoded without leaving the block, as loaded and judged once. */
 struct shmeta__block {
@@ -126,15 +133,17 @@ struct shmeta__block {
 	uint64_t offsets; /* byte k: where number k begins in a row; byte 7: the first string field */
 };
 
-/* Judge everything that shmeta__block_row() relies on, in a block of which `bytes` are readable. 1: good. Costs a few cycles, so
- * that nobody has to trust a block that may be recycled while it is read. */
+/* Judge everything that shmeta__block_row() relies on, in a block of which `bytes` are readable. 1:
+ * good. Costs a few cycles, so that nobody has to trust a block that may be recycled while it is
+ * read. */
 static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint32_t rows, uint32_t stride,
                                      struct shmeta__block *ret)
 {
 	uint64_t widths = shmeta__once64(shmeta__ld64(bytes + offsetof(struct shmeta_block_head, width)));
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
 
-	/* With every width below 32 no sum carries; with the last sum equal to the stride every field lies in its row. */
+	/* With every width below 32 no sum carries; with the last sum equal to the stride every
+	 * field lies in its row. */
 	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride ||
 	                             rows - 1 >= SHMETA_BLOCK_ROWS_MAX ||
 	                             (uint64_t)rows * stride + sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK >
@@ -155,7 +164,8 @@ static inline const uint8_t *shmeta__block_at(const struct shmeta__block *block,
 	return block->bytes + sizeof(struct shmeta_block_head) + (size_t)row * block->stride;
 }
 
-/* The widths are those that shmeta__block_view() has judged: below 16, also when the block is overwritten meanwhile. */
+/* The widths are those that shmeta__block_view() has judged: below 16, also when the block is
+ * overwritten meanwhile. */
 static inline uint64_t shmeta__block_number(const struct shmeta__block *block, const uint8_t *row, unsigned field)
 {
 	uint64_t mask = shmeta__masks[block->widths >> 8 * field & 0xff];
@@ -184,10 +194,12 @@ static inline void shmeta__block_row(const struct shmeta__block *block, const ui
 	ret->record_count = (uint32_t)(shmeta__block_number(block, row, SHMETA_FIELD_COUNT) + span + 1);
 }
 
-/* A string of the pool: its bytes and whether it is a template. 1: good; 0: the block is corrupt. readable: of the block. */
+/* A string of the pool: its bytes and whether it is a template. 1: good; 0: the block is corrupt.
+ * readable: of the block. */
 int shmeta__block_string(const uint8_t *bytes, size_t readable, const struct shmeta__block *block, const uint8_t *row,
                          unsigned field, struct shmeta_str *ret, int *ret_template);
-/* Everything that the checksum cannot say: bounds and sums, strings, order. NULL, or what is wrong. */
+/* Everything that the checksum cannot say: bounds and sums, strings, order. NULL, or what is
+ * wrong. */
 const char *shmeta__block_verify(const uint8_t *bytes, size_t readable, const struct shmeta_part_entry *entry,
                                  uint64_t key);
 

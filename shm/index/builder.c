@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Building blocks: strings are interned in the pool, rows kept as numbers, widths and biases known before the first byte is
- * encoded. */
+ * Building blocks: strings are interned in the pool, rows kept as numbers, widths and biases known
+ * before the first byte is encoded. */
 #include "shm/index/builder.h"
 
 #include <stdlib.h>
@@ -56,7 +56,7 @@ static int is_at(const struct shmeta__builder *b, uint16_t at, struct shmeta_str
 	       shmeta__runs_equal((const char *)b->pool + at + 2, string.data, string.bytes);
 }
 
-/* The string's place in the pool, where it is put unless it is there; NONE: no room. */
+/* Find the string in the pool, or add it: its place; NONE: no room. */
 static uint16_t intern(struct shmeta__builder *b, struct shmeta_str string, int is_template)
 {
 	unsigned chain;
@@ -82,7 +82,7 @@ static uint16_t intern(struct shmeta__builder *b, struct shmeta_str string, int 
 	return at;
 }
 
-/* Forget the newest strings, back to what the pool was. */
+/* Remove the newest strings, so that the pool is as it was. */
 static void unwind(struct shmeta__builder *b, uint32_t string_count, uint32_t pool_bytes)
 {
 	while (b->string_count > string_count) {
@@ -289,7 +289,8 @@ void shmeta__builder_encode(const struct shmeta__builder *b, uint64_t key, uint6
 		uint64_t end = v[SHMETA_FIELD_BASE] + v[SHMETA_FIELD_SPAN];
 		int64_t max = (int64_t)(v[SHMETA_FIELD_MIN_TS] + v[SHMETA_FIELD_TS_SPAN]);
 
-		/* Eight bytes at a time: what is too much is overwritten by the next field, row or the pool. */
+		/* Eight bytes at a time: what is too much is overwritten by the next field, row or
+		 * the pool. */
 		for (unsigned u = 0; u < used_count; u++) {
 			uint64_t delta = v[used[u].field] - b->low[used[u].field];
 

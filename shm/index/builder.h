@@ -8,7 +8,8 @@
 
 enum { SHMETA_POOL_STRINGS = 2048, SHMETA_POOL_CHAINS = 256 };
 
-/* Rows on their way into a block: values as they are, strings as places in the pool, and what they would take encoded. */
+/* Rows on their way into a block: values as they are, strings as places in the pool, and what they
+ * would take encoded. */
 struct shmeta__builder {
 	uint64_t (*rows)[SHMETA_FIELDS];
 	uint32_t count, capacity;
@@ -31,19 +32,23 @@ enum shmeta__build { SHMETA_BUILD_ADDED, SHMETA_BUILD_NO_ROOM, SHMETA_BUILD_NO_M
 
 void shmeta__builder_reset(struct shmeta__builder *builder);
 void shmeta__builder_free(struct shmeta__builder *builder);
-/* Add a row beyond all others. NO_ROOM: it does not fit, nothing has changed. values: _part() was called, _row() is done here. */
+/* Add a row beyond all others. NO_ROOM: it does not fit, nothing has changed. values: _part() was
+ * called, _row() is done here. */
 enum shmeta__build shmeta__builder_add(struct shmeta__builder *builder, const struct shmeta_segment *segment,
                                        struct shmeta__values *values);
-/* The same with a row of a block of the same partition. NO_MEMORY with *ret_corrupt 1: the row's strings are corrupt. */
+/* The same with a row of a block of the same partition. NO_MEMORY with *ret_corrupt 1: the row's
+ * strings are corrupt. */
 enum shmeta__build shmeta__builder_copy(struct shmeta__builder *builder, const uint8_t *bytes, size_t readable,
                                         const struct shmeta__block *block, uint32_t row, int *ret_corrupt);
 size_t shmeta__builder_bytes(const struct shmeta__builder *builder);
-/* Encode count > 0 rows to out (shmeta__builder_bytes()), without a checksum; fill all of *ret but id and locator. */
+/* Encode count > 0 rows to out (shmeta__builder_bytes()), without a checksum; fill all of *ret but
+ * id and locator. */
 void shmeta__builder_encode(const struct shmeta__builder *builder, uint64_t key, uint64_t id, uint8_t *out,
                             struct shmeta_part_entry *ret);
 
-/* Put a row behind the last of an encoded tail of *size bytes (capacity SHMETA_BLOCK_BYTES) and adjust its entry, if the row
- * fits the widths that are there and its strings are spelled like the last row's. 0: it does not, nothing has changed. */
+/* Put a row behind the last of an encoded tail of *size bytes (capacity SHMETA_BLOCK_BYTES) and
+ * adjust its entry, if the row fits the widths that are there and its strings are spelled like the
+ * last row's. 0: it does not, nothing has changed. */
 int shmeta__block_append(uint8_t *bytes, size_t *size, struct shmeta_part_entry *entry,
                          const struct shmeta_segment *segment, struct shmeta__values *values);
 

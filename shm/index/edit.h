@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A partition being changed, as the files of the edit share it. Bottom up: edit_pages.c (entries, directory pages, sealing),
- * edit_rows.c (rows into builders, appending), edit_replace.c (replacing a range), part_edit.c (opening, encoding). */
+ * A partition being changed, as the files of the edit share it. edit_pages.c is below the others:
+ * block entries, directory pages, sealing. Above it edit_rows.c puts rows into builders and appends,
+ * and part_edit.c opens and encodes; edit_replace.c, on top, replaces a range. */
 #ifndef SHMETA_SHM_INDEX_EDIT_H
 #define SHMETA_SHM_INDEX_EDIT_H
 
@@ -68,7 +69,8 @@ enum shmeta_status shmeta__edit_load_dir(struct shmeta__part_edit *edit, struct 
 enum shmeta_status shmeta__edit_write_dir(struct shmeta__part_edit *edit, const struct shmeta_part_entry *entries,
                                           size_t count, struct shmeta_part_entry *ret, struct shmeta_err *err);
 
-/* Move the oldest entries of the head to directory pages, while there are more than one page of them. */
+/* Move the oldest entries of the head to directory pages, while there are more than one page of
+ * them. */
 enum shmeta_status shmeta__edit_fold(struct shmeta__part_edit *edit, struct shmeta_err *err);
 
 /* Turn a builder's rows into a block and forget them. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pages of a partition that is changed: block entries, directory pages, sealing a builder's rows into a block. */
+ * The pages of a partition that is changed: block entries, directory pages, sealing a builder's
+ * rows into a block. */
 #include "shm/index/edit.h"
 
 #include <stdlib.h>

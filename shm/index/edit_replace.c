@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Replacing the rows of a range.
  *
- * The blocks that own a base in [from, to] are streamed through the builder `work`: a block that is already what it should be
- * stays; the others are released and their rows go on, with the new ones, into blocks that are sealed when full. What is left
- * when the stream meets an untouched block is sealed too, or, when less than half a page, takes that block with it, so that
- * blocks do not wear down to crumbs. What is left at the end is the tail. */
+ * The blocks that own a base in [from, to] are streamed through the builder `work`: a block that is
+ * already what it should be stays; the others are released and their rows go on, with the new ones,
+ * into blocks that are sealed when full. What is left when the stream meets an untouched block is
+ * sealed too, or, when less than half a page, takes that block with it, so that blocks do not wear
+ * down to crumbs. What is left at the end is the tail. */
 #include "shm/index/edit.h"
 
 #include <stdlib.h>
@@ -66,7 +67,8 @@ static size_t rows_up_to(const struct pass *pass, uint64_t limit)
 	return low;
 }
 
-/* Compare a block with the rows it should hold in [from, to]: rows added, removed and altered are counted. */
+/* Compare a block with the rows it should hold in [from, to]: rows added, removed and altered are
+ * counted. */
 static enum shmeta_status compare(struct pass *pass, const uint8_t *bytes, size_t readable,
                                   const struct shmeta__block *block, size_t count, uint64_t *ret_changed)
 {
@@ -94,8 +96,8 @@ static enum shmeta_status compare(struct pass *pass, const uint8_t *bytes, size_
 	return SHMETA_OK;
 }
 
-/* Send a block's rows, with [from, to] replaced by the pass's next `count` rows, into work; seal work when it reaches `split`
- * bytes, once. */
+/* Send a block's rows, with [from, to] replaced by the pass's next `count` rows, into work; seal
+ * work when it reaches `split` bytes, once. */
 static enum shmeta_status stream(struct pass *pass, const uint8_t *bytes, size_t readable,
                                  const struct shmeta__block *block, size_t count, size_t split, struct entries *out)
 {
@@ -163,8 +165,8 @@ static enum shmeta_status pass_entry(struct pass *pass, const struct shmeta_part
 			return status;
 	}
 	if (!changed) {
-		/* What work holds is too little for a block of its own. Both halves of what the two make together are enough, so
-		 * that the next block can stay. */
+		/* What work holds is too little for a block of its own. Both halves of what the two
+		 * make together are enough, so that the next block can stay. */
 		size_t both = shmeta__builder_bytes(edit->work) +
 		              shmeta__ld16(edit->scratch + offsetof(struct shmeta_block_head, pool_at)) +
 		              shmeta__ld16(edit->scratch + offsetof(struct shmeta_block_head, pool_bytes));
@@ -181,8 +183,8 @@ static enum shmeta_status pass_entry(struct pass *pass, const struct shmeta_part
 	return status;
 }
 
-/* A run of entries, the first of which owns the bases from low on; high: the last base the last of them owns. *ret_front: how
- * many went from the front while nothing else in the run was changed. */
+/* A run of entries, the first of which owns the bases from low on; high: the last base the last of
+ * them owns. *ret_front: how many went from the front while nothing else in the run was changed. */
 static enum shmeta_status pass_entries(struct pass *pass, struct entries *entries, uint64_t low, uint64_t high,
                                        size_t *ret_front, int *ret_changed)
 {
@@ -260,7 +262,7 @@ static enum shmeta_status pass_tail(struct pass *pass, uint64_t low)
 	return status;
 }
 
-/* Where the entries behind group g begin. */
+/* The base at which the entries behind directory page g begin. */
 static uint64_t next_base(const struct shmeta__part_edit *edit, size_t g)
 {
 	if (g < edit->dir_count)

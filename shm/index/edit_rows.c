@@ -57,7 +57,7 @@ static enum shmeta_status build_tail(struct shmeta__part_edit *edit, struct shme
 		                        edit->tail_entry.stride, &block))
 			return shmeta__edit_corrupt(edit, err, "its tail's widths are impossible");
 		for (uint32_t i = 0; i < block.rows; i++) {
-			/* What was one tail fits into one. */
+			/* The rows came from one tail, so they fit into one. */
 			enum shmeta_status status = shmeta__edit_copy_row(
 				edit, edit->tail, edit->tail_bytes, edit->tail_size, &block, i, &edit->blocks, err);
 

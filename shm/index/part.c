@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A partition's segment index: opening a head, and the lookup of an offset. Blocks are judged each time they are used as far as
- * memory safety needs it (a snapshot without a registration may see a page recycled under it), and their checksums once. */
+ * A partition's segment index: opening a head, and the lookup of an offset. Blocks are judged each
+ * time they are used as far as memory safety needs it (a snapshot without a registration may see a
+ * page recycled under it), and their checksums once. */
 #include <stdlib.h>
 
 #include "shm/index/part_read.h"
@@ -16,7 +17,8 @@ void shmeta__part_close(struct shmeta__part *part)
 	memset(part, 0, sizeof *part);
 }
 
-/* Which blocks' checksums need not be computed again, after the head went from what *part says to what *head says. */
+/* Which blocks' checksums need not be computed again, after the head went from what *part says to
+ * what *head says. */
 static void carry_checked(struct shmeta__part *part, const struct shmeta_part_head *head, int same)
 {
 	uint32_t words = (uint32_t)(sizeof part->dir_inline / sizeof *part->dir_inline), gone;
@@ -190,7 +192,8 @@ __attribute__((noinline)) static enum shmeta_status absent(const struct shmeta__
 	return SHMETA_ABSENT_GAP;
 }
 
-/* The row with the largest base <= offset ends before it, and rows overlap somewhere: go back to the first that contains it. */
+/* The row with the largest base <= offset ends before it, and rows overlap somewhere: go back to
+ * the first that contains it. */
 __attribute__((noinline)) static enum shmeta_status look_back(struct shmeta__part *part, struct place place,
                                                               uint64_t offset, struct shmeta_segment *ret)
 {
@@ -264,8 +267,9 @@ __attribute__((noinline)) static enum shmeta_status find_anywhere(struct shmeta_
 	return SHMETA_OK;
 }
 
-/* The common case in one go: a block of the head, verified before, in which the row is found. find_anywhere() handles the
- * remaining layouts and reports corruption. Aligned: a lookup's time must not depend on the length of what stands before it. */
+/* The common case in one go: a block of the head, verified before, in which the row is found.
+ * find_anywhere() handles the remaining layouts and reports corruption. Aligned: a lookup's time
+ * must not depend on the length of what stands before it. */
 __attribute__((aligned(64))) enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset,
                                                                   struct shmeta_segment *ret)
 {

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The segment index of one partition: a head (the value in PARTS), sealed blocks and directory pages (values in BLOCKS).
+ * The segment index of one partition: a head (the value in PARTS), sealed blocks and directory
+ * pages (values in BLOCKS).
  *
  *   head:  fixed fields | entries: directory pages, then blocks, oldest first, the tail's last | tail: the newest rows, unsealed
  *   block: up to a page of sealed rows; immutable; dropped from the front, added at the end, rewritten whole otherwise
  *   directory page: SHMETA_DIR_FANOUT block entries that were moved out of the head, so that a head stays small
  *
- * Rows (struct shmeta_segment) are encoded row-major with per-block biases and widths (frame of reference): a StreamHouse-shaped
- * segment takes 12-18 bytes, and a floor search that interpolates ends in the cache line that holds the record. Strings are
- * templates in the block's pool ("data/\1/\2/\4.seg": \1 topic, \2 partition, \3 base, \4 base as %020, \5 end), so a string
- * that follows the field's conventions costs nothing and an odd one costs its own bytes. docs/LAYOUT.md has the tables.
+ * Rows (struct shmeta_segment) are encoded row-major with per-block biases and widths (frame of
+ * reference): a StreamHouse-shaped segment takes 12-18 bytes, and a floor search that interpolates
+ * ends in the cache line that holds the record. Strings are templates in the block's pool
+ * ("data/\1/\2/\4.seg": \1 topic, \2 partition, \3 base, \4 base as %020, \5 end), so a string that
+ * follows the field's conventions costs nothing and an odd one costs its own bytes. docs/LAYOUT.md
+ * has the tables.
  *
- * Reading is pure: it takes bytes and a map, never fails otherwise than by SHMETA_ERR_CORRUPT, and never reads outside the
- * bytes it was given or the map. Writing goes through a pager, so that it can be tested without LMDB.
- */
+ * Reading is pure: it takes bytes and a map, never fails otherwise than by SHMETA_ERR_CORRUPT, and
+ * never reads outside the bytes it was given or the map. Writing goes through a pager, so that it
+ * can be tested without LMDB. */
 #ifndef SHMETA_SHM_INDEX_PART_H
 #define SHMETA_SHM_INDEX_PART_H
 
@@ -31,7 +34,7 @@ enum {
 	SHMETA_DIR_FANOUT = 63          /* entries in a directory page: it fills one page exactly */
 };
 
-/* ---- layout ----------------------------------------------------------------------------------------------------------- */
+/* ---- layout ---- */
 
 enum shmeta_part_flags {
 	SHMETA_PART_OVERLAPS = 1u << 0 /* some row begins at or below the end of an earlier one */
@@ -88,7 +91,8 @@ enum shmeta_part_entry_flags {
 	SHMETA_ENTRY_TIME_SORTED = 1u << 2 /* max_timestamp_ms never decreases from row to row (block only) */
 };
 
-/* One block, the tail or a directory page. One cache line where the head or page has pages of its own. */
+/* One block, the tail or a directory page. One cache line where the head or page has pages of its
+ * own. */
 struct shmeta_part_entry {
 	uint64_t base;            /*  0  base_offset of its first row */
 	uint64_t max_end;         /*  8  largest end_offset below it */
@@ -141,17 +145,19 @@ _Static_assert(sizeof(struct shmeta_part_dir) + SHMETA_DIR_FANOUT * sizeof(struc
                        SHMETA_BLOCK_BYTES,
                "a directory page fills a page");
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
-/* The map that locators speak of. A locator is a page number: its bytes begin at base + locator * page_bytes + 16. */
+/* The map that locators speak of. A locator is a page number: its bytes begin at base + locator *
+ * page_bytes + 16. */
 struct shmeta__pages {
 	const uint8_t *base;
 	uint64_t bytes; /* readable from base on */
 	uint32_t page_bytes;
 };
 
-/* What a partition handle remembers: a copy of what a lookup needs of the head, and which blocks' checksums were verified.
- * Small enough to be embedded. Zeroed memory is a fresh one; shmeta__part_close() ends it. Its fields are part.c's own. */
+/* What a partition handle remembers: a copy of what a lookup needs of the head, and which blocks'
+ * checksums were verified. Small enough to be embedded. Zeroed memory is a fresh one;
+ * shmeta__part_close() ends it. Its fields are part.c's own. */
 struct shmeta__part {
 	const uint8_t *blocks; /* the head's block entries, the tail's last */
 	uint64_t block_base;   /* base of the first of them; UINT64_MAX when there is none */
@@ -182,10 +188,11 @@ struct shmeta__part {
 	uint64_t *dir_heap;     /* the same, for more pages than fit inline */
 };
 
-/* Open a head. part may hold an older state of the same partition (same key): then verified blocks stay verified. Zeroed memory
- * is a fresh one. The head's own checksum and every bound that later calls rely on are verified here. After ERR_CORRUPT the
- * part may only be opened again or closed. Allocates for partitions of more than 4 directory pages (some 80 000 segments);
- * without memory it works all the same and verifies again at every touch. */
+/* Open a head. part may hold an older state of the same partition (same key): then verified blocks
+ * stay verified. Zeroed memory is a fresh one. The head's own checksum and every bound that later
+ * calls rely on are verified here. After ERR_CORRUPT the part may only be opened again or closed.
+ * Allocates for partitions of more than 4 directory pages (some 80 000 segments); without memory it
+ * works all the same and verifies again at every touch. */
 enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, const void *head, size_t head_bytes,
                                      const struct shmeta__pages *pages);
 /* Frees what open allocated; part is zeroed memory again. Accepts NULL. */
@@ -195,8 +202,9 @@ void shmeta__part_record(const struct shmeta__part *part, struct shmeta_partitio
 uint64_t shmeta__part_synced_at_ns(const struct shmeta__part *part);
 uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part); /* 0: the class's */
 
-/* As the public functions of the same names say (strings left empty, locator set). OK, ABSENT_*, ERR_CORRUPT.
- * Which ABSENT, where the source contradicts itself: below the log start first, then at or beyond the high watermark, then gap. */
+/* As the public functions of the same names say (strings left empty, locator set). OK, ABSENT_*,
+ * ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
+ * at or beyond the high watermark, then gap. */
 enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret);
 enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_t timestamp_ms,
                                                struct shmeta_segment *ret);
@@ -213,31 +221,38 @@ enum shmeta_status shmeta__part_seek(struct shmeta__part *part, uint64_t from, u
 enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__part_cursor *cursor,
                                      struct shmeta_segment *ret); /* OK, END, ERR_CORRUPT */
 
-/* Spell the strings of a row that a lookup of this part gave; found again by its base_offset. ERR_BUFFER, ERR_CORRUPT,
- * ERR_INVALID_ARGUMENT when the part has no such row. Each string is terminated by NUL. */
+/* Spell the strings of a row that a lookup of this part gave; found again by its base_offset.
+ * ERR_BUFFER, ERR_CORRUPT, ERR_INVALID_ARGUMENT when the part has no such row. Each string is
+ * terminated by NUL. */
 enum shmeta_status shmeta__part_strings(struct shmeta__part *part, const char *topic, size_t topic_bytes,
                                         struct shmeta_segment *segment, char *buffer, size_t bytes);
 
-/* Verify everything: checksums of head, directory pages and blocks, order, bounds, counts, sums, maxima. */
+/* Verify everything: checksums of head, directory pages and blocks, order, bounds, counts, sums,
+ * maxima. */
 enum shmeta_status shmeta__part_verify(struct shmeta__part *part, struct shmeta_err *err);
 
-/* Every block id (blocks and directory pages) that the part refers to, for the leak check of `verify`. */
+/* Every block id (blocks and directory pages) that the part refers to, for the leak check of
+ * `verify`. */
 enum shmeta_status shmeta__part_blocks(struct shmeta__part *part,
                                        void (*each)(void *arg, uint64_t block_id, uint64_t locator), void *arg);
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
-/* Where blocks go. Implemented by the store on LMDB and by tests on the heap. Every call may fail with ERR_FULL. */
+/* Where blocks go. Implemented by the store on LMDB and by tests on the heap. Every call may fail
+ * with ERR_FULL. */
 struct shmeta__pager {
 	void *arg;
-	/* A block of `bytes` (4096 * k - 16) bytes to be filled before the next call; its id is never used again. */
+	/* A block of `bytes` (4096 * k - 16) bytes to be filled before the next call; its id is
+	 * never used again. */
 	enum shmeta_status (*alloc)(void *arg, size_t bytes, uint64_t *ret_id, uint64_t *ret_locator, void **ret_block);
 	enum shmeta_status (*release)(void *arg, uint64_t id);
-	/* The block's bytes, for reading, as they are now (also within the transaction that wrote them). */
+	/* The block's bytes, for reading, as they are now (also within the transaction that wrote
+	 * them). */
 	enum shmeta_status (*at)(void *arg, uint64_t id, const void **ret_block, size_t *ret_bytes);
 };
 
-/* A partition being changed: decoded from a head (head == NULL: a new one), changed, encoded into a new head. */
+/* A partition being changed: decoded from a head (head == NULL: a new one), changed, encoded into a
+ * new head. */
 struct shmeta__part_edit;
 
 enum shmeta_status shmeta__part_edit_new(uint64_t key, const char *topic, size_t topic_bytes, const void *head,
@@ -245,19 +260,21 @@ enum shmeta_status shmeta__part_edit_new(uint64_t key, const char *topic, size_t
                                          struct shmeta__part_edit **ret, struct shmeta_err *err);
 void shmeta__part_edit_free(struct shmeta__part_edit *edit); /* accepts NULL */
 
-/* The source's row: high watermark, created_at, updated_at are taken, the rest of *record is ignored.
- * Returns 1 when something differed from what the head held. */
+/* The source's row: high watermark, created_at, updated_at are taken, the rest of *record is
+ * ignored. Returns 1 when something differed from what the head held. */
 int shmeta__part_edit_record(struct shmeta__part_edit *edit, const struct shmeta_partition *record);
 void shmeta__part_edit_stamp(struct shmeta__part_edit *edit, uint64_t synced_at_ns, uint32_t ttl_ms);
 
-/* Make the rows with from <= base_offset <= to be exactly rows[0..count) (ascending by base, no base twice, all within
- * [from, to]). Only what differs is rewritten: appended rows touch the tail and now and then seal a block, rows dropped from the
- * front release blocks, equal rows cost a comparison. *ret_changed: rows added + removed + altered. */
+/* Make the rows with from <= base_offset <= to be exactly rows[0..count) (ascending by base, no
+ * base twice, all within [from, to]). Only what differs is rewritten: appended rows touch the tail
+ * and now and then seal a block, rows dropped from the front release blocks, equal rows cost a
+ * comparison. *ret_changed: rows added + removed + altered. */
 enum shmeta_status shmeta__part_edit_replace(struct shmeta__part_edit *edit, uint64_t from, uint64_t to,
                                              const struct shmeta_segment *rows, size_t count, uint64_t *ret_changed,
                                              struct shmeta_err *err);
 
-/* For loading: rows in ascending order, beyond every row the part has. As replace(), without reading back. */
+/* For loading: rows in ascending order, beyond every row the part has. As replace(), without
+ * reading back. */
 enum shmeta_status shmeta__part_edit_append(struct shmeta__part_edit *edit, const struct shmeta_segment *rows,
                                             size_t count, struct shmeta_err *err);
 

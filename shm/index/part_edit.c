@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Changing a partition's segment index.
  *
- * An edit holds the block entries in memory: those of a directory page loaded when they are first needed, those of the head as
- * the vector `blocks`. The tail is a builder, filled from the old head when it is first needed; until then the old bytes are the
- * tail. */
+ * An edit holds the block entries in memory: those of a directory page loaded when they are first
+ * needed, those of the head as the vector `blocks`. The tail is a builder, filled from the old head
+ * when it is first needed; until then the old bytes are the tail. */
 #include <stdlib.h>
 
 #include "shm/index/edit.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Finding a row: from a partition's head over its block entries to a block, and in it. Private to part*.c; inline, because a
- * lookup is these few loads. Every number that bounds an access is read once and judged here. */
+ * Finding a row: from a partition's head over its block entries to a block, and in it. Private to
+ * part*.c; inline, because a lookup is these few loads. Every number that bounds an access is read
+ * once and judged here. */
 #ifndef SHMETA_SHM_INDEX_PART_READ_H
 #define SHMETA_SHM_INDEX_PART_READ_H
 
@@ -45,7 +46,7 @@ static inline const uint8_t *page_at(const struct shmeta__part *part, uint32_t l
 	return part->pages.base + (uint64_t)locator * part->pages.page_bytes + 16;
 }
 
-/* Where it is remembered that a block was verified. */
+/* The bit that says that a block was verified. */
 struct mark {
 	uint64_t *word;
 	unsigned bit;
@@ -58,7 +59,8 @@ static inline struct mark block_mark(struct shmeta__part *part, uint32_t leaf)
 	return (struct mark){&part->checked[ordinal / 64 % 2], ordinal % 64};
 }
 
-/* physical: the entry's place in the page, entries that were dropped counted. PART_DIR_BIT: the page itself. */
+/* physical: the entry's place in the page, entries that were dropped counted. PART_DIR_BIT: the
+ * page itself. */
 static inline struct mark dir_mark(struct shmeta__part *part, uint32_t dir, unsigned physical)
 {
 	uint32_t ordinal = part->first_dir + dir;
@@ -114,8 +116,9 @@ static inline int open_block(const struct shmeta__part *part, const uint8_t *ent
 /* The entries of a directory page that are in use. NULL: corrupt. */
 const uint8_t *shmeta__part_dir_open(struct shmeta__part *part, uint32_t dir, uint32_t *ret_first, uint32_t *ret_count);
 
-/* The largest i < count whose number, at p + i * stride under mask, is <= target; 0 when there is none. Begins at a guess and
- * widens its steps, so that a good guess costs two probes and a bad one no more than twice a binary search. */
+/* The largest i < count whose number, at p + i * stride under mask, is <= target; 0 when there is
+ * none. Begins at a guess and widens its steps, so that a good guess costs two probes and a bad one
+ * no more than twice a binary search. */
 static inline uint32_t floor_of(const uint8_t *p, uint32_t stride, uint64_t mask, uint32_t count, uint64_t target,
                                 uint64_t guess)
 {
@@ -167,9 +170,10 @@ static inline uint32_t floor_entry(const uint8_t *entries, uint32_t count, uint6
 uint32_t shmeta__part_floor(const uint8_t *p, uint32_t stride, uint64_t mask, uint32_t count, uint64_t target,
                             uint64_t guess);
 
-/* The last row whose base is <= offset, which the entry's base is. The common case has no branch that depends on the data and
- * the shortest chain of loads: interpolate, correct by what the row found there says, choose in a window of four; sizes that vary
- * by chance end there nine times in ten. */
+/* The last row whose base is <= offset, which the entry's base is. The common case has no branch
+ * that depends on the data and the shortest chain of loads: interpolate, correct by what the row
+ * found there says, choose in a window of four; sizes that vary by chance end there nine times in
+ * ten. */
 static inline __attribute__((always_inline)) const uint8_t *floor_row(const struct shmeta__block *block,
                                                                       const uint8_t *entry, uint64_t offset)
 {
@@ -183,7 +187,8 @@ static inline __attribute__((always_inline)) const uint8_t *floor_row(const stru
 	row = p + guess * stride;
 	__builtin_prefetch(row + 64);
 	__builtin_prefetch(row - 64);
-	/* Signed error times unsigned slope, rounded down. Impossible numbers give an impossible place, found out below. */
+	/* Signed error times unsigned slope, rounded down. Impossible numbers give an impossible
+	 * place, found out below. */
 	error = distance - (shmeta__ld64(row) & mask);
 	low = guess + shmeta__scale(error, slope) - (slope & (0 - (error >> 63))) - 1;
 	if (unlikely(low > last - 3))
@@ -202,7 +207,8 @@ static inline uint32_t row_number(const struct shmeta__block *block, const uint8
 	return block->stride ? (uint32_t)(row - shmeta__block_at(block, 0)) / block->stride : 0;
 }
 
-/* A place among all block entries: `top` counts directory entries, then the head's block entries. */
+/* A place among all block entries: `top` counts directory entries, then the head's block
+ * entries. */
 struct place {
 	uint32_t top, sub; /* sub: among the entries in use of a directory page */
 };
@@ -257,7 +263,8 @@ static inline void give_row(const struct shmeta__part *part, const uint8_t *entr
 {
 	shmeta__block_row(block, row, ret);
 	ret->partition_id = (uint32_t)part->key;
-	/* Separately: chained, gcc copies the first through a 16-byte load that must wait for its two 8-byte stores. */
+	/* Separately: chained, gcc copies the first through a 16-byte load that must wait for its
+	 * two 8-byte stores. */
 	ret->id = (struct shmeta_str){NULL, 0};
 	ret->s3_bucket = (struct shmeta_str){NULL, 0};
 	ret->s3_key = (struct shmeta_str){NULL, 0};

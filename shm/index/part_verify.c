@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A partition's segment index: everything of it, for `shmetactl verify` and a writer that takes over a store. */
+ * A partition's segment index: everything of it, for `shmetactl verify` and a writer that takes
+ * over a store. */
 #include "shm/index/part_read.h"
 
 enum shmeta_status shmeta__part_blocks(struct shmeta__part *part,
@@ -27,7 +28,7 @@ enum shmeta_status shmeta__part_blocks(struct shmeta__part *part,
 	return SHMETA_OK;
 }
 
-/* Running sums over entries of one level. */
+/* Sums over the entries of one level. */
 struct sums {
 	uint64_t rows, size_bytes, max_end, last_base;
 	int64_t max_timestamp_ms;

@@ -67,7 +67,8 @@ enum shmeta_status shmeta__part_seek(struct shmeta__part *part, uint64_t from, u
 	struct mark mark;
 	uint32_t row = 0;
 
-	/* Where rows overlap the first that reaches `from` may be any; next() skips blocks and pages that do not. */
+	/* If rows overlap, any row may be the first that reaches `from`; next() skips blocks and
+	 * pages that do not reach it. */
 	if (top_count(part) && from >= log_start(part) && !(part->flags & SHMETA_PART_OVERLAPS)) {
 		entry = locate(part, from, &mark, &place);
 		if (!entry || !open_block(part, entry, mark, &block))
@@ -107,7 +108,8 @@ enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__p
 			return SHMETA_ERR_CORRUPT;
 		while (row < block.rows && end_of(&block, shmeta__block_at(&block, row)) < cursor->from)
 			row++;
-		/* Beyond the rows when the block has become a shorter one since the cursor stood there. */
+		/* The block may have become shorter since the cursor was set: then the row lies
+		 * beyond its rows. */
 		if (row >= block.rows)
 			continue;
 		if (shmeta__block_base(&block, row) > cursor->to)

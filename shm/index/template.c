@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The strings of a block: spelling a template, comparing one with a text, deriving one from a text. A template may lie in a page
- * that changes meanwhile: each byte is read once. */
+ * The strings of a block: spelling a template, comparing one with a text, deriving one from a text.
+ * A template may lie in a page that changes meanwhile: each byte is read once. */
 #include "shm/index/template.h"
 
 #include "base/once.h"
@@ -196,10 +196,12 @@ size_t shmeta__template_of(struct shmeta_str text, const struct shmeta__values *
 		} else if (is_digit(*p)) {
 			struct shmeta_str run = {p, 0};
 
-			/* Whole numbers only, so that what stands for one row's number stands for the next one's too. */
+			/* Whole numbers only, so that what stands for one row's number stands for
+			 * the next one's too. */
 			while (p + run.bytes < end && is_digit(p[run.bytes]))
 				run.bytes++;
-			/* Where several fit: the partition comes first in all spellings known, then base, then end. */
+			/* Where several fit: the partition comes first in all spellings known, then
+			 * base, then end. */
 			for (int k = PARTITION; k <= END; k++) {
 				if (run.bytes == value[k].bytes && !memcmp(p, value[k].data, run.bytes) &&
 				    (!kind || had[kind]))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The strings of a block: templates ("data/\1/\2/\4.seg"), and what their placeholders stand for in a row. */
+ * The strings of a block: templates ("data/\1/\2/\4.seg"), and what their placeholders stand for in
+ * a row. */
 #ifndef SHMETA_SHM_INDEX_TEMPLATE_H
 #define SHMETA_SHM_INDEX_TEMPLATE_H
 
@@ -7,8 +8,8 @@
 
 #include "shm/index/part.h"
 
-/* The key as it is stored. A slice's position within its object follows the key: NUL, then decimal digits. So it does, as 0, behind a
- * key that itself holds a NUL. */
+/* The key as it is stored. A slice's position within its object follows the key: NUL, then decimal
+ * digits. So it does, as 0, behind a key that itself holds a NUL. */
 enum { SHMETA_KEY_TEXT = SHMETA_STRING_MAX + 24 };
 struct shmeta_str shmeta__key_text(const struct shmeta_segment *segment, char scratch[SHMETA_KEY_TEXT]);
 /* What placeholders stand for. */
@@ -20,21 +21,25 @@ struct shmeta__values {
 void shmeta__values_part(struct shmeta__values *values, uint64_t key, const char *topic, size_t topic_bytes);
 void shmeta__values_row(struct shmeta__values *values, uint64_t base, uint64_t end);
 
-/* Spell it from out on, not beyond end. Returns the byte after the last; NULL: it does not fit, and what was written before is
- * of no use. Judged while it is spelled: the string's bytes may change meanwhile. */
+/* Spell it from out on, not beyond end. Returns the byte after the last; NULL: it does not fit, and
+ * what was written before is of no use. Judged while it is spelled: the string's bytes may change
+ * meanwhile. */
 char *shmeta__spell(char *out, const char *end, struct shmeta_str string, int is_template,
                     const struct shmeta__values *values);
-/* Cut what shmeta__key_text() put behind a key from its string in the pool, and give the position it says. */
+/* Cut what shmeta__key_text() put behind a key from its string in the pool, and give the position
+ * it says. */
 uint64_t shmeta__key_position(struct shmeta_str *string, int is_template, const struct shmeta__values *values);
-/* Would it be spelled like text? */
+/* 1: spelling it gives text. */
 int shmeta__spells(struct shmeta_str string, int is_template, const struct shmeta__values *values,
                    struct shmeta_str text);
 
-/* The template that spells text for this row, in out (text.bytes suffice). Returns its length; *ret_template 0: text holds
- * nothing to replace, or a byte that would be taken for a placeholder, and is to be stored as it is. */
+/* The template that spells text for this row, in out (text.bytes suffice). Returns its length;
+ * *ret_template 0: text holds nothing to replace, or a byte that would be taken for a placeholder,
+ * and is to be stored as it is. */
 size_t shmeta__template_of(struct shmeta_str text, const struct shmeta__values *values, char *out, int *ret_template);
 
-/* Short runs, mostly known to be equal: a call to memcmp costs more than the comparison. */
+/* Compare short runs that are mostly equal: a call to memcmp() would cost more than the
+ * comparison. */
 static inline int shmeta__runs_equal(const char *a, const char *b, size_t n)
 {
 	uint64_t x, y;

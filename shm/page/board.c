@@ -64,7 +64,8 @@ enum shmeta_status shmeta__data_check(uint64_t file_bytes, uint64_t last_page, u
 		(unsigned long long)file_bytes, (unsigned long long)last_page, page_bytes);
 }
 
-/* A file that this call created and could not allocate is removed again, so that nobody finds it half made. */
+/* Remove a file that this call created but could not allocate, so that nobody finds it
+ * incomplete. */
 static enum shmeta_status allocate(int dir_fd, const char *name, int fd, uint64_t bytes, struct shmeta_err *err)
 {
 	int error = posix_fallocate(fd, 0, (off_t)bytes);
@@ -92,7 +93,7 @@ enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes
 		return shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: does not exist; no writer has run here", name);
 	if (fd < 0)
 		return shmeta_fail_errno(err, errno, "%s: opening", name);
-	/* The mode is a promise to the reading group, whatever the umask, and whatever was there. */
+	/* The reading group relies on the mode, whatever the umask and the former mode. */
 	if (write)
 		(void)fchmod(fd, 0640);
 	if (created)

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The board and the generation page: what every reader maps. One writer stores here; readers never do.
+ * The board and the generation page: what every reader maps. One writer stores here; readers never
+ * do.
  *
- * <instance>/board                 one page: who the writer is, whether it lives, which generation is current
- * <instance>/store.<N>/generation  one page and the touched words: commit numbers, freshness stamps, of that generation alone
- * <instance>/store.<N>/data.mdb    the LMDB environment of generation N; lock.mdb beside it is the writer's alone
+ *   board                  one page: who the writer is, whether it lives, which generation is current
+ *   store.<N>/generation   one page and the touched words: commit numbers and freshness stamps of
+ *                          that generation alone
+ *   store.<N>/data.mdb     the LMDB environment of generation N; lock.mdb is the writer's alone
  *
- * A generation's numbers live beside its data and not on the board, so that a reader that is still in an old generation can never
- * combine them with those of a new one. Nothing here is ever shortened or replaced under readers.
- */
+ * A generation's numbers live beside its data and not on the board, so that a reader that is still
+ * in an old generation can never combine them with those of a new one. Nothing here is ever
+ * shortened or replaced under readers. */
 #ifndef SHMETA_SHM_PAGE_BOARD_H
 #define SHMETA_SHM_PAGE_BOARD_H
 
@@ -72,7 +74,8 @@ SHMETA_FROZEN(shmeta_board, heartbeat_ns, 128);
 SHMETA_FROZEN(shmeta_board, boot_offset_ns, 136);
 SHMETA_FROZEN_SIZE(shmeta_board, 512);
 
-/* What the writer knows of a whole class: everything of it that commit `txn` shows was true of the source at synced_at_ns. */
+/* What the writer knows of a whole class: everything of it that commit `txn` shows was true of the
+ * source at synced_at_ns. */
 struct shmeta_stamp {
 	uint64_t txn;          /*  0  PAIR 3                                                        */
 	uint64_t synced_at_ns; /*  8  CLOCK_BOOTTIME; 0: never                                      */
@@ -85,7 +88,8 @@ SHMETA_FROZEN(shmeta_stamp, ttl_ns, 16);
 SHMETA_FROZEN(shmeta_stamp, changed_txn, 24);
 SHMETA_FROZEN_SIZE(shmeta_stamp, 32);
 
-/* Touched words: word i holds the newest commit that changed a partition, or a topic name, that hashes to i. */
+/* Touched words: word i holds the newest commit that changed a partition, or a topic name, that
+ * hashes to i. */
 enum { SHMETA_TOUCHED_WORDS = 131072 };
 
 struct shmeta_generation {
@@ -125,24 +129,27 @@ SHMETA_FROZEN_SIZE(shmeta_generation, 512);
 
 enum { SHMETA_GENERATION_BYTES = SHMETA_PAGE + SHMETA_TOUCHED_WORDS * 8 };
 
-/* A private copy, judged. Pure; the fuzz targets. file_bytes: as fstat says. ERR_CORRUPT or ERR_VERSION with a sentence. */
+/* A private copy, judged. Pure; the fuzz targets. file_bytes: as fstat says. ERR_CORRUPT or
+ * ERR_VERSION with a sentence. */
 enum shmeta_status shmeta__board_check(const struct shmeta_board *copy, uint64_t file_bytes, struct shmeta_err *err);
 enum shmeta_status shmeta__generation_check(const struct shmeta_generation *copy, uint64_t file_bytes,
                                             struct shmeta_err *err);
 
-/* data.mdb holds all pages up to the last one that its newest commit speaks of, because the writer sees to it before it publishes the
- * commit: a shorter file was cut off, and would kill whoever touches what is missing. ERR_CORRUPT with a sentence. */
+/* data.mdb holds all pages up to the last one that its newest commit speaks of, because the writer
+ * sees to it before it publishes the commit: a shorter file was cut off, and would kill whoever
+ * touches what is missing. ERR_CORRUPT with a sentence. */
 enum shmeta_status shmeta__data_check(uint64_t file_bytes, uint64_t last_page, uint32_t page_bytes,
                                       struct shmeta_err *err);
 
-/* Map a file of the instance. dir_fd: the directory. write: create it with posix_fallocate when it is missing (mode 0640), map
- * it read-write; otherwise read-only. The mapping is `bytes` long; a shorter file is ERR_CORRUPT, so that nobody touches what is
- * not there. ERR_NOT_RUNNING when it does not exist and !write. */
+/* Map a file of the instance. dir_fd: the directory. write: create it with posix_fallocate when it
+ * is missing (mode 0640), map it read-write; otherwise read-only. The mapping is `bytes` long; a
+ * shorter file is ERR_CORRUPT, so that nobody touches what is not there. ERR_NOT_RUNNING when it
+ * does not exist and !write. */
 enum shmeta_status shmeta__map_file(int dir_fd, const char *name, uint64_t bytes, int write, void **ret_map,
                                     struct shmeta_err *err);
 
-/* The first class that was not verified for so much longer than its time to live that a refresh of it failed or is late; -1: none.
- * copy: of a generation that has been published. */
+/* The first class that was not verified for so much longer than its time to live that a refresh of
+ * it failed or is late; -1: none. copy: of a generation that has been published. */
 int shmeta__late_class(const struct shmeta_generation *copy, uint64_t now_ns);
 
 /* Index of the touched word. Partitions and topic names share the words. */

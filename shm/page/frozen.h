@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every byte that two processes share has a place that the compiler checks. docs/LAYOUT.md lists the same places; a test
- * compares the two. */
+ * Every byte that two processes share has a place that the compiler checks. docs/LAYOUT.md lists
+ * the same places; a test compares the two. */
 #ifndef SHMETA_SHM_PAGE_FROZEN_H
 #define SHMETA_SHM_PAGE_FROZEN_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * <instance>/last_start: why the newest start of a writer failed, for whoever looks at what the writer before it left. A text file
- * of one line, "MILLISECONDS SENTENCE\n": CLOCK_REALTIME in milliseconds, and the sentence. It is replaced as a whole, only by who
- * holds writer.lock, and removed by the next start that succeeds. */
+ * <instance>/last_start: why the newest start of a writer failed, for whoever looks at what the
+ * writer before it left. A text file of one line, "MILLISECONDS SENTENCE\n": CLOCK_REALTIME in
+ * milliseconds, and the sentence. It is replaced as a whole, only by who holds writer.lock, and
+ * removed by the next start that succeeds. */
 #ifndef SHMETA_SHM_PAGE_LAST_START_H
 #define SHMETA_SHM_PAGE_LAST_START_H
 
@@ -17,7 +18,8 @@ struct shmeta_last_start {
 	char sentence[1024];
 };
 
-/* false: the newest start did not fail, or the file is not of this form. The sentence is text of others: escape it. */
+/* false: the newest start did not fail, or the file is not of this form. The sentence is text of
+ * others: escape it. */
 bool shmeta__last_start_read(int dir_fd, struct shmeta_last_start *ret);
 /* Errors: ERR_FULL, ERR_PERMISSION, ERR_SYSTEM; an older record then stays. */
 enum shmeta_status shmeta__last_start_write(int dir_fd, int64_t failed_at_ms, const char *sentence,

@@ -1,34 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The only file that names a memory order. A store that another process relies on, and the load that relies on it, are one of the
- * pairs below. Each use says the pair's number and its name; tools/lint/pairs.sh checks both.
+ * The only file that names a memory order. A store that another process relies on, and the load
+ * that relies on it, are one of the pairs below. Each use says the pair's number and its name;
+ * tools/lint/pairs.sh checks both.
  *
  * PAIR 1: pin before commit
- *   writer: shmeta_store(gen->committing, T), commits LMDB transaction T, shmeta_store(gen->committed, T), then reads the pins,
- *           before it begins transaction T + 1
- *   reader: c = shmeta_load(gen->committed), shmeta_swap(slot->pin, c), makes its view show c or has one that already does, then
- *           shmeta_load(gen->committed): still c, or it begins again
- *   All are sequentially consistent. When the second load says c, the pin was visible before commit c + 1 was published, so the
- *   writer's next look at the pins sees it; and no commit wrote the meta page while it was copied. gen->committing is read only
- *   where a commit seems stuck between LMDB and its publication.
+ *   writer: shmeta_store(gen->committing, T), commits LMDB transaction T,
+ *           shmeta_store(gen->committed, T), then reads the pins, before it begins transaction T + 1
+ *   reader: c = shmeta_load(gen->committed), shmeta_swap(slot->pin, c), makes its view show c or has
+ *           one that already does, then shmeta_load(gen->committed): still c, or it begins again
+ *   All are sequentially consistent. When the second load says c, the pin was visible before commit
+ *   c + 1 was published, so the writer's next look at the pins sees it; and no commit wrote the meta
+ *   page while it was copied. gen->committing is read only where a commit seems stuck between LMDB
+ *   and its publication.
  * PAIR 2: touch before commit
  *   writer: shmeta_publish(touched[i], T), before it commits T
  *   reader: begins its snapshot, then shmeta_observe(touched[i])
- *   A reader whose snapshot is T or newer sees the touch; seeing it early only costs a needless resolve.
+ *   A reader whose snapshot is T or newer sees the touch; seeing it early only costs a needless
+ *   resolve.
  * PAIR 3: a stamp's commit before its time
  *   writer: shmeta_publish(stamp->txn), then shmeta_publish(stamp->synced_at_ns)
  *   reader: shmeta_observe(stamp->synced_at_ns), then shmeta_observe(stamp->txn)
  *   A stamp is never applied to a snapshot that is older than the commit the stamp speaks of.
  * PAIR 4: new generation before retirement
- *   writer: completes a generation's directory, then shmeta_publish(board->generation), then publishes gen->retired of the old one
+ *   writer: completes a generation's directory, then shmeta_publish(board->generation), then
+ *           publishes gen->retired of the old one
  *   reader: shmeta_observe(gen->retired), then shmeta_observe(board->generation), then opens it
  * PAIR 5: revocation before recycling
- *   writer: shmeta_publish(page->revoked), when a registration's connection has closed or its snapshot is taken back, before pages
- *           that only its pins protect are used again
+ *   writer: shmeta_publish(page->revoked), when a registration's connection has closed or its
+ *           snapshot is taken back, before pages that only its pins protect are used again
  *   reader: shmeta_observe(page->revoked), at begin, after each lookup and at end
  * PAIR 6: stats within an even sequence
- *   writer: makes stats->sequence odd, then shmeta_fence_write(), writes the page, then shmeta_publish(stats->sequence), even
- *   reader: shmeta_observe(stats->sequence), copies the page, then shmeta_fence_read(): still the same, and even
- */
+ *   writer: makes stats->sequence odd, then shmeta_fence_write(), writes the page, then
+ *           shmeta_publish(stats->sequence), even
+ *   reader: shmeta_observe(stats->sequence), copies the page, then shmeta_fence_read(): the sequence
+ *           is still the same, and even */
 #ifndef SHMETA_SHM_PAGE_ORDER_H
 #define SHMETA_SHM_PAGE_ORDER_H
 

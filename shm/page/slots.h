@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The registration page: a memfd that the writer creates, sizes, seals against growing and shrinking, and passes to one process.
- * Both map it; nobody else does. The process writes its slots, the writer writes the header's second line. What the process
- * writes is untrusted: the writer copies a word, bounds-checks it, and then uses the copy. */
+ * The registration page: a memfd that the writer creates, sizes, seals against growing and
+ * shrinking, and passes to one process. Both map it; nobody else does. The process writes its
+ * slots, the writer writes the header's second line. What the process writes is untrusted: the
+ * writer copies a word, bounds-checks it, and then uses the copy. */
 #ifndef SHMETA_SHM_PAGE_SLOTS_H
 #define SHMETA_SHM_PAGE_SLOTS_H
 

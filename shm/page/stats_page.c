@@ -42,6 +42,7 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 			return SHMETA_OK;
 		}
 	}
-	/* Odd for ever: the writer died while it wrote. The copy is usable but for one torn row; say so. */
+	/* Odd for ever: the writer died while it wrote. The copy is usable but for one torn row;
+	 * say so. */
 	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
 }

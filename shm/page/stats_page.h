@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * <instance>/stats: what the writer knows of itself and of its readers, copied out every second, so that looking needs no socket
- * and works when the writer is dead. A seqlock (PAIR 6): copy, then check that the sequence is even and has not moved. */
+ * <instance>/stats: what the writer knows of itself and of its readers, copied out every second, so
+ * that looking needs no socket and works when the writer is dead. A seqlock (PAIR 6): copy, then
+ * check that the sequence is even and has not moved. */
 #ifndef SHMETA_SHM_PAGE_STATS_PAGE_H
 #define SHMETA_SHM_PAGE_STATS_PAGE_H
 
@@ -14,7 +15,8 @@
 /* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
 enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1008, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
 
-/* One registered process. Names and numbers that the process gave itself were bounds-checked and are otherwise untrusted. */
+/* One registered process. Names and numbers that the process gave itself were bounds-checked and
+ * are otherwise untrusted. */
 struct shmeta_stats_reader {
 	uint64_t registration;                  /*   0                                                   */
 	uint64_t pid;                           /*   8  as the writer sees it (SO_PEERCRED)              */
@@ -58,7 +60,8 @@ struct shmeta_stats {
 	uint32_t readers_total; /*   40  registered processes, shown or not                 */
 	uint32_t reserved1;     /*   44                                                     */
 	uint64_t reserved2[10]; /*   48                                                     */
-	/* What does not fit ends with "...": the longest sentence of a source, with since when before it, does. */
+	/* What does not fit ends with "...": the longest sentence of a source, with since when
+	 * before it, does. */
 	char source[SHMETA_STATS_TEXT];               /*  128  the source, without secrets                 */
 	char source_status[SHMETA_STATS_TEXT];        /* 1152  "connected", or since when and why not      */
 	char reason[SHMETA_STATS_TEXT];               /* 2176  why the phase is what it is; "": nothing to say */
@@ -88,8 +91,9 @@ SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);
 /* Writer: bracket every change of the page. */
 void shmeta__stats_begin(struct shmeta_stats *stats);
 void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
-/* Anyone: a consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries, ERR_CONTENDED: the writer stopped while
- * it wrote; *ret then holds what is there, of which one row may be torn. */
+/* Anyone: a consistent copy. ERR_CORRUPT, ERR_VERSION, or, after a bounded number of tries,
+ * ERR_CONTENDED: the writer stopped while it wrote; *ret then holds what is there, of which one row
+ * may be torn. */
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Is an entry of a database the one that the writer put there? Checksums cover the key as well as the value. */
+ * Is an entry of a database the one that the writer put there? Checksums cover the key as well as
+ * the value. */
 #ifndef SHMETA_SHM_RECORD_ENTRY_H
 #define SHMETA_SHM_RECORD_ENTRY_H
 
@@ -8,7 +9,8 @@
 
 #include "shm/record/key.h"
 
-/* Values without a checksum of their own have one behind them: their seal. Not those of sentinels. */
+/* Values without a checksum of their own have one behind them: their seal. Not those of
+ * sentinels. */
 enum { SHMETA_SEAL_BYTES = 8 };
 static inline int shmeta__is_sealed(enum shmeta_db db)
 {

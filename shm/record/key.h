@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The named databases of a store and their keys. Integer keys are native 8-byte integers (MDB_INTEGERKEY); all others compare as
- * bytes, so numbers inside them are big endian. */
+ * The named databases of a store and their keys. Integer keys are native 8-byte integers
+ * (MDB_INTEGERKEY); all others compare as bytes, so numbers inside them are big endian. */
 #ifndef SHMETA_SHM_RECORD_KEY_H
 #define SHMETA_SHM_RECORD_KEY_H
 
@@ -38,9 +38,10 @@ enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 }; /* but for those of QUARANTINE: below
 #define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque                                */
 #define SHMETA_META_UNLISTED "unlisted" /* uint64_t[8] by class: quarantined rows that are counted, not listed       */
 
-/* The sentinel is in every database: one without it is broken, not empty. It sorts before every other key (tenants, topic ids and
- * block ids count from 1), because LMDB packs pages full only when rows are added behind the last one: with a sentinel at the
- * end, every database that is loaded in order would take twice its pages. The text holds NULs: use SHMETA_SENTINEL_BYTES. */
+/* The sentinel is in every database: one without it is broken, not empty. It sorts before every
+ * other key (tenants, topic ids and block ids count from 1), because LMDB packs pages full only
+ * when rows are added behind the last one: with a sentinel at the end, every database that is
+ * loaded in order would take twice its pages. The text holds NULs: use SHMETA_SENTINEL_BYTES. */
 #define SHMETA_SENTINEL_KEY "\0\0\0\0 sentinel"
 enum { SHMETA_SENTINEL_BYTES = 13 };
 #define SHMETA_SENTINEL_NUMBER UINT64_C(0) /* where keys are integers */
@@ -66,7 +67,8 @@ static inline uint32_t shmeta__get_be32(const uint8_t *p)
 	return __builtin_bswap32(v);
 }
 
-/* tenant + text into key (SHMETA_KEY_MAX bytes); returns its length. bytes <= SHMETA_NAME_MAX is the caller's duty. */
+/* tenant + text into key (SHMETA_KEY_MAX bytes); returns its length. bytes <= SHMETA_NAME_MAX is
+ * the caller's duty. */
 static inline size_t shmeta__name_key(uint8_t *key, uint32_t tenant, const void *text, size_t bytes)
 {
 	shmeta__put_be32(key, tenant);
@@ -84,8 +86,9 @@ static inline size_t shmeta__offset_key(uint8_t *key, uint32_t tenant, const voi
 	return n + 8;
 }
 
-/* Keys of QUARANTINE begin with class and tenant, then a name and NUL: the topic of topics, partitions, segments and leases, the
- * agent, the group of groups and offsets. A name that cannot be read, or holds a NUL, is empty; an unreadable tenant is 0. */
+/* Keys of QUARANTINE begin with class and tenant, then a name and NUL: the topic of topics,
+ * partitions, segments and leases, the agent, the group of groups and offsets. A name that cannot
+ * be read, or holds a NUL, is empty; an unreadable tenant is 0. */
 struct shmeta__quarantine_place {
 	uint64_t topic;        /* of offsets: hash of the topic's name; otherwise, and of a group's row, 0 */
 	uint32_t partition_id; /* 0 where the class has none                                               */
@@ -107,8 +110,8 @@ static inline uint64_t shmeta__get_be64(const uint8_t *p)
 	return __builtin_bswap64(v);
 }
 
-/* What all keys of a name begin with; key has SHMETA_QUARANTINE_KEY_MAX bytes, bytes <= SHMETA_NAME_MAX. Classes count from 1:
- * the sentinel stays first. */
+/* What all keys of a name begin with; key has SHMETA_QUARANTINE_KEY_MAX bytes, bytes <=
+ * SHMETA_NAME_MAX. Classes count from 1: the sentinel stays first. */
 static inline size_t shmeta__quarantine_prefix(uint8_t *key, unsigned int cls, uint32_t tenant, const void *name,
                                                size_t bytes)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The small records' bytes. Pure: no memory, no system calls, total on any bytes.
  *
- * A value is the head, the fixed part of its kind, and its strings one after the other, without gaps: the lengths in the fixed
- * part must add up to the value's size exactly. Numbers are the host's (the store never leaves it). */
+ * A value is the head, the fixed part of its kind, and its strings one after the other, without
+ * gaps: the lengths in the fixed part must add up to the value's size exactly. Numbers are the
+ * host's (the store never leaves it). */
 #include "shm/record/record.h"
 
 #include <stdbool.h>
@@ -21,7 +22,7 @@ static uint64_t checksum(const uint8_t *value, size_t bytes, const void *key, si
 	return XXH3_64bits_withSeed(value + 8, bytes - 8, XXH3_64bits(key, key_bytes));
 }
 
-/* ---- encoding --------------------------------------------------------------------------------------------------------- */
+/* ---- encoding ---- */
 
 static size_t encode(enum shmeta_record_kind kind, const struct shmeta__stamps *stamps, const void *key,
                      size_t key_bytes, const void *fixed, size_t fixed_bytes, const struct shmeta_str *strings,
@@ -204,7 +205,7 @@ size_t shmeta__quarantined_encode(const struct shmeta__quarantined *row, const s
 	              capacity);
 }
 
-/* ---- decoding --------------------------------------------------------------------------------------------------------- */
+/* ---- decoding ---- */
 
 /* Copy head and fixed part; *ret_tail: where the strings begin. */
 static bool open_record(enum shmeta_record_kind kind, const void *value, size_t bytes, const void *key,
@@ -249,7 +250,8 @@ static struct shmeta_map take_map(const char **tail, size_t bytes)
 	return (struct shmeta_map){s.data, s.bytes};
 }
 
-/* Do the strings, all of them, fill the rest of the value? The lengths are at most 32 bits wide: the sum cannot overflow. */
+/* Do the strings, all of them, fill the rest of the value? The lengths are at most 32 bits wide:
+ * the sum cannot overflow. */
 static bool fills(size_t bytes, size_t fixed_bytes, uint64_t sum)
 {
 	return bytes - sizeof(struct shmeta_record_head) - fixed_bytes == sum;

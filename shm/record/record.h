@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The small records: topic, agent, group, committed offset, lease. Every value begins with the same head; checksums are over
- * (key, value). Decoding is pure and bounds-checked: any bytes give either a record or ERR_CORRUPT; the views it returns point
- * into the value. */
+ * The small records: topic, agent, group, committed offset, lease. Every value begins with the same
+ * head; checksums are over (key, value). Decoding is pure and bounds-checked: any bytes give either
+ * a record or ERR_CORRUPT; the views it returns point into the value. */
 #ifndef SHMETA_SHM_RECORD_RECORD_H
 #define SHMETA_SHM_RECORD_RECORD_H
 
@@ -24,8 +24,9 @@ SHMETA_FROZEN(shmeta_record_head, ttl_ms, 16);
 SHMETA_FROZEN(shmeta_record_head, kind, 20);
 SHMETA_FROZEN_SIZE(shmeta_record_head, 24);
 
-/* Set in a record's synced_at_ns: its key could not be read when it may have changed. The rest is until when it was known to be true,
- * whatever the stamp of its class says, until it is read again. */
+/* Set in a record's synced_at_ns: its key could not be read when it may have changed. The rest is
+ * until when it was known to be true, whatever the stamp of its class says, until it is read
+ * again. */
 #define SHMETA_SYNCED_ALONE (UINT64_C(1) << 63)
 
 enum shmeta_record_kind {
@@ -38,8 +39,8 @@ enum shmeta_record_kind {
 	SHMETA_RECORD_QUARANTINED = 7
 };
 
-/* Behind the head: the fixed part of each kind, then its strings in the order of the fields that give their lengths (a topic's
- * are name, policy, config), without gaps. */
+/* Behind the head: the fixed part of each kind, then its strings in the order of the fields that
+ * give their lengths (a topic's are name, policy, config), without gaps. */
 struct shmeta_topic_record {
 	int64_t created_at_ms;    /*  0                       */
 	int64_t updated_at_ms;    /*  8                       */
@@ -170,8 +171,8 @@ enum shmeta__unread {
 	SHMETA_UNREAD_BASE = 1u << 4
 };
 
-/* A row of the source that cannot be served: which one, as far as its key can be read, and why not. The strings are untrusted
- * bytes: escape them. */
+/* A row of the source that cannot be served: which one, as far as its key can be read, and why not.
+ * The strings are untrusted bytes: escape them. */
 struct shmeta__quarantined {
 	enum shmeta_class cls;
 	uint32_t unread; /* what of the key cannot be read: enum shmeta__unread */
@@ -197,7 +198,8 @@ enum {
 	SHMETA_QUARANTINED_MAX = 128 + 3 * 255 + SHMETA_SENTENCE_MAX
 };
 
-/* Encode into out (capacity bytes); returns the size, 0 when it does not fit. key: the key it will be stored under. */
+/* Encode into out (capacity bytes); returns the size, 0 when it does not fit. key: the key it will
+ * be stored under. */
 size_t shmeta__topic_encode(const struct shmeta_topic *topic, const struct shmeta__stamps *stamps, const void *key,
                             size_t key_bytes, void *out, size_t capacity);
 size_t shmeta__agent_encode(const struct shmeta_agent *agent, const struct shmeta__stamps *stamps, const void *key,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Operations and results as bytes.
  *
- * Each type has one row in a table that says which fields of struct shmeta_op go where. Decoding turns the bytes into an operation and that
- * operation back into a header: where the two headers differ, a field was set that the type does not have. So an operation has
- * exactly one spelling, and no byte of it is without meaning. */
+ * Each type has one row in a table that says which fields of struct shmeta_op go where. Decoding
+ * turns the bytes into an operation and that operation back into a header: where the two headers
+ * differ, a field was set that the type does not have. So an operation has exactly one spelling,
+ * and no byte of it is without meaning. */
 #include "shm/wire/op.h"
 
 #include <stdbool.h>
@@ -79,7 +80,7 @@ static size_t padded(size_t bytes)
 	return (bytes + 7) / 8 * 8;
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 static struct shmeta_str of_map(struct shmeta_map map)
 {
@@ -142,8 +143,9 @@ static void gather_union(const struct shmeta_op *op, uint32_t has, struct shmeta
 	}
 }
 
-/* The header without its sizes, and the strings. A fence always travels: whether the type may have one is for
- * shmeta__op_check() to say, as a write whose fence is overlooked is worse than one that is refused. */
+/* The header without its sizes, and the strings. A fence always travels: whether the type may have
+ * one is for shmeta__op_check() to say, as a write whose fence is overlooked is worse than one that
+ * is refused. */
 static void gather(const struct shmeta_op *op, struct shmeta_wire_op *w, struct shmeta_str s[SHMETA_WIRE_STRINGS])
 {
 	uint32_t has = types[op->type].has;
@@ -349,7 +351,7 @@ enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shme
 	return SHMETA_OK;
 }
 
-/* ---- C9 ------------------------------------------------------------------------------------------------------------------ */
+/* ---- C9 ---- */
 
 /* A thousand years: a lease of so many milliseconds does not overflow any clock. */
 static const int64_t DURATION_MAX_MS = INT64_C(31556952000000);
@@ -565,7 +567,7 @@ enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_er
 	return status == SHMETA_OK ? check_fence(op, err) : status;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 enum { TEXT_MAX = sizeof((struct shmeta_result *)NULL)->text - 1 };
 
@@ -685,7 +687,7 @@ enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *b
 	return SHMETA_OK;
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 size_t shmeta__object_bytes(const struct shmeta_object_info *object)
 {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Operations and results as they travel: the codec that both ends of the control socket share. Pure and total: any bytes give either
- * operations or ERR_PROTOCOL, and decoding never reads outside them.
+ * Operations and results as they travel: the codec that both ends of the control socket share. Pure
+ * and total: any bytes give either operations or ERR_PROTOCOL, and decoding never reads outside
+ * them.
  *
- * An operation is struct shmeta_wire_op, its strings one after the other in the order of string_bytes[], zeros up to a multiple of 8. */
+ * An operation is struct shmeta_wire_op, its strings one after the other in the order of
+ * string_bytes[], zeros up to a multiple of 8. */
 #ifndef SHMETA_SHM_WIRE_OP_H
 #define SHMETA_SHM_WIRE_OP_H
 
@@ -86,17 +88,20 @@ SHMETA_FROZEN_SIZE(shmeta_wire_result, 88);
 
 /* Bytes it will take; SIZE_MAX: it cannot be spelled (shmeta__op_check() says why). */
 size_t shmeta__op_bytes(const struct shmeta_op *op);
-/* Write it. Returns the bytes written; 0: it cannot be spelled, or capacity is less than shmeta__op_bytes(). Fields that the type does
- * not read are left out, except for a fence: shmeta__op_check() of the other side is to refuse it. */
+/* Write it. Returns the bytes written; 0: it cannot be spelled, or capacity is less than
+ * shmeta__op_bytes(). Fields that the type does not read are left out, except for a fence:
+ * shmeta__op_check() of the other side is to refuse it. */
 size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity);
-/* Read the operation at `bytes` (8-aligned, `size` readable). *ret's views point into bytes. *ret_used: where the next one begins.
- * ERR_PROTOCOL: it cannot be an operation (the connection is to be closed). */
+/* Read the operation at `bytes` (8-aligned, `size` readable). *ret's views point into bytes.
+ * *ret_used: where the next one begins. ERR_PROTOCOL: it cannot be an operation (the connection is
+ * to be closed). */
 enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shmeta_op *ret, size_t *ret_used);
-/* C9: names, limits, offsets, maps, durations; which fields a type needs. OK or ERR_INVALID_ARGUMENT with the sentence that names the
- * field, the value and the limit. */
+/* C9: names, limits, offsets, maps, durations; which fields a type needs. OK or
+ * ERR_INVALID_ARGUMENT with the sentence that names the field, the value and the limit. */
 enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_err *err);
 
-/* The same for results; a type has exactly the fields that struct shmeta_result names for it, and a text. */
+/* The same for results; a type has exactly the fields that struct shmeta_result names for it, and a
+ * text. */
 size_t shmeta__result_bytes(const struct shmeta_result *result);
 size_t shmeta__result_encode(enum shmeta_op_type type, const struct shmeta_result *result, void *out, size_t capacity);
 enum shmeta_status shmeta__result_decode(enum shmeta_op_type type, const void *bytes, size_t size,

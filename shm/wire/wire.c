@@ -47,7 +47,8 @@ static int object_list_fits(const struct shmeta_frame_object_list *f, size_t byt
 	return f->more <= 1 && f->object_count <= (bytes - sizeof *f) / sizeof(struct shmeta_wire_object);
 }
 
-/* A prefix or nothing for topics; a whole name for what belongs to one topic; no name for classes that are read as a whole. */
+/* A prefix or nothing for topics; a whole name for what belongs to one topic; no name for classes
+ * that are read as a whole. */
 static int invalidate_fits(const struct shmeta_frame_invalidate *f, size_t bytes)
 {
 	const uint32_t flags = SHMETA_INVALIDATE_ASK_PREFIX | SHMETA_INVALIDATE_ASK_DRY_RUN;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Frames on control.sock: SOCK_SEQPACKET, one frame a packet, fixed little-endian structs, at most SHMETA_FRAME_MAX bytes. Every
- * frame begins with struct shmeta_frame; an answer repeats the request's id. Many requests may be in flight on one connection;
- * answers come in any order. A frame that does not parse closes the connection that sent it. */
+ * Frames on control.sock: SOCK_SEQPACKET, one frame a packet, fixed little-endian structs, at most
+ * SHMETA_FRAME_MAX bytes. Every frame begins with struct shmeta_frame; an answer repeats the
+ * request's id. Many requests may be in flight on one connection; answers come in any order. A
+ * frame that does not parse closes the connection that sent it. */
 #ifndef SHMETA_SHM_WIRE_WIRE_H
 #define SHMETA_SHM_WIRE_WIRE_H
 
@@ -110,8 +111,9 @@ SHMETA_FROZEN(shmeta_frame_answer, generation, 32);
 SHMETA_FROZEN(shmeta_frame_answer, synced_at_ns, 40);
 SHMETA_FROZEN_SIZE(shmeta_frame_answer, 48);
 
-/* Consent to a source that is not published because it lost most of its content. fingerprint 0: only tell. ERR_NOT_FOUND: nothing is
- * to be consented to; ERR_CONFLICT: it has another fingerprint by now. */
+/* Consent to a source that is not published because it lost most of its content. fingerprint 0:
+ * only tell. ERR_NOT_FOUND: nothing is to be consented to; ERR_CONFLICT: it has another fingerprint
+ * by now. */
 struct shmeta_frame_accept {
 	struct shmeta_frame head; /*  0 */
 	uint64_t fingerprint;     /* 16 */
@@ -119,7 +121,8 @@ struct shmeta_frame_accept {
 SHMETA_FROZEN(shmeta_frame_accept, fingerprint, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_accept, 24);
 
-/* Take back the snapshots of a registered process. ERR_NOT_FOUND: there is none that is meant by this. */
+/* Take back the snapshots of a registered process. ERR_NOT_FOUND: there is none that is meant by
+ * this. */
 struct shmeta_frame_revoke {
 	struct shmeta_frame head; /*  0 */
 	uint64_t reader;          /* 16  number of a registration, or process id: those are all smaller */
@@ -127,7 +130,8 @@ struct shmeta_frame_revoke {
 SHMETA_FROZEN(shmeta_frame_revoke, reader, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_revoke, 24);
 
-/* The first frame of a client that writes. The highest version that both know is used from then on. */
+/* The first frame of a client that writes. The highest version that both know is used from then
+ * on. */
 struct shmeta_frame_hello {
 	struct shmeta_frame head; /*  0 */
 	uint32_t version_min;     /* 16 */
@@ -159,7 +163,8 @@ SHMETA_FROZEN(shmeta_frame_welcome, frame_max, 32);
 SHMETA_FROZEN(shmeta_frame_welcome, requests_max, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_welcome, 40);
 
-/* tenant_bytes bytes of tenant follow, zeros up to a multiple of 8, then op_count operations (op.h), which end the frame exactly. */
+/* tenant_bytes bytes of tenant follow, zeros up to a multiple of 8, then op_count operations
+ * (op.h), which end the frame exactly. */
 struct shmeta_frame_write {
 	struct shmeta_frame head; /*  0 */
 	uint32_t tenant_bytes;    /* 16 */
@@ -188,7 +193,8 @@ SHMETA_FROZEN_SIZE(shmeta_frame_results, 40);
 
 enum { SHMETA_OBJECTS_ASK_DELETABLE = 1u << 0 };
 
-/* tenant_bytes bytes of tenant follow, then bucket and key of the object behind which to go on (0 and 0 bytes: from the first). */
+/* tenant_bytes bytes of tenant follow, then bucket and key of the object behind which to go on (0
+ * and 0 bytes: from the first). */
 struct shmeta_frame_objects {
 	struct shmeta_frame head; /*  0 */
 	uint32_t tenant_bytes;    /* 16 */
@@ -218,7 +224,8 @@ SHMETA_FROZEN_SIZE(shmeta_frame_object_list, 24);
 
 enum { SHMETA_INVALIDATE_ASK_PREFIX = 1u << 0, SHMETA_INVALIDATE_ASK_DRY_RUN = 1u << 1 };
 
-/* name_bytes bytes of a topic's name, or with ASK_PREFIX of how names begin, follow the struct, then tenant_bytes bytes of tenant. */
+/* name_bytes bytes of a topic's name, or with ASK_PREFIX of how names begin, follow the struct,
+ * then tenant_bytes bytes of tenant. */
 struct shmeta_frame_invalidate {
 	struct shmeta_frame head; /*  0 */
 	uint32_t cls;             /* 16  enum shmeta_class; LIST: everything */
@@ -236,7 +243,8 @@ SHMETA_FROZEN(shmeta_frame_invalidate, timeout_ms, 32);
 SHMETA_FROZEN(shmeta_frame_invalidate, flags, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_invalidate, 40);
 
-/* What the store held of it, and the commit that shows what was read; a dry run: the newest commit. */
+/* What the store held of it, and the commit that shows what was read; a dry run: the newest
+ * commit. */
 struct shmeta_frame_invalidated {
 	struct shmeta_frame head; /*  0 */
 	uint64_t topics;          /* 16 */
@@ -252,8 +260,9 @@ SHMETA_FROZEN(shmeta_frame_invalidated, txn, 40);
 SHMETA_FROZEN(shmeta_frame_invalidated, generation, 48);
 SHMETA_FROZEN_SIZE(shmeta_frame_invalidated, 56);
 
-/* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable parts fit exactly. The packet
- * must be in the judge's own memory, aligned to 8. SHMETA_OK or SHMETA_ERR_PROTOCOL. */
+/* Pure; the fuzz target. Judges a received packet: length, version, type, and that the variable
+ * parts fit exactly. The packet must be in the judge's own memory, aligned to 8. SHMETA_OK or
+ * SHMETA_ERR_PROTOCOL. */
 enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes);
 
 const char *shmeta__frame_name(uint16_t type);
