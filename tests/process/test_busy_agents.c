@@ -13,7 +13,7 @@
 
 TestSuite(busy_agents, .timeout = 3600); /* make faults takes its time */
 
-enum { AGENTS_MAX = 300, WRITES_MAX = 1000, PATIENCE_MS = 60000 };
+enum { AGENTS_MAX = 300, WRITES_MAX = 200, PATIENCE_MS = 60000 };
 
 static struct run_daemon d;
 static struct shared {
