@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
- *   sync.c        the source, timers, the thread
+ *   clock.c       time, chance, waking, stamps
+ *   session.c     the session with the source
+ *   schedule.c    what is due when
+ *   sync.c        a round; opening and closing
+ *   thread.c      rounds, and the sleep between them
  *   engine_options.c     a copy of the options, and what a reload changes
  *   host.c        what is told to whoever runs the engine
  *   show.c        what other threads see of it
@@ -264,7 +268,7 @@ struct sync {
 	pthread_t thread;
 };
 
-/* ---- sync.c ----------------------------------------------------------------------------------------------------------------- */
+/* ---- clock.c, sync.c -------------------------------------------------------------------------- */
 
 uint64_t sync_now(struct sync *s);
 int64_t sync_wall_ms(struct sync *s); /* what records carry */
@@ -280,16 +284,41 @@ void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class
 void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns);
 uint64_t sync_committed(struct sync *s);
 uint64_t sync_oldest_pin(struct sync *s);
-/* A full pass is wanted as soon as the rate allows; the first reason stays. list_dirty: until then the list is not known to be in step. */
-void sync_ask_pass(struct sync *s, bool list_dirty, const char *why);
-/* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
- * other; then full passes find what changes, and the operator hears why. */
-bool sync_look_for_feed(struct sync *s);
 
-/* When the next full pass is due if nothing asks for one. */
-void sync_schedule_reconcile(struct sync *s);
 /* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
 bool sync_follow_meanwhile(struct sync *s);
+
+/* ---- session.c: the session with the source -------------------------------------------------- */
+
+/* The source is open afterwards, or err says why not. */
+enum shmeta_status session_open(struct sync *s, struct backend_error *err);
+/* May the source be asked now? Opens it, and has its feed go on where the store's ended; what fails is told. */
+bool session_ready(struct sync *s);
+/* Everything has just been read, or the feed asked: is there a feed to follow? It may have come with the one or gone with the
+ * other; then full passes find what changes, and the operator hears why. */
+bool session_look_for_feed(struct sync *s);
+/* Readable when the source may have changed; -1: it gives no sign. */
+int session_wake_fd(struct sync *s);
+
+/* ---- schedule.c: what is due when -------------------------------------------------------------- */
+
+/* A full pass is wanted as soon as the rate allows; the first reason stays. list_dirty: until then the list is not known to be in step. */
+void schedule_ask_pass(struct sync *s, bool list_dirty, const char *why);
+/* Does somebody wait for a full pass? */
+bool schedule_pass_wanted(struct sync *s);
+/* Why a pass that is due now is made: the text outlives the question, which the pass answers. */
+void schedule_why_pass(struct sync *s, char *ret, size_t bytes);
+/* When the next full pass may begin. */
+uint64_t schedule_reconcile_when(struct sync *s);
+/* When a pass is due because the feed lags behind; SYNC_NEVER where it does not. */
+uint64_t schedule_lag_when(const struct sync *s);
+/* When the next full pass is due if nothing asks for one. */
+void schedule_reconcile(struct sync *s);
+/* When the advisory classes are to be read whole; schedule_hints(): once more, from now on. */
+uint64_t schedule_hints_when(const struct sync *s);
+void schedule_hints(struct sync *s);
+/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
+bool schedule_feed_tells_at_once(const struct sync *s);
 
 /* ---- engine_options.c -------------------------------------------------------------------------------- */
 

@@ -200,8 +200,8 @@ void options_take(struct sync *s)
 		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
 	if (overrides_changed)
 		/* A full pass writes each record's own TTL. */
-		sync_ask_pass(s, false, "times to live were configured anew");
+		schedule_ask_pass(s, false, "times to live were configured anew");
 	s->poll_due_ns = sync_now(s);
 	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
-	sync_schedule_reconcile(s);
+	schedule_reconcile(s);
 }

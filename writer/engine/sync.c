@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's clockwork: the source, what is due when, the thread.
+ * Rounds of the engine, its beginning and its end.
  *
  * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
  * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
  * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <syslog.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "writer/engine/engine.h"
@@ -19,334 +17,6 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-/* ---- clock, chance -------------------------------------------------------------------------------------------------------------- */
-
-uint64_t sync_now(struct sync *s)
-{
-	const struct sync_clock *clock = &s->options.clock;
-
-	return clock->boottime_ns != NULL ? clock->boottime_ns(clock->arg) : shmeta__boottime_ns();
-}
-
-int64_t sync_wall_ms(struct sync *s)
-{
-	struct timespec t;
-
-	if (s->options.wall_ms != NULL)
-		return s->options.wall_ms(s->options.clock.arg);
-	(void)clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static uint64_t chance(struct sync *s)
-{
-	/* xorshift64*: jitter needs no more. */
-	s->random ^= s->random >> 12;
-	s->random ^= s->random << 25;
-	s->random ^= s->random >> 27;
-	return s->random * 0x2545F4914F6CDD1Du;
-}
-
-uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high)
-{
-	uint64_t thousandths = low + (chance(s) >> 33) % (high - low + 1);
-
-	return value / 1000 * thousandths + value % 1000 * thousandths / 1000;
-}
-
-void sync_wake_at(struct sync *s, uint64_t due_ns)
-{
-	if (due_ns < s->wake_ns)
-		s->wake_ns = due_ns;
-}
-
-void sync_wake(struct sync *s)
-{
-	uint64_t one = 1;
-
-	/* Either the thread sees this before it sleeps, or we see that it sleeps. */
-	shmeta_store(&s->kicked, 1u);
-	if (!shmeta_load(&s->sleeping))
-		return;
-	/* A full counter wakes as well as a new one. */
-	while (write(s->event_fd, &one, sizeof one) < 0 && errno == EINTR)
-		;
-}
-
-bool sync_stopping(struct sync *s)
-{
-	return shmeta_observe(&s->queue.stopping) != 0;
-}
-
-uint64_t sync_oldest_pin(struct sync *s)
-{
-	return s->host.oldest_pin(s->host.arg, shmeta__store_number(s->store));
-}
-
-uint64_t sync_committed(struct sync *s)
-{
-	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
-}
-
-/* ---- stamps ------------------------------------------------------------------------------------------------------------------------ */
-
-void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
-                uint64_t synced_at_ns)
-{
-	struct shmeta_stamp *stamp = &gen->stamp[cls];
-
-	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
-	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3: a stamp's commit before its time */
-	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3: a stamp's commit before its time */
-}
-
-void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
-{
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
-}
-
-/* ---- the source -------------------------------------------------------------------------------------------------------------------- */
-
-/* What it can do may have changed with any call. */
-static void look_at_source(struct sync *s)
-{
-	s->feed_kind = backend_feed_kind(s->engine, s->backend);
-	s->unwritable = !backend_writable(s->engine, s->backend);
-}
-
-static enum shmeta_status open_source(struct sync *s, struct backend_error *err)
-{
-	memset(s->backend, 0, s->engine->state_bytes);
-	enum shmeta_status status = s->engine->source->open(s->backend, &s->options.source, err);
-
-	if (status != SHMETA_OK) {
-		s->engine->source->close(s->backend);
-		memset(s->backend, 0, s->engine->state_bytes);
-		return status;
-	}
-	s->source_open = true;
-	look_at_source(s);
-	if (health_unwritable(s))
-		health_tell_writable(s);
-	return SHMETA_OK;
-}
-
-static void schedule_hints(struct sync *s);
-
-bool sync_look_for_feed(struct sync *s)
-{
-	const struct backend_feed *feed = s->engine->feed;
-	const char *trouble = feed != NULL && feed->trouble != NULL ? feed->trouble(s->backend) : "";
-	bool was_unwritable = health_unwritable(s);
-
-	look_at_source(s);
-	if (health_unwritable(s) != was_unwritable) {
-		health_tell_writable(s);
-		sync_show(s);
-	}
-	if (strcmp(trouble, s->feed_trouble) != 0) {
-		if (trouble[0] != '\0')
-			sync_log(s, LOG_WARNING, "feed_stopped", "%s", trouble);
-		else
-			sync_log(s, LOG_NOTICE, "feed_runs", "the change feed runs again");
-		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
-		sync_show(s);
-	}
-	if (!s->following || s->feed_kind != BACKEND_FEED_NONE)
-		return s->feed_kind != BACKEND_FEED_NONE;
-	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
-	s->following = false;
-	sync_job_forget(s, SYNC_JOB_FEED);
-	s->load_lag_ns = s->feed_lag_ns;
-	sync_schedule_reconcile(s);
-	schedule_hints(s);
-	return false;
-}
-
-/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
-static void resume_feed(struct sync *s)
-{
-	struct backend_error err = {0};
-	char why[sizeof s->asked_why];
-	size_t bytes;
-	const uint8_t *position = generation_saved_position(s, &bytes);
-	enum shmeta_status status = SHMETA_ABSENT;
-
-	if (bytes > 0 && s->engine->feed != NULL)
-		status = s->engine->feed->resume(s->backend, position, bytes, &err);
-	if (status == SHMETA_ERR_CONFLICT) {
-		accept_changed(s, true, err.text);
-		return;
-	}
-	if (status < 0) {
-		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
-		return;
-	}
-	s->resumed = true;
-	s->following = status == SHMETA_OK;
-	if (s->following) {
-		/* Some feeds are there only now. */
-		look_at_source(s);
-		sync_schedule_reconcile(s);
-	}
-	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
-	s->list_dirty = s->reconcile_asked = false;
-	if (!s->following) {
-		snprintf(why, sizeof why, "the change feed could not go on where the former writer left it (%.100s)",
-		         bytes == 0            ? "no position was kept"
-		         : err.text[0] != '\0' ? err.text
-		                               : "its position is of no use");
-		sync_ask_pass(s, true, why);
-	}
-	s->poll_due_ns = sync_now(s);
-	if (s->following)
-		sync_log(s, LOG_INFO, "feed_resumed", "the change feed goes on where the former writer left it");
-	else
-		sync_log(s, LOG_INFO, "feed_resumed", "%s: comparing everything", why);
-}
-
-/* true: the source may be asked now. */
-static bool source_ready(struct sync *s)
-{
-	uint64_t now = sync_now(s);
-
-	if (s->source.on && now < s->source.next_ns) {
-		sync_wake_at(s, s->source.next_ns);
-		return false;
-	}
-	if (!s->source_open) {
-		struct backend_error err = {0};
-		enum shmeta_status status = open_source(s, &err);
-
-		if (status != SHMETA_OK) {
-			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
-			return false;
-		}
-		sync_source_works(s, SYNC_JOB_OPEN);
-		generation_judge(s);
-	}
-	if (s->store != NULL && !s->foreign && !s->resumed)
-		resume_feed(s);
-	return s->store == NULL || s->foreign || s->resumed;
-}
-
-/* ---- what is due when --------------------------------------------------------------------------------------------------------------- */
-
-/* When the oldest of some classes is as old as the time to live lets it be while a pass is made. */
-static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum shmeta_class to, uint64_t ttl_ns)
-{
-	uint64_t oldest = UINT64_MAX;
-
-	for (int cls = (int)from; s->gen != NULL && cls <= (int)to; cls++) {
-		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
-
-		oldest = at < oldest ? at : oldest;
-	}
-	return oldest == UINT64_MAX ? SYNC_NEVER : oldest + ttl_ns / 10 * 8;
-}
-
-/* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
-static bool tells_at_once(const struct sync *s)
-{
-	return s->following && !s->list_dirty && s->feed_lag_ns == 0 && !s->job[SYNC_JOB_FEED].on;
-}
-
-/* A feed that lags behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
-static uint64_t lag_when(const struct sync *s)
-{
-	uint64_t when, least = s->reconcile_began_ns + 4 * s->reconcile_took_ns; /* at most a quarter of the time */
-
-	if (!s->following || s->list_dirty || tells_at_once(s))
-		return SYNC_NEVER;
-	when = oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, sync_main_ttl_ns(s));
-	return when > least ? when : least;
-}
-
-/* When the hint classes are to be read whole: without a feed that tells of them in time. */
-static uint64_t hints_when(const struct sync *s)
-{
-	uint64_t when;
-
-	if (!s->following || s->list_dirty || s->orphans_due)
-		return s->hints_due_ns;
-	if (tells_at_once(s))
-		return SYNC_NEVER;
-	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_hint_ttl_ns(s));
-	return when > s->hints_due_ns ? when : s->hints_due_ns;
-}
-
-/* The next full pass when nothing asks for one. */
-void sync_schedule_reconcile(struct sync *s)
-{
-	uint64_t period;
-
-	if (s->feed_kind != BACKEND_FEED_NONE) {
-		period = s->options.reconcile_s * SYNC_S;
-	} else {
-		/* The only way to learn anything: before the TTL passes, but at most a quarter of the time. */
-		period = sync_main_ttl_ns(s) / 10 * 8;
-		if (period > s->load_lag_ns)
-			period -= s->load_lag_ns;
-		if (period < 3 * s->reconcile_took_ns)
-			period = 3 * s->reconcile_took_ns;
-	}
-	s->reconcile_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
-}
-
-static bool pass_wanted(struct sync *s)
-{
-	return refresh_pass_waiting(s) || (!tells_at_once(s) && refresh_list_waiting(s));
-}
-
-/* When the next full pass may begin. */
-static uint64_t reconcile_when(struct sync *s)
-{
-	uint64_t ended = s->reconcile_began_ns + s->reconcile_took_ns, when = s->reconcile_due_ns, rest;
-	uint64_t lags = lag_when(s);
-
-	when = lags < when ? lags : when;
-	if (s->reconcile_asked) {
-		/* A source that names no keys would have us read everything for every change: a tenth of the time. */
-		rest = 9 * s->reconcile_took_ns;
-		if (rest < s->options.poll_max_ms * SYNC_MS)
-			rest = s->options.poll_max_ms * SYNC_MS;
-		when = ended + rest < when ? ended + rest : when;
-		if (when < s->reconcile_not_before_ns)
-			when = s->reconcile_not_before_ns;
-	}
-	if (pass_wanted(s) && ended + s->reconcile_took_ns < when)
-		when = ended + s->reconcile_took_ns;
-	if (s->job[SYNC_JOB_PASS].on && when < s->job[SYNC_JOB_PASS].next_ns)
-		when = s->job[SYNC_JOB_PASS].next_ns;
-	return when;
-}
-
-void sync_ask_pass(struct sync *s, bool list_dirty, const char *why)
-{
-	if (!s->reconcile_asked || s->asked_why[0] == '\0')
-		snprintf(s->asked_why, sizeof s->asked_why, "%s", why);
-	s->reconcile_asked = true;
-	s->list_dirty |= list_dirty;
-}
-
-/* Why a pass that is due now is made: it outlives the question, which is answered by the pass. */
-static void why_pass(struct sync *s, char *ret, size_t bytes)
-{
-	snprintf(ret, bytes, "%s",
-	         s->reconcile_asked                   ? s->asked_why
-	         : pass_wanted(s)                     ? "somebody asked for it"
-	         : !s->feed_kind != BACKEND_FEED_NONE ? "there is no change feed"
-	         : sync_now(s) < lag_when(s)          ? "its time had come (feed.reconcile_s)"
-	         : s->job[SYNC_JOB_FEED].on           ? "the change feed cannot be read"
-	                                              : "the change feed lags behind");
-}
-
-static void schedule_hints(struct sync *s)
-{
-	s->hints_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
-}
 
 /* What follows a poll. */
 static bool follow_on(struct sync *s, bool retried)
@@ -363,7 +33,7 @@ static bool follow_on(struct sync *s, bool retried)
 	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
 	if (probe && s->following && s->list_dirty)
 		refresh_poll(s);
-	if (probe || (!s->source.on && now >= hints_when(s))) {
+	if (probe || (!s->source.on && now >= schedule_hints_when(s))) {
 		s->orphans_due = false;
 		refresh_hints(s);
 		schedule_hints(s);
@@ -412,7 +82,7 @@ static bool follow(struct sync *s, bool retried)
 	bool ok;
 
 	failing_retry(s);
-	if (tells_at_once(s) && refresh_list_waiting(s)) {
+	if (schedule_feed_tells_at_once(s) && refresh_list_waiting(s)) {
 		asked = refresh_take_list(s, false);
 		s->poll_due_ns = now;
 	}
@@ -423,24 +93,17 @@ static bool follow(struct sync *s, bool retried)
 	ok = follow_on(s, retried);
 	if (asked.list == NULL)
 		return ok;
-	if (ok && polled_at_ns > 0 && s->polled_at_ns == 0 && tells_at_once(s))
+	if (ok && polled_at_ns > 0 && s->polled_at_ns == 0 && schedule_feed_tells_at_once(s))
 		refresh_answer_list(s, asked, SHMETA_OK, "", polled_at_ns);
 	else
 		refresh_return_list(s, asked);
 	return ok;
 }
 
-static int wake_fd(struct sync *s)
-{
-	const struct backend_feed *feed = s->engine->feed;
-
-	return feed != NULL && feed->wake_fd != NULL ? feed->wake_fd(s->backend) : -1;
-}
-
 /* Has the source given a sign? It is drained by the poll that follows. */
 static void look_for_sign(struct sync *s, uint64_t now)
 {
-	struct pollfd fd = {.fd = wake_fd(s), .events = POLLIN};
+	struct pollfd fd = {.fd = session_wake_fd(s), .events = POLLIN};
 
 	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0) {
 		s->poll_due_ns = now;
@@ -478,12 +141,12 @@ static void full_pass(struct sync *s)
 	}
 	/* What nobody waits for does not keep the feed and the readers waiting either. */
 	write_land(s);
-	why_pass(s, why, sizeof why);
-	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on || pass_wanted(s) ||
-	    sync_now(s) >= lag_when(s) || !compare_pass(s))
+	schedule_why_pass(s, why, sizeof why);
+	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on ||
+	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s))
 		reconcile_pass(s, why);
 	if (!s->source.on && !s->room.on)
-		sync_schedule_reconcile(s);
+		schedule_reconcile(s);
 }
 
 /* A poll that failed may have failed alone, as where the change log may no longer be read: whoever waits meanwhile is tried at the
@@ -499,12 +162,12 @@ static void try_others(struct sync *s)
 	/* A round that is under way already is landed by the next round of ours. */
 	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
 		write_commit(s);
-	pass_due = sync_now(s) >= reconcile_when(s);
-	hints_due = sync_now(s) >= hints_when(s);
+	pass_due = sync_now(s) >= schedule_reconcile_when(s);
+	hints_due = sync_now(s) >= schedule_hints_when(s);
 	if (!pass_due)
-		sync_wake_at(s, reconcile_when(s));
+		sync_wake_at(s, schedule_reconcile_when(s));
 	if (!hints_due)
-		sync_wake_at(s, hints_when(s));
+		sync_wake_at(s, schedule_hints_when(s));
 	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
 	    generation_writable(s)) {
 		if (pass_due || hints_due) {
@@ -523,7 +186,7 @@ static void work(struct sync *s)
 
 	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
 		write_land(s);
-	if (!source_ready(s))
+	if (!session_ready(s))
 		return;
 	if (s->room.on && now < s->room.next_ns && !health_room_returned(s)) {
 		sync_wake_at(s, s->room.next_ns);
@@ -542,7 +205,7 @@ static void work(struct sync *s)
 			s->resumed = true;
 			s->rebuild = false;
 			s->poll_due_ns = sync_now(s);
-			sync_schedule_reconcile(s);
+			schedule_reconcile(s);
 			schedule_hints(s);
 			sync_settle_phase(s);
 			sync_wake_at(s, sync_now(s));
@@ -557,7 +220,7 @@ static void work(struct sync *s)
 		sync_wake_at(s, sync_now(s));
 		return;
 	}
-	if (sync_now(s) >= reconcile_when(s) && generation_writable(s))
+	if (sync_now(s) >= schedule_reconcile_when(s) && generation_writable(s))
 		full_pass(s);
 }
 
@@ -601,9 +264,9 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
 		if (s->following && !s->list_dirty && sync_job_due(s, SYNC_JOB_FEED))
 			sync_wake_at(s, s->poll_due_ns);
-		sync_wake_at(s, hints_when(s));
+		sync_wake_at(s, schedule_hints_when(s));
 		if (s->writable)
-			sync_wake_at(s, reconcile_when(s));
+			sync_wake_at(s, schedule_reconcile_when(s));
 	}
 	sync_show(s);
 
@@ -699,7 +362,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	}
 	phase_begin(s->board, sync_now(s));
 	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
-	status = open_source(s, &source_err);
+	status = session_open(s, &source_err);
 	if (status == SHMETA_ERR_NO_MEMORY) {
 		status = shmeta_fail(err, status, "%s", source_err.text);
 		goto fail;
@@ -713,7 +376,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, source_status, "%s", source_err.text);
 	if (status != SHMETA_OK)
 		goto fail;
-	sync_schedule_reconcile(s);
+	schedule_reconcile(s);
 	schedule_hints(s);
 	if (source_status != SHMETA_OK)
 		sync_source_failed(s, SYNC_JOB_OPEN, source_status, source_err.text);
@@ -771,106 +434,6 @@ void sync_close(struct sync *s)
 void sync_crash(struct sync *s)
 {
 	destroy(s);
-}
-
-static void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#endif
-}
-
-/* A wake from sleep costs a thread more than a small commit does. true: there is something to do. */
-static bool linger(struct sync *s)
-{
-	enum { LINGER_US = 150, VAIN = 4, LEFT_OUT = 64, SPINS = 64 };
-	uint64_t until;
-
-	if (!s->linger)
-		return false;
-	s->linger = false;
-	if (s->lingered_in_vain >= VAIN && ++s->lingers_left_out < LEFT_OUT)
-		return false;
-	s->lingers_left_out = 0;
-	for (until = sync_now(s) + LINGER_US * 1000; sync_now(s) < until; (void)sched_yield())
-		for (int i = 0; i < SPINS; i++) {
-			if (shmeta_load(&s->kicked)) {
-				s->lingered_in_vain = 0;
-				return true;
-			}
-			relax();
-		}
-	s->lingered_in_vain++;
-	return false;
-}
-
-static void *run(void *arg)
-{
-	struct sync *s = arg;
-
-	while (!sync_stopping(s)) {
-		uint64_t wait_ns, events;
-
-		shmeta_store(&s->kicked, 0u);
-		sync_run_once(s, &wait_ns);
-		if (wait_ns == 0 || linger(s))
-			continue;
-		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
-		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
-		              sync_now(s) >= s->deaf_until_ns;
-		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
-		                        {.fd = listen ? wake_fd(s) : -1, .events = POLLIN}};
-		struct timespec timeout = {(time_t)(wait_ns / SYNC_S), (long)(wait_ns % SYNC_S)};
-
-		if (wait_ns == SYNC_NEVER)
-			timeout = (struct timespec){3600, 0};
-		shmeta_store(&s->sleeping, 1u);
-		int ready = shmeta_load(&s->kicked) || sync_stopping(s) ? 0 : ppoll(fds, 2, &timeout, NULL);
-
-		shmeta_store(&s->sleeping, 0u);
-		if (ready <= 0)
-			continue;
-		if (fds[0].revents != 0)
-			(void)!read(s->event_fd, &events, sizeof events);
-		if (fds[1].revents != 0) {
-			s->poll_due_ns = sync_now(s);
-			s->woken = true;
-		}
-	}
-	return NULL;
-}
-
-enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const struct sync_options *options,
-                              const struct sync_host *host, struct sync **ret, struct shmeta_err *err)
-{
-	struct sync *s;
-	enum shmeta_status status = sync_open(dir_fd, board, options, host, &s, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	int error = pthread_create(&s->thread, NULL, run, s);
-
-	if (error != 0) {
-		sync_close(s);
-		return shmeta_fail_errno(err, error, "starting the sync thread");
-	}
-	s->has_thread = true;
-	pthread_setname_np(s->thread, "shmetad-sync");
-	*ret = s;
-	return SHMETA_OK;
-}
-
-void sync_stop(struct sync *s)
-{
-	if (s == NULL)
-		return;
-	shmeta_publish(&s->queue.stopping, 1u);
-	if (s->has_thread) {
-		sync_wake(s);
-		pthread_join(s->thread, NULL);
-		s->has_thread = false;
-	}
-	sync_close(s);
 }
 
 void sync_set_fetched_hook(struct sync *s, void (*hook)(void *arg), void *arg)

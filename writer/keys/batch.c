@@ -48,7 +48,7 @@ void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identit
 	struct sync_entry *w = queue_want(q, as, want);
 
 	if (w == NULL)
-		sync_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
+		schedule_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
 	else
 		queue_move_tickets(&w->tickets, &e->tickets);
 	queue_forget(q, e);

@@ -267,7 +267,7 @@ static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct g
 	pthread_mutex_lock(&s->queue.lock);
 	/* In front of it in the queue. */
 	if (queue_want(&s->queue, &topic, &wanted) == NULL)
-		sync_ask_pass(s, true, "there was no memory for a key");
+		schedule_ask_pass(s, true, "there was no memory for a key");
 	batch_wait_again(s, e, &id, &again);
 	pthread_mutex_unlock(&s->queue.lock);
 }

@@ -64,7 +64,7 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key)
 
 	(void)on_changed(&poll, key);
 	if (poll.list)
-		sync_ask_pass(s, true, "a write changed what is not known by keys");
+		schedule_ask_pass(s, true, "a write changed what is not known by keys");
 	return !poll.no_memory;
 }
 
@@ -103,7 +103,7 @@ void refresh_bound_feed(struct sync *s)
 	pthread_mutex_unlock(&s->queue.lock);
 	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
 		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
-		sync_ask_pass(s, true, "so many keys had changed");
+		schedule_ask_pass(s, true, "so many keys had changed");
 		refresh_forget_feed(s);
 	}
 }
@@ -133,9 +133,9 @@ void refresh_poll(struct sync *s)
 	/* The sign of a feed that says until when it tells is what it tells, not what comes before it. */
 	poll_again(s, began, changed != 0 || (s->woken && lag_ns == 0));
 	s->woken = false;
-	(void)sync_look_for_feed(s);
+	(void)session_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
-		sync_ask_pass(s, true,
+		schedule_ask_pass(s, true,
 		              poll.no_memory        ? "there was no memory for the keys that had changed"
 		              : poll.why[0] != '\0' ? poll.why
 		                                    : "the source told that anything may have changed");

@@ -73,7 +73,7 @@ static struct note *add_note(struct compare *c, enum entry_kind kind, struct shm
 
 	if (n == NULL) {
 		c->given_up = true;
-		sync_ask_pass(c->s, false, "the periodic comparison found too much to read it by its keys");
+		schedule_ask_pass(c->s, false, "the periodic comparison found too much to read it by its keys");
 		return NULL;
 	}
 	*n = (struct note){.next = c->notes, .kind = kind};
@@ -83,7 +83,7 @@ static struct note *add_note(struct compare *c, enum entry_kind kind, struct shm
 		n->topic = c->notes->topic;
 	} else if (arena_str(&c->memory, tenant, &n->tenant) != 0 || arena_str(&c->memory, topic, &n->topic) != 0) {
 		c->given_up = true;
-		sync_ask_pass(c->s, false, "there was no memory for what the periodic comparison found");
+		schedule_ask_pass(c->s, false, "there was no memory for what the periodic comparison found");
 		return NULL;
 	}
 	c->notes = n;
@@ -212,7 +212,7 @@ static void quarantine_differs(void *arg, const struct backend_key *row)
 	struct note *n;
 
 	if ((row->unread & (BACKEND_UNREAD_TENANT | BACKEND_UNREAD_TOPIC)) != 0) {
-		sync_ask_pass(c->s, false, "a quarantined row without a key came or went"); /* none to read it by */
+		schedule_ask_pass(c->s, false, "a quarantined row without a key came or went"); /* none to read it by */
 		return;
 	}
 	if (row->cls == SHMETA_CLASS_TOPIC || row->unread != 0) {
@@ -582,7 +582,7 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	}
 	if (!pass_is_believable(s, &c->known, c->topics, c->segments)) {
 		/* A second look, and this time for good: nothing goes on before it is certain. */
-		sync_ask_pass(s, false, "the source had lost more than half of its rows");
+		schedule_ask_pass(s, false, "the source had lost more than half of its rows");
 		s->reconcile_not_before_ns = sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
 		c->given_up = true;
 		return SHMETA_OK;

@@ -120,7 +120,7 @@ void reconcile_first(struct sync *s)
 	failing_forget_all(s); /* all of it could be read, and applied, but for what is noted now */
 	by_keys_note_lost(m);
 	merge_free(m);
-	s->following = sync_look_for_feed(s);
+	s->following = session_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->load_lag_ns = 0;
 	s->born_since = shmeta__store_counters(store)->next_topic_id;
@@ -274,7 +274,7 @@ void reconcile_pass(struct sync *s, const char *why)
 		                    ours != SHMETA_OK ? err.text : source_err.text, 0);
 		if (sync_stopping(s))
 			return;
-		sync_ask_pass(s, false, "the last one failed");
+		schedule_ask_pass(s, false, "the last one failed");
 		/* A load that cannot show anything has moved nothing: where the feed was in step, it stays so. */
 		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT)
 			s->reconcile_not_before_ns =
@@ -289,7 +289,7 @@ void reconcile_pass(struct sync *s, const char *why)
 	sync_source_works(s, SYNC_JOB_PASS);
 	if (again) {
 		/* load() moved the feed past what it showed: until a pass has been applied, nothing may be called in step. */
-		sync_ask_pass(s, true, "the last one is to be confirmed");
+		schedule_ask_pass(s, true, "the last one is to be confirmed");
 		s->reconcile_not_before_ns = sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
 		refresh_return_list(s, tickets);
 		merge_free(m);
@@ -313,7 +313,7 @@ void reconcile_pass(struct sync *s, const char *why)
 		         m->lost->sentence.data);
 	}
 	merge_free(m);
-	s->following = sync_look_for_feed(s);
+	s->following = session_look_for_feed(s);
 	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->counters.reconciles++;

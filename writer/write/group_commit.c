@@ -595,7 +595,7 @@ static void look_for_outcome(struct write_round *r)
 	for (size_t i = 0; told && i < r->count; i++)
 		told = backend_tell(&r->ops[i], &sink) == SHMETA_OK;
 	if (!told || r->no_memory)
-		sync_ask_pass(s, true, "the outcome of a write was unknown");
+		schedule_ask_pass(s, true, "the outcome of a write was unknown");
 }
 
 /* What the source did not do at all: who wanted it, and why not. */
@@ -701,7 +701,7 @@ static void commit(struct write_round *r, bool last)
 	s->woken = true; /* whatever came behind our commit hides in its sign */
 	s->linger = r->count <= LINGER_OPS;
 	if (r->no_memory)
-		sync_ask_pass(s, true, "there was no memory for the keys of a write");
+		schedule_ask_pass(s, true, "there was no memory for the keys of a write");
 	settle_results(r);
 	if (!last)
 		overlap(s);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a reload of the configuration changes in a running engine. */
+#include <string.h>
+
+#include "writer/engine/engine.h"
+
+static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
+{
+	if (a->override_count != b->override_count)
+		return false;
+	for (size_t i = 0; i < a->override_count; i++)
+		if (a->overrides[i].ttl_ms != b->overrides[i].ttl_ms ||
+		    strcmp(a->overrides[i].prefix, b->overrides[i].prefix) != 0)
+			return false;
+	return true;
+}
+
+void sync_reconfigure(struct sync *s, const struct sync_options *options)
+{
+	struct sync_options copy;
+
+	if (!options_copy(options, &copy))
+		return; /* no memory: what was in force stays in force */
+	pthread_mutex_lock(&s->queue.lock);
+	if (s->queue.reconfigured)
+		options_free(&s->queue.next_options);
+	s->queue.next_options = copy;
+	s->queue.reconfigured = true;
+	refresh_set_limits(s, &copy);
+	pthread_mutex_unlock(&s->queue.lock);
+	write_set_limits(s, &copy);
+	sync_wake(s);
+}
+
+void options_take(struct sync *s)
+{
+	struct sync_options next;
+
+	pthread_mutex_lock(&s->queue.lock);
+	bool changed = s->queue.reconfigured;
+
+	if (changed) {
+		next = s->queue.next_options;
+		s->queue.reconfigured = false;
+	}
+	pthread_mutex_unlock(&s->queue.lock);
+	if (!changed)
+		return;
+
+	struct sync_options *o = &s->options;
+	bool overrides_changed = !same_overrides(o, &next);
+
+	/* What a reload may change; the rest needs a restart. */
+	memcpy(o->ttl_ms, next.ttl_ms, sizeof o->ttl_ms);
+	o->poll_min_ms = next.poll_min_ms;
+	o->poll_max_ms = next.poll_max_ms;
+	o->reconcile_s = next.reconcile_s;
+	o->refresh_batch_keys = next.refresh_batch_keys;
+	o->refresh_queue_max = next.refresh_queue_max;
+	o->refresh_queue_bytes = next.refresh_queue_bytes;
+	o->refresh_user_rate = next.refresh_user_rate;
+	o->refresh_user_burst = next.refresh_user_burst;
+	o->write_queue_max = next.write_queue_max;
+	o->write_queue_bytes = next.write_queue_bytes;
+	o->write_connection_bytes = next.write_connection_bytes;
+	o->user_share = next.user_share;
+	o->write_batch_max = next.write_batch_max;
+	o->write_linger_ms = next.write_linger_ms;
+	o->audit = next.audit;
+	pthread_mutex_lock(&s->seen_lock);
+	o->accept = next.accept;
+	pthread_mutex_unlock(&s->seen_lock);
+	o->object_grace_ms = next.object_grace_ms;
+	o->retry_min_ms = next.retry_min_ms;
+	o->retry_max_ms = next.retry_max_ms;
+
+	const struct sync_ttl_override *overrides = o->overrides;
+	size_t count = o->override_count;
+
+	o->overrides = next.overrides;
+	o->override_count = next.override_count;
+	next.overrides = overrides;
+	next.override_count = count;
+	options_free(&next);
+
+	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
+	if (overrides_changed)
+		/* A full pass writes each record's own TTL. */
+		schedule_ask_pass(s, false, "times to live were configured anew");
+	s->poll_due_ns = sync_now(s);
+	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
+	schedule_reconcile(s);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The session with the source: it is opened, its feed goes on where the store's ended, and what it can do is looked at. */
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "writer/engine/engine.h"
+
+/* What it can do may have changed with any call. */
+static void look_at_source(struct sync *s)
+{
+	s->feed_kind = backend_feed_kind(s->engine, s->backend);
+	s->unwritable = !backend_writable(s->engine, s->backend);
+}
+
+enum shmeta_status session_open(struct sync *s, struct backend_error *err)
+{
+	memset(s->backend, 0, s->engine->state_bytes);
+	enum shmeta_status status = s->engine->source->open(s->backend, &s->options.source, err);
+
+	if (status != SHMETA_OK) {
+		s->engine->source->close(s->backend);
+		memset(s->backend, 0, s->engine->state_bytes);
+		return status;
+	}
+	s->source_open = true;
+	look_at_source(s);
+	if (health_unwritable(s))
+		health_tell_writable(s);
+	return SHMETA_OK;
+}
+
+bool session_look_for_feed(struct sync *s)
+{
+	const struct backend_feed *feed = s->engine->feed;
+	const char *trouble = feed != NULL && feed->trouble != NULL ? feed->trouble(s->backend) : "";
+	bool was_unwritable = health_unwritable(s);
+
+	look_at_source(s);
+	if (health_unwritable(s) != was_unwritable) {
+		health_tell_writable(s);
+		sync_show(s);
+	}
+	if (strcmp(trouble, s->feed_trouble) != 0) {
+		if (trouble[0] != '\0')
+			sync_log(s, LOG_WARNING, "feed_stopped", "%s", trouble);
+		else
+			sync_log(s, LOG_NOTICE, "feed_runs", "the change feed runs again");
+		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
+		sync_show(s);
+	}
+	if (!s->following || s->feed_kind != BACKEND_FEED_NONE)
+		return s->feed_kind != BACKEND_FEED_NONE;
+	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
+	s->following = false;
+	sync_job_forget(s, SYNC_JOB_FEED);
+	s->load_lag_ns = s->feed_lag_ns;
+	schedule_reconcile(s);
+	schedule_hints(s);
+	return false;
+}
+
+/* Go on where the adopted store's feed ended; when that cannot be done, everything has to be compared. */
+static void resume_feed(struct sync *s)
+{
+	struct backend_error err = {0};
+	char why[sizeof s->asked_why];
+	size_t bytes;
+	const uint8_t *position = generation_saved_position(s, &bytes);
+	enum shmeta_status status = SHMETA_ABSENT;
+
+	if (bytes > 0 && s->engine->feed != NULL)
+		status = s->engine->feed->resume(s->backend, position, bytes, &err);
+	if (status == SHMETA_ERR_CONFLICT) {
+		accept_changed(s, true, err.text);
+		return;
+	}
+	if (status < 0) {
+		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+		return;
+	}
+	s->resumed = true;
+	s->following = status == SHMETA_OK;
+	if (s->following) {
+		/* Some feeds are there only now. */
+		look_at_source(s);
+		schedule_reconcile(s);
+	}
+	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
+	s->list_dirty = s->reconcile_asked = false;
+	if (!s->following) {
+		snprintf(why, sizeof why, "the change feed could not go on where the former writer left it (%.100s)",
+		         bytes == 0            ? "no position was kept"
+		         : err.text[0] != '\0' ? err.text
+		                               : "its position is of no use");
+		schedule_ask_pass(s, true, why);
+	}
+	s->poll_due_ns = sync_now(s);
+	if (s->following)
+		sync_log(s, LOG_INFO, "feed_resumed", "the change feed goes on where the former writer left it");
+	else
+		sync_log(s, LOG_INFO, "feed_resumed", "%s: comparing everything", why);
+}
+
+/* true: the source may be asked now. */
+bool session_ready(struct sync *s)
+{
+	uint64_t now = sync_now(s);
+
+	if (s->source.on && now < s->source.next_ns) {
+		sync_wake_at(s, s->source.next_ns);
+		return false;
+	}
+	if (!s->source_open) {
+		struct backend_error err = {0};
+		enum shmeta_status status = session_open(s, &err);
+
+		if (status != SHMETA_OK) {
+			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+			return false;
+		}
+		sync_source_works(s, SYNC_JOB_OPEN);
+		generation_judge(s);
+	}
+	if (s->store != NULL && !s->foreign && !s->resumed)
+		resume_feed(s);
+	return s->store == NULL || s->foreign || s->resumed;
+}
+
+int session_wake_fd(struct sync *s)
+{
+	const struct backend_feed *feed = s->engine->feed;
+
+	return feed != NULL && feed->wake_fd != NULL ? feed->wake_fd(s->backend) : -1;
+}
