@@ -295,9 +295,11 @@ static void finish(struct sync *s, struct admin_job *job, enum shmeta_status sta
 	}
 }
 
-void admin_answered(struct sync *s, struct admin_job *job, enum shmeta_status status, const char *sentence,
-                    uint64_t txn)
+/* A key that the job had asked for has been answered. */
+static void on_answered(struct sync *s, void *arg, enum shmeta_status status, const char *sentence, uint64_t txn)
 {
+	struct admin_job *job = arg;
+
 	job->outstanding--;
 	if (status != SHMETA_OK && job->status == SHMETA_OK) {
 		job->status = status;
@@ -316,7 +318,7 @@ static bool want_key(struct sync *s, struct admin_job *job, enum entry_kind kind
 	                                             : queue_identity(kind, job->tenant, topic, partition_id);
 	const struct want want = {.segments = kind == ENTRY_TOPIC, .whole = kind == ENTRY_PART};
 
-	if (!queue_ask(s, &id, &want, job))
+	if (!queue_ask(s, &id, &want, on_answered, job))
 		return false;
 	job->outstanding++;
 	return true;
@@ -469,7 +471,7 @@ static enum shmeta_status step(struct sync *s, struct admin_job *job, struct shm
 		if (status != SHMETA_OK || job->dry_run)
 			return status;
 		if (job->cls == SHMETA_CLASS_LIST) {
-			if (!queue_ask_list(s, job))
+			if (!queue_ask_list(s, on_answered, job))
 				return SHMETA_ERR_NO_MEMORY;
 			job->outstanding++;
 			return SHMETA_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
  *   clock.c       time, chance, waking, stamps
+ *   state.c       questions that change nothing
  *   session.c     the session with the source
  *   schedule.c    what is due when
  *   sync.c        a round; opening and closing
@@ -288,6 +289,13 @@ uint64_t sync_oldest_pin(struct sync *s);
 /* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
 bool sync_follow_meanwhile(struct sync *s);
 
+/* ---- state.c: questions that change nothing ------------------------------------------------------ */
+
+/* The first job of the source that is in trouble; NULL: none is. */
+const struct sync_trouble *state_job_in_trouble(const struct sync *s);
+/* The source refuses writes that nobody has forbidden. */
+bool state_unwritable(const struct sync *s);
+
 /* ---- session.c: the session with the source -------------------------------------------------- */
 
 /* The source is open afterwards, or err says why not. */
@@ -369,14 +377,10 @@ void sync_room_works(struct sync *s);
 bool health_room_returned(struct sync *s);
 /* Troubles that have been away for long enough end. */
 void health_run(struct sync *s);
-/* It refuses writes that nobody has forbidden. */
-bool health_unwritable(const struct sync *s);
 void health_tell_writable(struct sync *s); /* in the log */
 /* A write failed for want of room at the source, which reads as before; a write was done. */
 void health_source_full(struct sync *s, const char *sentence);
 void health_source_has_room(struct sync *s);
-/* The source's state in words an operator can act on. */
-void health_describe(struct sync *s, char *ret, size_t bytes);
 
 /* ---- audit.c ---------------------------------------------------------------------------------- */
 
@@ -509,9 +513,6 @@ void admin_free(struct sync *s);
 bool admin_waiting(struct sync *s);
 /* List objects; take the next step of an invalidation. */
 void admin_work(struct sync *s);
-/* A key that a job had asked for has been answered. */
-void admin_answered(struct sync *s, struct admin_job *job, enum shmeta_status status, const char *sentence,
-                    uint64_t txn);
 /* Answer all that waits. */
 void admin_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
 

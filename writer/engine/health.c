@@ -45,17 +45,9 @@ void sync_move(struct sync *s, enum shmeta_phase phase, const char *reason)
 	}
 }
 
-static const struct sync_trouble *job_in_trouble(const struct sync *s)
-{
-	for (int job = 0; job < SYNC_JOBS; job++)
-		if (s->job[job].on)
-			return &s->job[job];
-	return NULL;
-}
-
 void sync_settle_phase(struct sync *s)
 {
-	const struct sync_trouble *job = job_in_trouble(s);
+	const struct sync_trouble *job = state_job_in_trouble(s);
 
 	if (job != NULL)
 		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
@@ -141,7 +133,7 @@ static void works(struct sync *s, struct sync_trouble *t)
 
 static void settle_source(struct sync *s)
 {
-	bool failing = job_in_trouble(s) != NULL;
+	bool failing = state_job_in_trouble(s) != NULL;
 	uint64_t now = sync_now(s);
 
 	if (failing && !s->source_failing)
@@ -301,14 +293,9 @@ void sync_room_works(struct sync *s)
 
 /* ---- in words ------------------------------------------------------------------------------- */
 
-bool health_unwritable(const struct sync *s)
-{
-	return s->source_open && s->unwritable && !s->options.source.read_only;
-}
-
 void health_tell_writable(struct sync *s)
 {
-	if (health_unwritable(s))
+	if (state_unwritable(s))
 		sync_log(s, LOG_WARNING, "source_read_only",
 		         "the source cannot be written, although source.read_only is off: writes fail");
 	else
@@ -336,40 +323,4 @@ void health_source_has_room(struct sync *s)
 	s->source_full[0] = '\0';
 	sync_log(s, LOG_NOTICE, "source_room", "the source takes writes again");
 	sync_show(s);
-}
-
-static const char *spell_time(int64_t at_s, char ret[32])
-{
-	time_t at = (time_t)at_s;
-	struct tm tm;
-
-	if (gmtime_r(&at, &tm) == NULL || strftime(ret, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-		snprintf(ret, 32, "?");
-	return ret;
-}
-
-void health_describe(struct sync *s, char *ret, size_t bytes)
-{
-	const struct sync_trouble *t = job_in_trouble(s);
-	char when[32];
-
-	if (t == NULL) {
-		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
-		char full[600] = "";
-
-		if (s->source_full[0] != '\0')
-			snprintf(full, sizeof full, "; it did not take the last write (%s): %s",
-			         spell_time(s->source_full_s, when), s->source_full);
-		shmeta__say(ret, bytes, "%s%s%s%s%s", s->source_open ? "connected" : "not connected yet",
-		            health_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "",
-		            but);
-		return;
-	}
-	spell_time(t->since_s, when);
-	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
-		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
-	else
-		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
-		            t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
-		            when, t->text);
 }

@@ -25,7 +25,7 @@ enum shmeta_status session_open(struct sync *s, struct backend_error *err)
 	}
 	s->source_open = true;
 	look_at_source(s);
-	if (health_unwritable(s))
+	if (state_unwritable(s))
 		health_tell_writable(s);
 	return SHMETA_OK;
 }
@@ -34,10 +34,10 @@ bool session_look_for_feed(struct sync *s)
 {
 	const struct backend_feed *feed = s->engine->feed;
 	const char *trouble = feed != NULL && feed->trouble != NULL ? feed->trouble(s->backend) : "";
-	bool was_unwritable = health_unwritable(s);
+	bool was_unwritable = state_unwritable(s);
 
 	look_at_source(s);
-	if (health_unwritable(s) != was_unwritable) {
+	if (state_unwritable(s) != was_unwritable) {
 		health_tell_writable(s);
 		sync_show(s);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What other threads see of the engine: counters, and the state of the source in words. */
 #include <stdio.h>
+#include <time.h>
 
 #include "writer/engine/engine.h"
 
@@ -15,6 +16,42 @@ void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 		s->last_commit = a->committed;
 	}
 	s->counters.apply_ns += sync_now(s) - began_ns;
+}
+
+static const char *spell_time(int64_t at_s, char ret[32])
+{
+	time_t at = (time_t)at_s;
+	struct tm tm;
+
+	if (gmtime_r(&at, &tm) == NULL || strftime(ret, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(ret, 32, "?");
+	return ret;
+}
+
+/* The source's state in words an operator can act on. */
+static void describe(struct sync *s, char *ret, size_t bytes)
+{
+	const struct sync_trouble *t = state_job_in_trouble(s);
+	char when[32];
+
+	if (t == NULL) {
+		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
+		char full[600] = "";
+
+		if (s->source_full[0] != '\0')
+			snprintf(full, sizeof full, "; it did not take the last write (%s): %s",
+			         spell_time(s->source_full_s, when), s->source_full);
+		shmeta__say(ret, bytes, "%s%s%s%s%s", s->source_open ? "connected" : "not connected yet",
+		            state_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "", but);
+		return;
+	}
+	spell_time(t->since_s, when);
+	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
+		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
+	else
+		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
+		            t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
+		            when, t->text);
 }
 
 void sync_show(struct sync *s)
@@ -45,7 +82,7 @@ void sync_show(struct sync *s)
 	pthread_mutex_lock(&s->seen_lock);
 	s->seen_counters = *c;
 	s->seen_feed_at_ns = s->feed_at_ns;
-	health_describe(s, s->seen_source, sizeof s->seen_source);
+	describe(s, s->seen_source, sizeof s->seen_source);
 	pthread_mutex_unlock(&s->seen_lock);
 }
 

@@ -14,7 +14,8 @@ enum { TICKETS_PER_KEY = 64 };
 struct sync_ticket {
 	struct sync_ticket *next;
 	uint64_t ticket;
-	struct admin_job *job; /* who waits; NULL: a reader, by its ticket */
+	queue_answered_fn *answered; /* who waits hears by this; NULL: a reader, by its ticket */
+	void *arg;
 };
 
 uint64_t queue_name_hash(struct shmeta_str tenant, struct shmeta_str topic)
@@ -486,14 +487,16 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 	return status;
 }
 
-bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job)
+bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, queue_answered_fn *answered,
+               void *arg)
 {
 	struct sync_ticket *t = calloc(1, sizeof *t);
 	struct sync_entry *e = NULL;
 
 	if (t == NULL)
 		return false;
-	t->job = job;
+	t->answered = answered;
+	t->arg = arg;
 	pthread_mutex_lock(&s->queue.lock);
 	e = queue_want(&s->queue, id, want);
 	if (e != NULL)
@@ -511,13 +514,14 @@ void queue_forget_absences(struct sync *s)
 	pthread_mutex_unlock(&s->queue.lock);
 }
 
-bool queue_ask_list(struct sync *s, struct admin_job *job)
+bool queue_ask_list(struct sync *s, queue_answered_fn *answered, void *arg)
 {
 	struct sync_ticket *t = calloc(1, sizeof *t);
 
 	if (t == NULL)
 		return false;
-	t->job = job;
+	t->answered = answered;
+	t->arg = arg;
 	pthread_mutex_lock(&s->queue.lock);
 	hang(&s->queue, &s->queue.pass_tickets, t);
 	pthread_mutex_unlock(&s->queue.lock);
@@ -637,8 +641,8 @@ void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_statu
 	size_t count = 0;
 
 	for (struct sync_ticket *t = tickets; t != NULL; t = t->next, count++) {
-		if (t->job != NULL)
-			admin_answered(s, t->job, status, sentence, txn);
+		if (t->answered != NULL)
+			t->answered(s, t->arg, status, sentence, txn);
 		else
 			s->host.answer(s->host.arg, t->ticket, status, sentence, txn, s->board->generation,
 			               synced_at_ns);

@@ -76,9 +76,14 @@ size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);
 
-/* Have it read, by a read that begins after this call, and tell the job (admin_answered). Takes the lock. false: no memory. */
-bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, struct admin_job *job);
-bool queue_ask_list(struct sync *s, struct admin_job *job); /* the same for everything, by a full pass */
+/* How somebody within the engine hears that a key was read. The engine's thread, without the queue's lock. */
+typedef void queue_answered_fn(struct sync *s, void *arg, enum shmeta_status status, const char *sentence,
+                               uint64_t txn);
+/* Have it read, by a read that begins after this call, and call answered(). Takes the lock. false: no memory. */
+bool queue_ask(struct sync *s, const struct identity *id, const struct want *want, queue_answered_fn *answered,
+               void *arg);
+bool queue_ask_list(struct sync *s, queue_answered_fn *answered,
+                    void *arg); /* the same for everything, by a full pass */
 
 /* What was found absent is asked for again. Takes the lock. */
 void queue_forget_absences(struct sync *s);

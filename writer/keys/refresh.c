@@ -136,9 +136,9 @@ void refresh_poll(struct sync *s)
 	(void)session_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
 		schedule_ask_pass(s, true,
-		              poll.no_memory        ? "there was no memory for the keys that had changed"
-		              : poll.why[0] != '\0' ? poll.why
-		                                    : "the source told that anything may have changed");
+		                  poll.no_memory        ? "there was no memory for the keys that had changed"
+		                  : poll.why[0] != '\0' ? poll.why
+		                                        : "the source told that anything may have changed");
 		/* What changed is not known by name, but the hint classes are small. */
 		refresh_hints(s);
 	}
