@@ -29,33 +29,6 @@ static enum shmeta_status quarantine(struct apply *a, const struct backend_key *
 	return a->host.quarantine == NULL ? SHMETA_OK : quarantine_row(a, a->host.quarantine, row, 1, sentence, err);
 }
 
-void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence)
-{
-	struct apply_notes *notes = left ? &a->left : &a->entered;
-	struct apply_note *note = NULL;
-
-	if (notes->count++ < QUARANTINE_SHOWN)
-		note = arena_alloc(&a->arena, sizeof *note);
-	if (note == NULL || arena_str(&a->arena, sentence, &note->sentence) != 0)
-		return; /* counted with the others */
-	note->next = NULL;
-	note->cls = cls;
-	if (notes->first == NULL)
-		notes->last = &notes->first;
-	*notes->last = note;
-	notes->last = &note->next;
-}
-
-static void tell_notes(struct apply *a, bool left)
-{
-	struct apply_notes *notes = left ? &a->left : &a->entered;
-
-	for (struct apply_note *note = notes->first; note != NULL; note = note->next, notes->count--)
-		a->host.quarantined(a->host.arg, left, note->cls, note->sentence.data, 1);
-	if (notes->count > 0)
-		a->host.quarantined(a->host.arg, left, SHMETA_CLASS_LIST, NULL, notes->count);
-}
-
 static struct keyset *class_set(struct apply *a, enum shmeta_db db)
 {
 	if (a->keyed)
@@ -203,8 +176,8 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 
 	status = shmeta__txn_commit(a->txn, &txn, err);
 	if (status == SHMETA_OK) {
-		tell_notes(a, false);
-		tell_notes(a, true);
+		apply_tell_notes(a, false);
+		apply_tell_notes(a, true);
 	} else if (a->dead_count > 0) {
 		offset_index_free(&a->offsets);
 	}

@@ -195,6 +195,8 @@ enum shmeta_status apply_key_end(struct apply *a, const struct apply_key *key, s
 
 /* For quarantine.c: told after the commit. The sentence is copied. */
 void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence);
+/* All that was noted, to the host. */
+void apply_tell_notes(struct apply *a, bool left);
 
 /* META_FEED. */
 enum shmeta_status apply_feed(struct apply *a, const void *position, size_t bytes, struct shmeta_err *err);

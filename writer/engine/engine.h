@@ -1,39 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
- *   clock.c       time, chance, waking, stamps
- *   state.c       questions that change nothing
- *   session.c     the session with the source
- *   schedule.c    what is due when
- *   sync.c        a round; opening and closing
- *   thread.c      rounds, and the sleep between them
- *   engine_options.c     a copy of the options, and what a reload changes
- *   host.c        what is told to whoever runs the engine
- *   show.c        what other threads see of it
- *   health.c      what does not work, since when, when it is tried again, and the phase that follows from it
- *   store_health.c        what is left of the store, and who is to give some of it back
- *   generation.c  which store to start from, the first write after a restart, switching and retiring generations
- *   audit.c       who wrote what
- *   accept.c      a source that is no longer what the store was filled from
- *   reconcile.c   load(): the first one into a new generation, later ones merged with the store
- *   merge.c       the rows of either, into the store
- *   by_keys.c     the same where one row keeps load() from showing anything
- *   compare.c     load() aside: what differs is read again by the queue
- *   pass.c        what both need
- *   group_commit.c       group commit of operations
- *   request_ids.c what was done under which request id
- *   turns.c       whose operations are next
- *   admin_jobs.c       lists of objects, invalidation
- *   queue.c       keys that wait, and who waits for them
- *   askers.c      how many keys each user may have read
- *   absent.c      what the source was just found not to have
- *   fetch_result.c         what a bulk fetch answered
- *   refresh.c     the change feed, and what it and readers name
- *   failing.c     keys that fail by themselves
- *   alone.c       records whose key could not be read: they keep the time until which they were known to be true
- *   quarantine.c  rows that cannot be served, as records of the store
- *   batch.c       bulk fetches, commits and answers
- *   batch_apply.c what was fetched, into the store
- *   stream.c      the same for what is too large to be collected first
+ *   clock.c           time, chance, waking, stamps
+ *   state.c           questions that change nothing
+ *   session.c         the session with the source
+ *   schedule.c        what is due when
+ *   sync.c            a round; opening and closing
+ *   thread.c          rounds, and the sleep between them
+ *   engine_options.c  a copy of the options
+ *   reconfigure.c     what a reload changes
+ *   host.c            what is told to whoever runs the engine
+ *   show.c            what other threads see of it
+ *   health.c          what does not work, since when, when it is tried again, and the phase that follows from it
+ *   store_health.c    what is left of the store, and who is to give some of it back
+ *   saved_feed.c      the feed's position that the store keeps
+ *   generation.c      which store to start from, the first write after a restart, switching and retiring generations
+ *   audit.c           who wrote what
+ *   accept.c          a source that is no longer what the store was filled from
+ *   reconcile.c       load(): the first one into a new generation, later ones merged with the store
+ *   merge.c           the rows of either, into the store
+ *   by_keys.c         the same where one row keeps load() from showing anything
+ *   compare.c         load() aside: what differs is read again by the queue
+ *   pass.c            what both need
+ *   group_commit.c    group commit of operations
+ *   request_ids.c     what was done under which request id
+ *   turns.c           whose operations are next
+ *   admin_jobs.c      lists of objects, invalidation
+ *   reread.c          keys that are to be read again
+ *   queue.c           keys that wait, and who waits for them
+ *   askers.c          how many keys each user may have read
+ *   absent.c          what the source was just found not to have
+ *   fetch_result.c    what a bulk fetch answered
+ *   refresh.c         the change feed, and what it and readers name
+ *   failing.c         keys that fail by themselves
+ *   alone.c           records whose key could not be read: they keep the time until which they were known to be true
+ *   quarantine.c      rows that cannot be served, as records of the store
+ *   batch.c           bulk fetches, commits and answers
+ *   batch_apply.c     what was fetched, into the store
+ *   stream.c          the same for what is too large to be collected first
  * All of it but the queue (under lock) belongs to the engine's thread. */
 #ifndef SHMETA_WRITER_ENGINE_ENGINE_H
 #define SHMETA_WRITER_ENGINE_ENGINE_H
@@ -286,9 +289,6 @@ void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn,
 uint64_t sync_committed(struct sync *s);
 uint64_t sync_oldest_pin(struct sync *s);
 
-/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
-bool sync_follow_meanwhile(struct sync *s);
-
 /* ---- state.c: questions that change nothing ------------------------------------------------------ */
 
 /* The first job of the source that is in trouble; NULL: none is. */
@@ -426,12 +426,17 @@ void room_watch(struct sync *s);
 bool room_for(struct sync *s, const struct shmeta_op *op, uint64_t *left, struct shmeta_result *ret);
 /* Does it make room? Then a full store takes it at once, not only when it is tried again. */
 bool room_made_by(const struct shmeta_op *op);
+
+/* ---- saved_feed.c: the feed's position that the store keeps ------------------------------------------- */
+
 /* META_FEED as it is to be saved: head and the backend's position, or the head alone, where the next writer is to read everything. */
-size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret);
-/* What the store's META_FEED says. */
-void generation_read_saved_feed(struct sync *s);
+size_t saved_feed_value(struct sync *s, bool position, uint8_t *ret);
 /* The backend's position in it; 0 bytes: none. */
-const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes);
+const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes);
+/* What the store's META_FEED says. */
+void saved_feed_read(struct sync *s);
+/* Was the store filled from a source of this name? */
+bool saved_feed_of_this_uri(struct sync *s);
 
 /* ---- reconcile.c ------------------------------------------------------------------------------------------------------------ */
 
@@ -446,7 +451,7 @@ void reconcile_by_keys(struct sync *s, void *backend);
 /* ---- compare.c -------------------------------------------------------------------------------------------------------------- */
 
 /* Compare everything with the store over a connection of its own, while the feed is followed. false: there is none. */
-bool compare_pass(struct sync *s);
+bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s));
 
 /* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
 
@@ -460,8 +465,6 @@ void refresh_poll(struct sync *s);
 bool refresh_meet(struct sync *s);
 /* Fetch and apply what waits, until nothing does or something fails. */
 void refresh_drain(struct sync *s);
-/* Put a whole class of hints into the queue. */
-void refresh_hints(struct sync *s);
 bool refresh_pending_feed(struct sync *s);
 /* So many keys have changed that a full pass is cheaper: ask for one, and forget them. */
 void refresh_bound_feed(struct sync *s);

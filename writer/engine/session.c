@@ -66,7 +66,7 @@ static void resume_feed(struct sync *s)
 	struct backend_error err = {0};
 	char why[sizeof s->asked_why];
 	size_t bytes;
-	const uint8_t *position = generation_saved_position(s, &bytes);
+	const uint8_t *position = saved_feed_position(s, &bytes);
 	enum shmeta_status status = SHMETA_ABSENT;
 
 	if (bytes > 0 && s->engine->feed != NULL)

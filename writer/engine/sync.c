@@ -14,6 +14,7 @@
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/engine/phase.h"
+#include "writer/keys/reread.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -35,7 +36,7 @@ static bool follow_on(struct sync *s, bool retried)
 		refresh_poll(s);
 	if (probe || (!s->source.on && now >= schedule_hints_when(s))) {
 		s->orphans_due = false;
-		refresh_hints(s);
+		reread_advisory(s);
 		schedule_hints(s);
 	}
 	if (probe)
@@ -111,7 +112,8 @@ static void look_for_sign(struct sync *s, uint64_t now)
 	}
 }
 
-bool sync_follow_meanwhile(struct sync *s)
+/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
+static bool follow_meanwhile(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
@@ -143,7 +145,7 @@ static void full_pass(struct sync *s)
 	write_land(s);
 	schedule_why_pass(s, why, sizeof why);
 	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on ||
-	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s))
+	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
 		reconcile_pass(s, why);
 	if (!s->source.on && !s->room.on)
 		schedule_reconcile(s);
@@ -171,7 +173,7 @@ static void try_others(struct sync *s)
 	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
 	    generation_writable(s)) {
 		if (pass_due || hints_due) {
-			refresh_hints(s);
+			reread_advisory(s);
 			schedule_hints(s);
 		}
 		refresh_drain(s);
@@ -402,7 +404,7 @@ static void save_position(struct sync *s)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
 		return;
-	if (apply_feed(&s->apply, feed, generation_feed_value(s, true, feed), &err) != SHMETA_OK ||
+	if (apply_feed(&s->apply, feed, saved_feed_value(s, true, feed), &err) != SHMETA_OK ||
 	    apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
 		apply_abort(&s->apply);
 }

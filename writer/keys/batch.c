@@ -15,7 +15,7 @@
 #include "writer/keys/batch.h"
 #include "writer/load/stream.h"
 
-enum { ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
+enum { BATCHES_PER_ROUND = 64, ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
 
 static int compare_str(struct shmeta_str a, struct shmeta_str b)
 {
@@ -40,32 +40,6 @@ static int compare_entry(const void *a, const void *b)
 	if (order != 0)
 		return order;
 	return x->partition_id < y->partition_id ? -1 : x->partition_id > y->partition_id;
-}
-
-void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
-{
-	struct sync_queue *q = &s->queue;
-	struct sync_entry *w = queue_want(q, as, want);
-
-	if (w == NULL)
-		schedule_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
-	else
-		queue_move_tickets(&w->tickets, &e->tickets);
-	queue_forget(q, e);
-}
-
-void batch_promote(struct sync *s, struct sync_entry *e, bool deleted)
-{
-	struct identity as_it_was = queue_identity_of(e);
-
-	failing_works(s, &as_it_was); /* the topic stands for it from now on */
-	struct want want = {.feed = e->want.feed,
-	                    .deleted = deleted || e->want.deleted,
-	                    .born_since = e->want.born_since,
-	                    .segments = true};
-	struct identity id = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
-
-	batch_wait_again(s, e, &id, &want);
 }
 
 /* Drop NULLs that promote() left. */
@@ -147,7 +121,7 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
 		if (status == SHMETA_ABSENT) {
 			pthread_mutex_lock(&s->queue.lock);
-			batch_promote(s, e, false);
+			reread_topic(s, e, false);
 			pthread_mutex_unlock(&s->queue.lock);
 			b->entry[i] = NULL;
 			continue;
@@ -268,7 +242,7 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
-			batch_wait_again(s, e, &id, &want);
+			reread_key(s, e, &id, &want);
 		} else {
 			queue_forget(&s->queue, e);
 		}
@@ -395,7 +369,7 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 	if (a->new_topics)
 		status = quarantine_has_orphans(a, &adopts, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
-		status = apply_feed(a, feed, generation_feed_value(s, true, feed), err);
+		status = apply_feed(a, feed, saved_feed_value(s, true, feed), err);
 	if (status == SHMETA_OK)
 		status = apply_commit(a, &txn, err);
 	b->store_failed = status != SHMETA_OK;
@@ -406,7 +380,7 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 	sync_count_commit(s, a, began_ns);
 	/* Some of it may hang on the new incarnation, and have been read before that was known. */
 	if (a->reborn && a->hung > 0)
-		refresh_hints(s);
+		reread_advisory(s);
 	if (b->repaired > 0) {
 		s->counters.reconcile_repairs += b->repaired;
 		sync_log(s, LOG_INFO, "reconciled",
@@ -590,7 +564,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 		apply_abort(&s->apply);
 		if (m->promote) {
 			pthread_mutex_lock(&s->queue.lock);
-			batch_promote(s, b->entry[0], false);
+			reread_topic(s, b->entry[0], false);
 			pthread_mutex_unlock(&s->queue.lock);
 			b->entry[0] = NULL;
 			outcome = OUTCOME_DONE;
@@ -726,4 +700,34 @@ bool batch_run(struct sync *s)
 		s->met = ok = refresh_meet(s);
 	}
 	return ok;
+}
+
+/* ---- all that waits --------------------------------------------------------------------------- */
+
+/* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
+static void look_for_orphans(struct sync *s)
+{
+	if (!s->orphans_wait || refresh_pending_feed(s))
+		return;
+	s->orphans_wait = false;
+	s->orphans_due = true;
+	s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+}
+
+void refresh_drain_feed(struct sync *s)
+{
+	while (refresh_pending_feed(s) && batch_run(s))
+		;
+	look_for_orphans(s);
+}
+
+void refresh_drain(struct sync *s)
+{
+	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
+	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
+		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
+			break;
+	look_for_orphans(s);
+	if (refresh_waiting(s) && !s->source.on && !s->room.on)
+		sync_wake_at(s, sync_now(s));
 }

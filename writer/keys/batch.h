@@ -4,13 +4,10 @@
 #define SHMETA_WRITER_KEYS_BATCH_H
 
 #include "writer/keys/fetch_result.h"
+#include "writer/keys/reread.h"
 
 /* Is it the store that is in trouble, and not what was to be put into it? */
 bool batch_of_the_store(enum shmeta_status status);
-/* Give a flying entry back to the waiting ones; what was asked for meanwhile joins it. Under the queue's lock. */
-void batch_wait_again(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want);
-/* The topic itself must be read, with everything in it: it is new, or another incarnation. Under the queue's lock. */
-void batch_promote(struct sync *s, struct sync_entry *e, bool deleted);
 /* Everything of the class is known to be newer. */
 bool batch_class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns);
 /* Readers asked for it, and the class does not already say as much: the record's own stamp moves. */

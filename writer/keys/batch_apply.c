@@ -268,7 +268,7 @@ static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct g
 	/* In front of it in the queue. */
 	if (queue_want(&s->queue, &topic, &wanted) == NULL)
 		schedule_ask_pass(s, true, "there was no memory for a key");
-	batch_wait_again(s, e, &id, &again);
+	reread_key(s, e, &id, &again);
 	pthread_mutex_unlock(&s->queue.lock);
 }
 
@@ -289,7 +289,7 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 
 			forget_from_batch(b, e);
 			pthread_mutex_lock(&s->queue.lock);
-			batch_wait_again(s, e, &id, &want);
+			reread_key(s, e, &id, &want);
 			pthread_mutex_unlock(&s->queue.lock);
 			continue;
 		}
@@ -313,7 +313,7 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 		if (more) {
 			forget_from_batch(b, e);
 			pthread_mutex_lock(&s->queue.lock);
-			batch_promote(s, e, false);
+			reread_topic(s, e, false);
 			pthread_mutex_unlock(&s->queue.lock);
 		}
 	}

@@ -4,11 +4,11 @@
 #include <syslog.h>
 
 #include "writer/keys/queue.h"
+#include "writer/keys/reread.h"
 
 enum {
-	BATCHES_PER_ROUND = 64,
-	FEED_KEYS_MIN = 100000 /* so many changed keys, or refresh_queue_max if that is more: a full pass is cheaper */
-};
+	FEED_KEYS_MIN = 100000
+}; /* so many changed keys, or refresh_queue_max if that is more: a full pass is cheaper */
 
 /* ---- the feed -------------------------------------------------------------------------------------------------------------- */
 
@@ -140,7 +140,7 @@ void refresh_poll(struct sync *s)
 		                  : poll.why[0] != '\0' ? poll.why
 		                                        : "the source told that anything may have changed");
 		/* What changed is not known by name, but the hint classes are small. */
-		refresh_hints(s);
+		reread_advisory(s);
 	}
 	refresh_bound_feed(s);
 }
@@ -150,46 +150,4 @@ bool refresh_meet(struct sync *s)
 	refresh_poll(s);
 	generation_judge(s);
 	return !s->source.on && !s->foreign;
-}
-
-void refresh_hints(struct sync *s)
-{
-	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
-	const struct want want = {0};
-
-	pthread_mutex_lock(&s->queue.lock);
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		struct identity id = queue_identity_of_class(kinds[i]);
-
-		queue_want(&s->queue, &id, &want);
-	}
-	pthread_mutex_unlock(&s->queue.lock);
-}
-
-/* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
-static void look_for_orphans(struct sync *s)
-{
-	if (!s->orphans_wait || refresh_pending_feed(s))
-		return;
-	s->orphans_wait = false;
-	s->orphans_due = true;
-	s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
-}
-
-void refresh_drain_feed(struct sync *s)
-{
-	while (refresh_pending_feed(s) && batch_run(s))
-		;
-	look_for_orphans(s);
-}
-
-void refresh_drain(struct sync *s)
-{
-	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
-	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
-		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
-			break;
-	look_for_orphans(s);
-	if (refresh_waiting(s) && !s->source.on && !s->room.on)
-		sync_wake_at(s, sync_now(s));
 }

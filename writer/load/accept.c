@@ -267,8 +267,8 @@ static bool came_back(struct sync *s)
 	if (!s->source_open || s->store == NULL ||
 	    shmeta__store_format(s->store)->fingerprint != s->engine->source->fingerprint(s->backend))
 		return false;
-	generation_read_saved_feed(s);
-	position = generation_saved_position(s, &bytes);
+	saved_feed_read(s);
+	position = saved_feed_position(s, &bytes);
 	/* Of an identity the fingerprint is proof; of a course only the position is. */
 	if (s->accept.course && (bytes == 0 || s->engine->feed == NULL ||
 	                         s->engine->feed->resume(s->backend, position, bytes, &err) != SHMETA_OK))

@@ -233,7 +233,8 @@ static enum shmeta_class class_of(enum entry_kind kind)
 	                             : SHMETA_CLASS_OFFSET;
 }
 
-enum shmeta_status by_keys_record_lost(struct merge *m)
+/* What could not be read is quarantined, in the last commit. */
+static enum shmeta_status record_lost(struct merge *m)
 {
 	enum shmeta_status status = SHMETA_OK;
 
@@ -520,6 +521,17 @@ bool by_keys_can_help(const struct merge *m, enum shmeta_status status)
 	return m->failed != SHMETA_OK ? !batch_of_the_store(m->failed) : status == SHMETA_ERR_INVALID_ARGUMENT;
 }
 
+static void by_keys_free(struct merge *m)
+{
+	if (m->by_keys == NULL)
+		return;
+	arena_free(&m->by_keys->memory);
+	keyset_free(&m->by_keys->seen);
+	free(m->by_keys->name);
+	free(m->by_keys);
+	m->by_keys = NULL;
+}
+
 enum shmeta_status by_keys_read(struct merge *m, struct backend_error *ret_err)
 {
 	struct sync *s = m->s;
@@ -529,20 +541,11 @@ enum shmeta_status by_keys_read(struct merge *m, struct backend_error *ret_err)
 	m->by_keys = calloc(1, sizeof *m->by_keys);
 	if (m->by_keys == NULL)
 		return no_memory(m);
+	m->before_end = record_lost;
+	m->before_free = by_keys_free;
 	m->hold = false;
 	status = read_all(m);
 	s->counters.fetch_ns += sync_now(s) - began;
 	*ret_err = m->by_keys->err;
 	return status;
-}
-
-void by_keys_free(struct merge *m)
-{
-	if (m->by_keys == NULL)
-		return;
-	arena_free(&m->by_keys->memory);
-	keyset_free(&m->by_keys->seen);
-	free(m->by_keys->name);
-	free(m->by_keys);
-	m->by_keys = NULL;
 }

@@ -12,11 +12,8 @@
 enum shmeta_status by_keys_read(struct merge *m, struct backend_error *ret_err);
 /* A load that ended like this, with m->failed, may have failed for some row only. */
 bool by_keys_can_help(const struct merge *m, enum shmeta_status status);
-/* What is lost is quarantined, in the transaction that is open. */
-enum shmeta_status by_keys_record_lost(struct merge *m);
 /* It is tried again, and keeps its age meanwhile. The store shows the merge. */
 void by_keys_note_lost(struct merge *m);
 bool by_keys_lost_class(const struct merge *m, enum shmeta_class cls);
-void by_keys_free(struct merge *m);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/row_limits.h"
 #include "writer/keys/queue.h"
+#include "writer/keys/reread.h"
 #include "writer/load/pass.h"
 
 enum {
@@ -31,7 +32,8 @@ struct note { /* something that differs */
 
 struct compare {
 	struct sync *s;
-	uint64_t began; /* for the floor */
+	bool (*meanwhile)(struct sync *s); /* false: the pass is to end */
+	uint64_t began;                    /* for the floor */
 	struct pass_known known;
 	uint64_t topics, segments, since_check;
 	struct note *notes; /* the newest first */
@@ -250,7 +252,7 @@ static enum shmeta_status give_way(struct compare *c)
 {
 	if (sync_stopping(c->s))
 		return SHMETA_ERR_WRITER_AWAY;
-	if (sync_follow_meanwhile(c->s))
+	if (c->meanwhile(c->s))
 		return SHMETA_OK;
 	c->given_up = true;
 	return SHMETA_ERR_BUSY;
@@ -599,12 +601,12 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 		status = compare_quarantined(c, NULL, NULL);
 	if (status == SHMETA_OK)
 		status = ask(c);
-	refresh_hints(s);
+	reread_advisory(s);
 	sync_wake_at(s, sync_now(s));
 	return status;
 }
 
-bool compare_pass(struct sync *s)
+bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s))
 {
 	struct backend_error source_err = {.code = SHMETA_OK};
 	struct compare *c;
@@ -619,6 +621,7 @@ bool compare_pass(struct sync *s)
 		return true;
 	}
 	c->s = s;
+	c->meanwhile = meanwhile;
 	quarantine_begin(&c->quarantine, false);
 	c->began = floor_read_begins(&s->floor);
 	s->reconcile_began_ns = sync_now(s);

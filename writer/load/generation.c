@@ -24,13 +24,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* META_FEED: to the store it is opaque. */
-struct feed_head {
-	uint32_t version;        /*  0  1                                                            */
-	uint32_t position_bytes; /*  4                                                               */
-	uint64_t uri_hash;       /*  8  how the source was named: judges the store while it is away  */
-};
-
 /* A pin of the former writer's time that is held for longer than this many grace periods is not waited for. */
 enum { GRACES_FOR_OLD_PINS = 10 };
 /* Of a store's size in memory each. */
@@ -38,39 +31,6 @@ enum { LEFT_MAX = 2 };
 /* A larger number was never given. */
 #define GENERATIONS_MAX (UINT64_C(1) << 48)
 #define REMOVE_AGAIN_NS (10 * SYNC_S)
-
-size_t generation_feed_value(struct sync *s, bool position, uint8_t *ret)
-{
-	struct feed_head head = {1, 0, s->uri_hash};
-	size_t bytes = 0;
-
-	if (position && s->source_open && s->engine->feed != NULL &&
-	    s->engine->feed->position(s->backend, ret + sizeof head, SYNC_FEED_MAX - sizeof head, &bytes) != SHMETA_OK)
-		bytes = 0;
-	head.position_bytes = (uint32_t)bytes;
-	memcpy(ret, &head, sizeof head);
-	return sizeof head + bytes;
-}
-
-static bool feed_head(const struct sync *s, struct feed_head *ret)
-{
-	if (s->saved_feed_bytes < sizeof *ret)
-		return false;
-	memcpy(ret, s->saved_feed, sizeof *ret);
-	return ret->version == 1 && ret->position_bytes == s->saved_feed_bytes - sizeof *ret;
-}
-
-const uint8_t *generation_saved_position(struct sync *s, size_t *ret_bytes)
-{
-	struct feed_head head;
-
-	if (!feed_head(s, &head)) {
-		*ret_bytes = 0;
-		return NULL;
-	}
-	*ret_bytes = head.position_bytes;
-	return s->saved_feed + sizeof head;
-}
 
 /* Say on the page of a generation that this writer has not open that readers are to leave it. */
 static void retire_number(struct sync *s, uint64_t number)
@@ -202,32 +162,6 @@ static void take(struct sync *s, struct shmeta__store *store)
 		s->next_topic_id = counters->next_topic_id;
 }
 
-void generation_read_saved_feed(struct sync *s)
-{
-	struct shmeta__txn *txn;
-	struct shmeta_err err;
-	const void *value;
-	size_t bytes;
-
-	s->saved_feed_bytes = 0;
-	if (shmeta__txn_read(s->store, &txn, &err) != SHMETA_OK)
-		return;
-	if (shmeta__get(txn, SHMETA_DB_META, SHMETA_META_FEED, strlen(SHMETA_META_FEED), &value, &bytes, &err) ==
-	            SHMETA_OK &&
-	    bytes <= sizeof s->saved_feed) {
-		memcpy(s->saved_feed, value, bytes);
-		s->saved_feed_bytes = bytes;
-	}
-	shmeta__txn_abort(txn);
-}
-
-static bool of_this_uri(struct sync *s)
-{
-	struct feed_head head;
-
-	return feed_head(s, &head) && head.uri_hash == s->uri_hash;
-}
-
 /* Why the store is not this source's; NULL: it is, as far as can be told. */
 static const char *another_source(struct sync *s, char *text, size_t bytes)
 {
@@ -244,7 +178,7 @@ static const char *another_source(struct sync *s, char *text, size_t bytes)
 		return text;
 	}
 	/* The source is away, so nobody can ask it who it is: go by its name. */
-	return of_this_uri(s) ? NULL : "the store was filled from a source of another name";
+	return saved_feed_of_this_uri(s) ? NULL : "the store was filled from a source of another name";
 }
 
 static void let_go(struct sync *s)
@@ -271,7 +205,7 @@ static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shme
 		status = shmeta__store_open(s->dir_fd, number, &store, why);
 	if (status == SHMETA_OK) {
 		take(s, store);
-		generation_read_saved_feed(s);
+		saved_feed_read(s);
 		s->adopted_at_ns = sync_now(s);
 	}
 	shmeta_publish(&s->board->taking_over, UINT64_C(0));
@@ -304,7 +238,7 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 
 	enum shmeta_status status = take_over(s, number, &why);
 
-	if (status == SHMETA_OK && !usable && !of_this_uri(s)) {
+	if (status == SHMETA_OK && !usable && !saved_feed_of_this_uri(s)) {
 		let_go(s);
 		return SHMETA_OK;
 	}

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "writer/load/by_keys.h"
-
 enum {
 	HOLD_COMMITS = 16, /* removals are held back for as many rows as this many commits may have */
 	STOP_CHECK_ROWS = 65536
@@ -322,12 +320,12 @@ enum shmeta_status merge_finish(struct merge *m)
 		status = apply_class_end(a, SHMETA_CLASS_OFFSET, &m->err);
 	if (status == SHMETA_OK && m->by_keys == NULL)
 		status = apply_class_end(a, SHMETA_CLASS_LEASE, &m->err);
-	if (status == SHMETA_OK)
-		status = by_keys_record_lost(m);
+	if (status == SHMETA_OK && m->before_end != NULL)
+		status = m->before_end(m);
 	if (status == SHMETA_OK)
 		status = quarantine_pass_end(a, &m->quarantine, &m->err);
 	if (status == SHMETA_OK) {
-		size_t bytes = generation_feed_value(m->s, m->lost == NULL, feed);
+		size_t bytes = saved_feed_value(m->s, m->lost == NULL, feed);
 
 		/* The position alone is no reason for a commit. */
 		if (m->first || a->changed > 0)
@@ -339,7 +337,8 @@ enum shmeta_status merge_finish(struct merge *m)
 void merge_free(struct merge *m)
 {
 	apply_abort(merge_applier(m));
-	by_keys_free(m);
+	if (m->before_free != NULL)
+		m->before_free(m);
 	sync_quarantine_pass_end(m->s);
 	quarantine_free(&m->quarantine);
 	pass_window_free(&m->window);

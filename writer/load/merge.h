@@ -40,6 +40,9 @@ struct merge {
 
 	/* merge_by_keys() */
 	struct by_keys *by_keys;
+	/* Of whoever reads on behalf of the merge: before its last commit, and before it is freed. NULL: nothing. */
+	enum shmeta_status (*before_end)(struct merge *m);
+	void (*before_free)(struct merge *m);
 	struct lost_key *lost; /* the last one first */
 	size_t lost_count;
 	bool listed;      /* the feed's position has moved to that of the list of keys */

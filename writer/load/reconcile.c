@@ -13,6 +13,7 @@
 
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
+#include "writer/keys/reread.h"
 #include "writer/load/by_keys.h"
 
 enum { BY_KEYS_MAX = 100000 };
@@ -209,7 +210,7 @@ void reconcile_by_keys(struct sync *s, void *backend)
 	pass_free_known(&known);
 	if (status < 0)
 		sync_room_failed(s, status, err.text[0] != '\0' ? err.text : "out of memory while reconciling");
-	refresh_hints(s);
+	reread_advisory(s);
 	sync_wake_at(s, sync_now(s));
 }
 

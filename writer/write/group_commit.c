@@ -16,7 +16,6 @@
  *
  * A call that carries request ids may come twice, because its client lost the connection before the answer. Results are remembered by
  * id (request_ids.h), and answered again instead of being done again. */
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,23 +27,10 @@
 #include "writer/engine/failing.h"
 #include "writer/keys/queue.h"
 #include "writer/write/request_ids.h"
+#include "writer/write/write_queue.h"
 
-enum { LINGER_OPS = 4 };    /* a client that waits for each write sends few at a time */
-enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a partition that is made */
-enum { OVERLAP_OPS = 64 };  /* for fewer that wait it is not worth a second connection */
-
-struct write_call {
-	struct turn turn;
-	struct write_call *next; /* of its round */
-	uint64_t ticket, deadline_ns;
-	struct shmeta_str tenant;
-	char who[64];
-	size_t count;
-	struct shmeta_op *ops; /* views into text */
-	struct shmeta_result *results;
-	bool *again;     /* answered with an earlier one's result */
-	uint64_t text[]; /* the operations encoded, then the tenant */
-};
+enum { LINGER_OPS = 4 };   /* a client that waits for each write sends few at a time */
+enum { OVERLAP_OPS = 64 }; /* for fewer that wait it is not worth a second connection */
 
 /* One round. */
 struct write_round {
@@ -70,30 +56,6 @@ struct write_round {
 	bool no_memory;
 };
 
-/* ---- the queue (any thread) ---------------------------------------------------------------------------------------------------- */
-
-enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
-{
-	int error = pthread_mutex_init(&s->writes.lock, NULL);
-
-	if (error != 0)
-		return shmeta_fail_errno(err, error, "the write queue's lock");
-	turns_init(&s->writes.turns);
-	s->writes.done = request_ids_new();
-	if (s->writes.done != NULL)
-		return SHMETA_OK;
-	(void)pthread_mutex_destroy(&s->writes.lock);
-	return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the write queue");
-}
-
-static void call_free(struct write_call *call)
-{
-	free(call->ops);
-	free(call->results);
-	free(call->again);
-	free(call);
-}
-
 static void round_free(struct write_round *r)
 {
 	if (r == NULL)
@@ -102,7 +64,7 @@ static void round_free(struct write_round *r)
 		struct write_call *call = r->calls;
 
 		r->calls = call->next;
-		call_free(call);
+		write_call_free(call);
 	}
 	free(r->ops);
 	free(r->results);
@@ -113,117 +75,13 @@ static void round_free(struct write_round *r)
 	free(r);
 }
 
-/* A copy that holds everything it views. */
-static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta_op *ops, size_t count)
-{
-	size_t bytes = 0, at = 0;
-	struct write_call *call;
-
-	for (size_t i = 0; i < count; i++)
-		bytes += shmeta__op_bytes(&ops[i]);
-	call = malloc(sizeof *call + bytes + tenant.bytes + 1);
-	if (call == NULL)
-		return NULL;
-	memset(call, 0, sizeof *call);
-	call->count = count;
-	call->turn.ops = count;
-	call->turn.bytes = sizeof *call + bytes + tenant.bytes + 1 +
-	                   count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
-	call->turn.work = count + bytes / WORK_BYTES;
-	call->ops = calloc(count, sizeof *call->ops);
-	call->results = calloc(count, sizeof *call->results);
-	call->again = calloc(count, sizeof *call->again);
-	if (call->ops == NULL || call->results == NULL || call->again == NULL) {
-		call_free(call);
-		return NULL;
-	}
-	for (size_t i = 0; i < count; i++) {
-		uint8_t *here = (uint8_t *)call->text + at;
-		size_t used = shmeta__op_encode(&ops[i], here, bytes - at), read = 0;
-
-		if (shmeta__op_decode(here, used, &call->ops[i], &read) != SHMETA_OK) {
-			call_free(call); /* what cannot be encoded was judged before it came here */
-			return NULL;
-		}
-		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
-			call->turn.work += call->ops[i].u.topic.partition_count;
-		at += used;
-	}
-	memcpy((uint8_t *)call->text + bytes, tenant.data, tenant.bytes);
-	call->tenant = (struct shmeta_str){(const char *)call->text + bytes, tenant.bytes};
-	return call;
-}
-
-void write_set_limits(struct sync *s, const struct sync_options *options)
-{
-	(void)pthread_mutex_lock(&s->writes.lock);
-	s->writes.turns.limits = (struct turns_limits){.ops = options->write_queue_max,
-	                                               .bytes = options->write_queue_bytes,
-	                                               .connection_bytes = options->write_connection_bytes,
-	                                               .user_share = options->user_share};
-	(void)pthread_mutex_unlock(&s->writes.lock);
-}
-
-enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who, uint64_t ticket)
-{
-	struct sync_writes *w = &s->writes;
-	struct write_call *call;
-	bool taken, wake;
-
-	if (count == 0)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	call = call_new(tenant, ops, count);
-	if (call == NULL)
-		return SHMETA_ERR_NO_MEMORY;
-	call->ticket = ticket;
-	call->deadline_ns = deadline_ns;
-	call->turn.uid = uid;
-	call->turn.connection = connection;
-	strncpy(call->who, who, sizeof call->who - 1);
-	(void)pthread_mutex_lock(&w->lock);
-	taken = turns_add(&w->turns, &call->turn, sync_now(s));
-	wake = w->turns.ops >= w->enough;
-	(void)pthread_mutex_unlock(&w->lock);
-	if (!taken) {
-		call_free(call);
-		return SHMETA_ERR_BUSY;
-	}
-	if (wake)
-		sync_wake(s);
-	return SHMETA_OK;
-}
-
-/* What was put back; then the next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
-static struct write_call *take_calls(struct sync *s, uint64_t most, bool all, bool *ret_more)
-{
-	struct sync_writes *w = &s->writes;
-	struct write_call *first = w->back, **end = &first;
-	uint64_t now = sync_now(s);
-	struct turn *turn = NULL;
-
-	w->back = NULL;
-	while (*end != NULL)
-		end = &(*end)->next;
-	(void)pthread_mutex_lock(&w->lock);
-	if (first == NULL || all)
-		turn = turns_take(&w->turns, most, all, now);
-	*ret_more = turns_when(&w->turns, now) <= now;
-	(void)pthread_mutex_unlock(&w->lock);
-	for (; turn != NULL; turn = turn->next) {
-		*end = (struct write_call *)turn;
-		end = &(*end)->next;
-	}
-	return first;
-}
-
 void write_free(struct sync *s)
 {
 	bool more;
 
-	for (struct write_call *call = take_calls(s, 0, true, &more), *next; call != NULL; call = next) {
+	for (struct write_call *call = write_calls_take(s, 0, true, &more), *next; call != NULL; call = next) {
 		next = call->next;
-		call_free(call);
+		write_call_free(call);
 	}
 	turns_free(&s->writes.turns);
 	round_free(s->writes.next);
@@ -233,64 +91,7 @@ void write_free(struct sync *s)
 	(void)pthread_mutex_destroy(&s->writes.lock);
 }
 
-/* How many wait, and since when. */
-static size_t waiting(struct sync *s, uint64_t *ret_since_ns)
-{
-	size_t ops;
-
-	(void)pthread_mutex_lock(&s->writes.lock);
-	ops = s->writes.turns.ops;
-	*ret_since_ns = s->writes.turns.since_ns;
-	(void)pthread_mutex_unlock(&s->writes.lock);
-	return ops;
-}
-
-/* What a burst of calls took is given back when nothing waits any more; malloc alone would keep it. */
-static void give_back(struct sync *s)
-{
-	enum { WORTH_BYTES = 4 << 20 };
-	size_t peak = 0;
-
-	(void)pthread_mutex_lock(&s->writes.lock);
-	if (s->writes.turns.ops == 0)
-		peak = turns_at_rest(&s->writes.turns);
-	(void)pthread_mutex_unlock(&s->writes.lock);
-	if (peak >= WORTH_BYTES)
-		(void)malloc_trim(0);
-}
-
 /* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
-
-static void answer(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
-{
-	bool each = status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED;
-
-	s->host.written(s->host.arg, call->ticket, status, sentence, call->ops, each ? call->results : NULL,
-	                each ? call->count : 0, s->store != NULL ? sync_committed(s) : 0,
-	                s->gen != NULL ? s->gen->generation : 0);
-}
-
-static void answer_calls(struct sync *s, struct write_call *calls, enum shmeta_status status, const char *sentence)
-{
-	while (calls != NULL) {
-		struct write_call *call = calls;
-
-		calls = call->next;
-		answer(s, call, status, sentence);
-		call_free(call);
-	}
-}
-
-void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
-{
-	bool more;
-
-	/* Nobody gathers any more: the next call wakes the engine's thread, however small it is. */
-	(void)pthread_mutex_lock(&s->writes.lock);
-	s->writes.enough = 0;
-	(void)pthread_mutex_unlock(&s->writes.lock);
-	answer_calls(s, take_calls(s, 0, true, &more), status, sentence);
-}
 
 /* Its place among the round's ids: 1 + index in ops, 0 where it is to be put. */
 static uint32_t *place_of_id(struct write_round *r, const struct request *request)
@@ -453,8 +254,9 @@ static struct write_call *drop_late(struct sync *s, struct write_call *calls)
 			continue;
 		}
 		*at = call->next;
-		answer(s, call, SHMETA_ERR_TIMEOUT, "the deadline passed before the write was begun; nothing was done");
-		call_free(call);
+		write_call_answer(s, call, SHMETA_ERR_TIMEOUT,
+		                  "the deadline passed before the write was begun; nothing was done");
+		write_call_free(call);
 	}
 	return calls;
 }
@@ -497,7 +299,8 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
 		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
 
-		answer(s, c, key != NULL ? SHMETA_ERR_NOT_CACHED : status, key != NULL ? key->sentence : sentence);
+		write_call_answer(s, c, key != NULL ? SHMETA_ERR_NOT_CACHED : status,
+		                  key != NULL ? key->sentence : sentence);
 	}
 	if (s->host.answering != NULL)
 		s->host.answering(s->host.arg, 0);
@@ -533,11 +336,11 @@ static struct write_round *next_round(struct sync *s)
 		return NULL;
 	}
 	r->s = s;
-	r->calls = drop_late(s, take_calls(s, s->options.write_batch_max, sync_stopping(s), &more));
+	r->calls = drop_late(s, write_calls_take(s, s->options.write_batch_max, sync_stopping(s), &more));
 	if (more)
 		sync_wake_at(s, sync_now(s));
 	if (r->calls != NULL && !collect(r)) {
-		answer_calls(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		write_calls_answer(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
 		r->calls = NULL;
 	}
 	if (r->calls == NULL) {
@@ -551,7 +354,7 @@ static struct write_round *next_round(struct sync *s)
 static void overlap(struct sync *s)
 {
 	uint64_t since, began = sync_now(s);
-	size_t ops = waiting(s, &since);
+	size_t ops = write_calls_waiting(s, &since);
 	struct backend_error err = {.code = SHMETA_OK};
 	struct write_round *r;
 
@@ -681,7 +484,7 @@ static void commit(struct write_round *r, bool last)
 			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 				audit_failed(s, c, status, err.text);
 		}
-		answer_calls(s, r->calls, status, err.text);
+		write_calls_answer(s, r->calls, status, err.text);
 		r->calls = NULL;
 		round_free(r);
 		return;
@@ -718,14 +521,14 @@ static void commit(struct write_round *r, bool last)
 		answer_round(r, SHMETA_OK, "");
 	note_work(r, sync_now(s) - began);
 	round_free(r);
-	give_back(s);
+	write_calls_at_rest(s);
 }
 
 /* Is there something to be done, and nothing that is worth waiting for? */
 static bool gathered(struct sync *s)
 {
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
-	size_t ops = waiting(s, &since);
+	size_t ops = write_calls_waiting(s, &since);
 
 	if (s->writes.back != NULL)
 		return true;
@@ -760,16 +563,4 @@ void write_land(struct sync *s)
 	s->writes.next = NULL;
 	if (r != NULL)
 		commit(r, true);
-}
-
-bool write_waiting(struct sync *s)
-{
-	uint64_t now = sync_now(s), when;
-
-	(void)pthread_mutex_lock(&s->writes.lock);
-	when = sync_stopping(s) && s->writes.turns.ops > 0 ? now : turns_when(&s->writes.turns, now);
-	(void)pthread_mutex_unlock(&s->writes.lock);
-	if (when != UINT64_MAX && when > now)
-		sync_wake_at(s, when);
-	return s->writes.next != NULL || s->writes.back != NULL || when <= now;
 }

@@ -191,3 +191,15 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	(void)pthread_mutex_unlock(&s->writes.lock);
 	write_calls_answer(s, write_calls_take(s, 0, true, &more), status, sentence);
 }
+
+bool write_waiting(struct sync *s)
+{
+	uint64_t now = sync_now(s), when;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	when = sync_stopping(s) && s->writes.turns.ops > 0 ? now : turns_when(&s->writes.turns, now);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	if (when != UINT64_MAX && when > now)
+		sync_wake_at(s, when);
+	return s->writes.next != NULL || s->writes.back != NULL || when <= now;
+}
