@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the files of the applier share. Private to writer/apply/. */
+#ifndef SHMETA_WRITER_APPLY_APPLY_PRIVATE_H
+#define SHMETA_WRITER_APPLY_APPLY_PRIVATE_H
+
+#include "writer/apply/apply.h"
+
+static inline bool apply_failed(enum shmeta_status status)
+{
+	return status < 0;
+}
+
+enum shmeta_status apply_no_memory(struct shmeta_err *err);
+/* A row that apply itself refuses is quarantined. */
+enum shmeta_status apply_refuse_row(struct apply *a, const struct backend_key *row, const char *sentence,
+                                    struct shmeta_err *err);
+/* The topic, or the partition of it, died in this transaction: committed offsets follow before it ends. UINT32_MAX: the whole topic. */
+enum shmeta_status apply_mark_dead(struct apply *a, uint32_t topic_id, uint32_t partition_id, struct shmeta_err *err);
+/* The tenant's number. A tenant that nobody has named is made only when create says so. */
+enum shmeta_status apply_tenant_number(struct apply *a, struct shmeta_str tenant, bool create, uint32_t *ret,
+                                       struct shmeta_err *err);
+/* NULL: the tenant's name is good. */
+const char *apply_tenant_error(struct shmeta_str tenant);
+/* What a head says of itself; pages only for who looks at its segments. */
+enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
+                              struct shmeta__part *ret, struct shmeta_err *err);
+/* Readers look at the partition again. */
+void apply_touch_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id);
+/* The partition with its segments and its lease. */
+enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
+                                        size_t topic_bytes, struct shmeta_err *err);
+/* a->old_ids: the partitions that the store has of the topic, ascending. */
+enum shmeta_status apply_list_partitions(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
+
+#endif
