@@ -86,6 +86,7 @@ scripts() {
 check 'formatted by clang-format' format
 check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
 report 'files form layers within each module (tools/lint/circles.sh)' tools/lint/circles.sh "$build"
+check 'records are changed in one place (tools/lint/applied.sh)' tools/lint/applied.sh
 check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"
 check 'every public function has its stack measured (tools/lint/stack.sh)' tools/lint/stack.sh

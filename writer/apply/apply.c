@@ -90,11 +90,10 @@ static enum shmeta_status purge_offset(void *arg, const void *key, size_t key_by
 {
 	const struct purge *purge = arg;
 	struct apply *a = purge->a;
-	enum shmeta_status status = shmeta__delete(a->txn, SHMETA_DB_OFFSETS, key, key_bytes, purge->err);
+	enum shmeta_status status = apply_delete(a, SHMETA_DB_OFFSETS, key, key_bytes, SHMETA_CLASS_OFFSET, purge->err);
 
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? SHMETA_OK : status;
-	shmeta__touch_class(a->txn, SHMETA_CLASS_OFFSET);
 	a->changed++;
 	a->hung++;
 	return SHMETA_OK;

@@ -22,14 +22,6 @@ enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, c
 	return SHMETA_OK;
 }
 
-void apply_touch_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id)
-{
-	if (!a->fresh)
-		shmeta__touch(a->txn, shmeta__touched_partition(topic_id, partition_id));
-	shmeta__touch_class(a->txn, SHMETA_CLASS_PARTITION);
-	shmeta__touch_class(a->txn, SHMETA_CLASS_SEGMENT);
-}
-
 enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
                                         size_t topic_bytes, struct shmeta_err *err)
 {
@@ -57,16 +49,14 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 	status = shmeta__part_edit_drop(edit, err);
 	shmeta__part_edit_free(edit);
 	if (status == SHMETA_OK)
-		status = shmeta__delete(a->txn, SHMETA_DB_PARTS, &key, sizeof key, err);
+		status = apply_delete(a, SHMETA_DB_PARTS, &key, sizeof key, SHMETA_CLASS_PARTITION, err);
 	if (status != SHMETA_OK)
 		return status;
-	status = shmeta__delete(a->txn, SHMETA_DB_LEASES, &key, sizeof key, err);
+	status = apply_delete(a, SHMETA_DB_LEASES, &key, sizeof key, SHMETA_CLASS_LEASE, err);
 	if (apply_failed(status))
 		return status;
-	if (status == SHMETA_OK) {
-		shmeta__touch_class(a->txn, SHMETA_CLASS_LEASE);
+	if (status == SHMETA_OK)
 		a->hung++;
-	}
 
 	struct shmeta_store_counters *counters = shmeta__store_counters(a->store);
 
@@ -74,7 +64,6 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 	counters->segments -= record.segment_count;
 	a->changed += 1 + record.segment_count;
 	a->removed += 1 + record.segment_count;
-	apply_touch_partition(a, topic_id, partition_id);
 	return SHMETA_OK;
 }
 
@@ -285,12 +274,12 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 
 			shmeta__part_record(&part, &after);
 			shmeta__part_close(&part);
-			status = shmeta__put(a->txn, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, err);
+			status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, SHMETA_CLASS_PARTITION,
+			                   err);
 			counters->partitions += a->partition_is_new;
 			counters->segments += after.segment_count - a->before.segment_count;
 			if (after.segment_count < a->before.segment_count)
 				a->removed += a->before.segment_count - after.segment_count;
-			apply_touch_partition(a, a->topic_id, a->partition_id);
 		}
 	}
 	shmeta__part_edit_free(edit);

@@ -24,12 +24,17 @@ const char *apply_tenant_error(struct shmeta_str tenant);
 /* What a head says of itself; pages only for who looks at its segments. */
 enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
                               struct shmeta__part *ret, struct shmeta_err *err);
-/* Readers look at the partition again. */
-void apply_touch_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id);
 /* The partition with its segments and its lease. */
 enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
                                         size_t topic_bytes, struct shmeta_err *err);
 /* a->old_ids: the partitions that the store has of the topic, ascending. */
 enum shmeta_status apply_list_partitions(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
+
+/* changes.c: a record is stored, or taken away, and readers look again at what it is about. cls: whose record it is. apply_delete():
+ * ABSENT where there is none. */
+enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
+                             size_t bytes, enum shmeta_class cls, struct shmeta_err *err);
+enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
+                                enum shmeta_class cls, struct shmeta_err *err);
 
 #endif

@@ -116,10 +116,9 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
 	if (out == 0)
 		return apply_refuse_row(a, row, "a row is larger than a record may be", err);
-	status = shmeta__put(a->txn, db, key, key_bytes, a->value, out, err);
+	status = apply_put(a, db, key, key_bytes, a->value, out, cls, err);
 	if (status == SHMETA_OK) {
 		a->changed += !same;
-		shmeta__touch_class(a->txn, cls);
 		if (is_new && db == SHMETA_DB_OFFSETS)
 			offset_index_add(&a->offsets, shmeta__store_number(a->store), key, key_bytes);
 	}
@@ -354,11 +353,10 @@ static enum shmeta_status drop_unseen(struct apply *a, enum shmeta_class cls, en
 	if (status != SHMETA_END)
 		return status;
 	for (; doomed != NULL; doomed = doomed->next) {
-		status = shmeta__delete(a->txn, db, doomed->key, doomed->bytes, err);
+		status = apply_delete(a, db, doomed->key, doomed->bytes, cls, err);
 		if (apply_failed(status))
 			return status;
 		a->changed++;
-		shmeta__touch_class(a->txn, cls);
 	}
 	return SHMETA_OK;
 }
@@ -381,12 +379,10 @@ static enum shmeta_status drop_unsaid(struct apply *a, enum shmeta_class cls, en
 {
 	if (keyset_has(&a->seen_key, shmeta__name_hash((uint32_t)db, key, bytes)))
 		return SHMETA_OK;
-	enum shmeta_status status = shmeta__delete(a->txn, db, key, bytes, err);
+	enum shmeta_status status = apply_delete(a, db, key, bytes, cls, err);
 
-	if (status == SHMETA_OK) {
+	if (status == SHMETA_OK)
 		a->changed++;
-		shmeta__touch_class(a->txn, cls);
-	}
 	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 

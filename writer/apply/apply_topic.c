@@ -95,7 +95,7 @@ static enum shmeta_status drop_incarnation(struct apply *a, uint32_t topic_id, c
 	if (status == SHMETA_OK) {
 		uint64_t id = topic_id;
 
-		status = shmeta__delete(a->txn, SHMETA_DB_TOPICS, &id, sizeof id, err);
+		status = apply_delete(a, SHMETA_DB_TOPICS, &id, sizeof id, SHMETA_CLASS_TOPIC, err);
 	}
 	if (apply_failed(status))
 		return status;
@@ -117,15 +117,6 @@ static enum shmeta_status new_topic_id(struct apply *a, uint32_t *ret, struct sh
 		                   TOPIC_ID_MAX);
 	*ret = (uint32_t)counters->next_topic_id++;
 	return SHMETA_OK;
-}
-
-static void touch_name(struct apply *a, uint32_t tenant, struct shmeta_str name, bool set_changed)
-{
-	if (!a->fresh)
-		shmeta__touch(a->txn, shmeta__touched_name(shmeta__name_hash(tenant, name.data, name.bytes)));
-	shmeta__touch_class(a->txn, SHMETA_CLASS_TOPIC);
-	if (set_changed)
-		shmeta__touch_class(a->txn, SHMETA_CLASS_LIST);
 }
 
 /* Both have been judged. */
@@ -223,7 +214,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 			return status;
 		uint64_t id = record.topic_id;
 
-		status = shmeta__put(a->txn, SHMETA_DB_TOPICS, &id, sizeof id, key, key_bytes, err);
+		status = apply_put(a, SHMETA_DB_TOPICS, &id, sizeof id, key, key_bytes, SHMETA_CLASS_TOPIC, err);
 		if (status != SHMETA_OK)
 			return status;
 		shmeta__store_counters(a->store)->topics++;
@@ -235,10 +226,11 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	if (out == 0)
 		return shmeta_fail(err, SHMETA_ERR_BUFFER, "a topic record of %zu bytes of configuration does not fit",
 		                   topic->config.bytes);
-	status = shmeta__put(a->txn, SHMETA_DB_NAMES, key, key_bytes, a->value, out, err);
+	status = apply_put(a, SHMETA_DB_NAMES, key, key_bytes, a->value, out, SHMETA_CLASS_TOPIC, err);
 	if (status != SHMETA_OK)
 		return status;
-	touch_name(a, number, topic->name, !same);
+	if (!same)
+		shmeta__touch_class(a->txn, SHMETA_CLASS_LIST);
 unchanged:
 	name_topic(a, tenant, topic->name);
 	a->topic_id = record.topic_id;
@@ -309,12 +301,12 @@ static enum shmeta_status delete_name(struct apply *a, const uint8_t *key, size_
 
 	status = drop_incarnation(a, topic.topic_id, name.data, name.bytes, err);
 	if (status == SHMETA_OK)
-		status = shmeta__delete(a->txn, SHMETA_DB_NAMES, key, key_bytes, err);
+		status = apply_delete(a, SHMETA_DB_NAMES, key, key_bytes, SHMETA_CLASS_TOPIC, err);
 	if (status != SHMETA_OK)
 		return status;
 	a->changed++;
 	a->removed++;
-	touch_name(a, shmeta__get_be32(key), name, true);
+	shmeta__touch_class(a->txn, SHMETA_CLASS_LIST);
 	return SHMETA_OK;
 }
 

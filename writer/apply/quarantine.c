@@ -7,6 +7,7 @@
 #include "base/row_limits.h"
 #include "base/str.h"
 #include "writer/apply/apply.h"
+#include "writer/apply/apply_private.h"
 
 /* Base offsets are below 2^63: with this bit it is the hash of a sentence. */
 static const uint64_t UNREAD_BASE = UINT64_C(1) << 63;
@@ -199,10 +200,7 @@ static enum shmeta_status put(struct apply *a, struct quarantine *q, uint32_t te
 		counters(a)->listed++;
 		apply_note_quarantine(a, false, row.cls, row.sentence);
 	}
-	status = shmeta__put(a->txn, SHMETA_DB_QUARANTINE, key, key_bytes, encoded, out, err);
-	if (status == SHMETA_OK)
-		shmeta__touch_class(a->txn, row.cls);
-	return status;
+	return apply_put(a, SHMETA_DB_QUARANTINE, key, key_bytes, encoded, out, row.cls, err);
 }
 
 enum shmeta_status quarantine_flush(struct apply *a, struct quarantine *q, struct shmeta_err *err)
@@ -294,13 +292,12 @@ static bool holds(const struct extent *extent, const struct shmeta__quarantined 
 
 static enum shmeta_status leave(struct apply *a, const struct leaving *l, struct shmeta_err *err)
 {
-	enum shmeta_status status = shmeta__delete(a->txn, SHMETA_DB_QUARANTINE, l->key, l->bytes, err);
+	enum shmeta_status status = apply_delete(a, SHMETA_DB_QUARANTINE, l->key, l->bytes, l->cls, err);
 
 	if (status < 0)
 		return status;
 	counters(a)->quarantined -= l->rows;
 	counters(a)->listed--;
-	shmeta__touch_class(a->txn, l->cls);
 	apply_note_quarantine(a, true, l->cls, l->sentence);
 	return SHMETA_OK;
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "writer/keys/alone.h"
+#include "writer/apply/alone.h"
 
 enum { FAILING_MAX = 1000 };
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "writer/apply/alone.h"
 #include "writer/engine/failing.h"
-#include "writer/keys/alone.h"
 #include "writer/keys/batch.h"
 #include "writer/load/stream.h"
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Records that keep a time of their own (alone.h). */
-#include "writer/keys/alone.h"
+#include "writer/apply/alone.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "shm/index/part.h"
+#include "writer/apply/apply_private.h"
 
 static uint64_t class_ns(const struct shmeta_generation *gen, enum shmeta_class cls)
 {
@@ -41,10 +42,7 @@ static enum shmeta_status mark_record(struct apply *a, enum shmeta_db db, const 
 	memcpy(a->value, value, bytes);
 	if (!shmeta__record_restamp(a->value, bytes, key, key_bytes, alone_since(head.synced_at_ns, class_synced_ns)))
 		return damaged(err);
-	status = shmeta__put(a->txn, db, key, key_bytes, a->value, bytes, err);
-	if (status == SHMETA_OK)
-		shmeta__touch_class(a->txn, cls);
-	return status;
+	return apply_put(a, db, key, key_bytes, a->value, bytes, cls, err);
 }
 
 static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topic, uint32_t topic_id,
@@ -73,14 +71,9 @@ static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topi
 	shmeta__part_edit_stamp(edit, synced_at_ns, head.ttl_ms);
 	status = shmeta__part_edit_encode(edit, &value, &bytes, err);
 	if (status == SHMETA_OK)
-		status = shmeta__put(a->txn, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, err);
+		status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
 	shmeta__part_edit_free(edit);
-	if (status != SHMETA_OK)
-		return status;
-	shmeta__touch(a->txn, shmeta__touched_partition(topic_id, partition_id));
-	shmeta__touch_class(a->txn, SHMETA_CLASS_PARTITION);
-	shmeta__touch_class(a->txn, SHMETA_CLASS_SEGMENT);
-	return SHMETA_OK;
+	return status;
 }
 
 static enum shmeta_status mark_topic(struct apply *a, const struct backend_key *key, uint32_t tenant, uint32_t topic_id,

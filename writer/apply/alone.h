@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Records whose key could not be read when it may have changed. The stamp of their class goes on without them: each keeps the time
  * until which it was known to be true (SHMETA_SYNCED_ALONE), until it is applied again. */
-#ifndef SHMETA_WRITER_KEYS_ALONE_H
-#define SHMETA_WRITER_KEYS_ALONE_H
+#ifndef SHMETA_WRITER_APPLY_ALONE_H
+#define SHMETA_WRITER_APPLY_ALONE_H
 
 #include "shm/page/board.h"
 #include "writer/apply/apply.h"

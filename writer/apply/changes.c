@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The only place where the applier changes a record of the store. Whatever is to hear of each change hooks in here. */
+#include "writer/apply/apply_private.h"
+
+/* Readers look again at what the record is about. */
+static void touch(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, enum shmeta_class cls)
+{
+	const uint8_t *name = key;
+	uint64_t place;
+
+	switch (db) {
+	case SHMETA_DB_TOPICS: /* its name, which changes with it, is what readers look at */
+		return;
+	case SHMETA_DB_NAMES:
+		if (!a->fresh)
+			shmeta__touch(a->txn, shmeta__touched_name(shmeta__name_hash(
+						      shmeta__get_be32(name), (const char *)name + 4, key_bytes - 4)));
+		break;
+	case SHMETA_DB_PARTS:
+		memcpy(&place, key, sizeof place);
+		if (!a->fresh)
+			shmeta__touch(a->txn, shmeta__touched_partition((uint32_t)(place >> 32), (uint32_t)place));
+		shmeta__touch_class(a->txn, SHMETA_CLASS_SEGMENT);
+		break;
+	default:
+		break;
+	}
+	shmeta__touch_class(a->txn, cls);
+}
+
+enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
+                             size_t bytes, enum shmeta_class cls, struct shmeta_err *err)
+{
+	enum shmeta_status status = shmeta__put(a->txn, db, key, key_bytes, value, bytes, err);
+
+	if (status == SHMETA_OK)
+		touch(a, db, key, key_bytes, cls);
+	return status;
+}
+
+enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
+                                enum shmeta_class cls, struct shmeta_err *err)
+{
+	enum shmeta_status status = shmeta__delete(a->txn, db, key, key_bytes, err);
+
+	if (status == SHMETA_OK)
+		touch(a, db, key, key_bytes, cls);
+	return status;
+}
