@@ -424,7 +424,7 @@ Test(sqlite, a_replaced_file_is_fetched_from_as_soon_as_it_was_told)
 	snprintf(copy, sizeof copy, "%s/copy.db", w.dir);
 	cr_assert_eq(rename(copy, w.path), 0);
 	struct backend_key key = segments_of("t", 0);
-	cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_SOURCE);
+	cr_expect_eq(world_fetch(&w, &key, 1), SHMETA_ERR_CONFLICT);
 	ok(world_changes(&w));
 	has("changed list");
 	ok(world_fetch(&w, &key, 1));
