@@ -91,18 +91,28 @@ static int on_renewal(sd_event_source *source, uint64_t usec, void *arg)
 	return 0;
 }
 
+/* Of the loop's thread: a user pays for the work that he makes, not for the time in which other processes had the processor. */
+static uint64_t worked_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /* Frames of one connection, as long as its turn lasts. */
 static void read_frames(struct connection *c, int fd)
 {
 	struct control *control = c->control;
 	const uint32_t uid = c->peer.uid;
-	uint64_t began = shmeta__boottime_ns(), now = began;
+	uint64_t began = shmeta__boottime_ns(), now = began, worked;
 	bool alive = true;
 
 	if (!peer_is_privileged(&c->peer) && !budget_left(&control->budget, uid, began)) {
 		park(c);
 		return;
 	}
+	worked = worked_ns();
 	while (alive && c->output == NULL && now - began < TURN_NS) {
 		/* MSG_TRUNC: the packet's own length, whatever fitted. */
 		ssize_t got = recv(fd, control->frame, sizeof(control->frame), MSG_DONTWAIT | MSG_TRUNC);
@@ -114,7 +124,7 @@ static void read_frames(struct connection *c, int fd)
 			connection_close(c);
 		now = shmeta__boottime_ns();
 	}
-	budget_spend(&control->budget, uid, now - began, now);
+	budget_spend(&control->budget, uid, worked_ns() - worked, now);
 }
 
 static void serve(struct connection *c, int fd, uint32_t events)
