@@ -217,7 +217,7 @@ struct attached {
 
 struct shmeta {
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	uint32_t refs; /* the caller's and its readers' */
 	uint32_t flags;
 	uint32_t threads;
@@ -239,7 +239,7 @@ extern const uint64_t shmeta__detached_word;
 
 static inline int shmeta__forked(const struct shmeta *instance)
 {
-	return shmeta_peek(instance->fork_word) != instance->token;
+	return shmeta_peek(instance->fork_word) != instance->fork_token;
 }
 /* Keep err as the instance's last error; returns its code. */
 enum shmeta_status shmeta__instance_fail(struct shmeta *instance, const struct shmeta_err *err);

@@ -157,7 +157,7 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 		                     "options: directory has %zu bytes, at most %d fit", strlen(o->directory),
 		                     PATH_BYTES - 1);
 	if (status == SHMETA_OK)
-		status = shmeta__fork_token(shmeta__core_forget_all, &instance->fork_word, &instance->token, err);
+		status = shmeta__fork_token(shmeta__core_forget_all, &instance->fork_word, &instance->fork_token, err);
 	if (status == SHMETA_OK)
 		status = shmeta__core_open(o->directory != NULL ? o->directory : path, instance->agent,
 		                           instance->threads, &instance->core, err);

@@ -64,7 +64,7 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 	if (c == NULL)
 		return SHMETA_ERR_NO_MEMORY;
 	c->fork_word = instance->fork_word;
-	c->token = instance->token;
+	c->fork_token = instance->fork_token;
 	c->instance = instance;
 	c->calls_max = options != NULL && options->requests_max != 0 ? options->requests_max : CALLS_DEFAULT;
 	c->bytes_max = options != NULL && options->output_bytes != 0 ? options->output_bytes : BYTES_DEFAULT;
@@ -80,7 +80,7 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 
 static bool is_forked(const struct shmeta_client *c)
 {
-	return shmeta_peek(c->fork_word) != c->token;
+	return shmeta_peek(c->fork_word) != c->fork_token;
 }
 
 /* Callbacks run without the lock, each call taken off the list first: so each runs once, whoever

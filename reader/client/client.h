@@ -75,7 +75,7 @@ enum link_state { LINK_DOWN, LINK_GREETING, LINK_UP };
 
 struct shmeta_client {
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	struct shmeta *instance;
 	uint32_t calls_max;
 	uint32_t bytes_max;

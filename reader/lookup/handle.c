@@ -148,7 +148,7 @@ static void handle_aim(struct shmeta_handle *h, struct shmeta_reader *r, uint32_
 	h->absent = 0;
 	h->lineage = r->env->lineage;
 	h->fork_word = r->fork_word;
-	h->token = r->token;
+	h->fork_token = r->fork_token;
 	h->reader = r;
 	h->part_key = shmeta__part_key(topic_id, partition_id);
 	h->word = shmeta__touched_partition(topic_id, partition_id);
@@ -293,7 +293,7 @@ void shmeta__handle_detach(struct shmeta_handle *h)
 	if (h->next != NULL)
 		h->next->link = h->link;
 	h->fork_word = &shmeta__detached_word;
-	h->token = 0;
+	h->fork_token = 0;
 	h->reader = NULL;
 }
 
@@ -302,7 +302,7 @@ void shmeta_partition_close(struct shmeta_handle *h)
 	if (h == NULL)
 		return;
 	/* In a forked child the reader may be gone already, and its list with it. */
-	if (shmeta_peek(h->fork_word) == h->token)
+	if (shmeta_peek(h->fork_word) == h->fork_token)
 		shmeta__handle_detach(h);
 	free(h);
 }

@@ -29,7 +29,7 @@
 /* What a find by handle reads comes first: two cache lines, and a third for its age. */
 struct shmeta_handle {
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	struct shmeta_reader *reader;
 	uint64_t ready; /* the snapshot in which `part` may be used without a look; NOT_READY: none */
 	struct shmeta__part part;
@@ -91,7 +91,7 @@ struct shmeta_iter {
 	enum iter_kind kind;
 	uint32_t serial; /* of the snapshot it belongs to */
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	struct shmeta_reader *reader;
 	struct shmeta_iter *next, **link;
 	struct walk walk;
@@ -232,7 +232,7 @@ enum { SAMPLE_EVERY = 1024 };
 
 static inline enum shmeta_status lookup_ready(const struct shmeta_reader *r)
 {
-	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+	if (unlikely(shmeta_peek(r->fork_word) != r->fork_token))
 		return SHMETA_ERR_FORKED;
 	return likely(r->snapshot != 0) ? SHMETA_OK : SHMETA_ERR_NO_SNAPSHOT;
 }

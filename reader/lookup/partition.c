@@ -60,7 +60,7 @@ enum shmeta_status shmeta_get_partition(struct shmeta_handle *h, const struct sh
 
 	if (unlikely(h == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (unlikely(shmeta_peek(h->fork_word) != h->token))
+	if (unlikely(shmeta_peek(h->fork_word) != h->fork_token))
 		return shmeta__handle_unusable(h);
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))

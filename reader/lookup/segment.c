@@ -130,7 +130,7 @@ enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset,
 
 	if (unlikely(h == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (unlikely(shmeta_peek(h->fork_word) != h->token))
+	if (unlikely(shmeta_peek(h->fork_word) != h->fork_token))
 		return shmeta__handle_unusable(h);
 	r = h->reader;
 	if (unlikely(r->snapshot == 0))
@@ -224,7 +224,7 @@ static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup lookup, i
 
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(h->fork_word) != h->token)
+	if (shmeta_peek(h->fork_word) != h->fork_token)
 		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)
@@ -281,7 +281,7 @@ enum shmeta_status shmeta_segment_strings(struct shmeta_handle *h, struct shmeta
 
 	if (h == NULL || segment == NULL || (buffer == NULL && bytes != 0))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(h->fork_word) != h->token)
+	if (shmeta_peek(h->fork_word) != h->fork_token)
 		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)
@@ -346,7 +346,7 @@ enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, 
 
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(h->fork_word) != h->token)
+	if (shmeta_peek(h->fork_word) != h->fork_token)
 		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
 	if (status != SHMETA_OK)

@@ -53,7 +53,7 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind
 		return SHMETA_ERR_NO_MEMORY;
 	iter->kind = kind;
 	iter->fork_word = r->fork_word;
-	iter->token = r->token;
+	iter->fork_token = r->fork_token;
 	iter->reader = r;
 	iter->serial = r->serial;
 	status = shmeta__snapshot_tenant(r, &iter->tenant);
@@ -75,7 +75,7 @@ enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_
 {
 	if (iter == NULL || iter->kind != kind)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(iter->fork_word) != iter->token)
+	if (shmeta_peek(iter->fork_word) != iter->fork_token)
 		return iter->reader == NULL ? SHMETA_ERR_NO_SNAPSHOT : SHMETA_ERR_FORKED;
 	if (iter->reader->snapshot == 0 || iter->reader->serial != iter->serial)
 		return SHMETA_ERR_NO_SNAPSHOT;
@@ -92,7 +92,7 @@ void shmeta__iter_detach(struct shmeta_iter *iter)
 	free(iter->filter[0].text);
 	free(iter->filter[1].text);
 	iter->fork_word = &shmeta__detached_word;
-	iter->token = 0;
+	iter->fork_token = 0;
 	iter->reader = NULL;
 }
 
@@ -100,7 +100,7 @@ void shmeta_iter_free(struct shmeta_iter *iter)
 {
 	if (iter == NULL)
 		return;
-	if (shmeta_peek(iter->fork_word) == iter->token)
+	if (shmeta_peek(iter->fork_word) == iter->fork_token)
 		shmeta__iter_detach(iter);
 	free(iter);
 }

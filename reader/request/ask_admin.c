@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the writer: the source's objects, page by page, that keys are
+ * What operators and cleaners ask of the writer: the source's objects, batch by batch, that keys are
  * read again, consent to a source, that readers let go, and the configuration. */
 #include "reader/request/request.h"
 
@@ -14,28 +14,28 @@
 
 struct shmeta_objects {
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	struct shmeta *instance;
 	uint32_t flags, timeout_ms;
-	int more;      /* there are pages behind this one */
-	size_t at;     /* of the next object in the page */
-	uint32_t left; /* objects in the page from there on */
+	int more;      /* there are batches behind this one */
+	size_t at;     /* of the next object in the batch */
+	uint32_t left; /* objects in the batch from there on */
 	struct shmeta_object last;
 	union {
 		struct shmeta_frame_objects frame;
 		char bytes[sizeof(struct shmeta_frame_objects) + SHMETA_TENANT_MAX + 2 * SHMETA_STRING_MAX];
-	} request; /* holds the strings of last once a page is asked for: the page may be overwritten by what is no answer */
+	} request; /* holds the strings of last once a batch is asked for: the batch may be overwritten by what is no answer */
 	union {
 		struct shmeta_frame_object_list head;
 		uint64_t align[SHMETA_FRAME_MAX / 8];
-	} page;
+	} batch;
 };
 
-static enum shmeta_status next_page(struct shmeta_objects *list)
+static enum shmeta_status next_batch(struct shmeta_objects *list)
 {
 	struct shmeta_frame_objects *frame = &list->request.frame;
 	struct answer answer = {
-		.body_type = SHMETA_FRAME_OBJECT_LIST, .body = &list->page, .body_room = sizeof list->page};
+		.body_type = SHMETA_FRAME_OBJECT_LIST, .body = &list->batch, .body_room = sizeof list->batch};
 	struct shmeta *instance = list->instance;
 	struct shmeta_str *after[] = {&list->last.s3_bucket, &list->last.s3_key};
 	uint64_t deadline = shmeta__deadline_of(list->timeout_ms);
@@ -47,7 +47,7 @@ static enum shmeta_status next_page(struct shmeta_objects *list)
 	memcpy(list->request.bytes + at, instance->tenant, instance->tenant_bytes);
 	at += instance->tenant_bytes;
 	for (size_t i = 0; i < 2; i++) {
-		/* When the same page is asked for again, they are in place already. */
+		/* When the same batch is asked for again, they are in place already. */
 		if (after[i]->bytes > 0)
 			memmove(list->request.bytes + at, after[i]->data, after[i]->bytes);
 		after[i]->data = list->request.bytes + at;
@@ -67,10 +67,10 @@ static enum shmeta_status next_page(struct shmeta_objects *list)
 	shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(instance, &err);
-	list->at = sizeof list->page.head;
-	list->left = list->page.head.object_count;
-	/* An empty page ends the list; otherwise we would ask for the same page for ever. */
-	list->more = list->left > 0 && list->page.head.more != 0;
+	list->at = sizeof list->batch.head;
+	list->left = list->batch.head.object_count;
+	/* An empty batch ends the list; otherwise we would ask for the same one for ever. */
+	list->more = list->left > 0 && list->batch.head.more != 0;
 	return SHMETA_OK;
 }
 
@@ -96,11 +96,11 @@ enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, 
 		return SHMETA_ERR_NO_MEMORY;
 	shmeta__instance_ref(instance);
 	list->fork_word = instance->fork_word;
-	list->token = instance->token;
+	list->fork_token = instance->fork_token;
 	list->instance = instance;
 	list->flags = (flags & SHMETA_OBJECTS_DELETABLE) != 0 ? SHMETA_OBJECTS_ASK_DELETABLE : 0;
 	list->timeout_ms = timeout_ms;
-	status = next_page(list);
+	status = next_batch(list);
 	if (status != SHMETA_OK)
 		shmeta_objects_free(list);
 	else
@@ -117,16 +117,16 @@ enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta
 
 	if (list == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(list->fork_word) != list->token)
+	if (shmeta_peek(list->fork_word) != list->fork_token)
 		return SHMETA_ERR_FORKED;
 	if (list->left == 0) {
-		status = list->more ? next_page(list) : SHMETA_END;
+		status = list->more ? next_batch(list) : SHMETA_END;
 		if (status != SHMETA_OK)
 			return status;
 		if (list->left == 0)
 			return SHMETA_END;
 	}
-	status = shmeta__object_decode((const char *)&list->page + list->at, list->page.head.head.bytes - list->at,
+	status = shmeta__object_decode((const char *)&list->batch + list->at, list->batch.head.head.bytes - list->at,
 	                               &info, &used);
 	if (status != SHMETA_OK) {
 		(void)shmeta_fail(&err, status, "objects: the writer's answer cannot be parsed");
@@ -144,7 +144,7 @@ void shmeta_objects_free(struct shmeta_objects *list)
 	if (list == NULL)
 		return;
 	/* In a forked child the instance may be gone already, and its lock is its parent's. */
-	if (shmeta_peek(list->fork_word) == list->token)
+	if (shmeta_peek(list->fork_word) == list->fork_token)
 		shmeta__instance_unref(list->instance);
 	free(list);
 }

@@ -195,7 +195,7 @@ struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *
 		return NULL;
 	memset(r, 0, sizeof *r);
 	r->fork_word = instance->fork_word;
-	r->token = instance->token;
+	r->fork_token = instance->fork_token;
 	r->instance = instance;
 	r->core = core;
 	r->board = core->board;

@@ -109,7 +109,7 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 
 	if (unlikely(r == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+	if (unlikely(shmeta_peek(r->fork_word) != r->fork_token))
 		return SHMETA_ERR_FORKED;
 	if (unlikely(r->snapshot != 0))
 		return SHMETA_ERR_BUSY_SNAPSHOT;
@@ -163,7 +163,7 @@ enum shmeta_status shmeta_end(struct shmeta_reader *r)
 {
 	if (unlikely(r == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (unlikely(shmeta_peek(r->fork_word) != r->token))
+	if (unlikely(shmeta_peek(r->fork_word) != r->fork_token))
 		return SHMETA_ERR_FORKED;
 	if (unlikely(r->snapshot == 0))
 		return SHMETA_ERR_NO_SNAPSHOT;
@@ -219,7 +219,7 @@ enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *r, struct shmeta_s
 {
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta_peek(r->fork_word) != r->token)
+	if (shmeta_peek(r->fork_word) != r->fork_token)
 		return SHMETA_ERR_FORKED;
 	if (r->snapshot == 0)
 		return SHMETA_ERR_NO_SNAPSHOT;

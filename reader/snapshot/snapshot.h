@@ -17,7 +17,7 @@ struct name_entry;
 struct shmeta_reader {
 	/* What begin, end and every lookup read. */
 	const uint64_t *fork_word;
-	uint64_t token;
+	uint64_t fork_token;
 	uint64_t snapshot;     /* the commit being read; 0: none */
 	const uint32_t *guard; /* not 0: pins are not honoured (revoked, or never registered): judge by grace */
 	const struct shmeta_generation *gen;
