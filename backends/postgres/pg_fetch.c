@@ -66,7 +66,19 @@ struct columns {
 };
 
 /* Sets of keys; a statement reads one or two. */
-enum set { TOPICS, FULL, WHOLE, PLACES, RANGES, AGENTS, GROUPS, OFFSETS, ALL_OFFSETS, LEASES, SETS };
+enum set {
+	SET_TOPICS,
+	SET_FULL,
+	SET_WHOLE,
+	SET_PLACES,
+	SET_RANGES,
+	SET_AGENTS,
+	SET_GROUPS,
+	SET_OFFSETS,
+	SET_ALL_OFFSETS,
+	SET_LEASES,
+	SETS
+};
 
 struct fetching {
 	struct pg_reading reading;
@@ -141,12 +153,15 @@ static bool is_possible(const struct pg_state *state, const struct backend_key *
 
 static uint32_t sort_keys(struct fetching *f)
 {
-	static const enum set sets[KIND_CLASS][3] = {
-		[KIND_TOPIC] = {TOPICS, FULL, SETS},        [KIND_TOPIC_SEGMENTS] = {TOPICS, FULL, WHOLE},
-		[KIND_PARTITION] = {PLACES, SETS, SETS},    [KIND_SEGMENT] = {PLACES, RANGES, SETS},
-		[KIND_AGENT] = {AGENTS, SETS, SETS},        [KIND_OFFSET] = {GROUPS, OFFSETS, SETS},
-		[KIND_GROUP] = {GROUPS, ALL_OFFSETS, SETS}, [KIND_LEASE] = {LEASES, SETS, SETS},
-		[KIND_TOPIC_ROW] = {TOPICS, SETS, SETS}};
+	static const enum set sets[KIND_CLASS][3] = {[KIND_TOPIC] = {SET_TOPICS, SET_FULL, SETS},
+	                                             [KIND_TOPIC_SEGMENTS] = {SET_TOPICS, SET_FULL, SET_WHOLE},
+	                                             [KIND_PARTITION] = {SET_PLACES, SETS, SETS},
+	                                             [KIND_SEGMENT] = {SET_PLACES, SET_RANGES, SETS},
+	                                             [KIND_AGENT] = {SET_AGENTS, SETS, SETS},
+	                                             [KIND_OFFSET] = {SET_GROUPS, SET_OFFSETS, SETS},
+	                                             [KIND_GROUP] = {SET_GROUPS, SET_ALL_OFFSETS, SETS},
+	                                             [KIND_LEASE] = {SET_LEASES, SETS, SETS},
+	                                             [KIND_TOPIC_ROW] = {SET_TOPICS, SETS, SETS}};
 	uint32_t kinds = 0;
 
 	_Static_assert(KINDS <= 32, "a bit for each kind");
@@ -185,21 +200,22 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 		enum set first, second;
 		const char *columns, *second_columns;
 	} table[] = {
-		{BIT(KIND_AGENT), PG_KEY_AGENTS, AGENTS, SETS, "in", ""},
-		{OF_GROUPS, PG_KEY_GROUPS, GROUPS, SETS, "itn", ""},
-		{OF_GROUPS, PG_KEY_OFFSETS, OFFSETS, ALL_OFFSETS, "itnop", "itn"},
-		{BIT(KIND_LEASE), PG_KEY_LEASES, LEASES, SETS, "itop", ""},
+		{BIT(KIND_AGENT), PG_KEY_AGENTS, SET_AGENTS, SETS, "in", ""},
+		{OF_GROUPS, PG_KEY_GROUPS, SET_GROUPS, SETS, "itn", ""},
+		{OF_GROUPS, PG_KEY_OFFSETS, SET_OFFSETS, SET_ALL_OFFSETS, "itnop", "itn"},
+		{BIT(KIND_LEASE), PG_KEY_LEASES, SET_LEASES, SETS, "itop", ""},
 	};
 	struct pg_state *state = f->reading.state;
 	struct pg_conn *conn = f->reading.conn;
 	enum shmeta_status status = SHMETA_OK;
 
 	if ((kinds & OF_TOPICS) != 0)
-		status = send_keyed(f, PG_KEY_TOPICS, TOPICS, "ito", SETS, "", err);
+		status = send_keyed(f, PG_KEY_TOPICS, SET_TOPICS, "ito", SETS, "", err);
 	/* Places alone, as after a write: what is not asked for need not be set up either. */
 	if (status == SHMETA_OK && (kinds & OF_PARTITIONS) != 0)
-		status = (kinds & OF_FULL) != 0 ? send_keyed(f, PG_KEY_ALL_PARTITIONS, FULL, "ito", PLACES, "itop", err)
-		                                : send_keyed(f, PG_KEY_PARTITIONS, PLACES, "itop", SETS, "", err);
+		status = (kinds & OF_FULL) != 0
+		                 ? send_keyed(f, PG_KEY_ALL_PARTITIONS, SET_FULL, "ito", SET_PLACES, "itop", err)
+		                 : send_keyed(f, PG_KEY_PARTITIONS, SET_PLACES, "itop", SETS, "", err);
 	for (size_t i = 0; status == SHMETA_OK && i < sizeof table / sizeof table[0]; i++)
 		if ((kinds & table[i].kinds) != 0)
 			status = send_keyed(f, table[i].statement, table[i].first, table[i].columns, table[i].second,
@@ -210,8 +226,8 @@ static enum shmeta_status send_chunk(struct fetching *f, uint32_t kinds, struct 
 	/* Last: they stream. */
 	if (status == SHMETA_OK && (kinds & OF_SEGMENTS) != 0)
 		status = (kinds & BIT(KIND_TOPIC_SEGMENTS)) != 0
-		                 ? send_keyed(f, PG_KEY_ALL_SEGMENTS, WHOLE, "ito", RANGES, "itoplh", err)
-		                 : send_keyed(f, PG_KEY_SEGMENTS, RANGES, "itoplh", SETS, "", err);
+		                 ? send_keyed(f, PG_KEY_ALL_SEGMENTS, SET_WHOLE, "ito", SET_RANGES, "itoplh", err)
+		                 : send_keyed(f, PG_KEY_SEGMENTS, SET_RANGES, "itoplh", SETS, "", err);
 	if (status != SHMETA_OK)
 		return status;
 	return f->at + f->count == f->all ? pg_send_commit(state, conn, err) : pg_sync(state, conn, err);

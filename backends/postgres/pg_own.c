@@ -10,67 +10,92 @@
 #include "backends/sql/tables.h"
 #include "base/hash.h"
 
+/* Words of the templates below: @schema (quoted as a name), @text_of_schema (for within quotes of a text), @name, @body and @declare of the
+ * function; @log (INSERT INTO the log), and of struct tracked @class, @new and @old. */
+#define ORIGIN "current_setting('shmeta.origin', true)"
+#define N_TENANT "{o:n.organization_id::text}{!o:NULL}"
+#define O_TENANT "{o:o.organization_id::text}{!o:NULL}"
+#define N_AGENTS "{a:n.organization_id::text}{!a:NULL}"
+#define O_AGENTS "{a:o.organization_id::text}{!a:NULL}"
+#define N_LEASES "{l:n.organization_id::text}{!l:NULL}"
+#define O_LEASES "{l:o.organization_id::text}{!l:NULL}"
+/* Of the new row, or the old one where there is no new one. */
+#define TENANT "{o:coalesce(n.organization_id, o.organization_id)::text}{!o:NULL}"
+#define SAME_TENANT "{o: AND o.organization_id = n.organization_id}"
+#define PARENTS_TENANT "{o: AND u.organization_id = o.organization_id}"
+#define BY_N_TENANT "{o:, n.organization_id}"
+#define BY_O_TENANT "{o:, o.organization_id}"
+#define DEFAULT_TENANT "'" SHMETA_DEFAULT_TENANT "'"
+#define L_TENANT "{l:l.organization_id::text}{!l:" DEFAULT_TENANT "}"
+#define WAS_TENANT "{l:was->>'organization_id'}{!l:" DEFAULT_TENANT "}"
+#define TENANT_KEPT "{l: AND becomes->'organization_id' IS NOT DISTINCT FROM was->'organization_id'}"
+#define SLICES_TENANT "{o:o.organization_id::text}{!o:" DEFAULT_TENANT "}"
+
 /* The trigger functions. It is the owner of the log who writes it, whoever changes the table; they raise nothing that the table's
  * own row would not. A statement that changes many segments of a partition logs one row, from the first base to the last.
  *
  * A row that goes because its parent went is not logged: the parent's own row says it all, and by the time the cascade comes the
  * parent is gone. Transition tables do not say which old row became which new one: a key that is in both was altered, one only
- * among the old ones has gone, one only among the new ones is new.
- *
- * {schema}; {n.tenant}, {o.tenant}, {tenant}: of the new row, of the old one, of whichever there is; {same}: and of the same tenant;
- * {,n} {,o}: for GROUP BY; {parent}: and the parent is of the row's tenant; {origin}: whose change it is. */
+ * among the old ones has gone, one only among the new ones is new. */
 static const char log_topics[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 0, 1, {n.tenant}, n.name FROM new_rows n;\n"
+	"    @log SELECT " ORIGIN ", 0, 1, " N_TENANT ", n.name FROM new_rows n;\n"
 	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 0, CASE WHEN o.name IS NULL THEN 1 WHEN n.name IS NULL THEN 3 ELSE 2 END, {tenant}, "
-	"coalesce(n.name, o.name) FROM old_rows o FULL JOIN new_rows n ON o.name = n.name{same};\n"
+	"    @log SELECT " ORIGIN ", 0, CASE WHEN o.name IS NULL THEN 1 WHEN n.name IS NULL THEN 3 ELSE 2 END, " TENANT
+	", "
+	"coalesce(n.name, o.name) FROM old_rows o FULL JOIN new_rows n ON o.name = n.name" SAME_TENANT ";\n"
 	"  ELSE\n"
-	"    {log} SELECT {origin}, 0, 3, {o.tenant}, o.name FROM old_rows o;\n"
+	"    @log SELECT " ORIGIN ", 0, 3, " O_TENANT ", o.name FROM old_rows o;\n"
 	"  END IF;\n";
 static const char log_partitions[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 1, 1, {n.tenant}, n.topic, n.partition_id FROM new_rows n;\n"
+	"    @log SELECT " ORIGIN ", 1, 1, " N_TENANT ", n.topic, n.partition_id FROM new_rows n;\n"
 	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 1, CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END, {tenant}, "
+	"    @log SELECT " ORIGIN
+	", 1, CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END, " TENANT ", "
 	"coalesce(n.topic, o.topic), coalesce(n.partition_id, o.partition_id) FROM old_rows o FULL JOIN new_rows n "
-	"ON o.topic = n.topic AND o.partition_id = n.partition_id{same};\n"
+	"ON o.topic = n.topic AND o.partition_id = n.partition_id" SAME_TENANT ";\n"
 	"  ELSE\n"
-	"    {log} SELECT {origin}, 1, 3, {o.tenant}, o.topic, o.partition_id FROM old_rows o "
-	"WHERE EXISTS (SELECT FROM {schema}.topics u WHERE u.name = o.topic{parent});\n"
+	"    @log SELECT " ORIGIN ", 1, 3, " O_TENANT ", o.topic, o.partition_id FROM old_rows o "
+	"WHERE EXISTS (SELECT FROM @schema.topics u WHERE u.name = o.topic" PARENTS_TENANT ");\n"
 	"  END IF;\n";
 static const char log_segments[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, 2, 1, {n.tenant}, n.topic, n.partition_id, min(n.base_offset), max(n.base_offset) "
-	"FROM new_rows n GROUP BY n.topic, n.partition_id{,n};\n"
+	"    @log SELECT " ORIGIN ", 2, 1, " N_TENANT
+	", n.topic, n.partition_id, min(n.base_offset), max(n.base_offset) "
+	"FROM new_rows n GROUP BY n.topic, n.partition_id" BY_N_TENANT ";\n"
 	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, 2, op, tenant, topic, partition_id, min(base), max(base) FROM ("
-	"SELECT CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END AS op, {tenant} AS tenant, "
+	"    @log SELECT " ORIGIN ", 2, op, tenant, topic, partition_id, min(base), max(base) FROM ("
+	"SELECT CASE WHEN o.topic IS NULL THEN 1 WHEN n.topic IS NULL THEN 3 ELSE 2 END AS op, " TENANT " AS tenant, "
 	"coalesce(n.topic, o.topic) AS topic, coalesce(n.partition_id, o.partition_id) AS partition_id, "
 	"coalesce(n.base_offset, o.base_offset) AS base FROM old_rows o FULL JOIN new_rows n ON o.topic = n.topic AND "
-	"o.partition_id = n.partition_id AND o.base_offset = n.base_offset{same}) c GROUP BY op, tenant, topic, partition_id;\n"
+	"o.partition_id = n.partition_id AND o.base_offset = n.base_offset" SAME_TENANT
+	") c GROUP BY op, tenant, topic, partition_id;\n"
 	"  ELSE\n"
-	"    {log} SELECT {origin}, 2, 3, {o.tenant}, o.topic, o.partition_id, min(o.base_offset), max(o.base_offset) "
-	"FROM old_rows o WHERE EXISTS (SELECT FROM {schema}.partitions u WHERE u.topic = o.topic AND "
-	"u.partition_id = o.partition_id{parent}) GROUP BY o.topic, o.partition_id{,o};\n"
+	"    @log SELECT " ORIGIN ", 2, 3, " O_TENANT
+	", o.topic, o.partition_id, min(o.base_offset), max(o.base_offset) "
+	"FROM old_rows o WHERE EXISTS (SELECT FROM @schema.partitions u WHERE u.topic = o.topic AND "
+	"u.partition_id = o.partition_id" PARENTS_TENANT ") GROUP BY o.topic, o.partition_id" BY_O_TENANT ";\n"
 	"  END IF;\n";
 /* Of the others it is enough which keys are concerned. */
 static const char log_keys[] =
 	"  IF TG_OP = 'INSERT' THEN\n"
-	"    {log} SELECT {origin}, {class}, 1, {n.keys} FROM new_rows n;\n"
+	"    @log SELECT " ORIGIN ", @class, 1, @new FROM new_rows n;\n"
 	"  ELSIF TG_OP = 'UPDATE' THEN\n"
-	"    {log} SELECT {origin}, {class}, 2, k.* FROM (SELECT {n.keys} FROM new_rows n UNION SELECT {o.keys} FROM old_rows o) k;\n"
+	"    @log SELECT " ORIGIN
+	", @class, 2, k.* FROM (SELECT @new FROM new_rows n UNION SELECT @old FROM old_rows o) k;\n"
 	"  ELSE\n"
-	"    {log} SELECT {origin}, {class}, 3, {o.keys} FROM old_rows o;\n"
+	"    @log SELECT " ORIGIN ", @class, 3, @old FROM old_rows o;\n"
 	"  END IF;\n";
 /* Nothing says which rows a TRUNCATE has taken: everything is looked at. */
-static const char log_truncate[] = "  {log} SELECT {origin}, 3, 3;\n";
+static const char log_truncate[] = "  @log SELECT " ORIGIN ", 3, 3;\n";
 /* A slice whose segment is gone, by whomever, holds its object no longer. */
 static const char drop_slices[] =
 	"  IF TG_OP = 'TRUNCATE' THEN\n"
-	"    DELETE FROM {schema}.shmeta_slices;\n"
-	"  ELSIF EXISTS (SELECT FROM {schema}.shmeta_slices) THEN\n"
-	"    DELETE FROM {schema}.shmeta_slices l USING old_rows o WHERE l.tenant = {slice} AND l.topic = o.topic AND "
+	"    DELETE FROM @schema.shmeta_slices;\n"
+	"  ELSIF EXISTS (SELECT FROM @schema.shmeta_slices) THEN\n"
+	"    DELETE FROM @schema.shmeta_slices l USING old_rows o WHERE l.tenant = " SLICES_TENANT
+	" AND l.topic = o.topic AND "
 	"l.partition_id = o.partition_id AND l.base_offset = o.base_offset;\n"
 	"  END IF;\n";
 /* Epochs of leases never go back, whoever takes a lease away and however: release, the agent's or the topic's deletion, a cascade,
@@ -78,8 +103,9 @@ static const char drop_slices[] =
  * or NEW fails in each session that ran it before the column got another type. */
 static const char keep_epochs[] =
 	"  IF TG_OP = 'TRUNCATE' THEN\n"
-	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT {l.tenant}, l.topic, "
-	"l.partition_id, max(l.epoch) FROM {schema}.partition_leases l WHERE l.epoch BETWEEN 1 AND 9223372036854775807 AND "
+	"    INSERT INTO @schema.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) SELECT " L_TENANT
+	", l.topic, "
+	"l.partition_id, max(l.epoch) FROM @schema.partition_leases l WHERE l.epoch BETWEEN 1 AND 9223372036854775807 AND "
 	"l.partition_id BETWEEN 0 AND 2147483647 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 ON CONFLICT (tenant, topic, partition_id) "
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
 	"    RETURN NULL;\n"
@@ -90,23 +116,23 @@ static const char keep_epochs[] =
 	"  END IF;\n"
 	"  IF (was->>'epoch')::NUMERIC BETWEEN 1 AND 9223372036854775807 AND (was->>'partition_id')::NUMERIC BETWEEN 0 AND "
 	"2147483647 AND ((becomes->>'epoch')::NUMERIC >= (was->>'epoch')::NUMERIC AND becomes->'topic' = was->'topic' AND "
-	"becomes->'partition_id' = was->'partition_id'{kept}) IS NOT TRUE THEN\n"
-	"    INSERT INTO {schema}.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES ({was.tenant}, "
+	"becomes->'partition_id' = was->'partition_id'" TENANT_KEPT ") IS NOT TRUE THEN\n"
+	"    INSERT INTO @schema.shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch) VALUES (" WAS_TENANT ", "
 	"was->>'topic', (was->>'partition_id')::NUMERIC, (was->>'epoch')::NUMERIC) ON CONFLICT (tenant, topic, partition_id) "
 	"DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch);\n"
 	"  END IF;\n";
 /* The functions must not fail the application's statement, whatever has become of what they name. What they could not log is told by a
  * row that says that everything is to be looked at; where that cannot be written either, by a number that no rollback takes back. */
 static const char function_text[] =
-	"CREATE OR REPLACE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-	"SET search_path = pg_catalog, pg_temp AS $shmeta$\n{declare}BEGIN\n{body}  RETURN NULL;\n"
+	"CREATE OR REPLACE FUNCTION @schema.@name() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+	"SET search_path = pg_catalog, pg_temp AS $shmeta$\n@declareBEGIN\n@body  RETURN NULL;\n"
 	"EXCEPTION WHEN others THEN\n"
 	"  RAISE LOG 'shmeta: trigger % of % did not do its work: % (%)', TG_NAME, TG_TABLE_NAME, SQLERRM, SQLSTATE;\n"
 	"  BEGIN\n"
-	"    INSERT INTO {schema}.shmeta_changes(class, op) VALUES (3, 3);\n"
+	"    INSERT INTO @schema.shmeta_changes(class, op) VALUES (3, 3);\n"
 	"  EXCEPTION WHEN others THEN\n"
 	"    BEGIN\n"
-	"      PERFORM nextval('{schema_text}.shmeta_missed');\n"
+	"      PERFORM nextval('@text_of_schema.shmeta_missed');\n"
 	"    EXCEPTION WHEN others THEN\n"
 	"      NULL; /* it is gone: then no poll goes well */\n"
 	"    END;\n"
@@ -164,73 +190,69 @@ static const struct tracked {
 	{TOPICS, log_topics, "", "", "", ", tenant, topic"},
 	{PARTITIONS, log_partitions, "", "", "", ", tenant, topic, partition_id"},
 	{SEGMENTS, log_segments, "", "", "", ", tenant, topic, partition_id, base_offset, base_last"},
-	{GROUPS, log_keys, "6", "{n.tenant}, n.group_id", "{o.tenant}, o.group_id", ", tenant, name"},
-	{OFFSETS, log_keys, "6", "{n.tenant}, n.group_id, n.topic, n.partition_id",
-         "{o.tenant}, o.group_id, o.topic, o.partition_id", ", tenant, name, topic, partition_id"},
-	{AGENTS, log_keys, "4", "{n.agents}, n.agent_id", "{o.agents}, o.agent_id", ", tenant, name"},
-	{LEASES, log_keys, "5", "{n.leases}, n.topic, n.partition_id", "{o.leases}, o.topic, o.partition_id",
+	{GROUPS, log_keys, "6", N_TENANT ", n.group_id", O_TENANT ", o.group_id", ", tenant, name"},
+	{OFFSETS, log_keys, "6", N_TENANT ", n.group_id, n.topic, n.partition_id",
+         O_TENANT ", o.group_id, o.topic, o.partition_id", ", tenant, name, topic, partition_id"},
+	{AGENTS, log_keys, "4", N_AGENTS ", n.agent_id", O_AGENTS ", o.agent_id", ", tenant, name"},
+	{LEASES, log_keys, "5", N_LEASES ", n.topic, n.partition_id", O_LEASES ", o.topic, o.partition_id",
          ", tenant, topic, partition_id"},
 };
 _Static_assert(SHMETA_CLASS_AGENT == 4 && SHMETA_CLASS_LEASE == 5 && SHMETA_CLASS_OFFSET == 6, "the table names them");
 enum { TRACKED = sizeof tracked / sizeof tracked[0], OPERATIONS = 4 };
 static const char *const operations[OPERATIONS] = {"insert", "update", "delete", "truncate"};
-static const char *const transitions[OPERATIONS] = {"REFERENCING NEW TABLE AS new_rows ",
-                                                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ",
-                                                    "REFERENCING OLD TABLE AS old_rows ", ""};
+static const char *const transitions[OPERATIONS] = {
+	"REFERENCING NEW TABLE AS new_rows ",
+	"REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows ",
+	"REFERENCING OLD TABLE AS old_rows ",
+};
+
+struct function_words {
+	struct sql_words words; /* first */
+	const char *name, *body;
+	const struct tracked *t; /* what is logged of which table; NULL: body alone */
+};
+
+static size_t function_word(FILE *out, const struct sql_words *words, const char *text)
+{
+	static const char *const names[] = {"@schema", "@text_of_schema", "@name", "@declare", "@body",
+	                                    "@log",    "@class",          "@new",  "@old"};
+	const struct function_words *mine = (const struct function_words *)words;
+	const struct pg_state *state = words->arg;
+	const char *const values[] = {state->schema, state->schema_text, mine->name,
+	                              mine->body == keep_epochs ? "DECLARE\n  was JSONB;\n  becomes JSONB;\n" : ""};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (sql_is(text, names[i]) == 0)
+			continue;
+		if (i < sizeof values / sizeof values[0])
+			fputs(values[i], out);
+		else if (strcmp(names[i], "@body") == 0)
+			sql_write(out, mine->body, words);
+		else if (strcmp(names[i], "@log") == 0)
+			fprintf(out, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
+			        mine->t != NULL ? mine->t->logged : "");
+		else
+			sql_write(out,
+			          strcmp(names[i], "@class") == 0 ? mine->t->class
+			          : strcmp(names[i], "@new") == 0 ? mine->t->new_keys
+			                                          : mine->t->old_keys,
+			          words);
+		return strlen(names[i]);
+	}
+	return 0;
+}
 
 /* t: what is logged of which table; NULL: body alone. */
 static void say_function(struct pg_script *script, const struct pg_state *state, const char *name,
                          const struct tracked *t, const char *body)
 {
-	const struct pg_shape *shape = &state->shape;
-	bool o = shape->organization;
-	char log[300];
-	const struct pg_token outer[] = {{"log", log},
-	                                 {"class", t != NULL ? t->class : ""},
-	                                 {"n.keys", t != NULL ? t->new_keys : ""},
-	                                 {"o.keys", t != NULL ? t->old_keys : ""},
-	                                 {NULL, NULL}};
-	const struct pg_token tokens[] = {
-		{"origin", "current_setting('shmeta.origin', true)"},
-		{"schema", state->schema},
-		{"n.tenant", o ? "n.organization_id::text" : "NULL"},
-		{"o.tenant", o ? "o.organization_id::text" : "NULL"},
-		{"n.agents", shape->agents_organization ? "n.organization_id::text" : "NULL"},
-		{"o.agents", shape->agents_organization ? "o.organization_id::text" : "NULL"},
-		{"n.leases", shape->leases_organization ? "n.organization_id::text" : "NULL"},
-		{"o.leases", shape->leases_organization ? "o.organization_id::text" : "NULL"},
-		{"tenant", o ? "coalesce(n.organization_id, o.organization_id)::text" : "NULL"},
-		{"same", o ? " AND o.organization_id = n.organization_id" : ""},
-		{"parent", o ? " AND u.organization_id = o.organization_id" : ""},
-		{",n", o ? ", n.organization_id" : ""},
-		{",o", o ? ", o.organization_id" : ""},
-		{"l.tenant", shape->leases_organization ? "l.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
-		{"was.tenant", shape->leases_organization ? "was->>'organization_id'" : "'" SHMETA_DEFAULT_TENANT "'"},
-		{"kept", shape->leases_organization
-	                         ? " AND becomes->'organization_id' IS NOT DISTINCT FROM was->'organization_id'"
-	                         : ""},
-		{"slice", o ? "o.organization_id::text" : "'" SHMETA_DEFAULT_TENANT "'"},
-		{NULL, NULL},
-	};
-	const struct pg_token whole[] = {
-		{"schema", state->schema},
-		{"schema_text", state->schema_text},
-		{"name", name},
-		{"declare", body == keep_epochs ? "DECLARE\n  was JSONB;\n  becomes JSONB;\n" : ""},
-		{"body", body},
-		{NULL, NULL},
-	};
-	char *function, *template, *text;
+	struct function_words words = {.words = pg_words(state), .name = name, .body = body, .t = t};
+	char *text;
 
-	snprintf(log, sizeof log, "INSERT INTO %s.shmeta_changes(origin, class, op%s)", state->schema,
-	         t != NULL ? t->logged : "");
-	function = pg_fill(function_text, whole);
-	template = function != NULL ? pg_fill(function, outer) : NULL;
-	text = template != NULL ? pg_fill(template, tokens) : NULL;
+	words.words.word = function_word;
+	text = sql_expand(function_text, &words.words);
 	script->failed |= text == NULL;
 	pg_say(script, "%s", text != NULL ? text : "");
-	free(function);
-	free(template);
 	free(text);
 }
 

@@ -86,7 +86,7 @@ static bool emit_integer(void *row, int column, const char *field, int64_t *ret,
 {
 	if (!get_int(row, column, field, ret, fault))
 		return false;
-	/* So pg_number() says of the column that may be NULL that it holds none. */
+	/* So pg_write_number() says of the column that may be NULL that it holds none. */
 	if (*ret == INT64_MIN && strcmp(field, "retention_ms") == 0) {
 		rows_blame(fault, "%s is a number that no integer of 64 bits is", field);
 		return false;

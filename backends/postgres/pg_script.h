@@ -17,12 +17,6 @@ struct pg_script {
 void pg_script_free(struct pg_script *script);
 __attribute__((format(printf, 2, 3))) void pg_say(struct pg_script *script, const char *fmt, ...);
 
-struct pg_token {
-	const char *name, *text; /* the last one has no name */
-};
-/* The template with each {name} replaced. The caller frees it; NULL: no memory. */
-char *pg_fill(const char *template, const struct pg_token *tokens);
-
 /* The tables of semantics.md 1.8, for an empty schema. */
 void pg_say_tables(struct pg_script *script, const struct pg_state *state);
 

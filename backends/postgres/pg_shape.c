@@ -11,31 +11,9 @@
 #include "backends/postgres/pg_values.h"
 #include "backends/sql/tables.h"
 
-static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
-{
-	size_t used = strlen(list);
-
-	if (used < bytes)
-		snprintf(list + used, bytes - used, "%s%s %s%s%s", used > 0 ? ", " : "", what, table,
-		         column[0] != '\0' ? "." : "", column);
-}
-
 static bool is(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;
-}
-
-/* What the shape knows of a column beside the tables' own: min_timestamp, max_timestamp. */
-enum { FIRST_TIMESTAMP = TABLE_COLUMNS_MAX, LAST_TIMESTAMP };
-
-static int column_index(enum table_index table, const char *column)
-{
-	for (int i = 0; i < TABLE_COLUMNS_MAX && backend_tables[table].columns[i] != NULL; i++)
-		if (is(column, backend_tables[table].columns[i]))
-			return i;
-	if (table == SEGMENTS && is(column, "min_timestamp"))
-		return FIRST_TIMESTAMP;
-	return table == SEGMENTS && is(column, "max_timestamp") ? LAST_TIMESTAMP : -1;
 }
 
 static bool is_one_of(const char *column, const char *const *names)
@@ -75,30 +53,26 @@ static bool fits(const char *column, const char *type, char category, bool *ret_
 
 /* What is found of one column. */
 static void see_column(struct pg_shape *shape, enum table_index at, const char *column, const char *type, char category,
-                       bool readable, uint32_t *seen, struct pg_obstacles *ret)
+                       bool readable, struct pg_obstacles *ret)
 {
-	int index = column_index(at, column);
-	bool inexact,
-		used = index >= 0 || is(column, "organization_id") || (at == TOPICS && is(column, "cleanup_policy"));
+	int index = table_find_column(at, column, strcmp);
+	bool inexact;
 	const char *what = "";
 	char text[160];
 
-	if (!used)
+	if (index < 0 && !is(column, "organization_id"))
 		return;
-	if (index >= 0)
-		*seen |= 1u << index;
 	if (!readable)
-		add_missing(ret->forbidden, sizeof ret->forbidden, "column", backend_tables[at].name, column);
+		table_list(ret->forbidden, sizeof ret->forbidden, "column", backend_tables[at].name, column);
 	if (!fits(column, type, category, &inexact, &what)) {
 		snprintf(text, sizeof text, "%.60s, which is %.40s and must be %s", column, type, what);
-		add_missing(ret->unfit, sizeof ret->unfit, "column", backend_tables[at].name, text);
+		table_list(ret->unfit, sizeof ret->unfit, "column", backend_tables[at].name, text);
 	}
 	if (inexact && index >= 0)
 		shape->inexact[at] |= 1u << index;
 	if (at == TOPICS) {
 		shape->tenant_uuid |= is(column, "organization_id") && is(type, "uuid");
 		shape->config_json |= is(column, "config") && is(type, "jsonb");
-		shape->cleanup_policy |= is(column, "cleanup_policy");
 	}
 }
 
@@ -117,8 +91,7 @@ void pg_set_schema(struct pg_state *state, const char *name)
 
 enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles *ret, struct backend_error *err)
 {
-	uint32_t seen[TABLE_COUNT] = {0};
-	bool organization[TABLE_COUNT] = {false}, exists[TABLE_COUNT] = {false};
+	struct table_sight sight = {.exists = {false}};
 	struct pg_shape *shape = &state->shape;
 	PGresult *result = NULL;
 	enum shmeta_status status;
@@ -145,61 +118,43 @@ enum shmeta_status pg_look_at_tables(struct pg_state *state, struct pg_obstacles
 	memset(shape, 0, sizeof *shape);
 	for (int row = 0; row < PQntuples(result); row++) {
 		const char *table = pg_value(result, row, 0), *column = pg_value(result, row, 1);
-		int at = 0;
+		int at = table_find(table, strcmp);
 
-		while (at < TABLE_COUNT && !is(table, backend_tables[at].name))
-			at++;
-		if (at == TABLE_COUNT)
+		if (at < 0)
 			continue;
-		exists[at] = true;
-		organization[at] |= is(column, "organization_id");
+		table_see(&sight, (enum table_index)at, column, strcmp);
 		shape->kinds[at] = pg_value(result, row, 5)[0];
 		if (at == TOPICS)
 			pg_set_schema(state, pg_value(result, row, 3));
 		see_column(shape, (enum table_index)at, column, pg_value(result, row, 2), pg_value(result, row, 4)[0],
-		           pg_value(result, row, 6)[0] == '1', &seen[at], ret);
+		           pg_value(result, row, 6)[0] == '1', ret);
 	}
 	PQclear(result);
-	for (int at = 0; at < TABLE_COUNT; at++) {
-		if (!exists[at])
-			add_missing(ret->missing, sizeof ret->missing, "table", backend_tables[at].name, "");
-		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			if ((seen[at] & 1u << i) == 0)
-				add_missing(ret->missing, sizeof ret->missing, "column", backend_tables[at].name,
-				            backend_tables[at].columns[i]);
-		/* One tenant column for all that hangs together, or none. */
-		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
-			add_missing(ret->missing, sizeof ret->missing, "column",
-			            backend_tables[organization[at] ? TOPICS : at].name, "organization_id");
-	}
-	shape->organization = organization[TOPICS];
-	shape->agents_organization = organization[AGENTS];
-	shape->leases_organization = organization[LEASES];
-	shape->timestamps =
-		(seen[SEGMENTS] & 1u << FIRST_TIMESTAMP) != 0 && (seen[SEGMENTS] & 1u << LAST_TIMESTAMP) != 0;
+	table_list_missing(&sight, ret->missing, sizeof ret->missing);
+	shape->organization = sight.organization[TOPICS];
+	shape->agents_organization = sight.organization[AGENTS];
+	shape->leases_organization = sight.organization[LEASES];
+	shape->cleanup_policy = table_has(&sight, TOPICS, FLAG_CLEANUP_POLICY);
+	shape->timestamps = table_has(&sight, SEGMENTS, FLAG_TIMESTAMPS);
 	return SHMETA_OK;
 }
 
-/* A number that is none, as NUMERIC's NaN, or that int8 does not hold, must not fail the statement that reads it: it comes as NULL, which
- * no column of ours may be but one; of that it comes as the lowest number there is. */
-struct pg_expression pg_number(const struct pg_shape *shape, const char *table, const char *alias, const char *column)
+/* A number that is none, as NUMERIC's NaN, or that int8 does not hold, must not fail the statement that reads it: it
+ * comes as NULL, which no column of ours may be but one; of that it comes as the lowest number there is. */
+void pg_write_number(FILE *out, const struct pg_shape *shape, enum table_index table, const char *alias,
+                     const char *column)
 {
-	struct pg_expression ret;
-	int at = 0, index;
+	int index = table_find_column(table, column, strcmp);
 
-	while (at < TABLE_COUNT - 1 && !is(table, backend_tables[at].name))
-		at++;
-	index = column_index((enum table_index)at, column);
-	if (index < 0 || (shape->inexact[at] & 1u << index) == 0)
-		snprintf(ret.text, sizeof ret.text, "%s.%s::int8", alias, column);
+	if (index < 0 || (shape->inexact[table] & 1u << index) == 0)
+		fprintf(out, "%s.%s::int8", alias, column);
 	else
-		snprintf(
-			ret.text, sizeof ret.text,
-			"CASE WHEN %s.%s IS NULL THEN NULL WHEN %s.%s >= -9223372036854775808 AND %s.%s < 9223372036854775808 "
-			"AND %s.%s = trunc(%s.%s) THEN %s.%s::int8 ELSE %s END",
-			alias, column, alias, column, alias, column, alias, column, alias, column, alias, column,
-			is(column, "retention_ms") ? "(-9223372036854775808)::int8" : "NULL");
-	return ret;
+		fprintf(out,
+		        "CASE WHEN %s.%s IS NULL THEN NULL WHEN %s.%s >= "
+		        "-9223372036854775808 AND %s.%s < 9223372036854775808 "
+		        "AND %s.%s = trunc(%s.%s) THEN %s.%s::int8 ELSE %s END",
+		        alias, column, alias, column, alias, column, alias, column, alias, column, alias, column,
+		        is(column, "retention_ms") ? "(-9223372036854775808)::int8" : "NULL");
 }
 
 /* ---- indexes ------------------------------------------------------------------------------------------------------------------- */
@@ -318,11 +273,16 @@ const char *pg_inexact_key(const struct pg_shape *shape)
 {
 	static const struct {
 		enum table_index table;
-		int column;
-	} keys[] = {{PARTITIONS, 1}, {SEGMENTS, 2}, {SEGMENTS, 3}, {OFFSETS, 2}, {LEASES, 1}};
+		const char *column;
+	} keys[] = {{PARTITIONS, "partition_id"},
+	            {SEGMENTS, "partition_id"},
+	            {SEGMENTS, "base_offset"},
+	            {OFFSETS, "partition_id"},
+	            {LEASES, "partition_id"}};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-		if ((shape->inexact[keys[i].table] & 1u << keys[i].column) != 0)
+		if ((shape->inexact[keys[i].table] & 1u << table_find_column(keys[i].table, keys[i].column, strcmp)) !=
+		    0)
 			return backend_tables[keys[i].table].name;
 	return NULL;
 }

@@ -6,8 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "backends/backend.h"
+#include "backends/sql/tables.h"
 
 struct pg_state;
 
@@ -27,8 +29,8 @@ struct pg_shape {
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
 	bool feed;          /* and the log with all its triggers, and nothing passes them by                */
 	char kinds[8];      /* pg_class.relkind of the seven tables, in the order of backend_tables         */
-	/* Columns of integers that are of a type which also holds what is none, a bit each: see pg_number(). */
-	uint32_t inexact[7];
+	/* Columns of integers that are of a type which also holds what is none, a bit each: see pg_write_number(). */
+	uint32_t inexact[TABLE_COUNT];
 };
 
 /* What stands in the way of serving it, a sentence's part each; empty: nothing. */
@@ -47,14 +49,13 @@ enum shmeta_status pg_look_for_place(struct pg_state *state, struct backend_erro
 enum shmeta_status pg_look_for_indexes(struct pg_state *state, struct backend_error *err);
 enum shmeta_status pg_look_for_collations(struct pg_state *state, struct backend_error *err);
 
-/* A column of integers, of a row that is called alias, as int8. */
-struct pg_expression {
-	char text[400];
-};
-struct pg_expression pg_number(const struct pg_shape *shape, const char *table, const char *alias, const char *column);
+/* An expression for a column of integers of the row that is called alias, as int8. */
+void pg_write_number(FILE *out, const struct pg_shape *shape, enum table_index table, const char *alias,
+                     const char *column);
 /* Can there be rows of this tenant at all? A database without the column has the one; one of type uuid only well-formed ones. */
 bool pg_tenant_possible(const struct pg_state *state, struct shmeta_str tenant);
-/* Can the log hold the keys of all tables, and have they triggers at all? And the first table whose keys it cannot; NULL: none. */
+/* Can the log hold the keys of all tables, and have they triggers at all? And the first table whose keys it cannot;
+ * NULL: none. */
 bool pg_log_is_possible(const struct pg_shape *shape);
 const char *pg_inexact_key(const struct pg_shape *shape);
 

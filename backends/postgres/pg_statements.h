@@ -5,6 +5,9 @@
 #define SHMETA_BACKENDS_POSTGRES_PG_STATEMENTS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+
+#include "backends/sql/template.h"
 
 struct pg_state;
 
@@ -103,7 +106,20 @@ enum pg_statement {
 };
 
 /* Give a statement its text. false: out of memory. */
+bool pg_set_text(struct pg_state *state, enum pg_statement which, char *text); /* frees it later; NULL: no memory */
 __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, enum pg_statement which, const char *fmt,
                                                       ...);
+
+/* A statement's text as a template (backends/sql/template.h). Words: @topics, @partitions, .. (backends/sql/tables.h). Flags:
+ *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
+ *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
+ *   n some column's collation takes different texts for equal
+ *   w shmeta's own tables   f and the log of changes   g triggers   s snapshots */
+struct pg_text {
+	enum pg_statement which;
+	const char *template;
+};
+bool pg_texts_of(struct pg_state *state, const struct pg_text *texts, size_t count);
+struct sql_words pg_words(const struct pg_state *state);
 
 #endif

@@ -8,7 +8,7 @@
  * A trigger, rule or policy of the application may keep a row out, or change it, without a word: so each statement looks at what it
  * was returned, and answers with a row for what is not as it should be (item->undone; then it is taken back).
  *
- * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (pg_write_send.c, flag_holds()); they may be nested.
+ * In the texts below {x:TEXT} stands for TEXT where flag x holds and {!x:TEXT} where it does not (pg_statements.h); they may be nested.
  * @items is "WITH i AS (...)", @now the time that goes into rows, @clock the source's, which judges. i.org is the tenant as the organization_id column has it. Where items of one place have
  * much in common, @runs is a list of their runs, and @rows the items, each with the number of its run.
  *

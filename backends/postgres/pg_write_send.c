@@ -260,38 +260,6 @@ bool pg_write_answer(struct writing *w, struct write_item *items, size_t count, 
 
 /* ---- texts --------------------------------------------------------------------------------------------------------------------------- */
 
-static bool flag_holds(const struct pg_state *state, char flag)
-{
-	const struct pg_shape *shape = &state->shape;
-
-	switch (flag) {
-	case 'o': /* tenants */
-		return shape->organization;
-	case 'a':
-		return shape->agents_organization;
-	case 'l':
-		return shape->leases_organization;
-	case 'u': /* a tenant is a uuid */
-		return shape->tenant_uuid;
-	case 'j': /* maps are jsonb */
-		return shape->config_json;
-	case 'c':
-		return shape->cleanup_policy;
-	case 't':
-		return shape->timestamps;
-	case 'p': /* at most one segment at a place */
-		return shape->segment_place;
-	case 'd': /* a unique constraint of segments is deferrable */
-		return shape->deferrable;
-	case 'w': /* shmeta's own tables */
-		return shape->own;
-	case 'n': /* some column's collation takes different texts for equal */
-		return shape->loose_texts;
-	default: /* 'g': triggers */
-		return state->dialect->triggers;
-	}
-}
-
 static int length(const enum write_field *list)
 {
 	int count = 0;
@@ -314,85 +282,49 @@ static void write_list(FILE *out, const struct pg_state *state, const enum write
 	fprintf(out, "%s))", numbered ? ", n" : "");
 }
 
-/* To the brace that closes what *at is in. */
-static void skip(const char **at)
-{
-	for (int depth = 0; **at != '\0' && (depth > 0 || **at != '}'); (*at)++)
-		depth += **at == '{' ? 1 : **at == '}' ? -1 : 0;
-}
+struct kind_words {
+	struct sql_words words; /* first */
+	const struct write_kind_info *kind;
+};
 
-static void expand(FILE *out, const struct pg_state *state, const struct write_kind_info *kind, const char **at);
-
-/* What the word at the start of text stands for, if it is one of ours; returns its length, otherwise 0. */
-static size_t expand_word(FILE *out, const struct pg_state *state, const struct write_kind_info *kind, const char *text)
+static size_t kind_word(FILE *out, const struct sql_words *words, const char *text)
 {
+	const struct kind_words *mine = (const struct kind_words *)words;
+	const struct write_kind_info *kind = mine->kind;
+	const struct pg_state *state = words->arg;
 	const int items = length(kind->fields), runs = length(kind->runs);
 
-	if (strncmp(text, "@items", 6) == 0) {
+	if (sql_is(text, "@items") > 0) {
 		fputs("WITH i AS MATERIALIZED ", out);
 		write_list(out, state, kind->fields, 1, true);
-		return 6;
+		return sql_is(text, "@items");
 	}
-	if (strncmp(text, "@rows", 5) == 0) {
+	if (sql_is(text, "@rows") > 0) {
 		write_list(out, state, kind->fields, 1, false);
-		return 5;
+		return sql_is(text, "@rows");
 	}
-	if (strncmp(text, "@runs", 5) == 0) {
+	if (sql_is(text, "@runs") > 0) {
 		write_list(out, state, kind->runs, items + 1, true);
-		return 5;
+		return sql_is(text, "@runs");
 	}
-	if (strncmp(text, "@clock", 6) == 0) {
-		const char *clock = pg_clock(state);
-
-		expand(out, state, kind, &clock);
-		return 6;
+	if (sql_is(text, "@clock") > 0) {
+		sql_write(out, pg_clock(state), words);
+		return sql_is(text, "@clock");
 	}
-	if (strncmp(text, "@now", 4) == 0) {
+	if (sql_is(text, "@now") > 0)
 		fprintf(out, "$%d::int8", items + runs + 1);
-		return 4;
-	}
-	return 0;
-}
-
-/* From *at up to the end or the brace that closes what *at is in. */
-static void expand(FILE *out, const struct pg_state *state, const struct write_kind_info *kind, const char **at)
-{
-	while (**at != '\0' && **at != '}') {
-		size_t word = expand_word(out, state, kind, *at);
-
-		*at += word;
-		if (word == 0 && **at == '{') {
-			bool negated = (*at)[1] == '!';
-			bool holds = flag_holds(state, (*at)[negated ? 2 : 1]) != negated;
-
-			*at += negated ? 4 : 3;
-			if (holds)
-				expand(out, state, kind, at);
-			else
-				skip(at);
-			(*at)++;
-		} else if (word == 0) {
-			fputc(*(*at)++, out);
-		}
-	}
+	return sql_is(text, "@now");
 }
 
 bool pg_write_kind_texts(struct pg_state *state)
 {
-	for (int i = 0; i < KIND_COUNT; i++) {
-		const char *at = pg_write_kinds[i].sql;
-		char *text = NULL;
-		size_t bytes;
-		FILE *out = open_memstream(&text, &bytes);
-		bool ok;
+	struct kind_words words = {.words = pg_words(state)};
+	bool ok = true;
 
-		if (out == NULL)
-			return false;
-		expand(out, state, &pg_write_kinds[i], &at);
-		ok = fclose(out) == 0 && pg_text_of(state, pg_write_statements[i].statement, "%s", text);
-		free(text);
-		if (!ok)
-			return false;
+	words.words.word = kind_word;
+	for (int i = 0; ok && i < KIND_COUNT; i++) {
+		words.kind = &pg_write_kinds[i];
+		ok = pg_set_text(state, pg_write_statements[i].statement, sql_expand(words.kind->sql, &words.words));
 	}
-	return true;
+	return ok;
 }

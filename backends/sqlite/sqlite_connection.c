@@ -5,6 +5,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ void sqlite_disconnect(struct sqlite_state *state)
 	for (int i = 0; i < ST_COUNT; i++) {
 		sqlite3_finalize(state->statements[i]);
 		state->statements[i] = NULL;
-		sqlite3_free(state->sql[i]);
+		free(state->sql[i]);
 		state->sql[i] = NULL;
 	}
 	sqlite_unwatch(state);

@@ -12,59 +12,33 @@
 #include "backends/sqlite/sqlite_triggers.h"
 #include "base/hash.h"
 
-/* ---- the tables of an empty file: the columns of 1.8, and of its indexes those that something uses ------------------------- */
-
-static const char *const lean_schema[] = {
-	"CREATE TABLE topics(name TEXT PRIMARY KEY NOT NULL, partition_count INTEGER NOT NULL CHECK(partition_count > 0), "
-	"retention_ms INTEGER, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, "
-	"config TEXT NOT NULL DEFAULT '{}')",
-	"CREATE TABLE partitions(topic TEXT NOT NULL REFERENCES topics(name) ON DELETE CASCADE, "
-	"partition_id INTEGER NOT NULL, high_watermark INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL, "
-	"updated_at INTEGER NOT NULL, PRIMARY KEY(topic, partition_id)) WITHOUT ROWID",
-	"CREATE TABLE segments(id TEXT PRIMARY KEY NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
-	"base_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL, record_count INTEGER NOT NULL, "
-	"size_bytes INTEGER NOT NULL, s3_bucket TEXT NOT NULL, s3_key TEXT NOT NULL, created_at INTEGER NOT NULL, "
-	"min_timestamp INTEGER NOT NULL DEFAULT 0, max_timestamp INTEGER NOT NULL DEFAULT 0, "
-	"CHECK(end_offset >= base_offset), "
-	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE)",
-	/* one segment per place; load() and fetch() walk it; the cascade from partitions uses it */
-	"CREATE UNIQUE INDEX idx_segments_location ON segments(topic, partition_id, base_offset)",
-	"CREATE TABLE consumer_groups(group_id TEXT PRIMARY KEY NOT NULL, created_at INTEGER NOT NULL, "
-	"updated_at INTEGER NOT NULL) WITHOUT ROWID",
-	"CREATE TABLE consumer_offsets(group_id TEXT NOT NULL REFERENCES consumer_groups(group_id) ON DELETE CASCADE, "
-	"topic TEXT NOT NULL, partition_id INTEGER NOT NULL, committed_offset INTEGER NOT NULL, metadata TEXT, "
-	"committed_at INTEGER NOT NULL, PRIMARY KEY(group_id, topic, partition_id), "
-	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE) WITHOUT ROWID",
-	/* the cascade from partitions */
-	"CREATE INDEX idx_consumer_offsets_topic ON consumer_offsets(topic, partition_id)",
-	"CREATE TABLE agents(agent_id TEXT PRIMARY KEY NOT NULL, address TEXT NOT NULL UNIQUE, "
-	"availability_zone TEXT NOT NULL, agent_group TEXT NOT NULL, last_heartbeat INTEGER NOT NULL, "
-	"started_at INTEGER NOT NULL, metadata TEXT NOT NULL DEFAULT '{}')",
-	"CREATE TABLE partition_leases(topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
-	"leader_agent_id TEXT NOT NULL REFERENCES agents(agent_id) ON DELETE CASCADE, "
-	"lease_expires_at INTEGER NOT NULL, acquired_at INTEGER NOT NULL, epoch INTEGER NOT NULL DEFAULT 1, "
-	"PRIMARY KEY(topic, partition_id), "
-	"FOREIGN KEY(topic, partition_id) REFERENCES partitions(topic, partition_id) ON DELETE CASCADE) WITHOUT ROWID",
-	/* the cascade from agents */
-	"CREATE INDEX idx_partition_leases_agent ON partition_leases(leader_agent_id)",
-};
-
-/* ---- looking ------------------------------------------------------------------------------------------------------------------ */
-
-static void add_missing(char *list, size_t bytes, const char *what, const char *table, const char *column)
+static size_t type_word(FILE *out, const struct sql_words *words, const char *text)
 {
-	size_t used = strlen(list);
+	static const struct {
+		const char *word, *type;
+	} types[] = {{"@key", "TEXT"}, {"@bigint", "INTEGER"}, {"@map", "TEXT"}, {"@clustered", " WITHOUT ROWID"}};
 
-	if (used < bytes)
-		snprintf(list + used, bytes - used, "%s%s %s%s%s", used > 0 ? ", " : "", what, table,
-		         column[0] != '\0' ? "." : "", column);
+	(void)words;
+	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+		if (sql_is(text, types[i].word) > 0) {
+			fputs(types[i].type, out);
+			return strlen(types[i].word);
+		}
+	return 0;
 }
+
+/* One of table_statements, for SQLite. The caller frees it; NULL: out of memory. */
+static char *table_statement(int which)
+{
+	return sql_expand(table_statements[which], &(struct sql_words){.word = type_word});
+}
+
+/* ---- looking */
 
 /* Which tables and columns there are. missing: empty, or what is not there. */
 static int look(struct sqlite_state *state, char *missing, size_t bytes)
 {
-	uint32_t seen[TABLE_COUNT] = {0};
-	bool organization[TABLE_COUNT] = {false}, exists[TABLE_COUNT] = {false}, from = false, to = false;
+	struct table_sight sight = {.exists = {false}};
 	struct sqlite_shape *shape = &state->shape;
 	sqlite3_stmt *statement = NULL;
 	int64_t rowid_columns = 0, loose = 0;
@@ -82,48 +56,28 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 		const char *table = (const char *)sqlite3_column_text(statement, 0);
 		const char *column = (const char *)sqlite3_column_text(statement, 1);
 		const char *type = (const char *)sqlite3_column_text(statement, 2);
-		int at = 0;
+		int at = table_find(table, sqlite3_stricmp);
 
-		while (at < TABLE_COUNT && sqlite3_stricmp(table, backend_tables[at].name) != 0)
-			at++;
-		if (at == TABLE_COUNT)
+		if (at < 0)
 			continue;
-		exists[at] = true;
+		table_see(&sight, (enum table_index)at, column, sqlite3_stricmp);
 		if (strcmp(type, "table") != 0 && state->obstacle[0] == '\0')
 			(void)snprintf(state->obstacle, sizeof state->obstacle,
 			               "%s is a %s%s, which cannot have the triggers of a change feed", table, type,
 			               strcmp(type, "virtual") == 0 ? " table" : "");
-		for (uint32_t i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			if (sqlite3_stricmp(column, backend_tables[at].columns[i]) == 0)
-				seen[at] |= 1u << i;
-		if (sqlite3_stricmp(column, "organization_id") == 0)
-			organization[at] = true;
-		shape->cleanup_policy |= at == TOPICS && sqlite3_stricmp(column, "cleanup_policy") == 0;
-		from |= at == SEGMENTS && sqlite3_stricmp(column, "min_timestamp") == 0;
-		to |= at == SEGMENTS && sqlite3_stricmp(column, "max_timestamp") == 0;
 	}
 	if (rc == SQLITE_OK)
 		rc = sqlite3_reset(statement);
 	sqlite3_finalize(statement);
 	if (rc != SQLITE_OK)
 		return rc;
-	for (int at = 0; at < TABLE_COUNT; at++) {
-		if (!exists[at])
-			add_missing(missing, bytes, "table", backend_tables[at].name, "");
-		for (uint32_t i = 0; exists[at] && i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			if ((seen[at] & 1u << i) == 0)
-				add_missing(missing, bytes, "column", backend_tables[at].name,
-				            backend_tables[at].columns[i]);
-		/* One tenant column for all that hangs together, or none. */
-		if (at <= OFFSETS && exists[at] && organization[TOPICS] != organization[at])
-			add_missing(missing, bytes, "column", backend_tables[organization[at] ? TOPICS : at].name,
-			            "organization_id");
-	}
-	shape->organization = organization[TOPICS];
-	shape->agents_organization = organization[AGENTS];
-	shape->leases_organization = organization[LEASES];
-	shape->timestamps = from && to;
-	if (exists[SEGMENTS]) {
+	table_list_missing(&sight, missing, bytes);
+	shape->organization = sight.organization[TOPICS];
+	shape->agents_organization = sight.organization[AGENTS];
+	shape->leases_organization = sight.organization[LEASES];
+	shape->cleanup_policy = table_has(&sight, TOPICS, FLAG_CLEANUP_POLICY);
+	shape->timestamps = table_has(&sight, SEGMENTS, FLAG_TIMESTAMPS);
+	if (sight.exists[SEGMENTS]) {
 		/* A WITHOUT ROWID table shows its primary key's index in index_list, and no rowid can be selected. */
 		rc = sqlite_one_number(
 			state,
@@ -173,8 +127,12 @@ static int make_schema(struct sqlite_state *state)
 {
 	int rc = SQLITE_OK;
 
-	for (size_t i = 0; rc == SQLITE_OK && i < sizeof lean_schema / sizeof lean_schema[0]; i++)
-		rc = sqlite_execute(state, lean_schema[i]);
+	for (int i = 0; rc == SQLITE_OK && i < TABLE_STATEMENTS; i++) {
+		char *sql = table_statement(i);
+
+		rc = sql != NULL ? sqlite_execute(state, sql) : SQLITE_NOMEM;
+		free(sql);
+	}
 	return rc;
 }
 
@@ -438,8 +396,14 @@ enum shmeta_status sqlite_schema(struct sqlite_state *state, enum backend_schema
 		return has_no_tables(state, err);
 	if (empty && verb == BACKEND_SCHEMA_APPLY) {
 		state->shape = (struct sqlite_shape){.timestamps = true, .segments_rowid = true};
-		for (size_t i = 0; status == SHMETA_OK && i < sizeof lean_schema / sizeof lean_schema[0]; i++)
-			status = say(arg, "sql", lean_schema[i]);
+		for (int i = 0; status == SHMETA_OK && i < TABLE_STATEMENTS; i++) {
+			char *sql = table_statement(i);
+
+			status = sql != NULL ? say(arg, "sql", sql)
+			                     : backend_fail(err, SHMETA_ERR_NO_MEMORY, "sqlite: %s: out of memory",
+			                                    state->path);
+			free(sql);
+		}
 	}
 	if (status == SHMETA_OK)
 		status = sqlite_tell_objects(state, verb, say, arg, &there, &count, err);

@@ -1,373 +1,304 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: the texts of all statements, which depend on the file's shape. Text is compared byte by byte, whatever
- * collation its column has; and no statement replaces a row, because SQLite tells no trigger of the rows that a REPLACE removes. */
+ * The SQLite engine: the texts of all statements, as templates (backends/sql/template.h). Text is compared byte by byte, whatever
+ * collation its column has; and no statement replaces a row, because SQLite tells no trigger of the rows that a REPLACE removes.
+ *
+ * Words: @topics, @partitions, .. (backends/sql/tables.h). Flags:
+ *   o tenants   a agents have one   l leases have one   c cleanup_policy   t timestamps
+ *   w shmeta's own tables   s there are slices   r segments have a rowid   f the file has triggers that are not shmeta's
+ * A file without shmeta's own tables answers as if it had nothing in them. */
+#include <stdlib.h>
+
+#include "backends/sql/tables.h"
 #include "backends/sqlite/sqlite_db.h"
 
-/* The statements of sqlite_write.c. T: " AND organization_id = ?1" of tables that have tenants; ?1 is bound in every one of them. */
-static void write_path_statements(struct sqlite_state *state)
-{
-	const struct sqlite_shape *shape = &state->shape;
-	bool o = shape->organization, a = shape->agents_organization, l = shape->leases_organization;
-	const char *t = o ? " AND organization_id = ?1 COLLATE BINARY" : "",
-		   *tl = l ? " AND organization_id = ?1 COLLATE BINARY" : "",
-		   *ta = a ? " AND (organization_id = ?1 COLLATE BINARY OR organization_id IS NULL)" : "";
-	/* An agent of nobody's serves every tenant and is changed by the default one alone, which sees it. */
-	const char *own_agent =
-		" (organization_id = ?1 COLLATE BINARY OR (organization_id IS NULL AND ?1 = '" SHMETA_DEFAULT_TENANT
-		"'))";
-	const char *kept =
-		"SELECT %s, topic, partition_id, epoch FROM partition_leases WHERE typeof(topic) = 'text' AND "
-		"typeof(partition_id) = 'integer' AND typeof(epoch) = 'integer' AND ";
-	/* The application's triggers would take over an OR of ours. Where it has none, a clause of its constraints (ON CONFLICT
-	 * REPLACE, IGNORE, ROLLBACK) does not get its way. */
-	const char *or_abort = shape->foreign ? "" : "OR ABORT ";
-	const char *column = o ? "organization_id, " : "", *value = o ? "?1, " : "";
-	const char *slices_of = o ? "?1" : "'" SHMETA_DEFAULT_TENANT "'";
-	char **sql = state->sql;
+/* ?1 is bound in every statement on tables that have tenants. */
+#define OF_TENANT "{o: AND organization_id = ?1 COLLATE BINARY}"
+#define OF_LEASES_TENANT "{l: AND organization_id = ?1 COLLATE BINARY}"
+#define OF_AGENTS_TENANT "{a: AND (organization_id = ?1 COLLATE BINARY OR organization_id IS NULL)}"
+/* An agent of nobody's serves every tenant and is changed by the default one alone, which sees it. */
+#define IS_OWN_AGENT \
+	" (organization_id = ?1 COLLATE BINARY OR (organization_id IS NULL AND ?1 = '" SHMETA_DEFAULT_TENANT "'))"
+#define OWN_AGENT "{a: AND" IS_OWN_AGENT "}"
+/* The application's triggers would take over an OR of ours. Where it has none, a clause of its constraints (ON CONFLICT REPLACE, IGNORE,
+ * ROLLBACK) does not get its way. */
+#define OR_ABORT "{!f:OR ABORT }"
+#define COLUMN "{o:organization_id, }"
+#define VALUE "{o:?1, }"
+#define TENANT_OF_SLICES "{o:?1}{!o:'" SHMETA_DEFAULT_TENANT "'}"
+#define PLACE "topic = ?2 COLLATE BINARY AND partition_id = ?3"
 
-	sql[ST_W_TOPIC_INSERT] = sqlite3_mprintf(
-		"INSERT %sINTO topics(%sname, partition_count, retention_ms, created_at, updated_at, config%s) "
-		"VALUES(%s?2, ?3, ?4, ?5, ?5, ?6%s)",
-		or_abort, column, shape->cleanup_policy ? ", cleanup_policy" : "", value,
-		shape->cleanup_policy ? ", ifnull(?7, 'delete')" : "");
-	sql[ST_W_TOPIC_DELETE] = sqlite3_mprintf("DELETE FROM topics WHERE name = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_TOPIC_EXISTS] = sqlite3_mprintf("SELECT 1 FROM topics WHERE name = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_TOPIC_SEGMENTS] = sqlite3_mprintf("DELETE FROM segments WHERE topic = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_TOPIC_OFFSETS] = sqlite3_mprintf("DELETE FROM consumer_offsets WHERE topic = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_TOPIC_LEASES] = sqlite3_mprintf("DELETE FROM partition_leases WHERE topic = ?2 COLLATE BINARY%s", tl);
-	sql[ST_W_TOPIC_PARTITIONS] = sqlite3_mprintf("DELETE FROM partitions WHERE topic = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_TOPIC_LEFT] = sqlite3_mprintf(
-		"SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY%s UNION ALL SELECT 1 FROM segments WHERE topic = ?2 "
-		"COLLATE BINARY%s UNION ALL SELECT 1 FROM consumer_offsets WHERE topic = ?2 COLLATE BINARY%s UNION ALL SELECT 1 "
-		"FROM partition_leases WHERE topic = ?2 COLLATE BINARY%s",
-		t, t, t, tl);
-	sql[ST_W_PARTITIONS] = sqlite3_mprintf(
-		"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) "
-		"INSERT %sINTO partitions(%stopic, partition_id, high_watermark, created_at, updated_at) "
-		"SELECT %s?2, i, 0, ?5, ?5 FROM n",
-		or_abort, column, value);
-	sql[ST_W_PARTITION] =
-		sqlite3_mprintf("SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s", t);
-	sql[ST_W_WATERMARK] = sqlite3_mprintf(
-		"UPDATE %spartitions SET high_watermark = ?4, updated_at = ?5 WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-		or_abort, t);
-	sql[ST_W_WATERMARK_MAX] =
-		sqlite3_mprintf("UPDATE %spartitions SET high_watermark = max(high_watermark, ?4), updated_at = ?5 "
-	                        "WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-	                        or_abort, t);
-	sql[ST_W_SEGMENT_INSERT] = sqlite3_mprintf(
-		"INSERT %sINTO segments(%sid, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, "
-		"s3_key, created_at%s) VALUES(%s?4, ?2, ?3, ?5, ?6, ?7, ?8, ?9, ?10, ?11%s)",
-		or_abort, column, shape->timestamps ? ", min_timestamp, max_timestamp" : "", value,
-		shape->timestamps ? ", ?12, ?13" : "");
-	sql[ST_W_SEGMENT_AT] = sqlite3_mprintf(
-		"SELECT id, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at, %s FROM segments "
-		"WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3 AND base_offset = ?4%s",
-		shape->timestamps ? "min_timestamp, max_timestamp" : "0, 0", t);
-	sql[ST_W_SEGMENT_ID] = sqlite3_mprintf("SELECT 1 FROM segments WHERE id = ?2 COLLATE BINARY");
-	sql[ST_W_SEGMENTS_BEFORE] = sqlite3_mprintf(
-		"DELETE FROM segments WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3 AND base_offset < ?4 AND end_offset < ?4%s",
-		t);
-	sql[ST_W_GROUP_EXISTS] =
-		sqlite3_mprintf("SELECT 1 FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_GROUP_INSERT] = sqlite3_mprintf(
-		"INSERT %sINTO consumer_groups(%sgroup_id, created_at, updated_at) VALUES(%s?2, ?3, ?3)", or_abort,
-		column, value);
-	sql[ST_W_GROUP_DELETE] = sqlite3_mprintf("DELETE FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY%s", t);
-	sql[ST_W_OFFSET_PUT] = sqlite3_mprintf(
-		"INSERT INTO consumer_offsets(%sgroup_id, topic, partition_id, committed_offset, metadata, committed_at) "
-		"VALUES(%s?4, ?2, ?3, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET committed_offset = ?5, metadata = ?6, "
-		"committed_at = ?7 WHERE group_id = ?4 COLLATE BINARY AND topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-		column, value, t);
-	sql[ST_W_AGENT_PUT] = sqlite3_mprintf(
-		"INSERT INTO agents(%sagent_id, address, availability_zone, agent_group, last_heartbeat, started_at, metadata) "
-		"VALUES(%s?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET address = excluded.address, "
-		"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
-		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata "
-		"WHERE agent_id = ?2 COLLATE BINARY%s%s",
-		a ? "organization_id, " : "", a ? "?1, " : "", a ? " AND" : "", a ? own_agent : "");
-	sql[ST_W_AGENT_DELETE] = sqlite3_mprintf("DELETE FROM agents WHERE agent_id = ?2 COLLATE BINARY%s%s",
-	                                         a ? " AND" : "", a ? own_agent : "");
-	sql[ST_W_AGENT_EXISTS] = sqlite3_mprintf("SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY%s", ta);
-	sql[ST_W_AGENT_LEFT] = sqlite3_mprintf("SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY%s%s",
-	                                       a ? " AND" : "", a ? own_agent : "");
-	sql[ST_W_AGENT_FOREIGN] = sqlite3_mprintf("SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY AND NOT%s",
-	                                          a ? own_agent : " 1");
-	sql[ST_W_AGENT_ADDRESS] = sqlite3_mprintf(
-		"SELECT 1 FROM agents WHERE address = ?2 COLLATE BINARY AND agent_id <> ?1 COLLATE BINARY");
-	sql[ST_W_LEASE_GET] =
-		sqlite3_mprintf("SELECT leader_agent_id, lease_expires_at, acquired_at, epoch FROM partition_leases "
-	                        "WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-	                        tl);
-	sql[ST_W_LEASE_PUT] = sqlite3_mprintf(
-		"INSERT INTO partition_leases(%stopic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch) "
-		"VALUES(%s?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET leader_agent_id = ?4, lease_expires_at = ?5, "
-		"acquired_at = ?6, epoch = ?7 WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-		l ? "organization_id, " : "", l ? "?1, " : "", tl);
-	sql[ST_W_LEASE_DELETE] = sqlite3_mprintf(
-		"DELETE FROM partition_leases WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s", tl);
-	/* Epochs never go back, whoever took the lease: before leases go, their epochs are kept. */
-	for (int i = 0; i < 3; i++) {
-		static const enum sqlite_statement which[] = {ST_W_EPOCHS_PLACE, ST_W_EPOCHS_TOPIC, ST_W_EPOCHS_AGENT};
-		static const char *const where[] = {"topic = ?2 COLLATE BINARY AND partition_id = ?3%s",
-		                                    "topic = ?2 COLLATE BINARY%s",
-		                                    "leader_agent_id = ?2 COLLATE BINARY"};
-		char *rows = sqlite3_mprintf(kept, l ? "organization_id" : "?1");
-		char *these = sqlite3_mprintf(where[i], tl);
+/* Epochs never go back, whoever took the lease: before leases go, their epochs are kept. */
+#define KEEP_EPOCHS(where)                                                                                               \
+	"{!w:SELECT 1}{w:INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) SELECT "                    \
+	"{l:organization_id}{!l:?1}, topic, partition_id, epoch FROM partition_leases WHERE typeof(topic) = 'text' AND " \
+	"typeof(partition_id) = 'integer' AND typeof(epoch) = 'integer' AND " where                                      \
+	" ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = max(epoch, excluded.epoch)}"
+#define SLICES_OF_O "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id)"
+#define O_HAS_SLICES "EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id)"
 
-		if (rows != NULL && these != NULL)
-			sql[which[i]] =
-				shape->own ? sqlite3_mprintf("INSERT INTO shmeta_lease_epochs(tenant, topic, "
-			                                     "partition_id, epoch) %s%s ON CONFLICT(tenant, topic, "
-			                                     "partition_id) DO UPDATE SET epoch = max(epoch, "
-			                                     "excluded.epoch)",
-			                                     rows, these)
-					   : sqlite3_mprintf("SELECT 1");
-		sqlite3_free(rows);
-		sqlite3_free(these);
-	}
+/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in sqlite_fetch.c. CROSS
+ * JOIN: keys outside, always. The order needs no sorting: i is the keys' rowid, the rest comes from the index. */
+#define KEYED(columns, table, condition, kinds)                                                                     \
+	"SELECT " columns ", k.i FROM temp.shmeta_keys k CROSS JOIN " table " ON " condition " WHERE k.kind " kinds \
+	" ORDER BY k.i"
+#define OF_KEY(alias) "{o:" alias ".organization_id = k.tenant COLLATE BINARY AND }"
+#define OF_LEASES_KEY "{l:r.organization_id = k.tenant COLLATE BINARY AND }"
+#define OF_ONE(alias) "{o:" alias ".organization_id = ?1 COLLATE BINARY AND }"
+#define TIE "{r:s.rowid}{!r:s.id COLLATE BINARY}"
+#define ORGANIZATION(alias) "{o:" alias ".organization_id}{!o:NULL}"
+#define BY_ORGANIZATION "{o:organization_id COLLATE BINARY, }"
+/* Where a slice lies in its object is looked up only in a file that has ever had slices. */
+#define SEGMENT                                                                                                                                \
+	"@segments, {!s:0}{s:ifnull((SELECT l.position FROM shmeta_slices l WHERE l.tenant = {o:s.organization_id}{!o:'" SHMETA_DEFAULT_TENANT \
+	"'} AND l.topic = s.topic AND l.partition_id = s.partition_id AND l.base_offset = "                                                    \
+	"s.base_offset), 0)}"
+
+static const char *const templates[ST_COUNT] = {
+	[ST_BEGIN] = "BEGIN",
+	[ST_BEGIN_IMMEDIATE] = "BEGIN IMMEDIATE",
+	[ST_COMMIT] = "COMMIT",
+	[ST_ROLLBACK] = "ROLLBACK",
+	[ST_DATA_VERSION] = "PRAGMA main.data_version",
+	[ST_SCHEMA_VERSION] = "PRAGMA main.schema_version",
+	[ST_SCHEMA_OBJECTS] =
+		"SELECT type, name, rootpage, sql, rowid FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND "
+		"tbl_name IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
+		"'partition_leases')) OR (type = 'table' AND substr(name, 1, 7) = 'shmeta_') OR type = 'trigger' "
+		"ORDER BY type, name",
+	/* Cheap, and near the truth also where old segments have been deleted for years. */
+	[ST_TOTALS] = "SELECT {!r:0}{r:(SELECT count(*) FROM topics) + (SELECT count(*) FROM partitions) + "
+		      "ifnull((SELECT max(rowid) FROM segments) - (SELECT min(rowid) FROM segments) + 1, 0)}",
+	[ST_LOAD_TOPICS] = "SELECT @topics FROM topics t ORDER BY " BY_ORGANIZATION "name COLLATE BINARY",
+	[ST_LOAD_TOPIC_KEYS] = "SELECT " ORGANIZATION("t") ", t.name FROM topics t",
+	[ST_LOAD_OTHER_KEYS] = "SELECT DISTINCT " ORGANIZATION("p") ", p.topic FROM partitions p",
+	[ST_LOAD_PARTITIONS] =
+		"SELECT @partitions FROM partitions p ORDER BY " BY_ORGANIZATION "topic COLLATE BINARY, partition_id",
+	[ST_LOAD_SEGMENTS] = "SELECT " SEGMENT " FROM segments s ORDER BY " BY_ORGANIZATION
+			     "topic COLLATE BINARY, partition_id, base_offset, " TIE,
+	[ST_AGENTS] = "SELECT @agents, 0 FROM agents r",
+	[ST_GROUPS] = "SELECT @consumer_groups, 0 FROM consumer_groups r",
+	[ST_OFFSETS] = "SELECT @consumer_offsets, 0 FROM consumer_offsets r",
+	[ST_LEASES] = "SELECT @partition_leases, 0 FROM partition_leases r",
+	[ST_KEYS_CLEAR] = "DELETE FROM temp.shmeta_keys",
+	[ST_KEYS_ADD] = "INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high, name) "
+			"VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_KEY_TOPICS] = KEYED("@topics", "topics t", OF_KEY("t") "t.name = k.topic COLLATE BINARY", "IN (0, 1, 8)"),
+	[ST_TOPIC_PARTITIONS] = KEYED("@partitions", "partitions p", OF_KEY("p") "p.topic = k.topic COLLATE BINARY",
+                                      "<= 1") ", p.partition_id",
+	[ST_TOPIC_SEGMENTS] = KEYED(SEGMENT, "segments s", OF_KEY("s") "s.topic = k.topic COLLATE BINARY",
+                                    "= 1") ", s.partition_id, s.base_offset, " TIE,
+	[ST_KEY_PARTITIONS] =
+		KEYED("@partitions", "partitions p",
+                      OF_KEY("p") "p.topic = k.topic COLLATE BINARY AND p.partition_id = k.partition_id", "IN (2, 3)"),
+	[ST_KEY_SEGMENTS] =
+		KEYED(SEGMENT, "segments s",
+                      OF_KEY("s") "s.topic = k.topic COLLATE BINARY AND s.partition_id = k.partition_id AND "
+                                  "s.base_offset BETWEEN k.low AND k.high",
+                      "= 3") ", s.base_offset, " TIE,
+	/* The same for one key: ?1 tenant, ?2 topic, ?3 partition, ?4 and ?5 bases. */
+	[ST_ONE_PARTITION] = "SELECT @partitions FROM partitions p WHERE " OF_ONE(
+		"p") "p.topic = ?2 COLLATE BINARY AND p.partition_id = ?3",
+	[ST_ONE_SEGMENTS] = "SELECT " SEGMENT " FROM segments s WHERE " OF_ONE(
+		"s") "s.topic = ?2 COLLATE BINARY AND s.partition_id = ?3 AND s.base_offset BETWEEN ?4 AND ?5 ORDER BY "
+		     "s.base_offset, " TIE,
+	/* Ids of agents are one namespace for all tenants. */
+	[ST_KEY_AGENTS] = KEYED("@agents", "agents r", "r.agent_id = k.name COLLATE BINARY", "= 4"),
+	[ST_KEY_GROUPS] = KEYED("@consumer_groups", "consumer_groups r",
+                                OF_KEY("r") "r.group_id = k.name COLLATE BINARY", "IN (5, 6)"),
+	[ST_KEY_OFFSETS] =
+		KEYED("@consumer_offsets", "consumer_offsets r",
+                      OF_KEY("r") "r.group_id = k.name COLLATE BINARY AND r.topic = k.topic COLLATE BINARY AND "
+                                  "r.partition_id = k.partition_id",
+                      "= 5"),
+	[ST_GROUP_OFFSETS] = KEYED("@consumer_offsets", "consumer_offsets r",
+                                   OF_KEY("r") "r.group_id = k.name COLLATE BINARY", "= 6"),
+	[ST_KEY_LEASES] =
+		KEYED("@partition_leases", "partition_leases r",
+                      OF_LEASES_KEY "r.topic = k.topic COLLATE BINARY AND r.partition_id = k.partition_id", "= 7"),
+	[ST_FEED_STATE] =
+		"SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM shmeta_changes), (SELECT value FROM "
+		"shmeta_meta WHERE name = 'feed'), (SELECT value FROM shmeta_meta WHERE name = 'feed_before'), "
+		"(SELECT token FROM shmeta_changes ORDER BY seq DESC LIMIT 1), "
+		"(SELECT token FROM shmeta_changes WHERE seq = ?1)",
+	[ST_FEED_CHANGES] =
+		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset), name FROM "
+		"shmeta_changes WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op, name "
+		"ORDER BY tenant, topic, partition_id, class, op",
+	[ST_FEED_PRUNE] = "DELETE FROM shmeta_changes WHERE seq <= ?",
+
+	[ST_W_TOPIC_INSERT] =
+		"INSERT " OR_ABORT "INTO topics(" COLUMN
+		"name, partition_count, retention_ms, created_at, updated_at, config{c:, cleanup_policy}) VALUES(" VALUE
+		"?2, ?3, ?4, ?5, ?5, ?6{c:, ifnull(?7, 'delete')})",
+	[ST_W_TOPIC_DELETE] = "DELETE FROM topics WHERE name = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_TOPIC_EXISTS] = "SELECT 1 FROM topics WHERE name = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_TOPIC_SEGMENTS] = "DELETE FROM segments WHERE topic = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_TOPIC_OFFSETS] = "DELETE FROM consumer_offsets WHERE topic = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_TOPIC_LEASES] = "DELETE FROM partition_leases WHERE topic = ?2 COLLATE BINARY" OF_LEASES_TENANT,
+	[ST_W_TOPIC_PARTITIONS] = "DELETE FROM partitions WHERE topic = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_TOPIC_LEFT] =
+		"SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY" OF_TENANT
+		" UNION ALL SELECT 1 FROM segments WHERE topic = ?2 COLLATE BINARY" OF_TENANT
+		" UNION ALL SELECT 1 FROM consumer_offsets WHERE topic = ?2 COLLATE BINARY" OF_TENANT
+		" UNION ALL SELECT 1 FROM partition_leases WHERE topic = ?2 COLLATE BINARY" OF_LEASES_TENANT,
+	[ST_W_PARTITIONS] =
+		"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?3 - 1) INSERT " OR_ABORT
+		"INTO partitions(" COLUMN "topic, partition_id, high_watermark, created_at, updated_at) SELECT " VALUE
+		"?2, i, 0, ?5, ?5 FROM n",
+	[ST_W_PARTITION] = "SELECT 1 FROM partitions WHERE " PLACE OF_TENANT,
+	[ST_W_WATERMARK] =
+		"UPDATE " OR_ABORT "partitions SET high_watermark = ?4, updated_at = ?5 WHERE " PLACE OF_TENANT,
+	[ST_W_WATERMARK_MAX] =
+		"UPDATE " OR_ABORT
+		"partitions SET high_watermark = max(high_watermark, ?4), updated_at = ?5 WHERE " PLACE OF_TENANT,
+	[ST_W_SEGMENT_INSERT] =
+		"INSERT " OR_ABORT "INTO segments(" COLUMN
+		"id, topic, partition_id, base_offset, end_offset, record_count, "
+		"size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) VALUES(" VALUE
+		"?4, ?2, ?3, ?5, ?6, ?7, ?8, ?9, ?10, ?11{t:, ?12, ?13})",
+	[ST_W_SEGMENT_AT] =
+		"SELECT id, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at, {t:min_timestamp, "
+		"max_timestamp}{!t:0, 0} FROM segments WHERE " PLACE " AND base_offset = ?4" OF_TENANT,
+	[ST_W_SEGMENT_ID] = "SELECT 1 FROM segments WHERE id = ?2 COLLATE BINARY",
+	[ST_W_SEGMENTS_BEFORE] =
+		"DELETE FROM segments WHERE " PLACE " AND base_offset < ?4 AND end_offset < ?4" OF_TENANT,
+	[ST_W_GROUP_EXISTS] = "SELECT 1 FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_GROUP_INSERT] = "INSERT " OR_ABORT "INTO consumer_groups(" COLUMN
+			      "group_id, created_at, updated_at) VALUES(" VALUE "?2, ?3, ?3)",
+	[ST_W_GROUP_DELETE] = "DELETE FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY" OF_TENANT,
+	[ST_W_OFFSET_PUT] = "INSERT INTO consumer_offsets(" COLUMN
+			    "group_id, topic, partition_id, committed_offset, metadata, committed_at) "
+			    "VALUES(" VALUE
+			    "?4, ?2, ?3, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET committed_offset = ?5, metadata = ?6, "
+			    "committed_at = ?7 WHERE group_id = ?4 COLLATE BINARY AND " PLACE OF_TENANT,
+	[ST_W_AGENT_PUT] =
+		"INSERT INTO agents({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
+		"started_at, metadata) VALUES({a:?1, }?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET address = "
+		"excluded.address, availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
+		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
+	[ST_W_AGENT_DELETE] = "DELETE FROM agents WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
+	[ST_W_AGENT_EXISTS] = "SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY" OF_AGENTS_TENANT,
+	[ST_W_AGENT_LEFT] = "SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
+	[ST_W_AGENT_FOREIGN] =
+		"SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY AND NOT{a:" IS_OWN_AGENT "}{!a: 1}",
+	[ST_W_AGENT_ADDRESS] =
+		"SELECT 1 FROM agents WHERE address = ?2 COLLATE BINARY AND agent_id <> ?1 COLLATE BINARY",
+	[ST_W_LEASE_GET] =
+		"SELECT leader_agent_id, lease_expires_at, acquired_at, epoch FROM partition_leases WHERE " PLACE
+			OF_LEASES_TENANT,
+	[ST_W_LEASE_PUT] =
+		"INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, lease_expires_at, "
+		"acquired_at, epoch) VALUES({l:?1, }?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET leader_agent_id = ?4, "
+		"lease_expires_at = ?5, acquired_at = ?6, epoch = ?7 WHERE " PLACE OF_LEASES_TENANT,
+	[ST_W_LEASE_DELETE] = "DELETE FROM partition_leases WHERE " PLACE OF_LEASES_TENANT,
+	[ST_W_EPOCHS_PLACE] = KEEP_EPOCHS(PLACE OF_LEASES_TENANT),
+	[ST_W_EPOCHS_TOPIC] = KEEP_EPOCHS("topic = ?2 COLLATE BINARY" OF_LEASES_TENANT),
+	[ST_W_EPOCHS_AGENT] = KEEP_EPOCHS("leader_agent_id = ?2 COLLATE BINARY"),
+	[ST_W_EPOCH_GET] =
+		"SELECT {!w:0 WHERE 0}{w:epoch FROM shmeta_lease_epochs WHERE tenant = ?1 AND topic = ?2 AND "
+		"partition_id = ?3}",
+	[ST_W_EPOCH_PUT] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES(?1, ?2, "
+		"?3, ?4) ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = max(epoch, excluded.epoch)}",
 	/* What the triggers would do (see struct sqlite_shape). */
-	sql[ST_W_SLICES_TOPIC] = sqlite3_mprintf(
-		shape->own ? "DELETE FROM shmeta_slices WHERE tenant = %s AND topic = ?2" : "SELECT 1", slices_of);
-	sql[ST_W_SLICES_BEFORE] = sqlite3_mprintf(
-		shape->own
-			? "DELETE FROM shmeta_slices WHERE tenant = %s AND topic = ?2 AND partition_id = ?3 AND "
-			  "base_offset < ?4 AND NOT EXISTS(SELECT 1 FROM segments s WHERE s.topic = ?2 COLLATE BINARY AND "
-			  "s.partition_id = ?3 AND s.base_offset = shmeta_slices.base_offset%s)"
-			: "SELECT 1",
-		slices_of, t);
-	sql[ST_W_LOG] = sqlite3_mprintf(
-		shape->own
-			? "INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset, name, token) "
-			  "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-			: "SELECT 1");
-	sql[ST_W_SAVE] = sqlite3_mprintf("SAVEPOINT item");
-	sql[ST_W_RELEASE] = sqlite3_mprintf("RELEASE item");
-	sql[ST_W_UNDO] = sqlite3_mprintf("ROLLBACK TO item");
-	/* What a file without shmeta's own tables cannot have answers as if it had none of it. */
-	sql[ST_W_EPOCH_GET] = sqlite3_mprintf(
-		shape->own
-			? "SELECT epoch FROM shmeta_lease_epochs WHERE tenant = ?1 AND topic = ?2 AND partition_id = ?3"
-			: "SELECT 0 WHERE 0");
-	sql[ST_W_EPOCH_PUT] = sqlite3_mprintf(
-		shape->own
-			? "INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
-			  "ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = max(epoch, excluded.epoch)"
-			: "SELECT 1");
-	sql[ST_W_OFFER_PENDING] = sqlite3_mprintf(
-		shape->own
-			? "SELECT transfer_id FROM shmeta_transfers WHERE tenant = ?1 AND topic = ?2 AND partition_id = ?3 AND "
-			  "state IN ('pending', 'accepted') AND timeout_at > ?4"
-			: "SELECT 1");
-	sql[ST_W_OFFER_PUT] =
-		sqlite3_mprintf(shape->own ? "INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, "
-	                                     "to_agent, state, created_at, timeout_at) "
-	                                     "VALUES(?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7)"
-	                                   : "SELECT 1");
-	sql[ST_W_OFFER_GET] = sqlite3_mprintf(
-		shape->own
-			? "SELECT topic, partition_id, from_agent, to_agent, state, timeout_at FROM shmeta_transfers "
-			  "WHERE tenant = ?1 AND transfer_id = ?2"
-			: "SELECT 1 WHERE 0");
-	sql[ST_W_OFFER_STATE] = sqlite3_mprintf(
-		shape->own ? "UPDATE shmeta_transfers SET state = ?3 WHERE transfer_id = ?2" : "SELECT 1");
-	sql[ST_W_OBJECT_GET] = sqlite3_mprintf(
-		shape->own
-			? "SELECT object_id, size_bytes, (SELECT count(*) FROM shmeta_slices s WHERE s.object_id = o.object_id) "
-			  "FROM shmeta_objects o WHERE tenant = ?1 AND s3_bucket = ?2 AND s3_key = ?3"
-			: "SELECT 1 WHERE 0");
-	sql[ST_W_OBJECT_PUT] = sqlite3_mprintf(
-		shape->own ? "INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
-			     "VALUES(?1, ?2, ?3, ?4, ?5)"
-			   : "SELECT 1");
-	sql[ST_W_OBJECT_DELETE] =
-		sqlite3_mprintf(shape->own ? "DELETE FROM shmeta_objects WHERE object_id = ?2" : "SELECT 1");
-	sql[ST_W_SLICE_PUT] = sqlite3_mprintf(
-		shape->own ? "INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)" : "SELECT 1");
-	sql[ST_W_OBJECT_KEEP] = sqlite3_mprintf(
-		shape->own ? "UPDATE shmeta_objects SET unreferenced_at = NULL WHERE object_id = ?1" : "SELECT 1");
-	sql[ST_W_OBJECTS_MARK] = sqlite3_mprintf(
-		shape->own
-			? "UPDATE shmeta_objects SET unreferenced_at = ?2 WHERE tenant = ?1 AND unreferenced_at IS NULL "
-			  "AND NOT EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = shmeta_objects.object_id)"
-			: "SELECT 1");
-	sql[ST_W_OBJECTS] = sqlite3_mprintf(
-		shape->own
-			? "SELECT s3_bucket, s3_key, size_bytes, created_at, "
-			  "(SELECT count(*) FROM shmeta_slices l WHERE l.object_id = o.object_id), "
-			  "iif(EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id), 0, unreferenced_at) "
-			  "FROM shmeta_objects o WHERE tenant = ?1 AND (s3_bucket, s3_key) > (?2, ?3) "
-			  "AND (?4 OR (unreferenced_at <= ?5 "
-			  "AND NOT EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = o.object_id))) "
-			  "ORDER BY s3_bucket, s3_key LIMIT ?6"
-			: "SELECT 1 WHERE 0 AND ?1 AND ?2 AND ?3 AND ?4 AND ?5 AND ?6");
+	[ST_W_SLICES_TOPIC] =
+		"{!w:SELECT 1}{w:DELETE FROM shmeta_slices WHERE tenant = " TENANT_OF_SLICES " AND topic = ?2}",
+	[ST_W_SLICES_BEFORE] =
+		"{!w:SELECT 1}{w:DELETE FROM shmeta_slices WHERE tenant = " TENANT_OF_SLICES
+		" AND topic = ?2 AND partition_id = "
+		"?3 AND base_offset < ?4 AND NOT EXISTS(SELECT 1 FROM segments s WHERE s.topic = ?2 COLLATE BINARY AND "
+		"s.partition_id = ?3 AND s.base_offset = shmeta_slices.base_offset" OF_TENANT ")}",
+	[ST_W_LOG] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset, name, "
+		"token) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)}",
+	[ST_W_SAVE] = "SAVEPOINT item",
+	[ST_W_RELEASE] = "RELEASE item",
+	[ST_W_UNDO] = "ROLLBACK TO item",
+	[ST_W_OFFER_PENDING] = "SELECT {!w:1}{w:transfer_id FROM shmeta_transfers WHERE tenant = ?1 AND topic = ?2 AND "
+			       "partition_id = ?3 AND state IN ('pending', 'accepted') AND timeout_at > ?4}",
+	[ST_W_OFFER_PUT] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_transfers(tenant, topic, partition_id, from_agent, to_agent, "
+		"state, created_at, timeout_at) VALUES(?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7)}",
+	[ST_W_OFFER_GET] = "SELECT {!w:1 WHERE 0}{w:topic, partition_id, from_agent, to_agent, state, timeout_at FROM "
+			   "shmeta_transfers WHERE tenant = ?1 AND transfer_id = ?2}",
+	[ST_W_OFFER_STATE] = "{!w:SELECT 1}{w:UPDATE shmeta_transfers SET state = ?3 WHERE transfer_id = ?2}",
+	[ST_W_OBJECT_GET] =
+		"SELECT {!w:1 WHERE 0}{w:object_id, size_bytes, (SELECT count(*) FROM shmeta_slices s WHERE "
+		"s.object_id = o.object_id) FROM shmeta_objects o WHERE tenant = ?1 AND s3_bucket = ?2 AND s3_key = ?3}",
+	[ST_W_OBJECT_PUT] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) "
+		"VALUES(?1, ?2, ?3, ?4, ?5)}",
+	[ST_W_OBJECT_DELETE] = "{!w:SELECT 1}{w:DELETE FROM shmeta_objects WHERE object_id = ?2}",
+	[ST_W_SLICE_PUT] = "{!w:SELECT 1}{w:INSERT OR REPLACE INTO shmeta_slices VALUES(?1, ?2, ?3, ?4, ?5, ?6)}",
+	[ST_W_OBJECT_KEEP] = "{!w:SELECT 1}{w:UPDATE shmeta_objects SET unreferenced_at = NULL WHERE object_id = ?1}",
+	[ST_W_OBJECTS_MARK] =
+		"{!w:SELECT 1}{w:UPDATE shmeta_objects SET unreferenced_at = ?2 WHERE tenant = ?1 AND unreferenced_at IS NULL AND "
+		"NOT EXISTS(SELECT 1 FROM shmeta_slices l WHERE l.object_id = shmeta_objects.object_id)}",
+	[ST_W_OBJECTS] =
+		"SELECT {!w:1 WHERE 0 AND ?1 AND ?2 AND ?3 AND ?4 AND ?5 AND ?6}{w:s3_bucket, s3_key, size_bytes, "
+		"created_at, " SLICES_OF_O ", iif(" O_HAS_SLICES ", 0, unreferenced_at) FROM shmeta_objects o WHERE "
+		"tenant = ?1 AND (s3_bucket, s3_key) > (?2, ?3) AND (?4 OR (unreferenced_at <= ?5 AND NOT " O_HAS_SLICES
+		")) ORDER BY s3_bucket, s3_key LIMIT ?6}",
+};
+
+static bool flag_holds(const void *arg, char flag)
+{
+	const struct sqlite_shape *shape = arg;
+
+	switch (flag) {
+	case FLAG_ORGANIZATION:
+		return shape->organization;
+	case FLAG_AGENTS_ORGANIZATION:
+		return shape->agents_organization;
+	case FLAG_LEASES_ORGANIZATION:
+		return shape->leases_organization;
+	case FLAG_CLEANUP_POLICY:
+		return shape->cleanup_policy;
+	case FLAG_TIMESTAMPS:
+		return shape->timestamps;
+	case 'w':
+		return shape->own;
+	case 's':
+		return shape->slices;
+	case 'r':
+		return shape->segments_rowid;
+	default: /* 'f' */
+		return shape->foreign;
+	}
 }
 
-static int write_statements(struct sqlite_state *state)
+static void spell(FILE *out, const void *arg, enum table_index table, const struct table_column *column,
+                  const char *alias)
 {
-	const struct sqlite_shape *shape = &state->shape;
-	bool o = shape->organization;
-	const char *t_org = o ? "t.organization_id" : "NULL", *p_org = o ? "p.organization_id" : "NULL",
-		   *s_org = o ? "s.organization_id" : "NULL";
-	const char *order_org = o ? "organization_id COLLATE BINARY, " : "";
-	const char *tie = shape->segments_rowid ? "s.rowid" : "s.id COLLATE BINARY";
-	char *topic =
-		sqlite3_mprintf("%s, t.name, t.partition_count, t.retention_ms, t.created_at, t.updated_at, t.config, "
-	                        "%s",
-	                        t_org, shape->cleanup_policy ? "t.cleanup_policy" : "NULL");
-	char *partition =
-		sqlite3_mprintf("%s, p.topic, p.partition_id, p.high_watermark, p.created_at, p.updated_at", p_org);
-	/* Where a slice lies in its object is looked up only in a file that has ever had slices. */
-	char *position = sqlite3_mprintf(
-		shape->slices
-			? "ifnull((SELECT l.position FROM shmeta_slices l WHERE l.tenant = %s AND l.topic = s.topic "
-			  "AND l.partition_id = s.partition_id AND l.base_offset = s.base_offset), 0)"
-			: "0",
-		o ? "s.organization_id" : "'" SHMETA_DEFAULT_TENANT "'");
-	char *segment = sqlite3_mprintf("%s, s.topic, s.partition_id, s.base_offset, s.end_offset, s.record_count, "
-	                                "s.size_bytes, s.created_at, %s, s.id, s.s3_bucket, s.s3_key, %s",
-	                                s_org, shape->timestamps ? "s.min_timestamp, s.max_timestamp" : "0, 0",
-	                                position != NULL ? position : "0");
-	char *agent =
-		sqlite3_mprintf("%s, r.agent_id, r.address, r.availability_zone, r.agent_group, r.last_heartbeat, "
-	                        "r.started_at, r.metadata",
-	                        shape->agents_organization ? "r.organization_id" : "NULL");
-	char *group = sqlite3_mprintf("%s, r.group_id, r.created_at, r.updated_at", o ? "r.organization_id" : "NULL");
-	char *offset = sqlite3_mprintf("%s, r.group_id, r.topic, r.partition_id, r.committed_offset, r.metadata, "
-	                               "r.committed_at",
-	                               o ? "r.organization_id" : "NULL");
-	char *lease =
-		sqlite3_mprintf("%s, r.topic, r.partition_id, r.leader_agent_id, r.lease_expires_at, r.acquired_at, "
-	                        "r.epoch",
-	                        shape->leases_organization ? "r.organization_id" : "NULL");
-	char **sql = state->sql;
-	int missing = topic == NULL || partition == NULL || segment == NULL || position == NULL || agent == NULL ||
-	              group == NULL || offset == NULL || lease == NULL;
+	(void)arg, (void)table;
+	if (alias != NULL)
+		fprintf(out, "%s.%s", alias, column->name);
+	else
+		fputs(column->type == COLUMN_INTEGER ? "0" : "NULL", out);
+}
 
-	for (int i = 0; i < ST_COUNT; i++) {
-		sqlite3_free(sql[i]);
-		sql[i] = NULL;
-	}
-	sql[ST_BEGIN] = sqlite3_mprintf("BEGIN");
-	sql[ST_BEGIN_IMMEDIATE] = sqlite3_mprintf("BEGIN IMMEDIATE");
-	sql[ST_COMMIT] = sqlite3_mprintf("COMMIT");
-	sql[ST_ROLLBACK] = sqlite3_mprintf("ROLLBACK");
-	sql[ST_DATA_VERSION] = sqlite3_mprintf("PRAGMA main.data_version");
-	sql[ST_SCHEMA_VERSION] = sqlite3_mprintf("PRAGMA main.schema_version");
-	sql[ST_SCHEMA_OBJECTS] = sqlite3_mprintf(
-		"SELECT type, name, rootpage, sql, rowid FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND tbl_name IN ('topics', "
-		"'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', 'partition_leases')) OR "
-		"(type = 'table' AND substr(name, 1, 7) = 'shmeta_') OR type = 'trigger' ORDER BY type, name");
-	/* Cheap, and near the truth also where old segments have been deleted for years. */
-	sql[ST_TOTALS] = sqlite3_mprintf(
-		shape->segments_rowid
-			? "SELECT (SELECT count(*) FROM topics) + (SELECT count(*) FROM partitions) + "
-			  "ifnull((SELECT max(rowid) FROM segments) - (SELECT min(rowid) FROM segments) + 1, 0)"
-			: "SELECT 0");
-	sql[ST_LOAD_TOPICS] =
-		sqlite3_mprintf("SELECT %s FROM topics t ORDER BY %sname COLLATE BINARY", topic, order_org);
-	sql[ST_LOAD_TOPIC_KEYS] = sqlite3_mprintf("SELECT %s, t.name FROM topics t", o ? "t.organization_id" : "NULL");
-	sql[ST_LOAD_OTHER_KEYS] =
-		sqlite3_mprintf("SELECT DISTINCT %s, p.topic FROM partitions p", o ? "p.organization_id" : "NULL");
-	sql[ST_LOAD_PARTITIONS] = sqlite3_mprintf(
-		"SELECT %s FROM partitions p ORDER BY %stopic COLLATE BINARY, partition_id", partition, order_org);
-	sql[ST_LOAD_SEGMENTS] =
-		sqlite3_mprintf("SELECT %s FROM segments s ORDER BY %stopic COLLATE BINARY, partition_id, "
-	                        "base_offset, %s",
-	                        segment, order_org, tie);
-	sql[ST_AGENTS] = sqlite3_mprintf("SELECT %s, 0 FROM agents r", agent);
-	sql[ST_GROUPS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_groups r", group);
-	sql[ST_OFFSETS] = sqlite3_mprintf("SELECT %s, 0 FROM consumer_offsets r", offset);
-	sql[ST_LEASES] = sqlite3_mprintf("SELECT %s, 0 FROM partition_leases r", lease);
-	/* The keys of a fetch lie in a table of our own, in memory, so that statements do not grow with them. kind: as in sqlite_fetch.c. CROSS JOIN: keys outside, always. The order needs no sorting: i is the
-	 * keys' rowid, the rest comes from the index. */
-	sql[ST_KEYS_CLEAR] = sqlite3_mprintf("DELETE FROM temp.shmeta_keys");
-	sql[ST_KEYS_ADD] =
-		sqlite3_mprintf("INSERT INTO temp.shmeta_keys(i, kind, tenant, topic, partition_id, low, high, name) "
-	                        "VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
-	sql[ST_KEY_TOPICS] = sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN topics t ON %st.name = "
-	                                     "k.topic COLLATE BINARY WHERE k.kind IN (0, 1, 8) ORDER BY k.i",
-	                                     topic, o ? "t.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_TOPIC_PARTITIONS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE "
-		"BINARY WHERE k.kind <= 1 ORDER BY k.i, p.partition_id",
-		partition, o ? "p.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_TOPIC_SEGMENTS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN segments s ON %ss.topic = k.topic COLLATE BINARY "
-		"WHERE k.kind = 1 ORDER BY k.i, s.partition_id, s.base_offset, %s",
-		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
-	sql[ST_KEY_PARTITIONS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partitions p ON %sp.topic = k.topic COLLATE BINARY AND "
-		"p.partition_id = k.partition_id WHERE k.kind IN (2, 3) ORDER BY k.i",
-		partition, o ? "p.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_KEY_SEGMENTS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN segments s ON %ss.topic = k.topic COLLATE BINARY AND "
-		"s.partition_id = k.partition_id AND s.base_offset BETWEEN k.low AND k.high WHERE k.kind = 3 "
-		"ORDER BY k.i, s.base_offset, %s",
-		segment, o ? "s.organization_id = k.tenant COLLATE BINARY AND " : "", tie);
-	/* The same for one key: ?1 tenant, ?2 topic, ?3 partition, ?4 and ?5 bases. */
-	sql[ST_ONE_PARTITION] = sqlite3_mprintf(
-		"SELECT %s FROM partitions p WHERE %sp.topic = ?2 COLLATE BINARY AND p.partition_id = ?3", partition,
-		o ? "p.organization_id = ?1 COLLATE BINARY AND " : "");
-	sql[ST_ONE_SEGMENTS] = sqlite3_mprintf(
-		"SELECT %s FROM segments s WHERE %ss.topic = ?2 COLLATE BINARY AND s.partition_id = ?3 AND "
-		"s.base_offset BETWEEN ?4 AND ?5 ORDER BY s.base_offset, %s",
-		segment, o ? "s.organization_id = ?1 COLLATE BINARY AND " : "", tie);
-	/* Ids of agents are one namespace for all tenants. */
-	sql[ST_KEY_AGENTS] =
-		sqlite3_mprintf("SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN agents r ON r.agent_id = "
-	                        "k.name COLLATE BINARY WHERE k.kind = 4 ORDER BY k.i",
-	                        agent);
-	sql[ST_KEY_GROUPS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_groups r ON %sr.group_id = k.name COLLATE BINARY "
-		"WHERE k.kind IN (5, 6) ORDER BY k.i",
-		group, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_KEY_OFFSETS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_offsets r ON %sr.group_id = k.name COLLATE BINARY "
-		"AND r.topic = k.topic COLLATE BINARY AND r.partition_id = k.partition_id WHERE k.kind = 5 ORDER BY k.i",
-		offset, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_GROUP_OFFSETS] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN consumer_offsets r ON %sr.group_id = k.name COLLATE BINARY "
-		"WHERE k.kind = 6 ORDER BY k.i",
-		offset, o ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_KEY_LEASES] = sqlite3_mprintf(
-		"SELECT %s, k.i FROM temp.shmeta_keys k CROSS JOIN partition_leases r ON %sr.topic = k.topic COLLATE BINARY "
-		"AND r.partition_id = k.partition_id WHERE k.kind = 7 ORDER BY k.i",
-		lease, shape->leases_organization ? "r.organization_id = k.tenant COLLATE BINARY AND " : "");
-	sql[ST_FEED_STATE] = sqlite3_mprintf(
-		"SELECT (SELECT min(seq) FROM shmeta_changes), (SELECT max(seq) FROM shmeta_changes), (SELECT value FROM "
-		"shmeta_meta WHERE name = 'feed'), (SELECT value FROM shmeta_meta WHERE name = 'feed_before'), (SELECT token FROM shmeta_changes ORDER BY seq DESC LIMIT 1), "
-		"(SELECT token FROM shmeta_changes WHERE seq = ?1)");
-	sql[ST_FEED_CHANGES] = sqlite3_mprintf(
-		"SELECT class, op, tenant, topic, partition_id, min(base_offset), max(base_offset), name FROM shmeta_changes "
-		"WHERE seq > ? AND seq <= ? GROUP BY tenant, topic, partition_id, class, op, name "
-		"ORDER BY tenant, topic, partition_id, class, op");
-	sql[ST_FEED_PRUNE] = sqlite3_mprintf("DELETE FROM shmeta_changes WHERE seq <= ?");
-	write_path_statements(state);
-	for (int i = 0; i < ST_COUNT; i++)
-		missing |= sql[i] == NULL;
-	sqlite3_free(position);
-	sqlite3_free(topic);
-	sqlite3_free(partition);
-	sqlite3_free(segment);
-	sqlite3_free(agent);
-	sqlite3_free(group);
-	sqlite3_free(offset);
-	sqlite3_free(lease);
-	return missing ? SQLITE_NOMEM : SQLITE_OK;
+static size_t word(FILE *out, const struct sql_words *words, const char *text)
+{
+	return tables_word(out, words, text, spell);
 }
 
 int sqlite_rewrite(struct sqlite_state *state)
 {
+	const struct sql_words words = {.arg = &state->shape, .holds = flag_holds, .word = word};
 	int64_t slices = 0;
-	int rc;
+	int rc = state->shape.own ? sqlite_one_number(state, "SELECT EXISTS(SELECT 1 FROM shmeta_slices)", &slices)
+	                          : SQLITE_OK;
 
+	if (rc != SQLITE_OK)
+		return rc;
+	state->shape.slices = slices != 0;
 	for (int i = 0; i < ST_COUNT; i++) {
 		sqlite3_finalize(state->statements[i]);
 		state->statements[i] = NULL;
+		free(state->sql[i]);
+		state->sql[i] = sql_expand(templates[i], &words);
+		if (state->sql[i] == NULL)
+			rc = SQLITE_NOMEM;
 	}
-	rc = state->shape.own ? sqlite_one_number(state, "SELECT EXISTS(SELECT 1 FROM shmeta_slices)", &slices)
-	                      : SQLITE_OK;
-	state->shape.slices = slices != 0;
-	return rc == SQLITE_OK ? write_statements(state) : rc;
+	return rc;
 }

@@ -54,14 +54,17 @@ static void make_tables(struct world *w, unsigned shape)
 		char sql[512];
 		size_t used = (size_t)snprintf(sql, sizeof sql, "CREATE TABLE %s(", backend_tables[at].name);
 
-		for (int i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i] != NULL; i++)
-			used += (size_t)snprintf(sql + used, sizeof sql - used, "%s%s", i > 0 ? ", " : "",
-			                         backend_tables[at].columns[i]);
-		(void)snprintf(sql + used, sizeof sql - used, "%s%s%s)",
+		for (int i = 0; i < TABLE_COLUMNS_MAX && backend_tables[at].columns[i].name != NULL; i++) {
+			const struct table_column *column = &backend_tables[at].columns[i];
+
+			if ((column->flag != FLAG_CLEANUP_POLICY || (shape & POLICY) != 0) &&
+			    (column->flag != FLAG_TIMESTAMPS || (shape & TIMES) != 0))
+				used += (size_t)snprintf(sql + used, sizeof sql - used, "%s%s", i > 0 ? ", " : "",
+				                         column->name);
+		}
+		(void)snprintf(sql + used, sizeof sql - used, "%s)",
 		               (shape & ORGANIZATION) != 0 && has_tenant((enum table_index)at) ? ", organization_id"
-		                                                                               : "",
-		               (shape & POLICY) != 0 && at == TOPICS ? ", cleanup_policy" : "",
-		               (shape & TIMES) != 0 && at == SEGMENTS ? ", min_timestamp, max_timestamp" : "");
+		                                                                               : "");
 		run(w->db, sql);
 	}
 }
