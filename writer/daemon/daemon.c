@@ -14,24 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <jansson.h>
-#include <systemd/sd-daemon.h>
-#include <systemd/sd-event.h>
-
 #include "base/escape.h"
-#include "shm/wire/op.h"
-#include "shm/wire/wire.h"
+#include "writer/daemon/daemon_private.h"
 #include "writer/daemon/limits.h"
-#include "writer/daemon/log.h"
-#include "writer/daemon/mailbox.h"
-#include "writer/daemon/notify.h"
 #include "writer/daemon/stats_writer.h"
-#include "writer/daemon/takeover.h"
 #include "writer/engine/phase.h"
-#include "writer/engine/sync.h"
 #include "writer/serve/pins.h"
-#include "writer/serve/registry.h"
-#include "writer/serve/serve.h"
 
 enum {
 	TICK_MS = 250,     /* heartbeat, time limits */
@@ -40,74 +28,8 @@ enum {
 	EXTEND_S = 30
 };
 enum { KEPT_MEMORY = 32 << 20 };
-enum { FEW_ANSWERS = 4 }; /* of a round; more are held until the last one is there, and wake the loop once */
-#define MS UINT64_C(1000000)
 
-struct daemon {
-	struct config_flags flags;
-	struct config *config;
-	struct instance instance;
-	sd_event *event;
-	struct mailbox *mailbox;
-	uint64_t mail_lost;
-	struct registry *registry;
-	struct control *control;
-	struct control_counters counters;
-	struct sync *sync; /* NULL before it has started and once it is being stopped */
-	struct sync_counters sync_counters;
-	char source[4200], source_status[SHMETA_STATS_TEXT];
-
-	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */
-	char phase_sentence[SHMETA_STATS_TEXT];
-	char failure[SHMETA_STATS_TEXT]; /* why it did not start */
-	char told[SHMETA_STATS_TEXT];    /* the engine's last line in the log */
-	bool ready;                      /* READY=1 was said */
-	char status[1024];
-	uint64_t ticks;
-	uint64_t rows_done, rows_total;
-	bool pin_warned, late_told;
-
-	char reload_sentence[1024];
-	enum shmeta_status reload_status;
-	uint64_t reloaded_at_ns; /* 0: never */
-	char restart_keys[512];
-
-	pthread_t stopper;
-	bool stopping;
-	struct sync *to_stop;
-};
-
-/* ---- phases ------------------------------------------------------------------------------------------------------------- */
-
-static void say_status(struct daemon *d)
-{
-	const struct sync_counters *c = &d->sync_counters;
-	char text[2048], line[sizeof(d->status)];
-
-	if (d->phase == SHMETA_PHASE_LOADING && d->rows_total > 0)
-		snprintf(text, sizeof(text), "loading: %" PRIu64 " of %" PRIu64 " rows", d->rows_done, d->rows_total);
-	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_done > 0)
-		snprintf(text, sizeof(text), "loading: %" PRIu64 " rows", d->rows_done);
-	else if (d->phase == SHMETA_PHASE_SERVING)
-		snprintf(text, sizeof(text),
-		         "serving generation %" PRIu64 ": %" PRIu64 " topics, %" PRIu64 " partitions, %" PRIu64
-		         " segments; %" PRIu64 " readers",
-		         d->instance.generation_number, c->topics, c->partitions, c->segments,
-		         d->counters.registrations);
-	else
-		snprintf(text, sizeof(text), "%s%s%s", phase_name(d->phase), d->phase_sentence[0] != '\0' ? ": " : "",
-		         d->phase_sentence);
-	if (d->reload_status != SHMETA_OK)
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), "; the last reload was refused: %s",
-		         d->reload_sentence);
-	shmeta__escape_line(line, sizeof(line), text);
-	if (strcmp(line, d->status) == 0)
-		return;
-	snprintf(d->status, sizeof(d->status), "%s", line);
-	notify_status(d->status);
-}
-
-static void write_stats(struct daemon *d);
+/* ---- phases */
 
 /* The board has moved already; here is who has to hear of it. */
 static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sentence)
@@ -135,188 +57,11 @@ static void on_phase(struct daemon *d, enum shmeta_phase phase, const char *sent
 		d->ready = true;
 		notify_ready(phase_name(phase));
 	}
-	say_status(d);
-	write_stats(d);
+	daemon_say_status(d);
+	daemon_write_stats(d);
 }
 
-/* ---- what the engine calls, on its own thread --------------------------------------------------------------------------- */
-
-static uint64_t host_oldest_pin(void *arg, uint64_t generation)
-{
-	struct daemon *d = arg;
-
-	return registry_oldest_pin(d->registry, generation);
-}
-
-static void host_relieve(void *arg, uint64_t generation, uint64_t before)
-{
-	struct daemon *d = arg;
-
-	(void)registry_relieve(d->registry, generation, before, shmeta__boottime_ns());
-}
-
-static int host_all_registrations_kept(void *arg)
-{
-	const struct daemon *d = arg;
-
-	return registry_restored_all(d->registry);
-}
-
-static void host_phase(void *arg, enum shmeta_phase phase, const char *sentence)
-{
-	struct daemon *d = arg;
-	struct mail *letter = mailbox_letter(d->mailbox, MAIL_PHASE, sentence);
-
-	if (letter == NULL)
-		return;
-	letter->number = (int)phase;
-	mailbox_post(d->mailbox, letter);
-}
-
-static void host_progress(void *arg, uint64_t rows_done, uint64_t rows_total)
-{
-	struct daemon *d = arg;
-
-	mailbox_progress(d->mailbox, rows_done, rows_total);
-}
-
-static void host_log(void *arg, int priority, const char *event, const char *sentence)
-{
-	struct daemon *d = arg;
-	struct mail *letter = mailbox_letter(d->mailbox, MAIL_LOG, sentence);
-
-	if (letter == NULL) {
-		if (strcmp(event, SYNC_AUDIT_EVENT) == 0)
-			log_audit(sentence); /* out of its turn, rather than not at all */
-		return;
-	}
-	letter->number = priority;
-	snprintf(letter->event, sizeof(letter->event), "%s", event);
-	mailbox_post(d->mailbox, letter);
-}
-
-static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence, uint64_t txn,
-                        uint64_t generation, uint64_t synced_at_ns)
-{
-	struct daemon *d = arg;
-	struct mail *letter = mailbox_letter(d->mailbox, MAIL_ANSWER, sentence);
-
-	if (letter == NULL)
-		letter = mailbox_spare(d->mailbox, MAIL_ANSWER, sentence);
-	letter->number = (int)status;
-	letter->ticket = ticket;
-	letter->txn = txn;
-	letter->generation = generation;
-	letter->synced_at_ns = synced_at_ns;
-	mailbox_post(d->mailbox, letter);
-	mailbox_settle(d->mailbox);
-}
-
-/* The whole frame is made here, on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
-static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
-                         const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
-                         uint64_t generation)
-{
-	struct daemon *d = arg;
-	size_t bytes = sizeof(struct shmeta_frame_results), at = sizeof(struct shmeta_frame_results);
-	struct shmeta_frame_results *frame;
-	struct mail *letter;
-	bool brief;
-
-	if (results == NULL) {
-		host_answer(arg, ticket, status, sentence, txn, generation, 0);
-		return;
-	}
-	for (size_t i = 0; i < count; i++)
-		bytes += shmeta__result_bytes(&results[i]);
-	brief = bytes > SHMETA_FRAME_MAX;
-	if (brief)
-		bytes = sizeof(*frame) + count * ((sizeof(struct shmeta_wire_result) + 7) / 8 * 8);
-	letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, bytes);
-	if (letter == NULL) {
-		host_answer(arg, ticket, SHMETA_ERR_OUTCOME_UNKNOWN,
-		            "out of memory for the results: the operations were taken to the source", txn, generation,
-		            0);
-		return;
-	}
-	letter->ticket = ticket;
-	frame = (struct shmeta_frame_results *)(void *)letter->text;
-	for (size_t i = 0; i < count; i++) {
-		struct shmeta_result one = results[i];
-
-		if (brief)
-			one.text[0] = '\0';
-		at += shmeta__result_encode(ops[i].type, &one, letter->text + at, bytes - at);
-	}
-	letter->bytes = at;
-	*frame = (struct shmeta_frame_results){
-		.head = {.bytes = (uint32_t)at, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_RESULTS},
-		.result_count = (uint32_t)count,
-		.status = status,
-		.txn = txn,
-		.generation = generation};
-	mailbox_post(d->mailbox, letter);
-	mailbox_settle(d->mailbox);
-}
-
-static void host_objects(void *arg, uint64_t ticket, const void *rows, size_t bytes, size_t count, bool more)
-{
-	struct daemon *d = arg;
-	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_object_list) + bytes);
-	struct shmeta_frame_object_list *frame;
-
-	if (letter == NULL) {
-		host_answer(arg, ticket, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects", 0, 0, 0);
-		return;
-	}
-	letter->ticket = ticket;
-	frame = (struct shmeta_frame_object_list *)(void *)letter->text;
-	*frame = (struct shmeta_frame_object_list){.head = {.bytes = (uint32_t)letter->bytes,
-	                                                    .version = SHMETA_WIRE_VERSION,
-	                                                    .type = SHMETA_FRAME_OBJECT_LIST},
-	                                           .object_count = (uint32_t)count,
-	                                           .more = more};
-	memcpy(frame + 1, rows, bytes);
-	mailbox_post(d->mailbox, letter);
-	mailbox_settle(d->mailbox);
-}
-
-static void host_invalidated(void *arg, uint64_t ticket, const struct sync_invalidated *count, uint64_t txn,
-                             uint64_t generation)
-{
-	struct daemon *d = arg;
-	struct mail *letter = mailbox_parcel(d->mailbox, MAIL_WRITTEN, sizeof(struct shmeta_frame_invalidated));
-
-	if (letter == NULL) {
-		host_answer(arg, ticket, SHMETA_ERR_NO_MEMORY, "no memory for the answer; it was done", txn, generation,
-		            0);
-		return;
-	}
-	letter->ticket = ticket;
-	*(struct shmeta_frame_invalidated *)(void *)letter->text =
-		(struct shmeta_frame_invalidated){.head = {.bytes = (uint32_t)letter->bytes,
-	                                                   .version = SHMETA_WIRE_VERSION,
-	                                                   .type = SHMETA_FRAME_INVALIDATED},
-	                                          .topics = count->topics,
-	                                          .partitions = count->partitions,
-	                                          .records = count->records,
-	                                          .txn = txn,
-	                                          .generation = generation};
-	mailbox_post(d->mailbox, letter);
-	mailbox_settle(d->mailbox);
-}
-
-static void host_answering(void *arg, size_t calls)
-{
-	struct daemon *d = arg;
-
-	if (calls > FEW_ANSWERS)
-		mailbox_hold(d->mailbox);
-	else
-		mailbox_release(d->mailbox);
-}
-
-/* ---- the loop ----------------------------------------------------------------------------------------------------------- */
+/* ---- the loop */
 
 static void show_progress(struct daemon *d)
 {
@@ -365,55 +110,6 @@ static int on_mail(sd_event_source *source, int fd, uint32_t events, void *arg)
 	return 0;
 }
 
-static uint64_t committed_now(struct daemon *d)
-{
-	const struct shmeta_generation *generation = instance_look(&d->instance);
-
-	return generation != NULL ? shmeta_load(&generation->committed) : 0;
-}
-
-/* Why the phase is what it is, how far a load is, and that a reload was refused. */
-static void describe_phase(const struct daemon *d, char *ret, size_t bytes)
-{
-	size_t used;
-
-	if (d->failure[0] != '\0')
-		snprintf(ret, bytes, "%s", d->failure);
-	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_total > 0)
-		snprintf(ret, bytes, "%" PRIu64 " of %" PRIu64 " rows read", d->rows_done, d->rows_total);
-	else if (d->phase == SHMETA_PHASE_LOADING && d->rows_done > 0)
-		snprintf(ret, bytes, "%" PRIu64 " rows read", d->rows_done);
-	else
-		snprintf(ret, bytes, "%s", d->phase_sentence);
-	used = strlen(ret);
-	if (d->reload_status != SHMETA_OK)
-		shmeta__say(ret + used, bytes - used, "%sthe last reload was refused: %s", used > 0 ? "; " : "",
-		            d->reload_sentence);
-}
-
-static void write_stats(struct daemon *d)
-{
-	char reason[2 * SHMETA_STATS_TEXT];
-	uint64_t committed = committed_now(d);
-	struct stats_input input = {
-		.sync = &d->sync_counters,
-		.control = &d->counters,
-		.registry = d->registry,
-		.source = d->source,
-		.source_status = d->source_status,
-		.reason = reason,
-		.committed = committed,
-	};
-
-	registry_look(d->registry, d->instance.generation_number, committed, shmeta__boottime_ns());
-	if (d->sync != NULL) {
-		sync_read_counters(d->sync, &d->sync_counters);
-		sync_source_status(d->sync, d->source_status, sizeof(d->source_status));
-	}
-	describe_phase(d, reason, sizeof(reason));
-	stats_write(d->instance.stats, &input);
-}
-
 /* What the engine had to say and there was no memory for. Answers come all the same. */
 static void watch_mail(struct daemon *d)
 {
@@ -451,16 +147,16 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 
 	(void)due_us;
 	instance_heartbeat(&d->instance);
-	registry_look(d->registry, d->instance.generation_number, committed_now(d), shmeta__boottime_ns());
+	registry_look(d->registry, d->instance.generation_number, daemon_committed(d), shmeta__boottime_ns());
 	d->counters.snapshots_revoked += pins_tell_revoked(d->registry, d->config->snapshot_max_age);
 	control_sweep(d->control, shmeta__boottime_ns());
 	show_progress(d);
 	if (d->ticks % STATS_TICKS == 0) {
-		write_stats(d);
+		daemon_write_stats(d);
 		pins_warn(d->registry, &d->pin_warned);
 		watch_age(d);
 		watch_mail(d);
-		say_status(d);
+		daemon_say_status(d);
 		log_flush_held(shmeta__boottime_ns());
 	}
 	if (!d->ready && !d->stopping && d->ticks % EXTEND_TICKS == 0)
@@ -471,7 +167,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 	return 0;
 }
 
-/* ---- stopping ----------------------------------------------------------------------------------------------------------- */
+/* ---- stopping */
 
 static void *run_stopper(void *arg)
 {
@@ -495,7 +191,7 @@ static void begin_stop(struct daemon *d, const char *why)
 	(void)phase_move(d->instance.board, SHMETA_PHASE_DRAINING, shmeta__boottime_ns());
 	on_phase(d, SHMETA_PHASE_DRAINING, why);
 	control_drain(d->control);
-	write_stats(d);
+	daemon_write_stats(d);
 	d->to_stop = d->sync;
 	d->sync = NULL;
 	error = pthread_create(&d->stopper, NULL, run_stopper, d);
@@ -522,339 +218,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 	return 0;
 }
 
-/* ---- reload ------------------------------------------------------------------------------------------------------------- */
-
-static void tell_problem(void *arg, const char *sentence)
-{
-	(void)arg;
-	log_unlimited(LOG_ERR, "config", sentence);
-}
-
-static void fill_limits(const struct config *config, struct control_limits *ret)
-{
-	*ret = (struct control_limits){
-		.connections_max = (uint32_t)config->control_connections_max,
-		.connections_reserved = (uint32_t)config->control_connections_reserved,
-		.connections_per_user = (uint32_t)config->control_connections_per_user,
-		.registrations_per_user = (uint32_t)config->control_registrations_per_user,
-		.requests_per_connection = (uint32_t)config->control_requests_per_connection,
-		.user_share = (uint32_t)config->control_user_share,
-		.first_frame_ns = config->control_first_frame_ms * MS,
-		.idle_ns = config->control_idle_s * 1000 * MS,
-		.output_max = config->control_output_max_bytes,
-		.admin_group = config->control_admin_group,
-		.write_groups = config->control_write_groups,
-		.write_users = config->control_write_users,
-	};
-}
-
-static enum shmeta_status take_over(struct daemon *d, struct config *next, char *ret_sentence, size_t bytes)
-{
-	struct sync_ttl_override *overrides = calloc(next->override_count + 1, sizeof(*overrides));
-	struct control_limits limits;
-	struct sync_options options;
-
-	if (overrides == NULL) {
-		snprintf(ret_sentence, bytes, "no memory for the configuration");
-		config_free(next);
-		return SHMETA_ERR_NO_MEMORY;
-	}
-	config_keep_started(d->config, next, d->restart_keys, sizeof(d->restart_keys));
-	config_free(d->config);
-	d->config = next;
-	log_set_level((int)next->log_level);
-	registry_set_max_age(d->registry, next->snapshot_max_age * 1000 * MS);
-	fill_limits(next, &limits);
-	control_set_limits(d->control, &limits);
-	config_sync_options(next, overrides, &options);
-	if (d->sync != NULL)
-		sync_reconfigure(d->sync, &options);
-	free(overrides);
-	if (d->flags.file == NULL)
-		snprintf(ret_sentence, bytes, "the daemon reads no configuration file; nothing was reloaded");
-	else if (d->restart_keys[0] == '\0')
-		snprintf(ret_sentence, bytes, "%s is in use", d->flags.file);
-	else
-		snprintf(ret_sentence, bytes, "%s is in use, except for options that wait for a restart: %s",
-		         d->flags.file, d->restart_keys);
-	return SHMETA_OK;
-}
-
-/* SIGHUP and the reload frame: read anew, judge whole, and only then take over. */
-static enum shmeta_status reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes)
-{
-	const struct config_listener listener = {.problem = tell_problem};
-	char line[1200];
-	bool audited = d->config->write_audit; /* also what turns it off is on record */
-	struct config *next = NULL;
-	struct shmeta_err err = {0};
-	enum shmeta_status status;
-
-	if (d->stopping) {
-		snprintf(ret_sentence, bytes, "the writer is stopping");
-		return SHMETA_ERR_WRITER_AWAY;
-	}
-	if (d->ready)
-		notify_reloading();
-	status = config_load(&d->flags, &listener, &next, &err);
-	if (status == SHMETA_OK)
-		status = take_over(d, next, ret_sentence, bytes);
-	else
-		snprintf(ret_sentence, bytes, "%s", err.text);
-	d->reload_status = status;
-	d->reloaded_at_ns = shmeta__boottime_ns();
-	shmeta__say(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
-	/* Each mistake has been logged already. */
-	if (status == SHMETA_OK)
-		d->counters.reloads++;
-	else
-		d->counters.reloads_refused++;
-	snprintf(line, sizeof(line), "%s: reload: %s", who,
-	         status == SHMETA_OK           ? ret_sentence
-	         : status == SHMETA_ERR_CONFIG ? "refused, nothing has changed"
-	                                       : ret_sentence);
-	if (audited || d->config->write_audit)
-		log_audit(line);
-	else
-		log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, "reload", line);
-	d->status[0] = '\0';
-	if (d->ready)
-		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
-	say_status(d);
-	return status;
-}
-
-static int on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
-{
-	char sentence[1024] = "";
-
-	(void)source;
-	(void)info;
-	(void)reload(arg, "a signal", sentence, sizeof(sentence));
-	return 0;
-}
-
-/* ---- what the control socket asks for ----------------------------------------------------------------------------------- */
-
-/* The engine will owe an answer, unless it does not take the request. */
-static enum shmeta_status may_owe(struct daemon *d)
-{
-	if (d->sync == NULL)
-		return SHMETA_ERR_WRITER_AWAY;
-	return mailbox_owe(d->mailbox) ? SHMETA_OK : SHMETA_ERR_NO_MEMORY;
-}
-
-static enum shmeta_status taken(struct daemon *d, enum shmeta_status status)
-{
-	if (status != SHMETA_OK)
-		mailbox_settle(d->mailbox);
-	return status;
-}
-
-static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                                      uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
-                                      uint64_t ticket)
-{
-	struct daemon *d = arg;
-	enum shmeta_status status = may_owe(d);
-
-	return status != SHMETA_OK
-	               ? status
-	               : taken(d, sync_write(d->sync, tenant, ops, count, deadline_ns, uid, connection, who, ticket));
-}
-
-static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
-                                        uint64_t deadline_ns, uint64_t ticket)
-{
-	struct daemon *d = arg;
-	enum shmeta_status status = may_owe(d);
-
-	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, recent, uid, deadline_ns, ticket));
-}
-
-static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
-                                        uint64_t ticket)
-{
-	struct daemon *d = arg;
-	enum shmeta_status status = may_owe(d);
-
-	return status != SHMETA_OK ? status : taken(d, sync_list_objects(d->sync, list, deadline_ns, ticket));
-}
-
-static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
-                                           const char *who, uint64_t ticket)
-{
-	struct daemon *d = arg;
-	enum shmeta_status status = may_owe(d);
-
-	return status != SHMETA_OK ? status : taken(d, sync_invalidate(d->sync, what, deadline_ns, who, ticket));
-}
-
-static enum shmeta_status serve_reload(void *arg, const char *who, char *ret_sentence, size_t bytes)
-{
-	return reload(arg, who, ret_sentence, bytes);
-}
-
-static enum shmeta_status serve_accept(void *arg, const char *who, uint64_t fingerprint, uint64_t *ret_fingerprint,
-                                       char *ret_sentence, size_t bytes)
-{
-	struct daemon *d = arg;
-	struct sync_held held = {.held = false};
-	enum shmeta_status status = SHMETA_OK;
-	char line[1100];
-
-	if (d->sync == NULL) {
-		snprintf(ret_sentence, bytes, "the writer is stopping; nothing was done");
-		return SHMETA_ERR_WRITER_AWAY;
-	}
-	sync_read_held(d->sync, &held);
-	*ret_fingerprint = held.fingerprint;
-	if (fingerprint != 0)
-		status = sync_accept(d->sync, fingerprint);
-	else if (held.fingerprint == 0)
-		status = SHMETA_ERR_NOT_FOUND;
-	if (status == SHMETA_ERR_NOT_FOUND)
-		snprintf(ret_sentence, bytes, "no source waits for consent");
-	else if (status == SHMETA_ERR_CONFLICT)
-		snprintf(ret_sentence, bytes, "the fingerprint is %016" PRIx64 " now: %s", held.fingerprint,
-		         held.sentence);
-	else
-		snprintf(ret_sentence, bytes, "%s", held.sentence);
-	if (fingerprint == 0)
-		return status;
-	snprintf(line, sizeof(line), "%s: accept-source %016" PRIx64 ": %s%s", who, fingerprint,
-	         status == SHMETA_OK ? "done" : "failed: ", status == SHMETA_OK ? "" : ret_sentence);
-	if (d->config->write_audit)
-		log_audit(line);
-	return status;
-}
-
-static enum shmeta_status serve_revoke(void *arg, const char *who, uint64_t reader, uint64_t *ret_count,
-                                       char *ret_sentence, size_t bytes)
-{
-	struct daemon *d = arg;
-	enum shmeta_status status = pins_revoke(d->registry, reader, ret_count, ret_sentence, bytes);
-	char line[400];
-
-	shmeta__say(line, sizeof(line), "%s: revoke %" PRIu64 ": %s%s", who, reader,
-	            status == SHMETA_OK ? "done: " : "failed: ", ret_sentence);
-	if (d->config->write_audit)
-		log_audit(line);
-	return status;
-}
-
-static void set_number(json_t *object, const char *name, uint64_t value)
-{
-	json_object_set_new(object, name, json_integer((json_int_t)value));
-}
-
-/* Bytes that came from outside may be no UTF-8, which jansson refuses. */
-static void set_text(json_t *object, const char *name, const char *value)
-{
-	json_t *text = json_string(value);
-
-	json_object_set_new(object, name, text != NULL ? text : json_string("(not UTF-8)"));
-}
-
-static json_t *held_json(const struct daemon *d)
-{
-	struct sync_held held = {.held = false};
-	json_t *object = json_object();
-	char fingerprint[20];
-
-	if (d->sync != NULL)
-		sync_read_held(d->sync, &held);
-	if (held.fingerprint == 0) {
-		json_decref(object);
-		return json_null();
-	}
-	snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, held.fingerprint);
-	json_object_set_new(object, "held", json_boolean(held.held));
-	set_text(object, "fingerprint", fingerprint);
-	set_text(object, "sentence", held.sentence);
-	set_number(object, "topics", held.topics);
-	set_number(object, "topics_lost", held.topics_lost);
-	set_number(object, "partitions", held.partitions);
-	set_number(object, "partitions_lost", held.partitions_lost);
-	return object;
-}
-
-static json_t *reload_json(const struct daemon *d)
-{
-	json_t *last = json_object();
-
-	if (d->reloaded_at_ns == 0) {
-		json_decref(last);
-		return json_null();
-	}
-	json_object_set_new(last, "accepted", json_boolean(d->reload_status == SHMETA_OK));
-	set_text(last, "sentence", d->reload_sentence);
-	set_number(last, "age_ms", (shmeta__boottime_ns() - d->reloaded_at_ns) / MS);
-	set_text(last, "needs_restart", d->restart_keys);
-	return last;
-}
-
-/* As text that fits into an answer: without its largest member where there are hundreds of overrides. Takes root. */
-static char *dump_fitting(json_t *root, const char *largest)
-{
-	char *text = json_dumps(root, JSON_COMPACT);
-
-	if (text != NULL && strlen(text) > SHMETA_FRAME_MAX - sizeof(struct shmeta_frame_answer)) {
-		free(text);
-		json_object_set_new(root, largest, json_null());
-		text = json_dumps(root, JSON_COMPACT);
-	}
-	json_decref(root);
-	return text;
-}
-
-static char *serve_config(void *arg)
-{
-	struct daemon *d = arg;
-	json_t *root = config_json(d->config);
-
-	json_object_set_new(root, "last_reload", reload_json(d));
-	return dump_fitting(root, "ttl_overrides");
-}
-
-static char *serve_status(void *arg)
-{
-	struct daemon *d = arg;
-	const struct shmeta_board *board = d->instance.board;
-	uint64_t now = shmeta__boottime_ns(), committed = committed_now(d);
-	json_t *root = json_object();
-	char reason[2 * SHMETA_STATS_TEXT];
-
-	write_stats(d);
-	set_number(root, "schema", 1);
-	set_text(root, "version", SHMETA_VERSION_STRING);
-	set_text(root, "instance", d->config->instance_name);
-	set_text(root, "directory", d->config->instance_directory);
-	set_number(root, "pid", (uint64_t)getpid());
-	set_number(root, "epoch", d->instance.epoch);
-	set_number(root, "uptime_ms", (now - board->started_at_ns) / MS);
-	set_text(root, "phase", phase_name(d->phase));
-	describe_phase(d, reason, sizeof(reason));
-	set_text(root, "phase_reason", reason);
-	json_object_set_new(root, "healthy",
-	                    json_boolean(d->phase == SHMETA_PHASE_SERVING && instance_look(&d->instance) != NULL &&
-	                                 shmeta__late_class(instance_look(&d->instance), now) < 0));
-	set_number(root, "phase_age_ms", (now - shmeta_peek(&board->phase_since_ns)) / MS);
-	set_number(root, "generation", d->instance.generation_number);
-	set_number(root, "committed_txn", committed);
-	set_number(root, "rows_done", d->rows_done);
-	set_number(root, "rows_total", d->rows_total);
-	set_text(root, "source", d->source);
-	set_text(root, "source_status", d->source_status);
-	set_number(root, "readers", registry_count(d->registry));
-	json_object_set_new(root, "counters", stats_json(&d->sync_counters, &d->counters));
-	json_object_set_new(root, "last_reload", reload_json(d));
-	json_object_set_new(root, "waits_for_consent", held_json(d));
-	json_object_set_new(root, "config", config_json(d->config));
-	return dump_fitting(root, "config");
-}
-
-/* ---- starting ----------------------------------------------------------------------------------------------------------- */
+/* ---- starting */
 
 /* Registrations that the service manager kept for this run. */
 static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int **ret_fds, size_t *ret_count)
@@ -893,16 +257,7 @@ static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int 
 
 static enum shmeta_status start_registry_and_control(struct daemon *d, struct shmeta_err *err)
 {
-	const struct control_host host = {.arg = d,
-	                                  .refresh = serve_refresh,
-	                                  .write = serve_write,
-	                                  .status = serve_status,
-	                                  .config = serve_config,
-	                                  .objects = serve_objects,
-	                                  .invalidate = serve_invalidate,
-	                                  .accept = serve_accept,
-	                                  .revoke = serve_revoke,
-	                                  .reload = serve_reload};
+	const struct control_host host = daemon_control_host(d);
 	struct control_limits limits;
 	enum shmeta_status status;
 	uint64_t *numbers = NULL;
@@ -914,7 +269,7 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 		return status;
 	registry_set_max_age(d->registry, d->config->snapshot_max_age * 1000 * MS);
 	restore_registrations(d, &numbers, &fds, &count);
-	fill_limits(d->config, &limits);
+	daemon_limits(d->config, &limits);
 	status = control_start(d->event, d->instance.dir_fd, d->config->instance_directory, d->config->control_group,
 	                       &limits, d->registry, &host, &d->counters, &d->control, err);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
@@ -935,7 +290,7 @@ static enum shmeta_status make_loop(struct daemon *d, struct shmeta_err *err)
 	if (rc >= 0)
 		rc = sd_event_add_signal(d->event, NULL, SIGINT, on_stop_signal, d);
 	if (rc >= 0)
-		rc = sd_event_add_signal(d->event, NULL, SIGHUP, on_reload_signal, d);
+		rc = sd_event_add_signal(d->event, NULL, SIGHUP, daemon_on_reload_signal, d);
 	if (rc >= 0)
 		rc = sd_event_add_io(d->event, NULL, mailbox_fd(d->mailbox), EPOLLIN, on_mail, d);
 	if (rc >= 0)
@@ -947,20 +302,7 @@ static enum shmeta_status make_loop(struct daemon *d, struct shmeta_err *err)
 
 static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 {
-	const struct sync_host host = {
-		.arg = d,
-		.oldest_pin = host_oldest_pin,
-		.relieve = host_relieve,
-		.all_registrations_kept = host_all_registrations_kept,
-		.phase = host_phase,
-		.progress = host_progress,
-		.log = host_log,
-		.answer = host_answer,
-		.answering = host_answering,
-		.written = host_written,
-		.objects = host_objects,
-		.invalidated = host_invalidated,
-	};
+	const struct sync_host host = daemon_engine_host(d);
 	struct sync_ttl_override *overrides = calloc(d->config->override_count + 1, sizeof(*overrides));
 	struct sync_options options;
 	enum shmeta_status status;
@@ -1015,7 +357,7 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	          d->config->instance_name, d->config->instance_directory, d->source);
 	tell_memory_limit(d);
 	instance_announce(&d->instance);
-	write_stats(d); /* what the former writer said of itself is over */
+	daemon_write_stats(d); /* what the former writer said of itself is over */
 	notify_extend(EXTEND_S, "starting");
 	instance_start_over(&d->instance);
 	return start_engine(d, err);
@@ -1032,7 +374,7 @@ static void finish(struct daemon *d)
 	control_stop(d->control);
 	if (d->instance.board != NULL && d->registry != NULL) {
 		d->sync = NULL;
-		write_stats(d);
+		daemon_write_stats(d);
 		(void)phase_move(d->instance.board, SHMETA_PHASE_STOPPED, shmeta__boottime_ns());
 	}
 	registry_free(d->registry);

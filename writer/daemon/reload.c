@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Taking over a configuration that has changed. */
+#include "writer/daemon/daemon_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/escape.h"
+
+static void tell_problem(void *arg, const char *sentence)
+{
+	(void)arg;
+	log_unlimited(LOG_ERR, "config", sentence);
+}
+
+void daemon_limits(const struct config *config, struct control_limits *ret)
+{
+	*ret = (struct control_limits){
+		.connections_max = (uint32_t)config->control_connections_max,
+		.connections_reserved = (uint32_t)config->control_connections_reserved,
+		.connections_per_user = (uint32_t)config->control_connections_per_user,
+		.registrations_per_user = (uint32_t)config->control_registrations_per_user,
+		.requests_per_connection = (uint32_t)config->control_requests_per_connection,
+		.user_share = (uint32_t)config->control_user_share,
+		.first_frame_ns = config->control_first_frame_ms * MS,
+		.idle_ns = config->control_idle_s * 1000 * MS,
+		.output_max = config->control_output_max_bytes,
+		.admin_group = config->control_admin_group,
+		.write_groups = config->control_write_groups,
+		.write_users = config->control_write_users,
+	};
+}
+
+static enum shmeta_status take_over(struct daemon *d, struct config *next, char *ret_sentence, size_t bytes)
+{
+	struct sync_ttl_override *overrides = calloc(next->override_count + 1, sizeof(*overrides));
+	struct control_limits limits;
+	struct sync_options options;
+
+	if (overrides == NULL) {
+		snprintf(ret_sentence, bytes, "no memory for the configuration");
+		config_free(next);
+		return SHMETA_ERR_NO_MEMORY;
+	}
+	config_keep_started(d->config, next, d->restart_keys, sizeof(d->restart_keys));
+	config_free(d->config);
+	d->config = next;
+	log_set_level((int)next->log_level);
+	registry_set_max_age(d->registry, next->snapshot_max_age * 1000 * MS);
+	daemon_limits(next, &limits);
+	control_set_limits(d->control, &limits);
+	config_sync_options(next, overrides, &options);
+	if (d->sync != NULL)
+		sync_reconfigure(d->sync, &options);
+	free(overrides);
+	if (d->flags.file == NULL)
+		snprintf(ret_sentence, bytes, "the daemon reads no configuration file; nothing was reloaded");
+	else if (d->restart_keys[0] == '\0')
+		snprintf(ret_sentence, bytes, "%s is in use", d->flags.file);
+	else
+		snprintf(ret_sentence, bytes, "%s is in use, except for options that wait for a restart: %s",
+		         d->flags.file, d->restart_keys);
+	return SHMETA_OK;
+}
+
+enum shmeta_status daemon_reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes)
+{
+	const struct config_listener listener = {.problem = tell_problem};
+	char line[1200];
+	bool audited = d->config->write_audit; /* also what turns it off is on record */
+	struct config *next = NULL;
+	struct shmeta_err err = {0};
+	enum shmeta_status status;
+
+	if (d->stopping) {
+		snprintf(ret_sentence, bytes, "the writer is stopping");
+		return SHMETA_ERR_WRITER_AWAY;
+	}
+	if (d->ready)
+		notify_reloading();
+	status = config_load(&d->flags, &listener, &next, &err);
+	if (status == SHMETA_OK)
+		status = take_over(d, next, ret_sentence, bytes);
+	else
+		snprintf(ret_sentence, bytes, "%s", err.text);
+	d->reload_status = status;
+	d->reloaded_at_ns = shmeta__boottime_ns();
+	shmeta__say(d->reload_sentence, sizeof(d->reload_sentence), "%s", ret_sentence);
+	/* Each mistake has been logged already. */
+	if (status == SHMETA_OK)
+		d->counters.reloads++;
+	else
+		d->counters.reloads_refused++;
+	snprintf(line, sizeof(line), "%s: reload: %s", who,
+	         status == SHMETA_OK           ? ret_sentence
+	         : status == SHMETA_ERR_CONFIG ? "refused, nothing has changed"
+	                                       : ret_sentence);
+	if (audited || d->config->write_audit)
+		log_audit(line);
+	else
+		log_unlimited(status == SHMETA_OK ? LOG_NOTICE : LOG_ERR, "reload", line);
+	d->status[0] = '\0';
+	if (d->ready)
+		notify_ready(status == SHMETA_OK ? "reloaded" : "the reload was refused");
+	daemon_say_status(d);
+	return status;
+}
+
+int daemon_on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	char sentence[1024] = "";
+
+	(void)source;
+	(void)info;
+	(void)daemon_reload(arg, "a signal", sentence, sizeof(sentence));
+	return 0;
+}
