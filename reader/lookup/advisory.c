@@ -194,9 +194,11 @@ enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_gro
 	return lookup_done(iter->reader, status);
 }
 
-/* ---- lists by topic name and partition ---------------------------------------------------------------------------------------------------------
- * Leases and offsets are stored by topic id. A list first visits each topic id once (one seek each), sorts the topics by name, and
- * then walks them one after the other: memory for the topics, not for the entries. */
+/* ---- lists by topic name and partition ---- */
+
+/* Leases and offsets are stored by topic id. A list first visits each topic id once (one seek each),
+ * sorts the topics by name, and then walks them one after the other: it holds topics in memory, not
+ * entries. */
 
 static int by_name(const struct topic_range *x, const struct topic_range *y)
 {

@@ -32,7 +32,7 @@ report() { # what command...
 
 mapfile -t all < <(git ls-files '*.c' '*.h' | while read -r f; do [ -e "$f" ] && echo "$f"; done)
 mapfile -t units < <(printf '%s\n' "${all[@]}" | grep '\.c$')
-mapfile -t product < <(printf '%s\n' "${units[@]}" | grep -E '^(shm|backends|writer|reader|tools)/')
+mapfile -t product < <(printf '%s\n' "${units[@]}" | grep -E '^(base|shm|backends|writer|reader|tools)/')
 
 
 format() {
