@@ -147,8 +147,8 @@ $(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsu
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
 
-# Plain main() programs: no Criterion, no tests/support.
-$(tsan_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libours.a
+# Plain main() programs: no Criterion, and of tests/support what the fake writer that they include needs.
+$(tsan_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,tests/support/boot_id.c) $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
