@@ -60,7 +60,7 @@ lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/index/edit_
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
-LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lconfuse -lsystemd -ljansson
+LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lsystemd -ljansson
 LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lm
 

@@ -131,6 +131,12 @@ static const struct {
 	{"= 5", 1, "option's name must stand here", "'='"},
 	{"log { level = \"info }\n", 1, "string is not closed", "on its line"},
 	{"log { level = 'info }\n", 1, "string is not closed", "on its line"},
+	{"log {\n level = \"info\n}\n", 2, "log.level", "string is not closed"},
+	{"control { group = \"a\\129\" }", 1, "control.group", "'\\129' is not an octal escape"},
+	{"control { group = \"a\\777\" }", 1, "control.group", "'\\777' is not an octal escape"},
+	{"ttl_override \"\\0\" { ttl_ms = 5s }", 1, "ttl_override", "1 to 249 bytes"},
+	{"ttl_override \"a\" { ttl_ms = 5s }\nttl_override \"\\x61\" { ttl_ms = 6s }", 2, "ttl_override",
+         "set in line 1"},
 	{"/* never closed\n store { }\n", 1, "comment", "not closed"},
 	{"store { max_bytes = 1*G }", 1, "store.max_bytes", "'*' may stand in a value only within quotes"},
 	{"/* two\nlines */ /* one */\n// and\n# one\nstore { max_byte = 1G }", 5, "store.max_byte", "unknown"},
@@ -228,6 +234,36 @@ Test(config, variables_are_filled_in_where_they_exist_or_have_a_default, .init =
 	cr_expect_str_eq(config->source_uri, "sqlite:/a/b");
 	cr_expect_str_eq(config->source_password_file, "/${SHMETA_TEST_NO}");
 	config_free(config);
+}
+
+Test(config, words_are_written_bare_or_in_either_quotes, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *word, *value;
+	} words[] = {
+		{"a-b.c:d\\/e", "a-b.c:d\\/e"},
+		{"/x//y", "/x//y"},
+		{"\"#{}=()+,*'\"", "#{}=()+,*'"},
+		{"'#{}=()+,*\"'", "#{}=()+,*\""},
+		{"\"\\a\\b\\e\\f\\n\\r\\t\\v\"", "\a\b\033\f\n\r\t\v"},
+		{"\"\\\"\\\\\\q\"", "\"\\q"},
+		{"\"\\x41\\x4g\\xg\\101\\1\"", "A\x04"
+	                                       "gxgA\x01"},
+		{"'\\'\\\\\\n\\\"'", "'\\\\n\\\""},
+		{"\"$x$${SHMETA_TEST_NO:-$}\\${x}\"", "$x$$${x}"},
+		{"\"${SHMETA_TEST_NO:-a\\b:-c}\"", "a\\b:-c"},
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		struct told told = {.count = 0};
+		struct config *config = NULL;
+		char text[128];
+
+		snprintf(text, sizeof(text), "control { write_users = %s }", words[i].word);
+		cr_assert_eq(load_text(text, &config, &told), SHMETA_OK, "%s: %s", text, told.sentence[0]);
+		cr_expect_str_eq(config->control_write_users, words[i].value, "%s", text);
+		config_free(config);
+	}
 }
 
 Test(config, what_proves_who_answers_or_stays_on_this_machine_is_accepted, .init = begin, .fini = end)

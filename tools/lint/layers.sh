@@ -33,7 +33,6 @@ BEGIN {
 	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
-	only["<confuse.h>"]  = "^(writer/config/[a-z_]*\\.[ch]|tests/.*)$"
 	only["<systemd/"]    = "^(writer/.*|tests/.*)$"
 }
 {

@@ -234,32 +234,4 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 /* "scheme://user:password@host" with the password hidden. Returns ret. */
 char *config_hide_secrets(const char *uri, char *ret, size_t bytes);
 
-/* ---- the file's shape: what libconfuse does not tell -------------------------------------------------------------------- */
-
-/* libconfuse stops at the first unknown key, lets a later assignment win in silence, miscounts lines after block comments, accepts
- * a missing closing brace, and keeps its scanner inside a string that was never closed. So the text is walked first: comments
- * become blanks, quotes and braces are checked, and every assignment is listed with its line. */
-struct config_statement {
-	const char *section; /* "" at the top; NULL: deeper than sections go */
-	const char *title;   /* of a titled section; NULL: none */
-	const char *name;
-	unsigned line;
-	bool is_section;
-	bool broken;       /* told already; to be blanked */
-	size_t begin, end; /* bytes of the text, so that a statement can be blanked */
-};
-struct config_outline {
-	char *text; /* without comments, same lines */
-	bool whole; /* once the broken statements are blanked, the text can be parsed */
-	struct config_statement *statements;
-	size_t count;
-	char **names; /* what the statements point to */
-	size_t name_count;
-};
-/* problem: told of each breach of the grammar. ERR_CONFIG when there was one; ret is to be freed in either case. */
-enum shmeta_status config_outline_read(const char *text, size_t bytes,
-                                       void (*problem)(void *arg, unsigned line, const char *sentence), void *arg,
-                                       struct config_outline *ret);
-void config_outline_free(struct config_outline *outline);
-
 #endif

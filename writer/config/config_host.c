@@ -9,7 +9,7 @@
 
 #include "backends/backend.h"
 #include "base/escape.h"
-#include "writer/config/config_load.h"
+#include "writer/config/config_value.h"
 #include "writer/serve/rights.h"
 
 struct host {

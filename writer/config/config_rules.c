@@ -23,24 +23,6 @@ static unsigned line_of(const struct config_load *load, size_t a, size_t b)
 	return load->lines[a] > load->lines[b] ? load->lines[a] : load->lines[b];
 }
 
-uint64_t config_longest_ttl(const struct config *config, const char **ret_key)
-{
-	uint64_t longest = 0;
-
-	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
-		if (strcmp(config_options[i].section, "ttl") == 0 &&
-		    config_number(config, &config_options[i]) > longest) {
-			longest = config_number(config, &config_options[i]);
-			*ret_key = config_options[i].key;
-		}
-	for (size_t i = 0; i < config->override_count; i++)
-		if (config->overrides[i].ttl_ms > longest) {
-			longest = config->overrides[i].ttl_ms;
-			*ret_key = CONFIG_OVERRIDE;
-		}
-	return longest;
-}
-
 static void judge_grace(struct config_load *load)
 {
 	const struct config_option *o = &config_options[CONFIG_objects_grace_ms];

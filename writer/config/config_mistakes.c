@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What is wrong with a configuration, collected so that all of it is told at once. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/escape.h"
+#include "writer/config/config_load.h"
+
+void config_mistake(struct config_load *load, unsigned line, const char *fmt, ...)
+{
+	struct config_mistake *grown = realloc(load->mistakes, (load->count + 1) * sizeof(*grown));
+	char text[CONFIG_SENTENCE], escaped[CONFIG_SENTENCE], path[4096], where[4096 + 32] = "";
+	va_list args;
+
+	if (grown == NULL) {
+		load->no_memory = true;
+		return;
+	}
+	load->mistakes = grown;
+	va_start(args, fmt);
+	shmeta__vsay(text, sizeof(text), fmt, args);
+	va_end(args);
+	if (load->path != NULL)
+		(void)shmeta__escape(path, sizeof(path), load->path, strlen(load->path));
+	if (line > 0)
+		snprintf(where, sizeof(where), "%s:%u: ", path, line);
+	else if (load->path != NULL)
+		snprintf(where, sizeof(where), "%s: ", path);
+	grown[load->count].line = line;
+	if (asprintf(&grown[load->count].sentence, "%s%s", where,
+	             shmeta__escape(escaped, sizeof(escaped), text, strlen(text))) < 0)
+		load->no_memory = true;
+	else
+		load->count++;
+}
+
+static int by_line(const void *a, const void *b)
+{
+	const struct config_mistake *x = a, *y = b;
+
+	return x->line < y->line ? -1 : x->line > y->line;
+}
+
+enum shmeta_status config_tell_mistakes(struct config_load *load, const struct config_listener *listener,
+                                        struct shmeta_err *err)
+{
+	if (load->count > 1)
+		qsort(load->mistakes, load->count, sizeof(*load->mistakes), by_line);
+	for (size_t i = 0; listener != NULL && i < load->count; i++)
+		listener->problem(listener->arg, load->mistakes[i].sentence);
+	if (load->no_memory)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory to read the configuration");
+	if (load->count == 1)
+		return shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", load->mistakes[0].sentence);
+	if (load->count > 1)
+		return shmeta_fail(err, SHMETA_ERR_CONFIG, "%.400s (and %zu more)", load->mistakes[0].sentence,
+		                   load->count - 1);
+	return SHMETA_OK;
+}
