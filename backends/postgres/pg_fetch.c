@@ -342,7 +342,7 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 	enum shmeta_status status = SHMETA_OK;
 
 	pg_reading_begin(&f->reading, err);
-	f->reading.rows = f->reading.told = 0;
+	f->reading.progress.rows = f->reading.progress.told = 0;
 	if (f->reading.state->dialect->triggers)
 		status = pg_send(f->reading.state, f->reading.conn, PG_KEY_BEGIN, NULL, err);
 	for (f->at = 0; status == SHMETA_OK && f->at < f->all; f->at += f->count) {

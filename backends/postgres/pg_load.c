@@ -20,9 +20,7 @@ static enum shmeta_status tick(void *arg)
 {
 	struct pg_reading *reading = arg;
 
-	return reading->sink->progress == NULL
-	               ? SHMETA_OK
-	               : reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
+	return progress_tell_now(&reading->progress);
 }
 
 /* The server may sort for long, and the sink may be slow: neither is a fault in a load. And it reads whole tables. */
@@ -99,9 +97,9 @@ static enum shmeta_status load_rows(struct pg_reading *reading, struct pg_cursor
 	if (status == SHMETA_OK)
 		status = make_room(reading);
 	if (status == SHMETA_OK && conn == &state->primary)
-		status = pg_feed_baseline(state, conn, &reading->total, err);
-	if (status == SHMETA_OK && reading->sink->progress != NULL)
-		status = reading->sink->progress(reading->sink->arg, 0, reading->total);
+		status = pg_feed_baseline(state, conn, &reading->progress.total, err);
+	if (status == SHMETA_OK)
+		status = progress_tell_now(&reading->progress);
 	conn->patience_ms = LOAD_PATIENCE * pg_timeout_of(state);
 	if (status == SHMETA_OK && reading->sink->key != NULL)
 		return load_keys(reading, topics);
@@ -149,8 +147,7 @@ static enum shmeta_status load_body(void *arg, struct backend_error *err)
 	enum shmeta_status status;
 
 	pg_reading_begin(reading, err);
-	reading->rows = reading->told = 0;
-	reading->told_ns = pg_coarse_ns();
+	progress_start(&reading->progress);
 	status = load_rows(reading, &topics, &partitions, &segments);
 	pg_cursor_end(&topics);
 	pg_cursor_end(&partitions);
@@ -241,8 +238,8 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	if (status != SHMETA_OK)
 		return status;
 	reading = pg_reading_of(state, conn, sink);
-	reading.total = total;
-	reading.loading = true;
+	reading.progress.total = total;
+	reading.progress.loading = true;
 	reading.keys = PG_LOAD_TOPIC_KEYS;
 	conn->tick = tick;
 	conn->tick_arg = &reading;
@@ -264,7 +261,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	if (status == SHMETA_ERR_SOURCE && conn == &state->replica && err != NULL)
 		pg_shun(state, conn, err);
 	if (status == SHMETA_OK && sink->progress != NULL)
-		status = sink->progress(sink->arg, reading.rows, reading.rows);
+		status = sink->progress(sink->arg, reading.progress.rows, reading.progress.rows);
 	pg_feed_loaded(state, status == SHMETA_OK);
 	if (status == SHMETA_OK) {
 		pg_changefeed_loaded(state);

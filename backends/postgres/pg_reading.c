@@ -8,23 +8,6 @@
 
 #include "backends/postgres/pg_reading.h"
 
-enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000 };
-
-static enum shmeta_status tell(struct pg_reading *reading)
-{
-	uint64_t now = pg_coarse_ns();
-
-	reading->told = reading->rows;
-	if (!reading->loading || reading->sink->progress == NULL)
-		return SHMETA_OK;
-	if (now - reading->told_ns < PROGRESS_NS && reading->rows % (4 * PROGRESS_ROWS) != 0)
-		return SHMETA_OK;
-	reading->told_ns = now;
-	if (reading->total != 0 && reading->rows > reading->total)
-		reading->total = reading->rows;
-	return reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
-}
-
 /* ---- columns: int8 and text, as every statement casts them ------------------------------------------------------------------------ */
 
 static bool is_null(const struct pg_row *row, int column)
@@ -242,7 +225,7 @@ enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 		struct rows_fault fault;
 
 		rows_faultless(&fault);
-		if (reading->loading)
+		if (reading->progress.loading)
 			reading->state->doing = at->cls == SHMETA_CLASS_TOPIC       ? "loading the topics of"
 			                        : at->cls == SHMETA_CLASS_PARTITION ? "loading the partitions of"
 			                                                            : "loading the segments of";
@@ -251,8 +234,7 @@ enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 			at->on = false;
 			return status;
 		}
-		if (++reading->rows - reading->told >= PROGRESS_ROWS)
-			status = tell(reading);
+		status = progress_row(&reading->progress);
 		at->index = index_of(cursor);
 		if (get_tenant(reading->state->shape.organization, &cursor->row, &at->tenant, &fault) &&
 		    get_text(&cursor->row, 1, at->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &at->topic, &fault) &&
@@ -348,8 +330,8 @@ enum shmeta_status pg_emit_others(struct pg_reading *reading, enum emit_other ot
 			break;
 		row_of_result(&row, list->result, list->next);
 		status = judge_columns(reading, &row, pg_others[other].index_column);
-		if (status == SHMETA_OK && ++reading->rows - reading->told >= PROGRESS_ROWS)
-			status = tell(reading);
+		if (status == SHMETA_OK)
+			status = progress_row(&reading->progress);
 		if (status == SHMETA_OK)
 			status = emit_other(&reading->emit, other, &row);
 	}
@@ -378,7 +360,8 @@ struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, co
 	                                    .segment = walk_segment},
 	                           .state = state,
 	                           .conn = conn,
-	                           .sink = sink};
+	                           .sink = sink,
+	                           .progress = {.sink = sink}};
 }
 
 /* The server answers, but not for some row: a value that cannot be converted (22), a page that cannot be read (XX001, XX002), more than

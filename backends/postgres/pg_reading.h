@@ -8,6 +8,7 @@
 
 #include "backends/postgres/pg_state.h"
 #include "backends/sql/merge_join.h"
+#include "backends/sql/progress.h"
 #include "backends/sql/row_decode.h"
 
 enum { PG_COLUMNS_MAX = 16 };
@@ -20,9 +21,8 @@ struct pg_reading {
 	const struct backend_sink *sink;
 	struct backend_error *err;
 	enum pg_statement keys; /* sink->key: by which statement */
-	bool loading, follower; /* follower: topics, partitions and segments from the nearest replicas */
-	uint64_t rows, total, told;
-	uint64_t told_ns;
+	bool follower;          /* topics, partitions and segments from the nearest replicas */
+	struct progress progress;
 };
 
 struct pg_row {
@@ -44,14 +44,6 @@ struct pg_cursor {
 	const char *copied, *copied_end; /* not yet taken of a piece of a COPY */
 	bool copy_begun;
 };
-
-static inline uint64_t pg_coarse_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* A reading is made before its transaction, and begun within it, which may be on a connection that has just learned the shape anew. */
 struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink);

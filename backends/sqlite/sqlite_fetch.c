@@ -275,6 +275,6 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 		stop_cursors(&cursors);
 	}
 	sqlite_end(state);
-	state->counters.rows += reading.rows;
+	state->counters.rows += reading.progress.rows;
 	return status;
 }

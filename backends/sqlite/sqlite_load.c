@@ -77,7 +77,7 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 	if (status != SHMETA_OK)
 		return status;
 	reading = sqlite_reading_of(state, sink, err);
-	reading.loading = true;
+	reading.progress.loading = true;
 	/* The hint from before the read, the log's end from within it: what comes after the read is seen later, and what comes
 	 * between the two costs one look in vain. */
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
@@ -91,17 +91,17 @@ enum shmeta_status sqlite_load(void *data, const struct backend_sink *sink, stru
 		rc = sqlite_number(state, ST_TOTALS, &total);
 	if (rc != SQLITE_OK)
 		status = sqlite_fail(state, rc, "loading from", err);
-	reading.total = total > 0 ? (uint64_t)total : 0;
-	reading.told_ns = sqlite_coarse_ns();
-	if (status == SHMETA_OK && sink->progress != NULL)
-		status = sink->progress(sink->arg, 0, reading.total);
+	reading.progress.total = total > 0 ? (uint64_t)total : 0;
+	progress_start(&reading.progress);
+	if (status == SHMETA_OK)
+		status = progress_tell_now(&reading.progress);
 	if (status == SHMETA_OK)
 		status = sink->key != NULL ? read_keys(&reading) : read_all(&reading);
 	sqlite_end(state);
 	sqlite3_db_release_memory(state->db);
-	state->counters.rows += reading.rows;
+	state->counters.rows += reading.progress.rows;
 	if (status == SHMETA_OK && sink->progress != NULL)
-		status = sink->progress(sink->arg, reading.rows, reading.rows);
+		status = sink->progress(sink->arg, reading.progress.rows, reading.progress.rows);
 	if (status != SHMETA_OK)
 		return status;
 	sqlite_feed_from(state, &log, version);

@@ -5,24 +5,6 @@
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_reading.h"
 
-enum { PROGRESS_ROWS = 16384, PROGRESS_NS = 100000000 };
-
-static enum shmeta_status tell(struct sqlite_reading *reading)
-{
-	uint64_t now;
-
-	reading->told = reading->rows;
-	if (!reading->loading || reading->sink->progress == NULL)
-		return SHMETA_OK;
-	now = sqlite_coarse_ns();
-	if (now - reading->told_ns < PROGRESS_NS && reading->rows % (4 * PROGRESS_ROWS) != 0)
-		return SHMETA_OK;
-	reading->told_ns = now;
-	if (reading->total != 0 && reading->rows > reading->total)
-		reading->total = reading->rows;
-	return reading->sink->progress(reading->sink->arg, reading->rows, reading->total);
-}
-
 /* ---- columns. The values are SQLite's own, good until the next step; the connection is used by one thread only. ------------- */
 
 /* Reading stopped. A statement that could be prepared anew is as it should be: then the row that came next is not, or what it is computed
@@ -163,8 +145,7 @@ enum shmeta_status sqlite_advance(struct sqlite_reading *reading, struct sqlite_
 			return status;
 		}
 		cursor->at.on = true;
-		if (++reading->rows - reading->told >= PROGRESS_ROWS)
-			status = tell(reading);
+		status = progress_row(&reading->progress);
 		if (cursor->index_column >= 0)
 			cursor->at.index = sqlite3_column_int64(cursor->statement, cursor->index_column);
 		if (cursor->key_columns == 0)
@@ -281,6 +262,7 @@ struct sqlite_reading sqlite_reading_of(struct sqlite_state *state, const struct
 		.state = state,
 		.sink = sink,
 		.err = err,
+		.progress = {.sink = sink},
 	};
 }
 
@@ -306,8 +288,7 @@ enum shmeta_status sqlite_read_others(struct sqlite_reading *reading, enum shmet
 			return status;
 		reading->state->counters.queries++;
 		while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
-			if (++reading->rows - reading->told >= PROGRESS_ROWS)
-				status = tell(reading);
+			status = progress_row(&reading->progress);
 			if (status == SHMETA_OK)
 				status = emit_other(&reading->emit, (enum emit_other)i, statement);
 		}

@@ -6,9 +6,8 @@
 #ifndef SHMETA_BACKENDS_SQLITE_SQLITE_READING_H
 #define SHMETA_BACKENDS_SQLITE_SQLITE_READING_H
 
-#include <time.h>
-
 #include "backends/sql/merge_join.h"
+#include "backends/sql/progress.h"
 #include "backends/sql/row_decode.h"
 #include "backends/sqlite/sqlite_state.h"
 
@@ -18,9 +17,7 @@ struct sqlite_reading {
 	struct sqlite_state *state;
 	const struct backend_sink *sink;
 	struct backend_error *err;
-	bool loading;
-	uint64_t rows, total, told;
-	uint64_t told_ns;
+	struct progress progress;
 };
 
 /* One ordered statement, standing on a row whose key has been read. */
@@ -30,14 +27,6 @@ struct sqlite_cursor {
 	int key_columns; /* tenant, topic, partition_id, base_offset: how many of them it is ordered by; 0: it is not */
 	int index_column; /* of the key's number; -1: not in a fetch */
 };
-
-static inline uint64_t sqlite_coarse_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* After sqlite_ensure(), which learns the shape. */
 struct sqlite_reading sqlite_reading_of(struct sqlite_state *state, const struct backend_sink *sink,
