@@ -16,7 +16,6 @@ const struct pg_dialect pg_postgresql = {
 	.column_collate = " COLLATE \"C\"",
 	.identity = "SELECT s.system_identifier::text || '/' || d.oid::text FROM pg_control_system() s, pg_database d "
 		    "WHERE d.datname = current_database()",
-	.collate = " COLLATE \"C\"",
 	.clock = "(extract(epoch FROM clock_timestamp()) * 1000)::int8",
 	.begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 	/* Each statement sees what was committed before it; what must hold between statements is locked or checked by constraints. */
@@ -37,8 +36,6 @@ const struct pg_dialect pg_cockroachdb = {
 	.changefeeds = true,
 	.column_collate = "",
 	.identity = "SELECT crdb_internal.cluster_id()::text || '/' || current_database()",
-	/* Its texts are ordered by their bytes. PostgreSQL's are not, so this says what CockroachDB takes as well. */
-	.collate = " COLLATE \"C\"",
 	.clock = "(extract(epoch FROM clock_timestamp()) * 1000)::int8",
 	.begin_read = "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
 	.begin_write = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",

@@ -19,8 +19,7 @@ struct pg_dialect {
 	bool changefeeds;      /* CHANGEFEED FOR, its rows on the connection                                      */
 	const char *column_collate; /* of a text column of our own schema */
 	const char *identity;       /* one text that names the cluster and the database */
-	const char *collate; /* behind a text that is ordered by its bytes                                      */
-	const char *clock;   /* its time, in ms since the epoch, at the moment it is asked                      */
+	const char *clock; /* its time, in ms since the epoch, at the moment it is asked                      */
 	const char *begin_read, *begin_write;
 	uint32_t retries; /* of a transaction that the server wants to be tried again (40001, 40P01)         */
 };

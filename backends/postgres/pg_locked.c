@@ -64,19 +64,19 @@ enum shmeta_status pg_judge_locked(struct pg_state *state, const struct backend_
 	return status;
 }
 
+static const struct pg_text texts[] = {
+	/* Who waits for such a lock keeps us out as well: locks are given in the order in which they were asked for. */
+	{PG_W_LOCKED_TABLES,
+         "SELECT {!g:'', '', '' WHERE false}{g:c.relname::text, l.mode, l.pid::text FROM pg_catalog.pg_locks l JOIN "
+         "pg_catalog.pg_class c ON c.oid = l.relation WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM "
+         "pg_catalog.pg_database d WHERE d.datname = current_database()) AND l.pid <> pg_backend_pid() AND (l.mode = "
+         "'AccessExclusiveLock' OR l.granted AND l.mode IN ('ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')) AND "
+         "pg_catalog.pg_table_is_visible(c.oid) AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', "
+         "'consumer_offsets', 'agents', 'partition_leases', 'shmeta_changes', 'shmeta_lease_epochs', 'shmeta_transfers', "
+         "'shmeta_objects', 'shmeta_slices')}"},
+};
+
 bool pg_locked_texts(struct pg_state *state)
 {
-	/* Who waits for such a lock keeps us out as well: locks are given in the order in which they were asked for. */
-	return pg_text_of(state, PG_W_LOCKED_TABLES, "%s",
-	                  state->dialect->triggers
-	                          ? "SELECT c.relname::text, l.mode, l.pid::text FROM pg_catalog.pg_locks l JOIN "
-	                            "pg_catalog.pg_class c ON c.oid = l.relation WHERE l.locktype = 'relation' AND "
-	                            "l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = "
-	                            "current_database()) AND l.pid <> pg_backend_pid() AND (l.mode = "
-	                            "'AccessExclusiveLock' OR l.granted AND l.mode IN ('ExclusiveLock', "
-	                            "'ShareRowExclusiveLock', 'ShareLock')) AND pg_catalog.pg_table_is_visible(c.oid) "
-	                            "AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', "
-	                            "'consumer_offsets', 'agents', 'partition_leases', 'shmeta_changes', "
-	                            "'shmeta_lease_epochs', 'shmeta_transfers', 'shmeta_objects', 'shmeta_slices')"
-	                          : "SELECT '', '', '' WHERE false");
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
 }

@@ -60,23 +60,20 @@ enum shmeta_status pg_list_objects(void *data, const struct backend_object_list 
 	return status;
 }
 
+static const struct pg_text texts[] = {
+	{PG_OBJECTS_MARK,
+         "{!w:SELECT 0}{w:UPDATE shmeta_objects b SET unreferenced_at = $2::int8 WHERE b.tenant = $1::text AND "
+         "b.unreferenced_at IS NULL AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE x.object_id = b.object_id)}"},
+	{PG_OBJECTS, "SELECT {!w:0}{w:b.s3_bucket, b.s3_key, b.size_bytes, b.created_at, b.slices, "
+                     "CASE WHEN b.slices = 0 THEN coalesce(b.unreferenced_at, 0) ELSE 0 END FROM (SELECT b.*, "
+                     "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id) AS slices "
+                     "FROM shmeta_objects b WHERE b.tenant = $1::text AND (b.s3_bucket COLLATE \"C\" > $2::text OR "
+                     "(b.s3_bucket = $2::text AND b.s3_key COLLATE \"C\" > $3::text))) b "
+                     "WHERE $4::bool OR (b.slices = 0 AND b.unreferenced_at <= $5::int8) "
+                     "ORDER BY b.s3_bucket COLLATE \"C\", b.s3_key COLLATE \"C\" LIMIT $6::int8}"},
+};
+
 bool pg_object_texts(struct pg_state *state)
 {
-	const char *c = state->dialect->collate;
-
-	if (!state->shape.own)
-		return pg_text_of(state, PG_OBJECTS_MARK, "SELECT 0") && pg_text_of(state, PG_OBJECTS, "SELECT 0");
-	return pg_text_of(state, PG_OBJECTS_MARK,
-	                  "UPDATE shmeta_objects b SET unreferenced_at = $2::int8 WHERE b.tenant = $1::text AND "
-	                  "b.unreferenced_at IS NULL AND NOT EXISTS(SELECT 1 FROM shmeta_slices x WHERE "
-	                  "x.object_id = b.object_id)") &&
-	       pg_text_of(state, PG_OBJECTS,
-	                  "SELECT b.s3_bucket, b.s3_key, b.size_bytes, b.created_at, b.slices, "
-	                  "CASE WHEN b.slices = 0 THEN coalesce(b.unreferenced_at, 0) ELSE 0 END FROM (SELECT b.*, "
-	                  "(SELECT count(*) FROM shmeta_slices x WHERE x.object_id = b.object_id) AS slices "
-	                  "FROM shmeta_objects b WHERE b.tenant = $1::text AND (b.s3_bucket%s > $2::text OR "
-	                  "(b.s3_bucket = $2::text AND b.s3_key%s > $3::text))) b "
-	                  "WHERE $4::bool OR (b.slices = 0 AND b.unreferenced_at <= $5::int8) "
-	                  "ORDER BY b.s3_bucket%s, b.s3_key%s LIMIT $6::int8",
-	                  c, c, c, c);
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
 }

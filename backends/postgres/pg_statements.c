@@ -80,6 +80,10 @@ static void spell(FILE *out, const void *arg, enum table_index table, const stru
 
 static size_t word(FILE *out, const struct sql_words *words, const char *text)
 {
+	if (sql_is(text, "@server_time") > 0) {
+		fputs(((const struct pg_state *)words->arg)->dialect->clock, out);
+		return sql_is(text, "@server_time");
+	}
 	return tables_word(out, words, text, spell);
 }
 

@@ -375,22 +375,19 @@ enum shmeta_status pg_write_apart(struct writing *w, struct backend_error *err)
 	return status;
 }
 
+#define OF_ITEM "p.topic = i.topic AND p.partition_id = i.pid{o: AND p.organization_id = i.tenant{u:::uuid}}"
+static const struct pg_text texts[] = {
+	{PG_W_LOCK_FREE,
+         "WITH i AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[], $3::int8[]) WITH ORDINALITY "
+         "AS i(tenant, topic, pid, n)), k AS MATERIALIZED (SELECT i.n FROM i JOIN partitions p ON " OF_ITEM
+         " ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE OF p SKIP LOCKED) SELECT i.n FROM i JOIN partitions p ON " OF_ITEM
+         " WHERE i.n NOT IN (SELECT n FROM k)"},
+	{PG_W_IMMEDIATE, "SET CONSTRAINTS ALL IMMEDIATE"},
+	{PG_W_PATIENCE,
+         "SELECT set_config('lock_timeout', $1::text, true), set_config('statement_timeout', $2::text, true)"},
+};
+
 bool pg_write_apart_texts(struct pg_state *state)
 {
-	const bool o = state->shape.organization;
-	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "";
-
-	return pg_text_of(
-		       state, PG_W_LOCK_FREE,
-		       "WITH i AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[], $3::int8[]) WITH ORDINALITY "
-		       "AS i(tenant, topic, pid, n)), k AS MATERIALIZED (SELECT i.n FROM i JOIN partitions p ON "
-		       "p.topic = i.topic AND p.partition_id = i.pid%s%s ORDER BY p.topic, p.partition_id "
-		       "FOR NO KEY UPDATE OF p SKIP LOCKED) SELECT i.n FROM i JOIN partitions p ON p.topic = i.topic "
-		       "AND p.partition_id = i.pid%s%s WHERE i.n NOT IN (SELECT n FROM k)",
-		       o ? " AND p.organization_id = i.tenant" : "", uuid, o ? " AND p.organization_id = i.tenant" : "",
-		       uuid) &&
-	       pg_text_of(state, PG_W_IMMEDIATE, "SET CONSTRAINTS ALL IMMEDIATE") &&
-	       pg_text_of(
-		       state, PG_W_PATIENCE,
-		       "SELECT set_config('lock_timeout', $1::text, true), set_config('statement_timeout', $2::text, true)");
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
 }

@@ -119,15 +119,14 @@ enum shmeta_status pg_meet_writer(struct pg_state *state, struct backend_error *
 	return SHMETA_OK;
 }
 
+static const struct pg_text texts[] = {
+	{PG_W_OUTCOME,
+         "{!s:SELECT '', false}{s:SELECT pg_xact_status($1::text::xid8), pg_postmaster_start_time()::text = "
+         "$2::text {!f:AND $3::text <> ''}{f:OR EXISTS(SELECT 1 FROM shmeta_changes WHERE xid = "
+         "$1::text::xid8 AND origin = $3::text)}}"},
+};
+
 bool pg_write_resolve_texts(struct pg_state *state)
 {
-	const struct pg_dialect *d = state->dialect;
-
-	return pg_text_of(state, PG_W_OUTCOME, "%s",
-	                  !d->snapshots        ? "SELECT '', false"
-	                  : !state->shape.feed ? "SELECT pg_xact_status($1::text::xid8), "
-	                                         "pg_postmaster_start_time()::text = $2::text AND $3::text <> ''"
-	                                       : "SELECT pg_xact_status($1::text::xid8), "
-	                                         "pg_postmaster_start_time()::text = $2::text OR EXISTS(SELECT 1 FROM "
-	                                         "shmeta_changes WHERE xid = $1::text::xid8 AND origin = $3::text)");
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
 }

@@ -210,41 +210,32 @@ enum shmeta_status pg_write_look_again(struct writing *w, const struct write_ite
 	return status;
 }
 
+static const struct pg_text texts[] = {
+	{PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)"
+                     "{s:, pg_current_xact_id()::text, pg_postmaster_start_time()::text, @server_time}"
+                     "{g:, set_config('lock_timeout', $2::text, true), " PG_PLAN_ONCE "}"},
+	{PG_W_LOCK,
+         "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) AS i(tenant, topic, pid) "
+         "JOIN partitions p ON p.topic = i.topic AND p.partition_id = i.pid{o: AND p.organization_id = "
+         "i.tenant{u:::uuid}} ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE OF p) k"},
+	{PG_W_LOCK_TOPICS,
+         "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[]) AS i(tenant, topic) JOIN topics t ON t.name = "
+         "i.topic{o: AND t.organization_id = i.tenant{u:::uuid}} ORDER BY t.name FOR UPDATE OF t) k"},
+	{PG_W_LOCK_WHOLE,
+         "SELECT count(*) FROM (SELECT 1 FROM partitions p WHERE (p.topic{o:, p.organization_id}) IN (SELECT "
+         "topic{o:, tenant{u:::uuid}} FROM unnest($1::text[], $2::text[]) AS i(tenant, topic)) OR (p.topic, "
+         "p.partition_id{o:, p.organization_id}) IN (SELECT topic, pid{o:, tenant{u:::uuid}} FROM unnest($3::text[], "
+         "$4::text[], $5::int8[]) AS i(tenant, topic, pid)) ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE) k"},
+	{PG_W_LOCK_OBJECTS,
+         "SELECT {!w:0}{w:count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::text[]) AS i(tenant, bucket, key) "
+         "JOIN shmeta_objects b ON b.tenant = i.tenant AND b.s3_bucket = i.bucket AND b.s3_key = i.key ORDER BY b.tenant, "
+         "b.s3_bucket, b.s3_key FOR UPDATE OF b) k}"},
+	{PG_W_SAVE, "SAVEPOINT shmeta_item"},
+	{PG_W_UNDO, "ROLLBACK TO SAVEPOINT shmeta_item"},
+	{PG_W_RELEASE, "RELEASE SAVEPOINT shmeta_item"},
+};
+
 bool pg_write_run_texts(struct pg_state *state)
 {
-	const struct pg_dialect *d = state->dialect;
-	bool o = state->shape.organization;
-	const char *uuid = o && state->shape.tenant_uuid ? "::uuid" : "", *org = o ? ", p.organization_id" : "";
-
-	return pg_text_of(state, PG_W_BEGIN, "SELECT set_config('shmeta.origin', $1::text, true)%s%s%s",
-	                  d->snapshots ? ", pg_current_xact_id()::text, pg_postmaster_start_time()::text, " : "",
-	                  d->snapshots ? d->clock : "",
-	                  d->triggers ? ", set_config('lock_timeout', $2::text, true), " PG_PLAN_ONCE : "") &&
-	       pg_text_of(
-		       state, PG_W_LOCK,
-		       "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::int8[]) "
-		       "AS i(tenant, topic, pid) JOIN partitions p ON p.topic = i.topic AND p.partition_id = i.pid%s%s "
-		       "ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE OF p) k",
-		       o ? " AND p.organization_id = i.tenant" : "", uuid) &&
-	       pg_text_of(state, PG_W_LOCK_TOPICS,
-	                  "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[]) AS i(tenant, topic) JOIN "
-	                  "topics t ON t.name = i.topic%s%s ORDER BY t.name FOR UPDATE OF t) k",
-	                  o ? " AND t.organization_id = i.tenant" : "", uuid) &&
-	       pg_text_of(
-		       state, PG_W_LOCK_WHOLE,
-		       "SELECT count(*) FROM (SELECT 1 FROM partitions p WHERE (p.topic%s) IN (SELECT topic%s%s FROM "
-		       "unnest($1::text[], $2::text[]) AS i(tenant, topic)) OR (p.topic, p.partition_id%s) IN "
-		       "(SELECT topic, pid%s%s FROM unnest($3::text[], $4::text[], $5::int8[]) "
-		       "AS i(tenant, topic, pid)) ORDER BY p.topic, p.partition_id FOR NO KEY UPDATE) k",
-		       org, o ? ", tenant" : "", uuid, org, o ? ", tenant" : "", uuid) &&
-	       pg_text_of(state, PG_W_LOCK_OBJECTS, "%s",
-	                  state->shape.own
-	                          ? "SELECT count(*) FROM (SELECT 1 FROM unnest($1::text[], $2::text[], $3::text[]) "
-	                            "AS i(tenant, bucket, key) JOIN shmeta_objects b ON b.tenant = i.tenant AND "
-	                            "b.s3_bucket = i.bucket AND b.s3_key = i.key ORDER BY b.tenant, b.s3_bucket, "
-	                            "b.s3_key FOR UPDATE OF b) k"
-	                          : "SELECT 0") &&
-	       pg_text_of(state, PG_W_SAVE, "SAVEPOINT shmeta_item") &&
-	       pg_text_of(state, PG_W_UNDO, "ROLLBACK TO SAVEPOINT shmeta_item") &&
-	       pg_text_of(state, PG_W_RELEASE, "RELEASE SAVEPOINT shmeta_item");
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
 }
