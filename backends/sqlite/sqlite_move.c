@@ -9,6 +9,7 @@
 
 #include "backends/op_errors.h"
 #include "backends/sql/log_keys.h"
+#include "backends/sql/tables.h"
 #include "backends/sqlite/sqlite_connection.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_feed.h"
@@ -35,49 +36,41 @@ struct moving {
 
 /* ---- texts ------------------------------------------------------------------------------------------------------------------ */
 
-/* INSERT INTO table(organization_id, columns) VALUES(?1, ?2, ...) and SELECT extra FROM table WHERE every column is its parameter.
- * count: how many columns; the parameters begin with ?2. org: the organization column's value, NULL: there is none. */
-static bool write_texts(struct mover *m, const char *table, const char *org, const char *const *columns, int count,
+/* INSERT INTO table(organization_id, columns) VALUES(?1, ?2, ...) and SELECT extra FROM table WHERE every column is its parameter: columns
+ * in the order of backend_tables, each with its number there + 2. org: the organization column's value, NULL: there is none. */
+static bool write_texts(struct mover *m, const struct sqlite_shape *shape, enum table_index table, const char *org,
                         const char *extra, const char *guard)
 {
-	sqlite3_str *insert = sqlite3_str_new(NULL), *same = sqlite3_str_new(NULL);
+	sqlite3_str *insert = sqlite3_str_new(NULL), *values = sqlite3_str_new(NULL), *same = sqlite3_str_new(NULL);
+	const struct table_column *column = backend_tables[table].columns;
+	char *list;
 
-	sqlite3_str_appendf(insert, "INSERT INTO %s(%s", table, org != NULL ? "organization_id, " : "");
-	for (int i = 0; i < count; i++)
-		sqlite3_str_appendf(insert, "%s%s", i > 0 ? ", " : "", columns[i]);
-	sqlite3_str_appendf(insert, ") SELECT %s%s", org != NULL ? org : "", org != NULL ? ", " : "");
-	sqlite3_str_appendf(same, "SELECT %s FROM %s WHERE %s", extra, table,
+	sqlite3_str_appendf(insert, "INSERT INTO %s(%s", backend_tables[table].name,
+	                    org != NULL ? "organization_id, " : "");
+	sqlite3_str_appendf(same, "SELECT %s FROM %s WHERE %s", extra, backend_tables[table].name,
 	                    org != NULL ? "ifnull(organization_id, '" SHMETA_DEFAULT_TENANT "') = ?1 COLLATE BINARY"
 	                                : "1");
-	for (int i = 0; i < count; i++) {
-		sqlite3_str_appendf(insert, "%s?%d", i > 0 ? ", " : "", i + 2);
+	for (int i = 0; i < TABLE_COLUMNS_MAX && column[i].name != NULL; i++) {
+		if ((column[i].flag == FLAG_CLEANUP_POLICY && !shape->cleanup_policy) ||
+		    (column[i].flag == FLAG_TIMESTAMPS && !shape->timestamps))
+			continue;
+		sqlite3_str_appendf(insert, "%s%s", i > 0 ? ", " : "", column[i].name);
+		sqlite3_str_appendf(values, "%s?%d", i > 0 ? ", " : "", i + 2);
 		/* Maps are compared as maps, by the caller. */
-		if (strcmp(columns[i], "config") != 0 && strcmp(columns[i], "metadata") != 0)
-			sqlite3_str_appendf(same, " AND %s IS ?%d COLLATE BINARY", columns[i], i + 2);
+		if (strcmp(column[i].name, "config") != 0 && strcmp(column[i].name, "metadata") != 0)
+			sqlite3_str_appendf(same, " AND %s IS ?%d COLLATE BINARY", column[i].name, i + 2);
 	}
-	sqlite3_str_appendf(insert, " WHERE %s ON CONFLICT DO NOTHING", guard);
+	list = sqlite3_str_finish(values);
+	sqlite3_str_appendf(insert, ") SELECT %s%s%s WHERE %s ON CONFLICT DO NOTHING", org != NULL ? org : "",
+	                    org != NULL ? ", " : "", list, guard);
 	m->insert = sqlite3_str_finish(insert);
 	m->same = sqlite3_str_finish(same);
-	return m->insert != NULL && m->same != NULL;
+	sqlite3_free(list);
+	return list != NULL && m->insert != NULL && m->same != NULL;
 }
-
-#define COLUMNS(list) list, (int)(sizeof list / sizeof list[0])
 
 static bool write_all(struct moving *m)
 {
-	static const char *const topic[] = {"name",       "partition_count", "retention_ms",  "created_at",
-	                                    "updated_at", "config",          "cleanup_policy"};
-	static const char *const partition[] = {"topic", "partition_id", "high_watermark", "created_at", "updated_at"};
-	static const char *const segment[] = {"topic",      "partition_id", "base_offset",   "id",
-	                                      "end_offset", "record_count", "size_bytes",    "s3_bucket",
-	                                      "s3_key",     "created_at",   "min_timestamp", "max_timestamp"};
-	static const char *const agent[] = {"agent_id",       "address",    "availability_zone", "agent_group",
-	                                    "last_heartbeat", "started_at", "metadata"};
-	static const char *const group[] = {"group_id", "created_at", "updated_at"};
-	static const char *const offset[] = {"group_id",         "topic",    "partition_id",
-	                                     "committed_offset", "metadata", "committed_at"};
-	static const char *const lease[] = {"topic",       "partition_id", "leader_agent_id", "lease_expires_at",
-	                                    "acquired_at", "epoch"};
 	const struct sqlite_shape *shape = &m->state->shape;
 	const char *org = shape->organization ? "?1" : NULL;
 	const char *and_org = shape->organization ? " AND organization_id = ?1" : "";
@@ -96,15 +89,14 @@ static bool write_all(struct moving *m)
 		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s)", and_org);
 	bool ok = place != NULL && of_offset != NULL && of_lease != NULL;
 
-	ok = ok &&
-	     write_texts(&of[BACKEND_ROW_TOPIC], "topics", org, topic, shape->cleanup_policy ? 7 : 6, "config", "1") &&
-	     write_texts(&of[BACKEND_ROW_PARTITION], "partitions", org, COLUMNS(partition), "1", "1") &&
-	     write_texts(&of[BACKEND_ROW_SEGMENT], "segments", org, segment, shape->timestamps ? 12 : 10, "1", place) &&
-	     write_texts(&of[BACKEND_ROW_AGENT], "agents", agent_org, COLUMNS(agent), "metadata", "1") &&
-	     write_texts(&of[BACKEND_ROW_GROUP], "consumer_groups", org, COLUMNS(group), "1", "1") &&
-	     write_texts(&of[BACKEND_ROW_OFFSET], "consumer_offsets", org, COLUMNS(offset), "metadata", of_offset) &&
-	     write_texts(&of[BACKEND_ROW_LEASE], "partition_leases", shape->leases_organization ? "?1" : NULL,
-	                 COLUMNS(lease), "1", of_lease);
+	ok = ok && write_texts(&of[BACKEND_ROW_TOPIC], shape, TOPICS, org, "config", "1") &&
+	     write_texts(&of[BACKEND_ROW_PARTITION], shape, PARTITIONS, org, "1", "1") &&
+	     write_texts(&of[BACKEND_ROW_SEGMENT], shape, SEGMENTS, org, "1", place) &&
+	     write_texts(&of[BACKEND_ROW_AGENT], shape, AGENTS, agent_org, "metadata", "1") &&
+	     write_texts(&of[BACKEND_ROW_GROUP], shape, GROUPS, org, "1", "1") &&
+	     write_texts(&of[BACKEND_ROW_OFFSET], shape, OFFSETS, org, "metadata", of_offset) &&
+	     write_texts(&of[BACKEND_ROW_LEASE], shape, LEASES, shape->leases_organization ? "?1" : NULL, "1",
+	                 of_lease);
 	of[BACKEND_ROW_OBJECT].insert = sqlite3_mprintf(
 		"INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at, unreferenced_at) "
 		"VALUES(?1, ?2, ?3, ?4, ?5, nullif(?6, 0)) ON CONFLICT DO NOTHING");
@@ -183,7 +175,7 @@ static bool step(struct moving *m, sqlite3_stmt *q, int *ret_rc)
 #define STR(s) bind_str(q, at++, (s))
 #define INT(v) (void)sqlite3_bind_int64(q, at++, (int64_t)(v))
 
-/* The row's columns from ?2 on. map: its JSON, where it has one. */
+/* The row's columns from ?2 on, in the order of backend_tables. map: its JSON, where it has one. */
 static void bind_row(sqlite3_stmt *q, const struct sqlite_shape *shape, const struct backend_row *row, const char *map)
 {
 	int at = 2;
@@ -222,17 +214,15 @@ static void bind_row(sqlite3_stmt *q, const struct sqlite_shape *shape, const st
 		STR(row->topic);
 		INT(row->u.segment.partition_id);
 		INT(row->u.segment.base_offset);
-		STR(row->u.segment.id);
 		INT(row->u.segment.end_offset);
 		INT(row->u.segment.record_count);
 		INT(row->u.segment.size_bytes);
+		INT(row->u.segment.created_at_ms);
+		INT(row->u.segment.min_timestamp_ms);
+		INT(row->u.segment.max_timestamp_ms);
+		STR(row->u.segment.id);
 		STR(row->u.segment.s3_bucket);
 		STR(row->u.segment.s3_key);
-		INT(row->u.segment.created_at_ms);
-		if (shape->timestamps) {
-			INT(row->u.segment.min_timestamp_ms);
-			INT(row->u.segment.max_timestamp_ms);
-		}
 		break;
 	case BACKEND_ROW_AGENT:
 		STR(row->u.agent.agent_id);
