@@ -2,10 +2,11 @@
  * The libpq engine (PostgreSQL, and what speaks its protocol): the state that its layers share.
  *
  * From the bottom to the top, each in a file with a header of the same name:
- *   pg_statements pg_values pg_dialect      numbers and texts of statements, values, what servers can do
+ *   pg_values pg_dialect                    parameters and results, what servers can do
  *   pg_wire                                 statements on an open connection
  *   pg_login pg_pool pg_link                connections
- *   pg_shape pg_script pg_own pg_coverage   what a database is like, and what is shmeta's own in it
+ *   pg_shape pg_statements                  what a database is like, and the statements' texts for it
+ *   pg_script pg_own pg_coverage            what is shmeta's own in it
  *   pg_session                              connected, looked at, ready
  *   pg_transaction                          transactions and queries, tried again where that is asked for
  *   pg_feed pg_changefeed pg_replica        what has changed, and where to read
