@@ -24,7 +24,7 @@
 
 TestSuite(fairness, .timeout = 3600); /* make faults takes its time */
 
-enum { HOSTILE = 2, HOSTILE_UID = 4001, THIRD_UID = 4003, WAIT_MS = 20000, ROUNDS_MAX = 200, CONNECTIONS = 8 };
+enum { HOSTILE = 2, HOSTILE_UID = 4001, THIRD_UID = 4003, WAIT_MS = 20000, ROUNDS_MAX = 200, CONNECTIONS = 8, UNIT_NICE = -10 };
 
 struct outcome {
 	uint32_t registered, fresh, written; /* of so many rounds */
@@ -65,7 +65,10 @@ static void begin(void)
 	            "ttl { topic_ms = 1 }\nlog { level = err }\n",
 	            f);
 	(void)fclose(f);
+	/* The daemon has the unit's priority, as an attacker spends the processor's time, too. */
+	cr_assert_eq(setpriority(PRIO_PROCESS, 0, UNIT_NICE), 0);
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(setpriority(PRIO_PROCESS, 0, 0), 0);
 }
 
 static void end(void)
@@ -370,7 +373,7 @@ static void same_write(void *frame)
 static void write_large_frames(int who)
 {
 	static struct write frame;
-	const struct shmeta_op op = {.type = SHMETA_OP_ENSURE_GROUP, .name = {"group", 5}};
+	const struct shmeta_op op = {.type = SHMETA_OP_ENSURE_GROUP, .group_id = {"group", 5}};
 
 	fill_write(&frame, &op, 300);
 	flood(who, &frame, same_write);
@@ -409,6 +412,18 @@ static void send_junk(int who)
 	struct shmeta_frame frame;
 
 	flood(who, &frame, next_junk);
+}
+
+/* What the others' attacks are compared with: they have the processor's time only. */
+static void compute(int who)
+{
+	for (;;)
+		count_work(who);
+}
+
+Test(fairness, a_third_user_is_not_shut_out_by_two_who_compute, .init = begin, .fini = end)
+{
+	withstands("compute", compute);
 }
 
 Test(fairness, a_third_user_is_not_shut_out_by_two_who_hold, .init = begin, .fini = end)
