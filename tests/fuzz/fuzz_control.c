@@ -64,13 +64,11 @@ static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key
 	return owed(sync_refresh(w.engine.sync, key, recent, uid, deadline_ns, ticket));
 }
 
-static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                                      uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
-                                      uint64_t ticket)
+static enum shmeta_status serve_write(void *arg, const struct sync_write *write)
 {
 	(void)arg;
 	require(mailbox_owe(w.mailbox));
-	return owed(sync_write(w.engine.sync, tenant, ops, count, deadline_ns, uid, connection, who, ticket));
+	return owed(sync_write(w.engine.sync, write));
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A sync engine on a memory source (sync_fixture.h). */
 #include "tests/support/sync_fixture.h"
+#include "tests/support/write_ops.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -282,8 +283,7 @@ enum shmeta_status fixture_refresh_recent(struct fixture *f, enum shmeta_class c
 
 enum shmeta_status fixture_write(struct fixture *f, const struct shmeta_op *ops, size_t count)
 {
-	return sync_write(f->sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "test",
-	                  f->writes_answered);
+	return write_ops(f->sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "test", f->writes_answered);
 }
 
 const struct fixture_answer *fixture_answer(struct fixture *f, uint64_t ticket)

@@ -15,6 +15,7 @@
 
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
+#include "tests/support/write_ops.h"
 #include "writer/write/request_ids.h"
 
 TestSuite(request_ids, .timeout = 60);
@@ -41,7 +42,7 @@ static void end(void)
 
 static void submit(uint32_t uid, const struct shmeta_op *ops, size_t count)
 {
-	cr_assert_eq(sync_write(f.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, uid, 1, "test", uid),
+	cr_assert_eq(write_ops(f.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, uid, 1, "test", uid),
 	             SHMETA_OK);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
+#include "tests/support/write_ops.h"
 
 TestSuite(sync_audit, .timeout = 60);
 
@@ -29,8 +30,8 @@ static void write_as(const char *who, const struct shmeta_op *ops, size_t count)
 {
 	static uint64_t ticket = 100;
 
-	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, ops,
-	                        count, UINT64_MAX, 0, 1, who, ticket++),
+	cr_assert_eq(write_ops(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, ops,
+	                       count, UINT64_MAX, 0, 1, who, ticket++),
 	             SHMETA_OK);
 	fixture_run(&f);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/support/sync_fixture.h"
+#include "tests/support/write_ops.h"
 
 TestSuite(sync_feed, .timeout = 60);
 
@@ -278,8 +279,8 @@ Test(sync_feed, a_heartbeat_says_nothing_of_the_other_agents)
 	fixture_pass(&f, 3000);
 	age = fixture_stamp_age_ms(&f, SHMETA_CLASS_AGENT);
 	cr_assert_geq(age, 3000);
-	cr_assert_eq(sync_write(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, &op,
-	                        1, UINT64_MAX, 0, 1, "test", 1),
+	cr_assert_eq(write_ops(f.sync, (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)}, &op,
+	                       1, UINT64_MAX, 0, 1, "test", 1),
 	             SHMETA_OK);
 	fixture_run(&f);
 	cr_assert_eq(f.writes_answered, 1);

@@ -12,6 +12,7 @@
 #include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/sync_fixture.h"
+#include "tests/support/write_ops.h"
 
 TestSuite(sync_sqlite, .timeout = 1800); /* make faults runs it in full */
 
@@ -566,7 +567,7 @@ Test(sync_sqlite, a_write_that_waits_for_a_look_still_meets_its_deadline)
 
 	uint64_t before = f.writes_answered;
 
-	cr_assert_eq(sync_write(f.sync, str(SHMETA_DEFAULT_TENANT), &create, 1, f.now_ns, 0, 1, "test", 9), SHMETA_OK);
+	cr_assert_eq(write_ops(f.sync, str(SHMETA_DEFAULT_TENANT), &create, 1, f.now_ns, 0, 1, "test", 9), SHMETA_OK);
 	fixture_run(&f); /* it meets it */
 	cr_expect_eq(f.writes_answered, before);
 	f.now_ns += 1000000;

@@ -15,6 +15,7 @@
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/write_ops.h"
 #include "writer/apply/apply.h"
 #include "writer/engine/sync.h"
 
@@ -191,7 +192,7 @@ static enum shmeta_status do_ops(const struct shmeta_op *ops, size_t count)
 {
 	uint64_t before = w.answered, wait;
 	enum shmeta_status status =
-		sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "uid 0 pid 1", 7);
+		write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), ops, count, UINT64_MAX, 0, 1, "uid 0 pid 1", 7);
 
 	if (status != SHMETA_OK)
 		return status;
@@ -390,8 +391,8 @@ CLAIM(the_same_request_id_twice_in_one_round_is_done_once)
 	op[2] = op[1];
 	cr_assert_eq(create("orders", 1), SHMETA_OK);
 	/* A call that waits, and the same again from a connection that its client made anew. */
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 3, UINT64_MAX, 0, 1, "test", 8), SHMETA_OK);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + 1, 1, UINT64_MAX, 0, 1, "test", 9), SHMETA_OK);
+	cr_assert_eq(write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op, 3, UINT64_MAX, 0, 1, "test", 8), SHMETA_OK);
+	cr_assert_eq(write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op + 1, 1, UINT64_MAX, 0, 1, "test", 9), SHMETA_OK);
 	for (int i = 0; i < 2000 && w.answered < 3; i++)
 		cr_assert_eq(sync_run_once(w.sync, &wait), SHMETA_OK);
 	cr_assert_eq(w.answered, 3);
@@ -681,6 +682,36 @@ Test(write, slices_of_an_object_show_their_bytes_and_the_object_goes_when_the_la
 	cr_assert_eq(do_ops(op, 1), SHMETA_OK, "idempotent");
 }
 
+CLAIM(what_there_is_no_room_for_is_not_even_parsed)
+{
+	static struct shmeta_op op[1000];
+	static char id[1000][64];
+	static const uint64_t junk[64];
+	const struct sync_write write = {.tenant = str(SHMETA_DEFAULT_TENANT),
+	                                 .ops = junk,
+	                                 .bytes = sizeof junk,
+	                                 .count = 2,
+	                                 .deadline_ns = UINT64_MAX,
+	                                 .connection = 1,
+	                                 .who = "test"};
+	uint64_t wait, taken = 0;
+
+	cr_assert_eq(create("orders", 1), SHMETA_OK);
+	for (int i = 0; i < 1000; i++)
+		op[i] = add_op("orders", 0, (uint64_t)i * 10, id[i]);
+	cr_expect_eq(sync_write(w.sync, &write), SHMETA_ERR_PROTOCOL);
+	w.answered = 0;
+	for (size_t count = 1000; count > 0; count /= 2)
+		while (write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op, count, UINT64_MAX, 0, 1, "test", 1) ==
+		       SHMETA_OK)
+			taken++;
+	cr_expect_gt(taken, 0);
+	cr_expect_eq(sync_write(w.sync, &write), SHMETA_ERR_BUSY);
+	for (int i = 0; i < 5000 && w.answered < taken; i++)
+		cr_assert_eq(sync_run_once(w.sync, &wait), SHMETA_OK);
+	cr_expect_eq(w.answered, taken);
+}
+
 CLAIM(a_full_queue_answers_busy_and_loses_nothing)
 {
 	static struct shmeta_op op[5000];
@@ -692,14 +723,14 @@ CLAIM(a_full_queue_answers_busy_and_loses_nothing)
 	for (int i = 0; i < 5000; i++)
 		op[i] = add_op("orders", 0, (uint64_t)i * 10, id[i]);
 	for (int i = 0; i < 5000; i += 1000) {
-		enum shmeta_status status = sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op + i, 1000, UINT64_MAX, 0,
-		                                       1, "test", (uint64_t)i);
+		enum shmeta_status status = write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op + i, 1000, UINT64_MAX, 0,
+		                                      1, "test", (uint64_t)i);
 
 		accepted += status == SHMETA_OK;
 	}
 	cr_assert_eq(accepted, 5);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 5000, UINT64_MAX, 0, 1, "test", 1), SHMETA_OK);
-	cr_assert_eq(sync_write(w.sync, str(SHMETA_DEFAULT_TENANT), op, 1, UINT64_MAX, 0, 1, "test", 1),
+	cr_assert_eq(write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op, 5000, UINT64_MAX, 0, 1, "test", 1), SHMETA_OK);
+	cr_assert_eq(write_ops(w.sync, str(SHMETA_DEFAULT_TENANT), op, 1, UINT64_MAX, 0, 1, "test", 1),
 	             SHMETA_ERR_BUSY);
 	w.answered = 0;
 	for (int i = 0; i < 1000 && w.answered < 6; i++) {

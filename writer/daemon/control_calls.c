@@ -28,16 +28,12 @@ static enum shmeta_status taken(struct daemon *d, enum shmeta_status status)
 	return status;
 }
 
-static enum shmeta_status serve_write(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                                      uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
-                                      uint64_t ticket)
+static enum shmeta_status serve_write(void *arg, const struct sync_write *write)
 {
 	struct daemon *d = arg;
 	enum shmeta_status status = may_owe(d);
 
-	return status != SHMETA_OK
-	               ? status
-	               : taken(d, sync_write(d->sync, tenant, ops, count, deadline_ns, uid, connection, who, ticket));
+	return status != SHMETA_OK ? status : taken(d, sync_write(d->sync, write));
 }
 
 static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint32_t uid,

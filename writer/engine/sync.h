@@ -183,13 +183,23 @@ void sync_stop(struct sync *sync);
 enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint32_t uid,
                                 uint64_t deadline_ns, uint64_t ticket);
 
-/* Queue operations for a group commit; host->written comes exactly once unless BUSY is returned. ops and all that they view are
- * copied. Order: of two calls of a connection (a number that is never used again) the earlier one takes effect first; connections and
- * users have turns (turns.h). deadline_ns (CLOCK_BOOTTIME): not begun by then: ERR_TIMEOUT, nothing done. uid: whose it and its request ids are; who: the
- * same for the audit log ("uid 1000 pid 42"). Errors: ERR_BUSY (no room for it, nothing queued), ERR_NO_MEMORY. */
-enum shmeta_status sync_write(struct sync *sync, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
-                              uint64_t ticket);
+/* Operations for the source, as they travel (shm/wire/op.h). */
+struct sync_write {
+	struct shmeta_str tenant;
+	const void *ops; /* 8-aligned */
+	size_t bytes, count;
+	uint64_t deadline_ns; /* CLOCK_BOOTTIME */
+	uint32_t uid;         /* whose it and its request ids are */
+	uint64_t connection;  /* never the same number for two of them */
+	const char *who;      /* the same as uid for the audit log ("uid 1000 pid 42") */
+	uint64_t ticket;
+};
+
+/* Queue operations for a group commit; host->written comes exactly once unless this fails. All that `write` views is copied. Order:
+ * of two calls of a connection the earlier one takes effect first; connections and
+ * users have turns (turns.h). Not begun by the deadline: ERR_TIMEOUT, nothing done. Errors: ERR_BUSY (no room for it, which is known
+ * before it is parsed), ERR_PROTOCOL (these are not `count` operations), ERR_NO_MEMORY; then nothing is queued. */
+enum shmeta_status sync_write(struct sync *sync, const struct sync_write *write);
 
 /* Ask the source for a page of objects. host->objects or host->answer comes exactly once unless this fails. deadline_ns: not begun by
  * then: ERR_TIMEOUT. Strings are copied. Errors: ERR_BUSY, ERR_NO_MEMORY. */

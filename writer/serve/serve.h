@@ -52,10 +52,8 @@ struct control_host {
 	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
 	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
 	                              uint64_t deadline_ns, uint64_t ticket);
-	/* OK: control_written() will be called with the ticket. Anything else is answered at once. */
-	enum shmeta_status (*write)(void *arg, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-	                            uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who,
-	                            uint64_t ticket);
+	/* OK: control_written() will be called with the ticket. ERR_PROTOCOL: it does not parse. Anything else is answered at once. */
+	enum shmeta_status (*write)(void *arg, const struct sync_write *write);
 	/* OK: control_written() or control_answer() will be called with the ticket. Anything else is answered at once. */
 	enum shmeta_status (*objects)(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
 	                              uint64_t ticket);

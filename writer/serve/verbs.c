@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/wire/op.h"
 #include "writer/daemon/log.h"
 
 static const uint64_t CACHE_NS = 100000000;
-enum { WHO_BYTES = 64, WRITE_OPS_MAX = SHMETA_FRAME_MAX / sizeof(struct shmeta_wire_op) };
+enum { WHO_BYTES = 64 };
 
 /* Each answers its frame. False: the connection is gone. */
 static bool on_register(struct connection *c, const void *frame)
@@ -296,34 +295,15 @@ static bool on_hello(struct connection *c, const void *frame)
 	return false;
 }
 
-/* The operations of a frame. 0: it does not parse. */
-static size_t decode_ops(const struct shmeta_frame_write *request, struct shmeta_op *ops, size_t room)
-{
-	const unsigned char *at = (const unsigned char *)(request + 1),
-			    *end = (const unsigned char *)request + request->head.bytes;
-	size_t count = 0;
-
-	at += ((size_t)request->tenant_bytes + 7) / 8 * 8;
-	while (count < request->op_count && count < room && at < end) {
-		size_t used = 0;
-
-		if (shmeta__op_decode(at, (size_t)(end - at), &ops[count], &used) != SHMETA_OK)
-			return 0;
-		at += used;
-		count++;
-	}
-	return count == request->op_count && at == end ? count : 0;
-}
-
 static bool on_write(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_write *request = frame;
+	const char *tenant = (const char *)(request + 1);
+	const size_t before = sizeof(*request) + ((size_t)request->tenant_bytes + 7) / 8 * 8;
 	struct control *control = c->control;
-	struct shmeta_op *ops;
 	enum shmeta_status status;
 	char by[WHO_BYTES];
 	uint64_t ticket, id;
-	size_t count;
 	bool alive;
 
 	if (!may(c, SHMETA_VERB_WRITE))
@@ -332,19 +312,24 @@ static bool on_write(struct connection *c, const void *frame)
 			"only root, the daemon's user, control.write_users and members of control.write_groups may write");
 	if (!admitted(c, request->head.id, &ticket, &alive))
 		return alive;
-	ops = request->op_count <= WRITE_OPS_MAX ? malloc(request->op_count * sizeof(*ops)) : NULL;
-	count = ops != NULL ? decode_ops(request, ops, request->op_count) : 0;
-	if (count == 0) {
-		free(ops);
+	status = before < request->head.bytes
+	                 ? control->host.write(control->host.arg,
+	                                       &(struct sync_write){.tenant = tenant_of(tenant, request->tenant_bytes),
+	                                                            .ops = (const char *)frame + before,
+	                                                            .bytes = request->head.bytes - before,
+	                                                            .count = request->op_count,
+	                                                            .deadline_ns = deadline_of(request->timeout_ms),
+	                                                            .uid = c->peer.uid,
+	                                                            .connection = c->number,
+	                                                            .who = who(c, by),
+	                                                            .ticket = ticket})
+	                 : SHMETA_ERR_PROTOCOL;
+	if (status == SHMETA_ERR_PROTOCOL) {
 		(void)tickets_end(&control->tickets, ticket, &id);
 		connection_evict(c, &control->counters->bad_frames, "bad-frame",
 		                 "the %u operations of a frame do not parse", request->op_count);
 		return false;
 	}
-	status = control->host.write(control->host.arg, tenant_of((const char *)(request + 1), request->tenant_bytes),
-	                             ops, count, deadline_of(request->timeout_ms), c->peer.uid, c->number, who(c, by),
-	                             ticket);
-	free(ops);
 	return status == SHMETA_OK ||
 	       turned_away(c, ticket, status,
 	                   "the write queue is full, or holds the most of this connection or user (section write and "

@@ -103,12 +103,19 @@ static void forget_users(struct turns *t, uint64_t now_ns)
 	}
 }
 
-static struct turn_user *user_of(struct turns *t, uint32_t uid)
+static struct turn_user *find_user(const struct turns *t, uint32_t uid)
 {
 	struct turn_user *u = t->first;
 
 	while (u != NULL && u->uid != uid)
 		u = u->next;
+	return u;
+}
+
+static struct turn_user *user_of(struct turns *t, uint32_t uid)
+{
+	struct turn_user *u = find_user(t, uid);
+
 	if (u != NULL)
 		return u;
 	u = calloc(1, sizeof *u);
@@ -121,12 +128,19 @@ static struct turn_user *user_of(struct turns *t, uint32_t uid)
 	return u;
 }
 
-static struct turn_line *line_of(struct turn_user *u, uint64_t connection)
+static struct turn_line *find_line(const struct turn_user *u, uint64_t connection)
 {
 	struct turn_line *line = u->first;
 
 	while (line != NULL && line->connection != connection)
 		line = line->next;
+	return line;
+}
+
+static struct turn_line *line_of(struct turn_user *u, uint64_t connection)
+{
+	struct turn_line *line = find_line(u, connection);
+
 	if (line != NULL)
 		return line;
 	line = calloc(1, sizeof *line);
@@ -146,20 +160,29 @@ static bool fits(uint64_t capacity, uint32_t percent, size_t mine, size_t all, s
 	return share_left(capacity, percent, mine, all) >= more;
 }
 
+bool turns_room(const struct turns *t, const struct turn *call)
+{
+	const uint32_t percent = call->uid == 0 || call->uid == geteuid() ? UNBOUND : t->limits.user_share;
+	const struct turn_user *u = find_user(t, call->uid);
+	const struct turn_line *line = u != NULL ? find_line(u, call->connection) : NULL;
+
+	return fits(t->limits.ops, percent, u != NULL ? u->ops : 0, t->ops, call->ops) &&
+	       fits(t->limits.bytes, percent, u != NULL ? u->bytes : 0, t->bytes, call->bytes) &&
+	       (line == NULL || line->bytes == 0 || line->bytes + call->bytes <= t->limits.connection_bytes);
+}
+
 bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns)
 {
-	uint32_t percent = call->uid == 0 || call->uid == geteuid() ? UNBOUND : t->limits.user_share;
 	struct turn_user *u;
 	struct turn_line *line;
 
 	if (t->users > 1)
 		forget_users(t, now_ns);
-	u = user_of(t, call->uid);
-	if (u == NULL || !fits(t->limits.ops, percent, u->ops, t->ops, call->ops) ||
-	    !fits(t->limits.bytes, percent, u->bytes, t->bytes, call->bytes))
+	if (!turns_room(t, call))
 		return false;
-	line = line_of(u, call->connection);
-	if (line == NULL || (line->bytes > 0 && line->bytes + call->bytes > t->limits.connection_bytes))
+	u = user_of(t, call->uid);
+	line = u != NULL ? line_of(u, call->connection) : NULL;
+	if (line == NULL)
 		return false;
 	if (t->ops == 0)
 		t->since_ns = now_ns;

@@ -47,6 +47,8 @@ void turns_init(struct turns *t);
 /* Calls are the caller's: take them before. */
 void turns_free(struct turns *t);
 
+/* Is there room for such a call? Of it uid, connection, ops and bytes count. */
+bool turns_room(const struct turns *t, const struct turn *call);
 /* false: there is no room for it, or no memory. */
 bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns);
 /* The next calls in a list, `most` of work at most, one call at least. NULL: none, or whoever waits rests. all: everything, in its

@@ -33,45 +33,60 @@ void write_call_free(struct write_call *call)
 	free(call);
 }
 
-/* A copy that holds everything it views. */
-static struct write_call *call_new(struct shmeta_str tenant, const struct shmeta_op *ops, size_t count)
+static size_t call_bytes(const struct sync_write *write)
 {
-	size_t bytes = 0, at = 0;
-	struct write_call *call;
+	const struct write_call *call;
 
-	for (size_t i = 0; i < count; i++)
-		bytes += shmeta__op_bytes(&ops[i]);
-	call = malloc(sizeof *call + bytes + tenant.bytes + 1);
+	return sizeof *call + write->bytes + write->tenant.bytes + 1 +
+	       write->count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
+}
+
+/* A copy that holds everything it views; ERR_NO_MEMORY, ERR_PROTOCOL. */
+static enum shmeta_status call_new(const struct sync_write *write, struct write_call **ret)
+{
+	struct write_call *call = malloc(sizeof *call + write->bytes + write->tenant.bytes + 1);
+	const uint8_t *at, *end;
+
 	if (call == NULL)
-		return NULL;
+		return SHMETA_ERR_NO_MEMORY;
 	memset(call, 0, sizeof *call);
-	call->count = count;
-	call->turn.ops = count;
-	call->turn.bytes = sizeof *call + bytes + tenant.bytes + 1 +
-	                   count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
-	call->turn.work = count + bytes / WORK_BYTES;
-	call->ops = calloc(count, sizeof *call->ops);
-	call->results = calloc(count, sizeof *call->results);
-	call->again = calloc(count, sizeof *call->again);
+	call->ticket = write->ticket;
+	call->deadline_ns = write->deadline_ns;
+	call->count = write->count;
+	call->turn = (struct turn){.uid = write->uid,
+	                           .connection = write->connection,
+	                           .ops = write->count,
+	                           .bytes = call_bytes(write),
+	                           .work = write->count + write->bytes / WORK_BYTES};
+	strncpy(call->who, write->who, sizeof call->who - 1);
+	call->ops = malloc(write->count * sizeof *call->ops);
+	call->results = calloc(write->count, sizeof *call->results);
+	call->again = calloc(write->count, sizeof *call->again);
 	if (call->ops == NULL || call->results == NULL || call->again == NULL) {
 		write_call_free(call);
-		return NULL;
+		return SHMETA_ERR_NO_MEMORY;
 	}
-	for (size_t i = 0; i < count; i++) {
-		uint8_t *here = (uint8_t *)call->text + at;
-		size_t used = shmeta__op_encode(&ops[i], here, bytes - at), read = 0;
+	at = memcpy(call->text, write->ops, write->bytes);
+	end = at + write->bytes;
+	for (size_t i = 0; i < write->count; i++) {
+		size_t used = 0;
 
-		if (shmeta__op_decode(here, used, &call->ops[i], &read) != SHMETA_OK) {
-			write_call_free(call); /* what cannot be encoded was judged before it came here */
-			return NULL;
+		if (shmeta__op_decode(at, (size_t)(end - at), &call->ops[i], &used) != SHMETA_OK) {
+			write_call_free(call);
+			return SHMETA_ERR_PROTOCOL;
 		}
 		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
 			call->turn.work += call->ops[i].u.topic.partition_count;
 		at += used;
 	}
-	memcpy((uint8_t *)call->text + bytes, tenant.data, tenant.bytes);
-	call->tenant = (struct shmeta_str){(const char *)call->text + bytes, tenant.bytes};
-	return call;
+	if (at != end) {
+		write_call_free(call);
+		return SHMETA_ERR_PROTOCOL;
+	}
+	memcpy((uint8_t *)call->text + write->bytes, write->tenant.data, write->tenant.bytes);
+	call->tenant = (struct shmeta_str){(const char *)call->text + write->bytes, write->tenant.bytes};
+	*ret = call;
+	return SHMETA_OK;
 }
 
 void write_set_limits(struct sync *s, const struct sync_options *options)
@@ -84,23 +99,33 @@ void write_set_limits(struct sync *s, const struct sync_options *options)
 	(void)pthread_mutex_unlock(&s->writes.lock);
 }
 
-enum shmeta_status sync_write(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *ops, size_t count,
-                              uint64_t deadline_ns, uint32_t uid, uint64_t connection, const char *who, uint64_t ticket)
+/* Asked before anything is done for a call: who sends more than there is room for costs little. */
+static bool has_room(struct sync *s, const struct sync_write *write)
+{
+	const struct turn call = {
+		.uid = write->uid, .connection = write->connection, .ops = write->count, .bytes = call_bytes(write)};
+	bool room;
+
+	(void)pthread_mutex_lock(&s->writes.lock);
+	room = turns_room(&s->writes.turns, &call);
+	(void)pthread_mutex_unlock(&s->writes.lock);
+	return room;
+}
+
+enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 {
 	struct sync_writes *w = &s->writes;
-	struct write_call *call;
+	struct write_call *call = NULL;
+	enum shmeta_status status;
 	bool taken, wake;
 
-	if (count == 0)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	call = call_new(tenant, ops, count);
-	if (call == NULL)
-		return SHMETA_ERR_NO_MEMORY;
-	call->ticket = ticket;
-	call->deadline_ns = deadline_ns;
-	call->turn.uid = uid;
-	call->turn.connection = connection;
-	strncpy(call->who, who, sizeof call->who - 1);
+	if (write->count == 0 || write->count > write->bytes / sizeof(struct shmeta_wire_op))
+		return SHMETA_ERR_PROTOCOL;
+	if (!has_room(s, write))
+		return SHMETA_ERR_BUSY;
+	status = call_new(write, &call);
+	if (status != SHMETA_OK)
+		return status;
 	(void)pthread_mutex_lock(&w->lock);
 	taken = turns_add(&w->turns, &call->turn, sync_now(s));
 	wake = w->turns.ops >= w->enough;
