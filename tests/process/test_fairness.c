@@ -24,7 +24,15 @@
 
 TestSuite(fairness, .timeout = 3600); /* make faults takes its time */
 
-enum { HOSTILE = 2, HOSTILE_UID = 4001, THIRD_UID = 4003, WAIT_MS = 20000, ROUNDS_MAX = 200, CONNECTIONS = 8, UNIT_NICE = -10 };
+enum {
+	HOSTILE = 2,
+	HOSTILE_UID = 4001,
+	THIRD_UID = 4003,
+	WAIT_MS = 20000,
+	ROUNDS_MAX = 200,
+	CONNECTIONS = 8,
+	UNIT_NICE = -10
+};
 
 struct outcome {
 	uint32_t registered, fresh, written; /* of so many rounds */
