@@ -14,7 +14,6 @@ modules=(base shm backends/sql backends/net backends/memory backends/sqlite back
 declare -A known=(
 	[shm]=4 # store/
 	[backends/memory]=3
-	[tools/shmetactl]=4
 )
 declare -A prefixes=(
 	[backends/sqlite]='sqlite_|backend_sqlite$'

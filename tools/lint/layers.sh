@@ -28,7 +28,7 @@ BEGIN {
 	# The verbs that look below the public interface.
 	inspection = "^tools/shmetactl/(cmd_(inspect|schema|verify|store|dump|export|readers|status|ls|quarantine)|inspect|verify|out)[a-z_]*\\.[ch]$"
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
-	comparison = "^tools/shmetactl/(cmd_(schema|verify|export|import)\\.c|move_rows\\.[ch])$"
+	comparison = "^tools/shmetactl/(cmd_(schema|export|import)\\.c|move_rows\\.[ch]|verify_contents\\.h)$"
 
 	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- objects ---------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 enum { ROWS_AT_ONCE = 1000 };
 
@@ -76,7 +76,7 @@ int verb_objects(struct tool *tool)
 	return code;
 }
 
-/* ---- invalidate --------------------------------------------------------------------------------------------------------------- */
+/* ---- invalidate ---- */
 
 struct order {
 	enum shmeta_class cls;
@@ -178,7 +178,7 @@ int verb_invalidate(struct tool *tool)
 	return code;
 }
 
-/* ---- accept-source ---------------------------------------------------------------------------------------------------------- */
+/* ---- accept-source ---- */
 
 static int say_nothing_waits(struct tool *tool)
 {

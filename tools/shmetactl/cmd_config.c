@@ -279,7 +279,7 @@ int verb_config_check(struct tool *tool)
 	return code;
 }
 
-/* ---- reload ------------------------------------------------------------------------------------------------------------- */
+/* ---- reload ---- */
 
 /* What the file has now, and a restart will bring. */
 static json_t *waiting(struct tool *tool)

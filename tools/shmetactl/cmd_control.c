@@ -57,15 +57,6 @@ int tool_open_control(struct tool *tool, struct shmeta **ret)
 	return tool_say_not_opened(tool, status, error);
 }
 
-int tool_say_not_opened(struct tool *tool, enum shmeta_status status, const char *error)
-{
-	if (error[0] == '\0')
-		error = shmeta_strerror(status);
-	if (strncmp(error, tool->dir, strlen(tool->dir)) == 0)
-		return tool_error(tool, tool_exit_of(status), "%s", error);
-	return tool_error(tool, tool_exit_of(status), "%s: %s", tool->dir, error);
-}
-
 int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
 {
 	struct shmeta_partition p;
@@ -94,15 +85,6 @@ int tool_say_absent(struct tool *tool, const char *topic, int64_t partition)
 		return tool_error(tool, TOOL_NOT_FOUND, "partition not found: '%s' has no partition %u", topic,
 		                  (unsigned)partition);
 	return 0;
-}
-
-int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_status status, const char *doing)
-{
-	char text[512];
-
-	(void)shmeta_last_error(instance, text, sizeof(text));
-	return tool_error(tool, tool_exit_of(status), "%s: %s", doing,
-	                  text[0] != '\0' ? text : shmeta_strerror(status));
 }
 
 int verb_refresh(struct tool *tool)

@@ -46,7 +46,7 @@ struct import {
 	uint64_t put, same, refused, last_line; /* last_line: of the last batch that was written */
 };
 
-/* ---- lines ------------------------------------------------------------------------------------------------------------------- */
+/* ---- lines ---- */
 
 __attribute__((format(printf, 2, 3))) static void wrong(struct import *im, const char *fmt, ...)
 {
@@ -140,7 +140,7 @@ static int read_header(struct import *im)
 	return code;
 }
 
-/* ---- the first reading: is all of it right? ---------------------------------------------------------------------------------- */
+/* ---- the first reading: is all of it right? ---- */
 
 static bool same_text(const char *a, struct shmeta_str b)
 {
@@ -245,7 +245,7 @@ static int judge_all(struct import *im)
 	return 0;
 }
 
-/* ---- the target -------------------------------------------------------------------------------------------------------------- */
+/* ---- the target ---- */
 
 static enum shmeta_status stop_at_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
 {
@@ -336,7 +336,7 @@ static int holds_rows(struct import *im)
 	                  im->tool->target);
 }
 
-/* ---- the second reading: into the target --------------------------------------------------------------------------------------- */
+/* ---- the second reading: into the target ---- */
 
 static void drop_batch(struct import *im)
 {

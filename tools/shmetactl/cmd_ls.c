@@ -40,7 +40,7 @@ static size_t fresh_fields(struct field *fields, const struct tool *tool, const 
 	return n;
 }
 
-/* ---- ls ----------------------------------------------------------------------------------------------------------------- */
+/* ---- ls ---- */
 
 /* What is listed, and the last key that was listed: where the next slice goes on. */
 struct place {
@@ -303,7 +303,7 @@ int verb_ls_segments(struct tool *tool)
 	return run_list(tool, "segments", what, slice_segments, &at);
 }
 
-/* ---- get, find ---------------------------------------------------------------------------------------------------------- */
+/* ---- get, find ---- */
 
 static bool is_answer(enum shmeta_status status)
 {

@@ -44,7 +44,7 @@ const char *pages_version(uint32_t version, char ret[24]); /* "0.1.0" */
 /* now - then; UINT64_MAX when then is 0 (never). */
 uint64_t pages_since(uint64_t now_ns, uint64_t then_ns);
 
-/* ---- cmd_store.c: generations below the public API -------------------------------------------------------------------------- */
+/* ---- cmd_store.c: generations below the public API ---- */
 
 /* The tenants to look at: the one that was given, otherwise all that the store knows. Owns: the list and its texts. */
 int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, size_t *ret_count);

@@ -16,14 +16,6 @@ enum {
 	CONTENDED_PAUSE_US = 500
 };
 
-uint64_t tool_monotonic_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Registration goes on between snapshots: begin some, until one is pinned. A writer that does not answer is not waited for. */
 static void await_registration(struct session *s)
 {

@@ -106,7 +106,7 @@ const char *move_kind_name(enum backend_row_kind kind)
 	return kinds[kind].name;
 }
 
-/* ---- a row as a line -------------------------------------------------------------------------------------------------------- */
+/* ---- a row as a line ---- */
 
 static json_t *text_json(struct shmeta_str text)
 {
@@ -177,7 +177,7 @@ json_t *move_row_json(const struct backend_row *row)
 	return line;
 }
 
-/* ---- a line as a row -------------------------------------------------------------------------------------------------------- */
+/* ---- a line as a row ---- */
 
 __attribute__((format(printf, 2, 3))) static bool blame(char fault[480], const char *fmt, ...)
 {
@@ -346,7 +346,7 @@ bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char 
 	return judge(ret, &fault) || blame(ret_fault, "%s", fault.text);
 }
 
-/* ---- the source ------------------------------------------------------------------------------------------------------------ */
+/* ---- the source ---- */
 
 int move_failed(struct tool *tool, const char *doing, enum shmeta_status status, const struct backend_error *err)
 {

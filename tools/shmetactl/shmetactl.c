@@ -137,7 +137,7 @@ static const struct option_row {
 #undef X
 };
 
-/* ---- help --------------------------------------------------------------------------------------------------------------- */
+/* ---- help ---- */
 
 static void print_options(uint32_t set, bool global)
 {
@@ -267,7 +267,7 @@ static int help_verb(const struct verb *verb)
 	return TOOL_OK;
 }
 
-/* ---- finding the verb --------------------------------------------------------------------------------------------------- */
+/* ---- finding the verb ---- */
 
 static unsigned distance(const char *a, const char *b)
 {
@@ -378,7 +378,7 @@ int verb_help(struct tool *tool)
 	return bad_verb(tool, tool->argv[0], tool->argc > 1 ? tool->argv[1] : NULL);
 }
 
-/* ---- options ------------------------------------------------------------------------------------------------------------ */
+/* ---- options ---- */
 
 static bool parse_time(const char *text, uint32_t *ret_ms)
 {

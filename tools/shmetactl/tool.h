@@ -121,7 +121,7 @@ int verb_config_check(struct tool *tool);
 int verb_version(struct tool *tool);
 int verb_help(struct tool *tool);
 
-/* ---- errors ------------------------------------------------------------------------------------------------------------ */
+/* ---- errors ---- */
 
 /* "shmetactl: sentence" on stderr, with --json also an object with "error" on stdout; returns code. */
 __attribute__((format(printf, 3, 4))) int tool_error(const struct tool *tool, int code, const char *fmt, ...);
@@ -130,7 +130,7 @@ int tool_exit_of(enum shmeta_status status);
 /* The word of an outcome: "found", "absent", "absent_gap", "unknown", "error", ... */
 const char *tool_outcome(enum shmeta_status status);
 
-/* ---- output: fields, once for text and JSON ---------------------------------------------------------------------------- */
+/* ---- output: fields, once for text and JSON ---- */
 
 enum field_kind {
 	FIELD_TEXT,   /* untrusted bytes                                              */
@@ -228,7 +228,7 @@ void out_progress_end(void);
 enum paint { PAINT_GOOD, PAINT_WARN, PAINT_BAD, PAINT_DIM };
 const char *out_paint(const struct tool *tool, enum paint paint, const char *text);
 
-/* ---- the public API in slices ------------------------------------------------------------------------------------------- */
+/* ---- the public API in slices ---- */
 
 struct session {
 	struct tool *tool;
@@ -262,7 +262,7 @@ bool quarantine_reason(struct tool *tool, const char *topic, int64_t partition_i
 /* "doing: status: the library's last sentence"; returns the exit code. */
 int session_say(struct session *session, enum shmeta_status status, const char *doing);
 
-/* ---- asking the daemon --------------------------------------------------------------------------------------------------- */
+/* ---- asking the daemon ---- */
 
 extern const char *const tool_classes[SHMETA_CLASS_COUNT]; /* "topic", ... */
 /* SHMETA_CLASS_COUNT: there is none of that name. */

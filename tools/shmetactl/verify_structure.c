@@ -17,39 +17,6 @@
 
 enum { STRUCTURE_TRIES = 5, CHILD_TEXT = 480 };
 
-void findings_cut(struct findings *f, size_t count)
-{
-	while (f->count > count) {
-		struct finding *row = &f->row[--f->count];
-
-		free(row->tenant);
-		free(row->topic);
-		free(row->text);
-		free(row->key);
-	}
-}
-
-void findings_add(struct findings *f, enum shmeta_class cls, const char *tenant, const char *topic, const char *fmt,
-                  ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (f->count == f->capacity) {
-		f->capacity = f->capacity > 0 ? f->capacity * 2 : 64;
-		f->row = tool_grow(f->row, f->capacity * sizeof(*f->row));
-	}
-	f->row[f->count++] = (struct finding){
-		.cls = cls,
-		.tenant = tenant != NULL ? tool_copy(tenant, strlen(tenant)) : NULL,
-		.topic = topic != NULL ? tool_copy(topic, strlen(topic)) : NULL,
-		.text = tool_copy(text, strlen(text)),
-	};
-}
-
 enum message_kind { MESSAGE_PROBLEM = 1, MESSAGE_REPORT, MESSAGE_ERROR };
 
 /* What the child tells: fixed size, so that a write to the pipe is whole. */
