@@ -12,6 +12,7 @@
 #include "base/escape.h"
 #include "base/row_limits.h"
 #include "base/string_map.h"
+#include "base/utf8.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 #include "tests/support/places.h"
@@ -934,4 +935,56 @@ Test(text, escape_cuts_with_dots_never_inside_a_character_and_never_outside_the_
 		free(exact);
 	}
 	cr_assert_eq(shmeta__escape(out, 0, text, 3), out);
+}
+
+Test(text, quote_is_the_escaped_text_between_quotes_that_end_where_they_should)
+{
+	static const char text[] = "it's\x01\xe2\x80\xae";
+	static const char whole[] = "'it\\x27s\\x01\\u202e'";
+	char out[32];
+
+	cr_assert_str_eq(shmeta__quote(out, sizeof out, text, sizeof text - 1), whole);
+	cr_assert_str_eq(shmeta__quote(out, sizeof out, "", 0), "''");
+	for (size_t n = 6; n < 24; n++) {
+		char *exact = malloc(n);
+		size_t bytes;
+
+		(void)shmeta__quote(exact, n, text, sizeof text - 1);
+		bytes = strlen(exact);
+		cr_assert(bytes < n && exact[0] == '\'' && exact[bytes - 1] == '\'', "%zu: %s", n, exact);
+		cr_assert(strcmp(exact, whole) == 0 || memcmp(exact + bytes - 4, "...'", 4) == 0, "%zu: %s", n, exact);
+		free(exact);
+	}
+}
+
+Test(text, utf8_is_valid_where_each_of_its_characters_is)
+{
+	static const char *const bad[] = {"\xff",         "\xc0\xaf",         "\xed\xa0\x80", "\xf4\x90\x80\x80",
+	                                  "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xe2\x82",     "\x80"};
+	static const char plain[] = "0123456789abcdefghi";
+
+	/* Before, behind and inside of plain text of every length around the eight bytes that are looked at at once. */
+	for (size_t n = 0; n < sizeof plain - 1; n++) {
+		char *exact = exactly(plain, n);
+
+		cr_assert(shmeta__utf8_valid(exact, n));
+		free(exact);
+		for (size_t at = 0; at <= n; at++)
+			for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+				size_t bytes = strlen(bad[i]);
+				char text[32];
+
+				memcpy(text, plain, at);
+				memcpy(text + at, bad[i], bytes);
+				memcpy(text + at + bytes, plain + at, n - at);
+				exact = exactly(text, n + bytes);
+				cr_assert(!shmeta__utf8_valid(exact, n + bytes), "%zu %zu %zu", n, at, i);
+				free(exact);
+				memcpy(text + at, "\xc3\xa9\x7f\n", 4);
+				memcpy(text + at + 4, plain + at, n - at);
+				exact = exactly(text, n + 4);
+				cr_assert(shmeta__utf8_valid(exact, n + 4));
+				free(exact);
+			}
+	}
 }
