@@ -46,3 +46,20 @@ enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct s
 	 * say so. */
 	return shmeta_fail(err, SHMETA_ERR_CONTENDED, "stats: was being written at every try");
 }
+
+bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret)
+{
+	static const char *const names[SHMETA_COUNTER_COUNT] = {
+#define C(name, kind, unit, help) [SHMETA_COUNTER_##name] = #name,
+		SHMETA_CONTROL_COUNTERS(C) SHMETA_SYNC_COUNTERS(C)
+#undef C
+	};
+
+	for (uint32_t i = 0; i < stats->counter_count && i < SHMETA_STATS_COUNTERS; i++) {
+		if (strncmp(stats->counter_name[i], names[counter], sizeof(stats->counter_name[i])) == 0) {
+			*ret = stats->counter[i];
+			return true;
+		}
+	}
+	return false;
+}

@@ -5,9 +5,11 @@
 #ifndef SHMETA_SHM_PAGE_STATS_PAGE_H
 #define SHMETA_SHM_PAGE_STATS_PAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "shm/page/counters.h"
 #include "shm/page/frozen.h"
 #include "shm/page/order.h"
 #include "shm/page/slots.h"
@@ -96,5 +98,7 @@ void shmeta__stats_end(struct shmeta_stats *stats, uint64_t now_ns);
  * may be torn. */
 enum shmeta_status shmeta__stats_copy(const struct shmeta_stats *stats, struct shmeta_stats *ret,
                                       struct shmeta_err *err);
+/* A counter of a copy; false: the writer that filled the page has none of that name. */
+bool shmeta__stats_counter(const struct shmeta_stats *stats, enum shmeta_counter counter, uint64_t *ret);
 
 #endif

@@ -12,11 +12,12 @@ static const char *const class_names[] = {
 #undef X
 };
 
-static uint64_t counter(const struct pages *p, const char *name)
+static uint64_t counter_of(const struct pages *p, enum shmeta_counter counter)
 {
 	uint64_t value = UINT64_MAX;
 
-	(void)pages_counter(p, name, &value);
+	if (p->stats != NULL)
+		(void)shmeta__stats_counter(p->stats, counter, &value);
 	return value;
 }
 
@@ -34,7 +35,7 @@ struct content {
 static struct content content_of(const struct tool *tool, const struct pages *p)
 {
 	struct shmeta_store_counters stored;
-	struct content c = {.pinned = counter(p, "store_pinned")};
+	struct content c = {.pinned = counter_of(p, SHMETA_COUNTER_store_pinned)};
 
 	if (pages_content(tool, p, &stored, &c.used)) {
 		c.topics = stored.topics;
@@ -43,11 +44,11 @@ static struct content content_of(const struct tool *tool, const struct pages *p)
 		c.quarantined = stored.quarantined;
 		return c;
 	}
-	c.topics = counter(p, "topics");
-	c.partitions = counter(p, "partitions");
-	c.segments = counter(p, "segments");
-	c.quarantined = counter(p, "quarantined");
-	c.used = counter(p, "store_used");
+	c.topics = counter_of(p, SHMETA_COUNTER_topics);
+	c.partitions = counter_of(p, SHMETA_COUNTER_partitions);
+	c.segments = counter_of(p, SHMETA_COUNTER_segments);
+	c.quarantined = counter_of(p, SHMETA_COUNTER_quarantined);
+	c.used = counter_of(p, SHMETA_COUNTER_store_used);
 	return c;
 }
 
@@ -364,8 +365,8 @@ int verb_status(struct tool *tool)
 	line("store");
 	status_store(tool, &p, &content);
 	line("queue");
-	(void)printf("%s keys to fetch, %s rows quarantined%s\n", count_text(counter(&p, "queue_depth")),
-	             count_text(content.quarantined),
+	(void)printf("%s keys to fetch, %s rows quarantined%s\n",
+	             count_text(counter_of(&p, SHMETA_COUNTER_queue_depth)), count_text(content.quarantined),
 	             content.quarantined > 0 && content.quarantined != UINT64_MAX ? " (shmetactl quarantine lists them)"
 	                                                                          : "");
 	line("stats");

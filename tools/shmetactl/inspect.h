@@ -33,8 +33,6 @@ struct pages {
 /* Returns 0, or an exit code after having said why. */
 int pages_open(struct tool *tool, struct pages *ret);
 void pages_close(struct pages *pages);
-/* A counter of the stats page by name; false when the writer has none of that name. */
-bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret);
 const char *pages_writer(const struct pages *pages); /* "alive", "stalled", "stopped" or "dead" */
 /* The service of the instance, as the units name it. */
 enum { UNIT_BYTES = 80 };

@@ -247,19 +247,6 @@ void pages_close(struct pages *pages)
 	*pages = (struct pages){.dir_fd = -1};
 }
 
-bool pages_counter(const struct pages *pages, const char *name, uint64_t *ret)
-{
-	uint32_t count = pages->stats != NULL ? pages->stats->counter_count : 0;
-
-	for (uint32_t i = 0; i < count && i < SHMETA_STATS_COUNTERS; i++) {
-		if (strncmp(pages->stats->counter_name[i], name, sizeof(pages->stats->counter_name[i])) == 0) {
-			*ret = pages->stats->counter[i];
-			return true;
-		}
-	}
-	return false;
-}
-
 const char *pages_unit(const struct tool *tool, char ret[UNIT_BYTES])
 {
 	if (strcmp(tool->instance, "default") == 0)

@@ -5,17 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The order of the page: appended to, never changed. */
-enum {
-#define C(name, kind, unit, help) COUNTER_control_##name,
-	CONTROL_COUNTERS(C)
-#undef C
-#define C(name, kind, unit, help) COUNTER_##name,
-		SYNC_COUNTERS(C)
-#undef C
-			COUNTER_COUNT
-};
-_Static_assert((int)COUNTER_COUNT <= (int)SHMETA_STATS_COUNTERS, "the stats page has no room for so many counters");
+_Static_assert((int)SHMETA_COUNTER_COUNT <= (int)SHMETA_STATS_COUNTERS,
+               "the stats page has no room for so many counters");
 
 void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 {
@@ -25,19 +16,19 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	memcpy(page->signature, "SHMSTATS", sizeof(page->signature));
 	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
-	page->counter_count = COUNTER_COUNT;
+	page->counter_count = SHMETA_COUNTER_COUNT;
 	shmeta__say(page->source, sizeof(page->source), "%s", input->source);
 	shmeta__say(page->reason, sizeof(page->reason), "%s", input->reason);
 	shmeta__say(page->source_status, sizeof(page->source_status), "%s", input->source_status);
-#define C(name, kind, unit, help)                                                                         \
-	snprintf(page->counter_name[COUNTER_control_##name], sizeof(page->counter_name[0]), "%s", #name); \
-	page->counter[COUNTER_control_##name] = input->control->name;
-	CONTROL_COUNTERS(C)
+#define C(name, kind, unit, help)                                                                        \
+	snprintf(page->counter_name[SHMETA_COUNTER_##name], sizeof(page->counter_name[0]), "%s", #name); \
+	page->counter[SHMETA_COUNTER_##name] = input->control->name;
+	SHMETA_CONTROL_COUNTERS(C)
 #undef C
-#define C(name, kind, unit, help)                                                                 \
-	snprintf(page->counter_name[COUNTER_##name], sizeof(page->counter_name[0]), "%s", #name); \
-	page->counter[COUNTER_##name] = input->sync->name;
-	SYNC_COUNTERS(C)
+#define C(name, kind, unit, help)                                                                        \
+	snprintf(page->counter_name[SHMETA_COUNTER_##name], sizeof(page->counter_name[0]), "%s", #name); \
+	page->counter[SHMETA_COUNTER_##name] = input->sync->name;
+	SHMETA_SYNC_COUNTERS(C)
 #undef C
 	registry_report(input->registry, page, input->committed, now);
 	shmeta__stats_end(page, now);
@@ -48,10 +39,10 @@ json_t *stats_json(const struct sync_counters *sync, const struct control_counte
 	json_t *counters = json_object();
 
 #define C(name, kind, unit, help) json_object_set_new(counters, #name, json_integer((json_int_t)control->name));
-	CONTROL_COUNTERS(C)
+	SHMETA_CONTROL_COUNTERS(C)
 #undef C
 #define C(name, kind, unit, help) json_object_set_new(counters, #name, json_integer((json_int_t)sync->name));
-	SYNC_COUNTERS(C)
+	SHMETA_SYNC_COUNTERS(C)
 #undef C
 	return counters;
 }

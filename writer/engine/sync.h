@@ -17,6 +17,7 @@
 #include "backends/backend.h"
 #include "include/shmeta.h"
 #include "shm/page/board.h"
+#include "shm/page/counters.h"
 #include "shm/store/store.h"
 
 /* All clocks go through one table, so that tests move time by hand. */
@@ -120,49 +121,12 @@ struct sync_host {
 	               uint64_t generation, uint64_t synced_at_ns);
 };
 
-#define SYNC_COUNTERS(C)                                                                              \
-	C(loads, "counter", "loads", "full loads completed")                                          \
-	C(reconciles, "counter", "passes", "full reconciles completed")                               \
-	C(reconcile_repairs, "counter", "rows", "differences that only a reconcile found")            \
-	C(polls, "counter", "polls", "times the change feed was asked")                               \
-	C(changes, "counter", "keys", "keys that the change feed named")                              \
-	C(refresh_requests, "counter", "requests", "refreshes asked for by readers")                  \
-	C(refresh_coalesced, "counter", "requests", "requests that joined one already queued")        \
-	C(refresh_keys, "counter", "keys", "keys fetched")                                            \
-	C(fetches, "counter", "calls", "bulk fetches")                                                \
-	C(commits, "counter", "commits", "store commits")                                             \
-	C(rows_applied, "counter", "rows", "rows added, altered or removed")                          \
-	C(rows_unchanged, "counter", "rows", "rows compared and found equal")                         \
-	C(write_batches, "counter", "commits", "group commits to the source")                         \
-	C(write_ops, "counter", "operations", "operations that reached the source")                   \
-	C(write_source_ns, "counter", "nanoseconds", "time spent committing to the source")           \
-	C(quarantined, "gauge", "rows", "rows of the source that cannot be served, now")              \
-	C(source_errors, "counter", "errors", "calls that the source failed")                         \
-	C(store_full, "counter", "times", "commits given up because the store was full")              \
-	C(generations, "counter", "generations", "generations built")                                 \
-	C(queue_depth, "gauge", "keys", "keys waiting to be fetched")                                 \
-	C(topics, "gauge", "topics", "topics in the store")                                           \
-	C(partitions, "gauge", "partitions", "partitions in the store")                               \
-	C(segments, "gauge", "segments", "segments in the store")                                     \
-	C(store_used, "gauge", "bytes", "bytes of the store in use")                                  \
-	C(store_limit, "gauge", "bytes", "store.max_bytes")                                           \
-	C(source_queries, "counter", "statements", "statements run on the source")                    \
-	C(source_rows, "counter", "rows", "rows read from the source")                                \
-	C(lag_ns, "gauge", "nanoseconds", "age of what the change feed has told")                     \
-	C(apply_ns, "counter", "nanoseconds", "time spent committing")                                \
-	C(fetch_ns, "counter", "nanoseconds", "time spent reading the source")                        \
-	C(absent_answers, "counter", "requests", "requests answered by what was just found absent")   \
-	C(absent_known, "gauge", "keys", "keys remembered as absent")                                 \
-	C(reconciles_lagged, "counter", "passes", "of the reconciles those that read from followers") \
-	C(quarantine_entered, "counter", "rows", "rows that were quarantined")                        \
-	C(store_pinned, "gauge", "bytes", "bytes of the store that are free, but kept for readers")
-
 /* The event of lines that are to be written whatever the log's level and limits are. */
 #define SYNC_AUDIT_EVENT "audit"
 
 struct sync_counters {
 #define C(name, kind, unit, help) uint64_t name;
-	SYNC_COUNTERS(C)
+	SHMETA_SYNC_COUNTERS(C)
 #undef C
 };
 

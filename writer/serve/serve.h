@@ -12,26 +12,13 @@
 
 #include "backends/backend.h"
 #include "base/err.h"
+#include "shm/page/counters.h"
 #include "writer/engine/sync.h"
 #include "writer/serve/registry.h"
 
-#define CONTROL_COUNTERS(C)                                                                             \
-	C(connections, "gauge", "connections", "open connections")                                      \
-	C(registrations, "gauge", "processes", "registered processes, those in their grace included")   \
-	C(accepted, "counter", "connections", "connections accepted")                                   \
-	C(refused, "counter", "connections", "connections refused because a limit was reached")         \
-	C(bad_frames, "counter", "frames", "frames that did not parse; each closed its connection")     \
-	C(silent, "counter", "connections", "connections closed because they stayed silent or idle")    \
-	C(unread, "counter", "connections", "connections closed because they did not read the answers") \
-	C(frames, "counter", "frames", "frames received")                                               \
-	C(denied, "counter", "requests", "requests that the peer may not make")                         \
-	C(reloads, "counter", "reloads", "configurations taken over")                                   \
-	C(reloads_refused, "counter", "reloads", "configurations refused")                              \
-	C(snapshots_revoked, "counter", "processes", "registered processes whose snapshots were revoked")
-
 struct control_counters {
 #define C(name, kind, unit, help) uint64_t name;
-	CONTROL_COUNTERS(C)
+	SHMETA_CONTROL_COUNTERS(C)
 #undef C
 };
 
