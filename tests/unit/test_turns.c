@@ -154,10 +154,22 @@ Test(turns, rounds_are_short_while_several_write_and_as_long_as_asked_for_alone,
 {
 	for (int i = 0; i < 600; i++)
 		cr_assert(add(GREEDY, 1, 1, 100, 1));
-	turns_took(&t, 100, &(struct turn){.uid = GREEDY, .work = 1}, 10 * MS, now); /* 100 us each */
+	turns_took(&t, 100, &(struct turn){.uid = GREEDY, .work = 1}, MS, now); /* 10 us each */
 	cr_expect_eq(round_of(200, GREEDY), 200);
 	cr_assert(add(THIRD, 2, 1, 100, 1));
-	cr_expect_eq(round_of(200, UINT32_MAX), TURNS_ROUND_NS / 100000);
+	cr_expect_eq(round_of(200, UINT32_MAX), TURNS_ROUND_NS / 10000);
+}
+
+Test(turns, rounds_are_no_shorter_than_what_a_round_takes_anyway, .init = begin, .fini = end)
+{
+	const struct turn small = {.uid = THIRD, .work = 1};
+
+	for (int i = 0; i < 600; i++)
+		cr_assert(add(GREEDY, 1, 1, 100, 1));
+	cr_assert(add(THIRD, 2, 1, 100, 1));
+	turns_took(&t, 1, &small, 2 * MS, now);
+	turns_took(&t, 100, &small, 3 * MS, now); /* 10 us each, and the 2 ms */
+	cr_expect_geq(round_of(400, UINT32_MAX), 195);
 }
 
 Test(turns, two_greedy_users_leave_room_for_a_third_one_in_operations_and_bytes, .init = begin, .fini = end)

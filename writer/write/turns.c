@@ -10,7 +10,7 @@
 
 enum { QUANTUM = 64, DEBT_MAX = 4096 }; /* of work: more than a debt of so much is forgiven */
 enum { ROUND_LEAST = 16, SHIFT = 10, REST_TIMES = 2, UNBOUND = 0 };
-static const uint64_t REST_MAX_NS = 1000000000;
+static const uint64_t REST_MAX_NS = 1000000000, TOOK_MAX_NS = 3600000000000;
 
 /* A connection with calls that wait. */
 struct turn_line {
@@ -261,7 +261,8 @@ static bool rests(const struct turns *t, const struct turn_user *u, uint64_t now
 /* A round's bound while several write. */
 static uint64_t round_work(const struct turns *t, uint64_t most)
 {
-	uint64_t work = t->work_ns > 0 ? (TURNS_ROUND_NS << SHIFT) / t->work_ns : most;
+	uint64_t round_ns = t->fixed_ns > TURNS_ROUND_NS ? t->fixed_ns : TURNS_ROUND_NS;
+	uint64_t work = t->work_ns > 0 ? (round_ns << SHIFT) / t->work_ns : most;
 
 	work = work < ROUND_LEAST ? ROUND_LEAST : work;
 	return t->users > 1 && work < most ? work : most;
@@ -305,16 +306,24 @@ static void user_rests(struct turns *t, uint32_t uid, uint64_t until_ns)
 			u->rests_until_ns = until_ns;
 }
 
+static void learn(uint64_t *mean, uint64_t value)
+{
+	*mean = *mean == 0 ? value : *mean - *mean / 8 + value / 8;
+}
+
 void turns_took(struct turns *t, uint64_t work, const struct turn *largest, uint64_t took_ns, uint64_t now_ns)
 {
-	uint64_t unit = took_ns < UINT64_MAX >> SHIFT ? (took_ns << SHIFT) / work : UINT64_MAX >> SHIFT;
+	uint64_t bound_ns = took_ns < TOOK_MAX_NS ? took_ns : TOOK_MAX_NS;
 
-	/* Of a small round most is what any round takes. */
-	if (work < ROUND_LEAST)
+	if (work < ROUND_LEAST) {
+		learn(&t->fixed_ns, bound_ns);
 		return;
+	}
 	if (largest->work > round_work(t, UINT64_MAX))
 		user_rests(t, largest->uid, now_ns + REST_TIMES * (took_ns < REST_MAX_NS ? took_ns : REST_MAX_NS));
-	t->work_ns = t->work_ns == 0 ? unit : t->work_ns - t->work_ns / 8 + unit / 8;
+	/* A round that took less than others take without work says nothing of what work takes. */
+	if (bound_ns > t->fixed_ns)
+		learn(&t->work_ns, ((bound_ns - t->fixed_ns) << SHIFT) / work);
 }
 
 uint64_t turns_when(const struct turns *t, uint64_t now_ns)

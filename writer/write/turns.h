@@ -2,8 +2,10 @@
  * Calls that wait for the engine, served in turns: user after user, and within a user connection after connection, by the work that
  * they make (deficit round robin), so that who asks for much waits for himself. Of one connection the earlier call comes first.
  *
- * While several users write, a round is as long as TURNS_ROUND_NS allows at the pace of the last ones, and whose single call takes
- * longer rests twice as long as that took. A user alone gets all.
+ * While several users write, a round makes work for TURNS_ROUND_NS at the pace of the last ones, or for as long as any round takes
+ * whatever is in it (the source's commit), and whose single call takes longer rests twice as long as that took. So who comes
+ * waits for two rounds that are at most twice as long as his own alone, and half of the throughput is left at least. A user alone
+ * gets all.
  *
  * The queue is bounded in operations and in bytes, in all, per user (shares.h) and per connection. Nothing here locks. */
 #ifndef SHMETA_WRITER_WRITE_TURNS_H
@@ -13,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TURNS_ROUND_NS UINT64_C(4000000)
+#define TURNS_ROUND_NS UINT64_C(500000)
 #define TURNS_MEMORY_NS UINT64_C(1000000000) /* so long a user counts as one who writes */
 
 /* The first member of a call. */
@@ -41,6 +43,7 @@ struct turns {
 	size_t peak_bytes; /* the most since turns_at_rest() */
 	uint64_t since_ns; /* when something began to wait, or was last taken */
 	uint64_t work_ns;  /* what a unit of work took lately, in 1/1024 ns */
+	uint64_t fixed_ns; /* what a round of next to no work took lately */
 };
 
 void turns_init(struct turns *t);
