@@ -125,29 +125,63 @@ Test(turns, a_call_that_is_larger_than_a_round_does_not_keep_smaller_ones_out_of
 	cr_expect_eq(round_of(1000, GREEDY), 1, "and comes by itself");
 }
 
-Test(turns, whose_call_took_long_rests_twice_as_long_while_others_write_and_not_alone, .init = begin, .fini = end)
+Test(turns, large_calls_of_all_users_together_get_a_fifth_of_the_time_while_several_write, .init = begin, .fini = end)
 {
-	struct turn large = {.uid = GREEDY, .work = 100000};
+	const struct turn large = {.uid = GREEDY, .work = 100000};
 
 	cr_assert(add(THIRD, 1, 1, 100, 1));
 	cr_assert(add(GREEDY, 2, 1, 100, 100000));
-	cr_expect_eq(round_of(MOST, UINT32_MAX), 2 - 1);
-	turns_took(&t, 100, &(struct turn){.uid = THIRD, .work = 100}, 100 * MS, now);
+	cr_assert(add(OTHER, 3, 1, 100, 100000));
+	cr_expect_eq(round_of(MOST, UINT32_MAX), 1);
 	cr_expect_eq(round_of(MOST, GREEDY), 1);
 	turns_took(&t, large.work, &large, 500 * MS, now);
 	cr_assert(add(GREEDY, 2, 1, 100, 1));
 	cr_assert(add(THIRD, 1, 1, 100, 1));
 	cr_expect_eq(turns_when(&t, now), now);
-	cr_expect_eq(round_of(MOST, THIRD), 1);
+	cr_expect_eq(round_of(MOST, UINT32_MAX), 2, "small ones go on, whoever's they are");
 	cr_expect_eq(round_of(MOST, UINT32_MAX), 0);
-	cr_expect_eq(turns_when(&t, now), now + 2 * 500 * MS);
-	now += 2 * 500 * MS;
-	cr_expect_eq(round_of(MOST, GREEDY), 1);
-	/* The third one has not written for long. */
-	turns_took(&t, large.work, &large, 1000 * MS, now);
-	now += TURNS_MEMORY_NS / 2;
+	cr_expect_eq(turns_when(&t, now), now + 4 * 500 * MS);
+	now += 500 * MS;
+	cr_assert(add(THIRD, 1, 1, 100, 1));
+	cr_assert(add(GREEDY, 2, 1, 100, 1));
+	cr_expect_eq(round_of(MOST, OTHER), 0);
+	now += 500 * MS;
 	cr_assert(add(GREEDY, 2, 1, 100, 1));
 	cr_expect_eq(round_of(MOST, GREEDY), 1);
+	now += 1000 * MS;
+	cr_expect_eq(round_of(MOST, OTHER), 1);
+	/* The others have not written for long. */
+	turns_took(&t, large.work, &large, 1000 * MS, now);
+	now += 2 * TURNS_MEMORY_NS;
+	cr_assert(add(GREEDY, 2, 1, 100, 100000));
+	cr_expect_eq(round_of(MOST, GREEDY), 1);
+}
+
+Test(turns, a_call_of_unknown_work_is_a_round_by_itself_while_several_write, .init = begin, .fini = end)
+{
+	struct turn *call = calloc(1, sizeof *call);
+
+	*call = (struct turn){.uid = GREEDY, .connection = 2, .ops = 1, .bytes = 100, .work = 1, .open_ended = true};
+	for (int i = 0; i < 50; i++)
+		cr_assert(add(GREEDY, 1, 1, 100, 1));
+	cr_assert(turns_add(&t, call, now));
+	cr_assert(add(THIRD, 3, 1, 100, 1));
+	cr_expect_eq(round_of(MOST, UINT32_MAX), 51);
+	cr_expect_eq(round_of(MOST, UINT32_MAX), 1);
+}
+
+Test(turns, a_large_call_comes_to_its_turn_however_many_small_ones_come, .init = begin, .fini = end)
+{
+	size_t rounds = 0;
+
+	cr_assert(add(GREEDY, 1, 1, 100, 1));
+	cr_assert(add(OTHER, 2, 1, 100, 100000));
+	cr_assert(add(THIRD, 3, 1, 100, 1));
+	for (; rounds < 10 && round_of(MOST, OTHER) == 0; rounds++) {
+		cr_assert(add(GREEDY, 1, 1, 100, 1));
+		cr_assert(add(THIRD, 3, 1, 100, 1));
+	}
+	cr_expect_leq(rounds, 1);
 }
 
 Test(turns, rounds_are_short_while_several_write_and_as_long_as_asked_for_alone, .init = begin, .fini = end)

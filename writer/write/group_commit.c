@@ -419,7 +419,8 @@ static void note_work(const struct write_round *r, uint64_t took_ns)
 
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
 		work += c->turn.work;
-		largest = c->turn.work > largest->turn.work ? c : largest;
+		if (c->turn.open_ended || (!largest->turn.open_ended && c->turn.work > largest->turn.work))
+			largest = c;
 	}
 	(void)pthread_mutex_lock(&s->writes.lock);
 	turns_took(&s->writes.turns, work, &largest->turn, took_ns, sync_now(s));

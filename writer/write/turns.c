@@ -9,7 +9,7 @@
 #include "writer/serve/shares.h"
 
 enum { QUANTUM = 64, DEBT_MAX = 4096 }; /* of work: more than a debt of so much is forgiven */
-enum { ROUND_LEAST = 16, SHIFT = 10, REST_TIMES = 2, UNBOUND = 0 };
+enum { ROUND_LEAST = 16, SHIFT = 10, REST_TIMES = 4, UNBOUND = 0 };
 static const uint64_t REST_MAX_NS = 1000000000, TOOK_MAX_NS = 3600000000000;
 
 /* A connection with calls that wait. */
@@ -28,7 +28,6 @@ struct turn_user {
 	size_t ops, bytes;
 	int64_t credit;
 	uint64_t came_ns; /* the last call */
-	uint64_t rests_until_ns;
 };
 
 void turns_init(struct turns *t)
@@ -215,17 +214,51 @@ static void pay(int64_t *credit, uint64_t work)
 		*credit = -DEBT_MAX;
 }
 
-/* The connection whose turn it is within a user who waits. */
-static struct turn_line *line_in_turn(struct turn_user *u)
+static uint64_t round_ns(const struct turns *t)
 {
-	while (!has_turn(&u->first->credit))
+	return t->fixed_ns > TURNS_ROUND_NS ? t->fixed_ns : TURNS_ROUND_NS;
+}
+
+/* A round's bound while several write. */
+static uint64_t round_work(const struct turns *t, uint64_t most)
+{
+	uint64_t work = t->work_ns > 0 ? (round_ns(t) << SHIFT) / t->work_ns : most;
+
+	work = work < ROUND_LEAST ? ROUND_LEAST : work;
+	return t->users > 1 && work < most ? work : most;
+}
+
+static bool is_large(const struct turns *t, const struct turn *call)
+{
+	return call->open_ended || call->work > round_work(t, UINT64_MAX);
+}
+
+/* Is it not to be begun yet? */
+static bool rests(const struct turns *t, const struct turn *call, uint64_t now_ns)
+{
+	return t->users > 1 && now_ns < t->large_from_ns && is_large(t, call);
+}
+
+static bool all_rest(const struct turns *t, const struct turn_user *u, uint64_t now_ns)
+{
+	for (const struct turn_line *line = u->first; line != NULL; line = line->next)
+		if (!rests(t, line->first, now_ns))
+			return false;
+	return true;
+}
+
+/* Of a user who waits: the connection whose turn it is, of those that do not rest. It becomes the first one. */
+static struct turn_line *line_in_turn(const struct turns *t, struct turn_user *u, uint64_t now_ns)
+{
+	while (rests(t, u->first->first, now_ns) || !has_turn(&u->first->credit))
 		push_line(u, pop_line(u));
 	return u->first;
 }
 
+/* Of its first connection. */
 static struct turn *take_call(struct turns *t, struct turn_user *u)
 {
-	struct turn_line *line = line_in_turn(u);
+	struct turn_line *line = u->first;
 	struct turn *call = line->first;
 
 	line->first = call->next;
@@ -253,41 +286,37 @@ static struct turn *take_call(struct turns *t, struct turn_user *u)
 	return call;
 }
 
-static bool rests(const struct turns *t, const struct turn_user *u, uint64_t now_ns)
+/* What a call takes of a round; a large one all of it, while several write. */
+static uint64_t cost(const struct turns *t, const struct turn *call, uint64_t most)
 {
-	return t->users > 1 && u->rests_until_ns > now_ns;
-}
-
-/* A round's bound while several write. */
-static uint64_t round_work(const struct turns *t, uint64_t most)
-{
-	uint64_t round_ns = t->fixed_ns > TURNS_ROUND_NS ? t->fixed_ns : TURNS_ROUND_NS;
-	uint64_t work = t->work_ns > 0 ? (round_ns << SHIFT) / t->work_ns : most;
-
-	work = work < ROUND_LEAST ? ROUND_LEAST : work;
-	return t->users > 1 && work < most ? work : most;
+	return t->users > 1 && call->work < most && most < UINT64_MAX && is_large(t, call) ? most : call->work;
 }
 
 struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_ns)
 {
+	const uint64_t at_ns = all ? UINT64_MAX : now_ns; /* at the end nobody rests */
 	struct turn *first = NULL, **end = &first;
+	struct turn_user *next = NULL; /* did not fit in */
 	uint64_t taken = 0;
 
 	forget_users(t, now_ns);
 	most = all ? UINT64_MAX : round_work(t, most);
-	/* Until nobody is left who may be served in this round. */
+	/* Until nobody is left who may be served in this round; who does not fit in begins the next one. */
 	for (size_t passed = 0; passed < t->users;) {
 		struct turn_user *u = t->first;
 
-		if (u->ops == 0 || (!all && rests(t, u, now_ns))) {
+		if (u->ops == 0 || all_rest(t, u, at_ns)) {
 			passed++;
 		} else if (!has_turn(&u->credit)) {
 			passed = 0;
-		} else if (first != NULL && taken + line_in_turn(u)->first->work > most) {
+		} else if (first != NULL && cost(t, line_in_turn(t, u, at_ns)->first, most) > most - taken) {
+			next = next != NULL ? next : u;
 			passed++;
 		} else {
+			uint64_t takes = cost(t, line_in_turn(t, u, at_ns)->first, most);
+
 			*end = take_call(t, u);
-			taken += (*end)->work;
+			taken += takes < most - taken ? takes : most - taken;
 			end = &(*end)->next;
 			passed = 0;
 			if (u->ops > 0 && u->credit > 0)
@@ -295,15 +324,10 @@ struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_n
 		}
 		push_user(t, pop_user(t));
 	}
+	while (next != NULL && t->first != next)
+		push_user(t, pop_user(t));
 	t->since_ns = now_ns;
 	return first;
-}
-
-static void user_rests(struct turns *t, uint32_t uid, uint64_t until_ns)
-{
-	for (struct turn_user *u = t->first; u != NULL; u = u->next)
-		if (u->uid == uid)
-			u->rests_until_ns = until_ns;
 }
 
 static void learn(uint64_t *mean, uint64_t value)
@@ -313,28 +337,28 @@ static void learn(uint64_t *mean, uint64_t value)
 
 void turns_took(struct turns *t, uint64_t work, const struct turn *largest, uint64_t took_ns, uint64_t now_ns)
 {
-	uint64_t bound_ns = took_ns < TOOK_MAX_NS ? took_ns : TOOK_MAX_NS;
+	const uint64_t bound_ns = took_ns < TOOK_MAX_NS ? took_ns : TOOK_MAX_NS;
+	const uint64_t work_ns = bound_ns > t->fixed_ns ? bound_ns - t->fixed_ns : 0;
 
-	if (work < ROUND_LEAST) {
+	/* An open-ended call says nothing of what other work takes, and neither does a round that was shorter than those without work. */
+	if (work < ROUND_LEAST && !largest->open_ended)
 		learn(&t->fixed_ns, bound_ns);
-		return;
-	}
-	if (largest->work > round_work(t, UINT64_MAX))
-		user_rests(t, largest->uid, now_ns + REST_TIMES * (took_ns < REST_MAX_NS ? took_ns : REST_MAX_NS));
-	/* A round that took less than others take without work says nothing of what work takes. */
-	if (bound_ns > t->fixed_ns)
-		learn(&t->work_ns, ((bound_ns - t->fixed_ns) << SHIFT) / work);
+	else if (work_ns > 0 && !largest->open_ended)
+		learn(&t->work_ns, (work_ns << SHIFT) / work);
+	if (is_large(t, largest) && work_ns > round_ns(t))
+		t->large_from_ns = now_ns + REST_TIMES * (took_ns < REST_MAX_NS ? took_ns : REST_MAX_NS);
 }
 
 uint64_t turns_when(const struct turns *t, uint64_t now_ns)
 {
 	uint64_t when = UINT64_MAX;
 
-	for (const struct turn_user *u = t->first; u != NULL; u = u->next)
-		if (u->ops > 0 && !rests(t, u, now_ns))
+	for (const struct turn_user *u = t->first; u != NULL; u = u->next) {
+		if (u->ops > 0 && !all_rest(t, u, now_ns))
 			return now_ns;
-		else if (u->ops > 0 && u->rests_until_ns < when)
-			when = u->rests_until_ns;
+		if (u->ops > 0)
+			when = t->large_from_ns;
+	}
 	return when;
 }
 

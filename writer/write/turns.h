@@ -3,9 +3,10 @@
  * they make (deficit round robin), so that who asks for much waits for himself. Of one connection the earlier call comes first.
  *
  * While several users write, a round makes work for TURNS_ROUND_NS at the pace of the last ones, or for as long as any round takes
- * whatever is in it (the source's commit), and whose single call takes longer rests twice as long as that took. So who comes
- * waits for two rounds that are at most twice as long as his own alone, and half of the throughput is left at least. A user alone
- * gets all.
+ * whatever is in it (the source's commit): who comes waits for two rounds that are at most twice as long as his own alone, and half
+ * of the throughput is left at least. A large call, which may take longer by its work, or because what it makes of work is not
+ * known, is a round by itself; after one that did take longer, the next one, whoever's it is, waits four times as long, so that
+ * all of them together get a fifth of the time. A user alone gets all.
  *
  * The queue is bounded in operations and in bytes, in all, per user (shares.h) and per connection. Nothing here locks. */
 #ifndef SHMETA_WRITER_WRITE_TURNS_H
@@ -24,7 +25,8 @@ struct turn {
 	uint32_t uid;
 	uint64_t connection; /* never the same number for two of them */
 	size_t ops, bytes;
-	uint64_t work; /* at least 1 */
+	uint64_t work;   /* at least 1 */
+	bool open_ended; /* how much work it makes depends on what it meets */
 };
 
 struct turns_limits {
@@ -39,11 +41,12 @@ struct turns {
 	struct turns_limits limits;
 	struct turn_user *first, **end; /* all of them that count, in the order of their turns */
 	size_t users;
-	size_t ops, bytes; /* waiting */
-	size_t peak_bytes; /* the most since turns_at_rest() */
-	uint64_t since_ns; /* when something began to wait, or was last taken */
-	uint64_t work_ns;  /* what a unit of work took lately, in 1/1024 ns */
-	uint64_t fixed_ns; /* what a round of next to no work took lately */
+	size_t ops, bytes;      /* waiting */
+	size_t peak_bytes;      /* the most since turns_at_rest() */
+	uint64_t since_ns;      /* when something began to wait, or was last taken */
+	uint64_t work_ns;       /* what a unit of work took lately, in 1/1024 ns */
+	uint64_t fixed_ns;      /* what a round of next to no work took lately */
+	uint64_t large_from_ns; /* when a large call may be begun */
 };
 
 void turns_init(struct turns *t);
@@ -54,7 +57,7 @@ void turns_free(struct turns *t);
 bool turns_room(const struct turns *t, const struct turn *call);
 /* false: there is no room for it, or no memory. */
 bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns);
-/* The next calls in a list, `most` of work at most, one call at least. NULL: none, or whoever waits rests. all: everything, in its
+/* The next calls in a list, `most` of work at most, one call at least. NULL: none, or large ones that are not to be begun yet. all: everything, in its
  * turns. */
 struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_ns);
 /* A round with so much work has taken so long; its largest call. */

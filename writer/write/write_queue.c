@@ -41,6 +41,13 @@ static size_t call_bytes(const struct sync_write *write)
 	       write->count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
 }
 
+/* It removes as much as there is. */
+static bool is_open_ended(enum shmeta_op_type type)
+{
+	return type == SHMETA_OP_DELETE_TOPIC || type == SHMETA_OP_DELETE_SEGMENTS_BEFORE ||
+	       type == SHMETA_OP_DELETE_GROUP || type == SHMETA_OP_DEREGISTER_AGENT;
+}
+
 /* A copy that holds everything it views; ERR_NO_MEMORY, ERR_PROTOCOL. */
 static enum shmeta_status call_new(const struct sync_write *write, struct write_call **ret)
 {
@@ -77,6 +84,7 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 		}
 		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
 			call->turn.work += call->ops[i].u.topic.partition_count;
+		call->turn.open_ended |= is_open_ended(call->ops[i].type);
 		at += used;
 	}
 	if (at != end) {
