@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Run each libFuzzer target for a while: tests/fuzz.sh BUILD SECONDS PROGRAM...
-# It begins with its corpus (tests/fuzz/seeds.sh) and what former runs found worth keeping in BUILD/corpus/; findings stay in BUILD/findings/.
+# It begins with its corpus (tests/support/fuzz_seeds.sh) and what former runs found worth keeping in BUILD/corpus/; findings stay in BUILD/findings/.
 # Environment: FUZZ_KEEP (not empty: afterwards tests/fuzz/corpus/TARGET is replaced by the fewest inputs that reach as much).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,7 @@ for program in "$@"; do
 	# libFuzzer takes folders only.
 	while read -r seed; do
 		if [ -d "$seed" ]; then seeds+=("$seed"); else cp "$seed" "$work/"; fi
-	done < <(tests/fuzz/seeds.sh "$name")
+	done < <(tests/support/fuzz_seeds.sh "$name")
 	longest=65536
 	case $name in
 	# A configuration is short, and each unknown word of a long one is compared with every option.

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 for source in tests/fuzz/fuzz_*.c; do
 	name=$(basename "$source" .c)
-	mapfile -t seeds < <(tests/fuzz/seeds.sh "$name")
+	mapfile -t seeds < <(tests/support/fuzz_seeds.sh "$name")
 	if [ ! -d "tests/fuzz/corpus/$name" ]; then
 		echo "not ok - $name has a corpus: tests/fuzz/corpus/$name"
 	elif "$BUILD/tests/replay/$name" "${seeds[@]}"; then

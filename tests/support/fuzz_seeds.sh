@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Where a fuzz target's inputs come from, one file or folder a line: tests/fuzz/seeds.sh TARGET
+# Where a fuzz target's inputs come from, one file or folder a line: tests/support/fuzz_seeds.sh TARGET
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ ! -d "tests/fuzz/corpus/$1" ] || echo "tests/fuzz/corpus/$1"
