@@ -30,6 +30,23 @@ Test(budget, who_has_spent_his_part_waits_for_the_next_window_while_others_ask)
 	budget_free(&b);
 }
 
+Test(budget, who_has_had_much_comes_after_others_until_the_next_window)
+{
+	struct budget b = {.user = NULL};
+	uint64_t now = start;
+
+	cr_expect_not(budget_yields(&b, GREEDY, now));
+	budget_spend(&b, GREEDY, BUDGET_FIRST_NS, now);
+	cr_expect_not(budget_yields(&b, GREEDY, now), "nobody else asks");
+	budget_spend(&b, THIRD, BUDGET_FIRST_NS - 1, now);
+	cr_expect(budget_yields(&b, GREEDY, now));
+	cr_expect(budget_left(&b, GREEDY, now));
+	cr_expect_not(budget_yields(&b, THIRD, now));
+	now = budget_renewed_ns(&b);
+	cr_expect_not(budget_yields(&b, GREEDY, now));
+	budget_free(&b);
+}
+
 Test(budget, who_asks_alone_is_always_served)
 {
 	struct budget b = {.user = NULL};

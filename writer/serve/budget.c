@@ -18,17 +18,28 @@ static bool asks(const struct budget_user *u, uint64_t now_ns)
 	return now_ns - u->asked_ns < BUDGET_MEMORY_NS;
 }
 
-bool budget_left(struct budget *b, uint32_t uid, uint64_t now_ns)
+/* Has it had so much, and do others ask? */
+static bool is_bound(struct budget *b, uint32_t uid, uint64_t most_ns, uint64_t now_ns)
 {
 	bool others = false, spent = false;
 
 	renew(b, now_ns);
 	for (size_t i = 0; i < b->count; i++)
 		if (b->user[i].uid == uid)
-			spent = b->user[i].spent_ns >= BUDGET_USER_NS;
+			spent = b->user[i].spent_ns >= most_ns;
 		else
 			others |= asks(&b->user[i], now_ns);
-	return !spent || !others;
+	return spent && others;
+}
+
+bool budget_left(struct budget *b, uint32_t uid, uint64_t now_ns)
+{
+	return !is_bound(b, uid, BUDGET_USER_NS, now_ns);
+}
+
+bool budget_yields(struct budget *b, uint32_t uid, uint64_t now_ns)
+{
+	return is_bound(b, uid, BUDGET_FIRST_NS, now_ns);
 }
 
 static struct budget_user *user_of(struct budget *b, uint32_t uid, uint64_t now_ns)

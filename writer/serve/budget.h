@@ -10,6 +10,7 @@
 
 #define BUDGET_WINDOW_NS UINT64_C(10000000)
 #define BUDGET_USER_NS (BUDGET_WINDOW_NS / 4)
+#define BUDGET_FIRST_NS (BUDGET_USER_NS / 4)
 #define BUDGET_MEMORY_NS UINT64_C(1000000000) /* so long a user counts as one who asks */
 
 struct budget_user {
@@ -26,6 +27,8 @@ struct budget {
 
 /* May this user be served now? While nobody else asks, always. */
 bool budget_left(struct budget *b, uint32_t uid, uint64_t now_ns);
+/* Are others to be served first? It has had more than BUDGET_FIRST_NS, and they ask, too. */
+bool budget_yields(struct budget *b, uint32_t uid, uint64_t now_ns);
 /* It was served until now. */
 void budget_spend(struct budget *b, uint32_t uid, uint64_t took_ns, uint64_t now_ns);
 /* When everybody's is whole again. */

@@ -32,6 +32,7 @@ struct connection {
 	uint64_t opened_ns, active_ns;
 	bool spoke;        /* a first frame has come */
 	bool parked;       /* not read before its user's budget is renewed */
+	bool yields;       /* until then, read when nobody else has sent anything */
 	uint32_t requests; /* tickets that it has */
 	struct packet *output, **output_end;
 	size_t output_bytes;

@@ -16,7 +16,7 @@
 
 /* What waits longer than the kernel's own bound of the queue makes no sense. */
 enum { BACKLOG = 4096, LOOK_EVERY = 16 };
-static const uint64_t TURN_NS = 2000000; /* of accepting, before others have their turn */
+static const uint64_t TURN_NS = 500000; /* of accepting, before others have their turn */
 
 static const char socket_name[] = "control.sock";
 

@@ -20,6 +20,7 @@
 
 /* Of one connection, before the others have their turn. */
 static const uint64_t TURN_NS = 500000;
+enum { AFTER_OTHERS = SD_EVENT_PRIORITY_NORMAL + 1 };
 
 void control_answer(struct control *control, uint64_t number, enum shmeta_status status, const char *sentence,
                     uint64_t txn, uint64_t generation, uint64_t synced_at_ns)
@@ -67,14 +68,21 @@ static bool on_frame(struct connection *c, size_t bytes)
 	return verbs_handle(c, head);
 }
 
+/* false: there is no timer. */
+static bool await_renewal(struct control *control)
+{
+	return sd_event_source_set_time(control->renewal, budget_renewed_ns(&control->budget) / 1000 + 1) >= 0 &&
+	       sd_event_source_set_enabled(control->renewal, SD_EVENT_ONESHOT) >= 0;
+}
+
 static void park(struct connection *c)
 {
-	if (sd_event_source_set_enabled(c->source, SD_EVENT_OFF) < 0 ||
-	    sd_event_source_set_time(c->control->renewal, budget_renewed_ns(&c->control->budget) / 1000 + 1) < 0 ||
-	    sd_event_source_set_enabled(c->control->renewal, SD_EVENT_ONESHOT) < 0)
-		(void)sd_event_source_set_enabled(c->source, SD_EVENT_ON);
-	else
-		c->parked = true;
+	c->parked = await_renewal(c->control) && sd_event_source_set_enabled(c->source, SD_EVENT_OFF) >= 0;
+}
+
+static void yield_to_others(struct connection *c)
+{
+	c->yields = await_renewal(c->control) && sd_event_source_set_priority(c->source, AFTER_OTHERS) >= 0;
 }
 
 static int on_renewal(sd_event_source *source, uint64_t usec, void *arg)
@@ -83,11 +91,13 @@ static int on_renewal(sd_event_source *source, uint64_t usec, void *arg)
 
 	(void)source;
 	(void)usec;
-	for (struct connection *c = control->connections; c != NULL; c = c->next)
-		if (c->parked) {
-			c->parked = false;
+	for (struct connection *c = control->connections; c != NULL; c = c->next) {
+		if (c->parked)
 			(void)sd_event_source_set_enabled(c->source, SD_EVENT_ON);
-		}
+		if (c->yields)
+			(void)sd_event_source_set_priority(c->source, SD_EVENT_PRIORITY_NORMAL);
+		c->parked = c->yields = false;
+	}
 	return 0;
 }
 
@@ -111,6 +121,11 @@ static void read_frames(struct connection *c, int fd)
 	if (!peer_is_privileged(&c->peer) && !budget_left(&control->budget, uid, began)) {
 		park(c);
 		return;
+	}
+	if (!c->yields && !peer_is_privileged(&c->peer) && budget_yields(&control->budget, uid, began)) {
+		yield_to_others(c); /* and is read when it is called again */
+		if (c->yields)
+			return;
 	}
 	worked = worked_ns();
 	while (alive && c->output == NULL && now - began < TURN_NS) {
