@@ -287,15 +287,21 @@ static const struct failing_key *not_shown(struct sync *s, const struct write_ca
 	return key;
 }
 
-static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
+static size_t calls_of(const struct write_round *r)
 {
-	struct sync *s = r->s;
 	size_t calls = 0;
 
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		calls++;
+	return calls;
+}
+
+static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
+{
+	struct sync *s = r->s;
+
 	if (s->host.answering != NULL)
-		s->host.answering(s->host.arg, calls);
+		s->host.answering(s->host.arg, calls_of(r));
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
 		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
 
@@ -311,11 +317,11 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 
 /* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
  * much as one of all of them. */
-static bool gathering(struct sync *s, size_t ops, uint64_t since, uint64_t now)
+static bool gathering(struct sync *s, size_t calls, uint64_t since, uint64_t now)
 {
 	enum { MANY = 32, GATHER_NS = 2000000 };
 	struct sync_writes *w = &s->writes;
-	bool wait = w->crowd >= MANY && ops < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
+	bool wait = w->crowd >= MANY && calls < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
 
 	(void)pthread_mutex_lock(&w->lock);
 	w->enough = wait ? w->crowd / 2 : 0;
@@ -354,12 +360,12 @@ static struct write_round *next_round(struct sync *s)
 static void overlap(struct sync *s)
 {
 	uint64_t since, began = sync_now(s);
-	size_t ops = write_calls_waiting(s, &since);
+	size_t calls, ops = write_calls_waiting(s, &calls, &since);
 	struct backend_error err = {.code = SHMETA_OK};
 	struct write_round *r;
 
 	if (s->engine->writer == NULL || s->engine->writer->start == NULL || ops < OVERLAP_OPS || s->source.on ||
-	    s->room.on || sync_stopping(s) || !generation_writable(s) || gathering(s, ops, since, began))
+	    s->room.on || sync_stopping(s) || !generation_writable(s) || gathering(s, calls, since, began))
 		return;
 	r = s->writes.next = next_round(s);
 	if (r == NULL)
@@ -460,6 +466,7 @@ static void commit(struct write_round *r, bool last)
 	struct sync *s = r->s;
 	struct backend_error err = {.code = SHMETA_OK};
 	uint64_t began = sync_now(s);
+	size_t calls = calls_of(r);
 	enum shmeta_status status;
 
 	if (s->foreign && !r->started) {
@@ -497,8 +504,8 @@ static void commit(struct write_round *r, bool last)
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
 	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
-	if (s->writes.crowd < r->count)
-		s->writes.crowd = r->count;
+	if (s->writes.crowd < calls)
+		s->writes.crowd = calls;
 	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 	if (s->poll_due_ns > s->deaf_until_ns)
 		s->poll_due_ns = s->deaf_until_ns;
@@ -529,7 +536,7 @@ static void commit(struct write_round *r, bool last)
 static bool gathered(struct sync *s)
 {
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
-	size_t ops = write_calls_waiting(s, &since);
+	size_t calls, ops = write_calls_waiting(s, &calls, &since);
 
 	if (s->writes.back != NULL)
 		return true;
@@ -539,7 +546,7 @@ static bool gathered(struct sync *s)
 		sync_wake_at(s, since + linger);
 		return false;
 	}
-	return !gathering(s, ops, since, now);
+	return !gathering(s, calls, since, now);
 }
 
 void write_commit(struct sync *s)

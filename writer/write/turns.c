@@ -192,6 +192,7 @@ bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns)
 	u->ops += call->ops;
 	u->bytes += call->bytes;
 	u->came_ns = now_ns;
+	t->calls++;
 	t->ops += call->ops;
 	t->bytes += call->bytes;
 	if (t->bytes > t->peak_bytes)
@@ -269,6 +270,7 @@ static struct turn *take_call(struct turns *t, struct turn_user *u)
 	pay(&u->credit, call->work);
 	u->ops -= call->ops;
 	u->bytes -= call->bytes;
+	t->calls--;
 	t->ops -= call->ops;
 	t->bytes -= call->bytes;
 	(void)pop_line(u);

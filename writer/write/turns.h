@@ -41,12 +41,12 @@ struct turns {
 	struct turns_limits limits;
 	struct turn_user *first, **end; /* all of them that count, in the order of their turns */
 	size_t users;
-	size_t ops, bytes;      /* waiting */
-	size_t peak_bytes;      /* the most since turns_at_rest() */
-	uint64_t since_ns;      /* when something began to wait, or was last taken */
-	uint64_t work_ns;       /* what a unit of work took lately, in 1/1024 ns */
-	uint64_t fixed_ns;      /* what a round of next to no work took lately */
-	uint64_t large_from_ns; /* when a large call may be begun */
+	size_t calls, ops, bytes; /* waiting */
+	size_t peak_bytes;        /* the most since turns_at_rest() */
+	uint64_t since_ns;        /* when something began to wait, or was last taken */
+	uint64_t work_ns;         /* what a unit of work took lately, in 1/1024 ns */
+	uint64_t fixed_ns;        /* what a round of next to no work took lately */
+	uint64_t large_from_ns;   /* when a large call may be begun */
 };
 
 void turns_init(struct turns *t);

@@ -136,7 +136,7 @@ enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 		return status;
 	(void)pthread_mutex_lock(&w->lock);
 	taken = turns_add(&w->turns, &call->turn, sync_now(s));
-	wake = w->turns.ops >= w->enough;
+	wake = w->turns.calls >= w->enough;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (!taken) {
 		write_call_free(call);
@@ -170,12 +170,13 @@ struct write_call *write_calls_take(struct sync *s, uint64_t most, bool all, boo
 	return first;
 }
 
-size_t write_calls_waiting(struct sync *s, uint64_t *ret_since_ns)
+size_t write_calls_waiting(struct sync *s, size_t *ret_calls, uint64_t *ret_since_ns)
 {
 	size_t ops;
 
 	(void)pthread_mutex_lock(&s->writes.lock);
 	ops = s->writes.turns.ops;
+	*ret_calls = s->writes.turns.calls;
 	*ret_since_ns = s->writes.turns.since_ns;
 	(void)pthread_mutex_unlock(&s->writes.lock);
 	return ops;

@@ -21,8 +21,8 @@ struct write_call {
 
 /* The next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
 struct write_call *write_calls_take(struct sync *s, uint64_t most, bool all, bool *ret_more);
-/* How many operations wait, and since when. */
-size_t write_calls_waiting(struct sync *s, uint64_t *ret_since_ns);
+/* How many operations wait, of how many calls, and since when. */
+size_t write_calls_waiting(struct sync *s, size_t *ret_calls, uint64_t *ret_since_ns);
 /* What a burst of calls took is given back when nothing waits any more; malloc alone would keep it. */
 void write_calls_at_rest(struct sync *s);
 /* OK and ERR_NOT_CACHED come with the results; any other status holds for all operations of the call. */
