@@ -20,6 +20,7 @@ SBINDIR      ?= $(PREFIX)/sbin
 LIBDIR       ?= $(PREFIX)/lib
 INCLUDEDIR   ?= $(PREFIX)/include
 MANDIR       ?= $(PREFIX)/share/man
+BASHCOMPDIR  ?= $(PREFIX)/share/bash-completion/completions
 SYSTEMDDIR   ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR  ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR  ?= $(PREFIX)/lib/tmpfiles.d
@@ -307,6 +308,8 @@ install: all $(BUILD)/shmeta.pc
 	$(call put,644,$(LIBDIR)/pkgconfig,$(BUILD)/shmeta.pc)
 	$(foreach m,$(mans:docs/man/%.scd=%),install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(m)))' \
 		$(BUILD)/man/$(m) &&) true
+	install -d '$(DESTDIR)$(BASHCOMPDIR)' && $(BUILD)/bin/shmetactl completion bash >'$(DESTDIR)$(BASHCOMPDIR)/shmetactl' && \
+		chmod 644 '$(DESTDIR)$(BASHCOMPDIR)/shmetactl'
 	$(foreach u,$(units),install -d '$(DESTDIR)$(SYSTEMDDIR)' && sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $(u) \
 		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
@@ -321,7 +324,7 @@ uninstall:
 	! cmp -s systemd/shmeta.conf '$(DESTDIR)/etc/shmeta/shmeta.conf' || rm -f '$(DESTDIR)/etc/shmeta/shmeta.conf'
 	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
-		$(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
+		$(BASHCOMPDIR)/shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
 		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf,'$(DESTDIR)$(f)')
 	[ ! -d '$(DESTDIR)/etc/shmeta' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/shmeta'
 	$(if $(DESTDIR),,-@ldconfig 2>/dev/null)

@@ -177,6 +177,73 @@ Test(shmetactl, every_verb_option_and_exit_code_is_in_the_manual_and_in_help)
 	run_tool_done(&h);
 }
 
+/* What bash offers behind "shmetactl WORDS", the last of which is being typed, between blanks. */
+static void completed(const char *words, char *ret, size_t bytes)
+{
+	struct run_tool t;
+
+	run_tool(&t,
+	         "bash -c '. <(\"$0\" completion bash); COMP_WORDS=(shmetactl \"${@:1}\"); COMP_CWORD=$#; _shmetactl; "
+	         "echo \" ${COMPREPLY[*]} \"' %s/bin/shmetactl %s",
+	         places_build, words);
+	cr_assert_eq(t.code, 0, "%s: %s", words, t.err);
+	cr_assert_str_eq(t.err, "", "%s: %s", words, t.err);
+	(void)snprintf(ret, bytes, "%s", t.out);
+	run_tool_done(&t);
+}
+
+static void expect_completed(const char *words, const char *offered)
+{
+	char out[4096], wanted[64];
+
+	completed(words, out, sizeof(out));
+	(void)snprintf(wanted, sizeof(wanted), " %s ", offered);
+	cr_assert(strstr(out, wanted) != NULL, "shmetactl %s: no '%s' in:%s", words, offered, out);
+}
+
+Test(shmetactl, the_completion_offers_every_verb_and_option)
+{
+	struct run_tool t;
+	json_t *doc, *row, *option;
+	size_t i, k;
+	char words[128], out[4096];
+
+	run_tool(&t, "shmetactl help --json");
+	doc = run_tool_json(&t);
+	json_array_foreach(json_object_get(doc, "verbs"), i, row)
+	{
+		const char *name = json_string_value(json_object_get(row, "name")), *second = strchr(name, ' ');
+
+		(void)snprintf(words, sizeof(words), "%.*s", (int)strcspn(name, " "), name);
+		expect_completed("\"\"", words);
+		if (second != NULL) {
+			(void)snprintf(words, sizeof(words), "%.*s \"\"", (int)(second - name), name);
+			expect_completed(words, second + 1);
+		}
+		(void)snprintf(words, sizeof(words), "%s --", name);
+		completed(words, out, sizeof(out));
+		json_array_foreach(json_object_get(row, "options"), k, option)
+			cr_assert(strstr(out, json_string_value(json_object_get(option, "flag"))) != NULL, "%s %s",
+		                  words, json_string_value(json_object_get(option, "flag")));
+		json_array_foreach(json_object_get(doc, "options"), k, option)
+			cr_assert(strstr(out, json_string_value(json_object_get(option, "flag"))) != NULL, "%s %s",
+		                  words, json_string_value(json_object_get(option, "flag")));
+	}
+	json_decref(doc);
+	run_tool_done(&t);
+	/* Options and their values stand anywhere; what is typed narrows what is offered. */
+	expect_completed("--dir /x --json ls top", "topics");
+	expect_completed("--color = a", "auto always");
+	expect_completed("ls topics --prefix status --gl", "--glob");
+	expect_completed("--dir = /et", "/etc");
+	expect_completed("refresh \"\"", "partition");
+	expect_completed("help schema \"\"", "remove");
+	expect_completed("completion \"\"", "bash");
+	completed("--limit \"\"", out, sizeof(out));
+	cr_assert_str_eq(out, "  \n");
+	expect("completion zsh", 2, "there is no completion for 'zsh'");
+}
+
 Test(shmetactl, a_full_device_behind_the_output_is_an_error)
 {
 	struct run_tool t;

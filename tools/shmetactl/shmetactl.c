@@ -122,6 +122,9 @@ const struct verb tool_verbs[] = {
          "Exits 2 when there are mistakes, all of which are told.\n  shmetactl config check\n"
          "  shmetactl config check /etc/shmeta/shmeta.conf.new",
          verb_config_check},
+	{"completion", "bash", 1, 1, 0, 'C', "print the completion of verbs and options for a shell",
+         "'make install' puts it where bash looks. For one shell alone:\n  . <(shmetactl completion bash)",
+         verb_completion},
 	{"version", "", 0, 0, 0, 'C', "this program's version, and the running writer's", "  shmetactl version --json",
          verb_version},
 	{"help", "[VERB]", 0, 2, 0, 'C', "this text, or one verb's", "  shmetactl help verify", verb_help},
@@ -376,6 +379,14 @@ int verb_help(struct tool *tool)
 			return TOOL_OK;
 	}
 	return bad_verb(tool, tool->argv[0], tool->argc > 1 ? tool->argv[1] : NULL);
+}
+
+int verb_completion(struct tool *tool)
+{
+	if (strcmp(tool->argv[0], "bash") != 0)
+		return tool_error(tool, TOOL_USAGE, "there is no completion for '%s'; expected bash", tool->argv[0]);
+	completion_bash(tool_verbs, tool_verb_count);
+	return TOOL_OK;
 }
 
 /* ---- options ---- */

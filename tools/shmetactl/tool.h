@@ -118,8 +118,12 @@ int verb_topic_delete(struct tool *tool);
 int verb_segments_delete_before(struct tool *tool);
 int verb_config_show(struct tool *tool);
 int verb_config_check(struct tool *tool);
+int verb_completion(struct tool *tool);
 int verb_version(struct tool *tool);
 int verb_help(struct tool *tool);
+
+/* Prints the completion script (cmd_completion.c). */
+void completion_bash(const struct verb *verbs, size_t count);
 
 /* ---- errors ---- */
 
