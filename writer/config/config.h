@@ -39,35 +39,35 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://... or memory:. Empty: NAME.db in the "       \
 	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
 	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
-	  "Make the database, and the seven tables in an empty one, where there is none. Off: a source that is missing "             \
-	  "or empty is an error. The built-in default path of source.uri is always made.")                                           \
+	  "Create the database, and the seven tables in an empty one, if they do not exist. Off: a source that is "                  \
+	  "missing or empty is an error. The built-in default path of source.uri is always created.")                                \
 	T(source, accept, "", 0, 16, RELOAD,                                                                                         \
-	  "Consent to publish a source that is another one than before and lost most of its topics or partitions: the "              \
-	  "fingerprint that status and the log show. Good for that one change. Empty: ask.")                                         \
+	  "Consent to publish a source that is another one than before and lost most of its topics or partitions. "                  \
+	  "The value is the fingerprint that status and the log show. Good for that one change. Empty: ask.")                        \
 	T(source, read_uri, "", 0, 4000, RESTART,                                                                                    \
-	  "A replica of the same PostgreSQL, to be read instead of it where it has caught up. Empty: none.")                         \
+	  "A replica of the same PostgreSQL, read instead of it when it has caught up. Empty: none.")                                \
 	N(source, follower_reads, BOOL, "off", 0, 1, RESTART,                                                                        \
-	  "Let CockroachDB's nearest replicas answer the full passes, some seconds behind, where nothing newer was "                 \
-	  "shown or written.")                                                                                                       \
+	  "Let CockroachDB's nearest replicas answer the full passes, some seconds behind, unless something newer "                  \
+	  "was shown or written.")                                                                                                   \
 	T(source, password_file, "", 0, 4000, RESTART,                                                                               \
 	  "File whose first line is the password, read for each login; a name without '/' is a credential of the service "           \
 	  "manager. Empty: what libpq finds by itself.")                                                                             \
 	N(source, allow_insecure, BOOL, "off", 0, 1, RESTART,                                                                        \
-	  "Connect to another machine also without proof of which one answers (sslmode=verify-full).")                               \
+	  "Connect to another machine even if it does not prove its identity (sslmode=verify-full).")                                \
 	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                                        \
 	  "The longest that one call to the source may wait for a lock or the network.")                                             \
 	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
 	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
 	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \
-	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them. Those that a newer "   \
-	  "version made are left as they are. Without them changes are found by comparing everything.")                              \
+	  "Create shmeta's own tables and triggers (shmeta_...) beside the seven in a source that lacks them. Those "                \
+	  "of a newer version are left as they are. Without them changes are found by comparing everything.")                        \
 	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
 	  "Size limit of a store generation. Address space until it is used.")                                                       \
 	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
 	  "How long the memory of a past commit is kept for readers that are not registered.")                                       \
 	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
-	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers SHMETA_ERR_EXPIRED. "           \
-	  "0: only where the store has no room left. Never less than store.grace_ms.")                                               \
+	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers "                               \
+	  "SHMETA_ERR_EXPIRED. 0: only when the store is full. Never less than store.grace_ms.")                                     \
 	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")                    \
 	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                                        \
 	  "Partitions are fresh this long after the source was read.")                                                               \
@@ -83,11 +83,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(feed, poll_max_ms, MS, "1s", 1, 600000, RELOAD,                                                                            \
 	  "Interval of the change feed's polls while nothing changes.")                                                              \
 	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
-	  "Interval of the full comparison with the source, which finds what no feed tells. 0: never.")                              \
+	  "Interval of the full comparison with the source, which finds what no feed reports. 0: never.")                            \
 	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
 	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                   \
 	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \
-	  "Have PostgreSQL's triggers NOTIFY: changes show sooner, and every commit there waits for one lock.")                      \
+	  "Let PostgreSQL's triggers NOTIFY: changes show sooner, but every commit there waits for one lock.")                       \
 	N(feed, changefeed, BOOL, "off", 0, 1, RESTART,                                                                              \
 	  "Follow CockroachDB by a changefeed, which the cluster has to allow (kv.rangefeed.enabled). Off: by full passes.")         \
 	N(refresh, batch_keys, COUNT, "1000", 1, 100000, RELOAD, "Most keys fetched from the source in one call.")                   \
@@ -96,16 +96,16 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(refresh, queue_bytes, BYTES, "64M", 1 << 20, UINT64_C(1) << 36, RELOAD,                                                    \
 	  "Most memory for keys that readers asked for and for their requests; one beyond it is answered BUSY.")                     \
 	N(refresh, user_rate, COUNT, "50", 0, 1000000, RELOAD,                                                                       \
-	  "Most keys a second that are read from the source because one user asked; whoever joins a read that waits or is "          \
-	  "under way costs nothing. A key waits for its turn, and is answered BUSY when that would come after the "                  \
-	  "asker's deadline. Root and the daemon's user are not bound. 0: nobody is.")                                               \
+	  "Most keys a second that are read from the source because one user asked. Joining a read that waits or is "                \
+	  "in flight costs nothing. A key waits for its turn; it is answered BUSY if that would come after the "                     \
+	  "reader's deadline. Root and the daemon's user are not bound. 0: nobody is.")                                              \
 	N(refresh, user_burst, COUNT, "100", 1, 1000000, RELOAD,                                                                     \
-	  "So many of them at once for a user who has asked for nothing for a while.")                                               \
+	  "Most of these keys at once, for a user who has asked for nothing for a while.")                                           \
 	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
-	  "What a reader asked for and the source did not have is answered so for that long, if nothing tells "                      \
+	  "How long a key that the source did not have is answered absent from memory, unless something reports "                    \
 	  "otherwise. 0: never.")                                                                                                    \
 	N(refresh, absent_max, COUNT, "10000", 0, 1000000, RELOAD,                                                                   \
-	  "Most of these absences remembered at a time; the oldest go first.")                                                       \
+	  "Most of these absent keys remembered at a time; the oldest go first.")                                                    \
 	N(retry, min_ms, MS, "100ms", 1, 60000, RELOAD, "First pause before a source that failed is tried again.")                   \
 	N(retry, max_ms, MS, "15s", 1, 3600000, RELOAD, "Longest pause before a source that failed is tried again.")                 \
 	N(write, queue_max, COUNT, "262144", 16, 16777216, RELOAD,                                                                   \
@@ -116,11 +116,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Most of this memory for one connection.")                                                                                 \
 	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
-	  "How long operations wait for company before they are committed together.")                                                \
+	  "How long operations wait for others before they are committed together.")                                                 \
 	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
-	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or administers, "           \
-	  "with its key and result; all others, and refusals beyond ten, added up for a second per user and kind. Nothing is "       \
-	  "left out; a kill -9 loses the sums of the last second.")                                                                  \
+	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or "                        \
+	  "administers, with its key and result; all others, and refusals beyond ten, counted by second, user and "                  \
+	  "kind. Nothing is left out; a kill -9 loses the sums of the last second.")                                                 \
 	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                              \
 	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, "               \
 	  "since readers may go by what they know until then. 0: just that.")                                                        \
@@ -135,20 +135,21 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	T(control, write_users, "", 0, 1024, RELOAD, "Users who may write, comma-separated names or numbers.")                       \
 	N(control, connections_max, COUNT, "1024", 8, 4096, RELOAD, "Most connections at a time.")                                   \
 	N(control, connections_reserved, COUNT, "16", 0, 1024, RELOAD,                                                               \
-	  "How many of them are kept for root and the daemon's user.")                                                               \
+	  "How many of these connections are kept for root and the daemon's user.")                                                  \
 	N(control, connections_per_user, COUNT, "64", 1, 4096, RELOAD,                                                               \
 	  "Most connections of one user that have not registered.")                                                                  \
 	N(control, registrations_per_user, COUNT, "512", 1, 4096, RELOAD, "Most registered processes of one user.")                  \
 	N(control, user_share, COUNT, "50", 1, 100, RELOAD,                                                                          \
-	  "Most that one user may take of the connections, readers' slots and queues that the others leave, in percent. "            \
-	  "100 where all agents run as one user. Root and the daemon's user are bound only by the whole.")                           \
+	  "Most that one user may take of the connections, readers' slots and queues that the others leave, in "                     \
+	  "percent. Set 100 where all agents run as one user. Root and the daemon's user are bound only by the "                     \
+	  "whole.")                                                                                                                  \
 	N(control, requests_per_connection, COUNT, "1024", 1, 65536, RELOAD,                                                         \
 	  "Most refreshes that one connection may have in flight; more are answered BUSY.")                                          \
 	N(control, first_frame_ms, MS, "2s", 10, 60000, RELOAD, "How long a new connection may stay silent.")                        \
 	N(control, idle_s, SEC, "60s", 1, 86400, RELOAD,                                                                             \
 	  "How long a connection that has not registered may stay idle.")                                                            \
 	N(control, output_max_bytes, BYTES, "256K", 65536, 16777216, RELOAD,                                                         \
-	  "Answers that a client has not read, before its connection is closed.")                                                    \
+	  "Most bytes of answers that a client may leave unread before its connection is closed.")                                   \
 	N(log, level, LEVEL, "info", 3, 7, RELOAD,                                                                                   \
 	  "The least important messages to log: err, warning, notice, info, debug.")
 
