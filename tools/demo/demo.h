@@ -71,7 +71,7 @@ uint32_t demo_bucket(uint64_t ns);
 uint64_t demo_bucket_ns(uint32_t bucket);
 uint64_t demo_now_ns(void);
 
-/* sql.c */
+/* demo_sql.c */
 uint64_t demo_random(uint64_t *seed);
 /* The segment of a random offset by a prepared statement, for so long, in this one process: lookups a second; 0: it failed. */
 uint64_t demo_measure_sql(const struct demo_shared *shared, unsigned ms);

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$1
 shift
-modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/shmetactl)
+modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/shmetactl tools/demo)
 declare -A known=(
 	[shm]=4 # store/
 	[backends/memory]=3
