@@ -9,7 +9,7 @@ enum { OUT_RING_BYTES = 4 * SHMETA_STRING_MAX };
 #define OUT_JSON_FLAGS (JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 
 /* Ends the program with a sentence. */
-_Noreturn void tool_no_memory(void);
+__attribute__((noreturn)) void tool_no_memory(void);
 /* A buffer of OUT_RING_BYTES that stays good for a few calls. */
 char *out_ring(void);
 /* Rows follow on stdout: on a terminal no progress is shown any more. */
