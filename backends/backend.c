@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/err.h"
+
 static const struct backend_engine *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
                                                        &backend_memory};
 
@@ -76,6 +78,44 @@ enum backend_feed_kind backend_feed_kind(const struct backend_engine *engine, vo
 int backend_writable(const struct backend_engine *engine, void *state)
 {
 	return engine->writer != NULL && engine->writer->writable(state);
+}
+
+enum shmeta_status backend_answer_all(const struct backend_op *ops, size_t count, struct shmeta_result *results,
+                                      enum shmeta_status status, const char *sentence)
+{
+	for (size_t i = 0; i < count; i++) {
+		memset(&results[i], 0, sizeof results[i]);
+		results[i].partition_id = ops[i].op->partition_id;
+		results[i].status = status == SHMETA_ERR_CONFLICT ? SHMETA_ERR_SOURCE : status;
+		shmeta__say(results[i].text, sizeof results[i].text, "%s", sentence);
+	}
+	return status == SHMETA_ERR_SOURCE || status == SHMETA_ERR_CONFIG || status == SHMETA_ERR_CONFLICT ? status
+	                                                                                                   : SHMETA_OK;
+}
+
+enum shmeta_status backend_tell_done(const struct backend_op *ops, size_t count, const struct shmeta_result *results,
+                                     const struct backend_sink *sink)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
+		if (results[i].status == SHMETA_OK)
+			status = backend_tell(&ops[i], sink);
+	return status;
+}
+
+enum shmeta_status backend_fail_keys(const struct backend_key *keys, size_t count, int begun,
+                                     const struct backend_sink *sink, enum shmeta_status status, const char *sentence)
+{
+	enum shmeta_status answer = SHMETA_OK;
+
+	for (size_t i = 0; answer == SHMETA_OK && i < count; i++) {
+		if (i > 0 || !begun)
+			answer = sink->key_begin(sink->arg, &keys[i]);
+		if (answer == SHMETA_OK)
+			answer = sink->key_end(sink->arg, &keys[i], status, sentence);
+	}
+	return answer;
 }
 
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink)

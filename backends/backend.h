@@ -14,11 +14,9 @@
  * - Where a connection that was made anew leads to another source (fingerprint()), or another course of it (sink->history()), than
  *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply() and objects() answer ERR_CONFLICT and do nothing,
  *   until changes() or load() has been called.
- * - ERR_INVALID_ARGUMENT from fetch() or load(): the source answers, but not for some row or key of this call (a value that cannot
- *   be converted, a page that cannot be read). The core has load() list the keys (sink->key), and asks for fewer of them at a time
- *   until the culprit is alone.
- * - ERR_BUSY from fetch(): the same, but another session has locked what some key of this call needs. What is known of that key stays,
- *   with its age.
+ * - The status of fetch() and apply() is the connection's: each key and each operation has one of its own.
+ * - ERR_INVALID_ARGUMENT from load(): the source answers, but not for some row. The core has load() list the keys (sink->key),
+ *   and fetches them.
  */
 #ifndef SHMETA_BACKENDS_BACKEND_H
 #define SHMETA_BACKENDS_BACKEND_H
@@ -87,10 +85,20 @@ struct backend_sink {
 	/* A row that cannot be served is quarantined: its key, as far as it can be read (row->unread), and why. It comes among the rows
 	 * of its topic, or of its class. Rows of one load(), or of one key of fetch(), each come once. */
 	void (*quarantine)(void *arg, const struct backend_key *row, const char *sentence);
-	/* fetch(): before and after each key's rows. found: the topic (TOPIC) or the partition (PARTITION, SEGMENT) exists; it says
-	 * nothing for the other classes. For PARTITION and SEGMENT, sink->topic is not called. */
+	/* fetch(): before and after each key's rows. For PARTITION and SEGMENT, sink->topic is not called. What became of
+	 * the key:
+	 *   OK      these are its rows
+	 *   ABSENT  the topic (TOPIC) or the partition (PARTITION, SEGMENT) does not exist
+	 * Any other, with a sentence: what came since key_begin() is void.
+	 *   ERR_INVALID_ARGUMENT  the source answers, but not for some row of it (a value that cannot be converted, a page
+	 *                         that cannot be read)
+	 *   ERR_BUSY              another session has locked what it needs
+	 *   ERR_SOURCE            not now, while other keys can be read
+	 * An engine that reads many keys at a time may end all that it has not answered like this: the core asks for fewer
+	 * of them, until the culprit is alone. */
 	enum shmeta_status (*key_begin)(void *arg, const struct backend_key *key);
-	enum shmeta_status (*key_end)(void *arg, const struct backend_key *key, int found);
+	enum shmeta_status (*key_end)(void *arg, const struct backend_key *key, enum shmeta_status status,
+	                              const char *sentence);
 	/* changes(): one key that has changed; the same key may come more than once. */
 	enum shmeta_status (*changed)(void *arg, const struct backend_key *key);
 	/* load(): how far it is. total 0: not known. Called at least every 100 ms or 100 000 rows. Not OK ends the load. */
@@ -232,8 +240,9 @@ struct backend_source {
 	 * reports what happened after that read, and nothing that the read already showed is lost between the
 	 * two. */
 	enum shmeta_status (*load)(void *state, const struct backend_sink *sink, struct backend_error *err);
-	/* These keys, all from one consistent read, in order. Set-based: the number of statements does not grow
-	 * with the keys but in chunks. */
+	/* These keys, in order, each with a status of its own (sink->key_end); those of one topic that follow each
+	 * other from one consistent read. Set-based: the number of statements does not grow with the keys but in
+	 * chunks. */
 	enum shmeta_status (*fetch)(void *state, const struct backend_key *keys, size_t count,
 	                            const struct backend_sink *sink, struct backend_error *err);
 };
@@ -265,18 +274,23 @@ struct backend_feed {
 struct backend_writer {
 	/* 0: the source as it is now, or as its options say, takes no writes: apply() answers ERR_READ_ONLY. */
 	int (*writable)(void *state);
-	/* Do the operations in one transaction of the source, in order, each with a result of its own: one that
-	 * fails (semantics.md part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and does not disturb
-	 * the others. COMMIT_OBJECT and the ADD_SLICE operations behind it are one unit. now_ms: the host's wall
-	 * clock, for timestamps, leases and offers; a source that has a clock of its own, which several hosts share,
+	/* Do the operations in order. Each is done wholly or not at all, and so is a unit: COMMIT_OBJECT and the
+	 * ADD_SLICE operations behind it. Nothing is promised of a batch: an engine does as many in one transaction as
+	 * it can. One that fails (semantics.md part A, and C1, C6, C7, C8 for our answers) leaves nothing behind and
+	 * does not disturb the others. now_ms: the host's wall clock, for timestamps, leases and offers; a source that has a clock of its own, which several hosts share,
 	 * judges leases and offers by that, and moves now_ms and heartbeats by the distance between the two.
+	 * Every result says what became of its operation, whatever the call answers:
+	 *   OK                   committed
+	 *   ERR_BUSY             not done: another session's lock kept it out
+	 *   ERR_OUTCOME_UNKNOWN  may have been committed, or may be yet
+	 *   ERR_SOURCE, ERR_CONFIG, ERR_NO_MEMORY, ERR_READ_ONLY   not done: nothing can be at present
+	 *   ERR_FULL             not done: the source has no room for it, or its files fail to be written; whether it
+	 *                        can be read is another matter
+	 *   any other            refused
 	 * What was changed goes to sink->changed() as keys, cascades included, after the commit; fetch() of these
-	 * keys then answers at least what was committed. These changes need not appear in changes() again.
-	 * OK: committed, every result says what became of it; an operation that another session's lock kept out has
-	 * ERR_BUSY and left nothing behind. ERR_OUTCOME_UNKNOWN: may have been committed, results mean nothing.
-	 * Any other: nothing was committed. ERR_READ_ONLY when the source cannot be written. ERR_FULL when it has no
-	 * room for what is to be written, or its files fail to be written: whether it can be read is another
-	 * matter. */
+	 * keys then answers at least what was committed. These changes need not appear in changes() again, but those
+	 * of an unknown outcome must. The call answers ERR_SOURCE or ERR_CONFIG where the source is away, ERR_CONFLICT as
+	 * said above, otherwise OK; err has the whole sentence of what a result has no room for. */
 	enum shmeta_status (*apply)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, const struct backend_sink *sink,
 	                            struct backend_error *err);
@@ -354,6 +368,17 @@ int backend_key_is_class(const struct backend_key *key);
 enum backend_feed_kind backend_feed_kind(const struct backend_engine *engine, void *state);
 /* Does the source take writes, as far as is known without trying? */
 int backend_writable(const struct backend_engine *engine, void *state);
+
+/* For apply(): all of these operations have this result, with as much of the sentence as there is room for. What the
+ * call is to answer: the status where it is the connection's, otherwise OK. */
+enum shmeta_status backend_answer_all(const struct backend_op *ops, size_t count, struct shmeta_result *results,
+                                      enum shmeta_status status, const char *sentence);
+/* For apply(): tell sink->changed() of all that is done. */
+enum shmeta_status backend_tell_done(const struct backend_op *ops, size_t count, const struct shmeta_result *results,
+                                     const struct backend_sink *sink);
+/* For fetch(): end these keys with this status. begun: the first one has had its key_begin(). */
+enum shmeta_status backend_fail_keys(const struct backend_key *keys, size_t count, int begun,
+                                     const struct backend_sink *sink, enum shmeta_status status, const char *sentence);
 
 /* Tell sink->changed() what an operation that succeeded has changed. For apply(). */
 enum shmeta_status backend_tell(const struct backend_op *op, const struct backend_sink *sink);

@@ -1757,10 +1757,18 @@ static enum shmeta_status memory_fetch(void *data, const struct backend_key *key
 	queries(&call, 2 * ((count + 999) / 1000));
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {
 		status = sink->key_begin(sink->arg, &keys[i]);
-		if (status == SHMETA_OK)
-			status = fetch_key(&call, &keys[i], &found);
-		if (status == SHMETA_OK)
-			status = sink->key_end(sink->arg, &keys[i], found);
+		if (status != SHMETA_OK)
+			break;
+		status = fetch_key(&call, &keys[i], &found);
+		if (status == SHMETA_OK) {
+			status = sink->key_end(sink->arg, &keys[i], found ? SHMETA_OK : SHMETA_ABSENT, "");
+		} else if (call.armed && status == call.fault.status &&
+		           (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)) {
+			/* As an engine that reads many keys at a time. */
+			status = backend_fail_keys(keys + i, count - i, 1, sink, status, call.fault.sentence);
+			call.armed = false;
+			break;
+		}
 	}
 	return call_end(&call, status, err);
 }

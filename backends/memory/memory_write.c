@@ -585,22 +585,24 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 {
 	struct memory_db *db = memory_db_of(state);
 	struct memory_writes **writes = memory_writes_of(db);
-	enum shmeta_status status = SHMETA_OK, fault;
+	enum shmeta_status fault;
 	bool faulty, done = false;
 	struct writing *w;
 	char sentence[200];
 
 	if (is_started(state, err))
-		return SHMETA_ERR_SOURCE;
+		return backend_answer_all(ops, count, results, SHMETA_ERR_SOURCE, "a batch was started");
 	faulty = memory_take_fault(db, MEMORY_APPLY, &fault, &done, sentence, sizeof sentence);
-	if (faulty && !done)
-		return backend_fail(err, fault, "memory: %s", sentence);
+	if (faulty && !done) {
+		(void)backend_fail(err, fault, "memory: %s", sentence);
+		return backend_answer_all(ops, count, results, fault, sentence);
+	}
 	w = calloc(1, sizeof *w);
 	if (*writes == NULL)
 		*writes = calloc(1, sizeof **writes);
 	if (w == NULL || *writes == NULL) {
 		free(w);
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
+		return backend_answer_all(ops, count, results, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
 	}
 	w->db = db;
 	w->writes = *writes;
@@ -612,12 +614,11 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 		one(w, ops[i].op, &results[i]);
 	}
 	free(w);
-	if (faulty)
-		return backend_fail(err, fault, "memory: %s", sentence);
-	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-		if (results[i].status == SHMETA_OK)
-			status = backend_tell(&ops[i], sink);
-	return status;
+	if (faulty) {
+		(void)backend_fail(err, fault, "memory: %s", sentence);
+		return backend_answer_all(ops, count, results, fault, sentence);
+	}
+	return backend_tell_done(ops, count, results, sink);
 }
 
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,

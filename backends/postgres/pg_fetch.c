@@ -85,6 +85,8 @@ struct fetching {
 	const struct backend_key *keys; /* of this chunk */
 	size_t count;
 	size_t at, all; /* the chunk among the keys of the call */
+	size_t ended;   /* keys of the call that are answered */
+	bool begun;     /* the next one has been begun */
 	struct columns sets[SETS];
 	struct pg_cursor topic_rows, partition_rows, segment_rows;
 	struct pg_list keyed[EMIT_OTHERS], whole[EMIT_OTHERS];
@@ -325,11 +327,15 @@ static enum shmeta_status fetch_chunk(struct fetching *f, struct backend_error *
 		bool found = false;
 
 		f->reading.conn->given_out = true;
+		f->begun = true;
 		status = sink->key_begin(sink->arg, &f->keys[i]);
 		if (status == SHMETA_OK)
 			status = emit_key(f, &f->keys[i], (int64_t)i, &found);
-		if (status == SHMETA_OK)
-			status = sink->key_end(sink->arg, &f->keys[i], found);
+		if (status != SHMETA_OK)
+			break;
+		status = sink->key_end(sink->arg, &f->keys[i], found ? SHMETA_OK : SHMETA_ABSENT, "");
+		f->begun = false;
+		f->ended++;
 	}
 	end_chunk(f);
 	return status;
@@ -343,6 +349,8 @@ static enum shmeta_status fetch_body(void *arg, struct backend_error *err)
 
 	pg_reading_begin(&f->reading, err);
 	f->reading.progress.rows = f->reading.progress.told = 0;
+	f->ended = 0;
+	f->begun = false;
 	if (f->reading.state->dialect->triggers)
 		status = pg_send(f->reading.state, f->reading.conn, PG_KEY_BEGIN, NULL, err);
 	for (f->at = 0; status == SHMETA_OK && f->at < f->all; f->at += f->count) {
@@ -361,6 +369,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	struct fetching f = {.keys = keys, .all = count};
 	struct backend_error mine = {.code = SHMETA_OK};
 	enum shmeta_status status;
+	bool of_keys;
 
 	state->doing = "fetching from";
 	state->careful = true;
@@ -376,9 +385,14 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 	if (status != SHMETA_OK)
 		return status;
 	if (pg_locked_lately(state)) {
-		status = pg_judge_locked(state, keys, count, err);
-		if (status != SHMETA_OK)
+		status = pg_judge_locked(state, keys, count, &mine);
+		if (status == SHMETA_ERR_BUSY)
+			return backend_fail_keys(keys, count, 0, sink, status, mine.text);
+		if (status != SHMETA_OK) {
+			if (err != NULL)
+				*err = mine;
 			return status;
+		}
 	}
 	f.reading = pg_reading_of(state, pg_reader(state), sink);
 	status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
@@ -392,6 +406,7 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 			status = pg_transaction(state, f.reading.conn, PG_BEGIN_READ, fetch_body, &f, &mine);
 		}
 	}
+	of_keys = status == SHMETA_ERR_SOURCE;
 	if (status == SHMETA_ERR_SOURCE && f.reading.conn == &state->primary &&
 	    pg_failed_with(f.reading.conn, "55P03")) {
 		status = pg_judge_locked(state, keys, count, &mine);
@@ -401,7 +416,10 @@ enum shmeta_status pg_fetch(void *data, const struct backend_key *keys, size_t c
 			                      state->dialect->engine, pg_lock_wait_of(state));
 	}
 	status = pg_reading_failed(f.reading.conn, status, &mine);
-	if (status != SHMETA_OK && err != NULL)
+	of_keys &= status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY;
+	if (of_keys)
+		status = backend_fail_keys(keys + f.ended, count - f.ended, f.begun, sink, status, mine.text);
+	else if (status != SHMETA_OK && err != NULL)
 		*err = mine;
 	for (size_t i = 0; i < count; i++)
 		if (keys[i].cls <= SHMETA_CLASS_SEGMENT) {

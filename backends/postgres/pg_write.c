@@ -301,15 +301,8 @@ static enum shmeta_status apply_halves(struct pg_state *state, const struct back
 	enum shmeta_status status = apply_part(state, ops, middle, now_ms, results, sink, err);
 
 	if (status != SHMETA_OK)
-		return status;
-	status = apply_part(state, ops + middle, count - middle, now_ms, results + middle, sink, err);
-	if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
-		return status;
-	/* There is one answer for all of them. */
-	for (size_t i = 0; i < middle; i++)
-		if (results[i].status == SHMETA_OK)
-			return SHMETA_ERR_OUTCOME_UNKNOWN;
-	return status;
+		return backend_answer_all(ops + middle, count - middle, results + middle, status, err->text);
+	return apply_part(state, ops + middle, count - middle, now_ms, results + middle, sink, err);
 }
 
 /* The transaction, or what is left of it, up to its outcome; then its changes are told. Frees w. */
@@ -353,15 +346,14 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			pg_follower_passed(state);
 		/* disk_full: the transaction is rolled back, the connection and what it reads are well. */
 		if (status == SHMETA_ERR_SOURCE && pg_failed_with(w->conn, "53100")) {
-			status = SHMETA_ERR_FULL;
-			if (err != NULL)
-				err->code = status;
+			status = err->code = SHMETA_ERR_FULL;
 		}
 	}
 	pg_write_refuse_with_object(w);
-	for (size_t i = 0; status == SHMETA_OK && i < w->count; i++)
-		if (w->results[i].status == SHMETA_OK)
-			status = backend_tell(&w->ops[i], sink);
+	if (status != SHMETA_OK)
+		status = backend_answer_all(w->ops, w->count, w->results, status, err->text);
+	else
+		status = backend_tell_done(w->ops, w->count, w->results, sink);
 	writing_free(w);
 	return status;
 }
@@ -375,7 +367,7 @@ static enum shmeta_status apply_part(struct pg_state *state, const struct backen
 	enum shmeta_status status = writing_new(state, ops, count, now_ms, results, &w, err);
 
 	if (status != SHMETA_OK)
-		return status;
+		return backend_answer_all(ops, count, results, status, err->text);
 	/* The whole batch has had its patience. */
 	state->hasty = true;
 	status = conclude(w, sink, err);
@@ -386,10 +378,15 @@ static enum shmeta_status apply_part(struct pg_state *state, const struct backen
 enum shmeta_status pg_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
                             struct shmeta_result *results, const struct backend_sink *sink, struct backend_error *err)
 {
+	struct backend_error own = {.code = SHMETA_OK};
 	struct writing *w;
-	enum shmeta_status status = writing_new(data, ops, count, now_ms, results, &w, err);
+	enum shmeta_status status;
 
-	return status == SHMETA_OK ? conclude(w, sink, err) : status;
+	if (err == NULL)
+		err = &own;
+	status = writing_new(data, ops, count, now_ms, results, &w, err);
+	return status == SHMETA_OK ? conclude(w, sink, err)
+	                           : backend_answer_all(ops, count, results, status, err->text);
 }
 
 /* ---- in two halves ------------------------------------------------------------------------------------------------------------------------ */
@@ -437,8 +434,11 @@ enum shmeta_status pg_start(void *data, const struct backend_op *ops, size_t cou
 enum shmeta_status pg_finish(void *data, const struct backend_sink *sink, struct backend_error *err)
 {
 	struct pg_state *state = data;
+	struct backend_error own = {.code = SHMETA_OK};
 	struct writing *w = state->started;
 
+	if (err == NULL)
+		err = &own;
 	state->doing = "writing to";
 	state->careful = true;
 	state->started = NULL;

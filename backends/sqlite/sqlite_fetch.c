@@ -238,9 +238,14 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
                                 const struct backend_sink *sink, struct backend_error *err)
 {
 	struct sqlite_state *state = data;
+	struct backend_error own = {.code = SHMETA_OK};
 	struct sqlite_reading reading;
 	enum shmeta_status status;
+	size_t ended = 0;
+	bool begun = false;
 
+	if (err == NULL)
+		err = &own;
 	for (size_t i = 0; i < count; i++)
 		if (keys[i].cls == SHMETA_CLASS_LIST || (unsigned)keys[i].cls >= SHMETA_CLASS_COUNT)
 			return backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
@@ -266,15 +271,21 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 			bool found = false;
 
 			status = sink->key_begin(sink->arg, &keys[at + i]);
+			begun = true;
 			if (status == SHMETA_OK)
 				status = one_by_one ? fetch_one(&reading, &keys[at + i], &found)
 				                    : fetch_key(&reading, &cursors, &keys[at + i], (int64_t)i, &found);
-			if (status == SHMETA_OK)
-				status = sink->key_end(sink->arg, &keys[at + i], found);
+			if (status != SHMETA_OK)
+				break;
+			status = sink->key_end(sink->arg, &keys[at + i], found ? SHMETA_OK : SHMETA_ABSENT, "");
+			begun = false;
+			ended++;
 		}
 		stop_cursors(&cursors);
 	}
 	sqlite_end(state);
 	state->counters.rows += reading.progress.rows;
+	if (reading.of_row && status == SHMETA_ERR_INVALID_ARGUMENT)
+		status = backend_fail_keys(keys + ended, count - ended, begun, sink, status, err->text);
 	return status;
 }

@@ -34,6 +34,7 @@ static enum shmeta_status read_failed(struct sqlite_reading *reading, sqlite3_st
 	}
 	if (!of_row)
 		return status;
+	reading->of_row = true;
 	if (reading->err != NULL)
 		reading->err->code = SHMETA_ERR_INVALID_ARGUMENT;
 	return SHMETA_ERR_INVALID_ARGUMENT;

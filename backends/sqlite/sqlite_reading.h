@@ -17,6 +17,7 @@ struct sqlite_reading {
 	struct sqlite_state *state;
 	const struct backend_sink *sink;
 	struct backend_error *err;
+	bool of_row; /* it stopped at some row, not because of the source */
 	struct progress progress;
 };
 

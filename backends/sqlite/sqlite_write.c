@@ -349,16 +349,14 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 	return SHMETA_OK;
 }
 
-enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
-                                struct shmeta_result *results, const struct backend_sink *sink,
-                                struct backend_error *err)
+/* *ret_done: what became of those before it is known. Not OK: all others are not done, or of unknown outcome. */
+static enum shmeta_status write_all(struct sqlite_state *state, const struct backend_op *ops, size_t count,
+                                    int64_t now_ms, struct shmeta_result *results, size_t *ret_done,
+                                    struct backend_error *err)
 {
-	struct sqlite_state *state = data;
 	enum shmeta_status status = sqlite_ensure_told(state, err);
 	bool many = count >= MANY_OPS;
-	struct backend_error own = {.code = SHMETA_OK};
 	struct writing *w;
-	size_t done = 0;
 
 	if (status != SHMETA_OK)
 		return status;
@@ -376,30 +374,32 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
 	w->ops = ops;
 	w->results = results;
 	w->now_ms = now_ms;
-	w->err = err != NULL ? err : &own;
+	w->err = err;
 	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES_MAX); /* nobody has polled for long */
 	if (many)
 		sqlite_watch_wal(state, false);
-	status = all(w, count, &done);
+	status = all(w, count, ret_done);
 	free(w->left_out);
 	w->left_out = NULL;
 	if (many && state->db != NULL)
 		sqlite_watch_wal(state, true);
-	/* Parts of it are committed: then what is not says so for itself. */
-	if (status != SHMETA_OK && status != SHMETA_ERR_OUTCOME_UNKNOWN && any_done(w, 0, done)) {
-		for (size_t i = done; i < count; i++) {
-			memset(&results[i], 0, sizeof results[i]);
-			results[i].partition_id = ops[i].op->partition_id;
-			refuse(&results[i], status == SHMETA_ERR_FULL ? SHMETA_ERR_SOURCE : status, "%s", w->err->text);
-		}
-		status = SHMETA_OK;
-	}
 	if (status == SHMETA_OK && state->cramped)
 		state->objects = 0; /* there is room again */
-	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-		if (results[i].status == SHMETA_OK)
-			status = backend_tell(&ops[i], sink);
 	if (w->made_slices && !state->shape.slices && state->db != NULL && sqlite_rewrite(state) != SQLITE_OK)
 		state->objects = 0; /* looked at anew before the next call */
 	return status;
+}
+
+enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t count, int64_t now_ms,
+                                struct shmeta_result *results, const struct backend_sink *sink,
+                                struct backend_error *err)
+{
+	struct backend_error own = {.code = SHMETA_OK}, *why = err != NULL ? err : &own;
+	size_t done = 0;
+	enum shmeta_status status = write_all(data, ops, count, now_ms, results, &done, why), told;
+
+	if (status != SHMETA_OK)
+		status = backend_answer_all(ops + done, count - done, results + done, status, why->text);
+	told = backend_tell_done(ops, count, results, sink);
+	return status != SHMETA_OK ? status : told;
 }

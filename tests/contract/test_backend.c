@@ -1366,9 +1366,13 @@ static enum shmeta_status follow_begin(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-static enum shmeta_status follow_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status follow_end(void *arg, const struct backend_key *key, enum shmeta_status status,
+                                     const char *sentence)
 {
 	struct follower *f = arg;
+	bool found = status == SHMETA_OK;
+
+	cr_assert_geq(status, 0, "%s", sentence);
 
 	if (key->cls == SHMETA_CLASS_TOPIC && !found)
 		memory_delete_topic(f->store, f->tenant, f->topic);

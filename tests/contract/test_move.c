@@ -181,7 +181,8 @@ static enum shmeta_status apply(struct world *w, const struct shmeta_op *ops, si
 
 	for (size_t i = 0; i < count; i++)
 		own[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &ops[i]};
-	return w->ops->writer->apply(w->state, own, count, 5000, results, &w->recorder.sink, &w->err);
+	return world_applied(w->ops->writer->apply(w->state, own, count, 5000, results, &w->recorder.sink, &w->err),
+	                     results, count);
 }
 
 /* Everything that a source can have of the default tenant, and with other tenants a topic of theirs. */

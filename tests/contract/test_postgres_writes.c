@@ -40,6 +40,7 @@ struct host {
 	struct shmeta_result result[OPS_MAX];
 	char id[OPS_MAX][48];
 	size_t count;
+	size_t sent; /* the last batch */
 };
 
 static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
@@ -122,6 +123,7 @@ static size_t gather(struct host *h)
 	for (size_t i = 0; i < count; i++)
 		h->batch[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &h->op[i]};
 	h->count = 0;
+	h->sent = count;
 	return count;
 }
 
@@ -136,7 +138,7 @@ static enum shmeta_status host_finish(struct host *h)
 {
 	const struct backend_sink sink = {.changed = on_changed};
 
-	return h->ops->writer->finish(h->state, &sink, &h->err);
+	return world_applied(h->ops->writer->finish(h->state, &sink, &h->err), h->result, h->sent);
 }
 
 static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
@@ -144,7 +146,8 @@ static enum shmeta_status host_apply(struct host *h, int64_t now_ms)
 	const struct backend_sink sink = {.changed = on_changed};
 	size_t count = gather(h);
 
-	return h->ops->writer->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err);
+	return world_applied(h->ops->writer->apply(h->state, h->batch, count, now_ms, h->result, &sink, &h->err),
+	                     h->result, count);
 }
 
 /* All of a batch done; from the test's own thread. */

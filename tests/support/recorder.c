@@ -236,15 +236,25 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
+                                     const char *sentence)
 {
 	struct recorder *r = arg;
+	char rest[600];
 
 	if (!r->in_key)
 		out_of_order(r, "a key's end");
 	r->in_key = 0;
 	r->keys_ended++;
-	write_key(r, "end", key, found ? " found" : " absent");
+	if (status < 0) {
+		r->keys_failed++;
+		r->key_failed = status;
+		snprintf(r->key_sentence, sizeof r->key_sentence, "%s", sentence);
+		snprintf(rest, sizeof rest, " failed %d: %s", (int)status, sentence);
+	} else {
+		snprintf(rest, sizeof rest, "%s", status == SHMETA_OK ? " found" : " absent");
+	}
+	write_key(r, "end", key, rest);
 	return SHMETA_OK;
 }
 

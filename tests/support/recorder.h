@@ -15,6 +15,9 @@ struct recorder {
 	size_t bytes, capacity;
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases;
 	uint64_t quarantined, keys_begun, keys_ended, changed, progressed;
+	uint64_t keys_failed;
+	enum shmeta_status key_failed; /* the last of them */
+	char key_sentence[500];
 	uint64_t progress_done, progress_total; /* of the last call */
 	char order_error[200];                  /* what came out of order; empty: nothing */
 	/* Where it is. */

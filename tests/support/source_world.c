@@ -216,8 +216,27 @@ bool world_writable(struct world *world)
 
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count)
 {
+	enum shmeta_status status;
+
 	recorder_clear(&world->recorder);
-	return world->ops->source->fetch(world->state, keys, count, &world->recorder.sink, &world->err);
+	status = world->ops->source->fetch(world->state, keys, count, &world->recorder.sink, &world->err);
+	if (status != SHMETA_OK || world->recorder.keys_failed == 0)
+		return status;
+	return backend_fail(&world->err, world->recorder.key_failed, "%s", world->recorder.key_sentence);
+}
+
+enum shmeta_status world_applied(enum shmeta_status status, const struct shmeta_result *results, size_t count)
+{
+	static const enum shmeta_status whole[] = {SHMETA_ERR_OUTCOME_UNKNOWN, SHMETA_ERR_FULL, SHMETA_ERR_READ_ONLY,
+	                                           SHMETA_ERR_NO_MEMORY};
+
+	for (size_t i = 1; i < count; i++)
+		if (results[i].status != results[0].status)
+			return status;
+	for (size_t i = 0; status == SHMETA_OK && i < sizeof whole / sizeof *whole; i++)
+		if (results[0].status == whole[i])
+			status = whole[i];
+	return status;
 }
 
 struct backend_counters world_counters(struct world *world)

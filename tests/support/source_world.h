@@ -60,7 +60,10 @@ void world_free(struct world *world);  /* and everything that was made, on disk 
 /* Calls of the backend, with the recorder cleared before. */
 enum shmeta_status world_load(struct world *world);
 enum shmeta_status world_changes(struct world *world);
+/* The call's status, or that of the last key that failed. */
 enum shmeta_status world_fetch(struct world *world, const struct backend_key *keys, size_t count);
+/* What apply() or finish() answered: its status, or the one that all of its operations have where none was judged. */
+enum shmeta_status world_applied(enum shmeta_status status, const struct shmeta_result *results, size_t count);
 struct backend_counters world_counters(struct world *world);
 bool world_has_feed(struct world *world); /* that names keys */
 bool world_writable(struct world *world);

@@ -144,12 +144,15 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
+                                     const char *sentence)
 {
 	struct strict_sink *s = arg;
 
 	read_key(key);
-	must(s->in_key && (found == 0 || found == 1), "a key that was not begun");
+	must(s->in_key, "a key that was not begun");
+	must(status == SHMETA_OK || status == SHMETA_ABSENT || (status < 0 && sentence[0] != '\0'),
+	     "a key that fails without saying why");
 	s->in_key = false;
 	return SHMETA_OK;
 }

@@ -48,7 +48,7 @@ static enum shmeta_status add_segments(uint64_t base)
 		op[i] = sqlite_world_add(i % 4, base + i / 4 * 10, id[i]);
 		ops[i] = (struct backend_op){rows_str(SHMETA_DEFAULT_TENANT), &op[i]};
 	}
-	return w.ops->writer->apply(w.state, ops, BATCH, 5000, results, &sink, &w.err);
+	return world_applied(w.ops->writer->apply(w.state, ops, BATCH, 5000, results, &sink, &w.err), results, BATCH);
 }
 
 /* Nothing of what was refused is there; what was there is read. */

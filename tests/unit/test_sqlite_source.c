@@ -92,7 +92,7 @@ static enum shmeta_status try_write(struct world *w)
 	size_t told = 0;
 	const struct backend_sink sink = {.arg = &told, .changed = sqlite_world_own_changed};
 
-	return w->ops->writer->apply(w->state, &op, 1, 5000, &result, &sink, &w->err);
+	return world_applied(w->ops->writer->apply(w->state, &op, 1, 5000, &result, &sink, &w->err), &result, 1);
 }
 
 Test(sqlite_source, a_database_moved_in_beside_the_old_wal_is_away_until_that_is_removed)
@@ -866,7 +866,8 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 	MUST(READ_ONLY() && !world_has_feed(w));
 	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 1);
 	fingerprint = w->ops->source->fingerprint(w->state);
-	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK &&
+	     result.status == SHMETA_ERR_READ_ONLY);
 	NEXT(); /* it is given the file, and not those beside it */
 	if (side_files) {
 		MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
@@ -886,7 +887,8 @@ static int follow_rights(struct world *w, bool side_files, int steps, int told)
 	NEXT(); /* it is taken away again */
 	MUST(world_changes(w) == SHMETA_OK && READ_ONLY());
 	MUST(world_load(w) == SHMETA_OK && w->recorder.topics == 2);
-	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_ERR_READ_ONLY);
+	MUST(w->ops->writer->apply(w->state, &ops, 1, 1, &result, &sink, &w->err) == SHMETA_OK &&
+	     result.status == SHMETA_ERR_READ_ONLY);
 	reconnects = world_counters(w).reconnects;
 	MUST(world_changes(w) == SHMETA_OK && world_counters(w).reconnects == reconnects);
 	NEXT(); /* and given back */

@@ -37,7 +37,8 @@ static enum shmeta_status again_key_begin(void *arg, const struct backend_key *k
 	return verify_stop(v);
 }
 
-static enum shmeta_status again_key_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status again_key_end(void *arg, const struct backend_key *key, enum shmeta_status result,
+                                        const char *sentence)
 {
 	struct verify *v = arg;
 	struct shmeta_topic topic;
@@ -46,7 +47,9 @@ static enum shmeta_status again_key_end(void *arg, const struct backend_key *key
 	char *name;
 
 	verify_end_topic(v);
-	if (v->code != 0 || key->cls != SHMETA_CLASS_TOPIC || found != 0)
+	if (v->code == 0 && result < 0)
+		v->code = tool_error(v->tool, tool_exit_of(result), "reading the source again: %s", sentence);
+	if (v->code != 0 || key->cls != SHMETA_CLASS_TOPIC || result == SHMETA_OK)
 		return verify_stop(v);
 	name = text_of(key->topic);
 	do {

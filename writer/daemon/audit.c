@@ -73,7 +73,7 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 	char text[1600], what[700], of[SHMETA_TENANT_MAX * 2], outcome[420], why[320];
 
 	describe(op, what, sizeof what);
-	if (result == NULL)
+	if (result->status == SHMETA_ERR_OUTCOME_UNKNOWN)
 		snprintf(outcome, sizeof outcome, "outcome unknown");
 	else if (result->status != SHMETA_OK)
 		shmeta__say(outcome, sizeof outcome, "refused: %s%s%s", shmeta_strerror(result->status),
@@ -150,9 +150,10 @@ void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const 
                const struct shmeta_result *results, const bool *again, size_t count)
 {
 	for (size_t i = 0; s->options.audit && i < count; i++) {
-		const struct shmeta_result *result = results != NULL ? &results[i] : NULL;
-		bool named = is_named(ops[i].type), repeated = again != NULL && again[i],
-		     changed = result == NULL || (result->status == SHMETA_OK && !repeated);
+		const struct shmeta_result *result = &results[i];
+		bool named = is_named(ops[i].type), repeated = again[i],
+		     unknown = result->status == SHMETA_ERR_OUTCOME_UNKNOWN,
+		     changed = unknown || (result->status == SHMETA_OK && !repeated);
 		struct audit_sum *sum = named && changed ? NULL : sum_of(s, who, ops[i].type);
 
 		if (sum == NULL || (named && sum->named < REFUSALS_NAMED)) {
@@ -162,8 +163,8 @@ void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const 
 			continue;
 		}
 		sum->repeated += repeated;
-		sum->unknown += result == NULL;
-		sum->done += changed && result != NULL;
+		sum->unknown += unknown;
+		sum->done += changed && !unknown;
 		sum->refused += !repeated && !changed;
 	}
 	audit_run(s);

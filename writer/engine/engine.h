@@ -384,8 +384,7 @@ void health_source_has_room(struct sync *s);
 
 /* ---- audit.c ---------------------------------------------------------------------------------- */
 
-/* What became of the operations of one call. results NULL: nobody knows. again: which were answered with the result of one that came
- * before, and not done; NULL: none. */
+/* What became of the operations of one call. again: which were answered with the result of one that came before, and not done. */
 void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *ops,
                const struct shmeta_result *results, const bool *again, size_t count);
 void audit_say(struct sync *s, const char *text); /* a whole line */

@@ -474,8 +474,6 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 	s->met = false;
 	if (s->unmet)
 		return fail(failure, OUTCOME_UNMET, status, err.text);
-	if (status == SHMETA_ERR_INVALID_ARGUMENT || status == SHMETA_ERR_BUSY)
-		return fail(failure, OUTCOME_KEY, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
 		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->engine->name, b->at,
 		                      b->key_count);
@@ -497,6 +495,26 @@ static enum outcome apply_failed(const struct batch *b, enum shmeta_status statu
 	            sentence);
 }
 
+/* Entries of which some key could not be read are put behind the others, and are none of the batch's any more. */
+static void set_unread_aside(struct batch *b)
+{
+	for (size_t k = 0; b->unread != SHMETA_OK && k < b->key_count; k++) {
+		struct sync_entry *e = b->got[k].entry;
+		size_t i = 0;
+
+		if (b->got[k].failed == SHMETA_OK || e == NULL)
+			continue;
+		while (b->entry[i] != e)
+			i++;
+		memmove(&b->entry[i], &b->entry[i + 1], (b->all_count - 1 - i) * sizeof(struct sync_entry *));
+		b->entry[b->all_count - 1] = e;
+		b->entry_count--;
+		for (size_t other = 0; other < b->key_count; other++)
+			if (b->got[other].entry == e)
+				b->got[other].entry = NULL;
+	}
+}
+
 /* Collected, then applied. */
 static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 {
@@ -509,7 +527,8 @@ static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	sync_source_works(s, SYNC_JOB_FETCH);
-	status = apply_batch(b, &err);
+	set_unread_aside(b);
+	status = b->entry_count > 0 ? apply_batch(b, &err) : SHMETA_OK;
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
 	if (s->batch_full == 0)
@@ -568,6 +587,8 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 			pthread_mutex_unlock(&s->queue.lock);
 			b->entry[0] = NULL;
 			outcome = OUTCOME_DONE;
+		} else if (b->unread != SHMETA_OK) {
+			outcome = fail(failure, OUTCOME_KEY, b->unread, b->unread_sentence);
 		} else if (m->failed != SHMETA_OK) {
 			outcome = apply_failed(b, m->failed, m->err.text, failure);
 		}
@@ -585,6 +606,7 @@ static enum outcome bring_over(struct batch *b, bool large, struct failure *fail
 	enum shmeta_status status = plan(b, &err);
 	enum outcome outcome;
 
+	b->all_count = b->entry_count;
 	if (status != SHMETA_OK)
 		return fail(failure, OUTCOME_STORE, status, err.text);
 	if (b->key_count == 0)
@@ -614,12 +636,15 @@ static bool quarantine(struct sync *s, struct sync_entry *e, const struct failur
 	return true;
 }
 
-/* *count: what is left of them, in front. */
+/* *count: what is left of them, in front: those that could not be read, and after trouble all. */
 static enum outcome try(struct sync *s, struct sync_entry **entry, size_t *count, bool large, struct failure *failure)
 {
 	struct batch b = {.s = s, .entry = entry, .entry_count = *count};
 	enum outcome outcome = bring_over(&b, large, failure);
 
+	if (outcome == OUTCOME_DONE && b.unread != SHMETA_OK)
+		outcome = fail(failure, OUTCOME_KEY, b.unread, b.unread_sentence);
+	b.entry_count = b.all_count;
 	batch_compact(&b);
 	*count = b.entry_count;
 	got_free(&b);
@@ -653,6 +678,7 @@ static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 {
 	struct failure failure;
+	size_t asked = count;
 	enum outcome outcome = try(s, entry, &count, false, &failure);
 
 	if (outcome == OUTCOME_LARGE && count == 1)
@@ -663,6 +689,8 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 
 	if ((outcome == OUTCOME_KEY || outcome == OUTCOME_LARGE || full) && count > 1)
 		return run_halves(s, entry, count);
+	if (outcome == OUTCOME_KEY && asked > 1)
+		return run(s, entry, count); /* it may have failed for another one's sake */
 	if (outcome == OUTCOME_KEY) {
 		if (quarantine(s, *entry, &failure))
 			return true;

@@ -49,10 +49,22 @@ static enum shmeta_status got_key_begin(void *arg, const struct backend_key *key
 	b->got[b->at].part_at = b->part_count;
 	b->got[b->at].small_at = b->small_count;
 	b->got[b->at].bad_at = b->bad_count;
+	b->row_mark = b->row_count;
+	b->text_mark = b->text_bytes;
 	return SHMETA_OK;
 }
 
-static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, int found)
+void got_unread(struct batch *b, enum shmeta_status status, const char *sentence)
+{
+	b->got[b->at].failed = status;
+	if (b->unread != SHMETA_OK)
+		return;
+	b->unread = status;
+	(void)snprintf(b->unread_sentence, sizeof b->unread_sentence, "%s", sentence);
+}
+
+static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
+                                      const char *sentence)
 {
 	struct batch *b = arg;
 
@@ -60,7 +72,16 @@ static enum shmeta_status got_key_end(void *arg, const struct backend_key *key, 
 	if (!b->in_key)
 		return batch_fail(b, SHMETA_ERR_PROTOCOL);
 	b->in_key = false;
-	b->got[b->at].found = found != 0;
+	if (status < 0) {
+		b->part_count = b->got[b->at].part_at;
+		b->small_count = b->got[b->at].small_at;
+		b->bad_count = b->got[b->at].bad_at;
+		b->row_count = b->row_mark;
+		b->text_bytes = b->text_mark;
+		b->got[b->at].has_topic = false;
+		got_unread(b, status, sentence);
+	}
+	b->got[b->at].found = status == SHMETA_OK;
 	b->got[b->at].part_count = b->part_count - b->got[b->at].part_at;
 	b->got[b->at].small_count = b->small_count - b->got[b->at].small_at;
 	b->got[b->at].bad_count = b->bad_count - b->got[b->at].bad_at;

@@ -32,6 +32,7 @@ struct got_bad { /* a row that cannot be served, and rows - 1 others below it */
 struct got { /* one key */
 	struct sync_entry *entry;
 	bool found, has_topic;
+	enum shmeta_status failed; /* it could not be read, and b->unread is the first sentence that says why */
 	struct shmeta_topic topic;
 	size_t part_at, part_count, small_at, small_count, bad_at, bad_count;
 };
@@ -40,6 +41,7 @@ struct batch {
 	struct sync *s;
 	struct sync_entry **entry; /* in the order of applying; the caller's */
 	size_t entry_count;
+	size_t all_count; /* and those behind them that could not be read */
 	struct backend_key *key;
 	struct got *got;
 	size_t key_count, key_capacity;
@@ -55,6 +57,9 @@ struct batch {
 	struct arena arena;
 	size_t at; /* key being answered */
 	bool in_key;
+	size_t row_mark, text_mark; /* before the key's rows */
+	enum shmeta_status unread;  /* of the first key that could not be read; OK: all could */
+	char unread_sentence[480];
 	enum shmeta_status failed; /* not the source but this side ended the read */
 	bool store_failed;         /* not what was to be applied but the store ended the commit */
 	uint64_t read_at_ns, sequence;
@@ -68,6 +73,8 @@ enum { GOT_ROWS_MAX = 32768, GOT_TEXT_MAX = 16 << 20 };
 bool got_room(void **array, size_t *capacity, size_t count, size_t bytes);
 /* A row of the key b->at cannot be served: OK, or ERR_NO_MEMORY. */
 enum shmeta_status got_bad(struct batch *b, const struct backend_key *row, const char *sentence);
+/* The key b->at could not be read. */
+void got_unread(struct batch *b, enum shmeta_status status, const char *sentence);
 /* The sink that fills b. */
 struct backend_sink got_sink(struct batch *b);
 void got_free(struct batch *b);

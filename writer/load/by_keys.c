@@ -117,13 +117,15 @@ static enum shmeta_status end_of_partition(struct merge *m, const struct backend
 	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 
-static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status result,
+                                     const char *sentence)
 {
 	struct merge *m = arg;
 	struct by_keys *b = m->by_keys;
 	enum shmeta_status status = SHMETA_OK;
 
-	(void)found;
+	if (result < 0)
+		return backend_fail(&b->err, result, "%s", sentence);
 	if (b->in_partitions)
 		status = end_of_partition(m, key);
 	else if (key->cls == SHMETA_CLASS_TOPIC && !key->row_only)

@@ -164,18 +164,24 @@ static enum shmeta_status end_ranges(struct stream *m)
 	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 
-static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, int found)
+static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status result,
+                                     const char *sentence)
 {
 	struct stream *m = arg;
 	enum shmeta_status status = SHMETA_OK;
+	bool found = result == SHMETA_OK;
 
 	(void)key;
+	if (result < 0) {
+		got_unread(m->b, result, sentence); /* what was applied of it goes with the transaction */
+		return fail(m, result);
+	}
 	if (entry_of(m)->kind == ENTRY_TOPIC)
-		status = end_topic(m, found != 0);
+		status = end_topic(m, found);
 	else if (m->in_partition)
 		status = flush(m, m->b->key[m->b->at].to);
 	m->b->got[m->b->at].bad_count = m->b->bad_count - m->b->got[m->b->at].bad_at;
-	m->b->got[m->b->at].found = found != 0;
+	m->b->got[m->b->at].found = found;
 	m->b->got[m->b->at].has_topic = m->any;
 	m->b->got[m->b->at].part_count = m->any;
 	m->b->at++;

@@ -50,9 +50,10 @@ struct write_round {
 		size_t of; /* index in ops */
 	} * twins;
 	size_t twin_count;
-	bool started;       /* its operations are with the source, and not finished */
-	bool makes_room;    /* in the store */
-	uint64_t room_left; /* there, for what it makes; UINT64_MAX: not asked yet */
+	bool started;                 /* its operations are with the source, and not finished */
+	size_t judged, unknown, full; /* results: see is_unjudged(), of unknown outcome, without room in the source */
+	bool makes_room;              /* in the store */
+	uint64_t room_left;           /* there, for what it makes; UINT64_MAX: not asked yet */
 	bool no_memory;
 };
 
@@ -261,15 +262,38 @@ static struct write_call *drop_late(struct sync *s, struct write_call *calls)
 	return calls;
 }
 
+/* The source did not judge the operation: it could not be done at all, or nobody knows whether it was. */
+static bool is_unjudged(enum shmeta_status status)
+{
+	switch (status) {
+	case SHMETA_ERR_OUTCOME_UNKNOWN:
+	case SHMETA_ERR_SOURCE:
+	case SHMETA_ERR_CONFIG:
+	case SHMETA_ERR_FULL:
+	case SHMETA_ERR_NO_MEMORY:
+	case SHMETA_ERR_READ_ONLY:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Every operation's result where its call looks for it, and where the next round looks for what was done. What was kept out for now
  * by something that passes is not done, and a retry is to do it. */
 static void settle_results(struct write_round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
+		enum shmeta_status status = r->results[i].status;
+
+		r->unknown += status == SHMETA_ERR_OUTCOME_UNKNOWN;
+		r->full += status == SHMETA_ERR_FULL;
+		r->judged += !is_unjudged(status);
+		if (status == SHMETA_ERR_FULL)
+			r->results[i].status = SHMETA_ERR_SOURCE; /* to a client it is the source that fails */
 		if (r->place[i] == NULL)
 			continue;
 		*r->place[i] = r->results[i];
-		if (r->results[i].status != SHMETA_ERR_BUSY && r->results[i].status != SHMETA_ERR_SOURCE)
+		if (status != SHMETA_ERR_BUSY && !is_unjudged(status))
 			request_ids_note(r->s->writes.done, &r->requests[i], &r->results[i]);
 	}
 	for (size_t i = 0; i < r->twin_count; i++)
@@ -285,6 +309,14 @@ static const struct failing_key *not_shown(struct sync *s, const struct write_ca
 		if (call->results[i].status == SHMETA_OK)
 			key = failing_of_op(s, call->tenant, &call->ops[i]);
 	return key;
+}
+
+static bool did_any(const struct write_call *call)
+{
+	for (size_t i = 0; i < call->count; i++)
+		if (call->results[i].status == SHMETA_OK)
+			return true;
+	return false;
 }
 
 static size_t calls_of(const struct write_round *r)
@@ -305,8 +337,12 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
 		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
 
-		write_call_answer(s, c, key != NULL ? SHMETA_ERR_NOT_CACHED : status,
-		                  key != NULL ? key->sentence : sentence);
+		if (key != NULL)
+			write_call_answer(s, c, SHMETA_ERR_NOT_CACHED, key->sentence);
+		else if (did_any(c))
+			write_call_answer(s, c, status, sentence);
+		else
+			write_call_answer(s, c, SHMETA_OK, ""); /* there is nothing to show */
 	}
 	if (s->host.answering != NULL)
 		s->host.answering(s->host.arg, 0);
@@ -393,28 +429,47 @@ static enum shmeta_status do_at_source(struct write_round *r, struct backend_err
 	return status;
 }
 
-/* What a round of unknown outcome did, if anything, is to be found. Its keys are known; when its commit comes only after they have been
- * read, the feed tells of it, as of anybody's. */
+/* What operations of unknown outcome did, if anything, is to be found: their keys are read again. When they are committed only after
+ * that, the feed tells of it, or the next pass, as of anybody's changes. */
 static void look_for_outcome(struct write_round *r)
 {
 	const struct backend_sink sink = {.arg = r, .changed = on_changed};
-	struct sync *s = r->s;
-	bool told = s->following && s->feed_kind == BACKEND_FEED_KEYS;
 
-	for (size_t i = 0; told && i < r->count; i++)
-		told = backend_tell(&r->ops[i], &sink) == SHMETA_OK;
-	if (!told || r->no_memory)
-		schedule_ask_pass(s, true, "the outcome of a write was unknown");
+	for (size_t i = 0; i < r->count; i++)
+		if (r->results[i].status == SHMETA_ERR_OUTCOME_UNKNOWN)
+			(void)backend_tell(&r->ops[i], &sink);
 }
 
-/* What the source did not do at all: who wanted it, and why not. */
-static void audit_failed(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+/* Nothing of the call was judged, and all for the same reason: that is the call's own answer. OK: there is none. */
+static enum shmeta_status whole_failure(const struct write_call *call)
 {
-	struct shmeta_result failed = {.status = status};
+	enum shmeta_status status = call->results[0].status;
 
-	shmeta__say(failed.text, sizeof failed.text, "%s", sentence);
-	for (size_t i = 0; i < call->count; i++)
-		audit_ops(s, call->who, call->tenant, &call->ops[i], &failed, NULL, 1);
+	for (size_t i = 1; i < call->count; i++)
+		if (call->results[i].status != status)
+			return SHMETA_OK;
+	/* FULL is our own answer: it is the store that has no room. */
+	return is_unjudged(status) && status != SHMETA_ERR_FULL ? status : SHMETA_OK;
+}
+
+/* Answer, and take out of the round, the calls of which nothing was judged. */
+static void answer_failed(struct write_round *r, const char *sentence)
+{
+	struct sync *s = r->s;
+
+	for (struct write_call **at = &r->calls; r->judged < r->count && *at != NULL;) {
+		struct write_call *call = *at;
+		enum shmeta_status status = whole_failure(call);
+
+		if (status == SHMETA_OK) {
+			at = &call->next;
+			continue;
+		}
+		*at = call->next;
+		audit_ops(s, call->who, call->tenant, call->ops, call->results, call->again, call->count);
+		write_call_answer(s, call, status, sentence[0] != '\0' ? sentence : call->results[0].text);
+		write_call_free(call);
+	}
 }
 
 static void note_work(const struct write_round *r, uint64_t took_ns)
@@ -476,30 +531,26 @@ static void commit(struct write_round *r, bool last)
 	status = do_at_source(r, &err);
 	if (status == SHMETA_ERR_CONFLICT && !do_after_look(r, &status, &err))
 		return;
-	if (status != SHMETA_OK) {
-		if (status == SHMETA_ERR_FULL) {
-			health_source_full(s, err.text);
-			status = SHMETA_ERR_SOURCE;
-		} else if (status == SHMETA_ERR_SOURCE) {
-			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
-			generation_judge(s);
-		}
-		if (status == SHMETA_ERR_OUTCOME_UNKNOWN) {
-			look_for_outcome(r);
-			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-				audit_ops(s, c->who, c->tenant, c->ops, NULL, NULL, c->count);
-		} else {
-			for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-				audit_failed(s, c, status, err.text);
-		}
-		write_calls_answer(s, r->calls, status, err.text);
-		r->calls = NULL;
+	settle_results(r);
+	if (status == SHMETA_ERR_SOURCE) {
+		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
+		generation_judge(s);
+	}
+	if (r->full > 0)
+		health_source_full(s, err.text);
+	if (r->unknown > 0)
+		look_for_outcome(r);
+	if (r->no_memory)
+		schedule_ask_pass(s, true, "there was no memory for the keys of a write");
+	answer_failed(r, err.text);
+	if (r->calls == NULL) {
 		round_free(r);
 		return;
 	}
-	if (r->count > 0) {
+	if (r->judged > 0) {
 		sync_source_works(s, SYNC_JOB_OPEN);
-		health_source_has_room(s);
+		if (r->full == 0)
+			health_source_has_room(s);
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
@@ -511,9 +562,6 @@ static void commit(struct write_round *r, bool last)
 		s->poll_due_ns = s->deaf_until_ns;
 	s->woken = true; /* whatever came behind our commit hides in its sign */
 	s->linger = r->count <= LINGER_OPS;
-	if (r->no_memory)
-		schedule_ask_pass(s, true, "there was no memory for the keys of a write");
-	settle_results(r);
 	if (!last)
 		overlap(s);
 	refresh_bound_feed(s);
