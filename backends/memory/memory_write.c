@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/memory/memory.h"
+#include "backends/memory/memory_own.h"
 #include "backends/op_errors.h"
 #include "backends/rows.h"
 #include "base/str.h"
@@ -585,18 +585,10 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 {
 	struct memory_db *db = memory_db_of(state);
 	struct memory_writes **writes = memory_writes_of(db);
-	enum shmeta_status fault;
-	bool faulty, done = false;
 	struct writing *w;
-	char sentence[200];
 
 	if (is_started(state, err))
 		return backend_answer_all(ops, count, results, SHMETA_ERR_SOURCE, "a batch was started");
-	faulty = memory_take_fault(db, MEMORY_APPLY, &fault, &done, sentence, sizeof sentence);
-	if (faulty && !done) {
-		(void)backend_fail(err, fault, "memory: %s", sentence);
-		return backend_answer_all(ops, count, results, fault, sentence);
-	}
 	w = calloc(1, sizeof *w);
 	if (*writes == NULL)
 		*writes = calloc(1, sizeof **writes);
@@ -614,24 +606,14 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 		one(w, ops[i].op, &results[i]);
 	}
 	free(w);
-	if (faulty) {
-		(void)backend_fail(err, fault, "memory: %s", sentence);
-		return backend_answer_all(ops, count, results, fault, sentence);
-	}
 	return backend_tell_done(ops, count, results, sink);
 }
 
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, struct backend_error *err)
 {
-	enum shmeta_status fault;
-	char sentence[200];
-	bool done;
-
 	if (is_started(state, err))
 		return SHMETA_ERR_SOURCE;
-	if (memory_take_fault(memory_db_of(state), MEMORY_START, &fault, &done, sentence, sizeof sentence))
-		return backend_fail(err, fault, "memory: %s", sentence);
 	*memory_started_of(state) = (struct memory_started){ops, count, now_ms, results};
 	return SHMETA_OK;
 }

@@ -13,12 +13,16 @@
 #include <unistd.h>
 
 #include "backends/rows.h"
+#include "tests/support/memory_faults.h"
+#include "tests/support/skeleton_engine.h"
 #include "tests/support/source_world.h"
 
 static const char *const other_tenant = WORLD_OTHER_TENANT;
 
 /* The suite's alone: a test's own beside it makes Criterion's runner leak. */
 TestSuite(memory, .timeout = 60);
+TestSuite(memory_with_faults, .timeout = 60);
+TestSuite(skeleton, .timeout = 60);
 TestSuite(sqlite_own_schema, .timeout = 60);
 TestSuite(sqlite_streamhouse_v01, .timeout = 60);
 TestSuite(sqlite_streamhouse_later, .timeout = 60);
@@ -45,6 +49,10 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 	Test(memory, claim)                       \
 	{                                         \
 		prove(WORLD_MEMORY, claim);       \
+	}                                         \
+	Test(memory_with_faults, claim)           \
+	{                                         \
+		prove(WORLD_FAULTS, claim);       \
 	}                                         \
 	Test(sqlite_own_schema, claim)            \
 	{                                         \
@@ -80,6 +88,15 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 		prove(WORLD_COCKROACH, claim); \
 	}                                      \
 	FEED_CLAIM(claim)
+
+/* And for one that is only read, and a topic at a time. */
+#define READ_CLAIM(claim)                     \
+	static void claim(struct world *w);   \
+	Test(skeleton, claim)                 \
+	{                                     \
+		prove(WORLD_SKELETON, claim); \
+	}                                     \
+	CLAIM(claim)
 
 static void prove(enum world_engine engine, void (*claim)(struct world *world))
 {
@@ -155,13 +172,13 @@ static void fill(struct world *w)
 
 /* ---- load ----------------------------------------------------------------------------------------------------------------------- */
 
-CLAIM(load_of_an_empty_source_is_empty)
+READ_CLAIM(load_of_an_empty_source_is_empty)
 {
 	ok(world_load(w));
 	cr_expect_str_empty(recorder_text(&w->recorder));
 }
 
-CLAIM(load_gives_every_row_with_every_field_in_nested_order)
+READ_CLAIM(load_gives_every_row_with_every_field_in_nested_order)
 {
 	char expected[4096], times[2][40], *at = expected;
 	const char *t = SHMETA_DEFAULT_TENANT, *policy = w->policies ? "delete" : "";
@@ -211,7 +228,7 @@ CLAIM(load_gives_every_row_with_every_field_in_nested_order)
 	cr_expect_eq(w->recorder.quarantined, 0);
 }
 
-CLAIM(names_are_ordered_by_their_bytes)
+READ_CLAIM(names_are_ordered_by_their_bytes)
 {
 	static const char *const names[] = {"b", "a2", "\xc3\xa9", "a10", "B", "z_", "a1"};
 	static const char *const sorted[] = {"B", "a1", "a10", "a2", "b", "z_", "\xc3\xa9"};
@@ -253,7 +270,7 @@ CLAIM(tenants_are_told_apart)
 	has_not("segment 00000000-0000-0000-0000-000000000000 orders/0 0..7");
 }
 
-CLAIM(a_tenant_that_a_source_cannot_have_is_absent)
+READ_CLAIM(a_tenant_that_a_source_cannot_have_is_absent)
 {
 	struct backend_key key = topic_key("orders", true);
 
@@ -264,7 +281,7 @@ CLAIM(a_tenant_that_a_source_cannot_have_is_absent)
 	has("end topic nobody orders with_segments absent");
 }
 
-CLAIM(progress_ends_with_the_number_of_rows)
+READ_CLAIM(progress_ends_with_the_number_of_rows)
 {
 	fill(w);
 	ok(world_load(w));
@@ -273,7 +290,7 @@ CLAIM(progress_ends_with_the_number_of_rows)
 	cr_expect_eq(w->recorder.progress_total, w->recorder.progress_done);
 }
 
-CLAIM(progress_comes_at_least_every_100000_rows)
+READ_CLAIM(progress_comes_at_least_every_100000_rows)
 {
 	enum { MANY = 130000 };
 
@@ -307,7 +324,7 @@ CLAIM(progress_comes_at_least_every_100000_rows)
 
 /* ---- what the sink answers --------------------------------------------------------------------------------------------------------- */
 
-CLAIM(a_sink_that_stops_ends_load_with_its_own_status)
+READ_CLAIM(a_sink_that_stops_ends_load_with_its_own_status)
 {
 	fill(w);
 	for (uint64_t rows = 1; rows <= 14; rows++) {
@@ -323,7 +340,7 @@ CLAIM(a_sink_that_stops_ends_load_with_its_own_status)
 	cr_expect_eq(w->recorder.segments, 5);
 }
 
-CLAIM(a_sink_that_stops_ends_fetch_with_its_own_status)
+READ_CLAIM(a_sink_that_stops_ends_fetch_with_its_own_status)
 {
 	struct backend_key keys[] = {topic_key("orders", true),
 	                             segment_key("B", 0, 0, 9),
@@ -348,7 +365,7 @@ static enum shmeta_status stop_in_progress(void *arg, uint64_t done, uint64_t to
 	return SHMETA_ERR_WRITER_AWAY;
 }
 
-CLAIM(progress_that_stops_ends_load_with_its_own_status)
+READ_CLAIM(progress_that_stops_ends_load_with_its_own_status)
 {
 	fill(w);
 	w->recorder.sink.progress = stop_in_progress;
@@ -415,7 +432,7 @@ static void raw_segment(struct world *w, const char *topic, const char *id, int6
 	}
 }
 
-CLAIM(rows_that_cannot_be_are_quarantined_and_the_others_are_served)
+READ_CLAIM(rows_that_cannot_be_are_quarantined_and_the_others_are_served)
 {
 	static char long_key[1100];
 
@@ -444,7 +461,7 @@ CLAIM(rows_that_cannot_be_are_quarantined_and_the_others_are_served)
 	}
 }
 
-CLAIM(a_second_segment_at_a_base_is_quarantined_and_the_first_stays)
+READ_CLAIM(a_second_segment_at_a_base_is_quarantined_and_the_first_stays)
 {
 	if (w->engine == WORLD_SQLITE_NEW || w->engine == WORLD_SQLITE_V01 || w->pg != NULL)
 		return; /* their unique index does not let it in */
@@ -463,7 +480,7 @@ CLAIM(a_second_segment_at_a_base_is_quarantined_and_the_first_stays)
 	}
 }
 
-CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
+READ_CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
 {
 	static char long_name[260];
 
@@ -503,7 +520,7 @@ CLAIM(bad_topics_and_watermarks_are_quarantined_with_all_that_hangs_below)
 }
 
 /* By load() and by fetch(): class, tenant, topic, name, partition, base and end offset, and what could not be read. */
-CLAIM(every_kind_of_bad_row_is_reported_with_its_key)
+READ_CLAIM(every_kind_of_bad_row_is_reported_with_its_key)
 {
 	static const char of[] = SHMETA_DEFAULT_TENANT " ";
 	char line[200];
@@ -558,7 +575,7 @@ CLAIM(every_kind_of_bad_row_is_reported_with_its_key)
 	}
 }
 
-CLAIM(a_map_that_is_none_is_empty)
+READ_CLAIM(a_map_that_is_none_is_empty)
 {
 	if (w->memory != NULL)
 		return; /* maps come packed */
@@ -586,7 +603,7 @@ CLAIM(a_map_that_is_none_is_empty)
 	has("config t =empty\nconfig t z=2\nconfig t \xc3\xa9=\n");
 }
 
-CLAIM(a_map_of_more_than_64_kib_is_quarantined)
+READ_CLAIM(a_map_of_more_than_64_kib_is_quarantined)
 {
 	char *big = malloc(70000);
 
@@ -608,7 +625,7 @@ CLAIM(a_map_of_more_than_64_kib_is_quarantined)
 
 /* ---- fetch ------------------------------------------------------------------------------------------------------------------------- */
 
-CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
+READ_CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
 {
 	struct backend_key keys[] = {
 		partition_key("orders", 1),
@@ -658,7 +675,7 @@ CLAIM(fetch_answers_every_key_in_its_order_and_says_what_is_absent)
 	cr_expect_eq(w->recorder.quarantined, 0);
 }
 
-CLAIM(agents_offsets_and_leases_are_fetched_one_by_one)
+READ_CLAIM(agents_offsets_and_leases_are_fetched_one_by_one)
 {
 	const struct shmeta_str t = str(SHMETA_DEFAULT_TENANT);
 	struct backend_key keys[] = {
@@ -723,13 +740,13 @@ CLAIM(agents_offsets_and_leases_are_fetched_one_by_one)
 	has_not("agent-3");
 }
 
-CLAIM(fetch_of_no_keys_does_nothing)
+READ_CLAIM(fetch_of_no_keys_does_nothing)
 {
 	ok(world_fetch(w, NULL, 0));
 	cr_expect_str_empty(recorder_text(&w->recorder));
 }
 
-CLAIM(fetch_refuses_what_is_no_key)
+READ_CLAIM(fetch_refuses_what_is_no_key)
 {
 	struct backend_key key = {.cls = SHMETA_CLASS_LIST};
 
@@ -794,7 +811,7 @@ static void *move_everything(void *arg)
 
 static bool waits_for_readers(const struct world *w)
 {
-	return w->engine == WORLD_MEMORY || w->engine == WORLD_SQLITE_V01;
+	return w->memory != NULL || w->engine == WORLD_SQLITE_V01;
 }
 
 /* With the first partition, in the middle of the call, the application commits, or tries to: a rollback journal makes it wait. */
@@ -872,6 +889,124 @@ CLAIM(fetch_shows_one_moment)
 
 /* ---- changes ----------------------------------------------------------------------------------------------------------------------- */
 
+/* ---- a status for each ------------------------------------------------------------------------------------------ */
+
+Test(memory_with_faults, a_key_that_cannot_be_read_fails_alone)
+{
+	struct backend_key keys[] = {segment_key("orders", 0, 0, 100), segment_key("orders", 1, 0, 100),
+	                             topic_key("orders", true), topic_key("B", true)};
+	struct world world, *w = &world;
+
+	world_make(w, WORLD_FAULTS);
+	world_open(w);
+	fill(w);
+	cr_assert(memory_break_partition(w->memory, "orders", 1, SHMETA_ERR_INVALID_ARGUMENT, "no number"));
+	cr_expect_eq(world_fetch(w, keys, 4), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_expect_eq(w->recorder.keys_begun, 4);
+	cr_expect_eq(w->recorder.keys_ended, 4);
+	cr_expect_eq(w->recorder.keys_failed, 2);
+	has("orders/1 0..100 failed");
+	has("orders with_segments failed");
+	has("B with_segments found");
+	cr_expect_str_empty(w->recorder.order_error, "%s", w->recorder.order_error);
+	world_free(w);
+}
+
+Test(memory_with_faults, keys_that_fail_together_are_all_ended)
+{
+	struct backend_key keys[] = {segment_key("orders", 0, 0, 100), segment_key("orders", 1, 0, 100),
+	                             topic_key("B", true)};
+	struct world world, *w = &world;
+
+	world_make(w, WORLD_FAULTS);
+	world_open(w);
+	fill(w);
+	for (uint64_t rows = 0; rows < 6; rows++) {
+		memory_fail(w->memory, MEMORY_FETCH, 1, rows, SHMETA_ERR_BUSY, "locked");
+		cr_expect_eq(world_fetch(w, keys, 3), SHMETA_ERR_BUSY);
+		cr_expect_eq(w->recorder.keys_ended, 3);
+		cr_expect_eq(w->recorder.keys_failed, rows < 4 ? 3 : 2, "%d: %d", (int)rows,
+		             (int)w->recorder.keys_failed);
+		cr_expect_str_empty(w->recorder.order_error, "%s", w->recorder.order_error);
+	}
+	/* It is the connection that fails: no key is answered for it. */
+	memory_fail(w->memory, MEMORY_FETCH, 1, 0, SHMETA_ERR_SOURCE, "gone");
+	cr_expect_eq(world_fetch(w, keys, 3), SHMETA_ERR_SOURCE);
+	cr_expect_eq(w->recorder.keys_ended, 0);
+	world_free(w);
+}
+
+Test(memory_with_faults, every_operation_has_a_result_whatever_the_call_answers)
+{
+	static const struct {
+		enum shmeta_status result, call;
+	} cases[] = {{SHMETA_ERR_OUTCOME_UNKNOWN, SHMETA_OK},
+	             {SHMETA_ERR_FULL, SHMETA_OK},
+	             {SHMETA_ERR_READ_ONLY, SHMETA_OK},
+	             {SHMETA_ERR_SOURCE, SHMETA_ERR_SOURCE}};
+	const struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = str("orders"), .partition_id = 1, .offset = 900};
+	const struct backend_op ops[] = {{str(SHMETA_DEFAULT_TENANT), &op}, {str(SHMETA_DEFAULT_TENANT), &op}};
+	struct shmeta_result results[2];
+	struct world world, *w = &world;
+
+	world_make(w, WORLD_FAULTS);
+	world_open(w);
+	fill(w);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		recorder_clear(&w->recorder);
+		memory_fail(w->memory, MEMORY_APPLY, 1, 0, cases[i].result, "it is so");
+		memset(results, 0x55, sizeof results);
+		cr_expect_eq(w->ops->writer->apply(w->state, ops, 2, 1, results, &w->recorder.sink, &w->err),
+		             cases[i].call);
+		for (size_t k = 0; k < 2; k++) {
+			cr_expect_eq(results[k].status, cases[i].result);
+			cr_expect_eq(results[k].partition_id, 1);
+			cr_expect_str_eq(results[k].text, "it is so");
+		}
+		cr_expect_eq(w->recorder.changed, 0);
+		cr_expect_not_null(strstr(w->err.text, "it is so"));
+	}
+	world_free(w);
+}
+
+/* A topic that changes while others are read is shown as it is when its turn comes, and whole. */
+static enum shmeta_status change_the_last(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
+{
+	struct recorder *r = arg;
+	struct world *w = (struct world *)((char *)r - offsetof(struct world, recorder));
+	struct recorder plain;
+
+	if (topic->name.bytes == 1 && topic->name.data[0] == 'B') {
+		world_segment(w, NULL, "orders", 1, 100, 199);
+		world_watermark(w, NULL, "orders", 1, 200);
+	}
+	recorder_init(&plain);
+	return plain.sink.topic(r, tenant, topic);
+}
+
+Test(skeleton, a_load_shows_each_topic_at_one_moment)
+{
+	struct world world, *w = &world;
+
+	world_make(w, WORLD_SKELETON);
+	world_open(w);
+	fill(w);
+	w->recorder.sink.topic = change_the_last;
+	ok(world_load(w));
+	has("orders/1 watermark=200");
+	has("orders/1 100..199");
+	cr_expect_str_empty(w->recorder.order_error, "%s", w->recorder.order_error);
+	world_free(w);
+}
+
+Test(skeleton, what_is_not_there_is_not_supported)
+{
+	cr_expect_null(backend_skeleton.feed);
+	cr_expect_null(backend_skeleton.writer);
+	cr_expect_null(backend_skeleton.admin);
+}
+
 FEED_CLAIM(without_a_load_the_first_changes_are_everything)
 {
 	fill(w);
@@ -910,7 +1045,7 @@ CLAIM(no_change_costs_at_most_one_statement)
 
 FEED_CLAIM(every_change_becomes_its_key)
 {
-	bool names = w->engine != WORLD_MEMORY;
+	bool names = w->memory == NULL;
 	static const char *const pairs[] = {"k", "v", NULL};
 	const char *t = SHMETA_DEFAULT_TENANT;
 	char expected[200];
@@ -1094,7 +1229,7 @@ CLAIM(a_position_that_means_nothing_is_absent_and_one_of_another_source_is_told)
 	world_free(&other);
 }
 
-CLAIM(the_fingerprint_is_the_sources_own)
+READ_CLAIM(the_fingerprint_is_the_sources_own)
 {
 	uint64_t first = w->ops->source->fingerprint(w->state);
 	struct world other;
@@ -1109,7 +1244,7 @@ CLAIM(the_fingerprint_is_the_sources_own)
 	world_free(&other);
 }
 
-CLAIM(a_state_that_was_never_opened_can_be_closed)
+READ_CLAIM(a_state_that_was_never_opened_can_be_closed)
 {
 	void *state = calloc(1, w->ops->state_bytes);
 
@@ -1118,7 +1253,7 @@ CLAIM(a_state_that_was_never_opened_can_be_closed)
 	free(state);
 }
 
-CLAIM(it_says_what_it_is)
+READ_CLAIM(it_says_what_it_is)
 {
 	char text[200] = "", small[10];
 
@@ -1126,7 +1261,8 @@ CLAIM(it_says_what_it_is)
 	cr_expect(strncmp(text, w->ops->name, strlen(w->ops->name)) == 0, "%s", text);
 	w->ops->source->describe(w->state, small, sizeof small);
 	cr_expect_eq(strlen(small), 9);
-	cr_expect_eq(world_has_feed(w), w->engine != WORLD_COCKROACH);
+	cr_expect_eq(world_has_feed(w), w->engine != WORLD_COCKROACH && w->engine != WORLD_SKELETON);
+	cr_expect_eq(world_writable(w), w->engine != WORLD_SKELETON);
 }
 
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------ */

@@ -2,6 +2,9 @@
  * A source of each engine behind one set of verbs (source_world.h). */
 #include "tests/support/source_world.h"
 
+#include "tests/support/memory_faults.h"
+#include "tests/support/skeleton_engine.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -56,7 +59,12 @@ void world_servers_stop(void)
 
 static bool is_pg(enum world_engine engine)
 {
-	return engine >= WORLD_PG_NEW;
+	return engine >= WORLD_PG_NEW && engine < WORLD_ENGINES;
+}
+
+static bool in_memory(enum world_engine engine)
+{
+	return engine == WORLD_MEMORY || engine == WORLD_FAULTS || engine == WORLD_SKELETON;
 }
 
 bool world_possible(enum world_engine engine)
@@ -109,14 +117,18 @@ void world_make(struct world *world, enum world_engine engine)
 
 	memset(world, 0, sizeof *world);
 	world->engine = engine;
-	world->tenants = engine == WORLD_MEMORY || engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
+	world->tenants = in_memory(engine) || engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
 	world->timestamps = engine != WORLD_SQLITE_V01 && engine != WORLD_PG_V01;
 	world->policies = engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
 	world->cascades_segments = engine != WORLD_SQLITE_LATER;
 	recorder_init(&world->recorder);
-	if (engine == WORLD_MEMORY) {
-		snprintf(world->uri, sizeof world->uri, "memory:world-%d", made++);
-		world->memory = memory_db_new(world->uri + strlen("memory:"));
+	if (in_memory(engine)) {
+		char name[40];
+
+		snprintf(name, sizeof name, "world-%d", made++);
+		snprintf(world->uri, sizeof world->uri, "%s:%s", engine == WORLD_SKELETON ? "skeleton" : "memory",
+		         name);
+		world->memory = memory_db_new(name);
 		if (world->memory == NULL)
 			die("no memory for a database");
 	} else if (is_pg(engine)) {
@@ -136,7 +148,9 @@ void world_make(struct world *world, enum world_engine engine)
 	world->options =
 		(struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1};
 	world->options.clock = "@now"; /* leases and offers by the tests' time */
-	world->ops = backend_find(world->uri, &world->err);
+	world->ops = engine == WORLD_FAULTS     ? &memory_with_faults
+	             : engine == WORLD_SKELETON ? &backend_skeleton
+	                                        : backend_find(world->uri, &world->err);
 	if (world->ops == NULL)
 		die("%s", world->err.text);
 }
@@ -172,7 +186,8 @@ void world_free(struct world *world)
 {
 	world_close(world);
 	recorder_free(&world->recorder);
-	if (world->engine == WORLD_MEMORY) {
+	if (in_memory(world->engine)) {
+		memory_faults_forget(world->memory);
 		memory_db_free(world->memory);
 		return;
 	}

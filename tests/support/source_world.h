@@ -22,7 +22,10 @@ enum world_engine {
 	WORLD_PG_V01,       /* a StreamHouse database, v0.1               */
 	WORLD_PG_LATER,     /* a StreamHouse database, later shape        */
 	WORLD_COCKROACH,    /* CockroachDB's dialect, spoken to PostgreSQL */
-	WORLD_ENGINES
+	WORLD_ENGINES,
+	/* Of tests alone: */
+	WORLD_FAULTS = WORLD_ENGINES, /* memory, with what memory_faults.h is asked for */
+	WORLD_SKELETON                /* skeleton_engine.h */
 };
 /* In sources that have tenants there are two: the default one and this one. */
 #define WORLD_OTHER_TENANT "11111111-2222-4333-8444-555555555555"

@@ -116,6 +116,7 @@ void fixture_init(struct fixture *f)
 	f->oldest_pin = UINT64_MAX;
 	f->options = (struct sync_options){
 		.source = {.uri = f->uri, .timeout_ms = 1000, .manage_schema = 1, .create = 1},
+		.engine = &memory_with_faults,
 		.store_max_bytes = 256 << 20,
 		.grace_ns = 1000000000,
 		.ttl_ms = {300000, 30000, 30000, 30000, 5000, 5000, 5000},
@@ -140,6 +141,7 @@ void fixture_done(struct fixture *f)
 
 	if (f->sync != NULL)
 		sync_close(f->sync);
+	memory_faults_forget(f->db);
 	memory_db_free(f->db);
 	munmap(f->board, SHMETA_PAGE);
 	close(f->dir_fd);
@@ -524,7 +526,8 @@ char *fixture_source_text(struct fixture *f)
 	                                  .lease = src_lease,
 	                                  .quarantine = src_quarantine,
 	                                  .progress = src_progress};
-	const struct backend_engine *ops = backend_find(f->options.source.uri, &err);
+	const struct backend_engine *ops =
+		f->options.engine != NULL ? f->options.engine : backend_find(f->options.source.uri, &err);
 
 	cr_assert_not_null(ops, "%s", err.text);
 	void *state = calloc(1, ops->state_bytes);

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backends/memory/memory.h"
+#include "tests/support/memory_faults.h"
 #include "shm/page/board.h"
 #include "shm/store/store.h"
 #include "writer/engine/sync.h"

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backends/memory/memory.h"
+#include "tests/support/memory_faults.h"
 #include "writer/engine/sync.h"
 
 enum { TICKETS = 4000, ROUNDS = 3 };
@@ -160,6 +160,7 @@ int main(void)
 	struct shmeta_err err = {0};
 	const struct sync_host host = {.phase = on_phase, .log = on_log, .answer = on_answer};
 	const struct sync_options options = {.source = {.uri = "memory:tsan", .timeout_ms = 1000},
+	                                    .engine = &memory_with_faults,
 	                                     .store_max_bytes = 64 << 20,
 	                                     .grace_ns = 20000000,
 	                                     .poll_min_ms = 1,
@@ -213,6 +214,7 @@ int main(void)
 	}
 	munmap(map, SHMETA_PAGE);
 	close(fd);
+	memory_faults_forget(db);
 	memory_db_free(db);
 	snprintf(command, sizeof command, "rm -rf '%s'", dir);
 	return system(command) != 0 || failed;

@@ -494,6 +494,7 @@ Test(sync_restart, a_store_is_served_while_the_source_is_away_and_only_if_it_was
 	                   f.log);
 	cr_assert_eq(f.phase, SHMETA_PHASE_DEGRADED);
 	fixture_close(&f);
+	memory_faults_forget(other);
 	memory_db_free(other);
 	fixture_done(&f);
 }
@@ -650,11 +651,13 @@ Test(sync_restart, a_source_that_can_never_work_fails_the_start_with_a_sentence)
 
 	fixture_init(&f);
 	f.options.source.uri = "nonsense:x";
+	f.options.engine = NULL;
 	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
 	cr_assert_neq(err.text[0], '\0');
 	f.options.source.uri = NULL;
 	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
 	f.options.source.uri = f.uri;
+	f.options.engine = &memory_with_faults;
 	memory_fail(f.db, MEMORY_OPEN, 1, 0, SHMETA_ERR_CONFIG, "the table topics is missing");
 	cr_assert_eq(fixture_try_open(&f, &err), SHMETA_ERR_CONFIG);
 	cr_assert_not_null(strstr(err.text, "the table topics is missing"));

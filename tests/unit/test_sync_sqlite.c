@@ -47,6 +47,7 @@ static void start(unsigned topics, unsigned partitions, unsigned segments)
 	snprintf(path, sizeof path, "%s/source.db", f.dir);
 	snprintf(uri, sizeof uri, "sqlite:%s", path);
 	f.options.source.uri = uri;
+	f.options.engine = NULL;
 	f.options.reconcile_s = 60;
 	fixture_open(&f);
 	fixture_run(&f);

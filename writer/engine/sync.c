@@ -352,7 +352,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	s->poll_every_ns = s->options.poll_min_ms * SYNC_MS;
 	s->reconcile_due_ns = s->hints_due_ns = SYNC_NEVER;
 
-	s->engine = backend_find(s->options.source.uri, &source_err);
+	s->engine = s->options.engine != NULL ? s->options.engine : backend_find(s->options.source.uri, &source_err);
 	if (s->engine == NULL) {
 		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", source_err.text);
 		goto fail;

@@ -33,6 +33,7 @@ struct sync_ttl_override { /* per topic-name prefix; the longest matching prefix
 
 struct sync_options {
 	struct backend_options source;
+	const struct backend_engine *engine; /* NULL: the one that source.uri names */
 	uint64_t store_max_bytes;
 	uint64_t grace_ns;
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
