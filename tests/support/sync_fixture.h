@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tests/support/memory_faults.h"
 #include "shm/page/board.h"
 #include "shm/store/store.h"
+#include "tests/support/memory_faults.h"
 #include "writer/engine/sync.h"
 
 enum { FIXTURE_ANSWERS = 4096 };

@@ -160,7 +160,7 @@ int main(void)
 	struct shmeta_err err = {0};
 	const struct sync_host host = {.phase = on_phase, .log = on_log, .answer = on_answer};
 	const struct sync_options options = {.source = {.uri = "memory:tsan", .timeout_ms = 1000},
-	                                    .engine = &memory_with_faults,
+	                                     .engine = &memory_with_faults,
 	                                     .store_max_bytes = 64 << 20,
 	                                     .grace_ns = 20000000,
 	                                     .poll_min_ms = 1,
