@@ -1105,7 +1105,7 @@ static const char *example_of(const char *word)
 	static const struct {
 		const char *word, *example;
 	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"}, {"OFFSET", "1000"}, {"PARTITIONS", "2"},
-	             {"CLASS", "list"},     {"FILE|-", "-"},    {"READER", "1"}};
+	             {"CLASS", "list"},     {"FILE|-", "-"},    {"READER", "1"},    {"bash", "bash"}};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(words[i].word, word) == 0)

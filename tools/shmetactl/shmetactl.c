@@ -383,9 +383,24 @@ int verb_help(struct tool *tool)
 
 int verb_completion(struct tool *tool)
 {
+	char *script = NULL;
+	size_t bytes = 0;
+	FILE *out;
+
 	if (strcmp(tool->argv[0], "bash") != 0)
 		return tool_error(tool, TOOL_USAGE, "there is no completion for '%s'; expected bash", tool->argv[0]);
-	completion_bash(tool_verbs, tool_verb_count);
+	out = tool->json ? open_memstream(&script, &bytes) : stdout;
+	if (out == NULL)
+		return tool_error(tool, TOOL_UNHEALTHY, "out of memory");
+	completion_bash(out, tool_verbs, tool_verb_count);
+	if (tool->json) {
+		json_t *doc = out_document("completion");
+
+		(void)fclose(out);
+		out_set(doc, "script", out_json_text(script, bytes));
+		out_json(doc, 2);
+		free(script);
+	}
 	return TOOL_OK;
 }
 

@@ -123,7 +123,7 @@ int verb_version(struct tool *tool);
 int verb_help(struct tool *tool);
 
 /* Prints the completion script (cmd_completion.c). */
-void completion_bash(const struct verb *verbs, size_t count);
+void completion_bash(FILE *out, const struct verb *verbs, size_t count);
 
 /* ---- errors ---- */
 
