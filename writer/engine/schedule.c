@@ -107,7 +107,7 @@ void schedule_why_pass(struct sync *s, char *ret, size_t bytes)
 	snprintf(ret, bytes, "%s",
 	         s->reconcile_asked                   ? s->asked_why
 	         : schedule_pass_wanted(s)            ? "somebody asked for it"
-	         : !s->feed_kind != BACKEND_FEED_NONE ? "there is no change feed"
+	         : s->feed_kind == BACKEND_FEED_NONE  ? "there is no change feed"
 	         : sync_now(s) < schedule_lag_when(s) ? "its time had come (feed.reconcile_s)"
 	         : s->job[SYNC_JOB_FEED].on           ? "the change feed cannot be read"
 	                                              : "the change feed lags behind");
