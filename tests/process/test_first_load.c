@@ -58,6 +58,7 @@ static void make(enum world_engine engine)
 	fixture_init(&f);
 	fixture_prepare_reader(&f);
 	f.options.source.uri = w.uri;
+	f.options.engine = NULL;
 	f.options.source.timeout_ms = 20000;
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		f.options.ttl_ms[cls] = TTL_MS;

@@ -403,7 +403,7 @@ static void damage(enum how how)
 		(ssize_t)count);
 	for (size_t i = 0; i < count && how != SWAPPED; i++)
 		bytes[i] = how == ZERO  ? 0
-		           : how == BIT ? bytes[i] ^ (uint8_t)(1u << random_below(8))
+		           : how == BIT ? (uint8_t)(bytes[i] ^ 1u << random_below(8))
 		                        : (uint8_t)random_below(256);
 	cr_assert_eq(pwrite(fd, bytes, count, at), (ssize_t)count);
 	close(fd);
