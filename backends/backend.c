@@ -108,12 +108,15 @@ enum shmeta_status backend_fail_keys(const struct backend_key *keys, size_t coun
                                      const struct backend_sink *sink, enum shmeta_status status, const char *sentence)
 {
 	enum shmeta_status answer = SHMETA_OK;
+	char own[sizeof((struct backend_error *)NULL)->text];
 
+	/* It may be of the error that the sink is about to fill. */
+	(void)snprintf(own, sizeof own, "%s", sentence);
 	for (size_t i = 0; answer == SHMETA_OK && i < count; i++) {
 		if (i > 0 || !begun)
 			answer = sink->key_begin(sink->arg, &keys[i]);
 		if (answer == SHMETA_OK)
-			answer = sink->key_end(sink->arg, &keys[i], status, sentence);
+			answer = sink->key_end(sink->arg, &keys[i], status, own);
 	}
 	return answer;
 }
