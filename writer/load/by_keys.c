@@ -124,13 +124,8 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 	struct by_keys *b = m->by_keys;
 	enum shmeta_status status = SHMETA_OK;
 
-	if (result < 0) {
-		/* The sentence may be the one that b->err holds: engines hand on what they wrote there. */
-		char copy[sizeof b->err.text];
-
-		shmeta__say(copy, sizeof copy, "%s", sentence);
-		return backend_fail(&b->err, result, "%s", copy);
-	}
+	if (result < 0)
+		return backend_fail(&b->err, result, "%s", sentence);
 	if (b->in_partitions)
 		status = end_of_partition(m, key);
 	else if (key->cls == SHMETA_CLASS_TOPIC && !key->row_only)
