@@ -402,9 +402,9 @@ static void damage(enum how how)
 	              how == SWAPPED ? (off_t)random_below((uint64_t)size / sizeof bytes) * (off_t)sizeof bytes : at),
 		(ssize_t)count);
 	for (size_t i = 0; i < count && how != SWAPPED; i++)
-		bytes[i] = how == ZERO  ? 0
-		           : how == BIT ? (uint8_t)(bytes[i] ^ 1u << random_below(8))
-		                        : (uint8_t)random_below(256);
+		bytes[i] = (uint8_t)(how == ZERO  ? 0u
+		                     : how == BIT ? bytes[i] ^ 1u << random_below(8)
+		                                  : random_below(256));
 	cr_assert_eq(pwrite(fd, bytes, count, at), (ssize_t)count);
 	close(fd);
 }
