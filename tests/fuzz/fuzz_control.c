@@ -280,7 +280,7 @@ static void world_up(void)
 	bare_engine_must(registry_new(w.engine.board, 1, 1000000000, &w.registry, &err) == SHMETA_OK, "a registry",
 	                 &err);
 	w.counters = (struct control_counters){.frames = 0};
-	bare_engine_must(control_start(w.event, w.engine.dir_fd, w.engine.dir, NULL, &limits, w.registry, &host,
+	bare_engine_must(control_start(w.event, w.engine.dir_fd, w.engine.dir, NULL, -1, &limits, w.registry, &host,
 	                               &w.counters, &w.control, &err) == SHMETA_OK,
 	                 "a control socket", &err);
 	bare_engine_must(bare_engine_open(&w.engine, &err) == SHMETA_OK, "an engine", &err);

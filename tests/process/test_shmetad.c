@@ -771,10 +771,8 @@ Test(shmetad, it_is_not_ready_before_there_is_something_to_read, .init = begin_r
 }
 
 /* As systemd does: the descriptors from 3 on, their names, and for whom. */
-static void start_with_kept(struct manager *m)
+static void spawn_with_kept(struct manager *m)
 {
-	uint64_t epoch = run_daemon_epoch(&d);
-
 	d.pid = run_fork();
 	if (d.pid == 0) {
 		char uri[128], names[1024] = "", text[32];
@@ -799,7 +797,77 @@ static void start_with_kept(struct manager *m)
 		      (char *)NULL);
 		_exit(127);
 	}
+}
+
+static void start_with_kept(struct manager *m)
+{
+	uint64_t epoch = run_daemon_epoch(&d);
+
+	spawn_with_kept(m);
 	cr_assert_eq(run_daemon_wait(&d, epoch), 0);
+}
+
+/* A socket as shmetad.socket binds it, among what is passed. */
+static void manager_bind(struct manager *m, const char *name, const char *path, int type)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert(type == SOCK_DGRAM || listen(fd, 16) == 0);
+	m->kept[m->count].fd = fd;
+	snprintf(m->kept[m->count++].name, sizeof(m->kept[0].name), "%s", name);
+}
+
+Test(shmetad, who_connects_to_the_service_managers_socket_is_served_whenever_the_writer_comes, .init = begin,
+     .fini = end)
+{
+	char path[160], other[160];
+	struct manager m = {.fd = -1}; /* who hears nothing */
+	struct stat before, after;
+	int early, between, late;
+
+	snprintf(path, sizeof(path), "%s/control.sock", d.instance);
+	snprintf(other, sizeof(other), "%s/other.sock", d.dir);
+	manager_bind(&m, "datagrams", other, SOCK_DGRAM);
+	manager_bind(&m, "control", path, SOCK_SEQPACKET);
+	cr_assert_eq(stat(path, &before), 0);
+	early = dial();
+	start_with_kept(&m);
+	cr_expect(answers(early), "it waited in vain");
+	cr_expect_not_null(strstr(read_text(d.log), "closed a descriptor of the service manager named 'datagrams'"));
+	cr_expect_eq(run_daemon_end(&d, SIGKILL), 128 + SIGKILL);
+	between = dial();
+	start_with_kept(&m);
+	cr_expect(answers(between), "the next writer does not take who came in between");
+	/* It is not the daemon's to remove. */
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	cr_expect_eq(stat(path, &after), 0);
+	cr_expect_eq(after.st_ino, before.st_ino);
+	late = dial();
+	cr_expect_geq(late, 0);
+	close(early);
+	close(between);
+	close(late);
+	unlink(other);
+	manager_end(&m);
+}
+
+Test(shmetad, a_passed_socket_that_agents_would_not_find_is_refused, .init = begin, .fini = end)
+{
+	char other[160], sentence[320];
+	struct manager m = {.fd = -1}; /* who hears nothing */
+
+	snprintf(other, sizeof(other), "%s/other.sock", d.dir);
+	manager_bind(&m, "control", other, SOCK_SEQPACKET);
+	spawn_with_kept(&m);
+	cr_expect_eq(run_reap(d.pid), 2);
+	d.pid = 0;
+	snprintf(sentence, sizeof(sentence), "listens on '%s' instead of %s/control.sock", other, d.instance);
+	cr_expect_not_null(strstr(read_text(d.log), sentence), "%s", read_text(d.log));
+	unlink(other);
+	manager_end(&m);
 }
 
 Test(shmetad, a_killed_writer_gets_every_registration_back_from_the_descriptor_store, .init = begin, .fini = end)

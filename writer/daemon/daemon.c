@@ -19,6 +19,7 @@
 #include "writer/daemon/limits.h"
 #include "writer/daemon/stats_writer.h"
 #include "writer/engine/phase.h"
+#include "writer/serve/listen.h"
 #include "writer/serve/pins.h"
 
 enum {
@@ -220,16 +221,24 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 
 /* ---- starting */
 
-/* Registrations that the service manager kept for this run. */
-static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int **ret_fds, size_t *ret_count)
+/* What the service manager passed to this run. */
+struct passed {
+	int control_fd; /* the listening socket; -1: none */
+	/* Connections of registrations that it kept, and their numbers. */
+	uint64_t *numbers;
+	int *fds;
+	size_t count;
+};
+
+static void take_passed(struct daemon *d, struct passed *ret)
 {
 	char **names = NULL;
 	int count = sd_listen_fds_with_names(1, &names);
 	uint64_t now = shmeta__boottime_ns();
 
-	*ret_count = 0;
-	*ret_numbers = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(**ret_numbers));
-	*ret_fds = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(**ret_fds));
+	*ret = (struct passed){.control_fd = -1};
+	ret->numbers = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(*ret->numbers));
+	ret->fds = calloc((size_t)(count > 0 ? count : 0) + 1, sizeof(*ret->fds));
 	for (int i = 0; i < count; i++) {
 		int fd = SD_LISTEN_FDS_START + i;
 		uint64_t number;
@@ -238,13 +247,17 @@ static void restore_registrations(struct daemon *d, uint64_t **ret_numbers, int 
 		case REGISTRY_PAGE:
 			break;
 		case REGISTRY_CONNECTION:
-			if (*ret_numbers != NULL && *ret_fds != NULL) {
-				(*ret_numbers)[*ret_count] = number;
-				(*ret_fds)[(*ret_count)++] = fd;
+			if (ret->numbers != NULL && ret->fds != NULL) {
+				ret->numbers[ret->count] = number;
+				ret->fds[ret->count++] = fd;
 				break;
 			}
 			/* fall through */
 		case REGISTRY_NOT_OURS:
+			if (ret->control_fd < 0 && listen_is_ours(fd)) {
+				ret->control_fd = fd;
+				break;
+			}
 			log_event(LOG_WARNING, "descriptor", "closed a descriptor of the service manager named '%s'",
 			          names[i]);
 			close(fd);
@@ -260,24 +273,22 @@ static enum shmeta_status start_registry_and_control(struct daemon *d, struct sh
 	const struct control_host host = daemon_control_host(d);
 	struct control_limits limits;
 	enum shmeta_status status;
-	uint64_t *numbers = NULL;
-	int *fds = NULL;
-	size_t count = 0;
+	struct passed passed;
 
 	status = registry_new(d->instance.board, d->instance.epoch, d->config->store_grace_ms * MS, &d->registry, err);
 	if (status != SHMETA_OK)
 		return status;
 	registry_set_max_age(d->registry, d->config->snapshot_max_age * 1000 * MS);
-	restore_registrations(d, &numbers, &fds, &count);
+	take_passed(d, &passed);
 	daemon_limits(d->config, &limits);
 	status = control_start(d->event, d->instance.dir_fd, d->config->instance_directory, d->config->control_group,
-	                       &limits, d->registry, &host, &d->counters, &d->control, err);
-	for (size_t i = 0; status == SHMETA_OK && i < count; i++)
-		control_adopt(d->control, fds[i], numbers[i]);
+	                       passed.control_fd, &limits, d->registry, &host, &d->counters, &d->control, err);
+	for (size_t i = 0; status == SHMETA_OK && i < passed.count; i++)
+		control_adopt(d->control, passed.fds[i], passed.numbers[i]);
 	if (status == SHMETA_OK)
 		registry_restore_end(d->registry, shmeta__boottime_ns());
-	free(numbers);
-	free(fds);
+	free(passed.numbers);
+	free(passed.fds);
 	return status;
 }
 

@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <systemd/sd-daemon.h>
+
 #include "writer/daemon/log.h"
 
 /* What waits longer than the kernel's own bound of the queue makes no sense. */
@@ -101,11 +103,10 @@ static bool address_of(int dir_fd, const char *path, struct sockaddr_un *ret)
 	       sizeof(ret->sun_path);
 }
 
-static enum shmeta_status bind_socket(struct listener *l, const char *path, const char *group, struct shmeta_err *err)
+static enum shmeta_status bind_socket(struct listener *l, const char *path, struct shmeta_err *err)
 {
 	struct sockaddr_un address = {0};
 	mode_t mask;
-	gid_t gid;
 	int rc;
 
 	if (!address_of(l->dir_fd, path, &address))
@@ -121,23 +122,67 @@ static enum shmeta_status bind_socket(struct listener *l, const char *path, cons
 	umask(mask);
 	if (rc < 0)
 		return shmeta_fail_errno(err, errno, "cannot bind %s/%s", path, socket_name);
-	if (group_number(group, &gid) && fchownat(l->dir_fd, socket_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0)
-		log_event(LOG_WARNING, "group",
-		          "cannot give the control socket to group '%s': %m; only the daemon's own group can connect",
-		          group);
+	l->bound = true;
 	if (listen(l->fd, BACKLOG) < 0)
 		return shmeta_fail_errno(err, errno, "cannot listen on %s/%s", path, socket_name);
 	return SHMETA_OK;
 }
 
+bool listen_is_ours(int fd)
+{
+	return sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 1) > 0;
+}
+
+/* Is the socket bound to DIR/control.sock, by whatever path it was reached? Agents look nowhere else. */
+static bool leads_here(const struct listener *l, const struct sockaddr_un *address)
+{
+	struct stat here, there;
+
+	return address->sun_path[0] == '/' && fstatat(l->dir_fd, socket_name, &here, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       lstat(address->sun_path, &there) == 0 && S_ISSOCK(here.st_mode) && here.st_dev == there.st_dev &&
+	       here.st_ino == there.st_ino;
+}
+
+/* The service manager bound it, and goes on listening when this process ends. */
+static enum shmeta_status take_socket(struct listener *l, int fd, const char *path, struct shmeta_err *err)
+{
+	struct sockaddr_un address = {0};
+	socklen_t bytes = sizeof(address) - 1;
+
+	l->fd = fd;
+	if (getsockname(fd, (struct sockaddr *)&address, &bytes) < 0)
+		return shmeta_fail_errno(err, errno, "the socket that the service manager passed");
+	if (!leads_here(l, &address))
+		return shmeta_fail(err, SHMETA_ERR_CONFIG,
+		                   "the socket that the service manager passed listens on '%s' instead of %s/%s; "
+		                   "ListenSequentialPacket= of its unit must name that",
+		                   address.sun_path, path, socket_name);
+	/* systemd hands descriptors over with the flags of its own choice. */
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return shmeta_fail_errno(err, errno, "the socket that the service manager passed");
+	return SHMETA_OK;
+}
+
+static void give_to_group(const struct listener *l, const char *group)
+{
+	gid_t gid;
+
+	if (group_number(group, &gid) && fchownat(l->dir_fd, socket_name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0)
+		log_event(LOG_WARNING, "group",
+		          "cannot give the control socket to group '%s': %m; only the daemon's own group can connect",
+		          group);
+}
+
 enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
-                                const struct listen_host *host, struct shmeta_err *err)
+                                int passed_fd, const struct listen_host *host, struct shmeta_err *err)
 {
 	enum shmeta_status status;
 
 	*l = (struct listener){.host = *host, .dir_fd = dir_fd, .fd = -1};
 	l->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	status = bind_socket(l, path, group, err);
+	status = passed_fd >= 0 ? take_socket(l, passed_fd, path, err) : bind_socket(l, path, err);
+	if (status == SHMETA_OK)
+		give_to_group(l, group);
 	if (status == SHMETA_OK && sd_event_add_io(event, &l->source, l->fd, EPOLLIN, on_listen, l) < 0)
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "cannot watch the control socket");
 	return status;
@@ -149,7 +194,8 @@ void listen_stop(struct listener *l)
 		l->source = sd_event_source_disable_unref(l->source);
 		close(l->fd);
 		l->fd = -1;
-		(void)unlinkat(l->dir_fd, socket_name, 0);
+		if (l->bound)
+			(void)unlinkat(l->dir_fd, socket_name, 0);
 	}
 	if (l->spare_fd >= 0)
 		close(l->spare_fd);

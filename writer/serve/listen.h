@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The listening end of control.sock: it is bound, and connections are taken off it as fast as a bounded turn of the loop allows.
+ * The listening end of control.sock: it is bound, or taken from the service manager that bound it, and connections are taken off it as fast as a bounded turn of the loop allows.
  * Whoever has gone again before its turn came costs nothing further. */
 #ifndef SHMETA_WRITER_SERVE_LISTEN_H
 #define SHMETA_WRITER_SERVE_LISTEN_H
@@ -19,14 +19,19 @@ struct listen_host {
 struct listener {
 	struct listen_host host;
 	int dir_fd, fd, spare_fd; /* fd -1: not listening */
+	bool bound;               /* by us, and so ours to remove */
 	sd_event_source *source;
 };
 
-/* Bind control.sock in an instance directory (path, and open as dir_fd) and listen in the loop. group: see control_start(). After a
- * failure, too, listen_stop() is to be called. */
+/* Is the descriptor a socket that control.sock could be: local, of packets, listening? */
+bool listen_is_ours(int fd);
+
+/* Bind control.sock in an instance directory (path, and open as dir_fd) and listen in the loop. passed_fd: the service manager's
+ * socket, which is taken instead (-1: none); ERR_CONFIG where it listens elsewhere. group: see control_start(). After a failure,
+ * too, listen_stop() is to be called. */
 enum shmeta_status listen_start(struct listener *l, sd_event *event, int dir_fd, const char *path, const char *group,
-                                const struct listen_host *host, struct shmeta_err *err);
-/* Nobody comes any more; the socket is removed. Idempotent. */
+                                int passed_fd, const struct listen_host *host, struct shmeta_err *err);
+/* Nobody comes any more; a socket that was bound here is removed. Idempotent. */
 void listen_stop(struct listener *l);
 
 /* Who is at the other end, as the kernel knows it. */

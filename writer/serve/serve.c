@@ -237,7 +237,7 @@ void control_set_limits(struct control *control, const struct control_limits *li
 	rights_rule_set(&control->rights.write, limits->write_users, limits->write_groups, unknown_name, NULL);
 }
 
-enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group,
+enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group, int passed_fd,
                                  const struct control_limits *limits, struct registry *registry,
                                  const struct control_host *host, struct control_counters *counters,
                                  struct control **ret, struct shmeta_err *err)
@@ -258,7 +258,7 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 		control_stop(control);
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
 	}
-	status = listen_start(&control->listener, event, dir_fd, path, group, &listen, err);
+	status = listen_start(&control->listener, event, dir_fd, path, group, passed_fd, &listen, err);
 	if (status != SHMETA_OK) {
 		control_stop(control);
 		return status;

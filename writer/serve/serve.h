@@ -62,8 +62,8 @@ struct control_host {
 struct control;
 
 /* Bind and listen. path: the instance directory, dir_fd: the same, open. group: who may connect besides the daemon's group; a
- * group that does not exist is told and passed over. */
-enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group,
+ * group that does not exist is told and passed over. passed_fd: the service manager's listening socket, which is taken; -1: none. */
+enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, const char *group, int passed_fd,
                                  const struct control_limits *limits, struct registry *registry,
                                  const struct control_host *host, struct control_counters *counters,
                                  struct control **ret, struct shmeta_err *err);
