@@ -12,10 +12,11 @@
 #include "shm/wire/wire.h"
 #include "writer/config/config.h"
 #include "writer/daemon/daemon.h"
+#include "writer/daemon/events.h"
 #include "writer/daemon/notify.h"
 #include "writer/daemon/takeover.h"
 
-enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
+enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, CATALOG, VERSION, HELP };
 
 /* One line makes the option, its usage and its line of --help. */
 #define FLAGS(F)                                                                                            \
@@ -29,6 +30,7 @@ enum verb { RUN, CHECK, DUMP, SAMPLE, MANUAL, VERSION, HELP };
 	F('j', "json", NULL, "with --check-config, --dump-config or --version: as JSON")                    \
 	F('S', "print-sample", NULL, "print a commented configuration file and end")                        \
 	F('M', "print-manual", NULL, "print the options as shmeta.conf(5) lists them (scdoc) and end")      \
+	F('L', "print-catalog", NULL, "print the journal's catalog of the events and end")                  \
 	F('V', "version", NULL, "print the version and end")                                                \
 	F('h', "help", NULL, "print this and end")
 
@@ -249,6 +251,9 @@ int main(int argc, char **argv)
 		case 'M':
 			verb = MANUAL;
 			break;
+		case 'L':
+			verb = CATALOG;
+			break;
 		case 'V':
 			verb = VERSION;
 			break;
@@ -273,6 +278,9 @@ int main(int argc, char **argv)
 		return DAEMON_OK;
 	case MANUAL:
 		config_print_manual(stdout);
+		return DAEMON_OK;
+	case CATALOG:
+		event_print_catalog(stdout);
 		return DAEMON_OK;
 	case RUN:
 		if (json) {

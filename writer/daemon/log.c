@@ -17,6 +17,7 @@
 
 #include "base/escape.h"
 #include "shm/page/board.h"
+#include "writer/daemon/events.h"
 
 enum { LINE_MAX_BYTES = 2048, EVENTS_MAX = 64 };
 #define ANYBODY UINT32_MAX /* an event that is nobody's */
@@ -104,11 +105,14 @@ void log_set_level(int level)
 static void write_line(int priority, const char *event, const char *line)
 {
 	FILE *stream = out.stream != NULL ? out.stream : stderr;
+	const struct event *known = event_find(event);
 
 	switch (out.sink) {
 	case TO_JOURNAL:
 		if (sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",
-		                    "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance, NULL) >= 0)
+		                    "SHMETA_EVENT=%s", event, "SHMETA_INSTANCE=%s", out.instance,
+		                    known != NULL ? "MESSAGE_ID=%s" : NULL, known != NULL ? known->id : NULL,
+		                    NULL) >= 0)
 			return;
 		/* Its socket may be away; the stream is what this process was started with. */
 		__attribute__((fallthrough));

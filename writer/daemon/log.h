@@ -14,7 +14,7 @@ enum { LOG_BURST = 10, LOG_WINDOW_S = 60, LOG_PROGRESS_S = 10 };
 void log_open(FILE *stream, const char *instance, int level);
 void log_set_level(int level);
 
-/* event: a short stable word, the key of the limit and a field of the journal. */
+/* event: a short stable word of events.h, the key of the limit and a field of the journal. */
 __attribute__((format(printf, 3, 4))) void log_event(int priority, const char *event, const char *fmt, ...);
 
 /* The same for what a user of the socket causes: the limit is the user's own, so that a flood of one hides nothing of another. */
