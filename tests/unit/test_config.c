@@ -400,6 +400,102 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 	}
 }
 
+/* ---- drop-ins ---- */
+
+static void write_drop_in(const char *name, const char *text)
+{
+	char drop_in[SCRATCH_PATH_MAX + 64];
+	FILE *stream;
+
+	snprintf(drop_in, sizeof(drop_in), "%s.d", path);
+	(void)mkdir(drop_in, 0755);
+	snprintf(drop_in, sizeof(drop_in), "%s.d/%s", path, name);
+	stream = fopen(drop_in, "we");
+	cr_assert_not_null(stream);
+	cr_assert_geq(fputs(text, stream), 0);
+	cr_assert_eq(fclose(stream), 0);
+}
+
+static void end_with_drop_ins(void)
+{
+	char command[SCRATCH_PATH_MAX + 64];
+
+	snprintf(command, sizeof(command), "rm -rf '%s.d'", path);
+	cr_expect_eq(system(command), 0);
+	end();
+}
+
+Test(config, drop_ins_change_the_file_in_the_order_of_their_names, .init = begin, .fini = end_with_drop_ins)
+{
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+	char where[SCRATCH_PATH_MAX + 64];
+
+	write_drop_in("20-last.conf", "ttl { topic_ms = 3s }\n\nttl_override \"a\" { ttl_ms = 5s }");
+	write_drop_in("10-first.conf", "ttl { topic_ms = 2s partition_ms = 2s }");
+	write_drop_in(".hidden.conf", "nonsense");
+	write_drop_in("20-last.conf.dpkg-new", "nonsense");
+	cr_assert_eq(load_text("ttl { topic_ms = 1s partition_ms = 1s segment_ms = 1s }\n"
+	                       "ttl_override \"a\" { ttl_ms = 4s }\nttl_override \"b\" { ttl_ms = 4s }",
+	                       &config, &told),
+	             SHMETA_OK, "%s", told.count ? told.sentence[0] : "");
+	cr_expect_eq(config->ttl_topic_ms, 3000);
+	cr_expect_eq(config->ttl_partition_ms, 2000);
+	cr_expect_eq(config->ttl_segment_ms, 1000);
+	cr_expect_eq(config->override_count, 2);
+	cr_expect_eq(config->overrides[0].ttl_ms, 5000);
+	cr_expect_eq(config->overrides[1].ttl_ms, 4000);
+	/* Where each comes from is told. */
+	snprintf(where, sizeof(where), "%s.d/20-last.conf:1", path);
+	cr_expect_str_eq(config->origin[CONFIG_ttl_topic_ms], where);
+	snprintf(where, sizeof(where), "%s.d/20-last.conf:3", path);
+	cr_expect_str_eq(config->overrides[0].origin, where);
+	snprintf(where, sizeof(where), "%s:1", path);
+	cr_expect_str_eq(config->origin[CONFIG_ttl_segment_ms], where);
+	config_free(config);
+}
+
+Test(config, mistakes_of_drop_ins_name_their_file_and_line, .init = begin, .fini = end_with_drop_ins)
+{
+	static const char *const wanted[] = {"shmeta.conf:2: ttl.topic_ms", "a.conf:1: store.max_byts",
+	                                     "a.conf:2: ttl.list_ms: is already set in line 2", "b.conf:3: stor",
+	                                     "b.conf:4: feed.poll_min_ms"};
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+
+	/* What contradicts another file's belongs to where it was set last. */
+	write_drop_in("b.conf", "\n\nstor { x = 1 }\nfeed { poll_min_ms = 9s }");
+	write_drop_in("a.conf", "store { max_byts = 1 }\nttl { list_ms = 1s list_ms = 2s }");
+	cr_assert_eq(load_text("feed { poll_max_ms = 2s }\nttl { topic_ms = x }", &config, &told), SHMETA_ERR_CONFIG);
+	cr_expect_eq(told.count, sizeof(wanted) / sizeof(*wanted));
+	for (size_t i = 0; i < told.count && i < sizeof(wanted) / sizeof(*wanted); i++)
+		cr_expect_not_null(strstr(told.sentence[i], wanted[i]), "%s", told.sentence[i]);
+	forget(&told);
+}
+
+Test(config, drop_ins_that_cannot_be_read_are_refused, .init = begin, .fini = end_with_drop_ins)
+{
+	struct told told = {.count = 0};
+	struct config *config = NULL;
+	char name[32], drop_in[SCRATCH_PATH_MAX + 64];
+	FILE *stream;
+
+	snprintf(drop_in, sizeof(drop_in), "%s.d", path);
+	stream = fopen(drop_in, "we");
+	fclose(stream);
+	cr_assert_eq(load_text("", &config, &told), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[0], "shmeta.conf.d cannot be read: Not a directory"), "%s",
+	                   told.sentence[0]);
+	unlink(drop_in);
+	for (int i = 0; i < 65; i++) {
+		snprintf(name, sizeof(name), "%02d.conf", i);
+		write_drop_in(name, "");
+	}
+	cr_assert_eq(load_text("", &config, &told), SHMETA_ERR_CONFIG);
+	cr_expect_not_null(strstr(told.sentence[1], "holds 65 drop-ins; at most 64 are read"), "%s", told.sentence[1]);
+	forget(&told);
+}
+
 Test(config, a_password_file_is_an_absolute_path_or_a_credential, .init = begin, .fini = end)
 {
 	static const char text[] = "source {\n\tpassword_file = source.password\n}\n";

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Loading a configuration from its file and flags, and merging it into the running one. */
+ * Loading a configuration from its file, the file's drop-ins and flags, and merging it into the running one. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,27 +20,38 @@ static void set_origin(struct config_load *load, size_t i, const char *origin)
 		load->no_memory = true;
 }
 
-static char *origin_of_line(const struct config_load *load, unsigned line)
+static const char *file_of(const struct config_load *load, struct config_place place)
+{
+	return load->files[place.file];
+}
+
+static char *origin_of_place(const struct config_load *load, struct config_place place)
 {
 	char *origin;
 
-	return asprintf(&origin, "%s:%u", load->path, line) < 0 ? NULL : origin;
+	return asprintf(&origin, "%s:%u", file_of(load, place), place.line) < 0 ? NULL : origin;
 }
 
-static void set_option(struct config_load *load, size_t i, const char *value, unsigned line)
+/* A later file may change what an earlier one has set; within one file that is a mistake. */
+static bool is_set_here(const struct config_load *load, struct config_place place)
+{
+	return place.line != 0 && place.file == load->at.file;
+}
+
+static void set_option(struct config_load *load, size_t i, const char *value)
 {
 	const struct config_option *o = &config_options[i];
 	char why[CONFIG_SENTENCE];
 
-	load->lines[i] = line;
+	load->places[i] = load->at;
 	if (!config_parse_value(o, value, config_number_at(load->config, o), why, sizeof(why))) {
-		config_mistake(load, line, "%s: %s", o->key, why);
+		config_mistake(load, load->at, "%s: %s", o->key, why);
 		return;
 	}
 	if (o->kind == CONFIG_TEXT && !config_set_text(config_text_at(load->config, o), value))
 		load->no_memory = true;
 	free(load->config->origin[i]);
-	load->config->origin[i] = origin_of_line(load, line);
+	load->config->origin[i] = origin_of_place(load, load->at);
 	if (load->config->origin[i] == NULL)
 		load->no_memory = true;
 }
@@ -72,18 +84,29 @@ static void take_section(struct config_load *load, const struct config_statement
 	char hint[160];
 
 	if (!is_section(s->name))
-		config_mistake(load, s->line, "%s: unknown section%s", s->name,
+		config_mistake(load, load->at, "%s: unknown section%s", s->name,
 		               config_suggest_section(s->name, hint, sizeof(hint)));
 	else if (!titled && s->title != NULL)
-		config_mistake(load, s->line, "%s: this section takes no title", s->name);
+		config_mistake(load, load->at, "%s: this section takes no title", s->name);
 	else if (titled && s->title == NULL)
-		config_mistake(load, s->line, "%s: a topic-name prefix must follow: %s \"PREFIX\" { ... }",
+		config_mistake(load, load->at, "%s: a topic-name prefix must follow: %s \"PREFIX\" { ... }",
 		               CONFIG_OVERRIDE, CONFIG_OVERRIDE);
 	else if (titled && (strlen(s->title) == 0 || strlen(s->title) > SHMETA_NAME_MAX))
-		config_mistake(load, s->line, "%s: the prefix must have 1 to %d bytes", CONFIG_OVERRIDE,
+		config_mistake(load, load->at, "%s: the prefix must have 1 to %d bytes", CONFIG_OVERRIDE,
 		               SHMETA_NAME_MAX);
 	if (titled && ++load->override_sections == CONFIG_OVERRIDES_MAX + 1)
-		config_mistake(load, s->line, "%s: more than %d of them", CONFIG_OVERRIDE, CONFIG_OVERRIDES_MAX);
+		config_mistake(load, load->at, "%s: more than %d of them", CONFIG_OVERRIDE, CONFIG_OVERRIDES_MAX);
+}
+
+static void change_override(struct config_load *load, size_t i, uint64_t ttl)
+{
+	struct config_override *o = &load->config->overrides[i];
+
+	load->override_places[i] = load->at;
+	o->ttl_ms = ttl;
+	free(o->origin);
+	o->origin = origin_of_place(load, load->at);
+	load->no_memory |= o->origin == NULL;
 }
 
 static void take_override(struct config_load *load, const struct config_statement *s)
@@ -92,16 +115,21 @@ static void take_override(struct config_load *load, const struct config_statemen
 	struct config_override *grown;
 	char why[CONFIG_SENTENCE];
 	uint64_t ttl = 0;
+	size_t i;
 
-	for (size_t i = 0; i < config->override_count; i++) {
-		if (strcmp(config->overrides[i].prefix, s->title) != 0)
-			continue;
-		config_mistake(load, s->line, "%s \"%s\".%s: is already set in line %u", s->section, s->title, s->name,
-		               load->override_lines[i]);
+	for (i = 0; i < config->override_count && strcmp(config->overrides[i].prefix, s->title) != 0; i++)
+		;
+	if (i < config->override_count && is_set_here(load, load->override_places[i])) {
+		config_mistake(load, load->at, "%s \"%s\".%s: is already set in line %u", s->section, s->title, s->name,
+		               load->override_places[i].line);
 		return;
 	}
 	if (!config_parse_value(&config_override_ttl, s->value, &ttl, why, sizeof(why)))
-		config_mistake(load, s->line, "%s \"%s\": ttl_ms: %s", CONFIG_OVERRIDE, s->title, why);
+		config_mistake(load, load->at, "%s \"%s\": ttl_ms: %s", CONFIG_OVERRIDE, s->title, why);
+	if (i < config->override_count) {
+		change_override(load, i, ttl);
+		return;
+	}
 	if (config->override_count == CONFIG_OVERRIDES_MAX)
 		return;
 	grown = realloc(config->overrides, (config->override_count + 1) * sizeof(*grown));
@@ -110,10 +138,10 @@ static void take_override(struct config_load *load, const struct config_statemen
 		return;
 	}
 	config->overrides = grown;
-	load->override_lines[config->override_count] = s->line;
+	load->override_places[config->override_count] = load->at;
 	grown += config->override_count++;
 	*grown = (struct config_override){
-		.prefix = strdup(s->title), .ttl_ms = ttl, .origin = origin_of_line(load, s->line)};
+		.prefix = strdup(s->title), .ttl_ms = ttl, .origin = origin_of_place(load, load->at)};
 	if (grown->prefix == NULL || grown->origin == NULL)
 		load->no_memory = true;
 }
@@ -125,56 +153,63 @@ static void take_option(struct config_load *load, const struct config_statement 
 	size_t i;
 
 	if (s->section[0] == '\0' && is_section(s->name)) {
-		config_mistake(load, s->line, "%s: is a section: write %s { ... }", s->name, s->name);
+		config_mistake(load, load->at, "%s: is a section: write %s { ... }", s->name, s->name);
 	} else if (s->section[0] == '\0') {
-		config_mistake(load, s->line, "%s: unknown option; options stand in sections%s", s->name,
+		config_mistake(load, load->at, "%s: unknown option; options stand in sections%s", s->name,
 		               config_suggest_option("", s->name, hint, sizeof(hint)));
 	} else if (o == NULL && is_section(s->section)) {
-		config_mistake(load, s->line, "%s.%s: unknown option%s", s->section, s->name,
+		config_mistake(load, load->at, "%s.%s: unknown option%s", s->section, s->name,
 		               config_suggest_option(s->section, s->name, hint, sizeof(hint)));
 	} else if (o == &config_override_ttl) {
 		if (s->title != NULL)
 			take_override(load, s);
 	} else if (o != NULL) {
 		i = (size_t)(o - config_options);
-		if (load->lines[i] != 0)
-			config_mistake(load, s->line, "%s: is already set in line %u", o->key, load->lines[i]);
+		if (is_set_here(load, load->places[i]))
+			config_mistake(load, load->at, "%s: is already set in line %u", o->key, load->places[i].line);
 		else
-			set_option(load, i, s->value, s->line);
+			set_option(load, i, s->value);
 	}
 }
 
 static void take_statement(void *arg, const struct config_statement *s)
 {
+	struct config_load *load = arg;
+
+	load->at.line = s->line;
 	if (s->value == NULL)
-		take_section(arg, s);
+		take_section(load, s);
 	else
-		take_option(arg, s);
+		take_option(load, s);
 }
 
 static void take_problem(void *arg, unsigned line, const char *sentence)
 {
-	config_mistake(arg, line, "%s", sentence);
+	struct config_load *load = arg;
+
+	config_mistake(load, (struct config_place){.file = load->at.file, .line = line}, "%s", sentence);
 }
 
-/* ---- the file ---- */
+/* ---- the files ---- */
 
 static char *read_file(struct config_load *load, size_t *ret_bytes)
 {
-	int fd = open(load->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO without a writer too */
+	const struct config_place whole = {.file = load->at.file};
+	int fd = open(file_of(load, whole),
+	              O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO without a writer too */
 	FILE *stream = fd >= 0 ? fdopen(fd, "r") : NULL;
 	struct stat st;
 	size_t room;
 	char *text;
 
 	if (stream == NULL) {
-		config_mistake(load, 0, "cannot be read: %s", strerror(errno));
+		config_mistake(load, whole, "cannot be read: %s", strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return NULL;
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		config_mistake(load, 0, "is %s, not a file",
+		config_mistake(load, whole, "is %s, not a file",
 		               S_ISDIR(st.st_mode)    ? "a directory"
 		               : S_ISFIFO(st.st_mode) ? "a FIFO"
 		                                      : "a device or socket");
@@ -186,18 +221,19 @@ static char *read_file(struct config_load *load, size_t *ret_bytes)
 	load->no_memory |= text == NULL;
 	*ret_bytes = text != NULL ? fread(text, 1, room, stream) : 0;
 	if (ferror(stream)) {
-		config_mistake(load, 0, "cannot be read: %s", strerror(errno));
+		config_mistake(load, whole, "cannot be read: %s", strerror(errno));
 		free(text);
 		text = NULL;
 	} else if (*ret_bytes == room) {
-		config_mistake(load, 0,
+		config_mistake(load, whole,
 		               room > FILE_MAX_BYTES ? "is longer than %zu bytes"
 		                                     : "has grown beyond %zu bytes while it was read",
 		               room - 1);
 		free(text);
 		text = NULL;
 	} else if (*ret_bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
-		config_mistake(load, 1, "the file begins with a byte order mark; save it as UTF-8 without one");
+		config_mistake(load, (struct config_place){.file = whole.file, .line = 1},
+		               "the file begins with a byte order mark; save it as UTF-8 without one");
 		memset(text, ' ', 3);
 	}
 	if (text != NULL)
@@ -206,15 +242,75 @@ static char *read_file(struct config_load *load, size_t *ret_bytes)
 	return text;
 }
 
-static void load_file(struct config_load *load)
+static void load_file(struct config_load *load, unsigned file)
 {
 	const struct config_syntax syntax = {.arg = load, .statement = take_statement, .problem = take_problem};
-	size_t bytes;
-	char *text = read_file(load, &bytes);
+	size_t bytes = 0;
+	char *text;
+
+	load->at = (struct config_place){.file = file};
+	text = read_file(load, &bytes);
 
 	if (text != NULL)
 		load->no_memory |= !config_parse(text, bytes, &syntax);
 	free(text);
+}
+
+static int is_drop_in(const struct dirent *entry)
+{
+	size_t bytes = strlen(entry->d_name);
+
+	return entry->d_name[0] != '.' && bytes > strlen(".conf") &&
+	       strcmp(entry->d_name + bytes - strlen(".conf"), ".conf") == 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* FILE.d/NAME.conf, in the order of the bytes of their names. */
+static void find_drop_ins(struct config_load *load)
+{
+	const struct config_place whole = {.line = 0};
+	struct dirent **entries = NULL;
+	char directory[4096];
+	int count;
+
+	if ((size_t)snprintf(directory, sizeof(directory), "%s.d", load->files[0]) >= sizeof(directory))
+		return;
+	count = scandir(directory, &entries, is_drop_in, by_name);
+	if (count < 0 && errno == ENOMEM)
+		load->no_memory = true;
+	else if (count < 0 && errno != ENOENT)
+		config_mistake(load, whole, "its drop-ins in %s cannot be read: %s", directory, strerror(errno));
+	if (count >= CONFIG_FILES_MAX)
+		config_mistake(load, whole, "%s holds %d drop-ins; at most %d are read", directory, count,
+		               CONFIG_FILES_MAX - 1);
+	for (int i = 0; i < count; i++) {
+		if (load->file_count < CONFIG_FILES_MAX) {
+			if (asprintf(&load->files[load->file_count], "%s/%s", directory, entries[i]->d_name) < 0)
+				load->no_memory = true;
+			else
+				load->file_count++;
+		}
+		free(entries[i]);
+	}
+	free(entries);
+}
+
+static void load_files(struct config_load *load, const char *file)
+{
+	load->config->file = path_absolute(file);
+	load->files[0] = strdup(file);
+	load->no_memory |= load->config->file == NULL || load->files[0] == NULL;
+	if (load->no_memory)
+		return;
+	load->file_count = 1;
+	find_drop_ins(load);
+	for (unsigned i = 0; i < load->file_count && !load->no_memory; i++)
+		load_file(load, i);
+	load->at = (struct config_place){.line = 0};
 }
 
 /* ---- defaults, flags and paths ---- */
@@ -236,7 +332,7 @@ static void fill_standards(struct config_load *load)
 		char why[CONFIG_SENTENCE];
 
 		if (!config_parse_value(o, o->standard, config_number_at(load->config, o), why, sizeof(why)))
-			config_mistake(load, 0, "the default of %s %s", o->key, why);
+			config_mistake(load, (struct config_place){.line = 0}, "the default of %s %s", o->key, why);
 		if (o->kind == CONFIG_TEXT && !config_set_text(config_text_at(load->config, o), o->standard))
 			load->no_memory = true;
 		set_origin(load, i, "default");
@@ -245,25 +341,22 @@ static void fill_standards(struct config_load *load)
 
 static void apply_flag(struct config_load *load, size_t i, const char *flag, const char *value)
 {
-	char why[CONFIG_SENTENCE];
+	char why[CONFIG_SENTENCE], sentence[CONFIG_SENTENCE + 64];
 
 	if (value == NULL)
 		return;
 	if (!config_parse_value(&config_options[i], value, config_number_at(load->config, &config_options[i]), why,
 	                        sizeof(why)) ||
 	    value[0] == '\0') {
-		const char *path = load->path;
-
-		load->path = NULL;
-		config_mistake(load, 0, "%s: %s", flag, value[0] == '\0' ? "must not be empty" : why);
-		load->path = path;
+		snprintf(sentence, sizeof(sentence), "%s: %s", flag, value[0] == '\0' ? "must not be empty" : why);
+		config_mistake_of_flag(load, sentence);
 		return;
 	}
 	if (config_options[i].kind == CONFIG_TEXT &&
 	    !config_set_text(config_text_at(load->config, &config_options[i]), value))
 		load->no_memory = true;
 	set_origin(load, i, flag);
-	load->lines[i] = 0;
+	load->places[i] = (struct config_place){.line = 0};
 }
 
 static void fill_paths(struct config_load *load)
@@ -340,7 +433,7 @@ static void find_credential(struct config_load *load)
 			load->no_memory = true;
 	}
 	if (config->source_password_file[0] != '\0' && config->source_password_file[0] != '/')
-		config_mistake(load, load->lines[CONFIG_source_password_file],
+		config_mistake(load, load->places[CONFIG_source_password_file],
 		               "source.password_file: '%s' is neither an absolute path nor, since there is no "
 		               "CREDENTIALS_DIRECTORY, a credential of the service manager",
 		               config->source_password_file);
@@ -349,18 +442,15 @@ static void find_credential(struct config_load *load)
 enum shmeta_status config_load(const struct config_flags *flags, const struct config_listener *listener,
                                struct config **ret, struct shmeta_err *err)
 {
-	struct config_load load = {.path = flags->file};
+	struct config_load load = {.file_count = 0};
 	enum shmeta_status status;
 
 	load.config = calloc(1, sizeof(*load.config));
 	if (load.config == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory to read the configuration");
 	fill_standards(&load);
-	if (flags->file != NULL) {
-		load.config->file = path_absolute(flags->file);
-		load.no_memory |= load.config->file == NULL;
-		load_file(&load);
-	}
+	if (flags->file != NULL)
+		load_files(&load, flags->file);
 	apply_flag(&load, CONFIG_instance_name, "--instance", flags->instance);
 	apply_flag(&load, CONFIG_instance_directory, "--dir", flags->directory);
 	apply_flag(&load, CONFIG_source_uri, "--source", flags->source);
@@ -379,6 +469,8 @@ enum shmeta_status config_load(const struct config_flags *flags, const struct co
 	for (size_t i = 0; i < load.count; i++)
 		free(load.mistakes[i].sentence);
 	free(load.mistakes);
+	for (unsigned i = 0; i < load.file_count; i++)
+		free(load.files[i]);
 	if (status == SHMETA_OK)
 		*ret = load.config;
 	else

@@ -5,28 +5,39 @@
 
 #include "writer/config/config_value.h"
 
-enum { CONFIG_OVERRIDES_MAX = 256, CONFIG_SENTENCE = 480 };
+enum { CONFIG_FILES_MAX = 65, CONFIG_OVERRIDES_MAX = 256, CONFIG_SENTENCE = 480 };
+
+/* Where something stands. All zero: in the file as a whole, or nowhere. */
+struct config_place {
+	unsigned file; /* index of config_load.files */
+	unsigned line; /* 0: of no line */
+};
 
 struct config_mistake {
-	unsigned line; /* 0: of no line */
+	struct config_place place;
 	char *sentence;
 };
 
 struct config_load {
 	struct config *config;
-	const char *path;
+	char *files
+		[CONFIG_FILES_MAX]; /* the file, then its drop-ins in the order of their names; none: no file was named */
+	unsigned file_count;
 	struct config_mistake *mistakes;
 	size_t count;
 	bool no_memory;
-	unsigned lines[CONFIG_OPTION_COUNT]; /* where an option was set; 0: not in the file */
+	struct config_place at;                          /* the file and line that are being read */
+	struct config_place places[CONFIG_OPTION_COUNT]; /* where an option was set; line 0: in no file */
 	size_t override_sections;
-	unsigned override_lines[CONFIG_OVERRIDES_MAX]; /* of config->overrides */
+	struct config_place override_places[CONFIG_OVERRIDES_MAX]; /* of config->overrides */
 };
 
-/* Adds "FILE:LINE: sentence" to what is told; line 0: of the file as a whole, or of a flag. */
-__attribute__((format(printf, 3, 4))) void config_mistake(struct config_load *load, unsigned line, const char *fmt,
-                                                          ...);
-/* Tells the listener (may be NULL) of each mistake, in the order of the lines. OK: there was none. */
+/* Adds "FILE:LINE: sentence" to what is told, or "FILE: sentence" where the place has no line. */
+__attribute__((format(printf, 3, 4))) void config_mistake(struct config_load *load, struct config_place place,
+                                                          const char *fmt, ...);
+/* Adds a sentence that belongs to no file. */
+void config_mistake_of_flag(struct config_load *load, const char *sentence);
+/* Tells the listener (may be NULL) of each mistake, in the order of the files and lines. OK: there was none. */
 enum shmeta_status config_tell_mistakes(struct config_load *load, const struct config_listener *listener,
                                         struct shmeta_err *err);
 

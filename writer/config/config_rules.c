@@ -17,10 +17,14 @@ static bool good_instance(const char *name)
 	return true;
 }
 
-/* A mistake of a pair of options belongs to the line of the one that was set last. */
-static unsigned line_of(const struct config_load *load, size_t a, size_t b)
+/* A mistake of a pair of options belongs to the place of the one that was set last. */
+static struct config_place place_of(const struct config_load *load, size_t a, size_t b)
 {
-	return load->lines[a] > load->lines[b] ? load->lines[a] : load->lines[b];
+	const struct config_place *x = &load->places[a], *y = &load->places[b];
+
+	if (x->line == 0 || y->line == 0)
+		return x->line == 0 ? *y : *x;
+	return x->file > y->file || (x->file == y->file && x->line > y->line) ? *x : *y;
 }
 
 static void judge_grace(struct config_load *load)
@@ -32,7 +36,7 @@ static void judge_grace(struct config_load *load)
 
 	if (grace != 0 && grace < 2 * longest)
 		config_mistake(
-			load, load->lines[CONFIG_objects_grace_ms],
+			load, load->places[CONFIG_objects_grace_ms],
 			"%s: %s is less than twice the longest time to live, which is %s (%s); write %s or more, or 0 for that",
 			o->key, config_spell(o->kind, grace, a, sizeof(a)),
 			config_spell(o->kind, longest, b, sizeof(b)), key,
@@ -44,7 +48,7 @@ static void judge_accept(struct config_load *load)
 	const char *text = load->config->source_accept;
 
 	if (text[0] != '\0' && (strlen(text) != 16 || strspn(text, "0123456789abcdefABCDEF") != 16))
-		config_mistake(load, load->lines[CONFIG_source_accept],
+		config_mistake(load, load->places[CONFIG_source_accept],
 		               "source.accept: '%s' is not a fingerprint, which has 16 hexadecimal digits", text);
 }
 
@@ -59,12 +63,12 @@ static void judge_source(struct config_load *load)
 		return;
 	engine = backend_find(uri, &err);
 	if (engine == NULL) {
-		config_mistake(load, load->lines[CONFIG_source_uri], "source.uri: %s", err.text);
+		config_mistake(load, load->places[CONFIG_source_uri], "source.uri: %s", err.text);
 		return;
 	}
 	config_sync_options(load->config, NULL, &options);
 	if (engine->source->check != NULL && engine->source->check(&options.source, &err) == SHMETA_ERR_CONFIG)
-		config_mistake(load, load->lines[CONFIG_source_uri], "source.uri: %s", err.text);
+		config_mistake(load, load->places[CONFIG_source_uri], "source.uri: %s", err.text);
 }
 
 void config_judge_whole(struct config_load *load)
@@ -83,7 +87,7 @@ void config_judge_whole(struct config_load *load)
 		char a[32], b[32];
 
 		if (config_number(config, low) > config_number(config, high))
-			config_mistake(load, line_of(load, pairs[i].low, pairs[i].high),
+			config_mistake(load, place_of(load, pairs[i].low, pairs[i].high),
 			               "%s: %s is more than %s, which is %s", low->key,
 			               config_spell(low->kind, config_number(config, low), a, sizeof(a)), high->key,
 			               config_spell(high->kind, config_number(config, high), b, sizeof(b)));
@@ -92,12 +96,12 @@ void config_judge_whole(struct config_load *load)
 	judge_accept(load);
 	if (!good_instance(config->instance_name))
 		config_mistake(
-			load, load->lines[CONFIG_instance_name],
+			load, load->places[CONFIG_instance_name],
 			"instance.name: '%s' may have letters, digits, '_', '-' and '.', and begins with none of the last two",
 			config->instance_name);
-	if (load->lines[CONFIG_instance_directory] > 0 && config->instance_directory[0] != '/' &&
+	if (load->places[CONFIG_instance_directory].line > 0 && config->instance_directory[0] != '/' &&
 	    config->instance_directory[0] != '\0')
-		config_mistake(load, load->lines[CONFIG_instance_directory],
+		config_mistake(load, load->places[CONFIG_instance_directory],
 		               "instance.directory: '%s' is not an absolute path", config->instance_directory);
 	judge_source(load);
 }
