@@ -24,6 +24,8 @@ BASHCOMPDIR  ?= $(PREFIX)/share/bash-completion/completions
 SYSTEMDDIR   ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR  ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR  ?= $(PREFIX)/lib/tmpfiles.d
+CATALOGDIR   ?= $(PREFIX)/lib/systemd/catalog
+DATADIR      ?= $(PREFIX)/share/shmeta
 
 WARN      := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
 CFLAGS    ?= -O2 -g
@@ -314,6 +316,9 @@ install: all $(BUILD)/shmeta.pc
 		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
 	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
+	install -D -m 644 -t '$(DESTDIR)$(DATADIR)' systemd/sqlite-only.conf
+	install -d '$(DESTDIR)$(CATALOGDIR)' && $(BUILD)/bin/shmetad --print-catalog >'$(DESTDIR)$(CATALOGDIR)/shmeta.catalog' && \
+		chmod 644 '$(DESTDIR)$(CATALOGDIR)/shmeta.catalog'
 	[ -e '$(DESTDIR)/etc/shmeta/shmeta.conf' ] || install -D -m 644 -t '$(DESTDIR)/etc/shmeta' systemd/shmeta.conf
 	@# The linker's cache: without it programs do not find the library. A package does that by itself.
 	$(if $(DESTDIR),,@ldconfig 2>/dev/null || echo 'libshmeta.so is not in the linker cache yet: run ldconfig as root')
@@ -325,7 +330,9 @@ uninstall:
 	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
 		$(BASHCOMPDIR)/shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
-		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf,'$(DESTDIR)$(f)')
+		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf \
+		$(CATALOGDIR)/shmeta.catalog $(DATADIR)/sqlite-only.conf,'$(DESTDIR)$(f)')
+	[ ! -d '$(DESTDIR)$(DATADIR)' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(DATADIR)'
 	[ ! -d '$(DESTDIR)/etc/shmeta' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/shmeta'
 	$(if $(DESTDIR),,-@ldconfig 2>/dev/null)
 

@@ -38,7 +38,9 @@ install_all() {
 		for file in bin/shmetactl sbin/shmetad lib/libshmeta.so.0 lib/libshmeta.so lib/libshmeta.a include/shmeta.h \
 			lib/pkgconfig/shmeta.pc share/man/man3/libshmeta.3 share/man/man8/shmetad.8 share/man/man1/shmetactl.1 \
 			share/bash-completion/completions/shmetactl \
-			share/man/man5/shmeta.conf.5 lib/systemd/system/shmetad.service lib/sysusers.d/shmeta.conf \
+			share/man/man5/shmeta.conf.5 lib/systemd/system/shmetad.service \
+			lib/systemd/system/shmetad@.socket lib/systemd/system/run-shmeta.mount lib/systemd/catalog/shmeta.catalog \
+			share/shmeta/sqlite-only.conf lib/sysusers.d/shmeta.conf \
 			lib/tmpfiles.d/shmeta.conf; do
 			[ -s "$root/usr/$file" ] || {
 				echo "missing: $file"
@@ -244,7 +246,7 @@ SH
 mkdir -p "$root/etc"
 rmdir "$private/etc" && ln -s "$root/etc" "$private/etc"
 private_paths() {
-	sed -e "s|/dev/shm/|$private/shm/|g; s|/etc/shmeta|$private/etc/shmeta|g; s|/var/lib/shmeta|$private/var/lib/shmeta|g" \
+	sed -e "s|/dev/shm/|$private/shm/|g; s|/etc/shmeta|$private/etc/shmeta|g; s|/etc/credstore|$private/etc/credstore|g; s|/var/lib/shmeta|$private/var/lib/shmeta|g" \
 		-e "s|/run/shmeta|$private/run/shmeta|g" "$@"
 }
 blocks() { # file kind: the blocks of that kind, each ended by a line of dashes
@@ -298,7 +300,7 @@ install_runs() {
 }
 claim 'the commands of docs/install.md run as they stand, from installing to removing' install_runs
 left() {
-	[ -z "$(find "$root" ! -type d ! -name shmeta.conf ! -name password)" ] && [ ! -e "$private/pid" ] && rm -r "$root/etc/shmeta"
+	[ -z "$(find "$root" ! -type d ! -name shmeta.conf ! -name shmeta.password)" ] && [ ! -e "$private/pid" ] && rm -r "$root/etc/shmeta" "$root/etc/credstore"
 }
 claim 'what they leave is data and an edited configuration' left
 uninstalled() {
