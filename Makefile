@@ -65,7 +65,7 @@ mans           := $(sort $(wildcard docs/man/*.scd))
 LIBS_lib       :=
 LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lsystemd -ljansson
 LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
-LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lm
+LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 

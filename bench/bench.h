@@ -13,7 +13,7 @@
 
 #include "include/shmeta.h"
 
-enum { MAX_ROUNDS = 15, MAX_RESULTS = 96, HOT_PARTITIONS = 64 };
+enum { MAX_ROUNDS = 15, MAX_RESULTS = 160, HOT_PARTITIONS = 64 };
 
 /* What was generated, and what every figure runs on. */
 struct bench {
@@ -45,12 +45,12 @@ struct bench {
 	uint64_t row_count;
 };
 
-/* One figure. Values by round. */
+/* One figure. Values by round; cpu: the same in processor time of the measuring thread, where that says something. */
 struct result {
 	char name[64];
 	const char *unit;
-	double value[MAX_ROUNDS];
-	int rounds;
+	double value[MAX_ROUNDS], cpu[MAX_ROUNDS];
+	int rounds, cpu_rounds;
 	char target[160];
 	int pass; /* 1, 0, -1: no target, -2: not measured */
 	char note[128];
@@ -59,10 +59,12 @@ struct result {
 struct result *result_get(const char *name); /* NULL: not measured */
 struct result *result_add(const char *name, const char *unit);
 void result_value(struct result *r, double value);
+void result_cpu(struct result *r, double cpu); /* of the round whose value was given last */
 void result_missing(const char *name, const char *unit, const char *why);
 double result_median(const struct result *r);
 
-/* Verdicts. Several on one figure must all hold. factor * other is compared round by round when both have the same rounds. */
+/* Verdicts. Several on one figure must all hold. factor * other is compared round by round when both have the same rounds, in processor
+ * time when both have it: what else the machine does meanwhile then decides less. */
 void target_max(const char *name, double limit);                           /* median <= limit        */
 void target_min(const char *name, double limit);                           /* median >= limit        */
 void target_max_ratio(const char *name, double factor, const char *other); /* name <= factor * other */
@@ -74,8 +76,18 @@ int results_json(const struct bench *b, const char *path);
 /* An offset that lies in the row and in no row with a larger base (the data has a few overlaps). */
 uint64_t offset_in(const struct bench *b, const struct part *p, uint64_t row, uint64_t *seed);
 
-/* Clock and random numbers. */
+/* Clocks and random numbers. */
 double now_s(void);
+double cpu_s(void); /* of this thread */
+
+/* What one thread took for a number of lookups. */
+struct span {
+	double wall_s, cpu_s;
+};
+struct span span_begin(void);
+void span_end(const char *name, struct span begun,
+              double lookups); /* nanoseconds a lookup, a round of the figure; NULL: of none */
+
 uint64_t rng(uint64_t *state);
 /* Keeps a value alive against the optimiser. */
 static inline void keep(const void *p)
@@ -96,6 +108,8 @@ pid_t env_start_daemon(const struct bench *b, const char *source, const char *in
 pid_t env_spawn(char *const argv[], const char *log);
 void env_track(pid_t pid); /* kill it by its id when the bench ends; or end it with another signal */
 void env_track_to_end(pid_t pid, int signo);
+void env_pin(void);      /* this thread stays on the processor it is on; children do not */
+void env_unpin(void);    /* back to where it may run by right */
 int env_wait(pid_t pid); /* until it has ended: its wait status */
 void env_kill(pid_t *pid, int signo);
 struct shmeta *env_open(const char *instance);
@@ -106,6 +120,7 @@ void env_cleanup(void);
 
 /* The groups of figures. */
 void bench_reads(struct bench *b);
+void bench_names(struct bench *b);
 void bench_scale(struct bench *b);
 void bench_peers(struct bench *b);
 void bench_source(struct bench *b);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -36,6 +37,47 @@ double now_s(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+double cpu_s(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+struct span span_begin(void)
+{
+	return (struct span){now_s(), cpu_s()};
+}
+
+void span_end(const char *name, struct span begun, double lookups)
+{
+	double cpu = cpu_s() - begun.cpu_s, wall = now_s() - begun.wall_s;
+	struct result *r;
+
+	if (name == NULL)
+		return;
+	r = result_add(name, "ns");
+	result_value(r, wall * 1e9 / lookups);
+	result_cpu(r, cpu * 1e9 / lookups);
+}
+
+static cpu_set_t allowed;
+
+void env_pin(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((unsigned)sched_getcpu(), &one);
+	(void)sched_setaffinity(0, sizeof one, &one);
+}
+
+void env_unpin(void)
+{
+	(void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 uint64_t rng(uint64_t *state)
 {
 	uint64_t z = *state += 0x9E3779B97F4A7C15u;
@@ -66,6 +108,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void env_init(struct bench *b)
 {
 	owner = getpid();
+	(void)sched_getaffinity(0, sizeof allowed, &allowed);
 	if (mkdtemp(b->dir) == NULL) {
 		(void)fprintf(stderr, "shmeta-bench: %s: %s\n", b->dir, strerror(errno));
 		_exit(1);
@@ -147,6 +190,7 @@ pid_t env_spawn(char *const argv[], const char *log)
 		int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		env_unpin();
 		if (fd >= 0) {
 			(void)dup2(fd, 1);
 			(void)dup2(fd, 2);

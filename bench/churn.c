@@ -73,6 +73,7 @@ pid_t churn_start(const struct bench *b, unsigned per_second)
 		die("fork failed");
 	if (pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		env_unpin();
 		churn(b, per_second);
 		_exit(0);
 	}

@@ -41,6 +41,12 @@ void result_value(struct result *r, double value)
 		r->value[r->rounds++] = value;
 }
 
+void result_cpu(struct result *r, double cpu)
+{
+	if (r->cpu_rounds < MAX_ROUNDS)
+		r->cpu[r->cpu_rounds++] = cpu;
+}
+
 void result_missing(const char *name, const char *unit, const char *why)
 {
 	struct result *r = result_add(name, unit);
@@ -76,11 +82,12 @@ double result_median(const struct result *r)
 static double ratio(const struct result *a, const struct result *b)
 {
 	double q[MAX_ROUNDS];
+	bool cpu = a->cpu_rounds == a->rounds && b->cpu_rounds == b->rounds;
 
 	if (a->rounds != b->rounds)
 		return result_median(a) / result_median(b);
 	for (int i = 0; i < a->rounds; i++)
-		q[i] = a->value[i] / b->value[i];
+		q[i] = cpu ? a->cpu[i] / b->cpu[i] : a->value[i] / b->value[i];
 	return median(q, a->rounds);
 }
 
@@ -157,7 +164,8 @@ static const char *verdict_text(int pass)
 
 void results_print(FILE *out)
 {
-	(void)fprintf(out, "\n%-40s %12s %-9s %-12s %s\n", "name", "value", "unit", "verdict", "target");
+	(void)fprintf(out, "\n%-40s %12s %12s %-9s %-12s %s\n", "name", "value", "processor", "unit", "verdict",
+	              "target");
 	for (int i = 0; i < result_count; i++) {
 		const struct result *r = &results[i];
 
@@ -166,6 +174,10 @@ void results_print(FILE *out)
 			(void)fprintf(out, "%12s ", "-");
 		else
 			(void)fprintf(out, "%12.4g ", result_median(r));
+		if (r->cpu_rounds == 0)
+			(void)fprintf(out, "%12s ", "");
+		else
+			(void)fprintf(out, "%12.4g ", median(r->cpu, r->cpu_rounds));
 		(void)fprintf(out, "%-9s %-12s %s%s%s\n", r->unit, verdict_text(r->pass), r->target,
 		              r->note[0] ? "  # " : "", r->note);
 	}
@@ -218,6 +230,8 @@ int results_json(const struct bench *b, const char *path)
 		json_t *o = json_pack("{s:s, s:s, s:s}", "name", r->name, "unit", r->unit, "target", r->target);
 
 		(void)json_object_set_new(o, "value", r->rounds ? json_real(result_median(r)) : json_null());
+		if (r->cpu_rounds > 0)
+			(void)json_object_set_new(o, "cpu", json_real(median(r->cpu, r->cpu_rounds)));
 		(void)json_object_set_new(o, "pass", r->pass >= 0 ? json_boolean(r->pass) : json_null());
 		(void)json_object_set_new(o, "rounds", json_integer(r->rounds));
 		if (r->note[0])

@@ -19,6 +19,7 @@ struct shared {
 	struct {
 		_Alignas(128) uint64_t lookups;
 		uint64_t failed;
+		double cpu_s;
 	} reader[MAX_READERS];
 };
 
@@ -60,8 +61,35 @@ static void reader_process(const struct bench *b, struct shared *shared, int me)
 	_exit(0);
 }
 
-static double run(const struct bench *b, int readers, double seconds)
+/* Nothing but snapshots. */
+static void begin_process(const struct bench *b, struct shared *shared, int me)
 {
+	struct shmeta_reader *reader = env_reader(env_open(b->instance));
+	uint64_t begins = 0, failed = 0;
+	double start;
+
+	atomic_fetch_add(&shared->ready, 1);
+	while (!atomic_load(&shared->go))
+		(void)usleep(100);
+	start = cpu_s();
+	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed))
+		for (int i = 0; i < HOT_PARTITIONS; i++) {
+			failed += shmeta_begin(reader) != SHMETA_OK;
+			(void)shmeta_end(reader);
+			begins++;
+		}
+	shared->reader[me].cpu_s = cpu_s() - start;
+	shared->reader[me].lookups = begins;
+	shared->reader[me].failed = failed;
+	_exit(0);
+}
+
+typedef void process_fn(const struct bench *b, struct shared *shared, int me);
+
+/* Lookups a second of all together; *ret_cpu_s: processor time of one, on average. */
+static double run(const struct bench *b, process_fn *process, int readers, double seconds, double *ret_cpu_s)
+{
+	double cpu = 0;
 	struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid[MAX_READERS];
 	uint64_t lookups = 0, failed = 0;
@@ -73,7 +101,7 @@ static double run(const struct bench *b, int readers, double seconds)
 		pid[i] = fork();
 		if (pid[i] == 0) {
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-			reader_process(b, shared, i);
+			process(b, shared, i);
 		}
 		env_track(pid[i]);
 	}
@@ -93,12 +121,25 @@ static double run(const struct bench *b, int readers, double seconds)
 	for (int i = 0; i < readers; i++) {
 		lookups += shared->reader[i].lookups;
 		failed += shared->reader[i].failed;
+		cpu += shared->reader[i].cpu_s;
 	}
 	(void)munmap(shared, sizeof *shared);
 	if (failed != 0)
 		die("%llu of %llu lookups failed with %d readers", (unsigned long long)failed,
 		    (unsigned long long)lookups, readers);
+	if (ret_cpu_s != NULL)
+		*ret_cpu_s = cpu / (double)lookups;
 	return (double)lookups / seconds;
+}
+
+static void begins(const struct bench *b, int readers, double seconds)
+{
+	char name[64];
+	double cpu, rate = run(b, begin_process, readers, seconds, &cpu);
+
+	(void)snprintf(name, sizeof name, "snapshot.begin_end.readers_%d", readers);
+	result_value(result_add(name, "ns"), 1e9 / rate);
+	result_cpu(result_add(name, "ns"), cpu * 1e9);
 }
 
 void bench_scale(struct bench *b)
@@ -109,7 +150,8 @@ void bench_scale(struct bench *b)
 	for (int c = 1; c < cores && c < MAX_READERS; c *= 2)
 		counts[n++] = c;
 	counts[n++] = cores < MAX_READERS ? cores : MAX_READERS;
-	for (int round = 0; round < b->rounds; round++)
+	for (int round = 0; round < b->rounds; round++) {
+		begins(b, 8, seconds);
 		for (int committing = 0; committing < 2; committing++) {
 			pid_t churn = committing ? churn_start(b, 1000) : 0;
 
@@ -118,10 +160,11 @@ void bench_scale(struct bench *b)
 
 				(void)snprintf(name, sizeof name, "scale.readers_%d.%s", counts[i],
 				               committing ? "committing" : "idle");
-				result_value(result_add(name, "1/s"), run(b, counts[i], seconds));
+				result_value(result_add(name, "1/s"), run(b, reader_process, counts[i], seconds, NULL));
 			}
 			env_kill(&churn, SIGKILL);
 		}
+	}
 	for (int i = 1; i < n; i++)
 		for (int committing = 0; committing < 2; committing++) {
 			char name[64], one[64];

@@ -15,8 +15,8 @@ static const struct {
 	const char *name;
 	void (*run)(struct bench *b);
 } groups[] = {
-	{"reads", bench_reads},   {"scale", bench_scale},   {"peers", bench_peers},       {"source", bench_source},
-	{"growth", bench_growth}, {"writes", bench_writes}, {"postgres", bench_postgres},
+	{"reads", bench_reads},   {"names", bench_names},   {"scale", bench_scale},   {"peers", bench_peers},
+	{"source", bench_source}, {"growth", bench_growth}, {"writes", bench_writes}, {"postgres", bench_postgres},
 };
 
 static void on_signal(int signo)
@@ -29,7 +29,7 @@ static void usage(void)
 {
 	(void)fputs(
 		"usage: shmeta-bench [--quick] [--segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP]\n"
-		"groups: reads scale peers source growth writes postgres\n",
+		"groups: reads names scale peers source growth writes postgres\n",
 		stderr);
 	exit(2);
 }

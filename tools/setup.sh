@@ -17,7 +17,7 @@ packages() {
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	coverage) echo gcc gcovr ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
-	bench) echo sqlite3 libpq-dev git ;;
+	bench) echo sqlite3 libpq-dev liburcu-dev git ;;
 	peers) echo redis-server memcached postgresql ;; # what `make bench` compares with, where it is installed
 	*)
 		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, coverage, fuzz, bench, peers" >&2
