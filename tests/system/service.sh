@@ -56,71 +56,17 @@ done
 ln -s /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
 # ---- a reader that looks up until it is told to stop ---------------------------------------------------------------------------
-cat >"$root/opt/reader.c" <<'C'
-#include <shmeta.h>
-#include <signal.h>
-#include <stdio.h>
-#include <unistd.h>
-static volatile sig_atomic_t stop;
-static void on_term(int signo) { (void)signo; stop = 1; }
-int main(void)
-{
-	struct shmeta_options options = { .size = sizeof options, .agent = "reader" };
-	struct shmeta_snapshot_info info = { .registered = 0 };
-	struct shmeta_reader *reader;
-	struct shmeta_topic topic;
-	struct shmeta *instance;
-	unsigned long lookups = 0, failed = 0, epochs = 0, generations = 0, epoch = 0, generation = 0;
-	enum shmeta_status status = shmeta_open(&options, &instance);
-	signal(SIGTERM, on_term);
-	if (status != SHMETA_OK || (status = shmeta_reader_new(instance, &reader)) != SHMETA_OK) {
-		printf("cannot open: %s\n", shmeta_strerror(status));
-		return 1;
-	}
-	while (!stop) {
-		for (int tries = 0; (status = shmeta_begin(reader)) == SHMETA_ERR_CONTENDED && tries < 1000; tries++)
-			;
-		if (status == SHMETA_OK)
-			status = shmeta_get_topic(reader, "t", 1, NULL, &topic, NULL);
-		lookups++;
-		failed += status != SHMETA_OK;
-		if (shmeta_snapshot_info(reader, &info) == SHMETA_OK) {
-			epochs += info.epoch != epoch;
-			generations += info.generation != generation;
-			epoch = info.epoch;
-			generation = info.generation;
-		}
-		shmeta_end(reader);
-		usleep(5000);
-	}
-	printf("lookups=%lu failed=%lu epochs=%lu generations=%lu registered=%u\n", lookups, failed, epochs, generations,
-	       info.registered);
-	shmeta_reader_free(reader);
-	shmeta_close(instance);
-	return 0;
-}
-C
-if ! ${CC:-gcc} ${SAN:+-fsanitize=$SAN} -O1 -Iinclude -o "$root/opt/reader" "$root/opt/reader.c" "$build/lib/libshmeta.a"; then
+if ! ${CC:-gcc} ${SAN:+-fsanitize=$SAN} -O1 -Iinclude -o "$root/opt/reader" tests/system/container/agent.c "$build/lib/libshmeta.a"; then
 	echo "not ok - a reader compiles"
 	exit 1
 fi
 
+cp tests/system/container/helpers.sh "$root/opt/"
+
 # ---- what is claimed, from within ----------------------------------------------------------------------------------------------
 cat >"$root/opt/claims.sh" <<'CLAIMS'
-claim() { # sentence command...
-	local sentence=$1
-	shift
-	if "$@" >&2; then echo "ok - $sentence"; else echo "not ok - $sentence"; systemctl --no-pager --full status shmetad >&2; fi
-}
-until_true() { # command...: within ten seconds
-	for _ in {1..100}; do "$@" && return 0; sleep 0.1; done
-	return 1
-}
-property() { systemctl show -P "$1" shmetad; }
-is() { [ "$(property "$1")" = "$2" ]; }
-as() { local user=$1; shift; setpriv --reuid="$user" --regid="$user" --init-groups "$@"; }
-serving() { systemctl is-active -q shmetad && /opt/shmeta/shmetactl status >/dev/null; }
-says() { property StatusText | grep -q "$1"; }
+. /opt/helpers.sh
+PATH=/opt/shmeta:$PATH
 sees() { as agent /opt/shmeta/shmetactl get topic t >/dev/null; }
 
 echo "# begin" >&2
