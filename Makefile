@@ -197,10 +197,11 @@ faults_progs := $(patsubst %,$(BUILD)/tests/%,process/test_writes unit/test_sync
 	process/test_survival process/test_pins process/test_busy_source process/test_busy_agents process/test_cold_start process/test_differential \
 	process/test_postgres_faults process/test_cockroachdb process/test_postgres_daemon process/test_large \
 	process/test_fairness process/test_adoption process/test_damage)
+faults_scripts := tests/system/nspawn_packages.sh
 faults:
-	@tools/setup.sh build test
+	@tools/setup.sh build test deb
 	@$(MAKE) $(PARALLEL) --no-print-directory all $(faults_progs)
-	@SHMETA_FAULTS=1 PROGRAM_TIMEOUT=7200 JOBS=1 ONLY="$(T)" SAN=$(SAN) CC="$(CC)" tests/run.sh $(BUILD) $(faults_progs)
+	@SHMETA_FAULTS=1 PROGRAM_TIMEOUT=7200 JOBS=1 ONLY="$(T)" SAN=$(SAN) CC="$(CC)" tests/run.sh $(BUILD) $(faults_progs) $(faults_scripts)
 
 # Seeded faults that the tests must notice (tests/mutants.txt); M="pins checksum" puts in only those whose name contains a word.
 mutants:
@@ -336,6 +337,14 @@ uninstall:
 	[ ! -d '$(DESTDIR)/etc/shmeta' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/shmeta'
 	$(if $(DESTDIR),,-@ldconfig 2>/dev/null)
 
+# ---- packages: debian/ says what is in which; lintian judges them -----------------------------------------------------------
+deb:
+	@tools/setup.sh build deb
+	@tools/deb.sh $(BUILD)
+# The same a second time, elsewhere: equal bytes.
+deb-twice: deb
+	@tools/deb.sh $(BUILD) --again
+
 clean:
 	rm -rf build build-*
 
@@ -352,10 +361,11 @@ help:
 	@echo 'make bench        measure with ten million segments; BENCH=1m: with one million; make bench-quick: less still'
 	@echo 'make fuzz         run the fuzz targets for FUZZ_SECONDS=10 each'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall takes it away'
+	@echo 'make deb          build the Debian packages into build/deb; make deb-twice shows that a second build is equal byte by byte'
 	@echo 'make setup        install the Debian packages for all of the above'
 	@echo 'make clean        remove what was built'
 	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
 
-.PHONY: compile_commands.json coverage all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
+.PHONY: deb deb-twice compile_commands.json coverage all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -136,6 +136,11 @@ bounded() { # seconds command...: output goes where the caller redirects it
 	SHMETA_TEST_RUN=$token setsid --wait timeout --foreground --signal=TERM --kill-after=10 "$seconds" "$@" 9<&- </dev/null
 }
 
+figures() { # output name
+	sed -n 's/^figure: /      /p' "$1"
+	sed -n "s|^figure: \(.*\)|\1\t$2|p" "$1" >>"$logs/figures"
+}
+
 run_criterion() { # path name
 	local out=$logs/${2//\//.} status tested=0 passing=0
 	# shellcheck disable=SC2016
@@ -162,8 +167,7 @@ run_criterion() { # path name
 		fail "$2 ran no test"
 	else
 		echo "ok    $2 ($passing)"
-		sed -n 's/^figure: /      /p' "$out.out"
-		sed -n "s|^figure: \(.*\)|\1\t$2|p" "$out.out" >>"$logs/figures"
+		figures "$out.out" "$2"
 		clauses "$out.tap"
 	fi
 }
@@ -226,6 +230,7 @@ run_script() { # path name
 	else
 		[ "$good" -eq 0 ] && passed=$((passed + 1))
 		echo "ok    $2$([ "$good" -gt 0 ] && echo " ($good)")"
+		figures "$out" "$2"
 	fi
 }
 

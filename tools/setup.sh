@@ -18,9 +18,10 @@ packages() {
 	coverage) echo gcc gcovr ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
 	bench) echo sqlite3 libpq-dev liburcu-dev git ;;
+	deb) echo debhelper dpkg-dev lintian ;;
 	peers) echo redis-server memcached postgresql ;; # what `make bench` compares with, where it is installed
 	*)
-		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, coverage, fuzz, bench, peers" >&2
+		echo "tools/setup.sh: no purpose '$1'; there are build, demo, test, lint, coverage, fuzz, bench, deb, peers" >&2
 		exit 2
 		;;
 	esac
