@@ -58,7 +58,7 @@ demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but what the writer alone does with the store and the index.
-lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/index/edit_% shm/index/part_edit.c \
+lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/page/touch.c shm/index/edit_% shm/index/part_edit.c \
                     shm/index/builder.c,$(shm_srcs)) $(reader_srcs)
 mans           := $(sort $(wildcard docs/man/*.scd))
 
