@@ -30,6 +30,9 @@ BEGIN {
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
 	comparison = "^tools/shmetactl/(cmd_(schema|export|import)\\.c|move_rows\\.[ch]|verify_contents\\.h)$"
 
+	# Policies over numbers: they know neither the store nor the engine.
+	pure = "^writer/resident/"
+
 	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
@@ -44,6 +47,11 @@ BEGIN {
 		next
 	}
 	if (header !~ /\//) { print file ": write \"" header "\" from the root of the tree"; bad = 1; next }
+	if (file ~ pure && header !~ /^(include|base|writer\/resident)\//) {
+		print file ": writer/resident may not include " header
+		bad = 1
+		next
+	}
 	if (header ~ may[folder]) next
 	if (folder == "tools" && header ~ /^(base|shm)\// && file ~ inspection) next
 	if (folder == "tools" && header ~ /^backends\/(backend|rows)\.h$/ && file ~ comparison) next
