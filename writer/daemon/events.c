@@ -161,6 +161,9 @@ static const struct event table[] = {
          "Nothing is to be done."},
 	{"starting", "21354ca88c56c1413d6e6a472fbf1cff", "The daemon starts",
          "The line has its version, instance, directory and source."},
+	{"state", "6ae0dd3e83a9ec017d8c2272dbfb3e10", "The daemon did not do what its states forbid",
+         "This is a mistake of the program: the line names the move, which was not made. Report it with the "
+         "lines around it; a restart of the daemon begins from what the store and the source say."},
 	{"stopped", "f00ab4f7a6c217bf3d7f71def49f8d61", "The daemon stops at once",
          "It got a second signal while it stopped. Writes that waited were not made."},
 	{"store_adopted", "71d5f09e0673b75f22c878908d596693", "The store of the former writer is in use",

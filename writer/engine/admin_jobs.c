@@ -216,7 +216,7 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 	status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
 	if (status == SHMETA_ERR_CONFLICT && refresh_meet(s))
 		status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
-	if (status == SHMETA_ERR_CONFLICT && s->foreign && !s->source.on) {
+	if (status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !s->source.on) {
 		free(page);
 		return false;
 	}

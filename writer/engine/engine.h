@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the sync engine, shared by the files that make it up:
  *   clock.c           time, chance, waking, stamps
+ *   states.c          the states of store, origin and feed, and their moves
  *   state.c           questions that change nothing
  *   session.c         the session with the source
  *   schedule.c        what is due when
@@ -44,6 +45,7 @@
 #include <pthread.h>
 
 #include "writer/apply/apply.h"
+#include "writer/engine/states.h"
 #include "writer/engine/sync.h"
 #include "writer/keys/absent.h"
 #include "writer/keys/apply_clock.h"
@@ -119,8 +121,6 @@ struct sync_writes {
 
 /* accept.c: a source that is not what the store was filled from */
 struct accept {
-	bool held;
-	bool course; /* the same source, back in another state; otherwise another source */
 	bool changed;
 	uint64_t look_due_ns, load_due_ns, reload_ns; /* load_due_ns: when something has changed */
 	uint64_t topics, topics_lost, partitions, partitions_lost;
@@ -171,8 +171,8 @@ struct sync {
 	const struct backend_engine *engine;
 	void *backend;
 	bool source_open;
-	bool following; /* changes() goes on from what the store shows */
-	bool resumed;   /* the adopted store's feed position has been tried */
+	enum feed_state feed;
+	enum origin_state origin;
 	enum backend_feed_kind feed_kind;
 	bool unwritable; /* as it says */
 	uint64_t uri_hash;
@@ -190,9 +190,7 @@ struct sync {
 	struct shmeta_generation *gen;
 	uint64_t newest_number; /* of all generations that ever had a directory here */
 	uint64_t next_topic_id; /* lower bound for a new generation: identities are never reused in an instance */
-	bool writable;          /* nobody can be in a snapshot that a write would destroy */
-	bool rebuild;           /* what the store holds is damaged: load anew, aside */
-	bool foreign;           /* what the store holds is not of this source: load anew, aside */
+	enum store_state store_state;
 	struct accept accept;
 	struct audit audit;
 	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
@@ -219,7 +217,6 @@ struct sync {
 	uint64_t deaf_until_ns; /* the source's signs are those of our own commit: it is asked then, not woken for */
 	bool reconcile_asked;   /* wanted as soon as the rate allows */
 	char asked_why[200];    /* by what */
-	bool list_dirty;        /* what has changed is not known by name: only a full pass can bring it in step */
 	bool woken;             /* the source gave a sign: it may come a little before what it announces */
 	uint64_t polled_at_ns;
 	uint64_t born_since;  /* next_topic_id when the feed was last asked, or everything was read */
@@ -393,9 +390,9 @@ void audit_flush(struct sync *s); /* before the end */
 
 /* ---- accept.c --------------------------------------------------------------------------------- */
 
-/* The source is another one, or (course) the same one back in another state: sets s->foreign, logs. */
+/* The source is another one, or (course) the same one back in another state: moves the origin, logs. */
 void accept_changed(struct sync *s, bool course, const char *sentence);
-/* s->foreign: is everything to be read now? Otherwise sync_wake_at() was told, or the source is the old one again. */
+/* The origin is not the same: is everything to be read now? Otherwise sync_wake_at() was told, or the source is the old one again. */
 bool accept_load_due(struct sync *s);
 /* May next, which was loaded from the source, become current? false: the source is held. */
 bool accept_judge(struct sync *s, struct shmeta__store *next, uint64_t took_ns);
@@ -406,7 +403,7 @@ void accept_published(struct sync *s);
 /* At the start: adopt the store that the board names when it is of this boot and (as far as can be told) of this source; where the
  * source is not usable, only one that was filled from the same URI. */
 enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err);
-/* Is the adopted store of the source that has been opened? Sets s->foreign. */
+/* Is the adopted store of the source that has been opened? Moves the origin. */
 void generation_judge(struct sync *s);
 /* May the store be written now? false: not yet, sync_wake_at() was told, or it failed and room trouble says why. */
 bool generation_writable(struct sync *s);
@@ -460,7 +457,7 @@ void refresh_free(struct sync *s);
 /* Ask the feed. */
 void refresh_poll(struct sync *s);
 /* The source would not do what it was asked before the feed has told what became of it (ERR_CONFLICT, backend.h): have it told. true: it is
- * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (s->foreign). */
+ * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (its origin is not the same). */
 bool refresh_meet(struct sync *s);
 /* Fetch and apply what waits, until nothing does or something fails. */
 void refresh_drain(struct sync *s);

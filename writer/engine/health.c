@@ -53,7 +53,7 @@ void sync_settle_phase(struct sync *s)
 		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
 	else if (s->room.on)
 		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
-	else if (s->foreign && s->store != NULL)
+	else if (origin_is_foreign(s) && s->store != NULL)
 		sync_move(s, SHMETA_PHASE_DEGRADED, s->accept.sentence);
 	else if (s->store != NULL)
 		sync_move(s, SHMETA_PHASE_SERVING, "serving");
@@ -246,7 +246,7 @@ void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sen
 	}
 	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
 		/* What is damaged is not patched: the source has it all. */
-		s->rebuild = true;
+		store_move(s, STORE_DAMAGED);
 	}
 	if (!s->room.on)
 		begins(s, &s->room);

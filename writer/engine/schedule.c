@@ -20,7 +20,7 @@ static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum sh
 /* Does the feed tell at once of all that changes? Then it is asked whether the list is in step. */
 bool schedule_feed_tells_at_once(const struct sync *s)
 {
-	return s->following && !s->list_dirty && s->feed_lag_ns == 0 && !s->job[SYNC_JOB_FEED].on;
+	return feed_in_step(s) && s->feed_lag_ns == 0 && !s->job[SYNC_JOB_FEED].on;
 }
 
 /* A feed that lags behind, or cannot be asked, must not let answers go stale that a pass would keep fresh. */
@@ -28,7 +28,7 @@ uint64_t schedule_lag_when(const struct sync *s)
 {
 	uint64_t when, least = s->reconcile_began_ns + 4 * s->reconcile_took_ns; /* at most a quarter of the time */
 
-	if (!s->following || s->list_dirty || schedule_feed_tells_at_once(s))
+	if (!feed_in_step(s) || schedule_feed_tells_at_once(s))
 		return SYNC_NEVER;
 	when = oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, sync_main_ttl_ns(s));
 	return when > least ? when : least;
@@ -39,7 +39,7 @@ uint64_t schedule_hints_when(const struct sync *s)
 {
 	uint64_t when;
 
-	if (!s->following || s->list_dirty || s->orphans_due)
+	if (!feed_in_step(s) || s->orphans_due)
 		return s->hints_due_ns;
 	if (schedule_feed_tells_at_once(s))
 		return SYNC_NEVER;
@@ -98,7 +98,8 @@ void schedule_ask_pass(struct sync *s, bool list_dirty, const char *why)
 	if (!s->reconcile_asked || s->asked_why[0] == '\0')
 		snprintf(s->asked_why, sizeof s->asked_why, "%s", why);
 	s->reconcile_asked = true;
-	s->list_dirty |= list_dirty;
+	if (list_dirty)
+		feed_lost_names(s);
 }
 
 /* Why a pass that is due now is made: it outlives the question, which is answered by the pass. */

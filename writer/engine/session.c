@@ -49,10 +49,10 @@ bool session_look_for_feed(struct sync *s)
 		snprintf(s->feed_trouble, sizeof s->feed_trouble, "%s", trouble);
 		sync_show(s);
 	}
-	if (!s->following || s->feed_kind != BACKEND_FEED_NONE)
+	if (!feed_is_followed(s) || s->feed_kind != BACKEND_FEED_NONE)
 		return s->feed_kind != BACKEND_FEED_NONE;
 	/* What it has told stays true, and gets older: the next pass is due as if the last one had been as old. */
-	s->following = false;
+	feed_gone(s);
 	sync_job_forget(s, SYNC_JOB_FEED);
 	s->load_lag_ns = s->feed_lag_ns;
 	schedule_reconcile(s);
@@ -79,16 +79,15 @@ static void resume_feed(struct sync *s)
 		sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
 		return;
 	}
-	s->resumed = true;
-	s->following = status == SHMETA_OK;
-	if (s->following) {
+	feed_all_read(s, status == SHMETA_OK);
+	if (feed_in_step(s)) {
 		/* Some feeds are there only now. */
 		look_at_source(s);
 		schedule_reconcile(s);
 	}
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
-	s->list_dirty = s->reconcile_asked = false;
-	if (!s->following) {
+	s->reconcile_asked = false;
+	if (!feed_is_followed(s)) {
 		snprintf(why, sizeof why, "the change feed could not go on where the former writer left it (%.100s)",
 		         bytes == 0            ? "no position was kept"
 		         : err.text[0] != '\0' ? err.text
@@ -96,7 +95,7 @@ static void resume_feed(struct sync *s)
 		schedule_ask_pass(s, true, why);
 	}
 	s->poll_due_ns = sync_now(s);
-	if (s->following)
+	if (feed_is_followed(s))
 		sync_log(s, LOG_INFO, "feed_resumed", "the change feed goes on where the former writer left it");
 	else
 		sync_log(s, LOG_INFO, "feed_resumed", "%s: comparing everything", why);
@@ -122,9 +121,9 @@ bool session_ready(struct sync *s)
 		sync_source_works(s, SYNC_JOB_OPEN);
 		generation_judge(s);
 	}
-	if (s->store != NULL && !s->foreign && !s->resumed)
+	if (s->store != NULL && !origin_is_foreign(s) && !feed_is_tried(s))
 		resume_feed(s);
-	return s->store == NULL || s->foreign || s->resumed;
+	return s->store == NULL || origin_is_foreign(s) || feed_is_tried(s);
 }
 
 int session_wake_fd(struct sync *s)

@@ -35,7 +35,7 @@ static void describe(struct sync *s, char *ret, size_t bytes)
 	char when[32];
 
 	if (t == NULL) {
-		const char *but = s->accept.held ? s->accept.sentence : s->feed_trouble;
+		const char *but = origin_is_held(s) ? s->accept.sentence : s->feed_trouble;
 		char full[600] = "";
 
 		if (s->source_full[0] != '\0')

@@ -47,12 +47,12 @@ void room_watch(struct sync *s)
 	s->counters.store_used = room.used_bytes;
 	s->counters.store_pinned = room.pinned_bytes;
 	tell_level(s, &room);
-	if (s->writable && shmeta__room_pressed(&room) && oldest != UINT64_MAX)
+	if (store_is_writable(s) && shmeta__room_pressed(&room) && oldest != UINT64_MAX)
 		s->host.relieve(s->host.arg, s->gen->generation, oldest >= room.half_txn ? oldest + 1 : room.half_txn);
 	if (!s->room.on || s->room_status != SHMETA_ERR_FULL)
 		return;
 	/* What the newest commit freed is nobody's only behind the next one, which may be what does not fit. */
-	if (s->writable && room.half_txn >= sync_committed(s))
+	if (store_is_writable(s) && room.half_txn >= sync_committed(s))
 		(void)shmeta__store_step(s->store, oldest, &err);
 	if (room.pinned_bytes < s->room_pinned / 2)
 		s->room.next_ns = now;

@@ -26,13 +26,13 @@ static bool follow_on(struct sync *s, bool retried)
 
 	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
 	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
-	bool probe = s->source.on ? (!s->following || s->list_dirty)
+	bool probe = s->source.on ? (!feed_in_step(s))
 	                          : s->job[SYNC_JOB_FETCH].on && s->job[SYNC_JOB_FETCH].works_since_ns == 0 &&
 	                                    !refresh_waiting(s);
 
 	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
 	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
-	if (probe && s->following && s->list_dirty)
+	if (probe && feed_is_followed(s) && feed_is_behind(s))
 		refresh_poll(s);
 	if (probe || (!s->source.on && now >= schedule_hints_when(s))) {
 		s->orphans_due = false;
@@ -45,7 +45,7 @@ static bool follow_on(struct sync *s, bool retried)
 		return false;
 	if (write_waiting(s) && !s->room.on && generation_writable(s))
 		write_commit(s);
-	if (!s->source.on && !s->foreign && admin_waiting(s)) {
+	if (!s->source.on && !origin_is_foreign(s) && admin_waiting(s)) {
 		write_land(s);
 		admin_work(s);
 	}
@@ -59,7 +59,7 @@ static bool follow_on(struct sync *s, bool retried)
 	}
 	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
 		return false;
-	if (s->following && !s->list_dirty && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
+	if (feed_in_step(s) && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
 		/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read
 		 * since then says more. */
 		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
@@ -88,7 +88,7 @@ static bool follow(struct sync *s, bool retried)
 		s->poll_due_ns = now;
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
-	if (s->following && !s->list_dirty && now >= s->poll_due_ns && sync_job_due(s, SYNC_JOB_FEED))
+	if (feed_in_step(s) && now >= s->poll_due_ns && sync_job_due(s, SYNC_JOB_FEED))
 		refresh_poll(s);
 	polled_at_ns = s->polled_at_ns;
 	ok = follow_on(s, retried);
@@ -126,7 +126,7 @@ static bool follow_meanwhile(struct sync *s)
 	sync_show_now_and_then(s);
 	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
 		return true;
-	return follow(s, false) && !s->list_dirty && !s->foreign;
+	return follow(s, false) && !feed_is_behind(s) && !origin_is_foreign(s);
 }
 
 static void full_pass(struct sync *s)
@@ -134,7 +134,7 @@ static void full_pass(struct sync *s)
 	char why[sizeof s->asked_why];
 
 	/* It may have come back with what has worked, and tells what was missed. */
-	if (s->following && !s->list_dirty && s->job[SYNC_JOB_FEED].on) {
+	if (feed_in_step(s) && s->job[SYNC_JOB_FEED].on) {
 		refresh_poll(s);
 		if (!s->source.on) {
 			sync_wake_at(s, sync_now(s));
@@ -144,8 +144,8 @@ static void full_pass(struct sync *s)
 	/* What nobody waits for does not keep the feed and the readers waiting either. */
 	write_land(s);
 	schedule_why_pass(s, why, sizeof why);
-	if (!s->following || s->list_dirty || s->reconcile_asked || s->job[SYNC_JOB_FEED].on ||
-	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
+	if (!feed_in_step(s) || s->reconcile_asked || s->job[SYNC_JOB_FEED].on || schedule_pass_wanted(s) ||
+	    sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
 		reconcile_pass(s, why);
 	if (!s->source.on && !s->room.on)
 		schedule_reconcile(s);
@@ -158,8 +158,8 @@ static void try_others(struct sync *s)
 {
 	bool pass_due, hints_due;
 
-	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !s->resumed ||
-	    s->foreign || s->rebuild || s->room.on)
+	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !feed_is_tried(s) ||
+	    origin_is_foreign(s) || store_is_damaged(s) || s->room.on)
 		return;
 	/* A round that is under way already is landed by the next round of ours. */
 	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
@@ -178,7 +178,7 @@ static void try_others(struct sync *s)
 		}
 		refresh_drain(s);
 	}
-	if (pass_due && !s->source.on && !s->room.on && !s->foreign && generation_writable(s))
+	if (pass_due && !s->source.on && !s->room.on && !origin_is_foreign(s) && generation_writable(s))
 		full_pass(s);
 }
 
@@ -186,7 +186,7 @@ static void work(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
-	if (s->source.on || s->room.on || s->store == NULL || s->foreign || s->rebuild)
+	if (s->source.on || s->room.on || s->store == NULL || origin_is_foreign(s) || store_is_damaged(s))
 		write_land(s);
 	if (!session_ready(s))
 		return;
@@ -196,16 +196,14 @@ static void work(struct sync *s)
 	}
 	bool retried = s->room.on;
 
-	if (s->store == NULL || s->foreign || s->rebuild) {
-		if (s->foreign && !accept_load_due(s))
+	if (s->store == NULL || origin_is_foreign(s) || store_is_damaged(s)) {
+		if (origin_is_foreign(s) && !accept_load_due(s))
 			return;
 		if (!sync_job_due(s, SYNC_JOB_PASS))
 			return;
 		reconcile_first(s);
 		s->load_began_ns = 0;
-		if (s->store != NULL && !s->foreign && !s->room.on && !s->source.on) {
-			s->resumed = true;
-			s->rebuild = false;
+		if (s->store != NULL && !origin_is_foreign(s) && !s->room.on && !s->source.on) {
 			s->poll_due_ns = sync_now(s);
 			schedule_reconcile(s);
 			schedule_hints(s);
@@ -216,9 +214,9 @@ static void work(struct sync *s)
 	}
 	if (!follow(s, retried))
 		return;
-	if (s->list_dirty)
+	if (feed_is_behind(s))
 		generation_judge(s);
-	if (s->foreign) {
+	if (origin_is_foreign(s)) {
 		sync_wake_at(s, sync_now(s));
 		return;
 	}
@@ -231,18 +229,19 @@ static void work(struct sync *s)
 static void refuse_what_waits(struct sync *s)
 {
 	const struct sync_trouble *pass = &s->job[SYNC_JOB_PASS];
-	bool away = s->source.on || s->accept.held || ((s->store == NULL || s->foreign) && pass->on);
+	bool away = s->source.on || origin_is_held(s) || ((s->store == NULL || origin_is_foreign(s)) && pass->on);
 	enum shmeta_status status = away ? SHMETA_ERR_SOURCE : s->room_status;
-	const char *sentence = s->source.on     ? s->source.text
-	                       : s->accept.held ? s->accept.sentence
-	                       : away           ? pass->text
-	                                        : s->room.text;
+	const char *sentence = s->source.on        ? s->source.text
+	                       : origin_is_held(s) ? s->accept.sentence
+	                       : away              ? pass->text
+	                                           : s->room.text;
 
 	if (!away && !s->room.on)
 		return;
 	refresh_answer_all(s, status, sentence);
 	/* A full store shows it when there is room; what is damaged, or of another source, nobody knows when. */
-	if (!away && s->room_status == SHMETA_ERR_FULL && s->store != NULL && s->resumed && !s->foreign && !s->rebuild)
+	if (!away && s->room_status == SHMETA_ERR_FULL && s->store != NULL && feed_is_tried(s) &&
+	    !origin_is_foreign(s) && !store_is_damaged(s))
 		write_commit(s);
 	else
 		write_answer_all(s, status, sentence);
@@ -263,11 +262,11 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	refuse_what_waits(s);
 	health_run(s);
 	audit_run(s);
-	if (!s->source.on && !s->room.on && s->store != NULL && !s->foreign) {
-		if (s->following && !s->list_dirty && sync_job_due(s, SYNC_JOB_FEED))
+	if (!s->source.on && !s->room.on && s->store != NULL && !origin_is_foreign(s)) {
+		if (feed_in_step(s) && sync_job_due(s, SYNC_JOB_FEED))
 			sync_wake_at(s, s->poll_due_ns);
 		sync_wake_at(s, schedule_hints_when(s));
-		if (s->writable)
+		if (store_is_writable(s))
 			sync_wake_at(s, schedule_reconcile_when(s));
 	}
 	sync_show(s);
@@ -399,7 +398,7 @@ static void save_position(struct sync *s)
 	uint8_t feed[SYNC_FEED_MAX];
 	uint64_t txn;
 
-	if (s->store == NULL || !s->writable || s->foreign || !s->following || s->list_dirty || s->room.on ||
+	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || s->room.on ||
 	    refresh_pending_feed(s) || s->failing.count > 0)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
@@ -420,8 +419,8 @@ void sync_close(struct sync *s)
 	/* What was taken before the stop is done, as long as nothing fails. */
 	if (s->store != NULL)
 		write_land(s);
-	for (size_t before = SIZE_MAX; s->store != NULL && s->writable && s->source_open && !s->source.on &&
-	                               !s->foreign && !s->room.on && write_waiting(s) &&
+	for (size_t before = SIZE_MAX; s->store != NULL && store_is_writable(s) && s->source_open && !s->source.on &&
+	                               !origin_is_foreign(s) && !s->room.on && write_waiting(s) &&
 	                               s->writes.turns.ops < before;) {
 		before = s->writes.turns.ops;
 		write_commit(s);

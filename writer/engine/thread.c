@@ -51,7 +51,7 @@ static void *run(void *arg)
 		if (wait_ns == 0 || linger(s))
 			continue;
 		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
-		bool listen = s->source_open && s->following && !s->list_dirty && !s->source.on && !s->room.on &&
+		bool listen = s->source_open && feed_in_step(s) && !s->source.on && !s->room.on &&
 		              sync_now(s) >= s->deaf_until_ns;
 		struct pollfd fds[2] = {{.fd = s->event_fd, .events = POLLIN},
 		                        {.fd = listen ? session_wake_fd(s) : -1, .events = POLLIN}};

@@ -325,7 +325,7 @@ static bool completes_feed(struct batch *b)
 
 	pthread_mutex_unlock(&s->queue.lock);
 	/* What fails is to be named again after a restart. */
-	return all && s->following && !s->list_dirty && s->failing.count == 0;
+	return all && feed_in_step(s) && s->failing.count == 0;
 }
 
 /* Offsets and leases that came before their topic: the feed will name the topic, so look again then, but not for ever. */
@@ -335,7 +335,7 @@ static void judge_orphans(struct sync *s, uint64_t orphans)
 		s->orphan_tries = 0;
 		return;
 	}
-	if (s->following && s->orphan_tries < ORPHAN_TRIES) {
+	if (feed_is_followed(s) && s->orphan_tries < ORPHAN_TRIES) {
 		s->orphan_tries++;
 		s->orphans_wait = true;
 		return;
@@ -481,7 +481,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		s->fetched_hook(s->fetched_hook_arg);
 	if (status == SHMETA_OK) {
 		generation_judge(s);
-		if (s->foreign)
+		if (origin_is_foreign(s))
 			status = backend_fail(&err, SHMETA_ERR_SOURCE,
 			                      "the source was replaced by another one while it was read");
 	}
@@ -622,7 +622,7 @@ static void tell_trouble(struct sync *s, enum outcome outcome, const struct fail
 {
 	if (outcome == OUTCOME_STORE)
 		sync_room_failed(s, failure->status, failure->sentence);
-	else if (outcome == OUTCOME_SOURCE && !s->foreign)
+	else if (outcome == OUTCOME_SOURCE && !origin_is_foreign(s))
 		sync_source_failed(s, SYNC_JOB_FETCH, failure->status, failure->sentence);
 }
 
@@ -753,7 +753,7 @@ void refresh_drain(struct sync *s)
 {
 	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
 	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
-		if ((s->following && !s->list_dirty && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
+		if ((feed_in_step(s) && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
 			break;
 	look_for_orphans(s);
 	if (refresh_waiting(s) && !s->source.on && !s->room.on)

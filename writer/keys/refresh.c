@@ -149,5 +149,5 @@ bool refresh_meet(struct sync *s)
 {
 	refresh_poll(s);
 	generation_judge(s);
-	return !s->source.on && !s->foreign;
+	return !s->source.on && !origin_is_foreign(s);
 }

@@ -23,7 +23,7 @@ static uint64_t fingerprint_of(struct sync *s)
 	const struct {
 		uint64_t now, before, generation, course;
 	} what = {s->engine->source->fingerprint(s->backend), shmeta__store_format(s->store)->fingerprint,
-	          shmeta__store_number(s->store), s->accept.course};
+	          shmeta__store_number(s->store), origin_is_course(s)};
 	uint64_t hash = XXH3_64bits(&what, sizeof what);
 
 	return hash != 0 ? hash : 1;
@@ -46,8 +46,8 @@ static void show(struct sync *s)
 
 	pthread_mutex_lock(&s->seen_lock);
 	s->accept.seen = (struct sync_held){
-		.held = a->held,
-		.fingerprint = s->foreign && s->store != NULL && s->source_open ? fingerprint_of(s) : 0,
+		.held = origin_is_held(s),
+		.fingerprint = origin_is_foreign(s) && s->store != NULL && s->source_open ? fingerprint_of(s) : 0,
 		.topics = a->topics,
 		.topics_lost = a->topics_lost,
 		.partitions = a->partitions,
@@ -58,12 +58,11 @@ static void show(struct sync *s)
 
 void accept_changed(struct sync *s, bool course, const char *sentence)
 {
-	if (s->foreign && s->accept.course == course)
+	if (origin_is_foreign(s) && origin_is_course(s) == course)
 		return;
 	sync_log(s, LOG_NOTICE, "source_changed", "%s: reading all of it aside", sentence);
-	s->foreign = true;
-	s->following = false;
-	s->accept.course = course;
+	origin_changed(s, course);
+	feed_gone(s);
 	snprintf(s->accept.sentence, sizeof s->accept.sentence, "%s; what is there now is being read", sentence);
 	show(s);
 	sync_wake_at(s, sync_now(s));
@@ -71,8 +70,7 @@ void accept_changed(struct sync *s, bool course, const char *sentence)
 
 static void ends(struct sync *s)
 {
-	s->foreign = false;
-	s->accept.held = s->accept.course = false;
+	origin_move(s, ORIGIN_SAME);
 	s->accept.sentence[0] = '\0';
 	s->accept.topics = s->accept.topics_lost = s->accept.partitions = s->accept.partitions_lost = 0;
 	pthread_mutex_lock(&s->seen_lock);
@@ -192,12 +190,12 @@ static void hold(struct sync *s, const char *lacks)
 	shmeta__say(sentence, sizeof sentence,
 	            "not accepted: %s, and %s; consent with 'shmetactl accept-source', or source.accept = %016" PRIx64
 	            " (now %s; before %s)",
-	            a->course ? "the source went back to another state" : "the source is another one", lacks,
+	            origin_is_course(s) ? "the source went back to another state" : "the source is another one", lacks,
 	            fingerprint_of(s), now, before);
-	if (!a->held || strcmp(sentence, a->sentence) != 0)
+	if (!origin_is_held(s) || strcmp(sentence, a->sentence) != 0)
 		sync_log(s, LOG_ERR, "source_held", "%s", sentence);
 	snprintf(a->sentence, sizeof a->sentence, "%s", sentence);
-	a->held = true;
+	origin_held(s);
 	a->changed = false;
 }
 
@@ -208,7 +206,7 @@ bool accept_judge(struct sync *s, struct shmeta__store *next, uint64_t took_ns)
 	struct shmeta_err err = {.code = SHMETA_OK};
 	char lacks[200];
 
-	if (s->store == NULL || !s->foreign)
+	if (s->store == NULL || !origin_is_foreign(s))
 		return true;
 	enum shmeta_status status = compare(a, s->store, next, &err);
 
@@ -270,12 +268,12 @@ static bool came_back(struct sync *s)
 	saved_feed_read(s);
 	position = saved_feed_position(s, &bytes);
 	/* Of an identity the fingerprint is proof; of a course only the position is. */
-	if (s->accept.course && (bytes == 0 || s->engine->feed == NULL ||
-	                         s->engine->feed->resume(s->backend, position, bytes, &err) != SHMETA_OK))
+	if (origin_is_course(s) && (bytes == 0 || s->engine->feed == NULL ||
+	                            s->engine->feed->resume(s->backend, position, bytes, &err) != SHMETA_OK))
 		return false;
 	sync_log(s, LOG_NOTICE, "source_returned", "the source is the one again that the store was filled from");
 	ends(s);
-	s->resumed = false;
+	feed_move(s, FEED_UNTRIED);
 	sync_settle_phase(s);
 	sync_wake_at(s, sync_now(s));
 	return true;
@@ -308,14 +306,14 @@ bool accept_load_due(struct sync *s)
 	struct accept *a = &s->accept;
 	uint64_t now = sync_now(s), due;
 
-	if (!a->held)
-		return !(s->foreign && !a->course && came_back(s));
+	if (!origin_is_held(s))
+		return !(origin_is_foreign(s) && !origin_is_course(s) && came_back(s));
 	if (consented(s))
 		return true;
 	if (now >= a->look_due_ns && !look(s))
 		return false;
 	due = a->changed ? a->load_due_ns : a->reload_ns;
-	if ((!a->course || now >= due) && came_back(s))
+	if ((!origin_is_course(s) || now >= due) && came_back(s))
 		return false;
 	/* It may have been another one in the meantime, or a third one now. */
 	show(s);

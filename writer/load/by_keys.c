@@ -488,8 +488,8 @@ static enum shmeta_status list(struct merge *m)
 		status = m->failed;
 	if (status == SHMETA_OK && !m->first) {
 		generation_judge(s);
-		m->disbelieved =
-			s->foreign || !pass_is_believable(s, &m->known, m->by_keys->name_count, m->known.segments);
+		m->disbelieved = origin_is_foreign(s) ||
+		                 !pass_is_believable(s, &m->known, m->by_keys->name_count, m->known.segments);
 	}
 	return status;
 }

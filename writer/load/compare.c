@@ -577,7 +577,8 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	enum shmeta_status status;
 
 	generation_judge(s);
-	if (s->foreign || s->engine->source->fingerprint(backend) != s->engine->source->fingerprint(s->backend)) {
+	if (origin_is_foreign(s) ||
+	    s->engine->source->fingerprint(backend) != s->engine->source->fingerprint(s->backend)) {
 		/* One of them looks at a file that is no longer there; the feed will say so. */
 		c->given_up = true;
 		return SHMETA_OK;
@@ -592,7 +593,7 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	/* What the load may have shown before the feed told it is in step before it is judged. */
 	refresh_poll(s);
 	refresh_drain_feed(s);
-	if (s->source.on || s->room.on || s->list_dirty) {
+	if (s->source.on || s->room.on || feed_is_behind(s)) {
 		c->given_up = true;
 		return SHMETA_OK;
 	}

@@ -186,6 +186,7 @@ static void let_go(struct sync *s)
 	shmeta__store_close(s->store);
 	s->store = NULL;
 	s->gen = NULL;
+	store_move(s, STORE_NONE);
 	s->saved_feed_bytes = 0;
 }
 
@@ -205,6 +206,7 @@ static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shme
 		status = shmeta__store_open(s->dir_fd, number, &store, why);
 	if (status == SHMETA_OK) {
 		take(s, store);
+		store_move(s, STORE_ADOPTED);
 		saved_feed_read(s);
 		s->adopted_at_ns = sync_now(s);
 	}
@@ -338,7 +340,7 @@ void generation_publish(struct sync *s, struct shmeta__store *store)
 	}
 	if (old_number != 0)
 		leave(s, old_number);
-	s->writable = true;
+	store_move(s, STORE_WRITABLE);
 	accept_published(s);
 	s->counters.generations++;
 }
@@ -378,9 +380,9 @@ static bool copy_aside(struct sync *s, const char *why)
 
 bool generation_writable(struct sync *s)
 {
-	if (s->store == NULL || s->foreign)
+	if (s->store == NULL || origin_is_foreign(s) || store_is_damaged(s))
 		return false;
-	if (s->writable)
+	if (store_is_writable(s))
 		return true;
 	generation_remove_left(s);
 	/* Quick restarts must not fill the memory with copies. */
@@ -398,7 +400,7 @@ bool generation_writable(struct sync *s)
 		return false;
 	}
 	if (sync_oldest_pin(s) >= sync_committed(s)) {
-		s->writable = true;
+		store_move(s, STORE_WRITABLE);
 		return true;
 	}
 	if (now >= s->adopted_at_ns + GRACES_FOR_OLD_PINS * grace)

@@ -121,8 +121,8 @@ void reconcile_first(struct sync *s)
 	failing_forget_all(s); /* all of it could be read, and applied, but for what is noted now */
 	by_keys_note_lost(m);
 	merge_free(m);
-	s->following = session_look_for_feed(s);
-	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
+	feed_all_read(s, session_look_for_feed(s));
+	s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->load_lag_ns = 0;
 	s->born_since = shmeta__store_counters(store)->next_topic_id;
 	s->reconcile_began_ns = synced;
@@ -221,9 +221,10 @@ void reconcile_pass(struct sync *s, const char *why)
 
 	if (m == NULL)
 		return;
-	bool may_lag = !s->reconcile_asked && !s->list_dirty && !refresh_list_waiting(s) && !refresh_pass_waiting(s);
+	bool may_lag =
+		!s->reconcile_asked && !feed_is_behind(s) && !refresh_list_waiting(s) && !refresh_pass_waiting(s);
 	struct sync_list_tickets tickets = refresh_take_list(s, true);
-	bool had_feed = s->following;
+	bool had_feed = feed_is_followed(s);
 	enum shmeta_status status = merge_fail(m, pass_read_known(&m->known, m->store, &m->err));
 
 	m->hold = !s->split_removals;
@@ -248,7 +249,7 @@ void reconcile_pass(struct sync *s, const char *why)
 	if (status == SHMETA_OK) {
 		/* A file may be replaced at any time: what was read may be another source's. */
 		generation_judge(s);
-		again = s->foreign;
+		again = origin_is_foreign(s);
 	}
 	if (again) {
 		apply_abort(merge_applier(m));
@@ -280,7 +281,8 @@ void reconcile_pass(struct sync *s, const char *why)
 		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT)
 			s->reconcile_not_before_ns =
 				sync_now(s) + sync_jitter(s, s->options.retry_max_ms * SYNC_MS, 500, 1000);
-		s->list_dirty |= listed || ours != SHMETA_OK || status != SHMETA_ERR_INVALID_ARGUMENT;
+		if (listed || ours != SHMETA_OK || status != SHMETA_ERR_INVALID_ARGUMENT)
+			feed_lost_names(s);
 		if (ours != SHMETA_OK)
 			sync_room_failed(s, ours, err.text);
 		else
@@ -314,8 +316,8 @@ void reconcile_pass(struct sync *s, const char *why)
 		         m->lost->sentence.data);
 	}
 	merge_free(m);
-	s->following = session_look_for_feed(s);
-	s->list_dirty = s->reconcile_asked = s->shrunken = s->split_removals = false;
+	feed_all_read(s, session_look_for_feed(s));
+	s->reconcile_asked = s->shrunken = s->split_removals = false;
 	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
 	s->counters.reconciles++;
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)

@@ -506,7 +506,7 @@ static bool do_after_look(struct write_round *r, enum shmeta_status *status, str
 	r->started = false;
 	if (refresh_meet(s)) {
 		*status = do_at_source(r, err);
-	} else if (s->foreign && !s->source.on) {
+	} else if (origin_is_foreign(s) && !s->source.on) {
 		put_back(r);
 		return false;
 	}
@@ -524,7 +524,7 @@ static void commit(struct write_round *r, bool last)
 	size_t calls = calls_of(r);
 	enum shmeta_status status;
 
-	if (s->foreign && !r->started) {
+	if (origin_is_foreign(s) && !r->started) {
 		put_back(r);
 		return;
 	}
