@@ -10,6 +10,7 @@ static void forget(struct shmeta_reader *r)
 {
 	shmeta__handles_forget(r);
 	shmeta__names_forget(r);
+	shmeta__places_forget(r);
 }
 
 enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret)

@@ -96,6 +96,7 @@ struct env {
 	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
 	const uint8_t *data; /* data.mdb, mapped to its largest size: struct view says how much of it is there */
 	uint64_t map_bytes;
+	struct shmeta__verified *verified; /* of all its readers; NULL: no memory */
 };
 
 /* What one commit shows. */

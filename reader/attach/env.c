@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/once.h"
+#include "shm/index/verified.h"
 #include "shm/record/entry.h"
 #include "shm/store/store.h"
 
@@ -273,6 +274,7 @@ enum shmeta_status shmeta__env_open(const char *directory, uint64_t generation, 
 	if (env == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", directory);
 	env->refs = 1;
+	env->verified = calloc(1, sizeof *env->verified);
 	env->generation = generation;
 	/* On the heap: a begin that opens a generation runs on stacks of any size. */
 	if (asprintf(&store, "%s/store.%llu", directory, (unsigned long long)generation) < 0) {
@@ -305,6 +307,7 @@ void shmeta__env_unref(struct env *env)
 		(void)munmap((void *)(uintptr_t)env->gen, env->gen_bytes);
 	if (env->data != NULL)
 		(void)munmap((void *)(uintptr_t)env->data, env->map_bytes);
+	free(env->verified);
 	free(env);
 }
 
@@ -324,7 +327,7 @@ enum shmeta_status shmeta__env_show(const struct env *env, uint64_t txn, struct 
 		return shmeta_fail(err, SHMETA_ERR_CORRUPT,
 		                   "data.mdb: commit %llu ends with page %llu, which cannot be",
 		                   (unsigned long long)txn, (unsigned long long)meta.last_page);
-	ret->pages = (struct shmeta__pages){env->data, (meta.last_page + 1) * SHMETA_PAGE, SHMETA_PAGE};
+	ret->pages = (struct shmeta__pages){env->data, (meta.last_page + 1) * SHMETA_PAGE, SHMETA_PAGE, env->verified};
 	ret->databases = meta.databases;
 	ret->opened = 0;
 	return SHMETA_OK;

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-enum { PARTS_FIRST = 8, PARTS_LAST = 1024 };
+enum { PARTS_FIRST = 8, PARTS_LAST = 256 };
 
 /* Zeroed, aligned memory for `count` handles and `more` bytes behind them. */
 static struct shmeta_handle *handles_new(size_t count, size_t more)
@@ -50,6 +50,24 @@ static enum shmeta_status follow_lineage(struct shmeta_handle *h)
 	return SHMETA_OK;
 }
 
+/* A handle of the cache: open the head where it lay before. 0: it must be looked up. */
+static int recall(struct shmeta_handle *h)
+{
+	struct shmeta_reader *r = h->reader;
+	const void *head;
+	size_t bytes;
+
+	head = shmeta__places_find(r, h->part_key, h->word, &bytes);
+	if (head == NULL || shmeta__part_reopen(&h->part, h->part_key, head, bytes, &r->view.pages) != SHMETA_OK ||
+	    unlikely(!snapshot_holds(r)))
+		return 0;
+	h->pinned = bytes >= SHMETA_HEAD_PADDED;
+	h->absent = 0;
+	h->known = r->snapshot;
+	h->ready = r->snapshot;
+	return 1;
+}
+
 enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 {
 	struct shmeta_reader *r = h->reader;
@@ -76,6 +94,8 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 			return SHMETA_OK;
 		}
 	}
+	if (h->link == NULL && recall(h))
+		return SHMETA_OK;
 	r->slot->counters.resolves++;
 	h->known = 0;
 	h->ready = NOT_READY;
@@ -91,8 +111,11 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 		return status;
 	h->absent = status == SHMETA_ABSENT;
 	h->known = r->snapshot;
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
 		h->ready = r->snapshot;
+		if (h->link == NULL)
+			shmeta__places_keep(r, key, head, bytes);
+	}
 	return status;
 }
 
@@ -169,11 +192,13 @@ enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t to
 	}
 	h = &r->parts[word & r->part_mask];
 	if (unlikely(h->part_key != key)) {
-		if (++r->part_misses > r->part_mask) {
-			parts_grow(r);
-			h = &r->parts[word & r->part_mask];
+		h = &r->parts[(word & r->part_mask) ^ 1];
+		if (h->part_key != key) {
+			if (++r->part_misses > r->part_mask)
+				parts_grow(r);
+			h = &r->parts[(word & r->part_mask) ^ (r->part_misses & 1)];
+			handle_aim(h, r, topic_id, partition_id);
 		}
-		handle_aim(h, r, topic_id, partition_id);
 	}
 	status = likely(h->ready == r->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
 	if (status == SHMETA_OK || status == SHMETA_ABSENT)

@@ -6,8 +6,8 @@
  * way; struct name_entry a topic's name in the reader's cache. Caches, handles and iterators belong
  * to the reader; handles and iterators outlive it detached.
  *
- * Layers, bottom up: age.c, walk.c (databases and iterators), names.c; quarantined.c; handle.c;
- * fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
+ * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, places.c; quarantined.c;
+ * handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
  * apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
@@ -174,6 +174,14 @@ enum shmeta_status shmeta__topic_alone(struct shmeta_reader *reader, const char 
  * gone. */
 enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t topic_id, uint32_t *ret_tenant,
                                       struct shmeta_str *ret_name);
+
+/* ---- where heads lie (places.c) ---- */
+
+/* Remember where the head was found in this snapshot, and that its checksum was verified. */
+void shmeta__places_keep(struct shmeta_reader *reader, uint64_t part_key, const void *head, size_t bytes);
+/* A head that is right for this snapshot. word: the partition's touched word. NULL: look it up. */
+const void *shmeta__places_find(struct shmeta_reader *reader, uint64_t part_key, uint32_t word, size_t *ret_bytes);
+void shmeta__places_forget(struct shmeta_reader *reader); /* all of it; the memory goes back */
 
 /* ---- handles (handle.c) ---- */
 
@@ -428,6 +436,8 @@ static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uin
 
 /* ---- names, the part that a lookup by name takes when it was here before ---- */
 
+enum { NAME_WAYS = 4 }; /* how many entries a name may have */
+
 static inline int names_equal(const struct name_entry *e, uint64_t hash, const char *name, size_t bytes)
 {
 	return e->hash == hash && e->name_bytes == bytes && memcmp(e->name, name, bytes) == 0;
@@ -442,10 +452,10 @@ static inline struct name_entry *names_find(struct shmeta_reader *r, uint64_t ha
 	if (unlikely(r->names == NULL))
 		return NULL;
 	e = &r->names[hash & r->name_mask];
-	if (!likely(names_equal(e, hash, name, bytes))) {
-		e = &r->names[(hash & r->name_mask) ^ 1];
-		if (!names_equal(e, hash, name, bytes))
+	for (uint32_t way = 1; !likely(names_equal(e, hash, name, bytes)); way++) {
+		if (way == NAME_WAYS)
 			return NULL;
+		e = &r->names[(hash & r->name_mask) ^ way];
 	}
 	if (likely(e->known == r->snapshot))
 		return e;

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { NAMES_FIRST = 64, NAMES_LAST = 1024 };
+enum { NAMES_FIRST = 64, NAMES_LAST = 2048 };
 
 /* Grow the cache after as many misses as it has entries; its contents are looked up again. */
 static void names_grow(struct shmeta_reader *r)
@@ -32,7 +32,8 @@ static void names_grow(struct shmeta_reader *r)
 static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, size_t bytes,
                       const struct found_topic *found)
 {
-	struct name_entry *e, *other;
+	struct name_entry *e;
+	uint32_t way = 0;
 
 	if (bytes > sizeof e->name || !snapshot_holds(r))
 		return;
@@ -40,14 +41,11 @@ static void names_add(struct shmeta_reader *r, uint64_t hash, const char *name, 
 		names_grow(r);
 	if (r->names == NULL)
 		return;
-	e = &r->names[hash & r->name_mask];
-	other = &r->names[(hash & r->name_mask) ^ 1];
-	if (!names_equal(e, hash, name, bytes)) {
-		if (names_equal(other, hash, name, bytes))
-			e = other;
-		else if (e->name_bytes != 0) /* the new entry takes the first place, the old one moves to the second */
-			*other = *e;
-	}
+	do
+		e = &r->names[(hash & r->name_mask) ^ way];
+	while (e->name_bytes != 0 && !names_equal(e, hash, name, bytes) && ++way < NAME_WAYS);
+	if (way == NAME_WAYS) /* in turn */
+		e = &r->names[(hash & r->name_mask) ^ (r->name_misses & (NAME_WAYS - 1))];
 	*e = (struct name_entry){.hash = hash,
 	                         .known = r->snapshot,
 	                         .record_txn = r->snapshot,

@@ -13,6 +13,7 @@
 #include "reader/attach/attach.h"
 
 struct name_entry;
+struct head_place;
 
 struct shmeta_reader {
 	/* What begin, end and every lookup read. */
@@ -48,13 +49,15 @@ struct shmeta_reader {
 	/* lookup/ is above this module: what it remembers of the env and core that the reader is
 	 * about to leave is void. */
 	void (*forget)(struct shmeta_reader *reader);
-	/* From here to part_misses: lookup/'s. */
+	/* From here to place_count: lookup/'s. */
 	struct shmeta_handle *handles;
 	struct shmeta_iter *iters;
 	struct name_entry *names;
 	uint32_t name_mask, name_misses;
 	struct shmeta_handle *parts; /* cache behind the *_named calls; no topic of their own */
 	uint32_t part_mask, part_misses;
+	struct head_place *places;
+	uint32_t place_mask, place_count;
 	uint64_t next_join_ns;
 	uint64_t look_ns;       /* when a stale answer next asks for attention */
 	struct view view;       /* of commit `parked` */

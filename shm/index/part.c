@@ -63,8 +63,8 @@ static uint32_t last_page(const struct shmeta__pages *pages)
 	return !count ? 0 : count - 1 < UINT32_MAX ? (uint32_t)(count - 1) : UINT32_MAX;
 }
 
-enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, const void *bytes, size_t head_bytes,
-                                     const struct shmeta__pages *pages)
+static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, const void *bytes, size_t head_bytes,
+                                    const struct shmeta__pages *pages, int verified)
 {
 	struct shmeta_part_head head;
 	uint64_t entries_end, tail_at;
@@ -76,7 +76,7 @@ enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, co
 	entries_end = head.entries_at + PART_ENTRY_BYTES * ((uint64_t)head.dirs + head.blocks);
 	if (head.kind != SHMETA_RECORD_PARTITION || head.blocks > PART_BLOCKS_MAX ||
 	    head.entries_at < PART_HEAD_BYTES || entries_end > head_bytes ||
-	    head.checksum != shmeta__head_checksum(bytes, head_bytes, key))
+	    (!verified && head.checksum != shmeta__head_checksum(bytes, head_bytes, key)))
 		return SHMETA_ERR_CORRUPT;
 	tail_at = entries_end;
 	if (head.blocks) {
@@ -113,6 +113,18 @@ enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, co
 	return SHMETA_OK;
 }
 
+enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, const void *head, size_t head_bytes,
+                                     const struct shmeta__pages *pages)
+{
+	return open_head(part, key, head, head_bytes, pages, 0);
+}
+
+enum shmeta_status shmeta__part_reopen(struct shmeta__part *part, uint64_t key, const void *head, size_t head_bytes,
+                                       const struct shmeta__pages *pages)
+{
+	return open_head(part, key, head, head_bytes, pages, 1);
+}
+
 void shmeta__part_record(const struct shmeta__part *part, struct shmeta_partition *ret)
 {
 	struct shmeta_part_head head;
@@ -141,12 +153,12 @@ uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part)
 }
 
 __attribute__((noinline, cold)) int shmeta__part_block_verify(const struct shmeta__part *part, const uint8_t *entry,
-                                                              const uint8_t *bytes)
+                                                              uint64_t id, const uint8_t *bytes)
 {
 	struct shmeta_block_head head;
 
-	memcpy(&head, bytes, sizeof head);
-	return head.checksum == shmeta__block_checksum(bytes) && head.key == part->key && head.id == E64(entry, id) &&
+	shmeta__copy_once(&head, bytes, sizeof head);
+	return head.checksum == shmeta__block_checksum(bytes) && head.key == part->key && head.id == id &&
 	       head.rows == E32(entry, rows) && head.stride == E8(entry, stride) &&
 	       head.bias[SHMETA_FIELD_BASE] == E64(entry, base) &&
 	       head.width[SHMETA_FIELD_BASE] == E8(entry, base_width);
@@ -164,13 +176,14 @@ const uint8_t *shmeta__part_dir_open(struct shmeta__part *part, uint32_t dir, ui
 		return NULL;
 	*ret_first = first;
 	*ret_count = count;
-	if (!is_marked(mark)) {
-		memcpy(&head, bytes, sizeof head);
+	if (!is_marked(mark) && !shmeta__verified_has(part->pages.verified, E64(entry, id))) {
+		shmeta__copy_once(&head, bytes, sizeof head);
 		if (head.checksum != shmeta__block_checksum(bytes) || head.key != part->key ||
 		    head.id != E64(entry, id) || head.entries != first + count)
 			return NULL;
-		set_mark(mark);
+		shmeta__verified_add(part->pages.verified, head.id);
 	}
+	set_mark(mark);
 	return bytes + PART_DIR_BYTES + PART_ENTRY_BYTES * (size_t)first;
 }
 
@@ -267,6 +280,15 @@ __attribute__((noinline)) static enum shmeta_status find_anywhere(struct shmeta_
 	return SHMETA_OK;
 }
 
+/* Has this process verified the block, by another handle? */
+static int knows_block(struct shmeta__part *part, const uint8_t *entry, uint32_t ordinal)
+{
+	if (!shmeta__verified_has(part->pages.verified, E64(entry, id)))
+		return 0;
+	part->checked[ordinal / 64 % 2] |= UINT64_C(1) << ordinal % 64;
+	return 1;
+}
+
 /* The common case in one go: a block of the head, verified before, in which the row is found.
  * find_anywhere() handles the remaining layouts and reports corruption. Aligned: a lookup's time
  * must not depend on the length of what stands before it. */
@@ -293,7 +315,10 @@ __attribute__((aligned(64))) enum shmeta_status shmeta__part_find(struct shmeta_
 	if (likely(locator)) {
 		bytes = part->pages.base + (uint64_t)locator * part->pages.page_bytes + 16;
 		readable = SHMETA_BLOCK_BYTES;
-		if (unlikely(!(part->checked[ordinal / 64 % 2] >> ordinal % 64 & 1) || locator > part->last_page))
+		if (unlikely(locator > part->last_page))
+			return SHMETA_ERR_CORRUPT;
+		if (unlikely(!(part->checked[ordinal / 64 % 2] >> ordinal % 64 & 1)) &&
+		    !knows_block(part, entry, ordinal))
 			return find_anywhere(part, offset, ret);
 	} else {
 		bytes = part->tail;

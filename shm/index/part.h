@@ -153,6 +153,7 @@ struct shmeta__pages {
 	const uint8_t *base;
 	uint64_t bytes; /* readable from base on */
 	uint32_t page_bytes;
+	struct shmeta__verified *verified; /* what the process has verified of this store; NULL: nobody remembers */
 };
 
 /* What a partition handle remembers: a copy of what a lookup needs of the head, and which blocks'
@@ -195,6 +196,10 @@ struct shmeta__part {
  * works all the same and verifies again at every touch. */
 enum shmeta_status shmeta__part_open(struct shmeta__part *part, uint64_t key, const void *head, size_t head_bytes,
                                      const struct shmeta__pages *pages);
+/* The same for a head whose checksum was verified by this process and that has not been written
+ * since. Bounds are verified as ever. */
+enum shmeta_status shmeta__part_reopen(struct shmeta__part *part, uint64_t key, const void *head, size_t head_bytes,
+                                       const struct shmeta__pages *pages);
 /* Frees what open allocated; part is zeroed memory again. Accepts NULL. */
 void shmeta__part_close(struct shmeta__part *part);
 

@@ -26,7 +26,7 @@ void shmeta__part_edit_free(struct shmeta__part_edit *edit)
 static enum shmeta_status decode(struct shmeta__part_edit *edit, const uint8_t *bytes, size_t size,
                                  struct shmeta_err *err)
 {
-	static const struct shmeta__pages no_pages = {NULL, 0, SHMETA_HEAD_PADDED + 16};
+	static const struct shmeta__pages no_pages = {.page_bytes = SHMETA_HEAD_PADDED + 16};
 	struct shmeta__part part = {0};
 	const uint8_t *entries;
 	enum shmeta_status status = shmeta__part_open(&part, edit->key, bytes, size, &no_pages);

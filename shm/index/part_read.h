@@ -6,6 +6,7 @@
 #define SHMETA_SHM_INDEX_PART_READ_H
 
 #include "shm/index/block.h"
+#include "shm/index/verified.h"
 
 enum {
 	PART_HEAD_BYTES = sizeof(struct shmeta_part_head),
@@ -81,8 +82,8 @@ static inline void set_mark(struct mark mark)
 		*mark.word |= UINT64_C(1) << mark.bit;
 }
 
-/* Judge a block's checksum, and that it is the one of its entry. */
-int shmeta__part_block_verify(const struct shmeta__part *part, const uint8_t *entry, const uint8_t *bytes);
+/* Judge a block's checksum, and that it is the one of its entry, which says this id. */
+int shmeta__part_block_verify(const struct shmeta__part *part, const uint8_t *entry, uint64_t id, const uint8_t *bytes);
 
 /* The rows of a block entry (not of a directory page). 0: corrupt. */
 static inline int open_block(const struct shmeta__part *part, const uint8_t *entry, struct mark mark,
@@ -98,8 +99,13 @@ static inline int open_block(const struct shmeta__part *part, const uint8_t *ent
 		if (unlikely(!bytes))
 			return 0;
 		if (unlikely(!is_marked(mark))) {
-			if (!shmeta__part_block_verify(part, entry, bytes))
-				return 0;
+			uint64_t id = shmeta__once64(E64(entry, id));
+
+			if (!shmeta__verified_has(part->pages.verified, id)) {
+				if (!shmeta__part_block_verify(part, entry, id, bytes))
+					return 0;
+				shmeta__verified_add(part->pages.verified, id);
+			}
 			set_mark(mark);
 		}
 	} else {

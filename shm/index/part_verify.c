@@ -76,7 +76,7 @@ static enum shmeta_status verify_entry(struct shmeta__part *part, const uint8_t 
 	if (what)
 		return part_fail(part, err, entry.id, what);
 	at = entry.locator ? page_at(part, entry.locator) : part->tail;
-	if (!at || (entry.locator && !shmeta__part_block_verify(part, bytes, at)))
+	if (!at || (entry.locator && !shmeta__part_block_verify(part, bytes, entry.id, at)))
 		return part_fail(part, err, entry.id, "its bytes are not what was written");
 	what = shmeta__block_verify(at, entry.locator ? SHMETA_BLOCK_BYTES : part->tail_bytes, &entry, part->key);
 	if (what)
@@ -98,6 +98,7 @@ enum shmeta_status shmeta__part_verify(struct shmeta__part *part, struct shmeta_
 	uint64_t last = 0;
 	int any = 0;
 
+	part->pages.verified = NULL; /* verify anew */
 	memcpy(&head, part->head, sizeof head);
 	if (head.checksum != shmeta__head_checksum(part->head, part->head_bytes, part->key))
 		return part_fail(part, err, 0, "its bytes are not what was written");

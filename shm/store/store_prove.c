@@ -63,7 +63,8 @@ static const void *meta_value(const struct found *found, const char *key, size_t
 	    shmeta__tree_read_meta(found->base, newest, &meta, NULL, NULL) != SHMETA_OK ||
 	    meta.last_page >= found->bytes / SHMETA_PAGE)
 		return NULL;
-	pages = (struct shmeta__pages){found->base, (meta.last_page + 1) * SHMETA_PAGE, SHMETA_PAGE};
+	pages = (struct shmeta__pages){
+		.base = found->base, .bytes = (meta.last_page + 1) * SHMETA_PAGE, .page_bytes = SHMETA_PAGE};
 	if (shmeta__tree_open(&pages, &meta.databases, SHMETA_DB_META, &tree) != SHMETA_OK ||
 	    shmeta__tree_get(&pages, &tree, key, strlen(key), &value, ret_bytes) != SHMETA_OK)
 		return NULL;

@@ -386,7 +386,8 @@ enum shmeta_status shmeta__tree_check(const uint8_t *base, uint64_t file_bytes, 
 	check.have = meta.last_page + 1;
 	check.txn = check.found.txn = meta.txn;
 	check.found.last_page = meta.last_page;
-	check.pages = (struct shmeta__pages){base, check.have * SHMETA_PAGE, SHMETA_PAGE};
+	check.pages =
+		(struct shmeta__pages){.base = base, .bytes = check.have * SHMETA_PAGE, .page_bytes = SHMETA_PAGE};
 	check.taken = calloc(check.have / 64 + 1, sizeof *check.taken);
 	if (check.taken == NULL)
 		return shmeta_fail(check.err, SHMETA_ERR_NO_MEMORY, "out of memory for a bit for each of %llu pages",

@@ -111,7 +111,8 @@ static void read_everything(struct shmeta__part *part, int valid)
 static void change(struct world *world, const uint8_t *head, size_t head_bytes, int valid, uint64_t choice)
 {
 	struct shmeta__pager pager = {world, world_alloc, world_release, world_at};
-	struct shmeta__pages pages = {world->map, (uint64_t)world->capacity * PAGE, PAGE};
+	struct shmeta__pages pages = {
+		.base = world->map, .bytes = (uint64_t)world->capacity * PAGE, .page_bytes = PAGE};
 	struct shmeta_segment rows[3] = {0};
 	struct shmeta__part part = {0};
 	struct shmeta__part_edit *edit = NULL;
@@ -151,7 +152,7 @@ static uint32_t page_of(const uint8_t *data, uint32_t i)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	struct world world = {NULL, 2, 0, UINT64_C(1) << 50};
-	struct shmeta__pages pages = {NULL, 0, PAGE};
+	struct shmeta__pages pages = {.page_bytes = PAGE};
 	struct shmeta__part part = {0};
 	struct shmeta_err err;
 	uint32_t head_bytes, count, keep;

@@ -81,7 +81,7 @@ void heap_pager_init(struct heap_pager *heap)
 	base = mmap(NULL, heap->reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
 		abort();
-	heap->pages = (struct shmeta__pages){base, FIRST_PAGE * PAGE, PAGE};
+	heap->pages = (struct shmeta__pages){.base = base, .bytes = FIRST_PAGE * PAGE, .page_bytes = PAGE};
 	heap->pager = (struct shmeta__pager){heap, heap_alloc, heap_release, heap_at};
 	heap->capacity = 64;
 	heap->locators = calloc(heap->capacity, sizeof *heap->locators);

@@ -270,7 +270,7 @@ static void make(const char *name, void (*maker_of)(struct maker *maker))
 Test(part_golden, files_of_every_shape_read_as_they_always_did)
 {
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		struct shmeta__pages pages = {NULL, 0, 4096};
+		struct shmeta__pages pages = {.page_bytes = 4096};
 		struct shmeta__part part = {0};
 		struct shmeta_err err = {0};
 		uint32_t head_bytes, count, most = 1;

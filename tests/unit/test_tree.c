@@ -50,7 +50,7 @@ static enum shmeta_status open_trees(void)
 
 	if (status != SHMETA_OK || meta.last_page >= file_bytes / ONE_PAGE)
 		return SHMETA_ERR_CORRUPT;
-	pages = (struct shmeta__pages){file, (meta.last_page + 1) * ONE_PAGE, ONE_PAGE};
+	pages = (struct shmeta__pages){.base = file, .bytes = (meta.last_page + 1) * ONE_PAGE, .page_bytes = ONE_PAGE};
 	for (enum shmeta_db db = 0; db < SHMETA_DB_COUNT && status == SHMETA_OK; db++)
 		status = shmeta__tree_open(&pages, &meta.databases, db, &tree[db]);
 	return status;

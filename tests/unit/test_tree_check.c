@@ -418,7 +418,7 @@ static void show(void)
 
 	shown.size = 0;
 	cr_assert_eq(shmeta__tree_read_meta(file, checked.txn, &meta, NULL, &err), SHMETA_OK);
-	pages = (struct shmeta__pages){file, (meta.last_page + 1) * ONE_PAGE, ONE_PAGE};
+	pages = (struct shmeta__pages){.base = file, .bytes = (meta.last_page + 1) * ONE_PAGE, .page_bytes = ONE_PAGE};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
 		enum shmeta_status status;
 

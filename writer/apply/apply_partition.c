@@ -11,7 +11,7 @@
 enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, const void *head, size_t bytes,
                               struct shmeta__part *ret, struct shmeta_err *err)
 {
-	const struct shmeta__pages none = {NULL, 0, SHMETA_PAGE};
+	const struct shmeta__pages none = {.page_bytes = SHMETA_PAGE};
 
 	memset(ret, 0, sizeof *ret);
 	enum shmeta_status status = shmeta__part_open(ret, key, head, bytes, pages != NULL ? pages : &none);
