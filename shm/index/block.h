@@ -141,10 +141,13 @@ static inline int shmeta__block_view(const uint8_t *bytes, size_t readable, uint
 {
 	uint64_t widths = shmeta__once64(shmeta__ld64(bytes + offsetof(struct shmeta_block_head, width)));
 	uint64_t sums = widths * UINT64_C(0x0101010101010101);
+	/* Where the compiler knows the two to be equal it takes the sum for the stride from there on, and the
+	 * address of a row waits for the block's head to arrive. */
+	uint32_t expected = shmeta__once32(stride);
 
 	/* With every width below 32 no sum carries; with the last sum equal to the stride every
 	 * field lies in its row. */
-	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != stride ||
+	if (__builtin_expect((widths & UINT64_C(0xe0f0f0f0f0f0f0f0)) != 0 || sums >> 56 != expected ||
 	                             rows - 1 >= SHMETA_BLOCK_ROWS_MAX ||
 	                             (uint64_t)rows * stride + sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK >
 	                                     readable,
