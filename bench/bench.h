@@ -27,6 +27,7 @@ struct bench {
 	uint32_t topics, partitions; /* asked for: topics in all, partitions in all */
 	uint64_t segments;
 	uint64_t seed;
+	const char *plot; /* NULL, or where the curves of the policies go */
 	/* The flat copy of the data: what a lookup must answer. */
 	struct part {
 		char topic[64];
@@ -127,5 +128,7 @@ void bench_source(struct bench *b);
 void bench_growth(struct bench *b);
 void bench_writes(struct bench *b);
 void bench_postgres(struct bench *b);
+void bench_policy(struct bench *b);
+void bench_refresh(struct bench *b);
 
 #endif

@@ -313,31 +313,28 @@ static void choose(struct policy *p, struct choice *c, uint32_t slot)
 	c->due.records -= c->due.records > 0;
 }
 
-static bool small_has_its_part(const struct list *list)
+static bool small_has_its_part(const struct list *small, const struct list *main)
 {
-	uint64_t bytes = list[SMALL - SMALL].bytes + list[MAIN - SMALL].bytes;
-
-	return list[SMALL - SMALL].bytes * 100 > bytes * POLICY_SMALL_PERCENT;
+	return small->bytes * 100 > (small->bytes + main->bytes) * POLICY_SMALL_PERCENT;
 }
 
 /* Look at each record of the class at most once; forced: touched ones leave, too. */
 static void pass(struct policy *p, enum policy_class class, bool forced, struct choice *c)
 {
-	struct list *list = p->list[class];
-	uint32_t looks = list[0].records + list[1].records;
+	const struct list *small = p->list[class], *main = small + 1;
+	uint32_t looks = small->records + main->records;
 
 	for (; looks > 0 && !is_done(c); looks--) {
-		bool small = list[MAIN - SMALL].records == 0 ||
-		             (list[SMALL - SMALL].records > 0 && small_has_its_part(list));
-		uint32_t slot = list[small ? SMALL - SMALL : MAIN - SMALL].tail;
+		bool is_small = main->records == 0 || (small->records > 0 && small_has_its_part(small, main));
+		uint32_t slot = is_small ? small->tail : main->tail;
 		struct entry *e = &p->entry[slot];
 
-		if (forced || e->count < (small ? p->config.hot_touches : 1)) {
+		if (forced || e->count < (is_small ? p->config.hot_touches : 1)) {
 			choose(p, c, slot);
 			continue;
 		}
 		unlink_entry(p, slot);
-		e->count = small ? 0 : e->count - 1;
+		e->count = is_small ? 0 : e->count - 1;
 		push(p, slot, MAIN);
 	}
 }

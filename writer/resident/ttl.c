@@ -10,7 +10,7 @@ enum { STEPS = 8 }; /* per octave */
 static const uint32_t octave[STEPS + 1] = {65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194, 131072};
 
 const struct ttl_preset_info ttl_presets[TTL_PRESETS] = {
-	[TTL_BALANCED] = {"balanced", {2500, 30000, 600000, 150, 50}},
+	[TTL_BALANCED] = {"balanced", {3000, 30000, 600000, 200, 50}},
 	[TTL_HIGH_THROUGHPUT] = {"high-throughput", {5000, 60000, 1800000, 200, 50}},
 	[TTL_MEMORY_CONSTRAINED] = {"memory-constrained", {5000, 30000, 300000, 150, 50}},
 	[TTL_WRITE_HEAVY] = {"write-heavy", {1000, 10000, 120000, 125, 35}},
