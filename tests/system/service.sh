@@ -37,6 +37,7 @@ printf '%s\n' 'u agent -' 'm agent shmeta' 'm agent shmeta-read' 'u looker -' 'm
 	>"$root/etc/sysusers.d/users.conf"
 sed 's|@SBINDIR@|/opt/shmeta|; s|@BINDIR@|/opt/shmeta|; s|^WatchdogSec=.*|WatchdogSec=2|' systemd/shmetad.service \
 	>"$root/etc/systemd/system/shmetad.service"
+cp systemd/shmetad.socket systemd/run-shmeta.mount "$root/etc/systemd/system/"
 cat >"$root/etc/systemd/system/claims.service" <<-'UNIT'
 	[Unit]
 	After=shmetad.service
@@ -71,6 +72,10 @@ sees() { as agent /opt/shmeta/shmetactl get topic t >/dev/null; }
 
 echo "# begin" >&2
 claim "the unit is up once there is a generation to read" serving
+if [ -e /sys/kernel/mm/transparent_hugepage/shmem_enabled ]; then
+	claim "the service brings the tmpfs of the stores, with huge pages" eval 'findmnt -no FSTYPE,OPTIONS /run/shmeta | grep "^tmpfs .*huge=within_size"'
+fi
+claim "the socket does not listen unless it is enabled" eval '! systemctl is-active -q shmetad.socket'
 claim "systemctl status says what is served" says '^serving generation 1'
 as shmeta sqlite3 /var/lib/shmeta/default.db "INSERT INTO topics (name, partition_count, created_at, updated_at, config) VALUES ('t', 1, 1, 1, '{}')"
 claim "a row that sqlite3 wrote shows up" until_true sees
@@ -123,12 +128,20 @@ fi
 systemctl stop shmetad
 claim "a stop is clean" is Result success
 claim "the store outlives the stop" test -f /run/shmeta/default/store.1/data.mdb
+systemctl start shmetad.socket
+claim "the socket is for group shmeta, in a directory for shmeta-read" eval '[ "$(stat -c "%a %U %G" /run/shmeta/default/control.sock /run/shmeta/default | tr "\n" ,)" = "660 shmeta shmeta,2750 shmeta shmeta-read," ]'
+claim "who connects to the socket starts the writer and is served by it" shmetactl --timeout 10s refresh topic t
+third=$(property MainPID)
+kill -KILL "$third"
+claim "who connects while there is no writer waits for the next one" eval 'shmetactl --timeout 10s refresh topic t && [ "$(property MainPID)" != "$third" ]'
+systemctl stop shmetad.socket shmetad
 echo nonsense >/etc/shmeta/shmeta.conf
 claim "a configuration that is refused fails the start" eval '! systemctl start shmetad'
 sleep 1
 claim "and is not tried again" eval 'is ActiveState failed && is NRestarts 0'
 journalctl --no-pager -u shmetad -o json >/tmp/journal
 claim "the journal has the events as fields" grep -q '"SHMETA_EVENT":"audit".*reload\|reload.*"SHMETA_EVENT":"audit"' /tmp/journal
+claim "and their numbers, which do not change" eval '[ "$(grep -c "\"MESSAGE_ID\":\"[0-9a-f]\{32\}\"" /tmp/journal)" -ge "$(grep -c "\"SHMETA_EVENT\"" /tmp/journal)" ]'
 cp /tmp/journal /var/journal.json
 echo "# end"
 CLAIMS
