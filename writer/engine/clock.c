@@ -60,7 +60,7 @@ void sync_wake(struct sync *s)
 
 bool sync_stopping(struct sync *s)
 {
-	return shmeta_observe(&s->queue.stopping) != 0;
+	return shmeta_observe(&s->stopping) != 0;
 }
 
 uint64_t sync_oldest_pin(struct sync *s)

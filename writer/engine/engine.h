@@ -27,8 +27,11 @@
  *   turns.c           whose operations are next
  *   admin_jobs.c      lists of objects, invalidation
  *   reread.c          keys that are to be read again
- *   queue.c           keys that wait, and who waits for them
+ *   queue.c           keys that wait: who asks for them
+ *   queue_entries.c   the entries, and their states
+ *   queue_answers.c   what whoever waits for them is told
  *   askers.c          how many keys each user may have read
+ *   orphans.c         offsets and leases that came before their topic
  *   absent.c          what the source was just found not to have
  *   fetch_result.c    what a bulk fetch answered
  *   refresh.c         the change feed, and what it and readers name
@@ -47,9 +50,8 @@
 #include "writer/apply/apply.h"
 #include "writer/engine/states.h"
 #include "writer/engine/sync.h"
-#include "writer/keys/absent.h"
 #include "writer/keys/apply_clock.h"
-#include "writer/keys/askers.h"
+#include "writer/keys/orphans.h"
 #include "writer/write/turns.h"
 
 enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16 };
@@ -81,33 +83,15 @@ enum sync_job {
 	SYNC_JOBS
 };
 
-struct sync_entry;  /* queue.h: a key that waits or is being fetched */
-struct sync_ticket; /* queue.c: somebody who waits for it */
-
-struct sync_queue {
-	pthread_mutex_t lock;
-	struct sync_entry **slot; /* hash table by identity */
-	size_t slots, used;
-	struct sync_list named,
-		asked;    /* waiting: what the feed named (and maybe readers, too), what readers alone asked for */
-	size_t tickets;   /* of all entries */
-	size_t feed_keys; /* entries that the feed named, waiting or being fetched */
-	struct sync_ticket *list_tickets; /* they want the list in step: where a feed tells in time, it is asked */
-	struct sync_ticket *pass_tickets; /* they want everything compared */
-	struct sync_ticket *refused;
-	uint64_t requests, coalesced; /* counters; the thread collects them */
-	uint32_t stopping;
-	uint32_t keys_max;    /* refresh_queue_max */
-	uint64_t bytes_max;   /* refresh_queue_bytes */
-	struct askers askers; /* and what waits for a token of theirs */
-	uint32_t user_share;
-	struct absent absent;
-	uint64_t absent_answers; /* counter */
-	bool reconfigured;
-	struct sync_options next_options;
-};
-
+struct sync_queue;  /* queue.h */
 struct request_ids; /* request_ids.h */
+
+/* A source that would not be read before its feed has told what became of it. */
+enum look_state {
+	LOOK_NONE,
+	LOOK_NEEDED, /* a fetch met one: it is looked at, and what was to be fetched waits for that */
+	LOOK_MADE    /* the next fetch is made right behind such a look: a second refusal is a failure */
+};
 
 struct sync_writes {
 	pthread_mutex_t lock;
@@ -231,7 +215,7 @@ struct sync {
 	bool split_removals; /* the next pass may commit removals before its end: its size is known to be right */
 
 	struct apply apply;
-	struct sync_queue queue;
+	struct sync_queue *queue;
 	struct sync_writes writes;
 	struct sync_admin admin;
 	struct floor floor;
@@ -239,15 +223,13 @@ struct sync {
 		struct failing_key *bucket[SYNC_FAILING_BUCKETS];
 		size_t count, holding; /* holding: their classes are held */
 	} failing;                     /* failing.h */
-	uint32_t orphan_tries;
-	bool orphans_wait, orphans_due;
+	struct orphans orphans;
 
 	/* Rows that entered, and that left, the quarantine in the pass that is under way. */
 	uint64_t pass_quarantined[2], quarantine_window_ns;
 	const char *quarantine_pass;
 
-	/* A fetch met a source that is to be looked at first; and was made right behind such a look. */
-	bool unmet, met;
+	enum look_state look; /* batch.c */
 
 	void (*fetched_hook)(void *arg);
 	void *fetched_hook_arg;
@@ -256,9 +238,12 @@ struct sync {
 	pthread_mutex_t seen_lock;
 	struct sync_counters counters, seen_counters;
 	uint64_t seen_feed_at_ns;
+	bool reconfigured; /* there are next_options */
+	struct sync_options next_options;
 	char seen_source[1024];
 
 	int event_fd;
+	uint32_t stopping;
 	uint32_t kicked;   /* there may be something to do: the thread has not looked since   */
 	uint32_t sleeping; /* and it waits for event_fd                                       */
 	/* After a small write the thread stays awake for the next one of a client that waits for each, as long as that is not in
@@ -448,49 +433,6 @@ void reconcile_by_keys(struct sync *s, void *backend);
 
 /* Compare everything with the store over a connection of its own, while the feed is followed. false: there is none. */
 bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s));
-
-/* ---- queue.c, refresh.c -------------------------------------------------------------------------------------------------------------- */
-
-void refresh_set_limits(struct sync *s, const struct sync_options *options); /* under lock, or before the thread */
-enum shmeta_status refresh_init(struct sync *s, struct shmeta_err *err);
-void refresh_free(struct sync *s);
-/* Ask the feed. */
-void refresh_poll(struct sync *s);
-/* The source would not do what it was asked before the feed has told what became of it (ERR_CONFLICT, backend.h): have it told. true: it is
- * the one that is served, and can be asked again. false: it is away (s->source), or is read aside first (its origin is not the same). */
-bool refresh_meet(struct sync *s);
-/* Fetch and apply what waits, until nothing does or something fails. */
-void refresh_drain(struct sync *s);
-bool refresh_pending_feed(struct sync *s);
-/* So many keys have changed that a full pass is cheaper: ask for one, and forget them. */
-void refresh_bound_feed(struct sync *s);
-bool refresh_waiting(struct sync *s);
-/* All of a class of agents, offsets or leases is still to be read: that read says how old its rows are, no poll does. */
-bool refresh_class_waiting(struct sync *s, enum shmeta_class cls);
-/* The feed's keys, and absences that are remembered, no longer matter: everything has been, or will be, read anew. */
-void refresh_forget_feed(struct sync *s);
-/* Answer all that waits: with the current commit (OK) or the status. */
-void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);
-/* Those who asked for the list, or for a full pass, before what answers them began. */
-struct sync_list_tickets {
-	struct sync_ticket *list, *pass;
-};
-struct sync_list_tickets refresh_take_list(struct sync *s, bool pass);
-void refresh_answer_list(struct sync *s, struct sync_list_tickets tickets, enum shmeta_status status,
-                         const char *sentence, uint64_t synced_at_ns);
-void refresh_return_list(struct sync *s, struct sync_list_tickets tickets); /* they wait for the next */
-bool refresh_list_waiting(struct sync *s);
-bool refresh_pass_waiting(struct sync *s);
-void refresh_answer_refused(struct sync *s);
-/* We changed this key at the source ourselves: fetch and apply it like one that the feed named. false: no memory. */
-bool refresh_note_own(struct sync *s, const struct backend_key *key);
-/* Fetch and apply until nothing that the feed or a write named is left, or something fails. */
-void refresh_drain_feed(struct sync *s);
-
-/* ---- batch.c ---------------------------------------------------------------------------------------------------------------- */
-
-/* One batch of what waits. false: nothing waits, or it failed. */
-bool batch_run(struct sync *s);
 
 /* ---- group_commit.c ---------------------------------------------------------------------------------------------------------------- */
 

@@ -261,8 +261,8 @@ void failing_retry(struct sync *s)
 			sync_wake_at(s, key->next_ns);
 			continue;
 		}
-		pthread_mutex_lock(&s->queue.lock);
-		key->trying = queue_want(&s->queue, &key->id, &key->want) != NULL;
-		pthread_mutex_unlock(&s->queue.lock);
+		pthread_mutex_lock(&s->queue->lock);
+		key->trying = queue_want(s->queue, &key->id, &key->want) != NULL;
+		pthread_mutex_unlock(&s->queue->lock);
 	}
 }

@@ -13,6 +13,7 @@
 #include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
 #include "writer/engine/phase.h"
+#include "writer/keys/refresh.h"
 
 enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3, LOOK_S = 1 };
 

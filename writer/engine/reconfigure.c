@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "writer/engine/engine.h"
+#include "writer/keys/refresh.h"
 
 static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
 {
@@ -21,14 +22,15 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 
 	if (!options_copy(options, &copy))
 		return; /* no memory: what was in force stays in force */
-	pthread_mutex_lock(&s->queue.lock);
-	if (s->queue.reconfigured)
-		options_free(&s->queue.next_options);
-	s->queue.next_options = copy;
-	s->queue.reconfigured = true;
+	/* Before they are the engine's thread's, which frees what it has taken. */
 	refresh_set_limits(s, &copy);
-	pthread_mutex_unlock(&s->queue.lock);
 	write_set_limits(s, &copy);
+	pthread_mutex_lock(&s->seen_lock);
+	if (s->reconfigured)
+		options_free(&s->next_options);
+	s->next_options = copy;
+	s->reconfigured = true;
+	pthread_mutex_unlock(&s->seen_lock);
 	sync_wake(s);
 }
 
@@ -36,14 +38,14 @@ void options_take(struct sync *s)
 {
 	struct sync_options next;
 
-	pthread_mutex_lock(&s->queue.lock);
-	bool changed = s->queue.reconfigured;
+	pthread_mutex_lock(&s->seen_lock);
+	bool changed = s->reconfigured;
 
 	if (changed) {
-		next = s->queue.next_options;
-		s->queue.reconfigured = false;
+		next = s->next_options;
+		s->reconfigured = false;
 	}
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->seen_lock);
 	if (!changed)
 		return;
 

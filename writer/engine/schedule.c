@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "writer/engine/engine.h"
+#include "writer/keys/refresh.h"
 
 /* When the oldest of some classes is as old as the time to live lets it be while a pass is made. */
 static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum shmeta_class to, uint64_t ttl_ns)
@@ -39,7 +40,7 @@ uint64_t schedule_hints_when(const struct sync *s)
 {
 	uint64_t when;
 
-	if (!feed_in_step(s) || s->orphans_due)
+	if (!feed_in_step(s) || s->orphans.state == ORPHANS_DUE)
 		return s->hints_due_ns;
 	if (schedule_feed_tells_at_once(s))
 		return SYNC_NEVER;

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "writer/engine/engine.h"
+#include "writer/keys/queue.h"
 
 enum { SHOW_EVERY_MS = 100 };
 
@@ -100,13 +100,7 @@ void sync_read_counters(struct sync *s, struct sync_counters *ret)
 
 	pthread_mutex_unlock(&s->seen_lock);
 	/* The queue's move between the engine's rounds, too. */
-	pthread_mutex_lock(&s->queue.lock);
-	ret->refresh_requests = s->queue.requests;
-	ret->refresh_coalesced = s->queue.coalesced;
-	ret->queue_depth = s->queue.named.count + s->queue.asked.count;
-	ret->absent_answers = s->queue.absent_answers;
-	ret->absent_known = s->queue.absent.count;
-	pthread_mutex_unlock(&s->queue.lock);
+	queue_count(s, ret);
 	uint64_t now = sync_now(s);
 
 	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;

@@ -14,6 +14,7 @@
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/engine/phase.h"
+#include "writer/keys/refresh.h"
 #include "writer/keys/reread.h"
 
 #define XXH_INLINE_ALL
@@ -35,7 +36,7 @@ static bool follow_on(struct sync *s, bool retried)
 	if (probe && feed_is_followed(s) && feed_is_behind(s))
 		refresh_poll(s);
 	if (probe || (!s->source.on && now >= schedule_hints_when(s))) {
-		s->orphans_due = false;
+		orphans_are_read(&s->orphans);
 		reread_advisory(s);
 		schedule_hints(s);
 	}
@@ -297,8 +298,8 @@ static void destroy(struct sync *s)
 	refresh_free(s);
 	write_free(s);
 	admin_free(s);
-	if (s->queue.reconfigured)
-		options_free(&s->queue.next_options);
+	if (s->reconfigured)
+		options_free(&s->next_options);
 	options_free(&s->options);
 	pthread_mutex_destroy(&s->seen_lock);
 	if (s->event_fd >= 0)
@@ -412,7 +413,7 @@ void sync_close(struct sync *s)
 {
 	if (s == NULL)
 		return;
-	shmeta_publish(&s->queue.stopping, 1u);
+	shmeta_publish(&s->stopping, 1u);
 	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");

@@ -99,7 +99,7 @@ void sync_stop(struct sync *s)
 {
 	if (s == NULL)
 		return;
-	shmeta_publish(&s->queue.stopping, 1u);
+	shmeta_publish(&s->stopping, 1u);
 	if (s->has_thread) {
 		sync_wake(s);
 		pthread_join(s->thread, NULL);

@@ -15,7 +15,7 @@
 #include "writer/keys/batch.h"
 #include "writer/load/stream.h"
 
-enum { BATCHES_PER_ROUND = 64, ORPHAN_TRIES = 3, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
+enum { BATCHES_PER_ROUND = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
 
 static int compare_str(struct shmeta_str a, struct shmeta_str b)
 {
@@ -120,9 +120,9 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		}
 		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
 		if (status == SHMETA_ABSENT) {
-			pthread_mutex_lock(&s->queue.lock);
+			pthread_mutex_lock(&s->queue->lock);
 			reread_topic(s, e, false);
-			pthread_mutex_unlock(&s->queue.lock);
+			pthread_mutex_unlock(&s->queue->lock);
 			b->entry[i] = NULL;
 			continue;
 		}
@@ -167,12 +167,12 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 static void end_entry(struct sync *s, struct sync_entry *e, enum shmeta_status status, const char *sentence,
                       uint64_t txn, uint64_t synced_at_ns)
 {
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	struct sync_ticket *tickets = e->tickets;
 
 	e->tickets = NULL;
-	queue_forget(&s->queue, e);
-	pthread_mutex_unlock(&s->queue.lock);
+	queue_forget(s->queue, e);
+	pthread_mutex_unlock(&s->queue->lock);
 	queue_answer(s, tickets, status, sentence, txn, synced_at_ns);
 }
 
@@ -208,7 +208,7 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 /* Take what waits, up to a batch. Freed by the caller; NULL: nothing, or no memory. */
 static struct sync_entry **take(struct sync *s, size_t *ret_count)
 {
-	struct sync_queue *q = &s->queue;
+	struct sync_queue *q = s->queue;
 	size_t most = s->options.refresh_batch_keys;
 	struct sync_entry **entry;
 
@@ -230,24 +230,24 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 {
 	struct sync_ticket *tickets = NULL;
 
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	for (size_t i = 0; i < count; i++) {
 		struct sync_entry *e = entry[i];
 
 		if (e == NULL)
 			continue;
-		if (!s->unmet)
+		if (s->look != LOOK_NEEDED)
 			queue_move_tickets(&tickets, &e->tickets);
-		if (e->want.feed || s->unmet) {
+		if (e->want.feed || s->look == LOOK_NEEDED) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
 			reread_key(s, e, &id, &want);
 		} else {
-			queue_forget(&s->queue, e);
+			queue_forget(s->queue, e);
 		}
 	}
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	queue_answer(s, tickets, status, sentence, 0, 0);
 }
 
@@ -270,7 +270,7 @@ static void note_absence(struct batch *b, uint64_t txn)
 	struct sync *s = b->s;
 	const struct absent_answer answer = {b->read_at_ns, txn, s->board->generation};
 
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	for (size_t i = 0; i < b->key_count; i++) {
 		const struct sync_entry *e = b->got[i].entry;
 
@@ -281,12 +281,12 @@ static void note_absence(struct batch *b, uint64_t txn)
 		uint64_t hash = queue_name_hash(e->tenant, e->topic);
 
 		if (there)
-			absent_forget(&s->queue.absent, hash, e->tenant, e->topic);
+			absent_forget(&s->queue->absent, hash, e->tenant, e->topic);
 		else if (e->tickets != NULL)
-			absent_note(&s->queue.absent, hash, e->tenant, e->topic,
+			absent_note(&s->queue->absent, hash, e->tenant, e->topic,
 			            e->kind == ENTRY_TOPIC ? ABSENT_TOPIC : (int64_t)e->partition_id, &answer);
 	}
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 }
 
 static void done(struct batch *b, uint64_t txn)
@@ -320,27 +320,12 @@ static bool completes_feed(struct batch *b)
 
 	for (size_t i = 0; i < b->entry_count; i++)
 		mine += b->entry[i] != NULL && b->entry[i]->want.feed;
-	pthread_mutex_lock(&s->queue.lock);
-	bool all = s->queue.feed_keys == mine;
+	pthread_mutex_lock(&s->queue->lock);
+	bool all = s->queue->feed_keys == mine;
 
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	/* What fails is to be named again after a restart. */
 	return all && feed_in_step(s) && s->failing.count == 0;
-}
-
-/* Offsets and leases that came before their topic: the feed will name the topic, so look again then, but not for ever. */
-static void judge_orphans(struct sync *s, uint64_t orphans)
-{
-	if (orphans == 0) {
-		s->orphan_tries = 0;
-		return;
-	}
-	if (feed_is_followed(s) && s->orphan_tries < ORPHAN_TRIES) {
-		s->orphan_tries++;
-		s->orphans_wait = true;
-		return;
-	}
-	s->orphan_tries = 0;
 }
 
 static enum shmeta_status begin_commit(struct batch *b, struct shmeta_err *err)
@@ -391,9 +376,10 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
 		           (orphans > 0 || queue_is_class(b->entry[i]));
 	done(b, txn);
-	s->orphans_wait |= adopts;
+	if (adopts)
+		orphans_adoptable(&s->orphans);
 	if (classes)
-		judge_orphans(s, orphans);
+		orphans_found(&s->orphans, orphans, feed_is_followed(s));
 	return SHMETA_OK;
 }
 
@@ -470,9 +456,8 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 		return OUTCOME_LARGE;
 	if (status == SHMETA_ERR_SOURCE)
 		generation_judge(s);
-	s->unmet = status == SHMETA_ERR_CONFLICT && !s->met;
-	s->met = false;
-	if (s->unmet)
+	s->look = status == SHMETA_ERR_CONFLICT && s->look != LOOK_MADE ? LOOK_NEEDED : LOOK_NONE;
+	if (s->look == LOOK_NEEDED)
 		return fail(failure, OUTCOME_UNMET, status, err.text);
 	if (status == SHMETA_OK && b->at != b->key_count)
 		status = backend_fail(&err, SHMETA_ERR_SOURCE, "%s answered %zu of %zu keys", s->engine->name, b->at,
@@ -582,9 +567,9 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 	} else {
 		apply_abort(&s->apply);
 		if (m->promote) {
-			pthread_mutex_lock(&s->queue.lock);
+			pthread_mutex_lock(&s->queue->lock);
 			reread_topic(s, b->entry[0], false);
-			pthread_mutex_unlock(&s->queue.lock);
+			pthread_mutex_unlock(&s->queue->lock);
 			b->entry[0] = NULL;
 			outcome = OUTCOME_DONE;
 		} else if (b->unread != SHMETA_OK) {
@@ -673,7 +658,7 @@ static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 	return false;
 }
 
-/* Entries that fly, to their end. A batch that fails for some key, has too many rows, or does not fit, is halved until that key is
+/* Entries that are being fetched, to their end. A batch that fails for some key, has too many rows, or does not fit, is halved until that key is
  * alone. false: trouble; all of them are done, wait or are answered. */
 static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 {
@@ -723,9 +708,9 @@ bool batch_run(struct sync *s)
 		sync_show_now_and_then(s);
 	}
 	free(entry);
-	if (s->unmet) {
-		s->unmet = false;
-		s->met = ok = refresh_meet(s);
+	if (s->look == LOOK_NEEDED) {
+		ok = refresh_meet(s);
+		s->look = ok ? LOOK_MADE : LOOK_NONE;
 	}
 	return ok;
 }
@@ -735,11 +720,8 @@ bool batch_run(struct sync *s)
 /* The feed has named all it knows: if the topics of offsets and leases that came before them are among that, these are read again. */
 static void look_for_orphans(struct sync *s)
 {
-	if (!s->orphans_wait || refresh_pending_feed(s))
-		return;
-	s->orphans_wait = false;
-	s->orphans_due = true;
-	s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+	if (s->orphans.state == ORPHANS_WAIT && !refresh_pending_feed(s) && orphans_look(&s->orphans))
+		s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 }
 
 void refresh_drain_feed(struct sync *s)

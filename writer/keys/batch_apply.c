@@ -15,9 +15,9 @@ bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
 	                           : batch_class_newer(s, SHMETA_CLASS_PARTITION, b->read_at_ns) &&
 	                                     batch_class_newer(s, SHMETA_CLASS_SEGMENT, b->read_at_ns))
 		return false;
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	asked = e->tickets != NULL;
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	return asked;
 }
 
@@ -264,12 +264,12 @@ static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct g
 
 	again.topic_asked = true;
 	forget_from_batch(b, e);
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	/* In front of it in the queue. */
-	if (queue_want(&s->queue, &topic, &wanted) == NULL)
+	if (queue_want(s->queue, &topic, &wanted) == NULL)
 		schedule_ask_pass(s, true, "there was no memory for a key");
 	reread_key(s, e, &id, &again);
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 }
 
 enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
@@ -288,9 +288,9 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 			struct want want = e->want;
 
 			forget_from_batch(b, e);
-			pthread_mutex_lock(&s->queue.lock);
+			pthread_mutex_lock(&s->queue->lock);
 			reread_key(s, e, &id, &want);
-			pthread_mutex_unlock(&s->queue.lock);
+			pthread_mutex_unlock(&s->queue->lock);
 			continue;
 		}
 		if (e->kind == ENTRY_TOPIC) {
@@ -312,9 +312,9 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 			return status;
 		if (more) {
 			forget_from_batch(b, e);
-			pthread_mutex_lock(&s->queue.lock);
+			pthread_mutex_lock(&s->queue->lock);
 			reread_topic(s, e, false);
-			pthread_mutex_unlock(&s->queue.lock);
+			pthread_mutex_unlock(&s->queue->lock);
 		}
 	}
 	return SHMETA_OK;

@@ -10,7 +10,9 @@
 #define SHMETA_WRITER_KEYS_QUEUE_H
 
 #include "base/str.h"
-#include "writer/engine/engine.h"
+#include "writer/keys/absent.h"
+#include "writer/keys/askers.h"
+#include "writer/keys/refresh.h"
 
 enum { RANGES_MAX = 4 };
 
@@ -33,19 +35,48 @@ struct want {
 	struct range range[RANGES_MAX];
 };
 
+/* docs/states.md has the moves; entry_move() makes them. */
+enum entry_state {
+	ENTRY_NEW,
+	ENTRY_ASKED,   /* it waits, and readers or the engine want it                                         */
+	ENTRY_LATER,   /* it waits for a token of the one user who wants it                                   */
+	ENTRY_NAMED,   /* it waits, and the feed named it; others may want it, too                            */
+	ENTRY_FETCHED, /* it is being fetched; another one of the same identity may wait beside it            */
+	ENTRY_GONE
+};
+
 struct sync_entry {
 	struct sync_entry *chain;       /* of the hash table */
-	struct sync_entry *prev, *next; /* of the waiting list */
+	struct sync_entry *prev, *next; /* of the list that its state says */
 	uint64_t hash;
 	enum entry_kind kind;
-	bool flying; /* being fetched; a waiting entry of the same identity may exist beside it */
-	bool all; /* flying: everything below it is being read; the rest of want is then the engine's thread's alone */
+	enum entry_state state;
+	bool all; /* FETCHED: everything below it is being read; the rest of want is then the engine's thread's alone */
 	uint32_t partition_id;
 	struct want want;
-	struct asker *asker; /* it waits for a token of this user; NULL: it does not */
+	struct asker *asker; /* LATER: it waits for a token of this user */
 	struct sync_ticket *tickets;
 	struct shmeta_str tenant, topic, name; /* in text */
 	char text[];
+};
+
+struct sync_queue {
+	pthread_mutex_t lock;
+	struct sync_entry **slot; /* hash table by identity */
+	size_t slots, used;
+	struct sync_list named, asked;    /* by their states; those LATER are in their askers' lists */
+	size_t tickets;                   /* of all entries */
+	size_t feed_keys;                 /* entries that the feed named, waiting or being fetched */
+	struct sync_ticket *list_tickets; /* they want the list in step: where a feed tells in time, it is asked */
+	struct sync_ticket *pass_tickets; /* they want everything compared */
+	struct sync_ticket *refused;
+	uint64_t requests, coalesced; /* counters; the thread collects them */
+	uint32_t keys_max;            /* refresh_queue_max */
+	uint64_t bytes_max;           /* refresh_queue_bytes */
+	struct askers askers;         /* and what waits for a token of theirs */
+	uint32_t user_share;
+	struct absent absent;
+	uint64_t absent_answers; /* counter */
 };
 
 struct identity { /* of an entry; strings are borrowed */
@@ -56,6 +87,7 @@ struct identity { /* of an entry; strings are borrowed */
 };
 
 /* Pure. */
+bool entry_may_move(enum entry_state from, enum entry_state to);
 enum entry_kind queue_kind(enum shmeta_class cls);
 struct identity queue_identity(enum entry_kind kind, struct shmeta_str tenant, struct shmeta_str topic,
                                uint32_t partition_id);
@@ -71,7 +103,7 @@ void queue_move_tickets(struct sync_ticket **to, struct sync_ticket **from);
 
 /* A waiting entry of this identity that wants this, too. NULL: no memory. */
 struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, const struct want *want);
-/* Take up to `most` entries out of the lists: they fly. What the feed named goes first, but a quarter is left to what was asked. */
+/* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a quarter is left to what was asked. */
 size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);
@@ -87,6 +119,9 @@ bool queue_ask_list(struct sync *s, queue_answered_fn *answered,
 
 /* What was found absent is asked for again. Takes the lock. */
 void queue_forget_absences(struct sync *s);
+
+/* The queue's counters as they are now. Takes the lock; any thread. */
+void queue_count(struct sync *s, struct sync_counters *ret);
 
 /* Answer and free tickets. Without the lock: the host may ask for more. */
 void queue_answer(struct sync *s, struct sync_ticket *tickets, enum shmeta_status status, const char *sentence,

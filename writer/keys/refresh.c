@@ -48,12 +48,12 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	if (key->cls == SHMETA_CLASS_SEGMENT)
 		queue_add_range(&want, key->from, key->to > SYNC_LAST_OFFSET ? SYNC_LAST_OFFSET : key->to);
 
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	if (id.kind <= ENTRY_PART)
-		absent_forget(&s->queue.absent, queue_name_hash(id.tenant, id.topic), id.tenant, id.topic);
-	if (queue_want(&s->queue, &id, &want) == NULL)
+		absent_forget(&s->queue->absent, queue_name_hash(id.tenant, id.topic), id.tenant, id.topic);
+	if (queue_want(s->queue, &id, &want) == NULL)
 		poll->no_memory = true;
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	return SHMETA_OK;
 }
 
@@ -97,10 +97,10 @@ static void poll_again(struct sync *s, uint64_t now, bool changed)
 
 void refresh_bound_feed(struct sync *s)
 {
-	pthread_mutex_lock(&s->queue.lock);
-	size_t keys = s->queue.feed_keys;
+	pthread_mutex_lock(&s->queue->lock);
+	size_t keys = s->queue->feed_keys;
 
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	if (keys > (s->options.refresh_queue_max > FEED_KEYS_MIN ? s->options.refresh_queue_max : FEED_KEYS_MIN)) {
 		sync_log(s, LOG_INFO, "feed_overflow", "%zu keys have changed: reading everything instead", keys);
 		schedule_ask_pass(s, true, "so many keys had changed");

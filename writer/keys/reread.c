@@ -6,7 +6,7 @@
 
 void reread_key(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
 {
-	struct sync_queue *q = &s->queue;
+	struct sync_queue *q = s->queue;
 	struct sync_entry *w = queue_want(q, as, want);
 
 	if (w == NULL)
@@ -35,11 +35,11 @@ void reread_advisory(struct sync *s)
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
 	const struct want want = {0};
 
-	pthread_mutex_lock(&s->queue.lock);
+	pthread_mutex_lock(&s->queue->lock);
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
 		struct identity id = queue_identity_of_class(kinds[i]);
 
-		queue_want(&s->queue, &id, &want);
+		queue_want(s->queue, &id, &want);
 	}
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 }

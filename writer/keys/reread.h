@@ -5,7 +5,7 @@
 
 #include "writer/keys/queue.h"
 
-/* Give a flying entry back to the waiting ones; what was asked for meanwhile joins it. Under the queue's lock. */
+/* Give an entry that was fetched back to the waiting ones; what was asked for meanwhile joins it. Under the queue's lock. */
 void reread_key(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want);
 /* The topic itself must be read, with everything in it: it is new, or another incarnation. Under the queue's lock. */
 void reread_topic(struct sync *s, struct sync_entry *e, bool deleted);

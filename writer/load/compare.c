@@ -562,9 +562,9 @@ static enum shmeta_status ask(struct compare *c)
 
 		if (n->range)
 			queue_add_range(&want, n->from, n->to);
-		pthread_mutex_lock(&s->queue.lock);
-		memory = queue_want(&s->queue, &id, &want) != NULL;
-		pthread_mutex_unlock(&s->queue.lock);
+		pthread_mutex_lock(&s->queue->lock);
+		memory = queue_want(s->queue, &id, &want) != NULL;
+		pthread_mutex_unlock(&s->queue->lock);
 	}
 	return memory ? SHMETA_OK
 	              : fail(c, shmeta_fail(&c->err, SHMETA_ERR_NO_MEMORY, "out of memory while comparing"));

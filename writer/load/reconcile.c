@@ -137,10 +137,10 @@ static bool want_key(struct sync *s, const struct identity *id, bool whole, bool
 {
 	const struct want want = {.feed = true, .whole = whole, .repair = repair};
 
-	pthread_mutex_lock(&s->queue.lock);
-	bool wanted = queue_want(&s->queue, id, &want) != NULL;
+	pthread_mutex_lock(&s->queue->lock);
+	bool wanted = queue_want(s->queue, id, &want) != NULL;
 
-	pthread_mutex_unlock(&s->queue.lock);
+	pthread_mutex_unlock(&s->queue->lock);
 	return wanted;
 }
 
