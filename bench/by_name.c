@@ -54,6 +54,33 @@ static void find(const char *name, const struct bench *b, const struct query *q,
 	span_end(name, begun, (double)(count * repeat));
 }
 
+static void find_batches(const char *name, const struct bench *b, const struct query *q, size_t count)
+{
+	enum { BATCH = 64 };
+	static struct shmeta_find_named finds[BATCH];
+	static struct shmeta_segment s[BATCH];
+	enum shmeta_status status[BATCH];
+	struct span begun = span_begin();
+
+	for (size_t i = 0; i + BATCH <= count; i += BATCH) {
+		for (size_t k = 0; k < BATCH; k++) {
+			const struct part *p = &b->parts[q[i + k].part];
+
+			finds[k] = (struct shmeta_find_named){.topic = {p->topic, strlen(p->topic)},
+			                                      .partition_id = p->partition_id,
+			                                      .offset = q[i + k].offset};
+		}
+		begin(n.reader);
+		if (shmeta_find_segments_named(n.reader, BATCH, finds, status, s) != SHMETA_OK)
+			die("find_segments_named failed");
+		(void)shmeta_end(n.reader);
+		for (size_t k = 0; k < BATCH; k++)
+			if (status[k] != SHMETA_OK || s[k].base_offset != b->bases[q[i + k].row])
+				die("find %s by name: %s", b->parts[q[i + k].part].topic, shmeta_strerror(status[k]));
+	}
+	span_end(name, begun, (double)(count / BATCH * BATCH));
+}
+
 static void get_topic(const char *name, const struct bench *b, const struct query *q, size_t count, size_t repeat)
 {
 	struct shmeta_topic t;
@@ -354,6 +381,8 @@ void bench_names(struct bench *b)
 		many_topics(warm ? NULL : hot[5], &seed);
 		for (int i = 0; i < SETS && !warm; i++)
 			measure_set(b, i);
+		if (!warm)
+			find_batches("find_segment.name.batch_64.random_10000", b, n.set[SETS - 1], COUNT);
 	}
 	env_unpin();
 	target_max("find_segment.name.hot", 120);

@@ -142,6 +142,28 @@ static void get_partition(const char *name, const struct bench *b, const struct 
 	span_end(name, begun, (double)(count * repeat));
 }
 
+static void get_partitions(const char *name, const struct bench *b, const struct query *q, size_t count)
+{
+	enum { BATCH = 64 };
+	struct shmeta_handle *handles[BATCH];
+	static struct shmeta_partition p[BATCH];
+	enum shmeta_status status[BATCH];
+	struct span begun = span_begin();
+
+	for (size_t i = 0; i + BATCH <= count; i += BATCH) {
+		for (size_t k = 0; k < BATCH; k++)
+			handles[k] = r.handles[q[i + k].part];
+		begin();
+		if (shmeta_get_partitions(BATCH, handles, status, p) != SHMETA_OK)
+			die("get_partitions failed");
+		(void)shmeta_end(r.reader);
+		for (size_t k = 0; k < BATCH; k++)
+			if (status[k] != SHMETA_OK || p[k].partition_id != b->parts[q[i + k].part].partition_id)
+				die("get_partitions %s: %s", b->parts[q[i + k].part].topic, shmeta_strerror(status[k]));
+	}
+	span_end(name, begun, (double)(count / BATCH * BATCH));
+}
+
 static void list_topics(const char *name, bool copied)
 {
 	static char buffer[1 << 20];
@@ -201,6 +223,7 @@ static void measure_random(const struct bench *b, size_t count)
 	find_batches("find_segment.batch_64.random", b, next_random(count), count, 64);
 	find_batches("find_segment.batch_256.random", b, next_random(count), count, 256);
 	get_partition("get_partition.random", b, next_random(count), count, 1);
+	get_partitions("get_partition.batch_64.random", b, next_random(count), count);
 	lmdb_figure(NULL, next_random(count / 4), count / 4, 1);
 	lmdb_figure("peer.lmdb_floor.random", next_random(count), count, 1);
 }

@@ -206,6 +206,32 @@ enum shmeta_status shmeta__partition_cached(struct shmeta_reader *r, uint32_t to
 	return status;
 }
 
+void shmeta__partitions_fetch(struct shmeta_reader *r, const struct shmeta_find_named *finds, size_t count)
+{
+	uint64_t keys[AT_A_TIME];
+	size_t known = 0, bytes;
+
+	if (r->tenant == 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		shmeta__name_fetch(r, &finds[i].topic);
+	for (size_t i = 0; i < count; i++) {
+		const struct shmeta_str *topic = &finds[i].topic;
+		const struct name_entry *e = NULL;
+
+		if (topic->data != NULL && topic->bytes - 1 < SHMETA_NAME_MAX)
+			e = names_find(r, shmeta__name_hash(r->tenant, topic->data, topic->bytes), topic->data,
+			               topic->bytes);
+		if (e == NULL)
+			continue;
+		keys[known] = shmeta__part_key(e->topic.topic_id, finds[i].partition_id);
+		shmeta__places_fetch(r, keys[known++]);
+	}
+	for (size_t i = 0; i < known; i++)
+		(void)shmeta__places_find(
+			r, keys[i], shmeta__touched_partition((uint32_t)(keys[i] >> 32), (uint32_t)keys[i]), &bytes);
+}
+
 void shmeta__handles_forget(struct shmeta_reader *r)
 {
 	for (struct shmeta_handle *h = r->handles; h != NULL; h = h->next)

@@ -160,6 +160,8 @@ struct found_topic {
 /* Look it up in the store, and keep it in the reader's cache. OK, ABSENT, ERR_*. */
 enum shmeta_status shmeta__names_load(struct shmeta_reader *reader, uint32_t tenant, const char *name, size_t bytes,
                                       uint64_t hash, struct found_topic *ret);
+/* Before many names are looked up: have the memory fetch where the cache would have each. */
+void shmeta__name_fetch(const struct shmeta_reader *reader, const struct shmeta_str *name);
 void shmeta__names_forget(struct shmeta_reader *reader); /* all of it; the memory goes back */
 /* The topic's number: OK, ABSENT, ERR_*. */
 enum shmeta_status shmeta__topic_resolve(struct shmeta_reader *reader, const char *name, size_t name_bytes,
@@ -181,6 +183,8 @@ enum shmeta_status shmeta__topic_name(struct shmeta_reader *reader, uint32_t top
 void shmeta__places_keep(struct shmeta_reader *reader, uint64_t part_key, const void *head, size_t bytes);
 /* A head that is right for this snapshot. word: the partition's touched word. NULL: look it up. */
 const void *shmeta__places_find(struct shmeta_reader *reader, uint64_t part_key, uint32_t word, size_t *ret_bytes);
+/* Before many are found: have the memory fetch where the place would be. */
+void shmeta__places_fetch(const struct shmeta_reader *reader, uint64_t part_key);
 void shmeta__places_forget(struct shmeta_reader *reader); /* all of it; the memory goes back */
 
 /* ---- handles (handle.c) ---- */
@@ -194,6 +198,9 @@ enum shmeta_status shmeta__partition_cached(struct shmeta_reader *reader, uint32
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
                                            uint32_t partition_id, enum shmeta_class cls, uint64_t assured_ns,
                                            struct shmeta_freshness *ret_fresh, struct shmeta_handle **ret);
+/* Before finds by name: have the memory fetch what leads to their partitions, side by side. At most
+ * AT_A_TIME of them. */
+void shmeta__partitions_fetch(struct shmeta_reader *reader, const struct shmeta_find_named *finds, size_t count);
 /* The handle's partition for another reader; shmeta__handle_free(). */
 struct shmeta_handle *shmeta__handle_for(const struct shmeta_handle *handle, struct shmeta_reader *reader);
 void shmeta__handle_free(struct shmeta_handle *handle); /* one that is in no list; accepts NULL */
@@ -415,6 +422,16 @@ static inline int name_exists(const struct shmeta_reader *r, const char *name, s
 static inline struct known known_of(const struct shmeta__stamps *stamps)
 {
 	return (struct known){stamps->synced_at_ns, stamps->ttl_ms};
+}
+
+enum { AT_A_TIME = 16 }; /* lookups of a batch whose waits run side by side: more than a core can have under way */
+
+/* A handle that a batch comes to soon. */
+static inline void handle_fetch(const struct shmeta_handle *h)
+{
+	__builtin_prefetch(h);
+	__builtin_prefetch((const char *)h + 64);
+	__builtin_prefetch((const char *)h + 128);
 }
 
 /* The handle's partition as this snapshot shows it: OK, ABSENT, ERR_*. */

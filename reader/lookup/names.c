@@ -137,6 +137,18 @@ enum shmeta_status shmeta__topic_name(struct shmeta_reader *r, uint32_t topic_id
 	return SHMETA_OK;
 }
 
+void shmeta__name_fetch(const struct shmeta_reader *r, const struct shmeta_str *name)
+{
+	const struct name_entry *e;
+
+	if (r->names == NULL || r->tenant == 0 || name->data == NULL || name->bytes - 1 >= SHMETA_NAME_MAX)
+		return;
+	e = &r->names[shmeta__name_hash(r->tenant, name->data, name->bytes) & r->name_mask];
+	__builtin_prefetch(e);
+	__builtin_prefetch(e->name);
+	__builtin_prefetch(e->name + 64);
+}
+
 void shmeta__names_forget(struct shmeta_reader *r)
 {
 	if (r->names != NULL)

@@ -123,6 +123,18 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 	return shmeta__fresh_lookup(r, NULL, &want, read, answer_named, &lookup, ret_fresh);
 }
 
+/* The heads of the first AT_A_TIME handles, and the handles behind them. */
+static void fetch(struct shmeta_handle *const *handles, size_t count, uint64_t snapshot)
+{
+	size_t now = count < AT_A_TIME ? count : AT_A_TIME;
+
+	for (size_t i = 0; i < now; i++)
+		if (handles[i]->ready == snapshot)
+			shmeta__part_fetch_record(&handles[i]->part);
+	for (size_t i = now; i < count && i < 2 * AT_A_TIME; i++)
+		handle_fetch(handles[i]);
+}
+
 enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
                                          enum shmeta_status *ret_status, struct shmeta_partition *ret)
 {
@@ -131,7 +143,11 @@ enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *con
 	for (size_t i = 0; i < count; i++)
 		if (handles[i] == NULL || handles[i]->reader == NULL || handles[i]->reader != handles[0]->reader)
 			return SHMETA_ERR_INVALID_ARGUMENT;
+	if (count != 0 && shmeta_peek(handles[0]->fork_word) != handles[0]->fork_token)
+		return shmeta__handle_unusable(handles[0]);
 	for (size_t i = 0; i < count; i++) {
+		if (i % AT_A_TIME == 0)
+			fetch(handles + i, count - i, handles[0]->reader->snapshot);
 		ret_status[i] = shmeta_get_partition(handles[i], NULL, &ret[i], NULL);
 		if (ret_status[i] == SHMETA_ERR_NO_SNAPSHOT || ret_status[i] == SHMETA_ERR_FORKED ||
 		    ret_status[i] == SHMETA_ERR_EXPIRED)

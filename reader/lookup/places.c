@@ -109,6 +109,12 @@ const void *shmeta__places_find(struct shmeta_reader *r, uint64_t part_key, uint
 	return r->view.pages.base + at;
 }
 
+void shmeta__places_fetch(const struct shmeta_reader *r, uint64_t part_key)
+{
+	if (r->places != NULL)
+		__builtin_prefetch(&r->places[slot_of(part_key) & r->place_mask]);
+}
+
 void shmeta__places_forget(struct shmeta_reader *r)
 {
 	if (r->places != NULL)

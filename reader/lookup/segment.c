@@ -254,6 +254,22 @@ enum shmeta_status shmeta_last_segment(struct shmeta_handle *h, struct shmeta_se
 	return find_by(h, by_position, 0, ret, ret_fresh);
 }
 
+/* Where data is not in the processor's cache a find waits several times, one after the other. Here
+ * the waits of the first AT_A_TIME finds run side by side, and those behind them begin. */
+static void fetch(const struct shmeta_find *finds, size_t count, uint64_t snapshot)
+{
+	size_t now = count < AT_A_TIME ? count : AT_A_TIME;
+
+	for (size_t i = 0; i < now; i++)
+		if (finds[i].handle->ready == snapshot)
+			shmeta__part_fetch_entry(&finds[i].handle->part, finds[i].offset);
+	for (size_t i = now; i < count && i < 2 * AT_A_TIME; i++)
+		handle_fetch(finds[i].handle);
+	for (size_t i = 0; i < now; i++)
+		if (finds[i].handle->ready == snapshot)
+			shmeta__part_fetch_row(&finds[i].handle->part, finds[i].offset);
+}
+
 enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds, enum shmeta_status *ret_status,
                                         struct shmeta_segment *ret)
 {
@@ -263,11 +279,37 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 		if (finds[i].handle == NULL || finds[i].handle->reader == NULL ||
 		    finds[i].handle->reader != finds[0].handle->reader)
 			return SHMETA_ERR_INVALID_ARGUMENT;
+	if (count != 0 && shmeta_peek(finds[0].handle->fork_word) != finds[0].handle->fork_token)
+		return shmeta__handle_unusable(finds[0].handle);
 	for (size_t i = 0; i < count; i++) {
+		if (i % AT_A_TIME == 0)
+			fetch(finds + i, count - i, finds[0].handle->reader->snapshot);
 		ret_status[i] = shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &ret[i], NULL);
 		if (ret_status[i] == SHMETA_ERR_NO_SNAPSHOT || ret_status[i] == SHMETA_ERR_FORKED ||
 		    ret_status[i] == SHMETA_ERR_EXPIRED)
 			return ret_status[i];
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_find_segments_named(struct shmeta_reader *r, size_t count,
+                                              const struct shmeta_find_named *finds, enum shmeta_status *ret_status,
+                                              struct shmeta_segment *ret)
+{
+	enum shmeta_status status;
+
+	if (r == NULL || (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL)))
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t i = 0; i < count; i++) {
+		if (i % AT_A_TIME == 0)
+			shmeta__partitions_fetch(r, finds + i, count - i < AT_A_TIME ? count - i : AT_A_TIME);
+		ret_status[i] = shmeta_find_segment_named(r, finds[i].topic.data, finds[i].topic.bytes,
+		                                          finds[i].partition_id, finds[i].offset, NULL, &ret[i], NULL);
+		if (ret_status[i] == SHMETA_ERR_EXPIRED)
+			return SHMETA_ERR_EXPIRED;
 	}
 	return SHMETA_OK;
 }

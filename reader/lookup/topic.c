@@ -154,6 +154,9 @@ enum shmeta_status shmeta_get_topics(struct shmeta_reader *r, size_t count, cons
 	if (status != SHMETA_OK)
 		return status;
 	for (size_t i = 0; i < count; i++) {
+		if (i % AT_A_TIME == 0)
+			for (size_t k = i; k < count && k < i + AT_A_TIME; k++)
+				shmeta__name_fetch(r, &names[k]);
 		ret_status[i] = shmeta_get_topic(r, names[i].data, names[i].bytes, NULL, &ret[i], NULL);
 		/* The snapshot as a whole is gone: the other answers are no better. */
 		if (ret_status[i] == SHMETA_ERR_EXPIRED)

@@ -336,6 +336,53 @@ __attribute__((aligned(64))) enum shmeta_status shmeta__part_find(struct shmeta_
 	return SHMETA_OK;
 }
 
+/* The entry that interpolation leads to; NULL: not among the head's blocks. */
+static inline const uint8_t *guess_entry(const struct shmeta__part *part, uint64_t offset)
+{
+	uint64_t guess;
+
+	if (offset < part->block_base || part->flags & PART_NO_BLOCKS)
+		return NULL;
+	guess = shmeta__scale(offset - part->block_base, part->block_slope);
+	return part->blocks + PART_ENTRY_BYTES * (size_t)(guess < part->block_count ? guess : part->block_count - 1);
+}
+
+void shmeta__part_fetch_entry(const struct shmeta__part *part, uint64_t offset)
+{
+	const uint8_t *entry = guess_entry(part, offset);
+
+	if (likely(entry != NULL))
+		__builtin_prefetch(entry);
+}
+
+void shmeta__part_fetch_row(const struct shmeta__part *part, uint64_t offset)
+{
+	const uint8_t *entry = guess_entry(part, offset), *bytes, *row;
+	uint64_t guess, rows;
+	uint32_t locator;
+
+	if (unlikely(entry == NULL || offset < E64(entry, base)))
+		return;
+	locator = shmeta__once32(E32(entry, locator));
+	if (unlikely(locator > part->last_page))
+		return;
+	bytes = locator ? part->pages.base + (uint64_t)locator * part->pages.page_bytes + 16 : part->tail;
+	guess = shmeta__scale(offset - E64(entry, base), E64(entry, slope));
+	rows = E32(entry, rows);
+	row = bytes + sizeof(struct shmeta_block_head) +
+	      (guess < rows ? guess : 0) % SHMETA_BLOCK_BYTES * E8(entry, stride);
+	__builtin_prefetch(bytes + offsetof(struct shmeta_block_head, bias));
+	__builtin_prefetch(row - 64);
+	__builtin_prefetch(row);
+	__builtin_prefetch(row + 64);
+}
+
+void shmeta__part_fetch_record(const struct shmeta__part *part)
+{
+	__builtin_prefetch(part->head);
+	__builtin_prefetch(part->head + 64);
+}
+
 enum shmeta_status shmeta__part_last(struct shmeta__part *part, struct shmeta_segment *ret)
 {
 	const uint8_t *entry;

@@ -211,6 +211,11 @@ uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part); /* 0: the class's
  * ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
  * at or beyond the high watermark, then gap. */
 enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret);
+/* Before many finds: have the memory fetch what each will read, and go on with the next meanwhile.
+ * First the entry; when that has arrived, the row. They answer nothing and change nothing. */
+void shmeta__part_fetch_entry(const struct shmeta__part *part, uint64_t offset);
+void shmeta__part_fetch_row(const struct shmeta__part *part, uint64_t offset);
+void shmeta__part_fetch_record(const struct shmeta__part *part); /* before shmeta__part_record() */
 enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_t timestamp_ms,
                                                struct shmeta_segment *ret);
 enum shmeta_status shmeta__part_last(struct shmeta__part *part, struct shmeta_segment *ret);

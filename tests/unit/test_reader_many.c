@@ -144,6 +144,157 @@ Test(reader_many, partitions_are_found_by_name_whatever_commits_have_moved)
 	}
 }
 
+/* ---- batches ---- */
+
+enum { BATCH = 150, HANDLES = TOPICS * 4 };
+
+static struct shmeta_find_named named[BATCH];
+static char names[BATCH][32];
+static struct shmeta_handle *handles[HANDLES];
+
+static void same_segment(const struct shmeta_segment *a, const struct shmeta_segment *b)
+{
+	cr_assert_eq(a->base_offset, b->base_offset);
+	cr_assert_eq(a->end_offset, b->end_offset);
+	cr_assert_eq(a->partition_id, b->partition_id);
+	cr_assert_eq(a->size_bytes, b->size_bytes);
+	cr_assert_arr_eq(a->locator, b->locator, sizeof a->locator);
+}
+
+static void batch_by_name(uint64_t *seed)
+{
+	struct shmeta_segment s[BATCH], one;
+	enum shmeta_status status[BATCH];
+	size_t count = below(seed, BATCH + 1);
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t t = below(seed, TOPICS), p = below(seed, PARTITIONS);
+
+		named[i] = (struct shmeta_find_named){
+			.topic = {names[i], name_of(t, names[i])}, .partition_id = p, .offset = any_offset(t, p, seed)};
+		switch (below(seed, 20)) {
+		case 0:
+			named[i].topic.bytes--; /* no such topic, or another one */
+			break;
+		case 1:
+			named[i].partition_id = PARTITIONS;
+			break;
+		case 2:
+			named[i].topic = (struct shmeta_str){NULL, 3};
+			break;
+		case 3:
+			named[i].topic = (struct shmeta_str){"", 0};
+			break;
+		default:
+			break;
+		}
+	}
+	cr_assert_eq(shmeta_find_segments_named(reader, count, named, status, s), SHMETA_OK);
+	for (size_t i = 0; i < count; i++) {
+		cr_assert_eq(status[i],
+		             shmeta_find_segment_named(reader, named[i].topic.data, named[i].topic.bytes,
+		                                       named[i].partition_id, named[i].offset, NULL, &one, NULL));
+		if (named[i].topic.data == NULL)
+			cr_assert_eq(status[i], SHMETA_ERR_INVALID_ARGUMENT);
+		if (status[i] == SHMETA_OK)
+			same_segment(&s[i], &one);
+	}
+}
+
+static void batch_by_handle(uint64_t *seed)
+{
+	static struct shmeta_partition p[BATCH], partition;
+	struct shmeta_handle *some[BATCH];
+	struct shmeta_find finds[BATCH];
+	struct shmeta_segment s[BATCH], one;
+	enum shmeta_status status[BATCH];
+	size_t count = below(seed, BATCH + 1);
+
+	for (size_t i = 0; i < count; i++) {
+		some[i] = handles[below(seed, HANDLES)];
+		finds[i] = (struct shmeta_find){some[i], below(seed, 2) ? below(seed, 200) : below(seed, 9000)};
+	}
+	cr_assert_eq(shmeta_find_segments(count, finds, status, s), SHMETA_OK);
+	for (size_t i = 0; i < count; i++) {
+		cr_assert_eq(status[i], shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &one, NULL));
+		if (status[i] == SHMETA_OK)
+			same_segment(&s[i], &one);
+	}
+	cr_assert_eq(shmeta_get_partitions(count, some, status, p), SHMETA_OK);
+	for (size_t i = 0; i < count; i++) {
+		cr_assert_eq(status[i], shmeta_get_partition(some[i], NULL, &partition, NULL));
+		if (status[i] == SHMETA_OK)
+			cr_assert_eq(memcmp(&p[i], &partition, sizeof partition), 0);
+	}
+}
+
+static void batch_of_topics(uint64_t *seed)
+{
+	struct shmeta_str wanted[BATCH];
+	static struct shmeta_topic topics[BATCH], one;
+	enum shmeta_status status[BATCH];
+	size_t count = below(seed, BATCH + 1);
+
+	for (size_t i = 0; i < count; i++)
+		wanted[i] = (struct shmeta_str){names[i], name_of(below(seed, TOPICS + 2), names[i])};
+	cr_assert_eq(shmeta_get_topics(reader, count, wanted, status, topics), SHMETA_OK);
+	for (size_t i = 0; i < count; i++) {
+		cr_assert_eq(status[i], shmeta_get_topic(reader, wanted[i].data, wanted[i].bytes, NULL, &one, NULL));
+		if (status[i] == SHMETA_OK)
+			cr_assert_eq(topics[i].topic_id, one.topic_id);
+	}
+}
+
+Test(reader_many, batches_answer_what_single_lookups_answer)
+{
+	uint64_t seed = 11;
+	char name[32];
+
+	fill_all(&seed);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	for (uint32_t i = 0; i < HANDLES; i++)
+		cr_assert_eq(shmeta_partition_open(reader, name, name_of(i % TOPICS, name), i / TOPICS, &handles[i]),
+		             SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	for (int round = 0; round < 60; round++) {
+		cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+		for (int i = 0; i < 4; i++) {
+			batch_by_handle(&seed);
+			batch_by_name(&seed);
+			batch_of_topics(&seed);
+		}
+		cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+		change(&seed);
+	}
+	for (uint32_t i = 0; i < HANDLES; i++)
+		shmeta_partition_close(handles[i]);
+}
+
+Test(reader_many, an_item_of_a_batch_is_unknown_while_its_class_was_never_loaded)
+{
+	struct shmeta_find_named finds[2] = {{.topic = {"t", 1}, .offset = 5}, {.topic = {"u", 1}, .offset = 5}};
+	enum shmeta_status status[2];
+	struct shmeta_segment s[2];
+	uint32_t id;
+
+	fake_begin(w);
+	id = fake_simple_topic(w, "t", 1);
+	fake_even_partition(w, id, 0, 3, WIDTH);
+	(void)fake_commit(w);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_OK);
+	cr_assert_eq(status[0], SHMETA_OK);
+	cr_assert_eq(status[1], SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_find_segments_named(reader, 1, NULL, status, s), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segments_named(NULL, 0, NULL, NULL, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segments_named(reader, 0, NULL, NULL, NULL), SHMETA_OK);
+	/* The snapshot as a whole is gone. */
+	fake_revoke(w);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_ERR_EXPIRED);
+	cr_assert_eq(shmeta_end(reader), SHMETA_ERR_EXPIRED);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_ERR_NO_SNAPSHOT);
+}
+
 /* The first byte of a block's checksum, in the file. */
 static void flip(uint64_t locator)
 {

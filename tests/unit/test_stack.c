@@ -114,6 +114,7 @@ static void lookups(void)
 	struct shmeta_topic t;
 	const struct shmeta_str name = {"t", 1};
 	struct shmeta_find find = {handle, 77};
+	struct shmeta_find_named find_named = {.topic = {"t", 1}, .offset = 77};
 	struct shmeta_str value;
 	enum shmeta_status status;
 	uint64_t id[2];
@@ -141,6 +142,7 @@ static void lookups(void)
 	(void)!shmeta_find_segment_for_timestamp(handle, 5, &s, &f);
 	(void)!shmeta_last_segment(handle, &s, &f);
 	(void)!shmeta_find_segments(1, &find, &status, &s);
+	(void)!shmeta_find_segments_named(reader, 1, &find_named, &status, &s);
 	(void)!shmeta_find_segment_named(reader, "t", 1, 0, 12345, NULL, &s, &f);
 	(void)!shmeta_segment_strings_named(reader, "t", 1, &s, buffer, sizeof buffer);
 	(void)!shmeta_find_segment(handle, 155555, NULL, &s, &f);
