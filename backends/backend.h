@@ -260,7 +260,8 @@ struct backend_feed {
 	 * OK with a lag that grows. */
 	enum shmeta_status (*changes)(void *state, const struct backend_sink *sink, int *ret_changed,
 	                              uint64_t *ret_lag_ns, struct backend_error *err);
-	/* The feed's position, opaque, to be kept with the store; resume() continues from it: OK; ABSENT when it
+	/* The feed's position, opaque, of any length up to 16 MiB, to be kept with the store. ERR_BUFFER: it needs
+	 * *ret_bytes of room. resume() continues from it: OK; ABSENT when it
 	 * cannot (the log was pruned, or something of the feed was missing and had to be made; then a reconcile is
 	 * due, and err may say why); ERR_CONFLICT, with a sentence, when it belongs to another source or another
 	 * course of this one (sink->history()). */
@@ -337,12 +338,25 @@ struct backend_admin {
 	                              struct shmeta_result *results, struct backend_error *err);
 };
 
+/* What the engine can do in one call. The core asks for no more: it cuts batches of keys and of operations by it. 0: as much
+ * as anybody asks for. */
+struct backend_limits {
+	uint32_t keys; /* of one fetch(); at least 8, so that a partition and its ranges fit */
+	uint32_t ops;  /* operations of one apply() or start(); at least unit_ops */
+	uint32_t
+		unit_ops; /* operations of one unit, its object included; at least 2. More slices follow in units of their
+	                    * own, each behind the same COMMIT_OBJECT: then all of them are not one unit any more */
+	uint64_t
+		bytes; /* of the operations of one apply() or start(), as they are encoded (shm/wire/op.h); one unit may have more */
+};
+
 /* A table that is NULL is not supported: without a feed only load() shows what has changed, without a writer
  * the source is read-only. */
 struct backend_engine {
 	const char *name;   /* the uri's scheme, without ':' */
 	size_t state_bytes; /* zeroed and freed by the core */
 	uint32_t uses;      /* BACKEND_USES_...: the options that change anything here */
+	struct backend_limits limits;
 	const struct backend_source *source;
 	const struct backend_feed *feed;
 	const struct backend_writer *writer;

@@ -594,10 +594,10 @@ static enum shmeta_status memory_position(void *data, void *ret, size_t capacity
 	struct memory_state *state = data;
 	struct memory_position position = {state->db->fingerprint, state->feed_id, state->seq, state->course};
 
+	*ret_bytes = sizeof position;
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
 	memcpy(ret, &position, sizeof position);
-	*ret_bytes = sizeof position;
 	return SHMETA_OK;
 }
 
@@ -653,6 +653,7 @@ static const struct backend_admin admin = {.objects = memory_objects, .extras = 
 
 const struct backend_engine backend_memory = {.name = "memory",
                                               .state_bytes = sizeof(struct memory_state),
+                                              .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},
                                               .source = &source,
                                               .feed = &feed,
                                               .writer = &writer,

@@ -510,11 +510,11 @@ enum shmeta_status pg_changefeed_position(struct pg_state *state, void *ret, siz
 	const struct position position = {
 		.version = POSITION_VERSION, .feed = feed->there, .bytes = (uint32_t)bytes, .source = state->source};
 
-	if (sizeof position + bytes > capacity)
+	*ret_bytes = sizeof position + bytes;
+	if (*ret_bytes > capacity)
 		return SHMETA_ERR_BUFFER;
 	memcpy(ret, &position, sizeof position);
 	memcpy((char *)ret + sizeof position, feed->mark.cursor, bytes);
-	*ret_bytes = sizeof position + bytes;
 	return SHMETA_OK;
 }
 

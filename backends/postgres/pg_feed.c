@@ -12,7 +12,6 @@
  * That the log is complete, and that it is the one that the position belongs to, is for each poll to show, in the same statement: it
  * reads the basis (pg_coverage.c), and looks for the witness, the newest row that the former poll has seen. A server that was set back to
  * an earlier state, and has gone on, gives its numbers again, but not the row's token. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,8 +67,6 @@ struct position {
 	struct place place;
 };
 enum { POSITION_VERSION = 4 }; /* 2 is a changefeed's */
-/* With room for this much no position is refused: see pg_position(). */
-enum { SHORT_SNAPSHOT = 64 };
 
 static struct pg_feed *feed_of(struct pg_state *state)
 {
@@ -580,24 +577,18 @@ enum shmeta_status pg_position(void *data, void *ret, size_t capacity, size_t *r
 	const struct pg_feed *feed = feed_of(state);
 	bool there = feed != NULL && feed->baseline && state->shape.feed;
 	struct position position = {.version = POSITION_VERSION, .feed = there, .source = state->source};
-	char shorter[60] = "";
 	const char *snapshot = there ? feed->snapshot : "";
 
 	if (state->changefeed != NULL)
 		return pg_changefeed_position(state, ret, capacity, ret_bytes);
-	/* One in which everything from xmin on is unseen has seen no more than the whole one. */
-	if (sizeof position + strlen(snapshot) > capacity && capacity >= sizeof position + SHORT_SNAPSHOT) {
-		snprintf(shorter, sizeof shorter, "%" PRIu64 ":%" PRIu64 ":", xmin_of(snapshot), xmin_of(snapshot));
-		snapshot = shorter;
-	}
-	if (sizeof position + strlen(snapshot) > capacity)
+	*ret_bytes = sizeof position + strlen(snapshot);
+	if (*ret_bytes > capacity)
 		return SHMETA_ERR_BUFFER;
 	position.bytes = (uint32_t)strlen(snapshot);
 	if (there)
 		position.place = feed->place;
 	memcpy(ret, &position, sizeof position);
 	memcpy((char *)ret + sizeof position, snapshot, strlen(snapshot));
-	*ret_bytes = sizeof position + strlen(snapshot);
 	return SHMETA_OK;
 }
 

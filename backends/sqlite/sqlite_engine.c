@@ -121,6 +121,7 @@ static const struct backend_admin admin = {
 
 const struct backend_engine backend_sqlite = {.name = "sqlite",
                                               .state_bytes = sizeof(struct sqlite_state),
+                                              .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},
                                               .source = &source,
                                               .feed = &feed,
                                               .writer = &writer,

@@ -379,10 +379,10 @@ enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_
 
 	position.version = SQLITE_POSITION_VERSION;
 	position.feed = state->shape.feed && state->baseline;
+	*ret_bytes = sizeof position;
 	if (capacity < sizeof position)
 		return SHMETA_ERR_BUFFER;
 	memcpy(ret, &position, sizeof position);
-	*ret_bytes = sizeof position;
 	return SHMETA_OK;
 }
 

@@ -1210,17 +1210,51 @@ FEED_CLAIM(a_kept_position_goes_on_where_it_was)
 	cr_expect_eq(w->changed, 0);
 }
 
+FEED_CLAIM(an_engine_states_limits_and_takes_as_much_in_one_call)
+{
+	enum { KEYS = 4096, OPS = 1000 };
+	const struct backend_limits *limits = &w->ops->limits;
+	static struct backend_key keys[KEYS];
+	static struct shmeta_op op;
+	static struct backend_op ops[OPS];
+	static struct shmeta_result results[OPS];
+	size_t count = limits->keys != 0 && limits->keys < KEYS ? limits->keys : KEYS;
+
+	cr_assert(limits->keys == 0 || limits->keys >= 8);
+	cr_assert(limits->unit_ops == 0 || limits->unit_ops >= 2);
+	cr_assert(limits->ops == 0 || (limits->unit_ops != 0 && limits->ops >= limits->unit_ops));
+	fill(w);
+	for (size_t i = 0; i < count; i++)
+		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_PARTITION,
+		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                               .topic = rows_str("no-such-topic"),
+		                               .partition_id = (uint32_t)i};
+	ok(world_load(w));
+	ok(world_fetch(w, keys, count));
+	cr_expect_eq(w->recorder.keys_ended, count);
+	op = (struct shmeta_op){
+		.type = SHMETA_OP_CREATE_TOPIC, .name = rows_str("limits"), .u.topic = {.partition_count = 1}};
+	count = limits->ops != 0 && limits->ops < OPS ? limits->ops : OPS;
+	for (size_t i = 0; i < count; i++)
+		ops[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op};
+	ok(w->ops->writer->apply(w->state, ops, count, 1, results, &w->recorder.sink, &w->err));
+	ok(results[0].status);
+	for (size_t i = 1; i < count; i++)
+		cr_assert_eq(results[i].status, SHMETA_ERR_ALREADY_EXISTS);
+}
+
 CLAIM(a_position_that_means_nothing_is_absent_and_one_of_another_source_is_told)
 {
 	char position[128], wrong[128] = {0};
-	size_t bytes;
+	size_t bytes, needs = 0;
 
 	fill(w);
 	ok(world_load(w));
 	bytes = keep_position(w, position);
 	cr_expect_eq(w->ops->feed->resume(w->state, position, bytes - 1, &w->err), SHMETA_ABSENT);
 	cr_expect_eq(w->ops->feed->resume(w->state, wrong, bytes, &w->err), SHMETA_ABSENT);
-	cr_expect_eq(w->ops->feed->position(w->state, wrong, bytes - 1, &(size_t){0}), SHMETA_ERR_BUFFER);
+	cr_expect_eq(w->ops->feed->position(w->state, wrong, bytes - 1, &needs), SHMETA_ERR_BUFFER);
+	cr_expect_eq(needs, bytes);
 	struct world other;
 	world_make(&other, w->engine);
 	world_open(&other);

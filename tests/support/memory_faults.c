@@ -32,6 +32,7 @@ struct plan {
 	struct fault faults[MEMORY_CALLS];
 	struct row_fault *rows;
 	uint32_t lie_empty;
+	size_t position_pad;
 	uint64_t lag_ns, feed_lag_ns;
 	const char *trouble;
 	enum backend_feed_kind kind;
@@ -149,6 +150,12 @@ void memory_mend_partition(struct memory_db *db, const char *topic, uint32_t par
 void memory_lie_empty(struct memory_db *db, uint32_t times)
 {
 	plan_of(db)->lie_empty = times;
+	give_back();
+}
+
+void memory_pad_position(struct memory_db *db, size_t bytes)
+{
+	plan_of(db)->position_pad = bytes;
 	give_back();
 }
 
@@ -568,15 +575,47 @@ static enum shmeta_status faulty_changes(void *state, const struct backend_sink 
 	return call_end(&call, status, err);
 }
 
+/* What is behind the position of the engine inside. */
+static uint8_t pad_byte(size_t at)
+{
+	return (uint8_t)(at * 31 + (at >> 8));
+}
+
+static size_t position_pad(void *state)
+{
+	size_t pad = plan_of(memory_db_of(state))->position_pad;
+
+	give_back();
+	return pad;
+}
+
 static enum shmeta_status faulty_position(void *state, void *ret, size_t capacity, size_t *ret_bytes)
 {
-	return backend_memory.feed->position(state, ret, capacity, ret_bytes);
+	uint8_t inner[256], *to = ret;
+	size_t bytes, pad = position_pad(state);
+	enum shmeta_status status = backend_memory.feed->position(state, inner, sizeof inner, &bytes);
+
+	*ret_bytes = bytes + pad;
+	if (status != SHMETA_OK || capacity < *ret_bytes)
+		return status != SHMETA_OK ? status : SHMETA_ERR_BUFFER;
+	memcpy(to, inner, bytes);
+	for (size_t i = 0; i < pad; i++)
+		to[bytes + i] = pad_byte(i);
+	return SHMETA_OK;
 }
 
 static enum shmeta_status faulty_resume(void *state, const void *position, size_t bytes, struct backend_error *err)
 {
-	enum shmeta_status status = backend_memory.feed->resume(state, position, bytes, err);
+	const uint8_t *from = position;
+	size_t pad = position_pad(state);
+	enum shmeta_status status;
 
+	if (bytes < pad)
+		return SHMETA_ABSENT;
+	for (size_t i = 0; i < pad; i++)
+		if (from[bytes - pad + i] != pad_byte(i))
+			return SHMETA_ABSENT;
+	status = backend_memory.feed->resume(state, position, bytes - pad, err);
 	return status == SHMETA_OK && faulty_kind(state) != BACKEND_FEED_KEYS ? SHMETA_ABSENT : status;
 }
 
@@ -682,6 +721,7 @@ static const struct backend_admin admin = {.objects = faulty_objects, .extras = 
 
 const struct backend_engine memory_with_faults = {.name = "memory",
                                                   .state_bytes = sizeof(struct memory_state),
+                                                  .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},
                                                   .source = &source,
                                                   .feed = &feed,
                                                   .writer = &writer,

@@ -29,6 +29,8 @@ bool memory_stray_partition(struct memory_db *db, const char *topic, uint32_t pa
 void memory_mend_partition(struct memory_db *db, const char *topic, uint32_t partition_id);
 /* The next `times` load() calls find no rows at all, and answer OK. */
 void memory_lie_empty(struct memory_db *db, uint32_t times);
+/* A position of the feed is so many bytes longer from now on. */
+void memory_pad_position(struct memory_db *db, size_t bytes);
 /* load() asks sink->may_lag() for this much from now on (what it shows is of now all the same); 0: it does not ask. */
 void memory_set_lag(struct memory_db *db, uint64_t lag_ns);
 /* changes() says from now on that it tells until so long ago (it tells all the same), and trouble() this; NULL: nothing. */

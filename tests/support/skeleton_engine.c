@@ -275,4 +275,4 @@ static const struct backend_source source = {.open = skeleton_open,
                                              .fetch = skeleton_fetch};
 
 const struct backend_engine backend_skeleton = {
-	.name = "skeleton", .state_bytes = sizeof(struct skeleton), .source = &source};
+	.name = "skeleton", .state_bytes = sizeof(struct skeleton), .limits = {.keys = 1000}, .source = &source};

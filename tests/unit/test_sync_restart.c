@@ -47,9 +47,10 @@ static const struct shmeta_generation *map_page(uint64_t generation)
 	return map;
 }
 
-static void first_life(void)
+static void first_life_with(size_t pad)
 {
 	fixture_init(&f);
+	memory_pad_position(f.db, pad);
 	cr_assert(memory_fill(f.db, 10, 4, 300, 1));
 	fixture_topic(&f, "t", 4, 10, 1111);
 	fixture_open(&f);
@@ -58,6 +59,11 @@ static void first_life(void)
 	fixture_add_segment(&f, "t", 0, 10000, 1000);
 	fixture_pass(&f, 1000);
 	SAME();
+}
+
+static void first_life(void)
+{
+	first_life_with(0);
 }
 
 Test(sync_restart, a_warm_store_is_served_before_anything_is_read)
@@ -118,6 +124,43 @@ Test(sync_restart, what_changed_meanwhile_is_caught_up_by_the_feed_after_a_kill)
 	SAME();
 	cr_assert_eq(fixture_counters(&f).loads, 0);
 	cr_assert_eq(fixture_counters(&f).reconciles, 0);
+	fixture_done(&f);
+}
+
+static void goes_on_from_a_long_position(void)
+{
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 1000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).loads, 0);
+	cr_assert_eq(fixture_counters(&f).reconciles, 0, "%s", f.log);
+}
+
+Test(sync_restart, a_position_of_a_hundred_kilobytes_is_gone_on_from_after_a_stop_and_after_a_kill)
+{
+	first_life_with(100 * 1024);
+	fixture_crash(&f);
+	goes_on_from_a_long_position();
+	memory_delete_topic(f.db, NULL, "topic-00003");
+	fixture_pass(&f, 1000);
+	fixture_close(&f);
+	fixture_add_segment(&f, "t", 2, 10000, 1000);
+	goes_on_from_a_long_position();
+	fixture_done(&f);
+}
+
+Test(sync_restart, a_position_that_no_store_takes_is_none_and_everything_is_compared)
+{
+	first_life_with(17 << 20);
+	fixture_crash(&f);
+	fixture_add_segment(&f, "t", 1, 10000, 1000);
+	f.now_ns += 5000000000;
+	fixture_open(&f);
+	fixture_pass(&f, 2000);
+	SAME();
+	cr_assert_eq(fixture_counters(&f).reconciles, 1);
 	fixture_done(&f);
 }
 

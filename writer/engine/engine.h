@@ -54,7 +54,7 @@
 #include "writer/keys/orphans.h"
 #include "writer/write/turns.h"
 
-enum { SYNC_FEED_MAX = 3968, SYNC_LEAVING_MAX = 16 };
+enum { SYNC_LEAVING_MAX = 16 };
 #define SYNC_NEVER UINT64_MAX
 #define SYNC_MS 1000000ull
 #define SYNC_S 1000000000ull
@@ -101,6 +101,12 @@ struct sync_writes {
 	struct request_ids *done; /* the engine's thread */
 	struct write_round *next; /* the same: taken, at work in the source as a rule */
 	struct write_call *back;  /* the same: taken, and put back in front until the source was looked at */
+};
+
+/* saved_feed.c: META_FEED. value: as it was last put; kept: as the store had it when it was read. */
+struct saved_feed {
+	uint8_t *value, *kept;
+	size_t value_room, kept_bytes;
 };
 
 /* accept.c: a source that is not what the store was filled from */
@@ -190,8 +196,7 @@ struct sync {
 	struct sync_leaving leaving[SYNC_LEAVING_MAX];
 	size_t leaving_count;
 	bool leaving_more; /* directories that did not fit the list: it is made again when these have gone */
-	uint8_t saved_feed[SYNC_FEED_MAX];
-	size_t saved_feed_bytes;
+	struct saved_feed saved_feed;
 
 	/* What is due when (CLOCK_BOOTTIME ns). */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
@@ -410,10 +415,12 @@ bool room_made_by(const struct shmeta_op *op);
 
 /* ---- saved_feed.c: the feed's position that the store keeps ------------------------------------------- */
 
-/* META_FEED as it is to be saved: head and the backend's position, or the head alone, where the next writer is to read everything. */
-size_t saved_feed_value(struct sync *s, bool position, uint8_t *ret);
-/* The backend's position in it; 0 bytes: none. */
+/* Put into the open transaction: the backend's position, or (position false) that there is none, so that the next writer reads
+ * everything. A position that the engine cannot give, or that is longer than any can be, is none. */
+enum shmeta_status saved_feed_put(struct sync *s, bool position, struct shmeta_err *err);
+/* The backend's position in what saved_feed_read() found, until its next call; 0 bytes: none. */
 const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes);
+void saved_feed_forget(struct sync *s);
 /* What the store's META_FEED says. */
 void saved_feed_read(struct sync *s);
 /* Was the store filled from a source of this name? */

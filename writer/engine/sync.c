@@ -294,6 +294,7 @@ static void destroy(struct sync *s)
 		s->engine->source->close(s->backend);
 	free(s->backend);
 	shmeta__store_close(s->store);
+	saved_feed_forget(s);
 	failing_forget_all(s);
 	refresh_free(s);
 	write_free(s);
@@ -396,7 +397,6 @@ static void save_position(struct sync *s)
 {
 	struct apply_host host = sync_apply_host(s);
 	struct shmeta_err err;
-	uint8_t feed[SYNC_FEED_MAX];
 	uint64_t txn;
 
 	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || s->room.on ||
@@ -404,8 +404,7 @@ static void save_position(struct sync *s)
 		return;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
 		return;
-	if (apply_feed(&s->apply, feed, saved_feed_value(s, true, feed), &err) != SHMETA_OK ||
-	    apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
+	if (saved_feed_put(s, true, &err) != SHMETA_OK || apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
 		apply_abort(&s->apply);
 }
 

@@ -209,10 +209,13 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 static struct sync_entry **take(struct sync *s, size_t *ret_count)
 {
 	struct sync_queue *q = s->queue;
-	size_t most = s->options.refresh_batch_keys;
+	size_t most = s->options.refresh_batch_keys, keys = s->engine->limits.keys;
 	struct sync_entry **entry;
 
 	*ret_count = 0;
+	/* An entry becomes as many keys as it has ranges, and those of a partition are read in one call. */
+	if (keys != 0 && most > keys / RANGES_MAX)
+		most = keys / RANGES_MAX;
 	pthread_mutex_lock(&q->lock);
 	if (most > q->named.count + q->asked.count)
 		most = q->named.count + q->asked.count;
@@ -345,7 +348,6 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 {
 	struct sync *s = b->s;
 	struct apply *a = &s->apply;
-	uint8_t feed[SYNC_FEED_MAX];
 	uint64_t txn, orphans = a->orphans;
 	bool classes = false, adopts = false;
 	enum shmeta_status status = SHMETA_OK;
@@ -354,7 +356,7 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 	if (a->new_topics)
 		status = quarantine_has_orphans(a, &adopts, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
-		status = apply_feed(a, feed, saved_feed_value(s, true, feed), err);
+		status = saved_feed_put(s, true, err);
 	if (status == SHMETA_OK)
 		status = apply_commit(a, &txn, err);
 	b->store_failed = status != SHMETA_OK;

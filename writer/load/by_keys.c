@@ -49,6 +49,14 @@ static enum shmeta_status no_memory(struct merge *m)
 	return merge_fail(m, shmeta_fail(&m->err, SHMETA_ERR_NO_MEMORY, "out of memory while loading"));
 }
 
+/* How many of so many keys one piece has. */
+static size_t piece(const struct merge *m, size_t left)
+{
+	size_t keys = m->s->engine->limits.keys, most = keys != 0 && keys < PIECE_KEYS ? keys : PIECE_KEYS;
+
+	return left < most ? left : most;
+}
+
 /* A piece begins; all before it is committed. */
 static enum shmeta_status mark(struct merge *m)
 {
@@ -375,7 +383,7 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 	if (status == SHMETA_OK && there)
 		status = partition_ids(m, name, &ids, &count);
 	for (size_t at = 0, some; at < count && status == SHMETA_OK; at += some) {
-		some = count - at < PIECE_KEYS ? count - at : PIECE_KEYS;
+		some = piece(m, count - at);
 		status = read_partitions(m, name, ids + at, some);
 	}
 	free(ids);
@@ -505,7 +513,7 @@ static enum shmeta_status read_all(struct merge *m)
 	if (status == SHMETA_OK) /* what the list found to be quarantined */
 		status = merge_fail(m, merge_commit(m));
 	for (size_t at = 0, some; at < b->name_count && status == SHMETA_OK; at += some) {
-		some = b->name_count - at < PIECE_KEYS ? b->name_count - at : PIECE_KEYS;
+		some = piece(m, b->name_count - at);
 		status = read_topics(m, b->name + at, some);
 		if (status == SHMETA_OK)
 			status = merge_sink(m, false).progress(m, at + some, b->name_count);

@@ -187,7 +187,7 @@ static void let_go(struct sync *s)
 	s->store = NULL;
 	s->gen = NULL;
 	store_move(s, STORE_NONE);
-	s->saved_feed_bytes = 0;
+	saved_feed_forget(s);
 }
 
 /* Open the generation that the board names. Whatever ends the process meanwhile leaves a word on the board, and is not tried again. */

@@ -297,7 +297,6 @@ struct backend_sink merge_sink(struct merge *m, bool may_lag)
 enum shmeta_status merge_finish(struct merge *m)
 {
 	struct apply *a = merge_applier(m);
-	uint8_t feed[SYNC_FEED_MAX];
 	enum shmeta_status status = merge_begin(m);
 
 	for (size_t i = 0; i < m->known.count && status == SHMETA_OK; i++) {
@@ -324,13 +323,9 @@ enum shmeta_status merge_finish(struct merge *m)
 		status = m->before_end(m);
 	if (status == SHMETA_OK)
 		status = quarantine_pass_end(a, &m->quarantine, &m->err);
-	if (status == SHMETA_OK) {
-		size_t bytes = saved_feed_value(m->s, m->lost == NULL, feed);
-
-		/* The position alone is no reason for a commit. */
-		if (m->first || a->changed > 0)
-			status = apply_feed(a, feed, bytes, &m->err);
-	}
+	/* The position alone is no reason for a commit. */
+	if (status == SHMETA_OK && (m->first || a->changed > 0))
+		status = saved_feed_put(m->s, m->lost == NULL, &m->err);
 	return status == SHMETA_OK ? merge_commit(m) : status;
 }
 

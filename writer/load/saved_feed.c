@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The position of the feed that is kept in the store, so that the next writer goes on from there. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "writer/engine/engine.h"
@@ -11,25 +12,66 @@ struct feed_head {
 	uint64_t uri_hash;       /*  8  how the source was named: judges the store while it is away  */
 };
 
-size_t saved_feed_value(struct sync *s, bool position, uint8_t *ret)
+enum { ROOM_FIRST = 4096, POSITION_MOST = 16 << 20 };
+
+/* More room for the value, which is lost. */
+static bool make_room(struct saved_feed *f, size_t bytes)
 {
+	uint8_t *value = malloc(bytes);
+
+	if (value == NULL)
+		return false;
+	free(f->value);
+	f->value = value;
+	f->value_room = bytes;
+	return true;
+}
+
+/* The backend's position behind the room for the head; 0 bytes: it has none. */
+static enum shmeta_status ask_position(struct sync *s, size_t *ret_bytes)
+{
+	struct saved_feed *f = &s->saved_feed;
+	enum shmeta_status status = SHMETA_ERR_BUFFER;
+
+	for (int tries = 0; tries < 2 && status == SHMETA_ERR_BUFFER; tries++) {
+		*ret_bytes = 0;
+		status = s->engine->feed->position(s->backend, f->value + sizeof(struct feed_head),
+		                                   f->value_room - sizeof(struct feed_head), ret_bytes);
+		if (status == SHMETA_ERR_BUFFER && *ret_bytes > f->value_room - sizeof(struct feed_head) &&
+		    *ret_bytes <= POSITION_MOST && !make_room(f, sizeof(struct feed_head) + *ret_bytes))
+			return SHMETA_ERR_NO_MEMORY;
+	}
+	if (status != SHMETA_OK)
+		*ret_bytes = 0;
+	return SHMETA_OK;
+}
+
+enum shmeta_status saved_feed_put(struct sync *s, bool position, struct shmeta_err *err)
+{
+	struct saved_feed *f = &s->saved_feed;
 	struct feed_head head = {1, 0, s->uri_hash};
 	size_t bytes = 0;
+	enum shmeta_status status = SHMETA_OK;
 
-	if (position && s->source_open && s->engine->feed != NULL &&
-	    s->engine->feed->position(s->backend, ret + sizeof head, SYNC_FEED_MAX - sizeof head, &bytes) != SHMETA_OK)
-		bytes = 0;
+	if (f->value == NULL && !make_room(f, ROOM_FIRST))
+		status = SHMETA_ERR_NO_MEMORY;
+	if (status == SHMETA_OK && position && s->source_open && s->engine->feed != NULL)
+		status = ask_position(s, &bytes);
+	if (status != SHMETA_OK)
+		return shmeta_fail(err, status, "out of memory for the position of the change feed");
 	head.position_bytes = (uint32_t)bytes;
-	memcpy(ret, &head, sizeof head);
-	return sizeof head + bytes;
+	memcpy(f->value, &head, sizeof head);
+	return apply_feed(&s->apply, f->value, sizeof head + bytes, err);
 }
 
 static bool feed_head(const struct sync *s, struct feed_head *ret)
 {
-	if (s->saved_feed_bytes < sizeof *ret)
+	const struct saved_feed *f = &s->saved_feed;
+
+	if (f->kept_bytes < sizeof *ret)
 		return false;
-	memcpy(ret, s->saved_feed, sizeof *ret);
-	return ret->version == 1 && ret->position_bytes == s->saved_feed_bytes - sizeof *ret;
+	memcpy(ret, f->kept, sizeof *ret);
+	return ret->version == 1 && ret->position_bytes == f->kept_bytes - sizeof *ret;
 }
 
 const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes)
@@ -41,24 +83,34 @@ const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes)
 		return NULL;
 	}
 	*ret_bytes = head.position_bytes;
-	return s->saved_feed + sizeof head;
+	return s->saved_feed.kept + sizeof head;
+}
+
+void saved_feed_forget(struct sync *s)
+{
+	free(s->saved_feed.value);
+	free(s->saved_feed.kept);
+	s->saved_feed = (struct saved_feed){.value = NULL};
 }
 
 void saved_feed_read(struct sync *s)
 {
+	struct saved_feed *f = &s->saved_feed;
 	struct shmeta__txn *txn;
 	struct shmeta_err err;
 	const void *value;
 	size_t bytes;
 
-	s->saved_feed_bytes = 0;
+	free(f->kept);
+	f->kept = NULL;
+	f->kept_bytes = 0;
 	if (shmeta__txn_read(s->store, &txn, &err) != SHMETA_OK)
 		return;
 	if (shmeta__get(txn, SHMETA_DB_META, SHMETA_META_FEED, strlen(SHMETA_META_FEED), &value, &bytes, &err) ==
 	            SHMETA_OK &&
-	    bytes <= sizeof s->saved_feed) {
-		memcpy(s->saved_feed, value, bytes);
-		s->saved_feed_bytes = bytes;
+	    bytes <= sizeof(struct feed_head) + POSITION_MOST && (f->kept = malloc(bytes)) != NULL) {
+		memcpy(f->kept, value, bytes);
+		f->kept_bytes = bytes;
 	}
 	shmeta__txn_abort(txn);
 }

@@ -42,6 +42,7 @@ struct write_round {
 		*place; /* where each one's result belongs; NULL: of an object that goes again, for a slice of it */
 	struct request *requests;
 	size_t count;
+	size_t done; /* so many of them are behind the source, in calls that it answered */
 	/* Operations with a request id, by its hash: 1 + index in ops. The second one of an id is done by the first. */
 	uint32_t *by_id;
 	size_t by_id_size;
@@ -134,13 +135,15 @@ struct unit {
 	const struct shmeta_op *object; /* NULL: none */
 	const struct shmeta_result *result;
 	uint64_t hash;
-	bool sent; /* it stands in the round right before its slices, or other slices of it do */
+	bool sent;  /* it stands in the round right before its slices, or other slices of it do */
+	size_t ops; /* of the unit that it leads there */
 };
 
 /* May this slice go to the source now? */
 static bool follows(struct write_round *r, struct shmeta_str tenant, struct unit *unit, struct shmeta_result *result)
 {
 	const struct request nobody = {.id = {0, 0}};
+	size_t most = r->s->engine->limits.unit_ops;
 
 	if (unit->object == NULL) {
 		result->status = SHMETA_ERR_INVALID_ARGUMENT;
@@ -152,9 +155,12 @@ static bool follows(struct write_round *r, struct shmeta_str tenant, struct unit
 		(void)snprintf(result->text, sizeof result->text, "its object: %.140s", unit->result->text);
 		return false;
 	}
-	if (!unit->sent)
+	if (!unit->sent || (most != 0 && unit->ops == most)) {
 		send(r, tenant, unit->object, &nobody, NULL); /* it has been done, or will be by then */
+		unit->ops = 1;
+	}
 	unit->sent = true;
+	unit->ops++;
 	return true;
 }
 
@@ -190,17 +196,20 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 		return;
 	send(r, c->tenant, op, &request, result);
 	r->makes_room |= room_made_by(op);
-	unit->sent |= op->type == SHMETA_OP_COMMIT_OBJECT;
+	if (op->type == SHMETA_OP_COMMIT_OBJECT) {
+		unit->sent = true;
+		unit->ops = 1;
+	}
 }
 
 /* What violates C9, and what was done before, does not reach the source. */
 static bool collect(struct write_round *r)
 {
-	size_t room = 0;
+	size_t room = 0, most = r->s->engine->limits.unit_ops;
 
 	r->room_left = UINT64_MAX;
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		room += c->count;
+		room += c->count + (most != 0 ? c->count / (most - 1) : 0); /* objects that go again */
 	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
 		r->by_id_size *= 2;
 	r->ops = calloc(room, sizeof *r->ops);
@@ -392,6 +401,35 @@ static struct write_round *next_round(struct sync *s)
 	return r;
 }
 
+/* Operations of the unit that begins here. */
+static size_t unit_at(const struct write_round *r, size_t at)
+{
+	size_t count = 1;
+
+	while (r->ops[at].op->type == SHMETA_OP_COMMIT_OBJECT && at + count < r->count &&
+	       r->ops[at + count].op->type == SHMETA_OP_ADD_SLICE)
+		count++;
+	return count;
+}
+
+/* How many operations from here on the engine takes in one call: whole units. */
+static size_t piece_at(const struct write_round *r, size_t at)
+{
+	const struct backend_limits *limits = &r->s->engine->limits;
+	size_t count = 0, unit;
+	uint64_t bytes = 0;
+
+	for (; at + count < r->count; count += unit) {
+		unit = unit_at(r, at + count);
+		for (size_t i = 0; limits->bytes != 0 && i < unit; i++)
+			bytes += shmeta__op_bytes(r->ops[at + count + i].op);
+		if (count > 0 &&
+		    ((limits->ops != 0 && count + unit > limits->ops) || (limits->bytes != 0 && bytes > limits->bytes)))
+			break;
+	}
+	return count;
+}
+
 /* The next round goes to the source before this one is read back. */
 static void overlap(struct sync *s)
 {
@@ -406,9 +444,33 @@ static void overlap(struct sync *s)
 	r = s->writes.next = next_round(s);
 	if (r == NULL)
 		return;
-	r->started = r->count > 0 && s->engine->writer->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results,
-	                                                      &err) == SHMETA_OK;
+	r->started =
+		r->count > 0 && piece_at(r, 0) == r->count &&
+		s->engine->writer->start(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &err) == SHMETA_OK;
 	s->counters.write_source_ns += sync_now(s) - began;
+}
+
+/* As many calls as the engine needs. What comes behind one that failed is not done. */
+static enum shmeta_status apply_pieces(struct write_round *r, const struct backend_sink *sink,
+                                       struct backend_error *err)
+{
+	struct sync *s = r->s;
+	enum shmeta_status status = SHMETA_OK;
+
+	while (r->done < r->count) {
+		size_t count = piece_at(r, r->done);
+
+		status = s->engine->writer->apply(s->backend, r->ops + r->done, count, sync_wall_ms(s),
+		                                  r->results + r->done, sink, err);
+		if (status == SHMETA_ERR_CONFLICT)
+			return backend_answer_all(r->ops + r->done, r->count - r->done, r->results + r->done, status,
+			                          err->text);
+		r->done += count;
+		if (status != SHMETA_OK)
+			return backend_answer_all(r->ops + r->done, r->count - r->done, r->results + r->done, status,
+			                          err->text);
+	}
+	return status;
 }
 
 static enum shmeta_status do_at_source(struct write_round *r, struct backend_error *err)
@@ -422,9 +484,8 @@ static enum shmeta_status do_at_source(struct write_round *r, struct backend_err
 		status = backend_fail(err, SHMETA_ERR_READ_ONLY, "%s: this source cannot be written", s->engine->name);
 	else if (r->started)
 		status = s->engine->writer->finish(s->backend, &sink, err);
-	else if (r->count > 0)
-		status =
-			s->engine->writer->apply(s->backend, r->ops, r->count, sync_wall_ms(s), r->results, &sink, err);
+	else
+		status = apply_pieces(r, &sink, err);
 	s->counters.write_source_ns += sync_now(s) - began;
 	return status;
 }
@@ -506,7 +567,7 @@ static bool do_after_look(struct write_round *r, enum shmeta_status *status, str
 	r->started = false;
 	if (refresh_meet(s)) {
 		*status = do_at_source(r, err);
-	} else if (origin_is_foreign(s) && !s->source.on) {
+	} else if (origin_is_foreign(s) && !s->source.on && r->done == 0) {
 		put_back(r);
 		return false;
 	}
