@@ -165,8 +165,9 @@ struct shmeta_partition {
 	uint32_t partition_id;
 	uint64_t high_watermark;   /* next offset to be written */
 	uint64_t log_start_offset; /* base of the first segment; high_watermark when there is none. Backends: 0 */
-	uint64_t segment_count;    /* backends: 0 */
-	uint64_t size_bytes;       /* sum over the segments; backends: 0 */
+	uint64_t
+		segment_count; /* with those that are not resident, as they were when they left, as are the other sums. Backends: 0 */
+	uint64_t size_bytes; /* sum over the segments; backends: 0 */
 	int64_t created_at_ms;
 	int64_t updated_at_ms;
 };
@@ -391,7 +392,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_snapshot_info(struct shmeta_reader *re
  * A name that cannot exist (empty, longer than SHMETA_NAME_MAX, not UTF-8, with control characters) is ABSENT, fresh for ever (ttl_ns
  * UINT64_MAX), and nobody is asked; so is everything of a tenant that cannot exist. Lists of such are empty. Only writes and requests
  * refuse them.
- * Where ABSENT is an answer UNKNOWN is one, too: nothing is loaded yet, or a row that cannot be read may be the one.
+ * Where ABSENT is an answer UNKNOWN is one, too: nothing is loaded yet, a row that cannot be read may be the one, or the store lacks
+ * some of what the source has and nobody has asked the source for this.
  * ret_fresh is written with OK, the ABSENT family and UNKNOWN.
  * Errors of all: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED, ERR_NO_MEMORY; with FRESH and SOURCE also
  * ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED, ERR_BUFFER, ERR_PROTOCOL, and those of shmeta_begin().
@@ -420,7 +422,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, s
  * ERR_INVALID_ARGUMENT after the first shmeta_next_topic(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_skip_topics(struct shmeta_iter *iter, const char *name, size_t name_bytes);
 /* Of an iterator of any kind, at any time: does its list have all that the source has? OK; UNKNOWN: the source has rows of this kind
- * (of the same topic, partition or group where the list is of one) that cannot be read and are not in it. */
+ * (of the same topic, partition or group where the list is of one) that cannot be read and are not in it, or the store lacks some. */
 SHMETA_MUST_USE enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter);
 /* Accepts NULL. Threads: the reader's. Blocks: never. */
 void shmeta_iter_free(struct shmeta_iter *iter);

@@ -16,7 +16,7 @@ static enum shmeta_status advisory_absent(struct shmeta_reader *r, const struct 
 	struct shmeta_freshness unused;
 
 	lookup_age(r, missing->cls, 1, &none, ret_fresh != NULL ? ret_fresh : &unused);
-	return unless_quarantined(r, missing, absent_or_unknown(r, missing->cls, &none));
+	return unless_lacking(r, missing, absent_or_unknown(r, missing->cls, &none));
 }
 
 static void advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,

@@ -68,6 +68,28 @@ static int recall(struct shmeta_handle *h)
 	return 1;
 }
 
+/* The head is not in a store that lacks topics: this one may have left, and come back under another
+ * number. OK: the handle means the new one; ABSENT: it did not. */
+static enum shmeta_status follow_topic(struct shmeta_handle *h)
+{
+	struct shmeta_reader *r = h->reader;
+	struct shmeta_topic topic;
+	enum shmeta_status status;
+	int lacks;
+
+	status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
+	if (status != SHMETA_OK || !lacks)
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
+	status = shmeta__topic_record(r, h->topic, h->topic_bytes, &topic);
+	if (status != SHMETA_OK || topic.topic_id == h->part_key >> 32)
+		return status == SHMETA_OK ? SHMETA_ABSENT : status;
+	if (topic.created_at_ms != h->topic_created_at_ms)
+		return SHMETA_ABSENT;
+	h->part_key = shmeta__part_key(topic.topic_id, (uint32_t)h->part_key);
+	h->word = shmeta__touched_partition(topic.topic_id, (uint32_t)h->part_key);
+	return SHMETA_OK;
+}
+
 enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 {
 	struct shmeta_reader *r = h->reader;
@@ -101,6 +123,10 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 	h->ready = NOT_READY;
 	h->absent = 0;
 	status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
+	if (status == SHMETA_ABSENT && h->topic_bytes != 0 && follow_topic(h) == SHMETA_OK) {
+		key = h->part_key;
+		status = shmeta__snapshot_get(r, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes);
+	}
 	if (status == SHMETA_OK) {
 		status = shmeta__part_open(&h->part, key, head, bytes, &r->view.pages);
 		h->pinned = bytes >= SHMETA_HEAD_PADDED;
@@ -108,6 +134,10 @@ enum shmeta_status shmeta__partition_resolve(struct shmeta_handle *h)
 	if (unlikely(!snapshot_holds(r)))
 		return SHMETA_ERR_EXPIRED;
 	if (status < 0)
+		return status;
+	/* Where topics may come back under another number no word of its own tells of it. */
+	if (status == SHMETA_ABSENT && r->quarantined_txn == r->snapshot &&
+	    (r->incomplete >> SHMETA_CLASS_TOPIC & 1) != 0)
 		return status;
 	h->absent = status == SHMETA_ABSENT;
 	h->known = r->snapshot;
@@ -255,7 +285,7 @@ enum shmeta_status shmeta__partition_absent(struct shmeta_reader *r, enum shmeta
 	if (alone_ns != 0)
 		known.synced_at_ns = alone_ns;
 	lookup_age(r, cls, 0, &known, ret_fresh != NULL ? ret_fresh : &unused);
-	return unless_quarantined(r, missing, absent_or_unknown(r, cls, &known));
+	return unless_lacking(r, missing, absent_or_unknown(r, cls, &known));
 }
 
 enum shmeta_status shmeta__partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,

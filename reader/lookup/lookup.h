@@ -7,7 +7,7 @@
  * to the reader; handles and iterators outlive it detached.
  *
  * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, places.c; quarantined.c;
- * handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
+ * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
  * apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
@@ -148,6 +148,18 @@ struct missing {
 /* `absent`, or UNKNOWN when the source has a row that may be the one and cannot be served.
  * ERR_CORRUPT, ERR_EXPIRED. */
 enum shmeta_status shmeta__missing(struct shmeta_reader *reader, const struct missing *missing,
+                                   enum shmeta_status absent);
+
+/* UNKNOWN: the source has quarantined rows that belong into the list, whose iterator is ready; otherwise
+ * OK, ERR_*. */
+enum shmeta_status shmeta__iter_quarantined(const struct shmeta_iter *iter);
+/* Does this snapshot lack some of the class? ERR_*. */
+enum shmeta_status shmeta__incomplete(struct shmeta_reader *reader, enum shmeta_class cls, int *ret);
+
+/* ---- records that are not resident (resident.c) ---- */
+
+/* As shmeta__missing(), of a record that is looked up by its key in a store that may lack some. */
+enum shmeta_status shmeta__lacking(struct shmeta_reader *reader, const struct missing *missing,
                                    enum shmeta_status absent);
 
 /* ---- names of topics (names.c) ---- */
@@ -388,6 +400,15 @@ static inline enum shmeta_status unless_quarantined(struct shmeta_reader *r, con
 	if (!is_absent(status) || (r->quarantined_txn == r->snapshot && r->quarantined == 0))
 		return status;
 	return shmeta__missing(r, missing, status);
+}
+
+/* The same, and only when no record that is not resident may be it. */
+static inline enum shmeta_status unless_lacking(struct shmeta_reader *r, const struct missing *missing,
+                                                enum shmeta_status status)
+{
+	if (!is_absent(status) || (r->quarantined_txn == r->snapshot && (r->quarantined | r->incomplete) == 0))
+		return status;
+	return shmeta__lacking(r, missing, status);
 }
 
 /* The answer for a name or tenant that cannot exist: ABSENT, fresh for ever, whatever was loaded,

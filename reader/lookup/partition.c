@@ -262,8 +262,10 @@ enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name,
 	enum shmeta_status status, walked;
 	struct known oldest = {UINT64_MAX, 0};
 	struct shmeta_freshness unused;
+	struct shmeta_topic topic;
 	struct walk walk;
 	uint32_t id;
+	int lacks = 0;
 
 	if (r == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -284,14 +286,18 @@ enum shmeta_status shmeta_topic_stats(struct shmeta_reader *r, const char *name,
 			stats.segment_count += partition.segment_count;
 			stats.size_bytes += partition.size_bytes;
 		}
-		status = walked == SHMETA_END ? SHMETA_OK : walked;
+		status = walked == SHMETA_END ? shmeta__incomplete(r, SHMETA_CLASS_PARTITION, &lacks) : walked;
+		if (status == SHMETA_OK && lacks)
+			status = shmeta__topic_record(r, name, bytes, &topic);
+		if (status == SHMETA_OK && lacks && stats.partition_count < topic.partition_count)
+			status = SHMETA_UNKNOWN;
 		/* As old as the oldest part of the sum; without parts, as the class. */
 		if (oldest.synced_at_ns == UINT64_MAX)
 			oldest.synced_at_ns = 0;
-		if (status == SHMETA_OK) {
-			*ret = stats;
+		if (status >= 0)
 			lookup_age(r, SHMETA_CLASS_SEGMENT, 0, &oldest, ret_fresh);
-		}
+		if (status == SHMETA_OK)
+			*ret = stats;
 	}
 	return lookup_done(r, status);
 }

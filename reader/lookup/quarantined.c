@@ -7,7 +7,8 @@
 
 #include "shm/store/store.h"
 
-/* The number of quarantined rows in this snapshot, remembered for it. */
+/* The number of quarantined rows in this snapshot, remembered for it, as is which classes are
+ * incomplete. */
 static enum shmeta_status count(struct shmeta_reader *r, uint64_t *ret)
 {
 	struct shmeta_store_counters counters;
@@ -23,6 +24,7 @@ static enum shmeta_status count(struct shmeta_reader *r, uint64_t *ret)
 	if (!snapshot_holds(r))
 		return SHMETA_ERR_EXPIRED;
 	r->quarantined = counters.quarantined;
+	r->incomplete = counters.incomplete;
 	r->quarantined_txn = r->snapshot;
 	return SHMETA_OK;
 }
@@ -133,6 +135,15 @@ enum shmeta_status shmeta__missing(struct shmeta_reader *r, const struct missing
 	return status == SHMETA_ABSENT ? absent : status == SHMETA_OK ? SHMETA_UNKNOWN : status;
 }
 
+enum shmeta_status shmeta__incomplete(struct shmeta_reader *r, enum shmeta_class cls, int *ret)
+{
+	uint64_t rows;
+	enum shmeta_status status = r->quarantined_txn == r->snapshot ? SHMETA_OK : count(r, &rows);
+
+	*ret = status == SHMETA_OK && (r->incomplete >> cls & 1) != 0;
+	return status;
+}
+
 /* The key prefix of quarantined rows that may be missing from the list. */
 static enum shmeta_status list_prefix(const struct shmeta_iter *iter, uint8_t *key, size_t *ret_bytes)
 {
@@ -170,21 +181,14 @@ static enum shmeta_status list_prefix(const struct shmeta_iter *iter, uint8_t *k
 	return SHMETA_OK;
 }
 
-enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter)
+enum shmeta_status shmeta__iter_quarantined(const struct shmeta_iter *iter)
 {
 	uint8_t key[SHMETA_QUARANTINE_KEY_MAX];
-	struct shmeta_reader *r;
-	enum shmeta_status status;
-	uint64_t rows;
+	struct shmeta_reader *r = iter->reader;
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t rows = r->quarantined;
 	size_t bytes;
 
-	if (iter == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = shmeta__iter_ready(iter, iter->kind);
-	if (status != SHMETA_OK || iter->never)
-		return status;
-	r = iter->reader;
-	rows = r->quarantined;
 	if (r->quarantined_txn != r->snapshot)
 		status = count(r, &rows);
 	if (status == SHMETA_OK && rows > 0) {
@@ -195,5 +199,5 @@ enum shmeta_status shmeta_iter_complete(const struct shmeta_iter *iter)
 			status = look(r, key, bytes, NULL);
 		status = status == SHMETA_OK ? SHMETA_UNKNOWN : status == SHMETA_ABSENT ? SHMETA_OK : status;
 	}
-	return snapshot_holds(r) ? status : SHMETA_ERR_EXPIRED;
+	return status;
 }

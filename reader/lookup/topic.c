@@ -11,8 +11,8 @@ enum shmeta_status shmeta__topic_absent(struct shmeta_reader *r, const char *nam
 	if (!name_exists(r, name, bytes))
 		return never_there(r, 0, ret_fresh);
 	lookup_age(r, SHMETA_CLASS_LIST, 0, known, ret_fresh);
-	return unless_quarantined(r, &(struct missing){SHMETA_CLASS_TOPIC, .name = name, .name_bytes = bytes},
-	                          absent_or_unknown(r, SHMETA_CLASS_LIST, known));
+	return unless_lacking(r, &(struct missing){SHMETA_CLASS_TOPIC, .name = name, .name_bytes = bytes},
+	                      absent_or_unknown(r, SHMETA_CLASS_LIST, known));
 }
 
 static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, size_t bytes, uint64_t assured_ns,
@@ -137,8 +137,15 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 		if (status != SHMETA_OK || ret->topic_id != topic_id)
 			status = status < 0 ? status : SHMETA_ERR_CORRUPT;
 	} else if (status == SHMETA_ABSENT) {
+		int lacks;
+
 		lookup_age(r, SHMETA_CLASS_LIST, 0, &none, ret_fresh != NULL ? ret_fresh : &unused);
 		status = absent_or_unknown(r, SHMETA_CLASS_LIST, &none);
+		if (status == SHMETA_ABSENT) {
+			status = shmeta__incomplete(r, SHMETA_CLASS_TOPIC, &lacks);
+			if (status == SHMETA_OK)
+				status = lacks ? SHMETA_UNKNOWN : SHMETA_ABSENT;
+		}
 	}
 	return lookup_done(r, status);
 }

@@ -42,6 +42,7 @@ struct shmeta_reader {
 	struct shmeta *instance;
 	uint64_t tenant_txn;                   /* when tenant == 0: the snapshot that had no such tenant */
 	uint64_t quarantined_txn, quarantined; /* rows that this snapshot counts as quarantined */
+	uint64_t incomplete;                   /* and 1 << class: it lacks some that the source has */
 	uint32_t tenant;                       /* number in this env; 0: not known */
 	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
 	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */

@@ -29,6 +29,7 @@ struct shmeta__part_edit {
 	uint64_t key;
 	struct shmeta__pager pager;
 	struct shmeta_part_head head;
+	struct shmeta_part_window window; /* from 0: none */
 	struct dir_page *dirs;
 	size_t dir_count, dir_capacity;
 	struct entries blocks;               /* the tail's not included */

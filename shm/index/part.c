@@ -67,16 +67,17 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
                                     const struct shmeta__pages *pages, int verified)
 {
 	struct shmeta_part_head head;
-	uint64_t entries_end, tail_at;
+	uint64_t entries_end, tail_at, least = PART_HEAD_BYTES;
 	int has_tail = 0;
 
 	if (head_bytes < PART_HEAD_BYTES || head_bytes > UINT32_MAX)
 		return SHMETA_ERR_CORRUPT;
 	shmeta__copy_once(&head, bytes, sizeof head);
+	if (head.flags & SHMETA_PART_WINDOW)
+		least += sizeof(struct shmeta_part_window);
 	entries_end = head.entries_at + PART_ENTRY_BYTES * ((uint64_t)head.dirs + head.blocks);
-	if (head.kind != SHMETA_RECORD_PARTITION || head.blocks > PART_BLOCKS_MAX ||
-	    head.entries_at < PART_HEAD_BYTES || entries_end > head_bytes ||
-	    (!verified && head.checksum != shmeta__head_checksum(bytes, head_bytes, key)))
+	if (head.kind != SHMETA_RECORD_PARTITION || head.blocks > PART_BLOCKS_MAX || head.entries_at < least ||
+	    entries_end > head_bytes || (!verified && head.checksum != shmeta__head_checksum(bytes, head_bytes, key)))
 		return SHMETA_ERR_CORRUPT;
 	tail_at = entries_end;
 	if (head.blocks) {
@@ -94,7 +95,7 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
 	part->head_bytes = (uint32_t)head_bytes;
 	part->pages = *pages;
 	part->last_page = last_page(pages);
-	part->flags = head.flags | (head.blocks ? 0 : PART_NO_BLOCKS);
+	part->flags = (head.flags & SHMETA_PART_OVERLAPS) | (head.blocks ? 0 : PART_NO_BLOCKS);
 	part->rewrites = head.rewrites;
 	part->first_block = head.first_block;
 	part->first_dir = head.first_dir;
@@ -127,6 +128,7 @@ enum shmeta_status shmeta__part_reopen(struct shmeta__part *part, uint64_t key, 
 
 void shmeta__part_record(const struct shmeta__part *part, struct shmeta_partition *ret)
 {
+	struct shmeta_part_window window;
 	struct shmeta_part_head head;
 
 	memcpy(&head, part->head, sizeof head);
@@ -140,6 +142,24 @@ void shmeta__part_record(const struct shmeta__part *part, struct shmeta_partitio
 		.created_at_ms = head.created_at_ms,
 		.updated_at_ms = head.updated_at_ms,
 	};
+	if (!shmeta__part_window(part, &window))
+		return;
+	ret->log_start_offset = window.log_start;
+	ret->segment_count += window.segment_count;
+	ret->size_bytes += window.size_bytes;
+}
+
+uint64_t shmeta__part_rows(const struct shmeta__part *part)
+{
+	return shmeta__ld64(part->head + offsetof(struct shmeta_part_head, segment_count));
+}
+
+int shmeta__part_window(const struct shmeta__part *part, struct shmeta_part_window *ret)
+{
+	if (!(shmeta__ld32(part->head + offsetof(struct shmeta_part_head, flags)) & SHMETA_PART_WINDOW))
+		return 0;
+	memcpy(ret, part->head + PART_HEAD_BYTES, sizeof *ret);
+	return 1;
 }
 
 uint64_t shmeta__part_synced_at_ns(const struct shmeta__part *part)
@@ -198,8 +218,14 @@ __attribute__((noinline)) uint32_t shmeta__part_floor(const uint8_t *p, uint32_t
 /* Nothing contains the offset. */
 __attribute__((noinline)) static enum shmeta_status absent(const struct shmeta__part *part, uint64_t offset)
 {
-	if (offset < log_start(part))
+	struct shmeta_part_window window;
+
+	if (shmeta__part_window(part, &window)) {
+		if (offset < window.from || offset <= window.max_end)
+			return SHMETA_UNKNOWN;
+	} else if (offset < log_start(part)) {
 		return SHMETA_ABSENT_BEFORE_START;
+	}
 	if (offset >= shmeta__ld64(part->head + offsetof(struct shmeta_part_head, high_watermark)))
 		return SHMETA_ABSENT_AT_END;
 	return SHMETA_ABSENT_GAP;
@@ -385,13 +411,14 @@ void shmeta__part_fetch_record(const struct shmeta__part *part)
 
 enum shmeta_status shmeta__part_last(struct shmeta__part *part, struct shmeta_segment *ret)
 {
+	struct shmeta_part_window window;
 	const uint8_t *entry;
 	struct shmeta__block block;
 	struct place place;
 	struct mark mark;
 
 	if (!top_count(part))
-		return SHMETA_ABSENT_AT_END;
+		return shmeta__part_window(part, &window) ? SHMETA_UNKNOWN : SHMETA_ABSENT_AT_END;
 	entry = locate(part, UINT64_MAX, &mark, &place);
 	if (!entry || !open_block(part, entry, mark, &block))
 		return SHMETA_ERR_CORRUPT;

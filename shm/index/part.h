@@ -37,7 +37,8 @@ enum {
 /* ---- layout ---- */
 
 enum shmeta_part_flags {
-	SHMETA_PART_OVERLAPS = 1u << 0 /* some row begins at or below the end of an earlier one */
+	SHMETA_PART_OVERLAPS = 1u << 0, /* some row begins at or below the end of an earlier one */
+	SHMETA_PART_WINDOW = 1u << 1    /* older rows are not here: struct shmeta_part_window follows the head */
 };
 
 /* The value in PARTS. Fields are read by memcpy: a small head may lie at any address. */
@@ -84,6 +85,26 @@ SHMETA_FROZEN(shmeta_part_head, dirs, 104);
 SHMETA_FROZEN(shmeta_part_head, blocks, 108);
 SHMETA_FROZEN(shmeta_part_head, entries_at, 110);
 SHMETA_FROZEN_SIZE(shmeta_part_head, 112);
+
+/* Behind the head where SHMETA_PART_WINDOW is set: what is known of the rows that are not resident, as
+ * it was when they left. */
+struct shmeta_part_window {
+	uint64_t from;            /*  0  rows with this base or a higher one are all here, no others */
+	uint64_t max_end;         /*  8  largest end_offset below; UINT64_MAX: not known */
+	uint64_t log_start;       /* 16  base of the first row below */
+	uint64_t segment_count;   /* 24  rows below */
+	uint64_t size_bytes;      /* 32  sum over them */
+	int64_t max_timestamp_ms; /* 40  largest below */
+	uint64_t reserved[2];     /* 48 */
+};
+SHMETA_FROZEN(shmeta_part_window, from, 0);
+SHMETA_FROZEN(shmeta_part_window, max_end, 8);
+SHMETA_FROZEN(shmeta_part_window, log_start, 16);
+SHMETA_FROZEN(shmeta_part_window, segment_count, 24);
+SHMETA_FROZEN(shmeta_part_window, size_bytes, 32);
+SHMETA_FROZEN(shmeta_part_window, max_timestamp_ms, 40);
+SHMETA_FROZEN(shmeta_part_window, reserved, 48);
+SHMETA_FROZEN_SIZE(shmeta_part_window, 64);
 
 enum shmeta_part_entry_flags {
 	SHMETA_ENTRY_DIR = 1u << 0,        /* of a directory page */
@@ -206,9 +227,15 @@ void shmeta__part_close(struct shmeta__part *part);
 void shmeta__part_record(const struct shmeta__part *part, struct shmeta_partition *ret);
 uint64_t shmeta__part_synced_at_ns(const struct shmeta__part *part);
 uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part); /* 0: the class's */
+uint64_t shmeta__part_rows(const struct shmeta__part *part);   /* resident ones */
+/* 1: older rows are not resident, and *ret says what is known of them; 0: all are. */
+int shmeta__part_window(const struct shmeta__part *part, struct shmeta_part_window *ret);
+/* The window that is left when the oldest blocks go, as few of them as have min_bytes of pages (a
+ * part of a page for the tail). OK; ABSENT: the part has no rows; ERR_CORRUPT. */
+enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_bytes, struct shmeta_part_window *ret);
 
 /* As the public functions of the same names say (strings left empty, locator set). OK, ABSENT_*,
- * ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
+ * UNKNOWN where a row that is not resident may be the one, ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
  * at or beyond the high watermark, then gap. */
 enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret);
 /* Before many finds: have the memory fetch what each will read, and go on with the next meanwhile.
@@ -282,6 +309,11 @@ void shmeta__part_edit_stamp(struct shmeta__part_edit *edit, uint64_t synced_at_
 enum shmeta_status shmeta__part_edit_replace(struct shmeta__part_edit *edit, uint64_t from, uint64_t to,
                                              const struct shmeta_segment *rows, size_t count, uint64_t *ret_changed,
                                              struct shmeta_err *err);
+
+/* Rows below window->from leave, without being absent: the window says so from now on. NULL: all rows
+ * that the source has are here, or are about to be put here. */
+enum shmeta_status shmeta__part_edit_window(struct shmeta__part_edit *edit, const struct shmeta_part_window *window,
+                                            struct shmeta_err *err);
 
 /* For loading: rows in ascending order, beyond every row the part has. As replace(), without
  * reading back. */

@@ -35,6 +35,8 @@ static enum shmeta_status decode(struct shmeta__part_edit *edit, const uint8_t *
 	if (status)
 		return shmeta__edit_corrupt(edit, err, "its head is not what was written");
 	memcpy(&edit->head, bytes, sizeof edit->head);
+	if (edit->head.flags & SHMETA_PART_WINDOW)
+		memcpy(&edit->window, bytes + EDIT_HEAD_BYTES, sizeof edit->window);
 	entries = bytes + edit->head.entries_at;
 	for (uint32_t i = 0; i < edit->head.dirs; i++, entries += EDIT_ENTRY_BYTES) {
 		struct dir_page *page = shmeta__edit_push_dir(edit, edit->dir_count);
@@ -123,6 +125,16 @@ void shmeta__part_edit_stamp(struct shmeta__part_edit *edit, uint64_t synced_at_
 	edit->head.ttl_ms = ttl_ms;
 }
 
+enum shmeta_status shmeta__part_edit_window(struct shmeta__part_edit *edit, const struct shmeta_part_window *window,
+                                            struct shmeta_err *err)
+{
+	uint64_t gone;
+
+	edit->window = window != NULL ? *window : (struct shmeta_part_window){0};
+	return edit->window.from == 0 ? SHMETA_OK
+	                              : shmeta__part_edit_replace(edit, 0, edit->window.from - 1, NULL, 0, &gone, err);
+}
+
 /* ---- encoding ---- */
 
 /* Write the directory pages that have changed: each is replaced by as many as its entries need. */
@@ -174,6 +186,7 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	struct shmeta_part_head *head = &edit->head;
 	struct shmeta_part_entry tail = edit->tail_entry, sum;
 	int has_tail = edit->tail_built ? edit->tail->count != 0 : tail.rows != 0;
+	size_t window_bytes = edit->window.from != 0 ? sizeof edit->window : 0;
 	size_t tail_bytes = 0, bytes, whole, blocks;
 	enum shmeta_status status = flush(edit, err);
 	uint8_t *p;
@@ -183,7 +196,7 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	if (has_tail)
 		tail_bytes = edit->tail_built ? shmeta__builder_bytes(edit->tail) : edit->tail_size;
 	blocks = edit->blocks.count + (has_tail ? 1 : 0);
-	bytes = EDIT_HEAD_BYTES + EDIT_ENTRY_BYTES * (edit->dir_count + blocks) + tail_bytes;
+	bytes = EDIT_HEAD_BYTES + window_bytes + EDIT_ENTRY_BYTES * (edit->dir_count + blocks) + tail_bytes;
 	whole = padded(bytes, edit->dir_count + edit->blocks.count);
 	if (whole > UINT32_MAX || edit->dir_count > UINT32_MAX)
 		return shmeta_fail(err, SHMETA_ERR_FULL, "partition %u of topic id %u has too many segments",
@@ -198,6 +211,8 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 		}
 	}
 	p = edit->out + EDIT_HEAD_BYTES;
+	memcpy(p, &edit->window, window_bytes);
+	p += window_bytes;
 	for (size_t g = 0; g < edit->dir_count; g++, p += EDIT_ENTRY_BYTES)
 		memcpy(p, &edit->dirs[g].entry, EDIT_ENTRY_BYTES);
 	if (edit->blocks.count) /* there may be no array at all */
@@ -212,9 +227,9 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	}
 	memset(edit->out + bytes, 0, whole - bytes);
 
-	p = edit->out + EDIT_HEAD_BYTES;
+	p = edit->out + EDIT_HEAD_BYTES + window_bytes;
 	head->segment_count = head->size_bytes = head->max_end = head->block_slope = head->dir_slope = 0;
-	head->flags = 0;
+	head->flags = window_bytes != 0 ? SHMETA_PART_WINDOW : 0;
 	for (size_t i = 0; i < edit->dir_count + blocks; i++) {
 		memcpy(&sum, p + EDIT_ENTRY_BYTES * i, sizeof sum);
 		head->segment_count += sum.rows;
@@ -226,7 +241,7 @@ enum shmeta_status shmeta__part_edit_encode(struct shmeta__part_edit *edit, cons
 	}
 	head->dirs = (uint32_t)edit->dir_count;
 	head->blocks = (uint16_t)blocks;
-	head->entries_at = EDIT_HEAD_BYTES;
+	head->entries_at = (uint16_t)(EDIT_HEAD_BYTES + window_bytes);
 	if (head->dirs)
 		head->dir_slope =
 			shmeta__slope(head->dirs - 1, edit->dirs[head->dirs - 1].entry.base - edit->dirs[0].entry.base);

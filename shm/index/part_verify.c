@@ -93,6 +93,7 @@ static enum shmeta_status verify_entry(struct shmeta__part *part, const uint8_t 
 enum shmeta_status shmeta__part_verify(struct shmeta__part *part, struct shmeta_err *err)
 {
 	struct sums top = {0};
+	struct shmeta_part_window window;
 	struct shmeta_part_head head;
 	enum shmeta_status status;
 	uint64_t last = 0;
@@ -144,5 +145,7 @@ enum shmeta_status shmeta__part_verify(struct shmeta__part *part, struct shmeta_
 	if (head.segment_count != top.rows || head.size_bytes != top.size_bytes || head.max_end != top.max_end ||
 	    (head.flags & SHMETA_PART_OVERLAPS) != (top.overlaps ? SHMETA_PART_OVERLAPS : 0))
 		return part_fail(part, err, 0, "its sums are not what its entries say");
+	if (shmeta__part_window(part, &window) && (window.from == 0 || (top.any && log_start(part) < window.from)))
+		return part_fail(part, err, 0, "it has rows that its window says have left");
 	return SHMETA_OK;
 }

@@ -17,8 +17,11 @@ enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_
 	struct place place = {0, 0};
 	struct shmeta__block block;
 	struct mark mark;
+	struct shmeta_part_window window;
 	uint32_t count = 0;
 
+	if (shmeta__part_window(part, &window) && timestamp_ms <= window.max_timestamp_ms)
+		return SHMETA_UNKNOWN;
 	while (place.top < top_count(part)) {
 		const uint8_t *entry = part->dirs + PART_ENTRY_BYTES * (size_t)place.top;
 
@@ -56,6 +59,37 @@ enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_
 			break;
 	}
 	return SHMETA_ABSENT_AT_END;
+}
+
+enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_bytes, struct shmeta_part_window *ret)
+{
+	struct place place = {0, 0};
+	struct shmeta__block block;
+	uint64_t bytes = 0;
+	struct mark mark;
+	uint32_t count;
+	int more = 1;
+
+	if (!top_count(part))
+		return SHMETA_ABSENT;
+	if (!shmeta__part_window(part, ret))
+		*ret = (struct shmeta_part_window){.log_start = log_start(part), .max_timestamp_ms = INT64_MIN};
+	while (more && bytes < min_bytes) {
+		const uint8_t *entry = entry_at(part, place, &mark, &count);
+
+		if (!entry || !open_block(part, entry, mark, &block))
+			return SHMETA_ERR_CORRUPT;
+		bytes += E32(entry, locator) ? SHMETA_BLOCK_BYTES : part->tail_bytes;
+		ret->from = shmeta__block_base(&block, block.rows - 1) + 1;
+		ret->segment_count += E32(entry, rows);
+		ret->size_bytes += E64(entry, size_bytes);
+		if (E64(entry, max_end) > ret->max_end)
+			ret->max_end = E64(entry, max_end);
+		if ((int64_t)E64(entry, max_timestamp_ms) > ret->max_timestamp_ms)
+			ret->max_timestamp_ms = (int64_t)E64(entry, max_timestamp_ms);
+		more = advance(part, &place, count);
+	}
+	return SHMETA_OK;
 }
 
 enum shmeta_status shmeta__part_seek(struct shmeta__part *part, uint64_t from, uint64_t to,

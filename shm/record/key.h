@@ -37,6 +37,7 @@ enum { SHMETA_KEY_MAX = 4 + 249 + 1 + 8 }; /* but for those of QUARANTINE: below
 #define SHMETA_META_TENANT "tenant/"    /* + tenant text -> uint32_t number, from 1                                  */
 #define SHMETA_META_FEED "feed"         /* the backend's change-feed position, opaque                                */
 #define SHMETA_META_UNLISTED "unlisted" /* uint64_t[8] by class: quarantined rows that are counted, not listed       */
+#define SHMETA_META_ABSENT "absent/"    /* + place -> uint64_t, CLOCK_BOOTTIME when the source did not have it       */
 
 /* The sentinel is in every database: one without it is broken, not empty. It sorts before every
  * other key (tenants, topic ids and block ids count from 1), because LMDB packs pages full only
@@ -84,6 +85,29 @@ static inline size_t shmeta__offset_key(uint8_t *key, uint32_t tenant, const voi
 	shmeta__put_be32(key + n, topic_id);
 	shmeta__put_be32(key + n + 4, partition_id);
 	return n + 8;
+}
+
+/* Keys of META for what the source was asked for and did not have: tenant, topic, NUL, and the partition,
+ * or UINT32_MAX for the topic itself. They are needed where a class is incomplete. bytes <=
+ * SHMETA_NAME_MAX is the caller's duty. */
+enum { SHMETA_ABSENT_KEY_MAX = sizeof SHMETA_META_ABSENT - 1 + 4 + 249 + 1 + 4 };
+static inline size_t shmeta__absent_prefix(uint8_t *key, uint32_t tenant, const void *topic, size_t bytes)
+{
+	size_t n = sizeof SHMETA_META_ABSENT - 1;
+
+	memcpy(key, SHMETA_META_ABSENT, n);
+	shmeta__put_be32(key + n, tenant);
+	memcpy(key + n + 4, topic, bytes);
+	key[n + 4 + bytes] = 0;
+	return n + 5 + bytes;
+}
+static inline size_t shmeta__absent_key(uint8_t *key, uint32_t tenant, const void *topic, size_t bytes,
+                                        uint32_t partition_id)
+{
+	size_t n = shmeta__absent_prefix(key, tenant, topic, bytes);
+
+	shmeta__put_be32(key + n, partition_id);
+	return n + 4;
 }
 
 /* Keys of QUARANTINE begin with class and tenant, then a name and NUL: the topic of topics,

@@ -18,7 +18,7 @@
 #include "shm/page/board.h"
 #include "shm/record/key.h"
 
-enum { SHMETA_STORE_FORMAT = 3 };
+enum { SHMETA_STORE_FORMAT = 4 };
 
 /* META_FORMAT. A store with another format or of another source is refused with a sentence that says both and what to do. */
 struct shmeta_store_format {
@@ -46,6 +46,7 @@ struct shmeta_store_counters {
 	uint64_t segments;      /* 40                  */
 	uint64_t quarantined;   /* 48  rows of the source that cannot be served, now      */
 	uint64_t listed;        /* 56  entries of QUARANTINE: some stand for several rows */
+	uint64_t incomplete;    /* 64  1 << class: not all that the source has of it is here. Never unset */
 };
 SHMETA_FROZEN(shmeta_store_counters, next_topic_id, 0);
 SHMETA_FROZEN(shmeta_store_counters, next_block_id, 8);
@@ -55,7 +56,8 @@ SHMETA_FROZEN(shmeta_store_counters, partitions, 32);
 SHMETA_FROZEN(shmeta_store_counters, segments, 40);
 SHMETA_FROZEN(shmeta_store_counters, quarantined, 48);
 SHMETA_FROZEN(shmeta_store_counters, listed, 56);
-SHMETA_FROZEN_SIZE(shmeta_store_counters, 64);
+SHMETA_FROZEN(shmeta_store_counters, incomplete, 64);
+SHMETA_FROZEN_SIZE(shmeta_store_counters, 72);
 
 struct shmeta__store; /* one open generation */
 struct shmeta__txn;   /* one write or read transaction on it */

@@ -182,7 +182,6 @@ static void collect_block(void *arg, uint64_t block_id, uint64_t locator)
 static void verify_part(struct verify *v, const struct row *row)
 {
 	struct shmeta__part part = {0};
-	struct shmeta_partition record;
 	struct shmeta_err err = {0};
 	const void *value;
 	size_t bytes;
@@ -201,8 +200,7 @@ static void verify_part(struct verify *v, const struct row *row)
 	}
 	if (shmeta__part_verify(&part, &err) != SHMETA_OK)
 		complain(v, "partition %u of topic id %llu: %s", partition_id, (unsigned long long)topic_id, err.text);
-	shmeta__part_record(&part, &record);
-	v->report.segments += record.segment_count;
+	v->report.segments += shmeta__part_rows(&part);
 	if (shmeta__part_blocks(&part, collect_block, v) != SHMETA_OK)
 		complain(v, "partition %u of topic id %llu: its blocks cannot be listed", partition_id,
 		         (unsigned long long)topic_id);

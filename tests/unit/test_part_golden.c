@@ -152,10 +152,35 @@ static void make_directory(struct maker *maker)
 	stamp(maker, 12800);
 }
 
+/* The oldest blocks are not resident, nor are some that left before. */
+static void make_window(struct maker *maker)
+{
+	for (uint64_t i = 0; i < 1200; i++)
+		add_templated(maker, 1000 + i * i * 50, 100);
+	stamp(maker, UINT64_C(1) << 40);
+	for (int i = 0; i < 2; i++) {
+		struct shmeta_part_window window;
+		struct shmeta__part part = {0};
+		struct shmeta__part_edit *edit;
+
+		cr_assert_eq(shmeta__part_open(&part, KEY, maker->head, maker->head_bytes, &maker->heap.pages),
+		             SHMETA_OK);
+		cr_assert_eq(shmeta__part_narrow(&part, 1, &window), SHMETA_OK);
+		shmeta__part_close(&part);
+		edit = begin(maker);
+		cr_assert_eq(shmeta__part_edit_window(edit, &window, NULL), SHMETA_OK);
+		end(maker, edit);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*make)(struct maker *maker);
-} files[] = {{"empty", make_empty}, {"small", make_small}, {"odd", make_odd}, {"directory", make_directory}};
+} files[] = {{"empty", make_empty},
+             {"small", make_small},
+             {"odd", make_odd},
+             {"directory", make_directory},
+             {"window", make_window}};
 
 static void write_words(FILE *file, const uint32_t *words, size_t count)
 {
@@ -186,6 +211,7 @@ static void print_hex(FILE *file, struct shmeta_str text)
 static void print_part(FILE *file, struct shmeta__part *part)
 {
 	struct shmeta_partition p;
+	struct shmeta_part_window w;
 	struct shmeta__part_cursor cursor;
 	struct shmeta_segment s, found;
 	char buffer[3 * (SHMETA_STRING_MAX + 1)];
@@ -196,6 +222,9 @@ static void print_part(FILE *file, struct shmeta__part *part)
 	              p.topic_id, p.partition_id, p.high_watermark, p.log_start_offset, p.segment_count, p.size_bytes,
 	              p.created_at_ms, p.updated_at_ms);
 	(void)fprintf(file, "stamps %" PRIu64 " %u\n", shmeta__part_synced_at_ns(part), shmeta__part_ttl_ms(part));
+	if (shmeta__part_window(part, &w))
+		(void)fprintf(file, "window %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 "\n",
+		              w.from, w.max_end, w.log_start, w.segment_count, w.size_bytes, w.max_timestamp_ms);
 	cr_assert_eq(shmeta__part_seek(part, 0, UINT64_MAX, &cursor), SHMETA_OK);
 	while ((status = shmeta__part_next(part, &cursor, &s)) == SHMETA_OK) {
 		cr_assert_eq(shmeta__part_find(part, s.base_offset, &found), SHMETA_OK);

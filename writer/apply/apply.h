@@ -79,6 +79,7 @@ struct apply {
 	bool partition_is_new;
 	uint64_t partition_changed, partition_rows;
 	struct shmeta_partition before; /* as stored */
+	uint64_t before_rows;           /* of it that are resident */
 	uint64_t before_synced_at_ns;
 	uint32_t before_ttl_ms;
 

@@ -33,12 +33,12 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 	if (status != SHMETA_OK)
 		return status;
 	struct shmeta__part part;
-	struct shmeta_partition record;
 
 	status = apply_peek(NULL, key, head, bytes, &part, err);
 	if (status != SHMETA_OK)
 		return status;
-	shmeta__part_record(&part, &record);
+	uint64_t rows = shmeta__part_rows(&part);
+
 	shmeta__part_close(&part);
 
 	struct shmeta__part_edit *edit;
@@ -61,9 +61,9 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 	struct shmeta_store_counters *counters = shmeta__store_counters(a->store);
 
 	counters->partitions--;
-	counters->segments -= record.segment_count;
-	a->changed += 1 + record.segment_count;
-	a->removed += 1 + record.segment_count;
+	counters->segments -= rows;
+	a->changed += 1 + rows;
+	a->removed += 1 + rows;
 	return SHMETA_OK;
 }
 
@@ -197,6 +197,7 @@ enum shmeta_status apply_partition(struct apply *a, const struct shmeta_partitio
 	size_t bytes = 0;
 
 	a->before = (struct shmeta_partition){0};
+	a->before_rows = 0;
 	a->before_synced_at_ns = 0;
 	a->before_ttl_ms = 0;
 	a->partition_is_new = true;
@@ -211,6 +212,7 @@ enum shmeta_status apply_partition(struct apply *a, const struct shmeta_partitio
 			if (status != SHMETA_OK)
 				return status;
 			shmeta__part_record(&part, &a->before);
+			a->before_rows = shmeta__part_rows(&part);
 			a->before_synced_at_ns = shmeta__part_synced_at_ns(&part);
 			a->before_ttl_ms = shmeta__part_ttl_ms(&part);
 			shmeta__part_close(&part);
@@ -260,7 +262,6 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 		const void *head;
 		size_t bytes;
 		struct shmeta__part part;
-		struct shmeta_partition after;
 
 		/* Only a whole read says something of all that the head stands for. What could not be read before has been read by now:
 		 * all that was named of it meanwhile is. */
@@ -271,15 +272,15 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 			status = apply_peek(NULL, key, head, bytes, &part, err);
 		if (status == SHMETA_OK) {
 			struct shmeta_store_counters *counters = shmeta__store_counters(a->store);
+			uint64_t rows = shmeta__part_rows(&part);
 
-			shmeta__part_record(&part, &after);
 			shmeta__part_close(&part);
 			status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, SHMETA_CLASS_PARTITION,
 			                   err);
 			counters->partitions += a->partition_is_new;
-			counters->segments += after.segment_count - a->before.segment_count;
-			if (after.segment_count < a->before.segment_count)
-				a->removed += a->before.segment_count - after.segment_count;
+			counters->segments += rows - a->before_rows;
+			if (rows < a->before_rows)
+				a->removed += a->before_rows - rows;
 		}
 	}
 	shmeta__part_edit_free(edit);

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Lookups in a store that says that it lacks some of what the source has: what is not in it is unknown, not absent. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shm/record/key.h"
+#include "tests/support/fake_writer.h"
+
+static const uint64_t ALL = 1u << SHMETA_CLASS_TOPIC | 1u << SHMETA_CLASS_PARTITION | 1u << SHMETA_CLASS_SEGMENT |
+                            1u << SHMETA_CLASS_OFFSET | 1u << SHMETA_CLASS_LEASE;
+static struct fake_writer *w;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static uint32_t topic;
+
+/* Without its partitions. */
+static uint32_t topic_row(void)
+{
+	return fake_topic(w, &(struct fake_topic){.name = "t", .partitions = 4, .created_at_ms = 42});
+}
+
+/* Topic "t" with partitions 0 (100 segments of 10 offsets) and 1 of 4; the store lacks something of every class. */
+static void set_up(void)
+{
+	w = fake_writer_new();
+	fake_begin(w);
+	topic = topic_row();
+	fake_even_partition(w, topic, 0, 100, 10);
+	fake_even_partition(w, topic, 1, 100, 10);
+	shmeta__store_counters(w->store)->incomplete = ALL;
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
+}
+
+static void tear_down(void)
+{
+	fake_close_all(w, instance, reader);
+}
+
+TestSuite(reader_bounded, .init = set_up, .fini = tear_down, .timeout = 20);
+
+static void begin(void)
+{
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+}
+
+static void end(void)
+{
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+/* Segments of the partition below `from` leave. */
+static void narrow(uint32_t partition_id, uint64_t from, uint64_t max_end)
+{
+	const struct shmeta_part_window window = {.from = from,
+	                                          .max_end = max_end,
+	                                          .segment_count = from / 10,
+	                                          .size_bytes = from,
+	                                          .max_timestamp_ms = 5};
+	const struct shmeta__pager pager = shmeta__txn_pager(w->txn);
+	uint64_t key = shmeta__part_key(topic, partition_id);
+	struct shmeta__part_edit *edit;
+	const void *head;
+	size_t bytes;
+
+	cr_assert_eq(shmeta__get(w->txn, SHMETA_DB_PARTS, &key, sizeof key, &head, &bytes, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__part_edit_new(key, "t", 1, head, bytes, &pager, &edit, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__part_edit_window(edit, &window, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__part_edit_encode(edit, &head, &bytes, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta__put(w->txn, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, NULL), SHMETA_OK);
+	shmeta__part_edit_free(edit);
+	shmeta__touch(w->txn, shmeta__touched_partition(topic, partition_id));
+}
+
+static void asked_in_vain(const char *name, uint32_t partition_id)
+{
+	uint8_t key[SHMETA_ABSENT_KEY_MAX];
+	uint64_t now = fake_now_ns(w);
+	size_t n = shmeta__absent_key(key, fake_tenant(w, SHMETA_DEFAULT_TENANT), name, strlen(name), partition_id);
+
+	fake_raw(w, SHMETA_DB_META, key, n, &now, sizeof now);
+}
+
+static enum shmeta_status get_topic(const char *name)
+{
+	struct shmeta_topic ret;
+
+	return shmeta_get_topic(reader, name, strlen(name), NULL, &ret, NULL);
+}
+
+static enum shmeta_status get_partition(const char *name, uint32_t id)
+{
+	struct shmeta_partition ret;
+
+	return shmeta_get_partition_named(reader, name, strlen(name), id, NULL, &ret, NULL);
+}
+
+static enum shmeta_status find(uint32_t id, uint64_t offset)
+{
+	struct shmeta_segment ret;
+
+	return shmeta_find_segment_named(reader, "t", 1, id, offset, NULL, &ret, NULL);
+}
+
+Test(reader_bounded, what_is_not_resident_is_unknown_by_every_key)
+{
+	struct shmeta_committed_offset offset;
+	struct shmeta_lease lease;
+	struct shmeta_agent agent;
+	struct shmeta_topic by_id;
+	struct shmeta_iter *iter;
+	struct shmeta_topic_stats stats;
+
+	for (int i = 0; i < 2; i++) { /* looked up, then remembered */
+		begin();
+		cr_assert_eq(get_topic("t"), SHMETA_OK);
+		cr_assert_eq(get_topic("other"), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_topic_by_id(reader, topic + 1, &by_id, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(get_partition("t", 1), SHMETA_OK);
+		cr_assert_eq(get_partition("t", 2), SHMETA_UNKNOWN);
+		cr_assert_eq(get_partition("other", 0), SHMETA_UNKNOWN);
+		cr_assert_eq(find(0, 999), SHMETA_OK);
+		cr_assert_eq(find(0, 1000), SHMETA_ABSENT_AT_END);
+		cr_assert_eq(find(2, 0), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_list_partitions(reader, "other", 5, &iter), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_topic_stats(reader, "t", 1, &stats, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_lease(reader, "t", 1, 0, 1, &lease, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_committed_offset(reader, "g", "t", 0, &offset, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_agent(reader, "a", 1, &agent, NULL), SHMETA_ABSENT);
+		cr_assert_eq(get_topic("no\nname"), SHMETA_ABSENT);
+		end();
+	}
+}
+
+Test(reader_bounded, what_the_source_was_asked_for_in_vain_is_absent)
+{
+	fake_begin(w);
+	asked_in_vain("gone", UINT32_MAX);
+	asked_in_vain("t", 3);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	cr_assert_eq(get_topic("gone"), SHMETA_ABSENT);
+	cr_assert_eq(get_partition("gone", 7), SHMETA_ABSENT);
+	cr_assert_eq(get_partition("t", 3), SHMETA_ABSENT);
+	cr_assert_eq(find(3, 0), SHMETA_ABSENT);
+	cr_assert_eq(get_topic("gon"), SHMETA_UNKNOWN);
+	cr_assert_eq(get_topic("gone2"), SHMETA_UNKNOWN);
+	cr_assert_eq(get_partition("t", 2), SHMETA_UNKNOWN);
+	end();
+}
+
+Test(reader_bounded, lists_say_that_they_are_not_complete)
+{
+	struct shmeta_handle *handle;
+	struct shmeta_iter *iter;
+
+	fake_begin(w);
+	narrow(1, 500, 499);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_OK);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(handle, 500, 1000, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_OK);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_segments(handle, 499, 1000, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
+	shmeta_iter_free(iter);
+	shmeta_partition_close(handle);
+	end();
+}
+
+Test(reader_bounded, below_the_resident_base_nothing_is_absent)
+{
+	struct shmeta_partition partition;
+	struct shmeta_segment segment;
+	struct shmeta_handle *handle;
+
+	fake_begin(w);
+	narrow(0, 500, 520); /* one that left reaches over the first that stayed */
+	narrow(1, 1000, 999);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	cr_assert_eq(find(0, 0), SHMETA_UNKNOWN);
+	cr_assert_eq(find(0, 499), SHMETA_UNKNOWN);
+	cr_assert_eq(find(0, 500), SHMETA_OK);
+	cr_assert_eq(find(0, 999), SHMETA_OK);
+	cr_assert_eq(find(0, 1000), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(find(1, 999), SHMETA_UNKNOWN); /* none of it is here */
+	cr_assert_eq(find(1, 1000), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_get_partition_named(reader, "t", 1, 0, NULL, &partition, NULL), SHMETA_OK);
+	cr_assert_eq(partition.log_start_offset, 0);
+	cr_assert_eq(partition.segment_count, 100);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_last_segment(handle, &segment, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 5, &segment, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 6, &segment, NULL), SHMETA_ABSENT_AT_END);
+	shmeta_partition_close(handle);
+	end();
+}
+
+Test(reader_bounded, a_gap_that_one_that_left_may_reach_into_is_unknown)
+{
+	static const struct shmeta_segment rows[] = {{.base_offset = 0, .end_offset = 9},
+	                                             {.base_offset = 100, .end_offset = 109},
+	                                             {.base_offset = 200, .end_offset = 209}};
+
+	fake_begin(w);
+	fake_partition(w, topic, 0, 300, rows, 3, 0, 0);
+	narrow(0, 100, 120);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	cr_assert_eq(find(0, 115), SHMETA_UNKNOWN);
+	cr_assert_eq(find(0, 121), SHMETA_ABSENT_GAP);
+	cr_assert_eq(find(0, 250), SHMETA_ABSENT_GAP);
+	end();
+}
+
+Test(reader_bounded, a_handle_follows_a_topic_that_left_and_came_back)
+{
+	struct shmeta_partition partition;
+	struct shmeta_handle *handle;
+
+	begin();
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handle), SHMETA_OK);
+	end();
+	fake_begin(w);
+	fake_delete_topic(w, NULL, "t");
+	(void)fake_commit(w);
+	begin();
+	cr_assert_eq(shmeta_get_partition(handle, NULL, &partition, NULL), SHMETA_UNKNOWN);
+	end();
+	fake_begin(w);
+	topic = topic_row();
+	(void)fake_commit(w);
+	begin();
+	cr_assert_eq(shmeta_get_partition(handle, NULL, &partition, NULL), SHMETA_UNKNOWN);
+	end();
+	fake_begin(w);
+	fake_even_partition(w, topic, 0, 7, 10);
+	(void)fake_commit(w);
+	begin();
+	cr_assert_eq(shmeta_get_partition(handle, NULL, &partition, NULL), SHMETA_OK);
+	cr_assert_eq(partition.high_watermark, 70);
+	cr_assert_eq(partition.topic_id, topic);
+	shmeta_partition_close(handle);
+	end();
+}
