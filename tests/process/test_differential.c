@@ -474,6 +474,8 @@ static void step_fire(struct run *r)
 			start_again(r, s);
 			break;
 		case 2: /* the same, and the triggers are gone meanwhile */
+			if (s->outsiders)
+				outsiders_await_triggers(r, s);
 			(void)run_daemon_end(&s->daemon, SIGTERM);
 			if (s->outsiders) {
 				outsiders_drop_triggers(r, s);
@@ -483,6 +485,7 @@ static void step_fire(struct run *r)
 			break;
 		case 3: /* or go under a daemon that runs */
 			if (s->outsiders) {
+				outsiders_await_triggers(r, s);
 				outsiders_drop_triggers(r, s);
 				outsiders_write(r, s);
 			}

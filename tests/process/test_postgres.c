@@ -225,9 +225,15 @@ Test(postgres, a_disabled_trigger_is_noticed_and_mended_where_that_is_allowed)
 }
 
 /* Put the mark of pruning so far back that what is below it goes with the next call; all transactions on the log have ended. */
+/* The mark as a daemon sets it, an hour ago: below the oldest transaction that runs. That is above all rows once the server's own
+ * transactions (it vacuums and analyses) that began before them have ended. */
 static void age_mark(struct world *w)
 {
-	world_sql(w, "INSERT INTO shmeta_meta VALUES ('mark', pg_snapshot_xmax(pg_current_snapshot())::text || ' 0') "
+	for (int i = 0; i < 1000 && world_sql_number(w, "SELECT (pg_snapshot_xmin(s) < pg_snapshot_xmax(s))::int "
+	                                                "FROM pg_current_snapshot() s") != 0;
+	     i++)
+		usleep(10000);
+	world_sql(w, "INSERT INTO shmeta_meta VALUES ('mark', pg_snapshot_xmin(pg_current_snapshot())::text || ' 0') "
 	             "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value");
 }
 

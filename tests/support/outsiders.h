@@ -51,7 +51,9 @@ __attribute__((format(printf, 2, 3))) void run_trace(const struct run *r, const 
 
 /* A transaction of somebody else. */
 void outsiders_write(struct run *r, struct side *s);
-/* The feed's triggers go: by a migration that rebuilds tables, by an operator. */
+/* Wait until the daemon, which runs, has made the feed's triggers: it may not have looked since they went last. */
+void outsiders_await_triggers(struct run *r, struct side *s);
+/* The feed's triggers, which are there, go: by a migration that rebuilds tables, by an operator. */
 void outsiders_drop_triggers(struct run *r, struct side *s);
 /* Changes that the feed's triggers do not log, or that no trigger can see. */
 void outsiders_bypass(struct run *r, struct side *s);
