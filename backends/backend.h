@@ -341,13 +341,15 @@ struct backend_admin {
 /* What the engine can do in one call. The core asks for no more: it cuts batches of keys and of operations by it. 0: as much
  * as anybody asks for. */
 struct backend_limits {
-	uint32_t keys; /* of one fetch(); at least 8, so that a partition and its ranges fit */
-	uint32_t ops;  /* operations of one apply() or start(); at least unit_ops */
-	uint32_t
-		unit_ops; /* operations of one unit, its object included; at least 2. More slices follow in units of their
-	                    * own, each behind the same COMMIT_OBJECT: then all of them are not one unit any more */
-	uint64_t
-		bytes; /* of the operations of one apply() or start(), as they are encoded (shm/wire/op.h); one unit may have more */
+	/* Of one fetch(); at least 8, so that a partition and its ranges fit. */
+	uint32_t keys;
+	/* Operations of one apply() or start(); at least unit_ops. */
+	uint32_t ops;
+	/* Operations of one unit, its object included; at least 2. More slices follow in units of their own, each behind
+	 * the same COMMIT_OBJECT: then all of them are not one unit any more. */
+	uint32_t unit_ops;
+	/* Of the operations of one apply() or start(), as they are encoded; one unit may have more. */
+	uint64_t bytes;
 };
 
 /* A table that is NULL is not supported: without a feed only load() shows what has changed, without a writer
