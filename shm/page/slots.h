@@ -48,22 +48,22 @@ SHMETA_FROZEN(shmeta_slots, agent_version, 144);
 SHMETA_FROZEN(shmeta_slots, agent_name, 152);
 SHMETA_FROZEN_SIZE(shmeta_slots, 512);
 
-/* One line makes the field, the column of `shmetactl readers`, and later the metric. */
-#define SHMETA_READER_COUNTERS(C)                                         \
-	C(begins, "snapshots begun")                                      \
-	C(retries, "snapshots begun anew because a commit was in flight") \
-	C(found, "lookups answered FOUND")                                \
-	C(absent, "lookups answered by one of the ABSENT family")         \
-	C(unknown, "lookups answered UNKNOWN")                            \
-	C(stale, "answers older than their time to live")                 \
-	C(errors, "lookups answered by an error")                         \
-	C(resolves, "handles resolved through the store")                 \
-	C(fresh_waits, "lookups that waited for the writer")              \
-	C(expired, "unregistered snapshots discarded")                    \
-	C(corrupt, "blocks whose checksum was wrong")
+/* C(name, unit, help): one line makes the field, the column of `shmetactl readers`, and the metric. */
+#define SHMETA_READER_COUNTERS(C)                                                      \
+	C(begins, "snapshots", "snapshots begun")                                      \
+	C(retries, "snapshots", "snapshots begun anew because a commit was in flight") \
+	C(found, "lookups", "lookups answered FOUND")                                  \
+	C(absent, "lookups", "lookups answered by one of the ABSENT family")           \
+	C(unknown, "lookups", "lookups answered UNKNOWN")                              \
+	C(stale, "lookups", "answers older than their time to live")                   \
+	C(errors, "lookups", "lookups answered by an error")                           \
+	C(resolves, "lookups", "handles resolved through the store")                   \
+	C(fresh_waits, "lookups", "lookups that waited for the writer")                \
+	C(expired, "snapshots", "unregistered snapshots discarded")                    \
+	C(corrupt, "blocks", "blocks whose checksum was wrong")
 
 struct shmeta_reader_counters {
-#define C(name, help) uint64_t name;
+#define C(name, unit, help) uint64_t name;
 	SHMETA_READER_COUNTERS(C)
 #undef C
 };
@@ -102,7 +102,7 @@ SHMETA_FROZEN_SIZE(shmeta_slot, SHMETA_SLOT_BYTES);
 
 static inline void shmeta__counters_add(struct shmeta_reader_counters *sum, const struct shmeta_reader_counters *more)
 {
-#define C(name, help) sum->name += more->name;
+#define C(name, unit, help) sum->name += more->name;
 	SHMETA_READER_COUNTERS(C)
 #undef C
 }

@@ -14,6 +14,12 @@
 #include "shm/page/order.h"
 #include "shm/page/slots.h"
 
+/* flags: what the writer says of its configuration. */
+enum {
+	SHMETA_STATS_RELOAD_REFUSED = 1u << 0, /* the newest reload was refused; `reason` says why */
+	SHMETA_STATS_RESTART_NEEDED = 1u << 1  /* the newest reload changed options that wait for a restart */
+};
+
 /* The file has the size that version 1 had, so that a writer takes over the one that it finds. */
 enum { SHMETA_STATS_VERSION = 2, SHMETA_STATS_READERS = 1008, SHMETA_STATS_COUNTERS = 64, SHMETA_STATS_TEXT = 1024 };
 
@@ -60,17 +66,18 @@ struct shmeta_stats {
 	uint32_t counter_count; /*   32  of counter[] in use; their order is the writer's list, appended only */
 	uint32_t reader_count;  /*   36  rows in use                                        */
 	uint32_t readers_total; /*   40  registered processes, shown or not                 */
-	uint32_t reserved1;     /*   44                                                     */
+	uint32_t flags;         /*   44  SHMETA_STATS_...                                   */
 	uint64_t reserved2[10]; /*   48                                                     */
 	/* What does not fit ends with "...": the longest sentence of a source, with since when
 	 * before it, does. */
-	char source[SHMETA_STATS_TEXT];               /*  128  the source, without secrets                 */
-	char source_status[SHMETA_STATS_TEXT];        /* 1152  "connected", or since when and why not      */
-	char reason[SHMETA_STATS_TEXT];               /* 2176  why the phase is what it is; "": nothing to say */
-	char counter_name[SHMETA_STATS_COUNTERS][32]; /* 3200  so that any tool can print any counter */
-	uint64_t counter[SHMETA_STATS_COUNTERS];      /* 5248                               */
-	struct shmeta_reader_counters all_readers;    /* 5760  sum, those that have left included */
-	uint64_t reserved3[293];                      /* 5848                               */
+	char source[SHMETA_STATS_TEXT];                /*  128  the source, without secrets                 */
+	char source_status[SHMETA_STATS_TEXT];         /* 1152  "connected", or since when and why not      */
+	char reason[SHMETA_STATS_TEXT];                /* 2176  why the phase is what it is; "": nothing to say */
+	char counter_name[SHMETA_STATS_COUNTERS][32];  /* 3200  so that any tool can print any counter */
+	uint64_t counter[SHMETA_STATS_COUNTERS];       /* 5248                               */
+	struct shmeta_reader_counters all_readers;     /* 5760  sum, those that have left included */
+	uint64_t lookups_ns[SHMETA_HISTOGRAM_BUCKETS]; /* 5848  sampled lookups of all readers, by histogram.h */
+	uint64_t reserved3[229];                       /* 6360                               */
 	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 8192                    */
 };
 SHMETA_FROZEN(shmeta_stats, signature, 0);
@@ -81,11 +88,13 @@ SHMETA_FROZEN(shmeta_stats, updated_at_ns, 24);
 SHMETA_FROZEN(shmeta_stats, counter_count, 32);
 SHMETA_FROZEN(shmeta_stats, reader_count, 36);
 SHMETA_FROZEN(shmeta_stats, readers_total, 40);
+SHMETA_FROZEN(shmeta_stats, flags, 44);
 SHMETA_FROZEN(shmeta_stats, source, 128);
 SHMETA_FROZEN(shmeta_stats, source_status, 1152);
 SHMETA_FROZEN(shmeta_stats, counter_name, 3200);
 SHMETA_FROZEN(shmeta_stats, counter, 5248);
 SHMETA_FROZEN(shmeta_stats, all_readers, 5760);
+SHMETA_FROZEN(shmeta_stats, lookups_ns, 5848);
 SHMETA_FROZEN(shmeta_stats, reason, 2176);
 SHMETA_FROZEN(shmeta_stats, reader, 8192);
 SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);

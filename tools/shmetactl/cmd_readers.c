@@ -54,7 +54,7 @@ int verb_readers(struct tool *tool)
 		fields[n++] = f_hidden(f_count("gid", r->gid));
 		fields[n++] = f_hidden(f_count("agent_pid", r->agent_pid));
 		fields[n++] = f_hidden(f_count("registration", r->registration));
-#define C(name, help) fields[n++] = f_hidden(f_count(#name, r->counters.name));
+#define C(name, unit, help) fields[n++] = f_hidden(f_count(#name, r->counters.name));
 		SHMETA_READER_COUNTERS(C)
 #undef C
 		/* The text shows those that an operator asks for first. */

@@ -76,6 +76,8 @@ void daemon_write_stats(struct daemon *d)
 		.source_status = d->source_status,
 		.reason = reason,
 		.committed = committed,
+		.flags = (d->reload_status != SHMETA_OK ? SHMETA_STATS_RELOAD_REFUSED : 0) |
+	                 (d->restart_keys[0] != '\0' ? SHMETA_STATS_RESTART_NEEDED : 0),
 	};
 
 	registry_look(d->registry, d->instance.generation_number, committed, shmeta__boottime_ns());

@@ -17,6 +17,7 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	page->version = SHMETA_STATS_VERSION;
 	page->reader_bytes = sizeof(struct shmeta_stats_reader);
 	page->counter_count = SHMETA_COUNTER_COUNT;
+	page->flags = input->flags;
 	shmeta__say(page->source, sizeof(page->source), "%s", input->source);
 	shmeta__say(page->reason, sizeof(page->reason), "%s", input->reason);
 	shmeta__say(page->source_status, sizeof(page->source_status), "%s", input->source_status);

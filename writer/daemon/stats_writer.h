@@ -18,6 +18,7 @@ struct stats_input {
 	const char *reason;        /* of the phase */
 	const char *source_status; /* as sync_source_status() says */
 	uint64_t committed;
+	uint32_t flags; /* SHMETA_STATS_... */
 };
 
 void stats_write(struct shmeta_stats *page, const struct stats_input *input);

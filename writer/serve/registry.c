@@ -49,6 +49,7 @@ struct registry {
 	uint32_t former; /* as the former writer counted */
 	uint32_t restored;
 	struct shmeta_reader_counters left; /* of those that are gone */
+	uint64_t left_ns[SHMETA_HISTOGRAM_BUCKETS];
 };
 
 enum shmeta_status registry_new(struct shmeta_board *board, uint64_t epoch, uint64_t grace_ns, struct registry **ret,
@@ -271,16 +272,19 @@ static void add_up(uint64_t *sum, uint64_t counted, uint64_t possible)
 }
 
 /* What a reader counted is its own word: no more of it is believed than one thread can have done since it registered. */
-static void add_counters(const struct registration *registration, uint64_t now_ns, struct shmeta_reader_counters *sum)
+static void add_counters(const struct registration *registration, uint64_t now_ns, struct shmeta_reader_counters *sum,
+                         uint64_t lookups_ns[SHMETA_HISTOGRAM_BUCKETS])
 {
 	uint64_t since = registration->connected_at_ns, possible = now_ns > since ? (now_ns - since) / COUNT_NS + 1 : 1;
 
 	for (uint32_t i = 0; i < registration->slots; i++) {
 		struct shmeta_slot *slot = shmeta__slot(registration->page, i);
 
-#define C(name, help) add_up(&sum->name, shmeta_peek(&slot->counters.name), possible);
+#define C(name, unit, help) add_up(&sum->name, shmeta_peek(&slot->counters.name), possible);
 		SHMETA_READER_COUNTERS(C)
 #undef C
+		for (uint32_t b = 0; b < SHMETA_HISTOGRAM_BUCKETS; b++)
+			add_up(&lookups_ns[b], shmeta_peek(&slot->histogram[b]), possible);
 	}
 }
 
@@ -297,7 +301,7 @@ void registry_sweep(struct registry *registry, uint64_t now_ns)
 			at = &gone->next;
 			continue;
 		}
-		add_counters(gone, now_ns, &registry->left);
+		add_counters(gone, now_ns, &registry->left, registry->left_ns);
 		pthread_mutex_lock(&registry->lock);
 		*at = gone->next;
 		registry->count--;
@@ -582,11 +586,12 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 	uint32_t rows = 0;
 
 	stats->all_readers = registry->left;
+	memcpy(stats->lookups_ns, registry->left_ns, sizeof(stats->lookups_ns));
 	for (struct registration *r = registry->list; r != NULL; r = r->next) {
 		struct shmeta_stats_reader row = {0};
 
-		add_counters(r, now_ns, &row.counters);
-#define C(name, help) add_up(&stats->all_readers.name, row.counters.name, UINT64_MAX);
+		add_counters(r, now_ns, &row.counters, stats->lookups_ns);
+#define C(name, unit, help) add_up(&stats->all_readers.name, row.counters.name, UINT64_MAX);
 		SHMETA_READER_COUNTERS(C)
 #undef C
 		if (rows >= SHMETA_STATS_READERS)
