@@ -54,6 +54,7 @@ reader_srcs    := $(sort $(wildcard reader/*.c reader/*/*.c))
 backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
 writer_srcs    := $(sort $(wildcard writer/*/*.c))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
+monitor_srcs   := $(sort $(wildcard tools/monitor/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
@@ -110,7 +111,7 @@ $(BUILD)/bin/shmetad: $(call obj,writer/shmetad.c $(writer_srcs) $(backends_srcs
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
 
-$(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(shm_srcs) $(reader_srcs) $(backends_srcs))
+$(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(monitor_srcs) $(shm_srcs) $(reader_srcs) $(backends_srcs))
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetactl)
@@ -138,7 +139,7 @@ replay_progs    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay/%,$(fuzz_srcs
 # Where tests find the programs and the tree they belong to.
 $(BUILD)/obj/tests/support/places.o: CPPFLAGS += -DTEST_BUILD_DIR='"$(abspath $(BUILD))"' -DTEST_SOURCE_DIR='"$(CURDIR)"'
 
-$(BUILD)/test/libours.a: $(call obj,$(writer_srcs) $(backends_srcs) $(shm_srcs) $(reader_srcs))
+$(BUILD)/test/libours.a: $(call obj,$(writer_srcs) $(backends_srcs) $(monitor_srcs) $(shm_srcs) $(reader_srcs))
 $(BUILD)/test/libsupport.a: $(call obj,$(support_srcs))
 $(BUILD)/test/%.a:
 	@mkdir -p $(@D)
@@ -232,7 +233,7 @@ lint:
 	@$(MAKE) $(PARALLEL) --no-print-directory -k tidy
 	@echo 'lint: all checks passed'
 # clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.
-all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(demo_srcs) \
+all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(monitor_srcs) $(demo_srcs) \
             $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) tests/fuzz/replay/main.c $(bench_srcs) $(wildcard bench/gen/*.c)
 tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_srcs))
 $(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang-tidy

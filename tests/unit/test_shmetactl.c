@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +17,7 @@
 
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
-#include "tests/support/boot_id.h"
+#include "tests/support/forged.h"
 #include "tests/support/places.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/scratch.h"
@@ -255,114 +254,6 @@ Test(shmetactl, a_full_device_behind_the_output_is_an_error)
 
 /* ---- forged instances ------------------------------------------------------------------------------------------------------- */
 
-struct forged {
-	char dir[64];
-	struct shmeta_board *board;
-	struct shmeta_generation *generation;
-	struct shmeta_stats *stats;
-	pthread_t heart;
-	uint32_t still; /* 1: it stands still */
-};
-
-/* A little ahead, as clocks of one machine may be: a test that has to wait for its turn does not find the writer dead. */
-static void *beat(void *arg)
-{
-	struct forged *f = arg;
-
-	while (!shmeta_observe(&f->still)) {
-		shmeta_publish(&f->board->heartbeat_ns, shmeta__boottime_ns() + 900000000u);
-		(void)usleep(20000);
-	}
-	return NULL;
-}
-
-/* Its last beat is one of that long ago. */
-static void last_beat(struct forged *f, uint64_t ago_ns)
-{
-	shmeta_publish(&f->still, 1u);
-	(void)pthread_join(f->heart, NULL);
-	f->board->heartbeat_ns = shmeta__boottime_ns() - ago_ns;
-}
-
-static void *forge_file(int dir_fd, const char *name, size_t bytes)
-{
-	struct shmeta_err err;
-	void *map = NULL;
-
-	if (shmeta__map_file(dir_fd, name, bytes, 1, &map, &err) != SHMETA_OK)
-		cr_assert_fail("%s: %s", name, err.text);
-	return map;
-}
-
-static void forge(struct forged *f)
-{
-	uint64_t now = shmeta__boottime_ns();
-	char path[128];
-	int fd;
-
-	cr_assert(scratch_dir("forged", f->dir));
-	(void)snprintf(path, sizeof(path), "%s/store.3", f->dir);
-	cr_assert_eq(mkdir(path, 0755), 0);
-	fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	f->board = forge_file(fd, "board", SHMETA_PAGE);
-	f->generation = forge_file(fd, "store.3/generation", SHMETA_GENERATION_BYTES);
-	f->stats = forge_file(fd, "stats", sizeof(struct shmeta_stats));
-	(void)close(fd);
-
-	memcpy(f->board->signature, "SHMBOARD", 8);
-	f->board->incompat = SHMETA_BOARD_INCOMPAT_V1;
-	f->board->board_bytes = sizeof(struct shmeta_board);
-	f->board->writer_version = 0x000100;
-	f->board->writer_pid = 0x7fffffff; /* nobody's */
-	boot_id_read(f->board->boot_id);
-	f->board->started_at_ns = now - 3600000000000u;
-	f->board->epoch = 7;
-	f->board->generation = 3;
-	f->board->phase = SHMETA_PHASE_SERVING;
-	f->board->phase_since_ns = now - 60000000000u;
-	f->board->heartbeat_ns = now;
-	f->board->boot_offset_ns = shmeta__boot_offset_ns();
-
-	memcpy(f->generation->signature, "SHMGENER", 8);
-	f->generation->incompat = SHMETA_GEN_INCOMPAT_V1;
-	f->generation->generation = 3;
-	f->generation->max_bytes = 1u << 30;
-	f->generation->grace_ns = 1000000000u;
-	f->generation->touched_words = SHMETA_TOUCHED_WORDS;
-	f->generation->touched_at = SHMETA_PAGE;
-	f->generation->committed = 88412;
-	f->generation->committing = 88412;
-	for (int i = 0; i < SHMETA_CLASS_COUNT; i++)
-		f->generation->stamp[i] = (struct shmeta_stamp){88412, now, 3600000000000u, 88000};
-
-	memcpy(f->stats->signature, "SHMSTATS", 8);
-	f->stats->version = SHMETA_STATS_VERSION;
-	f->stats->reader_bytes = sizeof(struct shmeta_stats_reader);
-	f->stats->updated_at_ns = now;
-	strcpy(f->stats->source, "sqlite:/var/lib/shmeta/metadata.db");
-	strcpy(f->stats->source_status, "connected");
-	strcpy(f->stats->counter_name[0], "store_used");
-	f->stats->counter[0] = 64u << 20;
-	strcpy(f->stats->counter_name[1], "topics");
-	f->stats->counter[1] = 1000;
-	f->stats->counter_count = 2;
-	f->still = 0;
-	cr_assert_eq(pthread_create(&f->heart, NULL, beat, f), 0);
-}
-
-static void forged_done(struct forged *f)
-{
-	char command[128];
-
-	if (!f->still)
-		last_beat(f, 0);
-	(void)munmap(f->board, SHMETA_PAGE);
-	(void)munmap(f->generation, SHMETA_GENERATION_BYTES);
-	(void)munmap(f->stats, sizeof(struct shmeta_stats));
-	(void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
-	cr_assert_eq(system(command), 0);
-}
-
 static int lines_of(const char *text)
 {
 	int n = 0;
@@ -372,7 +263,7 @@ static int lines_of(const char *text)
 	return n;
 }
 
-Test(shmetactl, status_is_twelve_lines_and_0_while_the_writer_serves)
+Test(shmetactl, status_is_thirteen_lines_and_0_while_the_writer_serves)
 {
 	struct forged f;
 	struct run_tool t;
@@ -380,7 +271,7 @@ Test(shmetactl, status_is_twelve_lines_and_0_while_the_writer_serves)
 	forge(&f);
 	run_tool(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert_eq(t.code, 0, "%s%s", t.out, t.err);
-	cr_assert_eq(lines_of(t.out), 12, "%s", t.out);
+	cr_assert_eq(lines_of(t.out), 13, "%s", t.out);
 	cr_assert(strstr(t.out, "serving for ") != NULL && strstr(t.out, "88 412 of generation 3, epoch 7") != NULL,
 	          "%s", t.out);
 	cr_assert(strstr(t.out, "64.0 MiB of 1.0 GiB used") != NULL, "%s", t.out);
@@ -444,10 +335,10 @@ Test(shmetactl, status_is_1_when_degraded_or_when_the_writer_is_dead_stopped_or_
 	run_tool_done(&t);
 
 	f.board->phase = SHMETA_PHASE_SERVING;
-	last_beat(&f, 3000000000u); /* no such process */
+	forged_beat_last(&f, 3000000000u); /* no such process */
 	run_tool(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert(t.code == 1 && strstr(t.out, "dead, pid 2147483647 gave its last heartbeat 3.") != NULL, "%s", t.out);
-	cr_assert_eq(lines_of(t.out), 12);
+	cr_assert_eq(lines_of(t.out), 13);
 	run_tool_done(&t);
 
 	f.board->writer_pid = 1; /* somebody else's process: the start differs */
@@ -503,7 +394,7 @@ Test(shmetactl, the_phase_has_a_reason_also_when_the_writer_is_dead)
 	cr_assert_not_null(strstr(t.out, "degraded for 1 min 0 s: the store is full\n"), "%s", t.out);
 	cr_assert_not_null(strstr(t.out, ": connected\n"), "%s", t.out);
 	run_tool_done(&t);
-	last_beat(&f, 30000000000u);
+	forged_beat_last(&f, 30000000000u);
 	run_tool(&t, "shmetactl --dir %s status", f.dir);
 	cr_assert_not_null(strstr(t.out, "degraded when the writer went away: the store is full\n"), "%s", t.out);
 	cr_assert_not_null(strstr(t.out, ": nobody asks it; the last was: connected\n"), "%s", t.out);
@@ -662,7 +553,7 @@ Test(shmetactl, no_text_of_others_reaches_the_terminal_raw)
 		run_tool(&t, "shmetactl --dir %s status", f.dir);
 		cr_assert(strstr(t.out, corpus[i].must_not) == NULL, "%zu: %s", i, t.out);
 		cr_assert(lower_equal(t.out, corpus[i].shown), "%zu: %s", i, t.out);
-		cr_assert_eq(lines_of(t.out), 12);
+		cr_assert_eq(lines_of(t.out), 13);
 		run_tool_done(&t);
 	}
 	forged_done(&f);

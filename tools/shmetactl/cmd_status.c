@@ -6,21 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const class_names[] = {
-#define X(name, number, text, ttl_ms) [SHMETA_CLASS_##name] = text,
-	SHMETA_CLASS_LIST(X)
-#undef X
-};
-
-static uint64_t counter_of(const struct pages *p, enum shmeta_counter counter)
-{
-	uint64_t value = UINT64_MAX;
-
-	if (p->stats != NULL)
-		(void)shmeta__stats_counter(p->stats, counter, &value);
-	return value;
-}
-
 static const char *count_text(uint64_t value)
 {
 	return value == UINT64_MAX ? "?" : out_count(value);
@@ -35,7 +20,7 @@ struct content {
 static struct content content_of(const struct tool *tool, const struct pages *p)
 {
 	struct shmeta_store_counters stored;
-	struct content c = {.pinned = counter_of(p, SHMETA_COUNTER_store_pinned)};
+	struct content c = {.pinned = pages_counter(p, SHMETA_COUNTER_store_pinned)};
 
 	if (pages_content(tool, p, &stored, &c.used)) {
 		c.topics = stored.topics;
@@ -44,11 +29,11 @@ static struct content content_of(const struct tool *tool, const struct pages *p)
 		c.quarantined = stored.quarantined;
 		return c;
 	}
-	c.topics = counter_of(p, SHMETA_COUNTER_topics);
-	c.partitions = counter_of(p, SHMETA_COUNTER_partitions);
-	c.segments = counter_of(p, SHMETA_COUNTER_segments);
-	c.quarantined = counter_of(p, SHMETA_COUNTER_quarantined);
-	c.used = counter_of(p, SHMETA_COUNTER_store_used);
+	c.topics = pages_counter(p, SHMETA_COUNTER_topics);
+	c.partitions = pages_counter(p, SHMETA_COUNTER_partitions);
+	c.segments = pages_counter(p, SHMETA_COUNTER_segments);
+	c.quarantined = pages_counter(p, SHMETA_COUNTER_quarantined);
+	c.used = pages_counter(p, SHMETA_COUNTER_store_used);
 	return c;
 }
 
@@ -66,11 +51,6 @@ static unsigned level_of(const struct pages *p, const struct content *c, const c
 static int late_class(const struct pages *p)
 {
 	return p->published ? shmeta__late_class(&p->generation, p->now_ns) : -1;
-}
-
-static bool healthy(const struct pages *p)
-{
-	return p->alive && p->board.phase == SHMETA_PHASE_SERVING && late_class(p) < 0;
 }
 
 enum { REASON_BYTES = 2 * 1024 + 200 };
@@ -96,7 +76,7 @@ static void reason_of(const struct pages *p, char *ret, size_t bytes)
 	used = strlen(ret);
 	if (p->alive && p->board.phase == SHMETA_PHASE_SERVING && late >= 0)
 		(void)snprintf(ret + used, bytes - used, "%sclass %s was last verified %s ago", used > 0 ? "; " : "",
-		               class_names[late],
+		               pages_class((enum shmeta_class)late),
 		               out_ns(pages_since(p->now_ns, p->generation.stamp[late].synced_at_ns)));
 }
 
@@ -132,7 +112,8 @@ static json_t *known_count(uint64_t value)
 	return value == UINT64_MAX ? json_null() : out_json_count(value);
 }
 
-static void status_json(struct tool *tool, const struct pages *p, const struct content *stored)
+static void status_json(struct tool *tool, const struct pages *p, const struct content *stored,
+                        const struct health *health)
 {
 	char reason[REASON_BYTES];
 	const char *advice;
@@ -143,7 +124,8 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 	const struct shmeta_board *b = &p->board;
 
 	out_set(doc, "directory", out_json_text(tool->dir, strlen(tool->dir)));
-	out_set(doc, "healthy", json_boolean(healthy(p)));
+	out_set(doc, "healthy", json_boolean(health->worst != HEALTH_CRITICAL));
+	out_set(doc, "health", json_string(health_word(health->worst)));
 	out_set(writer, "alive", json_boolean(p->alive));
 	out_set(writer, "state",
 	        json_string(p->liveness == WRITER_ALIVE     ? "alive"
@@ -171,7 +153,7 @@ static void status_json(struct tool *tool, const struct pages *p, const struct c
 		out_set(c, "ttl_ms", out_json_age(s->ttl_ns));
 		out_set(c, "fresh", json_boolean(age < s->ttl_ns));
 		out_set(c, "changed_txn", out_json_count(s->changed_txn));
-		out_set(classes, class_names[i], c);
+		out_set(classes, pages_class((enum shmeta_class)i), c);
 	}
 	out_set(doc, "classes", classes);
 	if (p->stats != NULL) {
@@ -229,7 +211,7 @@ static void status_classes(struct tool *tool, const struct pages *p, size_t from
 		const struct shmeta_stamp *s = &p->generation.stamp[i];
 		uint64_t age = pages_since(p->now_ns, s->synced_at_ns);
 
-		(void)printf("%s%s ", i > from ? ", " : "", class_names[i]);
+		(void)printf("%s%s ", i > from ? ", " : "", pages_class((enum shmeta_class)i));
 		if (age == UINT64_MAX)
 			(void)fputs(out_paint(tool, PAINT_WARN, "never"), stdout);
 		else if (age < s->ttl_ns)
@@ -289,22 +271,44 @@ static void status_store(struct tool *tool, const struct pages *p, const struct 
 	(void)putchar('\n');
 }
 
+/* "warning: quarantine, versions; 'shmetactl health' says what to do": the worst first. */
+static void status_health(struct tool *tool, const struct health *health)
+{
+	const char *before = ": ";
+
+	(void)fputs(out_paint(tool,
+	                      health->worst == HEALTH_OK         ? PAINT_GOOD
+	                      : health->worst == HEALTH_CRITICAL ? PAINT_BAD
+	                                                         : PAINT_WARN,
+	                      health_word(health->worst)),
+	            stdout);
+	for (int severity = HEALTH_CRITICAL; severity > HEALTH_OK; severity--)
+		for (int i = 0; i < HEALTH_CHECK_COUNT; i++)
+			if ((int)health->finding[i].severity == severity) {
+				(void)printf("%s%s", before, health_name((enum health_check)i));
+				before = ", ";
+			}
+	(void)puts(health->worst == HEALTH_OK ? "" : "; 'shmetactl health' says what to do");
+}
+
 int verb_status(struct tool *tool)
 {
 	struct pages p;
 	const struct shmeta_board *b = &p.board;
 	uint64_t stats_age;
 	struct content content;
+	struct health health;
 	char reason[REASON_BYTES], unit[UNIT_BYTES], where[UNIT_BYTES + 40] = "";
 	bool well;
 	int code = pages_open(tool, &p);
 
 	if (code != 0)
 		return code;
-	well = healthy(&p);
+	tool_health(tool, &p, &health);
+	well = health.worst != HEALTH_CRITICAL;
 	content = content_of(tool, &p);
 	if (tool->json) {
-		status_json(tool, &p, &content);
+		status_json(tool, &p, &content, &health);
 		pages_close(&p);
 		return well ? TOOL_OK : TOOL_UNHEALTHY;
 	}
@@ -312,7 +316,7 @@ int verb_status(struct tool *tool)
 
 	/* Its end, or its start, can be told by nobody else. */
 	if (p.liveness == WRITER_DEAD && !p.start_failed)
-		(void)snprintf(where, sizeof(where), "; 'journalctl -u %s' says why", pages_unit(tool, unit));
+		(void)snprintf(where, sizeof(where), "; 'journalctl -u %s' says why", pages_unit(tool->instance, unit));
 
 	line("instance");
 	(void)puts(out_safez(tool->dir, sizeof(tool->dir)));
@@ -338,6 +342,8 @@ int verb_status(struct tool *tool)
 		(void)fputs(" when the writer went away", stdout);
 	reason_of(&p, reason, sizeof(reason));
 	(void)printf("%s%s\n", reason[0] != '\0' ? ": " : "", out_safez(reason, sizeof(reason)));
+	line("health");
+	status_health(tool, &health);
 	line("commit");
 	if (p.published)
 		(void)printf("%s of generation %" PRIu64 ", epoch %" PRIu64 "\n", out_count(p.generation.committed),
@@ -366,7 +372,7 @@ int verb_status(struct tool *tool)
 	status_store(tool, &p, &content);
 	line("queue");
 	(void)printf("%s keys to fetch, %s rows quarantined%s\n",
-	             count_text(counter_of(&p, SHMETA_COUNTER_queue_depth)), count_text(content.quarantined),
+	             count_text(pages_counter(&p, SHMETA_COUNTER_queue_depth)), count_text(content.quarantined),
 	             content.quarantined > 0 && content.quarantined != UINT64_MAX ? " (shmetactl quarantine lists them)"
 	                                                                          : "");
 	line("stats");

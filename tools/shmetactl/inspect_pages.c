@@ -1,30 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The board, the generation page and the stats page of an instance, copied and judged: all that `status`, `readers` and part of
- * `store` need, with the writer alive, stopped or dead. */
+ * The pages of the instance that a command line means: all that `status`, `readers` and part of `store` need, with the writer alive,
+ * stopped or dead; where they cannot be had, who may, and what to do about it. */
 #include "tools/shmetactl/inspect.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-/* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
- * also live in another pid namespace, where its number means nothing here. */
-enum { STALLED_MS = 5000, GONE_MS = 1000, AHEAD_MS = 1000 };
-
-/* Word by word, so that a number that moves meanwhile is either the old one or the new one. */
-static void copy_words(void *to, const void *from, size_t bytes)
-{
-	uint64_t *t = to;
-	const uint64_t *f = from;
-
-	for (size_t i = 0; i < bytes / 8; i++)
-		t[i] = shmeta_observe(&f[i]);
-}
 
 /* Permission errors name who may, and what to do about it. */
 static int say_denied(const struct tool *tool, const char *path)
@@ -49,9 +30,11 @@ static int say(const struct tool *tool, int dir_fd, const char *name, const stru
 	char path[PATH_MAX + 64], unit[UNIT_BYTES];
 	struct shmeta_last_start last;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", tool->dir, name);
+	(void)snprintf(path, sizeof(path), "%s%s%s", tool->dir, name[0] != '\0' ? "/" : "", name);
 	if (err->code == SHMETA_ERR_PERMISSION)
 		return say_denied(tool, path);
+	if (err->code == SHMETA_ERR_VERSION && name[0] == '\0')
+		return tool_error(tool, TOOL_VERSION, "%s is not an instance: it is not a directory", tool->dir);
 	if (err->code == SHMETA_ERR_NOT_RUNNING && shmeta__last_start_read(dir_fd, &last))
 		return tool_error(tool, TOOL_NOT_RUNNING,
 		                  "no instance at %s: the last start of shmetad failed at %s: %s", tool->dir,
@@ -61,109 +44,8 @@ static int say(const struct tool *tool, int dir_fd, const char *name, const stru
 			tool, TOOL_NOT_RUNNING,
 			"no instance at %s: no writer has run here; start shmetad, or name the directory with --dir; "
 			"if it was started, 'journalctl -u %s' says why it ended",
-			tool->dir, pages_unit(tool, unit));
+			tool->dir, pages_unit(tool->instance, unit));
 	return tool_error(tool, tool_exit_of(err->code), "%s: %s", path, err->text);
-}
-
-static uint64_t file_bytes(int dir_fd, const char *name)
-{
-	struct stat st;
-
-	return fstatat(dir_fd, name, &st, 0) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
-}
-
-static bool same_boot(const uint8_t boot_id[16])
-{
-	char text[64] = "";
-	uint8_t id[16];
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), at = 0;
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-
-	if (fd >= 0)
-		(void)close(fd);
-	for (ssize_t i = 0; i + 1 < n && at < 16; i++) {
-		char two[3] = {text[i], text[i + 1], '\0'}, *end;
-
-		if (text[i] == '-')
-			continue;
-		id[at] = (uint8_t)strtoul(two, &end, 16);
-		if (end != two + 2)
-			break;
-		at++;
-		i++;
-	}
-	return at < 16 || memcmp(id, boot_id, 16) == 0; /* where /proc does not say, the heartbeat decides alone */
-}
-
-/* Is it the process that the board names: same number, same start? */
-static bool process_is(uint64_t pid, uint64_t start_ticks)
-{
-	char path[64], text[1024], *at;
-	unsigned long long ticks = 0;
-	ssize_t n;
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	at = strrchr(text, ')'); /* the name may hold anything, but is the last thing in parentheses */
-	if (at == NULL || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') /* dead, not reaped */
-		return false;
-	for (int field = 3; at != NULL && field <= 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at != NULL)
-		ticks = strtoull(at + 1, NULL, 10);
-	return at != NULL && ticks == start_ticks;
-}
-
-static enum liveness judge(const struct pages *pages)
-{
-	uint64_t age = pages_since(pages->now_ns, pages->board.heartbeat_ns);
-
-	if (pages->board.phase == SHMETA_PHASE_STOPPED || !pages->same_boot)
-		return WRITER_DEAD;
-	if (process_is(pages->board.writer_pid, pages->board.writer_start_ticks))
-		return age < STALLED_MS * 1000000ull ? WRITER_ALIVE : WRITER_STALLED;
-	return age < GONE_MS * 1000000ull ? WRITER_ALIVE : WRITER_DEAD;
-}
-
-static enum shmeta_status open_generation(struct pages *pages, char name[64], struct shmeta_err *err)
-{
-	void *map;
-
-	(void)snprintf(name, 64, "store.%llu/generation", (unsigned long long)pages->board.generation);
-	if (shmeta__map_file(pages->dir_fd, name, SHMETA_GENERATION_BYTES, 0, &map, err) != SHMETA_OK)
-		return err->code;
-	pages->live = map;
-	copy_words(&pages->generation, map, sizeof(pages->generation));
-	return shmeta__generation_check(&pages->generation, file_bytes(pages->dir_fd, name), err);
-}
-
-static void open_stats(struct pages *pages)
-{
-	void *map;
-
-	if (shmeta__map_file(pages->dir_fd, "stats", sizeof(struct shmeta_stats), 0, &map, &pages->stats_error) !=
-	    SHMETA_OK)
-		return;
-	pages->stats = tool_alloc(sizeof(*pages->stats));
-	if (shmeta__stats_copy(map, pages->stats, &pages->stats_error) != SHMETA_OK) {
-		free(pages->stats);
-		pages->stats = NULL;
-	}
-	(void)munmap(map, sizeof(struct shmeta_stats));
-}
-
-const char *pages_writer(const struct pages *pages)
-{
-	return pages->liveness == WRITER_ALIVE              ? "alive"
-	       : pages->liveness == WRITER_STALLED          ? "stalled"
-	       : pages->board.phase == SHMETA_PHASE_STOPPED ? "stopped"
-	                                                    : "dead";
 }
 
 /* Whatever is shown of this instance says that its writer is gone: in JSON each document, otherwise one line beside the output. */
@@ -183,101 +65,15 @@ static void tell_writer(struct tool *tool, const struct pages *pages)
 int pages_open(struct tool *tool, struct pages *ret)
 {
 	struct shmeta_err err = {0};
-	char name[64];
-	void *map;
-	int code = 0;
+	char name[PAGES_NAME_BYTES];
+	int code;
 
-	memset(ret, 0, sizeof(*ret));
-	ret->dir_fd = open(tool->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (ret->dir_fd < 0) {
-		int error = errno;
-
-		if (error == EACCES || error == EPERM)
-			return say_denied(tool, tool->dir);
-		if (error == ENOTDIR)
-			return tool_error(tool, TOOL_VERSION, "%s is not an instance: it is not a directory",
-			                  tool->dir);
-		if (error == ENOENT)
-			return say(tool, -1, "", &(struct shmeta_err){.code = SHMETA_ERR_NOT_RUNNING});
-		return tool_error(tool, TOOL_UNHEALTHY, "%s: %s", tool->dir, strerror(error));
+	if (pages_read(tool->dir, ret, name, &err) != SHMETA_OK) {
+		code = say(tool, ret->dir_fd, name, &err);
+		pages_close(ret);
+		return code;
 	}
-	if (shmeta__map_file(ret->dir_fd, "board", SHMETA_PAGE, 0, &map, &err) != SHMETA_OK) {
-		code = say(tool, ret->dir_fd, "board", &err);
-		goto fail;
-	}
-	ret->live_board = map;
-	/* A generation that is replaced while we look at the board is looked for again. */
-	for (int i = 0; i < 3; i++) {
-		copy_words(&ret->board, map, sizeof(ret->board));
-		if (shmeta__board_check(&ret->board, file_bytes(ret->dir_fd, "board"), &err) != SHMETA_OK) {
-			code = say(tool, ret->dir_fd, "board", &err);
-			goto fail;
-		}
-		ret->published = ret->board.generation != 0;
-		if (!ret->published || open_generation(ret, name, &err) == SHMETA_OK)
-			break;
-		if (shmeta_observe(&ret->live_board->generation) == ret->board.generation || i == 2) {
-			code = say(tool, ret->dir_fd, name, &err);
-			goto fail;
-		}
-	}
-	open_stats(ret);
-	ret->now_ns = shmeta__boottime_ns();
-	ret->same_boot = same_boot(ret->board.boot_id);
-	ret->liveness = judge(ret);
-	ret->alive = ret->liveness == WRITER_ALIVE;
-	ret->start_failed = ret->liveness == WRITER_DEAD && shmeta__last_start_read(ret->dir_fd, &ret->last_start);
 	if (tool->tell_writer)
 		tell_writer(tool, ret);
 	return 0;
-fail:
-	pages_close(ret);
-	return code;
-}
-
-void pages_close(struct pages *pages)
-{
-	if (pages->live != NULL)
-		(void)munmap((void *)(uintptr_t)pages->live, SHMETA_GENERATION_BYTES);
-	if (pages->live_board != NULL)
-		(void)munmap((void *)(uintptr_t)pages->live_board, SHMETA_PAGE);
-	if (pages->dir_fd >= 0)
-		(void)close(pages->dir_fd);
-	free(pages->stats);
-	*pages = (struct pages){.dir_fd = -1};
-}
-
-const char *pages_unit(const struct tool *tool, char ret[UNIT_BYTES])
-{
-	if (strcmp(tool->instance, "default") == 0)
-		(void)snprintf(ret, UNIT_BYTES, "shmetad");
-	else
-		(void)snprintf(ret, UNIT_BYTES, "shmetad@%s", tool->instance);
-	return ret;
-}
-
-const char *pages_phase(uint32_t phase)
-{
-	switch ((enum shmeta_phase)phase) {
-#define X(name, number, text)     \
-	case SHMETA_PHASE_##name: \
-		return text;
-		SHMETA_PHASE_LIST(X)
-#undef X
-	}
-	return "unknown phase";
-}
-
-const char *pages_version(uint32_t version, char ret[24])
-{
-	(void)snprintf(ret, 24, "%u.%u.%u", version >> 16, version >> 8 & 0xff, version & 0xff);
-	return ret;
-}
-
-uint64_t pages_since(uint64_t now_ns, uint64_t then_ns)
-{
-	/* Ahead by more than clocks of one machine differ by: of another time namespace. */
-	if (then_ns == 0 || (then_ns > now_ns && then_ns - now_ns > AHEAD_MS * 1000000ull))
-		return UINT64_MAX;
-	return now_ns > then_ns ? now_ns - then_ns : 0;
 }

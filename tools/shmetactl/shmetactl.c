@@ -14,9 +14,17 @@
 #define LIST_OPTS (OPT(PREFIX) | OPT(GLOB) | OPT(LIMIT) | OPT(AFTER))
 
 const struct verb tool_verbs[] = {
-	{"status", "", 0, 0, 0, 'A', "the writer, how fresh each class is, source, readers and store, in 12 lines",
+	{"status", "", 0, 0, 0, 'A', "the writer, how fresh each class is, source, readers and store, in 13 lines",
          "Exits 1 when the writer is dead or the cache is degraded.\n  shmetactl status\n  shmetactl status --json | jq .phase",
          verb_status},
+	{"health", "", 0, 0, 0, 'A', "what is not well, and the command that helps; exits as a monitoring plug-in",
+         "Exits 0 when all is well, 1 on a warning, 2 when something is critical, 3 when it is not known.\n"
+         "  shmetactl health\n  shmetactl health --json | jq -r '.checks[] | select(.status != \"ok\") | .command'",
+         verb_health},
+	{"stat", "", 0, 0, 0, 'A', "every counter and measurement, with its unit and meaning",
+         "Counters begin anew with the writer.\n  shmetactl stat\n"
+         "  shmetactl stat --json | jq '.metrics[] | select(.name == \"lag_ns\").value'",
+         verb_stat},
 	{"ls topics", "", 0, 0, LIST_OPTS, 'A', "topics by name",
          "  shmetactl ls topics --prefix orders.\n  shmetactl ls topics --limit 100 --after orders.17", verb_ls_topics},
 	{"ls partitions", "TOPIC", 1, 1, OPT(LIMIT) | OPT(AFTER), 'A', "partitions of a topic by id",
@@ -647,7 +655,8 @@ static int run(struct tool *tool, int argc, char **argv)
 	if (tool->dir[0] == '\0')
 		(void)snprintf(tool->dir, sizeof(tool->dir), "/run/shmeta/%s", tool->instance);
 	/* What reads the store shows what its writer left, if there is none any more. status says that itself. */
-	tool->tell_writer = (verb->group == 'A' && verb->run != verb_status) || verb->run == verb_verify;
+	tool->tell_writer = (verb->group == 'A' && verb->run != verb_status && verb->run != verb_health) ||
+	                    verb->run == verb_verify;
 	return verb->run(tool);
 }
 

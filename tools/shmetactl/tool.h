@@ -88,6 +88,8 @@ extern const struct verb tool_verbs[];
 extern const size_t tool_verb_count;
 
 int verb_status(struct tool *tool);
+int verb_stat(struct tool *tool);
+int verb_health(struct tool *tool);
 int verb_readers(struct tool *tool);
 int verb_store(struct tool *tool);
 int verb_quarantine(struct tool *tool);
