@@ -55,6 +55,7 @@ backends_srcs  := $(sort $(wildcard backends/*.c backends/*/*.c))
 writer_srcs    := $(sort $(wildcard writer/*/*.c))
 shmetactl_srcs := $(sort $(wildcard tools/shmetactl/*.c))
 monitor_srcs   := $(sort $(wildcard tools/monitor/*.c))
+exporter_srcs  := $(sort $(wildcard tools/exporter/*.c))
 demo_srcs      := $(sort $(wildcard tools/demo/*.c))
 support_srcs   := $(sort $(wildcard tests/support/*.c))
 bench_srcs     := $(sort $(wildcard bench/*.c))
@@ -66,13 +67,14 @@ mans           := $(sort $(wildcard docs/man/*.scd))
 LIBS_lib       :=
 LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lsystemd -ljansson
 LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
+LIBS_exporter  := -llmdb -lmicrohttpd -lsystemd -ljansson -lm
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 all: lib bin man
 lib: $(BUILD)/lib/libshmeta.a $(BUILD)/lib/libshmeta.so
-bin: $(BUILD)/bin/shmetad $(BUILD)/bin/shmetactl
+bin: $(BUILD)/bin/shmetad $(BUILD)/bin/shmetactl $(BUILD)/bin/shmeta-exporter
 man: $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(mans))
 
 # Before anything is compiled: a sentence instead of a missing header.
@@ -115,6 +117,19 @@ $(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(monitor_srcs) $(shm_srcs)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetactl)
+
+$(BUILD)/bin/shmeta-exporter: $(call obj,$(exporter_srcs) $(monitor_srcs) $(shm_srcs)) $(BUILD)/obj/page_assets.o
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_exporter)
+
+# The page's style and script, and their hashes for its content security policy.
+$(BUILD)/gen/page_assets.c: tools/exporter/embed.sh tools/exporter/page.css tools/exporter/page.js
+	@mkdir -p $(@D)
+	$(Q)$^ >$@.tmp && mv $@.tmp $@
+$(BUILD)/obj/page_assets.o: $(BUILD)/gen/page_assets.c | $(BUILD)/.packages
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALLCFLAGS) $(CPPFLAGS) -I. -c -o $@ $<
 
 $(BUILD)/man/%: docs/man/%.scd | $(BUILD)/.packages
 	@mkdir -p $(@D)
@@ -233,7 +248,7 @@ lint:
 	@$(MAKE) $(PARALLEL) --no-print-directory -k tidy
 	@echo 'lint: all checks passed'
 # clang-tidy, for what has changed since it was last clean: an object is newer when a header of it is.
-all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(monitor_srcs) $(demo_srcs) \
+all_srcs := $(shm_srcs) $(reader_srcs) $(backends_srcs) $(writer_srcs) writer/shmetad.c $(shmetactl_srcs) $(monitor_srcs) $(exporter_srcs) $(demo_srcs) \
             $(support_srcs) $(criterion_srcs) $(tsan_srcs) $(fuzz_srcs) tests/fuzz/replay/main.c $(bench_srcs) $(wildcard bench/gen/*.c)
 tidy: $(patsubst %.c,$(BUILD)/tidy/%,$(all_srcs))
 $(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy tests/.clang-tidy bench/.clang-tidy
@@ -305,6 +320,7 @@ install: all $(BUILD)/shmeta.pc
 	install -d $(foreach d,$(BINDIR) $(SBINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR),'$(DESTDIR)$(d)')
 	$(call put,755,$(SBINDIR),$(BUILD)/bin/shmetad)
 	$(call put,755,$(BINDIR),$(BUILD)/bin/shmetactl)
+	$(call put,755,$(BINDIR),$(BUILD)/bin/shmeta-exporter)
 	$(call put,755,$(LIBDIR),$(BUILD)/lib/libshmeta.so.0)
 	ln -sf libshmeta.so.0 '$(DESTDIR)$(LIBDIR)/libshmeta.so'
 	$(call put,644,$(LIBDIR),$(BUILD)/lib/libshmeta.a)
@@ -329,7 +345,7 @@ install: all $(BUILD)/shmeta.pc
 # A configuration that was edited stays.
 uninstall:
 	! cmp -s systemd/shmeta.conf '$(DESTDIR)/etc/shmeta/shmeta.conf' || rm -f '$(DESTDIR)/etc/shmeta/shmeta.conf'
-	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
+	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(BINDIR)/shmeta-exporter $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
 		$(BASHCOMPDIR)/shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
 		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf \

@@ -11,9 +11,10 @@ set -euo pipefail
 packages() {
 	case $1 in
 	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libpq-dev libjansson-dev libxxhash-dev \
-		libsystemd-dev scdoc ;;
+		libsystemd-dev libmicrohttpd-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
-	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml ;;
+	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml \
+		prometheus chromium ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	coverage) echo gcc gcovr ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
@@ -122,7 +123,10 @@ if [ ! -e "$policy" ]; then
 	undo+=("rm -f $policy")
 	run sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
 fi
-if has pgbouncer; then
-	undo+=("update-rc.d pgbouncer disable >/dev/null 2>&1 || true")
-fi
+# Of prometheus only promtool is used.
+for server in pgbouncer prometheus; do
+	if has "$server"; then
+		undo+=("update-rc.d $server disable >/dev/null 2>&1 || true")
+	fi
+done
 run apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${missing[@]}"

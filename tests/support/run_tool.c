@@ -68,7 +68,7 @@ void run_tool_need_terminal(void)
 
 static void run(struct run_tool *ret, int terminal, const char *line)
 {
-	static const char *const ours[] = {"shmetactl", "shmetad", "shmeta-demo", "shmeta-gen"};
+	static const char *const ours[] = {"shmetactl", "shmetad", "shmeta-exporter", "shmeta-demo", "shmeta-gen"};
 	int out[2] = {-1, -1}, err[2] = {-1, -1}, from[2], keep[2];
 	size_t bytes[2], n = strcspn(line, " ");
 	double began = run_now_s();

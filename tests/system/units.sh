@@ -17,7 +17,7 @@ claim() { # name, what was printed instead of nothing
 for unit in systemd/*.service systemd/*.socket systemd/*.mount; do
 	sed "s|@SBINDIR@|$bin|; s|@BINDIR@|$bin|" "$unit" >"$root/$(basename "$unit")"
 done
-for unit in shmetad.service shmetad@one.service shmetad.socket shmetad@one.socket run-shmeta.mount; do
+for unit in shmetad.service shmetad@one.service shmetad.socket shmetad@one.socket run-shmeta.mount shmeta-exporter.service; do
 	claim "systemd-analyze accepts $unit in silence" "$(systemd-analyze verify --man=no "$root/$unit" 2>&1)"
 done
 exposure() { # unit ten-times-the-score
@@ -36,6 +36,8 @@ for unit in shmetad.service shmetad@.service; do
 	claim "$unit is of a type that systemd 252 knows" "$(grep -n '^Type=notify-reload\|FileDescriptorStorePreserve' "$root/$unit")"
 	claim "$unit sees the user numbers of its peers" "$(grep -n '^PrivateUsers' "$root/$unit")"
 done
+claim 'shmeta-exporter.service has an exposure of 1.2 at most' "$(exposure shmeta-exporter.service 12)"
+claim 'shmeta-exporter.service sees whether a writer runs' "$(grep -n '^ProtectProc\|^ProcSubset' "$root/shmeta-exporter.service")"
 claim 'the templates are the units of instance default but for its names' "$(
 	for kind in service socket; do
 		sed 's|, instance %i||; s|%i\.conf --instance %i|shmeta.conf|; s|shmetactl --instance %i|shmetactl|; s|shmeta\.%i\.|shmeta.|; s|shmeta/%i|shmeta/default|; s|@NAME||' \
@@ -47,9 +49,10 @@ mkdir -p "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d" "$root/etc"
 cp systemd/sysusers.d/shmeta.conf "$root/usr/lib/sysusers.d/"
 cp systemd/tmpfiles.d/shmeta.conf "$root/usr/lib/tmpfiles.d/"
 systemd-sysusers --root="$root" shmeta.conf >"$root/log" 2>&1
-claim "sysusers makes the user and both groups" "$(
+claim "sysusers makes the users and both groups" "$(
+	grep -q '^shmeta-exporter:' "$root/etc/passwd" &&
 	grep -q '^shmeta:' "$root/etc/passwd" && grep -q '^shmeta:' "$root/etc/group" &&
-		grep -q '^shmeta-read:.*:shmeta$' "$root/etc/group" || cat "$root/log" "$root/etc/group"
+		grep -q '^shmeta-read:.*:shmeta,shmeta-exporter$' "$root/etc/group" || cat "$root/log" "$root/etc/group"
 )"
 systemd-tmpfiles --root="$root" --create shmeta.conf >"$root/log" 2>&1
 claim "tmpfiles makes the directory of the instances" "$([ "$(stat -c %a "$root/run/shmeta" 2>&1)" = 755 ] || cat "$root/log")"

@@ -26,7 +26,7 @@ BEGIN {
 	allow("bench",    ".")
 
 	# The verbs that look below the public interface.
-	inspection = "^tools/monitor/|^tools/shmetactl/(cmd_(inspect|schema|verify|store|dump|export|readers|status|ls|quarantine|stat)|inspect|verify|out)[a-z_]*\\.[ch]$"
+	inspection = "^tools/(monitor|exporter)/|^tools/shmetactl/(cmd_(inspect|schema|verify|store|dump|export|readers|status|ls|quarantine|stat)|inspect|verify|out)[a-z_]*\\.[ch]$"
 	# Comparing the store with its source needs the source; moving a source to another one needs both, and their rows.
 	comparison = "^tools/shmetactl/(cmd_(schema|export|import)\\.c|move_rows\\.[ch]|verify_contents\\.h)$"
 
@@ -36,7 +36,8 @@ BEGIN {
 	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
-	only["<systemd/"]    = "^(writer/.*|tests/.*)$"
+	only["<systemd/"]    = "^(writer/.*|tools/exporter/listen\\.c|tests/.*)$"
+	only["<microhttpd.h>"] = "^tools/exporter/serve\\.c$"
 }
 {
 	file = $1; header = substr($2, 2, length($2) - 2)

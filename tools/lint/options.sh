@@ -46,4 +46,5 @@ flags() { # program page; with the help of every verb, for those that have some
 }
 flags shmetad docs/man/shmetad.8.scd
 flags shmetactl docs/man/shmetactl.1.scd
+flags shmeta-exporter docs/man/shmeta-exporter.8.scd
 exit $status
