@@ -342,7 +342,7 @@ static void state_panel(struct page *p)
 	(void)fprintf(p->out, "<p class=\"now\">Writer: <b>%s</b>, %s</p>\n", pages_writer(pages),
 	              pages_phase(pages->board.phase));
 	plot_strip(p->out, "State of the writer over time", writer);
-	(void)fputs("<p class=\"now\">Source: <b>", p->out);
+	(void)fprintf(p->out, "<p class=\"now\">Source: %s<b>", pages->alive ? "" : "nobody asks it; the last was ");
 	text(p, status);
 	(void)fputs("</b></p>\n", p->out);
 	plot_strip(p->out, "State of the source over time", source);
@@ -386,8 +386,11 @@ static void pins_panel(struct page *p)
 			if (!shown[i] && st->reader[i].oldest_pin != 0 &&
 			    (oldest == NULL || st->reader[i].pin_age_ns > oldest->pin_age_ns))
 				oldest = &st->reader[i];
-		if (oldest == NULL)
+		if (oldest == NULL) {
+			if (k == 0)
+				(void)fputs("<tr><td colspan=\"4\">none</td></tr>\n", p->out);
 			break;
+		}
 		shown[oldest - st->reader] = true;
 		(void)shmeta__escape(name, sizeof(name), oldest->name, strnlen(oldest->name, sizeof(oldest->name)));
 		(void)fputs("<tr><th scope=\"row\">", p->out);

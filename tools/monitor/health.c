@@ -104,7 +104,7 @@ static void judge_phase(const struct pages *p, struct health_finding *f)
 		advise(f, "Lookups are answered from what is known, and grow old. Cure the reason that is given.",
 		       "@ status");
 	else
-		advise(f, "The writer is going away; see the check 'writer'.", "@ status");
+		advise(f, "The writer does not run or is about to end; see the check 'writer'.", "@ status");
 }
 
 bool health_source_up(const struct pages *p)
@@ -190,7 +190,11 @@ static void judge_freshness(const struct pages *p, struct health_finding *f)
 	found(f, late >= 0 ? HEALTH_CRITICAL : HEALTH_WARNING, "class %s was last verified %.1f s ago (TTL %.1f s)",
 	      pages_class((enum shmeta_class)stale), age == UINT64_MAX ? 0.0 : seconds(age),
 	      seconds(p->generation.stamp[stale].ttl_ns));
-	advise(f, "Refreshes fail or are late: see 'source' and 'phase'; a refresh says what fails.", "@ refresh list");
+	if (!p->alive)
+		advise(f, "Nobody verifies it: start the writer.", "systemctl start %");
+	else
+		advise(f, "Refreshes fail or are late: see 'source' and 'phase'; a refresh says what fails.",
+		       "@ refresh list");
 }
 
 static void judge_answers(const struct pages *p, struct health_finding *f)

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The status page in a browser: every panel is drawn, its own policy refuses nothing of it, and what others named is harmless. With
+# SCREENSHOTS=DIR it leaves pictures there: well, dark, on a phone, and with the writer dead.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=$(cd "${BUILD:-build}" && pwd)
+command -v chromium >/dev/null || {
+	echo 'there is no chromium'
+	exit 77
+}
+dir=$(mktemp -d "${SHMETA_TEST_SCRATCH:-/dev/shm}/shmeta-page-XXXXXX")
+pids=()
+finish() {
+	kill "${pids[@]}" 2>/dev/null
+	wait 2>/dev/null
+	rm -rf "$dir"
+}
+trap finish EXIT
+failed=0
+claim() { # name, what was printed instead of nothing
+	if [ -z "$2" ]; then echo "ok - $1"; else echo "not ok - $1"; printf '%s\n' "$2"; failed=1; fi
+}
+
+# A file's name is text that others choose.
+hostile='<img src=x onerror=console.error(document.domain)>.db'
+"$build/bin/shmetad" --source "sqlite:$dir/$hostile" --create --dir "$dir/one" >"$dir/log" 2>&1 &
+pids+=($!)
+writer=$!
+port=$((20000 + RANDOM % 20000))
+"$build/bin/shmeta-exporter" --dir "$dir/one" --listen "127.0.0.1:$port" --price '0.20 EUR' &
+pids+=($!)
+for _ in $(seq 200); do
+	"$build/bin/shmetactl" --dir "$dir/one" status >/dev/null 2>&1 && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+	sleep 0.1
+done
+browse() { # option...
+	HOME=$dir timeout 120 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions \
+		--disable-background-networking --disable-component-update --hide-scrollbars --user-data-dir="$dir/profile" \
+		--enable-logging=stderr --v=0 --virtual-time-budget=3000 "$@" "http://127.0.0.1:$port/"
+}
+if ! browse --dump-dom >"$dir/dom" 2>"$dir/messages" || ! grep -q '<main>' "$dir/dom"; then
+	if ! grep -q '<html' "$dir/dom"; then
+		echo "chromium does not run here: $(grep -v dbus "$dir/messages" | tail -n 1)"
+		exit 77
+	fi
+	claim 'the page is shown' "$(head -c 400 "$dir/dom")"
+fi
+claim 'the browser has nothing to complain of' "$(grep CONSOLE "$dir/messages")"
+claim 'what others named is text' "$(grep -F '<img' "$dir/dom"; grep -qF '&lt;img src=x' "$dir/dom" || echo 'the name is not shown')"
+for id in health answers lookups latency states freshness ages lag queue writes source-latency readers pins store avoided instance; do
+	grep -q "<section class=\"panel[^>]*id=\"$id\"" "$dir/dom" || echo "no panel $id"
+done >"$dir/missing"
+claim 'every panel is there' "$(cat "$dir/missing")"
+claim 'the script ran: the button to pause is shown' "$(grep -o '<button[^>]*hidden[^>]*>' "$dir/dom")"
+claim 'it is no larger than 200 kB' "$([ "$(stat -c %s "$dir/dom")" -lt 200000 ] || stat -c %s "$dir/dom")"
+
+shot() { # name width height option...
+	local name=$1 size=$2,$3
+	shift 3
+	browse --window-size="$size" --screenshot="$dir/$name.png" "$@" >/dev/null 2>&1
+	[ "$(stat -c %s "$dir/$name.png" 2>/dev/null || echo 0)" -gt 20000 ] || echo "no picture: $name"
+	[ -z "${SCREENSHOTS-}" ] || cp "$dir/$name.png" "$SCREENSHOTS/"
+}
+claim 'it is drawn on a wall, in the dark and on a phone' "$(
+	shot well 1400 1900
+	shot dark 1400 1900 --blink-settings=preferredColorScheme=0
+	shot phone 390 3600
+)"
+kill -9 "$writer"
+for _ in $(seq 100); do
+	"$build/bin/shmetactl" --dir "$dir/one" status 2>/dev/null | grep -q '^writer *dead' && break
+	sleep 0.1
+done
+browse --dump-dom >"$dir/dom" 2>/dev/null
+claim 'with the writer dead it says so and what to do' "$(grep -q 'journalctl -u shmetad -e' "$dir/dom" || head -c 600 "$dir/dom")"
+claim 'it is drawn with the writer dead' "$(shot dead 1400 1900)"
+exit $failed
