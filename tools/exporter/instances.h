@@ -17,12 +17,23 @@ enum {
 };
 
 /* What panels are drawn of. Counters are as the writer has them; UINT64_MAX: not known. */
-#define SAMPLE_COUNTERS(C)                                                                                        \
-	C(fetch_ns)                                                                                               \
-	C(fetches)                                                                                                \
-	C(apply_ns) C(commits) C(write_source_ns) C(write_batches) C(write_ops) C(source_queries) C(refresh_keys) \
-		C(refresh_coalesced) C(absent_answers) C(lag_ns) C(queue_depth) C(store_used) C(store_pinned)     \
-			C(store_limit)
+#define SAMPLE_COUNTERS(C)   \
+	C(fetch_ns)          \
+	C(fetches)           \
+	C(apply_ns)          \
+	C(commits)           \
+	C(write_source_ns)   \
+	C(write_batches)     \
+	C(write_ops)         \
+	C(source_queries)    \
+	C(refresh_keys)      \
+	C(refresh_coalesced) \
+	C(absent_answers)    \
+	C(lag_ns)            \
+	C(queue_depth)       \
+	C(store_used)        \
+	C(store_pinned)      \
+	C(store_limit)
 
 struct sample {
 	uint64_t at_ns; /* CLOCK_BOOTTIME; 0: there is none */

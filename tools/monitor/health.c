@@ -373,16 +373,13 @@ static void judge_clock(const struct pages *p, struct health_finding *f)
 
 static void judge_versions(const struct pages *p, struct health_finding *f)
 {
-	unsigned major = 0, minor = 0, patch = 0;
-	uint32_t own, others = 0;
+	uint32_t others = 0;
 	char writer[24];
 
-	(void)sscanf(SHMETA_VERSION_STRING, "%u.%u.%u", &major, &minor, &patch);
-	own = major << 16 | minor << 8 | patch;
 	for (uint32_t i = 0; p->stats != NULL && i < p->stats->reader_count && i < SHMETA_STATS_READERS; i++)
 		others += p->stats->reader[i].version != p->board.writer_version && p->stats->reader[i].version != 0;
 	(void)pages_version(p->board.writer_version, writer);
-	if (p->board.writer_version != own) {
+	if (strcmp(writer, SHMETA_VERSION_STRING) != 0) {
 		found(f, HEALTH_WARNING, "writer %s, installed %s", writer, SHMETA_VERSION_STRING);
 		advise(f, "The writer still runs the former version: restart it; readers stay attached.",
 		       "systemctl restart %");
