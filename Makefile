@@ -21,6 +21,7 @@ LIBDIR       ?= $(PREFIX)/lib
 INCLUDEDIR   ?= $(PREFIX)/include
 MANDIR       ?= $(PREFIX)/share/man
 BASHCOMPDIR  ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR   ?= $(PREFIX)/share/zsh/site-functions
 SYSTEMDDIR   ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR  ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR  ?= $(PREFIX)/lib/tmpfiles.d
@@ -330,6 +331,8 @@ install: all $(BUILD)/shmeta.pc
 		$(BUILD)/man/$(m) &&) true
 	install -d '$(DESTDIR)$(BASHCOMPDIR)' && $(BUILD)/bin/shmetactl completion bash >'$(DESTDIR)$(BASHCOMPDIR)/shmetactl' && \
 		chmod 644 '$(DESTDIR)$(BASHCOMPDIR)/shmetactl'
+	install -d '$(DESTDIR)$(ZSHCOMPDIR)' && $(BUILD)/bin/shmetactl completion zsh >'$(DESTDIR)$(ZSHCOMPDIR)/_shmetactl' && \
+		chmod 644 '$(DESTDIR)$(ZSHCOMPDIR)/_shmetactl'
 	$(foreach u,$(units),install -d '$(DESTDIR)$(SYSTEMDDIR)' && sed 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' $(u) \
 		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
@@ -347,7 +350,7 @@ uninstall:
 	! cmp -s systemd/shmeta.conf '$(DESTDIR)/etc/shmeta/shmeta.conf' || rm -f '$(DESTDIR)/etc/shmeta/shmeta.conf'
 	rm -f $(foreach f,$(SBINDIR)/shmetad $(BINDIR)/shmetactl $(BINDIR)/shmeta-exporter $(LIBDIR)/libshmeta.so.0 $(LIBDIR)/libshmeta.so \
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
-		$(BASHCOMPDIR)/shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
+		$(BASHCOMPDIR)/shmetactl $(ZSHCOMPDIR)/_shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
 		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf \
 		$(CATALOGDIR)/shmeta.catalog $(DATADIR)/sqlite-only.conf,'$(DESTDIR)$(f)')
 	[ ! -d '$(DESTDIR)$(DATADIR)' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(DATADIR)'

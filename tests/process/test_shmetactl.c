@@ -440,6 +440,11 @@ static const char *const looking[] = {
 	"groups",
 	"agents",
 	"leases",
+	"stat",
+	"lag",
+	"queue",
+	"biggest",
+	"explain segment topic-03 1 1000",
 	"dump",
 	"verify",
 };
@@ -460,7 +465,8 @@ static void expect_told(const char *args, const char *state)
 	CTL(&t, "--json %s", args);
 	snprintf(words, sizeof(words), "\"writer_state\":%s\"%s\"",
 	         strcmp(args, "store") == 0 || strcmp(args, "verify") == 0 || strncmp(args, "get", 3) == 0 ||
-	                         strncmp(args, "find", 4) == 0
+	                         strcmp(args, "stat") == 0 || strcmp(args, "lag") == 0 || strcmp(args, "queue") == 0 ||
+	                         strncmp(args, "explain", 7) == 0 || strncmp(args, "find", 4) == 0
 	                 ? " "
 	                 : "",
 	         state);
@@ -1104,8 +1110,9 @@ static const char *example_of(const char *word)
 {
 	static const struct {
 		const char *word, *example;
-	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"}, {"OFFSET", "1000"}, {"PARTITIONS", "2"},
-	             {"CLASS", "list"},     {"FILE|-", "-"},    {"READER", "1"},    {"bash", "bash"}};
+	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"}, {"OFFSET", "1000"},
+	             {"PARTITIONS", "2"},   {"CLASS", "list"},  {"FILE|-", "-"},
+	             {"READER", "1"},       {"SHELL", "bash"},  {"KIND", "topic"}};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(words[i].word, word) == 0)
@@ -1176,6 +1183,182 @@ Test(shmetactl_process, every_verb_prints_json_and_nothing_else_when_it_was_aske
 	cr_assert_gt(count, 25, "%zu", count);
 }
 
+/* ---- what is counted, what is large, what is old ---------------------------------------------------------------------------- */
+
+static const json_t *metric(const json_t *doc, const char *name)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "metrics"), i, row)
+	{
+		if (strcmp(text(row, "name"), name) == 0)
+			return row;
+	}
+	cr_assert_fail("no metric '%s'", name);
+	return NULL;
+}
+
+/* Each round is a document of its own; what happens between two of them is the later one's rate, whatever happened before. */
+Test(shmetactl_process, stat_repeated_tells_what_happened_in_between, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	json_t *doc[3];
+	char *line, *save = NULL;
+	int n = 0;
+
+	CTL(&t,
+	    "--json stat --every 1200ms --count 3 & sleep 0.6; for i in 1 2 3 4 5; do %s/bin/shmetactl --dir %s refresh list "
+	    ">/dev/null; done; wait",
+	    places_build, d.instance);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	for (line = strtok_r(t.out, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+		cr_assert_lt(n, 3);
+		doc[n++] = json_loads(line, 0, NULL);
+	}
+	cr_assert_eq(n, 3);
+	cr_assert(json_is_null(json_object_get(doc[0], "interval_ms")));
+	cr_assert_float_eq(json_number_value(json_object_get(doc[1], "interval_ms")), 1200, 600);
+	{
+		double second = 0, ms;
+		json_int_t before = number(metric(doc[0], "refresh_requests"), "value"),
+			   after = number(metric(doc[2], "refresh_requests"), "value");
+
+		for (int i = 1; i < 3; i++) {
+			ms = json_number_value(json_object_get(doc[i], "interval_ms"));
+			second += json_number_value(json_object_get(metric(doc[i], "refresh_requests"), "per_second")) *
+			          ms / 1000;
+		}
+		cr_assert_eq(after - before, 5, "%lld", (long long)(after - before));
+		cr_assert_float_eq(second, 5, 0.01, "%f", second);
+	}
+	cr_assert(json_is_null(json_object_get(metric(doc[1], "topics"), "per_second")), "a gauge has no rate");
+	for (int i = 0; i < 3; i++)
+		json_decref(doc[i]);
+	run_tool_done(&t);
+
+	CTL(&t, "stat --glob 'refresh_*'");
+	cr_assert(strstr(t.out, "refresh_requests") != NULL && strstr(t.out, "topics") == NULL, "%s", t.out);
+	cr_assert(strstr(t.out, "meaning") == NULL, "units are for -l: %s", t.out);
+	run_tool_done(&t);
+	CTL(&t, "stat -l --glob 'refresh_*'");
+	cr_assert(strstr(t.out, "refreshes asked for by readers") != NULL &&
+	                  strstr(t.out, "since the writer with pid") != NULL,
+	          "%s", t.out);
+	run_tool_done(&t);
+}
+
+Test(shmetactl_process, the_biggest_topics_come_first)
+{
+	json_t *doc, *row;
+
+	start_with("DELETE FROM segments WHERE topic IN ('topic-00', 'topic-01') AND base_offset > 2000;"
+	           "UPDATE segments SET size_bytes = 9000000 WHERE topic = 'topic-01' AND base_offset = 1000;"
+	           "DELETE FROM segments WHERE topic = 'topic-07' AND base_offset = 1000 AND partition_id = 1;");
+	doc = ask("biggest", 0);
+	cr_assert_eq(number(doc, "count"), 12);
+	row = json_array_get(json_object_get(doc, "items"), 0);
+	cr_assert_str_eq(text(row, "topic"), "topic-01");
+	row = json_array_get(json_object_get(doc, "items"), 11);
+	cr_assert_str_eq(text(row, "topic"), "topic-00");
+	json_decref(doc);
+	doc = ask("biggest --by segments --limit 10", 0);
+	cr_assert_eq(number(doc, "count"), 10);
+	row = json_array_get(json_object_get(doc, "items"), 0);
+	cr_assert_eq(number(row, "segments"), 120);
+	row = json_array_get(json_object_get(doc, "items"), 9);
+	cr_assert_str_eq(text(row, "topic"), "topic-07");
+	cr_assert_eq(number(row, "segments"), 119);
+	json_decref(doc);
+	stop();
+}
+
+Test(shmetactl_process, explain_tells_by_what_an_answer_was_verified, .init = start, .fini = stop)
+{
+	json_t *doc = ask("explain partition topic-03 1", 0);
+	double end = run_now_s() + 10;
+
+	cr_assert(json_is_true(json_object_get(doc, "resident")) && json_is_true(json_object_get(doc, "fresh")));
+	cr_assert(strstr(text(doc, "verified_by"), "the class: ") != NULL, "%s", text(doc, "verified_by"));
+	cr_assert_str_eq(text(doc, "ttl_of"), "the class");
+	json_decref(doc);
+	doc = ask("explain topic nothing", 5);
+	cr_assert(json_is_false(json_object_get(doc, "resident")));
+	cr_assert_str_eq(text(doc, "ttl_of"), "the class", "that of the list of topics");
+	json_decref(doc);
+	json_decref(ask("explain segment topic-03 1 2095", 5));
+
+	/* A changed row was read by itself, and the commit that shows it is told. */
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			"UPDATE partitions SET high_watermark = 99999 WHERE topic = 'topic-03' AND partition_id = 1;"),
+		0);
+	for (;;) {
+		doc = ask("explain partition topic-03 1", 0);
+		if (json_is_integer(json_object_get(doc, "changed_txn_at_most")) || run_now_s() > end)
+			break;
+		json_decref(doc);
+		(void)usleep(50000);
+	}
+	cr_assert_leq(number(doc, "changed_txn_at_most"), number(doc, "committed_txn"));
+	json_decref(doc);
+
+	(void)run_daemon_end(&d, SIGKILL);
+	doc = ask("explain partition topic-03 1", 0);
+	cr_assert(strstr(text(doc, "next"), "the writer is gone") != NULL ||
+	          strstr(text(doc, "next"), "the store") != NULL);
+	json_decref(doc);
+}
+
+/* One document for all; one that cannot be looked at is told of, and the others all the same. */
+Test(shmetactl_process, all_instances_are_looked_at, .init = start, .fini = stop)
+{
+	struct run_tool t;
+	json_t *doc, *list, *row;
+
+	run_tool(&t, "sh -c 'mkdir -p %s/broken %s/empty && echo nonsense >%s/broken/board'", d.dir, d.dir, d.dir);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s --json status --all-instances", d.dir);
+	cr_assert_eq(t.code, 6, "%d %s", t.code, t.err);
+	doc = run_tool_json(&t);
+	list = json_object_get(doc, "instances");
+	cr_assert_eq(json_array_size(list), 2, "%s", t.out);
+	row = json_array_get(list, 0);
+	cr_assert_str_eq(text(row, "instance"), "broken");
+	cr_assert(number(row, "exit") == 6 &&
+	          json_is_string(json_object_get(json_object_get(row, "document"), "error")));
+	row = json_array_get(list, 1);
+	cr_assert_str_eq(text(row, "instance"), "instance");
+	cr_assert_eq(number(row, "exit"), 0);
+	cr_assert_str_eq(text(json_object_get(row, "document"), "phase"), "serving");
+	json_decref(doc);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s health --all-instances", d.dir);
+	cr_assert_eq(t.code, 3, "%d %s", t.code, t.out);
+	cr_assert(strstr(t.out, "# broken") != NULL && strstr(t.out, "# instance") != NULL, "%s", t.out);
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl --dir %s/empty status --all-instances", d.dir);
+	cr_assert(t.code == 3 && strstr(t.err, "no instance below ") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+}
+
+Test(shmetactl_process, topics_of_the_store_are_completed, .init = start, .fini = stop)
+{
+	struct run_tool t;
+
+	CTL(&t, "completion words -- --dir %s get topic topic-1", d.instance);
+	cr_assert_str_eq(t.out, "topic-10\ntopic-11\n", "%s%s", t.out, t.err);
+	run_tool_done(&t);
+	CTL(&t, "completion words -- --dir %s refresh list t", d.instance);
+	cr_assert_str_eq(t.out, "", "a list has no topic");
+	run_tool_done(&t);
+	CTL(&t, "completion words -- --dir /nonexistent get topic t");
+	cr_assert(t.code == 0 && t.out[0] == '\0' && t.err[0] == '\0', "%s%s", t.out, t.err);
+	run_tool_done(&t);
+}
+
 /* ---- the configuration ---------------------------------------------------------------------------------------------------------- */
 
 Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, .init = start, .fini = stop)
@@ -1196,6 +1379,14 @@ Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, 
 	}
 	cr_assert_eq(found, 1);
 	json_decref(doc);
+	doc = ask("config show --running --changed", 0);
+	json_array_foreach(json_object_get(doc, "options"), i, option)
+		cr_assert_str_neq(text(option, "origin"), "default", "%s", text(option, "name"));
+	cr_assert_gt(json_array_size(json_object_get(doc, "options")), 0);
+	json_decref(doc);
+	doc = ask("config show --needs-restart", 0);
+	cr_assert_eq(json_array_size(json_object_get(doc, "options")), 0);
+	json_decref(doc);
 	doc = ask("config check", 0);
 	cr_assert_str_eq(text(doc, "file"), d.config);
 	json_decref(doc);
@@ -1208,6 +1399,10 @@ Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, 
 	cr_assert_eq(json_array_size(list), 1);
 	cr_assert_str_eq(text(json_array_get(list, 0), "name"), "load.commit_rows");
 	cr_assert_str_eq(text(json_array_get(list, 0), "pending"), "4321");
+	json_decref(doc);
+	doc = ask("config show --needs-restart", 0);
+	cr_assert_eq(json_array_size(json_object_get(doc, "options")), 1);
+	cr_assert_str_eq(text(json_array_get(json_object_get(doc, "options"), 0), "name"), "load.commit_rows");
 	json_decref(doc);
 	CTL(&t, "reload");
 	cr_assert(strstr(t.out, "waits for a restart: load.commit_rows = 4321 (running: 100000)") != NULL, "%s", t.out);
@@ -1228,6 +1423,7 @@ Test(shmetactl_process, the_configuration_is_the_running_daemons_and_its_files, 
 	/* Without a daemon nobody takes the defaults for its configuration. */
 	(void)run_daemon_end(&d, SIGKILL);
 	expect_code("config show", 3);
+	expect_code("config show --running", 3);
 	expect_code("config check", 3);
 	doc = ask("config show --defaults", 0);
 	cr_assert_str_eq(text(doc, "of"), "defaults");

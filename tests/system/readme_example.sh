@@ -37,7 +37,7 @@ install_all() {
 	make --no-print-directory install DESTDIR="$root" PREFIX=/usr CC="$cc" SAN="${SAN-}" &&
 		for file in bin/shmetactl sbin/shmetad lib/libshmeta.so.0 lib/libshmeta.so lib/libshmeta.a include/shmeta.h \
 			lib/pkgconfig/shmeta.pc share/man/man3/libshmeta.3 share/man/man8/shmetad.8 share/man/man1/shmetactl.1 \
-			share/bash-completion/completions/shmetactl \
+			share/bash-completion/completions/shmetactl share/zsh/site-functions/_shmetactl \
 			share/man/man5/shmeta.conf.5 lib/systemd/system/shmetad.service \
 			lib/systemd/system/shmetad@.socket lib/systemd/system/run-shmeta.mount lib/systemd/catalog/shmeta.catalog \
 			share/shmeta/sqlite-only.conf lib/sysusers.d/shmeta.conf \

@@ -81,6 +81,22 @@ Test(shmetactl, a_wrong_command_line_exits_2_and_names_the_mistake)
 		{"config check a --config b", "the file is given twice"},
 		{"verify --store a --source b", "--store looks at a store alone"},
 		{"help frobnicate", "unknown verb 'frobnicate'"},
+		{"stat --every 50ms", "--every: '50ms' is not a time from 100ms to 1 hour"},
+		{"stat --every 1s --count 0", "--count: '0' is not a number from 1 on"},
+		{"stat --count 3", "--count needs --every"},
+		{"status --all-instances --every 1s", "'status' takes no option --every"},
+		{"stat --all-instances --every 1s", "--all-instances and --every cannot both be given"},
+		{"biggest --by name", "--by: 'name' is not bytes or segments"},
+		{"biggest --limit 100001", "--limit: at most 100000 topics are ranked"},
+		{"explain agent a", "'agent' is not a kind; expected topic, partition or segment"},
+		{"explain topic", "'explain' needs KIND TOPIC [PARTITION [OFFSET]]; 1 of 2 given"},
+		{"explain partition orders", "'explain partition' takes TOPIC PARTITION"},
+		{"explain partition orders x", "'x' is not a partition id"},
+		{"explain segment orders 0 -- -1", "'-1' is not an offset"},
+		{"config show --running --defaults", "--running is about the running daemon"},
+		{"config show --needs-restart --config x", "--needs-restart is about the running daemon"},
+		{"completion bash zsh", "unexpected argument 'zsh'; 'completion' takes bash or zsh"},
+		{"completion fish", "there is no completion for 'fish'"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -181,10 +197,11 @@ static void completed(const char *words, char *ret, size_t bytes)
 {
 	struct run_tool t;
 
-	run_tool(&t,
-	         "bash -c '. <(\"$0\" completion bash); COMP_WORDS=(shmetactl \"${@:1}\"); COMP_CWORD=$#; _shmetactl; "
-	         "echo \" ${COMPREPLY[*]} \"' %s/bin/shmetactl %s",
-	         places_build, words);
+	run_tool(
+		&t,
+		"bash -c '. <(\"$0\" completion bash); COMP_WORDS=(shmetactl \"${@:1}\"); COMP_CWORD=$#; _shmetactl \"$0\"; "
+		"echo \" ${COMPREPLY[*]} \"' %s/bin/shmetactl %s",
+		places_build, words);
 	cr_assert_eq(t.code, 0, "%s: %s", words, t.err);
 	cr_assert_str_eq(t.err, "", "%s: %s", words, t.err);
 	(void)snprintf(ret, bytes, "%s", t.out);
@@ -240,7 +257,22 @@ Test(shmetactl, the_completion_offers_every_verb_and_option)
 	expect_completed("completion \"\"", "bash");
 	completed("--limit \"\"", out, sizeof(out));
 	cr_assert_str_eq(out, "  \n");
-	expect("completion zsh", 2, "there is no completion for 'zsh'");
+	expect_completed("explain \"\"", "segment");
+	expect_completed("biggest --by \"\"", "bytes segments");
+}
+
+/* zsh gives each candidate to _describe, which is replaced by one that prints them. */
+Test(shmetactl, zsh_is_offered_the_same)
+{
+	struct run_tool t;
+
+	run_tool(&t,
+	         "zsh -f -c 'compdef() { : }; _describe() { print -l -- \"${(@P)2}\" }; compset() { : }; "
+	         ". <(\"$0\" completion zsh); words=(\"$0\" ls top); CURRENT=3; _shmetactl' %s/bin/shmetactl",
+	         places_build);
+	cr_assert_eq(t.code, 0, "%s", t.err);
+	cr_assert_str_eq(t.out, "topics:topics by name\n", "%s%s", t.out, t.err);
+	run_tool_done(&t);
 }
 
 Test(shmetactl, a_full_device_behind_the_output_is_an_error)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Memory, time and numbers. */
+ * Memory, time and numbers; the table of options. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -44,6 +44,16 @@ uint64_t tool_monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+bool tool_next_round(const struct tool *tool, uint64_t round)
+{
+	const struct timespec pause = {tool->every_ms / 1000, (long)(tool->every_ms % 1000) * 1000000};
+
+	if (tool->every_ms == 0 || (tool->count > 0 && round >= tool->count))
+		return false;
+	/* Nobody reads on: a pipe that was closed, a terminal that is gone. */
+	return fflush(stdout) == 0 && nanosleep(&pause, NULL) == 0;
+}
+
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
 {
 	uint64_t value = 0;
@@ -62,3 +72,9 @@ bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret)
 	*ret = value;
 	return true;
 }
+
+const struct tool_option_row tool_options[TOOL_OPT_NUMBER] = {
+#define X(name, flag, arg, global, help) [TOOL_OPT_##name] = {flag, arg, help, global},
+	TOOL_OPTION_LIST(X)
+#undef X
+};

@@ -1,127 +1,306 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A completion for bash, made from the tables of verbs and options. It runs nothing while somebody types. */
+ * completion: the scripts for the shells, and what they offer: verbs, options, kinds and classes of the tables, and the names of topics
+ * of the store. The scripts only ask; that one list cannot be older than the program. */
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/shmetactl/tool.h"
 
-static const struct {
-	const char *flag, *arg;
-	bool global;
-} options[TOOL_OPT_COUNT] = {
-#define X(name, flag_, arg_, global_, help) [TOOL_OPT_##name] = {.flag = (flag_), .arg = (arg_), .global = (global_)},
-	TOOL_OPTION_LIST(X)
-#undef X
+static const char bash_script[] =
+	"# Completion of shmetactl(1) for bash. Printed by: shmetactl completion bash\n"
+	"_shmetactl() {\n"
+	"\tlocal line cur=${COMP_WORDS[COMP_CWORD]}\n"
+	"\tCOMPREPLY=()\n"
+	"\t[ \"$cur\" != '=' ] || cur=\n"
+	"\twhile IFS= read -r line; do\n"
+	"\t\tcase $line in\n"
+	"\t\t:directories) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); compopt -o filenames 2>/dev/null ;;\n"
+	"\t\t:files) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); compopt -o filenames 2>/dev/null ;;\n"
+	"\t\t*) COMPREPLY+=(\"${line%%$'\\t'*}\") ;;\n"
+	"\t\tesac\n"
+	"\tdone < <(\"${1:-shmetactl}\" completion words -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+	"}\n"
+	"complete -F _shmetactl shmetactl\n";
+
+static const char zsh_script[] =
+	"#compdef shmetactl\n"
+	"# Completion of shmetactl(1) for zsh. Printed by: shmetactl completion zsh\n"
+	"_shmetactl() {\n"
+	"\tlocal line\n"
+	"\tlocal -a offered\n"
+	"\tcompset -P '--*='\n"
+	"\tfor line in ${(f)\"$($words[1] completion words -- ${words[2,CURRENT]} 2>/dev/null)\"}; do\n"
+	"\t\tcase $line in\n"
+	"\t\t:directories) _files -/; return ;;\n"
+	"\t\t:files) _files; return ;;\n"
+	"\t\t*) offered+=(\"${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}\") ;;\n"
+	"\t\tesac\n"
+	"\tdone\n"
+	"\t_describe shmetactl offered\n"
+	"}\n"
+	"if [ \"$funcstack[1]\" = _shmetactl ]; then _shmetactl \"$@\"; else compdef _shmetactl shmetactl; fi\n";
+
+/* ---- what is offered ---- */
+
+struct typed {
+	const char *current;                  /* the word that is being typed */
+	const struct tool_option_row *option; /* whose value it is; NULL: none's */
+	char line[256];                       /* the words of verb and arguments so far, one blank between them */
+	size_t words;
 };
 
-static void put_line(FILE *out, const char *line)
+static void offer(const struct typed *t, const char *word, size_t bytes, const char *what)
 {
-	(void)fprintf(out, "%s\n", line);
+	size_t n = strlen(t->current);
+
+	if (bytes >= n && strncmp(word, t->current, n) == 0)
+		(void)printf("%.*s%s%s\n", (int)bytes, word, what != NULL ? "\t" : "", what != NULL ? what : "");
 }
 
-static void print_options(FILE *out, uint32_t set, bool global)
+/* Each word of a list with blanks between them. */
+static void offer_words(const struct typed *t, const char *list)
 {
-	for (size_t k = 0; k < TOOL_OPT_COUNT; k++)
-		if (options[k].global == global && (global || (set & 1u << k) != 0))
-			(void)fprintf(out, " --%s", options[k].flag);
+	while (*list != '\0') {
+		size_t n = strcspn(list, " ");
+
+		offer(t, list, n, NULL);
+		list += n + (list[n] == ' ');
+	}
 }
 
-/* The options whose argument is called so, of all options with one for NULL, as a case of the shell. */
-static void print_options_of(FILE *out, const char *arg, const char *then)
+static const struct tool_option_row *option_of(const char *word, size_t bytes)
 {
-	bool first = true;
+	for (size_t k = 0; bytes > 2 && k < TOOL_OPT_NUMBER; k++)
+		if (strlen(tool_options[k].flag) == bytes - 2 &&
+		    strncmp(tool_options[k].flag, word + 2, bytes - 2) == 0)
+			return &tool_options[k];
+	return NULL;
+}
 
-	for (size_t k = 0; k < TOOL_OPT_COUNT; k++) {
-		if (options[k].arg == NULL || (arg != NULL && strcmp(options[k].arg, arg) != 0))
+static void take_value(struct tool *tool, const struct tool_option_row *option, const char *value)
+{
+	if (option == &tool_options[TOOL_OPT_DIR])
+		(void)snprintf(tool->dir, sizeof(tool->dir), "%s", value);
+	else if (option == &tool_options[TOOL_OPT_INSTANCE])
+		tool->instance = value;
+	else if (option == &tool_options[TOOL_OPT_TENANT])
+		tool->tenant = value;
+}
+
+/* bash makes a word of '=', zsh does not. */
+static void read_words(struct tool *tool, struct typed *t)
+{
+	int n = tool->argc - 1; /* "words" is the first argument */
+	char **words = tool->argv + 1;
+
+	*t = (struct typed){.current = n > 0 ? words[n - 1] : ""};
+	for (int i = 0; i + 1 < n; i++) {
+		const char *equals = strchr(words[i], '=');
+
+		if (strcmp(words[i], "=") == 0)
 			continue;
-		(void)fprintf(out, "%s--%s", first ? "\t" : "|", options[k].flag);
-		first = false;
+		if (t->option != NULL) {
+			take_value(tool, t->option, words[i]);
+			t->option = NULL;
+		} else if (words[i][0] == '-') {
+			const struct tool_option_row *option =
+				option_of(words[i], equals != NULL ? (size_t)(equals - words[i]) : strlen(words[i]));
+
+			if (option != NULL && option->arg != NULL && equals != NULL)
+				take_value(tool, option, equals + 1);
+			else if (option != NULL && option->arg != NULL)
+				t->option = option;
+		} else if (strlen(t->line) + strlen(words[i]) + 2 < sizeof(t->line)) {
+			(void)snprintf(t->line + strlen(t->line), sizeof(t->line) - strlen(t->line), "%s%s",
+			               t->words > 0 ? " " : "", words[i]);
+			t->words++;
+		}
 	}
-	(void)fprintf(out, ") %s ;;\n", then);
+	if (strcmp(t->current, "=") == 0)
+		t->current = "";
+	if (tool->dir[0] == '\0')
+		(void)snprintf(tool->dir, sizeof(tool->dir), "/run/shmeta/%s", tool->instance);
 }
 
-/* The words that may follow: of a verb of two words, then what its first argument may be. */
-static void print_words(FILE *out, const struct verb *verbs, size_t count)
+static void offer_options(const struct typed *t, const struct verb *verb)
 {
-	for (size_t i = 0; i < count; i++) {
-		size_t n = strcspn(verbs[i].name, " ");
+	char flag[40];
 
-		if (verbs[i].name[n] == '\0' || (i > 0 && strncmp(verbs[i].name, verbs[i - 1].name, n + 1) == 0))
+	for (size_t k = 0; k < TOOL_OPT_NUMBER; k++) {
+		if (!tool_options[k].global && (verb == NULL || (verb->options >> k & 1) == 0))
 			continue;
-		(void)fprintf(out, "\t%.*s) words=\"", (int)n, verbs[i].name);
-		for (size_t k = i; k < count && strncmp(verbs[i].name, verbs[k].name, n + 1) == 0; k++)
-			(void)fprintf(out, "%s%s", k > i ? " " : "", verbs[k].name + n + 1);
-		put_line(out, "\" ;;");
+		(void)snprintf(flag, sizeof(flag), "--%s", tool_options[k].flag);
+		offer(t, flag, strlen(flag), tool_options[k].help);
 	}
-	for (size_t i = 0; i < count; i++) {
-		const char *args = verbs[i].args + (verbs[i].args[0] == '[');
+	offer(t, "--help", strlen("--help"), "the help of a verb");
+	offer(t, "--version", strlen("--version"), "the version of this program");
+}
 
-		if (strncmp(args, "FILE", 4) == 0)
-			(void)fprintf(out, "\t\"%s\") files=1 ;;\n", verbs[i].name);
-		else if (strncmp(args, "CLASS", 5) == 0 || strncmp(args, "KIND", 4) == 0)
-			(void)fprintf(out, "\t\"%s\") words=\"topic partition segment%s agent lease offset\" ;;\n",
-			              verbs[i].name, args[0] == 'C' ? " list" : "");
-		else if (strcmp(args, "bash") == 0)
-			(void)fprintf(out, "\t\"%s\") words=bash ;;\n", verbs[i].name);
+/* A name that no shell has to quote. */
+static bool is_plain(struct shmeta_str name)
+{
+	for (size_t i = 0; i < name.bytes; i++)
+		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", name.data[i]) == NULL)
+			return false;
+	return name.bytes > 0 && name.data[0] != '-';
+}
+
+enum { TOPICS_OFFERED = 200 };
+
+/* Whatever goes wrong, nothing is offered: errors have no place in a command line that is being typed. */
+static void offer_topics(struct tool *tool, const struct typed *t)
+{
+	struct shmeta_topic topic;
+	struct shmeta_iter *iter = NULL;
+	struct session s;
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC), code = 0;
+	size_t n = 0;
+
+	(void)dup2(null, STDERR_FILENO);
+	if (session_open(tool, tool->tenant, &s) != 0)
+		return;
+	if (session_begin(&s) == 0) {
+		if (shmeta_list_topics(s.reader, t->current, strlen(t->current), 0, &iter) == SHMETA_OK)
+			while (n < TOPICS_OFFERED && shmeta_next_topic(iter, &topic, NULL) == SHMETA_OK) {
+				if (is_plain(topic.name)) {
+					(void)printf("%.*s\n", (int)topic.name.bytes, topic.name.data);
+					n++;
+				}
+			}
+		shmeta_iter_free(iter);
+		(void)session_end(&s, &code);
+	}
+	session_close(&s);
+}
+
+/* The words that an argument or the value of an option may be, where the verb tells which. verb NULL: of any verb. */
+static const struct {
+	const char *verb, *name, *words;
+} values[] = {
+	{"biggest", "by", "bytes segments"},
+	{NULL, "color", "auto always never"},
+	{"explain", "KIND", "topic partition segment"},
+	{NULL, "KIND", "topic partition segment agent lease offset"},
+	{NULL, "CLASS", "topic partition segment list agent lease offset"},
+	{NULL, "SHELL", "bash zsh"},
+};
+
+static const char *values_of(const struct verb *verb, const char *name)
+{
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		if (strcmp(values[i].name, name) == 0 &&
+		    (values[i].verb == NULL || (verb != NULL && strcmp(values[i].verb, verb->name) == 0)))
+			return values[i].words;
+	return "";
+}
+
+/* The argument that follows `given` of the verb's own. */
+static void offer_argument(struct tool *tool, const struct typed *t, const struct verb *verb, size_t given)
+{
+	const char *args = verb->args, *line = t->line + strlen(verb->name);
+	char word[64] = "";
+
+	for (size_t i = 0; i <= given; i++) {
+		size_t n;
+
+		args += strspn(args, " []");
+		n = strcspn(args, " []");
+		(void)snprintf(word, sizeof(word), "%.*s", (int)n, args);
+		args += n;
+	}
+	if (strncmp(word, "FILE", 4) == 0)
+		(void)puts(":files");
+	else if (values_of(verb, word)[0] != '\0')
+		offer_words(t, values_of(verb, word));
+	else if (strcmp(word, "TOPIC") == 0) {
+		/* Behind a class or kind that has no topic there is nothing. */
+		if (strcmp(verb->name, "topic create") != 0 && strcmp(line, " list") != 0 &&
+		    strcmp(line, " agent") != 0 && strcmp(line, " lease") != 0 && strcmp(line, " offset") != 0)
+			offer_topics(tool, t);
 	}
 }
 
-void completion_bash(FILE *out, const struct verb *verbs, size_t count)
+/* The next word of each verb whose name begins with what is there. */
+static void offer_verbs(const struct tool *tool, const struct typed *t, const char *line)
 {
-	put_line(out, "# Completion of shmetactl(1) for bash. Printed by: shmetactl completion bash\n"
-	              "_shmetactl() {\n"
-	              "\tlocal cur=${COMP_WORDS[COMP_CWORD]} verb= option= words= files= flags= word i\n"
-	              "\tCOMPREPLY=()\n"
-	              "\t[ \"$cur\" != '=' ] || cur=\n"
-	              "\t# The verb, and the option whose value is being typed; bash makes a word of '='.\n"
-	              "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-	              "\t\tword=${COMP_WORDS[i]}\n"
-	              "\t\tif [ \"$word\" = '=' ]; then continue; fi\n"
-	              "\t\tif [ -n \"$option\" ]; then option=; continue; fi\n"
-	              "\t\tcase $word in");
-	print_options_of(out, NULL, "option=$word");
-	put_line(out, "\t-*) ;;\n"
-	              "\thelp) [ -z \"$verb\" ] || verb=\"$verb $word\" ;;\n"
-	              "\t*) verb=\"$verb${verb:+ }$word\" ;;\n"
-	              "\t\tesac\n"
-	              "\tdone\n"
-	              "\tcase $option in\n\t'') ;;");
-	print_options_of(out, "DIR",
-	                 "mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); compopt -o filenames 2>/dev/null; return");
-	print_options_of(out, "FILE",
-	                 "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); compopt -o filenames 2>/dev/null; return");
-	print_options_of(out, "WHEN", "mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- \"$cur\"); return");
-	put_line(out, "\t*) return ;;\n"
-	              "\tesac\n"
-	              "\tcase $verb in");
-	for (size_t i = 0; i < count; i++) {
-		if (verbs[i].options == 0)
-			continue;
-		(void)fprintf(out, "\t\"%s\"|\"%s \"*) flags=\"", verbs[i].name, verbs[i].name);
-		print_options(out, verbs[i].options, false);
-		put_line(out, "\" ;;");
-	}
-	put_line(out, "\tesac\n"
-	              "\tcase $verb in");
-	(void)fprintf(out, "\t'') words=\"");
-	for (size_t i = 0; i < count; i++) {
-		size_t n = strcspn(verbs[i].name, " ");
+	size_t n = strlen(line);
+	const char *before = NULL;
+	size_t before_bytes = 0;
 
-		if (i == 0 || strncmp(verbs[i].name, verbs[i - 1].name, n) != 0 || verbs[i - 1].name[n] != ' ')
-			(void)fprintf(out, "%s%.*s", i > 0 ? " " : "", (int)n, verbs[i].name);
+	for (size_t i = 0; i < tool->verb_count; i++) {
+		const char *name = tool->verbs[i].name, *rest;
+		size_t bytes;
+
+		if (n > 0 && (strncmp(name, line, n) != 0 || name[n] != ' '))
+			continue;
+		rest = name + n + (n > 0);
+		bytes = strcspn(rest, " ");
+		if (before != NULL && before_bytes == bytes && strncmp(before, rest, bytes) == 0)
+			continue; /* "ls" of "ls topics" was offered for the row above */
+		before = rest;
+		before_bytes = bytes;
+		offer(t, rest, bytes, rest[bytes] == '\0' ? tool->verbs[i].help : NULL);
 	}
-	put_line(out, "\" ;;");
-	print_words(out, verbs, count);
-	(void)fprintf(out, "\tesac\n"
-	                   "\tif [ \"${cur:0:1}\" = - ]; then\n"
-	                   "\t\tmapfile -t COMPREPLY < <(compgen -W \"--help --version");
-	print_options(out, 0, true);
-	put_line(out, "$flags\" -- \"$cur\")\n"
-	              "\telif [ -n \"$files\" ]; then\n"
-	              "\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
-	              "\t\tcompopt -o filenames 2>/dev/null\n"
-	              "\telse\n"
-	              "\t\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
-	              "\tfi\n"
-	              "}\n"
-	              "complete -F _shmetactl shmetactl");
+}
+
+static void offer_all(struct tool *tool, struct typed *t)
+{
+	const bool help = strcmp(t->line, "help") == 0 || strncmp(t->line, "help ", 5) == 0;
+	const char *line = !help ? t->line : t->line[4] == '\0' ? "" : t->line + 5;
+	const struct verb *verb = NULL;
+	size_t words = 0;
+
+	for (size_t i = 0; i < tool->verb_count && verb == NULL; i++) {
+		size_t n = strlen(tool->verbs[i].name);
+
+		if (strncmp(t->line, tool->verbs[i].name, n) == 0 && (t->line[n] == '\0' || t->line[n] == ' ')) {
+			verb = &tool->verbs[i];
+			words = strchr(verb->name, ' ') != NULL ? 2 : 1;
+		}
+	}
+	if (t->option != NULL) {
+		if (strcmp(t->option->arg, "DIR") == 0)
+			(void)puts(":directories");
+		else if (strcmp(t->option->arg, "FILE") == 0)
+			(void)puts(":files");
+		else
+			offer_words(t, values_of(verb, t->option->flag));
+	} else if (t->current[0] == '-') {
+		offer_options(t, verb);
+	} else if (help || verb == NULL) {
+		offer_verbs(tool, t, line);
+	} else {
+		offer_argument(tool, t, verb, t->words - words);
+	}
+}
+
+int verb_completion(struct tool *tool)
+{
+	const char *what = tool->argv[0], *script = NULL;
+	struct typed typed;
+	json_t *doc;
+
+	if (strcmp(what, "words") == 0) {
+		read_words(tool, &typed);
+		offer_all(tool, &typed);
+		return TOOL_OK;
+	}
+	if (tool->argc > 1)
+		return tool_error(tool, TOOL_USAGE, "unexpected argument '%s'; 'completion' takes bash or zsh",
+		                  tool->argv[1]);
+	if (strcmp(what, "bash") == 0)
+		script = bash_script;
+	else if (strcmp(what, "zsh") == 0)
+		script = zsh_script;
+	else
+		return tool_error(tool, TOOL_USAGE, "there is no completion for '%s'; expected bash or zsh", what);
+	if (!tool->json) {
+		(void)fputs(script, stdout);
+		return TOOL_OK;
+	}
+	doc = out_document("completion");
+	out_set(doc, "script", json_string(script));
+	out_json(doc, 2);
+	return TOOL_OK;
 }

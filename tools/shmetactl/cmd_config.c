@@ -127,14 +127,19 @@ static const char *text_of(const json_t *object, const char *name)
 	return text != NULL ? text : "";
 }
 
-static struct field f_string(const char *name, const char *text)
-{
-	return f_text(name, (struct shmeta_str){text, strlen(text)});
-}
-
 static const char *quoted_if_empty(const char *text)
 {
 	return text[0] != '\0' ? text : "\"\"";
+}
+
+/* Does the command line ask for this option? */
+static bool wanted(const struct tool *tool, const json_t *option)
+{
+	/* One value may be spelled in two ways ("60s", "1m"). */
+	if (tool->changed && (strcmp(text_of(option, "origin"), "default") == 0 ||
+	                      strcmp(text_of(option, "value"), text_of(option, "default")) == 0))
+		return false;
+	return !tool->needs_restart || json_is_string(json_object_get(option, "pending"));
 }
 
 static void print_options(struct tool *tool, const json_t *config)
@@ -147,6 +152,9 @@ static void print_options(struct tool *tool, const json_t *config)
 	json_array_foreach(json_object_get(config, "options"), i, option)
 	{
 		const char *pending = json_string_value(json_object_get(option, "pending"));
+
+		if (!wanted(tool, option))
+			continue;
 		struct field f[] = {f_string("name", text_of(option, "name")),
 		                    f_string("value", quoted_if_empty(text_of(option, "value"))),
 		                    f_string("default", quoted_if_empty(text_of(option, "default"))),
@@ -157,24 +165,38 @@ static void print_options(struct tool *tool, const json_t *config)
 
 		list_row(&list, f, 6);
 	}
-	json_array_foreach(json_object_get(config, "ttl_overrides"), i, option)
-	{
-		char name[SHMETA_NAME_MAX + 32], value[32];
-		struct field f[6];
+	if (!tool->needs_restart)
+		json_array_foreach(json_object_get(config, "ttl_overrides"), i, option)
+		{
+			char name[SHMETA_NAME_MAX + 32], value[32];
+			struct field f[6];
 
-		(void)snprintf(name, sizeof(name), "ttl_override \"%s\"", text_of(option, "prefix"));
-		(void)snprintf(value, sizeof(value), "%lldms",
-		               (long long)json_integer_value(json_object_get(option, "ttl_ms")));
-		f[0] = f_string("name", name);
-		f[1] = f_string("value", value);
-		f[2] = f_null("default");
-		f[3] = f_string("changes", "reload");
-		f[4] = f_string("from", text_of(option, "origin"));
-		f[5] = f_null("waits_for_restart");
-		list_row(&list, f, 6);
-	}
+			(void)snprintf(name, sizeof(name), "ttl_override \"%s\"", text_of(option, "prefix"));
+			(void)snprintf(value, sizeof(value), "%lldms",
+			               (long long)json_integer_value(json_object_get(option, "ttl_ms")));
+			f[0] = f_string("name", name);
+			f[1] = f_string("value", value);
+			f[2] = f_null("default");
+			f[3] = f_string("changes", "reload");
+			f[4] = f_string("from", text_of(option, "origin"));
+			f[5] = f_null("waits_for_restart");
+			list_row(&list, f, 6);
+		}
 	list_end(&list, NULL, 0);
 	list_free(&list);
+}
+
+static json_t *wanted_options(const struct tool *tool, const json_t *options)
+{
+	json_t *list = json_array(), *option;
+	size_t i;
+
+	json_array_foreach(options, i, option)
+	{
+		if (wanted(tool, option))
+			(void)json_array_append(list, option);
+	}
+	return list;
 }
 
 /* The daemon's own JSON, in the frame that every verb's JSON has. of: "daemon", "file" or "defaults". */
@@ -201,7 +223,9 @@ static void print_config(struct tool *tool, const json_t *config, const char *of
 	out_set(doc, "of", json_string(of));
 	json_object_foreach((json_t *)(uintptr_t)config, key, value)
 	{
-		if (strcmp(key, "schema") != 0 && strcmp(key, "version") != 0 && strcmp(key, "time") != 0)
+		if (strcmp(key, "options") == 0)
+			out_set(doc, key, wanted_options(tool, value));
+		else if (strcmp(key, "schema") != 0 && strcmp(key, "version") != 0 && strcmp(key, "time") != 0)
 			out_set(doc, key, json_incref(value));
 	}
 	out_json(doc, 2);
@@ -216,8 +240,14 @@ int verb_config_show(struct tool *tool)
 
 	if (file != NULL && tool->defaults)
 		return tool_error(tool, TOOL_USAGE, "--config and --defaults cannot both be given");
+	if ((file != NULL || tool->defaults) && (tool->running || tool->needs_restart))
+		return tool_error(tool, TOOL_USAGE, "%s is about the running daemon: it cannot be given with %s",
+		                  tool->running ? "--running" : "--needs-restart",
+		                  file != NULL ? "--config" : "--defaults");
 	if (file == NULL && !tool->defaults)
 		config = running_config(tool, why, sizeof(why));
+	if (config == NULL && (tool->running || tool->needs_restart))
+		return tool_error(tool, TOOL_NOT_RUNNING, "%s", why);
 	if (config != NULL) {
 		print_config(tool, config, "daemon");
 		json_decref(config);

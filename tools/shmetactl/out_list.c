@@ -29,8 +29,8 @@ static int line_width(void)
 
 static bool is_right(const struct field *field)
 {
-	return field->kind == FIELD_COUNT || field->kind == FIELD_BYTES || field->kind == FIELD_NUMBER ||
-	       field->kind == FIELD_AGE;
+	return (field->flags & FIELD_RIGHT) != 0 || field->kind == FIELD_COUNT || field->kind == FIELD_BYTES ||
+	       field->kind == FIELD_NUMBER || field->kind == FIELD_AGE;
 }
 
 void list_begin(struct list *list, const struct tool *tool, const char *schema)

@@ -10,6 +10,11 @@ struct field f_text(const char *name, struct shmeta_str text)
 {
 	return (struct field){.name = name, .kind = FIELD_TEXT, .text = text};
 }
+struct field f_string(const char *name, const char *text)
+{
+	return f_text(name, (struct shmeta_str){text, strlen(text)});
+}
+
 struct field f_word(const char *name, const char *word)
 {
 	return (struct field){.name = name, .kind = FIELD_WORD, .text = {word, strlen(word)}};

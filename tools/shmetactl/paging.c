@@ -44,8 +44,8 @@ static void passed(struct page_place *at, struct shmeta_str name)
 	at->looked++;
 }
 
-/* Anchored; only '*' is special. Remembers the last star: what it swallowed grows by one whenever the rest does not fit. */
-static bool matches(const char *p, const char *s, size_t bytes)
+/* Remembers the last star: what it swallowed grows by one whenever the rest does not fit. */
+bool page_matches(const char *p, const char *s, size_t bytes)
 {
 	const char *star = NULL, *end = s + bytes, *swallowed = s;
 
@@ -81,7 +81,7 @@ enum shmeta_status page_topics(struct session *s, struct page_place *at,
 	if (status == SHMETA_OK && at->begun)
 		status = shmeta_skip_topics(iter, at->name, at->name_bytes);
 	while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &topic, &fresh)) == SHMETA_OK) {
-		if ((glob == NULL || glob[0] == '\0' || matches(glob, topic.name.data, topic.name.bytes)) &&
+		if ((glob == NULL || glob[0] == '\0' || page_matches(glob, topic.name.data, topic.name.bytes)) &&
 		    !row(arg, &topic, &fresh))
 			break;
 		passed(at, topic.name);

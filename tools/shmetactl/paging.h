@@ -29,6 +29,9 @@ struct paging {
 /* All slices. Returns 0, or an exit code after having said why. */
 int page_all(struct session *s, const struct paging *paging);
 
+/* Does the pattern match all of the text? Only '*' is special. */
+bool page_matches(const char *pattern, const char *text, size_t bytes);
+
 /* The topics that --prefix or --glob asks for; names that do not match are looked at all the same, so that a slice ends in time.
  * row is called for each that does, and answers false when it wants no more. */
 enum shmeta_status page_topics(struct session *s, struct page_place *at,

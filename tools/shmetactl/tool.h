@@ -32,13 +32,17 @@ enum tool_exit {
 struct tool {
 	const char *verb; /* the row's full name: "ls topics" */
 	char dir[PATH_MAX];
-	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config;
-	uint64_t limit; /* 0: none */
-	uint32_t timeout_ms;
-	bool tell_writer; /* pages_open() says once what the writer is doing */
+	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config, *by;
+	uint64_t limit;                /* 0: none */
+	uint64_t count;                /* of repetitions; 0: without end */
+	uint32_t timeout_ms, every_ms; /* every_ms 0: once */
+	bool tell_writer;              /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
+	bool list, running, changed, needs_restart, all_instances;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
+	const struct verb *verbs; /* all of them */
+	size_t verb_count;
 };
 
 /* Options, one line each: X(enum, flag, argument or NULL, global, help). */
@@ -65,31 +69,57 @@ struct tool {
 	X(YES, "yes", NULL, 0, "do not ask before what cannot be taken back or costs much")                          \
 	X(ALL, "all", NULL, 0, "everything, of all tenants")                                                         \
 	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be done")                                                \
-	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")
+	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")                     \
+	X(EVERY, "every", "TIME", 0, "again after each TIME, until interrupted or --count is reached")               \
+	X(COUNT, "count", "N", 0, "with --every: so many times")                                                     \
+	X(LIST, "list", NULL, 0, "also the unit and the meaning of each (-l)")                                       \
+	X(BY, "by", "COLUMN", 0, "what is ranked by")                                                                \
+	X(RUNNING, "running", NULL, 0, "only of the daemon that runs; its file alone will not do")                   \
+	X(CHANGED, "changed", NULL, 0, "only options that differ from their default")                                \
+	X(NEEDS_RESTART, "needs-restart", NULL, 0, "only options whose new value waits for a restart")               \
+	X(ALL_INSTANCES, "all-instances", NULL, 0, "each instance in /run/shmeta, or in the directory given by --dir")
 
 enum tool_option {
 #define X(name, flag, arg, global, help) TOOL_OPT_##name,
 	TOOL_OPTION_LIST(X)
 #undef X
-		TOOL_OPT_COUNT
+		TOOL_OPT_NUMBER
 };
+
+struct tool_option_row {
+	const char *flag, *arg, *help;
+	bool global;
+};
+extern const struct tool_option_row tool_options[TOOL_OPT_NUMBER];
 
 struct verb {
 	const char *name; /* one word or two */
 	const char *args; /* as help shows them: "TOPIC PARTITION" */
 	int min_args, max_args;
-	uint32_t options; /* 1u << enum tool_option, beside the global ones */
+	uint64_t options; /* UINT64_C(1) << enum tool_option, beside the global ones */
 	char group;       /* 'A': shared memory alone; 'B': asks the daemon or the source; 'C': about the tool */
 	const char *help;
 	const char *more; /* examples, for help VERB */
 	int (*run)(struct tool *tool);
 };
-extern const struct verb tool_verbs[];
-extern const size_t tool_verb_count;
+/* verbs.c: the table. */
+const struct verb *tool_all_verbs(size_t *ret_count);
+
+/* help.c: the verb that these words name; ret_words: how many of them. NULL: none. */
+const struct verb *tool_find_verb(const struct tool *tool, int argc, char **argv, int *ret_words);
+/* There is no such verb, said, with what may have been meant. second: NULL: there is no second word. */
+int tool_bad_verb(const struct tool *tool, const char *first, const char *second);
+/* Letters to add, to change or to take away. */
+unsigned tool_distance(const char *a, const char *b);
 
 int verb_status(struct tool *tool);
 int verb_stat(struct tool *tool);
 int verb_health(struct tool *tool);
+int verb_hist(struct tool *tool);
+int verb_lag(struct tool *tool);
+int verb_queue(struct tool *tool);
+int verb_biggest(struct tool *tool);
+int verb_explain(struct tool *tool);
 int verb_readers(struct tool *tool);
 int verb_store(struct tool *tool);
 int verb_quarantine(struct tool *tool);
@@ -124,9 +154,6 @@ int verb_completion(struct tool *tool);
 int verb_version(struct tool *tool);
 int verb_help(struct tool *tool);
 
-/* Prints the completion script (cmd_completion.c). */
-void completion_bash(FILE *out, const struct verb *verbs, size_t count);
-
 /* ---- errors ---- */
 
 /* "shmetactl: sentence" on stderr, with --json also an object with "error" on stdout; returns code. */
@@ -150,7 +177,7 @@ enum field_kind {
 	FIELD_MAP, /* packed map: JSON object of strings                           */
 	FIELD_NULL
 };
-enum { FIELD_JSON_ONLY = 1 }; /* flags */
+enum { FIELD_JSON_ONLY = 1, FIELD_RIGHT = 2 /* a text that stands to the right in a table */ }; /* flags */
 struct field {
 	const char *name; /* JSON key and column */
 	enum field_kind kind;
@@ -162,6 +189,7 @@ struct field {
 };
 struct field f_text(const char *name, struct shmeta_str text);
 struct field f_word(const char *name, const char *word);
+struct field f_string(const char *name, const char *text); /* untrusted, terminated */
 struct field f_count(const char *name, uint64_t value);
 struct field f_bytes(const char *name, uint64_t value);
 struct field f_time(const char *name, int64_t ms);
@@ -284,6 +312,9 @@ int tool_say_failed(struct tool *tool, struct shmeta *instance, enum shmeta_stat
 /* Yes was said, by --yes or on the terminal. what: "delete topic x"; why it is asked: "it cannot be taken back". */
 bool tool_agreed(struct tool *tool, const char *what, const char *why);
 
+/* A verb for each instance below the directory of the command line, or /run/shmeta; the worst exit code. */
+int tool_each_instance(struct tool *tool, int (*run)(struct tool *tool));
+
 /* Never NULL: out of memory ends the program with a sentence. */
 void *tool_alloc(size_t bytes);
 void *tool_grow(void *old, size_t bytes);
@@ -292,6 +323,8 @@ char *tool_copy(const void *text, size_t bytes); /* terminated */
 /* As "now" of a list of agents or leases: nobody is too old, nothing has expired. */
 #define TOOL_BEGINNING_MS INT64_MIN
 
+/* Wait for --every before the next round; false: it was the last one. round: counted from 1. */
+bool tool_next_round(const struct tool *tool, uint64_t round);
 bool tool_parse_u64(const char *text, uint64_t max, uint64_t *ret);
 uint64_t tool_monotonic_ns(void);
 
