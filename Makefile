@@ -203,6 +203,7 @@ tsan-programs: $(tsan_progs)
 # T="unit/test_part process/" runs only what matches; then the floor on the number of tests does not apply.
 test:
 	@tools/setup.sh build test
+	@tests/pypi.sh $(BUILD)
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests demo-programs
 	@$(if $(SAN)$(if $(tsan_srcs),,none),true,$(MAKE) $(PARALLEL) --no-print-directory SAN=thread tsan-programs)
 	@JOBS=$(JOBS) SAN=$(SAN) CC="$(CC)" ONLY="$(T)" tests/run.sh $(BUILD) $(criterion_progs) \

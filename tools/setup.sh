@@ -13,7 +13,7 @@ packages() {
 	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libpq-dev libjansson-dev libxxhash-dev \
 		libsystemd-dev libmicrohttpd-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
-	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml zsh \
+	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml python3-venv zsh \
 		prometheus chromium ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	coverage) echo gcc gcovr ;;

@@ -34,11 +34,14 @@ for _ in $(seq 200); do
 	"$build/bin/shmetactl" --dir "$dir/one" status >/dev/null 2>&1 && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
 	sleep 0.1
 done
-browse() { # option...
+browse_at() { # address option...
+	local address=$1
+	shift
 	HOME=$dir timeout 120 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions \
 		--disable-background-networking --disable-component-update --hide-scrollbars --user-data-dir="$dir/profile" \
-		--enable-logging=stderr --v=0 --virtual-time-budget=3000 "$@" "http://127.0.0.1:$port/"
+		--enable-logging=stderr --v=0 --virtual-time-budget=3000 "$@" "$address"
 }
+browse() { browse_at "http://127.0.0.1:$port/" "$@"; } # option...
 if ! browse --dump-dom >"$dir/dom" 2>"$dir/messages" || ! grep -q '<main>' "$dir/dom"; then
 	if ! grep -q '<html' "$dir/dom"; then
 		echo "chromium does not run here: $(grep -v dbus "$dir/messages" | tail -n 1)"
@@ -53,6 +56,28 @@ for id in health answers lookups latency states freshness ages lag queue writes 
 done >"$dir/missing"
 claim 'every panel is there' "$(cat "$dir/missing")"
 claim 'the script ran: the button to pause is shown' "$(grep -o '<button[^>]*hidden[^>]*>' "$dir/dom")"
+# The page as a file, without its policy, with axe-core in it.
+axe=$(echo "$build"/pypi/lib/python3*/site-packages/axe_playwright_python/axe.min.js)
+if [ -f "$axe" ]; then
+	python3 - "http://127.0.0.1:$port/" "$axe" >"$dir/axe.html" <<'PYTHON'
+import sys, urllib.request
+page = urllib.request.urlopen(sys.argv[1]).read().decode()
+check = '''axe.run().then(r => {
+	const found = document.createElement("pre");
+	found.id = "axe";
+	found.textContent = r.passes.length + " rules hold\\n" + r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + v.help + ": " + n.html)).join("\\n");
+	document.body.replaceChildren(found);
+})'''
+print(page.replace("</body>", "<script>" + open(sys.argv[2]).read() + "</script><script>" + check + "</script></body>"))
+PYTHON
+	browse_at "$dir/axe.html" --dump-dom 2>/dev/null | sed -n '/id="axe"/,/<\/pre>/p' >"$dir/axe"
+	claim 'axe-core finds nothing that a screen reader or a keyboard cannot use' "$(
+		grep -q '[1-9][0-9] rules hold' "$dir/axe" || echo 'it judged nothing'
+		sed '1d;/^<\/pre>/d' "$dir/axe"
+	)"
+else
+	echo "# axe-core is not here: $(tail -n 1 "$build/pypi.error" 2>/dev/null)"
+fi
 claim 'it is no larger than 200 kB' "$([ "$(stat -c %s "$dir/dom")" -lt 200000 ] || stat -c %s "$dir/dom")"
 
 shot() { # name width height option...
