@@ -66,8 +66,8 @@ lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/page/touch.
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
-LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lsystemd -ljansson
-LIBS_shmetactl := -llmdb -lsqlite3 -lpq -ljansson
+LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -lsystemd -ljansson
+LIBS_shmetactl := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -ljansson
 LIBS_exporter  := -llmdb -lmicrohttpd -lsystemd -ljansson -lm
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 

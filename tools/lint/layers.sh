@@ -35,6 +35,8 @@ BEGIN {
 
 	only["<lmdb.h>"]     = "^(shm/store/[a-z_]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<sqlite3.h>"]  = "^(backends/sqlite[a-z_/]*\\.[ch]|tools/demo/.*|tests/.*|bench/.*)$"
+	only["<curl/"]       = "^backends/dynamodb/[a-z_]*\\.c$"
+	only["<openssl/"]    = "^backends/dynamodb/ddb_sign\\.c$"
 	only["<libpq-fe.h>"] = "^(backends/postgres[a-z_/]*\\.[ch]|tests/.*|bench/.*)$"
 	only["<systemd/"]    = "^(writer/.*|tools/exporter/listen\\.c|tests/.*)$"
 	only["<microhttpd.h>"] = "^tools/exporter/serve\\.c$"

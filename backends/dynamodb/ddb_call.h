@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Calls of the DynamoDB API: signed, sent several at a time, repeated while that can help, and judged. */
+#ifndef SHMETA_BACKENDS_DYNAMODB_DDB_CALL_H
+#define SHMETA_BACKENDS_DYNAMODB_DDB_CALL_H
+
+#include <jansson.h>
+
+#include "backends/backend.h"
+#include "backends/dynamodb/ddb_credentials.h"
+#include "backends/dynamodb/ddb_http.h"
+#include "backends/dynamodb/ddb_uri.h"
+
+enum ddb_outcome {
+	DDB_AWAY,      /* not done: no answer, and nothing was sent; or throttled until the deadline */
+	DDB_UNKNOWN,   /* sent, and nobody knows what became of it */
+	DDB_DONE,      /* answer is its answer */
+	DDB_CONDITION, /* not done: a condition does not hold; answer is the error's document */
+	DDB_REFUSED    /* not done, and it never will */
+};
+
+/* One call. target: "Query"; body: the caller's. Whoever writes makes calls that may be repeated. */
+struct ddb_call {
+	const char *target;
+	json_t *body;
+	enum ddb_outcome outcome;
+	bool doubted;   /* one of its attempts had no answer */
+	json_t *answer; /* ddb_call_free() */
+	char error[300];
+	/* Of ddb_call.c alone. */
+	char *text;
+	unsigned int tries, renewed;
+	bool settled;
+};
+
+struct ddb_link {
+	struct ddb_uri uri;
+	struct ddb_http *http;
+	struct ddb_credentials credentials;
+	int64_t skew_s; /* to be added to this host's clock */
+	uint64_t calls, retries, throttled;
+	double read_units, write_units; /* consumed, as the answers say */
+};
+
+/* OK, ERR_CONFIG, ERR_NO_MEMORY. Nothing is sent. */
+enum shmeta_status ddb_link_open(struct ddb_link *link, const struct backend_options *options,
+                                 struct backend_error *err);
+void ddb_link_close(struct ddb_link *link);
+
+/* Make the calls, in any order, up to 16 at a time. Blocks: until each has its outcome, at most until the deadline (CLOCK_MONOTONIC). */
+void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, uint64_t deadline_ns);
+/* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. */
+enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
+                                 struct backend_error *err);
+void ddb_call_free(struct ddb_call *call);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Calls of the DynamoDB API against a scripted server: what is repeated, what is not, and what is known afterwards. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/dynamodb/ddb_call.h"
+#include "tests/support/http_stub.h"
+
+/* The connection's end is the body's. */
+#define BAD "HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n"
+#define ERROR_400(type) BAD "{\"__type\":\"com.amazonaws.dynamodb.v20120810#" type "\"}"
+
+static struct ddb_link at;
+static struct http_stub stub;
+static struct backend_error err;
+static json_t *body;
+static struct ddb_call call;
+
+static void begin(const struct http_line *lines, size_t count)
+{
+	static char uri[200];
+	struct backend_options options = {.uri = uri};
+
+	setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "hush", 1);
+	http_stub_start(&stub, lines, count);
+	(void)snprintf(uri, sizeof uri, "dynamodb://eu-west-1/p?endpoint=%s", stub.url);
+	cr_assert_eq(ddb_link_open(&at, &options, &err), SHMETA_OK, "%s", err.text);
+	body = json_pack("{s:s}", "TableName", "p_meta");
+	call = (struct ddb_call){.target = "GetItem", .body = body};
+}
+
+static void end(void)
+{
+	ddb_call_free(&call);
+	json_decref(body);
+	ddb_link_close(&at);
+	http_stub_stop(&stub);
+}
+
+static void run(uint32_t ms)
+{
+	ddb_link_run(&at, &call, 1, ddb_now_ns() + ms * UINT64_C(1000000));
+}
+
+TestSuite(ddb_call, .fini = end, .timeout = 30);
+
+Test(ddb_call, an_answer_is_taken_and_its_units_are_counted)
+{
+	static const struct http_line lines[] = {
+		{"X-Amz-Target: DynamoDB_20120810.GetItem\r\n", "{\"ConsumedCapacity\":{\"CapacityUnits\":1.5}}"}};
+
+	begin(lines, 1);
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.read_units, 1.5);
+	cr_expect_eq(at.write_units, 0);
+}
+
+Test(ddb_call, an_answer_with_a_wrong_checksum_is_asked_for_again)
+{
+	static const struct http_line lines[] = {
+		{NULL, "HTTP/1.1 200 OK\r\nx-amz-crc32: 1\r\nContent-Length: 2\r\n\r\n{}"},
+		{NULL, "HTTP/1.1 200 OK\r\nx-amz-crc32: 2745614147\r\nContent-Length: 2\r\n\r\n{}"}};
+
+	begin(lines, 2);
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.calls, 2);
+	cr_expect(call.doubted, "the first attempt may have done it");
+}
+
+Test(ddb_call, throttling_is_waited_for_and_nothing_is_in_doubt)
+{
+	static const struct http_line lines[] = {{NULL, ERROR_400("ThrottlingException")}, {NULL, "{}"}};
+
+	begin(lines, 2);
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.throttled, 1);
+	cr_expect_not(call.doubted);
+}
+
+Test(ddb_call, throttling_without_end_is_given_up_at_the_deadline_as_not_done)
+{
+	static const struct http_line lines[] = {{NULL, ERROR_400("ThrottlingException")}};
+	uint64_t begun = ddb_now_ns();
+
+	begin(lines, 1);
+	run(400);
+	cr_expect_eq(call.outcome, DDB_AWAY);
+	cr_expect_lt(ddb_now_ns() - begun, UINT64_C(5000000000));
+	cr_expect_eq(ddb_call_fail(&at, &call, "reading", &err), SHMETA_ERR_SOURCE);
+	cr_expect_not_null(strstr(err.text, "ThrottlingException"), "%s", err.text);
+}
+
+Test(ddb_call, credentials_that_were_refused_are_renewed_once)
+{
+	static const struct http_line lines[] = {{NULL, ERROR_400("ExpiredTokenException")}};
+
+	begin(lines, 1);
+	run(3000);
+	cr_expect_eq(at.calls, 2);
+	cr_expect_eq(call.outcome, DDB_AWAY);
+	cr_expect_null(strstr(call.error, "hush"));
+}
+
+Test(ddb_call, a_wrong_clock_is_corrected_by_the_answers_date)
+{
+	static char skewed[400];
+	time_t there = time(NULL) + 7200;
+	char date[60];
+	struct tm tm;
+	struct http_line lines[] = {{NULL, skewed}, {NULL, "{}"}};
+
+	cr_assert_not_null(gmtime_r(&there, &tm));
+	(void)strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	(void)snprintf(
+		skewed, sizeof skewed,
+		"HTTP/1.1 400 Bad\r\nConnection: close\r\nDate: %s\r\n\r\n{\"__type\":\"InvalidSignatureException\"}",
+		date);
+	begin(lines, 2);
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_geq(at.skew_s, 7190);
+	cr_expect_leq(at.skew_s, 7210);
+	cr_expect_not_null(strstr(call.error, "behind that of DynamoDB"), "%s", call.error);
+}
+
+Test(ddb_call, a_connection_that_is_cut_leaves_doubt)
+{
+	static const struct http_line lines[] = {{NULL, ""}};
+
+	begin(lines, 1);
+	run(300);
+	cr_expect_eq(call.outcome, DDB_UNKNOWN, "%s", call.error);
+}
+
+Test(ddb_call, a_server_that_never_answers_is_left_at_the_deadline)
+{
+	static const struct http_line lines[] = {{NULL, NULL}};
+	uint64_t begun = ddb_now_ns();
+
+	begin(lines, 1);
+	run(300);
+	cr_expect_eq(call.outcome, DDB_UNKNOWN);
+	cr_expect_lt(ddb_now_ns() - begun, UINT64_C(5000000000));
+}
+
+Test(ddb_call, a_redirect_is_not_followed)
+{
+	static const struct http_line lines[] = {
+		{NULL, "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n"}};
+
+	begin(lines, 1);
+	run(3000);
+	cr_expect_eq(call.outcome, DDB_REFUSED, "%s", call.error);
+	cr_expect_eq(at.calls, 1);
+}
+
+Test(ddb_call, a_cancelled_transaction_is_repeated_for_a_conflict_and_settled_by_a_condition)
+{
+	static const char conflict[] = BAD "{\"__type\":\"TransactionCanceledException\",\"CancellationReasons\":["
+					   "{\"Code\":\"None\"},{\"Code\":\"TransactionConflict\",\"Message\":\"x\"}]}";
+	static const char condition[] =
+		BAD "{\"__type\":\"TransactionCanceledException\",\"CancellationReasons\":["
+		    "{\"Code\":\"ConditionalCheckFailed\"},{\"Code\":\"TransactionConflict\",\"Message\":\"x\"}]}";
+	static const struct http_line lines[] = {{NULL, conflict}, {NULL, condition}};
+
+	begin(lines, 2);
+	call.target = "TransactWriteItems";
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_CONDITION, "%s", call.error);
+	cr_expect_eq(at.calls, 2);
+}
+
+static void refused(const char *uri, const char *why)
+{
+	struct backend_options options = {.uri = uri};
+	struct ddb_uri parsed;
+
+	cr_expect_eq(ddb_uri_parse(&options, &parsed, &err), SHMETA_ERR_CONFIG, "%s", uri);
+	cr_expect_not_null(strstr(err.text, why), "%s: %s", uri, err.text);
+}
+
+Test(ddb_uri, a_region_and_a_prefix_name_the_tables)
+{
+	struct backend_options options = {.uri = "dynamodb://eu-west-1/prod.a"};
+	struct ddb_uri uri;
+
+	cr_assert_eq(ddb_uri_parse(&options, &uri, &err), SHMETA_OK, "%s", err.text);
+	cr_expect_str_eq(uri.endpoint, "https://dynamodb.eu-west-1.amazonaws.com/");
+	cr_expect_str_eq(uri.host, "dynamodb.eu-west-1.amazonaws.com");
+	cr_expect_str_eq(uri.table[DDB_META], "prod.a_meta");
+	cr_expect_str_eq(uri.table[DDB_WRITERS], "prod.a_writers");
+}
+
+Test(ddb_uri, what_it_cannot_be_is_said)
+{
+	refused("dynamodb:eu-west-1/p", "dynamodb://REGION/PREFIX");
+	refused("dynamodb://eu-west-1", "dynamodb://REGION/PREFIX");
+	refused("dynamodb://EU/p", "small letters");
+	refused("dynamodb://e/", "the prefix");
+	refused("dynamodb://e/a b", "the prefix");
+	refused("dynamodb://e/p?region=x", "endpoint=URL");
+	refused("dynamodb://e/p?endpoint=127.0.0.1", "http://HOST:PORT");
+	refused("dynamodb://e/p?endpoint=http://127.0.0.1:1/path", "without a path");
+	refused("dynamodb://e/p?endpoint=http://u:p@127.0.0.1:1", "or a user");
+	refused("dynamodb://e/p?endpoint=http://192.0.2.1:8000", "needs https");
+	refused("dynamodb://e/p?endpoint=http://127.0.0.1.example:8000", "needs https");
+}
