@@ -10,7 +10,33 @@
 #include "shm/wire/op.h"
 #include "writer/engine/engine.h"
 
+/* What is added up until a second has passed */
+struct audit_sum {
+	char who[64]; /* the first one of this user */
+	enum shmeta_op_type type;
+	bool several_processes;
+	uint32_t named; /* refusals that had a line of their own */
+	uint64_t done, refused, repeated, unknown;
+};
+struct audit {
+	struct audit_sum sums[64];
+	size_t count;
+	uint64_t began_ns;
+};
+
 enum { REFUSALS_NAMED = 10 }; /* a second, of a user and kind */
+
+enum shmeta_status audit_init(struct sync *s, struct shmeta_err *err)
+{
+	s->audit = calloc(1, sizeof *s->audit);
+	return s->audit != NULL ? SHMETA_OK : shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the audit log");
+}
+
+void audit_free(struct sync *s)
+{
+	free(s->audit);
+	s->audit = NULL;
+}
 
 static void line(struct sync *s, const char *text)
 {
@@ -91,7 +117,7 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 
 void audit_flush(struct sync *s)
 {
-	struct audit *a = &s->audit;
+	struct audit *a = s->audit;
 
 	for (size_t i = 0; i < a->count; i++) {
 		const struct audit_sum *sum = &a->sums[i];
@@ -116,17 +142,17 @@ void audit_flush(struct sync *s)
 
 void audit_run(struct sync *s)
 {
-	if (s->audit.count == 0)
+	if (s->audit->count == 0)
 		return;
-	if (sync_now(s) >= s->audit.began_ns + SYNC_S)
+	if (sync_now(s) >= s->audit->began_ns + SYNC_S)
 		audit_flush(s);
 	else
-		sync_wake_at(s, s->audit.began_ns + SYNC_S);
+		sync_wake_at(s, s->audit->began_ns + SYNC_S);
 }
 
 static struct audit_sum *sum_of(struct sync *s, const char *who, enum shmeta_op_type type)
 {
-	struct audit *a = &s->audit;
+	struct audit *a = s->audit;
 	size_t user = strcspn(who, "p"); /* "uid 1000 pid 42" */
 
 	for (size_t i = 0; i < a->count; i++) {

@@ -4,6 +4,8 @@
  * An invalidation becomes keys in the refresh queue, each with a ticket of its own, and is answered when the last of them has been. One
  * that names many topics puts them in a few at a time, so that neither the rows of a batch nor those who wait behind it feel how many
  * there are. What is read begins after the request came: a read that is under way is not joined. */
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +47,26 @@ struct admin_job {
 	char text[]; /* what the views show */
 };
 
+struct sync_admin {
+	pthread_mutex_t lock;
+	struct admin_job *first, *last; /* not taken yet */
+	size_t waiting;                 /* these and jobs */
+	struct admin_job *jobs;         /* the engine's thread: in order of arrival */
+};
+
 /* ---- taking requests (any thread) ------------------------------------------------------------------------------------------------ */
 
 enum shmeta_status admin_init(struct sync *s, struct shmeta_err *err)
 {
-	int error = pthread_mutex_init(&s->admin.lock, NULL);
+	struct sync_admin *a = calloc(1, sizeof *a);
+	int error = a != NULL ? pthread_mutex_init(&a->lock, NULL) : ENOMEM;
 
-	return error == 0 ? SHMETA_OK : shmeta_fail_errno(err, error, "the lock of requests");
+	if (error != 0) {
+		free(a);
+		return shmeta_fail_errno(err, error, "the lock of requests");
+	}
+	s->admin = a;
+	return SHMETA_OK;
 }
 
 static void free_jobs(struct admin_job *job)
@@ -64,9 +79,15 @@ static void free_jobs(struct admin_job *job)
 
 void admin_free(struct sync *s)
 {
-	free_jobs(s->admin.first);
-	free_jobs(s->admin.jobs);
-	(void)pthread_mutex_destroy(&s->admin.lock);
+	struct sync_admin *a = s->admin;
+
+	if (a == NULL)
+		return;
+	free_jobs(a->first);
+	free_jobs(a->jobs);
+	(void)pthread_mutex_destroy(&a->lock);
+	free(a);
+	s->admin = NULL;
 }
 
 static struct shmeta_str keep(struct admin_job *job, size_t *at, struct shmeta_str text)
@@ -92,7 +113,7 @@ static struct admin_job *job_new(size_t text_bytes, uint64_t deadline_ns, uint64
 
 static enum shmeta_status submit(struct sync *s, struct admin_job *job)
 {
-	struct sync_admin *a = &s->admin;
+	struct sync_admin *a = s->admin;
 	bool full;
 
 	(void)pthread_mutex_lock(&a->lock);
@@ -534,7 +555,7 @@ static void work_on(struct sync *s, struct admin_job *job)
 /* What was asked for since the last time, behind what is under way. */
 static void take_new(struct sync *s)
 {
-	struct sync_admin *a = &s->admin;
+	struct sync_admin *a = s->admin;
 	struct admin_job **end = &a->jobs;
 
 	while (*end != NULL)
@@ -551,18 +572,18 @@ static void let_go(struct sync *s, struct admin_job **at)
 
 	*at = job->next;
 	free(job);
-	(void)pthread_mutex_lock(&s->admin.lock);
-	s->admin.waiting--;
-	(void)pthread_mutex_unlock(&s->admin.lock);
+	(void)pthread_mutex_lock(&s->admin->lock);
+	s->admin->waiting--;
+	(void)pthread_mutex_unlock(&s->admin->lock);
 }
 
 bool admin_waiting(struct sync *s)
 {
 	bool waiting;
 
-	(void)pthread_mutex_lock(&s->admin.lock);
-	waiting = s->admin.waiting > 0;
-	(void)pthread_mutex_unlock(&s->admin.lock);
+	(void)pthread_mutex_lock(&s->admin->lock);
+	waiting = s->admin->waiting > 0;
+	(void)pthread_mutex_unlock(&s->admin->lock);
 	return waiting;
 }
 
@@ -571,7 +592,7 @@ void admin_work(struct sync *s)
 	bool one = false; /* an invalidation has its turn: one after the other */
 
 	take_new(s);
-	for (struct admin_job **at = &s->admin.jobs; *at != NULL && !s->source.on;) {
+	for (struct admin_job **at = &s->admin->jobs; *at != NULL && !s->source.on;) {
 		struct admin_job *job = *at;
 
 		if (job->lists_objects) {
@@ -598,7 +619,7 @@ void admin_work(struct sync *s)
 void admin_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
 {
 	take_new(s);
-	for (struct admin_job **at = &s->admin.jobs; *at != NULL;) {
+	for (struct admin_job **at = &s->admin->jobs; *at != NULL;) {
 		struct admin_job *job = *at;
 
 		if (job->lists_objects)

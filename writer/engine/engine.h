@@ -52,7 +52,6 @@
 #include "writer/engine/sync.h"
 #include "writer/keys/apply_clock.h"
 #include "writer/keys/orphans.h"
-#include "writer/write/turns.h"
 
 enum { SYNC_LEAVING_MAX = 16 };
 #define SYNC_NEVER UINT64_MAX
@@ -84,23 +83,15 @@ enum sync_job {
 };
 
 struct sync_queue;  /* queue.h */
-struct request_ids; /* request_ids.h */
+struct sync_writes; /* write_queue.h */
+struct sync_admin;  /* admin_jobs.c */
+struct audit;       /* audit.c */
 
 /* A source that would not be read before its feed has told what became of it. */
 enum look_state {
 	LOOK_NONE,
 	LOOK_NEEDED, /* a fetch met one: it is looked at, and what was to be fetched waits for that */
 	LOOK_MADE    /* the next fetch is made right behind such a look: a second refusal is a failure */
-};
-
-struct sync_writes {
-	pthread_mutex_t lock;
-	struct turns turns;
-	size_t enough;            /* the thread gathers, and need not be woken for fewer */
-	size_t crowd;             /* calls of a round, lately; the engine's thread */
-	struct request_ids *done; /* the engine's thread */
-	struct write_round *next; /* the same: taken, at work in the source as a rule */
-	struct write_call *back;  /* the same: taken, and put back in front until the source was looked at */
 };
 
 /* saved_feed.c: META_FEED. value: as it was last put; kept: as the store had it when it was read. */
@@ -120,31 +111,8 @@ struct accept {
 	struct sync_held seen;
 };
 
-/* audit.c: what is added up until a second has passed */
-struct audit_sum {
-	char who[64]; /* the first one of this user */
-	enum shmeta_op_type type;
-	bool several_processes;
-	uint32_t named; /* refusals that had a line of their own */
-	uint64_t done, refused, repeated, unknown;
-};
-struct audit {
-	struct audit_sum sums[64];
-	size_t count;
-	uint64_t began_ns;
-};
-
 struct failing_key; /* failing.h: a key that fails by itself */
 enum { SYNC_FAILING_BUCKETS = 1024 };
-struct admin_job; /* admin_jobs.c: a list of objects or an invalidation */
-
-struct sync_admin {
-	pthread_mutex_t lock;
-	struct admin_job *first, *last; /* not taken yet */
-	size_t waiting;                 /* these and jobs */
-	struct admin_job *jobs;         /* the engine's thread: in order of arrival */
-};
-
 /* A generation that is no longer current: its directory goes when nobody can be opening it any more. */
 struct sync_leaving {
 	uint64_t number, due_ns;
@@ -182,7 +150,7 @@ struct sync {
 	uint64_t next_topic_id; /* lower bound for a new generation: identities are never reused in an instance */
 	enum store_state store_state;
 	struct accept accept;
-	struct audit audit;
+	struct audit *audit;
 	uint64_t load_began_ns;   /* 0: no load into a new generation is under way */
 	uint64_t adopted_at_ns;   /* when the store of a former writer was taken over */
 	struct sync_trouble room; /* the store cannot take what it should */
@@ -221,8 +189,8 @@ struct sync {
 
 	struct apply apply;
 	struct sync_queue *queue;
-	struct sync_writes writes;
-	struct sync_admin admin;
+	struct sync_writes *writes;
+	struct sync_admin *admin;
 	struct floor floor;
 	struct {
 		struct failing_key *bucket[SYNC_FAILING_BUCKETS];
@@ -371,6 +339,8 @@ void health_source_has_room(struct sync *s);
 
 /* ---- audit.c ---------------------------------------------------------------------------------- */
 
+enum shmeta_status audit_init(struct sync *s, struct shmeta_err *err);
+void audit_free(struct sync *s);
 /* What became of the operations of one call. again: which were answered with the result of one that came before, and not done. */
 void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *ops,
                const struct shmeta_result *results, const bool *again, size_t count);
@@ -447,6 +417,9 @@ enum shmeta_status write_init(struct sync *s, struct shmeta_err *err);
 void write_free(struct sync *s);
 void write_set_limits(struct sync *s, const struct sync_options *options); /* any thread */
 bool write_waiting(struct sync *s);
+size_t write_ops_waiting(struct sync *s);
+/* A round has been begun that is not at its end: write_commit() and write_land() go on with it. */
+bool write_is_begun(const struct sync *s);
 /* Do what waits: at most one transaction of the source. */
 void write_commit(struct sync *s);
 /* Bring to its end what write_commit() has begun, and begin nothing: before the engine's thread does something else for long. */

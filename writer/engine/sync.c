@@ -163,7 +163,7 @@ static void try_others(struct sync *s)
 	    origin_is_foreign(s) || store_is_damaged(s) || s->room.on)
 		return;
 	/* A round that is under way already is landed by the next round of ours. */
-	if (s->writes.next == NULL && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
+	if (!write_is_begun(s) && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
 		write_commit(s);
 	pass_due = sync_now(s) >= schedule_reconcile_when(s);
 	hints_due = sync_now(s) >= schedule_hints_when(s);
@@ -274,7 +274,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 
 	uint64_t now = sync_now(s);
 
-	if (s->writes.next != NULL)
+	if (write_is_begun(s))
 		sync_wake_at(s, now);
 	/* Whatever the reason why it was not asked this time. */
 	if (s->source.on)
@@ -299,6 +299,7 @@ static void destroy(struct sync *s)
 	refresh_free(s);
 	write_free(s);
 	admin_free(s);
+	audit_free(s);
 	if (s->reconfigured)
 		options_free(&s->next_options);
 	options_free(&s->options);
@@ -327,6 +328,8 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = write_init(s, err);
 	if (status == SHMETA_OK)
 		status = admin_init(s, err);
+	if (status == SHMETA_OK)
+		status = audit_init(s, err);
 	if (status != SHMETA_OK)
 		goto fail;
 	if (options->source.uri == NULL) {
@@ -421,8 +424,8 @@ void sync_close(struct sync *s)
 		write_land(s);
 	for (size_t before = SIZE_MAX; s->store != NULL && store_is_writable(s) && s->source_open && !s->source.on &&
 	                               !origin_is_foreign(s) && !s->room.on && write_waiting(s) &&
-	                               s->writes.turns.ops < before;) {
-		before = s->writes.turns.ops;
+	                               write_ops_waiting(s) < before;) {
+		before = write_ops_waiting(s);
 		write_commit(s);
 	}
 	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");

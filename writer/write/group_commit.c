@@ -79,18 +79,21 @@ static void round_free(struct write_round *r)
 
 void write_free(struct sync *s)
 {
+	struct sync_writes *w = s->writes;
 	bool more;
 
+	if (w == NULL)
+		return;
 	for (struct write_call *call = write_calls_take(s, 0, true, &more), *next; call != NULL; call = next) {
 		next = call->next;
 		write_call_free(call);
 	}
-	turns_free(&s->writes.turns);
-	round_free(s->writes.next);
-	s->writes.next = NULL;
-	request_ids_free(s->writes.done);
-	s->writes.done = NULL;
-	(void)pthread_mutex_destroy(&s->writes.lock);
+	turns_free(&w->turns);
+	round_free(w->next);
+	request_ids_free(w->done);
+	(void)pthread_mutex_destroy(&w->lock);
+	free(w);
+	s->writes = NULL;
 }
 
 /* ---- a round (the engine's thread) -------------------------------------------------------------------------------------------------- */
@@ -98,7 +101,7 @@ void write_free(struct sync *s)
 /* Its place among the round's ids: 1 + index in ops, 0 where it is to be put. */
 static uint32_t *place_of_id(struct write_round *r, const struct request *request)
 {
-	size_t at = request_id_hash(r->s->writes.done, request) % r->by_id_size;
+	size_t at = request_id_hash(r->s->writes->done, request) % r->by_id_size;
 
 	while (r->by_id[at] != 0 && !request_same_id(&r->requests[r->by_id[at] - 1], request))
 		at = (at + 1) % r->by_id_size;
@@ -177,7 +180,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	enum request_known known;
 
 	result->partition_id = op->partition_id;
-	known = request_ids_recall(r->s->writes.done, &request, result);
+	known = request_ids_recall(r->s->writes->done, &request, result);
 	c->again[i] = known == REQUEST_SAME;
 	if (known != REQUEST_NEW)
 		return;
@@ -303,7 +306,7 @@ static void settle_results(struct write_round *r)
 			continue;
 		*r->place[i] = r->results[i];
 		if (status != SHMETA_ERR_BUSY && !is_unjudged(status))
-			request_ids_note(r->s->writes.done, &r->requests[i], &r->results[i]);
+			request_ids_note(r->s->writes->done, &r->requests[i], &r->results[i]);
 	}
 	for (size_t i = 0; i < r->twin_count; i++)
 		*r->twins[i].result = r->results[r->twins[i].of];
@@ -365,7 +368,7 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 static bool gathering(struct sync *s, size_t calls, uint64_t since, uint64_t now)
 {
 	enum { MANY = 32, GATHER_NS = 2000000 };
-	struct sync_writes *w = &s->writes;
+	struct sync_writes *w = s->writes;
 	bool wait = w->crowd >= MANY && calls < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
 
 	(void)pthread_mutex_lock(&w->lock);
@@ -441,7 +444,7 @@ static void overlap(struct sync *s)
 	if (s->engine->writer == NULL || s->engine->writer->start == NULL || ops < OVERLAP_OPS || s->source.on ||
 	    s->room.on || sync_stopping(s) || !generation_writable(s) || gathering(s, calls, since, began))
 		return;
-	r = s->writes.next = next_round(s);
+	r = s->writes->next = next_round(s);
 	if (r == NULL)
 		return;
 	r->started =
@@ -544,15 +547,15 @@ static void note_work(const struct write_round *r, uint64_t took_ns)
 		if (c->turn.open_ended || (!largest->turn.open_ended && c->turn.work > largest->turn.work))
 			largest = c;
 	}
-	(void)pthread_mutex_lock(&s->writes.lock);
-	turns_took(&s->writes.turns, work, &largest->turn, took_ns, sync_now(s));
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	turns_took(&s->writes->turns, work, &largest->turn, took_ns, sync_now(s));
+	(void)pthread_mutex_unlock(&s->writes->lock);
 }
 
 /* Its calls wait in front of all others until the source may be written to. */
 static void put_back(struct write_round *r)
 {
-	r->s->writes.back = r->calls;
+	r->s->writes->back = r->calls;
 	r->calls = NULL;
 	round_free(r);
 }
@@ -615,9 +618,9 @@ static void commit(struct write_round *r, bool last)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
-	s->writes.crowd -= s->writes.crowd / 4; /* a small round does not yet mean that the others have gone */
-	if (s->writes.crowd < calls)
-		s->writes.crowd = calls;
+	s->writes->crowd -= s->writes->crowd / 4; /* a small round does not yet mean that the others have gone */
+	if (s->writes->crowd < calls)
+		s->writes->crowd = calls;
 	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 	if (s->poll_due_ns > s->deaf_until_ns)
 		s->poll_due_ns = s->deaf_until_ns;
@@ -647,7 +650,7 @@ static bool gathered(struct sync *s)
 	uint64_t since, linger = s->options.write_linger_ms * SYNC_MS, now = sync_now(s);
 	size_t calls, ops = write_calls_waiting(s, &calls, &since);
 
-	if (s->writes.back != NULL)
+	if (s->writes->back != NULL)
 		return true;
 	if (ops == 0)
 		return false;
@@ -660,7 +663,7 @@ static bool gathered(struct sync *s)
 
 void write_commit(struct sync *s)
 {
-	struct write_round *r = s->writes.next;
+	struct write_round *r = s->writes->next;
 
 	if (r == NULL) {
 		if (!gathered(s))
@@ -668,16 +671,16 @@ void write_commit(struct sync *s)
 		r = next_round(s);
 		options_take(s); /* a reload that was answered before these calls came holds for them */
 	}
-	s->writes.next = NULL;
+	s->writes->next = NULL;
 	if (r != NULL)
 		commit(r, false);
 }
 
 void write_land(struct sync *s)
 {
-	struct write_round *r = s->writes.next;
+	struct write_round *r = s->writes->next;
 
-	s->writes.next = NULL;
+	s->writes->next = NULL;
 	if (r != NULL)
 		commit(r, true);
 }

@@ -13,16 +13,19 @@ enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a part
 
 enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 {
-	int error = pthread_mutex_init(&s->writes.lock, NULL);
+	struct sync_writes *w = calloc(1, sizeof *w);
+	struct request_ids *done = request_ids_new();
 
-	if (error != 0)
-		return shmeta_fail_errno(err, error, "the write queue's lock");
-	turns_init(&s->writes.turns);
-	s->writes.done = request_ids_new();
-	if (s->writes.done != NULL)
-		return SHMETA_OK;
-	(void)pthread_mutex_destroy(&s->writes.lock);
-	return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the write queue");
+	if (w == NULL || done == NULL) {
+		free(w);
+		request_ids_free(done);
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the write queue");
+	}
+	(void)pthread_mutex_init(&w->lock, NULL);
+	turns_init(&w->turns);
+	w->done = done;
+	s->writes = w;
+	return SHMETA_OK;
 }
 
 void write_call_free(struct write_call *call)
@@ -99,12 +102,12 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 
 void write_set_limits(struct sync *s, const struct sync_options *options)
 {
-	(void)pthread_mutex_lock(&s->writes.lock);
-	s->writes.turns.limits = (struct turns_limits){.ops = options->write_queue_max,
-	                                               .bytes = options->write_queue_bytes,
-	                                               .connection_bytes = options->write_connection_bytes,
-	                                               .user_share = options->user_share};
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	s->writes->turns.limits = (struct turns_limits){.ops = options->write_queue_max,
+	                                                .bytes = options->write_queue_bytes,
+	                                                .connection_bytes = options->write_connection_bytes,
+	                                                .user_share = options->user_share};
+	(void)pthread_mutex_unlock(&s->writes->lock);
 }
 
 /* Asked before anything is done for a call: who sends more than there is room for costs little. */
@@ -114,15 +117,15 @@ static bool has_room(struct sync *s, const struct sync_write *write)
 		.uid = write->uid, .connection = write->connection, .ops = write->count, .bytes = call_bytes(write)};
 	bool room;
 
-	(void)pthread_mutex_lock(&s->writes.lock);
-	room = turns_room(&s->writes.turns, &call);
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	room = turns_room(&s->writes->turns, &call);
+	(void)pthread_mutex_unlock(&s->writes->lock);
 	return room;
 }
 
 enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 {
-	struct sync_writes *w = &s->writes;
+	struct sync_writes *w = s->writes;
 	struct write_call *call = NULL;
 	enum shmeta_status status;
 	bool taken, wake;
@@ -150,7 +153,7 @@ enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 /* What was put back; then the next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
 struct write_call *write_calls_take(struct sync *s, uint64_t most, bool all, bool *ret_more)
 {
-	struct sync_writes *w = &s->writes;
+	struct sync_writes *w = s->writes;
 	struct write_call *first = w->back, **end = &first;
 	uint64_t now = sync_now(s);
 	struct turn *turn = NULL;
@@ -174,11 +177,11 @@ size_t write_calls_waiting(struct sync *s, size_t *ret_calls, uint64_t *ret_sinc
 {
 	size_t ops;
 
-	(void)pthread_mutex_lock(&s->writes.lock);
-	ops = s->writes.turns.ops;
-	*ret_calls = s->writes.turns.calls;
-	*ret_since_ns = s->writes.turns.since_ns;
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	ops = s->writes->turns.ops;
+	*ret_calls = s->writes->turns.calls;
+	*ret_since_ns = s->writes->turns.since_ns;
+	(void)pthread_mutex_unlock(&s->writes->lock);
 	return ops;
 }
 
@@ -187,10 +190,10 @@ void write_calls_at_rest(struct sync *s)
 	enum { WORTH_BYTES = 4 << 20 };
 	size_t peak = 0;
 
-	(void)pthread_mutex_lock(&s->writes.lock);
-	if (s->writes.turns.ops == 0)
-		peak = turns_at_rest(&s->writes.turns);
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	if (s->writes->turns.ops == 0)
+		peak = turns_at_rest(&s->writes->turns);
+	(void)pthread_mutex_unlock(&s->writes->lock);
 	if (peak >= WORTH_BYTES)
 		(void)malloc_trim(0);
 }
@@ -220,9 +223,9 @@ void write_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	bool more;
 
 	/* Nobody gathers any more: the next call wakes the engine's thread, however small it is. */
-	(void)pthread_mutex_lock(&s->writes.lock);
-	s->writes.enough = 0;
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	s->writes->enough = 0;
+	(void)pthread_mutex_unlock(&s->writes->lock);
 	write_calls_answer(s, write_calls_take(s, 0, true, &more), status, sentence);
 }
 
@@ -230,10 +233,25 @@ bool write_waiting(struct sync *s)
 {
 	uint64_t now = sync_now(s), when;
 
-	(void)pthread_mutex_lock(&s->writes.lock);
-	when = sync_stopping(s) && s->writes.turns.ops > 0 ? now : turns_when(&s->writes.turns, now);
-	(void)pthread_mutex_unlock(&s->writes.lock);
+	(void)pthread_mutex_lock(&s->writes->lock);
+	when = sync_stopping(s) && s->writes->turns.ops > 0 ? now : turns_when(&s->writes->turns, now);
+	(void)pthread_mutex_unlock(&s->writes->lock);
 	if (when != UINT64_MAX && when > now)
 		sync_wake_at(s, when);
-	return s->writes.next != NULL || s->writes.back != NULL || when <= now;
+	return s->writes->next != NULL || s->writes->back != NULL || when <= now;
+}
+
+size_t write_ops_waiting(struct sync *s)
+{
+	size_t ops;
+
+	(void)pthread_mutex_lock(&s->writes->lock);
+	ops = s->writes->turns.ops;
+	(void)pthread_mutex_unlock(&s->writes->lock);
+	return ops;
+}
+
+bool write_is_begun(const struct sync *s)
+{
+	return s->writes->next != NULL;
 }
