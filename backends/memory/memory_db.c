@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "backends/memory/memory_own.h"
+#include "backends/memory/memory_side.h"
 #include "backends/rows.h"
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -270,8 +271,8 @@ static void others_clear(struct array *others)
 
 static void rows_clear(struct memory_db *db)
 {
-	memory_writes_free(db->writes);
-	db->writes = NULL;
+	memory_side_free(db->side);
+	db->side = NULL;
 	for (size_t i = 0; i < db->topics.count; i++)
 		memory_topic_clear(memory_topics_of(db)[i]);
 	memory_array_free(&db->topics);
@@ -429,4 +430,26 @@ void memory_set_course(struct memory_db *db, uint64_t course)
 	db->course = course;
 	db->version++;
 	pthread_mutex_unlock(&db->lock);
+}
+
+bool memory_side_of(struct memory_db *db)
+{
+	if (db->side == NULL)
+		db->side = calloc(1, sizeof *db->side);
+	return db->side != NULL;
+}
+
+/* ---- connections ---------------------------------------------------------------------------------------------------------- */
+
+struct memory_db *memory_db_of(void *state)
+{
+	return ((struct memory_state *)state)->db;
+}
+
+bool memory_is_started(void *state, struct backend_error *err)
+{
+	if (memory_started_of(state)->ops == NULL)
+		return false;
+	(void)backend_fail(err, SHMETA_ERR_SOURCE, "memory: a batch was started and is not finished");
+	return true;
 }

@@ -8,16 +8,6 @@
 
 #include "backends/memory/memory_own.h"
 
-struct memory_db *memory_db_of(void *state)
-{
-	return ((struct memory_state *)state)->db;
-}
-
-struct memory_started *memory_started_of(void *state)
-{
-	return &((struct memory_state *)state)->started;
-}
-
 /* One call while it runs. It holds the database's lock, so what it reads is of one moment. */
 struct call {
 	struct memory_state *state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The inside of the in-memory engine: a database and a connection to it. memory_db.c makes and finds, memory_rows.c changes and looks,
- * memory_engine.c is what the core calls, memory_write.c does operations. */
+ * The inside of the in-memory engine: a database and a connection to it. From the bottom to the top: memory_side.c keeps the
+ * side tables, memory_db.c makes and finds, memory_rows.c changes and looks, memory_objects.c lists objects, memory_write.c
+ * does operations, memory_engine.c is what the core calls. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 
@@ -9,6 +10,9 @@
 #include "backends/memory/memory.h"
 #include "backends/rows.h"
 #include "backends/sql/log_keys.h"
+
+struct memory_side; /* memory_side.h */
+struct object;
 
 struct array {
 	void *items;
@@ -69,8 +73,8 @@ struct memory_db {
 	uint64_t fingerprint;
 	uint64_t course; /* another one: an earlier state was restored */
 	bool silent;
-	struct memory_writes *writes;
-	int wake; /* eventfd; -1: none yet */
+	struct memory_side *side; /* NULL: nothing yet */
+	int wake;                 /* eventfd; -1: none yet */
 };
 
 /* What memory_start() was given: nothing is done with it before memory_finish(). */
@@ -126,24 +130,37 @@ void memory_db_release(struct memory_db *db);
 /* The database of that name, held once more; NULL: there is none. */
 struct memory_db *memory_db_hold(const char *name);
 
+/* ---- side tables (memory_side.h) ---- */
+
+/* Made when there is none. With the database's lock held. false: no memory. */
+bool memory_side_of(struct memory_db *db);
+
+/* ---- connections ---- */
+
+static inline struct memory_started *memory_started_of(void *state)
+{
+	return &((struct memory_state *)state)->started;
+}
+
+/* The contract of start(): these calls may not come behind it. */
+bool memory_is_started(void *state, struct backend_error *err);
+
 /* ---- operations (memory_write.c) ---- */
 
-struct memory_writes; /* epochs, transfers, objects */
-struct memory_writes **memory_writes_of(struct memory_db *db);
-/* The highest epoch that the partition's leases ever had is at least this, whatever becomes of the lease. With the database's lock held.
- * false: no memory. */
-bool memory_keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch);
-void memory_writes_free(struct memory_writes *writes);
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err);
-struct memory_started *memory_started_of(void *state);
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, struct backend_error *err);
 enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, struct backend_error *err);
+
+/* ---- objects (memory_objects.c) ---- */
+
+struct object *memory_find_object(struct memory_db *db, const char *tenant, const struct shmeta_object *object);
+/* Slices whose segment is still there. */
+size_t memory_slices_of(struct memory_db *db, const struct object *o);
 enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
                                   void *arg, struct backend_error *err);
-
 enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
                                  struct backend_error *err);
 

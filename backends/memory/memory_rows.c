@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/memory/memory_own.h"
+#include "backends/memory/memory_side.h"
 #include "backends/rows.h"
 
 /* ---- changing rows --------------------------------------------------------------------------------------------------------- */
@@ -355,13 +356,23 @@ bool memory_put_offset(struct memory_db *db, const char *tenant, const char *top
 	return ok;
 }
 
+/* The highest epoch that the partition's leases ever had is at least this, whatever becomes of the lease. false: no memory. */
+static bool keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch)
+{
+	struct epoch *e = memory_side_of(db) ? memory_epoch_of(db->side, tenant, topic, partition) : NULL;
+
+	if (e != NULL && epoch > e->epoch)
+		e->epoch = epoch;
+	return e != NULL;
+}
+
 bool memory_put_lease(struct memory_db *db, const char *tenant, const char *topic, const struct shmeta_lease *lease)
 {
 	struct other other = {.row.lease = *lease};
 	struct shmeta_str *views[] = {&other.row.lease.leader_agent_id};
 
 	pthread_mutex_lock(&db->lock);
-	bool ok = memory_keep_epoch(db, tenant_of(tenant), topic, lease->partition_id, lease->epoch) &&
+	bool ok = keep_epoch(db, tenant_of(tenant), topic, lease->partition_id, lease->epoch) &&
 	          put_other(db, &db->leases, SHMETA_CLASS_LEASE, tenant_of(tenant), topic, &other, views, 1, NULL,
 	                    same_lease);
 	pthread_mutex_unlock(&db->lock);
@@ -547,11 +558,6 @@ bool memory_find_lease(struct memory_db *db, const char *tenant, const char *top
 	}
 	pthread_mutex_unlock(&db->lock);
 	return found;
-}
-
-struct memory_writes **memory_writes_of(struct memory_db *db)
-{
-	return &db->writes;
 }
 
 static uint64_t next_random(uint64_t *seed)

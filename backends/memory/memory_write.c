@@ -7,50 +7,14 @@
 #include <string.h>
 
 #include "backends/memory/memory_own.h"
+#include "backends/memory/memory_side.h"
 #include "backends/op_errors.h"
 #include "backends/rows.h"
 #include "base/str.h"
 
-struct epoch {
-	char *tenant, *topic;
-	uint32_t partition_id;
-	uint64_t epoch;
-};
-
-enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };
-
-struct offer {
-	char *tenant, *topic, *from, *to;
-	uint32_t partition_id;
-	int64_t timeout_ms;
-	enum offer_state state;
-};
-
-struct slice {
-	char *topic;
-	uint32_t partition_id;
-	uint64_t base;
-};
-
-struct object {
-	char *tenant, *bucket, *key;
-	uint64_t size_bytes;
-	int64_t created_at_ms, unreferenced_ms; /* -1: has slices, or was not looked at since */
-	struct slice *slices;
-	size_t slice_count;
-	bool gone;
-};
-
-struct memory_writes {
-	struct epoch *epochs;
-	struct offer *offers; /* transfer_id is the index + 1 */
-	struct object *objects;
-	size_t epoch_count, offer_count, object_count;
-};
-
 struct writing {
 	struct memory_db *db;
-	struct memory_writes *writes;
+	struct memory_side *side;
 	int64_t now_ms;
 	/* The operation's names, terminated. */
 	char tenant[SHMETA_TENANT_MAX + 1], topic[SHMETA_NAME_MAX + 1], agent[SHMETA_STRING_MAX + 1];
@@ -67,45 +31,6 @@ static const char *text(char *out, size_t room, struct shmeta_str s)
 		memcpy(out, s.data, n);
 	out[n] = '\0';
 	return out;
-}
-
-/* One more item of a growing array, zeroed. NULL: no memory. */
-static void *grow(void **items, size_t *count, size_t size)
-{
-	void *grown = realloc(*items, (*count + 1) * size);
-
-	if (grown == NULL)
-		return NULL;
-	*items = grown;
-	return memset((char *)grown + (*count)++ * size, 0, size);
-}
-
-void memory_writes_free(struct memory_writes *w)
-{
-	if (w == NULL)
-		return;
-	for (size_t i = 0; i < w->epoch_count; i++) {
-		free(w->epochs[i].tenant);
-		free(w->epochs[i].topic);
-	}
-	for (size_t i = 0; i < w->offer_count; i++) {
-		free(w->offers[i].tenant);
-		free(w->offers[i].topic);
-		free(w->offers[i].from);
-		free(w->offers[i].to);
-	}
-	for (size_t i = 0; i < w->object_count; i++) {
-		for (size_t k = 0; k < w->objects[i].slice_count; k++)
-			free(w->objects[i].slices[k].topic);
-		free(w->objects[i].slices);
-		free(w->objects[i].tenant);
-		free(w->objects[i].bucket);
-		free(w->objects[i].key);
-	}
-	free(w->epochs);
-	free(w->offers);
-	free(w->objects);
-	free(w);
 }
 
 /* ---- refusals that several share -------------------------------------------------------------------------------------------------- */
@@ -248,40 +173,10 @@ static void register_agent(struct writing *w, const struct shmeta_op *op, struct
 
 /* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct epoch *epoch_of(struct memory_writes *m, const char *tenant, const char *topic, uint32_t partition)
-{
-	struct epoch *e;
-
-	for (size_t i = 0; i < m->epoch_count; i++)
-		if (m->epochs[i].partition_id == partition && strcmp(m->epochs[i].tenant, tenant) == 0 &&
-		    strcmp(m->epochs[i].topic, topic) == 0)
-			return &m->epochs[i];
-	e = grow((void **)&m->epochs, &m->epoch_count, sizeof *e);
-	if (e != NULL) {
-		e->tenant = strdup(tenant);
-		e->topic = strdup(topic);
-		e->partition_id = partition;
-	}
-	return e;
-}
-
-bool memory_keep_epoch(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition, uint64_t epoch)
-{
-	struct memory_writes **writes = memory_writes_of(db);
-	struct epoch *e;
-
-	if (*writes == NULL)
-		*writes = calloc(1, sizeof **writes);
-	e = *writes != NULL ? epoch_of(*writes, tenant, topic, partition) : NULL;
-	if (e != NULL && epoch > e->epoch)
-		e->epoch = epoch;
-	return e != NULL;
-}
-
 static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
                        struct shmeta_result *r)
 {
-	struct epoch *e = epoch_of(w->writes, w->tenant, w->topic, partition);
+	struct epoch *e = memory_epoch_of(w->side, w->tenant, w->topic, partition);
 	struct shmeta_lease row = {.leader_agent_id = agent, .acquired_at_ms = w->now_ms, .partition_id = partition};
 
 	if (e == NULL) {
@@ -325,7 +220,7 @@ static void release_lease(struct writing *w, const struct shmeta_op *op, struct 
 
 static void offer_lease(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
-	struct memory_writes *m = w->writes;
+	struct memory_side *m = w->side;
 	struct shmeta_lease lease;
 	struct offer *offer;
 
@@ -342,7 +237,7 @@ static void offer_lease(struct writing *w, const struct shmeta_op *op, struct sh
 			refuse_offer(op, true, r);
 			return;
 		}
-	offer = grow((void **)&m->offers, &m->offer_count, sizeof *offer);
+	offer = memory_grow((void **)&m->offers, &m->offer_count, sizeof *offer);
 	if (offer == NULL) {
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 		return;
@@ -359,7 +254,7 @@ static void offer_lease(struct writing *w, const struct shmeta_op *op, struct sh
 static void answer_offer(struct writing *w, const struct shmeta_op *op, enum offer_state from, enum offer_state to,
                          bool by_holder, struct shmeta_result *r)
 {
-	struct memory_writes *m = w->writes;
+	struct memory_side *m = w->side;
 	struct offer *offer =
 		op->transfer_id >= 1 && op->transfer_id <= m->offer_count ? &m->offers[op->transfer_id - 1] : NULL;
 	static const char *const states[] = {"pending", "accepted", "completed", "rejected"};
@@ -384,43 +279,16 @@ static void answer_offer(struct writing *w, const struct shmeta_op *op, enum off
 
 /* ---- objects ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Slices whose segment is still there. */
-static size_t slices_of(struct memory_db *db, struct object *o)
-{
-	size_t alive = 0;
-
-	for (size_t i = 0; i < o->slice_count; i++) {
-		struct shmeta_segment s;
-
-		alive += memory_find_segment(db, o->tenant, o->slices[i].topic, o->slices[i].partition_id,
-		                             o->slices[i].base, &s) &&
-		         str_equal(s.s3_key, rows_str(o->key));
-	}
-	return alive;
-}
-
-static struct object *find_object(struct writing *w, const struct shmeta_object *object)
-{
-	for (size_t i = 0; i < w->writes->object_count; i++) {
-		struct object *o = &w->writes->objects[i];
-
-		if (!o->gone && strcmp(o->tenant, w->tenant) == 0 &&
-		    str_equal(rows_str(o->bucket), object->s3_bucket) && str_equal(rows_str(o->key), object->s3_key))
-			return o;
-	}
-	return NULL;
-}
-
 static void commit_object(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_object *object = &op->u.object;
-	struct object *o = find_object(w, object);
+	struct object *o = memory_find_object(w->db, w->tenant, object);
 
 	w->in_object = true;
 	w->object = o;
 	memset(&w->object_result, 0, sizeof w->object_result);
 	if (o != NULL)
-		refuse_object(object, o->size_bytes, slices_of(w->db, o), r);
+		refuse_object(object, o->size_bytes, memory_slices_of(w->db, o), r);
 	if (o != NULL && o->size_bytes == object->size_bytes) {
 		o->unreferenced_ms = -1; /* slices may follow */
 		return;
@@ -430,7 +298,7 @@ static void commit_object(struct writing *w, const struct shmeta_op *op, struct 
 		w->object_result = *r;
 		return;
 	}
-	o = grow((void **)&w->writes->objects, &w->writes->object_count, sizeof *o);
+	o = memory_grow((void **)&w->side->objects, &w->side->object_count, sizeof *o);
 	if (o == NULL) {
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 		w->object_result = *r;
@@ -469,7 +337,7 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 			slice = &w->object->slices[i];
 	if (slice != NULL)
 		return;
-	slice = grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
+	slice = memory_grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
 	if (slice != NULL) {
 		slice->topic = strdup(w->topic);
 		slice->partition_id = op->partition_id;
@@ -479,12 +347,12 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 
 static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
-	struct object *o = find_object(w, &op->u.object);
+	struct object *o = memory_find_object(w->db, w->tenant, &op->u.object);
 
 	if (o == NULL)
 		return;
-	if (slices_of(w->db, o) > 0)
-		refuse_object_used(slices_of(w->db, o), r);
+	if (memory_slices_of(w->db, o) > 0)
+		refuse_object_used(memory_slices_of(w->db, o), r);
 	else
 		o->gone = true;
 }
@@ -570,34 +438,22 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 		w->in_object = false;
 }
 
-/* The contract of start(): these may not come behind it. */
-static bool is_started(void *state, struct backend_error *err)
-{
-	if (memory_started_of(state)->ops == NULL)
-		return false;
-	(void)backend_fail(err, SHMETA_ERR_SOURCE, "memory: a batch was started and is not finished");
-	return true;
-}
-
 enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err)
 {
 	struct memory_db *db = memory_db_of(state);
-	struct memory_writes **writes = memory_writes_of(db);
 	struct writing *w;
 
-	if (is_started(state, err))
+	if (memory_is_started(state, err))
 		return backend_answer_all(ops, count, results, SHMETA_ERR_SOURCE, "a batch was started");
 	w = calloc(1, sizeof *w);
-	if (*writes == NULL)
-		*writes = calloc(1, sizeof **writes);
-	if (w == NULL || *writes == NULL) {
+	if (w == NULL || !memory_side_of(db)) {
 		free(w);
 		return backend_answer_all(ops, count, results, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
 	}
 	w->db = db;
-	w->writes = *writes;
+	w->side = db->side;
 	w->now_ms = now_ms;
 	for (size_t i = 0; i < count; i++) {
 		memset(&results[i], 0, sizeof results[i]);
@@ -612,7 +468,7 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, struct backend_error *err)
 {
-	if (is_started(state, err))
+	if (memory_is_started(state, err))
 		return SHMETA_ERR_SOURCE;
 	*memory_started_of(state) = (struct memory_started){ops, count, now_ms, results};
 	return SHMETA_OK;
@@ -624,102 +480,4 @@ enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, s
 
 	memory_started_of(state)->ops = NULL;
 	return memory_apply(state, s.ops, s.count, s.now_ms, s.results, sink, err);
-}
-
-static int compare_objects(const void *a, const void *b)
-{
-	const struct object *x = *(struct object *const *)a, *y = *(struct object *const *)b;
-	int order = strcmp(x->bucket, y->bucket);
-
-	return order != 0 ? order : strcmp(x->key, y->key);
-}
-
-static bool is_behind(const struct object *o, const struct backend_object_list *list)
-{
-	int order = rows_compare(rows_str(o->bucket), list->after_bucket);
-
-	return order > 0 || (order == 0 && rows_compare(rows_str(o->key), list->after_key) > 0);
-}
-
-enum shmeta_status memory_objects(void *state, const struct backend_object_list *list, backend_object_fn *emit,
-                                  void *arg, struct backend_error *err)
-{
-	struct memory_db *db = memory_db_of(state);
-	struct memory_writes *m = *memory_writes_of(db);
-	size_t count = m != NULL ? m->object_count : 0, here = 0, most = list->most;
-	struct object **row = calloc(count + 1, sizeof(struct object *));
-	bool first = list->after_bucket.bytes == 0 && list->after_key.bytes == 0;
-	enum shmeta_status status = SHMETA_OK;
-
-	if (is_started(state, err)) {
-		free(row);
-		return SHMETA_ERR_SOURCE;
-	}
-	if (row == NULL)
-		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "memory: out of memory");
-	for (size_t i = 0; i < count; i++) {
-		struct object *o = &m->objects[i];
-
-		if (o->gone || !str_equal(rows_str(o->tenant), list->tenant))
-			continue;
-		if (first && o->unreferenced_ms < 0 && slices_of(db, o) == 0)
-			o->unreferenced_ms = list->now_ms;
-		if (is_behind(o, list))
-			row[here++] = o;
-	}
-	qsort(row, here, sizeof *row, compare_objects);
-	for (size_t i = 0; status == SHMETA_OK && i < here && most > 0; i++) {
-		const struct object *o = row[i];
-		struct shmeta_object_info shown = {
-			.object = {.s3_bucket = rows_str(o->bucket),
-		                   .s3_key = rows_str(o->key),
-		                   .size_bytes = o->size_bytes,
-		                   .created_at_ms = o->created_at_ms},
-			.slices = slices_of(db, row[i]),
-		};
-
-		if (shown.slices == 0 && o->unreferenced_ms >= 0)
-			shown.unreferenced_since_ms = o->unreferenced_ms;
-		if (!list->all &&
-		    (shown.slices > 0 || o->unreferenced_ms < 0 || o->unreferenced_ms > list->now_ms - list->grace_ms))
-			continue;
-		status = emit(arg, &shown);
-		most--;
-	}
-	free(row);
-	return status;
-}
-
-enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backend_row_fn *emit, void *arg,
-                                 struct backend_error *err)
-{
-	struct memory_db *db = memory_db_of(state);
-	struct memory_writes *w = *memory_writes_of(db);
-	enum shmeta_status status = SHMETA_OK;
-
-	(void)err;
-	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_OBJECT && w != NULL && i < w->object_count; i++) {
-		const struct object *o = &w->objects[i];
-		struct backend_row row = {.kind = kind,
-		                          .tenant = rows_str(o->tenant),
-		                          .since_ms = o->unreferenced_ms < 0 ? 0 : o->unreferenced_ms,
-		                          .u.object = {.s3_bucket = rows_str(o->bucket),
-		                                       .s3_key = rows_str(o->key),
-		                                       .size_bytes = o->size_bytes,
-		                                       .created_at_ms = o->created_at_ms}};
-
-		if (!o->gone)
-			status = emit(arg, &row);
-	}
-	for (size_t i = 0; status == SHMETA_OK && kind == BACKEND_ROW_EPOCH && w != NULL && i < w->epoch_count; i++) {
-		const struct epoch *e = &w->epochs[i];
-		struct backend_row row = {.kind = kind,
-		                          .tenant = rows_str(e->tenant),
-		                          .topic = rows_str(e->topic),
-		                          .partition_id = e->partition_id,
-		                          .epoch = e->epoch};
-
-		status = emit(arg, &row);
-	}
-	return status;
 }

@@ -13,7 +13,6 @@ shift
 modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/shmetactl tools/demo)
 declare -A known=(
 	[shm]=4 # store/
-	[backends/memory]=3
 )
 declare -A prefixes=(
 	[backends/sqlite]='sqlite_|backend_sqlite$'
