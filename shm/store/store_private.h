@@ -85,15 +85,21 @@ int store_put(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_
               size_t bytes);
 int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, MDB_val *ret_value);
 
+/* ---- the environment (store_env.c) ---- */
+
+/* Is data.mdb there, a regular file? Notes which. ERR_NOT_RUNNING, ERR_CORRUPT, ERR_SYSTEM. */
+enum shmeta_status store_env_find(struct shmeta__store *store, struct shmeta_err *err);
+/* Open LMDB's environment and the databases; create: make them, in an empty data.mdb. path NULL: through dir_fd. Nothing stays open when
+ * it fails. */
+enum shmeta_status store_env_open(struct shmeta__store *store, const char *path, bool create, struct shmeta_err *err);
+/* What LMDB holds is what counts: the page follows it, and the newest commit has its proxy. */
+enum shmeta_status store_env_adopt(struct shmeta__store *store, struct shmeta_err *err);
 /* Close and open the environment again (after MDB_PANIC). */
 enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *err);
-/* Read META's format and counters through an open LMDB transaction, and judge them. */
-enum shmeta_status store_load_meta(struct shmeta__store *store, MDB_txn *txn, struct shmeta_err *err);
-
 /* Is it a format record of this program's format? value NULL: there is none. */
 enum shmeta_status store_judge_format(uint64_t number, const void *value, size_t bytes, struct shmeta_err *err);
 
-/* What content takes, and may take at most (store_room.c). An LMDB error. */
+/* What content takes, and may take at most (store_values.c). An LMDB error. */
 int store_content_bytes(struct shmeta__store *store, MDB_txn *txn, uint64_t *ret);
 uint64_t store_content_max(const struct shmeta__store *store);
 

@@ -1,36 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is left of a generation: how much its content takes, how much of the rest is kept for readers, and what a change may still take.
- *
- * A change copies the pages it touches before the former ones become free, so a store whose content fills it could not even shrink.
- * Therefore content grows to all but a part of max_bytes, STORE_KEPT_BACK; what does not make it larger is always taken, as soon as
- * the pages that it needs are no reader's. */
+ * What is left of a generation: how much its content takes, how much of the rest is kept for readers, and what each database takes. */
 #include "shm/store/store_private.h"
 
+#include <fcntl.h>
 #include <string.h>
-
-enum { STORE_KEPT_BACK = 32 }; /* one in so many */
-
-uint64_t store_content_max(const struct shmeta__store *store)
-{
-	return store->max_bytes - store->max_bytes / STORE_KEPT_BACK;
-}
-
-/* LMDB's own two databases and the meta pages included. */
-int store_content_bytes(struct shmeta__store *store, MDB_txn *txn, uint64_t *ret)
-{
-	uint64_t pages = 2;
-
-	for (int i = 0; i < 2 + SHMETA_DB_COUNT; i++) {
-		MDB_stat s;
-		int rc = mdb_stat(txn, i < 2 ? (MDB_dbi)i : store->dbi[i - 2], &s);
-
-		if (rc != 0)
-			return rc;
-		pages += s.ms_branch_pages + s.ms_leaf_pages + s.ms_overflow_pages;
-	}
-	*ret = pages * SHMETA_PAGE;
-	return 0;
-}
+#include <sys/stat.h>
 
 /* The pages that transaction `from` and later ones freed. to > 0: stop behind the one with which they are as many, *ret_txn. LMDB's free
  * list is database 0: transaction -> count, page numbers. */
@@ -124,18 +98,58 @@ unsigned shmeta__room_level(uint64_t used_bytes, uint64_t pinned_bytes, uint64_t
 	return 0;
 }
 
-enum shmeta_status shmeta__store_step(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta_err *err)
+enum shmeta_status shmeta__store_usage(struct shmeta__store *store, struct shmeta__store_usage *ret,
+                                       struct shmeta_err *err)
 {
-	struct shmeta__txn *txn;
-	enum shmeta_status status = shmeta__txn_begin(store, oldest_pin, &txn, err);
-	uint64_t number;
+	struct shmeta__store_usage usage = {.max_bytes = store->max_bytes, .proxies = store->proxies};
+	MDB_cursor *cursor = NULL;
+	MDB_envinfo info;
+	MDB_val key, value;
+	MDB_txn *txn;
+	struct stat st;
+	int rc;
 
-	if (status != SHMETA_OK)
-		return status;
-	status = shmeta__put(txn, SHMETA_DB_META, SHMETA_META_COUNTERS, strlen(SHMETA_META_COUNTERS), &store->counters,
-	                     sizeof store->counters, err);
-	if (status == SHMETA_OK)
-		return shmeta__txn_commit(txn, &number, err);
-	shmeta__txn_abort(txn);
-	return status;
+	if (store->broken) {
+		enum shmeta_status status = store_reopen(store, err);
+
+		if (status != SHMETA_OK)
+			return status;
+	}
+	if (fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0)
+		usage.file_bytes = (uint64_t)st.st_size;
+	usage.oldest_proxy_txn = store->proxies > 0 ? store->proxy[0].txn : 0;
+	rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+	if (rc != 0)
+		return store_fail(err, rc, "store.%llu: reading", (unsigned long long)store->number);
+	for (int db = 0; db < SHMETA_DB_COUNT && rc == 0; db++) {
+		MDB_stat s;
+
+		rc = mdb_stat(txn, store->dbi[db], &s);
+		if (rc != 0)
+			break;
+		usage.entries[db] = s.ms_entries - 1; /* without the sentinel */
+		usage.db_bytes[db] = (s.ms_branch_pages + s.ms_leaf_pages + s.ms_overflow_pages) * SHMETA_PAGE;
+	}
+	/* LMDB's free list is database 0: transaction -> count, page numbers. */
+	if (rc == 0)
+		rc = mdb_cursor_open(txn, 0, &cursor);
+	while (rc == 0 && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+		size_t count = 0;
+
+		if (value.mv_size >= sizeof count)
+			memcpy(&count, value.mv_data, sizeof count);
+		usage.free_bytes += (uint64_t)count * SHMETA_PAGE;
+	}
+	if (rc == MDB_NOTFOUND)
+		rc = 0;
+	if (cursor != NULL)
+		mdb_cursor_close(cursor);
+	(void)mdb_env_info(store->env, &info);
+	mdb_txn_abort(txn);
+	if (rc != 0)
+		return store_fail(err, rc, "store.%llu: usage", (unsigned long long)store->number);
+	usage.used_bytes = (info.me_last_pgno + 1) * SHMETA_PAGE;
+	usage.used_bytes -= usage.free_bytes < usage.used_bytes ? usage.free_bytes : usage.used_bytes;
+	*ret = usage;
+	return SHMETA_OK;
 }

@@ -282,34 +282,6 @@ static enum shmeta_status bad_key(enum shmeta_db db, size_t key_bytes, struct sh
 	                   key_bytes);
 }
 
-int store_put(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, const void *value,
-              size_t bytes)
-{
-	MDB_val v = {bytes, (void *)(uintptr_t)value};
-	uint64_t seal;
-	int rc;
-
-	if (!shmeta__is_sealed(db))
-		return mdb_put(txn, store->dbi[db], key, &v, 0);
-	v = (MDB_val){bytes + SHMETA_SEAL_BYTES, NULL};
-	rc = mdb_put(txn, store->dbi[db], key, &v, MDB_RESERVE);
-	if (rc != 0)
-		return rc;
-	seal = shmeta__seal(key->mv_data, key->mv_size, value, bytes);
-	memcpy(v.mv_data, value, bytes);
-	memcpy((uint8_t *)v.mv_data + bytes, &seal, sizeof seal);
-	return 0;
-}
-
-int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_val *key, MDB_val *ret_value)
-{
-	int rc = mdb_get(txn, store->dbi[db], key, ret_value);
-
-	if (rc == 0 && !shmeta__unseal(db, key->mv_data, key->mv_size, ret_value->mv_data, &ret_value->mv_size))
-		rc = MDB_CORRUPTED;
-	return rc;
-}
-
 /* May it be changed? */
 static enum shmeta_status writable(struct shmeta__txn *txn, enum shmeta_db db, size_t key_bytes, struct shmeta_err *err)
 {
@@ -523,7 +495,23 @@ void shmeta__cursor_close(struct shmeta__cursor *cursor)
 	free(cursor);
 }
 
-/* ---- tenants ---------------------------------------------------------------------------------------------------------- */
+/* ---- what the store keeps of its own --------------------------------------------------------------------------------------- */
+
+enum shmeta_status shmeta__store_step(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta_err *err)
+{
+	struct shmeta__txn *txn;
+	enum shmeta_status status = shmeta__txn_begin(store, oldest_pin, &txn, err);
+	uint64_t number;
+
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__put(txn, SHMETA_DB_META, SHMETA_META_COUNTERS, strlen(SHMETA_META_COUNTERS), &store->counters,
+	                     sizeof store->counters, err);
+	if (status == SHMETA_OK)
+		return shmeta__txn_commit(txn, &number, err);
+	shmeta__txn_abort(txn);
+	return status;
+}
 
 enum shmeta_status shmeta__tenant(struct shmeta__txn *txn, const char *tenant, size_t bytes, int create,
                                   uint32_t *ret_number, struct shmeta_err *err)

@@ -4,24 +4,20 @@
 # - a file stands above each file of its module whose functions or data it uses: the files of a module form layers, printed from the
 #   bottom to the top, and no circle;
 # - what the files of an engine share bears the engine's prefix.
-# Some modules still have circles: known[MODULE] says how many of their files stand in one. The number may only fall, and its line goes
-# with the last circle.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$1
 shift
-modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/shmetactl tools/demo)
-declare -A known=(
-	[shm]=4 # store/
-)
+modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/monitor tools/shmetactl
+	tools/exporter tools/demo)
 declare -A prefixes=(
 	[backends/sqlite]='sqlite_|backend_sqlite$'
 	[backends/postgres]='pg_|backend_(postgresql|cockroachdb)$'
 )
 status=0
 
-layers() { # module known-files-in-circles; the objects on stdin
-	xargs nm -A -g | awk -v module="$1" -v known="$2" '
+layers() { # module; the objects on stdin
+	xargs nm -A -g | awk -v module="$1" '
 	{
 		file = $1; sub(/:.*/, "", file); sub(/.*\/obj\//, "", file); sub(/\.o$/, ".c", file); sub("^" module "/", "", file)
 		kind = $(NF - 1)
@@ -66,9 +62,8 @@ layers() { # module known-files-in-circles; the objects on stdin
 			print "  " l ":" line
 		}
 		if (circling + 0 > 0) print "  (* in a circle: " circling ")"
-		if (circling + 0 < known + 0) print "  fewer than tools/lint/circles.sh knows (" known "): lower its number"
-		if (circling + 0 <= known + 0) exit 0
-		print module ": " circling " files stand in circles, " known " are known:"
+		if (circling + 0 == 0) exit 0
+		print module ": " circling " files stand in circles:"
 		for (pair in uses) {
 			split(pair, p, SUBSEP)
 			if ((p[2], p[1]) in reach) print "  " p[1] " uses " why[pair] " of " p[2] | "sort"
@@ -83,7 +78,7 @@ for module in "${@:-${modules[@]}}"; do
 		if [ -e "$f" ]; then echo "$build/obj/${f%.c}.o"; fi
 	done)
 	[ -n "$objects" ] || continue
-	layers "$module" "${known[$module]:-0}" <<<"$objects" || status=1
+	layers "$module" <<<"$objects" || status=1
 	[ -n "${prefixes[$module]:-}" ] || continue
 	xargs nm -A -g --defined-only <<<"$objects" | awk -v prefix="^(${prefixes[$module]})" '
 		$NF !~ prefix { sub(/:.*/, "", $1); print "  " $1 " defines " $NF ", which has not the prefix of its module"; bad = 1 }
