@@ -15,7 +15,7 @@
 
 #include "base/once.h"
 
-enum { CACHE_BUDGET_BYTES = 960 * 1024 };
+enum { CACHE_BUDGET_BYTES = 944 * 1024 };
 
 static pthread_mutex_t cores_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct core *cores;

@@ -17,15 +17,22 @@ static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, str
 
 /* No segment of the store holds the offset: a quarantined row of the source may. No segment holds
  * offsets at or beyond the high watermark. */
-static __attribute__((noinline)) enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic,
-                                                                   size_t topic_bytes, const uint64_t *offset,
-                                                                   enum shmeta_status status)
+static enum shmeta_status segment_absent(struct shmeta_handle *h, const char *topic, size_t topic_bytes,
+                                         const uint64_t *offset, enum shmeta_status status)
 {
 	const struct missing missing = {SHMETA_CLASS_SEGMENT, .name = topic, .name_bytes = topic_bytes,
 	                                .partition_id = (uint32_t)h->part_key, .offset = offset};
 
 	return offset != NULL && status == SHMETA_ABSENT_AT_END ? status
 	                                                        : unless_quarantined(h->reader, &missing, status);
+}
+
+/* By value: a lookup that finds its segment has nothing on the stack whose address is taken. */
+static __attribute__((noinline)) enum shmeta_status offset_absent(struct shmeta_handle *h, const char *topic,
+                                                                  size_t topic_bytes, uint64_t offset,
+                                                                  enum shmeta_status status)
+{
+	return segment_absent(h, topic, topic_bytes, &offset, status);
 }
 
 static inline __attribute__((always_inline)) enum shmeta_status find(struct shmeta_handle *h, const char *topic,
@@ -42,7 +49,7 @@ static inline __attribute__((always_inline)) enum shmeta_status find(struct shme
 	status = shmeta__part_find(&h->part, offset, ret);
 	if (ret_fresh != NULL)
 		segment_age(h, assured_ns, ret_fresh);
-	return likely(!is_absent(status)) ? status : segment_absent(h, topic, topic_bytes, &offset, status);
+	return likely(!is_absent(status)) ? status : offset_absent(h, topic, topic_bytes, offset, status);
 }
 
 /* Copy the strings into the caller's buffer, if there is one, because a later lookup may not find
@@ -123,6 +130,17 @@ static __attribute__((noinline)) enum shmeta_status find_rarely(struct shmeta_ha
 	return lookup_done(r, status);
 }
 
+static __attribute__((noinline)) enum shmeta_status find_elsewhere(struct shmeta_handle *h, uint64_t offset,
+                                                                   struct shmeta_segment *ret,
+                                                                   struct shmeta_freshness *ret_fresh)
+{
+	enum shmeta_status status = find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh);
+
+	if (likely(status == SHMETA_OK))
+		shmeta__part_keep(&h->part, ret);
+	return lookup_done(h->reader, status);
+}
+
 enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
@@ -137,7 +155,11 @@ enum shmeta_status shmeta_find_segment(struct shmeta_handle *h, uint64_t offset,
 		return SHMETA_ERR_NO_SNAPSHOT;
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0 || read != NULL))
 		return find_rarely(h, offset, read, ret, ret_fresh);
-	return lookup_done(r, find(h, h->topic, h->topic_bytes, offset, 0, ret, ret_fresh));
+	if (h->ready != r->snapshot || !shmeta__part_find_again(&h->part, offset, ret))
+		return find_elsewhere(h, offset, ret, ret_fresh);
+	if (ret_fresh != NULL)
+		segment_age(h, 0, ret_fresh);
+	return lookup_done(r, SHMETA_OK);
 }
 
 static inline enum shmeta_status find_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
@@ -148,7 +170,17 @@ static inline enum shmeta_status find_named(struct shmeta_reader *r, const char 
 	enum shmeta_status status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_SEGMENT,
 	                                                    assured_ns, ret_fresh, &h);
 
-	return likely(status == SHMETA_OK) ? find(h, topic, topic_bytes, offset, assured_ns, ret, ret_fresh) : status;
+	if (unlikely(status != SHMETA_OK))
+		return status;
+	if (shmeta__part_find_again(&h->part, offset, ret)) {
+		if (ret_fresh != NULL)
+			segment_age(h, assured_ns, ret_fresh);
+		return SHMETA_OK;
+	}
+	status = find(h, topic, topic_bytes, offset, assured_ns, ret, ret_fresh);
+	if (likely(status == SHMETA_OK))
+		shmeta__part_keep(&h->part, ret);
+	return status;
 }
 
 static enum shmeta_status find_named_with_strings(struct shmeta_reader *r, const struct want *want, uint64_t offset,
@@ -273,21 +305,35 @@ static void fetch(const struct shmeta_find *finds, size_t count, uint64_t snapsh
 enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds, enum shmeta_status *ret_status,
                                         struct shmeta_segment *ret)
 {
+	enum shmeta_status status;
+	struct shmeta_handle *h;
+	struct shmeta_reader *r;
+
 	if (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	for (size_t i = 0; i < count; i++)
 		if (finds[i].handle == NULL || finds[i].handle->reader == NULL ||
 		    finds[i].handle->reader != finds[0].handle->reader)
 			return SHMETA_ERR_INVALID_ARGUMENT;
-	if (count != 0 && shmeta_peek(finds[0].handle->fork_word) != finds[0].handle->fork_token)
+	if (count == 0)
+		return SHMETA_OK;
+	if (shmeta_peek(finds[0].handle->fork_word) != finds[0].handle->fork_token)
 		return shmeta__handle_unusable(finds[0].handle);
+	r = finds[0].handle->reader;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
 	for (size_t i = 0; i < count; i++) {
 		if (i % AT_A_TIME == 0)
-			fetch(finds + i, count - i, finds[0].handle->reader->snapshot);
-		ret_status[i] = shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &ret[i], NULL);
-		if (ret_status[i] == SHMETA_ERR_NO_SNAPSHOT || ret_status[i] == SHMETA_ERR_FORKED ||
-		    ret_status[i] == SHMETA_ERR_EXPIRED)
-			return ret_status[i];
+			fetch(finds + i, count - i, r->snapshot);
+		h = finds[i].handle;
+		if (++r->tick % SAMPLE_EVERY == 0)
+			ret_status[i] = find_rarely(h, finds[i].offset, NULL, &ret[i], NULL);
+		else
+			ret_status[i] =
+				lookup_done(r, find(h, h->topic, h->topic_bytes, finds[i].offset, 0, &ret[i], NULL));
+		if (ret_status[i] == SHMETA_ERR_EXPIRED)
+			return SHMETA_ERR_EXPIRED;
 	}
 	return SHMETA_OK;
 }

@@ -111,6 +111,8 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
 	part->tail_bytes = has_tail ? (uint32_t)(head_bytes - tail_at) : 0;
 	part->synced_at_ns = head.synced_at_ns;
 	part->ttl_ms = head.ttl_ms;
+	part->last.base = 1;
+	part->last.end = 0;
 	return SHMETA_OK;
 }
 

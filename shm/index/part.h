@@ -177,6 +177,17 @@ struct shmeta__pages {
 	struct shmeta__verified *verified; /* what the process has verified of this store; NULL: nobody remembers */
 };
 
+/* The row that was found last, decoded: one cache line. A consumer asks for offsets of one segment
+ * several times before it asks for the next. */
+struct shmeta__part_hit {
+	uint64_t base, end; /* base > end: none */
+	uint64_t size_bytes;
+	int64_t created_at_ms, min_timestamp_ms, max_timestamp_ms;
+	uint32_t record_count;
+	uint32_t locator, row_at; /* of struct shmeta_segment's locator */
+	uint32_t reserved;
+};
+
 /* What a partition handle remembers: a copy of what a lookup needs of the head, and which blocks'
  * checksums were verified. Small enough to be embedded. Zeroed memory is a fresh one;
  * shmeta__part_close() ends it. Its fields are part.c's own. */
@@ -208,6 +219,9 @@ struct shmeta__part {
 	uint32_t dir_words;     /* power of two: words in use of dir_inline or dir_heap */
 	uint64_t dir_inline[4]; /* a word for each directory page by ordinal: bit 63 the page, the others its blocks */
 	uint64_t *dir_heap;     /* the same, for more pages than fit inline */
+	/* A line of its own in a handle, whose alignment is a line and in which this stands 32 bytes behind one. */
+	uint64_t spare;
+	struct shmeta__part_hit last;
 };
 
 /* Open a head. part may hold an older state of the same partition (same key): then verified blocks
@@ -238,6 +252,48 @@ enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_b
  * UNKNOWN where a row that is not resident may be the one, ERR_CORRUPT. Which ABSENT, where the source contradicts itself: below the log start first, then
  * at or beyond the high watermark, then gap. */
 enum shmeta_status shmeta__part_find(struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret);
+/* Remember what shmeta__part_find() found, until the part is opened again. Where rows overlap, the row that has an
+ * offset is not the answer for each of its offsets: then nothing is remembered. */
+static inline void shmeta__part_keep(struct shmeta__part *part, const struct shmeta_segment *found)
+{
+	struct shmeta__part_hit *last = &part->last;
+
+	if (part->flags & SHMETA_PART_OVERLAPS)
+		return;
+	last->base = found->base_offset;
+	last->end = found->end_offset;
+	last->size_bytes = found->size_bytes;
+	last->created_at_ms = found->created_at_ms;
+	last->min_timestamp_ms = found->min_timestamp_ms;
+	last->max_timestamp_ms = found->max_timestamp_ms;
+	last->record_count = found->record_count;
+	last->locator = (uint32_t)found->locator[0];
+	last->row_at = (uint32_t)found->locator[1];
+}
+/* The same answer for an offset of the row that is remembered: 1. Otherwise 0, and *ret is untouched. */
+static inline int shmeta__part_find_again(const struct shmeta__part *part, uint64_t offset, struct shmeta_segment *ret)
+{
+	const struct shmeta__part_hit *last = &part->last;
+
+	if (offset < last->base || offset > last->end)
+		return 0;
+	ret->base_offset = last->base;
+	ret->end_offset = last->end;
+	ret->size_bytes = last->size_bytes;
+	ret->created_at_ms = last->created_at_ms;
+	ret->min_timestamp_ms = last->min_timestamp_ms;
+	ret->max_timestamp_ms = last->max_timestamp_ms;
+	ret->record_count = last->record_count;
+	ret->partition_id = (uint32_t)part->key;
+	/* As in give_row(): one after the other, not chained. */
+	ret->id = (struct shmeta_str){NULL, 0};
+	ret->s3_bucket = (struct shmeta_str){NULL, 0};
+	ret->s3_key = (struct shmeta_str){NULL, 0};
+	ret->locator[0] = last->locator;
+	ret->locator[1] = last->row_at;
+	ret->position = 0;
+	return 1;
+}
 /* Before many finds: have the memory fetch what each will read, and go on with the next meanwhile.
  * First the entry; when that has arrived, the row. They answer nothing and change nothing. */
 void shmeta__part_fetch_entry(const struct shmeta__part *part, uint64_t offset);

@@ -594,6 +594,99 @@ Test(reader_lookups, the_containing_segment_with_the_largest_base_wins)
 	end();
 }
 
+/* By handle and by name: what was found last is remembered by both. */
+static void find_both(struct shmeta_handle *h, uint64_t offset, uint64_t base, uint64_t size)
+{
+	char buffer[3 * (SHMETA_STRING_MAX + 1)], key[64];
+	struct shmeta_segment s, named;
+
+	(void)snprintf(key, sizeof key, "data/t/0/%020llu.seg", (unsigned long long)base);
+	memset(&s, 0xff, sizeof s);
+	memset(&named, 0xff, sizeof named);
+	for (int again = 0; again < 3; again++) {
+		cr_assert_eq(find(h, offset, &s), SHMETA_OK);
+		cr_assert_eq(shmeta_find_segment_named(reader, "t", 1, 0, offset, NULL, &named, NULL), SHMETA_OK);
+		cr_assert_eq(memcmp(&s, &named, sizeof s), 0);
+		cr_assert_eq(s.base_offset, base);
+		cr_assert_eq(s.size_bytes, size);
+		cr_assert_eq(s.record_count, 7);
+		cr_assert_eq(s.created_at_ms, 11);
+		cr_assert_eq(s.min_timestamp_ms, 12);
+		cr_assert_eq(s.max_timestamp_ms, 13);
+		cr_assert_eq(s.partition_id, 0);
+		cr_assert_eq(s.s3_key.bytes, 0);
+	}
+	cr_assert_eq(shmeta_segment_strings(h, &s, buffer, sizeof buffer), SHMETA_OK);
+	cr_assert(same(s.s3_key, key));
+}
+
+static struct shmeta_segment row(uint64_t base, uint64_t end, uint64_t size)
+{
+	return (struct shmeta_segment){.base_offset = base,
+	                               .end_offset = end,
+	                               .size_bytes = size,
+	                               .record_count = 7,
+	                               .created_at_ms = 11,
+	                               .min_timestamp_ms = 12,
+	                               .max_timestamp_ms = 13};
+}
+
+Test(reader_lookups, a_segment_that_was_found_before_is_answered_as_each_snapshot_shows_it)
+{
+	struct shmeta_segment rows[2] = {row(0, 9, 100), row(10, 19, 200)}, s;
+	struct shmeta_handle *h;
+	uint32_t id;
+
+	fake_begin(w);
+	id = fake_simple_topic(w, "t", 1);
+	fake_partition(w, id, 0, 20, rows, 2, 0, 0);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	h = open_partition("t", 0);
+	find_both(h, 9, 0, 100);
+	find_both(h, 0, 0, 100);
+	find_both(h, 10, 10, 200);
+	find_both(h, 5, 0, 100);
+	end();
+	rows[0].size_bytes = 300;
+	fake_begin(w);
+	fake_partition(w, id, 0, 20, rows, 2, 0, 0);
+	(void)fake_commit(w);
+	begin();
+	find_both(h, 5, 0, 300);
+	end();
+	rows[0].end_offset = 6;
+	fake_begin(w);
+	fake_partition(w, id, 0, 20, rows, 2, 0, 0);
+	(void)fake_commit(w);
+	begin();
+	find_both(h, 5, 0, 300);
+	cr_assert_eq(find(h, 7, &s), SHMETA_ABSENT_GAP);
+	cr_assert_eq(shmeta_find_segment_named(reader, "t", 1, 0, 7, NULL, &s, NULL), SHMETA_ABSENT_GAP);
+	end();
+}
+
+Test(reader_lookups, overlapping_segments_are_answered_alike_whatever_was_found_before)
+{
+	const struct shmeta_segment rows[] = {row(0, 99, 1), row(50, 149, 2), row(150, 199, 3)};
+	struct shmeta_handle *h;
+
+	fake_begin(w);
+	fake_partition(w, fake_simple_topic(w, "t", 1), 0, 200, rows, 3, 0, 0);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	begin();
+	h = open_partition("t", 0);
+	find_both(h, 40, 0, 1);
+	find_both(h, 60, 50, 2);
+	find_both(h, 99, 50, 2);
+	find_both(h, 49, 0, 1);
+	find_both(h, 120, 50, 2);
+	find_both(h, 160, 150, 3);
+	end();
+}
+
 Test(reader_lookups, last_segment_and_timestamps_answer_at_their_boundaries)
 {
 	struct shmeta_handle *h, *empty;
