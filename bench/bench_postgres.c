@@ -92,7 +92,8 @@ static void create(const char *instance_dir, uint32_t partitions)
 	target_max(name, 60000);
 	(void)snprintf(name, sizeof name, "wide-%u", partitions);
 	began = now_s();
-	if (shmeta_begin(reader) != SHMETA_OK || shmeta_list_partitions(reader, name, strlen(name), &iter) != SHMETA_OK)
+	if (shmeta_begin(reader) != SHMETA_OK ||
+	    shmeta_list_partitions(reader, name, strlen(name), NULL, &iter) != SHMETA_OK)
 		die("%s: not listed", name);
 	while (shmeta_next_partition(iter, &partition, NULL) == SHMETA_OK)
 		listed += partition.partition_id == listed;

@@ -71,7 +71,7 @@ static void find_batches(const char *name, const struct bench *b, const struct q
 			                                      .offset = q[i + k].offset};
 		}
 		begin(n.reader);
-		if (shmeta_find_segments_named(n.reader, BATCH, finds, status, s) != SHMETA_OK)
+		if (shmeta_find_segments_named(n.reader, BATCH, finds, NULL, status, s) != SHMETA_OK)
 			die("find_segments_named failed");
 		(void)shmeta_end(n.reader);
 		for (size_t k = 0; k < BATCH; k++)

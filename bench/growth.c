@@ -77,7 +77,7 @@ void bench_growth(struct bench *b)
 			if (shmeta_begin(reader) != SHMETA_OK)
 				continue;
 			status = shmeta_partition_open(reader, name, strlen(name), 0, &handle[i]);
-			if (status == SHMETA_OK && (shmeta_last_segment(handle[i], &s, NULL) != SHMETA_OK ||
+			if (status == SHMETA_OK && (shmeta_last_segment(handle[i], NULL, &s, NULL) != SHMETA_OK ||
 			                            s.base_offset != (uint64_t)(sizes[i] - 1) * 1000)) {
 				shmeta_partition_close(handle[i]);
 				status = SHMETA_ABSENT;

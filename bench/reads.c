@@ -113,7 +113,7 @@ static void find_batches(const char *name, const struct bench *b, const struct q
 		for (size_t k = 0; k < batch; k++)
 			finds[k] = (struct shmeta_find){r.handles[q[i + k].part], q[i + k].offset};
 		begin();
-		if (shmeta_find_segments(batch, finds, status, s) != SHMETA_OK)
+		if (shmeta_find_segments(batch, finds, NULL, status, s) != SHMETA_OK)
 			die("find_segments failed");
 		(void)shmeta_end(r.reader);
 		for (size_t k = 0; k < batch; k++)
@@ -154,7 +154,7 @@ static void get_partitions(const char *name, const struct bench *b, const struct
 		for (size_t k = 0; k < BATCH; k++)
 			handles[k] = r.handles[q[i + k].part];
 		begin();
-		if (shmeta_get_partitions(BATCH, handles, status, p) != SHMETA_OK)
+		if (shmeta_get_partitions(BATCH, handles, NULL, status, p) != SHMETA_OK)
 			die("get_partitions failed");
 		(void)shmeta_end(r.reader);
 		for (size_t k = 0; k < BATCH; k++)
@@ -173,7 +173,7 @@ static void list_topics(const char *name, bool copied)
 	struct span begun = span_begin();
 
 	begin();
-	if (shmeta_list_topics(r.reader, NULL, 0, 0, &iter) != SHMETA_OK)
+	if (shmeta_list_topics(r.reader, NULL, 0, 0, NULL, &iter) != SHMETA_OK)
 		die("list_topics failed");
 	for (; shmeta_next_topic(iter, &t, NULL) == SHMETA_OK; count++)
 		if (copied && shmeta_copy_topic(&t, buffer, sizeof buffer, NULL) != SHMETA_OK)

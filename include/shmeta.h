@@ -295,7 +295,15 @@ enum shmeta_read_flags {
  * by shmeta_segment_strings(), and stay empty without one (buffer NULL). ERR_BUFFER: they do not fit.
  * With SHMETA_READ_MAY_MOVE the reader moves to the newer snapshot, so that its later lookups see it, too: views and iterators of the
  * old one die, also where the call then answers an error. When no newer snapshot could be begun none is open
- * afterwards: lookups and shmeta_end() answer ERR_NO_SNAPSHOT, and shmeta_begin() begins anew. A buffer is optional. */
+ * afterwards: lookups and shmeta_end() answer ERR_NO_SNAPSHOT, and shmeta_begin() begins anew. A buffer is optional.
+ *
+ * What a lookup has the source asked for is its one key: a topic, a partition, an agent, a lease, what one group committed for one
+ * partition. Whoever else asks for that key meanwhile shares the read. Lists ask for what they are about: the list of topics, one
+ * topic with all that is in it, one partition, one group with its offsets; those of agents, leases and groups for all of the class.
+ * A list with FRESH or SOURCE and without SHMETA_READ_MAY_MOVE is of a snapshot of its own, in which its views live until
+ * shmeta_iter_free(); such lists need no buffer.
+ * A batch asks for all that do not do at once, and then answers as a whole from one snapshot; the strings of its answers go into `buffer`
+ * one behind the other. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
@@ -415,7 +423,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *
  * Iterators of all kinds: Owns: *ret; shmeta_iter_free() it, before or after shmeta_end() and shmeta_reader_free(). Errors of the next
  * functions also: ERR_NO_SNAPSHOT when the snapshot that the iterator belongs to is over, although another one is open by now. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_topics(struct shmeta_reader *reader, const char *pattern,
-                                                      size_t pattern_bytes, int glob, struct shmeta_iter **ret);
+                                                      size_t pattern_bytes, int glob, const struct shmeta_read *read,
+                                                      struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,
                                                      struct shmeta_freshness *ret_fresh);
 /* Go on behind `name`, which need not exist: lists in pages, each in a snapshot of its own. Borrows: nothing after the return.
@@ -430,14 +439,14 @@ void shmeta_iter_free(struct shmeta_iter *iter);
 /* Sums over the partitions that the store has: what is quarantined is not in them. As old as the oldest of them. OK or ABSENT.
  * Takes time in proportion to the number of partitions. */
 SHMETA_MUST_USE enum shmeta_status shmeta_topic_stats(struct shmeta_reader *reader, const char *name, size_t name_bytes,
-                                                      struct shmeta_topic_stats *ret,
+                                                      const struct shmeta_read *read, struct shmeta_topic_stats *ret,
                                                       struct shmeta_freshness *ret_fresh);
 
-/* Many names, one snapshot: ret_status[i] and ret[i] answer names[i], as shmeta_get_topic() without options. Returns OK when all were looked up, whatever was answered; after an
+/* Many names, one snapshot: ret_status[i] and ret[i] answer names[i], as shmeta_get_topic(). Returns OK when all were looked up, whatever was answered; after an
  * error (ERR_EXPIRED: the snapshot is gone as a whole) no answer counts. Borrows: names until the return. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reader, size_t count,
-                                                     const struct shmeta_str *names, enum shmeta_status *ret_status,
-                                                     struct shmeta_topic *ret);
+                                                     const struct shmeta_str *names, const struct shmeta_read *read,
+                                                     enum shmeta_status *ret_status, struct shmeta_topic *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Partitions
@@ -466,13 +475,15 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_partition_named(struct shmeta_read
 
 /* In ascending order of partition_id. A topic that is not there answers ABSENT or UNKNOWN, and gives no iterator. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_partitions(struct shmeta_reader *reader, const char *topic,
-                                                          size_t topic_bytes, struct shmeta_iter **ret);
+                                                          size_t topic_bytes, const struct shmeta_read *read,
+                                                          struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_partition(struct shmeta_iter *iter, struct shmeta_partition *ret,
                                                          struct shmeta_freshness *ret_fresh);
 
 /* Many handles of one reader (ERR_INVALID_ARGUMENT otherwise), one snapshot, as shmeta_get_topics(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_partitions(size_t count, struct shmeta_handle *const *handles,
-                                                         enum shmeta_status *ret_status, struct shmeta_partition *ret);
+                                                         const struct shmeta_read *read, enum shmeta_status *ret_status,
+                                                         struct shmeta_partition *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Segments
@@ -492,17 +503,22 @@ SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_named(struct shmeta_reade
 
 /* The first segment, in order of base, whose max_timestamp_ms is at or after the given time. ABSENT_AT_END when none is. */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *handle, int64_t timestamp_ms,
+                                                                     const struct shmeta_read *read,
                                                                      struct shmeta_segment *ret,
                                                                      struct shmeta_freshness *ret_fresh);
 
 /* The segment with the largest base. ABSENT_AT_END when the partition has none. */
-SHMETA_MUST_USE enum shmeta_status shmeta_last_segment(struct shmeta_handle *handle, struct shmeta_segment *ret,
-                                                       struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_last_segment(struct shmeta_handle *handle, const struct shmeta_read *read,
+                                                       struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
 
 /* All segments that overlap the offsets [from, to), in ascending order of base; none when from == to. The iterator outlives the handle.
  * ABSENT and UNKNOWN (the partition is not there) give none. Errors also: ERR_INVALID_ARGUMENT when from > to. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_segments(struct shmeta_handle *handle, uint64_t from, uint64_t to,
-                                                        struct shmeta_iter **ret);
+                                                        const struct shmeta_read *read, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_list_segments_named(struct shmeta_reader *reader, const char *topic,
+                                                              size_t topic_bytes, uint32_t partition_id, uint64_t from,
+                                                              uint64_t to, const struct shmeta_read *read,
+                                                              struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_segment *ret);
 
 /* Spell id, s3_bucket and s3_key of a segment that a lookup gave in this snapshot into the caller's buffer and point the
@@ -511,21 +527,25 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter,
  * (nothing of *segment is changed), ERR_INVALID_ARGUMENT (the partition has no such segment in this snapshot). */
 SHMETA_MUST_USE enum shmeta_status shmeta_segment_strings(struct shmeta_handle *handle, struct shmeta_segment *segment,
                                                           char *buffer, size_t bytes);
-/* The same for a segment that shmeta_find_segment_named() or a segment iterator gave. */
+/* The same for a segment that shmeta_find_segment_named() or a segment iterator of this snapshot gave. */
 SHMETA_MUST_USE enum shmeta_status shmeta_segment_strings_named(struct shmeta_reader *reader, const char *topic,
                                                                 size_t topic_bytes, struct shmeta_segment *segment,
                                                                 char *buffer, size_t bytes);
+/* The same for a segment that this iterator gave, also where the list is of a snapshot of its own. */
+SHMETA_MUST_USE enum shmeta_status shmeta_iter_segment_strings(struct shmeta_iter *iter, struct shmeta_segment *segment,
+                                                               char *buffer, size_t bytes);
 
 struct shmeta_find {
 	struct shmeta_handle *handle;
 	uint64_t offset;
 };
 /* Many finds by handles of one reader (ERR_INVALID_ARGUMENT otherwise), one snapshot, as shmeta_get_topics(): ret_status[i] and ret[i] are
- * what shmeta_find_segment() answers to finds[i] without options. Where the data is not in the processor's cache a find of a batch takes a
+ * what shmeta_find_segment() answers to finds[i]. Where the data is not in the processor's cache a find of a batch takes a
  * fraction of a single one, because the memory is asked for that of many finds at once. Batches of 8 have most of the gain.
  * After ERR_NO_SNAPSHOT, ERR_FORKED and ERR_EXPIRED no answer counts. Borrows: finds until the return. */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds,
-                                                        enum shmeta_status *ret_status, struct shmeta_segment *ret);
+                                                        const struct shmeta_read *read, enum shmeta_status *ret_status,
+                                                        struct shmeta_segment *ret);
 
 struct shmeta_find_named {
 	struct shmeta_str topic;
@@ -534,26 +554,30 @@ struct shmeta_find_named {
 	uint64_t offset;
 };
 /* The same by name: ret_status[i] and ret[i] are what shmeta_find_segment_named() answers to finds[i]. Borrows: finds and the names in
- * them until the return. Threads: the reader's. Blocks: never. */
+ * them until the return. Threads: the reader's. Blocks: as other lookups. */
 SHMETA_MUST_USE enum shmeta_status shmeta_find_segments_named(struct shmeta_reader *reader, size_t count,
                                                               const struct shmeta_find_named *finds,
+                                                              const struct shmeta_read *read,
                                                               enum shmeta_status *ret_status,
                                                               struct shmeta_segment *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
- * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1. What is said above of lookups (views, threads,
- * impossible names, UNKNOWN, errors) and of iterators holds here; a list of a class that was never loaded is UNKNOWN and gives no
- * iterator. Names that are passed are borrowed until the return. Nothing here blocks: to ask the source, shmeta_refresh() the class.
+ * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1: who decides by one reads it with SOURCE, which
+ * has that one record read. What is said above of lookups (views, threads, impossible names, UNKNOWN, blocking, errors) and of iterators
+ * holds here; a list of a class that was never loaded is UNKNOWN and gives no iterator. Names that are passed are borrowed until the
+ * return. Without SHMETA_READ_MAY_MOVE, FRESH and SOURCE copy the strings of one record into `buffer`, as shmeta_copy_agent() and its like.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* An agent by its id, alive or not: OK or ABSENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_agent(struct shmeta_reader *reader, const char *agent_id,
-                                                    size_t agent_id_bytes, struct shmeta_agent *ret,
-                                                    struct shmeta_freshness *ret_fresh);
+                                                    size_t agent_id_bytes, const struct shmeta_read *read,
+                                                    struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh);
 
 /* Agents whose last heartbeat is younger than 60 s at now_ms, by agent_id; group and zone (NULL: any) must be equal. */
-SHMETA_MUST_USE enum shmeta_status shmeta_list_agents(struct shmeta_reader *reader, const char *group, const char *zone,
-                                                      int64_t now_ms, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_list_agents(struct shmeta_reader *reader, const char *group,
+                                                      size_t group_bytes, const char *zone, size_t zone_bytes,
+                                                      int64_t now_ms, const struct shmeta_read *read,
+                                                      struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_agent *ret,
                                                      struct shmeta_freshness *ret_fresh);
 /* As shmeta_skip_topics(). */
@@ -562,29 +586,40 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_agents(struct shmeta_iter *iter, 
 
 /* The unexpired lease of a partition at now_ms (at expires == now it is expired), or ABSENT. now_ms INT64_MIN: whenever it expires. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_lease(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
-                                                    uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
+                                                    uint32_t partition_id, int64_t now_ms,
+                                                    const struct shmeta_read *read, struct shmeta_lease *ret,
                                                     struct shmeta_freshness *ret_fresh);
 /* Unexpired leases by topic name and partition; topic and agent may be NULL (any). */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_leases(struct shmeta_reader *reader, const char *topic,
-                                                      const char *agent, int64_t now_ms, struct shmeta_iter **ret);
+                                                      size_t topic_bytes, const char *agent_id, size_t agent_id_bytes,
+                                                      int64_t now_ms, const struct shmeta_read *read,
+                                                      struct shmeta_iter **ret);
 /* ret_topic: the topic's name. */
 SHMETA_MUST_USE enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
                                                      struct shmeta_lease *ret, struct shmeta_freshness *ret_fresh);
 
-/* What a group committed for a partition: OK or ABSENT. group and topic are terminated by NUL. */
+/* What a group committed for a partition: OK or ABSENT. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *reader, const char *group,
-                                                               const char *topic, uint32_t partition_id,
+                                                               size_t group_bytes, const char *topic,
+                                                               size_t topic_bytes, uint32_t partition_id,
+                                                               const struct shmeta_read *read,
                                                                struct shmeta_committed_offset *ret,
                                                                struct shmeta_freshness *ret_fresh);
 /* Of one group, by topic name and partition. */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *reader, const char *group,
+                                                                 size_t group_bytes, const struct shmeta_read *read,
                                                                  struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_committed_offset(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
                                                                 struct shmeta_committed_offset *ret,
                                                                 struct shmeta_freshness *ret_fresh);
 
+/* A consumer group by its id: OK or ABSENT. */
+SHMETA_MUST_USE enum shmeta_status shmeta_get_group(struct shmeta_reader *reader, const char *group_id,
+                                                    size_t group_id_bytes, const struct shmeta_read *read,
+                                                    struct shmeta_group *ret, struct shmeta_freshness *ret_fresh);
 /* All consumer groups, by group_id. */
-SHMETA_MUST_USE enum shmeta_status shmeta_list_groups(struct shmeta_reader *reader, struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_list_groups(struct shmeta_reader *reader, const struct shmeta_read *read,
+                                                      struct shmeta_iter **ret);
 SHMETA_MUST_USE enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
                                                      struct shmeta_freshness *ret_fresh);
 /* As shmeta_skip_topics(). */
@@ -600,7 +635,11 @@ SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, 
 
 SHMETA_MUST_USE enum shmeta_status shmeta_copy_topic(struct shmeta_topic *record, char *buffer, size_t bytes,
                                                      size_t *ret_bytes);
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_segment(struct shmeta_segment *record, char *buffer, size_t bytes,
+                                                       size_t *ret_bytes);
 SHMETA_MUST_USE enum shmeta_status shmeta_copy_agent(struct shmeta_agent *record, char *buffer, size_t bytes,
+                                                     size_t *ret_bytes);
+SHMETA_MUST_USE enum shmeta_status shmeta_copy_group(struct shmeta_group *record, char *buffer, size_t bytes,
                                                      size_t *ret_bytes);
 SHMETA_MUST_USE enum shmeta_status shmeta_copy_lease(struct shmeta_lease *record, char *buffer, size_t bytes,
                                                      size_t *ret_bytes);
@@ -654,7 +693,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, u
                                                       uint64_t *ret_txn);
 
 /* Have the writer read a key from the source again, beginning after this call did, and wait until the store shows it. What must be
- * decided on the source's word (leases, committed offsets, agents) is refreshed so, and then looked up in a new snapshot.
+ * decided on the source's word is looked up with SOURCE instead.
  * cls TOPIC: `topic` with its list of partitions; PARTITION and SEGMENT: one partition with its segments; LIST, AGENT, LEASE and
  * OFFSET: the whole class (`topic` NULL). Of the first three NULL means the whole class, too. OK also where the source has no such key:
  * then the store shows that. ret_txn (may be NULL): the commit that shows it. Borrows: topic until the return.

@@ -59,12 +59,8 @@ void shmeta_reader_free(struct shmeta_reader *r)
 
 	if (r == NULL)
 		return;
-	/* In a forked child: what was inherited is left alone, see shmeta_close(). A registration
-	 * or a core that only this reader still held has its connections closed here. */
 	if (shmeta_peek(r->fork_word) != r->fork_token) {
-		shmeta__membership_close(r->membership);
-		shmeta__core_close_inherited(r->core);
-		free(r);
+		shmeta__reader_abandon(r);
 		return;
 	}
 	instance = r->instance;

@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Advisory records: agents, leases, committed offsets and groups. Whoever decides by them asks the
- * source first. */
+ * Advisory records by key: agents, groups, leases, committed offsets. Whoever decides by one asks
+ * the source first. */
 #include "reader/lookup/lookup.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static const int64_t ALIVE_MS = 60000;
-
-/* The answer for one that was not found: ABSENT or UNKNOWN by the class, with its age. */
-static enum shmeta_status advisory_absent(struct shmeta_reader *r, const struct missing *missing,
-                                          struct shmeta_freshness *ret_fresh)
-{
-	const struct known none = {0};
-	struct shmeta_freshness unused;
-
-	lookup_age(r, missing->cls, 1, &none, ret_fresh != NULL ? ret_fresh : &unused);
-	return unless_lacking(r, missing, absent_or_unknown(r, missing->cls, &none));
-}
-
-static void advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,
-                         struct shmeta_freshness *ret_fresh)
+void shmeta__advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const struct shmeta__stamps *stamps,
+                          struct shmeta_freshness *ret_fresh)
 {
 	const struct known known = known_of(stamps);
 
@@ -28,525 +12,281 @@ static void advisory_age(struct shmeta_reader *r, enum shmeta_class cls, const s
 		lookup_age(r, cls, 1, &known, ret_fresh);
 }
 
-/* The answer of a lookup, with its age: the record's, or the class's when it was not found. */
-static enum shmeta_status advisory_answer(struct shmeta_reader *r, const struct missing *what,
-                                          enum shmeta_status status, const struct shmeta__stamps *stamps,
-                                          struct shmeta_freshness *ret_fresh)
-{
-	if (status == SHMETA_OK)
-		advisory_age(r, what->cls, stamps, ret_fresh);
-	return status == SHMETA_ABSENT ? advisory_absent(r, what, ret_fresh) : status;
-}
-
-/* ---- agents ---- */
-
-enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
-                                    struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh)
-{
-	const struct missing what = {SHMETA_CLASS_AGENT, .name = agent_id, .name_bytes = agent_id_bytes};
-	struct shmeta__stamps stamps;
-	uint8_t key[SHMETA_KEY_MAX];
-	enum shmeta_status status;
-	const void *value;
-	size_t key_bytes, bytes;
-	uint32_t tenant;
-
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = name_fits(r, "agent", agent_id, agent_id_bytes);
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
-	status = shmeta__snapshot_tenant(r, &tenant);
-	if (status == SHMETA_OK) {
-		key_bytes = shmeta__name_key(key, tenant, agent_id, agent_id_bytes);
-		status = shmeta__snapshot_get(r, SHMETA_DB_AGENTS, key, key_bytes, &value, &bytes);
-		if (status == SHMETA_OK)
-			status = shmeta__agent_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
-	}
-	if (status == SHMETA_ABSENT && !name_exists(r, agent_id, agent_id_bytes))
-		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, advisory_answer(r, &what, status, &stamps, ret_fresh));
-}
-
-/* Copy a filter's text. NULL: no filter. An empty text is a filter that matches an empty field. */
-static int keep_filter(struct iter_filter *filter, const char *text)
-{
-	if (text == NULL)
-		return 1;
-	filter->bytes = strlen(text);
-	filter->text = malloc(filter->bytes + 1);
-	if (filter->text == NULL)
-		return 0;
-	memcpy(filter->text, text, filter->bytes + 1);
-	return 1;
-}
-
-static int passes(const struct iter_filter *filter, struct shmeta_str value)
-{
-	return filter->text == NULL ||
-	       (filter->bytes == value.bytes && memcmp(filter->text, value.data, value.bytes) == 0);
-}
-
-/* A new iterator over the tenant's entries; UNKNOWN when nothing of the class was loaded. never:
- * the list is always empty. */
-static enum shmeta_status advisory_list(struct shmeta_reader *r, enum shmeta_class cls, enum iter_kind kind,
-                                        enum shmeta_db db, int never, const char *first, const char *second,
-                                        int64_t now_ms, struct shmeta_iter **ret)
-{
-	const struct known none = {0};
-	struct shmeta_iter *iter;
-	enum shmeta_status status;
-
-	status = lookup_ready(r);
-	if (status != SHMETA_OK)
-		return status;
-	/* Of a name or a tenant that cannot exist there is nothing, whatever was loaded. */
-	if (!never && absent_or_unknown(r, cls, &none) == SHMETA_UNKNOWN)
-		return lookup_done(r, SHMETA_UNKNOWN);
-	status = shmeta__iter_new(r, kind, db, &iter);
-	if (status != SHMETA_OK)
-		return lookup_done(r, status);
-	if (!keep_filter(&iter->filter[0], first) || !keep_filter(&iter->filter[1], second)) {
-		shmeta_iter_free(iter);
-		return lookup_done(r, SHMETA_ERR_NO_MEMORY);
-	}
-	iter->now_ms = now_ms;
-	iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, "", 0);
-	iter->never = never || r->instance->no_tenant;
-	iter->done = iter->tenant == 0 || never;
-	*ret = iter;
-	return SHMETA_OK;
-}
-
-enum shmeta_status shmeta_list_agents(struct shmeta_reader *r, const char *group, const char *zone, int64_t now_ms,
-                                      struct shmeta_iter **ret)
-{
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	return advisory_list(r, SHMETA_CLASS_AGENT, ITER_AGENTS, SHMETA_DB_AGENTS, 0, group, zone, now_ms, ret);
-}
-
-/* Younger than 60 s, strictly; a heartbeat from the future is young. */
-static int is_alive(int64_t heartbeat_ms, int64_t now_ms)
-{
-	int64_t oldest;
-
-	return __builtin_sub_overflow(now_ms, ALIVE_MS, &oldest) || heartbeat_ms > oldest;
-}
-
-enum shmeta_status shmeta_next_agent(struct shmeta_iter *iter, struct shmeta_agent *ret,
-                                     struct shmeta_freshness *ret_fresh)
-{
-	enum shmeta_status status = shmeta__iter_ready(iter, ITER_AGENTS);
-	struct shmeta__stamps stamps;
-	struct shmeta_agent agent;
-	const uint8_t *key;
-	const void *value;
-	size_t key_bytes, bytes;
-
-	if (status != SHMETA_OK || ret == NULL)
-		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
-	do {
-		status = shmeta__iter_walk(iter, &key, &key_bytes, &value, &bytes);
-		if (status == SHMETA_OK)
-			status = shmeta__agent_decode(value, bytes, key, key_bytes, 1, &agent, &stamps);
-	} while (status == SHMETA_OK &&
-	         !(is_alive(agent.last_heartbeat_ms, iter->now_ms) && passes(&iter->filter[0], agent.agent_group) &&
-	           passes(&iter->filter[1], agent.availability_zone)));
-	if (status == SHMETA_END)
-		return list_done(iter->reader);
-	if (status == SHMETA_OK) {
-		*ret = agent;
-		advisory_age(iter->reader, SHMETA_CLASS_AGENT, &stamps, ret_fresh);
-	}
-	return lookup_done(iter->reader, status);
-}
-
-/* ---- groups ---- */
-
-enum shmeta_status shmeta_list_groups(struct shmeta_reader *r, struct shmeta_iter **ret)
-{
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	return advisory_list(r, SHMETA_CLASS_OFFSET, ITER_GROUPS, SHMETA_DB_GROUPS, 0, NULL, NULL, 0, ret);
-}
-
-enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, struct shmeta_group *ret,
-                                     struct shmeta_freshness *ret_fresh)
-{
-	enum shmeta_status status = shmeta__iter_ready(iter, ITER_GROUPS);
-	struct shmeta__stamps stamps;
-	const uint8_t *key;
-	const void *value;
-	size_t key_bytes, bytes;
-
-	if (status != SHMETA_OK || ret == NULL)
-		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
-	status = shmeta__iter_walk(iter, &key, &key_bytes, &value, &bytes);
-	if (status == SHMETA_END)
-		return list_done(iter->reader);
-	if (status == SHMETA_OK)
-		status = shmeta__group_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
-	if (status == SHMETA_OK)
-		advisory_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
-	return lookup_done(iter->reader, status);
-}
-
-/* ---- lists by topic name and partition ---- */
-
-/* Leases and offsets are stored by topic id. A list first visits each topic id once (one seek each),
- * sorts the topics by name, and then walks them one after the other: it holds topics in memory, not
- * entries. */
-
-static int by_name(const struct topic_range *x, const struct topic_range *y)
-{
-	size_t n = x->name_bytes < y->name_bytes ? x->name_bytes : y->name_bytes;
-	int order = memcmp(x->name, y->name, n);
-
-	return order != 0 ? order : (x->name_bytes > y->name_bytes) - (x->name_bytes < y->name_bytes);
-}
-
-/* Restore the heap below `at`. */
-static void sift_down(struct topic_range *ranges, size_t at, size_t count)
-{
-	size_t child;
-
-	for (; (child = 2 * at + 1) < count; at = child) {
-		struct topic_range moved = ranges[at];
-
-		if (child + 1 < count && by_name(&ranges[child], &ranges[child + 1]) < 0)
-			child++;
-		if (by_name(&moved, &ranges[child]) >= 0)
-			return;
-		ranges[at] = ranges[child];
-		ranges[child] = moved;
-	}
-}
-
-/* Not qsort(): names lie in pages that may change meanwhile, and qsort() is undefined when
- * comparisons contradict each other. Heapsort then gives a wrong order, and the snapshot is
- * discarded. */
-static void sort_ranges(struct topic_range *ranges, size_t count)
-{
-	for (size_t i = count / 2; i-- > 0;)
-		sift_down(ranges, i, count);
-	while (count-- > 1) {
-		struct topic_range last = ranges[count];
-
-		ranges[count] = ranges[0];
-		ranges[0] = last;
-		sift_down(ranges, 0, count);
-	}
-}
-
-static enum shmeta_status add_range(struct shmeta_iter *iter, uint32_t topic_id)
-{
-	struct topic_range *ranges;
-	enum shmeta_status status;
-	struct shmeta_str name;
-	uint32_t tenant;
-
-	status = shmeta__topic_name(iter->reader, topic_id, &tenant, &name);
-	/* The entry is left over from a deleted topic, or belongs to another tenant. */
-	if (status == SHMETA_ABSENT || (status == SHMETA_OK && tenant != iter->tenant))
-		return SHMETA_OK;
-	if (status != SHMETA_OK)
-		return status;
-	if ((iter->range_count & (iter->range_count - 1)) == 0) {
-		size_t want = iter->range_count == 0 ? 16 : iter->range_count * 2;
-
-		if (iter->range_count == 0 || iter->range_count >= 16) {
-			ranges = realloc(iter->ranges, want * sizeof *ranges);
-			if (ranges == NULL)
-				return SHMETA_ERR_NO_MEMORY;
-			iter->ranges = ranges;
-		}
-	}
-	iter->ranges[iter->range_count++] = (struct topic_range){topic_id, (uint32_t)name.bytes, name.data};
-	return SHMETA_OK;
-}
-
-/* The key of (topic, partition) in the iterator's database. */
-static size_t range_key(const struct shmeta_iter *iter, uint32_t topic_id, uint32_t partition_id, uint8_t *key)
-{
-	uint64_t number = shmeta__part_key(topic_id, partition_id);
-
-	if (iter->kind == ITER_LEASES) {
-		memcpy(key, &number, sizeof number);
-		return sizeof number;
-	}
-	memcpy(key, iter->prefix, iter->prefix_bytes);
-	shmeta__put_be32(key + iter->prefix_bytes, topic_id);
-	shmeta__put_be32(key + iter->prefix_bytes + 4, partition_id);
-	return iter->prefix_bytes + 8;
-}
-
-/* The topic of a key; 0: the key is not of this list. */
-static uint32_t range_topic(const struct shmeta_iter *iter, const uint8_t *key, size_t key_bytes)
-{
-	uint64_t number;
-
-	if (iter->kind == ITER_LEASES) {
-		if (key_bytes != sizeof number)
-			return 0;
-		memcpy(&number, key, sizeof number);
-		return (uint32_t)(number >> 32);
-	}
-	if (key_bytes != iter->prefix_bytes + 8 || memcmp(key, iter->prefix, iter->prefix_bytes) != 0)
-		return 0;
-	return shmeta__get_be32(key + iter->prefix_bytes);
-}
-
-static enum shmeta_status collect_ranges(struct shmeta_iter *iter)
-{
-	uint8_t seek[SHMETA_KEY_MAX];
-	enum shmeta_status status;
-	const uint8_t *key;
-	const void *value;
-	uint32_t topic_id = 0;
-	size_t key_bytes, bytes;
-
-	do {
-		size_t seek_bytes = range_key(iter, topic_id + 1, 0, seek);
-
-		status = shmeta__walk_next(iter->reader, &iter->walk, seek, seek_bytes, &key, &key_bytes, &value,
-		                           &bytes);
-		if (status == SHMETA_OK) {
-			topic_id = range_topic(iter, key, key_bytes);
-			if (topic_id == 0) {
-				status = shmeta__walk_ends(&iter->walk, key, key_bytes, value, bytes);
-				break;
-			}
-			status = add_range(iter, topic_id);
-		}
-	} while (status == SHMETA_OK && topic_id != UINT32_MAX);
-	if (status != SHMETA_OK && status != SHMETA_END)
-		return status;
-	sort_ranges(iter->ranges, iter->range_count);
-	iter->walk.started = 0;
-	return SHMETA_OK;
-}
-
-/* The next entry in order of topic name and partition. */
-static enum shmeta_status next_in_ranges(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
-                                         const void **ret_value, size_t *ret_bytes)
-{
-	uint8_t seek[SHMETA_KEY_MAX];
-	enum shmeta_status status;
-
-	for (; !iter->done && iter->range < iter->range_count; iter->range++, iter->walk.started = 0) {
-		uint32_t topic_id = iter->ranges[iter->range].topic_id;
-		size_t seek_bytes = range_key(iter, topic_id, 0, seek);
-
-		status = shmeta__walk_next(iter->reader, &iter->walk, iter->walk.started ? NULL : seek, seek_bytes,
-		                           ret_key, ret_key_bytes, ret_value, ret_bytes);
-		if (status == SHMETA_OK && range_topic(iter, *ret_key, *ret_key_bytes) == topic_id)
-			return SHMETA_OK;
-		if (status == SHMETA_OK)
-			status = shmeta__walk_ends(&iter->walk, *ret_key, *ret_key_bytes, *ret_value, *ret_bytes);
-		if (status != SHMETA_OK && status != SHMETA_END)
-			return status;
-	}
-	iter->done = 1;
-	return SHMETA_END;
-}
-
-/* ---- leases ---- */
-
 /* At the beginning of time nothing has expired, not even what expires then. */
-static int is_held(const struct shmeta_lease *lease, int64_t now_ms)
+int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms)
 {
 	return lease->lease_expires_at_ms > now_ms || now_ms == INT64_MIN;
 }
 
-enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
-                                    uint32_t partition_id, int64_t now_ms, struct shmeta_lease *ret,
+/* One lookup: what it names, and the record that it found. */
+struct advisory {
+	const struct missing *what; /* the topic of a lease is its name */
+	const struct shmeta_read *read;
+	const char *copied; /* for the sentence of a buffer that is too small */
+	/* Find it: OK, ABSENT, ERR_*. */
+	enum shmeta_status (*find)(struct shmeta_reader *r, struct advisory *lookup, struct shmeta__stamps *ret);
+	enum shmeta_status (*copy)(struct advisory *lookup, char *buffer, size_t bytes);
+	int64_t now_ms;
+	union {
+		struct shmeta_agent agent;
+		struct shmeta_group group;
+		struct shmeta_lease lease;
+		struct shmeta_committed_offset offset;
+	} found;
+};
+
+static int can_exist(const struct shmeta_reader *r, const struct missing *what)
+{
+	return name_exists(r, what->name, what->name_bytes) &&
+	       (what->topic == NULL || name_exists(r, what->topic, what->topic_bytes));
+}
+
+/* The record was not found. Where the source has just been asked for it, it is not there, whatever
+ * else the store lacks. Groups are here whether their offsets are or not. */
+static enum shmeta_status absent(struct shmeta_reader *r, const struct missing *what, uint64_t assured_ns,
+                                 struct shmeta_freshness *ret_fresh)
+{
+	const struct known known = {assured_ns, 0};
+
+	if (!can_exist(r, what))
+		return never_there(r, 1, ret_fresh);
+	if (ret_fresh != NULL)
+		lookup_age(r, what->cls, 1, &known, ret_fresh);
+	if (assured_ns != 0 || (what->cls == SHMETA_CLASS_OFFSET && what->topic == NULL))
+		return unless_quarantined(r, what, absent_or_unknown(r, what->cls, &known));
+	return unless_lacking(r, what, absent_or_unknown(r, what->cls, &known));
+}
+
+/* Find it, and say how old the answer is. */
+static enum shmeta_status look(struct shmeta_reader *r, struct advisory *l, uint64_t assured_ns,
+                               struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta__stamps stamps;
+	enum shmeta_status status = l->find(r, l, &stamps);
+
+	if (status == SHMETA_ABSENT)
+		return absent(r, l->what, assured_ns, ret_fresh);
+	if (status != SHMETA_OK)
+		return status;
+	if (stamps.synced_at_ns < assured_ns)
+		stamps.synced_at_ns = assured_ns;
+	shmeta__advisory_age(r, l->what->cls, &stamps, ret_fresh);
+	/* What was found says that it has expired. */
+	return l->what->cls == SHMETA_CLASS_LEASE && !shmeta__lease_held(&l->found.lease, l->now_ms) ? SHMETA_ABSENT
+	                                                                                             : SHMETA_OK;
+}
+
+static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused, uint64_t assured_ns,
+                                 struct shmeta_freshness *ret_fresh)
+{
+	struct advisory *l = arg;
+	enum shmeta_status status = look(r, l, assured_ns, ret_fresh);
+
+	(void)unused;
+	/* Copy the strings into the caller's buffer, because the snapshot may end with this call. */
+	if (status != SHMETA_OK || (l->read->buffer == NULL && (l->read->flags & SHMETA_READ_MAY_MOVE) != 0))
+		return status;
+	status = l->copy(l, l->read->buffer, l->read->buffer_bytes);
+	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, l->read, l->copied);
+}
+
+/* The public functions end here: OK, and the caller takes what was found, or its answer. */
+static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
+{
+	const struct missing *what = l->what;
+	const int named_alone = what->cls == SHMETA_CLASS_LEASE;
+	const char *field = named_alone ? "topic" : what->cls == SHMETA_CLASS_AGENT ? "agent" : "group";
+	const struct want want = {.cls = what->cls,
+	                          .topic = named_alone ? what->name : what->topic,
+	                          .topic_bytes = named_alone ? what->name_bytes : what->topic_bytes,
+	                          .partition_id = what->partition_id,
+	                          .name = named_alone ? NULL : what->name,
+	                          .name_bytes = named_alone ? 0 : what->name_bytes};
+	enum shmeta_status status = lookup_ready(r);
+	int asks;
+
+	if (status == SHMETA_OK)
+		status = name_fits(r, field, what->name, what->name_bytes);
+	if (status == SHMETA_OK && what->topic != NULL)
+		status = name_fits(r, "topic", what->topic, what->topic_bytes);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, l->read, &asks);
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
+	return asks ? shmeta__fresh_lookup(r, NULL, &want, l->read, answer, l, ret_fresh)
+	            : lookup_done(r, look(r, l, 0, ret_fresh));
+}
+
+/* ---- agents and groups ---- */
+
+/* The record of a tenant under a name. */
+static enum shmeta_status named(struct shmeta_reader *r, const struct advisory *l, enum shmeta_db db,
+                                uint8_t key[SHMETA_KEY_MAX], size_t *ret_key_bytes, const void **ret_value,
+                                size_t *ret_bytes)
+{
+	uint32_t tenant;
+	enum shmeta_status status = shmeta__snapshot_tenant(r, &tenant);
+
+	if (status != SHMETA_OK)
+		return status;
+	*ret_key_bytes = shmeta__name_key(key, tenant, l->what->name, l->what->name_bytes);
+	return shmeta__snapshot_get(r, db, key, *ret_key_bytes, ret_value, ret_bytes);
+}
+
+static enum shmeta_status find_agent(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
+{
+	uint8_t key[SHMETA_KEY_MAX];
+	size_t key_bytes, bytes;
+	const void *value;
+	enum shmeta_status status = named(r, l, SHMETA_DB_AGENTS, key, &key_bytes, &value, &bytes);
+
+	return status != SHMETA_OK ? status
+	                           : shmeta__agent_decode(value, bytes, key, key_bytes, 1, &l->found.agent, ret);
+}
+
+static enum shmeta_status copy_agent(struct advisory *l, char *buffer, size_t bytes)
+{
+	return shmeta_copy_agent(&l->found.agent, buffer, bytes, NULL);
+}
+
+enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
+                                    const struct shmeta_read *read, struct shmeta_agent *ret,
                                     struct shmeta_freshness *ret_fresh)
 {
-	const struct missing what = {SHMETA_CLASS_LEASE, .name = topic, .name_bytes = topic_bytes,
-	                             .partition_id = partition_id};
-	struct shmeta__stamps stamps;
-	struct shmeta_lease lease;
+	const struct missing what = {SHMETA_CLASS_AGENT, .name = agent_id, .name_bytes = agent_id_bytes};
+	struct advisory l = {
+		.what = &what, .read = read, .copied = "the agent's strings", .find = find_agent, .copy = copy_agent};
+	enum shmeta_status status;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = get(r, &l, ret_fresh);
+	if (status == SHMETA_OK)
+		*ret = l.found.agent;
+	return status;
+}
+
+static enum shmeta_status find_group(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
+{
+	uint8_t key[SHMETA_KEY_MAX];
+	size_t key_bytes, bytes;
+	const void *value;
+	enum shmeta_status status = named(r, l, SHMETA_DB_GROUPS, key, &key_bytes, &value, &bytes);
+
+	return status != SHMETA_OK ? status
+	                           : shmeta__group_decode(value, bytes, key, key_bytes, 1, &l->found.group, ret);
+}
+
+static enum shmeta_status copy_group(struct advisory *l, char *buffer, size_t bytes)
+{
+	return shmeta_copy_group(&l->found.group, buffer, bytes, NULL);
+}
+
+enum shmeta_status shmeta_get_group(struct shmeta_reader *r, const char *group_id, size_t group_id_bytes,
+                                    const struct shmeta_read *read, struct shmeta_group *ret,
+                                    struct shmeta_freshness *ret_fresh)
+{
+	const struct missing what = {SHMETA_CLASS_OFFSET, .name = group_id, .name_bytes = group_id_bytes};
+	struct advisory l = {
+		.what = &what, .read = read, .copied = "the group's strings", .find = find_group, .copy = copy_group};
+	enum shmeta_status status;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = get(r, &l, ret_fresh);
+	if (status == SHMETA_OK)
+		*ret = l.found.group;
+	return status;
+}
+
+/* ---- leases ---- */
+
+static enum shmeta_status find_lease(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
+{
 	enum shmeta_status status;
 	const void *value;
 	uint64_t key;
 	uint32_t id;
 	size_t bytes;
 
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = name_fits(r, "topic", topic, topic_bytes);
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
-	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
-	if (status == SHMETA_ABSENT && !name_exists(r, topic, topic_bytes))
-		return lookup_done(r, never_there(r, 1, ret_fresh));
-	if (status == SHMETA_OK) {
-		key = shmeta__part_key(id, partition_id);
-		status = shmeta__snapshot_get(r, SHMETA_DB_LEASES, &key, sizeof key, &value, &bytes);
-		if (status == SHMETA_OK)
-			status = shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &lease, &stamps);
-	}
-	status = advisory_answer(r, &what, status, &stamps, ret_fresh);
-	if (status == SHMETA_OK && is_held(&lease, now_ms))
-		*ret = lease;
-	else if (status == SHMETA_OK)
-		status = SHMETA_ABSENT; /* what was found says that it has expired */
-	return lookup_done(r, status);
-}
-
-enum shmeta_status shmeta_list_leases(struct shmeta_reader *r, const char *topic, const char *agent, int64_t now_ms,
-                                      struct shmeta_iter **ret)
-{
-	struct shmeta_iter *iter;
-	enum shmeta_status status;
-	uint32_t id;
-
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = advisory_list(r, SHMETA_CLASS_LEASE, ITER_LEASES, SHMETA_DB_LEASES,
-		                       topic != NULL && !name_exists(r, topic, strlen(topic)), topic, agent, now_ms,
-		                       &iter);
+	status = shmeta__topic_resolve(r, l->what->name, l->what->name_bytes, &id);
 	if (status != SHMETA_OK)
 		return status;
-	if (iter->done) {
-		/* a tenant without anything */
-	} else if (topic == NULL) {
-		status = collect_ranges(iter);
-	} else {
-		status = shmeta__topic_resolve(r, topic, strlen(topic), &id);
-		if (status == SHMETA_OK)
-			status = add_range(iter, id);
-		else if (status == SHMETA_ABSENT)
-			status = SHMETA_OK;
-	}
-	if (status != SHMETA_OK) {
-		shmeta_iter_free(iter);
-		return lookup_done(r, status);
-	}
-	*ret = iter;
-	return SHMETA_OK;
+	key = shmeta__part_key(id, l->what->partition_id);
+	status = shmeta__snapshot_get(r, SHMETA_DB_LEASES, &key, sizeof key, &value, &bytes);
+	return status != SHMETA_OK ? status
+	                           : shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &l->found.lease, ret);
 }
 
-enum shmeta_status shmeta_next_lease(struct shmeta_iter *iter, struct shmeta_str *ret_topic, struct shmeta_lease *ret,
-                                     struct shmeta_freshness *ret_fresh)
+static enum shmeta_status copy_lease(struct advisory *l, char *buffer, size_t bytes)
 {
-	enum shmeta_status status = shmeta__iter_ready(iter, ITER_LEASES);
-	struct shmeta__stamps stamps;
-	struct shmeta_lease lease;
-	const uint8_t *key;
-	const void *value;
-	size_t key_bytes, bytes;
+	return shmeta_copy_lease(&l->found.lease, buffer, bytes, NULL);
+}
 
-	if (status != SHMETA_OK || ret == NULL || ret_topic == NULL)
-		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
-	do {
-		status = next_in_ranges(iter, &key, &key_bytes, &value, &bytes);
-		if (status == SHMETA_OK)
-			status = shmeta__lease_decode(value, bytes, key, key_bytes, 1, &lease, &stamps);
-	} while (status == SHMETA_OK &&
-	         !(is_held(&lease, iter->now_ms) && passes(&iter->filter[1], lease.leader_agent_id)));
-	if (status == SHMETA_END)
-		return list_done(iter->reader);
-	if (status == SHMETA_OK) {
-		const struct topic_range *range = &iter->ranges[iter->range];
+enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                    uint32_t partition_id, int64_t now_ms, const struct shmeta_read *read,
+                                    struct shmeta_lease *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct missing what = {SHMETA_CLASS_LEASE, .name = topic, .name_bytes = topic_bytes,
+	                             .partition_id = partition_id};
+	struct advisory l = {.what = &what,
+	                     .read = read,
+	                     .copied = "the lease's strings",
+	                     .find = find_lease,
+	                     .copy = copy_lease,
+	                     .now_ms = now_ms};
+	enum shmeta_status status;
 
-		*ret = lease;
-		*ret_topic = (struct shmeta_str){range->name, range->name_bytes};
-		advisory_age(iter->reader, SHMETA_CLASS_LEASE, &stamps, ret_fresh);
-	}
-	return lookup_done(iter->reader, status);
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = get(r, &l, ret_fresh);
+	if (status == SHMETA_OK)
+		*ret = l.found.lease;
+	return status;
 }
 
 /* ---- committed offsets ---- */
 
-enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const char *group, const char *topic,
-                                               uint32_t partition_id, struct shmeta_committed_offset *ret,
-                                               struct shmeta_freshness *ret_fresh)
+static enum shmeta_status find_offset(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
 {
-	size_t group_bytes = group == NULL ? 0 : strlen(group), topic_bytes = topic == NULL ? 0 : strlen(topic);
-	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, topic, topic_bytes, partition_id, NULL};
-	struct shmeta__stamps stamps;
+	const struct missing *what = l->what;
 	uint8_t key[SHMETA_KEY_MAX];
 	enum shmeta_status status;
 	const void *value;
 	size_t key_bytes, bytes;
 	uint32_t id;
 
-	if (r == NULL || ret == NULL || group == NULL || topic == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = name_fits(r, "group", group, group_bytes);
-	if (status == SHMETA_OK)
-		status = name_fits(r, "topic", topic, topic_bytes);
-	if (status != SHMETA_OK)
-		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
-	status = shmeta__topic_resolve(r, topic, topic_bytes, &id);
-	if (status == SHMETA_OK) {
-		key_bytes = shmeta__offset_key(key, r->tenant, group, group_bytes, id, partition_id);
-		status = shmeta__snapshot_get(r, SHMETA_DB_OFFSETS, key, key_bytes, &value, &bytes);
-		if (status == SHMETA_OK)
-			status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
-	}
-	if (status == SHMETA_ABSENT && !(name_exists(r, group, group_bytes) && name_exists(r, topic, topic_bytes)))
-		return lookup_done(r, never_there(r, 1, ret_fresh));
-	return lookup_done(r, advisory_answer(r, &what, status, &stamps, ret_fresh));
-}
-
-enum shmeta_status shmeta_list_committed_offsets(struct shmeta_reader *r, const char *group, struct shmeta_iter **ret)
-{
-	struct shmeta_iter *iter;
-	enum shmeta_status status;
-
-	if (r == NULL || ret == NULL || group == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status == SHMETA_OK)
-		status = advisory_list(r, SHMETA_CLASS_OFFSET, ITER_OFFSETS, SHMETA_DB_OFFSETS,
-		                       !name_exists(r, group, strlen(group)), NULL, NULL, 0, &iter);
+	status = shmeta__topic_resolve(r, what->topic, what->topic_bytes, &id);
 	if (status != SHMETA_OK)
 		return status;
-	if (!iter->done) {
-		/* The NUL behind the group keeps "a" apart from "ab". */
-		iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, group, strlen(group) + 1);
-		status = collect_ranges(iter);
-	}
-	if (status != SHMETA_OK) {
-		shmeta_iter_free(iter);
-		return lookup_done(r, status);
-	}
-	*ret = iter;
-	return SHMETA_OK;
+	key_bytes = shmeta__offset_key(key, r->tenant, what->name, what->name_bytes, id, what->partition_id);
+	status = shmeta__snapshot_get(r, SHMETA_DB_OFFSETS, key, key_bytes, &value, &bytes);
+	return status != SHMETA_OK ? status
+	                           : shmeta__offset_decode(value, bytes, key, key_bytes, 1, &l->found.offset, ret);
 }
 
-enum shmeta_status shmeta_next_committed_offset(struct shmeta_iter *iter, struct shmeta_str *ret_topic,
-                                                struct shmeta_committed_offset *ret, struct shmeta_freshness *ret_fresh)
+static enum shmeta_status copy_offset(struct advisory *l, char *buffer, size_t bytes)
 {
-	enum shmeta_status status = shmeta__iter_ready(iter, ITER_OFFSETS);
-	struct shmeta__stamps stamps;
-	const uint8_t *key;
-	const void *value;
-	size_t key_bytes, bytes;
+	return shmeta_copy_committed_offset(&l->found.offset, buffer, bytes, NULL);
+}
 
-	if (status != SHMETA_OK || ret == NULL || ret_topic == NULL)
-		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
-	status = next_in_ranges(iter, &key, &key_bytes, &value, &bytes);
-	if (status == SHMETA_END)
-		return list_done(iter->reader);
+enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const char *group, size_t group_bytes,
+                                               const char *topic, size_t topic_bytes, uint32_t partition_id,
+                                               const struct shmeta_read *read, struct shmeta_committed_offset *ret,
+                                               struct shmeta_freshness *ret_fresh)
+{
+	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, topic, topic_bytes, partition_id, NULL};
+	struct advisory l = {.what = &what,
+	                     .read = read,
+	                     .copied = "the offset's strings",
+	                     .find = find_offset,
+	                     .copy = copy_offset};
+	enum shmeta_status status;
+
+	if (r == NULL || ret == NULL || group == NULL || topic == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = get(r, &l, ret_fresh);
 	if (status == SHMETA_OK)
-		status = shmeta__offset_decode(value, bytes, key, key_bytes, 1, ret, &stamps);
-	if (status == SHMETA_OK) {
-		const struct topic_range *range = &iter->ranges[iter->range];
-
-		*ret_topic = (struct shmeta_str){range->name, range->name_bytes};
-		advisory_age(iter->reader, SHMETA_CLASS_OFFSET, &stamps, ret_fresh);
-	}
-	return lookup_done(iter->reader, status);
+		*ret = l.found.offset;
+	return status;
 }

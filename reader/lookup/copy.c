@@ -45,6 +45,24 @@ enum shmeta_status shmeta_copy_topic(struct shmeta_topic *record, char *buffer, 
 	return copy(pieces, COUNT(pieces), buffer, bytes, ret_bytes);
 }
 
+enum shmeta_status shmeta_copy_segment(struct shmeta_segment *record, char *buffer, size_t bytes, size_t *ret_bytes)
+{
+	if (record == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	struct piece pieces[] = {PIECE(record->id), PIECE(record->s3_bucket), PIECE(record->s3_key)};
+
+	return copy(pieces, COUNT(pieces), buffer, bytes, ret_bytes);
+}
+
+enum shmeta_status shmeta_copy_group(struct shmeta_group *record, char *buffer, size_t bytes, size_t *ret_bytes)
+{
+	if (record == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	struct piece pieces[] = {PIECE(record->group_id)};
+
+	return copy(pieces, COUNT(pieces), buffer, bytes, ret_bytes);
+}
+
 enum shmeta_status shmeta_copy_agent(struct shmeta_agent *record, char *buffer, size_t bytes, size_t *ret_bytes)
 {
 	if (record == NULL)

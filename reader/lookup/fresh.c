@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Lookups with FRESH and SOURCE: answer, ask the writer, wait until the store shows what it said,
  * answer again. */
+#include <stdlib.h>
+
 #include "reader/lookup/lookup.h"
 
 /* Where an answer comes from: the caller's reader, or one of the call's own whose snapshot is
@@ -18,38 +20,61 @@ static int must_ask(const struct shmeta_read *read, enum shmeta_status status, c
 	       (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
 }
 
-static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handle *h, const struct want *want,
+/* One key or many, and how long what is answered by it lives. */
+struct question {
+	struct asked_key *keys;
+	size_t count;
+	int is_list; /* its snapshot lives as long as the list */
+};
+
+static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handle *h, const struct question *q,
                               const struct shmeta_read *read, struct asked *asked)
 {
 	uint64_t deadline = shmeta__deadline_of(read->timeout_ms);
 	uint64_t since_ns = read->consistency == SHMETA_SOURCE ? shmeta__writer_now_ns(r->core) : 0;
+	struct shmeta_frame_answer newest = {.status = SHMETA_OK};
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
-	struct answer answer = {.body_type = 0};
 
 	r->slot->counters.fresh_waits++;
 	/* What was read in the snapshot that is about to be left. */
 	if ((read->flags & SHMETA_READ_MAY_MOVE) != 0 && shmeta__snapshot_expired(r))
 		r->expired = 1;
-	status = shmeta__ask_since(r->instance, r->core, want, since_ns, deadline, &answer, &err);
+	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, deadline, &newest, &err);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(r->instance, &err);
 	if ((read->flags & SHMETA_READ_MAY_MOVE) == 0) {
-		asked->reader = shmeta__reader_aside(r);
+		asked->reader = shmeta__reader_aside(r, !q->is_list);
 		if (asked->reader == NULL) {
 			asked->reader = r;
 			return SHMETA_ERR_NO_MEMORY;
 		}
 	}
-	status = shmeta__snapshot_advance(asked->reader, answer.frame.generation, answer.frame.txn, deadline);
+	status = shmeta__snapshot_advance(asked->reader, newest.generation, newest.txn, deadline);
 	if (status == SHMETA_OK && h != NULL && asked->reader != r) {
 		asked->handle = shmeta__handle_for(h, asked->reader);
 		if (asked->handle == NULL)
 			status = SHMETA_ERR_NO_MEMORY;
 	}
-	if (status == SHMETA_OK)
-		asked->synced_at_ns = answer.frame.synced_at_ns;
 	return status;
+}
+
+/* The one key of a lookup or a list. */
+static enum shmeta_status ask_one(struct shmeta_reader *r, const struct shmeta_handle *h, const struct want *want,
+                                  int is_list, const struct shmeta_read *read, struct asked *asked)
+{
+	struct asked_key key = {.want = *want};
+	const struct question q = {&key, 1, is_list};
+	enum shmeta_status status = ask(r, h, &q, read, asked);
+
+	asked->synced_at_ns = key.synced_at_ns;
+	return status;
+}
+
+static void free_handle(const struct asked *asked)
+{
+	if (asked->handle != NULL && asked->handle->reader == asked->reader)
+		shmeta__handle_free(asked->handle);
 }
 
 static enum shmeta_status finish(struct shmeta_reader *r, struct asked *asked, enum shmeta_status status)
@@ -60,8 +85,7 @@ static enum shmeta_status finish(struct shmeta_reader *r, struct asked *asked, e
 	if (from == r)
 		return status;
 	shmeta__counters_add(&r->slot->counters, &from->own.counters);
-	if (asked->handle != NULL && asked->handle->reader == from)
-		shmeta__handle_free(asked->handle);
+	free_handle(asked);
 	shmeta__reader_drop(from);
 	return status;
 }
@@ -75,12 +99,116 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 	enum shmeta_status status = answer(arg, r, h, 0, &fresh);
 
 	if (must_ask(read, status, &fresh)) {
-		status = ask(r, h, want, read, &asked);
+		status = ask_one(r, h, want, 0, read, &asked);
 		if (status == SHMETA_OK)
 			status = answer(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh);
 	}
 	status = finish(r, &asked, status);
 	if (ret_fresh != NULL && status >= 0)
 		*ret_fresh = fresh;
+	return status;
+}
+
+enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
+                                const struct shmeta_read *read, shmeta__list_fn *list, void *arg,
+                                struct shmeta_iter **ret)
+{
+	struct asked asked = {r, h, 0};
+	struct shmeta_freshness fresh = {0};
+	struct shmeta_iter *iter = NULL;
+	enum shmeta_status status;
+	int asks;
+
+	status = lookup_options(r, read, &asks);
+	if (status != SHMETA_OK)
+		return status;
+	status = list(arg, r, h, 0, asks ? &fresh : NULL, &iter);
+	if (asks && must_ask(read, status, &fresh)) {
+		shmeta_iter_free(iter);
+		status = ask_one(r, h, want, 1, read, &asked);
+		if (status == SHMETA_OK)
+			status = list(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh, &iter);
+	}
+	if (status == SHMETA_OK && !snapshot_holds(asked.reader)) {
+		shmeta_iter_free(iter);
+		status = SHMETA_ERR_EXPIRED;
+	}
+	if (status != SHMETA_OK)
+		return finish(r, &asked, status);
+	if (asked.reader != r) {
+		free_handle(&asked);
+		shmeta__iter_keep(iter, r);
+	}
+	*ret = iter;
+	return SHMETA_OK;
+}
+
+/* Answer all from the reader's snapshot, those that were asked for with what the writer said. */
+static enum shmeta_status answer_all(struct shmeta_reader *r, const struct shmeta__many *many,
+                                     const struct asked_key *keys, size_t key_count, enum shmeta_status *ret_status)
+{
+	struct shmeta_freshness fresh = {0};
+	size_t k = 0;
+
+	many->begin(many->arg);
+	for (size_t i = 0; i < many->count; i++) {
+		uint64_t assured_ns = 0;
+
+		if (k < key_count && keys[k].index == i) {
+			ret_status[i] = keys[k].status;
+			assured_ns = keys[k++].synced_at_ns;
+			if (ret_status[i] != SHMETA_OK)
+				continue;
+		}
+		ret_status[i] = lookup_done(r, many->answer(many->arg, r, i, assured_ns, &fresh));
+		if (ret_status[i] == SHMETA_ERR_EXPIRED)
+			return SHMETA_ERR_EXPIRED;
+	}
+	return SHMETA_OK;
+}
+
+/* Which of them the writer must be asked for. ERR_NO_MEMORY. */
+static enum shmeta_status judge(struct shmeta_reader *r, const struct shmeta__many *many,
+                                const struct shmeta_read *read, struct asked_key **ret, size_t *ret_count)
+{
+	size_t room = 0;
+
+	many->begin(many->arg);
+	for (size_t i = 0; i < many->count; i++) {
+		struct shmeta_freshness fresh = {0};
+		struct asked_key *more;
+
+		if (!must_ask(read, many->answer(many->arg, r, i, 0, &fresh), &fresh))
+			continue;
+		if (*ret_count == room) {
+			room = room == 0 ? AT_A_TIME : room * 2;
+			more = reallocarray(*ret, room, sizeof *more);
+			if (more == NULL)
+				return SHMETA_ERR_NO_MEMORY;
+			*ret = more;
+		}
+		more = &(*ret)[(*ret_count)++];
+		*more = (struct asked_key){.index = i};
+		many->want(many->arg, i, &more->want);
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shmeta__many *many,
+                                      const struct shmeta_read *read, enum shmeta_status *ret_status)
+{
+	struct asked asked = {r, NULL, 0};
+	struct question q = {NULL, 0, 0};
+	enum shmeta_status status = judge(r, many, read, &q.keys, &q.count);
+
+	if (status == SHMETA_OK && q.count > 0)
+		status = ask(r, NULL, &q, read, &asked);
+	if (status == SHMETA_OK)
+		status = answer_all(asked.reader, many, q.keys, q.count, ret_status);
+	free(q.keys);
+	if (asked.reader != r) {
+		shmeta__counters_add(&r->slot->counters, &asked.reader->own.counters);
+		shmeta__reader_drop(asked.reader);
+	}
 	return status;
 }

@@ -7,8 +7,8 @@
  * to the reader; handles and iterators outlive it detached.
  *
  * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, places.c; quarantined.c;
- * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c. copy.c stands
- * apart.
+ * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c, advisory_list.c.
+ * copy.c stands apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
  * old is the answer, does it still hold. */
@@ -81,7 +81,12 @@ struct topic_range {
 	const char *name;
 };
 
-/* A text to compare with; NULL: none. */
+struct iter_text { /* the caller's; NULL: none */
+	const char *text;
+	size_t bytes;
+};
+
+/* A text to compare with; NULL: none. Of segments the first one is the topic. */
 struct iter_filter {
 	char *text;
 	size_t bytes;
@@ -92,7 +97,8 @@ struct shmeta_iter {
 	uint32_t serial; /* of the snapshot it belongs to */
 	const uint64_t *fork_word;
 	uint64_t fork_token;
-	struct shmeta_reader *reader;
+	struct shmeta_reader *reader; /* whose snapshot it walks */
+	struct shmeta_reader *keeper; /* whose list it is in: `reader`, or the one that `reader` was made beside */
 	struct shmeta_iter *next, **link;
 	struct walk walk;
 	uint32_t tenant;
@@ -117,6 +123,9 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *reader, enum iter_kind
 /* The next entry whose key begins with the prefix. */
 enum shmeta_status shmeta__iter_walk(struct shmeta_iter *iter, const uint8_t **ret_key, size_t *ret_key_bytes,
                                      const void **ret_value, size_t *ret_bytes);
+/* The iterator goes on in the snapshot of its reader, which was made aside of the keeper and is the
+ * iterator's from now on. */
+void shmeta__iter_keep(struct shmeta_iter *iter, struct shmeta_reader *keeper);
 /* Frees what it holds of its reader, which goes; the iterator itself is its owner's. */
 void shmeta__iter_detach(struct shmeta_iter *iter);
 /* May this call go on with the iterator? */
@@ -245,6 +254,38 @@ typedef enum shmeta_status shmeta__answer_fn(void *arg, struct shmeta_reader *re
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *reader, struct shmeta_handle *handle,
                                         const struct want *want, const struct shmeta_read *read,
                                         shmeta__answer_fn *answer, void *arg, struct shmeta_freshness *ret_fresh);
+
+/* Make a list of what the reader's snapshot shows, as shmeta__answer_fn answers. ret_fresh: of the
+ * list as a whole; NULL: nobody asks. *ret is written with OK only. */
+typedef enum shmeta_status shmeta__list_fn(void *arg, struct shmeta_reader *reader, struct shmeta_handle *handle,
+                                           uint64_t assured_ns, struct shmeta_freshness *ret_fresh,
+                                           struct shmeta_iter **ret);
+/* As shmeta__fresh_lookup(), for lists, with any options. Where the reader may not move, the
+ * iterator keeps the snapshot that was made for it. */
+enum shmeta_status shmeta__list(struct shmeta_reader *reader, struct shmeta_handle *handle, const struct want *want,
+                                const struct shmeta_read *read, shmeta__list_fn *list, void *arg,
+                                struct shmeta_iter **ret);
+
+/* Many lookups of one reader. begin(): all are answered now, in order; what was answered before is
+ * void. want(): what the source is to be asked for lookup i. answer(): as shmeta__answer_fn. */
+struct shmeta__many {
+	size_t count;
+	void *arg;
+	void (*begin)(void *arg);
+	void (*want)(const void *arg, size_t i, struct want *ret);
+	enum shmeta_status (*answer)(void *arg, struct shmeta_reader *reader, size_t i, uint64_t assured_ns,
+	                             struct shmeta_freshness *ret_fresh);
+};
+/* Answer all; ask the writer for those whose answer does not do, side by side; then answer all anew
+ * from one newer snapshot. A lookup that the writer could not do has its status. */
+enum shmeta_status shmeta__fresh_many(struct shmeta_reader *reader, const struct shmeta__many *many,
+                                      const struct shmeta_read *read, enum shmeta_status *ret_status);
+
+/* ---- advisory.c ---- */
+
+int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms);
+void shmeta__advisory_age(struct shmeta_reader *reader, enum shmeta_class cls, const struct shmeta__stamps *stamps,
+                          struct shmeta_freshness *ret_fresh);
 
 /* ---- topic.c ---- */
 
@@ -453,6 +494,13 @@ static inline void handle_fetch(const struct shmeta_handle *h)
 	__builtin_prefetch(h);
 	__builtin_prefetch((const char *)h + 64);
 	__builtin_prefetch((const char *)h + 128);
+}
+
+/* What the source is asked for the handle's partition. */
+static inline struct want want_of(const struct shmeta_handle *h, enum shmeta_class cls)
+{
+	return (struct want){
+		.cls = cls, .topic = h->topic, .topic_bytes = h->topic_bytes, .partition_id = (uint32_t)h->part_key};
 }
 
 /* The handle's partition as this snapshot shows it: OK, ABSENT, ERR_*. */

@@ -2,6 +2,7 @@
  * Segments: which one holds an offset, which one a time, the last one, those of a range. */
 #include "reader/lookup/lookup.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- one segment ---- */
@@ -105,7 +106,7 @@ static enum shmeta_status find_asking(struct shmeta_reader *r, struct shmeta_han
 static enum shmeta_status find_fresh(struct shmeta_handle *h, uint64_t offset, const struct shmeta_read *read,
                                      struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
-	const struct want want = {SHMETA_CLASS_SEGMENT, h->topic, h->topic_bytes, (uint32_t)h->part_key};
+	const struct want want = want_of(h, SHMETA_CLASS_SEGMENT);
 
 	return find_asking(h->reader, h, &want, offset, read, answer_handle, ret, ret_fresh);
 }
@@ -224,7 +225,10 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 	if (unlikely(status != SHMETA_OK))
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (unlikely(asks)) {
-		const struct want want = {SHMETA_CLASS_SEGMENT, topic, topic_bytes, partition_id};
+		const struct want want = {.cls = SHMETA_CLASS_SEGMENT,
+		                          .topic = topic,
+		                          .topic_bytes = topic_bytes,
+		                          .partition_id = partition_id};
 
 		return find_asking(r, NULL, &want, offset, read, answer_named, ret, ret_fresh);
 	}
@@ -236,7 +240,16 @@ enum shmeta_status shmeta_find_segment_named(struct shmeta_reader *r, const char
 	return lookup_done(r, status);
 }
 
-typedef enum shmeta_status (*part_lookup)(struct shmeta__part *part, int64_t argument, struct shmeta_segment *ret);
+/* ---- by time, and the last one ---- */
+
+typedef enum shmeta_status part_lookup(struct shmeta__part *part, int64_t argument, struct shmeta_segment *ret);
+
+struct other_lookup {
+	part_lookup *find;
+	int64_t argument;
+	const struct shmeta_read *read;
+	struct shmeta_segment segment;
+};
 
 static enum shmeta_status by_timestamp(struct shmeta__part *part, int64_t timestamp_ms, struct shmeta_segment *ret)
 {
@@ -249,42 +262,72 @@ static enum shmeta_status by_position(struct shmeta__part *part, int64_t unused,
 	return shmeta__part_last(part, ret);
 }
 
-static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup lookup, int64_t argument,
-                                  struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+static enum shmeta_status find_other(struct shmeta_handle *h, part_lookup *by, int64_t argument, uint64_t assured_ns,
+                                     struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
+	enum shmeta_status status = handle_right(h);
+
+	if (status == SHMETA_ABSENT)
+		return shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh);
+	if (status != SHMETA_OK)
+		return status;
+	status = by(&h->part, argument, ret);
+	if (ret_fresh != NULL)
+		segment_age(h, assured_ns, ret_fresh);
+	return is_absent(status) ? segment_absent(h, h->topic, h->topic_bytes, NULL, status) : status;
+}
+
+static enum shmeta_status answer_other(void *arg, struct shmeta_reader *unused, struct shmeta_handle *h,
+                                       uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct other_lookup *l = arg;
+	enum shmeta_status status = find_other(h, l->find, l->argument, assured_ns, &l->segment, ret_fresh);
+
+	(void)unused;
+	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, l->read, &l->segment);
+}
+
+static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup *by, int64_t argument,
+                                  const struct shmeta_read *read, struct shmeta_segment *ret,
+                                  struct shmeta_freshness *ret_fresh)
+{
+	struct other_lookup lookup = {by, argument, read, {0}};
 	enum shmeta_status status;
+	struct want want;
+	int asks;
 
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(h->fork_word) != h->fork_token)
 		return shmeta__handle_unusable(h);
 	status = lookup_ready(h->reader);
+	if (status == SHMETA_OK)
+		status = lookup_options(h->reader, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
-	status = handle_right(h);
-	if (status == SHMETA_ABSENT) {
-		status = shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, 0, ret_fresh);
-	} else if (status == SHMETA_OK) {
-		status = lookup(&h->part, argument, ret);
-		if (ret_fresh != NULL)
-			segment_age(h, 0, ret_fresh);
-		if (is_absent(status))
-			status = segment_absent(h, h->topic, h->topic_bytes, NULL, status);
-	}
-	return lookup_done(h->reader, status);
+	if (!asks)
+		return lookup_done(h->reader, find_other(h, by, argument, 0, ret, ret_fresh));
+	want = want_of(h, SHMETA_CLASS_SEGMENT);
+	status = shmeta__fresh_lookup(h->reader, h, &want, read, answer_other, &lookup, ret_fresh);
+	if (status == SHMETA_OK)
+		*ret = lookup.segment;
+	return status;
 }
 
 enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *h, int64_t timestamp_ms,
-                                                     struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+                                                     const struct shmeta_read *read, struct shmeta_segment *ret,
+                                                     struct shmeta_freshness *ret_fresh)
 {
-	return find_by(h, by_timestamp, timestamp_ms, ret, ret_fresh);
+	return find_by(h, by_timestamp, timestamp_ms, read, ret, ret_fresh);
 }
 
-enum shmeta_status shmeta_last_segment(struct shmeta_handle *h, struct shmeta_segment *ret,
-                                       struct shmeta_freshness *ret_fresh)
+enum shmeta_status shmeta_last_segment(struct shmeta_handle *h, const struct shmeta_read *read,
+                                       struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
 {
-	return find_by(h, by_position, 0, ret, ret_fresh);
+	return find_by(h, by_position, 0, read, ret, ret_fresh);
 }
+
+/* ---- many ---- */
 
 /* Where data is not in the processor's cache a find waits several times, one after the other. Here
  * the waits of the first AT_A_TIME finds run side by side, and those behind them begin. */
@@ -302,12 +345,96 @@ static void fetch(const struct shmeta_find *finds, size_t count, uint64_t snapsh
 			shmeta__part_fetch_row(&finds[i].handle->part, finds[i].offset);
 }
 
-enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds, enum shmeta_status *ret_status,
-                                        struct shmeta_segment *ret)
+/* A batch that may ask the writer: by handle or by name. */
+struct segments {
+	const struct shmeta_find *finds;
+	const struct shmeta_find_named *named;
+	const struct shmeta_read *read;
+	size_t used; /* of the buffer */
+	struct shmeta_segment *ret;
+};
+
+static void segments_begin(void *arg)
 {
+	struct segments *s = arg;
+
+	s->used = 0;
+}
+
+static void segments_want(const void *arg, size_t i, struct want *ret)
+{
+	const struct segments *s = arg;
+
+	if (s->finds != NULL)
+		*ret = want_of(s->finds[i].handle, SHMETA_CLASS_SEGMENT);
+	else
+		*ret = (struct want){.cls = SHMETA_CLASS_SEGMENT,
+		                     .topic = s->named[i].topic.data,
+		                     .topic_bytes = s->named[i].topic.bytes,
+		                     .partition_id = s->named[i].partition_id};
+}
+
+static enum shmeta_status by_handle(struct shmeta_reader *r, const struct shmeta_find *f,
+                                    const struct shmeta_read *read, uint64_t assured_ns, struct shmeta_segment *ret,
+                                    struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_handle *h = f->handle->reader == r ? f->handle : shmeta__handle_for(f->handle, r);
+	enum shmeta_status status;
+
+	if (h == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	status = find_with_strings(h, f->offset, read, assured_ns, ret, ret_fresh);
+	if (h != f->handle)
+		shmeta__handle_free(h);
+	return status;
+}
+
+/* Each has what the others left of the buffer. */
+static enum shmeta_status segments_answer(void *arg, struct shmeta_reader *r, size_t i, uint64_t assured_ns,
+                                          struct shmeta_freshness *ret_fresh)
+{
+	struct segments *s = arg;
+	struct shmeta_read rest = *s->read;
+	struct shmeta_segment *ret = &s->ret[i];
+	enum shmeta_status status;
+	struct want want;
+
+	if (rest.buffer != NULL) {
+		rest.buffer += s->used;
+		rest.buffer_bytes -= s->used;
+	}
+	if (s->finds != NULL) {
+		status = by_handle(r, &s->finds[i], &rest, assured_ns, ret, ret_fresh);
+	} else {
+		segments_want(s, i, &want);
+		status = name_fits(r, "topic", want.topic, want.topic_bytes);
+		if (status == SHMETA_ABSENT)
+			return never_there(r, 0, ret_fresh);
+		if (status == SHMETA_OK)
+			status = find_named_with_strings(r, &want, s->named[i].offset, &rest, assured_ns, ret,
+			                                 ret_fresh);
+	}
+	if (status == SHMETA_OK && rest.buffer != NULL)
+		s->used += ret->id.bytes + ret->s3_bucket.bytes + ret->s3_key.bytes + 3;
+	return status;
+}
+
+static enum shmeta_status find_asking_many(struct shmeta_reader *r, struct segments *segments, size_t count,
+                                           enum shmeta_status *ret_status)
+{
+	const struct shmeta__many many = {count, segments, segments_begin, segments_want, segments_answer};
+
+	return shmeta__fresh_many(r, &many, segments->read, ret_status);
+}
+
+enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *finds, const struct shmeta_read *read,
+                                        enum shmeta_status *ret_status, struct shmeta_segment *ret)
+{
+	struct segments segments = {.finds = finds, .read = read, .ret = ret};
 	enum shmeta_status status;
 	struct shmeta_handle *h;
 	struct shmeta_reader *r;
+	int asks;
 
 	if (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL))
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -321,8 +448,12 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 		return shmeta__handle_unusable(finds[0].handle);
 	r = finds[0].handle->reader;
 	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
+	if (asks)
+		return find_asking_many(r, &segments, count, ret_status);
 	for (size_t i = 0; i < count; i++) {
 		if (i % AT_A_TIME == 0)
 			fetch(finds + i, count - i, r->snapshot);
@@ -339,16 +470,22 @@ enum shmeta_status shmeta_find_segments(size_t count, const struct shmeta_find *
 }
 
 enum shmeta_status shmeta_find_segments_named(struct shmeta_reader *r, size_t count,
-                                              const struct shmeta_find_named *finds, enum shmeta_status *ret_status,
-                                              struct shmeta_segment *ret)
+                                              const struct shmeta_find_named *finds, const struct shmeta_read *read,
+                                              enum shmeta_status *ret_status, struct shmeta_segment *ret)
 {
+	struct segments segments = {.named = finds, .read = read, .ret = ret};
 	enum shmeta_status status;
+	int asks;
 
 	if (r == NULL || (count != 0 && (finds == NULL || ret_status == NULL || ret == NULL)))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
+	if (asks)
+		return find_asking_many(r, &segments, count, ret_status);
 	for (size_t i = 0; i < count; i++) {
 		if (i % AT_A_TIME == 0)
 			shmeta__partitions_fetch(r, finds + i, count - i < AT_A_TIME ? count - i : AT_A_TIME);
@@ -427,10 +564,67 @@ static enum shmeta_status open_range(struct shmeta_iter *iter, const struct shme
 	return status;
 }
 
-enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, uint64_t to, struct shmeta_iter **ret)
+struct listed_segments {
+	const struct want *want;
+	uint64_t from, to;
+};
+
+static enum shmeta_status list_range(void *arg, struct shmeta_reader *r, struct shmeta_handle *h, uint64_t assured_ns,
+                                     struct shmeta_freshness *ret_fresh, struct shmeta_iter **ret)
 {
-	struct shmeta_iter *iter = NULL;
+	const struct listed_segments *what = arg;
+	const struct want *want = what->want;
+	struct shmeta_iter *iter;
 	enum shmeta_status status;
+
+	if (h == NULL) {
+		status = name_fits(r, "topic", want->topic, want->topic_bytes);
+		if (status == SHMETA_ABSENT)
+			return never_there(r, 0, ret_fresh);
+		if (status == SHMETA_OK)
+			status = shmeta__partition_named(r, want->topic, want->topic_bytes, want->partition_id,
+			                                 SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh, &h);
+	} else {
+		status = handle_right(h);
+		if (status == SHMETA_ABSENT)
+			return shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, assured_ns, ret_fresh);
+	}
+	if (status != SHMETA_OK)
+		return status;
+	if (ret_fresh != NULL)
+		segment_age(h, assured_ns, ret_fresh);
+	status = shmeta__iter_new(r, ITER_SEGMENTS, SHMETA_DB_COUNT, &iter);
+	if (status != SHMETA_OK)
+		return status;
+	iter->filter[0].bytes = want->topic_bytes;
+	iter->filter[0].text = malloc(want->topic_bytes);
+	if (iter->filter[0].text == NULL)
+		status = SHMETA_ERR_NO_MEMORY;
+	else
+		memcpy(iter->filter[0].text, want->topic, want->topic_bytes);
+	if (what->from == what->to)
+		iter->done = 1;
+	else if (status == SHMETA_OK)
+		status = open_range(iter, h, what->from, what->to);
+	if (status == SHMETA_OK)
+		*ret = iter;
+	else
+		shmeta_iter_free(iter);
+	return status;
+}
+
+static enum shmeta_status range_error(struct shmeta_reader *r, uint64_t from, uint64_t to)
+{
+	return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "segments of [%llu, %llu): from is behind to",
+	                           (unsigned long long)from, (unsigned long long)to);
+}
+
+enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, uint64_t to,
+                                        const struct shmeta_read *read, struct shmeta_iter **ret)
+{
+	struct listed_segments what = {NULL, from, to};
+	enum shmeta_status status;
+	struct want want;
 
 	if (h == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -440,26 +634,29 @@ enum shmeta_status shmeta_list_segments(struct shmeta_handle *h, uint64_t from, 
 	if (status != SHMETA_OK)
 		return status;
 	if (from > to)
-		return shmeta__reader_fail(h->reader, SHMETA_ERR_INVALID_ARGUMENT,
-		                           "segments of [%llu, %llu): from is behind to", (unsigned long long)from,
-		                           (unsigned long long)to);
-	status = handle_right(h);
-	if (status == SHMETA_ABSENT)
-		status = shmeta__handle_absent(h, SHMETA_CLASS_SEGMENT, 0, NULL);
-	if (status == SHMETA_OK)
-		status = shmeta__iter_new(h->reader, ITER_SEGMENTS, SHMETA_DB_COUNT, &iter);
-	if (status == SHMETA_OK) {
-		if (from == to)
-			iter->done = 1;
-		else
-			status = open_range(iter, h, from, to);
-	}
-	status = lookup_done(h->reader, status);
-	if (status == SHMETA_OK)
-		*ret = iter;
-	else
-		shmeta_iter_free(iter);
-	return status;
+		return range_error(h->reader, from, to);
+	want = want_of(h, SHMETA_CLASS_SEGMENT);
+	what.want = &want;
+	return shmeta__list(h->reader, h, &want, read, list_range, &what, ret);
+}
+
+enum shmeta_status shmeta_list_segments_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                              uint32_t partition_id, uint64_t from, uint64_t to,
+                                              const struct shmeta_read *read, struct shmeta_iter **ret)
+{
+	const struct want want = {
+		.cls = SHMETA_CLASS_SEGMENT, .topic = topic, .topic_bytes = topic_bytes, .partition_id = partition_id};
+	struct listed_segments what = {&want, from, to};
+	enum shmeta_status status;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	if (status != SHMETA_OK)
+		return status;
+	if (from > to)
+		return range_error(r, from, to);
+	return shmeta__list(r, NULL, &want, read, list_range, &what, ret);
 }
 
 enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_segment *ret)
@@ -475,5 +672,18 @@ enum shmeta_status shmeta_next_segment(struct shmeta_iter *iter, struct shmeta_s
 		iter->done = 1;
 		return list_done(iter->reader);
 	}
+	return lookup_done(iter->reader, status);
+}
+
+enum shmeta_status shmeta_iter_segment_strings(struct shmeta_iter *iter, struct shmeta_segment *segment, char *buffer,
+                                               size_t bytes)
+{
+	enum shmeta_status status = shmeta__iter_ready(iter, ITER_SEGMENTS);
+
+	if (status != SHMETA_OK || segment == NULL || (buffer == NULL && bytes != 0))
+		return status != SHMETA_OK ? status : SHMETA_ERR_INVALID_ARGUMENT;
+	status = iter->part.head == NULL ? SHMETA_ERR_INVALID_ARGUMENT
+	                                 : shmeta__part_strings(&iter->part, iter->filter[0].text,
+	                                                        iter->filter[0].bytes, segment, buffer, bytes);
 	return lookup_done(iter->reader, status);
 }

@@ -71,7 +71,7 @@ static enum shmeta_status get_topic_fresh(struct shmeta_reader *r, const char *n
                                           const struct shmeta_read *read, struct shmeta_topic *ret,
                                           struct shmeta_freshness *ret_fresh)
 {
-	const struct want want = {SHMETA_CLASS_TOPIC, name, bytes, 0};
+	const struct want want = {.cls = SHMETA_CLASS_TOPIC, .topic = name, .topic_bytes = bytes};
 	struct topic_lookup lookup = {.name = name, .bytes = bytes, .read = read};
 	enum shmeta_status status = shmeta__fresh_lookup(r, NULL, &want, read, answer, &lookup, ret_fresh);
 
@@ -150,16 +150,69 @@ enum shmeta_status shmeta_get_topic_by_id(struct shmeta_reader *r, uint32_t topi
 	return lookup_done(r, status);
 }
 
+/* A batch that may ask the writer. */
+struct topics {
+	const struct shmeta_str *names;
+	const struct shmeta_read *read;
+	size_t used; /* of the buffer */
+	struct shmeta_topic *ret;
+};
+
+static void topics_begin(void *arg)
+{
+	struct topics *t = arg;
+
+	t->used = 0;
+}
+
+static void topics_want(const void *arg, size_t i, struct want *ret)
+{
+	const struct topics *t = arg;
+
+	*ret = (struct want){.cls = SHMETA_CLASS_TOPIC, .topic = t->names[i].data, .topic_bytes = t->names[i].bytes};
+}
+
+/* Each has what the others left of the buffer. */
+static enum shmeta_status topics_answer(void *arg, struct shmeta_reader *r, size_t i, uint64_t assured_ns,
+                                        struct shmeta_freshness *ret_fresh)
+{
+	struct topics *t = arg;
+	struct shmeta_read rest = *t->read;
+	struct shmeta_topic *topic = &t->ret[i];
+	enum shmeta_status status = name_fits(r, "topic", t->names[i].data, t->names[i].bytes);
+
+	if (status != SHMETA_OK)
+		return status == SHMETA_ABSENT ? never_there(r, 0, ret_fresh) : status;
+	if (rest.buffer != NULL) {
+		rest.buffer += t->used;
+		rest.buffer_bytes -= t->used;
+	}
+	status = get_topic_copied(r, t->names[i].data, t->names[i].bytes, &rest, assured_ns, topic, ret_fresh);
+	if (status == SHMETA_OK && rest.buffer != NULL)
+		t->used += topic->name.bytes + topic->cleanup_policy.bytes + topic->config.bytes;
+	return status;
+}
+
 enum shmeta_status shmeta_get_topics(struct shmeta_reader *r, size_t count, const struct shmeta_str *names,
-                                     enum shmeta_status *ret_status, struct shmeta_topic *ret)
+                                     const struct shmeta_read *read, enum shmeta_status *ret_status,
+                                     struct shmeta_topic *ret)
 {
 	enum shmeta_status status;
+	int asks;
 
 	if (r == NULL || (count != 0 && (names == NULL || ret_status == NULL || ret == NULL)))
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	status = lookup_ready(r);
+	if (status == SHMETA_OK)
+		status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
+	if (asks) {
+		struct topics topics = {names, read, 0, ret};
+		const struct shmeta__many many = {count, &topics, topics_begin, topics_want, topics_answer};
+
+		return shmeta__fresh_many(r, &many, read, ret_status);
+	}
 	for (size_t i = 0; i < count; i++) {
 		if (i % AT_A_TIME == 0)
 			for (size_t k = i; k < count && k < i + AT_A_TIME; k++)
@@ -198,31 +251,38 @@ static int glob_matches(const char *p, size_t p_bytes, const char *s, size_t s_b
 	return i == p_bytes;
 }
 
-enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *pattern, size_t pattern_bytes, int glob,
-                                      struct shmeta_iter **ret)
+struct listed_topics {
+	const char *pattern;
+	size_t bytes;
+	int glob;
+};
+
+static enum shmeta_status list_topics(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused,
+                                      uint64_t assured_ns, struct shmeta_freshness *ret_fresh, struct shmeta_iter **ret)
 {
-	const struct known none = {0};
-	size_t literal = pattern == NULL ? 0 : pattern_bytes;
+	const struct listed_topics *what = arg;
+	const struct known known = {assured_ns, 0};
+	const char *pattern = what->pattern, *star;
+	size_t pattern_bytes = what->bytes, literal = pattern == NULL ? 0 : pattern_bytes;
 	struct shmeta_iter *iter;
 	enum shmeta_status status;
-	const char *star;
 
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = lookup_ready(r);
-	if (status != SHMETA_OK)
-		return status;
+	(void)unused;
+	if (ret_fresh != NULL && r->instance->no_tenant)
+		(void)never_there(r, 0, ret_fresh);
+	else if (ret_fresh != NULL)
+		lookup_age(r, SHMETA_CLASS_LIST, 0, &known, ret_fresh);
 	/* An empty list is a statement about the source, too. */
-	if (!r->instance->no_tenant && absent_or_unknown(r, SHMETA_CLASS_LIST, &none) == SHMETA_UNKNOWN)
-		return lookup_done(r, SHMETA_UNKNOWN);
+	if (!r->instance->no_tenant && absent_or_unknown(r, SHMETA_CLASS_LIST, &known) == SHMETA_UNKNOWN)
+		return SHMETA_UNKNOWN;
 	status = shmeta__iter_new(r, ITER_TOPICS, SHMETA_DB_NAMES, &iter);
 	if (status != SHMETA_OK)
-		return lookup_done(r, status);
-	if (literal != 0 && glob) {
+		return status;
+	if (literal != 0 && what->glob) {
 		iter->filter[0].text = malloc(pattern_bytes);
 		if (iter->filter[0].text == NULL) {
 			shmeta_iter_free(iter);
-			return lookup_done(r, SHMETA_ERR_NO_MEMORY);
+			return SHMETA_ERR_NO_MEMORY;
 		}
 		memcpy(iter->filter[0].text, pattern, pattern_bytes);
 		iter->filter[0].bytes = pattern_bytes;
@@ -237,6 +297,19 @@ enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *patte
 		iter->prefix_bytes = shmeta__name_key(iter->prefix, iter->tenant, literal == 0 ? "" : pattern, literal);
 	*ret = iter;
 	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_list_topics(struct shmeta_reader *r, const char *pattern, size_t pattern_bytes, int glob,
+                                      const struct shmeta_read *read, struct shmeta_iter **ret)
+{
+	const struct want want = {.cls = SHMETA_CLASS_LIST};
+	struct listed_topics what = {pattern, pattern_bytes, glob};
+	enum shmeta_status status;
+
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
+	return status == SHMETA_OK ? shmeta__list(r, NULL, &want, read, list_topics, &what, ret) : status;
 }
 
 enum shmeta_status shmeta_next_topic(struct shmeta_iter *iter, struct shmeta_topic *ret,

@@ -43,6 +43,22 @@ enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key
 
 /* ---- iterators ---- */
 
+static void link_to(struct shmeta_iter *iter, struct shmeta_reader *r)
+{
+	iter->next = r->iters;
+	iter->link = &r->iters;
+	if (iter->next != NULL)
+		iter->next->link = &iter->next;
+	r->iters = iter;
+}
+
+static void unlink_iter(struct shmeta_iter *iter)
+{
+	*iter->link = iter->next;
+	if (iter->next != NULL)
+		iter->next->link = iter->link;
+}
+
 enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind, enum shmeta_db db,
                                     struct shmeta_iter **ret)
 {
@@ -55,6 +71,7 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind
 	iter->fork_word = r->fork_word;
 	iter->fork_token = r->fork_token;
 	iter->reader = r;
+	iter->keeper = r;
 	iter->serial = r->serial;
 	status = shmeta__snapshot_tenant(r, &iter->tenant);
 	if (status < 0) {
@@ -62,13 +79,16 @@ enum shmeta_status shmeta__iter_new(struct shmeta_reader *r, enum iter_kind kind
 		return status;
 	}
 	shmeta__walk_open(db, &iter->walk);
-	iter->next = r->iters;
-	iter->link = &r->iters;
-	if (iter->next != NULL)
-		iter->next->link = &iter->next;
-	r->iters = iter;
+	link_to(iter, r);
 	*ret = iter;
 	return SHMETA_OK;
+}
+
+void shmeta__iter_keep(struct shmeta_iter *iter, struct shmeta_reader *keeper)
+{
+	unlink_iter(iter);
+	iter->keeper = keeper;
+	link_to(iter, keeper);
 }
 
 enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_kind kind)
@@ -84,16 +104,20 @@ enum shmeta_status shmeta__iter_ready(const struct shmeta_iter *iter, enum iter_
 
 void shmeta__iter_detach(struct shmeta_iter *iter)
 {
-	*iter->link = iter->next;
-	if (iter->next != NULL)
-		iter->next->link = iter->link;
+	struct shmeta_reader *r = iter->reader;
+
+	unlink_iter(iter);
 	shmeta__part_close(&iter->part);
+	if (r != iter->keeper) {
+		shmeta__counters_add(&iter->keeper->slot->counters, &r->own.counters);
+		shmeta__reader_drop(r);
+	}
 	free(iter->ranges);
 	free(iter->filter[0].text);
 	free(iter->filter[1].text);
 	iter->fork_word = &shmeta__detached_word;
 	iter->fork_token = 0;
-	iter->reader = NULL;
+	iter->reader = iter->keeper = NULL;
 }
 
 void shmeta_iter_free(struct shmeta_iter *iter)
@@ -102,6 +126,8 @@ void shmeta_iter_free(struct shmeta_iter *iter)
 		return;
 	if (shmeta_peek(iter->fork_word) == iter->fork_token)
 		shmeta__iter_detach(iter);
+	else if (iter->reader != iter->keeper) /* in a forked child */
+		shmeta__reader_abandon(iter->reader);
 	free(iter);
 }
 

@@ -127,44 +127,61 @@ static void keep_text(const union packet *packet, struct answer *ret)
 	(void)shmeta__escape(ret->text, sizeof ret->text, &packet->answer + 1, bytes < room ? bytes : room);
 }
 
+/* OK also when the connection was closed: then the answer may say why. */
+static enum shmeta_status send_request(const struct core *core, int fd, const struct shmeta_frame *request,
+                                       uint64_t deadline_ns, struct shmeta_err *err)
+{
+	for (;;) {
+		ssize_t n = send(fd, request, request->bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n == (ssize_t)request->bytes || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return SHMETA_OK;
+		if (!wait_ready(fd, POLLOUT, deadline_ns))
+			return timed_out(core, err);
+	}
+}
+
+/* The next frame. ERR_WRITER_AWAY: the connection is gone. */
+static enum shmeta_status receive_answer(const struct core *core, int fd, uint64_t deadline_ns, struct answer *ret,
+                                         union packet *packet, size_t *ret_bytes, struct shmeta_err *err)
+{
+	int got;
+
+	do {
+		if (!wait_ready(fd, POLLIN, deadline_ns))
+			return timed_out(core, err);
+		got = receive(fd, packet, ret, ret_bytes);
+	} while (got == 0);
+	if (got == -1)
+		return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
+		                   core->directory);
+	if (got < 0)
+		return shmeta_fail(err, SHMETA_ERR_PROTOCOL, "%s: the writer's answer cannot be parsed",
+		                   core->directory);
+	/* An answer with id 0: the writer refused the connection itself. */
+	if (packet->head.id == 0 && packet->head.type == SHMETA_FRAME_ANSWER &&
+	    packet->answer.status == SHMETA_ERR_BUSY) {
+		keep_text(packet, ret);
+		return shmeta_fail(err, SHMETA_ERR_BUSY, "%s: %s", core->directory, ret->text);
+	}
+	return SHMETA_OK;
+}
+
 /* ERR_WRITER_AWAY: the connection is gone. */
 static enum shmeta_status exchange(struct core *core, int fd, const struct shmeta_frame *request, uint64_t deadline_ns,
                                    struct answer *ret, struct shmeta_err *err)
 {
 	union packet packet;
 	size_t bytes = 0;
-	ssize_t n;
+	enum shmeta_status status = send_request(core, fd, request, deadline_ns, err);
 
-	for (;;) {
-		n = send(fd, request, request->bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n == (ssize_t)request->bytes)
-			break;
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			break; /* closed; maybe it said why */
-		if (!wait_ready(fd, POLLOUT, deadline_ns))
-			return timed_out(core, err);
-	}
-	for (;;) {
-		int got;
-
-		if (!wait_ready(fd, POLLIN, deadline_ns))
-			return timed_out(core, err);
-		got = receive(fd, &packet, ret, &bytes);
-		if (got == -1)
-			return shmeta_fail(err, SHMETA_ERR_WRITER_AWAY, "%s: the writer closed the connection",
-			                   core->directory);
-		if (got < 0)
-			return shmeta_fail(err, SHMETA_ERR_PROTOCOL, "%s: the writer's answer cannot be parsed",
-			                   core->directory);
-		if (got > 0 && packet.head.id == request->id)
-			break;
-		/* An answer with id 0: the writer refused the connection itself. */
-		if (got > 0 && packet.head.id == 0 && packet.head.type == SHMETA_FRAME_ANSWER &&
-		    packet.answer.status == SHMETA_ERR_BUSY) {
-			keep_text(&packet, ret);
-			return shmeta_fail(err, SHMETA_ERR_BUSY, "%s: %s", core->directory, ret->text);
-		}
-	}
+	if (status != SHMETA_OK)
+		return status;
+	do {
+		status = receive_answer(core, fd, deadline_ns, ret, &packet, &bytes, err);
+		if (status != SHMETA_OK)
+			return status;
+	} while (packet.head.id != request->id);
 	if (packet.head.type == ret->body_type) {
 		ret->body_bytes = bytes;
 		memcpy(ret->body, &packet, bytes < sizeof packet ? bytes : sizeof packet);
@@ -179,23 +196,23 @@ static enum shmeta_status exchange(struct core *core, int fd, const struct shmet
 	return SHMETA_OK;
 }
 
-/* A status that this library does not know is a protocol error. */
-static enum shmeta_status status_of(const struct answer *answer)
+enum shmeta_status shmeta__answer_status(const struct answer *answer)
 {
 	return shmeta__status_known(answer->frame.status) ? (enum shmeta_status)answer->frame.status
 	                                                  : SHMETA_ERR_PROTOCOL;
 }
 
-enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
-                               struct answer *ret, struct shmeta_err *err)
+/* Do a request's or several requests' exchange on an idle connection, or on a new one. */
+typedef enum shmeta_status exchange_fn(struct core *core, int fd, void *arg, uint64_t deadline_ns,
+                                       struct shmeta_err *err);
+
+static enum shmeta_status on_a_connection(struct core *core, exchange_fn *run, void *arg, uint64_t deadline_ns,
+                                          struct shmeta_err *err)
 {
-	static uint64_t last_id;
 	enum shmeta_status status;
 	int fd = take_idle(core);
 	int idle = fd >= 0;
 
-	request->version = SHMETA_WIRE_VERSION;
-	request->id = shmeta_add(&last_id, 1);
 	for (;;) {
 		if (fd < 0) {
 			status = shmeta__control_connect(core, deadline_ns, &fd, err);
@@ -204,7 +221,7 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 			if (status != SHMETA_OK)
 				return status;
 		}
-		status = exchange(core, fd, request, deadline_ns, ret, err);
+		status = run(core, fd, arg, deadline_ns, err);
 		if (status == SHMETA_OK)
 			break;
 		/* An unanswered request may still be answered: the connection cannot serve
@@ -216,8 +233,83 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 		idle = 0; /* it may have been closed long ago */
 	}
 	keep_idle(core, fd);
-	status = status_of(ret);
+	return SHMETA_OK;
+}
+
+static uint64_t last_id;
+
+struct one_request {
+	struct shmeta_frame *request;
+	struct answer *answer;
+};
+
+static enum shmeta_status exchange_one(struct core *core, int fd, void *arg, uint64_t deadline_ns,
+                                       struct shmeta_err *err)
+{
+	const struct one_request *one = arg;
+
+	return exchange(core, fd, one->request, deadline_ns, one->answer, err);
+}
+
+enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
+                               struct answer *ret, struct shmeta_err *err)
+{
+	struct one_request one = {request, ret};
+	enum shmeta_status status;
+
+	request->version = SHMETA_WIRE_VERSION;
+	request->id = shmeta_add(&last_id, 1);
+	status = on_a_connection(core, exchange_one, &one, deadline_ns, err);
+	if (status != SHMETA_OK)
+		return status;
+	status = shmeta__answer_status(ret);
 	if (status == SHMETA_OK)
 		return SHMETA_OK;
 	return shmeta_fail(err, status, "%s", ret->text[0] != 0 ? ret->text : shmeta_strerror(status));
+}
+
+/* ---- side by side ---- */
+
+enum { UNDER_WAY = 32 }; /* requests that are with the writer at a time: fewer than it takes of a connection */
+
+/* Each is sent, and answered, once. */
+static enum shmeta_status exchange_all(struct core *core, int fd, void *arg, uint64_t deadline_ns,
+                                       struct shmeta_err *err)
+{
+	const struct requests *requests = arg;
+	uint64_t first = shmeta_add(&last_id, requests->count);
+	size_t sent = 0, answered = 0;
+
+	while (answered < requests->count) {
+		struct answer answer = {.body_type = 0};
+		enum shmeta_status status;
+		union packet packet;
+		size_t bytes;
+
+		if (sent < requests->count && sent - answered < UNDER_WAY) {
+			struct shmeta_frame *request = requests->frame(requests->arg, sent);
+
+			request->version = SHMETA_WIRE_VERSION;
+			request->id = first + sent++;
+			status = send_request(core, fd, request, deadline_ns, err);
+			if (status != SHMETA_OK)
+				return status;
+			continue;
+		}
+		status = receive_answer(core, fd, deadline_ns, &answer, &packet, &bytes, err);
+		if (status != SHMETA_OK)
+			return status;
+		if (packet.head.id - first >= sent)
+			continue;
+		answer.frame = packet.answer;
+		keep_text(&packet, &answer);
+		answered += requests->answered(requests->arg, packet.head.id - first, &answer) != 0;
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta__ask_side_by_side(struct core *core, const struct requests *requests, uint64_t deadline_ns,
+                                            struct shmeta_err *err)
+{
+	return on_a_connection(core, exchange_all, (void *)(uintptr_t)requests, deadline_ns, err);
 }

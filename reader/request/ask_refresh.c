@@ -8,29 +8,32 @@
 
 enum { ASK_TRIES = 3 };
 
-static enum shmeta_status ask_refresh(struct shmeta *instance, struct core *core, const struct want *want,
-                                      uint32_t flags, uint64_t deadline_ns, struct answer *ret, struct shmeta_err *err)
-{
-	union {
-		struct shmeta_frame_refresh frame;
-		char bytes[sizeof(struct shmeta_frame_refresh) + SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
-	} packet;
-	struct shmeta_frame_refresh *f = &packet.frame;
-	size_t name = want->topic == NULL ? 0 : want->topic_bytes;
+union refresh_packet {
+	struct shmeta_frame_refresh frame;
+	char bytes[sizeof(struct shmeta_frame_refresh) + 2 * SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
+};
 
-	memset(&packet, 0, sizeof packet);
+static void make_refresh(const struct shmeta *instance, const struct want *want, uint32_t flags, uint64_t deadline_ns,
+                         union refresh_packet *ret)
+{
+	struct shmeta_frame_refresh *f = &ret->frame;
+	size_t topic = want->topic == NULL ? 0 : want->topic_bytes, name = want->name == NULL ? 0 : want->name_bytes;
+	char *at = ret->bytes + sizeof *f;
+
+	memset(f, 0, sizeof *f);
 	f->head.type = SHMETA_FRAME_REFRESH;
-	f->head.bytes = (uint32_t)(sizeof *f + name + instance->tenant_bytes);
+	f->head.bytes = (uint32_t)(sizeof *f + topic + instance->tenant_bytes + name);
 	f->cls = want->cls;
 	f->partition_id = want->partition_id;
-	f->name_bytes = (uint32_t)name;
+	f->name_bytes = (uint32_t)topic;
 	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
 	f->timeout_ms = shmeta__left_ms(deadline_ns);
-	f->flags = flags;
+	f->flags = flags | (want->with_segments ? SHMETA_REFRESH_ASK_SEGMENTS : 0);
+	if (topic != 0)
+		memcpy(at, want->topic, topic);
+	memcpy(at + topic, instance->tenant, instance->tenant_bytes);
 	if (name != 0)
-		memcpy(packet.bytes + sizeof *f, want->topic, name);
-	memcpy(packet.bytes + sizeof *f + name, instance->tenant, instance->tenant_bytes);
-	return shmeta__ask(core, &f->head, deadline_ns, ret, err);
+		memcpy(at + topic + instance->tenant_bytes, want->name, name);
 }
 
 enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
@@ -38,14 +41,88 @@ enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core,
                                      struct shmeta_err *err)
 {
 	for (int i = 0; i < ASK_TRIES; i++) {
-		enum shmeta_status status = ask_refresh(
-			instance, core, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, deadline_ns, ret, err);
+		union refresh_packet packet;
+		enum shmeta_status status;
 
+		make_refresh(instance, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, deadline_ns, &packet);
+		status = shmeta__ask(core, &packet.frame.head, deadline_ns, ret, err);
 		if (status != SHMETA_OK || ret->frame.synced_at_ns >= since_ns)
 			return status;
 	}
 	return shmeta_fail(err, SHMETA_ERR_SOURCE, "%s: the writer answers with what it read before it was asked",
 	                   core->directory);
+}
+
+static void take_newer(struct shmeta_frame_answer *newest, const struct shmeta_frame_answer *answer)
+{
+	if (answer->generation > newest->generation ||
+	    (answer->generation == newest->generation && answer->txn > newest->txn))
+		*newest = *answer;
+}
+
+/* Keys that are asked for side by side. */
+struct asking {
+	const struct shmeta *instance;
+	struct asked_key *keys;
+	uint64_t deadline_ns;
+	uint32_t flags;
+	struct shmeta_frame_answer *newest;
+	union refresh_packet packet;
+};
+
+static struct shmeta_frame *frame_of(void *arg, size_t i)
+{
+	struct asking *a = arg;
+
+	make_refresh(a->instance, &a->keys[i].want, a->flags, a->deadline_ns, &a->packet);
+	return &a->packet.frame.head;
+}
+
+static int key_answered(void *arg, size_t i, const struct answer *answer)
+{
+	struct asking *a = arg;
+
+	if (a->keys[i].answered)
+		return 0;
+	a->keys[i].answered = 1;
+	a->keys[i].status = shmeta__answer_status(answer);
+	a->keys[i].synced_at_ns = answer->frame.synced_at_ns;
+	if (a->keys[i].status == SHMETA_OK)
+		take_newer(a->newest, &answer->frame);
+	return 1;
+}
+
+enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, struct asked_key *keys, size_t count,
+                                   uint64_t since_ns, uint64_t deadline_ns, struct shmeta_frame_answer *ret_newest,
+                                   struct shmeta_err *err)
+{
+	struct asking asking = {.instance = instance,
+	                        .keys = keys,
+	                        .deadline_ns = deadline_ns,
+	                        .newest = ret_newest,
+	                        .flags = since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0};
+	const struct requests requests = {count, &asking, frame_of, key_answered};
+	enum shmeta_status status;
+
+	if (count > 1) {
+		status = shmeta__ask_side_by_side(core, &requests, deadline_ns, err);
+		if (status != SHMETA_OK)
+			return status;
+	}
+	/* Alone, or read before it was asked for: again. */
+	for (size_t i = 0; i < count; i++) {
+		struct answer answer = {.body_type = 0};
+
+		if (count > 1 && (keys[i].status != SHMETA_OK || keys[i].synced_at_ns >= since_ns))
+			continue;
+		status = shmeta__ask_since(instance, core, &keys[i].want, since_ns, deadline_ns, &answer, err);
+		if (status != SHMETA_OK)
+			return status;
+		keys[i].status = SHMETA_OK;
+		keys[i].synced_at_ns = answer.frame.synced_at_ns;
+		take_newer(ret_newest, &answer.frame);
+	}
+	return SHMETA_OK;
 }
 
 static int class_needs(enum shmeta_class cls)
@@ -56,7 +133,7 @@ static int class_needs(enum shmeta_class cls)
 enum shmeta_status shmeta_refresh(struct shmeta *instance, enum shmeta_class cls, const char *topic, size_t topic_bytes,
                                   uint32_t partition_id, uint32_t timeout_ms, uint64_t *ret_txn)
 {
-	struct want want = {cls, topic, topic_bytes, partition_id};
+	const struct want want = {.cls = cls, .topic = topic, .topic_bytes = topic_bytes, .partition_id = partition_id};
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
 	struct shmeta_err err = {0};
 	enum shmeta_status status;

@@ -18,6 +18,9 @@ struct want {
 	const char *topic; /* NULL: the whole class */
 	size_t topic_bytes;
 	uint32_t partition_id;
+	uint32_t with_segments; /* TOPIC: and all segments of its partitions */
+	const char *name;       /* AGENT: its id; OFFSET: the group. NULL: none, or the whole class */
+	size_t name_bytes;
 };
 
 /* The writer's answer: an ANSWER frame or, for requests that have another one (body_type), that
@@ -34,6 +37,8 @@ struct answer {
  * ERR_DENIED, ERR_PROTOCOL, ERR_SYSTEM. */
 enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, uint64_t deadline_ns,
                                struct answer *ret, struct shmeta_err *err);
+/* A status that this library does not know is ERR_PROTOCOL. */
+enum shmeta_status shmeta__answer_status(const struct answer *answer);
 /* Ask the writer to refresh what is wanted. The writer may answer with a read of the source that
  * was under way when the request came; the answer says when that read began. So ask again until a
  * read began at since_ns or later: the second request arrives when the first read is over. since_ns
@@ -41,6 +46,31 @@ enum shmeta_status shmeta__ask(struct core *core, struct shmeta_frame *request, 
 enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
                                      uint64_t since_ns, uint64_t deadline_ns, struct answer *ret,
                                      struct shmeta_err *err);
+
+/* One of many keys that are asked for at once. */
+struct asked_key {
+	struct want want;
+	enum shmeta_status status; /* the writer's */
+	uint64_t synced_at_ns;     /* with OK: when it was read */
+	int answered;
+	size_t index; /* the caller's */
+};
+/* The same for many keys, side by side. The last commit that shows them goes to *ret_newest. OK:
+ * each has been answered; a failure on the way fails all. */
+enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, struct asked_key *keys, size_t count,
+                                   uint64_t since_ns, uint64_t deadline_ns, struct shmeta_frame_answer *ret_newest,
+                                   struct shmeta_err *err);
+
+/* Requests side by side on one connection. frame(): the i-th, complete but for version and id, valid
+ * until the next call. answered(): its answer, an ANSWER frame; 0: it had one already. */
+struct requests {
+	size_t count;
+	void *arg;
+	struct shmeta_frame *(*frame)(void *arg, size_t i);
+	int (*answered)(void *arg, size_t i, const struct answer *answer);
+};
+enum shmeta_status shmeta__ask_side_by_side(struct core *core, const struct requests *requests, uint64_t deadline_ns,
+                                            struct shmeta_err *err);
 
 /* Wait on gen's commit word until committed > txn or the deadline, 100 ms at most, 5 ms when gen is
  * retired. OK: look again. */

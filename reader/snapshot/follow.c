@@ -61,7 +61,7 @@ void shmeta__reader_settle_slot(struct shmeta_reader *r)
 
 	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5: revocation before recycling */
 		leave(r);
-	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->aside ||
+	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->slotless ||
 	    (r->membership != NULL && r->epoch == epoch))
 		return;
 	now = shmeta__monotonic_ns();
@@ -214,7 +214,14 @@ void shmeta__reader_drop(struct shmeta_reader *r)
 	free(r);
 }
 
-struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of)
+void shmeta__reader_abandon(struct shmeta_reader *r)
+{
+	shmeta__membership_close(r->membership);
+	shmeta__core_close_inherited(r->core);
+	free(r);
+}
+
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of, int slotless)
 {
 	struct core *core = shmeta__core_ref(of->core, 0);
 	struct shmeta_reader *r = shmeta__reader_make(of->instance, core, of->forget);
@@ -222,6 +229,6 @@ struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of)
 	if (r == NULL)
 		shmeta__core_unref(core, 0);
 	else
-		r->aside = 1;
+		r->slotless = (uint32_t)slotless;
 	return r;
 }

@@ -45,7 +45,7 @@ struct shmeta_reader {
 	uint64_t incomplete;                   /* and 1 << class: it lacks some that the source has */
 	uint32_t tenant;                       /* number in this env; 0: not known */
 	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
-	uint32_t aside;                        /* 1: of one lookup, see shmeta__reader_aside() */
+	uint32_t slotless;                     /* 1: of one lookup, see shmeta__reader_aside() */
 
 	/* lookup/ is above this module: what it remembers of the env and core that the reader is
 	 * about to leave is void. */
@@ -76,9 +76,13 @@ struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *
                                           void (*forget)(struct shmeta_reader *reader));
 /* Frees it, but for handles, iterators and its reference to the instance. */
 void shmeta__reader_drop(struct shmeta_reader *reader);
-/* A reader for one lookup that neither takes a slot nor counts among the instance's; lives within
- * `of`. NULL: no memory. Ended by shmeta__reader_drop(). */
-struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of);
+/* In a forked child: frees the memory. What was inherited is left alone, see shmeta_close(); a
+ * registration or a core that only this reader still held has its connections closed. */
+void shmeta__reader_abandon(struct shmeta_reader *reader);
+/* A reader for one lookup or list that does not count among the instance's; lives within `of`.
+ * slotless: it takes no slot, for a snapshot that ends at once. NULL: no memory. Ended by
+ * shmeta__reader_drop(). */
+struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of, int slotless);
 /* Between snapshots. Leaves a slot that is not honoured any more, takes one when it can be had;
  * waits for nobody. */
 void shmeta__reader_settle_slot(struct shmeta_reader *reader);

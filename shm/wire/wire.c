@@ -11,10 +11,11 @@ static int known_class(uint32_t cls)
 
 static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
 {
-	size_t rest = bytes - sizeof *f;
+	size_t rest = bytes - sizeof *f, named = (size_t)f->name_bytes + f->tenant_bytes;
+	int has_id = f->cls == SHMETA_CLASS_AGENT || f->cls == SHMETA_CLASS_OFFSET;
 
 	return known_class(f->cls) && f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
-	       rest == (size_t)f->name_bytes + f->tenant_bytes;
+	       rest >= named && rest - named <= (has_id ? SHMETA_NAME_MAX : 0);
 }
 
 /* The operations themselves are judged when they are decoded (op.h); so many must at least fit. */

@@ -75,14 +75,18 @@ SHMETA_FROZEN(shmeta_frame_registered, epoch, 24);
 SHMETA_FROZEN(shmeta_frame_registered, slot_count, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_registered, 40);
 
-enum { SHMETA_REFRESH_ASK_RECENT = 1u << 0 }; /* what was found absent a moment before will do */
+enum {
+	SHMETA_REFRESH_ASK_RECENT = 1u << 0,  /* what was found absent a moment before will do   */
+	SHMETA_REFRESH_ASK_SEGMENTS = 1u << 1 /* TOPIC: its partitions with all of their segments */
+};
 
-/* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant. */
+/* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant, and then, up to the
+ * frame's end, the id of an agent (AGENT) or a group (OFFSET). Without any name the whole class is meant. */
 struct shmeta_frame_refresh {
 	struct shmeta_frame head; /*  0 */
 	uint32_t cls;             /* 16  enum shmeta_class */
 	uint32_t partition_id;    /* 20 */
-	uint32_t name_bytes;      /* 24  0: the whole class */
+	uint32_t name_bytes;      /* 24 */
 	uint32_t tenant_bytes;    /* 28 */
 	uint32_t timeout_ms;      /* 32  after that the client no longer waits */
 	uint32_t flags;           /* 36  SHMETA_REFRESH_ASK_* */

@@ -308,13 +308,13 @@ CLAIM(a_1_4_a_group_is_made_once_and_its_times_stay)
 	struct shmeta_group before, after;
 
 	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
-	cr_assert_eq(shmeta_list_groups(api.reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_groups(api.reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &before, NULL), SHMETA_OK);
 	shmeta_iter_free(iter);
 	cr_expect_gt(before.created_at_ms, 0);
 	cr_expect_eq(before.created_at_ms, before.updated_at_ms);
 	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
-	cr_assert_eq(shmeta_list_groups(api.reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_groups(api.reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &after, NULL), SHMETA_OK);
 	shmeta_iter_free(iter);
 	cr_expect_eq(after.created_at_ms, before.created_at_ms);
@@ -327,14 +327,14 @@ CLAIM(a_1_4_committing_makes_the_group_and_overwrites_offset_and_metadata)
 	struct shmeta_committed_offset o;
 
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
-	cr_expect_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL), SHMETA_ABSENT);
 	cr_assert_eq(api_commit("g", "orders", 0, 1000000, "m"), SHMETA_OK, "not compared with the watermark");
 	cr_expect_str_eq(api_groups(), "g");
-	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL), SHMETA_OK);
 	cr_expect_eq(o.committed_offset, 1000000);
 	cr_expect(o.has_metadata && o.metadata.bytes == 1 && o.metadata.data[0] == 'm');
 	cr_assert_eq(api_commit("g", "orders", 0, 5, NULL), SHMETA_OK);
-	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL), SHMETA_OK);
 	cr_expect_eq(o.committed_offset, 5, "backwards");
 	cr_expect_eq(o.has_metadata, 0, "erased");
 }
@@ -388,11 +388,11 @@ CLAIM(a_1_5_registering_again_overwrites_all_but_the_start)
 	op.u.agent.last_heartbeat_ms = 7;
 	op.u.agent.availability_zone = S("y");
 	cr_assert_eq(api_do(&op, 1), SHMETA_OK);
-	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, &a, NULL), SHMETA_OK, "dead or alive");
+	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, NULL, &a, NULL), SHMETA_OK, "dead or alive");
 	cr_expect_eq(a.started_at_ms, 1000);
 	cr_expect_eq(a.last_heartbeat_ms, 7);
 	cr_expect(a.availability_zone.bytes == 1 && a.availability_zone.data[0] == 'y');
-	cr_expect_eq(shmeta_get_agent(api.reader, "b", 1, &a, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_agent(api.reader, "b", 1, NULL, &a, NULL), SHMETA_ABSENT);
 }
 
 CLAIM(a_1_5_an_address_is_one_agents)
@@ -404,7 +404,7 @@ CLAIM(a_1_5_an_address_is_one_agents)
 	cr_assert_eq(api_register("a"), SHMETA_OK);
 	op.u.agent.address = S("a:9000");
 	cr_expect_eq(api_do(&op, 1), SHMETA_ERR_CONFLICT);
-	cr_expect_eq(shmeta_get_agent(api.reader, "b", 1, &a, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_agent(api.reader, "b", 1, NULL, &a, NULL), SHMETA_ABSENT);
 	cr_assert_eq(api_deregister("a"), SHMETA_OK);
 	cr_expect_eq(api_do(&op, 1), SHMETA_OK);
 }
@@ -503,10 +503,10 @@ CLAIM(a_1_6_at_the_moment_of_its_end_a_lease_is_gone)
 	cr_assert_eq(api_register("a"), SHMETA_OK);
 	cr_assert_eq(api_acquire("orders", 0, "a", 100000), SHMETA_OK);
 	granted = api.result[0].lease;
-	cr_expect_eq(shmeta_get_lease(api.reader, "orders", 6, 0, granted.lease_expires_at_ms - 1, &l, NULL),
+	cr_expect_eq(shmeta_get_lease(api.reader, "orders", 6, 0, granted.lease_expires_at_ms - 1, NULL, &l, NULL),
 	             SHMETA_OK);
 	cr_expect_eq(l.epoch, 1);
-	cr_expect_eq(shmeta_get_lease(api.reader, "orders", 6, 0, granted.lease_expires_at_ms, &l, NULL),
+	cr_expect_eq(shmeta_get_lease(api.reader, "orders", 6, 0, granted.lease_expires_at_ms, NULL, &l, NULL),
 	             SHMETA_ABSENT);
 	cr_expect_str_eq(api_leases(NULL, NULL, granted.lease_expires_at_ms - 1), "orders/0:a@1");
 	cr_expect_str_eq(api_leases(NULL, NULL, granted.lease_expires_at_ms), "");

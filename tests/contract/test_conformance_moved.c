@@ -38,11 +38,11 @@ static void answers(char text[TEXT])
 		SAY("\n");
 	}
 	SAY("groups %s offsets %s\n", api_groups(), api_offsets("g"));
-	if (shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL) == SHMETA_OK)
+	if (shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL) == SHMETA_OK)
 		SAY("committed %llu %.*s at %lld\n", (unsigned long long)o.committed_offset, (int)o.metadata.bytes,
 		    o.metadata.data, (long long)o.committed_at_ms);
 	SAY("agents %s leases %s\n", api_agents(NULL, NULL, 1000000), api_leases(NULL, NULL, 0));
-	if (shmeta_get_agent(api.reader, "a", 1, &a, NULL) == SHMETA_OK)
+	if (shmeta_get_agent(api.reader, "a", 1, NULL, &a, NULL) == SHMETA_OK)
 		SAY("agent %.*s %lld %lld\n", (int)a.address.bytes, a.address.data, (long long)a.last_heartbeat_ms,
 		    (long long)a.started_at_ms);
 #undef SAY

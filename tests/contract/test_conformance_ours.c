@@ -61,7 +61,7 @@ CLAIM(c3_answers_carry_an_age_and_hints_say_that_they_are)
 	memset(&f, 0, sizeof f);
 	cr_assert_eq(shmeta_get_topic(api.reader, "nothing", 7, NULL, &t, &f), SHMETA_ABSENT);
 	cr_expect(f.fresh && f.ttl_ns > 0, "absence has an age too");
-	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, &a, &f), SHMETA_OK);
+	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, NULL, &a, &f), SHMETA_OK);
 	cr_expect(f.hint);
 }
 
@@ -162,6 +162,85 @@ CLAIM(c4_fresh_asks_the_source_when_the_answer_is_stale)
 	cr_expect_eq(p.high_watermark, api.engine->sql != NULL ? 77 : 0);
 }
 
+CLAIM(c18_source_reads_one_advisory_record_and_not_its_class)
+{
+	static char buffer[4096];
+	const struct shmeta_read source = {.size = sizeof source,
+	                                   .consistency = SHMETA_SOURCE,
+	                                   .timeout_ms = API_WAIT_MS,
+	                                   .buffer = buffer,
+	                                   .buffer_bytes = sizeof buffer};
+	const int strangers = api.engine->sql != NULL;
+	struct shmeta_committed_offset o;
+	struct shmeta_freshness f;
+	struct shmeta_group g;
+	struct shmeta_agent a;
+	struct shmeta_lease l;
+
+	cr_assert_eq(api_create("orders", 4), SHMETA_OK);
+	cr_assert_eq(api_register("a"), SHMETA_OK);
+	for (uint32_t i = 0; i < 4; i++) {
+		cr_assert_eq(api_commit("g", "orders", i, 5, NULL), SHMETA_OK);
+		cr_assert_eq(api_acquire("orders", i, "a", 100000), SHMETA_OK);
+	}
+	if (strangers) {
+		cr_assert_eq(api_sql("UPDATE consumer_offsets SET committed_offset = 77"), 0);
+		cr_assert_eq(api_sql("UPDATE agents SET address = 'elsewhere'"), 0);
+		cr_assert_eq(api_sql("UPDATE partition_leases SET epoch = 9"), 0);
+	}
+	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 2, &source, &o, &f), SHMETA_OK);
+	cr_expect_eq(o.committed_offset, strangers ? 77 : 5);
+	cr_expect(f.fresh && f.hint);
+	cr_assert_eq(shmeta_get_agent(api.reader, "a", 1, &source, &a, &f), SHMETA_OK);
+	cr_expect(!strangers || (a.address.bytes == 9 && memcmp(a.address.data, "elsewhere", 9) == 0));
+	cr_assert_eq(shmeta_get_lease(api.reader, "orders", 6, 3, INT64_MIN, &source, &l, &f), SHMETA_OK);
+	cr_expect_eq(l.epoch, strangers ? 9 : 1);
+	cr_assert_eq(shmeta_get_group(api.reader, "g", 1, &source, &g, &f), SHMETA_OK);
+	cr_expect_eq(shmeta_get_lease(api.reader, "orders", 6, 4, INT64_MIN, &source, &l, &f), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(api.reader, "h", 1, "orders", 6, 0, &source, &o, &f), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_agent(api.reader, "b", 1, &source, &a, &f), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_group(api.reader, "h", 1, &source, &g, &f), SHMETA_ABSENT);
+	cr_expect(f.fresh);
+	cr_expect_eq(shmeta_get_lease(api.reader, "nothing", 7, 0, INT64_MIN, &source, &l, &f), SHMETA_ABSENT);
+}
+
+CLAIM(c4_lists_and_batches_can_be_asked_of_the_source)
+{
+	const struct shmeta_read source = {
+		.size = sizeof source, .consistency = SHMETA_SOURCE, .timeout_ms = API_WAIT_MS};
+	const int strangers = api.engine->sql != NULL;
+	struct shmeta_handle *handle[2];
+	enum shmeta_status status[2];
+	struct shmeta_partition p[2];
+	struct shmeta_committed_offset o;
+	struct shmeta_iter *iter;
+	struct shmeta_str name;
+
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	cr_assert_eq(api_commit("g", "orders", 0, 5, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle[0]), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 1, &handle[1]), SHMETA_OK);
+	if (strangers) {
+		cr_assert_eq(api_sql("UPDATE consumer_offsets SET committed_offset = 77"), 0);
+		cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = 78"), 0);
+	}
+	cr_assert_eq(shmeta_get_partitions(2, handle, &source, status, p), SHMETA_OK);
+	cr_expect(status[0] == SHMETA_OK && status[1] == SHMETA_OK);
+	cr_expect_eq(p[1].high_watermark, strangers ? 78 : 0);
+	if (strangers)
+		cr_assert_eq(api_sql("UPDATE partitions SET high_watermark = 79"), 0);
+	cr_assert_eq(shmeta_list_partitions(api.reader, "orders", 6, &source, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_next_partition(iter, &p[0], NULL), SHMETA_OK);
+	cr_expect_eq(p[0].high_watermark, strangers ? 79 : 0);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_committed_offsets(api.reader, "g", 1, &source, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_next_committed_offset(iter, &name, &o, NULL), SHMETA_OK);
+	cr_expect_eq(o.committed_offset, strangers ? 77 : 5);
+	shmeta_iter_free(iter);
+	shmeta_partition_close(handle[0]);
+	shmeta_partition_close(handle[1]);
+}
+
 CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
 {
 	struct shmeta_committed_offset o;
@@ -179,7 +258,8 @@ CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
 		cr_assert_eq(shmeta_refresh(api.instance, SHMETA_CLASS_OFFSET, NULL, 0, 0, API_WAIT_MS, &txn),
 		             SHMETA_OK);
 		api_look();
-		cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK);
+		cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL),
+		             SHMETA_OK);
 		cr_assert_eq(o.committed_offset, 100 + (uint64_t)i);
 	}
 }
@@ -234,7 +314,7 @@ static int watch_them_move(void)
 			if (status == SHMETA_OK && first == UINT64_MAX)
 				first = p.high_watermark;
 			torn += status != SHMETA_OK || p.high_watermark != first || p.segment_count != first;
-			if (status == SHMETA_OK && shmeta_last_segment(handle, &last, NULL) == SHMETA_OK)
+			if (status == SHMETA_OK && shmeta_last_segment(handle, NULL, &last, NULL) == SHMETA_OK)
 				torn += p.high_watermark < last.end_offset + 1;
 			shmeta_partition_close(handle);
 			handle = NULL;
@@ -564,11 +644,11 @@ CLAIM(c8_a_segment_is_found_by_time)
 	}
 	cr_assert_eq(api_do(op, 2), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 0, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 0, NULL, &s, NULL), SHMETA_OK);
 	cr_expect_eq(s.base_offset, 0);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 1100, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 1100, NULL, &s, NULL), SHMETA_OK);
 	cr_expect_eq(s.base_offset, 10);
-	cr_expect_eq(shmeta_find_segment_for_timestamp(handle, 1200, &s, NULL), SHMETA_ABSENT_AT_END);
+	cr_expect_eq(shmeta_find_segment_for_timestamp(handle, 1200, NULL, &s, NULL), SHMETA_ABSENT_AT_END);
 	shmeta_partition_close(handle);
 }
 
@@ -579,9 +659,9 @@ CLAIM(c8_a_topic_knows_its_segments_and_bytes)
 	cr_assert_eq(api_create("orders", 3), SHMETA_OK);
 	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
 	cr_assert_eq(api_append("orders", 2, 0, 9), SHMETA_OK);
-	cr_assert_eq(shmeta_topic_stats(api.reader, "orders", 6, &stats, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_topic_stats(api.reader, "orders", 6, NULL, &stats, NULL), SHMETA_OK);
 	cr_expect(stats.partition_count == 3 && stats.segment_count == 2 && stats.size_bytes == 200);
-	cr_expect_eq(shmeta_topic_stats(api.reader, "nothing", 7, &stats, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_topic_stats(api.reader, "nothing", 7, NULL, &stats, NULL), SHMETA_ABSENT);
 }
 
 CLAIM(c8_batches_are_answered_in_the_order_of_their_input)
@@ -596,7 +676,7 @@ CLAIM(c8_batches_are_answered_in_the_order_of_their_input)
 
 	cr_assert_eq(api_create("a", 1), SHMETA_OK);
 	cr_assert_eq(api_create("b", 2), SHMETA_OK);
-	cr_assert_eq(shmeta_get_topics(api.reader, 3, names, status, topics), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topics(api.reader, 3, names, NULL, status, topics), SHMETA_OK);
 	cr_expect(status[0] == SHMETA_OK && topics[0].partition_count == 2);
 	cr_expect_eq(status[1], SHMETA_ABSENT);
 	cr_expect(status[2] == SHMETA_OK && topics[2].partition_count == 1);
@@ -611,7 +691,7 @@ CLAIM(c8_batches_are_answered_in_the_order_of_their_input)
 	cr_expect_eq(api.result[3].status, SHMETA_OK);
 	cr_expect_str_eq(api_segments("a", 0), "0-9 30-39", "one that fails harms no other");
 	cr_assert_eq(shmeta_partition_open(api.reader, "a", 1, 0, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_find_segments(2, (struct shmeta_find[]){{handle, 35}, {handle, 15}}, status, found),
+	cr_assert_eq(shmeta_find_segments(2, (struct shmeta_find[]){{handle, 35}, {handle, 15}}, NULL, status, found),
 	             SHMETA_OK);
 	cr_expect(status[0] == SHMETA_OK && found[0].base_offset == 30);
 	cr_expect_eq(status[1], SHMETA_ABSENT_GAP);
@@ -722,7 +802,7 @@ CLAIM(c20_a_read_of_the_source_leaves_the_snapshot_alone_unless_it_may_move)
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
 	cr_assert_eq(shmeta_snapshot_info(api.reader, &before), SHMETA_OK);
 	cr_assert_eq(shmeta_get_topic(api.reader, "orders", 6, NULL, &old, NULL), SHMETA_OK);
-	cr_assert_eq(shmeta_list_topics(api.reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(api.reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	/* Written past the snapshot that is open. */
 	cr_assert_eq(shmeta_write(api.client, &add, 1, API_WAIT_MS, &result, NULL), SHMETA_OK);
 	cr_assert_eq(result.status, SHMETA_OK, "%s", result.text);
@@ -762,7 +842,7 @@ CLAIM(c22_a_name_that_cannot_exist_is_absent)
 		cr_expect_eq(shmeta_get_partition_named(api.reader, wrong[i], strlen(wrong[i]), 0, &source, &p, &f),
 		             SHMETA_ABSENT);
 		cr_expect(f.fresh);
-		cr_expect_eq(shmeta_get_agent(api.reader, wrong[i], strlen(wrong[i]), &a, &f), SHMETA_ABSENT);
+		cr_expect_eq(shmeta_get_agent(api.reader, wrong[i], strlen(wrong[i]), NULL, &a, &f), SHMETA_ABSENT);
 		cr_expect(f.fresh);
 	}
 }

@@ -53,9 +53,10 @@ CLAIM(c1_quotes_wildcards_and_commands_in_names_are_only_text)
 
 		cr_expect_eq(api_topic(name, &t), SHMETA_OK, "%s", name);
 		cr_expect_eq(api_base(name, 0, 5), 0, "%s", name);
-		cr_expect_eq(shmeta_get_agent(api.reader, name, strlen(name), &a, NULL), SHMETA_OK, "%s", name);
+		cr_expect_eq(shmeta_get_agent(api.reader, name, strlen(name), NULL, &a, NULL), SHMETA_OK, "%s", name);
 		cr_expect_str_eq(api_agents(name, name, 1000000), name, "alone in its group and zone");
-		cr_expect_eq(shmeta_get_lease(api.reader, name, strlen(name), 0, 0, &l, NULL), SHMETA_OK, "%s", name);
+		cr_expect_eq(shmeta_get_lease(api.reader, name, strlen(name), 0, 0, NULL, &l, NULL), SHMETA_OK, "%s",
+		             name);
 	}
 	cr_assert_eq(api_drop("a_b"), SHMETA_OK);
 	cr_assert_eq(api_drop("100%"), SHMETA_OK);

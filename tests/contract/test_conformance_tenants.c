@@ -59,16 +59,17 @@ static void furnished(const char *prefix, uint64_t records)
 	cr_assert_eq(api_find("orders", 1, 0, &s), SHMETA_OK, "%s", prefix);
 	cr_assert_eq(shmeta_segment_strings_named(api.reader, "orders", 6, &s, strings, sizeof strings), SHMETA_OK);
 	cr_expect_eq(strncmp(s.id.data, prefix, strlen(prefix)), 0, "%s has %s", prefix, s.id.data);
-	cr_assert_eq(shmeta_topic_stats(api.reader, "orders", 6, &stats, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_topic_stats(api.reader, "orders", 6, NULL, &stats, NULL), SHMETA_OK);
 	cr_expect_eq(stats.segment_count, 3, "%s", prefix);
-	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", "orders", 0, &o, NULL), SHMETA_OK, "%s", prefix);
+	cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL), SHMETA_OK, "%s",
+	             prefix);
 	cr_expect_eq(o.committed_offset, records, "%s", prefix);
 	cr_expect_eq(memcmp(o.metadata.data, prefix, strlen(prefix)), 0, "%s", prefix);
 	cr_expect_str_eq(api_groups(), "g", "%s", prefix);
 	(void)snprintf(text, sizeof text, "orders/0=%llu", (unsigned long long)records);
 	cr_expect_str_eq(api_offsets("g"), text, "%s", prefix);
 	cr_expect_str_eq(api_agents(NULL, NULL, 1000000), agent, "%s", prefix);
-	cr_assert_eq(shmeta_get_lease(api.reader, "orders", 6, 1, 0, &l, NULL), SHMETA_OK, "%s", prefix);
+	cr_assert_eq(shmeta_get_lease(api.reader, "orders", 6, 1, 0, NULL, &l, NULL), SHMETA_OK, "%s", prefix);
 	cr_expect_eq(l.epoch, records / 10, "%s", prefix);
 	(void)snprintf(text, sizeof text, "orders/1:%s@%llu", agent, (unsigned long long)records / 10);
 	cr_expect_str_eq(api_leases(NULL, NULL, 0), text, "%s", prefix);
@@ -164,9 +165,9 @@ CLAIM(c2_an_agent_of_another_tenant_cannot_be_taken_over_or_removed)
 	if (api_do(&op, 1) != SHMETA_OK)
 		cr_expect_eq(api.result[0].status, SHMETA_ERR_CONFLICT, "%s", api.result[0].text);
 	cr_expect_eq(api_deregister("one-agent"), SHMETA_OK, "idempotent");
-	cr_expect_eq(shmeta_get_agent(api.reader, "one-agent", 9, &a, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_agent(api.reader, "one-agent", 9, NULL, &a, NULL), SHMETA_ABSENT);
 	api_as(NULL);
-	cr_assert_eq(shmeta_get_agent(api.reader, "one-agent", 9, &a, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_agent(api.reader, "one-agent", 9, NULL, &a, NULL), SHMETA_OK);
 	cr_expect(a.availability_zone.bytes == 1 && a.availability_zone.data[0] == 'z', "%.*s",
 	          (int)a.availability_zone.bytes, a.availability_zone.data);
 }

@@ -179,11 +179,11 @@ static void ask_segments(struct shmeta_handle *handle)
 		answer("its strings", status,
 		       status == SHMETA_OK ? text(text(text(1, s.id), s.s3_bucket), s.s3_key) : 0);
 	}
-	status = shmeta_find_segment_for_timestamp(handle, 1100, &s, NULL);
+	status = shmeta_find_segment_for_timestamp(handle, 1100, NULL, &s, NULL);
 	answer("a segment by time", status, segment_hash(1, &s));
-	status = shmeta_last_segment(handle, &s, NULL);
+	status = shmeta_last_segment(handle, NULL, &s, NULL);
 	answer("the last segment", status, segment_hash(1, &s));
-	LIST("segments", shmeta_list_segments(handle, 0, UINT64_MAX, &iter_), shmeta_next_segment(iter_, &s),
+	LIST("segments", shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter_), shmeta_next_segment(iter_, &s),
 	     segment_hash(hash, &s));
 }
 
@@ -198,9 +198,9 @@ static void ask_partition(struct shmeta_reader *r, const char *name, uint32_t id
 
 	status = shmeta_get_partition_named(r, name, bytes, id, NULL, &p, NULL);
 	answer("a partition", status, partition_hash(1, &p));
-	status = shmeta_get_lease(r, name, bytes, id, 1000, &l, NULL);
+	status = shmeta_get_lease(r, name, bytes, id, 1000, NULL, &l, NULL);
 	answer("a lease", status, number(status == SHMETA_OK ? text(1, l.leader_agent_id) : 0, l.epoch));
-	status = shmeta_get_committed_offset(r, "group-1", name, id, &o, NULL);
+	status = shmeta_get_committed_offset(r, "group-1", 7, name, strlen(name), id, NULL, &o, NULL);
 	answer("an offset", status, number(status == SHMETA_OK ? text(1, o.metadata) : 0, o.committed_offset));
 	before = asked;
 	status = handle != NULL ? SHMETA_OK : shmeta_partition_open(r, name, bytes, id, &handle);
@@ -222,14 +222,14 @@ static void ask_hints(struct shmeta_reader *r)
 	struct shmeta_str topic;
 	char name[16];
 
-	LIST("agents", shmeta_list_agents(r, NULL, NULL, 1000, &iter_), shmeta_next_agent(iter_, &a, NULL),
+	LIST("agents", shmeta_list_agents(r, NULL, 0, NULL, 0, 1000, NULL, &iter_), shmeta_next_agent(iter_, &a, NULL),
 	     number(map(text(hash, a.agent_id), a.metadata), (uint64_t)a.last_heartbeat_ms));
-	LIST("leases", shmeta_list_leases(r, NULL, NULL, 1000, &iter_), shmeta_next_lease(iter_, &topic, &l, NULL),
-	     number(text(text(hash, topic), l.leader_agent_id), l.epoch));
-	LIST("groups", shmeta_list_groups(r, &iter_), shmeta_next_group(iter_, &g, NULL), text(hash, g.group_id));
+	LIST("leases", shmeta_list_leases(r, NULL, 0, NULL, 0, 1000, NULL, &iter_),
+	     shmeta_next_lease(iter_, &topic, &l, NULL), number(text(text(hash, topic), l.leader_agent_id), l.epoch));
+	LIST("groups", shmeta_list_groups(r, NULL, &iter_), shmeta_next_group(iter_, &g, NULL), text(hash, g.group_id));
 	for (int i = 0; i <= GROUPS; i++) {
 		(void)snprintf(name, sizeof name, "group-%d", i);
-		LIST("offsets", shmeta_list_committed_offsets(r, name, &iter_),
+		LIST("offsets", shmeta_list_committed_offsets(r, name, strlen(name), NULL, &iter_),
 		     shmeta_next_committed_offset(iter_, &topic, &o, NULL),
 		     number(number(text(hash, topic), o.partition_id), o.committed_offset));
 	}
@@ -237,7 +237,7 @@ static void ask_hints(struct shmeta_reader *r)
 		enum shmeta_status status;
 
 		(void)snprintf(name, sizeof name, "agent-%d", i);
-		status = shmeta_get_agent(r, name, strlen(name), &a, NULL);
+		status = shmeta_get_agent(r, name, strlen(name), NULL, &a, NULL);
 		answer("an agent", status, status == SHMETA_OK ? map(text(1, a.address), a.metadata) : 0);
 	}
 }
@@ -262,7 +262,7 @@ static void ask_everything(struct shmeta_reader *r, struct shmeta_handle *const 
 	asked = 0;
 	if (!begun(r))
 		return;
-	LIST("topics", shmeta_list_topics(r, NULL, 0, 0, &iter_), shmeta_next_topic(iter_, &t, NULL),
+	LIST("topics", shmeta_list_topics(r, NULL, 0, 0, NULL, &iter_), shmeta_next_topic(iter_, &t, NULL),
 	     topic_hash(hash, &t));
 	ask_hints(r);
 	page->reported += shmeta_end(r) != SHMETA_OK;
@@ -273,10 +273,10 @@ static void ask_everything(struct shmeta_reader *r, struct shmeta_handle *const 
 			return;
 		status = shmeta_get_topic(r, name, bytes, NULL, &t, NULL);
 		answer("a topic", status, status == SHMETA_OK ? topic_hash(1, &t) : 0);
-		status = shmeta_topic_stats(r, name, bytes, &sums, NULL);
+		status = shmeta_topic_stats(r, name, bytes, NULL, &sums, NULL);
 		answer("sums", status,
 		       number(number(number(1, sums.partition_count), sums.segment_count), sums.size_bytes));
-		LIST("partitions", shmeta_list_partitions(r, name, bytes, &iter_),
+		LIST("partitions", shmeta_list_partitions(r, name, bytes, NULL, &iter_),
 		     shmeta_next_partition(iter_, &p, NULL), partition_hash(hash, &p));
 		for (uint32_t id = 0; id <= PARTITIONS; id++)
 			ask_partition(r, name, id, i < TOPICS && id < PARTITIONS ? kept[i * PARTITIONS + id] : NULL);

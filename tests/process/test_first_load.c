@@ -181,11 +181,11 @@ static void expect_served(unsigned set)
 	}
 	expect("bad", shmeta_get_topic(reader, "bad", 3, NULL, &topic, &fresh), &fresh, (set & TOPIC) != 0);
 	expect_absent(&fresh, (set & NAMES) != 0);
-	expect("agent good", shmeta_get_agent(reader, "good", 4, &agent, &fresh), &fresh, (set & AGENT) != 0);
-	expect("agent bad", shmeta_get_agent(reader, "bad", 3, &agent, &fresh), &fresh, (set & AGENT) != 0);
-	expect("offset", shmeta_get_committed_offset(reader, "good", "alpha", 0, &offset, &fresh), &fresh,
+	expect("agent good", shmeta_get_agent(reader, "good", 4, NULL, &agent, &fresh), &fresh, (set & AGENT) != 0);
+	expect("agent bad", shmeta_get_agent(reader, "bad", 3, NULL, &agent, &fresh), &fresh, (set & AGENT) != 0);
+	expect("offset", shmeta_get_committed_offset(reader, "good", 4, "alpha", 5, 0, NULL, &offset, &fresh), &fresh,
 	       (set & OFFSET) != 0);
-	expect("lease", shmeta_get_lease(reader, "gamma", 5, 0, 1, &lease, &fresh), &fresh, (set & LEASE) != 0);
+	expect("lease", shmeta_get_lease(reader, "gamma", 5, 0, 1, NULL, &lease, &fresh), &fresh, (set & LEASE) != 0);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 

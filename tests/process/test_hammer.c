@@ -68,7 +68,7 @@ static const char *check_all(struct shmeta_reader *reader, uint64_t *seed, int h
 	int64_t commit = -1;
 	enum shmeta_status status;
 
-	if (shmeta_list_topics(reader, NULL, 0, 0, &topics) != SHMETA_OK)
+	if (shmeta_list_topics(reader, NULL, 0, 0, NULL, &topics) != SHMETA_OK)
 		return "list_topics failed";
 	while ((status = shmeta_next_topic(topics, &topic, NULL)) == SHMETA_OK) {
 		struct shmeta_iter *partitions = NULL;
@@ -86,7 +86,7 @@ static const char *check_all(struct shmeta_reader *reader, uint64_t *seed, int h
 		}
 		if (hold && seen == TOPICS * PARTITIONS / 2)
 			(void)usleep(3 * GRACE_NS / 1000);
-		if (shmeta_list_partitions(reader, name, name_bytes, &partitions) != SHMETA_OK)
+		if (shmeta_list_partitions(reader, name, name_bytes, NULL, &partitions) != SHMETA_OK)
 			return "list_partitions failed";
 		while ((status = shmeta_next_partition(partitions, &p, NULL)) == SHMETA_OK) {
 			struct shmeta_segment s = {.base_offset = 0};

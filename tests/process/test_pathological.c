@@ -139,7 +139,7 @@ static int look(struct shmeta_handle *handle, uint64_t acked, uint64_t *seen)
 
 	if (status != SHMETA_OK)
 		return 10;
-	status = shmeta_last_segment(handle, &last, NULL);
+	status = shmeta_last_segment(handle, NULL, &last, NULL);
 	if (status == SHMETA_ABSENT_AT_END)
 		return partition.high_watermark == 0 && acked == 0 && *seen == 0 ? 0 : 11;
 	if (status != SHMETA_OK || partition.high_watermark != last.end_offset + 1)
@@ -209,7 +209,7 @@ static void expect_all_in_the_store(void)
 		uint64_t n = 0;
 
 		cr_assert_eq(shmeta_partition_open(reader, "tiny", 4, p, &handle), SHMETA_OK);
-		cr_assert_eq(shmeta_list_segments(handle, 0, UINT64_MAX, &iter), SHMETA_OK);
+		cr_assert_eq(shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter), SHMETA_OK);
 		while (shmeta_next_segment(iter, &s) == SHMETA_OK) {
 			char text[3 * (SHMETA_STRING_MAX + 1)], id[64];
 

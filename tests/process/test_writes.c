@@ -447,7 +447,7 @@ Test(writes, what_was_acknowledged_is_in_the_database_and_the_store_however_ofte
 	cr_assert_not_null(reader);
 	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(reader, "orders", 6, 0, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_list_segments(handle, 0, INT64_MAX, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(handle, 0, INT64_MAX, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
 	cr_assert_eq(sqlite3_prepare_v2(db, "SELECT base_offset FROM segments ORDER BY base_offset", -1, &rows, NULL),
 	             SQLITE_OK);

@@ -467,7 +467,7 @@ const char *api_topics(const char *pattern, int glob)
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_topic t;
 	enum shmeta_status status =
-		shmeta_list_topics(api.reader, pattern, pattern == NULL ? 0 : strlen(pattern), glob, &iter);
+		shmeta_list_topics(api.reader, pattern, pattern == NULL ? 0 : strlen(pattern), glob, NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_topic(iter, &t, NULL)) == SHMETA_OK)
 		say(&w, "%.*s", TEXT(t.name));
@@ -479,7 +479,7 @@ const char *api_partitions(const char *topic)
 	struct words w = words();
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_partition p;
-	enum shmeta_status status = shmeta_list_partitions(api.reader, topic, strlen(topic), &iter);
+	enum shmeta_status status = shmeta_list_partitions(api.reader, topic, strlen(topic), NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, NULL)) == SHMETA_OK)
 		say(&w, "%u", p.partition_id);
@@ -496,7 +496,7 @@ const char *api_segments(const char *topic, uint32_t partition)
 	enum shmeta_status status = shmeta_partition_open(api.reader, topic, strlen(topic), partition, &handle);
 
 	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, 0, UINT64_MAX, &iter);
+		status = shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &s)) == SHMETA_OK)
 		say(&w, "%llu-%llu", (unsigned long long)s.base_offset, (unsigned long long)s.end_offset);
 	answer = told(&w, iter, status);
@@ -510,7 +510,7 @@ const char *api_offsets(const char *group)
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_committed_offset o;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_committed_offsets(api.reader, group, &iter);
+	enum shmeta_status status = shmeta_list_committed_offsets(api.reader, group, strlen(group), NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &o, NULL)) == SHMETA_OK)
 		say(&w, "%.*s/%u=%llu", TEXT(topic), o.partition_id, (unsigned long long)o.committed_offset);
@@ -522,7 +522,7 @@ const char *api_groups(void)
 	struct words w = words();
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_group g;
-	enum shmeta_status status = shmeta_list_groups(api.reader, &iter);
+	enum shmeta_status status = shmeta_list_groups(api.reader, NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK)
 		say(&w, "%.*s", TEXT(g.group_id));
@@ -534,7 +534,8 @@ const char *api_agents(const char *group, const char *zone, int64_t now_ms)
 	struct words w = words();
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_agent a;
-	enum shmeta_status status = shmeta_list_agents(api.reader, group, zone, now_ms, &iter);
+	enum shmeta_status status = shmeta_list_agents(api.reader, group, group == NULL ? 0 : strlen(group), zone,
+	                                               zone == NULL ? 0 : strlen(zone), now_ms, NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK)
 		say(&w, "%.*s", TEXT(a.agent_id));
@@ -547,7 +548,8 @@ const char *api_leases(const char *topic, const char *agent, int64_t now_ms)
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_lease l;
 	struct shmeta_str name;
-	enum shmeta_status status = shmeta_list_leases(api.reader, topic, agent, now_ms, &iter);
+	enum shmeta_status status = shmeta_list_leases(api.reader, topic, topic == NULL ? 0 : strlen(topic), agent,
+	                                               agent == NULL ? 0 : strlen(agent), now_ms, NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &name, &l, NULL)) == SHMETA_OK)
 		say(&w, "%.*s/%u:%.*s@%llu", TEXT(name), l.partition_id, TEXT(l.leader_agent_id),

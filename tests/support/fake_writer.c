@@ -660,6 +660,7 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		char bytes[SHMETA_PAGE];
 	} p;
 	ssize_t n = recv(c->fd, &p, sizeof p, MSG_DONTWAIT);
+	size_t named;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -682,10 +683,15 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		               p.bytes + sizeof p.refresh);
 		(void)snprintf(w->last_tenant, sizeof w->last_tenant, "%.*s", (int)p.refresh.tenant_bytes,
 		               p.bytes + sizeof p.refresh + p.refresh.name_bytes);
+		named = sizeof p.refresh + p.refresh.name_bytes + p.refresh.tenant_bytes;
+		(void)snprintf(w->last_name, sizeof w->last_name, "%.*s", (int)(p.head.bytes - named), p.bytes + named);
 		w->refreshes++;
 		if (w->on_refresh != NULL)
 			w->on_refresh(w, w->on_refresh_arg);
-		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
+		send_answer(w, c->fd, p.head.id,
+		            w->refuse_topic != NULL && strcmp(w->refuse_topic, w->last_topic) == 0 ? SHMETA_ERR_SOURCE
+		                                                                                   : w->answer,
+		            w->answer_text);
 		break;
 	case SHMETA_FRAME_RELOAD:
 		w->reloads++;

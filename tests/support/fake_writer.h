@@ -56,7 +56,8 @@ struct fake_writer {
 	uint64_t answer_txn_ahead;    /* the answer speaks of a commit that far ahead of the newest */
 	uint32_t refreshes, reloads, statuses;
 	struct shmeta_frame_refresh last_refresh;
-	char last_topic[SHMETA_NAME_MAX + 1], last_tenant[SHMETA_TENANT_MAX + 1];
+	char last_topic[SHMETA_NAME_MAX + 1], last_tenant[SHMETA_TENANT_MAX + 1], last_name[SHMETA_NAME_MAX + 1];
+	const char *refuse_topic; /* a REFRESH that names it is answered ERR_SOURCE */
 	/* What a refresh does to the store before it is answered; called on the socket's thread under the lock. */
 	void (*on_refresh)(struct fake_writer *w, void *arg);
 	void *on_refresh_arg;

@@ -132,7 +132,7 @@ static bool look_segments(struct shmeta_reader *reader, const char *topic, uint3
 	bool ok = true;
 
 	LOOK(shmeta_partition_open(reader, topic, strlen(topic), partition, &handle));
-	status = shmeta_list_segments(handle, 0, UINT64_MAX, &iter);
+	status = shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter);
 	if (status == SHMETA_OK) {
 		while (ok && (status = shmeta_next_segment(iter, &g)) == SHMETA_OK) {
 			char id[MODEL_TEXT], key[MODEL_TEXT];
@@ -155,7 +155,7 @@ static bool look_partitions(struct shmeta_reader *reader, const char *topic, str
 	struct shmeta_partition p;
 	enum shmeta_status status;
 
-	LOOK(shmeta_list_partitions(reader, topic, strlen(topic), &iter));
+	LOOK(shmeta_list_partitions(reader, topic, strlen(topic), NULL, &iter));
 	while ((status = shmeta_next_partition(iter, &p, NULL)) == SHMETA_OK) {
 		model_line_partition(lines, topic, p.partition_id, p.high_watermark);
 		if (!look_segments(reader, topic, p.partition_id, lines))
@@ -172,7 +172,7 @@ static bool look_topics(struct shmeta_reader *reader, struct model_lines *lines)
 	enum shmeta_status status;
 	char name[MODEL_TEXT], value[MODEL_TEXT];
 
-	LOOK(shmeta_list_topics(reader, NULL, 0, 0, &iter));
+	LOOK(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter));
 	while ((status = shmeta_next_topic(iter, &t, NULL)) == SHMETA_OK) {
 		struct shmeta_str k = {"0", 1};
 
@@ -193,13 +193,13 @@ static bool look_groups(struct shmeta_reader *reader, struct model_lines *lines)
 	enum shmeta_status status, inner = SHMETA_END;
 	char group[MODEL_TEXT], topic[MODEL_TEXT];
 
-	LOOK(shmeta_list_groups(reader, &iter));
+	LOOK(shmeta_list_groups(reader, NULL, &iter));
 	while (inner == SHMETA_END && (status = shmeta_next_group(iter, &g, NULL)) == SHMETA_OK) {
 		struct shmeta_committed_offset o;
 		struct shmeta_str name;
 
 		model_line_group(lines, terminated(group, g.group_id));
-		inner = shmeta_list_committed_offsets(reader, group, &offsets);
+		inner = shmeta_list_committed_offsets(reader, group, strlen(group), NULL, &offsets);
 		if (inner != SHMETA_OK)
 			break;
 		while ((inner = shmeta_next_committed_offset(offsets, &name, &o, NULL)) == SHMETA_OK)
@@ -218,7 +218,7 @@ static bool look_agents(struct shmeta_reader *reader, struct model_lines *lines)
 	enum shmeta_status status;
 	char agent[MODEL_TEXT], address[MODEL_TEXT];
 
-	LOOK(shmeta_list_agents(reader, NULL, NULL, INT64_MIN / 2, &iter));
+	LOOK(shmeta_list_agents(reader, NULL, 0, NULL, 0, INT64_MIN / 2, NULL, &iter));
 	while ((status = shmeta_next_agent(iter, &a, NULL)) == SHMETA_OK)
 		model_line_agent(lines, terminated(agent, a.agent_id), terminated(address, a.address),
 		                 a.last_heartbeat_ms, a.started_at_ms);
@@ -234,7 +234,7 @@ static bool look_leases(struct shmeta_reader *reader, struct model_lines *lines)
 	enum shmeta_status status;
 	char topic[MODEL_TEXT], agent[MODEL_TEXT];
 
-	LOOK(shmeta_list_leases(reader, NULL, NULL, 0, &iter));
+	LOOK(shmeta_list_leases(reader, NULL, 0, NULL, 0, 0, NULL, &iter));
 	while ((status = shmeta_next_lease(iter, &name, &l, NULL)) == SHMETA_OK)
 		model_line_lease(lines, terminated(topic, name), l.partition_id, terminated(agent, l.leader_agent_id),
 		                 l.epoch, l.lease_expires_at_ms == 1);

@@ -31,9 +31,9 @@ static void judge(struct shmeta_reader *r, struct shmeta_handle *h)
 
 	status[0] = shmeta_get_partition(h, NULL, &by_handle, &fresh);
 	status[1] = shmeta_get_partition_named(r, "t", 1, 0, NULL, &by_name, NULL);
-	status[2] = shmeta_last_segment(h, &last, NULL);
+	status[2] = shmeta_last_segment(h, NULL, &last, NULL);
 	status[3] = shmeta_get_topic(r, "t", 1, NULL, &topic, NULL);
-	status[4] = shmeta_list_topics(r, NULL, 0, 0, &iter);
+	status[4] = shmeta_list_topics(r, NULL, 0, 0, NULL, &iter);
 	if (status[4] == SHMETA_OK) {
 		if (shmeta_next_topic(iter, &topic, NULL) == SHMETA_END)
 			is_wrong("an empty list", 0);

@@ -80,13 +80,13 @@ static void look_everywhere(struct shmeta_reader *r, struct shmeta_str n, int i)
 		expect_for_ever(shmeta_get_partition_named(r, n.data, n.bytes, 0, reads[k], &p, &f), &f, 0, i);
 		expect_for_ever(shmeta_find_segment_named(r, n.data, n.bytes, 0, 5, reads[k], &s, &f), &f, 0, i);
 	}
-	expect_for_ever(shmeta_topic_stats(r, n.data, n.bytes, &stats, &f), &f, 0, i);
-	expect_for_ever(shmeta_get_agent(r, n.data, n.bytes, &a, &f), &f, 1, i);
-	expect_for_ever(shmeta_get_lease(r, n.data, n.bytes, 0, 0, &l, &f), &f, 1, i);
-	cr_assert_eq(shmeta_get_topics(r, 1, &n, &status, &t), SHMETA_OK);
+	expect_for_ever(shmeta_topic_stats(r, n.data, n.bytes, NULL, &stats, &f), &f, 0, i);
+	expect_for_ever(shmeta_get_agent(r, n.data, n.bytes, NULL, &a, &f), &f, 1, i);
+	expect_for_ever(shmeta_get_lease(r, n.data, n.bytes, 0, 0, NULL, &l, &f), &f, 1, i);
+	cr_assert_eq(shmeta_get_topics(r, 1, &n, NULL, &status, &t), SHMETA_OK);
 	cr_assert_eq(status, SHMETA_ABSENT);
 	cr_assert_eq(shmeta_partition_open(r, n.data, n.bytes, 0, &h), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_list_partitions(r, n.data, n.bytes, &iter), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_list_partitions(r, n.data, n.bytes, NULL, &iter), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_segment_strings_named(r, n.data, n.bytes, &s, strings, sizeof strings), SHMETA_ABSENT);
 }
 
@@ -112,16 +112,18 @@ Test(impossible_names, those_with_a_terminator_too)
 	struct shmeta_lease l;
 
 	for (int i = 0; i < 4; i++) {
-		expect_for_ever(shmeta_get_committed_offset(reader, odd[i], "t", 0, &o, &f), &f, 1, i);
-		expect_for_ever(shmeta_get_committed_offset(reader, "g", odd[i], 0, &o, &f), &f, 1, i);
-		cr_assert_eq(shmeta_list_committed_offsets(reader, odd[i], &iter), SHMETA_OK);
+		expect_for_ever(shmeta_get_committed_offset(reader, odd[i], strlen(odd[i]), "t", 1, 0, NULL, &o, &f),
+		                &f, 1, i);
+		expect_for_ever(shmeta_get_committed_offset(reader, "g", 1, odd[i], strlen(odd[i]), 0, NULL, &o, &f),
+		                &f, 1, i);
+		cr_assert_eq(shmeta_list_committed_offsets(reader, odd[i], strlen(odd[i]), NULL, &iter), SHMETA_OK);
 		cr_assert_eq(shmeta_next_committed_offset(iter, &name, &o, NULL), SHMETA_END);
 		shmeta_iter_free(iter);
-		cr_assert_eq(shmeta_list_leases(reader, odd[i], NULL, 0, &iter), SHMETA_OK);
+		cr_assert_eq(shmeta_list_leases(reader, odd[i], strlen(odd[i]), NULL, 0, 0, NULL, &iter), SHMETA_OK);
 		cr_assert_eq(shmeta_next_lease(iter, &name, &l, NULL), SHMETA_END);
 		shmeta_iter_free(iter);
 	}
-	cr_assert_eq(shmeta_list_leases(reader, "t", NULL, 0, &iter), SHMETA_UNKNOWN, "one that can exist");
+	cr_assert_eq(shmeta_list_leases(reader, "t", 1, NULL, 0, 0, NULL, &iter), SHMETA_UNKNOWN, "one that can exist");
 }
 
 Test(impossible_names, a_list_by_a_pattern_that_no_name_fits_is_empty)
@@ -132,20 +134,20 @@ Test(impossible_names, a_list_by_a_pattern_that_no_name_fits_is_empty)
 
 	fake_stamp_all(w);
 	memset(stars, '*', sizeof stars);
-	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 1, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 1, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_topics(reader, stars, sizeof stars, 1, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, stars, sizeof stars, 1, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_OK, "long, and fits every name");
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_skip_topics(iter, "", 0), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_OK);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_skip_topics(iter, too_long, sizeof too_long - 1), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_END, "t is before xxx");
 	shmeta_iter_free(iter);
@@ -171,7 +173,7 @@ Test(impossible_names, a_tenant_that_cannot_exist_has_nothing_and_writes_nothing
 		cr_assert_eq(shmeta_begin(r), SHMETA_OK);
 		look_everywhere(r, (struct shmeta_str){"t", 1}, i);
 		expect_for_ever(shmeta_get_topic_by_id(r, 1, &t, &f), &f, 0, i);
-		cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, &iter), SHMETA_OK);
+		cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 		expect_for_ever(shmeta_next_topic(iter, &t, &f) == SHMETA_END ? SHMETA_ABSENT : SHMETA_OK, &f, 0, i);
 		shmeta_iter_free(iter);
 		cr_assert_eq(shmeta_end(r), SHMETA_OK);

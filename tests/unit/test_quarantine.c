@@ -92,7 +92,7 @@ static enum shmeta_status agent(const char *id)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	status = shmeta_get_agent(reader, id, strlen(id), &ret, NULL);
+	status = shmeta_get_agent(reader, id, strlen(id), NULL, &ret, NULL);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
 }
@@ -103,7 +103,7 @@ static enum shmeta_status offset(const char *group, const char *name, uint32_t i
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	status = shmeta_get_committed_offset(reader, group, name, id, &ret, NULL);
+	status = shmeta_get_committed_offset(reader, group, strlen(group), name, strlen(name), id, NULL, &ret, NULL);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
 }
@@ -114,7 +114,7 @@ static enum shmeta_status lease(const char *name, uint32_t id)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	status = shmeta_get_lease(reader, name, strlen(name), id, 0, &ret, NULL);
+	status = shmeta_get_lease(reader, name, strlen(name), id, 0, NULL, &ret, NULL);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
 }
@@ -125,7 +125,7 @@ static enum shmeta_status topics_complete(void)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	status = shmeta_iter_complete(iter);
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
@@ -138,7 +138,7 @@ static enum shmeta_status partitions_complete(const char *name)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_partitions(reader, name, strlen(name), &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_partitions(reader, name, strlen(name), NULL, &iter), SHMETA_OK);
 	status = shmeta_iter_complete(iter);
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
@@ -153,7 +153,7 @@ static enum shmeta_status segments_complete(const char *name, uint32_t id)
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(reader, name, strlen(name), id, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_list_segments(handle, 0, INT64_MAX, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(handle, 0, INT64_MAX, NULL, &iter), SHMETA_OK);
 	status = shmeta_iter_complete(iter);
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle);
@@ -175,7 +175,7 @@ static enum shmeta_status leases_complete(const char *name)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_leases(reader, name, NULL, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_leases(reader, name, strlen(name), NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	status = closed_complete(iter);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
@@ -187,7 +187,7 @@ static enum shmeta_status offsets_complete(const char *group)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_committed_offsets(reader, group, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_committed_offsets(reader, group, strlen(group), NULL, &iter), SHMETA_OK);
 	status = closed_complete(iter);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
@@ -445,7 +445,7 @@ Test(quarantine, a_list_of_what_cannot_exist_is_complete_whatever_is_quarantined
 	cr_expect_eq(offsets_complete(too_long), SHMETA_OK);
 	cr_expect_eq(leases_complete("a\nb"), SHMETA_OK);
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, too_long, sizeof too_long - 1, 0, NULL, &iter), SHMETA_OK);
 	cr_expect_eq(closed_complete(iter), SHMETA_OK);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	end();

@@ -124,11 +124,12 @@ Test(reader_bounded, what_is_not_resident_is_unknown_by_every_key)
 		cr_assert_eq(find(0, 999), SHMETA_OK);
 		cr_assert_eq(find(0, 1000), SHMETA_ABSENT_AT_END);
 		cr_assert_eq(find(2, 0), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_list_partitions(reader, "other", 5, &iter), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_topic_stats(reader, "t", 1, &stats, NULL), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_get_lease(reader, "t", 1, 0, 1, &lease, NULL), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_get_committed_offset(reader, "g", "t", 0, &offset, NULL), SHMETA_UNKNOWN);
-		cr_assert_eq(shmeta_get_agent(reader, "a", 1, &agent, NULL), SHMETA_ABSENT);
+		cr_assert_eq(shmeta_list_partitions(reader, "other", 5, NULL, &iter), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_topic_stats(reader, "t", 1, NULL, &stats, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_lease(reader, "t", 1, 0, 1, NULL, &lease, NULL), SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, &offset, NULL),
+		             SHMETA_UNKNOWN);
+		cr_assert_eq(shmeta_get_agent(reader, "a", 1, NULL, &agent, NULL), SHMETA_ABSENT);
 		cr_assert_eq(get_topic("no\nname"), SHMETA_ABSENT);
 		end();
 	}
@@ -162,20 +163,20 @@ Test(reader_bounded, lists_say_that_they_are_not_complete)
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_groups(reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_OK);
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_list_segments(handle, 500, 1000, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(handle, 500, 1000, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_OK);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_segments(handle, 499, 1000, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(handle, 499, 1000, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_iter_complete(iter), SHMETA_UNKNOWN);
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle);
@@ -205,9 +206,9 @@ Test(reader_bounded, below_the_resident_base_nothing_is_absent)
 	cr_assert_eq(partition.log_start_offset, 0);
 	cr_assert_eq(partition.segment_count, 100);
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &handle), SHMETA_OK);
-	cr_assert_eq(shmeta_last_segment(handle, &segment, NULL), SHMETA_UNKNOWN);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 5, &segment, NULL), SHMETA_UNKNOWN);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 6, &segment, NULL), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_last_segment(handle, NULL, &segment, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 5, NULL, &segment, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(handle, 6, NULL, &segment, NULL), SHMETA_ABSENT_AT_END);
 	shmeta_partition_close(handle);
 	end();
 }

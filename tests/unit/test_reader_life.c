@@ -869,13 +869,14 @@ Test(reader_open, unregistered_snapshots_last_until_the_next_commit_and_then_hal
 	r = fake_reader(opened);
 	cr_assert_eq(shmeta_begin(r), SHMETA_OK);
 	cr_assert_eq(shmeta_get_topic(r, "t", 1, NULL, &t, NULL), SHMETA_OK, "nothing newer was committed");
+	cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	fake_begin(f);
 	(void)fake_simple_topic(f, "u", 1);
 	(void)fake_commit(f);
 	cr_assert_eq(shmeta_get_topic(r, "t", 1, NULL, &t, NULL), SHMETA_ERR_EXPIRED);
-	cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_ERR_EXPIRED);
 	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_topics(r, NULL, 0, 0, NULL, &iter), SHMETA_ERR_EXPIRED);
 	iter = NULL;
 	cr_assert_eq(shmeta_end(r), SHMETA_ERR_EXPIRED);
 	cr_assert_eq(shmeta_begin(r), SHMETA_OK, "and the next may be tried at once");
@@ -1261,7 +1262,7 @@ static int everything_answers_forked(void)
 	    shmeta_snapshot_info(reader, &i) != SHMETA_ERR_FORKED ||
 	    shmeta_get_topic(reader, "t", 1, NULL, &t, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_get_topic_by_id(reader, 1, &t, NULL) != SHMETA_ERR_FORKED ||
-	    shmeta_list_topics(reader, NULL, 0, 0, &iter) != SHMETA_ERR_FORKED ||
+	    shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter) != SHMETA_ERR_FORKED ||
 	    shmeta_next_topic(inherited_iter, &t, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_partition_open(reader, "t", 1, 0, &h) != SHMETA_ERR_FORKED)
 		return 1;
@@ -1269,9 +1270,9 @@ static int everything_answers_forked(void)
 	    shmeta_get_partition_named(reader, "t", 1, 0, NULL, &p, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_find_segment(inherited, 1, NULL, &s, NULL) != SHMETA_ERR_FORKED ||
 	    shmeta_find_segment_named(reader, "t", 1, 0, 1, NULL, &s, NULL) != SHMETA_ERR_FORKED ||
-	    shmeta_find_segments(1, &f, &one, &s) != SHMETA_ERR_FORKED ||
-	    shmeta_last_segment(inherited, &s, NULL) != SHMETA_ERR_FORKED ||
-	    shmeta_list_segments(inherited, 0, 1, &iter) != SHMETA_ERR_FORKED ||
+	    shmeta_find_segments(1, &f, NULL, &one, &s) != SHMETA_ERR_FORKED ||
+	    shmeta_last_segment(inherited, NULL, &s, NULL) != SHMETA_ERR_FORKED ||
+	    shmeta_list_segments(inherited, 0, 1, NULL, &iter) != SHMETA_ERR_FORKED ||
 	    shmeta_segment_strings(inherited, &s, text, sizeof text) != SHMETA_ERR_FORKED)
 		return 2;
 	if (shmeta_reader_new(instance, &r) != SHMETA_ERR_FORKED ||
@@ -1309,7 +1310,7 @@ Test(reader_life, a_child_is_told_that_it_forked_and_the_parent_is_unharmed)
 
 	begin();
 	inherited = open_partition(0);
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &inherited_iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &inherited_iter), SHMETA_OK);
 	txn = info().txn;
 	cr_assert_eq(mappings_of("memfd:shmeta-fake"), 2);
 	cr_assert_eq(in_child(everything_answers_forked), 0);

@@ -204,7 +204,7 @@ static size_t list(const char *pattern, int glob, char *out)
 	size_t n = 0;
 
 	out[0] = 0;
-	cr_assert_eq(shmeta_list_topics(reader, pattern, pattern == NULL ? 0 : strlen(pattern), glob, &iter),
+	cr_assert_eq(shmeta_list_topics(reader, pattern, pattern == NULL ? 0 : strlen(pattern), glob, NULL, &iter),
 	             SHMETA_OK);
 	while ((status = shmeta_next_topic(iter, &topic, NULL)) == SHMETA_OK) {
 		strncat(out, topic.name.data, topic.name.bytes);
@@ -258,7 +258,7 @@ Test(reader_lookups, an_empty_list_of_topics_is_unknown_before_it_was_loaded)
 	char out[16];
 
 	begin();
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_UNKNOWN);
 	end();
 	fake_stamp_all(w);
 	begin();
@@ -280,11 +280,11 @@ Test(reader_lookups, topic_stats_sum_over_the_partitions)
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_topic_stats(reader, "t", 1, &stats, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_topic_stats(reader, "t", 1, NULL, &stats, NULL), SHMETA_OK);
 	cr_assert_eq(stats.partition_count, 3);
 	cr_assert_eq(stats.segment_count, 12);
 	cr_assert_eq(stats.size_bytes, 10 * 1000 + 45 + 2 * 1000 + 1);
-	cr_assert_eq(shmeta_topic_stats(reader, "v", 1, &stats, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_topic_stats(reader, "v", 1, NULL, &stats, NULL), SHMETA_ABSENT);
 	end();
 }
 
@@ -300,14 +300,14 @@ Test(reader_lookups, a_batch_answers_in_input_order_with_the_absent_marked)
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_get_topics(reader, 4, names, status, topics), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topics(reader, 4, names, NULL, status, topics), SHMETA_OK);
 	cr_assert_eq(status[0], SHMETA_OK);
 	cr_assert(same(topics[0].name, "b"));
 	cr_assert_eq(status[1], SHMETA_ABSENT);
 	cr_assert_eq(status[2], SHMETA_OK);
 	cr_assert(same(topics[2].name, "a"));
 	cr_assert_eq(status[3], SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_topics(reader, 0, NULL, NULL, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topics(reader, 0, NULL, NULL, NULL, NULL), SHMETA_OK);
 	end();
 }
 
@@ -340,12 +340,12 @@ Test(reader_lookups, tenants_do_not_see_each_other)
 	cr_assert_eq(shmeta_get_topic_by_id(other, my_id, &topic, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_topic_by_id(reader, their_id, &topic, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_get_topic(nobody, "same", 4, NULL, &topic, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_list_topics(other, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(other, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &topic, NULL), SHMETA_OK);
 	cr_assert_eq(topic.partition_count, 2);
 	cr_assert_eq(shmeta_next_topic(iter, &topic, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_topics(nobody, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(nobody, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_topic(iter, &topic, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
 	cr_assert_eq(shmeta_end(nobody), SHMETA_OK);
@@ -483,7 +483,7 @@ Test(reader_lookups, list_partitions_is_in_order_of_number_and_of_one_topic)
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, NULL, &iter), SHMETA_OK);
 	for (uint32_t i = 0; i < 12; i++) {
 		cr_assert_eq(shmeta_next_partition(iter, &p, &fresh), SHMETA_OK);
 		cr_assert_eq(p.partition_id, i);
@@ -493,7 +493,7 @@ Test(reader_lookups, list_partitions_is_in_order_of_number_and_of_one_topic)
 	cr_assert_eq(shmeta_next_partition(iter, &p, NULL), SHMETA_END);
 	cr_assert_eq(shmeta_next_partition(iter, &p, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_partitions(reader, "v", 1, &iter), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_list_partitions(reader, "v", 1, NULL, &iter), SHMETA_ABSENT);
 	end();
 }
 
@@ -513,16 +513,16 @@ Test(reader_lookups, partition_batches_answer_in_input_order)
 	begin();
 	for (uint32_t i = 0; i < 3; i++)
 		h[i] = open_partition("t", 2 - i);
-	cr_assert_eq(shmeta_get_partitions(3, h, status, p), SHMETA_OK);
+	cr_assert_eq(shmeta_get_partitions(3, h, NULL, status, p), SHMETA_OK);
 	for (uint32_t i = 0; i < 3; i++) {
 		cr_assert_eq(status[i], SHMETA_OK);
 		cr_assert_eq(p[i].partition_id, 2 - i);
 		cr_assert_eq(p[i].segment_count, 3 - i);
 	}
 	end();
-	cr_assert_eq(shmeta_get_partitions(3, h, status, p), SHMETA_ERR_NO_SNAPSHOT);
+	cr_assert_eq(shmeta_get_partitions(3, h, NULL, status, p), SHMETA_ERR_NO_SNAPSHOT);
 	h[1] = NULL;
-	cr_assert_eq(shmeta_get_partitions(3, h, status, p), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_get_partitions(3, h, NULL, status, p), SHMETA_ERR_INVALID_ARGUMENT);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------- */
@@ -702,21 +702,21 @@ Test(reader_lookups, last_segment_and_timestamps_answer_at_their_boundaries)
 	begin();
 	h = open_partition("t", 0);
 	empty = open_partition("t", 1);
-	cr_assert_eq(shmeta_last_segment(h, &s, &fresh), SHMETA_OK);
+	cr_assert_eq(shmeta_last_segment(h, NULL, &s, &fresh), SHMETA_OK);
 	cr_assert_eq(s.base_offset, 9990);
 	cr_assert_eq(fresh.fresh, 1);
-	cr_assert_eq(shmeta_last_segment(empty, &s, NULL), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_last_segment(empty, NULL, &s, NULL), SHMETA_ABSENT_AT_END);
 	cr_assert_eq(find(empty, 0, &s), SHMETA_ABSENT_AT_END);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(h, INT64_MIN, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(h, INT64_MIN, NULL, &s, NULL), SHMETA_OK);
 	cr_assert_eq(s.base_offset, 0);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 9, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 9, NULL, &s, NULL), SHMETA_OK);
 	cr_assert_eq(s.base_offset, 0);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 10, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 10, NULL, &s, NULL), SHMETA_OK);
 	cr_assert_eq(s.base_offset, 10);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 9999, &s, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 9999, NULL, &s, NULL), SHMETA_OK);
 	cr_assert_eq(s.base_offset, 9990);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 10000, &s, NULL), SHMETA_ABSENT_AT_END);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(empty, 0, &s, NULL), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(h, 10000, NULL, &s, NULL), SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(empty, 0, NULL, &s, NULL), SHMETA_ABSENT_AT_END);
 	end();
 }
 
@@ -727,7 +727,7 @@ static size_t count_segments(struct shmeta_handle *h, uint64_t from, uint64_t to
 	struct shmeta_segment s;
 	size_t n = 0;
 
-	cr_assert_eq(shmeta_list_segments(h, from, to, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(h, from, to, NULL, &iter), SHMETA_OK);
 	while (shmeta_next_segment(iter, &s) == SHMETA_OK) {
 		if (n++ == 0)
 			*ret_first = s.base_offset;
@@ -764,8 +764,8 @@ Test(reader_lookups, list_segments_gives_what_overlaps_the_half_open_range)
 	cr_assert_eq(count_segments(h, 0, 0, &first, &last), 0);
 	cr_assert_eq(count_segments(h, 49999, 50000, &first, &last), 1);
 	cr_assert_eq(count_segments(h, 50000, 60000, &first, &last), 0);
-	cr_assert_eq(shmeta_list_segments(h, 8, 7, &iter), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_list_segments(h, 0, 100, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(h, 8, 7, NULL, &iter), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_list_segments(h, 0, 100, NULL, &iter), SHMETA_OK);
 	shmeta_partition_close(h);
 	cr_assert_eq(shmeta_next_segment(iter, &(struct shmeta_segment){0}), SHMETA_OK,
 	             "an iterator outlives the handle it came from");
@@ -829,7 +829,7 @@ Test(reader_lookups, find_batches_answer_in_input_order)
 	finds[1] = (struct shmeta_find){open_partition("t", 0), 155};
 	finds[2] = (struct shmeta_find){finds[1].handle, 0};
 	finds[3] = (struct shmeta_find){finds[0].handle, 11};
-	cr_assert_eq(shmeta_find_segments(4, finds, status, s), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments(4, finds, NULL, status, s), SHMETA_OK);
 	cr_assert_eq(status[0], SHMETA_OK);
 	cr_assert_eq(s[0].base_offset, 150);
 	cr_assert_eq(s[0].partition_id, 1);
@@ -860,7 +860,9 @@ static size_t agents(const char *group, const char *zone, int64_t now, char *out
 	size_t n = 0;
 
 	out[0] = 0;
-	cr_assert_eq(shmeta_list_agents(reader, group, zone, now, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_agents(reader, group, group == NULL ? 0 : strlen(group), zone,
+	                                zone == NULL ? 0 : strlen(zone), now, NULL, &iter),
+	             SHMETA_OK);
 	while (shmeta_next_agent(iter, &a, NULL) == SHMETA_OK) {
 		strncat(out, a.agent_id.data, a.agent_id.bytes);
 		strcat(out, " ");
@@ -878,8 +880,8 @@ Test(reader_lookups, agents_are_listed_by_id_while_their_heartbeat_is_younger_th
 	char out[128];
 
 	begin();
-	cr_assert_eq(shmeta_list_agents(reader, NULL, NULL, 0, &iter), SHMETA_UNKNOWN);
-	cr_assert_eq(shmeta_get_agent(reader, "a1", 2, &a, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_list_agents(reader, NULL, 0, NULL, 0, 0, NULL, &iter), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_get_agent(reader, "a1", 2, NULL, &a, NULL), SHMETA_UNKNOWN);
 	end();
 	fake_begin(w);
 	add_agent("b", "blue", "z1", 100000);
@@ -902,12 +904,13 @@ Test(reader_lookups, agents_are_listed_by_id_while_their_heartbeat_is_younger_th
 	cr_assert_str_eq(out, "b c d ");
 	cr_assert_eq(agents(NULL, NULL, INT64_MIN, out), 5, "no overflow");
 	cr_assert_eq(agents(NULL, NULL, INT64_MAX, out), 0);
-	cr_assert_eq(shmeta_get_agent(reader, "a10", 3, &a, &fresh), SHMETA_OK, "one agent is given dead or alive");
+	cr_assert_eq(shmeta_get_agent(reader, "a10", 3, NULL, &a, &fresh), SHMETA_OK,
+	             "one agent is given dead or alive");
 	cr_assert(same(a.agent_group, "red"));
 	cr_assert_eq(a.started_at_ms, 7);
 	cr_assert_eq(fresh.hint, 1);
 	cr_assert_eq(fresh.ttl_ns, UINT64_C(5000000000));
-	cr_assert_eq(shmeta_get_agent(reader, "x", 1, &a, &fresh), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_agent(reader, "x", 1, NULL, &a, &fresh), SHMETA_ABSENT);
 	cr_assert_eq(fresh.hint, 1);
 	end();
 }
@@ -919,7 +922,9 @@ static void leases(const char *topic, const char *agent, int64_t now, char *out)
 	struct shmeta_str name;
 
 	out[0] = 0;
-	cr_assert_eq(shmeta_list_leases(reader, topic, agent, now, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_leases(reader, topic, topic == NULL ? 0 : strlen(topic), agent,
+	                                agent == NULL ? 0 : strlen(agent), now, NULL, &iter),
+	             SHMETA_OK);
 	while (shmeta_next_lease(iter, &name, &lease, NULL) == SHMETA_OK)
 		(void)sprintf(out + strlen(out), "%.*s/%u=%.*s ", (int)name.bytes, name.data, lease.partition_id,
 		              (int)lease.leader_agent_id.bytes, lease.leader_agent_id.data);
@@ -962,18 +967,18 @@ Test(reader_lookups, leases_are_in_order_of_topic_name_and_partition_and_expire_
 	cr_assert_str_eq(out, "");
 	leases("nothing", "ag1", 0, out);
 	cr_assert_str_eq(out, "");
-	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 9, 1999, &lease, &fresh), SHMETA_OK);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 9, 1999, NULL, &lease, &fresh), SHMETA_OK);
 	cr_assert_eq(lease.epoch, 4);
 	cr_assert(same(lease.leader_agent_id, "ag2"));
 	cr_assert_eq(fresh.hint, 1);
-	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 9, 2000, &lease, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 8, 0, &lease, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 9, 2000, NULL, &lease, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 8, 0, NULL, &lease, NULL), SHMETA_ABSENT);
 	/* At the beginning of time nothing has. */
 	leases("z", NULL, INT64_MIN, out);
 	cr_assert_str_eq(out, "z/9=ag2 z/10=ag1 z/11=ag3 ");
-	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN, &lease, NULL), SHMETA_OK);
-	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN + 1, &lease, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_lease(reader, "gone", 4, 0, 0, &lease, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN, NULL, &lease, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_lease(reader, "z", 1, 11, INT64_MIN + 1, NULL, &lease, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_lease(reader, "gone", 4, 0, 0, NULL, &lease, NULL), SHMETA_ABSENT);
 	end();
 }
 
@@ -1000,7 +1005,7 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_list_committed_offsets(reader, "g", &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_committed_offsets(reader, "g", 1, NULL, &iter), SHMETA_OK);
 	while (shmeta_next_committed_offset(iter, &name, &o, &fresh) == SHMETA_OK) {
 		(void)sprintf(out + strlen(out), "%.*s/%u=%llu ", (int)name.bytes, name.data, o.partition_id,
 		              (unsigned long long)o.committed_offset);
@@ -1009,21 +1014,22 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	}
 	shmeta_iter_free(iter);
 	cr_assert_str_eq(out, "a/1=7 a/256=6 z/1=5 ");
-	cr_assert_eq(shmeta_list_committed_offsets(reader, "nobody", &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_committed_offsets(reader, "nobody", 6, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_committed_offset(iter, &name, &o, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "a", 256, &o, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "a", 1, 256, NULL, &o, NULL), SHMETA_OK);
 	cr_assert_eq(o.committed_offset, 6);
 	cr_assert_eq(o.has_metadata, 1);
 	cr_assert(same(o.metadata, "m"));
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "z", 1, &o, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "z", 1, 1, NULL, &o, NULL), SHMETA_OK);
 	cr_assert_eq(o.has_metadata, 0);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "z", 0, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "h", "z", 1, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", "y", 1, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "", "y", 1, &o, NULL), SHMETA_ABSENT);
-	cr_assert_eq(shmeta_get_committed_offset(reader, "g", NULL, 1, &o, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "z", 1, 0, NULL, &o, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "h", 1, "z", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "y", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "", 0, "y", 1, 1, NULL, &o, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, NULL, 0, 1, NULL, &o, NULL),
+	             SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_list_groups(reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_OK);
 	cr_assert(same(group.group_id, "g"));
 	cr_assert_eq(group.created_at_ms, 5);
@@ -1031,7 +1037,7 @@ Test(reader_lookups, committed_offsets_of_a_group_are_in_order_of_topic_name_and
 	cr_assert(same(group.group_id, "gg"));
 	cr_assert_eq(shmeta_next_group(iter, &group, NULL), SHMETA_END);
 	shmeta_iter_free(iter);
-	cr_assert_eq(shmeta_list_groups(reader, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_groups(reader, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_skip_agents(iter, "g", 1), SHMETA_ERR_INVALID_ARGUMENT, "a list of another kind");
 	cr_assert_eq(shmeta_skip_groups(iter, NULL, 1), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_skip_groups(iter, "g", 1), SHMETA_OK);
@@ -1058,7 +1064,7 @@ Test(reader_lookups, leases_of_many_topics_are_in_order)
 	(void)fake_commit(w);
 	fake_stamp_all(w);
 	begin();
-	cr_assert_eq(shmeta_list_leases(reader, NULL, NULL, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_leases(reader, NULL, 0, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	while (shmeta_next_lease(iter, &name, &lease, NULL) == SHMETA_OK) {
 		(void)snprintf(text, sizeof text, "%.*s", (int)name.bytes, name.data);
 		cr_assert_gt(strcmp(text, last), 0);

@@ -189,7 +189,7 @@ static void batch_by_name(uint64_t *seed)
 			break;
 		}
 	}
-	cr_assert_eq(shmeta_find_segments_named(reader, count, named, status, s), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments_named(reader, count, named, NULL, status, s), SHMETA_OK);
 	for (size_t i = 0; i < count; i++) {
 		cr_assert_eq(status[i],
 		             shmeta_find_segment_named(reader, named[i].topic.data, named[i].topic.bytes,
@@ -214,13 +214,13 @@ static void batch_by_handle(uint64_t *seed)
 		some[i] = handles[below(seed, HANDLES)];
 		finds[i] = (struct shmeta_find){some[i], below(seed, 2) ? below(seed, 200) : below(seed, 9000)};
 	}
-	cr_assert_eq(shmeta_find_segments(count, finds, status, s), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments(count, finds, NULL, status, s), SHMETA_OK);
 	for (size_t i = 0; i < count; i++) {
 		cr_assert_eq(status[i], shmeta_find_segment(finds[i].handle, finds[i].offset, NULL, &one, NULL));
 		if (status[i] == SHMETA_OK)
 			same_segment(&s[i], &one);
 	}
-	cr_assert_eq(shmeta_get_partitions(count, some, status, p), SHMETA_OK);
+	cr_assert_eq(shmeta_get_partitions(count, some, NULL, status, p), SHMETA_OK);
 	for (size_t i = 0; i < count; i++) {
 		cr_assert_eq(status[i], shmeta_get_partition(some[i], NULL, &partition, NULL));
 		if (status[i] == SHMETA_OK)
@@ -237,7 +237,7 @@ static void batch_of_topics(uint64_t *seed)
 
 	for (size_t i = 0; i < count; i++)
 		wanted[i] = (struct shmeta_str){names[i], name_of(below(seed, TOPICS + 2), names[i])};
-	cr_assert_eq(shmeta_get_topics(reader, count, wanted, status, topics), SHMETA_OK);
+	cr_assert_eq(shmeta_get_topics(reader, count, wanted, NULL, status, topics), SHMETA_OK);
 	for (size_t i = 0; i < count; i++) {
 		cr_assert_eq(status[i], shmeta_get_topic(reader, wanted[i].data, wanted[i].bytes, NULL, &one, NULL));
 		if (status[i] == SHMETA_OK)
@@ -282,17 +282,17 @@ Test(reader_many, an_item_of_a_batch_is_unknown_while_its_class_was_never_loaded
 	fake_even_partition(w, id, 0, 3, WIDTH);
 	(void)fake_commit(w);
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, NULL, status, s), SHMETA_OK);
 	cr_assert_eq(status[0], SHMETA_OK);
 	cr_assert_eq(status[1], SHMETA_UNKNOWN);
-	cr_assert_eq(shmeta_find_segments_named(reader, 1, NULL, status, s), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_find_segments_named(NULL, 0, NULL, NULL, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_find_segments_named(reader, 0, NULL, NULL, NULL), SHMETA_OK);
+	cr_assert_eq(shmeta_find_segments_named(reader, 1, NULL, NULL, status, s), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segments_named(NULL, 0, NULL, NULL, NULL, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segments_named(reader, 0, NULL, NULL, NULL, NULL), SHMETA_OK);
 	/* The snapshot as a whole is gone. */
 	fake_revoke(w);
-	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_ERR_EXPIRED);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, NULL, status, s), SHMETA_ERR_EXPIRED);
 	cr_assert_eq(shmeta_end(reader), SHMETA_ERR_EXPIRED);
-	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, status, s), SHMETA_ERR_NO_SNAPSHOT);
+	cr_assert_eq(shmeta_find_segments_named(reader, 2, finds, NULL, status, s), SHMETA_ERR_NO_SNAPSHOT);
 }
 
 /* The first byte of a block's checksum, in the file. */

@@ -92,7 +92,7 @@ Test(reader_own_snapshot, the_answer_is_newer_and_the_snapshot_with_its_views_an
 	w->on_refresh = source_moved;
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &h), SHMETA_OK);
 	cr_assert_eq(shmeta_get_topic(reader, "t", 1, NULL, &old, NULL), SHMETA_OK);
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_get_topic(reader, "late", 4, &stay, &late, &fresh), SHMETA_OK);
 	cr_assert_eq(fresh.txn, txn + 1);
 	cr_assert(fresh.fresh);
@@ -238,7 +238,7 @@ Test(reader_own_snapshot, with_leave_the_reader_moves_and_iterators_of_the_old_s
 	uint64_t txn = begin();
 
 	w->on_refresh = source_moved;
-	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter), SHMETA_OK);
 	cr_assert_eq(shmeta_get_topic(reader, "late", 4, &move, &t, NULL), SHMETA_OK);
 	cr_assert_eq(snapshot(), txn + 1);
 	cr_assert(!in_buffer(t.name));
@@ -334,8 +334,8 @@ static void open_all(struct things *t)
 	cr_assert_eq(shmeta_client_open(t->instance, NULL, &t->client), SHMETA_OK);
 	cr_assert_eq(shmeta_begin(t->reader), SHMETA_OK);
 	cr_assert_eq(shmeta_partition_open(t->reader, "t", 1, 1, &t->handle), SHMETA_OK);
-	cr_assert_eq(shmeta_list_topics(t->reader, "*", 1, 1, &t->topics), SHMETA_OK);
-	cr_assert_eq(shmeta_list_segments(t->handle, 0, 100, &t->segments), SHMETA_OK);
+	cr_assert_eq(shmeta_list_topics(t->reader, "*", 1, 1, NULL, &t->topics), SHMETA_OK);
+	cr_assert_eq(shmeta_list_segments(t->handle, 0, 100, NULL, &t->segments), SHMETA_OK);
 }
 
 Test(reader_close, handles_iterators_readers_instances_and_clients_close_in_any_order, .init = set_up,
@@ -379,13 +379,13 @@ Test(reader_close, what_outlives_its_reader_answers_an_error, .init = set_up, .f
 	cr_assert_eq(shmeta_get_partition(t.handle, NULL, &p, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_get_partition(t.handle, &stay, &p, NULL), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_find_segment(t.handle, 5, NULL, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_find_segment_for_timestamp(t.handle, 5, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_last_segment(t.handle, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_list_segments(t.handle, 0, 5, &iter), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segment_for_timestamp(t.handle, 5, NULL, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_last_segment(t.handle, NULL, &s, NULL), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_list_segments(t.handle, 0, 5, NULL, &iter), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_segment_strings(t.handle, &s, strings, sizeof strings), SHMETA_ERR_INVALID_ARGUMENT);
-	cr_assert_eq(shmeta_get_partitions(1, &t.handle, status, &p), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_get_partitions(1, &t.handle, NULL, status, &p), SHMETA_ERR_INVALID_ARGUMENT);
 	finds[0].handle = t.handle;
-	cr_assert_eq(shmeta_find_segments(1, finds, status, &s), SHMETA_ERR_INVALID_ARGUMENT);
+	cr_assert_eq(shmeta_find_segments(1, finds, NULL, status, &s), SHMETA_ERR_INVALID_ARGUMENT);
 	cr_assert_eq(shmeta_next_topic(t.topics, &topic_of, NULL), SHMETA_ERR_NO_SNAPSHOT);
 	cr_assert_eq(shmeta_skip_topics(t.topics, "a", 1), SHMETA_ERR_NO_SNAPSHOT);
 	cr_assert_eq(shmeta_next_segment(t.segments, &s), SHMETA_ERR_NO_SNAPSHOT);

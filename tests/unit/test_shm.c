@@ -228,6 +228,24 @@ Test(wire, names_beyond_their_limit_unknown_classes_types_and_versions_are_refus
 	cr_assert_str_eq(shmeta__frame_name(999), "unknown");
 }
 
+Test(wire, a_refresh_names_an_agent_or_a_group_behind_the_tenant_and_nothing_of_other_classes)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8 + 1] = {0};
+	struct shmeta_frame_refresh *f = (struct shmeta_frame_refresh *)packet;
+
+	for (uint32_t cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		for (size_t id = 0; id <= SHMETA_NAME_MAX + 1; id++) {
+			size_t bytes = good_refresh(packet, 3, 3) + id;
+			int named = cls == SHMETA_CLASS_AGENT || cls == SHMETA_CLASS_OFFSET;
+
+			f->cls = cls;
+			f->head.bytes = (uint32_t)bytes;
+			cr_assert_eq(shmeta__frame_check(packet, bytes),
+			             id == 0 || (named && id <= SHMETA_NAME_MAX) ? SHMETA_OK : SHMETA_ERR_PROTOCOL,
+			             "class %u, %zu bytes", cls, id);
+		}
+}
+
 static size_t good_invalidate(uint64_t *packet, enum shmeta_class cls, uint32_t name, uint32_t flags)
 {
 	size_t bytes = sizeof(struct shmeta_frame_invalidate) + name;

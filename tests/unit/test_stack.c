@@ -132,17 +132,17 @@ static void lookups(void)
 	(void)!shmeta_get_topic(reader, "a\nb", 3, NULL, &t, &f);
 	(void)!shmeta_get_topic(reader, NULL, 3, NULL, &t, &f);
 	(void)!shmeta_get_topic_by_id(reader, topic, &t, &f);
-	(void)!shmeta_get_topics(reader, 1, &name, &status, &t);
-	(void)!shmeta_topic_stats(reader, "t", 1, &stats, &f);
+	(void)!shmeta_get_topics(reader, 1, &name, NULL, &status, &t);
+	(void)!shmeta_topic_stats(reader, "t", 1, NULL, &stats, &f);
 	if (shmeta_partition_open(reader, "t", 1, 0, &h) == SHMETA_OK)
 		shmeta_partition_close(h);
 	(void)!shmeta_get_partition(handle, NULL, &p, &f);
 	(void)!shmeta_get_partition_named(reader, "t", 1, 0, NULL, &p, &f);
-	(void)!shmeta_get_partitions(1, &handle, &status, &p);
-	(void)!shmeta_find_segment_for_timestamp(handle, 5, &s, &f);
-	(void)!shmeta_last_segment(handle, &s, &f);
-	(void)!shmeta_find_segments(1, &find, &status, &s);
-	(void)!shmeta_find_segments_named(reader, 1, &find_named, &status, &s);
+	(void)!shmeta_get_partitions(1, &handle, NULL, &status, &p);
+	(void)!shmeta_find_segment_for_timestamp(handle, 5, NULL, &s, &f);
+	(void)!shmeta_last_segment(handle, NULL, &s, &f);
+	(void)!shmeta_find_segments(1, &find, NULL, &status, &s);
+	(void)!shmeta_find_segments_named(reader, 1, &find_named, NULL, &status, &s);
 	(void)!shmeta_find_segment_named(reader, "t", 1, 0, 12345, NULL, &s, &f);
 	(void)!shmeta_segment_strings_named(reader, "t", 1, &s, buffer, sizeof buffer);
 	(void)!shmeta_find_segment(handle, 155555, NULL, &s, &f);
@@ -171,25 +171,26 @@ static void lists(void)
 				;                                            \
 		shmeta_iter_free(iter);                                      \
 	} while (0)
-	WALK(shmeta_list_topics(reader, "*", 1, 1, &iter), shmeta_next_topic(iter, &t, NULL));
-	WALK(shmeta_list_partitions(reader, "t", 1, &iter), shmeta_next_partition(iter, &p, NULL));
-	WALK(shmeta_list_segments(handle, 0, 300000, &iter), shmeta_next_segment(iter, &s));
-	WALK(shmeta_list_agents(reader, NULL, NULL, 2000, &iter), shmeta_next_agent(iter, &a, NULL));
-	WALK(shmeta_list_leases(reader, NULL, NULL, 2000, &iter), shmeta_next_lease(iter, &name, &l, NULL));
-	WALK(shmeta_list_committed_offsets(reader, "g", &iter), shmeta_next_committed_offset(iter, &name, &o, NULL));
-	WALK(shmeta_list_groups(reader, &iter), shmeta_next_group(iter, &g, NULL));
-	if (shmeta_list_topics(reader, NULL, 0, 0, &iter) == SHMETA_OK) {
+	WALK(shmeta_list_topics(reader, "*", 1, 1, NULL, &iter), shmeta_next_topic(iter, &t, NULL));
+	WALK(shmeta_list_partitions(reader, "t", 1, NULL, &iter), shmeta_next_partition(iter, &p, NULL));
+	WALK(shmeta_list_segments(handle, 0, 300000, NULL, &iter), shmeta_next_segment(iter, &s));
+	WALK(shmeta_list_agents(reader, NULL, 0, NULL, 0, 2000, NULL, &iter), shmeta_next_agent(iter, &a, NULL));
+	WALK(shmeta_list_leases(reader, NULL, 0, NULL, 0, 2000, NULL, &iter), shmeta_next_lease(iter, &name, &l, NULL));
+	WALK(shmeta_list_committed_offsets(reader, "g", 1, NULL, &iter),
+	     shmeta_next_committed_offset(iter, &name, &o, NULL));
+	WALK(shmeta_list_groups(reader, NULL, &iter), shmeta_next_group(iter, &g, NULL));
+	if (shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter) == SHMETA_OK) {
 		(void)!shmeta_skip_topics(iter, "a", 1);
 		(void)!shmeta_skip_agents(iter, "a", 1);
 		(void)!shmeta_skip_groups(iter, "a", 1);
 		(void)!shmeta_iter_complete(iter);
 		shmeta_iter_free(iter);
 	}
-	if (shmeta_get_agent(reader, "a", 1, &a, NULL) == SHMETA_OK)
+	if (shmeta_get_agent(reader, "a", 1, NULL, &a, NULL) == SHMETA_OK)
 		(void)!shmeta_copy_agent(&a, buffer, sizeof buffer, NULL);
-	if (shmeta_get_lease(reader, "t", 1, 0, 2000, &l, NULL) == SHMETA_OK)
+	if (shmeta_get_lease(reader, "t", 1, 0, 2000, NULL, &l, NULL) == SHMETA_OK)
 		(void)!shmeta_copy_lease(&l, buffer, sizeof buffer, NULL);
-	if (shmeta_get_committed_offset(reader, "g", "t", 0, &o, NULL) == SHMETA_OK)
+	if (shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, &o, NULL) == SHMETA_OK)
 		(void)!shmeta_copy_committed_offset(&o, buffer, sizeof buffer, NULL);
 	(void)!shmeta_end(reader);
 }

@@ -86,17 +86,19 @@ static void expect_fresh(const char *name, unsigned set)
 	           (set & PARTITION) != 0);
 	expect_age("segment", shmeta_find_segment_named(reader, name, n, 1, 10, NULL, &segment, &fresh), &fresh,
 	           (set & PARTITION) != 0);
-	expect_age("sum of partitions", shmeta_topic_stats(reader, name, n, &stats, &fresh), &fresh,
+	expect_age("sum of partitions", shmeta_topic_stats(reader, name, n, NULL, &stats, &fresh), &fresh,
 	           (set & PARTITION) != 0);
-	cr_assert_eq(shmeta_list_partitions(reader, name, n, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_partitions(reader, name, n, NULL, &iter), SHMETA_OK);
 	cr_expect_eq(shmeta_next_partition(iter, &partition, &fresh), SHMETA_OK);
 	expect_age("partition of a list", shmeta_next_partition(iter, &partition, &fresh), &fresh,
 	           (set & PARTITION) != 0);
 	shmeta_iter_free(iter);
-	expect_age("agent", shmeta_get_agent(reader, name, n, &agent, &fresh), &fresh, (set & AGENT) != 0);
-	expect_age("offset", shmeta_get_committed_offset(reader, name, name, 0, &offset, &fresh), &fresh,
-	           (set & OFFSET) != 0);
-	expect_age("lease", shmeta_get_lease(reader, name, n, 0, 1, &lease, &fresh), &fresh, (set & LEASE) != 0);
+	expect_age("agent", shmeta_get_agent(reader, name, n, NULL, &agent, &fresh), &fresh, (set & AGENT) != 0);
+	expect_age(
+		"offset",
+		shmeta_get_committed_offset(reader, name, strlen(name), name, strlen(name), 0, NULL, &offset, &fresh),
+		&fresh, (set & OFFSET) != 0);
+	expect_age("lease", shmeta_get_lease(reader, name, n, 0, 1, NULL, &lease, &fresh), &fresh, (set & LEASE) != 0);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 

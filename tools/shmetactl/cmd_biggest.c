@@ -36,7 +36,7 @@ static bool add_topic(void *arg, const struct shmeta_topic *topic, const struct 
 	struct topic_size *t;
 
 	(void)fresh;
-	r->status = shmeta_topic_stats(r->session->reader, topic->name.data, topic->name.bytes, &sums, NULL);
+	r->status = shmeta_topic_stats(r->session->reader, topic->name.data, topic->name.bytes, NULL, &sums, NULL);
 	if (r->status < SHMETA_OK)
 		return false;
 	if (r->status != SHMETA_OK)

@@ -161,7 +161,7 @@ static void offer_topics(struct tool *tool, const struct typed *t)
 	if (session_open(tool, tool->tenant, &s) != 0)
 		return;
 	if (session_begin(&s) == 0) {
-		if (shmeta_list_topics(s.reader, t->current, strlen(t->current), 0, &iter) == SHMETA_OK)
+		if (shmeta_list_topics(s.reader, t->current, strlen(t->current), 0, NULL, &iter) == SHMETA_OK)
 			while (n < TOPICS_OFFERED && shmeta_next_topic(iter, &topic, NULL) == SHMETA_OK) {
 				if (is_plain(topic.name)) {
 					(void)printf("%.*s\n", (int)topic.name.bytes, topic.name.data);

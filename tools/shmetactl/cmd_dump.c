@@ -116,7 +116,7 @@ static enum shmeta_status slice_segments(struct dump *d, const char *topic, stru
 
 	status = shmeta_partition_open(d->s.reader, topic, strlen(topic), (uint32_t)at->partition, &handle);
 	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, &iter);
+		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &g)) == SHMETA_OK) {
 		if (behind && g.base_offset <= after)
 			continue;
@@ -149,7 +149,7 @@ static enum shmeta_status slice_topic(struct dump *d, const char *topic, struct 
 	if (!at->topic_done)
 		dump_topic(d, &record, &fresh);
 	at->topic_done = true;
-	status = shmeta_list_partitions(d->s.reader, topic, strlen(topic), &iter);
+	status = shmeta_list_partitions(d->s.reader, topic, strlen(topic), NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, &fresh)) == SHMETA_OK) {
 		bool resumed = (int64_t)p.partition_id == at->partition;
 
@@ -321,7 +321,7 @@ static enum shmeta_status slice_offsets(struct session *s, struct page_place *at
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_committed_offset o;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, d->group, &iter);
+	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, d->group, strlen(d->group), NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &o, NULL)) == SHMETA_OK) {
 		struct field f[12];

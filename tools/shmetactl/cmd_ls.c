@@ -197,7 +197,7 @@ static enum shmeta_status slice_partitions(struct session *s, struct list *list,
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_freshness fresh;
 	struct shmeta_partition p;
-	enum shmeta_status status = shmeta_list_partitions(s->reader, at->topic, strlen(at->topic), &iter);
+	enum shmeta_status status = shmeta_list_partitions(s->reader, at->topic, strlen(at->topic), NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, &fresh)) == SHMETA_OK) {
 		if (at->begun && p.partition_id <= at->number) {
@@ -260,7 +260,7 @@ static enum shmeta_status slice_segments(struct session *s, struct list *list, s
 		shmeta_partition_open(s->reader, at->topic, strlen(at->topic), at->partition, &handle);
 
 	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, &iter);
+		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &segment)) == SHMETA_OK) {
 		struct field fields[16];
 		size_t n;
@@ -334,7 +334,8 @@ int verb_get_topic(struct tool *tool)
 		sums_status = SHMETA_UNKNOWN;
 		status = shmeta_get_topic(s.reader, tool->argv[0], strlen(tool->argv[0]), NULL, &topic, &fresh);
 		if (status == SHMETA_OK) {
-			sums_status = shmeta_topic_stats(s.reader, tool->argv[0], strlen(tool->argv[0]), &sums, NULL);
+			sums_status =
+				shmeta_topic_stats(s.reader, tool->argv[0], strlen(tool->argv[0]), NULL, &sums, NULL);
 			bytes = topic.name.bytes + topic.config.bytes + topic.cleanup_policy.bytes + 64;
 			copy = tool_grow(copy, bytes);
 			status = shmeta_copy_topic(&topic, copy, bytes, NULL);

@@ -76,7 +76,7 @@ enum shmeta_status page_topics(struct session *s, struct page_place *at,
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_freshness fresh;
 	struct shmeta_topic topic;
-	enum shmeta_status status = shmeta_list_topics(s->reader, prefix, prefix_bytes, 0, &iter);
+	enum shmeta_status status = shmeta_list_topics(s->reader, prefix, prefix_bytes, 0, NULL, &iter);
 
 	if (status == SHMETA_OK && at->begun)
 		status = shmeta_skip_topics(iter, at->name, at->name_bytes);
@@ -100,7 +100,7 @@ enum shmeta_status page_agents(struct session *s, struct page_place *at,
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_freshness fresh;
 	struct shmeta_agent agent;
-	enum shmeta_status status = shmeta_list_agents(s->reader, NULL, NULL, TOOL_BEGINNING_MS, &iter);
+	enum shmeta_status status = shmeta_list_agents(s->reader, NULL, 0, NULL, 0, TOOL_BEGINNING_MS, NULL, &iter);
 
 	if (status == SHMETA_OK && at->begun)
 		status = shmeta_skip_agents(iter, at->name, at->name_bytes);
@@ -122,7 +122,7 @@ enum shmeta_status page_groups(struct session *s, struct page_place *at,
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_freshness fresh;
 	struct shmeta_group group;
-	enum shmeta_status status = shmeta_list_groups(s->reader, &iter);
+	enum shmeta_status status = shmeta_list_groups(s->reader, NULL, &iter);
 
 	if (status == SHMETA_OK && at->begun)
 		status = shmeta_skip_groups(iter, at->name, at->name_bytes);
@@ -152,7 +152,8 @@ static enum shmeta_status leases_of(struct lease_row *l, const char *topic, stru
 	struct shmeta_freshness fresh;
 	struct shmeta_lease lease;
 	struct shmeta_str of;
-	enum shmeta_status status = shmeta_list_leases(l->s->reader, topic, NULL, TOOL_BEGINNING_MS, &iter);
+	enum shmeta_status status =
+		shmeta_list_leases(l->s->reader, topic, strlen(topic), NULL, 0, TOOL_BEGINNING_MS, NULL, &iter);
 
 	while (status == SHMETA_OK && (status = shmeta_next_lease(iter, &of, &lease, &fresh)) == SHMETA_OK) {
 		if (l->resumes && lease.partition_id <= l->at->partition)
@@ -186,7 +187,7 @@ enum shmeta_status page_leases(struct session *s, struct page_place *at,
 			return status;
 		at->in_topic = false;
 	}
-	status = shmeta_list_topics(s->reader, NULL, 0, 0, &topics);
+	status = shmeta_list_topics(s->reader, NULL, 0, 0, NULL, &topics);
 	if (status == SHMETA_OK && at->begun)
 		status = shmeta_skip_topics(topics, at->name, at->name_bytes);
 	while (status == SHMETA_OK && (status = shmeta_next_topic(topics, &topic, NULL)) == SHMETA_OK) {

@@ -146,7 +146,7 @@ static enum shmeta_status compare_slice(struct verify *v, bool final, size_t *at
 		shmeta_partition_open(v->s->reader, v->topic, strlen(v->topic), v->partition_id, &handle);
 
 	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, &iter);
+		status = shmeta_list_segments(handle, behind ? after + 1 : 0, UINT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &have)) == SHMETA_OK) {
 		if (behind && have.base_offset <= after)
 			continue;
@@ -244,7 +244,7 @@ static void compare_partition_ids(struct verify *v)
 		if (!verify_look_begin(v, &look))
 			return;
 		iter = NULL;
-		status = shmeta_list_partitions(v->s->reader, v->topic, strlen(v->topic), &iter);
+		status = shmeta_list_partitions(v->s->reader, v->topic, strlen(v->topic), NULL, &iter);
 		while (status == SHMETA_OK && (status = shmeta_next_partition(iter, &p, NULL)) == SHMETA_OK) {
 			while (at < v->partition_ids_count && v->partition_ids[at] < p.partition_id)
 				at++; /* missing in the store: said when its row came */
@@ -455,7 +455,7 @@ static enum shmeta_status sink_agent(void *arg, struct shmeta_str tenant, const 
 	do {
 		if (!verify_look_begin(v, &look))
 			return verify_stop(v);
-		status = shmeta_get_agent(v->s->reader, want->agent_id.data, want->agent_id.bytes, &have, NULL);
+		status = shmeta_get_agent(v->s->reader, want->agent_id.data, want->agent_id.bytes, NULL, &have, NULL);
 		(void)snprintf(where, sizeof(where), "agent %s", out_safe(want->agent_id.data, want->agent_id.bytes));
 		if (status == SHMETA_OK)
 			compare_agent(v, where, want, &have);
@@ -515,7 +515,8 @@ static enum shmeta_status sink_offset(void *arg, struct shmeta_str tenant, struc
 	do {
 		if (!verify_look_begin(v, &look))
 			break;
-		status = shmeta_get_committed_offset(v->s->reader, group, name, want->partition_id, &have, NULL);
+		status = shmeta_get_committed_offset(v->s->reader, group, strlen(group), name, strlen(name),
+		                                     want->partition_id, NULL, &have, NULL);
 		if (status == SHMETA_OK) {
 			const struct pair numbers[] = {
 				{"committed_offset", (int64_t)want->committed_offset, (int64_t)have.committed_offset},
@@ -552,7 +553,7 @@ static enum shmeta_status sink_lease(void *arg, struct shmeta_str tenant, struct
 		if (!verify_look_begin(v, &look))
 			return verify_stop(v);
 		status = shmeta_get_lease(v->s->reader, topic.data, topic.bytes, want->partition_id, TOOL_BEGINNING_MS,
-		                          &have, NULL);
+		                          NULL, &have, NULL);
 		(void)snprintf(where, sizeof(where), "lease of topic %s, partition %" PRIu32,
 		               out_safe(topic.data, topic.bytes), want->partition_id);
 		if (status == SHMETA_OK) {

@@ -103,7 +103,7 @@ static enum shmeta_status slice_offsets(struct session *s, struct page_place *at
 	struct shmeta_committed_offset offset;
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_str topic;
-	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, a->group, &iter);
+	enum shmeta_status status = shmeta_list_committed_offsets(s->reader, a->group, strlen(a->group), NULL, &iter);
 
 	for (; status == SHMETA_OK && (status = shmeta_next_committed_offset(iter, &topic, &offset, NULL)) == SHMETA_OK;
 	     a->rows++)

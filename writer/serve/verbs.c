@@ -196,11 +196,14 @@ static bool on_revoke(struct connection *c, const void *frame)
 static bool on_refresh(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_refresh *request = frame;
-	const char *name = (const char *)frame + sizeof(*request), *tenant = name + request->name_bytes;
+	const char *topic = (const char *)frame + sizeof(*request), *tenant = topic + request->name_bytes,
+		   *name = tenant + request->tenant_bytes;
 	struct backend_key key = {.cls = (enum shmeta_class)request->cls,
 	                          .partition_id = request->partition_id,
-	                          .topic = {name, request->name_bytes},
+	                          .topic = {topic, request->name_bytes},
 	                          .tenant = tenant_of(tenant, request->tenant_bytes),
+	                          .name = {name, (size_t)((const char *)frame + request->head.bytes - name)},
+	                          .with_segments = (request->flags & SHMETA_REFRESH_ASK_SEGMENTS) != 0,
 	                          .to = UINT64_MAX};
 	enum shmeta_status status;
 	uint64_t ticket;

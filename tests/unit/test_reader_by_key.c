@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * FRESH and SOURCE on advisory records, lists and batches: which key the writer is asked for, how often, and where the answer lives. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/fake_writer.h"
+
+static const uint64_t SECOND = 1000000000;
+static struct fake_writer *w;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static uint32_t topic, other;
+static char buffer[8192];
+static const struct shmeta_read fresh = {sizeof fresh, SHMETA_FRESH, 5000, 0, 0, buffer, sizeof buffer};
+static const struct shmeta_read source = {sizeof source, SHMETA_SOURCE, 5000, 0, 0, buffer, sizeof buffer};
+static const struct shmeta_read moving = {sizeof moving, SHMETA_SOURCE, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+
+static void set_up(void)
+{
+	w = fake_writer_new();
+	fake_begin(w);
+	topic = fake_simple_topic(w, "t", 2);
+	other = fake_simple_topic(w, "u", 1);
+	fake_even_partition(w, topic, 0, 10, 10);
+	fake_even_partition(w, topic, 1, 10, 10);
+	fake_even_partition(w, other, 0, 10, 10);
+	fake_lease(w, topic, 1, "old", 1000, 1);
+	fake_group(w, NULL, "g");
+	fake_offset(w, NULL, "g", topic, 1, 5, "m");
+	fake_agent(w, NULL, &(struct shmeta_agent){.agent_id = fake_str("a"), .address = fake_str("here")}, 0);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	cr_assert_eq(fake_open_reader(w, &instance, &reader), 0);
+}
+
+static void tear_down(void)
+{
+	fake_close_all(w, instance, reader);
+}
+
+TestSuite(reader_by_key, .init = set_up, .fini = tear_down, .timeout = 30);
+
+/* What the source has by now. No class is stamped: what was read is one key. */
+static void source_moved(struct fake_writer *f, void *arg)
+{
+	(void)arg;
+	fake_begin(f);
+	fake_lease(f, topic, 1, "new", 1000, 2);
+	fake_offset(f, NULL, "g", topic, 1, 6, "n");
+	fake_group(f, NULL, "late");
+	fake_agent(f, NULL, &(struct shmeta_agent){.agent_id = fake_str("a"), .address = fake_str("there")}, 0);
+	fake_even_partition(f, topic, 1, 11, 10);
+	(void)fake_commit(f);
+}
+
+static uint64_t begin(void)
+{
+	struct shmeta_snapshot_info info;
+
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &info), SHMETA_OK);
+	return info.txn;
+}
+
+static uint64_t snapshot(void)
+{
+	struct shmeta_snapshot_info info;
+
+	cr_assert_eq(shmeta_snapshot_info(reader, &info), SHMETA_OK);
+	return info.txn;
+}
+
+static int says(struct shmeta_str s, const char *text)
+{
+	return s.bytes == strlen(text) && memcmp(s.data, text, s.bytes) == 0;
+}
+
+static int in_buffer(struct shmeta_str s)
+{
+	return s.data >= buffer && s.data + s.bytes <= buffer + sizeof buffer;
+}
+
+static void expect_asked(uint32_t refreshes, enum shmeta_class cls, const char *name_of_topic, uint32_t partition_id,
+                         const char *name)
+{
+	cr_expect_eq(w->refreshes, refreshes);
+	cr_expect_eq(w->last_refresh.cls, cls);
+	cr_expect_str_eq(w->last_topic, name_of_topic);
+	cr_expect_eq(w->last_refresh.partition_id, partition_id);
+	cr_expect_str_eq(w->last_name, name);
+}
+
+Test(reader_by_key, source_asks_for_one_lease_and_answers_from_a_snapshot_of_its_own)
+{
+	struct shmeta_freshness f;
+	struct shmeta_lease lease;
+	uint64_t txn = begin();
+
+	w->on_refresh = source_moved;
+	cr_assert_eq(shmeta_get_lease(reader, "t", 1, 1, 0, &source, &lease, &f), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_LEASE, "t", 1, "");
+	cr_expect_eq(lease.epoch, 2);
+	cr_expect(says(lease.leader_agent_id, "new") && in_buffer(lease.leader_agent_id));
+	cr_expect(f.fresh && f.hint);
+	cr_expect_gt(f.txn, txn);
+	cr_expect_eq(snapshot(), txn, "the reader did not move");
+	cr_assert_eq(shmeta_get_lease(reader, "t", 1, 1, 0, NULL, &lease, NULL), SHMETA_OK);
+	cr_expect_eq(lease.epoch, 1);
+	cr_expect_eq(shmeta_get_lease(reader, "t", 1, 1, 1000, &source, &lease, &f), SHMETA_ABSENT, "expired");
+	cr_expect(f.fresh);
+	cr_expect_eq(shmeta_get_lease(reader, "", 0, 1, 0, &source, &lease, NULL), SHMETA_ABSENT);
+	cr_expect_eq(w->refreshes, 2, "nobody is asked for what cannot exist");
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, source_asks_for_one_offset_one_group_one_agent)
+{
+	struct shmeta_committed_offset offset;
+	struct shmeta_group group;
+	struct shmeta_agent agent;
+
+	(void)begin();
+	w->on_refresh = source_moved;
+	cr_assert_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 1, &source, &offset, NULL), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_OFFSET, "t", 1, "g");
+	cr_expect_eq(offset.committed_offset, 6);
+	cr_expect(says(offset.metadata, "n") && in_buffer(offset.metadata) && in_buffer(offset.group_id));
+	cr_assert_eq(shmeta_get_group(reader, "late", 4, NULL, &group, NULL), SHMETA_ABSENT);
+	cr_assert_eq(shmeta_get_group(reader, "late", 4, &source, &group, NULL), SHMETA_OK);
+	expect_asked(2, SHMETA_CLASS_OFFSET, "", 0, "late");
+	cr_expect(says(group.group_id, "late") && in_buffer(group.group_id));
+	cr_assert_eq(shmeta_get_agent(reader, "a", 1, &moving, &agent, NULL), SHMETA_OK);
+	expect_asked(3, SHMETA_CLASS_AGENT, "", 0, "a");
+	cr_expect(says(agent.address, "there") && !in_buffer(agent.address),
+	          "the reader moved, and no buffer was given");
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, fresh_asks_only_when_the_class_is_stale_and_says_when_a_buffer_is_too_small)
+{
+	struct shmeta_read small = source;
+	struct shmeta_freshness f;
+	struct shmeta_lease lease;
+
+	(void)begin();
+	cr_assert_eq(shmeta_get_lease(reader, "t", 1, 1, 0, &fresh, &lease, &f), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 0);
+	cr_expect(in_buffer(lease.leader_agent_id));
+	fake_advance(w, 6 * SECOND);
+	cr_assert_eq(shmeta_get_lease(reader, "t", 1, 1, 0, NULL, &lease, &f), SHMETA_OK);
+	cr_expect(!f.fresh);
+	cr_assert_eq(shmeta_get_lease(reader, "t", 1, 1, 0, &fresh, &lease, &f), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 1);
+	cr_expect(f.fresh);
+	small.buffer_bytes = 2;
+	cr_expect_eq(shmeta_get_lease(reader, "t", 1, 1, 0, &small, &lease, NULL), SHMETA_ERR_BUFFER);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, what_a_bounded_store_lacks_is_absent_once_the_source_was_asked_for_it)
+{
+	struct shmeta_committed_offset offset;
+	struct shmeta_lease lease;
+
+	fake_begin(w);
+	shmeta__store_counters(w->store)->incomplete = 1u << SHMETA_CLASS_LEASE | 1u << SHMETA_CLASS_OFFSET;
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	(void)begin();
+	cr_expect_eq(shmeta_get_lease(reader, "t", 1, 0, 0, NULL, &lease, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(shmeta_get_lease(reader, "t", 1, 0, 0, &fresh, &lease, NULL), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, &offset, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, &fresh, &offset, NULL), SHMETA_ABSENT);
+	cr_expect_eq(w->refreshes, 2);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, a_list_has_a_snapshot_of_its_own_until_it_is_freed)
+{
+	struct shmeta_iter *offsets, *leases, *segments;
+	struct shmeta_committed_offset offset;
+	struct shmeta_segment segment;
+	struct shmeta_lease lease;
+	struct shmeta_str name;
+	uint64_t txn = begin();
+	char strings[512];
+
+	w->on_refresh = source_moved;
+	cr_assert_eq(shmeta_list_committed_offsets(reader, "g", 1, &source, &offsets), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_OFFSET, "", 0, "g");
+	cr_assert_eq(shmeta_list_leases(reader, "t", 1, NULL, 0, 0, &source, &leases), SHMETA_OK);
+	expect_asked(2, SHMETA_CLASS_LEASE, "", 0, "");
+	cr_assert_eq(shmeta_list_segments_named(reader, "t", 1, 1, 105, UINT64_MAX, &source, &segments), SHMETA_OK);
+	expect_asked(3, SHMETA_CLASS_SEGMENT, "t", 1, "");
+	cr_expect_eq(snapshot(), txn);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_next_committed_offset(offsets, &name, &offset, NULL), SHMETA_OK);
+	cr_expect_eq(offset.committed_offset, 6);
+	cr_assert_eq(shmeta_next_committed_offset(offsets, &name, &offset, NULL), SHMETA_END);
+	cr_assert_eq(shmeta_next_segment(segments, &segment), SHMETA_OK);
+	cr_expect_eq(segment.base_offset, 100);
+	cr_assert_eq(shmeta_iter_segment_strings(segments, &segment, strings, sizeof strings), SHMETA_OK);
+	cr_expect_gt(segment.s3_key.bytes, 0);
+	cr_assert_eq(shmeta_next_segment(segments, &segment), SHMETA_END);
+	cr_assert_eq(shmeta_next_lease(leases, &name, &lease, NULL), SHMETA_OK);
+	cr_expect_eq(lease.epoch, 2);
+	shmeta_iter_free(segments);
+	shmeta_reader_free(reader);
+	reader = NULL;
+	cr_expect_lt(shmeta_next_lease(leases, &name, &lease, NULL), 0);
+	shmeta_iter_free(leases);
+	shmeta_iter_free(offsets);
+}
+
+Test(reader_by_key, lists_ask_for_what_they_are_about)
+{
+	struct shmeta_iter *iter;
+	struct shmeta_topic_stats stats;
+	struct shmeta_freshness f;
+	struct shmeta_topic t;
+
+	(void)begin();
+	cr_assert_eq(shmeta_list_topics(reader, NULL, 0, 0, &source, &iter), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_LIST, "", 0, "");
+	cr_assert_eq(shmeta_next_topic(iter, &t, NULL), SHMETA_OK);
+	cr_expect(says(t.name, "t"));
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_partitions(reader, "t", 1, &moving, &iter), SHMETA_OK);
+	expect_asked(2, SHMETA_CLASS_TOPIC, "t", 0, "");
+	cr_expect(w->last_refresh.flags & SHMETA_REFRESH_ASK_SEGMENTS);
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_topic_stats(reader, "t", 1, &source, &stats, &f), SHMETA_OK);
+	expect_asked(3, SHMETA_CLASS_TOPIC, "t", 0, "");
+	cr_expect_eq(stats.segment_count, 20);
+	cr_assert_eq(shmeta_list_agents(reader, NULL, 0, NULL, 0, 0, &source, &iter), SHMETA_OK);
+	expect_asked(4, SHMETA_CLASS_AGENT, "", 0, "");
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_groups(reader, &source, &iter), SHMETA_OK);
+	expect_asked(5, SHMETA_CLASS_OFFSET, "", 0, "");
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_list_groups(reader, &fresh, &iter), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 5, "fresh enough");
+	shmeta_iter_free(iter);
+	cr_expect_eq(shmeta_list_partitions(reader, "nope", 4, &fresh, &iter), SHMETA_ABSENT);
+	cr_expect_eq(shmeta_list_partitions(reader, "", 0, &source, &iter), SHMETA_ABSENT);
+	cr_expect_eq(w->refreshes, 5);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, the_last_segment_and_one_by_time_can_be_fresh)
+{
+	struct shmeta_handle *h;
+	struct shmeta_segment s;
+	uint64_t txn = begin();
+
+	w->on_refresh = source_moved;
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &h), SHMETA_OK);
+	cr_assert_eq(shmeta_last_segment(h, &source, &s, NULL), SHMETA_OK);
+	expect_asked(1, SHMETA_CLASS_SEGMENT, "t", 1, "");
+	cr_expect_eq(s.base_offset, 100);
+	cr_expect(in_buffer(s.s3_key) && s.s3_key.bytes > 0);
+	cr_expect_eq(shmeta_find_segment_for_timestamp(h, INT64_MAX, &source, &s, NULL), SHMETA_ABSENT_AT_END);
+	cr_expect_eq(w->refreshes, 2);
+	cr_assert_eq(shmeta_last_segment(h, NULL, &s, NULL), SHMETA_OK);
+	cr_expect_eq(s.base_offset, 90);
+	cr_expect_eq(snapshot(), txn);
+	shmeta_partition_close(h);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, a_batch_asks_for_what_does_not_do_and_answers_as_a_whole)
+{
+	const struct shmeta_find_named finds[] = {{.topic = fake_str("t"), .partition_id = 1, .offset = 105},
+	                                          {.topic = fake_str("u"), .partition_id = 0, .offset = 5},
+	                                          {.topic = fake_str(""), .partition_id = 0, .offset = 5},
+	                                          {.topic = fake_str("t"), .partition_id = 0, .offset = 5}};
+	const struct shmeta_str names[] = {fake_str("t"), fake_str("nope"), fake_str("u")};
+	enum shmeta_status status[4];
+	struct shmeta_partition partition[2];
+	struct shmeta_segment segment[4];
+	struct shmeta_handle *handle[2];
+	struct shmeta_topic topics[3];
+	uint64_t txn = begin();
+
+	w->on_refresh = source_moved;
+	w->refuse_topic = "u";
+	cr_assert_eq(shmeta_find_segments_named(reader, 4, finds, &source, status, segment), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 3, "not for the name that cannot exist");
+	cr_expect_eq(status[0], SHMETA_OK);
+	cr_expect_eq(segment[0].base_offset, 100);
+	cr_expect(in_buffer(segment[0].s3_key) && in_buffer(segment[3].s3_key));
+	cr_expect_neq(segment[0].s3_key.data, segment[3].s3_key.data);
+	cr_expect_eq(status[1], SHMETA_ERR_SOURCE, "its own fate");
+	cr_expect_eq(status[2], SHMETA_ABSENT);
+	cr_expect_eq(status[3], SHMETA_OK);
+	cr_expect_eq(snapshot(), txn);
+	w->on_refresh = NULL;
+	w->refuse_topic = NULL;
+	cr_assert_eq(shmeta_get_topics(reader, 3, names, &source, status, topics), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 6);
+	cr_expect(status[0] == SHMETA_OK && status[1] == SHMETA_ABSENT && status[2] == SHMETA_OK);
+	cr_expect(says(topics[0].name, "t") && says(topics[2].name, "u") && in_buffer(topics[2].name));
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &handle[0]), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 1, &handle[1]), SHMETA_OK);
+	cr_assert_eq(shmeta_get_partitions(2, handle, &source, status, partition), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 8);
+	cr_expect_eq(partition[1].segment_count, 11);
+	cr_assert_eq(shmeta_find_segments(2, (struct shmeta_find[]){{handle[1], 105}, {handle[0], 105}}, &source,
+	                                  status, segment),
+	             SHMETA_OK);
+	cr_expect(status[0] == SHMETA_OK && status[1] == SHMETA_ABSENT_AT_END);
+	cr_assert_eq(shmeta_get_partitions(2, handle, NULL, status, partition), SHMETA_OK);
+	cr_expect_eq(partition[1].segment_count, 10, "the reader's own snapshot");
+	cr_expect_eq(snapshot(), txn);
+	shmeta_partition_close(handle[0]);
+	shmeta_partition_close(handle[1]);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, very_many_keys_are_asked_for_in_one_call)
+{
+	enum { MANY = 500 };
+	static struct shmeta_str names[MANY];
+	static enum shmeta_status status[MANY];
+	static struct shmeta_topic topics[MANY];
+	static char text[MANY][8];
+
+	for (int i = 0; i < MANY; i++) {
+		(void)snprintf(text[i], sizeof text[i], "n%d", i);
+		names[i] = fake_str(text[i]);
+	}
+	names[MANY - 1] = fake_str("t");
+	(void)begin();
+	cr_assert_eq(shmeta_get_topics(reader, MANY, names, &moving, status, topics), SHMETA_OK);
+	cr_expect_eq(w->refreshes, MANY);
+	cr_expect_eq(status[0], SHMETA_ABSENT);
+	cr_expect_eq(status[MANY - 1], SHMETA_OK);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
