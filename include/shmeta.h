@@ -744,6 +744,25 @@ SHMETA_MUST_USE enum shmeta_status shmeta_accept_source(struct shmeta *instance,
 SHMETA_MUST_USE enum shmeta_status shmeta_revoke_reader(struct shmeta *instance, uint64_t reader, uint32_t timeout_ms,
                                                         uint64_t *ret_count);
 
+/* What an operator asks of a running writer. */
+enum shmeta_operation {
+	SHMETA_OPERATE_PAUSE = 1,  /* leave the source alone; text: why */
+	SHMETA_OPERATE_RESUME = 2, /* end that */
+	SHMETA_OPERATE_LOG_LEVEL =
+		3 /* text: a level of log.level, "": the configured one; number: for so many ms, 0: until the next reload */
+};
+enum { SHMETA_OPERATE_TEXT = 400 };
+
+/* Ask for it, and wait until it is done. It needs the right to administer. PAUSE: once it is answered the writer has no connection to its
+ * source; the store stays as it is and its answers age, writes and reads that ask the source are refused with the reason, and a writer that
+ * is started again is paused, too. RESUME: it opens its source anew, and judges it as at a start. ret_text (may be NULL): what became of
+ * it, as a sentence. Owns: *ret_text, terminated; free() it. Borrows: text (at most SHMETA_OPERATE_TEXT bytes; NULL: "") until the return.
+ * Threads: any. Blocks: up to timeout_ms. Errors: ERR_NOT_FOUND (RESUME: it is not paused), ERR_INVALID_ARGUMENT (no such operation or
+ * level, or the text is too long or no UTF-8), ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_DENIED, ERR_BUSY, ERR_NO_MEMORY, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation operation,
+                                                  const char *text, uint64_t number, uint32_t timeout_ms,
+                                                  char **ret_text);
+
 /* Have the writer read its configuration again: all of it, or nothing. sentence (may be NULL): what was taken over, and what waits
  * for a restart; or, with an error, what is wrong. Threads: any. Blocks: up to timeout_ms. Errors: as shmeta_refresh(), and ERR_CONFIG. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, char *sentence,

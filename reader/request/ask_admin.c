@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What operators and cleaners ask of the writer: the source's objects, batch by batch, that keys are
- * read again, consent to a source, that readers let go, and the configuration. */
+ * read again, consent to a source, that readers let go, the configuration, pauses. */
 #include "reader/request/request.h"
 
 #include <stdio.h>
@@ -297,33 +297,71 @@ enum shmeta_status shmeta_reload(struct shmeta *instance, uint32_t timeout_ms, c
 	return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 }
 
-enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_ms, char **ret)
+/* Ask, and give the text of the answer alone, in the caller's memory; ret may be NULL. */
+static enum shmeta_status ask_for_text(struct shmeta *instance, struct shmeta_frame *frame, uint64_t deadline,
+                                       char **ret)
 {
-	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_CONFIG};
-	struct shmeta_err err = {0};
 	struct answer answer = {.body_type = SHMETA_FRAME_ANSWER, .body_room = SHMETA_FRAME_MAX};
+	struct shmeta_err err = {0};
 	enum shmeta_status status;
 	struct core *core;
 	size_t bytes;
 
-	if (instance == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (shmeta__forked(instance))
-		return SHMETA_ERR_FORKED;
 	answer.body = malloc(answer.body_room + 1);
 	if (answer.body == NULL)
 		return SHMETA_ERR_NO_MEMORY;
 	core = shmeta__instance_core(instance);
-	status = shmeta__ask(core, &frame, shmeta__deadline_of(timeout_ms), &answer, &err);
+	status = shmeta__ask(core, frame, deadline, &answer, &err);
 	shmeta__core_unref(core, 0);
-	if (status != SHMETA_OK) {
+	if (status != SHMETA_OK || ret == NULL) {
 		free(answer.body);
-		return shmeta__instance_fail(instance, &err);
+		return status == SHMETA_OK ? SHMETA_OK : shmeta__instance_fail(instance, &err);
 	}
-	/* The text alone, in the caller's memory. */
 	bytes = answer.body_bytes - sizeof answer.frame;
 	memmove(answer.body, (char *)answer.body + sizeof answer.frame, bytes);
 	((char *)answer.body)[bytes] = '\0';
 	*ret = answer.body;
 	return SHMETA_OK;
+}
+
+enum shmeta_status shmeta_get_config(struct shmeta *instance, uint32_t timeout_ms, char **ret)
+{
+	struct shmeta_frame frame = {.bytes = sizeof frame, .type = SHMETA_FRAME_CONFIG};
+
+	if (instance == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	return ask_for_text(instance, &frame, shmeta__deadline_of(timeout_ms), ret);
+}
+
+/* ---- what an operator asks ---- */
+
+enum shmeta_status shmeta_operate(struct shmeta *instance, enum shmeta_operation operation, const char *text,
+                                  uint64_t number, uint32_t timeout_ms, char **ret_text)
+{
+	union {
+		struct shmeta_frame_operate frame;
+		char bytes[sizeof(struct shmeta_frame_operate) + SHMETA_OPERATE_TEXT];
+	} packet = {.frame = {.head = {.type = SHMETA_FRAME_OPERATE},
+	                      .operation = (uint32_t)operation,
+	                      .number = number,
+	                      .timeout_ms = timeout_ms}};
+	size_t bytes = text != NULL ? strlen(text) : 0;
+	struct shmeta_err err = {0};
+
+	if (instance == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta__forked(instance))
+		return SHMETA_ERR_FORKED;
+	if (bytes > SHMETA_OPERATE_TEXT) {
+		(void)shmeta_fail(&err, SHMETA_ERR_INVALID_ARGUMENT, "the text has %zu bytes; at most %d are taken",
+		                  bytes, (int)SHMETA_OPERATE_TEXT);
+		return shmeta__instance_fail(instance, &err);
+	}
+	if (bytes > 0)
+		memcpy(packet.bytes + sizeof packet.frame, text, bytes);
+	packet.frame.text_bytes = (uint32_t)bytes;
+	packet.frame.head.bytes = (uint32_t)(sizeof packet.frame + bytes);
+	return ask_for_text(instance, &packet.frame.head, shmeta__deadline_of(timeout_ms), ret_text);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The record of a start that failed. */
+ * The record of a start that failed, and that of a pause. */
 #include "shm/page/last_start.h"
 
 #include <errno.h>
@@ -12,12 +12,11 @@
 #include <unistd.h>
 
 enum { LINE_BYTES = sizeof(((struct shmeta_last_start *)0)->sentence) + 32 };
-#define NEW_NAME SHMETA_LAST_START ".new"
 
-bool shmeta__last_start_read(int dir_fd, struct shmeta_last_start *ret)
+static bool read_record(int dir_fd, const char *name, struct shmeta_last_start *ret)
 {
 	/* A FIFO or a link that somebody put here neither blocks nor leads elsewhere. */
-	int fd = openat(dir_fd, SHMETA_LAST_START, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	char line[LINE_BYTES], *end;
 	struct stat st;
 	ssize_t n;
@@ -38,33 +37,60 @@ bool shmeta__last_start_read(int dir_fd, struct shmeta_last_start *ret)
 	return true;
 }
 
-enum shmeta_status shmeta__last_start_write(int dir_fd, int64_t failed_at_ms, const char *sentence,
-                                            struct shmeta_err *err)
+static enum shmeta_status write_record(int dir_fd, const char *name, int64_t at_ms, const char *sentence,
+                                       struct shmeta_err *err)
 {
-	char line[LINE_BYTES];
-	int n = snprintf(line, sizeof line, "%" PRId64 " %.*s\n", failed_at_ms,
+	char line[LINE_BYTES], new_name[32];
+	int n = snprintf(line, sizeof line, "%" PRId64 " %.*s\n", at_ms,
 	                 (int)sizeof(((struct shmeta_last_start *)0)->sentence) - 1, sentence);
 	int fd, error;
 	ssize_t put;
 
-	(void)unlinkat(dir_fd, NEW_NAME, 0);
-	fd = openat(dir_fd, NEW_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+	(void)snprintf(new_name, sizeof new_name, "%s.new", name);
+	(void)unlinkat(dir_fd, new_name, 0);
+	fd = openat(dir_fd, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
-		return shmeta_fail_errno(err, errno, SHMETA_LAST_START);
+		return shmeta_fail_errno(err, errno, "%s", name);
 	(void)fchmod(fd, 0640); /* whatever the umask */
 	put = write(fd, line, (size_t)n);
 	error = put < 0 ? errno : put < n ? ENOSPC : 0;
 	if (close(fd) != 0 && error == 0)
 		error = errno;
-	if (error == 0 && renameat(dir_fd, NEW_NAME, dir_fd, SHMETA_LAST_START) != 0)
+	if (error == 0 && renameat(dir_fd, new_name, dir_fd, name) != 0)
 		error = errno;
 	if (error == 0)
 		return SHMETA_OK;
-	(void)unlinkat(dir_fd, NEW_NAME, 0);
-	return shmeta_fail_errno(err, error, SHMETA_LAST_START);
+	(void)unlinkat(dir_fd, new_name, 0);
+	return shmeta_fail_errno(err, error, "%s", name);
+}
+
+bool shmeta__last_start_read(int dir_fd, struct shmeta_last_start *ret)
+{
+	return read_record(dir_fd, SHMETA_LAST_START, ret);
+}
+
+enum shmeta_status shmeta__last_start_write(int dir_fd, int64_t failed_at_ms, const char *sentence,
+                                            struct shmeta_err *err)
+{
+	return write_record(dir_fd, SHMETA_LAST_START, failed_at_ms, sentence, err);
 }
 
 void shmeta__last_start_remove(int dir_fd)
 {
 	(void)unlinkat(dir_fd, SHMETA_LAST_START, 0);
+}
+
+bool shmeta__paused_read(int dir_fd, struct shmeta_last_start *ret)
+{
+	return read_record(dir_fd, SHMETA_PAUSED, ret);
+}
+
+enum shmeta_status shmeta__paused_write(int dir_fd, int64_t since_ms, const char *sentence, struct shmeta_err *err)
+{
+	return write_record(dir_fd, SHMETA_PAUSED, since_ms, sentence, err);
+}
+
+void shmeta__paused_remove(int dir_fd)
+{
+	(void)unlinkat(dir_fd, SHMETA_PAUSED, 0);
 }

@@ -18,6 +18,11 @@ static int refresh_fits(const struct shmeta_frame_refresh *f, size_t bytes)
 	       rest >= named && rest - named <= (has_id ? SHMETA_NAME_MAX : 0);
 }
 
+static int operate_fits(const struct shmeta_frame_operate *f, size_t bytes)
+{
+	return f->text_bytes <= SHMETA_OPERATE_TEXT && bytes - sizeof *f == f->text_bytes;
+}
+
 /* The operations themselves are judged when they are decoded (op.h); so many must at least fit. */
 static int write_fits(const struct shmeta_frame_write *f, size_t bytes)
 {
@@ -95,6 +100,9 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		break;
 	case SHMETA_FRAME_REVOKE:
 		good = bytes == sizeof(struct shmeta_frame_revoke);
+		break;
+	case SHMETA_FRAME_OPERATE:
+		good = bytes >= sizeof(struct shmeta_frame_operate) && operate_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_HELLO:
 		good = bytes == sizeof(struct shmeta_frame_hello);

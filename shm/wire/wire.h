@@ -13,24 +13,25 @@
 
 enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                             \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */  \
-	X(REGISTERED, 2, "registered")                                                                   \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */  \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */  \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */  \
-	X(ANSWER, 6, "answer")                                                                           \
-	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */     \
-	X(WELCOME, 8, "welcome")                                                                         \
-	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */     \
-	X(RESULTS, 10, "results")                                                                        \
-	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */  \
-	X(OBJECT_LIST, 12, "object_list")                                                                \
-	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */  \
-	X(INVALIDATED, 14, "invalidated")                                                                \
-	X(CONFIG, 15, "config") /* -> ANSWER: text is one JSON object, the running configuration     */  \
-	X(ACCEPT, 16, "accept") /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
-	X(REVOKE, 17, "revoke") /* -> ANSWER: txn is how many registrations ended                    */
+#define SHMETA_FRAME_LIST(X)                                                                               \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */    \
+	X(REGISTERED, 2, "registered")                                                                     \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */    \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */    \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */    \
+	X(ANSWER, 6, "answer")                                                                             \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */       \
+	X(WELCOME, 8, "welcome")                                                                           \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */       \
+	X(RESULTS, 10, "results")                                                                          \
+	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */    \
+	X(OBJECT_LIST, 12, "object_list")                                                                  \
+	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */    \
+	X(INVALIDATED, 14, "invalidated")                                                                  \
+	X(CONFIG, 15, "config")   /* -> ANSWER: text is one JSON object, the running configuration     */  \
+	X(ACCEPT, 16, "accept")   /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
+	X(REVOKE, 17, "revoke")   /* -> ANSWER: txn is how many registrations ended                  */    \
+	X(OPERATE, 18, "operate") /* -> ANSWER: text is what became of it                            */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -133,6 +134,21 @@ struct shmeta_frame_revoke {
 };
 SHMETA_FROZEN(shmeta_frame_revoke, reader, 16);
 SHMETA_FROZEN_SIZE(shmeta_frame_revoke, 24);
+
+/* What an operator asks for, besides what has a frame of its own. text_bytes bytes of text follow. */
+struct shmeta_frame_operate {
+	struct shmeta_frame head; /*  0 */
+	uint32_t operation;       /* 16  enum shmeta_operation */
+	uint32_t text_bytes;      /* 20  at most SHMETA_OPERATE_TEXT */
+	uint64_t number;          /* 24  milliseconds; 0: the operation's own */
+	uint32_t timeout_ms;      /* 32  after that the client no longer waits; 0: never */
+	uint32_t reserved;        /* 36 */
+};
+SHMETA_FROZEN(shmeta_frame_operate, operation, 16);
+SHMETA_FROZEN(shmeta_frame_operate, text_bytes, 20);
+SHMETA_FROZEN(shmeta_frame_operate, number, 24);
+SHMETA_FROZEN(shmeta_frame_operate, timeout_ms, 32);
+SHMETA_FROZEN_SIZE(shmeta_frame_operate, 40);
 
 /* The first frame of a client that writes. The highest version that both know is used from then
  * on. */

@@ -222,9 +222,9 @@ static void ask(uint8_t which)
 {
 	struct shmeta_invalidated done;
 	uint64_t number;
-	char text[80];
+	char text[80], *json;
 
-	switch (which % 7) {
+	switch (which % 8) {
 	case 0:
 		list_objects();
 		break;
@@ -244,6 +244,12 @@ static void ask(uint8_t which)
 	case 5:
 		(void)!shmeta_accept_source(instance, 1, 1, &number, text, sizeof text);
 		require(memchr(text, 0, sizeof text) != NULL);
+		break;
+	case 6:
+		if (shmeta_operate(instance, SHMETA_OPERATE_LOG_LEVEL, "debug", 0, 1, &json) == SHMETA_OK) {
+			require(strlen(json) <= SHMETA_FRAME_MAX);
+			free(json);
+		}
 		break;
 	default:
 		(void)!shmeta_revoke_reader(instance, 1, 1, &number);

@@ -703,6 +703,7 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 		break;
 	case SHMETA_FRAME_ACCEPT:
 	case SHMETA_FRAME_REVOKE:
+	case SHMETA_FRAME_OPERATE:
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
 		break;
 	case SHMETA_FRAME_CONFIG:

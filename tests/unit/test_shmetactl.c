@@ -217,7 +217,7 @@ static void expect_completed(const char *words, const char *offered)
 	cr_assert(strstr(out, wanted) != NULL, "shmetactl %s: no '%s' in:%s", words, offered, out);
 }
 
-Test(shmetactl, the_completion_offers_every_verb_and_option)
+Test(shmetactl, the_completion_offers_every_verb_and_option, .timeout = 120)
 {
 	struct run_tool t;
 	json_t *doc, *row, *option;

@@ -238,6 +238,8 @@ static void requests(void)
 	(void)!shmeta_revoke_reader(instance, 1, 200, NULL);
 	if (shmeta_get_config(instance, 200, &config) == SHMETA_OK)
 		free(config);
+	if (shmeta_operate(instance, SHMETA_OPERATE_PAUSE, "why", 0, 200, &config) == SHMETA_OK)
+		free(config);
 	(void)shmeta_last_error(instance, buffer, 500);
 }
 

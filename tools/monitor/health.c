@@ -86,6 +86,14 @@ static void judge_writer(const struct pages *p, struct health_finding *f)
 		       "journalctl -u % -e; systemctl start %");
 }
 
+/* Somebody wanted it so. */
+static bool is_paused(const struct pages *p)
+{
+	static const char paused[] = "paused since ";
+
+	return p->alive && p->stats != NULL && strncmp(p->stats->source_status, paused, strlen(paused)) == 0;
+}
+
 static void judge_phase(const struct pages *p, struct health_finding *f)
 {
 	char why[SHMETA_STATS_TEXT + 200] = "";
@@ -93,12 +101,19 @@ static void judge_phase(const struct pages *p, struct health_finding *f)
 	if (p->stats != NULL)
 		(void)shmeta__escape(why, sizeof(why), p->stats->reason,
 		                     strnlen(p->stats->reason, sizeof(p->stats->reason)));
-	found(f, p->alive && p->board.phase == SHMETA_PHASE_SERVING ? HEALTH_OK : HEALTH_CRITICAL, "%s%s%s%s",
-	      pages_phase(p->board.phase), p->alive ? "" : " when the writer went away", why[0] != '\0' ? ": " : "",
-	      why);
+	found(f,
+	      p->alive && p->board.phase == SHMETA_PHASE_SERVING ? HEALTH_OK
+	      : is_paused(p)                                     ? HEALTH_WARNING
+	                                                         : HEALTH_CRITICAL,
+	      "%s%s%s%s", pages_phase(p->board.phase), p->alive ? "" : " when the writer went away",
+	      why[0] != '\0' ? ": " : "", why);
 	if (f->severity == HEALTH_OK)
 		return;
-	if (p->board.phase == SHMETA_PHASE_LOADING || p->board.phase == SHMETA_PHASE_STARTING)
+	if (is_paused(p))
+		advise(f,
+		       "Lookups are answered from what is known, and grow old. End the pause when the maintenance is over.",
+		       "@ resume");
+	else if (p->board.phase == SHMETA_PHASE_LOADING || p->board.phase == SHMETA_PHASE_STARTING)
 		advise(f, "It reads the source for the first time; wait until the rows are read.", "@ status");
 	else if (p->board.phase == SHMETA_PHASE_DEGRADED)
 		advise(f, "Lookups are answered from what is known, and grow old. Cure the reason that is given.",
@@ -140,6 +155,11 @@ static void judge_source(const struct pages *p, struct health_finding *f)
 	                     strnlen(p->stats->source_status, sizeof(p->stats->source_status)));
 	if (health_source_up(p)) {
 		found(f, HEALTH_OK, "%s", text);
+		return;
+	}
+	if (is_paused(p)) {
+		found(f, HEALTH_WARNING, "%s", text);
+		advise(f, "Writes are refused meanwhile. End the pause when the maintenance is over.", "@ resume");
 		return;
 	}
 	found(f, away_s(p->stats) >= AWAY_CRITICAL_S ? HEALTH_CRITICAL : HEALTH_WARNING, "%s",

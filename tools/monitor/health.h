@@ -12,8 +12,8 @@ enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICA
 /* X(name, what is judged, thresholds). */
 #define HEALTH_CHECK_LIST(X)                                                                                        \
 	X(writer, "the writer runs", "critical: dead, stopped, or no heartbeat for 5 s")                            \
-	X(phase, "the writer serves", "critical: any other phase than serving")                                     \
-	X(source, "the source answers", "warning: away; critical: for 60 s")                                        \
+	X(phase, "the writer serves", "critical: any other phase than serving; warning: paused")                    \
+	X(source, "the source answers", "warning: away or paused; critical: away for 60 s")                         \
 	X(feed, "changes of the source arrive", "warning: 10 s late; critical: 60 s")                               \
 	X(freshness, "every class was verified within its time to live",                                            \
 	  "warning: older than its TTL; critical: by half of it and 2 s")                                           \

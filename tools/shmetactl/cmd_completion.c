@@ -184,6 +184,7 @@ static const struct {
 	{NULL, "KIND", "topic partition segment agent lease offset"},
 	{NULL, "CLASS", "topic partition segment list agent lease offset"},
 	{NULL, "SHELL", "bash zsh"},
+	{NULL, "LEVEL", "debug info notice warning err"},
 };
 
 static const char *values_of(const struct verb *verb, const char *name)

@@ -137,6 +137,11 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 			                  "--every: '%s' is not a time from 100ms to 1 hour: write 500ms, 5s or 2m",
 			                  value);
 		break;
+	case TOOL_OPT_FOR:
+		if (!parse_time(value, &tool->for_ms) || tool->for_ms == 0)
+			return tool_error(tool, TOOL_USAGE,
+			                  "--for: '%s' is not a time up to 1 hour: write 30s, 5m or 1h", value);
+		break;
 	case TOOL_OPT_COUNT:
 		if (!tool_parse_u64(value, UINT64_MAX - 1, &tool->count) || tool->count == 0)
 			return tool_error(tool, TOOL_USAGE, "--count: '%s' is not a number from 1 on", value);

@@ -33,10 +33,10 @@ struct tool {
 	const char *verb; /* the row's full name: "ls topics" */
 	char dir[PATH_MAX];
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config, *by;
-	uint64_t limit;                /* 0: none */
-	uint64_t count;                /* of repetitions; 0: without end */
-	uint32_t timeout_ms, every_ms; /* every_ms 0: once */
-	bool tell_writer;              /* pages_open() says once what the writer is doing */
+	uint64_t limit;                        /* 0: none */
+	uint64_t count;                        /* of repetitions; 0: without end */
+	uint32_t timeout_ms, every_ms, for_ms; /* every_ms 0: once */
+	bool tell_writer;                      /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
 	bool list, running, changed, needs_restart, all_instances;
 	int argc; /* what follows the verb, options removed */
@@ -77,6 +77,7 @@ struct tool {
 	X(RUNNING, "running", NULL, 0, "only of the daemon that runs; its file alone will not do")                   \
 	X(CHANGED, "changed", NULL, 0, "only options that differ from their default")                                \
 	X(NEEDS_RESTART, "needs-restart", NULL, 0, "only options whose new value waits for a restart")               \
+	X(FOR, "for", "TIME", 0, "for so long (default: until the next reload)")                                     \
 	X(ALL_INSTANCES, "all-instances", NULL, 0, "each instance in /run/shmeta, or in the directory given by --dir")
 
 enum tool_option {
@@ -142,6 +143,9 @@ int verb_objects(struct tool *tool);
 int verb_invalidate(struct tool *tool);
 int verb_accept_source(struct tool *tool);
 int verb_revoke(struct tool *tool);
+int verb_pause(struct tool *tool);
+int verb_resume(struct tool *tool);
+int verb_log_level(struct tool *tool);
 int verb_groups(struct tool *tool);
 int verb_agents(struct tool *tool);
 int verb_leases(struct tool *tool);

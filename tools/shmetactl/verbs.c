@@ -126,6 +126,16 @@ static const struct verb verbs[] = {
          "told so (SHMETA_ERR_EXPIRED), and it registers anew. Asks first, or wants --yes.\n"
          "  shmetactl revoke 4711 --yes",
          verb_revoke},
+	{"pause", "[REASON...]", 0, 64, 0, 'B',
+         "leave the source alone, as for maintenance or a restore; survives a restart",
+         "Answers when the daemon has no connection to the source any more. Lookups go on and grow old; writes are refused\n"
+         "with the reason.\n  shmetactl pause restoring the database\n  shmetactl resume",
+         verb_pause},
+	{"resume", "", 0, 0, 0, 'B', "end a pause: the source is opened anew and judged as at a start",
+         "Exits 5 when the source is not paused.\n  shmetactl resume", verb_resume},
+	{"log-level", "[LEVEL]", 0, 1, OPT(FOR), 'B',
+         "log at another level; without one, at the configured level again",
+         "LEVEL: debug, info, notice, warning or err.\n  shmetactl log-level debug --for 10m", verb_log_level},
 	{"objects", "", 0, 0, OPT(DELETABLE) | OPT(LIMIT), 'B', "objects of many slices, and which may be deleted",
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",

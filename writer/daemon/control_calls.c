@@ -238,5 +238,6 @@ struct control_host daemon_control_host(struct daemon *d)
 	                             .invalidate = serve_invalidate,
 	                             .accept = serve_accept,
 	                             .revoke = serve_revoke,
-	                             .reload = serve_reload};
+	                             .reload = serve_reload,
+	                             .operate = daemon_operate};
 }

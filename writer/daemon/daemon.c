@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/escape.h"
+#include "shm/page/last_start.h"
 #include "writer/daemon/daemon_private.h"
 #include "writer/daemon/limits.h"
 #include "writer/daemon/stats_writer.h"
@@ -157,6 +158,7 @@ static int on_tick(sd_event_source *source, uint64_t due_us, void *arg)
 		pins_warn(d->registry, &d->pin_warned);
 		watch_age(d);
 		watch_mail(d);
+		daemon_end_level(d);
 		daemon_say_status(d);
 		log_flush_held(shmeta__boottime_ns());
 	}
@@ -315,12 +317,14 @@ static enum shmeta_status start_engine(struct daemon *d, struct shmeta_err *err)
 {
 	const struct sync_host host = daemon_engine_host(d);
 	struct sync_ttl_override *overrides = calloc(d->config->override_count + 1, sizeof(*overrides));
+	struct shmeta_last_start paused;
 	struct sync_options options;
 	enum shmeta_status status;
 
 	if (overrides == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the configuration");
 	config_sync_options(d->config, overrides, &options);
+	options.paused = shmeta__paused_read(d->instance.dir_fd, &paused) ? paused.sentence : NULL;
 	status = sync_start(d->instance.dir_fd, d->instance.board, &options, &host, &d->sync, err);
 	free(overrides);
 	return status;

@@ -46,6 +46,7 @@ struct daemon {
 	enum shmeta_status reload_status;
 	uint64_t reloaded_at_ns; /* 0: never */
 	char restart_keys[512];
+	uint64_t level_until_ns; /* then the log has its configured level again; 0: it stays */
 
 	pthread_t stopper;
 	bool stopping;
@@ -56,6 +57,12 @@ struct daemon {
 struct sync_host daemon_engine_host(struct daemon *d);
 /* control_calls.c: what the control socket asks for. */
 struct control_host daemon_control_host(struct daemon *d);
+
+/* operate.c: what operators ask for. As control_host.operate(). */
+enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str text,
+                                  uint64_t number, uint64_t ticket, char *ret_sentence, size_t bytes);
+/* A level of the log that was asked for a while. */
+void daemon_end_level(struct daemon *d);
 
 /* reload.c: SIGHUP and the reload frame: the configuration is read anew, judged as a whole, and only then taken over. */
 enum shmeta_status daemon_reload(struct daemon *d, const char *who, char *ret_sentence, size_t bytes);

@@ -76,6 +76,8 @@ static const struct event table[] = {
 	{"lock", "4c6377a56d2ea7157cf3f695ea39d83d", "The lock file of the writer was replaced",
          "It could be opened by others, as one of a former version. Whoever is named held it; only a "
          "writer of this instance has a reason to."},
+	{"log_level", "89cb74124639e0e2f32098cda3a22c63", "The level of the log was changed",
+         "Somebody asked for it with 'shmetactl log-level', or the time for which it was asked is over."},
 	{"memory", "5c6825958a6c8d2922b0eff8a61e8585", "There is no memory for a connection or an answer",
          "The connection was closed; the client tries again. Look at the memory limit of the unit and of "
          "the host."},
@@ -94,6 +96,8 @@ static const struct event table[] = {
 	{"out-of-memory", "ce1f33376ba715244d4636e256eb3e17", "Messages were lost for want of memory",
          "The engine's own messages could not be kept; requests were answered all the same. Look at the "
          "memory limit of the unit and of the host."},
+	{"paused", "c831f45e0cbe054dd89deb6ea383877c", "The source is left alone",
+         "Somebody asked for it, for the reason in the line; it also holds after a restart. Lookups go on and grow old, writes are refused. 'shmetactl resume' ends it."},
 	{"phase", "20514c7b0370498ffc91b09d9512c2a9", "The phase of the daemon changed",
          "Serving: all is well. Loading: there may be nothing to read yet. Degraded: agents read what is "
          "there and see its age; the sentence says why. Draining and stopped: it ends."},
@@ -122,6 +126,8 @@ static const struct event table[] = {
          "memory, or no descriptor."},
 	{"reload", "b734579c0d969a8848597f7f3a3d9ed1", "The configuration was read again",
          "The line says who asked, and whether it is in use. A file with a mistake changes nothing."},
+	{"resumed", "66d7b55b40c182321aab4c96b333420a", "The source is looked at again",
+         "The pause is over. Nothing is to be done; a source that lost most of its content meanwhile is held until somebody consents."},
 	{"second_connection", "deb53774318a3f4605a7d89783e251ca", "A full comparison holds up other work",
          "The source does not allow a second connection. Reads and writes wait meanwhile. Allow this "
          "user one connection more."},

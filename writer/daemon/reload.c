@@ -46,6 +46,7 @@ static enum shmeta_status take_over(struct daemon *d, struct config *next, char 
 	config_free(d->config);
 	d->config = next;
 	log_set_level((int)next->log_level);
+	d->level_until_ns = 0;
 	registry_set_max_age(d->registry, next->snapshot_max_age * 1000 * MS);
 	daemon_limits(next, &limits);
 	control_set_limits(d->control, &limits);

@@ -11,6 +11,7 @@
  *   reconfigure.c     what a reload changes
  *   host.c            what is told to whoever runs the engine
  *   show.c            what other threads see of it
+ *   pause.c           the source is left alone, and comes back
  *   health.c          what does not work, since when, when it is tried again, and the phase that follows from it
  *   store_health.c    what is left of the store, and who is to give some of it back
  *   saved_feed.c      the feed's position that the store keeps
@@ -111,6 +112,16 @@ struct accept {
 	struct sync_held seen;
 };
 
+/* pause.c */
+struct pause {
+	bool on; /* the engine's thread: there is no session, and none is opened */
+	/* Under seen_lock: what was asked for, and not done yet. */
+	bool asked, resume;
+	bool seen; /* on, or about to be: as the last one that asked left it */
+	uint64_t ticket;
+	char why[700];
+};
+
 struct failing_key; /* failing.h: a key that fails by itself */
 enum { SYNC_FAILING_BUCKETS = 1024 };
 /* A generation that is no longer current: its directory goes when nobody can be opening it any more. */
@@ -165,6 +176,7 @@ struct sync {
 	size_t leaving_count;
 	bool leaving_more; /* directories that did not fit the list: it is made again when these have gone */
 	struct saved_feed saved_feed;
+	struct pause pause;
 
 	/* What is due when (CLOCK_BOOTTIME ns). */
 	uint64_t poll_due_ns, poll_every_ns, poll_busy_until_ns;
@@ -263,6 +275,18 @@ bool session_look_for_feed(struct sync *s);
 /* Readable when the source may have changed; -1: it gives no sign. */
 int session_wake_fd(struct sync *s);
 
+/* The session ends; its place is remembered, and session_ready() opens another one. Nothing of it is under way. */
+void session_close(struct sync *s);
+
+/* ---- pause.c: the source is left alone --------------------------------------------------------- */
+
+/* Does somebody want it left alone, or back, and was that not done yet? */
+bool pause_asked(struct sync *s);
+/* Do it; between two things that ask the source. */
+void pause_take(struct sync *s);
+/* At the start: as the options say. */
+void pause_begin(struct sync *s);
+
 /* ---- schedule.c: what is due when -------------------------------------------------------------- */
 
 /* A full pass is wanted as soon as the rate allows; the first reason stays. list_dirty: until then the list is not known to be in step. */
@@ -324,6 +348,9 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 void sync_source_works(struct sync *s, enum sync_job job);
 /* May it be tried now? Otherwise sync_wake_at() was told. */
 bool sync_job_due(struct sync *s, enum sync_job job);
+/* The source is not asked, for the reason given, until health_unpaused(). */
+void health_paused(struct sync *s, const char *why);
+void health_unpaused(struct sync *s);
 /* Nobody will ask for it any more. */
 void sync_job_forget(struct sync *s, enum sync_job job);
 void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence);
@@ -390,6 +417,9 @@ bool room_made_by(const struct shmeta_op *op);
 enum shmeta_status saved_feed_put(struct sync *s, bool position, struct shmeta_err *err);
 /* The backend's position in what saved_feed_read() found, until its next call; 0 bytes: none. */
 const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes);
+/* Keep the feed's position in the store, so that whoever opens the source next need not read again what is in it. false: it cannot be
+ * kept. */
+bool saved_feed_keep(struct sync *s);
 void saved_feed_forget(struct sync *s);
 /* What the store's META_FEED says. */
 void saved_feed_read(struct sync *s);

@@ -186,6 +186,29 @@ void sync_source_works(struct sync *s, enum sync_job job)
 	settle_source(s);
 }
 
+void health_paused(struct sync *s, const char *why)
+{
+	struct sync_trouble *both[] = {&s->source, &s->job[SYNC_JOB_OPEN]};
+
+	for (size_t i = 0; i < 2; i++) {
+		begins(s, both[i]);
+		both[i]->next_ns = SYNC_NEVER;
+		both[i]->works_since_ns = 0;
+		shmeta__say(both[i]->text, sizeof both[i]->text, "%s", why);
+	}
+	s->source_failing = false; /* its end is not told as that of an outage */
+	sync_settle_phase(s);
+	sync_show(s);
+}
+
+void health_unpaused(struct sync *s)
+{
+	s->source.on = s->job[SYNC_JOB_OPEN].on = false;
+	sync_settle_phase(s);
+	sync_wake_at(s, sync_now(s));
+	sync_show(s);
+}
+
 bool sync_job_due(struct sync *s, enum sync_job job)
 {
 	const struct sync_trouble *t = &s->job[job];

@@ -30,6 +30,30 @@ enum shmeta_status session_open(struct sync *s, struct backend_error *err)
 	return SHMETA_OK;
 }
 
+void session_close(struct sync *s)
+{
+	struct backend_counters counters = {0};
+
+	if (!s->source_open)
+		return;
+	/* Where it cannot be kept, the one that is there is older, and more is named again than need be. */
+	(void)saved_feed_keep(s);
+	if (s->store != NULL)
+		saved_feed_read(s);
+	s->engine->source->counters(s->backend, &counters);
+#define C(name, help) s->counted.name += counters.name;
+	BACKEND_COUNTERS(C)
+#undef C
+	s->engine->source->close(s->backend);
+	memset(s->backend, 0, s->engine->state_bytes);
+	s->source_open = false;
+	s->feed_trouble[0] = '\0';
+	if (feed_is_tried(s)) {
+		feed_gone(s);
+		feed_move(s, FEED_UNTRIED);
+	}
+}
+
 bool session_look_for_feed(struct sync *s)
 {
 	const struct backend_feed *feed = s->engine->feed;
@@ -106,6 +130,8 @@ bool session_ready(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
+	if (s->pause.on)
+		return false;
 	if (s->source.on && now < s->source.next_ns) {
 		sync_wake_at(s, s->source.next_ns);
 		return false;

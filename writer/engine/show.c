@@ -45,6 +45,10 @@ static void describe(struct sync *s, char *ret, size_t bytes)
 		            state_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "", but);
 		return;
 	}
+	if (s->pause.on) {
+		shmeta__say(ret, bytes, "%s", t->text);
+		return;
+	}
 	spell_time(t->since_s, when);
 	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
 		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);

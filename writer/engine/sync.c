@@ -121,6 +121,8 @@ static bool follow_meanwhile(struct sync *s)
 	if (now < s->looked_ns + s->options.poll_min_ms * SYNC_MS)
 		return true;
 	s->looked_ns = now;
+	if (pause_asked(s))
+		return false;
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	look_for_sign(s, now);
 	room_watch(s);
@@ -253,6 +255,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 {
 	s->wake_ns = SYNC_NEVER;
 	options_take(s);
+	pause_take(s);
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	generation_remove_left(s);
@@ -277,7 +280,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	if (write_is_begun(s))
 		sync_wake_at(s, now);
 	/* Whatever the reason why it was not asked this time. */
-	if (s->source.on)
+	if (s->source.on && !s->pause.on)
 		sync_wake_at(s, now < s->source.next_ns ? s->source.next_ns : now + s->options.retry_max_ms * SYNC_MS);
 	*ret_wait_ns = s->wake_ns == SYNC_NEVER ? SYNC_NEVER : s->wake_ns <= now ? 0 : s->wake_ns - now;
 	return SHMETA_OK;
@@ -368,7 +371,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	}
 	phase_begin(s->board, sync_now(s));
 	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
-	status = session_open(s, &source_err);
+	status = s->options.paused != NULL ? SHMETA_ERR_SOURCE : session_open(s, &source_err);
 	if (status == SHMETA_ERR_NO_MEMORY) {
 		status = shmeta_fail(err, status, "%s", source_err.text);
 		goto fail;
@@ -384,7 +387,9 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		goto fail;
 	schedule_reconcile(s);
 	schedule_hints(s);
-	if (source_status != SHMETA_OK)
+	if (s->options.paused != NULL)
+		pause_begin(s);
+	else if (source_status != SHMETA_OK)
 		sync_source_failed(s, SYNC_JOB_OPEN, source_status, source_err.text);
 	sync_settle_phase(s);
 	sync_show(s);
@@ -393,22 +398,6 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 fail:
 	destroy(s);
 	return status;
-}
-
-/* A clean stop leaves the position of the feed behind, so that the next start need not read again what is in the store. */
-static void save_position(struct sync *s)
-{
-	struct apply_host host = sync_apply_host(s);
-	struct shmeta_err err;
-	uint64_t txn;
-
-	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || s->room.on ||
-	    refresh_pending_feed(s) || s->failing.count > 0)
-		return;
-	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
-		return;
-	if (saved_feed_put(s, true, &err) != SHMETA_OK || apply_commit(&s->apply, &txn, &err) != SHMETA_OK)
-		apply_abort(&s->apply);
 }
 
 void sync_close(struct sync *s)
@@ -430,7 +419,8 @@ void sync_close(struct sync *s)
 	}
 	write_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping; nothing was done");
 	audit_flush(s);
-	save_position(s);
+	/* The next start need not read again what is in the store. */
+	(void)saved_feed_keep(s);
 	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
 	destroy(s);
 }

@@ -53,6 +53,7 @@ struct sync_options {
 	uint32_t write_batch_max;                           /* most operations in one transaction of the source */
 	uint32_t write_linger_ms;                           /* 0..100: wait for company before a group commit */
 	uint64_t object_grace_ms;                           /* an object without slices is deletable after that */
+	const char *paused;                                 /* start so (sync_pause()); NULL: not */
 	uint64_t accept;                                    /* consent to this fingerprint (sync_accept()); 0: none */
 	bool audit;                                         /* one log line per batch of accepted mutations */
 	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
@@ -182,6 +183,11 @@ void sync_reconfigure(struct sync *sync, const struct sync_options *options);
  * fingerprint is not that of what is there now. Any thread. */
 enum shmeta_status sync_accept(struct sync *sync, uint64_t fingerprint);
 void sync_read_held(struct sync *sync, struct sync_held *ret); /* a copy; any thread */
+
+/* Leave the source alone (why: a whole sentence, "paused since ..."), or, with NULL, go on. What is in flight ends first; then every
+ * connection is closed, and host->answer tells the ticket. Until then, and after a restart with options.paused, the source counts as away
+ * for that reason. Any thread. ERR_NOT_FOUND: it is not paused; ERR_BUSY: the one before has not been done; ERR_NO_MEMORY. */
+enum shmeta_status sync_pause(struct sync *sync, const char *why, uint64_t ticket);
 
 void sync_read_counters(struct sync *sync, struct sync_counters *ret); /* a copy; any thread */
 /* The state of the source in words an operator can act on: "connected", or since when and why not. */

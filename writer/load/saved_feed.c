@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "writer/engine/engine.h"
+#include "writer/keys/refresh.h"
 
 /* META_FEED: to the store it is opaque. */
 struct feed_head {
@@ -120,4 +121,21 @@ bool saved_feed_of_this_uri(struct sync *s)
 	struct feed_head head;
 
 	return feed_head(s, &head) && head.uri_hash == s->uri_hash;
+}
+
+bool saved_feed_keep(struct sync *s)
+{
+	struct apply_host host = sync_apply_host(s);
+	struct shmeta_err err;
+	uint64_t txn;
+
+	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || s->room.on ||
+	    refresh_pending_feed(s) || s->failing.count > 0)
+		return false;
+	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
+		return false;
+	if (saved_feed_put(s, true, &err) == SHMETA_OK && apply_commit(&s->apply, &txn, &err) == SHMETA_OK)
+		return true;
+	apply_abort(&s->apply);
+	return false;
 }

@@ -193,6 +193,30 @@ static bool on_revoke(struct connection *c, const void *frame)
 	return connection_answer(c, request->head.id, status, sentence, count, 0, 0);
 }
 
+static bool on_operate(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_operate *request = frame;
+	struct control *control = c->control;
+	char sentence[256] = "", name[WHO_BYTES];
+	enum shmeta_status status;
+	uint64_t ticket, id;
+	bool alive;
+
+	if (!may(c, SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "operate the daemon",
+		            "only root, the daemon's user and members of control.admin_group may do that");
+	if (!admitted(c, request->head.id, &ticket, &alive))
+		return alive;
+	status = control->host.operate(control->host.arg, who(c, name), request->operation,
+	                               (struct shmeta_str){(const char *)(request + 1), request->text_bytes},
+	                               request->number, ticket, sentence, sizeof(sentence));
+	verbs_forget_answers(control);
+	if (status == SHMETA_OK)
+		return true;
+	(void)tickets_end(&control->tickets, ticket, &id);
+	return connection_answer(c, id, status, sentence, 0, 0, 0);
+}
+
 static bool on_refresh(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_refresh *request = frame;
@@ -348,7 +372,7 @@ static const struct {
 	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
 	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
 	{SHMETA_FRAME_CONFIG, on_config},     {SHMETA_FRAME_ACCEPT, on_accept},
-	{SHMETA_FRAME_REVOKE, on_revoke},
+	{SHMETA_FRAME_REVOKE, on_revoke},     {SHMETA_FRAME_OPERATE, on_operate},
 };
 
 bool verbs_handle(struct connection *c, const struct shmeta_frame *frame)
