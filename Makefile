@@ -67,7 +67,7 @@ mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
 LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -lsystemd -ljansson
-LIBS_shmetactl := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -ljansson
+LIBS_shmetactl := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -ljansson -lncursesw -ltinfo -lm
 LIBS_exporter  := -llmdb -lmicrohttpd -lsystemd -ljansson -lm
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 
@@ -178,6 +178,7 @@ $(fuzz_progs): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o
 $(replay_progs): $(BUILD)/tests/replay/%: $(BUILD)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/replay/main.c)
 fuzz_and_replay = $(BUILD)/tests/fuzz/$(1) $(BUILD)/tests/replay/$(1)
 $(call fuzz_and_replay,fuzz_import): $(call obj,$(filter-out tools/shmetactl/shmetactl.c,$(shmetactl_srcs)))
+$(call fuzz_and_replay,fuzz_import): LIBS_fuzz := -lncursesw -ltinfo -lm
 # The connection is played by the target.
 $(call fuzz_and_replay,fuzz_postgres): LDFLAGS += $(addprefix -Wl$(comma)--wrap=pg_,ensure connect send sync flush next next_row \
 	drop_results query execute copy_start copy_read transaction send_commit send_quiet \
@@ -185,7 +186,7 @@ $(call fuzz_and_replay,fuzz_postgres): LDFLAGS += $(addprefix -Wl$(comma)--wrap=
 $(fuzz_progs) $(replay_progs): $(BUILD)/test/libsupport.a $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_shmetad)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_shmetad) $(LIBS_fuzz)
 .PRECIOUS: $(BUILD)/obj/%.o
 
 # Programs to learn from, with our warnings; tests/system/readme_example.sh compiles them as a user would.

@@ -36,7 +36,7 @@ differ 'sample: < shmetad --print-sample, > systemd/shmeta.conf' "$work/sample" 
 flags() { # program page; with the help of every verb, for those that have some
 	{
 		"$build/bin/$1" --help
-		for verb in $("$build/bin/$1" --help | sed -n '/^Looking/,/^Options/s/^  \([a-z]*\( [a-z]*\)\?\) .*/\1/p'); do
+		for verb in $("$build/bin/$1" --help | sed -n '/^Looking/,/^Options/s/^  \([a-z-]*\( [a-z-]*\)\?\) .*/\1/p'); do
 			"$build/bin/$1" help "$verb" 2>/dev/null || true
 		done
 		echo ' --help --version'

@@ -98,20 +98,7 @@ int verb_verify(struct tool *tool)
 		code = v->found.count > 0 || v->structure_problems > 0 ? TOOL_UNHEALTHY : TOOL_OK;
 	}
 out:
-	for (size_t i = 0; i < v->sessions; i++) {
-		session_close(&v->session[i].s);
-		free(v->session[i].tenant);
-	}
-	verify_drop_rows(v);
-	verify_forget_groups(v);
-	free(v->group);
-	findings_cut(&v->found, 0);
-	free(v->found.row);
-	free(v->session);
-	free(v->topic);
-	free(v->partition_ids);
-	free(v->seen);
-	pages_close(&v->pages);
+	verify_close(v);
 	free(v);
 	return code;
 }

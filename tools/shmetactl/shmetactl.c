@@ -36,6 +36,19 @@ static bool parse_time(const char *text, uint32_t *ret_ms)
 	return false;
 }
 
+/* "100/s", or "100". */
+static bool parse_rate(const char *text, uint64_t *ret)
+{
+	size_t n = strspn(text, "0123456789");
+	char digits[16];
+
+	if (n == 0 || n >= sizeof(digits) || (text[n] != '\0' && strcmp(text + n, "/s") != 0))
+		return false;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	return tool_parse_u64(digits, 10000, ret) && *ret > 0;
+}
+
 static int set_option(struct tool *tool, enum tool_option option, const char *value)
 {
 	switch (option) {
@@ -135,6 +148,11 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		if (!parse_time(value, &tool->every_ms) || tool->every_ms < LEAST_EVERY_MS)
 			return tool_error(tool, TOOL_USAGE,
 			                  "--every: '%s' is not a time from 100ms to 1 hour: write 500ms, 5s or 2m",
+			                  value);
+		break;
+	case TOOL_OPT_RATE:
+		if (!parse_rate(value, &tool->rate))
+			return tool_error(tool, TOOL_USAGE, "--rate: '%s' is not a rate: write 100/s; from 1 to 10000",
 			                  value);
 		break;
 	case TOOL_OPT_FOR:

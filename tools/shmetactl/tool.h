@@ -34,7 +34,8 @@ struct tool {
 	char dir[PATH_MAX];
 	const char *instance, *tenant, *prefix, *glob, *after, *store, *source, *target, *password_file, *config, *by;
 	uint64_t limit;                        /* 0: none */
-	uint64_t count;                        /* of repetitions; 0: without end */
+	uint64_t count;                        /* of repetitions, or keys; 0: without end */
+	uint64_t rate;                         /* a second; 0: the usual one */
 	uint32_t timeout_ms, every_ms, for_ms; /* every_ms 0: once */
 	bool tell_writer;                      /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
@@ -71,12 +72,13 @@ struct tool {
 	X(DRY_RUN, "dry-run", NULL, 0, "only say what would be done")                                                \
 	X(DELETABLE, "deletable", NULL, 0, "only objects without slices whose grace has passed")                     \
 	X(EVERY, "every", "TIME", 0, "again after each TIME, until interrupted or --count is reached")               \
-	X(COUNT, "count", "N", 0, "with --every: so many times")                                                     \
+	X(COUNT, "count", "N", 0, "so many rounds, or keys")                                                         \
 	X(LIST, "list", NULL, 0, "also the unit and the meaning of each (-l)")                                       \
 	X(BY, "by", "COLUMN", 0, "what is ranked by")                                                                \
 	X(RUNNING, "running", NULL, 0, "only of the daemon that runs; its file alone will not do")                   \
 	X(CHANGED, "changed", NULL, 0, "only options that differ from their default")                                \
 	X(NEEDS_RESTART, "needs-restart", NULL, 0, "only options whose new value waits for a restart")               \
+	X(RATE, "rate", "N/s", 0, "at most so many keys a second (default: 100/s)")                                  \
 	X(FOR, "for", "TIME", 0, "for so long (default: until the next reload)")                                     \
 	X(ALL_INSTANCES, "all-instances", NULL, 0, "each instance in /run/shmeta, or in the directory given by --dir")
 
@@ -132,6 +134,9 @@ int verb_get_partition(struct tool *tool);
 int verb_find(struct tool *tool);
 int verb_dump(struct tool *tool);
 int verb_verify(struct tool *tool);
+int verb_compare(struct tool *tool);
+int verb_top(struct tool *tool);
+int verb_support_bundle(struct tool *tool);
 int verb_export(struct tool *tool);
 int verb_import(struct tool *tool);
 int verb_schema_apply(struct tool *tool);

@@ -23,6 +23,9 @@ static const struct verb verbs[] = {
          "  shmetactl stat -l --glob 'reader_*'\n  shmetactl stat --every 1s --count 10\n"
          "  shmetactl stat --json | jq '.metrics[] | select(.name == \"lag_ns\").value'",
          verb_stat},
+	{"top", "", 0, 0, OPT(EVERY) | OPT(COUNT), 'A', "a live view: classes, counters, readers, lookups, health",
+         "Keys: 1 to 5 choose a view, h lists all keys, q quits.\n  shmetactl top\n  shmetactl top --every 500ms",
+         verb_top},
 	{"lag", "", 0, 0, OPT(ALL_INSTANCES), 'A',
          "how far each class is behind the source, and how its changes arrive",
          "  shmetactl lag\n  shmetactl lag --json | jq '.classes[] | {class, state, age_ms}'", verb_lag},
@@ -71,6 +74,11 @@ static const struct verb verbs[] = {
          "Exits 1 when anything differs.\n  shmetactl verify\n  shmetactl verify --store /tmp/copy-of-store.3\n"
          "  shmetactl verify --source sqlite:/var/lib/shmeta/metadata.db",
          verb_verify},
+	{"compare", "", 0, 0, SOURCE_OPTS | OPT(RATE) | OPT(COUNT) | OPT(FOR), 'B',
+         "a canary: sampled keys, store against source, at a bounded rate",
+         "What differs is read again, and counts when it stays. 1000 keys, or --count, or as many as --for takes. Exits 1 on a\n"
+         "mismatch.\n  shmetactl compare --rate 100/s --for 10m\n  shmetactl compare --count 5000 --json | jq .mismatches",
+         verb_compare},
 	{"export", "FILE|-", 1, 1, SOURCE_OPTS | OPT(YES), 'B', "everything the source holds, as JSON lines for import",
          "Stop the writers first. Exits 1 when quarantined rows were left out.\n  shmetactl export metadata.jsonl\n"
          "  shmetactl export - --source sqlite:/var/lib/shmeta/metadata.db | zstd > metadata.jsonl.zst",
@@ -143,6 +151,11 @@ static const struct verb verbs[] = {
 	{"reload", "", 0, 0, OPT(WAIT), 'B', "have the daemon read its configuration again, all of it or nothing",
          "Says what waits for a restart. Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait",
          verb_reload},
+	{"support-bundle", "FILE", 1, 1, OPT(YES) | OPT(CONFIG) | OPT(PASSWORD_FILE), 'C',
+         "what somebody needs to help, as a tar file without secrets",
+         "What this program shows of the instance, its configuration, its log and its host, each as a file. Passwords are taken\n"
+         "out wherever they stand. Nothing leaves the host: read it before you send it.\n  shmetactl support-bundle /tmp/shmeta.tar",
+         verb_support_bundle},
 	{"config show", "", 0, 0, OPT(CONFIG) | OPT(DEFAULTS) | OPT(RUNNING) | OPT(CHANGED) | OPT(NEEDS_RESTART), 'C',
          "every option of the running daemon, where it was set, and what waits for a restart",
          "Where no daemon answers: of its file in /etc/shmeta.\n"

@@ -272,6 +272,23 @@ void verify_end_topic(struct verify *v)
 	v->partition_ids_count = 0;
 }
 
+void verify_begin_partition(struct verify *v, struct shmeta_str topic, bool segments)
+{
+	verify_end_rows(v);
+	v->topic = text_of(topic);
+	v->topic_in_store = true; /* the partition says it */
+	v->rows_alone = !segments;
+}
+
+void verify_end_rows(struct verify *v)
+{
+	end_partition(v);
+	free(v->topic);
+	v->topic = NULL;
+	v->partition_ids_count = 0;
+	v->rows_alone = false;
+}
+
 static void compare_topic(struct verify *v, const struct shmeta_topic *want, const struct shmeta_topic *have)
 {
 	const struct pair numbers[] = {
@@ -370,7 +387,7 @@ static enum shmeta_status sink_partition(void *arg, const struct shmeta_partitio
 			        "%s: the source has it, the store says: %s", where, shmeta_strerror(status));
 		}
 	} while (!verify_look_end(&look) && v->code == 0);
-	v->partition_in_store = status == SHMETA_OK;
+	v->partition_in_store = status == SHMETA_OK && !v->rows_alone;
 	return verify_stop(v);
 }
 

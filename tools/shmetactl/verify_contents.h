@@ -43,7 +43,8 @@ struct verify {
 	struct shmeta_segment rows[VERIFY_ROWS];
 	char *row_strings[VERIFY_ROWS];
 	size_t row_count;
-	bool has_last; /* the base of the last row compared */
+	bool rows_alone; /* of partitions their own rows, and not their segments */
+	bool has_last;   /* the base of the last row compared */
 	uint64_t last;
 	int code; /* an error that ends the pass, said already */
 
@@ -75,6 +76,10 @@ extern const struct backend_sink verify_sink;
 bool verify_use_tenant(struct verify *v, struct shmeta_str tenant);
 /* Ends the comparison of the topic whose rows came. */
 void verify_end_topic(struct verify *v);
+/* Rows of one partition follow, whose topic's row is not among them; segments: its segments, too. */
+void verify_begin_partition(struct verify *v, struct shmeta_str topic, bool segments);
+/* Ends the comparison of the rows that came, of whatever they were. Which other partitions the topic has is not looked at. */
+void verify_end_rows(struct verify *v);
 /* Forgets rows and groups that the source gave. */
 void verify_drop_rows(struct verify *v);
 void verify_forget_groups(struct verify *v);
@@ -106,6 +111,10 @@ void verify_extra_advisory(struct verify *v);
 
 /* ---- verify_passes.c ---- */
 
+/* Will the store still follow the source? */
+bool verify_writer_alive(const struct verify *v);
+/* Everything that a pass owns. */
+void verify_close(struct verify *v);
 /* Compares the store with the source. Returns 0, or an exit code, said. */
 int verify_contents(struct verify *v, const char *uri);
 

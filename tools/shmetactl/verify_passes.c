@@ -172,7 +172,7 @@ static int look_again(struct verify *v, struct engine *e, const struct todo *tod
 	return status != SHMETA_OK || v->code != 0 ? source_failed(v, "reading the source again", status, &err) : 0;
 }
 
-static bool writer_alive(const struct verify *v)
+bool verify_writer_alive(const struct verify *v)
 {
 	uint64_t now = shmeta__boottime_ns(), beat = shmeta_observe(&v->pages.live_board->heartbeat_ns);
 
@@ -207,7 +207,7 @@ int verify_contents(struct verify *v, const char *uri)
 		code = first_pass(v, &e);
 	deadline = tool_monotonic_ns() + v->tool->timeout_ms * 1000000ull;
 	v->again = true;
-	while (code == 0 && v->found.count > from && writer_alive(v) && tool_monotonic_ns() < deadline) {
+	while (code == 0 && v->found.count > from && verify_writer_alive(v) && tool_monotonic_ns() < deadline) {
 		todo_fill(&todo, &v->found, from);
 		if (todo.too_many || (todo.count == 0 && !todo.hints))
 			break;
@@ -225,4 +225,22 @@ int verify_contents(struct verify *v, const char *uri)
 	free(e.state);
 	v->contents_checked = code == 0;
 	return code;
+}
+
+void verify_close(struct verify *v)
+{
+	for (size_t i = 0; i < v->sessions; i++) {
+		session_close(&v->session[i].s);
+		free(v->session[i].tenant);
+	}
+	verify_drop_rows(v);
+	verify_forget_groups(v);
+	free(v->group);
+	findings_cut(&v->found, 0);
+	free(v->found.row);
+	free(v->session);
+	free(v->topic);
+	free(v->partition_ids);
+	free(v->seen);
+	pages_close(&v->pages);
 }

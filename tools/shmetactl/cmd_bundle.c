@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * support-bundle: what somebody needs who is to help, as a tar file: what this program shows, the configuration, the log, the host. All of
+ * it passes redact(), and nothing of the source's rows but names is in it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/shmetactl/inspect.h"
+#include "tools/shmetactl/redact.h"
+
+enum { TAR_BLOCK = 512, FILE_MOST = 64 << 20 };
+
+struct bundle {
+	struct tool *tool;
+	FILE *file;
+	struct redact_known known;
+	json_t *names; /* of the files in it */
+};
+
+/* ---- tar ---- */
+
+struct tar_header {
+	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[8], rest[247];
+};
+_Static_assert(sizeof(struct tar_header) == TAR_BLOCK, "a header of tar is a block");
+
+/* Everything is redacted here, so that nothing gets past it. */
+static void add(struct bundle *b, const char *name, const char *text, size_t bytes)
+{
+	static const char zeros[TAR_BLOCK];
+	struct tar_header h;
+	unsigned sum = 0;
+	size_t n;
+	char *clean = redact(&b->known, text != NULL ? text : "", text != NULL ? bytes : 0, &n);
+
+	memset(&h, 0, sizeof(h));
+	(void)snprintf(h.name, sizeof(h.name), "shmeta-support/%s", name);
+	(void)snprintf(h.mode, sizeof(h.mode), "%07o", 0640u);
+	(void)snprintf(h.uid, sizeof(h.uid), "%07o", 0u);
+	(void)snprintf(h.gid, sizeof(h.gid), "%07o", 0u);
+	(void)snprintf(h.size, sizeof(h.size), "%011zo", n);
+	(void)snprintf(h.mtime, sizeof(h.mtime), "%011lo", (unsigned long)time(NULL) & 077777777777ul);
+	h.type = '0';
+	memcpy(h.magic, "ustar\00000", sizeof(h.magic));
+	memset(h.checksum, ' ', sizeof(h.checksum));
+	for (size_t i = 0; i < sizeof(h); i++)
+		sum += ((const unsigned char *)&h)[i];
+	(void)snprintf(h.checksum, sizeof(h.checksum), "%06o", sum & 0777777u);
+	(void)fwrite(&h, 1, sizeof(h), b->file);
+	(void)fwrite(clean, 1, n, b->file);
+	(void)fwrite(zeros, 1, (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK, b->file);
+	(void)json_array_append_new(b->names, json_string(name));
+	free(clean);
+}
+
+static bool finish(struct bundle *b)
+{
+	static const char zeros[2 * TAR_BLOCK];
+
+	(void)fwrite(zeros, 1, sizeof(zeros), b->file);
+	return fflush(b->file) == 0 && ferror(b->file) == 0;
+}
+
+/* ---- what goes into it ---- */
+
+/* All that a command prints, on both streams. */
+static char *output_of(char *const argv[], size_t *ret_bytes)
+{
+	int fd[2];
+	char *text = NULL;
+	size_t bytes = 0, capacity = 0;
+	ssize_t n;
+	pid_t pid;
+
+	*ret_bytes = 0;
+	if (pipe2(fd, O_CLOEXEC) != 0)
+		return NULL;
+	(void)fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+		(void)dup2(null, STDIN_FILENO);
+		(void)dup2(fd[1], STDOUT_FILENO);
+		(void)dup2(fd[1], STDERR_FILENO);
+		(void)execvp(argv[0], argv);
+		(void)fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	(void)close(fd[1]);
+	do {
+		if (capacity - bytes < 65536) {
+			capacity = capacity * 2 + 131072;
+			text = tool_grow(text, capacity);
+		}
+		n = read(fd[0], text + bytes, capacity - bytes);
+		bytes += n > 0 ? (size_t)n : 0;
+	} while ((n > 0 && bytes < FILE_MOST) || (n < 0 && errno == EINTR));
+	(void)close(fd[0]);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	*ret_bytes = bytes;
+	return text;
+}
+
+static void add_command(struct bundle *b, const char *name, char *const argv[])
+{
+	size_t bytes;
+	char *text = output_of(argv, &bytes);
+
+	add(b, name, text, bytes);
+	free(text);
+}
+
+/* What a verb prints as JSON; `line` has at most six words, with blanks between them. */
+static char *output_of_verb(struct bundle *b, const char *line, size_t *ret_bytes)
+{
+	char words[128], *save = NULL, self[] = "/proc/self/exe", json[] = "--json", dir_flag[] = "--dir",
+			 instance_flag[] = "--instance";
+	char *argv[16];
+	int n = 0;
+
+	argv[n++] = self;
+	argv[n++] = json;
+	argv[n++] = dir_flag;
+	argv[n++] = b->tool->dir;
+	argv[n++] = instance_flag;
+	argv[n++] = (char *)(uintptr_t)b->tool->instance;
+	(void)snprintf(words, sizeof(words), "%s", line);
+	for (char *word = strtok_r(words, " ", &save); word != NULL && n < 15; word = strtok_r(NULL, " ", &save))
+		argv[n++] = word;
+	argv[n] = NULL;
+	return output_of(argv, ret_bytes);
+}
+
+static void add_verb(struct bundle *b, const char *name, const char *line)
+{
+	size_t bytes;
+	char *text = output_of_verb(b, line, &bytes);
+
+	add(b, name, text, bytes);
+	free(text);
+}
+
+static char *read_all(const char *path, size_t *ret_bytes)
+{
+	FILE *f = fopen(path, "re");
+	char *text = NULL;
+	size_t bytes = 0, capacity = 0, n;
+
+	*ret_bytes = 0;
+	if (f == NULL)
+		return NULL;
+	do {
+		if (capacity - bytes < 4096) {
+			capacity = capacity * 2 + 65536;
+			text = tool_grow(text, capacity + 1);
+		}
+		n = fread(text + bytes, 1, capacity - bytes, f);
+		bytes += n;
+	} while (n > 0 && bytes < FILE_MOST);
+	(void)fclose(f);
+	text[bytes] = '\0';
+	*ret_bytes = bytes;
+	return text;
+}
+
+static void add_file(struct bundle *b, const char *name, const char *path)
+{
+	size_t bytes;
+	char *text = read_all(path, &bytes);
+
+	if (text != NULL)
+		add(b, name, text, bytes);
+	else
+		add(b, name, strerror(errno), strlen(strerror(errno)));
+	free(text);
+}
+
+/* The first line of a file of a password is one, wherever it turns up. */
+static void know_file(struct bundle *b, const char *path)
+{
+	size_t bytes;
+	char *text = path[0] != '\0' ? read_all(path, &bytes) : NULL;
+
+	if (text != NULL)
+		redact_know(&b->known, text, strcspn(text, "\r\n"));
+	free(text);
+}
+
+/* The file that the daemon reads, or the one that --config names; what it calls secrets is known from then on. */
+static char *learn_config(struct bundle *b)
+{
+	const char *named = b->tool->config, *at;
+	size_t bytes;
+	char *text, *file = NULL;
+	json_t *doc = NULL;
+
+	if (named == NULL) {
+		text = output_of_verb(b, "config show --running", &bytes);
+		doc = json_loadb(text != NULL ? text : "", bytes, JSON_DISABLE_EOF_CHECK, NULL);
+		named = json_string_value(json_object_get(doc, "file"));
+		free(text);
+	}
+	if (named != NULL)
+		file = tool_copy(named, strlen(named));
+	json_decref(doc);
+	text = file != NULL ? read_all(file, &bytes) : NULL;
+	/* As the parser has it, a name and a quoted value; that it is in a comment does not make it less of a secret. */
+	for (at = text; at != NULL && (at = strstr(at, "password_file")) != NULL; at++) {
+		const char *value = at + strcspn(at, "\"\n");
+		char path[PATH_MAX];
+
+		if (*value != '"')
+			continue;
+		(void)snprintf(path, sizeof(path), "%.*s", (int)strcspn(value + 1, "\"\n"), value + 1);
+		know_file(b, path);
+	}
+	free(text);
+	return file;
+}
+
+static void add_host(struct bundle *b)
+{
+	struct utsname name;
+	char text[1024];
+	int n = 0;
+
+	if (uname(&name) == 0)
+		n = snprintf(text, sizeof(text), "%s %s %s %s\n", name.sysname, name.release, name.version,
+		             name.machine);
+	add(b, "host/uname", text, n > 0 ? (size_t)n : 0);
+	add_file(b, "host/os-release", "/etc/os-release");
+	add_file(b, "host/meminfo", "/proc/meminfo");
+	add_file(b, "host/cpuinfo", "/proc/cpuinfo");
+	add_file(b, "host/mounts", "/proc/mounts");
+	add_file(b, "host/transparent_hugepage", "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+}
+
+static void add_writer(struct bundle *b)
+{
+	struct pages p;
+	char path[64];
+
+	if (pages_open(b->tool, &p) != 0)
+		return;
+	(void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/limits", p.board.writer_pid);
+	add_file(b, "writer/limits", path);
+	(void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/status", p.board.writer_pid);
+	add_file(b, "writer/status", path);
+	pages_close(&p);
+}
+
+static void fill(struct bundle *b)
+{
+	static const struct {
+		const char *name, *line;
+	} verbs[] = {{"version.json", "version"},
+	             {"status.json", "status"},
+	             {"health.json", "health"},
+	             {"stat.json", "stat"},
+	             {"lag.json", "lag"},
+	             {"queue.json", "queue"},
+	             {"readers.json", "readers"},
+	             {"store.json", "store"},
+	             {"quarantine.json", "quarantine --limit 200"},
+	             {"biggest.json", "biggest"},
+	             {"agents.json", "agents"},
+	             {"config.json", "config show"},
+	             {"config-check.json", "config check"}};
+	char *file = learn_config(b), drop_in[PATH_MAX + 8], unit[UNIT_BYTES], lines[] = "2000",
+	     journalctl[] = "journalctl", u[] = "-u", n[] = "-n", pager[] = "--no-pager", utc[] = "--utc",
+	     list[] = "/bin/ls", flags[] = "-lnR";
+	const char *environment = getenv("PGPASSWORD");
+
+	if (environment != NULL)
+		redact_know(&b->known, environment, strlen(environment));
+	if (b->tool->password_file != NULL)
+		know_file(b, b->tool->password_file);
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		add_verb(b, verbs[i].name, verbs[i].line);
+	if (file != NULL) {
+		add_file(b, "configuration/file.conf", file);
+		(void)snprintf(drop_in, sizeof(drop_in), "%s.d", file);
+		add_command(b, "configuration/drop-ins", (char *[]){list, flags, drop_in, NULL});
+	}
+	(void)pages_unit(b->tool->instance, unit);
+	add_command(b, "journal", (char *[]){journalctl, u, unit, n, lines, utc, pager, NULL});
+	add_command(b, "directory", (char *[]){list, flags, b->tool->dir, NULL});
+	add_writer(b);
+	add_host(b);
+	free(file);
+}
+
+int verb_support_bundle(struct tool *tool)
+{
+	const char *path = tool->argv[0];
+	struct bundle b = {.tool = tool, .names = json_array()};
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (tool->yes ? O_TRUNC : O_EXCL), 0600);
+	struct stat st = {.st_size = 0};
+	bool good;
+
+	if (fd < 0 && errno == EEXIST)
+		return tool_error(tool, TOOL_USAGE, "%s is there already; say --yes to replace it", path);
+	b.file = fd >= 0 ? fdopen(fd, "w") : NULL;
+	if (b.file == NULL)
+		return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path,
+		                  strerror(errno));
+	(void)fchmod(fd, 0600);
+	fill(&b);
+	good = finish(&b);
+	(void)fstat(fd, &st);
+	good = fclose(b.file) == 0 && good;
+	redact_forget(&b.known);
+	if (!good) {
+		json_decref(b.names);
+		return tool_error(tool, TOOL_UNHEALTHY, "%s: it could not be written: %s", path, strerror(errno));
+	}
+	if (tool->json) {
+		json_t *doc = out_document("support_bundle");
+
+		out_set(doc, "file", out_json_text(path, strlen(path)));
+		out_set(doc, "bytes", out_json_count((uint64_t)st.st_size));
+		out_set(doc, "files", b.names);
+		out_json(doc, 2);
+		return TOOL_OK;
+	}
+	(void)printf("%s: %zu files, %s; mode 0600. Read it before you send it: 'tar -tvf %s'\n",
+	             out_safe(path, strlen(path)), json_array_size(b.names), out_size((uint64_t)st.st_size),
+	             out_safe(path, strlen(path)));
+	json_decref(b.names);
+	return TOOL_OK;
+}

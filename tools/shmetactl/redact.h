@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Text without secrets. Owns: what counts as one. */
+#ifndef SHMETA_TOOLS_SHMETACTL_REDACT_H
+#define SHMETA_TOOLS_SHMETACTL_REDACT_H
+
+#include <stddef.h>
+
+/* Texts that are secrets whatever stands around them: passwords that are known. */
+struct redact_known {
+	char **text;
+	size_t count;
+};
+/* Adds one; what is shorter than 4 bytes would be found everywhere, and is left to its surroundings. */
+void redact_know(struct redact_known *known, const char *text, size_t bytes);
+void redact_forget(struct redact_known *known);
+
+/* A copy in which "***" stands for each secret: what is known, the password of a URI (scheme://user:SECRET@host), the value of a key
+ * whose name says so (password, passwd, secret, token, access_key, private_key, credential, sslkey: followed by '=', ':' or a quote), and
+ * what is between BEGIN and END of a private key. Owns: the caller frees it. */
+char *redact(const struct redact_known *known, const char *text, size_t bytes, size_t *ret_bytes);
+
+#endif
