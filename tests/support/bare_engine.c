@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See bare_engine.h. */
 #include "tests/support/bare_engine.h"
+#include "tests/support/quiet_host.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -65,8 +66,10 @@ void bare_engine_init(struct bare_engine *e)
 
 enum shmeta_status bare_engine_open(struct bare_engine *e, struct shmeta_err *err)
 {
+	const struct sync_host host = quiet_host(e->host);
+
 	e->board->epoch++;
-	return sync_open(e->dir_fd, e->board, &e->options, &e->host, &e->sync, err);
+	return sync_open(e->dir_fd, e->board, &e->options, &host, &e->sync, err);
 }
 
 void bare_engine_close(struct bare_engine *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A sync engine on a memory source (sync_fixture.h). */
 #include "tests/support/sync_fixture.h"
+#include "tests/support/quiet_host.h"
 #include "tests/support/write_ops.h"
 
 #include <criterion/criterion.h>
@@ -171,16 +172,16 @@ static void on_invalidated(void *arg, uint64_t ticket, const struct sync_invalid
 
 enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 {
-	const struct sync_host host = {.arg = f,
-	                               .oldest_pin = oldest_pin,
-	                               .all_registrations_kept = all_kept,
-	                               .phase = on_phase,
-	                               .progress = on_progress,
-	                               .log = on_log,
-	                               .answer = on_answer,
-	                               .written = on_written,
-	                               .objects = on_objects,
-	                               .invalidated = on_invalidated};
+	const struct sync_host host = quiet_host((struct sync_host){.arg = f,
+	                                                            .oldest_pin = oldest_pin,
+	                                                            .all_registrations_kept = all_kept,
+	                                                            .phase = on_phase,
+	                                                            .progress = on_progress,
+	                                                            .log = on_log,
+	                                                            .answer = on_answer,
+	                                                            .written = on_written,
+	                                                            .objects = on_objects,
+	                                                            .invalidated = on_invalidated});
 
 	f->board->epoch++;
 	return sync_open(f->dir_fd, f->board, &f->options, &host, &f->sync, err);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/support/memory_faults.h"
+#include "tests/support/quiet_host.h"
 #include "writer/engine/sync.h"
 
 enum { TICKETS = 4000, ROUNDS = 3 };
@@ -158,7 +159,8 @@ int main(void)
 	char dir[] = "/dev/shm/shmeta-tsan.XXXXXX", command[64];
 	void *map;
 	struct shmeta_err err = {0};
-	const struct sync_host host = {.phase = on_phase, .log = on_log, .answer = on_answer};
+	const struct sync_host host =
+		quiet_host((struct sync_host){.phase = on_phase, .log = on_log, .answer = on_answer});
 	const struct sync_options options = {.source = {.uri = "memory:tsan", .timeout_ms = 1000},
 	                                     .engine = &memory_with_faults,
 	                                     .store_max_bytes = 64 << 20,

@@ -14,6 +14,7 @@
 #include "shm/page/board.h"
 #include "shm/record/key.h"
 #include "shm/record/record.h"
+#include "tests/support/quiet_host.h"
 #include "tests/support/run_daemon.h"
 #include "tests/support/write_ops.h"
 #include "writer/apply/apply.h"
@@ -117,13 +118,13 @@ static int64_t wall(void *arg)
 static void open_engine(void)
 {
 	struct shmeta_err err = {.code = SHMETA_OK};
-	struct sync_host host = {.oldest_pin = no_pin,
-	                         .all_registrations_kept = kept,
-	                         .phase = phase,
-	                         .progress = progress,
-	                         .log = note,
-	                         .answer = refreshed,
-	                         .written = written};
+	struct sync_host host = quiet_host((struct sync_host){.oldest_pin = no_pin,
+	                                                      .all_registrations_kept = kept,
+	                                                      .phase = phase,
+	                                                      .progress = progress,
+	                                                      .log = note,
+	                                                      .answer = refreshed,
+	                                                      .written = written});
 	struct sync_options o = {.source = {.uri = w.uri, .timeout_ms = 1000, .manage_schema = 1, .create = 1},
 	                         .store_max_bytes = 256 << 20,
 	                         .grace_ns = 1000000,

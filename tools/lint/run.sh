@@ -86,6 +86,7 @@ scripts() {
 check 'formatted by clang-format' format
 check 'directions of includes (tools/lint/layers.sh)' tools/lint/layers.sh
 report 'files form layers within each module (tools/lint/circles.sh)' tools/lint/circles.sh "$build"
+check 'parts of the engine keep their data (tools/lint/owners.sh)' tools/lint/owners.sh
 check 'records are changed in one place (tools/lint/applied.sh)' tools/lint/applied.sh
 check 'numbered pairs of loads and stores (tools/lint/pairs.sh)' tools/lint/pairs.sh
 check 'symbols of the library (tools/lint/symbols.sh)' tools/lint/symbols.sh "$build"

@@ -237,7 +237,7 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 	status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
 	if (status == SHMETA_ERR_CONFLICT && refresh_meet(s))
 		status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
-	if (status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !s->source.on) {
+	if (status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !source_is_away(s)) {
 		free(page);
 		return false;
 	}
@@ -592,7 +592,7 @@ void admin_work(struct sync *s)
 	bool one = false; /* an invalidation has its turn: one after the other */
 
 	take_new(s);
-	for (struct admin_job **at = &s->admin->jobs; *at != NULL && !s->source.on;) {
+	for (struct admin_job **at = &s->admin->jobs; *at != NULL && !source_is_away(s);) {
 		struct admin_job *job = *at;
 
 		if (job->lists_objects) {

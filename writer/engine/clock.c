@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's clock, its chance, its waking, and the stamps of classes: what every other file of the engine uses. */
-#include <errno.h>
+ * The engine's clocks, its chance, and how long a round may sleep (clock.h): what every other file of the engine uses. */
 #include <time.h>
-#include <unistd.h>
 
 #include "writer/engine/engine.h"
 
@@ -23,13 +21,20 @@ int64_t sync_wall_ms(struct sync *s)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+void clock_seed(struct sync *s, uint32_t seed)
+{
+	s->clock.random = seed != 0 ? seed * 0x9E3779B97F4A7C15u : sync_now(s) ^ s->board->writer_pid << 32;
+	if (s->clock.random == 0)
+		s->clock.random = 1;
+}
+
 static uint64_t chance(struct sync *s)
 {
 	/* xorshift64*: jitter needs no more. */
-	s->random ^= s->random >> 12;
-	s->random ^= s->random << 25;
-	s->random ^= s->random >> 27;
-	return s->random * 0x2545F4914F6CDD1Du;
+	s->clock.random ^= s->clock.random >> 12;
+	s->clock.random ^= s->clock.random << 25;
+	s->clock.random ^= s->clock.random >> 27;
+	return s->clock.random * 0x2545F4914F6CDD1Du;
 }
 
 uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high)
@@ -39,52 +44,20 @@ uint64_t sync_jitter(struct sync *s, uint64_t value, uint32_t low, uint32_t high
 	return value / 1000 * thousandths + value % 1000 * thousandths / 1000;
 }
 
+void clock_round_begins(struct sync *s)
+{
+	s->clock.wake_ns = SYNC_NEVER;
+}
+
 void sync_wake_at(struct sync *s, uint64_t due_ns)
 {
-	if (due_ns < s->wake_ns)
-		s->wake_ns = due_ns;
+	if (due_ns < s->clock.wake_ns)
+		s->clock.wake_ns = due_ns;
 }
 
-void sync_wake(struct sync *s)
+uint64_t clock_round_wait(struct sync *s)
 {
-	uint64_t one = 1;
+	uint64_t now = sync_now(s);
 
-	/* Either the thread sees this before it sleeps, or we see that it sleeps. */
-	shmeta_store(&s->kicked, 1u);
-	if (!shmeta_load(&s->sleeping))
-		return;
-	/* A full counter wakes as well as a new one. */
-	while (write(s->event_fd, &one, sizeof one) < 0 && errno == EINTR)
-		;
-}
-
-bool sync_stopping(struct sync *s)
-{
-	return shmeta_observe(&s->stopping) != 0;
-}
-
-uint64_t sync_oldest_pin(struct sync *s)
-{
-	return s->host.oldest_pin(s->host.arg, shmeta__store_number(s->store));
-}
-
-uint64_t sync_committed(struct sync *s)
-{
-	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
-}
-
-void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
-                uint64_t synced_at_ns)
-{
-	struct shmeta_stamp *stamp = &gen->stamp[cls];
-
-	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
-	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3: a stamp's commit before its time */
-	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3: a stamp's commit before its time */
-}
-
-void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
-{
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
+	return s->clock.wake_ns == SYNC_NEVER ? SYNC_NEVER : s->clock.wake_ns <= now ? 0 : s->clock.wake_ns - now;
 }

@@ -1,27 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What does not work, since when, when it is tried again, and the phase that follows from it.
- *
- * The source is asked for several things (enum sync_job), and one may fail while the others work: a poll of the change log says
- * nothing about a damaged table. So each job has a trouble of its own that only its own success ends, while any success reopens
- * the gate (s->source) that keeps a source that does not answer from being asked at once again. A job that fails again with the
- * same words within RETURN_S was not cured: its trouble goes on from its first beginning, is not logged again, and ends only
- * after it has worked for a while. */
+ * Troubles of the source, back-off, and the phase (health.h). */
 #include <stdio.h>
 #include <syslog.h>
 #include <time.h>
 
-#include "writer/daemon/limits.h"
 #include "writer/engine/engine.h"
 #include "writer/engine/phase.h"
 #include "writer/keys/refresh.h"
 
-enum { RETURN_S = 120, WATCH_MAX_S = 60, FULL_SHARE = 3, LOOK_S = 1 };
+enum { RETURN_S = 120, WATCH_MAX_S = 60 };
 
 /* ---- phases --------------------------------------------------------------------------------- */
 
 static void tell_phase(struct sync *s, enum shmeta_phase phase, const char *reason)
 {
-	snprintf(s->phase_reason, sizeof s->phase_reason, "%s", reason);
+	snprintf(s->health.phase_reason, sizeof s->health.phase_reason, "%s", reason);
 	s->host.phase(s->host.arg, phase, reason);
 }
 
@@ -34,7 +27,7 @@ void sync_move(struct sync *s, enum shmeta_phase phase, const char *reason)
 		tell_phase(s, phase, reason);
 		break;
 	case PHASE_THERE:
-		if (strcmp(s->phase_reason, reason) != 0)
+		if (strcmp(s->health.phase_reason, reason) != 0)
 			tell_phase(s, phase, reason);
 		break;
 	case PHASE_REFUSED:
@@ -48,14 +41,14 @@ void sync_move(struct sync *s, enum shmeta_phase phase, const char *reason)
 
 void sync_settle_phase(struct sync *s)
 {
-	const struct sync_trouble *job = state_job_in_trouble(s);
+	const struct sync_trouble *job = health_job_in_trouble(&s->health);
 
 	if (job != NULL)
 		sync_move(s, SHMETA_PHASE_DEGRADED, job->text);
-	else if (s->room.on)
-		sync_move(s, SHMETA_PHASE_DEGRADED, s->room.text);
+	else if (!store_takes(s))
+		sync_move(s, SHMETA_PHASE_DEGRADED, store_health_text(&s->store_health));
 	else if (origin_is_foreign(s) && s->store != NULL)
-		sync_move(s, SHMETA_PHASE_DEGRADED, s->accept.sentence);
+		sync_move(s, SHMETA_PHASE_DEGRADED, accept_sentence(&s->accept));
 	else if (s->store != NULL)
 		sync_move(s, SHMETA_PHASE_SERVING, "serving");
 }
@@ -84,7 +77,7 @@ static void begins(struct sync *s, struct sync_trouble *t)
 	t->text[0] = '\0';
 }
 
-static void trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
+void health_trouble(struct sync *s, struct sync_trouble *t, const char *event, const char *sentence)
 {
 	uint64_t now = sync_now(s);
 	bool same = strcmp(t->text, sentence) == 0;
@@ -134,27 +127,27 @@ static void works(struct sync *s, struct sync_trouble *t)
 
 static void settle_source(struct sync *s)
 {
-	bool failing = state_job_in_trouble(s) != NULL;
+	bool failing = health_job_in_trouble(&s->health) != NULL;
 	uint64_t now = sync_now(s);
 
-	if (failing && !s->source_failing)
-		s->failing_since_ns = now;
-	if (!failing && s->source_failing)
+	if (failing && !s->health.failing)
+		s->health.failing_since_ns = now;
+	if (!failing && s->health.failing)
 		sync_log(s, LOG_NOTICE, "source_back", "the source answers again after %llu s",
-		         (unsigned long long)((now - s->failing_since_ns) / SYNC_S));
-	s->source_failing = failing;
+		         (unsigned long long)((now - s->health.failing_since_ns) / SYNC_S));
+	s->health.failing = failing;
 	sync_settle_phase(s);
 	sync_show(s);
 }
 
 void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence)
 {
-	struct sync_trouble *gate = &s->source;
+	struct sync_trouble *gate = &s->health.gate;
 
 	s->counters.source_errors++;
 	if (sentence[0] == '\0')
 		sentence = shmeta_strerror(status);
-	trouble(s, &s->job[job], "source_away", sentence);
+	health_trouble(s, &s->health.job[job], "source_away", sentence);
 	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
 		if (!gate->on)
 			begins(s, gate);
@@ -168,27 +161,27 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 
 void sync_source_works(struct sync *s, enum sync_job job)
 {
-	bool was_closed = s->source.on;
+	bool was_closed = source_is_away(s);
 
-	s->source.on = false;
-	if (!was_closed && !s->source_failing)
+	s->health.gate.on = false;
+	if (!was_closed && !s->health.failing)
 		return;
 	/* What has failed with the polls is tried again with them. */
-	if (job == SYNC_JOB_FEED && s->job[job].on && s->job[job].works_since_ns == 0)
-		s->job[SYNC_JOB_FETCH].next_ns = sync_now(s);
-	works(s, &s->job[SYNC_JOB_OPEN]);
-	works(s, &s->job[job]);
+	if (job == SYNC_JOB_FEED && health_job_on(&s->health, job) && s->health.job[job].works_since_ns == 0)
+		s->health.job[SYNC_JOB_FETCH].next_ns = sync_now(s);
+	works(s, &s->health.job[SYNC_JOB_OPEN]);
+	works(s, &s->health.job[job]);
 	if (job == SYNC_JOB_PASS) {
-		works(s, &s->job[SYNC_JOB_FETCH]);
+		works(s, &s->health.job[SYNC_JOB_FETCH]);
 		/* The feed was not asked. */
-		s->job[SYNC_JOB_FEED].next_ns = sync_now(s);
+		s->health.job[SYNC_JOB_FEED].next_ns = sync_now(s);
 	}
 	settle_source(s);
 }
 
 void health_paused(struct sync *s, const char *why)
 {
-	struct sync_trouble *both[] = {&s->source, &s->job[SYNC_JOB_OPEN]};
+	struct sync_trouble *both[] = {&s->health.gate, &s->health.job[SYNC_JOB_OPEN]};
 
 	for (size_t i = 0; i < 2; i++) {
 		begins(s, both[i]);
@@ -196,14 +189,14 @@ void health_paused(struct sync *s, const char *why)
 		both[i]->works_since_ns = 0;
 		shmeta__say(both[i]->text, sizeof both[i]->text, "%s", why);
 	}
-	s->source_failing = false; /* its end is not told as that of an outage */
+	s->health.failing = false; /* its end is not told as that of an outage */
 	sync_settle_phase(s);
 	sync_show(s);
 }
 
 void health_unpaused(struct sync *s)
 {
-	s->source.on = s->job[SYNC_JOB_OPEN].on = false;
+	s->health.gate.on = s->health.job[SYNC_JOB_OPEN].on = false;
 	sync_settle_phase(s);
 	sync_wake_at(s, sync_now(s));
 	sync_show(s);
@@ -211,7 +204,7 @@ void health_unpaused(struct sync *s)
 
 bool sync_job_due(struct sync *s, enum sync_job job)
 {
-	const struct sync_trouble *t = &s->job[job];
+	const struct sync_trouble *t = &s->health.job[job];
 
 	if (!t->on || sync_now(s) >= t->next_ns)
 		return true;
@@ -221,9 +214,9 @@ bool sync_job_due(struct sync *s, enum sync_job job)
 
 void sync_job_forget(struct sync *s, enum sync_job job)
 {
-	if (!s->job[job].on)
+	if (!s->health.job[job].on)
 		return;
-	s->job[job].on = false;
+	s->health.job[job].on = false;
 	settle_source(s);
 }
 
@@ -232,94 +225,19 @@ void health_run(struct sync *s)
 	bool ended = false;
 
 	for (int job = 0; job < SYNC_JOBS; job++)
-		if (s->job[job].on && s->job[job].works_since_ns > 0) {
-			works(s, &s->job[job]);
-			ended |= !s->job[job].on;
+		if (s->health.job[job].on && s->health.job[job].works_since_ns > 0) {
+			works(s, &s->health.job[job]);
+			ended |= !s->health.job[job].on;
 		}
 	if (ended)
 		settle_source(s);
-}
-
-/* ---- the store's ---------------------------------------------------------------------------- */
-
-static uint64_t max_bytes(const struct sync *s)
-{
-	return s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
-}
-
-void sync_room_failed(struct sync *s, enum shmeta_status status, const char *sentence)
-{
-	char text[sizeof s->room.text], limit[400], bytes[32];
-	uint64_t began = s->load_began_ns, now = sync_now(s);
-	const char *is = s->store == NULL ? "not loaded" : "no longer brought up to date";
-
-	s->room_limited = status == SHMETA_ERR_FULL &&
-	                  limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
-	s->room_looked_ns = now;
-	s->counters.store_full += status == SHMETA_ERR_FULL;
-	if (s->room_limited) {
-		shmeta__say(text, sizeof text, "the store cannot grow and is %s: %s (%s)", is, limit, sentence);
-	} else if (status == SHMETA_ERR_FULL) {
-		shmeta__say(
-			text, sizeof text,
-			"the store is full (store.max_bytes = %s, or less where the file system has no room) and is %s; delete "
-			"topics or segments, or raise it and restart: %s",
-			limits_spell_bytes(max_bytes(s), bytes, sizeof bytes), is, sentence);
-	} else {
-		shmeta__say(text, sizeof text, "the store cannot be brought up to date: %s", sentence);
-	}
-	if (status == SHMETA_ERR_CORRUPT && s->store != NULL) {
-		/* What is damaged is not patched: the source has it all. */
-		store_move(s, STORE_DAMAGED);
-	}
-	if (!s->room.on)
-		begins(s, &s->room);
-	trouble(s, &s->room, status == SHMETA_ERR_FULL ? "store_full" : "store_failed", text);
-	/* What did not fit will hardly fit a moment later, and a load reads everything for that. */
-	if (status == SHMETA_ERR_FULL && began > 0) {
-		uint64_t rest = FULL_SHARE * (now - began), most = s->options.retry_max_ms * SYNC_MS;
-
-		s->room.next_ns = now + (rest > most ? rest : most);
-	}
-	s->room_status = status;
-	refresh_answer_all(s, status, s->room.text);
-	sync_settle_phase(s);
-	sync_show(s);
-}
-
-bool health_room_returned(struct sync *s)
-{
-	char limit[400];
-	uint64_t now = sync_now(s);
-
-	if (!s->room_limited)
-		return false;
-	if (now >= s->room_looked_ns + LOOK_S * SYNC_S) {
-		s->room_looked_ns = now;
-		s->room_limited = limits_of_files(s->dir_fd, s->store == NULL, max_bytes(s), limit, sizeof limit);
-	}
-	if (s->room_limited)
-		sync_wake_at(s, s->room_looked_ns + LOOK_S * SYNC_S);
-	return !s->room_limited;
-}
-
-void sync_room_works(struct sync *s)
-{
-	if (!s->room.on)
-		return;
-	s->room.on = false;
-	s->room.attempts = 0;
-	s->room.text[0] = '\0';
-	sync_settle_phase(s);
-	sync_show(s);
-	sync_log(s, LOG_NOTICE, "store_writable", "the store is brought up to date again");
 }
 
 /* ---- in words ------------------------------------------------------------------------------- */
 
 void health_tell_writable(struct sync *s)
 {
-	if (state_unwritable(s))
+	if (session_unwritable(&s->session, &s->options.source))
 		sync_log(s, LOG_WARNING, "source_read_only",
 		         "the source cannot be written, although source.read_only is off: writes fail");
 	else
@@ -328,11 +246,11 @@ void health_tell_writable(struct sync *s)
 
 void health_source_full(struct sync *s, const char *sentence)
 {
-	bool known = s->source_full[0] != '\0';
+	bool known = s->health.source_full[0] != '\0';
 
 	s->counters.source_errors++;
-	s->source_full_s = sync_wall_ms(s) / 1000;
-	shmeta__say(s->source_full, sizeof s->source_full, "%s", sentence);
+	s->health.source_full_s = sync_wall_ms(s) / 1000;
+	shmeta__say(s->health.source_full, sizeof s->health.source_full, "%s", sentence);
 	if (!known)
 		sync_log(s, LOG_WARNING, "source_full",
 		         "the source does not take what is written: %s; writes are refused until it does, reads go on",
@@ -342,9 +260,9 @@ void health_source_full(struct sync *s, const char *sentence)
 
 void health_source_has_room(struct sync *s)
 {
-	if (s->source_full[0] == '\0')
+	if (s->health.source_full[0] == '\0')
 		return;
-	s->source_full[0] = '\0';
+	s->health.source_full[0] = '\0';
 	sync_log(s, LOG_NOTICE, "source_room", "the source takes writes again");
 	sync_show(s);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pause: the store stays as it is, the source is not looked at and has no connection of ours, as while it is restored. It counts as
+ * A pause (pause.h): the store stays as it is, the source is not looked at and has no connection of ours, as while it is restored. It counts as
  * away, for the reason that was given, so everything that would ask it is refused with that reason. The end is like a start: the session
  * is opened anew and judged, and the feed goes on where the store's ended. */
 #include <stdio.h>
@@ -7,11 +7,21 @@
 
 #include "writer/engine/engine.h"
 
+void pause_init(struct sync *s)
+{
+	pthread_mutex_init(&s->pause.lock, NULL);
+}
+
+void pause_free(struct sync *s)
+{
+	pthread_mutex_destroy(&s->pause.lock);
+}
+
 enum shmeta_status sync_pause(struct sync *s, const char *why, uint64_t ticket)
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->pause.lock);
 	if (s->pause.asked)
 		status = SHMETA_ERR_BUSY;
 	else if (why == NULL && !s->pause.seen)
@@ -23,7 +33,7 @@ enum shmeta_status sync_pause(struct sync *s, const char *why, uint64_t ticket)
 		s->pause.ticket = ticket;
 		snprintf(s->pause.why, sizeof s->pause.why, "%s", why != NULL ? why : "");
 	}
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->pause.lock);
 	if (status == SHMETA_OK)
 		sync_wake(s);
 	return status;
@@ -33,9 +43,9 @@ bool pause_asked(struct sync *s)
 {
 	bool asked;
 
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->pause.lock);
 	asked = s->pause.asked;
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->pause.lock);
 	return asked;
 }
 
@@ -49,15 +59,19 @@ void pause_begin(struct sync *s)
 
 void pause_take(struct sync *s)
 {
-	struct pause p;
+	char why[sizeof s->pause.why];
+	uint64_t ticket;
+	bool resume;
 
 	if (!pause_asked(s))
 		return;
-	pthread_mutex_lock(&s->seen_lock);
-	p = s->pause;
+	pthread_mutex_lock(&s->pause.lock);
+	resume = s->pause.resume;
+	ticket = s->pause.ticket;
+	snprintf(why, sizeof why, "%s", s->pause.why);
 	s->pause.asked = false;
-	pthread_mutex_unlock(&s->seen_lock);
-	if (p.resume) {
+	pthread_mutex_unlock(&s->pause.lock);
+	if (resume) {
 		s->pause.on = false;
 		sync_log(s, LOG_NOTICE, "resumed", "the source is looked at again");
 		health_unpaused(s);
@@ -67,8 +81,8 @@ void pause_take(struct sync *s)
 			write_land(s);
 		s->pause.on = true;
 		session_close(s);
-		sync_log(s, LOG_NOTICE, "paused", "%s", p.why);
-		health_paused(s, p.why);
+		sync_log(s, LOG_NOTICE, "paused", "%s", why);
+		health_paused(s, why);
 	}
-	s->host.answer(s->host.arg, p.ticket, SHMETA_OK, p.resume ? "resumed" : p.why, 0, 0, 0);
+	s->host.answer(s->host.arg, ticket, SHMETA_OK, resume ? "resumed" : why, 0, 0, 0);
 }

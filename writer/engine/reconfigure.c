@@ -16,6 +16,18 @@ static bool same_overrides(const struct sync_options *a, const struct sync_optio
 	return true;
 }
 
+void next_options_init(struct sync *s)
+{
+	pthread_mutex_init(&s->next_options.lock, NULL);
+}
+
+void next_options_free(struct sync *s)
+{
+	if (s->next_options.there)
+		options_free(&s->next_options.options);
+	pthread_mutex_destroy(&s->next_options.lock);
+}
+
 void sync_reconfigure(struct sync *s, const struct sync_options *options)
 {
 	struct sync_options copy;
@@ -25,12 +37,12 @@ void sync_reconfigure(struct sync *s, const struct sync_options *options)
 	/* Before they are the engine's thread's, which frees what it has taken. */
 	refresh_set_limits(s, &copy);
 	write_set_limits(s, &copy);
-	pthread_mutex_lock(&s->seen_lock);
-	if (s->reconfigured)
-		options_free(&s->next_options);
-	s->next_options = copy;
-	s->reconfigured = true;
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_lock(&s->next_options.lock);
+	if (s->next_options.there)
+		options_free(&s->next_options.options);
+	s->next_options.options = copy;
+	s->next_options.there = true;
+	pthread_mutex_unlock(&s->next_options.lock);
 	sync_wake(s);
 }
 
@@ -38,14 +50,14 @@ void options_take(struct sync *s)
 {
 	struct sync_options next;
 
-	pthread_mutex_lock(&s->seen_lock);
-	bool changed = s->reconfigured;
+	pthread_mutex_lock(&s->next_options.lock);
+	bool changed = s->next_options.there;
 
 	if (changed) {
-		next = s->next_options;
-		s->reconfigured = false;
+		next = s->next_options.options;
+		s->next_options.there = false;
 	}
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->next_options.lock);
 	if (!changed)
 		return;
 
@@ -69,9 +81,7 @@ void options_take(struct sync *s)
 	o->write_batch_max = next.write_batch_max;
 	o->write_linger_ms = next.write_linger_ms;
 	o->audit = next.audit;
-	pthread_mutex_lock(&s->seen_lock);
 	o->accept = next.accept;
-	pthread_mutex_unlock(&s->seen_lock);
 	o->object_grace_ms = next.object_grace_ms;
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
@@ -90,7 +100,6 @@ void options_take(struct sync *s)
 	if (overrides_changed)
 		/* A full pass writes each record's own TTL. */
 		schedule_ask_pass(s, false, "times to live were configured anew");
-	s->poll_due_ns = sync_now(s);
-	s->poll_every_ns = o->poll_min_ms * SYNC_MS;
+	schedule_poll_anew(s);
 	schedule_reconcile(s);
 }

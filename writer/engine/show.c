@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What other threads see of the engine: counters, and the state of the source in words. */
+ * What other threads see of the engine (show.h). */
 #include <stdio.h>
 #include <time.h>
 
@@ -7,13 +7,23 @@
 
 enum { SHOW_EVERY_MS = 100 };
 
+void show_init(struct sync *s)
+{
+	pthread_mutex_init(&s->show.lock, NULL);
+}
+
+void show_free(struct sync *s)
+{
+	pthread_mutex_destroy(&s->show.lock);
+}
+
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 {
 	s->counters.rows_applied += a->changed;
 	s->counters.rows_unchanged += a->unchanged;
-	if (a->committed != s->last_commit) {
+	if (a->committed != s->show.last_commit) {
 		s->counters.commits++;
-		s->last_commit = a->committed;
+		s->show.last_commit = a->committed;
 	}
 	s->counters.apply_ns += sync_now(s) - began_ns;
 }
@@ -31,46 +41,44 @@ static const char *spell_time(int64_t at_s, char ret[32])
 /* The source's state in words an operator can act on. */
 static void describe(struct sync *s, char *ret, size_t bytes)
 {
-	const struct sync_trouble *t = state_job_in_trouble(s);
+	const struct sync_trouble *t = health_job_in_trouble(&s->health);
 	char when[32];
 
 	if (t == NULL) {
-		const char *but = origin_is_held(s) ? s->accept.sentence : s->feed_trouble;
+		const char *but = origin_is_held(s) ? accept_sentence(&s->accept) : session_feed_trouble(&s->session);
 		char full[600] = "";
 
-		if (s->source_full[0] != '\0')
+		if (health_source_full_text(&s->health)[0] != '\0')
 			snprintf(full, sizeof full, "; it did not take the last write (%s): %s",
-			         spell_time(s->source_full_s, when), s->source_full);
-		shmeta__say(ret, bytes, "%s%s%s%s%s", s->source_open ? "connected" : "not connected yet",
-		            state_unwritable(s) ? "; it cannot be written" : "", full, but[0] != '\0' ? "; " : "", but);
+			         spell_time(health_source_full_s(&s->health), when),
+			         health_source_full_text(&s->health));
+		shmeta__say(ret, bytes, "%s%s%s%s%s", session_is_open(&s->session) ? "connected" : "not connected yet",
+		            session_unwritable(&s->session, &s->options.source) ? "; it cannot be written" : "", full,
+		            but[0] != '\0' ? "; " : "", but);
 		return;
 	}
-	if (s->pause.on) {
+	if (pause_is_on(&s->pause)) {
 		shmeta__say(ret, bytes, "%s", t->text);
 		return;
 	}
 	spell_time(t->since_s, when);
-	if (t == &s->job[SYNC_JOB_OPEN] || t == &s->job[SYNC_JOB_FEED] || s->source.on || !s->source_open)
+	if (t == health_job(&s->health, SYNC_JOB_OPEN) || t == health_job(&s->health, SYNC_JOB_FEED) ||
+	    source_is_away(s) || !session_is_open(&s->session))
 		shmeta__say(ret, bytes, "away since %s: %s", when, t->text);
 	else
 		shmeta__say(ret, bytes, "connected, but %s since %s: %s",
-		            t == &s->job[SYNC_JOB_PASS] ? "it cannot be read as a whole" : "not all of it can be read",
+		            t == health_job(&s->health, SYNC_JOB_PASS) ? "it cannot be read as a whole"
+		                                                       : "not all of it can be read",
 		            when, t->text);
 }
 
 void sync_show(struct sync *s)
 {
 	struct sync_counters *c = &s->counters;
-	struct backend_counters source = s->counted;
+	struct backend_counters source;
 	uint64_t now = sync_now(s);
 
-	if (s->source_open) {
-		struct backend_counters now_open = {0};
-
-		s->engine->source->counters(s->backend, &now_open);
-		source.queries += now_open.queries;
-		source.rows += now_open.rows;
-	}
+	session_counters(&s->session, s->engine, s->backend, &source);
 	c->source_queries = source.queries;
 	c->source_rows = source.rows;
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
@@ -82,27 +90,27 @@ void sync_show(struct sync *s)
 		c->segments = stored->segments;
 		c->quarantined = stored->quarantined;
 	}
-	s->shown_ns = now;
-	pthread_mutex_lock(&s->seen_lock);
-	s->seen_counters = *c;
-	s->seen_feed_at_ns = s->feed_at_ns;
-	describe(s, s->seen_source, sizeof s->seen_source);
-	pthread_mutex_unlock(&s->seen_lock);
+	s->show.shown_ns = now;
+	pthread_mutex_lock(&s->show.lock);
+	s->show.counters = *c;
+	s->show.feed_at_ns = stamps_told_until(&s->stamps);
+	describe(s, s->show.source, sizeof s->show.source);
+	pthread_mutex_unlock(&s->show.lock);
 }
 
 void sync_show_now_and_then(struct sync *s)
 {
-	if (sync_now(s) >= s->shown_ns + SHOW_EVERY_MS * SYNC_MS)
+	if (sync_now(s) >= s->show.shown_ns + SHOW_EVERY_MS * SYNC_MS)
 		sync_show(s);
 }
 
 void sync_read_counters(struct sync *s, struct sync_counters *ret)
 {
-	pthread_mutex_lock(&s->seen_lock);
-	*ret = s->seen_counters;
-	uint64_t feed_at = s->seen_feed_at_ns;
+	pthread_mutex_lock(&s->show.lock);
+	*ret = s->show.counters;
+	uint64_t feed_at = s->show.feed_at_ns;
 
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->show.lock);
 	/* The queue's move between the engine's rounds, too. */
 	queue_count(s, ret);
 	uint64_t now = sync_now(s);
@@ -114,7 +122,7 @@ void sync_source_status(struct sync *s, char *ret, size_t bytes)
 {
 	if (bytes == 0)
 		return;
-	pthread_mutex_lock(&s->seen_lock);
-	snprintf(ret, bytes, "%s", s->seen_source);
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_lock(&s->show.lock);
+	snprintf(ret, bytes, "%s", s->show.source);
+	pthread_mutex_unlock(&s->show.lock);
 }

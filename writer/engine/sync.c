@@ -4,12 +4,8 @@
  * One round (sync_run_once) does everything that is due, in this order: options that changed, the source (open, or one try when it
  * is away), a store if there is none, the feed, the keys that wait, the stamps, a full pass. Then it sleeps until the next of
  * these, a wake-up from sync_refresh(), or the source's own sign that something may have changed. */
-#include <errno.h>
 #include <poll.h>
-#include <stdio.h>
-#include <sys/eventfd.h>
 #include <syslog.h>
-#include <unistd.h>
 
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
@@ -17,8 +13,18 @@
 #include "writer/keys/refresh.h"
 #include "writer/keys/reread.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read since then says
+ * more. */
+static void stamp_applied(struct sync *s)
+{
+	uint64_t until = stamps_unapplied(&s->stamps);
+
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= until &&
+		    !failing_holds(s, (enum shmeta_class)cls) && !refresh_class_waiting(s, (enum shmeta_class)cls))
+			sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), until);
+	stamps_applied(s);
+}
 
 /* What follows a poll. */
 static bool follow_on(struct sync *s, bool retried)
@@ -27,48 +33,41 @@ static bool follow_on(struct sync *s, bool retried)
 
 	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
 	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
-	bool probe = s->source.on ? (!feed_in_step(s))
-	                          : s->job[SYNC_JOB_FETCH].on && s->job[SYNC_JOB_FETCH].works_since_ns == 0 &&
-	                                    !refresh_waiting(s);
+	bool probe = source_is_away(s) ? (!feed_in_step(s))
+	                               : health_job_fails(&s->health, SYNC_JOB_FETCH) && !refresh_waiting(s);
 
 	probe = probe && sync_job_due(s, SYNC_JOB_FETCH) && generation_writable(s);
 	/* It may be another source, or course, by now: nothing is fetched before it has said so. */
 	if (probe && feed_is_followed(s) && feed_is_behind(s))
 		refresh_poll(s);
-	if (probe || (!s->source.on && now >= schedule_hints_when(s))) {
+	if (probe || (!source_is_away(s) && now >= schedule_advisory_when(s))) {
 		orphans_are_read(&s->orphans);
 		reread_advisory(s);
-		schedule_hints(s);
+		schedule_advisory(s);
 	}
 	if (probe)
 		refresh_drain(s);
-	if (s->source.on)
+	if (source_is_away(s))
 		return false;
-	if (write_waiting(s) && !s->room.on && generation_writable(s))
+	if (write_waiting(s) && store_takes(s) && generation_writable(s))
 		write_commit(s);
-	if (!s->source.on && !origin_is_foreign(s) && admin_waiting(s)) {
+	if (!source_is_away(s) && !origin_is_foreign(s) && admin_waiting(s)) {
 		write_land(s);
 		admin_work(s);
 	}
-	if (s->source.on)
+	if (source_is_away(s))
 		return false;
 	if (refresh_waiting(s) && generation_writable(s)) {
 		if (sync_job_due(s, SYNC_JOB_FETCH))
 			refresh_drain(s);
 		else
-			refresh_answer_all(s, SHMETA_ERR_SOURCE, s->job[SYNC_JOB_FETCH].text);
+			refresh_answer_all(s, SHMETA_ERR_SOURCE, health_job_text(&s->health, SYNC_JOB_FETCH));
 	}
-	if (s->source.on || (s->room.on && !retried) || (s->room.on && sync_now(s) < s->room.next_ns))
+	if (source_is_away(s) || (!store_takes(s) && !retried) ||
+	    (!store_takes(s) && sync_now(s) < store_health_when(&s->store_health)))
 		return false;
-	if (feed_in_step(s) && s->polled_at_ns > 0 && !refresh_pending_feed(s)) {
-		/* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read
-		 * since then says more. */
-		for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-			if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= s->polled_at_ns &&
-			    !failing_holds(s, (enum shmeta_class)cls) &&
-			    !refresh_class_waiting(s, (enum shmeta_class)cls))
-				sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), s->polled_at_ns);
-		s->polled_at_ns = 0;
+	if (feed_in_step(s) && stamps_unapplied(&s->stamps) > 0 && !refresh_pending_feed(s)) {
+		stamp_applied(s);
 		if (retried)
 			sync_room_works(s);
 	}
@@ -86,16 +85,16 @@ static bool follow(struct sync *s, bool retried)
 	failing_retry(s);
 	if (schedule_feed_tells_at_once(s) && refresh_list_waiting(s)) {
 		asked = refresh_take_list(s, false);
-		s->poll_due_ns = now;
+		schedule_poll_now(s);
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
-	if (feed_in_step(s) && now >= s->poll_due_ns && sync_job_due(s, SYNC_JOB_FEED))
+	if (feed_in_step(s) && schedule_poll_due(&s->schedule, now) && sync_job_due(s, SYNC_JOB_FEED))
 		refresh_poll(s);
-	polled_at_ns = s->polled_at_ns;
+	polled_at_ns = stamps_unapplied(&s->stamps);
 	ok = follow_on(s, retried);
 	if (asked.list == NULL)
 		return ok;
-	if (ok && polled_at_ns > 0 && s->polled_at_ns == 0 && schedule_feed_tells_at_once(s))
+	if (ok && polled_at_ns > 0 && stamps_unapplied(&s->stamps) == 0 && schedule_feed_tells_at_once(s))
 		refresh_answer_list(s, asked, SHMETA_OK, "", polled_at_ns);
 	else
 		refresh_return_list(s, asked);
@@ -107,10 +106,8 @@ static void look_for_sign(struct sync *s, uint64_t now)
 {
 	struct pollfd fd = {.fd = session_wake_fd(s), .events = POLLIN};
 
-	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0) {
-		s->poll_due_ns = now;
-		s->woken = true;
-	}
+	if (fd.fd >= 0 && poll(&fd, 1, 0) > 0)
+		schedule_woken(s, now);
 }
 
 /* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
@@ -118,28 +115,27 @@ static bool follow_meanwhile(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
-	if (now < s->looked_ns + s->options.poll_min_ms * SYNC_MS)
+	if (!schedule_look(s))
 		return true;
-	s->looked_ns = now;
 	if (pause_asked(s))
 		return false;
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	look_for_sign(s, now);
-	room_watch(s);
+	store_health_watch(s);
 	sync_show_now_and_then(s);
-	if (now < s->poll_due_ns && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
+	if (!schedule_poll_due(&s->schedule, now) && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
 		return true;
 	return follow(s, false) && !feed_is_behind(s) && !origin_is_foreign(s);
 }
 
 static void full_pass(struct sync *s)
 {
-	char why[sizeof s->asked_why];
+	char why[SCHEDULE_WHY];
 
 	/* It may have come back with what has worked, and tells what was missed. */
-	if (feed_in_step(s) && s->job[SYNC_JOB_FEED].on) {
+	if (feed_in_step(s) && health_job_on(&s->health, SYNC_JOB_FEED)) {
 		refresh_poll(s);
-		if (!s->source.on) {
+		if (!source_is_away(s)) {
 			sync_wake_at(s, sync_now(s));
 			return;
 		}
@@ -147,10 +143,10 @@ static void full_pass(struct sync *s)
 	/* What nobody waits for does not keep the feed and the readers waiting either. */
 	write_land(s);
 	schedule_why_pass(s, why, sizeof why);
-	if (!feed_in_step(s) || s->reconcile_asked || s->job[SYNC_JOB_FEED].on || schedule_pass_wanted(s) ||
-	    sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
+	if (!feed_in_step(s) || schedule_pass_is_asked(&s->schedule) || health_job_on(&s->health, SYNC_JOB_FEED) ||
+	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
 		reconcile_pass(s, why);
-	if (!s->source.on && !s->room.on)
+	if (!source_is_away(s) && store_takes(s))
 		schedule_reconcile(s);
 }
 
@@ -161,27 +157,27 @@ static void try_others(struct sync *s)
 {
 	bool pass_due, hints_due;
 
-	if (!s->source.on || !s->job[SYNC_JOB_FEED].on || !s->source_open || s->store == NULL || !feed_is_tried(s) ||
-	    origin_is_foreign(s) || store_is_damaged(s) || s->room.on)
+	if (!source_is_away(s) || !health_job_on(&s->health, SYNC_JOB_FEED) || !session_is_open(&s->session) ||
+	    s->store == NULL || !feed_is_tried(s) || origin_is_foreign(s) || store_is_damaged(s) || !store_takes(s))
 		return;
 	/* A round that is under way already is landed by the next round of ours. */
 	if (!write_is_begun(s) && write_waiting(s) && sync_job_due(s, SYNC_JOB_OPEN) && generation_writable(s))
 		write_commit(s);
 	pass_due = sync_now(s) >= schedule_reconcile_when(s);
-	hints_due = sync_now(s) >= schedule_hints_when(s);
+	hints_due = sync_now(s) >= schedule_advisory_when(s);
 	if (!pass_due)
 		sync_wake_at(s, schedule_reconcile_when(s));
 	if (!hints_due)
-		sync_wake_at(s, schedule_hints_when(s));
+		sync_wake_at(s, schedule_advisory_when(s));
 	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
 	    generation_writable(s)) {
 		if (pass_due || hints_due) {
 			reread_advisory(s);
-			schedule_hints(s);
+			schedule_advisory(s);
 		}
 		refresh_drain(s);
 	}
-	if (pass_due && !s->source.on && !s->room.on && !origin_is_foreign(s) && generation_writable(s))
+	if (pass_due && !source_is_away(s) && store_takes(s) && !origin_is_foreign(s) && generation_writable(s))
 		full_pass(s);
 }
 
@@ -189,15 +185,15 @@ static void work(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
-	if (s->source.on || s->room.on || s->store == NULL || origin_is_foreign(s) || store_is_damaged(s))
+	if (source_is_away(s) || !store_takes(s) || s->store == NULL || origin_is_foreign(s) || store_is_damaged(s))
 		write_land(s);
 	if (!session_ready(s))
 		return;
-	if (s->room.on && now < s->room.next_ns && !health_room_returned(s)) {
-		sync_wake_at(s, s->room.next_ns);
+	if (!store_takes(s) && now < store_health_when(&s->store_health) && !store_health_uncapped(s)) {
+		sync_wake_at(s, store_health_when(&s->store_health));
 		return;
 	}
-	bool retried = s->room.on;
+	bool retried = !store_takes(s);
 
 	if (s->store == NULL || origin_is_foreign(s) || store_is_damaged(s)) {
 		if (origin_is_foreign(s) && !accept_load_due(s))
@@ -205,11 +201,11 @@ static void work(struct sync *s)
 		if (!sync_job_due(s, SYNC_JOB_PASS))
 			return;
 		reconcile_first(s);
-		s->load_began_ns = 0;
-		if (s->store != NULL && !origin_is_foreign(s) && !s->room.on && !s->source.on) {
-			s->poll_due_ns = sync_now(s);
+		generation_loads(&s->generations, 0);
+		if (s->store != NULL && !origin_is_foreign(s) && store_takes(s) && !source_is_away(s)) {
+			schedule_poll_now(s);
 			schedule_reconcile(s);
-			schedule_hints(s);
+			schedule_advisory(s);
 			sync_settle_phase(s);
 			sync_wake_at(s, sync_now(s));
 		}
@@ -231,20 +227,20 @@ static void work(struct sync *s)
  * round tried in vain whether the trouble is over: a request that only a round before the next try refused would meet no such round. */
 static void refuse_what_waits(struct sync *s)
 {
-	const struct sync_trouble *pass = &s->job[SYNC_JOB_PASS];
-	bool away = s->source.on || origin_is_held(s) || ((s->store == NULL || origin_is_foreign(s)) && pass->on);
-	enum shmeta_status status = away ? SHMETA_ERR_SOURCE : s->room_status;
-	const char *sentence = s->source.on        ? s->source.text
-	                       : origin_is_held(s) ? s->accept.sentence
-	                       : away              ? pass->text
-	                                           : s->room.text;
+	bool away = source_is_away(s) || origin_is_held(s) ||
+	            ((s->store == NULL || origin_is_foreign(s)) && health_job_on(&s->health, SYNC_JOB_PASS));
+	enum shmeta_status status = away ? SHMETA_ERR_SOURCE : store_health_status(&s->store_health);
+	const char *sentence = source_is_away(s)   ? health_source_text(&s->health)
+	                       : origin_is_held(s) ? accept_sentence(&s->accept)
+	                       : away              ? health_job_text(&s->health, SYNC_JOB_PASS)
+	                                           : store_health_text(&s->store_health);
 
-	if (!away && !s->room.on)
+	if (!away && store_takes(s))
 		return;
 	refresh_answer_all(s, status, sentence);
 	/* A full store shows it when there is room; what is damaged, or of another source, nobody knows when. */
-	if (!away && s->room_status == SHMETA_ERR_FULL && s->store != NULL && feed_is_tried(s) &&
-	    !origin_is_foreign(s) && !store_is_damaged(s))
+	if (!away && store_is_full(&s->store_health) && s->store != NULL && feed_is_tried(s) && !origin_is_foreign(s) &&
+	    !store_is_damaged(s))
 		write_commit(s);
 	else
 		write_answer_all(s, status, sentence);
@@ -253,23 +249,23 @@ static void refuse_what_waits(struct sync *s)
 
 enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 {
-	s->wake_ns = SYNC_NEVER;
+	clock_round_begins(s);
 	options_take(s);
 	pause_take(s);
 	if (s->gen != NULL)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	generation_remove_left(s);
-	room_watch(s);
+	store_health_watch(s);
 	refresh_answer_refused(s);
 	work(s);
 	try_others(s);
 	refuse_what_waits(s);
 	health_run(s);
 	audit_run(s);
-	if (!s->source.on && !s->room.on && s->store != NULL && !origin_is_foreign(s)) {
+	if (!source_is_away(s) && store_takes(s) && s->store != NULL && !origin_is_foreign(s)) {
 		if (feed_in_step(s) && sync_job_due(s, SYNC_JOB_FEED))
-			sync_wake_at(s, s->poll_due_ns);
-		sync_wake_at(s, schedule_hints_when(s));
+			sync_wake_at(s, schedule_poll_when(&s->schedule));
+		sync_wake_at(s, schedule_advisory_when(s));
 		if (store_is_writable(s))
 			sync_wake_at(s, schedule_reconcile_when(s));
 	}
@@ -280,9 +276,10 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	if (write_is_begun(s))
 		sync_wake_at(s, now);
 	/* Whatever the reason why it was not asked this time. */
-	if (s->source.on && !s->pause.on)
-		sync_wake_at(s, now < s->source.next_ns ? s->source.next_ns : now + s->options.retry_max_ms * SYNC_MS);
-	*ret_wait_ns = s->wake_ns == SYNC_NEVER ? SYNC_NEVER : s->wake_ns <= now ? 0 : s->wake_ns - now;
+	if (source_is_away(s) && !pause_is_on(&s->pause))
+		sync_wake_at(s, now < health_source_when(&s->health) ? health_source_when(&s->health)
+		                                                     : now + s->options.retry_max_ms * SYNC_MS);
+	*ret_wait_ns = clock_round_wait(s);
 	return SHMETA_OK;
 }
 
@@ -293,9 +290,7 @@ static void destroy(struct sync *s)
 	if (s == NULL)
 		return;
 	apply_free(&s->apply);
-	if (s->backend != NULL && s->source_open)
-		s->engine->source->close(s->backend);
-	free(s->backend);
+	session_free(s);
 	shmeta__store_close(s->store);
 	saved_feed_forget(s);
 	failing_forget_all(s);
@@ -303,12 +298,12 @@ static void destroy(struct sync *s)
 	write_free(s);
 	admin_free(s);
 	audit_free(s);
-	if (s->reconfigured)
-		options_free(&s->next_options);
+	next_options_free(s);
 	options_free(&s->options);
-	pthread_mutex_destroy(&s->seen_lock);
-	if (s->event_fd >= 0)
-		close(s->event_fd);
+	accept_free(s);
+	pause_free(s);
+	show_free(s);
+	wake_free(s);
 	free(s);
 }
 
@@ -321,54 +316,36 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 
 	if (s == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine");
-	s->event_fd = -1;
 	s->dir_fd = dir_fd;
 	s->board = board;
-	s->host = host_complete(host);
-	pthread_mutex_init(&s->seen_lock, NULL);
-	status = refresh_init(s, err);
+	s->host = *host;
+	show_init(s);
+	accept_init(s);
+	next_options_init(s);
+	pause_init(s);
+	status = wake_init(s, err);
+	if (status == SHMETA_OK)
+		status = refresh_init(s, err);
 	if (status == SHMETA_OK)
 		status = write_init(s, err);
 	if (status == SHMETA_OK)
 		status = admin_init(s, err);
 	if (status == SHMETA_OK)
 		status = audit_init(s, err);
+	if (status == SHMETA_OK && options->source.uri == NULL)
+		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "no source is configured");
+	if (status == SHMETA_OK && !options_copy(options, &s->options))
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
 	if (status != SHMETA_OK)
 		goto fail;
-	if (options->source.uri == NULL) {
-		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "no source is configured");
-		goto fail;
-	}
-	if (!options_copy(options, &s->options)) {
-		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
-		goto fail;
-	}
 	refresh_set_limits(s, &s->options);
 	write_set_limits(s, &s->options);
-	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->event_fd < 0) {
-		status = shmeta_fail_errno(err, errno, "eventfd");
+	clock_seed(s, s->options.seed);
+	generation_init(s);
+	schedule_init(s);
+	status = session_init(s, err);
+	if (status != SHMETA_OK)
 		goto fail;
-	}
-	s->random =
-		s->options.seed != 0 ? s->options.seed * 0x9E3779B97F4A7C15u : sync_now(s) ^ board->writer_pid << 32;
-	if (s->random == 0)
-		s->random = 1;
-	s->uri_hash = XXH3_64bits(s->options.source.uri, strlen(s->options.source.uri));
-	s->next_topic_id = 1;
-	s->poll_every_ns = s->options.poll_min_ms * SYNC_MS;
-	s->reconcile_due_ns = s->hints_due_ns = SYNC_NEVER;
-
-	s->engine = s->options.engine != NULL ? s->options.engine : backend_find(s->options.source.uri, &source_err);
-	if (s->engine == NULL) {
-		status = shmeta_fail(err, SHMETA_ERR_CONFIG, "%s", source_err.text);
-		goto fail;
-	}
-	s->backend = calloc(1, s->engine->state_bytes);
-	if (s->backend == NULL) {
-		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the source's state");
-		goto fail;
-	}
 	phase_begin(s->board, sync_now(s));
 	s->host.phase(s->host.arg, SHMETA_PHASE_STARTING, "starting");
 	status = s->options.paused != NULL ? SHMETA_ERR_SOURCE : session_open(s, &source_err);
@@ -386,7 +363,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 	if (status != SHMETA_OK)
 		goto fail;
 	schedule_reconcile(s);
-	schedule_hints(s);
+	schedule_advisory(s);
 	if (s->options.paused != NULL)
 		pause_begin(s);
 	else if (source_status != SHMETA_OK)
@@ -404,16 +381,16 @@ void sync_close(struct sync *s)
 {
 	if (s == NULL)
 		return;
-	shmeta_publish(&s->stopping, 1u);
+	wake_stop(s);
 	sync_move(s, SHMETA_PHASE_DRAINING, "stopping");
 	refresh_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	admin_answer_all(s, SHMETA_ERR_WRITER_AWAY, "the writer is stopping");
 	/* What was taken before the stop is done, as long as nothing fails. */
 	if (s->store != NULL)
 		write_land(s);
-	for (size_t before = SIZE_MAX; s->store != NULL && store_is_writable(s) && s->source_open && !s->source.on &&
-	                               !origin_is_foreign(s) && !s->room.on && write_waiting(s) &&
-	                               write_ops_waiting(s) < before;) {
+	for (size_t before = SIZE_MAX; s->store != NULL && store_is_writable(s) && session_is_open(&s->session) &&
+	                               !source_is_away(s) && !origin_is_foreign(s) && store_takes(s) &&
+	                               write_waiting(s) && write_ops_waiting(s) < before;) {
 		before = write_ops_waiting(s);
 		write_commit(s);
 	}

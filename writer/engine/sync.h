@@ -90,13 +90,13 @@ struct sync_held {
 	char sentence[700];                                        /* "": nothing is to be consented to */
 };
 
-/* What the engine needs from the loop, and tells it. Called on the engine's thread: hand over, do not block. */
+/* What the engine needs from the loop, and tells it: all of it. Called on the engine's thread: hand over, do not block. */
 struct sync_host {
 	void *arg;
 	/* The oldest commit of this generation that a registered reader pins; UINT64_MAX: none. */
 	uint64_t (*oldest_pin)(void *arg, uint64_t generation);
 	/* The store has little room left because of pins: those of commits before this one are to go, but none that is younger than the
-	 * grace period. May be NULL. */
+	 * grace period. */
 	void (*relieve)(void *arg, uint64_t generation, uint64_t before);
 	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
 	 * over; 0: copy to a new generation first. */
@@ -106,7 +106,7 @@ struct sync_host {
 	void (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
 	/* priority as in syslog(3). event: a short stable word. */
 	void (*log)(void *arg, int priority, const char *event, const char *sentence);
-	/* So many calls of sync_write() are about to be answered, one after the other. May be NULL. */
+	/* So many calls of sync_write() are about to be answered, one after the other. */
 	void (*answering)(void *arg, size_t calls);
 	/* The answer to sync_write(). status OK or ERR_NOT_CACHED: results[i] is of ops[i]; otherwise it holds for all of them and
 	 * results is NULL. The views die when it returns. */

@@ -328,7 +328,7 @@ static bool completes_feed(struct batch *b)
 
 	pthread_mutex_unlock(&s->queue->lock);
 	/* What fails is to be named again after a restart. */
-	return all && feed_in_step(s) && s->failing.count == 0;
+	return all && feed_in_step(s) && failing_count(s) == 0;
 }
 
 static enum shmeta_status begin_commit(struct batch *b, struct shmeta_err *err)
@@ -643,8 +643,8 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count);
 /* What is left of a batch after trouble: as the trouble says. */
 static void give_up_rest(struct sync *s, struct sync_entry **entry, size_t count)
 {
-	give_up(s, entry, count, s->room.on ? s->room_status : SHMETA_ERR_SOURCE,
-	        s->room.on ? s->room.text : s->job[SYNC_JOB_FETCH].text);
+	give_up(s, entry, count, !store_takes(s) ? store_health_status(&s->store_health) : SHMETA_ERR_SOURCE,
+	        !store_takes(s) ? store_health_text(&s->store_health) : health_job_text(&s->health, SYNC_JOB_FETCH));
 }
 
 static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
@@ -653,8 +653,8 @@ static bool run_halves(struct sync *s, struct sync_entry **entry, size_t count)
 	bool ok = run(s, entry, half);
 
 	/* In a full store what one key does not find room for may be followed by one that makes room. */
-	if (ok ||
-	    (s->batch_full > 0 && s->batch_full < FULL_AT_ONCE && s->room_status == SHMETA_ERR_FULL && !s->source.on))
+	if (ok || (s->batch_full > 0 && s->batch_full < FULL_AT_ONCE && store_is_full(&s->store_health) &&
+	           !source_is_away(s)))
 		return run(s, entry + half, count - half) && ok;
 	give_up_rest(s, entry + half, count - half);
 	return false;
@@ -705,7 +705,7 @@ bool batch_run(struct sync *s)
 			if (ok)
 				ok = run(s, entry + good, 1);
 			else
-				give_up(s, entry + good, 1, SHMETA_ERR_SOURCE, s->source.text);
+				give_up(s, entry + good, 1, SHMETA_ERR_SOURCE, health_source_text(&s->health));
 		}
 		sync_show_now_and_then(s);
 	}
@@ -723,7 +723,7 @@ bool batch_run(struct sync *s)
 static void look_for_orphans(struct sync *s)
 {
 	if (s->orphans.state == ORPHANS_WAIT && !refresh_pending_feed(s) && orphans_look(&s->orphans))
-		s->hints_due_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+		schedule_advisory_at(s, sync_now(s) + s->options.poll_min_ms * SYNC_MS);
 }
 
 void refresh_drain_feed(struct sync *s)
@@ -737,9 +737,9 @@ void refresh_drain(struct sync *s)
 {
 	/* Readers may ask without end: the feed, and who writes, have their turn all the same. */
 	for (int i = 0; i < BATCHES_PER_ROUND && batch_run(s) && !sync_stopping(s); i++)
-		if ((feed_in_step(s) && sync_now(s) >= s->poll_due_ns) || write_waiting(s))
+		if ((feed_in_step(s) && schedule_poll_due(&s->schedule, sync_now(s))) || write_waiting(s))
 			break;
 	look_for_orphans(s);
-	if (refresh_waiting(s) && !s->source.on && !s->room.on)
+	if (refresh_waiting(s) && !source_is_away(s) && store_takes(s))
 		sync_wake_at(s, sync_now(s));
 }

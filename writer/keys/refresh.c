@@ -77,24 +77,6 @@ static void poll_history(void *arg, const char *sentence)
 	               sentence);
 }
 
-static void poll_again(struct sync *s, uint64_t now, bool changed)
-{
-	uint64_t least = s->options.poll_min_ms * SYNC_MS, most = s->options.poll_max_ms * SYNC_MS;
-
-	if (changed) {
-		/* Busy: stay quick for a while, so that the next change is seen as soon as this one. */
-		s->poll_every_ns = least;
-		s->poll_busy_until_ns = now + most;
-	} else if (now >= s->poll_busy_until_ns) {
-		s->poll_every_ns += s->poll_every_ns / 2 + 1;
-	}
-	if (s->poll_every_ns < least)
-		s->poll_every_ns = least;
-	if (s->poll_every_ns > most)
-		s->poll_every_ns = most;
-	s->poll_due_ns = now + s->poll_every_ns;
-}
-
 void refresh_bound_feed(struct sync *s)
 {
 	pthread_mutex_lock(&s->queue->lock);
@@ -110,7 +92,7 @@ void refresh_bound_feed(struct sync *s)
 
 void refresh_poll(struct sync *s)
 {
-	struct poll poll = {.s = s, .born_since = s->born_since};
+	struct poll poll = {.s = s, .born_since = stamps_born_since(&s->stamps)};
 	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .history = poll_history};
 	struct backend_error err = {0};
 	uint64_t began = sync_now(s);
@@ -127,12 +109,8 @@ void refresh_poll(struct sync *s)
 		return;
 	}
 	sync_source_works(s, SYNC_JOB_FEED);
-	s->born_since = next_topic_id;
-	s->polled_at_ns = s->feed_at_ns = lag_ns < began ? began - lag_ns : 1;
-	s->feed_lag_ns = lag_ns;
-	/* The sign of a feed that says until when it tells is what it tells, not what comes before it. */
-	poll_again(s, began, changed != 0 || (s->woken && lag_ns == 0));
-	s->woken = false;
+	stamps_feed_told(s, began, lag_ns, next_topic_id);
+	schedule_polled(s, began, changed != 0, lag_ns);
 	(void)session_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
 		schedule_ask_pass(s, true,
@@ -149,5 +127,5 @@ bool refresh_meet(struct sync *s)
 {
 	refresh_poll(s);
 	generation_judge(s);
-	return !s->source.on && !origin_is_foreign(s);
+	return !source_is_away(s) && !origin_is_foreign(s);
 }

@@ -17,6 +17,16 @@
 
 enum { LOAD_SHARE = 10, RELOAD_S = 300 };
 
+void accept_init(struct sync *s)
+{
+	pthread_mutex_init(&s->accept.lock, NULL);
+}
+
+void accept_free(struct sync *s)
+{
+	pthread_mutex_destroy(&s->accept.lock);
+}
+
 /* What consent is given to: this source in place of the one of this generation, once. 0: never. */
 static uint64_t fingerprint_of(struct sync *s)
 {
@@ -33,10 +43,10 @@ static bool consented(struct sync *s)
 {
 	uint64_t fingerprint = fingerprint_of(s);
 
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->accept.lock);
 	bool yes = s->accept.consent == fingerprint || s->options.accept == fingerprint;
 
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->accept.lock);
 	return yes;
 }
 
@@ -44,16 +54,18 @@ static void show(struct sync *s)
 {
 	const struct accept *a = &s->accept;
 
-	pthread_mutex_lock(&s->seen_lock);
-	s->accept.seen = (struct sync_held){
-		.held = origin_is_held(s),
-		.fingerprint = origin_is_foreign(s) && s->store != NULL && s->source_open ? fingerprint_of(s) : 0,
-		.topics = a->topics,
-		.topics_lost = a->topics_lost,
-		.partitions = a->partitions,
-		.partitions_lost = a->partitions_lost};
+	pthread_mutex_lock(&s->accept.lock);
+	s->accept.seen = (struct sync_held){.held = origin_is_held(s),
+	                                    .fingerprint = origin_is_foreign(s) && s->store != NULL &&
+	                                                                   session_is_open(&s->session)
+	                                                           ? fingerprint_of(s)
+	                                                           : 0,
+	                                    .topics = a->topics,
+	                                    .topics_lost = a->topics_lost,
+	                                    .partitions = a->partitions,
+	                                    .partitions_lost = a->partitions_lost};
 	snprintf(s->accept.seen.sentence, sizeof s->accept.seen.sentence, "%s", a->sentence);
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->accept.lock);
 }
 
 void accept_changed(struct sync *s, bool course, const char *sentence)
@@ -73,9 +85,9 @@ static void ends(struct sync *s)
 	origin_move(s, ORIGIN_SAME);
 	s->accept.sentence[0] = '\0';
 	s->accept.topics = s->accept.topics_lost = s->accept.partitions = s->accept.partitions_lost = 0;
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->accept.lock);
 	s->accept.consent = 0;
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->accept.lock);
 	show(s);
 }
 
@@ -262,7 +274,7 @@ static bool came_back(struct sync *s)
 	size_t bytes;
 	const uint8_t *position;
 
-	if (!s->source_open || s->store == NULL ||
+	if (!session_is_open(&s->session) || s->store == NULL ||
 	    shmeta__store_format(s->store)->fingerprint != s->engine->source->fingerprint(s->backend))
 		return false;
 	saved_feed_read(s);
@@ -327,23 +339,23 @@ bool accept_load_due(struct sync *s)
 
 void sync_read_held(struct sync *s, struct sync_held *ret)
 {
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->accept.lock);
 	*ret = s->accept.seen;
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->accept.lock);
 }
 
 enum shmeta_status sync_accept(struct sync *s, uint64_t fingerprint)
 {
 	enum shmeta_status status = SHMETA_OK;
 
-	pthread_mutex_lock(&s->seen_lock);
+	pthread_mutex_lock(&s->accept.lock);
 	if (s->accept.seen.fingerprint == 0)
 		status = SHMETA_ERR_NOT_FOUND;
 	else if (s->accept.seen.fingerprint != fingerprint)
 		status = SHMETA_ERR_CONFLICT;
 	else
 		s->accept.consent = fingerprint;
-	pthread_mutex_unlock(&s->seen_lock);
+	pthread_mutex_unlock(&s->accept.lock);
 	if (status == SHMETA_OK)
 		sync_wake(s);
 	return status;

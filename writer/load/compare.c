@@ -517,9 +517,7 @@ static void close_aside(struct sync *s, void *backend)
 	struct backend_counters counters = {0};
 
 	s->engine->source->counters(backend, &counters);
-#define C(name, help) s->counted.name += counters.name;
-	BACKEND_COUNTERS(C)
-#undef C
+	session_count(s, &counters);
 	s->engine->source->close(backend);
 	free(backend);
 }
@@ -586,14 +584,14 @@ static enum shmeta_status judge(struct compare *c, void *backend)
 	if (!pass_is_believable(s, &c->known, c->topics, c->segments)) {
 		/* A second look, and this time for good: nothing goes on before it is certain. */
 		schedule_ask_pass(s, false, "the source had lost more than half of its rows");
-		s->reconcile_not_before_ns = sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
+		schedule_pass_again(s);
 		c->given_up = true;
 		return SHMETA_OK;
 	}
 	/* What the load may have shown before the feed told it is in step before it is judged. */
 	refresh_poll(s);
 	refresh_drain_feed(s);
-	if (s->source.on || s->room.on || feed_is_behind(s)) {
+	if (source_is_away(s) || !store_takes(s) || feed_is_behind(s)) {
 		c->given_up = true;
 		return SHMETA_OK;
 	}
@@ -625,7 +623,7 @@ bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s))
 	c->meanwhile = meanwhile;
 	quarantine_begin(&c->quarantine, false);
 	c->began = floor_read_begins(&s->floor);
-	s->reconcile_began_ns = sync_now(s);
+	schedule_pass_began(s, sync_now(s));
 
 	enum shmeta_status status = fail(c, pass_read_known(&c->known, s->store, &c->err));
 
@@ -634,7 +632,7 @@ bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s))
 	if (status == SHMETA_OK)
 		status = judge(c, backend);
 	floor_read_ends(&s->floor);
-	s->reconcile_took_ns = sync_now(s) - s->reconcile_began_ns;
+	schedule_pass_ended(s);
 	if (!c->given_up && !sync_stopping(s)) {
 		if (c->failed != SHMETA_OK) {
 			sync_room_failed(s, c->failed, c->err.text);

@@ -32,6 +32,11 @@ enum { LEFT_MAX = 2 };
 #define GENERATIONS_MAX (UINT64_C(1) << 48)
 #define REMOVE_AGAIN_NS (10 * SYNC_S)
 
+void generation_init(struct sync *s)
+{
+	s->generations.next_topic_id = 1;
+}
+
 /* Say on the page of a generation that this writer has not open that readers are to leave it. */
 static void retire_number(struct sync *s, uint64_t number)
 {
@@ -68,10 +73,12 @@ static uint64_t directory_age_ns(int dir_fd, const char *name)
 
 static void add_leaving(struct sync *s, uint64_t number, uint64_t due_ns)
 {
-	if (s->leaving_count < SYNC_LEAVING_MAX)
-		s->leaving[s->leaving_count++] = (struct sync_leaving){number, due_ns};
+	struct generations *g = &s->generations;
+
+	if (g->leaving_count < GENERATIONS_LEAVING)
+		g->leaving[g->leaving_count++] = (struct generation_leaving){number, due_ns};
 	else
-		s->leaving_more = true;
+		g->leaving_more = true;
 }
 
 /* Directories that former writers left. All but the current one go: at once where nobody can be about to open them, which is two grace
@@ -83,7 +90,7 @@ static void list_generations(struct sync *s, bool at_start)
 	uint64_t now = sync_now(s), current = s->board->generation;
 	struct dirent *entry;
 
-	s->leaving_more = false;
+	s->generations.leaving_more = false;
 	if (dir == NULL) {
 		if (fd >= 0)
 			close(fd);
@@ -99,10 +106,10 @@ static void list_generations(struct sync *s, bool at_start)
 
 		if (errno != 0 || *end != '\0' || number >= GENERATIONS_MAX)
 			continue;
-		if (at_start && number > s->newest_number)
-			s->newest_number = number;
+		if (at_start && number > s->generations.newest_number)
+			s->generations.newest_number = number;
 		/* Later on, the newest one may be being loaded. */
-		if (number == current || (!at_start && number == s->newest_number))
+		if (number == current || (!at_start && number == s->generations.newest_number))
 			continue;
 		uint64_t age = directory_age_ns(s->dir_fd, entry->d_name), keep = 2 * s->options.grace_ns;
 
@@ -116,17 +123,17 @@ void generation_remove_left(struct sync *s)
 	uint64_t now = sync_now(s);
 
 	do {
-		if (s->leaving_more && s->leaving_count == 0)
+		if (s->generations.leaving_more && s->generations.leaving_count == 0)
 			list_generations(s, false);
-		for (size_t i = 0; i < s->leaving_count;) {
-			struct sync_leaving *l = &s->leaving[i];
+		for (size_t i = 0; i < s->generations.leaving_count;) {
+			struct generation_leaving *l = &s->generations.leaving[i];
 			struct shmeta_err err;
 
 			if (l->due_ns <= now) {
 				/* Whoever is in it goes on with what it has mapped, until it looks. */
 				retire_number(s, l->number);
 				if (shmeta__store_remove(s->dir_fd, l->number, &err) == SHMETA_OK) {
-					*l = s->leaving[--s->leaving_count];
+					*l = s->generations.leaving[--s->generations.leaving_count];
 					continue;
 				}
 				sync_log(s, LOG_WARNING, "generation_left", "the old store.%llu stays: %s",
@@ -136,7 +143,7 @@ void generation_remove_left(struct sync *s)
 			sync_wake_at(s, l->due_ns);
 			i++;
 		}
-	} while (s->leaving_more && s->leaving_count == 0);
+	} while (s->generations.leaving_more && s->generations.leaving_count == 0);
 }
 
 static void leave(struct sync *s, uint64_t number)
@@ -158,8 +165,8 @@ static void take(struct sync *s, struct shmeta__store *store)
 		shmeta_poke(&s->gen->stamp[cls].ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
 	const struct shmeta_store_counters *counters = shmeta__store_counters(store);
 
-	if (counters->next_topic_id > s->next_topic_id)
-		s->next_topic_id = counters->next_topic_id;
+	if (counters->next_topic_id > s->generations.next_topic_id)
+		s->generations.next_topic_id = counters->next_topic_id;
 }
 
 /* Why the store is not this source's; NULL: it is, as far as can be told. */
@@ -167,7 +174,7 @@ static const char *another_source(struct sync *s, char *text, size_t bytes)
 {
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 
-	if (s->source_open) {
+	if (session_is_open(&s->session)) {
 		char source[sizeof format->source];
 
 		if (format->fingerprint == s->engine->source->fingerprint(s->backend))
@@ -208,7 +215,7 @@ static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shme
 		take(s, store);
 		store_move(s, STORE_ADOPTED);
 		saved_feed_read(s);
-		s->adopted_at_ns = sync_now(s);
+		s->generations.adopted_at_ns = sync_now(s);
 	}
 	shmeta_publish(&s->board->taking_over, UINT64_C(0));
 	return status;
@@ -233,7 +240,7 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	char text[1200];
 
 	(void)err;
-	s->newest_number = number < GENERATIONS_MAX ? number : 0;
+	s->generations.newest_number = number < GENERATIONS_MAX ? number : 0;
 	list_generations(s, true);
 	if (number == 0)
 		return SHMETA_OK;
@@ -251,7 +258,7 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	}
 	if (status != SHMETA_OK) {
 		/* Nothing is known of its topic numbers: begin far above what it can have used. */
-		s->next_topic_id = 1 + ((s->newest_number & 0xfff) << 20);
+		s->generations.next_topic_id = 1 + ((s->generations.newest_number & 0xfff) << 20);
 		sync_log(s, LOG_NOTICE, "store_refused",
 		         "the store that was found cannot be used, loading a new one: %s", why.text);
 		return SHMETA_OK;
@@ -262,13 +269,13 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	if (other != NULL)
 		accept_changed(s, false, other);
 	sync_log(s, LOG_INFO, "store_adopted", "serving store.%llu of the former writer, proved in %llu ms",
-	         (unsigned long long)number, (unsigned long long)((s->adopted_at_ns - began) / SYNC_MS));
+	         (unsigned long long)number, (unsigned long long)((s->generations.adopted_at_ns - began) / SYNC_MS));
 	return SHMETA_OK;
 }
 
 void generation_judge(struct sync *s)
 {
-	if (s->store == NULL || !s->source_open)
+	if (s->store == NULL || !session_is_open(&s->session))
 		return;
 	const struct shmeta_store_format *format = shmeta__store_format(s->store);
 
@@ -298,15 +305,16 @@ enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret,
 
 	describe_format(s, &format);
 	generation_remove_left(s);
-	enum shmeta_status status = shmeta__store_create(s->dir_fd, s->newest_number + 1, s->options.store_max_bytes,
-	                                                 s->options.grace_ns, &format, &store, err);
+	enum shmeta_status status =
+		shmeta__store_create(s->dir_fd, s->generations.newest_number + 1, s->options.store_max_bytes,
+	                             s->options.grace_ns, &format, &store, err);
 
 	/* The number is used up either way: what is left of a failed attempt must not be met again. */
-	s->newest_number++;
+	s->generations.newest_number++;
 	if (status == SHMETA_OK)
 		*ret = store;
 	else
-		leave(s, s->newest_number);
+		leave(s, s->generations.newest_number);
 	return status;
 }
 
@@ -357,10 +365,11 @@ static bool copy_aside(struct sync *s, const char *why)
 		max_bytes = usage.max_bytes > max_bytes ? usage.max_bytes : max_bytes;
 
 	const struct shmeta_generation *from = s->gen;
-	enum shmeta_status status = shmeta__store_copy(s->store, s->dir_fd, ++s->newest_number, max_bytes, &copy, &err);
+	enum shmeta_status status =
+		shmeta__store_copy(s->store, s->dir_fd, ++s->generations.newest_number, max_bytes, &copy, &err);
 
 	if (status != SHMETA_OK) {
-		leave(s, s->newest_number);
+		leave(s, s->generations.newest_number);
 		sync_room_failed(s, status, err.text);
 		return false;
 	}
@@ -374,7 +383,8 @@ static bool copy_aside(struct sync *s, const char *why)
 	}
 	generation_publish(s, copy);
 	sync_log(s, LOG_INFO, "generation_copied", "copied the store to store.%llu in %llu ms: %s",
-	         (unsigned long long)s->newest_number, (unsigned long long)((sync_now(s) - began) / SYNC_MS), why);
+	         (unsigned long long)s->generations.newest_number,
+	         (unsigned long long)((sync_now(s) - began) / SYNC_MS), why);
 	return true;
 }
 
@@ -386,7 +396,7 @@ bool generation_writable(struct sync *s)
 		return true;
 	generation_remove_left(s);
 	/* Quick restarts must not fill the memory with copies. */
-	if (s->leaving_count > LEFT_MAX || s->leaving_more)
+	if (s->generations.leaving_count > LEFT_MAX || s->generations.leaving_more)
 		return false;
 	if (s->gen->max_bytes < s->options.store_max_bytes)
 		return copy_aside(s, "store.max_bytes has grown");
@@ -395,15 +405,15 @@ bool generation_writable(struct sync *s)
 
 	uint64_t now = sync_now(s), grace = s->gen->grace_ns;
 
-	if (now < s->adopted_at_ns + grace) {
-		sync_wake_at(s, s->adopted_at_ns + grace);
+	if (now < s->generations.adopted_at_ns + grace) {
+		sync_wake_at(s, s->generations.adopted_at_ns + grace);
 		return false;
 	}
 	if (sync_oldest_pin(s) >= sync_committed(s)) {
 		store_move(s, STORE_WRITABLE);
 		return true;
 	}
-	if (now >= s->adopted_at_ns + GRACES_FOR_OLD_PINS * grace)
+	if (now >= s->generations.adopted_at_ns + GRACES_FOR_OLD_PINS * grace)
 		return copy_aside(s, "a reader holds a snapshot of the former writer's time");
 	sync_wake_at(s, now + grace / 10);
 	return false;

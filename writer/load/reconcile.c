@@ -61,8 +61,8 @@ static struct merge *load_aside(struct sync *s, bool by_keys, bool *ret_again)
 		generation_discard(s, store);
 		return NULL;
 	}
-	if (merge_begin(m) == SHMETA_OK && counters->next_topic_id < s->next_topic_id)
-		counters->next_topic_id = s->next_topic_id;
+	if (merge_begin(m) == SHMETA_OK && counters->next_topic_id < generation_next_topic_id(&s->generations))
+		counters->next_topic_id = generation_next_topic_id(&s->generations);
 	status = by_keys ? by_keys_read(m, &source_err) : run_load(m, false, &source_err);
 	if (status == SHMETA_OK)
 		status = merge_fail(m, merge_finish(m));
@@ -90,7 +90,7 @@ void reconcile_first(struct sync *s)
 	uint64_t began = sync_now(s);
 	bool again;
 
-	s->load_began_ns = began;
+	generation_loads(&s->generations, began);
 	if (s->store == NULL)
 		sync_move(s, SHMETA_PHASE_LOADING, "reading everything from the source");
 	struct merge *m = load_aside(s, false, &again);
@@ -122,11 +122,12 @@ void reconcile_first(struct sync *s)
 	by_keys_note_lost(m);
 	merge_free(m);
 	feed_all_read(s, session_look_for_feed(s));
-	s->reconcile_asked = s->shrunken = s->split_removals = false;
-	s->load_lag_ns = 0;
-	s->born_since = shmeta__store_counters(store)->next_topic_id;
-	s->reconcile_began_ns = synced;
-	s->reconcile_took_ns = sync_now(s) - synced;
+	schedule_pass_answered(s);
+	s->shrunken = s->split_removals = false;
+	schedule_pass_lagged(s, 0);
+	stamps_all_read(s, shmeta__store_counters(store)->next_topic_id);
+	schedule_pass_began(s, synced);
+	schedule_pass_ended(s);
 	s->counters.loads++;
 	sync_room_works(s);
 	sync_source_works(s, SYNC_JOB_PASS);
@@ -221,14 +222,14 @@ void reconcile_pass(struct sync *s, const char *why)
 
 	if (m == NULL)
 		return;
-	bool may_lag =
-		!s->reconcile_asked && !feed_is_behind(s) && !refresh_list_waiting(s) && !refresh_pass_waiting(s);
+	bool may_lag = !schedule_pass_is_asked(&s->schedule) && !feed_is_behind(s) && !refresh_list_waiting(s) &&
+	               !refresh_pass_waiting(s);
 	struct sync_list_tickets tickets = refresh_take_list(s, true);
 	bool had_feed = feed_is_followed(s);
 	enum shmeta_status status = merge_fail(m, pass_read_known(&m->known, m->store, &m->err));
 
 	m->hold = !s->split_removals;
-	s->reconcile_began_ns = sync_now(s);
+	schedule_pass_began(s, sync_now(s));
 	if (status == SHMETA_OK)
 		status = run_load(m, may_lag, &source_err);
 	if (by_keys_can_help(m, status)) {
@@ -264,7 +265,7 @@ void reconcile_pass(struct sync *s, const char *why)
 	} else if (status == SHMETA_OK) {
 		status = merge_fail(m, merge_finish(m));
 	}
-	s->reconcile_took_ns = sync_now(s) - s->reconcile_began_ns;
+	schedule_pass_ended(s);
 
 	if (status != SHMETA_OK) {
 		enum shmeta_status ours = m->failed;
@@ -279,8 +280,7 @@ void reconcile_pass(struct sync *s, const char *why)
 		schedule_ask_pass(s, false, "the last one failed");
 		/* A load that cannot show anything has moved nothing: where the feed was in step, it stays so. */
 		if (ours == SHMETA_OK && status == SHMETA_ERR_INVALID_ARGUMENT)
-			s->reconcile_not_before_ns =
-				sync_now(s) + sync_jitter(s, s->options.retry_max_ms * SYNC_MS, 500, 1000);
+			schedule_pass_later(s);
 		if (listed || ours != SHMETA_OK || status != SHMETA_ERR_INVALID_ARGUMENT)
 			feed_lost_names(s);
 		if (ours != SHMETA_OK)
@@ -293,7 +293,7 @@ void reconcile_pass(struct sync *s, const char *why)
 	if (again) {
 		/* load() moved the feed past what it showed: until a pass has been applied, nothing may be called in step. */
 		schedule_ask_pass(s, true, "the last one is to be confirmed");
-		s->reconcile_not_before_ns = sync_now(s) + sync_jitter(s, s->options.retry_min_ms * SYNC_MS, 500, 1000);
+		schedule_pass_again(s);
 		refresh_return_list(s, tickets);
 		merge_free(m);
 		return;
@@ -304,7 +304,7 @@ void reconcile_pass(struct sync *s, const char *why)
 
 	if (m->changed > 0 && had_feed)
 		s->counters.reconcile_repairs += m->changed;
-	if (m->changed > 0 && (had_feed || s->feed_kind == BACKEND_FEED_KEYS))
+	if (m->changed > 0 && (had_feed || session_feed_names_keys(&s->session)))
 		sync_log(s, LOG_INFO, "reconciled", "a full comparison changed %llu rows; it was made because %s",
 		         (unsigned long long)m->changed, why);
 	refresh_forget_feed(s);
@@ -317,15 +317,16 @@ void reconcile_pass(struct sync *s, const char *why)
 	}
 	merge_free(m);
 	feed_all_read(s, session_look_for_feed(s));
-	s->reconcile_asked = s->shrunken = s->split_removals = false;
-	s->born_since = shmeta__store_counters(s->store)->next_topic_id;
+	schedule_pass_answered(s);
+	s->shrunken = s->split_removals = false;
+	stamps_all_read(s, shmeta__store_counters(s->store)->next_topic_id);
 	s->counters.reconciles++;
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		if (!failing_holds(s, (enum shmeta_class)cls))
 			sync_stamp(s, s->gen, (enum shmeta_class)cls, txn,
 			           cls >= SHMETA_CLASS_AGENT && cls <= SHMETA_CLASS_OFFSET ? began : synced);
-	s->load_lag_ns = began - synced;
-	s->counters.reconciles_lagged += s->load_lag_ns > 0;
+	schedule_pass_lagged(s, began - synced);
+	s->counters.reconciles_lagged += began > synced;
 	sync_room_works(s);
 	/* The list is in step; who asked for everything hears what is missing. */
 	refresh_answer_list(s, (struct sync_list_tickets){.list = tickets.list}, SHMETA_OK, "", synced);

@@ -50,13 +50,13 @@ static enum shmeta_status ask_position(struct sync *s, size_t *ret_bytes)
 enum shmeta_status saved_feed_put(struct sync *s, bool position, struct shmeta_err *err)
 {
 	struct saved_feed *f = &s->saved_feed;
-	struct feed_head head = {1, 0, s->uri_hash};
+	struct feed_head head = {1, 0, session_uri_hash(&s->session)};
 	size_t bytes = 0;
 	enum shmeta_status status = SHMETA_OK;
 
 	if (f->value == NULL && !make_room(f, ROOM_FIRST))
 		status = SHMETA_ERR_NO_MEMORY;
-	if (status == SHMETA_OK && position && s->source_open && s->engine->feed != NULL)
+	if (status == SHMETA_OK && position && session_is_open(&s->session) && s->engine->feed != NULL)
 		status = ask_position(s, &bytes);
 	if (status != SHMETA_OK)
 		return shmeta_fail(err, status, "out of memory for the position of the change feed");
@@ -120,7 +120,7 @@ bool saved_feed_of_this_uri(struct sync *s)
 {
 	struct feed_head head;
 
-	return feed_head(s, &head) && head.uri_hash == s->uri_hash;
+	return feed_head(s, &head) && head.uri_hash == session_uri_hash(&s->session);
 }
 
 bool saved_feed_keep(struct sync *s)
@@ -129,8 +129,8 @@ bool saved_feed_keep(struct sync *s)
 	struct shmeta_err err;
 	uint64_t txn;
 
-	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || s->room.on ||
-	    refresh_pending_feed(s) || s->failing.count > 0)
+	if (s->store == NULL || !store_is_writable(s) || origin_is_foreign(s) || !feed_in_step(s) || !store_takes(s) ||
+	    refresh_pending_feed(s) || failing_count(s) > 0)
 		return false;
 	if (apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err) != SHMETA_OK)
 		return false;

@@ -189,7 +189,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 		(void)snprintf(result->text, sizeof result->text, "%.159s", err.text);
 		return;
 	}
-	if (!room_for(r->s, op, &r->room_left, result))
+	if (!store_health_fits(r->s, op, &r->room_left, result))
 		return;
 	known = is_twin(r, &request, result);
 	c->again[i] = known == REQUEST_SAME;
@@ -198,7 +198,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	if (op->type == SHMETA_OP_ADD_SLICE && !follows(r, c->tenant, unit, result))
 		return;
 	send(r, c->tenant, op, &request, result);
-	r->makes_room |= room_made_by(op);
+	r->makes_room |= store_health_freed_by(op);
 	if (op->type == SHMETA_OP_COMMIT_OBJECT) {
 		unit->sent = true;
 		unit->ops = 1;
@@ -317,7 +317,7 @@ static const struct failing_key *not_shown(struct sync *s, const struct write_ca
 {
 	const struct failing_key *key = NULL;
 
-	for (size_t i = 0; s->failing.count > 0 && key == NULL && i < call->count; i++)
+	for (size_t i = 0; failing_count(s) > 0 && key == NULL && i < call->count; i++)
 		if (call->results[i].status == SHMETA_OK)
 			key = failing_of_op(s, call->tenant, &call->ops[i]);
 	return key;
@@ -344,8 +344,7 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 {
 	struct sync *s = r->s;
 
-	if (s->host.answering != NULL)
-		s->host.answering(s->host.arg, calls_of(r));
+	s->host.answering(s->host.arg, calls_of(r));
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
 		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
 
@@ -356,8 +355,7 @@ static void answer_round(struct write_round *r, enum shmeta_status status, const
 		else
 			write_call_answer(s, c, SHMETA_OK, ""); /* there is nothing to show */
 	}
-	if (s->host.answering != NULL)
-		s->host.answering(s->host.arg, 0);
+	s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */
 	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
 		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->again, c->count);
@@ -441,8 +439,8 @@ static void overlap(struct sync *s)
 	struct backend_error err = {.code = SHMETA_OK};
 	struct write_round *r;
 
-	if (s->engine->writer == NULL || s->engine->writer->start == NULL || ops < OVERLAP_OPS || s->source.on ||
-	    s->room.on || sync_stopping(s) || !generation_writable(s) || gathering(s, calls, since, began))
+	if (s->engine->writer == NULL || s->engine->writer->start == NULL || ops < OVERLAP_OPS || source_is_away(s) ||
+	    !store_takes(s) || sync_stopping(s) || !generation_writable(s) || gathering(s, calls, since, began))
 		return;
 	r = s->writes->next = next_round(s);
 	if (r == NULL)
@@ -570,12 +568,13 @@ static bool do_after_look(struct write_round *r, enum shmeta_status *status, str
 	r->started = false;
 	if (refresh_meet(s)) {
 		*status = do_at_source(r, err);
-	} else if (origin_is_foreign(s) && !s->source.on && r->done == 0) {
+	} else if (origin_is_foreign(s) && !source_is_away(s) && r->done == 0) {
 		put_back(r);
 		return false;
 	}
 	if (*status == SHMETA_ERR_CONFLICT)
-		*status = backend_fail(err, SHMETA_ERR_SOURCE, "%s", s->source.on ? s->source.text : first.text);
+		*status = backend_fail(err, SHMETA_ERR_SOURCE, "%s",
+		                       source_is_away(s) ? health_source_text(&s->health) : first.text);
 	return true;
 }
 
@@ -621,22 +620,24 @@ static void commit(struct write_round *r, bool last)
 	s->writes->crowd -= s->writes->crowd / 4; /* a small round does not yet mean that the others have gone */
 	if (s->writes->crowd < calls)
 		s->writes->crowd = calls;
-	s->deaf_until_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
-	if (s->poll_due_ns > s->deaf_until_ns)
-		s->poll_due_ns = s->deaf_until_ns;
-	s->woken = true; /* whatever came behind our commit hides in its sign */
-	s->linger = r->count <= LINGER_OPS;
+	/* Until then the source's wake-ups are of our own commit, and what came behind it hides in them. */
+	uint64_t quiet_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
+
+	thread_ignores_source(&s->thread, quiet_ns);
+	schedule_woken(s, quiet_ns);
+	thread_lingers(&s->thread, r->count <= LINGER_OPS);
 	if (!last)
 		overlap(s);
 	refresh_bound_feed(s);
 	/* A full store is tried at its time, not by each write, unless that may help it. */
-	if (!s->source.on && (!s->room.on || r->makes_room || sync_now(s) >= s->room.next_ns))
+	if (!source_is_away(s) &&
+	    (store_takes(s) || r->makes_room || sync_now(s) >= store_health_when(&s->store_health)))
 		refresh_drain_feed(s);
-	if (r->no_memory || refresh_pending_feed(s) || s->source.on || s->room.on)
+	if (r->no_memory || refresh_pending_feed(s) || source_is_away(s) || !store_takes(s))
 		answer_round(r, SHMETA_ERR_NOT_CACHED,
-		             s->room.on     ? s->room.text
-		             : s->source.on ? s->source.text
-		                            : "the store follows later");
+		             !store_takes(s)     ? store_health_text(&s->store_health)
+		             : source_is_away(s) ? health_source_text(&s->health)
+		                                 : "the store follows later");
 	else
 		answer_round(r, SHMETA_OK, "");
 	note_work(r, sync_now(s) - began);

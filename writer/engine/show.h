@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What other threads see of the engine: counters, and the state of the source in words. sync_read_counters() and sync_source_status()
+ * (sync.h) read it. */
+#ifndef SHMETA_WRITER_ENGINE_SHOW_H
+#define SHMETA_WRITER_ENGINE_SHOW_H
+
+#include <pthread.h>
+
+#include "writer/engine/sync.h"
+
+struct apply;
+
+struct show {
+	uint64_t shown_ns, last_commit; /* the engine's thread */
+	pthread_mutex_t lock;
+	/* Under it. */
+	struct sync_counters counters;
+	uint64_t feed_at_ns;
+	char source[1024];
+};
+
+void show_init(struct sync *s);
+void show_free(struct sync *s);
+/* The engine's thread. */
+void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
+void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
+void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
+
+#endif

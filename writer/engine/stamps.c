@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Stamps, and what the feed has told (stamps.h). */
+#include "writer/engine/engine.h"
+
+uint64_t sync_committed(struct sync *s)
+{
+	return s->gen == NULL ? 0 : shmeta_peek(&s->gen->committed);
+}
+
+void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
+                uint64_t synced_at_ns)
+{
+	struct shmeta_stamp *stamp = &gen->stamp[cls];
+
+	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
+	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3: a stamp's commit before its time */
+	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3: a stamp's commit before its time */
+}
+
+void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)
+{
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
+}
+
+void stamps_feed_told(struct sync *s, uint64_t asked_ns, uint64_t lag_ns, uint64_t born_since)
+{
+	struct stamps *stamps = &s->stamps;
+
+	stamps->unapplied_ns = stamps->told_until_ns = lag_ns < asked_ns ? asked_ns - lag_ns : 1;
+	stamps->lag_ns = lag_ns;
+	stamps->born_since = born_since;
+}
+
+void stamps_all_read(struct sync *s, uint64_t born_since)
+{
+	s->stamps.born_since = born_since;
+}
+
+void stamps_applied(struct sync *s)
+{
+	s->stamps.unapplied_ns = 0;
+}
