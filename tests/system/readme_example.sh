@@ -57,11 +57,11 @@ export PKG_CONFIG_PATH=$root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
 sanitize=${SAN:+-fsanitize=$SAN}
 shared() {
 	# shellcheck disable=SC2046
-	"$cc" -Wall -Wextra -Werror $sanitize -o "$work/shared" "$work/example.c" $(pkg-config --cflags --libs shmeta)
+	$cc -Wall -Wextra -Werror $sanitize -o "$work/shared" "$work/example.c" $(pkg-config --cflags --libs shmeta)
 }
 static() {
 	# shellcheck disable=SC2046
-	"$cc" -Wall -Wextra -Werror $sanitize -o "$work/static" "$work/example.c" $(pkg-config --cflags shmeta) \
+	$cc -Wall -Wextra -Werror $sanitize -o "$work/static" "$work/example.c" $(pkg-config --cflags shmeta) \
 		"$root/usr/lib/libshmeta.a" $(pkg-config --libs --static shmeta | sed 's/-lshmeta//')
 }
 claim "the README's example compiles as shown, with the flags of pkg-config" shared
@@ -76,7 +76,7 @@ examples() {
 	local example
 	for example in write event_loop cross_partition_writer; do
 		# shellcheck disable=SC2046
-		"$cc" -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
+		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
 	done
 }
@@ -94,7 +94,7 @@ snippets() {
 	} >"$work/snippets.c"
 	[ "$(grep -c '^void snippet_[0-9]*(void) {' "$work/snippets.c")" -ge 6 ] || return 1
 	# shellcheck disable=SC2046
-	"$cc" -Wall -Wextra -Werror -c -o "$work/snippets.o" "$work/snippets.c" $(pkg-config --cflags shmeta)
+	$cc -Wall -Wextra -Werror -c -o "$work/snippets.o" "$work/snippets.c" $(pkg-config --cflags shmeta)
 }
 claim 'the snippets of libshmeta(3) on writing compile' snippets
 
@@ -200,7 +200,7 @@ as make <<SH
 PATH=/usr/bin:/bin exec /usr/bin/make -C "$here" --no-print-directory "\$@" DESTDIR="$root" CC="$cc" SAN="${SAN-}"
 SH
 # A library with a sanitizer needs programs with it.
-as cc <<<"exec '$cc' $sanitize \"\$@\""
+as cc <<<"exec $cc $sanitize \"\$@\""
 as systemd-sysusers <<<"test -s '$root/usr/lib/sysusers.d/shmeta.conf'"
 as systemd-tmpfiles <<<"test \"\$1\" = --create && test -s '$root/usr/lib/tmpfiles.d/shmeta.conf'"
 as usermod <<<'[ "$1 $2 $3" = "-aG shmeta,shmeta-read streamhouse" ]'

@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 status=0
 
 # name(parameter parameter ...)
-"${CC:-gcc}" -std=gnu11 -E -P -I. include/shmeta.h | tr '\n' ' ' | tr ';{}' '\n\n\n' |
+${CC:-gcc} -std=gnu11 -E -P -I. include/shmeta.h | tr '\n' ' ' | tr ';{}' '\n\n\n' |
 	grep -E '\bshmeta_[a-z0-9_]+ *\([^()]*\) *$' | sed -E 's/.*\b(shmeta_[a-z0-9_]+) *\(([^()]*)\) *$/\1(\2)/' |
 	awk -F'[(),]' '{
 		printf "%s(", $1
