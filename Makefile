@@ -63,12 +63,14 @@ bench_srcs     := $(sort $(wildcard bench/*.c))
 # The part of shm/ that the library needs: all but what the writer alone does with the store and the index.
 lib_srcs       := $(filter-out shm/store/% shm/tree/tree_check.c shm/page/touch.c shm/index/edit_% shm/index/part_edit.c \
                     shm/index/builder.c,$(shm_srcs)) $(reader_srcs)
+# Tools look at stores by code of ours: LMDB believes what it reads, and is not linked to them.
+look_srcs      := $(filter-out $(addprefix shm/store/,store.c store_env.c store_proxy.c store_room.c store_txn.c store_values.c),$(shm_srcs))
 mans           := $(sort $(wildcard docs/man/*.scd))
 
 LIBS_lib       :=
 LIBS_shmetad   := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -lsystemd -ljansson
-LIBS_shmetactl := -llmdb -lsqlite3 -lpq -lcurl -lcrypto -ljansson -lncursesw -ltinfo -lm
-LIBS_exporter  := -llmdb -lmicrohttpd -lsystemd -ljansson -lm
+LIBS_shmetactl := -lsqlite3 -lpq -lcurl -lcrypto -ljansson -lncursesw -ltinfo -lm
+LIBS_exporter  := -lmicrohttpd -lsystemd -ljansson -lm
 LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -114,12 +116,12 @@ $(BUILD)/bin/shmetad: $(call obj,writer/shmetad.c $(writer_srcs) $(backends_srcs
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)
 
-$(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(monitor_srcs) $(shm_srcs) $(reader_srcs) $(backends_srcs))
+$(BUILD)/bin/shmetactl: $(call obj,$(shmetactl_srcs) $(monitor_srcs) $(look_srcs) $(reader_srcs) $(backends_srcs))
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetactl)
 
-$(BUILD)/bin/shmeta-exporter: $(call obj,$(exporter_srcs) $(monitor_srcs) $(shm_srcs)) $(BUILD)/obj/page_assets.o
+$(BUILD)/bin/shmeta-exporter: $(call obj,$(exporter_srcs) $(monitor_srcs) $(look_srcs)) $(BUILD)/obj/page_assets.o
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_exporter)

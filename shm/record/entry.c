@@ -15,7 +15,7 @@ uint64_t shmeta__seal(const void *key, size_t key_bytes, const void *value, size
 	return XXH3_64bits_withSeed(value, bytes, XXH3_64bits(key, key_bytes));
 }
 
-static int is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
+int shmeta__is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
 {
 	static const uint64_t number = SHMETA_SENTINEL_NUMBER;
 
@@ -33,7 +33,7 @@ static int is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes)
 
 int shmeta__unseal(enum shmeta_db db, const void *key, size_t key_bytes, const void *value, size_t *bytes)
 {
-	if (!shmeta__is_sealed(db) || is_sentinel(db, key, key_bytes))
+	if (!shmeta__is_sealed(db) || shmeta__is_sentinel(db, key, key_bytes))
 		return 1;
 	if (*bytes < SHMETA_SEAL_BYTES)
 		return 0;
@@ -45,7 +45,7 @@ int shmeta__entry_check(enum shmeta_db db, const void *key, size_t key_bytes, co
 {
 	uint64_t number;
 
-	if (is_sentinel(db, key, key_bytes))
+	if (shmeta__is_sentinel(db, key, key_bytes))
 		return bytes >= SHMETA_SENTINEL_VALUE_BYTES &&
 		       memcmp(value, SHMETA_SENTINEL_VALUE, SHMETA_SENTINEL_VALUE_BYTES) == 0;
 	switch (db) {

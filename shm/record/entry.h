@@ -9,6 +9,9 @@
 
 #include "shm/record/key.h"
 
+/* What the writer puts before everything else of a database. */
+int shmeta__is_sentinel(enum shmeta_db db, const void *key, size_t key_bytes);
+
 /* Values without a checksum of their own have one behind them: their seal. Not those of
  * sentinels. */
 enum { SHMETA_SEAL_BYTES = 8 };

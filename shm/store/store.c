@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Generations: create, open, copy, remove, inspect. Their environments are in store_env.c, transactions in store_txn.c, the ladder of
+ * Generations: create, open, copy, remove. Their environments are in store_env.c, transactions in store_txn.c, the ladder of
  * proxies in store_proxy.c. */
 #include "shm/store/store_private.h"
 
@@ -23,14 +23,13 @@ static void name_of(char (*ret_name)[32], uint64_t number)
 
 /* ---- create, open, copy, remove --------------------------------------------------------------------------------------- */
 
-static struct shmeta__store *store_new(uint64_t number, bool writer)
+static struct shmeta__store *store_new(uint64_t number)
 {
 	struct shmeta__store *store = calloc(1, sizeof *store);
 
 	if (store == NULL)
 		return NULL;
 	store->number = number;
-	store->writer = writer;
 	store->dir_fd = -1;
 	store->now_ns = store_monotonic_ns;
 	return store;
@@ -145,7 +144,7 @@ enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t ma
 
 	if (status != SHMETA_OK)
 		return status;
-	store = store_new(number, true);
+	store = store_new(number);
 	if (store == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory");
 	store->max_bytes = max_bytes / SHMETA_PAGE * SHMETA_PAGE;
@@ -163,7 +162,7 @@ enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t ma
 	if (status == SHMETA_OK)
 		status = store_env_find(store, err);
 	if (status == SHMETA_OK)
-		status = store_env_open(store, NULL, true, err);
+		status = store_env_open(store, true, err);
 	if (status == SHMETA_OK)
 		status = store_env_adopt(store, err);
 	if (status != SHMETA_OK)
@@ -175,7 +174,7 @@ enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t ma
 
 enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta__store **ret, struct shmeta_err *err)
 {
-	struct shmeta__store *store = store_new(number, true);
+	struct shmeta__store *store = store_new(number);
 	struct shmeta_generation copy;
 	enum shmeta_status status;
 	char name[32];
@@ -212,7 +211,7 @@ enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta
 	if (status == SHMETA_OK) {
 		store->max_bytes = copy.max_bytes;
 		store->grace_ns = copy.grace_ns;
-		status = store_env_open(store, NULL, false, err);
+		status = store_env_open(store, false, err);
 	}
 	if (status == SHMETA_OK)
 		status = store_env_adopt(store, err);
@@ -251,7 +250,7 @@ enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, u
 			err, SHMETA_ERR_FULL, "store.%llu: has grown to %llu bytes and cannot be copied into %llu",
 			(unsigned long long)store->number, (unsigned long long)(info.me_last_pgno + 1) * SHMETA_PAGE,
 			(unsigned long long)max_bytes);
-	copy = store_new(number, true);
+	copy = store_new(number);
 	if (copy == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory");
 	copy->max_bytes = max_bytes / SHMETA_PAGE * SHMETA_PAGE;
@@ -271,7 +270,7 @@ enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, u
 	if (status == SHMETA_OK)
 		status = store_env_find(copy, err);
 	if (status == SHMETA_OK)
-		status = store_env_open(copy, NULL, false, err);
+		status = store_env_open(copy, false, err);
 	if (status == SHMETA_OK)
 		status = store_env_adopt(copy, err);
 	if (status != SHMETA_OK)
@@ -301,54 +300,6 @@ enum shmeta_status shmeta__store_remove(int dir_fd, uint64_t number, struct shme
 	(void)close(fd);
 	if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0)
 		return shmeta_fail_errno(err, errno, "%s: removing the directory", name);
-	return SHMETA_OK;
-}
-
-enum shmeta_status shmeta__store_inspect(const char *path, struct shmeta__store **ret, struct shmeta_err *err)
-{
-	struct shmeta__store *store = store_new(0, false);
-	struct shmeta_generation copy;
-	enum shmeta_status status;
-	struct stat st;
-	void *map;
-
-	if (store == NULL)
-		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory");
-	store->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (store->dir_fd < 0) {
-		status = errno == ENOENT ? shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: does not exist", path)
-		                         : shmeta_fail_errno(err, errno, "%s", path);
-		return give_up(store, -1, false, status);
-	}
-	status = store_env_find(store, err);
-	/* LMDB would take an empty file for a new environment, and could not make it here. */
-	if (status == SHMETA_OK && fstatat(store->dir_fd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_size < 2 * SHMETA_PAGE)
-		status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "data.mdb has %lld bytes; a store has two pages at least",
-		                     (long long)st.st_size);
-	/* A copy of data.mdb alone can be looked at as well. */
-	if (status == SHMETA_OK && fstatat(store->dir_fd, "generation", &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		status = shmeta__map_file(store->dir_fd, "generation", SHMETA_GENERATION_BYTES, 0, &map, err);
-		if (status == SHMETA_OK) {
-			store->gen = map;
-			copy = *store->gen;
-			store->touched = (uint64_t *)((char *)map + SHMETA_PAGE);
-			status = shmeta__generation_check(&copy, (uint64_t)st.st_size, err);
-		}
-		if (status == SHMETA_OK) {
-			store->number = copy.generation;
-			store->max_bytes = copy.max_bytes;
-			store->grace_ns = copy.grace_ns;
-		}
-	}
-	if (status == SHMETA_OK)
-		status = store_env_open(store, path, false, err);
-	if (status != SHMETA_OK) {
-		if (err != NULL)
-			(void)shmeta_fail_prefix(err, "%s", path);
-		return give_up(store, -1, false, status);
-	}
-	*ret = store;
 	return SHMETA_OK;
 }
 

@@ -179,17 +179,4 @@ void shmeta__cursor_close(struct shmeta__cursor *cursor);
 enum shmeta_status shmeta__tenant(struct shmeta__txn *txn, const char *tenant, size_t bytes, int create,
                                   uint32_t *ret_number, struct shmeta_err *err);
 
-/* Verify the whole store as one commit shows it: every record's checksum and bounds, every reference both ways (names <-> topics,
- * parts -> topics, blocks <-> parts, locators), counters. Each problem is reported; returns OK when there was none, ERR_CORRUPT
- * when there was one, other errors when it could not look. */
-struct shmeta__verify_report {
-	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, quarantined, problems;
-};
-enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)(void *arg, const char *sentence),
-                                        void *arg, struct shmeta__verify_report *ret, struct shmeta_err *err);
-
-/* Open a generation's data.mdb for looking only (MDB_RDONLY | MDB_NOLOCK), writer dead or alive: used by `verify`, `store`
- * and `dump` on copies. The caller keeps the grace rules. path: the generation's directory. */
-enum shmeta_status shmeta__store_inspect(const char *path, struct shmeta__store **ret, struct shmeta_err *err);
-
 #endif

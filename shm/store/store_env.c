@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +16,6 @@
 #include "shm/record/entry.h"
 
 enum {
-	LENGTH_TRIES = 100,
 	/* struct MDB_txninfo and MDB_reader of LMDB 0.9 are cache lines; a few pages more do not matter. */
 	STORE_LOCK_BYTES = ((STORE_LOCK_READERS + 16) * 64 + SHMETA_PAGE - 1) / SHMETA_PAGE * SHMETA_PAGE
 };
@@ -235,46 +233,34 @@ static enum shmeta_status open_databases(struct shmeta__store *store, bool creat
 	return rc == 0 ? SHMETA_OK : store_fail(err, rc, "store.%llu: first commit", (unsigned long long)store->number);
 }
 
-/* Before anything but the meta pages is touched. A living writer may have committed and not lengthened the file yet: look again. */
+/* Before anything but the meta pages is touched. */
 static enum shmeta_status check_length(struct shmeta__store *store, struct shmeta_err *err)
 {
-	enum shmeta_status status = SHMETA_ERR_CORRUPT;
 	MDB_envinfo info;
 	struct stat st;
 	int fd;
 
-	for (int tries = 0; status != SHMETA_OK && tries < LENGTH_TRIES; tries++) {
-		if (tries > 0)
-			(void)sched_yield();
-		(void)mdb_env_info(store->env, &info);
-		if (mdb_env_get_fd(store->env, &fd) != 0 || fstat(fd, &st) < 0)
-			return shmeta_fail_errno(err, errno, "store.%llu/data.mdb", (unsigned long long)store->number);
-		status = shmeta__data_check((uint64_t)st.st_size, info.me_last_pgno, store->page_bytes, err);
-	}
-	return status;
+	(void)mdb_env_info(store->env, &info);
+	if (mdb_env_get_fd(store->env, &fd) != 0 || fstat(fd, &st) < 0)
+		return shmeta_fail_errno(err, errno, "store.%llu/data.mdb", (unsigned long long)store->number);
+	return shmeta__data_check((uint64_t)st.st_size, info.me_last_pgno, store->page_bytes, err);
 }
 
-enum shmeta_status store_env_open(struct shmeta__store *store, const char *path, bool create, struct shmeta_err *err)
+enum shmeta_status store_env_open(struct shmeta__store *store, bool create, struct shmeta_err *err)
 {
 	char through_fd[64];
-	unsigned int flags = store->writer ? MDB_NOSYNC | MDB_NOTLS : MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS;
 	enum shmeta_status status;
 	MDB_envinfo info;
 	MDB_stat stat;
 	MDB_txn *txn;
 	int rc, fd;
 
-	if (store->writer) {
-		status = check_library(err);
-		if (status == SHMETA_OK)
-			status = make_lock(store->dir_fd, err);
-		if (status != SHMETA_OK)
-			return status;
-	}
-	if (path == NULL) {
-		(void)snprintf(through_fd, sizeof through_fd, "/proc/self/fd/%d", store->dir_fd);
-		path = through_fd;
-	}
+	status = check_library(err);
+	if (status == SHMETA_OK)
+		status = make_lock(store->dir_fd, err);
+	if (status != SHMETA_OK)
+		return status;
+	(void)snprintf(through_fd, sizeof through_fd, "/proc/self/fd/%d", store->dir_fd);
 	rc = mdb_env_create(&store->env);
 	if (rc != 0)
 		return store_fail(err, rc, "LMDB environment");
@@ -282,7 +268,7 @@ enum shmeta_status store_env_open(struct shmeta__store *store, const char *path,
 	(void)mdb_env_set_maxreaders(store->env, STORE_LOCK_READERS);
 	rc = mdb_env_set_mapsize(store->env, store->max_bytes);
 	if (rc == 0)
-		rc = mdb_env_open(store->env, path, flags, 0600);
+		rc = mdb_env_open(store->env, through_fd, MDB_NOSYNC | MDB_NOTLS, 0600);
 	if (rc != 0) {
 		status = store_fail(err, rc, "store.%llu: opening its data.mdb with a map of %llu bytes%s",
 		                    (unsigned long long)store->number, (unsigned long long)store->max_bytes,
@@ -305,7 +291,7 @@ enum shmeta_status store_env_open(struct shmeta__store *store, const char *path,
 	}
 	store->page_bytes = stat.ms_psize;
 	(void)mdb_env_info(store->env, &info);
-	store->max_bytes = info.me_mapsize; /* 0 until now for an inspected copy without its page */
+	store->max_bytes = info.me_mapsize;
 	status = create ? SHMETA_OK : check_length(store, err);
 	if (status == SHMETA_OK)
 		status = open_databases(store, create, err);
@@ -363,7 +349,7 @@ enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *
 	if (store->env != NULL)
 		mdb_env_close(store->env);
 	store->env = NULL;
-	status = store_env_open(store, NULL, false, err);
+	status = store_env_open(store, false, err);
 	if (status == SHMETA_OK)
 		status = store_env_adopt(store, err);
 	if (status != SHMETA_OK)

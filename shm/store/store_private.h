@@ -31,8 +31,7 @@ struct store_proxy {
 
 struct shmeta__store {
 	uint64_t number;
-	int dir_fd;  /* store.<N>/; -1 for an inspected one without need of it */
-	bool writer; /* false: opened for looking */
+	int dir_fd;  /* store.<N>/ */
 	bool hold;   /* reopened after MDB_PANIC: wait as after a restart        */
 	bool opened; /* found, not made: the former writer's proxies are gone    */
 	bool broken; /* LMDB answered MDB_PANIC: reopen at the next begin        */
@@ -44,7 +43,7 @@ struct shmeta__store {
 	const uint8_t *base; /* of LMDB's map */
 	uint64_t dev, ino;   /* of data.mdb */
 
-	struct shmeta_generation *gen; /* NULL: an inspected copy without its generation page */
+	struct shmeta_generation *gen;
 	uint64_t *touched;
 	struct shmeta_store_format format;
 	struct shmeta_store_counters counters, saved;
@@ -89,13 +88,17 @@ int store_get(struct shmeta__store *store, MDB_txn *txn, enum shmeta_db db, MDB_
 
 /* Is data.mdb there, a regular file? Notes which. ERR_NOT_RUNNING, ERR_CORRUPT, ERR_SYSTEM. */
 enum shmeta_status store_env_find(struct shmeta__store *store, struct shmeta_err *err);
-/* Open LMDB's environment and the databases; create: make them, in an empty data.mdb. path NULL: through dir_fd. Nothing stays open when
+/* Open LMDB's environment and the databases; create: make them, in an empty data.mdb. Nothing stays open when
  * it fails. */
-enum shmeta_status store_env_open(struct shmeta__store *store, const char *path, bool create, struct shmeta_err *err);
+enum shmeta_status store_env_open(struct shmeta__store *store, bool create, struct shmeta_err *err);
 /* What LMDB holds is what counts: the page follows it, and the newest commit has its proxy. */
 enum shmeta_status store_env_adopt(struct shmeta__store *store, struct shmeta_err *err);
 /* Close and open the environment again (after MDB_PANIC). */
 enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *err);
+/* Map all of data.mdb in dir_fd for reading. name: for sentences, with the directory's. */
+enum shmeta_status store_map_data(int dir_fd, const char *name, const uint8_t **ret, uint64_t *ret_bytes,
+                                  struct shmeta_err *err);
+
 /* Is it a format record of this program's format? value NULL: there is none. */
 enum shmeta_status store_judge_format(uint64_t number, const void *value, size_t bytes, struct shmeta_err *err);
 

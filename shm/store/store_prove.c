@@ -18,16 +18,15 @@ struct found {
 	uint64_t bytes;
 };
 
-static enum shmeta_status map_data(int dir_fd, uint64_t number, struct found *ret, struct shmeta_err *err)
+enum shmeta_status store_map_data(int dir_fd, const char *name, const uint8_t **ret, uint64_t *ret_bytes,
+                                  struct shmeta_err *err)
 {
+	const char *slash = strrchr(name, '/');
 	enum shmeta_status status = SHMETA_OK;
-	char name[64];
 	struct stat st;
 	void *map;
-	int fd;
+	int fd = openat(dir_fd, slash != NULL ? slash + 1 : name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	(void)snprintf(name, sizeof name, "store.%llu/data.mdb", (unsigned long long)number);
-	fd = openat(dir_fd, strchr(name, '/') + 1, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: does not exist", name)
 		                       : shmeta_fail_errno(err, errno, "%s: opening", name);
@@ -43,8 +42,10 @@ static enum shmeta_status map_data(int dir_fd, uint64_t number, struct found *re
 		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 		if (map == MAP_FAILED)
 			status = shmeta_fail_errno(err, errno, "%s: mapping %lld bytes", name, (long long)st.st_size);
-		else
-			*ret = (struct found){map, (uint64_t)st.st_size};
+		else {
+			*ret = map;
+			*ret_bytes = (uint64_t)st.st_size;
+		}
 	}
 	(void)close(fd);
 	return status;
@@ -207,10 +208,11 @@ enum shmeta_status shmeta__store_prove(int dir_fd, uint64_t number, const uint8_
 	struct shmeta_generation page;
 	enum shmeta_status status;
 	struct found found;
-	char name[32];
+	char name[32], data[64];
 	int fd;
 
 	(void)snprintf(name, sizeof name, "store.%llu", (unsigned long long)number);
+	(void)snprintf(data, sizeof data, "%s/data.mdb", name);
 	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? shmeta_fail(err, SHMETA_ERR_NOT_RUNNING, "%s: does not exist", name)
@@ -219,7 +221,7 @@ enum shmeta_status shmeta__store_prove(int dir_fd, uint64_t number, const uint8_
 	if (status != SHMETA_OK)
 		(void)shmeta_fail_prefix(err, "%s", name);
 	else
-		status = map_data(fd, number, &found, err);
+		status = store_map_data(fd, data, &found.base, &found.bytes, err);
 	(void)close(fd);
 	if (status != SHMETA_OK)
 		return status;

@@ -41,9 +41,6 @@ enum shmeta_status shmeta__txn_begin(struct shmeta__store *store, uint64_t oldes
 	uint64_t wait_ns;
 	int rc;
 
-	if (!store->writer)
-		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "store.%llu: was opened for looking only",
-		                   (unsigned long long)store->number);
 	if (store->write != NULL)
 		return shmeta_fail(err, SHMETA_ERR_BUSY, "store.%llu: a write transaction is open already",
 		                   (unsigned long long)store->number);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The whole store, as one commit shows it, checked against itself: every byte that a checksum covers, every reference in both
  * directions, every count. */
-#include "shm/store/store_private.h"
+#include "shm/store/store_inspect.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,29 +12,22 @@
 #include "base/row_limits.h"
 #include "base/str.h"
 #include "shm/record/record.h"
+#include "shm/store/store_private.h"
 
 struct block_ref {
 	uint64_t id, locator, part;
 };
 
 struct verify {
-	struct shmeta__txn *txn;
+	const struct shmeta__inspected *of;
 	void (*problem)(void *arg, const char *sentence);
 	void *arg;
 	struct shmeta__verify_report report;
-	struct shmeta_store_counters counters; /* as this commit has them */
-	struct shmeta__pages pages;
 	uint64_t part; /* being looked at */
 	struct block_ref *refs;
 	size_t ref_count, ref_room, next_ref;
 	uint64_t listed;
 	bool out_of_memory;
-};
-
-/* One row of a database, as a cursor gives it. */
-struct row {
-	const void *key, *value;
-	size_t key_bytes, bytes;
 };
 
 __attribute__((format(printf, 2, 3))) static void complain(struct verify *v, const char *fmt, ...)
@@ -51,7 +44,7 @@ __attribute__((format(printf, 2, 3))) static void complain(struct verify *v, con
 	v->problem(v->arg, text);
 }
 
-static uint64_t number_of(const struct row *row)
+static uint64_t number_of(const struct shmeta__tree_entry *row)
 {
 	uint64_t number = 0;
 
@@ -66,15 +59,15 @@ static const char *shown(char (*ret_text)[80], const void *key, size_t key_bytes
 }
 
 /* Does the key begin with a tenant that was given a number? */
-static bool tenant_known(struct verify *v, const struct row *row)
+static bool tenant_known(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	uint32_t tenant = row->key_bytes < 4 ? 0 : shmeta__get_be32(row->key);
 
-	return tenant >= 1 && tenant < v->counters.next_tenant;
+	return tenant >= 1 && tenant < v->of->counters.next_tenant;
 }
 
 /* ... and go on with exactly this text? */
-static bool key_is(struct verify *v, const struct row *row, struct shmeta_str text)
+static bool key_is(struct verify *v, const struct shmeta__tree_entry *row, struct shmeta_str text)
 {
 	return tenant_known(v, row) &&
 	       str_equal(text, (struct shmeta_str){(const char *)row->key + 4, row->key_bytes - 4});
@@ -82,7 +75,7 @@ static bool key_is(struct verify *v, const struct row *row, struct shmeta_str te
 
 /* ---- one function per database: judges one row ------------------------------------------------------------------------ */
 
-static void verify_meta(struct verify *v, const struct row *row)
+static void verify_meta(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	static const size_t prefix = sizeof SHMETA_META_TENANT - 1;
 	char text[80];
@@ -104,13 +97,13 @@ static void verify_meta(struct verify *v, const struct row *row)
 		return;
 	if (row->bytes == sizeof number)
 		memcpy(&number, row->value, sizeof number);
-	if (number == 0 || number >= v->counters.next_tenant)
+	if (number == 0 || number >= v->of->counters.next_tenant)
 		complain(v, "tenant '%s' has number %u, which was never given (next: %llu)",
 		         shmeta__escape(text, sizeof text, (const char *)row->key + prefix, row->key_bytes - prefix),
-		         number, (unsigned long long)v->counters.next_tenant);
+		         number, (unsigned long long)v->of->counters.next_tenant);
 }
 
-static void verify_name(struct verify *v, const struct row *row)
+static void verify_name(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_topic topic;
 	const void *back;
@@ -131,11 +124,11 @@ static void verify_name(struct verify *v, const struct row *row)
 	if (wrong != NULL)
 		complain(v, "topic '%s': %s", shown(&text, row->key, row->key_bytes), wrong);
 	id = topic.topic_id;
-	if (id == 0 || id >= v->counters.next_topic_id)
+	if (id == 0 || id >= v->of->counters.next_topic_id)
 		complain(v, "topic '%s' has id %llu, which was never given (next: %llu)",
 		         shown(&text, row->key, row->key_bytes), (unsigned long long)id,
-		         (unsigned long long)v->counters.next_topic_id);
-	if (shmeta__get(v->txn, SHMETA_DB_TOPICS, &id, sizeof id, &back, &back_bytes, NULL) != SHMETA_OK)
+		         (unsigned long long)v->of->counters.next_topic_id);
+	if (shmeta__inspect_get(v->of, SHMETA_DB_TOPICS, &id, sizeof id, &back, &back_bytes, NULL) != SHMETA_OK)
 		complain(v, "topic '%s' has id %llu, which 'topics' does not know",
 		         shown(&text, row->key, row->key_bytes), (unsigned long long)id);
 	else if (back_bytes != row->key_bytes || memcmp(back, row->key, back_bytes) != 0)
@@ -143,7 +136,7 @@ static void verify_name(struct verify *v, const struct row *row)
 		         shown(&text, row->key, row->key_bytes), (unsigned long long)id);
 }
 
-static void verify_topic(struct verify *v, const struct row *row)
+static void verify_topic(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_topic topic;
 	const void *value;
@@ -152,7 +145,7 @@ static void verify_topic(struct verify *v, const struct row *row)
 	uint64_t id = number_of(row);
 
 	if (row->bytes < 5 || row->bytes > SHMETA_KEY_MAX ||
-	    shmeta__get(v->txn, SHMETA_DB_NAMES, row->value, row->bytes, &value, &bytes, NULL) != SHMETA_OK)
+	    shmeta__inspect_get(v->of, SHMETA_DB_NAMES, row->value, row->bytes, &value, &bytes, NULL) != SHMETA_OK)
 		complain(v, "topic id %llu leads to '%s', which 'names' does not know", (unsigned long long)id,
 		         shown(&text, row->value, row->bytes));
 	else if (shmeta__topic_decode(value, bytes, row->value, row->bytes, 0, &topic, NULL) == SHMETA_OK &&
@@ -179,7 +172,7 @@ static void collect_block(void *arg, uint64_t block_id, uint64_t locator)
 	v->refs[v->ref_count++] = (struct block_ref){block_id, locator, v->part};
 }
 
-static void verify_part(struct verify *v, const struct row *row)
+static void verify_part(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta__part part = {0};
 	struct shmeta_err err = {0};
@@ -190,10 +183,10 @@ static void verify_part(struct verify *v, const struct row *row)
 
 	v->report.partitions++;
 	v->part = key;
-	if (shmeta__get(v->txn, SHMETA_DB_TOPICS, &topic_id, sizeof topic_id, &value, &bytes, NULL) != SHMETA_OK)
+	if (shmeta__inspect_get(v->of, SHMETA_DB_TOPICS, &topic_id, sizeof topic_id, &value, &bytes, NULL) != SHMETA_OK)
 		complain(v, "partition %u of topic id %llu: there is no such topic", partition_id,
 		         (unsigned long long)topic_id);
-	if (shmeta__part_open(&part, key, row->value, row->bytes, &v->pages) != SHMETA_OK) {
+	if (shmeta__part_open(&part, key, row->value, row->bytes, &v->of->pages) != SHMETA_OK) {
 		complain(v, "partition %u of topic id %llu: its head fails its checksum or bounds", partition_id,
 		         (unsigned long long)topic_id);
 		return;
@@ -207,7 +200,7 @@ static void verify_part(struct verify *v, const struct row *row)
 	shmeta__part_close(&part);
 }
 
-static void verify_agent(struct verify *v, const struct row *row)
+static void verify_agent(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_agent agent;
 	char text[80];
@@ -219,7 +212,7 @@ static void verify_agent(struct verify *v, const struct row *row)
 		         shown(&text, row->key, row->key_bytes));
 }
 
-static void verify_group(struct verify *v, const struct row *row)
+static void verify_group(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_group group;
 	char text[80];
@@ -231,7 +224,7 @@ static void verify_group(struct verify *v, const struct row *row)
 		         shown(&text, row->key, row->key_bytes));
 }
 
-static void verify_offset(struct verify *v, const struct row *row)
+static void verify_offset(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_committed_offset offset;
 	uint8_t key[SHMETA_KEY_MAX];
@@ -253,7 +246,7 @@ static void verify_offset(struct verify *v, const struct row *row)
 		         shown(&text, row->key, row->key_bytes));
 }
 
-static void verify_lease(struct verify *v, const struct row *row)
+static void verify_lease(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta_lease lease;
 	uint64_t key = number_of(row);
@@ -269,7 +262,7 @@ static void verify_lease(struct verify *v, const struct row *row)
 }
 
 /* The key is the one of this record, but for its number and for what stands for what cannot be read. */
-static void verify_quarantined(struct verify *v, const struct row *row)
+static void verify_quarantined(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	struct shmeta__quarantined q;
 	uint8_t prefix[SHMETA_QUARANTINE_KEY_MAX];
@@ -284,7 +277,7 @@ static void verify_quarantined(struct verify *v, const struct row *row)
 		uint32_t tenant = shmeta__get_be32(key + 1);
 
 		v->report.quarantined += q.rows;
-		good = name.bytes <= SHMETA_NAME_MAX && tenant < v->counters.next_tenant &&
+		good = name.bytes <= SHMETA_NAME_MAX && tenant < v->of->counters.next_tenant &&
 		       row->key_bytes == 6 + name.bytes + SHMETA_QUARANTINE_PLACE;
 		if (good) {
 			size_t n =
@@ -314,23 +307,23 @@ static void missing_blocks(struct verify *v, uint64_t id)
 }
 
 /* Blocks come in ascending order of id, and so do the references, sorted when the last partition has been looked at. */
-static void verify_block(struct verify *v, const struct row *row)
+static void verify_block(struct verify *v, const struct shmeta__tree_entry *row)
 {
 	const struct block_ref *ref;
 	uint64_t id = number_of(row);
 
 	v->report.blocks++;
-	if (id >= v->counters.next_block_id)
+	if (id >= v->of->counters.next_block_id)
 		complain(v, "block %llu has an id that was never given (next: %llu)", (unsigned long long)id,
-		         (unsigned long long)v->counters.next_block_id);
+		         (unsigned long long)v->of->counters.next_block_id);
 	missing_blocks(v, id);
 	if (v->next_ref == v->ref_count || v->refs[v->next_ref].id != id) {
 		complain(v, "block %llu: no partition refers to it", (unsigned long long)id);
 		return;
 	}
 	ref = &v->refs[v->next_ref++];
-	if ((uint64_t)((const uint8_t *)row->value - v->pages.base) !=
-	    ref->locator * v->pages.page_bytes + sizeof(struct store_page))
+	if ((uint64_t)((const uint8_t *)row->value - v->of->pages.base) !=
+	    ref->locator * v->of->pages.page_bytes + sizeof(struct store_page))
 		complain(v, "partition %u of topic id %llu looks for block %llu on page %llu, where it is not",
 		         (unsigned int)ref->part, (unsigned long long)(ref->part >> 32), (unsigned long long)id,
 		         (unsigned long long)ref->locator);
@@ -344,25 +337,31 @@ static void verify_block(struct verify *v, const struct row *row)
 /* ---- all of it -------------------------------------------------------------------------------------------------------- */
 
 static enum shmeta_status walk(struct verify *v, enum shmeta_db db,
-                               void (*judge)(struct verify *v, const struct row *row), struct shmeta_err *err)
+                               void (*judge)(struct verify *v, const struct shmeta__tree_entry *row),
+                               struct shmeta_err *err)
 {
-	struct shmeta__cursor *cursor;
+	struct shmeta__inspect_walk walk;
+	struct shmeta__tree_entry row;
 	MDB_val key = store_sentinel(db);
-	struct row row;
-	enum shmeta_status status = shmeta__get(v->txn, db, key.mv_data, key.mv_size, &row.value, &row.bytes, err);
+	enum shmeta_status status =
+		shmeta__inspect_get(v->of, db, key.mv_data, key.mv_size, &row.value, &row.bytes, NULL);
+	uint64_t count = 1;
 
-	if (status == SHMETA_ABSENT)
+	if (status != SHMETA_OK) {
 		complain(v, "database '%s' has lost its sentinel", store_db_name(db));
-	else if (status != SHMETA_OK)
-		return status;
-	status = shmeta__cursor_open(v->txn, db, NULL, 0, &cursor, err);
-	if (status != SHMETA_OK)
-		return status;
-	while ((status = shmeta__cursor_next(cursor, &row.key, &row.key_bytes, &row.value, &row.bytes, err)) ==
-	       SHMETA_OK)
+		count = 0;
+	}
+	status = shmeta__inspect_first(&walk, v->of, db, NULL, 0, &row, err);
+	for (; status == SHMETA_OK; status = shmeta__inspect_next(&walk, &row, err)) {
 		judge(v, &row);
-	shmeta__cursor_close(cursor);
-	return status == SHMETA_END ? SHMETA_OK : status;
+		count++;
+	}
+	if (status != SHMETA_END)
+		return status;
+	if (count != v->of->tree[db].entries)
+		complain(v, "database '%s' is said to have %llu entries, and has %llu", store_db_name(db),
+		         (unsigned long long)v->of->tree[db].entries, (unsigned long long)count);
+	return SHMETA_OK;
 }
 
 static void compare(struct verify *v, const char *what, uint64_t counted, uint64_t said)
@@ -372,13 +371,14 @@ static void compare(struct verify *v, const char *what, uint64_t counted, uint64
 		         (unsigned long long)counted);
 }
 
-enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)(void *arg, const char *sentence),
-                                        void *arg, struct shmeta__verify_report *ret, struct shmeta_err *err)
+enum shmeta_status shmeta__store_verify(const struct shmeta__inspected *of,
+                                        void (*problem)(void *arg, const char *sentence), void *arg,
+                                        struct shmeta__verify_report *ret, struct shmeta_err *err)
 {
 	/* Blocks after parts: verify_block() needs all references. */
 	static const struct {
 		enum shmeta_db db;
-		void (*judge)(struct verify *v, const struct row *row);
+		void (*judge)(struct verify *v, const struct shmeta__tree_entry *row);
 	} databases[] = {
 		{SHMETA_DB_META, verify_meta},      {SHMETA_DB_NAMES, verify_name},
 		{SHMETA_DB_TOPICS, verify_topic},   {SHMETA_DB_PARTS, verify_part},
@@ -386,20 +386,10 @@ enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)
 		{SHMETA_DB_OFFSETS, verify_offset}, {SHMETA_DB_LEASES, verify_lease},
 		{SHMETA_DB_BLOCKS, verify_block},   {SHMETA_DB_QUARANTINE, verify_quarantined},
 	};
-	struct verify v = {.txn = txn, .problem = problem, .arg = arg, .pages = shmeta__txn_pages(txn)};
-	enum shmeta_status status;
-	const void *value;
-	size_t bytes;
+	struct verify v = {.of = of, .problem = problem, .arg = arg};
+	enum shmeta_status status = SHMETA_OK;
 
 	_Static_assert(sizeof databases / sizeof databases[0] == SHMETA_DB_COUNT, "a database is not verified");
-	status = shmeta__get(txn, SHMETA_DB_META, SHMETA_META_COUNTERS, strlen(SHMETA_META_COUNTERS), &value, &bytes,
-	                     err);
-	if (status == SHMETA_ABSENT || (status == SHMETA_OK && bytes != sizeof v.counters))
-		complain(&v, "the counters record is missing or has a wrong size");
-	else if (status != SHMETA_OK)
-		return status;
-	else
-		memcpy(&v.counters, value, sizeof v.counters);
 	for (size_t i = 0; i < SHMETA_DB_COUNT; i++) {
 		if (databases[i].db == SHMETA_DB_BLOCKS && v.ref_count > 0)
 			qsort(v.refs, v.ref_count, sizeof v.refs[0], by_id);
@@ -414,14 +404,14 @@ enum shmeta_status shmeta__store_verify(struct shmeta__txn *txn, void (*problem)
 	free(v.refs);
 	if (status != SHMETA_OK)
 		return status;
-	compare(&v, "topics", v.report.topics, v.counters.topics);
-	compare(&v, "partitions", v.report.partitions, v.counters.partitions);
-	compare(&v, "segments", v.report.segments, v.counters.segments);
-	compare(&v, "quarantined rows", v.report.quarantined, v.counters.quarantined);
-	compare(&v, "entries in 'quarantine'", v.listed, v.counters.listed);
+	compare(&v, "topics", v.report.topics, of->counters.topics);
+	compare(&v, "partitions", v.report.partitions, of->counters.partitions);
+	compare(&v, "segments", v.report.segments, of->counters.segments);
+	compare(&v, "quarantined rows", v.report.quarantined, of->counters.quarantined);
+	compare(&v, "entries in 'quarantine'", v.listed, of->counters.listed);
 	*ret = v.report;
 	if (v.report.problems == 0)
 		return SHMETA_OK;
-	return shmeta_fail(err, SHMETA_ERR_CORRUPT, "store.%llu: %llu problems", (unsigned long long)txn->store->number,
+	return shmeta_fail(err, SHMETA_ERR_CORRUPT, "store.%llu: %llu problems", (unsigned long long)of->number,
 	                   (unsigned long long)v.report.problems);
 }

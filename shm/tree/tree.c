@@ -295,6 +295,17 @@ enum shmeta_status shmeta__tree_seek(const struct shmeta__pages *pages, const st
 	return status == SHMETA_OK ? show(pages, tree, place, ret) : status;
 }
 
+enum shmeta_status shmeta__tree_first(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
+                                      struct shmeta__tree_place *place, struct shmeta__tree_entry *ret)
+{
+	if (tree->levels == 0)
+		return SHMETA_END;
+	place->begun = 0;
+	return tree->levels <= SHMETA_TREE_LEVELS && descend(pages, tree, 0, tree->root, FIRST, place->level)
+	               ? show(pages, tree, place, ret)
+	               : SHMETA_ERR_CORRUPT;
+}
+
 enum shmeta_status shmeta__tree_next(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
                                      struct shmeta__tree_place *place, struct shmeta__tree_entry *ret)
 {

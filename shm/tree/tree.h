@@ -27,13 +27,17 @@ enum { SHMETA_TREE_LEVELS = 32 }; /* LMDB's own limit */
 struct shmeta__tree {
 	uint64_t root;
 	uint32_t levels;
-	enum shmeta_db db; /* SHMETA_DB_COUNT: the databases themselves, by name */
+	enum shmeta_db db;       /* SHMETA_DB_COUNT: the databases themselves, by name; SHMETA_TREE_FREE */
+	uint64_t entries, pages; /* as is said, sentinels included */
 };
+#define SHMETA_TREE_FREE ((enum shmeta_db)(SHMETA_DB_COUNT + 1))
 
 /* A meta page. */
 struct shmeta__tree_meta {
-	uint64_t txn, last_page;
+	uint64_t txn, last_page, map_bytes;
 	struct shmeta__tree databases;
+	struct shmeta__tree
+		free; /* transaction -> how many pages it freed (8 bytes), their numbers. levels 0: nothing is free */
 };
 
 /* The meta page of commit `txn` in the map that begins at base: OK, ABSENT (both speak of others), ERR_CORRUPT, ERR_VERSION (another
@@ -73,6 +77,9 @@ struct shmeta__tree_entry {
 enum shmeta_status shmeta__tree_seek(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
                                      const void *key, size_t key_bytes, struct shmeta__tree_place *ret_place,
                                      struct shmeta__tree_entry *ret);
+/* The same from the first entry of all, without its proof. A tree that has no entry: END. */
+enum shmeta_status shmeta__tree_first(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
+                                      struct shmeta__tree_place *ret_place, struct shmeta__tree_entry *ret);
 enum shmeta_status shmeta__tree_next(const struct shmeta__pages *pages, const struct shmeta__tree *tree,
                                      struct shmeta__tree_place *place, struct shmeta__tree_entry *ret);
 

@@ -66,6 +66,8 @@ static inline bool tree_of_database(const struct database *database, enum shmeta
 	ret->root = database->root;
 	ret->levels = database->levels;
 	ret->db = db;
+	ret->entries = database->entries;
+	ret->pages = database->branch_pages + database->leaf_pages + database->own_pages;
 	return database->levels >= 1 && database->levels <= SHMETA_TREE_LEVELS;
 }
 

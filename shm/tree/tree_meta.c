@@ -40,6 +40,8 @@ enum shmeta_status shmeta__tree_read_meta(const uint8_t *base, uint64_t txn, str
 			continue;
 		ret->txn = meta.txn;
 		ret->last_page = meta.last_page;
+		ret->map_bytes = meta.map_bytes;
+		(void)tree_of_database(&meta.free, SHMETA_TREE_FREE, &ret->free);
 		status = tree_of_database(&meta.databases, SHMETA_DB_COUNT, &ret->databases) ? SHMETA_OK
 		                                                                             : SHMETA_ERR_CORRUPT;
 	}

@@ -12,10 +12,11 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-static const bool db_integer[SHMETA_DB_COUNT + 1] = {
+static const bool db_integer[SHMETA_DB_COUNT + 2] = {
 #define X(name, text, integer, what) [SHMETA_DB_##name] = integer,
 	SHMETA_DB_LIST(X)
 #undef X
+		[SHMETA_TREE_FREE] = true,
 };
 static const char *const db_name[SHMETA_DB_COUNT] = {
 #define X(name, text, integer, what) [SHMETA_DB_##name] = text,

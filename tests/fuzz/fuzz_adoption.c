@@ -16,6 +16,7 @@
 
 #include "base/once.h"
 #include "shm/page/board.h"
+#include "shm/store/store_inspect.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/bare_engine.h"
 
@@ -218,13 +219,17 @@ static void ignore(void *arg, const char *sentence)
 static enum shmeta_status verify(struct shmeta__store *store)
 {
 	struct shmeta__verify_report report;
-	struct shmeta__txn *txn;
+	struct shmeta__inspected *of;
 	struct shmeta_err err = {.text = ""};
-	enum shmeta_status status = shmeta__txn_read(store, &txn, &err);
+	enum shmeta_status status;
+	char path[300];
 
+	(void)snprintf(path, sizeof path, "%s/store.%llu", w.engine.dir,
+	               (unsigned long long)shmeta__store_number(store));
+	status = shmeta__inspect_open(path, &of, &err);
 	if (status == SHMETA_OK) {
-		status = shmeta__store_verify(txn, ignore, NULL, &report, &err);
-		shmeta__txn_abort(txn);
+		status = shmeta__store_verify(of, ignore, NULL, &report, &err);
+		shmeta__inspect_close(of);
 	}
 	require(status == SHMETA_OK || err.text[0] != '\0');
 	return status;

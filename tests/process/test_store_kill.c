@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "shm/store/store.h"
+#include "shm/store/store_inspect.h"
 #include "tests/support/figure.h"
 #include "tests/support/instance_dir.h"
 #include "tests/support/run_daemon.h"
@@ -114,19 +114,21 @@ static struct shmeta__store *expect_whole(uint64_t before, uint64_t kills)
 {
 	struct shmeta__verify_report report;
 	struct shmeta__store *store;
-	struct shmeta__txn *txn;
+	struct shmeta__inspected *of;
 	struct shmeta_err err;
 	uint64_t committed;
+	char path[160];
 
 	cr_assert_eq(shmeta__store_open(dir.fd, number, &store, &err), SHMETA_OK, "kill %lu: %s", kills, err.text);
 	committed = shmeta__store_generation(store)->committed;
 	cr_assert(committed == shared->committed || committed == shared->committed + 1,
 	          "kill %lu: commit %lu was answered, the store is at %lu", kills, shared->committed, committed);
 	cr_assert_geq(committed, before);
-	cr_assert_eq(shmeta__txn_read(store, &txn, &err), SHMETA_OK);
-	cr_assert_eq(shmeta__store_verify(txn, complain, NULL, &report, &err), SHMETA_OK, "kill %lu: %s", kills,
+	instance_dir_path(&dir, &path, number, "");
+	cr_assert_eq(shmeta__inspect_open(path, &of, &err), SHMETA_OK, "kill %lu: %s", kills, err.text);
+	cr_assert_eq(shmeta__store_verify(of, complain, NULL, &report, &err), SHMETA_OK, "kill %lu: %s", kills,
 	             err.text);
-	shmeta__txn_abort(txn);
+	shmeta__inspect_close(of);
 	cr_assert(report.topics == TOPICS && report.partitions == 2 * TOPICS);
 	shared->committed = committed;
 	return store;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shm/record/record.h"
+#include "shm/store/store_inspect.h"
 #include "tests/support/scratch.h"
 #include "writer/apply/apply.h"
 
@@ -702,17 +703,20 @@ static void on_problem(void *arg, const char *sentence)
 const char *fixture_difference(struct fixture *f)
 {
 	static char difference[1000];
-	struct shmeta__txn *txn;
+	struct shmeta__inspected *of;
 	struct shmeta_err err = {0};
 	struct shmeta__verify_report report;
+	char path[128];
 
 	difference[0] = '\0';
 	if (sync_store(f->sync) == NULL)
 		return "there is no store";
-	cr_assert_eq(shmeta__txn_read(sync_store(f->sync), &txn, &err), SHMETA_OK, "%s", err.text);
-	if (shmeta__store_verify(txn, on_problem, difference, &report, &err) != SHMETA_OK && difference[0] == '\0')
+	snprintf(path, sizeof path, "%s/store.%llu", f->dir,
+	         (unsigned long long)shmeta__store_number(sync_store(f->sync)));
+	cr_assert_eq(shmeta__inspect_open(path, &of, &err), SHMETA_OK, "%s", err.text);
+	if (shmeta__store_verify(of, on_problem, difference, &report, &err) != SHMETA_OK && difference[0] == '\0')
 		snprintf(difference, sizeof difference, "verify: %s", err.text);
-	shmeta__txn_abort(txn);
+	shmeta__inspect_close(of);
 	if (difference[0] != '\0')
 		return difference;
 

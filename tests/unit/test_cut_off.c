@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "reader/lookup/lookup.h"
+#include "shm/store/store_inspect.h"
 #include "shm/store/store_private.h"
 #include "tests/support/fake_writer.h"
 
@@ -82,14 +83,14 @@ static enum shmeta_status try_store(struct shmeta_err *err)
 
 static enum shmeta_status try_inspect(struct shmeta_err *err)
 {
-	struct shmeta__store *store;
+	struct shmeta__inspected *of;
 	char dir[160];
 	enum shmeta_status status;
 
 	(void)snprintf(dir, sizeof dir, "%s/store.1", w->dir);
-	status = shmeta__store_inspect(dir, &store, err);
+	status = shmeta__inspect_open(dir, &of, err);
 	if (status == SHMETA_OK)
-		shmeta__store_close(store);
+		shmeta__inspect_close(of);
 	return status;
 }
 

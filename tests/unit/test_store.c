@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/store/store_inspect.h"
 #include "shm/store/store_private.h"
 #include "tests/support/instance_dir.h"
 
@@ -1364,35 +1365,56 @@ Test(ladder, a_pin_that_moves_lets_go_of_what_lies_before_it)
 
 /* ---- looking ---------------------------------------------------------------------------------------------------------------------- */
 
+static bool shows(const struct shmeta__inspected *of, uint64_t key, const void *value, size_t bytes)
+{
+	const void *v;
+	size_t n;
+
+	return shmeta__inspect_get(of, SHMETA_DB_LEASES, &key, sizeof key, &v, &n, &err) == SHMETA_OK && n == bytes &&
+	       memcmp(v, value, n) == 0;
+}
+
 Test(store, inspecting_reads_a_live_generation_a_dead_one_and_a_bare_copy_and_writes_nothing)
 {
-	struct shmeta__store *store = create(3), *look_at;
+	struct shmeta__store *store = create(3);
 	struct shmeta__txn *txn = begin(store);
-	struct shmeta__store_usage usage;
+	struct shmeta__inspected *of;
+	struct shmeta__store_usage usage, theirs;
 	char path[160], page[160];
 
 	put(txn, 1, "x", 1);
 	(void)commit(txn);
 	path_of(&path, 3, "");
-	OK(shmeta__store_inspect(path, &look_at, &err));
-	cr_assert(has(look_at, 1, "x", 1));
-	cr_assert_eq(shmeta__store_number(look_at), 3);
-	cr_assert_eq(look_at->gen->committed, store->gen->committed);
-	OK(shmeta__store_usage(look_at, &usage, &err));
+	OK(shmeta__inspect_open(path, &of, &err));
+	cr_assert(shows(of, 1, "x", 1));
+	cr_assert_eq(of->number, 3);
+	cr_assert_eq(of->committed, store->gen->committed);
+	cr_assert_eq(of->txn, of->committed);
+	OK(shmeta__inspect_usage(of, &usage, &err));
+	OK(shmeta__store_usage(store, &theirs, &err));
 	cr_assert_eq(usage.entries[SHMETA_DB_LEASES], 1);
 	cr_assert_eq(usage.max_bytes, MAX_BYTES);
-	FAILS(shmeta__txn_begin(look_at, UINT64_MAX, &txn, &err), SHMETA_ERR_INVALID_ARGUMENT, "looking");
-	shmeta__store_close(look_at);
+	cr_assert_gt(usage.free_bytes, 0);
+	usage.proxies = theirs.proxies;
+	usage.oldest_proxy_txn = theirs.oldest_proxy_txn;
+	cr_assert_eq(memcmp(&usage, &theirs, sizeof usage), 0, "it says what LMDB says");
+	/* What is committed meanwhile is another commit's. */
+	txn = begin(store);
+	put(txn, 1, "y", 1);
+	(void)commit(txn);
+	cr_assert(shows(of, 1, "x", 1));
+	shmeta__inspect_close(of);
 	shmeta__store_close(store);
 	path_of(&page, 3, "generation");
 	cr_assert_eq(unlink(page), 0);
 	path_of(&page, 3, "lock.mdb");
 	cr_assert_eq(unlink(page), 0);
-	OK(shmeta__store_inspect(path, &look_at, &err));
-	cr_assert(has(look_at, 1, "x", 1));
-	cr_assert_null(shmeta__store_generation(look_at));
-	shmeta__store_close(look_at);
+	OK(shmeta__inspect_open(path, &of, &err));
+	cr_assert(shows(of, 1, "y", 1));
+	cr_assert_eq(of->number, 0);
+	cr_assert_eq(of->max_bytes, MAX_BYTES);
+	shmeta__inspect_close(of);
 	cr_assert(access(page, F_OK) < 0, "looking left a lock file");
 	path_of(&path, 4, "");
-	FAILS(shmeta__store_inspect(path, &look_at, &err), SHMETA_ERR_NOT_RUNNING, "store.4");
+	FAILS(shmeta__inspect_open(path, &of, &err), SHMETA_ERR_NOT_RUNNING, "store.4");
 }

@@ -6,7 +6,6 @@
 
 #include "base/str.h"
 #include "shm/record/record.h"
-#include "shm/store/store.h"
 #include "tools/shmetactl/inspect.h"
 
 struct rows {
@@ -54,34 +53,31 @@ static void add(struct rows *r, const struct shmeta__quarantined *row)
 
 static enum shmeta_status read_store(const char *path, struct rows *r, struct shmeta_err *err)
 {
-	struct shmeta__store *store = NULL;
-	struct shmeta__txn *txn = NULL;
-	struct shmeta__cursor *cursor = NULL;
+	struct shmeta__inspected *store = NULL;
+	struct shmeta__inspect_walk walk;
+	struct shmeta__tree_entry entry;
 	struct shmeta__quarantined row;
-	const void *key, *value;
-	size_t key_bytes, bytes;
-	enum shmeta_status status = shmeta__store_inspect(path, &store, err);
+	const void *value;
+	size_t bytes;
+	enum shmeta_status status = shmeta__inspect_open(path, &store, err);
 
 	if (status == SHMETA_OK)
-		status = shmeta__txn_read(store, &txn, err);
-	if (status == SHMETA_OK)
-		status = shmeta__get(txn, SHMETA_DB_META, SHMETA_META_UNLISTED, sizeof(SHMETA_META_UNLISTED) - 1,
-		                     &value, &bytes, err);
+		status = shmeta__inspect_get(store, SHMETA_DB_META, SHMETA_META_UNLISTED,
+		                             sizeof(SHMETA_META_UNLISTED) - 1, &value, &bytes, err);
 	if (status == SHMETA_OK && bytes == sizeof(r->unlisted))
 		memcpy(r->unlisted, value, bytes);
 	if (status >= SHMETA_OK)
-		status = shmeta__cursor_open(txn, SHMETA_DB_QUARANTINE, NULL, 0, &cursor, err);
-	while (status == SHMETA_OK &&
-	       (status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err)) == SHMETA_OK) {
-		status = shmeta__quarantined_decode(value, bytes, key, key_bytes, 1, &row, NULL);
-		if (status == SHMETA_OK)
-			add(r, &row);
-		else
+		status = shmeta__inspect_first(&walk, store, SHMETA_DB_QUARANTINE, NULL, 0, &entry, err);
+	for (; status == SHMETA_OK; status = shmeta__inspect_next(&walk, &entry, err)) {
+		status =
+			shmeta__quarantined_decode(entry.value, entry.bytes, entry.key, entry.key_bytes, 1, &row, NULL);
+		if (status != SHMETA_OK) {
 			(void)shmeta_fail(err, status, "a quarantined row: its record fails its checksum or bounds");
+			break;
+		}
+		add(r, &row);
 	}
-	shmeta__cursor_close(cursor);
-	shmeta__txn_abort(txn);
-	shmeta__store_close(store);
+	shmeta__inspect_close(store);
 	return status == SHMETA_END ? SHMETA_OK : status;
 }
 

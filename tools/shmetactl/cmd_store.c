@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * store: what the store holds and costs. Also the ways to open a generation below the public API. */
-#include "shm/store/store.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,7 +25,7 @@ static void generation_path(const struct tool *tool, const struct pages *pages, 
 bool pages_content(const struct tool *tool, const struct pages *pages, struct shmeta_store_counters *ret,
                    uint64_t *ret_used)
 {
-	struct shmeta__store *store = NULL;
+	struct shmeta__inspected *store = NULL;
 	struct shmeta__store_usage usage;
 	struct shmeta_err err;
 	char path[PATH_MAX + 32];
@@ -36,13 +34,13 @@ bool pages_content(const struct tool *tool, const struct pages *pages, struct sh
 	if (!pages->published)
 		return false;
 	generation_path(tool, pages, path);
-	if (shmeta__store_inspect(path, &store, &err) == SHMETA_OK &&
-	    shmeta__store_usage(store, &usage, &err) == SHMETA_OK) {
-		*ret = *shmeta__store_counters(store);
+	if (shmeta__inspect_open(path, &store, &err) == SHMETA_OK &&
+	    shmeta__inspect_usage(store, &usage, &err) == SHMETA_OK) {
+		*ret = store->counters;
 		*ret_used = usage.used_bytes;
 		known = true;
 	}
-	shmeta__store_close(store);
+	shmeta__inspect_close(store);
 	return known;
 }
 
@@ -98,12 +96,11 @@ static void add(char ***list, size_t *count, const void *text, size_t bytes)
 int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, size_t *ret_count)
 {
 	static const char prefix[] = SHMETA_META_TENANT;
-	struct shmeta__store *store = NULL;
-	struct shmeta__txn *txn = NULL;
-	struct shmeta__cursor *cursor = NULL;
+	struct shmeta__inspected *store = NULL;
+	struct shmeta__inspect_walk walk;
+	struct shmeta__tree_entry entry;
 	struct shmeta_err err = {0};
-	const void *key, *value;
-	size_t key_bytes, bytes, count = 0;
+	size_t count = 0;
 	char path[PATH_MAX + 32], **list = NULL;
 	enum shmeta_status status;
 
@@ -116,20 +113,15 @@ int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, siz
 		return 0;
 	}
 	generation_path(tool, pages, path);
-	status = shmeta__store_inspect(path, &store, &err);
+	status = shmeta__inspect_open(path, &store, &err);
 	if (status == SHMETA_OK)
-		status = shmeta__txn_read(store, &txn, &err);
-	if (status == SHMETA_OK)
-		status = shmeta__cursor_open(txn, SHMETA_DB_META, prefix, sizeof(prefix) - 1, &cursor, &err);
-	while (status == SHMETA_OK &&
-	       (status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, &err)) == SHMETA_OK) {
-		if (key_bytes < sizeof(prefix) - 1 || memcmp(key, prefix, sizeof(prefix) - 1) != 0)
+		status = shmeta__inspect_first(&walk, store, SHMETA_DB_META, prefix, sizeof(prefix) - 1, &entry, &err);
+	for (; status == SHMETA_OK; status = shmeta__inspect_next(&walk, &entry, &err)) {
+		if (entry.key_bytes < sizeof(prefix) - 1 || memcmp(entry.key, prefix, sizeof(prefix) - 1) != 0)
 			break;
-		add(&list, &count, (const char *)key + sizeof(prefix) - 1, key_bytes - (sizeof(prefix) - 1));
+		add(&list, &count, entry.key + sizeof(prefix) - 1, entry.key_bytes - (sizeof(prefix) - 1));
 	}
-	shmeta__cursor_close(cursor);
-	shmeta__txn_abort(txn);
-	shmeta__store_close(store);
+	shmeta__inspect_close(store);
 	if (status != SHMETA_OK && status != SHMETA_END) {
 		while (count > 0)
 			free(list[--count]);
@@ -143,7 +135,7 @@ int pages_tenants(struct tool *tool, const struct pages *pages, char ***ret, siz
 
 int verb_store(struct tool *tool)
 {
-	struct shmeta__store *store = NULL;
+	struct shmeta__inspected *store = NULL;
 	struct shmeta__store_usage u;
 	struct shmeta_err err = {0};
 	struct pages pages = {.dir_fd = -1};
@@ -161,8 +153,8 @@ int verb_store(struct tool *tool)
 	}
 	if (live)
 		generation_path(tool, &pages, path);
-	if (shmeta__store_inspect(path, &store, &err) != SHMETA_OK ||
-	    shmeta__store_usage(store, &u, &err) != SHMETA_OK) {
+	if (shmeta__inspect_open(path, &store, &err) != SHMETA_OK ||
+	    shmeta__inspect_usage(store, &u, &err) != SHMETA_OK) {
 		code = store_say(tool, path, &err);
 		goto out;
 	}
@@ -172,16 +164,13 @@ int verb_store(struct tool *tool)
 		json_t *doc = out_document("store"), *dbs = json_object();
 
 		out_set(doc, "directory", out_json_text(path, strlen(path)));
-		out_set(doc, "generation", out_json_count(shmeta__store_number(store)));
+		out_set(doc, "generation", out_json_count(store->number));
 		out_set(doc, "limit_bytes", out_json_count(u.max_bytes));
 		out_set(doc, "used_bytes", out_json_count(u.used_bytes));
 		out_set(doc, "free_bytes", out_json_count(u.free_bytes));
 		out_set(doc, "file_bytes", out_json_count(u.file_bytes));
 		out_set(doc, "filesystem_free_bytes", out_json_count((uint64_t)fs.f_bavail * fs.f_frsize));
-		out_set(doc, "source",
-		        out_json_text(shmeta__store_format(store)->source,
-		                      strnlen(shmeta__store_format(store)->source,
-		                              sizeof(shmeta__store_format(store)->source))));
+		out_set(doc, "source", out_json_text(store->format.source, strlen(store->format.source)));
 		for (size_t i = 0; i < SHMETA_DB_COUNT; i++) {
 			json_t *db = json_object();
 
@@ -194,8 +183,7 @@ int verb_store(struct tool *tool)
 		goto out;
 	}
 	(void)printf("store       %s\n", out_safe(path, strlen(path)));
-	(void)printf("source      %s\n",
-	             out_safez(shmeta__store_format(store)->source, sizeof(shmeta__store_format(store)->source)));
+	(void)printf("source      %s\n", out_safe(store->format.source, strlen(store->format.source)));
 	(void)printf("limit       %s\n", out_size(u.max_bytes));
 	(void)printf("used        %s (%.1f %%)\n", out_size(u.used_bytes),
 	             u.max_bytes > 0 ? 100.0 * (double)u.used_bytes / (double)u.max_bytes : 0.0);
@@ -206,7 +194,7 @@ int verb_store(struct tool *tool)
 	for (size_t i = 0; i < SHMETA_DB_COUNT; i++)
 		(void)printf("%-9s  %14s  %12s\n", db_names[i], out_count(u.entries[i]), out_size(u.db_bytes[i]));
 out:
-	shmeta__store_close(store);
+	shmeta__inspect_close(store);
 	pages_close(&pages);
 	return code;
 }

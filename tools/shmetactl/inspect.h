@@ -3,7 +3,7 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_INSPECT_H
 #define SHMETA_TOOLS_SHMETACTL_INSPECT_H
 
-#include "shm/store/store.h"
+#include "shm/store/store_inspect.h"
 #include "tools/monitor/health.h"
 #include "tools/shmetactl/tool.h"
 

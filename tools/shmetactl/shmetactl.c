@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmetactl: the command line. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -329,6 +330,17 @@ static int run(struct tool *tool, int argc, char **argv)
 /* Longer than the daemon's calls to its source (source.timeout_ms): its sentence shall arrive, not only our deadline. */
 enum { TIMEOUT_MS = 10000 };
 
+/* Whoever has a file mapped that becomes shorter is ended by the system: say why, and which status that is. */
+static void on_sigbus(int signal)
+{
+	static const char text[] = "shmetactl: a file of the instance was cut off, or could not be read, while it was "
+				   "looked at: try again; a writer that starts makes a damaged store anew\n";
+
+	(void)signal;
+	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+	_exit(TOOL_UNHEALTHY);
+}
+
 int main(int argc, char **argv)
 {
 	static struct tool tool = {.instance = "default", .tenant = SHMETA_DEFAULT_TENANT, .timeout_ms = TIMEOUT_MS};
@@ -340,6 +352,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		tool.json |= strcmp(argv[i], "--json") == 0;
 
+	(void)signal(SIGBUS, on_sigbus);
 	tool.color = isatty(STDOUT_FILENO) == 1 && (no_color == NULL || no_color[0] == '\0');
 	code = run(&tool, argc, argv);
 	/* A full disk behind stdout is a failure of ours. */

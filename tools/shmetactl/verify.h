@@ -4,7 +4,7 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_VERIFY_H
 #define SHMETA_TOOLS_SHMETACTL_VERIFY_H
 
-#include "shm/store/store.h"
+#include "shm/store/store_inspect.h"
 #include "tools/shmetactl/inspect.h"
 
 enum { VERIFY_SHOWN = 50 }; /* differences that are printed; all are counted */

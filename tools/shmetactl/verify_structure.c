@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * verify, first half: is the store sound? Every checksum, bound and reference of one commit, in a child process: LMDB trusts its
- * own pages, so a broken file may kill whoever walks it, and that too is a finding. Commits that go on meanwhile could recycle
+ * verify, first half: is the store sound? Every checksum, bound and reference of one commit, in a child process: a file that is cut off
+ * meanwhile, or a page that the system cannot give, ends whoever walks it, and that too is a finding. Commits that go on meanwhile could recycle
  * what the child reads; so this process holds a registered snapshot meanwhile where the writer gives one, and otherwise judges by
  * the grace rules. */
 #include "tools/shmetactl/verify.h"
@@ -56,16 +56,14 @@ __attribute__((noreturn)) static void child_main(int fd, const char *path)
 {
 	struct child child = {.fd = fd};
 	struct message message = {.kind = MESSAGE_REPORT};
-	struct shmeta__store *store = NULL;
-	struct shmeta__txn *txn = NULL;
+	struct shmeta__inspected *store = NULL;
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 
+	(void)signal(SIGBUS, SIG_DFL); /* the parent tells it */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	status = shmeta__store_inspect(path, &store, &err);
-	if (status == SHMETA_OK)
-		status = shmeta__txn_read(store, &txn, &err);
+	status = shmeta__inspect_open(path, &store, &err);
 	if (status != SHMETA_OK) {
 		message.kind = MESSAGE_ERROR;
 		message.status = status;
@@ -73,8 +71,8 @@ __attribute__((noreturn)) static void child_main(int fd, const char *path)
 		tell(fd, &message);
 		_exit(0);
 	}
-	message.txn = shmeta__txn_number(txn);
-	message.status = shmeta__store_verify(txn, child_problem, &child, &message.report, &err);
+	message.txn = store->txn;
+	message.status = shmeta__store_verify(store, child_problem, &child, &message.report, &err);
 	(void)snprintf(message.text, sizeof(message.text), "%s", err.text);
 	tell(fd, &message);
 	_exit(0);
@@ -187,9 +185,10 @@ int verify_structure(struct tool *tool, const struct pages *pages, const char *p
 
 	for (int i = 0; i < STRUCTURE_TRIES && !sound; i++) {
 		struct hold hold = {0};
-		uint64_t began = tool_monotonic_ns(), took, committing;
+		uint64_t began = tool_monotonic_ns(), took, before, committing;
 
 		structure_free(&s);
+		before = pages != NULL ? shmeta_load(&pages->live->committing) : 0;
 		if (pages != NULL)
 			hold_begin(tool, pages, &hold);
 		code = structure_run(tool, path, &s);
@@ -199,7 +198,7 @@ int verify_structure(struct tool *tool, const struct pages *pages, const char *p
 			goto out;
 		if (!sound) {
 			committing = shmeta_load(&pages->live->committing);
-			sound = took < pages->generation.grace_ns / 2 ||
+			sound = committing == before || took < pages->generation.grace_ns / 2 ||
 			        (s.report.txn != 0 && committing < s.report.txn + 2);
 		}
 	}
@@ -221,8 +220,8 @@ int verify_structure(struct tool *tool, const struct pages *pages, const char *p
 		findings_add(found, SHMETA_CLASS_COUNT, NULL, NULL, "%s", s.problem[i]);
 	if (s.report.kind == 0 && WIFSIGNALED(s.wait_status)) {
 		findings_add(found, SHMETA_CLASS_COUNT, NULL, NULL,
-		             "the store's tree is broken: LMDB ended by signal %d (%s) in it", WTERMSIG(s.wait_status),
-		             strsignal(WTERMSIG(s.wait_status)));
+		             "a page of the store could not be read: the check was ended by signal %d (%s)",
+		             WTERMSIG(s.wait_status), strsignal(WTERMSIG(s.wait_status)));
 	} else if (s.report.kind == 0) {
 		code = tool_error(tool, TOOL_UNHEALTHY, "the check of the structure ended early (status %d)",
 		                  WEXITSTATUS(s.wait_status));
