@@ -346,6 +346,11 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (state->wrote)
 		woken = false;
 	state->wrote = false;
+	/* Somebody may have written the bytes of a commit while nobody listened, and publish it only after this poll. */
+	if (state->deaf) {
+		sqlite_listen(state);
+		woken = true;
+	}
 	rc = sqlite_number(state, ST_DATA_VERSION, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the changes of", err);

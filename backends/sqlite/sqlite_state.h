@@ -107,6 +107,7 @@ struct sqlite_state {
 	size_t own_count;
 	int64_t logged; /* rows that we have logged since the log was last pruned */
 	bool wrote;     /* we have committed since the descriptor was last drained */
+	bool deaf;      /* the log of SQLite's is not watched, because we write to it */
 
 	int wake, inotify, again; /* epoll over inotify and a timer; -1: none */
 	int watch_dir, watch_file, watch_wal;

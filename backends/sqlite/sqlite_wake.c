@@ -26,16 +26,20 @@ static void watch_wal(struct sqlite_state *state)
 		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
 }
 
-void sqlite_watch_wal(struct sqlite_state *state, bool on)
+void sqlite_be_deaf(struct sqlite_state *state)
 {
-	if (state->inotify < 0)
+	if (state->inotify < 0 || state->deaf)
 		return;
-	if (on)
-		watch_wal(state);
-	else if (state->watch_wal >= 0) {
+	if (state->watch_wal >= 0)
 		(void)inotify_rm_watch(state->inotify, state->watch_wal);
-		state->watch_wal = -1;
-	}
+	state->watch_wal = -1;
+	state->deaf = true;
+}
+
+void sqlite_listen(struct sqlite_state *state)
+{
+	state->deaf = false;
+	watch_wal(state);
 }
 
 static bool add(int epoll, int fd)
@@ -63,6 +67,7 @@ void sqlite_stop_waking(struct sqlite_state *state)
 		close(state->again);
 	state->wake = state->inotify = state->again = -1;
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
+	state->deaf = false;
 }
 
 void sqlite_watch(struct sqlite_state *state)
@@ -93,6 +98,7 @@ void sqlite_unwatch(struct sqlite_state *state)
 	if (state->watch_wal >= 0)
 		inotify_rm_watch(state->inotify, state->watch_wal);
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
+	state->deaf = false;
 }
 
 bool sqlite_woken(struct sqlite_state *state)
@@ -117,7 +123,7 @@ bool sqlite_woken(struct sqlite_state *state)
 			wal |= ours && event->wd == state->watch_dir && strcmp(event->name + bytes, "-wal") == 0;
 			at += sizeof *event + event->len;
 		}
-	if (wal)
+	if (wal && !state->deaf)
 		watch_wal(state);
 	return any;
 }

@@ -24,8 +24,6 @@
 #include "backends/sqlite/sqlite_write.h"
 #include "backends/sqlite/sqlite_writing.h"
 
-enum { MANY_OPS = 16 };
-
 /* ---- one operation --------------------------------------------------------------------------------------------------------------------- */
 
 static void one(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
@@ -355,7 +353,6 @@ static enum shmeta_status write_all(struct sqlite_state *state, const struct bac
                                     struct backend_error *err)
 {
 	enum shmeta_status status = sqlite_ensure_told(state, err);
-	bool many = count >= MANY_OPS;
 	struct writing *w;
 
 	if (status != SHMETA_OK)
@@ -376,13 +373,10 @@ static enum shmeta_status write_all(struct sqlite_state *state, const struct bac
 	w->now_ms = now_ms;
 	w->err = err;
 	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES_MAX); /* nobody has polled for long */
-	if (many)
-		sqlite_watch_wal(state, false);
+	sqlite_be_deaf(state);
 	status = all(w, count, ret_done);
 	free(w->left_out);
 	w->left_out = NULL;
-	if (many && state->db != NULL)
-		sqlite_watch_wal(state, true);
 	if (status == SHMETA_OK && state->cramped)
 		state->objects = 0; /* there is room again */
 	if (w->made_slices && !state->shape.slices && state->db != NULL && sqlite_rewrite(state) != SQLITE_OK)

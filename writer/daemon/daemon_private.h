@@ -25,6 +25,7 @@ struct daemon {
 	sd_event *event;
 	struct mailbox *mailbox;
 	uint64_t mail_lost;
+	bool few_answers; /* the engine's thread's: of a round that has few */
 	struct registry *registry;
 	struct control *control;
 	struct control_counters counters;

@@ -8,8 +8,11 @@
 
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
+#include "writer/serve/reply.h"
 
-enum { FEW_ANSWERS = 4 }; /* of a round; more are held until the last one is there, and wake the loop once */
+/* Of a round: so many are sent from here, where they may be (reply.h); more are held until the last one is there, and wake the
+ * loop once. */
+enum { FEW_ANSWERS = 4 };
 
 static uint64_t host_oldest_pin(void *arg, uint64_t generation)
 {
@@ -82,7 +85,7 @@ static void host_answer(void *arg, uint64_t ticket, enum shmeta_status status, c
 	mailbox_settle(d->mailbox);
 }
 
-/* The whole frame is made here, on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
+/* The whole frame is made on the engine's thread: the results die with this call. Sentences that would not fit are left out. */
 static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, const char *sentence,
                          const struct shmeta_op *ops, const struct shmeta_result *results, size_t count, uint64_t txn,
                          uint64_t generation)
@@ -125,7 +128,10 @@ static void host_written(void *arg, uint64_t ticket, enum shmeta_status status, 
 		.status = status,
 		.txn = txn,
 		.generation = generation};
-	mailbox_post(d->mailbox, letter);
+	if (d->few_answers && reply_is_ticket(ticket) && reply_send(ticket, letter->text, letter->bytes))
+		free(letter);
+	else
+		mailbox_post(d->mailbox, letter);
 	mailbox_settle(d->mailbox);
 }
 
@@ -180,6 +186,7 @@ static void host_answering(void *arg, size_t calls)
 {
 	struct daemon *d = arg;
 
+	d->few_answers = calls > 0 && calls <= FEW_ANSWERS;
 	if (calls > FEW_ANSWERS)
 		mailbox_hold(d->mailbox);
 	else

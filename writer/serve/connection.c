@@ -48,7 +48,7 @@ void connection_close(struct connection *c)
 	}
 	sd_event_source_disable_unref(c->source);
 	sd_event_source_disable_unref(c->process_source);
-	close(c->fd);
+	reply_end(c->reply);
 	if (c->process_fd >= 0)
 		close(c->process_fd);
 	if (c->former != NULL)
@@ -239,8 +239,13 @@ struct connection *connection_add(struct control *control, int fd, const struct 
 {
 	struct connection *c = calloc(1, sizeof(*c));
 
-	if (c == NULL || sd_event_add_io(control->event, &c->source, fd, EPOLLIN, on_ready, c) < 0) {
+	if (c != NULL)
+		c->reply = reply_new(c, fd);
+	if (c == NULL || c->reply == NULL ||
+	    sd_event_add_io(control->event, &c->source, fd, EPOLLIN, on_ready, c) < 0) {
 		log_event(LOG_ERR, "memory", "no memory for a connection");
+		if (c != NULL)
+			free(c->reply);
 		free(c);
 		close(fd);
 		return NULL;

@@ -13,6 +13,7 @@
 #include "shm/wire/wire.h"
 #include "writer/serve/budget.h"
 #include "writer/serve/listen.h"
+#include "writer/serve/reply.h"
 #include "writer/serve/rights.h"
 #include "writer/serve/serve.h"
 #include "writer/serve/tickets.h"
@@ -30,10 +31,11 @@ struct connection {
 	int process_fd;                    /* of a registered peer's process; -1: not known */
 	sd_event_source *process_source;
 	uint64_t opened_ns, active_ns;
-	bool spoke;        /* a first frame has come */
-	bool parked;       /* not read before its user's budget is renewed */
-	bool yields;       /* until then, read when nobody else has sent anything */
-	uint32_t requests; /* tickets that it has */
+	bool spoke;          /* a first frame has come */
+	bool parked;         /* not read before its user's budget is renewed */
+	bool yields;         /* until then, read when nobody else has sent anything */
+	uint32_t requests;   /* tickets that it has in the table */
+	struct reply *reply; /* owns fd */
 	struct packet *output, **output_end;
 	size_t output_bytes;
 };

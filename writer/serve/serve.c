@@ -289,8 +289,16 @@ void control_adopt(struct control *control, int fd, uint64_t number)
 		connection_close(c);
 }
 
+/* What was answered meanwhile was answered later than now. */
+static bool is_idle(const struct control *control, uint64_t active_ns, uint64_t now_ns)
+{
+	return now_ns > active_ns && now_ns - active_ns > control->limits.idle_ns;
+}
+
 void control_sweep(struct control *control, uint64_t now_ns)
 {
+	uint64_t answered_ns;
+
 	for (struct connection *c = control->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		/* What the process holds of us ends with its snapshots; it registers anew. */
@@ -298,12 +306,12 @@ void control_sweep(struct control *control, uint64_t now_ns)
 			connection_close(c);
 			continue;
 		}
-		if (c->registration != NULL || c->requests > 0)
+		if (c->registration != NULL || c->requests > 0 || reply_is_out(c->reply, &answered_ns))
 			continue;
 		if (!c->spoke && now_ns - c->opened_ns > control->limits.first_frame_ns)
 			connection_evict(c, &control->counters->silent, "silent", "no frame came within %" PRIu64 " ms",
 			                 control->limits.first_frame_ns / 1000000);
-		else if (now_ns - c->active_ns > control->limits.idle_ns)
+		else if (is_idle(control, answered_ns > c->active_ns ? answered_ns : c->active_ns, now_ns))
 			connection_evict(c, &control->counters->silent, "silent",
 			                 "idle, and not registered, for %" PRIu64 " s",
 			                 control->limits.idle_ns / 1000000000);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "writer/serve/connection.h"
+#include "writer/serve/reply.h"
 
 static bool grow(struct tickets *tickets)
 {
@@ -52,9 +53,12 @@ static struct ticket *find(const struct tickets *tickets, uint64_t number)
 
 struct connection *tickets_end(struct tickets *tickets, uint64_t number, uint64_t *ret_id)
 {
-	struct ticket *ticket = find(tickets, number);
+	struct ticket *ticket;
 	struct connection *c;
 
+	if (reply_is_ticket(number))
+		return reply_settle(number, ret_id);
+	ticket = find(tickets, number);
 	if (ticket == NULL)
 		return NULL;
 	c = ticket->connection;

@@ -118,17 +118,27 @@ static struct shmeta_str tenant_of(const char *tenant, size_t bytes)
 	                 : (struct shmeta_str){SHMETA_DEFAULT_TENANT, strlen(SHMETA_DEFAULT_TENANT)};
 }
 
-/* A ticket for a request that the engine will answer. false: it has been answered; *ret_alive: is the connection there still? */
-static bool admitted(struct connection *c, uint64_t id, uint64_t *ret_ticket, bool *ret_alive)
+static bool has_too_many(const struct connection *c)
+{
+	uint64_t ignored;
+
+	return c->requests + reply_is_out(c->reply, &ignored) >= c->control->limits.requests_per_connection;
+}
+
+/* A ticket for a request that the engine will answer, past the loop where it may. false: it has been answered; *ret_alive: is the connection there still? */
+static bool admitted(struct connection *c, uint64_t id, bool past_loop, uint64_t *ret_ticket, bool *ret_alive)
 {
 	struct control *control = c->control;
 
+	*ret_ticket = 0;
 	if (control->draining)
 		*ret_alive = connection_answer(c, id, SHMETA_ERR_WRITER_AWAY,
 		                               "the writer is stopping; nothing was done", 0, 0, 0);
-	else if (c->requests >= control->limits.requests_per_connection)
+	else if (has_too_many(c))
 		*ret_alive = connection_answer(c, id, SHMETA_ERR_BUSY,
 		                               "this connection has too many requests in flight", 0, 0, 0);
+	else if (past_loop && c->output == NULL && (*ret_ticket = reply_take(c->reply, id)) != 0)
+		return true;
 	else if (!tickets_take(&control->tickets, c, id, ret_ticket))
 		*ret_alive = connection_answer(c, id, SHMETA_ERR_NO_MEMORY,
 		                               "no memory for the request; nothing was done", 0, 0, 0);
@@ -205,7 +215,7 @@ static bool on_operate(struct connection *c, const void *frame)
 	if (!may(c, SHMETA_VERB_ADMIN))
 		return deny(c, request->head.id, "operate the daemon",
 		            "only root, the daemon's user and members of control.admin_group may do that");
-	if (!admitted(c, request->head.id, &ticket, &alive))
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = control->host.operate(control->host.arg, who(c, name), request->operation,
 	                               (struct shmeta_str){(const char *)(request + 1), request->text_bytes},
@@ -236,7 +246,7 @@ static bool on_refresh(struct connection *c, const void *frame)
 	/* Without a name, topics, partitions and segments mean all of them. */
 	if (key.topic.bytes == 0 && key.cls <= SHMETA_CLASS_LIST)
 		key.cls = SHMETA_CLASS_LIST;
-	if (!admitted(c, request->head.id, &ticket, &alive))
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = c->control->host.refresh(c->control->host.arg, &key, (request->flags & SHMETA_REFRESH_ASK_RECENT) != 0,
 	                                  c->peer.uid, deadline_of(request->timeout_ms), ticket);
@@ -266,7 +276,7 @@ static bool on_objects(struct connection *c, const void *frame)
 		return deny(c, request->head.id, "list objects",
 		            "only root, the daemon's user, those who may write and members of control.admin_group may "
 		            "list objects");
-	if (!admitted(c, request->head.id, &ticket, &alive))
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = c->control->host.objects(c->control->host.arg, &list, deadline_of(request->timeout_ms), ticket);
 	return status == SHMETA_OK || turned_away(c, ticket, status, "too many lists are being made; try again later");
@@ -290,7 +300,7 @@ static bool on_invalidate(struct connection *c, const void *frame)
 	if (!may(c, SHMETA_VERB_ADMIN))
 		return deny(c, request->head.id, "invalidate",
 		            "only root, the daemon's user and members of control.admin_group may invalidate");
-	if (!admitted(c, request->head.id, &ticket, &alive))
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
 	status = c->control->host.invalidate(c->control->host.arg, &what, deadline_of(request->timeout_ms), who(c, by),
 	                                     ticket);
@@ -337,7 +347,7 @@ static bool on_write(struct connection *c, const void *frame)
 		return deny(
 			c, request->head.id, "write",
 			"only root, the daemon's user, control.write_users and members of control.write_groups may write");
-	if (!admitted(c, request->head.id, &ticket, &alive))
+	if (!admitted(c, request->head.id, true, &ticket, &alive))
 		return alive;
 	status = before < request->head.bytes
 	                 ? control->host.write(control->host.arg,
