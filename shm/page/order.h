@@ -33,7 +33,12 @@
  *   writer: makes stats->sequence odd, then shmeta_fence_write(), writes the page, then
  *           shmeta_publish(stats->sequence), even
  *   reader: shmeta_observe(stats->sequence), copies the page, then shmeta_fence_read(): the sequence
- *           is still the same, and even */
+ *           is still the same, and even
+ * PAIR 7: an event within its number
+ *   writer: sets event->number to 0, then shmeta_fence_write(), writes the event, then
+ *           shmeta_publish(event->number)
+ *   reader: shmeta_observe(event->number), copies the event, then shmeta_fence_read(): the number is
+ *           still the same */
 #ifndef SHMETA_SHM_PAGE_ORDER_H
 #define SHMETA_SHM_PAGE_ORDER_H
 

@@ -33,6 +33,7 @@ static const struct row {
 	{"/store.*/data.mdb", 0640, true},
 	{"/store.*/lock.mdb", 0600, false},
 	{"/store.*", 02750, true},
+	{"/activity", 0640, true},
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 

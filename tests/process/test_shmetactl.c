@@ -1139,7 +1139,8 @@ static void expect_json(const struct run_tool *t, const char *line)
 	cr_assert(objects > 0, "%s printed nothing; exit %d: %s", line, t->code, t->err);
 }
 
-Test(shmetactl_process, every_verb_prints_json_and_nothing_else_when_it_was_asked_for, .init = start, .fini = stop)
+Test(shmetactl_process, every_verb_prints_json_and_nothing_else_when_it_was_asked_for, .init = start, .fini = stop,
+     .timeout = 240)
 {
 	struct run_tool t;
 	json_t *help, *verb, *option;

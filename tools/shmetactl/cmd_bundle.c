@@ -272,6 +272,9 @@ static void fill(struct bundle *b)
 	             {"store.json", "store"},
 	             {"quarantine.json", "quarantine --limit 200"},
 	             {"biggest.json", "biggest"},
+	             {"events.json", "events --limit 2000"},
+	             {"slow.json", "slow"},
+	             {"clients.json", "clients"},
 	             {"agents.json", "agents"},
 	             {"config.json", "config show"},
 	             {"config-check.json", "config check"}};

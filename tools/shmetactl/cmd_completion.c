@@ -179,6 +179,8 @@ static const struct {
 	const char *verb, *name, *words;
 } values[] = {
 	{"biggest", "by", "bytes segments"},
+	{"events", "by", "commit fetch feed write pass log"},
+	{"slow", "by", "source commits"},
 	{NULL, "color", "auto always never"},
 	{"explain", "KIND", "topic partition segment"},
 	{NULL, "KIND", "topic partition segment agent lease offset"},

@@ -3,6 +3,7 @@
 #ifndef SHMETA_TOOLS_SHMETACTL_INSPECT_H
 #define SHMETA_TOOLS_SHMETACTL_INSPECT_H
 
+#include "shm/page/activity.h"
 #include "shm/store/store_inspect.h"
 #include "tools/monitor/health.h"
 #include "tools/shmetactl/tool.h"
@@ -11,6 +12,12 @@
 int pages_open(struct tool *tool, struct pages *ret);
 /* Judges them; commands name the instance as the command line does. */
 void tool_health(const struct tool *tool, const struct pages *pages, struct health *ret);
+
+/* ---- inspect_activity.c ---- */
+
+/* What the writer did lately, mapped; and its pages. Returns 0, or an exit code after having said why. */
+int activity_open(struct tool *tool, struct pages *pages, const struct shmeta_activity **ret);
+void activity_close(struct pages *pages, const struct shmeta_activity *activity);
 
 /* ---- cmd_store.c: generations below the public API ---- */
 

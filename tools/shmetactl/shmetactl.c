@@ -151,6 +151,9 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 			                  "--every: '%s' is not a time from 100ms to 1 hour: write 500ms, 5s or 2m",
 			                  value);
 		break;
+	case TOOL_OPT_FOLLOW:
+		tool->follow = true;
+		break;
 	case TOOL_OPT_RATE:
 		if (!parse_rate(value, &tool->rate))
 			return tool_error(tool, TOOL_USAGE, "--rate: '%s' is not a rate: write 100/s; from 1 to 10000",
@@ -217,7 +220,7 @@ static const char *long_form(const char *word)
 {
 	static const struct {
 		const char *letter, *word;
-	} letters[] = {{"-h", "--help"}, {"-V", "--version"}, {"-l", "--list"}};
+	} letters[] = {{"-h", "--help"}, {"-V", "--version"}, {"-l", "--list"}, {"-f", "--follow"}};
 
 	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
 		if (strcmp(word, letters[i].letter) == 0)

@@ -39,7 +39,7 @@ struct tool {
 	uint32_t timeout_ms, every_ms, for_ms; /* every_ms 0: once */
 	bool tell_writer;                      /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
-	bool list, running, changed, needs_restart, all_instances;
+	bool list, follow, running, changed, needs_restart, all_instances;
 	int argc; /* what follows the verb, options removed */
 	char **argv;
 	const struct verb *verbs; /* all of them */
@@ -78,6 +78,7 @@ struct tool {
 	X(RUNNING, "running", NULL, 0, "only of the daemon that runs; its file alone will not do")                   \
 	X(CHANGED, "changed", NULL, 0, "only options that differ from their default")                                \
 	X(NEEDS_RESTART, "needs-restart", NULL, 0, "only options whose new value waits for a restart")               \
+	X(FOLLOW, "follow", NULL, 0, "go on with what comes, until interrupted or --count is reached (-f)")          \
 	X(RATE, "rate", "N/s", 0, "at most so many keys a second (default: 100/s)")                                  \
 	X(FOR, "for", "TIME", 0, "for so long (default: until the next reload)")                                     \
 	X(ALL_INSTANCES, "all-instances", NULL, 0, "each instance in /run/shmeta, or in the directory given by --dir")
@@ -148,6 +149,9 @@ int verb_objects(struct tool *tool);
 int verb_invalidate(struct tool *tool);
 int verb_accept_source(struct tool *tool);
 int verb_revoke(struct tool *tool);
+int verb_events(struct tool *tool);
+int verb_slow(struct tool *tool);
+int verb_clients(struct tool *tool);
 int verb_pause(struct tool *tool);
 int verb_resume(struct tool *tool);
 int verb_log_level(struct tool *tool);

@@ -341,6 +341,14 @@ static void tell_memory_limit(const struct daemon *d)
 		log_event(LOG_WARNING, "memory-limit", "%s", text);
 }
 
+static void on_log_line(void *arg, int priority, const char *event, const char *line)
+{
+	struct shmeta_event e = {.kind = SHMETA_EVENT_LOG, .failed = priority <= LOG_ERR};
+
+	shmeta__say(e.text, sizeof(e.text), "%s: %s", event, line);
+	daemon_tell(arg, &e);
+}
+
 static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 {
 	enum shmeta_status status;
@@ -360,6 +368,8 @@ static enum shmeta_status start(struct daemon *d, struct shmeta_err *err)
 	umask(0027);
 
 	status = instance_open(d->config->instance_directory, &d->instance, err);
+	if (status == SHMETA_OK)
+		log_listen(on_log_line, d);
 	if (status == SHMETA_OK)
 		status = mailbox_new(&d->mailbox, err);
 	if (status == SHMETA_OK)
@@ -395,6 +405,7 @@ static void finish(struct daemon *d)
 	registry_free(d->registry);
 	mailbox_free(d->mailbox);
 	sd_event_unref(d->event);
+	log_listen(NULL, NULL);
 	instance_close(&d->instance);
 	log_progress_end();
 	log_flush_held(UINT64_MAX);
@@ -402,7 +413,10 @@ static void finish(struct daemon *d)
 
 int daemon_run(const struct config_flags *flags, struct config *config)
 {
-	struct daemon d = {.flags = *flags, .config = config, .instance = {.dir_fd = -1, .lock_fd = -1}};
+	struct daemon d = {.flags = *flags,
+	                   .config = config,
+	                   .instance = {.dir_fd = -1, .lock_fd = -1},
+	                   .activity_lock = PTHREAD_MUTEX_INITIALIZER};
 	struct shmeta_err err = {0};
 	bool started = true;
 	int code = DAEMON_OK;

@@ -47,7 +47,8 @@ struct daemon {
 	enum shmeta_status reload_status;
 	uint64_t reloaded_at_ns; /* 0: never */
 	char restart_keys[512];
-	uint64_t level_until_ns; /* then the log has its configured level again; 0: it stays */
+	pthread_mutex_t activity_lock; /* both threads tell of what they do */
+	uint64_t level_until_ns;       /* then the log has its configured level again; 0: it stays */
 
 	pthread_t stopper;
 	bool stopping;
@@ -58,6 +59,9 @@ struct daemon {
 struct sync_host daemon_engine_host(struct daemon *d);
 /* control_calls.c: what the control socket asks for. */
 struct control_host daemon_control_host(struct daemon *d);
+
+/* engine_calls.c: for the page of what was done; any thread. */
+void daemon_tell(struct daemon *d, const struct shmeta_event *event);
 
 /* operate.c: what operators ask for. As control_host.operate(). */
 enum shmeta_status daemon_operate(void *arg, const char *who, uint32_t operation, struct shmeta_str text,

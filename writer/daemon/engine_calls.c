@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
@@ -182,6 +183,23 @@ static void host_invalidated(void *arg, uint64_t ticket, const struct sync_inval
 	mailbox_settle(d->mailbox);
 }
 
+void daemon_tell(struct daemon *d, const struct shmeta_event *event)
+{
+	struct shmeta_event e = *event;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	e.at_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	pthread_mutex_lock(&d->activity_lock);
+	shmeta__activity_add(d->instance.activity, &e);
+	pthread_mutex_unlock(&d->activity_lock);
+}
+
+static void host_event(void *arg, const struct shmeta_event *event)
+{
+	daemon_tell(arg, event);
+}
+
 static void host_answering(void *arg, size_t calls)
 {
 	struct daemon *d = arg;
@@ -205,6 +223,7 @@ struct sync_host daemon_engine_host(struct daemon *d)
 		.log = host_log,
 		.answer = host_answer,
 		.answering = host_answering,
+		.event = host_event,
 		.written = host_written,
 		.objects = host_objects,
 		.invalidated = host_invalidated,

@@ -37,6 +37,8 @@ static struct {
 	int level;
 	enum { TO_PIPE, TO_TERMINAL, TO_JOURNAL } sink;
 	bool progress_shown;
+	void (*listener)(void *arg, int priority, const char *event, const char *line);
+	void *listener_arg;
 	uint64_t progress_at_ns, progress_done; /* of the last line that is no drawing; 0: no load is known */
 	/* Users have a table of their own: however many there are, no other event loses its place. */
 	struct limit limits[2][EVENTS_MAX];
@@ -102,11 +104,21 @@ void log_set_level(int level)
 	pthread_mutex_unlock(&out.lock);
 }
 
+void log_listen(void (*line)(void *arg, int priority, const char *event, const char *line), void *arg)
+{
+	pthread_mutex_lock(&out.lock);
+	out.listener = line;
+	out.listener_arg = arg;
+	pthread_mutex_unlock(&out.lock);
+}
+
 static void write_line(int priority, const char *event, const char *line)
 {
 	FILE *stream = out.stream != NULL ? out.stream : stderr;
 	const struct event *known = event_find(event);
 
+	if (out.listener != NULL)
+		out.listener(out.listener_arg, priority, event, line);
 	switch (out.sink) {
 	case TO_JOURNAL:
 		if (sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", priority, "SYSLOG_IDENTIFIER=shmetad",

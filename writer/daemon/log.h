@@ -13,6 +13,8 @@ enum { LOG_BURST = 10, LOG_WINDOW_S = 60, LOG_PROGRESS_S = 10 };
 /* Where lines go is decided once, from the stream and JOURNAL_STREAM. level: priorities above it are dropped. */
 void log_open(FILE *stream, const char *instance, int level);
 void log_set_level(int level);
+/* Each line that is written is also told to this; NULL: no more. It logs nothing itself. */
+void log_listen(void (*line)(void *arg, int priority, const char *event, const char *line), void *arg);
 
 /* event: a short stable word of events.h, the key of the limit and a field of the journal. */
 __attribute__((format(printf, 3, 4))) void log_event(int priority, const char *event, const char *fmt, ...);

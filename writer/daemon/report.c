@@ -87,4 +87,6 @@ void daemon_write_stats(struct daemon *d)
 	}
 	daemon_describe_phase(d, reason, sizeof(reason));
 	stats_write(d->instance.stats, &input);
+	if (d->control != NULL)
+		control_read_users(d->control, d->instance.activity);
 }

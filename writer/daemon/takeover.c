@@ -212,6 +212,11 @@ enum shmeta_status instance_open(const char *path, struct instance *ret, struct 
 		status = map_page(&instance, "stats", sizeof(struct shmeta_stats), &map, err);
 	if (status == SHMETA_OK) {
 		instance.stats = map;
+		status = map_page(&instance, "activity", sizeof(struct shmeta_activity), &map, err);
+	}
+	if (status == SHMETA_OK) {
+		instance.activity = map;
+		shmeta__activity_begin(instance.activity);
 		instance.epoch = shmeta_observe(&instance.board->epoch) + 1;
 		if (instance.epoch == 0)
 			instance.epoch = 1;
@@ -356,6 +361,8 @@ void instance_close(struct instance *instance)
 		munmap(instance->board, SHMETA_PAGE);
 	if (instance->stats != NULL)
 		munmap(instance->stats, sizeof(*instance->stats));
+	if (instance->activity != NULL)
+		munmap(instance->activity, sizeof(*instance->activity));
 	if (instance->dir_fd >= 0)
 		close(instance->dir_fd);
 	if (instance->lock_fd >= 0)

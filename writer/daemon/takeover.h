@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "shm/page/activity.h"
 #include "shm/page/board.h"
 #include "shm/page/stats_page.h"
 
@@ -15,6 +16,7 @@ struct instance {
 	int dir_fd, lock_fd;
 	struct shmeta_board *board;
 	struct shmeta_stats *stats;
+	struct shmeta_activity *activity;
 	uint64_t epoch;                             /* this writer's; on the board after instance_announce() */
 	const struct shmeta_generation *generation; /* the current one's page, as instance_look() last found it */
 	uint64_t generation_number;

@@ -136,6 +136,10 @@ static inline size_t failing_count(const struct sync *s)
 /* As printf. The engine's thread. */
 __attribute__((format(printf, 4, 5))) void sync_log(struct sync *s, int priority, const char *event, const char *fmt,
                                                     ...);
+/* Tell of what was done. took_ns 0: nobody measured; txn 0: no commit. */
+__attribute__((format(printf, 7, 8))) void sync_tell(struct sync *s, enum shmeta_event_kind kind, bool failed,
+                                                     uint64_t rows, uint64_t took_ns, uint64_t txn, const char *fmt,
+                                                     ...);
 /* The oldest commit of the current generation that a registered reader pins; UINT64_MAX: none. */
 uint64_t sync_oldest_pin(struct sync *s);
 

@@ -26,6 +26,10 @@ void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 		s->show.last_commit = a->committed;
 	}
 	s->counters.apply_ns += sync_now(s) - began_ns;
+	if (a->changed > 0)
+		sync_tell(s, SHMETA_EVENT_COMMIT, false, a->changed, sync_now(s) - began_ns, a->committed,
+		          "generation %llu, %llu rows were equal",
+		          (unsigned long long)shmeta_peek(&s->board->generation), (unsigned long long)a->unchanged);
 }
 
 static const char *spell_time(int64_t at_s, char ret[32])

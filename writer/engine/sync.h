@@ -16,6 +16,7 @@
 
 #include "backends/backend.h"
 #include "include/shmeta.h"
+#include "shm/page/activity.h"
 #include "shm/page/board.h"
 #include "shm/page/counters.h"
 #include "shm/store/store.h"
@@ -106,6 +107,8 @@ struct sync_host {
 	void (*progress)(void *arg, uint64_t rows_done, uint64_t rows_total);
 	/* priority as in syslog(3). event: a short stable word. */
 	void (*log)(void *arg, int priority, const char *event, const char *sentence);
+	/* Something was done; *event but its number and time. May be NULL. */
+	void (*event)(void *arg, const struct shmeta_event *event);
 	/* So many calls of sync_write() are about to be answered, one after the other. */
 	void (*answering)(void *arg, size_t calls);
 	/* The answer to sync_write(). status OK or ERR_NOT_CACHED: results[i] is of ops[i]; otherwise it holds for all of them and

@@ -441,6 +441,35 @@ static enum outcome fail(struct failure *failure, enum outcome outcome, enum shm
 	return outcome;
 }
 
+/* Why keys are read, by what the first of them says. */
+static const char *why_read(const struct sync_entry *e)
+{
+	return e == NULL            ? "more of a key"
+	       : e->want.feed       ? "the feed named it"
+	       : e->want.repair     ? "a full comparison found it to differ"
+	       : e->tickets != NULL ? "a reader asked"
+	                            : "its time to live is over";
+}
+
+static void tell_fetch(const struct batch *b, enum shmeta_status status, const struct backend_error *err)
+{
+	static const char *const names[] = {
+#define SHMETA_X(name, number, text, ttl_ms) [number] = text,
+		SHMETA_CLASS_LIST(SHMETA_X)
+#undef SHMETA_X
+	};
+	const struct backend_key *key = &b->key[0];
+	struct sync *s = b->s;
+
+	if (b->key_count == 0)
+		return;
+	sync_tell(s, SHMETA_EVENT_FETCH, status != SHMETA_OK, b->key_count, sync_now(s) - b->read_at_ns, 0,
+	          "%s %.*s%s%u%s: %s%s%s", names[key->cls], (int)(key->topic.bytes < 100 ? key->topic.bytes : 100),
+	          key->topic.bytes > 0 ? key->topic.data : "", key->topic.bytes > 0 ? "/" : "", key->partition_id,
+	          b->key_count > 1 ? " and others" : "", why_read(b->got[0].entry), status != SHMETA_OK ? "; " : "",
+	          status != SHMETA_OK ? err->text : "");
+}
+
 static enum outcome fetch(struct batch *b, const struct backend_sink *sink, struct failure *failure)
 {
 	struct sync *s = b->s;
@@ -451,6 +480,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 	s->counters.refresh_keys += b->key_count;
 	status = s->engine->source->fetch(s->backend, b->key, b->key_count, sink, &err);
 	s->counters.fetch_ns += sync_now(s) - b->read_at_ns;
+	tell_fetch(b, status, &err);
 	if (b->failed == SHMETA_ERR_NO_MEMORY)
 		return fail(failure, OUTCOME_STORE, SHMETA_ERR_NO_MEMORY,
 		            "out of memory while reading from the source");

@@ -95,7 +95,7 @@ void refresh_poll(struct sync *s)
 	struct poll poll = {.s = s, .born_since = stamps_born_since(&s->stamps)};
 	const struct backend_sink sink = {.arg = &poll, .changed = on_changed, .history = poll_history};
 	struct backend_error err = {0};
-	uint64_t began = sync_now(s);
+	uint64_t began = sync_now(s), named = s->counters.changes;
 	uint64_t lag_ns = 0;
 	int changed = 0;
 
@@ -104,6 +104,9 @@ void refresh_poll(struct sync *s)
 	s->counters.polls++;
 	enum shmeta_status status = s->engine->feed->changes(s->backend, &sink, &changed, &lag_ns, &err);
 
+	if (status != SHMETA_OK || changed != 0)
+		sync_tell(s, SHMETA_EVENT_FEED, status != SHMETA_OK, s->counters.changes - named, sync_now(s) - began,
+		          0, "%s", status != SHMETA_OK ? err.text : "it was asked what has changed");
 	if (status != SHMETA_OK) {
 		sync_source_failed(s, SYNC_JOB_FEED, status, err.text);
 		return;

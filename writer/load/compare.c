@@ -485,6 +485,9 @@ static enum shmeta_status load(struct compare *c, void *backend, struct backend_
 	if (status == SHMETA_OK)
 		status = end_topic(c);
 	c->s->counters.fetch_ns += sync_now(c->s) - began;
+	sync_tell(c->s, SHMETA_EVENT_PASS, status != SHMETA_OK, 0, sync_now(c->s) - began, 0,
+	          "everything was compared beside the feed%s%s", status != SHMETA_OK ? "; " : "",
+	          status != SHMETA_OK ? err->text : "");
 	return status;
 }
 

@@ -32,6 +32,9 @@ static enum shmeta_status run_load(struct merge *m, bool may_lag, struct backend
 	if (status == SHMETA_OK)
 		status = merge_fail(m, merge_enter_classes(m));
 	s->counters.fetch_ns += sync_now(s) - m->began_ns;
+	sync_tell(s, SHMETA_EVENT_PASS, status != SHMETA_OK, 0, sync_now(s) - m->began_ns, 0, "%s%s%s",
+	          m->first ? "everything was loaded" : "everything was compared", status != SHMETA_OK ? "; " : "",
+	          status != SHMETA_OK ? ret_err->text : "");
 	return status;
 }
 

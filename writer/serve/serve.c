@@ -320,6 +320,38 @@ void control_sweep(struct control *control, uint64_t now_ns)
 	control->counters->registrations = registry_count(control->registry);
 }
 
+void control_read_users(const struct control *control, struct shmeta_activity *page)
+{
+	struct shmeta_user user[SHMETA_USERS];
+	uint32_t count = 0, total = 0;
+
+	for (const struct connection *c = control->connections; c != NULL; c = c->next) {
+		uint32_t i = 0;
+
+		while (i < count && user[i].uid != c->peer.uid)
+			i++;
+		if (i == SHMETA_USERS) {
+			total++; /* at most: each of theirs counts */
+			continue;
+		}
+		if (i == count) {
+			user[count++] = (struct shmeta_user){.uid = c->peer.uid, .since_ns = c->opened_ns};
+			total++;
+		}
+		user[i].connections++;
+		user[i].registered += c->registration != NULL;
+		user[i].requests += c->requests;
+		user[i].output += c->output_bytes;
+		if (c->opened_ns < user[i].since_ns)
+			user[i].since_ns = c->opened_ns;
+	}
+	/* Rows that tear are those of a moment ago and of now, of one user each or of two: a number of rows that is too small hides them. */
+	shmeta_publish(&page->user_count, 0u);
+	memcpy(page->user, user, count * sizeof(user[0]));
+	shmeta_publish(&page->users_total, total);
+	shmeta_publish(&page->user_count, count);
+}
+
 void control_drain(struct control *control)
 {
 	control->draining = true;

@@ -12,6 +12,7 @@
 
 #include "backends/backend.h"
 #include "base/err.h"
+#include "shm/page/activity.h"
 #include "shm/page/counters.h"
 #include "writer/engine/sync.h"
 #include "writer/serve/registry.h"
@@ -83,6 +84,9 @@ void control_written(struct control *control, uint64_t ticket, void *frame, size
 
 /* Called a few times a second: time limits. */
 void control_sweep(struct control *control, uint64_t now_ns);
+
+/* Who is connected, by user; the most connections first where not all fit. Loop thread. */
+void control_read_users(const struct control *control, struct shmeta_activity *page);
 
 /* Accept nobody new; refreshes are answered ERR_WRITER_AWAY. */
 void control_drain(struct control *control);

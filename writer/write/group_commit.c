@@ -592,6 +592,11 @@ static void commit(struct write_round *r, bool last)
 		return;
 	}
 	status = do_at_source(r, &err);
+	if (r->count > 0)
+		sync_tell(s, SHMETA_EVENT_WRITE, status != SHMETA_OK, r->count, sync_now(s) - began, 0,
+		          "%s%s of %zu calls%s%s", shmeta__op_name(r->ops[0].op->type),
+		          r->count > 1 ? " and others" : "", calls, status != SHMETA_OK ? "; " : "",
+		          status != SHMETA_OK ? err.text : "");
 	if (status == SHMETA_ERR_CONFLICT && !do_after_look(r, &status, &err))
 		return;
 	settle_results(r);
