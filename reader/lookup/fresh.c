@@ -11,7 +11,12 @@ struct asked {
 	struct shmeta_reader *reader;
 	struct shmeta_handle *handle; /* of that reader; NULL for lookups by name */
 	uint64_t synced_at_ns;        /* when the source was read; 0: it was not asked */
+	uint64_t deadline;            /* of all that is asked; 0: nothing was yet */
 };
+
+/* What a bounded store was made to load may have left again before it was looked at: then the writer
+ * is asked once more, so many times in all. */
+enum { ASKS_MAX = 3 };
 
 /* Does this answer of the store not do? */
 static int must_ask(const struct shmeta_read *read, enum shmeta_status status, const struct shmeta_freshness *fresh)
@@ -30,28 +35,29 @@ struct question {
 static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handle *h, const struct question *q,
                               const struct shmeta_read *read, struct asked *asked)
 {
-	uint64_t deadline = shmeta__deadline_of(read->timeout_ms);
 	uint64_t since_ns = read->consistency == SHMETA_SOURCE ? shmeta__writer_now_ns(r->core) : 0;
 	struct shmeta_frame_answer newest = {.status = SHMETA_OK};
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 
+	if (asked->deadline == 0)
+		asked->deadline = shmeta__deadline_of(read->timeout_ms);
 	r->slot->counters.fresh_waits++;
 	/* What was read in the snapshot that is about to be left. */
 	if ((read->flags & SHMETA_READ_MAY_MOVE) != 0 && shmeta__snapshot_expired(r))
 		r->expired = 1;
-	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, deadline, &newest, &err);
+	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, asked->deadline, &newest, &err);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(r->instance, &err);
-	if ((read->flags & SHMETA_READ_MAY_MOVE) == 0) {
+	if ((read->flags & SHMETA_READ_MAY_MOVE) == 0 && asked->reader == r) {
 		asked->reader = shmeta__reader_aside(r, !q->is_list);
 		if (asked->reader == NULL) {
 			asked->reader = r;
 			return SHMETA_ERR_NO_MEMORY;
 		}
 	}
-	status = shmeta__snapshot_advance(asked->reader, newest.generation, newest.txn, deadline);
-	if (status == SHMETA_OK && h != NULL && asked->reader != r) {
+	status = shmeta__snapshot_advance(asked->reader, newest.generation, newest.txn, asked->deadline);
+	if (status == SHMETA_OK && h != NULL && asked->reader != r && asked->handle == h) {
 		asked->handle = shmeta__handle_for(h, asked->reader);
 		if (asked->handle == NULL)
 			status = SHMETA_ERR_NO_MEMORY;
@@ -90,15 +96,23 @@ static enum shmeta_status finish(struct shmeta_reader *r, struct asked *asked, e
 	return status;
 }
 
+/* Is it unknown because it is not in the snapshot, and not because the source's row cannot be served? */
+static int may_have_left(const struct shmeta_reader *r, enum shmeta_status status)
+{
+	return status == SHMETA_UNKNOWN && r->quarantined_txn == r->snapshot && r->incomplete != 0;
+}
+
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
                                         const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
                                         struct shmeta_freshness *ret_fresh)
 {
-	struct asked asked = {r, h, 0};
+	struct asked asked = {r, h, 0, 0};
 	struct shmeta_freshness fresh = {0};
 	enum shmeta_status status = answer(arg, r, h, 0, &fresh);
 
-	if (must_ask(read, status, &fresh)) {
+	for (int asks = 0;
+	     asks == 0 ? must_ask(read, status, &fresh) : asks < ASKS_MAX && may_have_left(asked.reader, status);
+	     asks++) {
 		status = ask_one(r, h, want, 0, read, &asked);
 		if (status == SHMETA_OK)
 			status = answer(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh);
@@ -113,7 +127,7 @@ enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h
                                 const struct shmeta_read *read, shmeta__list_fn *list, void *arg,
                                 struct shmeta_iter **ret)
 {
-	struct asked asked = {r, h, 0};
+	struct asked asked = {r, h, 0, 0};
 	struct shmeta_freshness fresh = {0};
 	struct shmeta_iter *iter = NULL;
 	enum shmeta_status status;
@@ -197,7 +211,7 @@ static enum shmeta_status judge(struct shmeta_reader *r, const struct shmeta__ma
 enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shmeta__many *many,
                                       const struct shmeta_read *read, enum shmeta_status *ret_status)
 {
-	struct asked asked = {r, NULL, 0};
+	struct asked asked = {r, NULL, 0, 0};
 	struct question q = {NULL, 0, 0};
 	enum shmeta_status status = judge(r, many, read, &q.keys, &q.count);
 
