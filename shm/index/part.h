@@ -244,6 +244,9 @@ uint32_t shmeta__part_ttl_ms(const struct shmeta__part *part); /* 0: the class's
 uint64_t shmeta__part_rows(const struct shmeta__part *part);   /* resident ones */
 /* 1: older rows are not resident, and *ret says what is known of them; 0: all are. */
 int shmeta__part_window(const struct shmeta__part *part, struct shmeta_part_window *ret);
+/* What a head takes of the store, with the pages that it refers to; head: a value of PARTS as its
+ * writer has it. */
+uint64_t shmeta__part_footprint(const void *head, size_t bytes);
 /* The window that is left when the oldest blocks go, as few of them as have min_bytes of pages (a
  * part of a page for the tail). OK; ABSENT: the part has no rows; ERR_CORRUPT. */
 enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_bytes, struct shmeta_part_window *ret);

@@ -61,6 +61,27 @@ enum shmeta_status shmeta__part_find_timestamp(struct shmeta__part *part, int64_
 	return SHMETA_ABSENT_AT_END;
 }
 
+uint64_t shmeta__part_footprint(const void *value, size_t bytes)
+{
+	const uint8_t *entry = (const uint8_t *)value;
+	const uint64_t page = SHMETA_HEAD_PADDED + 16;
+	uint64_t pages = bytes >= SHMETA_HEAD_PADDED ? (bytes + 16) / page : 0;
+	uint64_t own = pages != 0 ? 0 : bytes;
+	struct shmeta_part_head head;
+
+	if (bytes < sizeof head)
+		return own;
+	memcpy(&head, value, sizeof head);
+	if (head.entries_at + PART_ENTRY_BYTES * ((uint64_t)head.dirs + head.blocks) > bytes)
+		return own + pages * page;
+	entry += head.entries_at;
+	for (uint32_t i = 0; i < head.dirs; i++, entry += PART_ENTRY_BYTES)
+		pages += 1u + entry[offsetof(struct shmeta_part_entry, count)];
+	for (uint32_t i = 0; i < head.blocks; i++, entry += PART_ENTRY_BYTES)
+		pages += E32(entry, locator) != 0;
+	return own + pages * page;
+}
+
 enum shmeta_status shmeta__part_narrow(struct shmeta__part *part, uint64_t min_bytes, struct shmeta_part_window *ret)
 {
 	struct place place = {0, 0};

@@ -55,7 +55,10 @@
 	C(absent_known, "gauge", "keys", "keys remembered as absent")                                 \
 	C(reconciles_lagged, "counter", "passes", "of the reconciles those that read from followers") \
 	C(quarantine_entered, "counter", "rows", "rows that were quarantined")                        \
-	C(store_pinned, "gauge", "bytes", "bytes of the store that are free, but kept for readers")
+	C(store_pinned, "gauge", "bytes", "bytes of the store that are free, but kept for readers")   \
+	C(evicted_topics, "counter", "topics", "topics evicted for the budgets")                      \
+	C(evicted_partitions, "counter", "partitions", "partitions evicted for the budgets")          \
+	C(feed_skipped, "counter", "keys", "keys of the feed that were not read")
 
 /* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
  * are found by name. */

@@ -159,6 +159,8 @@ void shmeta__touch(struct shmeta__txn *txn, uint32_t word);
 /* This transaction changes records of the class; stamp[cls].changed_txn follows at commit. */
 void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls);
 uint64_t shmeta__txn_number(struct shmeta__txn *txn);
+/* What the content takes of the store as it is now in this transaction: pages of all databases. OK, ERR_*. */
+enum shmeta_status shmeta__txn_content(struct shmeta__txn *txn, uint64_t *ret_bytes, struct shmeta_err *err);
 
 /* The pager of the transaction, for shmeta__part_edit_*: blocks are values in BLOCKS, locators their LMDB page numbers. */
 struct shmeta__pager shmeta__txn_pager(struct shmeta__txn *txn);

@@ -33,6 +33,14 @@ static int freed_since(MDB_txn *txn, uint64_t from, uint64_t to, uint64_t *ret_p
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+enum shmeta_status shmeta__txn_content(struct shmeta__txn *txn, uint64_t *ret_bytes, struct shmeta_err *err)
+{
+	int rc = store_content_bytes(txn->store, txn->lmdb, ret_bytes);
+
+	return rc == 0 ? SHMETA_OK
+	               : store_fail(err, rc, "store.%llu: measuring", (unsigned long long)txn->store->number);
+}
+
 enum shmeta_status shmeta__store_room(struct shmeta__store *store, uint64_t oldest_pin, struct shmeta__store_room *ret,
                                       struct shmeta_err *err)
 {

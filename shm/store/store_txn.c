@@ -268,7 +268,9 @@ static MDB_val key_of(enum shmeta_db db, const void *key, size_t key_bytes, uint
 
 static bool key_ok(enum shmeta_db db, size_t key_bytes)
 {
-	size_t most = db == SHMETA_DB_QUARANTINE ? (size_t)SHMETA_QUARANTINE_KEY_MAX : (size_t)SHMETA_KEY_MAX;
+	size_t most = db == SHMETA_DB_QUARANTINE ? (size_t)SHMETA_QUARANTINE_KEY_MAX
+	              : db == SHMETA_DB_META     ? (size_t)SHMETA_ABSENT_KEY_MAX
+	                                         : (size_t)SHMETA_KEY_MAX;
 
 	return store_db_integer(db) ? key_bytes == 8 : key_bytes >= 1 && key_bytes <= most;
 }

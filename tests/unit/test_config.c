@@ -387,6 +387,7 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 	case CONFIG_TEXT:
 		return i == CONFIG_source_uri             ? "\"sqlite:/tmp/other#1.db\""
 		       : i == CONFIG_source_accept        ? "00ff00ff00ff00ff"
+		       : i == CONFIG_store_mode           ? "bounded"
 		       : i == CONFIG_instance_directory   ? "'/tmp/other'"
 		       : i == CONFIG_source_password_file ? "'/tmp/other password'"
 		                                          : "other_1.x-y";

@@ -44,8 +44,10 @@ enum shmeta_status apply_begin(struct apply *a, struct shmeta__store *store, con
 	return SHMETA_OK;
 }
 
-static void end_transaction(struct apply *a)
+static void end_transaction(struct apply *a, bool committed)
 {
+	if (a->host.watch != NULL && a->txn != NULL)
+		a->host.watch->ended(a->host.arg, committed);
 	shmeta__part_edit_free(a->edit);
 	a->edit = NULL;
 	a->txn = NULL;
@@ -63,7 +65,7 @@ void apply_abort(struct apply *a)
 	shmeta__txn_abort(a->txn);
 	if (a->dead_count > 0)
 		offset_index_free(&a->offsets); /* what it gave away may not have died */
-	end_transaction(a);
+	end_transaction(a, false);
 }
 
 void apply_free(struct apply *a)
@@ -116,8 +118,10 @@ static enum shmeta_status purge_offsets(struct apply *a, struct shmeta_err *err)
 enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmeta_err *err)
 {
 	assert(a->txn != NULL && a->edit == NULL);
-	enum shmeta_status status = purge_offsets(a, err);
+	enum shmeta_status status = a->host.watch != NULL ? a->host.watch->fit(a->host.arg, a, err) : SHMETA_OK;
 
+	if (status == SHMETA_OK)
+		status = purge_offsets(a, err);
 	if (status != SHMETA_OK) {
 		apply_abort(a);
 		return status;
@@ -131,7 +135,7 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 	} else if (a->dead_count > 0) {
 		offset_index_free(&a->offsets);
 	}
-	end_transaction(a);
+	end_transaction(a, status == SHMETA_OK);
 	if (status == SHMETA_OK)
 		*ret_txn = a->committed = txn;
 	return status;

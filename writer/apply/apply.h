@@ -25,8 +25,21 @@
 #include "writer/apply/offset_index.h"
 #include "writer/apply/quarantine.h"
 
+struct apply;
+
+/* Who keeps a store within budgets. */
+struct apply_watch {
+	/* A topic (db NAMES: its record, TOPICS: its number, deletions only) or a partition (PARTS) was changed; value NULL: it is gone. */
+	void (*changed)(void *arg, struct apply *a, enum shmeta_db db, const void *key, const void *value,
+	                size_t bytes);
+	/* Before the commit, outside of topics: what does not fit is to leave in this transaction (apply_evict_...()). */
+	enum shmeta_status (*fit)(void *arg, struct apply *a, struct shmeta_err *err);
+	void (*ended)(void *arg, bool committed);
+};
+
 struct apply_host {
 	void *arg;
+	const struct apply_watch *watch; /* NULL: everything stays */
 	/* TTL override of a topic, 0: the class's. */
 	uint32_t (*ttl_ms)(void *arg, struct shmeta_str topic);
 	/* After a commit: a row was quarantined, or (left) is quarantined no more. sentence NULL: so did count others. */
@@ -198,6 +211,36 @@ enum shmeta_status apply_key_end(struct apply *a, const struct apply_key *key, s
 void apply_note_quarantine(struct apply *a, bool left, enum shmeta_class cls, struct shmeta_str sentence);
 /* All that was noted, to the host. */
 void apply_tell_notes(struct apply *a, bool left);
+
+/* ---- what is not resident (evict.c, absences.c): used where a store holds only some of what the source has ------------------- */
+
+/* Records of these classes (1 << class) are missing from now on. */
+void apply_lacks(struct apply *a, uint64_t classes);
+/* The partition leaves the store with its segments; the lease and the offsets of it stay. OK or ABSENT. */
+enum shmeta_status apply_evict_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id,
+                                         struct shmeta_err *err);
+/* The topic leaves the store with everything that hangs on it. OK or ABSENT. */
+enum shmeta_status apply_evict_topic(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
+/* The partitions that the store has of a topic leave it. OK or ABSENT. */
+enum shmeta_status apply_evict_partitions_of(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
+
+/* As a partition: the topic itself. */
+#define APPLY_ABSENT_TOPIC UINT32_MAX
+/* The source was asked for this topic or partition and did not have it. *ret_key, *ret_bytes: how apply_absence_drop() finds it; 0 bytes:
+ * it was noted before. ret_key: SHMETA_ABSENT_KEY_MAX bytes. */
+enum shmeta_status apply_absence_note(struct apply *a, struct shmeta_str tenant, struct shmeta_str topic,
+                                      uint32_t partition_id, uint64_t read_at_ns, uint8_t *ret_key, size_t *ret_bytes,
+                                      struct shmeta_err *err);
+enum shmeta_status apply_absence_drop(struct apply *a, const void *key, size_t bytes, struct shmeta_err *err);
+/* The topic is there, or may be: what is noted of it and its partitions goes. tenant NULL: of all topics. */
+enum shmeta_status apply_absences_forget(struct apply *a, const struct shmeta_str *tenant, struct shmeta_str topic,
+                                         struct shmeta_err *err);
+/* Is this very topic or partition noted? OK or ABSENT. */
+enum shmeta_status apply_absence_get(struct shmeta__txn *txn, struct shmeta_str tenant, struct shmeta_str topic,
+                                     uint32_t partition_id, struct shmeta_err *err);
+/* Is the topic or any partition of it noted? OK or ABSENT. */
+enum shmeta_status apply_absence_any(struct shmeta__txn *txn, struct shmeta_str tenant, struct shmeta_str topic,
+                                     struct shmeta_err *err);
 
 /* META_FEED. */
 enum shmeta_status apply_feed(struct apply *a, const void *position, size_t bytes, struct shmeta_err *err);

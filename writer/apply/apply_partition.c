@@ -22,8 +22,8 @@ enum shmeta_status apply_peek(const struct shmeta__pages *pages, uint64_t key, c
 	return SHMETA_OK;
 }
 
-enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
-                                        size_t topic_bytes, struct shmeta_err *err)
+enum shmeta_status apply_drop_segments(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
+                                       size_t topic_bytes, struct shmeta_err *err)
 {
 	uint64_t key = shmeta__part_key(topic_id, partition_id);
 	const void *head;
@@ -52,11 +52,6 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 		status = apply_delete(a, SHMETA_DB_PARTS, &key, sizeof key, SHMETA_CLASS_PARTITION, err);
 	if (status != SHMETA_OK)
 		return status;
-	status = apply_delete(a, SHMETA_DB_LEASES, &key, sizeof key, SHMETA_CLASS_LEASE, err);
-	if (apply_failed(status))
-		return status;
-	if (status == SHMETA_OK)
-		a->hung++;
 
 	struct shmeta_store_counters *counters = shmeta__store_counters(a->store);
 
@@ -64,6 +59,22 @@ enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint
 	counters->segments -= rows;
 	a->changed += 1 + rows;
 	a->removed += 1 + rows;
+	return SHMETA_OK;
+}
+
+enum shmeta_status apply_drop_partition(struct apply *a, uint32_t topic_id, uint32_t partition_id, const char *topic,
+                                        size_t topic_bytes, struct shmeta_err *err)
+{
+	uint64_t key = shmeta__part_key(topic_id, partition_id);
+	enum shmeta_status status = apply_drop_segments(a, topic_id, partition_id, topic, topic_bytes, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	status = apply_delete(a, SHMETA_DB_LEASES, &key, sizeof key, SHMETA_CLASS_LEASE, err);
+	if (apply_failed(status))
+		return status;
+	if (status == SHMETA_OK)
+		a->hung++;
 	return SHMETA_OK;
 }
 

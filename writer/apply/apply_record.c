@@ -250,6 +250,9 @@ static enum shmeta_status orphan(struct apply *a, const struct backend_key *row,
 {
 	char text[400], group[120], topic[120];
 
+	/* The topic may be one that is not resident. */
+	if ((shmeta__store_counters(a->store)->incomplete >> SHMETA_CLASS_TOPIC & 1) != 0)
+		return SHMETA_OK;
 	a->orphans++;
 	if (row->cls == SHMETA_CLASS_OFFSET)
 		snprintf(text, sizeof text,

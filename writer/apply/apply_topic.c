@@ -83,6 +83,33 @@ enum shmeta_status apply_topic_name(struct shmeta__txn *txn, uint32_t topic_id, 
 	return SHMETA_OK;
 }
 
+/* Leases of partitions that are not resident. */
+static enum shmeta_status drop_leases(struct apply *a, uint32_t topic_id, struct shmeta_err *err)
+{
+	uint64_t first = shmeta__part_key(topic_id, 0), place;
+
+	for (;;) {
+		const void *key, *value;
+		size_t key_bytes, bytes;
+		struct shmeta__cursor *cursor;
+		enum shmeta_status status =
+			shmeta__cursor_open(a->txn, SHMETA_DB_LEASES, &first, sizeof first, &cursor, err);
+
+		if (status != SHMETA_OK)
+			return status;
+		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
+		if (status == SHMETA_OK)
+			memcpy(&place, key, sizeof place);
+		shmeta__cursor_close(cursor);
+		if (status != SHMETA_OK || place >> 32 != topic_id)
+			return status == SHMETA_END ? SHMETA_OK : status;
+		status = apply_delete(a, SHMETA_DB_LEASES, &place, sizeof place, SHMETA_CLASS_LEASE, err);
+		if (status != SHMETA_OK)
+			return status;
+		a->hung++;
+	}
+}
+
 /* All that hangs on a topic_id, but not its name. */
 static enum shmeta_status drop_incarnation(struct apply *a, uint32_t topic_id, const char *topic, size_t topic_bytes,
                                            struct shmeta_err *err)
@@ -92,6 +119,8 @@ static enum shmeta_status drop_incarnation(struct apply *a, uint32_t topic_id, c
 	for (size_t i = 0; status == SHMETA_OK && i < a->old_count; i++)
 		status = apply_drop_partition(a, topic_id, a->old_ids[i], topic, topic_bytes, err);
 	a->old_count = a->old_at = 0;
+	if (status == SHMETA_OK && shmeta__store_counters(a->store)->incomplete != 0)
+		status = drop_leases(a, topic_id, err);
 	if (status == SHMETA_OK) {
 		uint64_t id = topic_id;
 

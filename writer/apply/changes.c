@@ -33,9 +33,12 @@ enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key
 {
 	enum shmeta_status status = shmeta__put(a->txn, db, key, key_bytes, value, bytes, err);
 
-	if (status == SHMETA_OK)
-		touch(a, db, key, key_bytes, cls);
-	return status;
+	if (status != SHMETA_OK)
+		return status;
+	touch(a, db, key, key_bytes, cls);
+	if (a->host.watch != NULL && (db == SHMETA_DB_NAMES || db == SHMETA_DB_PARTS))
+		a->host.watch->changed(a->host.arg, a, db, key, value, bytes);
+	return SHMETA_OK;
 }
 
 enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
@@ -43,7 +46,10 @@ enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *
 {
 	enum shmeta_status status = shmeta__delete(a->txn, db, key, key_bytes, err);
 
-	if (status == SHMETA_OK)
-		touch(a, db, key, key_bytes, cls);
-	return status;
+	if (status != SHMETA_OK)
+		return status;
+	touch(a, db, key, key_bytes, cls);
+	if (a->host.watch != NULL && (db == SHMETA_DB_TOPICS || db == SHMETA_DB_PARTS))
+		a->host.watch->changed(a->host.arg, a, db, key, NULL, 0);
+	return SHMETA_OK;
 }

@@ -63,8 +63,19 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "of a newer version are left as they are. Without them changes are found by comparing everything.")                        \
 	N(store, max_bytes, BYTES, "1G", 1 << 20, UINT64_C(1) << 40, RESTART,                                                        \
 	  "Size limit of a store generation. Address space until it is used.")                                                       \
+	T(store, mode, "mirror", 1, 16, RESTART,                                                                                     \
+	  "mirror: the store has everything that the source has. bounded: it has what this host uses, within the "                   \
+	  "budgets of section bounded; the rest is read from the source when a reader asks for it.")                                 \
 	N(store, grace_ms, MS, "1s", 50, 60000, RESTART,                                                                             \
 	  "How long the memory of a past commit is kept for readers that are not registered.")                                       \
+	N(bounded, max_topics, COUNT, "10000", 1, 10000000, RELOAD, "Bounded mode: most topics in the store.")                       \
+	N(bounded, max_partitions, COUNT, "100000", 1, 100000000, RELOAD,                                                            \
+	  "Bounded mode: most partitions in the store.")                                                                             \
+	N(bounded, max_segment_bytes, BYTES, "64M", 65536, UINT64_C(1) << 39, RELOAD,                                                \
+	  "Bounded mode: most bytes of partitions with their segment indexes. The index of a partition that alone "                  \
+	  "takes more is not kept.")                                                                                                 \
+	N(bounded, max_bytes, BYTES, "256M", 1 << 19, UINT64_C(1) << 39, RELOAD,                                                     \
+	  "Bounded mode: most bytes of the content of the store; at most half of store.max_bytes.")                                  \
 	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
 	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers "                               \
 	  "SHMETA_ERR_EXPIRED. 0: only when the store is full. Never less than store.grace_ms.")                                     \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The configuration as the engine takes it. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "writer/config/config_value.h"
 
@@ -22,6 +23,11 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .changefeed = (uint32_t)config->feed_changefeed,
 	                   .feed_keep_s = (uint32_t)config->feed_keep_s},
 		.store_max_bytes = config->store_max_bytes,
+		.bounded = strcmp(config->store_mode, "bounded") == 0,
+		.max_topics = (uint32_t)config->bounded_max_topics,
+		.max_partitions = (uint32_t)config->bounded_max_partitions,
+		.max_segment_bytes = config->bounded_max_segment_bytes,
+		.max_bytes = config->bounded_max_bytes,
 		.grace_ns = config->store_grace_ms * UINT64_C(1000000),
 		.ttl_ms = {[SHMETA_CLASS_TOPIC] = (uint32_t)config->ttl_topic_ms,
 	                   [SHMETA_CLASS_PARTITION] = (uint32_t)config->ttl_partition_ms,

@@ -52,6 +52,33 @@ static void judge_accept(struct config_load *load)
 		               "source.accept: '%s' is not a fingerprint, which has 16 hexadecimal digits", text);
 }
 
+static void judge_budgets(struct config_load *load)
+{
+	const struct config *c = load->config;
+	const struct config_option *limit = &config_options[CONFIG_store_max_bytes],
+				   *all = &config_options[CONFIG_bounded_max_bytes],
+				   *segments = &config_options[CONFIG_bounded_max_segment_bytes];
+	bool bounded = strcmp(c->store_mode, "bounded") == 0;
+	char a[32], b[32];
+
+	if (!bounded && strcmp(c->store_mode, "mirror") != 0)
+		config_mistake(load, load->places[CONFIG_store_mode], "store.mode: '%s' is neither mirror nor bounded",
+		               c->store_mode);
+	if (!bounded)
+		return;
+	/* What leaves takes place until no reader can be in it any more. */
+	if (c->store_max_bytes < 2 * c->bounded_max_bytes)
+		config_mistake(load, place_of(load, CONFIG_store_max_bytes, CONFIG_bounded_max_bytes),
+		               "%s: %s is less than twice %s, which is %s", limit->key,
+		               config_spell(limit->kind, c->store_max_bytes, a, sizeof(a)), all->key,
+		               config_spell(all->kind, c->bounded_max_bytes, b, sizeof(b)));
+	if (c->bounded_max_segment_bytes > c->bounded_max_bytes)
+		config_mistake(load, place_of(load, CONFIG_bounded_max_segment_bytes, CONFIG_bounded_max_bytes),
+		               "%s: %s is more than %s, which is %s", segments->key,
+		               config_spell(segments->kind, c->bounded_max_segment_bytes, a, sizeof(a)), all->key,
+		               config_spell(all->kind, c->bounded_max_bytes, b, sizeof(b)));
+}
+
 static void judge_source(struct config_load *load)
 {
 	const char *uri = load->config->source_uri;
@@ -94,6 +121,7 @@ void config_judge_whole(struct config_load *load)
 	}
 	judge_grace(load);
 	judge_accept(load);
+	judge_budgets(load);
 	if (!good_instance(config->instance_name))
 		config_mistake(
 			load, load->places[CONFIG_instance_name],

@@ -337,7 +337,7 @@ static bool want_key(struct sync *s, struct admin_job *job, enum entry_kind kind
 {
 	const struct identity id = kind > ENTRY_PART ? queue_identity_of_class(kind)
 	                                             : queue_identity(kind, job->tenant, topic, partition_id);
-	const struct want want = {.segments = kind == ENTRY_TOPIC, .whole = kind == ENTRY_PART};
+	const struct want want = {.segments = kind == ENTRY_TOPIC && s->bounded == NULL, .whole = kind == ENTRY_PART};
 
 	if (!queue_ask(s, &id, &want, on_answered, job))
 		return false;
@@ -367,11 +367,12 @@ static enum shmeta_status count_all(struct sync *s, struct admin_job *job, struc
 	return SHMETA_OK;
 }
 
-/* Rows of the store, as count_all() counts them: not what the topic says of itself. */
-static enum shmeta_status count_partitions(struct shmeta__txn *txn, uint32_t topic_id, uint64_t *ret,
-                                           struct shmeta_err *err)
+/* Rows of the store, as count_all() counts them: not what the topic says of itself. In bounded mode these are what is read again, and
+ * not all that the topic has. */
+static enum shmeta_status count_partitions(struct sync *s, struct admin_job *job, struct shmeta__txn *txn,
+                                           const struct shmeta_topic *topic, struct shmeta_err *err)
 {
-	uint64_t key = shmeta__part_key(topic_id, 0), at;
+	uint64_t key = shmeta__part_key(topic->topic_id, 0), at;
 	struct shmeta__cursor *cursor;
 	const void *found, *value;
 	size_t key_bytes, bytes;
@@ -383,9 +384,13 @@ static enum shmeta_status count_partitions(struct shmeta__txn *txn, uint32_t top
 		if (key_bytes != sizeof(at))
 			break;
 		memcpy(&at, found, sizeof(at));
-		if (at >> 32 != topic_id)
+		if (at >> 32 != topic->topic_id)
 			break;
-		(*ret)++;
+		job->count.partitions++;
+		if (s->bounded != NULL && !job->dry_run && !want_key(s, job, ENTRY_PART, topic->name, (uint32_t)at)) {
+			status = SHMETA_ERR_NO_MEMORY;
+			break;
+		}
 	}
 	shmeta__cursor_close(cursor);
 	return status < 0 ? status : SHMETA_OK;
@@ -405,7 +410,7 @@ static enum shmeta_status begin_named(struct sync *s, struct admin_job *job, str
 		return status;
 	if (status == SHMETA_OK && job->cls == SHMETA_CLASS_TOPIC) {
 		job->count.topics = 1;
-		status = count_partitions(txn, topic.topic_id, &job->count.partitions, err);
+		status = count_partitions(s, job, txn, &topic, err);
 		if (status < 0)
 			return status;
 	} else if (status == SHMETA_OK) {
@@ -470,7 +475,7 @@ static enum shmeta_status next_topics(struct sync *s, struct admin_job *job, str
 		memcpy(job->after, topic.name.data, topic.name.bytes);
 		job->after_bytes = topic.name.bytes;
 		job->count.topics++;
-		status = count_partitions(txn, topic.topic_id, &job->count.partitions, err);
+		status = count_partitions(s, job, txn, &topic, err);
 		if (status < 0)
 			break;
 		topics++;

@@ -14,6 +14,7 @@
  *   admin_jobs.h failing.h          lists of objects and invalidations; keys that fail by themselves
  *   load/generation.h accept.h saved_feed.h pass.h    stores, a source that has changed, the feed's position, reading everything
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
+ *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
  *   write/group_commit.h            operations
  *
  * All of it but the queue, and what a header says otherwise of, belongs to the engine's thread. */
@@ -100,6 +101,7 @@ struct sync {
 	struct floor floor;            /* apply_clock.h */
 	struct orphans orphans;
 	struct apply apply;
+	struct bounded *bounded; /* bounded.h; NULL: everything is resident */
 	struct audit *audit;
 	struct sync_queue *queue;
 	struct sync_writes *writes;

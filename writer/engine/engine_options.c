@@ -108,6 +108,10 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	DEFAULT(retry_max_ms, 30000);
 	DEFAULT(commit_rows, 100000);
 	DEFAULT(store_max_bytes, 4ull << 30);
+	DEFAULT(max_topics, 10000);
+	DEFAULT(max_partitions, 100000);
+	DEFAULT(max_segment_bytes, 64ull << 20);
+	DEFAULT(max_bytes, 256ull << 20);
 #undef DEFAULT
 	if (o.poll_max_ms < o.poll_min_ms)
 		o.poll_max_ms = o.poll_min_ms;

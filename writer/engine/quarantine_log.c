@@ -3,6 +3,7 @@
 #include <syslog.h>
 
 #include "writer/engine/engine.h"
+#include "writer/keys/bounded.h"
 
 enum { QUARANTINE_WINDOW_S = 60 };
 
@@ -53,6 +54,9 @@ void sync_quarantine_pass_end(struct sync *s)
 
 struct apply_host sync_apply_host(struct sync *s)
 {
-	return (struct apply_host){
-		.arg = s, .ttl_ms = options_ttl_ms, .quarantined = tell_quarantined, .now_ms = sync_wall_ms(s)};
+	return (struct apply_host){.arg = s,
+	                           .watch = s->bounded != NULL ? &bounded_watch : NULL,
+	                           .ttl_ms = options_ttl_ms,
+	                           .quarantined = tell_quarantined,
+	                           .now_ms = sync_wall_ms(s)};
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "writer/engine/engine.h"
+#include "writer/keys/bounded.h"
 #include "writer/keys/refresh.h"
 
 static bool same_overrides(const struct sync_options *a, const struct sync_options *b)
@@ -83,6 +84,11 @@ void options_take(struct sync *s)
 	o->audit = next.audit;
 	o->accept = next.accept;
 	o->object_grace_ms = next.object_grace_ms;
+	o->max_topics = next.max_topics;
+	o->max_partitions = next.max_partitions;
+	o->max_segment_bytes = next.max_segment_bytes;
+	o->max_bytes = next.max_bytes;
+	(void)bounded_configure(s); /* it has its memory already */
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
 

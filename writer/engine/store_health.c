@@ -173,7 +173,8 @@ bool store_health_fits(struct sync *s, const struct shmeta_op *op, uint64_t *lef
 	struct shmeta_err err;
 	uint64_t needs;
 
-	if (op->type != SHMETA_OP_CREATE_TOPIC || s->store == NULL)
+	/* A bounded store does not take in the partitions of a new topic. */
+	if (op->type != SHMETA_OP_CREATE_TOPIC || s->store == NULL || s->bounded != NULL)
 		return true;
 	if (*left == UINT64_MAX) {
 		if (shmeta__store_room(s->store, sync_oldest_pin(s), &room, &err) != SHMETA_OK)

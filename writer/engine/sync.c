@@ -10,6 +10,7 @@
 #include "writer/engine/engine.h"
 #include "writer/engine/failing.h"
 #include "writer/engine/phase.h"
+#include "writer/keys/bounded.h"
 #include "writer/keys/refresh.h"
 #include "writer/keys/reread.h"
 
@@ -294,6 +295,7 @@ static void destroy(struct sync *s)
 	shmeta__store_close(s->store);
 	saved_feed_forget(s);
 	failing_forget_all(s);
+	bounded_free(s);
 	refresh_free(s);
 	write_free(s);
 	admin_free(s);
@@ -338,6 +340,10 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the sync engine's options");
 	if (status != SHMETA_OK)
 		goto fail;
+	if (!bounded_configure(s)) {
+		status = shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the budgets of the store");
+		goto fail;
+	}
 	refresh_set_limits(s, &s->options);
 	write_set_limits(s, &s->options);
 	clock_seed(s, s->options.seed);

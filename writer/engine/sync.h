@@ -36,6 +36,9 @@ struct sync_options {
 	struct backend_options source;
 	const struct backend_engine *engine; /* NULL: the one that source.uri names */
 	uint64_t store_max_bytes;
+	bool bounded; /* the store keeps within these budgets */
+	uint32_t max_topics, max_partitions;
+	uint64_t max_segment_bytes, max_bytes;
 	uint64_t grace_ns;
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
 	const struct sync_ttl_override *overrides;

@@ -13,6 +13,7 @@
 #include "writer/apply/alone.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
+#include "writer/keys/bounded.h"
 #include "writer/load/stream.h"
 
 enum { BATCHES_PER_ROUND = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
@@ -74,12 +75,50 @@ static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls
 	                                            .topic = e->topic,
 	                                            .name = e->name,
 	                                            .partition_id = e->partition_id,
-	                                            .with_segments = e->want.segments,
+	                                            .with_segments = e->want.segments && !e->row_only,
+	                                            .row_only = e->row_only,
 	                                            .from = from,
 	                                            .to = to};
 	b->got[b->key_count] = (struct got){.entry = e};
 	b->key_count++;
 	return true;
+}
+
+/* In bounded mode: is the entry to be read now? Otherwise it is gone, or waits again. */
+static enum shmeta_status plan_bounded(struct batch *b, struct shmeta__txn *txn, size_t i, bool *ret_read,
+                                       struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	struct sync_entry *e = b->entry[i];
+	struct want want = e->want;
+	struct identity topic = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
+	enum bounded_plan how;
+	enum shmeta_status status = bounded_plan(s, txn, e, &how, err);
+
+	/* Somebody may have asked for it in between. */
+	if (status == SHMETA_OK && how == BOUNDED_SKIP && !bounded_skip(s, e))
+		status = bounded_plan(s, txn, e, &how, err);
+	if (status != SHMETA_OK)
+		return status;
+	*ret_read = how == BOUNDED_READ || how == BOUNDED_ROW || how == BOUNDED_WHOLE;
+	if (*ret_read) {
+		e->row_only = how == BOUNDED_ROW;
+		e->want.whole |= how == BOUNDED_WHOLE;
+		return SHMETA_OK;
+	}
+	b->entry[i] = NULL;
+	if (how == BOUNDED_SKIP)
+		return SHMETA_OK;
+	pthread_mutex_lock(&s->queue->lock);
+	want.topic_asked = true;
+	want.segments = want.whole = false;
+	want.range_count = 0;
+	if (how == BOUNDED_AS_TOPIC)
+		reread_key(s, e, &topic, &want);
+	else
+		reread_behind_topic(s, e, e->tenant, e->topic);
+	pthread_mutex_unlock(&s->queue->lock);
+	return SHMETA_OK;
 }
 
 /* What to ask of the source for each entry, by what the store has. */
@@ -97,12 +136,16 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 		struct shmeta_topic topic;
 		struct shmeta_partition partition;
 		uint64_t last = 0, tail = 0;
-		bool any = false;
+		bool any = false, now = true;
 
+		if (s->bounded != NULL)
+			status = plan_bounded(b, txn, i, &now, err);
+		if (status < 0 || !now)
+			continue;
 		switch (e->kind) {
 		case ENTRY_TOPIC:
 			status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
-			if (status == SHMETA_ABSENT)
+			if (status == SHMETA_ABSENT && !e->row_only)
 				e->want.segments = true;
 			memory = add_key(b, e, SHMETA_CLASS_TOPIC, 0, SYNC_LAST_OFFSET);
 			continue;
@@ -119,7 +162,7 @@ static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
 			break;
 		}
 		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
-		if (status == SHMETA_ABSENT) {
+		if (status == SHMETA_ABSENT && s->bounded == NULL) {
 			pthread_mutex_lock(&s->queue->lock);
 			reread_topic(s, e, false);
 			pthread_mutex_unlock(&s->queue->lock);
@@ -213,6 +256,8 @@ static struct sync_entry **take(struct sync *s, size_t *ret_count)
 	struct sync_entry **entry;
 
 	*ret_count = 0;
+	if (s->bounded != NULL)
+		most = bounded_batch(s, most);
 	/* An entry becomes as many keys as it has ranges, and those of a partition are read in one call. */
 	if (keys != 0 && most > keys / RANGES_MAX)
 		most = keys / RANGES_MAX;
@@ -355,6 +400,8 @@ static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct 
 	/* Offsets and leases that are quarantined may be of a topic that has just come. */
 	if (a->new_topics)
 		status = quarantine_has_orphans(a, &adopts, err);
+	if (status == SHMETA_OK && s->bounded != NULL)
+		status = bounded_note_absences(b, err);
 	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
 		status = saved_feed_put(s, true, err);
 	if (status == SHMETA_OK)
@@ -600,7 +647,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 		apply_abort(&s->apply);
 		if (m->promote) {
 			pthread_mutex_lock(&s->queue->lock);
-			reread_topic(s, b->entry[0], false);
+			batch_reread_topic(b, b->entry[0]);
 			pthread_mutex_unlock(&s->queue->lock);
 			b->entry[0] = NULL;
 			outcome = OUTCOME_DONE;

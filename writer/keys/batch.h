@@ -15,6 +15,8 @@ bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b);
 /* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
 uint64_t batch_floor_topic(const struct sync_entry *e);
 int64_t batch_floor_partition(const struct sync_entry *e);
+/* The entry is read again with its topic, or behind it. Under the queue's lock. */
+void batch_reread_topic(struct batch *b, struct sync_entry *e);
 /* Entries that cannot be applied from this read go back to the queue before anything is applied. */
 enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err);
 enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a batch's keys were answered, applied to the store in the transaction that is open. */
 #include "writer/keys/batch.h"
+#include "writer/keys/bounded.h"
 
 bool batch_class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns)
 {
@@ -37,7 +38,7 @@ static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g,
 	struct shmeta_topic stored;
 
 	*ret = false;
-	if (g->entry->want.segments)
+	if (g->entry->want.segments || g->entry->row_only)
 		return SHMETA_OK;
 	if (!g->found || !g->has_topic) {
 		*ret = g->bad_count > 0; /* quarantined: all that cannot be served without it is counted */
@@ -81,6 +82,13 @@ static enum shmeta_status apply_one_topic(struct batch *b, const struct got *g, 
 	status = apply_topic(a, e->tenant, &g->topic, &opts, err);
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? SHMETA_OK : status;
+	if (e->row_only) {
+		uint32_t topic_id = a->topic_id;
+
+		apply_topic_leave(a);
+		/* What of its partitions has changed is not known: whoever uses them has them read again. */
+		return e->want.segments ? apply_evict_partitions_of(a, topic_id, err) : SHMETA_OK;
+	}
 	for (size_t i = 0; i < g->part_count; i++) {
 		const struct got_part *part = &b->part[g->part_at + i];
 		bool known;
@@ -150,7 +158,8 @@ static enum shmeta_status part_needs_topic(struct batch *b, const struct got *g,
 
 	if (status < 0)
 		return status;
-	*ret = status == SHMETA_OK && stored.created_at_ms != b->part[g->part_at].record.created_at_ms;
+	*ret = status == SHMETA_OK && stored.created_at_ms != b->part[g->part_at].record.created_at_ms &&
+	       !(g->entry->want.topic_asked && g->entry->want.whole);
 	/* Gone from the store since the plan: only a whole read can bring it back. */
 	if (status == SHMETA_ABSENT && !g->entry->want.whole)
 		*ret = true;
@@ -233,6 +242,9 @@ static enum shmeta_status small_needs_topic(const struct batch *b, const struct 
 	*ret = NULL;
 	if (g->entry->want.topic_asked || queue_is_class(g->entry))
 		return SHMETA_OK;
+	/* Where topics may be missing, all offsets of a group do not bring theirs in. */
+	if (b->s->bounded != NULL && g->entry->topic.bytes == 0 && bounded_lacks(b->s, SHMETA_CLASS_TOPIC))
+		return SHMETA_OK;
 	for (size_t i = 0; i < g->small_count && *ret == NULL; i++) {
 		const struct got_small *small = &b->small[g->small_at + i];
 		struct shmeta_topic stored;
@@ -265,11 +277,24 @@ static void wait_for_topic(struct batch *b, struct sync_entry *e, const struct g
 	again.topic_asked = true;
 	forget_from_batch(b, e);
 	pthread_mutex_lock(&s->queue->lock);
+	if (s->bounded != NULL) {
+		reread_behind_topic(s, e, small->tenant, small->topic);
+		pthread_mutex_unlock(&s->queue->lock);
+		return;
+	}
 	/* In front of it in the queue. */
 	if (queue_want(s->queue, &topic, &wanted) == NULL)
 		schedule_ask_pass(s, true, "there was no memory for a key");
 	reread_key(s, e, &id, &again);
 	pthread_mutex_unlock(&s->queue->lock);
+}
+
+void batch_reread_topic(struct batch *b, struct sync_entry *e)
+{
+	if (b->s->bounded != NULL && e->kind == ENTRY_PART)
+		reread_behind_topic(b->s, e, e->tenant, e->topic);
+	else
+		reread_topic(b->s, e, false);
 }
 
 enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
@@ -313,7 +338,7 @@ enum shmeta_status batch_sift(struct batch *b, struct shmeta_err *err)
 		if (more) {
 			forget_from_batch(b, e);
 			pthread_mutex_lock(&s->queue->lock);
-			reread_topic(s, e, false);
+			batch_reread_topic(b, e);
 			pthread_mutex_unlock(&s->queue->lock);
 		}
 	}
@@ -362,7 +387,7 @@ enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err)
 			count++;
 		uint64_t before = a->changed;
 
-		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && !e->want.segments);
+		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && (!e->want.segments || e->row_only));
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);
 		} else if (e->kind == ENTRY_PART) {

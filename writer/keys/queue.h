@@ -29,7 +29,7 @@ struct want {
 	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
 	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
 	bool segments;       /* TOPIC: with all segments of all partitions */
-	bool topic_asked;    /* OFFSET, LEASE: the topic that it names is read with it or before it */
+	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
 	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
 	uint32_t range_count;
 	struct range range[RANGES_MAX];
@@ -51,6 +51,7 @@ struct sync_entry {
 	uint64_t hash;
 	enum entry_kind kind;
 	enum entry_state state;
+	bool row_only; /* FETCHED, TOPIC: the topic's row is read without its partitions */
 	bool all; /* FETCHED: everything below it is being read; the rest of want is then the engine's thread's alone */
 	uint32_t partition_id;
 	struct want want;

@@ -30,6 +30,19 @@ void reread_topic(struct sync *s, struct sync_entry *e, bool deleted)
 	reread_key(s, e, &id, &want);
 }
 
+void reread_behind_topic(struct sync *s, struct sync_entry *e, struct shmeta_str tenant, struct shmeta_str topic)
+{
+	const struct identity id = queue_identity_of(e), first = queue_identity(ENTRY_TOPIC, tenant, topic, 0);
+	const struct want wanted = {.feed = e->want.feed, .topic_asked = true};
+	struct want again = e->want;
+
+	again.topic_asked = true;
+	again.whole = e->kind == ENTRY_PART;
+	if (queue_want(s->queue, &first, &wanted) == NULL)
+		schedule_ask_pass(s, true, "there was no memory for a key");
+	reread_key(s, e, &id, &again);
+}
+
 void reread_advisory(struct sync *s)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};

@@ -5,6 +5,8 @@
  *                                                                  └─> its partitions, 256 at a time, halved as well
  *   then each of the small classes
  *
+ * In bounded mode: the rows of the topics that are resident, or that there is room for, and of each the partitions that are resident.
+ *
  * The names are listed first, and the feed goes on from there: what was read later is at least as new, and what changes after the
  * list is told. A piece is one transaction; one that fails is undone. */
 #include "writer/load/by_keys.h"
@@ -15,6 +17,7 @@
 
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
+#include "writer/keys/bounded.h"
 
 enum { PIECE_KEYS = 256, LOST_MAX = 1000 };
 
@@ -36,9 +39,9 @@ struct by_keys {
 	/* Quarantined rows of the pieces that are committed; m->quarantine has those of the piece. */
 	struct keyset seen;
 	uint64_t unlisted[SHMETA_CLASS_COUNT];
-	size_t answered, safe; /* keys of the piece; those whose rows are committed */
-	bool in_partitions;
-	uint32_t partition_count; /* of the topic that came last */
+	size_t answered, safe;       /* keys of the piece; those whose rows are committed */
+	bool in_partitions, in_rows; /* in_rows: the keys are topics' rows, several of them */
+	uint32_t partition_count;    /* of the topic that came last */
 	struct backend_error err;
 };
 
@@ -125,6 +128,19 @@ static enum shmeta_status end_of_partition(struct merge *m, const struct backend
 	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 
+static void leave_topic(struct merge *m)
+{
+	if (m->in_topic)
+		apply_topic_leave(merge_applier(m));
+	m->in_topic = false;
+}
+
+static enum shmeta_status end_of_row(struct merge *m)
+{
+	leave_topic(m);
+	return merge_applier(m)->changed >= m->s->options.commit_rows ? merge_commit(m) : SHMETA_OK;
+}
+
 static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status result,
                                      const char *sentence)
 {
@@ -136,6 +152,8 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 		return backend_fail(&b->err, result, "%s", sentence);
 	if (b->in_partitions)
 		status = end_of_partition(m, key);
+	else if (b->in_rows)
+		status = end_of_row(m);
 	else if (key->cls == SHMETA_CLASS_TOPIC && !key->row_only)
 		status = merge_end_topic(m);
 	b->answered++;
@@ -322,10 +340,10 @@ static enum shmeta_status read_partitions(struct merge *m, const struct name *na
 	return status == SHMETA_OK ? read_partitions(m, name, id + count / 2, count - count / 2) : status;
 }
 
-/* Those that it should have, and those that the store has of it: ascending. */
+/* Those that it should have, and those that the store has of it, in bounded mode these alone: ascending. */
 static enum shmeta_status partition_ids(struct merge *m, const struct name *name, uint32_t **ret, size_t *ret_count)
 {
-	uint32_t should = m->by_keys->partition_count, *ids = NULL;
+	uint32_t should = m->s->bounded != NULL ? 0 : m->by_keys->partition_count, *ids = NULL;
 	size_t count = 0, capacity = 0, behind = 0;
 	struct shmeta__txn *txn;
 	struct shmeta_topic topic;
@@ -354,12 +372,24 @@ static enum shmeta_status partition_ids(struct merge *m, const struct name *name
 	return *ret != NULL ? SHMETA_OK : no_memory(m);
 }
 
+static enum shmeta_status read_partitions_of(struct merge *m, const struct name *name)
+{
+	uint32_t *ids = NULL;
+	size_t count = 0;
+	enum shmeta_status status = partition_ids(m, name, &ids, &count);
+
+	for (size_t at = 0, some; at < count && status == SHMETA_OK; at += some) {
+		some = piece(m, count - at);
+		status = read_partitions(m, name, ids + at, some);
+	}
+	free(ids);
+	return status;
+}
+
 static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 {
 	struct by_keys *b = m->by_keys;
 	bool there = false;
-	uint32_t *ids = NULL;
-	size_t count = 0;
 	enum shmeta_status status;
 
 	b->key[0] = (struct backend_key){
@@ -370,9 +400,7 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 	switch (judge(m, &status)) {
 	case DONE:
 		there = m->in_topic;
-		if (there)
-			apply_topic_leave(merge_applier(m));
-		m->in_topic = false;
+		leave_topic(m);
 		status = merge_fail(m, merge_commit(m));
 		break;
 	case OVER:
@@ -380,41 +408,54 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 	case KEY:
 		return lose(m, ENTRY_TOPIC, name, 0);
 	}
-	if (status == SHMETA_OK && there)
-		status = partition_ids(m, name, &ids, &count);
-	for (size_t at = 0, some; at < count && status == SHMETA_OK; at += some) {
-		some = piece(m, count - at);
-		status = read_partitions(m, name, ids + at, some);
-	}
-	free(ids);
-	return status;
+	return status == SHMETA_OK && there ? read_partitions_of(m, name) : status;
 }
 
 /* ---- topics, classes -------------------------------------------------------------------------------------------------------------- */
 
+/* In bounded mode: the rows of these topics are committed, their resident partitions follow. */
+static enum shmeta_status read_resident(struct merge *m, const struct name *name, size_t count)
+{
+	enum shmeta_status status = SHMETA_OK;
+
+	for (size_t i = 0; i < count && status == SHMETA_OK && m->s->bounded != NULL && !m->first; i++)
+		status = read_partitions_of(m, &name[i]);
+	return status;
+}
+
 static enum shmeta_status read_topics(struct merge *m, const struct name *name, size_t count)
 {
 	struct by_keys *b = m->by_keys;
+	bool rows = m->s->bounded != NULL;
 	enum shmeta_status status;
+	size_t safe;
 
 	for (size_t i = 0; i < count; i++)
 		b->key[i] = (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
 		                                 .tenant = name[i].tenant,
 		                                 .topic = name[i].topic,
-		                                 .with_segments = 1};
+		                                 .with_segments = !rows,
+		                                 .row_only = rows};
 	status = mark(m);
+	b->in_rows = rows;
 	if (status == SHMETA_OK)
 		status = fetch(m, count);
+	b->in_rows = false;
 	switch (judge(m, &status)) {
 	case DONE:
-		return merge_fail(m, merge_commit(m));
+		status = merge_fail(m, merge_commit(m));
+		return status == SHMETA_OK ? read_resident(m, name, count) : status;
 	case OVER:
 		return status;
 	case KEY:
 		break;
 	}
-	name += b->safe;
-	count -= b->safe;
+	safe = b->safe;
+	status = read_resident(m, name, safe);
+	if (status != SHMETA_OK)
+		return status;
+	name += safe;
+	count -= safe;
 	if (count < 2)
 		return count == 1 ? read_parts(m, name) : SHMETA_OK;
 	status = read_topics(m, name, count / 2);
@@ -502,6 +543,36 @@ static enum shmeta_status list(struct merge *m)
 	return status;
 }
 
+/* In bounded mode: of the names those that are resident, and as many others as there is room for, are read. */
+static enum shmeta_status choose(struct merge *m)
+{
+	struct by_keys *b = m->by_keys;
+	struct shmeta__txn *txn;
+	struct shmeta_topic topic;
+	uint64_t topics = m->first ? 0 : m->known.count;
+	size_t all = b->name_count;
+	enum shmeta_status status = shmeta__txn_read(m->store, &txn, &m->err);
+
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
+	b->name_count = 0;
+	for (size_t i = 0; i < all && status >= 0; i++) {
+		status = apply_topic_get(txn, b->name[i].tenant, b->name[i].topic, &topic, NULL, &m->err);
+		if (status != SHMETA_OK && !bounded_has_room(m->s, topics))
+			continue;
+		topics += status != SHMETA_OK;
+		b->name[b->name_count++] = b->name[i];
+	}
+	shmeta__txn_abort(txn);
+	if (status >= 0)
+		status = merge_begin(m);
+	if (status == SHMETA_OK) {
+		apply_lacks(merge_applier(m), BOUNDED_PARTITIONS | (b->name_count < all ? BOUNDED_TOPICS : 0));
+		status = bounded_forget_absences(m->s, merge_applier(m), &m->err);
+	}
+	return merge_fail(m, status);
+}
+
 static enum shmeta_status read_all(struct merge *m)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
@@ -510,6 +581,8 @@ static enum shmeta_status read_all(struct merge *m)
 
 	if (m->disbelieved)
 		return status;
+	if (status == SHMETA_OK && m->s->bounded != NULL)
+		status = choose(m);
 	if (status == SHMETA_OK) /* what the list found to be quarantined */
 		status = merge_fail(m, merge_commit(m));
 	for (size_t at = 0, some; at < b->name_count && status == SHMETA_OK; at += some) {

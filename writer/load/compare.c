@@ -616,6 +616,14 @@ bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s))
 
 	if (backend == NULL)
 		return false;
+	if (s->bounded != NULL) {
+		schedule_pass_began(s, sync_now(s));
+		reconcile_by_keys(s, backend);
+		schedule_pass_ended(s);
+		s->counters.reconciles += !source_is_away(s) && store_takes(s);
+		close_aside(s, backend);
+		return true;
+	}
 	c = calloc(1, sizeof *c);
 	if (c == NULL) {
 		close_aside(s, backend);

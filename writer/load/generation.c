@@ -232,6 +232,16 @@ static bool stamps_can_be(struct sync *s)
 	return true;
 }
 
+/* Does it hold what the configuration says that a store does? */
+static bool has_its_mode(struct sync *s)
+{
+	const struct shmeta_store_counters *c = shmeta__store_counters(s->store);
+
+	if (!s->options.bounded)
+		return c->incomplete == 0;
+	return c->topics <= s->options.max_topics && c->partitions <= s->options.max_partitions;
+}
+
 enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_err *err)
 {
 	uint64_t number = s->board->generation;
@@ -254,6 +264,14 @@ enum shmeta_status generation_adopt(struct sync *s, bool usable, struct shmeta_e
 	if (status == SHMETA_OK && !stamps_can_be(s)) {
 		let_go(s);
 		status = shmeta_fail(&why, SHMETA_ERR_CORRUPT, "store.%llu: its page has a stamp of the future",
+		                     (unsigned long long)number);
+	}
+	if (status == SHMETA_OK && !has_its_mode(s)) {
+		let_go(s);
+		status = shmeta_fail(&why, SHMETA_ERR_CONFIG,
+		                     s->options.bounded ? "store.%llu: it holds more than the budgets allow"
+		                                        : "store.%llu: it lacks records, which store.mode = mirror "
+		                                          "does not",
 		                     (unsigned long long)number);
 	}
 	if (status != SHMETA_OK) {

@@ -13,6 +13,7 @@
 
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
+#include "writer/keys/bounded.h"
 #include "writer/keys/reread.h"
 #include "writer/load/by_keys.h"
 
@@ -96,7 +97,8 @@ void reconcile_first(struct sync *s)
 	generation_loads(&s->generations, began);
 	if (s->store == NULL)
 		sync_move(s, SHMETA_PHASE_LOADING, "reading everything from the source");
-	struct merge *m = load_aside(s, false, &again);
+	/* In bounded mode most of what a load() shows would not stay. */
+	struct merge *m = load_aside(s, s->bounded != NULL, &again);
 
 	if (again)
 		m = load_aside(s, true, &again);
@@ -157,6 +159,10 @@ static enum shmeta_status on_listed(void *arg, const struct backend_key *key)
 		return SHMETA_ERR_WRITER_AWAY;
 	if (key->topic.bytes == 0 || key->topic.bytes > SHMETA_NAME_MAX || key->tenant.bytes > SHMETA_TENANT_MAX)
 		return SHMETA_OK; /* none that can be served */
+	/* The topics that are resident are read anyway, and there is no need for others. */
+	if (s->bounded != NULL && bounded_lacks(s, SHMETA_CLASS_TOPIC) &&
+	    !bounded_has_room(s, shmeta__store_counters(s->store)->topics))
+		return SHMETA_OK;
 	return want_key(s, &id, false, true) ? SHMETA_OK : SHMETA_ERR_NO_MEMORY;
 }
 
@@ -165,6 +171,23 @@ static void on_unlisted(void *arg, const struct backend_key *row, const char *se
 	(void)arg;
 	(void)row;
 	(void)sentence;
+}
+
+/* What is compared are the records that are resident: no partition is known not to exist, and no key to be absent. */
+static enum shmeta_status doubt_absences(struct sync *s, struct shmeta_err *err)
+{
+	struct apply_host host = sync_apply_host(s);
+	enum shmeta_status status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, err);
+	uint64_t txn;
+
+	if (status != SHMETA_OK)
+		return status;
+	apply_lacks(&s->apply, BOUNDED_PARTITIONS);
+	status = bounded_forget_absences(s, &s->apply, err);
+	if (status == SHMETA_OK)
+		return apply_commit(&s->apply, &txn, err);
+	apply_abort(&s->apply);
+	return status;
 }
 
 void reconcile_by_keys(struct sync *s, void *backend)
@@ -188,7 +211,9 @@ void reconcile_by_keys(struct sync *s, void *backend)
 		sync_source_failed(s, SYNC_JOB_PASS, status, source_err.text);
 	else
 		sync_source_works(s, SYNC_JOB_PASS);
-	status = pass_read_known(&known, s->store, &err);
+	status = s->bounded != NULL ? doubt_absences(s, &err) : SHMETA_OK;
+	if (status == SHMETA_OK)
+		status = pass_read_known(&known, s->store, &err);
 	if (status == SHMETA_OK)
 		status = shmeta__txn_read(s->store, &txn, &err);
 	if (status == SHMETA_OK) {
@@ -234,8 +259,8 @@ void reconcile_pass(struct sync *s, const char *why)
 	m->hold = !s->split_removals;
 	schedule_pass_began(s, sync_now(s));
 	if (status == SHMETA_OK)
-		status = run_load(m, may_lag, &source_err);
-	if (by_keys_can_help(m, status)) {
+		status = s->bounded != NULL ? by_keys_read(m, &source_err) : run_load(m, may_lag, &source_err);
+	if (s->bounded == NULL && by_keys_can_help(m, status)) {
 		tell_by_keys(s, m, &source_err);
 		merge_free(m);
 		m = merge_new(s, s->store, false);

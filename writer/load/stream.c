@@ -84,7 +84,7 @@ static enum shmeta_status enter_range(struct stream *m, const struct shmeta_part
 		status = apply_partition(applier(m), partition, &m->err);
 		m->any = true;
 		m->in_partition = status == SHMETA_OK;
-		if (m->in_partition && !applier(m)->partition_is_new &&
+		if (m->in_partition && !applier(m)->partition_is_new && !entry_of(m)->want.topic_asked &&
 		    applier(m)->before.created_at_ms != partition->created_at_ms) {
 			m->promote = true;
 			return SHMETA_ERR_BUSY;

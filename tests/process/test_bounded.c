@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A daemon in bounded mode over SQLite, with budgets of a tenth of the data: what a reader is told is what the source has, or unknown, and a
+ * FRESH read is never unknown; the store never has more than the budgets. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shm/page/stats_page.h"
+#include "tests/support/run_daemon.h"
+#include "tests/support/streamhouse_schema.h"
+
+TestSuite(bounded, .timeout = 300);
+
+enum { TOPICS = 40, PARTITIONS = 10, SEGMENTS = 20, RECORDS = 100, WAIT_MS = 60000, MAX_BYTES = 1 << 20 };
+
+static struct run_daemon d;
+static struct shmeta *instance;
+static struct shmeta_reader *reader;
+static const struct shmeta_stats *page;
+static unsigned segments[TOPICS][PARTITIONS];
+static uint64_t chance_state = 1;
+
+#define CONFIG                                                                                           \
+	"store { mode = bounded }\n"                                                                     \
+	"bounded { max_topics = 4\n max_partitions = 40\n max_segment_bytes = 128K\n max_bytes = 1M }\n" \
+	"feed { poll_min_ms = 1\n poll_max_ms = 10ms\n reconcile_s = 2 }\n"
+
+static unsigned chance(unsigned below)
+{
+	chance_state = chance_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned)(chance_state >> 33) % below;
+}
+
+static void attach(void)
+{
+	char path[160];
+	int fd;
+
+	instance = run_daemon_open(&d, "bounded", 0);
+	cr_assert_not_null(instance);
+	reader = run_daemon_reader(instance);
+	cr_assert_not_null(reader);
+	(void)snprintf(path, sizeof path, "%s/stats", d.instance);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	page = mmap(NULL, sizeof *page, PROT_READ, MAP_SHARED, fd, 0);
+	cr_assert_neq((const void *)page, MAP_FAILED);
+	(void)close(fd);
+}
+
+static void detach(void)
+{
+	shmeta_reader_free(reader);
+	shmeta_close(instance);
+	(void)munmap((void *)page, sizeof *page);
+}
+
+static void start(void)
+{
+	FILE *f;
+
+	cr_assert_eq(run_daemon_init(&d), 0);
+	f = fopen(d.config, "we");
+	cr_assert_not_null(f);
+	cr_assert_geq(fputs(CONFIG, f), 0);
+	cr_assert_eq(fclose(f), 0);
+	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode = wal;" STREAMHOUSE_V01
+	                                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 39) "
+	                                "INSERT INTO topics(name, partition_count, created_at, updated_at) "
+	                                "SELECT 't' || i, 10, 1000 + i, 1 FROM n;"
+	                                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9) "
+	                                "INSERT INTO partitions SELECT name, i, 2000, created_at, 1 FROM topics, n;"
+	                                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19) "
+	                                "INSERT INTO segments SELECT topic || '-' || partition_id || '-' || i, topic, "
+	                                "partition_id, i * 100, i * 100 + 99, 100, 1000, 'bucket', "
+	                                "topic || '/' || partition_id || '/' || i, 1 FROM partitions, n;"),
+	             0);
+	for (int t = 0; t < TOPICS; t++)
+		for (int p = 0; p < PARTITIONS; p++)
+			segments[t][p] = SEGMENTS;
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	attach();
+}
+
+static void stop(void)
+{
+	detach();
+	run_daemon_done(&d);
+}
+
+static uint64_t counter(const char *name)
+{
+	static struct shmeta_stats copy;
+	struct shmeta_err err;
+
+	while (shmeta__stats_copy(page, &copy, &err) != SHMETA_OK)
+		(void)usleep(1000);
+	for (uint32_t i = 0; i < copy.counter_count; i++)
+		if (strcmp(copy.counter_name[i], name) == 0)
+			return copy.counter[i];
+	cr_assert_fail("there is no counter '%s'", name);
+	return 0;
+}
+
+/* The page follows within a second; what has been counted by now is in the one after the next. */
+static void settle(void)
+{
+	for (int i = 0; i < 2; i++) {
+		uint64_t before = shmeta_load(&page->sequence);
+
+		while (shmeta_load(&page->sequence) == before)
+			(void)usleep(10000);
+	}
+}
+
+static void within_budgets(void)
+{
+	cr_assert_leq(counter("topics"), 4);
+	cr_assert_leq(counter("partitions"), 40);
+	cr_assert_leq(counter("store_used"), MAX_BYTES);
+}
+
+struct answer {
+	enum shmeta_status topic, partition, segment;
+};
+
+/* Look at a partition's last segment, and that what is found is right. current: the source has been read since it changed last. */
+static struct answer look(int t, int p, enum shmeta_consistency consistency, bool current)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = consistency, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
+	uint64_t last = (uint64_t)segments[t][p] - 1;
+	struct shmeta_partition partition;
+	struct shmeta_segment segment;
+	struct shmeta_topic topic;
+	struct answer a;
+	char name[32];
+
+	int n = snprintf(name, sizeof name, "t%d", t);
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	a.topic = shmeta_get_topic(reader, name, (size_t)n, &read, &topic, NULL);
+	if (a.topic == SHMETA_OK)
+		cr_assert(topic.partition_count == PARTITIONS && topic.created_at_ms == 1000 + t);
+	a.partition = shmeta_get_partition_named(reader, name, (size_t)n, (uint32_t)p, &read, &partition, NULL);
+	if (a.partition == SHMETA_OK && current)
+		cr_assert_eq(partition.segment_count, segments[t][p], "%s/%d: %llu", name, p,
+		             (unsigned long long)partition.segment_count);
+	a.segment = shmeta_find_segment_named(reader, name, (size_t)n, (uint32_t)p, last * RECORDS + 7, &read, &segment,
+	                                      NULL);
+	if (a.segment == SHMETA_OK)
+		cr_assert(segment.base_offset == last * RECORDS && segment.record_count == RECORDS);
+	(void)shmeta_end(reader);
+	return a;
+}
+
+static bool is_known(enum shmeta_status status)
+{
+	return status == SHMETA_OK || status == SHMETA_UNKNOWN;
+}
+
+/* Everything is looked at, first as the store has it, then as the source has it. */
+static void look_at_all(bool current)
+{
+	for (int t = 0; t < TOPICS; t++)
+		for (int p = 0; p < PARTITIONS; p++) {
+			struct answer a = look(t, p, SHMETA_CACHED, current);
+
+			cr_assert(is_known(a.topic) && is_known(a.partition) && (is_known(a.segment) || !current),
+			          "t%d/%d: %d %d %d", t, p, (int)a.topic, (int)a.partition, (int)a.segment);
+			a = look(t, p, SHMETA_SOURCE, true);
+			cr_assert(a.topic == SHMETA_OK && a.partition == SHMETA_OK && a.segment == SHMETA_OK,
+			          "t%d/%d: %d %d %d", t, p, (int)a.topic, (int)a.partition, (int)a.segment);
+			within_budgets();
+		}
+}
+
+static enum shmeta_status partition_of(const char *topic, uint32_t id, enum shmeta_consistency consistency)
+{
+	const struct shmeta_read read = {
+		.size = sizeof read, .consistency = consistency, .timeout_ms = WAIT_MS, .flags = SHMETA_READ_MAY_MOVE};
+	struct shmeta_partition partition;
+
+	cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+	enum shmeta_status status =
+		shmeta_get_partition_named(reader, topic, strlen(topic), id, &read, &partition, NULL);
+
+	(void)shmeta_end(reader);
+	return status;
+}
+
+Test(bounded, each_key_is_right_or_unknown_and_fresh_reads_are_right, .init = start, .fini = stop)
+{
+	cr_assert_eq(counter("partitions"), 0, "the first load brings names and counts");
+	look_at_all(true);
+	settle();
+	cr_expect_gt(counter("evicted_partitions"), TOPICS * PARTITIONS / 2);
+	cr_expect_gt(counter("evicted_topics"), 0);
+	cr_expect_eq(partition_of("none", 0, SHMETA_CACHED), SHMETA_UNKNOWN);
+	cr_expect_eq(partition_of("none", 0, SHMETA_FRESH), SHMETA_ABSENT);
+	cr_expect_eq(partition_of("t7", PARTITIONS, SHMETA_FRESH), SHMETA_ABSENT);
+	cr_expect_eq(partition_of("t7", PARTITIONS, SHMETA_CACHED), SHMETA_ABSENT, "and that is remembered");
+	cr_assert_eq(run_daemon_sql(&d, "INSERT INTO partitions VALUES('t7', 10, 0, 1, 1);"), 0);
+	for (int i = 0; partition_of("t7", PARTITIONS, SHMETA_CACHED) == SHMETA_ABSENT; i++) {
+		cr_assert_lt(i, 1000, "the feed names what was absent");
+		(void)usleep(10000);
+	}
+	cr_expect_eq(partition_of("t7", PARTITIONS, SHMETA_FRESH), SHMETA_OK);
+}
+
+Test(bounded, while_the_source_changes_answers_stay_right, .init = start, .fini = stop)
+{
+	char sql[400];
+
+	for (int round = 0; round < 200; round++) {
+		int t = (int)chance(TOPICS), p = (int)chance(PARTITIONS);
+		unsigned n = segments[t][p];
+
+		(void)snprintf(
+			sql, sizeof sql,
+			"BEGIN; INSERT INTO segments VALUES('t%d-%d-%u', 't%d', %d, %u, %u, 100, 1000, 'bucket', "
+			"'t%d/%d/%u', 1); UPDATE partitions SET high_watermark = %u WHERE topic = 't%d' AND "
+			"partition_id = %d; COMMIT;",
+			t, p, n, t, p, n * 100, n * 100 + 99, t, p, n, (n + 1) * 100, t, p);
+		cr_assert_eq(run_daemon_sql(&d, sql), 0);
+		segments[t][p]++;
+		if (chance(2) == 0) {
+			struct answer a = look(t, p, SHMETA_SOURCE, true);
+
+			cr_assert(a.topic == SHMETA_OK && a.partition == SHMETA_OK && a.segment == SHMETA_OK);
+		}
+		within_budgets();
+	}
+	look_at_all(false);
+	settle();
+	cr_expect_gt(counter("feed_skipped"), 0);
+}
+
+Test(bounded, a_killed_writer_leaves_a_store_within_its_budgets, .init = start, .fini = stop)
+{
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < 100; i++)
+			(void)look((int)chance(TOPICS), (int)chance(PARTITIONS), SHMETA_FRESH, true);
+		detach();
+		(void)run_daemon_end(&d, SIGKILL);
+		cr_assert_eq(run_daemon_start(&d, NULL), 0);
+		attach();
+		within_budgets();
+		struct answer a = look((int)chance(TOPICS), (int)chance(PARTITIONS), SHMETA_SOURCE, true);
+
+		cr_assert(a.topic == SHMETA_OK && a.partition == SHMETA_OK && a.segment == SHMETA_OK);
+	}
+	look_at_all(true);
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine in bounded mode: the store never has more than the budgets say, what it has is what the source has, and what it does not have
+ * it calls unknown, unless the source was asked for it and did not have it. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/memory/memory.h"
+#include "shm/store/store_inspect.h"
+#include "tests/support/sync_fixture.h"
+#include "writer/apply/apply.h"
+
+enum { TOPICS = 20, PARTITIONS = 4, SEGMENTS = 3 };
+
+static struct fixture f;
+static uint64_t ticket;
+
+static struct shmeta_str str(const char *text)
+{
+	return (struct shmeta_str){text, strlen(text)};
+}
+
+static void name_of(char *ret, size_t bytes, int topic)
+{
+	(void)snprintf(ret, bytes, "topic-%02d", topic);
+}
+
+static void prepare(uint32_t max_topics, uint32_t max_partitions)
+{
+	char name[32];
+
+	fixture_init(&f);
+	ticket = 0;
+	f.uid = 0;
+	f.options.reconcile_s = 0;
+	f.options.bounded = true;
+	f.options.max_topics = max_topics;
+	f.options.max_partitions = max_partitions;
+	for (int i = 0; i < TOPICS; i++) {
+		name_of(name, sizeof name, i);
+		fixture_topic(&f, name, PARTITIONS, SEGMENTS, 1000 + i);
+	}
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+}
+
+static void done(void)
+{
+	fixture_close(&f);
+	fixture_done(&f);
+}
+
+TestSuite(sync_bounded, .timeout = 120);
+
+static const struct shmeta_store_counters *counters(void)
+{
+	return shmeta__store_counters(sync_store(f.sync));
+}
+
+/* As a reader answers: of a topic (partition < 0) or one of its partitions. */
+static enum shmeta_status says(const char *topic, int partition)
+{
+	struct shmeta_partition record;
+	struct shmeta_topic row;
+	struct shmeta__txn *txn;
+	struct shmeta_err err;
+	uint64_t last;
+	bool any, lacks;
+	enum shmeta_status status;
+
+	cr_assert_eq(shmeta__txn_read(sync_store(f.sync), &txn, &err), SHMETA_OK);
+	status = apply_topic_get(txn, str(SHMETA_DEFAULT_TENANT), str(topic), &row, NULL, &err);
+	lacks = (counters()->incomplete >> (partition < 0 ? SHMETA_CLASS_TOPIC : SHMETA_CLASS_PARTITION) & 1) != 0;
+	if (status == SHMETA_OK && partition >= 0)
+		status = apply_partition_get(txn, row.topic_id, (uint32_t)partition, &record, &last, &any, &err);
+	if (status == SHMETA_ABSENT && lacks) {
+		status = apply_absence_get(txn, str(SHMETA_DEFAULT_TENANT), str(topic), APPLY_ABSENT_TOPIC, &err);
+		if (status == SHMETA_ABSENT && partition >= 0)
+			status = apply_absence_get(txn, str(SHMETA_DEFAULT_TENANT), str(topic), (uint32_t)partition,
+			                           &err);
+		status = status == SHMETA_OK ? SHMETA_ABSENT : status == SHMETA_ABSENT ? SHMETA_UNKNOWN : status;
+	}
+	shmeta__txn_abort(txn);
+	cr_assert_geq(status, 0, "%s", err.text);
+	return status;
+}
+
+static void problem(void *arg, const char *sentence)
+{
+	(void)arg;
+	cr_log_error("%s", sentence);
+}
+
+/* The store is whole, keeps its budgets, and everything in it is in the source. */
+static void is_right(void)
+{
+	char *store = fixture_store_text(&f), *source = fixture_source_text(&f), *line, *rest = store;
+	struct shmeta__verify_report report;
+	struct shmeta__inspected *of;
+	char path[128];
+	struct shmeta__txn *txn;
+	struct shmeta_err err;
+	uint64_t content;
+
+	cr_assert_leq(counters()->topics, f.options.max_topics);
+	cr_assert_leq(counters()->partitions, f.options.max_partitions);
+	(void)snprintf(path, sizeof path, "%s/store.%llu", f.dir,
+	               (unsigned long long)shmeta__store_number(sync_store(f.sync)));
+	cr_assert_eq(shmeta__inspect_open(path, &of, &err), SHMETA_OK, "%s", err.text);
+	cr_assert_eq(shmeta__store_verify(of, problem, NULL, &report, &err), SHMETA_OK, "%s", err.text);
+	shmeta__inspect_close(of);
+	cr_assert_eq(shmeta__txn_read(sync_store(f.sync), &txn, &err), SHMETA_OK);
+	cr_assert_eq(shmeta__txn_content(txn, &content, &err), SHMETA_OK);
+	if (f.options.max_bytes != 0)
+		cr_assert_leq(content, f.options.max_bytes);
+	shmeta__txn_abort(txn);
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		size_t bytes = strlen(line);
+		const char *at = source;
+
+		while (at != NULL && (strncmp(at, line, bytes) != 0 || (at[bytes] != '\n' && at[bytes] != '\0'))) {
+			at = strchr(at, '\n');
+			at = at != NULL ? at + 1 : NULL;
+		}
+		cr_assert(at != NULL || bytes == 0, "the store has '%s', which the source has not", line);
+	}
+	free(store);
+	free(source);
+}
+
+/* A reader asks until it is answered. */
+static enum shmeta_status ask(enum shmeta_class cls, const char *topic, uint32_t partition)
+{
+	const struct fixture_answer *answer = NULL;
+
+	f.answer_count = 0;
+	cr_assert_eq(fixture_refresh(&f, cls, topic, partition, ++ticket), SHMETA_OK);
+	for (int i = 0; i < 10 && answer == NULL; i++) {
+		fixture_run(&f);
+		answer = fixture_answer(&f, ticket);
+	}
+	cr_assert_not_null(answer);
+	return answer->status;
+}
+
+Test(sync_bounded, the_first_load_brings_names_up_to_the_budget, .fini = done)
+{
+	prepare(5, 8);
+	cr_expect_eq(counters()->topics, 5);
+	cr_expect_eq(counters()->partitions, 0);
+	cr_expect_eq(says("topic-00", -1), SHMETA_OK);
+	cr_expect_eq(says("topic-19", -1), SHMETA_UNKNOWN);
+	cr_expect_eq(says("topic-00", 0), SHMETA_UNKNOWN);
+	is_right();
+}
+
+Test(sync_bounded, where_all_names_fit_no_topic_is_unknown, .fini = done)
+{
+	prepare(TOPICS, 8);
+	cr_expect_eq(counters()->topics, TOPICS);
+	cr_expect_eq(says("none", -1), SHMETA_ABSENT);
+	cr_expect_eq(says("topic-19", 0), SHMETA_UNKNOWN);
+	fixture_topic(&f, "new", 1, 1, 7);
+	fixture_pass(&f, 50);
+	cr_expect_eq(says("new", -1), SHMETA_OK, "a name that is not read would be called absent");
+	cr_expect_eq(counters()->topics, TOPICS, "and one that is known gives way");
+	is_right();
+}
+
+Test(sync_bounded, what_is_asked_for_is_there_and_the_budgets_hold, .fini = done)
+{
+	char name[32];
+
+	prepare(5, 8);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < TOPICS; i++)
+			for (uint32_t p = 0; p < PARTITIONS; p++) {
+				name_of(name, sizeof name, i);
+				cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, p), SHMETA_OK);
+				cr_assert_eq(says(name, (int)p), SHMETA_OK, "%s/%u", name, p);
+				cr_assert_leq(counters()->partitions, 8);
+				cr_assert_leq(counters()->topics, 5);
+			}
+	is_right();
+	cr_expect_geq(fixture_counters(&f).evicted_partitions, TOPICS * PARTITIONS * 2 - 8 - 20);
+	cr_expect_gt(fixture_counters(&f).evicted_topics, 0);
+}
+
+Test(sync_bounded, the_feed_is_followed_for_what_is_resident_alone, .fini = done)
+{
+	uint64_t keys;
+
+	prepare(5, 8);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-01", 2), SHMETA_OK);
+	keys = fixture_counters(&f).refresh_keys;
+	cr_assert(fixture_add_segment(&f, "topic-01", 1, SEGMENTS * 1000, 1000));
+	cr_assert(fixture_add_segment(&f, "topic-17", 1, SEGMENTS * 1000, 1000));
+	fixture_pass(&f, 50);
+	cr_expect_eq(fixture_counters(&f).refresh_keys, keys, "nobody uses them");
+	cr_expect_geq(fixture_counters(&f).feed_skipped, 2);
+	cr_assert(fixture_add_segment(&f, "topic-01", 2, SEGMENTS * 1000, 1000));
+	fixture_pass(&f, 50);
+	cr_expect_gt(fixture_counters(&f).refresh_keys, keys);
+	is_right();
+	cr_expect_lt(fixture_stamp_age_ms(&f, SHMETA_CLASS_SEGMENT), 50, "and the stamps speak of what is resident");
+}
+
+Test(sync_bounded, an_absence_is_known_until_the_feed_names_it, .fini = done)
+{
+	prepare(5, 8);
+	cr_assert_eq(ask(SHMETA_CLASS_TOPIC, "new", 0), SHMETA_OK);
+	cr_expect_eq(says("new", -1), SHMETA_ABSENT);
+	cr_expect_eq(says("new", 3), SHMETA_ABSENT);
+	cr_expect_eq(says("newer", -1), SHMETA_UNKNOWN);
+	cr_assert_eq(ask(SHMETA_CLASS_PARTITION, "topic-18", 7), SHMETA_OK);
+	cr_expect_eq(says("topic-18", 7), SHMETA_ABSENT);
+	cr_expect_eq(says("topic-18", 6), SHMETA_UNKNOWN);
+	fixture_topic(&f, "new", 4, 1, 7);
+	fixture_pass(&f, 50);
+	cr_expect_neq(says("new", -1), SHMETA_ABSENT);
+	cr_expect_neq(says("new", 3), SHMETA_ABSENT);
+	is_right();
+}
+
+Test(sync_bounded, a_partition_that_comes_is_not_absent_any_more, .fini = done)
+{
+	prepare(5, 8);
+	cr_assert_eq(ask(SHMETA_CLASS_PARTITION, "topic-18", PARTITIONS), SHMETA_OK);
+	cr_expect_eq(says("topic-18", PARTITIONS), SHMETA_ABSENT);
+	/* It leaves, the absence stays, and then the partition comes. */
+	for (int i = 0; i < 6; i++) {
+		char name[32];
+
+		name_of(name, sizeof name, i);
+		cr_assert_eq(ask(SHMETA_CLASS_TOPIC, name, 0), SHMETA_OK);
+	}
+	cr_assert_eq(says("topic-18", -1), SHMETA_UNKNOWN);
+	cr_assert_eq(says("topic-18", PARTITIONS), SHMETA_ABSENT);
+	fixture_topic(&f, "topic-18", PARTITIONS + 1, SEGMENTS, 1018);
+	fixture_pass(&f, 50);
+	cr_expect_neq(says("topic-18", PARTITIONS), SHMETA_ABSENT);
+	is_right();
+}
+
+Test(sync_bounded, an_index_larger_than_its_budget_is_not_kept, .fini = done)
+{
+	prepare(5, 8);
+	fixture_close(&f);
+	f.options.max_segment_bytes = 16 << 10;
+	fixture_topic(&f, "large", 1, 6000, 1);
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-01", 0), SHMETA_OK);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "large", 0), SHMETA_OK);
+	cr_expect_eq(says("large", 0), SHMETA_UNKNOWN);
+	cr_expect_eq(says("topic-01", 0), SHMETA_OK, "and puts nothing else out");
+	is_right();
+}
+
+Test(sync_bounded, a_store_that_lacks_records_is_not_taken_over_in_mirror_mode, .fini = done)
+{
+	prepare(5, 8);
+	fixture_close(&f);
+	f.options.bounded = false;
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+	cr_expect_eq(counters()->incomplete, 0);
+	cr_expect_eq(counters()->topics, TOPICS);
+	cr_expect_null(fixture_difference(&f));
+	fixture_close(&f);
+	f.options.bounded = true;
+	fixture_open(&f);
+	fixture_pass(&f, 20);
+	cr_expect_eq(counters()->topics, 5, "nor one with more than the budgets in bounded mode");
+	is_right();
+}
+
+Test(sync_bounded, budgets_that_a_reload_lowers_hold_with_the_next_commit, .fini = done)
+{
+	char name[32];
+
+	prepare(10, 30);
+	for (int i = 0; i < 8; i++)
+		for (uint32_t p = 0; p < PARTITIONS; p++) {
+			name_of(name, sizeof name, i);
+			cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, p), SHMETA_OK);
+		}
+	cr_assert_gt(counters()->partitions, 20);
+	f.options.max_topics = 4;
+	f.options.max_partitions = 6;
+	sync_reconfigure(f.sync, &f.options);
+	cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, "topic-19", 0), SHMETA_OK);
+	cr_expect_eq(says("topic-19", 0), SHMETA_OK);
+	is_right();
+}
+
+/* ---- by chance -------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t chance_state;
+
+static uint32_t chance(uint32_t below)
+{
+	chance_state = chance_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(chance_state >> 33) % below;
+}
+
+/* What a lookup says is what the source says, or unknown. */
+static void agree(const char *topic, int partition, bool there)
+{
+	enum shmeta_status status = says(topic, partition);
+
+	cr_assert(status == SHMETA_UNKNOWN || (status == SHMETA_OK) == there, "%s/%d: %d, and it is %s", topic,
+	          partition, (int)status, there ? "there" : "not there");
+}
+
+static struct {
+	bool there;
+	uint32_t partitions, segments[16];
+} model[TOPICS];
+
+static void change_something(void)
+{
+	int t = (int)chance(TOPICS);
+	char name[32];
+
+	name_of(name, sizeof name, t);
+	if (!model[t].there) {
+		model[t].there = true;
+		model[t].partitions = 1 + chance(6);
+		for (uint32_t p = 0; p < model[t].partitions; p++)
+			model[t].segments[p] = 2;
+		fixture_topic(&f, name, model[t].partitions, 2, (int64_t)chance(1000000));
+	} else if (chance(6) == 0) {
+		cr_assert(memory_delete_topic(f.db, SHMETA_DEFAULT_TENANT, name));
+		model[t].there = false;
+	} else {
+		uint32_t p = chance(model[t].partitions);
+
+		cr_assert(fixture_add_segment(&f, name, p, model[t].segments[p] * 1000, 1000));
+		model[t].segments[p]++;
+	}
+}
+
+/* Do the stamps say that all changes of this step are in the store? */
+static bool knows_all(void)
+{
+	for (int cls = SHMETA_CLASS_TOPIC; cls <= SHMETA_CLASS_LIST; cls++)
+		if (fixture_stamp_age_ms(&f, (enum shmeta_class)cls) > 2000)
+			return false;
+	return true;
+}
+
+static void by_chance(uint64_t seed, uint32_t max_topics, uint32_t max_partitions)
+{
+	char name[32];
+	int judged = 0;
+
+	chance_state = seed;
+	memset(model, 0, sizeof model);
+	prepare(max_topics, max_partitions);
+	for (int t = 0; t < TOPICS; t++) {
+		model[t].there = true;
+		model[t].partitions = PARTITIONS;
+		for (uint32_t p = 0; p < PARTITIONS; p++)
+			model[t].segments[p] = SEGMENTS;
+	}
+	for (int step = 0; step < 400; step++) {
+		int t = (int)chance(TOPICS);
+		uint32_t p = chance(7);
+
+		name_of(name, sizeof name, t);
+		for (uint32_t n = chance(3); n > 0; n--)
+			change_something();
+		switch (chance(12)) {
+		case 0:
+			f.answer_count = 0;
+			cr_assert_eq(fixture_compare_all(&f, ++ticket), SHMETA_OK);
+			break;
+		case 1:
+			memory_set_feed_kind(f.db, chance(4) == 0 ? BACKEND_FEED_NONE : BACKEND_FEED_KEYS);
+			break;
+		case 2:
+			if (chance(2) == 0)
+				fixture_close(&f);
+			else
+				fixture_crash(&f);
+			fixture_open(&f);
+			break;
+		default:
+			(void)ask(chance(3) == 0 ? SHMETA_CLASS_TOPIC : SHMETA_CLASS_SEGMENT, name, p);
+			break;
+		}
+		fixture_pass(&f, 2500);
+		if (step % 4 != 0 || !knows_all())
+			continue;
+		judged++;
+		is_right();
+		for (t = 0; t < TOPICS; t++) {
+			name_of(name, sizeof name, t);
+			agree(name, -1, model[t].there);
+			for (uint32_t id = 0; id < 8; id++)
+				agree(name, (int)id, model[t].there && id < model[t].partitions);
+		}
+	}
+	cr_assert_gt(judged, 30);
+}
+
+Test(sync_bounded, whatever_happens_a_lookup_is_right_or_unknown)
+{
+	for (uint64_t seed = 1; seed < 4; seed++) {
+		by_chance(seed, 6, 9);
+		done();
+	}
+}
+
+Test(sync_bounded, whatever_happens_where_all_names_fit)
+{
+	for (uint64_t seed = 1; seed < 4; seed++) {
+		by_chance(seed, TOPICS, 12);
+		done();
+	}
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Budgets of a bounded store (bounded.h).
+ *
+ * What a transaction changes is kept in a list; before the commit it goes into the residency, which then says what has to leave. A
+ * transaction that ends otherwise leaves the residency in doubt: it is made anew from the store before the next commit. */
+#include "writer/keys/bounded.h"
+
+#include <stdlib.h>
+#include <syslog.h>
+
+#include "shm/index/part.h"
+#include "writer/engine/engine.h"
+
+enum {
+	VICTIMS_AT_ONCE = 256,
+	ABSENCES_MIN = 1024, /* also where the writer remembers fewer: the reader that asked finds its answer in them */
+	TOPIC_BYTES = 300,   /* of a topic whose record was not looked at */
+	BATCH_PART = 32      /* a batch loads no more than this part of the partitions */
+};
+
+struct change {
+	uint64_t key, bytes; /* 0: it is gone */
+};
+
+struct absence {
+	size_t bytes;
+	uint8_t key[];
+};
+
+struct bounded {
+	struct resident_budget budget;
+	struct resident_set *residency;
+	uint64_t store; /* number of the store that it describes; 0: none */
+	bool in_doubt;  /* it is made anew */
+	bool fitted;    /* it shows what the open transaction does */
+	bool over_told;
+	struct change *change;
+	size_t change_count, change_capacity, settled; /* settled: of them, in the residency */
+	/* A ring: what was noted first goes first. Some of them may be gone from the store already. */
+	struct absence **absence;
+	size_t absence_at, absence_count, absence_room;
+	bool absences_counted;
+};
+
+/* ---- the state -------------------------------------------------------------------------------------------------------------------- */
+
+static void free_absences(struct bounded *b)
+{
+	for (; b->absence_count > 0; b->absence_count--) {
+		free(b->absence[b->absence_at]);
+		b->absence_at = (b->absence_at + 1) % b->absence_room;
+	}
+}
+
+bool bounded_configure(struct sync *s)
+{
+	const struct sync_options *o = &s->options;
+
+	if (!o->bounded)
+		return true;
+	if (s->bounded == NULL) {
+		struct bounded *b = calloc(1, sizeof *b);
+		size_t room = o->absent_max > ABSENCES_MIN ? o->absent_max : ABSENCES_MIN;
+
+		if (b != NULL)
+			b->absence = calloc(room, sizeof(struct absence *));
+		if (b == NULL || b->absence == NULL) {
+			free(b);
+			return false;
+		}
+		b->absence_room = room;
+		s->bounded = b;
+	}
+	const struct resident_budget budget = {.max_topics = o->max_topics,
+	                                       .max_partitions = o->max_partitions,
+	                                       .max_segment_bytes = o->max_segment_bytes,
+	                                       .max_bytes = o->max_bytes};
+
+	s->bounded->in_doubt |= memcmp(&s->bounded->budget, &budget, sizeof budget) != 0;
+	s->bounded->budget = budget;
+	return true;
+}
+
+void bounded_free(struct sync *s)
+{
+	struct bounded *b = s->bounded;
+
+	if (b == NULL)
+		return;
+	free_absences(b);
+	free(b->absence);
+	free(b->change);
+	resident_free(b->residency);
+	free(b);
+	s->bounded = NULL;
+}
+
+bool bounded_has_room(const struct sync *s, uint64_t topics)
+{
+	return topics < s->bounded->budget.max_topics;
+}
+
+bool bounded_lacks(const struct sync *s, enum shmeta_class cls)
+{
+	return (shmeta__store_counters(s->store)->incomplete >> cls & 1) != 0;
+}
+
+size_t bounded_batch(const struct sync *s, size_t most)
+{
+	size_t part = s->bounded->budget.max_partitions / BATCH_PART + 1;
+
+	return most < part ? most : part;
+}
+
+/* ---- what is resident -------------------------------------------------------------------------------------------------------------- */
+
+static void changed(void *arg, struct apply *a, enum shmeta_db db, const void *key, const void *value, size_t bytes)
+{
+	struct bounded *b = ((struct sync *)arg)->bounded;
+	struct change change = {.bytes = bytes};
+	uint32_t topic_id;
+
+	if (b->in_doubt || b->store != shmeta__store_number(a->store)) {
+		b->in_doubt = true;
+		return;
+	}
+	if (b->change_count == b->change_capacity) {
+		size_t more = b->change_capacity == 0 ? 256 : b->change_capacity * 2;
+		struct change *bigger = reallocarray(b->change, more, sizeof change);
+
+		if (bigger == NULL) {
+			b->in_doubt = true;
+			return;
+		}
+		b->change = bigger;
+		b->change_capacity = more;
+	}
+	if (db == SHMETA_DB_NAMES) {
+		memcpy(&topic_id,
+		       (const uint8_t *)value + sizeof(struct shmeta_record_head) +
+		               offsetof(struct shmeta_topic_record, topic_id),
+		       sizeof topic_id);
+		change.key = (uint64_t)topic_id << 32 | RESIDENT_TOPIC;
+	} else {
+		memcpy(&change.key, key, sizeof change.key);
+		if (db == SHMETA_DB_TOPICS)
+			change.key = change.key << 32 | RESIDENT_TOPIC;
+		else if (value != NULL)
+			change.bytes = shmeta__part_footprint(value, bytes);
+	}
+	b->change[b->change_count++] = change;
+}
+
+static void ended(void *arg, bool committed)
+{
+	struct bounded *b = ((struct sync *)arg)->bounded;
+
+	b->in_doubt |= b->fitted && !committed;
+	b->fitted = false;
+	b->change_count = b->settled = 0;
+}
+
+static enum shmeta_status evict(struct sync *s, struct apply *a, uint64_t key, struct shmeta_err *err)
+{
+	bool is_topic = (uint32_t)key == RESIDENT_TOPIC;
+	uint64_t partitions = shmeta__store_counters(a->store)->partitions;
+	enum shmeta_status status = is_topic ? apply_evict_topic(a, (uint32_t)(key >> 32), err)
+	                                     : apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
+
+	if (status < 0)
+		return status;
+	/* Also of what is not there: it is a victim no more. */
+	resident_drop(s->bounded->residency, key);
+	s->counters.evicted_topics += is_topic && status == SHMETA_OK;
+	s->counters.evicted_partitions += partitions - shmeta__store_counters(a->store)->partitions;
+	return SHMETA_OK;
+}
+
+/* Have leave what does not fit into a store of so many bytes, or (room) one record. *ret: how many left. */
+static enum shmeta_status make_room(struct sync *s, struct apply *a, uint64_t content, bool room, size_t *ret,
+                                    struct shmeta_err *err)
+{
+	uint64_t victim[VICTIMS_AT_ONCE];
+	enum shmeta_status status = SHMETA_OK;
+
+	*ret = resident_victims(s->bounded->residency, content, room, victim, VICTIMS_AT_ONCE);
+	for (size_t i = 0; i < *ret && status == SHMETA_OK; i++)
+		status = evict(s, a, victim[i], err);
+	return status;
+}
+
+static enum shmeta_status put(struct sync *s, struct apply *a, uint64_t key, uint64_t bytes, struct shmeta_err *err)
+{
+	struct bounded *b = s->bounded;
+	enum shmeta_status status = SHMETA_OK;
+	size_t left = 1;
+
+	/* An index larger than the budget would put everything else out, and still not fit. */
+	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes)
+		return apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
+	while (!resident_put(b->residency, key, bytes) && status == SHMETA_OK) {
+		if (left == 0)
+			return shmeta_fail(err, SHMETA_ERR_FULL, "there is no place for another resident record");
+		status = make_room(s, a, 0, true, &left, err);
+	}
+	return status;
+}
+
+/* What the transaction has changed is in the residency afterwards. */
+static enum shmeta_status settle(struct sync *s, struct apply *a, struct shmeta_err *err)
+{
+	struct bounded *b = s->bounded;
+	enum shmeta_status status = SHMETA_OK;
+
+	/* What leaves meanwhile is added behind the others. */
+	while (b->settled < b->change_count && status >= 0 && !b->in_doubt) {
+		const struct change change = b->change[b->settled++];
+
+		if (change.bytes == 0)
+			resident_drop(b->residency, change.key);
+		else
+			status = put(s, a, change.key, change.bytes, err);
+	}
+	return status < 0 ? status : SHMETA_OK;
+}
+
+static enum shmeta_status note_all(struct sync *s, struct apply *a, enum shmeta_db db, struct shmeta_err *err)
+{
+	struct bounded *b = s->bounded;
+	struct shmeta__cursor *cursor;
+	enum shmeta_status status = shmeta__cursor_open(a->txn, db, NULL, 0, &cursor, err);
+
+	while (status == SHMETA_OK) {
+		const void *key, *value;
+		size_t key_bytes, bytes;
+		uint64_t number;
+
+		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
+		if (status != SHMETA_OK)
+			break;
+		memcpy(&number, key, sizeof number);
+		if (!resident_put(b->residency, db == SHMETA_DB_TOPICS ? number << 32 | RESIDENT_TOPIC : number,
+		                  db == SHMETA_DB_TOPICS ? TOPIC_BYTES : shmeta__part_footprint(value, bytes)))
+			status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "the store has more records than it counts");
+	}
+	if (status >= 0)
+		shmeta__cursor_close(cursor);
+	return status == SHMETA_END ? SHMETA_OK : status;
+}
+
+static bool remember(struct bounded *b, const void *key, size_t bytes)
+{
+	struct absence *absence = malloc(sizeof *absence + bytes);
+
+	if (absence == NULL)
+		return false;
+	absence->bytes = bytes;
+	memcpy(absence->key, key, bytes);
+	b->absence[(b->absence_at + b->absence_count++) % b->absence_room] = absence;
+	return true;
+}
+
+/* The residency is what the transaction shows. */
+static enum shmeta_status look(struct sync *s, struct apply *a, struct shmeta_err *err)
+{
+	enum { SPARE_MIN = 1024 };
+	struct bounded *b = s->bounded;
+	const struct shmeta_store_counters *c = shmeta__store_counters(a->store);
+	uint64_t most = (uint64_t)b->budget.max_topics + b->budget.max_partitions, has = c->topics + c->partitions;
+	uint64_t spare = (has > most ? has - most : 0) + most / 8 + SPARE_MIN;
+	enum shmeta_status status;
+
+	resident_free(b->residency);
+	b->residency = spare < UINT32_MAX ? resident_new(&b->budget, (uint32_t)spare) : NULL;
+	if (b->residency == NULL)
+		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for what is resident");
+	b->change_count = b->settled = 0;
+	status = note_all(s, a, SHMETA_DB_TOPICS, err);
+	if (status == SHMETA_OK)
+		status = note_all(s, a, SHMETA_DB_PARTS, err);
+	b->store = shmeta__store_number(a->store);
+	b->in_doubt = status != SHMETA_OK;
+	return status;
+}
+
+static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err)
+{
+	struct sync *s = arg;
+	struct bounded *b = s->bounded;
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t content = 0;
+	size_t left = 1;
+
+	b->fitted = true;
+	if (b->residency == NULL || b->in_doubt || b->store != shmeta__store_number(a->store))
+		status = look(s, a, err);
+	while (left > 0 && status == SHMETA_OK) {
+		status = settle(s, a, err);
+		if (status == SHMETA_OK)
+			status = shmeta__txn_content(a->txn, &content, err);
+		if (status == SHMETA_OK)
+			status = make_room(s, a, content, false, &left, err);
+	}
+	if (status == SHMETA_OK && content > b->budget.max_bytes && !b->over_told) {
+		sync_log(s, LOG_WARNING, "bounded_over",
+		         "agents, leases, offsets and absences alone take %llu bytes of the store, and "
+		         "bounded.max_bytes is %llu",
+		         (unsigned long long)content, (unsigned long long)b->budget.max_bytes);
+		b->over_told = true;
+	}
+	return status;
+}
+
+const struct apply_watch bounded_watch = {.changed = changed, .fit = fit, .ended = ended};
+
+/* ---- absences ---------------------------------------------------------------------------------------------------------------------- */
+
+static enum shmeta_status note(struct sync *s, const struct sync_entry *e, uint64_t read_at_ns, struct shmeta_err *err)
+{
+	struct bounded *b = s->bounded;
+	struct apply *a = &s->apply;
+	uint8_t key[SHMETA_ABSENT_KEY_MAX];
+	size_t bytes;
+	enum shmeta_status status = apply_absence_note(a, e->tenant, e->topic,
+	                                               e->kind == ENTRY_TOPIC ? APPLY_ABSENT_TOPIC : e->partition_id,
+	                                               read_at_ns, key, &bytes, err);
+
+	if (status != SHMETA_OK || bytes == 0)
+		return status;
+	if (b->absence_count == b->absence_room) {
+		struct absence *oldest = b->absence[b->absence_at];
+
+		b->absence_at = (b->absence_at + 1) % b->absence_room;
+		b->absence_count--;
+		status = apply_absence_drop(a, oldest->key, oldest->bytes, err);
+		free(oldest);
+	}
+	/* What nobody could take away again is not noted. */
+	return status == SHMETA_OK && !remember(b, key, bytes) ? apply_absence_drop(a, key, bytes, err) : status;
+}
+
+enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err)
+{
+	struct sync *s = b->s;
+	enum shmeta_status status = SHMETA_OK;
+
+	/* Nobody counts the absences that another writer left. */
+	if (!s->bounded->absences_counted)
+		status = bounded_forget_absences(s, &s->apply, err);
+	s->bounded->absences_counted |= status == SHMETA_OK;
+	for (size_t i = 0; i < b->key_count && status == SHMETA_OK; i++) {
+		const struct got *g = &b->got[i];
+		const struct sync_entry *e = g->entry;
+
+		if (e == NULL || e->kind > ENTRY_PART)
+			continue;
+		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
+
+		pthread_mutex_lock(&s->queue->lock);
+		bool asked = e->tickets != NULL || e->want.topic_asked;
+
+		pthread_mutex_unlock(&s->queue->lock);
+		if (there)
+			status = apply_absences_forget(&s->apply, &e->tenant, e->topic, err);
+		else if (!there && asked)
+			status = note(s, e, b->read_at_ns, err);
+	}
+	return status;
+}
+
+enum shmeta_status bounded_forget_absences(struct sync *s, struct apply *a, struct shmeta_err *err)
+{
+	free_absences(s->bounded);
+	return apply_absences_forget(a, NULL, (struct shmeta_str){"", 0}, err);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Bounded mode: the store holds what this host uses, within budgets. It knows which topics and partitions are resident, has those leave
+ * that do not fit before each commit, lets the feed's keys of what is not resident go unread, and keeps records of absences. It owns
+ * s->bounded, which is NULL in mirror mode; the engine's thread uses it alone. */
+#ifndef SHMETA_WRITER_KEYS_BOUNDED_H
+#define SHMETA_WRITER_KEYS_BOUNDED_H
+
+#include "writer/apply/apply.h"
+#include "writer/keys/fetch_result.h"
+#include "writer/resident/resident_set.h"
+
+/* What the store lacks from the first load on, and when topics are left out. */
+#define BOUNDED_PARTITIONS (1u << SHMETA_CLASS_PARTITION | 1u << SHMETA_CLASS_SEGMENT)
+#define BOUNDED_TOPICS (1u << SHMETA_CLASS_TOPIC | 1u << SHMETA_CLASS_OFFSET | 1u << SHMETA_CLASS_LEASE)
+
+/* The budgets of the options are in force from the next commit on. false: no memory. */
+bool bounded_configure(struct sync *s);
+void bounded_free(struct sync *s);
+/* Of the engine's transactions; its argument is s. */
+extern const struct apply_watch bounded_watch;
+
+/* Is there room for one more topic, of which the store has so many? */
+bool bounded_has_room(const struct sync *s, uint64_t topics);
+/* May a record of the class be missing from the store? */
+bool bounded_lacks(const struct sync *s, enum shmeta_class cls);
+/* Most entries of one batch: what was just loaded for a reader is not to leave before it has looked. */
+size_t bounded_batch(const struct sync *s, size_t most);
+
+/* How an entry of a batch is read. */
+enum bounded_plan {
+	BOUNDED_READ,        /* as in mirror mode                                       */
+	BOUNDED_ROW,         /* the topic's row alone                                   */
+	BOUNDED_WHOLE,       /* all of the partition                                    */
+	BOUNDED_SKIP,        /* not at all: it is not resident, and nobody asks for it  */
+	BOUNDED_AS_TOPIC,    /* the row of its topic in its place                       */
+	BOUNDED_BEHIND_TOPIC /* again, behind the row of its topic                      */
+};
+/* ERR_*: *ret is not set. */
+enum shmeta_status bounded_plan(struct sync *s, struct shmeta__txn *txn, struct sync_entry *e, enum bounded_plan *ret,
+                                struct shmeta_err *err);
+/* Forget the entry unless somebody waits for it. */
+bool bounded_skip(struct sync *s, struct sync_entry *e);
+
+/* Behind what was applied, in the open transaction: what readers asked for in vain is noted, and what is there is not absent. */
+enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err);
+/* Everything is about to be read: nothing is known to be absent. In the open transaction of a. */
+enum shmeta_status bounded_forget_absences(struct sync *s, struct apply *a, struct shmeta_err *err);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Resident records (resident_set.h): a hash table from keys to slots, and a stack of free slots. */
+#include "writer/resident/resident_set.h"
+
+#include <stdlib.h>
+
+#define NO_SLOT UINT32_MAX
+
+struct resident_set {
+	struct policy *policy;
+	uint64_t *key;   /* by slot */
+	uint32_t *chain; /* by slot: the next one of the same bucket */
+	uint32_t *head;  /* by bucket */
+	uint32_t *free;  /* a stack of slots */
+	uint32_t slots, free_count, buckets;
+};
+
+static uint64_t hash_of(uint64_t key)
+{
+	key ^= key >> 31;
+	key *= UINT64_C(0x9E3779B97F4A7C15);
+	return key ^ key >> 29;
+}
+
+static uint32_t *bucket_of(const struct resident_set *r, uint64_t key)
+{
+	return &r->head[hash_of(key) & (r->buckets - 1)];
+}
+
+static uint32_t find(const struct resident_set *r, uint64_t key)
+{
+	uint32_t slot = *bucket_of(r, key);
+
+	while (slot != NO_SLOT && r->key[slot] != key)
+		slot = r->chain[slot];
+	return slot;
+}
+
+struct resident_set *resident_new(const struct resident_budget *budget, uint32_t spare)
+{
+	struct resident_set *r = calloc(1, sizeof *r);
+	struct policy_config config = policy_defaults;
+	uint64_t slots = (uint64_t)budget->max_topics + budget->max_partitions + spare;
+
+	if (r == NULL || slots >= NO_SLOT / 2) {
+		free(r);
+		return NULL;
+	}
+	r->slots = (uint32_t)slots;
+	config.slots = r->slots;
+	config.max_bytes = budget->max_bytes;
+	config.class_bytes[POLICY_PARTITION] = budget->max_segment_bytes;
+	config.class_records[POLICY_PARTITION] = budget->max_partitions;
+	config.class_records[POLICY_TOPIC] = budget->max_topics;
+	config.batch_percent = RESIDENT_BATCH_PERCENT;
+	for (r->buckets = 64; r->buckets < r->slots; r->buckets *= 2)
+		;
+	r->policy = policy_new(&config);
+	r->key = malloc(r->slots * sizeof *r->key);
+	r->chain = malloc(r->slots * sizeof *r->chain);
+	r->free = malloc(r->slots * sizeof *r->free);
+	r->head = malloc(r->buckets * sizeof *r->head);
+	if (r->policy == NULL || r->key == NULL || r->chain == NULL || r->free == NULL || r->head == NULL) {
+		resident_free(r);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < r->buckets; i++)
+		r->head[i] = NO_SLOT;
+	for (uint32_t i = r->slots; i > 0; i--)
+		r->free[r->free_count++] = i - 1;
+	return r;
+}
+
+void resident_free(struct resident_set *r)
+{
+	if (r == NULL)
+		return;
+	policy_free(r->policy);
+	free(r->key);
+	free(r->chain);
+	free(r->free);
+	free(r->head);
+	free(r);
+}
+
+bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes)
+{
+	enum policy_class class = (uint32_t)key == RESIDENT_TOPIC ? POLICY_TOPIC : POLICY_PARTITION;
+	uint32_t slot = find(r, key), *bucket;
+
+	if (slot == NO_SLOT) {
+		if (r->free_count == 0)
+			return false;
+		slot = r->free[--r->free_count];
+		bucket = bucket_of(r, key);
+		r->key[slot] = key;
+		r->chain[slot] = *bucket;
+		*bucket = slot;
+	}
+	(void)policy_add(r->policy, slot, class, bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX, hash_of(key));
+	return true;
+}
+
+void resident_drop(struct resident_set *r, uint64_t key)
+{
+	uint32_t *at = bucket_of(r, key), slot;
+
+	while (*at != NO_SLOT && r->key[*at] != key)
+		at = &r->chain[*at];
+	slot = *at;
+	if (slot == NO_SLOT)
+		return;
+	*at = r->chain[slot];
+	if (policy_place(r->policy, slot).victim)
+		policy_evicted(r->policy, slot, hash_of(key));
+	else
+		policy_remove(r->policy, slot);
+	r->free[r->free_count++] = slot;
+}
+
+size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n)
+{
+	enum { AT_ONCE = 256 };
+	uint32_t slots[AT_ONCE], count;
+	uint64_t bytes = policy_bytes(r->policy);
+	enum policy_level level = room && r->free_count == 0 ? POLICY_HIGH : POLICY_NORMAL;
+
+	count = policy_victims(r->policy, level, content_bytes > bytes ? content_bytes - bytes : 0, slots,
+	                       n < AT_ONCE ? (uint32_t)n : AT_ONCE);
+	for (uint32_t i = 0; i < count; i++)
+		ret_keys[i] = r->key[slots[i]];
+	return count;
+}
+
+uint32_t resident_topics(const struct resident_set *r)
+{
+	return policy_class_records(r->policy, POLICY_TOPIC);
+}
+
+uint32_t resident_partitions(const struct resident_set *r)
+{
+	return policy_class_records(r->policy, POLICY_PARTITION);
+}
+
+uint64_t resident_segment_bytes(const struct resident_set *r)
+{
+	return policy_class_bytes(r->policy, POLICY_PARTITION);
+}

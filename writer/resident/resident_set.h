@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which topics and partitions a bounded store holds: their keys, their bytes and their places in the queues of the policy (policy.h). It
+ * says which of them have to leave for the budgets to hold. It knows neither the store nor the engine, and gives records dense numbers
+ * (slots) of its own. One owner, no locks, nothing blocks; memory is allocated by resident_new() alone. */
+#ifndef SHMETA_WRITER_RESIDENT_RESIDENT_SET_H
+#define SHMETA_WRITER_RESIDENT_RESIDENT_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "writer/resident/policy.h"
+
+/* A key is topic number << 32 | partition number; with RESIDENT_TOPIC in place of the partition it is the topic itself. */
+enum { RESIDENT_BATCH_PERCENT = 2 };
+#define RESIDENT_TOPIC UINT32_MAX
+
+struct resident_budget {
+	uint32_t max_topics, max_partitions; /* 1 or more */
+	uint64_t max_segment_bytes;          /* of all partitions with their segment indexes */
+	uint64_t max_bytes;                  /* of the store */
+};
+
+struct resident_set;
+
+/* spare: records beyond the budget that there is a place for, as there are in the middle of a transaction. NULL: no memory. */
+struct resident_set *resident_new(const struct resident_budget *budget, uint32_t spare);
+void resident_free(struct resident_set *r); /* accepts NULL */
+
+/* The record is in the store, with so many bytes. false: there is no place for it before another one has left. */
+bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes);
+/* The record is not in the store any more, whether it was chosen to leave or the source deleted it. Unknown keys are ignored. */
+void resident_drop(struct resident_set *r, uint64_t key);
+
+/* Choose up to n records that have to leave, the least useful first, for the budgets to hold in a store whose content takes
+ * content_bytes; returns how many. Each one is ended by resident_drop() when it is out of the store. room: one more record needs a
+ * place. */
+size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n);
+
+uint32_t resident_topics(const struct resident_set *r);
+uint32_t resident_partitions(const struct resident_set *r);
+uint64_t resident_segment_bytes(const struct resident_set *r);
+
+#endif
