@@ -190,16 +190,14 @@ void health_paused(struct sync *s, const char *why)
 		shmeta__say(both[i]->text, sizeof both[i]->text, "%s", why);
 	}
 	s->health.failing = false; /* its end is not told as that of an outage */
+	sync_show(s);              /* the phase is shown with the reason of it */
 	sync_settle_phase(s);
-	sync_show(s);
 }
 
 void health_unpaused(struct sync *s)
 {
 	s->health.gate.on = s->health.job[SYNC_JOB_OPEN].on = false;
-	sync_settle_phase(s);
 	sync_wake_at(s, sync_now(s));
-	sync_show(s);
 }
 
 bool sync_job_due(struct sync *s, enum sync_job job)

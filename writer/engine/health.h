@@ -105,7 +105,7 @@ void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status st
 void sync_source_works(struct sync *s, enum sync_job job);
 /* May it be tried now? Otherwise sync_wake_at() was told. */
 bool sync_job_due(struct sync *s, enum sync_job job);
-/* The source is not asked, for the reason given, until health_unpaused(). */
+/* The source is not asked, for the reason given, until health_unpaused(), which leaves it to the caller to open it, and to say so. */
 void health_paused(struct sync *s, const char *why);
 void health_unpaused(struct sync *s);
 /* Nobody will ask for it any more. */

@@ -75,6 +75,10 @@ void pause_take(struct sync *s)
 		s->pause.on = false;
 		sync_log(s, LOG_NOTICE, "resumed", "the source is looked at again");
 		health_unpaused(s);
+		/* Whoever asked, and looks then, finds it connected, or the reason why it is not. */
+		(void)session_ready(s);
+		sync_show(s);
+		sync_settle_phase(s);
 	} else {
 		/* What was taken to the source is read back first. */
 		if (s->store != NULL)
