@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The manuals agree with the programs: tools/lint/options.sh BUILD
 # - every option of the daemon's table is in shmeta.conf(5) with its default, and the page names no other;
-# - systemd/shmeta.conf is the sample that the daemon prints;
+# - systemd/shmeta.conf is the sample that the daemon prints, and docs/configuration.md is made from its table;
 # - every flag in a program's --help is in its manual, and the manual names no other.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -32,6 +32,9 @@ differ 'options: < shmetad --print-manual, > docs/man/shmeta.conf.5.scd' "$work/
 
 "$build/bin/shmetad" --print-sample >"$work/sample"
 differ 'sample: < shmetad --print-sample, > systemd/shmeta.conf' "$work/sample" systemd/shmeta.conf
+
+tools/configuration_document.sh "$build" >"$work/document"
+differ 'document: < tools/configuration_document.sh, > docs/configuration.md' "$work/document" docs/configuration.md
 
 flags() { # program page; with the help of every verb, for those that have some
 	{
