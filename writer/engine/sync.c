@@ -86,7 +86,7 @@ static bool follow(struct sync *s, bool retried)
 	failing_retry(s);
 	if (schedule_feed_tells_at_once(s) && refresh_list_waiting(s)) {
 		asked = refresh_take_list(s, false);
-		schedule_poll_now(s);
+		schedule_poll_by(s, now);
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
 	if (feed_in_step(s) && schedule_poll_due(&s->schedule, now) && sync_job_due(s, SYNC_JOB_FEED))
