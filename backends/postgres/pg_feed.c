@@ -458,6 +458,7 @@ static enum shmeta_status begin_anew(struct pg_state *state, const struct backen
 		note_history(state, ANOTHER_LOG);
 	if (feed->history[0] != '\0' && sink->history != NULL)
 		sink->history(sink->arg, feed->history);
+	state->courses += feed->history[0] != '\0';
 	feed->history[0] = '\0';
 	feed->place.line = 0;
 	status = report_list(sink, feed->anew != NULL ? feed->anew : "the change feed begins", ret_keys);
@@ -487,6 +488,12 @@ enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *er
 		feed->anew = "after a new connection the change log does not go on from what was read";
 	}
 	return SHMETA_OK;
+}
+
+void pg_feed_spoke(struct pg_state *state)
+{
+	state->courses += state->told != state->source;
+	state->told = state->source;
 }
 
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err)
@@ -567,7 +574,7 @@ enum shmeta_status pg_changes(void *data, const struct backend_sink *sink, int *
 	state->careful = false;
 	status = changes(state, sink, ret_changed, ret_lag_ns, err);
 	if (status == SHMETA_OK)
-		state->told = state->source;
+		pg_feed_spoke(state);
 	return status;
 }
 
@@ -656,7 +663,7 @@ enum shmeta_status pg_resume(void *data, const void *bytes, size_t size, struct 
 	state->careful = false;
 	status = resume(state, bytes, size, err);
 	if (status == SHMETA_OK)
-		state->told = state->source;
+		pg_feed_spoke(state);
 	return status;
 }
 

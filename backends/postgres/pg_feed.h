@@ -26,6 +26,8 @@ bool pg_feed_has_baseline(const struct pg_state *state);
 /* With a new connection: is it still the source, and the course of it, that was followed? */
 enum shmeta_status pg_feed_meet(struct pg_state *state, struct backend_error *err);
 /* ERR_CONFLICT where it is not, until changes() or load() has spoken of it. */
+/* The caller has been told of the source as it is now. */
+void pg_feed_spoke(struct pg_state *state);
 enum shmeta_status pg_feed_told(struct pg_state *state, struct backend_error *err);
 
 #endif

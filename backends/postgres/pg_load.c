@@ -265,7 +265,7 @@ enum shmeta_status pg_load(void *data, const struct backend_sink *sink, struct b
 	pg_feed_loaded(state, status == SHMETA_OK);
 	if (status == SHMETA_OK) {
 		pg_changefeed_loaded(state);
-		state->told = state->source;
+		pg_feed_spoke(state);
 		state->shown_connects = state->primary.connects;
 	}
 	return status;

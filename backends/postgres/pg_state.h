@@ -71,8 +71,9 @@ struct pg_state {
 	bool (*const *texts)(struct pg_state *state); /* write sql[] for the shape, each a part; the last one is NULL */
 	/* What has to hold, on a connection that is connected, before a transaction begins there. */
 	enum shmeta_status (*ready)(struct pg_state *state, struct pg_conn *conn, struct backend_error *err);
-	bool careful;            /* the call must not go on in another source than was last spoken of */
-	uint64_t told;           /* which that was */
+	bool careful;     /* the call must not go on in another source than was last spoken of */
+	uint64_t told;    /* which that was */
+	uint64_t courses; /* how many others, or other courses, were spoken of: what was begun before is not for them */
 	uint64_t shown_connects; /* load() has shown what is there by this connection */
 	bool opened_before;      /* it was open once: what is missing now may come back */
 	bool attached;           /* shape and sql are those of the database */

@@ -185,6 +185,10 @@ static enum shmeta_status body(void *arg, struct backend_error *err)
 	struct writing *w = arg;
 	enum shmeta_status status;
 
+	/* It has lost the session it began in, and what was spoken of meanwhile is not what it was meant for. */
+	if (w->sent == 0 && w->courses != w->state->courses)
+		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s: it is another source, or on another course, by now",
+		                    w->state->dialect->engine);
 	if (w->sent == 0)
 		begin(w);
 	if (w->apart)
@@ -246,6 +250,7 @@ static enum shmeta_status writing_new(struct pg_state *state, const struct backe
 	w->ops = ops;
 	w->count = count;
 	w->results = results;
+	w->courses = state->courses;
 	w->asked_ms = now_ms;
 	w->distance_ms = pg_clock_distance(state, now_ms);
 	w->now_ms = pg_clock_moved(now_ms, w->distance_ms);

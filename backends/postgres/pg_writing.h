@@ -101,7 +101,8 @@ struct writing {
 	uint64_t begun_ns;        /* when the transaction's first statement was sent         */
 	struct write_item *items; /* those that go to the server, in order of level, kind and index */
 	size_t item_count;
-	size_t sent; /* of these by start(): their answers have not been taken yet */
+	size_t sent;      /* of these by start(): their answers have not been taken yet */
+	uint64_t courses; /* as the state's when it was begun */
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
 		gone_topics;
