@@ -41,19 +41,41 @@ static int can_exist(const struct shmeta_reader *r, const struct missing *what)
 	       (what->topic == NULL || name_exists(r, what->topic, what->topic_bytes));
 }
 
+/* Was the topic of a lease or an offset there to find it by? A bounded store may have let it go again:
+ * then UNKNOWN, otherwise ABSENT. */
+static enum shmeta_status by_its_topic(struct shmeta_reader *r, const struct missing *what)
+{
+	const struct missing topic = {
+		SHMETA_CLASS_TOPIC, .name = what->cls == SHMETA_CLASS_LEASE ? what->name : what->topic,
+		.name_bytes = what->cls == SHMETA_CLASS_LEASE ? what->name_bytes : what->topic_bytes};
+	enum shmeta_status status;
+	uint32_t id;
+
+	if (what->cls == SHMETA_CLASS_AGENT || topic.name == NULL)
+		return SHMETA_ABSENT;
+	status = shmeta__topic_resolve(r, topic.name, topic.name_bytes, &id);
+	if (status == SHMETA_ABSENT)
+		return unless_lacking(r, &topic, SHMETA_ABSENT);
+	return status == SHMETA_OK ? SHMETA_ABSENT : status;
+}
+
 /* The record was not found. Where the source has just been asked for it, it is not there, whatever
  * else the store lacks. Groups are here whether their offsets are or not. */
 static enum shmeta_status absent(struct shmeta_reader *r, const struct missing *what, uint64_t assured_ns,
                                  struct shmeta_freshness *ret_fresh)
 {
 	const struct known known = {assured_ns, 0};
+	enum shmeta_status status;
 
 	if (!can_exist(r, what))
 		return never_there(r, 1, ret_fresh);
 	if (ret_fresh != NULL)
 		lookup_age(r, what->cls, 1, &known, ret_fresh);
-	if (assured_ns != 0 || (what->cls == SHMETA_CLASS_OFFSET && what->topic == NULL))
-		return unless_quarantined(r, what, absent_or_unknown(r, what->cls, &known));
+	if (assured_ns != 0 || (what->cls == SHMETA_CLASS_OFFSET && what->topic == NULL)) {
+		status = by_its_topic(r, what);
+		return status != SHMETA_ABSENT ? status
+		                               : unless_quarantined(r, what, absent_or_unknown(r, what->cls, &known));
+	}
 	return unless_lacking(r, what, absent_or_unknown(r, what->cls, &known));
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shm/record/key.h"
 #include "tests/support/fake_writer.h"
 
 static const uint64_t SECOND = 1000000000;
@@ -173,6 +174,34 @@ Test(reader_by_key, what_a_bounded_store_lacks_is_absent_once_the_source_was_ask
 	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, &offset, NULL), SHMETA_UNKNOWN);
 	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, &fresh, &offset, NULL), SHMETA_ABSENT);
 	cr_expect_eq(w->refreshes, 2);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_by_key, what_hangs_on_a_topic_that_a_bounded_store_let_go_again_is_unknown)
+{
+	uint8_t key[SHMETA_ABSENT_KEY_MAX];
+	uint64_t now = fake_now_ns(w);
+	struct shmeta_committed_offset offset;
+	struct shmeta_lease lease;
+	size_t n;
+
+	fake_begin(w);
+	shmeta__store_counters(w->store)->incomplete =
+		1u << SHMETA_CLASS_TOPIC | 1u << SHMETA_CLASS_LEASE | 1u << SHMETA_CLASS_OFFSET;
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	(void)begin();
+	cr_expect_eq(shmeta_get_lease(reader, "left", 4, 0, 0, &fresh, &lease, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(w->refreshes, 3, "asked again while it keeps leaving");
+	cr_expect_eq(shmeta_get_committed_offset(reader, "g", 1, "left", 4, 0, &fresh, &offset, NULL), SHMETA_UNKNOWN);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	fake_begin(w);
+	n = shmeta__absent_key(key, fake_tenant(w, SHMETA_DEFAULT_TENANT), "left", 4, UINT32_MAX);
+	fake_raw(w, SHMETA_DB_META, key, n, &now, sizeof now);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	(void)begin();
+	cr_expect_eq(shmeta_get_lease(reader, "left", 4, 0, 0, &fresh, &lease, NULL), SHMETA_ABSENT);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
