@@ -561,6 +561,50 @@ SHMETA_MUST_USE enum shmeta_status shmeta_find_segments_named(struct shmeta_read
                                                               enum shmeta_status *ret_status,
                                                               struct shmeta_segment *ret);
 
+/* What to read next, planned in one call. */
+struct shmeta_fetch_range {
+	struct shmeta_str s3_bucket;
+	struct shmeta_str s3_key;
+	uint64_t position; /* first byte within the object */
+	uint64_t bytes;
+	uint32_t first; /* its segments: segments[first] .. segments[first + count - 1] */
+	uint32_t count;
+};
+struct shmeta_fetch {
+	size_t size; /* sizeof(struct shmeta_fetch) */
+	uint64_t from;
+	uint64_t max_bytes;  /* of all segments together; the first one comes whatever its size. 0: no limit */
+	uint64_t min_bytes;  /* only sets `enough` of the plan */
+	size_t max_segments; /* room in `segments` */
+	struct shmeta_segment *segments;
+	size_t max_ranges; /* room in `ranges` */
+	struct shmeta_fetch_range *ranges;
+	char *buffer; /* for the strings; 3 * (SHMETA_STRING_MAX + 1) bytes always suffice for one segment */
+	size_t buffer_bytes;
+};
+struct shmeta_fetch_plan {
+	size_t size; /* sizeof(struct shmeta_fetch_plan), set by the caller */
+	size_t segments;
+	size_t ranges;
+	uint64_t bytes;           /* of these segments */
+	uint64_t available_bytes; /* of all from the first one on that begin below the high watermark */
+	uint64_t next_offset;     /* behind the last one: `from` of the next plan */
+	uint64_t high_watermark;
+	uint32_t enough; /* 1: available_bytes >= min_bytes */
+	uint32_t reserved;
+};
+/* The segments to read from an offset on: those that shmeta_list_segments() from there to the high watermark would give, in order, as
+ * many as the limits and the room allow, and the byte ranges of objects that they lie in. Slices of one object that follow each other in
+ * it are one range. Where `from` lies in a gap the plan begins behind it: look at the first segment's base. What is available is
+ * summed up from the index, not by walking it, unless segments overlap.
+ * OK: one segment or more. ABSENT_BEFORE_START, ABSENT_AT_END, ABSENT, UNKNOWN: as shmeta_find_segment() for `from`; ABSENT_AT_END also
+ * where a segment that reaches beyond the high watermark holds it; ABSENT_GAP: the gap reaches to the high watermark. ERR_BUFFER: the
+ * strings of the first segment do not fit.
+ * Borrows: the strings live as long as fetch->buffer. Threads, Blocks, Errors: as other lookups. */
+SHMETA_MUST_USE enum shmeta_status shmeta_plan_fetch(struct shmeta_handle *handle, const struct shmeta_fetch *fetch,
+                                                     const struct shmeta_read *read, struct shmeta_fetch_plan *ret,
+                                                     struct shmeta_freshness *ret_fresh);
+
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1: who decides by one reads it with SOURCE, which
  * has that one record read. What is said above of lookups (views, threads, impossible names, UNKNOWN, blocking, errors) and of iterators

@@ -7,7 +7,7 @@
  * to the reader; handles and iterators outlive it detached.
  *
  * Layers, bottom up: age.c, walk.c (databases and iterators), names.c, places.c; quarantined.c;
- * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, advisory.c, advisory_list.c.
+ * resident.c; handle.c; fresh.c; then the public lookups: topic.c, partition.c, segment.c, plan.c, advisory.c, advisory_list.c.
  * copy.c stands apart.
  *
  * The inline functions below are what every lookup does before and after it has looked: may it, how
@@ -292,6 +292,12 @@ void shmeta__advisory_age(struct shmeta_reader *reader, enum shmeta_class cls, c
 /* A topic that is not there: absent as far as the list of topics is known. */
 enum shmeta_status shmeta__topic_absent(struct shmeta_reader *reader, const char *name, size_t bytes,
                                         const struct known *known, struct shmeta_freshness *ret_fresh);
+
+/* ---- segment.c ---- */
+
+/* The inside of shmeta_find_segment(). */
+enum shmeta_status shmeta__segment_find(struct shmeta_handle *handle, uint64_t offset, uint64_t assured_ns,
+                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
 
 /* ---- before and after each lookup ---- */
 

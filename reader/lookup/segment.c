@@ -53,6 +53,12 @@ static inline __attribute__((always_inline)) enum shmeta_status find(struct shme
 	return likely(!is_absent(status)) ? status : offset_absent(h, topic, topic_bytes, offset, status);
 }
 
+enum shmeta_status shmeta__segment_find(struct shmeta_handle *h, uint64_t offset, uint64_t assured_ns,
+                                        struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh)
+{
+	return find(h, h->topic, h->topic_bytes, offset, assured_ns, ret, ret_fresh);
+}
+
 /* Copy the strings into the caller's buffer, if there is one, because a later lookup may not find
  * the segment again. */
 static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topic, size_t topic_bytes,

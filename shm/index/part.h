@@ -317,6 +317,11 @@ enum shmeta_status shmeta__part_seek(struct shmeta__part *part, uint64_t from, u
 enum shmeta_status shmeta__part_next(struct shmeta__part *part, struct shmeta__part_cursor *cursor,
                                      struct shmeta_segment *ret); /* OK, END, ERR_CORRUPT */
 
+/* Bytes of all resident rows whose base is below the offset. Takes time in proportion to the directory
+ * pages between the row and the nearer end, a page for 63 blocks. OK, ERR_CORRUPT. */
+enum shmeta_status shmeta__part_bytes_below(struct shmeta__part *part, uint64_t offset, uint64_t *ret);
+int shmeta__part_overlaps(const struct shmeta__part *part); /* 1: some row begins below the end of an earlier one */
+
 /* Spell the strings of a row that a lookup of this part gave; found again by its base_offset.
  * ERR_BUFFER, ERR_CORRUPT, ERR_INVALID_ARGUMENT when the part has no such row. Each string is
  * terminated by NUL. */

@@ -241,6 +241,55 @@ CLAIM(c4_lists_and_batches_can_be_asked_of_the_source)
 	shmeta_partition_close(handle[1]);
 }
 
+CLAIM(c16_a_plan_joins_slices_of_an_object_and_counts_to_the_watermark)
+{
+	struct shmeta_segment segments[8];
+	struct shmeta_fetch_range ranges[8];
+	static char buffer[8192];
+	struct shmeta_fetch fetch = {.size = sizeof fetch,
+	                             .from = 5,
+	                             .min_bytes = 1,
+	                             .max_segments = 8,
+	                             .segments = segments,
+	                             .max_ranges = 8,
+	                             .ranges = ranges,
+	                             .buffer = buffer,
+	                             .buffer_bytes = sizeof buffer};
+	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	struct shmeta_handle *handle;
+	struct shmeta_op op[3] = {0};
+	uint64_t bytes;
+	char id[2][64];
+
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
+	op[0] = (struct shmeta_op){.type = SHMETA_OP_COMMIT_OBJECT,
+	                           .u.object = {.s3_bucket = S("b"), .s3_key = S("many"), .size_bytes = 1000}};
+	for (uint64_t i = 0; i < 2; i++) {
+		op[1 + i] = api_segment("orders", 0, 10 + 10 * i, 19 + 10 * i, id[i]);
+		op[1 + i].type = SHMETA_OP_ADD_SLICE;
+		op[1 + i].u.segment.s3_bucket = op[1 + i].u.segment.s3_key = (struct shmeta_str){NULL, 0};
+		op[1 + i].u.segment.position = i * op[1].u.segment.size_bytes;
+	}
+	cr_assert_eq(api_do(op, 3), SHMETA_OK);
+	cr_assert(api.result[1].status == SHMETA_OK && api.result[2].status == SHMETA_OK);
+	cr_assert_eq(api_set_watermark("orders", 0, 20), SHMETA_OK);
+	cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, 0, &handle), SHMETA_OK);
+	cr_assert_eq(shmeta_plan_fetch(handle, &fetch, NULL, &plan, NULL), SHMETA_OK);
+	cr_expect_eq(plan.segments, 2, "the second slice begins at the watermark");
+	cr_expect_eq(plan.next_offset, 20);
+	cr_expect_eq(plan.available_bytes, plan.bytes);
+	cr_expect(plan.enough);
+	cr_assert_eq(api_set_watermark("orders", 0, 30), SHMETA_OK);
+	cr_assert_eq(shmeta_plan_fetch(handle, &fetch, NULL, &plan, NULL), SHMETA_OK);
+	cr_expect_eq(plan.segments, 3);
+	cr_assert_eq(plan.ranges, 2);
+	bytes = segments[1].size_bytes + segments[2].size_bytes;
+	cr_expect(ranges[1].count == 2 && ranges[1].first == 1 && ranges[1].bytes == bytes);
+	cr_expect(ranges[1].s3_key.bytes == 4 && memcmp(ranges[1].s3_key.data, "many", 4) == 0);
+	shmeta_partition_close(handle);
+}
+
 CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
 {
 	struct shmeta_committed_offset o;

@@ -391,11 +391,24 @@ static void assert_equal(struct subject *subject, const struct model *model, siz
 	}
 }
 
+static void assert_sum(struct subject *subject, const struct model *model, uint64_t offset)
+{
+	uint64_t sum = 0, got;
+
+	for (size_t i = 0; i < model->count && model->rows[i].base_offset < offset; i++)
+		sum += model->rows[i].size_bytes;
+	cr_assert_eq(shmeta__part_bytes_below(&subject->part, offset, &got), SHMETA_OK);
+	cr_assert_eq(got, sum, "%llu, not %llu below %llu", (unsigned long long)got, (unsigned long long)sum,
+	             (unsigned long long)offset);
+}
+
 static void assert_walks(struct subject *subject, const struct model *model, uint64_t from, uint64_t to)
 {
 	struct shmeta__part_cursor cursor;
 	struct shmeta_segment got;
 
+	assert_sum(subject, model, from);
+	assert_sum(subject, model, to);
 	cr_assert_eq(shmeta__part_seek(&subject->part, from, to, &cursor), SHMETA_OK);
 	for (size_t i = 0; i < model->count; i++) {
 		if (model->rows[i].end_offset < from || model->rows[i].base_offset > to)

@@ -115,6 +115,16 @@ static void lookups(void)
 	const struct shmeta_str name = {"t", 1};
 	struct shmeta_find find = {handle, 77};
 	struct shmeta_find_named find_named = {.topic = {"t", 1}, .offset = 77};
+	static struct shmeta_segment segments[8];
+	static struct shmeta_fetch_range ranges[8];
+	const struct shmeta_fetch fetch = {.size = sizeof fetch,
+	                                   .max_segments = 8,
+	                                   .segments = segments,
+	                                   .max_ranges = 8,
+	                                   .ranges = ranges,
+	                                   .buffer = buffer,
+	                                   .buffer_bytes = sizeof buffer};
+	struct shmeta_fetch_plan plan = {.size = sizeof plan};
 	struct shmeta_str value;
 	enum shmeta_status status;
 	uint64_t id[2];
@@ -143,6 +153,7 @@ static void lookups(void)
 	(void)!shmeta_last_segment(handle, NULL, &s, &f);
 	(void)!shmeta_find_segments(1, &find, NULL, &status, &s);
 	(void)!shmeta_find_segments_named(reader, 1, &find_named, NULL, &status, &s);
+	(void)!shmeta_plan_fetch(handle, &fetch, NULL, &plan, NULL);
 	(void)!shmeta_find_segment_named(reader, "t", 1, 0, 12345, NULL, &s, &f);
 	(void)!shmeta_segment_strings_named(reader, "t", 1, &s, buffer, sizeof buffer);
 	(void)!shmeta_find_segment(handle, 155555, NULL, &s, &f);
@@ -174,6 +185,13 @@ static void lists(void)
 	WALK(shmeta_list_topics(reader, "*", 1, 1, NULL, &iter), shmeta_next_topic(iter, &t, NULL));
 	WALK(shmeta_list_partitions(reader, "t", 1, NULL, &iter), shmeta_next_partition(iter, &p, NULL));
 	WALK(shmeta_list_segments(handle, 0, 300000, NULL, &iter), shmeta_next_segment(iter, &s));
+	WALK(shmeta_list_segments_named(reader, "t", 1, 0, 0, 300000, &source, &iter), shmeta_next_segment(iter, &s));
+	if (shmeta_list_segments(handle, 0, 20, NULL, &iter) == SHMETA_OK) {
+		if (shmeta_next_segment(iter, &s) == SHMETA_OK)
+			(void)!shmeta_iter_segment_strings(iter, &s, buffer, sizeof buffer);
+		(void)!shmeta_copy_segment(&s, buffer + 4096, 4096, NULL);
+		shmeta_iter_free(iter);
+	}
 	WALK(shmeta_list_agents(reader, NULL, 0, NULL, 0, 2000, NULL, &iter), shmeta_next_agent(iter, &a, NULL));
 	WALK(shmeta_list_leases(reader, NULL, 0, NULL, 0, 2000, NULL, &iter), shmeta_next_lease(iter, &name, &l, NULL));
 	WALK(shmeta_list_committed_offsets(reader, "g", 1, NULL, &iter),
@@ -188,6 +206,8 @@ static void lists(void)
 	}
 	if (shmeta_get_agent(reader, "a", 1, NULL, &a, NULL) == SHMETA_OK)
 		(void)!shmeta_copy_agent(&a, buffer, sizeof buffer, NULL);
+	if (shmeta_get_group(reader, "g", 1, &source, &g, NULL) == SHMETA_OK)
+		(void)!shmeta_copy_group(&g, buffer + 4096, 4096, NULL);
 	if (shmeta_get_lease(reader, "t", 1, 0, 2000, NULL, &l, NULL) == SHMETA_OK)
 		(void)!shmeta_copy_lease(&l, buffer, sizeof buffer, NULL);
 	if (shmeta_get_committed_offset(reader, "g", 1, "t", 1, 0, NULL, &o, NULL) == SHMETA_OK)
@@ -197,6 +217,9 @@ static void lists(void)
 
 static void asking_lookups(void)
 {
+	const struct shmeta_find finds[4] = {{handle, 1}, {handle, 11}, {handle, 21}, {handle, 31}};
+	static struct shmeta_segment many[4];
+	enum shmeta_status status[4];
 	struct shmeta_freshness f;
 	struct shmeta_partition p;
 	struct shmeta_segment s;
@@ -208,6 +231,7 @@ static void asking_lookups(void)
 	(void)!shmeta_get_partition_named(reader, "t", 1, 0, &source, &p, &f);
 	(void)!shmeta_find_segment(handle, 5, &source, &s, &f);
 	(void)!shmeta_find_segment_named(reader, "t", 1, 0, 5, &source, &s, &f);
+	(void)!shmeta_find_segments(4, finds, &source, status, many);
 	(void)!shmeta_find_segment(handle, 5, &moving, &s, &f);
 	(void)!shmeta_end(reader);
 }
