@@ -736,6 +736,23 @@ SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, e
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);
 
+struct shmeta_wait {
+	struct shmeta_handle *handle;
+	uint64_t high_watermark;   /* wait until the partition's is beyond this one */
+	enum shmeta_status status; /* written: OK: it is; ERR_TIMEOUT: not yet; any other: what a lookup answers */
+	uint32_t reserved;
+};
+/* Wait until the high watermark of any of these partitions is beyond a number: the next offset that a consumer reads, for one that found
+ * ABSENT_AT_END. At once when one is already. A partition whose topic was deleted, or that is not resident any more, ends the wait, too.
+ * A commit between the look and the sleep is not missed. A waiter sleeps until one of its partitions changes; those on other partitions
+ * cost it nothing. With more than 32 partitions it looks after each commit whether one of its own changed.
+ * OK: *ret_ready (may be NULL) of them are not to be waited for any more, and each says why. Nothing is promised of the next snapshot but
+ * that it shows this commit or a newer one.
+ * Borrows: waits, whose handles are of one reader. Threads: the reader's. No snapshot may be open on it, and none is afterwards.
+ * Blocks: up to timeout_ms. Errors: ERR_TIMEOUT (each status is written), ERR_INVALID_ARGUMENT, and those of shmeta_begin(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_wait_partitions(struct shmeta_wait *waits, size_t count, uint32_t timeout_ms,
+                                                          size_t *ret_ready);
+
 /* Have the writer read a key from the source again, beginning after this call did, and wait until the store shows it. What must be
  * decided on the source's word is looked up with SOURCE instead.
  * cls TOPIC: `topic` with its list of partitions; PARTITION and SEGMENT: one partition with its segments; LIST, AGENT, LEASE and

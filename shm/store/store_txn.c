@@ -128,6 +128,15 @@ void shmeta__txn_abort(struct shmeta__txn *txn)
 	leave(txn);
 }
 
+/* Whoever sleeps on a word that this transaction moved. A futex is the low half of its word. */
+static void wake_touched(const struct shmeta__store *store)
+{
+	for (uint32_t i = 0; i < SHMETA_TOUCHED_WORDS / 64; i++)
+		for (uint64_t bits = store->touching[i]; bits != 0; bits &= bits - 1)
+			(void)syscall(SYS_futex, &store->touched[i * 64 + (uint32_t)__builtin_ctzll(bits)], FUTEX_WAKE,
+			              INT_MAX, NULL, NULL, 0);
+}
+
 static void publish_touched(struct shmeta__txn *txn)
 {
 	struct shmeta__store *store = txn->store;
@@ -219,6 +228,7 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		shmeta_store(&store->gen->committed, number); /* PAIR 1: pin before commit */
 		shmeta_publish(&store->gen->commit_futex, (uint32_t)number);
 		(void)syscall(SYS_futex, &store->gen->commit_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+		wake_touched(store);
 		step(store, "committed");
 		/* After `committed`, so that whoever begins later than the proxy's time begins on this commit. When it
 		 * fails the next begin tries again, and does not begin without it. */

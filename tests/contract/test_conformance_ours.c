@@ -2,6 +2,7 @@
  * Conformance, part C of the contract: what shmeta promises beyond its reference, clause by clause, through the public API and a real
  * writer, on each engine. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,39 @@ CLAIM(c4_lists_and_batches_can_be_asked_of_the_source)
 	shmeta_iter_free(iter);
 	shmeta_partition_close(handle[0]);
 	shmeta_partition_close(handle[1]);
+}
+
+static void *append_one(void *unused)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = S("orders"), .offset = 10};
+	struct shmeta_result result;
+
+	(void)unused;
+	return shmeta_write(api.client, &op, 1, API_WAIT_MS, &result, NULL) == SHMETA_OK && result.status == SHMETA_OK
+	               ? NULL
+	               : api.client;
+}
+
+CLAIM(c15_who_waits_for_a_partition_is_woken_by_its_growth)
+{
+	struct shmeta_wait wait[2] = {{.handle = NULL}};
+	void *failed = NULL;
+	pthread_t thread;
+	size_t ready = 0;
+
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	for (uint32_t i = 0; i < 2; i++)
+		cr_assert_eq(shmeta_partition_open(api.reader, "orders", 6, i, &wait[i].handle), SHMETA_OK);
+	cr_assert_eq(shmeta_end(api.reader), SHMETA_OK);
+	cr_expect_eq(shmeta_wait_partitions(wait, 2, 0, &ready), SHMETA_ERR_TIMEOUT);
+	cr_assert_eq(pthread_create(&thread, NULL, append_one, NULL), 0);
+	cr_expect_eq(shmeta_wait_partitions(wait, 2, API_WAIT_MS, &ready), SHMETA_OK);
+	cr_expect(ready == 1 && wait[0].status == SHMETA_OK && wait[1].status == SHMETA_ERR_TIMEOUT);
+	cr_assert_eq(pthread_join(thread, &failed), 0);
+	cr_expect_null(failed);
+	cr_assert_eq(shmeta_begin(api.reader), SHMETA_OK);
+	shmeta_partition_close(wait[0].handle);
+	shmeta_partition_close(wait[1].handle);
 }
 
 CLAIM(c16_a_plan_joins_slices_of_an_object_and_counts_to_the_watermark)

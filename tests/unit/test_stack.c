@@ -242,6 +242,7 @@ static void requests(void)
 	struct shmeta_invalidated done;
 	struct shmeta_object_info object;
 	struct shmeta_objects *objects;
+	struct shmeta_wait wait = {.handle = handle, .high_watermark = UINT64_MAX};
 	struct shmeta_token token = {1, 1};
 	char *config;
 	uint64_t txn;
@@ -249,6 +250,7 @@ static void requests(void)
 	(void)!shmeta_get_state(instance, &state);
 	(void)!shmeta_changed_txn(instance, SHMETA_CLASS_TOPIC, &txn);
 	(void)!shmeta_wait_commit(instance, txn + 1000, 20, &txn);
+	(void)!shmeta_wait_partitions(&wait, 1, 20, NULL);
 	(void)!shmeta_wait_token(instance, &token, 20);
 	(void)!shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "t", 1, 0, 5000, &txn);
 	(void)!shmeta_refresh(instance, SHMETA_CLASS_TOPIC, "a\nb", 3, 0, 5000, &txn);
