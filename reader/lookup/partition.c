@@ -100,15 +100,23 @@ static enum shmeta_status answer_named(void *arg, struct shmeta_reader *r, struc
 	return get_named(r, l->want->topic, l->want->topic_bytes, l->want->partition_id, assured_ns, l->ret, ret_fresh);
 }
 
-enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
-                                              uint32_t partition_id, const struct shmeta_read *read,
-                                              struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+static enum shmeta_status get_named_fresh(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                          uint32_t partition_id, const struct shmeta_read *read,
+                                          struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
 {
 	const struct want want = {.cls = SHMETA_CLASS_PARTITION,
 	                          .topic = topic,
 	                          .topic_bytes = topic_bytes,
 	                          .partition_id = partition_id};
 	struct partition_lookup lookup = {&want, ret};
+
+	return shmeta__fresh_lookup(r, NULL, &want, read, answer_named, &lookup, ret_fresh);
+}
+
+enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
+                                              uint32_t partition_id, const struct shmeta_read *read,
+                                              struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+{
 	enum shmeta_status status;
 	int asks;
 
@@ -123,7 +131,7 @@ enum shmeta_status shmeta_get_partition_named(struct shmeta_reader *r, const cha
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 0, ret_fresh)) : status;
 	if (likely(!asks))
 		return lookup_done(r, get_named(r, topic, topic_bytes, partition_id, 0, ret, ret_fresh));
-	return shmeta__fresh_lookup(r, NULL, &want, read, answer_named, &lookup, ret_fresh);
+	return get_named_fresh(r, topic, topic_bytes, partition_id, read, ret, ret_fresh);
 }
 
 /* The heads of the first AT_A_TIME handles, and the handles behind them. */
