@@ -167,7 +167,7 @@ $(BUILD)/test/%.a:
 $(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsupport.a $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS_shmetad) -lm
 
 # Plain main() programs: no Criterion, and of tests/support what the fake writer that they include needs, the faults of the source, and a
 # host.

@@ -189,6 +189,43 @@ Test(shown_activity, clients_are_counted_by_user, .init = begin, .fini = end)
 	json_decref(doc);
 }
 
+/* Of what the writer did every time is known, so the percentiles are those of the list. */
+Test(shown_activity, hist_is_exact_of_events_and_close_of_lookups, .init = begin, .fini = end)
+{
+	json_t *doc, *list;
+	double took[256];
+	size_t n;
+
+	for (int k = 0; k < 12; k++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "topic-%d", k);
+		create(name);
+	}
+	list = ask("events --by write --limit 200");
+	n = json_array_size(json_object_get(list, "items"));
+	cr_assert_eq(n, 12);
+	for (size_t i = 0; i < n; i++) {
+		double ms = json_number_value(
+			json_object_get(json_array_get(json_object_get(list, "items"), i), "took_ms"));
+		size_t at = i;
+
+		for (; at > 0 && took[at - 1] > ms; at--)
+			took[at] = took[at - 1];
+		took[at] = ms;
+	}
+	doc = ask("hist write");
+	cr_assert(json_is_true(json_object_get(doc, "exact")));
+	cr_assert_eq(json_integer_value(json_object_get(doc, "count")), 12);
+	cr_assert_float_eq((double)json_integer_value(json_object_get(doc, "p50")) / 1e6, took[5], 0.0011);
+	cr_assert_float_eq((double)json_integer_value(json_object_get(doc, "p99")) / 1e6, took[11], 0.0011);
+	json_decref(doc);
+	json_decref(list);
+	doc = ask("hist");
+	cr_assert(json_is_false(json_object_get(doc, "exact")));
+	json_decref(doc);
+}
+
 Test(shown_activity, bad_filters_are_told, .init = begin, .fini = end)
 {
 	struct run_tool t;
@@ -196,6 +233,10 @@ Test(shown_activity, bad_filters_are_told, .init = begin, .fini = end)
 	CTL(&t, "events --by commit,nothing");
 	cr_assert(t.code == 2 && strstr(t.err, "--by: 'nothing' is no kind of event; there are commit, fetch") != NULL,
 	          "%s", t.err);
+	run_tool_done(&t);
+	CTL(&t, "hist lunch");
+	cr_assert(t.code == 2 && strstr(t.err, "'lunch' is not measured; expected lookup, commit") != NULL, "%s",
+	          t.err);
 	run_tool_done(&t);
 	CTL(&t, "slow --by all");
 	cr_assert(t.code == 2 && strstr(t.err, "--by: 'all' is not source or commits") != NULL, "%s", t.err);

@@ -179,6 +179,7 @@ static const struct {
 	const char *verb, *name, *words;
 } values[] = {
 	{"biggest", "by", "bytes segments"},
+	{"hist", "WHAT", "lookup commit fetch feed write pass"},
 	{"events", "by", "commit fetch feed write pass log"},
 	{"slow", "by", "source commits"},
 	{NULL, "color", "auto always never"},

@@ -6,6 +6,7 @@
 
 #include "shm/page/histogram.h"
 #include "tools/monitor/metrics.h"
+#include "tools/monitor/percentile.h"
 #include "tools/shmetactl/inspect.h"
 #include "tools/shmetactl/paging.h"
 
@@ -148,19 +149,14 @@ static void stat_line(struct list *list, const struct metric *row, const char *l
 	list_row(list, fields, n);
 }
 
-/* The times below which so many of the sampled lookups were: 0: there is none. */
-static uint64_t percentile(const struct metric_value *buckets, size_t n, double part)
+static uint64_t percentile(const struct metric_value *buckets, double part)
 {
-	uint64_t all = 0, below = 0;
+	uint64_t counts[SHMETA_HISTOGRAM_BUCKETS], ns;
 
-	for (size_t i = 0; i < n; i++)
-		all += buckets[i].value;
-	for (size_t i = 0; i < n; i++) {
-		below += buckets[i].value;
-		if (all > 0 && (double)below >= part * (double)all)
-			return shmeta__histogram_floor((uint32_t)(i + 1 < n ? i + 1 : i));
-	}
-	return 0;
+	for (size_t i = 0; i < SHMETA_HISTOGRAM_BUCKETS; i++)
+		counts[i] = buckets[i].value;
+	ns = percentile_of(counts, part);
+	return ns != UINT64_MAX ? ns : 0;
 }
 
 static void row_text(struct list *list, const struct look *now, const struct look *before, size_t i)
@@ -173,9 +169,9 @@ static void row_text(struct list *list, const struct look *now, const struct loo
 	if (n == 0) {
 		stat_line(list, row, "", "-", -1);
 	} else if (row->kind == METRIC_HISTOGRAM) {
-		stat_line(list, row, "p50", out_count(percentile(values, n, 0.5)), -1);
-		stat_line(list, row, "p99", out_count(percentile(values, n, 0.99)), -1);
-		stat_line(list, row, "p99.9", out_count(percentile(values, n, 0.999)), -1);
+		stat_line(list, row, "p50", out_count(percentile(values, 0.5)), -1);
+		stat_line(list, row, "p99", out_count(percentile(values, 0.99)), -1);
+		stat_line(list, row, "p99.9", out_count(percentile(values, 0.999)), -1);
 	} else {
 		for (size_t k = 0; k < n; k++) {
 			(void)snprintf(text, sizeof(text), "%" PRIu64, values[k].value);

@@ -36,6 +36,11 @@ static const struct verb verbs[] = {
          "--by: kinds, with commas: commit, fetch, feed, write, pass, log. --glob: of the text. 20, or --limit.\n"
          "  shmetactl events -f --by commit,write\n  shmetactl events -f --by fetch --glob '*orders*' --json",
          verb_events},
+	{"hist", "[WHAT]", 0, 1, OPT(ALL_INSTANCES), 'A',
+         "how long lookups took, or what the writer did lately, as a histogram",
+         "WHAT: lookup (sampled, of all readers, since the writer started), commit, fetch, feed, write or pass (the newest ones,\n"
+         "exactly).\n  shmetactl hist\n  shmetactl hist write --json | jq '.\"p99\"'",
+         verb_hist},
 	{"slow", "", 0, 0, OPT(BY) | OPT(LIMIT), 'A',
          "the slowest calls of the source and commits of the store, of the last hour",
          "--by: source or commits. 10 of each, or --limit; of each minute the 4 slowest are kept.\n  shmetactl slow --by source",
