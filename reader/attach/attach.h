@@ -27,6 +27,7 @@
 #include "include/shmeta.h"
 #include "shm/page/board.h"
 #include "shm/page/slots.h"
+#include "shm/page/touch.h"
 #include "shm/record/key.h"
 #include "shm/tree/tree.h"
 
@@ -131,7 +132,8 @@ struct membership {
 	int fd;         /* its being open is the sign of life; -1: none */
 	uint64_t fd_dev, fd_ino;
 	struct shmeta_slots *page;
-	size_t page_bytes;
+	size_t page_bytes;                     /* with the touch map behind the slots, if there is one */
+	struct touch_view touch;               /* marks nothing where there is none */
 	uint64_t taken[SHMETA_SLOTS_MAX / 64]; /* bits are set under core->lock, cleared without */
 };
 

@@ -154,7 +154,7 @@ static int received_fd(struct msghdr *message)
  * next access) and that agrees with the frame. */
 static struct membership *map_page(int memfd, const struct shmeta_frame_registered *frame)
 {
-	uint64_t bytes = shmeta__slots_bytes(frame->slot_count);
+	uint64_t slots = shmeta__slots_bytes(frame->slot_count), bytes;
 	struct shmeta_slots header;
 	struct membership *m;
 	struct stat st;
@@ -162,8 +162,9 @@ static struct membership *map_page(int memfd, const struct shmeta_frame_register
 	void *map;
 
 	if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-	    fstat(memfd, &st) < 0 || (uint64_t)st.st_size < bytes)
+	    fstat(memfd, &st) < 0 || (uint64_t)st.st_size < slots)
 		return NULL;
+	bytes = (uint64_t)st.st_size;
 	m = calloc(1, sizeof *m);
 	if (m == NULL)
 		return NULL;
@@ -185,6 +186,7 @@ static struct membership *map_page(int memfd, const struct shmeta_frame_register
 	m->slot_count = header.slot_count;
 	m->page = map;
 	m->page_bytes = bytes;
+	m->touch = touch_view((char *)map + slots, bytes - slots, 0);
 	return m;
 }
 

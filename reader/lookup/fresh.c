@@ -102,6 +102,20 @@ static int may_have_left(const struct shmeta_reader *r, enum shmeta_status statu
 	return status == SHMETA_UNKNOWN && r->quarantined_txn == r->snapshot && r->incomplete != 0;
 }
 
+/* Answer from what the writer was asked for. A record that this brought in was not used for that. */
+static enum shmeta_status answer_asked(const struct asked *asked, shmeta__answer_fn *answer, void *arg,
+                                       struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_reader *r = asked->reader;
+	const struct touch_view touch = r->touch;
+	enum shmeta_status status;
+
+	r->touch = (struct touch_view){NULL, 0};
+	status = answer(arg, r, asked->handle, asked->synced_at_ns, ret_fresh);
+	r->touch = touch;
+	return status;
+}
+
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
                                         const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
                                         struct shmeta_freshness *ret_fresh)
@@ -115,7 +129,7 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 	     asks++) {
 		status = ask_one(r, h, want, 0, read, &asked);
 		if (status == SHMETA_OK)
-			status = answer(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh);
+			status = answer_asked(&asked, answer, arg, &fresh);
 	}
 	status = finish(r, &asked, status);
 	if (ret_fresh != NULL && status >= 0)

@@ -509,10 +509,21 @@ static inline struct want want_of(const struct shmeta_handle *h, enum shmeta_cla
 		.cls = cls, .topic = h->topic, .topic_bytes = h->topic_bytes, .partition_id = (uint32_t)h->part_key};
 }
 
+/* The record was used: in bounded mode, the writer hears of it. */
+static inline void lookup_touch(const struct shmeta_reader *r, uint64_t part_key)
+{
+	if (unlikely(r->touch.ceiling != 0))
+		touch_mark(r->touch, touch_slot(part_key, r->touch.ceiling));
+}
+
 /* The handle's partition as this snapshot shows it: OK, ABSENT, ERR_*. */
 static inline enum shmeta_status handle_right(struct shmeta_handle *h)
 {
-	return likely(h->ready == h->reader->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
+	enum shmeta_status status = likely(h->ready == h->reader->snapshot) ? SHMETA_OK : shmeta__partition_resolve(h);
+
+	if (likely(status == SHMETA_OK))
+		lookup_touch(h->reader, h->part_key);
+	return status;
 }
 
 /* Record a sampled lookup's time and partition. A caller that asks for no ages learns here that the

@@ -103,6 +103,8 @@ enum shmeta_status shmeta_get_topic(struct shmeta_reader *r, const char *name, s
 	if (unlikely((++r->tick & (SAMPLE_EVERY - 1)) == 0))
 		begun_ns = shmeta__monotonic_ns();
 	status = get_topic(r, name, bytes, 0, ret, ret_fresh);
+	if (likely(status == SHMETA_OK))
+		lookup_touch(r, shmeta__part_key(ret->topic_id, TOUCH_TOPIC));
 	if (unlikely(begun_ns != 0))
 		sample_lookup(r, begun_ns, status == SHMETA_OK ? shmeta__part_key(ret->topic_id, 0) : 0);
 	return lookup_done(r, status);

@@ -26,6 +26,7 @@ static void leave(struct shmeta_reader *r)
 	shmeta_publish(&slot->pin, 0);
 	r->slot = &r->own;
 	r->guard = &shmeta__always;
+	r->touch = (struct touch_view){NULL, 0};
 	shmeta_poke(&r->membership, NULL); /* before it may be freed: a child may be forked here */
 	shmeta__registration_leave(membership, slot);
 }
@@ -50,6 +51,7 @@ static void join(struct shmeta_reader *r)
 	memset(&r->own, 0, sizeof r->own);
 	shmeta_publish(&slot->in_use, 1);
 	r->slot = slot;
+	r->touch = r->membership->touch;
 	r->guard = &r->membership->page->revoked; /* PAIR 5: revocation before recycling */
 }
 

@@ -27,12 +27,13 @@ struct shmeta_reader {
 	uint64_t parked; /* the commit that view shows and that was published when it was made; 0: none */
 	uint64_t epoch;
 	struct attached attached;
-	uint32_t clock;       /* enum reader_clock */
-	uint32_t tick;        /* lookups, for sampling */
-	uint32_t serial;      /* of the snapshot: iterators remember it */
-	uint32_t ageless;     /* 1: no stamp can be compared with this process's clock. age.c's, as the next two */
-	uint64_t judge_ns;    /* CLOCK_MONOTONIC: when it looks again */
-	int64_t offset_least; /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
+	struct touch_view touch; /* of the membership */
+	uint32_t clock;          /* enum reader_clock */
+	uint32_t tick;           /* lookups, for sampling */
+	uint32_t serial;         /* of the snapshot: iterators remember it */
+	uint32_t ageless;        /* 1: no stamp can be compared with this process's clock. age.c's, as the next two */
+	uint64_t judge_ns;       /* CLOCK_MONOTONIC: when it looks again */
+	int64_t offset_least;    /* from CLOCK_MONOTONIC to the writer's CLOCK_BOOTTIME */
 
 	uint64_t seen[SHMETA_CLASS_COUNT + 1]; /* synced_at of each class as far as the snapshot shows it */
 	uint64_t begun_ns;                     /* CLOCK_BOOTTIME of begin, where grace rules */

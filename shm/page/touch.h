@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The touch map: which resident records a process has used. The writer makes it in a memfd that it sizes and seals and passes to one
- * process, as the registration page. The process stores a byte at a record's residency number (slot); the writer collects the bytes of
- * all processes and clears them. A byte that is stored while it is collected may be lost: touches are hints.
+ * The touch map: which resident records a process has used. It lies behind the slots of a registration page, in the same memfd, where
+ * the writer that made the page is in bounded mode. The process stores a byte at a record's place (slot), which is a hash of its key; the
+ * writer collects the bytes of all processes and clears them. Two records may share a slot, and a byte that is stored while it is
+ * collected may be lost: touches are hints.
  *
  * Neither side believes the other: the process is bound by the ceiling of its own view, the writer by the sizes that it chose itself,
  * and a byte means no more than zero or not. */
@@ -21,13 +22,12 @@ enum {
 	SHMETA_TOUCH_CEILING_MAX = 1 << 28
 };
 
-/* Written by the writer before it passes the memfd on, and never again: a store of another generation has other residency numbers, and
- * its readers get another map. */
+/* Written by the writer before it passes the memfd on, and never again. */
 struct shmeta_touch {
 	uint8_t signature[8]; /*  0  "SHMTOUCH"                                          */
 	uint32_t version;     /*  8  SHMETA_TOUCH_VERSION                                */
 	uint32_t ceiling;     /* 12  slots, one byte each, from SHMETA_TOUCH_HEADER on   */
-	uint64_t generation;  /* 16  of the store whose residency numbers these are      */
+	uint64_t generation;  /* 16  of the store that it is for; 0: of all              */
 	uint64_t reserved[5]; /* 24  zero                                                */
 };
 SHMETA_FROZEN(shmeta_touch, signature, 0);
@@ -65,11 +65,28 @@ static inline struct touch_view touch_view(void *mapping, size_t bytes, uint64_t
 	return (struct touch_view){(uint8_t *)mapping + SHMETA_TOUCH_HEADER, ceiling};
 }
 
-/* The record in this slot was used: one plain store. A slot beyond the ceiling, as a damaged record may name it, is ignored. */
+/* In place of a partition's number: the topic itself. */
+#define TOUCH_TOPIC UINT32_MAX
+/* The slot of a key, which is topic number << 32 | partition number, in a map of so many slots. */
+static inline uint32_t touch_slot(uint64_t key, uint32_t ceiling)
+{
+	return (uint32_t)((key * UINT64_C(0x9E3779B97F4A7C15) >> 32) * ceiling >> 32);
+}
+
+/* The record in this slot was used: one plain store, and none where the slot is marked, so that threads of a process do not take the line
+ * from each other. A slot beyond the ceiling is ignored. */
 static inline void touch_mark(struct touch_view view, uint32_t slot)
 {
-	if (slot < view.ceiling)
+	if (slot < view.ceiling && shmeta_peek(&view.slots[slot]) == 0)
 		shmeta_poke(&view.slots[slot], (uint8_t)1);
+}
+
+/* How many slots a map for so many records has: with four times as many, few share one. */
+static inline uint32_t touch_ceiling(uint64_t records)
+{
+	uint64_t slots = (4 * records + 63) & ~UINT64_C(63);
+
+	return slots < SHMETA_TOUCH_CEILING_MAX ? (uint32_t)slots : SHMETA_TOUCH_CEILING_MAX;
 }
 
 /* The writer's side, in touch.c; the library does not have it. */

@@ -257,3 +257,21 @@ Test(bounded, a_killed_writer_leaves_a_store_within_its_budgets, .init = start, 
 	}
 	look_at_all(true);
 }
+
+Test(bounded, a_scan_does_not_push_out_what_is_used, .init = start, .fini = stop)
+{
+	enum { HOT = 4 }; /* a hundredth */
+	unsigned hits = 0, looks = 0;
+
+	for (int p = 0; p < HOT; p++)
+		(void)look(0, p, SHMETA_FRESH, true);
+	for (int round = 0; round < 3; round++)
+		for (int t = 1; t < TOPICS; t++)
+			for (int p = 0; p < PARTITIONS; p++) {
+				for (int hot = 0; hot < HOT; hot++, looks++)
+					hits += look(0, hot, SHMETA_CACHED, true).segment == SHMETA_OK;
+				cr_assert_eq(look(t, p, SHMETA_FRESH, true).segment, SHMETA_OK);
+				within_budgets();
+			}
+	cr_expect_gt(hits * 1000ull, looks * 990ull, "%u of %u", hits, looks);
+}

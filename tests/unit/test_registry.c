@@ -293,6 +293,67 @@ Test(registry, descriptors_that_are_no_sealed_pages_are_not_taken_for_some, .ini
 	board.registrations = 0;
 }
 
+static struct touch_view touches_of(const struct reader *r, void **ret_map)
+{
+	size_t slots = shmeta__slots_bytes(r->slots), bytes = slots + touch_file_bytes(1024);
+
+	*ret_map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	cr_assert_neq(*ret_map, MAP_FAILED);
+	return touch_view((char *)*ret_map + slots, bytes - slots, 0);
+}
+
+Test(registry, touches_of_all_readers_are_collected_also_by_the_next_writer, .init = begin, .fini = end)
+{
+	struct reader plain, a, b;
+	struct touch_view of_a, of_b;
+	struct registry *next;
+	uint8_t seen[1024] = {0};
+	void *map_a, *map_b;
+	char name[64];
+	uint64_t number;
+
+	cr_assert_eq(add(&plain, 4, 1, 9), SHMETA_OK);
+	registry_set_touch(registry, 1024);
+	cr_assert_eq(add(&a, 4, 1, 9), SHMETA_OK);
+	cr_assert_eq(add(&b, 64, 1, 9), SHMETA_OK);
+	of_a = touches_of(&a, &map_a);
+	of_b = touches_of(&b, &map_b);
+	cr_assert(of_a.ceiling == 1024 && of_b.ceiling == 1024);
+	touch_mark(of_a, 7);
+	touch_mark(of_b, 1023);
+	pin(&a, 3, GENERATION, 77);
+	registry_collect_touched(registry, 512, seen);
+	cr_expect_null(memchr(seen, 1, sizeof seen), "maps of another size are left alone");
+	registry_collect_touched(registry, 1024, seen);
+	cr_expect(seen[7] == 1 && seen[1023] == 1 && memchr(seen + 8, 1, 1000) == NULL);
+
+	cr_assert_eq(registry_new(&board, EPOCH + 1, GRACE_NS, &next, NULL), SHMETA_OK);
+	for (int i = 0; i < 3; i++) {
+		const struct reader *r = i == 0 ? &plain : i == 1 ? &a : &b;
+
+		/* The second one says of its map what cannot be. */
+		if (i == 1)
+			((struct shmeta_touch *)(void *)((char *)map_a + shmeta__slots_bytes(4)))->ceiling = UINT32_MAX;
+		(void)snprintf(name, sizeof(name), "page-%lu", (unsigned long)r->page->registration);
+		cr_expect_eq(registry_restore(next, name, dup(r->fd), 5, &number), REGISTRY_PAGE);
+		cr_assert_not_null(registry_find(next, number));
+		cr_expect_eq(registration_slots(registry_find(next, number)), r->slots);
+	}
+	cr_expect_eq(registry_oldest_pin(next, GENERATION), 77);
+	memset(seen, 0, sizeof seen);
+	touch_mark(of_a, 9);
+	touch_mark(of_b, 11);
+	registry_collect_touched(next, 1024, seen);
+	cr_expect(seen[9] == 0 && seen[11] == 1);
+	registry_free(next);
+	munmap(map_a, shmeta__slots_bytes(4) + touch_file_bytes(1024));
+	munmap(map_b, shmeta__slots_bytes(64) + touch_file_bytes(1024));
+	forget(&plain);
+	forget(&a);
+	forget(&b);
+	board.registrations = 0;
+}
+
 /* ---- ages, and snapshots that are taken back -------------------------------------------------------------------------------- */
 
 static struct shmeta_stats stats;

@@ -150,3 +150,22 @@ Test(touch, collecting_writes_only_lines_that_hold_a_touch)
 	cr_expect_eq(seen[5000], 1);
 	unmap(map, N);
 }
+
+Test(touch, keys_are_spread_over_all_slots)
+{
+	enum { N = 4096 };
+	unsigned used[N] = {0}, most = 0, empty = 0;
+
+	for (uint64_t topic = 1; topic <= 16; topic++)
+		for (uint64_t partition = 0; partition < N / 16; partition++) {
+			uint32_t slot = touch_slot(topic << 32 | partition, N);
+
+			cr_assert_lt(slot, N);
+			most = ++used[slot] > most ? used[slot] : most;
+		}
+	for (int i = 0; i < N; i++)
+		empty += used[i] == 0;
+	/* By chance e^-1 of the slots stay empty, and no slot gets many. */
+	cr_expect_lt(empty, N * 40 / 100, "%u", empty);
+	cr_expect_lt(most, 10, "%u", most);
+}

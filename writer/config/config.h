@@ -74,6 +74,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(bounded, max_segment_bytes, BYTES, "64M", 65536, UINT64_C(1) << 39, RELOAD,                                                \
 	  "Bounded mode: most bytes of partitions with their segment indexes. The index of a partition that alone "                  \
 	  "takes more is not kept.")                                                                                                 \
+	N(bounded, batch_percent, COUNT, "2", 1, 50, RELOAD,                                                                         \
+	  "Bounded mode: when a budget is exceeded, so much of it is freed at once, in percent.")                                    \
+	N(bounded, hot_touches, COUNT, "1", 1, 3, RELOAD,                                                                            \
+	  "Bounded mode: a record that was found in use so many times since it came is kept beside those that only "                 \
+	  "pass through. The writer looks about once a second, and before it evicts.")                                               \
 	N(bounded, max_bytes, BYTES, "256M", 1 << 19, UINT64_C(1) << 39, RELOAD,                                                     \
 	  "Bounded mode: most bytes of the content of the store; at most half of store.max_bytes.")                                  \
 	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
@@ -242,6 +247,9 @@ void config_print_manual(FILE *stream);
 
 /* For the engine. The struct borrows from config and from overrides[config->override_count]; NULL: without them. */
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret);
+
+/* Slots of the readers' touch maps; 0: they have none. */
+uint32_t config_touch_ceiling(const struct config *config);
 
 /* "scheme://user:password@host" with the password hidden. Returns ret. */
 char *config_hide_secrets(const char *uri, char *ret, size_t bytes);

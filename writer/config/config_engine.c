@@ -3,7 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/page/touch.h"
 #include "writer/config/config_value.h"
+
+uint32_t config_touch_ceiling(const struct config *config)
+{
+	return strcmp(config->store_mode, "bounded") == 0
+	               ? touch_ceiling(config->bounded_max_topics + config->bounded_max_partitions)
+	               : 0;
+}
 
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret)
 {
@@ -28,6 +36,9 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.max_partitions = (uint32_t)config->bounded_max_partitions,
 		.max_segment_bytes = config->bounded_max_segment_bytes,
 		.max_bytes = config->bounded_max_bytes,
+		.batch_percent = (uint32_t)config->bounded_batch_percent,
+		.hot_touches = (uint32_t)config->bounded_hot_touches,
+		.touch_ceiling = config_touch_ceiling(config),
 		.grace_ns = config->store_grace_ms * UINT64_C(1000000),
 		.ttl_ms = {[SHMETA_CLASS_TOPIC] = (uint32_t)config->ttl_topic_ms,
 	                   [SHMETA_CLASS_PARTITION] = (uint32_t)config->ttl_partition_ms,

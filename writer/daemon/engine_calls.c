@@ -22,6 +22,13 @@ static uint64_t host_oldest_pin(void *arg, uint64_t generation)
 	return registry_oldest_pin(d->registry, generation);
 }
 
+static void host_touched(void *arg, uint8_t *seen, uint32_t ceiling)
+{
+	struct daemon *d = arg;
+
+	registry_collect_touched(d->registry, ceiling, seen);
+}
+
 static void host_relieve(void *arg, uint64_t generation, uint64_t before)
 {
 	struct daemon *d = arg;
@@ -217,6 +224,7 @@ struct sync_host daemon_engine_host(struct daemon *d)
 		.arg = d,
 		.oldest_pin = host_oldest_pin,
 		.relieve = host_relieve,
+		.touched = host_touched,
 		.all_registrations_kept = host_all_registrations_kept,
 		.phase = host_phase,
 		.progress = host_progress,

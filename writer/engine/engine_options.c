@@ -112,6 +112,8 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	DEFAULT(max_partitions, 100000);
 	DEFAULT(max_segment_bytes, 64ull << 20);
 	DEFAULT(max_bytes, 256ull << 20);
+	DEFAULT(batch_percent, 2);
+	DEFAULT(hot_touches, 1);
 #undef DEFAULT
 	if (o.poll_max_ms < o.poll_min_ms)
 		o.poll_max_ms = o.poll_min_ms;

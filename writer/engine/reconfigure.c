@@ -88,6 +88,8 @@ void options_take(struct sync *s)
 	o->max_partitions = next.max_partitions;
 	o->max_segment_bytes = next.max_segment_bytes;
 	o->max_bytes = next.max_bytes;
+	o->batch_percent = next.batch_percent;
+	o->hot_touches = next.hot_touches;
 	(void)bounded_configure(s); /* it has its memory already */
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;

@@ -257,6 +257,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 		shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
 	generation_remove_left(s);
 	store_health_watch(s);
+	bounded_run(s);
 	refresh_answer_refused(s);
 	work(s);
 	try_others(s);

@@ -39,6 +39,8 @@ struct sync_options {
 	bool bounded; /* the store keeps within these budgets */
 	uint32_t max_topics, max_partitions;
 	uint64_t max_segment_bytes, max_bytes;
+	uint32_t batch_percent, hot_touches;
+	uint32_t touch_ceiling; /* slots of the readers' touch maps; 0: they have none. For the life of the engine */
 	uint64_t grace_ns;
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
 	const struct sync_ttl_override *overrides;
@@ -102,6 +104,8 @@ struct sync_host {
 	/* The store has little room left because of pins: those of commits before this one are to go, but none that is younger than the
 	 * grace period. */
 	void (*relieve)(void *arg, uint64_t generation, uint64_t before);
+	/* Or what readers have touched since the last call into seen[ceiling] (shm/page/touch.h). May be NULL. */
+	void (*touched)(void *arg, uint8_t *seen, uint32_t ceiling);
 	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
 	 * over; 0: copy to a new generation first. */
 	int (*all_registrations_kept)(void *arg);

@@ -9,6 +9,7 @@
 #include <syslog.h>
 
 #include "shm/index/part.h"
+#include "shm/page/touch.h"
 #include "writer/engine/engine.h"
 
 enum {
@@ -17,6 +18,8 @@ enum {
 	TOPIC_BYTES = 300,   /* of a topic whose record was not looked at */
 	BATCH_PART = 32      /* a batch loads no more than this part of the partitions */
 };
+
+#define COLLECT_NS SYNC_S
 
 struct change {
 	uint64_t key, bytes; /* 0: it is gone */
@@ -32,10 +35,13 @@ struct bounded {
 	struct resident_set *residency;
 	uint64_t store; /* number of the store that it describes; 0: none */
 	bool in_doubt;  /* it is made anew */
+	bool added;     /* a record came in the last transaction */
 	bool fitted;    /* it shows what the open transaction does */
 	bool over_told;
 	struct change *change;
 	size_t change_count, change_capacity, settled; /* settled: of them, in the residency */
+	uint8_t *seen;                                 /* touches as they were collected; NULL: not yet */
+	uint64_t collected_ns;
 	/* A ring: what was noted first goes first. Some of them may be gone from the store already. */
 	struct absence **absence;
 	size_t absence_at, absence_count, absence_room;
@@ -74,7 +80,9 @@ bool bounded_configure(struct sync *s)
 	const struct resident_budget budget = {.max_topics = o->max_topics,
 	                                       .max_partitions = o->max_partitions,
 	                                       .max_segment_bytes = o->max_segment_bytes,
-	                                       .max_bytes = o->max_bytes};
+	                                       .max_bytes = o->max_bytes,
+	                                       .batch_percent = o->batch_percent,
+	                                       .hot_touches = o->hot_touches};
 
 	s->bounded->in_doubt |= memcmp(&s->bounded->budget, &budget, sizeof budget) != 0;
 	s->bounded->budget = budget;
@@ -90,6 +98,7 @@ void bounded_free(struct sync *s)
 	free_absences(b);
 	free(b->absence);
 	free(b->change);
+	free(b->seen);
 	resident_free(b->residency);
 	free(b);
 	s->bounded = NULL;
@@ -198,6 +207,7 @@ static enum shmeta_status put(struct sync *s, struct apply *a, uint64_t key, uin
 	/* An index larger than the budget would put everything else out, and still not fit. */
 	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes)
 		return apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
+	b->added |= !resident_has(b->residency, key);
 	while (!resident_put(b->residency, key, bytes) && status == SHMETA_OK) {
 		if (left == 0)
 			return shmeta_fail(err, SHMETA_ERR_FULL, "there is no place for another resident record");
@@ -283,6 +293,36 @@ static enum shmeta_status look(struct sync *s, struct apply *a, struct shmeta_er
 	return status;
 }
 
+static bool was_used(void *arg, uint64_t key)
+{
+	const struct sync *s = arg;
+
+	return s->bounded->seen[touch_slot(key, s->options.touch_ceiling)] != 0;
+}
+
+/* What readers have used since the last time. */
+static void collect_touches(struct sync *s)
+{
+	struct bounded *b = s->bounded;
+
+	if (s->host.touched == NULL || s->options.touch_ceiling == 0 || b->residency == NULL)
+		return;
+	if (b->seen == NULL)
+		b->seen = malloc(s->options.touch_ceiling);
+	if (b->seen == NULL)
+		return;
+	memset(b->seen, 0, s->options.touch_ceiling);
+	s->host.touched(s->host.arg, b->seen, s->options.touch_ceiling);
+	resident_touch(b->residency, was_used, s);
+	b->collected_ns = sync_now(s);
+}
+
+void bounded_run(struct sync *s)
+{
+	if (s->bounded != NULL && sync_now(s) >= s->bounded->collected_ns + COLLECT_NS)
+		collect_touches(s);
+}
+
 static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err)
 {
 	struct sync *s = arg;
@@ -290,16 +330,24 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 	enum shmeta_status status = SHMETA_OK;
 	uint64_t content = 0;
 	size_t left = 1;
+	bool looked = false;
 
 	b->fitted = true;
 	if (b->residency == NULL || b->in_doubt || b->store != shmeta__store_number(a->store))
 		status = look(s, a, err);
+	if (status == SHMETA_OK && b->added)
+		resident_tick(b->residency);
+	b->added = false;
 	while (left > 0 && status == SHMETA_OK) {
 		status = settle(s, a, err);
 		if (status == SHMETA_OK)
 			status = shmeta__txn_content(a->txn, &content, err);
-		if (status == SHMETA_OK)
-			status = make_room(s, a, content, false, &left, err);
+		if (status != SHMETA_OK || !resident_exceeds(b->residency, content))
+			break;
+		if (!looked)
+			collect_touches(s);
+		looked = true;
+		status = make_room(s, a, content, false, &left, err);
 	}
 	if (status == SHMETA_OK && content > b->budget.max_bytes && !b->over_told) {
 		sync_log(s, LOG_WARNING, "bounded_over",
@@ -362,7 +410,7 @@ enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err
 		pthread_mutex_unlock(&s->queue->lock);
 		if (there)
 			status = apply_absences_forget(&s->apply, &e->tenant, e->topic, err);
-		else if (!there && asked)
+		else if (asked)
 			status = note(s, e, b->read_at_ns, err);
 	}
 	return status;

@@ -16,7 +16,7 @@ struct entry {
 	uint8_t queue; /* enum queue */
 	uint8_t class;
 	uint8_t count; /* touches, 0..POLICY_COUNT_MAX */
-	uint8_t reserved;
+	uint8_t born;  /* the tick when it came, modulo 256 */
 };
 _Static_assert(sizeof(struct entry) == 16, "the header promises 16 bytes per slot");
 
@@ -43,6 +43,7 @@ struct policy {
 	struct ghost *ghost;
 	uint64_t buckets;
 	uint32_t ghosts_made;
+	uint64_t tick;
 };
 
 const struct policy_config policy_defaults = {
@@ -240,7 +241,7 @@ bool policy_add(struct policy *p, uint32_t slot, enum policy_class class, uint32
 		resize(p, e, bytes);
 		return true;
 	}
-	*e = (struct entry){.bytes = bytes, .class = (uint8_t) class};
+	*e = (struct entry){.bytes = bytes, .class = (uint8_t) class, .born = (uint8_t)p->tick};
 	push(p, slot, ghost_take(p, key_hash) ? MAIN : SMALL);
 	return true;
 }
@@ -260,6 +261,11 @@ void policy_remove(struct policy *p, uint32_t slot)
 	else if (is_victim(&p->entry[slot]))
 		forget_victim(p, &p->entry[slot]);
 	p->entry[slot].queue = FREE;
+}
+
+void policy_tick(struct policy *p)
+{
+	p->tick++;
 }
 
 void policy_touch_map(struct policy *p, uint8_t *map, uint32_t n)
@@ -318,33 +324,65 @@ static bool small_has_its_part(const struct list *small, const struct list *main
 	return small->bytes * 100 > (small->bytes + main->bytes) * POLICY_SMALL_PERCENT;
 }
 
-/* Look at each record of the class at most once; forced: touched ones leave, too. */
-static void pass(struct policy *p, enum policy_class class, bool forced, struct choice *c)
+/* Which records a pass takes. */
+enum taken {
+	UNTOUCHED, /* and none that is young */
+	NOT_YOUNG,
+	ALL
+};
+
+static bool is_young(const struct policy *p, const struct entry *e)
+{
+	return p->tick > 0 && (uint8_t)((uint8_t)p->tick - e->born) < POLICY_YOUNG_TICKS;
+}
+
+/* At whose end is the record to be looked at next? */
+static bool small_is_next(const struct policy *p, const struct list *small, const struct list *main, enum taken taken)
+{
+	if (small->records == 0 || main->records == 0)
+		return main->records == 0;
+	if (taken != ALL && is_young(p, &p->entry[small->tail]))
+		return false;
+	return small_has_its_part(small, main);
+}
+
+/* Look at each record of the class at most once. */
+static void pass(struct policy *p, enum policy_class class, enum taken taken, struct choice *c)
 {
 	const struct list *small = p->list[class], *main = small + 1;
-	uint32_t looks = small->records + main->records;
+	uint32_t looks = small->records + main->records, main_looks = main->records;
 
 	for (; looks > 0 && !is_done(c); looks--) {
-		bool is_small = main->records == 0 || (small->records > 0 && small_has_its_part(small, main));
+		bool is_small = small_is_next(p, small, main, taken);
+
+		/* What is left of the small queue is young. */
+		if (!is_small && small->records > 0 && is_young(p, &p->entry[small->tail]) && main_looks-- == 0)
+			break;
 		uint32_t slot = is_small ? small->tail : main->tail;
 		struct entry *e = &p->entry[slot];
+		bool young = taken != ALL && is_young(p, e);
 
-		if (forced || e->count < (is_small ? p->config.hot_touches : 1)) {
+		if (!young && (taken != UNTOUCHED || e->count < (is_small ? p->config.hot_touches : 1))) {
 			choose(p, c, slot);
 			continue;
 		}
 		unlink_entry(p, slot);
-		e->count = is_small ? 0 : e->count - 1;
-		push(p, slot, MAIN);
+		if (!young)
+			e->count = is_small ? 0 : e->count - 1;
+		push(p, slot, young && is_small ? SMALL : MAIN);
 	}
 }
 
 static void choose_of(struct policy *p, unsigned classes, struct choice *c)
 {
-	for (uint32_t n = 0; n <= p->config.passes; n++)
+	for (uint32_t n = 0; n <= p->config.passes + 1; n++)
 		for (int class = 0; class < POLICY_CLASSES; class ++)
 			if ((classes >> class & 1) != 0)
-				pass(p, (enum policy_class) class, n == p->config.passes, c);
+				pass(p, (enum policy_class) class,
+				     n < p->config.passes    ? UNTOUCHED
+				     : n == p->config.passes ? NOT_YOUNG
+				                             : ALL,
+				     c);
 }
 
 /* By how much is it above its budget? Then as much, and the batch. */

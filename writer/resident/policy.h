@@ -18,7 +18,7 @@
 /* The least useful first: among records that were touched equally little, blocks leave before partitions, and those before topics. */
 enum policy_class { POLICY_BLOCK, POLICY_PARTITION, POLICY_TOPIC, POLICY_CLASSES };
 
-enum { POLICY_COUNT_MAX = 3, POLICY_SMALL_PERCENT = 10 };
+enum { POLICY_COUNT_MAX = 3, POLICY_SMALL_PERCENT = 10, POLICY_YOUNG_TICKS = 2 };
 
 enum policy_level {
 	POLICY_NORMAL,
@@ -58,13 +58,16 @@ bool policy_add(struct policy *policy, uint32_t slot, enum policy_class class, u
 /* The record is gone from the store for another reason than eviction, for instance because the source deleted it. Also of a victim. A
  * slot that is not resident is ignored. */
 void policy_remove(struct policy *policy, uint32_t slot);
+/* What is added from now on came later. A record that came within the last POLICY_YOUNG_TICKS ticks leaves after all others: whoever asked
+ * for it may not have looked at it yet. Without ticks no record is young. */
+void policy_tick(struct policy *policy);
 /* map[i] != 0: slot i was touched since the last call; the bytes are set to 0. n beyond the ceiling is cut. */
 void policy_touch_map(struct policy *policy, uint8_t *map, uint32_t n);
 
 /* Choose what has to leave, so that the budgets hold with want_bytes more, by batch_percent below each budget that does not hold; and
  * what the level asks for. Writes at most n slots, returns how many. Victims leave the queues at once; the caller ends each one with
  * policy_evicted() when it is out of the store, or policy_keep() when it could not be removed. Their bytes count in policy_bytes()
- * until then, and never again in what has to leave. Looks at no more than (passes + 1) x the records of all queues, also when all are
+ * until then, and never again in what has to leave. Looks at no more than (passes + 2) x the records of all queues, also when all are
  * hot: then the oldest leave as they are. */
 uint32_t policy_victims(struct policy *policy, enum policy_level level, uint64_t want_bytes, uint32_t *ret_slots,
                         uint32_t n);

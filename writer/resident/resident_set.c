@@ -8,6 +8,8 @@
 
 struct resident_set {
 	struct policy *policy;
+	struct resident_budget budget;
+	uint8_t *used;   /* by slot: scratch of resident_touch() */
 	uint64_t *key;   /* by slot */
 	uint32_t *chain; /* by slot: the next one of the same bucket */
 	uint32_t *head;  /* by bucket */
@@ -47,20 +49,24 @@ struct resident_set *resident_new(const struct resident_budget *budget, uint32_t
 		return NULL;
 	}
 	r->slots = (uint32_t)slots;
+	r->budget = *budget;
 	config.slots = r->slots;
 	config.max_bytes = budget->max_bytes;
 	config.class_bytes[POLICY_PARTITION] = budget->max_segment_bytes;
 	config.class_records[POLICY_PARTITION] = budget->max_partitions;
 	config.class_records[POLICY_TOPIC] = budget->max_topics;
-	config.batch_percent = RESIDENT_BATCH_PERCENT;
+	config.batch_percent = budget->batch_percent;
+	config.hot_touches = budget->hot_touches;
 	for (r->buckets = 64; r->buckets < r->slots; r->buckets *= 2)
 		;
 	r->policy = policy_new(&config);
 	r->key = malloc(r->slots * sizeof *r->key);
 	r->chain = malloc(r->slots * sizeof *r->chain);
+	r->used = calloc(r->slots, 1);
 	r->free = malloc(r->slots * sizeof *r->free);
 	r->head = malloc(r->buckets * sizeof *r->head);
-	if (r->policy == NULL || r->key == NULL || r->chain == NULL || r->free == NULL || r->head == NULL) {
+	if (r->policy == NULL || r->key == NULL || r->chain == NULL || r->used == NULL || r->free == NULL ||
+	    r->head == NULL) {
 		resident_free(r);
 		return NULL;
 	}
@@ -78,9 +84,15 @@ void resident_free(struct resident_set *r)
 	policy_free(r->policy);
 	free(r->key);
 	free(r->chain);
+	free(r->used);
 	free(r->free);
 	free(r->head);
 	free(r);
+}
+
+bool resident_has(const struct resident_set *r, uint64_t key)
+{
+	return find(r, key) != NO_SLOT;
 }
 
 bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes)
@@ -116,6 +128,32 @@ void resident_drop(struct resident_set *r, uint64_t key)
 	else
 		policy_remove(r->policy, slot);
 	r->free[r->free_count++] = slot;
+}
+
+void resident_tick(struct resident_set *r)
+{
+	policy_tick(r->policy);
+}
+
+bool resident_exceeds(const struct resident_set *r, uint64_t content_bytes)
+{
+	return content_bytes > r->budget.max_bytes || resident_topics(r) > r->budget.max_topics ||
+	       resident_partitions(r) > r->budget.max_partitions ||
+	       resident_segment_bytes(r) > r->budget.max_segment_bytes;
+}
+
+void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t key), void *arg)
+{
+	for (uint32_t bucket = 0; bucket < r->buckets; bucket++)
+		for (uint32_t slot = r->head[bucket], topic; slot != NO_SLOT; slot = r->chain[slot]) {
+			if (!was_used(arg, r->key[slot]))
+				continue;
+			r->used[slot] = 1;
+			topic = find(r, r->key[slot] | RESIDENT_TOPIC);
+			if (topic != NO_SLOT)
+				r->used[topic] = 1;
+		}
+	policy_touch_map(r->policy, r->used, r->slots);
 }
 
 size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool room, uint64_t *ret_keys, size_t n)

@@ -12,13 +12,13 @@
 #include "writer/resident/policy.h"
 
 /* A key is topic number << 32 | partition number; with RESIDENT_TOPIC in place of the partition it is the topic itself. */
-enum { RESIDENT_BATCH_PERCENT = 2 };
 #define RESIDENT_TOPIC UINT32_MAX
 
 struct resident_budget {
 	uint32_t max_topics, max_partitions; /* 1 or more */
 	uint64_t max_segment_bytes;          /* of all partitions with their segment indexes */
 	uint64_t max_bytes;                  /* of the store */
+	uint32_t batch_percent, hot_touches; /* as in struct policy_config */
 };
 
 struct resident_set;
@@ -29,8 +29,16 @@ void resident_free(struct resident_set *r); /* accepts NULL */
 
 /* The record is in the store, with so many bytes. false: there is no place for it before another one has left. */
 bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes);
+bool resident_has(const struct resident_set *r, uint64_t key);
 /* The record is not in the store any more, whether it was chosen to leave or the source deleted it. Unknown keys are ignored. */
 void resident_drop(struct resident_set *r, uint64_t key);
+
+/* As policy_tick(). */
+void resident_tick(struct resident_set *r);
+/* Does a store whose content takes content_bytes exceed a budget? */
+bool resident_exceeds(const struct resident_set *r, uint64_t content_bytes);
+/* was_used() says whether the record was used since the last call. A partition that was stands for its topic, too. */
+void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t key), void *arg);
 
 /* Choose up to n records that have to leave, the least useful first, for the budgets to hold in a store whose content takes
  * content_bytes; returns how many. Each one is ended by resident_drop() when it is out of the store. room: one more record needs a

@@ -27,7 +27,8 @@ struct registration {
 	uint64_t number;
 	struct shmeta_slots *page;
 	size_t bytes;
-	uint32_t slots; /* of the mapping; the page's own word belongs to the reader as well */
+	uint32_t slots;         /* of the mapping; the page's own word belongs to the reader as well */
+	uint32_t touch_ceiling; /* of the touch map behind the slots; 0: there is none */
 	struct registry_peer peer;
 	bool connected;
 	bool revoked, told; /* told: or nothing is to be told of it */
@@ -46,7 +47,8 @@ struct registry {
 	struct published published;
 	struct registration *list;
 	uint32_t count, slots;
-	uint32_t former; /* as the former writer counted */
+	uint32_t touch_ceiling; /* of new pages */
+	uint32_t former;        /* as the former writer counted */
 	uint32_t restored;
 	struct shmeta_reader_counters left; /* of those that are gone */
 	uint64_t left_ns[SHMETA_HISTOGRAM_BUCKETS];
@@ -114,6 +116,25 @@ static void write_header(const struct registration *registration, uint64_t epoch
 	page->slot_count = registration->slots;
 	page->registration = registration->number;
 	shmeta_publish(&page->epoch, epoch);
+}
+
+static void *touch_map(const struct registration *registration)
+{
+	return (char *)registration->page + shmeta__slots_bytes(registration->slots);
+}
+
+void registry_set_touch(struct registry *registry, uint32_t ceiling)
+{
+	registry->touch_ceiling = ceiling;
+}
+
+void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8_t *seen)
+{
+	pthread_mutex_lock(&registry->lock);
+	for (const struct registration *r = registry->list; r != NULL; r = r->next)
+		if (r->touch_ceiling == ceiling)
+			(void)touch_collect(touch_map(r), ceiling, seen);
+	pthread_mutex_unlock(&registry->lock);
 }
 
 static uint32_t slots_of(const struct registry *registry, uid_t uid)
@@ -195,6 +216,9 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 	registration->number = registry->epoch << NUMBER_BITS | ++registry->given;
 	registration->slots = slots;
 	registration->bytes = shmeta__slots_bytes(slots);
+	registration->touch_ceiling = registry->touch_ceiling;
+	if (registry->touch_ceiling != 0)
+		registration->bytes += touch_file_bytes(registry->touch_ceiling);
 	registration->peer = *peer;
 	registration->connected = true;
 	registration->connected_at_ns = shmeta__boottime_ns();
@@ -207,6 +231,8 @@ enum shmeta_status registry_add(struct registry *registry, const struct shmeta_f
 		return err->code;
 	}
 	write_header(registration, registry->epoch);
+	if (registration->touch_ceiling != 0)
+		touch_init(touch_map(registration), registration->touch_ceiling, 0);
 	registration->page->agent_pid = request->agent_pid;
 	registration->page->agent_version = request->agent_version;
 	registration->page->agent_started_ns = registration->connected_at_ns;
@@ -329,6 +355,24 @@ static bool number_in(const char *name, const char *prefix, uint64_t *ret)
 	return errno == 0 && *end == '\0';
 }
 
+/* What of a page is slots, and what the touch map. The reader can have changed what stands there of either: where it says fewer slots, only
+ * its own pins are not seen. false: no page of ours has such a size. */
+static bool divide_page(struct registration *r)
+{
+	uint64_t slots = shmeta_peek(&r->page->slot_count), rest;
+
+	if (slots == 0 || slots > SHMETA_SLOTS_MAX || shmeta__slots_bytes((uint32_t)slots) > r->bytes)
+		slots = (r->bytes - SHMETA_SLOTS_HEADER) / SHMETA_SLOT_BYTES;
+	r->slots = slots < SHMETA_SLOTS_MAX ? (uint32_t)slots : SHMETA_SLOTS_MAX;
+	rest = r->bytes - shmeta__slots_bytes(r->slots);
+	r->touch_ceiling = 0;
+	if (rest > SHMETA_TOUCH_HEADER)
+		r->touch_ceiling = shmeta_peek(&((struct shmeta_touch *)touch_map(r))->ceiling);
+	if (r->touch_ceiling > SHMETA_TOUCH_CEILING_MAX || touch_file_bytes(r->touch_ceiling) != rest)
+		r->touch_ceiling = 0;
+	return rest % SHMETA_SLOT_BYTES == 0;
+}
+
 static void restore_page(struct registry *registry, uint64_t number, int fd, uint64_t now_ns)
 {
 	struct registration *registration;
@@ -337,8 +381,7 @@ static void restore_page(struct registry *registry, uint64_t number, int fd, uin
 
 	/* Only the manager could have kept it, yet its size and seals are what keeps this process from a SIGBUS. */
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < shmeta__slots_bytes(1) ||
-	    (uint64_t)st.st_size > shmeta__slots_bytes(SHMETA_SLOTS_MAX) ||
-	    ((uint64_t)st.st_size - SHMETA_SLOTS_HEADER) % SHMETA_SLOT_BYTES != 0 ||
+	    (uint64_t)st.st_size > shmeta__slots_bytes(SHMETA_SLOTS_MAX) + touch_file_bytes(SHMETA_TOUCH_CEILING_MAX) ||
 	    (fcntl(fd, F_GET_SEALS) & seals) != seals || registry_find(registry, number) != NULL)
 		return;
 	registration = calloc(1, sizeof(*registration));
@@ -352,7 +395,11 @@ static void restore_page(struct registry *registry, uint64_t number, int fd, uin
 	registration->number = number;
 	registration->page = page;
 	registration->bytes = (size_t)st.st_size;
-	registration->slots = (uint32_t)(((uint64_t)st.st_size - SHMETA_SLOTS_HEADER) / SHMETA_SLOT_BYTES);
+	if (!divide_page(registration)) {
+		munmap(page, (size_t)st.st_size);
+		free(registration);
+		return;
+	}
 	registration->peer = (struct registry_peer){.uid = (uid_t)-1, .gid = (gid_t)-1};
 	/* For display; the reader could have put anything there. */
 	registration->connected_at_ns = shmeta_peek(&page->agent_started_ns);

@@ -20,6 +20,7 @@
 #include "shm/page/board.h"
 #include "shm/page/slots.h"
 #include "shm/page/stats_page.h"
+#include "shm/page/touch.h"
 #include "shm/wire/wire.h"
 
 enum { REGISTRY_SLOTS_TOTAL = 131072 }; /* over all readers, shared by user (shares.h). 128 MiB */
@@ -44,6 +45,11 @@ void registry_free(struct registry *registry); /* unmaps; tells nobody; accepts 
 enum shmeta_status registry_add(struct registry *registry, const struct shmeta_frame_register *request,
                                 const struct registry_peer *peer, int connection, uint32_t per_user_max,
                                 uint32_t user_share, int *ret_fd, struct registration **ret, struct shmeta_err *err);
+
+/* Pages that are made from now on have touch maps of so many slots; 0: none. */
+void registry_set_touch(struct registry *registry, uint32_t ceiling);
+/* Any thread: or what the readers with maps of so many slots have touched since the last call into seen[ceiling]. */
+void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8_t *seen);
 
 /* The connection has closed. */
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns);
