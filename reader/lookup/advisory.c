@@ -112,18 +112,27 @@ static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shme
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, l->read, l->copied);
 }
 
-/* The public functions end here: OK, and the caller takes what was found, or its answer. */
-static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
+static enum shmeta_status get_fresh(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
 {
 	const struct missing *what = l->what;
 	const int named_alone = what->cls == SHMETA_CLASS_LEASE;
-	const char *field = named_alone ? "topic" : what->cls == SHMETA_CLASS_AGENT ? "agent" : "group";
 	const struct want want = {.cls = what->cls,
 	                          .topic = named_alone ? what->name : what->topic,
 	                          .topic_bytes = named_alone ? what->name_bytes : what->topic_bytes,
 	                          .partition_id = what->partition_id,
 	                          .name = named_alone ? NULL : what->name,
 	                          .name_bytes = named_alone ? 0 : what->name_bytes};
+
+	return shmeta__fresh_lookup(r, NULL, &want, l->read, answer, l, ret_fresh);
+}
+
+/* The public functions end here: OK, and the caller takes what was found, or its answer. */
+static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
+{
+	const struct missing *what = l->what;
+	const char *field = what->cls == SHMETA_CLASS_LEASE   ? "topic"
+	                    : what->cls == SHMETA_CLASS_AGENT ? "agent"
+	                                                      : "group";
 	enum shmeta_status status = lookup_ready(r);
 	int asks;
 
@@ -135,8 +144,7 @@ static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, struc
 		status = lookup_options(r, l->read, &asks);
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
-	return asks ? shmeta__fresh_lookup(r, NULL, &want, l->read, answer, l, ret_fresh)
-	            : lookup_done(r, look(r, l, 0, ret_fresh));
+	return asks ? get_fresh(r, l, ret_fresh) : lookup_done(r, look(r, l, 0, ret_fresh));
 }
 
 /* ---- agents and groups ---- */

@@ -293,13 +293,24 @@ static enum shmeta_status answer_other(void *arg, struct shmeta_reader *unused, 
 	return status != SHMETA_OK ? status : give_strings(h, h->topic, h->topic_bytes, l->read, &l->segment);
 }
 
+static enum shmeta_status find_other_fresh(struct shmeta_handle *h, part_lookup *by, int64_t argument,
+                                           const struct shmeta_read *read, struct shmeta_segment *ret,
+                                           struct shmeta_freshness *ret_fresh)
+{
+	const struct want want = want_of(h, SHMETA_CLASS_SEGMENT);
+	struct other_lookup lookup = {.find = by, .argument = argument, .read = read};
+	enum shmeta_status status = shmeta__fresh_lookup(h->reader, h, &want, read, answer_other, &lookup, ret_fresh);
+
+	if (status == SHMETA_OK)
+		*ret = lookup.segment;
+	return status;
+}
+
 static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup *by, int64_t argument,
                                   const struct shmeta_read *read, struct shmeta_segment *ret,
                                   struct shmeta_freshness *ret_fresh)
 {
-	struct other_lookup lookup = {by, argument, read, {0}};
 	enum shmeta_status status;
-	struct want want;
 	int asks;
 
 	if (h == NULL || ret == NULL)
@@ -311,13 +322,8 @@ static enum shmeta_status find_by(struct shmeta_handle *h, part_lookup *by, int6
 		status = lookup_options(h->reader, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
-	if (!asks)
-		return lookup_done(h->reader, find_other(h, by, argument, 0, ret, ret_fresh));
-	want = want_of(h, SHMETA_CLASS_SEGMENT);
-	status = shmeta__fresh_lookup(h->reader, h, &want, read, answer_other, &lookup, ret_fresh);
-	if (status == SHMETA_OK)
-		*ret = lookup.segment;
-	return status;
+	return asks ? find_other_fresh(h, by, argument, read, ret, ret_fresh)
+	            : lookup_done(h->reader, find_other(h, by, argument, 0, ret, ret_fresh));
 }
 
 enum shmeta_status shmeta_find_segment_for_timestamp(struct shmeta_handle *h, int64_t timestamp_ms,
