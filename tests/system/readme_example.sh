@@ -74,7 +74,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop cross_partition_writer; do
+	for example in write event_loop cross_partition_writer fetch_loop; do
 		# shellcheck disable=SC2046
 		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -137,6 +137,27 @@ claim 'the example that writes does, and says which commit shows it' answered 's
 claim 'the example with a poll loop commits all its offsets' answered '100 committed, 0 failed' "$work/event_loop" "$work/instance"
 claim 'what the examples wrote is in the database' test "$(sqlite3 "$work/metadata.db" \
 	"SELECT count(*) FROM segments WHERE topic = 'written'; SELECT count(*) FROM consumer_offsets WHERE topic = 'written'" | tr '\n' ' ')" = '1 100 '
+
+# It reads what is there, sleeps at the end of the log, and is woken by what comes.
+fetches() {
+	"$work/fetch_loop" "$work/instance" written 0 0 2000 >"$work/fetched" 2>&1 &
+	local loop=$!
+	for _ in $(seq 1 300); do
+		grep -q 'bytes 0-65535, 1 segments' "$work/fetched" && break
+		sleep 0.1
+	done
+	sqlite3 -cmd '.timeout 5000' "$work/metadata.db" "INSERT INTO segments
+		(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, s3_bucket, s3_key, created_at)
+		VALUES ('written-0-1000', 'written', 0, 1000, 1999, 1000, 10, 'bucket', 'more', 1);
+		UPDATE partitions SET high_watermark = 2000 WHERE topic = 'written'"
+	wait "$loop" && [ "$(cat "$work/fetched")" = 'GET bucket/data/written/0/00000000000000000000.seg bytes 0-65535, 1 segments
+GET bucket/more bytes 0-9, 1 segments
+up to offset 2000' ] || {
+		cat "$work/fetched"
+		return 1
+	}
+}
+claim 'the fetch loop plans, waits at the end and goes on' fetches
 
 # A thousand partitions, tiny batches, and a window that does not matter: what is put is what is registered, byte for byte.
 pathological() {
