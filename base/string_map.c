@@ -3,6 +3,7 @@
  * once. */
 #include "base/string_map.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/once.h"
@@ -61,6 +62,65 @@ enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key,
 		}
 	}
 	return status == SHMETA_END ? SHMETA_ABSENT : status;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct shmeta_str *x = &((const struct shmeta_pair *)a)->key, *y = &((const struct shmeta_pair *)b)->key;
+	size_t least = x->bytes < y->bytes ? x->bytes : y->bytes;
+	int order = least == 0 ? 0 : memcmp(x->data, y->data, least);
+
+	return order != 0 ? order : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+static char *put(char *at, const void *data, size_t bytes)
+{
+	if (bytes != 0)
+		memcpy(at, data, bytes);
+	return at + bytes;
+}
+
+static char *put_pair(char *at, const struct shmeta_pair *pair)
+{
+	uint32_t key_bytes = (uint32_t)pair->key.bytes, value_bytes = (uint32_t)pair->value.bytes;
+
+	at = put(at, &key_bytes, 4);
+	at = put(at, &value_bytes, 4);
+	at = put(at, pair->key.data, pair->key.bytes);
+	return put(at, pair->value.data, pair->value.bytes);
+}
+
+enum shmeta_status shmeta_map_pack(struct shmeta_pair *pairs, size_t count, char *buffer, size_t bytes,
+                                   struct shmeta_map *ret, size_t *ret_bytes)
+{
+	size_t need = 0;
+	char *at = buffer;
+
+	if ((pairs == NULL && count != 0) || (buffer == NULL && bytes != 0) || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i++) {
+		const struct shmeta_pair *p = &pairs[i];
+
+		if ((p->key.data == NULL && p->key.bytes != 0) || (p->value.data == NULL && p->value.bytes != 0) ||
+		    p->key.bytes > SHMETA_MAP_MAX || p->value.bytes > SHMETA_MAP_MAX)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+		need += 8 + p->key.bytes + p->value.bytes;
+		if (need > SHMETA_MAP_MAX)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	}
+	if (count > 1)
+		qsort(pairs, count, sizeof *pairs, by_key);
+	for (size_t i = 1; i < count; i++)
+		if (by_key(&pairs[i - 1], &pairs[i]) == 0)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	if (ret_bytes != NULL)
+		*ret_bytes = need;
+	if (need > bytes)
+		return SHMETA_ERR_BUFFER;
+	for (size_t i = 0; i < count; i++)
+		at = put_pair(at, &pairs[i]);
+	*ret = (struct shmeta_map){buffer, need};
+	return SHMETA_OK;
 }
 
 const char *shmeta__map_error(const struct shmeta_map *map)

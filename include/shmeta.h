@@ -245,6 +245,17 @@ SHMETA_MUST_USE enum shmeta_status shmeta_map_next(const struct shmeta_map *map,
 SHMETA_MUST_USE enum shmeta_status shmeta_map_get(const struct shmeta_map *map, const char *key,
                                                   struct shmeta_str *ret_value);
 
+/* One pair of a map to be packed. */
+struct shmeta_pair {
+	struct shmeta_str key;
+	struct shmeta_str value;
+};
+/* Pack pairs into a map, for a topic's config or an agent's metadata. They are put in order of their keys, in place. *ret_bytes (may be
+ * NULL): what the map takes, also with ERR_BUFFER. Borrows: buffer, for as long as *ret is used. Threads: any. Blocks: never.
+ * Errors: ERR_BUFFER, ERR_INVALID_ARGUMENT (a key twice, or more than SHMETA_MAP_MAX bytes). */
+SHMETA_MUST_USE enum shmeta_status shmeta_map_pack(struct shmeta_pair *pairs, size_t count, char *buffer, size_t bytes,
+                                                   struct shmeta_map *ret, size_t *ret_bytes);
+
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Freshness
  * ------------------------------------------------------------------------------------------------------------------------ */
@@ -340,13 +351,15 @@ struct shmeta_options {
 	uint32_t threads;   /* most readers at a time; 0: 64; at most 1024 */
 	char *error;        /* may be NULL: receives a sentence when shmeta_open() fails */
 	size_t error_bytes;
+	uint32_t wait_ms; /* how long to wait for a writer that serves; 0: not at all, and it need not even live */
+	uint32_t reserved;
 };
 
 /* Attach to an instance. Works whether the writer is alive or not, as soon as it has published once; a second open of the same
  * instance shares the mappings of the first.
  * Owns: *ret; shmeta_close() it. Borrows: nothing after the return. Threads: any. Blocks: for file opens, one connect, and at
- * most 200 ms for the writer's answer.
- * Errors: ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group to join; or whose
+ * most 200 ms for the writer's answer; before that up to wait_ms, until there is an instance whose writer lives and serves.
+ * Errors: ERR_TIMEOUT (wait_ms: the writer does not serve yet), ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_NOT_RUNNING (no such instance), ERR_PERMISSION (says which group to join; or whose
  * the directory, a file in it or a link to it is, where these are not of one owner), ERR_VERSION (says both versions), ERR_CORRUPT, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret);
 
@@ -361,7 +374,9 @@ void shmeta_close(struct shmeta *instance);
  * Threads: any. Blocks: never. */
 const char *shmeta_last_error(struct shmeta *instance, char *ret, size_t bytes);
 
-/* A thread's reader. Owns: *ret; shmeta_reader_free() it, before or after the instance. Threads: any may create, one at a time may use.
+/* A thread's reader. It may move: threads use it one after the other, with what was made from it, as tasks of a pool do that take a reader
+ * each from a shared list and put it back after shmeta_end(). What orders the threads (a lock, a queue) is the caller's.
+ * Owns: *ret; shmeta_reader_free() it, before or after the instance. Threads: any may create, one at a time may use.
  * Blocks: never. Errors: ERR_NO_MEMORY, ERR_BUSY (all `threads` readers exist), ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret);
 

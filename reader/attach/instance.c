@@ -15,7 +15,7 @@
 static const uint64_t REGISTER_WITHIN_NS = 200 * MILLION;
 static const uint64_t ALIVE_WITHIN_NS = UINT64_C(5000000000);
 
-enum { INSTANCE_MAX = 255 }; /* bytes of its name */
+enum { INSTANCE_MAX = 255 /* bytes of its name */, LOOK_MS = 10 /* between looks for a writer */ };
 
 /* ---- last error ---- */
 
@@ -169,6 +169,57 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 	return SHMETA_OK;
 }
 
+static enum shmeta_status open_once(const struct shmeta_options *o, struct shmeta **ret, struct shmeta_err *err)
+{
+	enum shmeta_status status = open_instance(o, ret, err);
+	struct env *env = NULL;
+
+	if (status != SHMETA_OK)
+		return status;
+	/* Report a store that cannot be mapped now, not at the first begin. A store that does not exist
+	 * yet is no error. */
+	status = shmeta__core_env((*ret)->core, 1, &env, err);
+	shmeta__env_unref(env);
+	if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
+		return SHMETA_OK;
+	shmeta_close(*ret);
+	return status;
+}
+
+static int is_served(struct shmeta *instance)
+{
+	struct shmeta_state state = {.size = sizeof state};
+
+	return shmeta_get_state(instance, &state) == SHMETA_OK && state.writer_alive &&
+	       (state.phase == SHMETA_PHASE_SERVING || state.phase == SHMETA_PHASE_DEGRADED);
+}
+
+/* Until there is an instance, and then until its writer serves. */
+static enum shmeta_status open_waiting(const struct shmeta_options *o, struct shmeta **ret, struct shmeta_err *err)
+{
+	uint64_t deadline = shmeta__deadline_of(o->wait_ms);
+	enum shmeta_status status;
+
+	for (;;) {
+		status = open_once(o, ret, err);
+		if (status == SHMETA_OK && is_served(*ret))
+			return SHMETA_OK;
+		if (status != SHMETA_OK && status != SHMETA_ERR_NOT_RUNNING)
+			return status;
+		if (shmeta__monotonic_ns() >= deadline)
+			break;
+		/* Anew: the directory may be made again by the writer that is to come. */
+		if (status == SHMETA_OK)
+			shmeta_close(*ret);
+		(void)poll(NULL, 0, LOOK_MS);
+	}
+	if (status != SHMETA_OK)
+		return status;
+	shmeta_fail(err, SHMETA_ERR_TIMEOUT, "%s: the writer does not serve yet", (*ret)->core->directory);
+	shmeta_close(*ret);
+	return SHMETA_ERR_TIMEOUT;
+}
+
 enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shmeta **ret)
 {
 	static const struct shmeta_options defaults = {.size = sizeof defaults};
@@ -176,21 +227,11 @@ enum shmeta_status shmeta_open(const struct shmeta_options *options, struct shme
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 	struct shmeta *instance = NULL;
-	struct env *env = NULL;
 
 	if (ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = open_instance(o, &instance, &err);
-	if (status == SHMETA_OK) {
-		/* Report a store that cannot be mapped now, not at the first begin. A store that
-		 * does not exist yet is no error. */
-		status = shmeta__core_env(instance->core, 1, &env, &err);
-		shmeta__env_unref(env);
-		if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
-			status = SHMETA_OK;
-		else
-			shmeta_close(instance);
-	}
+	status = o->size >= sizeof *o && o->wait_ms != 0 ? open_waiting(o, &instance, &err)
+	                                                 : open_once(o, &instance, &err);
 	if (status != SHMETA_OK) {
 		/* A caller built with an older header has no error field at this offset. */
 		if (o->size >= sizeof *o && o->error != NULL && o->error_bytes != 0)

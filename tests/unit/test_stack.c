@@ -112,6 +112,7 @@ static void lookups(void)
 	struct shmeta_handle *h;
 	struct shmeta_segment s;
 	struct shmeta_topic t;
+	struct shmeta_pair pairs[2] = {{{"b", 1}, {"2", 1}}, {{"a", 1}, {"1", 1}}};
 	const struct shmeta_str name = {"t", 1};
 	struct shmeta_find find = {handle, 77};
 	struct shmeta_find_named find_named = {.topic = {"t", 1}, .offset = 77};
@@ -134,6 +135,7 @@ static void lookups(void)
 	(void)!shmeta_get_topic(reader, "t", 1, NULL, &t, &f);
 	(void)!shmeta_copy_topic(&t, buffer, sizeof buffer, &bytes);
 	(void)!shmeta_map_get(&t.config, "a", &value);
+	(void)!shmeta_map_pack(pairs, 2, buffer, sizeof buffer, &t.config, &bytes);
 	bytes = 0;
 	(void)!shmeta_map_next(&t.config, &bytes, &value, &value);
 	(void)shmeta_strerror(SHMETA_ERR_FULL);
