@@ -68,7 +68,7 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
 {
 	struct shmeta_part_head head;
 	uint64_t entries_end, tail_at, least = PART_HEAD_BYTES;
-	int has_tail = 0;
+	int tail = 0;
 
 	if (head_bytes < PART_HEAD_BYTES || head_bytes > UINT32_MAX)
 		return SHMETA_ERR_CORRUPT;
@@ -83,8 +83,8 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
 	if (head.blocks) {
 		const uint8_t *last = (const uint8_t *)bytes + entries_end - PART_ENTRY_BYTES;
 
-		has_tail = !E32(last, locator);
-		if (has_tail && head_bytes - tail_at < sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK)
+		tail = !E32(last, locator);
+		if (tail && head_bytes - tail_at < sizeof(struct shmeta_block_head) + SHMETA_BLOCK_SLACK)
 			return SHMETA_ERR_CORRUPT;
 	}
 	carry_checked(part, &head,
@@ -108,7 +108,7 @@ static enum shmeta_status open_head(struct shmeta__part *part, uint64_t key, con
 	part->block_slope = head.block_slope;
 	part->block_base = head.blocks ? E64(part->blocks, base) : UINT64_MAX;
 	part->tail = part->head + tail_at;
-	part->tail_bytes = has_tail ? (uint32_t)(head_bytes - tail_at) : 0;
+	part->tail_bytes = tail ? (uint32_t)(head_bytes - tail_at) : 0;
 	part->synced_at_ns = head.synced_at_ns;
 	part->ttl_ms = head.ttl_ms;
 	part->last.base = 1;
@@ -351,7 +351,7 @@ __attribute__((aligned(64))) enum shmeta_status shmeta__part_find(struct shmeta_
 	} else {
 		bytes = part->tail;
 		readable = part->tail_bytes;
-		if (unlikely(!readable))
+		if (unlikely(!has_tail(part)))
 			return SHMETA_ERR_CORRUPT;
 	}
 	if (unlikely(!shmeta__block_view(bytes, readable, shmeta__once32(E32(entry, rows)),

@@ -85,6 +85,13 @@ static inline void set_mark(struct mark mark)
 /* Judge a block's checksum, and that it is the one of its entry, which says this id. */
 int shmeta__part_block_verify(const struct shmeta__part *part, const uint8_t *entry, uint64_t id, const uint8_t *bytes);
 
+/* Is the tail there, and still this partition's? The head was verified when it was opened; a page that has come in its place since is, mostly,
+ * another partition's. The same question of a block would cost each lookup in one a cache line. */
+static inline int has_tail(const struct shmeta__part *part)
+{
+	return part->tail_bytes > 0 && shmeta__ld64(part->tail + offsetof(struct shmeta_block_head, key)) == part->key;
+}
+
 /* The rows of a block entry (not of a directory page). 0: corrupt. */
 static inline int open_block(const struct shmeta__part *part, const uint8_t *entry, struct mark mark,
                              struct shmeta__block *ret)
@@ -112,7 +119,7 @@ static inline int open_block(const struct shmeta__part *part, const uint8_t *ent
 		/* Only the last entry is the tail's; open has checked that its head is readable. */
 		bytes = part->tail;
 		readable = part->tail_bytes;
-		if (unlikely(!readable))
+		if (unlikely(!has_tail(part)))
 			return 0;
 	}
 	return shmeta__block_view(bytes, readable, shmeta__once32(E32(entry, rows)), shmeta__once32(E8(entry, stride)),

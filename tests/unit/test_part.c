@@ -1097,6 +1097,25 @@ Test(part, a_page_that_is_overwritten_after_it_was_verified_is_harmless)
 	subject_free(&subject);
 }
 
+Test(part, the_head_of_another_partition_in_its_place_is_noticed_where_the_tail_is_used)
+{
+	const uint64_t other = KEY + 1;
+	struct shmeta_segment row;
+	struct rng rng = {33};
+	struct subject subject;
+	struct model model;
+
+	fill(&subject, &model, &rng, GAPS, 0, 40);
+	cr_assert_eq(shmeta__part_last(&subject.part, &row), SHMETA_OK);
+	cr_assert_eq(shmeta__part_find(&subject.part, row.base_offset, &row), SHMETA_OK);
+	/* Of the same shape, so that only the key tells them apart. */
+	memcpy((uint8_t *)(uintptr_t)subject.part.tail + 8, &other, sizeof other);
+	cr_expect_eq(shmeta__part_find(&subject.part, row.base_offset, &row), SHMETA_ERR_CORRUPT);
+	cr_expect_eq(shmeta__part_last(&subject.part, &row), SHMETA_ERR_CORRUPT);
+	model_free(&model);
+	subject_free(&subject);
+}
+
 /* ---- what is verified once -------------------------------------------------------------------------------------------- */
 
 static uint64_t id_of(const struct subject *subject, uint64_t locator)
