@@ -12,7 +12,7 @@ packages() {
 	case $1 in
 	build) echo gcc make libc6-dev pkgconf liblmdb-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libssl-dev \
 		libjansson-dev libxxhash-dev \
-		libsystemd-dev libmicrohttpd-dev libncurses-dev scdoc ;;
+		libsystemd-dev libmicrohttpd-dev libncurses-dev systemtap-sdt-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
 	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml python3-venv zsh \
 		prometheus chromium ;;

@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "base/probes.h"
 #include "base/row_limits.h"
 #include "reader/request/request.h"
 #include "reader/snapshot/snapshot.h"
@@ -424,6 +425,7 @@ static inline enum shmeta_status lookup_done(struct shmeta_reader *r, enum shmet
 		c->errors++;
 		c->corrupt += status == SHMETA_ERR_CORRUPT;
 	}
+	shmeta_probe_find((int)status, r->snapshot);
 	return status;
 }
 

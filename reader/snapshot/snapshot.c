@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/probes.h"
 #include "reader/request/request.h"
 
 enum { TRIES_MAX = 400 };
@@ -123,11 +124,16 @@ enum shmeta_status shmeta_begin(struct shmeta_reader *r)
 				r->snapshot = committed;
 				r->serial++;
 				r->slot->counters.begins++;
+				shmeta_probe_begin(committed);
 				return SHMETA_OK;
 			}
 		}
 	}
-	return begin_slow(r);
+	enum shmeta_status status = begin_slow(r);
+
+	if (status == SHMETA_OK)
+		shmeta_probe_begin(r->snapshot);
+	return status;
 }
 
 /* ---- end ---- */

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "base/probes.h"
 #include "base/row_limits.h"
 
 enum shmeta_status apply_no_memory(struct shmeta_err *err)
@@ -130,6 +131,7 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 
 	status = shmeta__txn_commit(a->txn, &txn, err);
 	if (status == SHMETA_OK) {
+		shmeta_probe_commit(txn, a->changed);
 		apply_tell_notes(a, false);
 		apply_tell_notes(a, true);
 	} else if (a->dead_count > 0) {

@@ -2,6 +2,8 @@
  * Resident records (resident_set.h): a hash table from keys to slots, and a stack of free slots. */
 #include "writer/resident/resident_set.h"
 
+#include "base/probes.h"
+
 #include <stdlib.h>
 
 #define NO_SLOT UINT32_MAX
@@ -167,6 +169,7 @@ size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool roo
 	                       n < AT_ONCE ? (uint32_t)n : AT_ONCE);
 	for (uint32_t i = 0; i < count; i++)
 		ret_keys[i] = r->key[slots[i]];
+	shmeta_probe_evict(count);
 	return count;
 }
 
