@@ -14,7 +14,7 @@ packages() {
 		libjansson-dev libxxhash-dev \
 		libsystemd-dev libmicrohttpd-dev libncurses-dev systemtap-sdt-dev scdoc ;;
 	demo) echo sqlite3 procps ;;
-	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml python3-venv zsh \
+	test) echo libcriterion-dev sqlite3 postgresql pgbouncer openssl strace procps util-linux iproute2 binutils systemd-container python3-yaml python3-venv zsh mandoc \
 		prometheus chromium ;;
 	lint) echo libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy cppcheck g++ binutils git ;;
 	coverage) echo gcc gcovr ;;
