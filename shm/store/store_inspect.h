@@ -54,6 +54,7 @@ enum shmeta_status shmeta__inspect_usage(const struct shmeta__inspected *of, str
  * when there was one, other errors when it could not look. */
 struct shmeta__verify_report {
 	uint64_t topics, partitions, segments, blocks, agents, groups, offsets, leases, quarantined, problems;
+	uint64_t incomplete; /* 1 << class: the store says that it lacks some of it */
 };
 enum shmeta_status shmeta__store_verify(const struct shmeta__inspected *of,
                                         void (*problem)(void *arg, const char *sentence), void *arg,

@@ -386,7 +386,7 @@ enum shmeta_status shmeta__store_verify(const struct shmeta__inspected *of,
 		{SHMETA_DB_OFFSETS, verify_offset}, {SHMETA_DB_LEASES, verify_lease},
 		{SHMETA_DB_BLOCKS, verify_block},   {SHMETA_DB_QUARANTINE, verify_quarantined},
 	};
-	struct verify v = {.of = of, .problem = problem, .arg = arg};
+	struct verify v = {.of = of, .problem = problem, .arg = arg, .report = {.incomplete = of->counters.incomplete}};
 	enum shmeta_status status = SHMETA_OK;
 
 	_Static_assert(sizeof databases / sizeof databases[0] == SHMETA_DB_COUNT, "a database is not verified");

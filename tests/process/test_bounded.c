@@ -12,6 +12,7 @@
 
 #include "shm/page/stats_page.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
 #include "tests/support/streamhouse_schema.h"
 
 TestSuite(bounded, .timeout = 300);
@@ -243,7 +244,9 @@ Test(bounded, while_the_source_changes_answers_stay_right, .init = start, .fini 
 
 Test(bounded, a_killed_writer_leaves_a_store_within_its_budgets, .init = start, .fini = stop)
 {
-	for (int round = 0; round < 5; round++) {
+	const uint32_t rounds = run_rounds(5, 200);
+
+	for (uint32_t round = 0; round < rounds; round++) {
 		for (int i = 0; i < 100; i++)
 			(void)look((int)chance(TOPICS), (int)chance(PARTITIONS), SHMETA_FRESH, true);
 		detach();
@@ -274,4 +277,16 @@ Test(bounded, a_scan_does_not_push_out_what_is_used, .init = start, .fini = stop
 				within_budgets();
 			}
 	cr_expect_gt(hits * 1000ull, looks * 990ull, "%u of %u", hits, looks);
+}
+
+Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
+{
+	struct run_tool t;
+
+	for (int p = 0; p < PARTITIONS; p++)
+		cr_assert_eq(look(30, p, SHMETA_FRESH, true).segment, SHMETA_OK);
+	run_tool(&t, "shmetactl --dir %s verify", d.instance);
+	cr_expect_eq(t.code, 0, "%s%s", t.out, t.err);
+	cr_expect_not_null(strstr(t.out, "verified 4 topics, 10 partitions, 200 segments"), "%s", t.out);
+	run_tool_done(&t);
 }

@@ -85,6 +85,7 @@ int verb_verify(struct tool *tool)
 	v->groups = structure.groups;
 	v->offsets = structure.offsets;
 	v->leases = structure.leases;
+	v->incomplete = structure.incomplete;
 	if (tool->store == NULL && source == NULL && v->pages.stats != NULL) {
 		(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(v->pages.stats->source), v->pages.stats->source);
 		/* What lives in the daemon's memory cannot be opened here. */

@@ -310,6 +310,12 @@ static void compare_topic(struct verify *v, const struct shmeta_topic *want, con
 		differs(v, SHMETA_CLASS_TOPIC, v->tenant, v->topic, "%s: config differs", where);
 }
 
+/* A bounded store need not have it. */
+static bool may_lack(const struct verify *v, enum shmeta_class cls, enum shmeta_status status)
+{
+	return status == SHMETA_UNKNOWN && (v->incomplete >> cls & 1) != 0;
+}
+
 static enum shmeta_status sink_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *want)
 {
 	struct verify *v = arg;
@@ -328,11 +334,12 @@ static enum shmeta_status sink_topic(void *arg, struct shmeta_str tenant, const 
 		status = shmeta_get_topic(v->s->reader, want->name.data, want->name.bytes, NULL, &have, NULL);
 		if (status == SHMETA_OK)
 			compare_topic(v, want, &have);
-		else
+		else if (!may_lack(v, SHMETA_CLASS_TOPIC, status))
 			differs(v, SHMETA_CLASS_TOPIC, v->tenant, v->topic,
 			        "topic %s: the source has it, the store says: %s", v->topic, shmeta_strerror(status));
 	} while (!verify_look_end(&look) && v->code == 0);
 	v->topic_in_store = status == SHMETA_OK;
+	v->topics -= may_lack(v, SHMETA_CLASS_TOPIC, status);
 	if (status == SHMETA_OK) {
 		if (v->seen_count == v->seen_capacity) {
 			v->seen_capacity = v->seen_capacity > 0 ? v->seen_capacity * 2 : 1024;
@@ -360,8 +367,10 @@ static enum shmeta_status sink_partition(void *arg, const struct shmeta_partitio
 	v->partition_id = want->partition_id;
 	v->has_last = false;
 	v->last = 0;
-	if (!v->topic_in_store)
+	if (!v->topic_in_store) {
+		v->partitions -= v->incomplete != 0;
 		return SHMETA_OK; /* said once for the topic */
+	}
 	if (v->partition_ids_count == v->partition_ids_capacity) {
 		v->partition_ids_capacity = v->partition_ids_capacity > 0 ? v->partition_ids_capacity * 2 : 1024;
 		v->partition_ids = tool_grow(v->partition_ids, v->partition_ids_capacity * sizeof(*v->partition_ids));
@@ -382,12 +391,13 @@ static enum shmeta_status sink_partition(void *arg, const struct shmeta_partitio
 
 			(void)verify_pairs_differ(v, SHMETA_CLASS_PARTITION, where, numbers,
 			                          sizeof(numbers) / sizeof(numbers[0]));
-		} else {
+		} else if (!may_lack(v, SHMETA_CLASS_PARTITION, status)) {
 			differs(v, SHMETA_CLASS_PARTITION, v->tenant, v->topic,
 			        "%s: the source has it, the store says: %s", where, shmeta_strerror(status));
 		}
 	} while (!verify_look_end(&look) && v->code == 0);
 	v->partition_in_store = status == SHMETA_OK && !v->rows_alone;
+	v->partitions -= may_lack(v, SHMETA_CLASS_PARTITION, status);
 	return verify_stop(v);
 }
 
@@ -397,7 +407,7 @@ static enum shmeta_status sink_segment(void *arg, const struct shmeta_segment *w
 	struct shmeta_segment *row = &v->rows[v->row_count];
 	char *p;
 
-	v->segments++;
+	v->segments += v->partition_in_store || v->incomplete == 0;
 	if (!v->partition_open || !v->partition_in_store)
 		return verify_stop(v);
 	p = tool_alloc(want->id.bytes + want->s3_bucket.bytes + want->s3_key.bytes + 1);
@@ -448,6 +458,10 @@ static void not_found(struct verify *v, enum shmeta_class cls, const char *where
 {
 	char sentence[256];
 
+	if (may_lack(v, cls, status)) {
+		(*count)--;
+		return;
+	}
 	if (status == SHMETA_UNKNOWN) {
 		(*count)--; /* not among those that the store is to have */
 		(void)snprintf(sentence, sizeof(sentence), "%.180s: the store cannot serve it", where);

@@ -49,6 +49,7 @@ struct verify {
 	int code; /* an error that ends the pass, said already */
 
 	uint64_t topics, partitions, segments, agents, groups, offsets, leases, quarantined;
+	uint64_t incomplete;     /* 1 << class: what the store does not know of it is not missing */
 	struct group_row *group; /* as the source gave them; v->groups of them */
 	size_t group_capacity;
 	char sentences[4][256];
