@@ -10,7 +10,7 @@
 #include "base/err.h"
 
 static const struct backend_engine *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
-                                                       &backend_memory};
+                                                       &backend_dynamodb, &backend_memory};
 
 enum shmeta_status backend_fail(struct backend_error *err, enum shmeta_status code, const char *fmt, ...)
 {

@@ -367,7 +367,7 @@ struct backend_engine {
 
 extern const struct backend_engine backend_memory;
 extern const struct backend_engine backend_sqlite;
-extern const struct backend_engine backend_postgresql, backend_cockroachdb;
+extern const struct backend_engine backend_postgresql, backend_cockroachdb, backend_dynamodb;
 
 /* The engine whose name is the uri's scheme; NULL: none (err says which there are). */
 const struct backend_engine *backend_find(const char *uri, struct backend_error *err);

@@ -252,8 +252,7 @@ static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const st
 
 /* ---- many ---- */
 
-/* Full jitter: anywhere up to a bound that doubles. */
-static void pause_before(unsigned int tries, uint64_t deadline_ns)
+void ddb_pause(unsigned int tries, uint64_t deadline_ns)
 {
 	uint64_t bound_ms = BACKOFF_MS, now_ns = ddb_now_ns(), wait_ns;
 	uint32_t random = 0;
@@ -351,7 +350,7 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 			break;
 		link->retries += again;
 		if (tries > 0)
-			pause_before(tries, deadline_ns);
+			ddb_pause(tries, deadline_ns);
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (calls[i].outcome == DDB_AWAY && calls[i].doubted)

@@ -51,6 +51,8 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 /* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. */
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,
                                  struct backend_error *err);
+/* Before the next of several tries: full jitter, anywhere up to a bound that doubles from 25 ms to 1 s; never beyond the deadline. */
+void ddb_pause(unsigned int tries, uint64_t deadline_ns);
 void ddb_call_free(struct ddb_call *call);
 
 #endif

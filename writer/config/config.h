@@ -36,8 +36,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Directory of the instance, an absolute path, best on tmpfs. Empty: the service manager's runtime "                        \
 	  "directory, else /run/shmeta/NAME.")                                                                                       \
 	T(source, uri, "", 0, 4000, RESTART,                                                                                         \
-	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://... or memory:. Empty: NAME.db in the "       \
-	  "service manager's state directory, else /var/lib/shmeta/NAME.db.")                                                        \
+	  "Where the metadata comes from: sqlite:PATH, postgresql://..., cockroachdb://..., dynamodb://REGION/PREFIX "               \
+	  "or memory:. Empty: NAME.db in the service manager's state directory, else /var/lib/shmeta/NAME.db.")                      \
 	N(source, create, BOOL, "off", 0, 1, RESTART,                                                                                \
 	  "Create the database, and the seven tables in an empty one, if they do not exist. Off: a source that is "                  \
 	  "missing or empty is an error. The built-in default path of source.uri is always created.")                                \

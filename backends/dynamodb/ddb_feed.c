@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The log as those who follow it see it (ddb_log.h). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/dynamodb/ddb_log.h"
+#include "backends/dynamodb/ddb_state.h"
+
+/* GAP_S: a missing entry is waited for so long, then a void one takes its place. LATE_S: a request that is older is refused. */
+enum { GAP_S = 3, LATE_S = 900, WINDOW = 64, IN_FLIGHT_MAX = 8, EDGE_S = 300 };
+#define SECOND_NS UINT64_C(1000000000)
+
+static int64_t wall_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static struct ddb_followed *follow(struct ddb_log *log, const char *id)
+{
+	struct ddb_followed *more;
+
+	for (size_t i = 0; i < log->followed_count; i++)
+		if (strcmp(log->followed[i].id, id) == 0)
+			return &log->followed[i];
+	more = reallocarray(log->followed, log->followed_count + 1, sizeof *more);
+	if (more == NULL)
+		return NULL;
+	log->followed = more;
+	more = &more[log->followed_count++];
+	*more = (struct ddb_followed){.seq = -1};
+	(void)snprintf(more->id, sizeof more->id, "%s", id);
+	return more;
+}
+
+/* Who writes, and how far. Those whose item is gone are not followed any more. */
+static enum shmeta_status look_at_writers(struct ddb_state *s, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	struct ddb_query q = {.table = DDB_WRITERS, .pk = "W"};
+	enum shmeta_status status = ddb_queries(s, &q, 1, "looking for writers", err);
+	size_t i, kept = 0;
+	json_t *item;
+
+	for (size_t k = 0; k < log->followed_count; k++)
+		log->followed[k].announced = INT64_MIN;
+	json_array_foreach(q.items, i, item)
+	{
+		const char *id = ddb_text(item, "sk");
+		struct ddb_followed *f;
+
+		if (strlen(id) != DDB_RANDOM_BYTES - 1 || strcmp(id, log->writer) == 0)
+			continue;
+		f = follow(log, id);
+		if (f == NULL)
+			status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+		else
+			f->announced = ddb_number(item, "seq");
+	}
+	ddb_queries_free(&q, 1);
+	if (status != SHMETA_OK)
+		return status;
+	for (size_t k = 0; k < log->followed_count; k++)
+		if (log->followed[k].announced != INT64_MIN)
+			log->followed[kept++] = log->followed[k];
+	log->followed_count = kept;
+	return SHMETA_OK;
+}
+
+static int64_t seq_of(const json_t *item)
+{
+	uint64_t seq = 0;
+	struct shmeta_str text;
+
+	return ddb_get_s(item, "sk", &text) && ddb_u64(text, &seq) ? (int64_t)seq : -1;
+}
+
+/* The greatest number below which nothing is missing, or can be under way still. entries: the newest, newest first. */
+static int64_t contiguous(const json_t *entries)
+{
+	size_t n = json_array_size(entries);
+	const json_t *oldest = n > 0 ? json_array_get(entries, n - 1) : NULL;
+	int64_t seq = seq_of(oldest);
+
+	if (oldest == NULL)
+		return -1;
+	if (wall_ms() - ddb_number(oldest, "at") < LATE_S * 1000) {
+		int64_t before = seq - 1 - (seq < IN_FLIGHT_MAX ? seq : IN_FLIGHT_MAX);
+
+		/* Those before it ended, or are on their way: where this is the whole log the latter shows. */
+		if (n < WINDOW && seq > 0)
+			return before;
+	}
+	for (size_t i = n - 1; i-- > 0;)
+		if (seq_of(json_array_get(entries, i)) == seq + 1)
+			seq++;
+		else
+			break;
+	return seq;
+}
+
+enum shmeta_status ddb_log_baseline(struct ddb_state *s, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	struct ddb_query *queries;
+	enum shmeta_status status;
+
+	log->followed_count = 0;
+	log->baseline = false;
+	log->synced_ms = wall_ms();
+	status = look_at_writers(s, err);
+	if (status != SHMETA_OK)
+		return status;
+	queries = calloc(log->followed_count + 1, sizeof *queries);
+	if (queries == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	for (size_t i = 0; i < log->followed_count; i++)
+		queries[i] = (struct ddb_query){.table = DDB_LOG, .pk = log->followed[i].id, .newest = WINDOW};
+	status = ddb_queries(s, queries, log->followed_count, "looking at the log", err);
+	for (size_t i = 0; status == SHMETA_OK && i < log->followed_count; i++)
+		log->followed[i].seq = contiguous(queries[i].items);
+	ddb_queries_free(queries, log->followed_count);
+	free(queries);
+	log->baseline = status == SHMETA_OK;
+	return status;
+}
+
+/* Tell what is new of a writer. Stops at a gap, and closes one that is old. */
+static enum shmeta_status take_entries(struct ddb_state *s, struct ddb_followed *f, const json_t *entries,
+                                       const struct backend_sink *sink, int *changed, struct backend_error *err)
+{
+	enum shmeta_status status = SHMETA_OK;
+	size_t i;
+	json_t *item;
+
+	json_array_foreach(entries, i, item)
+	{
+		int64_t seq = seq_of(item);
+
+		if (seq <= f->seq)
+			continue;
+		while (seq > f->seq + 1) {
+			if (f->gap_ns == 0)
+				f->gap_ns = ddb_now_ns();
+			if (ddb_now_ns() - f->gap_ns < GAP_S * SECOND_NS)
+				return SHMETA_OK;
+			/* It may have come meanwhile: then its keys are the next look's. */
+			status = ddb_log_settle_of(s, f->id, (uint64_t)(f->seq + 1), err);
+			if (status != SHMETA_ABSENT)
+				return status;
+			f->seq++;
+		}
+		f->gap_ns = 0;
+		if (!ddb_has(item, "void")) {
+			*changed = 1;
+			status = ddb_log_tell(json_object_get(json_object_get(item, "ks"), "L"), sink);
+			if (status != SHMETA_OK)
+				return status;
+		}
+		f->seq = seq;
+	}
+	return SHMETA_OK;
+}
+
+static enum shmeta_status look_at_logs(struct ddb_state *s, const struct backend_sink *sink, int *changed,
+                                       uint64_t *lag_ns, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	struct ddb_query *queries = calloc(log->followed_count + 1, sizeof *queries);
+	struct ddb_key(*from)[2] = calloc(log->followed_count + 1, sizeof *from);
+	size_t *of = calloc(log->followed_count + 1, sizeof *of), n = 0;
+	enum shmeta_status status = SHMETA_OK;
+
+	if (queries == NULL || from == NULL || of == NULL)
+		status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	for (size_t i = 0; status == SHMETA_OK && i < log->followed_count; i++) {
+		struct ddb_followed *f = &log->followed[i];
+
+		if (f->announced <= f->seq)
+			continue;
+		ddb_key_log(&from[n][0], f->id, (uint64_t)(f->seq + 1));
+		ddb_key_log(&from[n][1], f->id, UINT64_MAX);
+		queries[n] =
+			(struct ddb_query){.table = DDB_LOG, .pk = f->id, .from = from[n][0].sk, .to = from[n][1].sk};
+		of[n++] = i;
+	}
+	if (status == SHMETA_OK)
+		status = ddb_queries(s, queries, n, "reading the log", err);
+	for (size_t i = 0; status == SHMETA_OK && i < n; i++) {
+		struct ddb_followed *f = &log->followed[of[i]];
+		uint64_t now_ns = ddb_now_ns();
+
+		status = take_entries(s, f, queries[i].items, sink, changed, err);
+		if (f->gap_ns != 0 && now_ns - f->gap_ns + SECOND_NS > *lag_ns)
+			*lag_ns = now_ns - f->gap_ns + SECOND_NS;
+	}
+	if (queries != NULL)
+		ddb_queries_free(queries, n);
+	free(queries);
+	free(from);
+	free(of);
+	return status;
+}
+
+enum shmeta_status ddb_log_changes(struct ddb_state *s, const struct backend_sink *sink, int *ret_changed,
+                                   uint64_t *ret_lag_ns, struct backend_error *err)
+{
+	int64_t now_ms = wall_ms();
+	enum shmeta_status status = SHMETA_OK;
+
+	*ret_changed = 0;
+	*ret_lag_ns = 0;
+	if (!s->log.baseline) {
+		*ret_changed = 1;
+		status = ddb_log_baseline(s, err);
+		if (status != SHMETA_OK)
+			return status;
+		return sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST,
+		                                                      .name = rows_str("the log was not followed")});
+	}
+	/* Asleep for longer than entries are sure to be kept. */
+	if (now_ms - s->log.synced_ms > (ddb_log_keep_s(s) - EDGE_S) * 1000) {
+		s->log.baseline = false;
+		return ddb_log_changes(s, sink, ret_changed, ret_lag_ns, err);
+	}
+	status = ddb_log_settle_doubts(s, sink, ret_changed, err);
+	if (status == SHMETA_OK)
+		status = ddb_log_rest(s, err);
+	if (status == SHMETA_OK)
+		status = look_at_writers(s, err);
+	if (status == SHMETA_OK)
+		status = look_at_logs(s, sink, ret_changed, ret_lag_ns, err);
+	if (status == SHMETA_OK && *ret_lag_ns == 0)
+		s->log.synced_ms = now_ms;
+	if (status != SHMETA_OK)
+		*ret_changed = 0;
+	return status;
+}
+
+/* ---- the position: "ddb1 FINGERPRINT SYNCED\n", a line "WRITER SEQ\n" for each writer, ourselves included, and "end" ---- */
+
+static const char last_line[] = "end";
+
+enum shmeta_status ddb_log_position(struct ddb_state *s, void *ret, size_t capacity, size_t *ret_bytes)
+{
+	const struct ddb_log *log = &s->log;
+	size_t room = 80 + (log->followed_count + 1) * 48, used;
+	char *text = malloc(room);
+
+	*ret_bytes = 0;
+	if (text == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	used = (size_t)snprintf(text, room, "ddb1 %" PRIu64 " %" PRId64 "\n", s->fingerprint, log->synced_ms);
+	for (size_t i = 0; i < log->followed_count; i++)
+		used += (size_t)snprintf(text + used, room - used, "%s %" PRId64 "\n", log->followed[i].id,
+		                         log->followed[i].seq);
+	if (log->writer[0] != '\0') {
+		int64_t seq = (int64_t)log->next - 1;
+
+		for (size_t i = 0; i < log->doubt_count; i++)
+			if ((int64_t)log->doubts[i].seq <= seq)
+				seq = (int64_t)log->doubts[i].seq - 1;
+		used += (size_t)snprintf(text + used, room - used, "%s %" PRId64 "\n", log->writer, seq);
+	}
+	used += (size_t)snprintf(text + used, room - used, "%s", last_line);
+	*ret_bytes = used;
+	if (used <= capacity)
+		memcpy(ret, text, used);
+	free(text);
+	return used <= capacity ? SHMETA_OK : SHMETA_ERR_BUFFER;
+}
+
+enum shmeta_status ddb_log_resume(struct ddb_state *s, const void *position, size_t bytes, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	char *text = strndup(position, bytes), *line, *rest = NULL;
+	enum shmeta_status status = SHMETA_OK;
+	uint64_t fingerprint;
+	int64_t synced, now_ms = wall_ms();
+
+	if (text == NULL)
+		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+	line = strlen(text) == bytes && bytes >= sizeof last_line &&
+	                       strcmp(text + bytes - strlen(last_line), last_line) == 0
+	               ? strtok_r(text, "\n", &rest)
+	               : NULL;
+	if (line == NULL || sscanf(line, "ddb1 %" SCNu64 " %" SCNd64, &fingerprint, &synced) != 2) {
+		status = backend_fail(err, SHMETA_ABSENT, "dynamodb: the position cannot be read");
+	} else if (fingerprint != s->fingerprint) {
+		status = backend_fail(
+			err, SHMETA_ERR_CONFLICT,
+			"dynamodb: the position belongs to other tables: these were made anew, or are those of "
+			"another account or region");
+	} else if (now_ms - synced > (ddb_log_keep_s(s) - EDGE_S) * 1000) {
+		status = backend_fail(err, SHMETA_ABSENT,
+		                      "dynamodb: the position is %" PRId64 " s old, and the log is kept for %" PRId64
+		                      " s",
+		                      (now_ms - synced) / 1000, ddb_log_keep_s(s));
+	}
+	if (status != SHMETA_OK) {
+		free(text);
+		return status;
+	}
+	log->followed_count = 0;
+	for (; status == SHMETA_OK && (line = strtok_r(NULL, "\n", &rest)) != NULL;) {
+		struct ddb_followed *f;
+		char id[DDB_RANDOM_BYTES];
+		int64_t seq;
+
+		if (strcmp(line, last_line) == 0)
+			break;
+		if (sscanf(line, "%16s %" SCNd64, id, &seq) != 2) {
+			status = backend_fail(err, SHMETA_ABSENT, "dynamodb: the position cannot be read");
+			break;
+		}
+		if (strcmp(id, log->writer) == 0)
+			continue;
+		f = follow(log, id);
+		if (f == NULL)
+			status = backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
+		else
+			f->seq = seq;
+	}
+	free(text);
+	log->baseline = status == SHMETA_OK;
+	if (status == SHMETA_OK)
+		log->synced_ms = synced;
+	return status;
+}

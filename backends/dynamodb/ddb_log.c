@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The log as its writer sees it (ddb_log.h). */
+#include "backends/dynamodb/ddb_log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/dynamodb/ddb_state.h"
+
+/* A signed request is refused after 15 minutes: entries live longer, or one that comes late would succeed where its void entry was. */
+enum { KEEP_LEAST_S = 3600, SPARE_S = 3600, AHEAD = 256, BEAT_S = 600 };
+#define SECOND_NS UINT64_C(1000000000)
+
+void ddb_log_free(struct ddb_log *log)
+{
+	for (size_t i = 0; i < log->doubt_count; i++)
+		json_decref(log->doubts[i].keys);
+	free(log->doubts);
+	free(log->unused);
+	free(log->followed);
+	memset(log, 0, sizeof *log);
+}
+
+int64_t ddb_log_keep_s(const struct ddb_state *s)
+{
+	return s->options.feed_keep_s > KEEP_LEAST_S ? s->options.feed_keep_s : KEEP_LEAST_S;
+}
+
+/* ---- the writer's item ---- */
+
+static enum shmeta_status say_announced(struct ddb_state *s, int64_t announced, struct backend_error *err)
+{
+	struct ddb_key key;
+	struct ddb_call call = {.target = "PutItem"};
+	enum shmeta_status status = SHMETA_OK;
+	json_t *item;
+
+	ddb_key_writer(&key, s->log.writer);
+	item = ddb_item_of(&key);
+	ddb_put_n(item, "seq", announced);
+	ddb_put_n(item, "ttl", (int64_t)time(NULL) + 2 * (ddb_log_keep_s(s) + SPARE_S));
+	call.body = json_pack("{s:s, s:o, s:s}", "TableName", s->link.uri.table[DDB_WRITERS], "Item", item,
+	                      "ReturnConsumedCapacity", "TOTAL");
+	ddb_link_run(&s->link, &call, 1, s->deadline_ns);
+	if (call.outcome != DDB_DONE)
+		status = ddb_call_fail(&s->link, &call, "saying how far the log goes", err);
+	else
+		s->log.announced = announced;
+	s->log.beat_ns = ddb_now_ns();
+	json_decref(call.body);
+	ddb_call_free(&call);
+	return status;
+}
+
+enum shmeta_status ddb_log_settle_doubts(struct ddb_state *s, const struct backend_sink *sink, int *changed,
+                                         struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	enum shmeta_status status = SHMETA_OK;
+
+	while (status == SHMETA_OK && log->doubt_count > 0) {
+		struct ddb_doubt *doubt = &log->doubts[log->doubt_count - 1];
+		enum shmeta_status found = ddb_log_settle(s, doubt->seq, err);
+
+		if (found != SHMETA_OK && found != SHMETA_ABSENT)
+			return found;
+		if (found == SHMETA_OK) {
+			status = ddb_log_tell(doubt->keys, sink);
+			*changed = 1;
+		}
+		json_decref(doubt->keys);
+		log->doubt_count--;
+	}
+	return status;
+}
+
+/* Is there one of which nobody knows yet? changes() tells what they changed. */
+static bool in_doubt(struct ddb_state *s, struct backend_error *err)
+{
+	for (size_t i = 0; i < s->log.doubt_count; i++) {
+		enum shmeta_status found = ddb_log_settle(s, s->log.doubts[i].seq, err);
+
+		if (found != SHMETA_OK && found != SHMETA_ABSENT)
+			return true;
+	}
+	return false;
+}
+
+enum shmeta_status ddb_log_register(struct ddb_state *s, struct backend_error *err)
+{
+	if (in_doubt(s, err))
+		return SHMETA_ERR_SOURCE;
+	if (s->log.writer[0] == '\0') {
+		ddb_random(s->log.writer);
+		s->log.announced = -1;
+	}
+	return SHMETA_OK;
+}
+
+enum shmeta_status ddb_log_announce(struct ddb_state *s, size_t more, struct backend_error *err)
+{
+	if ((int64_t)(s->log.next + more) <= s->log.announced + 1)
+		return SHMETA_OK;
+	return say_announced(s, (int64_t)(s->log.next + more + AHEAD), err);
+}
+
+enum shmeta_status ddb_log_rest(struct ddb_state *s, struct backend_error *err)
+{
+	struct ddb_log *log = &s->log;
+	bool idle = log->noticed_next == log->next;
+
+	log->noticed_next = log->next;
+	if (log->writer[0] == '\0' || log->announced < 0)
+		return SHMETA_OK;
+	if ((idle && log->announced >= (int64_t)log->next) || ddb_now_ns() - log->beat_ns > BEAT_S * SECOND_NS)
+		return say_announced(s, idle ? (int64_t)log->next - 1 : log->announced, err);
+	return SHMETA_OK;
+}
+
+/* ---- entries ---- */
+
+uint64_t ddb_log_take(struct ddb_state *s)
+{
+	return s->log.unused_count > 0 ? s->log.unused[--s->log.unused_count] : s->log.next++;
+}
+
+void ddb_log_give_back(struct ddb_state *s, uint64_t seq)
+{
+	uint64_t *more = reallocarray(s->log.unused, s->log.unused_count + 1, sizeof *more);
+
+	if (more == NULL)
+		return; /* followers find the gap, and close it */
+	s->log.unused = more;
+	more[s->log.unused_count++] = seq;
+}
+
+static json_t *entry_of(struct ddb_state *s, const char *writer, uint64_t seq)
+{
+	struct ddb_key key;
+	json_t *item;
+	int64_t now_s = (int64_t)time(NULL);
+
+	ddb_key_log(&key, writer, seq);
+	item = ddb_item_of(&key);
+	ddb_put_n(item, "at", now_s * 1000);
+	ddb_put_n(item, "ttl", now_s + ddb_log_keep_s(s) + SPARE_S);
+	return item;
+}
+
+json_t *ddb_log_entry(struct ddb_state *s, uint64_t seq, json_t *keys)
+{
+	json_t *item = entry_of(s, s->log.writer, seq);
+
+	(void)json_object_set_new(item, "ks", json_pack("{s:O}", "L", keys));
+	return item;
+}
+
+static json_t *void_body(struct ddb_state *s, const char *writer, uint64_t seq)
+{
+	json_t *item = entry_of(s, writer, seq);
+
+	ddb_put_n(item, "void", 1);
+	return json_pack("{s:s, s:o, s:s, s:s, s:s}", "TableName", s->link.uri.table[DDB_LOG], "Item", item,
+	                 "ConditionExpression", "attribute_not_exists(pk)", "ReturnValuesOnConditionCheckFailure",
+	                 "ALL_OLD", "ReturnConsumedCapacity", "TOTAL");
+}
+
+enum shmeta_status ddb_log_settle_of(struct ddb_state *s, const char *writer, uint64_t seq, struct backend_error *err)
+{
+	struct ddb_call call = {.target = "PutItem", .body = void_body(s, writer, seq)};
+	enum shmeta_status status = SHMETA_ABSENT;
+
+	ddb_link_run(&s->link, &call, 1, s->settle_ns);
+	if (call.outcome == DDB_CONDITION)
+		status = ddb_has(json_object_get(call.answer, "Item"), "void") ? SHMETA_ABSENT : SHMETA_OK;
+	else if (call.outcome != DDB_DONE)
+		status = ddb_call_fail(&s->link, &call, "learning what became of a transaction", err);
+	if (status != SHMETA_OK && status != SHMETA_ABSENT)
+		status = SHMETA_ERR_SOURCE;
+	json_decref(call.body);
+	ddb_call_free(&call);
+	return status;
+}
+
+enum shmeta_status ddb_log_settle(struct ddb_state *s, uint64_t seq, struct backend_error *err)
+{
+	return ddb_log_settle_of(s, s->log.writer, seq, err);
+}
+
+void ddb_log_doubt(struct ddb_state *s, uint64_t seq, json_t *keys)
+{
+	struct ddb_doubt *more = reallocarray(s->log.doubts, s->log.doubt_count + 1, sizeof *more);
+
+	if (more == NULL) { /* the next pass over everything finds it */
+		json_decref(keys);
+		return;
+	}
+	s->log.doubts = more;
+	more[s->log.doubt_count++] = (struct ddb_doubt){seq, keys};
+}
+
+void ddb_log_close_gaps(struct ddb_state *s)
+{
+	enum { MOST = 16 };
+	struct ddb_log *log = &s->log;
+	struct ddb_call calls[MOST];
+	size_t n = 0;
+
+	/* The newest need no entry. */
+	for (bool found = true; found;) {
+		found = false;
+		for (size_t i = 0; i < log->unused_count; i++)
+			if (log->unused[i] + 1 == log->next) {
+				log->next--;
+				log->unused[i] = log->unused[--log->unused_count];
+				found = true;
+			}
+	}
+	for (; n < MOST && n < log->unused_count; n++)
+		calls[n] = (struct ddb_call){.target = "PutItem", .body = void_body(s, log->writer, log->unused[n])};
+	ddb_link_run(&s->link, calls, n, s->settle_ns);
+	for (size_t i = n; i-- > 0;) {
+		if (calls[i].outcome == DDB_DONE || calls[i].outcome == DDB_CONDITION)
+			log->unused[i] = log->unused[--log->unused_count];
+		json_decref(calls[i].body);
+		ddb_call_free(&calls[i]);
+	}
+}
+
+/* ---- keys ---- */
+
+static const char letters[SHMETA_CLASS_COUNT + 1] = "TPSZALO";
+
+json_t *ddb_log_key(const struct backend_key *key)
+{
+	char text[3 * SHMETA_STRING_MAX];
+	int n = snprintf(text, sizeof text,
+	                 "%c" DDB_US "%.*s" DDB_US "%.*s" DDB_US "%.*s" DDB_US "%" PRIu32 DDB_US "%" PRIu64 DDB_US
+	                 "%" PRIu64 DDB_US "%" PRIu32 DDB_US "%" PRIu32,
+	                 letters[key->cls], (int)key->tenant.bytes, key->tenant.data, (int)key->topic.bytes,
+	                 key->topic.data, (int)key->name.bytes, key->name.data, key->partition_id, key->from, key->to,
+	                 key->with_segments, key->deleted);
+
+	return ddb_s((struct shmeta_str){text, n > 0 && (size_t)n < sizeof text ? (size_t)n : 0});
+}
+
+static bool parse_key(struct shmeta_str text, struct backend_key *ret)
+{
+	struct shmeta_str part[9];
+	uint64_t number[5];
+	const char *letter;
+
+	memset(ret, 0, sizeof *ret);
+	if (ddb_split(text, part, 9) != 9 || part[0].bytes != 1)
+		return false;
+	for (size_t i = 0; i < 5; i++)
+		if (!ddb_u64(part[4 + i], &number[i]))
+			return false;
+	letter = strchr(letters, part[0].data[0]);
+	if (letter == NULL || *letter == '\0')
+		return false;
+	ret->cls = (enum shmeta_class)(letter - letters);
+	ret->tenant = part[1];
+	ret->topic = part[2];
+	ret->name = part[3];
+	ret->partition_id = (uint32_t)number[0];
+	ret->from = number[1];
+	ret->to = number[2];
+	ret->with_segments = (uint32_t)number[3];
+	ret->deleted = (uint32_t)number[4];
+	return true;
+}
+
+enum shmeta_status ddb_log_tell(const json_t *keys, const struct backend_sink *sink)
+{
+	enum shmeta_status status = SHMETA_OK;
+	size_t i;
+	json_t *value;
+
+	json_array_foreach(keys, i, value)
+	{
+		const json_t *text = json_object_get(value, "S");
+		struct backend_key key;
+
+		/* What is not understood may be anything. */
+		if (!parse_key((struct shmeta_str){json_string_value(text), json_string_length(text)}, &key))
+			key = (struct backend_key){.cls = SHMETA_CLASS_LIST};
+		if (status == SHMETA_OK)
+			status = sink->changed(sink->arg, &key);
+	}
+	return status;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What each operation does with items: the same answers as the in-memory engine's. */
+#ifndef SHMETA_BACKENDS_DYNAMODB_DDB_OPS_H
+#define SHMETA_BACKENDS_DYNAMODB_DDB_OPS_H
+
+#include "backends/dynamodb/ddb_write.h"
+
+/* Operations that are one step. */
+void ddb_judge_op(struct ddb_writing *w, struct ddb_step *step);
+/* A row that is moved here. */
+void ddb_judge_row(struct ddb_writing *w, struct ddb_step *step);
+/* Operations of many steps: these are done apart, between two batches of the others. */
+bool ddb_is_apart(const struct shmeta_op *op);
+enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
+                                struct backend_error *err);
+/* Sweep some of what deleted topics left, where it is time. now: free their names, at once. Failures are the next call's. */
+void ddb_sweep(struct ddb_writing *w, bool now);
+
+/* Where an operation is: the header of its partition, as it is to be changed. */
+struct ddb_place {
+	struct ddb_entry *header, *topic; /* topic: where the header has to be made */
+	json_t *item;                     /* a copy; ddb_place_write() takes it, or json_decref() */
+};
+/* false: refused, or something has to be read. */
+bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb_place *ret, struct shmeta_result *r);
+void ddb_place_write(struct ddb_writing *w, struct ddb_place *place);
+
+json_t *ddb_segment_item(const struct ddb_key *key, const struct shmeta_segment *s);
+/* The segment of an item; its strings are the item's. */
+void ddb_segment_of(const json_t *item, struct shmeta_segment *ret);
+/* Is the id made of the place? */
+bool ddb_id_is_of_place(struct shmeta_str id, struct shmeta_str topic, uint32_t partition, uint64_t base);
+/* All of a topic into its item; inc: which topic of that name it is. */
+void ddb_topic_fill(json_t *item, const struct shmeta_topic *topic, const char *inc);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Queries, page by page (ddb_state.h). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/dynamodb/ddb_state.h"
+
+void ddb_begin(struct ddb_state *s)
+{
+	uint64_t now_ns = ddb_now_ns();
+
+	s->deadline_ns = now_ns + s->options.timeout_ms * UINT64_C(750000);
+	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
+}
+
+static json_t *query_body(const struct ddb_state *s, const struct ddb_query *q)
+{
+	json_t *body = json_pack("{s:s, s:b, s:s, s:s, s:{s:{s:s}}}", "TableName", s->link.uri.table[q->table],
+	                         "ConsistentRead", 1, "ReturnConsumedCapacity", "TOTAL", "KeyConditionExpression",
+	                         q->from != NULL ? "pk = :p AND sk BETWEEN :a AND :b" : "pk = :p",
+	                         "ExpressionAttributeValues", ":p", "S", q->pk);
+	json_t *values = json_object_get(body, "ExpressionAttributeValues");
+
+	if (q->from != NULL) {
+		ddb_put_t(values, ":a", q->from);
+		ddb_put_t(values, ":b", q->to);
+	}
+	if (q->newest > 0) {
+		(void)json_object_set_new(body, "ScanIndexForward", json_false());
+		(void)json_object_set_new(body, "Limit", json_integer(q->newest));
+	}
+	return body;
+}
+
+/* Take a page in. Is there another one? */
+static bool take_page(struct ddb_query *q, struct ddb_call *call)
+{
+	json_t *last = json_object_get(call->answer, "LastEvaluatedKey");
+
+	(void)json_array_extend(q->items, json_object_get(call->answer, "Items"));
+	if (!json_is_object(last) || (q->newest > 0 && json_array_size(q->items) >= q->newest))
+		return false;
+	return json_object_set(call->body, "ExclusiveStartKey", last) == 0;
+}
+
+enum shmeta_status ddb_queries(struct ddb_state *s, struct ddb_query *queries, size_t count, const char *doing,
+                               struct backend_error *err)
+{
+	enum { AT_ONCE = 64 };
+	struct ddb_call calls[AT_ONCE];
+	struct ddb_query *of[AT_ONCE];
+	enum shmeta_status status = SHMETA_OK;
+	size_t next = 0, open = 0;
+
+	for (size_t i = 0; i < count; i++)
+		queries[i].items = json_array();
+	while (status == SHMETA_OK && (next < count || open > 0)) {
+		size_t left = 0;
+
+		for (; open < AT_ONCE && next < count; open++, next++) {
+			of[open] = &queries[next];
+			calls[open] = (struct ddb_call){.target = "Query", .body = query_body(s, of[open])};
+		}
+		ddb_link_run(&s->link, calls, open, s->deadline_ns);
+		s->reads += open;
+		for (size_t i = 0; i < open; i++) {
+			bool more = false;
+
+			if (calls[i].outcome != DDB_DONE && status == SHMETA_OK)
+				status = ddb_call_fail(&s->link, &calls[i], doing, err);
+			else if (calls[i].outcome == DDB_DONE)
+				more = take_page(of[i], &calls[i]);
+			ddb_call_free(&calls[i]);
+			if (more) {
+				of[left] = of[i];
+				calls[left++] = (struct ddb_call){.target = "Query", .body = calls[i].body};
+			} else {
+				json_decref(calls[i].body);
+			}
+		}
+		open = left;
+	}
+	for (size_t i = 0; i < open; i++)
+		json_decref(calls[i].body);
+	return status;
+}
+
+void ddb_queries_free(struct ddb_query *queries, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		json_decref(queries[i].items);
+		queries[i].items = NULL;
+	}
+}
