@@ -118,12 +118,12 @@ CLAIM(c1_answers_are_the_same_after_a_move_to_any_engine)
 	char before[TEXT], after[TEXT];
 	const struct conformance_engine *from = api.engine;
 
-	if (api.engine->sql == NULL)
+	if (api.engine->dies)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	answers(before);
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (conformance_engines[i]->sql == NULL)
+		if (conformance_engines[i]->dies)
 			continue;
 		if (!move_to(conformance_engines[i]))
 			continue;
@@ -134,13 +134,13 @@ CLAIM(c1_answers_are_the_same_after_a_move_to_any_engine)
 
 CLAIM(c7_epochs_do_not_go_back_through_a_move)
 {
-	if (api.engine->sql == NULL)
+	if (api.engine->dies)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
 		uint64_t held, released;
 
-		if (conformance_engines[i]->sql == NULL)
+		if (conformance_engines[i]->dies)
 			continue;
 		cr_assert_eq(api_acquire("orders", 0, "a", 1000000), SHMETA_OK, "%s", api.result[0].text);
 		held = api.result[0].lease.epoch;
@@ -164,11 +164,11 @@ CLAIM(c8_a_slice_holds_its_object_after_a_move)
 	                            .u.object = {.s3_bucket = S("b"), .s3_key = S("obj/1")}};
 	struct shmeta_segment s;
 
-	if (api.engine->sql == NULL)
+	if (api.engine->dies)
 		NOT_HERE("its rows are in another process");
 	furnish();
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (conformance_engines[i]->sql == NULL)
+		if (conformance_engines[i]->dies)
 			continue;
 		if (!move_to(conformance_engines[i]))
 			continue;
@@ -184,7 +184,7 @@ CLAIM(c8_a_slice_holds_its_object_after_a_move)
 
 CLAIM(c2_tenants_move_together_and_stay_apart)
 {
-	if (!api.engine->tenants || api.engine->sql == NULL)
+	if (!api.engine->tenants || api.engine->dies)
 		NOT_HERE("it has one tenant, or its rows are in another process");
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
 	cr_assert_eq(api_append("orders", 0, 0, 9), SHMETA_OK);
@@ -193,7 +193,7 @@ CLAIM(c2_tenants_move_together_and_stay_apart)
 	cr_assert_eq(api_set_watermark("orders", 1, 55), SHMETA_OK);
 	cr_assert_eq(api_commit("g", "orders", 1, 5, NULL), SHMETA_OK);
 	for (size_t i = 0; conformance_engines[i] != NULL; i++) {
-		if (conformance_engines[i]->sql == NULL || !conformance_engines[i]->tenants)
+		if (conformance_engines[i]->dies || !conformance_engines[i]->tenants)
 			continue;
 		if (!move_to(conformance_engines[i]))
 			continue;

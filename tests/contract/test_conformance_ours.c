@@ -369,7 +369,12 @@ CLAIM(c5_a_snapshot_does_not_change_underfoot)
 	cr_expect_str_eq(api_topics(NULL, 0), "more orders");
 }
 
-enum { TOGETHER = 16, ROUNDS = 300 };
+enum { TOGETHER = 16, ROUNDS = 300, SLOW_ROUNDS = 30 };
+
+static uint64_t rounds(void)
+{
+	return api.engine->slow ? SLOW_ROUNDS : ROUNDS;
+}
 
 /* Snapshots in which the partitions of the topic did not all show the same write, or a watermark lay behind its segments. Also, how
  * often the topic was not there. In a child: no Criterion. */
@@ -384,7 +389,7 @@ static int watch_them_move(void)
 
 	if (reader == NULL)
 		return 101;
-	for (uint64_t seen = 0; seen < ROUNDS;) {
+	for (uint64_t seen = 0; seen < rounds();) {
 		uint64_t first = UINT64_MAX;
 
 		if (run_daemon_begin(reader) != SHMETA_OK)
@@ -422,7 +427,7 @@ CLAIM(c5_what_one_call_does_to_a_topic_shows_together_or_not_at_all)
 	watcher = run_fork();
 	if (watcher == 0)
 		_exit(watch_them_move());
-	for (uint64_t round = 0; round < ROUNDS; round++) {
+	for (uint64_t round = 0; round < rounds(); round++) {
 		for (uint32_t i = 0; i < TOGETHER; i++) {
 			op[i] = api_segment("orders", i, round, round, id[i]);
 			op[i].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
@@ -448,7 +453,7 @@ CLAIM(c6_what_is_acknowledged_shows_in_every_new_snapshot)
 	reader = run_daemon_reader(other);
 	cr_assert_not_null(reader);
 	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
-	for (uint64_t i = 0; i < 200; i++) {
+	for (uint64_t i = 0; i < (api.engine->slow ? 40 : 200); i++) {
 		cr_assert_eq(api_append("orders", 0, i, i), SHMETA_OK);
 		cr_assert_eq(api_watermark("orders", 0), i + 1);
 		cr_assert_eq(shmeta_wait_token(other, &api.token, 0), SHMETA_OK);

@@ -105,6 +105,17 @@ static int make_cockroachdb(struct run_daemon *d, char *ret_uri, size_t room)
 	return make_world(WORLD_COCKROACH, ret_uri, room);
 }
 
+static int make_dynamodb(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	FILE *f = fopen(d->config, "we");
+
+	/* Polls every 5 ms leave an emulator little time for anything else. */
+	cr_assert_not_null(f);
+	(void)fputs("feed { poll_min_ms = 200ms }\n", f);
+	(void)fclose(f);
+	return make_world(WORLD_DYNAMODB, ret_uri, room);
+}
+
 static int sql_world(struct run_daemon *d, const char *sql)
 {
 	(void)d;
@@ -114,7 +125,7 @@ static int sql_world(struct run_daemon *d, const char *sql)
 
 /* An engine more: a row here, its name in CONFORMANCE_ENGINES. */
 static const struct conformance_engine engine_memory = {
-	.name = "memory", .make = make_memory, .tenants = true, .timestamps = true};
+	.name = "memory", .make = make_memory, .tenants = true, .timestamps = true, .dies = true};
 static const struct conformance_engine engine_sqlite = {
 	.name = "sqlite", .make = make_sqlite, .sql = run_daemon_sql, .timestamps = true};
 static const struct conformance_engine engine_sqlite_v01 = {
@@ -136,6 +147,8 @@ static const struct conformance_engine engine_postgresql_later = {.name = "postg
                                                                   .timestamps = true};
 static const struct conformance_engine engine_cockroachdb = {
 	.name = "cockroachdb", .make = make_cockroachdb, .sql = sql_world, .timestamps = true};
+static const struct conformance_engine engine_dynamodb = {
+	.name = "dynamodb", .make = make_dynamodb, .tenants = true, .timestamps = true, .slow = true};
 
 #define IN_LIST(engine, claim) &engine_##engine,
 const struct conformance_engine *const conformance_engines[] = {CONFORMANCE_PLAIN(IN_LIST, ) NULL};

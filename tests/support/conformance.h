@@ -22,7 +22,8 @@
 	E(postgresql, claim)   /* the same three of a database */       \
 	E(postgresql_v01, claim)                                        \
 	E(postgresql_later, claim)                                      \
-	E(cockroachdb, claim) /* its dialect, spoken to PostgreSQL */
+	E(cockroachdb, claim) /* its dialect, spoken to PostgreSQL */   \
+	E(dynamodb, claim)    /* an emulator of it */
 /* Sources whose own schema has much that is in the way and yet allows all that is asked (support/hostile_schema.h): the suite is
  * built for them once more, by the files that define CONFORMANCE_ENGINES as this list. */
 #define CONFORMANCE_HOSTILE(E, claim) E(sqlite_hostile, claim)
@@ -62,11 +63,13 @@ struct conformance_engine {
 	/* Make an empty source in d->dir before the daemon starts: 0 and what --source is to say, or -1 after saying why. 1: this
 	 * machine has none. */
 	int (*make)(struct run_daemon *d, char *ret_uri, size_t room);
-	/* Run SQL on it as somebody else. NULL: nobody else can reach it, and its rows die with the writer. */
+	/* Run SQL on it as somebody else. NULL: it knows no SQL. */
 	int (*sql)(struct run_daemon *d, const char *sql);
 	bool tenants;    /* it can have other tenants than the default one, and has OTHER_TENANT */
 	bool narrow;     /* it counts records in 32 bits with a sign */
 	bool timestamps; /* its segments record when their records are from */
+	bool dies;       /* its rows die with the writer, and nobody else can reach them */
+	bool slow;       /* played by an emulator: fewer rounds */
 };
 
 /* All of them, NULL at the end. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "backends/rows.h"
+#include "tests/support/ddb_server.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/scratch.h"
 #include "tests/support/streamhouse_schema.h"
@@ -25,7 +26,8 @@ const char *const world_names[WORLD_ENGINES] = {"memory",
                                                 "postgresql, own schema",
                                                 "postgresql, StreamHouse v0.1",
                                                 "postgresql, StreamHouse later",
-                                                "cockroachdb dialect"};
+                                                "cockroachdb dialect",
+                                                "dynamodb"};
 
 static const int64_t now_ms = 1700000000000;
 
@@ -43,9 +45,18 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt,
 /* Criterion runs each test in a program of its own: it finds the server by the environment. */
 static const char servers_at[] = "SHMETA_TEST_POSTGRES";
 static struct pg_cluster servers;
+static const char emulator_at[] = "SHMETA_TEST_DYNAMODB";
+static struct ddb_server emulator;
 
 void world_servers_start(void)
 {
+	char port[8];
+
+	if (ddb_server_installed()) {
+		ddb_server_start(&emulator);
+		(void)snprintf(port, sizeof port, "%u", emulator.port);
+		setenv(emulator_at, port, 1);
+	}
 	if (!pg_cluster_installed())
 		return;
 	pg_cluster_start(&servers, NULL);
@@ -55,11 +66,12 @@ void world_servers_start(void)
 void world_servers_stop(void)
 {
 	pg_cluster_stop(&servers);
+	ddb_server_stop(&emulator);
 }
 
 static bool is_pg(enum world_engine engine)
 {
-	return engine >= WORLD_PG_NEW && engine < WORLD_ENGINES;
+	return engine >= WORLD_PG_NEW && engine <= WORLD_COCKROACH;
 }
 
 static bool in_memory(enum world_engine engine)
@@ -69,6 +81,8 @@ static bool in_memory(enum world_engine engine)
 
 bool world_possible(enum world_engine engine)
 {
+	if (engine == WORLD_DYNAMODB)
+		return getenv(emulator_at) != NULL;
 	return !is_pg(engine) || getenv(servers_at) != NULL;
 }
 
@@ -117,7 +131,8 @@ void world_make(struct world *world, enum world_engine engine)
 
 	memset(world, 0, sizeof *world);
 	world->engine = engine;
-	world->tenants = in_memory(engine) || engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
+	world->tenants = in_memory(engine) || engine == WORLD_DYNAMODB || engine == WORLD_SQLITE_LATER ||
+	                 engine == WORLD_PG_LATER;
 	world->timestamps = engine != WORLD_SQLITE_V01 && engine != WORLD_PG_V01;
 	world->policies = engine == WORLD_SQLITE_LATER || engine == WORLD_PG_LATER;
 	world->cascades_segments = engine != WORLD_SQLITE_LATER;
@@ -131,6 +146,11 @@ void world_make(struct world *world, enum world_engine engine)
 		world->memory = memory_db_new(name);
 		if (world->memory == NULL)
 			die("no memory for a database");
+	} else if (engine == WORLD_DYNAMODB) {
+		char prefix[40];
+
+		(void)snprintf(prefix, sizeof prefix, "w%d-%d", (int)getpid(), made++);
+		ddb_server_uri((uint16_t)strtoul(getenv(emulator_at), NULL, 10), prefix, world->uri, sizeof world->uri);
 	} else if (is_pg(engine)) {
 		make_database(world);
 	} else {
@@ -189,6 +209,10 @@ void world_free(struct world *world)
 	if (in_memory(world->engine)) {
 		memory_faults_forget(world->memory);
 		memory_db_free(world->memory);
+		return;
+	}
+	if (world->engine == WORLD_DYNAMODB) {
+		ddb_world_close(world->ddb);
 		return;
 	}
 	if (is_pg(world->engine)) {
@@ -338,6 +362,19 @@ static char *org_match(const struct world *world, const char *tenant)
 	return world->tenants ? sqlite3_mprintf(" AND organization_id = %Q", tenant_of(tenant)) : sqlite3_mprintf("");
 }
 
+/* The other writer, once there are tables. */
+static struct ddb_world *ddb_of(struct world *world)
+{
+	if (world->ddb == NULL)
+		world->ddb = ddb_world_open(&world->options);
+	return world->ddb;
+}
+
+static bool is_ddb(const struct world *world)
+{
+	return world->engine == WORLD_DYNAMODB;
+}
+
 static char *json_of(const char *const *pairs)
 {
 	char *json = sqlite3_mprintf("{");
@@ -370,6 +407,19 @@ static struct shmeta_map map_of(struct rows_scratch *scratch, const char *const 
 void world_topic(struct world *world, const char *tenant, const char *name, uint32_t partitions, int64_t retention_ms,
                  const char *const *pairs)
 {
+	if (is_ddb(world)) {
+		struct rows_scratch own = {NULL, 0};
+		struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
+		                       .u.topic = {.name = rows_str(name),
+		                                   .config = map_of(&own, pairs),
+		                                   .retention_ms = retention_ms < 0 ? 0 : retention_ms,
+		                                   .has_retention = retention_ms >= 0,
+		                                   .partition_count = partitions}};
+
+		ddb_world_do(ddb_of(world), tenant, &op, now_ms);
+		rows_scratch_free(&own);
+		return; /* its partitions are there with it */
+	}
 	struct rows_scratch scratch = {NULL, 0};
 
 	if (world->memory != NULL) {
@@ -400,6 +450,8 @@ void world_topic(struct world *world, const char *tenant, const char *name, uint
 
 void world_alter_topic(struct world *world, const char *tenant, const char *name, const char *const *pairs)
 {
+	if (is_ddb(world))
+		die("no operation alters a topic");
 	struct rows_scratch scratch = {NULL, 0};
 
 	if (world->memory != NULL) {
@@ -435,6 +487,11 @@ static void delete_where(struct world *world, const char *table, const char *ten
 
 void world_delete_topic(struct world *world, const char *tenant, const char *name)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), tenant,
+		             &(struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = rows_str(name)}, now_ms);
+		return;
+	}
 	if (world->memory != NULL) {
 		memory_delete_topic(world->memory, tenant, name);
 		return;
@@ -450,6 +507,10 @@ void world_delete_topic(struct world *world, const char *tenant, const char *nam
 
 void world_partition(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t watermark)
 {
+	if (is_ddb(world)) {
+		world_watermark(world, tenant, topic, id, watermark);
+		return;
+	}
 	if (world->memory != NULL) {
 		struct shmeta_partition partition = {.partition_id = id,
 		                                     .high_watermark = watermark,
@@ -470,6 +531,15 @@ void world_partition(struct world *world, const char *tenant, const char *topic,
 
 void world_watermark(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t watermark)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), tenant,
+		             &(struct shmeta_op){.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+		                                 .name = rows_str(topic),
+		                                 .partition_id = id,
+		                                 .offset = watermark},
+		             now_ms);
+		return;
+	}
 	if (world->memory != NULL) {
 		memory_set_watermark(world->memory, tenant, topic, id, watermark);
 		return;
@@ -483,6 +553,8 @@ void world_watermark(struct world *world, const char *tenant, const char *topic,
 
 void world_delete_partition(struct world *world, const char *tenant, const char *topic, uint32_t id)
 {
+	if (is_ddb(world))
+		die("a topic has all of its partitions here");
 	if (world->memory != NULL) {
 		memory_delete_partition(world->memory, tenant, topic, id);
 		return;
@@ -508,6 +580,24 @@ void world_segment(struct world *world, const char *tenant, const char *topic, u
 void world_segment_named(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t base,
                          uint64_t end, const char *name)
 {
+	if (is_ddb(world)) {
+		char object[400];
+		struct shmeta_op op = {.type = SHMETA_OP_ADD_SEGMENT, .name = rows_str(topic), .partition_id = id};
+
+		snprintf(object, sizeof object, "data/%s/%" PRIu32 "/%020" PRIu64 ".seg", topic, id, base);
+		op.u.segment = (struct shmeta_segment){.base_offset = base,
+		                                       .end_offset = end,
+		                                       .size_bytes = (end - base + 1) * 100,
+		                                       .created_at_ms = now_ms,
+		                                       .min_timestamp_ms = (int64_t)base,
+		                                       .max_timestamp_ms = (int64_t)end,
+		                                       .record_count = (uint32_t)(end - base + 1),
+		                                       .id = rows_str(name),
+		                                       .s3_bucket = rows_str("bucket"),
+		                                       .s3_key = rows_str(object)};
+		ddb_world_do(ddb_of(world), tenant, &op, now_ms);
+		return;
+	}
 	uint64_t records = end - base + 1;
 	char key[400];
 
@@ -544,6 +634,8 @@ void world_segment_named(struct world *world, const char *tenant, const char *to
 
 void world_delete_segment(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t base)
 {
+	if (is_ddb(world))
+		die("no operation deletes one segment");
 	if (world->memory != NULL)
 		memory_delete_segment(world->memory, tenant, topic, id, base);
 	else
@@ -554,6 +646,15 @@ void world_delete_segment(struct world *world, const char *tenant, const char *t
 
 void world_delete_before(struct world *world, const char *tenant, const char *topic, uint32_t id, uint64_t before)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), tenant,
+		             &(struct shmeta_op){.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE,
+		                                 .name = rows_str(topic),
+		                                 .partition_id = id,
+		                                 .offset = before},
+		             now_ms);
+		return;
+	}
 	if (world->memory != NULL)
 		memory_delete_segments_before(world->memory, tenant, topic, id, before);
 	else
@@ -564,6 +665,23 @@ void world_delete_before(struct world *world, const char *tenant, const char *to
 
 void world_agent(struct world *world, const char *id, int64_t heartbeat_ms, const char *const *pairs)
 {
+	if (is_ddb(world)) {
+		struct rows_scratch own = {NULL, 0};
+		char where[96];
+		struct shmeta_op op = {.type = SHMETA_OP_REGISTER_AGENT};
+
+		snprintf(where, sizeof where, "%s:9092", id);
+		op.u.agent = (struct shmeta_agent){.agent_id = rows_str(id),
+		                                   .address = rows_str(where),
+		                                   .availability_zone = rows_str("zone"),
+		                                   .agent_group = rows_str("group"),
+		                                   .metadata = map_of(&own, pairs),
+		                                   .last_heartbeat_ms = heartbeat_ms,
+		                                   .started_at_ms = now_ms};
+		ddb_world_do(ddb_of(world), NULL, &op, now_ms);
+		rows_scratch_free(&own);
+		return;
+	}
 	struct rows_scratch scratch = {NULL, 0};
 	char address[96];
 
@@ -593,6 +711,11 @@ void world_agent(struct world *world, const char *id, int64_t heartbeat_ms, cons
 
 void world_delete_agent(struct world *world, const char *id)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), NULL,
+		             &(struct shmeta_op){.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = rows_str(id)}, now_ms);
+		return;
+	}
 	if (world->memory != NULL)
 		memory_delete_agent(world->memory, NULL, id);
 	else
@@ -601,6 +724,11 @@ void world_delete_agent(struct world *world, const char *id)
 
 void world_group(struct world *world, const char *tenant, const char *group)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), tenant,
+		             &(struct shmeta_op){.type = SHMETA_OP_ENSURE_GROUP, .group_id = rows_str(group)}, now_ms);
+		return;
+	}
 	if (world->memory != NULL) {
 		struct shmeta_group row = {
 			.group_id = rows_str(group), .created_at_ms = now_ms, .updated_at_ms = now_ms};
@@ -620,6 +748,17 @@ void world_group(struct world *world, const char *tenant, const char *group)
 void world_offset(struct world *world, const char *tenant, const char *group, const char *topic, uint32_t id,
                   uint64_t committed, const char *metadata)
 {
+	if (is_ddb(world)) {
+		struct shmeta_op op = {.type = SHMETA_OP_COMMIT_OFFSET, .name = rows_str(topic), .partition_id = id};
+
+		op.u.committed =
+			(struct shmeta_committed_offset){.group_id = rows_str(group),
+		                                         .metadata = rows_str(metadata != NULL ? metadata : ""),
+		                                         .committed_offset = committed,
+		                                         .has_metadata = metadata != NULL};
+		ddb_world_do(ddb_of(world), tenant, &op, now_ms);
+		return;
+	}
 	if (world->memory != NULL) {
 		struct shmeta_committed_offset row = {.group_id = rows_str(group),
 		                                      .metadata = rows_str(metadata != NULL ? metadata : ""),
@@ -644,6 +783,11 @@ void world_offset(struct world *world, const char *tenant, const char *group, co
 
 void world_delete_group(struct world *world, const char *tenant, const char *group)
 {
+	if (is_ddb(world)) {
+		ddb_world_do(ddb_of(world), tenant,
+		             &(struct shmeta_op){.type = SHMETA_OP_DELETE_GROUP, .group_id = rows_str(group)}, now_ms);
+		return;
+	}
 	if (world->memory != NULL)
 		memory_delete_group(world->memory, tenant, group);
 	else
@@ -653,6 +797,19 @@ void world_delete_group(struct world *world, const char *tenant, const char *gro
 void world_lease(struct world *world, const char *tenant, const char *topic, uint32_t id, const char *agent,
                  uint64_t epoch)
 {
+	if (is_ddb(world)) {
+		struct backend_row row = {.kind = BACKEND_ROW_LEASE,
+		                          .tenant = rows_str(tenant_of(tenant)),
+		                          .topic = rows_str(topic),
+		                          .u.lease = {.leader_agent_id = rows_str(agent),
+		                                      .lease_expires_at_ms = now_ms + 1000,
+		                                      .acquired_at_ms = now_ms,
+		                                      .epoch = epoch,
+		                                      .partition_id = id}};
+
+		ddb_world_put(ddb_of(world), &row);
+		return;
+	}
 	if (world->memory != NULL) {
 		struct shmeta_lease row = {.leader_agent_id = rows_str(agent),
 		                           .lease_expires_at_ms = now_ms + 1000,
@@ -677,6 +834,8 @@ void world_lease(struct world *world, const char *tenant, const char *topic, uin
 
 void world_delete_lease(struct world *world, const char *tenant, const char *topic, uint32_t id)
 {
+	if (is_ddb(world))
+		die("nobody but its agent gives a lease back here");
 	if (world->memory != NULL)
 		memory_delete_lease(world->memory, tenant, topic, id);
 	else

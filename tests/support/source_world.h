@@ -11,6 +11,7 @@
 
 #include "backends/backend.h"
 #include "backends/memory/memory.h"
+#include "tests/support/ddb_world.h"
 #include "tests/support/recorder.h"
 
 enum world_engine {
@@ -22,6 +23,7 @@ enum world_engine {
 	WORLD_PG_V01,       /* a StreamHouse database, v0.1               */
 	WORLD_PG_LATER,     /* a StreamHouse database, later shape        */
 	WORLD_COCKROACH,    /* CockroachDB's dialect, spoken to PostgreSQL */
+	WORLD_DYNAMODB,     /* DynamoDB, played by an emulator            */
 	WORLD_ENGINES,
 	/* Of tests alone: */
 	WORLD_FAULTS = WORLD_ENGINES, /* memory, with what memory_faults.h is asked for */
@@ -37,7 +39,8 @@ struct world {
 	char dir[64], path[96], uri[160];
 	struct memory_db *memory;
 	sqlite3 *app;
-	PGconn *pg; /* the application's connection, where it is PostgreSQL */
+	PGconn *pg;            /* the application's connection, where it is PostgreSQL */
+	struct ddb_world *ddb; /* the application, where it is DynamoDB: another writer */
 	const struct backend_engine *ops;
 	struct backend_options options;
 	void *state; /* NULL: closed */
@@ -47,8 +50,8 @@ struct world {
 	uint64_t lag_ns;
 };
 
-/* The server that the worlds of PostgreSQL share, each with a database of its own: started before the first test, by the process
- * that runs them all, where the machine has one. */
+/* The servers that worlds share, PostgreSQL and an emulator of DynamoDB, each world with a database, or tables, of its own: started before
+ * the first test, by the process that runs them all, where the machine has them. */
 void world_servers_start(void);
 void world_servers_stop(void);
 bool world_possible(enum world_engine engine);
