@@ -309,7 +309,11 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 	for (int row = 0; row < PQntuples(result); row++) {
 		int64_t class = pg_int(result, row, 0);
 
-		rows += pg_int(result, row, 7);
+		if (rows <= PG_CHANGES_MOST) {
+			int64_t more = pg_int(result, row, 7);
+
+			rows = more < 0 || more > PG_CHANGES_MOST ? PG_CHANGES_MOST + 1 : rows + more;
+		}
 		if (class >= 0 && class < SHMETA_CLASS_COUNT)
 			keys[class]++;
 		if (class < 0) {

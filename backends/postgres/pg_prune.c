@@ -32,6 +32,14 @@ struct pruning {
 	bool more; /* than one transaction has taken */
 };
 
+/* The mark is the database's: whoever writes there can give it any time, and one that cannot be must not keep the log for ever. */
+static bool is_young(int64_t now, int64_t set, int64_t keep)
+{
+	int64_t age;
+
+	return !__builtin_sub_overflow(now, set, &age) && age < keep && age > -keep;
+}
+
 /* The lock is taken: what is below the mark goes, when that is old enough. */
 static enum shmeta_status prune_below_mark(struct pg_state *state, bool *ret_more, struct backend_error *err)
 {
@@ -56,7 +64,7 @@ static enum shmeta_status prune_below_mark(struct pg_state *state, bool *ret_mor
 	mark = strtoull(pg_value(result, 0, 2), &rest, 10);
 	set = *rest == ' ' ? strtoll(rest, NULL, 10) : 0;
 	PQclear(result);
-	if (mark > 0 && now - set < keep)
+	if (mark > 0 && is_young(now, set, keep))
 		return SHMETA_OK;
 	if (mark > 0) {
 		uint64_t gone;
@@ -143,7 +151,7 @@ void pg_prune_log(struct pg_state *state, const char *found, uint64_t *ret_look_
 	foreign = strtol(rest, &rest, 10) != 0;
 	mark = strtoull(rest, &rest, 10);
 	set = strtoll(rest, NULL, 10);
-	if (state->read_only || (!foreign && mark > 0 && now - set < keep))
+	if (state->read_only || (!foreign && mark > 0 && is_young(now, set, keep)))
 		return;
 	state->doing = "pruning the change log of";
 	(void)pg_transaction(state, &state->primary, PG_BEGIN_WRITE, foreign ? clear_body : prune_body, &pruning,

@@ -237,6 +237,29 @@ static void age_mark(struct world *w)
 	             "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value");
 }
 
+Test(postgres, a_mark_of_a_time_that_cannot_be_does_not_keep_the_log_for_ever)
+{
+	static const char *const times[] = {"-9223372036854775808", "9223372036854775807", "99999999999999999999"};
+	struct world world, *w = &world;
+
+	for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+		begin(w);
+		world_topic(w, NULL, "t", 1, -1, NULL);
+		ok(world_load(w));
+		for (uint64_t n = 1; n <= 20; n++)
+			world_watermark(w, NULL, "t", 0, n);
+		age_mark(w);
+		world_sql(w, "UPDATE shmeta_meta SET value = split_part(value, ' ', 1) || ' %s' WHERE name = 'mark'",
+		          times[i]);
+		world_close(w);
+		world_open(w);
+		ok(world_load(w));
+		ok(world_changes(w));
+		cr_expect_eq(world_sql_number(w, "SELECT count(*) FROM shmeta_changes"), 1, "%s", times[i]);
+		world_free(w);
+	}
+}
+
 Test(postgres, old_changes_are_pruned_and_who_has_not_read_them_reconciles)
 {
 	struct world world, *w = &world;
