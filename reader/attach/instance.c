@@ -398,7 +398,9 @@ enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state
 	}
 	for (unsigned i = 0; i < SHMETA_CLASS_COUNT; i++) {
 		synced = env == NULL || env->other_boot ? 0 : shmeta_observe(&env->gen->stamp[i].synced_at_ns);
-		state.class_age_ns[i] = synced == 0 ? UINT64_MAX : shmeta__age(now, synced);
+		state.class_age_ns[i] = synced == 0                         ? UINT64_MAX
+		                        : shmeta__stamp_is_unproved(synced) ? shmeta__stamp_unproved_age(now, synced)
+		                                                            : shmeta__age(now, synced);
 	}
 	shmeta__env_unref(env);
 	shmeta__core_unref(core, 0);

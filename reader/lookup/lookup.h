@@ -337,6 +337,10 @@ static inline uint64_t reader_now_ns(struct shmeta_reader *r)
 	return monotonic + (uint64_t)offset;
 }
 
+/* The class was not verified in this boot: the answer has the age of the file it came from, or, if its key was read since, that. */
+void shmeta__lookup_age_unproved(uint64_t now_ns, uint64_t synced_at_ns, const struct known *known,
+                                 struct shmeta_freshness *ret);
+
 static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, int hint, const struct known *known,
                               struct shmeta_freshness *ret)
 {
@@ -354,6 +358,8 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 	ret->fresh = ret->age_ns < ttl;
 	ret->hint = (uint32_t)hint;
 	if (unlikely(!ret->fresh)) {
+		if (shmeta__stamp_is_unproved(synced) && !r->ageless)
+			shmeta__lookup_age_unproved(now, synced, known, ret);
 		r->slot->counters.stale++;
 		/* At most once a second, have begin check whether this instance is still the one to
 		 * follow. */

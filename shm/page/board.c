@@ -125,6 +125,8 @@ int shmeta__late_class(const struct shmeta_generation *copy, uint64_t now_ns)
 		const struct shmeta_stamp *stamp = &copy->stamp[cls];
 		uint64_t ttl = shmeta_peek(&stamp->ttl_ns), at = shmeta_peek(&stamp->synced_at_ns);
 
+		if (shmeta__stamp_is_unproved(at) && ttl <= UINT64_MAX / 2)
+			return cls;
 		if (ttl <= UINT64_MAX / 2 && now_ns > at && now_ns - at > ttl + ttl / 2 && now_ns - at - ttl > least)
 			return cls;
 	}

@@ -13,6 +13,7 @@
 #ifndef SHMETA_SHM_PAGE_BOARD_H
 #define SHMETA_SHM_PAGE_BOARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -87,6 +88,29 @@ SHMETA_FROZEN(shmeta_stamp, synced_at_ns, 8);
 SHMETA_FROZEN(shmeta_stamp, ttl_ns, 16);
 SHMETA_FROZEN(shmeta_stamp, changed_txn, 24);
 SHMETA_FROZEN_SIZE(shmeta_stamp, 32);
+
+/* In a stamp's synced_at_ns: the rows come from a file that was written in an earlier boot, and the
+ * source has not confirmed them since. The other bits are a signed time, mostly from before this
+ * boot's clock began: answers have the age that it says, and are not fresh. Whoever does not know
+ * of it reads a time far ahead, and so no age. */
+#define SHMETA_STAMP_UNPROVED (UINT64_C(1) << 63)
+
+static inline bool shmeta__stamp_is_unproved(uint64_t synced_at_ns)
+{
+	return (synced_at_ns & SHMETA_STAMP_UNPROVED) != 0;
+}
+static inline uint64_t shmeta__stamp_unproved(int64_t at_ns)
+{
+	return (uint64_t)at_ns | SHMETA_STAMP_UNPROVED;
+}
+/* How long ago an unproved stamp's time is; UINT64_MAX: it lies ahead. */
+static inline uint64_t shmeta__stamp_unproved_age(uint64_t now_ns, uint64_t synced_at_ns)
+{
+	uint64_t sign = synced_at_ns << 1 & SHMETA_STAMP_UNPROVED;
+	int64_t at = (int64_t)((synced_at_ns & ~SHMETA_STAMP_UNPROVED) | sign);
+
+	return at <= (int64_t)now_ns ? now_ns - (uint64_t)at : UINT64_MAX;
+}
 
 /* Touched words: word i holds the newest commit that changed a partition, or a topic name, that
  * hashes to i. */

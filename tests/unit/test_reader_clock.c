@@ -75,6 +75,26 @@ Test(reader_clock, a_stamp_that_is_ahead_by_more_than_a_second_is_no_age_and_cou
 	cr_assert_eq(fresh.fresh, 1);
 }
 
+Test(reader_clock, what_no_source_has_confirmed_in_this_boot_has_the_age_of_its_file_and_is_not_fresh)
+{
+	const uint64_t before_boot = 3600 * second;
+	struct shmeta_freshness fresh;
+
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_publish(&w->gen->stamp[cls].synced_at_ns, shmeta__stamp_unproved(-(int64_t)before_boot));
+	fresh = look();
+	cr_assert_geq(fresh.age_ns, before_boot);
+	cr_assert_lt(fresh.age_ns, before_boot + fake_now_ns(w) + second);
+	cr_assert_eq(fresh.fresh, 0);
+	cr_assert_geq(state().class_age_ns[SHMETA_CLASS_LIST], before_boot);
+	/* Also where the file is younger than the time to live. */
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_publish(&w->gen->stamp[cls].synced_at_ns, shmeta__stamp_unproved((int64_t)fake_now_ns(w)));
+	fresh = look();
+	cr_assert_lt(fresh.age_ns, second);
+	cr_assert_eq(fresh.fresh, 0);
+}
+
 Test(reader_clock, where_the_heartbeat_is_ahead_nothing_is_fresh_and_nobody_is_alive)
 {
 	struct shmeta_freshness fresh;

@@ -220,6 +220,8 @@ const char *pages_version(uint32_t version, char ret[24])
 
 uint64_t pages_since(uint64_t now_ns, uint64_t then_ns)
 {
+	if (shmeta__stamp_is_unproved(then_ns))
+		return shmeta__stamp_unproved_age(now_ns, then_ns);
 	/* Ahead by more than clocks of one machine differ by: of another time namespace. */
 	if (then_ns == 0 || (then_ns > now_ns && then_ns - now_ns > AHEAD_MS * 1000000ull))
 		return UINT64_MAX;

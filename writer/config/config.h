@@ -84,6 +84,12 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
 	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers "                               \
 	  "SHMETA_ERR_EXPIRED. 0: only when the store is full. Never less than store.grace_ms.")                                     \
+	T(warm, file, "", 0, 4000, RESTART,                                                                                          \
+	  "Snapshot file of the store, an absolute path that survives a reboot: written every warm.interval and at a clean "         \
+	  "stop, served at a start that finds no store, until the source has told what changed. Only the daemon's user may "         \
+	  "write its directory. Without effect where store.mode is bounded. Empty: none.")                                           \
+	N(warm, interval, SEC, "5m", 0, 86400, RELOAD,                                                                               \
+	  "How often the snapshot file is written, if anything changed. 0: at a stop only.")                                         \
 	N(ttl, topic_ms, MS, "5m", 1, 604800000, RELOAD, "Topics are fresh this long after the source was read.")                    \
 	N(ttl, partition_ms, MS, "30s", 1, 604800000, RELOAD,                                                                        \
 	  "Partitions are fresh this long after the source was read.")                                                               \

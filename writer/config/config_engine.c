@@ -39,6 +39,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.batch_percent = (uint32_t)config->bounded_batch_percent,
 		.hot_touches = (uint32_t)config->bounded_hot_touches,
 		.touch_ceiling = config_touch_ceiling(config),
+		.warm_file = config->warm_file,
+		.warm_interval_s = config->warm_interval,
 		.grace_ns = config->store_grace_ms * UINT64_C(1000000),
 		.ttl_ms = {[SHMETA_CLASS_TOPIC] = (uint32_t)config->ttl_topic_ms,
 	                   [SHMETA_CLASS_PARTITION] = (uint32_t)config->ttl_partition_ms,

@@ -194,6 +194,17 @@ static const struct event table[] = {
 	{"unread", "be6c540bb31a29e1f5a53ee3aa1d423b", "A client does not read its answers",
          "More than control.output_max_bytes waited, and the connection was closed. The agent hangs or "
          "is stopped; it connects again by itself."},
+	{"warm_loaded", "43a121e28b1b49b49c9eceb2b9c5682e", "Rows of the snapshot file are served",
+         "The start found no store, so lookups are answered from the file, with the age that it has; "
+         "nothing is fresh until the source has told what changed since. Nothing is to be done."},
+	{"warm_not_saved", "417940f2afa245999f49b4f818cd3290", "The snapshot file was not written",
+         "The former file stays, so a start after a reboot serves older rows. The line says why: make "
+         "room on its file system, or mend the rights of its directory."},
+	{"warm_refused", "863e8e1affdf40228791c7bfb522b4e9", "The snapshot file cannot be used",
+         "It is damaged, of another format or source, or others may have written it; the line says "
+         "which. The source is read as without a file, and the next one replaces it."},
+	{"warm_saved", "803b15fad2354f5582613e6317b915e0", "The snapshot file was written",
+         "It has replaced the former one. Nothing is to be done."},
 };
 
 const struct event *event_find(const char *word)

@@ -113,6 +113,8 @@ struct sync {
 	uint64_t shrunken_topics, shrunken_segments;
 	bool split_removals; /* the next pass may commit removals before its end: its size is known to be right */
 
+	struct warm *warm; /* warm.c; NULL: none yet */
+
 	enum look_state look; /* batch.c */
 	uint32_t batch_full;  /* batch.c: keys of the batch under way for which the store has no room */
 

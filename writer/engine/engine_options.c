@@ -54,6 +54,8 @@ void options_free(struct sync_options *o)
 		free((char *)o->overrides[i].prefix);
 	free((void *)o->overrides);
 	backend_options_free(&o->source);
+	free((char *)o->warm_file);
+	o->warm_file = NULL;
 	o->overrides = NULL;
 	o->override_count = 0;
 }
@@ -73,6 +75,11 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 		return false;
 	}
 	o.overrides = overrides;
+	o.warm_file = strdup(from->warm_file != NULL ? from->warm_file : "");
+	if (o.warm_file == NULL) {
+		options_free(&o);
+		return false;
+	}
 	for (size_t i = 0; i < from->override_count; i++) {
 		overrides[i].ttl_ms = from->overrides[i].ttl_ms;
 		overrides[i].prefix = strdup(from->overrides[i].prefix);

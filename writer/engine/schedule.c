@@ -13,6 +13,8 @@ static uint64_t oldest_due(const struct sync *s, enum shmeta_class from, enum sh
 	for (int cls = (int)from; s->gen != NULL && cls <= (int)to; cls++) {
 		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
 
+		if (shmeta__stamp_is_unproved(at))
+			at = 0;
 		oldest = at < oldest ? at : oldest;
 	}
 	return oldest == UINT64_MAX ? SYNC_NEVER : oldest + ttl_ns / 10 * 8;
@@ -60,6 +62,8 @@ void schedule_reconcile(struct sync *s)
 			period -= s->schedule.pass_lag_ns;
 		if (period < 3 * s->schedule.pass_took_ns)
 			period = 3 * s->schedule.pass_took_ns;
+		if (oldest_due(s, SHMETA_CLASS_TOPIC, SHMETA_CLASS_LIST, 0) == 0)
+			period = 1; /* nothing is known of what is served */
 	}
 	s->schedule.pass_due_ns = period == 0 ? SYNC_NEVER : sync_now(s) + sync_jitter(s, period, 850, 1000);
 }

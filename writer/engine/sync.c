@@ -13,6 +13,13 @@
 #include "writer/keys/bounded.h"
 #include "writer/keys/refresh.h"
 #include "writer/keys/reread.h"
+#include "writer/load/warm.h"
+
+/* A stamp that a file of an earlier boot left says less than any read. */
+static bool is_older(uint64_t synced_at_ns, uint64_t than_ns)
+{
+	return shmeta__stamp_is_unproved(synced_at_ns) || synced_at_ns <= than_ns;
+}
 
 /* Whatever the feed named is in the store: all of it was true at the time until which the feed tells. What was read since then says
  * more. */
@@ -21,7 +28,7 @@ static void stamp_applied(struct sync *s)
 	uint64_t until = stamps_unapplied(&s->stamps);
 
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) <= until &&
+		if (is_older(shmeta_peek(&s->gen->stamp[cls].synced_at_ns), until) &&
 		    !failing_holds(s, (enum shmeta_class)cls) && !refresh_class_waiting(s, (enum shmeta_class)cls))
 			sync_stamp(s, s->gen, (enum shmeta_class)cls, sync_committed(s), until);
 	stamps_applied(s);
@@ -262,12 +269,14 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	work(s);
 	try_others(s);
 	refuse_what_waits(s);
+	warm_run(s, follow_meanwhile);
 	health_run(s);
 	audit_run(s);
 	if (!source_is_away(s) && store_takes(s) && s->store != NULL && !origin_is_foreign(s)) {
 		if (feed_in_step(s) && sync_job_due(s, SYNC_JOB_FEED))
 			sync_wake_at(s, schedule_poll_when(&s->schedule));
 		sync_wake_at(s, schedule_advisory_when(s));
+		sync_wake_at(s, warm_when(s));
 		if (store_is_writable(s))
 			sync_wake_at(s, schedule_reconcile_when(s));
 	}
@@ -294,6 +303,7 @@ static void destroy(struct sync *s)
 	apply_free(&s->apply);
 	session_free(s);
 	shmeta__store_close(s->store);
+	warm_free(s);
 	saved_feed_forget(s);
 	failing_forget_all(s);
 	bounded_free(s);
@@ -369,6 +379,7 @@ enum shmeta_status sync_open(int dir_fd, struct shmeta_board *board, const struc
 		status = shmeta_fail(err, source_status, "%s", source_err.text);
 	if (status != SHMETA_OK)
 		goto fail;
+	warm_load(s);
 	schedule_reconcile(s);
 	schedule_advisory(s);
 	if (s->options.paused != NULL)
@@ -405,6 +416,7 @@ void sync_close(struct sync *s)
 	audit_flush(s);
 	/* The next start need not read again what is in the store. */
 	(void)saved_feed_keep(s);
+	warm_stop(s);
 	sync_move(s, SHMETA_PHASE_STOPPED, "stopped");
 	destroy(s);
 }

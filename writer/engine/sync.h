@@ -42,6 +42,8 @@ struct sync_options {
 	uint32_t batch_percent, hot_touches;
 	uint32_t touch_ceiling; /* slots of the readers' touch maps; 0: they have none. For the life of the engine */
 	uint64_t grace_ns;
+	const char *warm_file;    /* the snapshot file; NULL or empty: none */
+	uint64_t warm_interval_s; /* how often it is written; 0: at a stop only */
 	uint32_t ttl_ms[SHMETA_CLASS_COUNT];
 	const struct sync_ttl_override *overrides;
 	size_t override_count;

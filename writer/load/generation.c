@@ -226,9 +226,13 @@ static bool stamps_can_be(struct sync *s)
 {
 	uint64_t now = sync_now(s);
 
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		if (shmeta_peek(&s->gen->stamp[cls].synced_at_ns) > now + SYNC_S)
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
+		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
+
+		if (shmeta__stamp_is_unproved(at) ? shmeta__stamp_unproved_age(now, at) == UINT64_MAX
+		                                  : at > now + SYNC_S)
 			return false;
+	}
 	return true;
 }
 
@@ -319,13 +323,20 @@ static void describe_format(struct sync *s, struct shmeta_store_format *ret)
 enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret, struct shmeta_err *err)
 {
 	struct shmeta_store_format format;
-	struct shmeta__store *store;
 
 	describe_format(s, &format);
+	return generation_create_as(s, &format, ret, err);
+}
+
+enum shmeta_status generation_create_as(struct sync *s, const struct shmeta_store_format *format,
+                                        struct shmeta__store **ret, struct shmeta_err *err)
+{
+	struct shmeta__store *store;
+
 	generation_remove_left(s);
 	enum shmeta_status status =
 		shmeta__store_create(s->dir_fd, s->generations.newest_number + 1, s->options.store_max_bytes,
-	                             s->options.grace_ns, &format, &store, err);
+	                             s->options.grace_ns, format, &store, err);
 
 	/* The number is used up either way: what is left of a failed attempt must not be met again. */
 	s->generations.newest_number++;

@@ -48,6 +48,9 @@ void generation_judge(struct sync *s);
 /* May the store be written now? false: not yet, sync_wake_at() was told, or it failed and the store's health says why. */
 bool generation_writable(struct sync *s);
 enum shmeta_status generation_create(struct sync *s, struct shmeta__store **ret, struct shmeta_err *err);
+/* The same of a source that is described already. */
+enum shmeta_status generation_create_as(struct sync *s, const struct shmeta_store_format *format,
+                                        struct shmeta__store **ret, struct shmeta_err *err);
 void generation_discard(struct sync *s, struct shmeta__store *store); /* one that was never published */
 /* Make store the current generation and retire the former one. */
 void generation_publish(struct sync *s, struct shmeta__store *store);

@@ -65,21 +65,19 @@ enum shmeta_status saved_feed_put(struct sync *s, bool position, struct shmeta_e
 	return apply_feed(&s->apply, f->value, sizeof head + bytes, err);
 }
 
-static bool feed_head(const struct sync *s, struct feed_head *ret)
+static bool feed_head(const uint8_t *value, size_t bytes, struct feed_head *ret)
 {
-	const struct saved_feed *f = &s->saved_feed;
-
-	if (f->kept_bytes < sizeof *ret)
+	if (bytes < sizeof *ret)
 		return false;
-	memcpy(ret, f->kept, sizeof *ret);
-	return ret->version == 1 && ret->position_bytes == f->kept_bytes - sizeof *ret;
+	memcpy(ret, value, sizeof *ret);
+	return ret->version == 1 && ret->position_bytes == bytes - sizeof *ret;
 }
 
 const uint8_t *saved_feed_position(struct sync *s, size_t *ret_bytes)
 {
 	struct feed_head head;
 
-	if (!feed_head(s, &head)) {
+	if (!feed_head(s->saved_feed.kept, s->saved_feed.kept_bytes, &head)) {
 		*ret_bytes = 0;
 		return NULL;
 	}
@@ -116,11 +114,16 @@ void saved_feed_read(struct sync *s)
 	shmeta__txn_abort(txn);
 }
 
-bool saved_feed_of_this_uri(struct sync *s)
+bool saved_feed_is_of_this_uri(const struct sync *s, const uint8_t *value, size_t bytes)
 {
 	struct feed_head head;
 
-	return feed_head(s, &head) && head.uri_hash == session_uri_hash(&s->session);
+	return feed_head(value, bytes, &head) && head.uri_hash == session_uri_hash(&s->session);
+}
+
+bool saved_feed_of_this_uri(struct sync *s)
+{
+	return saved_feed_is_of_this_uri(s, s->saved_feed.kept, s->saved_feed.kept_bytes);
 }
 
 bool saved_feed_keep(struct sync *s)

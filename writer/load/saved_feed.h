@@ -29,5 +29,7 @@ void saved_feed_forget(struct sync *s);
 void saved_feed_read(struct sync *s);
 /* Was the store filled from a source of this name? */
 bool saved_feed_of_this_uri(struct sync *s);
+/* The same of a META_FEED that is not in the store yet. */
+bool saved_feed_is_of_this_uri(const struct sync *s, const uint8_t *value, size_t bytes);
 
 #endif

@@ -1,0 +1,31 @@
+generation.o: writer/load/generation.c base/escape.h \
+ writer/engine/engine.h writer/apply/apply.h backends/backend.h \
+ include/shmeta.h base/arena.h base/keyset.h shm/record/key.h \
+ shm/record/record.h shm/page/frozen.h shm/store/store.h base/err.h \
+ shm/index/part.h shm/page/board.h shm/page/order.h \
+ writer/apply/offset_index.h writer/apply/quarantine.h \
+ writer/engine/states.h writer/engine/sync.h shm/page/counters.h \
+ writer/keys/apply_clock.h writer/keys/orphans.h writer/write/turns.h
+base/escape.h:
+writer/engine/engine.h:
+writer/apply/apply.h:
+backends/backend.h:
+include/shmeta.h:
+base/arena.h:
+base/keyset.h:
+shm/record/key.h:
+shm/record/record.h:
+shm/page/frozen.h:
+shm/store/store.h:
+base/err.h:
+shm/index/part.h:
+shm/page/board.h:
+shm/page/order.h:
+writer/apply/offset_index.h:
+writer/apply/quarantine.h:
+writer/engine/states.h:
+writer/engine/sync.h:
+shm/page/counters.h:
+writer/keys/apply_clock.h:
+writer/keys/orphans.h:
+writer/write/turns.h:

@@ -1,0 +1,35 @@
+warm_save.o: writer/load/warm_save.c writer/load/warm_save.h \
+ writer/load/warm_file.h base/err.h include/shmeta.h \
+ writer/engine/engine.h writer/apply/apply.h backends/backend.h \
+ base/arena.h base/keyset.h shm/record/key.h shm/record/record.h \
+ shm/page/frozen.h shm/store/store.h shm/index/part.h shm/page/board.h \
+ shm/page/order.h writer/apply/offset_index.h writer/apply/quarantine.h \
+ writer/engine/states.h writer/engine/sync.h shm/page/counters.h \
+ writer/keys/apply_clock.h writer/keys/orphans.h writer/write/turns.h \
+ writer/load/warm.h writer/load/warm_row.h
+writer/load/warm_save.h:
+writer/load/warm_file.h:
+base/err.h:
+include/shmeta.h:
+writer/engine/engine.h:
+writer/apply/apply.h:
+backends/backend.h:
+base/arena.h:
+base/keyset.h:
+shm/record/key.h:
+shm/record/record.h:
+shm/page/frozen.h:
+shm/store/store.h:
+shm/index/part.h:
+shm/page/board.h:
+shm/page/order.h:
+writer/apply/offset_index.h:
+writer/apply/quarantine.h:
+writer/engine/states.h:
+writer/engine/sync.h:
+shm/page/counters.h:
+writer/keys/apply_clock.h:
+writer/keys/orphans.h:
+writer/write/turns.h:
+writer/load/warm.h:
+writer/load/warm_row.h:
