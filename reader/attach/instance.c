@@ -204,7 +204,8 @@ static enum shmeta_status open_waiting(const struct shmeta_options *o, struct sh
 		status = open_once(o, ret, err);
 		if (status == SHMETA_OK && is_served(*ret))
 			return SHMETA_OK;
-		if (status != SHMETA_OK && status != SHMETA_ERR_NOT_RUNNING)
+		/* A board that is being made is none yet. */
+		if (status != SHMETA_OK && status != SHMETA_ERR_NOT_RUNNING && status != SHMETA_ERR_CORRUPT)
 			return status;
 		if (shmeta__monotonic_ns() >= deadline)
 			break;

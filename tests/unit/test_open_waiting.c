@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/support/fake_writer.h"
 
@@ -52,6 +54,39 @@ Test(open_waiting, it_waits_for_the_instance)
 	cr_expect_eq(open_it(0, &opened), SHMETA_ERR_NOT_RUNNING);
 	cr_expect_eq(open_it(30, &opened), SHMETA_ERR_NOT_RUNNING);
 	cr_assert_eq(pthread_create(&thread, NULL, come, NULL), 0);
+	cr_assert_eq(open_it(60000, &opened), SHMETA_OK, "%s", error);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	shmeta_close(opened);
+}
+
+static void *finish(void *unused)
+{
+	char board[100];
+
+	(void)unused;
+	(void)snprintf(board, sizeof board, "%s/board", w->dir);
+	cr_assert_eq(unlink(board), 0);
+	cr_assert_eq(rmdir(w->dir), 0);
+	return come(NULL);
+}
+
+Test(open_waiting, it_waits_while_the_board_is_being_made)
+{
+	static const char zeros[4096];
+	struct shmeta *opened;
+	pthread_t thread;
+	char board[100];
+	FILE *f;
+
+	cr_assert_eq(rename(w->dir, hidden), 0);
+	cr_assert_eq(mkdir(w->dir, 0755), 0);
+	(void)snprintf(board, sizeof board, "%s/board", w->dir);
+	f = fopen(board, "w");
+	cr_assert_not_null(f);
+	cr_assert_eq(fwrite(zeros, sizeof zeros, 1, f), 1);
+	cr_assert_eq(fclose(f), 0);
+	cr_expect_eq(open_it(30, &opened), SHMETA_ERR_CORRUPT, "%s", error);
+	cr_assert_eq(pthread_create(&thread, NULL, finish, NULL), 0);
 	cr_assert_eq(open_it(60000, &opened), SHMETA_OK, "%s", error);
 	cr_assert_eq(pthread_join(thread, NULL), 0);
 	shmeta_close(opened);
