@@ -1,224 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit, answered.
+ * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit, answered. What fails is halved.
  *
  *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
- *                                ^------------- promoted, overtaken, or not applied: waits again ------'
- *
- * high_watermark and segments of a partition always come from the same read and go into the same commit: a partition's row is
- * never fetched without the segments beyond the last one that the store has. A topic's row brings the set of its partitions, not
- * their watermarks. */
+ *                                ^------------- promoted, overtaken, or not applied: waits again ------' */
 #include <stdio.h>
 #include <syslog.h>
 
 #include "base/probes.h"
-#include "writer/apply/alone.h"
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
 #include "writer/keys/bounded.h"
 #include "writer/load/stream.h"
 
 enum { BATCHES_PER_ROUND = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
-
-static int compare_str(struct shmeta_str a, struct shmeta_str b)
-{
-	size_t least = a.bytes < b.bytes ? a.bytes : b.bytes;
-	int order = least == 0 ? 0 : memcmp(a.data, b.data, least);
-
-	return order != 0 ? order : a.bytes < b.bytes ? -1 : a.bytes > b.bytes;
-}
-
-static int compare_entry(const void *a, const void *b)
-{
-	const struct sync_entry *x = *(struct sync_entry *const *)a, *y = *(struct sync_entry *const *)b;
-	int order;
-
-	if (x->kind != y->kind)
-		return x->kind < y->kind ? -1 : 1;
-	order = compare_str(x->tenant, y->tenant);
-	if (order == 0)
-		order = compare_str(x->topic, y->topic);
-	if (order == 0)
-		order = compare_str(x->name, y->name);
-	if (order != 0)
-		return order;
-	return x->partition_id < y->partition_id ? -1 : x->partition_id > y->partition_id;
-}
-
-/* Drop NULLs that promote() left. */
-static void batch_compact(struct batch *b)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < b->entry_count; i++)
-		if (b->entry[i] != NULL)
-			b->entry[n++] = b->entry[i];
-	b->entry_count = n;
-}
-
-static bool add_key(struct batch *b, struct sync_entry *e, enum shmeta_class cls, uint64_t from, uint64_t to)
-{
-	if (b->key_count == b->key_capacity) {
-		size_t more = b->key_capacity == 0 ? 64 : b->key_capacity * 2;
-		struct backend_key *key = reallocarray(b->key, more, sizeof *key);
-
-		if (key == NULL)
-			return false;
-		b->key = key;
-		struct got *got = reallocarray(b->got, more, sizeof *got);
-
-		if (got == NULL)
-			return false;
-		b->got = got;
-		b->key_capacity = more;
-	}
-	b->key[b->key_count] = (struct backend_key){.cls = cls,
-	                                            .tenant = e->tenant,
-	                                            .topic = e->topic,
-	                                            .name = e->name,
-	                                            .partition_id = e->partition_id,
-	                                            .with_segments = e->want.segments && !e->row_only,
-	                                            .row_only = e->row_only,
-	                                            .from = from,
-	                                            .to = to};
-	b->got[b->key_count] = (struct got){.entry = e};
-	b->key_count++;
-	return true;
-}
-
-/* In bounded mode: is the entry to be read now? Otherwise it is gone, or waits again. */
-static enum shmeta_status plan_bounded(struct batch *b, struct shmeta__txn *txn, size_t i, bool *ret_read,
-                                       struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct sync_entry *e = b->entry[i];
-	struct want want = e->want;
-	struct identity topic = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
-	enum bounded_plan how;
-	enum shmeta_status status = bounded_plan(s, txn, e, &how, err);
-
-	/* Somebody may have asked for it in between. */
-	if (status == SHMETA_OK && how == BOUNDED_SKIP && !bounded_skip(s, e))
-		status = bounded_plan(s, txn, e, &how, err);
-	if (status != SHMETA_OK)
-		return status;
-	*ret_read = how == BOUNDED_READ || how == BOUNDED_ROW || how == BOUNDED_WHOLE;
-	if (*ret_read) {
-		e->row_only = how == BOUNDED_ROW;
-		e->want.whole |= how == BOUNDED_WHOLE;
-		return SHMETA_OK;
-	}
-	b->entry[i] = NULL;
-	if (how == BOUNDED_SKIP)
-		return SHMETA_OK;
-	pthread_mutex_lock(&s->queue->lock);
-	want.topic_asked = true;
-	want.segments = want.whole = false;
-	want.range_count = 0;
-	if (how == BOUNDED_AS_TOPIC)
-		reread_key(s, e, &topic, &want);
-	else
-		reread_behind_topic(s, e, e->tenant, e->topic);
-	pthread_mutex_unlock(&s->queue->lock);
-	return SHMETA_OK;
-}
-
-/* What to ask of the source for each entry, by what the store has. */
-static enum shmeta_status plan(struct batch *b, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct shmeta__txn *txn;
-	enum shmeta_status status = shmeta__txn_read(s->store, &txn, err);
-	bool memory = true;
-
-	if (status != SHMETA_OK)
-		return status;
-	for (size_t i = 0; i < b->entry_count && status >= 0 && memory; i++) {
-		struct sync_entry *e = b->entry[i];
-		struct shmeta_topic topic;
-		struct shmeta_partition partition;
-		uint64_t last = 0, tail = 0;
-		bool any = false, now = true;
-
-		if (s->bounded != NULL)
-			status = plan_bounded(b, txn, i, &now, err);
-		if (status < 0 || !now)
-			continue;
-		switch (e->kind) {
-		case ENTRY_TOPIC:
-			status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
-			if (status == SHMETA_ABSENT && !e->row_only)
-				e->want.segments = true;
-			memory = add_key(b, e, SHMETA_CLASS_TOPIC, 0, SYNC_LAST_OFFSET);
-			continue;
-		case ENTRY_AGENT:
-			memory = add_key(b, e, SHMETA_CLASS_AGENT, 0, 0);
-			continue;
-		case ENTRY_OFFSET:
-			memory = add_key(b, e, SHMETA_CLASS_OFFSET, 0, 0);
-			continue;
-		case ENTRY_LEASE:
-			memory = add_key(b, e, SHMETA_CLASS_LEASE, 0, 0);
-			continue;
-		case ENTRY_PART:
-			break;
-		}
-		status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
-		if (status == SHMETA_ABSENT && s->bounded == NULL) {
-			pthread_mutex_lock(&s->queue->lock);
-			reread_topic(s, e, false);
-			pthread_mutex_unlock(&s->queue->lock);
-			b->entry[i] = NULL;
-			continue;
-		}
-		if (status == SHMETA_OK)
-			status =
-				apply_partition_get(txn, topic.topic_id, e->partition_id, &partition, &last, &any, err);
-		if (status < 0)
-			break;
-		if (status == SHMETA_ABSENT)
-			e->want.whole = true;
-		/* A former writer could not read it: how much of it has changed is not known any more. */
-		if (!e->want.whole && status == SHMETA_OK) {
-			struct identity id = queue_identity_of(e);
-			bool alone;
-
-			status = alone_partition(txn, topic.topic_id, e->partition_id, &alone, err);
-			if (status < 0)
-				break;
-			e->want.whole = alone && failing_find(s, &id) == NULL;
-		}
-		if (!e->want.whole) {
-			/* The row comes with everything beyond the last segment that the store has, and with that one where
-			 * nothing can lie beyond it. */
-			tail = !any ? 0 : last < SYNC_LAST_OFFSET ? last + 1 : last;
-			queue_add_range(&e->want, tail, SYNC_LAST_OFFSET);
-			if (e->want.range_count == 1 && e->want.range[0].from == 0)
-				e->want.whole = true;
-		}
-		if (e->want.whole)
-			memory = add_key(b, e, SHMETA_CLASS_SEGMENT, 0, SYNC_LAST_OFFSET);
-		for (uint32_t r = 0; !e->want.whole && r < e->want.range_count && memory; r++)
-			memory = add_key(b, e, SHMETA_CLASS_SEGMENT, e->want.range[r].from, e->want.range[r].to);
-	}
-	shmeta__txn_abort(txn);
-	batch_compact(b);
-	if (!memory)
-		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for the keys of a refresh");
-	return status < 0 ? status : SHMETA_OK;
-}
-
-/* It is done with: forget it, and answer who waits. */
-static void end_entry(struct sync *s, struct sync_entry *e, enum shmeta_status status, const char *sentence,
-                      uint64_t txn, uint64_t synced_at_ns)
-{
-	pthread_mutex_lock(&s->queue->lock);
-	struct sync_ticket *tickets = e->tickets;
-
-	e->tickets = NULL;
-	queue_forget(s->queue, e);
-	pthread_mutex_unlock(&s->queue->lock);
-	queue_answer(s, tickets, status, sentence, txn, synced_at_ns);
-}
 
 /* Those that are known to fail wait for their time; those whose time has come are put behind the others, to be tried alone. How
  * many the others are. */
@@ -241,7 +35,7 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 				key->trying = false; /* so many at once: it waits for the next round */
 			else
 				failing_wanted(s, key, &e->want);
-			end_entry(s, e, key->status, key->sentence, 0, 0);
+			batch_end_entry(s, e, key->status, key->sentence, 0, 0);
 		}
 	}
 	memcpy(entry + good, again, trying * sizeof(struct sync_entry *));
@@ -298,155 +92,6 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 	}
 	pthread_mutex_unlock(&s->queue->lock);
 	queue_answer(s, tickets, status, sentence, 0, 0);
-}
-
-static void hint_stamps(struct batch *b, uint64_t txn)
-{
-	for (size_t i = 0; i < b->key_count; i++) {
-		if (b->got[i].entry == NULL || !queue_is_class(b->got[i].entry))
-			continue; /* a key says nothing of its class */
-		enum shmeta_class cls = b->key[i].cls;
-
-		if (!batch_class_newer(b->s, cls, b->read_at_ns))
-			sync_stamp(b->s, b->s->gen, cls, txn, b->read_at_ns);
-	}
-}
-
-/* What readers asked for and the source does not have, or has as a row that cannot be served, is remembered for a while: which of
- * the two the store tells. What it has is no longer absent. */
-static void note_absence(struct batch *b, uint64_t txn)
-{
-	struct sync *s = b->s;
-	const struct absent_answer answer = {b->read_at_ns, txn, s->board->generation};
-
-	pthread_mutex_lock(&s->queue->lock);
-	for (size_t i = 0; i < b->key_count; i++) {
-		const struct sync_entry *e = b->got[i].entry;
-
-		if (e == NULL || e->kind > ENTRY_PART)
-			continue;
-		const struct got *g = &b->got[i];
-		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
-		uint64_t hash = queue_name_hash(e->tenant, e->topic);
-
-		if (there)
-			absent_forget(&s->queue->absent, hash, e->tenant, e->topic);
-		else if (e->tickets != NULL)
-			absent_note(&s->queue->absent, hash, e->tenant, e->topic,
-			            e->kind == ENTRY_TOPIC ? ABSENT_TOPIC : (int64_t)e->partition_id, &answer);
-	}
-	pthread_mutex_unlock(&s->queue->lock);
-}
-
-static void done(struct batch *b, uint64_t txn)
-{
-	struct sync *s = b->s;
-
-	floor_apply(&s->floor);
-	hint_stamps(b, txn);
-	note_absence(b, txn);
-	for (size_t i = 0; i < b->entry_count; i++)
-		if (b->entry[i] != NULL)
-			floor_note(&s->floor, batch_floor_topic(b->entry[i]), batch_floor_partition(b->entry[i]));
-	for (size_t i = 0; i < b->entry_count; i++) {
-		struct sync_entry *e = b->entry[i];
-
-		if (e == NULL)
-			continue;
-		struct identity id = queue_identity_of(e);
-
-		failing_works(s, &id);
-		b->entry[i] = NULL;
-		end_entry(s, e, SHMETA_OK, "", txn, b->read_at_ns);
-	}
-}
-
-/* Is everything that the feed has named so far in this batch or in the store? */
-static bool completes_feed(struct batch *b)
-{
-	struct sync *s = b->s;
-	size_t mine = 0;
-
-	for (size_t i = 0; i < b->entry_count; i++)
-		mine += b->entry[i] != NULL && b->entry[i]->want.feed;
-	pthread_mutex_lock(&s->queue->lock);
-	bool all = s->queue->feed_keys == mine;
-
-	pthread_mutex_unlock(&s->queue->lock);
-	/* What fails is to be named again after a restart. */
-	return all && feed_in_step(s) && failing_count(s) == 0;
-}
-
-static enum shmeta_status begin_commit(struct batch *b, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct apply_host host = sync_apply_host(s);
-
-	host.quarantine = &b->quarantine;
-	enum shmeta_status status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, err);
-
-	b->store_failed = status != SHMETA_OK;
-	return status;
-}
-
-/* All of it has been applied: commit, and answer. */
-static enum shmeta_status end_commit(struct batch *b, uint64_t began_ns, struct shmeta_err *err)
-{
-	struct sync *s = b->s;
-	struct apply *a = &s->apply;
-	uint64_t txn, orphans = a->orphans;
-	bool classes = false, adopts = false;
-	enum shmeta_status status = SHMETA_OK;
-
-	/* Offsets and leases that are quarantined may be of a topic that has just come. */
-	if (a->new_topics)
-		status = quarantine_has_orphans(a, &adopts, err);
-	if (status == SHMETA_OK && s->bounded != NULL)
-		status = bounded_note_absences(b, err);
-	if (status == SHMETA_OK && a->changed > 0 && completes_feed(b))
-		status = saved_feed_put(s, true, err);
-	if (status == SHMETA_OK)
-		status = apply_commit(a, &txn, err);
-	b->store_failed = status != SHMETA_OK;
-	if (status != SHMETA_OK) {
-		apply_abort(a);
-		return status;
-	}
-	sync_count_commit(s, a, began_ns);
-	/* Some of it may hang on the new incarnation, and have been read before that was known. */
-	if (a->reborn && a->hung > 0)
-		reread_advisory(s);
-	if (b->repaired > 0) {
-		s->counters.reconcile_repairs += b->repaired;
-		sync_log(s, LOG_INFO, "reconciled",
-		         "the periodic comparison found %llu rows that the feed had not named",
-		         (unsigned long long)b->repaired);
-	}
-	for (size_t i = 0; i < b->entry_count; i++)
-		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
-		           (orphans > 0 || queue_is_class(b->entry[i]));
-	done(b, txn);
-	if (adopts)
-		orphans_adoptable(&s->orphans);
-	if (classes)
-		orphans_found(&s->orphans, orphans, feed_is_followed(s));
-	return SHMETA_OK;
-}
-
-static enum shmeta_status apply_batch(struct batch *b, struct shmeta_err *err)
-{
-	uint64_t began_ns = sync_now(b->s);
-	enum shmeta_status status = begin_commit(b, err);
-
-	if (status != SHMETA_OK)
-		return status;
-	status = batch_sift(b, err);
-	if (status == SHMETA_OK)
-		status = batch_apply(b, err);
-	if (status == SHMETA_OK)
-		return end_commit(b, began_ns, err);
-	apply_abort(&b->s->apply);
-	return status;
 }
 
 static const char refresh_pass[] = "minute of refreshes";
@@ -594,7 +239,7 @@ static enum outcome collect_and_apply(struct batch *b, struct failure *failure)
 		return outcome;
 	sync_source_works(s, SYNC_JOB_FETCH);
 	set_unread_aside(b);
-	status = b->entry_count > 0 ? apply_batch(b, &err) : SHMETA_OK;
+	status = b->entry_count > 0 ? batch_commit(b, &err) : SHMETA_OK;
 	if (status != SHMETA_OK)
 		return apply_failed(b, status, err.text, failure);
 	if (s->batch_full == 0)
@@ -613,7 +258,7 @@ static enum outcome end_stream(struct batch *b, uint64_t began_ns, struct failur
 	if (b->entry[0]->want.repair)
 		b->repaired = s->apply.changed;
 	if (status == SHMETA_OK)
-		status = end_commit(b, began_ns, &err);
+		status = batch_commit_ends(b, began_ns, &err);
 	else
 		apply_abort(&s->apply);
 	if (status != SHMETA_OK)
@@ -630,7 +275,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 	struct stream *m = calloc(1, sizeof *m);
 	struct shmeta_err err = {.code = SHMETA_OK};
 	uint64_t began_ns = sync_now(s);
-	enum shmeta_status status = m != NULL ? begin_commit(b, &err) : SHMETA_ERR_NO_MEMORY;
+	enum shmeta_status status = m != NULL ? batch_commit_begins(b, &err) : SHMETA_ERR_NO_MEMORY;
 	enum outcome outcome;
 
 	if (status != SHMETA_OK) {
@@ -669,7 +314,7 @@ static enum outcome bring_over(struct batch *b, bool large, struct failure *fail
 {
 	struct sync *s = b->s;
 	struct shmeta_err err = {.code = SHMETA_OK};
-	enum shmeta_status status = plan(b, &err);
+	enum shmeta_status status = batch_plan(b, &err);
 	enum outcome outcome;
 
 	b->all_count = b->entry_count;
@@ -698,7 +343,7 @@ static bool quarantine(struct sync *s, struct sync_entry *e, const struct failur
 
 	if (!failing_note(s, &id, &e->want, failure->status, failure->sentence))
 		return false;
-	end_entry(s, e, failure->status, failure->sentence, 0, 0);
+	batch_end_entry(s, e, failure->status, failure->sentence, 0, 0);
 	return true;
 }
 
@@ -778,7 +423,7 @@ bool batch_run(struct sync *s)
 	if (ok) {
 		sync_quarantine_pass_begin(s, refresh_pass);
 		good = sort_out_failing(s, entry, &count);
-		qsort(entry, good, sizeof(struct sync_entry *), compare_entry);
+		batch_sort(entry, good);
 		ok = good == 0 || run(s, entry, good);
 		for (; good < count; good++) {
 			if (ok)
