@@ -36,7 +36,7 @@
  *   exception, keeps the library's locks: disable cancellation around calls, and let nothing out of callbacks.
  * - Views die at shmeta_end(): a name, a config map or a lease's holder that is used later must be copied. In C nothing warns.
  * - Ages are as coarse as the kernel's tick (up to 4 ms), unless SHMETA_OPEN_PRECISE_CLOCK.
- * - Agents, leases and committed offsets are hints; a lookup that says fresh was true a moment ago, not now.
+ * - Agents, leases and committed offsets are advisory records; a lookup that says fresh was true a moment ago, not now.
  * - More than `threads` slots: readers beyond what the writer gives go by grace rules, and their long snapshots end with ERR_EXPIRED.
  * - A file of the instance that somebody truncates under a running process kills it by SIGBUS, as any mapped file.
  */
@@ -284,7 +284,8 @@ struct shmeta_freshness {
 	uint64_t ttl_ns;
 	uint64_t txn;   /* the commit that the snapshot shows */
 	uint32_t fresh; /* 1: age_ns < ttl_ns */
-	uint32_t hint;  /* 1: agents, leases and offsets; decide on them only after asking the source */
+	uint32_t
+		hint; /* 1: an advisory record (agents, leases, offsets); decide on them only after asking the source */
 };
 
 enum shmeta_consistency {
@@ -621,7 +622,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_plan_fetch(struct shmeta_handle *handl
                                                      struct shmeta_freshness *ret_fresh);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
- * Hints: agents, leases, committed offsets, groups. Their freshness always says hint = 1: who decides by one reads it with SOURCE, which
+ * Advisory records: agents, leases, committed offsets, groups. Their freshness says hint = 1: who decides by one reads it with SOURCE, which
  * has that one record read. What is said above of lookups (views, threads, impossible names, UNKNOWN, blocking, errors) and of iterators
  * holds here; a list of a class that was never loaded is UNKNOWN and gives no iterator. Names that are passed are borrowed until the
  * return. Without SHMETA_READ_MAY_MOVE, FRESH and SOURCE copy the strings of one record into `buffer`, as shmeta_copy_agent() and its like.

@@ -297,7 +297,7 @@ static const char agent_put[] =
 	"m.address <> a.address)) AS taken, {a:EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = i.agent AND "
 	"NOT coalesce(" OWN_AGENT ", false))}{!a:false} AS strange FROM i), "
 	"u AS (INSERT INTO agents AS a({a:organization_id, }agent_id, address, availability_zone, agent_group, last_heartbeat, "
-	"started_at, metadata) SELECT {a:org, }agent, address, zone, crowd, beat, started, about{j:::jsonb} FROM j "
+	"started_at, metadata) SELECT {a:org, }agent, address, zone, agent_grp, beat, started, about{j:::jsonb} FROM j "
 	"WHERE NOT (taken OR strange) ORDER BY agent ON CONFLICT (agent_id) DO UPDATE SET address = excluded.address, "
 	"availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
 	"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata"
@@ -430,7 +430,7 @@ const struct write_kind_info pg_write_kinds[KIND_COUNT] = {
                          false,
                          {FIELD_END}},
 	[KIND_AGENT_PUT] = {agent_put,
-                            {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_CROWD, FIELD_BEAT,
+                            {FIELD_TENANT, FIELD_AGENT, FIELD_ADDRESS, FIELD_ZONE, FIELD_AGENT_GROUP, FIELD_BEAT,
                              FIELD_STARTED, FIELD_ABOUT},
                             {X(AGENT), X(ADDRESS), T(AGENTS, 0)},
                             false,

@@ -6,42 +6,42 @@
 #include "backends/postgres/pg_writing.h"
 
 /* The columns of the lists that statements are given: F(name, type, column). */
-#define WRITE_FIELDS(F)           \
-	F(TENANT, text, tenant)   \
-	F(TOPIC, text, topic)     \
-	F(PID, int8, pid)         \
-	F(PARTS, int8, parts)     \
-	F(RETENTION, int8, keep)  \
-	F(CONFIG, text, config)   \
-	F(POLICY, text, policy)   \
-	F(OFFSET, int8, goal)     \
-	F(ID, text, id)           \
-	F(BASE, int8, base)       \
-	F(LAST, int8, last)       \
-	F(RECORDS, int8, records) \
-	F(SIZE, int8, size)       \
-	F(BUCKET, text, bucket)   \
-	F(KEY, text, key)         \
-	F(CREATED, int8, created) \
-	F(OLDEST, int8, oldest)   \
-	F(NEWEST, int8, newest)   \
-	F(FENCE, text, fence)     \
-	F(EPOCH, int8, epoch)     \
-	F(GROUP, text, grp)       \
-	F(NOTE, text, note)       \
-	F(AGENT, text, agent)     \
-	F(OTHER, text, other)     \
-	F(ADDRESS, text, address) \
-	F(ZONE, text, zone)       \
-	F(CROWD, text, crowd)     \
-	F(BEAT, int8, beat)       \
-	F(STARTED, int8, started) \
-	F(ABOUT, text, about)     \
-	F(LASTS, int8, lasts)     \
-	F(TRANSFER, int8, xfer)   \
-	F(POSITION, int8, place)  \
-	F(WHOLE, int8, whole)     \
-	F(RUN, int8, run)         \
+#define WRITE_FIELDS(F)                 \
+	F(TENANT, text, tenant)         \
+	F(TOPIC, text, topic)           \
+	F(PID, int8, pid)               \
+	F(PARTS, int8, parts)           \
+	F(RETENTION, int8, keep)        \
+	F(CONFIG, text, config)         \
+	F(POLICY, text, policy)         \
+	F(OFFSET, int8, goal)           \
+	F(ID, text, id)                 \
+	F(BASE, int8, base)             \
+	F(LAST, int8, last)             \
+	F(RECORDS, int8, records)       \
+	F(SIZE, int8, size)             \
+	F(BUCKET, text, bucket)         \
+	F(KEY, text, key)               \
+	F(CREATED, int8, created)       \
+	F(OLDEST, int8, oldest)         \
+	F(NEWEST, int8, newest)         \
+	F(FENCE, text, fence)           \
+	F(EPOCH, int8, epoch)           \
+	F(GROUP, text, grp)             \
+	F(NOTE, text, note)             \
+	F(AGENT, text, agent)           \
+	F(OTHER, text, other)           \
+	F(ADDRESS, text, address)       \
+	F(ZONE, text, zone)             \
+	F(AGENT_GROUP, text, agent_grp) \
+	F(BEAT, int8, beat)             \
+	F(STARTED, int8, started)       \
+	F(ABOUT, text, about)           \
+	F(LASTS, int8, lasts)           \
+	F(TRANSFER, int8, xfer)         \
+	F(POSITION, int8, place)        \
+	F(WHOLE, int8, whole)           \
+	F(RUN, int8, run)               \
 	F(TOP, int8, top)
 
 enum write_field {

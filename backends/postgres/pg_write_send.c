@@ -119,7 +119,7 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 	case FIELD_ZONE:
 		pg_array_text(array, op->u.agent.availability_zone);
 		break;
-	case FIELD_CROWD:
+	case FIELD_AGENT_GROUP:
 		pg_array_text(array, op->u.agent.agent_group);
 		break;
 	case FIELD_BEAT:

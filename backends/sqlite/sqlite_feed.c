@@ -347,7 +347,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 		woken = false;
 	state->wrote = false;
 	/* Somebody may have written the bytes of a commit while nobody listened, and publish it only after this poll. */
-	if (state->deaf) {
+	if (state->suppressed) {
 		sqlite_listen(state);
 		woken = true;
 	}

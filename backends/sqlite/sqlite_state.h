@@ -105,9 +105,9 @@ struct sqlite_state {
 	struct sqlite_position at;             /* version 0: it was never anywhere */
 	struct sqlite_own own[SQLITE_OWN_MAX]; /* ascending, while rows of others lie between seq and them */
 	size_t own_count;
-	int64_t logged; /* rows that we have logged since the log was last pruned */
-	bool wrote;     /* we have committed since the descriptor was last drained */
-	bool deaf;      /* the log of SQLite's is not watched, because we write to it */
+	int64_t logged;  /* rows that we have logged since the log was last pruned */
+	bool wrote;      /* we have committed since the descriptor was last drained */
+	bool suppressed; /* the log of SQLite's is not watched, because we write to it */
 
 	int wake, inotify, again; /* epoll over inotify and a timer; -1: none */
 	int watch_dir, watch_file, watch_wal;

@@ -26,19 +26,19 @@ static void watch_wal(struct sqlite_state *state)
 		state->watch_wal = inotify_add_watch(state->inotify, wal, IN_MODIFY);
 }
 
-void sqlite_be_deaf(struct sqlite_state *state)
+void sqlite_suppress_wakeups(struct sqlite_state *state)
 {
-	if (state->inotify < 0 || state->deaf)
+	if (state->inotify < 0 || state->suppressed)
 		return;
 	if (state->watch_wal >= 0)
 		(void)inotify_rm_watch(state->inotify, state->watch_wal);
 	state->watch_wal = -1;
-	state->deaf = true;
+	state->suppressed = true;
 }
 
 void sqlite_listen(struct sqlite_state *state)
 {
-	state->deaf = false;
+	state->suppressed = false;
 	watch_wal(state);
 }
 
@@ -67,7 +67,7 @@ void sqlite_stop_waking(struct sqlite_state *state)
 		close(state->again);
 	state->wake = state->inotify = state->again = -1;
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
-	state->deaf = false;
+	state->suppressed = false;
 }
 
 void sqlite_watch(struct sqlite_state *state)
@@ -98,7 +98,7 @@ void sqlite_unwatch(struct sqlite_state *state)
 	if (state->watch_wal >= 0)
 		inotify_rm_watch(state->inotify, state->watch_wal);
 	state->watch_dir = state->watch_file = state->watch_wal = -1;
-	state->deaf = false;
+	state->suppressed = false;
 }
 
 bool sqlite_woken(struct sqlite_state *state)
@@ -123,7 +123,7 @@ bool sqlite_woken(struct sqlite_state *state)
 			wal |= ours && event->wd == state->watch_dir && strcmp(event->name + bytes, "-wal") == 0;
 			at += sizeof *event + event->len;
 		}
-	if (wal && !state->deaf)
+	if (wal && !state->suppressed)
 		watch_wal(state);
 	return any;
 }

@@ -11,7 +11,7 @@ void sqlite_watch(struct sqlite_state *state); /* after each open */
 void sqlite_unwatch(struct sqlite_state *state);
 /* While we write, the log of SQLite's need not tell us of each page of our own. What others write meanwhile is found by the
  * next poll, which is soon due, and begins with sqlite_listen(). */
-void sqlite_be_deaf(struct sqlite_state *state);
+void sqlite_suppress_wakeups(struct sqlite_state *state);
 void sqlite_listen(struct sqlite_state *state);
 void sqlite_stop_waking(struct sqlite_state *state); /* at close */
 /* Empty the queue; notice a -wal that was made anew. true: something was in it. */

@@ -373,7 +373,7 @@ static enum shmeta_status write_all(struct sqlite_state *state, const struct bac
 	w->now_ms = now_ms;
 	w->err = err;
 	sqlite_checkpoint(state, SQLITE_CHECKPOINT_PAGES_MAX); /* nobody has polled for long */
-	sqlite_be_deaf(state);
+	sqlite_suppress_wakeups(state);
 	status = all(w, count, ret_done);
 	free(w->left_out);
 	w->left_out = NULL;

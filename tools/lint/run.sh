@@ -57,7 +57,7 @@ header_alone() {
 	rm -rf "$dir"
 	return $status
 }
-words() {
+notes() {
 	! git grep -n -I -E '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!tools/lint' ':!LICENSE' ':!Makefile'
 }
 first_lines() {
@@ -95,7 +95,8 @@ check 'shmeta.h alone is clean C11 and C++' header_alone
 check 'tests that documents name exist (tools/lint/faults.sh)' tools/lint/faults.sh
 check 'options and their manual agree (tools/lint/options.sh)' tools/lint/options.sh "$build"
 check 'licence lines' first_lines
-check 'no forgotten notes' words
+check 'standard terms (tools/lint/words.sh)' tools/lint/words.sh
+check 'no forgotten notes' notes
 check 'no white space at line ends' whitespace
 check 'scripts parse' scripts
 check 'cppcheck' static

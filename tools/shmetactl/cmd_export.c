@@ -164,7 +164,7 @@ static bool put_header(struct export *e)
 	json_t *line = out_document("export");
 	char description[480];
 
-	e->source.ops->source->describe(e->source.state, description, sizeof(description));
+	e->source.engine->source->describe(e->source.state, description, sizeof(description));
 	out_set(line, "kind", json_string("header"));
 	out_set(line, "source", out_json_text(description, strlen(description)));
 	out_set(line, "shmeta", json_string(shmeta_version()));
@@ -189,7 +189,7 @@ static bool put_end(struct export *e)
 
 static int write_all(struct export *e)
 {
-	const struct backend_engine *ops = e->source.ops;
+	const struct backend_engine *engine = e->source.engine;
 	const struct backend_sink sink = {.arg = e,
 	                                  .topic = on_topic,
 	                                  .partition = on_partition,
@@ -204,19 +204,19 @@ static int write_all(struct export *e)
 	enum shmeta_status status = put_header(e) ? SHMETA_OK : SHMETA_ERR_SYSTEM;
 	uint64_t before = 0;
 
-	if (ops->admin == NULL || ops->admin->extras == NULL)
-		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: this engine cannot be moved from", ops->name);
+	if (engine->admin == NULL || engine->admin->extras == NULL)
+		return tool_error(e->tool, TOOL_UNHEALTHY, "%s: this engine cannot be moved from", engine->name);
 	if (status == SHMETA_OK)
-		status = ops->admin->extras(e->source.state, BACKEND_ROW_OBJECT, on_extra, e, &err);
+		status = engine->admin->extras(e->source.state, BACKEND_ROW_OBJECT, on_extra, e, &err);
 	before = e->objects_hash;
 	if (status == SHMETA_OK)
-		status = ops->source->load(e->source.state, &sink, &err);
+		status = engine->source->load(e->source.state, &sink, &err);
 	if (status == SHMETA_OK)
-		status = ops->admin->extras(e->source.state, BACKEND_ROW_EPOCH, on_extra, e, &err);
+		status = engine->admin->extras(e->source.state, BACKEND_ROW_EPOCH, on_extra, e, &err);
 	e->objects_hash = 0;
 	e->only_hash = true;
 	if (status == SHMETA_OK)
-		status = ops->admin->extras(e->source.state, BACKEND_ROW_OBJECT, on_extra, e, &err);
+		status = engine->admin->extras(e->source.state, BACKEND_ROW_OBJECT, on_extra, e, &err);
 	if (isatty(STDERR_FILENO) && e->shown_ns > 0)
 		(void)fputs("\r\033[K", stderr);
 	if (status == SHMETA_OK && e->objects_hash != before)

@@ -316,14 +316,14 @@ static int look_for_rows(struct import *im, bool *ret_any)
 	                                  .group = stop_at_group,
 	                                  .offset = pass_offset,
 	                                  .lease = pass_lease};
-	const struct backend_engine *ops = im->target.ops;
+	const struct backend_engine *engine = im->target.engine;
 	struct backend_error err = {.code = SHMETA_OK};
 	enum shmeta_status status;
 
 	*ret_any = false;
-	status = ops->source->load(im->target.state, &sink, &err);
-	if (status == SHMETA_OK && ops->admin != NULL && ops->admin->extras != NULL)
-		status = ops->admin->extras(im->target.state, BACKEND_ROW_OBJECT, stop_at_object, ret_any, &err);
+	status = engine->source->load(im->target.state, &sink, &err);
+	if (status == SHMETA_OK && engine->admin != NULL && engine->admin->extras != NULL)
+		status = engine->admin->extras(im->target.state, BACKEND_ROW_OBJECT, stop_at_object, ret_any, &err);
 	return status == SHMETA_OK || *ret_any ? 0 : move_failed(im->tool, "looking at the target", status, &err);
 }
 
@@ -364,7 +364,7 @@ static int write_batch(struct import *im)
 
 	if (im->count == 0)
 		return 0;
-	status = im->target.ops->admin->restore(im->target.state, im->row, im->count, im->result, &err);
+	status = im->target.engine->admin->restore(im->target.state, im->row, im->count, im->result, &err);
 	if (status != SHMETA_OK)
 		return move_failed(im->tool,
 		                   status == SHMETA_ERR_OUTCOME_UNKNOWN
@@ -524,8 +524,8 @@ static int put_into_target(struct import *im)
 	if (!tool_agreed(tool, what, "it writes to a database"))
 		return TOOL_USAGE;
 	code = move_open(tool, tool->target, true, &im->target, NULL);
-	if (code == 0 && (im->target.ops->admin == NULL || im->target.ops->admin->restore == NULL))
-		code = tool_error(tool, TOOL_USAGE, "%s: this engine cannot be moved to", im->target.ops->name);
+	if (code == 0 && (im->target.engine->admin == NULL || im->target.engine->admin->restore == NULL))
+		code = tool_error(tool, TOOL_USAGE, "%s: this engine cannot be moved to", im->target.engine->name);
 	if (code == 0)
 		code = look_for_rows(im, &any);
 	if (code == 0 && any)

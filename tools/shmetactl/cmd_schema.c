@@ -62,7 +62,7 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 	char uri[4096];
 	enum shmeta_status status;
 	int code = 0;
-	const struct backend_engine *ops;
+	const struct backend_engine *engine;
 	void *state;
 
 	options.uri = tool->source != NULL ? tool->source : daemons_source(tool, uri, sizeof(uri), &code);
@@ -70,20 +70,20 @@ static int run(struct tool *tool, enum backend_schema_verb verb)
 		return code;
 	/* Whoever names a source has asked for it; a daemon's is there already. */
 	options.create = tool->source != NULL && verb == BACKEND_SCHEMA_APPLY;
-	ops = backend_find(options.uri, &err);
-	if (ops == NULL)
+	engine = backend_find(options.uri, &err);
+	if (engine == NULL)
 		return tool_error(tool, TOOL_USAGE, "%s", err.text);
-	if (ops->admin == NULL || ops->admin->schema == NULL)
-		return tool_error(tool, TOOL_USAGE, "%s keeps nothing beside its rows", ops->name);
+	if (engine->admin == NULL || engine->admin->schema == NULL)
+		return tool_error(tool, TOOL_USAGE, "%s keeps nothing beside its rows", engine->name);
 	if (verb == BACKEND_SCHEMA_REMOVE && !tool->dry_run &&
 	    !tool_agreed(tool, "remove shmeta's tables and triggers from the source",
 	                 "epochs of leases and objects of many slices go with them"))
 		return TOOL_USAGE;
 	s.items = s.sql ? json_array() : json_object();
-	state = tool_alloc(ops->state_bytes);
-	memset(state, 0, ops->state_bytes);
-	status = ops->admin->schema(state, &options, verb, tool->dry_run, told, &s, &err);
-	ops->source->close(state);
+	state = tool_alloc(engine->state_bytes);
+	memset(state, 0, engine->state_bytes);
+	status = engine->admin->schema(state, &options, verb, tool->dry_run, told, &s, &err);
+	engine->source->close(state);
 	free(state);
 	if (status != SHMETA_OK) {
 		json_decref(s.items);

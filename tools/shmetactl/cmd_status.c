@@ -352,7 +352,7 @@ int verb_status(struct tool *tool)
 		(void)printf("nothing published yet, epoch %" PRIu64 "\n", b->epoch);
 	line("fresh");
 	status_classes(tool, &p, SHMETA_CLASS_TOPIC, SHMETA_CLASS_AGENT);
-	line("hints");
+	line("advisory");
 	status_classes(tool, &p, SHMETA_CLASS_AGENT, SHMETA_CLASS_COUNT);
 	line("source");
 	(void)printf("%s: ", p.stats != NULL ? out_safez(p.stats->source, sizeof(p.stats->source)) : "unknown");

@@ -366,12 +366,12 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 	enum shmeta_status status;
 
 	*ret = (struct move_source){NULL, NULL};
-	ret->ops = backend_find(uri, &err);
-	if (ret->ops == NULL)
+	ret->engine = backend_find(uri, &err);
+	if (ret->engine == NULL)
 		return tool_error(tool, TOOL_USAGE, "%s", err.text);
-	ret->state = tool_alloc(ret->ops->state_bytes);
-	memset(ret->state, 0, ret->ops->state_bytes);
-	status = ret->ops->source->open(ret->state, &options, &err);
+	ret->state = tool_alloc(ret->engine->state_bytes);
+	memset(ret->state, 0, ret->engine->state_bytes);
+	status = ret->engine->source->open(ret->state, &options, &err);
 	if (ret_status != NULL)
 		*ret_status = status;
 	return status == SHMETA_OK ? 0 : move_failed(tool, "opening the source", status, &err);
@@ -380,7 +380,7 @@ int move_open(struct tool *tool, const char *uri, bool writes, struct move_sourc
 void move_close(struct move_source *source)
 {
 	if (source->state != NULL)
-		source->ops->source->close(source->state);
+		source->engine->source->close(source->state);
 	free(source->state);
 	source->state = NULL;
 }

@@ -22,7 +22,7 @@ bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char 
 
 /* The engine of a source, opened. 0, or an exit code, said, and (unless NULL) what the engine answered. move_close() in either case. */
 struct move_source {
-	const struct backend_engine *ops;
+	const struct backend_engine *engine;
 	void *state;
 };
 int move_open(struct tool *tool, const char *uri, bool writes, struct move_source *ret, enum shmeta_status *ret_status);

@@ -22,7 +22,7 @@ static void progress_done(const struct verify *v)
 }
 
 struct engine {
-	const struct backend_engine *ops;
+	const struct backend_engine *engine;
 	void *state;
 	struct backend_sink sink;
 };
@@ -80,7 +80,7 @@ static int first_pass(struct verify *v, struct engine *e)
 
 	v->groups = 0; /* what the structure check counted */
 	v->topics = v->partitions = v->segments = v->agents = v->offsets = v->leases = 0;
-	status = e->ops->source->load(e->state, &e->sink, &err);
+	status = e->engine->source->load(e->state, &e->sink, &err);
 	if (v->code == 0 && status == SHMETA_OK)
 		verify_end_topic(v);
 	progress_done(v);
@@ -92,13 +92,13 @@ static int first_pass(struct verify *v, struct engine *e)
 	return v->code;
 }
 
-/* What is to be looked at again: topics by name, and whether the hints are. */
+/* What is to be looked at again: topics by name, and whether the advisory records are. */
 struct todo {
 	struct {
 		char *tenant, *name;
 	} topic[AGAIN_TOPICS];
 	size_t count;
-	bool hints, too_many;
+	bool advisory, too_many;
 };
 
 static void todo_clear(struct todo *todo)
@@ -107,7 +107,7 @@ static void todo_clear(struct todo *todo)
 		free(todo->topic[--todo->count].tenant);
 		free(todo->topic[todo->count].name);
 	}
-	todo->hints = todo->too_many = false;
+	todo->advisory = todo->too_many = false;
 }
 
 /* From the findings from `from` on, each topic once. They come topic by topic, so equal ones are neighbours but for the last
@@ -120,7 +120,7 @@ static void todo_fill(struct todo *todo, const struct findings *f, size_t from)
 		size_t k;
 
 		if (row->topic == NULL) {
-			todo->hints = todo->hints || row->cls >= SHMETA_CLASS_AGENT;
+			todo->advisory = todo->advisory || row->cls >= SHMETA_CLASS_AGENT;
 			continue;
 		}
 		for (k = todo->count; k > 0; k--)
@@ -141,7 +141,7 @@ static void todo_fill(struct todo *todo, const struct findings *f, size_t from)
 /* Adds what this look finds. */
 static int look_again(struct verify *v, struct engine *e, const struct todo *todo)
 {
-	static const struct backend_key hints[] = {
+	static const struct backend_key advisory[] = {
 		{.cls = SHMETA_CLASS_AGENT}, {.cls = SHMETA_CLASS_LEASE}, {.cls = SHMETA_CLASS_OFFSET}};
 	struct backend_error err = {0};
 	struct backend_key *keys = tool_alloc(todo->count * sizeof(*keys));
@@ -157,12 +157,13 @@ static int look_again(struct verify *v, struct engine *e, const struct todo *tod
 			.topic = {todo->topic[i].name, strlen(todo->topic[i].name)},
 		};
 	if (todo->count > 0)
-		status = e->ops->source->fetch(e->state, keys, todo->count, &e->sink, &err);
+		status = e->engine->source->fetch(e->state, keys, todo->count, &e->sink, &err);
 	free(keys);
-	if (status == SHMETA_OK && v->code == 0 && todo->hints) {
+	if (status == SHMETA_OK && v->code == 0 && todo->advisory) {
 		verify_forget_groups(v);
 		v->agents = v->offsets = v->leases = 0;
-		status = e->ops->source->fetch(e->state, hints, sizeof(hints) / sizeof(hints[0]), &e->sink, &err);
+		status = e->engine->source->fetch(e->state, advisory, sizeof(advisory) / sizeof(advisory[0]), &e->sink,
+		                                  &err);
 		if (status == SHMETA_OK && v->code == 0)
 			verify_extra_advisory(v);
 	}
@@ -196,12 +197,12 @@ int verify_contents(struct verify *v, const char *uri)
 	e.sink.arg = v;
 	e.sink.key_begin = again_key_begin;
 	e.sink.key_end = again_key_end;
-	e.ops = backend_find(uri, &err);
-	if (e.ops == NULL)
+	e.engine = backend_find(uri, &err);
+	if (e.engine == NULL)
 		return tool_error(v->tool, TOOL_USAGE, "%s", err.text);
-	e.state = tool_alloc(e.ops->state_bytes);
-	memset(e.state, 0, e.ops->state_bytes);
-	if (e.ops->source->open(e.state, &options, &err) != SHMETA_OK)
+	e.state = tool_alloc(e.engine->state_bytes);
+	memset(e.state, 0, e.engine->state_bytes);
+	if (e.engine->source->open(e.state, &options, &err) != SHMETA_OK)
 		code = source_failed(v, "opening the source", err.code, &err);
 	if (code == 0)
 		code = first_pass(v, &e);
@@ -209,7 +210,7 @@ int verify_contents(struct verify *v, const char *uri)
 	v->again = true;
 	while (code == 0 && v->found.count > from && verify_writer_alive(v) && tool_monotonic_ns() < deadline) {
 		todo_fill(&todo, &v->found, from);
-		if (todo.too_many || (todo.count == 0 && !todo.hints))
+		if (todo.too_many || (todo.count == 0 && !todo.advisory))
 			break;
 		(void)nanosleep(&pause, NULL);
 		findings_take(&v->found, from, &before);
@@ -221,7 +222,7 @@ int verify_contents(struct verify *v, const char *uri)
 	findings_cut(&before, 0);
 	free(before.row);
 	todo_clear(&todo);
-	e.ops->source->close(e.state);
+	e.engine->source->close(e.state);
 	free(e.state);
 	v->contents_checked = code == 0;
 	return code;

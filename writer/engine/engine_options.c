@@ -20,7 +20,7 @@ uint64_t sync_main_ttl_ns(const struct sync *s)
 	return least * SYNC_MS;
 }
 
-uint64_t sync_hint_ttl_ns(const struct sync *s)
+uint64_t sync_advisory_ttl_ns(const struct sync *s)
 {
 	const uint32_t *ttl = s->options.ttl_ms;
 	uint32_t least = ttl[SHMETA_CLASS_AGENT];

@@ -27,6 +27,6 @@ void options_take(struct sync *s);
 uint32_t options_ttl_ms(void *arg, struct shmeta_str topic);
 /* The shortest of the topic, partition, segment and list TTLs, and of the advisory classes'. */
 uint64_t sync_main_ttl_ns(const struct sync *s);
-uint64_t sync_hint_ttl_ns(const struct sync *s);
+uint64_t sync_advisory_ttl_ns(const struct sync *s);
 
 #endif

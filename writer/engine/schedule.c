@@ -45,7 +45,7 @@ uint64_t schedule_advisory_when(const struct sync *s)
 		return s->schedule.advisory_due_ns;
 	if (schedule_feed_tells_at_once(s))
 		return SYNC_NEVER;
-	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_hint_ttl_ns(s));
+	when = oldest_due(s, SHMETA_CLASS_AGENT, SHMETA_CLASS_OFFSET, sync_advisory_ttl_ns(s));
 	return when > s->schedule.advisory_due_ns ? when : s->schedule.advisory_due_ns;
 }
 
@@ -128,7 +128,7 @@ void schedule_why_pass(struct sync *s, char *ret, size_t bytes)
 
 void schedule_advisory(struct sync *s)
 {
-	s->schedule.advisory_due_ns = sync_now(s) + sync_jitter(s, sync_hint_ttl_ns(s) / 10 * 8, 850, 1000);
+	s->schedule.advisory_due_ns = sync_now(s) + sync_jitter(s, sync_advisory_ttl_ns(s) / 10 * 8, 850, 1000);
 }
 
 void schedule_advisory_at(struct sync *s, uint64_t due_ns)

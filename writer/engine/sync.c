@@ -40,7 +40,7 @@ static bool follow_on(struct sync *s, bool retried)
 	uint64_t now = sync_now(s);
 
 	/* A source in trouble that no poll asks, because it has no feed or everything is to be read first, and one that could not be
-	 * read, is asked for the hint classes, which are small: somebody has to find out that it is back. */
+	 * read, is asked for the advisory classes, which are small: somebody has to find out that it is back. */
 	bool probe = source_is_away(s) ? (!feed_in_step(s))
 	                               : health_job_fails(&s->health, SYNC_JOB_FETCH) && !refresh_waiting(s);
 

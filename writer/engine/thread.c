@@ -49,7 +49,7 @@ static void *run(void *arg)
 			continue;
 		/* A source that is away or a store that is full is not looked at before its time: its sign would never stop. */
 		bool listen = session_is_open(&s->session) && feed_in_step(s) && !source_is_away(s) && store_takes(s) &&
-		              sync_now(s) >= s->thread.deaf_until_ns;
+		              sync_now(s) >= s->thread.ignore_until_ns;
 
 		if (wake_sleep(s, listen ? session_wake_fd(s) : -1, wait_ns))
 			schedule_woken(s, sync_now(s));

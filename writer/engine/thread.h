@@ -14,7 +14,7 @@ struct engine_thread {
 	bool linger;
 	uint32_t lingered_in_vain, lingers_left_out;
 	uint64_t
-		deaf_until_ns; /* wake-ups of the source come from our own commit until then: it is polled on schedule */
+		ignore_until_ns; /* wake-ups of the source come from our own commit until then: it is polled on schedule */
 	bool is_there;
 	pthread_t id;
 };
@@ -25,7 +25,7 @@ static inline void thread_lingers(struct engine_thread *t, bool linger)
 }
 static inline void thread_ignores_source(struct engine_thread *t, uint64_t until_ns)
 {
-	t->deaf_until_ns = until_ns;
+	t->ignore_until_ns = until_ns;
 }
 
 #endif

@@ -18,7 +18,7 @@ struct floor {
 	struct floor_note *slot;
 	size_t slots, used;
 	uint64_t sequence; /* of the newest apply                                                           */
-	uint64_t all;      /* a note was lost for want of memory: every read that began before is overtaken */
+	uint64_t all;      /* a note was lost for want of memory: every read that began before is superseded */
 	uint32_t reads;    /* under way                                                                     */
 };
 

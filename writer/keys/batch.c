@@ -2,7 +2,7 @@
  * From keys to commits: what waits in the queue is fetched in bulk, applied in one commit, answered. What fails is halved.
  *
  *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
- *                                ^------------- promoted, overtaken, or not applied: waits again ------' */
+ *                                ^------------- widened, superseded, or not applied: waits again -----' */
 #include <stdio.h>
 #include <syslog.h>
 
@@ -292,7 +292,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 		outcome = end_stream(b, began_ns, failure);
 	} else {
 		apply_abort(&s->apply);
-		if (m->promote) {
+		if (m->widen) {
 			pthread_mutex_lock(&s->queue->lock);
 			batch_reread_topic(b, b->entry[0]);
 			pthread_mutex_unlock(&s->queue->lock);
@@ -309,7 +309,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 	return outcome;
 }
 
-/* Fetched and applied in one go, or not at all. What is neither promoted nor done stays in b->entry. */
+/* Fetched and applied in one go, or not at all. What is neither widened nor done stays in b->entry. */
 static enum outcome bring_over(struct batch *b, bool large, struct failure *failure)
 {
 	struct sync *s = b->s;
@@ -321,7 +321,7 @@ static enum outcome bring_over(struct batch *b, bool large, struct failure *fail
 	if (status != SHMETA_OK)
 		return fail(failure, OUTCOME_STORE, status, err.text);
 	if (b->key_count == 0)
-		return OUTCOME_DONE; /* all of it was promoted */
+		return OUTCOME_DONE; /* all of it was widened */
 	b->sequence = floor_read_begins(&s->floor);
 	b->read_at_ns = sync_now(s);
 	outcome = large ? apply_as_it_comes(b, failure) : collect_and_apply(b, failure);

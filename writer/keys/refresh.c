@@ -120,7 +120,7 @@ void refresh_poll(struct sync *s)
 		                  poll.no_memory        ? "there was no memory for the keys that had changed"
 		                  : poll.why[0] != '\0' ? poll.why
 		                                        : "the source told that anything may have changed");
-		/* What changed is not known by name, but the hint classes are small. */
+		/* What changed is not known by name, but the advisory classes are small. */
 		reread_advisory(s);
 	}
 	refresh_bound_feed(s);

@@ -188,7 +188,7 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 	return pass_window_full(&m->window) ? merge_fail(m, flush(m, m->window.last_base)) : SHMETA_OK;
 }
 
-/* Hint classes come after all topics. */
+/* Advisory classes come after all topics. */
 enum shmeta_status merge_enter_classes(struct merge *m)
 {
 	enum shmeta_status status = merge_end_topic(m);

@@ -86,7 +86,7 @@ static enum shmeta_status enter_range(struct stream *m, const struct shmeta_part
 		m->in_partition = status == SHMETA_OK;
 		if (m->in_partition && !applier(m)->partition_is_new && !entry_of(m)->want.topic_asked &&
 		    applier(m)->before.created_at_ms != partition->created_at_ms) {
-			m->promote = true;
+			m->widen = true;
 			return SHMETA_ERR_BUSY;
 		}
 	}

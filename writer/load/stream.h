@@ -10,8 +10,8 @@
 struct stream {
 	struct batch *b; /* its keys are those of one entry of kind TOPIC or PART */
 	bool restamp;
-	bool promote; /* PART: it belongs to another incarnation of its topic */
-	size_t at;    /* key being answered */
+	bool widen; /* PART: it belongs to another incarnation of its topic */
+	size_t at;  /* key being answered */
 	bool in_topic, in_partition;
 	bool any; /* PART: its row has come */
 	struct pass_window window;

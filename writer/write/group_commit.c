@@ -46,11 +46,11 @@ struct write_round {
 	/* Operations with a request id, by its hash: 1 + index in ops. The second one of an id is done by the first. */
 	uint32_t *by_id;
 	size_t by_id_size;
-	struct twin {
+	struct duplicate {
 		struct shmeta_result *result;
 		size_t of; /* index in ops */
-	} * twins;
-	size_t twin_count;
+	} * duplicates;
+	size_t duplicate_count;
 	bool started;                 /* its operations are with the source, and not finished */
 	size_t judged, unknown, full; /* results: see is_unjudged(), of unknown outcome, without room in the source */
 	bool makes_room;              /* in the store */
@@ -73,7 +73,7 @@ static void round_free(struct write_round *r)
 	free(r->place);
 	free(r->requests);
 	free(r->by_id);
-	free(r->twins);
+	free(r->duplicates);
 	free(r);
 }
 
@@ -109,14 +109,15 @@ static uint32_t *place_of_id(struct write_round *r, const struct request *reques
 }
 
 /* Is an operation with this one's id in the round already? A client that lost its connection may have come back so soon. */
-static enum request_known is_twin(struct write_round *r, const struct request *request, struct shmeta_result *result)
+static enum request_known is_duplicate(struct write_round *r, const struct request *request,
+                                       struct shmeta_result *result)
 {
 	uint32_t of = request_has_id(request) ? *place_of_id(r, request) : 0;
 
 	if (of == 0)
 		return REQUEST_NEW;
 	if (r->requests[of - 1].operation == request->operation) {
-		r->twins[r->twin_count++] = (struct twin){result, of - 1};
+		r->duplicates[r->duplicate_count++] = (struct duplicate){result, of - 1};
 		return REQUEST_SAME;
 	}
 	request_refuse(&r->requests[of - 1], result);
@@ -191,7 +192,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	}
 	if (!store_health_fits(r->s, op, &r->room_left, result))
 		return;
-	known = is_twin(r, &request, result);
+	known = is_duplicate(r, &request, result);
 	c->again[i] = known == REQUEST_SAME;
 	if (known != REQUEST_NEW)
 		return;
@@ -220,9 +221,9 @@ static bool collect(struct write_round *r)
 	r->place = calloc(room, sizeof(struct shmeta_result *));
 	r->requests = calloc(room, sizeof *r->requests);
 	r->by_id = calloc(r->by_id_size, sizeof *r->by_id);
-	r->twins = calloc(room, sizeof *r->twins);
+	r->duplicates = calloc(room, sizeof *r->duplicates);
 	if (r->ops == NULL || r->results == NULL || r->place == NULL || r->requests == NULL || r->by_id == NULL ||
-	    r->twins == NULL)
+	    r->duplicates == NULL)
 		return false;
 	for (struct write_call *c = r->calls; c != NULL; c = c->next) {
 		const uint8_t *encoded = (const uint8_t *)c->text;
@@ -308,8 +309,8 @@ static void settle_results(struct write_round *r)
 		if (status != SHMETA_ERR_BUSY && !is_unjudged(status))
 			request_ids_note(r->s->writes->done, &r->requests[i], &r->results[i]);
 	}
-	for (size_t i = 0; i < r->twin_count; i++)
-		*r->twins[i].result = r->results[r->twins[i].of];
+	for (size_t i = 0; i < r->duplicate_count; i++)
+		*r->duplicates[i].result = r->results[r->duplicates[i].of];
 }
 
 /* What a call wrote to may be quarantined: then the store does not show it. */
@@ -367,10 +368,10 @@ static bool gathering(struct sync *s, size_t calls, uint64_t since, uint64_t now
 {
 	enum { MANY = 32, GATHER_NS = 2000000 };
 	struct sync_writes *w = s->writes;
-	bool wait = w->crowd >= MANY && calls < w->crowd / 2 && now < since + GATHER_NS && !sync_stopping(s);
+	bool wait = w->recent >= MANY && calls < w->recent / 2 && now < since + GATHER_NS && !sync_stopping(s);
 
 	(void)pthread_mutex_lock(&w->lock);
-	w->enough = wait ? w->crowd / 2 : 0;
+	w->enough = wait ? w->recent / 2 : 0;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (wait)
 		sync_wake_at(s, since + GATHER_NS);
@@ -622,9 +623,9 @@ static void commit(struct write_round *r, bool last)
 	}
 	s->counters.write_batches++;
 	s->counters.write_ops += r->count;
-	s->writes->crowd -= s->writes->crowd / 4; /* a small round does not yet mean that the others have gone */
-	if (s->writes->crowd < calls)
-		s->writes->crowd = calls;
+	s->writes->recent -= s->writes->recent / 4; /* a small round does not yet mean that the others have gone */
+	if (s->writes->recent < calls)
+		s->writes->recent = calls;
 	/* Until then the source's wake-ups are of our own commit, and what came behind it hides in them. */
 	uint64_t quiet_ns = sync_now(s) + s->options.poll_min_ms * SYNC_MS;
 

@@ -13,7 +13,7 @@ struct sync_writes {
 	pthread_mutex_t lock;
 	struct turns turns;
 	size_t enough;            /* the thread gathers, and need not be woken for fewer */
-	size_t crowd;             /* calls of a round, lately; the engine's thread */
+	size_t recent;            /* calls of a recent round; the engine's thread */
 	struct request_ids *done; /* the engine's thread */
 	struct write_round *next; /* the same: taken, at work in the source as a rule */
 	struct write_call *back;  /* the same: taken, and put back in front until the source was looked at */
