@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * shmetactl compare and support-bundle: a canary that finds what differs and nothing else, and a bundle that has no secret. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -178,7 +179,8 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 {
 	static const char *const secrets[] = {"s3cretUri", "p@ss/w0rd", "s3cretQuery", "s3cretFile",    "s3cretEnv",
 	                                      "s3cretTok", "s3cretKey", "s3cretPem",   "s3cretComment", "s3cretJson"};
-	char file[160], password[160], config[160], text[2048];
+	char file[160], password[160], config[160], pipe[160], text[2048];
+	int reading;
 	struct run_tool t;
 	struct stat st;
 
@@ -228,6 +230,19 @@ Test(compare, a_bundle_has_no_secret_from_wherever_it_came, .init = begin, .fini
 	cr_assert(t.code == 2 && strstr(t.err, "is there already; say --yes to replace it") != NULL, "%d %s", t.code,
 	          t.err);
 	run_tool_done(&t);
+	/* What root can write to is not root's to change. */
+	(void)snprintf(pipe, sizeof(pipe), "%s/pipe", d.dir);
+	cr_assert_eq(mkfifo(pipe, 0644), 0);
+	CTL(&t, "support-bundle %s --yes", pipe);
+	cr_assert(t.code == 2, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	cr_assert(stat(pipe, &st) == 0 && (st.st_mode & 07777) == 0644, "%o", st.st_mode);
+	cr_assert((reading = open(pipe, O_RDONLY | O_NONBLOCK)) >= 0);
+	CTL(&t, "support-bundle %s --yes", pipe);
+	cr_assert(t.code == 2 && strstr(t.err, "to a regular file only") != NULL, "%d %s", t.code, t.err);
+	run_tool_done(&t);
+	(void)close(reading);
+	cr_assert(stat(pipe, &st) == 0 && (st.st_mode & 07777) == 0644, "%o", st.st_mode);
 	/* Also of an instance whose daemon is gone. */
 	(void)run_daemon_end(&d, SIGKILL);
 	CTL(&t, "support-bundle %s --yes", file);

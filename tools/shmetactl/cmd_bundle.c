@@ -306,17 +306,27 @@ int verb_support_bundle(struct tool *tool)
 {
 	const char *path = tool->argv[0];
 	struct bundle b = {.tool = tool, .names = json_array()};
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (tool->yes ? O_TRUNC : O_EXCL), 0600);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (tool->yes ? 0 : O_EXCL), 0600);
 	struct stat st = {.st_size = 0};
 	bool good;
 
 	if (fd < 0 && errno == EEXIST)
 		return tool_error(tool, TOOL_USAGE, "%s is there already; say --yes to replace it", path);
+	/* Root may have named a device or a pipe, whose rights are nobody's to change. */
+	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
+		(void)close(fd);
+		return tool_error(tool, TOOL_USAGE, "%s: a bundle is written to a regular file only", path);
+	}
+	if (fd >= 0 && (fchmod(fd, 0600) != 0 || ftruncate(fd, 0) != 0)) {
+		int why = errno;
+
+		(void)close(fd);
+		return tool_error(tool, why == EPERM ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path, strerror(why));
+	}
 	b.file = fd >= 0 ? fdopen(fd, "w") : NULL;
 	if (b.file == NULL)
 		return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path,
 		                  strerror(errno));
-	(void)fchmod(fd, 0600);
 	fill(&b);
 	good = finish(&b);
 	(void)fstat(fd, &st);
