@@ -22,7 +22,7 @@ Test(header, records_and_options_keep_their_sizes)
 	cr_assert_eq(sizeof(struct shmeta_topic_stats), 24);
 	cr_assert_eq(sizeof(struct shmeta_freshness), 32);
 	cr_assert_eq(sizeof(struct shmeta_read), 40);
-	cr_assert_eq(sizeof(struct shmeta_options), 64);
+	cr_assert_eq(sizeof(struct shmeta_options), 72);
 	cr_assert_eq(sizeof(struct shmeta_snapshot_info), 32);
 	cr_assert_eq(sizeof(struct shmeta_find), 16);
 	cr_assert_eq(sizeof(struct shmeta_state), 112);

@@ -134,14 +134,20 @@ static enum outcome fail(struct failure *failure, enum outcome outcome, enum shm
 	return outcome;
 }
 
-/* Why keys are read, by what the first of them says. */
-static const char *why_read(const struct sync_entry *e)
+/* Why keys are read, by what the first of them says. Readers join it while it is read. */
+static const char *why_read(struct sync_queue *queue, const struct sync_entry *e)
 {
-	return e == NULL            ? "more of a key"
-	       : e->want.feed       ? "the feed named it"
-	       : e->want.repair     ? "a full comparison found it to differ"
-	       : e->tickets != NULL ? "a reader asked"
-	                            : "its time to live is over";
+	const char *why;
+
+	if (e == NULL)
+		return "more of a key";
+	pthread_mutex_lock(&queue->lock);
+	why = e->want.feed         ? "the feed named it"
+	      : e->want.repair     ? "a full comparison found it to differ"
+	      : e->tickets != NULL ? "a reader asked"
+	                           : "its time to live is over";
+	pthread_mutex_unlock(&queue->lock);
+	return why;
 }
 
 static void tell_fetch(const struct batch *b, enum shmeta_status status, const struct backend_error *err)
@@ -159,8 +165,8 @@ static void tell_fetch(const struct batch *b, enum shmeta_status status, const s
 	sync_tell(s, SHMETA_EVENT_FETCH, status != SHMETA_OK, b->key_count, sync_now(s) - b->read_at_ns, 0,
 	          "%s %.*s%s%u%s: %s%s%s", names[key->cls], (int)(key->topic.bytes < 100 ? key->topic.bytes : 100),
 	          key->topic.bytes > 0 ? key->topic.data : "", key->topic.bytes > 0 ? "/" : "", key->partition_id,
-	          b->key_count > 1 ? " and others" : "", why_read(b->got[0].entry), status != SHMETA_OK ? "; " : "",
-	          status != SHMETA_OK ? err->text : "");
+	          b->key_count > 1 ? " and others" : "", why_read(s->queue, b->got[0].entry),
+	          status != SHMETA_OK ? "; " : "", status != SHMETA_OK ? err->text : "");
 }
 
 static enum outcome fetch(struct batch *b, const struct backend_sink *sink, struct failure *failure)
