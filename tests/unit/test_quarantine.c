@@ -175,7 +175,8 @@ static enum shmeta_status leases_complete(const char *name)
 	enum shmeta_status status;
 
 	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
-	cr_assert_eq(shmeta_list_leases(reader, name, strlen(name), NULL, 0, 0, NULL, &iter), SHMETA_OK);
+	cr_assert_eq(shmeta_list_leases(reader, name, name != NULL ? strlen(name) : 0, NULL, 0, 0, NULL, &iter),
+	             SHMETA_OK);
 	status = closed_complete(iter);
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 	return status;
