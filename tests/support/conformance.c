@@ -111,7 +111,7 @@ static int make_dynamodb(struct run_daemon *d, char *ret_uri, size_t room)
 
 	/* Polls every 5 ms leave an emulator little time for anything else. */
 	cr_assert_not_null(f);
-	(void)fputs("feed { poll_min_ms = 200ms }\n", f);
+	(void)fputs("source { timeout_ms = 20s }\nfeed { poll_min_ms = 200ms }\n", f);
 	(void)fclose(f);
 	return make_world(WORLD_DYNAMODB, ret_uri, room);
 }

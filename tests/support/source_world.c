@@ -167,7 +167,9 @@ void world_make(struct world *world, enum world_engine engine)
 	}
 	world->options =
 		(struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1};
-	world->options.clock = "@now"; /* leases and offers by the tests' time */
+	if (engine == WORLD_DYNAMODB)
+		world->options.timeout_ms = 20000; /* an emulator on a busy machine */
+	world->options.clock = "@now";             /* leases and offers by the tests' time */
 	world->ops = engine == WORLD_FAULTS     ? &memory_with_faults
 	             : engine == WORLD_SKELETON ? &backend_skeleton
 	                                        : backend_find(world->uri, &world->err);
