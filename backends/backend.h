@@ -17,6 +17,7 @@
  * - The status of fetch() and apply() is the connection's: each key and each operation has one of its own.
  * - ERR_INVALID_ARGUMENT from load(): the source answers, but not for some row. The core has load() list the keys (sink->key),
  *   and fetches them.
+ * - A state may be opened beside another one of the same source, for load() alone; open() fails where that is not possible.
  */
 #ifndef SHMETA_BACKENDS_BACKEND_H
 #define SHMETA_BACKENDS_BACKEND_H
@@ -110,7 +111,7 @@ struct backend_sink {
 	enum shmeta_status (*key)(void *arg, const struct backend_key *key);
 	/* load(), options.follower_reads: may the topics, partitions and segments that follow be up to lag_ns older than the call?
 	 * 0: no, then they are current. Asked at most once, before the first row, and only where they show no less than anything that
-	 * the state has shown, written or seen since it was opened. The other classes are current all the same. NULL: no. */
+	 * the state has shown, written or seen since it was opened; the core applies nothing of such a load. The other classes are current all the same. NULL: no. */
 	int (*may_lag)(void *arg, uint64_t lag_ns);
 	/* changes(): the source is no longer the one, or no longer on the course, that the last position belongs to: another file,
 	 * database, schema or cluster, or an earlier state that was restored. sentence: what was seen. A LIST key follows. NULL: nobody
@@ -118,9 +119,9 @@ struct backend_sink {
 	void (*history)(void *arg, const char *sentence);
 };
 
-/* What changes() can tell. It may differ from call to call: load() may bring a feed, changes() may lose it. */
+/* What changes() can tell. It may differ from call to call: load() and changes() may bring a feed, changes() may lose it. */
 enum backend_feed_kind {
-	BACKEND_FEED_NONE, /* nothing: each call reports LIST */
+	BACKEND_FEED_NONE, /* nothing: each call reports LIST, and looks whether there is a feed by now */
 	BACKEND_FEED_HINT, /* that nothing at all has changed, otherwise LIST */
 	BACKEND_FEED_KEYS  /* every key that any client changed, but for what reconcile is for */
 };
@@ -254,7 +255,8 @@ struct backend_feed {
 	const char *(*trouble)(void *state);
 	/* What has changed since the last call that returned OK (or since load() or since the position that
 	 * resume() was given). Cheap when nothing has. *ret_changed: 0 when nothing has. A replaced or truncated
-	 * source reports LIST.
+	 * source reports LIST. Whatever the call reports, what happens behind it is told by the next: a core that is told LIST
+	 * reads everything afterwards, over any state.
 	 * *ret_lag_ns: what happened until so long before the call is told, by this call and those before it; what
 	 * happened since then may be. 0 where that is everything. A feed that stands still, and may go on, answers
 	 * OK with a lag that grows. */

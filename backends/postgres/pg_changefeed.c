@@ -494,6 +494,14 @@ enum shmeta_status pg_changefeed_changes(struct pg_state *state, const struct ba
 		if (sink->history != NULL)
 			sink->history(sink->arg, "cockroachdb: the database is not the one that was followed before");
 	}
+	/* From a moment before this call on; what was before that is not told. */
+	if (!feed->there && began >= feed->retry_at_ns) {
+		status = pg_changefeed_load(state, 0, err);
+		if (status != SHMETA_OK)
+			return status;
+		pg_changefeed_loaded(state);
+		taken.list = true;
+	}
 	status = follow(state, sink, &taken);
 	if (status == SHMETA_OK && taken.list)
 		status = sink->changed(sink->arg, &(struct backend_key){.cls = SHMETA_CLASS_LIST,

@@ -13,7 +13,6 @@
 #include "backends/postgres/pg_move.h"
 #include "backends/postgres/pg_objects.h"
 #include "backends/postgres/pg_reading.h"
-#include "backends/postgres/pg_replica.h"
 #include "backends/postgres/pg_schema.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_write.h"
@@ -101,8 +100,6 @@ static enum shmeta_status prepare(struct pg_state *state, const struct pg_dialec
 		state->read_uri = conninfo_of(dialect, options->read_uri);
 	if (!copied || state->uri == NULL || !pg_changefeed_prepare(state))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "%s: out of memory", dialect->engine);
-	/* What a former process has shown and written is in the store. */
-	pg_follower_passed(state);
 	state->primary.conninfo = state->uri;
 	state->replica.conninfo = state->read_uri;
 	state->listener.conninfo = state->uri;

@@ -545,6 +545,9 @@ static enum shmeta_status changes(struct pg_state *state, const struct backend_s
 	state->doing = "reading the changes of";
 	if (state->changefeed != NULL)
 		return pg_changefeed_changes(state, sink, ret_changed, ret_lag_ns, err);
+	/* What kept the feed away may be gone. */
+	if (!state->shape.feed && state->dialect->triggers)
+		state->attached = false;
 	for (int tries = 0; again && tries < 3; tries++) {
 		again = false;
 		status = feed == NULL ? no_memory(state, err) : pg_ensure(state, err);

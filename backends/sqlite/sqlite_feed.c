@@ -307,6 +307,7 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 		return status;
 	state->history[0] = '\0';
 	state->own_count = 0;
+	state->made = false;
 	stand_at(state, log.last, log.last_token, log.id);
 	prune(state, log.first, log.last);
 	return SHMETA_OK;
@@ -361,6 +362,10 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 		return SHMETA_OK;
 	}
 	status = sqlite_check_schema(state, err);
+	if (status == SHMETA_OK && state->cramped) {
+		state->objects = 0; /* there may be room for shmeta's own tables by now */
+		status = sqlite_ensure(state, err);
+	}
 	if (status != SHMETA_OK)
 		return status;
 	if (state->shape.feed)
