@@ -34,8 +34,8 @@ static struct identity topic(const char *name)
 Test(queue, an_entry_makes_only_the_moves_of_the_table)
 {
 	/* Rows: from; columns: to; in the order of the states, and one that is none. */
-	static const char may[ENTRY_GONE + 1][ENTRY_GONE + 3] = {".y.y...", "..yyyy.", ".y.y...",
-	                                                         ".y..yy.", ".....y.", "......."};
+	static const char may[ENTRY_GONE + 1][ENTRY_GONE + 3] = {".y.yy...", "..yy.yy.", ".y.y....", ".y..yyy.",
+	                                                         ".y.y.y..", "......y.", "........"};
 
 	for (unsigned from = 0; from <= ENTRY_GONE; from++)
 		for (unsigned to = 0; to <= ENTRY_GONE + 1; to++)

@@ -34,7 +34,7 @@ Test(states, a_source_is_held_only_after_it_has_changed)
 
 Test(states, a_feed_that_is_behind_is_in_step_again_only_after_a_pass_or_a_resumption)
 {
-	static const char may[FEED_STATES][FEED_STATES + 2] = {"=y.y..", ".=yy..", ".y=yy.", "yy.=y.", "yy.y=."};
+	static const char may[FEED_STATES][FEED_STATES + 2] = {"=y.y..", ".=yy..", ".y=yy.", "yyy=y.", "yyyy=."};
 
 	for (unsigned from = 0; from < FEED_STATES; from++)
 		for (unsigned to = 0; to <= FEED_STATES; to++)

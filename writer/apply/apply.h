@@ -153,6 +153,9 @@ void apply_topic_leave(struct apply *a);
 enum shmeta_status apply_topic_delete(struct apply *a, struct shmeta_str tenant, struct shmeta_str name,
                                       struct shmeta_err *err); /* OK or ABSENT */
 enum shmeta_status apply_topic_delete_id(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
+/* The topic's record and those of its partitions get the time to live that is configured; each keeps the time when it was read. OK or
+ * ABSENT. */
+enum shmeta_status apply_topic_ttl(struct apply *a, uint32_t topic_id, struct shmeta_err *err);
 
 /* What the store has. The views of ret die with the next change. OK or ABSENT. */
 enum shmeta_status apply_topic_get(struct shmeta__txn *txn, struct shmeta_str tenant, struct shmeta_str name,

@@ -11,6 +11,7 @@
 
 /* Base offsets are below 2^63: with this bit it is the hash of a sentence. */
 static const uint64_t UNREAD_BASE = UINT64_C(1) << 63;
+static const uint32_t EVERY_CLASS = (1u << SHMETA_CLASS_COUNT) - 1;
 
 _Static_assert((int)SHMETA_UNREAD_TENANT == (int)BACKEND_UNREAD_TENANT &&
                        (int)SHMETA_UNREAD_TOPIC == (int)BACKEND_UNREAD_TOPIC &&
@@ -118,31 +119,32 @@ static enum shmeta_status number_key(struct quarantine *q, uint8_t *key, size_t 
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------------- */
 
-/* Quarantined rows that are not listed, by class. */
-static enum shmeta_status read_unlisted(struct apply *a, uint64_t ret[8], struct shmeta_err *err)
+enum shmeta_status quarantine_unlisted(struct shmeta__txn *txn, uint64_t ret[QUARANTINE_CLASSES],
+                                       struct shmeta_err *err)
 {
 	const void *value;
 	size_t bytes;
-	enum shmeta_status status = shmeta__get(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED,
+	enum shmeta_status status = shmeta__get(txn, SHMETA_DB_META, SHMETA_META_UNLISTED,
 	                                        sizeof SHMETA_META_UNLISTED - 1, &value, &bytes, err);
 
-	memset(ret, 0, 8 * sizeof *ret);
-	if (status == SHMETA_OK && bytes == 8 * sizeof *ret)
+	memset(ret, 0, QUARANTINE_CLASSES * sizeof *ret);
+	if (status == SHMETA_OK && bytes == QUARANTINE_CLASSES * sizeof *ret)
 		memcpy(ret, value, bytes);
 	return status < 0 ? status : SHMETA_OK;
 }
 
-static enum shmeta_status write_unlisted(struct apply *a, const uint64_t numbers[8], struct shmeta_err *err)
+static enum shmeta_status write_unlisted(struct apply *a, const uint64_t numbers[QUARANTINE_CLASSES],
+                                         struct shmeta_err *err)
 {
 	return shmeta__put(a->txn, SHMETA_DB_META, SHMETA_META_UNLISTED, sizeof SHMETA_META_UNLISTED - 1, numbers,
-	                   8 * sizeof *numbers, err);
+	                   QUARANTINE_CLASSES * sizeof *numbers, err);
 }
 
 /* There is room for a row of a class of which some are not listed: it is taken for one of those, and not counted again. */
 static enum shmeta_status take_unlisted(struct apply *a, const struct shmeta__quarantined *row, struct shmeta_err *err)
 {
-	uint64_t numbers[8], taken;
-	enum shmeta_status status = read_unlisted(a, numbers, err);
+	uint64_t numbers[QUARANTINE_CLASSES], taken;
+	enum shmeta_status status = quarantine_unlisted(a->txn, numbers, err);
 
 	if (status != SHMETA_OK || numbers[row->cls] == 0)
 		return status;
@@ -264,14 +266,27 @@ struct leaving { /* a record to be deleted, found while a cursor was open */
 /* Which rows of those that begin with a prefix. */
 struct extent {
 	const struct backend_key *key; /* NULL: all of them */
+	bool unnamed;                  /* without a key: only those of which not even the topic can be read ... */
+	enum shmeta_class last;        /* ... of the classes up to this one */
 };
+
+static bool unnamed(enum shmeta_class cls, struct shmeta_str topic, uint32_t unread)
+{
+	return cls <= SHMETA_CLASS_SEGMENT &&
+	       (topic.bytes == 0 || (unread & (BACKEND_UNREAD_TENANT | BACKEND_UNREAD_TOPIC)) != 0);
+}
+
+bool quarantine_is_unnamed(const struct backend_key *row)
+{
+	return unnamed(row->cls, row->topic, row->unread);
+}
 
 static bool holds(const struct extent *extent, const struct shmeta__quarantined *row)
 {
 	const struct backend_key *key = extent->key;
 
 	if (key == NULL)
-		return true;
+		return !extent->unnamed || (row->cls <= extent->last && unnamed(row->cls, row->topic, row->unread));
 	switch (key->cls) {
 	case SHMETA_CLASS_PARTITION:
 	case SHMETA_CLASS_LEASE:
@@ -357,23 +372,24 @@ static enum shmeta_status sweep_name(struct apply *a, struct quarantine *q, enum
 	return sweep(a, q, prefix, shmeta__quarantine_prefix(prefix, cls, tenant, name.data, name.bytes), extent, err);
 }
 
-/* whole: everything was read, so that the numbers are exact. Otherwise it is only known that there are some. */
-static enum shmeta_status count_unlisted(struct apply *a, struct quarantine *q, bool whole, struct shmeta_err *err)
+/* exact: bits of the classes of which all was read, so that their numbers are exact. Of others it is only known that there are some. */
+static enum shmeta_status count_unlisted(struct apply *a, const uint64_t found[QUARANTINE_CLASSES], uint32_t exact,
+                                         struct shmeta_err *err)
 {
-	uint64_t old[8], now[8], some = whole;
+	uint64_t old[QUARANTINE_CLASSES], now[QUARANTINE_CLASSES], some = exact;
 	enum shmeta_status status;
 
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		some |= q->unlisted[cls];
+		some |= found[cls];
 	if (some == 0)
 		return SHMETA_OK;
-	status = read_unlisted(a, old, err);
+	status = quarantine_unlisted(a->txn, old, err);
 	if (status != SHMETA_OK)
 		return status;
 	memcpy(now, old, sizeof now);
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
-		if (whole || old[cls] == 0)
-			now[cls] = q->unlisted[cls];
+		if ((exact >> cls & 1) != 0 || old[cls] == 0)
+			now[cls] = found[cls];
 		counters(a)->quarantined += now[cls] - old[cls];
 	}
 	if (memcmp(old, now, sizeof now) == 0)
@@ -385,7 +401,7 @@ enum shmeta_status quarantine_read_end(struct apply *a, struct quarantine *q, st
 {
 	enum shmeta_status status = quarantine_flush(a, q, err);
 
-	return status == SHMETA_OK ? count_unlisted(a, q, false, err) : status;
+	return status == SHMETA_OK ? count_unlisted(a, q->unlisted, 0, err) : status;
 }
 
 enum shmeta_status quarantine_key_end(struct apply *a, struct quarantine *q, const struct backend_key *key,
@@ -395,9 +411,11 @@ enum shmeta_status quarantine_key_end(struct apply *a, struct quarantine *q, con
 	const struct extent extent = {.key = is_class ? NULL : key};
 	const uint8_t class_prefix = (uint8_t)(key->cls + 1);
 	struct shmeta_str name = name_of(key);
-	enum shmeta_status status = quarantine_read_end(a, q, err);
+	enum shmeta_status status = quarantine_flush(a, q, err);
 	uint32_t tenant;
 
+	if (status == SHMETA_OK)
+		status = count_unlisted(a, q->unlisted, is_class ? 1u << key->cls : 0, err);
 	if (status != SHMETA_OK || counters(a)->listed == 0)
 		return status;
 	if (is_class)
@@ -407,7 +425,7 @@ enum shmeta_status quarantine_key_end(struct apply *a, struct quarantine *q, con
 	status = shmeta__tenant(a->txn, key->tenant.data, key->tenant.bytes, 0, &tenant, err);
 	if (status != SHMETA_OK)
 		return status < 0 ? status : SHMETA_OK;
-	if (key->cls == SHMETA_CLASS_TOPIC || key->cls == SHMETA_CLASS_SEGMENT)
+	if ((key->cls == SHMETA_CLASS_TOPIC && !key->row_only) || key->cls == SHMETA_CLASS_SEGMENT)
 		status = sweep_name(a, q, SHMETA_CLASS_PARTITION, tenant, name, &extent, err);
 	if (status == SHMETA_OK && key->cls == SHMETA_CLASS_TOPIC && key->with_segments)
 		status = sweep_name(a, q, SHMETA_CLASS_SEGMENT, tenant, name, &extent, err);
@@ -420,10 +438,23 @@ enum shmeta_status quarantine_pass_end(struct apply *a, struct quarantine *q, st
 	enum shmeta_status status = quarantine_flush(a, q, err);
 
 	if (status == SHMETA_OK)
-		status = count_unlisted(a, q, true, err);
+		status = count_unlisted(a, q->unlisted, EVERY_CLASS, err);
 	if (status != SHMETA_OK || counters(a)->listed == 0)
 		return status;
 	return sweep(a, q, NULL, 0, &everything, err);
+}
+
+enum shmeta_status quarantine_unnamed_end(struct apply *a, struct quarantine *q, enum shmeta_class last,
+                                          const uint64_t unlisted[QUARANTINE_CLASSES], struct shmeta_err *err)
+{
+	const struct extent extent = {.unnamed = true, .last = last};
+	enum shmeta_status status = quarantine_flush(a, q, err);
+
+	if (status == SHMETA_OK && unlisted != NULL)
+		status = count_unlisted(a, unlisted, (2u << last) - 1, err);
+	if (status != SHMETA_OK || counters(a)->listed == 0)
+		return status;
+	return sweep(a, q, NULL, 0, &extent, err);
 }
 
 /* ---- comparing ------------------------------------------------------------------------------------------------------------- */
@@ -438,6 +469,7 @@ static enum shmeta_status compare_held(const struct quarantine_compare *c, struc
 	size_t key_bytes, bytes;
 	uint32_t tenant = 0;
 	enum shmeta_status status = SHMETA_OK;
+	bool same, full = shmeta__store_counters(c->store)->listed >= QUARANTINE_LISTED_MAX;
 
 	if (!q->held)
 		return SHMETA_OK;
@@ -452,12 +484,18 @@ static enum shmeta_status compare_held(const struct quarantine_compare *c, struc
 		status = shmeta__get(c->txn, SHMETA_DB_QUARANTINE, key, key_bytes, &value, &bytes, err);
 	if (status < 0)
 		return status;
-	if (status == SHMETA_OK &&
-	    shmeta__quarantined_decode(value, bytes, key, key_bytes, 1, &stored, NULL) == SHMETA_OK &&
-	    stored.rows == q->rows && str_equal(stored.sentence, (struct shmeta_str){q->sentence, q->sentence_bytes}))
-		return SHMETA_OK;
+	same = status == SHMETA_OK &&
+	       shmeta__quarantined_decode(value, bytes, key, key_bytes, 1, &stored, NULL) == SHMETA_OK &&
+	       stored.rows == q->rows &&
+	       str_equal(stored.sentence, (struct shmeta_str){q->sentence, q->sentence_bytes});
 	/* Where no more are listed, that one is not says nothing. */
-	if (status == SHMETA_OK || shmeta__store_counters(c->store)->listed < QUARANTINE_LISTED_MAX)
+	if (status == SHMETA_ABSENT && full) {
+		q->unlisted[q->row.cls] += q->rows;
+		same = true;
+	}
+	if (quarantine_is_unnamed(&q->row))
+		c->unnamed(c->arg, &q->row, q->rows, (struct shmeta_str){q->sentence, q->sentence_bytes}, same);
+	else if (!same)
 		c->differs(c->arg, &q->row);
 	return SHMETA_OK;
 }

@@ -19,15 +19,16 @@
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 
-enum { QUARANTINE_LISTED_MAX = 10000, QUARANTINE_SHOWN = 10 };
+enum { QUARANTINE_LISTED_MAX = 10000, QUARANTINE_SHOWN = 10, QUARANTINE_CLASSES = 8 };
 
 struct apply;
+struct shmeta__txn;
 
 /* What one read has reported so far. Zeroed: nothing. */
 struct quarantine {
 	bool partial; /* segments are not read: what hangs below a partition is as many rows as it was */
 	struct keyset seen;
-	uint64_t unlisted[SHMETA_CLASS_COUNT];
+	uint64_t unlisted[QUARANTINE_CLASSES]; /* by class, as in the store */
 	/* The row reported last: those that follow may hang below it. */
 	bool held;
 	struct backend_key row;
@@ -57,13 +58,25 @@ enum shmeta_status quarantine_key_end(struct apply *a, struct quarantine *q, con
 /* That was everything. */
 enum shmeta_status quarantine_pass_end(struct apply *a, struct quarantine *q, struct shmeta_err *err);
 
-/* A read that changes nothing reported this row: differs() is called for rows of which the store does not say the same, and at the
- * end for topics, partitions and segments that were not reported. The key dies when it returns. */
+/* How many rows of each class are quarantined and not listed. */
+enum shmeta_status quarantine_unlisted(struct shmeta__txn *txn, uint64_t ret[QUARANTINE_CLASSES],
+                                       struct shmeta_err *err);
+/* That was all that there is of rows of the classes up to this one that no key leads to (quarantine_is_unnamed()): others leave.
+ * unlisted: so many rows of each of these classes are not listed; NULL: as many as were. */
+enum shmeta_status quarantine_unnamed_end(struct apply *a, struct quarantine *q, enum shmeta_class last,
+                                          const uint64_t unlisted[QUARANTINE_CLASSES], struct shmeta_err *err);
+/* A topic, partition or segment whose topic is nothing that can be asked for. */
+bool quarantine_is_unnamed(const struct backend_key *row);
+
+/* A read that changes nothing reported this row: differs() is called for rows of which the store does not say the same, and at
+ * the end for topics, partitions and segments that were not reported. unnamed() is called for each reported row that no key leads
+ * to; same: the store says so, too. Keys and sentences die when they return. */
 struct quarantine_compare {
 	struct quarantine *q;
 	struct shmeta__store *store;
 	struct shmeta__txn *txn; /* a read transaction of it */
 	void (*differs)(void *arg, const struct backend_key *row);
+	void (*unnamed)(void *arg, const struct backend_key *row, uint64_t rows, struct shmeta_str sentence, bool same);
 	void *arg;
 };
 enum shmeta_status quarantine_compare_row(const struct quarantine_compare *c, const struct backend_key *row,

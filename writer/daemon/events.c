@@ -128,9 +128,9 @@ static const struct event table[] = {
          "The line says who asked, and whether it is in use. A file with a mistake changes nothing."},
 	{"resumed", "66d7b55b40c182321aab4c96b333420a", "The source is looked at again",
          "The pause is over. Nothing is to be done; a source that lost most of its content meanwhile is held until somebody consents."},
-	{"second_connection", "deb53774318a3f4605a7d89783e251ca", "A full comparison holds up other work",
-         "The source does not allow a second connection. Reads and writes wait meanwhile. Allow this "
-         "user one connection more."},
+	{"second_connection", "deb53774318a3f4605a7d89783e251ca", "A full comparison reads key by key",
+         "The source does not allow a second connection, so everything is read again by its keys, which "
+         "takes longer. Allow this user one connection more."},
 	{"shrink_confirmed", "651bdb454faa7c901f1a1337b8c83303", "The source has lost much, and says so twice",
          "What it lacks is deleted in the store, too. If that is not intended, restore the source."},
 	{"shrink_suspected", "26aa53b2176be80d4fb47ddaca7bbcab", "The source shows much less than the store has",

@@ -111,7 +111,12 @@ struct sync {
 	/* A load that shrank by more than half must be seen twice (reliability row 46). */
 	bool shrunken;
 	uint64_t shrunken_topics, shrunken_segments;
-	bool split_removals; /* the next pass may commit removals before its end: its size is known to be right */
+
+	bool in_pass;       /* reconcile.c: one is under way */
+	uint64_t pass_rows; /* batch.c: that differed and were read again for the pass */
+	uint64_t losses;    /* states.c: how often what changes was not known by name */
+	bool retime;        /* retime.c: topics behind this number may have another time to live than is configured */
+	uint32_t retimed;
 
 	struct warm *warm; /* warm.c; NULL: none yet */
 
@@ -147,19 +152,21 @@ __attribute__((format(printf, 7, 8))) void sync_tell(struct sync *s, enum shmeta
 /* The oldest commit of the current generation that a registered reader pins; UINT64_MAX: none. */
 uint64_t sync_oldest_pin(struct sync *s);
 
-/* ---- reconcile.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- first_load.c, reconcile.c ---------------------------------------------------------------------------------------------- */
 
 /* Load everything into a new generation and make it current. */
 void reconcile_first(struct sync *s);
-/* why: for the log. Load everything and merge it with the store. The feed stands still meanwhile, and goes on from what was read. */
-void reconcile_pass(struct sync *s, const char *why);
-/* Some row keeps load() from showing anything: have what the store has, and what backend, a connection aside, lists, read by its keys,
- * of which only that row's fail. What differs is a repair. */
-void reconcile_by_keys(struct sync *s, void *backend);
+/* Others have their turn: the feed, who writes, and who reads. at_once: also where the last one was a moment ago. false: the pass is to
+ * end. */
+typedef bool pass_turn_fn(struct sync *s, bool at_once);
+/* Compare everything with the store, and have what differs read again. */
+void reconcile_pass(struct sync *s, pass_turn_fn *turn);
 
-/* ---- compare.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- retime.c --------------------------------------------------------------------------------------------------------------- */
 
-/* Compare everything with the store over a connection of its own, while the feed is followed. false: there is none. */
-bool compare_pass(struct sync *s, bool (*meanwhile)(struct sync *s));
+/* Times to live may be other ones than the records have. */
+void retime_begin(struct sync *s);
+/* Bring some records to what is configured, where any are left. */
+void retime_some(struct sync *s);
 
 #endif

@@ -114,6 +114,7 @@ bool options_copy(const struct sync_options *from, struct sync_options *ret)
 	DEFAULT(retry_min_ms, 100);
 	DEFAULT(retry_max_ms, 30000);
 	DEFAULT(commit_rows, 100000);
+	DEFAULT(pass_keys, 100000);
 	DEFAULT(store_max_bytes, 4ull << 30);
 	DEFAULT(max_topics, 10000);
 	DEFAULT(max_partitions, 100000);

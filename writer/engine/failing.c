@@ -195,6 +195,7 @@ bool failing_note(struct sync *s, const struct identity *id, const struct want *
 	key->status = status;
 	queue_merge_want(&key->want, want);
 	key->want.feed = true; /* whoever asked for it at first: it is to be brought over */
+	key->want.pass = false;
 	key->trying = false;
 	keep_age(s, key, again);
 	key->attempts++;
@@ -224,6 +225,7 @@ void failing_wanted(struct sync *s, struct failing_key *key, const struct want *
 
 	queue_merge_want(&key->want, want);
 	key->want.feed = true;
+	key->want.pass = false;
 	/* A read of its class may have found it as it was before. */
 	if (want->feed)
 		keep_age(s, key, true);
@@ -261,8 +263,30 @@ void failing_retry(struct sync *s)
 			sync_wake_at(s, key->next_ns);
 			continue;
 		}
-		pthread_mutex_lock(&s->queue->lock);
-		key->trying = queue_want(s->queue, &key->id, &key->want) != NULL;
-		pthread_mutex_unlock(&s->queue->lock);
+		key->trying = queue_want_now(s, &key->id, &key->want);
 	}
+}
+
+void failing_try_now(struct sync *s)
+{
+	for (struct failing_key *key = first(s); key != NULL; key = next(s, key)) {
+		struct want want = key->want;
+
+		want.pass = true;
+		key->next_ns = 0; /* so many at once have to wait for the next round */
+		key->trying = queue_want_now(s, &key->id, &want);
+	}
+}
+
+const struct failing_key *failing_since(struct sync *s, uint64_t since_ns, size_t *ret_count)
+{
+	const struct failing_key *last = NULL;
+
+	*ret_count = 0;
+	for (const struct failing_key *key = first(s); key != NULL; key = next(s, key))
+		if (key->tried_ns >= since_ns) {
+			(*ret_count)++;
+			last = key;
+		}
+	return last;
 }

@@ -41,5 +41,9 @@ void failing_works(struct sync *s, const struct identity *id);
 void failing_forget_all(struct sync *s);
 /* Put those whose time has come into the queue. */
 void failing_retry(struct sync *s);
+/* Everything could be read, so these may be good, too: a pass waits for them. */
+void failing_try_now(struct sync *s);
+/* How many failed since then, and one of them; NULL: none. */
+const struct failing_key *failing_since(struct sync *s, uint64_t since_ns, size_t *ret_count);
 
 #endif

@@ -106,8 +106,7 @@ void options_take(struct sync *s)
 	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
 		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
 	if (overrides_changed)
-		/* A full pass writes each record's own TTL. */
-		schedule_ask_pass(s, false, "times to live were configured anew");
+		retime_begin(s);
 	schedule_poll_anew(s);
 	schedule_reconcile(s);
 }

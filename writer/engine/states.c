@@ -30,8 +30,8 @@ static const uint32_t feed_moves[FEED_STATES] = {
 	[FEED_UNTRIED] = TO(FEED_IN_STEP) | TO(FEED_NONE),
 	[FEED_IN_STEP] = TO(FEED_BEHIND) | TO(FEED_NONE),
 	[FEED_BEHIND] = TO(FEED_IN_STEP) | TO(FEED_NONE) | TO(FEED_NONE_BEHIND),
-	[FEED_NONE] = TO(FEED_UNTRIED) | TO(FEED_IN_STEP) | TO(FEED_NONE_BEHIND),
-	[FEED_NONE_BEHIND] = TO(FEED_UNTRIED) | TO(FEED_IN_STEP) | TO(FEED_NONE),
+	[FEED_NONE] = TO(FEED_UNTRIED) | TO(FEED_BEHIND) | TO(FEED_NONE_BEHIND) | TO(FEED_IN_STEP),
+	[FEED_NONE_BEHIND] = TO(FEED_UNTRIED) | TO(FEED_BEHIND) | TO(FEED_NONE) | TO(FEED_IN_STEP),
 };
 static const char *const feed_names[FEED_STATES] = {"untried", "in step", "behind", "none", "none, behind"};
 
@@ -144,8 +144,14 @@ void feed_move(struct sync *s, enum feed_state to)
 
 void feed_lost_names(struct sync *s)
 {
+	s->losses++;
 	if (feed_is_tried(s))
 		feed_move(s, feed_is_followed(s) ? FEED_BEHIND : FEED_NONE_BEHIND);
+}
+
+void feed_begins(struct sync *s)
+{
+	feed_move(s, FEED_BEHIND);
 }
 
 void feed_gone(struct sync *s)

@@ -33,10 +33,10 @@ enum origin_state {
 
 /* Does the feed go on from what the store shows? */
 enum feed_state {
-	FEED_UNTRIED,     /* the position that the store keeps has not been tried                              */
-	FEED_IN_STEP,     /* it does, and names all that changes                                               */
-	FEED_BEHIND,      /* it does, but what has changed is not known by name: a full pass is to bring it in */
-	FEED_NONE,        /* there is none to follow: full passes find what changes                            */
+	FEED_UNTRIED, /* the position that the store keeps has not been tried                              */
+	FEED_IN_STEP, /* it does, and names all that changes                                               */
+	FEED_BEHIND,  /* it is asked, but what changed before is not known by name: a full pass is to bring that in */
+	FEED_NONE,    /* there is none to follow: full passes find what changes                            */
 	FEED_NONE_BEHIND, /* the same, and the list is known not to be in step                                 */
 	FEED_STATES
 };
@@ -76,6 +76,8 @@ bool origin_is_course(const struct sync *s);
 void feed_move(struct sync *s, enum feed_state to);
 /* What has changed is not known by name. Before the position was tried this says nothing new. */
 void feed_lost_names(struct sync *s);
+/* It is asked from now on; what changed before is not known by name. */
+void feed_begins(struct sync *s);
 /* There is nothing to follow any more. */
 void feed_gone(struct sync *s);
 /* Everything has been read; follow: and there is a feed that goes on from there. */

@@ -34,6 +34,16 @@ static void stamp_applied(struct sync *s)
 	stamps_applied(s);
 }
 
+/* Is the feed asked? In a pass it is, too, when only that pass will have brought it in step: but one that could not be asked a moment ago,
+ * and one that has nothing to add to what it has told already, would only keep the pass from its end. */
+static bool is_polled(const struct sync *s)
+{
+	if (!s->in_pass)
+		return feed_in_step(s);
+	return feed_is_followed(s) && !health_job_on(&s->health, SYNC_JOB_FEED) &&
+	       (feed_in_step(s) || session_feed_names_keys(&s->session));
+}
+
 /* What follows a poll. */
 static bool follow_on(struct sync *s, bool retried)
 {
@@ -50,7 +60,7 @@ static bool follow_on(struct sync *s, bool retried)
 		refresh_poll(s);
 	if (probe || (!source_is_away(s) && now >= schedule_advisory_when(s))) {
 		orphans_are_read(&s->orphans);
-		reread_advisory(s);
+		reread_advisory(s, false);
 		schedule_advisory(s);
 	}
 	if (probe)
@@ -96,7 +106,7 @@ static bool follow(struct sync *s, bool retried)
 		schedule_poll_by(s, now);
 	}
 	/* Who writes waits for an answer; the feed has its turn behind each commit. */
-	if (feed_in_step(s) && schedule_poll_due(&s->schedule, now) && sync_job_due(s, SYNC_JOB_FEED))
+	if (is_polled(s) && schedule_poll_due(&s->schedule, now) && sync_job_due(s, SYNC_JOB_FEED))
 		refresh_poll(s);
 	polled_at_ns = stamps_unapplied(&s->stamps);
 	ok = follow_on(s, retried);
@@ -118,12 +128,12 @@ static void look_for_sign(struct sync *s, uint64_t now)
 		schedule_woken(s, now);
 }
 
-/* Now and then in a long pass: the feed and the readers have their turn. false: that is in trouble, end the pass. */
-static bool follow_meanwhile(struct sync *s)
+/* In a long pass: the feed and the readers have their turn (engine.h). false: that is in trouble. */
+static bool turn(struct sync *s, bool at_once)
 {
 	uint64_t now = sync_now(s);
 
-	if (!schedule_look(s))
+	if (!schedule_look(s) && !at_once)
 		return true;
 	if (pause_asked(s))
 		return false;
@@ -131,15 +141,22 @@ static bool follow_meanwhile(struct sync *s)
 	look_for_sign(s, now);
 	store_health_watch(s);
 	sync_show_now_and_then(s);
-	if (!schedule_poll_due(&s->schedule, now) && !refresh_waiting(s) && !write_waiting(s) && !admin_waiting(s))
+	retime_some(s);
+	if (!at_once && !schedule_poll_due(&s->schedule, now) && !refresh_waiting(s) && !write_waiting(s) &&
+	    !admin_waiting(s))
 		return true;
-	return follow(s, false) && !feed_is_behind(s) && !origin_is_foreign(s);
+	/* A pass over a store that was in trouble is the try of it. */
+	return follow(s, !store_takes(s)) && !origin_is_foreign(s);
+}
+
+/* The same in what is not a pass, and is nothing worth where what changes is not known by name. */
+static bool follow_meanwhile(struct sync *s)
+{
+	return turn(s, false) && !feed_is_behind(s);
 }
 
 static void full_pass(struct sync *s)
 {
-	char why[SCHEDULE_WHY];
-
 	/* It may have come back with what has worked, and tells what was missed. */
 	if (feed_in_step(s) && health_job_on(&s->health, SYNC_JOB_FEED)) {
 		refresh_poll(s);
@@ -148,12 +165,8 @@ static void full_pass(struct sync *s)
 			return;
 		}
 	}
-	/* What nobody waits for does not keep the feed and the readers waiting either. */
 	write_land(s);
-	schedule_why_pass(s, why, sizeof why);
-	if (!feed_in_step(s) || schedule_pass_is_asked(&s->schedule) || health_job_on(&s->health, SYNC_JOB_FEED) ||
-	    schedule_pass_wanted(s) || sync_now(s) >= schedule_lag_when(s) || !compare_pass(s, follow_meanwhile))
-		reconcile_pass(s, why);
+	reconcile_pass(s, turn);
 	if (!source_is_away(s) && store_takes(s))
 		schedule_reconcile(s);
 }
@@ -180,7 +193,7 @@ static void try_others(struct sync *s)
 	if ((refresh_waiting(s) || pass_due || hints_due) && sync_job_due(s, SYNC_JOB_FETCH) &&
 	    generation_writable(s)) {
 		if (pass_due || hints_due) {
-			reread_advisory(s);
+			reread_advisory(s, false);
 			schedule_advisory(s);
 		}
 		refresh_drain(s);
@@ -266,6 +279,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	store_health_watch(s);
 	bounded_run(s);
 	refresh_answer_refused(s);
+	retime_some(s);
 	work(s);
 	try_others(s);
 	refuse_what_waits(s);

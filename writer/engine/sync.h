@@ -67,6 +67,7 @@ struct sync_options {
 	int64_t (*wall_ms)(void *arg);       /* wall clock for records; NULL: the real one; arg is clock.arg */
 	uint32_t retry_min_ms, retry_max_ms; /* source away: back-off with full jitter */
 	uint32_t commit_rows;                /* loading: rows in one commit */
+	uint32_t pass_keys;                  /* a full pass holds so many keys that differ; 0: 100 000 */
 	uint32_t seed;                       /* of the jitter; 0: from the clock */
 	struct sync_clock clock;             /* boottime_ns NULL: the real one */
 };

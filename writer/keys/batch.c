@@ -4,7 +4,6 @@
  *   key named or asked for -> entry (waiting) -> batch: planned, fetched from one consistent read -> [hook] -> applied -> gone
  *                                ^------------- widened, superseded, or not applied: waits again -----' */
 #include <stdio.h>
-#include <syslog.h>
 
 #include "base/probes.h"
 #include "writer/engine/failing.h"
@@ -12,7 +11,7 @@
 #include "writer/keys/bounded.h"
 #include "writer/load/stream.h"
 
-enum { BATCHES_PER_ROUND = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
+enum { BATCHES_PER_ROUND = 64, PASS_KEYS = 64, FAILING_AT_ONCE = 16, FULL_AT_ONCE = 16 };
 
 /* Those that are known to fail wait for their time; those whose time has come are put behind the others, to be tried alone. How
  * many the others are. */
@@ -43,8 +42,8 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 	return good;
 }
 
-/* Take what waits, up to a batch. Freed by the caller; NULL: nothing, or no memory. */
-static struct sync_entry **take(struct sync *s, size_t *ret_count)
+/* Take what waits, up to a batch; pass: of what only a pass wants. Freed by the caller; NULL: nothing, or no memory. */
+static struct sync_entry **take(struct sync *s, bool pass, size_t *ret_count)
 {
 	struct sync_queue *q = s->queue;
 	size_t most = s->options.refresh_batch_keys, keys = s->engine->limits.keys;
@@ -56,12 +55,14 @@ static struct sync_entry **take(struct sync *s, size_t *ret_count)
 	/* An entry becomes as many keys as it has ranges, and those of a partition are read in one call. */
 	if (keys != 0 && most > keys / RANGES_MAX)
 		most = keys / RANGES_MAX;
+	if (pass && most > PASS_KEYS)
+		most = PASS_KEYS;
 	pthread_mutex_lock(&q->lock);
-	if (most > q->named.count + q->asked.count)
-		most = q->named.count + q->asked.count;
+	if (most > (pass ? q->pass.count : q->named.count + q->asked.count))
+		most = pass ? q->pass.count : q->named.count + q->asked.count;
 	entry = most == 0 ? NULL : malloc(most * sizeof(struct sync_entry *));
 	if (entry != NULL)
-		*ret_count = queue_take(q, entry, most);
+		*ret_count = pass ? queue_take_pass(q, entry, most) : queue_take(q, entry, most);
 	pthread_mutex_unlock(&q->lock);
 	return entry;
 }
@@ -81,7 +82,7 @@ static void give_up(struct sync *s, struct sync_entry **entry, size_t count, enu
 			continue;
 		if (s->look != LOOK_NEEDED)
 			queue_move_tickets(&tickets, &e->tickets);
-		if (e->want.feed || s->look == LOOK_NEEDED) {
+		if (e->want.feed || e->want.pass || s->look == LOOK_NEEDED) {
 			struct identity id = queue_identity_of(e);
 			struct want want = e->want;
 
@@ -419,10 +420,10 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 	return false;
 }
 
-bool batch_run(struct sync *s)
+static bool run_batch(struct sync *s, bool pass)
 {
 	size_t count, good;
-	struct sync_entry **entry = take(s, &count);
+	struct sync_entry **entry = take(s, pass, &count);
 	bool ok = count > 0;
 
 	s->batch_full = 0;
@@ -445,6 +446,16 @@ bool batch_run(struct sync *s)
 		s->look = ok ? LOOK_MADE : LOOK_NONE;
 	}
 	return ok;
+}
+
+bool batch_run(struct sync *s)
+{
+	return run_batch(s, false);
+}
+
+bool batch_run_pass(struct sync *s)
+{
+	return run_batch(s, true);
 }
 
 /* ---- all that waits --------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@ static enum shmeta_status topic_needs_more(struct batch *b, const struct got *g,
 	struct shmeta_topic stored;
 
 	*ret = false;
-	if (g->entry->want.segments || g->entry->row_only)
+	if (g->entry->want.segments || (g->entry->row_only && b->s->bounded != NULL))
 		return SHMETA_OK;
 	if (!g->found || !g->has_topic) {
 		*ret = g->bad_count > 0; /* quarantined: all that cannot be served without it is counted */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The commit of a batch, and what follows from it: stamps, absences, answers. */
-#include <syslog.h>
 
 #include "writer/engine/failing.h"
 #include "writer/keys/batch.h"
@@ -132,13 +131,8 @@ enum shmeta_status batch_commit_ends(struct batch *b, uint64_t began_ns, struct 
 	sync_count_commit(s, a, began_ns);
 	/* Some of it may hang on the new incarnation, and have been read before that was known. */
 	if (a->reborn && a->hung > 0)
-		reread_advisory(s);
-	if (b->repaired > 0) {
-		s->counters.reconcile_repairs += b->repaired;
-		sync_log(s, LOG_INFO, "reconciled",
-		         "the periodic comparison found %llu rows that the feed had not named",
-		         (unsigned long long)b->repaired);
-	}
+		reread_advisory(s, false);
+	s->pass_rows += b->repaired;
 	for (size_t i = 0; i < b->entry_count; i++)
 		classes |= b->entry[i] != NULL && b->entry[i]->kind > ENTRY_AGENT &&
 		           (orphans > 0 || queue_is_class(b->entry[i]));

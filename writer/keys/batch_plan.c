@@ -138,6 +138,7 @@ enum shmeta_status batch_plan(struct batch *b, struct shmeta_err *err)
 			status = apply_topic_get(txn, e->tenant, e->topic, &topic, NULL, err);
 			if (status == SHMETA_ABSENT && !e->row_only)
 				e->want.segments = true;
+			e->row_only |= status == SHMETA_OK && e->want.row_only && !e->want.segments;
 			memory = add_key(b, e, SHMETA_CLASS_TOPIC, 0, SYNC_LAST_OFFSET);
 			continue;
 		case ENTRY_AGENT:

@@ -11,7 +11,7 @@ enum { TICKETS_PER_KEY = 64 };
 
 static bool covers(const struct sync_entry *fetched, const struct want *want)
 {
-	return fetched->kind > ENTRY_PART || fetched->all || !(want->whole || want->segments);
+	return fetched->kind > ENTRY_PART || fetched->all || !(want->whole || want->segments || fetched->want.row_only);
 }
 
 static void hang(struct sync_queue *q, struct sync_ticket **on, struct sync_ticket *t)
@@ -168,8 +168,11 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 		if (e != NULL) {
 			q->coalesced++;
 			if (e->state != ENTRY_FETCHED) {
+				wake = e->state == ENTRY_PASS;
+				if (wake)
+					entry_move(q, e, ENTRY_ASKED, NULL);
 				queue_merge_want(&e->want, &want);
-				wake = pay_for(q, e, asker, now);
+				wake |= pay_for(q, e, asker, now);
 			}
 		} else {
 			e = ask_anew(s, &id, &want, asker, deadline_ns, now);

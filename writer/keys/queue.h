@@ -28,6 +28,8 @@ struct want {
 	bool deleted;        /* TOPIC: what is there now is another incarnation */
 	uint64_t born_since; /* deleted: topic numbers given out since the feed was asked before that */
 	bool repair;         /* nothing but a comparison wants it: what differs is a repair */
+	bool pass;           /* a pass does not end before it is done with */
+	bool row_only;       /* TOPIC: its row, not its partitions, is enough for all who want it */
 	bool segments;       /* TOPIC: with all segments of all partitions */
 	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
 	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
@@ -41,6 +43,7 @@ enum entry_state {
 	ENTRY_ASKED,   /* it waits, and readers or the engine want it                                         */
 	ENTRY_LATER,   /* it waits for a token of the one user who wants it                                   */
 	ENTRY_NAMED,   /* it waits, and the feed named it; others may want it, too                            */
+	ENTRY_PASS,    /* it waits, and only a pass wants it, which takes it when others have had their turn  */
 	ENTRY_FETCHED, /* it is being fetched; another one of the same identity may wait beside it            */
 	ENTRY_GONE
 };
@@ -65,11 +68,12 @@ struct sync_queue {
 	pthread_mutex_t lock;
 	struct sync_entry **slot; /* hash table by identity */
 	size_t slots, used;
-	struct sync_list named, asked;    /* by their states; those LATER are in their askers' lists */
-	size_t tickets;                   /* of all entries */
-	size_t feed_keys;                 /* entries that the feed named, waiting or being fetched */
-	struct sync_ticket *list_tickets; /* they want the list in step: where a feed tells in time, it is asked */
-	struct sync_ticket *pass_tickets; /* they want everything compared */
+	struct sync_list named, asked, pass; /* by their states; those LATER are in their askers' lists */
+	size_t tickets;                      /* of all entries */
+	size_t feed_keys;                    /* entries that the feed named, waiting or being fetched */
+	size_t pass_keys;                    /* entries that a pass waits for */
+	struct sync_ticket *list_tickets;    /* they want the list in step: where a feed tells in time, it is asked */
+	struct sync_ticket *pass_tickets;    /* they want everything compared */
 	struct sync_ticket *refused;
 	uint64_t requests, coalesced; /* counters; the thread collects them */
 	uint32_t keys_max;            /* refresh_queue_max */
@@ -104,8 +108,14 @@ void queue_move_tickets(struct sync_ticket **to, struct sync_ticket **from);
 
 /* A waiting entry of this identity that wants this, too. NULL: no memory. */
 struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, const struct want *want);
+/* The same, with the lock taken here. false: no memory. */
+bool queue_want_now(struct sync *s, const struct identity *id, const struct want *want);
+/* How many of the keys that a pass wants are not done with. Takes the lock. */
+size_t queue_pass_keys(struct sync *s);
 /* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a quarter is left to what was asked. */
 size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
+/* The same of those that only a pass wants. */
+size_t queue_take_pass(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);
 

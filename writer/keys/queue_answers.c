@@ -119,11 +119,12 @@ void refresh_forget_feed(struct sync *s)
 	absent_forget_all(&q->absent);
 	for (struct sync_entry *e = q->named.first, *next; e != NULL; e = next) {
 		next = e->next;
-		if (e->tickets == NULL) {
+		if (e->tickets != NULL)
+			entry_move(q, e, ENTRY_ASKED, NULL);
+		else if (e->want.pass)
+			entry_move(q, e, ENTRY_PASS, NULL);
+		else
 			queue_forget(q, e);
-			continue;
-		}
-		entry_move(q, e, ENTRY_ASKED, NULL);
 	}
 	pthread_mutex_unlock(&q->lock);
 }

@@ -127,6 +127,8 @@ void queue_merge_want(struct want *into, const struct want *from)
 	into->segments |= from->segments;
 	into->whole |= from->whole;
 	into->topic_asked |= from->topic_asked;
+	into->pass |= from->pass;
+	into->row_only &= from->row_only;
 	for (uint32_t i = 0; i < from->range_count; i++)
 		queue_add_range(into, from->range[i].from, from->range[i].to);
 }
@@ -235,10 +237,11 @@ static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 
 #define TO(state) (1u << (state))
 static const uint32_t may_follow[] = {
-	[ENTRY_NEW] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED),
+	[ENTRY_NEW] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED) | TO(ENTRY_PASS),
 	[ENTRY_ASKED] = TO(ENTRY_LATER) | TO(ENTRY_NAMED) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
 	[ENTRY_LATER] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED),
-	[ENTRY_NAMED] = TO(ENTRY_ASKED) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
+	[ENTRY_NAMED] = TO(ENTRY_ASKED) | TO(ENTRY_PASS) | TO(ENTRY_FETCHED) | TO(ENTRY_GONE),
+	[ENTRY_PASS] = TO(ENTRY_ASKED) | TO(ENTRY_NAMED) | TO(ENTRY_FETCHED),
 	[ENTRY_FETCHED] = TO(ENTRY_GONE),
 	[ENTRY_GONE] = 0,
 };
@@ -256,6 +259,8 @@ static struct sync_list *list_of(struct sync_queue *q, enum entry_state state, s
 		return &q->named;
 	case ENTRY_ASKED:
 		return &q->asked;
+	case ENTRY_PASS:
+		return &q->pass;
 	case ENTRY_LATER:
 		return &asker->later;
 	case ENTRY_NEW:
@@ -275,7 +280,8 @@ void entry_move(struct sync_queue *q, struct sync_entry *e, enum entry_state to,
 		list_take(from_list, e);
 	/* What the feed named counts until it is applied, or is nobody's but the readers' any more. */
 	q->feed_keys += to == ENTRY_NAMED;
-	q->feed_keys -= e->want.feed && (to == ENTRY_ASKED || to == ENTRY_GONE);
+	q->feed_keys -= e->want.feed && (to == ENTRY_ASKED || to == ENTRY_PASS || to == ENTRY_GONE);
+	q->pass_keys -= e->want.pass && to == ENTRY_GONE;
 	e->want.feed = to == ENTRY_NAMED || (to == ENTRY_FETCHED && e->want.feed);
 	e->state = to;
 	e->asker = asker;
@@ -306,11 +312,39 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 		return NULL;
 	if (want->feed && e->state != ENTRY_NAMED)
 		entry_move(q, e, ENTRY_NAMED, NULL);
-	else if (is_new || e->state == ENTRY_LATER)
+	else if (is_new && want->pass)
+		entry_move(q, e, ENTRY_PASS, NULL);
+	else if (is_new || e->state == ENTRY_LATER || (e->state == ENTRY_PASS && !want->pass))
 		entry_move(q, e, ENTRY_ASKED, NULL); /* others want it too */
+	e->want.row_only |= is_new;
 	e->want.repair = want->repair && (is_new || e->want.repair);
+	q->pass_keys += want->pass && !e->want.pass;
 	queue_merge_want(&e->want, want);
 	return e;
+}
+
+bool queue_want_now(struct sync *s, const struct identity *id, const struct want *want)
+{
+	pthread_mutex_lock(&s->queue->lock);
+	bool wanted = queue_want(s->queue, id, want) != NULL;
+
+	pthread_mutex_unlock(&s->queue->lock);
+	return wanted;
+}
+
+size_t queue_pass_keys(struct sync *s)
+{
+	pthread_mutex_lock(&s->queue->lock);
+	size_t keys = s->queue->pass_keys;
+
+	pthread_mutex_unlock(&s->queue->lock);
+	return keys;
+}
+
+static void take_one(struct sync_queue *q, struct sync_entry *e)
+{
+	entry_move(q, e, ENTRY_FETCHED, NULL);
+	e->all = e->kind == ENTRY_PART ? e->want.whole : e->want.segments;
 }
 
 size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most)
@@ -324,9 +358,19 @@ size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most)
 
 		if (e == NULL || (count + asked >= most && q->asked.first != NULL))
 			e = q->asked.first;
-		entry_move(q, e, ENTRY_FETCHED, NULL);
-		e->all = e->kind == ENTRY_PART ? e->want.whole : e->want.segments;
+		take_one(q, e);
 		ret[count++] = e;
+	}
+	return count;
+}
+
+size_t queue_take_pass(struct sync_queue *q, struct sync_entry **ret, size_t most)
+{
+	size_t count = 0;
+
+	for (; count < most && q->pass.first != NULL; count++) {
+		ret[count] = q->pass.first;
+		take_one(q, ret[count]);
 	}
 	return count;
 }

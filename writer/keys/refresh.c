@@ -116,12 +116,15 @@ void refresh_poll(struct sync *s)
 	schedule_polled(s, began, changed != 0, lag_ns);
 	(void)session_look_for_feed(s);
 	if (poll.list || poll.no_memory) {
+		bool passing = s->in_pass && !feed_in_step(s); /* it reads them, too */
+
 		schedule_ask_pass(s, true,
 		                  poll.no_memory        ? "there was no memory for the keys that had changed"
 		                  : poll.why[0] != '\0' ? poll.why
 		                                        : "the source told that anything may have changed");
 		/* What changed is not known by name, but the advisory classes are small. */
-		reread_advisory(s);
+		if (!passing)
+			reread_advisory(s, false);
 	}
 	refresh_bound_feed(s);
 }

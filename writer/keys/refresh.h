@@ -44,5 +44,7 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key);
 void refresh_drain_feed(struct sync *s);
 /* One batch of what waits. false: nothing waits, or it failed. */
 bool batch_run(struct sync *s);
+/* The same of a few keys that only a pass wants. */
+bool batch_run_pass(struct sync *s);
 
 #endif

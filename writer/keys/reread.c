@@ -3,6 +3,7 @@
 #include "writer/keys/reread.h"
 
 #include "writer/engine/failing.h"
+#include "writer/keys/queue_private.h"
 
 void reread_key(struct sync *s, struct sync_entry *e, const struct identity *as, const struct want *want)
 {
@@ -13,6 +14,8 @@ void reread_key(struct sync *s, struct sync_entry *e, const struct identity *as,
 		schedule_ask_pass(s, true, "there was no memory for a key"); /* read everything when there is */
 	else
 		queue_move_tickets(&w->tickets, &e->tickets);
+	if (w != NULL && w->tickets != NULL && w->state == ENTRY_PASS)
+		entry_move(q, w, ENTRY_ASKED, NULL);
 	queue_forget(q, e);
 }
 
@@ -22,6 +25,7 @@ void reread_topic(struct sync *s, struct sync_entry *e, bool deleted)
 
 	failing_works(s, &as_it_was); /* the topic stands for it from now on */
 	struct want want = {.feed = e->want.feed,
+	                    .pass = e->want.pass,
 	                    .deleted = deleted || e->want.deleted,
 	                    .born_since = e->want.born_since,
 	                    .segments = true};
@@ -43,10 +47,10 @@ void reread_behind_topic(struct sync *s, struct sync_entry *e, struct shmeta_str
 	reread_key(s, e, &id, &again);
 }
 
-void reread_advisory(struct sync *s)
+void reread_advisory(struct sync *s, bool pass)
 {
 	static const enum entry_kind kinds[] = {ENTRY_AGENT, ENTRY_OFFSET, ENTRY_LEASE};
-	const struct want want = {0};
+	const struct want want = {.pass = pass};
 
 	pthread_mutex_lock(&s->queue->lock);
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

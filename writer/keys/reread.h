@@ -12,7 +12,7 @@ void reread_topic(struct sync *s, struct sync_entry *e, bool deleted);
 /* The same where a store need not have everything: the topic's row is read in front of the entry, which is read again as a whole. Under
  * the queue's lock. */
 void reread_behind_topic(struct sync *s, struct sync_entry *e, struct shmeta_str tenant, struct shmeta_str topic);
-/* Agents, offsets and leases, each class as a whole. Takes the queue's lock. */
-void reread_advisory(struct sync *s);
+/* Agents, offsets and leases, each class as a whole. pass: a pass waits for them. Takes the queue's lock. */
+void reread_advisory(struct sync *s, bool pass);
 
 #endif

@@ -5,7 +5,7 @@
  *                                                                  └─> its partitions, 256 at a time, halved as well
  *   then each of the small classes
  *
- * In bounded mode: the rows of the topics that are resident, or that there is room for, and of each the partitions that are resident.
+ * In bounded mode: the rows of as many topics as there is room for.
  *
  * The names are listed first, and the feed goes on from there: what was read later is at least as new, and what changes after the
  * list is told. A piece is one transaction; one that fails is undone. */
@@ -38,7 +38,7 @@ struct by_keys {
 	struct mark mark;
 	/* Quarantined rows of the pieces that are committed; m->quarantine has those of the piece. */
 	struct keyset seen;
-	uint64_t unlisted[SHMETA_CLASS_COUNT];
+	uint64_t unlisted[QUARANTINE_CLASSES];
 	size_t answered, safe;       /* keys of the piece; those whose rows are committed */
 	bool in_partitions, in_rows; /* in_rows: the keys are topics' rows, several of them */
 	uint32_t partition_count;    /* of the topic that came last */
@@ -108,7 +108,7 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 	struct merge *m = arg;
 
 	m->by_keys->partition_count = topic->partition_count;
-	return merge_sink(m, false).topic(m, tenant, topic);
+	return merge_sink(m).topic(m, tenant, topic);
 }
 
 static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
@@ -116,16 +116,6 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	(void)arg;
 	(void)key;
 	return SHMETA_OK;
-}
-
-static enum shmeta_status end_of_partition(struct merge *m, const struct backend_key *key)
-{
-	bool came = m->in_partition;
-	enum shmeta_status status = merge_end_partition(m);
-
-	if (status == SHMETA_OK && !came)
-		status = apply_partition_delete(merge_applier(m), key->partition_id, &m->err);
-	return status == SHMETA_ABSENT ? SHMETA_OK : status;
 }
 
 static void leave_topic(struct merge *m)
@@ -151,7 +141,7 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 	if (result < 0)
 		return backend_fail(&b->err, result, "%s", sentence);
 	if (b->in_partitions)
-		status = end_of_partition(m, key);
+		status = merge_end_partition(m);
 	else if (b->in_rows)
 		status = end_of_row(m);
 	else if (key->cls == SHMETA_CLASS_TOPIC && !key->row_only)
@@ -193,7 +183,7 @@ static enum shmeta_status fetch(struct merge *m, size_t count)
 {
 	struct by_keys *b = m->by_keys;
 	struct sync *s = m->s;
-	struct backend_sink sink = merge_sink(m, false);
+	struct backend_sink sink = merge_sink(m);
 
 	sink.topic = on_topic;
 	sink.key_begin = on_key_begin;
@@ -207,22 +197,6 @@ static enum shmeta_status fetch(struct merge *m, size_t count)
 }
 
 /* ---- what is lost -------------------------------------------------------------------------------------------------------------- */
-
-/* Its record in the store stays, with its age. */
-static enum shmeta_status keep_topic(struct merge *m, const struct name *name)
-{
-	struct shmeta__txn *txn;
-	struct shmeta_topic topic;
-	enum shmeta_status status = merge_fail(m, shmeta__txn_read(m->store, &txn, &m->err));
-
-	if (status != SHMETA_OK)
-		return status;
-	status = merge_fail(m, apply_topic_get(txn, name->tenant, name->topic, &topic, NULL, &m->err));
-	if (status == SHMETA_OK)
-		(void)pass_see(&m->known, topic.topic_id);
-	shmeta__txn_abort(txn);
-	return status < 0 ? status : SHMETA_OK;
-}
 
 static enum shmeta_status lose(struct merge *m, enum entry_kind kind, const struct name *name, uint32_t partition_id)
 {
@@ -249,7 +223,7 @@ static enum shmeta_status lose(struct merge *m, enum entry_kind kind, const stru
 	lost->next = m->lost;
 	m->lost = lost;
 	m->lost_count++;
-	return kind == ENTRY_TOPIC && !m->first ? keep_topic(m, name) : SHMETA_OK;
+	return SHMETA_OK;
 }
 
 static enum shmeta_class class_of(enum entry_kind kind)
@@ -301,7 +275,7 @@ bool by_keys_lost_class(const struct merge *m, enum shmeta_class cls)
 
 /* ---- the parts of one topic ------------------------------------------------------------------------------------------------------ */
 
-static enum shmeta_status read_partitions(struct merge *m, const struct name *name, const uint32_t *id, size_t count)
+static enum shmeta_status read_partitions(struct merge *m, const struct name *name, uint32_t first, size_t count)
 {
 	struct by_keys *b = m->by_keys;
 	struct apply *a = merge_applier(m);
@@ -314,12 +288,12 @@ static enum shmeta_status read_partitions(struct merge *m, const struct name *na
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? SHMETA_OK : status;
 	m->in_topic = true;
-	a->synced_at_ns = m->synced_at_ns;
+	a->synced_at_ns = m->began_ns;
 	for (size_t i = 0; i < count; i++)
 		b->key[i] = (struct backend_key){.cls = SHMETA_CLASS_SEGMENT,
 		                                 .tenant = name->tenant,
 		                                 .topic = name->topic,
-		                                 .partition_id = id[i],
+		                                 .partition_id = first + (uint32_t)i,
 		                                 .to = SYNC_LAST_OFFSET};
 	b->in_partitions = true;
 	status = fetch(m, count);
@@ -335,55 +309,10 @@ static enum shmeta_status read_partitions(struct merge *m, const struct name *na
 		break;
 	}
 	if (count == 1)
-		return lose(m, ENTRY_PART, name, *id);
-	status = read_partitions(m, name, id, count / 2);
-	return status == SHMETA_OK ? read_partitions(m, name, id + count / 2, count - count / 2) : status;
-}
-
-/* Those that it should have, and those that the store has of it, in bounded mode these alone: ascending. */
-static enum shmeta_status partition_ids(struct merge *m, const struct name *name, uint32_t **ret, size_t *ret_count)
-{
-	uint32_t should = m->s->bounded != NULL ? 0 : m->by_keys->partition_count, *ids = NULL;
-	size_t count = 0, capacity = 0, behind = 0;
-	struct shmeta__txn *txn;
-	struct shmeta_topic topic;
-	enum shmeta_status status = shmeta__txn_read(m->store, &txn, &m->err);
-
-	*ret = NULL;
-	if (status != SHMETA_OK)
-		return merge_fail(m, status);
-	status = apply_topic_get(txn, name->tenant, name->topic, &topic, NULL, &m->err);
-	if (status == SHMETA_OK)
-		status = apply_partition_ids(txn, topic.topic_id, &ids, &count, &capacity, &m->err);
-	shmeta__txn_abort(txn);
-	if (status >= 0)
-		*ret = malloc((should + count + 1) * sizeof **ret);
-	if (*ret != NULL) {
-		for (uint32_t i = 0; i < should; i++)
-			(*ret)[i] = i;
-		for (size_t i = 0; i < count; i++)
-			if (ids[i] >= should)
-				(*ret)[should + behind++] = ids[i];
-		*ret_count = should + behind;
-	}
-	free(ids);
-	if (status < 0)
-		return merge_fail(m, status);
-	return *ret != NULL ? SHMETA_OK : no_memory(m);
-}
-
-static enum shmeta_status read_partitions_of(struct merge *m, const struct name *name)
-{
-	uint32_t *ids = NULL;
-	size_t count = 0;
-	enum shmeta_status status = partition_ids(m, name, &ids, &count);
-
-	for (size_t at = 0, some; at < count && status == SHMETA_OK; at += some) {
-		some = piece(m, count - at);
-		status = read_partitions(m, name, ids + at, some);
-	}
-	free(ids);
-	return status;
+		return lose(m, ENTRY_PART, name, first);
+	status = read_partitions(m, name, first, count / 2);
+	return status == SHMETA_OK ? read_partitions(m, name, first + (uint32_t)(count / 2), count - count / 2)
+	                           : status;
 }
 
 static enum shmeta_status read_parts(struct merge *m, const struct name *name)
@@ -399,7 +328,7 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 		status = fetch(m, 1);
 	switch (judge(m, &status)) {
 	case DONE:
-		there = m->in_topic;
+		there = m->in_topic && m->s->bounded == NULL;
 		leave_topic(m);
 		status = merge_fail(m, merge_commit(m));
 		break;
@@ -408,27 +337,21 @@ static enum shmeta_status read_parts(struct merge *m, const struct name *name)
 	case KEY:
 		return lose(m, ENTRY_TOPIC, name, 0);
 	}
-	return status == SHMETA_OK && there ? read_partitions_of(m, name) : status;
+	for (size_t at = 0, some, count = there ? b->partition_count : 0; at < count && status == SHMETA_OK;
+	     at += some) {
+		some = piece(m, count - at);
+		status = read_partitions(m, name, (uint32_t)at, some);
+	}
+	return status;
 }
 
 /* ---- topics, classes -------------------------------------------------------------------------------------------------------------- */
-
-/* In bounded mode: the rows of these topics are committed, their resident partitions follow. */
-static enum shmeta_status read_resident(struct merge *m, const struct name *name, size_t count)
-{
-	enum shmeta_status status = SHMETA_OK;
-
-	for (size_t i = 0; i < count && status == SHMETA_OK && m->s->bounded != NULL && !m->first; i++)
-		status = read_partitions_of(m, &name[i]);
-	return status;
-}
 
 static enum shmeta_status read_topics(struct merge *m, const struct name *name, size_t count)
 {
 	struct by_keys *b = m->by_keys;
 	bool rows = m->s->bounded != NULL;
 	enum shmeta_status status;
-	size_t safe;
 
 	for (size_t i = 0; i < count; i++)
 		b->key[i] = (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
@@ -443,19 +366,14 @@ static enum shmeta_status read_topics(struct merge *m, const struct name *name, 
 	b->in_rows = false;
 	switch (judge(m, &status)) {
 	case DONE:
-		status = merge_fail(m, merge_commit(m));
-		return status == SHMETA_OK ? read_resident(m, name, count) : status;
+		return merge_fail(m, merge_commit(m));
 	case OVER:
 		return status;
 	case KEY:
 		break;
 	}
-	safe = b->safe;
-	status = read_resident(m, name, safe);
-	if (status != SHMETA_OK)
-		return status;
-	name += safe;
-	count -= safe;
+	name += b->safe;
+	count -= b->safe;
 	if (count < 2)
 		return count == 1 ? read_parts(m, name) : SHMETA_OK;
 	status = read_topics(m, name, count / 2);
@@ -519,7 +437,7 @@ static void on_unread_name(void *arg, const struct backend_key *row, const char 
 {
 	struct merge *m = arg;
 
-	merge_sink(m, false).quarantine(m, row, sentence);
+	merge_sink(m).quarantine(m, row, sentence);
 	if ((row->unread & BACKEND_UNREAD_TENANT) != 0 && (row->unread & BACKEND_UNREAD_TOPIC) != 0)
 		m->quarantine.unlisted[SHMETA_CLASS_TOPIC]++;
 }
@@ -530,42 +448,20 @@ static enum shmeta_status list(struct merge *m)
 	const struct backend_sink sink = {.arg = m, .key = on_key, .quarantine = on_unread_name};
 	enum shmeta_status status;
 
-	m->synced_at_ns = m->began_ns = sync_now(s);
+	m->began_ns = sync_now(s);
 	status = s->engine->source->load(s->backend, &sink, &m->by_keys->err);
-	m->listed = status == SHMETA_OK;
-	if (status == SHMETA_OK && m->failed != SHMETA_OK)
-		status = m->failed;
-	if (status == SHMETA_OK && !m->first) {
-		generation_judge(s);
-		m->disbelieved = origin_is_foreign(s) ||
-		                 !pass_is_believable(s, &m->known, m->by_keys->name_count, m->known.segments);
-	}
-	return status;
+	return status == SHMETA_OK && m->failed != SHMETA_OK ? m->failed : status;
 }
 
-/* In bounded mode: of the names those that are resident, and as many others as there is room for, are read. */
+/* In bounded mode: of the names as many as there is room for are read. */
 static enum shmeta_status choose(struct merge *m)
 {
 	struct by_keys *b = m->by_keys;
-	struct shmeta__txn *txn;
-	struct shmeta_topic topic;
-	uint64_t topics = m->first ? 0 : m->known.count;
 	size_t all = b->name_count;
-	enum shmeta_status status = shmeta__txn_read(m->store, &txn, &m->err);
+	enum shmeta_status status = merge_begin(m);
 
-	if (status != SHMETA_OK)
-		return merge_fail(m, status);
-	b->name_count = 0;
-	for (size_t i = 0; i < all && status >= 0; i++) {
-		status = apply_topic_get(txn, b->name[i].tenant, b->name[i].topic, &topic, NULL, &m->err);
-		if (status != SHMETA_OK && !bounded_has_room(m->s, topics))
-			continue;
-		topics += status != SHMETA_OK;
-		b->name[b->name_count++] = b->name[i];
-	}
-	shmeta__txn_abort(txn);
-	if (status >= 0)
-		status = merge_begin(m);
+	for (b->name_count = 0; b->name_count < all && bounded_has_room(m->s, b->name_count);)
+		b->name_count++;
 	if (status == SHMETA_OK) {
 		apply_lacks(merge_applier(m), BOUNDED_PARTITIONS | (b->name_count < all ? BOUNDED_TOPICS : 0));
 		status = bounded_forget_absences(m->s, merge_applier(m), &m->err);
@@ -579,8 +475,6 @@ static enum shmeta_status read_all(struct merge *m)
 	struct by_keys *b = m->by_keys;
 	enum shmeta_status status = list(m);
 
-	if (m->disbelieved)
-		return status;
 	if (status == SHMETA_OK && m->s->bounded != NULL)
 		status = choose(m);
 	if (status == SHMETA_OK) /* what the list found to be quarantined */
@@ -589,7 +483,7 @@ static enum shmeta_status read_all(struct merge *m)
 		some = piece(m, b->name_count - at);
 		status = read_topics(m, b->name + at, some);
 		if (status == SHMETA_OK)
-			status = merge_sink(m, false).progress(m, at + some, b->name_count);
+			status = merge_sink(m).progress(m, at + some, b->name_count);
 	}
 	m->classes_begun = true;
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && status == SHMETA_OK; i++)
@@ -626,7 +520,6 @@ enum shmeta_status by_keys_read(struct merge *m, struct backend_error *ret_err)
 		return no_memory(m);
 	m->before_end = record_lost;
 	m->before_free = by_keys_free;
-	m->hold = false;
 	status = read_all(m);
 	s->counters.fetch_ns += sync_now(s) - began;
 	*ret_err = m->by_keys->err;

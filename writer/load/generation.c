@@ -214,6 +214,7 @@ static enum shmeta_status take_over(struct sync *s, uint64_t number, struct shme
 	if (status == SHMETA_OK) {
 		take(s, store);
 		store_move(s, STORE_ADOPTED);
+		retime_begin(s); /* its writer may have had other times to live */
 		saved_feed_read(s);
 		s->generations.adopted_at_ns = sync_now(s);
 	}

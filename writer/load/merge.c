@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rows that the source shows, into the store (merge.h).
+ * Rows that the source shows, into a new generation (merge.h).
  *
  * Rows are collected in a small array and an arena that are used again and again, and handed to the partition's codec a few
  * hundred at a time: no memory is asked for per row, and a partition of any size passes through the same few hundred KiB. */
@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	HOLD_COMMITS = 16, /* removals are held back for as many rows as this many commits may have */
-	STOP_CHECK_ROWS = 65536
-};
+enum { STOP_CHECK_ROWS = 65536 };
 
 enum shmeta_status merge_fail(struct merge *m, enum shmeta_status status)
 {
@@ -29,8 +26,7 @@ enum shmeta_status merge_begin(struct merge *m)
 {
 	if (merge_applier(m)->txn != NULL)
 		return SHMETA_OK;
-	return apply_begin(merge_applier(m), m->store, &m->host, m->first ? UINT64_MAX : sync_oldest_pin(m->s),
-	                   m->first, &m->err);
+	return apply_begin(merge_applier(m), m->store, &m->host, UINT64_MAX, true, &m->err);
 }
 
 enum shmeta_status merge_commit(struct merge *m)
@@ -39,16 +35,14 @@ enum shmeta_status merge_commit(struct merge *m)
 
 	if (a->txn == NULL)
 		return SHMETA_OK;
-	uint64_t began = sync_now(m->s), changed = a->changed;
+	uint64_t began = sync_now(m->s);
 	enum shmeta_status status = quarantine_flush(a, &m->quarantine, &m->err);
 
 	if (status == SHMETA_OK)
 		status = apply_commit(a, &m->txn, &m->err);
 
-	if (status == SHMETA_OK) {
-		m->changed += changed;
+	if (status == SHMETA_OK)
 		sync_count_commit(m->s, a, began);
-	}
 	return status;
 }
 
@@ -58,7 +52,7 @@ static enum shmeta_status flush(struct merge *m, uint64_t to)
 	enum shmeta_status status = SHMETA_OK;
 
 	/* Nothing lies beyond the last offset there is. */
-	if (!m->count_only && w->from <= to)
+	if (w->from <= to)
 		status = apply_segments(merge_applier(m), w->from, to, w->row, w->count, &m->err);
 	pass_window_next(w, to);
 	return status;
@@ -71,7 +65,7 @@ enum shmeta_status merge_end_partition(struct merge *m)
 	m->in_partition = false;
 	enum shmeta_status status = flush(m, SYNC_LAST_OFFSET);
 
-	if (status == SHMETA_OK && !m->count_only)
+	if (status == SHMETA_OK)
 		status = apply_partition_end(merge_applier(m), true, false, &m->err);
 	return status;
 }
@@ -84,18 +78,9 @@ enum shmeta_status merge_end_topic(struct merge *m)
 	if (status != SHMETA_OK || !m->in_topic)
 		return status;
 	m->in_topic = false;
-	if (m->count_only)
-		return SHMETA_OK;
 	status = apply_topic_end(a, &m->err);
 	if (status != SHMETA_OK)
 		return status;
-	if (m->hold && a->removed > 0) {
-		if (a->changed < (uint64_t)m->s->options.commit_rows * HOLD_COMMITS)
-			return SHMETA_OK;
-		apply_abort(a);
-		m->count_only = true;
-		return SHMETA_OK;
-	}
 	return a->changed >= m->s->options.commit_rows ? merge_commit(m) : SHMETA_OK;
 }
 
@@ -109,15 +94,11 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 	if (sync_stopping(m->s))
 		return SHMETA_ERR_WRITER_AWAY;
 	m->topics++;
-	if (m->count_only) {
-		m->in_topic = true;
-		return SHMETA_OK;
-	}
 	status = merge_begin(m);
 	if (status != SHMETA_OK)
 		return merge_fail(m, status);
 
-	const struct apply_topic_opts opts = {.synced_at_ns = m->synced_at_ns};
+	const struct apply_topic_opts opts = {.synced_at_ns = m->began_ns};
 
 	status = apply_topic(merge_applier(m), tenant, topic, &opts, &m->err);
 	if (status == SHMETA_ABSENT)
@@ -125,8 +106,6 @@ static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const st
 	if (status != SHMETA_OK)
 		return merge_fail(m, status);
 	m->in_topic = true;
-	if (!merge_applier(m)->topic_is_new)
-		(void)pass_see(&m->known, merge_applier(m)->topic_id);
 	return SHMETA_OK;
 }
 
@@ -140,13 +119,11 @@ static enum shmeta_status on_partition(void *arg, const struct shmeta_partition 
 	m->partitions++;
 	if (!m->in_topic)
 		return SHMETA_OK;
-	if (!m->count_only) {
-		status = apply_partition(merge_applier(m), partition, &m->err);
-		if (status == SHMETA_ABSENT)
-			return SHMETA_OK;
-		if (status != SHMETA_OK)
-			return merge_fail(m, status);
-	}
+	status = apply_partition(merge_applier(m), partition, &m->err);
+	if (status == SHMETA_ABSENT)
+		return SHMETA_OK;
+	if (status != SHMETA_OK)
+		return merge_fail(m, status);
 	m->in_partition = true;
 	pass_window_begin(&m->window, 0);
 	return SHMETA_OK;
@@ -178,7 +155,7 @@ static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *seg
 		if (sync_stopping(m->s))
 			return SHMETA_ERR_WRITER_AWAY;
 	}
-	if (!m->in_partition || m->count_only)
+	if (!m->in_partition)
 		return SHMETA_OK;
 	status = pass_window_add(&m->window, segment, wrong);
 	if (status == SHMETA_ABSENT)
@@ -193,7 +170,7 @@ enum shmeta_status merge_enter_classes(struct merge *m)
 {
 	enum shmeta_status status = merge_end_topic(m);
 
-	if (status == SHMETA_OK && !m->count_only)
+	if (status == SHMETA_OK)
 		status = merge_begin(m);
 	if (status != SHMETA_OK || m->classes_begun)
 		return status;
@@ -208,7 +185,7 @@ enum shmeta_status merge_enter_classes(struct merge *m)
 	do {                                                         \
 		enum shmeta_status status_ = merge_enter_classes(m); \
                                                                      \
-		if (status_ == SHMETA_OK && !(m)->count_only)        \
+		if (status_ == SHMETA_OK)                            \
 			status_ = call;                              \
 		if (status_ == SHMETA_OK && sync_stopping((m)->s))   \
 			return SHMETA_ERR_WRITER_AWAY;               \
@@ -249,8 +226,7 @@ static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
 {
 	struct merge *m = arg;
 
-	if (m->first)
-		m->s->host.progress(m->s->host.arg, done, total);
+	m->s->host.progress(m->s->host.arg, done, total);
 	sync_show(m->s);
 	return sync_stopping(m->s) ? SHMETA_ERR_WRITER_AWAY : SHMETA_OK;
 }
@@ -260,25 +236,14 @@ static void on_quarantine(void *arg, const struct backend_key *row, const char *
 	struct merge *m = arg;
 
 	/* It may come before the first topic. */
-	if (m->failed != SHMETA_OK || m->count_only || merge_fail(m, merge_begin(m)) != SHMETA_OK)
+	if (m->failed != SHMETA_OK || merge_fail(m, merge_begin(m)) != SHMETA_OK)
 		return;
 	if (!m->classes_begun)
-		merge_applier(m)->synced_at_ns = m->synced_at_ns;
+		merge_applier(m)->synced_at_ns = m->began_ns;
 	(void)merge_fail(m, quarantine_row(merge_applier(m), &m->quarantine, row, 1, sentence, &m->err));
 }
 
-/* As long as what is read stays fresh for as long again. */
-static int on_may_lag(void *arg, uint64_t lag_ns)
-{
-	struct merge *m = arg;
-
-	if (lag_ns > sync_main_ttl_ns(m->s) / 2 || lag_ns > m->began_ns)
-		return 0;
-	m->synced_at_ns = m->began_ns - lag_ns;
-	return 1;
-}
-
-struct backend_sink merge_sink(struct merge *m, bool may_lag)
+struct backend_sink merge_sink(struct merge *m)
 {
 	return (struct backend_sink){.arg = m,
 	                             .topic = on_topic,
@@ -289,8 +254,7 @@ struct backend_sink merge_sink(struct merge *m, bool may_lag)
 	                             .offset = on_offset,
 	                             .lease = on_lease,
 	                             .quarantine = on_quarantine,
-	                             .progress = on_progress,
-	                             .may_lag = may_lag ? on_may_lag : NULL};
+	                             .progress = on_progress};
 }
 
 /* What is left to do in the last transaction of a load that ended well. */
@@ -299,19 +263,6 @@ enum shmeta_status merge_finish(struct merge *m)
 	struct apply *a = merge_applier(m);
 	enum shmeta_status status = merge_begin(m);
 
-	for (size_t i = 0; i < m->known.count && status == SHMETA_OK; i++) {
-		if (m->known.seen[i])
-			continue;
-		status = apply_topic_delete_id(a, m->known.id[i], &m->err);
-		if (status == SHMETA_ABSENT)
-			status = SHMETA_OK; /* another incarnation took its name in this pass */
-		/* Removals are confirmed by now: a topic's end is a place to commit. */
-		if (status == SHMETA_OK && a->changed >= m->s->options.commit_rows) {
-			status = merge_commit(m);
-			if (status == SHMETA_OK)
-				status = merge_begin(m);
-		}
-	}
 	/* By keys, each class has ended with its own read. */
 	if (status == SHMETA_OK && m->by_keys == NULL)
 		status = apply_class_end(a, SHMETA_CLASS_AGENT, &m->err);
@@ -323,8 +274,7 @@ enum shmeta_status merge_finish(struct merge *m)
 		status = m->before_end(m);
 	if (status == SHMETA_OK)
 		status = quarantine_pass_end(a, &m->quarantine, &m->err);
-	/* The position alone is no reason for a commit. */
-	if (status == SHMETA_OK && (m->first || a->changed > 0))
+	if (status == SHMETA_OK)
 		status = saved_feed_put(m->s, m->lost == NULL, &m->err);
 	return status == SHMETA_OK ? merge_commit(m) : status;
 }
@@ -337,11 +287,10 @@ void merge_free(struct merge *m)
 	sync_quarantine_pass_end(m->s);
 	quarantine_free(&m->quarantine);
 	pass_window_free(&m->window);
-	pass_free_known(&m->known);
 	free(m);
 }
 
-struct merge *merge_new(struct sync *s, struct shmeta__store *store, bool first)
+struct merge *merge_new(struct sync *s, struct shmeta__store *store)
 {
 	struct merge *m = calloc(1, sizeof *m);
 
@@ -354,6 +303,5 @@ struct merge *merge_new(struct sync *s, struct shmeta__store *store, bool first)
 	m->host = sync_apply_host(s);
 	m->host.quarantine = &m->quarantine;
 	quarantine_begin(&m->quarantine, false);
-	m->first = first;
 	return m;
 }

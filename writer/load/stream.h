@@ -5,7 +5,7 @@
 #define SHMETA_WRITER_LOAD_STREAM_H
 
 #include "writer/keys/fetch_result.h"
-#include "writer/load/pass.h"
+#include "writer/load/pass_window.h"
 
 struct stream {
 	struct batch *b; /* its keys are those of one entry of kind TOPIC or PART */

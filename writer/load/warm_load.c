@@ -293,15 +293,15 @@ static enum shmeta_status read_rows(struct load *w, struct warm_in *in)
 	status = generation_create_as(w->s, &w->format, &store, &w->err);
 	if (status != SHMETA_OK)
 		return status;
-	w->m = merge_new(w->s, store, true);
+	w->m = merge_new(w->s, store);
 	if (w->m == NULL) {
 		generation_discard(w->s, store);
 		return shmeta_fail(&w->err, SHMETA_ERR_NO_MEMORY, "out of memory");
 	}
 	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
 		oldest = time_of(w, (enum shmeta_class)cls) < oldest ? time_of(w, (enum shmeta_class)cls) : oldest;
-	w->m->synced_at_ns = w->m->began_ns = oldest == AGELESS || shmeta__stamp_is_unproved(oldest) ? 0 : oldest;
-	w->sink = merge_sink(w->m, false);
+	w->m->began_ns = oldest == AGELESS || shmeta__stamp_is_unproved(oldest) ? 0 : oldest;
+	w->sink = merge_sink(w->m);
 	status = merge_fail(w->m, merge_begin(w->m));
 
 	struct shmeta_store_counters *counters = shmeta__store_counters(store);

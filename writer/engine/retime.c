@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Topics whose time to live was configured anew: each record carries its own, so the store is walked once, some topics a round, and
+ * nothing is read from the source. What is applied meanwhile has the new one already. */
+#include "writer/engine/engine.h"
+
+enum { TOPICS_A_ROUND = 1024, RECORDS_A_ROUND = 4096 };
+
+void retime_begin(struct sync *s)
+{
+	s->retime = true;
+	s->retimed = 0;
+}
+
+/* The topics behind the last one. END: those were all. */
+static enum shmeta_status retime(struct sync *s, struct shmeta_err *err)
+{
+	struct apply *a = &s->apply;
+	enum shmeta_status status = SHMETA_OK;
+
+	for (int i = 0; i < TOPICS_A_ROUND && a->changed < RECORDS_A_ROUND && status == SHMETA_OK; i++) {
+		uint64_t id = (uint64_t)s->retimed + 1;
+		struct shmeta__cursor *cursor;
+		const void *key, *value;
+		size_t key_bytes, bytes;
+
+		status = shmeta__cursor_open(a->txn, SHMETA_DB_TOPICS, &id, sizeof id, &cursor, err);
+		if (status != SHMETA_OK)
+			return status;
+		status = shmeta__cursor_next(cursor, &key, &key_bytes, &value, &bytes, err);
+		if (status == SHMETA_OK)
+			memcpy(&id, key, sizeof id);
+		shmeta__cursor_close(cursor);
+		if (status == SHMETA_OK)
+			status = apply_topic_ttl(a, (uint32_t)id, err);
+		if (status == SHMETA_OK || status == SHMETA_ABSENT) {
+			s->retimed = (uint32_t)id;
+			status = SHMETA_OK;
+		}
+	}
+	return status;
+}
+
+void retime_some(struct sync *s)
+{
+	struct apply_host host = sync_apply_host(s);
+	uint32_t before = s->retimed;
+	struct shmeta_err err = {.code = SHMETA_OK};
+	uint64_t txn, began_ns = sync_now(s);
+	enum shmeta_status status;
+	bool all;
+
+	if (!s->retime || !store_is_writable(s) || !store_takes(s))
+		return;
+	status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err);
+	if (status == SHMETA_OK)
+		status = retime(s, &err);
+	all = status == SHMETA_END;
+	if (status >= 0)
+		status = apply_commit(&s->apply, &txn, &err);
+	if (status != SHMETA_OK) {
+		apply_abort(&s->apply);
+		s->retimed = before;
+		sync_room_failed(s, status, err.text);
+		return;
+	}
+	sync_count_commit(s, &s->apply, began_ns);
+	s->retime = !all;
+	if (s->retime)
+		sync_wake_at(s, sync_now(s));
+}
