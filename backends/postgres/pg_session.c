@@ -297,11 +297,15 @@ static enum shmeta_status attach_primary(struct pg_state *state, struct backend_
 		return status;
 	if (state->opened_before && memcmp(&before, &state->shape, sizeof before) != 0)
 		replan(state);
+	bool elsewhere = state->opened_before && strcmp(state->schema, state->served_schema) != 0;
+
 	state->attached = true;
 	if (!state->opened_before)
 		state->told = state->source;
 	state->opened_before = true;
-	memcpy(state->served_schema, state->schema, sizeof state->served_schema);
+	/* Where search_path has led elsewhere, and nothing of shmeta's is there, nothing is to be made the next time either. */
+	if (!elsewhere || state->shape.own)
+		memcpy(state->served_schema, state->schema, sizeof state->served_schema);
 	return SHMETA_OK;
 }
 

@@ -13,7 +13,7 @@ cat >"$work/user.c" <<'C'
 static const struct shmeta_read fresh = {sizeof(struct shmeta_read), SHMETA_FRESH, 1000, SHMETA_READ_MAY_MOVE, 0, 0, 0};
 int main(void)
 {
-	struct shmeta_options options = {sizeof(struct shmeta_options), 0, 0, 0, 0, 0, 0, 0, 0};
+	struct shmeta_options options = {sizeof(struct shmeta_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 	struct shmeta *instance;
 	return shmeta_open(&options, &instance) == SHMETA_OK && fresh.timeout_ms == 1 ? 0 : 1;
 }

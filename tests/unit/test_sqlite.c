@@ -1680,7 +1680,8 @@ Test(sqlite, an_engine_that_is_not_there_is_named_with_those_that_are)
 	cr_expect_null(backend_find("mysql://host/db", &err));
 	cr_expect_eq(err.code, SHMETA_ERR_CONFIG);
 	cr_expect_not_null(
-		strstr(err.text, "there is no engine 'mysql'; there are sqlite:, postgresql:, cockroachdb:, memory:"),
+		strstr(err.text,
+	               "there is no engine 'mysql'; there are sqlite:, postgresql:, cockroachdb:, dynamodb:, memory:"),
 		"%s", err.text);
 	cr_expect_null(backend_find("/var/lib/x.db", &err));
 	cr_expect_not_null(strstr(err.text, "names no engine"), "%s", err.text);

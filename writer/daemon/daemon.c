@@ -398,6 +398,7 @@ static void finish(struct daemon *d)
 	if (d->mailbox != NULL && d->control != NULL)
 		read_mail(d); /* answers that came with the end */
 	control_stop(d->control);
+	d->control = NULL;
 	if (d->instance.board != NULL && d->registry != NULL) {
 		d->sync = NULL;
 		daemon_write_stats(d);

@@ -15,6 +15,9 @@ static const struct event table[] = {
          "The connection was closed. The process of that pid is not linked with libshmeta, or with one "
          "of another version, or probes the socket. Compare 'shmetactl version' with the agent's "
          "library."},
+	{"bounded_over", "857a1be6000e4c37a68aba0f54b0c822", "A bounded store is over its budget",
+         "Agents, leases, offsets and what is known to be absent alone take more than bounded.max_bytes, and "
+         "none of them may leave: raise it, and store.max_bytes to twice that at least."},
 	{"config", "58c6a1e99cb78a4e10be0cb8ba29394c", "The configuration has a mistake",
          "The line names file, line and option. A start with it ends with status 2; a reload with it "
          "changes nothing. Mend the file, check it with 'shmetactl config check', then reload or start."},
