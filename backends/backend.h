@@ -142,6 +142,8 @@ struct backend_options {
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 	uint32_t follower_reads; /* load() may read a little of the past from the nearest replicas: sink->may_lag()   */
 	uint32_t changefeed;     /* follow CockroachDB by a changefeed                                                */
+	/* Another session of this thread writes while this one reads: open() fails where its reads keep writers waiting. */
+	uint32_t beside;
 	/* For tests: instead of the source's own clock, where it has one, this expression of SQL, in ms. In it @now is the now_ms of
 	 * the call. Constant. */
 	const char *clock;

@@ -161,6 +161,13 @@ static enum shmeta_status connect_file(struct sqlite_state *state, struct backen
 		                 : sqlite_fail(state, rc, "opening", err);
 		goto fail;
 	}
+	if (state->options.beside && !state->wal) {
+		status =
+			backend_fail(err, SHMETA_ERR_CONFIG,
+		                     "sqlite: %s is not in WAL mode, in which alone it can be written while it is read",
+		                     state->path);
+		goto fail;
+	}
 	state->denied = denied(state);
 	state->read_only =
 		state->options.read_only || state->denied != 0 || sqlite3_db_readonly(state->db, "main") != 0;

@@ -26,6 +26,7 @@ static void *open_aside(struct sync *s)
 		return NULL;
 	options.manage_schema = options.create = 0;
 	options.changefeed = 0;
+	options.beside = 1;
 	if (s->engine->source->open(backend, &options, &err) == SHMETA_OK &&
 	    s->engine->source->fingerprint(backend) == s->engine->source->fingerprint(s->backend))
 		return backend;
