@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "writer/daemon/log.h"
+#include "writer/serve/packet.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -76,34 +77,6 @@ void connection_evict(struct connection *c, uint64_t *counter, const char *event
 	connection_close(c);
 }
 
-ssize_t connection_send_packet(int socket, const void *data, size_t bytes, int fd)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} space = {0};
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (fd >= 0) {
-		struct cmsghdr *header;
-
-		message.msg_control = space.bytes;
-		message.msg_controllen = sizeof(space.bytes);
-		header = CMSG_FIRSTHDR(&message);
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	}
-	return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-bool connection_would_block(int error)
-{
-	return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS;
-}
-
 static void watch(struct connection *c)
 {
 	/* Once nobody reads the answers, no more requests are read either. */
@@ -118,12 +91,12 @@ bool connection_send(struct connection *c, const void *data, size_t bytes, int f
 	struct packet *packet;
 
 	if (c->output == NULL) {
-		if (connection_send_packet(c->fd, data, bytes, fd) >= 0) {
+		if (packet_send(c->fd, data, bytes, fd) >= 0) {
 			if (fd >= 0)
 				close(fd);
 			return true;
 		}
-		if (!connection_would_block(errno)) {
+		if (!packet_would_block(errno)) {
 			if (fd >= 0)
 				close(fd);
 			connection_close(c);
@@ -188,8 +161,8 @@ void connection_flush(struct connection *c)
 	while (c->output != NULL) {
 		struct packet *packet = c->output;
 
-		if (connection_send_packet(c->fd, packet->data, packet->bytes, packet->fd) < 0) {
-			if (!connection_would_block(errno))
+		if (packet_send(c->fd, packet->data, packet->bytes, packet->fd) < 0) {
+			if (!packet_would_block(errno))
 				connection_close(c);
 			return;
 		}

@@ -88,8 +88,4 @@ bool connection_answer(struct connection *c, uint64_t id, enum shmeta_status sta
 /* What waits, as far as the socket takes it; the connection may be gone afterwards. */
 void connection_flush(struct connection *c);
 
-/* One packet, at once; fd -1: none is passed. Like send(2). Does not take fd. */
-ssize_t connection_send_packet(int socket, const void *data, size_t bytes, int fd);
-bool connection_would_block(int error);
-
 #endif

@@ -9,7 +9,8 @@
 
 #include "shm/page/board.h"
 #include "shm/page/order.h"
-#include "writer/serve/connection.h"
+#include "shm/wire/wire.h"
+#include "writer/serve/packet.h"
 
 /* Of a ticket: no number of the table (tickets.h) and no address has it. */
 static const uint64_t MARK = UINT64_C(1) << 63;
@@ -102,7 +103,7 @@ bool reply_send(uint64_t ticket, void *frame, size_t bytes)
 	struct shmeta_frame *head = frame;
 
 	head->id = reply->id;
-	if (connection_send_packet(reply->fd, frame, bytes, -1) < 0 && connection_would_block(errno))
+	if (packet_send(reply->fd, frame, bytes, -1) < 0 && packet_would_block(errno))
 		return false;
 	shmeta_poke(&reply->answered_ns, shmeta__boottime_ns());
 	settle(reply);

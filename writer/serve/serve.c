@@ -15,6 +15,7 @@
 
 #include "writer/daemon/log.h"
 #include "writer/serve/connection.h"
+#include "writer/serve/packet.h"
 #include "writer/serve/shares.h"
 #include "writer/serve/verbs.h"
 
@@ -132,7 +133,7 @@ static void read_frames(struct connection *c, int fd)
 		/* MSG_TRUNC: the packet's own length, whatever fitted. */
 		ssize_t got = recv(fd, control->frame, sizeof(control->frame), MSG_DONTWAIT | MSG_TRUNC);
 
-		if (got < 0 && (connection_would_block(errno) || errno == EINTR))
+		if (got < 0 && (packet_would_block(errno) || errno == EINTR))
 			break;
 		alive = got > 0 && on_frame(c, (size_t)got);
 		if (got <= 0) /* an empty packet is not a frame either */
@@ -201,7 +202,7 @@ static void refuse(struct control *control, int fd, const struct registry_peer *
 	control->counters->refused++;
 	log_event_by(peer->uid, LOG_WARNING, "refused", "refused a connection of pid %d, uid %u: %s", (int)peer->pid,
 	             (unsigned)peer->uid, why);
-	(void)connection_send_packet(fd, &frame, frame.answer.head.bytes, -1);
+	(void)packet_send(fd, &frame, frame.answer.head.bytes, -1);
 	close(fd);
 }
 
