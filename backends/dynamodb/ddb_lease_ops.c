@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/dynamodb/ddb_ops.h"
+#include "backends/dynamodb/ddb_place.h"
 #include "backends/op_errors.h"
 #include "base/str.h"
 

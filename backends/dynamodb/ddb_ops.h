@@ -16,15 +16,6 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
 /* Sweep some of what deleted topics left, where it is time. now: free their names, at once. Failures are the next call's. */
 void ddb_sweep(struct ddb_writing *w, bool now);
 
-/* Where an operation is: the header of its partition, as it is to be changed. */
-struct ddb_place {
-	struct ddb_entry *header, *topic; /* topic: where the header has to be made */
-	json_t *item;                     /* a copy; ddb_place_write() takes it, or json_decref() */
-};
-/* false: refused, or something has to be read. */
-bool ddb_place_of(struct ddb_writing *w, const struct backend_op *op, struct ddb_place *ret, struct shmeta_result *r);
-void ddb_place_write(struct ddb_writing *w, struct ddb_place *place);
-
 json_t *ddb_segment_item(const struct ddb_key *key, const struct shmeta_segment *s);
 /* The segment of an item; its strings are the item's. */
 void ddb_segment_of(const json_t *item, struct shmeta_segment *ret);

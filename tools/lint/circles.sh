@@ -8,11 +8,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=$1
 shift
-modules=(base shm backends/sql backends/net backends/memory backends/sqlite backends/postgres reader writer tools/monitor tools/shmetactl
-	tools/exporter tools/demo)
+modules=(base shm backends/sql backends/memory backends/sqlite backends/postgres backends/dynamodb reader writer tools/monitor
+	tools/shmetactl tools/exporter tools/demo)
 declare -A prefixes=(
 	[backends/sqlite]='sqlite_|backend_sqlite$'
 	[backends/postgres]='pg_|backend_(postgresql|cockroachdb)$'
+	[backends/dynamodb]='ddb_|backend_dynamodb$'
 )
 status=0
 
