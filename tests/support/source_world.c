@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "backends/rows.h"
+#include "tests/support/ddb_proxy.h"
 #include "tests/support/ddb_server.h"
 #include "tests/support/pg_cluster.h"
 #include "tests/support/scratch.h"
@@ -47,6 +48,7 @@ static const char servers_at[] = "SHMETA_TEST_POSTGRES";
 static struct pg_cluster servers;
 static const char emulator_at[] = "SHMETA_TEST_DYNAMODB";
 static struct ddb_server emulator;
+static struct ddb_proxy verifier; /* in front of it: no request whose signature is wrong is taken */
 
 void world_servers_start(void)
 {
@@ -54,7 +56,8 @@ void world_servers_start(void)
 
 	if (ddb_server_installed()) {
 		ddb_server_start(&emulator);
-		(void)snprintf(port, sizeof port, "%u", emulator.port);
+		ddb_proxy_start(&verifier, emulator.port);
+		(void)snprintf(port, sizeof port, "%u", verifier.port);
 		setenv(emulator_at, port, 1);
 	}
 	if (!pg_cluster_installed())
@@ -66,6 +69,7 @@ void world_servers_start(void)
 void world_servers_stop(void)
 {
 	pg_cluster_stop(&servers);
+	ddb_proxy_stop(&verifier);
 	ddb_server_stop(&emulator);
 }
 

@@ -3,9 +3,11 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "backends/dynamodb/ddb_http.h"
 #include "backends/dynamodb/ddb_sign.h"
+#include "tests/support/ddb_verify.h"
 
 #define HOST                                    \
 	{                                       \
@@ -113,4 +115,67 @@ Test(ddb_sign, the_checksum_is_that_of_zlib)
 {
 	cr_expect_eq(ddb_crc32("123456789", 9), 0xcbf43926u);
 	cr_expect_eq(ddb_crc32("", 0), 0u);
+}
+
+/* ---- the verifier that the faulty proxy of other tests has ---- */
+
+Test(ddb_verify, its_hash_is_the_standards)
+{
+	char hash[65];
+
+	ddb_verify_sha256("abc", 3, hash);
+	cr_expect_str_eq(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	ddb_verify_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, hash);
+	cr_expect_str_eq(hash, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+static struct ddb_login login = {.access = "AKIDEXAMPLE", .secret = "hush", .token = "a-token"};
+
+/* A request of ours as it is sent; then what is wrong with it, or NULL. */
+static const char *verified(int64_t ahead_s, const char *more, const char *body, char why[DDB_VERIFY_WHY])
+{
+	static char head[2048];
+	char authorization[DDB_AUTHORIZATION_MAX];
+	struct ddb_signing s = {.access_key = "AKIDEXAMPLE",
+	                        .secret_key = "hush",
+	                        .region = "us-east-1",
+	                        .service = "dynamodb",
+	                        .method = "POST",
+	                        .path = "/",
+	                        .body = "{}",
+	                        .body_bytes = 2};
+	struct ddb_header headers[] = {{"content-type", "application/x-amz-json-1.0"},
+	                               {"host", "127.0.0.1:8000"},
+	                               {"x-amz-date", s.time},
+	                               {"x-amz-security-token", "a-token"},
+	                               {"x-amz-target", "DynamoDB_20120810.Query"}};
+
+	s.headers = headers;
+	s.header_count = sizeof headers / sizeof *headers;
+	ddb_sign_time((int64_t)time(NULL) + ahead_s, s.time);
+	cr_assert(ddb_sign(&s, authorization));
+	(void)snprintf(head, sizeof head,
+	               "POST / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/x-amz-json-1.0\r\n"
+	               "X-Amz-Date: %s\r\nX-Amz-Security-Token: a-token\r\nX-Amz-Target: DynamoDB_20120810.Query\r\n"
+	               "Authorization: %s\r\n%s",
+	               s.time, authorization, more);
+	return ddb_verify(head, body, strlen(body), "us-east-1", &login, 1, why);
+}
+
+Test(ddb_verify, what_the_signer_signs_is_right_and_nothing_else_is)
+{
+	char why[DDB_VERIFY_WHY] = "";
+
+	cr_expect_null(verified(0, "", "{}", why), "%s", why);
+	cr_expect_str_eq(verified(0, "", "{ }", why), "InvalidSignatureException", "another body");
+	cr_expect_str_eq(verified(0, "X-Amz-More: 1\r\n", "{}", why), "InvalidSignatureException", "not signed");
+	cr_expect_str_eq(verified(0, "Host: other\r\n", "{}", why), "InvalidSignatureException", "sent twice");
+	cr_expect_str_eq(verified(1000, "", "{}", why), "InvalidSignatureException", "of another time");
+	cr_expect_null(verified(800, "", "{}", why), "%s", why);
+	(void)snprintf(login.secret, sizeof login.secret, "other");
+	cr_expect_str_eq(verified(0, "", "{}", why), "InvalidSignatureException", "another secret");
+	login.expired = true;
+	cr_expect_str_eq(verified(0, "", "{}", why), "ExpiredTokenException");
+	(void)snprintf(login.access, sizeof login.access, "OTHER");
+	cr_expect_str_eq(verified(0, "", "{}", why), "UnrecognizedClientException");
 }
