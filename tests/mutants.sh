@@ -30,6 +30,9 @@ done
 git ls-files -co --exclude-standard | while read -r file; do
 	[ -f "$file" ] && ! cmp -s "$file" "$tree/$file" && printf '%s\0' "$file"
 done | tar --null -T - -cf - | tar -C "$tree" -xf -
+# The tools that tests/pypi.sh has installed.
+mkdir -p "$tree/build"
+[ -d "$build/pypi" ] && ln -sfn "$(cd "$build/pypi" && pwd)" "$tree/build/pypi"
 
 make_them() { # program...: and the daemon and the tool, which tests of processes start
 	local targets=() program

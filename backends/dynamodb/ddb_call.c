@@ -12,6 +12,7 @@
 #include "backends/dynamodb/ddb_sign.h"
 
 enum { PARALLEL = 16, ANSWER_MAX = 48 << 20, BACKOFF_MS = 25, BACKOFF_MAX_MS = 1000 };
+#define ATTEMPT_LEAST_NS UINT64_C(1000000000)
 
 enum shmeta_status ddb_link_open(struct ddb_link *link, const struct backend_options *options,
                                  struct backend_error *err)
@@ -267,6 +268,16 @@ void ddb_pause(unsigned int tries, uint64_t deadline_ns)
 	(void)nanosleep(&(struct timespec){(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)}, NULL);
 }
 
+/* How long an attempt is waited for: half of what is left, so that one connection that has gone silent does not take all of it. */
+static uint64_t attempt_end(uint64_t deadline_ns)
+{
+	uint64_t now_ns = ddb_now_ns(), end_ns = now_ns + ATTEMPT_LEAST_NS;
+
+	if (deadline_ns > now_ns && now_ns + (deadline_ns - now_ns) / 2 > end_ns)
+		end_ns = now_ns + (deadline_ns - now_ns) / 2;
+	return end_ns < deadline_ns ? end_ns : deadline_ns;
+}
+
 /* One round: each call that is not settled is sent once. Returns how many are to be sent again; *ret_wait: after a pause. */
 static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t count, struct attempt *attempts,
                        uint64_t deadline_ns, bool *renew, unsigned int *ret_tries)
@@ -305,7 +316,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		sent++;
 	}
 	if (sent > 0)
-		ddb_http_run(link->http, xs, sent, deadline_ns);
+		ddb_http_run(link->http, xs, sent, attempt_end(deadline_ns));
 	link->calls += sent;
 	for (size_t i = 0; i < sent; i++) {
 		struct ddb_call *call = attempts[i].call;

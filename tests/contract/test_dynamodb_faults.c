@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * DynamoDB behind a faulty network and under load: what holds under each fault that an emulator does not show (support/ddb_proxy.h).
+ * In each test every request's signature is checked, and no read is eventually consistent. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/rows.h"
+#include "tests/support/ddb_proxy.h"
+#include "tests/support/ddb_server.h"
+#include "tests/support/run_daemon.h"
+#include "tests/support/scratch.h"
+#include "tests/support/source_world.h"
+
+static const char emulator_at[] = "SHMETA_TEST_DYNAMODB";
+static struct ddb_server emulator;
+static struct ddb_proxy proxy;
+static struct world w;
+static char direct[200];
+static struct ddb_proxy_counts counts;
+static bool keys_may_be_refused;
+
+ReportHook(PRE_ALL)(struct criterion_test_set *set)
+{
+	char port[8];
+
+	(void)set;
+	if (!ddb_server_installed())
+		return;
+	ddb_server_start(&emulator);
+	(void)snprintf(port, sizeof port, "%u", emulator.port);
+	setenv(emulator_at, port, 1);
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+	(void)stats;
+	ddb_server_stop(&emulator);
+}
+
+static void begin(void)
+{
+	char port[8];
+	uint16_t real;
+
+	if (getenv(emulator_at) == NULL)
+		cr_skip_test("no emulator of DynamoDB (tests/requirements.txt)");
+	real = (uint16_t)strtoul(getenv(emulator_at), NULL, 10);
+	ddb_proxy_start(&proxy, real);
+	(void)snprintf(port, sizeof port, "%u", proxy.port);
+	setenv(emulator_at, port, 1);
+	world_make(&w, WORLD_DYNAMODB);
+	world_open(&w);
+	ddb_server_uri(real, strrchr(w.uri, '/') == NULL ? "" : w.uri + strlen("dynamodb://us-east-1/"), direct,
+	               sizeof direct);
+	*strchr(direct + strlen("dynamodb://"), '?') = '\0';
+	(void)snprintf(direct + strlen(direct), sizeof direct - strlen(direct), "?endpoint=http://127.0.0.1:%u", real);
+	cr_assert_eq(world_changes(&w), SHMETA_OK, "%s", w.err.text); /* from here on its feed tells */
+}
+
+static void end(void)
+{
+	if (proxy.pid == 0)
+		return;
+	ddb_proxy_counts(&proxy, &counts);
+	cr_expect_eq(counts.stale, 0, "%llu reads were eventually consistent", (unsigned long long)counts.stale);
+	cr_expect(keys_may_be_refused || counts.refused == 0, "a signature was refused: %s", ddb_proxy_why(&proxy));
+	cr_expect_gt(counts.requests, 0);
+	world_free(&w);
+	ddb_proxy_stop(&proxy);
+}
+
+TestSuite(dynamodb_faults, .init = begin, .fini = end, .timeout = 60);
+
+/* ---- what is done, and what is there ------------------------------------------------------------------------------------------- */
+
+static struct shmeta_result result;
+
+static enum shmeta_status do_op(const struct shmeta_op *op)
+{
+	struct backend_op one = {.op = op, .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	enum shmeta_status status;
+
+	memset(&result, 0, sizeof result);
+	recorder_clear(&w.recorder);
+	status = w.ops->writer->apply(w.state, &one, 1, 1700000000000, &result, &w.recorder.sink, &w.err);
+	return status != SHMETA_OK ? status : result.status;
+}
+
+static enum shmeta_status add_topic(const char *name, uint32_t partitions)
+{
+	return do_op(&(struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+	                                 .u.topic = {.name = rows_str(name), .partition_count = partitions}});
+}
+
+static enum shmeta_status add_segment(uint32_t partition, uint64_t base)
+{
+	char id[40];
+
+	(void)snprintf(id, sizeof id, "t-%u-%llu", partition, (unsigned long long)base);
+	return do_op(&(struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                                 .name = rows_str("t"),
+	                                 .partition_id = partition,
+	                                 .u.segment = {.base_offset = base,
+	                                               .end_offset = base + 9,
+	                                               .record_count = 10,
+	                                               .size_bytes = 100,
+	                                               .created_at_ms = 5,
+	                                               .partition_id = partition,
+	                                               .id = rows_str(id),
+	                                               .s3_bucket = rows_str("bucket"),
+	                                               .s3_key = rows_str(id)}});
+}
+
+static enum shmeta_status acquire(void)
+{
+	return do_op(&(struct shmeta_op){.type = SHMETA_OP_ACQUIRE_LEASE,
+	                                 .name = rows_str("t"),
+	                                 .agent_id = rows_str("agent-1"),
+	                                 .duration_ms = 60000});
+}
+
+static void meet(enum ddb_fault fault, const char *target, uint32_t skip, uint32_t times)
+{
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = fault, .target = target, .skip = skip, .times = times});
+}
+
+static uint64_t met(enum ddb_fault fault)
+{
+	ddb_proxy_counts(&proxy, &counts);
+	return counts.faults[fault];
+}
+
+static void expect_ok(enum shmeta_status status)
+{
+	cr_expect_eq(status, SHMETA_OK, "%s: %s / %s", shmeta_strerror(status), result.text, w.err.text);
+}
+
+static void expect_line(const char *line, bool there)
+{
+	cr_expect_eq(recorder_has(&w.recorder, line), there, "'%s' is %sin:\n%s", line, there ? "not " : "",
+	             recorder_text(&w.recorder));
+}
+
+/* Topic t of four partitions, an agent; then so many segments in partition 0 through the fault, each done exactly once. */
+static void fill(void)
+{
+	expect_ok(add_topic("t", 4));
+	world_agent(&w, "agent-1", 1, NULL);
+}
+
+/* Everything that was acknowledged is there once, by a read that meets no fault. */
+static void expect_segments(uint32_t count)
+{
+	char line[80];
+
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, count, "%s", recorder_text(&w.recorder));
+	(void)snprintf(line, sizeof line, "t/0 watermark=%u", count * 10);
+	expect_line(line, true);
+	cr_expect_str_empty(w.recorder.order_error);
+}
+
+/* Three writes, the second of which meets the fault twice, as every fence and epoch behind it. */
+static void expect_done_once(enum ddb_fault fault)
+{
+	fill();
+	expect_ok(add_segment(0, 0));
+	meet(fault, "TransactWriteItems", 0, 2);
+	expect_ok(add_segment(0, 10));
+	cr_expect_eq(met(fault), fault == DDB_FAULT_SLOW ? 1 : 2);
+	expect_ok(add_segment(0, 20));
+	meet(fault, "TransactWriteItems", 0, 2);
+	expect_ok(acquire());
+	cr_expect_eq(result.lease.epoch, 1, "the epoch is %llu", (unsigned long long)result.lease.epoch);
+	cr_expect_eq(add_segment(0, 10), SHMETA_ERR_ALREADY_EXISTS);
+	expect_segments(3);
+	expect_line("epoch=1", true);
+}
+
+/* ---- writes ---- */
+
+Test(dynamodb_faults, a_write_that_meets_a_conflict_is_done_once)
+{
+	expect_done_once(DDB_FAULT_CONFLICT);
+}
+
+Test(dynamodb_faults, a_write_that_is_throttled_is_done_once)
+{
+	expect_done_once(DDB_FAULT_THROTTLED);
+}
+
+Test(dynamodb_faults, a_write_that_meets_an_internal_error_is_done_once)
+{
+	expect_done_once(DDB_FAULT_500);
+}
+
+Test(dynamodb_faults, a_write_that_meets_an_internal_error_when_it_was_done_is_done_once)
+{
+	expect_done_once(DDB_FAULT_500_DONE);
+}
+
+Test(dynamodb_faults, a_write_that_meets_a_page_of_html_is_done_once)
+{
+	expect_done_once(DDB_FAULT_503);
+}
+
+Test(dynamodb_faults, a_write_whose_connection_is_cut_before_it_is_done_once)
+{
+	expect_done_once(DDB_FAULT_CUT);
+}
+
+Test(dynamodb_faults, a_write_whose_connection_is_cut_behind_it_is_done_once)
+{
+	expect_done_once(DDB_FAULT_CUT_DONE);
+}
+
+Test(dynamodb_faults, a_write_whose_answer_has_a_wrong_checksum_is_done_once)
+{
+	expect_done_once(DDB_FAULT_CRC);
+}
+
+Test(dynamodb_faults, a_write_that_is_slow_is_waited_for)
+{
+	expect_done_once(DDB_FAULT_SLOW);
+}
+
+/* ---- writes of which nothing is heard ---- */
+
+/* Another engine on the same tables, with this time for a call. */
+static void reopen(uint32_t timeout_ms)
+{
+	world_close(&w);
+	w.options.timeout_ms = timeout_ms;
+	world_open(&w);
+	expect_ok(world_changes(&w));
+}
+
+Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call)
+{
+	fill();
+	reopen(4000);
+	meet(DDB_FAULT_SILENT, "TransactWriteItems", 0, 1);
+	expect_ok(add_segment(0, 0));
+	meet(DDB_FAULT_SILENT_DONE, "TransactWriteItems", 0, 1);
+	expect_ok(add_segment(0, 10));
+	meet(DDB_FAULT_SILENT, "Query", 0, 1);
+	expect_ok(world_load(&w));
+	expect_segments(2);
+}
+
+/* Every answer to the transaction is lost, until its time is over: its entry in the log says that it was done. */
+Test(dynamodb_faults, a_write_that_was_never_answered_is_known_by_its_entry_in_the_log)
+{
+	fill();
+	reopen(2000);
+	meet(DDB_FAULT_CUT_DONE, "TransactWriteItems", 0, UINT32_MAX);
+	expect_ok(add_segment(0, 0));
+	cr_expect_gt(met(DDB_FAULT_CUT_DONE), 1);
+	expect_segments(1);
+}
+
+Test(dynamodb_faults, a_write_that_never_arrives_is_known_not_to_have_been_done)
+{
+	enum shmeta_status status;
+
+	fill();
+	reopen(2000);
+	meet(DDB_FAULT_CUT, "TransactWriteItems", 0, UINT32_MAX);
+	status = add_segment(0, 0);
+	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
+	ddb_proxy_clear(&proxy);
+	expect_ok(add_segment(0, 0));
+	expect_segments(1);
+}
+
+/* Neither the transaction nor the question about it is answered. */
+static void lose_everything(enum ddb_fault fault, bool done)
+{
+	enum shmeta_status status;
+
+	fill();
+	expect_ok(add_segment(0, 0));
+	reopen(2000);
+	expect_ok(add_segment(0, 10)); /* its log is announced */
+	meet(fault, "TransactWriteItems", 0, UINT32_MAX);
+	meet(DDB_FAULT_CUT, "PutItem", 0, UINT32_MAX);
+	status = add_segment(0, 20);
+	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s: %s", shmeta_strerror(status), result.text);
+	/* While that is not known nothing more is written. */
+	status = add_segment(1, 0);
+	cr_expect_neq(status, SHMETA_OK);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_changes(&w));
+	expect_line("segment", done);
+	cr_expect_eq(w.changed, done);
+	expect_segments(done ? 3 : 2);
+	cr_expect_eq(add_segment(0, 20), done ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_OK);
+	expect_segments(3);
+}
+
+Test(dynamodb_faults, an_unknown_outcome_that_was_done_is_told_by_the_feed)
+{
+	lose_everything(DDB_FAULT_CUT_DONE, true);
+}
+
+Test(dynamodb_faults, an_unknown_outcome_that_was_not_done_never_will_be)
+{
+	lose_everything(DDB_FAULT_CUT, false);
+}
+
+/* The request arrives when its writer has given it up, and has said in the log that it never happened. */
+Test(dynamodb_faults, a_write_that_comes_late_is_not_done)
+{
+	enum shmeta_status status;
+
+	fill();
+	reopen(2000);
+	meet(DDB_FAULT_HOLD, "TransactWriteItems", 0, UINT32_MAX);
+	status = add_segment(0, 0);
+	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
+	cr_expect_gt(met(DDB_FAULT_HOLD), 0);
+	ddb_proxy_clear(&proxy); /* it comes now */
+	for (ddb_proxy_counts(&proxy, &counts); counts.held > 0; ddb_proxy_counts(&proxy, &counts))
+		(void)usleep(1000);
+	(void)usleep(200000);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, 0, "%s", recorder_text(&w.recorder));
+	expect_ok(add_segment(0, 0));
+	expect_segments(1);
+}
+
+Test(dynamodb_faults, a_batch_of_many_transactions_is_done_wholly_though_each_fault_meets_one)
+{
+	static const enum ddb_fault faults[] = {DDB_FAULT_CONFLICT, DDB_FAULT_THROTTLED, DDB_FAULT_500_DONE,
+	                                        DDB_FAULT_CUT_DONE, DDB_FAULT_CRC,       DDB_FAULT_CUT};
+	enum { MANY = 300 };
+	struct shmeta_op *ops = calloc(MANY, sizeof *ops);
+	struct backend_op *batch = calloc(MANY, sizeof *batch);
+	struct shmeta_result *results = calloc(MANY, sizeof *results);
+	char(*id)[40] = calloc(MANY, sizeof *id);
+
+	cr_assert(ops != NULL && batch != NULL && results != NULL && id != NULL);
+	fill();
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		meet(faults[i], "TransactWriteItems", 0, 1);
+	for (uint32_t i = 0; i < MANY; i++) {
+		uint64_t base = i / 4 * 10;
+
+		(void)snprintf(id[i], sizeof *id, "t-%u-%llu", i % 4, (unsigned long long)base);
+		ops[i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+		                            .name = rows_str("t"),
+		                            .partition_id = i % 4,
+		                            .u.segment = {.base_offset = base,
+		                                          .end_offset = base + 9,
+		                                          .record_count = 10,
+		                                          .size_bytes = 100,
+		                                          .created_at_ms = 5,
+		                                          .partition_id = i % 4,
+		                                          .id = rows_str(id[i]),
+		                                          .s3_bucket = rows_str("bucket"),
+		                                          .s3_key = rows_str(id[i])}};
+		batch[i] = (struct backend_op){.op = &ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
+	}
+	expect_ok(w.ops->writer->apply(w.state, batch, MANY, 1700000000000, results, &w.recorder.sink, &w.err));
+	for (uint32_t i = 0; i < MANY; i++)
+		cr_expect_eq(results[i].status, SHMETA_OK, "%u: %s", i, results[i].text);
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		cr_expect_eq(met(faults[i]), 1);
+	ddb_proxy_clear(&proxy);
+	expect_ok(world_load(&w));
+	cr_expect_eq(w.recorder.segments, MANY);
+	for (uint32_t p = 0; p < 4; p++) {
+		char line[80];
+
+		(void)snprintf(line, sizeof line, "t/%u watermark=750", p);
+		expect_line(line, true);
+	}
+	free(ops);
+	free(batch);
+	free(results);
+	free(id);
+}
+
+/* ---- reads ---- */
+
+/* What a load shows, in order. */
+static char *shown(void)
+{
+	expect_ok(world_load(&w));
+	cr_expect_str_empty(w.recorder.order_error);
+	return recorder_sorted(&w.recorder);
+}
+
+static void expect_same_load(enum ddb_fault fault, const char *target, uint32_t times)
+{
+	char *before, *after;
+
+	fill();
+	for (uint64_t i = 0; i < 12; i++)
+		expect_ok(add_segment((uint32_t)(i % 3), i / 3 * 10));
+	world_group(&w, NULL, "readers");
+	world_offset(&w, NULL, "readers", "t", 1, 7, NULL);
+	before = shown();
+	meet(fault, target, 0, times);
+	after = shown();
+	cr_expect_str_eq(after, before);
+	cr_expect_gt(met(fault), 0);
+	free(before);
+	free(after);
+}
+
+Test(dynamodb_faults, pages_of_one_item_are_put_together)
+{
+	expect_same_load(DDB_FAULT_ONE_A_PAGE, "Query", UINT32_MAX);
+}
+
+Test(dynamodb_faults, a_read_that_is_throttled_is_made_again)
+{
+	expect_same_load(DDB_FAULT_THROTTLED, "Query", 5);
+}
+
+Test(dynamodb_faults, a_read_whose_checksum_is_wrong_is_made_again)
+{
+	expect_same_load(DDB_FAULT_CRC, "Query", 5);
+}
+
+Test(dynamodb_faults, a_read_whose_connection_is_cut_is_made_again)
+{
+	expect_same_load(DDB_FAULT_CUT_DONE, "Query", 5);
+}
+
+Test(dynamodb_faults, keys_that_are_left_unprocessed_are_asked_for_again)
+{
+	struct backend_key keys[60];
+	char name[60][8];
+
+	for (uint32_t i = 0; i < 60; i++) {
+		(void)snprintf(name[i], sizeof name[i], "k%u", i);
+		expect_ok(add_topic(name[i], 1));
+		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
+		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                               .topic = rows_str(name[i]),
+		                               .row_only = 1};
+	}
+	meet(DDB_FAULT_UNPROCESSED, "BatchGetItem", 0, UINT32_MAX);
+	expect_ok(world_fetch(&w, keys, 60));
+	cr_expect_eq(w.recorder.topics, 60, "%s", recorder_text(&w.recorder));
+	cr_expect_gt(met(DDB_FAULT_UNPROCESSED), 3);
+	cr_expect_eq(w.recorder.keys_ended, 60);
+}
+
+/* ---- read committed ---- */
+
+static void *load_aside(void *arg)
+{
+	*(enum shmeta_status *)arg = world_load(&w);
+	return NULL;
+}
+
+/* The halves of a transaction in two pages: while a page of segments is held another host moves two of them, one of them before
+ * the page's end, and the watermark. */
+Test(dynamodb_faults, a_load_shows_a_partition_and_its_segments_of_one_moment)
+{
+	struct backend_options options;
+	struct ddb_world *other;
+	enum shmeta_status status = SHMETA_ERR_SYSTEM;
+	pthread_t thread;
+
+	fill();
+	for (uint64_t i = 0; i < 4; i++)
+		expect_ok(add_segment(0, i * 10));
+	options = w.options;
+	options.uri = direct;
+	other = ddb_world_open(&options);
+	ddb_proxy_rule(&proxy, (struct ddb_rule){.fault = DDB_FAULT_HOLD,
+	                                         .target = "Query",
+	                                         .part = "ExclusiveStartKey\":{\"pk\":{\"S\":\"" SHMETA_DEFAULT_TENANT,
+	                                         .skip = 1,
+	                                         .times = 1});
+	meet(DDB_FAULT_ONE_A_PAGE, "Query", 0, UINT32_MAX);
+	cr_assert_eq(pthread_create(&thread, NULL, load_aside, &status), 0);
+	for (double last = run_now_s() + 20; counts.held == 0; ddb_proxy_counts(&proxy, &counts)) {
+		cr_assert_lt(run_now_s(), last, "no page of segments was asked for");
+		(void)usleep(1000);
+	}
+	/* The first ten are deleted, and a fifth is added: a page that was handed out shows what is no more. */
+	ddb_world_do(other, NULL,
+	             &(struct shmeta_op){.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = rows_str("t"), .offset = 10},
+	             1700000000000);
+	ddb_world_do(other, NULL,
+	             &(struct shmeta_op){.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	                                 .name = rows_str("t"),
+	                                 .u.segment = {.base_offset = 40,
+	                                               .end_offset = 49,
+	                                               .record_count = 10,
+	                                               .size_bytes = 1,
+	                                               .created_at_ms = 5,
+	                                               .id = rows_str("t-0-40"),
+	                                               .s3_bucket = rows_str("b"),
+	                                               .s3_key = rows_str("k")}},
+	             1700000000000);
+	ddb_proxy_release(&proxy);
+	(void)pthread_join(thread, NULL);
+	expect_ok(status);
+	cr_expect_eq(w.recorder.segments, 4, "%s", recorder_text(&w.recorder));
+	expect_line("t/0 watermark=50", true);
+	expect_line("40..49", true);
+	expect_line("0..9", false);
+	ddb_world_close(other);
+}
+
+/* ---- credentials ---- */
+
+static void write_profile(const char *path, const char *access, const char *secret)
+{
+	FILE *f = fopen(path, "we");
+
+	cr_assert_not_null(f);
+	(void)fprintf(f, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", access, secret);
+	(void)fclose(f);
+}
+
+Test(dynamodb_faults, keys_that_expired_are_read_anew_and_the_write_is_done_once)
+{
+	char path[SCRATCH_PATH_MAX];
+	enum shmeta_status status;
+
+	keys_may_be_refused = true;
+	scratch_file("credentials", path);
+	write_profile(path, "AKIDFIRST", "first-secret");
+	unsetenv("AWS_ACCESS_KEY_ID");
+	unsetenv("AWS_SECRET_ACCESS_KEY");
+	setenv("AWS_SHARED_CREDENTIALS_FILE", path, 1);
+	ddb_proxy_login(&proxy, "AKIDFIRST", "first-secret", "", 0);
+	reopen(6000);
+	fill();
+	expect_ok(add_segment(0, 0));
+	ddb_proxy_login(&proxy, "AKIDFIRST", "first-secret", "", 1);
+	ddb_proxy_login(&proxy, "AKIDSECOND", "second-secret", "", 0);
+	write_profile(path, "AKIDSECOND", "second-secret");
+	expect_ok(add_segment(0, 10));
+	ddb_proxy_counts(&proxy, &counts);
+	cr_expect_gt(counts.refused, 0);
+	/* None that are good: it is said, and no key is. */
+	ddb_proxy_login(&proxy, "AKIDSECOND", "second-secret", "", 1);
+	status = add_segment(0, 20);
+	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s", shmeta_strerror(status));
+	cr_expect_not_null(strstr(w.err.text, "ExpiredToken"), "%s", w.err.text);
+	cr_expect_null(strstr(w.err.text, "SECOND"), "%s", w.err.text);
+	cr_expect_null(strstr(w.err.text, "second-secret"), "%s", w.err.text);
+	ddb_proxy_login(&proxy, "AKIDSECOND", "second-secret", "", 0);
+	expect_ok(add_segment(0, 20));
+	expect_segments(3);
+	(void)unlink(path);
+}
+
+Test(dynamodb_faults, keys_whose_secret_is_wrong_are_refused)
+{
+	enum shmeta_status status;
+
+	keys_may_be_refused = true;
+	world_close(&w);
+	setenv("AWS_SECRET_ACCESS_KEY", "test-secret-of-another", 1);
+	status = world_try_open(&w);
+	cr_expect_eq(status, SHMETA_ERR_CONFIG, "%s", shmeta_strerror(status));
+	cr_expect_not_null(strstr(w.err.text, "InvalidSignature"), "%s", w.err.text);
+	cr_expect_null(strstr(w.err.text, "test-secret"), "%s", w.err.text);
+}
