@@ -46,15 +46,17 @@ static int look_up(uint32_t me)
 		return 1;
 	for (;;) {
 		uint64_t least = __atomic_load_n(&shared->acknowledged, __ATOMIC_SEQ_CST);
+		enum shmeta_status got;
 		struct shmeta_partition p;
 
 		if (run_daemon_begin(reader) != SHMETA_OK)
 			return 2;
-		if (shmeta_get_partition_named(reader, "t", 1, 0, NULL, &p, NULL) != SHMETA_OK)
-			return 3;
+		got = shmeta_get_partition_named(reader, "t", 1, 0, NULL, &p, NULL);
 		/* An unregistered snapshot may have outlived its grace: then it says nothing. */
-		if (shmeta_end(reader) != SHMETA_OK)
+		if (shmeta_end(reader) != SHMETA_OK && (got == SHMETA_OK || got == SHMETA_ERR_EXPIRED))
 			continue;
+		if (got != SHMETA_OK)
+			return 100 - (int)got;
 		if (p.high_watermark < least || p.high_watermark < seen)
 			return 4;
 		seen = p.high_watermark;
