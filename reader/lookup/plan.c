@@ -76,7 +76,8 @@ static enum shmeta_status available(struct shmeta_handle *h, uint64_t first_base
 		status = shmeta__part_bytes_below(&h->part, first_base, &before);
 		if (status == SHMETA_OK)
 			status = shmeta__part_bytes_below(&h->part, cursor->to + 1, &all);
-		*ret = all - before;
+		if (status == SHMETA_OK)
+			*ret = all - before;
 		return status;
 	}
 	/* Some that begin behind the first one may end before `from`. */
