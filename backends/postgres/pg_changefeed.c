@@ -23,6 +23,7 @@
 
 #include "backends/postgres/pg_changefeed.h"
 #include "backends/postgres/pg_changefeed_row.h"
+#include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_link.h"
 #include "backends/postgres/pg_session.h"
 #include "backends/postgres/pg_values.h"
@@ -137,7 +138,7 @@ static enum shmeta_status read_clock(struct pg_state *state, struct backend_erro
 		                    "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8", &result, err);
 		if (status == SHMETA_OK) {
 			feed->clock_ns = before;
-			feed->clock_server_ns = strtoll(pg_value(result, 0, 0), NULL, 10) * 1000;
+			feed->clock_server_ns = pg_clock_ns(strtoll(pg_value(result, 0, 0), NULL, 10));
 			feed->clock_connects = state->primary.connects;
 			PQclear(result);
 			return SHMETA_OK;
@@ -151,9 +152,7 @@ static enum shmeta_status read_clock(struct pg_state *state, struct backend_erro
 /* By our clock; at the earliest. */
 static uint64_t local_of(const struct pg_changefeed *feed, int64_t server_ns)
 {
-	int64_t local = server_ns - feed->clock_server_ns + (int64_t)feed->clock_ns;
-
-	return local > 0 ? (uint64_t)local : 0;
+	return pg_clock_local(server_ns, feed->clock_server_ns, feed->clock_ns);
 }
 
 static struct mark mark_of(const struct pg_changefeed *feed, int64_t server_ns)
@@ -178,10 +177,10 @@ enum shmeta_status pg_changefeed_load(struct pg_state *state, int64_t read_us, s
 	if (status != SHMETA_OK)
 		return status;
 	from = feed->clock_server_ns;
-	if (read_us > 0 && read_us * 1000 < from)
-		from = read_us * 1000;
+	if (read_us > 0 && pg_clock_ns(read_us) < from)
+		from = pg_clock_ns(read_us);
 	/* The load may read on another node, whose clock is behind: what it does not show is told again. */
-	feed->loading = mark_of(feed, from - (int64_t)PG_CLOCKS_NS);
+	feed->loading = mark_of(feed, from > (int64_t)PG_CLOCKS_NS ? from - (int64_t)PG_CLOCKS_NS : 0);
 	return SHMETA_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "backends/postgres/pg_changefeed.h"
+#include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_feed.h"
 #include "backends/postgres/pg_replica.h"
 #include "backends/postgres/pg_transaction.h"
@@ -79,7 +80,7 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 {
 	uint64_t asked = pg_now_ns();
 	PGresult *result = NULL;
-	int64_t lag_us, read_us;
+	int64_t lag_ns, read_us;
 	enum shmeta_status status;
 
 	*ret = false;
@@ -96,13 +97,13 @@ enum shmeta_status pg_follower_load(struct pg_state *state, const struct backend
 		state->follower.refused = true;
 		return pg_connected(&state->primary) ? SHMETA_OK : status;
 	}
-	lag_us = strtoll(pg_value(result, 0, 0), NULL, 10);
+	lag_ns = pg_clock_ns(strtoll(pg_value(result, 0, 0), NULL, 10));
 	read_us = strtoll(pg_value(result, 0, 1), NULL, 10);
 	PQclear(result);
-	if (lag_us < 0 || read_us < state->follower.read_us ||
-	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_us * 1000u)
+	if (lag_ns < 0 || read_us < state->follower.read_us ||
+	    asked <= state->follower.shown_ns + PG_CLOCKS_NS + (uint64_t)lag_ns)
 		return SHMETA_OK;
-	*ret = sink->may_lag(sink->arg, (uint64_t)lag_us * 1000u) != 0;
+	*ret = sink->may_lag(sink->arg, (uint64_t)lag_ns) != 0;
 	if (*ret)
 		state->follower.read_us = read_us;
 	return SHMETA_OK;
