@@ -9,7 +9,8 @@ ifeq ($(origin CC),default)
 CC    := gcc
 endif
 Q     := $(if $(V),,@)
-JOBS  ?= 2
+# Tests of a program that run at once; most of them wait for a daemon, a server or a clock most of the time.
+JOBS  ?= $(shell echo $$((2 * $$(nproc))))
 # For the goals that build everything: use all cores, unless make was told how many.
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 BUILD := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(COVERAGE),-coverage)$(if $(findstring clang,$(CC)),-clang)
@@ -389,7 +390,7 @@ help:
 	@echo 'make deb          build the Debian packages into build/deb; make deb-twice shows that a second build is equal byte by byte'
 	@echo 'make setup        install the Debian packages for all of the above'
 	@echo 'make clean        remove what was built'
-	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=2'
+	@echo 'Switches: V=1  CC=clang  SAN=address,undefined|thread  JOBS=N'
 
 .PHONY: deb deb-twice compile_commands.json coverage all lib bin man examples tests tsan-programs test faults mutants fuzz fuzz-run lint tidy format demo demo-programs demo-run bench bench-quick \
 	bench-programs bench-run setup install uninstall clean help
