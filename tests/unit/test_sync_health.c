@@ -96,6 +96,24 @@ Test(sync_health, while_a_full_pass_fails_writes_are_done)
 	fixture_done(&f);
 }
 
+Test(sync_health, a_pass_whose_connection_breaks_refuses_no_write)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = {"new", 3}, .partition_count = 1}};
+
+	open_serving();
+	memory_fail(f.db, MEMORY_LOAD, 1, 3, SHMETA_ERR_SOURCE, "the connection was cut");
+	for (int i = 0; i < 400000 && logged("source_away: ") == 0; i++)
+		fixture_pass(&f, 1);
+	cr_assert_eq(logged("source_away: "), 1, "%s", f.log);
+	/* Before anything else was asked of the source. */
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	fixture_pass(&f, 1);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect(memory_find_topic(f.db, NULL, "new"));
+	fixture_done(&f);
+}
+
 /* As where the rights to the change log alone were withdrawn. */
 Test(sync_health, while_polls_fail_alone_every_write_and_every_refresh_is_done)
 {

@@ -159,8 +159,9 @@ void reconcile_first(struct sync *s);
 /* Others have their turn: the feed, who writes, and who reads. at_once: also where the last one was a moment ago. false: the pass is to
  * end. */
 typedef bool pass_turn_fn(struct sync *s, bool at_once);
-/* Compare everything with the store, and have what differs read again. */
-void reconcile_pass(struct sync *s, pass_turn_fn *turn);
+/* Compare everything with the store, and have what differs read again. false: the source or the store ended it, and it is due again
+ * when their trouble lets it be tried. */
+bool reconcile_pass(struct sync *s, pass_turn_fn *turn);
 
 /* ---- retime.c --------------------------------------------------------------------------------------------------------------- */
 

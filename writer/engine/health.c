@@ -140,14 +140,25 @@ static void settle_source(struct sync *s)
 	sync_show(s);
 }
 
+static void job_failed(struct sync *s, enum sync_job job, const char *sentence)
+{
+	s->counters.source_errors++;
+	health_trouble(s, &s->health.job[job], "source_away", sentence);
+}
+
+void sync_pass_failed(struct sync *s, enum shmeta_status status, const char *sentence)
+{
+	job_failed(s, SYNC_JOB_PASS, sentence[0] != '\0' ? sentence : shmeta_strerror(status));
+	settle_source(s);
+}
+
 void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence)
 {
 	struct sync_trouble *gate = &s->health.gate;
 
-	s->counters.source_errors++;
 	if (sentence[0] == '\0')
 		sentence = shmeta_strerror(status);
-	health_trouble(s, &s->health.job[job], "source_away", sentence);
+	job_failed(s, job, sentence);
 	if (status != SHMETA_ERR_INVALID_ARGUMENT) {
 		if (!gate->on)
 			begins(s, gate);

@@ -102,6 +102,8 @@ static inline const struct sync_trouble *health_job_in_trouble(const struct heal
 
 /* ERR_INVALID_ARGUMENT: the source answers, but not this; any other status: nothing is asked of it before a pause. */
 void sync_source_failed(struct sync *s, enum sync_job job, enum shmeta_status status, const char *sentence);
+/* A pass over a connection of its own failed, which says nothing about the engine's: only passes pause. */
+void sync_pass_failed(struct sync *s, enum shmeta_status status, const char *sentence);
 void sync_source_works(struct sync *s, enum sync_job job);
 /* May it be tried now? Otherwise sync_wake_at() was told. */
 bool sync_job_due(struct sync *s, enum sync_job job);

@@ -166,8 +166,7 @@ static void full_pass(struct sync *s)
 		}
 	}
 	write_land(s);
-	reconcile_pass(s, turn);
-	if (!source_is_away(s) && store_takes(s))
+	if (reconcile_pass(s, turn) && !source_is_away(s) && store_takes(s))
 		schedule_reconcile(s);
 }
 

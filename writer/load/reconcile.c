@@ -169,8 +169,9 @@ static void end_well(struct pass *p, bool unfed, struct sync_list_tickets ticket
 	answer(p, tickets);
 }
 
-/* wanted: it is made once more, as soon as the rate allows. */
-static void end_early(struct pass *p, enum pass_end end, bool wanted, const char *why, struct sync_list_tickets tickets)
+/* beside: it read over a connection of its own. wanted: it is made once more, as soon as the rate allows. */
+static void end_early(struct pass *p, enum pass_end end, bool beside, bool wanted, const char *why,
+                      struct sync_list_tickets tickets)
 {
 	struct sync *s = p->s;
 
@@ -189,12 +190,15 @@ static void end_early(struct pass *p, enum pass_end end, bool wanted, const char
 	} else if (end == PASS_SOURCE) {
 		if (p->source_status == SHMETA_ERR_INVALID_ARGUMENT)
 			schedule_pass_later(s);
-		sync_source_failed(s, SYNC_JOB_PASS, p->source_status, p->source_err.text);
+		if (beside)
+			sync_pass_failed(s, p->source_status, p->source_err.text);
+		else
+			sync_source_failed(s, SYNC_JOB_PASS, p->source_status, p->source_err.text);
 	}
 	sync_wake_at(s, sync_now(s));
 }
 
-void reconcile_pass(struct sync *s, pass_turn_fn *turn)
+bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 {
 	struct pass p = {.s = s,
 	                 .turn = turn,
@@ -228,7 +232,7 @@ void reconcile_pass(struct sync *s, pass_turn_fn *turn)
 		if (end == PASS_DONE)
 			end_well(&p, unfed, tickets);
 		else
-			end_early(&p, end, wanted || p.found.more, why, tickets);
+			end_early(&p, end, aside != NULL, wanted || p.found.more, why, tickets);
 	}
 	s->in_pass = false;
 	close_aside(s, aside);
@@ -236,4 +240,5 @@ void reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	pass_forget_unnamed(&p);
 	arena_free(&p.unnamed_memory);
 	differences_free(&p.found);
+	return end != PASS_SOURCE && end != PASS_STORE;
 }
