@@ -34,7 +34,8 @@ static bool add(uint32_t uid, uint64_t connection, size_t ops, size_t bytes, uin
 {
 	struct turn *call = calloc(1, sizeof *call);
 
-	*call = (struct turn){.uid = uid, .connection = connection, .ops = ops, .bytes = bytes, .work = work};
+	*call = (struct turn){
+		.uid = uid, .connection = connection, .ops = ops, .bytes = bytes, .work = work, .last = true};
 	if (turns_add(&t, call, now))
 		return true;
 	free(call);
@@ -74,7 +75,8 @@ Test(turns, calls_of_a_connection_stay_in_order, .init = begin, .fini = end)
 		                      .connection = i % 4,
 		                      .ops = 1,
 		                      .bytes = i,
-		                      .work = 1 + i % 50};
+		                      .work = 1 + i % 50,
+		                      .last = true};
 		cr_assert(turns_add(&t, call, now));
 	}
 	while (at < 400) {
@@ -161,7 +163,8 @@ Test(turns, a_call_of_unknown_work_is_a_round_by_itself_while_several_write, .in
 {
 	struct turn *call = calloc(1, sizeof *call);
 
-	*call = (struct turn){.uid = GREEDY, .connection = 2, .ops = 1, .bytes = 100, .work = 1, .open_ended = true};
+	*call = (struct turn){
+		.uid = GREEDY, .connection = 2, .ops = 1, .bytes = 100, .work = 1, .open_ended = true, .last = true};
 	for (int i = 0; i < 50; i++)
 		cr_assert(add(GREEDY, 1, 1, 100, 1));
 	cr_assert(turns_add(&t, call, now));

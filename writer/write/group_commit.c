@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Group commit. Calls wait in their users' turns (turns.h); a round takes what has gathered, does it in one transaction of the source, reads the
- * changed keys back together with whatever the feed has named, applies them in store commits, and then answers every call with the
- * commit that shows it.
+ * Group commit. Calls wait in their users' turns (turns.h), in parts of a few operations; a round takes what has gathered, does it in one
+ * transaction of the source, reads the changed keys back together with whatever the feed has named, applies them in store commits, and then
+ * answers every call of which it did the last part with the commit that shows it all.
  *
  *   sync_write() ─> queue ─> apply() at the source ─> changed keys ─> the refresh queue ─> store ─> host->written()
  *
@@ -35,7 +35,7 @@ enum { OVERLAP_OPS = 64 }; /* for fewer that wait it is not worth a second conne
 /* One round. */
 struct write_round {
 	struct sync *s;
-	struct write_call *calls; /* taken, in order */
+	struct write_part *parts; /* taken, in order */
 	struct backend_op *ops;   /* those that go to the source */
 	struct shmeta_result *results;
 	struct shmeta_result *
@@ -62,11 +62,11 @@ static void round_free(struct write_round *r)
 {
 	if (r == NULL)
 		return;
-	while (r->calls != NULL) {
-		struct write_call *call = r->calls;
+	while (r->parts != NULL) {
+		struct write_part *part = r->parts;
 
-		r->calls = call->next;
-		write_call_free(call);
+		r->parts = part->next;
+		write_part_free(part);
 	}
 	free(r->ops);
 	free(r->results);
@@ -84,9 +84,9 @@ void write_free(struct sync *s)
 
 	if (w == NULL)
 		return;
-	for (struct write_call *call = write_calls_take(s, 0, true, &more), *next; call != NULL; call = next) {
-		next = call->next;
-		write_call_free(call);
+	for (struct write_part *part = write_parts_take(s, 0, true, &more), *next; part != NULL; part = next) {
+		next = part->next;
+		write_part_free(part);
 	}
 	turns_free(&w->turns);
 	round_free(w->next);
@@ -175,7 +175,7 @@ static void collect_op(struct write_round *r, struct write_call *c, size_t i, st
 	const struct request request = {.id = {op->request_id[0], op->request_id[1]},
 	                                .tenant = queue_name_hash(c->tenant, (struct shmeta_str){"", 0}),
 	                                .operation = hash,
-	                                .uid = c->turn.uid,
+	                                .uid = c->uid,
 	                                .type = op->type};
 	struct shmeta_err err = {.code = SHMETA_OK};
 	enum request_known known;
@@ -212,8 +212,8 @@ static bool collect(struct write_round *r)
 	size_t room = 0, most = r->s->engine->limits.unit_ops;
 
 	r->room_left = UINT64_MAX;
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		room += c->count + (most != 0 ? c->count / (most - 1) : 0); /* objects that go again */
+	for (const struct write_part *part = r->parts; part != NULL; part = part->next)
+		room += part->turn.ops + (most != 0 ? part->turn.ops / (most - 1) : 0); /* objects that go again */
 	for (r->by_id_size = 64; r->by_id_size < 2 * room;)
 		r->by_id_size *= 2;
 	r->ops = calloc(room, sizeof *r->ops);
@@ -225,11 +225,12 @@ static bool collect(struct write_round *r)
 	if (r->ops == NULL || r->results == NULL || r->place == NULL || r->requests == NULL || r->by_id == NULL ||
 	    r->duplicates == NULL)
 		return false;
-	for (struct write_call *c = r->calls; c != NULL; c = c->next) {
-		const uint8_t *encoded = (const uint8_t *)c->text;
+	for (struct write_part *part = r->parts; part != NULL; part = part->next) {
+		struct write_call *c = part->call;
+		const uint8_t *encoded = part->encoded;
 		struct unit unit = {.object = NULL};
 
-		for (size_t i = 0; i < c->count; i++) {
+		for (size_t i = part->first; i < part->end; i++) {
 			size_t bytes = ((const struct shmeta_wire_op *)(const void *)encoded)->bytes;
 			bool slice = c->ops[i].type == SHMETA_OP_ADD_SLICE;
 			uint64_t hash = request_operation_hash(encoded, bytes, slice ? unit.hash : 0);
@@ -254,25 +255,31 @@ static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
 	return SHMETA_OK;
 }
 
-/* Drop calls whose callers no longer wait. */
-static struct write_call *drop_late(struct sync *s, struct write_call *calls)
+/* Drop what callers no longer wait for. */
+static struct write_part *drop_late(struct sync *s, struct write_part *parts)
 {
 	uint64_t now = sync_now(s);
-	struct write_call **at = &calls;
+	struct write_part **at = &parts;
 
 	while (*at != NULL) {
-		struct write_call *call = *at;
+		struct write_part *part = *at;
 
-		if (call->deadline_ns >= now) {
-			at = &call->next;
+		if (part->call->deadline_ns >= now) {
+			at = &part->next;
 			continue;
 		}
-		*at = call->next;
-		write_call_answer(s, call, SHMETA_ERR_TIMEOUT,
-		                  "the deadline passed before the write was begun; nothing was done");
-		write_call_free(call);
+		*at = part->next;
+		if (part->call->failed == part->first)
+			write_part_fail(part, SHMETA_ERR_TIMEOUT,
+			                "the deadline passed before the write was begun; nothing was done");
+		else
+			write_part_fail(
+				part, SHMETA_ERR_BUSY,
+				"the deadline passed before this operation of the call was begun; it was not done");
+		write_part_answer(s, part);
+		write_part_free(part);
 	}
-	return calls;
+	return parts;
 }
 
 /* The source did not judge the operation: it could not be done at all, or nobody knows whether it was. */
@@ -313,53 +320,63 @@ static void settle_results(struct write_round *r)
 		*r->duplicates[i].result = r->results[r->duplicates[i].of];
 }
 
-/* What a call wrote to may be quarantined: then the store does not show it. */
-static const struct failing_key *not_shown(struct sync *s, const struct write_call *call)
+/* What a part wrote to may be quarantined: then the store does not show it. */
+static const struct failing_key *not_shown(struct sync *s, const struct write_part *part)
 {
+	const struct write_call *call = part->call;
 	const struct failing_key *key = NULL;
 
-	for (size_t i = 0; failing_count(s) > 0 && key == NULL && i < call->count; i++)
+	for (size_t i = part->first; failing_count(s) > 0 && key == NULL && i < part->end; i++)
 		if (call->results[i].status == SHMETA_OK)
 			key = failing_of_op(s, call->tenant, &call->ops[i]);
 	return key;
 }
 
-static bool did_any(const struct write_call *call)
+static bool did_any(const struct write_part *part)
 {
-	for (size_t i = 0; i < call->count; i++)
-		if (call->results[i].status == SHMETA_OK)
+	for (size_t i = part->first; i < part->end; i++)
+		if (part->call->results[i].status == SHMETA_OK)
 			return true;
 	return false;
 }
 
+/* About so many calls are answered behind the round. */
 static size_t calls_of(const struct write_round *r)
 {
 	size_t calls = 0;
 
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		calls++;
+	for (const struct write_part *part = r->parts; part != NULL; part = part->next)
+		calls += part->turn.last;
 	return calls;
 }
 
-static void answer_round(struct write_round *r, enum shmeta_status status, const char *sentence)
+static void audit_part(struct sync *s, const struct write_part *part)
+{
+	const struct write_call *c = part->call;
+
+	audit_ops(s, c->who, c->tenant, c->ops + part->first, c->results + part->first, c->again + part->first,
+	          part->turn.ops);
+}
+
+/* not_cached: why the store does not show what was done; NULL: it does. */
+static void answer_round(struct write_round *r, const char *not_cached)
 {
 	struct sync *s = r->s;
 
 	s->host.answering(s->host.arg, calls_of(r));
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
-		const struct failing_key *key = status == SHMETA_OK ? not_shown(s, c) : NULL;
+	for (struct write_part *part = r->parts; part != NULL; part = part->next) {
+		const struct failing_key *key = not_cached == NULL ? not_shown(s, part) : NULL;
 
 		if (key != NULL)
-			write_call_answer(s, c, SHMETA_ERR_NOT_CACHED, key->sentence);
-		else if (did_any(c))
-			write_call_answer(s, c, status, sentence);
-		else
-			write_call_answer(s, c, SHMETA_OK, ""); /* there is nothing to show */
+			write_part_not_cached(part, key->sentence);
+		else if (not_cached != NULL && did_any(part))
+			write_part_not_cached(part, not_cached);
+		write_part_answer(s, part);
 	}
 	s->host.answering(s->host.arg, 0);
 	/* Who waits for the answer does not wait for this. */
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next)
-		audit_ops(s, c->who, c->tenant, c->ops, c->results, c->again, c->count);
+	for (const struct write_part *part = r->parts; part != NULL; part = part->next)
+		audit_part(s, part);
 }
 
 /* Many clients were answered a moment ago, and few of them have come back yet: each commit that does not wait for the others costs as
@@ -389,18 +406,17 @@ static struct write_round *next_round(struct sync *s)
 		return NULL;
 	}
 	r->s = s;
-	r->calls = drop_late(s, write_calls_take(s, s->options.write_batch_max, sync_stopping(s), &more));
+	r->parts = drop_late(s, write_parts_take(s, s->options.write_batch_max, sync_stopping(s), &more));
 	if (more)
 		sync_wake_at(s, sync_now(s));
-	if (r->calls != NULL && !collect(r)) {
-		write_calls_answer(s, r->calls, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
-		r->calls = NULL;
+	if (r->parts != NULL && collect(r))
+		return r;
+	for (struct write_part *part = r->parts; part != NULL; part = part->next) {
+		write_part_fail(part, SHMETA_ERR_NO_MEMORY, "out of memory; nothing was done");
+		write_part_answer(s, part);
 	}
-	if (r->calls == NULL) {
-		round_free(r);
-		return NULL;
-	}
-	return r;
+	round_free(r);
+	return NULL;
 }
 
 /* Operations of the unit that begins here. */
@@ -503,59 +519,61 @@ static void look_for_outcome(struct write_round *r)
 			(void)backend_tell(&r->ops[i], &sink);
 }
 
-/* Nothing of the call was judged, and all for the same reason: that is the call's own answer. OK: there is none. */
-static enum shmeta_status whole_failure(const struct write_call *call)
+/* Nothing of the part was judged, and all for the same reason. OK: there is none. */
+static enum shmeta_status whole_failure(const struct write_part *part)
 {
-	enum shmeta_status status = call->results[0].status;
+	const struct shmeta_result *results = part->call->results;
+	enum shmeta_status status = results[part->first].status;
 
-	for (size_t i = 1; i < call->count; i++)
-		if (call->results[i].status != status)
+	for (size_t i = part->first + 1; i < part->end; i++)
+		if (results[i].status != status)
 			return SHMETA_OK;
 	/* FULL is our own answer: it is the store that has no room. */
 	return is_unjudged(status) && status != SHMETA_ERR_FULL ? status : SHMETA_OK;
 }
 
-/* Answer, and take out of the round, the calls of which nothing was judged. */
+/* Take out of the round the parts of which nothing was judged, and answer their calls. */
 static void answer_failed(struct write_round *r, const char *sentence)
 {
 	struct sync *s = r->s;
 
-	for (struct write_call **at = &r->calls; r->judged < r->count && *at != NULL;) {
-		struct write_call *call = *at;
-		enum shmeta_status status = whole_failure(call);
+	for (struct write_part **at = &r->parts; r->judged < r->count && *at != NULL;) {
+		struct write_part *part = *at;
+		enum shmeta_status status = whole_failure(part);
 
 		if (status == SHMETA_OK) {
-			at = &call->next;
+			at = &part->next;
 			continue;
 		}
-		*at = call->next;
-		audit_ops(s, call->who, call->tenant, call->ops, call->results, call->again, call->count);
-		write_call_answer(s, call, status, sentence[0] != '\0' ? sentence : call->results[0].text);
-		write_call_free(call);
+		*at = part->next;
+		audit_part(s, part);
+		write_part_failed(part, status, sentence[0] != '\0' ? sentence : part->call->results[part->first].text);
+		write_part_answer(s, part);
+		write_part_free(part);
 	}
 }
 
 static void note_work(const struct write_round *r, uint64_t took_ns)
 {
 	struct sync *s = r->s;
-	const struct write_call *largest = r->calls;
+	const struct write_part *largest = r->parts;
 	uint64_t work = 0;
 
-	for (const struct write_call *c = r->calls; c != NULL; c = c->next) {
-		work += c->turn.work;
-		if (c->turn.open_ended || (!largest->turn.open_ended && c->turn.work > largest->turn.work))
-			largest = c;
+	for (const struct write_part *part = r->parts; part != NULL; part = part->next) {
+		work += part->turn.work;
+		if (part->turn.open_ended || (!largest->turn.open_ended && part->turn.work > largest->turn.work))
+			largest = part;
 	}
 	(void)pthread_mutex_lock(&s->writes->lock);
 	turns_took(&s->writes->turns, work, &largest->turn, took_ns, sync_now(s));
 	(void)pthread_mutex_unlock(&s->writes->lock);
 }
 
-/* Its calls wait in front of all others until the source may be written to. */
+/* Its parts wait in front of all others until the source may be written to. */
 static void put_back(struct write_round *r)
 {
-	r->s->writes->back = r->calls;
-	r->calls = NULL;
+	r->s->writes->back = r->parts;
+	r->parts = NULL;
 	round_free(r);
 }
 
@@ -612,7 +630,7 @@ static void commit(struct write_round *r, bool last)
 	if (r->no_memory)
 		schedule_ask_pass(s, true, "there was no memory for the keys of a write");
 	answer_failed(r, err.text);
-	if (r->calls == NULL) {
+	if (r->parts == NULL) {
 		round_free(r);
 		return;
 	}
@@ -640,12 +658,11 @@ static void commit(struct write_round *r, bool last)
 	    (store_takes(s) || r->makes_room || sync_now(s) >= store_health_when(&s->store_health)))
 		refresh_drain_feed(s);
 	if (r->no_memory || refresh_pending_feed(s) || source_is_away(s) || !store_takes(s))
-		answer_round(r, SHMETA_ERR_NOT_CACHED,
-		             !store_takes(s)     ? store_health_text(&s->store_health)
-		             : source_is_away(s) ? health_source_text(&s->health)
-		                                 : "the store follows later");
+		answer_round(r, !store_takes(s)     ? store_health_text(&s->store_health)
+		                : source_is_away(s) ? health_source_text(&s->health)
+		                                    : "the store follows later");
 	else
-		answer_round(r, SHMETA_OK, "");
+		answer_round(r, NULL);
 	note_work(r, sync_now(s) - began);
 	round_free(r);
 	write_calls_at_rest(s);

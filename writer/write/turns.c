@@ -170,31 +170,36 @@ bool turns_room(const struct turns *t, const struct turn *call)
 	       (line == NULL || line->bytes == 0 || line->bytes + call->bytes <= t->limits.connection_bytes);
 }
 
-bool turns_add(struct turns *t, struct turn *call, uint64_t now_ns)
+bool turns_add(struct turns *t, struct turn *parts, uint64_t now_ns)
 {
+	struct turn call = {.uid = parts->uid, .connection = parts->connection};
 	struct turn_user *u;
 	struct turn_line *line;
 
+	for (const struct turn *part = parts; part != NULL; part = part->next) {
+		call.ops += part->ops;
+		call.bytes += part->bytes;
+	}
 	if (t->users > 1)
 		forget_users(t, now_ns);
-	if (!turns_room(t, call))
+	if (!turns_room(t, &call))
 		return false;
-	u = user_of(t, call->uid);
-	line = u != NULL ? line_of(u, call->connection) : NULL;
+	u = user_of(t, call.uid);
+	line = u != NULL ? line_of(u, call.connection) : NULL;
 	if (line == NULL)
 		return false;
 	if (t->ops == 0)
 		t->since_ns = now_ns;
-	call->next = NULL;
-	*line->end = call;
-	line->end = &call->next;
-	line->bytes += call->bytes;
-	u->ops += call->ops;
-	u->bytes += call->bytes;
+	*line->end = parts;
+	while (*line->end != NULL)
+		line->end = &(*line->end)->next;
+	line->bytes += call.bytes;
+	u->ops += call.ops;
+	u->bytes += call.bytes;
 	u->came_ns = now_ns;
 	t->calls++;
-	t->ops += call->ops;
-	t->bytes += call->bytes;
+	t->ops += call.ops;
+	t->bytes += call.bytes;
 	if (t->bytes > t->peak_bytes)
 		t->peak_bytes = t->bytes;
 	return true;
@@ -229,15 +234,15 @@ static uint64_t round_work(const struct turns *t, uint64_t most)
 	return t->users > 1 && work < most ? work : most;
 }
 
-static bool is_large(const struct turns *t, const struct turn *call)
+static bool is_large(const struct turns *t, const struct turn *part)
 {
-	return call->open_ended || call->work > round_work(t, UINT64_MAX);
+	return part->open_ended || part->work > round_work(t, UINT64_MAX);
 }
 
 /* Is it not to be begun yet? */
-static bool rests(const struct turns *t, const struct turn *call, uint64_t now_ns)
+static bool rests(const struct turns *t, const struct turn *part, uint64_t now_ns)
 {
-	return t->users > 1 && now_ns < t->large_from_ns && is_large(t, call);
+	return t->users > 1 && now_ns < t->large_from_ns && is_large(t, part);
 }
 
 static bool all_rest(const struct turns *t, const struct turn_user *u, uint64_t now_ns)
@@ -257,22 +262,22 @@ static struct turn_line *line_in_turn(const struct turns *t, struct turn_user *u
 }
 
 /* Of its first connection. */
-static struct turn *take_call(struct turns *t, struct turn_user *u)
+static struct turn *take_part(struct turns *t, struct turn_user *u)
 {
 	struct turn_line *line = u->first;
-	struct turn *call = line->first;
+	struct turn *part = line->first;
 
-	line->first = call->next;
+	line->first = part->next;
 	if (line->first == NULL)
 		line->end = &line->first;
-	line->bytes -= call->bytes;
-	pay(&line->credit, call->work);
-	pay(&u->credit, call->work);
-	u->ops -= call->ops;
-	u->bytes -= call->bytes;
-	t->calls--;
-	t->ops -= call->ops;
-	t->bytes -= call->bytes;
+	line->bytes -= part->bytes;
+	pay(&line->credit, part->work);
+	pay(&u->credit, part->work);
+	u->ops -= part->ops;
+	u->bytes -= part->bytes;
+	t->calls -= part->last;
+	t->ops -= part->ops;
+	t->bytes -= part->bytes;
 	(void)pop_line(u);
 	if (line->first == NULL)
 		free(line);
@@ -284,14 +289,14 @@ static struct turn *take_call(struct turns *t, struct turn_user *u)
 		if (line->next == NULL)
 			u->end = &line->next;
 	}
-	call->next = NULL;
-	return call;
+	part->next = NULL;
+	return part;
 }
 
-/* What a call takes of a round; a large one all of it, while several write. */
-static uint64_t cost(const struct turns *t, const struct turn *call, uint64_t most)
+/* What a part takes of a round; a large one all of it, while several write. */
+static uint64_t cost(const struct turns *t, const struct turn *part, uint64_t most)
 {
-	return t->users > 1 && call->work < most && most < UINT64_MAX && is_large(t, call) ? most : call->work;
+	return t->users > 1 && part->work < most && most < UINT64_MAX && is_large(t, part) ? most : part->work;
 }
 
 struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_ns)
@@ -317,7 +322,7 @@ struct turn *turns_take(struct turns *t, uint64_t most, bool all, uint64_t now_n
 		} else {
 			uint64_t takes = cost(t, line_in_turn(t, u, at_ns)->first, most);
 
-			*end = take_call(t, u);
+			*end = take_part(t, u);
 			taken += takes < most - taken ? takes : most - taken;
 			end = &(*end)->next;
 			passed = 0;

@@ -3,6 +3,7 @@
 #include "writer/write/write_queue.h"
 
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "writer/write/request_ids.h"
 
 enum { WORK_BYTES = 1024 }; /* so many count as an operation, and so does a partition that is made */
+enum { PART_WORK = 16 };    /* what a round does of a call at least, as long as its operations are small */
 
 enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 {
@@ -28,12 +30,19 @@ enum shmeta_status write_init(struct sync *s, struct shmeta_err *err)
 	return SHMETA_OK;
 }
 
-void write_call_free(struct write_call *call)
+static void call_free(struct write_call *call)
 {
 	free(call->ops);
 	free(call->results);
 	free(call->again);
+	free(call->parts);
 	free(call);
+}
+
+void write_part_free(struct write_part *part)
+{
+	if (--part->call->unfreed == 0)
+		call_free(part->call);
 }
 
 static size_t call_bytes(const struct sync_write *write)
@@ -41,7 +50,7 @@ static size_t call_bytes(const struct sync_write *write)
 	const struct write_call *call;
 
 	return sizeof *call + write->bytes + write->tenant.bytes + 1 +
-	       write->count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again);
+	       write->count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again + sizeof *call->parts);
 }
 
 /* It removes as much as there is. */
@@ -51,10 +60,30 @@ static bool is_open_ended(enum shmeta_op_type type)
 	       type == SHMETA_OP_DELETE_GROUP || type == SHMETA_OP_DEREGISTER_AGENT;
 }
 
+static uint64_t work_of(const struct shmeta_op *op, size_t bytes)
+{
+	return 1 + bytes / WORK_BYTES + (op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.partition_count : 0);
+}
+
+/* The operation belongs to the part before it, or to a new one, which it begins. An object and its slices are not parted. */
+static struct write_part *part_for(struct write_call *call, struct write_part *part, size_t i, const uint8_t *encoded)
+{
+	if (part != NULL && (part->turn.work < PART_WORK || call->ops[i].type == SHMETA_OP_ADD_SLICE))
+		return part;
+	if (part != NULL)
+		part->turn.next = &part[1].turn;
+	part = part != NULL ? part + 1 : call->parts;
+	part->call = call;
+	part->encoded = encoded;
+	part->first = i;
+	return part;
+}
+
 /* A copy that holds everything it views; ERR_NO_MEMORY, ERR_PROTOCOL. */
 static enum shmeta_status call_new(const struct sync_write *write, struct write_call **ret)
 {
 	struct write_call *call = malloc(sizeof *call + write->bytes + write->tenant.bytes + 1);
+	struct write_part *part = NULL;
 	const uint8_t *at, *end;
 
 	if (call == NULL)
@@ -62,38 +91,43 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 	memset(call, 0, sizeof *call);
 	call->ticket = write->ticket;
 	call->deadline_ns = write->deadline_ns;
+	call->uid = write->uid;
 	call->count = write->count;
-	call->turn = (struct turn){.uid = write->uid,
-	                           .connection = write->connection,
-	                           .ops = write->count,
-	                           .bytes = call_bytes(write),
-	                           .work = write->count + write->bytes / WORK_BYTES};
 	strncpy(call->who, write->who, sizeof call->who - 1);
 	call->ops = malloc(write->count * sizeof *call->ops);
 	call->results = calloc(write->count, sizeof *call->results);
 	call->again = calloc(write->count, sizeof *call->again);
-	if (call->ops == NULL || call->results == NULL || call->again == NULL) {
-		write_call_free(call);
+	call->parts = calloc(write->count, sizeof *call->parts);
+	if (call->ops == NULL || call->results == NULL || call->again == NULL || call->parts == NULL) {
+		call_free(call);
 		return SHMETA_ERR_NO_MEMORY;
 	}
 	at = memcpy(call->text, write->ops, write->bytes);
 	end = at + write->bytes;
 	for (size_t i = 0; i < write->count; i++) {
+		struct shmeta_op *op = &call->ops[i];
 		size_t used = 0;
 
-		if (shmeta__op_decode(at, (size_t)(end - at), &call->ops[i], &used) != SHMETA_OK) {
-			write_call_free(call);
+		if (shmeta__op_decode(at, (size_t)(end - at), op, &used) != SHMETA_OK) {
+			call_free(call);
 			return SHMETA_ERR_PROTOCOL;
 		}
-		if (call->ops[i].type == SHMETA_OP_CREATE_TOPIC)
-			call->turn.work += call->ops[i].u.topic.partition_count;
-		call->turn.open_ended |= is_open_ended(call->ops[i].type);
+		part = part_for(call, part, i, at);
+		part->end = i + 1;
+		part->turn.uid = write->uid;
+		part->turn.connection = write->connection;
+		part->turn.ops++;
+		part->turn.work += work_of(op, used);
+		part->turn.open_ended |= is_open_ended(op->type);
 		at += used;
 	}
 	if (at != end) {
-		write_call_free(call);
+		call_free(call);
 		return SHMETA_ERR_PROTOCOL;
 	}
+	part->turn.last = true;
+	call->unanswered = call->unfreed = (size_t)(part - call->parts) + 1;
+	part->turn.bytes = call_bytes(write);
 	memcpy((uint8_t *)call->text + write->bytes, write->tenant.data, write->tenant.bytes);
 	call->tenant = (struct shmeta_str){(const char *)call->text + write->bytes, write->tenant.bytes};
 	*ret = call;
@@ -138,11 +172,11 @@ enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 	if (status != SHMETA_OK)
 		return status;
 	(void)pthread_mutex_lock(&w->lock);
-	taken = turns_add(&w->turns, &call->turn, sync_now(s));
+	taken = turns_add(&w->turns, &call->parts->turn, sync_now(s));
 	wake = w->turns.calls >= w->enough;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (!taken) {
-		write_call_free(call);
+		call_free(call);
 		return SHMETA_ERR_BUSY;
 	}
 	if (wake)
@@ -150,11 +184,11 @@ enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 	return SHMETA_OK;
 }
 
-/* What was put back; then the next calls in their turns, `most` of work at most (one call at least), or all. NULL: none. */
-struct write_call *write_calls_take(struct sync *s, uint64_t most, bool all, bool *ret_more)
+/* What was put back; then the next ones. */
+struct write_part *write_parts_take(struct sync *s, uint64_t most, bool all, bool *ret_more)
 {
 	struct sync_writes *w = s->writes;
-	struct write_call *first = w->back, **end = &first;
+	struct write_part *first = w->back, **end = &first;
 	uint64_t now = sync_now(s);
 	struct turn *turn = NULL;
 
@@ -167,7 +201,7 @@ struct write_call *write_calls_take(struct sync *s, uint64_t most, bool all, boo
 	*ret_more = turns_when(&w->turns, now) <= now;
 	(void)pthread_mutex_unlock(&w->lock);
 	for (; turn != NULL; turn = turn->next) {
-		*end = (struct write_call *)turn;
+		*end = (struct write_part *)turn;
 		end = &(*end)->next;
 	}
 	return first;
@@ -198,35 +232,68 @@ void write_calls_at_rest(struct sync *s)
 		(void)malloc_trim(0);
 }
 
-void write_call_answer(struct sync *s, const struct write_call *call, enum shmeta_status status, const char *sentence)
+static void note_sentence(struct write_call *call, const char *sentence)
 {
-	bool each = status == SHMETA_OK || status == SHMETA_ERR_NOT_CACHED;
-
-	s->host.written(s->host.arg, call->ticket, status, sentence, call->ops, each ? call->results : NULL,
-	                each ? call->count : 0, s->store != NULL ? sync_committed(s) : 0,
-	                s->gen != NULL ? s->gen->generation : 0);
+	if (call->sentence[0] == '\0')
+		(void)snprintf(call->sentence, sizeof call->sentence, "%s", sentence);
 }
 
-void write_calls_answer(struct sync *s, struct write_call *calls, enum shmeta_status status, const char *sentence)
+void write_part_not_cached(struct write_part *part, const char *sentence)
 {
-	while (calls != NULL) {
-		struct write_call *call = calls;
+	part->call->not_cached = true;
+	note_sentence(part->call, sentence);
+}
 
-		calls = call->next;
-		write_call_answer(s, call, status, sentence);
-		write_call_free(call);
+void write_part_failed(struct write_part *part, enum shmeta_status status, const char *sentence)
+{
+	struct write_call *call = part->call;
+
+	if (call->failed == 0)
+		call->failure = status;
+	if (call->failure == status)
+		call->failed += part->turn.ops;
+	note_sentence(call, sentence);
+}
+
+void write_part_fail(struct write_part *part, enum shmeta_status status, const char *sentence)
+{
+	for (size_t i = part->first; i < part->end; i++) {
+		struct shmeta_result *result = &part->call->results[i];
+
+		result->status = status;
+		(void)snprintf(result->text, sizeof result->text, "%.*s", (int)sizeof result->text - 1, sentence);
 	}
+	write_part_failed(part, status, sentence);
+}
+
+void write_part_answer(struct sync *s, struct write_part *part)
+{
+	struct write_call *call = part->call;
+	const bool whole = call->failed == call->count;
+	const enum shmeta_status status = whole ? call->failure : call->not_cached ? SHMETA_ERR_NOT_CACHED : SHMETA_OK;
+
+	if (--call->unanswered == 0)
+		s->host.written(s->host.arg, call->ticket, status, status != SHMETA_OK ? call->sentence : "", call->ops,
+		                whole ? NULL : call->results, whole ? 0 : call->count,
+		                s->store != NULL ? sync_committed(s) : 0, s->gen != NULL ? s->gen->generation : 0);
 }
 
 void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)
 {
+	struct write_part *parts, *next;
 	bool more;
 
 	/* Nobody gathers any more: the next call wakes the engine's thread, however small it is. */
 	(void)pthread_mutex_lock(&s->writes->lock);
 	s->writes->enough = 0;
 	(void)pthread_mutex_unlock(&s->writes->lock);
-	write_calls_answer(s, write_calls_take(s, 0, true, &more), status, sentence);
+	parts = write_parts_take(s, 0, true, &more);
+	for (struct write_part *part = parts; part != NULL; part = next) {
+		next = part->next;
+		write_part_fail(part, status, sentence);
+		write_part_answer(s, part);
+		write_part_free(part);
+	}
 }
 
 bool write_waiting(struct sync *s)
