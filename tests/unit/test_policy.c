@@ -265,7 +265,8 @@ Test(policy, blocks_leave_before_partitions_and_those_before_topics)
 	cr_expect_eq(gone[0], 20);
 	cr_expect_eq(gone[1], 22);
 	for (int i = 0; i < 3; i++)
-		cr_expect_eq(gone[2 + i], 10 + i, "partitions that nobody uses leave before a block that is used");
+		cr_expect_eq(gone[2 + i], 10u + (uint32_t)i,
+		             "partitions that nobody uses leave before a block that is used");
 	cr_expect_eq(gone[5], 0);
 	policy_free(p);
 }
