@@ -643,7 +643,7 @@ static const struct backend_admin admin = {.objects = memory_objects, .extras = 
 
 const struct backend_engine backend_memory = {.name = "memory",
                                               .state_bytes = sizeof(struct memory_state),
-                                              .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},
+                                              .limits = {.keys = 4096, .ops = 4096, .unit_ops = 4096},
                                               .source = &source,
                                               .feed = &feed,
                                               .writer = &writer,

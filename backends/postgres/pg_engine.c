@@ -313,7 +313,7 @@ static const struct backend_writer writer = {
 	                                                .uses = BACKEND_USES_READ_URI | BACKEND_USES_PASSWORD_FILE |   \
 	                                                        BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP | \
 	                                                        (more),                                                \
-	                                                .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},     \
+	                                                .limits = {.keys = 4096, .ops = 4096, .unit_ops = 4096},       \
 	                                                .source = &source_##suffix,                                    \
 	                                                .feed = &feed,                                                 \
 	                                                .writer = &writer,                                             \

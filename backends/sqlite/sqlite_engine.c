@@ -121,7 +121,7 @@ static const struct backend_admin admin = {
 
 const struct backend_engine backend_sqlite = {.name = "sqlite",
                                               .state_bytes = sizeof(struct sqlite_state),
-                                              .limits = {.keys = 4096, .ops = 65536, .unit_ops = 65536},
+                                              .limits = {.keys = 4096, .ops = 4096, .unit_ops = 4096},
                                               .source = &source,
                                               .feed = &feed,
                                               .writer = &writer,

@@ -1243,37 +1243,78 @@ FEED_CLAIM(a_kept_position_goes_on_where_it_was)
 	cr_expect_eq(w->changed, 0);
 }
 
-FEED_CLAIM(an_engine_states_limits_and_takes_as_much_in_one_call)
+/* As many partitions as it takes keys, and half of the keys name one that is not there. */
+CLAIM(an_engine_fetches_as_many_keys_in_one_call_as_it_states)
 {
-	enum { KEYS = 4096, OPS = 1000 };
 	const struct backend_limits *limits = &w->ops->limits;
-	static struct backend_key keys[KEYS];
-	static struct shmeta_op op;
-	static struct backend_op ops[OPS];
-	static struct shmeta_result results[OPS];
-	size_t count = limits->keys != 0 && limits->keys < KEYS ? limits->keys : KEYS;
+	const size_t count = limits->keys != 0 ? limits->keys : 4096;
+	struct backend_key *keys = calloc(count, sizeof *keys);
 
+	cr_assert_not_null(keys);
 	cr_assert(limits->keys == 0 || limits->keys >= 8);
-	cr_assert(limits->unit_ops == 0 || limits->unit_ops >= 2);
-	cr_assert(limits->ops == 0 || (limits->unit_ops != 0 && limits->ops >= limits->unit_ops));
-	fill(w);
+	world_topic(w, NULL, "wide", (uint32_t)count / 2, -1, NULL);
+	ok(world_load(w));
 	for (size_t i = 0; i < count; i++)
 		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_PARTITION,
 		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
-		                               .topic = rows_str("no-such-topic"),
-		                               .partition_id = (uint32_t)i};
-	ok(world_load(w));
+		                               .topic = rows_str(i % 2 == 0 ? "wide" : "no-such-topic"),
+		                               .partition_id = (uint32_t)i / 2};
 	ok(world_fetch(w, keys, count));
 	cr_expect_eq(w->recorder.keys_ended, count);
-	op = (struct shmeta_op){
-		.type = SHMETA_OP_CREATE_TOPIC, .name = rows_str("limits"), .u.topic = {.partition_count = 1}};
-	count = limits->ops != 0 && limits->ops < OPS ? limits->ops : OPS;
+	cr_expect_eq(w->recorder.partitions, count / 2);
+	free(keys);
+}
+
+/* One unit of the most operations that an engine takes as one: an object with all its slices, which all show, or none. */
+CLAIM(an_engine_takes_as_many_operations_in_one_unit_as_it_states)
+{
+	enum { ID = 24 };
+	const struct backend_limits *limits = &w->ops->limits;
+	const size_t count = limits->unit_ops != 0 ? limits->unit_ops : 4096;
+	struct shmeta_op *op = calloc(count, sizeof *op);
+	struct backend_op *ops = calloc(count, sizeof *ops);
+	struct shmeta_result *results = calloc(count, sizeof *results);
+	char(*ids)[ID] = calloc(count, sizeof *ids);
+	const struct backend_key key = {.cls = SHMETA_CLASS_TOPIC,
+	                                .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                                .topic = rows_str("orders"),
+	                                .with_segments = 1};
+
+	cr_assert(op != NULL && ops != NULL && results != NULL && ids != NULL);
+	cr_assert(limits->unit_ops == 0 || limits->unit_ops >= 2);
+	cr_assert(limits->ops == 0 || (limits->unit_ops != 0 && limits->ops >= limits->unit_ops));
+	w->recorder.quiet = 1;
+	world_topic(w, NULL, "orders", 1, -1, NULL);
+	ok(world_load(w));
+	op[0] = (struct shmeta_op){
+		.type = SHMETA_OP_COMMIT_OBJECT,
+		.u.object = {
+			.s3_bucket = rows_str("b"), .s3_key = rows_str("o"), .size_bytes = count, .created_at_ms = 7}};
+	for (size_t i = 1; i < count; i++) {
+		const uint64_t base = i - 1;
+
+		(void)snprintf(ids[i], ID, "s%zu", i);
+		op[i] = (struct shmeta_op){.type = SHMETA_OP_ADD_SLICE,
+		                           .name = rows_str("orders"),
+		                           .u.segment = {.base_offset = base,
+		                                         .end_offset = base,
+		                                         .record_count = 1,
+		                                         .position = base,
+		                                         .size_bytes = 1,
+		                                         .created_at_ms = 7,
+		                                         .id = rows_str(ids[i])}};
+	}
 	for (size_t i = 0; i < count; i++)
-		ops[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op};
+		ops[i] = (struct backend_op){.tenant = rows_str(SHMETA_DEFAULT_TENANT), .op = &op[i]};
 	ok(w->ops->writer->apply(w->state, ops, count, 1, results, &w->recorder.sink, &w->err));
-	ok(results[0].status);
-	for (size_t i = 1; i < count; i++)
-		cr_assert_eq(results[i].status, SHMETA_ERR_ALREADY_EXISTS);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(results[i].status, SHMETA_OK, "%zu: %s", i, results[i].text);
+	ok(world_fetch(w, &key, 1));
+	cr_expect_eq(w->recorder.segments, count - 1);
+	free(ids);
+	free(results);
+	free(ops);
+	free(op);
 }
 
 CLAIM(an_operation_finds_what_the_one_before_it_in_its_batch_made)

@@ -136,7 +136,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Most memory for operations waiting to be committed; a call beyond it is answered BUSY.")                                  \
 	N(write, connection_bytes, BYTES, "16M", 1 << 17, UINT64_C(1) << 36, RELOAD,                                                 \
 	  "Most of this memory for one connection.")                                                                                 \
-	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD, "Most operations in one transaction of the source.")                    \
+	N(write, batch_max, COUNT, "4096", 1, 65536, RELOAD,                                                                         \
+	  "Most operations in one transaction of the source. No engine takes more than 4096.")                                       \
 	N(write, linger_ms, MS, "0", 0, 100, RELOAD,                                                                                 \
 	  "How long operations wait for others before they are committed together.")                                                 \
 	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
