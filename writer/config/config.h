@@ -105,7 +105,9 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	N(feed, poll_max_ms, MS, "1s", 1, 600000, RELOAD,                                                                            \
 	  "Interval of the change feed's polls while nothing changes.")                                                              \
 	N(feed, reconcile_s, SEC, "5m", 0, 604800, RELOAD,                                                                           \
-	  "Interval of the full comparison with the source, which finds what no feed reports. 0: never.")                            \
+	  "Interval of the full comparison with the source while there is a change feed: it finds what the feed does not "           \
+	  "report. 0: none by time. A comparison is made all the same where somebody asks for one, where the feed is lost or "       \
+	  "lags behind, and, within the times to live, where there is no feed.")                                                     \
 	N(feed, keep_s, SEC, "1h", 60, 604800, RESTART,                                                                              \
 	  "How long PostgreSQL's change log is kept for other hosts, up to about a million rows.")                                   \
 	N(feed, notify, BOOL, "off", 0, 1, RESTART,                                                                                  \

@@ -48,7 +48,7 @@ struct sync_options {
 	const struct sync_ttl_override *overrides;
 	size_t override_count;
 	uint32_t poll_min_ms, poll_max_ms;              /* feed poll: adapts between busy and idle */
-	uint32_t reconcile_s;                           /* periodic full reconcile; 0: never */
+	uint32_t reconcile_s;                           /* of passes while there is a feed; 0: none by time */
 	uint32_t refresh_batch_keys;                    /* most keys in one fetch */
 	uint32_t refresh_queue_max;                     /* then BUSY */
 	uint64_t refresh_queue_bytes;                   /* the same, of what readers asked for */
