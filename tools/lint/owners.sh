@@ -26,6 +26,8 @@ BEGIN {
 	own("generations", "load/generation")
 	own("accept", "load/accept")
 	own("saved_feed", "load/saved_feed")
+	own("shrink", "load/shrink")
+	own("retime", "engine/retime")
 }
 {
 	file = $0; sub(/:.*/, "", file)

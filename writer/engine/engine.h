@@ -10,9 +10,11 @@
  *   session.h pause.h               the session with the source; the source is left alone, and comes back
  *   schedule.h                      what is due when
  *   stamps.h                        until when what the store shows was true
+ *   retime.h                        records whose time to live was configured anew
  *   show.h quarantine_log.h         what other threads see, what the log says
  *   admin_jobs.h failing.h          lists of objects and invalidations; keys that fail by themselves
  *   load/generation.h accept.h saved_feed.h pass.h    stores, a source that has changed, the feed's position, reading everything
+ *   load/shrink.h                   a look at everything that shows too little
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
  *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
  *   write/group_commit.h            operations
@@ -31,6 +33,7 @@
 #include "writer/engine/health.h"
 #include "writer/engine/pause.h"
 #include "writer/engine/quarantine_log.h"
+#include "writer/engine/retime.h"
 #include "writer/engine/schedule.h"
 #include "writer/engine/session.h"
 #include "writer/engine/show.h"
@@ -45,6 +48,7 @@
 #include "writer/load/accept.h"
 #include "writer/load/generation.h"
 #include "writer/load/saved_feed.h"
+#include "writer/load/shrink.h"
 #include "writer/write/group_commit.h"
 
 struct sync_queue;  /* queue.h */
@@ -94,6 +98,8 @@ struct sync {
 	struct generations generations;
 	struct accept accept;
 	struct saved_feed saved_feed;
+	struct shrink shrink;
+	struct retime retime;
 	struct {
 		struct failing_key *bucket[SYNC_FAILING_BUCKETS];
 		size_t count, holding; /* holding: their classes are held */
@@ -108,15 +114,9 @@ struct sync {
 	struct sync_admin *admin;
 	struct sync_counters counters; /* show.h shows a copy */
 
-	/* A load that shrank by more than half must be seen twice (reliability row 46). */
-	bool shrunken;
-	uint64_t shrunken_topics, shrunken_segments;
-
 	bool in_pass;       /* reconcile.c: one is under way */
 	uint64_t pass_rows; /* batch.c: that differed and were read again for the pass */
 	uint64_t losses;    /* states.c: how often what changes was not known by name */
-	bool retime;        /* retime.c: topics behind this number may have another time to live than is configured */
-	uint32_t retimed;
 
 	struct warm *warm; /* warm.c; NULL: none yet */
 
@@ -162,12 +162,5 @@ typedef bool pass_turn_fn(struct sync *s, bool at_once);
 /* Compare everything with the store, and have what differs read again. false: the source or the store ended it, and it is due again
  * when their trouble lets it be tried. */
 bool reconcile_pass(struct sync *s, pass_turn_fn *turn);
-
-/* ---- retime.c --------------------------------------------------------------------------------------------------------------- */
-
-/* Times to live may be other ones than the records have. */
-void retime_begin(struct sync *s);
-/* Bring some records to what is configured, where any are left. */
-void retime_some(struct sync *s);
 
 #endif

@@ -1,24 +1,29 @@
-/* SPDX-License-Identifier: Apache-2.0
- * Topics whose time to live was configured anew: each record carries its own, so the store is walked once, some topics a round, and
- * nothing is read from the source. What is applied meanwhile has the new one already. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "writer/engine/retime.h"
+
 #include "writer/engine/engine.h"
 
 enum { TOPICS_A_ROUND = 1024, RECORDS_A_ROUND = 4096 };
 
-void retime_begin(struct sync *s)
+/* The one way from one state to the other, and on within one. */
+static void become(struct sync *s, enum retime_state state, uint32_t behind)
 {
-	s->retime = true;
-	s->retimed = 0;
+	s->retime = (struct retime){state, behind};
 }
 
-/* The topics behind the last one. END: those were all. */
-static enum shmeta_status retime(struct sync *s, struct shmeta_err *err)
+void retime_begin(struct sync *s)
+{
+	become(s, RETIME_UNDER_WAY, 0);
+}
+
+/* The topics behind *last, which moves. END: those were all. */
+static enum shmeta_status retime(struct sync *s, uint32_t *last, struct shmeta_err *err)
 {
 	struct apply *a = &s->apply;
 	enum shmeta_status status = SHMETA_OK;
 
 	for (int i = 0; i < TOPICS_A_ROUND && a->changed < RECORDS_A_ROUND && status == SHMETA_OK; i++) {
-		uint64_t id = (uint64_t)s->retimed + 1;
+		uint64_t id = (uint64_t)*last + 1;
 		struct shmeta__cursor *cursor;
 		const void *key, *value;
 		size_t key_bytes, bytes;
@@ -33,7 +38,7 @@ static enum shmeta_status retime(struct sync *s, struct shmeta_err *err)
 		if (status == SHMETA_OK)
 			status = apply_topic_ttl(a, (uint32_t)id, err);
 		if (status == SHMETA_OK || status == SHMETA_ABSENT) {
-			s->retimed = (uint32_t)id;
+			*last = (uint32_t)id;
 			status = SHMETA_OK;
 		}
 	}
@@ -43,28 +48,27 @@ static enum shmeta_status retime(struct sync *s, struct shmeta_err *err)
 void retime_some(struct sync *s)
 {
 	struct apply_host host = sync_apply_host(s);
-	uint32_t before = s->retimed;
+	uint32_t last = s->retime.behind;
 	struct shmeta_err err = {.code = SHMETA_OK};
+	enum retime_state next;
 	uint64_t txn, began_ns = sync_now(s);
 	enum shmeta_status status;
-	bool all;
 
-	if (!s->retime || !store_is_writable(s) || !store_takes(s))
+	if (s->retime.state == RETIME_NONE || !store_is_writable(s) || !store_takes(s))
 		return;
 	status = apply_begin(&s->apply, s->store, &host, sync_oldest_pin(s), false, &err);
 	if (status == SHMETA_OK)
-		status = retime(s, &err);
-	all = status == SHMETA_END;
+		status = retime(s, &last, &err);
+	next = status == SHMETA_END ? RETIME_NONE : RETIME_UNDER_WAY;
 	if (status >= 0)
 		status = apply_commit(&s->apply, &txn, &err);
 	if (status != SHMETA_OK) {
 		apply_abort(&s->apply);
-		s->retimed = before;
 		sync_room_failed(s, status, err.text);
 		return;
 	}
 	sync_count_commit(s, &s->apply, began_ns);
-	s->retime = !all;
-	if (s->retime)
+	become(s, next, last);
+	if (next == RETIME_UNDER_WAY)
 		sync_wake_at(s, sync_now(s));
 }

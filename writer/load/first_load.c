@@ -115,7 +115,7 @@ void reconcile_first(struct sync *s)
 	merge_free(m);
 	feed_all_read(s, session_look_for_feed(s));
 	schedule_pass_answered(s);
-	s->shrunken = false;
+	shrink_over(s);
 	schedule_pass_lagged(s, 0);
 	stamps_all_read(s, shmeta__store_counters(store)->next_topic_id);
 	schedule_pass_began(s, synced);

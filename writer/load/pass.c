@@ -118,38 +118,16 @@ enum pass_end pass_bring_over(struct pass *p)
 
 /* ---- the judgement ---------------------------------------------------------------------------------------------------------- */
 
-static bool believable(struct sync *s, const struct pass_known *k, uint64_t topics, uint64_t segments)
-{
-	if (topics >= (k->count + 1) / 2 && segments >= (k->segments + 1) / 2) {
-		s->shrunken = false;
-		return true;
-	}
-	if (s->shrunken && topics >= s->shrunken_topics && segments >= s->shrunken_segments) {
-		sync_log(s, LOG_NOTICE, "shrink_confirmed",
-		         "a second read confirms %llu topics and %llu segments where the store has %zu and %llu",
-		         (unsigned long long)topics, (unsigned long long)segments, k->count,
-		         (unsigned long long)k->segments);
-		return true;
-	}
-	s->shrunken = true;
-	s->shrunken_topics = topics;
-	s->shrunken_segments = segments;
-	sync_log(s, LOG_WARNING, "shrink_suspected",
-	         "the source shows %llu topics and %llu segments where the store has %zu and %llu: nothing is deleted "
-	         "until a second read says the same",
-	         (unsigned long long)topics, (unsigned long long)segments, k->count, (unsigned long long)k->segments);
-	return false;
-}
-
 enum pass_end pass_judge(struct pass *p, uint64_t topics, uint64_t segments)
 {
 	struct sync *s = p->s;
+	const struct shrink_rows had = {p->known.count, p->known.segments}, shown = {topics, segments};
 
 	/* A file may be replaced at any time: what was read may be another source's. */
 	generation_judge(s);
 	if (origin_is_foreign(s))
 		return PASS_LATER;
-	if (believable(s, &p->known, topics, segments))
+	if (shrink_judge(s, had, shown))
 		return PASS_DONE;
 	schedule_ask_pass(s, !feed_in_step(s), "the source had lost more than half of its rows");
 	schedule_pass_again(s);

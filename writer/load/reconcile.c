@@ -162,7 +162,7 @@ static void end_well(struct pass *p, bool unfed, struct sync_list_tickets ticket
 		feed_all_read(s, feed_is_followed(s));
 		(void)saved_feed_keep(s);
 	}
-	s->shrunken = false;
+	shrink_over(s);
 	schedule_pass_lagged(s, p->began_ns - p->synced_at_ns);
 	s->counters.reconciles_lagged += p->began_ns > p->synced_at_ns;
 	s->counters.reconciles++;
