@@ -534,6 +534,16 @@ static inline enum shmeta_status handle_right(struct shmeta_handle *h)
 	return status;
 }
 
+/* How old a segment of the partition is; assured_ns: the source was asked for it then. */
+static inline void segment_age(struct shmeta_handle *h, uint64_t assured_ns, struct shmeta_freshness *ret_fresh)
+{
+	struct known known = {shmeta__part_synced_at_ns(&h->part), shmeta__part_ttl_ms(&h->part)};
+
+	if (known.synced_at_ns < assured_ns)
+		known.synced_at_ns = assured_ns;
+	lookup_age(h->reader, SHMETA_CLASS_SEGMENT, 0, &known, ret_fresh);
+}
+
 /* Record a sampled lookup's time and partition. A caller that asks for no ages learns here that the
  * instance directory was created again: the next begin checks the heartbeat. */
 static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uint64_t part_key)
