@@ -18,15 +18,22 @@ int shmeta__lease_held(const struct shmeta_lease *lease, int64_t now_ms)
 	return lease->lease_expires_at_ms > now_ms || now_ms == INT64_MIN;
 }
 
+enum kind { AGENT, GROUP, LEASE, OFFSET };
+
+/* What a record of the kind is called by, and its strings for the sentence of a buffer that is too small. */
+static const struct {
+	const char *field, *copied;
+} words[] = {[AGENT] = {"agent", "the agent's strings"},
+             [GROUP] = {"group", "the group's strings"},
+             [LEASE] = {"topic", "the lease's strings"},
+             [OFFSET] = {"group", "the offset's strings"}};
+
 /* One lookup: what it names, and the record that it found. */
 struct advisory {
+	enum kind kind;
 	const struct missing *what; /* the topic of a lease is its name */
 	const struct shmeta_read *read;
-	const char *copied; /* for the sentence of a buffer that is too small */
-	/* Find it: OK, ABSENT, ERR_*. */
-	enum shmeta_status (*find)(struct shmeta_reader *r, struct advisory *lookup, struct shmeta__stamps *ret);
-	enum shmeta_status (*copy)(struct advisory *lookup, char *buffer, size_t bytes);
-	int64_t now_ms;
+	int64_t now_ms; /* of a lease */
 	union {
 		struct shmeta_agent agent;
 		struct shmeta_group group;
@@ -79,12 +86,86 @@ static enum shmeta_status absent(struct shmeta_reader *r, const struct missing *
 	return unless_lacking(r, what, absent_or_unknown(r, what->cls, &known));
 }
 
+/* OK: the tree and the key of the record; or why there can be none. */
+static enum shmeta_status key_of(struct shmeta_reader *r, const struct advisory *l, enum shmeta_db *ret_db,
+                                 void *ret_key, size_t *ret_bytes)
+{
+	static const enum shmeta_db tree[] = {[AGENT] = SHMETA_DB_AGENTS,
+	                                      [GROUP] = SHMETA_DB_GROUPS,
+	                                      [LEASE] = SHMETA_DB_LEASES,
+	                                      [OFFSET] = SHMETA_DB_OFFSETS};
+	const struct missing *what = l->what;
+	enum shmeta_status status;
+	uint64_t lease;
+	uint32_t id; /* of the tenant, or of the topic */
+
+	*ret_db = tree[l->kind];
+	if (l->kind == AGENT || l->kind == GROUP) {
+		status = shmeta__snapshot_tenant(r, &id);
+		if (status == SHMETA_OK)
+			*ret_bytes = shmeta__name_key(ret_key, id, what->name, what->name_bytes);
+	} else if (l->kind == LEASE) {
+		status = shmeta__topic_resolve(r, what->name, what->name_bytes, &id);
+		if (status == SHMETA_OK) {
+			lease = shmeta__part_key(id, what->partition_id);
+			memcpy(ret_key, &lease, *ret_bytes = sizeof lease);
+		}
+	} else {
+		status = shmeta__topic_resolve(r, what->topic, what->topic_bytes, &id);
+		if (status == SHMETA_OK)
+			*ret_bytes = shmeta__offset_key(ret_key, r->tenant, what->name, what->name_bytes, id,
+			                                what->partition_id);
+	}
+	return status;
+}
+
+static enum shmeta_status find(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
+{
+	_Alignas(uint64_t) uint8_t key[SHMETA_KEY_MAX];
+	size_t key_bytes, bytes;
+	const void *value;
+	enum shmeta_db db;
+	enum shmeta_status status = key_of(r, l, &db, key, &key_bytes);
+
+	if (status == SHMETA_OK)
+		status = shmeta__snapshot_get(r, db, key, key_bytes, &value, &bytes);
+	if (status != SHMETA_OK)
+		return status;
+	switch (l->kind) {
+	case AGENT:
+		return shmeta__agent_decode(value, bytes, key, key_bytes, 1, &l->found.agent, ret);
+	case GROUP:
+		return shmeta__group_decode(value, bytes, key, key_bytes, 1, &l->found.group, ret);
+	case LEASE:
+		return shmeta__lease_decode(value, bytes, key, key_bytes, 1, &l->found.lease, ret);
+	default:
+		return shmeta__offset_decode(value, bytes, key, key_bytes, 1, &l->found.offset, ret);
+	}
+}
+
+static enum shmeta_status copy(struct advisory *l)
+{
+	char *buffer = l->read->buffer;
+	const size_t bytes = l->read->buffer_bytes;
+
+	switch (l->kind) {
+	case AGENT:
+		return shmeta_copy_agent(&l->found.agent, buffer, bytes, NULL);
+	case GROUP:
+		return shmeta_copy_group(&l->found.group, buffer, bytes, NULL);
+	case LEASE:
+		return shmeta_copy_lease(&l->found.lease, buffer, bytes, NULL);
+	default:
+		return shmeta_copy_committed_offset(&l->found.offset, buffer, bytes, NULL);
+	}
+}
+
 /* Find it, and say how old the answer is. */
 static enum shmeta_status look(struct shmeta_reader *r, struct advisory *l, uint64_t assured_ns,
                                struct shmeta_freshness *ret_fresh)
 {
 	struct shmeta__stamps stamps;
-	enum shmeta_status status = l->find(r, l, &stamps);
+	enum shmeta_status status = find(r, l, &stamps);
 
 	if (status == SHMETA_ABSENT)
 		return absent(r, l->what, assured_ns, ret_fresh);
@@ -94,8 +175,7 @@ static enum shmeta_status look(struct shmeta_reader *r, struct advisory *l, uint
 		stamps.synced_at_ns = assured_ns;
 	shmeta__advisory_age(r, l->what->cls, &stamps, ret_fresh);
 	/* What was found says that it has expired. */
-	return l->what->cls == SHMETA_CLASS_LEASE && !shmeta__lease_held(&l->found.lease, l->now_ms) ? SHMETA_ABSENT
-	                                                                                             : SHMETA_OK;
+	return l->kind == LEASE && !shmeta__lease_held(&l->found.lease, l->now_ms) ? SHMETA_ABSENT : SHMETA_OK;
 }
 
 static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shmeta_handle *unused, uint64_t assured_ns,
@@ -108,14 +188,14 @@ static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shme
 	/* Copy the strings into the caller's buffer, because the snapshot may end with this call. */
 	if (status != SHMETA_OK || (l->read->buffer == NULL && (l->read->flags & SHMETA_READ_MAY_MOVE) != 0))
 		return status;
-	status = l->copy(l, l->read->buffer, l->read->buffer_bytes);
-	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, l->read, l->copied);
+	status = copy(l);
+	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, l->read, words[l->kind].copied);
 }
 
 static enum shmeta_status get_fresh(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
 {
 	const struct missing *what = l->what;
-	const int named_alone = what->cls == SHMETA_CLASS_LEASE;
+	const int named_alone = l->kind == LEASE;
 	const struct want want = {.cls = what->cls,
 	                          .topic = named_alone ? what->name : what->topic,
 	                          .topic_bytes = named_alone ? what->name_bytes : what->topic_bytes,
@@ -126,57 +206,29 @@ static enum shmeta_status get_fresh(struct shmeta_reader *r, struct advisory *l,
 	return shmeta__fresh_lookup(r, NULL, &want, l->read, answer, l, ret_fresh);
 }
 
-/* The public functions end here: OK, and the caller takes what was found, or its answer. */
-static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, struct shmeta_freshness *ret_fresh)
+/* The public functions end here. */
+static enum shmeta_status get(struct shmeta_reader *r, struct advisory *l, void *ret, size_t ret_bytes,
+                              struct shmeta_freshness *ret_fresh)
 {
 	const struct missing *what = l->what;
-	const char *field = what->cls == SHMETA_CLASS_LEASE   ? "topic"
-	                    : what->cls == SHMETA_CLASS_AGENT ? "agent"
-	                                                      : "group";
-	enum shmeta_status status = lookup_ready(r);
+	enum shmeta_status status;
 	int asks;
 
+	if (r == NULL || ret == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(r);
 	if (status == SHMETA_OK)
-		status = name_fits(r, field, what->name, what->name_bytes);
+		status = name_fits(r, words[l->kind].field, what->name, what->name_bytes);
 	if (status == SHMETA_OK && what->topic != NULL)
 		status = name_fits(r, "topic", what->topic, what->topic_bytes);
 	if (status == SHMETA_OK)
 		status = lookup_options(r, l->read, &asks);
 	if (status != SHMETA_OK)
 		return status == SHMETA_ABSENT ? lookup_done(r, never_there(r, 1, ret_fresh)) : status;
-	return asks ? get_fresh(r, l, ret_fresh) : lookup_done(r, look(r, l, 0, ret_fresh));
-}
-
-/* ---- agents and groups ---- */
-
-/* The record of a tenant under a name. */
-static enum shmeta_status named(struct shmeta_reader *r, const struct advisory *l, enum shmeta_db db,
-                                uint8_t key[SHMETA_KEY_MAX], size_t *ret_key_bytes, const void **ret_value,
-                                size_t *ret_bytes)
-{
-	uint32_t tenant;
-	enum shmeta_status status = shmeta__snapshot_tenant(r, &tenant);
-
-	if (status != SHMETA_OK)
-		return status;
-	*ret_key_bytes = shmeta__name_key(key, tenant, l->what->name, l->what->name_bytes);
-	return shmeta__snapshot_get(r, db, key, *ret_key_bytes, ret_value, ret_bytes);
-}
-
-static enum shmeta_status find_agent(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
-{
-	uint8_t key[SHMETA_KEY_MAX];
-	size_t key_bytes, bytes;
-	const void *value;
-	enum shmeta_status status = named(r, l, SHMETA_DB_AGENTS, key, &key_bytes, &value, &bytes);
-
-	return status != SHMETA_OK ? status
-	                           : shmeta__agent_decode(value, bytes, key, key_bytes, 1, &l->found.agent, ret);
-}
-
-static enum shmeta_status copy_agent(struct advisory *l, char *buffer, size_t bytes)
-{
-	return shmeta_copy_agent(&l->found.agent, buffer, bytes, NULL);
+	status = asks ? get_fresh(r, l, ret_fresh) : lookup_done(r, look(r, l, 0, ret_fresh));
+	if (status == SHMETA_OK)
+		memcpy(ret, &l->found, ret_bytes);
+	return status;
 }
 
 enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_id, size_t agent_id_bytes,
@@ -184,32 +236,9 @@ enum shmeta_status shmeta_get_agent(struct shmeta_reader *r, const char *agent_i
                                     struct shmeta_freshness *ret_fresh)
 {
 	const struct missing what = {SHMETA_CLASS_AGENT, .name = agent_id, .name_bytes = agent_id_bytes};
-	struct advisory l = {
-		.what = &what, .read = read, .copied = "the agent's strings", .find = find_agent, .copy = copy_agent};
-	enum shmeta_status status;
+	struct advisory l = {.kind = AGENT, .what = &what, .read = read};
 
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = get(r, &l, ret_fresh);
-	if (status == SHMETA_OK)
-		*ret = l.found.agent;
-	return status;
-}
-
-static enum shmeta_status find_group(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
-{
-	uint8_t key[SHMETA_KEY_MAX];
-	size_t key_bytes, bytes;
-	const void *value;
-	enum shmeta_status status = named(r, l, SHMETA_DB_GROUPS, key, &key_bytes, &value, &bytes);
-
-	return status != SHMETA_OK ? status
-	                           : shmeta__group_decode(value, bytes, key, key_bytes, 1, &l->found.group, ret);
-}
-
-static enum shmeta_status copy_group(struct advisory *l, char *buffer, size_t bytes)
-{
-	return shmeta_copy_group(&l->found.group, buffer, bytes, NULL);
+	return get(r, &l, ret, sizeof *ret, ret_fresh);
 }
 
 enum shmeta_status shmeta_get_group(struct shmeta_reader *r, const char *group_id, size_t group_id_bytes,
@@ -217,40 +246,9 @@ enum shmeta_status shmeta_get_group(struct shmeta_reader *r, const char *group_i
                                     struct shmeta_freshness *ret_fresh)
 {
 	const struct missing what = {SHMETA_CLASS_OFFSET, .name = group_id, .name_bytes = group_id_bytes};
-	struct advisory l = {
-		.what = &what, .read = read, .copied = "the group's strings", .find = find_group, .copy = copy_group};
-	enum shmeta_status status;
+	struct advisory l = {.kind = GROUP, .what = &what, .read = read};
 
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = get(r, &l, ret_fresh);
-	if (status == SHMETA_OK)
-		*ret = l.found.group;
-	return status;
-}
-
-/* ---- leases ---- */
-
-static enum shmeta_status find_lease(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
-{
-	enum shmeta_status status;
-	const void *value;
-	uint64_t key;
-	uint32_t id;
-	size_t bytes;
-
-	status = shmeta__topic_resolve(r, l->what->name, l->what->name_bytes, &id);
-	if (status != SHMETA_OK)
-		return status;
-	key = shmeta__part_key(id, l->what->partition_id);
-	status = shmeta__snapshot_get(r, SHMETA_DB_LEASES, &key, sizeof key, &value, &bytes);
-	return status != SHMETA_OK ? status
-	                           : shmeta__lease_decode(value, bytes, &key, sizeof key, 1, &l->found.lease, ret);
-}
-
-static enum shmeta_status copy_lease(struct advisory *l, char *buffer, size_t bytes)
-{
-	return shmeta_copy_lease(&l->found.lease, buffer, bytes, NULL);
+	return get(r, &l, ret, sizeof *ret, ret_fresh);
 }
 
 enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, size_t topic_bytes,
@@ -259,45 +257,9 @@ enum shmeta_status shmeta_get_lease(struct shmeta_reader *r, const char *topic, 
 {
 	const struct missing what = {SHMETA_CLASS_LEASE, .name = topic, .name_bytes = topic_bytes,
 	                             .partition_id = partition_id};
-	struct advisory l = {.what = &what,
-	                     .read = read,
-	                     .copied = "the lease's strings",
-	                     .find = find_lease,
-	                     .copy = copy_lease,
-	                     .now_ms = now_ms};
-	enum shmeta_status status;
+	struct advisory l = {.kind = LEASE, .what = &what, .read = read, .now_ms = now_ms};
 
-	if (r == NULL || ret == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = get(r, &l, ret_fresh);
-	if (status == SHMETA_OK)
-		*ret = l.found.lease;
-	return status;
-}
-
-/* ---- committed offsets ---- */
-
-static enum shmeta_status find_offset(struct shmeta_reader *r, struct advisory *l, struct shmeta__stamps *ret)
-{
-	const struct missing *what = l->what;
-	uint8_t key[SHMETA_KEY_MAX];
-	enum shmeta_status status;
-	const void *value;
-	size_t key_bytes, bytes;
-	uint32_t id;
-
-	status = shmeta__topic_resolve(r, what->topic, what->topic_bytes, &id);
-	if (status != SHMETA_OK)
-		return status;
-	key_bytes = shmeta__offset_key(key, r->tenant, what->name, what->name_bytes, id, what->partition_id);
-	status = shmeta__snapshot_get(r, SHMETA_DB_OFFSETS, key, key_bytes, &value, &bytes);
-	return status != SHMETA_OK ? status
-	                           : shmeta__offset_decode(value, bytes, key, key_bytes, 1, &l->found.offset, ret);
-}
-
-static enum shmeta_status copy_offset(struct advisory *l, char *buffer, size_t bytes)
-{
-	return shmeta_copy_committed_offset(&l->found.offset, buffer, bytes, NULL);
+	return get(r, &l, ret, sizeof *ret, ret_fresh);
 }
 
 enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const char *group, size_t group_bytes,
@@ -306,17 +268,7 @@ enum shmeta_status shmeta_get_committed_offset(struct shmeta_reader *r, const ch
                                                struct shmeta_freshness *ret_fresh)
 {
 	const struct missing what = {SHMETA_CLASS_OFFSET, group, group_bytes, topic, topic_bytes, partition_id, NULL};
-	struct advisory l = {.what = &what,
-	                     .read = read,
-	                     .copied = "the offset's strings",
-	                     .find = find_offset,
-	                     .copy = copy_offset};
-	enum shmeta_status status;
+	struct advisory l = {.kind = OFFSET, .what = &what, .read = read};
 
-	if (r == NULL || ret == NULL || group == NULL || topic == NULL)
-		return SHMETA_ERR_INVALID_ARGUMENT;
-	status = get(r, &l, ret_fresh);
-	if (status == SHMETA_OK)
-		*ret = l.found.offset;
-	return status;
+	return group == NULL || topic == NULL ? SHMETA_ERR_INVALID_ARGUMENT : get(r, &l, ret, sizeof *ret, ret_fresh);
 }
