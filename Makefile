@@ -172,7 +172,8 @@ $(criterion_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/test/libsu
 
 # Plain main() programs: no Criterion, and of tests/support what the fake writer that they include needs, the faults of the source, and a
 # host.
-$(tsan_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,tests/support/boot_id.c tests/support/memory_faults.c tests/support/quiet_host.c) $(BUILD)/test/libours.a
+$(tsan_progs): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,tests/support/boot_id.c tests/support/memory_faults.c tests/support/quiet_host.c \
+	tests/support/sink_relay.c) $(BUILD)/test/libours.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_shmetad)

@@ -9,6 +9,7 @@
 
 #include "backends/memory/memory_own.h"
 #include "backends/rows.h"
+#include "tests/support/sink_relay.h"
 
 struct fault {
 	uint32_t times;
@@ -204,9 +205,9 @@ void memory_read_stats(struct memory_db *db, struct memory_stats *ret)
 /* ---- one call ---- */
 
 struct call {
+	struct sink_relay relay;
 	void *state;
 	struct memory_db *db;
-	const struct backend_sink *sink; /* the caller's */
 	enum memory_call kind;
 	struct backend_counters before;
 	bool armed, lie, fired;
@@ -218,6 +219,18 @@ struct call {
 	struct row_fault broken; /* the key that is being answered came to it; topic "": none */
 	char topic[SHMETA_NAME_MAX + 1];
 };
+
+static enum shmeta_status row(struct sink_relay *relay, bool listed)
+{
+	struct call *call = (struct call *)relay;
+
+	(void)listed;
+	if (call->armed && call->left-- == 0) {
+		call->fired = true;
+		return call->fault.status;
+	}
+	return call->lie || call->broken.topic[0] != '\0' ? SHMETA_ABSENT : SHMETA_OK;
+}
 
 static void run_hook(struct memory_db *db, enum memory_call kind, int end)
 {
@@ -234,7 +247,7 @@ static void call_begin(struct call *call, void *state, const struct backend_sink
 {
 	struct plan *plan;
 
-	*call = (struct call){.state = state, .db = memory_db_of(state), .sink = sink, .kind = kind};
+	*call = (struct call){.state = state, .db = memory_db_of(state), .relay = {sink, row}, .kind = kind};
 	backend_memory.source->counters(state, &call->before);
 	run_hook(call->db, kind, 0);
 	plan = plan_of(call->db);
@@ -274,30 +287,12 @@ static enum shmeta_status call_end(struct call *call, enum shmeta_status status,
 
 /* ---- the rows on their way ---- */
 
-/* Before each row. ABSENT: it is not handed on. */
-static enum shmeta_status row(struct call *call)
-{
-	if (call->armed && call->left-- == 0) {
-		call->fired = true;
-		return call->fault.status;
-	}
-	return call->lie || call->broken.topic[0] != '\0' ? SHMETA_ABSENT : SHMETA_OK;
-}
-
-#define HAND_ON(call, function, ...)                                           \
-	do {                                                                   \
-		enum shmeta_status status_ = row(call);                        \
-		if (status_ != SHMETA_OK)                                      \
-			return status_ == SHMETA_ABSENT ? SHMETA_OK : status_; \
-		return (call)->sink->function((call)->sink->arg, __VA_ARGS__); \
-	} while (0)
-
 static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
 {
 	struct call *call = arg;
 
 	(void)snprintf(call->topic, sizeof call->topic, "%.*s", (int)topic->name.bytes, topic->name.data);
-	HAND_ON(call, topic, tenant, topic);
+	return sink_relay_of(&call->relay).topic(arg, tenant, topic);
 }
 
 /* In it: a copy of the fault of that partition; its topic is "" where there is none. */
@@ -330,34 +325,7 @@ static enum shmeta_status on_partition(void *arg, const struct shmeta_partition 
 		(void)snprintf(call->fault.sentence, sizeof call->fault.sentence, "%s", fault.sentence);
 		return fault.status;
 	}
-	HAND_ON(call, partition, partition);
-}
-
-static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
-{
-	HAND_ON((struct call *)arg, segment, segment);
-}
-
-static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
-{
-	HAND_ON((struct call *)arg, agent, tenant, agent);
-}
-
-static enum shmeta_status on_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
-{
-	HAND_ON((struct call *)arg, group, tenant, group);
-}
-
-static enum shmeta_status on_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                    const struct shmeta_committed_offset *offset)
-{
-	HAND_ON((struct call *)arg, offset, tenant, topic, offset);
-}
-
-static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                   const struct shmeta_lease *lease)
-{
-	HAND_ON((struct call *)arg, lease, tenant, topic, lease);
+	return sink_relay_of(&call->relay).partition(arg, partition);
 }
 
 static void on_quarantine(void *arg, const struct backend_key *key, const char *sentence)
@@ -367,12 +335,7 @@ static void on_quarantine(void *arg, const struct backend_key *key, const char *
 	if (call->armed && call->left > 0)
 		call->left--;
 	if (!call->lie && call->broken.topic[0] == '\0')
-		call->sink->quarantine(call->sink->arg, key, sentence);
-}
-
-static enum shmeta_status on_key(void *arg, const struct backend_key *key)
-{
-	HAND_ON((struct call *)arg, key, key);
+		call->relay.to->quarantine(call->relay.to->arg, key, sentence);
 }
 
 static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
@@ -382,7 +345,7 @@ static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
 	(void)snprintf(call->topic, sizeof call->topic, "%.*s", (int)key->topic.bytes, key->topic.data);
 	call->broken.topic[0] = '\0';
 	call->in_key = true;
-	return call->sink->key_begin(call->sink->arg, &call->keys[call->ended]);
+	return call->relay.to->key_begin(call->relay.to->arg, &call->keys[call->ended]);
 }
 
 static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
@@ -393,8 +356,9 @@ static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, e
 
 	(void)key;
 	call->in_key = false;
-	return call->sink->key_end(call->sink->arg, &call->keys[call->ended++], broken ? call->broken.status : status,
-	                           broken ? call->broken.sentence : sentence);
+	return call->relay.to->key_end(call->relay.to->arg, &call->keys[call->ended++],
+	                               broken ? call->broken.status : status,
+	                               broken ? call->broken.sentence : sentence);
 }
 
 /* The load has not moved the feed yet when it is told of its end: so a fault that has not come by then comes here. */
@@ -404,32 +368,21 @@ static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
 
 	if (call->armed && done == total)
 		return call->fault.status;
-	return call->sink->progress != NULL ? call->sink->progress(call->sink->arg, done, total) : SHMETA_OK;
-}
-
-static int on_may_lag(void *arg, uint64_t lag_ns)
-{
-	struct call *call = arg;
-
-	return call->sink->may_lag(call->sink->arg, lag_ns);
+	return call->relay.to->progress != NULL ? call->relay.to->progress(call->relay.to->arg, done, total)
+	                                        : SHMETA_OK;
 }
 
 static struct backend_sink sink_of(struct call *call)
 {
-	return (struct backend_sink){.arg = call,
-	                             .topic = on_topic,
-	                             .partition = on_partition,
-	                             .segment = on_segment,
-	                             .agent = on_agent,
-	                             .group = on_group,
-	                             .offset = on_offset,
-	                             .lease = on_lease,
-	                             .quarantine = on_quarantine,
-	                             .key_begin = on_key_begin,
-	                             .key_end = on_key_end,
-	                             .progress = on_progress,
-	                             .may_lag = call->sink->may_lag != NULL ? on_may_lag : NULL,
-	                             .key = call->sink->key != NULL ? on_key : NULL};
+	struct backend_sink sink = sink_relay_of(&call->relay);
+
+	sink.topic = on_topic;
+	sink.partition = on_partition;
+	sink.quarantine = on_quarantine;
+	sink.key_begin = on_key_begin;
+	sink.key_end = on_key_end;
+	sink.progress = on_progress;
+	return sink;
 }
 
 /* ---- source ---- */

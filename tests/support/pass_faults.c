@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "tests/support/sink_relay.h"
+
 struct pass_faults pass_faults;
 static const struct backend_engine *inside;
 static struct backend_engine outside;
@@ -11,107 +13,24 @@ static struct backend_source source;
 static struct backend_feed feed;
 
 struct call {
-	const struct backend_sink *sink;
+	struct sink_relay relay;
 	uint64_t rows;
 	bool load;
 };
 
 static const uint64_t BREAKS_AT = 5000;
 
-/* Before each row. */
-static enum shmeta_status row(struct call *call)
+static enum shmeta_status row(struct sink_relay *relay, bool listed)
 {
+	struct call *call = (struct call *)relay;
+
+	if (listed)
+		return SHMETA_OK;
 	call->rows++;
 	pass_faults.rows++;
 	if (pass_faults.on_row != NULL)
 		pass_faults.on_row();
 	return call->load && pass_faults.broken && call->rows > BREAKS_AT ? SHMETA_ERR_INVALID_ARGUMENT : SHMETA_OK;
-}
-
-#define HAND_ON(function, ...)                                                                                \
-	do {                                                                                                  \
-		struct call *call_ = arg;                                                                     \
-		enum shmeta_status status_ = row(call_);                                                      \
-		return status_ != SHMETA_OK ? status_ : call_->sink->function(call_->sink->arg, __VA_ARGS__); \
-	} while (0)
-
-static enum shmeta_status on_topic(void *arg, struct shmeta_str tenant, const struct shmeta_topic *topic)
-{
-	HAND_ON(topic, tenant, topic);
-}
-static enum shmeta_status on_partition(void *arg, const struct shmeta_partition *partition)
-{
-	HAND_ON(partition, partition);
-}
-static enum shmeta_status on_segment(void *arg, const struct shmeta_segment *segment)
-{
-	HAND_ON(segment, segment);
-}
-static enum shmeta_status on_agent(void *arg, struct shmeta_str tenant, const struct shmeta_agent *agent)
-{
-	HAND_ON(agent, tenant, agent);
-}
-static enum shmeta_status on_group(void *arg, struct shmeta_str tenant, const struct shmeta_group *group)
-{
-	HAND_ON(group, tenant, group);
-}
-static enum shmeta_status on_offset(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                    const struct shmeta_committed_offset *offset)
-{
-	HAND_ON(offset, tenant, topic, offset);
-}
-static enum shmeta_status on_lease(void *arg, struct shmeta_str tenant, struct shmeta_str topic,
-                                   const struct shmeta_lease *lease)
-{
-	HAND_ON(lease, tenant, topic, lease);
-}
-static enum shmeta_status on_key(void *arg, const struct backend_key *key)
-{
-	struct call *call = arg;
-
-	return call->sink->key(call->sink->arg, key);
-}
-static enum shmeta_status on_key_begin(void *arg, const struct backend_key *key)
-{
-	struct call *call = arg;
-
-	return call->sink->key_begin(call->sink->arg, key);
-}
-static enum shmeta_status on_key_end(void *arg, const struct backend_key *key, enum shmeta_status status,
-                                     const char *sentence)
-{
-	struct call *call = arg;
-
-	return call->sink->key_end(call->sink->arg, key, status, sentence);
-}
-static void on_quarantine(void *arg, const struct backend_key *key, const char *sentence)
-{
-	struct call *call = arg;
-
-	call->sink->quarantine(call->sink->arg, key, sentence);
-}
-static enum shmeta_status on_progress(void *arg, uint64_t done, uint64_t total)
-{
-	struct call *call = arg;
-
-	return call->sink->progress != NULL ? call->sink->progress(call->sink->arg, done, total) : SHMETA_OK;
-}
-
-static struct backend_sink sink_of(struct call *call)
-{
-	return (struct backend_sink){.arg = call,
-	                             .topic = on_topic,
-	                             .partition = on_partition,
-	                             .segment = on_segment,
-	                             .agent = on_agent,
-	                             .group = on_group,
-	                             .offset = on_offset,
-	                             .lease = on_lease,
-	                             .quarantine = on_quarantine,
-	                             .key_begin = on_key_begin,
-	                             .key_end = on_key_end,
-	                             .progress = on_progress,
-	                             .key = call->sink->key != NULL ? on_key : NULL};
 }
 
 static enum shmeta_status faulty_open(void *state, const struct backend_options *options, struct backend_error *err)
@@ -130,8 +49,8 @@ static void faulty_close(void *state)
 
 static enum shmeta_status faulty_load(void *state, const struct backend_sink *sink, struct backend_error *err)
 {
-	struct call call = {.sink = sink, .load = true};
-	const struct backend_sink mine = sink_of(&call);
+	struct call call = {.relay = {sink, row}, .load = true};
+	const struct backend_sink mine = sink_relay_of(&call.relay);
 	enum shmeta_status status;
 
 	pass_faults.loads += sink->key == NULL;
@@ -145,8 +64,8 @@ static enum shmeta_status faulty_load(void *state, const struct backend_sink *si
 static enum shmeta_status faulty_fetch(void *state, const struct backend_key *keys, size_t count,
                                        const struct backend_sink *sink, struct backend_error *err)
 {
-	struct call call = {.sink = sink};
-	const struct backend_sink mine = sink_of(&call);
+	struct call call = {.relay = {sink, row}};
+	const struct backend_sink mine = sink_relay_of(&call.relay);
 	enum shmeta_status status = inside->source->fetch(state, keys, count, &mine, err);
 
 	pass_faults.fetches++;
