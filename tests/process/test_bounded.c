@@ -7,11 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include "shm/page/stats_page.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_stats.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/streamhouse_schema.h"
 
@@ -22,7 +21,6 @@ enum { TOPICS = 40, PARTITIONS = 10, SEGMENTS = 20, RECORDS = 100, WAIT_MS = 600
 static struct run_daemon d;
 static struct shmeta *instance;
 static struct shmeta_reader *reader;
-static const struct shmeta_stats *page;
 static unsigned segments[TOPICS][PARTITIONS];
 static uint64_t chance_state = 1;
 
@@ -39,37 +37,22 @@ static unsigned chance(unsigned below)
 
 static void attach(void)
 {
-	char path[160];
-	int fd;
-
 	instance = run_daemon_open(&d, "bounded", 0);
 	cr_assert_not_null(instance);
 	reader = run_daemon_reader(instance);
 	cr_assert_not_null(reader);
-	(void)snprintf(path, sizeof path, "%s/stats", d.instance);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	page = mmap(NULL, sizeof *page, PROT_READ, MAP_SHARED, fd, 0);
-	cr_assert_neq((const void *)page, MAP_FAILED);
-	(void)close(fd);
 }
 
 static void detach(void)
 {
 	shmeta_reader_free(reader);
 	shmeta_close(instance);
-	(void)munmap((void *)page, sizeof *page);
 }
 
 static void start(void)
 {
-	FILE *f;
-
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	cr_assert_geq(fputs(CONFIG, f), 0);
-	cr_assert_eq(fclose(f), 0);
+	cr_assert_eq(run_daemon_configure(&d, CONFIG, ""), 0);
 	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode = wal;" STREAMHOUSE_V01
 	                                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 39) "
 	                                "INSERT INTO topics(name, partition_count, created_at, updated_at) "
@@ -94,36 +77,11 @@ static void stop(void)
 	run_daemon_done(&d);
 }
 
-static uint64_t counter(const char *name)
-{
-	static struct shmeta_stats copy;
-	struct shmeta_err err;
-
-	while (shmeta__stats_copy(page, &copy, &err) != SHMETA_OK)
-		(void)usleep(1000);
-	for (uint32_t i = 0; i < copy.counter_count; i++)
-		if (strcmp(copy.counter_name[i], name) == 0)
-			return copy.counter[i];
-	cr_assert_fail("there is no counter '%s'", name);
-	return 0;
-}
-
-/* The page follows within a second; what has been counted by now is in the one after the next. */
-static void settle(void)
-{
-	for (int i = 0; i < 2; i++) {
-		uint64_t before = shmeta_load(&page->sequence);
-
-		while (shmeta_load(&page->sequence) == before)
-			(void)usleep(10000);
-	}
-}
-
 static void within_budgets(void)
 {
-	cr_assert_leq(counter("topics"), 4);
-	cr_assert_leq(counter("partitions"), 40);
-	cr_assert_leq(counter("store_used"), MAX_BYTES);
+	cr_assert_leq(run_stats_counter(&d, "topics"), 4);
+	cr_assert_leq(run_stats_counter(&d, "partitions"), 40);
+	cr_assert_leq(run_stats_counter(&d, "store_used"), MAX_BYTES);
 }
 
 struct answer {
@@ -197,11 +155,11 @@ static enum shmeta_status partition_of(const char *topic, uint32_t id, enum shme
 
 Test(bounded, each_key_is_right_or_unknown_and_fresh_reads_are_right, .init = start, .fini = stop)
 {
-	cr_assert_eq(counter("partitions"), 0, "the first load brings names and counts");
+	cr_assert_eq(run_stats_counter(&d, "partitions"), 0, "the first load brings names and counts");
 	look_at_all(true);
-	settle();
-	cr_expect_gt(counter("evicted_partitions"), TOPICS * PARTITIONS / 2);
-	cr_expect_gt(counter("evicted_topics"), 0);
+	run_stats_settle(&d);
+	cr_expect_gt(run_stats_counter(&d, "evicted_partitions"), TOPICS * PARTITIONS / 2);
+	cr_expect_gt(run_stats_counter(&d, "evicted_topics"), 0);
 	cr_expect_eq(partition_of("none", 0, SHMETA_CACHED), SHMETA_UNKNOWN);
 	cr_expect_eq(partition_of("none", 0, SHMETA_FRESH), SHMETA_ABSENT);
 	cr_expect_eq(partition_of("t7", PARTITIONS, SHMETA_FRESH), SHMETA_ABSENT);
@@ -238,8 +196,8 @@ Test(bounded, while_the_source_changes_answers_stay_right, .init = start, .fini 
 		within_budgets();
 	}
 	look_at_all(false);
-	settle();
-	cr_expect_gt(counter("feed_skipped"), 0);
+	run_stats_settle(&d);
+	cr_expect_gt(run_stats_counter(&d, "feed_skipped"), 0);
 }
 
 Test(bounded, a_killed_writer_leaves_a_store_within_its_budgets, .init = start, .fini = stop)

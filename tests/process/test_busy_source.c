@@ -33,14 +33,15 @@ static void setup(void)
 	                             .u.topic = {.name = {"busy", 4}, .partition_count = 1}};
 	struct shmeta_result result;
 	enum shmeta_status status;
-	FILE *f;
 
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
 	/* Shorter than the other one's transactions: SQLITE_BUSY comes. */
-	(void)fputs("source { timeout_ms = 100ms }\nretry { min_ms = 5ms max_ms = 20ms }\nlog { level = err }\n", f);
-	(void)fclose(f);
+	cr_assert_eq(
+		run_daemon_configure(
+			&d,
+			"source { timeout_ms = 100ms }\nretry { min_ms = 5ms max_ms = 20ms }\nlog { level = err }\n",
+			""),
+		0);
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
 	instance = run_daemon_open(&d, "writer", 0);
 	cr_assert_not_null(instance);

@@ -69,7 +69,6 @@ static void end_daemon(void)
 static void begin_with(const char *configuration, uint32_t lag_ms)
 {
 	struct run_tool t;
-	FILE *f;
 
 	sql = cockroach_start(&server, &peer, rules, RULES);
 	(void)snprintf(uri, sizeof uri, "cockroachdb:host=%s port=%d user=shmeta dbname=meta", peer.host, peer.port);
@@ -79,10 +78,7 @@ static void begin_with(const char *configuration, uint32_t lag_ms)
 	feed_player_install(sql);
 	cr_assert_eq(feed_player_start(&player, &peer, &server, "meta", lag_ms), 0);
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	(void)fputs(configuration, f);
-	(void)fclose(f);
+	cr_assert_eq(run_daemon_configure(&d, configuration, ""), 0);
 }
 
 static void begin(void)

@@ -84,13 +84,9 @@ static void begin_peer(void)
 static void begin_configured(const char *scheme, const char *configuration)
 {
 	char uri[200];
-	FILE *f;
 
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	(void)fputs(configuration, f);
-	(void)fclose(f);
+	cr_assert_eq(run_daemon_configure(&d, configuration, ""), 0);
 	(void)snprintf(uri, sizeof uri, "%s:host=%s port=%d user=shmeta dbname=meta", scheme, peer.host, peer.port);
 	cr_assert_eq(run_daemon_start(&d, uri), 0, "%s", pgwire_log(&peer));
 	instance = run_daemon_open(&d, "test", 0);

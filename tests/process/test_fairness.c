@@ -57,7 +57,6 @@ static uint32_t rounds(void)
 static void begin(void)
 {
 	struct rlimit limit;
-	FILE *f;
 
 	if (geteuid() != 0)
 		cr_skip_test("needs root to be several users");
@@ -67,12 +66,12 @@ static void begin(void)
 	page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(page, MAP_FAILED);
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	(void)fputs("control { group = \"\" write_users = \"4001,4002,4003\" first_frame_ms = 60s }\n"
-	            "ttl { topic_ms = 1 }\nlog { level = err }\n",
-	            f);
-	(void)fclose(f);
+	cr_assert_eq(
+		run_daemon_configure(&d,
+	                             "control { group = \"\" write_users = \"4001,4002,4003\" first_frame_ms = 60s }\n"
+	                             "ttl { topic_ms = 1 }\nlog { level = err }\n",
+	                             ""),
+		0);
 	/* The daemon has the unit's priority, as an attacker spends the processor's time, too. */
 	cr_assert_eq(setpriority(PRIO_PROCESS, 0, UNIT_NICE), 0);
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);

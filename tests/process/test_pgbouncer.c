@@ -55,14 +55,12 @@ static void pause_ms(long ms)
 
 static void configure(void)
 {
-	FILE *f = fopen(d.config, "we");
-
-	cr_assert_not_null(f);
-	(void)fputs("source { timeout_ms = 1s }\n"
-	            "feed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
-	            "retry { min_ms = 50ms max_ms = 200ms }\n",
-	            f);
-	(void)fclose(f);
+	cr_assert_eq(run_daemon_configure(&d,
+	                                  "source { timeout_ms = 1s }\n"
+	                                  "feed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
+	                                  "retry { min_ms = 50ms max_ms = 200ms }\n",
+	                                  ""),
+	             0);
 }
 
 /* The server, the pool, and a place for a daemon. */

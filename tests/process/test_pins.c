@@ -16,6 +16,7 @@
 #include "shm/page/stats_page.h"
 #include "tests/support/figure.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_stats.h"
 #include "tests/support/run_tool.h"
 
 TestSuite(pins, .timeout = 3600); /* make faults takes its time */
@@ -56,14 +57,10 @@ static void start(const char *config)
 {
 	struct shmeta_op op = {.type = SHMETA_OP_CREATE_TOPIC,
 	                       .u.topic = {.name = str("t"), .partition_count = TOPIC_PARTITIONS}};
-	FILE *f;
 
 	memset(&w, 0, sizeof(w));
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	(void)fputs(config, f);
-	(void)fclose(f);
+	cr_assert_eq(run_daemon_configure(&d, config, ""), 0);
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
 	w.instance = run_daemon_open(&d, "writer", 0);
 	cr_assert_not_null(w.instance);
@@ -125,22 +122,6 @@ static void *map_file(const char *name, size_t bytes)
 	return map;
 }
 
-static uint64_t counter(const char *name)
-{
-	static struct shmeta_stats copy;
-	struct shmeta_stats *page = map_file("stats", sizeof(*page));
-	uint64_t value = UINT64_MAX;
-	struct shmeta_err err;
-
-	if (shmeta__stats_copy(page, &copy, &err) == SHMETA_OK)
-		for (uint32_t i = 0; i < copy.counter_count; i++)
-			if (strcmp(copy.counter_name[i], name) == 0)
-				value = copy.counter[i];
-	(void)munmap(page, sizeof(*page));
-	cr_assert_neq(value, UINT64_MAX, "no counter %s", name);
-	return value;
-}
-
 /* ---- victims: children that use the library --------------------------------------------------------------------------------- */
 
 /* What became of one that was stopped in a snapshot, as its exit status. */
@@ -193,9 +174,10 @@ static void write_until(const char *name, uint64_t value)
 {
 	double until = patience_until();
 
-	while (counter(name) < value) {
+	while (run_stats_counter(&d, name) < value) {
 		write_one();
-		cr_assert_lt(run_now_s(), until, "%s stays at %llu", name, (unsigned long long)counter(name));
+		cr_assert_lt(run_now_s(), until, "%s stays at %llu", name,
+		             (unsigned long long)run_stats_counter(&d, name));
 	}
 }
 
@@ -243,7 +225,7 @@ Test(pins, a_reader_that_is_stopped_in_a_snapshot_is_cut_off_at_its_age_and_harm
 	cr_assert_eq(run_daemon_begin(w.reader), SHMETA_OK);
 	cr_assert_eq(shmeta_end(w.reader), SHMETA_OK);
 	expect_as_promised(pid);
-	cr_expect_eq(counter("snapshots_revoked"), 1);
+	cr_expect_eq(run_stats_counter(&d, "snapshots_revoked"), 1);
 	cr_expect_eq(w.not_cached, 0);
 }
 
@@ -307,7 +289,7 @@ Test(pins, whoever_holds_the_stores_room_is_asked_for_it_and_writing_goes_on, .t
 		write_one();
 	for (int round = 0; round < 2; round++)
 		expect_as_promised(pid[round]);
-	cr_expect_eq(counter("snapshots_revoked"), 2, "a bystander was cut off, too");
+	cr_expect_eq(run_stats_counter(&d, "snapshots_revoked"), 2, "a bystander was cut off, too");
 	(void)snprintf(what, sizeof(what), "a store of %u MiB, a reader stopped in it", mib);
 	tell_writes(what);
 	/* What could not be shown at once, at a rate that fills the store within a grace period, is shown by now. */

@@ -139,12 +139,13 @@ static void begin(void)
 	(void)fclose(f);
 	present("right");
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	(void)fputs("source { timeout_ms = 2s }\nfeed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
-	            "retry { min_ms = 50ms max_ms = 200ms }\n",
-	            f);
-	(void)fclose(f);
+	cr_assert_eq(
+		run_daemon_configure(
+			&d,
+			"source { timeout_ms = 2s }\nfeed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
+			"retry { min_ms = 50ms max_ms = 200ms }\n",
+			""),
+		0);
 	(void)snprintf(uri, sizeof uri,
 	               "postgresql:host=localhost hostaddr=%s user=shmeta dbname=meta sslmode=verify-full "
 	               "sslrootcert=%s/roots.crt",

@@ -33,7 +33,6 @@ static void begin_with(bool late)
 	static const char *const settings[] = {"synchronous_commit=off", "wal_writer_delay=10s", "autovacuum=off",
 	                                       NULL};
 	char through[200];
-	FILE *f;
 
 	pg_cluster_start(&server, late ? settings : NULL);
 	pg_cluster_database(&server, "meta");
@@ -41,13 +40,14 @@ static void begin_with(bool late)
 	sql = pg_cluster_connect(&server, "meta");
 	cr_assert_eq(link_start(&l, LINK_UNIX, server.dir, 5432), 0);
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
 	/* So long is an answer waited for, and then the outcome looked for. */
-	(void)fputs("source { timeout_ms = 20s }\nfeed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
-	            "retry { min_ms = 50ms max_ms = 200ms }\n",
-	            f);
-	(void)fclose(f);
+	cr_assert_eq(
+		run_daemon_configure(
+			&d,
+			"source { timeout_ms = 20s }\nfeed { poll_min_ms = 5ms poll_max_ms = 50ms reconcile_s = 0 }\n"
+			"retry { min_ms = 50ms max_ms = 200ms }\n",
+			""),
+		0);
 	(void)snprintf(through, sizeof through, "postgresql:host=%s port=%d user=shmeta dbname=meta", l.host, l.port);
 	cr_assert_eq(run_daemon_start(&d, through), 0);
 	instance = run_daemon_open(&d, "test", 0);

@@ -6,12 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "shm/page/stats_page.h"
 #include "tests/support/run_daemon.h"
+#include "tests/support/run_stats.h"
 #include "tests/support/streamhouse_schema.h"
 
 TestSuite(single_flight, .timeout = 300);
@@ -19,7 +18,6 @@ TestSuite(single_flight, .timeout = 300);
 enum { PROCESSES = 500, WAIT_MS = 120000, DESCRIPTORS = 3 * PROCESSES };
 
 static struct run_daemon d;
-static const struct shmeta_stats *page;
 
 /* Everything is stale after a millisecond, and nobody but readers asks for anything: no poll, no comparison. Absences are not
  * remembered unless the test says so: what joins must join by itself. */
@@ -33,8 +31,6 @@ static const struct shmeta_stats *page;
 static void start(const char *more)
 {
 	struct rlimit limit;
-	FILE *f;
-	int fd;
 
 	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	if (limit.rlim_cur < DESCRIPTORS) {
@@ -43,11 +39,7 @@ static void start(const char *more)
 			cr_skip_test("needs %d file descriptors in a process", DESCRIPTORS);
 	}
 	cr_assert_eq(run_daemon_init(&d), 0);
-	f = fopen(d.config, "we");
-	cr_assert_not_null(f);
-	cr_assert_geq(fputs(CONFIG, f), 0);
-	cr_assert_geq(fputs(more, f), 0);
-	cr_assert_eq(fclose(f), 0);
+	cr_assert_eq(run_daemon_configure(&d, CONFIG, more), 0);
 	/* A rollback journal: whoever locks the file keeps readers out. */
 	cr_assert_eq(run_daemon_sql(&d, "PRAGMA journal_mode = delete;" STREAMHOUSE_V01
 	                                "INSERT INTO topics(name, partition_count, created_at, updated_at, config) "
@@ -55,14 +47,6 @@ static void start(const char *more)
 	                                "INSERT INTO partitions VALUES('known', 0, 0, 1, 1);"),
 	             0);
 	cr_assert_eq(run_daemon_start(&d, NULL), 0);
-	char path[160];
-
-	(void)snprintf(path, sizeof path, "%s/stats", d.instance);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	page = mmap(NULL, sizeof *page, PROT_READ, MAP_SHARED, fd, 0);
-	cr_assert_neq((const void *)page, MAP_FAILED);
-	(void)close(fd);
 }
 
 static void start_plain(void)
@@ -73,31 +57,6 @@ static void start_plain(void)
 static void stop(void)
 {
 	run_daemon_done(&d);
-}
-
-static uint64_t counter(const char *name)
-{
-	static struct shmeta_stats copy;
-	struct shmeta_err err;
-
-	while (shmeta__stats_copy(page, &copy, &err) != SHMETA_OK)
-		(void)usleep(1000);
-	for (uint32_t i = 0; i < copy.counter_count; i++)
-		if (strcmp(copy.counter_name[i], name) == 0)
-			return copy.counter[i];
-	cr_assert_fail("there is no counter '%s'", name);
-	return 0;
-}
-
-/* The page follows within a second; what has been counted by now is in the one after the next. */
-static void settle(void)
-{
-	for (int i = 0; i < 2; i++) {
-		uint64_t before = shmeta_load(&page->sequence);
-
-		while (shmeta_load(&page->sequence) == before)
-			(void)usleep(10000);
-	}
 }
 
 /* In a child: be ready, wait for the sign, ask. 0: the answer is the right one, and was read after the sign. */
@@ -129,8 +88,9 @@ struct cost {
 
 static struct cost cost_now(void)
 {
-	settle();
-	return (struct cost){counter("fetches"), counter("refresh_keys"), counter("source_queries")};
+	run_stats_settle(&d);
+	return (struct cost){run_stats_counter(&d, "fetches"), run_stats_counter(&d, "refresh_keys"),
+	                     run_stats_counter(&d, "source_queries")};
 }
 
 /* So many processes ask at once while the source is locked; it is let go when all requests have arrived. What it cost; *now: before
@@ -157,13 +117,13 @@ static struct cost flock_of(int processes, const char *topic, enum shmeta_status
 	(void)close(go[0]);
 	for (int i = 0; i < processes; i++)
 		cr_assert_eq(read(ready[0], &byte, 1), 1, "only %d of %d became ready", i, processes);
-	settle();
-	frames = counter("frames");
+	run_stats_settle(&d);
+	frames = run_stats_counter(&d, "frames");
 	cr_assert_eq(sqlite3_open(d.db, &db), SQLITE_OK);
 	(void)sqlite3_busy_timeout(db, 10000);
 	cr_assert_eq(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(db));
 	(void)close(go[1]);
-	while (counter("frames") < frames + (uint64_t)processes)
+	while (run_stats_counter(&d, "frames") < frames + (uint64_t)processes)
 		(void)usleep(20000); /* the suite's time is the limit */
 	cr_assert_eq(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
 	(void)sqlite3_close(db);
@@ -184,7 +144,7 @@ static void same_as_one(const char *topic, const char *of_one, enum shmeta_statu
 	cr_expect_eq(all.fetches, 1, "%d calls of the source for %d processes", (int)all.fetches, PROCESSES);
 	cr_expect_eq(all.keys, 1);
 	cr_expect_eq(all.queries, one.queries, "%d statements instead of %d", (int)all.queries, (int)one.queries);
-	cr_expect_geq(counter("refresh_coalesced"), PROCESSES - 1);
+	cr_expect_geq(run_stats_counter(&d, "refresh_coalesced"), PROCESSES - 1);
 }
 
 Test(single_flight, five_hundred_processes_asking_for_an_unknown_topic_are_one_query, .init = start_plain, .fini = stop)
@@ -218,7 +178,7 @@ Test(single_flight, who_asks_after_the_answer_came_is_spared_too_until_the_topic
 	struct shmeta_freshness fresh;
 	struct shmeta_topic topic;
 	struct cost before = cost_now(), after;
-	uint64_t spared = counter("absent_answers");
+	uint64_t spared = run_stats_counter(&d, "absent_answers");
 
 	cr_assert_not_null(reader);
 	cr_assert_eq(shmeta_client_open(instance, NULL, &client), SHMETA_OK);
@@ -229,7 +189,7 @@ Test(single_flight, who_asks_after_the_answer_came_is_spared_too_until_the_topic
 	}
 	after = cost_now();
 	/* The list is stale after a millisecond: all but the first, and one in five seconds, were asked within it or spared. */
-	spared = counter("absent_answers") - spared;
+	spared = run_stats_counter(&d, "absent_answers") - spared;
 	cr_expect_geq(spared, 1, "none was remembered");
 	cr_expect_leq(after.fetches - before.fetches + spared, 100);
 	cr_expect_lt(after.fetches - before.fetches, 50, "%d fetches", (int)(after.fetches - before.fetches));

@@ -58,11 +58,7 @@ static void end(void)
 
 static void write_config(const char *text)
 {
-	FILE *f = fopen(d.config, "we");
-
-	cr_assert_not_null(f);
-	(void)fputs(text, f);
-	(void)fclose(f);
+	cr_assert_eq(run_daemon_configure(&d, text, ""), 0);
 }
 
 static struct shmeta_str str(const char *text)

@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,14 @@ int run_daemon_spawn(struct run_daemon *d, const char *source)
 		_exit(127);
 	}
 	return d->pid > 0 ? 0 : -1;
+}
+
+int run_daemon_configure(const struct run_daemon *d, const char *text, const char *more)
+{
+	FILE *f = fopen(d->config, "we");
+	bool written = f != NULL && fputs(text, f) >= 0 && fputs(more, f) >= 0;
+
+	return f != NULL && fclose(f) == 0 && written ? 0 : -1;
 }
 
 int run_daemon_start(struct run_daemon *d, const char *source)

@@ -21,6 +21,8 @@ struct run_daemon {
 
 /* Make the directory. Returns 0. */
 int run_daemon_init(struct run_daemon *d);
+/* Write its configuration file: `text` and then `more`. Returns 0. */
+int run_daemon_configure(const struct run_daemon *d, const char *text, const char *more);
 /* Start build/bin/shmetad --config, --dir, --create and --source (NULL: sqlite:db) and wait until it serves (at most 20 s, in make faults 300 s). 0, or -1 after
  * printing its log. */
 int run_daemon_start(struct run_daemon *d, const char *source);
