@@ -86,8 +86,10 @@ static enum shmeta_status get_named(struct shmeta_reader *r, const char *topic, 
 	enum shmeta_status status = shmeta__partition_named(r, topic, topic_bytes, partition_id, SHMETA_CLASS_PARTITION,
 	                                                    assured_ns, ret_fresh, &h);
 
-	if (likely(status == SHMETA_OK))
+	if (likely(status == SHMETA_OK)) {
+		lookup_touch(r, h->part_key);
 		partition_answer(h, assured_ns, ret, ret_fresh);
+	}
 	return status;
 }
 

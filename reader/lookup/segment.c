@@ -168,6 +168,7 @@ static inline enum shmeta_status find_named(struct shmeta_reader *r, const char 
 	if (unlikely(status != SHMETA_OK))
 		return status;
 	if (shmeta__part_find_again(&h->part, offset, ret)) {
+		lookup_touch(r, h->part_key);
 		if (ret_fresh != NULL)
 			segment_age(h, assured_ns, ret_fresh);
 		return SHMETA_OK;

@@ -57,6 +57,7 @@ static enum shmeta_status list_range(void *arg, struct shmeta_reader *r, struct 
 	}
 	if (status != SHMETA_OK)
 		return status;
+	lookup_touch(r, h->part_key);
 	if (ret_fresh != NULL)
 		segment_age(h, assured_ns, ret_fresh);
 	status = shmeta__iter_new(r, ITER_SEGMENTS, SHMETA_DB_COUNT, &iter);
