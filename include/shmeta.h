@@ -295,7 +295,8 @@ enum shmeta_consistency {
 };
 
 enum shmeta_read_flags {
-	SHMETA_READ_MAY_MOVE = 1u << 0 /* the reader itself may move to the newer snapshot */
+	SHMETA_READ_MAY_MOVE = 1u << 0, /* FRESH and SOURCE: the reader itself may move to the newer snapshot */
+	SHMETA_READ_NO_FILL = 1u << 1   /* for looks at much that is not used: a scan, a tool. It leaves no trace */
 };
 
 /* How a lookup is to be answered; NULL means CACHED.
@@ -315,12 +316,15 @@ enum shmeta_read_flags {
  * A list with FRESH or SOURCE and without SHMETA_READ_MAY_MOVE is of a snapshot of its own, in which its views live until
  * shmeta_iter_free(); such lists need no buffer.
  * A batch asks for all that do not do at once, and then answers as a whole from one snapshot; the strings of its answers go into `buffer`
- * one behind the other. */
+ * one behind the other.
+ *
+ * With SHMETA_READ_NO_FILL, which any consistency may have, the answer is the same, but where the store keeps only a part of what the
+ * source has (store.mode = bounded) the read does not count as use of the record, and what it has to load is the first to leave again. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
 	uint32_t timeout_ms; /* FRESH and SOURCE: the longest wait */
-	uint32_t flags;      /* FRESH and SOURCE: enum shmeta_read_flags */
+	uint32_t flags;      /* enum shmeta_read_flags */
 	uint32_t reserved;
 	char *buffer; /* FRESH and SOURCE: where the answer's strings go; may be NULL */
 	size_t buffer_bytes;

@@ -185,8 +185,7 @@ static enum shmeta_status answer(void *arg, struct shmeta_reader *r, struct shme
 	enum shmeta_status status = look(r, l, assured_ns, ret_fresh);
 
 	(void)unused;
-	/* Copy the strings into the caller's buffer, because the snapshot may end with this call. */
-	if (status != SHMETA_OK || (l->read->buffer == NULL && (l->read->flags & SHMETA_READ_MAY_MOVE) != 0))
+	if (status != SHMETA_OK || !is_copied(l->read))
 		return status;
 	status = copy(l);
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, l->read, words[l->kind].copied);

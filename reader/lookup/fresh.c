@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Lookups with FRESH and SOURCE: answer, ask the writer, wait until the store shows what it said,
- * answer again. */
+ * answer again. And those that leave no trace. */
 #include <stdlib.h>
 
 #include "reader/lookup/lookup.h"
@@ -21,8 +21,13 @@ enum { ASKS_MAX = 3 };
 /* Does this answer of the store not do? */
 static int must_ask(const struct shmeta_read *read, enum shmeta_status status, const struct shmeta_freshness *fresh)
 {
-	return status >= 0 && fresh->ttl_ns != FOR_EVER &&
+	return read->consistency != SHMETA_CACHED && status >= 0 && fresh->ttl_ns != FOR_EVER &&
 	       (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
+}
+
+static int leaves_no_trace(const struct shmeta_read *read)
+{
+	return read != NULL && (read->flags & SHMETA_READ_NO_FILL) != 0;
 }
 
 /* One key or many, and how long what is answered by it lives. */
@@ -46,6 +51,8 @@ static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handl
 	/* What was read in the snapshot that is about to be left. */
 	if ((read->flags & SHMETA_READ_MAY_MOVE) != 0 && shmeta__snapshot_expired(r))
 		r->expired = 1;
+	for (size_t i = 0; i < q->count; i++)
+		q->keys[i].want.no_fill = (uint32_t)leaves_no_trace(read);
 	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, asked->deadline, &newest, &err);
 	if (status != SHMETA_OK)
 		return shmeta__instance_fail(r->instance, &err);
@@ -102,16 +109,22 @@ static int may_have_left(const struct shmeta_reader *r, enum shmeta_status statu
 	return status == SHMETA_UNKNOWN && r->quarantined_txn == r->snapshot && r->incomplete != 0;
 }
 
-/* Answer from what the writer was asked for. A record that this brought in was not used for that. */
-static enum shmeta_status answer_asked(const struct asked *asked, shmeta__answer_fn *answer, void *arg,
-                                       struct shmeta_freshness *ret_fresh)
+/* What is answered until the reader's touch map is put back does not count as used. */
+static struct touch_view set_touch_aside(struct shmeta_reader *r)
 {
-	struct shmeta_reader *r = asked->reader;
 	const struct touch_view touch = r->touch;
-	enum shmeta_status status;
 
 	r->touch = (struct touch_view){NULL, 0};
-	status = answer(arg, r, asked->handle, asked->synced_at_ns, ret_fresh);
+	return touch;
+}
+
+static enum shmeta_status answer_unseen(const struct asked *asked, shmeta__answer_fn *answer, void *arg,
+                                        struct shmeta_freshness *ret_fresh)
+{
+	struct shmeta_reader *r = asked->reader;
+	const struct touch_view touch = set_touch_aside(r);
+	enum shmeta_status status = answer(arg, r, asked->handle, asked->synced_at_ns, ret_fresh);
+
 	r->touch = touch;
 	return status;
 }
@@ -122,14 +135,16 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 {
 	struct asked asked = {r, h, 0, 0};
 	struct shmeta_freshness fresh = {0};
-	enum shmeta_status status = answer(arg, r, h, 0, &fresh);
+	enum shmeta_status status =
+		leaves_no_trace(read) ? answer_unseen(&asked, answer, arg, &fresh) : answer(arg, r, h, 0, &fresh);
 
 	for (int asks = 0;
 	     asks == 0 ? must_ask(read, status, &fresh) : asks < ASKS_MAX && may_have_left(asked.reader, status);
 	     asks++) {
 		status = ask_one(r, h, want, 0, read, &asked);
+		/* A record that this brought in was not used for that. */
 		if (status == SHMETA_OK)
-			status = answer_asked(&asked, answer, arg, &fresh);
+			status = answer_unseen(&asked, answer, arg, &fresh);
 	}
 	status = finish(r, &asked, status);
 	if (ret_fresh != NULL && status >= 0)
@@ -144,18 +159,26 @@ enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h
 	struct asked asked = {r, h, 0, 0};
 	struct shmeta_freshness fresh = {0};
 	struct shmeta_iter *iter = NULL;
+	struct touch_view touch = r->touch;
 	enum shmeta_status status;
 	int asks;
 
 	status = lookup_options(r, read, &asks);
 	if (status != SHMETA_OK)
 		return status;
+	asks = asks && read->consistency != SHMETA_CACHED;
+	if (leaves_no_trace(read))
+		touch = set_touch_aside(r);
 	status = list(arg, r, h, 0, asks ? &fresh : NULL, &iter);
+	r->touch = touch;
 	if (asks && must_ask(read, status, &fresh)) {
 		shmeta_iter_free(iter);
 		status = ask_one(r, h, want, 1, read, &asked);
-		if (status == SHMETA_OK)
+		if (status == SHMETA_OK) {
+			touch = set_touch_aside(asked.reader);
 			status = list(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh, &iter);
+			asked.reader->touch = touch;
+		}
 	}
 	if (status == SHMETA_OK && !snapshot_holds(asked.reader)) {
 		shmeta_iter_free(iter);
@@ -227,12 +250,21 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shme
 {
 	struct asked asked = {r, NULL, 0, 0};
 	struct question q = {NULL, 0, 0};
-	enum shmeta_status status = judge(r, many, read, &q.keys, &q.count);
+	struct touch_view touch = r->touch;
+	enum shmeta_status status = SHMETA_OK;
 
+	if (leaves_no_trace(read))
+		touch = set_touch_aside(r);
+	if (read->consistency != SHMETA_CACHED)
+		status = judge(r, many, read, &q.keys, &q.count);
+	r->touch = touch;
 	if (status == SHMETA_OK && q.count > 0)
 		status = ask(r, NULL, &q, read, &asked);
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
+		touch = set_touch_aside(asked.reader); /* judged to be used, or brought in */
 		status = answer_all(asked.reader, many, q.keys, q.count, ret_status);
+		asked.reader->touch = touch;
+	}
 	free(q.keys);
 	if (asked.reader != r) {
 		shmeta__counters_add(&r->slot->counters, &asked.reader->own.counters);

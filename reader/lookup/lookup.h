@@ -241,7 +241,7 @@ enum shmeta_status shmeta__partition_absent(struct shmeta_reader *reader, enum s
 /* Handles lose what they know of the env; cached ones are freed. */
 void shmeta__handles_forget(struct shmeta_reader *reader);
 
-/* ---- reads that may ask the writer (fresh.c) ---- */
+/* ---- reads that may ask the writer, or leave no trace (fresh.c) ---- */
 
 /* Answer from a reader's snapshot, or by a handle of that reader; what was found goes to arg.
  * assured_ns: when the source was last read, as far as the writer said; 0: it was not asked. */
@@ -370,7 +370,9 @@ static inline void lookup_age(struct shmeta_reader *r, enum shmeta_class cls, in
 	}
 }
 
-/* Validate read options; *ret_asks is 1 when the read may need the writer. */
+enum { READ_FLAGS = SHMETA_READ_MAY_MOVE | SHMETA_READ_NO_FILL };
+
+/* Validate read options; *ret_asks is 1 when fresh.c answers: the read may need the writer, or leaves no trace. */
 static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const struct shmeta_read *read, int *ret_asks)
 {
 	*ret_asks = 0;
@@ -384,14 +386,21 @@ static inline enum shmeta_status lookup_options(struct shmeta_reader *r, const s
 	    read->consistency != SHMETA_SOURCE)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: consistency %d is none",
 		                           (int)read->consistency);
-	if ((read->flags & ~(uint32_t)SHMETA_READ_MAY_MOVE) != 0)
+	if ((read->flags & ~(uint32_t)READ_FLAGS) != 0)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT, "read options: unknown flags 0x%x",
-		                           read->flags & ~(uint32_t)SHMETA_READ_MAY_MOVE);
+		                           read->flags & ~(uint32_t)READ_FLAGS);
 	if (read->buffer == NULL && read->buffer_bytes != 0)
 		return shmeta__reader_fail(r, SHMETA_ERR_INVALID_ARGUMENT,
 		                           "read options: buffer_bytes is %zu, buffer is NULL", read->buffer_bytes);
-	*ret_asks = read->consistency != SHMETA_CACHED;
+	*ret_asks = read->consistency != SHMETA_CACHED || (read->flags & SHMETA_READ_NO_FILL) != 0;
 	return SHMETA_OK;
+}
+
+/* Are the answer's strings to be copied, because its snapshot may end with the call? */
+static inline int is_copied(const struct shmeta_read *read)
+{
+	return read->consistency != SHMETA_CACHED &&
+	       (read->buffer != NULL || (read->flags & SHMETA_READ_MAY_MOVE) == 0);
 }
 
 static inline enum shmeta_status buffer_too_small(struct shmeta_reader *r, const struct shmeta_read *read,

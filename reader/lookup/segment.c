@@ -54,7 +54,7 @@ static enum shmeta_status give_strings(struct shmeta_handle *h, const char *topi
 {
 	enum shmeta_status status;
 
-	if (read->buffer == NULL)
+	if (read->buffer == NULL || !is_copied(read))
 		return SHMETA_OK;
 	status = shmeta__part_strings(&h->part, topic, topic_bytes, segment, read->buffer, read->buffer_bytes);
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(h->reader, read, "the segment's strings");
@@ -415,7 +415,7 @@ static enum shmeta_status segments_answer(void *arg, struct shmeta_reader *r, si
 			status = find_named_with_strings(r, &want, s->named[i].offset, &rest, assured_ns, ret,
 			                                 ret_fresh);
 	}
-	if (status == SHMETA_OK && rest.buffer != NULL)
+	if (status == SHMETA_OK && rest.buffer != NULL && is_copied(&rest))
 		s->used += ret->id.bytes + ret->s3_bucket.bytes + ret->s3_key.bytes + 3;
 	return status;
 }

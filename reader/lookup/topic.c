@@ -38,14 +38,13 @@ static enum shmeta_status get_topic(struct shmeta_reader *r, const char *name, s
 	return status;
 }
 
-/* Copy the strings into the caller's buffer, because the snapshot may end with this call. */
 static enum shmeta_status get_topic_copied(struct shmeta_reader *r, const char *name, size_t bytes,
                                            const struct shmeta_read *read, uint64_t assured_ns,
                                            struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
 {
 	enum shmeta_status status = get_topic(r, name, bytes, assured_ns, ret, ret_fresh);
 
-	if (status != SHMETA_OK || (read->buffer == NULL && (read->flags & SHMETA_READ_MAY_MOVE) != 0))
+	if (status != SHMETA_OK || !is_copied(read))
 		return status;
 	status = shmeta_copy_topic(ret, read->buffer, read->buffer_bytes, NULL);
 	return status != SHMETA_ERR_BUFFER ? status : buffer_too_small(r, read, "the topic's strings");
@@ -190,7 +189,7 @@ static enum shmeta_status topics_answer(void *arg, struct shmeta_reader *r, size
 		rest.buffer_bytes -= t->used;
 	}
 	status = get_topic_copied(r, t->names[i].data, t->names[i].bytes, &rest, assured_ns, topic, ret_fresh);
-	if (status == SHMETA_OK && rest.buffer != NULL)
+	if (status == SHMETA_OK && rest.buffer != NULL && is_copied(&rest))
 		t->used += topic->name.bytes + topic->cleanup_policy.bytes + topic->config.bytes;
 	return status;
 }

@@ -28,7 +28,8 @@ static void make_refresh(const struct shmeta *instance, const struct want *want,
 	f->name_bytes = (uint32_t)topic;
 	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
 	f->timeout_ms = shmeta__left_ms(deadline_ns);
-	f->flags = flags | (want->with_segments ? SHMETA_REFRESH_ASK_SEGMENTS : 0);
+	f->flags = flags | (want->with_segments ? SHMETA_REFRESH_ASK_SEGMENTS : 0) |
+	           (want->no_fill ? SHMETA_REFRESH_ASK_NO_FILL : 0);
 	if (topic != 0)
 		memcpy(at, want->topic, topic);
 	memcpy(at + topic, instance->tenant, instance->tenant_bytes);

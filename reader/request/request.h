@@ -19,6 +19,7 @@ struct want {
 	size_t topic_bytes;
 	uint32_t partition_id;
 	uint32_t with_segments; /* TOPIC: and all segments of its partitions */
+	uint32_t no_fill;       /* what has to be loaded is the first to leave again */
 	const char *name;       /* AGENT: its id; OFFSET: the group. NULL: none, or the whole class */
 	size_t name_bytes;
 };

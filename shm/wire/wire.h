@@ -77,8 +77,9 @@ SHMETA_FROZEN(shmeta_frame_registered, slot_count, 32);
 SHMETA_FROZEN_SIZE(shmeta_frame_registered, 40);
 
 enum {
-	SHMETA_REFRESH_ASK_RECENT = 1u << 0,  /* what was found absent a moment before will do   */
-	SHMETA_REFRESH_ASK_SEGMENTS = 1u << 1 /* TOPIC: its partitions with all of their segments */
+	SHMETA_REFRESH_ASK_RECENT = 1u << 0,   /* what was found absent a moment before will do         */
+	SHMETA_REFRESH_ASK_SEGMENTS = 1u << 1, /* TOPIC: its partitions with all of their segments      */
+	SHMETA_REFRESH_ASK_NO_FILL = 1u << 2   /* what has to be loaded is the first to leave again     */
 };
 
 /* name_bytes bytes of topic follow the struct, then tenant_bytes bytes of tenant, and then, up to the

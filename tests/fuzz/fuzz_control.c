@@ -56,12 +56,12 @@ static enum shmeta_status owed(enum shmeta_status status)
 	return status;
 }
 
-static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
+static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, uint32_t how, uint32_t uid,
                                         uint64_t deadline_ns, uint64_t ticket)
 {
 	(void)arg;
 	require(mailbox_owe(w.mailbox));
-	return owed(sync_refresh(w.engine.sync, key, recent, uid, deadline_ns, ticket));
+	return owed(sync_refresh(w.engine.sync, key, how, uid, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_write(void *arg, const struct sync_write *write)

@@ -237,6 +237,35 @@ Test(bounded, a_scan_does_not_push_out_what_is_used, .init = start, .fini = stop
 	cr_expect_gt(hits * 1000ull, looks * 990ull, "%u of %u", hits, looks);
 }
 
+Test(bounded, a_scan_without_fill_pushes_nothing_out_and_is_answered, .init = start, .fini = stop)
+{
+	const struct shmeta_read read = {.size = sizeof read,
+	                                 .consistency = SHMETA_FRESH,
+	                                 .timeout_ms = WAIT_MS,
+	                                 .flags = SHMETA_READ_MAY_MOVE | SHMETA_READ_NO_FILL};
+	enum { KEPT = 30 };
+	struct shmeta_segment segment;
+	unsigned kept = 0;
+
+	for (int i = 0; i < KEPT; i++)
+		cr_assert_eq(look(i / PARTITIONS, i % PARTITIONS, SHMETA_FRESH, true).segment, SHMETA_OK);
+	for (int t = 3; t < TOPICS; t++)
+		for (int p = 0; p < PARTITIONS; p++) {
+			char name[32];
+			int n = snprintf(name, sizeof name, "t%d", t);
+
+			cr_assert_eq(run_daemon_begin(reader), SHMETA_OK);
+			cr_assert_eq(shmeta_find_segment_named(reader, name, (size_t)n, (uint32_t)p, 1907, &read,
+			                                       &segment, NULL),
+			             SHMETA_OK, "%s/%d", name, p);
+			(void)shmeta_end(reader);
+			within_budgets();
+		}
+	for (int i = 0; i < KEPT; i++)
+		kept += look(i / PARTITIONS, i % PARTITIONS, SHMETA_CACHED, true).segment == SHMETA_OK;
+	cr_expect_eq(kept, KEPT);
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;

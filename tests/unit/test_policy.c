@@ -17,6 +17,7 @@ static struct policy_config config_of(uint32_t slots, uint64_t max_bytes)
 
 	c.slots = slots;
 	c.max_bytes = max_bytes;
+	c.passing_part = 0;
 	memset(c.class_bytes, 0, sizeof c.class_bytes);
 	memset(c.class_records, 0, sizeof c.class_records);
 	return c;
@@ -333,6 +334,93 @@ Test(policy, pressure_makes_records_leave_also_within_the_budgets)
 	cr_expect_eq(policy_victims(p, POLICY_ELEVATED, 0, slots, SLOTS), 0);
 	cr_expect_eq(policy_victims(p, POLICY_HIGH, 0, slots, SLOTS), 50);
 	cr_expect_eq(policy_victims(p, POLICY_CRITICAL, 0, slots, SLOTS), 190);
+	policy_free(p);
+}
+
+/* ---- records that pass ---- */
+
+/* 64 partitions, one of them for those that pass. */
+static struct policy *with_passing(struct policy_config *c)
+{
+	*c = config_of(SLOTS, 0);
+	c->class_records[POLICY_PARTITION] = 64;
+	c->passing_part = 64;
+	return policy_of(c);
+}
+
+Test(policy, records_that_pass_displace_each_other_and_nothing_else)
+{
+	struct policy_config c;
+	struct policy *p = with_passing(&c);
+	uint32_t gone[SLOTS], n;
+
+	for (uint32_t i = 0; i < 63; i++)
+		cr_assert(policy_add(p, i, POLICY_PARTITION, RECORD, i));
+	cr_expect_not(policy_exceeds(p, 0));
+	for (uint32_t i = 100; i < 500; i++) {
+		cr_assert(policy_pass(p, i, POLICY_PARTITION, RECORD));
+		n = evict(p, 0, NULL, gone, SLOTS);
+		cr_assert_eq(n, i > 100, "at %u", i);
+		cr_assert(n == 0 || gone[0] == i - 1);
+		cr_assert_not(policy_exceeds(p, 0));
+	}
+	for (uint32_t i = 0; i < 63; i++)
+		cr_assert(policy_place(p, i).resident);
+	/* Any other record comes in their place, and at the end of its budget in that of the others. */
+	cr_assert(policy_add(p, 63, POLICY_PARTITION, RECORD, 63));
+	cr_assert(policy_exceeds(p, 0));
+	n = evict(p, 0, NULL, gone, SLOTS);
+	cr_expect_eq(gone[0], 499);
+	cr_expect_eq(n, 1 + 1 + 64 * 5 / 100);
+	cr_expect_eq(policy_class_records(p, POLICY_PARTITION), 64 - 1 - 64 * 5 / 100);
+	policy_free(p);
+}
+
+Test(policy, a_record_that_passes_outlives_the_commit_that_brought_it)
+{
+	struct policy_config c;
+	struct policy *p = with_passing(&c);
+	uint32_t gone[SLOTS], n;
+
+	for (uint32_t i = 0; i < 63; i++)
+		cr_assert(policy_add(p, i, POLICY_PARTITION, RECORD, i));
+	for (uint32_t i = 0; i < 4; i++)
+		policy_tick(p);
+	for (uint32_t i = 100; i < 110; i++) {
+		cr_assert(policy_pass(p, i, POLICY_PARTITION, RECORD));
+		policy_tick(p);
+		n = evict(p, 0, NULL, gone, SLOTS);
+		cr_assert(policy_place(p, i).resident, "somebody waits for %u", i);
+		cr_assert_leq(n, 1);
+	}
+	cr_expect(policy_place(p, 109).passing);
+	cr_expect_geq(policy_class_records(p, POLICY_PARTITION), 63);
+	n = 0;
+	for (uint32_t i = 0; i < 63; i++)
+		n += policy_place(p, i).resident;
+	cr_expect_geq(n, 62, "and that costs no more than the one that is young with it");
+	policy_free(p);
+}
+
+Test(policy, a_record_that_passes_leaves_no_trace_but_one_that_is_touched_stays)
+{
+	struct policy_config c;
+	struct policy *p = with_passing(&c);
+
+	for (uint32_t i = 0; i < 63; i++)
+		cr_assert(policy_add(p, i, POLICY_PARTITION, RECORD, i));
+	cr_assert(policy_pass(p, 100, POLICY_PARTITION, RECORD));
+	cr_assert(policy_pass(p, 101, POLICY_PARTITION, RECORD));
+	cr_expect_eq(evict(p, 0, NULL, NULL, SLOTS), 1);
+	cr_expect_not(policy_place(p, 100).resident);
+	cr_assert(policy_add(p, 100, POLICY_PARTITION, RECORD, 100));
+	cr_expect_not(policy_place(p, 100).in_main, "it has no ghost");
+	policy_remove(p, 100);
+	touch(p, 101, 1);
+	cr_assert(policy_pass(p, 102, POLICY_PARTITION, RECORD));
+	cr_expect_eq(evict(p, 0, NULL, NULL, SLOTS), 1 + 1 + 64 * 5 / 100, "as for any other that comes");
+	cr_expect(policy_place(p, 101).resident && !policy_place(p, 101).passing);
+	cr_expect_not(policy_place(p, 102).resident);
 	policy_free(p);
 }
 

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "reader/snapshot/snapshot.h"
 #include "shm/record/key.h"
+#include "shm/wire/wire.h"
 #include "tests/support/fake_writer.h"
 
 static const uint64_t ALL = 1u << SHMETA_CLASS_TOPIC | 1u << SHMETA_CLASS_PARTITION | 1u << SHMETA_CLASS_SEGMENT |
@@ -260,4 +262,153 @@ Test(reader_bounded, a_handle_follows_a_topic_that_left_and_came_back)
 	cr_assert_eq(partition.topic_id, topic);
 	shmeta_partition_close(handle);
 	end();
+}
+
+/* ---- reads that leave no trace ---- */
+
+static uint8_t touched[256];
+
+static bool any_touched(void)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < sizeof touched; i++)
+		any |= touched[i] != 0;
+	memset(touched, 0, sizeof touched);
+	return any;
+}
+
+static bool any_sampled(void)
+{
+	bool any = false;
+
+	for (int i = 0; i < SHMETA_SAMPLES; i++)
+		any |= reader->slot->sample[i] != 0;
+	return any;
+}
+
+enum { KINDS = 15 };
+
+/* One lookup of each kind; each finds what it looks for. */
+static void look_by(int kind, struct shmeta_handle *h, const struct shmeta_read *read)
+{
+	const struct shmeta_find_named named = {.topic = {"t", 1}, .offset = 5};
+	struct shmeta_fetch_range ranges[2];
+	struct shmeta_segment segment, segments[2];
+	char buffer[4096];
+	const struct shmeta_fetch fetch = {.size = sizeof fetch,
+	                                   .from = 5,
+	                                   .segments = segments,
+	                                   .max_segments = 2,
+	                                   .ranges = ranges,
+	                                   .max_ranges = 2,
+	                                   .buffer = buffer,
+	                                   .buffer_bytes = sizeof buffer};
+	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	const struct shmeta_find find = {h, 5};
+	const struct shmeta_str name = {"t", 1};
+	struct shmeta_partition partition;
+	enum shmeta_status status, each = SHMETA_OK;
+	struct shmeta_iter *iter = NULL;
+	struct shmeta_topic row;
+
+	switch (kind) {
+	case 0:
+		status = shmeta_get_topic(reader, "t", 1, read, &row, NULL);
+		break;
+	case 1:
+		status = shmeta_get_topics(reader, 1, &name, read, &each, &row);
+		break;
+	case 2:
+		status = shmeta_get_partition(h, read, &partition, NULL);
+		break;
+	case 3:
+		status = shmeta_get_partition_named(reader, "t", 1, 0, read, &partition, NULL);
+		break;
+	case 4:
+		status = shmeta_get_partitions(1, &h, read, &each, &partition);
+		break;
+	case 5:
+		status = shmeta_find_segment(h, 5, read, &segment, NULL);
+		break;
+	case 6:
+		status = shmeta_find_segment_named(reader, "t", 1, 0, 5, read, &segment, NULL);
+		break;
+	case 7:
+		status = shmeta_find_segments(1, &find, read, &each, &segment);
+		break;
+	case 8:
+		status = shmeta_find_segments_named(reader, 1, &named, read, &each, &segment);
+		break;
+	case 9:
+		status = shmeta_find_segment_for_timestamp(h, 0, read, &segment, NULL);
+		break;
+	case 10:
+		status = shmeta_last_segment(h, read, &segment, NULL);
+		break;
+	case 11:
+		status = shmeta_plan_fetch(h, &fetch, read, &plan, NULL);
+		break;
+	case 12:
+		status = shmeta_list_segments(h, 0, 50, read, &iter);
+		break;
+	case 13:
+		status = shmeta_list_topics(reader, NULL, 0, 0, read, &iter);
+		break;
+	default:
+		status = shmeta_list_partitions(reader, "t", 1, read, &iter);
+		break;
+	}
+	shmeta_iter_free(iter);
+	cr_assert(status == SHMETA_OK && each == SHMETA_OK, "kind %d: %d %d", kind, (int)status, (int)each);
+}
+
+Test(reader_bounded, a_read_without_fill_leaves_no_trace_whatever_it_looks_up)
+{
+	const struct shmeta_read cached = {.size = sizeof cached},
+				 no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL};
+	const bool is_list_of_names[KINDS] = {[13] = true, [14] = true};
+	struct shmeta_handle *h;
+
+	begin();
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &h), SHMETA_OK);
+	reader->touch = (struct touch_view){touched, sizeof touched};
+	for (int kind = 0; kind < KINDS; kind++) {
+		for (int i = 0; i < 3 * 1024; i++)
+			look_by(kind, h, &no_fill);
+		cr_assert_not(any_touched(), "kind %d", kind);
+		cr_assert_not(any_sampled(), "kind %d", kind);
+	}
+	for (int kind = 0; kind < KINDS; kind++) {
+		look_by(kind, h, &cached);
+		cr_assert_eq(any_touched(), !is_list_of_names[kind], "kind %d", kind);
+	}
+	end();
+	shmeta_partition_close(h);
+}
+
+Test(reader_bounded, a_read_without_fill_says_so_to_the_writer)
+{
+	char buffer[70000];
+	struct shmeta_read read = {.size = sizeof read,
+	                           .consistency = SHMETA_SOURCE,
+	                           .timeout_ms = 5000,
+	                           .flags = SHMETA_READ_NO_FILL,
+	                           .buffer = buffer,
+	                           .buffer_bytes = sizeof buffer};
+	struct shmeta_handle *h;
+
+	begin();
+	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &h), SHMETA_OK);
+	for (int kind = 0; kind < KINDS; kind++) {
+		w->last_refresh.flags = 0;
+		read.flags = SHMETA_READ_NO_FILL;
+		look_by(kind, h, &read);
+		cr_expect_neq(w->last_refresh.flags & SHMETA_REFRESH_ASK_NO_FILL, 0, "kind %d", kind);
+		read.flags = 0;
+		look_by(kind, h, &read);
+		cr_expect_eq(w->last_refresh.flags & SHMETA_REFRESH_ASK_NO_FILL, 0, "kind %d", kind);
+	}
+	end();
+	shmeta_partition_close(h);
 }

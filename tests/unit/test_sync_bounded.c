@@ -130,18 +130,28 @@ static void is_right(void)
 }
 
 /* A reader asks until it is answered. */
-static enum shmeta_status ask(enum shmeta_class cls, const char *topic, uint32_t partition)
+static enum shmeta_status ask_how(uint32_t how, enum shmeta_class cls, const char *topic, uint32_t partition)
 {
+	const struct backend_key key = {.cls = cls,
+	                                .tenant = str(SHMETA_DEFAULT_TENANT),
+	                                .topic = str(topic),
+	                                .partition_id = partition,
+	                                .to = UINT64_MAX};
 	const struct fixture_answer *answer = NULL;
 
 	f.answer_count = 0;
-	cr_assert_eq(fixture_refresh(&f, cls, topic, partition, ++ticket), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, how, f.uid, UINT64_MAX, ++ticket), SHMETA_OK);
 	for (int i = 0; i < 10 && answer == NULL; i++) {
 		fixture_run(&f);
 		answer = fixture_answer(&f, ticket);
 	}
 	cr_assert_not_null(answer);
 	return answer->status;
+}
+
+static enum shmeta_status ask(enum shmeta_class cls, const char *topic, uint32_t partition)
+{
+	return ask_how(0, cls, topic, partition);
 }
 
 Test(sync_bounded, the_first_load_brings_names_up_to_the_budget, .fini = done)
@@ -185,6 +195,56 @@ Test(sync_bounded, what_is_asked_for_is_there_and_the_budgets_hold, .fini = done
 	is_right();
 	cr_expect_geq(fixture_counters(&f).evicted_partitions, TOPICS * PARTITIONS * 2 - 8 - 20);
 	cr_expect_gt(fixture_counters(&f).evicted_topics, 0);
+}
+
+Test(sync_bounded, what_is_asked_for_without_fill_displaces_nothing_but_its_like, .fini = done)
+{
+	enum { ALL = TOPICS * PARTITIONS, KEPT = 63 };
+	char name[32];
+
+	prepare(TOPICS, 64);
+	for (int i = 0; i < KEPT; i++) {
+		name_of(name, sizeof name, i / PARTITIONS);
+		cr_assert_eq(ask(SHMETA_CLASS_SEGMENT, name, (uint32_t)i % PARTITIONS), SHMETA_OK);
+	}
+	for (int round = 0; round < 3; round++)
+		for (int i = 0; i < ALL; i++) {
+			name_of(name, sizeof name, i / PARTITIONS);
+			cr_assert_eq(ask_how(SYNC_NO_FILL, SHMETA_CLASS_SEGMENT, name, (uint32_t)i % PARTITIONS),
+			             SHMETA_OK);
+			cr_assert_eq(says(name, i % PARTITIONS), SHMETA_OK, "it is answered as any other");
+			cr_assert_leq(counters()->partitions, 64);
+		}
+	int kept = 0;
+
+	for (int i = 0; i < KEPT; i++) {
+		name_of(name, sizeof name, i / PARTITIONS);
+		kept += says(name, i % PARTITIONS) == SHMETA_OK;
+	}
+	cr_expect_geq(kept, KEPT - 1, "%d: two that pass are young at a time", kept);
+	is_right();
+}
+
+Test(sync_bounded, whoever_uses_what_another_one_only_looks_at_has_it_kept, .fini = done)
+{
+	const struct backend_key key = {.cls = SHMETA_CLASS_SEGMENT,
+	                                .tenant = str(SHMETA_DEFAULT_TENANT),
+	                                .topic = str("topic-00"),
+	                                .to = UINT64_MAX};
+	char name[32];
+
+	prepare(TOPICS, 64);
+	/* One read for both. */
+	cr_assert_eq(sync_refresh(f.sync, &key, SYNC_NO_FILL, f.uid, UINT64_MAX, ++ticket), SHMETA_OK);
+	cr_assert_eq(sync_refresh(f.sync, &key, 0, f.uid, UINT64_MAX, ++ticket), SHMETA_OK);
+	fixture_run(&f);
+	for (int i = 1; i < 70; i++) {
+		name_of(name, sizeof name, i / PARTITIONS);
+		cr_assert_eq(ask_how(SYNC_NO_FILL, SHMETA_CLASS_SEGMENT, name, (uint32_t)i % PARTITIONS), SHMETA_OK);
+	}
+	cr_expect_eq(says("topic-00", 0), SHMETA_OK);
+	cr_expect_eq(says("topic-00", 1), SHMETA_UNKNOWN);
+	is_right();
 }
 
 Test(sync_bounded, the_feed_is_followed_for_what_is_resident_alone, .fini = done)

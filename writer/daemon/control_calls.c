@@ -36,13 +36,13 @@ static enum shmeta_status serve_write(void *arg, const struct sync_write *write)
 	return status != SHMETA_OK ? status : taken(d, sync_write(d->sync, write));
 }
 
-static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
+static enum shmeta_status serve_refresh(void *arg, const struct backend_key *key, uint32_t how, uint32_t uid,
                                         uint64_t deadline_ns, uint64_t ticket)
 {
 	struct daemon *d = arg;
 	enum shmeta_status status = may_owe(d);
 
-	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, recent, uid, deadline_ns, ticket));
+	return status != SHMETA_OK ? status : taken(d, sync_refresh(d->sync, key, how, uid, deadline_ns, ticket));
 }
 
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,

@@ -156,10 +156,16 @@ enum shmeta_status sync_start(int dir_fd, struct shmeta_board *board, const stru
 /* Finish what is being committed, answer what waits with ERR_WRITER_AWAY, join the thread. Accepts NULL. */
 void sync_stop(struct sync *sync);
 
+enum sync_refresh_how {
+	SYNC_RECENT =
+		1u
+		<< 0, /* what was found absent less than refresh.absent_ttl_ms ago will do; host->answer then comes at once, on
+	                          the caller's thread */
+	SYNC_NO_FILL = 1u << 1 /* bounded: what has to be loaded is the first to leave again */
+};
 /* Refresh a key (C4). host->answer comes exactly once per ticket unless BUSY is returned. Keys in flight are shared: one source
- * query however many ask. recent: what was found absent less than refresh.absent_ttl_ms ago will do; host->answer then comes at once, on
- * the caller's thread. */
-enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, bool recent, uint32_t uid,
+ * query however many ask. how: enum sync_refresh_how. */
+enum shmeta_status sync_refresh(struct sync *sync, const struct backend_key *key, uint32_t how, uint32_t uid,
                                 uint64_t deadline_ns, uint64_t ticket);
 
 /* Operations for the source, as they travel (shm/wire/op.h). */

@@ -290,6 +290,7 @@ static enum outcome apply_as_it_comes(struct batch *b, struct failure *failure)
 		return fail(failure, OUTCOME_STORE, status, err.text);
 	}
 	quarantine_begin(&b->quarantine, false);
+	bounded_apply(s, b->entry[0]);
 	m->b = b;
 	m->restamp = batch_restamp(s, b->entry[0], b);
 	const struct backend_sink sink = stream_sink(m);

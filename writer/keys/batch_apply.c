@@ -387,6 +387,7 @@ enum shmeta_status batch_apply(struct batch *b, struct shmeta_err *err)
 			count++;
 		uint64_t before = a->changed;
 
+		bounded_apply(s, e);
 		quarantine_begin(&b->quarantine, e->kind == ENTRY_TOPIC && (!e->want.segments || e->row_only));
 		if (e->kind == ENTRY_TOPIC) {
 			status = apply_one_topic(b, &b->got[i], err);

@@ -23,6 +23,7 @@ enum {
 
 struct change {
 	uint64_t key, bytes; /* 0: it is gone */
+	bool passing;
 };
 
 struct absence {
@@ -36,6 +37,7 @@ struct bounded {
 	uint64_t store; /* number of the store that it describes; 0: none */
 	bool in_doubt;  /* it is made anew */
 	bool added;     /* a record came in the last transaction */
+	bool passing;   /* what is applied now was asked for with SHMETA_READ_NO_FILL alone */
 	bool fitted;    /* it shows what the open transaction does */
 	bool over_told;
 	struct change *change;
@@ -126,7 +128,7 @@ size_t bounded_batch(const struct sync *s, size_t most)
 static void changed(void *arg, struct apply *a, enum shmeta_db db, const void *key, const void *value, size_t bytes)
 {
 	struct bounded *b = ((struct sync *)arg)->bounded;
-	struct change change = {.bytes = bytes};
+	struct change change = {.bytes = bytes, .passing = b->passing};
 	uint32_t topic_id;
 
 	if (b->in_doubt || b->store != shmeta__store_number(a->store)) {
@@ -165,8 +167,17 @@ static void ended(void *arg, bool committed)
 	struct bounded *b = ((struct sync *)arg)->bounded;
 
 	b->in_doubt |= b->fitted && !committed;
-	b->fitted = false;
+	b->fitted = b->passing = false;
 	b->change_count = b->settled = 0;
+}
+
+void bounded_apply(struct sync *s, const struct sync_entry *e)
+{
+	if (s->bounded == NULL)
+		return;
+	pthread_mutex_lock(&s->queue->lock);
+	s->bounded->passing = e->want.no_fill && !e->want.fill;
+	pthread_mutex_unlock(&s->queue->lock);
 }
 
 static enum shmeta_status evict(struct sync *s, struct apply *a, uint64_t key, struct shmeta_err *err)
@@ -198,8 +209,11 @@ static enum shmeta_status make_room(struct sync *s, struct apply *a, uint64_t co
 	return status;
 }
 
-static enum shmeta_status put(struct sync *s, struct apply *a, uint64_t key, uint64_t bytes, struct shmeta_err *err)
+static enum shmeta_status put(struct sync *s, struct apply *a, const struct change *c, struct shmeta_err *err)
 {
+	bool (*const enter)(struct resident_set * r, uint64_t key, uint64_t bytes) =
+		c->passing ? resident_pass : resident_put;
+	const uint64_t key = c->key, bytes = c->bytes;
 	struct bounded *b = s->bounded;
 	enum shmeta_status status = SHMETA_OK;
 	size_t left = 1;
@@ -208,7 +222,7 @@ static enum shmeta_status put(struct sync *s, struct apply *a, uint64_t key, uin
 	if ((uint32_t)key != RESIDENT_TOPIC && bytes > b->budget.max_segment_bytes)
 		return apply_evict_partition(a, (uint32_t)(key >> 32), (uint32_t)key, err);
 	b->added |= !resident_has(b->residency, key);
-	while (!resident_put(b->residency, key, bytes) && status == SHMETA_OK) {
+	while (!enter(b->residency, key, bytes) && status == SHMETA_OK) {
 		if (left == 0)
 			return shmeta_fail(err, SHMETA_ERR_FULL, "there is no place for another resident record");
 		status = make_room(s, a, 0, true, &left, err);
@@ -229,7 +243,7 @@ static enum shmeta_status settle(struct sync *s, struct apply *a, struct shmeta_
 		if (change.bytes == 0)
 			resident_drop(b->residency, change.key);
 		else
-			status = put(s, a, change.key, change.bytes, err);
+			status = put(s, a, &change, err);
 	}
 	return status < 0 ? status : SHMETA_OK;
 }

@@ -21,6 +21,9 @@ void bounded_run(struct sync *s);
 /* Of the engine's transactions; its argument is s. */
 extern const struct apply_watch bounded_watch;
 
+/* What is applied next is of this entry, in the open transaction: does it stay, or only pass? */
+void bounded_apply(struct sync *s, const struct sync_entry *e);
+
 /* Is there room for one more topic, of which the store has so many? */
 bool bounded_has_room(const struct sync *s, uint64_t topics);
 /* May a record of the class be missing from the store? */

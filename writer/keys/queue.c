@@ -114,7 +114,7 @@ static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 }
 
 /* Called from the loop's thread. */
-enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, bool recent, uint32_t uid,
+enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint32_t how, uint32_t uid,
                                 uint64_t deadline_ns, uint64_t ticket)
 {
 	struct sync_queue *q = s->queue;
@@ -138,7 +138,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT || (key->cls != SHMETA_CLASS_LIST && names_nothing(key))) {
 		hang(q, &q->refused, t);
 		wake = true;
-	} else if (recent && is_absent(q, key, now, &absent)) {
+	} else if ((how & SYNC_RECENT) != 0 && is_absent(q, key, now, &absent)) {
 		q->absent_answers++;
 		pthread_mutex_unlock(&q->lock);
 		free(t);
@@ -160,14 +160,19 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, b
 		/* Where one agent, offset or lease is named, it alone is read. */
 		struct identity id = queue_identity_of_key(key);
 		/* A partition's stamp speaks of all of it, so all of it is read. */
-		struct want want = {.whole = id.kind == ENTRY_PART, .segments = key->with_segments != 0};
+		struct want want = {.whole = id.kind == ENTRY_PART,
+		                    .segments = key->with_segments != 0,
+		                    .no_fill = (how & SYNC_NO_FILL) != 0,
+		                    .fill = (how & SYNC_NO_FILL) == 0};
 		struct sync_entry *e = entry_waiting(q, &id), *fetched = entry_fetched(q, &id);
 
 		if (e == NULL && fetched != NULL && covers(fetched, &want))
 			e = fetched;
 		if (e != NULL) {
 			q->coalesced++;
-			if (e->state != ENTRY_FETCHED) {
+			if (e->state == ENTRY_FETCHED) {
+				e->want.fill |= want.fill;
+			} else {
 				wake = e->state == ENTRY_PASS;
 				if (wake)
 					entry_move(q, e, ENTRY_ASKED, NULL);

@@ -32,7 +32,9 @@ struct want {
 	bool row_only;       /* TOPIC: its row, not its partitions, is enough for all who want it */
 	bool segments;       /* TOPIC: with all segments of all partitions */
 	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
-	bool whole; /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
+	bool no_fill,
+		fill; /* readers asked with SHMETA_READ_NO_FILL; without it: what has to be loaded is kept as any other */
+	bool whole;   /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
 	uint32_t range_count;
 	struct range range[RANGES_MAX];
 };

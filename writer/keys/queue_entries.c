@@ -128,6 +128,8 @@ void queue_merge_want(struct want *into, const struct want *from)
 	into->whole |= from->whole;
 	into->topic_asked |= from->topic_asked;
 	into->pass |= from->pass;
+	into->no_fill |= from->no_fill;
+	into->fill |= from->fill;
 	into->row_only &= from->row_only;
 	for (uint32_t i = 0; i < from->range_count; i++)
 		queue_add_range(into, from->range[i].from, from->range[i].to);

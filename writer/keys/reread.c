@@ -28,6 +28,8 @@ void reread_topic(struct sync *s, struct sync_entry *e, bool deleted)
 	                    .pass = e->want.pass,
 	                    .deleted = deleted || e->want.deleted,
 	                    .born_since = e->want.born_since,
+	                    .no_fill = e->want.no_fill,
+	                    .fill = e->want.fill,
 	                    .segments = true};
 	struct identity id = queue_identity(ENTRY_TOPIC, e->tenant, e->topic, 0);
 
@@ -37,7 +39,8 @@ void reread_topic(struct sync *s, struct sync_entry *e, bool deleted)
 void reread_behind_topic(struct sync *s, struct sync_entry *e, struct shmeta_str tenant, struct shmeta_str topic)
 {
 	const struct identity id = queue_identity_of(e), first = queue_identity(ENTRY_TOPIC, tenant, topic, 0);
-	const struct want wanted = {.feed = e->want.feed, .topic_asked = true};
+	const struct want wanted = {
+		.feed = e->want.feed, .topic_asked = true, .no_fill = e->want.no_fill, .fill = e->want.fill};
 	struct want again = e->want;
 
 	again.topic_asked = true;

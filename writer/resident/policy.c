@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum queue { FREE, SMALL, MAIN, VICTIM_OF_SMALL, VICTIM_OF_MAIN };
-enum { QUEUES = 2, GHOSTS_PER_BUCKET = 8 };
+enum queue { FREE, SMALL, MAIN, PASSING, VICTIM_OF_SMALL, VICTIM_OF_MAIN, VICTIM_OF_PASSING };
+enum { QUEUES = 3, GHOSTS_PER_BUCKET = 8 };
 
 #define NONE UINT32_MAX
 
@@ -35,7 +35,7 @@ struct ghost {
 struct policy {
 	struct policy_config config;
 	struct entry *entry;
-	struct list list[POLICY_CLASSES][QUEUES]; /* SMALL - 1, MAIN - 1 */
+	struct list list[POLICY_CLASSES][QUEUES]; /* SMALL - 1, MAIN - 1, PASSING - 1 */
 	struct {
 		uint32_t records;
 		uint64_t bytes;
@@ -54,6 +54,7 @@ const struct policy_config policy_defaults = {
 	.batch_percent = 5,
 	.hot_touches = 1,
 	.passes = 3,
+	.passing_part = 64,
 	.level_percent = {70, 85, 95},
 };
 
@@ -119,12 +120,12 @@ bool policy_configure(struct policy *p, const struct policy_config *config)
 
 static bool in_queue(const struct entry *e)
 {
-	return e->queue == SMALL || e->queue == MAIN;
+	return e->queue >= SMALL && e->queue <= PASSING;
 }
 
 static bool is_victim(const struct entry *e)
 {
-	return e->queue == VICTIM_OF_SMALL || e->queue == VICTIM_OF_MAIN;
+	return e->queue >= VICTIM_OF_SMALL;
 }
 
 static struct list *list_of(struct policy *p, const struct entry *e)
@@ -182,7 +183,7 @@ static bool ghost_lives(const struct policy *p, const struct ghost *g)
 	uint32_t records = 0;
 
 	for (int c = 0; c < POLICY_CLASSES; c++)
-		records += p->list[c][0].records + p->list[c][1].records;
+		records += p->list[c][SMALL - 1].records + p->list[c][MAIN - 1].records;
 	return g->part != 0 && p->ghosts_made - g->when <= records;
 }
 
@@ -228,21 +229,43 @@ static void resize(struct policy *p, struct entry *e, uint32_t bytes)
 	e->bytes = bytes;
 }
 
-bool policy_add(struct policy *p, uint32_t slot, enum policy_class class, uint32_t bytes, uint64_t key_hash)
+/* What both ways in have in common. *ret: it was resident before, and keeps its place. */
+static bool enter(struct policy *p, uint32_t slot, enum policy_class class, uint32_t bytes, bool *ret)
 {
 	struct entry *e;
 
 	if (slot >= p->config.slots || (unsigned)class >= POLICY_CLASSES)
 		return false;
 	e = &p->entry[slot];
-	if (e->queue != FREE) {
-		if (e->class != class)
-			return false;
+	*ret = e->queue != FREE;
+	if (*ret && e->class != class)
+		return false;
+	if (*ret)
 		resize(p, e, bytes);
-		return true;
-	}
-	*e = (struct entry){.bytes = bytes, .class = (uint8_t) class, .born = (uint8_t)p->tick};
-	push(p, slot, ghost_take(p, key_hash) ? MAIN : SMALL);
+	else
+		*e = (struct entry){.bytes = bytes, .class = (uint8_t) class, .born = (uint8_t)p->tick};
+	return true;
+}
+
+bool policy_add(struct policy *p, uint32_t slot, enum policy_class class, uint32_t bytes, uint64_t key_hash)
+{
+	bool was;
+
+	if (!enter(p, slot, class, bytes, &was))
+		return false;
+	if (!was)
+		push(p, slot, ghost_take(p, key_hash) ? MAIN : SMALL);
+	return true;
+}
+
+bool policy_pass(struct policy *p, uint32_t slot, enum policy_class class, uint32_t bytes)
+{
+	bool was;
+
+	if (!enter(p, slot, class, bytes, &was))
+		return false;
+	if (!was)
+		push(p, slot, PASSING);
 	return true;
 }
 
@@ -311,7 +334,7 @@ static void choose(struct policy *p, struct choice *c, uint32_t slot)
 	struct entry *e = &p->entry[slot];
 
 	unlink_entry(p, slot);
-	e->queue = e->queue == SMALL ? VICTIM_OF_SMALL : VICTIM_OF_MAIN;
+	e->queue = (uint8_t)(e->queue - SMALL + VICTIM_OF_SMALL);
 	p->victims[e->class].records++;
 	p->victims[e->class].bytes += e->bytes;
 	c->slots[c->count++] = slot;
@@ -373,6 +396,28 @@ static void pass(struct policy *p, enum policy_class class, enum taken taken, st
 	}
 }
 
+/* Of the records that pass, the oldest first. */
+static void choose_passing(struct policy *p, unsigned classes, bool young, struct choice *c)
+{
+	for (int class = 0; class < POLICY_CLASSES; class ++) {
+		const struct list *l = &p->list[class][PASSING - 1];
+
+		while ((classes >> class & 1) != 0 && l->records > 0 && !is_done(c) &&
+		       (young || !is_young(p, &p->entry[l->tail]))) {
+			uint32_t slot = l->tail;
+
+			if (p->entry[slot].count == 0) {
+				choose(p, c, slot);
+				continue;
+			}
+			/* It is used after all. */
+			unlink_entry(p, slot);
+			p->entry[slot].count = 0;
+			push(p, slot, SMALL);
+		}
+	}
+}
+
 static void choose_of(struct policy *p, unsigned classes, struct choice *c)
 {
 	for (uint32_t n = 0; n <= p->config.passes + 1; n++)
@@ -383,38 +428,125 @@ static void choose_of(struct policy *p, unsigned classes, struct choice *c)
 				     : n == p->config.passes ? NOT_YOUNG
 				                             : ALL,
 				     c);
+	choose_passing(p, classes, true, c);
+}
+
+/* What counts against a budget: of all records, and of those that do not pass. */
+struct load {
+	uint64_t all, kept, limit; /* limit 0: none */
+	uint64_t spared;           /* of the limit, for those that pass */
+};
+
+static uint64_t over(uint64_t have, uint64_t limit)
+{
+	return limit != 0 && have > limit ? have - limit : 0;
+}
+
+static bool exceeds(const struct load *l)
+{
+	return over(l->all, l->limit) != 0 || over(l->kept, l->limit - l->spared) != 0;
 }
 
 /* By how much is it above its budget? Then as much, and the batch. */
-static uint64_t excess(uint64_t have, uint64_t limit, uint32_t batch_percent)
+static uint64_t excess(const struct load *l, uint32_t batch_percent)
 {
-	return limit != 0 && have > limit
-	               ? have - limit + limit / 100 * batch_percent + limit % 100 * batch_percent / 100
-	               : 0;
+	uint64_t kept = over(l->kept, l->limit - l->spared), all = over(l->all, l->limit);
+
+	if (kept != 0)
+		kept += l->limit / 100 * batch_percent + l->limit % 100 * batch_percent / 100;
+	return kept > all ? kept : all;
 }
 
 static uint64_t bytes_of(const struct policy *p, int class)
 {
-	return p->list[class][0].bytes + p->list[class][1].bytes;
+	uint64_t bytes = 0;
+
+	for (int q = 0; q < QUEUES; q++)
+		bytes += p->list[class][q].bytes;
+	return bytes;
+}
+
+static uint32_t records_of(const struct policy *p, int class)
+{
+	uint32_t records = 0;
+
+	for (int q = 0; q < QUEUES; q++)
+		records += p->list[class][q].records;
+	return records;
+}
+
+static struct load load_of(const struct policy *p, uint64_t all, uint64_t passing, uint64_t limit)
+{
+	return (struct load){all, all - passing, limit,
+	                     p->config.passing_part == 0 ? 0 : limit / p->config.passing_part};
+}
+
+static struct load class_bytes(const struct policy *p, int class)
+{
+	return load_of(p, bytes_of(p, class), p->list[class][PASSING - 1].bytes, p->config.class_bytes[class]);
+}
+
+static struct load class_records(const struct policy *p, int class)
+{
+	struct load l =
+		load_of(p, records_of(p, class), p->list[class][PASSING - 1].records, p->config.class_records[class]);
+
+	/* Where all names fit they stay. */
+	if (class == POLICY_TOPIC)
+		l.spared = 0;
+	return l;
+}
+
+static struct load all_bytes(const struct policy *p, uint64_t want_bytes)
+{
+	uint64_t bytes = want_bytes, passing = 0;
+
+	for (int class = 0; class < POLICY_CLASSES; class ++) {
+		bytes += bytes_of(p, class);
+		passing += p->list[class][PASSING - 1].bytes;
+	}
+	return load_of(p, bytes, passing, p->config.max_bytes);
+}
+
+bool policy_exceeds(const struct policy *p, uint64_t want_bytes)
+{
+	struct load all = all_bytes(p, want_bytes);
+	bool any = exceeds(&all);
+
+	for (int class = 0; class < POLICY_CLASSES; class ++) {
+		struct load bytes = class_bytes(p, class), records = class_records(p, class);
+
+		any |= exceeds(&bytes) || exceeds(&records);
+	}
+	return any;
 }
 
 uint32_t policy_victims(struct policy *p, enum policy_level level, uint64_t want_bytes, uint32_t *ret_slots, uint32_t n)
 {
 	const struct policy_config *config = &p->config;
 	struct choice c = {.slots = ret_slots, .room = n};
-	uint64_t bytes = 0, of_level;
+	struct load bytes, records;
+	uint64_t of_level;
 
 	for (int class = 0; class < POLICY_CLASSES; class ++) {
-		uint32_t records = p->list[class][0].records + p->list[class][1].records;
-
-		c.due.bytes = excess(bytes_of(p, class), config->class_bytes[class], config->batch_percent);
-		c.due.records = (uint32_t)excess(records, config->class_records[class], config->batch_percent);
+		bytes = class_bytes(p, class);
+		records = class_records(p, class);
+		c.due = (struct due){over(bytes.all, bytes.limit), (uint32_t)over(records.all, records.limit)};
+		choose_passing(p, 1u << class, false, &c);
+		bytes = class_bytes(p, class);
+		records = class_records(p, class);
+		c.due.bytes = excess(&bytes, config->batch_percent);
+		c.due.records = (uint32_t)excess(&records, config->batch_percent);
 		choose_of(p, 1u << class, &c);
 	}
-	for (int class = 0; class < POLICY_CLASSES; class ++)
-		bytes += bytes_of(p, class);
-	c.due = (struct due){.bytes = excess(bytes + want_bytes, config->max_bytes, config->batch_percent)};
-	of_level = level < POLICY_HIGH ? 0 : bytes / 100 * config->batch_percent * (level == POLICY_CRITICAL ? 4 : 1);
+	bytes = all_bytes(p, want_bytes);
+	c.due = (struct due){.bytes = over(bytes.all, bytes.limit)};
+	choose_passing(p, (1u << POLICY_CLASSES) - 1, false, &c);
+	bytes = all_bytes(p, want_bytes);
+	of_level = level < POLICY_HIGH ? 0
+	                               : (bytes.all - want_bytes) / 100 * config->batch_percent *
+	                                         (level == POLICY_CRITICAL ? 4 : 1);
+	c.due.bytes = excess(&bytes, config->batch_percent);
 	c.due.bytes = c.due.bytes > of_level ? c.due.bytes : of_level;
 	choose_of(p, (1u << POLICY_CLASSES) - 1, &c);
 	return c.count;
@@ -439,7 +571,7 @@ void policy_keep(struct policy *p, uint32_t slot)
 	if (slot >= p->config.slots || !is_victim(e))
 		return;
 	forget_victim(p, e);
-	push(p, slot, e->queue == VICTIM_OF_SMALL ? SMALL : MAIN);
+	push(p, slot, (enum queue)(e->queue - VICTIM_OF_SMALL + SMALL));
 }
 
 enum policy_level policy_level(const struct policy *p, uint64_t used_bytes, uint64_t limit_bytes)
@@ -464,6 +596,7 @@ struct policy_place policy_place(const struct policy *p, uint32_t slot)
 	return (struct policy_place){
 		.resident = true,
 		.in_main = e->queue == MAIN || e->queue == VICTIM_OF_MAIN,
+		.passing = e->queue == PASSING || e->queue == VICTIM_OF_PASSING,
 		.victim = is_victim(e),
 		.class = (enum policy_class)e->class,
 		.touches = e->count,
@@ -487,7 +620,7 @@ uint64_t policy_class_bytes(const struct policy *p, enum policy_class class)
 
 uint32_t policy_class_records(const struct policy *p, enum policy_class class)
 {
-	return p->list[class][0].records + p->list[class][1].records + p->victims[class].records;
+	return records_of(p, (int)class) + p->victims[class].records;
 }
 
 uint64_t policy_memory_bytes(const struct policy *p)

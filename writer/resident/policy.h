@@ -7,6 +7,9 @@
  * main queue. At the end of the main queue a touched record goes round once more, and its counter falls by one. So a scan passes
  * through the small queues and leaves the main queues alone.
  *
+ * Records that nobody uses, but somebody looked at, pass through a queue of their own: they are the first to leave. A small part of a
+ * budget is kept from all others, so that those that pass leave for each other.
+ *
  * Memory: 16 bytes per slot, and 8 to 16 bytes per slot for ghosts, all allocated at once. Every operation is O(1) amortised: going
  * round is paid by the touches before it. One owner, no locks, nothing blocks. */
 #ifndef SHMETA_WRITER_RESIDENT_POLICY_H
@@ -35,7 +38,9 @@ struct policy_config {
 	uint32_t batch_percent;                 /* of a budget that was exceeded, so much below it: 1..50             */
 	uint32_t hot_touches;                   /* touches in the small queue that protect a record: 1..COUNT_MAX     */
 	uint32_t passes;                        /* over the queues before touched records leave, too: 1..8            */
-	uint32_t level_percent[3];              /* of the store's hard limit: ELEVATED, HIGH, CRITICAL; ascending     */
+	uint32_t
+		passing_part; /* so much of a budget, but that of topics, is for those that pass: a 64th for 64; 0: none */
+	uint32_t level_percent[3]; /* of the store's hard limit: ELEVATED, HIGH, CRITICAL; ascending     */
 };
 
 extern const struct policy_config policy_defaults;
@@ -55,6 +60,9 @@ bool policy_configure(struct policy *policy, const struct policy_config *config)
 /* The record of the key with this hash is resident in slot now. A slot that is resident already keeps its place and changes its bytes.
  * The lookup that brought the record in is no touch. false: no such slot or class, or a resident slot of another class. */
 bool policy_add(struct policy *policy, uint32_t slot, enum policy_class class, uint32_t bytes, uint64_t key_hash);
+/* The same of a record that came for somebody who does not use it. It is the first victim, and leaves no ghost. One that was touched
+ * meanwhile enters the small queue instead. */
+bool policy_pass(struct policy *policy, uint32_t slot, enum policy_class class, uint32_t bytes);
 /* The record is gone from the store for another reason than eviction, for instance because the source deleted it. Also of a victim. A
  * slot that is not resident is ignored. */
 void policy_remove(struct policy *policy, uint32_t slot);
@@ -64,6 +72,8 @@ void policy_tick(struct policy *policy);
 /* map[i] != 0: slot i was touched since the last call; the bytes are set to 0. n beyond the ceiling is cut. */
 void policy_touch_map(struct policy *policy, uint8_t *map, uint32_t n);
 
+/* Does something have to leave, with want_bytes more? */
+bool policy_exceeds(const struct policy *policy, uint64_t want_bytes);
 /* Choose what has to leave, so that the budgets hold with want_bytes more, by batch_percent below each budget that does not hold; and
  * what the level asks for. Writes at most n slots, returns how many. Victims leave the queues at once; the caller ends each one with
  * policy_evicted() when it is out of the store, or policy_keep() when it could not be removed. Their bytes count in policy_bytes()
@@ -81,7 +91,7 @@ enum policy_level policy_level(const struct policy *policy, uint64_t used_bytes,
 
 /* For reports. A victim is resident until it is evicted. */
 struct policy_place {
-	bool resident, in_main, victim;
+	bool resident, in_main, passing, victim;
 	enum policy_class class;
 	uint32_t touches, bytes;
 };

@@ -97,10 +97,10 @@ bool resident_has(const struct resident_set *r, uint64_t key)
 	return find(r, key) != NO_SLOT;
 }
 
-bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes)
+static bool put(struct resident_set *r, uint64_t key, uint64_t all_bytes, bool passing)
 {
 	enum policy_class class = (uint32_t)key == RESIDENT_TOPIC ? POLICY_TOPIC : POLICY_PARTITION;
-	uint32_t slot = find(r, key), *bucket;
+	uint32_t slot = find(r, key), *bucket, bytes = all_bytes < UINT32_MAX ? (uint32_t)all_bytes : UINT32_MAX;
 
 	if (slot == NO_SLOT) {
 		if (r->free_count == 0)
@@ -111,8 +111,19 @@ bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes)
 		r->chain[slot] = *bucket;
 		*bucket = slot;
 	}
-	(void)policy_add(r->policy, slot, class, bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX, hash_of(key));
+	(void)(passing ? policy_pass(r->policy, slot, class, bytes)
+	               : policy_add(r->policy, slot, class, bytes, hash_of(key)));
 	return true;
+}
+
+bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes)
+{
+	return put(r, key, bytes, false);
+}
+
+bool resident_pass(struct resident_set *r, uint64_t key, uint64_t bytes)
+{
+	return put(r, key, bytes, true);
 }
 
 void resident_drop(struct resident_set *r, uint64_t key)
@@ -137,11 +148,17 @@ void resident_tick(struct resident_set *r)
 	policy_tick(r->policy);
 }
 
+/* Of a store's content, what is not of the records. */
+static uint64_t beside(const struct resident_set *r, uint64_t content_bytes)
+{
+	uint64_t bytes = policy_bytes(r->policy);
+
+	return content_bytes > bytes ? content_bytes - bytes : 0;
+}
+
 bool resident_exceeds(const struct resident_set *r, uint64_t content_bytes)
 {
-	return content_bytes > r->budget.max_bytes || resident_topics(r) > r->budget.max_topics ||
-	       resident_partitions(r) > r->budget.max_partitions ||
-	       resident_segment_bytes(r) > r->budget.max_segment_bytes;
+	return policy_exceeds(r->policy, beside(r, content_bytes));
 }
 
 void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t key), void *arg)
@@ -162,11 +179,9 @@ size_t resident_victims(struct resident_set *r, uint64_t content_bytes, bool roo
 {
 	enum { AT_ONCE = 256 };
 	uint32_t slots[AT_ONCE], count;
-	uint64_t bytes = policy_bytes(r->policy);
 	enum policy_level level = room && r->free_count == 0 ? POLICY_HIGH : POLICY_NORMAL;
 
-	count = policy_victims(r->policy, level, content_bytes > bytes ? content_bytes - bytes : 0, slots,
-	                       n < AT_ONCE ? (uint32_t)n : AT_ONCE);
+	count = policy_victims(r->policy, level, beside(r, content_bytes), slots, n < AT_ONCE ? (uint32_t)n : AT_ONCE);
 	for (uint32_t i = 0; i < count; i++)
 		ret_keys[i] = r->key[slots[i]];
 	shmeta_probe_evict(count);

@@ -29,6 +29,8 @@ void resident_free(struct resident_set *r); /* accepts NULL */
 
 /* The record is in the store, with so many bytes. false: there is no place for it before another one has left. */
 bool resident_put(struct resident_set *r, uint64_t key, uint64_t bytes);
+/* The same for somebody who only looks: a new record is the first to leave. */
+bool resident_pass(struct resident_set *r, uint64_t key, uint64_t bytes);
 bool resident_has(const struct resident_set *r, uint64_t key);
 /* The record is not in the store any more, whether it was chosen to leave or the source deleted it. Unknown keys are ignored. */
 void resident_drop(struct resident_set *r, uint64_t key);

@@ -38,7 +38,7 @@ struct control_limits {
 struct control_host {
 	void *arg;
 	/* OK: control_answer() will be called with the ticket. Anything else is answered at once. */
-	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, bool recent, uint32_t uid,
+	enum shmeta_status (*refresh)(void *arg, const struct backend_key *key, uint32_t how, uint32_t uid,
 	                              uint64_t deadline_ns, uint64_t ticket);
 	/* OK: control_written() will be called with the ticket. ERR_PROTOCOL: it does not parse. Anything else is answered at once. */
 	enum shmeta_status (*write)(void *arg, const struct sync_write *write);

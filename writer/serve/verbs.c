@@ -239,6 +239,8 @@ static bool on_refresh(struct connection *c, const void *frame)
 	                          .name = {name, (size_t)((const char *)frame + request->head.bytes - name)},
 	                          .with_segments = (request->flags & SHMETA_REFRESH_ASK_SEGMENTS) != 0,
 	                          .to = UINT64_MAX};
+	const uint32_t how = ((request->flags & SHMETA_REFRESH_ASK_RECENT) != 0 ? SYNC_RECENT : 0) |
+	                     ((request->flags & SHMETA_REFRESH_ASK_NO_FILL) != 0 ? SYNC_NO_FILL : 0);
 	enum shmeta_status status;
 	uint64_t ticket;
 	bool alive;
@@ -248,8 +250,8 @@ static bool on_refresh(struct connection *c, const void *frame)
 		key.cls = SHMETA_CLASS_LIST;
 	if (!admitted(c, request->head.id, false, &ticket, &alive))
 		return alive;
-	status = c->control->host.refresh(c->control->host.arg, &key, (request->flags & SHMETA_REFRESH_ASK_RECENT) != 0,
-	                                  c->peer.uid, deadline_of(request->timeout_ms), ticket);
+	status = c->control->host.refresh(c->control->host.arg, &key, how, c->peer.uid,
+	                                  deadline_of(request->timeout_ms), ticket);
 	return status == SHMETA_OK ||
 	       turned_away(
 		       c, ticket, status,
