@@ -80,6 +80,7 @@ extern "C" {
 	X(ABSENT_AT_END, 4, "absent: the offset is at or beyond the high watermark")                  \
 	X(UNKNOWN, 5, "unknown: not loaded or not readable, nothing may be concluded")                \
 	X(END, 6, "end of the list")                                                                  \
+	X(TOO_OLD, 7, "the journal does not reach back that far")                                     \
 	X(ERR_INVALID_ARGUMENT, -1, "invalid argument")                                               \
 	X(ERR_NO_MEMORY, -2, "out of memory")                                                         \
 	X(ERR_NOT_RUNNING, -3, "no writer has ever published this instance")                          \
@@ -756,6 +757,37 @@ SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, e
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);
 
+/* Proof of a write: a snapshot whose generation and txn are at least these shows it. May be passed to other processes. */
+struct shmeta_token {
+	uint64_t generation;
+	uint64_t txn;
+};
+
+/* A key whose record changed. */
+struct shmeta_change {
+	uint64_t txn; /* the commit */
+	/* TOPIC: `topic`. PARTITION: a partition's record or segments. LEASE: of a partition. AGENT: `name`. OFFSET: what group `name`
+	 * committed for a partition; the group itself where `topic` is empty. */
+	enum shmeta_class cls;
+	uint32_t partition_id;
+	struct shmeta_str topic;
+	struct shmeta_str name;
+	uint32_t deleted; /* 1: it was gone from the store after this commit */
+	uint32_t reserved;
+	uint64_t reserved2[2];
+};
+/* What changed in the commits after `since` (generation and txn of an earlier snapshot, from shmeta_snapshot_info()) up to the reader's
+ * snapshot: a cache that forgets these keys, and then takes the snapshot's own number for its next `since`, holds what the store holds.
+ * TOO_OLD, and no iterator: that cannot be told, and the cache forgets everything. The writer keeps the keys of its newest commits, a
+ * megabyte of them; they survive its restarts, but not a store that was loaded anew.
+ * The iterator gives the keys of the reader's tenant in order of commits, each once a commit, then END; shmeta_iter_free() it. Not told of
+ * are moved freshness stamps, and rows that cannot be read.
+ * Borrows: `since` until the return; the views of *ret live until shmeta_iter_free(). Threads: the reader's. Blocks: never.
+ * Errors: ERR_NO_SNAPSHOT, ERR_FORKED, ERR_INVALID_ARGUMENT, ERR_CORRUPT, ERR_EXPIRED, ERR_NO_MEMORY. */
+SHMETA_MUST_USE enum shmeta_status shmeta_changes_since(struct shmeta_reader *reader, const struct shmeta_token *since,
+                                                        struct shmeta_iter **ret);
+SHMETA_MUST_USE enum shmeta_status shmeta_next_change(struct shmeta_iter *iter, struct shmeta_change *ret);
+
 struct shmeta_wait {
 	struct shmeta_handle *handle;
 	uint64_t high_watermark;   /* wait until the partition's is beyond this one */
@@ -974,12 +1006,6 @@ struct shmeta_result {
 	struct shmeta_segment
 		existing; /* ERR_ALREADY_EXISTS of an add: what is there; strings empty                     */
 	char text[160];   /* errors: the sentence                                                           */
-};
-
-/* Proof of a write: a snapshot whose generation and txn are at least these shows it. May be passed to other processes. */
-struct shmeta_token {
-	uint64_t generation;
-	uint64_t txn;
 };
 
 /* A connection to the writer, made when first used and again when it breaks. Any thread may call: of the threads in shmeta_write() one

@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "include/shmeta.h"
 #include "shm/page/board.h"
+#include "shm/page/journal.h"
 #include "shm/page/slots.h"
 #include "shm/page/touch.h"
 #include "shm/record/key.h"
@@ -94,6 +95,8 @@ struct env {
 	const struct shmeta_generation *gen;
 	size_t gen_bytes;
 	const uint64_t *touched;
+	const struct shmeta_journal *journal; /* NULL: there is none */
+	uint64_t first_generation;            /* since which commits count on */
 	uint64_t lineage; /* the same in a generation that was copied from another; topic ids mean the same in both */
 	const uint8_t *data; /* data.mdb, mapped to its largest size: struct view says how much of it is there */
 	uint64_t map_bytes;

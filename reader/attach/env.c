@@ -35,6 +35,26 @@ static enum shmeta_status trusted(const struct stat *st, uid_t owner, const char
 	return SHMETA_OK;
 }
 
+/* A store of a former version has none, and a store may go without: then nobody can say what changed. */
+static void map_journal(struct env *env, int dir, uid_t owner)
+{
+	struct shmeta_journal copy;
+	struct stat st;
+	void *map;
+
+	if (shmeta__map_file(dir, "journal", SHMETA_JOURNAL_BYTES, 0, &map, NULL) != SHMETA_OK)
+		return;
+	shmeta__copy_once(&copy, map, sizeof copy);
+	if (fstatat(dir, "journal", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    trusted(&st, owner, "journal", NULL) == SHMETA_OK &&
+	    shmeta__journal_check(&copy, env->generation) == SHMETA_OK) {
+		env->journal = map;
+		env->first_generation = copy.first_generation;
+	} else {
+		(void)munmap(map, SHMETA_JOURNAL_BYTES);
+	}
+}
+
 static enum shmeta_status map_page(struct env *env, const char *store, uid_t owner, struct shmeta_err *err)
 {
 	struct shmeta_generation copy;
@@ -73,6 +93,7 @@ static enum shmeta_status map_page(struct env *env, const char *store, uid_t own
 			env->touched = (const uint64_t *)(const void *)((const char *)map + copy.touched_at);
 			env->grace_half_ns = copy.grace_ns / 2;
 			env->map_bytes = copy.max_bytes / SHMETA_PAGE * SHMETA_PAGE;
+			map_journal(env, dir, owner);
 		}
 	}
 	(void)close(dir);
@@ -305,6 +326,8 @@ void shmeta__env_unref(struct env *env)
 		return;
 	if (env->gen != NULL)
 		(void)munmap((void *)(uintptr_t)env->gen, env->gen_bytes);
+	if (env->journal != NULL)
+		(void)munmap((void *)(uintptr_t)env->journal, SHMETA_JOURNAL_BYTES);
 	if (env->data != NULL)
 		(void)munmap((void *)(uintptr_t)env->data, env->map_bytes);
 	free(env->verified);

@@ -73,7 +73,16 @@ enum shmeta_status shmeta__walk_next(struct shmeta_reader *reader, struct walk *
 enum shmeta_status shmeta__walk_ends(const struct walk *walk, const uint8_t *key, size_t key_bytes, const void *value,
                                      size_t bytes);
 
-enum iter_kind { ITER_TOPICS, ITER_PARTITIONS, ITER_SEGMENTS, ITER_AGENTS, ITER_LEASES, ITER_OFFSETS, ITER_GROUPS };
+enum iter_kind {
+	ITER_TOPICS,
+	ITER_PARTITIONS,
+	ITER_SEGMENTS,
+	ITER_AGENTS,
+	ITER_LEASES,
+	ITER_OFFSETS,
+	ITER_GROUPS,
+	ITER_CHANGES
+};
 
 /* Topics that a list of leases or offsets visits, in order of name. */
 struct topic_range {
@@ -106,13 +115,14 @@ struct shmeta_iter {
 	uint32_t topic_id;
 	uint32_t partition_id; /* segments */
 	uint32_t done;
-	uint32_t never; /* 1: nothing of the kind can exist, whatever is quarantined */
+	uint32_t never; /* 1: whatever is quarantined, nothing of it belongs into the list */
 	int64_t now_ms;
 	struct iter_filter filter[2]; /* topics: glob; agents: group, zone; leases: topic, agent */
 	struct topic_range *ranges;   /* leases and offsets: in order of name */
 	size_t range_count, range;
 	struct shmeta__part part; /* segments */
 	struct shmeta__part_cursor cursor;
+	struct shmeta__journal_part changes;
 	size_t prefix_bytes; /* what all keys of the list begin with */
 	uint8_t prefix[SHMETA_KEY_MAX];
 	size_t skip_bytes; /* the walk begins at this key when it is behind the prefix */

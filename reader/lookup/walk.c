@@ -112,6 +112,7 @@ void shmeta__iter_detach(struct shmeta_iter *iter)
 		shmeta__counters_add(&iter->keeper->slot->counters, &r->own.counters);
 		shmeta__reader_drop(r);
 	}
+	free(iter->changes.frames);
 	free(iter->ranges);
 	free(iter->filter[0].text);
 	free(iter->filter[1].text);

@@ -38,7 +38,15 @@
  *   writer: sets event->number to 0, then shmeta_fence_write(), writes the event, then
  *           shmeta_publish(event->number)
  *   reader: shmeta_observe(event->number), copies the event, then shmeta_fence_read(): the number is
- *           still the same */
+ *           still the same
+ * PAIR 8: a frame before its commit's number
+ *   writer: writes a frame, shmeta_publish(journal->head), then shmeta_publish(journal->newest), before it
+ *           publishes the commit
+ *   reader: shmeta_observe(journal->newest): not below its snapshot, then shmeta_observe(journal->head)
+ * PAIR 9: tail before what was behind it
+ *   writer: shmeta_publish(journal->tail), then shmeta_fence_write(), then writes over the frames before it
+ *   reader: shmeta_observe(journal->tail), copies frames, then shmeta_fence_read(): the tail has not passed
+ *           the first of them */
 #ifndef SHMETA_SHM_PAGE_ORDER_H
 #define SHMETA_SHM_PAGE_ORDER_H
 

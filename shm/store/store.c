@@ -46,6 +46,8 @@ void shmeta__store_close(struct shmeta__store *store)
 		mdb_env_close(store->env);
 	if (store->gen != NULL)
 		(void)munmap(store->gen, SHMETA_GENERATION_BYTES);
+	if (store->journal != NULL)
+		(void)munmap(store->journal, SHMETA_JOURNAL_BYTES);
 	if (store->dir_fd >= 0)
 		(void)close(store->dir_fd);
 	free(store);
@@ -117,6 +119,19 @@ static enum shmeta_status make_page(struct shmeta__store *store, uint64_t grace_
 	return SHMETA_OK;
 }
 
+/* Readers do without a journal, so a store does, too, where no memory is left for one. */
+static void map_journal(struct shmeta__store *store)
+{
+	void *map;
+	enum shmeta_status status = shmeta__map_file(store->dir_fd, "journal", SHMETA_JOURNAL_BYTES, 1, &map, NULL);
+
+	/* One that was cut off: whoever has it mapped finds that nothing comes any more. */
+	if (status == SHMETA_ERR_CORRUPT && unlinkat(store->dir_fd, "journal", 0) == 0)
+		status = shmeta__map_file(store->dir_fd, "journal", SHMETA_JOURNAL_BYTES, 1, &map, NULL);
+	if (status == SHMETA_OK)
+		store->journal = map;
+}
+
 /* Last of all: a directory whose making was cut off has no signature. */
 static void sign_page(struct shmeta__store *store)
 {
@@ -159,12 +174,13 @@ enum shmeta_status shmeta__store_create(int dir_fd, uint64_t number, uint64_t ma
 	}
 	(void)close(fd);
 	status = make_page(store, grace_ns, NULL, err);
+	map_journal(store);
 	if (status == SHMETA_OK)
 		status = store_env_find(store, err);
 	if (status == SHMETA_OK)
 		status = store_env_open(store, true, err);
 	if (status == SHMETA_OK)
-		status = store_env_adopt(store, err);
+		status = store_env_adopt(store, NULL, err);
 	if (status != SHMETA_OK)
 		return give_up(store, dir_fd, true, status);
 	sign_page(store);
@@ -213,8 +229,10 @@ enum shmeta_status shmeta__store_open(int dir_fd, uint64_t number, struct shmeta
 		store->grace_ns = copy.grace_ns;
 		status = store_env_open(store, false, err);
 	}
-	if (status == SHMETA_OK)
-		status = store_env_adopt(store, err);
+	if (status == SHMETA_OK) {
+		map_journal(store);
+		status = store_env_adopt(store, NULL, err);
+	}
 	if (status != SHMETA_OK)
 		return give_up(store, dir_fd, false, status);
 	store->gen->boot_offset_ns = shmeta__boot_offset_ns();
@@ -267,12 +285,13 @@ enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, u
 		               store_fail(err, rc, "store.%llu: copying to store.%llu",
 		                          (unsigned long long)store->number, (unsigned long long)number));
 	status = make_page(copy, store->grace_ns, store->gen, err);
+	map_journal(copy);
 	if (status == SHMETA_OK)
 		status = store_env_find(copy, err);
 	if (status == SHMETA_OK)
 		status = store_env_open(copy, false, err);
 	if (status == SHMETA_OK)
-		status = store_env_adopt(copy, err);
+		status = store_env_adopt(copy, store->journal, err);
 	if (status != SHMETA_OK)
 		return give_up(copy, dir_fd, true, status);
 	sign_page(copy);
@@ -282,7 +301,7 @@ enum shmeta_status shmeta__store_copy(struct shmeta__store *store, int dir_fd, u
 
 enum shmeta_status shmeta__store_remove(int dir_fd, uint64_t number, struct shmeta_err *err)
 {
-	static const char *const files[] = {"generation", "data.mdb", "lock.mdb"};
+	static const char *const files[] = {"generation", "journal", "data.mdb", "lock.mdb"};
 	char name[32];
 	int fd;
 

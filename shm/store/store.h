@@ -158,6 +158,9 @@ enum shmeta_status shmeta__delete(struct shmeta__txn *txn, enum shmeta_db db, co
 void shmeta__touch(struct shmeta__txn *txn, uint32_t word);
 /* This transaction changes records of the class; stamp[cls].changed_txn follows at commit. */
 void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls);
+/* Which keys it changes, as frames of the journal have them (shm/page/journal.h); keys NULL with count > 0: too many to be told. Last of
+ * all before the commit, until which they are borrowed. */
+void shmeta__txn_keys(struct shmeta__txn *txn, const void *keys, size_t bytes, uint32_t count);
 uint64_t shmeta__txn_number(struct shmeta__txn *txn);
 /* What the content takes of the store as it is now in this transaction: pages of all databases. OK, ERR_*. */
 enum shmeta_status shmeta__txn_content(struct shmeta__txn *txn, uint64_t *ret_bytes, struct shmeta_err *err);

@@ -313,7 +313,8 @@ fail:
 }
 
 /* What LMDB holds is what counts. A writer that was killed between LMDB's commit and the page left the page one behind. */
-enum shmeta_status store_env_adopt(struct shmeta__store *store, struct shmeta_err *err)
+enum shmeta_status store_env_adopt(struct shmeta__store *store, const struct shmeta_journal *like,
+                                   struct shmeta_err *err)
 {
 	enum shmeta_status status = store_proxy_take(store, err);
 	uint64_t txn;
@@ -328,6 +329,8 @@ enum shmeta_status store_env_adopt(struct shmeta__store *store, struct shmeta_er
 			"back from outside: remove the directory, the store is filled again from the source",
 			(unsigned long long)store->number, (unsigned long long)store->gen->committed,
 			(unsigned long long)txn);
+	if (store->journal != NULL)
+		shmeta__journal_begin(store->journal, store->number, txn, like);
 	if (store->gen->committing < txn)
 		shmeta_store(&store->gen->committing, txn); /* PAIR 1: pin before commit */
 	shmeta_store(&store->gen->committed, txn);          /* PAIR 1: pin before commit */
@@ -351,7 +354,7 @@ enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *
 	store->env = NULL;
 	status = store_env_open(store, false, err);
 	if (status == SHMETA_OK)
-		status = store_env_adopt(store, err);
+		status = store_env_adopt(store, NULL, err);
 	if (status != SHMETA_OK)
 		return status;
 	store->broken = false;

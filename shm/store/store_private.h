@@ -6,6 +6,7 @@
 #include <lmdb.h>
 #include <stdbool.h>
 
+#include "shm/page/journal.h"
 #include "shm/store/store.h"
 
 /* LMDB's page header, as far as locators depend on it: shmeta__store_prove() compares it with what mdb_get() answers, whenever
@@ -45,6 +46,7 @@ struct shmeta__store {
 
 	struct shmeta_generation *gen;
 	uint64_t *touched;
+	struct shmeta_journal *journal; /* NULL: none could be made; readers are told that it does not reach back */
 	struct shmeta_store_format format;
 	struct shmeta_store_counters counters, saved;
 
@@ -69,7 +71,10 @@ struct shmeta__txn {
 	uint64_t number;
 	uint64_t content; /* bytes, when it began */
 	bool write, changed;
-	uint32_t classes;          /* bits of the classes whose records changed */
+	uint32_t classes; /* bits of the classes whose records changed */
+	const void *keys; /* for the journal: shmeta__txn_keys() */
+	size_t key_bytes;
+	uint32_t key_count;
 	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
 	enum shmeta_status failed; /* the first error of a change; then it can only be aborted */
 };
@@ -92,7 +97,8 @@ enum shmeta_status store_env_find(struct shmeta__store *store, struct shmeta_err
  * it fails. */
 enum shmeta_status store_env_open(struct shmeta__store *store, bool create, struct shmeta_err *err);
 /* What LMDB holds is what counts: the page follows it, and the newest commit has its proxy. */
-enum shmeta_status store_env_adopt(struct shmeta__store *store, struct shmeta_err *err);
+enum shmeta_status store_env_adopt(struct shmeta__store *store, const struct shmeta_journal *like,
+                                   struct shmeta_err *err);
 /* Close and open the environment again (after MDB_PANIC). */
 enum shmeta_status store_reopen(struct shmeta__store *store, struct shmeta_err *err);
 /* Map all of data.mdb in dir_fd for reading. name: for sentences, with the directory's. */

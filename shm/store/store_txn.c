@@ -225,6 +225,8 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		store->saved = store->counters;
 		lengthen(store);
 		step(store, "written");
+		if (store->journal != NULL)
+			shmeta__journal_put(store->journal, number, txn->keys, txn->key_bytes, txn->key_count);
 		shmeta_store(&store->gen->committed, number); /* PAIR 1: pin before commit */
 		shmeta_publish(&store->gen->commit_futex, (uint32_t)number);
 		(void)syscall(SYS_futex, &store->gen->commit_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
@@ -257,6 +259,13 @@ void shmeta__touch(struct shmeta__txn *txn, uint32_t word)
 void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls)
 {
 	txn->classes |= 1u << cls;
+}
+
+void shmeta__txn_keys(struct shmeta__txn *txn, const void *keys, size_t bytes, uint32_t count)
+{
+	txn->keys = keys;
+	txn->key_bytes = bytes;
+	txn->key_count = count;
 }
 
 uint64_t shmeta__txn_number(struct shmeta__txn *txn)

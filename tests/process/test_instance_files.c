@@ -30,6 +30,7 @@ static const struct row {
 	{"/writer.lock", 0600, false},
 	{"/last_start", 0640, true},
 	{"/store.*/generation", 0640, true},
+	{"/store.*/journal", 0640, true},
 	{"/store.*/data.mdb", 0640, true},
 	{"/store.*/lock.mdb", 0600, false},
 	{"/store.*", 02750, true},

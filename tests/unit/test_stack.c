@@ -171,6 +171,7 @@ static void lists(void)
 	struct shmeta_iter *iter;
 	struct shmeta_agent a;
 	struct shmeta_lease l;
+	struct shmeta_change change;
 	struct shmeta_group g;
 	struct shmeta_topic t;
 	struct shmeta_str name;
@@ -199,6 +200,7 @@ static void lists(void)
 	WALK(shmeta_list_committed_offsets(reader, "g", 1, NULL, &iter),
 	     shmeta_next_committed_offset(iter, &name, &o, NULL));
 	WALK(shmeta_list_groups(reader, NULL, &iter), shmeta_next_group(iter, &g, NULL));
+	WALK(shmeta_changes_since(reader, &(struct shmeta_token){1, 1}, &iter), shmeta_next_change(iter, &change));
 	if (shmeta_list_topics(reader, NULL, 0, 0, NULL, &iter) == SHMETA_OK) {
 		(void)!shmeta_skip_topics(iter, "a", 1);
 		(void)!shmeta_skip_agents(iter, "a", 1);

@@ -74,6 +74,7 @@ int tool_exit_of(enum shmeta_status status)
 	case SHMETA_ERR_TIMEOUT:
 		return TOOL_TIMEOUT;
 	case SHMETA_UNKNOWN:
+	case SHMETA_TOO_OLD:
 	case SHMETA_ERR_NO_MEMORY:
 	case SHMETA_ERR_FORKED:
 	case SHMETA_ERR_NO_SNAPSHOT:

@@ -42,7 +42,7 @@ static enum shmeta_status mark_record(struct apply *a, enum shmeta_db db, const 
 	memcpy(a->value, value, bytes);
 	if (!shmeta__record_restamp(a->value, bytes, key, key_bytes, alone_since(head.synced_at_ns, class_synced_ns)))
 		return damaged(err);
-	return apply_put(a, db, key, key_bytes, a->value, bytes, cls, err);
+	return apply_restamp(a, db, key, key_bytes, a->value, bytes, cls, err);
 }
 
 static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topic, uint32_t topic_id,
@@ -71,7 +71,7 @@ static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topi
 	shmeta__part_edit_stamp(edit, synced_at_ns, head.ttl_ms);
 	status = shmeta__part_edit_encode(edit, &value, &bytes, err);
 	if (status == SHMETA_OK)
-		status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
+		status = apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
 	shmeta__part_edit_free(edit);
 	return status;
 }

@@ -42,6 +42,7 @@ enum shmeta_status apply_begin(struct apply *a, struct shmeta__store *store, con
 	a->ref_valid = false;
 	a->keyed = false;
 	a->dead_count = 0;
+	changed_keys_begin(&a->keys);
 	return SHMETA_OK;
 }
 
@@ -80,6 +81,7 @@ void apply_free(struct apply *a)
 	free(a->old_ids);
 	free(a->dead);
 	offset_index_free(&a->offsets);
+	changed_keys_free(&a->keys);
 	arena_free(&a->arena);
 	*a = (struct apply){0};
 }
@@ -129,6 +131,7 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 	}
 	uint64_t txn;
 
+	shmeta__txn_keys(a->txn, a->keys.lost ? NULL : a->keys.bytes, a->keys.used, a->keys.count + a->keys.lost);
 	status = shmeta__txn_commit(a->txn, &txn, err);
 	if (status == SHMETA_OK) {
 		shmeta_probe_commit(txn, a->changed);

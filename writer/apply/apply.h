@@ -22,6 +22,7 @@
 #include "shm/record/key.h"
 #include "shm/record/record.h"
 #include "shm/store/store.h"
+#include "writer/apply/changed_keys.h"
 #include "writer/apply/offset_index.h"
 #include "writer/apply/quarantine.h"
 
@@ -118,6 +119,8 @@ struct apply {
 	uint64_t *dead;
 	size_t dead_count, dead_capacity;
 	struct offset_index offsets;
+
+	struct changed_keys keys; /* for the journal; none are noted while `fresh` */
 
 	struct arena arena;
 	uint8_t value[SHMETA_TOPIC_MAX > SHMETA_AGENT_MAX ? SHMETA_TOPIC_MAX : SHMETA_AGENT_MAX];

@@ -266,9 +266,10 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 	assert(a->edit != NULL);
 	struct shmeta__part_edit *edit = a->edit;
 	enum shmeta_status status = SHMETA_OK;
-	bool altered = a->partition_is_new || a->partition_changed > 0 || a->before_ttl_ms != a->topic_ttl_ms;
+	bool altered = a->partition_is_new || a->partition_changed > 0;
 
-	if (altered || restamp || (a->before_synced_at_ns & SHMETA_SYNCED_ALONE) != 0) {
+	if (altered || restamp || a->before_ttl_ms != a->topic_ttl_ms ||
+	    (a->before_synced_at_ns & SHMETA_SYNCED_ALONE) != 0) {
 		uint64_t key = shmeta__part_key(a->topic_id, a->partition_id);
 		const void *head;
 		size_t bytes;
@@ -286,8 +287,10 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 			uint64_t rows = shmeta__part_rows(&part);
 
 			shmeta__part_close(&part);
-			status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, SHMETA_CLASS_PARTITION,
-			                   err);
+			status = altered ? apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes,
+			                             SHMETA_CLASS_PARTITION, err)
+			                 : apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes,
+			                                 SHMETA_CLASS_PARTITION, err);
 			counters->partitions += a->partition_is_new;
 			counters->segments += rows - a->before_rows;
 			if (rows < a->before_rows)

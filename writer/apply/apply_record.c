@@ -116,7 +116,8 @@ static enum shmeta_status put_record(struct apply *a, const struct backend_key *
 	out = encode(record, &stamps, key, key_bytes, a->value, sizeof a->value);
 	if (out == 0)
 		return apply_refuse_row(a, row, "a row is larger than a record may be", err);
-	status = apply_put(a, db, key, key_bytes, a->value, out, cls, err);
+	status = same ? apply_restamp(a, db, key, key_bytes, a->value, out, cls, err)
+	              : apply_put(a, db, key, key_bytes, a->value, out, cls, err);
 	if (status == SHMETA_OK) {
 		a->changed += !same;
 		if (is_new && db == SHMETA_DB_OFFSETS)

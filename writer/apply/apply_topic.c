@@ -211,6 +211,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	}
 
 	uint32_t ttl_ms = a->host.ttl_ms(a->host.arg, topic->name);
+	bool altered = true;
 	bool same = exists && old.created_at_ms == topic->created_at_ms &&
 	            (!opts->deleted || (opts->born_since > 0 && old.topic_id >= opts->born_since));
 	struct shmeta_topic record = *topic;
@@ -224,6 +225,7 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 		out = shmeta__topic_encode(&record, &stamps, key, key_bytes, a->value, sizeof a->value);
 		if (out != 0 && out == bytes && memcmp(a->value, value, bytes) == 0) {
 			a->unchanged++;
+			altered = false;
 			if (!opts->restamp && (old_stamps.synced_at_ns & SHMETA_SYNCED_ALONE) == 0)
 				goto unchanged;
 		} else {
@@ -255,7 +257,8 @@ enum shmeta_status apply_topic(struct apply *a, struct shmeta_str tenant, const 
 	if (out == 0)
 		return shmeta_fail(err, SHMETA_ERR_BUFFER, "a topic record of %zu bytes of configuration does not fit",
 		                   topic->config.bytes);
-	status = apply_put(a, SHMETA_DB_NAMES, key, key_bytes, a->value, out, SHMETA_CLASS_TOPIC, err);
+	status = altered ? apply_put(a, SHMETA_DB_NAMES, key, key_bytes, a->value, out, SHMETA_CLASS_TOPIC, err)
+	                 : apply_restamp(a, SHMETA_DB_NAMES, key, key_bytes, a->value, out, SHMETA_CLASS_TOPIC, err);
 	if (status != SHMETA_OK)
 		return status;
 	if (!same)

@@ -29,7 +29,7 @@ static enum shmeta_status retime_topic(struct apply *a, const uint8_t *key, size
 	if (bytes == 0)
 		return damaged(err);
 	a->changed++;
-	return apply_put(a, SHMETA_DB_NAMES, key, key_bytes, a->value, bytes, SHMETA_CLASS_TOPIC, err);
+	return apply_restamp(a, SHMETA_DB_NAMES, key, key_bytes, a->value, bytes, SHMETA_CLASS_TOPIC, err);
 }
 
 static enum shmeta_status retime_partition(struct apply *a, struct shmeta_str topic, uint32_t topic_id,
@@ -55,7 +55,7 @@ static enum shmeta_status retime_partition(struct apply *a, struct shmeta_str to
 	shmeta__part_edit_stamp(edit, head.synced_at_ns, ttl_ms);
 	status = shmeta__part_edit_encode(edit, &value, &bytes, err);
 	if (status == SHMETA_OK)
-		status = apply_put(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
+		status = apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
 	shmeta__part_edit_free(edit);
 	a->changed++;
 	return status;

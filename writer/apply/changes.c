@@ -28,8 +28,8 @@ static void touch(struct apply *a, enum shmeta_db db, const void *key, size_t ke
 	shmeta__touch_class(a->txn, cls);
 }
 
-enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
-                             size_t bytes, enum shmeta_class cls, struct shmeta_err *err)
+static enum shmeta_status put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
+                              size_t bytes, enum shmeta_class cls, struct shmeta_err *err)
 {
 	enum shmeta_status status = shmeta__put(a->txn, db, key, key_bytes, value, bytes, err);
 
@@ -41,13 +41,34 @@ enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key
 	return SHMETA_OK;
 }
 
+enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes, const void *value,
+                             size_t bytes, enum shmeta_class cls, struct shmeta_err *err)
+{
+	enum shmeta_status status = put(a, db, key, key_bytes, value, bytes, cls, err);
+
+	if (status == SHMETA_OK && !a->fresh)
+		changed_keys_note(&a->keys, a->txn, db, key, key_bytes, false);
+	return status;
+}
+
+enum shmeta_status apply_restamp(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
+                                 const void *value, size_t bytes, enum shmeta_class cls, struct shmeta_err *err)
+{
+	return put(a, db, key, key_bytes, value, bytes, cls, err);
+}
+
 enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                 enum shmeta_class cls, struct shmeta_err *err)
 {
-	enum shmeta_status status = shmeta__delete(a->txn, db, key, key_bytes, err);
+	enum shmeta_status status;
 
+	if (db == SHMETA_DB_TOPICS && !a->fresh)
+		changed_keys_topic(&a->keys, a->txn, key);
+	status = shmeta__delete(a->txn, db, key, key_bytes, err);
 	if (status != SHMETA_OK)
 		return status;
+	if (!a->fresh)
+		changed_keys_note(&a->keys, a->txn, db, key, key_bytes, true);
 	touch(a, db, key, key_bytes, cls);
 	if (a->host.watch != NULL && (db == SHMETA_DB_TOPICS || db == SHMETA_DB_PARTS))
 		a->host.watch->changed(a->host.arg, a, db, key, NULL, 0);
