@@ -74,7 +74,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop cross_partition_writer fetch_loop; do
+	for example in write event_loop cross_partition_writer fetch_loop second_level_cache; do
 		# shellcheck disable=SC2046
 		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -158,6 +158,26 @@ up to offset 2000' ] || {
 	}
 }
 claim 'the fetch loop plans, waits at the end and goes on' fetches
+
+# While the database changes, and over a kill of the daemon, after which the store and its journal go on.
+caches() {
+	"$work/second_level_cache" --check "$work/instance" written 12 >"$work/cached" 2>&1 &
+	local cache=$!
+	for i in $(seq 1 6); do
+		sqlite3 -cmd '.timeout 5000' "$work/metadata.db" \
+			"UPDATE partitions SET high_watermark = $((2000 + i)) WHERE topic = 'written' AND partition_id = 0"
+		sleep 0.3
+	done
+	kill -9 "$daemon"
+	wait "$daemon" || true
+	"$root/usr/sbin/shmetad" --source "sqlite:$work/metadata.db" --create --dir "$work/instance" >>"$work/daemon.log" 2>&1 &
+	daemon=$!
+	serving && wait "$cache" && grep -qE '^equal to the store: [0-9]+ lines made, [0-9]{3} used again, emptied 1 times$' "$work/cached" || {
+		cat "$work/cached"
+		return 1
+	}
+}
+claim 'a cache that follows the journal stays equal to the store, also over a kill of the daemon' caches
 
 # A thousand partitions, tiny batches, and a window that does not matter: what is put is what is registered, byte for byte.
 pathological() {
