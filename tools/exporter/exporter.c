@@ -25,10 +25,10 @@ enum { EXIT_USAGE = 2 };
 	  "127.0.0.1:PORT, [::1]:PORT or unix:PATH; may be given again (default: " DEFAULT_LISTEN ")")                \
 	X('H', "host", "NAME", "answer requests under this name too: that of a reverse proxy")                        \
 	X('p', "price", "AMOUNT", "what a million statements cost, as '0.20 EUR': the page then tells what is saved") \
-	X('m', "print-metrics", NULL, "print the table of metrics as docs/metrics.md has it, and exit")               \
-	X('M', "print-manual", NULL, "print the entries of shmeta-metrics(7), and exit")                              \
-	X('h', "help", NULL, "print this, and exit")                                                                  \
-	X('V', "version", NULL, "print the version, and exit")
+	X('m', "print-metrics", "", "print the table of metrics as docs/metrics.md has it, and exit")                 \
+	X('M', "print-manual", "", "print the entries of shmeta-metrics(7), and exit")                                \
+	X('h', "help", "", "print this, and exit")                                                                    \
+	X('V', "version", "", "print the version, and exit")
 
 struct program {
 	struct instances instances;
@@ -57,7 +57,7 @@ static void help(void)
 	(void)puts("shmeta-exporter: metrics, health and a page of the shmeta instances of this host\n\n"
 	           "Usage: shmeta-exporter [OPTION]...\n\nOptions:");
 #define X(letter, name, argument, text) \
-	(void)printf("  --%s %-*s  %s\n", name, (int)(18 - strlen(name)), (argument) != NULL ? (argument) : "", text);
+	(void)printf("  --%s %-*s  %s\n", name, (int)(18 - strlen(name)), argument, text);
 	OPTION_LIST(X)
 #undef X
 }
@@ -81,7 +81,7 @@ static bool parse_price(struct program *p, const char *text)
 static int parse(struct program *p, int argc, char **argv)
 {
 	static const struct option long_options[] = {
-#define X(letter, name, argument, text) {name, (argument) != NULL ? required_argument : no_argument, NULL, letter},
+#define X(letter, name, argument, text) {name, sizeof(argument) > 1 ? required_argument : no_argument, NULL, letter},
 		OPTION_LIST(X)
 #undef X
 			{NULL, 0, NULL, 0}};
