@@ -300,7 +300,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 	}
 	*renew = false;
 	*ret_tries = 0;
-	xs = calloc(count, sizeof *xs);
+	xs = count > 0 ? calloc(count, sizeof *xs) : NULL;
 	for (size_t i = 0; i < count; i++) {
 		if (calls[i].settled)
 			continue;

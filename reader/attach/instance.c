@@ -171,18 +171,21 @@ static enum shmeta_status open_instance(const struct shmeta_options *o, struct s
 
 static enum shmeta_status open_once(const struct shmeta_options *o, struct shmeta **ret, struct shmeta_err *err)
 {
-	enum shmeta_status status = open_instance(o, ret, err);
+	struct shmeta *instance = NULL;
+	enum shmeta_status status = open_instance(o, &instance, err);
 	struct env *env = NULL;
 
 	if (status != SHMETA_OK)
 		return status;
 	/* Report a store that cannot be mapped now, not at the first begin. A store that does not exist
 	 * yet is no error. */
-	status = shmeta__core_env((*ret)->core, 1, &env, err);
+	status = shmeta__core_env(instance->core, 1, &env, err);
 	shmeta__env_unref(env);
-	if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED)
+	if (status == SHMETA_OK || status == SHMETA_UNKNOWN || status == SHMETA_ERR_CONTENDED) {
+		*ret = instance;
 		return SHMETA_OK;
-	shmeta_close(*ret);
+	}
+	shmeta_close(instance);
 	return status;
 }
 
