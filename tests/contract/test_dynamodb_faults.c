@@ -259,7 +259,7 @@ Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call
 Test(dynamodb_faults, a_write_that_was_never_answered_is_known_by_its_entry_in_the_log)
 {
 	fill();
-	reopen(2000);
+	reopen(4000);
 	meet(DDB_FAULT_CUT_DONE, "TransactWriteItems", 0, UINT32_MAX);
 	expect_ok(add_segment(0, 0));
 	cr_expect_gt(met(DDB_FAULT_CUT_DONE), 1);
@@ -271,7 +271,7 @@ Test(dynamodb_faults, a_write_that_never_arrives_is_known_not_to_have_been_done)
 	enum shmeta_status status;
 
 	fill();
-	reopen(2000);
+	reopen(4000);
 	meet(DDB_FAULT_CUT, "TransactWriteItems", 0, UINT32_MAX);
 	status = add_segment(0, 0);
 	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
@@ -287,7 +287,7 @@ static void lose_everything(enum ddb_fault fault, bool done)
 
 	fill();
 	expect_ok(add_segment(0, 0));
-	reopen(2000);
+	reopen(4000);
 	expect_ok(add_segment(0, 10)); /* its log is announced */
 	meet(fault, "TransactWriteItems", 0, UINT32_MAX);
 	meet(DDB_FAULT_CUT, "PutItem", 0, UINT32_MAX);
@@ -321,7 +321,7 @@ Test(dynamodb_faults, a_write_that_comes_late_is_not_done)
 	enum shmeta_status status;
 
 	fill();
-	reopen(2000);
+	reopen(4000);
 	meet(DDB_FAULT_HOLD, "TransactWriteItems", 0, UINT32_MAX);
 	status = add_segment(0, 0);
 	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
