@@ -142,6 +142,8 @@ struct backend_options {
 	uint32_t feed_keep_s; /* how long changes are kept for other daemons, at least                                */
 	uint32_t follower_reads; /* load() may read a little of the past from the nearest replicas: sink->may_lag()   */
 	uint32_t changefeed;     /* follow CockroachDB by a changefeed                                                */
+	/* Units that the source may be asked per second, where it bills them. 0: no limit. */
+	uint32_t read_units_s, write_units_s;
 	/* Another session of this thread writes while this one reads: open() fails where its reads keep writers waiting. */
 	uint32_t beside;
 	/* For tests: instead of the source's own clock, where it has one, this expression of SQL, in ms. In it @now is the now_ms of
@@ -156,7 +158,8 @@ enum backend_use {
 	BACKEND_USES_NOTIFY = 1u << 3,
 	BACKEND_USES_FEED_KEEP = 1u << 4,
 	BACKEND_USES_FOLLOWER_READS = 1u << 5,
-	BACKEND_USES_CHANGEFEED = 1u << 6
+	BACKEND_USES_CHANGEFEED = 1u << 6,
+	BACKEND_USES_UNITS = 1u << 7
 };
 
 /* What is kept in a source beside the rows: is it there, make it, take it away. */
@@ -213,12 +216,19 @@ struct backend_row {
 };
 typedef enum shmeta_status backend_row_fn(void *arg, const struct backend_row *row);
 
-#define BACKEND_COUNTERS(C)                                 \
-	C(queries, "statements run on the source")          \
-	C(rows, "rows read from the source")                \
-	C(prepares, "statements prepared")                  \
-	C(transactions, "transactions begun on the source") \
-	C(reconnects, "times the source was opened again")
+#define BACKEND_COUNTERS(C)                                    \
+	C(queries, "statements run on the source")             \
+	C(rows, "rows read from the source")                   \
+	C(prepares, "statements prepared")                     \
+	C(transactions, "transactions begun on the source")    \
+	C(reconnects, "times the source was opened again")     \
+	C(read_units_load, "units read to compare everything") \
+	C(read_units_fetch, "units read by key")               \
+	C(read_units_feed, "units read to follow changes")     \
+	C(read_units_write, "units read to judge operations")  \
+	C(write_units, "units written")                        \
+	C(throttled, "calls that the source throttled")        \
+	C(postponed_ns, "how long calls waited for their units")
 struct backend_counters {
 #define C(name, help) uint64_t name;
 	BACKEND_COUNTERS(C)

@@ -22,7 +22,8 @@ enum shmeta_status ddb_link_open(struct ddb_link *link, const struct backend_opt
 	if (status != SHMETA_OK)
 		return status;
 	link->http = ddb_http_new(PARALLEL);
-	if (link->http == NULL)
+	if (link->http == NULL ||
+	    !ddb_budget_open(&link->budget, link->uri.table[DDB_META], options->read_units_s, options->write_units_s))
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
 	return SHMETA_OK;
 }
@@ -31,6 +32,7 @@ void ddb_link_close(struct ddb_link *link)
 {
 	ddb_http_free(link->http);
 	link->http = NULL;
+	ddb_budget_close(&link->budget);
 	ddb_credentials_forget(&link->credentials);
 }
 
@@ -102,25 +104,6 @@ static bool prepare(struct ddb_link *link, struct attempt *a, const struct ddb_k
 	a->x.body_bytes = s.body_bytes;
 	a->x.answer_max = ANSWER_MAX;
 	return true;
-}
-
-static void count_units(struct ddb_link *link, const char *target, const json_t *answer)
-{
-	const json_t *used = json_object_get(answer, "ConsumedCapacity");
-	double units = 0;
-
-	if (json_is_array(used)) {
-		size_t i;
-		json_t *one;
-
-		json_array_foreach(used, i, one) units += json_number_value(json_object_get(one, "CapacityUnits"));
-	} else {
-		units = json_number_value(json_object_get(used, "CapacityUnits"));
-	}
-	if (strcmp(target, "Query") == 0 || strcmp(target, "Scan") == 0 || strstr(target, "Get") != NULL)
-		link->read_units += units;
-	else
-		link->write_units += units;
 }
 
 /* ---- what an answer means ---- */
@@ -238,7 +221,6 @@ static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const st
 	}
 	call->answer = json_loadb(x->answer != NULL ? x->answer : "", x->answer_bytes, JSON_ALLOW_NUL, NULL);
 	if (x->status == 200 && json_is_object(call->answer)) {
-		count_units(link, call->target, call->answer);
 		call->outcome = DDB_DONE;
 		return SETTLED;
 	}
@@ -253,6 +235,18 @@ static enum verdict judge(struct ddb_link *link, struct ddb_call *call, const st
 
 /* ---- many ---- */
 
+/* Until then, or until the deadline. Returns how long it was. */
+static uint64_t wait_until(uint64_t when_ns, uint64_t deadline_ns)
+{
+	uint64_t now_ns = ddb_now_ns(), wait_ns;
+
+	if (when_ns > deadline_ns)
+		when_ns = deadline_ns;
+	wait_ns = when_ns > now_ns ? when_ns - now_ns : 0;
+	(void)nanosleep(&(struct timespec){(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)}, NULL);
+	return wait_ns;
+}
+
 void ddb_pause(unsigned int tries, uint64_t deadline_ns)
 {
 	uint64_t bound_ms = BACKOFF_MS, now_ns = ddb_now_ns(), wait_ns;
@@ -263,9 +257,7 @@ void ddb_pause(unsigned int tries, uint64_t deadline_ns)
 	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
 		random = (uint32_t)now_ns;
 	wait_ns = random % (bound_ms * 1000) * 1000;
-	if (now_ns + wait_ns > deadline_ns)
-		wait_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-	(void)nanosleep(&(struct timespec){(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)}, NULL);
+	(void)wait_until(now_ns + wait_ns, deadline_ns);
 }
 
 /* How long an attempt is waited for: half of what is left, so that one connection that has gone silent does not take all of it. */
@@ -278,9 +270,10 @@ static uint64_t attempt_end(uint64_t deadline_ns)
 	return end_ns < deadline_ns ? end_ns : deadline_ns;
 }
 
-/* One round: each call that is not settled is sent once. Returns how many are to be sent again; *ret_wait: after a pause. */
+/* One round: each call that is not settled is sent once, unless it has to wait for its units. Returns how many are to be sent again;
+ * *ret_tries: after how long a pause; *ret_when: where nothing was sent, when the first of them has its units. */
 static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t count, struct attempt *attempts,
-                       uint64_t deadline_ns, bool *renew, unsigned int *ret_tries)
+                       uint64_t deadline_ns, bool *renew, unsigned int *ret_tries, uint64_t *ret_when)
 {
 	const struct ddb_keys *keys;
 	struct backend_error err = {.code = SHMETA_OK};
@@ -300,10 +293,22 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 	}
 	*renew = false;
 	*ret_tries = 0;
+	*ret_when = 0;
 	xs = count > 0 ? calloc(count, sizeof *xs) : NULL;
 	for (size_t i = 0; i < count; i++) {
+		uint64_t when = 0;
+
 		if (calls[i].settled)
 			continue;
+		if (!ddb_budget_take(&link->budget, calls[i].target, calls[i].body, &calls[i].estimate, &when)) {
+			if (*ret_when == 0 || when < *ret_when)
+				*ret_when = when;
+			if (calls[i].error[0] == '\0')
+				(void)snprintf(calls[i].error, sizeof calls[i].error,
+				               "postponed: %s allows no more now", ddb_budget_option(calls[i].target));
+			again++;
+			continue;
+		}
 		attempts[sent].call = &calls[i];
 		if (xs == NULL || !prepare(link, &attempts[sent], keys)) {
 			calls[i].settled = true;
@@ -315,13 +320,16 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		xs[sent] = attempts[sent].x;
 		sent++;
 	}
-	if (sent > 0)
+	if (sent > 0) {
+		*ret_when = 0;
 		ddb_http_run(link->http, xs, sent, attempt_end(deadline_ns));
+	}
 	link->calls += sent;
 	for (size_t i = 0; i < sent; i++) {
 		struct ddb_call *call = attempts[i].call;
 		enum verdict verdict = judge(link, call, &xs[i]);
 
+		ddb_budget_settle(&link->budget, call->target, call->estimate, call->answer);
 		call->tries++;
 		call->settled = verdict == SETTLED;
 		*renew |= verdict == AGAIN_AT_ONCE;
@@ -341,6 +349,7 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 	struct attempt *attempts = calloc(count + 1, sizeof *attempts);
 	bool renew = false;
 
+	deadline_ns += link->budget.excused_ns;
 	for (size_t i = 0; i < count; i++) {
 		calls[i].outcome = DDB_AWAY;
 		calls[i].doubted = calls[i].settled = false;
@@ -355,10 +364,22 @@ void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, u
 	}
 	while (attempts != NULL) {
 		unsigned int tries = 0;
-		size_t again = round_of(link, calls, count, attempts, deadline_ns, &renew, &tries);
+		uint64_t when = 0;
+		size_t again = round_of(link, calls, count, attempts, deadline_ns, &renew, &tries, &when);
 
 		if (again == 0 || ddb_now_ns() >= deadline_ns)
 			break;
+		if (when != 0) {
+			uint64_t waited_ns =
+				wait_until(when, link->budget.purpose == DDB_FOR_LOAD ? when : deadline_ns);
+
+			link->budget.postponed_ns += waited_ns;
+			if (link->budget.purpose == DDB_FOR_LOAD) {
+				link->budget.excused_ns += waited_ns;
+				deadline_ns += waited_ns;
+			}
+			continue;
+		}
 		link->retries += again;
 		if (tries > 0)
 			ddb_pause(tries, deadline_ns);

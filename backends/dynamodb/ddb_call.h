@@ -6,12 +6,13 @@
 #include <jansson.h>
 
 #include "backends/backend.h"
+#include "backends/dynamodb/ddb_budget.h"
 #include "backends/dynamodb/ddb_credentials.h"
 #include "backends/dynamodb/ddb_http.h"
 #include "backends/dynamodb/ddb_uri.h"
 
 enum ddb_outcome {
-	DDB_AWAY,      /* not done: no answer, and nothing was sent; or throttled until the deadline */
+	DDB_AWAY,      /* not done: no answer, and nothing was sent; or throttled or postponed until the deadline */
 	DDB_UNKNOWN,   /* sent, and nobody knows what became of it */
 	DDB_DONE,      /* answer is its answer */
 	DDB_CONDITION, /* not done: a condition does not hold; answer is the error's document */
@@ -29,6 +30,7 @@ struct ddb_call {
 	/* Of ddb_call.c alone. */
 	char *text;
 	unsigned int tries, renewed;
+	uint32_t estimate;
 	bool settled;
 };
 
@@ -37,8 +39,8 @@ struct ddb_link {
 	struct ddb_http *http;
 	struct ddb_credentials credentials;
 	int64_t skew_s; /* to be added to this host's clock */
+	struct ddb_budget budget;
 	uint64_t calls, retries, throttled;
-	double read_units, write_units; /* consumed, as the answers say */
 };
 
 /* OK, ERR_CONFIG, ERR_NO_MEMORY. Nothing is sent. */
@@ -46,7 +48,8 @@ enum shmeta_status ddb_link_open(struct ddb_link *link, const struct backend_opt
                                  struct backend_error *err);
 void ddb_link_close(struct ddb_link *link);
 
-/* Make the calls, in any order, up to 16 at a time. Blocks: until each has its outcome, at most until the deadline (CLOCK_MONOTONIC). */
+/* Make the calls, in any order, up to 16 at a time. Blocks: until each has its outcome, at most until the deadline (CLOCK_MONOTONIC); of a
+ * load the time in which calls are postponed for their units does not count. */
 void ddb_link_run(struct ddb_link *link, struct ddb_call *calls, size_t count, uint64_t deadline_ns);
 /* The status of a call that is not DONE, and its sentence: what was being done, and what was answered. */
 enum shmeta_status ddb_call_fail(const struct ddb_link *link, const struct ddb_call *call, const char *doing,

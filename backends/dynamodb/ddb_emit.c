@@ -263,7 +263,7 @@ static enum shmeta_status emit_partitions(struct ddb_reading *r, const json_t *t
 		c->count = left < MOST ? left : MOST;
 		c->shards = (c->count + DDB_PARTITIONS_PER_SHARD - 1) / DDB_PARTITIONS_PER_SHARD;
 		if (r->loading)
-			ddb_begin(r->s);
+			ddb_begin(r->s, DDB_FOR_LOAD);
 		status = read_chunk(r, c, topic, tenant, row->name, segments);
 		for (uint32_t p = 0; status == SHMETA_OK && p < c->count; p++) {
 			struct backend_key where = {.tenant = tenant, .topic = row->name, .partition_id = first + p};
@@ -468,7 +468,7 @@ static enum shmeta_status each_of(struct ddb_reading *r, const char *pk, const c
 
 	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(q.items); i++) {
 		if (r->loading)
-			ddb_begin(r->s);
+			ddb_begin(r->s, DDB_FOR_LOAD);
 		status = emit(r, json_array_get(q.items, i));
 	}
 	ddb_queries_free(&q, 1);
@@ -523,7 +523,7 @@ enum shmeta_status ddb_emit_leases(struct ddb_reading *r)
 
 	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(topics.items); i++) {
 		if (r->loading)
-			ddb_begin(r->s);
+			ddb_begin(r->s, DDB_FOR_LOAD);
 		status = leases_of(r, json_array_get(topics.items, i));
 	}
 	ddb_queries_free(&topics, 1);
@@ -538,14 +538,14 @@ enum shmeta_status ddb_load(void *state, const struct backend_sink *sink, struct
 	struct shmeta_str name[2];
 	enum shmeta_status status;
 
-	ddb_begin(s);
+	ddb_begin(s, DDB_FOR_LOAD);
 	status = ddb_log_baseline(s, err);
 	if (status == SHMETA_OK)
 		status = ddb_all_topics(&r, &topics);
 	for (size_t i = 0; status == SHMETA_OK && i < json_array_size(topics.items); i++) {
 		const json_t *item = json_array_get(topics.items, i);
 
-		ddb_begin(s);
+		ddb_begin(s, DDB_FOR_LOAD);
 		if (sink->key == NULL)
 			status = ddb_emit_topic(&r, item, true, true);
 		else if (two_names(item, name))

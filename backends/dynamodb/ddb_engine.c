@@ -21,7 +21,7 @@ static enum shmeta_status engine_open(void *state, const struct backend_options 
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
 	status = ddb_link_open(&s->link, options, err);
 	if (status == SHMETA_OK) {
-		ddb_begin(s);
+		ddb_begin(s, DDB_FOR_FETCH);
 		status = ddb_identity(s, &s->fingerprint, err);
 	}
 	if (status == SHMETA_OK && s->fingerprint == 0 && options->create && !options->read_only) {
@@ -72,7 +72,21 @@ static void engine_counters(void *state, struct backend_counters *ret)
 {
 	const struct ddb_state *s = state;
 
-	*ret = (struct backend_counters){.queries = s->reads, .rows = s->rows, .transactions = s->transactions};
+	const struct ddb_budget *b = &s->link.budget;
+	double written = 0;
+
+	for (int i = 0; i < DDB_PURPOSES; i++)
+		written += b->write_units[i];
+	*ret = (struct backend_counters){.queries = s->reads,
+	                                 .rows = s->rows,
+	                                 .transactions = s->transactions,
+	                                 .read_units_load = (uint64_t)b->read_units[DDB_FOR_LOAD],
+	                                 .read_units_fetch = (uint64_t)b->read_units[DDB_FOR_FETCH],
+	                                 .read_units_feed = (uint64_t)b->read_units[DDB_FOR_FEED],
+	                                 .read_units_write = (uint64_t)b->read_units[DDB_FOR_WRITE],
+	                                 .write_units = (uint64_t)written,
+	                                 .throttled = s->link.throttled,
+	                                 .postponed_ns = b->postponed_ns};
 }
 
 /* ---- feed ---- */
@@ -86,7 +100,7 @@ static enum backend_feed_kind engine_kind(void *state)
 static enum shmeta_status engine_changes(void *state, const struct backend_sink *sink, int *ret_changed,
                                          uint64_t *ret_lag_ns, struct backend_error *err)
 {
-	ddb_begin(state);
+	ddb_begin(state, DDB_FOR_FEED);
 	return ddb_log_changes(state, sink, ret_changed, ret_lag_ns, err);
 }
 
@@ -97,7 +111,7 @@ static enum shmeta_status engine_position(void *state, void *ret, size_t capacit
 
 static enum shmeta_status engine_resume(void *state, const void *position, size_t bytes, struct backend_error *err)
 {
-	ddb_begin(state);
+	ddb_begin(state, DDB_FOR_FEED);
 	return ddb_log_resume(state, position, bytes, err);
 }
 
@@ -158,7 +172,7 @@ static enum shmeta_status engine_apply(void *state, const struct backend_op *ops
 	}
 	w->s = s;
 	w->now_ms = now_ms;
-	ddb_begin(s);
+	ddb_begin(s, DDB_FOR_WRITE);
 	while (status == SHMETA_OK && from < count) {
 		size_t end = from;
 
@@ -219,7 +233,8 @@ static const struct backend_admin admin = {
 
 const struct backend_engine backend_dynamodb = {.name = "dynamodb",
                                                 .state_bytes = sizeof(struct ddb_state),
-                                                .uses = BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP,
+                                                .uses = BACKEND_USES_ALLOW_INSECURE | BACKEND_USES_FEED_KEEP |
+                                                        BACKEND_USES_UNITS,
                                                 .limits = {.keys = KEYS, .ops = OPS, .unit_ops = UNIT_OPS},
                                                 .source = &source,
                                                 .feed = &feed,

@@ -252,7 +252,7 @@ enum shmeta_status ddb_fetch(void *state, const struct backend_key *keys, size_t
 			status = backend_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
 			                      "dynamodb: a key of class %d cannot be fetched", (int)keys[i].cls);
 	}
-	ddb_begin(r.s);
+	ddb_begin(r.s, DDB_FOR_FETCH);
 	if (status == SHMETA_OK)
 		status = read_all(&r, wanted, count, &ledger);
 	for (size_t i = 0; status == SHMETA_OK && i < count; i++) {

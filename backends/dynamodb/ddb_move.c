@@ -58,7 +58,7 @@ enum shmeta_status ddb_extras(void *state, enum backend_row_kind kind, backend_r
 		json_t *last, *item;
 		size_t i;
 
-		ddb_begin(s);
+		ddb_begin(s, DDB_FOR_LOAD);
 		ddb_link_run(&s->link, &call, 1, s->deadline_ns);
 		s->reads++;
 		if (call.outcome != DDB_DONE)
@@ -426,7 +426,7 @@ enum shmeta_status ddb_restore(void *state, const struct backend_row *rows, size
 	/* Each batch has the time of a call: how many rows come is the caller's choice. */
 	for (size_t from = 0; status == SHMETA_OK && from < count; from += BATCH) {
 		w->s = state;
-		ddb_begin(w->s);
+		ddb_begin(w->s, DDB_FOR_WRITE);
 		status = ddb_steps(w, steps + from, count - from < BATCH ? count - from : BATCH, err);
 	}
 	if (w != NULL && w->s != NULL) {

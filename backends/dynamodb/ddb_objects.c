@@ -102,7 +102,7 @@ enum shmeta_status ddb_objects(void *state, const struct backend_object_list *li
 
 	if (key == NULL)
 		return backend_fail(err, SHMETA_ERR_NO_MEMORY, "dynamodb: out of memory");
-	ddb_begin(s);
+	ddb_begin(s, DDB_FOR_FETCH);
 	for (unsigned int i = 0; i < DDB_OBJECT_SHARDS; i++) {
 		ddb_pk_objects(&key[i], list->tenant, i);
 		q[i] = (struct ddb_query){.table = DDB_META, .pk = key[i].pk};

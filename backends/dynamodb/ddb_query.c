@@ -5,10 +5,12 @@
 
 #include "backends/dynamodb/ddb_state.h"
 
-void ddb_begin(struct ddb_state *s)
+void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose)
 {
 	uint64_t now_ns = ddb_now_ns();
 
+	s->link.budget.purpose = purpose;
+	s->link.budget.excused_ns = 0;
 	s->deadline_ns = now_ns + s->options.timeout_ms * UINT64_C(750000);
 	s->settle_ns = now_ns + s->options.timeout_ms * UINT64_C(1000000);
 }

@@ -126,7 +126,7 @@ static enum shmeta_status wait_for(struct ddb_state *s, enum ddb_table table, co
 		bool there;
 		enum shmeta_status status;
 
-		ddb_begin(s);
+		ddb_begin(s, DDB_FOR_WRITE);
 		status = describe(s, table, &answer, err);
 		there = strcmp(status_of(answer), wanted) == 0;
 		json_decref(answer);
@@ -191,7 +191,7 @@ enum shmeta_status ddb_schema(struct ddb_state *s, enum backend_schema_verb verb
 	for (enum ddb_table table = DDB_META; status == SHMETA_OK && table < DDB_TABLES; table++) {
 		json_t *answer;
 
-		ddb_begin(s);
+		ddb_begin(s, DDB_FOR_WRITE);
 		if (verb == BACKEND_SCHEMA_APPLY) {
 			status = apply_table(s, table, dry_run, say, arg, err);
 		} else if (verb == BACKEND_SCHEMA_REMOVE) {

@@ -20,8 +20,8 @@ struct ddb_state {
 	uint64_t swept_ns; /* when what deleted topics left was last looked at */
 };
 
-/* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. */
-void ddb_begin(struct ddb_state *s);
+/* The deadlines of a call of the core that begins now: three quarters of its time, and all of it. purpose: as what its units count. */
+void ddb_begin(struct ddb_state *s, enum ddb_purpose purpose);
 
 /* A Query: all items of a pk, in order of sk, within [from, to]. */
 struct ddb_query {

@@ -58,7 +58,15 @@
 	C(store_pinned, "gauge", "bytes", "bytes of the store that are free, but kept for readers")   \
 	C(evicted_topics, "counter", "topics", "topics evicted for the budgets")                      \
 	C(evicted_partitions, "counter", "partitions", "partitions evicted for the budgets")          \
-	C(feed_skipped, "counter", "keys", "keys of the feed that were not read")
+	C(feed_skipped, "counter", "keys", "keys of the feed that were not read")                     \
+	C(read_units_load, "counter", "units", "units read from DynamoDB to compare everything")      \
+	C(read_units_fetch, "counter", "units", "units read from DynamoDB by key")                    \
+	C(read_units_feed, "counter", "units", "units read from DynamoDB to follow changes")          \
+	C(read_units_write, "counter", "units", "units read from DynamoDB to judge operations")       \
+	C(write_units, "counter", "units", "units written to DynamoDB")                               \
+	C(throttled, "counter", "calls", "calls that DynamoDB throttled")                             \
+	C(postponed_ns, "counter", "nanoseconds", "how long calls waited for units of DynamoDB")      \
+	C(postponed, "gauge", "percent", "of the last ten seconds in which calls waited for units")
 
 /* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
  * are found by name. */

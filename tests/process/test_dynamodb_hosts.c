@@ -298,6 +298,23 @@ static void expect_store_equal(int on)
 	run_tool_done(&t);
 }
 
+static double counted(int on, const char *name)
+{
+	struct run_tool t;
+	double value = -1;
+	json_t *doc, *row;
+	size_t i;
+
+	run_tool(&t, "shmetactl --dir %s stat --json", host[on].instance);
+	doc = run_tool_json(&t);
+	json_array_foreach(json_object_get(doc, "metrics"), i,
+	                   row) if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0) value =
+		json_number_value(json_object_get(row, "value"));
+	json_decref(doc);
+	run_tool_done(&t);
+	return value;
+}
+
 static void judge(struct load *load, uint32_t rounds)
 {
 	uint32_t lost = 0, acknowledged = 0, twice = 0;
@@ -323,8 +340,14 @@ static void judge(struct load *load, uint32_t rounds)
 	for (uint32_t e = EPOCHS - 1; e > found->epoch; e--)
 		cr_assert_eq(load->holder[e], 0, "epoch %u was granted, and the tables have %llu", e,
 		             (unsigned long long)found->epoch);
-	for (int i = 0; i < HOSTS; i++)
+	for (int i = 0; i < HOSTS; i++) {
 		expect_store_equal(i);
+		cr_expect_gt(counted(i, "read_units_load"), 0);
+		cr_expect_gt(counted(i, "read_units_feed"), 0);
+		cr_expect_gt(counted(i, "read_units_write"), 0);
+		cr_expect_gt(counted(i, "write_units"), 0);
+		cr_expect_eq(counted(i, "postponed_ns"), 0);
+	}
 	ddb_proxy_counts(&proxy, &counts);
 	for (int i = 0; i < DDB_FAULTS; i++)
 		faults += counts.faults[i];

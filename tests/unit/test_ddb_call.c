@@ -19,10 +19,12 @@ static struct backend_error err;
 static json_t *body;
 static struct ddb_call call;
 
+static char uri[200];
+static uint32_t units_s; /* that may be read, and written */
+
 static void begin(const struct http_line *lines, size_t count)
 {
-	static char uri[200];
-	struct backend_options options = {.uri = uri};
+	struct backend_options options = {.uri = uri, .read_units_s = units_s, .write_units_s = units_s};
 
 	setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
 	setenv("AWS_SECRET_ACCESS_KEY", "hush", 1);
@@ -54,10 +56,12 @@ Test(ddb_call, an_answer_is_taken_and_its_units_are_counted)
 		{"X-Amz-Target: DynamoDB_20120810.GetItem\r\n", "{\"ConsumedCapacity\":{\"CapacityUnits\":1.5}}"}};
 
 	begin(lines, 1);
+	at.budget.purpose = DDB_FOR_FEED;
 	run(5000);
 	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
-	cr_expect_eq(at.read_units, 1.5);
-	cr_expect_eq(at.write_units, 0);
+	cr_expect_eq(at.budget.read_units[DDB_FOR_FEED], 1.5);
+	cr_expect_eq(at.budget.read_units[DDB_FOR_LOAD], 0);
+	cr_expect_eq(at.budget.write_units[DDB_FOR_FEED], 0);
 }
 
 Test(ddb_call, an_answer_with_a_wrong_checksum_is_asked_for_again)
@@ -177,25 +181,88 @@ Test(ddb_call, a_cancelled_transaction_is_repeated_for_a_conflict_and_settled_by
 	cr_expect_eq(at.calls, 2);
 }
 
-static void refused(const char *uri, const char *why)
+/* ---- units a second ---- */
+
+/* Ten a second, 50 at once; the first call took 90 of them, so that there is none for four seconds. */
+static void spend(const char *target)
 {
-	struct backend_options options = {.uri = uri};
+	static const struct http_line lines[] = {{NULL, "{\"ConsumedCapacity\":{\"CapacityUnits\":90}}"}, {NULL, "{}"}};
+
+	units_s = 10;
+	begin(lines, 2);
+	call.target = target;
+	run(5000);
+	cr_assert_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.budget.postponed_ns, 0);
+	ddb_call_free(&call);
+}
+
+Test(ddb_call, what_was_consumed_beyond_the_units_of_a_second_is_waited_for)
+{
+	spend("PutItem");
+	run(20000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_gt(at.budget.postponed_ns, UINT64_C(100000000));
+	ddb_call_free(&call);
+	/* Reads have units of their own. */
+	call.target = "Query";
+	at.budget.postponed_ns = 0;
+	run(5000);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_eq(at.budget.postponed_ns, 0);
+}
+
+Test(ddb_call, what_has_no_units_before_its_deadline_is_not_sent_and_says_why)
+{
+	spend("PutItem");
+	run(200);
+	cr_expect_eq(call.outcome, DDB_AWAY);
+	cr_expect_not(call.doubted);
+	cr_expect_eq(at.calls, 1);
+	cr_expect_not_null(strstr(call.error, "postponed: source.write_units_s"), "%s", call.error);
+}
+
+Test(ddb_call, a_load_waits_for_its_units_beyond_its_deadline)
+{
+	spend("Query");
+	at.budget.purpose = DDB_FOR_LOAD;
+	run(1500);
+	cr_expect_eq(call.outcome, DDB_DONE, "%s", call.error);
+	cr_expect_gt(at.budget.postponed_ns, UINT64_C(100000000));
+}
+
+Test(ddb_call, connections_of_one_process_to_the_same_tables_share_their_units)
+{
+	struct backend_options options = {.uri = uri, .write_units_s = 10};
+	struct ddb_link other = {.calls = 0};
+
+	spend("PutItem");
+	cr_assert_eq(ddb_link_open(&other, &options, &err), SHMETA_OK, "%s", err.text);
+	ddb_link_run(&other, &call, 1, ddb_now_ns() + 200000000);
+	cr_expect_eq(other.calls, 0);
+	cr_expect_eq(call.outcome, DDB_AWAY);
+	ddb_link_close(&other);
+}
+
+static void refused(const char *text, const char *why)
+{
+	struct backend_options options = {.uri = text};
 	struct ddb_uri parsed;
 
-	cr_expect_eq(ddb_uri_parse(&options, &parsed, &err), SHMETA_ERR_CONFIG, "%s", uri);
-	cr_expect_not_null(strstr(err.text, why), "%s: %s", uri, err.text);
+	cr_expect_eq(ddb_uri_parse(&options, &parsed, &err), SHMETA_ERR_CONFIG, "%s", text);
+	cr_expect_not_null(strstr(err.text, why), "%s: %s", text, err.text);
 }
 
 Test(ddb_uri, a_region_and_a_prefix_name_the_tables)
 {
 	struct backend_options options = {.uri = "dynamodb://eu-west-1/prod.a"};
-	struct ddb_uri uri;
+	struct ddb_uri parsed;
 
-	cr_assert_eq(ddb_uri_parse(&options, &uri, &err), SHMETA_OK, "%s", err.text);
-	cr_expect_str_eq(uri.endpoint, "https://dynamodb.eu-west-1.amazonaws.com/");
-	cr_expect_str_eq(uri.host, "dynamodb.eu-west-1.amazonaws.com");
-	cr_expect_str_eq(uri.table[DDB_META], "prod.a_meta");
-	cr_expect_str_eq(uri.table[DDB_WRITERS], "prod.a_writers");
+	cr_assert_eq(ddb_uri_parse(&options, &parsed, &err), SHMETA_OK, "%s", err.text);
+	cr_expect_str_eq(parsed.endpoint, "https://dynamodb.eu-west-1.amazonaws.com/");
+	cr_expect_str_eq(parsed.host, "dynamodb.eu-west-1.amazonaws.com");
+	cr_expect_str_eq(parsed.table[DDB_META], "prod.a_meta");
+	cr_expect_str_eq(parsed.table[DDB_WRITERS], "prod.a_writers");
 }
 
 Test(ddb_uri, what_it_cannot_be_is_said)

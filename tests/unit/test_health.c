@@ -25,6 +25,7 @@ static void begin(void)
 	forged_count(&f, "lag_ns", 0);
 	forged_count(&f, "queue_depth", 0);
 	forged_count(&f, "quarantined", 0);
+	forged_count(&f, "postponed", 0);
 	forged_count(&f, "store_pinned", 0);
 }
 
@@ -133,6 +134,7 @@ Test(health, what_is_counted_is_judged_at_its_thresholds, .init = begin, .fini =
 	expect_levels(HEALTH_CHECK_feed, "lag_ns", 10 * SECOND, 60 * SECOND);
 	expect_levels(HEALTH_CHECK_queue, "queue_depth", 10000, 100000);
 	expect_levels(HEALTH_CHECK_quarantine, "quarantined", 1, 0);
+	expect_levels(HEALTH_CHECK_units, "postponed", 50, 0);
 	f.generation->max_bytes = 100 << 20;
 	expect_levels(HEALTH_CHECK_store, "store_used", (100 << 20) / 100 * 70, (100 << 20) / 100 * 95);
 }

@@ -2,8 +2,8 @@
  * The buckets of tokens that bound what a source is asked. */
 #include <criterion/criterion.h>
 
+#include "backends/tokens.h"
 #include "tests/support/random.h"
-#include "writer/resident/tokens.h"
 
 TestSuite(tokens, .timeout = 30);
 

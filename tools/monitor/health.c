@@ -24,6 +24,7 @@ enum {
 	LOOKUPS_LEAST = 1000,
 	QUEUE_WARNING = 10000,
 	QUEUE_CRITICAL = 100000,
+	UNITS_WARNING = 50, /* percent */
 	STATS_LATE_S = 5
 };
 
@@ -361,6 +362,22 @@ static void judge_queue(const struct pages *p, struct health_finding *f)
 	      "%" PRIu64 " keys wait", depth);
 	if (f->severity != HEALTH_OK)
 		advise(f, "The source is slower than the changes and refreshes: look at its load.", "@ stat");
+}
+
+static void judge_units(const struct pages *p, struct health_finding *f)
+{
+	uint64_t percent = pages_counter(p, SHMETA_COUNTER_postponed);
+
+	if (percent == UINT64_MAX) {
+		found(f, HEALTH_UNKNOWN, "not counted");
+		return;
+	}
+	found(f, percent >= UNITS_WARNING ? HEALTH_WARNING : HEALTH_OK, "waited for %" PRIu64 " %% of the time",
+	      percent);
+	if (f->severity != HEALTH_OK)
+		advise(f,
+		       "Reads and writes wait for source.read_units_s or source.write_units_s: raise them, or do less.",
+		       "@ stat");
 }
 
 static void judge_quarantine(const struct pages *p, struct health_finding *f)

@@ -23,6 +23,7 @@ enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICA
 	X(store, "the store has room", "warning: 70 % of store.max_bytes with what is pinned; critical: 95 %")      \
 	X(memory, "the file system has room for the store", "warning: less free than the store may grow, and 10 %") \
 	X(queue, "keys are fetched as fast as they are asked for", "warning: 10 000 keys wait; critical: 100 000")  \
+	X(units, "calls to DynamoDB have their units", "warning: they waited half of the last ten seconds")         \
 	X(quarantine, "every row of the source can be served", "warning: one row")                                  \
 	X(clock, "clocks agree", "critical: the heartbeat is 1 s ahead of this process's clock")                    \
 	X(versions, "writer and readers are of one version", "warning: any other version")                          \

@@ -56,6 +56,10 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "Connect to another machine even if it does not prove its identity (sslmode=verify-full).")                                \
 	N(source, timeout_ms, MS, "5s", 100, 600000, RESTART,                                                                        \
 	  "The longest that one call to the source may wait for a lock or the network.")                                             \
+	N(source, read_units_s, COUNT, "0", 0, 1000000, RESTART,                                                                     \
+	  "DynamoDB: units that may be read a second (RCU); what needs more waits. 0: no limit.")                                    \
+	N(source, write_units_s, COUNT, "0", 0, 1000000, RESTART,                                                                    \
+	  "DynamoDB: units that may be written a second (WCU); what needs more waits. 0: no limit.")                                 \
 	N(source, read_only, BOOL, "off", 0, 1, RESTART,                                                                             \
 	  "Never write to the source: no schema, no triggers; changes are then found by comparing.")                                 \
 	N(source, manage_schema, BOOL, "on", 0, 1, RESTART,                                                                          \

@@ -27,6 +27,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 	                   .password_file = config->source_password_file,
 	                   .allow_insecure = (uint32_t)config->source_allow_insecure,
 	                   .follower_reads = (uint32_t)config->source_follower_reads,
+	                   .read_units_s = (uint32_t)config->source_read_units_s,
+	                   .write_units_s = (uint32_t)config->source_write_units_s,
 	                   .notify = (uint32_t)config->feed_notify,
 	                   .changefeed = (uint32_t)config->feed_changefeed,
 	                   .feed_keep_s = (uint32_t)config->feed_keep_s},

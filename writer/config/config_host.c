@@ -116,6 +116,8 @@ static void judge_unused(struct host *host)
 		{CONFIG_source_password_file, BACKEND_USES_PASSWORD_FILE},
 		{CONFIG_source_allow_insecure, BACKEND_USES_ALLOW_INSECURE},
 		{CONFIG_source_follower_reads, BACKEND_USES_FOLLOWER_READS},
+		{CONFIG_source_read_units_s, BACKEND_USES_UNITS},
+		{CONFIG_source_write_units_s, BACKEND_USES_UNITS},
 		{CONFIG_feed_notify, BACKEND_USES_NOTIFY},
 		{CONFIG_feed_keep_s, BACKEND_USES_FEED_KEEP},
 		{CONFIG_feed_changefeed, BACKEND_USES_CHANGEFEED},

@@ -5,7 +5,7 @@
 
 #include "writer/keys/queue.h"
 
-enum { SHOW_EVERY_MS = 100 };
+enum { SHOW_EVERY_MS = 100, WAITS_EVERY_MS = 5000 };
 
 void show_init(struct sync *s)
 {
@@ -76,6 +76,21 @@ static void describe(struct sync *s, char *ret, size_t bytes)
 		            when, t->text);
 }
 
+/* Of the last ten seconds, which begin anew every five. */
+static void show_postponed(struct sync *s, uint64_t now)
+{
+	struct sync_counters *c = &s->counters;
+	struct show_waits *last = s->show.waits;
+
+	if (last[1].at_ns == 0 || now - last[1].at_ns >= WAITS_EVERY_MS * SYNC_MS) {
+		last[0] = last[1];
+		last[1] = (struct show_waits){now, c->postponed_ns};
+	}
+	c->postponed = last[0].at_ns == 0 || now == last[0].at_ns
+	                       ? 0
+	                       : (c->postponed_ns - last[0].postponed_ns) * 100 / (now - last[0].at_ns);
+}
+
 void sync_show(struct sync *s)
 {
 	struct sync_counters *c = &s->counters;
@@ -85,6 +100,14 @@ void sync_show(struct sync *s)
 	session_counters(&s->session, s->engine, s->backend, &source);
 	c->source_queries = source.queries;
 	c->source_rows = source.rows;
+	c->read_units_load = source.read_units_load;
+	c->read_units_fetch = source.read_units_fetch;
+	c->read_units_feed = source.read_units_feed;
+	c->read_units_write = source.read_units_write;
+	c->write_units = source.write_units;
+	c->throttled = source.throttled;
+	c->postponed_ns = source.postponed_ns;
+	show_postponed(s, now);
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 	if (s->store != NULL && s->apply.txn == NULL) {
 		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);

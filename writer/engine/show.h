@@ -10,8 +10,14 @@
 
 struct apply;
 
+/* How long calls had waited for units of the source by then. */
+struct show_waits {
+	uint64_t at_ns, postponed_ns;
+};
+
 struct show {
 	uint64_t shown_ns, last_commit; /* the engine's thread */
+	struct show_waits waits[2];     /* the same */
 	pthread_mutex_t lock;
 	/* Under it. */
 	struct sync_counters counters;

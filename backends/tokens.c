@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A bucket of tokens. */
-#include "writer/resident/tokens.h"
+#include "backends/tokens.h"
 
 #define TOKEN INT64_C(1000000000) /* in billionths: a rate of 1 gives one of them a nanosecond */
 

@@ -3,8 +3,8 @@
  * the burst and the rate times the span, but for a single request beyond the burst. A cost that is known only afterwards is taken by its estimate and settled: what it cost beyond
  * that is paid before anything else is granted. (writer/keys/askers.c divides reads between users; this bounds them all.) Pure
  * accounting; nothing blocks or locks. */
-#ifndef SHMETA_WRITER_RESIDENT_TOKENS_H
-#define SHMETA_WRITER_RESIDENT_TOKENS_H
+#ifndef SHMETA_BACKENDS_TOKENS_H
+#define SHMETA_BACKENDS_TOKENS_H
 
 #include <stdbool.h>
 #include <stdint.h>
