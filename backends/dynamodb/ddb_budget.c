@@ -129,9 +129,10 @@ static double units_of(const json_t *used)
 	return units;
 }
 
-void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer)
+void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer, bool done)
 {
-	double units = units_of(json_object_get(answer, "ConsumedCapacity"));
+	const json_t *used = json_object_get(answer, "ConsumedCapacity");
+	double units = !done ? 0 : used != NULL ? units_of(used) : estimate;
 
 	(is_read(target) ? b->read_units : b->write_units)[b->purpose] += units;
 	if (b->shared == NULL)

@@ -30,8 +30,8 @@ void ddb_budget_close(struct ddb_budget *b);
  * is taken, and *ret_when (CLOCK_MONOTONIC) is when to ask again. */
 bool ddb_budget_take(struct ddb_budget *b, const char *target, const json_t *body, uint32_t *ret_estimate,
                      uint64_t *ret_when);
-/* It was made. answer NULL, or without ConsumedCapacity: it cost nothing. */
-void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer);
+/* It was made. done: it cost what its answer says, or its estimate where that says nothing; otherwise it cost nothing. */
+void ddb_budget_settle(struct ddb_budget *b, const char *target, uint32_t estimate, const json_t *answer, bool done);
 /* Which of the options holds calls of this operation back: its name. */
 const char *ddb_budget_option(const char *target);
 

@@ -329,7 +329,7 @@ static size_t round_of(struct ddb_link *link, struct ddb_call *calls, size_t cou
 		struct ddb_call *call = attempts[i].call;
 		enum verdict verdict = judge(link, call, &xs[i]);
 
-		ddb_budget_settle(&link->budget, call->target, call->estimate, call->answer);
+		ddb_budget_settle(&link->budget, call->target, call->estimate, call->answer, call->outcome == DDB_DONE);
 		call->tries++;
 		call->settled = verdict == SETTLED;
 		*renew |= verdict == AGAIN_AT_ONCE;

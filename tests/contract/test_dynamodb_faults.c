@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backends/dynamodb/ddb_state.h"
 #include "backends/rows.h"
 #include "tests/support/ddb_proxy.h"
 #include "tests/support/ddb_server.h"
@@ -75,7 +76,7 @@ static void end(void)
 	ddb_proxy_stop(&proxy);
 }
 
-TestSuite(dynamodb_faults, .init = begin, .fini = end, .timeout = 60);
+TestSuite(dynamodb_faults, .init = begin, .fini = end, .timeout = 180);
 
 /* ---- what is done, and what is there ------------------------------------------------------------------------------------------- */
 
@@ -233,25 +234,25 @@ Test(dynamodb_faults, a_write_that_is_slow_is_waited_for)
 
 /* ---- writes of which nothing is heard ---- */
 
-/* Another engine on the same tables, with this time for a call. */
-static void reopen(uint32_t timeout_ms)
+enum { SHORT_MS = 4000 };
+
+/* How long the engine's calls may take from now on. */
+static void give(uint32_t ms)
 {
-	world_close(&w);
-	w.options.timeout_ms = timeout_ms;
-	world_open(&w);
-	expect_ok(world_changes(&w));
+	((struct ddb_state *)w.state)->options.timeout_ms = ms;
 }
 
 Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call)
 {
 	fill();
-	reopen(4000);
 	meet(DDB_FAULT_SILENT, "TransactWriteItems", 0, 1);
+	give(SHORT_MS * 2);
 	expect_ok(add_segment(0, 0));
 	meet(DDB_FAULT_SILENT_DONE, "TransactWriteItems", 0, 1);
 	expect_ok(add_segment(0, 10));
 	meet(DDB_FAULT_SILENT, "Query", 0, 1);
 	expect_ok(world_load(&w));
+	give(w.options.timeout_ms);
 	expect_segments(2);
 }
 
@@ -259,9 +260,10 @@ Test(dynamodb_faults, one_silent_connection_does_not_take_all_the_time_of_a_call
 Test(dynamodb_faults, a_write_that_was_never_answered_is_known_by_its_entry_in_the_log)
 {
 	fill();
-	reopen(4000);
 	meet(DDB_FAULT_CUT_DONE, "TransactWriteItems", 0, UINT32_MAX);
+	give(SHORT_MS);
 	expect_ok(add_segment(0, 0));
+	give(w.options.timeout_ms);
 	cr_expect_gt(met(DDB_FAULT_CUT_DONE), 1);
 	expect_segments(1);
 }
@@ -271,9 +273,10 @@ Test(dynamodb_faults, a_write_that_never_arrives_is_known_not_to_have_been_done)
 	enum shmeta_status status;
 
 	fill();
-	reopen(4000);
 	meet(DDB_FAULT_CUT, "TransactWriteItems", 0, UINT32_MAX);
+	give(SHORT_MS);
 	status = add_segment(0, 0);
+	give(w.options.timeout_ms);
 	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
 	ddb_proxy_clear(&proxy);
 	expect_ok(add_segment(0, 0));
@@ -287,15 +290,16 @@ static void lose_everything(enum ddb_fault fault, bool done)
 
 	fill();
 	expect_ok(add_segment(0, 0));
-	reopen(4000);
 	expect_ok(add_segment(0, 10)); /* its log is announced */
 	meet(fault, "TransactWriteItems", 0, UINT32_MAX);
 	meet(DDB_FAULT_CUT, "PutItem", 0, UINT32_MAX);
+	give(SHORT_MS);
 	status = add_segment(0, 20);
 	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN, "%s: %s", shmeta_strerror(status), result.text);
 	/* While that is not known nothing more is written. */
 	status = add_segment(1, 0);
 	cr_expect_neq(status, SHMETA_OK);
+	give(w.options.timeout_ms);
 	ddb_proxy_clear(&proxy);
 	expect_ok(world_changes(&w));
 	expect_line("segment", done);
@@ -321,9 +325,10 @@ Test(dynamodb_faults, a_write_that_comes_late_is_not_done)
 	enum shmeta_status status;
 
 	fill();
-	reopen(4000);
 	meet(DDB_FAULT_HOLD, "TransactWriteItems", 0, UINT32_MAX);
+	give(SHORT_MS);
 	status = add_segment(0, 0);
+	give(w.options.timeout_ms);
 	cr_expect_eq(status, SHMETA_ERR_SOURCE, "%s: %s", shmeta_strerror(status), w.err.text);
 	cr_expect_gt(met(DDB_FAULT_HOLD), 0);
 	ddb_proxy_clear(&proxy); /* it comes now */
@@ -438,17 +443,23 @@ Test(dynamodb_faults, a_read_whose_connection_is_cut_is_made_again)
 
 Test(dynamodb_faults, keys_that_are_left_unprocessed_are_asked_for_again)
 {
+	static struct shmeta_op ops[60];
+	static struct shmeta_result results[60];
+	struct backend_op batch[60];
 	struct backend_key keys[60];
 	char name[60][8];
 
 	for (uint32_t i = 0; i < 60; i++) {
 		(void)snprintf(name[i], sizeof name[i], "k%u", i);
-		expect_ok(add_topic(name[i], 1));
+		ops[i] = (struct shmeta_op){.type = SHMETA_OP_CREATE_TOPIC,
+		                            .u.topic = {.name = rows_str(name[i]), .partition_count = 1}};
+		batch[i] = (struct backend_op){.op = &ops[i], .tenant = rows_str(SHMETA_DEFAULT_TENANT)};
 		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
 		                               .tenant = rows_str(SHMETA_DEFAULT_TENANT),
 		                               .topic = rows_str(name[i]),
 		                               .row_only = 1};
 	}
+	expect_ok(w.ops->writer->apply(w.state, batch, 60, 1700000000000, results, &w.recorder.sink, &w.err));
 	meet(DDB_FAULT_UNPROCESSED, "BatchGetItem", 0, UINT32_MAX);
 	expect_ok(world_fetch(&w, keys, 60));
 	cr_expect_eq(w.recorder.topics, 60, "%s", recorder_text(&w.recorder));
@@ -539,7 +550,9 @@ Test(dynamodb_faults, keys_that_expired_are_read_anew_and_the_write_is_done_once
 	unsetenv("AWS_SECRET_ACCESS_KEY");
 	setenv("AWS_SHARED_CREDENTIALS_FILE", path, 1);
 	ddb_proxy_login(&proxy, "AKIDFIRST", "first-secret", "", 0);
-	reopen(6000);
+	world_close(&w);
+	world_open(&w);
+	expect_ok(world_changes(&w));
 	fill();
 	expect_ok(add_segment(0, 0));
 	ddb_proxy_login(&proxy, "AKIDFIRST", "first-secret", "", 1);
