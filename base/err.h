@@ -6,12 +6,15 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "include/shmeta.h"
 
 struct shmeta_err {
 	enum shmeta_status code;
 	char text[480];
+	/* Of a number that is out of range (most > 0): it, and its limits. */
+	uint64_t value, least, most;
 };
 
 /* As snprintf(), for error texts: a text that does not fit is cut after a whole UTF-8 character and

@@ -38,6 +38,8 @@
  * - Ages are as coarse as the kernel's tick (up to 4 ms), unless SHMETA_OPEN_PRECISE_CLOCK.
  * - Agents, leases and committed offsets are advisory records; a lookup that says fresh was true a moment ago, not now.
  * - More than `threads` slots: readers beyond what the writer gives go by grace rules, and their long snapshots end with ERR_EXPIRED.
+ * - A deadline ends the wait, not the work: a write that answered ERR_TIMEOUT may be done, or be done later. Give operations a request_id.
+ * - Lookups need up to 8 KiB of stack: tasks and threads with less (and signal handlers, always) are no place for them.
  * - A file of the instance that somebody truncates under a running process kills it by SIGBUS, as any mapped file.
  */
 #ifndef SHMETA_H
@@ -391,6 +393,19 @@ SHMETA_MUST_USE enum shmeta_status shmeta_reader_new(struct shmeta *instance, st
  * Blocks: never, but for closing files. */
 void shmeta_reader_free(struct shmeta_reader *reader);
 
+/* The last error of this reader's calls that has a sentence: whose other threads' errors do not replace. */
+struct shmeta_error {
+	size_t size;               /* sizeof(struct shmeta_error), set by the caller */
+	enum shmeta_status status; /* OK: there was none */
+	uint32_t has_place;        /* 1: `topic` names the topic, and partition_id the partition, that was asked for */
+	uint32_t partition_id;
+	uint32_t reserved;
+	char topic[252]; /* terminated; "" where none was asked for */
+	char text[484];  /* the sentence, terminated */
+};
+/* Threads: the reader's. Blocks: never. Errors: ERR_INVALID_ARGUMENT (size), ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_reader_error(struct shmeta_reader *reader, struct shmeta_error *ret);
+
 /* Begin a snapshot: one commit that does not change underfoot.
  * Blocks: never for another thread or process; no system call while the writer's epoch and generation stay the same. In a new
  * generation it opens that one's files itself; while another thread is at that, it goes on in the old one.
@@ -470,7 +485,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_topics(struct shmeta_reader *reade
                                                      enum shmeta_status *ret_status, struct shmeta_topic *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
- * Partitions
+ * Partitions: what is said of lookups above holds.
+ * Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* A handle remembers where a partition lies, so that a lookup through it need not search. It follows the partition through
@@ -507,7 +523,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_partitions(size_t count, struct sh
                                                          struct shmeta_partition *ret);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
- * Segments
+ * Segments: what is said of lookups above holds.
+ * Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* The segment that contains the offset; where several do, the one with the largest base. Otherwise ABSENT_BEFORE_START,
@@ -582,6 +599,25 @@ SHMETA_MUST_USE enum shmeta_status shmeta_find_segments_named(struct shmeta_read
                                                               enum shmeta_status *ret_status,
                                                               struct shmeta_segment *ret);
 
+/* Columns of numbers: one entry a find in each; all but `status` may be NULL. Where status is not OK the others hold 0. */
+struct shmeta_columns {
+	size_t size;     /* sizeof(struct shmeta_columns) */
+	int32_t *status; /* enum shmeta_status */
+	uint64_t *base_offset;
+	uint64_t *end_offset;
+	uint64_t *size_bytes;
+	int64_t *created_at_ms;
+	int64_t *min_timestamp_ms;
+	int64_t *max_timestamp_ms;
+	uint32_t *record_count;
+};
+/* As shmeta_find_segments() with CACHED, for callers whose records are columns: offsets[i] is looked for in handles[which[i]], or in handles[0]
+ * where `which` is NULL. All handles are of one reader. Borrows: all until the return. Threads: the reader's. Blocks: never.
+ * Errors also: ERR_INVALID_ARGUMENT (size, no status, which[i] is not below handle_count). */
+SHMETA_MUST_USE enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count,
+                                                       const uint32_t *which, const uint64_t *offsets, size_t count,
+                                                       const struct shmeta_columns *ret);
+
 /* What to read next, planned in one call. */
 struct shmeta_fetch_range {
 	struct shmeta_str s3_bucket;
@@ -631,6 +667,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_plan_fetch(struct shmeta_handle *handl
  * has that one record read. What is said above of lookups (views, threads, impossible names, UNKNOWN, blocking, errors) and of iterators
  * holds here; a list of a class that was never loaded is UNKNOWN and gives no iterator. Names that are passed are borrowed until the
  * return. Without SHMETA_READ_MAY_MOVE, FRESH and SOURCE copy the strings of one record into `buffer`, as shmeta_copy_agent() and its like.
+ * Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
  * ------------------------------------------------------------------------------------------------------------------------ */
 
 /* An agent by its id, alive or not: OK or ABSENT. */
@@ -690,6 +727,43 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_group(struct shmeta_iter *iter, s
 /* As shmeta_skip_topics(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_skip_groups(struct shmeta_iter *iter, const char *group_id,
                                                       size_t group_id_bytes);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * Lookups with their snapshot around them, for callers that cannot hold one: tasks that are suspended, goroutines, virtual threads. The
+ * reader has no snapshot open before the call and none after it; the answer is as that of the lookup of the same name, and its strings are
+ * in `buffer` (3 * (SHMETA_STRING_MAX + 1) bytes always suffice for a segment, SHMETA_NAME_MAX + SHMETA_STRING_MAX + SHMETA_MAP_MAX for a
+ * topic, 4 * SHMETA_STRING_MAX + SHMETA_MAP_MAX for the others). The buffer of `read` is not used.
+ * Owns: nothing. Borrows: buffer, for as long as the strings are used. Threads: the reader's.
+ * Blocks: never with CACHED; up to read->timeout_ms with FRESH and SOURCE.
+ * Errors: those of the lookups and of shmeta_begin(); ERR_BUFFER: the strings do not fit, and *ret means nothing; ERR_BUSY_SNAPSHOT.
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+SHMETA_MUST_USE enum shmeta_status shmeta_once_topic(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                     struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_partition(struct shmeta_reader *reader, const char *topic,
+                                                         size_t topic_bytes, uint32_t partition_id,
+                                                         const struct shmeta_read *read, struct shmeta_partition *ret,
+                                                         struct shmeta_freshness *ret_fresh);
+/* The segment that holds the offset, its id, bucket, key and position spelled. */
+SHMETA_MUST_USE enum shmeta_status shmeta_once_segment(struct shmeta_reader *reader, const char *topic,
+                                                       size_t topic_bytes, uint32_t partition_id, uint64_t offset,
+                                                       const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                       struct shmeta_segment *ret, struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_agent(struct shmeta_reader *reader, const char *agent_id,
+                                                     size_t agent_id_bytes, const struct shmeta_read *read,
+                                                     char *buffer, size_t bytes, struct shmeta_agent *ret,
+                                                     struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_lease(struct shmeta_reader *reader, const char *topic,
+                                                     size_t topic_bytes, uint32_t partition_id, int64_t now_ms,
+                                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                     struct shmeta_lease *ret, struct shmeta_freshness *ret_fresh);
+SHMETA_MUST_USE enum shmeta_status shmeta_once_committed_offset(struct shmeta_reader *reader, const char *group,
+                                                                size_t group_bytes, const char *topic,
+                                                                size_t topic_bytes, uint32_t partition_id,
+                                                                const struct shmeta_read *read, char *buffer,
+                                                                size_t bytes, struct shmeta_committed_offset *ret,
+                                                                struct shmeta_freshness *ret_fresh);
 
 /* ---------------------------------------------------------------------------------------------------------------------------
  * Copies, for callers whose memory outlives a snapshot: every view of *record is copied into buffer and repointed. ERR_BUFFER
@@ -989,6 +1063,7 @@ struct shmeta_op {
 		struct shmeta_agent agent;
 		struct shmeta_object object;
 	} u;
+	uint64_t reserved[4];
 };
 
 /* A request_id: 16 random bytes of the kernel. Owns: nothing. Threads: any; also in a forked child. Blocks: never.
@@ -1006,6 +1081,12 @@ struct shmeta_result {
 	struct shmeta_segment
 		existing; /* ERR_ALREADY_EXISTS of an add: what is there; strings empty                     */
 	char text[160];   /* errors: the sentence                                                           */
+	/* Errors: what the sentence is about, as far as the operation says it. Bytes of the operation: those of the caller's for
+	 * shmeta_write(), of the library's copy, until it goes with the results, for a submitted call. */
+	struct shmeta_str topic;
+	uint64_t epoch;              /* ERR_FENCED: of the fence */
+	uint64_t value, least, most; /* ERR_INVALID_ARGUMENT of a number out of range (most > 0): it, and its limits */
+	uint64_t reserved[2];
 };
 
 /* A connection to the writer, made when first used and again when it breaks. Any thread may call: of the threads in shmeta_write() one
@@ -1028,7 +1109,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_client_open(struct shmeta *instance,
                                                       const struct shmeta_client_options *options,
                                                       struct shmeta_client **ret);
 /* Submitted calls without an answer are told so: ERR_OUTCOME_UNKNOWN when sent, ERR_WRITER_AWAY when not. No thread may be in another
- * function of this client. Accepts NULL. In a forked child it only frees memory. */
+ * function of this client. Accepts NULL. In a forked child it only frees memory. Blocks: never, but for what the callbacks do. */
 void shmeta_client_close(struct shmeta_client *client);
 
 /* Do `count` operations and wait for their results. ret_results[i] is what became of ops[i].
@@ -1056,12 +1137,28 @@ SHMETA_MUST_USE enum shmeta_status shmeta_write(struct shmeta_client *client, co
 
 /* The same for event loops: send or queue it and return at once. `done` is called from shmeta_client_process() of this client, exactly
  * once for each call for which this answered OK, at the latest from shmeta_client_close(). results and token die when it returns. It
- * may submit and write, not close. ops are copied. Threads: any. Blocks: never.
+ * may submit and write, not close. NULL: shmeta_client_next_done() tells instead. ops are copied. Threads: any. Blocks: never.
  * Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED: then done is not called. */
 typedef void shmeta_done_fn(void *arg, enum shmeta_status status, const struct shmeta_result *results, size_t count,
                             const struct shmeta_token *token);
 SHMETA_MUST_USE enum shmeta_status shmeta_submit(struct shmeta_client *client, const struct shmeta_op *ops,
                                                  size_t count, shmeta_done_fn *done, void *arg);
+
+/* What became of a submitted call. */
+struct shmeta_done {
+	size_t size; /* sizeof(struct shmeta_done), set by the caller */
+	void *arg;
+	const struct shmeta_result *results;
+	size_t count;
+	enum shmeta_status status;
+	uint32_t reserved;
+	struct shmeta_token token;
+};
+/* The next call that was submitted with `done` NULL and is over, in the order in which they ended: a queue in place of callbacks.
+ * shmeta_client_process() fills it. What is not taken counts for requests_max and output_bytes, and is dropped by shmeta_client_close().
+ * OK, or END: there is none now. Borrows: the results live until the next call of this function on the client, or its end.
+ * Threads: any, one at a time. Blocks: never. Errors: ERR_INVALID_ARGUMENT (size), ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_client_next_done(struct shmeta_client *client, struct shmeta_done *ret);
 
 /* What an event loop waits for: a descriptor (another one after each reconnection; -1: none) and poll(2) events. Both may change with
  * every call on this client: ask again before each wait. Threads: any. Blocks: never. */
@@ -1091,9 +1188,67 @@ struct shmeta_objects; /* a list of objects being walked */
 SHMETA_MUST_USE enum shmeta_status shmeta_list_objects(struct shmeta *instance, uint32_t flags, uint32_t timeout_ms,
                                                        struct shmeta_objects **ret);
 /* OK and the next object, or END. Borrows: the strings of *ret live until the next call on this list. After an error it may be called
- * again: it goes on where it was. Errors: as above. */
+ * again: it goes on where it was. Blocks: up to timeout_ms of the list for each page. Errors: as above. */
 SHMETA_MUST_USE enum shmeta_status shmeta_next_object(struct shmeta_objects *list, struct shmeta_object_info *ret);
-void shmeta_objects_free(struct shmeta_objects *list); /* accepts NULL */
+/* Accepts NULL. Threads: one at a time. Blocks: never. */
+void shmeta_objects_free(struct shmeta_objects *list);
+
+/* ---------------------------------------------------------------------------------------------------------------------------
+ * The library and the header
+ * ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Every struct that a caller fills or reads. shmeta-abi.json, installed beside the library, has their fields, sizes and offsets. */
+#define SHMETA_STRUCT_LIST(X) \
+	X(str)                \
+	X(map)                \
+	X(pair)               \
+	X(topic)              \
+	X(partition)          \
+	X(segment)            \
+	X(agent)              \
+	X(lease)              \
+	X(committed_offset)   \
+	X(group)              \
+	X(topic_stats)        \
+	X(freshness)          \
+	X(read)               \
+	X(options)            \
+	X(error)              \
+	X(snapshot_info)      \
+	X(find)               \
+	X(find_named)         \
+	X(columns)            \
+	X(fetch_range)        \
+	X(fetch)              \
+	X(fetch_plan)         \
+	X(state)              \
+	X(token)              \
+	X(change)             \
+	X(wait)               \
+	X(invalidated)        \
+	X(fence)              \
+	X(object)             \
+	X(object_info)        \
+	X(op)                 \
+	X(result)             \
+	X(client_options)     \
+	X(done)
+
+/* The size that this library takes a struct to have, by its name ("shmeta_topic"); 0: it knows none of that name. For bindings with layouts
+ * of their own. Threads: any. Blocks: never. */
+size_t shmeta_sizeof(const char *name);
+
+/* 1: each struct has the size in this program that it has in the library: what a binding, or a program that opens the library at run time,
+ * asks before anything else. Threads: any. Blocks: never. */
+static inline int shmeta_abi_matches(void)
+{
+#define SHMETA_X(name)                                                      \
+	if (shmeta_sizeof("shmeta_" #name) != sizeof(struct shmeta_##name)) \
+		return 0;
+	SHMETA_STRUCT_LIST(SHMETA_X)
+#undef SHMETA_X
+	return 1;
+}
 
 /* Wait until the store shows what a token proves, so that the next shmeta_begin() does: read your writes, or another process's.
  * Threads: any. Blocks: up to timeout_ms; not at all for the token of a write that this host's writer answered with OK.

@@ -83,6 +83,20 @@ static bool is_forked(const struct shmeta_client *c)
 	return shmeta_peek(c->fork_word) != c->fork_token;
 }
 
+/* What the results that failed are about, as the operations say it. */
+static void describe(struct call *call)
+{
+	for (size_t i = 0; i < call->count; i++) {
+		struct shmeta_op op;
+		size_t used;
+
+		if (call->results[i].status < 0 &&
+		    shmeta__op_decode(call->encoded + call->ops[i].offset, op_end(call, i) - call->ops[i].offset, &op,
+		                      &used) == SHMETA_OK)
+			shmeta__result_describe(&call->results[i], &op);
+	}
+}
+
 /* Callbacks run without the lock, each call taken off the list first: so each runs once, whoever
  * else is delivering. */
 static void deliver(struct shmeta_client *c)
@@ -91,6 +105,11 @@ static void deliver(struct shmeta_client *c)
 
 	while ((call = c->ready.first) != NULL) {
 		shmeta__call_unlink(&c->ready, call);
+		describe(call);
+		if (call->done == NULL) {
+			shmeta__call_append(&c->over, call);
+			continue;
+		}
 		call_gone(c, call);
 		(void)pthread_mutex_unlock(&c->lock);
 		call->done(call->arg, call->status, call->results, call->count, &call->token);
@@ -124,6 +143,11 @@ void shmeta_client_close(struct shmeta_client *c)
 		shmeta__call_finish(c, call);
 	}
 	deliver(c);
+	while ((call = c->over.first) != NULL) {
+		shmeta__call_unlink(&c->over, call);
+		shmeta__call_free(call);
+	}
+	shmeta__call_free(c->taken);
 	shmeta__link_close(c);
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_mutex_destroy(&c->lock);
@@ -232,11 +256,13 @@ static size_t unit_max(struct shmeta_client *c)
 }
 
 /* Nothing was sent: every operation gets the same result. */
-static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err, struct shmeta_result *results,
-                                 size_t count)
+static enum shmeta_status refuse(struct shmeta_client *c, struct shmeta_err *err, const struct shmeta_op *ops,
+                                 struct shmeta_result *results, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		shmeta__result_set(&results[i], err->code, err->text);
+		shmeta__result_describe(&results[i], &ops[i]);
+	}
 	(void)shmeta_fail_prefix(err, "write");
 	return shmeta__instance_fail(c->instance, err);
 }
@@ -276,13 +302,15 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 	if (status == SHMETA_OK)
 		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
 	if (status != SHMETA_OK)
-		return refuse(c, &err, ret_results, count);
+		return refuse(c, &err, ops, ret_results, count);
 	status = write_and_wait(c, call, deadline, &err);
 	if (status != SHMETA_OK) {
 		shmeta__call_free(call);
-		return refuse(c, &err, ret_results, count);
+		return refuse(c, &err, ops, ret_results, count);
 	}
 	status = tell(c, call);
+	for (size_t i = 0; i < count; i++)
+		shmeta__result_describe(&ret_results[i], &ops[i]);
 	if (ret_token != NULL)
 		*ret_token = call->token;
 	shmeta__call_free(call);
@@ -299,7 +327,7 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 	struct call *call;
 	uint64_t now;
 
-	if (c == NULL || done == NULL)
+	if (c == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (is_forked(c))
 		return SHMETA_ERR_FORKED;
@@ -327,6 +355,33 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 		return SHMETA_OK;
 	shmeta__call_free(call);
 	return shmeta__instance_fail(c->instance, &err);
+}
+
+enum shmeta_status shmeta_client_next_done(struct shmeta_client *c, struct shmeta_done *ret)
+{
+	struct call *call;
+
+	if (c == NULL || ret == NULL || ret->size < sizeof *ret)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (is_forked(c))
+		return SHMETA_ERR_FORKED;
+	(void)pthread_mutex_lock(&c->lock);
+	shmeta__call_free(c->taken);
+	c->taken = call = c->over.first;
+	if (call != NULL) {
+		shmeta__call_unlink(&c->over, call);
+		call_gone(c, call);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	if (call == NULL)
+		return SHMETA_END;
+	*ret = (struct shmeta_done){.size = ret->size,
+	                            .arg = call->arg,
+	                            .results = call->results,
+	                            .count = call->count,
+	                            .status = call->status,
+	                            .token = call->token};
+	return SHMETA_OK;
 }
 
 int shmeta_client_fd(struct shmeta_client *c)

@@ -86,6 +86,8 @@ struct shmeta_client {
 	bool polling;           /* a thread waits in poll(2) for the descriptor: it alone receives and closes */
 	struct call_list calls; /* without all of their results, in the order they were made */
 	struct call_list ready; /* submitted ones whose callback is due */
+	struct call_list over;  /* submitted ones without a callback that are to be taken */
+	struct call *taken;     /* whose results shmeta_client_next_done() gave */
 	uint32_t call_count;    /* of calls */
 	size_t bytes;           /* of calls and ready */
 	uint64_t last_id;
@@ -129,6 +131,8 @@ static inline size_t op_end(const struct call *call, size_t i)
 size_t shmeta__unit_end(const struct call *call, size_t i);
 /* sentence "": use the text of the status. */
 void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
+/* A result that failed says what it is about: the operation's own bytes and numbers. */
+void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_op *op);
 /* Give operations [from, to) that have no result this one. */
 void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence);
 /* The results of the frame that began with operation i: ERR_PROTOCOL when they are not its. */

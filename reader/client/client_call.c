@@ -185,6 +185,23 @@ void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, co
 	               sentence[0] != 0 ? sentence : shmeta_strerror(status));
 }
 
+void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_op *op)
+{
+	struct shmeta_err err = {0};
+
+	if (result->status >= 0)
+		return;
+	result->topic = op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name;
+	result->partition_id = op->partition_id;
+	if (result->status == SHMETA_ERR_FENCED)
+		result->epoch = op->fence.epoch;
+	if (result->status == SHMETA_ERR_INVALID_ARGUMENT && shmeta__op_check(op, &err) != SHMETA_OK && err.most > 0) {
+		result->value = err.value;
+		result->least = err.least;
+		result->most = err.most;
+	}
+}
+
 void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_status status, const char *sentence)
 {
 	for (size_t i = from; i < to; i++) {

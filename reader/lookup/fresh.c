@@ -37,6 +37,19 @@ struct question {
 	int is_list; /* its snapshot lives as long as the list */
 };
 
+/* What the error is about: the place, where one was asked for. */
+static void note_place(struct shmeta_reader *r, const struct question *q)
+{
+	const struct want *want = &q->keys[0].want;
+
+	if (q->count != 1 || want->topic_bytes == 0 || want->topic_bytes > SHMETA_NAME_MAX)
+		return;
+	r->error->has_place = 1;
+	r->error->partition_id = want->partition_id;
+	memcpy(r->error->topic, want->topic, want->topic_bytes);
+	r->error->topic[want->topic_bytes] = '\0';
+}
+
 static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handle *h, const struct question *q,
                               const struct shmeta_read *read, struct asked *asked)
 {
@@ -54,8 +67,11 @@ static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handl
 	for (size_t i = 0; i < q->count; i++)
 		q->keys[i].want.no_fill = (uint32_t)leaves_no_trace(read);
 	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, asked->deadline, &newest, &err);
-	if (status != SHMETA_OK)
-		return shmeta__instance_fail(r->instance, &err);
+	if (status != SHMETA_OK) {
+		(void)shmeta__reader_keep(r, &err);
+		note_place(r, q);
+		return status;
+	}
 	if ((read->flags & SHMETA_READ_MAY_MOVE) == 0 && asked->reader == r) {
 		asked->reader = shmeta__reader_aside(r, !q->is_list);
 		if (asked->reader == NULL) {

@@ -117,7 +117,7 @@ static enum shmeta_status settle_generation(struct shmeta_reader *r)
 	if (status == SHMETA_UNKNOWN)
 		return status;
 	if (status != SHMETA_OK)
-		return shmeta__instance_fail(r->instance, &err);
+		return shmeta__reader_keep(r, &err);
 	if (env == r->env)
 		shmeta__env_unref(env);
 	else
@@ -204,6 +204,7 @@ struct shmeta_reader *shmeta__reader_make(struct shmeta *instance, struct core *
 	r->slot = &r->own;
 	r->guard = &shmeta__always;
 	r->forget = forget;
+	r->error = &r->own_error;
 	return r;
 }
 
@@ -228,9 +229,11 @@ struct shmeta_reader *shmeta__reader_aside(struct shmeta_reader *of, int slotles
 	struct core *core = shmeta__core_ref(of->core, 0);
 	struct shmeta_reader *r = shmeta__reader_make(of->instance, core, of->forget);
 
-	if (r == NULL)
+	if (r == NULL) {
 		shmeta__core_unref(core, 0);
-	else
-		r->slotless = (uint32_t)slotless;
+		return NULL;
+	}
+	r->slotless = (uint32_t)slotless;
+	r->error = of->error;
 	return r;
 }

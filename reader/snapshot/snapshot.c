@@ -32,7 +32,38 @@ enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta
 	va_start(ap, fmt);
 	(void)vsnprintf(err.text, sizeof err.text, fmt, ap);
 	va_end(ap);
-	return shmeta__instance_fail(reader->instance, &err);
+	return shmeta__reader_keep(reader, &err);
+}
+
+enum shmeta_status shmeta__reader_keep(struct shmeta_reader *reader, const struct shmeta_err *err)
+{
+	struct reader_error *error = reader->error;
+
+	error->code = err->code;
+	error->has_place = 0;
+	memcpy(error->text, err->text, sizeof error->text);
+	return shmeta__instance_fail(reader->instance, err);
+}
+
+enum shmeta_status shmeta_reader_error(struct shmeta_reader *r, struct shmeta_error *ret)
+{
+	const struct reader_error *error;
+	struct shmeta_error copy = {.size = sizeof copy};
+
+	if (r == NULL || ret == NULL || ret->size < sizeof *ret)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	if (shmeta_peek(r->fork_word) != r->fork_token)
+		return SHMETA_ERR_FORKED;
+	error = r->error;
+	copy.size = ret->size;
+	copy.status = error->code;
+	copy.has_place = error->has_place;
+	copy.partition_id = error->partition_id;
+	if (error->has_place)
+		memcpy(copy.topic, error->topic, sizeof error->topic);
+	memcpy(copy.text, error->text, sizeof error->text);
+	*ret = copy;
+	return SHMETA_OK;
 }
 
 /* ---- begin ---- */
@@ -72,7 +103,7 @@ static enum shmeta_status take_snapshot(struct shmeta_reader *r)
 		}
 		if (shmeta_load(&r->gen->committed) == committed) {
 			if (status != SHMETA_OK)
-				return shmeta__instance_fail(r->instance, &err);
+				return shmeta__reader_keep(r, &err);
 			r->parked = committed;
 			return SHMETA_OK;
 		}

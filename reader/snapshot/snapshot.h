@@ -15,6 +15,15 @@
 struct name_entry;
 struct head_place;
 
+/* A reader's last error that has a sentence. */
+struct reader_error {
+	enum shmeta_status code;
+	uint32_t has_place;
+	uint32_t partition_id;
+	char topic[SHMETA_NAME_MAX + 1];
+	char text[480];
+};
+
 struct shmeta_reader {
 	/* What begin, end and every lookup read. */
 	const uint64_t *fork_word;
@@ -61,9 +70,11 @@ struct shmeta_reader {
 	struct head_place *places;
 	uint32_t place_mask, place_count;
 	uint64_t next_join_ns;
-	uint64_t look_ns;       /* when a stale answer next asks for attention */
-	struct view view;       /* of commit `parked` */
-	struct shmeta_slot own; /* counters of a reader without a slot */
+	uint64_t look_ns;           /* when a stale answer next asks for attention */
+	struct view view;           /* of commit `parked` */
+	struct shmeta_slot own;     /* counters of a reader without a slot */
+	struct reader_error *error; /* the last one, of this reader or the one that it was made aside of */
+	struct reader_error own_error;
 };
 
 enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
@@ -95,7 +106,9 @@ void shmeta__reader_use_core(struct shmeta_reader *reader, struct core *core);
 
 /* ---- snapshot.c ---- */
 
-/* Set the instance's last error; returns the code. */
+/* Keep err as the reader's last error and the instance's; returns its code. */
+enum shmeta_status shmeta__reader_keep(struct shmeta_reader *reader, const struct shmeta_err *err);
+/* The same, by its sentence. */
 __attribute__((format(printf, 3, 4))) enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader,
                                                                              enum shmeta_status code, const char *fmt,
                                                                              ...);

@@ -53,8 +53,14 @@ static enum shmeta_status check_number(const char *field, uint64_t value, uint64
 {
 	if (value >= least && value <= most)
 		return SHMETA_OK;
-	return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s %llu is out of range: it may be %llu to %llu", field,
-	                   (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
+	(void)shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "%s %llu is out of range: it may be %llu to %llu", field,
+	                  (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
+	if (err != NULL) {
+		err->value = value;
+		err->least = least;
+		err->most = most;
+	}
+	return SHMETA_ERR_INVALID_ARGUMENT;
 }
 
 /* Sources keep maps as JSON: keys and values must be text. */

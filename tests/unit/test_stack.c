@@ -126,6 +126,9 @@ static void lookups(void)
 	                                   .buffer = buffer,
 	                                   .buffer_bytes = sizeof buffer};
 	struct shmeta_fetch_plan plan = {.size = sizeof plan};
+	struct shmeta_error error = {.size = sizeof error};
+	int32_t found;
+	const struct shmeta_columns columns = {.size = sizeof columns, .status = &found};
 	struct shmeta_str value;
 	enum shmeta_status status;
 	uint64_t id[2];
@@ -160,7 +163,13 @@ static void lookups(void)
 	(void)!shmeta_segment_strings_named(reader, "t", 1, &s, buffer, sizeof buffer);
 	(void)!shmeta_find_segment(handle, 155555, NULL, &s, &f);
 	(void)!shmeta_segment_strings(handle, &s, buffer, sizeof buffer);
+	(void)!shmeta_find_columns(&handle, 1, NULL, &find.offset, 1, &columns);
 	(void)!shmeta_end(reader);
+	(void)!shmeta_once_topic(reader, "t", 1, NULL, buffer, sizeof buffer, &t, &f);
+	(void)!shmeta_once_partition(reader, "t", 1, 0, &source, &p, &f);
+	(void)!shmeta_once_segment(reader, "t", 1, 0, 77, &source, buffer, sizeof buffer, &s, &f);
+	(void)!shmeta_reader_error(reader, &error);
+	(void)shmeta_abi_matches();
 }
 
 static void lists(void)

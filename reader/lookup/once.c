@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One lookup with its snapshot around it and its strings in the caller's memory, and batches in columns
+ * of numbers: for callers that hold neither snapshots nor pointers. */
+#include "reader/lookup/lookup.h"
+
+#include <string.h>
+
+enum { TRIES = 4, COLUMN_STEP = 8 };
+
+/* What is asked, and where the answer goes. */
+struct once {
+	struct shmeta_str topic, name;
+	uint32_t partition_id;
+	uint64_t offset;
+	int64_t now_ms;
+	char *buffer;
+	size_t bytes;
+	void *ret;
+	struct shmeta_freshness *ret_fresh;
+};
+typedef enum shmeta_status once_fn(const struct once *o, struct shmeta_reader *r, const struct shmeta_read *read);
+
+static enum shmeta_status copied(struct shmeta_reader *r, const struct once *o, enum shmeta_status status)
+{
+	return status != SHMETA_ERR_BUFFER
+	               ? status
+	               : shmeta__reader_fail(r, SHMETA_ERR_BUFFER,
+	                                     "the answer's strings do not fit the buffer of %zu bytes", o->bytes);
+}
+
+static enum shmeta_status once(struct shmeta_reader *r, once_fn *look_up, const struct once *o,
+                               const struct shmeta_read *read)
+{
+	struct shmeta_read moving;
+	enum shmeta_status status = SHMETA_ERR_CONTENDED;
+
+	if (r == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	/* The snapshot is this call's own, so it may move; what is wrong with the options is for the lookup to say. */
+	if (read != NULL && read->size >= sizeof moving && read->consistency != SHMETA_CACHED) {
+		moving = *read;
+		moving.flags |= SHMETA_READ_MAY_MOVE;
+		moving.buffer = NULL;
+		moving.buffer_bytes = 0;
+		read = &moving;
+	}
+	for (int i = 0; i < TRIES && (status == SHMETA_ERR_CONTENDED || status == SHMETA_ERR_EXPIRED); i++) {
+		status = shmeta_begin(r);
+		if (status != SHMETA_OK)
+			continue;
+		status = look_up(o, r, read);
+		/* What was read from a snapshot that was taken back does not count. */
+		if (shmeta_end(r) == SHMETA_ERR_EXPIRED)
+			status = SHMETA_ERR_EXPIRED;
+	}
+	return status;
+}
+
+/* ---- the lookups ---- */
+
+static enum shmeta_status look_up_topic(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_get_topic(r, a->topic.data, a->topic.bytes, read, a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_topic(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_topic(struct shmeta_reader *reader, const char *name, size_t name_bytes,
+                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                     struct shmeta_topic *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {
+		.topic = {name, name_bytes}, .buffer = buffer, .bytes = bytes, .ret = ret, .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_topic, &o, read);
+}
+
+static enum shmeta_status look_up_partition(const struct once *a, struct shmeta_reader *r,
+                                            const struct shmeta_read *read)
+{
+	return shmeta_get_partition_named(r, a->topic.data, a->topic.bytes, a->partition_id, read, a->ret,
+	                                  a->ret_fresh);
+}
+
+enum shmeta_status shmeta_once_partition(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                         uint32_t partition_id, const struct shmeta_read *read,
+                                         struct shmeta_partition *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {
+		.topic = {topic, topic_bytes}, .partition_id = partition_id, .ret = ret, .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_partition, &o, read);
+}
+
+static enum shmeta_status look_up_segment(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_find_segment_named(r, a->topic.data, a->topic.bytes, a->partition_id,
+	                                                      a->offset, read, a->ret, a->ret_fresh);
+
+	if (status != SHMETA_OK)
+		return status;
+	return copied(r, a,
+	              shmeta_segment_strings_named(r, a->topic.data, a->topic.bytes, a->ret, a->buffer, a->bytes));
+}
+
+enum shmeta_status shmeta_once_segment(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                       uint32_t partition_id, uint64_t offset, const struct shmeta_read *read,
+                                       char *buffer, size_t bytes, struct shmeta_segment *ret,
+                                       struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .partition_id = partition_id,
+	                       .offset = offset,
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_segment, &o, read);
+}
+
+static enum shmeta_status look_up_agent(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_get_agent(r, a->name.data, a->name.bytes, read, a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_agent(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_agent(struct shmeta_reader *reader, const char *agent_id, size_t agent_id_bytes,
+                                     const struct shmeta_read *read, char *buffer, size_t bytes,
+                                     struct shmeta_agent *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.name = {agent_id, agent_id_bytes},
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_agent, &o, read);
+}
+
+static enum shmeta_status look_up_lease(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status = shmeta_get_lease(r, a->topic.data, a->topic.bytes, a->partition_id, a->now_ms, read,
+	                                             a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status : copied(r, a, shmeta_copy_lease(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_lease(struct shmeta_reader *reader, const char *topic, size_t topic_bytes,
+                                     uint32_t partition_id, int64_t now_ms, const struct shmeta_read *read,
+                                     char *buffer, size_t bytes, struct shmeta_lease *ret,
+                                     struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .partition_id = partition_id,
+	                       .now_ms = now_ms,
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_lease, &o, read);
+}
+
+static enum shmeta_status look_up_offset(const struct once *a, struct shmeta_reader *r, const struct shmeta_read *read)
+{
+	enum shmeta_status status =
+		shmeta_get_committed_offset(r, a->name.data, a->name.bytes, a->topic.data, a->topic.bytes,
+	                                    a->partition_id, read, a->ret, a->ret_fresh);
+
+	return status != SHMETA_OK ? status
+	                           : copied(r, a, shmeta_copy_committed_offset(a->ret, a->buffer, a->bytes, NULL));
+}
+
+enum shmeta_status shmeta_once_committed_offset(struct shmeta_reader *reader, const char *group, size_t group_bytes,
+                                                const char *topic, size_t topic_bytes, uint32_t partition_id,
+                                                const struct shmeta_read *read, char *buffer, size_t bytes,
+                                                struct shmeta_committed_offset *ret, struct shmeta_freshness *ret_fresh)
+{
+	const struct once o = {.topic = {topic, topic_bytes},
+	                       .name = {group, group_bytes},
+	                       .partition_id = partition_id,
+	                       .buffer = buffer,
+	                       .bytes = bytes,
+	                       .ret = ret,
+	                       .ret_fresh = ret_fresh};
+
+	return once(reader, look_up_offset, &o, read);
+}
+
+/* ---- columns ---- */
+
+static void put_columns(const struct shmeta_columns *to, size_t i, enum shmeta_status status,
+                        const struct shmeta_segment *segment)
+{
+	static const struct shmeta_segment nothing = {0};
+	const struct shmeta_segment *s = status == SHMETA_OK ? segment : &nothing;
+
+	to->status[i] = (int32_t)status;
+	if (to->base_offset != NULL)
+		to->base_offset[i] = s->base_offset;
+	if (to->end_offset != NULL)
+		to->end_offset[i] = s->end_offset;
+	if (to->size_bytes != NULL)
+		to->size_bytes[i] = s->size_bytes;
+	if (to->created_at_ms != NULL)
+		to->created_at_ms[i] = s->created_at_ms;
+	if (to->min_timestamp_ms != NULL)
+		to->min_timestamp_ms[i] = s->min_timestamp_ms;
+	if (to->max_timestamp_ms != NULL)
+		to->max_timestamp_ms[i] = s->max_timestamp_ms;
+	if (to->record_count != NULL)
+		to->record_count[i] = s->record_count;
+}
+
+enum shmeta_status shmeta_find_columns(struct shmeta_handle *const *handles, size_t handle_count, const uint32_t *which,
+                                       const uint64_t *offsets, size_t count, const struct shmeta_columns *ret)
+{
+	struct shmeta_find finds[COLUMN_STEP];
+	struct shmeta_segment found[COLUMN_STEP];
+	enum shmeta_status status[COLUMN_STEP], all;
+
+	if (handles == NULL || handle_count == 0 || offsets == NULL || ret == NULL || ret->size < sizeof *ret ||
+	    ret->status == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; which != NULL && i < count; i++)
+		if (which[i] >= handle_count)
+			return SHMETA_ERR_INVALID_ARGUMENT;
+	for (size_t i = 0; i < count; i += COLUMN_STEP) {
+		size_t n = count - i < COLUMN_STEP ? count - i : COLUMN_STEP;
+
+		for (size_t k = 0; k < n; k++)
+			finds[k] = (struct shmeta_find){handles[which != NULL ? which[i + k] : 0], offsets[i + k]};
+		all = shmeta_find_segments(n, finds, NULL, status, found);
+		if (all != SHMETA_OK)
+			return all;
+		for (size_t k = 0; k < n; k++)
+			put_columns(ret, i + k, status[k], &found[k]);
+	}
+	return SHMETA_OK;
+}
