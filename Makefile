@@ -76,7 +76,7 @@ LIBS_bench     := -llmdb -lsqlite3 -ljansson -lpq -lurcu-memb -lurcu-cds -lm
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-all: lib bin man
+all: lib bin man $(BUILD)/shmeta-abi.json
 lib: $(BUILD)/lib/libshmeta.a $(BUILD)/lib/libshmeta.so
 bin: $(BUILD)/bin/shmetad $(BUILD)/bin/shmetactl $(BUILD)/bin/shmeta-exporter
 man: $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(mans))
@@ -138,6 +138,11 @@ $(BUILD)/obj/page_assets.o: $(BUILD)/gen/page_assets.c | $(BUILD)/.packages
 $(BUILD)/man/%: docs/man/%.scd | $(BUILD)/.packages
 	@mkdir -p $(@D)
 	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
+
+# The interface for authors of bindings; it fails where a function's comment does not say whether it may block.
+$(BUILD)/shmeta-abi.json: tools/abi.sh include/shmeta.h Makefile
+	@mkdir -p $(@D)
+	$(Q)CC="$(CC)" tools/abi.sh include/shmeta.h $(VERSION) >$@.tmp && mv $@.tmp $@
 
 $(BUILD)/shmeta.pc: reader/shmeta.pc.in Makefile
 	@mkdir -p $(@D)
@@ -344,7 +349,7 @@ install: all $(BUILD)/shmeta.pc
 		>'$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' && chmod 644 '$(DESTDIR)$(SYSTEMDDIR)/$(notdir $(u))' &&) true
 	$(foreach f,$(sysusers),install -D -m 644 $(f) '$(DESTDIR)$(SYSUSERSDIR)/shmeta.conf' &&) true
 	$(foreach f,$(tmpfiles),install -D -m 644 $(f) '$(DESTDIR)$(TMPFILESDIR)/shmeta.conf' &&) true
-	install -D -m 644 -t '$(DESTDIR)$(DATADIR)' systemd/sqlite-only.conf
+	install -D -m 644 -t '$(DESTDIR)$(DATADIR)' systemd/sqlite-only.conf $(BUILD)/shmeta-abi.json
 	install -d '$(DESTDIR)$(CATALOGDIR)' && $(BUILD)/bin/shmetad --print-catalog >'$(DESTDIR)$(CATALOGDIR)/shmeta.catalog' && \
 		chmod 644 '$(DESTDIR)$(CATALOGDIR)/shmeta.catalog'
 	[ -e '$(DESTDIR)/etc/shmeta/shmeta.conf' ] || install -D -m 644 -t '$(DESTDIR)/etc/shmeta' systemd/shmeta.conf
@@ -359,7 +364,7 @@ uninstall:
 		$(LIBDIR)/libshmeta.a $(LIBDIR)/pkgconfig/shmeta.pc $(INCLUDEDIR)/shmeta.h \
 		$(BASHCOMPDIR)/shmetactl $(ZSHCOMPDIR)/_shmetactl $(foreach m,$(mans:docs/man/%.scd=%),$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(m)) \
 		$(addprefix $(SYSTEMDDIR)/,$(notdir $(units))) $(SYSUSERSDIR)/shmeta.conf $(TMPFILESDIR)/shmeta.conf \
-		$(CATALOGDIR)/shmeta.catalog $(DATADIR)/sqlite-only.conf,'$(DESTDIR)$(f)')
+		$(CATALOGDIR)/shmeta.catalog $(DATADIR)/sqlite-only.conf $(DATADIR)/shmeta-abi.json,'$(DESTDIR)$(f)')
 	[ ! -d '$(DESTDIR)$(DATADIR)' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(DATADIR)'
 	[ ! -d '$(DESTDIR)/etc/shmeta' ] || rmdir --ignore-fail-on-non-empty '$(DESTDIR)/etc/shmeta'
 	$(if $(DESTDIR),,-@ldconfig 2>/dev/null)
