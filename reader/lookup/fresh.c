@@ -130,7 +130,7 @@ static struct touch_view set_touch_aside(struct shmeta_reader *r)
 {
 	const struct touch_view touch = r->touch;
 
-	r->touch = (struct touch_view){NULL, 0};
+	r->touch = (struct touch_view){.slots = NULL};
 	return touch;
 }
 

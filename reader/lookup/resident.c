@@ -13,6 +13,17 @@ static enum shmeta_status asked_for(struct shmeta_reader *r, uint32_t tenant, co
 	return shmeta__snapshot_get(r, SHMETA_DB_META, key, n, &value, &bytes);
 }
 
+/* It is left for the writer to load, unless the lookup is to leave no trace. */
+static void leave_key(struct shmeta_reader *r, const struct missing *m)
+{
+	const struct shmeta_str topic = {m->name, m->name_bytes},
+				tenant = {r->instance->tenant, r->instance->tenant_bytes};
+
+	if (r->touch.misses != NULL)
+		shmeta__miss_leave(r->touch.misses, topic, tenant,
+		                   m->cls == SHMETA_CLASS_TOPIC ? SHMETA_MISS_TOPIC : m->partition_id);
+}
+
 enum shmeta_status shmeta__lacking(struct shmeta_reader *r, const struct missing *m, enum shmeta_status absent)
 {
 	enum shmeta_status status = shmeta__missing(r, m, absent);
@@ -27,7 +38,10 @@ enum shmeta_status shmeta__lacking(struct shmeta_reader *r, const struct missing
 		status = asked_for(r, tenant, m, UINT32_MAX);
 	if (status == SHMETA_ABSENT && m->cls != SHMETA_CLASS_TOPIC)
 		status = asked_for(r, tenant, m, m->partition_id);
-	return status == SHMETA_OK ? absent : status == SHMETA_ABSENT ? SHMETA_UNKNOWN : status;
+	if (status != SHMETA_ABSENT)
+		return status == SHMETA_OK ? absent : status;
+	leave_key(r, m);
+	return SHMETA_UNKNOWN;
 }
 
 /* May the list lack some that the source has? */

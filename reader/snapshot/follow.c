@@ -26,7 +26,7 @@ static void leave(struct shmeta_reader *r)
 	shmeta_publish(&slot->pin, 0);
 	r->slot = &r->own;
 	r->guard = &shmeta__always;
-	r->touch = (struct touch_view){NULL, 0};
+	r->touch = (struct touch_view){.slots = NULL};
 	shmeta_poke(&r->membership, NULL); /* before it may be freed: a child may be forked here */
 	shmeta__registration_leave(membership, slot);
 }

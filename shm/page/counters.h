@@ -66,7 +66,9 @@
 	C(write_units, "counter", "units", "units written to DynamoDB")                               \
 	C(throttled, "counter", "calls", "calls that DynamoDB throttled")                             \
 	C(postponed_ns, "counter", "nanoseconds", "how long calls waited for units of DynamoDB")      \
-	C(postponed, "gauge", "percent", "of the last ten seconds in which calls waited for units")
+	C(postponed, "gauge", "percent", "of the last ten seconds in which calls waited for units")   \
+	C(missed, "counter", "keys", "keys that lookups met unknown and had loaded")                  \
+	C(missed_dropped, "counter", "keys", "keys that lookups met unknown and there was no room for")
 
 /* The order of the writer's stats page: appended to, never changed. Another version of the writer may have other counters, so they
  * are found by name. */

@@ -46,7 +46,10 @@
  * PAIR 9: tail before what was behind it
  *   writer: shmeta_publish(journal->tail), then shmeta_fence_write(), then writes over the frames before it
  *   reader: shmeta_observe(journal->tail), copies frames, then shmeta_fence_read(): the tail has not passed
- *           the first of them */
+ *           the first of them
+ * PAIR 10: a key before its state
+ *   reader: takes a free place of a miss, writes the key, then shmeta_publish(miss->state): left
+ *   writer: shmeta_observe(miss->state): left, copies the key, then shmeta_publish(miss->state): free */
 #ifndef SHMETA_SHM_PAGE_ORDER_H
 #define SHMETA_SHM_PAGE_ORDER_H
 

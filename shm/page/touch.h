@@ -13,8 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "shm/page/frozen.h"
-#include "shm/page/order.h"
+#include "shm/page/miss.h"
 
 enum {
 	SHMETA_TOUCH_HEADER = 4096, /* offset of slot 0 */
@@ -22,7 +21,7 @@ enum {
 	SHMETA_TOUCH_CEILING_MAX = 1 << 28
 };
 
-/* Written by the writer before it passes the memfd on, and never again. */
+/* Written by the writer before it passes the memfd on, and never again. Behind it lie the misses (miss.h). */
 struct shmeta_touch {
 	uint8_t signature[8]; /*  0  "SHMTOUCH"                                          */
 	uint32_t version;     /*  8  SHMETA_TOUCH_VERSION                                */
@@ -47,7 +46,16 @@ static inline size_t touch_file_bytes(uint32_t ceiling)
 struct touch_view {
 	uint8_t *slots; /* in the mapping, which outlives the view */
 	uint32_t ceiling;
+	struct shmeta_miss *misses; /* SHMETA_MISSES of them, in the map's first page; NULL: none is left */
 };
+
+/* The misses of a map. */
+static inline struct shmeta_miss *touch_misses(void *mapping)
+{
+	_Static_assert(SHMETA_MISSES_AT + SHMETA_MISSES * sizeof(struct shmeta_miss) <= SHMETA_TOUCH_HEADER,
+	               "they lie before the slots");
+	return (struct shmeta_miss *)(void *)((char *)mapping + SHMETA_MISSES_AT);
+}
 
 /* The view of a mapping of so many bytes for readers of this generation. One that marks nothing when the map is of another generation or
  * version, or says of itself what the mapping does not hold. Does not block; any thread. */
@@ -58,11 +66,11 @@ static inline struct touch_view touch_view(void *mapping, size_t bytes, uint64_t
 
 	if (bytes < SHMETA_TOUCH_HEADER || __builtin_memcmp(map->signature, "SHMTOUCH", 8) != 0 ||
 	    shmeta_peek(&map->version) != SHMETA_TOUCH_VERSION || shmeta_peek(&map->generation) != generation)
-		return (struct touch_view){NULL, 0};
+		return (struct touch_view){.slots = NULL};
 	ceiling = shmeta_peek(&map->ceiling);
 	if (ceiling > bytes - SHMETA_TOUCH_HEADER)
-		return (struct touch_view){NULL, 0};
-	return (struct touch_view){(uint8_t *)mapping + SHMETA_TOUCH_HEADER, ceiling};
+		return (struct touch_view){.slots = NULL};
+	return (struct touch_view){(uint8_t *)mapping + SHMETA_TOUCH_HEADER, ceiling, touch_misses(mapping)};
 }
 
 /* In place of a partition's number: the topic itself. */

@@ -266,6 +266,30 @@ Test(bounded, a_scan_without_fill_pushes_nothing_out_and_is_answered, .init = st
 	cr_expect_eq(kept, KEPT);
 }
 
+Test(bounded, what_cached_lookups_met_unknown_is_loaded_for_them, .init = start, .fini = stop)
+{
+	uint64_t fresh = run_stats_counter(&d, "refresh_requests");
+
+	cr_assert_eq(look(7, 3, SHMETA_CACHED, true).segment, SHMETA_UNKNOWN);
+	for (int i = 0; look(7, 3, SHMETA_CACHED, true).segment != SHMETA_OK; i++) {
+		cr_assert_lt(i, 1000, "nobody loads it");
+		(void)usleep(10000);
+	}
+	/* A topic that is not in the store, and one that is nowhere. */
+	for (int i = 0; look(30, 2, SHMETA_CACHED, true).segment != SHMETA_OK; i++) {
+		cr_assert_lt(i, 1000);
+		(void)usleep(10000);
+	}
+	for (int i = 0; partition_of("none", 1, SHMETA_CACHED) != SHMETA_ABSENT; i++) {
+		cr_assert_lt(i, 1000, "that it is not there is learnt, too");
+		(void)usleep(10000);
+	}
+	run_stats_settle(&d);
+	cr_expect_geq(run_stats_counter(&d, "missed"), 3);
+	cr_expect_eq(run_stats_counter(&d, "refresh_requests"), fresh, "no reader asked the writer for anything");
+	within_budgets();
+}
+
 Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start, .fini = stop)
 {
 	struct run_tool t;

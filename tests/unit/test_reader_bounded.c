@@ -267,6 +267,16 @@ Test(reader_bounded, a_handle_follows_a_topic_that_left_and_came_back)
 /* ---- reads that leave no trace ---- */
 
 static uint8_t touched[256];
+static struct shmeta_miss misses[SHMETA_MISSES], taken[SHMETA_MISSES];
+
+/* Was this key left, and nothing else? */
+static bool was_left(const char *name, uint32_t partition_id)
+{
+	return shmeta__miss_take(misses, taken) == 1 && taken[0].partition_id == partition_id &&
+	       taken[0].name_bytes == strlen(name) && memcmp(taken[0].text, name, strlen(name)) == 0 &&
+	       taken[0].tenant_bytes == strlen(SHMETA_DEFAULT_TENANT) &&
+	       memcmp(taken[0].text + strlen(name), SHMETA_DEFAULT_TENANT, taken[0].tenant_bytes) == 0;
+}
 
 static bool any_touched(void)
 {
@@ -372,7 +382,7 @@ Test(reader_bounded, a_read_without_fill_leaves_no_trace_whatever_it_looks_up)
 
 	begin();
 	cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &h), SHMETA_OK);
-	reader->touch = (struct touch_view){touched, sizeof touched};
+	reader->touch = (struct touch_view){touched, sizeof touched, misses};
 	for (int kind = 0; kind < KINDS; kind++) {
 		for (int i = 0; i < 3 * 1024; i++)
 			look_by(kind, h, &no_fill);
@@ -411,4 +421,34 @@ Test(reader_bounded, a_read_without_fill_says_so_to_the_writer)
 	}
 	end();
 	shmeta_partition_close(h);
+}
+
+Test(reader_bounded, a_key_that_is_not_resident_is_left_for_the_writer)
+{
+	const struct shmeta_read no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL};
+	struct shmeta_partition partition;
+	struct shmeta_topic row;
+
+	fake_begin(w);
+	asked_in_vain("gone", UINT32_MAX);
+	(void)fake_commit(w);
+	begin();
+	reader->touch = (struct touch_view){touched, sizeof touched, misses};
+	cr_expect_eq(get_topic("other"), SHMETA_UNKNOWN);
+	cr_expect(was_left("other", SHMETA_MISS_TOPIC));
+	cr_expect_eq(get_partition("other", 3), SHMETA_UNKNOWN);
+	cr_expect(was_left("other", 3));
+	cr_expect_eq(find(2, 7), SHMETA_UNKNOWN);
+	cr_expect(was_left("t", 2));
+	cr_expect_eq(find(2, 7), SHMETA_UNKNOWN);
+	cr_expect_eq(find(2, 8), SHMETA_UNKNOWN);
+	cr_expect(was_left("t", 2), "once");
+	cr_expect_eq(shmeta_get_topic(reader, "other", 5, &no_fill, &row, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(shmeta_get_partition_named(reader, "t", 1, 2, &no_fill, &partition, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(get_topic("t"), SHMETA_OK);
+	cr_expect_eq(get_topic("gone"), SHMETA_ABSENT);
+	cr_expect_eq(get_topic("no\nname"), SHMETA_ABSENT);
+	cr_expect_eq(find(0, 1000), SHMETA_ABSENT_AT_END);
+	cr_expect_eq(shmeta__miss_take(misses, taken), 0, "nothing is left of what is known, or by reads without fill");
+	end();
 }

@@ -69,7 +69,7 @@ Test(touch, a_slot_beyond_the_ceiling_marks_nothing)
 	enum { N = 100 };
 	uint8_t seen[N] = {0};
 	uint8_t *map = map_of(N, 1);
-	struct touch_view view = touch_view(map, touch_file_bytes(N), 1), none = {NULL, 0};
+	struct touch_view view = touch_view(map, touch_file_bytes(N), 1), none = {.slots = NULL};
 
 	touch_mark(view, N);
 	touch_mark(view, N + 1);
@@ -168,4 +168,34 @@ Test(touch, keys_are_spread_over_all_slots)
 	/* By chance e^-1 of the slots stay empty, and no slot gets many. */
 	cr_expect_lt(empty, N * 40 / 100, "%u", empty);
 	cr_expect_lt(most, 10, "%u", most);
+}
+
+Test(touch, misses_are_taken_once_and_what_a_process_writes_is_not_believed)
+{
+	const struct shmeta_str topic = {"orders", 6}, tenant = {"tenant", 6};
+	struct shmeta_miss taken[SHMETA_MISSES], *misses;
+	void *map = map_of(64, 7);
+	size_t left = 0;
+
+	misses = touch_view(map, touch_file_bytes(64), 7).misses;
+	cr_assert_eq((void *)misses, (void *)((char *)map + SHMETA_MISSES_AT));
+	shmeta__miss_leave(misses, topic, tenant, 5);
+	shmeta__miss_leave(misses, topic, tenant, 5);
+	cr_assert_eq(shmeta__miss_take(misses, taken), 1);
+	cr_expect(taken[0].partition_id == 5 && taken[0].name_bytes == 6 && taken[0].tenant_bytes == 6);
+	cr_expect_eq(memcmp(taken[0].text, "orderstenant", 12), 0);
+	cr_expect_eq(shmeta__miss_take(misses, taken), 0);
+	for (uint32_t i = 0; i < 1000; i++)
+		shmeta__miss_leave(misses, topic, tenant, i);
+	for (int i = 0; i < SHMETA_MISSES; i++)
+		left += misses[i].state == SHMETA_MISS_LEFT;
+	cr_expect_eq(left, SHMETA_MISSES, "all places are used");
+	misses[0].name_bytes = SHMETA_NAME_MAX + 1;
+	misses[1].tenant_bytes = UINT32_MAX;
+	misses[2].state = 77;
+	misses[3].state = SHMETA_MISS_BEING_LEFT;
+	cr_expect_eq(shmeta__miss_take(misses, taken), SHMETA_MISSES - 4);
+	for (int i = 0; i < SHMETA_MISSES; i++)
+		cr_expect_eq(misses[i].state, i == 3 ? SHMETA_MISS_BEING_LEFT : SHMETA_MISS_FREE);
+	unmap(map, 64);
 }

@@ -29,6 +29,13 @@ static void host_touched(void *arg, uint8_t *seen, uint32_t ceiling)
 	registry_collect_touched(d->registry, ceiling, seen);
 }
 
+static void host_missed(void *arg, sync_missed_fn *missed, void *missed_arg)
+{
+	struct daemon *d = arg;
+
+	registry_take_missed(d->registry, missed, missed_arg);
+}
+
 static void host_relieve(void *arg, uint64_t generation, uint64_t before)
 {
 	struct daemon *d = arg;
@@ -225,6 +232,7 @@ struct sync_host daemon_engine_host(struct daemon *d)
 		.oldest_pin = host_oldest_pin,
 		.relieve = host_relieve,
 		.touched = host_touched,
+		.missed = host_missed,
 		.all_registrations_kept = host_all_registrations_kept,
 		.phase = host_phase,
 		.progress = host_progress,

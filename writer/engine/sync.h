@@ -99,6 +99,10 @@ struct sync_held {
 	char sentence[700];                                        /* "": nothing is to be consented to */
 };
 
+struct shmeta_miss; /* shm/page/miss.h */
+/* A user's process met this key unknown, and would have it loaded. */
+typedef void sync_missed_fn(void *arg, uint32_t uid, const struct shmeta_miss *miss);
+
 /* What the engine needs from the loop, and tells it: all of it. Called on the engine's thread: hand over, do not block. */
 struct sync_host {
 	void *arg;
@@ -109,6 +113,8 @@ struct sync_host {
 	void (*relieve)(void *arg, uint64_t generation, uint64_t before);
 	/* Or what readers have touched since the last call into seen[ceiling] (shm/page/touch.h). May be NULL. */
 	void (*touched)(void *arg, uint8_t *seen, uint32_t ceiling);
+	/* Call missed() for each key that a lookup met unknown since the last call; it only takes a copy. May be NULL. */
+	void (*missed)(void *arg, sync_missed_fn *missed, void *missed_arg);
 	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
 	 * over; 0: copy to a new generation first. */
 	int (*all_registrations_kept)(void *arg);

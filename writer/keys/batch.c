@@ -146,6 +146,7 @@ static const char *why_read(struct sync_queue *queue, const struct sync_entry *e
 	why = e->want.feed         ? "the feed named it"
 	      : e->want.repair     ? "a full comparison found it to differ"
 	      : e->tickets != NULL ? "a reader asked"
+	      : e->want.missed     ? "a lookup met it unknown"
 	                           : "its time to live is over";
 	pthread_mutex_unlock(&queue->lock);
 	return why;

@@ -20,10 +20,16 @@ enum {
 };
 
 #define COLLECT_NS SYNC_S
+#define MISSED_NS (100 * SYNC_MS)
 
 struct change {
 	uint64_t key, bytes; /* 0: it is gone */
 	bool passing;
+};
+
+struct missed {
+	uint32_t uid;
+	struct shmeta_miss key;
 };
 
 struct absence {
@@ -43,7 +49,9 @@ struct bounded {
 	struct change *change;
 	size_t change_count, change_capacity, settled; /* settled: of them, in the residency */
 	uint8_t *seen;                                 /* touches as they were collected; NULL: not yet */
-	uint64_t collected_ns;
+	uint64_t collected_ns, missed_ns;
+	struct missed *missed; /* taken from the readers, not in the queue yet */
+	size_t missed_count, missed_room;
 	/* A ring: what was noted first goes first. Some of them may be gone from the store already. */
 	struct absence **absence;
 	size_t absence_at, absence_count, absence_room;
@@ -101,6 +109,7 @@ void bounded_free(struct sync *s)
 	free(b->absence);
 	free(b->change);
 	free(b->seen);
+	free(b->missed);
 	resident_free(b->residency);
 	free(b);
 	s->bounded = NULL;
@@ -331,10 +340,61 @@ static void collect_touches(struct sync *s)
 	b->collected_ns = sync_now(s);
 }
 
+/* Under the registry's lock. */
+static void note_missed(void *arg, uint32_t uid, const struct shmeta_miss *miss)
+{
+	struct bounded *b = arg;
+
+	if (b->missed_count == b->missed_room) {
+		size_t more = b->missed_room == 0 ? SHMETA_MISSES : b->missed_room * 2;
+		struct missed *bigger = reallocarray(b->missed, more, sizeof *bigger);
+
+		if (bigger == NULL)
+			return; /* whoever looks again leaves it again */
+		b->missed = bigger;
+		b->missed_room = more;
+	}
+	b->missed[b->missed_count++] = (struct missed){uid, *miss};
+}
+
+/* Have loaded what lookups met unknown. */
+static void load_missed(struct sync *s)
+{
+	struct bounded *b = s->bounded;
+
+	b->missed_count = 0;
+	s->host.missed(s->host.arg, note_missed, b);
+	for (size_t i = 0; i < b->missed_count; i++) {
+		const struct shmeta_miss *m = &b->missed[i].key;
+		const bool is_topic = m->partition_id == SHMETA_MISS_TOPIC;
+		const struct backend_key key = {.cls = is_topic ? SHMETA_CLASS_TOPIC : SHMETA_CLASS_PARTITION,
+		                                .topic = {m->text, m->name_bytes},
+		                                .tenant = {m->text + m->name_bytes, m->tenant_bytes},
+		                                .partition_id = is_topic ? 0 : m->partition_id,
+		                                .to = UINT64_MAX};
+		bool taken = queue_missed(s, &key, b->missed[i].uid);
+
+		s->counters.missed += taken;
+		s->counters.missed_dropped += !taken;
+	}
+}
+
 void bounded_run(struct sync *s)
 {
-	if (s->bounded != NULL && sync_now(s) >= s->bounded->collected_ns + COLLECT_NS)
+	struct bounded *b = s->bounded;
+	uint64_t now = sync_now(s);
+
+	if (b == NULL)
+		return;
+	if (now >= b->collected_ns + COLLECT_NS)
 		collect_touches(s);
+	if (s->host.missed == NULL)
+		return;
+	if (now >= b->missed_ns + MISSED_NS) {
+		b->missed_ns = now;
+		load_missed(s);
+	}
+	sync_wake_at(s, b->missed_ns + MISSED_NS);
 }
 
 static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err)
@@ -419,7 +479,7 @@ enum shmeta_status bounded_note_absences(struct batch *b, struct shmeta_err *err
 		bool there = g->found && (e->kind == ENTRY_TOPIC ? g->has_topic : g->part_count > 0);
 
 		pthread_mutex_lock(&s->queue->lock);
-		bool asked = e->tickets != NULL || e->want.topic_asked;
+		bool asked = e->tickets != NULL || e->want.topic_asked || e->want.missed;
 
 		pthread_mutex_unlock(&s->queue->lock);
 		if (there)

@@ -16,7 +16,7 @@
 /* The budgets of the options are in force from the next commit on. false: no memory. */
 bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
-/* Once a round: learn what readers use. */
+/* Once a round: learn what readers use, and have loaded what they met unknown. */
 void bounded_run(struct sync *s);
 /* Of the engine's transactions; its argument is s. */
 extern const struct apply_watch bounded_watch;

@@ -13,7 +13,17 @@ static bool is_asked(struct sync *s, const struct sync_entry *e)
 	bool asked = e->tickets != NULL;
 
 	pthread_mutex_unlock(&s->queue->lock);
-	return asked || e->want.topic_asked;
+	return asked || e->want.topic_asked || e->want.missed;
+}
+
+/* Nobody but a lookup that met it unknown would have it read: it has come since. */
+static bool only_missed(struct sync *s, const struct sync_entry *e)
+{
+	pthread_mutex_lock(&s->queue->lock);
+	bool waited_for = e->tickets != NULL;
+
+	pthread_mutex_unlock(&s->queue->lock);
+	return e->want.missed && !waited_for && !e->want.feed && !e->want.pass && !e->want.topic_asked;
 }
 
 /* Does the store say that it, or what its key may stand for, is absent? OK or ABSENT. */
@@ -38,8 +48,10 @@ static enum shmeta_status plan_topic(struct sync *s, struct shmeta__txn *txn, st
 
 	*ret = BOUNDED_ROW;
 	if (topic != NULL) {
-		if (e->want.segments && is_asked(s, e) &&
-		    topic->partition_count <= s->options.max_partitions / PART_OF_BUDGET)
+		if (only_missed(s, e))
+			*ret = BOUNDED_SKIP;
+		else if (e->want.segments && is_asked(s, e) &&
+		         topic->partition_count <= s->options.max_partitions / PART_OF_BUDGET)
 			*ret = BOUNDED_READ;
 		return SHMETA_OK;
 	}
@@ -64,7 +76,7 @@ static enum shmeta_status plan_partition(struct sync *s, struct shmeta__txn *txn
 	if (topic != NULL)
 		status = apply_partition_get(txn, topic->topic_id, e->partition_id, &partition, &last, &any, err);
 	if (status != SHMETA_ABSENT) {
-		*ret = BOUNDED_READ;
+		*ret = only_missed(s, e) ? BOUNDED_SKIP : BOUNDED_READ;
 		return status < 0 ? status : SHMETA_OK;
 	}
 	if (topic == NULL && is_asked(s, e) && !e->want.topic_asked) {
@@ -112,11 +124,11 @@ bool bounded_skip(struct sync *s, struct sync_entry *e)
 
 	failing_works(s, &id);
 	pthread_mutex_lock(&s->queue->lock);
-	bool skipped = e->tickets == NULL;
+	bool skipped = e->tickets == NULL, of_feed = e->want.feed;
 
 	if (skipped)
 		queue_forget(s->queue, e);
 	pthread_mutex_unlock(&s->queue->lock);
-	s->counters.feed_skipped += skipped;
+	s->counters.feed_skipped += skipped && of_feed;
 	return skipped;
 }

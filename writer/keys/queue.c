@@ -113,6 +113,35 @@ static uint64_t give_tokens(struct sync_queue *q, uint64_t now_ns)
 	return next;
 }
 
+static bool memory_is_full(const struct sync_queue *q)
+{
+	return q->asked.bytes + later_bytes(q) + q->tickets * sizeof(struct sync_ticket) >= q->bytes_max;
+}
+
+bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid)
+{
+	const struct want want = {.whole = key->cls != SHMETA_CLASS_TOPIC, .missed = true, .fill = true};
+	const struct identity id = queue_identity_of_key(key);
+	struct sync_queue *q = s->queue;
+	struct absent_answer absent;
+	uint64_t now = sync_now(s);
+	struct sync_entry *e;
+	struct asker *asker;
+	bool taken;
+
+	if (names_nothing(key))
+		return false;
+	pthread_mutex_lock(&q->lock);
+	asker = asker_of(&q->askers, uid, now);
+	e = entry_waiting(q, &id);
+	if (e != NULL)
+		queue_merge_want(&e->want, &want);
+	taken = e != NULL || entry_fetched(q, &id) != NULL || is_absent(q, key, now, &absent) ||
+	        (asker != NULL && !memory_is_full(q) && ask_anew(s, &id, &want, asker, now, now) != NULL);
+	pthread_mutex_unlock(&q->lock);
+	return taken;
+}
+
 /* Called from the loop's thread. */
 enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint32_t how, uint32_t uid,
                                 uint64_t deadline_ns, uint64_t ticket)
@@ -132,7 +161,7 @@ enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, u
 	q->requests++;
 	asker = asker_of(&q->askers, uid, now);
 	if (asker == NULL || sync_stopping(s) || q->tickets >= (size_t)q->keys_max * TICKETS_PER_KEY ||
-	    q->asked.bytes + later_bytes(q) + q->tickets * sizeof *t >= q->bytes_max) {
+	    memory_is_full(q)) {
 		free(t);
 		status = SHMETA_ERR_BUSY;
 	} else if ((unsigned)key->cls >= SHMETA_CLASS_COUNT || (key->cls != SHMETA_CLASS_LIST && names_nothing(key))) {

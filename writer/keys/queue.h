@@ -32,6 +32,7 @@ struct want {
 	bool row_only;       /* TOPIC: its row, not its partitions, is enough for all who want it */
 	bool segments;       /* TOPIC: with all segments of all partitions */
 	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
+	bool missed;         /* a lookup met it unknown, and nobody waits for it */
 	bool no_fill,
 		fill; /* readers asked with SHMETA_READ_NO_FILL; without it: what has to be loaded is kept as any other */
 	bool whole;   /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
@@ -129,6 +130,10 @@ bool queue_ask(struct sync *s, const struct identity *id, const struct want *wan
                void *arg);
 bool queue_ask_list(struct sync *s, queue_answered_fn *answered,
                     void *arg); /* the same for everything, by a full pass */
+
+/* Have it read because a lookup of this user met it unknown: nobody waits for it. Takes the lock. false: there is no room for it, or the
+ * user has no token now. */
+bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid);
 
 /* What was found absent is asked for again. Takes the lock. */
 void queue_forget_absences(struct sync *s);

@@ -128,6 +128,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 	into->whole |= from->whole;
 	into->topic_asked |= from->topic_asked;
 	into->pass |= from->pass;
+	into->missed |= from->missed;
 	into->no_fill |= from->no_fill;
 	into->fill |= from->fill;
 	into->row_only &= from->row_only;

@@ -137,6 +137,20 @@ void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8
 	pthread_mutex_unlock(&registry->lock);
 }
 
+void registry_take_missed(struct registry *registry, registry_missed_fn *missed, void *arg)
+{
+	struct shmeta_miss taken[SHMETA_MISSES];
+
+	pthread_mutex_lock(&registry->lock);
+	for (const struct registration *r = registry->list; r != NULL; r = r->next) {
+		size_t count = r->touch_ceiling != 0 ? shmeta__miss_take(touch_misses(touch_map(r)), taken) : 0;
+
+		for (size_t i = 0; i < count; i++)
+			missed(arg, r->peer.uid, &taken[i]);
+	}
+	pthread_mutex_unlock(&registry->lock);
+}
+
 static uint32_t slots_of(const struct registry *registry, uid_t uid)
 {
 	uint32_t slots = 0;

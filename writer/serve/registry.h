@@ -51,6 +51,10 @@ void registry_set_touch(struct registry *registry, uint32_t ceiling);
 /* Any thread: or what the readers with maps of so many slots have touched since the last call into seen[ceiling]. */
 void registry_collect_touched(struct registry *registry, uint32_t ceiling, uint8_t *seen);
 
+/* Any thread: take the keys that these readers met unknown, each with its user. missed() is called under the registry's lock. */
+typedef void registry_missed_fn(void *arg, uint32_t uid, const struct shmeta_miss *miss);
+void registry_take_missed(struct registry *registry, registry_missed_fn *missed, void *arg);
+
 /* The connection has closed. */
 void registry_revoke(struct registry *registry, struct registration *registration, uint64_t now_ns);
 /* Of what was revoked longer than a grace period ago no pin counts any more; where the connection has closed, too, it is dropped. */
