@@ -130,5 +130,6 @@ void bench_writes(struct bench *b);
 void bench_postgres(struct bench *b);
 void bench_policy(struct bench *b);
 void bench_refresh(struct bench *b);
+void bench_journal(struct bench *b); /* commits with the change journal and without */
 
 #endif

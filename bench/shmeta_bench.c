@@ -19,7 +19,7 @@ static const struct {
 	{"reads", bench_reads, false},    {"names", bench_names, false},       {"scale", bench_scale, false},
 	{"peers", bench_peers, false},    {"source", bench_source, false},     {"growth", bench_growth, false},
 	{"writes", bench_writes, false},  {"postgres", bench_postgres, false}, {"policy", bench_policy, true},
-	{"refresh", bench_refresh, true},
+	{"refresh", bench_refresh, true}, {"journal", bench_journal, true},
 };
 
 static void on_signal(int signo)
