@@ -125,6 +125,16 @@ static int may_have_left(const struct shmeta_reader *r, enum shmeta_status statu
 	return status == SHMETA_UNKNOWN && r->quarantined_txn == r->snapshot && r->incomplete != 0;
 }
 
+/* What the first look at the store may mark. What it misses is asked for, if the read may ask. */
+static struct touch_view marks_of(const struct shmeta_read *read, struct touch_view touch)
+{
+	if (leaves_no_trace(read))
+		return (struct touch_view){.slots = NULL};
+	if (read != NULL && read->consistency != SHMETA_CACHED)
+		touch.misses = NULL;
+	return touch;
+}
+
 /* What is answered until the reader's touch map is put back does not count as used. */
 static struct touch_view set_touch_aside(struct shmeta_reader *r)
 {
@@ -134,33 +144,28 @@ static struct touch_view set_touch_aside(struct shmeta_reader *r)
 	return touch;
 }
 
-static enum shmeta_status answer_unseen(const struct asked *asked, shmeta__answer_fn *answer, void *arg,
-                                        struct shmeta_freshness *ret_fresh)
-{
-	struct shmeta_reader *r = asked->reader;
-	const struct touch_view touch = set_touch_aside(r);
-	enum shmeta_status status = answer(arg, r, asked->handle, asked->synced_at_ns, ret_fresh);
-
-	r->touch = touch;
-	return status;
-}
-
 enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_handle *h, const struct want *want,
                                         const struct shmeta_read *read, shmeta__answer_fn *answer, void *arg,
                                         struct shmeta_freshness *ret_fresh)
 {
 	struct asked asked = {r, h, 0, 0};
 	struct shmeta_freshness fresh = {0};
-	enum shmeta_status status =
-		leaves_no_trace(read) ? answer_unseen(&asked, answer, arg, &fresh) : answer(arg, r, h, 0, &fresh);
+	struct touch_view touch = r->touch;
+	enum shmeta_status status;
 
+	r->touch = marks_of(read, touch);
+	status = answer(arg, r, h, 0, &fresh);
+	r->touch = touch;
 	for (int asks = 0;
 	     asks == 0 ? must_ask(read, status, &fresh) : asks < ASKS_MAX && may_have_left(asked.reader, status);
 	     asks++) {
 		status = ask_one(r, h, want, 0, read, &asked);
+		if (status != SHMETA_OK)
+			continue;
 		/* A record that this brought in was not used for that. */
-		if (status == SHMETA_OK)
-			status = answer_unseen(&asked, answer, arg, &fresh);
+		touch = set_touch_aside(asked.reader);
+		status = answer(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh);
+		asked.reader->touch = touch;
 	}
 	status = finish(r, &asked, status);
 	if (ret_fresh != NULL && status >= 0)
@@ -183,18 +188,20 @@ enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h
 	if (status != SHMETA_OK)
 		return status;
 	asks = asks && read->consistency != SHMETA_CACHED;
-	if (leaves_no_trace(read))
-		touch = set_touch_aside(r);
+	r->touch = marks_of(read, touch);
 	status = list(arg, r, h, 0, asks ? &fresh : NULL, &iter);
 	r->touch = touch;
-	if (asks && must_ask(read, status, &fresh)) {
+	for (int made = 0; asks && (made == 0 ? must_ask(read, status, &fresh)
+	                                      : made < ASKS_MAX && may_have_left(asked.reader, status));
+	     made++) {
 		shmeta_iter_free(iter);
+		iter = NULL;
 		status = ask_one(r, h, want, 1, read, &asked);
-		if (status == SHMETA_OK) {
-			touch = set_touch_aside(asked.reader);
-			status = list(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh, &iter);
-			asked.reader->touch = touch;
-		}
+		if (status != SHMETA_OK)
+			continue;
+		touch = set_touch_aside(asked.reader);
+		status = list(arg, asked.reader, asked.handle, asked.synced_at_ns, &fresh, &iter);
+		asked.reader->touch = touch;
 	}
 	if (status == SHMETA_OK && !snapshot_holds(asked.reader)) {
 		shmeta_iter_free(iter);
@@ -269,8 +276,7 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shme
 	struct touch_view touch = r->touch;
 	enum shmeta_status status = SHMETA_OK;
 
-	if (leaves_no_trace(read))
-		touch = set_touch_aside(r);
+	r->touch = marks_of(read, touch);
 	if (read->consistency != SHMETA_CACHED)
 		status = judge(r, many, read, &q.keys, &q.count);
 	r->touch = touch;

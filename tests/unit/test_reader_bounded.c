@@ -425,8 +425,13 @@ Test(reader_bounded, a_read_without_fill_says_so_to_the_writer)
 
 Test(reader_bounded, a_key_that_is_not_resident_is_left_for_the_writer)
 {
-	const struct shmeta_read no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL};
+	const struct shmeta_read no_fill = {.size = sizeof no_fill, .flags = SHMETA_READ_NO_FILL},
+				 asks = {.size = sizeof asks,
+	                                 .consistency = SHMETA_FRESH,
+	                                 .timeout_ms = 5000,
+	                                 .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_partition partition;
+	struct shmeta_iter *iter;
 	struct shmeta_topic row;
 
 	fake_begin(w);
@@ -450,5 +455,9 @@ Test(reader_bounded, a_key_that_is_not_resident_is_left_for_the_writer)
 	cr_expect_eq(get_topic("no\nname"), SHMETA_ABSENT);
 	cr_expect_eq(find(0, 1000), SHMETA_ABSENT_AT_END);
 	cr_expect_eq(shmeta__miss_take(misses, taken), 0, "nothing is left of what is known, or by reads without fill");
+	cr_expect_eq(shmeta_get_topic(reader, "other", 5, &asks, &row, NULL), SHMETA_UNKNOWN);
+	cr_expect_eq(shmeta_list_partitions(reader, "other", 5, &asks, &iter), SHMETA_UNKNOWN);
+	cr_expect_eq(shmeta__miss_take(misses, taken), 0, "nor of what the writer was asked for");
+	cr_expect_eq(w->refreshes, 6, "three times each: it may have left again");
 	end();
 }
