@@ -48,6 +48,27 @@ static int make_sqlite_hostile(struct run_daemon *d, char *ret_uri, size_t room)
 	return run_daemon_sql(d, STREAMHOUSE_V01 HOSTILE_SQLITE);
 }
 
+static void keep_one_partition(struct run_daemon *d)
+{
+	FILE *f = fopen(d->config, "we");
+
+	cr_assert_not_null(f);
+	(void)fputs("store { mode = bounded }\nbounded { max_partitions = 1 }\n", f);
+	(void)fclose(f);
+}
+
+static int make_memory_bounded(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	keep_one_partition(d);
+	return make_memory(d, ret_uri, room);
+}
+
+static int make_sqlite_bounded(struct run_daemon *d, char *ret_uri, size_t room)
+{
+	keep_one_partition(d);
+	return make_sqlite(d, ret_uri, room);
+}
+
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
 	(void)set;
@@ -135,6 +156,18 @@ static const struct conformance_engine engine_sqlite_later = {
 static const struct conformance_engine engine_sqlite_hostile = {
 	.name = "sqlite_hostile", .make = make_sqlite_hostile, .sql = run_daemon_sql};
 
+static const struct conformance_engine engine_memory_bounded = {.name = "memory_bounded",
+                                                                .make = make_memory_bounded,
+                                                                .tenants = true,
+                                                                .timestamps = true,
+                                                                .dies = true,
+                                                                .bounded = true};
+static const struct conformance_engine engine_sqlite_bounded = {.name = "sqlite_bounded",
+                                                                .make = make_sqlite_bounded,
+                                                                .sql = run_daemon_sql,
+                                                                .timestamps = true,
+                                                                .bounded = true};
+
 static const struct conformance_engine engine_postgresql = {
 	.name = "postgresql", .make = make_postgresql, .sql = sql_world, .timestamps = true};
 static const struct conformance_engine engine_postgresql_v01 = {
@@ -190,9 +223,14 @@ void api_as(const char *tenant)
 
 static void start(const struct conformance_engine *engine)
 {
+	static const struct shmeta_read resolving = {.size = sizeof resolving,
+	                                             .consistency = SHMETA_FRESH,
+	                                             .timeout_ms = API_WAIT_MS,
+	                                             .flags = SHMETA_READ_MAY_MOVE};
 	int made;
 
 	api.engine = engine;
+	api.read = engine->bounded ? &resolving : NULL;
 	cr_assert_eq(run_daemon_init(&api.d), 0);
 	made = engine->make(&api.d, api.source, sizeof api.source);
 	if (made > 0) {
@@ -211,6 +249,7 @@ static void start(const struct conformance_engine *engine)
 	}
 CONFORMANCE_PLAIN(API_ON, )
 CONFORMANCE_HOSTILE(API_ON, )
+CONFORMANCE_BOUNDED(API_ON, )
 
 void api_done(void)
 {
@@ -407,12 +446,12 @@ enum shmeta_status api_release(const char *topic, uint32_t partition, const char
 
 enum shmeta_status api_topic(const char *name, struct shmeta_topic *ret)
 {
-	return shmeta_get_topic(api.reader, name, strlen(name), NULL, ret, NULL);
+	return shmeta_get_topic(api.reader, name, strlen(name), api.read, ret, NULL);
 }
 
 enum shmeta_status api_partition(const char *topic, uint32_t partition, struct shmeta_partition *ret)
 {
-	return shmeta_get_partition_named(api.reader, topic, strlen(topic), partition, NULL, ret, NULL);
+	return shmeta_get_partition_named(api.reader, topic, strlen(topic), partition, api.read, ret, NULL);
 }
 
 uint64_t api_watermark(const char *topic, uint32_t partition)
@@ -424,7 +463,7 @@ uint64_t api_watermark(const char *topic, uint32_t partition)
 
 enum shmeta_status api_find(const char *topic, uint32_t partition, uint64_t offset, struct shmeta_segment *ret)
 {
-	return shmeta_find_segment_named(api.reader, topic, strlen(topic), partition, offset, NULL, ret, NULL);
+	return shmeta_find_segment_named(api.reader, topic, strlen(topic), partition, offset, api.read, ret, NULL);
 }
 
 uint64_t api_base(const char *topic, uint32_t partition, uint64_t offset)
@@ -487,8 +526,29 @@ const char *api_topics(const char *pattern, int glob)
 	return told(&w, iter, status);
 }
 
+/* They are not resident all at once: one after the other. */
+static const char *each_partition(const char *topic)
+{
+	struct words w = words();
+	struct shmeta_partition p;
+	struct shmeta_topic t;
+	enum shmeta_status status = api_topic(topic, &t);
+	uint32_t found = 0;
+
+	for (uint32_t id = 0; status == SHMETA_OK && found < t.partition_count; id++) {
+		status = api_partition(topic, id, &p);
+		if (status == SHMETA_OK) {
+			say(&w, "%u", id);
+			found++;
+		}
+	}
+	return told(&w, NULL, status == SHMETA_OK ? SHMETA_END : status);
+}
+
 const char *api_partitions(const char *topic)
 {
+	if (api.engine->bounded)
+		return each_partition(topic);
 	struct words w = words();
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_partition p;
@@ -502,19 +562,14 @@ const char *api_partitions(const char *topic)
 const char *api_segments(const char *topic, uint32_t partition)
 {
 	struct words w = words();
-	struct shmeta_handle *handle = NULL;
 	struct shmeta_iter *iter = NULL;
 	struct shmeta_segment s;
-	const char *answer;
-	enum shmeta_status status = shmeta_partition_open(api.reader, topic, strlen(topic), partition, &handle);
+	enum shmeta_status status =
+		shmeta_list_segments_named(api.reader, topic, strlen(topic), partition, 0, UINT64_MAX, api.read, &iter);
 
-	if (status == SHMETA_OK)
-		status = shmeta_list_segments(handle, 0, UINT64_MAX, NULL, &iter);
 	while (status == SHMETA_OK && (status = shmeta_next_segment(iter, &s)) == SHMETA_OK)
 		say(&w, "%llu-%llu", (unsigned long long)s.base_offset, (unsigned long long)s.end_offset);
-	answer = told(&w, iter, status);
-	shmeta_partition_close(handle);
-	return answer;
+	return told(&w, iter, status);
 }
 
 const char *api_offsets(const char *group)

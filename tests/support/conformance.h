@@ -27,6 +27,10 @@
 /* Sources whose own schema has much that is in the way and yet allows all that is asked (support/hostile_schema.h): the suite is
  * built for them once more, by the files that define CONFORMANCE_ENGINES as this list. */
 #define CONFORMANCE_HOSTILE(E, claim) E(sqlite_hostile, claim)
+/* Writers whose store keeps one partition at a time: what the snapshot does not have is asked for with FRESH. The same. */
+#define CONFORMANCE_BOUNDED(E, claim) \
+	E(memory_bounded, claim)      \
+	E(sqlite_bounded, claim)
 #ifndef CONFORMANCE_ENGINES
 #define CONFORMANCE_ENGINES(E, claim) CONFORMANCE_PLAIN(E, claim)
 #endif
@@ -34,6 +38,7 @@
 #define CONFORMANCE_BEGIN(engine, claim) void api_on_##engine(void);
 CONFORMANCE_PLAIN(CONFORMANCE_BEGIN, )
 CONFORMANCE_HOSTILE(CONFORMANCE_BEGIN, )
+CONFORMANCE_BOUNDED(CONFORMANCE_BEGIN, )
 #undef CONFORMANCE_BEGIN
 
 /* Once in each file of the suite. */
@@ -70,6 +75,7 @@ struct conformance_engine {
 	bool timestamps; /* its segments record when their records are from */
 	bool dies;       /* its rows die with the writer, and nobody else can reach them */
 	bool slow;       /* played by an emulator: fewer rounds */
+	bool bounded;    /* the store keeps one partition at a time */
 };
 
 /* All of them, NULL at the end. */
@@ -82,7 +88,8 @@ extern struct api {
 	const struct conformance_engine *engine;
 	char source[200]; /* its uri */
 	struct shmeta *instance;
-	struct shmeta_reader *reader; /* with a snapshot open: of after the last api_do() */
+	struct shmeta_reader *reader;   /* with a snapshot open: of after the last api_do() */
+	const struct shmeta_read *read; /* how lookups are made */
 	struct shmeta_client *client;
 	struct shmeta_result result[API_RESULTS]; /* of the last api_do() */
 	struct shmeta_token token;
