@@ -268,6 +268,30 @@ static enum shmeta_status judge(struct shmeta_reader *r, const struct shmeta__ma
 	return SHMETA_OK;
 }
 
+/* Ask once more for those that may have left before they were looked at. END: there are none. */
+static enum shmeta_status ask_again(struct shmeta_reader *r, const struct question *q, const struct shmeta_read *read,
+                                    const enum shmeta_status *answers, struct asked *asked)
+{
+	struct question again = {calloc(q->count, sizeof *again.keys), 0, 0};
+	enum shmeta_status status = SHMETA_END;
+
+	if (again.keys == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	for (size_t k = 0; k < q->count; k++)
+		if (may_have_left(asked->reader, answers[q->keys[k].index]))
+			again.keys[again.count++] = (struct asked_key){.want = q->keys[k].want, .index = k};
+	if (again.count > 0)
+		status = ask(r, NULL, &again, read, asked);
+	for (size_t i = 0; i < again.count && status == SHMETA_OK; i++) {
+		struct asked_key *key = &q->keys[again.keys[i].index];
+
+		key->status = again.keys[i].status;
+		key->synced_at_ns = again.keys[i].synced_at_ns;
+	}
+	free(again.keys);
+	return status;
+}
+
 enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shmeta__many *many,
                                       const struct shmeta_read *read, enum shmeta_status *ret_status)
 {
@@ -282,11 +306,16 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shme
 	r->touch = touch;
 	if (status == SHMETA_OK && q.count > 0)
 		status = ask(r, NULL, &q, read, &asked);
-	if (status == SHMETA_OK) {
+	for (int asks = 1; status == SHMETA_OK; asks++) {
 		touch = set_touch_aside(asked.reader); /* judged to be used, or brought in */
 		status = answer_all(asked.reader, many, q.keys, q.count, ret_status);
 		asked.reader->touch = touch;
+		if (status != SHMETA_OK || q.count == 0 || asks == ASKS_MAX)
+			break;
+		status = ask_again(r, &q, read, ret_status, &asked);
 	}
+	if (status == SHMETA_END)
+		status = SHMETA_OK;
 	free(q.keys);
 	if (asked.reader != r) {
 		shmeta__counters_add(&r->slot->counters, &asked.reader->own.counters);

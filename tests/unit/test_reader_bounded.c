@@ -431,8 +431,10 @@ Test(reader_bounded, a_key_that_is_not_resident_is_left_for_the_writer)
 	                                 .timeout_ms = 5000,
 	                                 .flags = SHMETA_READ_MAY_MOVE};
 	struct shmeta_partition partition;
+	const struct shmeta_str names[2] = {{"t", 1}, {"other", 5}};
+	struct shmeta_topic row, rows[2];
+	enum shmeta_status each[2];
 	struct shmeta_iter *iter;
-	struct shmeta_topic row;
 
 	fake_begin(w);
 	asked_in_vain("gone", UINT32_MAX);
@@ -459,5 +461,8 @@ Test(reader_bounded, a_key_that_is_not_resident_is_left_for_the_writer)
 	cr_expect_eq(shmeta_list_partitions(reader, "other", 5, &asks, &iter), SHMETA_UNKNOWN);
 	cr_expect_eq(shmeta__miss_take(misses, taken), 0, "nor of what the writer was asked for");
 	cr_expect_eq(w->refreshes, 6, "three times each: it may have left again");
+	cr_expect_eq(shmeta_get_topics(reader, 2, names, &asks, each, rows), SHMETA_OK);
+	cr_expect(each[0] == SHMETA_OK && each[1] == SHMETA_UNKNOWN, "%d %d", (int)each[0], (int)each[1]);
+	cr_expect_eq(w->refreshes, 9, "of many only what may have left");
 	end();
 }
