@@ -3,6 +3,7 @@
 #include "tests/support/conformance.h"
 
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,12 +130,17 @@ static int make_cockroachdb(struct run_daemon *d, char *ret_uri, size_t room)
 static int make_dynamodb(struct run_daemon *d, char *ret_uri, size_t room)
 {
 	FILE *f = fopen(d->config, "we");
+	int made = make_world(WORLD_DYNAMODB, ret_uri, room);
+	const struct backend_options *o = &worlds[world_count > 0 ? world_count - 1 : 0].options;
 
 	/* Polls every 5 ms leave an emulator little time for anything else. */
 	cr_assert_not_null(f);
-	(void)fputs("source { timeout_ms = 20s }\nfeed { poll_min_ms = 200ms }\n", f);
+	(void)fprintf(f,
+	              "source { timeout_ms = 20s read_units_s = %" PRIu32 " write_units_s = %" PRIu32
+	              " }\nfeed { poll_min_ms = 200ms }\n",
+	              o->read_units_s, o->write_units_s);
 	(void)fclose(f);
-	return make_world(WORLD_DYNAMODB, ret_uri, room);
+	return made;
 }
 
 static int sql_world(struct run_daemon *d, const char *sql)

@@ -46,7 +46,10 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *fmt,
 /* Criterion runs each test in a program of its own: it finds the server by the environment. */
 static const char servers_at[] = "SHMETA_TEST_POSTGRES";
 static struct pg_cluster servers;
+/* The emulator's port; or tables of one's own account, "dynamodb://REGION/PREFIX" (tests/system/real_aws.sh). */
 static const char emulator_at[] = "SHMETA_TEST_DYNAMODB";
+/* A cluster of one's own, "cockroachdb://..." (tests/system/real_cockroach.sh). */
+static const char cockroach_at[] = "SHMETA_TEST_COCKROACH";
 static struct ddb_server emulator;
 static struct ddb_proxy verifier; /* in front of it: no request whose signature is wrong is taken */
 
@@ -54,7 +57,7 @@ void world_servers_start(void)
 {
 	char port[8];
 
-	if (ddb_server_installed()) {
+	if (getenv(emulator_at) == NULL && ddb_server_installed()) {
 		ddb_server_start(&emulator);
 		ddb_proxy_start(&verifier, emulator.port);
 		(void)snprintf(port, sizeof port, "%u", verifier.port);
@@ -87,7 +90,41 @@ bool world_possible(enum world_engine engine)
 {
 	if (engine == WORLD_DYNAMODB)
 		return getenv(emulator_at) != NULL;
+	if (engine == WORLD_COCKROACH && getenv(cockroach_at) != NULL)
+		return true;
 	return !is_pg(engine) || getenv(servers_at) != NULL;
+}
+
+/* The cluster's URI with another database in its path. */
+static void uri_of_database(const char *name, char *ret, size_t bytes)
+{
+	const char *base = getenv(cockroach_at), *host = base + strlen("cockroachdb://");
+	size_t authority = strcspn(host, "/?");
+
+	(void)snprintf(ret, bytes, "cockroachdb://%.*s/%s%s", (int)authority, host, name,
+	               host + authority + strcspn(host + authority, "?"));
+}
+
+static PGconn *connect_to(const char *cockroach_uri)
+{
+	char uri[400];
+	PGconn *conn;
+
+	(void)snprintf(uri, sizeof uri, "postgresql%s", cockroach_uri + strlen("cockroachdb"));
+	conn = PQconnectdb(uri);
+	if (PQstatus(conn) != CONNECTION_OK)
+		die("%s: %s", cockroach_uri, PQerrorMessage(conn));
+	return conn;
+}
+
+static void on_cluster(const char *verb, const char *name)
+{
+	PGconn *conn = connect_to(getenv(cockroach_at));
+	char sql[120];
+
+	(void)snprintf(sql, sizeof sql, "%s DATABASE %s", verb, name);
+	pg_cluster_sql(conn, sql);
+	PQfinish(conn);
 }
 
 static void make_database(struct world *world)
@@ -96,8 +133,14 @@ static void make_database(struct world *world)
 	static int made;
 	char name[40];
 
-	snprintf(servers.dir, sizeof servers.dir, "%s", getenv(servers_at));
 	snprintf(name, sizeof name, "world_%d_%d", (int)getpid(), made++);
+	if (engine == WORLD_COCKROACH && getenv(cockroach_at) != NULL) {
+		on_cluster("CREATE", name);
+		uri_of_database(name, world->uri, sizeof world->uri);
+		world->pg = connect_to(world->uri);
+		return;
+	}
+	snprintf(servers.dir, sizeof servers.dir, "%s", getenv(servers_at));
 	pg_cluster_database(&servers, name);
 	world->pg = pg_cluster_connect(&servers, name);
 	pg_cluster_uri(&servers, name, world->uri, sizeof world->uri);
@@ -117,6 +160,47 @@ static void make_database(struct world *world)
 		snprintf(uri, sizeof uri, "cockroachdb%s", world->uri + strlen("postgresql"));
 		memcpy(world->uri, uri, sizeof uri);
 	}
+}
+
+static bool in_account(void)
+{
+	return strncmp(getenv(emulator_at), "dynamodb://", strlen("dynamodb://")) == 0;
+}
+
+static void make_tables(struct world *world)
+{
+	static int made;
+	const char *at = getenv(emulator_at), *units = getenv("SHMETA_TEST_UNITS");
+	char prefix[40];
+
+	(void)snprintf(prefix, sizeof prefix, "w%d-%d", (int)getpid(), made++);
+	if (!in_account()) {
+		ddb_server_uri((uint16_t)strtoul(at, NULL, 10), prefix, world->uri, sizeof world->uri);
+		return;
+	}
+	(void)snprintf(world->uri, sizeof world->uri, "%.*s-%s%s", (int)strcspn(at, "?"), at, prefix,
+	               at + strcspn(at, "?"));
+	if (units == NULL ||
+	    sscanf(units, "%" SCNu32 " %" SCNu32, &world->options.read_units_s, &world->options.write_units_s) != 2)
+		die("SHMETA_TEST_UNITS has to bound what is paid for: units to be read and to be written, a second");
+}
+
+static enum shmeta_status ignore_line(void *arg, const char *about, const char *text)
+{
+	(void)arg, (void)about, (void)text;
+	return SHMETA_OK;
+}
+
+static void remove_tables(struct world *world)
+{
+	void *state = calloc(1, world->ops->state_bytes);
+
+	if (state == NULL || world->ops->admin->schema(state, &world->options, BACKEND_SCHEMA_REMOVE, 0, ignore_line,
+	                                               NULL, &world->err) != SHMETA_OK)
+		(void)fprintf(stderr, "%s is left: %s\n", world->uri, world->err.text);
+	if (state != NULL)
+		world->ops->source->close(state);
+	free(state);
 }
 
 static void app_open(struct world *world, const char *schema)
@@ -151,10 +235,7 @@ void world_make(struct world *world, enum world_engine engine)
 		if (world->memory == NULL)
 			die("no memory for a database");
 	} else if (engine == WORLD_DYNAMODB) {
-		char prefix[40];
-
-		(void)snprintf(prefix, sizeof prefix, "w%d-%d", (int)getpid(), made++);
-		ddb_server_uri((uint16_t)strtoul(getenv(emulator_at), NULL, 10), prefix, world->uri, sizeof world->uri);
+		make_tables(world);
 	} else if (is_pg(engine)) {
 		make_database(world);
 	} else {
@@ -169,8 +250,9 @@ void world_make(struct world *world, enum world_engine engine)
 			                "INSERT INTO organizations(id, name, slug) "
 			                "VALUES('" WORLD_OTHER_TENANT "', 'Other', 'other');");
 	}
-	world->options =
-		(struct backend_options){.uri = world->uri, .timeout_ms = 5000, .manage_schema = 1, .create = 1};
+	world->options.uri = world->uri;
+	world->options.timeout_ms = 5000;
+	world->options.manage_schema = world->options.create = 1;
 	if (engine == WORLD_DYNAMODB)
 		world->options.timeout_ms = 20000; /* an emulator on a busy machine */
 	world->options.clock = "@now";             /* leases and offers by the tests' time */
@@ -219,10 +301,17 @@ void world_free(struct world *world)
 	}
 	if (world->engine == WORLD_DYNAMODB) {
 		ddb_world_close(world->ddb);
+		if (in_account())
+			remove_tables(world);
 		return;
 	}
 	if (is_pg(world->engine)) {
+		char name[40];
+
+		(void)snprintf(name, sizeof name, "%s", PQdb(world->pg));
 		PQfinish(world->pg);
+		if (world->engine == WORLD_COCKROACH && getenv(cockroach_at) != NULL)
+			on_cluster("DROP", name);
 		return;
 	}
 	sqlite3_close_v2(world->app);
