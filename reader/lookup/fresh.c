@@ -41,13 +41,14 @@ struct question {
 static void note_place(struct shmeta_reader *r, const struct question *q)
 {
 	const struct want *want = &q->keys[0].want;
+	struct reader_error *error = *r->error;
 
-	if (q->count != 1 || want->topic_bytes == 0 || want->topic_bytes > SHMETA_NAME_MAX)
+	if (error == NULL || q->count != 1 || want->topic_bytes == 0 || want->topic_bytes > SHMETA_NAME_MAX)
 		return;
-	r->error->has_place = 1;
-	r->error->partition_id = want->partition_id;
-	memcpy(r->error->topic, want->topic, want->topic_bytes);
-	r->error->topic[want->topic_bytes] = '\0';
+	error->has_place = 1;
+	error->partition_id = want->partition_id;
+	memcpy(error->topic, want->topic, want->topic_bytes);
+	error->topic[want->topic_bytes] = '\0';
 }
 
 static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handle *h, const struct question *q,

@@ -214,6 +214,7 @@ void shmeta__reader_drop(struct shmeta_reader *r)
 	r->forget(r);
 	shmeta__env_unref(r->env);
 	shmeta__core_unref(r->core, 0);
+	free(r->own_error);
 	free(r);
 }
 
@@ -221,6 +222,7 @@ void shmeta__reader_abandon(struct shmeta_reader *r)
 {
 	shmeta__membership_close(r->membership);
 	shmeta__core_close_inherited(r->core);
+	free(r->own_error);
 	free(r);
 }
 

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/probes.h"
@@ -37,11 +38,15 @@ enum shmeta_status shmeta__reader_fail(struct shmeta_reader *reader, enum shmeta
 
 enum shmeta_status shmeta__reader_keep(struct shmeta_reader *reader, const struct shmeta_err *err)
 {
-	struct reader_error *error = reader->error;
+	struct reader_error *error = *reader->error;
 
-	error->code = err->code;
-	error->has_place = 0;
-	memcpy(error->text, err->text, sizeof error->text);
+	if (error == NULL)
+		error = *reader->error = calloc(1, sizeof *error);
+	if (error != NULL) {
+		error->code = err->code;
+		error->has_place = 0;
+		memcpy(error->text, err->text, sizeof error->text);
+	}
 	return shmeta__instance_fail(reader->instance, err);
 }
 
@@ -54,14 +59,16 @@ enum shmeta_status shmeta_reader_error(struct shmeta_reader *r, struct shmeta_er
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta_peek(r->fork_word) != r->fork_token)
 		return SHMETA_ERR_FORKED;
-	error = r->error;
+	error = *r->error;
 	copy.size = ret->size;
-	copy.status = error->code;
-	copy.has_place = error->has_place;
-	copy.partition_id = error->partition_id;
-	if (error->has_place)
-		memcpy(copy.topic, error->topic, sizeof error->topic);
-	memcpy(copy.text, error->text, sizeof error->text);
+	if (error != NULL) {
+		copy.status = error->code;
+		copy.has_place = error->has_place;
+		copy.partition_id = error->partition_id;
+		if (error->has_place)
+			memcpy(copy.topic, error->topic, sizeof error->topic);
+		memcpy(copy.text, error->text, sizeof error->text);
+	}
 	*ret = copy;
 	return SHMETA_OK;
 }

@@ -70,11 +70,11 @@ struct shmeta_reader {
 	struct head_place *places;
 	uint32_t place_mask, place_count;
 	uint64_t next_join_ns;
-	uint64_t look_ns;           /* when a stale answer next asks for attention */
-	struct view view;           /* of commit `parked` */
-	struct shmeta_slot own;     /* counters of a reader without a slot */
-	struct reader_error *error; /* the last one, of this reader or the one that it was made aside of */
-	struct reader_error own_error;
+	uint64_t look_ns;               /* when a stale answer next asks for attention */
+	struct view view;               /* of commit `parked` */
+	struct shmeta_slot own;         /* counters of a reader without a slot */
+	struct reader_error **error;    /* the last one: own_error, or that of the reader that it was made aside of */
+	struct reader_error *own_error; /* NULL: there was none, or no memory for it */
 };
 
 enum reader_clock { CLOCK_COARSE, CLOCK_PRECISE };
