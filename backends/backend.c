@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/replace.h"
 #include "base/err.h"
 
 static const struct backend_engine *const engines[] = {&backend_sqlite, &backend_postgresql, &backend_cockroachdb,
@@ -148,6 +149,11 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 		key.cls = SHMETA_CLASS_SEGMENT;
 		key.to = op->op->offset;
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		key.cls = SHMETA_CLASS_SEGMENT;
+		key.from = op->op->u.replace.old_segments[0].base_offset;
+		key.to = replace_end(&op->op->u.replace);
+		break;
 	case SHMETA_OP_ENSURE_GROUP:
 	case SHMETA_OP_DELETE_GROUP:
 		key.cls = SHMETA_CLASS_OFFSET;
@@ -170,6 +176,9 @@ enum shmeta_status backend_tell(const struct backend_op *op, const struct backen
 	case SHMETA_OP_REGISTER_AGENT:
 		key = (struct backend_key){
 			.cls = SHMETA_CLASS_AGENT, .tenant = op->tenant, .name = op->op->u.agent.agent_id};
+		break;
+	case SHMETA_OP_RENEW_AGENT: /* its leases are told by who knows them (renewed.h) */
+		key = (struct backend_key){.cls = SHMETA_CLASS_AGENT, .tenant = op->tenant, .name = op->op->agent_id};
 		break;
 	case SHMETA_OP_ACQUIRE_LEASE:
 	case SHMETA_OP_RELEASE_LEASE:

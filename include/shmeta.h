@@ -989,6 +989,9 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_config(struct shmeta *instance, ui
  *   COMMIT_OBJECT                     u.object; the ADD_SLICE operations right behind it in the same call are its slices
  *   ADD_SLICE                         name, partition_id, u.segment (bucket and key empty: the object's), fence
  *   CONFIRM_OBJECT_DELETED            u.object (bucket, key)
+ *   RENEW_AGENT                       agent_id, u.agent.last_heartbeat_ms, duration_ms: its heartbeat, and each lease that it holds and
+ *                                     that has not expired now lasts at least so long from now on; epochs stay
+ *   REPLACE_SEGMENTS                  name, partition_id, u.replace, fence
  */
 #define SHMETA_OP_LIST(X)                                                          \
 	X(CREATE_TOPIC, 1, "create_topic")                                         \
@@ -1010,13 +1013,15 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_config(struct shmeta *instance, ui
 	X(REJECT_LEASE, 17, "reject_partition_lease")                              \
 	X(COMMIT_OBJECT, 18, "commit_object")                                      \
 	X(ADD_SLICE, 19, "add_slice")                                              \
-	X(CONFIRM_OBJECT_DELETED, 20, "confirm_object_deleted")
+	X(CONFIRM_OBJECT_DELETED, 20, "confirm_object_deleted")                    \
+	X(RENEW_AGENT, 21, "renew_agent")                                          \
+	X(REPLACE_SEGMENTS, 22, "replace_segments")
 
 enum shmeta_op_type {
 #define SHMETA_X(name, number, text) SHMETA_OP_##name = number,
 	SHMETA_OP_LIST(SHMETA_X)
 #undef SHMETA_X
-		SHMETA_OP_TYPES = 21
+		SHMETA_OP_TYPES = 23
 };
 
 /* The holder and the epoch under which the caller writes. agent_id.bytes 0: no fence. */
@@ -1038,6 +1043,22 @@ struct shmeta_object_info {
 	struct shmeta_object object;
 	uint64_t slices;               /* that refer to it now */
 	int64_t unreferenced_since_ms; /* when it was first seen without any; 0: it has some, or nobody has looked yet */
+};
+
+/* Segments of a partition that go, and those that come in their place, in one unit: compaction, and many small ones made few. Each list
+ * ascends by base. The old ones are given whole: every field is compared with what is there, and nothing may lie between them. The new ones
+ * do not overlap, lie between the first old base and the greatest old end, and may leave gaps; there may be none. One that is given in both
+ * lists stays. A new one whose bucket and key are those of an object that was committed (COMMIT_OBJECT) is a slice of it at `position`; any
+ * other has an object of its own, whose key is none of the old ones'. All other segments and the watermark stay as they are.
+ * ERR_CONFLICT: an old one is not there as it was given, or a segment that stays is in the way; the text says which. Once more, when
+ * all new ones are there and no old one is left: OK, and count is 0. As many as fit a frame (128 KiB). */
+struct shmeta_replace {
+	const struct shmeta_segment *old_segments;
+	const struct shmeta_segment *new_segments;
+	uint32_t old_count; /* 1 and more */
+	uint32_t new_count;
+	/* Not 0: never lower than the highest that was ever given for the partition, else ERR_FENCED; it raises that. */
+	uint64_t compaction_epoch;
 };
 
 /* One operation. */
@@ -1062,6 +1083,7 @@ struct shmeta_op {
 		struct shmeta_committed_offset committed;
 		struct shmeta_agent agent;
 		struct shmeta_object object;
+		struct shmeta_replace replace;
 	} u;
 	uint64_t reserved[4];
 };
@@ -1075,7 +1097,8 @@ enum shmeta_status shmeta_request_id(uint64_t ret_id[2]);
 struct shmeta_result {
 	enum shmeta_status status;
 	uint32_t partition_id;
-	uint64_t count;            /* DELETE_SEGMENTS_BEFORE: segments deleted                                       */
+	/* DELETE_SEGMENTS_BEFORE: segments deleted; RENEW_AGENT: leases renewed; REPLACE_SEGMENTS: old ones that went */
+	uint64_t count;
 	uint64_t transfer_id;      /* OFFER_LEASE                                                                    */
 	struct shmeta_lease lease; /* ACQUIRE_LEASE, COMPLETE_LEASE; leader_agent_id empty                           */
 	struct shmeta_segment

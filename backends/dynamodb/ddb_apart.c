@@ -20,16 +20,17 @@ struct apart {
 	const struct backend_op *op;
 	json_t *item; /* borrowed */
 	struct shmeta_str tenant;
-	uint64_t deleted;
+	uint64_t count; /* of what the step did */
 };
 
 bool ddb_is_apart(const struct shmeta_op *op)
 {
 	return op->type == SHMETA_OP_DELETE_TOPIC || op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE ||
-	       op->type == SHMETA_OP_DELETE_GROUP || op->type == SHMETA_OP_DEREGISTER_AGENT;
+	       op->type == SHMETA_OP_DELETE_GROUP || op->type == SHMETA_OP_DEREGISTER_AGENT ||
+	       op->type == SHMETA_OP_RENEW_AGENT;
 }
 
-/* One step for each item of a query's answer. The worst of their results is *r's; *ret_count: the sum of what they deleted. */
+/* One step for each item of a query's answer. The worst of their results is *r's; *ret_count: the sum of their counts. */
 static enum shmeta_status each(struct ddb_writing *w, const struct backend_op *op, struct shmeta_str tenant,
                                const json_t *items, void (*judge)(struct ddb_writing *, struct ddb_step *),
                                struct shmeta_result *r, uint64_t *ret_count, struct backend_error *err)
@@ -54,7 +55,7 @@ static enum shmeta_status each(struct ddb_writing *w, const struct backend_op *o
 			r->status = of[i].result.status;
 			memcpy(r->text, of[i].result.text, sizeof r->text);
 		} else if (of[i].result.status == SHMETA_OK && ret_count != NULL) {
-			*ret_count += of[i].deleted;
+			*ret_count += of[i].count;
 		}
 	}
 	free(of);
@@ -138,7 +139,7 @@ static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 	struct ddb_key key;
 	json_t *item;
 
-	a->deleted = 0;
+	a->count = 0;
 	ddb_key_header(&key, a->op->tenant, op->name, op->partition_id);
 	header = ddb_ledger_get(&w->ledger, &key);
 	if (header == NULL || e == NULL || header->item == NULL || e->item == NULL || ddb_has(header->item, "dead") ||
@@ -147,7 +148,7 @@ static void judge_delete_segment(struct ddb_writing *w, struct ddb_step *step)
 	item = json_copy(header->item);
 	ddb_put_n(item, "ns", ddb_number(item, "ns") - 1);
 	ddb_write(w, header, item);
-	a->deleted = 1;
+	a->count = 1;
 	ddb_tell(w, &(struct backend_key){.cls = SHMETA_CLASS_SEGMENT,
 	                                  .tenant = a->op->tenant,
 	                                  .topic = op->name,
@@ -325,6 +326,59 @@ static enum shmeta_status deregister_agent(struct ddb_writing *w, const struct b
 		status = each(w, op, op->tenant, q.items, judge_drop_held, r, NULL, err);
 	}
 	ddb_queries_free(&q, 1);
+	return status;
+}
+
+static void judge_beat(struct ddb_writing *w, struct ddb_step *step)
+{
+	const struct shmeta_op *op = step->op->op;
+	struct ddb_entry *e;
+	struct ddb_key key;
+	json_t *item;
+
+	ddb_key_agent(&key, step->op->tenant, op->agent_id);
+	e = ddb_ledger_get(&w->ledger, &key);
+	if (e == NULL)
+		return;
+	if (e->item == NULL) {
+		refuse_agent(op->agent_id, step->result);
+		return;
+	}
+	item = json_copy(e->item);
+	ddb_put_n(item, "hb", op->u.agent.last_heartbeat_ms);
+	ddb_write(w, e, item);
+	ddb_tell(w, &(struct backend_key){.cls = SHMETA_CLASS_AGENT, .tenant = step->op->tenant, .name = op->agent_id});
+}
+
+/* item: as above. */
+static void judge_renew_held(struct ddb_writing *w, struct ddb_step *step)
+{
+	struct apart *a = step->arg;
+	struct shmeta_str sk, part[2];
+	uint64_t partition;
+
+	a->count = ddb_get_s(a->item, "sk", &sk) && ddb_split(sk, part, 2) == 2 && ddb_u64(part[1], &partition) &&
+	           ddb_renew_lease(w, a->op, part[0], (uint32_t)partition);
+}
+
+/* Each lease by itself: where the source fails on the way, some are renewed and others are not, and a repetition does the rest. */
+static enum shmeta_status renew_agent(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r,
+                                      struct backend_error *err)
+{
+	struct ddb_query q = {.table = DDB_META};
+	struct ddb_key key;
+	enum shmeta_status status = once(w, op, judge_beat, NULL, r, err);
+
+	if (status != SHMETA_OK || r->status != SHMETA_OK)
+		return status;
+	ddb_key_held(&key, op->tenant, op->op->agent_id, rows_str("-"), 0);
+	q.pk = key.pk;
+	status = ddb_queries(w->s, &q, 1, "reading an agent's leases", err);
+	if (status == SHMETA_OK)
+		status = each(w, op, op->tenant, q.items, judge_renew_held, r, &r->count, err);
+	ddb_queries_free(&q, 1);
+	if (r->status != SHMETA_OK)
+		r->count = 0;
 	return status;
 }
 
@@ -541,6 +595,8 @@ enum shmeta_status ddb_do_apart(struct ddb_writing *w, const struct backend_op *
 		return delete_before(w, op, r, err);
 	case SHMETA_OP_DELETE_GROUP:
 		return delete_group(w, op, r, err);
+	case SHMETA_OP_RENEW_AGENT:
+		return renew_agent(w, op, r, err);
 	default:
 		return deregister_agent(w, op, r, err);
 	}

@@ -100,6 +100,27 @@ static bool give_lease(struct ddb_writing *w, struct shmeta_str tenant, struct s
 	return true;
 }
 
+bool ddb_renew_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_str topic, uint32_t partition)
+{
+	const int64_t until_ms = until(w->now_ms, op->op->duration_ms);
+	struct ddb_entry *header;
+	struct ddb_key key;
+	json_t *item;
+
+	ddb_key_header(&key, op->tenant, topic, partition);
+	header = ddb_ledger_get(&w->ledger, &key);
+	if (header == NULL || header->item == NULL || ddb_has(header->item, "dead") ||
+	    !held_by(w, header->item, op->op->agent_id))
+		return false;
+	if (ddb_number(header->item, "exp") >= until_ms)
+		return true;
+	item = json_copy(header->item);
+	ddb_put_n(item, "exp", until_ms);
+	ddb_write(w, header, item);
+	tell_lease(w, op->tenant, topic, partition);
+	return true;
+}
+
 void ddb_acquire_lease(struct ddb_writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_op *o = op->op;

@@ -505,6 +505,9 @@ void ddb_judge_op(struct ddb_writing *w, struct ddb_step *step)
 	case SHMETA_OP_ADD_SLICE:
 		add_slice(w, op, r);
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		refuse(r, SHMETA_ERR_UNSUPPORTED, "replace_segments: not on DynamoDB");
+		break;
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		confirm_deleted(w, op, r);
 		break;

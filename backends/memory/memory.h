@@ -57,6 +57,11 @@ bool memory_put_offset(struct memory_db *db, const char *tenant, const char *top
 bool memory_delete_group(struct memory_db *db, const char *tenant, const char *group_id); /* with its offsets */
 bool memory_put_lease(struct memory_db *db, const char *tenant, const char *topic, const struct shmeta_lease *lease);
 bool memory_delete_lease(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id);
+/* Each lease of the agent that ends after now_ms ends no earlier than until_ms; found() is called for each, whether or not it moved. Returns
+ * how many. */
+uint64_t memory_renew_leases(struct memory_db *db, const char *tenant, const char *agent_id, int64_t now_ms,
+                             int64_t until_ms, void (*found)(void *arg, struct shmeta_str topic, uint32_t partition_id),
+                             void *arg);
 /* Fill as memory:?... does. */
 bool memory_fill(struct memory_db *db, uint32_t topics, uint32_t partitions, uint32_t segments, uint64_t seed);
 
@@ -67,6 +72,11 @@ bool memory_find_partition(struct memory_db *db, const char *tenant, const char 
                            struct shmeta_partition *ret);
 bool memory_find_segment(struct memory_db *db, const char *tenant, const char *topic, uint32_t partition_id,
                          uint64_t base, struct shmeta_segment *ret);
+/* Copies of the rows whose bases lie from..to, ascending, of each base the first; *ret_reaching: does one of a lower base end at `reach` or
+ * behind it? The caller frees the array; NULL: no memory. */
+struct shmeta_segment *memory_segments_in(struct memory_db *db, const char *tenant, const char *topic,
+                                          uint32_t partition_id, uint64_t from, uint64_t to, uint64_t reach,
+                                          size_t *ret_count, bool *ret_reaching);
 /* Any segment of any partition and tenant with that id. */
 bool memory_has_segment_id(struct memory_db *db, struct shmeta_str id);
 /* By agent_id, or, when that is NULL, by address. */

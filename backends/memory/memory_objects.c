@@ -127,7 +127,8 @@ enum shmeta_status memory_extras(void *state, enum backend_row_kind kind, backen
 		                          .partition_id = e->partition_id,
 		                          .epoch = e->epoch};
 
-		status = emit(arg, &row);
+		if (e->epoch > 0)
+			status = emit(arg, &row);
 	}
 	return status;
 }

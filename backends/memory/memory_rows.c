@@ -442,6 +442,31 @@ bool memory_delete_lease(struct memory_db *db, const char *tenant, const char *t
 	return found;
 }
 
+uint64_t memory_renew_leases(struct memory_db *db, const char *tenant, const char *agent_id, int64_t now_ms,
+                             int64_t until_ms, void (*found)(void *arg, struct shmeta_str topic, uint32_t partition_id),
+                             void *arg)
+{
+	uint64_t count = 0;
+
+	pthread_mutex_lock(&db->lock);
+	for (size_t i = 0; i < db->leases.count; i++) {
+		struct other *item = (struct other *)db->leases.items + i;
+		struct shmeta_lease *lease = &item->row.lease;
+
+		if (strcmp(item->tenant, tenant_of(tenant)) != 0 || lease->lease_expires_at_ms <= now_ms ||
+		    rows_compare(lease->leader_agent_id, rows_str(agent_id)) != 0)
+			continue;
+		if (lease->lease_expires_at_ms < until_ms)
+			lease->lease_expires_at_ms = until_ms;
+		found(arg, rows_str(item->topic), lease->partition_id);
+		count++;
+	}
+	if (count > 0)
+		memory_note(db, SHMETA_CLASS_LEASE, FEED_UPDATE, tenant_of(tenant), rows_str(""), 0, 0);
+	pthread_mutex_unlock(&db->lock);
+	return count;
+}
+
 /* ---- looking ------------------------------------------------------------------------------------------------------------- */
 
 bool memory_find_topic(struct memory_db *db, const char *tenant, const char *name)
@@ -490,6 +515,33 @@ bool memory_find_segment(struct memory_db *db, const char *tenant, const char *t
 	}
 	pthread_mutex_unlock(&db->lock);
 	return found;
+}
+
+struct shmeta_segment *memory_segments_in(struct memory_db *db, const char *tenant, const char *topic,
+                                          uint32_t partition_id, uint64_t from, uint64_t to, uint64_t reach,
+                                          size_t *ret_count, bool *ret_reaching)
+{
+	struct partition *partition;
+	struct shmeta_segment *rows;
+	size_t count, n = 0;
+
+	*ret_reaching = false;
+	pthread_mutex_lock(&db->lock);
+	partition = memory_partition_find(memory_topic_find(db, rows_str(tenant_of(tenant)), rows_str(topic)),
+	                                  partition_id);
+	count = partition != NULL ? partition->segments.count : 0;
+	rows = calloc(count + 1, sizeof *rows);
+	for (size_t i = 0; rows != NULL && i < count; i++) {
+		const struct shmeta_segment *row = &memory_segments_of(partition)[i].row;
+
+		*ret_reaching |= row->base_offset < from && row->end_offset >= reach;
+		if (row->base_offset >= from && row->base_offset <= to &&
+		    (n == 0 || rows[n - 1].base_offset != row->base_offset))
+			rows[n++] = *row;
+	}
+	pthread_mutex_unlock(&db->lock);
+	*ret_count = n;
+	return rows;
 }
 
 bool memory_has_segment_id(struct memory_db *db, struct shmeta_str id)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The side tables of a database of the in-memory engine: the epochs that leases ever had, transfers of leases, objects. The lists
+ * The side tables of a database of the in-memory engine: the epochs that leases and compactions ever had, transfers of leases, objects. The lists
  * only grow. All of it is used with the database's lock held. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
@@ -11,7 +11,8 @@
 struct epoch {
 	char *tenant, *topic;
 	uint32_t partition_id;
-	uint64_t epoch;
+	uint64_t epoch;      /* the highest of its leases; 0: there was none */
+	uint64_t compaction; /* the highest that was ever given */
 };
 
 enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };

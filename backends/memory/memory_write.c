@@ -9,6 +9,8 @@
 #include "backends/memory/memory_own.h"
 #include "backends/memory/memory_side.h"
 #include "backends/op_errors.h"
+#include "backends/renewed.h"
+#include "backends/replace.h"
 #include "backends/rows.h"
 #include "base/str.h"
 
@@ -21,7 +23,13 @@ struct writing {
 	struct object *object; /* of the unit being written */
 	struct shmeta_result object_result;
 	bool in_object;
+	struct renewed renewed;
 };
+
+static int64_t until(const struct writing *w, int64_t duration_ms)
+{
+	return duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
+}
 
 static const char *text(char *out, size_t room, struct shmeta_str s)
 {
@@ -171,6 +179,30 @@ static void register_agent(struct writing *w, const struct shmeta_op *op, struct
 	(void)memory_put_agent(w->db, w->tenant, &row);
 }
 
+static void note_renewed(void *arg, struct shmeta_str topic, uint32_t partition_id)
+{
+	struct writing *w = arg;
+
+	renewed_add(&w->renewed, rows_str(w->tenant), topic, partition_id);
+}
+
+static void renew_agent(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_agent row;
+
+	if (!memory_find_agent(w->db, w->tenant, w->agent, NULL, &row)) {
+		refuse_agent(op->agent_id, r);
+		return;
+	}
+	row.last_heartbeat_ms = op->u.agent.last_heartbeat_ms;
+	if (!memory_put_agent(w->db, w->tenant, &row)) {
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		return;
+	}
+	r->count =
+		memory_renew_leases(w->db, w->tenant, w->agent, w->now_ms, until(w, op->duration_ms), note_renewed, w);
+}
+
 /* ---- leases ------------------------------------------------------------------------------------------------------------------------------ */
 
 static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str agent, int64_t duration_ms,
@@ -188,7 +220,7 @@ static void give_lease(struct writing *w, uint32_t partition, struct shmeta_str 
 		return;
 	}
 	row.epoch = e->epoch + 1;
-	row.lease_expires_at_ms = duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + duration_ms;
+	row.lease_expires_at_ms = until(w, duration_ms);
 	(void)memory_put_lease(w->db, w->tenant, w->topic, &row);
 	r->lease = row;
 	r->lease.leader_agent_id = (struct shmeta_str){NULL, 0};
@@ -247,7 +279,7 @@ static void offer_lease(struct writing *w, const struct shmeta_op *op, struct sh
 	offer->from = strndup(op->agent_id.data, op->agent_id.bytes);
 	offer->to = strndup(op->to_agent_id.data, op->to_agent_id.bytes);
 	offer->partition_id = op->partition_id;
-	offer->timeout_ms = op->duration_ms > INT64_MAX - w->now_ms ? INT64_MAX : w->now_ms + op->duration_ms;
+	offer->timeout_ms = until(w, op->duration_ms);
 	r->transfer_id = m->offer_count;
 }
 
@@ -313,10 +345,26 @@ static void commit_object(struct writing *w, const struct shmeta_op *op, struct 
 	w->object = o;
 }
 
+/* One that was there before and whose segment went since is this one. */
+static void put_slice(struct writing *w, struct object *o, uint32_t partition, uint64_t base)
+{
+	struct slice *slice;
+
+	for (size_t i = 0; i < o->slice_count; i++)
+		if (o->slices[i].partition_id == partition && o->slices[i].base == base &&
+		    strcmp(o->slices[i].topic, w->topic) == 0)
+			return;
+	slice = memory_grow((void **)&o->slices, &o->slice_count, sizeof *slice);
+	if (slice != NULL) {
+		slice->topic = strdup(w->topic);
+		slice->partition_id = partition;
+		slice->base = base;
+	}
+}
+
 static void add_slice(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
 {
 	struct shmeta_segment row = op->u.segment;
-	struct slice *slice = NULL;
 
 	if (w->in_object && w->object == NULL) {
 		*r = w->object_result;
@@ -330,19 +378,98 @@ static void add_slice(struct writing *w, const struct shmeta_op *op, struct shme
 	if (r->status != SHMETA_OK)
 		return;
 	set_watermark(w, op->partition_id, row.end_offset + 1, true);
-	/* One that was there before and whose segment went since is this one. */
-	for (size_t i = 0; slice == NULL && i < w->object->slice_count; i++)
-		if (w->object->slices[i].partition_id == op->partition_id &&
-		    w->object->slices[i].base == row.base_offset && strcmp(w->object->slices[i].topic, w->topic) == 0)
-			slice = &w->object->slices[i];
-	if (slice != NULL)
-		return;
-	slice = memory_grow((void **)&w->object->slices, &w->object->slice_count, sizeof *slice);
-	if (slice != NULL) {
-		slice->topic = strdup(w->topic);
-		slice->partition_id = op->partition_id;
-		slice->base = row.base_offset;
+	put_slice(w, w->object, op->partition_id, row.base_offset);
+}
+
+/* Is it the id of an old one, or of a new one before it? The former may be taken, the latter not. */
+static bool id_is_of(const struct shmeta_segment *list, size_t count, struct shmeta_str id)
+{
+	for (size_t i = 0; i < count; i++)
+		if (str_equal(list[i].id, id))
+			return true;
+	return false;
+}
+
+static struct object *object_of(struct writing *w, const struct shmeta_segment *s)
+{
+	const struct shmeta_object named = {.s3_bucket = s->s3_bucket, .s3_key = s->s3_key};
+
+	return memory_find_object(w->db, w->tenant, &named);
+}
+
+static bool may_come(struct writing *w, const struct shmeta_replace *p, uint32_t at, struct shmeta_result *r)
+{
+	const struct shmeta_segment *s = &p->new_segments[at];
+	const struct object *o = object_of(w, s);
+
+	if (replace_keeps(p, s, true))
+		return true;
+	if (replace_refuse_new(p, s, o != NULL ? &o->size_bytes : NULL, r))
+		return false;
+	if (id_is_of(p->new_segments, at, s->id) ||
+	    (memory_has_segment_id(w->db, s->id) && !id_is_of(p->old_segments, p->old_count, s->id))) {
+		replace_refuse_id(s->id, r);
+		return false;
 	}
+	return true;
+}
+
+static void replace_all(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_replace *p = &op->u.replace;
+
+	for (uint32_t i = 0; i < p->old_count; i++)
+		if (!replace_keeps(p, &p->old_segments[i], true))
+			(void)memory_delete_segment(w->db, w->tenant, w->topic, op->partition_id,
+			                            p->old_segments[i].base_offset);
+	for (uint32_t i = 0; i < p->new_count; i++) {
+		struct shmeta_segment row = p->new_segments[i];
+		struct object *o = object_of(w, &row);
+
+		row.partition_id = op->partition_id;
+		if (replace_keeps(p, &row, true))
+			continue;
+		if (!memory_put_segment(w->db, w->tenant, w->topic, &row))
+			refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+		if (o != NULL) {
+			o->unreferenced_ms = -1;
+			put_slice(w, o, op->partition_id, row.base_offset);
+		}
+	}
+	r->count = replace_leaving(p, true);
+}
+
+static void replace_segments(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_replace *p = &op->u.replace;
+	struct epoch *e =
+		p->compaction_epoch > 0 ? memory_epoch_of(w->side, w->tenant, w->topic, op->partition_id) : NULL;
+	enum replace_verdict verdict = REPLACE_REFUSED;
+	struct shmeta_segment *rows;
+	bool reaching;
+	size_t count;
+
+	if (!has_partition(w, op, r) || !passes_fence(w, op, r))
+		return;
+	if (e != NULL && p->compaction_epoch < e->compaction) {
+		replace_refuse_epoch(p->compaction_epoch, e->compaction, r);
+		return;
+	}
+	rows = memory_segments_in(w->db, w->tenant, w->topic, op->partition_id, p->old_segments[0].base_offset,
+	                          replace_end(p), p->new_count > 0 ? p->new_segments[0].base_offset : UINT64_MAX,
+	                          &count, &reaching);
+	if (rows == NULL)
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+	else
+		verdict = replace_judge(op, rows, count, reaching, true, r);
+	free(rows);
+	for (uint32_t i = 0; verdict == REPLACE_GOES && i < p->new_count; i++)
+		if (!may_come(w, p, i, r))
+			verdict = REPLACE_REFUSED;
+	if (verdict == REPLACE_GOES)
+		replace_all(w, op, r);
+	if (e != NULL && verdict != REPLACE_REFUSED)
+		e->compaction = p->compaction_epoch;
 }
 
 static void confirm_deleted(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
@@ -430,6 +557,12 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		confirm_deleted(w, op, r);
 		break;
+	case SHMETA_OP_RENEW_AGENT:
+		renew_agent(w, op, r);
+		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		replace_segments(w, op, r);
+		break;
 	case SHMETA_OP_TYPES:
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "no such operation");
 		break;
@@ -443,6 +576,7 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
                                 struct backend_error *err)
 {
 	struct memory_db *db = memory_db_of(state);
+	enum shmeta_status status;
 	struct writing *w;
 
 	if (memory_is_started(state, err))
@@ -461,8 +595,9 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 		(void)text(w->tenant, sizeof w->tenant, ops[i].tenant);
 		one(w, ops[i].op, &results[i]);
 	}
+	status = renewed_tell(&w->renewed, backend_tell_done(ops, count, results, sink), sink);
 	free(w);
-	return backend_tell_done(ops, count, results, sink);
+	return status;
 }
 
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,

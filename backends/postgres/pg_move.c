@@ -151,10 +151,11 @@ static bool say_own(struct pg_state *state)
 	       pg_text_of(state, PG_X_OBJECTS,
 	                  "SELECT tenant, s3_bucket, s3_key, size_bytes, created_at, coalesce(unreferenced_at, 0) "
 	                  "FROM shmeta_objects ORDER BY tenant, s3_bucket, s3_key") &&
-	       pg_text_of(state, PG_X_EPOCHS,
-	                  "SELECT %s, e.topic, e.partition_id, e.epoch FROM shmeta_lease_epochs e%s ORDER BY 1, 2, 3",
-	                  named ? "coalesce(t.organization_id::text, e.tenant)" : "e.tenant",
-	                  named ? " LEFT JOIN topics t ON t.name = e.topic" : "");
+	       pg_text_of(
+		       state, PG_X_EPOCHS,
+		       "SELECT %s, e.topic, e.partition_id, e.epoch FROM shmeta_lease_epochs e%s WHERE e.epoch > 0 ORDER BY 1, 2, 3",
+		       named ? "coalesce(t.organization_id::text, e.tenant)" : "e.tenant",
+		       named ? " LEFT JOIN topics t ON t.name = e.topic" : "");
 }
 
 /* The row's own: ALIAS.organization_id = v.tenant, with AND in front. */

@@ -388,6 +388,8 @@ static void say_objects(struct pg_script *script, const struct pg_state *state)
 	       "CREATE TABLE IF NOT EXISTS %s.shmeta_lease_epochs(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
 	       "partition_id INTEGER NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (tenant, topic, partition_id))",
 	       schema, c, c);
+	/* And the highest epoch that was ever given with a compaction. A column, so that roles that were granted the table keep what they need. */
+	pg_say(script, "ALTER TABLE %s.shmeta_lease_epochs ADD COLUMN IF NOT EXISTS compaction BIGINT", schema);
 	pg_say(script,
 	       "CREATE TABLE IF NOT EXISTS %s.shmeta_transfers(transfer_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
 	       "tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, "
@@ -417,7 +419,7 @@ static void say_objects(struct pg_script *script, const struct pg_state *state)
 }
 
 /* To be raised with each change of the texts above. The hash beside it tells what the same version says of another shape. */
-enum { OWN_VERSION = 1 };
+enum { OWN_VERSION = 2 };
 
 static uint64_t script_hash(const struct pg_script *script)
 {

@@ -62,6 +62,7 @@ struct pg_state;
 	X(W_TOPIC_CREATE)      \
 	X(W_WATERMARK)         \
 	X(W_SEGMENTS_DELETE)   \
+	X(W_REPLACE)           \
 	X(W_ADD)               \
 	X(W_ADD_RAISE)         \
 	X(W_ADD_PLAIN)         \
@@ -71,6 +72,7 @@ struct pg_state;
 	X(W_OFFSET)            \
 	X(W_AGENT_DELETE)      \
 	X(W_AGENT_PUT)         \
+	X(W_RENEW)             \
 	X(W_RELEASE_LEASE)     \
 	X(W_ACQUIRE)           \
 	X(W_OFFER)             \

@@ -91,7 +91,9 @@ static bool collect(struct writing *w)
 			object = op->type == SHMETA_OP_COMMIT_OBJECT ? op : NULL;
 		if (!pg_tenant_possible(w->state, w->ops[i].tenant))
 			refuse_tenant(&w->ops[i], r);
-		else if (pg_write_needs_own(pg_write_kind_of(op->type)) && !w->state->shape.own)
+		else if (!w->state->shape.own &&
+		         (pg_write_needs_own(pg_write_kind_of(op->type)) ||
+		          (op->type == SHMETA_OP_REPLACE_SEGMENTS && op->u.replace.compaction_epoch > 0)))
 			refuse_unsupported(r);
 		else if (op->type == SHMETA_OP_ADD_SLICE &&
 		         refuse_slice(object != NULL ? &object->u.object.size_bytes : NULL, &op->u.segment, r))
@@ -211,6 +213,7 @@ static void writing_free(struct writing *w)
 	pg_array_free(&w->lock_keys);
 	pg_array_free(&w->gone_tenants);
 	pg_array_free(&w->gone_topics);
+	renewed_forget(&w->renewed);
 	free(w->items);
 	free(w);
 }
@@ -358,7 +361,7 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 	if (status != SHMETA_OK)
 		status = backend_answer_all(w->ops, w->count, w->results, status, err->text);
 	else
-		status = backend_tell_done(w->ops, w->count, w->results, sink);
+		status = renewed_tell(&w->renewed, backend_tell_done(w->ops, w->count, w->results, sink), sink);
 	writing_free(w);
 	return status;
 }

@@ -2,6 +2,7 @@
  * The libpq engine: what each kind of operation takes from a row that the server answers. */
 #include "backends/op_errors.h"
 #include "backends/postgres/pg_write_kinds.h"
+#include "backends/replace.h"
 
 static bool yes(const PGresult *result, int row, int column)
 {
@@ -114,6 +115,59 @@ static void answer_agent(struct writing *w, struct write_item *item, const PGres
 		refuse_agent_id(&item->op->op->u.agent, item->result);
 	else
 		item->again = true;
+}
+
+/* n, partition, fence, topic, the highest epoch, the given one is not below it, it was done before, the first old base that differs, one is
+ * there, the base of one between, of one behind, one before reaches, the row of a new one that may not come and its object's size, the row
+ * of one whose id is taken; how many were deleted, changed, added */
+static void answer_replaced(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	const struct shmeta_replace *p = &item->op->op->u.replace;
+	const bool timestamps = w->state->shape.timestamps;
+	uint64_t leaving = replace_leaving(p, timestamps), coming = 0, whole = (uint64_t)pg_int(result, row, 13);
+	struct shmeta_result *r = item->result;
+
+	for (uint32_t i = 0; i < p->new_count; i++)
+		coming += !replace_keeps(p, &p->new_segments[i], timestamps);
+	if (!yes(result, row, 1) || !yes(result, row, 2))
+		answer_place(w, item, result, row);
+	else if (!yes(result, row, 5))
+		replace_refuse_epoch(p->compaction_epoch, (uint64_t)pg_int(result, row, 4), r);
+	else if (yes(result, row, 6))
+		r->count = 0;
+	else if (!pg_is_null(result, row, 7))
+		replace_refuse(yes(result, row, 8) ? REPLACE_OTHER : REPLACE_MISSING, (uint64_t)pg_int(result, row, 7),
+		               r);
+	else if (!pg_is_null(result, row, 9))
+		replace_refuse(REPLACE_BETWEEN, (uint64_t)pg_int(result, row, 9), r);
+	else if (!pg_is_null(result, row, 10))
+		replace_refuse(REPLACE_IN_THE_WAY, (uint64_t)pg_int(result, row, 10), r);
+	else if (yes(result, row, 11))
+		replace_refuse(REPLACE_IN_THE_WAY, p->new_segments[0].base_offset, r);
+	else if (!pg_is_null(result, row, 12))
+		(void)replace_refuse_new(p, &p->new_segments[pg_int(result, row, 12) - 1 - p->old_count],
+		                         pg_is_null(result, row, 13) ? NULL : &whole, r);
+	else if (!pg_is_null(result, row, 14))
+		replace_refuse_id(p->new_segments[pg_int(result, row, 14) - 1 - p->old_count].id, r);
+	else if ((uint64_t)(pg_int(result, row, 15) + pg_int(result, row, 16)) != leaving ||
+	         (uint64_t)(pg_int(result, row, 16) + pg_int(result, row, 17)) != coming)
+		answer_undone(w, item);
+	else
+		r->count = leaving;
+}
+
+/* n, the heartbeat is set, the agent is there, its leases, how many of them were renewed; and for each of these n, then its place */
+static void answer_renewed(struct writing *w, struct write_item *item, const PGresult *result, int row)
+{
+	if (!pg_is_null(result, row, 5)) {
+		renewed_add(&w->renewed, item->op->tenant, pg_text(result, row, 5), (uint32_t)pg_int(result, row, 6));
+		return;
+	}
+	item->result->count = (uint64_t)pg_int(result, row, 4);
+	if (!yes(result, row, 2))
+		refuse_agent(item->op->op->agent_id, item->result);
+	else if (!yes(result, row, 1) || pg_int(result, row, 4) < pg_int(result, row, 3))
+		answer_undone(w, item);
 }
 
 /* epoch, since, until: from column first on */
@@ -235,6 +289,8 @@ static answer_fn *const answers[KIND_COUNT] = {
 	[KIND_OFFSET] = answer_place,
 	[KIND_AGENT_PUT] = answer_agent,
 	[KIND_AGENT_DELETE] = answer_undone_row,
+	[KIND_REPLACE] = answer_replaced,
+	[KIND_RENEW] = answer_renewed,
 	[KIND_ACQUIRE] = answer_acquire,
 	[KIND_RELEASE_LEASE] = answer_release,
 	[KIND_OFFER] = answer_offer,

@@ -313,6 +313,92 @@ static const char agent_delete[] =
 	"SELECT n FROM i WHERE agent NOT IN (SELECT agent_id FROM d) AND EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
 	")";
 
+/* One operation: its list has a row for each segment, the old ones first. p is the operation, s what is there, m the rows beside what is there
+ * at their bases, b the new ones that do not stay and what they belong to, v the judgement. An old segment whose base a new one takes is
+ * changed in its place: slices go by base, and the trigger that drops those of deleted segments runs last of all. */
+#define OF_PLACE SEGMENTS_TOPIC " AND s.partition_id = i.pid{o: AND s.organization_id = i.org}"
+#define GOES "(SELECT goes FROM v)"
+static const char replace[] =
+	"@items, p AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS
+	" FROM (SELECT i.*, (SELECT max(last) FROM i WHERE fresh = 0) AS high, (SELECT max(base) FROM i WHERE fresh = 0) AS "
+	"final, (SELECT min(base) FROM i WHERE fresh = 1) AS first, (SELECT max(last) FROM i WHERE fresh = 1) AS stop "
+	"FROM i WHERE n = 1) i" UNDER_FENCE "), "
+	"s AS MATERIALIZED (SELECT DISTINCT ON (s.base_offset) s.*, {!w:0}{w:coalesce((SELECT x.position FROM "
+	"shmeta_slices x WHERE x.tenant = i.tenant AND x.topic = i.topic AND x.partition_id = i.pid AND x.base_offset = "
+	"s.base_offset), 0)} AS spot FROM p i JOIN segments s ON " OF_PLACE
+	" AND s.base_offset BETWEEN i.base AND i.high ORDER BY s.base_offset), "
+	"m AS MATERIALIZED (SELECT i.*, s.id IS NOT NULL AS found, coalesce(s.id = i.id AND s.end_offset = i.last AND "
+	"s.record_count = i.records AND s.size_bytes = i.size AND s.s3_bucket = i.bucket AND s.s3_key = i.key AND "
+	"s.created_at = i.created AND s.spot = i.place{t: AND s.min_timestamp = i.oldest AND s.max_timestamp = i.newest}, "
+	"false) AS same FROM i LEFT JOIN s ON s.base_offset = i.base), "
+	"b AS MATERIALIZED (SELECT i.*, {!w:NULL::int8 AS object_id, NULL::int8 AS whole}{w:b.object_id, b.size_bytes AS "
+	"whole}, EXISTS(SELECT 1 FROM segments d WHERE " SAME(
+		"d.id",
+		"i.id") " AND NOT (d.topic = i.topic AND "
+			"d.partition_id = i.pid{o: AND d.organization_id = i.org} AND d.base_offset IN (SELECT base FROM i WHERE fresh = "
+			"0))) AS taken, i.place = 0 AND (i.bucket, i.key) NOT IN (SELECT bucket, key FROM i WHERE fresh = 0) AS apart "
+			"FROM m i{w: LEFT JOIN LATERAL (SELECT * FROM shmeta_objects b WHERE " OF_OBJECT
+			" FOR UPDATE) b ON true} "
+			"WHERE i.fresh = 1 AND i.kept = 0), "
+			"j AS MATERIALIZED (SELECT i.*, coalesce((SELECT max({w:e.compaction}{!w:0}) FROM {w:shmeta_lease_epochs e WHERE "
+			"e.tenant = i.tenant AND e.topic = i.topic AND e.partition_id = i.pid}{!w:i}), 0) AS highest, "
+			"NOT EXISTS(SELECT 1 FROM m WHERE (fresh = 1 AND NOT same) OR (fresh = 0 AND kept = 0 AND same)) AS former, "
+			"(SELECT min(base) FROM m WHERE fresh = 0 AND NOT same) AS differs, "
+			"(SELECT min(base_offset) FROM s WHERE base_offset <= i.final AND base_offset NOT IN (SELECT base FROM i WHERE fresh "
+			"= 0)) AS between_, (SELECT min(base_offset) FROM s WHERE base_offset > i.final AND base_offset <= i.stop) AS behind, "
+			"coalesce((SELECT true FROM segments s WHERE " OF_PLACE
+			" AND s.base_offset < i.base AND s.end_offset >= i.first LIMIT 1), false) AS reaching, "
+			"(SELECT min(n) FROM b WHERE CASE WHEN whole IS NULL THEN NOT apart ELSE place > whole OR size > whole - place END) "
+			"AS unfit, (SELECT min(n) FROM b WHERE taken) AS taken FROM p i), "
+			"v AS MATERIALIZED (SELECT i.*, there AND fits AND compaction >= highest * (compaction > 0)::int AS may, "
+			"there AND fits AND compaction >= highest * (compaction > 0)::int AND NOT former AND differs IS NULL AND between_ IS "
+			"NULL AND behind IS NULL AND NOT reaching AND unfit IS NULL AND taken IS NULL AS goes FROM j i), "
+			"d AS (DELETE FROM segments s USING m i WHERE " GOES
+			" AND i.fresh = 0 AND i.kept = 0 AND i.base NOT IN (SELECT base "
+			"FROM b) AND " OF_SEGMENT " RETURNING s.base_offset), "
+			"u AS (UPDATE segments s SET id = i.id, end_offset = i.last, record_count = i.records, size_bytes = i.size, "
+			"s3_bucket = i.bucket, s3_key = i.key, created_at = i.created{t:, min_timestamp = i.oldest, max_timestamp = i.newest} "
+			"FROM b i CROSS JOIN (SELECT count(*) FROM d) d WHERE " GOES " AND i.found AND " OF_SEGMENT
+			" RETURNING s.base_offset), "
+			"a AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, record_count, "
+			"size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) SELECT {o:org, }id, topic, pid, base, "
+			"last, records, size, bucket, key, created{t:, oldest, newest} FROM b i CROSS JOIN (SELECT count(*) FROM d) d CROSS "
+			"JOIN (SELECT count(*) FROM u) u WHERE " GOES
+			" AND NOT i.found ORDER BY base RETURNING base_offset)"
+			"{w:, k AS (INSERT INTO shmeta_lease_epochs AS e(tenant, topic, partition_id, epoch, compaction) SELECT tenant, topic, "
+			"pid, 0, compaction FROM v WHERE may AND (goes OR former) AND compaction > 0 ON CONFLICT (tenant, topic, "
+			"partition_id) DO UPDATE SET compaction = greatest(e.compaction, excluded.compaction)), "
+			"x AS (DELETE FROM shmeta_slices x USING p i WHERE " GOES
+			" AND x.tenant = i.tenant AND x.topic = i.topic AND "
+			"x.partition_id = i.pid AND x.base_offset IN (SELECT base FROM i WHERE fresh = 0 AND kept = 0) AND x.base_offset NOT IN "
+			"(SELECT base FROM b WHERE object_id IS NOT NULL)), "
+			"y AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) SELECT tenant, topic, "
+			"pid, base, object_id, place FROM b WHERE " GOES
+			" AND object_id IS NOT NULL ORDER BY base ON CONFLICT (tenant, topic, "
+			"partition_id, base_offset) DO UPDATE SET object_id = excluded.object_id, position = excluded.position), "
+			"z AS (UPDATE shmeta_objects o SET unreferenced_at = NULL WHERE " GOES
+			" AND o.unreferenced_at IS NOT NULL AND "
+			"o.object_id IN (SELECT object_id FROM b))} "
+			"SELECT 1, i.there, i.fits, " TOPIC_THERE
+			", i.highest, i.may, i.former, i.differs, (SELECT found FROM m WHERE fresh = "
+			"0 AND NOT same ORDER BY base LIMIT 1), i.between_, i.behind, i.reaching, i.unfit, (SELECT whole FROM b WHERE b.n = "
+			"i.unfit), i.taken, (SELECT count(*) FROM d), (SELECT count(*) FROM u), (SELECT count(*) FROM a) FROM v i";
+
+/* The agent first, as its deletion has it. A lease more than one row of which is this place's does not occur: it is the key. */
+static const char renew[] =
+	"@items, " CLOCK "b AS (UPDATE agents a SET last_heartbeat = i.beat FROM i WHERE " THIS_AGENT
+	" RETURNING i.n, i.tenant, i.org, i.agent, i.lasts, a.last_heartbeat = i.beat AS done), "
+	"h AS MATERIALIZED (SELECT i.n, " ITS_END
+	" AS ends, l.topic, l.partition_id{l:, l.organization_id} FROM b i JOIN partition_leases l ON " HELD_BY_AGENT
+	"{l: AND l.organization_id = i.org} WHERE l.lease_expires_at > " SOURCE_NOW
+	" ORDER BY l.topic, l.partition_id FOR UPDATE OF l), "
+	"u AS (UPDATE partition_leases l SET lease_expires_at = greatest(l.lease_expires_at, h.ends) FROM h WHERE "
+	"l.topic = h.topic AND l.partition_id = h.partition_id{l: AND l.organization_id = h.organization_id} "
+	"RETURNING h.n, l.topic, l.partition_id, l.lease_expires_at >= h.ends AS done) "
+	"SELECT i.n, coalesce(b.done, false), EXISTS(SELECT 1 FROM agents a WHERE " THIS_AGENT
+	"), (SELECT count(*) FROM h WHERE h.n = i.n), (SELECT count(*) FROM u WHERE u.n = i.n AND u.done), NULL::text, 0::int8 "
+	"FROM i LEFT JOIN b ON b.n = i.n UNION ALL SELECT n, true, true, 0, 0, topic::text, partition_id::int8 FROM u";
+
 static const char acquire[] =
 	"@items, " CLOCK
 	"j AS MATERIALIZED (SELECT i.*, l.epoch IS NOT NULL AS leased, coalesce(l.epoch, 0) AS former, "
@@ -417,6 +503,12 @@ const struct write_kind_info pg_write_kinds[KIND_COUNT] = {
                                   {S(TOPIC), X(DATA), T(SLICES, 0)},
                                   false,
                                   {FIELD_END}},
+	[KIND_REPLACE] = {replace,
+                          {SEGMENT_FIELDS, FIELD_POSITION, FIELD_FRESH, FIELD_KEPT, FIELD_COMPACTION},
+                          {S(TOPIC), X(DATA), T(SLICES, 2)},
+                          false,
+                          {FIELD_END},
+                          true},
 	[KIND_ADD] = {add, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {FIELD_END}},
 	[KIND_ADD_RAISE] = {add_raise, {SEGMENT_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {FIELD_END}},
 	[KIND_ADD_PLAIN] = {add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}},
@@ -437,6 +529,11 @@ const struct write_kind_info pg_write_kinds[KIND_COUNT] = {
                             {FIELD_END}},
 	[KIND_AGENT_DELETE] =
 		{agent_delete, {FIELD_TENANT, FIELD_AGENT}, {T(AGENT, 0), T(AGENTS, 1), X(LEASES)}, false, {FIELD_END}},
+	[KIND_RENEW] = {renew,
+                        {FIELD_TENANT, FIELD_AGENT, FIELD_BEAT, FIELD_LASTS},
+                        {X(AGENT), T(LEASES, 1)},
+                        false,
+                        {FIELD_END}},
 	[KIND_ACQUIRE] = {acquire,
                           {FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_AGENT, FIELD_LASTS},
                           {S(TOPIC), X(LEASE), S(AGENT), S(AGENTS), S(LEASES)},
@@ -513,6 +610,8 @@ enum write_kind pg_write_kind_of(enum shmeta_op_type type)
 		[SHMETA_OP_COMMIT_OBJECT] = KIND_OBJECT,
 		[SHMETA_OP_ADD_SLICE] = KIND_SLICE,
 		[SHMETA_OP_CONFIRM_OBJECT_DELETED] = KIND_CONFIRM,
+		[SHMETA_OP_RENEW_AGENT] = KIND_RENEW,
+		[SHMETA_OP_REPLACE_SEGMENTS] = KIND_REPLACE,
 	};
 
 	return (enum write_kind)of[type];
@@ -558,5 +657,5 @@ const struct write_touch *pg_write_touches(enum write_kind kind)
 bool pg_write_locks_partition(enum write_kind kind)
 {
 	return pg_write_is_add(kind) || kind == KIND_WATERMARK || kind == KIND_SEGMENTS_DELETE ||
-	       kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER;
+	       kind == KIND_REPLACE || kind == KIND_RELEASE_LEASE || kind == KIND_ACQUIRE || kind == KIND_OFFER;
 }

@@ -42,7 +42,10 @@
 	F(POSITION, int8, place)        \
 	F(WHOLE, int8, whole)           \
 	F(RUN, int8, run)               \
-	F(TOP, int8, top)
+	F(TOP, int8, top)               \
+	F(FRESH, int8, fresh)           \
+	F(KEPT, int8, kept)             \
+	F(COMPACTION, int8, compaction)
 
 enum write_field {
 	FIELD_END,
@@ -59,6 +62,8 @@ struct write_kind_info {
 	/* Of the list of runs, where the kind has one: then answers are about runs, and a row for run 0 says how many items were
 	 * written. */
 	enum write_field runs[8];
+	/* The list has a row for each segment of its one item, the old ones first, instead of one for each item. */
+	bool segments;
 };
 extern const struct write_kind_info pg_write_kinds[KIND_COUNT];
 

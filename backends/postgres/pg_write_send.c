@@ -7,6 +7,7 @@
 
 #include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_write_kinds.h"
+#include "backends/replace.h"
 
 /* ---- lists ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -28,10 +29,11 @@ static void put_text_or_null(struct pg_array *array, bool there, struct shmeta_s
 		pg_array_null(array);
 }
 
-static void put(const struct writing *w, const struct write_item *item, enum write_field field, struct pg_array *array)
+/* s: the segment of the row. */
+static void put(const struct writing *w, const struct write_item *item, const struct shmeta_segment *s,
+                enum write_field field, struct pg_array *array)
 {
 	const struct shmeta_op *op = item->op->op;
-	const struct shmeta_segment *s = &op->u.segment;
 	bool create = item->kind == KIND_TOPIC_CREATE, agent = item->kind == KIND_AGENT_PUT;
 	bool object = item->kind == KIND_OBJECT || item->kind == KIND_CONFIRM;
 	const struct shmeta_object *o = object ? &op->u.object : item->object != NULL ? &item->object->u.object : NULL;
@@ -149,9 +151,30 @@ static void put(const struct writing *w, const struct write_item *item, enum wri
 	case FIELD_TOP:
 		pg_array_int(array, item->top);
 		break;
+	case FIELD_FRESH:
+		pg_array_int(array, s < op->u.replace.old_segments ||
+		                            s >= op->u.replace.old_segments + op->u.replace.old_count);
+		break;
+	case FIELD_KEPT:
+		pg_array_int(array, replace_keeps(&op->u.replace, s, w->state->shape.timestamps));
+		break;
+	case FIELD_COMPACTION:
+		pg_array_int(array, (int64_t)op->u.replace.compaction_epoch);
+		break;
 	case FIELD_END:
 		break;
 	}
+}
+
+static void put_segments(const struct writing *w, const struct write_item *item, enum write_field field,
+                         struct pg_array *array)
+{
+	const struct shmeta_replace *r = &item->op->op->u.replace;
+
+	for (uint32_t i = 0; i < r->old_count; i++)
+		put(w, item, &r->old_segments[i], field, array);
+	for (uint32_t i = 0; i < r->new_count; i++)
+		put(w, item, &r->new_segments[i], field, array);
 }
 
 /* ---- sending and taking --------------------------------------------------------------------------------------------------------- */
@@ -184,8 +207,10 @@ static void fill(struct writing *w, const struct write_item *items, size_t count
 	for (size_t at = 0; list[at] != FIELD_END; at++) {
 		pg_array_start(&arrays[at], fields[list[at]].element);
 		for (size_t i = 0; i < count; i++)
-			if (!by_run || i == 0 || items[i].run != items[i - 1].run)
-				put(w, &items[i], list[at], &arrays[at]);
+			if (pg_write_kinds[items[i].kind].segments)
+				put_segments(w, &items[i], list[at], &arrays[at]);
+			else if (!by_run || i == 0 || items[i].run != items[i - 1].run)
+				put(w, &items[i], &items[i].op->op->u.segment, list[at], &arrays[at]);
 		pg_param_array(params, &arrays[at]);
 	}
 }

@@ -12,6 +12,7 @@
 #define SHMETA_BACKENDS_POSTGRES_PG_WRITING_H
 
 #include "backends/postgres/pg_write.h"
+#include "backends/renewed.h"
 
 /* What has a statement of its own, in the order in which statements of one level are sent. ADD and ADD_RAISE differ in the watermark;
  * those that are _PLAIN take it that nothing is in their way.
@@ -21,6 +22,7 @@
 	K(TOPIC_CREATE, 256)     \
 	K(WATERMARK, 4096)       \
 	K(SEGMENTS_DELETE, 4096) \
+	K(REPLACE, 1)            \
 	K(ADD, 4096)             \
 	K(ADD_RAISE, 4096)       \
 	K(ADD_PLAIN, 4096)       \
@@ -30,6 +32,7 @@
 	K(OFFSET, 4096)          \
 	K(AGENT_DELETE, 256)     \
 	K(AGENT_PUT, 1024)       \
+	K(RENEW, 256)            \
 	K(RELEASE_LEASE, 256)    \
 	K(ACQUIRE, 256)          \
 	K(OFFER, 256)            \
@@ -106,6 +109,7 @@ struct writing {
 	struct pg_array arrays[PG_PARAMS_MAX];
 	struct pg_array lock_tenants, lock_topics, lock_partitions, lock_buckets, lock_keys, lock_owners, gone_tenants,
 		gone_topics;
+	struct renewed renewed;
 	bool apart;      /* each statement stands behind a savepoint (pg_write_apart.c)                           */
 	bool incomplete; /* the last attempt ended because rows are not there that no answer accounts for      */
 	uint64_t patient_until_ns; /* apart: from then on no lock is waited for */

@@ -26,6 +26,9 @@
 #define VALUE "{o:?1, }"
 #define TENANT_OF_SLICES "{o:?1}{!o:'" SHMETA_DEFAULT_TENANT "'}"
 #define PLACE "topic = ?2 COLLATE BINARY AND partition_id = ?3"
+#define HELD_NOW                                                                                                  \
+	"leader_agent_id = ?2 COLLATE BINARY AND typeof(lease_expires_at) = 'integer' AND lease_expires_at > ?3 " \
+	"AND typeof(topic) = 'text' AND typeof(partition_id) = 'integer'" OF_LEASES_TENANT
 
 /* Epochs never go back, whoever took the lease: before leases go, their epochs are kept. */
 #define KEEP_EPOCHS(where)                                                                                               \
@@ -162,6 +165,25 @@ static const char *const templates[ST_COUNT] = {
 	[ST_W_SEGMENT_ID] = "SELECT 1 FROM segments WHERE id = ?2 COLLATE BINARY",
 	[ST_W_SEGMENTS_BEFORE] =
 		"DELETE FROM segments WHERE " PLACE " AND base_offset < ?4 AND end_offset < ?4" OF_TENANT,
+	[ST_W_SEGMENTS_IN] =
+		"SELECT base_offset, end_offset, record_count, size_bytes, created_at, {t:min_timestamp, max_timestamp}{!t:0, 0}, "
+		"id, s3_bucket, s3_key, {!w:0}{w:ifnull((SELECT l.position FROM shmeta_slices l WHERE l.tenant = " TENANT_OF_SLICES
+		" AND l.topic = ?2 AND l.partition_id = ?3 AND l.base_offset = segments.base_offset), 0)} FROM segments "
+		"WHERE " PLACE " AND base_offset BETWEEN ?4 AND ?5" OF_TENANT " ORDER BY base_offset",
+	[ST_W_SEGMENT_REACHING] =
+		"SELECT 1 FROM segments WHERE " PLACE " AND base_offset < ?4 AND end_offset >= ?5" OF_TENANT,
+	[ST_W_SEGMENT_DELETE] =
+		"DELETE FROM segments WHERE " PLACE " AND base_offset = ?4 AND id = ?5 COLLATE BINARY" OF_TENANT,
+	[ST_W_SEGMENT_UPDATE] =
+		"UPDATE " OR_ABORT
+		"segments SET id = ?4, end_offset = ?6, record_count = ?7, size_bytes = ?8, s3_bucket = ?9, s3_key = ?10, "
+		"created_at = ?11{t:, min_timestamp = ?12, max_timestamp = ?13} WHERE " PLACE
+		" AND base_offset = ?5" OF_TENANT,
+	[ST_W_COMPACTION_GET] =
+		"SELECT {!w:0 WHERE 0}{w:epoch FROM shmeta_compactions WHERE tenant = ?1 AND topic = ?2 AND partition_id = ?3}",
+	[ST_W_COMPACTION_PUT] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_compactions(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
+		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch}",
 	[ST_W_GROUP_EXISTS] = "SELECT 1 FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY" OF_TENANT,
 	[ST_W_GROUP_INSERT] = "INSERT " OR_ABORT "INTO consumer_groups(" COLUMN
 			      "group_id, created_at, updated_at) VALUES(" VALUE "?2, ?3, ?3)",
@@ -176,6 +198,8 @@ static const char *const templates[ST_COUNT] = {
 		"started_at, metadata) VALUES({a:?1, }?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET address = "
 		"excluded.address, availability_zone = excluded.availability_zone, agent_group = excluded.agent_group, "
 		"last_heartbeat = excluded.last_heartbeat, metadata = excluded.metadata WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
+	[ST_W_AGENT_BEAT] =
+		"UPDATE " OR_ABORT "agents SET last_heartbeat = ?3 WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
 	[ST_W_AGENT_DELETE] = "DELETE FROM agents WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
 	[ST_W_AGENT_EXISTS] = "SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY" OF_AGENTS_TENANT,
 	[ST_W_AGENT_LEFT] = "SELECT 1 FROM agents WHERE agent_id = ?2 COLLATE BINARY" OWN_AGENT,
@@ -190,6 +214,11 @@ static const char *const templates[ST_COUNT] = {
 		"INSERT INTO partition_leases({l:organization_id, }topic, partition_id, leader_agent_id, lease_expires_at, "
 		"acquired_at, epoch) VALUES({l:?1, }?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET leader_agent_id = ?4, "
 		"lease_expires_at = ?5, acquired_at = ?6, epoch = ?7 WHERE " PLACE OF_LEASES_TENANT,
+	/* A row whose times are no numbers cannot be served, and is nobody's. */
+	[ST_W_LEASES_RENEW] =
+		"UPDATE " OR_ABORT "partition_leases SET lease_expires_at = max(lease_expires_at, ?4) WHERE " HELD_NOW
+		" RETURNING topic, partition_id",
+	[ST_W_LEASES_SHORT] = "SELECT 1 FROM partition_leases WHERE " HELD_NOW " AND lease_expires_at < ?4",
 	[ST_W_LEASE_DELETE] = "DELETE FROM partition_leases WHERE " PLACE OF_LEASES_TENANT,
 	[ST_W_EPOCHS_PLACE] = KEEP_EPOCHS(PLACE OF_LEASES_TENANT),
 	[ST_W_EPOCHS_TOPIC] = KEEP_EPOCHS("topic = ?2 COLLATE BINARY" OF_LEASES_TENANT),
@@ -208,6 +237,8 @@ static const char *const templates[ST_COUNT] = {
 		" AND topic = ?2 AND partition_id = "
 		"?3 AND base_offset < ?4 AND NOT EXISTS(SELECT 1 FROM segments s WHERE s.topic = ?2 COLLATE BINARY AND "
 		"s.partition_id = ?3 AND s.base_offset = shmeta_slices.base_offset" OF_TENANT ")}",
+	[ST_W_SLICE_DELETE] = "{!w:SELECT 1}{w:DELETE FROM shmeta_slices WHERE tenant = " TENANT_OF_SLICES
+			      " AND topic = ?2 AND partition_id = ?3 AND base_offset = ?4}",
 	[ST_W_LOG] =
 		"{!w:SELECT 1}{w:INSERT INTO shmeta_changes(class, op, tenant, topic, partition_id, base_offset, name, "
 		"token) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)}",

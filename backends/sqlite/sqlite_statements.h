@@ -53,12 +53,19 @@ struct sqlite_state;
 	X(W_SEGMENT_AT)       \
 	X(W_SEGMENT_ID)       \
 	X(W_SEGMENTS_BEFORE)  \
+	X(W_SEGMENTS_IN)      \
+	X(W_SEGMENT_REACHING) \
+	X(W_SEGMENT_DELETE)   \
+	X(W_SEGMENT_UPDATE)   \
+	X(W_COMPACTION_GET)   \
+	X(W_COMPACTION_PUT)   \
 	X(W_GROUP_EXISTS)     \
 	X(W_GROUP_INSERT)     \
 	X(W_GROUP_DELETE)     \
 	X(W_OFFSET_PUT)       \
 	X(W_AGENT_PUT)        \
 	X(W_AGENT_DELETE)     \
+	X(W_AGENT_BEAT)       \
 	X(W_AGENT_EXISTS)     \
 	X(W_AGENT_LEFT)       \
 	X(W_AGENT_FOREIGN)    \
@@ -66,6 +73,8 @@ struct sqlite_state;
 	X(W_LEASE_GET)        \
 	X(W_LEASE_PUT)        \
 	X(W_LEASE_DELETE)     \
+	X(W_LEASES_RENEW)     \
+	X(W_LEASES_SHORT)     \
 	X(W_EPOCHS_PLACE)     \
 	X(W_EPOCHS_TOPIC)     \
 	X(W_EPOCHS_AGENT)     \
@@ -84,6 +93,7 @@ struct sqlite_state;
 	X(W_OBJECTS)          \
 	X(W_SLICES_TOPIC)     \
 	X(W_SLICES_BEFORE)    \
+	X(W_SLICE_DELETE)     \
 	X(W_LOG)              \
 	X(W_SAVE)             \
 	X(W_RELEASE)          \

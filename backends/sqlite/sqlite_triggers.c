@@ -33,6 +33,10 @@ static const struct managed managed_tables[] = {
 	{"table", "shmeta_lease_epochs",
          "CREATE TABLE shmeta_lease_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
          "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
+	/* The highest epoch that was ever given with a compaction of a partition, by name as well. */
+	{"table", "shmeta_compactions",
+         "CREATE TABLE shmeta_compactions(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+         "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
 	{"table", "shmeta_transfers",
          "CREATE TABLE shmeta_transfers(transfer_id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, topic TEXT NOT NULL, "
          "partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, to_agent TEXT NOT NULL, state TEXT NOT NULL, "

@@ -95,6 +95,12 @@ static void one(struct writing *w, const struct backend_op *op, struct shmeta_re
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		sqlite_write_confirm_deleted(w, op, r);
 		break;
+	case SHMETA_OP_RENEW_AGENT:
+		sqlite_write_renew_agent(w, op, r);
+		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		sqlite_write_replace(w, op, r);
+		break;
 	case SHMETA_OP_TYPES:
 		refuse(r, SHMETA_ERR_INVALID_ARGUMENT, "no such operation");
 		break;
@@ -109,7 +115,8 @@ static bool needs_savepoint(enum shmeta_op_type type)
 	return type == SHMETA_OP_CREATE_TOPIC || type == SHMETA_OP_DELETE_TOPIC || type == SHMETA_OP_COMMIT_OFFSET ||
 	       type == SHMETA_OP_DEREGISTER_AGENT || type == SHMETA_OP_ACQUIRE_LEASE ||
 	       type == SHMETA_OP_RELEASE_LEASE || type == SHMETA_OP_COMPLETE_LEASE || type == SHMETA_OP_ADD_SLICE ||
-	       type == SHMETA_OP_DELETE_SEGMENTS_BEFORE;
+	       type == SHMETA_OP_DELETE_SEGMENTS_BEFORE || type == SHMETA_OP_RENEW_AGENT ||
+	       type == SHMETA_OP_REPLACE_SEGMENTS;
 }
 
 static bool only_adds(enum shmeta_op_type type)
@@ -388,12 +395,17 @@ enum shmeta_status sqlite_apply(void *data, const struct backend_op *ops, size_t
                                 struct shmeta_result *results, const struct backend_sink *sink,
                                 struct backend_error *err)
 {
+	struct sqlite_state *state = data;
 	struct backend_error own = {.code = SHMETA_OK}, *why = err != NULL ? err : &own;
+	struct writing *w;
 	size_t done = 0;
-	enum shmeta_status status = write_all(data, ops, count, now_ms, results, &done, why), told;
+	enum shmeta_status status = write_all(state, ops, count, now_ms, results, &done, why), told;
 
 	if (status != SHMETA_OK)
 		status = backend_answer_all(ops + done, count - done, results + done, status, why->text);
 	told = backend_tell_done(ops, count, results, sink);
+	w = state->writing;
+	if (w != NULL)
+		told = renewed_tell(&w->renewed, told, sink);
 	return status != SHMETA_OK ? status : told;
 }

@@ -155,6 +155,52 @@ void sqlite_write_acquire_lease(struct writing *w, const struct backend_op *op, 
 	give_lease(w, op->tenant, op->op->name, op->op->partition_id, op->op->agent_id, op->op->duration_ms, &lease, r);
 }
 
+void sqlite_write_renew_agent(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
+{
+	sqlite3_stmt *beat = sqlite_write_take(w, ST_W_AGENT_BEAT), *renew = sqlite_write_take(w, ST_W_LEASES_RENEW);
+	const int64_t until_ms = later(w->now_ms, op->op->duration_ms);
+	int rc;
+
+	if (beat == NULL || renew == NULL)
+		return;
+	if (!sqlite_write_exists(w, ST_W_AGENT_LEFT, op->tenant, op->op->agent_id, -1)) {
+		if (w->failed == SQLITE_OK)
+			refuse_agent(op->op->agent_id, r);
+		return;
+	}
+	bind_str(beat, 1, op->tenant);
+	bind_str(beat, 2, op->op->agent_id);
+	bind_int(beat, 3, op->op->u.agent.last_heartbeat_ms);
+	if (!sqlite_write_run_change(w, beat))
+		return;
+	bind_str(renew, 1, op->tenant);
+	bind_str(renew, 2, op->op->agent_id);
+	bind_int(renew, 3, w->now_ms);
+	bind_int(renew, 4, until_ms);
+	w->state->counters.queries++;
+	while ((rc = sqlite3_step(renew)) == SQLITE_ROW) {
+		renewed_add(&w->renewed, op->tenant, column_str(renew, 0), (uint32_t)sqlite3_column_int64(renew, 1));
+		r->count++;
+	}
+	if (rc != SQLITE_DONE)
+		sqlite_write_fail(w, rc);
+	(void)sqlite3_reset(renew);
+	/* A trigger of the application's may have kept one as it was. */
+	if (w->state->shape.triggers && w->failed == SQLITE_OK && r->status == SHMETA_OK) {
+		sqlite3_stmt *look = sqlite_write_take(w, ST_W_LEASES_SHORT);
+
+		if (look == NULL)
+			return;
+		bind_str(look, 1, op->tenant);
+		bind_str(look, 2, op->op->agent_id);
+		bind_int(look, 3, w->now_ms);
+		bind_int(look, 4, until_ms);
+		if (sqlite_write_look(w, look))
+			sqlite_write_unchanged(w);
+		(void)sqlite3_reset(look);
+	}
+}
+
 void sqlite_write_release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	sqlite3_stmt *q = sqlite_write_take(w, ST_W_LEASE_DELETE);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The SQLite engine: watermarks that came with segments, and what a batch writes to the change log. */
+#include "backends/replace.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
 #include "base/hash.h"
@@ -139,6 +140,7 @@ void sqlite_write_gather_watermark(struct writing *w, const struct backend_op *o
 /* What the triggers would have written about an operation that succeeded. */
 void sqlite_write_note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r)
 {
+	const struct backend_sink log = {.arg = w, .changed = log_named};
 	struct place topic = {.tenant = op->tenant, .topic = op->op->name, .partition_id = op->op->partition_id};
 	struct place *p;
 
@@ -171,6 +173,11 @@ void sqlite_write_note_change(struct writing *w, const struct backend_op *op, co
 		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic, 0);
 		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic, (int64_t)op->op->offset);
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic,
+		           (int64_t)op->op->u.replace.old_segments[0].base_offset);
+		log_change(w, SHMETA_CLASS_SEGMENT, FEED_DELETE, &topic, (int64_t)replace_end(&op->op->u.replace));
+		break;
 	case SHMETA_OP_ENSURE_GROUP:
 	case SHMETA_OP_COMMIT_OFFSET:
 	case SHMETA_OP_DELETE_GROUP:
@@ -179,7 +186,11 @@ void sqlite_write_note_change(struct writing *w, const struct backend_op *op, co
 	case SHMETA_OP_ACQUIRE_LEASE:
 	case SHMETA_OP_RELEASE_LEASE:
 	case SHMETA_OP_COMPLETE_LEASE:
-		(void)backend_tell(op, &(struct backend_sink){.arg = w, .changed = log_named});
+		(void)backend_tell(op, &log);
+		break;
+	case SHMETA_OP_RENEW_AGENT:
+		(void)backend_tell(op, &log);
+		(void)renewed_show(&w->renewed, r->count, &log);
 		break;
 	case SHMETA_OP_OFFER_LEASE:
 	case SHMETA_OP_ACCEPT_LEASE:

@@ -3,9 +3,8 @@
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
 
-/* The object's row: its id, size and slices. -1: there is none. */
-static int64_t find_object(struct writing *w, struct shmeta_str tenant, const struct shmeta_object *object,
-                           int64_t *ret_size, int64_t *ret_slices)
+int64_t sqlite_write_find_object(struct writing *w, struct shmeta_str tenant, const struct shmeta_object *object,
+                                 int64_t *ret_size, int64_t *ret_slices)
 {
 	sqlite3_stmt *q = sqlite_write_take(w, ST_W_OBJECT_GET);
 	int64_t id = -1;
@@ -24,6 +23,35 @@ static int64_t find_object(struct writing *w, struct shmeta_str tenant, const st
 	return id;
 }
 
+void sqlite_write_keep_object(struct writing *w, int64_t object)
+{
+	sqlite3_stmt *keep = sqlite_write_take(w, ST_W_OBJECT_KEEP);
+
+	if (keep == NULL)
+		return;
+	bind_int(keep, 1, object);
+	(void)sqlite_write_run(w, keep);
+}
+
+bool sqlite_write_put_slice(struct writing *w, const struct backend_op *op, int64_t object,
+                            const struct shmeta_segment *s)
+{
+	sqlite3_stmt *put = sqlite_write_take(w, ST_W_SLICE_PUT);
+
+	if (put == NULL)
+		return false;
+	bind_str(put, 1, op->tenant);
+	bind_str(put, 2, op->op->name);
+	bind_int(put, 3, op->op->partition_id);
+	bind_int(put, 4, (int64_t)s->base_offset);
+	bind_int(put, 5, object);
+	bind_int(put, 6, (int64_t)s->position);
+	if (!sqlite_write_run_change(w, put))
+		return false;
+	w->made_slices = true;
+	return true;
+}
+
 void sqlite_write_commit_object(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	const struct shmeta_object *object = &op->op->u.object;
@@ -34,18 +62,12 @@ void sqlite_write_commit_object(struct writing *w, const struct backend_op *op, 
 	w->object_op = op->op;
 	memset(&w->object_refused, 0, sizeof w->object_refused);
 	if (put != NULL && sqlite_write_has_own(w, r)) {
-		w->object = find_object(w, op->tenant, object, &size, &slices);
+		w->object = sqlite_write_find_object(w, op->tenant, object, &size, &slices);
 		if (w->failed != SQLITE_OK)
 			return;
 		/* A retry: its slices say for themselves whether they are there. */
 		if (w->object >= 0 && size == (int64_t)object->size_bytes) {
-			sqlite3_stmt *keep = sqlite_write_take(w, ST_W_OBJECT_KEEP);
-
-			/* Slices may follow: whoever listed it as deletable must see it without them anew. */
-			if (keep != NULL) {
-				bind_int(keep, 1, w->object);
-				(void)sqlite_write_run(w, keep);
-			}
+			sqlite_write_keep_object(w, w->object); /* slices may follow */
 			refuse_object(object, (uint64_t)size, (uint64_t)slices, r);
 			return;
 		}
@@ -69,7 +91,6 @@ void sqlite_write_commit_object(struct writing *w, const struct backend_op *op, 
 void sqlite_write_add_slice(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	struct shmeta_segment slice = op->op->u.segment;
-	sqlite3_stmt *put = sqlite_write_take(w, ST_W_SLICE_PUT);
 
 	if (w->object_op != NULL && w->object < 0) {
 		*r = w->object_refused;
@@ -80,17 +101,8 @@ void sqlite_write_add_slice(struct writing *w, const struct backend_op *op, stru
 	slice.s3_bucket = w->object_op->u.object.s3_bucket;
 	slice.s3_key = w->object_op->u.object.s3_key;
 	sqlite_write_add_segment(w, op, &slice, r);
-	if (put == NULL || r->status != SHMETA_OK || w->failed != SQLITE_OK)
+	if (r->status != SHMETA_OK || w->failed != SQLITE_OK || !sqlite_write_put_slice(w, op, w->object, &slice))
 		return;
-	bind_str(put, 1, op->tenant);
-	bind_str(put, 2, op->op->name);
-	bind_int(put, 3, op->op->partition_id);
-	bind_int(put, 4, (int64_t)slice.base_offset);
-	bind_int(put, 5, w->object);
-	bind_int(put, 6, (int64_t)slice.position);
-	if (!sqlite_write_run_change(w, put))
-		return;
-	w->made_slices = true;
 	sqlite_write_gather_watermark(w, op, (int64_t)slice.end_offset + 1);
 }
 
@@ -101,7 +113,7 @@ void sqlite_write_confirm_deleted(struct writing *w, const struct backend_op *op
 
 	if (q == NULL || !sqlite_write_has_own(w, r))
 		return;
-	id = find_object(w, op->tenant, &op->op->u.object, &size, &slices);
+	id = sqlite_write_find_object(w, op->tenant, &op->op->u.object, &size, &slices);
 	if (id < 0 || w->failed != SQLITE_OK)
 		return; /* gone already: confirmed */
 	if (slices > 0) {

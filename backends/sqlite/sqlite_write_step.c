@@ -20,7 +20,7 @@ static bool is_about_row(int rc)
 	}
 }
 
-static void fail(struct writing *w, int rc)
+void sqlite_write_fail(struct writing *w, int rc)
 {
 	char said[ROWS_QUOTE_MAX];
 
@@ -52,7 +52,7 @@ sqlite3_stmt *sqlite_write_take(struct writing *w, enum sqlite_statement which)
 	sqlite3_stmt *statement = sqlite_prepare(w->state, which, NULL, &status);
 
 	if (statement == NULL)
-		fail(w, sqlite3_extended_errcode(w->state->db));
+		sqlite_write_fail(w, sqlite3_extended_errcode(w->state->db));
 	return statement;
 }
 
@@ -63,7 +63,7 @@ int sqlite_write_run(struct writing *w, sqlite3_stmt *statement)
 	w->state->counters.queries++;
 	rc = sqlite3_step(statement);
 	if (rc != SQLITE_DONE && rc != SQLITE_ROW)
-		fail(w, rc);
+		sqlite_write_fail(w, rc);
 	(void)sqlite3_reset(statement);
 	return rc;
 }

@@ -152,17 +152,9 @@ static bool segment_there(struct writing *w, const struct backend_op *op, const 
 	return true;
 }
 
-void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
-                              struct shmeta_result *r)
+void sqlite_write_bind_segment(struct writing *w, sqlite3_stmt *q, const struct backend_op *op,
+                               const struct shmeta_segment *s)
 {
-	sqlite3_stmt *q = sqlite_write_take(w, ST_W_SEGMENT_INSERT);
-	int rc;
-
-	if (q == NULL || !sqlite_write_passes_fence(w, op, r))
-		return;
-	/* The later StreamHouse shape has lost the constraints that say this. */
-	if (w->state->shape.loose && (!sqlite_write_has_partition(w, op, r) || segment_there(w, op, s, r)))
-		return;
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
@@ -178,6 +170,20 @@ void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, co
 		bind_int(q, 12, s->min_timestamp_ms);
 		bind_int(q, 13, s->max_timestamp_ms);
 	}
+}
+
+void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
+                              struct shmeta_result *r)
+{
+	sqlite3_stmt *q = sqlite_write_take(w, ST_W_SEGMENT_INSERT);
+	int rc;
+
+	if (q == NULL || !sqlite_write_passes_fence(w, op, r))
+		return;
+	/* The later StreamHouse shape has lost the constraints that say this. */
+	if (w->state->shape.loose && (!sqlite_write_has_partition(w, op, r) || segment_there(w, op, s, r)))
+		return;
+	sqlite_write_bind_segment(w, q, op, s);
 	rc = sqlite_write_run(w, q);
 	if (rc == SQLITE_DONE && sqlite3_changes(w->state->db) == 0 && !segment_there(w, op, s, r))
 		sqlite_write_unchanged(w);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "backends/op_errors.h"
+#include "backends/renewed.h"
 #include "backends/sql/log_keys.h"
 #include "backends/sqlite/sqlite_state.h"
 #include "base/str.h"
@@ -61,12 +62,15 @@ struct writing {
 	int64_t log_token;            /* of log_last */
 	uint32_t classes;             /* a bit for each class that changed, and is logged as a whole */
 	uint32_t named;               /* agents, leases and offsets that were logged by their names */
+	struct renewed renewed;
 };
 
 /* ---- sqlite_write_step.c: statements ------------------------------------------------------------------------------------------- */
 
 /* The statement. NULL: w->r is refused, where a trigger or a key of the source cannot be compiled, or the transaction failed. */
 sqlite3_stmt *sqlite_write_take(struct writing *w, enum sqlite_statement which);
+/* A step's code that is neither a row nor the end: w->r is refused with what the source said, or the transaction has failed. */
+void sqlite_write_fail(struct writing *w, int rc);
 /* Step once and reset. SQLITE_DONE or SQLITE_ROW (columns are gone). With any other code w->r has been refused with what the
  * source said, or the transaction has failed. */
 int sqlite_write_run(struct writing *w, sqlite3_stmt *statement);
@@ -112,9 +116,16 @@ void sqlite_write_flush_log(struct writing *w);
 void sqlite_write_create_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_delete_topic(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_update_watermark(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
+/* Of W_SEGMENT_INSERT and W_SEGMENT_UPDATE. */
+void sqlite_write_bind_segment(struct writing *w, sqlite3_stmt *q, const struct backend_op *op,
+                               const struct shmeta_segment *s);
 void sqlite_write_add_segment(struct writing *w, const struct backend_op *op, const struct shmeta_segment *s,
                               struct shmeta_result *r);
 void sqlite_write_delete_before(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
+
+/* ---- sqlite_write_replace.c: segments in place of others ------------------------------------------------------------------------------- */
+
+void sqlite_write_replace(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 
 /* ---- sqlite_write_group.c: groups, offsets, agents ------------------------------------------------------------------------------------ */
 
@@ -129,6 +140,8 @@ void sqlite_write_deregister_agent(struct writing *w, const struct backend_op *o
 
 /* C7: a fence must be the current holder's, with the current epoch. At a place that is not there the place is what is wrong. */
 bool sqlite_write_passes_fence(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
+/* An agent's heartbeat, and all leases that it holds: two statements. */
+void sqlite_write_renew_agent(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_acquire_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_release_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_offer_lease(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
@@ -138,6 +151,14 @@ void sqlite_write_answer_offer(struct writing *w, const struct backend_op *op, c
 
 /* ---- sqlite_write_object.c: objects and their slices ------------------------------------------------------------------------------------- */
 
+/* The object's row: its id, size and slices. -1: there is none. */
+int64_t sqlite_write_find_object(struct writing *w, struct shmeta_str tenant, const struct shmeta_object *object,
+                                 int64_t *ret_size, int64_t *ret_slices);
+/* It has slices again: whoever listed it as deletable must see it without them anew. */
+void sqlite_write_keep_object(struct writing *w, int64_t object);
+/* The operation's partition has a slice of the object there. false: w->r is refused. */
+bool sqlite_write_put_slice(struct writing *w, const struct backend_op *op, int64_t object,
+                            const struct shmeta_segment *s);
 void sqlite_write_commit_object(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_add_slice(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
 void sqlite_write_confirm_deleted(struct writing *w, const struct backend_op *op, struct shmeta_result *r);

@@ -40,6 +40,9 @@ const struct shmeta__op_type shmeta__op_types[SHMETA_OP_TYPES] = {
 	[SHMETA_OP_COMMIT_OBJECT] = {"commit_object", OP_HAS_OBJECT | OP_HAS_SIZED},
 	[SHMETA_OP_ADD_SLICE] = {"add_slice", OP_HAS_NAME | OP_HAS_PARTITION | OP_HAS_FENCED | OP_HAS_SEGMENT},
 	[SHMETA_OP_CONFIRM_OBJECT_DELETED] = {"confirm_object_deleted", OP_HAS_OBJECT},
+	[SHMETA_OP_REPLACE_SEGMENTS] = {"replace_segments",
+                                        OP_HAS_NAME | OP_HAS_PARTITION | OP_HAS_FENCED | OP_HAS_REPLACE | OP_HAS_COUNT},
+	[SHMETA_OP_RENEW_AGENT] = {"renew_agent", OP_HAS_AGENT | OP_HAS_BEAT | OP_HAS_DURATION | OP_HAS_COUNT},
 };
 
 const char *shmeta__op_name(enum shmeta_op_type type)
@@ -50,6 +53,137 @@ const char *shmeta__op_name(enum shmeta_op_type type)
 static struct shmeta_str of_map(struct shmeta_map map)
 {
 	return (struct shmeta_str){map.data, map.bytes};
+}
+
+/* ---- lists of segments ---- */
+
+static const struct shmeta_segment *listed(const struct shmeta_replace *r, uint64_t at)
+{
+	return at < r->old_count ? &r->old_segments[at] : &r->new_segments[at - r->old_count];
+}
+
+static size_t segment_bytes(const struct shmeta_segment *s)
+{
+	return op_padded(sizeof(struct shmeta_wire_segment) + s->id.bytes + s->s3_bucket.bytes + s->s3_key.bytes);
+}
+
+/* 0: it cannot be spelled, or the lists are not there. */
+static size_t list_bytes(const struct shmeta_replace *r)
+{
+	size_t bytes = 0;
+
+	if ((r->old_count > 0 && r->old_segments == NULL) || (r->new_count > 0 && r->new_segments == NULL))
+		return 0;
+	for (uint64_t i = 0; i < (uint64_t)r->old_count + r->new_count; i++) {
+		const struct shmeta_segment *s = listed(r, i);
+
+		if (s->id.bytes > SHMETA_FRAME_MAX || s->s3_bucket.bytes > SHMETA_FRAME_MAX ||
+		    s->s3_key.bytes > SHMETA_FRAME_MAX || bytes > SHMETA_FRAME_MAX)
+			return 0;
+		bytes += segment_bytes(s);
+	}
+	return bytes;
+}
+
+static void pack(const struct shmeta_replace *r, uint8_t *out)
+{
+	for (uint64_t i = 0; i < (uint64_t)r->old_count + r->new_count; i++) {
+		const struct shmeta_segment *s = listed(r, i);
+		const struct shmeta_str strings[3] = {s->id, s->s3_bucket, s->s3_key};
+		const struct shmeta_wire_segment w = {
+			.base_offset = s->base_offset,
+			.end_offset = s->end_offset,
+			.size_bytes = s->size_bytes,
+			.position = s->position,
+			.time_ms = {s->created_at_ms, s->min_timestamp_ms, s->max_timestamp_ms},
+			.record_count = s->record_count,
+			.string_bytes = {(uint32_t)s->id.bytes, (uint32_t)s->s3_bucket.bytes,
+		                         (uint32_t)s->s3_key.bytes}};
+		size_t at = sizeof w;
+
+		memset(out, 0, segment_bytes(s));
+		memcpy(out, &w, sizeof w);
+		for (int k = 0; k < 3; k++) {
+			if (strings[k].bytes > 0)
+				memcpy(out + at, strings[k].data, strings[k].bytes);
+			at += strings[k].bytes;
+		}
+		out += segment_bytes(s);
+	}
+}
+
+/* The segment that begins at `at`; where it ends, 0: there is none. */
+static size_t unpack_one(struct shmeta_str packed, size_t at, uint32_t partition_id, struct shmeta_segment *ret)
+{
+	struct shmeta_wire_segment w;
+	const char *text;
+	size_t end;
+
+	if (packed.bytes - at < sizeof w)
+		return 0;
+	memcpy(&w, packed.data + at, sizeof w);
+	end = at + sizeof w;
+	for (int i = 0; i < 3; i++) {
+		if (w.string_bytes[i] > packed.bytes - end)
+			return 0;
+		end += w.string_bytes[i];
+	}
+	text = packed.data + at + sizeof w;
+	*ret = (struct shmeta_segment){.base_offset = w.base_offset,
+	                               .end_offset = w.end_offset,
+	                               .size_bytes = w.size_bytes,
+	                               .position = w.position,
+	                               .created_at_ms = w.time_ms[0],
+	                               .min_timestamp_ms = w.time_ms[1],
+	                               .max_timestamp_ms = w.time_ms[2],
+	                               .record_count = w.record_count,
+	                               .partition_id = partition_id,
+	                               .id = {text, w.string_bytes[0]},
+	                               .s3_bucket = {text + w.string_bytes[0], w.string_bytes[1]},
+	                               .s3_key = {text + w.string_bytes[0] + w.string_bytes[1], w.string_bytes[2]}};
+	at += op_padded(end - at);
+	if (at > packed.bytes || !op_all_zero((const uint8_t *)packed.data + end, at - end))
+		return 0;
+	return at;
+}
+
+/* Are these bytes so many segments, and nothing else? */
+static bool is_list(struct shmeta_str packed, uint64_t count)
+{
+	struct shmeta_segment s;
+	size_t at = 0;
+
+	for (uint64_t i = 0; i < count; i++) {
+		at = unpack_one(packed, at, 0, &s);
+		if (at == 0)
+			return false;
+	}
+	return at == packed.bytes;
+}
+
+size_t shmeta__op_rows(const struct shmeta_op *op)
+{
+	return op->type == SHMETA_OP_REPLACE_SEGMENTS ? (size_t)op->u.replace.old_count + op->u.replace.new_count : 0;
+}
+
+void shmeta__op_unpack(const void *bytes, struct shmeta_segment *rows, struct shmeta_op *op)
+{
+	const size_t count = shmeta__op_rows(op);
+	struct shmeta_str packed = {.data = bytes, .bytes = 0};
+	struct shmeta_wire_op w;
+	size_t at = 0;
+
+	if (op->type != SHMETA_OP_REPLACE_SEGMENTS)
+		return;
+	memcpy(&w, bytes, sizeof w);
+	packed.data += sizeof w;
+	for (int i = 0; i < SHMETA_WIRE_MAP; i++)
+		packed.data += w.string_bytes[i];
+	packed.bytes = w.string_bytes[SHMETA_WIRE_MAP];
+	for (size_t i = 0; i < count; i++)
+		at = unpack_one(packed, at, w.partition_id, &rows[i]);
+	op->u.replace.old_segments = op->u.replace.old_count > 0 ? rows : NULL;
+	op->u.replace.new_segments = op->u.replace.new_count > 0 ? rows + op->u.replace.old_count : NULL;
 }
 
 static void gather_segment(const struct shmeta_segment *segment, struct shmeta_wire_op *w, struct shmeta_str *s)
@@ -98,6 +232,8 @@ static void gather_union(const struct shmeta_op *op, uint32_t has, struct shmeta
 		w->time_ms[0] = op->u.agent.last_heartbeat_ms;
 		w->time_ms[1] = op->u.agent.started_at_ms;
 	}
+	if ((has & OP_HAS_BEAT) != 0)
+		w->time_ms[1] = op->u.agent.last_heartbeat_ms;
 	if ((has & OP_HAS_OBJECT) != 0) {
 		s[SHMETA_WIRE_B] = op->u.object.s3_bucket;
 		s[SHMETA_WIRE_C] = op->u.object.s3_key;
@@ -105,6 +241,15 @@ static void gather_union(const struct shmeta_op *op, uint32_t has, struct shmeta
 	if ((has & OP_HAS_SIZED) != 0) {
 		w->size_bytes = op->u.object.size_bytes;
 		w->time_ms[0] = op->u.object.created_at_ms;
+	}
+	if ((has & OP_HAS_REPLACE) != 0) {
+		w->count = op->u.replace.old_count;
+		w->size_bytes = op->u.replace.new_count;
+		w->position = op->u.replace.compaction_epoch;
+		/* Packed when it is written; without a pointer it cannot be. */
+		s[SHMETA_WIRE_MAP] = (struct shmeta_str){"", list_bytes(&op->u.replace)};
+		if (s[SHMETA_WIRE_MAP].bytes == 0 && (op->u.replace.old_count > 0 || op->u.replace.new_count > 0))
+			s[SHMETA_WIRE_MAP] = (struct shmeta_str){NULL, 1};
 	}
 }
 
@@ -186,6 +331,8 @@ static void scatter_union(const struct shmeta_wire_op *w, uint32_t has, const st
 		op->u.agent.last_heartbeat_ms = w->time_ms[0];
 		op->u.agent.started_at_ms = w->time_ms[1];
 	}
+	if ((has & OP_HAS_BEAT) != 0)
+		op->u.agent.last_heartbeat_ms = w->time_ms[1];
 	if ((has & OP_HAS_OBJECT) != 0) {
 		op->u.object.s3_bucket = s[SHMETA_WIRE_B];
 		op->u.object.s3_key = s[SHMETA_WIRE_C];
@@ -194,6 +341,9 @@ static void scatter_union(const struct shmeta_wire_op *w, uint32_t has, const st
 		op->u.object.size_bytes = w->size_bytes;
 		op->u.object.created_at_ms = w->time_ms[0];
 	}
+	if ((has & OP_HAS_REPLACE) != 0)
+		op->u.replace = (struct shmeta_replace){
+			.old_count = w->count, .new_count = (uint32_t)w->size_bytes, .compaction_epoch = w->position};
 }
 
 static void scatter(const struct shmeta_wire_op *w, const struct shmeta_str *s, struct shmeta_op *op)
@@ -269,7 +419,9 @@ size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity)
 		return 0;
 	memcpy(p, &w, sizeof w);
 	for (int i = 0; i < SHMETA_WIRE_STRINGS; i++) {
-		if (s[i].bytes > 0)
+		if (i == SHMETA_WIRE_MAP && op->type == SHMETA_OP_REPLACE_SEGMENTS)
+			pack(&op->u.replace, p + at);
+		else if (s[i].bytes > 0)
 			memcpy(p + at, s[i].data, s[i].bytes);
 		at += s[i].bytes;
 	}
@@ -300,6 +452,11 @@ enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shme
 		return SHMETA_ERR_PROTOCOL;
 	scatter(&w, s, &op);
 	gather(&op, &again, s_again);
+	if (op.type == SHMETA_OP_REPLACE_SEGMENTS) {
+		if (!is_list(s[SHMETA_WIRE_MAP], w.count + w.size_bytes))
+			return SHMETA_ERR_PROTOCOL;
+		s_again[SHMETA_WIRE_MAP] = s[SHMETA_WIRE_MAP];
+	}
 	(void)measure(&again, s_again);
 	if (memcmp(&w, &again, sizeof w) != 0)
 		return SHMETA_ERR_PROTOCOL;

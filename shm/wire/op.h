@@ -4,7 +4,8 @@
  * them.
  *
  * An operation is struct shmeta_wire_op, its strings one after the other in the order of
- * string_bytes[], zeros up to a multiple of 8. */
+ * string_bytes[], zeros up to a multiple of 8. The last string of REPLACE_SEGMENTS is its segments,
+ * the old ones first: each is struct shmeta_wire_segment, its strings, zeros up to a multiple of 8. */
 #ifndef SHMETA_SHM_WIRE_OP_H
 #define SHMETA_SHM_WIRE_OP_H
 
@@ -23,7 +24,7 @@ enum shmeta_wire_string {
 	SHMETA_WIRE_A,     /* segment.id, agent.address, topic.cleanup_policy */
 	SHMETA_WIRE_B,     /* s3_bucket, availability_zone                   */
 	SHMETA_WIRE_C,     /* s3_key, agent_group                            */
-	SHMETA_WIRE_MAP,   /* topic.config, agent.metadata, committed.metadata */
+	SHMETA_WIRE_MAP,   /* topic.config, agent.metadata, committed.metadata, replace's segments */
 	SHMETA_WIRE_STRINGS
 };
 enum { SHMETA_WIRE_HAS_RETENTION = 1u << 0, SHMETA_WIRE_HAS_METADATA = 1u << 1 };
@@ -33,13 +34,13 @@ struct shmeta_wire_op {
 	uint16_t type;          /*   4  enum shmeta_op_type                                  */
 	uint16_t flags;         /*   6  SHMETA_WIRE_HAS_*                                    */
 	uint32_t partition_id;  /*   8                                                       */
-	uint32_t count;         /*  12  partition_count, record_count                        */
+	uint32_t count;         /*  12  partition_count, record_count, replace.old_count     */
 	uint64_t request_id[2]; /*  16                                                       */
 	uint64_t fence_epoch;   /*  32                                                       */
 	uint64_t offset;        /*  40  offset, committed_offset, base_offset                */
 	uint64_t end_offset;    /*  48                                                       */
-	uint64_t size_bytes;    /*  56                                                       */
-	uint64_t position;      /*  64  position, transfer_id                                */
+	uint64_t size_bytes;    /*  56  size_bytes, replace.new_count                        */
+	uint64_t position;      /*  64  position, transfer_id, replace.compaction_epoch      */
 	int64_t time_ms[3];     /*  72  created_at, min and max timestamp; heartbeat, started; retention; duration */
 	uint32_t string_bytes[SHMETA_WIRE_STRINGS]; /* 96                                     */
 };
@@ -57,6 +58,24 @@ SHMETA_FROZEN(shmeta_wire_op, position, 64);
 SHMETA_FROZEN(shmeta_wire_op, time_ms, 72);
 SHMETA_FROZEN(shmeta_wire_op, string_bytes, 96);
 SHMETA_FROZEN_SIZE(shmeta_wire_op, 128);
+
+struct shmeta_wire_segment {
+	uint64_t base_offset;     /*  0                              */
+	uint64_t end_offset;      /*  8                              */
+	uint64_t size_bytes;      /* 16                              */
+	uint64_t position;        /* 24                              */
+	int64_t time_ms[3];       /* 32  created, min, max timestamp */
+	uint32_t record_count;    /* 56                              */
+	uint32_t string_bytes[3]; /* 60  id, bucket, key             */
+};
+SHMETA_FROZEN(shmeta_wire_segment, base_offset, 0);
+SHMETA_FROZEN(shmeta_wire_segment, end_offset, 8);
+SHMETA_FROZEN(shmeta_wire_segment, size_bytes, 16);
+SHMETA_FROZEN(shmeta_wire_segment, position, 24);
+SHMETA_FROZEN(shmeta_wire_segment, time_ms, 32);
+SHMETA_FROZEN(shmeta_wire_segment, record_count, 56);
+SHMETA_FROZEN(shmeta_wire_segment, string_bytes, 60);
+SHMETA_FROZEN_SIZE(shmeta_wire_segment, 72);
 
 /* A result is this, its text, zeros up to a multiple of 8. */
 struct shmeta_wire_result {
@@ -94,8 +113,14 @@ size_t shmeta__op_bytes(const struct shmeta_op *op);
 size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity);
 /* Read the operation at `bytes` (8-aligned, `size` readable). *ret's views point into bytes.
  * *ret_used: where the next one begins. ERR_PROTOCOL: it cannot be an operation (the connection is
- * to be closed). */
+ * to be closed). Of u.replace the counts and the epoch are read; its lists are NULL until
+ * shmeta__op_unpack(). */
 enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shmeta_op *ret, size_t *ret_used);
+/* How many segments it has in lists; for shmeta__op_unpack(). 0: it needs none. */
+size_t shmeta__op_rows(const struct shmeta_op *op);
+/* The lists of an operation that was decoded from `bytes`, into rows, which has room for them and
+ * outlives *op. */
+void shmeta__op_unpack(const void *bytes, struct shmeta_segment *rows, struct shmeta_op *op);
 /* C9: names, limits, offsets, maps, durations; which fields a type needs. OK or
  * ERR_INVALID_ARGUMENT with the sentence that names the field, the value and the limit. */
 enum shmeta_status shmeta__op_check(const struct shmeta_op *op, struct shmeta_err *err);

@@ -179,6 +179,51 @@ static enum shmeta_status check_object(const struct shmeta_object *object, struc
 	return status == SHMETA_OK ? check_number("object size_bytes", object->size_bytes, 0, INT64_MAX, err) : status;
 }
 
+static enum shmeta_status check_listed(const struct shmeta_segment *s, const char *which, uint64_t at, uint64_t least,
+                                       uint64_t most, struct shmeta_err *err)
+{
+	enum shmeta_status status = check_text("segment id", s->id, 1, SHMETA_STRING_MAX, 1, err);
+
+	if (status == SHMETA_OK)
+		status = check_text("s3_bucket", s->s3_bucket, 0, SHMETA_STRING_MAX, 1, err);
+	if (status == SHMETA_OK)
+		status = check_text("s3_key", s->s3_key, 0, SHMETA_STRING_MAX, 1, err);
+	if (status == SHMETA_OK && (s->base_offset < least || s->end_offset > most || s->end_offset < s->base_offset))
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT,
+		                   "%s segment %llu, %llu to %llu, is out of order: here it may lie in %llu to %llu",
+		                   which, (unsigned long long)at, (unsigned long long)s->base_offset,
+		                   (unsigned long long)s->end_offset, (unsigned long long)least,
+		                   (unsigned long long)most);
+	if (status == SHMETA_OK)
+		status = check_number("size_bytes", s->size_bytes, 0, INT64_MAX, err);
+	if (status == SHMETA_OK)
+		status = check_number("position", s->position, 0, INT64_MAX - s->size_bytes, err);
+	return status;
+}
+
+/* Old ones may overlap each other, as they are there; new ones may not. */
+static enum shmeta_status check_replace(const struct shmeta_replace *r, struct shmeta_err *err)
+{
+	enum shmeta_status status = check_number("old_count", r->old_count, 1, UINT32_MAX, err);
+	uint64_t least = 0, end = 0;
+
+	if (status == SHMETA_OK && (r->old_segments == NULL || (r->new_count > 0 && r->new_segments == NULL)))
+		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "a list of segments has a length but no segments");
+	for (uint64_t i = 0; status == SHMETA_OK && i < r->old_count; i++) {
+		const struct shmeta_segment *s = &r->old_segments[i];
+
+		status = check_listed(s, "old", i, least, INT64_MAX, err);
+		least = s->base_offset + 1;
+		end = s->end_offset > end ? s->end_offset : end;
+	}
+	least = status == SHMETA_OK ? r->old_segments[0].base_offset : 0;
+	for (uint64_t i = 0; status == SHMETA_OK && i < r->new_count; i++) {
+		status = check_listed(&r->new_segments[i], "new", i, least, end, err);
+		least = r->new_segments[i].end_offset + 1;
+	}
+	return status == SHMETA_OK ? check_number("compaction_epoch", r->compaction_epoch, 0, INT64_MAX, err) : status;
+}
+
 static enum shmeta_status check_union(const struct shmeta_op *op, struct shmeta_err *err)
 {
 	uint32_t has = shmeta__op_types[op->type].has;
@@ -193,6 +238,8 @@ static enum shmeta_status check_union(const struct shmeta_op *op, struct shmeta_
 		return check_agent(&op->u.agent, err);
 	if ((has & OP_HAS_OBJECT) != 0)
 		return check_object(&op->u.object, err);
+	if ((has & OP_HAS_REPLACE) != 0)
+		return check_replace(&op->u.replace, err);
 	return SHMETA_OK;
 }
 

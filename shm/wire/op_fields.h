@@ -26,6 +26,8 @@ enum {
 	OP_HAS_SIZED = 1u << 14,  /* and the object's size and time                   */
 	OP_HAS_COUNT = 1u << 15,  /* results: count                                   */
 	OP_HAS_LEASE = 1u << 16,  /* results: lease                                   */
+	OP_HAS_BEAT = 1u << 17,   /* of u.agent, the heartbeat alone                  */
+	OP_HAS_REPLACE = 1u << 18,
 };
 
 struct shmeta__op_type {

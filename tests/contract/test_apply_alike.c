@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/memory/memory.h"
 #include "backends/rows.h"
 #include "tests/support/source_world.h"
 
@@ -43,6 +44,8 @@ struct pair {
 	struct side model, engine;
 	size_t transfers, names;
 	char name[NAMES][24];
+	struct shmeta_segment list[BATCH_MAX][2][4]; /* of REPLACE_SEGMENTS */
+	size_t lists;
 	uint32_t seed;
 	uint64_t done[SHMETA_OP_TYPES], refused[SHMETA_OP_TYPES];
 };
@@ -92,6 +95,66 @@ static enum shmeta_op_type pick_type(struct pair *p, enum shmeta_op_type before)
 	if ((type == SHMETA_OP_DELETE_TOPIC || type == SHMETA_OP_DEREGISTER_AGENT) && pick(p, 6) > 0)
 		return pick(p, 2) != 0 ? SHMETA_OP_CREATE_TOPIC : SHMETA_OP_REGISTER_AGENT;
 	return type;
+}
+
+/* Text that outlives the rows it was taken from, and the batch. */
+static struct shmeta_str keep(struct pair *p, struct shmeta_str text)
+{
+	char *name = p->name[p->names++ % NAMES];
+
+	cr_assert_lt(text.bytes, sizeof p->name[0]);
+	(void)snprintf(name, sizeof p->name[0], "%.*s", (int)text.bytes, text.data);
+	return rows_str(name);
+}
+
+/* Neighbours that are there as the batch begins, now and then altered, by one new segment, or two, or none: of an object of its own, or slices. */
+static void pick_replacement(struct pair *p, struct shmeta_op *op)
+{
+	struct shmeta_segment(*list)[4] = p->list[p->lists++ % BATCH_MAX], *there;
+	uint32_t first, way = pick(p, 6);
+	struct shmeta_replace *r = &op->u.replace;
+	bool reaching;
+	size_t count;
+
+	*r = (struct shmeta_replace){.old_segments = list[0], .new_segments = list[1], .compaction_epoch = pick(p, 4)};
+	there = memory_segments_in(memory_db_of(p->model.world.state), NULL, op->name.data, op->partition_id, 0,
+	                           INT64_MAX, INT64_MAX, &count, &reaching);
+	cr_assert_not_null(there);
+	first = count > 1 ? pick(p, (uint32_t)count) : 0;
+	for (size_t i = first; i < count && r->old_count < 1 + pick(p, 3); i++) {
+		struct shmeta_segment *s = &list[0][r->old_count++];
+
+		*s = there[i];
+		s->id = keep(p, s->id);
+		s->s3_bucket = keep(p, s->s3_bucket);
+		s->s3_key = keep(p, s->s3_key);
+	}
+	free(there);
+	if (r->old_count == 0) {
+		list[0][r->old_count++] = (struct shmeta_segment){.end_offset = 9, .id = rows_str("none")};
+		return;
+	}
+	if (pick(p, 8) == 0)
+		list[0][pick(p, r->old_count)].size_bytes++;
+	if (pick(p, 8) == 0 && r->old_count == 3) /* a hole where one is */
+		list[0][1] = list[0][--r->old_count];
+	for (uint32_t i = 0; i < way % 3; i++) {
+		struct shmeta_segment *s = &list[1][r->new_count++];
+		char id[24];
+
+		*s = list[0][0];
+		if (pick(p, 5) == 0 && i == 0)
+			continue; /* the first one stays */
+		(void)snprintf(id, sizeof id, "m-%s-%u-%u", op->name.data, op->partition_id, pick(p, 5));
+		if (pick(p, 3) > 0)
+			s->id = keep(p, rows_str(id));
+		s->s3_key = way < 3 ? one_of(p, objects, 3) : pick(p, 6) > 0 ? rows_str("merged") : s->s3_key;
+		s->position = way < 3 ? pick(p, 97) : 0;
+		s->base_offset += i * 5 + pick(p, 2);
+		s->end_offset =
+			i + 1 < way % 3 ? s->base_offset + 2 : list[0][r->old_count - 1].end_offset - pick(p, 2);
+		s->size_bytes = 5;
+	}
 }
 
 static struct shmeta_op pick_op(struct pair *p, enum shmeta_op_type before, uint32_t round)
@@ -150,6 +213,13 @@ static struct shmeta_op pick_op(struct pair *p, enum shmeta_op_type before, uint
 		                                   .agent_group = rows_str("group"),
 		                                   .last_heartbeat_ms = round,
 		                                   .started_at_ms = pick(p, 9)};
+		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		pick_replacement(p, &op);
+		fenced = pick(p, 3) == 0;
+		break;
+	case SHMETA_OP_RENEW_AGENT:
+		op.u.agent.last_heartbeat_ms = round;
 		break;
 	case SHMETA_OP_ACCEPT_LEASE:
 	case SHMETA_OP_COMPLETE_LEASE:
@@ -311,7 +381,7 @@ static void alike(enum world_engine engine, uint32_t seed, uint32_t rounds, uint
 
 Test(apply_alike, sqlite_answers_as_memory_does_to_small_batches)
 {
-	alike(WORLD_SQLITE_NEW, 1, 400, 12);
+	alike(WORLD_SQLITE_NEW, 21, 600, 12);
 }
 
 Test(apply_alike, sqlite_answers_as_memory_does_to_large_batches)
@@ -326,7 +396,7 @@ Test(apply_alike, sqlite_of_the_later_shape_answers_as_memory_does)
 
 Test(apply_alike, postgresql_answers_as_memory_does_to_small_batches)
 {
-	alike(WORLD_PG_NEW, 4, 500, 12);
+	alike(WORLD_PG_NEW, 24, 700, 12);
 }
 
 Test(apply_alike, postgresql_answers_as_memory_does_to_large_batches)
@@ -346,7 +416,7 @@ Test(apply_alike, postgresql_in_two_halves_answers_as_memory_does)
 
 Test(apply_alike, postgresql_of_v01_answers_as_memory_does)
 {
-	alike(WORLD_PG_V01, 6, 100, 40);
+	alike(WORLD_PG_V01, 6, 200, 40);
 }
 
 Test(apply_alike, postgresql_of_the_later_shape_answers_as_memory_does)

@@ -37,7 +37,8 @@ static const struct number {
 	{"fence.epoch", U64, offsetof(struct shmeta_op, fence.epoch), SEGMENTS | TYPE(UPDATE_HIGH_WATERMARK)},
 	{"transfer_id", U64, offsetof(struct shmeta_op, transfer_id),
          TYPE(ACCEPT_LEASE) | TYPE(COMPLETE_LEASE) | TYPE(REJECT_LEASE)},
-	{"duration_ms", I64, offsetof(struct shmeta_op, duration_ms), LEASES | TYPE(COMPLETE_LEASE)},
+	{"duration_ms", I64, offsetof(struct shmeta_op, duration_ms),
+         LEASES | TYPE(COMPLETE_LEASE) | TYPE(RENEW_AGENT)},
 	{"retention_ms", I64, offsetof(struct shmeta_op, u.topic.retention_ms), TYPE(CREATE_TOPIC)},
 	{"base_offset", U64, offsetof(struct shmeta_op, u.segment.base_offset), SEGMENTS},
 	{"end_offset", U64, offsetof(struct shmeta_op, u.segment.end_offset), SEGMENTS},
@@ -47,7 +48,8 @@ static const struct number {
 	{"min_timestamp_ms", I64, offsetof(struct shmeta_op, u.segment.min_timestamp_ms), SEGMENTS},
 	{"max_timestamp_ms", I64, offsetof(struct shmeta_op, u.segment.max_timestamp_ms), SEGMENTS},
 	{"committed_offset", U64, offsetof(struct shmeta_op, u.committed.committed_offset), TYPE(COMMIT_OFFSET)},
-	{"last_heartbeat_ms", I64, offsetof(struct shmeta_op, u.agent.last_heartbeat_ms), TYPE(REGISTER_AGENT)},
+	{"last_heartbeat_ms", I64, offsetof(struct shmeta_op, u.agent.last_heartbeat_ms),
+         TYPE(REGISTER_AGENT) | TYPE(RENEW_AGENT)},
 	{"started_at_ms", I64, offsetof(struct shmeta_op, u.agent.started_at_ms), TYPE(REGISTER_AGENT)},
 	{"object size_bytes", U64, offsetof(struct shmeta_op, u.object.size_bytes), TYPE(COMMIT_OBJECT)},
 	{"created_at_ms", I64, offsetof(struct shmeta_op, u.object.created_at_ms), TYPE(COMMIT_OBJECT)},
@@ -91,6 +93,7 @@ static struct shmeta_op good(enum shmeta_op_type type, char name[2][64])
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		op.u.object = (struct shmeta_object){.s3_bucket = S("b"), .s3_key = S(name[0]), .size_bytes = 10};
 		break;
+	case SHMETA_OP_RENEW_AGENT:
 	case SHMETA_OP_ACQUIRE_LEASE:
 	case SHMETA_OP_RELEASE_LEASE:
 	case SHMETA_OP_OFFER_LEASE:

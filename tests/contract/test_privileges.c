@@ -56,6 +56,19 @@ static void close_as(struct world *w, const char *role)
 Test(privileges, a_role_that_may_write_rows_and_make_nothing_can_do_every_operation)
 {
 	const struct shmeta_str topic = rows_str("orders"), agent = rows_str("agent");
+	/* The slice, cut shorter. */
+	const struct shmeta_segment old = {.end_offset = 1,
+	                                   .record_count = 1,
+	                                   .size_bytes = 9,
+	                                   .id = rows_str("s"),
+	                                   .s3_bucket = rows_str("b"),
+	                                   .s3_key = rows_str("o")},
+				    new = {.record_count = 1,
+	                                   .size_bytes = 4,
+	                                   .id = rows_str("s"),
+	                                   .s3_bucket = rows_str("b"),
+	                                   .s3_key = rows_str("o"),
+	                                   .position = 5};
 	const struct shmeta_op ops[] = {
 		{.type = SHMETA_OP_CREATE_TOPIC, .u.topic = {.name = rows_str("more"), .partition_count = 2}},
 		{.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
@@ -80,6 +93,7 @@ Test(privileges, a_role_that_may_write_rows_and_make_nothing_can_do_every_operat
 	         .agent_id = agent,
 	         .to_agent_id = rows_str("b"),
 	         .duration_ms = 1000},
+		{.type = SHMETA_OP_RENEW_AGENT, .agent_id = agent, .duration_ms = 1000},
 		{.type = SHMETA_OP_RELEASE_LEASE, .name = topic, .agent_id = agent},
 		{.type = SHMETA_OP_COMMIT_OBJECT,
 	         .u.object = {.s3_bucket = rows_str("b"), .s3_key = rows_str("o"), .size_bytes = 90}},
@@ -87,6 +101,14 @@ Test(privileges, a_role_that_may_write_rows_and_make_nothing_can_do_every_operat
 	         .name = topic,
 	         .partition_id = 1,
 	         .u.segment = {.end_offset = 1, .record_count = 1, .size_bytes = 9, .id = rows_str("s")}},
+		{.type = SHMETA_OP_REPLACE_SEGMENTS,
+	         .name = topic,
+	         .partition_id = 1,
+	         .u.replace = {.old_segments = &old,
+	                       .new_segments = &new,
+	                       .old_count = 1,
+	                       .new_count = 1,
+	                       .compaction_epoch = 1}},
 		{.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = topic, .partition_id = 1, .offset = 100},
 		{.type = SHMETA_OP_CONFIRM_OBJECT_DELETED,
 	         .u.object = {.s3_bucket = rows_str("b"), .s3_key = rows_str("o")}},

@@ -78,7 +78,8 @@ static const struct shmeta_str name = {"orders", 6};
 static struct shmeta_op make_op(enum shmeta_op_type type)
 {
 	struct shmeta_op op = {.type = type};
-	struct shmeta_segment segment = {.end_offset = 9, .record_count = 10, .size_bytes = 100, .id = name};
+	static const struct shmeta_segment segment = {
+		.end_offset = 9, .record_count = 10, .size_bytes = 100, .id = {"orders", 6}};
 
 	switch (type) {
 	case SHMETA_OP_CREATE_TOPIC:
@@ -96,6 +97,10 @@ static struct shmeta_op make_op(enum shmeta_op_type type)
 	case SHMETA_OP_ADD_SLICE:
 		op.name = name;
 		op.u.segment = segment;
+		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		op.name = name;
+		op.u.replace = (struct shmeta_replace){.old_segments = &segment, .old_count = 1};
 		break;
 	case SHMETA_OP_COMMIT_OFFSET:
 		op.name = name;

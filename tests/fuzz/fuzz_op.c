@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Any bytes as a chain of operations, as it stands in a WRITE frame, and as results of every type. What decodes encodes to the same
  * bytes again, so no byte is without meaning, and is judged without reading beyond it. */
+#include <stdlib.h>
+
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
 #include "tests/fuzz/fuzz.h"
@@ -24,11 +26,15 @@ static void operations(const uint8_t *at, size_t left, uint8_t *again)
 	size_t used;
 
 	while (shmeta__op_decode(at, left, &op, &used) == SHMETA_OK) {
+		struct shmeta_segment *rows = calloc(shmeta__op_rows(&op) + 1, sizeof *rows);
 		struct shmeta_err err = {.text = ""};
 
+		require(rows != NULL);
+		shmeta__op_unpack(at, rows, &op);
 		require(used <= left && used >= sizeof(struct shmeta_wire_op) && shmeta__op_bytes(&op) == used);
 		require(shmeta__op_encode(&op, again, used) == used && memcmp(again, at, used) == 0);
 		require((shmeta__op_check(&op, &err) == SHMETA_OK) == (err.text[0] == '\0'));
+		free(rows);
 		at += used;
 		left -= used;
 	}

@@ -557,6 +557,7 @@ static void apply(struct pg_state *state)
 		{.type = SHMETA_OP_COMMIT_OFFSET, .name = name, .u.committed = {.group_id = group}},
 		{.type = SHMETA_OP_DELETE_GROUP, .group_id = group},
 		{.type = SHMETA_OP_REGISTER_AGENT, .u.agent = {.agent_id = agent, .address = name}},
+		{.type = SHMETA_OP_RENEW_AGENT, .agent_id = agent, .duration_ms = 1000},
 		{.type = SHMETA_OP_DEREGISTER_AGENT, .agent_id = agent},
 		{.type = SHMETA_OP_ACQUIRE_LEASE, .name = name, .agent_id = agent, .duration_ms = 1000},
 		{.type = SHMETA_OP_RELEASE_LEASE, .name = name, .agent_id = agent},

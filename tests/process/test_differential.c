@@ -145,6 +145,62 @@ static enum shmeta_op_type pick_type(struct run *r, enum shmeta_op_type before)
 	return type == SHMETA_OP_ADD_SLICE ? SHMETA_OP_COMMIT_OBJECT : type;
 }
 
+/* Neighbours that one of the sides has as the call begins, by one segment, or none, or the first of them and one more. */
+static void pick_replacement(struct run *r, struct shmeta_op *op)
+{
+	static struct shmeta_segment lists[2 * CALL_MAX][2][3];
+	static size_t used;
+	struct shmeta_segment(*list)[3] = lists[used++ % (2 * CALL_MAX)];
+	struct shmeta_replace *p = &op->u.replace;
+	const struct side *side = r->side;
+	const struct model_partition *from;
+	uint32_t most = 1 + run_pick(r, 3), way = run_pick(r, 3), first;
+
+	while (side->name == NULL)
+		side++;
+	from = &side->model.topic[model_number(op->name, MODEL_TOPICS)].partition[op->partition_id];
+	*p = (struct shmeta_replace){.old_segments = list[0], .new_segments = list[1]};
+	first = from->segments > 0 ? run_pick(r, (uint32_t)from->segments) : 0;
+	for (size_t i = first; i < from->segments && p->old_count < most; i++) {
+		const struct model_segment *s = &from->segment[i];
+
+		list[0][p->old_count++] = (struct shmeta_segment){.base_offset = s->base,
+		                                                  .end_offset = s->end,
+		                                                  .size_bytes = s->size,
+		                                                  .position = s->position,
+		                                                  .record_count = s->records,
+		                                                  .created_at_ms = s->created_ms,
+		                                                  .id = run_name(r, "%s", s->id),
+		                                                  .s3_bucket = run_name(r, "bucket"),
+		                                                  .s3_key = run_name(r, "%s", s->key)};
+	}
+	if (p->old_count == 0) {
+		list[0][p->old_count++] = (struct shmeta_segment){.end_offset = 8, .id = run_name(r, "none")};
+		return;
+	}
+	if (run_pick(r, 8) == 0)
+		list[0][0].size_bytes++;
+	if (way == 2 && p->old_count > 1)
+		list[1][p->new_count++] = list[0][0];
+	if (way > 0) {
+		const struct shmeta_segment *begin = &list[0][p->new_count];
+		uint64_t end = 0;
+
+		for (uint32_t i = 0; i < p->old_count; i++)
+			end = list[0][i].end_offset > end ? list[0][i].end_offset : end;
+		list[1][p->new_count] = *begin;
+		list[1][p->new_count].base_offset += p->new_count > 0 && begin->base_offset <= list[0][0].end_offset
+		                                             ? list[0][0].end_offset - begin->base_offset + 1
+		                                             : run_pick(r, 2);
+		list[1][p->new_count].end_offset = end;
+		list[1][p->new_count].position = 0;
+		list[1][p->new_count].id = run_name(r, "m-%.2s-%u-%llu", op->name.data, op->partition_id,
+		                                    (unsigned long long)list[1][p->new_count].base_offset);
+		list[1][p->new_count].s3_key = run_name(r, "merged-%u-%u", r->step, run_pick(r, 1000000));
+		p->new_count += list[1][p->new_count].base_offset <= end;
+	}
+}
+
 static struct shmeta_op pick_op(struct run *r, enum shmeta_op_type type)
 {
 	size_t offers = 0, recent;
@@ -195,6 +251,13 @@ static struct shmeta_op pick_op(struct run *r, enum shmeta_op_type type)
 		                                   .agent_group = run_name(r, "group"),
 		                                   .last_heartbeat_ms = r->step,
 		                                   .started_at_ms = run_pick(r, 9)};
+		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		pick_replacement(r, &op);
+		fenced = run_pick(r, 4) == 0;
+		break;
+	case SHMETA_OP_RENEW_AGENT:
+		op.u.agent.last_heartbeat_ms = r->step;
 		break;
 	case SHMETA_OP_ACCEPT_LEASE:
 	case SHMETA_OP_COMPLETE_LEASE:

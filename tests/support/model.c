@@ -174,6 +174,7 @@ static void add(struct model *m, const struct shmeta_op *op, const char *key, bo
 	struct model_segment row = {.base = s->base_offset,
 	                            .end = s->end_offset,
 	                            .size = s->size_bytes,
+	                            .position = s->position,
 	                            .records = s->record_count,
 	                            .created_ms = s->created_at_ms};
 
@@ -211,6 +212,102 @@ static void add(struct model *m, const struct shmeta_op *op, const char *key, bo
 		return;
 	}
 	at.partition->watermark = watermark;
+}
+
+static struct model_segment as_row(const struct shmeta_segment *s)
+{
+	struct model_segment row = {.base = s->base_offset,
+	                            .end = s->end_offset,
+	                            .size = s->size_bytes,
+	                            .position = s->position,
+	                            .records = s->record_count,
+	                            .created_ms = s->created_at_ms};
+
+	keep(row.id, s->id);
+	keep(row.key, s->s3_key);
+	return row;
+}
+
+static bool same_row(const struct model_segment *a, const struct model_segment *b)
+{
+	return a != NULL && b != NULL && a->base == b->base && a->end == b->end && a->size == b->size &&
+	       a->position == b->position && a->records == b->records && a->created_ms == b->created_ms &&
+	       strcmp(a->id, b->id) == 0 && strcmp(a->key, b->key) == 0;
+}
+
+enum { REPLACED_MOST = 8 };
+
+/* The row of that base; NULL: there is none. */
+static const struct model_segment *row_at(const struct model_segment *rows, uint32_t count, uint64_t base)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (rows[i].base == base)
+			return &rows[i];
+	return NULL;
+}
+
+/* Of objects of their own, whose keys and ids nothing else has. */
+static void replace(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	const struct shmeta_replace *given = &op->u.replace;
+	struct model_segment old[REPLACED_MOST], new[REPLACED_MOST];
+	const uint32_t olds = given->old_count, news = given->new_count;
+	struct place at = find(m, op, r);
+	bool there = true, gone = true;
+
+	if (at.partition != NULL && fence_fails(at.partition, op))
+		r->status = SHMETA_ERR_FENCED;
+	if (r->status != SHMETA_OK)
+		return;
+	for (uint32_t i = 0; i < news; i++) {
+		new[i] = as_row(&given->new_segments[i]);
+		there &= same_row(&new[i], model_segment(m, at.topic, op->partition_id, new[i].base));
+	}
+	for (uint32_t i = 0; i < olds; i++) {
+		old[i] = as_row(&given->old_segments[i]);
+		gone &= same_row(&old[i], row_at(new, news, old[i].base)) ||
+		        !same_row(&old[i], model_segment(m, at.topic, op->partition_id, old[i].base));
+	}
+	if (there && gone)
+		return;
+	for (uint32_t i = 0; i < olds; i++)
+		if (!same_row(&old[i], model_segment(m, at.topic, op->partition_id, old[i].base)))
+			r->status = SHMETA_ERR_CONFLICT;
+	for (size_t i = 0; i < at.partition->segments; i++) {
+		const struct model_segment *s = &at.partition->segment[i];
+		uint64_t first = old[0].base, last = old[olds - 1].base;
+
+		if (row_at(old, olds, s->base) != NULL)
+			continue;
+		if ((s->base > first && s->base < last) ||
+		    (news > 0 && s->base > last && s->base <= new[news - 1].end) ||
+		    (news > 0 && s->base < first && s->end >= new[0].base))
+			r->status = SHMETA_ERR_CONFLICT;
+	}
+	if (r->status != SHMETA_OK)
+		return;
+	for (uint32_t i = 0; i < olds; i++)
+		if (row_at(new, news, old[i].base) == NULL && holds(m, &old[i]))
+			r->status = MODEL_REFUSED;
+	for (uint32_t i = 0; i < news; i++)
+		if (row_at(old, olds, new[i].base) == NULL && m->schema.segments_are_swallowed &&
+		    new[i].base % 60 == 30)
+			r->status = MODEL_REFUSED;
+	if (r->status != SHMETA_OK)
+		return;
+	for (uint32_t i = 0; i < olds; i++) {
+		const struct model_segment *next = row_at(new, news, old[i].base);
+
+		r->count += !same_row(&old[i], next);
+		if (next == NULL)
+			model_drop_segment(m, at.topic, op->partition_id, old[i].base);
+		else
+			*model_segment(m, at.topic, op->partition_id, old[i].base) = *next;
+	}
+	for (uint32_t i = 0; i < news; i++)
+		if (row_at(old, olds, new[i].base) == NULL &&
+		    !model_put_segment(m, at.topic, op->partition_id, &new[i]))
+			r->status = MODEL_REFUSED;
 }
 
 static void delete_before(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
@@ -304,6 +401,20 @@ static void give_lease(struct model *m, int topic, uint32_t partition, int agent
 
 	r->lease.epoch = p->floor + 1;
 	model_set_lease(m, topic, partition, agent, p->floor + 1, false);
+}
+
+static void renew_agent(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	int n = model_number(op->agent_id, MODEL_AGENTS);
+
+	if (!agent_there(m, op->agent_id)) {
+		r->status = SHMETA_ERR_NOT_FOUND;
+		return;
+	}
+	m->agent[n].heartbeat_ms = op->u.agent.last_heartbeat_ms;
+	for (int t = 0; t < MODEL_TOPICS; t++)
+		for (int p = 0; p < MODEL_PARTITIONS; p++)
+			r->count += held_by(&m->topic[t].partition[p], n);
 }
 
 static void acquire(struct model *m, const struct shmeta_op *op, struct shmeta_result *r)
@@ -503,6 +614,9 @@ static void one(struct model *m, const struct shmeta_op *op, struct unit *u, str
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
 		delete_before(m, op, r);
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		replace(m, op, r);
+		break;
 	case SHMETA_OP_ENSURE_GROUP:
 		m->group[model_number(op->group_id, MODEL_GROUPS)] = true;
 		break;
@@ -517,6 +631,9 @@ static void one(struct model *m, const struct shmeta_op *op, struct unit *u, str
 		break;
 	case SHMETA_OP_DEREGISTER_AGENT:
 		model_drop_agent(m, model_number(op->agent_id, MODEL_AGENTS));
+		break;
+	case SHMETA_OP_RENEW_AGENT:
+		renew_agent(m, op, r);
 		break;
 	case SHMETA_OP_ACQUIRE_LEASE:
 		acquire(m, op, r);

@@ -26,7 +26,7 @@ enum {
 #define MODEL_REFUSED ((enum shmeta_status)(-1000))
 
 struct model_segment {
-	uint64_t base, end, size;
+	uint64_t base, end, size, position;
 	uint32_t records;
 	int64_t created_ms;
 	char id[MODEL_TEXT], key[MODEL_TEXT]; /* the bucket is always "bucket" */

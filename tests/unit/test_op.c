@@ -91,6 +91,30 @@ static struct shmeta_segment segment(int slice)
 	return s;
 }
 
+static struct shmeta_segment lists[2][8];
+
+/* Old ones that touch, and new ones among them. */
+static struct shmeta_replace replacement(void)
+{
+	struct shmeta_replace r = {.old_segments = lists[0],
+	                           .new_segments = lists[1],
+	                           .old_count = 1 + (uint32_t)number(7),
+	                           .new_count = (uint32_t)number(8),
+	                           .compaction_epoch = number(INT64_MAX)};
+	uint64_t base = number(1000000);
+
+	for (uint32_t i = 0; i < r.old_count; i++) {
+		lists[0][i] = segment(0);
+		lists[0][i].base_offset = base + 100 * i;
+		lists[0][i].end_offset = base + 100 * i + 99;
+	}
+	for (uint32_t i = 0; i < r.new_count; i++) {
+		lists[1][i] = segment(0);
+		lists[1][i].base_offset = lists[1][i].end_offset = base + 10 * i;
+	}
+	return r;
+}
+
 /* An operation that C9 allows, with every field that its type reads. */
 static struct shmeta_op random_op(enum shmeta_op_type type)
 {
@@ -130,6 +154,11 @@ static struct shmeta_op random_op(enum shmeta_op_type type)
 	case SHMETA_OP_DEREGISTER_AGENT:
 		op.agent_id = text(1, SHMETA_NAME_MAX);
 		return op;
+	case SHMETA_OP_RENEW_AGENT:
+		op.agent_id = text(1, SHMETA_NAME_MAX);
+		op.u.agent.last_heartbeat_ms = (int64_t)next();
+		op.duration_ms = 1 + (int64_t)number(1000000);
+		return op;
 	case SHMETA_OP_ACCEPT_LEASE:
 	case SHMETA_OP_COMPLETE_LEASE:
 	case SHMETA_OP_REJECT_LEASE:
@@ -156,6 +185,9 @@ static struct shmeta_op random_op(enum shmeta_op_type type)
 		op.u.segment = segment(type == SHMETA_OP_ADD_SLICE);
 		op.u.segment.partition_id = op.partition_id;
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		op.u.replace = replacement();
+		break;
 	case SHMETA_OP_COMMIT_OFFSET:
 		op.u.committed.group_id = text(1, SHMETA_NAME_MAX);
 		op.u.committed.committed_offset = number(INT64_MAX);
@@ -173,7 +205,7 @@ static struct shmeta_op random_op(enum shmeta_op_type type)
 		break;
 	}
 	if ((type == SHMETA_OP_UPDATE_HIGH_WATERMARK || type == SHMETA_OP_ADD_SEGMENT || type == SHMETA_OP_ADD_SLICE ||
-	     type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK) &&
+	     type == SHMETA_OP_REPLACE_SEGMENTS || type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK) &&
 	    next() % 2)
 		op.fence = (struct shmeta_fence){text(1, SHMETA_NAME_MAX), 1 + number(INT64_MAX - 1)};
 	return op;
@@ -187,6 +219,21 @@ static void same_str(struct shmeta_str a, struct shmeta_str b, const char *what)
 static struct shmeta_str str_of(struct shmeta_map m)
 {
 	return (struct shmeta_str){m.data, m.bytes};
+}
+
+static void same_list(const struct shmeta_segment *a, const struct shmeta_segment *b, uint32_t count,
+                      uint32_t partition_id)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		same_str(a[i].id, b[i].id, "id");
+		same_str(a[i].s3_bucket, b[i].s3_bucket, "s3_bucket");
+		same_str(a[i].s3_key, b[i].s3_key, "s3_key");
+		cr_assert(a[i].base_offset == b[i].base_offset && a[i].end_offset == b[i].end_offset &&
+		          a[i].size_bytes == b[i].size_bytes && a[i].created_at_ms == b[i].created_at_ms &&
+		          a[i].min_timestamp_ms == b[i].min_timestamp_ms &&
+		          a[i].max_timestamp_ms == b[i].max_timestamp_ms && a[i].record_count == b[i].record_count &&
+		          a[i].position == b[i].position && b[i].partition_id == partition_id);
+	}
 }
 
 /* Every string compared by content, everything else as memory. */
@@ -233,6 +280,14 @@ static void same_op(struct shmeta_op a, struct shmeta_op b)
 		SAME(u.agent.agent_group);
 		SAME_MAP(u.agent.metadata);
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		cr_assert(a.u.replace.old_count == b.u.replace.old_count &&
+		          a.u.replace.new_count == b.u.replace.new_count);
+		same_list(a.u.replace.old_segments, b.u.replace.old_segments, a.u.replace.old_count, a.partition_id);
+		same_list(a.u.replace.new_segments, b.u.replace.new_segments, a.u.replace.new_count, a.partition_id);
+		a.u.replace.old_segments = b.u.replace.old_segments = NULL;
+		a.u.replace.new_segments = b.u.replace.new_segments = NULL;
+		break;
 	case SHMETA_OP_COMMIT_OBJECT:
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		SAME(u.object.s3_bucket);
@@ -263,6 +318,14 @@ static uint8_t *spell(const struct shmeta_op *op, size_t *ret_bytes)
 	return block;
 }
 
+static void unpack(const uint8_t *block, struct shmeta_op *op)
+{
+	static struct shmeta_segment rows[64];
+
+	cr_assert_leq(shmeta__op_rows(op), 64);
+	shmeta__op_unpack(block, rows, op);
+}
+
 Test(op, every_type_reads_back_what_was_spelled)
 {
 	for (int type = 1; type < SHMETA_OP_TYPES; type++) {
@@ -276,6 +339,7 @@ Test(op, every_type_reads_back_what_was_spelled)
 			             err.text);
 			cr_assert_eq(shmeta__op_decode(block, bytes, &back, &used), SHMETA_OK);
 			cr_assert_eq(used, bytes);
+			unpack(block, &back);
 			same_op(op, back);
 			free(block);
 		}
@@ -318,6 +382,7 @@ Test(op, a_changed_byte_is_refused_or_changes_the_operation)
 			block[i] ^= (uint8_t)(1 + next() % 255);
 			if (shmeta__op_decode(block, bytes, &back, &used) == SHMETA_OK) {
 				cr_assert_leq(used, bytes);
+				unpack(block, &back);
 				cr_assert_eq(shmeta__op_encode(&back, again, sizeof again), used);
 				cr_assert_eq(memcmp(again, block, used), 0, "%s: byte %zu has no meaning",
 				             shmeta__op_name(op.type), i);
@@ -353,6 +418,7 @@ Test(op, random_bytes_are_refused_or_read_back_the_same)
 		if (shmeta__op_decode(block, sizeof block, &op, &used) != SHMETA_OK)
 			continue;
 		taken++;
+		unpack((const uint8_t *)block, &op);
 		cr_assert_eq(shmeta__op_encode(&op, again, sizeof again), used);
 		cr_assert_eq(memcmp(again, block, used), 0);
 		(void)shmeta__op_check(&op, &(struct shmeta_err){0});
@@ -518,10 +584,11 @@ Test(op_check, every_name_has_1_to_249_bytes_of_text)
 		SHMETA_OP_RELEASE_LEASE,
 		SHMETA_OP_OFFER_LEASE,
 		SHMETA_OP_ADD_SLICE,
+		SHMETA_OP_REPLACE_SEGMENTS,
 	};
 	static const enum shmeta_op_type with_agent[] = {
 		SHMETA_OP_DEREGISTER_AGENT, SHMETA_OP_ACQUIRE_LEASE,  SHMETA_OP_RELEASE_LEASE, SHMETA_OP_OFFER_LEASE,
-		SHMETA_OP_ACCEPT_LEASE,     SHMETA_OP_COMPLETE_LEASE, SHMETA_OP_REJECT_LEASE,
+		SHMETA_OP_ACCEPT_LEASE,     SHMETA_OP_COMPLETE_LEASE, SHMETA_OP_REJECT_LEASE,  SHMETA_OP_RENEW_AGENT,
 	};
 	struct shmeta_op op;
 
@@ -581,6 +648,43 @@ Test(op_check, partitions_are_0_to_99999_and_a_topic_has_1_to_100000)
 	partition_limits(SHMETA_OP_RELEASE_LEASE);
 	partition_limits(SHMETA_OP_OFFER_LEASE);
 	partition_limits(SHMETA_OP_ADD_SLICE);
+	partition_limits(SHMETA_OP_REPLACE_SEGMENTS);
+}
+
+Test(op_check, lists_of_segments_are_in_order_and_the_new_ones_lie_within_the_old)
+{
+	struct shmeta_segment of[2] = {{.base_offset = 10, .end_offset = 19, .id = {"a", 1}},
+	                               {.base_offset = 20, .end_offset = 29, .id = {"b", 1}}},
+			      by[2] = {{.base_offset = 10, .end_offset = 14, .id = {"c", 1}},
+	                               {.base_offset = 20, .end_offset = 29, .id = {"d", 1}}};
+	struct shmeta_op op = {.type = SHMETA_OP_REPLACE_SEGMENTS,
+	                       .name = {"t", 1},
+	                       .u.replace = {.old_segments = of, .new_segments = by, .old_count = 2, .new_count = 2}};
+
+	accepted(&op);
+	by[1].base_offset = 14;
+	refused(&op, "new segment 1", "14 to 29", "15 to 29");
+	by[1].base_offset = 15;
+	accepted(&op);
+	by[1].end_offset = 30;
+	refused(&op, "new segment 1", "15 to 30", "15 to 29");
+	by[1].end_offset = 14;
+	refused(&op, "new segment 1", "15 to 14", "15 to 29");
+	op.u.replace.new_count = 1;
+	by[0].base_offset = 9;
+	refused(&op, "new segment 0", "9 to 14", "10 to 29");
+	op.u.replace.new_count = 0;
+	accepted(&op);
+	of[1].base_offset = 10;
+	refused(&op, "old segment 1", "10 to 29", "11 to");
+	of[1].base_offset = 11;
+	accepted(&op);
+	number_limits(&op, &op.u.replace.compaction_epoch, "compaction_epoch", 0, INT64_MAX);
+	op.u.replace.old_count = 0;
+	refused(&op, "old_count", "0", "1 to");
+	op.u.replace = (struct shmeta_replace){.old_count = 1};
+	refused(&op, "a list", "length", "no segments");
+	cr_assert_eq(shmeta__op_bytes(&op), SIZE_MAX, "nor is it spelled");
 }
 
 Test(op_check, offsets_sizes_and_numbers_given_by_the_writer_are_63_bit)
@@ -740,7 +844,8 @@ Test(op_check, a_fence_is_whole_and_only_where_it_means_something)
 	for (int type = 1; type < SHMETA_OP_TYPES; type++) {
 		struct shmeta_op op = good((enum shmeta_op_type)type);
 		int may = type == SHMETA_OP_UPDATE_HIGH_WATERMARK || type == SHMETA_OP_ADD_SEGMENT ||
-		          type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK || type == SHMETA_OP_ADD_SLICE;
+		          type == SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK || type == SHMETA_OP_ADD_SLICE ||
+		          type == SHMETA_OP_REPLACE_SEGMENTS;
 
 		op.fence = (struct shmeta_fence){{"agent", 5}, 3};
 		if (may)
@@ -757,9 +862,9 @@ Test(op_check, an_unknown_type_is_refused)
 {
 	struct shmeta_op op = {.type = (enum shmeta_op_type)0};
 
-	refused(&op, "type", "0", "1 to 20");
+	refused(&op, "type", "0", "1 to 22");
 	op.type = (enum shmeta_op_type)SHMETA_OP_TYPES;
-	refused(&op, "type", "21", "1 to 20");
+	refused(&op, "type", "23", "1 to 22");
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------------------- */
@@ -773,6 +878,8 @@ static struct shmeta_result random_result(enum shmeta_op_type type)
 	memset(r.text, 'r', bytes);
 	switch (type) {
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+	case SHMETA_OP_RENEW_AGENT:
+	case SHMETA_OP_REPLACE_SEGMENTS:
 		r.count = next();
 		break;
 	case SHMETA_OP_OFFER_LEASE:

@@ -50,6 +50,7 @@ static bool is_named(enum shmeta_op_type type)
 	case SHMETA_OP_CREATE_TOPIC:
 	case SHMETA_OP_DELETE_TOPIC:
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
+	case SHMETA_OP_REPLACE_SEGMENTS:
 	case SHMETA_OP_DELETE_GROUP:
 	case SHMETA_OP_DEREGISTER_AGENT:
 	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
@@ -80,6 +81,14 @@ static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 		snprintf(ret, bytes, "topic '%s' partition %u before offset %" PRIu64,
 		         shown(op->name, name, sizeof name), op->partition_id, op->offset);
 		break;
+	case SHMETA_OP_REPLACE_SEGMENTS:
+		snprintf(ret, bytes, "topic '%s' partition %u, %u segments from offset %" PRIu64 " on by %u",
+		         shown(op->name, name, sizeof name), op->partition_id, op->u.replace.old_count,
+		         op->u.replace.old_count > 0 && op->u.replace.old_segments != NULL
+		                 ? op->u.replace.old_segments[0].base_offset
+		                 : 0,
+		         op->u.replace.new_count);
+		break;
 	case SHMETA_OP_DELETE_GROUP:
 		snprintf(ret, bytes, "group '%s'", shown(op->group_id, name, sizeof name));
 		break;
@@ -104,7 +113,7 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 	else if (result->status != SHMETA_OK)
 		shmeta__say(outcome, sizeof outcome, "refused: %s%s%s", shmeta_strerror(result->status),
 		            result->text[0] != '\0' ? ": " : "", shmeta__escape_line(why, sizeof why, result->text));
-	else if (op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE)
+	else if (op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE || op->type == SHMETA_OP_REPLACE_SEGMENTS)
 		snprintf(outcome, sizeof outcome, "done, %" PRIu64 " segments", result->count);
 	else
 		snprintf(outcome, sizeof outcome, "done");

@@ -162,7 +162,7 @@ void store_health_watch(struct sync *s)
 bool store_health_freed_by(const struct shmeta_op *op)
 {
 	return op->type == SHMETA_OP_DELETE_TOPIC || op->type == SHMETA_OP_DELETE_SEGMENTS_BEFORE ||
-	       op->type == SHMETA_OP_DELETE_GROUP;
+	       op->type == SHMETA_OP_REPLACE_SEGMENTS || op->type == SHMETA_OP_DELETE_GROUP;
 }
 
 bool store_health_fits(struct sync *s, const struct shmeta_op *op, uint64_t *left, struct shmeta_result *ret)

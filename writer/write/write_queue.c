@@ -36,6 +36,7 @@ static void call_free(struct write_call *call)
 	free(call->results);
 	free(call->again);
 	free(call->parts);
+	free(call->rows);
 	free(call);
 }
 
@@ -53,16 +54,32 @@ static size_t call_bytes(const struct sync_write *write)
 	       write->count * (sizeof *call->ops + sizeof *call->results + sizeof *call->again + sizeof *call->parts);
 }
 
-/* It removes as much as there is. */
+/* It removes, or renews, as much as there is. */
 static bool is_open_ended(enum shmeta_op_type type)
 {
 	return type == SHMETA_OP_DELETE_TOPIC || type == SHMETA_OP_DELETE_SEGMENTS_BEFORE ||
-	       type == SHMETA_OP_DELETE_GROUP || type == SHMETA_OP_DEREGISTER_AGENT;
+	       type == SHMETA_OP_DELETE_GROUP || type == SHMETA_OP_DEREGISTER_AGENT || type == SHMETA_OP_RENEW_AGENT;
+}
+
+/* The segments of its operations' lists. false: no memory. */
+static bool unpack_lists(struct write_call *call, size_t rows)
+{
+	const uint8_t *at = (const uint8_t *)call->text;
+	size_t used = 0;
+
+	call->rows = calloc(rows, sizeof *call->rows);
+	for (size_t i = 0; call->rows != NULL && i < call->count; i++) {
+		shmeta__op_unpack(at, call->rows + used, &call->ops[i]);
+		used += shmeta__op_rows(&call->ops[i]);
+		at += ((const struct shmeta_wire_op *)(const void *)at)->bytes;
+	}
+	return call->rows != NULL;
 }
 
 static uint64_t work_of(const struct shmeta_op *op, size_t bytes)
 {
-	return 1 + bytes / WORK_BYTES + (op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.partition_count : 0);
+	return 1 + bytes / WORK_BYTES + shmeta__op_rows(op) +
+	       (op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.partition_count : 0);
 }
 
 /* The operation belongs to the part before it, or to a new one, which it begins. An object and its slices are not parted. */
@@ -85,6 +102,7 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 	struct write_call *call = malloc(sizeof *call + write->bytes + write->tenant.bytes + 1);
 	struct write_part *part = NULL;
 	const uint8_t *at, *end;
+	size_t rows;
 
 	if (call == NULL)
 		return SHMETA_ERR_NO_MEMORY;
@@ -103,6 +121,7 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 		return SHMETA_ERR_NO_MEMORY;
 	}
 	at = memcpy(call->text, write->ops, write->bytes);
+	rows = 0;
 	end = at + write->bytes;
 	for (size_t i = 0; i < write->count; i++) {
 		struct shmeta_op *op = &call->ops[i];
@@ -119,6 +138,7 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 		part->turn.ops++;
 		part->turn.work += work_of(op, used);
 		part->turn.open_ended |= is_open_ended(op->type);
+		rows += shmeta__op_rows(op);
 		at += used;
 	}
 	if (at != end) {
@@ -128,6 +148,10 @@ static enum shmeta_status call_new(const struct sync_write *write, struct write_
 	part->turn.last = true;
 	call->unanswered = call->unfreed = (size_t)(part - call->parts) + 1;
 	part->turn.bytes = call_bytes(write);
+	if (rows > 0 && !unpack_lists(call, rows)) {
+		call_free(call);
+		return SHMETA_ERR_NO_MEMORY;
+	}
 	memcpy((uint8_t *)call->text + write->bytes, write->tenant.data, write->tenant.bytes);
 	call->tenant = (struct shmeta_str){(const char *)call->text + write->bytes, write->tenant.bytes};
 	*ret = call;

@@ -35,7 +35,8 @@ struct write_call {
 	char who[64];
 	uint32_t uid;
 	size_t count;
-	struct shmeta_op *ops; /* views into text */
+	struct shmeta_op *ops;       /* views into text, and into rows */
+	struct shmeta_segment *rows; /* of the operations' lists; NULL: they have none */
 	struct shmeta_result *results;
 	bool *again; /* answered with an earlier one's result */
 	struct write_part *parts;

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * REPLACE_SEGMENTS (semantics.md C12), as far as it can be judged in one way for all engines. Lists are checked against C9 already: they
+ * ascend, the new ones do not overlap and lie within the old ones. */
+#ifndef SHMETA_BACKENDS_REPLACE_H
+#define SHMETA_BACKENDS_REPLACE_H
+
+#include <stdbool.h>
+
+#include "backends/backend.h"
+
+/* The greatest offset of the old ones. */
+uint64_t replace_end(const struct shmeta_replace *replace);
+/* Are they the same record? timestamps: the source keeps them. */
+bool replace_same(const struct shmeta_segment *a, const struct shmeta_segment *b, bool timestamps);
+/* Is the segment, of one of the lists, given in both? Then it stays. */
+bool replace_keeps(const struct shmeta_replace *replace, const struct shmeta_segment *s, bool timestamps);
+/* How many old ones go. */
+uint64_t replace_leaving(const struct shmeta_replace *replace, bool timestamps);
+
+enum replace_verdict { REPLACE_REFUSED, REPLACE_DONE_BEFORE, REPLACE_GOES };
+/* rows: the segments of the partition whose bases lie from the first old base to replace_end(), ascending; of a base only the first. reaching:
+ * is there one of a lower base that reaches the first new base? result is filled where it is refused. */
+enum replace_verdict replace_judge(const struct shmeta_op *op, const struct shmeta_segment *rows, size_t count,
+                                   bool reaching, bool timestamps, struct shmeta_result *result);
+/* A new one that does not stay: of an object that was committed (its size), or NULL, then of its own. true: refused. */
+bool replace_refuse_new(const struct shmeta_replace *replace, const struct shmeta_segment *s,
+                        const uint64_t *object_bytes, struct shmeta_result *result);
+
+/* What is wrong with the segment at a base. */
+enum replace_wrong { REPLACE_MISSING, REPLACE_OTHER, REPLACE_BETWEEN, REPLACE_IN_THE_WAY };
+void replace_refuse(enum replace_wrong wrong, uint64_t base, struct shmeta_result *result);
+void replace_refuse_epoch(uint64_t given, uint64_t highest, struct shmeta_result *result);
+void replace_refuse_id(struct shmeta_str id, struct shmeta_result *result);
+
+#endif
