@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * topic create, topic delete, segments delete-before: writes as any program makes them. What cannot be taken back asks first. */
-#include "tools/shmetactl/tool.h"
+ * topic create, topic delete, segments delete-before and replace: writes as any program makes them. What cannot be taken back asks first. */
+#include "tools/shmetactl/move_rows.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* One operation. 0 and *ret, or an exit code after having said why. */
@@ -122,4 +124,120 @@ int verb_segments_delete_before(struct tool *tool)
 	                            (struct field[]){f_text("topic", op.name), f_count("partition_id", partition),
 	                                             f_count("deleted", result.count)},
 	                            3, &token);
+}
+
+/* ---- segments replace ---- */
+
+/* The lines that were read; their texts are the JSON's. */
+struct changes {
+	json_t *lines;
+	struct shmeta_segment *list[2]; /* those that go, those that come */
+	uint32_t count[2];
+	char *text;
+	size_t capacity;
+	uint64_t number;
+};
+
+/* One line. 0, or an exit code after having said why. */
+static int take_line(struct tool *tool, struct changes *c, uint32_t partition)
+{
+	const int comes = c->text[0] == '+';
+	char fault[480] = "it begins with neither - nor +";
+	struct backend_row row = {.kind = BACKEND_ROW_KINDS};
+	json_error_t error;
+	json_t *line = NULL;
+	void *map = NULL;
+	bool good = false;
+
+	if (comes || c->text[0] == '-')
+		line = json_loads(c->text + 1, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	if (line != NULL && json_is_object(line))
+		good = move_row_parse(line, &row, &map, fault);
+	else if (comes || c->text[0] == '-')
+		(void)snprintf(fault, sizeof(fault), "what follows its sign is no JSON object");
+	free(map);
+	if (good &&
+	    (row.kind != BACKEND_ROW_SEGMENT || row.u.segment.partition_id != partition ||
+	     row.topic.bytes != strlen(tool->argv[0]) || memcmp(row.topic.data, tool->argv[0], row.topic.bytes) != 0)) {
+		(void)snprintf(fault, sizeof(fault), "it is no segment of this partition");
+		good = false;
+	}
+	if (line != NULL)
+		(void)json_array_append_new(c->lines, line); /* the row's texts are its */
+	if (!good)
+		return tool_error(tool, TOOL_USAGE, "line %llu: %s", (unsigned long long)c->number, fault);
+	c->list[comes] = tool_grow(c->list[comes], (c->count[comes] + 1) * sizeof(struct shmeta_segment));
+	c->list[comes][c->count[comes]++] = row.u.segment;
+	return 0;
+}
+
+static int read_changes(struct tool *tool, struct changes *c, const char *name, uint32_t partition)
+{
+	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+	int code = 0;
+	ssize_t n;
+
+	if (in == NULL)
+		return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", name,
+		                  strerror(errno));
+	while (code == 0 && (n = getline(&c->text, &c->capacity, in)) > 0) {
+		c->number++;
+		if (c->text[0] != '\n')
+			code = take_line(tool, c, partition);
+	}
+	if (code == 0 && ferror(in))
+		code = tool_error(tool, TOOL_UNHEALTHY, "%s: %s", name, strerror(errno));
+	if (in != stdin)
+		(void)fclose(in);
+	return code;
+}
+
+static int replace(struct tool *tool, const struct shmeta_op *op)
+{
+	struct shmeta_result result;
+	struct shmeta_token token = {0};
+	char what[320];
+	int code;
+
+	(void)snprintf(what, sizeof(what), "replace %u segments of %s/%u by %u", op->u.replace.old_count,
+	               out_safe(tool->argv[0], strlen(tool->argv[0])), op->partition_id, op->u.replace.new_count);
+	if (!tool_agreed(tool, what, "it cannot be taken back"))
+		return TOOL_USAGE;
+	code = write_one(tool, op, "segments replace", &result, &token);
+	return code != 0
+	               ? code
+	               : say_done(tool, "segments_replace",
+	                          (struct field[]){f_text("topic", op->name), f_count("partition_id", op->partition_id),
+	                                           f_count("replaced", result.count),
+	                                           f_count("new", op->u.replace.new_count)},
+	                          4, &token);
+}
+
+int verb_segments_replace(struct tool *tool)
+{
+	struct shmeta_op op = {.type = SHMETA_OP_REPLACE_SEGMENTS, .name = {tool->argv[0], strlen(tool->argv[0])}};
+	struct changes c = {.lines = json_array()};
+	uint64_t partition, epoch = 0;
+	int code;
+
+	if (!tool_parse_u64(tool->argv[1], UINT32_MAX, &partition))
+		code = tool_error(tool, TOOL_USAGE, "'%s' is not a partition id", tool->argv[1]);
+	else if (tool->argc > 3 && !tool_parse_u64(tool->argv[3], INT64_MAX, &epoch))
+		code = tool_error(tool, TOOL_USAGE, "'%s' is not an epoch", tool->argv[3]);
+	else
+		code = read_changes(tool, &c, tool->argv[2], (uint32_t)partition);
+	if (code == 0) {
+		op.partition_id = (uint32_t)partition;
+		op.u.replace = (struct shmeta_replace){.old_segments = c.list[0],
+		                                       .new_segments = c.list[1],
+		                                       .old_count = c.count[0],
+		                                       .new_count = c.count[1],
+		                                       .compaction_epoch = epoch};
+		code = replace(tool, &op);
+	}
+	free(c.list[0]);
+	free(c.list[1]);
+	free(c.text);
+	json_decref(c.lines);
+	return code;
 }

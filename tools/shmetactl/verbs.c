@@ -127,6 +127,12 @@ static const struct verb verbs[] = {
          "forget the segments that end before an offset; objects are not touched",
          "Asks first, or wants --yes.\n  shmetactl segments delete-before orders 0 150000 --yes",
          verb_segments_delete_before},
+	{"segments replace", "TOPIC PARTITION FILE [COMPACTION_EPOCH]", 3, 4, OPT(YES), 'B',
+         "segments of a partition go, and others come in their place; objects are not touched",
+         "FILE, or - for standard input: a line for each segment, as `export` writes it, with - in front for one that goes and + for\n"
+         "one that comes. All that go must be there as they are given. Asks first, or wants --yes.\n"
+         "  shmetactl segments replace orders 0 changes.txt --yes",
+         verb_segments_replace},
 	{"refresh", "CLASS [TOPIC [PARTITION]]", 1, 3, 0, 'B',
          "have the daemon read from the source again, and wait for it",
          "CLASS: topic TOPIC; partition or segment TOPIC PARTITION; list, agent, lease or offset alone.\n"
