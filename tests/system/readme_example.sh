@@ -74,7 +74,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop cross_partition_writer fetch_loop second_level_cache; do
+	for example in write event_loop cross_partition_writer fetch_loop second_level_cache compactor; do
 		# shellcheck disable=SC2046
 		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -222,6 +222,28 @@ again() {
 		[ "$(sql "SELECT min(high_watermark) || ' ' || max(high_watermark) FROM partitions WHERE topic = 'tiny'")" = '13 13' ]
 }
 claim 'a second run goes on where the first one ended' again
+
+# Partition 7 of the paced topic: what its segments hold, before and after, is the same to the byte.
+content() {
+	local bucket key position size
+	sql "SELECT s3_bucket, s3_key, coalesce(position, 0), size_bytes FROM segments s LEFT JOIN shmeta_slices l
+		USING (topic, partition_id, base_offset) WHERE topic = 'paced' AND partition_id = 7 ORDER BY s.base_offset" |
+		while IFS='|' read -r bucket key position size; do
+			tail -c "+$((position + 1))" "$work/objects/$bucket/$key" | head -c "$size"
+		done
+}
+compacts() {
+	local before
+	before=$(sql "SELECT count(*) FROM segments WHERE topic = 'paced' AND partition_id = 7")
+	content >"$work/before"
+	[ "$before" -ge 3 ] && [ -s "$work/before" ] &&
+		"$work/compactor" "$work/instance" "$work/objects" paced 7 1000000 3 >"$work/compacted" &&
+		[ "$(tail -n 1 "$work/compacted")" = "$before segments became 1" ] &&
+		[ "$(sql "SELECT count(*) || ' ' || max(s3_key LIKE 'compacted-paced-7-%') FROM segments WHERE topic = 'paced'
+			AND partition_id = 7")" = '1 1' ] && content | cmp - "$work/before" &&
+		[ "$("$work/compactor" "$work/instance" "$work/objects" paced 7 1000000 3)" = '0 segments became 0' ]
+}
+claim 'the compactor makes many segments one, byte for byte' compacts
 
 kill "$daemon"
 wait "$daemon" || true
