@@ -258,6 +258,9 @@ struct backend_source {
 	 * chunks. */
 	enum shmeta_status (*fetch)(void *state, const struct backend_key *keys, size_t count,
 	                            const struct backend_sink *sink, struct backend_error *err);
+	/* Optional: by how much the source's clock is ahead of the host's, which says now_ms; 0: by less than a second, or
+	 * that is not known. Asks nobody. */
+	int64_t (*clock_ahead_ms)(void *state, int64_t now_ms);
 };
 
 struct backend_feed {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backends/postgres/pg_changefeed.h"
+#include "backends/postgres/pg_clock.h"
 #include "backends/postgres/pg_feed.h"
 #include "backends/postgres/pg_fetch.h"
 #include "backends/postgres/pg_load.h"
@@ -282,6 +283,11 @@ static void describe(void *data, char *ret, size_t bytes)
 		                                        : ", follower reads");
 }
 
+static int64_t clock_ahead_ms(void *state, int64_t now_ms)
+{
+	return pg_clock_distance(state, now_ms);
+}
+
 static void counters(void *data, struct backend_counters *ret)
 {
 	*ret = ((const struct pg_state *)data)->counters;
@@ -305,7 +311,8 @@ static const struct backend_writer writer = {
 	                                                      .describe = describe,                                    \
 	                                                      .counters = counters,                                    \
 	                                                      .load = pg_load,                                         \
-	                                                      .fetch = pg_fetch};                                      \
+	                                                      .fetch = pg_fetch,                                       \
+	                                                      .clock_ahead_ms = clock_ahead_ms};                       \
 	static const struct backend_admin admin_##suffix = {                                                           \
 		.objects = pg_list_objects, .schema = schema_##suffix, .extras = pg_extras, .restore = pg_restore};    \
 	const struct backend_engine backend_##suffix = {.name = (scheme),                                              \

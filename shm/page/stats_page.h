@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "shm/page/counters.h"
 #include "shm/page/frozen.h"
+#include "shm/page/histogram.h"
 #include "shm/page/order.h"
 #include "shm/page/slots.h"
 
@@ -39,7 +40,9 @@ struct shmeta_stats_reader {
 	uint32_t version;                       /*  68                                                   */
 	char name[64];                          /*  72                                                   */
 	struct shmeta_reader_counters counters; /* 136  sum over the slots                  */
-	uint64_t reserved[4];                   /* 224                                                   */
+	uint32_t slots_max;                     /* 224  0: the writer does not say                       */
+	uint32_t reserved1;                     /* 228                                                   */
+	uint64_t reserved[3];                   /* 232                                                   */
 };
 SHMETA_FROZEN(shmeta_stats_reader, registration, 0);
 SHMETA_FROZEN(shmeta_stats_reader, pid, 8);
@@ -54,7 +57,8 @@ SHMETA_FROZEN(shmeta_stats_reader, slots, 64);
 SHMETA_FROZEN(shmeta_stats_reader, version, 68);
 SHMETA_FROZEN(shmeta_stats_reader, name, 72);
 SHMETA_FROZEN(shmeta_stats_reader, counters, 136);
-SHMETA_FROZEN(shmeta_stats_reader, reserved, 224);
+SHMETA_FROZEN(shmeta_stats_reader, slots_max, 224);
+SHMETA_FROZEN(shmeta_stats_reader, reserved, 232);
 SHMETA_FROZEN_SIZE(shmeta_stats_reader, 256);
 
 struct shmeta_stats {
@@ -77,7 +81,9 @@ struct shmeta_stats {
 	uint64_t counter[SHMETA_STATS_COUNTERS];       /* 5248                               */
 	struct shmeta_reader_counters all_readers;     /* 5760  sum, those that have left included */
 	uint64_t lookups_ns[SHMETA_HISTOGRAM_BUCKETS]; /* 5848  sampled lookups of all readers, by histogram.h */
-	uint64_t reserved3[229];                       /* 6360                               */
+	struct shmeta_times
+		times[SHMETA_TIMED_COUNT]; /* 6360  by enum shmeta_timed; grow with the writer, appended only */
+	uint64_t reserved3[4];             /* 8160                               */
 	struct shmeta_stats_reader reader[SHMETA_STATS_READERS]; /* 8192                    */
 };
 SHMETA_FROZEN(shmeta_stats, signature, 0);
@@ -95,6 +101,7 @@ SHMETA_FROZEN(shmeta_stats, counter_name, 3200);
 SHMETA_FROZEN(shmeta_stats, counter, 5248);
 SHMETA_FROZEN(shmeta_stats, all_readers, 5760);
 SHMETA_FROZEN(shmeta_stats, lookups_ns, 5848);
+SHMETA_FROZEN(shmeta_stats, times, 6360);
 SHMETA_FROZEN(shmeta_stats, reason, 2176);
 SHMETA_FROZEN(shmeta_stats, reader, 8192);
 SHMETA_FROZEN_SIZE(shmeta_stats, 8192 + 1008 * 256);

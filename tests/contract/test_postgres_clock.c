@@ -131,6 +131,16 @@ Test(postgres_clock, a_lease_is_granted_and_kept_by_the_servers_clock, .init = b
 	}
 }
 
+Test(postgres_clock, how_far_the_servers_clock_is_off_is_told_without_asking, .init = begin_own, .fini = end)
+{
+	int64_t (*ahead_ms)(void *state, int64_t now_ms) = world.ops->source->clock_ahead_ms;
+
+	cr_assert_eq(acquire(0, "a", wall_ms()), SHMETA_OK, "%s", result.text);
+	cr_expect_eq(ahead_ms(world.state, wall_ms()), 0);
+	cr_expect_geq(ahead_ms(world.state, wall_ms() - HOUR_MS), HOUR_MS - 60000);
+	cr_expect_leq(ahead_ms(world.state, wall_ms() + HOUR_MS), 60000 - HOUR_MS);
+}
+
 Test(postgres_clock, a_lease_ends_when_the_servers_clock_says_so, .init = begin_moved, .fini = end)
 {
 	struct shmeta_op fenced = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,

@@ -166,9 +166,13 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 	cr_expect(is_saved_within(70000), "%s", f.log);
 	forget_log();
 	cr_expect(!is_saved_within(200000), "nothing changed: %s", f.log);
+	cr_expect_eq(fixture_counters(&f).snapshot_file_lag, 0u);
 	cr_assert(memory_fill(f.db, 6, 3, 20, 3));
+	fixture_pass(&f, 3000);
+	cr_expect_geq(fixture_counters(&f).snapshot_file_lag, 5u);
 	cr_expect(is_saved_within(70000), "%s", f.log);
 	fixture_pass(&f, 3000);
+	cr_expect_eq(fixture_counters(&f).snapshot_file_lag, 0u);
 	/* A crash: the file of the interval is what is left. */
 	before = fixture_store_text(&f);
 	fixture_crash(&f);

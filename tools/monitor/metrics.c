@@ -51,6 +51,19 @@ static size_t read_lookups(const struct metric_view *v, uint32_t unused, struct 
 	return SHMETA_HISTOGRAM_BUCKETS;
 }
 
+static size_t read_times(const struct metric_view *v, uint32_t what, struct metric_value *ret)
+{
+	const struct shmeta_times *times;
+
+	if (v->pages->stats == NULL)
+		return 0;
+	times = &v->pages->stats->times[what];
+	for (uint32_t i = 0; i < SHMETA_TIMES_BUCKETS; i++)
+		ret[i] = (struct metric_value){"", times->count[i]};
+	ret[SHMETA_TIMES_BUCKETS] = (struct metric_value){"", times->sum_ns};
+	return SHMETA_TIMES_BUCKETS + 1;
+}
+
 static size_t read_stats_age(const struct metric_view *v, uint32_t unused, struct metric_value *ret)
 {
 	(void)unused;
@@ -234,7 +247,11 @@ static const struct metric rows[] = {
 #undef C
 				{"lookup_ns", NULL, "nanoseconds",
                                  "how long sampled lookups took; the sum is that of the middles of the buckets",
-                                 read_lookups, 0, METRIC_HISTOGRAM},
+                                 read_lookups, 0, METRIC_LOOKUPS},
+#define X(NAME, name, help) \
+	{#name "_time_ns", NULL, "nanoseconds", help, read_times, SHMETA_TIMED_##NAME, METRIC_TIMES},
+	SHMETA_TIMES_LIST(X)
+#undef X
 };
 
 size_t metric_count(void)
@@ -249,15 +266,31 @@ const struct metric *metric_row(size_t i)
 
 const char *metric_kind(enum metric_kind kind)
 {
-	static const char *const words[] = {"counter", "gauge", "histogram"};
+	static const char *const words[] = {"counter", "gauge", "histogram", "histogram"};
 
 	return words[kind];
+}
+
+bool metric_is_histogram(const struct metric *row)
+{
+	return row->kind == METRIC_LOOKUPS || row->kind == METRIC_TIMES;
+}
+
+size_t metric_buckets(const struct metric *row)
+{
+	return row->kind == METRIC_TIMES ? SHMETA_TIMES_BUCKETS : SHMETA_HISTOGRAM_BUCKETS;
+}
+
+uint64_t metric_floor(const struct metric *row, size_t i)
+{
+	return row->kind == METRIC_TIMES ? shmeta__times_floor((uint32_t)i) : shmeta__histogram_floor((uint32_t)i);
 }
 
 size_t metric_read(const struct metric *row, const struct metric_view *view, struct metric_value ret[METRIC_VALUES])
 {
 	_Static_assert((int)HEALTH_CHECK_COUNT <= (int)METRIC_VALUES &&
-	                       (int)SHMETA_HISTOGRAM_BUCKETS <= (int)METRIC_VALUES,
+	                       (int)SHMETA_HISTOGRAM_BUCKETS <= (int)METRIC_VALUES &&
+	                       (int)SHMETA_TIMES_BUCKETS < (int)METRIC_VALUES,
 	               "a row has more values than there is room for");
 
 	return view->readable || row->read == read_readable ? row->read(view, row->argument, ret) : 0;

@@ -13,7 +13,8 @@
 enum metric_kind {
 	METRIC_COUNTER, /* grows; begins anew with the writer */
 	METRIC_GAUGE,
-	METRIC_HISTOGRAM /* its values are the buckets, each with the lower bound of the next one as its label, not added up */
+	METRIC_LOOKUPS, /* a histogram: its values are the buckets of shmeta__histogram_bucket(), not added up */
+	METRIC_TIMES    /* a histogram: those of shmeta__times_bucket(), not added up, and behind them the sum */
 };
 
 /* What is known of one instance. */
@@ -43,6 +44,9 @@ struct metric {
 size_t metric_count(void);
 const struct metric *metric_row(size_t i);
 const char *metric_kind(enum metric_kind kind); /* "counter", "gauge", "histogram" */
+bool metric_is_histogram(const struct metric *row);
+size_t metric_buckets(const struct metric *row);
+uint64_t metric_floor(const struct metric *row, size_t i); /* the lower bound of bucket i, in ns */
 /* The values; 0: nothing is known of it. */
 size_t metric_read(const struct metric *row, const struct metric_view *view, struct metric_value ret[METRIC_VALUES]);
 

@@ -3,11 +3,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "shm/page/histogram.h"
 #include "tools/monitor/metrics.h"
 
-/* Buckets of the histogram are told by powers of two, from 64 ns on: 4 of ours make one. */
-enum { FIRST_TOLD = 13, BUCKETS_A_POWER = 4 };
+/* Buckets are told by powers of two: lookups from 64 ns on, of which 4 of ours make one, other times from 4.1 us on, of which 2 do. */
+enum { LOOKUPS_FIRST = 13, LOOKUPS_A_POWER = 4, TIMES_FIRST = 1, TIMES_A_POWER = 2 };
 
 static bool in_seconds(const struct metric *row)
 {
@@ -78,24 +77,27 @@ static void write_sample(FILE *out, const char *name, const char *suffix, const 
 }
 
 static void write_histogram(FILE *out, const struct metric *row, const char *name, const struct metric_view *view,
-                            const struct metric_value *buckets, size_t count)
+                            const struct metric_value *values)
 {
+	const size_t buckets = metric_buckets(row), first = row->kind == METRIC_TIMES ? TIMES_FIRST : LOOKUPS_FIRST,
+		     a_power = row->kind == METRIC_TIMES ? TIMES_A_POWER : LOOKUPS_A_POWER;
 	uint64_t below = 0, sum = 0;
 	char bound[40];
 
-	for (size_t i = 0; i < count; i++) {
-		uint64_t floor = shmeta__histogram_floor((uint32_t)i), next;
+	for (size_t i = 0; i < buckets; i++) {
+		uint64_t floor = metric_floor(row, i), next = i + 1 < buckets ? metric_floor(row, i + 1) : floor * 2;
 
-		if (i >= FIRST_TOLD && (i - FIRST_TOLD) % BUCKETS_A_POWER == 0) {
+		if (i >= first && (i - first) % a_power == 0) {
 			(void)snprintf(bound, sizeof(bound), "%" PRIu64 ".%09" PRIu64, floor / 1000000000u,
 			               floor % 1000000000u);
 			write_sample(out, name, "_bucket", view, "le", bound);
 			(void)fprintf(out, "%" PRIu64 "\n", below);
 		}
-		next = i + 1 < count ? shmeta__histogram_floor((uint32_t)i + 1) : floor * 2;
-		below += buckets[i].value;
-		sum += buckets[i].value * ((floor + next) / 2);
+		below += values[i].value;
+		sum += values[i].value * ((floor + next) / 2);
 	}
+	if (row->kind == METRIC_TIMES)
+		sum = values[buckets].value;
 	write_sample(out, name, "_bucket", view, "le", "+Inf");
 	(void)fprintf(out, "%" PRIu64 "\n", below);
 	write_sample(out, name, "_sum", view, NULL, NULL);
@@ -120,8 +122,8 @@ static void write_row(FILE *out, const struct metric *row, const struct metric_v
 	for (size_t i = 0; i < count; i++) {
 		size_t n = metric_read(row, &views[i], values);
 
-		if (row->kind == METRIC_HISTOGRAM && n > 0) {
-			write_histogram(out, row, name, &views[i], values, n);
+		if (metric_is_histogram(row) && n > 0) {
+			write_histogram(out, row, name, &views[i], values);
 			continue;
 		}
 		for (size_t k = 0; k < n; k++) {

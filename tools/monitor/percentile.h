@@ -10,5 +10,7 @@
  * exact value; of a few that are all alike it can be off by the width of a bucket, a fifth. The last bucket, which is open, gives its lower
  * bound. */
 uint64_t percentile_of(const uint64_t counts[SHMETA_HISTOGRAM_BUCKETS], double part);
+/* The same of what the writer measures: buckets are twice as wide, so the error may be, too. */
+uint64_t percentile_of_times(const uint64_t counts[SHMETA_TIMES_BUCKETS], double part);
 
 #endif

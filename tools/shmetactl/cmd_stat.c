@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/page/histogram.h"
 #include "tools/monitor/metrics.h"
 #include "tools/monitor/percentile.h"
 #include "tools/shmetactl/inspect.h"
@@ -78,7 +77,7 @@ static double rate_of(const struct look *now, const struct look *before, size_t 
 
 static json_t *values_json(const struct metric *row, const struct metric_value *values, size_t n)
 {
-	json_t *all = row->label == NULL && row->kind != METRIC_HISTOGRAM ? NULL : json_object();
+	json_t *all = row->label == NULL && !metric_is_histogram(row) ? NULL : json_object();
 
 	if (n == 0) {
 		json_decref(all);
@@ -89,8 +88,11 @@ static json_t *values_json(const struct metric *row, const struct metric_value *
 	for (size_t i = 0; i < n; i++) {
 		char bucket[24];
 
-		(void)snprintf(bucket, sizeof(bucket), "%" PRIu64, shmeta__histogram_floor((uint32_t)i));
-		out_set(all, row->kind == METRIC_HISTOGRAM ? bucket : values[i].label, out_json_count(values[i].value));
+		if (i < metric_buckets(row))
+			(void)snprintf(bucket, sizeof(bucket), "%" PRIu64, metric_floor(row, i));
+		else
+			(void)snprintf(bucket, sizeof(bucket), "sum");
+		out_set(all, metric_is_histogram(row) ? bucket : values[i].label, out_json_count(values[i].value));
 	}
 	return all;
 }
@@ -149,13 +151,13 @@ static void stat_line(struct list *list, const struct metric *row, const char *l
 	list_row(list, fields, n);
 }
 
-static uint64_t percentile(const struct metric_value *buckets, double part)
+static uint64_t percentile(const struct metric *row, const struct metric_value *buckets, double part)
 {
-	uint64_t counts[SHMETA_HISTOGRAM_BUCKETS], ns;
+	uint64_t counts[METRIC_VALUES], ns;
 
-	for (size_t i = 0; i < SHMETA_HISTOGRAM_BUCKETS; i++)
+	for (size_t i = 0; i < metric_buckets(row); i++)
 		counts[i] = buckets[i].value;
-	ns = percentile_of(counts, part);
+	ns = row->kind == METRIC_TIMES ? percentile_of_times(counts, part) : percentile_of(counts, part);
 	return ns != UINT64_MAX ? ns : 0;
 }
 
@@ -168,10 +170,10 @@ static void row_text(struct list *list, const struct look *now, const struct loo
 
 	if (n == 0) {
 		stat_line(list, row, "", "-", -1);
-	} else if (row->kind == METRIC_HISTOGRAM) {
-		stat_line(list, row, "p50", out_count(percentile(values, 0.5)), -1);
-		stat_line(list, row, "p99", out_count(percentile(values, 0.99)), -1);
-		stat_line(list, row, "p99.9", out_count(percentile(values, 0.999)), -1);
+	} else if (metric_is_histogram(row)) {
+		stat_line(list, row, "p50", out_count(percentile(row, values, 0.5)), -1);
+		stat_line(list, row, "p99", out_count(percentile(row, values, 0.99)), -1);
+		stat_line(list, row, "p99.9", out_count(percentile(row, values, 0.999)), -1);
 	} else {
 		for (size_t k = 0; k < n; k++) {
 			(void)snprintf(text, sizeof(text), "%" PRIu64, values[k].value);

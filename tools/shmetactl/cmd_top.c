@@ -293,7 +293,7 @@ static void draw_counters(struct top *t)
 
 	/* Which rows there are depends on what is hidden, so they are numbered twice. */
 	for (size_t i = 0; i < metric_count(); i++)
-		rows += metric_row(i)->label == NULL && metric_row(i)->kind != METRIC_HISTOGRAM &&
+		rows += metric_row(i)->label == NULL && !metric_is_histogram(metric_row(i)) &&
 		        (!t->hide_zero || t->before[i] != 0);
 	scroll_to(t, rows);
 	put(HEAD_LINES + 1, A_UNDERLINE, "%-28s %22s %14s  %s", "counter", "value", "per second", "unit");
@@ -301,7 +301,7 @@ static void draw_counters(struct top *t)
 	for (size_t i = 0; i < metric_count(); i++) {
 		const struct metric *m = metric_row(i);
 
-		if (m->label != NULL || m->kind == METRIC_HISTOGRAM || (t->hide_zero && t->before[i] == 0))
+		if (m->label != NULL || metric_is_histogram(m) || (t->hide_zero && t->before[i] == 0))
 			continue;
 		if (rows == t->selected)
 			chosen = i;

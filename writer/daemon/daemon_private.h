@@ -31,6 +31,7 @@ struct daemon {
 	struct control_counters counters;
 	struct sync *sync; /* NULL before it has started and once it is being stopped */
 	struct sync_counters sync_counters;
+	struct shmeta_times sync_times[SHMETA_TIMED_COUNT];
 	char source[4200], source_status[SHMETA_STATS_TEXT];
 
 	enum shmeta_phase phase; /* as far as the letters have told; the board may be ahead */

@@ -70,6 +70,7 @@ void daemon_write_stats(struct daemon *d)
 	uint64_t committed = daemon_committed(d);
 	struct stats_input input = {
 		.sync = &d->sync_counters,
+		.times = d->sync_times,
 		.control = &d->counters,
 		.registry = d->registry,
 		.source = d->source,
@@ -83,6 +84,7 @@ void daemon_write_stats(struct daemon *d)
 	registry_look(d->registry, d->instance.generation_number, committed, shmeta__boottime_ns());
 	if (d->sync != NULL) {
 		sync_read_counters(d->sync, &d->sync_counters);
+		sync_read_times(d->sync, d->sync_times);
 		sync_source_status(d->sync, d->source_status, sizeof(d->source_status));
 	}
 	daemon_describe_phase(d, reason, sizeof(reason));

@@ -31,6 +31,7 @@ void stats_write(struct shmeta_stats *page, const struct stats_input *input)
 	page->counter[SHMETA_COUNTER_##name] = input->sync->name;
 	SHMETA_SYNC_COUNTERS(C)
 #undef C
+	memcpy(page->times, input->times, sizeof(page->times));
 	registry_report(input->registry, page, input->committed, now);
 	shmeta__stats_end(page, now);
 }

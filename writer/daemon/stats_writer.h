@@ -12,6 +12,7 @@
 
 struct stats_input {
 	const struct sync_counters *sync;
+	const struct shmeta_times *times; /* SHMETA_TIMED_COUNT of them */
 	const struct control_counters *control;
 	struct registry *registry;
 	const char *source;        /* without secrets */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What other threads see of the engine (show.h). */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "writer/keys/queue.h"
+#include "writer/load/warm.h"
 
 enum { SHOW_EVERY_MS = 100, WAITS_EVERY_MS = 5000 };
 
@@ -17,6 +19,14 @@ void show_free(struct sync *s)
 	pthread_mutex_destroy(&s->show.lock);
 }
 
+void sync_measured(struct sync *s, enum shmeta_timed what, uint64_t took_ns)
+{
+	struct shmeta_times *times = &s->show.measured[what];
+
+	times->sum_ns += took_ns;
+	times->count[shmeta__times_bucket(took_ns)]++;
+}
+
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 {
 	s->counters.rows_applied += a->changed;
@@ -26,10 +36,12 @@ void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 		s->show.last_commit = a->committed;
 	}
 	s->counters.apply_ns += sync_now(s) - began_ns;
-	if (a->changed > 0)
+	if (a->changed > 0) {
+		sync_measured(s, SHMETA_TIMED_COMMIT, sync_now(s) - began_ns);
 		sync_tell(s, SHMETA_EVENT_COMMIT, false, a->changed, sync_now(s) - began_ns, a->committed,
 		          "generation %llu, %llu rows were equal",
 		          (unsigned long long)shmeta_peek(&s->board->generation), (unsigned long long)a->unchanged);
+	}
 }
 
 static const char *spell_time(int64_t at_s, char ret[32])
@@ -108,6 +120,8 @@ void sync_show(struct sync *s)
 	c->throttled = source.throttled;
 	c->postponed_ns = source.postponed_ns;
 	show_postponed(s, now);
+	c->source_clock_off_ns = session_clock_off_ns(s);
+	warm_count(s, c);
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 	if (s->store != NULL && s->apply.txn == NULL) {
 		const struct shmeta_store_counters *stored = shmeta__store_counters(s->store);
@@ -120,6 +134,7 @@ void sync_show(struct sync *s)
 	s->show.shown_ns = now;
 	pthread_mutex_lock(&s->show.lock);
 	s->show.counters = *c;
+	memcpy(s->show.times, s->show.measured, sizeof s->show.times);
 	s->show.feed_at_ns = stamps_told_until(&s->stamps);
 	describe(s, s->show.source, sizeof s->show.source);
 	pthread_mutex_unlock(&s->show.lock);
@@ -143,6 +158,13 @@ void sync_read_counters(struct sync *s, struct sync_counters *ret)
 	uint64_t now = sync_now(s);
 
 	ret->lag_ns = feed_at == 0 || now < feed_at ? 0 : now - feed_at;
+}
+
+void sync_read_times(struct sync *s, struct shmeta_times ret[SHMETA_TIMED_COUNT])
+{
+	pthread_mutex_lock(&s->show.lock);
+	memcpy(ret, s->show.times, sizeof s->show.times);
+	pthread_mutex_unlock(&s->show.lock);
 }
 
 void sync_source_status(struct sync *s, char *ret, size_t bytes)

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "shm/page/histogram.h"
 #include "writer/engine/sync.h"
 
 struct apply;
@@ -16,11 +17,13 @@ struct show_waits {
 };
 
 struct show {
-	uint64_t shown_ns, last_commit; /* the engine's thread */
-	struct show_waits waits[2];     /* the same */
+	uint64_t shown_ns, last_commit;                   /* the engine's thread */
+	struct show_waits waits[2];                       /* the same */
+	struct shmeta_times measured[SHMETA_TIMED_COUNT]; /* the same */
 	pthread_mutex_t lock;
 	/* Under it. */
 	struct sync_counters counters;
+	struct shmeta_times times[SHMETA_TIMED_COUNT];
 	uint64_t feed_at_ns;
 	char source[1024];
 };
@@ -29,6 +32,7 @@ void show_init(struct sync *s);
 void show_free(struct sync *s);
 /* The engine's thread. */
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
+void sync_measured(struct sync *s, enum shmeta_timed what, uint64_t took_ns);
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
 void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 

@@ -23,12 +23,13 @@ void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn,
 		sync_stamp(s, gen, (enum shmeta_class)cls, txn, synced_at_ns);
 }
 
-void stamps_feed_told(struct sync *s, uint64_t asked_ns, uint64_t lag_ns, uint64_t born_since)
+void stamps_feed_told(struct sync *s, uint64_t asked_ns, uint64_t lag_ns, uint64_t born_since, bool named)
 {
 	struct stamps *stamps = &s->stamps;
 
 	stamps->unapplied_ns = stamps->told_until_ns = lag_ns < asked_ns ? asked_ns - lag_ns : 1;
 	stamps->lag_ns = lag_ns;
+	stamps->named |= named;
 	stamps->born_since = born_since;
 }
 
@@ -39,5 +40,8 @@ void stamps_all_read(struct sync *s, uint64_t born_since)
 
 void stamps_applied(struct sync *s)
 {
+	if (s->stamps.named)
+		sync_measured(s, SHMETA_TIMED_VISIBLE, sync_now(s) - s->stamps.unapplied_ns);
+	s->stamps.named = false;
 	s->stamps.unapplied_ns = 0;
 }

@@ -19,6 +19,7 @@
 #include "shm/page/activity.h"
 #include "shm/page/board.h"
 #include "shm/page/counters.h"
+#include "shm/page/histogram.h"
 #include "shm/store/store.h"
 
 /* All clocks go through one table, so that tests move time by hand. */
@@ -215,6 +216,8 @@ void sync_read_held(struct sync *sync, struct sync_held *ret); /* a copy; any th
 enum shmeta_status sync_pause(struct sync *sync, const char *why, uint64_t ticket);
 
 void sync_read_counters(struct sync *sync, struct sync_counters *ret); /* a copy; any thread */
+/* How long things took, since the start. Any thread. */
+void sync_read_times(struct sync *sync, struct shmeta_times ret[SHMETA_TIMED_COUNT]);
 /* The state of the source in words an operator can act on: "connected", or since when and why not. */
 void sync_source_status(struct sync *sync, char *ret, size_t bytes);
 

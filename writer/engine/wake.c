@@ -30,6 +30,7 @@ void sync_wake(struct sync *s)
 	shmeta_store(&s->wake.kicked, 1u);
 	if (!shmeta_load(&s->wake.sleeping))
 		return;
+	shmeta_poke(&s->wake.woken_ns, sync_now(s));
 	/* A full counter wakes as well as a new one. */
 	while (write(s->wake.event_fd, &one, sizeof one) < 0 && errno == EINTR)
 		;
@@ -67,7 +68,9 @@ bool wake_sleep(struct sync *s, int source_fd, uint64_t wait_ns)
 	int ready = wake_is_kicked(s) || sync_stopping(s) ? 0 : ppoll(fds, 2, &timeout, NULL);
 
 	shmeta_store(&s->wake.sleeping, 0u);
-	if (ready > 0 && fds[0].revents != 0)
+	if (ready > 0 && fds[0].revents != 0) {
+		sync_measured(s, SHMETA_TIMED_WAKE, sync_now(s) - shmeta_peek(&s->wake.woken_ns));
 		(void)!read(s->wake.event_fd, &events, sizeof events);
+	}
 	return ready > 0 && fds[1].revents != 0;
 }

@@ -15,6 +15,7 @@ struct engine_wake {
 	uint32_t stopping;
 	uint32_t kicked;   /* there may be something to do: the thread has not looked since   */
 	uint32_t sleeping; /* and it waits for event_fd                                       */
+	uint64_t woken_ns; /* when it was woken from that last                                */
 };
 
 /* ERR_SYSTEM; wake_free() also after that. */

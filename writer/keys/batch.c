@@ -181,6 +181,7 @@ static enum outcome fetch(struct batch *b, const struct backend_sink *sink, stru
 	s->counters.refresh_keys += b->key_count;
 	status = s->engine->source->fetch(s->backend, b->key, b->key_count, sink, &err);
 	s->counters.fetch_ns += sync_now(s) - b->read_at_ns;
+	sync_measured(s, SHMETA_TIMED_SOURCE, sync_now(s) - b->read_at_ns);
 	shmeta_probe_fetch(b->key_count, (int)status, sync_now(s) - b->read_at_ns);
 	tell_fetch(b, status, &err);
 	if (b->failed == SHMETA_ERR_NO_MEMORY)

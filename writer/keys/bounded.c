@@ -423,6 +423,8 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 		looked = true;
 		status = make_room(s, a, content, false, &left, err);
 	}
+	if (status == SHMETA_OK)
+		s->counters.bounded_over = content > b->budget.max_bytes ? content - b->budget.max_bytes : 0;
 	if (status == SHMETA_OK && content > b->budget.max_bytes && !b->over_told) {
 		sync_log(s, LOG_WARNING, "bounded_over",
 		         "agents, leases, offsets and absences alone take %llu bytes of the store, and "

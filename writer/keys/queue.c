@@ -324,11 +324,18 @@ void refresh_free(struct sync *s)
 void queue_count(struct sync *s, struct sync_counters *ret)
 {
 	struct sync_queue *q = s->queue;
+	uint64_t now = shmeta__boottime_ns(), since = now;
 
 	pthread_mutex_lock(&q->lock);
 	ret->refresh_requests = q->requests;
 	ret->refresh_coalesced = q->coalesced;
 	ret->queue_depth = q->named.count + q->asked.count;
+	/* They are appended to. What moved to a list later is in front of what was made after it, or just behind. */
+	if (q->named.first != NULL && q->named.first->since_ns < since)
+		since = q->named.first->since_ns;
+	if (q->asked.first != NULL && q->asked.first->since_ns < since)
+		since = q->asked.first->since_ns;
+	ret->queue_age_ns = now - since;
 	ret->absent_answers = q->absent_answers;
 	ret->absent_known = q->absent.count;
 	pthread_mutex_unlock(&q->lock);

@@ -55,6 +55,7 @@ struct sync_entry {
 	struct sync_entry *chain;       /* of the hash table */
 	struct sync_entry *prev, *next; /* of the list that its state says */
 	uint64_t hash;
+	uint64_t since_ns; /* when it was made */
 	enum entry_kind kind;
 	enum entry_state state;
 	bool row_only; /* FETCHED, TOPIC: the topic's row is read without its partitions */

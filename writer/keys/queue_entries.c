@@ -226,6 +226,7 @@ static struct sync_entry *add(struct sync_queue *q, const struct identity *id)
 	e->topic = (struct shmeta_str){e->text + id->tenant.bytes, id->topic.bytes};
 	e->name = (struct shmeta_str){e->text + id->tenant.bytes + id->topic.bytes, id->name.bytes};
 	e->hash = id->hash;
+	e->since_ns = shmeta__boottime_ns();
 	e->kind = id->kind;
 	e->partition_id = id->partition_id;
 	struct sync_entry **slot = slot_of(q, e->hash);

@@ -112,7 +112,7 @@ void refresh_poll(struct sync *s)
 		return;
 	}
 	sync_source_works(s, SYNC_JOB_FEED);
-	stamps_feed_told(s, began, lag_ns, next_topic_id);
+	stamps_feed_told(s, began, lag_ns, next_topic_id, s->counters.changes > named);
 	schedule_polled(s, began, changed != 0, lag_ns);
 	(void)session_look_for_feed(s);
 	if (poll.list || poll.no_memory) {

@@ -13,6 +13,8 @@
 struct warm {
 	uint64_t due_ns;
 	uint64_t number, txn; /* of the store and its newest commit when the file was begun that was written last */
+	/* The same of the file that is there, and when its first row was read; at first 0, and when the writer started. */
+	uint64_t saved_number, saved_txn, saved_ns;
 	/* The file being synced. */
 	bool ending;
 	uint32_t ended;
@@ -43,11 +45,15 @@ static bool store_is_whole(struct sync *s)
 
 static void tell(struct warm *w, const char *why)
 {
-	if (w->status != SHMETA_OK)
+	if (w->status != SHMETA_OK) {
 		sync_log(w->s, LOG_WARNING, "warm_not_saved", "the snapshot file was not written: %s", why);
-	else
-		sync_log(w->s, LOG_INFO, "warm_saved", "wrote %llu rows to the snapshot file in %llu ms",
-		         (unsigned long long)w->rows, (unsigned long long)(w->took_ns / SYNC_MS));
+		return;
+	}
+	w->saved_number = w->number;
+	w->saved_txn = w->txn;
+	w->saved_ns = w->began_ns;
+	sync_log(w->s, LOG_INFO, "warm_saved", "wrote %llu rows to the snapshot file in %llu ms",
+	         (unsigned long long)w->rows, (unsigned long long)(w->took_ns / SYNC_MS));
 }
 
 static void *run_end(void *arg)
@@ -97,6 +103,7 @@ static struct warm *have(struct sync *s)
 {
 	if (s->warm == NULL && configured(s) && (s->warm = calloc(1, sizeof *s->warm)) != NULL) {
 		s->warm->s = s;
+		s->warm->saved_ns = sync_now(s);
 		if (s->options.bounded)
 			sync_log(s, LOG_WARNING, "warm_not_saved",
 			         "the snapshot file is not written: a store with budgets has none");
@@ -147,6 +154,17 @@ void warm_stop(struct sync *s)
 		return;
 	w->status = warm_out_end(&w->out, 1, &w->err);
 	tell(w, w->err.text);
+}
+
+void warm_count(struct sync *s, struct sync_counters *ret)
+{
+	const struct warm *w = s->warm;
+	const uint64_t every_ns = s->options.warm_interval_s * SYNC_S;
+	bool lacks = w != NULL && !s->options.bounded && s->store != NULL &&
+	             (w->saved_number != shmeta__store_number(s->store) || w->saved_txn != sync_committed(s));
+
+	ret->snapshot_file_lag =
+		lacks && every_ns > 0 ? (uint64_t)(100.0 * (double)(sync_now(s) - w->saved_ns) / (double)every_ns) : 0;
 }
 
 void warm_free(struct sync *s)

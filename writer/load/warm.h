@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct sync;
+struct sync_counters;
 
 /* In this order: BEGIN, POSITION as often as there are pieces of it, each topic with its partitions with their segments, the other
  * classes, END. */
@@ -47,5 +48,7 @@ void warm_run(struct sync *s, bool (*meanwhile)(struct sync *s));
 void warm_stop(struct sync *s);
 /* Waits for the thread, if there is one. */
 void warm_free(struct sync *s);
+/* The file's age, as the counter has it. */
+void warm_count(struct sync *s, struct sync_counters *ret);
 
 #endif

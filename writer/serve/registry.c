@@ -666,6 +666,7 @@ void registry_report(struct registry *registry, struct shmeta_stats *stats, uint
 		row.connected_at_ns = r->connected_at_ns;
 		row.oldest_pin = shmeta_observe(&r->over) ? 0 : pin_of(registry, r, now_ns, &row.pin_age_ns);
 		row.pin_lag = row.oldest_pin != 0 && row.oldest_pin < committed ? committed - row.oldest_pin : 0;
+		row.slots_max = r->slots;
 		for (uint32_t i = 0; i < r->slots; i++)
 			row.slots += shmeta_peek(&shmeta__slot(r->page, i)->in_use) == 1;
 		copy_name(r, row.name);

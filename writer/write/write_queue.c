@@ -195,8 +195,9 @@ enum shmeta_status sync_write(struct sync *s, const struct sync_write *write)
 	status = call_new(write, &call);
 	if (status != SHMETA_OK)
 		return status;
+	call->came_ns = sync_now(s);
 	(void)pthread_mutex_lock(&w->lock);
-	taken = turns_add(&w->turns, &call->parts->turn, sync_now(s));
+	taken = turns_add(&w->turns, &call->parts->turn, call->came_ns);
 	wake = w->turns.calls >= w->enough;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (!taken) {
@@ -296,10 +297,12 @@ void write_part_answer(struct sync *s, struct write_part *part)
 	const bool whole = call->failed == call->count;
 	const enum shmeta_status status = whole ? call->failure : call->not_cached ? SHMETA_ERR_NOT_CACHED : SHMETA_OK;
 
-	if (--call->unanswered == 0)
-		s->host.written(s->host.arg, call->ticket, status, status != SHMETA_OK ? call->sentence : "", call->ops,
-		                whole ? NULL : call->results, whole ? 0 : call->count,
-		                s->store != NULL ? sync_committed(s) : 0, s->gen != NULL ? s->gen->generation : 0);
+	if (--call->unanswered > 0)
+		return;
+	sync_measured(s, SHMETA_TIMED_WRITE, sync_now(s) - call->came_ns);
+	s->host.written(s->host.arg, call->ticket, status, status != SHMETA_OK ? call->sentence : "", call->ops,
+	                whole ? NULL : call->results, whole ? 0 : call->count, s->store != NULL ? sync_committed(s) : 0,
+	                s->gen != NULL ? s->gen->generation : 0);
 }
 
 void write_answer_all(struct sync *s, enum shmeta_status status, const char *sentence)

@@ -30,7 +30,7 @@ struct write_part {
 
 /* Answered and freed behind all of its parts. Of these the first may be in a round when the next one is given up. */
 struct write_call {
-	uint64_t ticket, deadline_ns;
+	uint64_t ticket, deadline_ns, came_ns;
 	struct shmeta_str tenant;
 	char who[64];
 	uint32_t uid;
