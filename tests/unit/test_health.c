@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "tests/support/forged.h"
@@ -133,6 +134,11 @@ Test(health, what_is_counted_is_judged_at_its_thresholds, .init = begin, .fini =
 {
 	expect_levels(HEALTH_CHECK_feed, "lag_ns", 10 * SECOND, 60 * SECOND);
 	expect_levels(HEALTH_CHECK_queue, "queue_depth", 10000, 100000);
+	forged_count(&f, "queue_depth", 1);
+	expect_levels(HEALTH_CHECK_queue, "queue_age_ns", 10 * SECOND, 60 * SECOND);
+	expect_levels(HEALTH_CHECK_clock, "source_clock_off_ns", 5 * SECOND, 0);
+	expect_levels(HEALTH_CHECK_budget, "bounded_over", 1, 0);
+	expect_levels(HEALTH_CHECK_snapshot_file, "snapshot_file_lag", 300, 0);
 	expect_levels(HEALTH_CHECK_quarantine, "quarantined", 1, 0);
 	expect_levels(HEALTH_CHECK_units, "postponed", 50, 0);
 	f.generation->max_bytes = 100 << 20;
@@ -176,6 +182,62 @@ Test(health, a_snapshot_that_is_held_long_is_told_with_the_command_that_ends_it,
 	cr_expect_str_eq(judged().finding[HEALTH_CHECK_pins].command, "shmetactl readers; shmetactl revoke PID");
 	f.stats->reader[0].pin_age_ns = 60 * SECOND;
 	expect(HEALTH_CHECK_pins, HEALTH_CRITICAL);
+}
+
+Test(health, a_process_that_is_about_to_run_out_of_slots_is_a_warning, .init = begin, .fini = end)
+{
+	f.stats->reader_count = f.stats->readers_total = 2;
+	for (int i = 0; i < 2; i++) {
+		f.stats->reader[i].version = 0x000100;
+		f.stats->reader[i].slots_max = 64;
+	}
+	f.stats->reader[1].slots = 57;
+	expect(HEALTH_CHECK_slots, HEALTH_OK);
+	f.stats->reader[1].slots = 58;
+	f.stats->reader[1].pid = 4711;
+	expect(HEALTH_CHECK_slots, HEALTH_WARNING);
+	cr_expect_not_null(strstr(judged().finding[HEALTH_CHECK_slots].value, "pid 4711 uses 58 of its 64 slots"));
+	/* A writer that does not say how many there are. */
+	f.stats->reader[1].slots_max = 0;
+	expect(HEALTH_CHECK_slots, HEALTH_OK);
+}
+
+/* The device of a directory is 0:40. */
+static struct pages_memory memory_of(const char *mounts, const char *meminfo)
+{
+	struct pages_memory memory;
+
+	pages_read_memory(fmemopen((char *)mounts, strlen(mounts), "r"),
+	                  fmemopen((char *)meminfo, strlen(meminfo), "r"), makedev(0, 40), &memory);
+	return memory;
+}
+
+Test(health, huge_pages_that_are_asked_for_and_not_given_are_a_warning, .init = begin, .fini = end)
+{
+	static const char plain[] = "22 1 0:39 / /dev/shm rw - tmpfs tmpfs rw,huge=always\n"
+				    "23 1 0:40 / /run/shmeta rw,nosuid - tmpfs shmeta rw,size=1048576k\n",
+			  huge[] = "23 1 0:40 / /run/shmeta rw,nosuid - tmpfs shmeta rw,huge=within_size\n",
+			  none[] = "MemTotal: 8000 kB\nShmemHugePages:        0 kB\n",
+			  some[] = "MemTotal: 8000 kB\nShmemHugePages:     2048 kB\n";
+	char name[PAGES_NAME_BYTES];
+	struct shmeta_err err;
+	struct pages pages;
+
+	cr_expect_not(memory_of(plain, some).wants_huge);
+	cr_expect(memory_of(huge, some).wants_huge);
+	cr_expect_eq(memory_of(huge, some).huge_bytes, 2 << 20);
+	forged_count(&f, "store_used", 64 << 20);
+	f.generation->max_bytes = 1 << 30;
+	cr_assert_eq(pages_read(f.dir, &pages, name, &err), SHMETA_OK);
+	for (int i = 0; i < 3; i++) {
+		struct health h;
+
+		pages.memory = memory_of(i == 0 ? plain : huge, i == 2 ? some : none);
+		health_judge(&pages, "default", &h);
+		cr_expect_eq(h.finding[HEALTH_CHECK_hugepages].severity, i == 1 ? HEALTH_WARNING : HEALTH_OK, "%d: %s",
+		             i, h.finding[HEALTH_CHECK_hugepages].value);
+	}
+	pages_close(&pages);
 }
 
 Test(health, another_version_of_the_writer_or_of_a_reader_is_a_warning, .init = begin, .fini = end)

@@ -25,6 +25,12 @@ enum {
 	QUEUE_WARNING = 10000,
 	QUEUE_CRITICAL = 100000,
 	UNITS_WARNING = 50, /* percent */
+	QUEUE_AGE_WARNING_S = 10,
+	QUEUE_AGE_CRITICAL_S = 60,
+	SLOTS_WARNING_PERCENT = 90,
+	HUGE_LEAST_MIB = 64,
+	SNAPSHOT_FILE_LAG = 300, /* percent */
+	SOURCE_CLOCK_S = 5,
 	STATS_LATE_S = 5
 };
 
@@ -347,19 +353,92 @@ static void judge_memory(const struct pages *p, struct health_finding *f)
 		       "df -h /run/shmeta; mount -o remount,size=SIZE /run/shmeta");
 }
 
+/* Of counters that older writers do not have: then there is nothing to complain of. */
+static uint64_t counted(const struct pages *p, enum shmeta_counter counter)
+{
+	uint64_t value = pages_counter(p, counter);
+
+	return value != UINT64_MAX ? value : 0;
+}
+
+static void judge_slots(const struct pages *p, struct health_finding *f)
+{
+	const struct shmeta_stats_reader *most = NULL;
+
+	if (p->stats == NULL) {
+		found(f, HEALTH_UNKNOWN, "not counted");
+		return;
+	}
+	for (uint32_t i = 0; i < p->stats->reader_count && i < SHMETA_STATS_READERS; i++)
+		if (most == NULL || p->stats->reader[i].slots > most->slots)
+			most = &p->stats->reader[i];
+	if (most == NULL || most->slots_max == 0) {
+		found(f, HEALTH_OK, "%" PRIu32 " processes are registered", p->stats->readers_total);
+		return;
+	}
+	found(f,
+	      (uint64_t)most->slots * 100 >= (uint64_t)most->slots_max * SLOTS_WARNING_PERCENT ? HEALTH_WARNING
+	                                                                                       : HEALTH_OK,
+	      "pid %" PRIu64 " uses %" PRIu32 " of its %" PRIu32 " slots, the most of %" PRIu32 " processes", most->pid,
+	      most->slots, most->slots_max, p->stats->readers_total);
+	if (f->severity != HEALTH_OK)
+		advise(f,
+		       "A thread without a slot reads unregistered: a long snapshot of its is void after 0.5 s. Have the agent ask "
+		       "for more slots when it opens.",
+		       "@ readers");
+}
+
+static void judge_hugepages(const struct pages *p, struct health_finding *f)
+{
+	uint64_t used = counted(p, SHMETA_COUNTER_store_used);
+
+	if (!p->memory.wants_huge) {
+		found(f, HEALTH_OK, "the mount does not ask for any");
+		return;
+	}
+	found(f, p->memory.huge_bytes == 0 && used >= (uint64_t)HUGE_LEAST_MIB << 20 ? HEALTH_WARNING : HEALTH_OK,
+	      "%.1f MiB of this machine's shared memory", (double)p->memory.huge_bytes / 1048576);
+	if (f->severity != HEALTH_OK)
+		advise(f,
+		       "Lookups over a large store are slower without. See what the kernel lets, and whether memory is split.",
+		       "cat /sys/kernel/mm/transparent_hugepage/shmem_enabled; grep -i huge /proc/meminfo");
+}
+
+static void judge_budget(const struct pages *p, struct health_finding *f)
+{
+	uint64_t over = counted(p, SHMETA_COUNTER_bounded_over);
+
+	found(f, over > 0 ? HEALTH_WARNING : HEALTH_OK, "%.1f MiB beyond bounded.max_bytes", (double)over / 1048576);
+	if (over > 0)
+		advise(f,
+		       "Agents, leases and offsets alone take more, so nothing else stays. Give bounded.max_bytes more.",
+		       "@ config show; @ reload --wait");
+}
+
+static void judge_snapshot_file(const struct pages *p, struct health_finding *f)
+{
+	uint64_t lag = counted(p, SHMETA_COUNTER_snapshot_file_lag);
+
+	found(f, lag >= SNAPSHOT_FILE_LAG ? HEALTH_WARNING : HEALTH_OK,
+	      "it lacks what was committed in the last %.1f times warm.interval", (double)lag / 100);
+	if (f->severity != HEALTH_OK)
+		advise(f, "A start after a reboot would show older rows. The journal says why it is not written.",
+		       "journalctl -u % | grep warm_not_saved");
+}
+
 static void judge_queue(const struct pages *p, struct health_finding *f)
 {
-	uint64_t depth = pages_counter(p, SHMETA_COUNTER_queue_depth);
+	uint64_t depth = pages_counter(p, SHMETA_COUNTER_queue_depth), age = counted(p, SHMETA_COUNTER_queue_age_ns);
 
 	if (depth == UINT64_MAX) {
 		found(f, HEALTH_UNKNOWN, "not counted");
 		return;
 	}
 	found(f,
-	      depth >= QUEUE_CRITICAL  ? HEALTH_CRITICAL
-	      : depth >= QUEUE_WARNING ? HEALTH_WARNING
-	                               : HEALTH_OK,
-	      "%" PRIu64 " keys wait", depth);
+	      depth >= QUEUE_CRITICAL || age >= QUEUE_AGE_CRITICAL_S * SECOND ? HEALTH_CRITICAL
+	      : depth >= QUEUE_WARNING || age >= QUEUE_AGE_WARNING_S * SECOND ? HEALTH_WARNING
+	                                                                      : HEALTH_OK,
+	      "%" PRIu64 " keys wait, the oldest for %.1f s", depth, seconds(age));
 	if (f->severity != HEALTH_OK)
 		advise(f, "The source is slower than the changes and refreshes: look at its load.", "@ stat");
 }
@@ -397,7 +476,7 @@ static void judge_quarantine(const struct pages *p, struct health_finding *f)
 
 static void judge_clock(const struct pages *p, struct health_finding *f)
 {
-	uint64_t beat = p->board.heartbeat_ns;
+	uint64_t beat = p->board.heartbeat_ns, off = counted(p, SHMETA_COUNTER_source_clock_off_ns);
 
 	if (p->same_boot && beat > p->now_ns + SECOND) {
 		found(f, HEALTH_CRITICAL, "the heartbeat is %.1f s ahead", seconds(beat - p->now_ns));
@@ -405,7 +484,12 @@ static void judge_clock(const struct pages *p, struct health_finding *f)
 		       "lsns -t time");
 		return;
 	}
-	found(f, HEALTH_OK, "the heartbeat is not ahead");
+	found(f, off >= SOURCE_CLOCK_S * SECOND ? HEALTH_WARNING : HEALTH_OK,
+	      "the heartbeat is not ahead; the clock of the source is %.1f s off", seconds(off));
+	if (f->severity != HEALTH_OK)
+		advise(f,
+		       "The source decides when leases end; times of records differ by that much. Set the clocks right.",
+		       "timedatectl timesync-status");
 }
 
 static void judge_versions(const struct pages *p, struct health_finding *f)

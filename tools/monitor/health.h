@@ -22,10 +22,16 @@ enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICA
 	X(pins, "readers let go of old snapshots", "warning: 10 s; critical: 60 s")                                 \
 	X(store, "the store has room", "warning: 70 % of store.max_bytes with what is pinned; critical: 95 %")      \
 	X(memory, "the file system has room for the store", "warning: less free than the store may grow, and 10 %") \
-	X(queue, "keys are fetched as fast as they are asked for", "warning: 10 000 keys wait; critical: 100 000")  \
 	X(units, "calls to DynamoDB have their units", "warning: they waited half of the last ten seconds")         \
+	X(slots, "every thread of a reader has a slot", "warning: a process uses 90 % of the slots it may have")    \
+	X(hugepages, "huge pages that the mount asks for are given", "warning: none, and the store has 64 MiB")     \
+	X(budget, "what a bounded store must keep fits its budgets", "warning: bounded.max_bytes is exceeded")      \
+	X(queue, "keys are fetched as fast as they are asked for",                                                  \
+	  "warning: 10 000 keys wait, or one for 10 s; critical: 100 000, or 60 s")                                 \
 	X(quarantine, "every row of the source can be served", "warning: one row")                                  \
-	X(clock, "clocks agree", "critical: the heartbeat is 1 s ahead of this process's clock")                    \
+	X(snapshot_file, "the snapshot file is written", "warning: it lacks what is three warm.interval old")       \
+	X(clock, "clocks agree",                                                                                    \
+	  "critical: the heartbeat is 1 s ahead of this process's clock; warning: the source's clock is 5 s off")   \
 	X(versions, "writer and readers are of one version", "warning: any other version")                          \
 	X(reload, "the newest reload was taken over", "warning: it was refused")                                    \
 	X(restart, "the configuration is in use", "warning: options wait for a restart")                            \

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* The writer's loop beats four times a second. A process that is gone needs only one missed second to be believed dead: it could
@@ -120,6 +121,34 @@ static void open_stats(struct pages *pages)
 	(void)munmap(map, sizeof(struct shmeta_stats));
 }
 
+void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_memory *ret)
+{
+	unsigned long long kib;
+	char line[1024];
+	unsigned major_of, minor_of;
+
+	*ret = (struct pages_memory){0};
+	while (mounts != NULL && fgets(line, sizeof(line), mounts) != NULL)
+		if (sscanf(line, "%*u %*u %u:%u", &major_of, &minor_of) == 2 && makedev(major_of, minor_of) == device)
+			ret->wants_huge = strstr(line, "huge=") != NULL && strstr(line, "huge=never") == NULL;
+	while (meminfo != NULL && fgets(line, sizeof(line), meminfo) != NULL)
+		if (sscanf(line, "ShmemHugePages: %llu kB", &kib) == 1)
+			ret->huge_bytes = kib * 1024;
+	if (mounts != NULL)
+		(void)fclose(mounts);
+	if (meminfo != NULL)
+		(void)fclose(meminfo);
+}
+
+static void open_memory(struct pages *pages)
+{
+	struct stat st;
+
+	if (fstat(pages->dir_fd, &st) == 0)
+		pages_read_memory(fopen("/proc/self/mountinfo", "re"), fopen("/proc/meminfo", "re"), st.st_dev,
+		                  &pages->memory);
+}
+
 const char *pages_writer(const struct pages *pages)
 {
 	return pages->liveness == WRITER_ALIVE              ? "alive"
@@ -160,6 +189,7 @@ enum shmeta_status pages_read(const char *dir, struct pages *ret, char ret_name[
 			return err->code;
 	}
 	open_stats(ret);
+	open_memory(ret);
 	ret->now_ns = shmeta__boottime_ns();
 	ret->same_boot = same_boot(ret->board.boot_id);
 	ret->liveness = judge(ret);

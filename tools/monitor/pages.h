@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "shm/page/board.h"
@@ -18,12 +20,19 @@ enum liveness {
 	WRITER_DEAD
 };
 
+/* How the memory of the instance directory is given. */
+struct pages_memory {
+	bool wants_huge;     /* its mount asks for huge pages */
+	uint64_t huge_bytes; /* that the machine's shared memory has got */
+};
+
 struct pages {
 	int dir_fd;
 	struct shmeta_board board;           /* copies, judged */
 	struct shmeta_generation generation; /* zeroed when nothing was published yet */
 	struct shmeta_stats *stats;          /* a copy; NULL when there is none (stats_error says why) */
 	struct shmeta_err stats_error;
+	struct pages_memory memory;
 	uint64_t now_ns;
 	enum liveness liveness;
 	bool same_boot, alive, published;
@@ -39,6 +48,8 @@ enum { PAGES_NAME_BYTES = 64 };
 enum shmeta_status pages_read(const char *dir, struct pages *ret, char ret_name[PAGES_NAME_BYTES],
                               struct shmeta_err *err);
 void pages_close(struct pages *pages);
+/* What /proc/self/mountinfo and /proc/meminfo say, of the device of the directory. Takes both. */
+void pages_read_memory(FILE *mounts, FILE *meminfo, dev_t device, struct pages_memory *ret);
 const char *pages_writer(const struct pages *pages); /* "alive", "stalled", "stopped" or "dead" */
 /* The service of the instance of that name, as the units name it. */
 enum { UNIT_BYTES = 80 };
