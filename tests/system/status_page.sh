@@ -51,7 +51,7 @@ if ! browse --dump-dom >"$dir/dom" 2>"$dir/messages" || ! grep -q '<main>' "$dir
 fi
 claim 'the browser has nothing to complain of' "$(grep CONSOLE "$dir/messages")"
 claim 'what others named is text' "$(grep -F '<img' "$dir/dom"; grep -qF '&lt;img src=x' "$dir/dom" || echo 'the name is not shown')"
-for id in health answers lookups latency states freshness ages lag queue writes source-latency readers pins store avoided instance; do
+for id in health answers lookups latency states freshness ages lag queue writes source-latency source-heat readers pins store avoided instance; do
 	grep -q "<section class=\"panel[^>]*id=\"$id\"" "$dir/dom" || echo "no panel $id"
 done >"$dir/missing"
 claim 'every panel is there' "$(cat "$dir/missing")"

@@ -107,6 +107,9 @@ static void remember(struct instance *one, uint64_t now_ns)
 		s->class_age_ns[i] = pages_since(p->now_ns, p->generation.stamp[i].synced_at_ns);
 	if (p->stats == NULL)
 		return;
+	memset(s->source_time, 0, sizeof(s->source_time));
+	for (size_t i = 0; i < SHMETA_TIMES_BUCKETS; i++)
+		s->source_time[(i + 1) / 2] += p->stats->times[SHMETA_TIMED_SOURCE].count[i];
 	s->found = p->stats->all_readers.found;
 	s->absent = p->stats->all_readers.absent;
 	s->unknown = p->stats->all_readers.unknown;

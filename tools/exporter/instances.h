@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "tools/exporter/plot.h"
 #include "tools/monitor/metrics.h"
 
 enum {
@@ -44,6 +45,7 @@ struct sample {
 #undef C
 	uint64_t free_bytes, readers, pinning, pin_age_ns;
 	uint64_t class_age_ns[SHMETA_CLASS_COUNT];
+	uint64_t source_time[PLOT_HEAT_ROWS]; /* bulk reads of the source, by powers of two from 4.1 us on */
 	uint32_t phase;
 	enum health_severity worst;
 	bool readable, alive, source_up;

@@ -319,6 +319,21 @@ static void source_latency_panel(struct page *p)
 	plot_lines(p->out, &plot);
 }
 
+static void heat_panel(struct page *p)
+{
+	static double cell[PLOT_HEAT_COLUMNS][PLOT_HEAT_ROWS];
+	const int points = PLOT_POINTS / PLOT_HEAT_COLUMNS;
+
+	_Static_assert((SHMETA_TIMES_BUCKETS + 1) / 2 < PLOT_HEAT_ROWS, "a row is missing");
+	for (int x = 0; x < PLOT_HEAT_COLUMNS; x++)
+		for (int y = 0; y < PLOT_HEAT_ROWS; y++)
+			cell[x][y] = growth(before(p, x * points), end_of(p, x * points + points - 1),
+			                    AT(source_time) + (size_t)y * sizeof(uint64_t));
+	plot_begin(p->out, "source-heat", "How long the source takes");
+	plot_heat(p->out, "Bulk reads of the source over time, by how long each took", cell, "4 \xc2\xb5s", "8.6 s");
+	plot_end(p->out, "Each read counts in its column; a row is a power of two, and the darker, the more reads.");
+}
+
 static void state_panel(struct page *p)
 {
 	const struct pages *pages = &p->instance->pages;
@@ -585,9 +600,9 @@ static void navigation(struct page *p)
 static void panels(struct page *p)
 {
 	static void (*const all[])(struct page * p) = {
-		health_panel, answers_panel, lookups_panel, latency_panel, state_panel,          freshness_panel,
-		ages_panel,   lag_panel,     queue_panel,   writes_panel,  source_latency_panel, readers_panel,
-		pins_panel,   store_panel,   avoided_panel, about_panel};
+		health_panel,  answers_panel, lookups_panel, latency_panel, state_panel,          freshness_panel,
+		ages_panel,    lag_panel,     queue_panel,   writes_panel,  source_latency_panel, heat_panel,
+		readers_panel, pins_panel,    store_panel,   avoided_panel, about_panel};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		all[i](p);

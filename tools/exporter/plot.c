@@ -233,3 +233,27 @@ void plot_bars(FILE *out, const char *name, const uint64_t *height, uint32_t cou
 	(void)fprintf(out, "<text x=\"2\" y=\"156\">%s</text><text x=\"%d\" y=\"156\" class=\"end\">%s</text></svg>\n",
 	              first, WIDTH - 2, last);
 }
+
+void plot_heat(FILE *out, const char *name, const double cell[PLOT_HEAT_COLUMNS][PLOT_HEAT_ROWS], const char *low,
+               const char *high)
+{
+	const double wide = (double)WIDTH / PLOT_HEAT_COLUMNS, tall = (double)(BOTTOM - TOP) / PLOT_HEAT_ROWS;
+	double most = 1;
+
+	for (int x = 0; x < PLOT_HEAT_COLUMNS; x++)
+		for (int y = 0; y < PLOT_HEAT_ROWS; y++)
+			most = cell[x][y] > most ? cell[x][y] : most;
+	(void)fprintf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
+	plot_text(out, name);
+	(void)fprintf(out, "\"><path class=\"grid\" d=\"M0 %dH%d\"/>", BOTTOM, WIDTH);
+	for (int x = 0; x < PLOT_HEAT_COLUMNS; x++)
+		for (int y = 0; y < PLOT_HEAT_ROWS; y++)
+			if (cell[x][y] > 0)
+				(void)fprintf(out,
+				              "<rect class=\"fill s1\" fill-opacity=\"%.2f\" x=\"%.1f\" y=\"%.1f\" "
+				              "width=\"%.1f\" height=\"%.1f\"/>",
+				              0.15 + 0.85 * sqrt(cell[x][y] / most), x * wide, BOTTOM - (y + 1) * tall,
+				              wide, tall);
+	(void)fprintf(out, "<text x=\"2\" y=\"%d\">%s</text><text x=\"2\" y=\"%d\">%s</text></svg>\n", BOTTOM - 3, low,
+	              TOP + 10, high);
+}
