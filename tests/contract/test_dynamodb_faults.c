@@ -291,6 +291,7 @@ static void lose_everything(enum ddb_fault fault, bool done)
 	fill();
 	expect_ok(add_segment(0, 0));
 	expect_ok(add_segment(0, 10)); /* its log is announced */
+	expect_ok(world_changes(&w));  /* the agent is another writer's */
 	meet(fault, "TransactWriteItems", 0, UINT32_MAX);
 	meet(DDB_FAULT_CUT, "PutItem", 0, UINT32_MAX);
 	give(SHORT_MS);
