@@ -435,7 +435,7 @@ static void restart(int way)
 
 Test(changes, a_cache_that_forgets_what_is_told_stays_equal_to_the_store)
 {
-	uint64_t steps = getenv("SHMETA_FAULTS") != NULL ? 1000000 : 1500, loaded = 0, restarts = 0, commits = 0, last;
+	uint64_t steps = getenv("SHMETA_FAULTS") != NULL ? 1000000 : 600, loaded = 0, restarts = 0, commits = 0, last;
 	unsigned seed = 3;
 
 	fixture_init(&f);
@@ -450,8 +450,8 @@ Test(changes, a_cache_that_forgets_what_is_told_stays_equal_to_the_store)
 		commits += fixture_committed(&f) - last;
 		if (rand_r(&seed) % 3 != 0)
 			catch_up(step);
-		if (step % 211 == 0) {
-			int way = (int)(step / 211) % 3;
+		if (step % 101 == 0) {
+			int way = (int)(step / 101) % 3;
 
 			restart(way);
 			restarts++;
