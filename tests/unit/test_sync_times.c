@@ -11,13 +11,6 @@ TestSuite(sync_times, .timeout = 60);
 
 static struct fixture f;
 
-enum { STEP_NS = 1000000 };
-
-static void tick(struct fixture *fixture)
-{
-	fixture->now_ns += STEP_NS;
-}
-
 static void begin(void)
 {
 	fixture_init(&f);
@@ -25,12 +18,10 @@ static void begin(void)
 	fixture_open(&f);
 	fixture_run(&f);
 	fixture_pass(&f, 2000);
-	f.on_clock = tick;
 }
 
 static void end(void)
 {
-	f.on_clock = NULL;
 	fixture_done(&f);
 }
 
@@ -106,7 +97,6 @@ Test(sync_times, buckets_cover_every_time_in_order)
 
 Test(sync_times, the_oldest_waiting_key_has_an_age_until_it_is_read, .init = begin, .fini = end)
 {
-	f.on_clock = NULL;
 	cr_expect_eq(fixture_counters(&f).queue_age_ns, 0u);
 	cr_assert_eq(fixture_refresh(&f, SHMETA_CLASS_PARTITION, "orders", 0, 7), SHMETA_OK);
 	(void)usleep(20000);
