@@ -244,6 +244,21 @@ compacts() {
 		[ "$("$work/compactor" "$work/instance" "$work/objects" paced 7 1000000 3)" = '0 segments became 0' ]
 }
 claim 'the compactor makes many segments one, byte for byte' compacts
+# The operator's verb: the segment that is there goes, a shorter one comes; a former epoch is refused.
+replaces() {
+	local fields="'kind', 'segment', 'tenant', '00000000-0000-0000-0000-000000000000', 'topic', topic, 'partition_id', partition_id,
+		'base_offset', base_offset, 'record_count', record_count, 'size_bytes', size_bytes, 'id', id, 's3_bucket', s3_bucket,
+		'position', 0, 'created_at_ms', created_at, 'min_timestamp_ms', 0, 'max_timestamp_ms', 0"
+	sql "SELECT '- ' || json_object($fields, 'end_offset', end_offset, 's3_key', s3_key) FROM segments
+		WHERE topic = 'paced' AND partition_id = 7 UNION ALL
+		SELECT '+ ' || json_object($fields, 'end_offset', end_offset - 1, 's3_key', 'cut') FROM segments
+		WHERE topic = 'paced' AND partition_id = 7" >"$work/changes"
+	! "$root/usr/bin/shmetactl" --dir "$work/instance" segments replace paced 7 "$work/changes" 2 --yes 2>"$work/refused" &&
+		grep -q "compaction epoch 2: the partition's highest is 3" "$work/refused" &&
+		"$root/usr/bin/shmetactl" --dir "$work/instance" segments replace paced 7 "$work/changes" 4 --yes | grep -q '^replaced  *1$' &&
+		[ "$(sql "SELECT s3_key FROM segments WHERE topic = 'paced' AND partition_id = 7")" = cut ]
+}
+claim 'shmetactl replaces segments' replaces
 
 kill "$daemon"
 wait "$daemon" || true
