@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <jansson.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -59,6 +60,12 @@ static void pause_ms(long ms)
 }
 
 /* ---- HTTP ---- */
+
+/* A head and its body are sent apart, and the second one is not to wait until the first one is acknowledged (40 ms). */
+static void send_at_once(int fd)
+{
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+}
 
 static bool send_all(int fd, const void *data, size_t bytes)
 {
@@ -167,6 +174,7 @@ static bool forward(struct session *s, const char *body, size_t bytes)
 
 		if (s->server < 0) {
 			s->server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+			send_at_once(s->server);
 			if (connect(s->server, (struct sockaddr *)&at, sizeof at) != 0)
 				return false;
 		}
@@ -459,6 +467,7 @@ __attribute__((noreturn)) static void run(int listener, uint16_t upstream, struc
 		s->upstream = upstream;
 		s->server = -1;
 		s->client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		send_at_once(s->client);
 		if (s->client < 0 || pthread_create(&thread, &attr, serve, s) != 0)
 			free(s);
 	}
