@@ -127,6 +127,9 @@ static void lookups(void)
 	                                   .buffer_bytes = sizeof buffer};
 	struct shmeta_fetch_plan plan = {.size = sizeof plan};
 	struct shmeta_error error = {.size = sizeof error};
+	struct shmeta_committed_offset committed;
+	struct shmeta_agent agent;
+	struct shmeta_lease lease;
 	int32_t found;
 	const struct shmeta_columns columns = {.size = sizeof columns, .status = &found};
 	struct shmeta_str value;
@@ -168,7 +171,11 @@ static void lookups(void)
 	(void)!shmeta_once_topic(reader, "t", 1, NULL, buffer, sizeof buffer, &t, &f);
 	(void)!shmeta_once_partition(reader, "t", 1, 0, &source, &p, &f);
 	(void)!shmeta_once_segment(reader, "t", 1, 0, 77, &source, buffer, sizeof buffer, &s, &f);
+	(void)!shmeta_once_agent(reader, "a", 1, &source, buffer, sizeof buffer, &agent, &f);
+	(void)!shmeta_once_lease(reader, "t", 1, 0, 1000, &source, buffer, sizeof buffer, &lease, &f);
+	(void)!shmeta_once_committed_offset(reader, "g", 1, "t", 1, 0, &source, buffer, sizeof buffer, &committed, &f);
 	(void)!shmeta_reader_error(reader, &error);
+	(void)shmeta_sizeof("shmeta_topic");
 	(void)shmeta_abi_matches();
 }
 
@@ -297,6 +304,7 @@ static void writes(void)
 	static struct shmeta_result results[2];
 	struct shmeta_op ops[2] = {{.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}},
 	                           {.type = SHMETA_OP_DELETE_TOPIC, .name = {"a\nb", 3}}};
+	struct shmeta_done settled = {.size = sizeof settled};
 	struct shmeta_client *other;
 	uint32_t wait;
 
@@ -305,6 +313,7 @@ static void writes(void)
 		(void)!shmeta_write(other, ops, 2, 50, results, NULL);
 		(void)!shmeta_submit(other, ops, 1, done, NULL);
 		(void)!shmeta_client_process(other, &wait);
+		(void)!shmeta_client_next_done(other, &settled);
 		(void)shmeta_client_fd(other);
 		(void)shmeta_client_events(other);
 		shmeta_client_close(other);

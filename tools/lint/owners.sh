@@ -20,6 +20,7 @@ BEGIN {
 	own("stamps", "engine/stamps")
 	own("health", "engine/health")
 	own("store_health", "engine/store_health")
+	own("measured", "engine/measured")
 	own("show", "engine/show")
 	own("quarantine_log", "engine/quarantine_log")
 	own("failing", "engine/failing")

@@ -31,6 +31,7 @@
 #include "writer/engine/clock.h"
 #include "writer/engine/engine_options.h"
 #include "writer/engine/health.h"
+#include "writer/engine/measured.h"
 #include "writer/engine/pause.h"
 #include "writer/engine/quarantine_log.h"
 #include "writer/engine/retime.h"
@@ -93,6 +94,7 @@ struct sync {
 	struct stamps stamps;
 	struct health health;
 	struct store_health store_health;
+	struct measured measured;
 	struct show show;
 	struct quarantine_log quarantine_log;
 	struct generations generations;

@@ -44,17 +44,6 @@ void session_count(struct sync *s, const struct backend_counters *counters)
 #undef C
 }
 
-uint64_t session_clock_off_ns(struct sync *s)
-{
-	const struct backend_source *source = s->engine->source;
-	int64_t ms = s->session.open && source->clock_ahead_ms != NULL
-	                     ? source->clock_ahead_ms(s->backend, sync_wall_ms(s))
-	                     : 0;
-	uint64_t off = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
-
-	return off < UINT64_MAX / SYNC_MS ? off * SYNC_MS : UINT64_MAX;
-}
-
 enum shmeta_status session_open(struct sync *s, struct backend_error *err)
 {
 	memset(s->backend, 0, s->engine->state_bytes);

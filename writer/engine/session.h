@@ -76,8 +76,6 @@ bool session_ready(struct sync *s);
 bool session_look_for_feed(struct sync *s);
 /* Readable when the source may have changed; -1: it gives no sign. */
 int session_wake_fd(struct sync *s);
-/* How far the clocks of source and host are apart; 0: by less than a second, or that is not known. */
-uint64_t session_clock_off_ns(struct sync *s);
 /* A connection beside the session, which is closed: its counters are added to the session's. */
 void session_count(struct sync *s, const struct backend_counters *counters);
 

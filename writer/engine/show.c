@@ -19,14 +19,6 @@ void show_free(struct sync *s)
 	pthread_mutex_destroy(&s->show.lock);
 }
 
-void sync_measured(struct sync *s, enum shmeta_timed what, uint64_t took_ns)
-{
-	struct shmeta_times *times = &s->show.measured[what];
-
-	times->sum_ns += took_ns;
-	times->count[shmeta__times_bucket(took_ns)]++;
-}
-
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns)
 {
 	s->counters.rows_applied += a->changed;
@@ -103,6 +95,18 @@ static void show_postponed(struct sync *s, uint64_t now)
 	                       : (c->postponed_ns - last[0].postponed_ns) * 100 / (now - last[0].at_ns);
 }
 
+/* How far the clocks of source and host are apart; 0: by less than a second, or that is not known. */
+static uint64_t clock_off_ns(struct sync *s)
+{
+	const struct backend_source *source = s->engine->source;
+	int64_t ms = session_is_open(&s->session) && source->clock_ahead_ms != NULL
+	                     ? source->clock_ahead_ms(s->backend, sync_wall_ms(s))
+	                     : 0;
+	uint64_t off = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
+
+	return off < UINT64_MAX / SYNC_MS ? off * SYNC_MS : UINT64_MAX;
+}
+
 void sync_show(struct sync *s)
 {
 	struct sync_counters *c = &s->counters;
@@ -120,7 +124,7 @@ void sync_show(struct sync *s)
 	c->throttled = source.throttled;
 	c->postponed_ns = source.postponed_ns;
 	show_postponed(s, now);
-	c->source_clock_off_ns = session_clock_off_ns(s);
+	c->source_clock_off_ns = clock_off_ns(s);
 	warm_count(s, c);
 	c->store_limit = s->gen != NULL ? s->gen->max_bytes : s->options.store_max_bytes;
 	if (s->store != NULL && s->apply.txn == NULL) {
@@ -134,7 +138,7 @@ void sync_show(struct sync *s)
 	s->show.shown_ns = now;
 	pthread_mutex_lock(&s->show.lock);
 	s->show.counters = *c;
-	memcpy(s->show.times, s->show.measured, sizeof s->show.times);
+	measured_read(&s->measured, s->show.times);
 	s->show.feed_at_ns = stamps_told_until(&s->stamps);
 	describe(s, s->show.source, sizeof s->show.source);
 	pthread_mutex_unlock(&s->show.lock);

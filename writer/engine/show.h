@@ -17,9 +17,8 @@ struct show_waits {
 };
 
 struct show {
-	uint64_t shown_ns, last_commit;                   /* the engine's thread */
-	struct show_waits waits[2];                       /* the same */
-	struct shmeta_times measured[SHMETA_TIMED_COUNT]; /* the same */
+	uint64_t shown_ns, last_commit; /* the engine's thread */
+	struct show_waits waits[2];     /* the same */
 	pthread_mutex_t lock;
 	/* Under it. */
 	struct sync_counters counters;
@@ -32,7 +31,6 @@ void show_init(struct sync *s);
 void show_free(struct sync *s);
 /* The engine's thread. */
 void sync_count_commit(struct sync *s, const struct apply *a, uint64_t began_ns);
-void sync_measured(struct sync *s, enum shmeta_timed what, uint64_t took_ns);
 void sync_show_now_and_then(struct sync *s); /* as often as somebody can look */
 void sync_show(struct sync *s);              /* counters and the state of the source for other threads */
 
