@@ -619,7 +619,29 @@ Test(postgres_feed, a_later_version_keeps_what_it_has_made_and_an_earlier_one_is
 	ok(world_load(w));
 	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
 	cr_expect_eq(
-		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v1 %'"), 1);
+		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v2 %'"), 1);
+	world_free(w);
+}
+
+/* The first version had no epochs of compactions. */
+Test(postgres_feed, tables_of_the_first_version_get_what_they_lack_and_keep_their_rows)
+{
+	struct world world, *w = &world;
+
+	begin(w);
+	world_close(w);
+	world_sql(w,
+	          "ALTER TABLE shmeta_lease_epochs DROP COLUMN compaction; "
+	          "INSERT INTO shmeta_lease_epochs(tenant, topic, partition_id, epoch) VALUES('" SHMETA_DEFAULT_TENANT
+	          "', 'gone', 3, 42); "
+	          "UPDATE shmeta_meta SET value = 'v1 0123456789abcdef' WHERE name = 'schema'");
+	world_open(w);
+	cr_expect(world_has_feed(w), "%s", w->ops->feed->trouble(w->state));
+	cr_expect_eq(
+		world_sql_number(w, "SELECT count(*) FROM shmeta_meta WHERE name = 'schema' AND value LIKE 'v2 %'"), 1);
+	cr_expect_eq(world_sql_number(
+			     w, "SELECT epoch FROM shmeta_lease_epochs WHERE topic = 'gone' AND compaction IS NULL"),
+	             42);
 	world_free(w);
 }
 
