@@ -146,6 +146,8 @@ Test(top, it_shows_the_instance_and_obeys_its_keys, .init = begin, .fini = end)
 	press("4");
 	await("logarithmic");
 	press("5");
+	await("slots");
+	resize(40, 80); /* there are more checks than rows */
 	await("quarantine");
 	press("h");
 	await("hide counters that are zero");
