@@ -1253,6 +1253,7 @@ void shmeta_objects_free(struct shmeta_objects *list);
 	X(object)             \
 	X(object_info)        \
 	X(op)                 \
+	X(replace)            \
 	X(result)             \
 	X(client_options)     \
 	X(done)
