@@ -16,7 +16,8 @@ static struct {
 	size_t ops, most; /* in all, and of one call of the engine */
 	size_t before;    /* operations that were done before the one of OTHER */
 	bool other;       /* it has come */
-	bool cut;         /* the connection breaks */
+	bool cut;         /* the connection breaks, behind so many operations */
+	size_t until;
 } done;
 static struct backend_writer writer;
 static struct backend_engine slow;
@@ -24,7 +25,7 @@ static struct backend_engine slow;
 /* An operation takes its time. */
 static enum shmeta_status take(const struct backend_op *ops, size_t count, struct backend_error *err)
 {
-	if (done.cut)
+	if (done.cut && done.ops >= done.until)
 		return backend_fail(err, SHMETA_ERR_SOURCE, "the connection was cut");
 	for (size_t i = 0; i < count; i++)
 		if (!done.other && ops[i].op->name.bytes == 5) {
@@ -153,4 +154,19 @@ Test(call_parts, a_call_that_the_source_did_not_take_has_one_answer, .init = beg
 	cr_assert_eq(f.writes_answered, 1);
 	cr_expect_eq(f.write_status, SHMETA_ERR_SOURCE);
 	cr_expect_str_eq(f.write_sentence, "the connection was cut");
+}
+
+Test(call_parts, a_source_that_goes_away_in_between_leaves_what_was_done_done, .init = begin, .fini = end)
+{
+	done.cut = true;
+	done.until = 16;
+	write_as(GREEDY, "large", 60, 0);
+	fixture_pass(&f, 200);
+	cr_assert_eq(f.writes_answered, 1);
+	cr_assert(f.write_status == SHMETA_OK || f.write_status == SHMETA_ERR_NOT_CACHED, "%s", f.write_sentence);
+	cr_assert_geq(done.ops, 16);
+	cr_assert_lt(done.ops, 60);
+	for (size_t i = 0; i < 60; i++)
+		cr_assert_eq(f.write_result[i].status, i < done.ops ? SHMETA_OK : SHMETA_ERR_SOURCE,
+		             "operation %zu: %s", i, f.write_result[i].text);
 }
