@@ -51,7 +51,6 @@ static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topi
 {
 	uint64_t key = shmeta__part_key(topic_id, partition_id), partitions = class_ns(gen, SHMETA_CLASS_PARTITION),
 		 segments = class_ns(gen, SHMETA_CLASS_SEGMENT), synced_at_ns;
-	struct shmeta__part_edit *edit;
 	struct shmeta_part_head head;
 	const void *value;
 	size_t bytes;
@@ -65,15 +64,7 @@ static enum shmeta_status mark_partition(struct apply *a, struct shmeta_str topi
 	if ((head.synced_at_ns & SHMETA_SYNCED_ALONE) != 0)
 		return SHMETA_OK;
 	synced_at_ns = alone_since(head.synced_at_ns, partitions < segments ? partitions : segments);
-	status = shmeta__part_edit_new(key, topic.data, topic.bytes, value, bytes, &a->pager, &edit, err);
-	if (status != SHMETA_OK)
-		return status;
-	shmeta__part_edit_stamp(edit, synced_at_ns, head.ttl_ms);
-	status = shmeta__part_edit_encode(edit, &value, &bytes, err);
-	if (status == SHMETA_OK)
-		status = apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
-	shmeta__part_edit_free(edit);
-	return status;
+	return apply_restamp_partition(a, key, topic, value, bytes, synced_at_ns, head.ttl_ms, err);
 }
 
 static enum shmeta_status mark_topic(struct apply *a, const struct backend_key *key, uint32_t tenant, uint32_t topic_id,

@@ -40,6 +40,10 @@ enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key
 /* The same where only its stamp or time to live is another one: the journal does not tell of it. */
 enum shmeta_status apply_restamp(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                  const void *value, size_t bytes, enum shmeta_class cls, struct shmeta_err *err);
+/* The same of a partition, whose head is given; its stamp and its time to live become these. */
+enum shmeta_status apply_restamp_partition(struct apply *a, uint64_t key, struct shmeta_str topic, const void *head,
+                                           size_t bytes, uint64_t synced_at_ns, uint32_t ttl_ms,
+                                           struct shmeta_err *err);
 enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                 enum shmeta_class cls, struct shmeta_err *err);
 

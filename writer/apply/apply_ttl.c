@@ -36,7 +36,6 @@ static enum shmeta_status retime_partition(struct apply *a, struct shmeta_str to
                                            uint32_t partition_id, uint32_t ttl_ms, struct shmeta_err *err)
 {
 	uint64_t key = shmeta__part_key(topic_id, partition_id);
-	struct shmeta__part_edit *edit;
 	struct shmeta_part_head head;
 	const void *value;
 	size_t bytes;
@@ -49,16 +48,8 @@ static enum shmeta_status retime_partition(struct apply *a, struct shmeta_str to
 	memcpy(&head, value, sizeof head);
 	if (head.ttl_ms == ttl_ms)
 		return SHMETA_OK;
-	status = shmeta__part_edit_new(key, topic.data, topic.bytes, value, bytes, &a->pager, &edit, err);
-	if (status != SHMETA_OK)
-		return status;
-	shmeta__part_edit_stamp(edit, head.synced_at_ns, ttl_ms);
-	status = shmeta__part_edit_encode(edit, &value, &bytes, err);
-	if (status == SHMETA_OK)
-		status = apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, value, bytes, SHMETA_CLASS_PARTITION, err);
-	shmeta__part_edit_free(edit);
 	a->changed++;
-	return status;
+	return apply_restamp_partition(a, key, topic, value, bytes, head.synced_at_ns, ttl_ms, err);
 }
 
 enum shmeta_status apply_topic_ttl(struct apply *a, uint32_t topic_id, struct shmeta_err *err)

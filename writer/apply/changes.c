@@ -57,6 +57,23 @@ enum shmeta_status apply_restamp(struct apply *a, enum shmeta_db db, const void 
 	return put(a, db, key, key_bytes, value, bytes, cls, err);
 }
 
+enum shmeta_status apply_restamp_partition(struct apply *a, uint64_t key, struct shmeta_str topic, const void *head,
+                                           size_t bytes, uint64_t synced_at_ns, uint32_t ttl_ms, struct shmeta_err *err)
+{
+	struct shmeta__part_edit *edit;
+	enum shmeta_status status =
+		shmeta__part_edit_new(key, topic.data, topic.bytes, head, bytes, &a->pager, &edit, err);
+
+	if (status != SHMETA_OK)
+		return status;
+	shmeta__part_edit_stamp(edit, synced_at_ns, ttl_ms);
+	status = shmeta__part_edit_encode(edit, &head, &bytes, err);
+	if (status == SHMETA_OK)
+		status = apply_restamp(a, SHMETA_DB_PARTS, &key, sizeof key, head, bytes, SHMETA_CLASS_PARTITION, err);
+	shmeta__part_edit_free(edit);
+	return status;
+}
+
 enum shmeta_status apply_delete(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                 enum shmeta_class cls, struct shmeta_err *err)
 {
