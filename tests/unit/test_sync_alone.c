@@ -28,6 +28,9 @@ static uint64_t fetches(void)
 	return stats.calls[MEMORY_FETCH];
 }
 
+/* Few enough to be tried in one batch. */
+enum { FAILING_MANY = 8 };
+
 static void open_many(void)
 {
 	char name[16];
@@ -241,6 +244,88 @@ Test(sync_alone, a_write_to_a_quarantined_key_is_not_cached_and_the_others_are_d
 	fixture_pass(&f, 100);
 	cr_assert_eq(f.write_result[0].status, SHMETA_OK, "%s", f.write_result[0].text);
 	cr_assert_eq(f.write_status, SHMETA_ERR_NOT_CACHED);
+	fixture_done(&f);
+}
+
+/* The write itself has just taken the lock: whoever had it is gone. */
+Test(sync_alone, a_write_to_a_key_that_was_locked_before_it_is_shown_with_its_answer)
+{
+	struct shmeta_op ops[FAILING_MANY];
+	char name[FAILING_MANY][8];
+
+	open_many();
+	for (uint32_t i = 0; i < FAILING_MANY; i++) {
+		snprintf(name[i], sizeof name[i], "t%02u", i);
+		ops[i] = (struct shmeta_op){
+			.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {name[i], 3}, .partition_id = 1, .offset = 9};
+		cr_assert(memory_break_partition(f.db, name[i], 1, SHMETA_ERR_BUSY, "another session has locked it"));
+		cr_assert(memory_set_watermark(f.db, NULL, name[i], 1, 7));
+	}
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.sync->failing.count, FAILING_MANY);
+	for (uint32_t i = 0; i < FAILING_MANY; i++)
+		memory_mend_partition(f.db, name[i], 1);
+	/* No time passes: none of them is tried again by itself. */
+	cr_assert_eq(fixture_write(&f, ops, FAILING_MANY), SHMETA_OK);
+	fixture_run(&f);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect_eq(f.sync->failing.count, 0);
+	SAME();
+	fixture_done(&f);
+}
+
+Test(sync_alone, a_write_to_a_partition_of_a_topic_that_was_locked_before_it_is_shown_with_its_answer)
+{
+	const struct shmeta_op op = {
+		.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t05", 3}, .partition_id = 0, .offset = 9};
+
+	open_many();
+	cr_assert(memory_break_partition(f.db, "t05", 1, SHMETA_ERR_BUSY, "another session has locked it"));
+	memory_delete_topic(f.db, NULL, "t05");
+	fixture_topic(&f, "t05", 2, 3, 2222);
+	fixture_pass(&f, 5000);
+	cr_assert_eq(f.sync->failing.count, 1);
+	memory_mend_partition(f.db, "t05", 1);
+	cr_assert_eq(fixture_write(&f, &op, 1), SHMETA_OK);
+	fixture_run(&f);
+	cr_expect_eq(f.write_status, SHMETA_OK, "%s", f.write_sentence);
+	cr_expect_eq(f.sync->failing.count, 0);
+	SAME();
+	fixture_done(&f);
+}
+
+/* A consumer's offset lies at a partition, and is not of it. */
+Test(sync_alone, a_locked_offset_makes_no_write_to_its_partition_or_lease_one_that_is_not_shown)
+{
+	const struct shmeta_group group = {.group_id = {"g", 1}};
+	const struct shmeta_committed_offset offset = {.group_id = {"g", 1}, .partition_id = 1, .committed_offset = 1};
+	struct shmeta_op ops[3] = {
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = {"t05", 3}, .partition_id = 1, .offset = 9},
+		{.type = SHMETA_OP_ENSURE_GROUP, .group_id = {"h", 1}},
+		{.type = SHMETA_OP_COMMIT_OFFSET,
+	         .name = {"t05", 3},
+	         .partition_id = 1,
+	         .u.committed = {.group_id = {"g", 1}, .committed_offset = 2}}};
+
+	open_many();
+	cr_assert(memory_put_group(f.db, NULL, &group));
+	fixture_pass(&f, 1000);
+	memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_BUSY, "another session has locked it");
+	cr_assert(memory_put_offset(f.db, NULL, "t05", &offset));
+	for (int i = 0; i < 1000 && f.sync->failing.count == 0; i++) {
+		f.now_ns += 1000000;
+		fixture_run(&f);
+	}
+	cr_assert_eq(f.sync->failing.count, 1);
+	for (int i = 0; i < 3; i++) {
+		cr_assert_eq(fixture_write(&f, &ops[i], 1), SHMETA_OK);
+		if (i == 2)
+			memory_fail(f.db, MEMORY_FETCH, 1, 0, SHMETA_ERR_BUSY, "another session has locked it");
+		fixture_run(&f);
+		cr_expect_eq(f.write_status, i == 2 ? SHMETA_ERR_NOT_CACHED : SHMETA_OK, "%d: %s", i, f.write_sentence);
+	}
+	fixture_pass(&f, 5000);
+	SAME();
 	fixture_done(&f);
 }
 

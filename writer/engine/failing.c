@@ -47,29 +47,34 @@ struct failing_key *failing_find(struct sync *s, const struct identity *id)
 	return NULL;
 }
 
-static bool writes_to(const struct shmeta_op *op, const struct identity *id)
-{
-	bool whole = op->type == SHMETA_OP_CREATE_TOPIC || op->type == SHMETA_OP_DELETE_TOPIC;
+struct look {
+	struct sync *s;
+	const struct failing_key *found;
+};
 
-	if (id->topic.bytes > 0)
-		return str_equal(id->topic, op->type == SHMETA_OP_CREATE_TOPIC ? op->u.topic.name : op->name) &&
-		       (id->kind == ENTRY_TOPIC || (!whole && id->partition_id == op->partition_id));
-	switch (op->type) {
-	case SHMETA_OP_REGISTER_AGENT:
-		return str_equal(id->name, op->u.agent.agent_id);
-	case SHMETA_OP_COMMIT_OFFSET:
-		return str_equal(id->name, op->u.committed.group_id);
-	default:
-		return id->name.bytes > 0 && (str_equal(id->name, op->agent_id) || str_equal(id->name, op->group_id));
+static enum shmeta_status on_changed(void *arg, const struct backend_key *key)
+{
+	struct look *look = arg;
+	struct identity id = queue_identity_of_key(key);
+
+	if (look->found == NULL)
+		look->found = failing_find(look->s, &id);
+	/* A topic that cannot be read has no partition or segment to show. */
+	if (look->found == NULL && id.kind == ENTRY_PART) {
+		id = queue_identity(ENTRY_TOPIC, key->tenant, key->topic, 0);
+		look->found = failing_find(look->s, &id);
 	}
+	return SHMETA_OK;
 }
 
 const struct failing_key *failing_of_op(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *op)
 {
-	for (const struct failing_key *key = first(s); key != NULL; key = next(s, key))
-		if (str_equal(key->id.tenant, tenant) && writes_to(op, &key->id))
-			return key;
-	return NULL;
+	struct look look = {s, NULL};
+
+	if (s->failing.count > 0)
+		(void)backend_tell(&(struct backend_op){.op = op, .tenant = tenant},
+		                   &(struct backend_sink){.arg = &look, .changed = on_changed});
+	return look.found;
 }
 
 static struct failing_key *add(struct sync *s, const struct identity *id)
@@ -233,6 +238,34 @@ void failing_wanted(struct sync *s, struct failing_key *key, const struct want *
 	if (want->feed && soon < key->next_ns) {
 		key->next_ns = soon;
 		sync_wake_at(s, soon);
+	}
+}
+
+void failing_postponed(struct failing_key *key, const struct want *want)
+{
+	queue_merge_want(&key->want, want);
+	key->want.pass = false;
+	key->trying = false;
+}
+
+static void try_busy(struct sync *s, const struct identity *id)
+{
+	struct failing_key *key = failing_find(s, id);
+
+	if (key != NULL && key->status == SHMETA_ERR_BUSY && !key->trying)
+		key->trying = queue_want_now(s, &key->id, &key->want);
+}
+
+void failing_unlocked(struct sync *s, const struct backend_key *key)
+{
+	struct identity id = queue_identity_of_key(key);
+
+	if (s->failing.count == 0)
+		return;
+	try_busy(s, &id);
+	if (id.kind == ENTRY_PART) {
+		id = queue_identity(ENTRY_TOPIC, key->tenant, key->topic, 0);
+		try_busy(s, &id);
 	}
 }
 

@@ -36,6 +36,10 @@ struct failing_key *failing_find(struct sync *s, const struct identity *id);
 const struct failing_key *failing_of_op(struct sync *s, struct shmeta_str tenant, const struct shmeta_op *op);
 /* Wanted again before its time: want joins what is kept. */
 void failing_wanted(struct sync *s, struct failing_key *key, const struct want *want);
+/* It is not tried this time; want joins what is kept. */
+void failing_postponed(struct failing_key *key, const struct want *want);
+/* An operation of ours has just changed it: it, and its topic, are not locked any more, if they were, and are tried now. */
+void failing_unlocked(struct sync *s, const struct backend_key *key);
 /* It was applied, or everything was. */
 void failing_works(struct sync *s, const struct identity *id);
 void failing_forget_all(struct sync *s);

@@ -30,10 +30,11 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 		} else if (key->trying && trying < FAILING_AT_ONCE) {
 			again[trying++] = e;
 		} else {
-			if (key->trying)
-				key->trying = false; /* so many at once: it waits for the next round */
-			else
+			if (key->trying) {
+				failing_postponed(key, &e->want); /* so many at once */
+			} else {
 				failing_wanted(s, key, &e->want);
+			}
 			batch_end_entry(s, e, key->status, key->sentence, 0, 0);
 		}
 	}

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "writer/engine/failing.h"
 #include "writer/keys/queue.h"
 #include "writer/keys/reread.h"
 
@@ -65,6 +66,8 @@ bool refresh_note_own(struct sync *s, const struct backend_key *key)
 	(void)on_changed(&poll, key);
 	if (poll.list)
 		schedule_ask_pass(s, true, "a write changed what is not known by keys");
+	else
+		failing_unlocked(s, key);
 	return !poll.no_memory;
 }
 

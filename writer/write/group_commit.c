@@ -134,7 +134,7 @@ static const struct failing_key *not_shown(struct sync *s, const struct write_pa
 	const struct write_call *call = part->call;
 	const struct failing_key *key = NULL;
 
-	for (size_t i = part->first; failing_count(s) > 0 && key == NULL && i < part->end; i++)
+	for (size_t i = part->first; key == NULL && i < part->end; i++)
 		if (call->results[i].status == SHMETA_OK)
 			key = failing_of_op(s, call->tenant, &call->ops[i]);
 	return key;
