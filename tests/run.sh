@@ -42,8 +42,11 @@ sanitizer=$(cd "$logs/sanitizer" && pwd)
 # Other users' programs read in there, so everybody may pass.
 SHMETA_TEST_SCRATCH=$(mktemp -d /dev/shm/shmeta-run.XXXXXX)
 export SHMETA_TEST_SCRATCH BUILD=$build
-chmod 711 "$SHMETA_TEST_SCRATCH"
-trap 'rm -rf "$SHMETA_TEST_SCRATCH"' EXIT
+# What the first PostgreSQL of the run made, for the others to copy (tests/support/pg_cluster.c).
+SHMETA_TEST_PG=$(mktemp -d /dev/shm/shmeta-run-pg.XXXXXX)
+export SHMETA_TEST_PG
+chmod 711 "$SHMETA_TEST_SCRATCH" "$SHMETA_TEST_PG"
+trap 'rm -rf "$SHMETA_TEST_SCRATCH" "$SHMETA_TEST_PG"' EXIT
 export ASAN_OPTIONS="log_path=$sanitizer/asan:abort_on_error=0:detect_stack_use_after_return=0"
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0:exitcode=0"
 export UBSAN_OPTIONS="log_path=$sanitizer/ubsan:print_stacktrace=1"
@@ -53,7 +56,7 @@ export LC_ALL=C
 token="shmeta-test-run-$$-$RANDOM"
 
 left_files() {
-	find /dev/shm /tmp -maxdepth 1 \( -name 'shmeta-*' -o -name 'shmeta_*' \) ! -path "$SHMETA_TEST_SCRATCH" 2>/dev/null | sort
+	find /dev/shm /tmp -maxdepth 1 \( -name 'shmeta-*' -o -name 'shmeta_*' \) ! -path "$SHMETA_TEST_SCRATCH" ! -path "$SHMETA_TEST_PG" 2>/dev/null | sort
 }
 # Criterion's runner names its socket after itself.
 left_sockets() {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -71,6 +72,7 @@ struct supervisor {
 	char *argv[8 + 2 * SETTINGS_MAX];
 	int control;
 	pid_t server;
+	bool another; /* not the first of this process */
 };
 
 static void nap(void)
@@ -128,36 +130,78 @@ static void on_term(int sig)
 	orphaned = 1;
 }
 
-static bool prepare(struct supervisor *s, const char *bin)
+static bool run(const struct supervisor *s, char *const argv[])
+{
+	pid_t pid = spawn(s, argv);
+	int status = -1;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR && !orphaned)
+		;
+	return status == 0;
+}
+
+/* A folder of the server's user. */
+static bool make_folder(const char *path)
+{
+	struct passwd *user = getuid() == 0 ? getpwnam("postgres") : NULL;
+
+	return mkdir(path, 0700) == 0 &&
+	       (getuid() != 0 || (user != NULL && chown(path, user->pw_uid, user->pw_gid) == 0));
+}
+
+static bool initdb(const struct supervisor *s, const char *bin, char *data)
 {
 	char program[160];
-	int status = -1;
-	pid_t pid;
 
-	if (mkdir(s->data, 0700) != 0 || chmod(s->dir, 0711) != 0)
+	snprintf(program, sizeof program, "%s/initdb", bin);
+	return run(s, (char *const[]){program, "-D", data, "-U", "shmeta", "--auth=trust", "--no-sync",
+	                              "--locale=C.UTF-8", "--no-instructions", NULL});
+}
+
+/* initdb takes a second of a processor. So the first one of a run keeps what it made, and the others copy that. */
+static bool copy_template(struct supervisor *s, const char *bin, const char *folder)
+{
+	char lock[120], template[120], unfinished[120], files[128];
+	bool made;
+	int fd;
+
+	snprintf(lock, sizeof lock, "%s/lock", folder);
+	snprintf(template, sizeof template, "%s/data", folder);
+	snprintf(unfinished, sizeof unfinished, "%s/unfinished", folder);
+	snprintf(files, sizeof files, "%s/.", template);
+	fd = open(lock, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX) != 0)
+		return false;
+	made = access(template, F_OK) == 0;
+	if (!made) {
+		nftw(unfinished, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+		made = make_folder(unfinished) && initdb(s, bin, unfinished) && rename(unfinished, template) == 0;
+	}
+	close(fd);
+	return made && run(s, (char *const[]){"/bin/cp", "-a", files, (char *)s->data, NULL});
+}
+
+static bool prepare(struct supervisor *s, const char *bin)
+{
+	/* Every copy has the identity of the template, and no two clusters of a test may have the same. */
+	const char *folder = s->another ? NULL : getenv("SHMETA_TEST_PG");
+	char program[160];
+
+	if (!make_folder(s->data) || chmod(s->dir, 0711) != 0)
 		return false;
 	if (getuid() == 0) {
 		struct passwd *user = getpwnam("postgres");
 		int fd = open(s->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 
 		if (fd < 0 || fchmod(fd, 0666) != 0 || close(fd) != 0 || user == NULL ||
-		    chown(s->data, user->pw_uid, user->pw_gid) != 0 || chown(s->dir, user->pw_uid, user->pw_gid) != 0)
+		    chown(s->dir, user->pw_uid, user->pw_gid) != 0)
 			return false;
 	}
-	snprintf(program, sizeof program, "%s/initdb", bin);
-	if (s->of[0] != '\0') {
-		snprintf(program, sizeof program, "%s/pg_basebackup", bin);
-		pid = spawn(s, (char *const[]){program, "-D", s->data, "-h", s->of, "-U", "shmeta", "-R", "--no-sync",
-		                               "--checkpoint=fast", NULL});
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR && !orphaned)
-			;
-		return status == 0;
-	}
-	pid = spawn(s, (char *const[]){program, "-D", s->data, "-U", "shmeta", "--auth=trust", "--no-sync",
-	                               "--locale=C.UTF-8", "--no-instructions", NULL});
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR && !orphaned)
-		;
-	return status == 0;
+	if (s->of[0] == '\0')
+		return folder != NULL ? copy_template(s, bin, folder) : initdb(s, bin, s->data);
+	snprintf(program, sizeof program, "%s/pg_basebackup", bin);
+	return run(s, (char *const[]){program, "-D", s->data, "-h", s->of, "-U", "shmeta", "-R", "--no-sync",
+	                              "--checkpoint=fast", NULL});
 }
 
 __attribute__((noreturn)) static void supervise(struct supervisor *s, const char *bin, pid_t parent)
@@ -251,7 +295,8 @@ static void start(struct pg_cluster *cluster, const char *const *settings, const
 	                                   "log_checkpoints=off",
 	                                   NULL};
 	static char program[160], directories[100];
-	struct supervisor s = {.server = 0};
+	static bool started;
+	struct supervisor s = {.another = started};
 	const char *bin = programs();
 	pid_t self = getpid();
 	int pair[2], n = 0;
@@ -277,6 +322,7 @@ static void start(struct pg_cluster *cluster, const char *const *settings, const
 			s.argv[n++] = (char *)"-c";
 			s.argv[n++] = (char *)*at;
 		}
+	started = true;
 	s.control = pair[1];
 	cluster->control = pair[0];
 	cluster->supervisor = fork();
