@@ -1167,6 +1167,32 @@ typedef void shmeta_done_fn(void *arg, enum shmeta_status status, const struct s
 SHMETA_MUST_USE enum shmeta_status shmeta_submit(struct shmeta_client *client, const struct shmeta_op *ops,
                                                  size_t count, shmeta_done_fn *done, void *arg);
 
+/* A key of the source. */
+struct shmeta_key {
+	/* TOPIC: `topic`. PARTITION, SEGMENT: a partition with its segments. LEASE: of a partition. AGENT: `name`. OFFSET: what group `name`
+	 * committed for a partition; the group itself where `topic` is empty. Without any name, and for LIST: all of the class. */
+	enum shmeta_class cls;
+	uint32_t partition_id;
+	struct shmeta_str topic;
+	struct shmeta_str name;
+	uint64_t reserved[2];
+};
+/* Have a key read again, as shmeta_refresh() does, for event loops: `done` is called as that of shmeta_submit(), with one result and, with OK,
+ * the token of the commit that shows what was read: the next shmeta_begin() does, so that lookups with CACHED answer what FRESH or SOURCE
+ * would have. It changes nothing at the source and needs no right to write: a lost connection is not told, it is asked again, also of another
+ * writer, until it is answered or submit_timeout_ms has passed. Keys that are asked for by many at a time are read once.
+ * Statuses of the call: OK, also where the source has no such key; ERR_TIMEOUT, ERR_WRITER_AWAY, ERR_SOURCE, ERR_BUSY, ERR_DENIED, ...: nothing
+ * is known, and the result says why.
+ * flags: 0 or SHMETA_READ_NO_FILL. *ret_ticket (may be NULL): for shmeta_client_cancel(). key is copied. Threads: any. Blocks: never.
+ * Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED: then done is not called. */
+SHMETA_MUST_USE enum shmeta_status shmeta_submit_refresh(struct shmeta_client *client, const struct shmeta_key *key,
+                                                         uint32_t flags, shmeta_done_fn *done, void *arg,
+                                                         uint64_t *ret_ticket);
+/* Do not wait for a submitted refresh any more: its callback is not called, and shmeta_client_next_done() does not tell of it. A write cannot
+ * be canceled. Threads: any. Blocks: never.
+ * Errors: ERR_NOT_FOUND (its callback has run, or runs now; or it was told, or canceled), ERR_INVALID_ARGUMENT, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_client_cancel(struct shmeta_client *client, uint64_t ticket);
+
 /* What became of a submitted call. */
 struct shmeta_done {
 	size_t size; /* sizeof(struct shmeta_done), set by the caller */
@@ -1247,6 +1273,7 @@ void shmeta_objects_free(struct shmeta_objects *list);
 	X(state)              \
 	X(token)              \
 	X(change)             \
+	X(key)                \
 	X(wait)               \
 	X(invalidated)        \
 	X(fence)              \

@@ -78,14 +78,27 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 	return SHMETA_OK;
 }
 
-static bool is_forked(const struct shmeta_client *c)
+bool shmeta__client_is_forked(const struct shmeta_client *c)
 {
 	return shmeta_peek(c->fork_word) != c->fork_token;
+}
+
+static void describe_refresh(struct call *call)
+{
+	struct shmeta_frame_refresh frame;
+
+	(void)shmeta__refresh_frame(call, &frame);
+	call->results[0].topic = (struct shmeta_str){(const char *)call->encoded + sizeof frame, frame.name_bytes};
+	call->results[0].partition_id = frame.partition_id;
 }
 
 /* What the results that failed are about, as the operations say it. */
 static void describe(struct call *call)
 {
+	if (call->refreshes) {
+		describe_refresh(call);
+		return;
+	}
 	for (size_t i = 0; i < call->count; i++) {
 		struct shmeta_op op;
 		size_t used;
@@ -124,7 +137,7 @@ void shmeta_client_close(struct shmeta_client *c)
 
 	if (c == NULL)
 		return;
-	if (is_forked(c)) {
+	if (shmeta__client_is_forked(c)) {
 		/* As in shmeta_close(): the calls are the parent's, and so are their callbacks. */
 		if (c->fd >= 0 && shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
 			(void)close(c->fd);
@@ -135,11 +148,12 @@ void shmeta_client_close(struct shmeta_client *c)
 	c->closing = true;
 	while ((call = c->calls.first) != NULL) {
 		for (size_t i = 0; i < call->count; i++)
-			if (shmeta__op_is_exposed(&call->ops[i]))
+			if (shmeta__op_is_exposed(call, i))
 				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN,
 				                    "the client was closed before the writer answered: it may be done");
 		shmeta__call_settle(call, 0, call->count, SHMETA_ERR_WRITER_AWAY,
-		                    "the client was closed before it was sent");
+		                    call->refreshes ? "the client was closed before the writer answered"
+		                                    : "the client was closed before it was sent");
 		shmeta__call_finish(c, call);
 	}
 	deliver(c);
@@ -296,7 +310,7 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 
 	if (c == NULL || ops == NULL || ret_results == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (is_forked(c))
+	if (shmeta__client_is_forked(c))
 		return SHMETA_ERR_FORKED;
 	status = shmeta__instance_tenant(c->instance, &err);
 	if (status == SHMETA_OK)
@@ -319,17 +333,38 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 
 /* ---- event loops ---- */
 
+enum shmeta_status shmeta__client_submit(struct shmeta_client *c, struct call *call, uint64_t *ret_ticket,
+                                         struct shmeta_err *err)
+{
+	enum shmeta_status status;
+	uint64_t now;
+
+	(void)pthread_mutex_lock(&c->lock);
+	now = shmeta__monotonic_ns();
+	status =
+		admit(c, call, c->submit_timeout_ms == 0 ? NEVER : now + (uint64_t)c->submit_timeout_ms * MILLION, err);
+	if (status == SHMETA_OK) {
+		if (ret_ticket != NULL)
+			*ret_ticket = call->id;
+		/* Nothing is received here: what is ready must be announced by the descriptor. */
+		if (!c->polling)
+			shmeta__link_connect(c, now);
+		shmeta__link_send(c, now);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	return status;
+}
+
 enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op *ops, size_t count,
                                  shmeta_done_fn *done, void *arg)
 {
 	struct shmeta_err err = {0};
 	enum shmeta_status status;
 	struct call *call;
-	uint64_t now;
 
 	if (c == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (is_forked(c))
+	if (shmeta__client_is_forked(c))
 		return SHMETA_ERR_FORKED;
 	status = shmeta__instance_tenant(c->instance, &err);
 	if (status == SHMETA_OK)
@@ -340,17 +375,7 @@ enum shmeta_status shmeta_submit(struct shmeta_client *c, const struct shmeta_op
 	}
 	call->done = done;
 	call->arg = arg;
-	(void)pthread_mutex_lock(&c->lock);
-	now = shmeta__monotonic_ns();
-	status = admit(c, call, c->submit_timeout_ms == 0 ? NEVER : now + (uint64_t)c->submit_timeout_ms * MILLION,
-	               &err);
-	if (status == SHMETA_OK) {
-		/* Nothing is received here: what is ready must be announced by the descriptor. */
-		if (!c->polling)
-			shmeta__link_connect(c, now);
-		shmeta__link_send(c, now);
-	}
-	(void)pthread_mutex_unlock(&c->lock);
+	status = shmeta__client_submit(c, call, NULL, &err);
 	if (status == SHMETA_OK)
 		return SHMETA_OK;
 	shmeta__call_free(call);
@@ -363,7 +388,7 @@ enum shmeta_status shmeta_client_next_done(struct shmeta_client *c, struct shmet
 
 	if (c == NULL || ret == NULL || ret->size < sizeof *ret)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (is_forked(c))
+	if (shmeta__client_is_forked(c))
 		return SHMETA_ERR_FORKED;
 	(void)pthread_mutex_lock(&c->lock);
 	shmeta__call_free(c->taken);
@@ -388,7 +413,7 @@ int shmeta_client_fd(struct shmeta_client *c)
 {
 	int fd;
 
-	if (c == NULL || is_forked(c))
+	if (c == NULL || shmeta__client_is_forked(c))
 		return -1;
 	(void)pthread_mutex_lock(&c->lock);
 	fd = c->fd;
@@ -400,7 +425,7 @@ short shmeta_client_events(struct shmeta_client *c)
 {
 	short events;
 
-	if (c == NULL || is_forked(c))
+	if (c == NULL || shmeta__client_is_forked(c))
 		return 0;
 	(void)pthread_mutex_lock(&c->lock);
 	events = shmeta__link_events(c);
@@ -425,7 +450,7 @@ enum shmeta_status shmeta_client_process(struct shmeta_client *c, uint32_t *ret_
 
 	if (c == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
-	if (is_forked(c))
+	if (shmeta__client_is_forked(c))
 		return SHMETA_ERR_FORKED;
 	(void)pthread_mutex_lock(&c->lock);
 	if (c->polling)

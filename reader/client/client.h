@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The client: calls, what becomes of their operations, and the one connection they go over.
  *
- *   client.c       the public functions: who drives, who waits, when callbacks run
- *   client_link.c  the connection: HELLO, sending, receiving, losing it, reconnecting
- *   client_call.c  calls: operations encoded once, results put where they belong, how a call ends
+ *   client.c          the public functions: who drives, who waits, when callbacks run
+ *   submit_refresh.c  calls that have a key read again: submitted, asked again, canceled
+ *   client_link.c     the connection: HELLO, sending, receiving, losing it, reconnecting
+ *   client_call.c     calls: operations encoded once, results put where they belong, how a call ends
  *
  * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the
  * connection.
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "reader/attach/attach.h"
+#include "reader/request/request.h"
 #include "shm/wire/op.h"
 #include "shm/wire/wire.h"
 
@@ -56,6 +58,9 @@ struct call {
 	size_t bytes;    /* of encoded */
 	uint32_t losses; /* connections that were lost with something of it unanswered */
 	bool finished;
+	bool refreshes;    /* it has one key read again: encoded is its frame, and its one operation has no type */
+	uint32_t asked;    /* refreshes: answers that were read before since_ns */
+	uint64_t since_ns; /* refreshes: the source is to be read then or later, as the writer counts */
 	enum shmeta_status status; /* the gravest that a frame of it met, see outcome_is_graver() */
 	struct shmeta_token token;
 	struct shmeta_result *results; /* the caller's, or its own */
@@ -118,6 +123,8 @@ static const uint64_t NEVER = UINT64_MAX;
 
 /* Encode operations into a new call. results NULL: the call allocates its own. unit_max: bytes of
  * operations that one frame can carry. Errors go to err. Takes no lock. */
+/* Room for `bytes` encoded of so many operations; NULL: no memory. results as in shmeta__call_new(). */
+struct call *shmeta__call_alloc(size_t count, size_t bytes, struct shmeta_result *results);
 enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
                                     struct shmeta_result *results, struct call **ret, struct shmeta_err *err);
 void shmeta__call_free(struct call *call);
@@ -129,7 +136,7 @@ static inline size_t op_end(const struct call *call, size_t i)
 }
 /* Where the operations end that share a frame with operation i for certain. */
 size_t shmeta__unit_end(const struct call *call, size_t i);
-/* sentence "": use the text of the status. */
+/* sentence "": use the text of the status, unless it is OK. */
 void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, const char *sentence);
 /* A result that failed says what it is about: the operation's own bytes and numbers. */
 void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_op *op);
@@ -139,8 +146,13 @@ void shmeta__call_settle(struct call *call, size_t from, size_t to, enum shmeta_
 enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame);
 /* Where the frame ends that began with operation i; 0: none did. */
 size_t shmeta__frame_end(const struct call *call, size_t i);
-/* 1: the operation may have been done although no answer came. */
-bool shmeta__op_is_exposed(const struct op *op);
+/* The operation may have been done although no answer came. */
+bool shmeta__op_is_exposed(const struct call *call, size_t i);
+/* The answer to a call that refreshes; it may have to be asked again. */
+void shmeta__call_take_refresh(struct shmeta_client *client, struct call *call,
+                               const struct shmeta_frame_answer *answer);
+/* The frame of a call that refreshes, but for id and timeout. How many bytes of names follow it in call->encoded. */
+size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refresh *ret);
 
 /* All results are there; nobody will wait any longer. */
 void shmeta__call_finish(struct shmeta_client *client, struct call *call);
@@ -150,6 +162,13 @@ static inline void call_gone(struct shmeta_client *client, const struct call *ca
 	client->call_count--;
 	client->bytes -= call->bytes;
 }
+
+/* ---- the public half ---- */
+
+bool shmeta__client_is_forked(const struct shmeta_client *client);
+/* Take the call over and send or queue it; it gets its deadline here. ret_ticket may be NULL. */
+enum shmeta_status shmeta__client_submit(struct shmeta_client *client, struct call *call, uint64_t *ret_ticket,
+                                         struct shmeta_err *err);
 
 /* ---- the connection ---- */
 

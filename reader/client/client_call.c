@@ -110,12 +110,29 @@ static void encode(struct call *call, const struct shmeta_op *ops)
 	}
 }
 
+struct call *shmeta__call_alloc(size_t count, size_t bytes, struct shmeta_result *results)
+{
+	size_t head = (sizeof(struct call) + count * sizeof(struct op) + 15) / 16 * 16;
+	size_t own = results == NULL ? count * sizeof *results : 0;
+	struct call *call = calloc(1, head + own + bytes);
+
+	if (call == NULL)
+		return NULL;
+	call->count = call->open = count;
+	call->bytes = bytes;
+	call->status = SHMETA_OK;
+	call->deadline_ns = NEVER;
+	call->results = results != NULL ? results : (struct shmeta_result *)(void *)((char *)call + head);
+	call->encoded = (uint8_t *)call + head + own;
+	return call;
+}
+
 enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, size_t unit_max, size_t bytes_max,
                                     struct shmeta_result *results, struct call **ret, struct shmeta_err *err)
 {
 	enum shmeta_status status;
 	struct call *call;
-	size_t bytes = 0, head, own;
+	size_t bytes = 0;
 
 	if (ops == NULL || count == 0)
 		return shmeta_fail(err, SHMETA_ERR_INVALID_ARGUMENT, "there are no operations");
@@ -123,17 +140,9 @@ enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, s
 	if (status != SHMETA_OK)
 		return status;
 	/* bytes_max bounds the count: each operation takes at least 128 bytes of it. */
-	head = (sizeof *call + count * sizeof call->ops[0] + 15) / 16 * 16;
-	own = results == NULL ? count * sizeof *results : 0;
-	call = calloc(1, head + own + bytes);
+	call = shmeta__call_alloc(count, bytes, results);
 	if (call == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for %zu operations", count);
-	call->count = call->open = count;
-	call->bytes = bytes;
-	call->status = SHMETA_OK;
-	call->deadline_ns = NEVER;
-	call->results = results != NULL ? results : (struct shmeta_result *)(void *)((char *)call + head);
-	call->encoded = (uint8_t *)call + head + own;
 	encode(call, ops);
 	*ret = call;
 	return SHMETA_OK;
@@ -182,7 +191,7 @@ void shmeta__result_set(struct shmeta_result *ret, enum shmeta_status status, co
 {
 	*ret = (struct shmeta_result){.status = status};
 	(void)snprintf(ret->text, sizeof ret->text, "%.*s", (int)sizeof ret->text - 1,
-	               sentence[0] != 0 ? sentence : shmeta_strerror(status));
+	               sentence[0] != 0 || status == SHMETA_OK ? sentence : shmeta_strerror(status));
 }
 
 void shmeta__result_describe(struct shmeta_result *result, const struct shmeta_op *op)
@@ -253,9 +262,14 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 	return SHMETA_OK;
 }
 
-bool shmeta__op_is_exposed(const struct op *op)
+static bool is_under_way(const struct op *op)
 {
 	return (op->flags & OP_DONE) == 0 && (op->flags & (OP_SENT | OP_AGAIN)) != 0;
+}
+
+bool shmeta__op_is_exposed(const struct call *call, size_t i)
+{
+	return !call->refreshes && is_under_way(&call->ops[i]);
 }
 
 /* ---- the end of a call ---- */
@@ -282,9 +296,12 @@ void shmeta__call_expire(struct shmeta_client *c, struct call *call)
 	                                            : shmeta_strerror(unsent);
 
 	for (size_t i = 0; i < call->count; i++)
-		if (shmeta__op_is_exposed(&call->ops[i]))
-			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_TIMEOUT,
-			                    "the writer did not answer within the time given: it may still be done");
+		if (is_under_way(&call->ops[i]))
+			shmeta__call_settle(
+				call, i, i + 1, SHMETA_ERR_TIMEOUT,
+				call->refreshes
+					? "the writer did not answer within the time given"
+					: "the writer did not answer within the time given: it may still be done");
 	shmeta__call_settle(call, 0, call->count, unsent, why);
 	shmeta__call_finish(c, call);
 }

@@ -43,18 +43,23 @@ static void finish_if_done(struct shmeta_client *c, struct call *call)
 		shmeta__call_finish(c, call);
 }
 
-/* Nothing that waits can be done: it fails, and what may have been done already stays unknown. */
+/* What waits of it cannot be done: it fails, and what may have been done already stays unknown. */
+static void fail_call(struct shmeta_client *c, struct call *call, enum shmeta_status status, const char *sentence)
+{
+	for (size_t i = 0; i < call->count; i++)
+		if (shmeta__op_is_exposed(call, i))
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
+	shmeta__call_settle(call, 0, call->count, status, sentence);
+	finish_if_done(c, call);
+}
+
 static void fail_all(struct shmeta_client *c, enum shmeta_status status, const char *sentence)
 {
 	struct call *next;
 
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
-		for (size_t i = 0; i < call->count; i++)
-			if (shmeta__op_is_exposed(&call->ops[i]))
-				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
-		shmeta__call_settle(call, 0, call->count, status, sentence);
-		finish_if_done(c, call);
+		fail_call(c, call, status, sentence);
 	}
 }
 
@@ -70,11 +75,26 @@ static void lose_call(struct call *call)
 		lost = true;
 		op->flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
 		op->flags |= OP_AGAIN;
-		if ((op->flags & OP_KNOWN_BY_ID) == 0 || call->losses >= LOSSES_MAX)
+		if (call->refreshes && call->losses >= LOSSES_MAX)
+			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_WRITER_AWAY,
+			                    "the connection to the writer broke each time before it answered");
+		else if ((op->flags & OP_KNOWN_BY_ID) == 0 || call->losses >= LOSSES_MAX)
 			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 	}
 	call->losses += lost;
 	call->cursor = 0;
+}
+
+/* What does not write goes on. */
+static void fail_writes(struct shmeta_client *c, enum shmeta_status status, const char *sentence)
+{
+	struct call *next;
+
+	for (struct call *call = c->calls.first; call != NULL; call = next) {
+		next = call->next;
+		if (!call->refreshes)
+			fail_call(c, call, status, sentence);
+	}
 }
 
 /* Another writer does not know what its predecessor was sent. */
@@ -85,7 +105,7 @@ static void forget_exposed(struct shmeta_client *c)
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
 		for (size_t i = 0; i < call->count; i++)
-			if (shmeta__op_is_exposed(&call->ops[i]))
+			if (shmeta__op_is_exposed(call, i))
 				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 		finish_if_done(c, call);
 	}
@@ -224,9 +244,10 @@ static void on_welcome(struct shmeta_client *c, const struct shmeta_frame_welcom
 		return;
 	(void)shmeta_fail(&c->why, SHMETA_ERR_DENIED,
 	                  "this user may not write: shmeta.conf names the users and groups that may");
-	fail_all(c, SHMETA_ERR_DENIED, c->why.text);
+	fail_writes(c, SHMETA_ERR_DENIED, c->why.text);
 	/* The next call asks again. */
-	shmeta__link_close(c);
+	if (c->calls.first == NULL)
+		shmeta__link_close(c);
 }
 
 static enum shmeta_status keep_answer(struct shmeta_client *c, const struct shmeta_frame_answer *answer)
@@ -293,7 +314,7 @@ static void on_frame_refused(struct shmeta_client *c, struct call *call, size_t 
 	}
 	/* Not this time; but an earlier sending of it may have been done. */
 	for (size_t k = i; k < end; k++)
-		if ((call->ops[k].flags & OP_AGAIN) != 0)
+		if (shmeta__op_is_exposed(call, k) && (call->ops[k].flags & OP_AGAIN) != 0)
 			shmeta__call_settle(call, k, k + 1, SHMETA_ERR_OUTCOME_UNKNOWN, c->why.text);
 	shmeta__call_settle(call, i, end, status, c->why.text);
 }
@@ -314,7 +335,14 @@ static bool on_answer(struct shmeta_client *c, const struct shmeta_frame *frame)
 		return true; /* its caller has given up */
 	if (shmeta__frame_end(call, i) == 0)
 		return false;
-	if (frame->type == SHMETA_FRAME_RESULTS) {
+	if (call->refreshes) {
+		if (frame->type != SHMETA_FRAME_ANSWER)
+			return false;
+		if (((const struct shmeta_frame_answer *)frame)->status == SHMETA_OK)
+			shmeta__call_take_refresh(c, call, (const struct shmeta_frame_answer *)frame);
+		else
+			on_frame_refused(c, call, i, (const struct shmeta_frame_answer *)frame);
+	} else if (frame->type == SHMETA_FRAME_RESULTS) {
 		if (shmeta__call_take_results(call, i, (const struct shmeta_frame_results *)frame) != SHMETA_OK)
 			return false;
 	} else {
@@ -412,6 +440,18 @@ static uint32_t timeout_of(const struct call *call, uint64_t now_ns)
 	return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }
 
+static ssize_t send_refresh(struct shmeta_client *c, const struct call *call, uint64_t now_ns)
+{
+	struct shmeta_frame_refresh frame;
+	size_t names = shmeta__refresh_frame(call, &frame);
+	struct iovec iov[] = {{&frame, sizeof frame}, {call->encoded + sizeof frame, names}};
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = sizeof iov / sizeof iov[0]};
+
+	frame.head.id = call->id << ID_COUNT_BITS | 1;
+	frame.timeout_ms = timeout_of(call, now_ns);
+	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static ssize_t send_frame(struct shmeta_client *c, const struct call *call, size_t i, size_t end, uint64_t now_ns)
 {
 	static const char zeros[8];
@@ -461,7 +501,7 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		finish_if_done(c, call);
 		return true;
 	}
-	if (send_frame(c, call, i, end, now_ns) >= 0) {
+	if ((call->refreshes ? send_refresh(c, call, now_ns) : send_frame(c, call, i, end, now_ns)) >= 0) {
 		mark_sent(c, call, i, end);
 		return true;
 	}

@@ -3,31 +3,25 @@
 #include <string.h>
 
 #include "base/escape.h"
-#include "base/row_limits.h"
 #include "reader/request/request.h"
 
 enum { ASK_TRIES = 3 };
 
-union refresh_packet {
-	struct shmeta_frame_refresh frame;
-	char bytes[sizeof(struct shmeta_frame_refresh) + 2 * SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
-};
-
-static void make_refresh(const struct shmeta *instance, const struct want *want, uint32_t flags, uint64_t deadline_ns,
-                         union refresh_packet *ret)
+void shmeta__refresh_packet(const struct shmeta *instance, const struct want *want, uint32_t flags,
+                            union refresh_packet *ret)
 {
 	struct shmeta_frame_refresh *f = &ret->frame;
 	size_t topic = want->topic == NULL ? 0 : want->topic_bytes, name = want->name == NULL ? 0 : want->name_bytes;
 	char *at = ret->bytes + sizeof *f;
 
 	memset(f, 0, sizeof *f);
+	f->head.version = SHMETA_WIRE_VERSION;
 	f->head.type = SHMETA_FRAME_REFRESH;
 	f->head.bytes = (uint32_t)(sizeof *f + topic + instance->tenant_bytes + name);
 	f->cls = want->cls;
 	f->partition_id = want->partition_id;
 	f->name_bytes = (uint32_t)topic;
 	f->tenant_bytes = (uint32_t)instance->tenant_bytes;
-	f->timeout_ms = shmeta__left_ms(deadline_ns);
 	f->flags = flags | (want->with_segments ? SHMETA_REFRESH_ASK_SEGMENTS : 0) |
 	           (want->no_fill ? SHMETA_REFRESH_ASK_NO_FILL : 0);
 	if (topic != 0)
@@ -45,7 +39,8 @@ enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core,
 		union refresh_packet packet;
 		enum shmeta_status status;
 
-		make_refresh(instance, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, deadline_ns, &packet);
+		shmeta__refresh_packet(instance, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, &packet);
+		packet.frame.timeout_ms = shmeta__left_ms(deadline_ns);
 		status = shmeta__ask(core, &packet.frame.head, deadline_ns, ret, err);
 		if (status != SHMETA_OK || ret->frame.synced_at_ns >= since_ns)
 			return status;
@@ -75,7 +70,8 @@ static struct shmeta_frame *frame_of(void *arg, size_t i)
 {
 	struct asking *a = arg;
 
-	make_refresh(a->instance, &a->keys[i].want, a->flags, a->deadline_ns, &a->packet);
+	shmeta__refresh_packet(a->instance, &a->keys[i].want, a->flags, &a->packet);
+	a->packet.frame.timeout_ms = shmeta__left_ms(a->deadline_ns);
 	return &a->packet.frame.head;
 }
 

@@ -9,6 +9,7 @@
 #ifndef SHMETA_READER_REQUEST_REQUEST_H
 #define SHMETA_READER_REQUEST_REQUEST_H
 
+#include "base/row_limits.h"
 #include "reader/attach/attach.h"
 #include "shm/wire/wire.h"
 
@@ -23,6 +24,15 @@ struct want {
 	const char *name;       /* AGENT: its id; OFFSET: the group. NULL: none, or the whole class */
 	size_t name_bytes;
 };
+
+/* A REFRESH frame, complete but for its id. */
+union refresh_packet {
+	struct shmeta_frame_refresh frame;
+	char bytes[sizeof(struct shmeta_frame_refresh) + 2 * SHMETA_NAME_MAX + SHMETA_TENANT_MAX];
+};
+/* flags: SHMETA_REFRESH_ASK_RECENT, or 0. The frame's timeout_ms is left 0. */
+void shmeta__refresh_packet(const struct shmeta *instance, const struct want *want, uint32_t flags,
+                            union refresh_packet *ret);
 
 /* The writer's answer: an ANSWER frame or, for requests that have another one (body_type), that
  * whole frame in body. */

@@ -347,6 +347,37 @@ CLAIM(c4_leases_agents_and_offsets_are_decided_on_the_sources_word)
 	}
 }
 
+CLAIM(c4_a_submitted_refresh_shows_what_the_source_had_when_it_was_asked)
+{
+	const struct shmeta_key key = {.cls = SHMETA_CLASS_OFFSET, .topic = S("orders"), .name = S("g")};
+	struct shmeta_done done = {.size = sizeof done};
+	struct shmeta_committed_offset o;
+	double end = run_now_s() + API_WAIT_MS / 1000.0;
+
+	if (api.engine->sql == NULL)
+		NOT_HERE("nobody else can reach its rows");
+	cr_assert_eq(api_create("orders", 1), SHMETA_OK);
+	cr_assert_eq(api_commit("g", "orders", 0, 5, NULL), SHMETA_OK);
+	for (int i = 0; i < 20; i++) {
+		char sql[96];
+
+		(void)snprintf(sql, sizeof sql, "UPDATE consumer_offsets SET committed_offset = %d", 100 + i);
+		cr_assert_eq(api_sql(sql), 0);
+		cr_assert_eq(shmeta_submit_refresh(api.client, &key, 0, NULL, &done, NULL), SHMETA_OK);
+		while (shmeta_client_next_done(api.client, &done) == SHMETA_END) {
+			cr_assert_lt(run_now_s(), end, "it was not answered");
+			(void)!shmeta_client_process(api.client, NULL);
+			(void)usleep(200);
+		}
+		cr_assert_eq(done.status, SHMETA_OK, "%s", done.results[0].text);
+		cr_expect(done.arg == &done && done.token.txn > 0);
+		api_look();
+		cr_assert_eq(shmeta_get_committed_offset(api.reader, "g", 1, "orders", 6, 0, NULL, &o, NULL),
+		             SHMETA_OK);
+		cr_assert_eq(o.committed_offset, 100 + (uint64_t)i);
+	}
+}
+
 CLAIM(c5_a_snapshot_does_not_change_underfoot)
 {
 	char id[64];

@@ -304,14 +304,18 @@ static void writes(void)
 	static struct shmeta_result results[2];
 	struct shmeta_op ops[2] = {{.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}},
 	                           {.type = SHMETA_OP_DELETE_TOPIC, .name = {"a\nb", 3}}};
+	const struct shmeta_key key = {.cls = SHMETA_CLASS_TOPIC, .topic = {"t", 1}};
 	struct shmeta_done settled = {.size = sizeof settled};
 	struct shmeta_client *other;
+	uint64_t ticket = 0;
 	uint32_t wait;
 
 	if (shmeta_client_open(instance, NULL, &other) == SHMETA_OK) {
 		(void)!shmeta_write(other, ops, 1, 50, results, NULL);
 		(void)!shmeta_write(other, ops, 2, 50, results, NULL);
 		(void)!shmeta_submit(other, ops, 1, done, NULL);
+		(void)!shmeta_submit_refresh(other, &key, 0, done, NULL, &ticket);
+		(void)!shmeta_client_cancel(other, ticket);
 		(void)!shmeta_client_process(other, &wait);
 		(void)!shmeta_client_next_done(other, &settled);
 		(void)shmeta_client_fd(other);
