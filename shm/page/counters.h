@@ -65,8 +65,8 @@
 	C(read_units_write, "counter", "units", "units read from DynamoDB to judge operations")         \
 	C(write_units, "counter", "units", "units written to DynamoDB")                                 \
 	C(throttled, "counter", "calls", "calls that DynamoDB throttled")                               \
-	C(postponed_ns, "counter", "nanoseconds", "how long calls waited for units of DynamoDB")        \
-	C(postponed, "gauge", "percent", "of the last ten seconds in which calls waited for units")     \
+	C(postponed_ns, "counter", "nanoseconds", "how long reads and writes waited for their budgets") \
+	C(postponed, "gauge", "percent", "of the last ten seconds in which they waited for budgets")    \
 	C(missed, "counter", "keys", "keys that lookups met unknown and had loaded")                    \
 	C(missed_dropped, "counter", "keys", "keys that lookups met unknown and there was no room for") \
 	C(queue_age_ns, "gauge", "nanoseconds", "how long the oldest key has waited")                   \

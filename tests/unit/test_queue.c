@@ -59,7 +59,7 @@ Test(queue, what_was_asked_for_and_then_named_waits_once_and_counts_until_it_is_
 	cr_expect_eq(q->named.count, 1);
 	cr_expect_eq(queue_want(q, &id, &(struct want){.feed = true}), e, "named twice");
 	cr_expect_eq(q->feed_keys, 1);
-	cr_expect_eq(queue_take(q, &taken, 1), 1);
+	cr_expect_eq(queue_take(q, &taken, 1, true), 1);
 	cr_expect_eq(taken, e);
 	cr_expect_eq(e->state, ENTRY_FETCHED);
 	cr_expect_eq(q->named.count, 0);
@@ -78,7 +78,7 @@ Test(queue, what_is_named_while_it_is_being_fetched_waits_beside_it)
 	struct sync_entry *first, *second;
 
 	cr_assert_not_null(queue_want(q, &id, &(struct want){.feed = true}));
-	cr_assert_eq(queue_take(q, &first, 1), 1);
+	cr_assert_eq(queue_take(q, &first, 1, true), 1);
 	second = queue_want(q, &id, &(struct want){.feed = true});
 	cr_assert_not_null(second);
 	cr_expect_neq(first, second);
@@ -102,7 +102,7 @@ Test(queue, what_waits_for_a_token_is_read_next_when_anybody_else_wants_it)
 	cr_assert_not_null(e);
 	entry_move(q, e, ENTRY_LATER, &asker);
 	cr_expect_eq(asker.later.count, 1);
-	cr_expect_eq(queue_take(q, none, 1), 0, "it was taken without a token");
+	cr_expect_eq(queue_take(q, none, 1, true), 0, "it was taken without a token");
 	cr_expect_eq(queue_want(q, &id, &(struct want){.whole = true}), e);
 	cr_expect_eq(e->state, ENTRY_ASKED);
 	cr_expect_null(e->asker);

@@ -19,7 +19,7 @@ BEGIN {
 	allow("base",     "^(include|base)/")
 	allow("shm",      "^(include|base|shm)/")
 	allow("backends", "^(include|base|backends)/")
-	allow("writer",   "^(include|base|shm|writer)/|^backends/backend\\.h$")
+	allow("writer",   "^(include|base|shm|writer)/|^backends/(backend|tokens)\\.h$")
 	allow("reader",   "^(include|base|shm|reader)/")
 	allow("tools",    "^include/shmeta\\.h$|^(tools|bench)/")
 	allow("tests",    ".")

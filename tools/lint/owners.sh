@@ -29,6 +29,7 @@ BEGIN {
 	own("saved_feed", "load/saved_feed")
 	own("shrink", "load/shrink")
 	own("retime", "engine/retime")
+	own("query_budget", "keys/query_budget")
 }
 {
 	file = $0; sub(/:.*/, "", file)

@@ -455,7 +455,8 @@ static void judge_units(const struct pages *p, struct health_finding *f)
 	      percent);
 	if (f->severity != HEALTH_OK)
 		advise(f,
-		       "Reads and writes wait for source.read_units_s or source.write_units_s: raise them, or do less.",
+		       "Reads or writes wait for refresh.queries_s, refresh.rows_s, source.read_units_s or "
+		       "source.write_units_s: raise what is set, or do less.",
 		       "@ stat");
 }
 

@@ -22,7 +22,7 @@ enum health_severity { HEALTH_OK, HEALTH_WARNING, HEALTH_UNKNOWN, HEALTH_CRITICA
 	X(pins, "readers let go of old snapshots", "warning: 10 s; critical: 60 s")                                 \
 	X(store, "the store has room", "warning: 70 % of store.max_bytes with what is pinned; critical: 95 %")      \
 	X(memory, "the file system has room for the store", "warning: less free than the store may grow, and 10 %") \
-	X(units, "calls to DynamoDB have their units", "warning: they waited half of the last ten seconds")         \
+	X(units, "reads and writes have their budgets", "warning: they waited half of the last ten seconds")        \
 	X(slots, "every thread of a reader has a slot", "warning: a process uses 90 % of the slots it may have")    \
 	X(hugepages, "huge pages that the mount asks for are given", "warning: none, and the store has 64 MiB")     \
 	X(budget, "what a bounded store must keep fits its budgets", "warning: bounded.max_bytes is exceeded")      \

@@ -129,6 +129,11 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "reader's deadline. Root and the daemon's user are not bound. 0: nobody is.")                                              \
 	N(refresh, user_burst, COUNT, "100", 1, 1000000, RELOAD,                                                                     \
 	  "Most of these keys at once, for a user who has asked for nothing for a while.")                                           \
+	N(refresh, queries_s, COUNT, "0", 0, 1000000, RELOAD,                                                                        \
+	  "Statements a second that reads for readers may take, those that times to live cause included. What needs more waits, "    \
+	  "and its age grows. Polls, full comparisons, and what the feed named or was written are not bound. 0: no limit.")          \
+	N(refresh, rows_s, COUNT, "0", 0, 1000000, RELOAD,                                                                           \
+	  "The same in rows. What a read brought beyond it is paid off before the next one begins. 0: no limit.")                    \
 	N(refresh, absent_ttl_ms, MS, "1s", 0, 5000, RELOAD,                                                                         \
 	  "How long a key that the source did not have is answered absent from memory, unless something reports "                    \
 	  "otherwise. 0: never.")                                                                                                    \

@@ -61,6 +61,8 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.refresh_queue_bytes = config->refresh_queue_bytes,
 		.refresh_user_rate = (uint32_t)config->refresh_user_rate,
 		.refresh_user_burst = (uint32_t)config->refresh_user_burst,
+		.refresh_queries_s = (uint32_t)config->refresh_queries_s,
+		.refresh_rows_s = (uint32_t)config->refresh_rows_s,
 		.absent_ttl_ms = (uint32_t)config->refresh_absent_ttl_ms,
 		.absent_max = (uint32_t)config->refresh_absent_max,
 		.write_queue_max = (uint32_t)config->write_queue_max,

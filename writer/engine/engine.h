@@ -17,6 +17,7 @@
  *   load/shrink.h                   a look at everything that shows too little
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
  *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
+ *   keys/query_budget.h             what reads for readers may cost the source
  *   write/group_commit.h            operations
  *
  * All of it but the queue, and what a header says otherwise of, belongs to the engine's thread. */
@@ -46,6 +47,7 @@
 #include "writer/engine/wake.h"
 #include "writer/keys/apply_clock.h"
 #include "writer/keys/orphans.h"
+#include "writer/keys/query_budget.h"
 #include "writer/load/accept.h"
 #include "writer/load/generation.h"
 #include "writer/load/saved_feed.h"
@@ -110,6 +112,7 @@ struct sync {
 	struct orphans orphans;
 	struct apply apply;
 	struct bounded *bounded; /* bounded.h; NULL: everything is resident */
+	struct query_budget query_budget;
 	struct audit *audit;
 	struct sync_queue *queue;
 	struct sync_writes *writes;

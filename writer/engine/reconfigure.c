@@ -75,6 +75,9 @@ void options_take(struct sync *s)
 	o->refresh_queue_bytes = next.refresh_queue_bytes;
 	o->refresh_user_rate = next.refresh_user_rate;
 	o->refresh_user_burst = next.refresh_user_burst;
+	o->refresh_queries_s = next.refresh_queries_s;
+	o->refresh_rows_s = next.refresh_rows_s;
+	query_budget_configure(s);
 	o->write_queue_max = next.write_queue_max;
 	o->write_queue_bytes = next.write_queue_bytes;
 	o->write_connection_bytes = next.write_connection_bytes;

@@ -122,7 +122,7 @@ void sync_show(struct sync *s)
 	c->read_units_write = source.read_units_write;
 	c->write_units = source.write_units;
 	c->throttled = source.throttled;
-	c->postponed_ns = source.postponed_ns;
+	c->postponed_ns = source.postponed_ns + query_budget_waited_ns(&s->query_budget, now);
 	show_postponed(s, now);
 	c->source_clock_off_ns = clock_off_ns(s);
 	warm_count(s, c);

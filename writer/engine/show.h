@@ -11,7 +11,7 @@
 
 struct apply;
 
-/* How long calls had waited for units of the source by then. */
+/* How long calls and reads had waited for budgets of the source by then. */
 struct show_waits {
 	uint64_t at_ns, postponed_ns;
 };

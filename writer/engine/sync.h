@@ -54,6 +54,7 @@ struct sync_options {
 	uint32_t refresh_queue_max;                     /* then BUSY */
 	uint64_t refresh_queue_bytes;                   /* the same, of what readers asked for */
 	uint32_t refresh_user_rate, refresh_user_burst; /* keys of a user: a second, and at once; rate 0: no limit */
+	uint32_t refresh_queries_s, refresh_rows_s;     /* of reads for readers, a second; 0: no limit */
 	uint32_t absent_ttl_ms,
 		absent_max;       /* what the source was found not to have: how long and how many; 0: not at all */
 	uint32_t write_queue_max; /* operations waiting; then BUSY */

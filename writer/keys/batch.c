@@ -43,11 +43,12 @@ static size_t sort_out_failing(struct sync *s, struct sync_entry **entry, size_t
 	return good;
 }
 
-/* Take what waits, up to a batch; pass: of what only a pass wants. Freed by the caller; NULL: nothing, or no memory. */
-static struct sync_entry **take(struct sync *s, bool pass, size_t *ret_count)
+/* Take what waits, up to a batch; pass: of what a pass wants; asked: also of what readers wait for. Freed by the caller; NULL: nothing, or
+ * no memory. */
+static struct sync_entry **take(struct sync *s, bool pass, bool asked, size_t *ret_count)
 {
 	struct sync_queue *q = s->queue;
-	size_t most = s->options.refresh_batch_keys, keys = s->engine->limits.keys;
+	size_t most = s->options.refresh_batch_keys, keys = s->engine->limits.keys, waiting;
 	struct sync_entry **entry;
 
 	*ret_count = 0;
@@ -59,11 +60,12 @@ static struct sync_entry **take(struct sync *s, bool pass, size_t *ret_count)
 	if (pass && most > PASS_KEYS)
 		most = PASS_KEYS;
 	pthread_mutex_lock(&q->lock);
-	if (most > (pass ? q->pass.count : q->named.count + q->asked.count))
-		most = pass ? q->pass.count : q->named.count + q->asked.count;
+	waiting = pass ? q->pass_keys : q->named.count + (asked ? q->asked.count : 0);
+	if (most > waiting)
+		most = waiting;
 	entry = most == 0 ? NULL : malloc(most * sizeof(struct sync_entry *));
 	if (entry != NULL)
-		*ret_count = pass ? queue_take_pass(q, entry, most) : queue_take(q, entry, most);
+		*ret_count = pass ? queue_take_pass(q, entry, most) : queue_take(q, entry, most, asked);
 	pthread_mutex_unlock(&q->lock);
 	return entry;
 }
@@ -424,12 +426,27 @@ static bool run(struct sync *s, struct sync_entry **entry, size_t count)
 	return false;
 }
 
+/* Is it read for somebody who waits for a token? Otherwise the feed named it, or it was written. */
+static bool costs_tokens(struct sync_entry *const *entry, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!entry[i]->want.feed)
+			return true;
+	return false;
+}
+
 static bool run_batch(struct sync *s, bool pass)
 {
+	bool bound = !pass && query_budget_is_set(&s->query_budget);
+	bool asked = !pass && (!bound || query_budget_when(s) <= sync_now(s)), ok;
+	struct backend_counters before;
 	size_t count, good;
-	struct sync_entry **entry = take(s, pass, &count);
-	bool ok = count > 0;
+	struct sync_entry **entry = take(s, pass, asked, &count);
 
+	ok = count > 0;
+	bound = bound && costs_tokens(entry, count);
+	if (bound)
+		session_counters(&s->session, s->engine, s->backend, &before);
 	s->batch_full = 0;
 	if (ok) {
 		sync_quarantine_pass_begin(s, refresh_pass);
@@ -444,6 +461,8 @@ static bool run_batch(struct sync *s, bool pass)
 		}
 		sync_show_now_and_then(s);
 	}
+	if (bound)
+		query_budget_pay(s, &before);
 	free(entry);
 	if (s->look == LOOK_NEEDED) {
 		ok = refresh_meet(s);
@@ -485,6 +504,8 @@ void refresh_drain(struct sync *s)
 		if ((feed_in_step(s) && schedule_poll_due(&s->schedule, sync_now(s))) || write_waiting(s))
 			break;
 	look_for_orphans(s);
-	if (refresh_waiting(s) && !source_is_away(s) && store_takes(s))
-		sync_wake_at(s, sync_now(s));
+	if (!refresh_waiting(s) || source_is_away(s) || !store_takes(s))
+		return;
+	query_budget_waits(s, query_budget_when(s) > sync_now(s));
+	sync_wake_at(s, refresh_pending_feed(s) ? sync_now(s) : query_budget_when(s));
 }

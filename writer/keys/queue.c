@@ -354,9 +354,11 @@ bool refresh_waiting(struct sync *s)
 {
 	pthread_mutex_lock(&s->queue->lock);
 	uint64_t next = give_tokens(s->queue, sync_now(s));
-	bool waiting = s->queue->named.count + s->queue->asked.count > 0;
+	bool asked = s->queue->asked.count > 0, waiting = asked || s->queue->named.count > 0;
 
 	pthread_mutex_unlock(&s->queue->lock);
+	if (!asked)
+		query_budget_waits(s, false);
 	if (next != UINT64_MAX)
 		sync_wake_at(s, next);
 	return waiting;

@@ -116,9 +116,10 @@ struct sync_entry *queue_want(struct sync_queue *q, const struct identity *id, c
 bool queue_want_now(struct sync *s, const struct identity *id, const struct want *want);
 /* How many of the keys that a pass wants are not done with. Takes the lock. */
 size_t queue_pass_keys(struct sync *s);
-/* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a quarter is left to what was asked. */
-size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most);
-/* The same of those that only a pass wants. */
+/* Take up to `most` entries out of the lists, to be fetched. What the feed named goes first, but a quarter is left to what was asked, or,
+ * without asked, nothing. */
+size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most, bool asked);
+/* The same of those that only a pass wants, and then of those that it wants, too: they may wait for a token. */
 size_t queue_take_pass(struct sync_queue *q, struct sync_entry **ret, size_t most);
 /* Take it out of the table and free it; its tickets have been taken before. */
 void queue_forget(struct sync_queue *q, struct sync_entry *e);

@@ -108,6 +108,7 @@ void refresh_answer_all(struct sync *s, enum shmeta_status status, const char *s
 		queue_forget(q, e);
 	}
 	pthread_mutex_unlock(&q->lock);
+	query_budget_waits(s, false);
 	queue_answer(s, tickets, status, sentence, 0, 0);
 }
 

@@ -351,16 +351,16 @@ static void take_one(struct sync_queue *q, struct sync_entry *e)
 	e->all = e->kind == ENTRY_PART ? e->want.whole : e->want.segments;
 }
 
-size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most)
+size_t queue_take(struct sync_queue *q, struct sync_entry **ret, size_t most, bool with_asked)
 {
-	size_t waiting = q->named.count + q->asked.count, count = 0, asked = (most + 3) / 4;
+	size_t may = with_asked ? q->asked.count : 0, waiting = q->named.count + may, count = 0, asked = (most + 3) / 4;
 
 	most = most < waiting ? most : waiting;
-	asked = asked < q->asked.count ? asked : q->asked.count;
+	asked = asked < may ? asked : may;
 	while (count < most) {
 		struct sync_entry *e = q->named.first;
 
-		if (e == NULL || (count + asked >= most && q->asked.first != NULL))
+		if (e == NULL || (may > 0 && count + asked >= most && q->asked.first != NULL))
 			e = q->asked.first;
 		take_one(q, e);
 		ret[count++] = e;
@@ -375,6 +375,14 @@ size_t queue_take_pass(struct sync_queue *q, struct sync_entry **ret, size_t mos
 	for (; count < most && q->pass.first != NULL; count++) {
 		ret[count] = q->pass.first;
 		take_one(q, ret[count]);
+	}
+	for (struct sync_entry *e = q->asked.first, *next; count < most && q->pass_keys > count && e != NULL;
+	     e = next) {
+		next = e->next;
+		if (!e->want.pass)
+			continue;
+		ret[count++] = e;
+		take_one(q, e);
 	}
 	return count;
 }
