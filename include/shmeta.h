@@ -322,7 +322,8 @@ enum shmeta_read_flags {
  * one behind the other.
  *
  * With SHMETA_READ_NO_FILL, which any consistency may have, the answer is the same, but where the store keeps only a part of what the
- * source has (store.mode = bounded) the read does not count as use of the record, and what it has to load is the first to leave again. */
+ * source has (store.mode = bounded) the read does not count as use of the record, and what it has to load is the first to leave again. An
+ * instance that was opened with SHMETA_OPEN_NO_FILL reads so always; shmeta_refresh() loads as ever. */
 struct shmeta_read {
 	size_t size; /* sizeof(struct shmeta_read) */
 	enum shmeta_consistency consistency;
@@ -346,7 +347,8 @@ enum shmeta_open_flags {
 	SHMETA_OPEN_UNREGISTERED =
 		1u << 0, /* never contact the writer: grace rules only (inspection of a dead instance) */
 	SHMETA_OPEN_PRECISE_CLOCK =
-		1u << 1 /* ages to the nanosecond instead of the kernel's tick: 20 ns a lookup more */
+		1u << 1,              /* ages to the nanosecond instead of the kernel's tick: 20 ns a lookup more */
+	SHMETA_OPEN_NO_FILL = 1u << 2 /* every read of this instance is as with SHMETA_READ_NO_FILL */
 };
 
 struct shmeta_options {

@@ -73,7 +73,8 @@ static void process_name(char *out, size_t bytes)
 
 static enum shmeta_status judge_options(const struct shmeta_options *o, struct shmeta_err *err)
 {
-	const uint32_t flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK;
+	const uint32_t flags = SHMETA_OPEN_UNREGISTERED | SHMETA_OPEN_PRECISE_CLOCK | SHMETA_OPEN_NO_FILL;
+
 	if (o->size < sizeof *o)
 		return shmeta_fail(
 			err, SHMETA_ERR_INVALID_ARGUMENT,

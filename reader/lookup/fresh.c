@@ -25,9 +25,10 @@ static int must_ask(const struct shmeta_read *read, enum shmeta_status status, c
 	       (read->consistency == SHMETA_SOURCE || status == SHMETA_UNKNOWN || !fresh->fresh);
 }
 
-static int leaves_no_trace(const struct shmeta_read *read)
+static int leaves_no_trace(const struct shmeta_reader *r, const struct shmeta_read *read)
 {
-	return read != NULL && (read->flags & SHMETA_READ_NO_FILL) != 0;
+	return (r->instance->flags & SHMETA_OPEN_NO_FILL) != 0 ||
+	       (read != NULL && (read->flags & SHMETA_READ_NO_FILL) != 0);
 }
 
 /* One key or many, and how long what is answered by it lives. */
@@ -66,7 +67,7 @@ static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handl
 	if ((read->flags & SHMETA_READ_MAY_MOVE) != 0 && shmeta__snapshot_expired(r))
 		r->expired = 1;
 	for (size_t i = 0; i < q->count; i++)
-		q->keys[i].want.no_fill = (uint32_t)leaves_no_trace(read);
+		q->keys[i].want.no_fill = (uint32_t)leaves_no_trace(r, read);
 	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, asked->deadline, &newest, &err);
 	if (status != SHMETA_OK) {
 		(void)shmeta__reader_keep(r, &err);
@@ -127,9 +128,11 @@ static int may_have_left(const struct shmeta_reader *r, enum shmeta_status statu
 }
 
 /* What the first look at the store may mark. What it misses is asked for, if the read may ask. */
-static struct touch_view marks_of(const struct shmeta_read *read, struct touch_view touch)
+static struct touch_view marks_of(const struct shmeta_reader *r, const struct shmeta_read *read)
 {
-	if (leaves_no_trace(read))
+	struct touch_view touch = r->touch;
+
+	if (leaves_no_trace(r, read))
 		return (struct touch_view){.slots = NULL};
 	if (read != NULL && read->consistency != SHMETA_CACHED)
 		touch.misses = NULL;
@@ -154,7 +157,7 @@ enum shmeta_status shmeta__fresh_lookup(struct shmeta_reader *r, struct shmeta_h
 	struct touch_view touch = r->touch;
 	enum shmeta_status status;
 
-	r->touch = marks_of(read, touch);
+	r->touch = marks_of(r, read);
 	status = answer(arg, r, h, 0, &fresh);
 	r->touch = touch;
 	for (int asks = 0;
@@ -189,7 +192,7 @@ enum shmeta_status shmeta__list(struct shmeta_reader *r, struct shmeta_handle *h
 	if (status != SHMETA_OK)
 		return status;
 	asks = asks && read->consistency != SHMETA_CACHED;
-	r->touch = marks_of(read, touch);
+	r->touch = marks_of(r, read);
 	status = list(arg, r, h, 0, asks ? &fresh : NULL, &iter);
 	r->touch = touch;
 	for (int made = 0; asks && (made == 0 ? must_ask(read, status, &fresh)
@@ -301,7 +304,7 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shme
 	struct touch_view touch = r->touch;
 	enum shmeta_status status = SHMETA_OK;
 
-	r->touch = marks_of(read, touch);
+	r->touch = marks_of(r, read);
 	if (read->consistency != SHMETA_CACHED)
 		status = judge(r, many, read, &q.keys, &q.count);
 	r->touch = touch;

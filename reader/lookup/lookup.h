@@ -570,7 +570,8 @@ static inline void sample_lookup(struct shmeta_reader *r, uint64_t begun_ns, uin
 	uint64_t took = shmeta__monotonic_ns() - begun_ns;
 
 	r->slot->histogram[shmeta__histogram_bucket(took)]++;
-	r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
+	if ((r->instance->flags & SHMETA_OPEN_NO_FILL) == 0)
+		r->slot->sample[r->tick / SAMPLE_EVERY % SHMETA_SAMPLES] = part_key;
 	shmeta_poke(&r->attached.attention, 1);
 }
 

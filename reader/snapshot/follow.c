@@ -51,7 +51,8 @@ static void join(struct shmeta_reader *r)
 	memset(&r->own, 0, sizeof r->own);
 	shmeta_publish(&slot->in_use, 1);
 	r->slot = slot;
-	r->touch = r->membership->touch;
+	if ((r->instance->flags & SHMETA_OPEN_NO_FILL) == 0)
+		r->touch = r->membership->touch;
 	r->guard = &r->membership->page->revoked; /* PAIR 5: revocation before recycling */
 }
 

@@ -301,3 +301,42 @@ Test(bounded, verify_takes_what_is_not_resident_for_no_difference, .init = start
 	cr_expect_not_null(strstr(t.out, "verified 4 topics, 10 partitions, 200 segments"), "%s", t.out);
 	run_tool_done(&t);
 }
+
+Test(bounded, what_shmetactl_looks_at_leaves_no_trace, .init = start, .fini = stop)
+{
+	/* Of some of it nothing is resident: a lookup of an agent has it loaded. */
+	static const char *const verbs[] = {"ls topics",
+	                                    "ls partitions t1",
+	                                    "ls segments t1 1",
+	                                    "ls segments t35 2",
+	                                    "get topic t1",
+	                                    "get topic t35",
+	                                    "get partition t1 1",
+	                                    "get partition t35 2",
+	                                    "find t1 1 107",
+	                                    "find t35 2 107",
+	                                    "explain topic t35",
+	                                    "explain partition t35 2",
+	                                    "explain segment t35 2 107",
+	                                    "biggest",
+	                                    "dump",
+	                                    "groups",
+	                                    "agents",
+	                                    "leases",
+	                                    "verify",
+	                                    "compare --for 2s --rate 1000/s"};
+	uint64_t asked = run_stats_counter(&d, "refresh_requests");
+
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		struct run_tool t;
+
+		run_tool(&t, "shmetactl --dir %s %s", d.instance, verbs[i]);
+		cr_expect(t.code == 0 || t.code == 1 || t.code == 5, "%s: %d %s%s", verbs[i], t.code, t.out, t.err);
+		run_tool_done(&t);
+		cr_assert_eq(run_stats_counter(&d, "partitions"), 0, "up to %s", verbs[i]);
+	}
+	run_stats_settle(&d);
+	cr_expect_eq(run_stats_counter(&d, "partitions"), 0);
+	cr_expect_eq(run_stats_counter(&d, "missed"), 0);
+	cr_expect_eq(run_stats_counter(&d, "refresh_requests"), asked);
+}

@@ -60,5 +60,6 @@ Test(header, numbers_keep_their_meanings)
 	cr_assert_eq(SHMETA_PHASE_STOPPED, 5);
 	cr_assert_eq(SHMETA_OPEN_UNREGISTERED, 1);
 	cr_assert_eq(SHMETA_OPEN_PRECISE_CLOCK, 2);
+	cr_assert_eq(SHMETA_OPEN_NO_FILL, 4);
 	cr_assert_eq(SHMETA_NAME_MAX, 249);
 }

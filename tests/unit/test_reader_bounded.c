@@ -397,6 +397,64 @@ Test(reader_bounded, a_read_without_fill_leaves_no_trace_whatever_it_looks_up)
 	shmeta_partition_close(h);
 }
 
+/* A registered reader of another instance, in place of the one in use. */
+static void replace_reader(struct shmeta *other)
+{
+	shmeta_reader_free(reader);
+	reader = fake_reader(other);
+	cr_assert_not_null(reader);
+	cr_assert_eq(fake_until_registered(reader, 1), 0);
+}
+
+/* It joins when its page has a touch map. */
+static struct shmeta *other_reader(uint32_t flags)
+{
+	struct shmeta *other = fake_open(w, NULL, flags, 0);
+
+	cr_assert_not_null(other);
+	replace_reader(other);
+	reader->membership->touch = (struct touch_view){touched, sizeof touched, misses};
+	replace_reader(other);
+	return other;
+}
+
+Test(reader_bounded, an_instance_without_fill_leaves_no_trace_whatever_is_looked_up)
+{
+	const uint32_t flags[2] = {SHMETA_OPEN_NO_FILL, 0};
+
+	for (int i = 0; i < 2; i++) {
+		struct shmeta *other = other_reader(flags[i]);
+		char buffer[70000];
+		const struct shmeta_read source = {.size = sizeof source,
+		                                   .consistency = SHMETA_SOURCE,
+		                                   .timeout_ms = 5000,
+		                                   .buffer = buffer,
+		                                   .buffer_bytes = sizeof buffer};
+		struct shmeta_partition partition;
+		struct shmeta_handle *h;
+
+		memset(reader->slot->sample, 0, sizeof reader->slot->sample);
+		begin();
+		cr_assert_eq(shmeta_partition_open(reader, "t", 1, 0, &h), SHMETA_OK);
+		for (int kind = 0; kind < KINDS; kind++)
+			for (int n = 0; n < 1024; n++)
+				look_by(kind, h, NULL);
+		cr_expect_eq(any_touched(), i == 1);
+		cr_expect_eq(any_sampled(), i == 1);
+		cr_expect_eq(shmeta_get_partition_named(reader, "t", 1, 3, NULL, &partition, NULL), SHMETA_UNKNOWN);
+		cr_expect_eq(was_left("t", 3), i == 1);
+		for (int kind = 0; kind < KINDS; kind++) {
+			w->last_refresh.flags = 0;
+			look_by(kind, h, &source);
+			cr_expect_eq((w->last_refresh.flags & SHMETA_REFRESH_ASK_NO_FILL) != 0, i == 0, "kind %d",
+			             kind);
+		}
+		end();
+		shmeta_partition_close(h);
+		shmeta_close(other);
+	}
+}
+
 Test(reader_bounded, a_read_without_fill_says_so_to_the_writer)
 {
 	char buffer[70000];

@@ -65,7 +65,8 @@ static int open_session(struct tool *tool, const char *tenant, bool registers, s
 	}
 	registers = registers && pages.alive && faccessat(pages.dir_fd, "control.sock", W_OK, AT_EACCESS) == 0;
 	pages_close(&pages);
-	options.flags = registers ? 0 : SHMETA_OPEN_UNREGISTERED;
+	/* What an operator looks at is not used by it. */
+	options.flags = SHMETA_OPEN_NO_FILL | (registers ? 0 : SHMETA_OPEN_UNREGISTERED);
 	status = shmeta_open(&options, &ret->instance);
 	if (status == SHMETA_OK)
 		status = shmeta_reader_new(ret->instance, &ret->reader);
