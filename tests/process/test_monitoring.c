@@ -11,6 +11,7 @@
 #include "tests/support/run_daemon.h"
 #include "tests/support/run_exporter.h"
 #include "tests/support/run_tool.h"
+#include "tools/monitor/health.h"
 
 TestSuite(monitoring, .timeout = 120);
 
@@ -166,6 +167,33 @@ Test(monitoring, each_alert_has_a_case_that_fires_it_and_an_entry_in_the_runbook
 	free(alerts);
 	free(tests);
 	free(book);
+}
+
+Test(monitoring, each_check_has_an_alert_that_names_it)
+{
+	static const char *const checks[] = {
+#define X(name, what, thresholds) #name,
+		HEALTH_CHECK_LIST(X)
+#undef X
+	};
+	char *alerts = file("monitoring/alerts.yaml"), line[80];
+	bool named[HEALTH_CHECK_COUNT] = {false};
+
+	for (const char *at = alerts; (at = strstr(at, "\n          check: \"")) != NULL; at++) {
+		size_t i = 0;
+
+		for (; i < HEALTH_CHECK_COUNT; i++) {
+			int n = snprintf(line, sizeof(line), "\n          check: \"%s\"\n", checks[i]);
+
+			if (strncmp(at, line, (size_t)n) == 0)
+				break;
+		}
+		cr_assert_lt(i, HEALTH_CHECK_COUNT, "an alert names a check that there is not: %.40s", at);
+		named[i] = true;
+	}
+	for (size_t i = 0; i < HEALTH_CHECK_COUNT; i++)
+		cr_expect(named[i], "the check '%s' has no alert", checks[i]);
+	free(alerts);
 }
 
 Test(monitoring, promtool_accepts_the_rules_and_its_cases_hold)
