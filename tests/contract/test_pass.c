@@ -30,7 +30,18 @@ TestSuite(pass, .timeout = 120);
 enum reason { LOST_POSITION, NO_FEED, NO_SECOND_CONNECTION, BREAKING_ROW, REASONS };
 static const char *const reasons[REASONS] = {"lost position", "no feed", "no second connection", "breaking row"};
 
-enum { TOPICS = 10, PARTITIONS = 4, SEGMENTS = 2000, ROWS = TOPICS * PARTITIONS * SEGMENTS, GAP_MOST = ROWS / 4 };
+/* One partition has LARGE segments more: several pages of a pass by keys. FETCH_MOST: what the keys of one fetch may show. */
+enum {
+	TOPICS = 10,
+	PARTITIONS = 4,
+	SEGMENTS = 2000,
+	LARGE = 20000,
+	ROWS = TOPICS * PARTITIONS * SEGMENTS + LARGE,
+	GAP_MOST = ROWS / 4,
+	FETCH_MOST = 8192 + 4096
+};
+
+static const uint64_t LARGE_BASE = UINT64_C(20000000000);
 
 static struct fixture f;
 static struct world w;
@@ -68,6 +79,8 @@ static void fill(void)
 
 	if (w.engine == WORLD_MEMORY) {
 		cr_assert(memory_fill(w.memory, TOPICS, PARTITIONS, SEGMENTS, 7));
+		for (uint64_t i = 0; i < LARGE; i++)
+			world_segment(&w, NULL, "topic-00003", 0, LARGE_BASE + i * 10, LARGE_BASE + i * 10 + 9);
 		return;
 	}
 	world_begin(&w);
@@ -84,6 +97,13 @@ static void fill(void)
 		"s3_bucket, s3_key, created_at) SELECT topic || '-' || partition_id || '-' || i, topic, partition_id, "
 		"i * 1000, i * 1000 + 999, 1000, 5, 'b', 'k', 5 FROM partitions, n",
 		SEGMENTS - 1);
+	world_sql(
+		&w,
+		"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+		"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+		"s3_bucket, s3_key, created_at) SELECT 'large-' || i, 'topic-00003', 0, %llu + i * 10, %llu + i * 10 + 9, "
+		"10, 5, 'b', 'k', 5 FROM n",
+		LARGE - 1, (unsigned long long)LARGE_BASE, (unsigned long long)LARGE_BASE);
 	world_commit(&w);
 }
 
@@ -264,6 +284,8 @@ static void turns(enum world_engine engine, enum reason reason)
 	              (unsigned long long)meanwhile.answers, (unsigned long long)meanwhile.rows);
 	cr_expect_leq(meanwhile.gap_most, GAP_MOST);
 	cr_expect_leq(meanwhile.held_most, 512);
+	cr_expect_leq(pass_faults.fetch_rows_most, FETCH_MOST + 16, "%llu rows",
+	              (unsigned long long)pass_faults.fetch_rows_most);
 	cr_expect(reason == BREAKING_ROW || !fixture_logged(&f, "read_by_keys"));
 	cr_expect(reason == NO_SECOND_CONNECTION || !fixture_logged(&f, "second_connection"));
 	cr_expect_eq(pass_faults.lists > 0, reason == NO_SECOND_CONNECTION || reason == BREAKING_ROW);

@@ -138,6 +138,23 @@ Test(changes, each_kind_of_record_is_told_by_its_key_and_what_is_gone_as_deleted
 	EXPECT_TOLD("agent a/0 deleted");
 }
 
+/* Nothing else of it leaves before its row. */
+Test(changes, a_topic_without_partitions_is_told_with_the_offsets_that_go_with_it, .init = set_up, .fini = close_all)
+{
+	cr_assert(memory_create_topic(f.db, NULL, "bare", 2, 60));
+	cr_assert(memory_put_group(f.db, NULL, &(struct shmeta_group){.group_id = str("g")}));
+	cr_assert(memory_delete_partition(f.db, NULL, "bare", 0));
+	cr_assert(memory_delete_partition(f.db, NULL, "bare", 1));
+	cr_assert(memory_put_offset(
+		f.db, NULL, "bare",
+		&(struct shmeta_committed_offset){.group_id = str("g"), .partition_id = 1, .committed_offset = 3}));
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("topic bare/0; offset g/0; offset g bare/1");
+	cr_assert(memory_delete_topic(f.db, NULL, "bare"));
+	fixture_pass(&f, 100);
+	EXPECT_TOLD("topic bare/0 deleted; offset g bare/1 deleted");
+}
+
 Test(changes, what_changes_twice_in_a_commit_is_told_once_and_as_it_is_at_its_end, .init = set_up, .fini = close_all)
 {
 	cr_assert(memory_delete_topic(f.db, NULL, "first"));

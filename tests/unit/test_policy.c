@@ -108,6 +108,52 @@ Test(policy, a_call_ends_when_all_records_are_hot)
 	policy_free(p);
 }
 
+/* All of them in the main queue and touched as often as it counts: no pass but the last finds a victim. */
+Test(policy, where_every_record_was_touched_more_often_than_there_are_passes_the_oldest_leave)
+{
+	struct policy_config c = config_of(SLOTS, 20 * RECORD);
+	struct policy *p = policy_of(&c);
+	uint32_t gone[SLOTS];
+
+	for (uint32_t i = 0; i < 20; i++)
+		(void)policy_add(p, i, POLICY_PARTITION, RECORD, i);
+	cr_assert_geq(evict(p, 9 * RECORD, NULL, gone, SLOTS), 9);
+	for (uint32_t i = 0; i < 9; i++) /* their ghosts live */
+		(void)policy_add(p, gone[i], POLICY_PARTITION, RECORD, gone[i]);
+	for (uint32_t i = 0; i < 20; i++) {
+		if (policy_place(p, i).resident && !policy_place(p, i).in_main)
+			policy_remove(p, i);
+		touch(p, i, POLICY_COUNT_MAX);
+	}
+	cr_assert_eq(policy_bytes(p), 9 * RECORD);
+	c.passes = 1;
+	c.max_bytes = 9 * RECORD;
+	cr_assert(policy_configure(p, &c));
+	cr_expect_gt(evict(p, RECORD, NULL, gone, SLOTS), 0);
+	policy_free(p);
+}
+
+Test(policy, a_record_that_came_in_the_last_ticks_leaves_after_those_that_were_touched)
+{
+	struct policy_config c = config_of(SLOTS, 10 * RECORD);
+	struct policy *p = policy_of(&c);
+	uint32_t gone[SLOTS];
+
+	policy_tick(p);
+	for (uint32_t i = 0; i < 5; i++)
+		(void)policy_add(p, i, POLICY_PARTITION, RECORD, i);
+	for (int i = 0; i < POLICY_YOUNG_TICKS; i++)
+		policy_tick(p);
+	for (uint32_t i = 0; i < 5; i++)
+		touch(p, i, POLICY_COUNT_MAX);
+	for (uint32_t i = 5; i < 10; i++)
+		(void)policy_add(p, i, POLICY_PARTITION, RECORD, i);
+	cr_assert_geq(evict(p, 3 * RECORD, NULL, gone, SLOTS), 3);
+	for (uint32_t i = 0; i < 3; i++)
+		cr_expect_lt(gone[i], 5, "%u came just now", gone[i]);
+	policy_free(p);
+}
+
 Test(policy, hot_records_outlive_touched_ones_by_as_many_passes_as_they_were_touched)
 {
 	struct policy_config c = config_of(SLOTS, 10 * RECORD);

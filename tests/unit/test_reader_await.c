@@ -170,6 +170,20 @@ static void *wait_and_count(void *unused)
 	return NULL;
 }
 
+/* A word that names a commit to come: what it wakes for may be over before the waiter sleeps on it, so the commits are looked at. */
+Test(reader_await, a_commit_in_flight_is_not_slept_through)
+{
+	uint64_t *touched = (uint64_t *)(void *)((char *)w->gen + w->gen->touched_at);
+	struct rusage before, after;
+
+	shmeta_store(&touched[shmeta__touched_partition(topic, 1)], UINT64_MAX);
+	(void)getrusage(RUSAGE_THREAD, &before);
+	cr_expect_eq(wait_for(1, 0, 2000), SHMETA_ERR_TIMEOUT);
+	(void)getrusage(RUSAGE_THREAD, &after);
+	cr_expect_geq(after.ru_nvcsw - before.ru_nvcsw, 6, "%ld looks in two seconds",
+	              after.ru_nvcsw - before.ru_nvcsw);
+}
+
 Test(reader_await, commits_of_other_partitions_wake_nobody)
 {
 	pthread_t thread;

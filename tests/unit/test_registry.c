@@ -354,6 +354,34 @@ Test(registry, touches_of_all_readers_are_collected_also_by_the_next_writer, .in
 	board.registrations = 0;
 }
 
+/* Its reader may say so; what stands behind the file's end is nobody's. */
+Test(registry, a_map_that_says_it_is_larger_than_its_file_is_not_read, .init = begin, .fini = end)
+{
+	enum { SAID = 1 << 20 };
+	static uint8_t seen[SAID];
+	struct registry *next;
+	struct touch_view view;
+	struct reader r;
+	uint64_t number;
+	char name[64];
+	void *map;
+
+	registry_set_touch(registry, 1024);
+	cr_assert_eq(add(&r, 4, 1, 9), SHMETA_OK);
+	view = touches_of(&r, &map);
+	touch_mark(view, 5);
+	((struct shmeta_touch *)(void *)((char *)map + shmeta__slots_bytes(4)))->ceiling = SAID;
+	cr_assert_eq(registry_new(&board, EPOCH + 1, GRACE_NS, &next, NULL), SHMETA_OK);
+	(void)snprintf(name, sizeof(name), "page-%lu", (unsigned long)r.page->registration);
+	cr_expect_eq(registry_restore(next, name, dup(r.fd), 5, &number), REGISTRY_PAGE);
+	registry_collect_touched(next, SAID, seen);
+	cr_expect_eq(seen[5], 0);
+	registry_free(next);
+	munmap(map, shmeta__slots_bytes(4) + touch_file_bytes(1024));
+	forget(&r);
+	board.registrations = 0;
+}
+
 /* ---- ages, and snapshots that are taken back -------------------------------------------------------------------------------- */
 
 static struct shmeta_stats stats;

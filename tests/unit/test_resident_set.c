@@ -147,6 +147,29 @@ Test(resident_set, a_scan_does_not_push_out_what_is_used)
 	resident_free(r);
 }
 
+static bool is_the_first_partition(void *arg, uint64_t key)
+{
+	(void)arg;
+	return key == key_of(0, 0);
+}
+
+Test(resident_set, a_topic_of_which_a_partition_is_used_stays)
+{
+	struct resident_set *r = make(10, 1000, 1000 * BYTES, 10000 * BYTES);
+
+	cr_assert(resident_put(r, key_of(0, RESIDENT_TOPIC), 100));
+	cr_assert(resident_put(r, key_of(0, 0), BYTES));
+	for (uint32_t i = 1; i < 200; i++) {
+		cr_assert(resident_put(r, key_of(i, RESIDENT_TOPIC), 100));
+		for (int n = 0; n < 4; n++)
+			resident_touch(r, is_the_first_partition, NULL);
+		evict(r, 0, NULL);
+		cr_assert_leq(resident_topics(r), 10);
+	}
+	cr_expect(resident_has(r, key_of(0, RESIDENT_TOPIC)));
+	resident_free(r);
+}
+
 Test(resident_set, where_all_is_used_the_oldest_leave)
 {
 	struct resident_set *r = make(10, 20, 1000 * BYTES, 10000 * BYTES);

@@ -173,6 +173,14 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 	cr_expect(is_saved_within(70000), "%s", f.log);
 	fixture_pass(&f, 3000);
 	cr_expect_eq(fixture_counters(&f).snapshot_file_lag, 0u);
+	/* The age of the file counts from when it was written. */
+	cr_assert(memory_fill(f.db, 7, 3, 20, 3));
+	fixture_pass(&f, 3000);
+	cr_expect(fixture_counters(&f).snapshot_file_lag > 0 && fixture_counters(&f).snapshot_file_lag < 50, "%llu",
+	          (unsigned long long)fixture_counters(&f).snapshot_file_lag);
+	forget_log();
+	cr_expect(is_saved_within(70000), "%s", f.log);
+	fixture_pass(&f, 3000);
 	/* A crash: the file of the interval is what is left. */
 	before = fixture_store_text(&f);
 	fixture_crash(&f);
