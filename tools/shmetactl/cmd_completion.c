@@ -213,7 +213,7 @@ static void offer_argument(struct tool *tool, const struct typed *t, const struc
 		(void)snprintf(word, sizeof(word), "%.*s", (int)n, args);
 		args += n;
 	}
-	if (strncmp(word, "FILE", 4) == 0)
+	if (strncmp(word, "FILE", 4) == 0 || strncmp(word, "LISTING", 7) == 0)
 		(void)puts(":files");
 	else if (values_of(verb, word)[0] != '\0')
 		offer_words(t, values_of(verb, word));
@@ -255,10 +255,11 @@ static void offer_all(struct tool *tool, struct typed *t)
 	const struct verb *verb = NULL;
 	size_t words = 0;
 
-	for (size_t i = 0; i < tool->verb_count && verb == NULL; i++) {
+	for (size_t i = 0; i < tool->verb_count; i++) {
 		size_t n = strlen(tool->verbs[i].name);
 
-		if (strncmp(t->line, tool->verbs[i].name, n) == 0 && (t->line[n] == '\0' || t->line[n] == ' ')) {
+		if (strncmp(t->line, tool->verbs[i].name, n) == 0 && (t->line[n] == '\0' || t->line[n] == ' ') &&
+		    (verb == NULL || n > strlen(verb->name))) {
 			verb = &tool->verbs[i];
 			words = strchr(verb->name, ' ') != NULL ? 2 : 1;
 		}
@@ -275,6 +276,9 @@ static void offer_all(struct tool *tool, struct typed *t)
 	} else if (help || verb == NULL) {
 		offer_verbs(tool, t, line);
 	} else {
+		/* Of "objects" and "objects audit" the second may be meant. */
+		if (strcmp(verb->name, line) == 0)
+			offer_verbs(tool, t, line);
 		offer_argument(tool, t, verb, t->words - words);
 	}
 }

@@ -288,24 +288,11 @@ static void report(const struct export *e, const char *name)
 int verb_export(struct tool *tool)
 {
 	struct export e = {.tool = tool};
-	struct pages pages = {0};
-	char uri[sizeof(pages.stats->source) + 1] = "";
-	const char *source = tool->source;
-	int code = 0;
+	char uri[MOVE_URI_MAX];
+	int code = move_source_uri(tool, uri);
 
-	if (source == NULL) {
-		code = pages_open(tool, &pages);
-		if (code != 0)
-			return code;
-		if (pages.stats != NULL)
-			(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(pages.stats->source), pages.stats->source);
-		pages_close(&pages);
-		if (uri[0] == '\0' || strncmp(uri, "memory:", 7) == 0)
-			return tool_error(tool, TOOL_USAGE,
-			                  "the daemon names no source that can be opened from here; say --source");
-		source = uri;
-	}
-	code = move_open(tool, source, false, &e.source, NULL);
+	if (code == 0)
+		code = move_open(tool, uri, false, &e.source, NULL);
 	if (code == 0 && strcmp(tool->argv[0], "-") == 0) {
 		e.out = stdout;
 		code = write_all(&e);

@@ -37,6 +37,12 @@ static bool begins_with(const struct verb *verb, const char *first)
 	return strncmp(verb->name, first, n) == 0 && verb->name[n] == ' ';
 }
 
+/* It is the verb of this name, or one of those that begin with it. */
+static bool is_of(const struct verb *verb, const char *first)
+{
+	return strcmp(verb->name, first) == 0 || begins_with(verb, first);
+}
+
 static json_t *json_option(const struct tool_option_row *row)
 {
 	json_t *o = json_object();
@@ -70,7 +76,7 @@ static int help_json(const struct tool *tool, const struct verb *verb, const cha
 	json_t *doc = out_document("help"), *verbs = json_array(), *global = json_array(), *codes = json_array();
 
 	for (size_t i = 0; i < tool->verb_count; i++)
-		if ((verb == NULL || verb == &tool->verbs[i]) && (first == NULL || begins_with(&tool->verbs[i], first)))
+		if ((verb == NULL || verb == &tool->verbs[i]) && (first == NULL || is_of(&tool->verbs[i], first)))
 			(void)json_array_append_new(verbs, json_verb(&tool->verbs[i]));
 	for (size_t k = 0; k < TOOL_OPT_NUMBER; k++)
 		if (tool_options[k].global)
@@ -205,9 +211,11 @@ int tool_bad_verb(const struct tool *tool, const char *first, const char *second
 	return tool_error(tool, TOOL_USAGE, "unknown verb '%s'; 'shmetactl help' lists them", first);
 }
 
-/* words: how many of argv the verb's name took. */
+/* words: how many of argv the verb's name took. One of two words goes before the one of its first word. */
 const struct verb *tool_find_verb(const struct tool *tool, int argc, char **argv, int *ret_words)
 {
+	const struct verb *found = NULL;
+
 	for (size_t i = 0; i < tool->verb_count; i++) {
 		const char *name = tool->verbs[i].name, *space = strchr(name, ' ');
 		size_t n = space != NULL ? (size_t)(space - name) : strlen(name);
@@ -216,10 +224,22 @@ const struct verb *tool_find_verb(const struct tool *tool, int argc, char **argv
 			continue;
 		if (space != NULL && (argc < 2 || strcmp(argv[1], space + 1) != 0))
 			continue;
+		if (found != NULL && space == NULL)
+			continue;
 		*ret_words = space != NULL ? 2 : 1;
-		return &tool->verbs[i];
+		found = &tool->verbs[i];
 	}
-	return NULL;
+	return found;
+}
+
+/* How many verbs the word stands for. */
+static size_t family(const struct tool *tool, const char *first)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < tool->verb_count; i++)
+		n += is_of(&tool->verbs[i], first);
+	return n;
 }
 
 int verb_help(struct tool *tool)
@@ -230,13 +250,13 @@ int verb_help(struct tool *tool)
 	if (tool->argc == 0)
 		return tool->json ? help_json(tool, NULL, NULL) : help_all(tool);
 	verb = tool_find_verb(tool, tool->argc, tool->argv, &words);
-	if (verb != NULL)
+	if (verb != NULL && (tool->argc > 1 || family(tool, tool->argv[0]) == 1))
 		return tool->json ? help_json(tool, verb, NULL) : help_verb(verb);
 	if (tool->argc == 1) { /* "help ls": all of them */
 		size_t shown = 0;
 
 		for (size_t i = 0; i < tool->verb_count; i++) {
-			if (!begins_with(&tool->verbs[i], tool->argv[0]))
+			if (!is_of(&tool->verbs[i], tool->argv[0]))
 				continue;
 			if (tool->json)
 				return help_json(tool, NULL, tool->argv[0]);

@@ -20,6 +20,10 @@ json_t *move_row_json(const struct backend_row *row);
  * says what is wrong. */
 bool move_row_parse(json_t *line, struct backend_row *ret, void **ret_map, char ret_fault[480]);
 
+/* --source, or the source that the daemon names. 0, or an exit code, said. */
+enum { MOVE_URI_MAX = 4096 };
+int move_source_uri(struct tool *tool, char ret[MOVE_URI_MAX]);
+
 /* The engine of a source, opened. 0, or an exit code, said, and (unless NULL) what the engine answered. move_close() in either case. */
 struct move_source {
 	const struct backend_engine *engine;

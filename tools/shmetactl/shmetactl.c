@@ -37,6 +37,23 @@ static bool parse_time(const char *text, uint32_t *ret_ms)
 	return false;
 }
 
+/* An age of objects: minutes, hours or days, up to 30 days. */
+static bool parse_age(const char *text, uint32_t *ret_ms)
+{
+	size_t n = strspn(text, "0123456789");
+	uint64_t value, unit = text[n] == 'm' ? 60000u : text[n] == 'h' ? 3600000u : text[n] == 'd' ? 86400000u : 0;
+	char digits[16];
+
+	if (n == 0 || n >= sizeof(digits) || unit == 0 || text[n + 1] != '\0')
+		return false;
+	memcpy(digits, text, n);
+	digits[n] = '\0';
+	if (!tool_parse_u64(digits, 30u * 86400000u / unit, &value) || value == 0)
+		return false;
+	*ret_ms = (uint32_t)(value * unit);
+	return true;
+}
+
 /* "100/s", or "100". */
 static bool parse_rate(const char *text, uint64_t *ret)
 {
@@ -163,6 +180,11 @@ static int set_option(struct tool *tool, enum tool_option option, const char *va
 		if (!parse_time(value, &tool->for_ms) || tool->for_ms == 0)
 			return tool_error(tool, TOOL_USAGE,
 			                  "--for: '%s' is not a time up to 1 hour: write 30s, 5m or 1h", value);
+		break;
+	case TOOL_OPT_MIN_AGE:
+		if (!parse_age(value, &tool->min_age_ms))
+			return tool_error(tool, TOOL_USAGE,
+			                  "--min-age: '%s' is not an age up to 30 days: write 90m, 24h or 7d", value);
 		break;
 	case TOOL_OPT_COUNT:
 		if (!tool_parse_u64(value, UINT64_MAX - 1, &tool->count) || tool->count == 0)

@@ -37,6 +37,7 @@ struct tool {
 	uint64_t count;                        /* of repetitions, or keys; 0: without end */
 	uint64_t rate;                         /* a second; 0: the usual one */
 	uint32_t timeout_ms, every_ms, for_ms; /* every_ms 0: once */
+	uint32_t min_age_ms;                   /* 0: the usual one */
 	bool tell_writer;                      /* pages_open() says once what the writer is doing */
 	bool json, defaults, no_header, color, wait, yes, all, deletable, dry_run, merge, tenant_given, after_given;
 	bool list, follow, running, changed, needs_restart, all_instances;
@@ -81,6 +82,7 @@ struct tool {
 	X(FOLLOW, "follow", NULL, 0, "go on with what comes, until interrupted or --count is reached (-f)")          \
 	X(RATE, "rate", "N/s", 0, "at most so many keys a second (default: 100/s)")                                  \
 	X(FOR, "for", "TIME", 0, "for so long (default: until the next reload)")                                     \
+	X(MIN_AGE, "min-age", "TIME", 0, "only objects that were written longer ago: 90m, 24h, 7d (default: 24h)")   \
 	X(ALL_INSTANCES, "all-instances", NULL, 0, "each instance in /run/shmeta, or in the directory given by --dir")
 
 enum tool_option {
@@ -146,6 +148,7 @@ int verb_schema_status(struct tool *tool);
 int verb_refresh(struct tool *tool);
 int verb_reload(struct tool *tool);
 int verb_objects(struct tool *tool);
+int verb_objects_audit(struct tool *tool);
 int verb_invalidate(struct tool *tool);
 int verb_accept_source(struct tool *tool);
 int verb_revoke(struct tool *tool);

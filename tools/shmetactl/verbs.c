@@ -170,6 +170,14 @@ static const struct verb verbs[] = {
          "Without --deletable all of them. A list also marks those that it sees without slices: their grace begins.\n"
          "  shmetactl objects --deletable --json | jq -r '.items[].key'",
          verb_objects},
+	{"objects audit", "BUCKET LISTING|-", 2, 2, SOURCE_OPTS | OPT(MIN_AGE), 'B',
+         "objects of a bucket that no metadata names, and metadata whose object is missing",
+         "LISTING: what `aws s3api list-objects-v2` prints, all pages, or a line for each object: key, size and time of\n"
+         "modification with tabs between, - for a time that nobody knows. Make it before, not while, and not with a prefix.\n"
+         "Nothing is judged when a row of the source cannot be read. Exits 1 on a finding.\n"
+         "  shmetactl objects audit data listing.json\n"
+         "  shmetactl objects audit data listing.json --min-age 7d --json | jq -r '.items[] | select(.finding==\"orphan\").key'",
+         verb_objects_audit},
 	{"reload", "", 0, 0, OPT(WAIT), 'B', "have the daemon read its configuration again, all of it or nothing",
          "Says what waits for a restart. Exits 2 with the reason when the configuration was refused.\n  shmetactl reload --wait",
          verb_reload},

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * shmetactl objects audit as an operator runs it: what it reports is certain, whatever is in doubt is counted and not reported, and a
+ * source or listing that cannot be read whole is judged not at all. */
+#include <criterion/criterion.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/support/run_daemon.h"
+#include "tests/support/run_tool.h"
+
+TestSuite(audit, .timeout = 120);
+
+static struct run_daemon d;
+static char listing[128];
+static struct run_tool t;
+
+/* Topic orders has segments 0 (old), 1000 (old, its object is gone), 2000 (now, its object is gone) in bucket b, and one in bucket c. An
+ * object with a slice and one without are in b, too. */
+static void begin(void)
+{
+	cr_assert_eq(run_daemon_init(&d), 0);
+	(void)snprintf(listing, sizeof listing, "%s/listing", d.dir);
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert_eq(
+		run_daemon_sql(
+			&d,
+			"INSERT INTO topics(name, partition_count, created_at, updated_at) VALUES('orders', 2, 1, 1);"
+			"INSERT INTO partitions(topic, partition_id, created_at, updated_at) VALUES('orders', 0, 1, "
+			"1), ('orders', 1, 1, 1);"),
+		0);
+	char sql[1600];
+
+	(void)snprintf(
+		sql, sizeof sql,
+		"INSERT INTO segments(id, topic, partition_id, base_offset, end_offset, record_count, size_bytes, "
+		"s3_bucket, s3_key, created_at) VALUES"
+		"('s0', 'orders', 0, 0, 999, 1000, 5, 'b', 'here', 1000),"
+		"('s1', 'orders', 1, 1000, 1999, 1000, 5, 'b', 'gone', 1000),"
+		"('s2', 'orders', 0, 2000, 2999, 1000, 5, 'b', 'gone just now', %lld),"
+		"('s3', 'orders', 0, 3000, 3999, 1000, 5, 'c', 'of another bucket', 1000);"
+		"INSERT INTO shmeta_objects(tenant, s3_bucket, s3_key, size_bytes, created_at) VALUES"
+		"('00000000-0000-0000-0000-000000000000', 'b', 'object', 9, 1000);",
+		(long long)time(NULL) * 1000);
+	cr_assert_eq(run_daemon_sql(&d, sql), 0);
+}
+
+static void end(void)
+{
+	run_tool_done(&t);
+	run_daemon_done(&d);
+}
+
+static void list(const char *text)
+{
+	FILE *f = fopen(listing, "we");
+
+	cr_assert_not_null(f);
+	(void)fputs(text, f);
+	(void)fclose(f);
+}
+
+static void audit(int code, const char *more)
+{
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl objects audit b %s --source sqlite:%s %s", listing, d.db, more);
+	cr_assert_eq(t.code, code, "exit %d instead of %d\n%s%s", t.code, code, t.out, t.err);
+}
+
+static bool says(const char *text)
+{
+	return strstr(t.out, text) != NULL || strstr(t.err, text) != NULL;
+}
+
+#define LINES                                        \
+	"here\t5\t1990-01-01T00:00:00Z\n"            \
+	"object\t9\t1990-01-01T00:00:00.123+02:00\n" \
+	"nobody's\t7\t1990-01-01T00:00:00Z\n"        \
+	"nobody knows when\t7\t-\n"                  \
+	"of the future\t7\t2999-01-01T00:00:00Z\n"
+
+Test(audit, tells_old_objects_that_nothing_names_and_old_metadata_without_its_object_and_no_other, .init = begin,
+     .fini = end)
+{
+	list(LINES);
+	audit(1, "");
+	cr_expect(says("nobody's") && says("orphan") && says("1990-01-01"));
+	cr_expect(says("gone") && says("missing") && says("orders"));
+	for (size_t i = 0; i < 6; i++) {
+		static const char *const names[] = {"here",          "object ",       "nobody knows",
+		                                    "of the future", "gone just now", "of another bucket"};
+
+		cr_expect_null(strstr(t.out, names[i]), "%s:\n%s", names[i], t.out);
+	}
+	cr_expect(says("5 objects listed: 1 named by nothing, 1 missing; not judged: 1 younger"), "%s", t.err);
+	cr_expect(says("1 without a time"), "%s", t.err);
+
+	audit(1, "--json");
+	cr_expect(says("\"finding\": \"orphan\"") || says("\"finding\":\"orphan\""), "%s", t.out);
+	cr_expect(says("\"partition\": 1") || says("\"partition\":1"), "%s", t.out);
+}
+
+Test(audit, reads_what_list_objects_v2_prints_in_pages_and_refuses_a_list_that_goes_on, .init = begin, .fini = end)
+{
+	list("{\"Contents\": [{\"Key\": \"here\", \"Size\": 5, \"LastModified\": \"1990-01-01T00:00:00+00:00\"},\n"
+	     "{\"Key\": \"gone\", \"Size\": 5, \"LastModified\": \"1990-01-01T00:00:00+00:00\"}], \"IsTruncated\": true}\n"
+	     "{\"Contents\": [{\"Key\": \"object\", \"LastModified\": \"1990-01-01T00:00:00.000Z\"}]}\n");
+	audit(0, "");
+	cr_expect(says("3 objects listed: 0 named by nothing, 0 missing"), "%s", t.err);
+	list("{\"Contents\": [{\"Key\": \"here\", \"Size\": 5}], \"NextToken\": \"x\"}");
+	audit(2, "");
+	cr_expect(says("it goes on"), "%s", t.err);
+}
+
+Test(audit, a_row_that_cannot_be_read_may_name_any_object, .init = begin, .fini = end)
+{
+	list(LINES);
+	cr_assert_eq(run_daemon_sql(&d, "UPDATE segments SET end_offset = 'x' WHERE id = 's3'"), 0);
+	audit(1, "");
+	cr_expect(says("nothing is judged"), "%s", t.err);
+	cr_expect_not(says("nobody's"), "%s", t.out);
+}
+
+Test(audit, the_age_is_the_operators, .init = begin, .fini = end)
+{
+	char text[200];
+	time_t then = time(NULL) - 7200;
+	struct tm tm;
+
+	(void)gmtime_r(&then, &tm);
+	(void)strftime(text, sizeof text, "here\t5\t-\ngone\t5\t-\nobject\t5\t-\nyoung\t1\t%FT%TZ\n", &tm);
+	list(text);
+	audit(0, "");
+	audit(1, "--min-age 90m");
+	cr_expect(says("young"));
+	audit(0, "--min-age 3h");
+	audit(2, "--min-age 31d");
+	audit(2, "--min-age 5");
+}
+
+Test(audit, says_which_line_of_a_listing_it_does_not_understand, .init = begin, .fini = end)
+{
+	static const struct {
+		const char *text, *fault;
+	} bad[] = {{"", "it lists no object"},
+	           {"here 5\n", "line 1 is not a key"},
+	           {"here\t5\t-\nthere\tx\t-\n", "line 2: the size"},
+	           {"here\t5\tyesterday\n", "line 1: the time"},
+	           {"here\t5\t2026-13-01T00:00:00Z\n", "line 1: the time"},
+	           {"\t5\t-\n", "line 1 is not a key"},
+	           {"{\"Contents\": 5}", "document 1 is not what list-objects-v2 prints"},
+	           {"{\"Contents\": [{\"Size\": 5}]}", "object 1 has no Key"},
+	           {"{\"Contents\": [{\"Key\": \"a\", \"LastModified\": \"x\"}]}", "object 1: its LastModified"},
+	           {"{\"Contents\": [", "document 1 is no JSON"}};
+
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		list(bad[i].text);
+		audit(2, "");
+		cr_expect(says(bad[i].fault), "%s: %s", bad[i].text, t.err);
+	}
+	run_tool_done(&t);
+	run_tool(&t, "shmetactl objects audit b %s/no-such-file --source sqlite:%s", d.dir, d.db);
+	cr_expect_eq(t.code, 2);
+}

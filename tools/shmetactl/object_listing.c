@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Listings of buckets. */
+#include "tools/shmetactl/object_listing.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { KEY_MAX = 1024, OBJECTS_MAX = 1 << 30 };
+
+/* ---- the table ---- */
+
+struct shmeta_str listing_key(const struct object_listing *l, const struct listed *object)
+{
+	return (struct shmeta_str){l->text + object->key_at, object->key_bytes};
+}
+
+static uint32_t *slot_of(const struct object_listing *l, struct shmeta_str key)
+{
+	size_t at = (size_t)XXH3_64bits(key.data, key.bytes) & (l->slots - 1);
+
+	for (;; at = (at + 1) & (l->slots - 1)) {
+		const struct listed *object = l->slot[at] != 0 ? &l->object[l->slot[at] - 1] : NULL;
+
+		if (object == NULL ||
+		    (object->key_bytes == key.bytes && memcmp(l->text + object->key_at, key.data, key.bytes) == 0))
+			return &l->slot[at];
+	}
+}
+
+struct listed *listing_find(const struct object_listing *l, struct shmeta_str key)
+{
+	const uint32_t *slot = l->slots > 0 ? slot_of(l, key) : NULL;
+
+	return slot != NULL && *slot != 0 ? &l->object[*slot - 1] : NULL;
+}
+
+static bool grow_slots(struct object_listing *l)
+{
+	size_t slots = l->slots == 0 ? 1024 : 2 * l->slots;
+	uint32_t *table = calloc(slots, sizeof *table);
+
+	if (table == NULL)
+		return false;
+	free(l->slot);
+	l->slot = table;
+	l->slots = slots;
+	for (size_t i = 0; i < l->count; i++)
+		*slot_of(l, listing_key(l, &l->object[i])) = (uint32_t)i + 1;
+	return true;
+}
+
+static bool room(void **at, size_t *capacity, size_t used, size_t more, size_t size)
+{
+	size_t wanted = *capacity;
+	void *larger;
+
+	while (wanted < used + more)
+		wanted = wanted == 0 ? 1024 : 2 * wanted;
+	if (wanted == *capacity)
+		return true;
+	larger = realloc(*at, wanted * size);
+	if (larger == NULL)
+		return false;
+	*at = larger;
+	*capacity = wanted;
+	return true;
+}
+
+bool listing_add(struct object_listing *l, struct shmeta_str key, uint64_t size, int64_t modified_ms)
+{
+	struct listed *known = listing_find(l, key);
+
+	if (known != NULL) {
+		if (modified_ms > known->modified_ms)
+			known->modified_ms = modified_ms;
+		return true;
+	}
+	if (l->count >= OBJECTS_MAX || !room((void **)&l->object, &l->capacity, l->count, 1, sizeof *l->object) ||
+	    !room((void **)&l->text, &l->text_capacity, l->text_bytes, key.bytes, 1) ||
+	    (l->count * 2 >= l->slots && !grow_slots(l)))
+		return false;
+	memcpy(l->text + l->text_bytes, key.data, key.bytes);
+	l->object[l->count] = (struct listed){
+		.key_at = l->text_bytes, .key_bytes = key.bytes, .size = size, .modified_ms = modified_ms};
+	l->text_bytes += key.bytes;
+	*slot_of(l, key) = (uint32_t)++l->count;
+	return true;
+}
+
+void listing_free(struct object_listing *l)
+{
+	free(l->object);
+	free(l->text);
+	free(l->slot);
+	*l = (struct object_listing){.count = 0};
+}
+
+/* ---- times ---- */
+
+bool listing_time(const char *text, size_t bytes, int64_t *ret_ms)
+{
+	char copy[48], zone, fraction[4] = "000";
+	int year, month, day, hour, minute, second, n = 0, hours = 0, minutes = 0, digits = 0;
+	struct tm tm;
+
+	if (bytes == 0 || bytes >= sizeof copy)
+		return false;
+	memcpy(copy, text, bytes);
+	copy[bytes] = '\0';
+	if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &n) != 6 || n != 19)
+		return false;
+	if (copy[n] == '.') {
+		for (n++; copy[n] >= '0' && copy[n] <= '9'; n++)
+			if (digits < 3)
+				fraction[digits++] = copy[n];
+		if (digits == 0)
+			return false;
+	}
+	zone = copy[n++];
+	if (zone == '+' || zone == '-') {
+		int end = 0;
+
+		if (sscanf(copy + n, "%2d:%2d%n", &hours, &minutes, &end) != 2 || end != 5 || copy[n + end] != '\0')
+			return false;
+	} else if (zone != 'Z' || copy[n] != '\0') {
+		return false;
+	}
+	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 ||
+	    hours > 23 || minutes > 59)
+		return false;
+	tm = (struct tm){.tm_year = year - 1900,
+	                 .tm_mon = month - 1,
+	                 .tm_mday = day,
+	                 .tm_hour = hour,
+	                 .tm_min = minute,
+	                 .tm_sec = second};
+	*ret_ms = ((int64_t)timegm(&tm) - (zone == '-' ? -1 : 1) * (int64_t)(hours * 60 + minutes) * 60) * 1000 +
+	          strtol(fraction, NULL, 10);
+	return true;
+}
+
+/* ---- JSON ---- */
+
+static bool add_json(struct object_listing *l, const json_t *item, size_t number, char fault[240])
+{
+	const json_t *key = json_object_get(item, "Key"), *size = json_object_get(item, "Size"),
+		     *modified = json_object_get(item, "LastModified");
+	int64_t ms = LISTED_TIME_UNKNOWN;
+
+	if (!json_is_string(key) || json_string_length(key) == 0 || json_string_length(key) > KEY_MAX) {
+		(void)snprintf(fault, 240, "object %zu has no Key of 1 to %d bytes", number, KEY_MAX);
+		return false;
+	}
+	if (json_is_string(modified) && !listing_time(json_string_value(modified), json_string_length(modified), &ms)) {
+		(void)snprintf(fault, 240, "object %zu: its LastModified is no time in RFC 3339", number);
+		return false;
+	}
+	if (!listing_add(l, (struct shmeta_str){json_string_value(key), json_string_length(key)},
+	                 json_is_integer(size) && json_integer_value(size) > 0 ? (uint64_t)json_integer_value(size) : 0,
+	                 ms)) {
+		(void)snprintf(fault, 240, "out of memory for so many objects");
+		return false;
+	}
+	return true;
+}
+
+/* A document for each page, one behind the other. The last one says that nothing is missing. */
+static bool read_json(FILE *f, struct object_listing *l, char fault[240])
+{
+	bool cut = false;
+
+	for (size_t page = 1;; page++) {
+		json_error_t error;
+		json_t *document, *contents, *item;
+		size_t i;
+		int c;
+		bool ok = true;
+
+		do
+			c = fgetc(f);
+		while (c == ' ' || c == '\t' || c == '\r' || c == '\n');
+		if (c == EOF)
+			break;
+		(void)ungetc(c, f);
+		document = json_loadf(f, JSON_DISABLE_EOF_CHECK, &error);
+		if (document == NULL) {
+			(void)snprintf(fault, 240, "document %zu is no JSON: %.100s", page, error.text);
+			return false;
+		}
+		contents = json_object_get(document, "Contents");
+		if (!json_is_object(document) || (contents != NULL && !json_is_array(contents))) {
+			(void)snprintf(fault, 240,
+			               "document %zu is not what list-objects-v2 prints: it has no array \"Contents\"",
+			               page);
+			ok = false;
+		} else {
+			json_array_foreach(contents, i, item) if (ok) ok = add_json(l, item, l->count + 1, fault);
+		}
+		cut = json_is_true(json_object_get(document, "IsTruncated")) ||
+		      json_is_string(json_object_get(document, "NextToken"));
+		json_decref(document);
+		if (!ok)
+			return false;
+	}
+	if (cut)
+		(void)snprintf(fault, 240, "the listing says that it goes on: give all of its pages");
+	return !cut;
+}
+
+/* ---- lines ---- */
+
+static bool add_line(struct object_listing *l, const char *line, size_t bytes, size_t number, char fault[240])
+{
+	const char *tab = memchr(line, '\t', bytes), *last = tab != NULL ? strchr(tab + 1, '\t') : NULL;
+	int64_t ms = LISTED_TIME_UNKNOWN;
+	char *end;
+	unsigned long long size;
+
+	if (last == NULL || tab == line || tab - line > KEY_MAX) {
+		(void)snprintf(fault, 240,
+		               "line %zu is not a key of 1 to %d bytes, a size and a time, with tabs between them",
+		               number, KEY_MAX);
+		return false;
+	}
+	size = strtoull(tab + 1, &end, 10);
+	if (end == tab + 1 || end != last) {
+		(void)snprintf(fault, 240, "line %zu: the size is no number", number);
+		return false;
+	}
+	if (strcmp(last + 1, "-") != 0 && !listing_time(last + 1, strlen(last + 1), &ms)) {
+		(void)snprintf(fault, 240, "line %zu: the time is neither RFC 3339 nor -", number);
+		return false;
+	}
+	if (!listing_add(l, (struct shmeta_str){line, (size_t)(tab - line)}, size, ms)) {
+		(void)snprintf(fault, 240, "out of memory for so many objects");
+		return false;
+	}
+	return true;
+}
+
+static bool read_lines(FILE *f, struct object_listing *l, char fault[240])
+{
+	char *line = NULL;
+	size_t capacity = 0, number = 0;
+	ssize_t n;
+	bool ok = true;
+
+	while (ok && (n = getline(&line, &capacity, f)) > 0) {
+		number++;
+		while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+			line[--n] = '\0';
+		if (n > 0 && memchr(line, '\0', (size_t)n) != NULL) {
+			(void)snprintf(fault, 240, "line %zu has a NUL byte", number);
+			ok = false;
+		} else if (n > 0) {
+			ok = add_line(l, line, (size_t)n, number, fault);
+		}
+	}
+	free(line);
+	return ok;
+}
+
+bool listing_read(FILE *f, struct object_listing *ret, char ret_fault[240])
+{
+	bool ok;
+	int c;
+
+	*ret = (struct object_listing){.count = 0};
+	do
+		c = fgetc(f);
+	while (c == '\n' || c == '\r');
+	if (c != EOF)
+		(void)ungetc(c, f);
+	ok = c == '{' ? read_json(f, ret, ret_fault) : read_lines(f, ret, ret_fault);
+	if (ok && ferror(f) != 0) {
+		(void)snprintf(ret_fault, 240, "it cannot be read to its end");
+		return false;
+	}
+	if (ok && ret->count == 0) {
+		(void)snprintf(ret_fault, 240, "it lists no object: every object would be missing");
+		return false;
+	}
+	return ok;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The listing of a bucket, as the tools of an object storage print it: what is in it, found by key. Untrusted text.
+ *
+ * Either the JSON of `aws s3api list-objects-v2` (one document, or one for each page), or a line for each object: its key, size and time
+ * of modification, with a tab between them. A time is RFC 3339, or - where it is not known. */
+#ifndef SHMETA_TOOLS_SHMETACTL_OBJECT_LISTING_H
+#define SHMETA_TOOLS_SHMETACTL_OBJECT_LISTING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "include/shmeta.h"
+
+#define LISTED_TIME_UNKNOWN INT64_MIN
+
+struct listed {
+	size_t key_at, key_bytes; /* in the listing's texts */
+	uint64_t size;
+	int64_t modified_ms; /* LISTED_TIME_UNKNOWN: nobody says */
+	bool named;          /* by metadata; the caller's */
+};
+
+struct object_listing {
+	struct listed *object; /* in the order of the listing */
+	size_t count, capacity;
+	char *text;
+	size_t text_bytes, text_capacity;
+	uint32_t *slot; /* by the key's hash: a number of an object and 1; 0: free */
+	size_t slots;
+};
+
+/* Reads to the end of f. false: ret_fault says what is wrong, and where. listing_free() in either case. */
+bool listing_read(FILE *f, struct object_listing *ret, char ret_fault[240]);
+void listing_free(struct object_listing *listing);
+/* One more object; of one that is there already the later time counts. false: no memory. */
+bool listing_add(struct object_listing *listing, struct shmeta_str key, uint64_t size, int64_t modified_ms);
+/* NULL: it is not listed. One that is listed twice is one. */
+struct listed *listing_find(const struct object_listing *listing, struct shmeta_str key);
+struct shmeta_str listing_key(const struct object_listing *listing, const struct listed *object);
+
+/* RFC 3339, with or without a fraction, in milliseconds since the epoch. */
+bool listing_time(const char *text, size_t bytes, int64_t *ret_ms);
+
+#endif
