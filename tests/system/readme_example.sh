@@ -74,7 +74,7 @@ claim 'libshmeta(3) shows the same example' same_in_manual
 
 examples() {
 	local example
-	for example in write event_loop cross_partition_writer fetch_loop second_level_cache compactor; do
+	for example in write event_loop cross_partition_writer fetch_loop second_level_cache compactor leader; do
 		# shellcheck disable=SC2046
 		$cc -Wall -Wextra -Werror $sanitize -o "$work/$example" "examples/$example.c" $(pkg-config --cflags --libs shmeta) ||
 			return 1
@@ -222,6 +222,34 @@ again() {
 		[ "$(sql "SELECT min(high_watermark) || ' ' || max(high_watermark) FROM partitions WHERE topic = 'tiny'")" = '13 13' ]
 }
 claim 'a second run goes on where the first one ended' again
+
+# The first one is stopped for longer than its lease; the second takes over, and what the first sends then is refused.
+says() { # file line
+	for _ in $(seq 1 300); do
+		! grep -q "$2" "$1" || return 0
+		sleep 0.1
+	done
+	cat "$1"
+	return 1
+}
+leads() {
+	local first second gaps ok
+	"$root/usr/bin/shmetactl" --dir "$work/instance" topic create led 1 || return 1
+	"$work/leader" "$work/instance" led 0 first 100000 500 >"$work/first" 2>&1 &
+	first=$!
+	says "$work/first" 'first leads at epoch 1' && sleep 0.3 && kill -STOP "$first"
+	"$work/leader" "$work/instance" led 0 second 100000 500 >"$work/second" 2>&1 &
+	second=$!
+	says "$work/second" 'second leads at epoch 2' && kill -CONT "$first" && says "$work/first" 'first leads no more'
+	ok=$?
+	kill -CONT "$first"
+	kill "$second" "$first"
+	wait "$second" "$first"
+	# Nobody wrote over the other: segments follow each other without a gap.
+	gaps="SELECT base_offset - lag(end_offset, 1, -1) OVER (ORDER BY base_offset) AS gap FROM segments WHERE topic = 'led'"
+	[ "$ok" = 0 ] && [ "$(sql "SELECT count(*) > 2, sum(gap <> 1) FROM ($gaps)")" = '1|0' ]
+}
+claim 'a leader that was stopped for longer than its lease is fenced, and its successor goes on where it ended' leads
 
 # Partition 7 of the paced topic: what its segments hold, before and after, is the same to the byte.
 content() {
