@@ -19,7 +19,7 @@ static const struct {
 	{"reads", bench_reads, false},    {"names", bench_names, false},       {"scale", bench_scale, false},
 	{"peers", bench_peers, false},    {"source", bench_source, false},     {"growth", bench_growth, false},
 	{"writes", bench_writes, false},  {"postgres", bench_postgres, false}, {"policy", bench_policy, true},
-	{"refresh", bench_refresh, true}, {"journal", bench_journal, true},
+	{"refresh", bench_refresh, true}, {"journal", bench_journal, true},    {"agents", bench_agents, true},
 };
 
 static void on_signal(int signo)
@@ -33,7 +33,7 @@ static void usage(void)
 	(void)fputs(
 		"usage: shmeta-bench [--quick] [--segments N] [--rounds N] [--json FILE] [--dir DIR] [--only GROUP]\n"
 		"                    [--plot FILE.svg]\n"
-		"groups: reads names scale peers source growth writes postgres policy refresh\n",
+		"groups: reads names scale peers source growth writes postgres policy refresh journal agents\n",
 		stderr);
 	exit(2);
 }
