@@ -1087,7 +1087,11 @@ struct shmeta_op {
 		struct shmeta_object object;
 		struct shmeta_replace replace;
 	} u;
-	uint64_t reserved[4];
+	/* Of the caller's trace, the 16 bytes of W3C's trace-id or any others; all 0: none. It travels with the operation and changes nothing
+	 * of it; under one request id it may be another one. The writer names it, in 32 hexadecimal digits, where it tells of the operation:
+	 * in the audit, in the event of the commit, among the slow calls. A writer of an earlier version is not sent it. */
+	uint8_t trace_id[16];
+	uint64_t reserved[2];
 };
 
 /* A request_id: 16 random bytes of the kernel. Owns: nothing. Threads: any; also in a forked child. Blocks: never.
@@ -1120,12 +1124,32 @@ struct shmeta_result {
  * on. */
 struct shmeta_client;
 
+/* What a program is told of each call of a client: once when it begins, once when it has ended. */
+struct shmeta_call_event {
+	uint64_t id;              /* the same for both; no other call of the client has it */
+	enum shmeta_op_type type; /* of its first operation; 0: it is of shmeta_submit_refresh() */
+	uint32_t ended;           /* 0: it begins; 1 */
+	size_t count;             /* operations */
+	uint64_t took_ns;         /* ended: since it began */
+	/* ended: what shmeta_write(), `done` or shmeta_client_next_done() says of the call; END: it was canceled */
+	enum shmeta_status status;
+	uint32_t reserved;
+	uint8_t trace_id[16]; /* of the first operation that has one; all 0: none has */
+};
+/* Runs on the thread that makes the call: for the end of a submitted one, on that of shmeta_client_process(), shmeta_client_cancel() or
+ * shmeta_client_close(), before `done`. No lock is held. It may read, and use other clients, but not this one. *event dies when it returns. */
+typedef void shmeta_call_fn(void *arg, const struct shmeta_call_event *event);
+
 struct shmeta_client_options {
 	size_t size;           /* sizeof(struct shmeta_client_options) */
 	uint32_t requests_max; /* calls without an answer at a time; then ERR_BUSY. 0: 1024 */
 	uint32_t output_bytes; /* what these calls hold, encoded; then ERR_BUSY. 0: 16 MiB */
 	uint32_t
 		submit_timeout_ms; /* of a submitted call, as timeout_ms of shmeta_write(). 0: it waits until it is answered */
+	/* NULL: nobody is told. A call whose arguments are refused (ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED) does not begin; one that
+	 * is ERR_BUSY at once begins and ends. In a forked child nothing is told. */
+	shmeta_call_fn *on_call;
+	void *on_call_arg;
 };
 
 /* Owns: *ret; shmeta_client_close() it, before or after the instance. Threads: any. Blocks: never: it connects when first used.
@@ -1284,6 +1308,7 @@ void shmeta_objects_free(struct shmeta_objects *list);
 	X(op)                 \
 	X(replace)            \
 	X(result)             \
+	X(call_event)         \
 	X(client_options)     \
 	X(done)
 

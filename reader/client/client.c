@@ -16,6 +16,39 @@
 
 enum { CALLS_DEFAULT = 1024, BYTES_DEFAULT = 16 << 20, CALL_AGAIN_MS = 1000 };
 
+/* ---- who is told of calls; without the lock ---- */
+
+static void tell_begin(struct shmeta_client *c, struct call *call)
+{
+	if (c->on_call == NULL)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	call->event.id = ++c->begun;
+	(void)pthread_mutex_unlock(&c->lock);
+	call->began_ns = shmeta__monotonic_ns();
+	c->on_call(c->on_call_arg, &call->event);
+}
+
+static struct shmeta_call_event end_of(const struct call *call, enum shmeta_status status)
+{
+	struct shmeta_call_event event = call->event;
+
+	event.ended = 1;
+	event.status = status;
+	event.took_ns = shmeta__monotonic_ns() - call->began_ns;
+	return event;
+}
+
+void shmeta__client_tell_end(struct shmeta_client *c, const struct call *call, enum shmeta_status status)
+{
+	struct shmeta_call_event event;
+
+	if (c->on_call == NULL)
+		return;
+	event = end_of(call, status);
+	c->on_call(c->on_call_arg, &event);
+}
+
 /* ---- calls come and go ---- */
 
 static enum shmeta_status admit(struct shmeta_client *c, struct call *call, uint64_t deadline_ns,
@@ -52,7 +85,8 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta__forked(instance))
 		return SHMETA_ERR_FORKED;
-	if (options != NULL && options->size < sizeof *options) {
+	/* A program of before the callback has a shorter struct. */
+	if (options != NULL && options->size < offsetof(struct shmeta_client_options, on_call)) {
 		(void)shmeta_fail(
 			&err, SHMETA_ERR_INVALID_ARGUMENT,
 			"client options: size is %zu, this library's struct shmeta_client_options has %zu bytes: set "
@@ -69,6 +103,10 @@ enum shmeta_status shmeta_client_open(struct shmeta *instance, const struct shme
 	c->calls_max = options != NULL && options->requests_max != 0 ? options->requests_max : CALLS_DEFAULT;
 	c->bytes_max = options != NULL && options->output_bytes != 0 ? options->output_bytes : BYTES_DEFAULT;
 	c->submit_timeout_ms = options != NULL ? options->submit_timeout_ms : 0;
+	if (options != NULL && options->size >= sizeof *options) {
+		c->on_call = options->on_call;
+		c->on_call_arg = options->on_call_arg;
+	}
 	c->fd = -1;
 	c->frame_max = SHMETA_FRAME_MAX;
 	c->random = (shmeta__monotonic_ns() ^ (uint64_t)(uintptr_t)c) | 1;
@@ -114,19 +152,29 @@ static void describe(struct call *call)
  * else is delivering. */
 static void deliver(struct shmeta_client *c)
 {
+	struct shmeta_call_event event = {0};
 	struct call *call;
 
 	while ((call = c->ready.first) != NULL) {
+		bool queued = call->done == NULL;
+
 		shmeta__call_unlink(&c->ready, call);
 		describe(call);
-		if (call->done == NULL) {
-			shmeta__call_append(&c->over, call);
+		if (c->on_call != NULL)
+			event = end_of(call, call->status);
+		if (queued)
+			shmeta__call_append(&c->over, call); /* from where another thread may take it at once */
+		else
+			call_gone(c, call);
+		if (queued && c->on_call == NULL)
 			continue;
-		}
-		call_gone(c, call);
 		(void)pthread_mutex_unlock(&c->lock);
-		call->done(call->arg, call->status, call->results, call->count, &call->token);
-		shmeta__call_free(call);
+		if (c->on_call != NULL)
+			c->on_call(c->on_call_arg, &event);
+		if (!queued) {
+			call->done(call->arg, call->status, call->results, call->count, &call->token);
+			shmeta__call_free(call);
+		}
 		(void)pthread_mutex_lock(&c->lock);
 	}
 }
@@ -317,8 +365,10 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 		status = shmeta__call_new(ops, count, unit_max(c), c->bytes_max, ret_results, &call, &err);
 	if (status != SHMETA_OK)
 		return refuse(c, &err, ops, ret_results, count);
+	tell_begin(c, call);
 	status = write_and_wait(c, call, deadline, &err);
 	if (status != SHMETA_OK) {
+		shmeta__client_tell_end(c, call, status);
 		shmeta__call_free(call);
 		return refuse(c, &err, ops, ret_results, count);
 	}
@@ -327,6 +377,7 @@ enum shmeta_status shmeta_write(struct shmeta_client *c, const struct shmeta_op 
 		shmeta__result_describe(&ret_results[i], &ops[i]);
 	if (ret_token != NULL)
 		*ret_token = call->token;
+	shmeta__client_tell_end(c, call, status);
 	shmeta__call_free(call);
 	return status;
 }
@@ -339,6 +390,7 @@ enum shmeta_status shmeta__client_submit(struct shmeta_client *c, struct call *c
 	enum shmeta_status status;
 	uint64_t now;
 
+	tell_begin(c, call);
 	(void)pthread_mutex_lock(&c->lock);
 	now = shmeta__monotonic_ns();
 	status =
@@ -352,6 +404,8 @@ enum shmeta_status shmeta__client_submit(struct shmeta_client *c, struct call *c
 		shmeta__link_send(c, now);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
+	if (status != SHMETA_OK)
+		shmeta__client_tell_end(c, call, status);
 	return status;
 }
 

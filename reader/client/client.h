@@ -58,6 +58,7 @@ struct call {
 	size_t bytes;    /* of encoded */
 	uint32_t losses; /* connections that were lost with something of it unanswered */
 	bool finished;
+	bool traced;       /* operations of it have a trace id */
 	bool refreshes;    /* it has one key read again: encoded is its frame, and its one operation has no type */
 	uint32_t asked;    /* refreshes: answers that were read before since_ns */
 	uint64_t since_ns; /* refreshes: the source is to be read then or later, as the writer counts */
@@ -68,6 +69,8 @@ struct call {
 	pthread_cond_t answered;
 	shmeta_done_fn *done;
 	void *arg;
+	struct shmeta_call_event event; /* what on_call is told, and when it was told of the beginning */
+	uint64_t began_ns;
 	uint8_t *encoded;
 	struct op ops[];
 };
@@ -85,6 +88,8 @@ struct shmeta_client {
 	uint32_t calls_max;
 	uint32_t bytes_max;
 	uint32_t submit_timeout_ms;
+	shmeta_call_fn *on_call; /* NULL: nobody is told */
+	void *on_call_arg;
 
 	pthread_mutex_t lock;
 	bool closing;
@@ -96,6 +101,7 @@ struct shmeta_client {
 	uint32_t call_count;    /* of calls */
 	size_t bytes;           /* of calls and ready */
 	uint64_t last_id;
+	uint64_t begun; /* calls that on_call was told of */
 
 	enum link_state state;
 	int fd;
@@ -109,6 +115,7 @@ struct shmeta_client {
 	struct call *sending; /* no call before it has operations that wait to be sent */
 	uint64_t stalled_ns;  /* the kernel had no memory: try again then; 0: it has */
 	bool blocked;         /* the kernel took no more: wait for POLLOUT */
+	bool takes_traces;    /* the writer knows trace ids */
 	bool leaving;         /* the writer takes no more writes: reconnect when the rest is answered */
 	uint64_t greeted_by_ns;
 	uint64_t backoff_ns, retry_ns;
@@ -134,6 +141,8 @@ static inline size_t op_end(const struct call *call, size_t i)
 {
 	return i + 1 < call->count ? call->ops[i + 1].offset : call->bytes;
 }
+/* Without their trace ids. How many bytes that saves. What was sent stays sent. */
+size_t shmeta__call_untrace(struct call *call);
 /* Where the operations end that share a frame with operation i for certain. */
 size_t shmeta__unit_end(const struct call *call, size_t i);
 /* sentence "": use the text of the status, unless it is OK. */
@@ -166,6 +175,8 @@ static inline void call_gone(struct shmeta_client *client, const struct call *ca
 /* ---- the public half ---- */
 
 bool shmeta__client_is_forked(const struct shmeta_client *client);
+/* The call has ended: on_call is told, if there is one. Without the lock. */
+void shmeta__client_tell_end(struct shmeta_client *client, const struct call *call, enum shmeta_status status);
 /* Take the call over and send or queue it; it gets its deadline here. ret_ticket may be NULL. */
 enum shmeta_status shmeta__client_submit(struct shmeta_client *client, struct call *call, uint64_t *ret_ticket,
                                          struct shmeta_err *err);

@@ -96,6 +96,10 @@ static void encode(struct call *call, const struct shmeta_op *ops)
 			call->ops[i].flags |= OP_FOLLOWS;
 		if (op->request_id[0] != 0 || op->request_id[1] != 0)
 			call->ops[i].flags |= OP_KNOWN_BY_ID;
+		if (!call->traced && shmeta__op_is_traced(op)) {
+			call->traced = true;
+			memcpy(call->event.trace_id, op->trace_id, sizeof op->trace_id);
+		}
 		at += shmeta__op_encode(op, call->encoded + at, call->bytes - at);
 	}
 	/* An object is sent again as a whole or not at all. */
@@ -118,7 +122,7 @@ struct call *shmeta__call_alloc(size_t count, size_t bytes, struct shmeta_result
 
 	if (call == NULL)
 		return NULL;
-	call->count = call->open = count;
+	call->count = call->open = call->event.count = count;
 	call->bytes = bytes;
 	call->status = SHMETA_OK;
 	call->deadline_ns = NEVER;
@@ -143,9 +147,25 @@ enum shmeta_status shmeta__call_new(const struct shmeta_op *ops, size_t count, s
 	call = shmeta__call_alloc(count, bytes, results);
 	if (call == NULL)
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "out of memory for %zu operations", count);
+	call->event.type = ops[0].type;
 	encode(call, ops);
 	*ret = call;
 	return SHMETA_OK;
+}
+
+size_t shmeta__call_untrace(struct call *call)
+{
+	size_t at = 0, before = call->bytes;
+
+	for (size_t i = 0; i < call->count; i++) {
+		const uint8_t *from = call->encoded + call->ops[i].offset;
+
+		call->ops[i].offset = (uint32_t)at;
+		at += shmeta__op_untrace(call->encoded + at, from);
+	}
+	call->bytes = at;
+	call->traced = false;
+	return before - at;
 }
 
 size_t shmeta__unit_end(const struct call *call, size_t i)

@@ -234,6 +234,7 @@ static void on_welcome(struct shmeta_client *c, const struct shmeta_frame_welcom
 	}
 	c->frame_max = welcome->frame_max < SHMETA_FRAME_MAX ? welcome->frame_max : SHMETA_FRAME_MAX;
 	c->frames_max = welcome->requests_max;
+	c->takes_traces = (welcome->verbs & SHMETA_WELCOME_TRACES) != 0;
 	c->state = LINK_UP;
 	if (c->epoch != welcome->epoch)
 		forget_exposed(c);
@@ -484,8 +485,11 @@ static void mark_sent(struct shmeta_client *c, struct call *call, size_t i, size
 /* false: no more for now. */
 static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint64_t now_ns)
 {
-	size_t end = fill(c, call, i);
+	size_t end;
 
+	if (call->traced && !c->takes_traces)
+		c->bytes -= shmeta__call_untrace(call);
+	end = fill(c, call, i);
 	if (c->frames > 0 && c->answer_bytes + answer_max(end - i) > ANSWERS_MAX)
 		return false;
 	if (end == i) {

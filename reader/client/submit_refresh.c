@@ -142,6 +142,7 @@ static struct call *take(struct call_list *list, uint64_t ticket)
 
 enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket)
 {
+	bool told = false; /* it has ended */
 	struct call *call;
 
 	if (c == NULL)
@@ -154,11 +155,15 @@ enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket
 		c->sending = call->next;
 	if (call == NULL)
 		call = take(&c->ready, ticket);
-	if (call == NULL)
+	if (call == NULL) {
 		call = take(&c->over, ticket);
+		told = true;
+	}
 	if (call != NULL)
 		call_gone(c, call);
 	(void)pthread_mutex_unlock(&c->lock);
+	if (call != NULL && !told)
+		shmeta__client_tell_end(c, call, SHMETA_END);
 	shmeta__call_free(call);
 	return call != NULL ? SHMETA_OK : SHMETA_ERR_NOT_FOUND;
 }

@@ -50,6 +50,43 @@ const char *shmeta__op_name(enum shmeta_op_type type)
 	return op_known((unsigned int)type) ? shmeta__op_types[type].name : "unknown";
 }
 
+bool shmeta__op_is_traced(const struct shmeta_op *op)
+{
+	static const uint8_t none[SHMETA_TRACE_BYTES];
+
+	return memcmp(op->trace_id, none, sizeof none) != 0;
+}
+
+const char *shmeta__op_trace(const struct shmeta_op *op, char ret[SHMETA_TRACE_TEXT])
+{
+	static const char digits[] = "0123456789abcdef";
+	char *at = ret;
+
+	for (int i = 0; i < SHMETA_TRACE_BYTES && shmeta__op_is_traced(op); i++) {
+		*at++ = digits[op->trace_id[i] >> 4];
+		*at++ = digits[op->trace_id[i] & 15];
+	}
+	*at = '\0';
+	return ret;
+}
+
+static size_t trace_bytes(const struct shmeta_wire_op *w)
+{
+	return (w->flags & SHMETA_WIRE_HAS_TRACE) != 0 ? SHMETA_TRACE_BYTES : 0;
+}
+
+size_t shmeta__op_untrace(void *to, const void *from)
+{
+	struct shmeta_wire_op w;
+
+	memcpy(&w, from, sizeof w);
+	w.bytes -= (uint32_t)trace_bytes(&w);
+	w.flags &= (uint16_t)~SHMETA_WIRE_HAS_TRACE;
+	memmove(to, from, w.bytes);
+	memcpy(to, &w, sizeof w);
+	return w.bytes;
+}
+
 static struct shmeta_str of_map(struct shmeta_map map)
 {
 	return (struct shmeta_str){map.data, map.bytes};
@@ -265,6 +302,8 @@ static void gather(const struct shmeta_op *op, struct shmeta_wire_op *w, struct 
 	w->type = (uint16_t)op->type;
 	w->request_id[0] = op->request_id[0];
 	w->request_id[1] = op->request_id[1];
+	if (shmeta__op_is_traced(op))
+		w->flags |= SHMETA_WIRE_HAS_TRACE;
 	s[SHMETA_WIRE_FENCE] = op->fence.agent_id;
 	w->fence_epoch = op->fence.epoch;
 	if ((has & OP_HAS_NAME) != 0)
@@ -386,7 +425,7 @@ static size_t measure(struct shmeta_wire_op *w, const struct shmeta_str s[SHMETA
 		w->string_bytes[i] = (uint32_t)s[i].bytes;
 		bytes += s[i].bytes;
 	}
-	bytes = op_padded(bytes);
+	bytes = op_padded(bytes) + trace_bytes(w);
 	w->bytes = (uint32_t)bytes;
 	return bytes;
 }
@@ -425,7 +464,9 @@ size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity)
 			memcpy(p + at, s[i].data, s[i].bytes);
 		at += s[i].bytes;
 	}
-	memset(p + at, 0, bytes - at);
+	memset(p + at, 0, op_padded(at) - at);
+	if (trace_bytes(&w) != 0)
+		memcpy(p + op_padded(at), op->trace_id, SHMETA_TRACE_BYTES);
 	return bytes;
 }
 
@@ -435,7 +476,7 @@ enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shme
 	struct shmeta_wire_op w, again;
 	const uint8_t *p = bytes;
 	struct shmeta_op op;
-	uint64_t at = sizeof w;
+	uint64_t at = sizeof w, end;
 
 	if (size < sizeof w)
 		return SHMETA_ERR_PROTOCOL;
@@ -448,9 +489,12 @@ enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shme
 		s[i] = (struct shmeta_str){(const char *)p + at, w.string_bytes[i]};
 		at += w.string_bytes[i];
 	}
-	if (op_padded(at) != w.bytes || !op_all_zero(p + at, w.bytes - at))
+	end = op_padded(at) + trace_bytes(&w);
+	if (end != w.bytes || !op_all_zero(p + at, op_padded(at) - at))
 		return SHMETA_ERR_PROTOCOL;
 	scatter(&w, s, &op);
+	if (trace_bytes(&w) != 0)
+		memcpy(op.trace_id, p + op_padded(at), SHMETA_TRACE_BYTES);
 	gather(&op, &again, s_again);
 	if (op.type == SHMETA_OP_REPLACE_SEGMENTS) {
 		if (!is_list(s[SHMETA_WIRE_MAP], w.count + w.size_bytes))

@@ -4,11 +4,12 @@
  * them.
  *
  * An operation is struct shmeta_wire_op, its strings one after the other in the order of
- * string_bytes[], zeros up to a multiple of 8. The last string of REPLACE_SEGMENTS is its segments,
+ * string_bytes[], zeros up to a multiple of 8, and with HAS_TRACE its trace id. The last string of REPLACE_SEGMENTS is its segments,
  * the old ones first: each is struct shmeta_wire_segment, its strings, zeros up to a multiple of 8. */
 #ifndef SHMETA_SHM_WIRE_OP_H
 #define SHMETA_SHM_WIRE_OP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,12 @@ enum shmeta_wire_string {
 	SHMETA_WIRE_MAP,   /* topic.config, agent.metadata, committed.metadata, replace's segments */
 	SHMETA_WIRE_STRINGS
 };
-enum { SHMETA_WIRE_HAS_RETENTION = 1u << 0, SHMETA_WIRE_HAS_METADATA = 1u << 1 };
+enum {
+	SHMETA_WIRE_HAS_RETENTION = 1u << 0,
+	SHMETA_WIRE_HAS_METADATA = 1u << 1,
+	SHMETA_WIRE_HAS_TRACE = 1u << 2 /* its last SHMETA_TRACE_BYTES are its trace id */
+};
+enum { SHMETA_TRACE_BYTES = 16, SHMETA_TRACE_TEXT = 2 * SHMETA_TRACE_BYTES + 1 };
 
 struct shmeta_wire_op {
 	uint32_t bytes;         /*   0  of the whole operation, padding included             */
@@ -116,6 +122,12 @@ size_t shmeta__op_encode(const struct shmeta_op *op, void *out, size_t capacity)
  * to be closed). Of u.replace the counts and the epoch are read; its lists are NULL until
  * shmeta__op_unpack(). */
 enum shmeta_status shmeta__op_decode(const void *bytes, size_t size, struct shmeta_op *ret, size_t *ret_used);
+/* The encoded operation at `from` without its trace id, at `to`, which may be before it in the same
+ * memory. Returns the bytes written. */
+size_t shmeta__op_untrace(void *to, const void *from);
+/* The trace id in hexadecimal digits; "" when it has none. Returns ret. */
+const char *shmeta__op_trace(const struct shmeta_op *op, char ret[SHMETA_TRACE_TEXT]);
+bool shmeta__op_is_traced(const struct shmeta_op *op);
 /* How many segments it has in lists; for shmeta__op_unpack(). 0: it needs none. */
 size_t shmeta__op_rows(const struct shmeta_op *op);
 /* The lists of an operation that was decoded from `bytes`, into rows, which has room for them and

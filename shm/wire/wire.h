@@ -169,10 +169,13 @@ SHMETA_FROZEN_SIZE(shmeta_frame_hello, 96);
 
 enum { SHMETA_VERB_READ = 1u << 0, SHMETA_VERB_WRITE = 1u << 1, SHMETA_VERB_ADMIN = 1u << 2 };
 
+/* Beside them, no right of the peer's: its operations may carry trace ids. Clients that do not know it ignore it. */
+enum { SHMETA_WELCOME_TRACES = 1u << 8 };
+
 struct shmeta_frame_welcome {
 	struct shmeta_frame head; /*  0 */
 	uint32_t version;         /* 16  chosen */
-	uint32_t verbs;           /* 20  SHMETA_VERB_*: what this peer may do */
+	uint32_t verbs;           /* 20  SHMETA_VERB_*: what this peer may do; SHMETA_WELCOME_TRACES */
 	uint64_t epoch;           /* 24  of the writer */
 	uint32_t frame_max;       /* 32 */
 	uint32_t requests_max;    /* 36  unanswered ones on a connection */

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -224,6 +225,52 @@ Test(writes, every_deletion_is_on_record_whatever_the_log_level, .init = begin, 
 		         (int)getpid(), i);
 		cr_expect_not_null(strstr(log, line), "%s is not on record:\n%s", line, log);
 	}
+}
+
+static void expect_rows(const char *args, size_t least)
+{
+	struct run_tool t;
+	json_t *doc;
+
+	run_tool(&t, "shmetactl --dir %s --json %s", d.instance, args);
+	cr_assert_eq(t.code, 0, "%s: %d %s%s", args, t.code, t.out, t.err);
+	doc = run_tool_json(&t);
+	cr_expect_geq(json_array_size(json_object_get(doc, "items")), least, "%s: %s", args, t.out);
+	json_decref(doc);
+	run_tool_done(&t);
+}
+
+Test(writes, a_trace_id_is_in_the_audit_the_events_and_among_the_slow_calls, .init = begin, .fini = end)
+{
+	static const char trace[] = "00c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1";
+	struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .offset = 5};
+	struct shmeta_result result;
+	char line[200], *log;
+	struct process p;
+	struct run_tool t;
+
+	cr_assert_eq(run_daemon_start(&d, NULL), 0);
+	cr_assert(enter(&p, "traced"));
+	cr_assert_eq(create(&p, "orders", 1), SHMETA_OK);
+	op.name = str("orders");
+	memset(op.trace_id, 0xc1, sizeof op.trace_id);
+	op.trace_id[0] = 0;
+	cr_assert_eq(do_one(&p, &op, &result, NULL), SHMETA_OK);
+	leave(&p);
+	snprintf(line, sizeof line, "events --limit 500 --by write --glob '*of 1 calls, trace %s'", trace);
+	expect_rows(line, 1);
+	run_tool(&t, "shmetactl --dir %s slow --by source", d.instance);
+	cr_expect_not_null(strstr(t.out, trace), "%s", t.out);
+	run_tool_done(&t);
+	cr_expect_eq(run_daemon_end(&d, SIGTERM), 0);
+	log = run_read_file(d.log);
+	cr_assert_not_null(log);
+	snprintf(line, sizeof line, "audit: uid %u pid %d: update_high_watermark: topic 'orders' partition 0, tenant '",
+	         (unsigned)geteuid(), (int)getpid());
+	cr_expect_not_null(strstr(log, line), "%s", log);
+	snprintf(line, sizeof line, ", trace %s\n", trace);
+	cr_expect_not_null(strstr(log, line), "%s", log);
+	free(log);
 }
 
 Test(writes, what_turns_the_audit_off_is_on_record, .init = begin, .fini = end)

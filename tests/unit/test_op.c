@@ -120,6 +120,8 @@ static struct shmeta_op random_op(enum shmeta_op_type type)
 {
 	struct shmeta_op op = {.type = type, .request_id = {number(UINT64_MAX), number(UINT64_MAX)}};
 
+	if (next() % 2)
+		memset(op.trace_id, 1 + (int)(next() % 255), sizeof op.trace_id);
 	switch (type) {
 	case SHMETA_OP_CREATE_TOPIC:
 		op.u.topic.name = text(1, SHMETA_NAME_MAX);
@@ -324,6 +326,53 @@ static void unpack(const uint8_t *block, struct shmeta_op *op)
 
 	cr_assert_leq(shmeta__op_rows(op), 64);
 	shmeta__op_unpack(block, rows, op);
+}
+
+Test(op, without_its_trace_id_an_operation_is_spelled_as_if_it_never_had_one)
+{
+	for (int type = 1; type < SHMETA_OP_TYPES; type++)
+		for (int i = 0; i < 20; i++) {
+			struct shmeta_op op = random_op((enum shmeta_op_type)type);
+			size_t bytes, plain_bytes;
+			uint8_t *traced, *plain;
+			char text[SHMETA_TRACE_TEXT];
+
+			memset(op.trace_id, 0xa7, sizeof op.trace_id);
+			op.trace_id[15] = 0x0c;
+			cr_assert_str_eq(shmeta__op_trace(&op, text), "a7a7a7a7a7a7a7a7a7a7a7a7a7a7a70c");
+			traced = spell(&op, &bytes);
+			memset(op.trace_id, 0, sizeof op.trace_id);
+			cr_assert_str_eq(shmeta__op_trace(&op, text), "");
+			plain = spell(&op, &plain_bytes);
+			cr_assert_eq(plain_bytes + SHMETA_TRACE_BYTES, bytes);
+			cr_assert_eq(shmeta__op_untrace(traced, traced), plain_bytes);
+			cr_assert_eq(memcmp(traced, plain, plain_bytes), 0);
+			cr_assert_eq(shmeta__op_untrace(traced, traced), plain_bytes, "which has none to leave out");
+			cr_assert_eq(memcmp(traced, plain, plain_bytes), 0);
+			free(traced);
+			free(plain);
+		}
+}
+
+Test(op, a_trace_id_of_zeros_and_one_without_its_flag_are_no_operation)
+{
+	struct shmeta_op op = random_op(SHMETA_OP_DELETE_TOPIC), read;
+	struct shmeta_wire_op w;
+	size_t bytes, used;
+	uint8_t *block;
+
+	memset(op.trace_id, 1, sizeof op.trace_id);
+	block = spell(&op, &bytes);
+	cr_assert_eq(shmeta__op_decode(block, bytes, &read, &used), SHMETA_OK);
+	memcpy(&w, block, sizeof w);
+	w.flags = 0;
+	memcpy(block, &w, sizeof w);
+	cr_expect_eq(shmeta__op_decode(block, bytes, &read, &used), SHMETA_ERR_PROTOCOL);
+	w.flags = SHMETA_WIRE_HAS_TRACE;
+	memcpy(block, &w, sizeof w);
+	memset(block + bytes - SHMETA_TRACE_BYTES, 0, SHMETA_TRACE_BYTES);
+	cr_expect_eq(shmeta__op_decode(block, bytes, &read, &used), SHMETA_ERR_PROTOCOL);
+	free(block);
 }
 
 Test(op, every_type_reads_back_what_was_spelled)

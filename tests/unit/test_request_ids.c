@@ -354,3 +354,17 @@ Test(request_ids, where_none_can_be_made_the_operation_has_none)
 		cr_assert_fail("an id was left, or success told");
 	}
 }
+
+Test(request_ids, an_operation_that_comes_again_with_another_trace_id_is_the_same_one, .init = begin, .fini = end)
+{
+	struct shmeta_op op = add(0, 7);
+
+	memset(op.trace_id, 1, sizeof op.trace_id);
+	cr_expect_eq(do_as(1, &op, 1), SHMETA_OK);
+	memset(op.trace_id, 2, sizeof op.trace_id);
+	cr_expect_eq(do_as(1, &op, 1), SHMETA_OK);
+	memset(op.trace_id, 0, sizeof op.trace_id);
+	cr_expect_eq(do_as(1, &op, 1), SHMETA_OK);
+	op.request_id[0] = 8;
+	cr_expect_eq(do_as(1, &op, 1), SHMETA_ERR_ALREADY_EXISTS, "it was done, and not again");
+}

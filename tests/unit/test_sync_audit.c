@@ -181,3 +181,41 @@ Test(sync_audit, what_is_answered_from_memory_is_not_told_as_done, .init = begin
 		strstr(f.log, "audit: uid 7 pid 8: update_high_watermark: 1 done, 0 refused, 2 repeated, commit "),
 		"%s", f.log);
 }
+
+/* Lines of the log that have these words. */
+static size_t lines_with(const char *words)
+{
+	size_t lines = 0;
+
+	for (const char *at = f.log; (at = strstr(at, words)) != NULL; at++)
+		lines++;
+	return lines;
+}
+
+Test(sync_audit, an_operation_with_a_trace_id_has_a_line_with_it, .init = begin, .fini = end)
+{
+	struct shmeta_op op = watermark(10);
+	uint64_t done, refused;
+
+	memset(op.trace_id, 0x5c, sizeof op.trace_id);
+	write_as("uid 7 pid 8", &op, 1);
+	cr_expect_not_null(
+		strstr(f.log, "audit: uid 7 pid 8: update_high_watermark: topic 'orders' partition 0, tenant '"), "%s",
+		f.log);
+	cr_expect_eq(lines_with(", trace 5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c\n"), 1, "%s", f.log);
+	/* Of many in a second the first ten, and the others are counted. */
+	for (uint64_t i = 2; i <= 50; i++) {
+		op = watermark(10 * i);
+		memset(op.trace_id, (int)i, sizeof op.trace_id);
+		write_as("uid 7 pid 8", &op, 1);
+	}
+	fixture_pass(&f, 1100);
+	cr_expect_eq(lines_with(", trace "), 10, "%s", f.log);
+	sum("audit: uid 7 pid 8: update_high_watermark: beyond those above:", &done, &refused);
+	cr_expect_eq(done, 40, "%s", f.log);
+	/* What has a line anyway has it with the id. */
+	op = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = {"orders", 6}};
+	memset(op.trace_id, 0xee, sizeof op.trace_id);
+	write_as("uid 7 pid 8", &op, 1);
+	cr_expect_eq(lines_with(", trace eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\n"), 1, "%s", f.log);
+}

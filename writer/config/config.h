@@ -153,8 +153,8 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "How long operations wait for others before they are committed together.")                                                 \
 	N(write, audit, BOOL, "on", 0, 1, RELOAD,                                                                                    \
 	  "Log who wrote, whatever log.level is: a line for each operation that deletes, creates a topic or "                        \
-	  "administers, with its key and result; all others, and refusals beyond ten, counted by second, user and "                  \
-	  "kind. Nothing is left out; a kill -9 loses the sums of the last second.")                                                 \
+	  "administers, and for ten with a trace id, with its key and result; all others, and refusals beyond ten, "                 \
+	  "counted by second, user and kind. Nothing is left out; a kill -9 loses the sums of the last second.")                     \
 	N(objects, grace_ms, MS, "0", 0, UINT64_C(31536000000), RELOAD,                                                              \
 	  "An object without slices is listed as deletable after that long. At least twice the longest time to live, "               \
 	  "since readers may go by what they know until then. 0: just that.")                                                        \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Who wrote what. What deletes or administers has a line of its own that names it; what comes by the thousand is added up for a
- * second per user and kind. Nothing is left out. A refusal costs its user nothing, so only the first ones of a second have a line. */
+ * second per user and kind. Nothing is left out. A refusal costs its user nothing, so only the first ones of a second have a line; nor
+ * does a trace id, with which any operation has one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ struct audit_sum {
 	char who[64]; /* the first one of this user */
 	enum shmeta_op_type type;
 	bool several_processes;
-	uint32_t named; /* refusals that had a line of their own */
+	uint32_t named; /* refused or traced, with a line of their own */
 	uint64_t done, refused, repeated, unknown;
 };
 struct audit {
@@ -24,7 +25,7 @@ struct audit {
 	uint64_t began_ns;
 };
 
-enum { REFUSALS_NAMED = 10 }; /* a second, of a user and kind */
+enum { NAMED_MAX = 10 }; /* a second, of a user and kind, that anybody may have as many of as they like */
 
 enum shmeta_status audit_init(struct sync *s, struct shmeta_err *err)
 {
@@ -89,15 +90,34 @@ static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 		                 : 0,
 		         op->u.replace.new_count);
 		break;
+	case SHMETA_OP_ENSURE_GROUP:
 	case SHMETA_OP_DELETE_GROUP:
 		snprintf(ret, bytes, "group '%s'", shown(op->group_id, name, sizeof name));
 		break;
+	case SHMETA_OP_COMMIT_OFFSET:
+		snprintf(ret, bytes, "topic '%s' partition %u of group '%s'", shown(op->name, name, sizeof name),
+		         op->partition_id, shown(op->u.committed.group_id, key, sizeof key));
+		break;
+	case SHMETA_OP_REGISTER_AGENT:
+		snprintf(ret, bytes, "agent '%s'", shown(op->u.agent.agent_id, name, sizeof name));
+		break;
+	case SHMETA_OP_RENEW_AGENT:
 	case SHMETA_OP_DEREGISTER_AGENT:
 		snprintf(ret, bytes, "agent '%s'", shown(op->agent_id, name, sizeof name));
 		break;
-	default:
+	case SHMETA_OP_ACCEPT_LEASE:
+	case SHMETA_OP_COMPLETE_LEASE:
+	case SHMETA_OP_REJECT_LEASE:
+		snprintf(ret, bytes, "transfer %" PRIu64 " by agent '%s'", op->transfer_id,
+		         shown(op->agent_id, name, sizeof name));
+		break;
+	case SHMETA_OP_COMMIT_OBJECT:
+	case SHMETA_OP_CONFIRM_OBJECT_DELETED:
 		snprintf(ret, bytes, "object '%s' in bucket '%s'", shown(op->u.object.s3_key, key, sizeof key),
 		         shown(op->u.object.s3_bucket, name, sizeof name));
+		break;
+	default:
+		snprintf(ret, bytes, "topic '%s' partition %u", shown(op->name, name, sizeof name), op->partition_id);
 		break;
 	}
 }
@@ -105,7 +125,8 @@ static void describe(const struct shmeta_op *op, char *ret, size_t bytes)
 static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, const struct shmeta_op *op,
                      const struct shmeta_result *result, bool again)
 {
-	char text[1600], what[700], of[SHMETA_TENANT_MAX * 2], outcome[420], why[320];
+	char text[1700], what[1100], of[SHMETA_TENANT_MAX * 2], outcome[420], why[320], trace[SHMETA_TRACE_TEXT];
+	bool traced = shmeta__op_is_traced(op);
 
 	describe(op, what, sizeof what);
 	if (result->status == SHMETA_ERR_OUTCOME_UNKNOWN)
@@ -117,10 +138,10 @@ static void name_one(struct sync *s, const char *who, struct shmeta_str tenant, 
 		snprintf(outcome, sizeof outcome, "done, %" PRIu64 " segments", result->count);
 	else
 		snprintf(outcome, sizeof outcome, "done");
-	snprintf(text, sizeof text, "%s: %s: %s, tenant '%s': %s%s, commit %" PRIu64 " of generation %" PRIu64, who,
-	         shmeta__op_name(op->type), what, shown(tenant, of, sizeof of),
+	snprintf(text, sizeof text, "%s: %s: %s, tenant '%s': %s%s, commit %" PRIu64 " of generation %" PRIu64 "%s%s",
+	         who, shmeta__op_name(op->type), what, shown(tenant, of, sizeof of),
 	         again ? "repeated, not done again; the first one was " : "", outcome, sync_committed(s),
-	         s->gen != NULL ? s->gen->generation : 0);
+	         s->gen != NULL ? s->gen->generation : 0, traced ? ", trace " : "", shmeta__op_trace(op, trace));
 	line(s, text);
 }
 
@@ -186,12 +207,12 @@ void audit_ops(struct sync *s, const char *who, struct shmeta_str tenant, const 
 {
 	for (size_t i = 0; s->options.audit && i < count; i++) {
 		const struct shmeta_result *result = &results[i];
-		bool named = is_named(ops[i].type), repeated = again[i],
+		bool named = is_named(ops[i].type), traced = shmeta__op_is_traced(&ops[i]), repeated = again[i],
 		     unknown = result->status == SHMETA_ERR_OUTCOME_UNKNOWN,
 		     changed = unknown || (result->status == SHMETA_OK && !repeated);
 		struct audit_sum *sum = named && changed ? NULL : sum_of(s, who, ops[i].type);
 
-		if (sum == NULL || (named && sum->named < REFUSALS_NAMED)) {
+		if (sum == NULL || ((named || traced) && sum->named < NAMED_MAX)) {
 			name_one(s, who, tenant, &ops[i], result, repeated);
 			if (sum != NULL)
 				sum->named++;

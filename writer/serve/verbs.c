@@ -314,15 +314,16 @@ static bool on_invalidate(struct connection *c, const void *frame)
 static bool on_hello(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_hello *hello = frame;
-	struct shmeta_frame_welcome welcome = {.head = {.bytes = sizeof(welcome),
-	                                                .version = SHMETA_WIRE_VERSION,
-	                                                .type = SHMETA_FRAME_WELCOME,
-	                                                .id = hello->head.id},
-	                                       .version = SHMETA_WIRE_VERSION,
-	                                       .verbs = rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid),
-	                                       .epoch = registry_epoch(c->control->registry),
-	                                       .frame_max = SHMETA_FRAME_MAX,
-	                                       .requests_max = c->control->limits.requests_per_connection};
+	struct shmeta_frame_welcome welcome = {
+		.head = {.bytes = sizeof(welcome),
+	                 .version = SHMETA_WIRE_VERSION,
+	                 .type = SHMETA_FRAME_WELCOME,
+	                 .id = hello->head.id},
+		.version = SHMETA_WIRE_VERSION,
+		.verbs = rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid) | SHMETA_WELCOME_TRACES,
+		.epoch = registry_epoch(c->control->registry),
+		.frame_max = SHMETA_FRAME_MAX,
+		.requests_max = c->control->limits.requests_per_connection};
 	char why[120];
 
 	if (hello->version_min <= SHMETA_WIRE_VERSION && hello->version_max >= SHMETA_WIRE_VERSION)

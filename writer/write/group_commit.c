@@ -405,6 +405,41 @@ static bool do_after_look(struct write_round *r, enum shmeta_status *status, str
 	return true;
 }
 
+/* ", trace " and the first trace ids of the round, `most` of them at most; "" when it has none. Operations of one trace as a rule stand
+ * side by side. */
+static const char *traces_of(const struct write_round *r, size_t most, char *ret, size_t bytes)
+{
+	const uint8_t *last = NULL;
+	size_t found = 0, used = 0;
+	char hex[SHMETA_TRACE_TEXT];
+
+	ret[0] = '\0';
+	for (size_t i = 0; i < r->count; i++) {
+		const struct shmeta_op *op = r->ops[i].op;
+
+		if (!shmeta__op_is_traced(op) || (last != NULL && memcmp(last, op->trace_id, SHMETA_TRACE_BYTES) == 0))
+			continue;
+		last = op->trace_id;
+		if (found++ < most)
+			used += (size_t)snprintf(ret + used, bytes - used, "%s%s", used == 0 ? ", trace " : ", ",
+			                         shmeta__op_trace(op, hex));
+	}
+	if (found > most)
+		(void)snprintf(ret + used, bytes - used, " and %zu more", found - most);
+	return ret;
+}
+
+static void tell_written(const struct write_round *r, enum shmeta_status status, const char *why, size_t calls,
+                         uint64_t began)
+{
+	bool failed = status != SHMETA_OK;
+	char traces[160]; /* of an event's 200 bytes; a failure is to have its reason, too */
+
+	sync_tell(r->s, SHMETA_EVENT_WRITE, failed, r->count, sync_now(r->s) - began, 0, "%s%s of %zu calls%s%s%s",
+	          shmeta__op_name(r->ops[0].op->type), r->count > 1 ? " and others" : "", calls,
+	          traces_of(r, failed ? 1 : 3, traces, sizeof traces), failed ? "; " : "", failed ? why : "");
+}
+
 /* A round to its end. last: no other one begins meanwhile. */
 static void commit(struct write_round *r, bool last)
 {
@@ -420,10 +455,7 @@ static void commit(struct write_round *r, bool last)
 	}
 	status = do_at_source(r, &err);
 	if (r->count > 0)
-		sync_tell(s, SHMETA_EVENT_WRITE, status != SHMETA_OK, r->count, sync_now(s) - began, 0,
-		          "%s%s of %zu calls%s%s", shmeta__op_name(r->ops[0].op->type),
-		          r->count > 1 ? " and others" : "", calls, status != SHMETA_OK ? "; " : "",
-		          status != SHMETA_OK ? err.text : "");
+		tell_written(r, status, err.text, calls, began);
 	if (status == SHMETA_ERR_CONFLICT && !do_after_look(r, &status, &err))
 		return;
 	settle_results(r);

@@ -60,6 +60,11 @@ uint64_t request_operation_hash(const void *encoded, size_t bytes, uint64_t obje
 
 	memcpy(&head, encoded, sizeof head);
 	memset(head.request_id, 0, sizeof head.request_id);
+	if ((head.flags & SHMETA_WIRE_HAS_TRACE) != 0) {
+		bytes -= SHMETA_TRACE_BYTES;
+		head.bytes = (uint32_t)bytes;
+		head.flags &= (uint16_t)~SHMETA_WIRE_HAS_TRACE;
+	}
 	return XXH3_64bits_withSeed((const uint8_t *)encoded + sizeof head, bytes - sizeof head,
 	                            XXH3_64bits_withSeed(&head, sizeof head, object));
 }
