@@ -23,7 +23,7 @@ struct partition {
 	double change;  /* the first one after it was read; in seconds */
 	double period;  /* 0: never */
 	uint32_t later; /* in the same place of the wheel */
-	uint8_t ttl;
+	uint32_t ttl_ms;
 };
 
 struct outcome {
@@ -71,7 +71,7 @@ static struct outcome play(const struct ttl_config *config, uint64_t seed)
 
 		part[i].period = i < FAST ? 1 : i < FAST + NEVER ? 0 : 600 * pow(144, unit(&seed));
 		part[i].change = next_change(&part[i], i < FAST ? -unit(&seed) : 0, &seed);
-		part[i].ttl = ttl_first(config);
+		part[i].ttl_ms = config->base_ms;
 		part[i].later = wheel[place]; /* they were read one after the other before */
 		wheel[place] = i;
 	}
@@ -84,8 +84,9 @@ static struct outcome play(const struct ttl_config *config, uint64_t seed)
 
 			later = p->later;
 			o.rows++;
-			p->ttl = see(p, now, &o, &seed) ? ttl_changed(config, p->ttl) : ttl_unchanged(config, p->ttl);
-			span = (uint32_t)(ttl_ns(config, p->ttl) / (1000000000 / TICKS));
+			p->ttl_ms = see(p, now, &o, &seed) ? ttl_changed(config, p->ttl_ms)
+			                                   : ttl_unchanged(config, p->ttl_ms);
+			span = p->ttl_ms / (1000 / TICKS);
 			p->later = wheel[(tick + span) % WHEEL];
 			wheel[(tick + span) % WHEEL] = i;
 		}

@@ -35,6 +35,14 @@ static uint64_t oldest_pin(void *arg, uint64_t generation)
 	return ((struct fixture *)arg)->oldest_pin;
 }
 
+static void touched(void *arg, uint8_t *seen, uint32_t ceiling)
+{
+	struct fixture *f = arg;
+
+	if (f->on_touched != NULL)
+		f->on_touched(f, seen, ceiling);
+}
+
 static int all_kept(void *arg)
 {
 	return ((struct fixture *)arg)->kept;
@@ -175,6 +183,7 @@ enum shmeta_status fixture_try_open(struct fixture *f, struct shmeta_err *err)
 {
 	const struct sync_host host = quiet_host((struct sync_host){.arg = f,
 	                                                            .oldest_pin = oldest_pin,
+	                                                            .touched = touched,
 	                                                            .all_registrations_kept = all_kept,
 	                                                            .phase = on_phase,
 	                                                            .progress = on_progress,

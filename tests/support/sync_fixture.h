@@ -38,7 +38,9 @@ struct fixture {
 	uint64_t now_ns;
 	void (*on_clock)(
 		struct fixture *f); /* called whenever the engine looks at the clock: it may move it, and more */
-	uint64_t oldest_pin;        /* what the host answers */
+	/* Marks what readers have used (shm/page/touch.h); NULL: nothing. */
+	void (*on_touched)(struct fixture *f, uint8_t *seen, uint32_t ceiling);
+	uint64_t oldest_pin; /* what the host answers */
 	int kept;
 	enum shmeta_phase phase;
 	char sentence[512];

@@ -119,6 +119,11 @@ static const struct {
          "is less than twice the longest time to live, which is 5m (ttl.topic_ms); write 10m or more"},
 	{"ttl_override \"a\" {\n ttl_ms = 1h\n}\nobjects {\n grace_ms = 1h\n}", 5, "objects.grace_ms",
          "which is 1h (ttl_override); write 2h or more"},
+	{"store { mode = bounded }\nbounded { freshness = read-heavy }\nobjects { grace_ms = 1h }", 3,
+         "objects.grace_ms", "which is 1h (bounded.freshness); write 2h or more"},
+	{"bounded { freshness = quick }", 1, "bounded.freshness", "neither fixed nor one of the presets"},
+	{"bounded { freshness = balanced\n fresh_max_ms = 20s }", 1, "bounded.freshness", "min <= base <= max"},
+	{"bounded { freshness = balanced\n fresh_longer_percent = 99 }", 1, "bounded.freshness", "100 to 800 percent"},
 	{"retry { min_ms = 30s }", 1, "retry.min_ms", "more than retry.max_ms"},
 	{"control { connections_max = 8 }", 1, "control.connections_reserved", "more than control.connections_max"},
 	{"store {\n max_bytes = 1G\n", 1, "store", "'}' is missing"},
@@ -388,6 +393,7 @@ static const char *other_value(size_t i, char *buffer, size_t bytes)
 		return i == CONFIG_source_uri             ? "\"sqlite:/tmp/other#1.db\""
 		       : i == CONFIG_source_accept        ? "00ff00ff00ff00ff"
 		       : i == CONFIG_store_mode           ? "bounded"
+		       : i == CONFIG_bounded_freshness    ? "balanced"
 		       : i == CONFIG_instance_directory   ? "'/tmp/other'"
 		       : i == CONFIG_source_password_file ? "'/tmp/other password'"
 		                                          : "other_1.x-y";

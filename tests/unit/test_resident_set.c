@@ -266,3 +266,44 @@ Test(resident_set, what_is_used_stays_beside_what_just_came)
 	}
 	resident_free(r);
 }
+
+static bool uses_even(void *arg, uint64_t key)
+{
+	(void)arg;
+	return (uint32_t)key % 2 == 0;
+}
+
+Test(resident_set, what_is_due_is_named_when_it_was_used_since_it_came)
+{
+	struct resident_set *r = make(10, 100, 1000 * BYTES, 1000 * BYTES);
+	uint64_t key[10];
+
+	for (uint32_t i = 0; i < 10; i++) {
+		cr_assert(resident_put(r, key_of(1, i), BYTES));
+		resident_expires(r, key_of(1, i), i < 4 ? 1000 + i : i == 4 ? 0 : 5000);
+	}
+	cr_expect_eq(resident_due(r, 9000, 9999, key, 10), 0, "nothing was used");
+	resident_touch(r, uses_even, NULL);
+	cr_expect_eq(resident_due(r, 999, 9999, key, 10), 0);
+	cr_expect_eq(resident_due(r, 1001, 2000, key, 10), 1);
+	cr_expect_eq(key[0], key_of(1, 0));
+	cr_expect_eq(resident_due(r, 1999, 3000, key, 1), 0 + 1);
+	cr_expect_eq(key[0], key_of(1, 2));
+	cr_expect_eq(resident_due(r, 2000, 3000, key, 10), 1, "it is named again as long as it was not read");
+	cr_expect_eq(key[0], key_of(1, 0));
+	/* It was read. */
+	resident_expires(r, key_of(1, 0), 2500);
+	cr_expect_eq(resident_due(r, 2999, 9000, key, 10), 0);
+	resident_touch(r, uses_even, NULL);
+	cr_expect_eq(resident_due(r, 2999, 9000, key, 10), 1);
+	cr_expect_eq(resident_due(r, 5000, 9000, key, 1), 1, "no more than there is room for");
+	cr_expect_eq(resident_due(r, 5000, 9000, key, 10), 2);
+	/* Another record takes the place of one that left. */
+	resident_drop(r, key_of(1, 6));
+	cr_assert(resident_put(r, key_of(2, 6), BYTES));
+	resident_touch(r, uses_even, NULL);
+	cr_expect_eq(resident_due(r, UINT64_MAX - 1, UINT64_MAX, key, 10), 3);
+	for (int i = 0; i < 3; i++)
+		cr_expect(key[i] == key_of(1, 0) || key[i] == key_of(1, 2) || key[i] == key_of(1, 8));
+	resident_free(r);
+}

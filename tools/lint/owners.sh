@@ -30,6 +30,7 @@ BEGIN {
 	own("shrink", "load/shrink")
 	own("retime", "engine/retime")
 	own("query_budget", "keys/query_budget")
+	own("expiry", "keys/expiry(_ahead)?")
 }
 {
 	file = $0; sub(/:.*/, "", file)

@@ -141,7 +141,7 @@ static void print(struct tool *tool, const struct question *q, const struct find
 	if (f->status != SHMETA_UNKNOWN) {
 		fields[n++] = f_age(tool->json ? "age_ms" : "age", f->fresh.age_ns);
 		fields[n++] = f_age(tool->json ? "ttl_ms" : "ttl", f->fresh.ttl_ns);
-		fields[n++] = f_word("ttl_of", f->fresh.ttl_ns == stamp->ttl_ns ? "the class" : "an override");
+		fields[n++] = f_word("ttl_of", f->fresh.ttl_ns == stamp->ttl_ns ? "the class" : "the record");
 		fields[n++] = f_bool("fresh", f->fresh.fresh != 0);
 		fields[n++] = f_word("verified_by", verified_by(f, class_age));
 	}

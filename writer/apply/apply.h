@@ -28,8 +28,17 @@
 
 struct apply;
 
+/* What a read of all of a partition has told of it. */
+enum apply_learned {
+	APPLY_LEARNED_NOTHING, /* it is new, or was not read for its own sake */
+	APPLY_LEARNED_SAME,
+	APPLY_LEARNED_CHANGE
+};
+
 /* Who keeps a store within budgets. */
 struct apply_watch {
+	/* The time to live of a partition: topic_ttl_ms of its topic, before_ms that it had; 0: its class's. */
+	uint32_t (*ttl_ms)(void *arg, uint32_t topic_ttl_ms, uint32_t before_ms, enum apply_learned learned);
 	/* A topic (db NAMES: its record, TOPICS: its number, deletions only) or a partition (PARTS) was changed; value NULL: it is gone. */
 	void (*changed)(void *arg, struct apply *a, enum shmeta_db db, const void *key, const void *value,
 	                size_t bytes);

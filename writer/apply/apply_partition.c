@@ -267,9 +267,12 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 	struct shmeta__part_edit *edit = a->edit;
 	enum shmeta_status status = SHMETA_OK;
 	bool altered = a->partition_is_new || a->partition_changed > 0;
+	uint32_t ttl_ms = apply_partition_ttl(a, a->topic_ttl_ms, a->before_ttl_ms,
+	                                      a->partition_is_new || !restamp ? APPLY_LEARNED_NOTHING
+	                                      : altered                       ? APPLY_LEARNED_CHANGE
+	                                                                      : APPLY_LEARNED_SAME);
 
-	if (altered || restamp || a->before_ttl_ms != a->topic_ttl_ms ||
-	    (a->before_synced_at_ns & SHMETA_SYNCED_ALONE) != 0) {
+	if (altered || restamp || a->before_ttl_ms != ttl_ms || (a->before_synced_at_ns & SHMETA_SYNCED_ALONE) != 0) {
 		uint64_t key = shmeta__part_key(a->topic_id, a->partition_id);
 		const void *head;
 		size_t bytes;
@@ -278,7 +281,7 @@ enum shmeta_status apply_partition_end(struct apply *a, bool whole, bool restamp
 		/* Only a whole read says something of all that the head stands for. What could not be read before has been read by now:
 		 * all that was named of it meanwhile is. */
 		shmeta__part_edit_stamp(edit, whole ? a->synced_at_ns : a->before_synced_at_ns & ~SHMETA_SYNCED_ALONE,
-		                        a->topic_ttl_ms);
+		                        ttl_ms);
 		status = shmeta__part_edit_encode(edit, &head, &bytes, err);
 		if (status == SHMETA_OK)
 			status = apply_peek(NULL, key, head, bytes, &part, err);

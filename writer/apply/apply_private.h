@@ -41,6 +41,13 @@ enum shmeta_status apply_put(struct apply *a, enum shmeta_db db, const void *key
 enum shmeta_status apply_restamp(struct apply *a, enum shmeta_db db, const void *key, size_t key_bytes,
                                  const void *value, size_t bytes, enum shmeta_class cls, struct shmeta_err *err);
 /* The same of a partition, whose head is given; its stamp and its time to live become these. */
+/* A partition's time to live from now on (struct apply_watch). */
+static inline uint32_t apply_partition_ttl(const struct apply *a, uint32_t topic_ttl_ms, uint32_t before_ms,
+                                           enum apply_learned learned)
+{
+	return a->host.watch == NULL ? topic_ttl_ms
+	                             : a->host.watch->ttl_ms(a->host.arg, topic_ttl_ms, before_ms, learned);
+}
 enum shmeta_status apply_restamp_partition(struct apply *a, uint64_t key, struct shmeta_str topic, const void *head,
                                            size_t bytes, uint64_t synced_at_ns, uint32_t ttl_ms,
                                            struct shmeta_err *err);

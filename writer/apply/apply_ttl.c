@@ -46,6 +46,7 @@ static enum shmeta_status retime_partition(struct apply *a, struct shmeta_str to
 	if (bytes < sizeof head)
 		return damaged(err);
 	memcpy(&head, value, sizeof head);
+	ttl_ms = apply_partition_ttl(a, ttl_ms, head.ttl_ms, APPLY_LEARNED_NOTHING);
 	if (head.ttl_ms == ttl_ms)
 		return SHMETA_OK;
 	a->changed++;

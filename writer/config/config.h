@@ -85,6 +85,19 @@ enum config_when { CONFIG_AT_RELOAD, CONFIG_AT_RESTART };
 	  "pass through. The writer looks about once a second, and before it evicts.")                                               \
 	N(bounded, max_bytes, BYTES, "256M", 1 << 19, UINT64_C(1) << 39, RELOAD,                                                     \
 	  "Bounded mode: most bytes of the content of the store; at most half of store.max_bytes.")                                  \
+	T(bounded, freshness, "fixed", 1, 32, RELOAD,                                                                                \
+	  "Bounded mode where the source has no change feed. fixed: all that the store has is compared within the times to live. "   \
+	  "balanced, high-throughput, memory-constrained, write-heavy, read-heavy: each partition is fresh, with its segments, "     \
+	  "for a time of its own, which grows when a read finds nothing new and shrinks when it finds a change; what is used is "    \
+	  "read again in time, and a ttl_override stands. The names are presets of the five options below.")                         \
+	N(bounded, fresh_min_ms, MS, "0", 0, 2678400000, RELOAD, "The shortest of these times. 0: the preset's.")                    \
+	N(bounded, fresh_base_ms, MS, "0", 0, 2678400000, RELOAD,                                                                    \
+	  "The time of a partition that was read once. 0: the preset's.")                                                            \
+	N(bounded, fresh_max_ms, MS, "0", 0, 2678400000, RELOAD, "The longest of these times. 0: the preset's.")                     \
+	N(bounded, fresh_longer_percent, COUNT, "0", 0, 800, RELOAD,                                                                 \
+	  "The time after a read that found nothing new, in percent of the one before: 100 or more. 0: the preset's.")               \
+	N(bounded, fresh_shorter_percent, COUNT, "0", 0, 100, RELOAD,                                                                \
+	  "The time after a read that found a change, in percent of the one before: 10 or more. 0: the preset's.")                   \
 	N(snapshot, max_age, SEC, "60s", 0, 86400, RELOAD,                                                                           \
 	  "A reader whose snapshot has been out of date for longer is cut off: its next call answers "                               \
 	  "SHMETA_ERR_EXPIRED. 0: only when the store is full. Never less than store.grace_ms.")                                     \

@@ -16,7 +16,9 @@ uint32_t config_touch_ceiling(const struct config *config)
 void config_sync_options(const struct config *config, struct sync_ttl_override *overrides, struct sync_options *ret)
 {
 	const char *key = "";
+	struct ttl_config freshness;
 
+	(void)config_freshness(config, &freshness);
 	*ret = (struct sync_options){
 		.source = {.uri = config->source_uri,
 	                   .timeout_ms = (uint32_t)config->source_timeout_ms,
@@ -40,6 +42,7 @@ void config_sync_options(const struct config *config, struct sync_ttl_override *
 		.max_bytes = config->bounded_max_bytes,
 		.batch_percent = (uint32_t)config->bounded_batch_percent,
 		.hot_touches = (uint32_t)config->bounded_hot_touches,
+		.freshness = freshness,
 		.touch_ceiling = config_touch_ceiling(config),
 		.warm_file = config->warm_file,
 		.warm_interval_s = config->warm_interval,

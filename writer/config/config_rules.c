@@ -59,11 +59,16 @@ static void judge_budgets(struct config_load *load)
 				   *all = &config_options[CONFIG_bounded_max_bytes],
 				   *segments = &config_options[CONFIG_bounded_max_segment_bytes];
 	bool bounded = strcmp(c->store_mode, "bounded") == 0;
+	struct ttl_config freshness;
+	const char *wrong = config_freshness(c, &freshness);
 	char a[32], b[32];
 
 	if (!bounded && strcmp(c->store_mode, "mirror") != 0)
 		config_mistake(load, load->places[CONFIG_store_mode], "store.mode: '%s' is neither mirror nor bounded",
 		               c->store_mode);
+	if (wrong != NULL)
+		config_mistake(load, load->places[CONFIG_bounded_freshness], "bounded.freshness: '%s': %s",
+		               c->bounded_freshness, wrong);
 	if (!bounded)
 		return;
 	/* What leaves takes place until no reader can be in it any more. */

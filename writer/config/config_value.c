@@ -213,8 +213,33 @@ const char *config_shown(const struct config *config, const struct config_option
 	return config_hide_secrets(config_text(config, o), buffer, bytes);
 }
 
+const char *config_freshness(const struct config *config, struct ttl_config *ret)
+{
+	const char *name = config->bounded_freshness;
+	int preset = 0;
+
+	*ret = (struct ttl_config){.max_ms = 0};
+	if (strcmp(name, "fixed") == 0)
+		return NULL;
+	while (preset < TTL_PRESETS && strcmp(name, ttl_presets[preset].name) != 0)
+		preset++;
+	if (preset == TTL_PRESETS)
+		return "it is neither fixed nor one of the presets (balanced, high-throughput, memory-constrained, write-heavy, "
+		       "read-heavy)";
+	*ret = ttl_presets[preset].config;
+#define SET(field, value) ret->field = (value) != 0 ? (uint32_t)(value) : ret->field
+	SET(min_ms, config->bounded_fresh_min_ms);
+	SET(base_ms, config->bounded_fresh_base_ms);
+	SET(max_ms, config->bounded_fresh_max_ms);
+	SET(longer_percent, config->bounded_fresh_longer_percent);
+	SET(shorter_percent, config->bounded_fresh_shorter_percent);
+#undef SET
+	return ttl_config_error(ret);
+}
+
 uint64_t config_longest_ttl(const struct config *config, const char **ret_key)
 {
+	struct ttl_config freshness;
 	uint64_t longest = 0;
 
 	for (size_t i = 0; i < CONFIG_OPTION_COUNT; i++)
@@ -228,6 +253,11 @@ uint64_t config_longest_ttl(const struct config *config, const char **ret_key)
 			longest = config->overrides[i].ttl_ms;
 			*ret_key = CONFIG_OVERRIDE;
 		}
+	(void)config_freshness(config, &freshness);
+	if (strcmp(config->store_mode, "bounded") == 0 && freshness.max_ms > longest) {
+		longest = freshness.max_ms;
+		*ret_key = config_options[CONFIG_bounded_freshness].key;
+	}
 	return longest;
 }
 

@@ -4,6 +4,7 @@
 #define SHMETA_WRITER_CONFIG_CONFIG_VALUE_H
 
 #include "writer/config/config.h"
+#include "writer/resident/ttl.h"
 
 /* The titled section, ttl_override "PREFIX" { ttl_ms = ... }, and its only option. */
 #define CONFIG_OVERRIDE "ttl_override"
@@ -22,6 +23,8 @@ bool config_parse_value(const struct config_option *o, const char *value, uint64
 const char *config_spell(enum config_kind kind, uint64_t value, char *buffer, size_t bytes);
 /* The value as it is shown: spelled, without passwords. */
 const char *config_shown(const struct config *config, const struct config_option *o, char *buffer, size_t bytes);
+/* The times to live of section bounded; max_ms 0: fixed ones. Returns what is wrong with them, a constant; NULL: nothing. */
+const char *config_freshness(const struct config *config, struct ttl_config *ret);
 /* The longest time that a reader may take an answer for fresh, and the option that says so. */
 uint64_t config_longest_ttl(const struct config *config, const char **ret_key);
 

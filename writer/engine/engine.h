@@ -17,6 +17,7 @@
  *   load/shrink.h                   a look at everything that shows too little
  *   keys/queue.h refresh.h batch.h  keys that wait, the feed, bulk fetches and their commits
  *   keys/bounded.h                  budgets: what is resident, what is read where not everything is
+ *   keys/expiry.h                   partitions whose times to live are their own
  *   keys/query_budget.h             what reads for readers may cost the source
  *   write/group_commit.h            operations
  *
@@ -46,6 +47,7 @@
 #include "writer/engine/thread.h"
 #include "writer/engine/wake.h"
 #include "writer/keys/apply_clock.h"
+#include "writer/keys/expiry.h"
 #include "writer/keys/orphans.h"
 #include "writer/keys/query_budget.h"
 #include "writer/load/accept.h"
@@ -113,6 +115,7 @@ struct sync {
 	struct apply apply;
 	struct bounded *bounded; /* bounded.h; NULL: everything is resident */
 	struct query_budget query_budget;
+	struct expiry expiry;
 	struct audit *audit;
 	struct sync_queue *queue;
 	struct sync_writes *writes;

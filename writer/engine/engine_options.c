@@ -7,13 +7,24 @@
 #include "writer/engine/engine.h"
 #include "writer/serve/shares.h"
 
+static bool is_by_record(const struct sync *s, enum shmeta_class cls)
+{
+	return expiry_is_by_record(&s->expiry) && (cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT);
+}
+
+uint64_t sync_class_ttl_ns(const struct sync *s, enum shmeta_class cls)
+{
+	return (is_by_record(s, cls) ? TTL_MAX_MS : s->options.ttl_ms[cls]) * SYNC_MS;
+}
+
 uint64_t sync_main_ttl_ns(const struct sync *s)
 {
 	const uint32_t *ttl = s->options.ttl_ms;
 	uint32_t least = ttl[SHMETA_CLASS_TOPIC];
 
 	for (int cls = SHMETA_CLASS_PARTITION; cls <= SHMETA_CLASS_LIST; cls++)
-		least = ttl[cls] < least ? ttl[cls] : least;
+		if (ttl[cls] < least && !is_by_record(s, (enum shmeta_class)cls))
+			least = ttl[cls];
 	for (size_t i = 0; i < s->options.override_count; i++)
 		if (s->options.overrides[i].ttl_ms > 0 && s->options.overrides[i].ttl_ms < least)
 			least = s->options.overrides[i].ttl_ms;

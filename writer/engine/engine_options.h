@@ -25,7 +25,10 @@ void next_options_free(struct sync *s);
 void options_take(struct sync *s);
 /* A topic's own time to live; 0: its class's. arg: the struct sync. */
 uint32_t options_ttl_ms(void *arg, struct shmeta_str topic);
-/* The shortest of the topic, partition, segment and list TTLs, and of the advisory classes'. */
+/* A class's time to live. Where each partition has its own (expiry.h), that of their classes has no end: nobody reads all of them. */
+uint64_t sync_class_ttl_ns(const struct sync *s, enum shmeta_class cls);
+/* The shortest TTL of what a pass reads: topics, partitions and segments where they have none of their own, the list; and of the advisory
+ * classes. */
 uint64_t sync_main_ttl_ns(const struct sync *s);
 uint64_t sync_advisory_ttl_ns(const struct sync *s);
 

@@ -63,7 +63,8 @@ void options_take(struct sync *s)
 		return;
 
 	struct sync_options *o = &s->options;
-	bool overrides_changed = !same_overrides(o, &next);
+	bool ttl_changed =
+		!same_overrides(o, &next) || memcmp(&o->freshness, &next.freshness, sizeof o->freshness) != 0;
 
 	/* What a reload may change; the rest needs a restart. */
 	memcpy(o->ttl_ms, next.ttl_ms, sizeof o->ttl_ms);
@@ -93,6 +94,7 @@ void options_take(struct sync *s)
 	o->max_bytes = next.max_bytes;
 	o->batch_percent = next.batch_percent;
 	o->hot_touches = next.hot_touches;
+	o->freshness = next.freshness;
 	(void)bounded_configure(s); /* it has its memory already */
 	o->retry_min_ms = next.retry_min_ms;
 	o->retry_max_ms = next.retry_max_ms;
@@ -106,9 +108,8 @@ void options_take(struct sync *s)
 	next.override_count = count;
 	options_free(&next);
 
-	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
-		shmeta_poke(&s->gen->stamp[cls].ttl_ns, o->ttl_ms[cls] * SYNC_MS);
-	if (overrides_changed)
+	stamps_show_ttl(s);
+	if (ttl_changed)
 		retime_begin(s);
 	schedule_poll_anew(s);
 	schedule_reconcile(s);

@@ -4,6 +4,7 @@
 #ifndef SHMETA_WRITER_ENGINE_RETIME_H
 #define SHMETA_WRITER_ENGINE_RETIME_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct sync;
@@ -19,6 +20,10 @@ struct retime {
 	uint32_t behind;
 };
 
+static inline bool retime_is_done(const struct retime *retime)
+{
+	return retime->state == RETIME_NONE;
+}
 /* Times to live may be other ones than the records have. */
 void retime_begin(struct sync *s);
 /* Bring some records to what is configured, where any are left. */

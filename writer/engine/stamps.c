@@ -12,9 +12,15 @@ void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class
 {
 	struct shmeta_stamp *stamp = &gen->stamp[cls];
 
-	shmeta_poke(&stamp->ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
+	shmeta_poke(&stamp->ttl_ns, sync_class_ttl_ns(s, cls));
 	shmeta_publish(&stamp->txn, txn);                   /* PAIR 3: a stamp's commit before its time */
 	shmeta_publish(&stamp->synced_at_ns, synced_at_ns); /* PAIR 3: a stamp's commit before its time */
+}
+
+void stamps_show_ttl(struct sync *s)
+{
+	for (int cls = 0; s->gen != NULL && cls < SHMETA_CLASS_COUNT; cls++)
+		shmeta_poke(&s->gen->stamp[cls].ttl_ns, sync_class_ttl_ns(s, (enum shmeta_class)cls));
 }
 
 void sync_stamp_all(struct sync *s, struct shmeta_generation *gen, uint64_t txn, uint64_t synced_at_ns)

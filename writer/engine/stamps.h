@@ -44,6 +44,8 @@ void stamps_feed_told(struct sync *s, uint64_t asked_ns, uint64_t lag_ns, uint64
 void stamps_all_read(struct sync *s, uint64_t born_since);
 /* Whatever the feed named is in the store, and the classes of which nothing waits or fails were stamped. */
 void stamps_applied(struct sync *s);
+/* The classes' times to live, as they are now. */
+void stamps_show_ttl(struct sync *s);
 /* Everything of the class that commit txn shows was true of the source at synced_at_ns (PAIR 3). */
 void sync_stamp(struct sync *s, struct shmeta_generation *gen, enum shmeta_class cls, uint64_t txn,
                 uint64_t synced_at_ns);

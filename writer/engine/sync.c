@@ -277,6 +277,7 @@ enum shmeta_status sync_run_once(struct sync *s, uint64_t *ret_wait_ns)
 	generation_remove_left(s);
 	store_health_watch(s);
 	bounded_run(s);
+	expiry_run(s);
 	refresh_answer_refused(s);
 	retime_some(s);
 	work(s);

@@ -21,6 +21,7 @@
 #include "shm/page/counters.h"
 #include "shm/page/histogram.h"
 #include "shm/store/store.h"
+#include "writer/resident/ttl.h"
 
 /* All clocks go through one table, so that tests move time by hand. */
 struct sync_clock {
@@ -41,6 +42,8 @@ struct sync_options {
 	uint32_t max_topics, max_partitions;
 	uint64_t max_segment_bytes, max_bytes;
 	uint32_t batch_percent, hot_touches;
+	struct ttl_config
+		freshness; /* of partitions, each its own, where the source has no feed; max_ms 0: their classes' */
 	uint32_t touch_ceiling; /* slots of the readers' touch maps; 0: they have none. For the life of the engine */
 	uint64_t grace_ns;
 	const char *warm_file;    /* the snapshot file; NULL or empty: none */

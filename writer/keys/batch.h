@@ -11,7 +11,7 @@
 bool batch_of_the_store(enum shmeta_status status);
 /* Everything of the class is known to be newer. */
 bool batch_class_newer(const struct sync *s, enum shmeta_class cls, uint64_t than_ns);
-/* Readers asked for it, and the class does not already say as much: the record's own stamp moves. */
+/* Readers asked for it, or it was due, and the class does not already say as much: the record's own stamp moves. */
 bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b);
 /* What the floor knows an entry by. All that is neither topic nor partition is one thing to it: such reads are short. */
 uint64_t batch_floor_topic(const struct sync_entry *e);

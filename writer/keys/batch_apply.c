@@ -17,7 +17,7 @@ bool batch_restamp(struct sync *s, struct sync_entry *e, const struct batch *b)
 	                                     batch_class_newer(s, SHMETA_CLASS_SEGMENT, b->read_at_ns))
 		return false;
 	pthread_mutex_lock(&s->queue->lock);
-	asked = e->tickets != NULL;
+	asked = e->tickets != NULL || e->want.due;
 	pthread_mutex_unlock(&s->queue->lock);
 	return asked;
 }

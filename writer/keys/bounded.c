@@ -24,6 +24,7 @@ enum {
 
 struct change {
 	uint64_t key, bytes; /* 0: it is gone */
+	uint64_t due_ns;     /* expiry.h */
 	bool passing;
 };
 
@@ -165,8 +166,10 @@ static void changed(void *arg, struct apply *a, enum shmeta_db db, const void *k
 		memcpy(&change.key, key, sizeof change.key);
 		if (db == SHMETA_DB_TOPICS)
 			change.key = change.key << 32 | RESIDENT_TOPIC;
-		else if (value != NULL)
+		else if (value != NULL) {
+			change.due_ns = expiry_due_ns((const struct sync *)arg, value, bytes);
 			change.bytes = shmeta__part_footprint(value, bytes);
+		}
 	}
 	b->change[b->change_count++] = change;
 }
@@ -236,6 +239,7 @@ static enum shmeta_status put(struct sync *s, struct apply *a, const struct chan
 			return shmeta_fail(err, SHMETA_ERR_FULL, "there is no place for another resident record");
 		status = make_room(s, a, 0, true, &left, err);
 	}
+	resident_expires(b->residency, key, c->due_ns);
 	return status;
 }
 
@@ -275,6 +279,8 @@ static enum shmeta_status note_all(struct sync *s, struct apply *a, enum shmeta_
 		if (!resident_put(b->residency, db == SHMETA_DB_TOPICS ? number << 32 | RESIDENT_TOPIC : number,
 		                  db == SHMETA_DB_TOPICS ? TOPIC_BYTES : shmeta__part_footprint(value, bytes)))
 			status = shmeta_fail(err, SHMETA_ERR_CORRUPT, "the store has more records than it counts");
+		else if (db == SHMETA_DB_PARTS)
+			resident_expires(b->residency, number, expiry_due_ns(s, value, bytes));
 	}
 	if (status >= 0)
 		shmeta__cursor_close(cursor);
@@ -379,6 +385,13 @@ static void load_missed(struct sync *s)
 	}
 }
 
+static uint64_t collect_every_ns(const struct sync *s)
+{
+	uint64_t due_ns = 5 * expiry_every_ns(s);
+
+	return expiry_is_by_record(&s->expiry) && due_ns < COLLECT_NS ? due_ns : COLLECT_NS;
+}
+
 void bounded_run(struct sync *s)
 {
 	struct bounded *b = s->bounded;
@@ -386,7 +399,7 @@ void bounded_run(struct sync *s)
 
 	if (b == NULL)
 		return;
-	if (now >= b->collected_ns + COLLECT_NS)
+	if (now >= b->collected_ns + collect_every_ns(s))
 		collect_touches(s);
 	if (s->host.missed == NULL)
 		return;
@@ -435,7 +448,19 @@ static enum shmeta_status fit(void *arg, struct apply *a, struct shmeta_err *err
 	return status;
 }
 
-const struct apply_watch bounded_watch = {.changed = changed, .fit = fit, .ended = ended};
+const struct apply_watch bounded_watch = {.ttl_ms = expiry_ttl_ms, .changed = changed, .fit = fit, .ended = ended};
+
+void bounded_look_again(struct sync *s)
+{
+	s->bounded->in_doubt = true;
+}
+
+size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n)
+{
+	struct bounded *b = s->bounded;
+
+	return b->residency == NULL ? 0 : resident_due(b->residency, now_ns, again_ns, ret_keys, n);
+}
 
 /* ---- absences ---------------------------------------------------------------------------------------------------------------------- */
 

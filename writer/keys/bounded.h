@@ -18,6 +18,11 @@ bool bounded_configure(struct sync *s);
 void bounded_free(struct sync *s);
 /* Once a round: learn what readers use, and have loaded what they met unknown. */
 void bounded_run(struct sync *s);
+/* Up to n partitions that have been used since they were last read, and whose times to live are nearly over: their keys as in
+ * resident_set.h. They are due again at again_ns, unless they are read before. */
+size_t bounded_due(struct sync *s, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n);
+/* What is known of resident records is read from the store again before the next commit. */
+void bounded_look_again(struct sync *s);
 /* Of the engine's transactions; its argument is s. */
 extern const struct apply_watch bounded_watch;
 

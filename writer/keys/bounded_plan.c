@@ -23,7 +23,7 @@ static bool only_missed(struct sync *s, const struct sync_entry *e)
 	bool waited_for = e->tickets != NULL;
 
 	pthread_mutex_unlock(&s->queue->lock);
-	return e->want.missed && !waited_for && !e->want.feed && !e->want.pass && !e->want.topic_asked;
+	return e->want.missed && !waited_for && !e->want.due && !e->want.feed && !e->want.pass && !e->want.topic_asked;
 }
 
 /* Does the store say that it, or what its key may stand for, is absent? OK or ABSENT. */

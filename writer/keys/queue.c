@@ -142,6 +142,17 @@ bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid)
 	return taken;
 }
 
+void queue_due(struct sync *s, const struct identity *id)
+{
+	const struct want want = {.whole = true, .due = true};
+	struct sync_queue *q = s->queue;
+
+	pthread_mutex_lock(&q->lock);
+	if (!memory_is_full(q) && q->asked.count < q->keys_max)
+		(void)queue_want(q, id, &want);
+	pthread_mutex_unlock(&q->lock);
+}
+
 /* Called from the loop's thread. */
 enum shmeta_status sync_refresh(struct sync *s, const struct backend_key *key, uint32_t how, uint32_t uid,
                                 uint64_t deadline_ns, uint64_t ticket)

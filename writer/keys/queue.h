@@ -33,6 +33,7 @@ struct want {
 	bool segments;       /* TOPIC: with all segments of all partitions */
 	bool topic_asked;    /* the topic that it names is read with it or before it. TOPIC: for another key's sake */
 	bool missed;         /* a lookup met it unknown, and nobody waits for it */
+	bool due;            /* it is used, and its time to live is nearly over */
 	bool no_fill,
 		fill; /* readers asked with SHMETA_READ_NO_FILL; without it: what has to be loaded is kept as any other */
 	bool whole;   /* PART: all segments; without it, the row, the segments beyond the last one, and the ranges */
@@ -136,6 +137,9 @@ bool queue_ask_list(struct sync *s, queue_answered_fn *answered,
 /* Have it read because a lookup of this user met it unknown: nobody waits for it. Takes the lock. false: there is no room for it, or the
  * user has no token now. */
 bool queue_missed(struct sync *s, const struct backend_key *key, uint32_t uid);
+
+/* Have it read because it is used, and its time to live is nearly over; all of it. Takes the lock. Nothing happens where there is no room for it. */
+void queue_due(struct sync *s, const struct identity *id);
 
 /* What was found absent is asked for again. Takes the lock. */
 void queue_forget_absences(struct sync *s);

@@ -129,6 +129,7 @@ void queue_merge_want(struct want *into, const struct want *from)
 	into->topic_asked |= from->topic_asked;
 	into->pass |= from->pass;
 	into->missed |= from->missed;
+	into->due |= from->due;
 	into->no_fill |= from->no_fill;
 	into->fill |= from->fill;
 	into->row_only &= from->row_only;

@@ -161,8 +161,7 @@ static void take(struct sync *s, struct shmeta__store *store)
 	s->store = store;
 	s->gen = shmeta__store_generation(store);
 	shmeta_poke(&s->gen->boot_offset_ns, shmeta_peek(&s->board->boot_offset_ns));
-	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++)
-		shmeta_poke(&s->gen->stamp[cls].ttl_ns, s->options.ttl_ms[cls] * SYNC_MS);
+	stamps_show_ttl(s);
 	const struct shmeta_store_counters *counters = shmeta__store_counters(store);
 
 	if (counters->next_topic_id > s->generations.next_topic_id)

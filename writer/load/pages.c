@@ -326,7 +326,7 @@ enum pass_end pages_all(struct pass *p, void *aside)
 	}
 	/* Where the names cannot be listed, what is known is read all the same. */
 	if (end == PASS_DONE || (end == PASS_SOURCE && p->source_status == SHMETA_ERR_INVALID_ARGUMENT)) {
-		if (read_topics(&g, end_id, true) == PASS_DONE)
+		if (read_topics(&g, end_id, true) == PASS_DONE && !p->rows_only)
 			(void)read_topics(&g, end_id, false);
 		end = g.ended == PASS_DONE ? end : g.ended;
 	}

@@ -33,7 +33,8 @@ enum pass_end {
 struct pass {
 	struct sync *s;
 	pass_turn_fn *turn;
-	bool may_lag;                    /* nobody has asked for it */
+	bool may_lag;   /* nobody has asked for it */
+	bool rows_only; /* partitions have times of their own: the rows of topics are compared, not what is below them */
 	uint64_t began_ns, synced_at_ns; /* the look; what it shows of topics, partitions and segments was so then */
 	uint64_t losses;                 /* of s, when it began */
 	struct pass_known known;

@@ -145,6 +145,23 @@ static void answer(const struct pass *p, struct sync_list_tickets tickets)
 	refresh_answer_list(s, (struct sync_list_tickets){.pass = tickets.pass}, status, text, p->synced_at_ns);
 }
 
+static bool is_of_partitions(enum shmeta_class cls)
+{
+	return cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT;
+}
+
+/* Each partition has a time of its own, nobody asks for everything, and everything was compared once. */
+static bool need_no_partitions(struct sync *s)
+{
+	for (int cls = 0; cls < SHMETA_CLASS_COUNT; cls++) {
+		uint64_t at = shmeta_peek(&s->gen->stamp[cls].synced_at_ns);
+
+		if (is_of_partitions((enum shmeta_class)cls) && (at == 0 || shmeta__stamp_is_unproved(at)))
+			return false;
+	}
+	return expiry_is_by_record(&s->expiry) && !schedule_pass_is_asked(&s->schedule) && !refresh_pass_waiting(s);
+}
+
 /* unfed: the feed could not be asked. */
 static void end_well(struct pass *p, bool unfed, struct sync_list_tickets tickets)
 {
@@ -155,7 +172,7 @@ static void end_well(struct pass *p, bool unfed, struct sync_list_tickets ticket
 	sync_source_works(s, SYNC_JOB_PASS);
 	sync_room_works(s);
 	for (size_t i = 0; i < sizeof compared / sizeof *compared; i++)
-		if (!failing_holds(s, compared[i]) &&
+		if (!(p->rows_only && is_of_partitions(compared[i])) && !failing_holds(s, compared[i]) &&
 		    shmeta_peek(&s->gen->stamp[compared[i]].synced_at_ns) < p->synced_at_ns)
 			sync_stamp(s, s->gen, compared[i], sync_committed(s), p->synced_at_ns);
 	if (!feed_in_step(s) && !unfed && s->losses == p->losses) {
@@ -203,7 +220,8 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	struct pass p = {.s = s,
 	                 .turn = turn,
 	                 .may_lag = !schedule_pass_is_asked(&s->schedule) && !feed_is_behind(s) &&
-	                            !refresh_list_waiting(s) && !refresh_pass_waiting(s)};
+	                            !refresh_list_waiting(s) && !refresh_pass_waiting(s),
+	                 .rows_only = need_no_partitions(s)};
 	bool had_feed = feed_is_followed(s), wanted = schedule_pass_is_asked(&s->schedule) || !feed_in_step(s), unfed;
 	char why[SCHEDULE_WHY];
 	struct sync_list_tickets tickets;
@@ -215,6 +233,8 @@ bool reconcile_pass(struct sync *s, pass_turn_fn *turn)
 	s->in_pass = true;
 	s->pass_rows = 0;
 	unfed = !meet_feed(s);
+	p.rows_only = p.rows_only &&
+	              !feed_is_followed(s); /* one that begins now goes on from what all has been compared with */
 	if (!origin_is_foreign(s))
 		aside = open_aside(s);
 	/* A feed that cannot be read keeps nothing from being read. */

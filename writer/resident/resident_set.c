@@ -12,6 +12,8 @@ struct resident_set {
 	struct policy *policy;
 	struct resident_budget budget;
 	uint8_t *used;   /* by slot: scratch of resident_touch() */
+	uint64_t *due;   /* by slot, 0: never; NULL: nothing expires */
+	uint8_t *in_use; /* by slot: since due was set. There when due is */
 	uint64_t *key;   /* by slot */
 	uint32_t *chain; /* by slot: the next one of the same bucket */
 	uint32_t *head;  /* by bucket */
@@ -87,6 +89,8 @@ void resident_free(struct resident_set *r)
 	free(r->key);
 	free(r->chain);
 	free(r->used);
+	free(r->due);
+	free(r->in_use);
 	free(r->free);
 	free(r->head);
 	free(r);
@@ -136,11 +140,41 @@ void resident_drop(struct resident_set *r, uint64_t key)
 	if (slot == NO_SLOT)
 		return;
 	*at = r->chain[slot];
+	if (r->due != NULL)
+		r->due[slot] = 0;
 	if (policy_place(r->policy, slot).victim)
 		policy_evicted(r->policy, slot, hash_of(key));
 	else
 		policy_remove(r->policy, slot);
 	r->free[r->free_count++] = slot;
+}
+
+void resident_expires(struct resident_set *r, uint64_t key, uint64_t due_ns)
+{
+	uint32_t slot = find(r, key);
+
+	/* Where nothing ever expires, no record has room for it. Without memory, what is used is read when somebody asks for it. */
+	if (r->due == NULL && due_ns != 0) {
+		r->in_use = calloc(r->slots, 1);
+		r->due = r->in_use == NULL ? NULL : calloc(r->slots, sizeof *r->due);
+	}
+	if (r->due == NULL || slot == NO_SLOT)
+		return;
+	r->due[slot] = due_ns;
+	r->in_use[slot] = 0;
+}
+
+size_t resident_due(struct resident_set *r, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n)
+{
+	size_t count = 0;
+
+	for (uint32_t slot = 0; r->due != NULL && slot < r->slots && count < n; slot++) {
+		if (r->due[slot] == 0 || r->due[slot] > now_ns || !r->in_use[slot])
+			continue;
+		r->due[slot] = again_ns;
+		ret_keys[count++] = r->key[slot];
+	}
+	return count;
 }
 
 void resident_tick(struct resident_set *r)
@@ -168,6 +202,8 @@ void resident_touch(struct resident_set *r, bool (*was_used)(void *arg, uint64_t
 			if (!was_used(arg, r->key[slot]))
 				continue;
 			r->used[slot] = 1;
+			if (r->in_use != NULL)
+				r->in_use[slot] = 1;
 			topic = find(r, r->key[slot] | RESIDENT_TOPIC);
 			if (topic != NO_SLOT)
 				r->used[topic] = 1;

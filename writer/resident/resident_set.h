@@ -35,6 +35,12 @@ bool resident_has(const struct resident_set *r, uint64_t key);
 /* The record is not in the store any more, whether it was chosen to leave or the source deleted it. Unknown keys are ignored. */
 void resident_drop(struct resident_set *r, uint64_t key);
 
+/* A resident record is due at that time; 0: never. It counts as not in use from here on. */
+void resident_expires(struct resident_set *r, uint64_t key, uint64_t due_ns);
+/* Up to n records that are due by now_ns and were found in use (resident_touch()) since resident_expires(). They are due again at
+ * again_ns. */
+size_t resident_due(struct resident_set *r, uint64_t now_ns, uint64_t again_ns, uint64_t *ret_keys, size_t n);
+
 /* As policy_tick(). */
 void resident_tick(struct resident_set *r);
 /* Does a store whose content takes content_bytes exceed a budget? */

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How long a record counts as fresh, by how often its source really changed it: one byte per record. A refresh that found nothing new
- * makes the time to live longer, one that found a change makes it shorter, within bounds. Demand has no part in it: it decides only
- * whether an expired record is read again.
- *
- * The byte stands for a time by itself, in steps of an eighth of an octave (9 percent) from 1 ms to 45 days, so that bytes stay valid
- * when the configuration changes: bounds apply when a byte is used. Pure functions. */
+ * How long a record counts as fresh, by how often its source really changed it. A refresh that found nothing new makes the time to live
+ * longer, one that found a change makes it shorter, within bounds. Demand has no part in it: it decides only whether an expired record is
+ * read again. The time itself is all that is remembered; bounds that were configured anew apply when it is next used. Pure functions. */
 #ifndef SHMETA_WRITER_RESIDENT_TTL_H
 #define SHMETA_WRITER_RESIDENT_TTL_H
 
@@ -37,12 +34,10 @@ extern const struct ttl_preset_info {
 /* NULL when the configuration can be used; otherwise what is wrong with it, a constant. */
 const char *ttl_config_error(const struct ttl_config *config);
 
-/* The byte of a record that is new. */
-uint8_t ttl_first(const struct ttl_config *config);
-/* The byte after a refresh. */
-uint8_t ttl_unchanged(const struct ttl_config *config, uint8_t ttl);
-uint8_t ttl_changed(const struct ttl_config *config, uint8_t ttl);
-/* The time to live that the byte stands for, within the bounds. */
-uint64_t ttl_ns(const struct ttl_config *config, uint8_t ttl);
+/* The time within the bounds; 0, of a record that has none yet: base_ms. */
+uint32_t ttl_within(const struct ttl_config *config, uint32_t ttl_ms);
+/* The time after a refresh of a record that had this one (0: base_ms). */
+uint32_t ttl_unchanged(const struct ttl_config *config, uint32_t ttl_ms);
+uint32_t ttl_changed(const struct ttl_config *config, uint32_t ttl_ms);
 
 #endif
