@@ -12,7 +12,7 @@
  *   the source cannot answer now (try again); ERR_CONFIG: it never will (wrong file, wrong schema); ERR_NO_MEMORY.
  * - After ERR_SOURCE every later call may reconnect by itself; the core decides when to try.
  * - Where a connection that was made anew leads to another source (fingerprint()), or another course of it (sink->history()), than
- *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply() and objects() answer ERR_CONFLICT and do nothing,
+ *   load(), changes() or resume() last spoke of, fetch(), start(), finish(), apply(), objects() and epoch_end() answer ERR_CONFLICT and do nothing,
  *   until changes() or load() has been called.
  * - The status of fetch() and apply() is the connection's: each key and each operation has one of its own.
  * - ERR_INVALID_ARGUMENT from load(): the source answers, but not for some row. The core has load() list the keys (sink->key),
@@ -183,6 +183,17 @@ struct backend_object_list {
 };
 typedef enum shmeta_status backend_object_fn(void *arg, const struct shmeta_object_info *info);
 
+/* Which epoch of which partition is asked for, and how far what was written under it goes. */
+struct backend_epoch {
+	struct shmeta_str tenant, topic;
+	uint32_t partition_id;
+	uint64_t epoch;
+};
+struct backend_epoch_end {
+	uint64_t epoch; /* the greatest one that is kept and not beyond the one that was asked for; 0: there is none */
+	uint64_t end_offset; /* where the next one that is kept begins, or the high watermark */
+};
+
 /* One row as a source has it, times, watermarks and epochs included: for moving between engines. */
 enum backend_row_kind {
 	BACKEND_ROW_OBJECT, /* u.object, since_ms */
@@ -315,7 +326,7 @@ struct backend_writer {
 	/* Optional, both or none: apply() in two halves, between which the source works and the caller does
 	 * something else. start() hands the operations over: OK, or it cannot (nothing is done; apply() may be able
 	 * to). finish() is the rest of apply(), with its answers; nothing is committed before it is called. In
-	 * between any other call may come but apply(), start(), objects(), restore() and schema(), and none shows
+	 * between any other call may come but apply(), start(), objects(), epoch_end(), restore() and schema(), and none shows
 	 * anything of what was started; ops and results stay. close() instead of finish(): nothing was done. */
 	enum shmeta_status (*start)(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
 	                            struct shmeta_result *results, struct backend_error *err);
@@ -330,6 +341,11 @@ struct backend_admin {
 	 * as of apply(). */
 	enum shmeta_status (*objects)(void *state, const struct backend_object_list *list, backend_object_fn *emit,
 	                              void *arg, struct backend_error *err);
+	/* How far the log goes that was written under an epoch (semantics.md C13). OK; ABSENT: no lease of the partition had that
+	 * epoch yet; ABSENT_BEFORE_START: it is older than those that are kept. Errors as of a fetch(), and
+	 * ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED where the source keeps none. */
+	enum shmeta_status (*epoch_end)(void *state, const struct backend_epoch *ask, struct backend_epoch_end *ret,
+	                                struct backend_error *err);
 	/* What is kept beside the rows. Instead of open(), on a state as open() gets it; close() follows. APPLY makes
 	 * what is missing of shmeta's own tables and triggers, and in an empty source all tables; REMOVE takes all of
 	 * its own away, and nothing else. Both in one transaction, idempotent: what is as it should be costs no

@@ -639,7 +639,8 @@ static const struct backend_feed feed = {.kind = memory_feed_kind,
 static const struct backend_writer writer = {
 	.writable = memory_writable, .apply = memory_apply, .start = memory_start, .finish = memory_finish};
 /* No restore: it would be gone with the process that was asked for it. */
-static const struct backend_admin admin = {.objects = memory_objects, .extras = memory_extras};
+static const struct backend_admin admin = {
+	.objects = memory_objects, .epoch_end = memory_epoch_end, .extras = memory_extras};
 
 const struct backend_engine backend_memory = {.name = "memory",
                                               .state_bytes = sizeof(struct memory_state),

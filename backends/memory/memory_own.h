@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The inside of the in-memory engine: a database and a connection to it. From the bottom to the top: memory_side.c keeps the
- * side tables, memory_db.c makes and finds, memory_rows.c changes and looks, memory_objects.c lists objects, memory_write.c
- * does operations, memory_engine.c is what the core calls. */
+ * side tables, memory_db.c makes and finds, memory_rows.c changes and looks, memory_objects.c lists objects, memory_epochs.c keeps
+ * leader epochs, memory_write.c does operations, memory_engine.c is what the core calls. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_OWN_H
 
@@ -13,6 +13,7 @@
 
 struct memory_side; /* memory_side.h */
 struct object;
+struct epoch;
 
 struct array {
 	void *items;
@@ -153,6 +154,18 @@ enum shmeta_status memory_apply(void *state, const struct backend_op *ops, size_
 enum shmeta_status memory_start(void *state, const struct backend_op *ops, size_t count, int64_t now_ms,
                                 struct shmeta_result *results, struct backend_error *err);
 enum shmeta_status memory_finish(void *state, const struct backend_sink *sink, struct backend_error *err);
+
+/* ---- leader epochs (memory_epochs.c) ---- */
+
+/* Something was written under an epoch of the partition: the first time from `start` on; an add (lowers) may have begun below that.
+ * false: no memory. */
+bool memory_epoch_record(struct epoch *e, uint64_t epoch, uint64_t start, bool lowers);
+/* Those that end at or below the log start go, but for the newest of them. */
+void memory_epochs_trim(struct epoch *e, uint64_t log_start);
+/* All of a topic are forgotten, how many epochs its leases had is not. */
+void memory_epochs_forget(struct memory_side *m, const char *tenant, const char *topic);
+enum shmeta_status memory_epoch_end(void *state, const struct backend_epoch *ask, struct backend_epoch_end *ret,
+                                    struct backend_error *err);
 
 /* ---- objects (memory_objects.c) ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The side tables of a database of the in-memory engine: the epochs that leases and compactions ever had, transfers of leases, objects. The lists
- * only grow. All of it is used with the database's lock held. */
+ * The side tables of a database of the in-memory engine: the epochs that leases and compactions ever had, and what was written under them,
+ * transfers of leases, objects. The lists but those of led epochs only grow. All of it is used with the database's lock held. */
 #ifndef SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
 #define SHMETA_BACKENDS_MEMORY_MEMORY_SIDE_H
 
@@ -13,6 +13,11 @@ struct epoch {
 	uint32_t partition_id;
 	uint64_t epoch;      /* the highest of its leases; 0: there was none */
 	uint64_t compaction; /* the highest that was ever given */
+	struct led {
+		uint64_t epoch, start;
+	} * led; /* epochs under which something was written, ascending */
+	size_t led_count;
+	bool led_dropped; /* older ones are not kept any more */
 };
 
 enum offer_state { OFFER_PENDING, OFFER_ACCEPTED, OFFER_COMPLETED, OFFER_REJECTED };

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/leader_epochs.h"
 #include "backends/memory/memory_own.h"
 #include "backends/memory/memory_side.h"
 #include "backends/op_errors.h"
@@ -96,6 +97,7 @@ static void create_topic(struct writing *w, const struct shmeta_op *op, struct s
 	topic.created_at_ms = topic.updated_at_ms = w->now_ms;
 	(void)memory_delete_topic(w->db, w->tenant,
 	                          w->topic); /* rows that were left under the name are not this topic's */
+	memory_epochs_forget(w->side, w->tenant, w->topic);
 	ok = memory_create_topic(w->db, w->tenant, w->topic, topic.partition_count, w->now_ms) &&
 	     memory_put_topic(w->db, w->tenant, &topic);
 	if (!ok)
@@ -112,6 +114,17 @@ static void set_watermark(struct writing *w, uint32_t partition, uint64_t offset
 	row.high_watermark = offset;
 	row.updated_at_ms = w->now_ms;
 	(void)memory_put_partition(w->db, w->tenant, w->topic, &row);
+}
+
+static void record_epoch(struct writing *w, const struct shmeta_op *op, uint64_t start, struct shmeta_result *r)
+{
+	struct epoch *e;
+
+	if (!leader_epoch_writes(op))
+		return;
+	e = memory_epoch_of(w->side, w->tenant, w->topic, op->partition_id);
+	if (e == NULL || !memory_epoch_record(e, op->fence.epoch, start, op->type != SHMETA_OP_UPDATE_HIGH_WATERMARK))
+		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
 }
 
 static void add_segment(struct writing *w, const struct shmeta_op *op, const struct shmeta_segment *s,
@@ -138,6 +151,39 @@ static void add_segment(struct writing *w, const struct shmeta_op *op, const str
 		refuse_segment_id(op, r);
 	else if (!memory_put_segment(w->db, w->tenant, w->topic, &row))
 		refuse(r, SHMETA_ERR_NO_MEMORY, "out of memory");
+	else
+		record_epoch(w, op, s->base_offset, r);
+}
+
+static void update_watermark(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_partition row;
+
+	if (!has_partition(w, op, r) || !passes_fence(w, op, r))
+		return;
+	if (memory_find_partition(w->db, w->tenant, w->topic, op->partition_id, &row))
+		record_epoch(w, op, row.high_watermark, r);
+	if (r->status == SHMETA_OK)
+		set_watermark(w, op->partition_id, op->offset, false);
+}
+
+static void delete_before(struct writing *w, const struct shmeta_op *op, struct shmeta_result *r)
+{
+	struct shmeta_segment *left;
+	struct epoch *e;
+	struct shmeta_partition row;
+	size_t count;
+	bool reaching;
+
+	r->count = memory_delete_segments_before(w->db, w->tenant, w->topic, op->partition_id, op->offset);
+	e = r->count > 0 ? memory_epoch_of(w->side, w->tenant, w->topic, op->partition_id) : NULL;
+	if (e == NULL || !memory_find_partition(w->db, w->tenant, w->topic, op->partition_id, &row))
+		return;
+	left = memory_segments_in(w->db, w->tenant, w->topic, op->partition_id, 0, UINT64_MAX, UINT64_MAX, &count,
+	                          &reaching);
+	if (left != NULL)
+		memory_epochs_trim(e, count > 0 ? left[0].base_offset : row.high_watermark);
+	free(left);
 }
 
 /* ---- groups and agents --------------------------------------------------------------------------------------------------------------- */
@@ -497,12 +543,13 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 		create_topic(w, op, r);
 		break;
 	case SHMETA_OP_DELETE_TOPIC:
-		if (!memory_delete_topic(w->db, w->tenant, w->topic))
+		if (memory_delete_topic(w->db, w->tenant, w->topic))
+			memory_epochs_forget(w->side, w->tenant, w->topic);
+		else
 			refuse_place(op, false, r);
 		break;
 	case SHMETA_OP_UPDATE_HIGH_WATERMARK:
-		if (has_partition(w, op, r) && passes_fence(w, op, r))
-			set_watermark(w, op->partition_id, op->offset, false);
+		update_watermark(w, op, r);
 		break;
 	case SHMETA_OP_ADD_SEGMENT:
 		add_segment(w, op, &op->u.segment, r);
@@ -513,7 +560,7 @@ static void one(struct writing *w, const struct shmeta_op *op, struct shmeta_res
 			set_watermark(w, op->partition_id, op->u.segment.end_offset + 1, true);
 		break;
 	case SHMETA_OP_DELETE_SEGMENTS_BEFORE:
-		r->count = memory_delete_segments_before(w->db, w->tenant, w->topic, op->partition_id, op->offset);
+		delete_before(w, op, r);
 		break;
 	case SHMETA_OP_ENSURE_GROUP:
 		ensure_group(w, text(name, sizeof name, op->group_id));

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "backends/postgres/pg_coverage.h"
+#include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_values.h"
 #include "backends/sql/tables.h"
 #include "base/hash.h"
@@ -74,20 +75,28 @@ uint64_t pg_hash_value(const PGresult *result, int row, int column)
 static enum shmeta_status count_own_tables(struct pg_state *state, struct pg_own *own, struct backend_error *err)
 {
 	enum shmeta_status status;
-	char sql[900], counts[40], *rest;
+	char sql[1500], counts[80], *rest;
+	int64_t rights;
 
 	snprintf(
 		sql, sizeof sql,
-		"SELECT count(*)::text || ' ' || coalesce(sum(CASE WHEN has_table_privilege(c.oid, 'SELECT') THEN 1 ELSE 0 END), 0)"
-		"::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+		"SELECT coalesce(sum(own)::text || ' ' || sum(CASE WHEN reads THEN own ELSE 0 END)::text || ' ' || sum(CASE WHEN own = 1 THEN 0 "
+		"WHEN writes THEN 3 WHEN reads THEN 2 ELSE 1 END)::text, '0 0 0') FROM (SELECT CASE WHEN c.relname = 'shmeta_leader_epochs' THEN 0 "
+		"ELSE 1 END AS own, has_table_privilege(c.oid, 'SELECT') AS reads, has_table_privilege(c.oid, 'SELECT') AND "
+		"has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, "
+		"'DELETE') AS writes FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
 		"WHERE quote_ident(n.nspname) = '%s' AND c.relname IN ('shmeta_meta', 'shmeta_lease_epochs', "
-		"'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND c.relkind IN ('r', 'S')",
+		"'shmeta_leader_epochs', 'shmeta_transfers', 'shmeta_objects', 'shmeta_slices'%s) AND c.relkind IN ('r', 'S')) c",
 		state->schema_text, state->dialect->triggers ? ", 'shmeta_changes', 'shmeta_missed'" : "");
 	status = pg_one_text(state, sql, counts, sizeof counts, err);
 	if (status != SHMETA_OK)
 		return status;
 	own->tables = strtoll(counts, &rest, 10);
-	own->readable = strtoll(rest, NULL, 10);
+	own->readable = strtoll(rest, &rest, 10);
+	rights = strtoll(rest, NULL, 10);
+	own->epochs = rights >= 1;
+	own->epochs_readable = rights >= 2;
+	own->epochs_writable = rights >= 3;
 	if (own->readable < own->wanted_tables)
 		return SHMETA_OK;
 	snprintf(sql, sizeof sql, "SELECT value FROM %s.shmeta_meta WHERE name = 'schema'", state->schema);
@@ -164,7 +173,8 @@ enum shmeta_status pg_count_own(struct pg_state *state, struct pg_own *ret, stru
 
 /* ---- what that means ------------------------------------------------------------------------------------------------------------- */
 
-bool pg_own_is_due(const struct pg_state *state, const struct pg_own *own)
+/* But for the table of leader epochs. */
+static bool is_due(const struct pg_state *state, const struct pg_own *own)
 {
 	if (own->version == PG_VERSION_LATER)
 		return false;
@@ -172,6 +182,11 @@ bool pg_own_is_due(const struct pg_state *state, const struct pg_own *own)
 	    (own->readable == own->wanted_tables && own->version == PG_VERSION_EARLIER))
 		return true;
 	return pg_log_is_possible(&state->shape) && own->triggers < own->wanted_triggers;
+}
+
+bool pg_own_is_due(const struct pg_state *state, const struct pg_own *own)
+{
+	return is_due(state, own) || (!own->epochs && own->version != PG_VERSION_LATER);
 }
 
 __attribute__((format(printf, 2, 3))) static void say_trouble(struct pg_state *state, const char *fmt, ...)
@@ -211,7 +226,7 @@ static void judge(struct pg_state *state, const struct pg_own *own)
 		}
 	if (key != NULL)
 		say_trouble(state, "%s: its keys are of a type that the log does not hold", key);
-	else if (state->make_failure[0] != '\0' && pg_own_is_due(state, own))
+	else if (state->make_failure[0] != '\0' && is_due(state, own))
 		say_trouble(state, "shmeta's own objects cannot be made: %s", state->make_failure);
 	else if (own->tables < own->wanted_tables)
 		say_trouble(state, "shmeta's own tables are not there: 'shmetactl schema apply' makes them");
@@ -236,6 +251,9 @@ enum shmeta_status pg_look_for_own(struct pg_state *state, bool *ret_due, struct
 		judge(state, &own);
 	state->shape.own =
 		status == SHMETA_OK && own.readable == own.wanted_tables && own.version != PG_VERSION_EARLIER;
+	pg_epochs_forget(state);
+	state->shape.epochs = state->shape.own && own.epochs_writable;
+	state->shape.epochs_readable = state->shape.own && own.epochs_readable;
 	state->shape.feed = state->shape.own && state->dialect->triggers && state->coverage.trouble[0] == '\0';
 	return status;
 }

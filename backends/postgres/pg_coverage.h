@@ -11,7 +11,9 @@ enum { PG_PASSED_BY = 5 };
 /* What of shmeta's own there is. */
 struct pg_own {
 	int64_t tables, wanted_tables, readable; /* readable: to this role                            */
-	int64_t triggers, wanted_triggers;       /* those that are as they were made, and always fire */
+	bool epochs, epochs_readable,
+		epochs_writable;           /* the table of leader epochs is there, which is none of the tables above */
+	int64_t triggers, wanted_triggers; /* those that are as they were made, and always fire */
 	char mark[40];
 	enum pg_version version;
 	char missing[200];                 /* names of triggers */

@@ -6,6 +6,7 @@
 
 #include "backends/postgres/pg_changefeed.h"
 #include "backends/postgres/pg_clock.h"
+#include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_feed.h"
 #include "backends/postgres/pg_fetch.h"
 #include "backends/postgres/pg_load.h"
@@ -28,6 +29,7 @@ static bool (*const texts[])(struct pg_state *state) = {
 	pg_write_apart_texts,
 	pg_write_resolve_texts,
 	pg_object_texts,
+	pg_epoch_texts,
 	pg_move_texts,
 	NULL,
 };
@@ -313,8 +315,11 @@ static const struct backend_writer writer = {
 	                                                      .load = pg_load,                                         \
 	                                                      .fetch = pg_fetch,                                       \
 	                                                      .clock_ahead_ms = clock_ahead_ms};                       \
-	static const struct backend_admin admin_##suffix = {                                                           \
-		.objects = pg_list_objects, .schema = schema_##suffix, .extras = pg_extras, .restore = pg_restore};    \
+	static const struct backend_admin admin_##suffix = {.objects = pg_list_objects,                                \
+	                                                    .epoch_end = pg_epoch_end,                                 \
+	                                                    .schema = schema_##suffix,                                 \
+	                                                    .extras = pg_extras,                                       \
+	                                                    .restore = pg_restore};                                    \
 	const struct backend_engine backend_##suffix = {.name = (scheme),                                              \
 	                                                .state_bytes = sizeof(struct pg_state),                        \
 	                                                .uses = BACKEND_USES_READ_URI | BACKEND_USES_PASSWORD_FILE |   \

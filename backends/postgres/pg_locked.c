@@ -72,7 +72,7 @@ static const struct pg_text texts[] = {
          "pg_catalog.pg_database d WHERE d.datname = current_database()) AND l.pid <> pg_backend_pid() AND (l.mode = "
          "'AccessExclusiveLock' OR l.granted AND l.mode IN ('ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')) AND "
          "pg_catalog.pg_table_is_visible(c.oid) AND c.relname IN ('topics', 'partitions', 'segments', 'consumer_groups', "
-         "'consumer_offsets', 'agents', 'partition_leases', 'shmeta_changes', 'shmeta_lease_epochs', 'shmeta_transfers', "
+         "'consumer_offsets', 'agents', 'partition_leases', 'shmeta_changes', 'shmeta_lease_epochs', 'shmeta_leader_epochs', 'shmeta_transfers', "
          "'shmeta_objects', 'shmeta_slices')}"},
 };
 

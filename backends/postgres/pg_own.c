@@ -418,6 +418,19 @@ static void say_objects(struct pg_script *script, const struct pg_state *state)
 		say_log(script, state);
 }
 
+/* Under which epochs something was written (backends/leader_epochs.h). Not of the version: what else is there works without it, and a role that was
+ * granted the other tables goes on with them. */
+static void say_leaders(struct pg_script *script, const struct pg_state *state)
+{
+	const char *c = state->dialect->column_collate;
+
+	pg_say(script,
+	       "CREATE TABLE IF NOT EXISTS %s.shmeta_leader_epochs(tenant TEXT%s NOT NULL, topic TEXT%s NOT NULL, "
+	       "partition_id INTEGER NOT NULL, epoch BIGINT NOT NULL, start BIGINT NOT NULL, created_at BIGINT NOT NULL, "
+	       "PRIMARY KEY (tenant, topic, partition_id, epoch))",
+	       state->schema, c, c);
+}
+
 /* To be raised with each change of the texts above. The hash beside it tells what the same version says of another shape. */
 enum { OWN_VERSION = 2 };
 
@@ -436,6 +449,7 @@ void pg_say_own(struct pg_script *script, const struct pg_state *state)
 
 	say_objects(script, state);
 	hash = script_hash(script);
+	say_leaders(script, state);
 	pg_say(script,
 	       "INSERT INTO %s.shmeta_meta(name, value) VALUES ('schema', 'v%d %016" PRIx64 "') "
 	       "ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
@@ -493,7 +507,8 @@ void pg_list_triggers(char *ret, size_t bytes)
 void pg_say_removal(struct pg_script *script, const struct pg_state *state)
 {
 	static const char *const own[] = {"shmeta_changes",   "shmeta_slices",       "shmeta_objects",
-	                                  "shmeta_transfers", "shmeta_lease_epochs", "shmeta_meta"};
+	                                  "shmeta_transfers", "shmeta_lease_epochs", "shmeta_leader_epochs",
+	                                  "shmeta_meta"};
 	const char *schema = state->schema;
 
 	for (int i = 0; state->dialect->triggers && i < TRACKED; i++)

@@ -27,8 +27,10 @@ struct pg_shape {
 	bool by_index;      /* partitions and segments are found by an index of topic and partition_id      */
 	bool loose_texts;   /* some text column's collation takes different texts for equal                 */
 	bool own;           /* shmeta's own tables are there: epochs, transfers, objects, slices            */
-	bool feed;          /* and the log with all its triggers, and nothing passes them by                */
-	char kinds[8];      /* pg_class.relkind of the seven tables, in the order of backend_tables         */
+	bool epochs;        /* and that of leader epochs, which this role may write                         */
+	bool epochs_readable;
+	bool feed;     /* and the log with all its triggers, and nothing passes them by                */
+	char kinds[8]; /* pg_class.relkind of the seven tables, in the order of backend_tables         */
 	/* Columns of integers that are of a type which also holds what is none, a bit each: see pg_write_number(). */
 	uint32_t inexact[TABLE_COUNT];
 };

@@ -10,7 +10,7 @@
  *   pg_session                              connected, looked at, ready
  *   pg_transaction                          transactions and queries, tried again where that is asked for
  *   pg_feed pg_changefeed pg_replica        what has changed, and where to read
- *   pg_load pg_fetch pg_write pg_objects pg_move
+ *   pg_load pg_fetch pg_write pg_objects pg_epochs pg_move
  *   pg_engine                               the tables of functions
  *
  * What differs between engines stands in one const table each (struct pg_dialect), what differs between databases in struct pg_shape;
@@ -53,6 +53,8 @@ struct pg_written {
 	char loading[40]; /* the same for the load that is on */
 	char cluster[40]; /* its system identifier */
 };
+
+enum { PG_LED = 4096 };
 
 struct pg_state {
 	struct backend_options options; /* strings are copies of our own */
@@ -101,6 +103,11 @@ struct pg_state {
 	/* Adds that take it that nothing is in their way: not for so many batches; after the next conflict, for so many. */
 	uint32_t careful_batches, careful_next;
 	struct pg_busy busy;
+	/* Epochs that are recorded, at a place that their hash says (pg_epochs.c), from which offset on. */
+	struct pg_led {
+		uint64_t hash; /* 0: none */
+		uint64_t start;
+	} led[PG_LED];
 	struct {
 		bool known;
 		int64_t ahead_ms; /* the server's time less CLOCK_MONOTONIC */

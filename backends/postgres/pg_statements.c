@@ -56,6 +56,8 @@ static bool flag_holds(const void *arg, char flag)
 		return shape->loose_texts;
 	case 'w':
 		return shape->own;
+	case 'e':
+		return shape->epochs;
 	case 'f':
 		return shape->feed;
 	case 's':

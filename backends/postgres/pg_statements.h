@@ -67,6 +67,8 @@ struct pg_state;
 	X(W_ADD_RAISE)         \
 	X(W_ADD_PLAIN)         \
 	X(W_ADD_RAISE_PLAIN)   \
+	X(W_ADD_KNOWN)         \
+	X(W_ADD_RAISE_KNOWN)   \
 	X(W_GROUP_DELETE)      \
 	X(W_GROUP_ENSURE)      \
 	X(W_OFFSET)            \
@@ -84,7 +86,8 @@ struct pg_state;
 	X(W_CONFIRM)
 #define PG_OBJECT_STATEMENTS(X) \
 	X(OBJECTS_MARK)         \
-	X(OBJECTS)
+	X(OBJECTS)              \
+	X(EPOCH_END)
 
 #define PG_MOVE_STATEMENTS(X) \
 	X(M_OBJECT)           \
@@ -116,7 +119,7 @@ __attribute__((format(printf, 3, 4))) bool pg_text_of(struct pg_state *state, en
  *   o tenants   a agents have one   l leases have one   u a tenant is a uuid   j maps are jsonb   c cleanup_policy   t timestamps
  *   p at most one segment at a place   d a unique constraint of segments is deferrable   x places have an index
  *   n some column's collation takes different texts for equal
- *   w shmeta's own tables   f and the log of changes   g triggers   s snapshots */
+ *   w shmeta's own tables   e and that of leader epochs, which may be written   f and the log of changes   g triggers   s snapshots */
 struct pg_text {
 	enum pg_statement which;
 	const char *template;

@@ -17,6 +17,7 @@
 
 #include "backends/op_errors.h"
 #include "backends/postgres/pg_clock.h"
+#include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_feed.h"
 #include "backends/postgres/pg_locked.h"
 #include "backends/postgres/pg_replica.h"
@@ -102,11 +103,13 @@ static bool collect(struct writing *w)
 			enum write_kind kind = pg_write_kind_of(op->type);
 			struct write_item *item = &w->items[w->item_count++];
 
-			*item = (struct write_item){.op = &w->ops[i],
-			                            .result = r,
-			                            .object = op->type == SHMETA_OP_ADD_SLICE ? object : NULL,
-			                            .index = (uint32_t)i,
-			                            .kind = (uint8_t)(plain ? pg_write_plain(kind) : kind)};
+			*item = (struct write_item){
+				.op = &w->ops[i],
+				.result = r,
+				.object = op->type == SHMETA_OP_ADD_SLICE ? object : NULL,
+				.index = (uint32_t)i,
+				.kind = (uint8_t)(plain ? pg_write_plain(kind, pg_epoch_is_known(w->state, &w->ops[i]))
+			                                : kind)};
 			item->suspect = pg_write_is_suspect(w->state, item);
 			w->apart |= item->suspect;
 		}
@@ -350,6 +353,10 @@ static enum shmeta_status conclude(struct writing *w, const struct backend_sink 
 			status = pg_write_resolve(w, err);
 		if (status == SHMETA_OK || status == SHMETA_ERR_OUTCOME_UNKNOWN)
 			pg_wrote(state);
+		for (size_t i = 0; status == SHMETA_OK && i < w->item_count; i++)
+			if (pg_write_is_add((enum write_kind)w->items[i].kind) &&
+			    w->items[i].result->status == SHMETA_OK)
+				pg_epoch_know(state, w->items[i].op);
 		if (any_of_topics(w->ops, w->count))
 			pg_follower_passed(state);
 		/* disk_full: the transaction is rolled back, the connection and what it reads are well. */

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/postgres/pg_epochs.h"
 #include "backends/postgres/pg_write_kinds.h"
 
 /* ---- parts of statements ---------------------------------------------------------------------------------------------------------- */
@@ -115,7 +116,7 @@
 #define SLICES_NOT_WRITTEN SEGMENTS_NOT_WRITTEN("i.object_id IS NOT NULL", NOT_RAISED)
 #define ADD_SEGMENTS(raise, wrong)                                                                     \
 	"@items, j AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM i" UNDER_FENCE \
-	"), " INSERT_SEGMENTS("") raise FORGET_SLICES SEGMENTS_NOT_WRITTEN("true", wrong)
+	"), " INSERT_SEGMENTS("") raise FORGET_SLICES LED_ADDS("j", WRITTEN " ") SEGMENTS_NOT_WRITTEN("true", wrong)
 
 /* The same where nothing is expected to be in the way, which is two thirds of the work: to look whether something is, for each row in
  * two indexes, and to write so that it could still be taken back, is left out, and each place and fence is looked up once for its run of
@@ -124,13 +125,14 @@
 #define PLAIN_FIELDS                                                                                       \
 	FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_ID, FIELD_BASE, FIELD_LAST, FIELD_RECORDS, FIELD_SIZE, \
 		FIELD_BUCKET, FIELD_KEY, FIELD_CREATED, FIELD_OLDEST, FIELD_NEWEST, FIELD_RUN
-#define RUN_FIELDS FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_FENCE, FIELD_EPOCH, FIELD_TOP
-#define PLAIN_ADDS(raise, wrong)                                                                                \
+#define RUN_FIELDS FIELD_TENANT, FIELD_TOPIC, FIELD_PID, FIELD_FENCE, FIELD_EPOCH, FIELD_TOP, FIELD_BASE
+#define LED_BY_RUNS LED_ADDS("h", "there AND fits ")
+#define PLAIN_ADDS(raise, wrong, led)                                                                           \
 	"WITH h AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS " FROM @runs i" UNDER_FENCE "), " \
 	"ins AS (INSERT INTO segments({o:organization_id, }id, topic, partition_id, base_offset, end_offset, "  \
 	"record_count, size_bytes, s3_bucket, s3_key, created_at{t:, min_timestamp, max_timestamp}) "           \
 	"SELECT {o:org, }id, topic, pid, base, last, records, size, bucket, key, created{t:, oldest, newest} "  \
-	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise      \
+	"FROM @rows i WHERE (run IN (SELECT n FROM h WHERE there AND fits)) IS TRUE RETURNING true)" raise led  \
 	" SELECT 0 AS n, false, false, false, (SELECT count(*) FROM ins)" wrong                                 \
 	" UNION ALL SELECT n, there, fits, " TOPIC_THERE ", 0 FROM h i WHERE NOT (there AND fits)"
 #define RAISE_BY_RUNS                                                                                            \
@@ -220,6 +222,8 @@ static const char topic_create[] =
 	"SELECT {o:organization_id, }name, g.id, 0, @now, @now "
 	"FROM t CROSS JOIN (SELECT count(*) FROM z) z CROSS JOIN LATERAL generate_series(0, t.partition_count - 1) AS g(id) "
 	"RETURNING {o:organization_id, }topic{n: COLLATE \"C\" AS topic}), "
+	"{e:le AS (DELETE FROM shmeta_leader_epochs e USING i WHERE e.topic = i.topic AND e.tenant = i.tenant AND "
+	"({o:i.org, }i.topic) IN (SELECT {o:organization_id, }name FROM t)), }"
 	"m AS (SELECT {o:organization_id, }topic, count(*) AS made FROM p GROUP BY {o:organization_id, }topic) "
 	"SELECT n, made, " TOPIC_THERE
 	" FROM (SELECT i.*, (({o:org, }topic) IN (SELECT {o:organization_id, }name FROM t)) "
@@ -233,7 +237,8 @@ static const char topic_delete[] =
 	"{o:, x AS (DELETE FROM segments s USING t WHERE s.topic = t.name AND s.organization_id = t.org), "
 	"y AS (DELETE FROM consumer_offsets s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
 	"{l:, z AS (DELETE FROM partition_leases s USING t WHERE s.topic = t.name AND s.organization_id = t.org)}"
-	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}} "
+	"{w:{!g:, v AS (DELETE FROM shmeta_slices s USING t WHERE s.topic = t.name AND s.tenant = t.tenant)}}"
+	"{e:, le AS (DELETE FROM shmeta_leader_epochs e USING t WHERE e.topic = t.name AND e.tenant = t.tenant)} "
 	"SELECT n, " TOPIC_THERE " FROM i WHERE n NOT IN (SELECT n FROM t)";
 
 static const char watermark[] =
@@ -241,10 +246,18 @@ static const char watermark[] =
 	"u AS (UPDATE partitions p SET high_watermark = m.goal, updated_at = @now FROM (SELECT DISTINCT ON "
 	"(tenant, topic, pid) * FROM j WHERE there AND fits ORDER BY tenant, topic, pid, n DESC) m "
 	"WHERE " RAISED_TOPIC " AND p.partition_id = m.pid{o: AND p.organization_id = m.org} "
-	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id) "
-	"SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
-	"({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
+	"RETURNING {o:p.organization_id, }p.topic{n: COLLATE \"C\" AS topic}, p.partition_id)" LED_RECORD(
+		"SELECT DISTINCT ON (i.tenant, i.topic, i.pid, i.epoch) i.tenant, i.topic, i.pid, i.epoch, coalesce(i.before, (SELECT "
+		"p.high_watermark FROM partitions p WHERE " SAME(
+			"p.topic",
+			"i.topic") " AND p.partition_id = i.pid{o: AND "
+				   "p.organization_id = i.org} LIMIT 1)) AS start FROM (SELECT j.*, lag(goal) OVER (PARTITION BY tenant, topic, pid "
+				   "ORDER BY n) AS before FROM j WHERE there AND fits) i WHERE i.fence <> '' AND NOT (" LED_KNOWN(
+					   "") ") ORDER BY i.tenant, i.topic, i.pid, i.epoch, i.n",
+		"NOTHING") " SELECT n, there, fits, " TOPIC_THERE " FROM j i WHERE NOT (there AND fits) OR "
+			   "({o:i.org, }i.topic, i.pid) NOT IN (SELECT {o:organization_id, }topic, partition_id FROM u)";
 
+#define OF_PLACE SEGMENTS_TOPIC " AND s.partition_id = i.pid{o: AND s.organization_id = i.org}"
 #define BELOW_GOAL                                                                                 \
 	SEGMENTS_TOPIC                                                                             \
 	" AND s.partition_id = i.pid AND s.base_offset < i.goal AND s.end_offset < i.goal{o: AND " \
@@ -252,15 +265,25 @@ static const char watermark[] =
 static const char segments_delete[] =
 	"@items, d AS (DELETE FROM segments s USING i WHERE " BELOW_GOAL " "
 	"RETURNING i.n, i.tenant, s.topic, s.partition_id, s.base_offset)"
-	"{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
-	"AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
-	"SELECT n, (SELECT count(*) FROM d WHERE d.n = i.n), (SELECT count(*) FROM segments s WHERE " BELOW_GOAL
-	") FROM i";
+	/* The log start is the lowest base that stays, or the high watermark where none does. */
+	"{e:{g:, b AS MATERIALIZED (SELECT i.tenant, i.topic, i.pid, coalesce((SELECT s.base_offset FROM segments s WHERE " OF_PLACE
+	" AND NOT (s.base_offset < i.goal AND s.end_offset < i.goal) ORDER BY s.base_offset LIMIT 1), (SELECT "
+	"p.high_watermark FROM partitions p WHERE " SAME(
+		"p.topic",
+		"i.topic") " AND p.partition_id = i.pid{o: AND "
+			   "p.organization_id = i.org} LIMIT 1)) AS low FROM (SELECT tenant, org, topic, pid, max(goal) AS goal FROM i WHERE n IN "
+			   "(SELECT n FROM d) GROUP BY tenant, org, topic, pid) i), " LED_TRIM "}}"
+			   "{w:{!g:, x AS (DELETE FROM shmeta_slices x USING d WHERE x.tenant = d.tenant AND x.topic = d.topic "
+			   "AND x.partition_id = d.partition_id AND x.base_offset = d.base_offset)}} "
+			   "SELECT n, (SELECT count(*) FROM d WHERE d.n = i.n), (SELECT count(*) FROM segments s WHERE " BELOW_GOAL
+			   ") FROM i";
 
 static const char add[] = ADD_SEGMENTS("", "");
 static const char add_raise[] = ADD_SEGMENTS(RAISE_WATERMARKS, NOT_RAISED);
-static const char add_plain[] = PLAIN_ADDS("", "");
-static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS, RAISED_BY_RUNS);
+static const char add_plain[] = PLAIN_ADDS("", "", LED_BY_RUNS);
+static const char add_raise_plain[] = PLAIN_ADDS(RAISE_BY_RUNS, RAISED_BY_RUNS, LED_BY_RUNS);
+static const char add_known[] = PLAIN_ADDS("", "", "");
+static const char add_raise_known[] = PLAIN_ADDS(RAISE_BY_RUNS, RAISED_BY_RUNS, "");
 
 #define OF_GROUP SAME("g.group_id", "i.grp") "{o: AND g.organization_id = i.org}"
 static const char group_ensure[] =
@@ -316,7 +339,6 @@ static const char agent_delete[] =
 /* One operation: its list has a row for each segment, the old ones first. p is the operation, s what is there, m the rows beside what is there
  * at their bases, b the new ones that do not stay and what they belong to, v the judgement. An old segment whose base a new one takes is
  * changed in its place: slices go by base, and the trigger that drops those of deleted segments runs last of all. */
-#define OF_PLACE SEGMENTS_TOPIC " AND s.partition_id = i.pid{o: AND s.organization_id = i.org}"
 #define GOES "(SELECT goes FROM v)"
 static const char replace[] =
 	"@items, p AS MATERIALIZED (SELECT i.*, " PLACE_THERE " AS there, " FITS
@@ -462,7 +484,8 @@ static const char slice[] =
 	", l AS (INSERT INTO shmeta_slices(tenant, topic, partition_id, base_offset, object_id, position) "
 	"SELECT tenant, topic, pid, base, object_id, place FROM j WHERE " WRITTEN " "
 	"ORDER BY tenant, topic, pid, base ON CONFLICT (tenant, topic, partition_id, base_offset) "
-	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" SLICES_NOT_WRITTEN;
+	"DO UPDATE SET object_id = excluded.object_id, position = excluded.position)" LED_ADDS("j", WRITTEN " ")
+		SLICES_NOT_WRITTEN;
 
 static const char confirm[] =
 	"@items, d AS (DELETE FROM shmeta_objects b USING i WHERE " OF_OBJECT
@@ -523,6 +546,10 @@ const struct write_kind_info pg_write_kinds[KIND_COUNT] = {
 		{add_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}, false},
 	[KIND_ADD_RAISE_PLAIN] =
 		{add_raise_plain, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}, false},
+	[KIND_ADD_KNOWN] =
+		{add_known, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}, false},
+	[KIND_ADD_RAISE_KNOWN] =
+		{add_raise_known, {PLAIN_FIELDS}, {S(TOPIC), T(DATA, 1), X(BASE), X(ID)}, false, {RUN_FIELDS}, false},
 	[KIND_GROUP_ENSURE] = {group_ensure, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 0)}, false, {FIELD_END}, false},
 	[KIND_GROUP_DELETE] = {group_delete, {FIELD_TENANT, FIELD_GROUP}, {T(GROUP, 1)}, false, {FIELD_END}, false},
 	[KIND_OFFSET] = {offset,
@@ -641,14 +668,22 @@ enum write_kind pg_write_kind_of(enum shmeta_op_type type)
 	return (enum write_kind)of[type];
 }
 
-enum write_kind pg_write_plain(enum write_kind kind)
+enum write_kind pg_write_plain(enum write_kind kind, bool known)
 {
-	return kind == KIND_ADD ? KIND_ADD_PLAIN : kind == KIND_ADD_RAISE ? KIND_ADD_RAISE_PLAIN : kind;
+	if (kind == KIND_ADD)
+		return known ? KIND_ADD_KNOWN : KIND_ADD_PLAIN;
+	if (kind == KIND_ADD_RAISE)
+		return known ? KIND_ADD_RAISE_KNOWN : KIND_ADD_RAISE_PLAIN;
+	return kind;
 }
 
 enum write_kind pg_write_careful(enum write_kind kind)
 {
-	return kind == KIND_ADD_PLAIN ? KIND_ADD : kind == KIND_ADD_RAISE_PLAIN ? KIND_ADD_RAISE : kind;
+	if (kind == KIND_ADD_PLAIN || kind == KIND_ADD_KNOWN)
+		return KIND_ADD;
+	if (kind == KIND_ADD_RAISE_PLAIN || kind == KIND_ADD_RAISE_KNOWN)
+		return KIND_ADD_RAISE;
+	return kind;
 }
 
 bool pg_write_is_add(enum write_kind kind)

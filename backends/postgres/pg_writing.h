@@ -15,7 +15,7 @@
 #include "backends/renewed.h"
 
 /* What has a statement of its own, in the order in which statements of one level are sent. ADD and ADD_RAISE differ in the watermark;
- * those that are _PLAIN take it that nothing is in their way.
+ * those that are _PLAIN take it that nothing is in their way, and _KNOWN ones also that no epoch is to be recorded.
  * K(name, at most so many in one statement): joins of two lists within a statement are small ones for the kinds that have them. */
 #define WRITE_KINDS(K)           \
 	K(TOPIC_DELETE, 256)     \
@@ -27,6 +27,8 @@
 	K(ADD_RAISE, 4096)       \
 	K(ADD_PLAIN, 4096)       \
 	K(ADD_RAISE_PLAIN, 4096) \
+	K(ADD_KNOWN, 4096)       \
+	K(ADD_RAISE_KNOWN, 4096) \
 	K(GROUP_DELETE, 4096)    \
 	K(GROUP_ENSURE, 4096)    \
 	K(OFFSET, 4096)          \
@@ -125,8 +127,9 @@ bool pg_write_is_add(enum write_kind kind);
 bool pg_write_same_place(const struct backend_op *a, const struct backend_op *b);
 /* The kind of an operation's statement. */
 enum write_kind pg_write_kind_of(enum shmeta_op_type type);
-/* The kind that takes it that nothing is in the way, and the one that does not; the kind itself where there is none. */
-enum write_kind pg_write_plain(enum write_kind kind);
+/* The kind that takes it that nothing is in the way (known: and no epoch is to be recorded), and the one that does not; the kind itself where
+ * there is none. */
+enum write_kind pg_write_plain(enum write_kind kind, bool known);
 enum write_kind pg_write_careful(enum write_kind kind);
 /* Does it need shmeta's own tables? */
 bool pg_write_needs_own(enum write_kind kind);

@@ -7,6 +7,7 @@
 
 #include "backends/sqlite/sqlite_connection.h"
 #include "backends/sqlite/sqlite_db.h"
+#include "backends/sqlite/sqlite_epochs.h"
 #include "backends/sqlite/sqlite_feed.h"
 #include "backends/sqlite/sqlite_fetch.h"
 #include "backends/sqlite/sqlite_load.h"
@@ -116,8 +117,11 @@ static const struct backend_feed feed = {.kind = feed_kind,
                                          .resume = sqlite_resume,
                                          .wake_fd = sqlite_wake_fd};
 static const struct backend_writer writer = {.writable = writable, .apply = sqlite_apply};
-static const struct backend_admin admin = {
-	.objects = sqlite_list_objects, .schema = schema, .extras = sqlite_extras, .restore = sqlite_restore};
+static const struct backend_admin admin = {.objects = sqlite_list_objects,
+                                           .epoch_end = sqlite_epoch_end,
+                                           .schema = schema,
+                                           .extras = sqlite_extras,
+                                           .restore = sqlite_restore};
 
 const struct backend_engine backend_sqlite = {.name = "sqlite",
                                               .state_bytes = sizeof(struct sqlite_state),

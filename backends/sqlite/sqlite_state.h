@@ -10,7 +10,7 @@
  *   sqlite_schema       what a file must have to be served
  *   sqlite_connection   connected to the file that is at the path now, its schema known
  *   sqlite_feed         what has changed
- *   sqlite_load sqlite_fetch sqlite_write sqlite_objects sqlite_move
+ *   sqlite_load sqlite_fetch sqlite_write sqlite_objects sqlite_epochs sqlite_move
  *   sqlite_engine       the table of functions
  *
  * The daemon never opens the database file itself, not even to look: closing any descriptor of it would drop the locks that

@@ -26,6 +26,7 @@
 #define VALUE "{o:?1, }"
 #define TENANT_OF_SLICES "{o:?1}{!o:'" SHMETA_DEFAULT_TENANT "'}"
 #define PLACE "topic = ?2 COLLATE BINARY AND partition_id = ?3"
+#define LED "tenant = ?1 AND topic = ?2 AND partition_id = ?3"
 #define HELD_NOW                                                                                                  \
 	"leader_agent_id = ?2 COLLATE BINARY AND typeof(lease_expires_at) = 'integer' AND lease_expires_at > ?3 " \
 	"AND typeof(topic) = 'text' AND typeof(partition_id) = 'integer'" OF_LEASES_TENANT
@@ -184,6 +185,38 @@ static const char *const templates[ST_COUNT] = {
 	[ST_W_COMPACTION_PUT] =
 		"{!w:SELECT 1}{w:INSERT INTO shmeta_compactions(tenant, topic, partition_id, epoch) VALUES(?1, ?2, ?3, ?4) "
 		"ON CONFLICT(tenant, topic, partition_id) DO UPDATE SET epoch = excluded.epoch}",
+	/* What the watermark is, where nothing was written under the epoch yet. */
+	[ST_W_LED_BEFORE] = "SELECT {!w:0 WHERE 0}{w:high_watermark FROM partitions WHERE " PLACE OF_TENANT
+			    " AND NOT EXISTS(SELECT 1 FROM shmeta_leader_epochs WHERE " LED " AND epoch = ?4)}",
+	/* ?6: a lower start is the epoch's. */
+	[ST_W_LED_PUT] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_leader_epochs(tenant, topic, partition_id, epoch, start, "
+		"created_at) VALUES(?1, ?2, ?3, ?4, ?5, ?7) ON CONFLICT(tenant, topic, partition_id, epoch) DO UPDATE "
+		"SET start = excluded.start WHERE ?6 AND excluded.start < start}",
+	[ST_W_LED_BOUND] = "{!w:SELECT 1}{w:DELETE FROM shmeta_leader_epochs WHERE " LED
+			   " AND epoch BETWEEN 1 AND (SELECT epoch FROM "
+			   "shmeta_leader_epochs WHERE " LED " AND epoch > 0 ORDER BY epoch DESC LIMIT 1 OFFSET ?4)}",
+	/* The log start is the lowest base, or the high watermark where there is no segment. */
+	[ST_W_LED_TRIM] =
+		"{!w:SELECT 1}{w:WITH e(epoch, stop) AS (SELECT epoch, lead(start) OVER (ORDER BY epoch) FROM "
+		"shmeta_leader_epochs WHERE " LED
+		" AND epoch > 0), gone(epoch) AS (SELECT epoch FROM e WHERE stop <= ifnull((SELECT "
+		"min(base_offset) FROM segments WHERE " PLACE OF_TENANT
+		"), (SELECT high_watermark FROM partitions WHERE " PLACE OF_TENANT
+		"))) DELETE FROM shmeta_leader_epochs WHERE " LED
+		" AND epoch IN (SELECT epoch FROM gone) AND epoch < (SELECT max(epoch) FROM gone)}",
+	[ST_W_LED_DROPPED] =
+		"{!w:SELECT 1}{w:INSERT INTO shmeta_leader_epochs(tenant, topic, partition_id, epoch, start, created_at) "
+		"VALUES(?1, ?2, ?3, 0, 0, 0) ON CONFLICT(tenant, topic, partition_id, epoch) DO NOTHING}",
+	[ST_W_LED_TOPIC] = "{!w:SELECT 1}{w:DELETE FROM shmeta_leader_epochs WHERE tenant = ?1 AND topic = ?2}",
+	[ST_EPOCH_END] =
+		"SELECT {!w:0}{w:EXISTS(SELECT 1 FROM topics WHERE name = ?2 COLLATE BINARY" OF_TENANT
+		"), (SELECT high_watermark FROM partitions WHERE " PLACE OF_TENANT
+		"), max(ifnull((SELECT epoch FROM partition_leases WHERE " PLACE OF_LEASES_TENANT
+		"), 0), ifnull((SELECT epoch FROM shmeta_lease_epochs WHERE " LED "), 0)), (SELECT max(epoch) FROM "
+		"shmeta_leader_epochs WHERE " LED
+		" AND epoch <= ?4), (SELECT start FROM shmeta_leader_epochs WHERE " LED
+		" AND epoch > ?4 ORDER BY epoch LIMIT 1)}",
 	[ST_W_GROUP_EXISTS] = "SELECT 1 FROM consumer_groups WHERE group_id = ?2 COLLATE BINARY" OF_TENANT,
 	[ST_W_GROUP_INSERT] = "INSERT " OR_ABORT "INTO consumer_groups(" COLUMN
 			      "group_id, created_at, updated_at) VALUES(" VALUE "?2, ?3, ?3)",

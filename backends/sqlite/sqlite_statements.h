@@ -59,6 +59,13 @@ struct sqlite_state;
 	X(W_SEGMENT_UPDATE)   \
 	X(W_COMPACTION_GET)   \
 	X(W_COMPACTION_PUT)   \
+	X(W_LED_BEFORE)       \
+	X(W_LED_PUT)          \
+	X(W_LED_BOUND)        \
+	X(W_LED_TRIM)         \
+	X(W_LED_DROPPED)      \
+	X(W_LED_TOPIC)        \
+	X(EPOCH_END)          \
 	X(W_GROUP_EXISTS)     \
 	X(W_GROUP_INSERT)     \
 	X(W_GROUP_DELETE)     \

@@ -37,6 +37,11 @@ static const struct managed managed_tables[] = {
 	{"table", "shmeta_compactions",
          "CREATE TABLE shmeta_compactions(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
          "epoch INTEGER NOT NULL, PRIMARY KEY(tenant, topic, partition_id)) WITHOUT ROWID"},
+	/* Under which epochs something was written, and from where on; a row of epoch 0 stands for those that are not kept any more. */
+	{"table", "shmeta_leader_epochs",
+         "CREATE TABLE shmeta_leader_epochs(tenant TEXT NOT NULL, topic TEXT NOT NULL, partition_id INTEGER NOT NULL, "
+         "epoch INTEGER NOT NULL, start INTEGER NOT NULL, created_at INTEGER NOT NULL, "
+         "PRIMARY KEY(tenant, topic, partition_id, epoch)) WITHOUT ROWID"},
 	{"table", "shmeta_transfers",
          "CREATE TABLE shmeta_transfers(transfer_id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, topic TEXT NOT NULL, "
          "partition_id INTEGER NOT NULL, from_agent TEXT NOT NULL, to_agent TEXT NOT NULL, state TEXT NOT NULL, "

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backends/leader_epochs.h"
 #include "backends/sqlite/sqlite_connection.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_feed.h"
@@ -160,8 +161,11 @@ static void run_one(struct writing *w, size_t at)
 		(void)simple(w, ST_W_UNDO);
 	if (save)
 		(void)simple(w, ST_W_RELEASE);
-	if (w->failed == SQLITE_OK && r->status == SHMETA_OK)
-		sqlite_write_note_change(w, op, r);
+	if (w->failed != SQLITE_OK || r->status != SHMETA_OK)
+		return;
+	if (only_adds(op->op->type) && w->state->shape.own && leader_epoch_writes(op->op))
+		sqlite_write_gather_epoch(w, op);
+	sqlite_write_note_change(w, op, r);
 }
 
 static bool any_done(const struct writing *w, size_t from, size_t to)

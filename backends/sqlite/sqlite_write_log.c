@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The SQLite engine: watermarks that came with segments, and what a batch writes to the change log. */
+ * The SQLite engine: watermarks and epochs that came with segments, and what a batch writes to the change log. */
 #include "backends/replace.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_writing.h"
@@ -7,7 +7,14 @@
 
 enum { NAMED_MOST = 64 };
 
-/* ---- watermarks that came with segments ---------------------------------------------------------------------------------------- */
+/* ---- watermarks and epochs that came with segments ------------------------------------------------------------------------------ */
+
+static void flush_epoch(struct writing *w, struct place *p)
+{
+	if (p->led)
+		sqlite_write_record_epoch(w, p->tenant, p->topic, p->partition_id, p->epoch, p->led_from, true);
+	p->led = false;
+}
 
 void sqlite_write_flush_watermarks(struct writing *w)
 {
@@ -16,6 +23,7 @@ void sqlite_write_flush_watermarks(struct writing *w)
 	for (size_t i = 0; w->marks > 0 && w->failed == SQLITE_OK && i < w->place_count; i++) {
 		struct place *p = &w->places[i];
 
+		flush_epoch(w, p);
 		if (!p->marked || (q == NULL && (q = sqlite_write_take(w, ST_W_WATERMARK_MAX)) == NULL))
 			continue;
 		bind_str(q, 1, p->tenant);
@@ -133,8 +141,20 @@ void sqlite_write_gather_watermark(struct writing *w, const struct backend_op *o
 	struct place *p = place_of(w, op);
 
 	p->value = p->marked && p->value > value ? p->value : value;
-	w->marks += !p->marked;
+	w->marks += !p->marked && !p->led;
 	p->marked = true;
+}
+
+void sqlite_write_gather_epoch(struct writing *w, const struct backend_op *op)
+{
+	const uint64_t base = op->op->u.segment.base_offset;
+	struct place *p = place_of(w, op);
+
+	/* One epoch of a place is current at a time, and nothing but an operation that flushes changes which. */
+	w->marks += !p->marked && !p->led;
+	p->led_from = p->led && p->led_from < base ? p->led_from : base;
+	p->epoch = op->op->fence.epoch;
+	p->led = true;
 }
 
 /* What the triggers would have written about an operation that succeeded. */

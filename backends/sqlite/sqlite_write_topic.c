@@ -23,6 +23,7 @@ static void clear_topic(struct writing *w, struct shmeta_str tenant, struct shme
 		(void)sqlite_write_run(w, q);
 	}
 	sqlite_write_drop_slices(w, ST_W_SLICES_TOPIC, tenant, name, 0, 0);
+	sqlite_write_forget_epochs(w, tenant, name);
 	if (w->state->shape.triggers && w->failed == SQLITE_OK && w->r->status == SHMETA_OK &&
 	    sqlite_write_exists(w, ST_W_TOPIC_LEFT, tenant, name, -1))
 		sqlite_write_unchanged(w);
@@ -104,9 +105,12 @@ void sqlite_write_delete_topic(struct writing *w, const struct backend_op *op, s
 void sqlite_write_update_watermark(struct writing *w, const struct backend_op *op, struct shmeta_result *r)
 {
 	sqlite3_stmt *q = sqlite_write_take(w, ST_W_WATERMARK);
+	uint64_t before = 0;
+	bool first;
 
 	if (q == NULL || !sqlite_write_passes_fence(w, op, r))
 		return;
+	first = sqlite_write_before_epoch(w, op, &before);
 	bind_str(q, 1, op->tenant);
 	bind_str(q, 2, op->op->name);
 	bind_int(q, 3, op->op->partition_id);
@@ -115,6 +119,9 @@ void sqlite_write_update_watermark(struct writing *w, const struct backend_op *o
 	if (sqlite_write_run(w, q) == SQLITE_DONE && sqlite3_changes(w->state->db) == 0 &&
 	    sqlite_write_has_partition(w, op, r))
 		sqlite_write_unchanged(w);
+	if (first && r->status == SHMETA_OK)
+		sqlite_write_record_epoch(w, op->tenant, op->op->name, op->op->partition_id, op->op->fence.epoch,
+		                          before, false);
 }
 
 /* What stands where the segment should go: fill r. false: nothing does. */
@@ -209,7 +216,8 @@ void sqlite_write_delete_before(struct writing *w, const struct backend_op *op, 
 	bind_int(q, 4, (int64_t)op->op->offset);
 	if (sqlite_write_run(w, q) == SQLITE_DONE)
 		r->count = (uint64_t)sqlite3_changes(w->state->db);
-	if (r->count > 0)
-		sqlite_write_drop_slices(w, ST_W_SLICES_BEFORE, op->tenant, op->op->name, op->op->partition_id,
-		                         op->op->offset);
+	if (r->count == 0)
+		return;
+	sqlite_write_drop_slices(w, ST_W_SLICES_BEFORE, op->tenant, op->op->name, op->op->partition_id, op->op->offset);
+	sqlite_write_trim_epochs(w, op);
 }

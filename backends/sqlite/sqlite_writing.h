@@ -51,11 +51,13 @@ struct writing {
 		bool marked; /* value is to become the watermark, if it is higher      */
 		bool added;  /* segments with bases from..to                           */
 		bool set;    /* the watermark was set                                  */
+		bool led;    /* segments were added under epoch, from led_from on; not recorded yet */
 		int64_t value;
 		uint64_t from, to;
+		uint64_t epoch, led_from;
 	} places[WRITING_PLACES];
 	size_t place_count;
-	size_t marks;                 /* places that are marked */
+	size_t marks;                 /* places that are marked, or led */
 	uint16_t slot[WRITING_SLOTS]; /* 1 + index of the place */
 	bool logs;                    /* the triggers do not */
 	int64_t log_first, log_last;  /* of the rows we wrote */
@@ -103,9 +105,11 @@ void sqlite_write_keep_epochs(struct writing *w, enum sqlite_statement which, st
 void sqlite_write_drop_slices(struct writing *w, enum sqlite_statement which, struct shmeta_str tenant,
                               struct shmeta_str topic, uint32_t partition, uint64_t before);
 
-/* ---- sqlite_write_log.c: watermarks that came with segments, and the change log ---------------------------------------------------- */
+/* ---- sqlite_write_log.c: watermarks and epochs that came with segments, and the change log ------------------------------------------ */
 
 void sqlite_write_flush_watermarks(struct writing *w);
+/* Remember a segment that was added under a fence: its epoch is recorded with the others of its place. */
+void sqlite_write_gather_epoch(struct writing *w, const struct backend_op *op);
 void sqlite_write_gather_watermark(struct writing *w, const struct backend_op *op, int64_t value);
 /* What the triggers would have written about an operation that succeeded. */
 void sqlite_write_note_change(struct writing *w, const struct backend_op *op, const struct shmeta_result *r);
@@ -126,6 +130,17 @@ void sqlite_write_delete_before(struct writing *w, const struct backend_op *op, 
 /* ---- sqlite_write_replace.c: segments in place of others ------------------------------------------------------------------------------- */
 
 void sqlite_write_replace(struct writing *w, const struct backend_op *op, struct shmeta_result *r);
+
+/* ---- sqlite_write_epochs.c: epochs under which something was written ------------------------------------------------------------------- */
+
+/* From `start` on something was written under an epoch for the first time; added: a segment, which may begin below what is known. */
+void sqlite_write_record_epoch(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic, uint32_t partition,
+                               uint64_t epoch, uint64_t start, bool added);
+/* The watermark, where it is to be set under an epoch under which nothing was written yet. false: it is not. */
+bool sqlite_write_before_epoch(struct writing *w, const struct backend_op *op, uint64_t *ret);
+/* Segments were deleted. */
+void sqlite_write_trim_epochs(struct writing *w, const struct backend_op *op);
+void sqlite_write_forget_epochs(struct writing *w, struct shmeta_str tenant, struct shmeta_str topic);
 
 /* ---- sqlite_write_group.c: groups, offsets, agents ------------------------------------------------------------------------------------ */
 

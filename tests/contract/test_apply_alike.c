@@ -48,6 +48,7 @@ struct pair {
 	size_t lists;
 	uint32_t seed;
 	uint64_t done[SHMETA_OP_TYPES], refused[SHMETA_OP_TYPES];
+	uint64_t ended; /* epochs that were asked for and found */
 };
 
 static uint32_t pick(struct pair *p, uint32_t below)
@@ -329,6 +330,32 @@ static void compare(struct pair *p, size_t count, uint32_t round)
 	cr_assert_eq(p->model.told, p->engine.told);
 }
 
+/* Where epochs end, some of each place. */
+static void compare_epochs(struct pair *p, uint32_t round)
+{
+	for (uint32_t i = 0; i < 6 * 9; i++) {
+		const struct backend_epoch ask = {.tenant = rows_str(SHMETA_DEFAULT_TENANT),
+		                                  .topic = rows_str(topics[i % 3]),
+		                                  .partition_id = i / 3 % 3,
+		                                  .epoch = (round * 7 + i / 9) % (8 + round / 8)};
+		struct backend_epoch_end a = {.epoch = 0}, b = {.epoch = 0};
+		struct backend_error why = {.code = SHMETA_OK}, err = {.code = SHMETA_OK};
+		enum shmeta_status in_memory =
+			p->model.world.ops->admin->epoch_end(p->model.world.state, &ask, &a, &why);
+		enum shmeta_status status =
+			p->engine.world.ops->admin->epoch_end(p->engine.world.state, &ask, &b, &err);
+
+		cr_assert(status == in_memory && a.epoch == b.epoch && a.end_offset == b.end_offset &&
+		                  strcmp(why.text, err.text) == 0,
+		          "round %u, epoch %llu of %s/%u: in memory %d %s %llu to %llu, %s %d %s %llu to %llu", round,
+		          (unsigned long long)ask.epoch, topics[i % 3], ask.partition_id, in_memory, why.text,
+		          (unsigned long long)a.epoch, (unsigned long long)a.end_offset,
+		          world_names[p->engine.world.engine], status, err.text, (unsigned long long)b.epoch,
+		          (unsigned long long)b.end_offset);
+		p->ended += status == SHMETA_OK && b.epoch > 0;
+	}
+}
+
 static void alike_so(enum world_engine engine, uint32_t seed, uint32_t rounds, uint32_t most, enum way way)
 {
 	struct pair *p = calloc(1, sizeof *p);
@@ -358,6 +385,8 @@ static void alike_so(enum world_engine engine, uint32_t seed, uint32_t rounds, u
 		}
 		apply(p, &p->engine, ops, count, now_ms);
 		compare(p, count, round);
+		if (round % 10 == 9)
+			compare_epochs(p, round);
 		if (round % 20 == 19) {
 			char *a = shown(&p->model.world), *b = shown(&p->engine.world);
 
@@ -366,6 +395,7 @@ static void alike_so(enum world_engine engine, uint32_t seed, uint32_t rounds, u
 			free(b);
 		}
 	}
+	cr_log_info("%llu ends of epochs", (unsigned long long)p->ended);
 	/* Or it proved nothing. */
 	for (int type = 1; type < SHMETA_OP_TYPES; type++)
 		cr_expect_gt(p->done[type], 0, "no operation of type %d was ever done", type);

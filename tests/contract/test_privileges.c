@@ -25,7 +25,8 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 #define ok(call) cr_assert_eq((call), SHMETA_OK, "%s", w->err.text)
 
 #define TABLES "topics, partitions, segments, consumer_groups, consumer_offsets, agents, partition_leases"
-#define OWN "shmeta_meta, shmeta_changes, shmeta_lease_epochs, shmeta_transfers, shmeta_objects, shmeta_slices"
+#define FORMER "shmeta_meta, shmeta_changes, shmeta_lease_epochs, shmeta_transfers, shmeta_objects, shmeta_slices"
+#define OWN FORMER ", shmeta_leader_epochs"
 
 /* The schema as its owner made it, then opened as a role of six letters. */
 static void open_as(struct world *w, const char *role, const char *grants)
@@ -139,6 +140,60 @@ Test(privileges, a_role_that_may_write_rows_and_make_nothing_can_do_every_operat
 	cr_expect_eq(w->changed, 1);
 	ok(w->ops->admin->restore(w->state, &epoch, 1, results, &w->err));
 	cr_expect_eq(results[0].status, SHMETA_OK, "%s", results[0].text);
+	close_as(w, "writer");
+}
+
+/* As one that was granted what there was before. */
+Test(privileges, a_role_without_a_right_to_leader_epochs_does_all_but_keep_them)
+{
+	const struct shmeta_str topic = rows_str("orders"), agent = rows_str("agent"),
+				tenant = rows_str(SHMETA_DEFAULT_TENANT);
+	const struct shmeta_op ops[] = {
+		{.type = SHMETA_OP_ACQUIRE_LEASE, .name = topic, .agent_id = agent, .duration_ms = 1000000},
+		{.type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK,
+	         .name = topic,
+	         .fence = {agent, 1},
+	         .u.segment =
+	                 {.base_offset = 5, .end_offset = 9, .record_count = 5, .size_bytes = 1, .id = rows_str("x")}},
+		{.type = SHMETA_OP_UPDATE_HIGH_WATERMARK, .name = topic, .fence = {agent, 1}, .offset = 20},
+		{.type = SHMETA_OP_DELETE_SEGMENTS_BEFORE, .name = topic, .offset = 100},
+	};
+	enum { OPS = sizeof ops / sizeof ops[0] };
+	const struct backend_epoch ask = {.tenant = tenant, .topic = topic, .epoch = 0};
+	struct backend_epoch_end end = {.epoch = 9};
+	struct shmeta_result results[OPS];
+	struct backend_op batch[OPS];
+	struct world world, *w = &world;
+
+	open_as(w, "writer",
+	        "GRANT USAGE ON SCHEMA public TO writer; "
+	        "GRANT SELECT, INSERT, UPDATE, DELETE ON " TABLES ", " FORMER " TO writer");
+	cr_expect(world_has_feed(w) && world_writable(w));
+	ok(world_load(w));
+	for (size_t i = 0; i < OPS; i++)
+		batch[i] = (struct backend_op){.tenant = tenant, .op = &ops[i]};
+	ok(w->ops->writer->apply(w->state, batch, OPS, 1000, results, &w->recorder.sink, &w->err));
+	for (size_t i = 0; i < OPS; i++)
+		cr_expect_eq(results[i].status, SHMETA_OK, "operation %zu: %s", i, results[i].text);
+	cr_expect_eq(w->ops->admin->epoch_end(w->state, &ask, &end, &w->err), SHMETA_ERR_UNSUPPORTED);
+	world_close(w);
+	world_sql(w, "GRANT SELECT, INSERT, UPDATE, DELETE ON shmeta_leader_epochs TO writer");
+	world_open(w);
+	ok(world_load(w));
+	ok(w->ops->writer->apply(w->state, &batch[1], 1, 1000, results, &w->recorder.sink, &w->err));
+	cr_expect_eq(results[0].status, SHMETA_OK, "%s", results[0].text);
+	ok(w->ops->admin->epoch_end(w->state, &ask, &end, &w->err));
+	cr_expect(end.epoch == 0 && end.end_offset == 5);
+	/* A database of before there was that table, which this role cannot make. */
+	world_close(w);
+	world_sql(w, "DROP TABLE shmeta_leader_epochs");
+	world_open(w);
+	cr_expect(world_has_feed(w) && world_writable(w));
+	ok(world_load(w));
+	ok(w->ops->writer->apply(w->state, &batch[2], 2, 1000, results, &w->recorder.sink, &w->err));
+	cr_expect(results[0].status == SHMETA_OK && results[1].status == SHMETA_OK, "%s%s", results[0].text,
+	          results[1].text);
+	cr_expect_eq(w->ops->admin->epoch_end(w->state, &ask, &end, &w->err), SHMETA_ERR_UNSUPPORTED);
 	close_as(w, "writer");
 }
 

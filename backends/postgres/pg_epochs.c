@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The libpq engine: where an epoch ends, and which epochs are recorded already.
+ *
+ * To look for an epoch with each add costs a tenth of it; so those that were committed are remembered. An epoch of a partition is never another
+ * one's, and the newest, under which alone anything is written, is never dropped but with its topic, whose next lease has another. */
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "backends/postgres/pg_epochs.h"
+#include "backends/postgres/pg_feed.h"
+#include "backends/postgres/pg_session.h"
+#include "backends/postgres/pg_transaction.h"
+
+static uint64_t hash_of(const struct backend_op *op)
+{
+	const struct shmeta_op *o = op->op;
+	const uint64_t numbers[2] = {o->partition_id, o->fence.epoch};
+	uint64_t hash = XXH3_64bits(numbers, sizeof numbers);
+
+	hash = XXH3_64bits_withSeed(o->name.data, o->name.bytes, hash);
+	return XXH3_64bits_withSeed(op->tenant.data, op->tenant.bytes, hash) | 1;
+}
+
+bool pg_epoch_is_known(const struct pg_state *state, const struct backend_op *op)
+{
+	const struct pg_led *led;
+	uint64_t hash;
+
+	if (op->op->fence.agent_id.bytes == 0)
+		return true;
+	hash = hash_of(op);
+	led = &state->led[(hash >> 1) % PG_LED];
+	return led->hash == hash && led->start <= op->op->u.segment.base_offset;
+}
+
+void pg_epoch_know(struct pg_state *state, const struct backend_op *op)
+{
+	const uint64_t base = op->op->u.segment.base_offset;
+	struct pg_led *led;
+	uint64_t hash;
+
+	if (op->op->fence.agent_id.bytes == 0 || !state->shape.epochs)
+		return;
+	hash = hash_of(op);
+	led = &state->led[(hash >> 1) % PG_LED];
+	if (led->hash != hash || base < led->start)
+		*led = (struct pg_led){.hash = hash, .start = base};
+}
+
+void pg_epochs_forget(struct pg_state *state)
+{
+	memset(state->led, 0, sizeof state->led);
+}
+
+enum shmeta_status pg_epoch_end(void *data, const struct backend_epoch *ask, struct backend_epoch_end *ret,
+                                struct backend_error *err)
+{
+	struct pg_state *state = data;
+	struct leader_epoch_facts facts;
+	struct pg_params params;
+	PGresult *result = NULL;
+	enum shmeta_status status;
+
+	state->doing = "reading the epochs of";
+	state->careful = true;
+	status = pg_ensure(state, err);
+	if (status == SHMETA_OK)
+		status = pg_feed_told(state, err);
+	if (status != SHMETA_OK)
+		return status;
+	if (!state->shape.epochs_readable)
+		return backend_fail(
+			err, SHMETA_ERR_UNSUPPORTED,
+			"%s: the database keeps no leader epochs: it has no table shmeta_leader_epochs, or this "
+			"role has no right to it",
+			state->dialect->engine);
+	if (!pg_tenant_possible(state, ask->tenant))
+		return backend_fail(err, SHMETA_ERR_NOT_TENANT, "%s: the database has no such tenant",
+		                    state->dialect->engine);
+	pg_params_clear(&params);
+	pg_param_text(&params, ask->tenant);
+	pg_param_text(&params, ask->topic);
+	pg_param_int(&params, ask->partition_id);
+	pg_param_int(&params, ask->epoch < INT64_MAX ? (int64_t)ask->epoch : INT64_MAX);
+	status = pg_query(state, &state->primary, PG_EPOCH_END, &params, &result, err);
+	if (status == SHMETA_OK) {
+		facts = (struct leader_epoch_facts){.topic = pg_int(result, 0, 0) != 0,
+		                                    .partition = !PQgetisnull(result, 0, 1),
+		                                    .high_watermark = (uint64_t)pg_int(result, 0, 1),
+		                                    .current = (uint64_t)pg_int(result, 0, 2),
+		                                    .recorded = !PQgetisnull(result, 0, 3),
+		                                    .epoch = (uint64_t)pg_int(result, 0, 3),
+		                                    .followed = !PQgetisnull(result, 0, 4),
+		                                    .next_start = (uint64_t)pg_int(result, 0, 4)};
+		state->counters.rows++;
+		status = leader_epoch_judge(ask, &facts, ret, err);
+	}
+	PQclear(result);
+	return status;
+}
+
+/* A column whose collation takes different texts for equal is asked by its bytes as well. */
+#define NAMED(column) column " = $2::text{n: AND " column " COLLATE \"C\" = $2::text}"
+#define OF_TENANT(alias) "{o: AND " alias ".organization_id = $1::text{u:::uuid}}"
+#define KEPT "e.tenant = $1::text AND e.topic = $2::text AND e.partition_id = $3::int8"
+static const struct pg_text texts[] = {
+	{PG_EPOCH_END,
+         "SELECT {!w:0}{w:((SELECT true FROM topics t WHERE " NAMED("t.name")
+                 OF_TENANT("t") " LIMIT 1) IS NOT NULL)::int, (SELECT p.high_watermark::int8 FROM partitions p WHERE " NAMED(
+			 "p.topic") " AND "
+                                    "p.partition_id = $3::int8" OF_TENANT("p") " LIMIT 1), greatest((SELECT max(l.epoch::int8) FROM partition_leases l WHERE " NAMED(
+					    "l.topic") " AND l.partition_id = $3::int8{l: AND l.organization_id = $1::text{u:::uuid}}), (SELECT "
+                                                       "max(e.epoch) FROM shmeta_lease_epochs e WHERE " KEPT
+                                                       "), 0), (SELECT max(e.epoch) FROM shmeta_leader_epochs e WHERE " KEPT
+                                                       " AND e.epoch <= $4::int8), (SELECT e.start FROM shmeta_leader_epochs e WHERE " KEPT
+                                                       " AND e.epoch > $4::int8 ORDER BY e.epoch LIMIT 1)}"},
+};
+
+bool pg_epoch_texts(struct pg_state *state)
+{
+	return pg_texts_of(state, texts, sizeof texts / sizeof texts[0]);
+}
