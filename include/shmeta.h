@@ -1268,6 +1268,25 @@ SHMETA_MUST_USE enum shmeta_status shmeta_next_object(struct shmeta_objects *lis
 /* Accepts NULL. Threads: one at a time. Blocks: never. */
 void shmeta_objects_free(struct shmeta_objects *list);
 
+/* How far the log of a partition goes that was written under an epoch of its lease: what a follower keeps of its own log when another
+ * leads. The first write under a fence records the epoch and where it begins, in the write's own unit: the base of the segment (the lowest
+ * that is added under it), or the high watermark before UPDATE_HIGH_WATERMARK. Epochs under which nothing was written are not recorded.
+ * Asked of the source, as it is now. It needs the right to write or to administer.
+ *   OK                     *ret_end_offset: where the next recorded epoch begins, or the high watermark; *ret_epoch: the greatest
+ *                          recorded epoch that is not beyond this one, 0: there is none. Each pointer may be NULL
+ *   ABSENT                 the partition's lease never had that epoch, or one beyond it
+ *   ABSENT_BEFORE_START    the epoch is older than those that are kept: the newest 4096, without those that end at or below the log
+ *                          start when segments are deleted, but with the newest of these
+ * Topics that are deleted take their epochs along, and moves to another source leave them behind.
+ * Owns: nothing; borrows: topic until the return. Threads: any. Blocks: up to timeout_ms.
+ * Errors: ERR_TOPIC_NOT_FOUND, ERR_PARTITION_NOT_FOUND, ERR_NOT_TENANT, ERR_UNSUPPORTED (the source keeps none: it lacks shmeta's own
+ * tables, or is DynamoDB), ERR_TIMEOUT, ERR_WRITER_AWAY (also: the writer is of a version before this call), ERR_SOURCE, ERR_BUSY,
+ * ERR_DENIED, ERR_INVALID_ARGUMENT, ERR_FORKED. */
+SHMETA_MUST_USE enum shmeta_status shmeta_leader_epoch_end(struct shmeta *instance, const char *topic,
+                                                           size_t topic_bytes, uint32_t partition_id, uint64_t epoch,
+                                                           uint32_t timeout_ms, uint64_t *ret_epoch,
+                                                           uint64_t *ret_end_offset);
+
 /* ---------------------------------------------------------------------------------------------------------------------------
  * The library and the header
  * ------------------------------------------------------------------------------------------------------------------------ */

@@ -5,6 +5,7 @@
  *   ask.c          one request, one answer, over a connection of its own, taken from the core when it has an idle one
  *   ask_refresh.c  asking that keys are read again
  *   ask_admin.c    what operators and cleaners ask
+ *   ask_epoch.c    where an epoch ends
  *   wait.c         waiting until a commit is published */
 #ifndef SHMETA_READER_REQUEST_REQUEST_H
 #define SHMETA_READER_REQUEST_REQUEST_H

@@ -67,6 +67,12 @@ static int invalidate_fits(const struct shmeta_frame_invalidate *f, size_t bytes
 	       rest == (size_t)f->name_bytes + f->tenant_bytes;
 }
 
+static int epoch_end_fits(const struct shmeta_frame_epoch_end *f, size_t bytes)
+{
+	return f->name_bytes > 0 && f->name_bytes <= SHMETA_NAME_MAX && f->tenant_bytes <= SHMETA_TENANT_MAX &&
+	       bytes - sizeof *f == (size_t)f->name_bytes + f->tenant_bytes;
+}
+
 static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
 {
 	return f->text_bytes == bytes - sizeof *f;
@@ -103,6 +109,9 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		break;
 	case SHMETA_FRAME_OPERATE:
 		good = bytes >= sizeof(struct shmeta_frame_operate) && operate_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_EPOCH_END:
+		good = bytes >= sizeof(struct shmeta_frame_epoch_end) && epoch_end_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_HELLO:
 		good = bytes == sizeof(struct shmeta_frame_hello);

@@ -13,25 +13,26 @@
 
 enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 
-#define SHMETA_FRAME_LIST(X)                                                                               \
-	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */    \
-	X(REGISTERED, 2, "registered")                                                                     \
-	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */    \
-	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */    \
-	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */    \
-	X(ANSWER, 6, "answer")                                                                             \
-	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */       \
-	X(WELCOME, 8, "welcome")                                                                           \
-	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */       \
-	X(RESULTS, 10, "results")                                                                          \
-	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */    \
-	X(OBJECT_LIST, 12, "object_list")                                                                  \
-	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */    \
-	X(INVALIDATED, 14, "invalidated")                                                                  \
-	X(CONFIG, 15, "config")   /* -> ANSWER: text is one JSON object, the running configuration     */  \
-	X(ACCEPT, 16, "accept")   /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
-	X(REVOKE, 17, "revoke")   /* -> ANSWER: txn is how many registrations ended                  */    \
-	X(OPERATE, 18, "operate") /* -> ANSWER: text is what became of it                            */
+#define SHMETA_FRAME_LIST(X)                                                                                   \
+	X(REGISTER, 1, "register") /* -> REGISTERED with the memfd as SCM_RIGHTS, or ANSWER          */        \
+	X(REGISTERED, 2, "registered")                                                                         \
+	X(REFRESH, 3, "refresh") /* -> ANSWER once the store shows the key                           */        \
+	X(STATUS, 4, "status")   /* -> ANSWER: text is one JSON object                               */        \
+	X(RELOAD, 5, "reload")   /* -> ANSWER: ERR_CONFIG and the sentence when it was refused       */        \
+	X(ANSWER, 6, "answer")                                                                                 \
+	X(HELLO, 7, "hello") /* -> WELCOME, or ANSWER ERR_VERSION and the connection is closed    */           \
+	X(WELCOME, 8, "welcome")                                                                               \
+	X(WRITE, 9, "write") /* -> RESULTS, or ANSWER when nothing was done                       */           \
+	X(RESULTS, 10, "results")                                                                              \
+	X(OBJECTS, 11, "objects") /* -> OBJECT_LIST: a page, or ANSWER                               */        \
+	X(OBJECT_LIST, 12, "object_list")                                                                      \
+	X(INVALIDATE, 13, "invalidate") /* -> INVALIDATED once the store shows it, or ANSWER         */        \
+	X(INVALIDATED, 14, "invalidated")                                                                      \
+	X(CONFIG, 15, "config")       /* -> ANSWER: text is one JSON object, the running configuration     */  \
+	X(ACCEPT, 16, "accept")       /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
+	X(REVOKE, 17, "revoke")       /* -> ANSWER: txn is how many registrations ended                  */    \
+	X(OPERATE, 18, "operate")     /* -> ANSWER: text is what became of it                            */    \
+	X(EPOCH_END, 19, "epoch_end") /* -> ANSWER: generation is the epoch, txn where it ends           */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -245,6 +246,23 @@ struct shmeta_frame_object_list {
 SHMETA_FROZEN(shmeta_frame_object_list, object_count, 16);
 SHMETA_FROZEN(shmeta_frame_object_list, more, 20);
 SHMETA_FROZEN_SIZE(shmeta_frame_object_list, 24);
+
+/* How far the log goes that was written under an epoch of a partition. name_bytes bytes of topic follow the
+ * struct, then tenant_bytes bytes of tenant. The answer's status is OK, ABSENT or ABSENT_BEFORE_START. */
+struct shmeta_frame_epoch_end {
+	struct shmeta_frame head; /*  0 */
+	uint64_t epoch;           /* 16 */
+	uint32_t partition_id;    /* 24 */
+	uint32_t name_bytes;      /* 28 */
+	uint32_t tenant_bytes;    /* 32 */
+	uint32_t timeout_ms;      /* 36  after that the client no longer waits; 0: never */
+};
+SHMETA_FROZEN(shmeta_frame_epoch_end, epoch, 16);
+SHMETA_FROZEN(shmeta_frame_epoch_end, partition_id, 24);
+SHMETA_FROZEN(shmeta_frame_epoch_end, name_bytes, 28);
+SHMETA_FROZEN(shmeta_frame_epoch_end, tenant_bytes, 32);
+SHMETA_FROZEN(shmeta_frame_epoch_end, timeout_ms, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_epoch_end, 40);
 
 enum { SHMETA_INVALIDATE_ASK_PREFIX = 1u << 0, SHMETA_INVALIDATE_ASK_DRY_RUN = 1u << 1 };
 

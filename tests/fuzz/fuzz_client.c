@@ -256,6 +256,9 @@ static void ask(uint8_t which)
 			free(json);
 		}
 		break;
+	case 7:
+		(void)!shmeta_leader_epoch_end(instance, "orders", 6, 0, 1, 1, &number, &number);
+		break;
 	default:
 		(void)!shmeta_revoke_reader(instance, 1, 1, &number);
 		break;

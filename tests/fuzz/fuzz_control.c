@@ -71,6 +71,14 @@ static enum shmeta_status serve_write(void *arg, const struct sync_write *write)
 	return owed(sync_write(w.engine.sync, write));
 }
 
+static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
+                                          uint64_t ticket)
+{
+	(void)arg;
+	require(mailbox_owe(w.mailbox));
+	return owed(sync_epoch_end(w.engine.sync, ask, deadline_ns, ticket));
+}
+
 static enum shmeta_status serve_objects(void *arg, const struct sync_object_list *list, uint64_t deadline_ns,
                                         uint64_t ticket)
 {
@@ -247,6 +255,7 @@ static void world_up(void)
 	const struct control_host host = {.refresh = serve_refresh,
 	                                  .write = serve_write,
 	                                  .objects = serve_objects,
+	                                  .epoch_end = serve_epoch_end,
 	                                  .invalidate = serve_invalidate,
 	                                  .status = serve_json,
 	                                  .config = serve_json,

@@ -293,11 +293,13 @@ Test(admin, who_may_not_is_told_so, .init = start, .fini = stop)
 			if (mine == NULL)
 				_exit(102);
 			code |= shmeta_list_objects(mine, 0, WAIT_MS, &list) != objects[i];
+			code |= (shmeta_leader_epoch_end(mine, "orders.0", 8, 0, 0, WAIT_MS, NULL, NULL) != objects[i])
+			        << 2;
 			code |= (shmeta_invalidate(mine, SHMETA_CLASS_TOPIC, "orders.0", 8, 0, 0, WAIT_MS, NULL) !=
 			         invalidated[i])
 			        << 1;
 			_exit(code);
 		}
-		cr_expect_eq(run_reap(child), 0, "round %zu: bit 0: objects, bit 1: invalidate", i);
+		cr_expect_eq(run_reap(child), 0, "round %zu: bit 0: objects, bit 1: invalidate, bit 2: epochs", i);
 	}
 }

@@ -704,6 +704,7 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 	case SHMETA_FRAME_ACCEPT:
 	case SHMETA_FRAME_REVOKE:
 	case SHMETA_FRAME_OPERATE:
+	case SHMETA_FRAME_EPOCH_END:
 		send_answer(w, c->fd, p.head.id, w->answer, w->answer_text);
 		break;
 	case SHMETA_FRAME_CONFIG:

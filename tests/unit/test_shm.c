@@ -328,6 +328,28 @@ Test(wire, a_page_of_objects_is_asked_for_with_strings_within_their_limits)
 	cr_expect_eq(shmeta__frame_check(packet, sizeof *l + 100), SHMETA_ERR_PROTOCOL);
 }
 
+Test(wire, an_epoch_is_asked_for_with_a_name_and_a_tenant_within_their_limits)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8] = {0};
+	struct shmeta_frame_epoch_end *f = (struct shmeta_frame_epoch_end *)packet;
+	const uint32_t bytes = sizeof *f + SHMETA_NAME_MAX + SHMETA_TENANT_MAX;
+
+	*f = (struct shmeta_frame_epoch_end){
+		.head = {.bytes = bytes, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_EPOCH_END},
+		.name_bytes = SHMETA_NAME_MAX,
+		.tenant_bytes = SHMETA_TENANT_MAX};
+	cr_expect_eq(shmeta__frame_check(packet, bytes), SHMETA_OK);
+	f->name_bytes++;
+	f->tenant_bytes--;
+	cr_expect_eq(shmeta__frame_check(packet, bytes), SHMETA_ERR_PROTOCOL, "a name of 250 bytes");
+	f->name_bytes = UINT32_MAX;
+	f->tenant_bytes = 1; /* the sum wraps in 32 bits */
+	f->head.bytes = sizeof *f;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL);
+	f->name_bytes = f->tenant_bytes = 0;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL, "of no topic");
+}
+
 Test(err, a_sentence_that_does_not_fit_says_so_behind_a_whole_character)
 {
 	char text[12], path[600];

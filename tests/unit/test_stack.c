@@ -280,6 +280,7 @@ static void requests(void)
 		(void)!shmeta_next_object(objects, &object);
 		shmeta_objects_free(objects);
 	}
+	(void)!shmeta_leader_epoch_end(instance, "t", 1, 0, 1, 200, &txn, NULL);
 	(void)!shmeta_accept_source(instance, 1, 200, NULL, buffer, 500);
 	(void)!shmeta_revoke_reader(instance, 1, 200, NULL);
 	if (shmeta_get_config(instance, 200, &config) == SHMETA_OK)

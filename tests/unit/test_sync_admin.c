@@ -298,6 +298,26 @@ Test(sync_admin, objects_are_listed_while_an_invalidation_is_under_way, .init = 
 	cr_expect_eq(answered(1)->status, SHMETA_OK);
 }
 
+Test(sync_admin, the_end_of_an_epoch_is_told_while_an_invalidation_is_under_way, .init = open_silent, .fini = done)
+{
+	struct backend_epoch ask = {.tenant = str(SHMETA_DEFAULT_TENANT), .topic = str("orders.1")};
+
+	cr_assert(memory_set_watermark(f.db, NULL, "orders.1", 0, 77));
+	cr_assert_eq(invalidate(SHMETA_CLASS_TOPIC, "orders.", 0, true, false, 1), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 2), SHMETA_OK);
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, f.now_ns, 3), SHMETA_OK);
+	ask.epoch = 1;
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 4), SHMETA_OK);
+	ask.topic = str("nosuch");
+	cr_assert_eq(sync_epoch_end(f.sync, &ask, UINT64_MAX, 5), SHMETA_OK);
+	cr_expect(answered(2)->status == SHMETA_OK && answered(2)->txn == 77 && answered(2)->generation == 0, "%s",
+	          answered(2)->sentence);
+	cr_expect_eq(answered(3)->status, SHMETA_ERR_TIMEOUT);
+	cr_expect_eq(answered(4)->status, SHMETA_ABSENT);
+	cr_expect_eq(answered(5)->status, SHMETA_ERR_TOPIC_NOT_FOUND);
+	cr_expect_eq(answered(1)->status, SHMETA_OK);
+}
+
 Test(sync_admin, a_class_of_hints_is_read_as_a_whole, .init = open_silent, .fini = done)
 {
 	const struct shmeta_agent agent = {

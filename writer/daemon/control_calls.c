@@ -54,6 +54,15 @@ static enum shmeta_status serve_objects(void *arg, const struct sync_object_list
 	return status != SHMETA_OK ? status : taken(d, sync_list_objects(d->sync, list, deadline_ns, ticket));
 }
 
+static enum shmeta_status serve_epoch_end(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
+                                          uint64_t ticket)
+{
+	struct daemon *d = arg;
+	enum shmeta_status status = may_owe(d);
+
+	return status != SHMETA_OK ? status : taken(d, sync_epoch_end(d->sync, ask, deadline_ns, ticket));
+}
+
 static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
                                            const char *who, uint64_t ticket)
 {
@@ -235,6 +244,7 @@ struct control_host daemon_control_host(struct daemon *d)
 	                             .status = serve_status,
 	                             .config = serve_config,
 	                             .objects = serve_objects,
+	                             .epoch_end = serve_epoch_end,
 	                             .invalidate = serve_invalidate,
 	                             .accept = serve_accept,
 	                             .revoke = serve_revoke,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What operators and cleaners ask of the engine: pages of the source's objects, and that keys are read again.
+ * What is asked of the engine beside rows and writes: pages of the source's objects, where epochs end, and that keys are read again.
  *
  * An invalidation becomes keys in the refresh queue, each with a ticket of its own, and is answered when the last of them has been. One
  * that names many topics puts them in a few at a time, so that neither the rows of a batch nor those who wait behind it feel how many
@@ -20,9 +20,11 @@
 
 enum { SENTENCE = 480, ADMIN_WAITING_MAX = 256, TOPICS_PER_STEP = 64, PARTITIONS_PER_STEP = 4096 };
 
+enum admin_kind { ADMIN_INVALIDATE, ADMIN_OBJECTS, ADMIN_EPOCH_END };
+
 struct admin_job {
 	struct admin_job *next;
-	bool lists_objects; /* otherwise it invalidates */
+	enum admin_kind kind;
 	uint64_t ticket, deadline_ns;
 	char who[64];
 	struct shmeta_str tenant;
@@ -30,6 +32,8 @@ struct admin_job {
 	struct shmeta_str bucket, key; /* objects: those behind this one */
 	bool deletable;
 	size_t most;
+
+	uint64_t epoch; /* where it ends, in topic and partition_id */
 
 	enum shmeta_class cls; /* invalidation */
 	struct shmeta_str topic;
@@ -141,12 +145,28 @@ enum shmeta_status sync_list_objects(struct sync *s, const struct sync_object_li
 
 	if (job == NULL)
 		return SHMETA_ERR_NO_MEMORY;
-	job->lists_objects = true;
+	job->kind = ADMIN_OBJECTS;
 	job->tenant = keep(job, &at, list->tenant);
 	job->bucket = keep(job, &at, list->after_bucket);
 	job->key = keep(job, &at, list->after_key);
 	job->deletable = list->deletable;
 	job->most = list->most;
+	return submit(s, job);
+}
+
+enum shmeta_status sync_epoch_end(struct sync *s, const struct backend_epoch *ask, uint64_t deadline_ns,
+                                  uint64_t ticket)
+{
+	struct admin_job *job = job_new(ask->tenant.bytes + ask->topic.bytes, deadline_ns, ticket);
+	size_t at = 0;
+
+	if (job == NULL)
+		return SHMETA_ERR_NO_MEMORY;
+	job->kind = ADMIN_EPOCH_END;
+	job->tenant = keep(job, &at, ask->tenant);
+	job->topic = keep(job, &at, ask->topic);
+	job->partition_id = ask->partition_id;
+	job->epoch = ask->epoch;
 	return submit(s, job);
 }
 
@@ -168,7 +188,56 @@ enum shmeta_status sync_invalidate(struct sync *s, const struct sync_invalidatio
 	return submit(s, job);
 }
 
-/* ---- objects (the engine's thread) ------------------------------------------------------------------------------------------------- */
+/* ---- what the source answers at once (the engine's thread) -------------------------------------------------------------------------- */
+
+/* The answer of a source that has no such thing, or failed. */
+static void answer_failed(struct sync *s, const struct admin_job *job, enum shmeta_status status, const char *sentence)
+{
+	s->host.answer(s->host.arg, job->ticket, status == SHMETA_ERR_FULL ? SHMETA_ERR_SOURCE : status, sentence, 0, 0,
+	               0);
+	if (status == SHMETA_ERR_FULL)
+		health_source_full(s, sentence);
+	else if (status == SHMETA_ERR_SOURCE)
+		sync_source_failed(s, SYNC_JOB_OPEN, status, sentence);
+}
+
+/* A call that met another source than was last spoken of is not answered before that one was read aside. */
+static bool must_wait(struct sync *s, enum shmeta_status status)
+{
+	return status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !source_is_away(s);
+}
+
+static enum shmeta_status conflict_is_away(enum shmeta_status status)
+{
+	return status == SHMETA_ERR_CONFLICT ? SHMETA_ERR_SOURCE : status;
+}
+
+/* false: it waits, for a source that is read aside first. */
+static bool tell_epoch_end(struct sync *s, const struct admin_job *job)
+{
+	const struct backend_epoch ask = {
+		.tenant = job->tenant, .topic = job->topic, .partition_id = job->partition_id, .epoch = job->epoch};
+	const struct backend_admin *admin = s->engine->admin;
+	struct backend_epoch_end end = {.epoch = 0};
+	struct backend_error err = {.code = SHMETA_OK};
+	enum shmeta_status status;
+
+	if (admin == NULL || admin->epoch_end == NULL) {
+		answer_failed(s, job, SHMETA_ERR_UNSUPPORTED, "the source keeps no leader epochs");
+		return true;
+	}
+	status = admin->epoch_end(s->backend, &ask, &end, &err);
+	if (status == SHMETA_ERR_CONFLICT && refresh_meet(s))
+		status = admin->epoch_end(s->backend, &ask, &end, &err);
+	if (must_wait(s, status))
+		return false;
+	status = conflict_is_away(status);
+	if (status == SHMETA_OK)
+		s->host.answer(s->host.arg, job->ticket, status, "", end.end_offset, end.epoch, 0);
+	else
+		answer_failed(s, job, status, err.text);
+	return true;
+}
 
 /* A page as it travels. */
 struct page {
@@ -221,13 +290,11 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 
 	if (s->engine->admin == NULL || s->engine->admin->objects == NULL) {
 		free(page);
-		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_UNSUPPORTED, "the source keeps no objects", 0, 0,
-		               0);
+		answer_failed(s, job, SHMETA_ERR_UNSUPPORTED, "the source keeps no objects");
 		return true;
 	}
 	if (page == NULL) {
-		s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects", 0, 0,
-		               0);
+		answer_failed(s, job, SHMETA_ERR_NO_MEMORY, "no memory for a list of objects");
 		return true;
 	}
 	page->s = s;
@@ -237,22 +304,15 @@ static bool list_objects(struct sync *s, const struct admin_job *job)
 	status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
 	if (status == SHMETA_ERR_CONFLICT && refresh_meet(s))
 		status = s->engine->admin->objects(s->backend, &list, on_object, page, &err);
-	if (status == SHMETA_ERR_CONFLICT && origin_is_foreign(s) && !source_is_away(s)) {
+	if (must_wait(s, status)) {
 		free(page);
 		return false;
 	}
-	if (status == SHMETA_ERR_CONFLICT)
-		status = SHMETA_ERR_SOURCE;
-	if (status == SHMETA_OK || status == SHMETA_END) {
+	status = conflict_is_away(status);
+	if (status == SHMETA_OK || status == SHMETA_END)
 		s->host.objects(s->host.arg, job->ticket, page->rows, page->bytes, page->count, page->more);
-	} else {
-		s->host.answer(s->host.arg, job->ticket, status == SHMETA_ERR_FULL ? SHMETA_ERR_SOURCE : status,
-		               err.text, 0, 0, 0);
-		if (status == SHMETA_ERR_FULL)
-			health_source_full(s, err.text);
-		else if (status == SHMETA_ERR_SOURCE)
-			sync_source_failed(s, SYNC_JOB_OPEN, status, err.text);
-	}
+	else
+		answer_failed(s, job, status, err.text);
 	free(page);
 	return true;
 }
@@ -600,11 +660,10 @@ void admin_work(struct sync *s)
 	for (struct admin_job **at = &s->admin->jobs; *at != NULL && !source_is_away(s);) {
 		struct admin_job *job = *at;
 
-		if (job->lists_objects) {
+		if (job->kind != ADMIN_INVALIDATE) {
 			if (sync_now(s) >= job->deadline_ns)
-				s->host.answer(s->host.arg, job->ticket, SHMETA_ERR_TIMEOUT,
-				               "the deadline passed before the list was begun", 0, 0, 0);
-			else if (!list_objects(s, job))
+				answer_failed(s, job, SHMETA_ERR_TIMEOUT, "the deadline passed before it was begun");
+			else if (!(job->kind == ADMIN_OBJECTS ? list_objects(s, job) : tell_epoch_end(s, job)))
 				break;
 			let_go(s, at);
 			continue;
@@ -627,7 +686,7 @@ void admin_answer_all(struct sync *s, enum shmeta_status status, const char *sen
 	for (struct admin_job **at = &s->admin->jobs; *at != NULL;) {
 		struct admin_job *job = *at;
 
-		if (job->lists_objects)
+		if (job->kind != ADMIN_INVALIDATE)
 			s->host.answer(s->host.arg, job->ticket, status, sentence, 0, 0, 0);
 		else
 			finish(s, job, status, sentence);

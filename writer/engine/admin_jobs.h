@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lists of objects, invalidations (sync_list_objects(), sync_invalidate() queue them). The engine's thread. */
+ * Lists of objects, ends of epochs, invalidations (sync_list_objects(), sync_epoch_end(), sync_invalidate() queue them). The engine's
+ * thread. */
 #ifndef SHMETA_WRITER_ENGINE_ADMIN_JOBS_H
 #define SHMETA_WRITER_ENGINE_ADMIN_JOBS_H
 
@@ -8,7 +9,7 @@
 enum shmeta_status admin_init(struct sync *s, struct shmeta_err *err);
 void admin_free(struct sync *s);
 bool admin_waiting(struct sync *s);
-/* List objects; take the next step of an invalidation. */
+/* List objects, tell where epochs end; take the next step of an invalidation. */
 void admin_work(struct sync *s);
 /* Answer all that waits. */
 void admin_answer_all(struct sync *s, enum shmeta_status status, const char *sentence);

@@ -201,6 +201,10 @@ enum shmeta_status sync_write(struct sync *sync, const struct sync_write *write)
  * then: ERR_TIMEOUT. Strings are copied. Errors: ERR_BUSY, ERR_NO_MEMORY. */
 enum shmeta_status sync_list_objects(struct sync *sync, const struct sync_object_list *list, uint64_t deadline_ns,
                                      uint64_t ticket);
+/* Ask the source where an epoch ends: host->answer, with the epoch in generation and the offset in txn, comes exactly once unless this
+ * fails. Deadline, strings and errors as above. */
+enum shmeta_status sync_epoch_end(struct sync *sync, const struct backend_epoch *ask, uint64_t deadline_ns,
+                                  uint64_t ticket);
 /* Have what the store holds of these keys read again from the source, and be told (host->invalidated or host->answer, exactly once) when
  * the store shows it. At deadline_ns: ERR_TIMEOUT, and what was not asked for by then is not. Errors as above. */
 enum shmeta_status sync_invalidate(struct sync *sync, const struct sync_invalidation *what, uint64_t deadline_ns,

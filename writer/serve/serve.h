@@ -47,6 +47,9 @@ struct control_host {
 	                              uint64_t ticket);
 	enum shmeta_status (*invalidate)(void *arg, const struct sync_invalidation *what, uint64_t deadline_ns,
 	                                 const char *who, uint64_t ticket);
+	/* As refresh. */
+	enum shmeta_status (*epoch_end)(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
+	                                uint64_t ticket);
 	/* One JSON object in a block that the caller frees; NULL: no memory. */
 	char *(*status)(void *arg);
 	/* The same of the options in force and of what waits for a restart. */

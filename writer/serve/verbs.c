@@ -284,6 +284,30 @@ static bool on_objects(struct connection *c, const void *frame)
 	return status == SHMETA_OK || turned_away(c, ticket, status, "too many lists are being made; try again later");
 }
 
+/* It costs the source a statement for each that asks, so it is for those who write, as the lists are. */
+static bool on_epoch_end(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_epoch_end *request = frame;
+	const char *topic = (const char *)(request + 1), *tenant = topic + request->name_bytes;
+	const struct backend_epoch ask = {.tenant = tenant_of(tenant, request->tenant_bytes),
+	                                  .topic = {topic, request->name_bytes},
+	                                  .partition_id = request->partition_id,
+	                                  .epoch = request->epoch};
+	enum shmeta_status status;
+	uint64_t ticket;
+	bool alive;
+
+	if (!may(c, SHMETA_VERB_WRITE | SHMETA_VERB_ADMIN))
+		return deny(c, request->head.id, "ask for epochs",
+		            "only root, the daemon's user, those who may write and members of control.admin_group may "
+		            "ask for leader epochs");
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
+		return alive;
+	status = c->control->host.epoch_end(c->control->host.arg, &ask, deadline_of(request->timeout_ms), ticket);
+	return status == SHMETA_OK ||
+	       turned_away(c, ticket, status, "too many questions of this kind wait; try again later");
+}
+
 static bool on_invalidate(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_invalidate *request = frame;
@@ -380,12 +404,13 @@ static const struct {
 	uint16_t type;
 	bool (*handle)(struct connection *c, const void *frame);
 } verbs[] = {
-	{SHMETA_FRAME_HELLO, on_hello},       {SHMETA_FRAME_WRITE, on_write},
-	{SHMETA_FRAME_REGISTER, on_register}, {SHMETA_FRAME_REFRESH, on_refresh},
-	{SHMETA_FRAME_STATUS, on_status},     {SHMETA_FRAME_RELOAD, on_reload},
-	{SHMETA_FRAME_OBJECTS, on_objects},   {SHMETA_FRAME_INVALIDATE, on_invalidate},
-	{SHMETA_FRAME_CONFIG, on_config},     {SHMETA_FRAME_ACCEPT, on_accept},
-	{SHMETA_FRAME_REVOKE, on_revoke},     {SHMETA_FRAME_OPERATE, on_operate},
+	{SHMETA_FRAME_HELLO, on_hello},         {SHMETA_FRAME_WRITE, on_write},
+	{SHMETA_FRAME_REGISTER, on_register},   {SHMETA_FRAME_REFRESH, on_refresh},
+	{SHMETA_FRAME_STATUS, on_status},       {SHMETA_FRAME_RELOAD, on_reload},
+	{SHMETA_FRAME_OBJECTS, on_objects},     {SHMETA_FRAME_INVALIDATE, on_invalidate},
+	{SHMETA_FRAME_CONFIG, on_config},       {SHMETA_FRAME_ACCEPT, on_accept},
+	{SHMETA_FRAME_REVOKE, on_revoke},       {SHMETA_FRAME_OPERATE, on_operate},
+	{SHMETA_FRAME_EPOCH_END, on_epoch_end},
 };
 
 bool verbs_handle(struct connection *c, const struct shmeta_frame *frame)
