@@ -165,6 +165,7 @@ int verb_topic_create(struct tool *tool);
 int verb_topic_delete(struct tool *tool);
 int verb_segments_delete_before(struct tool *tool);
 int verb_segments_replace(struct tool *tool);
+int verb_epoch_end(struct tool *tool);
 int verb_config_show(struct tool *tool);
 int verb_config_check(struct tool *tool);
 int verb_completion(struct tool *tool);

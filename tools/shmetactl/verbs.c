@@ -133,6 +133,11 @@ static const struct verb verbs[] = {
          "one that comes. All that go must be there as they are given. Asks first, or wants --yes.\n"
          "  shmetactl segments replace orders 0 changes.txt --yes",
          verb_segments_replace},
+	{"epoch-end", "TOPIC PARTITION EPOCH", 3, 3, 0, 'B',
+         "how far the log goes that was written under an epoch of a partition's lease",
+         "Asked of the source. Exits 5 when the epoch has not begun, or is older than those that are kept.\n"
+         "  shmetactl epoch-end orders 0 17\n  shmetactl epoch-end orders 0 17 --json | jq .end_offset",
+         verb_epoch_end},
 	{"refresh", "CLASS [TOPIC [PARTITION]]", 1, 3, 0, 'B',
          "have the daemon read from the source again, and wait for it",
          "CLASS: topic TOPIC; partition or segment TOPIC PARTITION; list, agent, lease or offset alone.\n"
