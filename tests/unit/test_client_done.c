@@ -315,7 +315,7 @@ Test(client_done, a_refresh_that_is_canceled_has_an_end)
 	for (int i = 0; i < 2; i++) {
 		cr_expect_eq(told.event[i].type, 0);
 		cr_expect_eq(told.event[i].count, 1);
-		cr_expect_eq(told.event[i].ended, i);
+		cr_expect_eq(told.event[i].ended, (uint32_t)i);
 		cr_expect_eq(told.event[i].status, i == 0 ? SHMETA_OK : SHMETA_END);
 	}
 }
