@@ -7,6 +7,8 @@
 
 #include "reader/client/client.h"
 
+enum { ASK_TRIES = 3 };
+
 void shmeta__call_append(struct call_list *list, struct call *call)
 {
 	call->next = NULL;
@@ -281,6 +283,34 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 		call->token = token;
 	return SHMETA_OK;
 }
+
+/* ---- of calls that refresh ---- */
+
+size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refresh *ret)
+{
+	memcpy(ret, call->encoded, sizeof *ret);
+	return call->bytes - sizeof *ret;
+}
+
+/* The writer may answer with a read that began before it was asked, as in shmeta__ask_since(): then it is asked again. */
+void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const struct shmeta_frame_answer *answer)
+{
+	if (answer->synced_at_ns < call->since_ns && ++call->asked < ASK_TRIES) {
+		call->ops[0].flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
+		call->cursor = 0;
+		c->sending = c->calls.first;
+		return;
+	}
+	if (answer->synced_at_ns < call->since_ns) {
+		shmeta__call_settle(call, 0, 1, SHMETA_ERR_SOURCE,
+		                    "the writer answers with what it read before it was asked");
+		return;
+	}
+	call->token = (struct shmeta_token){.generation = answer->generation, .txn = answer->txn};
+	shmeta__call_settle(call, 0, 1, SHMETA_OK, "");
+}
+
+/* ---- what may have been done ---- */
 
 static bool is_under_way(const struct op *op)
 {

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keys that an event loop has read again: a call of one question, which changes nothing. So a lost connection does not leave its outcome
- * unknown: it is asked again, whichever writer answers then. Its answer may be of a read that began before it was asked, as in
- * shmeta__ask_since(): then it is asked again, too. */
+ * unknown: it is asked again, whichever writer answers then. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/escape.h"
 #include "reader/client/client.h"
-
-enum { ASK_TRIES = 3 };
 
 static const char *name_wrong(struct shmeta_str name, int needed)
 {
@@ -104,29 +101,6 @@ enum shmeta_status shmeta_submit_refresh(struct shmeta_client *c, const struct s
 		return SHMETA_OK;
 	shmeta__call_free(call);
 	return shmeta__instance_fail(c->instance, &err);
-}
-
-size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refresh *ret)
-{
-	memcpy(ret, call->encoded, sizeof *ret);
-	return call->bytes - sizeof *ret;
-}
-
-void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const struct shmeta_frame_answer *answer)
-{
-	if (answer->synced_at_ns < call->since_ns && ++call->asked < ASK_TRIES) {
-		call->ops[0].flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
-		call->cursor = 0;
-		c->sending = c->calls.first;
-		return;
-	}
-	if (answer->synced_at_ns < call->since_ns) {
-		shmeta__call_settle(call, 0, 1, SHMETA_ERR_SOURCE,
-		                    "the writer answers with what it read before it was asked");
-		return;
-	}
-	call->token = (struct shmeta_token){.generation = answer->generation, .txn = answer->txn};
-	shmeta__call_settle(call, 0, 1, SHMETA_OK, "");
 }
 
 static struct call *take(struct call_list *list, uint64_t ticket)
