@@ -1008,7 +1008,7 @@ Test(shmetactl_process, what_does_not_exist_is_not_done, .init = start, .fini = 
 		{"segments delete-before topic-03 1 10 --yes", 0, ""},
 		{"epoch-end nosuch 0 1", 5, "topic not found: 'nosuch'"},
 		{"epoch-end topic-03 9 1", 5, "partition not found: 'topic-03'/9"},
-		{"epoch-end topic-03 1 1", 5, ""},
+		{"epoch-end topic-03 1 1000", 5, ""},
 		{"epoch-end topic-03 1 0", 0, ""},
 		{"refresh topic nosuch", 5, "topic not found: 'nosuch'"},
 		{"refresh partition topic-03 9", 5, "'topic-03' has no partition 9"},
