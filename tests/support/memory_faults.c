@@ -670,7 +670,14 @@ static const struct backend_feed feed = {.kind = faulty_kind,
                                          .wake_fd = faulty_wake_fd};
 static const struct backend_writer writer = {
 	.writable = faulty_writable, .apply = faulty_apply, .start = faulty_start, .finish = faulty_finish};
-static const struct backend_admin admin = {.objects = faulty_objects, .extras = faulty_extras};
+static enum shmeta_status faulty_epoch_end(void *state, const struct backend_epoch *ask, struct backend_epoch_end *ret,
+                                           struct backend_error *err)
+{
+	return backend_memory.admin->epoch_end(state, ask, ret, err);
+}
+
+static const struct backend_admin admin = {
+	.objects = faulty_objects, .epoch_end = faulty_epoch_end, .extras = faulty_extras};
 
 const struct backend_engine memory_with_faults = {.name = "memory",
                                                   .state_bytes = sizeof(struct memory_state),
