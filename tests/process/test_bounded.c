@@ -324,7 +324,7 @@ Test(bounded, what_shmetactl_looks_at_leaves_no_trace, .init = start, .fini = st
 	                                    "agents",
 	                                    "leases",
 	                                    "verify",
-	                                    "compare --for 2s --rate 1000/s"};
+	                                    "compare --count 100 --rate 1000/s"};
 	uint64_t asked = run_stats_counter(&d, "refresh_requests");
 
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {

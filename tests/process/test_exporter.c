@@ -291,11 +291,10 @@ Test(exporter, the_page_escapes_what_others_named, .init = begin_forged, .fini =
 	strcpy(f.stats->reader[0].name, "\"><script>alert('x')</script>\033[31m");
 	strcpy(f.stats->source, "sqlite:/<img src=x onerror=alert(1)>");
 	strcpy(f.stats->source_status, "away since 2020-01-01T00:00:00.000Z: topic '</script><b>&' \xe2\x80\xae");
-	do {
-		body = get("/", "", 200);
-		if (strstr(body, "&lt;script&gt;") == NULL)
-			usleep(50000);
-	} while (strstr(body, "&lt;script&gt;") == NULL && run_now_s() < last);
+	while (strstr(body = get("/", "", 200), "&lt;script&gt;") == NULL && run_now_s() < last) {
+		free(body);
+		usleep(50000);
+	}
 	cr_expect_not_null(strstr(body, "&quot;&gt;&lt;script&gt;alert("));
 	cr_expect_not_null(strstr(body, "/&lt;img src=x onerror=alert(1)&gt;"));
 	cr_expect_not_null(strstr(body, "&lt;/script&gt;&lt;b&gt;&amp;"));

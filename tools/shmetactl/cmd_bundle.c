@@ -305,7 +305,7 @@ static void fill(struct bundle *b)
 int verb_support_bundle(struct tool *tool)
 {
 	const char *path = tool->argv[0];
-	struct bundle b = {.tool = tool, .names = json_array()};
+	struct bundle b = {.tool = tool};
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (tool->yes ? 0 : O_EXCL), 0600);
 	struct stat st = {.st_size = 0};
 	bool good;
@@ -327,6 +327,7 @@ int verb_support_bundle(struct tool *tool)
 	if (b.file == NULL)
 		return tool_error(tool, errno == EACCES ? TOOL_PERMISSION : TOOL_USAGE, "%s: %s", path,
 		                  strerror(errno));
+	b.names = json_array();
 	fill(&b);
 	good = finish(&b);
 	(void)fstat(fd, &st);
