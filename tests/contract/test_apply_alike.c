@@ -154,6 +154,8 @@ static void pick_replacement(struct pair *p, struct shmeta_op *op)
 		s->base_offset += i * 5 + pick(p, 2);
 		s->end_offset =
 			i + 1 < way % 3 ? s->base_offset + 2 : list[0][r->old_count - 1].end_offset - pick(p, 2);
+		if (s->end_offset < s->base_offset)
+			s->end_offset = s->base_offset;
 		s->size_bytes = 5;
 	}
 }

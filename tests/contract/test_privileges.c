@@ -165,9 +165,9 @@ Test(privileges, a_role_without_a_right_to_leader_epochs_does_all_but_keep_them)
 	struct backend_op batch[OPS];
 	struct world world, *w = &world;
 
-	open_as(w, "writer",
-	        "GRANT USAGE ON SCHEMA public TO writer; "
-	        "GRANT SELECT, INSERT, UPDATE, DELETE ON " TABLES ", " FORMER " TO writer");
+	open_as(w, "former",
+	        "GRANT USAGE ON SCHEMA public TO former; "
+	        "GRANT SELECT, INSERT, UPDATE, DELETE ON " TABLES ", " FORMER " TO former");
 	cr_expect(world_has_feed(w) && world_writable(w));
 	ok(world_load(w));
 	for (size_t i = 0; i < OPS; i++)
@@ -177,7 +177,7 @@ Test(privileges, a_role_without_a_right_to_leader_epochs_does_all_but_keep_them)
 		cr_expect_eq(results[i].status, SHMETA_OK, "operation %zu: %s", i, results[i].text);
 	cr_expect_eq(w->ops->admin->epoch_end(w->state, &ask, &end, &w->err), SHMETA_ERR_UNSUPPORTED);
 	world_close(w);
-	world_sql(w, "GRANT SELECT, INSERT, UPDATE, DELETE ON shmeta_leader_epochs TO writer");
+	world_sql(w, "GRANT SELECT, INSERT, UPDATE, DELETE ON shmeta_leader_epochs TO former");
 	world_open(w);
 	ok(world_load(w));
 	ok(w->ops->writer->apply(w->state, &batch[1], 1, 1000, results, &w->recorder.sink, &w->err));
@@ -194,7 +194,7 @@ Test(privileges, a_role_without_a_right_to_leader_epochs_does_all_but_keep_them)
 	cr_expect(results[0].status == SHMETA_OK && results[1].status == SHMETA_OK, "%s%s", results[0].text,
 	          results[1].text);
 	cr_expect_eq(w->ops->admin->epoch_end(w->state, &ask, &end, &w->err), SHMETA_ERR_UNSUPPORTED);
-	close_as(w, "writer");
+	close_as(w, "former");
 }
 
 Test(privileges, a_role_that_may_only_select_also_follows_the_log_where_it_may_read_that)

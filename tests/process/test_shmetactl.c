@@ -1116,7 +1116,8 @@ static const char *example_of(const char *word)
 		const char *word, *example;
 	} words[] = {{"TOPIC", "topic-03"}, {"PARTITION", "1"},   {"OFFSET", "1000"}, {"PARTITIONS", "2"},
 	             {"CLASS", "list"},     {"FILE|-", "-"},      {"READER", "1"},    {"SHELL", "bash"},
-	             {"KIND", "topic"},     {"REASON...", "why"}, {"BUCKET", "b"},    {"LISTING|-", "-"}};
+	             {"KIND", "topic"},     {"REASON...", "why"}, {"BUCKET", "b"},    {"EPOCH", "1"},
+	             {"LISTING|-", "-"}};
 	static char file[sizeof(d.dir) + sizeof("/file")];
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)

@@ -87,7 +87,8 @@ snippets() {
 		printf '#include <poll.h>\n#include <shmeta.h>\n#include <stdio.h>\n'
 		echo 'extern struct shmeta *instance; extern struct shmeta_reader *reader; extern struct shmeta_client *client;'
 		echo 'extern struct shmeta_op op; extern struct shmeta_token token; extern shmeta_done_fn done;'
-		echo 'void again_later(struct shmeta_op *); void begin(void);'
+		echo 'void again_later(struct shmeta_op *); void begin(void); void cut_off(uint64_t epoch, uint64_t offset);'
+		echo 'extern uint64_t my_last_epoch; extern const struct shmeta_call_event *event;'
 		sed -n '/^# WRITING/,/^# RETURN/p' docs/man/libshmeta.3.scd |
 			awk '/^```/ { inside = !inside; if (inside) printf "void snippet_%d(void);\nvoid snippet_%d(void) {\n", ++n, n; else print "}"; next }
 				inside { gsub(/\\\\/, "\\"); print }'

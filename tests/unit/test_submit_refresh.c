@@ -172,7 +172,7 @@ Test(submit_refresh, refuses_what_is_no_key_and_calls_nobody)
 		{.cls = SHMETA_CLASS_TOPIC, .topic = {"a\nb", 3}},
 		{.cls = SHMETA_CLASS_OFFSET, .topic = {"x", 1}},
 	};
-	struct told told = {0};
+	static struct told told; /* those that were taken are told of by the closing */
 	char why[400];
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
