@@ -452,7 +452,7 @@ static void restart(int way)
 
 Test(changes, a_cache_that_forgets_what_is_told_stays_equal_to_the_store)
 {
-	uint64_t steps = getenv("SHMETA_FAULTS") != NULL ? 1000000 : 1000, loaded = 0, restarts = 0, commits = 0, last;
+	uint64_t steps = getenv("SHMETA_FAULTS") != NULL ? 50000 : 1000, loaded = 0, restarts = 0, commits = 0, last;
 	unsigned seed = 3;
 
 	fixture_init(&f);
