@@ -54,7 +54,6 @@ static int64_t wall_ms(void)
 
 static bool lacks(struct audit *a, struct shmeta_str key, uint64_t base_offset, int64_t created_at_ms)
 {
-	struct missing *larger;
 	size_t count = a->lacked.count;
 
 	if (!listing_add(&a->lacked, key, 0, created_at_ms))
@@ -63,10 +62,7 @@ static bool lacks(struct audit *a, struct shmeta_str key, uint64_t base_offset, 
 		return true;
 	if (count == a->missing_capacity) {
 		a->missing_capacity = count == 0 ? 64 : 2 * count;
-		larger = realloc(a->missing, a->missing_capacity * sizeof *larger);
-		if (larger == NULL)
-			return false;
-		a->missing = larger;
+		a->missing = tool_grow(a->missing, a->missing_capacity * sizeof *a->missing);
 	}
 	a->missing[count] = (struct missing){.key = tool_copy(key.data, key.bytes),
 	                                     .topic = a->topic != NULL ? tool_copy(a->topic, strlen(a->topic)) : NULL,
@@ -188,7 +184,7 @@ static int read_source(struct audit *a)
 
 	if (engine->admin == NULL || engine->admin->extras == NULL)
 		return tool_error(a->tool, TOOL_USAGE, "%s: this engine does not show its objects", engine->name);
-	/* A slice moves an object out of sight of neither: it is read before and behind the segments. */
+	/* Objects may be committed while the segments are read: both lists count. */
 	status = engine->admin->extras(a->source.state, BACKEND_ROW_OBJECT, on_object, a, &err);
 	if (status == SHMETA_OK)
 		status = engine->source->load(a->source.state, &sink, &err);
@@ -225,6 +221,7 @@ static void tell_orphans(struct audit *a, struct list *list)
 			                    f_text("key", listing_key(&a->listing, object)),
 			                    f_bytes("size_bytes", object->size),
 			                    f_time("modified_ms", object->modified_ms),
+			                    f_null("created_at_ms"),
 			                    f_null("topic"),
 			                    f_null("partition"),
 			                    f_null("base_offset")};
@@ -244,7 +241,8 @@ static void tell_missing(struct audit *a, struct list *list)
 		struct field f[] = {f_word("finding", "missing"),
 		                    f_string("key", m->key),
 		                    f_null("size_bytes"),
-		                    f_time("modified_ms", m->created_at_ms),
+		                    f_null("modified_ms"),
+		                    f_time("created_at_ms", m->created_at_ms),
 		                    m->topic != NULL ? f_string("topic", m->topic) : f_null("topic"),
 		                    m->topic != NULL ? f_count("partition", m->partition_id) : f_null("partition"),
 		                    m->topic != NULL ? f_count("base_offset", m->base_offset) : f_null("base_offset")};
