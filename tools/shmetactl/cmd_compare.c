@@ -412,14 +412,15 @@ int verb_compare(struct tool *tool)
 
 	memset(c, 0, sizeof(*c));
 	c->v.tool = tool;
-	c->v.again = true;            /* rows that cannot be served are none of its business */
-	c->v.incomplete = UINT64_MAX; /* nor are those that a bounded store does not hold */
+	c->v.again = true; /* rows that cannot be served are none of its business */
 	c->random = tool_monotonic_ns() | 1;
 	c->sink = verify_sink;
 	c->sink.arg = &c->v;
 	c->sink.key_begin = key_begin;
 	c->sink.key_end = key_end;
 	code = pages_open(tool, &c->v.pages);
+	if (code == 0 && c->v.pages.published)
+		code = verify_incomplete(tool, &c->v.pages, &c->v.incomplete);
 	if (code == 0 && source == NULL && c->v.pages.stats != NULL) {
 		(void)snprintf(uri, sizeof(uri), "%.*s", (int)sizeof(c->v.pages.stats->source),
 		               c->v.pages.stats->source);

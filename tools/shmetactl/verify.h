@@ -31,6 +31,8 @@ void findings_take(struct findings *found, size_t from, struct findings *ret);
  * same few milliseconds behind, differs in another way each time. */
 void findings_keep(struct findings *found, size_t from, struct findings *before);
 
+/* 1 << class: what the live instance's store says it lacks some of. 0, or an exit code, said. */
+int verify_incomplete(struct tool *tool, const struct pages *pages, uint64_t *ret);
 /* Check the structure of the generation in `path`. pages: of the live instance that it belongs to; NULL: a copy. Problems are
  * added to *found; the report has their number. Returns 0, or an exit code, said. */
 int verify_structure(struct tool *tool, const struct pages *pages, const char *path, struct findings *found,

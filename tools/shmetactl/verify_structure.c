@@ -176,6 +176,22 @@ static bool hold_end(struct hold *hold)
 	return kept;
 }
 
+int verify_incomplete(struct tool *tool, const struct pages *pages, uint64_t *ret)
+{
+	struct shmeta__inspected *store = NULL;
+	struct shmeta_err err = {0};
+	char path[PATH_MAX + 32];
+	enum shmeta_status status;
+
+	(void)snprintf(path, sizeof(path), "%s/store.%" PRIu64, tool->dir, pages->board.generation);
+	status = shmeta__inspect_open(path, &store, &err);
+	if (status != SHMETA_OK)
+		return tool_error(tool, tool_exit_of(status), "%s", err.text);
+	*ret = store->counters.incomplete;
+	shmeta__inspect_close(store);
+	return 0;
+}
+
 int verify_structure(struct tool *tool, const struct pages *pages, const char *path, struct findings *found,
                      struct shmeta__verify_report *ret)
 {
