@@ -1126,11 +1126,12 @@ struct shmeta_client;
 
 /* What a program is told of each call of a client: once when it begins, once when it has ended. */
 struct shmeta_call_event {
-	uint64_t id;              /* the same for both; no other call of the client has it */
-	enum shmeta_op_type type; /* of its first operation; 0: it is of shmeta_submit_refresh() */
-	uint32_t ended;           /* 0: it begins; 1 */
-	size_t count;             /* operations */
-	uint64_t took_ns;         /* ended: since it began */
+	uint64_t id; /* the same for both; no other call of the client has it */
+	enum shmeta_op_type
+		type;     /* of its first operation; 0: it is of shmeta_submit_refresh() or shmeta_submit_wait() */
+	uint32_t ended;   /* 0: it begins; 1 */
+	size_t count;     /* operations */
+	uint64_t took_ns; /* ended: since it began */
 	/* ended: what shmeta_write(), `done` or shmeta_client_next_done() says of the call; END: it was canceled */
 	enum shmeta_status status;
 	uint32_t reserved;
@@ -1145,7 +1146,7 @@ struct shmeta_client_options {
 	uint32_t requests_max; /* calls without an answer at a time; then ERR_BUSY. 0: 1024 */
 	uint32_t output_bytes; /* what these calls hold, encoded; then ERR_BUSY. 0: 16 MiB */
 	uint32_t
-		submit_timeout_ms; /* of a submitted call, as timeout_ms of shmeta_write(). 0: it waits until it is answered */
+		submit_timeout_ms; /* of a submitted write or refresh, as timeout_ms of shmeta_write(). 0: it waits until it is answered */
 	/* NULL: nobody is told. A call whose arguments are refused (ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED) does not begin; one that
 	 * is ERR_BUSY at once begins and ends. In a forked child nothing is told. */
 	shmeta_call_fn *on_call;
@@ -1214,7 +1215,34 @@ struct shmeta_key {
 SHMETA_MUST_USE enum shmeta_status shmeta_submit_refresh(struct shmeta_client *client, const struct shmeta_key *key,
                                                          uint32_t flags, shmeta_done_fn *done, void *arg,
                                                          uint64_t *ret_ticket);
-/* Do not wait for a submitted refresh any more: its callback is not called, and shmeta_client_next_done() does not tell of it. A write cannot
+/* A partition that a submitted wait is for. */
+struct shmeta_watch {
+	struct shmeta_str topic;
+	uint32_t partition_id;
+	enum shmeta_status
+		status;          /* written: OK: it has come; ERR_TIMEOUT: not yet; any other: what a lookup answers */
+	uint64_t high_watermark; /* wait until the partition's is beyond this one */
+	uint64_t reserved[2];
+};
+enum { SHMETA_WAIT_MAX = 16384 }; /* partitions of one submitted wait */
+/* Wait as shmeta_wait_partitions() does, for event loops: `done` is called once, as that of shmeta_submit(), with one result and the token of the
+ * commit that was looked at: the next shmeta_begin() shows it. Call it again to go on waiting.
+ * It needs no right to write, and no reader: the client has one of its own for this, and the writer answers when one of these partitions may
+ * have changed. While no writer runs nothing changes, and the wait goes on with the next one. It has no timeout: shmeta_client_cancel() it.
+ * Statuses of the call: OK: at least one of them need not be waited for any more, and each says why. ERR_BUSY: the writer holds too many waits,
+ * of this user or of all. ERR_UNSUPPORTED: it is of an earlier version. ERR_DENIED and others: as of shmeta_submit_refresh().
+ * It counts for requests_max until it is over. *ret_ticket may be NULL. Borrows: watches, with their topics, until the wait is over or canceled.
+ * Threads: any. Blocks: never, but for file opens when the generation is a new one.
+ * Errors: ERR_BUSY, ERR_INVALID_ARGUMENT, ERR_NO_MEMORY, ERR_FORKED: then done is not called. */
+SHMETA_MUST_USE enum shmeta_status shmeta_submit_wait(struct shmeta_client *client, struct shmeta_watch *watches,
+                                                      size_t count, shmeta_done_fn *done, void *arg,
+                                                      uint64_t *ret_ticket);
+/* The same for a commit that is newer than `since` (generation and txn of a snapshot, or a token), as shmeta_wait_commit() waits for it. since is
+ * copied. Threads, Blocks, Errors: as shmeta_submit_wait(). */
+SHMETA_MUST_USE enum shmeta_status shmeta_submit_wait_commit(struct shmeta_client *client,
+                                                             const struct shmeta_token *since, shmeta_done_fn *done,
+                                                             void *arg, uint64_t *ret_ticket);
+/* Do not wait for a submitted refresh or wait any more: its callback is not called, and shmeta_client_next_done() does not tell of it. A write cannot
  * be canceled. Threads: any. Blocks: never.
  * Errors: ERR_NOT_FOUND (its callback has run, or runs now; or it was told, or canceled), ERR_INVALID_ARGUMENT, ERR_FORKED. */
 SHMETA_MUST_USE enum shmeta_status shmeta_client_cancel(struct shmeta_client *client, uint64_t ticket);
@@ -1319,6 +1347,7 @@ SHMETA_MUST_USE enum shmeta_status shmeta_leader_epoch_end(struct shmeta *instan
 	X(token)              \
 	X(change)             \
 	X(key)                \
+	X(watch)              \
 	X(wait)               \
 	X(invalidated)        \
 	X(fence)              \

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "reader/lookup/lookup.h"
+#include "reader/reader.h"
 
 /* The generation or directory that the reader was on is left. */
 static void forget(struct shmeta_reader *r)
@@ -11,6 +12,39 @@ static void forget(struct shmeta_reader *r)
 	shmeta__handles_forget(r);
 	shmeta__names_forget(r);
 	shmeta__places_forget(r);
+}
+
+struct shmeta_reader *shmeta__reader_own(struct shmeta *instance)
+{
+	struct core *core = shmeta__instance_core(instance);
+	struct shmeta_reader *r = shmeta__reader_make(instance, core, forget);
+
+	if (r == NULL) {
+		shmeta__core_unref(core, 0);
+		return NULL;
+	}
+	r->slotless = 1;
+	shmeta__instance_add(instance, &r->attached, r->core);
+	return r;
+}
+
+/* Handles and iterators belong to the caller, who may close them later. */
+static void end(struct shmeta_reader *r)
+{
+	while (r->iters != NULL)
+		shmeta__iter_detach(r->iters);
+	while (r->handles != NULL)
+		shmeta__handle_detach(r->handles);
+	shmeta__instance_remove(r->instance, &r->attached);
+	shmeta__reader_drop(r);
+}
+
+void shmeta__reader_own_free(struct shmeta_reader *r)
+{
+	if (r != NULL && shmeta_peek(r->fork_word) != r->fork_token)
+		shmeta__reader_abandon(r);
+	else if (r != NULL)
+		end(r);
 }
 
 enum shmeta_status shmeta_reader_new(struct shmeta *instance, struct shmeta_reader **ret)
@@ -64,12 +98,6 @@ void shmeta_reader_free(struct shmeta_reader *r)
 		return;
 	}
 	instance = r->instance;
-	/* Handles and iterators belong to the caller, who may close them later. */
-	while (r->iters != NULL)
-		shmeta__iter_detach(r->iters);
-	while (r->handles != NULL)
-		shmeta__handle_detach(r->handles);
-	shmeta__instance_remove(instance, &r->attached);
-	shmeta__reader_drop(r);
+	end(r);
 	shmeta__instance_unref(instance);
 }

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "reader/reader.h"
+
 enum { CALLS_DEFAULT = 1024, BYTES_DEFAULT = 16 << 20, CALL_AGAIN_MS = 1000 };
 
 /* ---- who is told of calls; without the lock ---- */
@@ -133,11 +135,9 @@ static void describe_refresh(struct call *call)
 /* What the results that failed are about, as the operations say it. */
 static void describe(struct call *call)
 {
-	if (call->refreshes) {
+	if (call->kind == CALL_REFRESHES)
 		describe_refresh(call);
-		return;
-	}
-	for (size_t i = 0; i < call->count; i++) {
+	for (size_t i = 0; call->kind == CALL_WRITES && i < call->count; i++) {
 		struct shmeta_op op;
 		size_t used;
 
@@ -189,6 +189,7 @@ void shmeta_client_close(struct shmeta_client *c)
 		/* As in shmeta_close(): the calls are the parent's, and so are their callbacks. */
 		if (c->fd >= 0 && shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
 			(void)close(c->fd);
+		shmeta__reader_own_free(c->reader);
 		free(c);
 		return;
 	}
@@ -200,8 +201,8 @@ void shmeta_client_close(struct shmeta_client *c)
 				shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN,
 				                    "the client was closed before the writer answered: it may be done");
 		shmeta__call_settle(call, 0, call->count, SHMETA_ERR_WRITER_AWAY,
-		                    call->refreshes ? "the client was closed before the writer answered"
-		                                    : "the client was closed before it was sent");
+		                    call->kind != CALL_WRITES ? "the client was closed before the writer answered"
+		                                              : "the client was closed before it was sent");
 		shmeta__call_finish(c, call);
 	}
 	deliver(c);
@@ -210,6 +211,7 @@ void shmeta_client_close(struct shmeta_client *c)
 		shmeta__call_free(call);
 	}
 	shmeta__call_free(c->taken);
+	shmeta__reader_own_free(c->reader);
 	shmeta__link_close(c);
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_mutex_destroy(&c->lock);
@@ -393,8 +395,11 @@ enum shmeta_status shmeta__client_submit(struct shmeta_client *c, struct call *c
 	tell_begin(c, call);
 	(void)pthread_mutex_lock(&c->lock);
 	now = shmeta__monotonic_ns();
-	status =
-		admit(c, call, c->submit_timeout_ms == 0 ? NEVER : now + (uint64_t)c->submit_timeout_ms * MILLION, err);
+	status = admit(c, call,
+	               c->submit_timeout_ms == 0 || call->kind == CALL_WAITS
+	                       ? NEVER
+	                       : now + (uint64_t)c->submit_timeout_ms * MILLION,
+	               err);
 	if (status == SHMETA_OK) {
 		if (ret_ticket != NULL)
 			*ret_ticket = call->id;

@@ -3,8 +3,10 @@
  *
  *   client.c          the public functions: who drives, who waits, when callbacks run
  *   submit_refresh.c  calls that have a key read again: submitted, asked again, canceled
+ *   submit_wait.c     calls that wait for commits: submitted
  *   client_link.c     the connection: HELLO, sending, receiving, losing it, reconnecting
  *   client_call.c     calls: operations encoded once, results put where they belong, how a call ends
+ *   client_wait.c     what a call that waits finds in the store
  *
  * Each stands on those below it. struct shmeta_client owns the calls that are not delivered and the
  * connection.
@@ -48,6 +50,22 @@ struct op {
 	uint16_t reserved;
 };
 
+/* What a call that waits looks at. In call->encoded. */
+struct waiting {
+	struct shmeta_watch *watches; /* the caller's; NULL: it waits for a commit after `since` */
+	size_t count;
+	struct shmeta_token since;
+	struct shmeta_token looked;    /* the commit that was last looked at; generation 0: none */
+	struct shmeta_handle **handle; /* of the client's reader, one for each watch; NULL: not found yet */
+	uint32_t *words;               /* room for as many */
+};
+
+enum call_kind {
+	CALL_WRITES,
+	CALL_REFRESHES, /* it has one key read again: encoded is its frame, and its one operation has no type */
+	CALL_WAITS      /* its one operation has no type                                                      */
+};
+
 struct call {
 	struct call *next, *prev;
 	uint64_t id;          /* operation i of it has the number `id + i` in this client */
@@ -58,10 +76,11 @@ struct call {
 	size_t bytes;    /* of encoded */
 	uint32_t losses; /* connections that were lost with something of it unanswered */
 	bool finished;
-	bool traced;       /* operations of it have a trace id */
-	bool refreshes;    /* it has one key read again: encoded is its frame, and its one operation has no type */
-	uint32_t asked;    /* refreshes: answers that were read before since_ns */
-	uint64_t since_ns; /* refreshes: the source is to be read then or later, as the writer counts */
+	bool traced; /* operations of it have a trace id */
+	enum call_kind kind;
+	uint32_t asked;            /* REFRESHES: answers that were read before since_ns */
+	uint64_t since_ns;         /* REFRESHES: the source is to be read then or later, as the writer counts */
+	struct waiting *waiting;   /* WAITS */
 	enum shmeta_status status; /* the gravest that a frame of it met, see outcome_is_graver() */
 	struct shmeta_token token;
 	struct shmeta_result *results; /* the caller's, or its own */
@@ -93,13 +112,14 @@ struct shmeta_client {
 
 	pthread_mutex_t lock;
 	bool closing;
-	bool polling;           /* a thread waits in poll(2) for the descriptor: it alone receives and closes */
-	struct call_list calls; /* without all of their results, in the order they were made */
-	struct call_list ready; /* submitted ones whose callback is due */
-	struct call_list over;  /* submitted ones without a callback that are to be taken */
-	struct call *taken;     /* whose results shmeta_client_next_done() gave */
-	uint32_t call_count;    /* of calls */
-	size_t bytes;           /* of calls and ready */
+	bool polling;                 /* a thread waits in poll(2) for the descriptor: it alone receives and closes */
+	struct call_list calls;       /* without all of their results, in the order they were made */
+	struct call_list ready;       /* submitted ones whose callback is due */
+	struct call_list over;        /* submitted ones without a callback that are to be taken */
+	struct shmeta_reader *reader; /* of the waits; NULL: there was none yet */
+	struct call *taken;           /* whose results shmeta_client_next_done() gave */
+	uint32_t call_count;          /* of calls */
+	size_t bytes;                 /* of calls and ready */
 	uint64_t last_id;
 	uint64_t begun; /* calls that on_call was told of */
 
@@ -116,6 +136,7 @@ struct shmeta_client {
 	uint64_t stalled_ns;  /* the kernel had no memory: try again then; 0: it has */
 	bool blocked;         /* the kernel took no more: wait for POLLOUT */
 	bool takes_traces;    /* the writer knows trace ids */
+	bool takes_waits;     /* and waits */
 	bool leaving;         /* the writer takes no more writes: reconnect when the rest is answered */
 	uint64_t greeted_by_ns;
 	uint64_t backoff_ns, retry_ns;
@@ -125,6 +146,20 @@ struct shmeta_client {
 };
 
 static const uint64_t NEVER = UINT64_MAX;
+
+static inline bool token_is_later(const struct shmeta_token *a, const struct shmeta_token *b)
+{
+	return a->generation > b->generation || (a->generation == b->generation && a->txn > b->txn);
+}
+
+/* ---- waits ---- */
+
+/* OK: it is over, and each watch says why; ERR_TIMEOUT: not yet; ERR_*. */
+enum shmeta_status shmeta__waiting_look(struct shmeta_client *client, struct call *call);
+/* The touched words, each once, on which the last look depended, into call->waiting->words; 0: on every commit. */
+size_t shmeta__waiting_words(struct call *call);
+/* It holds nothing of the client's reader any more. Accepts calls of any kind. */
+void shmeta__waiting_end(struct call *call);
 
 /* ---- calls ---- */
 
@@ -157,9 +192,10 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 size_t shmeta__frame_end(const struct call *call, size_t i);
 /* The operation may have been done although no answer came. */
 bool shmeta__op_is_exposed(const struct call *call, size_t i);
-/* The answer to a call that refreshes; it may have to be asked again. */
+/* The answer to a call that refreshes or waits; it may have to be asked again. */
 void shmeta__call_take_refresh(struct shmeta_client *client, struct call *call,
                                const struct shmeta_frame_answer *answer);
+void shmeta__call_take_wait(struct shmeta_client *client, struct call *call);
 /* The frame of a call that refreshes, but for id and timeout. How many bytes of names follow it in call->encoded. */
 size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refresh *ret);
 
@@ -194,6 +230,8 @@ void shmeta__link_close(struct shmeta_client *client);
 short shmeta__link_events(const struct shmeta_client *client);
 /* When something is due that no descriptor announces. */
 uint64_t shmeta__link_due_ns(const struct shmeta_client *client);
+/* The writer need not answer this call any more. What cannot be said at once is not said: the answer is then ignored when it comes. */
+void shmeta__link_withdraw(struct shmeta_client *client, const struct call *call);
 /* What operations of one unit may take in a frame. */
 size_t shmeta__link_room(const struct shmeta_client *client, uint32_t frame_max);
 

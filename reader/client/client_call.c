@@ -254,11 +254,6 @@ size_t shmeta__frame_end(const struct call *call, size_t i)
 	return i;
 }
 
-static bool is_later(const struct shmeta_token *a, const struct shmeta_token *b)
-{
-	return a->generation > b->generation || (a->generation == b->generation && a->txn > b->txn);
-}
-
 enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const struct shmeta_frame_results *frame)
 {
 	const struct shmeta_token token = {.generation = frame->generation, .txn = frame->txn};
@@ -279,7 +274,7 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 	for (size_t k = i; k < end; k++)
 		op_done(call, k);
 	merge_status(call, (enum shmeta_status)frame->status);
-	if (is_later(&token, &call->token))
+	if (token_is_later(&token, &call->token))
 		call->token = token;
 	return SHMETA_OK;
 }
@@ -292,13 +287,18 @@ size_t shmeta__refresh_frame(const struct call *call, struct shmeta_frame_refres
 	return call->bytes - sizeof *ret;
 }
 
+static void ask_again(struct shmeta_client *c, struct call *call)
+{
+	call->ops[0].flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
+	call->cursor = 0;
+	c->sending = c->calls.first;
+}
+
 /* The writer may answer with a read that began before it was asked, as in shmeta__ask_since(): then it is asked again. */
 void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const struct shmeta_frame_answer *answer)
 {
 	if (answer->synced_at_ns < call->since_ns && ++call->asked < ASK_TRIES) {
-		call->ops[0].flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
-		call->cursor = 0;
-		c->sending = c->calls.first;
+		ask_again(c, call);
 		return;
 	}
 	if (answer->synced_at_ns < call->since_ns) {
@@ -310,6 +310,20 @@ void shmeta__call_take_refresh(struct shmeta_client *c, struct call *call, const
 	shmeta__call_settle(call, 0, 1, SHMETA_OK, "");
 }
 
+/* ---- of calls that wait ---- */
+
+void shmeta__call_take_wait(struct shmeta_client *c, struct call *call)
+{
+	enum shmeta_status status = shmeta__waiting_look(c, call);
+
+	if (status == SHMETA_ERR_TIMEOUT) {
+		ask_again(c, call);
+		return;
+	}
+	call->token = call->waiting->looked;
+	shmeta__call_settle(call, 0, 1, status, "");
+}
+
 /* ---- what may have been done ---- */
 
 static bool is_under_way(const struct op *op)
@@ -319,7 +333,7 @@ static bool is_under_way(const struct op *op)
 
 bool shmeta__op_is_exposed(const struct call *call, size_t i)
 {
-	return !call->refreshes && is_under_way(&call->ops[i]);
+	return call->kind == CALL_WRITES && is_under_way(&call->ops[i]);
 }
 
 /* ---- the end of a call ---- */
@@ -329,6 +343,7 @@ void shmeta__call_finish(struct shmeta_client *c, struct call *call)
 	if (c->sending == call)
 		c->sending = call->next;
 	shmeta__call_unlink(&c->calls, call);
+	shmeta__waiting_end(call);
 	call->finished = true;
 	if (call->waiter == NULL) {
 		shmeta__call_append(&c->ready, call);
@@ -349,7 +364,7 @@ void shmeta__call_expire(struct shmeta_client *c, struct call *call)
 		if (is_under_way(&call->ops[i]))
 			shmeta__call_settle(
 				call, i, i + 1, SHMETA_ERR_TIMEOUT,
-				call->refreshes
+				call->kind != CALL_WRITES
 					? "the writer did not answer within the time given"
 					: "the writer did not answer within the time given: it may still be done");
 	shmeta__call_settle(call, 0, call->count, unsent, why);

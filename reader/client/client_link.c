@@ -75,13 +75,13 @@ static void lose_call(struct call *call)
 		lost = true;
 		op->flags &= (uint8_t) ~(OP_SENT | OP_HEAD);
 		op->flags |= OP_AGAIN;
-		if (call->refreshes && call->losses >= LOSSES_MAX)
+		if (call->kind == CALL_REFRESHES && call->losses >= LOSSES_MAX)
 			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_WRITER_AWAY,
 			                    "the connection to the writer broke each time before it answered");
 		else if ((op->flags & OP_KNOWN_BY_ID) == 0 || call->losses >= LOSSES_MAX)
 			shmeta__call_settle(call, i, i + 1, SHMETA_ERR_OUTCOME_UNKNOWN, unknown_sentence);
 	}
-	call->losses += lost;
+	call->losses += lost && call->kind != CALL_WAITS; /* which lasts for as many writers as come and go */
 	call->cursor = 0;
 }
 
@@ -92,7 +92,7 @@ static void fail_writes(struct shmeta_client *c, enum shmeta_status status, cons
 
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
-		if (!call->refreshes)
+		if (call->kind == CALL_WRITES)
 			fail_call(c, call, status, sentence);
 	}
 }
@@ -119,7 +119,7 @@ static void expire_submitted(struct shmeta_client *c, uint64_t now_ns)
 		return;
 	for (struct call *call = c->calls.first; call != NULL; call = next) {
 		next = call->next;
-		if (call->waiter != NULL)
+		if (call->waiter != NULL || call->deadline_ns == NEVER)
 			continue;
 		if (now_ns < call->deadline_ns)
 			return; /* those behind it were submitted later */
@@ -235,6 +235,7 @@ static void on_welcome(struct shmeta_client *c, const struct shmeta_frame_welcom
 	c->frame_max = welcome->frame_max < SHMETA_FRAME_MAX ? welcome->frame_max : SHMETA_FRAME_MAX;
 	c->frames_max = welcome->requests_max;
 	c->takes_traces = (welcome->verbs & SHMETA_WELCOME_TRACES) != 0;
+	c->takes_waits = (welcome->verbs & SHMETA_WELCOME_WAITS) != 0;
 	c->state = LINK_UP;
 	if (c->epoch != welcome->epoch)
 		forget_exposed(c);
@@ -336,10 +337,12 @@ static bool on_answer(struct shmeta_client *c, const struct shmeta_frame *frame)
 		return true; /* its caller has given up */
 	if (shmeta__frame_end(call, i) == 0)
 		return false;
-	if (call->refreshes) {
+	if (call->kind != CALL_WRITES) {
 		if (frame->type != SHMETA_FRAME_ANSWER)
 			return false;
-		if (((const struct shmeta_frame_answer *)frame)->status == SHMETA_OK)
+		if (((const struct shmeta_frame_answer *)frame)->status == SHMETA_OK && call->kind == CALL_WAITS)
+			shmeta__call_take_wait(c, call);
+		else if (((const struct shmeta_frame_answer *)frame)->status == SHMETA_OK)
 			shmeta__call_take_refresh(c, call, (const struct shmeta_frame_answer *)frame);
 		else
 			on_frame_refused(c, call, i, (const struct shmeta_frame_answer *)frame);
@@ -453,6 +456,44 @@ static ssize_t send_refresh(struct shmeta_client *c, const struct call *call, ui
 	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* The number of operations in a frame's id: a wait has none, and an answer without results. */
+static uint64_t wait_id(const struct call *call)
+{
+	return call->id << ID_COUNT_BITS;
+}
+
+/* Where it need not wait, or cannot look, the writer is asked for an answer at once: so the descriptor announces it. */
+static ssize_t send_wait(struct shmeta_client *c, struct call *call)
+{
+	struct shmeta_frame_wait frame = {
+		.head = {.version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_WAIT, .id = wait_id(call)},
+		.generation = UINT64_MAX};
+	struct iovec iov[] = {{&frame, sizeof frame}, {call->waiting->words, 0}};
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = sizeof iov / sizeof iov[0]};
+
+	if (shmeta__waiting_look(c, call) == SHMETA_ERR_TIMEOUT) {
+		frame.generation = call->waiting->looked.generation;
+		frame.txn = call->waiting->looked.txn;
+		frame.word_count = (uint32_t)shmeta__waiting_words(call);
+	}
+	frame.flags = frame.word_count == 0 ? SHMETA_WAIT_ANY : 0;
+	iov[1].iov_len = frame.word_count * sizeof call->waiting->words[0];
+	frame.head.bytes = (uint32_t)(sizeof frame + iov[1].iov_len);
+	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void shmeta__link_withdraw(struct shmeta_client *c, const struct call *call)
+{
+	const struct shmeta_frame_wait frame = {.head = {.bytes = sizeof frame,
+	                                                 .version = SHMETA_WIRE_VERSION,
+	                                                 .type = SHMETA_FRAME_WAIT,
+	                                                 .id = wait_id(call)},
+	                                        .flags = SHMETA_WAIT_END};
+
+	if (c->state == LINK_UP && call->kind == CALL_WAITS && (call->ops[0].flags & OP_SENT) != 0)
+		(void)send(c->fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static ssize_t send_frame(struct shmeta_client *c, const struct call *call, size_t i, size_t end, uint64_t now_ns)
 {
 	static const char zeros[8];
@@ -472,6 +513,19 @@ static ssize_t send_frame(struct shmeta_client *c, const struct call *call, size
 	return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static ssize_t send_kind(struct shmeta_client *c, struct call *call, size_t i, size_t end, uint64_t now_ns)
+{
+	if (call->kind == CALL_WAITS)
+		return send_wait(c, call);
+	return call->kind == CALL_REFRESHES ? send_refresh(c, call, now_ns) : send_frame(c, call, i, end, now_ns);
+}
+
+/* How many results answer so many of its operations. */
+static size_t results_of(const struct call *call, size_t count)
+{
+	return call->kind == CALL_WAITS ? 0 : count;
+}
+
 static void mark_sent(struct shmeta_client *c, struct call *call, size_t i, size_t end)
 {
 	for (size_t k = i; k < end; k++)
@@ -479,7 +533,7 @@ static void mark_sent(struct shmeta_client *c, struct call *call, size_t i, size
 	call->ops[i].flags |= OP_HEAD;
 	call->cursor = end;
 	c->frames++;
-	c->answer_bytes += answer_max(end - i);
+	c->answer_bytes += answer_max(results_of(call, end - i));
 }
 
 /* false: no more for now. */
@@ -489,8 +543,14 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 
 	if (call->traced && !c->takes_traces)
 		c->bytes -= shmeta__call_untrace(call);
-	end = fill(c, call, i);
-	if (c->frames > 0 && c->answer_bytes + answer_max(end - i) > ANSWERS_MAX)
+	if (call->kind == CALL_WAITS && !c->takes_waits) {
+		shmeta__call_settle(call, 0, 1, SHMETA_ERR_UNSUPPORTED,
+		                    "the writer is of an earlier version, which knows no waits of event loops");
+		finish_if_done(c, call);
+		return true;
+	}
+	end = call->kind == CALL_WRITES ? fill(c, call, i) : 1;
+	if (c->frames > 0 && c->answer_bytes + answer_max(results_of(call, end - i)) > ANSWERS_MAX)
 		return false;
 	if (end == i) {
 		/* It fitted a frame when it was made; this writer takes smaller ones. */
@@ -505,7 +565,7 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 		finish_if_done(c, call);
 		return true;
 	}
-	if ((call->refreshes ? send_refresh(c, call, now_ns) : send_frame(c, call, i, end, now_ns)) >= 0) {
+	if (send_kind(c, call, i, end, now_ns) >= 0) {
 		mark_sent(c, call, i, end);
 		return true;
 	}
@@ -594,7 +654,7 @@ uint64_t shmeta__link_due_ns(const struct shmeta_client *c)
 	if (c->submit_timeout_ms == 0)
 		return due;
 	for (const struct call *call = c->calls.first; call != NULL; call = call->next) {
-		if (call->waiter == NULL)
+		if (call->waiter == NULL && call->deadline_ns != NEVER)
 			return call->deadline_ns < due ? call->deadline_ns : due;
 	}
 	return due;

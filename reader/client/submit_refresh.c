@@ -61,7 +61,7 @@ static struct call *call_new(const struct shmeta *instance, const struct shmeta_
 	if (call == NULL)
 		return NULL;
 	memcpy(call->encoded, &packet, packet.frame.head.bytes);
-	call->refreshes = true;
+	call->kind = CALL_REFRESHES;
 	/* Whoever answers next is asked again. */
 	call->ops[0].flags = OP_KNOWN_BY_ID;
 	return call;
@@ -106,7 +106,7 @@ enum shmeta_status shmeta_submit_refresh(struct shmeta_client *c, const struct s
 static struct call *take(struct call_list *list, uint64_t ticket)
 {
 	for (struct call *call = list->first; call != NULL; call = call->next) {
-		if (call->refreshes && call->id == ticket) {
+		if (call->kind != CALL_WRITES && call->id == ticket) {
 			shmeta__call_unlink(list, call);
 			return call;
 		}
@@ -127,6 +127,10 @@ enum shmeta_status shmeta_client_cancel(struct shmeta_client *c, uint64_t ticket
 	call = take(&c->calls, ticket);
 	if (call != NULL && c->sending == call)
 		c->sending = call->next;
+	if (call != NULL) {
+		shmeta__waiting_end(call);
+		shmeta__link_withdraw(c, call);
+	}
 	if (call == NULL)
 		call = take(&c->ready, ticket);
 	if (call == NULL) {

@@ -161,6 +161,9 @@ void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls);
 /* Which keys it changes, as frames of the journal have them (shm/page/journal.h); keys NULL with count > 0: too many to be told. Last of
  * all before the commit, until which they are borrowed. */
 void shmeta__txn_keys(struct shmeta__txn *txn, const void *keys, size_t bytes, uint32_t count);
+/* Who is told once the commit is published, and of which words it moved: a bit for each. The bits die when it returns. */
+typedef void shmeta__committed_fn(void *arg, const uint64_t touched[SHMETA_TOUCHED_WORDS / 64]);
+void shmeta__txn_watch(struct shmeta__txn *txn, shmeta__committed_fn *committed, void *arg);
 uint64_t shmeta__txn_number(struct shmeta__txn *txn);
 /* What the content takes of the store as it is now in this transaction: pages of all databases. OK, ERR_*. */
 enum shmeta_status shmeta__txn_content(struct shmeta__txn *txn, uint64_t *ret_bytes, struct shmeta_err *err);

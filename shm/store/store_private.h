@@ -75,6 +75,8 @@ struct shmeta__txn {
 	const void *keys; /* for the journal: shmeta__txn_keys() */
 	size_t key_bytes;
 	uint32_t key_count;
+	shmeta__committed_fn *committed; /* shmeta__txn_watch(); NULL: nobody is told */
+	void *committed_arg;
 	uint64_t readable;         /* of the map, as shmeta__txn_pages() found it; 0: not asked yet */
 	enum shmeta_status failed; /* the first error of a change; then it can only be aborted */
 };

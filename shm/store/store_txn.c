@@ -231,6 +231,8 @@ enum shmeta_status shmeta__txn_commit(struct shmeta__txn *txn, uint64_t *ret_txn
 		shmeta_publish(&store->gen->commit_futex, (uint32_t)number);
 		(void)syscall(SYS_futex, &store->gen->commit_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 		wake_touched(store);
+		if (txn->committed != NULL)
+			txn->committed(txn->committed_arg, store->touching);
 		step(store, "committed");
 		/* After `committed`, so that whoever begins later than the proxy's time begins on this commit. When it
 		 * fails the next begin tries again, and does not begin without it. */
@@ -259,6 +261,12 @@ void shmeta__touch(struct shmeta__txn *txn, uint32_t word)
 void shmeta__touch_class(struct shmeta__txn *txn, enum shmeta_class cls)
 {
 	txn->classes |= 1u << cls;
+}
+
+void shmeta__txn_watch(struct shmeta__txn *txn, shmeta__committed_fn *committed, void *arg)
+{
+	txn->committed = committed;
+	txn->committed_arg = arg;
 }
 
 void shmeta__txn_keys(struct shmeta__txn *txn, const void *keys, size_t bytes, uint32_t count)

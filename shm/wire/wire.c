@@ -2,6 +2,7 @@
  * Judging frames. */
 #include "shm/wire/wire.h"
 
+#include "shm/page/board.h"
 #include "shm/wire/op.h"
 
 static int known_class(uint32_t cls)
@@ -73,6 +74,20 @@ static int epoch_end_fits(const struct shmeta_frame_epoch_end *f, size_t bytes)
 	       bytes - sizeof *f == (size_t)f->name_bytes + f->tenant_bytes;
 }
 
+static int wait_fits(const struct shmeta_frame_wait *f, size_t bytes)
+{
+	const uint32_t *words = (const uint32_t *)(f + 1);
+
+	if (bytes - sizeof *f != (size_t)f->word_count * sizeof *words ||
+	    (f->flags & ~(uint32_t)(SHMETA_WAIT_ANY | SHMETA_WAIT_END)) != 0 ||
+	    (f->word_count == 0) != (f->flags == SHMETA_WAIT_ANY || f->flags == SHMETA_WAIT_END))
+		return 0;
+	for (uint32_t i = 0; i < f->word_count; i++)
+		if (words[i] >= SHMETA_TOUCHED_WORDS)
+			return 0;
+	return 1;
+}
+
 static int answer_fits(const struct shmeta_frame_answer *f, size_t bytes)
 {
 	return f->text_bytes == bytes - sizeof *f;
@@ -112,6 +127,9 @@ enum shmeta_status shmeta__frame_check(const void *packet, size_t bytes)
 		break;
 	case SHMETA_FRAME_EPOCH_END:
 		good = bytes >= sizeof(struct shmeta_frame_epoch_end) && epoch_end_fits(packet, bytes);
+		break;
+	case SHMETA_FRAME_WAIT:
+		good = bytes >= sizeof(struct shmeta_frame_wait) && wait_fits(packet, bytes);
 		break;
 	case SHMETA_FRAME_HELLO:
 		good = bytes == sizeof(struct shmeta_frame_hello);

@@ -32,7 +32,8 @@ enum { SHMETA_FRAME_MAX = 131072, SHMETA_WIRE_VERSION = 1 };
 	X(ACCEPT, 16, "accept")       /* -> ANSWER: text is what is to be consented to, txn its fingerprint */ \
 	X(REVOKE, 17, "revoke")       /* -> ANSWER: txn is how many registrations ended                  */    \
 	X(OPERATE, 18, "operate")     /* -> ANSWER: text is what became of it                            */    \
-	X(EPOCH_END, 19, "epoch_end") /* -> ANSWER: generation is the epoch, txn where it ends           */
+	X(EPOCH_END, 19, "epoch_end") /* -> ANSWER: generation is the epoch, txn where it ends           */    \
+	X(WAIT, 20, "wait")           /* -> ANSWER when it is to be looked at again; with WAIT_END none     */
 
 enum shmeta_frame_type {
 #define X(name, number, text) SHMETA_FRAME_##name = number,
@@ -170,13 +171,14 @@ SHMETA_FROZEN_SIZE(shmeta_frame_hello, 96);
 
 enum { SHMETA_VERB_READ = 1u << 0, SHMETA_VERB_WRITE = 1u << 1, SHMETA_VERB_ADMIN = 1u << 2 };
 
-/* Beside them, no right of the peer's: its operations may carry trace ids. Clients that do not know it ignore it. */
-enum { SHMETA_WELCOME_TRACES = 1u << 8 };
+/* Beside them, no rights of the peer's: its operations may carry trace ids; it may send WAIT. Clients that do not know
+ * them ignore them. */
+enum { SHMETA_WELCOME_TRACES = 1u << 8, SHMETA_WELCOME_WAITS = 1u << 9 };
 
 struct shmeta_frame_welcome {
 	struct shmeta_frame head; /*  0 */
 	uint32_t version;         /* 16  chosen */
-	uint32_t verbs;           /* 20  SHMETA_VERB_*: what this peer may do; SHMETA_WELCOME_TRACES */
+	uint32_t verbs;           /* 20  SHMETA_VERB_*: what this peer may do; SHMETA_WELCOME_* */
 	uint64_t epoch;           /* 24  of the writer */
 	uint32_t frame_max;       /* 32 */
 	uint32_t requests_max;    /* 36  unanswered ones on a connection */
@@ -263,6 +265,30 @@ SHMETA_FROZEN(shmeta_frame_epoch_end, name_bytes, 28);
 SHMETA_FROZEN(shmeta_frame_epoch_end, tenant_bytes, 32);
 SHMETA_FROZEN(shmeta_frame_epoch_end, timeout_ms, 36);
 SHMETA_FROZEN_SIZE(shmeta_frame_epoch_end, 40);
+
+enum {
+	SHMETA_WAIT_ANY = 1u << 0, /* any commit will do; word_count is 0                                    */
+	SHMETA_WAIT_END = 1u << 1  /* the wait that this connection began with the same id ends, and is answered
+	                              END, unless it was answered already; word_count is 0                   */
+};
+
+/* Answered once the commit `txn` of the generation is not the newest one that changed what hashes to one of the
+ * touched words, whose indices follow. */
+struct shmeta_frame_wait {
+	struct shmeta_frame head; /*  0 */
+	uint64_t generation;      /* 16 */
+	uint64_t txn;             /* 24 */
+	uint32_t word_count;      /* 32 */
+	uint32_t flags;           /* 36  SHMETA_WAIT_* */
+};
+SHMETA_FROZEN(shmeta_frame_wait, generation, 16);
+SHMETA_FROZEN(shmeta_frame_wait, txn, 24);
+SHMETA_FROZEN(shmeta_frame_wait, word_count, 32);
+SHMETA_FROZEN(shmeta_frame_wait, flags, 36);
+SHMETA_FROZEN_SIZE(shmeta_frame_wait, 40);
+
+/* Words of one frame. */
+enum { SHMETA_WAIT_WORDS = (SHMETA_FRAME_MAX - (int)sizeof(struct shmeta_frame_wait)) / (int)sizeof(uint32_t) };
 
 enum { SHMETA_INVALIDATE_ASK_PREFIX = 1u << 0, SHMETA_INVALIDATE_ASK_DRY_RUN = 1u << 1 };
 

@@ -275,6 +275,31 @@ CLAIM(c15_who_waits_for_a_partition_is_woken_by_its_growth)
 	shmeta_partition_close(wait[1].handle);
 }
 
+CLAIM(c15_a_submitted_wait_is_over_with_the_growth_that_it_is_for)
+{
+	struct shmeta_watch watch[2] = {{.topic = S("orders")}, {.topic = S("orders"), .partition_id = 1}};
+	struct shmeta_done done = {.size = sizeof done};
+	double end = run_now_s() + API_WAIT_MS / 1000.0;
+
+	cr_assert_eq(api_create("orders", 2), SHMETA_OK);
+	cr_assert_eq(shmeta_submit_wait(api.client, watch, 2, NULL, watch, NULL), SHMETA_OK);
+	for (int i = 0; i < 20; i++) {
+		(void)!shmeta_client_process(api.client, NULL);
+		cr_assert_eq(shmeta_client_next_done(api.client, &done), SHMETA_END);
+		(void)usleep(1000);
+	}
+	cr_assert_null(append_one(NULL));
+	while (shmeta_client_next_done(api.client, &done) == SHMETA_END) {
+		cr_assert_lt(run_now_s(), end, "it did not end");
+		(void)!shmeta_client_process(api.client, NULL);
+		(void)usleep(200);
+	}
+	cr_expect(done.status == SHMETA_OK && done.arg == watch);
+	cr_expect(watch[0].status == SHMETA_OK && watch[1].status == SHMETA_ERR_TIMEOUT);
+	api_look();
+	cr_expect_eq(api_watermark("orders", 0), 10);
+}
+
 CLAIM(c16_a_plan_joins_slices_of_an_object_and_counts_to_the_watermark)
 {
 	struct shmeta_segment segments[8];

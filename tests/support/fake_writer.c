@@ -717,6 +717,7 @@ static void handle(struct fake_writer *w, struct fake_client *c)
 	case SHMETA_FRAME_HELLO:
 	case SHMETA_FRAME_WELCOME:
 	case SHMETA_FRAME_WRITE:
+	case SHMETA_FRAME_WAIT:
 	case SHMETA_FRAME_RESULTS:
 	case SHMETA_FRAME_OBJECT_LIST:
 	case SHMETA_FRAME_INVALIDATED:

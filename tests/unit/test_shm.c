@@ -350,6 +350,36 @@ Test(wire, an_epoch_is_asked_for_with_a_name_and_a_tenant_within_their_limits)
 	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL, "of no topic");
 }
 
+Test(wire, a_wait_has_words_that_exist_or_says_that_it_needs_none)
+{
+	uint64_t packet[SHMETA_FRAME_MAX / 8] = {0};
+	struct shmeta_frame_wait *f = (struct shmeta_frame_wait *)packet;
+	uint32_t *words = (uint32_t *)(f + 1);
+
+	f->head = (struct shmeta_frame){
+		.bytes = sizeof *f + 8, .version = SHMETA_WIRE_VERSION, .type = SHMETA_FRAME_WAIT};
+	f->word_count = 2;
+	words[0] = SHMETA_TOUCHED_WORDS - 1;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f + 8), SHMETA_OK);
+	words[1] = SHMETA_TOUCHED_WORDS;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f + 8), SHMETA_ERR_PROTOCOL, "a word behind the last one");
+	words[1] = 0;
+	f->flags = SHMETA_WAIT_ANY;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f + 8), SHMETA_ERR_PROTOCOL, "words, and none needed");
+	f->flags = 0;
+	f->word_count = 1u << 30; /* the bytes wrap in 32 bits */
+	f->head.bytes = sizeof *f;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL);
+	f->word_count = 0;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL, "nothing to wait for");
+	f->flags = SHMETA_WAIT_ANY;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_OK);
+	f->flags = SHMETA_WAIT_END;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_OK);
+	f->flags = SHMETA_WAIT_ANY | SHMETA_WAIT_END;
+	cr_expect_eq(shmeta__frame_check(packet, sizeof *f), SHMETA_ERR_PROTOCOL, "both");
+}
+
 Test(err, a_sentence_that_does_not_fit_says_so_behind_a_whole_character)
 {
 	char text[12], path[600];

@@ -306,6 +306,7 @@ static void writes(void)
 	struct shmeta_op ops[2] = {{.type = SHMETA_OP_DELETE_TOPIC, .name = {"t", 1}},
 	                           {.type = SHMETA_OP_DELETE_TOPIC, .name = {"a\nb", 3}}};
 	const struct shmeta_key key = {.cls = SHMETA_CLASS_TOPIC, .topic = {"t", 1}};
+	static struct shmeta_watch watch = {.topic = {"t", 1}};
 	struct shmeta_done settled = {.size = sizeof settled};
 	struct shmeta_client *other;
 	uint64_t ticket = 0;
@@ -315,6 +316,9 @@ static void writes(void)
 		(void)!shmeta_write(other, ops, 1, 50, results, NULL);
 		(void)!shmeta_write(other, ops, 2, 50, results, NULL);
 		(void)!shmeta_submit(other, ops, 1, done, NULL);
+		(void)!shmeta_submit_wait(other, &watch, 1, done, NULL, &ticket);
+		(void)!shmeta_client_process(other, &wait);
+		(void)!shmeta_submit_wait_commit(other, &(struct shmeta_token){0}, done, NULL, &ticket);
 		(void)!shmeta_submit_refresh(other, &key, 0, done, NULL, &ticket);
 		(void)!shmeta_client_cancel(other, ticket);
 		(void)!shmeta_client_process(other, &wait);

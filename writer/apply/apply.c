@@ -132,6 +132,7 @@ enum shmeta_status apply_commit(struct apply *a, uint64_t *ret_txn, struct shmet
 	uint64_t txn;
 
 	shmeta__txn_keys(a->txn, a->keys.lost ? NULL : a->keys.bytes, a->keys.used, a->keys.count + a->keys.lost);
+	shmeta__txn_watch(a->txn, a->host.committed, a->host.arg);
 	status = shmeta__txn_commit(a->txn, &txn, err);
 	if (status == SHMETA_OK) {
 		shmeta_probe_commit(txn, a->changed);

@@ -54,6 +54,8 @@ struct apply_host {
 	uint32_t (*ttl_ms)(void *arg, struct shmeta_str topic);
 	/* After a commit: a row was quarantined, or (left) is quarantined no more. sentence NULL: so did count others. */
 	void (*quarantined)(void *arg, bool left, enum shmeta_class cls, const char *sentence, uint64_t count);
+	/* A commit is published that moved these touched words: a bit for each. May be NULL. */
+	shmeta__committed_fn *committed;
 	int64_t now_ms;                /* wall clock */
 	struct quarantine *quarantine; /* of the read that is being applied: rows that apply itself refuses go there */
 };

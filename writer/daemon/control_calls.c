@@ -72,6 +72,34 @@ static enum shmeta_status serve_invalidate(void *arg, const struct sync_invalida
 	return status != SHMETA_OK ? status : taken(d, sync_invalidate(d->sync, what, deadline_ns, who, ticket));
 }
 
+/* A word that moved for a commit that is not published yet, or failed, does not count: who waits would look in vain. */
+static bool serve_has_moved(void *arg, const struct shmeta_frame_wait *since)
+{
+	struct daemon *d = arg;
+	const struct shmeta_generation *generation = instance_look(&d->instance);
+	const uint32_t *words = (const uint32_t *)(since + 1);
+	const uint64_t *touched;
+	uint64_t committed;
+
+	if (generation == NULL)
+		return since->generation != 0;
+	if (d->instance.generation_number != since->generation)
+		return true;
+	committed = shmeta_load(&generation->committed);
+	if (committed < since->txn)
+		return true; /* of a number that was given twice: by a store that was loaded anew */
+	if ((since->flags & SHMETA_WAIT_ANY) != 0)
+		return committed > since->txn;
+	touched = (const uint64_t *)(const void *)((const char *)generation + SHMETA_PAGE);
+	for (uint32_t i = 0; i < since->word_count; i++) {
+		uint64_t moved = shmeta_observe(&touched[words[i]]); /* PAIR 2: touch before commit */
+
+		if (moved > since->txn && moved <= committed)
+			return true;
+	}
+	return false;
+}
+
 static enum shmeta_status serve_reload(void *arg, const char *who, char *ret_sentence, size_t bytes)
 {
 	return daemon_reload(arg, who, ret_sentence, bytes);
@@ -245,6 +273,7 @@ struct control_host daemon_control_host(struct daemon *d)
 	                             .config = serve_config,
 	                             .objects = serve_objects,
 	                             .epoch_end = serve_epoch_end,
+	                             .has_moved = serve_has_moved,
 	                             .invalidate = serve_invalidate,
 	                             .accept = serve_accept,
 	                             .revoke = serve_revoke,

@@ -109,6 +109,7 @@ static int on_mail(sd_event_source *source, int fd, uint32_t events, void *arg)
 	(void)fd;
 	(void)events;
 	read_mail(arg);
+	control_end_waits(((struct daemon *)arg)->control);
 	return 0;
 }
 

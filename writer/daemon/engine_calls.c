@@ -43,6 +43,14 @@ static void host_relieve(void *arg, uint64_t generation, uint64_t before)
 	(void)registry_relieve(d->registry, generation, before, shmeta__boottime_ns());
 }
 
+static void host_committed(void *arg, const uint64_t *touched)
+{
+	struct daemon *d = arg;
+
+	if (control_committed(d->control, touched))
+		mailbox_knock(d->mailbox);
+}
+
 static int host_all_registrations_kept(void *arg)
 {
 	const struct daemon *d = arg;
@@ -233,6 +241,7 @@ struct sync_host daemon_engine_host(struct daemon *d)
 		.relieve = host_relieve,
 		.touched = host_touched,
 		.missed = host_missed,
+		.committed = host_committed,
 		.all_registrations_kept = host_all_registrations_kept,
 		.phase = host_phase,
 		.progress = host_progress,

@@ -169,6 +169,11 @@ void mailbox_post(struct mailbox *box, struct mail *letter)
 		ring(box);
 }
 
+void mailbox_knock(struct mailbox *box)
+{
+	ring(box);
+}
+
 void mailbox_hold(struct mailbox *box)
 {
 	pthread_mutex_lock(&box->lock);

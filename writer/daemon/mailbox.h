@@ -39,6 +39,8 @@ void mailbox_settle(struct mailbox *box);
 /* The letter put aside for an answer that is owed, with as much of text as it has room for. Never NULL while one is owed. */
 struct mail *mailbox_spare(struct mailbox *box, enum mail_kind kind, const char *text);
 void mailbox_post(struct mailbox *box, struct mail *letter);
+/* Have the loop look, without a letter. */
+void mailbox_knock(struct mailbox *box);
 /* Many letters follow each other, from one thread: ring once for so many, and for the rest at the end. */
 void mailbox_hold(struct mailbox *box);
 void mailbox_release(struct mailbox *box);

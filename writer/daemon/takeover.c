@@ -338,7 +338,7 @@ const struct shmeta_generation *instance_look(struct instance *instance)
 	if (number == instance->generation_number && instance->generation != NULL)
 		return instance->generation;
 	if (instance->generation != NULL)
-		munmap((void *)(uintptr_t)instance->generation, SHMETA_PAGE);
+		munmap((void *)(uintptr_t)instance->generation, SHMETA_GENERATION_BYTES);
 	instance->generation = NULL;
 	instance->generation_number = number;
 	if (number == 0)
@@ -347,7 +347,7 @@ const struct shmeta_generation *instance_look(struct instance *instance)
 	fd = openat(instance->dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	if (shmeta__map_file(fd, "generation", SHMETA_PAGE, 0, &map, NULL) == SHMETA_OK)
+	if (shmeta__map_file(fd, "generation", SHMETA_GENERATION_BYTES, 0, &map, NULL) == SHMETA_OK)
 		instance->generation = map;
 	close(fd);
 	return instance->generation;
@@ -356,7 +356,7 @@ const struct shmeta_generation *instance_look(struct instance *instance)
 void instance_close(struct instance *instance)
 {
 	if (instance->generation != NULL)
-		munmap((void *)(uintptr_t)instance->generation, SHMETA_PAGE);
+		munmap((void *)(uintptr_t)instance->generation, SHMETA_GENERATION_BYTES);
 	if (instance->board != NULL)
 		munmap(instance->board, SHMETA_PAGE);
 	if (instance->stats != NULL)

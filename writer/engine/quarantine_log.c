@@ -52,9 +52,17 @@ void sync_quarantine_pass_end(struct sync *s)
 	s->quarantine_log.pass = NULL;
 }
 
+static void tell_committed(void *arg, const uint64_t *touched)
+{
+	struct sync *s = arg;
+
+	s->host.committed(s->host.arg, touched);
+}
+
 struct apply_host sync_apply_host(struct sync *s)
 {
 	return (struct apply_host){.arg = s,
+	                           .committed = s->host.committed != NULL ? tell_committed : NULL,
 	                           .watch = s->bounded != NULL ? &bounded_watch : NULL,
 	                           .ttl_ms = options_ttl_ms,
 	                           .quarantined = tell_quarantined,

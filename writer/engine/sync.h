@@ -120,6 +120,9 @@ struct sync_host {
 	void (*touched)(void *arg, uint8_t *seen, uint32_t ceiling);
 	/* Call missed() for each key that a lookup met unknown since the last call; it only takes a copy. May be NULL. */
 	void (*missed)(void *arg, sync_missed_fn *missed, void *missed_arg);
+	/* A commit is published that moved these touched words: a bit for each (shm/page/board.h). NULL: a new generation is. The bits die when
+	 * it returns. May be NULL. */
+	void (*committed)(void *arg, const uint64_t *touched);
 	/* May the first write after a restart go to the store that is there? 1: every registration of the former writer was handed
 	 * over; 0: copy to a new generation first. */
 	int (*all_registrations_kept)(void *arg);

@@ -380,6 +380,8 @@ void generation_publish(struct sync *s, struct shmeta__store *store)
 	store_move(s, STORE_WRITABLE);
 	accept_published(s);
 	s->counters.generations++;
+	if (s->host.committed != NULL)
+		s->host.committed(s->host.arg, NULL);
 }
 
 static bool copy_aside(struct sync *s, const char *why)

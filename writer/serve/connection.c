@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "writer/daemon/log.h"
+#include "writer/serve/armed.h"
 #include "writer/serve/packet.h"
 
 #ifndef SO_PEERPIDFD
@@ -36,6 +37,7 @@ void connection_close(struct connection *c)
 {
 	struct control *control = c->control;
 
+	armed_forget(control->armed, c);
 	tickets_forget(&control->tickets, c);
 	if (c->registration != NULL)
 		registry_revoke(control->registry, c->registration, shmeta__boottime_ns());

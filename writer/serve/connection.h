@@ -35,6 +35,8 @@ struct connection {
 	bool parked;         /* not read before its user's budget is renewed */
 	bool yields;         /* until then, read when nobody else has sent anything */
 	uint32_t requests;   /* tickets that it has in the table */
+	struct wait *waits;  /* armed.c's */
+	size_t wait_words;   /* of those that are not over */
 	struct reply *reply; /* owns fd */
 	struct packet *output, **output_end;
 	size_t output_bytes;
@@ -62,6 +64,7 @@ struct control {
 	sd_event_source *renewal;
 	struct cached_answer status, config;
 	struct tickets tickets;
+	struct armed *armed;
 	/* A frame is judged where nobody else can change it. */
 	_Alignas(8) unsigned char frame[SHMETA_FRAME_MAX];
 };

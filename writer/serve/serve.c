@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "writer/daemon/log.h"
+#include "writer/serve/armed.h"
 #include "writer/serve/connection.h"
 #include "writer/serve/packet.h"
 #include "writer/serve/shares.h"
@@ -47,6 +48,19 @@ void control_written(struct control *control, uint64_t number, void *frame, size
 		c->active_ns = shmeta__boottime_ns();
 		(void)connection_send(c, frame, bytes, -1);
 	}
+}
+
+bool control_committed(struct control *control, const uint64_t *touched)
+{
+	return armed_note(control->armed, touched);
+}
+
+void control_end_waits(struct control *control)
+{
+	uint64_t ticket;
+
+	while (armed_take(control->armed, &ticket))
+		control_answer(control, ticket, SHMETA_OK, NULL, 0, 0, 0);
 }
 
 /* False: the connection is gone. */
@@ -255,7 +269,9 @@ enum shmeta_status control_start(sd_event *event, int dir_fd, const char *path, 
 	control->host = *host;
 	control->counters = counters;
 	control_set_limits(control, limits);
-	if (sd_event_add_time(event, &control->renewal, CLOCK_BOOTTIME, UINT64_MAX, 1, on_renewal, control) < 0) {
+	control->armed = armed_new();
+	if (control->armed == NULL ||
+	    sd_event_add_time(event, &control->renewal, CLOCK_BOOTTIME, UINT64_MAX, 1, on_renewal, control) < 0) {
 		control_stop(control);
 		return shmeta_fail(err, SHMETA_ERR_NO_MEMORY, "no memory for the control socket");
 	}
@@ -372,6 +388,7 @@ void control_stop(struct control *control)
 		c->registration = NULL;
 		connection_close(c);
 	}
+	armed_free(control->armed);
 	budget_free(&control->budget);
 	tickets_free(&control->tickets);
 	free(control);

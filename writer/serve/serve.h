@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "shm/page/activity.h"
 #include "shm/page/counters.h"
+#include "shm/wire/wire.h"
 #include "writer/engine/sync.h"
 #include "writer/serve/registry.h"
 
@@ -50,6 +51,8 @@ struct control_host {
 	/* As refresh. */
 	enum shmeta_status (*epoch_end)(void *arg, const struct backend_epoch *ask, uint64_t deadline_ns,
 	                                uint64_t ticket);
+	/* Is what this waits for so already, as far as commits are published? */
+	bool (*has_moved)(void *arg, const struct shmeta_frame_wait *since);
 	/* One JSON object in a block that the caller frees; NULL: no memory. */
 	char *(*status)(void *arg);
 	/* The same of the options in force and of what waits for a restart. */
@@ -84,6 +87,12 @@ void control_answer(struct control *control, uint64_t ticket, enum shmeta_status
 
 /* The answer to a write, a list or an invalidation: a whole frame (8-aligned) but for its id, which is filled in. */
 void control_written(struct control *control, uint64_t ticket, void *frame, size_t bytes);
+
+/* The engine's thread: a commit is published that moved these touched words, a bit for each; NULL: a new generation is. true: the loop is to
+ * call control_end_waits(). */
+bool control_committed(struct control *control, const uint64_t *touched);
+/* Answer the waits that are over. */
+void control_end_waits(struct control *control);
 
 /* Called a few times a second: time limits. */
 void control_sweep(struct control *control, uint64_t now_ns);

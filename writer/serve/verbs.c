@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "writer/daemon/log.h"
+#include "writer/serve/armed.h"
+#include "writer/serve/shares.h"
 
 static const uint64_t CACHE_NS = 100000000;
 enum { WHO_BYTES = 64 };
@@ -308,6 +310,53 @@ static bool on_epoch_end(struct connection *c, const void *frame)
 	       turned_away(c, ticket, status, "too many questions of this kind wait; try again later");
 }
 
+/* Of all users' words, so many more may be this one's. */
+static bool has_room_to_wait(const struct connection *c, size_t words)
+{
+	const struct control *control = c->control;
+	size_t mine = 0, all = armed_words(control->armed);
+
+	for (const struct connection *other = control->connections; other != NULL; other = other->next)
+		if (other->peer.uid == c->peer.uid)
+			mine += other->wait_words;
+	return share_left(ARMED_WORDS_MAX, peer_is_privileged(&c->peer) ? 100 : control->limits.user_share, mine,
+	                  all) >= words;
+}
+
+/* The wait that a frame with this id began is over. */
+static bool end_wait(struct connection *c, uint64_t id, enum shmeta_status status)
+{
+	uint64_t ticket;
+
+	if (!armed_withdraw(c->control->armed, c, id, &ticket))
+		return true;
+	(void)tickets_end(&c->control->tickets, ticket, &id);
+	return connection_answer(c, id, status, NULL, 0, 0, 0);
+}
+
+/* Answered here, not by the engine: it is armed first and judged then, so that no commit falls in between. */
+static bool on_wait(struct connection *c, const void *frame)
+{
+	const struct shmeta_frame_wait *request = frame;
+	struct control *control = c->control;
+	uint64_t ticket, id;
+	bool alive;
+
+	if (request->flags == SHMETA_WAIT_END)
+		return end_wait(c, request->head.id, SHMETA_END);
+	if (!has_room_to_wait(c, request->word_count + 1))
+		return connection_answer(c, request->head.id, SHMETA_ERR_BUSY,
+		                         "too much is waited for, by this user or by all (control.user_share)", 0, 0,
+		                         0);
+	if (!admitted(c, request->head.id, false, &ticket, &alive))
+		return alive;
+	if (!armed_add(control->armed, c, ticket, request)) {
+		(void)tickets_end(&control->tickets, ticket, &id);
+		return connection_answer(c, id, SHMETA_ERR_NO_MEMORY, "no memory to wait", 0, 0, 0);
+	}
+	return !control->host.has_moved(control->host.arg, request) || end_wait(c, request->head.id, SHMETA_OK);
+}
+
 static bool on_invalidate(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_invalidate *request = frame;
@@ -338,16 +387,17 @@ static bool on_invalidate(struct connection *c, const void *frame)
 static bool on_hello(struct connection *c, const void *frame)
 {
 	const struct shmeta_frame_hello *hello = frame;
-	struct shmeta_frame_welcome welcome = {
-		.head = {.bytes = sizeof(welcome),
-	                 .version = SHMETA_WIRE_VERSION,
-	                 .type = SHMETA_FRAME_WELCOME,
-	                 .id = hello->head.id},
-		.version = SHMETA_WIRE_VERSION,
-		.verbs = rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid) | SHMETA_WELCOME_TRACES,
-		.epoch = registry_epoch(c->control->registry),
-		.frame_max = SHMETA_FRAME_MAX,
-		.requests_max = c->control->limits.requests_per_connection};
+	struct shmeta_frame_welcome welcome = {.head = {.bytes = sizeof(welcome),
+	                                                .version = SHMETA_WIRE_VERSION,
+	                                                .type = SHMETA_FRAME_WELCOME,
+	                                                .id = hello->head.id},
+	                                       .version = SHMETA_WIRE_VERSION,
+	                                       .verbs =
+	                                               rights_of(&c->control->rights, c->fd, c->peer.uid, c->peer.gid) |
+	                                               SHMETA_WELCOME_TRACES | SHMETA_WELCOME_WAITS,
+	                                       .epoch = registry_epoch(c->control->registry),
+	                                       .frame_max = SHMETA_FRAME_MAX,
+	                                       .requests_max = c->control->limits.requests_per_connection};
 	char why[120];
 
 	if (hello->version_min <= SHMETA_WIRE_VERSION && hello->version_max >= SHMETA_WIRE_VERSION)
@@ -410,7 +460,7 @@ static const struct {
 	{SHMETA_FRAME_OBJECTS, on_objects},     {SHMETA_FRAME_INVALIDATE, on_invalidate},
 	{SHMETA_FRAME_CONFIG, on_config},       {SHMETA_FRAME_ACCEPT, on_accept},
 	{SHMETA_FRAME_REVOKE, on_revoke},       {SHMETA_FRAME_OPERATE, on_operate},
-	{SHMETA_FRAME_EPOCH_END, on_epoch_end},
+	{SHMETA_FRAME_EPOCH_END, on_epoch_end}, {SHMETA_FRAME_WAIT, on_wait},
 };
 
 bool verbs_handle(struct connection *c, const struct shmeta_frame *frame)

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Waits of connections (armed.h). */
+#include "writer/serve/armed.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/page/board.h"
+#include "writer/serve/connection.h"
+
+enum { BUCKETS = 4096, MASK_WORDS = SHMETA_TOUCHED_WORDS / 64 };
+
+/* A word that is waited for, in the chain of its bucket. */
+struct place {
+	struct place *next, **link;
+	struct wait *wait;
+	uint32_t word;
+};
+
+struct wait {
+	struct wait *next, **link; /* in its connection's list */
+	struct wait *later, **due; /* in the list of those that are over; due NULL: it is not */
+	struct connection *c;
+	uint64_t ticket, id;
+	uint32_t count;
+	struct place place[];
+};
+
+struct armed {
+	pthread_mutex_t lock;
+	/* Under the lock. */
+	uint64_t *moved; /* since the loop last looked */
+	bool committed, renewed;
+	size_t waits; /* that are not over */
+
+	/* The loop's. */
+	uint64_t *seen;
+	size_t words;
+	struct wait *over, **over_end;
+	struct place *any; /* for every commit */
+	struct place *bucket[BUCKETS];
+	uint64_t mask[2][MASK_WORDS];
+};
+
+struct armed *armed_new(void)
+{
+	struct armed *a = calloc(1, sizeof *a);
+
+	if (a == NULL)
+		return NULL;
+	(void)pthread_mutex_init(&a->lock, NULL);
+	a->moved = a->mask[0];
+	a->seen = a->mask[1];
+	a->over_end = &a->over;
+	return a;
+}
+
+void armed_free(struct armed *a)
+{
+	if (a == NULL)
+		return;
+	(void)pthread_mutex_destroy(&a->lock);
+	free(a);
+}
+
+bool armed_note(struct armed *a, const uint64_t *touched)
+{
+	bool waited;
+
+	(void)pthread_mutex_lock(&a->lock);
+	waited = a->waits > 0;
+	if (waited) {
+		a->committed = true;
+		a->renewed |= touched == NULL;
+		for (size_t i = 0; touched != NULL && i < MASK_WORDS; i++)
+			a->moved[i] |= touched[i];
+	}
+	(void)pthread_mutex_unlock(&a->lock);
+	return waited;
+}
+
+static void count_waits(struct armed *a, int by)
+{
+	(void)pthread_mutex_lock(&a->lock);
+	a->waits += (size_t)by;
+	(void)pthread_mutex_unlock(&a->lock);
+}
+
+static void place_add(struct place **head, struct place *place)
+{
+	place->next = *head;
+	place->link = head;
+	if (place->next != NULL)
+		place->next->link = &place->next;
+	*head = place;
+}
+
+static void place_remove(struct place *place)
+{
+	*place->link = place->next;
+	if (place->next != NULL)
+		place->next->link = place->link;
+}
+
+size_t armed_words(const struct armed *a)
+{
+	return a->words;
+}
+
+bool armed_add(struct armed *a, struct connection *c, uint64_t ticket, const struct shmeta_frame_wait *frame)
+{
+	const bool any = (frame->flags & SHMETA_WAIT_ANY) != 0;
+	const uint32_t *words = (const uint32_t *)(frame + 1), count = any ? 1 : frame->word_count;
+	struct wait *wait = calloc(1, sizeof *wait + count * sizeof wait->place[0]);
+
+	if (wait == NULL)
+		return false;
+	wait->c = c;
+	wait->ticket = ticket;
+	wait->id = frame->head.id;
+	wait->count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		wait->place[i].wait = wait;
+		wait->place[i].word = any ? UINT32_MAX : words[i];
+		place_add(any ? &a->any : &a->bucket[words[i] % BUCKETS], &wait->place[i]);
+	}
+	wait->next = c->waits;
+	wait->link = &c->waits;
+	if (wait->next != NULL)
+		wait->next->link = &wait->next;
+	c->waits = wait;
+	c->wait_words += count;
+	a->words += count;
+	count_waits(a, 1);
+	return true;
+}
+
+/* It waits for nothing any more. */
+static void disarm(struct armed *a, struct wait *wait)
+{
+	for (uint32_t i = 0; i < wait->count; i++)
+		place_remove(&wait->place[i]);
+	wait->c->wait_words -= wait->count;
+	a->words -= wait->count;
+	wait->count = 0;
+	count_waits(a, -1);
+}
+
+static void end(struct armed *a, struct wait *wait)
+{
+	disarm(a, wait);
+	wait->later = NULL;
+	wait->due = a->over_end;
+	*a->over_end = wait;
+	a->over_end = &wait->later;
+}
+
+static void leave(struct armed *a, struct wait *wait)
+{
+	if (wait->due == NULL) {
+		disarm(a, wait);
+	} else {
+		*wait->due = wait->later;
+		if (wait->later != NULL)
+			wait->later->due = wait->due;
+		else
+			a->over_end = wait->due;
+	}
+	*wait->link = wait->next;
+	if (wait->next != NULL)
+		wait->next->link = wait->link;
+	free(wait);
+}
+
+bool armed_withdraw(struct armed *a, struct connection *c, uint64_t id, uint64_t *ret_ticket)
+{
+	struct wait *wait = c->waits;
+
+	while (wait != NULL && wait->id != id)
+		wait = wait->next;
+	if (wait == NULL)
+		return false;
+	*ret_ticket = wait->ticket;
+	leave(a, wait);
+	return true;
+}
+
+void armed_forget(struct armed *a, struct connection *c)
+{
+	while (c->waits != NULL)
+		leave(a, c->waits);
+}
+
+static void end_all_of(struct armed *a, struct place **head)
+{
+	while (*head != NULL)
+		end(a, (*head)->wait);
+}
+
+static void end_moved(struct armed *a, uint32_t word)
+{
+	struct place *next;
+
+	/* A wait may have other words in this chain, and takes them along. */
+	for (struct place *place = a->bucket[word % BUCKETS]; place != NULL; place = next) {
+		next = place->next;
+		if (place->word != word)
+			continue;
+		end(a, place->wait);
+		next = a->bucket[word % BUCKETS];
+	}
+}
+
+/* What the engine noted since the last call. */
+static void collect(struct armed *a)
+{
+	uint64_t *moved;
+	bool committed, renewed;
+
+	(void)pthread_mutex_lock(&a->lock);
+	committed = a->committed;
+	renewed = a->renewed;
+	a->committed = a->renewed = false;
+	moved = a->moved;
+	if (committed) {
+		a->moved = a->seen;
+		a->seen = moved;
+	}
+	(void)pthread_mutex_unlock(&a->lock);
+	if (!committed)
+		return;
+	end_all_of(a, &a->any);
+	for (size_t i = 0; renewed && i < BUCKETS; i++)
+		end_all_of(a, &a->bucket[i]);
+	for (uint32_t i = 0; i < MASK_WORDS; i++)
+		for (uint64_t bits = moved[i]; bits != 0; bits &= bits - 1)
+			end_moved(a, i * 64 + (uint32_t)__builtin_ctzll(bits));
+	memset(moved, 0, MASK_WORDS * sizeof *moved);
+}
+
+bool armed_take(struct armed *a, uint64_t *ret_ticket)
+{
+	struct wait *wait;
+
+	if (a->over == NULL)
+		collect(a);
+	wait = a->over;
+	if (wait == NULL)
+		return false;
+	*ret_ticket = wait->ticket;
+	leave(a, wait);
+	return true;
+}
