@@ -182,6 +182,7 @@ Test(warm, it_is_written_at_its_interval_when_anything_changed_and_only_then)
 	cr_expect(is_saved_within(70000), "%s", f.log);
 	fixture_pass(&f, 3000);
 	/* A crash: the file of the interval is what is left. */
+	free(before);
 	before = fixture_store_text(&f);
 	fixture_crash(&f);
 	other_boot();
