@@ -3,6 +3,7 @@
  * plans a fetch in a partition of very many segments, and waits for partitions to grow, as one of a thousand. SQLite, a daemon and a
  * database of its own. */
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -274,6 +275,52 @@ static void wake(struct shmeta_client *client, uint32_t n, uint64_t *seed)
 	note("wait.wake_p99", "us", quantile(sample, n, 0.99));
 }
 
+/* The same of an event loop that has submitted as many waits; the threads are gone. */
+static void wake_event(struct shmeta *instance, struct shmeta_client *client, uint32_t n, uint64_t *seed)
+{
+	static struct shmeta_watch watch[WAITERS];
+	static double sample[10000];
+	struct shmeta_done done = {.size = sizeof done};
+	struct shmeta_client *loop;
+
+	if (shmeta_client_open(instance, NULL, &loop) != SHMETA_OK)
+		die("agents: no client");
+	for (uint32_t i = 0; i < WAITERS; i++) {
+		watch[i].topic = topic;
+		watch[i].partition_id = 1 + WAITERS + i; /* not those of the threads */
+		if (shmeta_submit_wait(loop, &watch[i], 1, NULL, &watch[i], NULL) != SHMETA_OK)
+			die("agents: a wait is refused");
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct shmeta_watch *w = &watch[rng(seed) % WAITERS];
+		struct shmeta_op op = {.type = SHMETA_OP_UPDATE_HIGH_WATERMARK,
+		                       .name = topic,
+		                       .partition_id = w->partition_id,
+		                       .offset = w->high_watermark + 1};
+		struct shmeta_result result;
+		double answered;
+
+		write_one(client, &op, &result);
+		answered = now_s();
+		while (shmeta_client_next_done(loop, &done) == SHMETA_END) {
+			struct pollfd p = {.fd = shmeta_client_fd(loop), .events = shmeta_client_events(loop)};
+
+			(void)poll(&p, 1, 1000);
+			(void)!shmeta_client_process(loop, NULL);
+		}
+		sample[i] = (now_s() - answered) * 1e6;
+		w = done.arg;
+		if (done.status != SHMETA_OK || w->status != SHMETA_OK)
+			die("agents: a wait ended with %d", (int)done.status);
+		w->high_watermark++;
+		if (shmeta_submit_wait(loop, w, 1, NULL, w, NULL) != SHMETA_OK)
+			die("agents: a wait is refused");
+	}
+	note("wait.event_p50", "us", quantile(sample, n, 0.5));
+	note("wait.event_p99", "us", quantile(sample, n, 0.99));
+	shmeta_client_close(loop);
+}
+
 static struct shmeta *open_for(const char *directory, uint32_t threads)
 {
 	struct shmeta *instance = NULL;
@@ -320,6 +367,11 @@ void bench_agents(struct bench *b)
 		wake(client, b->quick ? 200 : 1000, &seed);
 	}
 	end_waiters();
+	for (int round = 0; round < b->rounds; round++) {
+		uint64_t seed = b->seed + (uint64_t)round;
+
+		wake_event(instance, client, b->quick ? 200 : 1000, &seed);
+	}
 	target_max("wait.wake_p99", 1000);
 	shmeta_client_close(client);
 	shmeta_reader_free(reader);
