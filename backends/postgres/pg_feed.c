@@ -340,15 +340,19 @@ static enum shmeta_status report_rows(struct pg_state *state, const struct backe
 		                                                                  : pg_text(result, row, 2),
 		                             .topic = pg_text(result, row, 3),
 		                             .name = pg_text(result, row, 8),
-		                             .from = from < 0 ? 0 : (uint64_t)from,
-		                             .to = (uint64_t)to};
+		                             .from = (uint64_t)from,
+		                             .to = (uint64_t)to,
+		                             .unread = feed_change_unread(partition, from, to)};
 
-		/* Keys that no good row can have: their rows are quarantined, and not in the store. */
-		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
+		if (cls < 0 || cls >= SHMETA_CLASS_COUNT)
 			continue;
+		if ((cls == SHMETA_CLASS_PARTITION || cls == SHMETA_CLASS_SEGMENT) && pg_is_null(result, row, 4))
+			change.unread = 1;
+		if (cls == SHMETA_CLASS_SEGMENT && pg_is_null(result, row, 5))
+			change.unread = 1;
 		change.partition_id = (uint32_t)partition;
-		/* So many of them are read at one go. */
-		if (cls > SHMETA_CLASS_SEGMENT && keys[cls] > CLASS_KEYS_MOST)
+		/* So many of them are read at one go, and so is what no key can name. */
+		if (cls > SHMETA_CLASS_SEGMENT && (change.unread || keys[cls] > CLASS_KEYS_MOST))
 			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}

@@ -242,6 +242,7 @@ static enum shmeta_status receive_chunk(struct fetching *f, uint32_t kinds, stru
 	struct walk *walk = &f->reading.walk;
 	enum shmeta_status status = SHMETA_OK;
 
+	walk->index = -1;
 	f->topic_rows = pg_cursor_of(SHMETA_CLASS_TOPIC, 8);
 	f->partition_rows = pg_cursor_of(SHMETA_CLASS_PARTITION, 6);
 	f->segment_rows = pg_cursor_of(SHMETA_CLASS_SEGMENT, 14);

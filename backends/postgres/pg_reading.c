@@ -214,17 +214,30 @@ static int64_t index_of(const struct pg_cursor *cursor)
 	return index;
 }
 
+/* The key of the row that it stands on. */
+static bool read_key(const struct pg_reading *reading, struct pg_cursor *cursor, struct rows_fault *fault)
+{
+	struct walk_cursor *at = &cursor->at;
+
+	rows_faultless(fault);
+	return get_tenant(reading->state->shape.organization, &cursor->row, &at->tenant, fault) &&
+	       get_text(&cursor->row, 1, at->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &at->topic, fault) &&
+	       (cursor->key_columns < 3 || get_int(&cursor->row, 2, "partition_id", &at->partition, fault)) &&
+	       (cursor->key_columns < 4 || get_int(&cursor->row, 3, "base_offset", &at->base, fault));
+}
+
 /* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 {
 	struct pg_reading *reading = (struct pg_reading *)walk;
 	struct pg_cursor *cursor = (struct pg_cursor *)at;
 	enum shmeta_status status = SHMETA_OK;
+	struct rows_fault fault;
 
+	if (at->unread && !read_key(reading, cursor, &fault))
+		emit_unread(&reading->emit, at->cls, &cursor->row, &fault);
+	at->unread = false;
 	while (status == SHMETA_OK) {
-		struct rows_fault fault;
-
-		rows_faultless(&fault);
 		if (reading->progress.loading)
 			reading->state->doing = at->cls == SHMETA_CLASS_TOPIC       ? "loading the topics of"
 			                        : at->cls == SHMETA_CLASS_PARTITION ? "loading the partitions of"
@@ -236,10 +249,10 @@ enum shmeta_status pg_advance(struct walk *walk, struct walk_cursor *at)
 		}
 		status = progress_row(&reading->progress);
 		at->index = index_of(cursor);
-		if (get_tenant(reading->state->shape.organization, &cursor->row, &at->tenant, &fault) &&
-		    get_text(&cursor->row, 1, at->cls == SHMETA_CLASS_TOPIC ? "name" : "topic", &at->topic, &fault) &&
-		    (cursor->key_columns < 3 || get_int(&cursor->row, 2, "partition_id", &at->partition, &fault)) &&
-		    (cursor->key_columns < 4 || get_int(&cursor->row, 3, "base_offset", &at->base, &fault)))
+		if (read_key(reading, cursor, &fault))
+			return status;
+		at->unread = cursor->index_column >= 0 && at->index != walk->index;
+		if (at->unread)
 			return status;
 		emit_unread(&reading->emit, at->cls, &cursor->row, &fault);
 	}
@@ -354,7 +367,8 @@ void pg_reading_begin(struct pg_reading *reading, struct backend_error *err)
 
 struct pg_reading pg_reading_of(struct pg_state *state, struct pg_conn *conn, const struct backend_sink *sink)
 {
-	return (struct pg_reading){.walk = {.advance = pg_advance,
+	return (struct pg_reading){.walk = {.index = -1,
+	                                    .advance = pg_advance,
 	                                    .topic = pg_walk_topic,
 	                                    .partition = walk_partition,
 	                                    .segment = walk_segment},

@@ -54,6 +54,13 @@ enum shmeta_status feed_change(struct feed_round *round, const struct feed_chang
 	}
 	if (round->whole_topic)
 		return SHMETA_OK;
+	if (change->unread) {
+		key.cls = SHMETA_CLASS_TOPIC;
+		key.partition_id = 0;
+		key.with_segments = 1;
+		round->whole_topic = 1;
+		return report(round, sink, &key);
+	}
 	switch (change->cls) {
 	case SHMETA_CLASS_TOPIC:
 		key.with_segments = key.deleted = (uint32_t)whole;

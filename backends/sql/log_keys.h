@@ -18,7 +18,14 @@ struct feed_change {
 	struct shmeta_str name; /* of an agent or a group */
 	uint32_t partition_id;
 	uint64_t from, to;
+	uint32_t unread; /* PARTITION, SEGMENT: its partition or its base is nothing that a key can hold */
 };
+
+/* Can a key hold the place, of the numbers as the source has them? */
+static inline uint32_t feed_change_unread(int64_t partition, int64_t from, int64_t to)
+{
+	return partition < 0 || partition > UINT32_MAX || from < 0 || to < 0;
+}
 
 /* What was reported last. Zeroed at the start of each round. */
 struct feed_round {
@@ -42,6 +49,7 @@ struct feed_round {
  *   PARTITION insert, delete SEGMENT over all offsets, for the same reason: its segments may have died with it
  *   PARTITION update         PARTITION
  *   SEGMENT                  SEGMENT over [from, to]
+ *   unread                   TOPIC with_segments: nothing less meets the row, to quarantine it, or to have it leave
  *   AGENT, OFFSET, LEASE     the key that it names, or, with no name (LEASE: no topic), the whole class, once */
 enum shmeta_status feed_change(struct feed_round *round, const struct feed_change *change,
                                const struct backend_sink *sink);

@@ -133,9 +133,16 @@ enum shmeta_status walk_all(struct walk *walk, struct walk_cursor *topics, struc
 	return status;
 }
 
+/* The key's turn has come: rows of it that were met too early are quarantined now. */
+static enum shmeta_status begin_key(struct walk *walk, struct walk_cursor *cursor, int64_t index)
+{
+	walk->index = index;
+	return cursor->unread && walk_is_on(cursor, index) ? walk->advance(walk, cursor) : SHMETA_OK;
+}
+
 enum shmeta_status walk_topic_of(struct walk *walk, struct walk_cursor *topics, int64_t index, bool *ret_there)
 {
-	enum shmeta_status status = SHMETA_OK;
+	enum shmeta_status status = begin_key(walk, topics, index);
 	bool ignored;
 
 	*ret_there = false;
@@ -152,8 +159,10 @@ enum shmeta_status walk_topic_of(struct walk *walk, struct walk_cursor *topics, 
 enum shmeta_status walk_partitions(struct walk *walk, struct walk_cursor *partitions, struct walk_cursor *segments,
                                    int64_t index, bool parent, bool *ret_found)
 {
-	enum shmeta_status status = SHMETA_OK;
+	enum shmeta_status status = begin_key(walk, partitions, index);
 
+	if (status == SHMETA_OK)
+		status = begin_key(walk, segments, index);
 	*ret_found = false;
 	while (status == SHMETA_OK && (walk_is_on(partitions, index) || walk_is_on(segments, index))) {
 		struct walk_last last = {false, 0};

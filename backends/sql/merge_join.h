@@ -18,6 +18,9 @@ struct walk_cursor {
 	struct shmeta_str tenant, topic;
 	int64_t partition, base;
 	bool again; /* set by the walk: a row of this key came just before it, and that one counts */
+	/* In a fetch: it stands on a row whose place cannot be read, of a key whose turn has not come. Who has asked for that key is to hear
+	 * of it, not who asked for the one before. */
+	bool unread;
 };
 
 /* The base of the partition's segment that was emitted last. */
@@ -27,6 +30,7 @@ struct walk_last {
 };
 
 struct walk {
+	int64_t index; /* in a fetch: of the key whose turn it is; -1: of none yet */
 	/* To the next row whose key can be read; on = false at the end. Strings of a row live until then. */
 	enum shmeta_status (*advance)(struct walk *walk, struct walk_cursor *cursor);
 	/* The row to its function of the sink, or to quarantine. parent: there is a row that it belongs to. */

@@ -155,6 +155,14 @@ static const char *why_anew(const struct sqlite_state *state, bool baseline)
 /* The log's rows in (after, last], as keys. */
 static enum shmeta_status report_window(struct sqlite_state *state, const struct backend_sink *sink, int64_t after,
                                         int64_t last, uint64_t *ret_keys, struct backend_error *err)
+/* SQLite keeps what it is given, text and blobs, too, which are behind every number in its order. */
+static bool unread_number(sqlite3_stmt *statement, int column)
+{
+	int type = sqlite3_column_type(statement, column);
+
+	return type != SQLITE_INTEGER && type != SQLITE_NULL;
+}
+
 {
 	enum shmeta_status status = SHMETA_OK;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_CHANGES, err, &status);
@@ -172,25 +180,27 @@ static enum shmeta_status report_window(struct sqlite_state *state, const struct
 		int64_t partition = sqlite3_column_int64(statement, 4), from = sqlite3_column_int64(statement, 5),
 			to = sqlite3_column_int64(statement, 6);
 		struct feed_change change = {.cls = (enum shmeta_class)cls, .op = (enum feed_op)op};
+		bool unread = unread_number(statement, 4) || unread_number(statement, 5) || unread_number(statement, 6);
 
 		state->counters.rows++;
-		/* Keys that no good row can have: their rows are quarantined, and not in the store. */
-		if (cls < 0 || cls >= SHMETA_CLASS_COUNT || partition < 0 || partition > UINT32_MAX || to < 0)
+		unread |= feed_change_unread(partition, from, to) != 0;
+		if (cls < 0 || cls >= SHMETA_CLASS_COUNT)
 			continue;
 		change.tenant.data = (const char *)sqlite3_column_text(statement, 2);
 		change.tenant.bytes = (size_t)sqlite3_column_bytes(statement, 2);
 		/* An agent of nobody's shows under the default tenant. */
+		change.unread = unread;
 		if (!state->shape.organization || (cls > SHMETA_CLASS_SEGMENT && change.tenant.data == NULL))
 			change.tenant = rows_str(SHMETA_DEFAULT_TENANT);
 		change.topic.data = (const char *)sqlite3_column_text(statement, 3);
 		change.topic.bytes = (size_t)sqlite3_column_bytes(statement, 3);
 		change.partition_id = (uint32_t)partition;
-		change.from = from < 0 ? 0 : (uint64_t)from;
+		change.from = (uint64_t)from;
 		change.to = (uint64_t)to;
 		change.name.data = (const char *)sqlite3_column_text(statement, 7);
 		change.name.bytes = (size_t)sqlite3_column_bytes(statement, 7);
-		/* So many of them are read at one go. */
-		if (cls > SHMETA_CLASS_SEGMENT && ++named[cls] > CLASS_KEYS_MOST)
+		/* So many of them are read at one go, and so is what no key can name. */
+		if (cls > SHMETA_CLASS_SEGMENT && (unread || ++named[cls] > CLASS_KEYS_MOST))
 			change.topic = change.name = (struct shmeta_str){"", 0};
 		status = feed_change(&round, &change, sink);
 	}

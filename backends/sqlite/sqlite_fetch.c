@@ -263,6 +263,7 @@ enum shmeta_status sqlite_fetch(void *data, const struct backend_key *keys, size
 		uint32_t kinds = 0;
 
 		memset(&cursors, 0, sizeof cursors);
+		reading.walk.index = -1;
 		if (!one_by_one)
 			status = put_keys(&reading, keys + at, chunk, &kinds);
 		if (status == SHMETA_OK)

@@ -125,16 +125,30 @@ static const struct emit_columns emit_columns = {.is_null = emit_is_null, .integ
 
 /* ---- cursors ------------------------------------------------------------------------------------------------------------------ */
 
+/* The key of the row that it stands on. */
+static bool read_key(const struct sqlite_reading *reading, struct sqlite_cursor *cursor, struct rows_fault *fault)
+{
+	rows_faultless(fault);
+	return get_tenant(reading->state->shape.organization, cursor->statement, &cursor->at.tenant, fault) &&
+	       get_text(cursor->statement, 1, cursor->at.cls == SHMETA_CLASS_TOPIC ? "name" : "topic",
+	                &cursor->at.topic, fault) &&
+	       (cursor->key_columns < 3 ||
+	        get_int(cursor->statement, 2, "partition_id", &cursor->at.partition, fault)) &&
+	       (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->at.base, fault));
+}
+
 /* To the next row whose key can be read. Rows whose key cannot are quarantined, whatever hangs below them is an orphan. */
 enum shmeta_status sqlite_advance(struct sqlite_reading *reading, struct sqlite_cursor *cursor)
 {
 	enum shmeta_status status = SHMETA_OK;
+	struct rows_fault fault;
 
+	if (cursor->at.unread && !read_key(reading, cursor, &fault))
+		emit_unread(&reading->emit, cursor->at.cls, cursor->statement, &fault);
+	cursor->at.unread = false;
 	while (status == SHMETA_OK) {
-		struct rows_fault fault;
 		int rc = sqlite3_step(cursor->statement);
 
-		rows_faultless(&fault);
 		if (rc != SQLITE_ROW) {
 			sqlite3_stmt *ended = cursor->statement;
 
@@ -149,14 +163,10 @@ enum shmeta_status sqlite_advance(struct sqlite_reading *reading, struct sqlite_
 		status = progress_row(&reading->progress);
 		if (cursor->index_column >= 0)
 			cursor->at.index = sqlite3_column_int64(cursor->statement, cursor->index_column);
-		if (cursor->key_columns == 0)
+		if (cursor->key_columns == 0 || read_key(reading, cursor, &fault))
 			return status;
-		if (get_tenant(reading->state->shape.organization, cursor->statement, &cursor->at.tenant, &fault) &&
-		    get_text(cursor->statement, 1, cursor->at.cls == SHMETA_CLASS_TOPIC ? "name" : "topic",
-		             &cursor->at.topic, &fault) &&
-		    (cursor->key_columns < 3 ||
-		     get_int(cursor->statement, 2, "partition_id", &cursor->at.partition, &fault)) &&
-		    (cursor->key_columns < 4 || get_int(cursor->statement, 3, "base_offset", &cursor->at.base, &fault)))
+		cursor->at.unread = cursor->index_column >= 0 && cursor->at.index != reading->walk.index;
+		if (cursor->at.unread)
 			return status;
 		emit_unread(&reading->emit, cursor->at.cls, cursor->statement, &fault);
 	}
@@ -245,8 +255,11 @@ static enum shmeta_status walk_segment(struct walk *walk, struct walk_cursor *cu
 	return emit_segment(reading->sink, cursor, parent, there ? &segment : NULL, last, &fault);
 }
 
-static const struct walk how_to_walk = {
-	.advance = walk_advance, .topic = sqlite_walk_topic, .partition = walk_partition, .segment = walk_segment};
+static const struct walk how_to_walk = {.index = -1,
+                                        .advance = walk_advance,
+                                        .topic = sqlite_walk_topic,
+                                        .partition = walk_partition,
+                                        .segment = walk_segment};
 
 /* After sqlite_ensure(), which learns the shape. */
 struct sqlite_reading sqlite_reading_of(struct sqlite_state *state, const struct backend_sink *sink,

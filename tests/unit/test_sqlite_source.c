@@ -418,6 +418,91 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 	}
 }
 
+/* Text is behind every number in SQLite's order, and a floating-point number between two of them. */
+Test(sqlite_source, a_row_whose_place_cannot_be_read_hides_none_that_was_written_beside_it)
+{
+	static const struct {
+		const char *table, *place;
+	} cases[] = {
+		{"segments", "'t', 0, 'text'"}, {"segments", "'t', 0, x'00'"},     {"segments", "'t', 0, -5"},
+		{"segments", "'t', 0, 1e300"},  {"partitions", "'t', 'text'"},     {"partitions", "'t', -1"},
+		{"partitions", "'t', 0.5"},     {"partitions", "'t', 4294967296"},
+	};
+	struct world w;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		bool segment = strcmp(cases[i].table, "segments") == 0;
+
+		world_make(&w, WORLD_SQLITE_NEW);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 2, -1, NULL);
+		ok(world_load(&w));
+		for (int back = 0; back < 2; back++) {
+			if (back)
+				world_sql(&w, "DELETE FROM %s WHERE %s", cases[i].table,
+				          segment ? "id = 'bad'" : "partition_id NOT IN (0, 1)");
+			else if (segment)
+				world_sql(
+					&w,
+					"INSERT INTO segments SELECT 's' || v, 't', 0, v, v + 9, 1, 1, 'b', 'k', 1, 0, 0 "
+					"FROM (SELECT 100 AS v UNION SELECT 200 UNION SELECT 300); INSERT INTO segments(topic, "
+					"partition_id, base_offset, id, end_offset, record_count, size_bytes, s3_bucket, s3_key, "
+					"created_at) VALUES(%s, 'bad', x'ff', 1, 1, 'b', 'k', 1)",
+					cases[i].place);
+			else
+				world_sql(&w, "INSERT INTO partitions VALUES(%s, 0, 1, 1)", cases[i].place);
+			ok(world_changes(&w));
+			cr_expect(
+				recorder_has(&w.recorder, "changed topic " SHMETA_DEFAULT_TENANT " t with_segments\n"),
+				"%s, %s: %s", cases[i].place, back ? "gone" : "there", recorder_text(&w.recorder));
+			recorder_clear(&w.recorder);
+		}
+		world_free(&w);
+	}
+}
+
+/* The rows of a call's keys come in one stream: the first row of a key must not be read as one of the key before, or of none. */
+Test(sqlite_source, a_row_whose_place_cannot_be_read_is_told_of_with_its_own_key)
+{
+	static const char *const topics[] = {"t", "u", "v", "w"};
+	struct backend_key keys[4];
+	struct world w;
+	int key = -1;
+
+	world_make(&w, WORLD_SQLITE_NEW);
+	world_open(&w);
+	world_sql(
+		&w,
+		"INSERT INTO topics SELECT v, 1, NULL, 1, 1, '{}' FROM (SELECT 't' AS v UNION SELECT 'u' UNION SELECT "
+		"'v' UNION SELECT 'w'); INSERT INTO partitions VALUES('t', 'x', 0, 1, 1), ('u', 'x', 0, 1, 1), "
+		"('v', 0, 0, 1, 1), ('w', 0, 0, 1, 1)");
+	world_sql(
+		&w,
+		"INSERT INTO segments SELECT 's' || topic, topic, 0, 'x', 'y', 1, 1, 'b', 'k', 1, 0, 0 FROM partitions "
+		"WHERE partition_id = 0");
+	for (int i = 0; i < 4; i++)
+		keys[i] = (struct backend_key){.cls = SHMETA_CLASS_TOPIC,
+		                               .tenant = str(SHMETA_DEFAULT_TENANT),
+		                               .topic = str(topics[i]),
+		                               .with_segments = 1};
+	ok(world_fetch(&w, keys, 4));
+	cr_expect_eq(w.recorder.quarantined, 4);
+	for (const char *line = recorder_text(&w.recorder), *end; *line != '\0'; line = end) {
+		char topic[20];
+
+		end = strchr(line, '\n') + 1;
+		if (strncmp(line, "begin ", 6) == 0)
+			key++;
+		if (strncmp(line, "quarantined ", 12) != 0)
+			continue;
+		cr_assert(key >= 0, "before the first key: %s", recorder_text(&w.recorder));
+		snprintf(topic, sizeof topic, " topic=%s ", topics[key]);
+		cr_expect(strstr(line, topic) != NULL && strstr(line, topic) < end, "with the key of %s: %.200s",
+		          topics[key], line);
+	}
+	world_free(&w);
+}
+
 /* A row that REPLACE removes somewhere else is named, whichever unique key it went for. */
 Test(sqlite_source, every_row_that_a_replace_removes_is_named)
 {
