@@ -250,9 +250,10 @@ enum shmeta_status sqlite_check_schema(struct sqlite_state *state, struct backen
 	if (rc == SQLITE_OK && version == state->schema_version)
 		return SHMETA_OK;
 	if (rc == SQLITE_OK)
-		rc = sqlite_objects(state, &objects);
+		rc = sqlite_objects(state, &objects, &version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the schema of", err);
+	state->altered |= sqlite_may_have_missed(state->schema_version, version);
 	state->schema_version = version;
 	if (objects == state->objects)
 		return SHMETA_OK;

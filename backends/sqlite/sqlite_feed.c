@@ -19,6 +19,7 @@
 #include "backends/sqlite/sqlite_connection.h"
 #include "backends/sqlite/sqlite_db.h"
 #include "backends/sqlite/sqlite_feed.h"
+#include "backends/sqlite/sqlite_schema.h"
 #include "backends/sqlite/sqlite_wake.h"
 
 enum { LOG_KEEP = 100000, PRUNE_BATCH = 10000, LOG_WINDOW = 100000, CLASS_KEYS_MOST = 2000 };
@@ -60,6 +61,7 @@ static void stand_at(struct sqlite_state *state, int64_t seq, int64_t token, uin
 	                                     .source = state->source,
 	                                     .feed_id = feed_id,
 	                                     .objects = state->objects,
+	                                     .schema_version = state->schema_version,
 	                                     .seq = seq,
 	                                     .token = token};
 }
@@ -106,7 +108,7 @@ void sqlite_feed_from(struct sqlite_state *state, const struct sqlite_log *log, 
 	state->own_count = 0;
 	state->look = state->history[0] != '\0';
 	state->baseline = true;
-	state->made = false;
+	state->made = state->altered = false;
 	stand_at(state, log->last, log->last_token, log->id);
 }
 
@@ -148,13 +150,11 @@ static const char *why_anew(const struct sqlite_state *state, bool baseline)
 {
 	return state->history[0] != '\0' ? state->history
 	       : state->made             ? "triggers or tables of the change log were missing"
+	       : state->altered          ? "the schema was altered: meanwhile triggers may have been missing"
 	       : !baseline               ? "the file was opened anew"
 	                                 : "the change log no longer reaches back to what was read";
 }
 
-/* The log's rows in (after, last], as keys. */
-static enum shmeta_status report_window(struct sqlite_state *state, const struct backend_sink *sink, int64_t after,
-                                        int64_t last, uint64_t *ret_keys, struct backend_error *err)
 /* SQLite keeps what it is given, text and blobs, too, which are behind every number in its order. */
 static bool unread_number(sqlite3_stmt *statement, int column)
 {
@@ -163,6 +163,9 @@ static bool unread_number(sqlite3_stmt *statement, int column)
 	return type != SQLITE_INTEGER && type != SQLITE_NULL;
 }
 
+/* The log's rows in (after, last], as keys. */
+static enum shmeta_status report_window(struct sqlite_state *state, const struct backend_sink *sink, int64_t after,
+                                        int64_t last, uint64_t *ret_keys, struct backend_error *err)
 {
 	enum shmeta_status status = SHMETA_OK;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_FEED_CHANGES, err, &status);
@@ -177,19 +180,19 @@ static bool unread_number(sqlite3_stmt *statement, int column)
 	sqlite3_bind_int64(statement, 2, last);
 	while (status == SHMETA_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
 		int cls = sqlite3_column_int(statement, 0), op = sqlite3_column_int(statement, 1);
+		bool unread = unread_number(statement, 4) || unread_number(statement, 5) || unread_number(statement, 6);
 		int64_t partition = sqlite3_column_int64(statement, 4), from = sqlite3_column_int64(statement, 5),
 			to = sqlite3_column_int64(statement, 6);
 		struct feed_change change = {.cls = (enum shmeta_class)cls, .op = (enum feed_op)op};
-		bool unread = unread_number(statement, 4) || unread_number(statement, 5) || unread_number(statement, 6);
 
 		state->counters.rows++;
 		unread |= feed_change_unread(partition, from, to) != 0;
 		if (cls < 0 || cls >= SHMETA_CLASS_COUNT)
 			continue;
+		change.unread = unread;
 		change.tenant.data = (const char *)sqlite3_column_text(statement, 2);
 		change.tenant.bytes = (size_t)sqlite3_column_bytes(statement, 2);
 		/* An agent of nobody's shows under the default tenant. */
-		change.unread = unread;
 		if (!state->shape.organization || (cls > SHMETA_CLASS_SEGMENT && change.tenant.data == NULL))
 			change.tenant = rows_str(SHMETA_DEFAULT_TENANT);
 		change.topic.data = (const char *)sqlite3_column_text(statement, 3);
@@ -308,7 +311,8 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 		prove(state, &state->at, &log, state->history, sizeof state->history);
 	if (status == SHMETA_OK && state->history[0] != '\0' && sink->history != NULL)
 		sink->history(sink->arg, state->history);
-	if (status == SHMETA_OK && (state->history[0] != '\0' || !state->baseline || !reaches(&state->at, &log)))
+	if (status == SHMETA_OK &&
+	    (state->history[0] != '\0' || !state->baseline || state->altered || !reaches(&state->at, &log)))
 		status = report_list(sink, why_anew(state, state->baseline), ret_keys);
 	else if (status == SHMETA_OK)
 		status = report_others(state, sink, log.last, ret_keys, err);
@@ -317,7 +321,7 @@ static enum shmeta_status report(struct sqlite_state *state, const struct backen
 		return status;
 	state->history[0] = '\0';
 	state->own_count = 0;
-	state->made = false;
+	state->made = state->altered = false;
 	stand_at(state, log.last, log.last_token, log.id);
 	prune(state, log.first, log.last);
 	return SHMETA_OK;
@@ -366,7 +370,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "reading the changes of", err);
 	sqlite_wake_again(state, woken, version != state->data_version);
-	if (state->baseline && !state->look && version == state->data_version) {
+	if (state->baseline && !state->look && !state->altered && version == state->data_version) {
 		if (state->logged >= PRUNE_BATCH)
 			prune_own(state);
 		return SHMETA_OK;
@@ -385,7 +389,7 @@ enum shmeta_status sqlite_changes(void *data, const struct backend_sink *sink, i
 	if (status != SHMETA_OK)
 		return status;
 	state->data_version = version;
-	state->look = false;
+	state->look = state->altered = false;
 	state->baseline = true;
 	state->told = state->source;
 	*ret_changed = keys > 0;
@@ -404,6 +408,11 @@ enum shmeta_status sqlite_position(void *data, void *ret, size_t capacity, size_
 		return SHMETA_ERR_BUFFER;
 	memcpy(ret, &position, sizeof position);
 	return SHMETA_OK;
+}
+
+static bool schema_was_another(const struct sqlite_state *state, const struct sqlite_position *at)
+{
+	return at->objects != state->objects || sqlite_may_have_missed(at->schema_version, state->schema_version);
 }
 
 enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, struct backend_error *err)
@@ -430,11 +439,11 @@ enum shmeta_status sqlite_resume(void *data, const void *bytes, size_t size, str
 	prove(state, &position, &log, sentence, sizeof sentence);
 	if (sentence[0] != '\0')
 		return backend_fail(err, SHMETA_ERR_CONFLICT, "%s", sentence);
-	if (!state->shape.feed || state->made || position.objects != state->objects || !reaches(&position, &log))
+	if (!state->shape.feed || state->made || schema_was_another(state, &position) || !reaches(&position, &log))
 		return backend_fail(err, SHMETA_ABSENT, "%s",
-		                    !state->shape.feed                   ? "there is no change feed"
-		                    : position.objects != state->objects ? "the schema was another one meanwhile"
-		                                                         : why_anew(state, true));
+		                    !state->shape.feed                     ? "there is no change feed"
+		                    : schema_was_another(state, &position) ? "the schema was another one meanwhile"
+		                                                           : why_anew(state, true));
 	state->at = position;
 	state->told = state->source;
 	state->history[0] = '\0';

@@ -100,7 +100,7 @@ static int look(struct sqlite_state *state, char *missing, size_t bytes)
 
 /* ---- making -------------------------------------------------------------------------------------------------------------------- */
 
-int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
+int sqlite_objects(struct sqlite_state *state, uint64_t *ret, int64_t *ret_version)
 {
 	enum shmeta_status status;
 	sqlite3_stmt *statement = sqlite_prepare(state, ST_SCHEMA_OBJECTS, NULL, &status);
@@ -110,7 +110,8 @@ int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
 	if (statement == NULL)
 		return sqlite3_errcode(state->db);
 	state->counters.queries++;
-	while ((rc = sqlite3_step(statement)) == SQLITE_ROW)
+	while ((rc = sqlite3_step(statement)) == SQLITE_ROW) {
+		*ret_version = sqlite3_column_int64(statement, 5);
 		for (int i = 0; i < 5; i++) {
 			const unsigned char *text =
 				sqlite3_column_text(statement, i); /* an index of a key has no sql */
@@ -118,6 +119,7 @@ int sqlite_objects(struct sqlite_state *state, uint64_t *ret)
 			hash = hash_bytes(hash, text != NULL ? text : (const unsigned char *)"",
 			                  (size_t)sqlite3_column_bytes(statement, i) + 1);
 		}
+	}
 	sqlite3_reset(statement);
 	*ret = hash | 1; /* 0 means: not known */
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
@@ -307,9 +309,7 @@ enum shmeta_status sqlite_attach(struct sqlite_state *state, struct backend_erro
 			state, "CREATE TEMP TABLE IF NOT EXISTS shmeta_keys(i INTEGER PRIMARY KEY, kind INTEGER, "
 			       "tenant TEXT, topic TEXT, partition_id INTEGER, low INTEGER, high INTEGER, name TEXT)");
 	if (rc == SQLITE_OK)
-		rc = sqlite_number(state, ST_SCHEMA_VERSION, &state->schema_version);
-	if (rc == SQLITE_OK)
-		rc = sqlite_objects(state, &state->objects);
+		rc = sqlite_objects(state, &state->objects, &state->schema_version);
 	if (rc != SQLITE_OK)
 		return sqlite_fail(state, rc, "preparing", err);
 	return SHMETA_OK;

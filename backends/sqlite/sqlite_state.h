@@ -45,12 +45,13 @@ struct sqlite_shape {
 };
 
 /* Where in the change log, and of which one: row seq of it has that token, which proves that the log was not rolled back and has
- * grown again since. Kept with the store: its layout is version 4. */
-enum { SQLITE_POSITION_VERSION = 4 };
+ * grown again since. Kept with the store: its layout is version 5. */
+enum { SQLITE_POSITION_VERSION = 5 };
 struct sqlite_position {
 	uint32_t version, feed;
 	uint64_t source, feed_id;
 	uint64_t objects; /* the schema: what was dropped and made again in between may have been missing */
+	int64_t schema_version;
 	int64_t seq, token;
 };
 
@@ -86,6 +87,7 @@ struct sqlite_state {
 	bool renew;                             /* the connection is of no use any more */
 	uint64_t damaged_in; /* 1 + the number of the connection that was made because a page was damaged */
 	bool vanished;       /* the file was not there at some time since it was opened */
+	bool altered;        /* the schema was, since changes() looked: triggers may have been away */
 	bool made;           /* something of the feed was missing and was made, since the last load() */
 	bool cramped;        /* shmeta's own tables could not be written: they are tried again */
 	char obstacle[300];  /* what the tables are, that there can be no feed; "": nothing */

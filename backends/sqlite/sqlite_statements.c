@@ -65,7 +65,7 @@ static const char *const templates[ST_COUNT] = {
 	[ST_DATA_VERSION] = "PRAGMA main.data_version",
 	[ST_SCHEMA_VERSION] = "PRAGMA main.schema_version",
 	[ST_SCHEMA_OBJECTS] =
-		"SELECT type, name, rootpage, sql, rowid FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND "
+		"SELECT type, name, rootpage, sql, rowid, (SELECT schema_version FROM pragma_schema_version) FROM sqlite_master WHERE (type IN ('table', 'view', 'index') AND "
 		"tbl_name IN ('topics', 'partitions', 'segments', 'consumer_groups', 'consumer_offsets', 'agents', "
 		"'partition_leases')) OR (type = 'table' AND substr(name, 1, 7) = 'shmeta_') OR type = 'trigger' "
 		"ORDER BY type, name",

@@ -572,15 +572,19 @@ Test(sqlite, a_log_that_was_dropped_or_emptied_is_noticed)
 /* Of several between two polls nobody can tell any more that no trigger was away meanwhile. */
 Test(sqlite, schema_changes_that_do_not_concern_it_are_ignored)
 {
+	static const char *const one_by_one[] = {"CREATE TABLE notes(a)", "CREATE INDEX more ON notes(a)", "ANALYZE",
+	                                         "ANALYZE", "DROP INDEX more"};
 	struct world w;
 
 	world_make(&w, WORLD_SQLITE_LATER);
 	world_open(&w);
 	ok(world_load(&w));
-	world_sql(&w, "CREATE TABLE notes(a); CREATE INDEX more ON segments(size_bytes); ANALYZE; DROP INDEX more");
-	ok(world_changes(&w));
-	cr_expect_eq(w.changed, 0);
-	cr_expect_eq(w.recorder.changed, 0);
+	for (size_t i = 0; i < sizeof one_by_one / sizeof *one_by_one; i++) {
+		world_sql(&w, "%s", one_by_one[i]);
+		ok(world_changes(&w));
+		cr_expect_eq(w.changed, 0, "%s", one_by_one[i]);
+		cr_expect_eq(w.recorder.changed, 0);
+	}
 	world_sql(&w, "ALTER TABLE topics ADD COLUMN colour TEXT");
 	ok(world_changes(&w));
 	has("changed list");
@@ -835,10 +839,6 @@ Test(sqlite, rows_of_the_log_that_make_no_sense_do_no_harm)
 	ok(world_changes(&w));
 	has("t/0 5..5");
 	cr_expect_leq(w.recorder.changed, 2);
-	world_free(&w);
-}
-
-Test(sqlite, two_followers_of_one_file_both_see_everything)
 	world_sql(&w,
 	          "INSERT INTO shmeta_changes(class, op, topic, partition_id, base_offset) VALUES(2, 1, 't', -4, 0), "
 	          "(2, 1, 't', 99999999999, 0), (2, 1, 't', 0, -9), (6, 1, 't', -4, 0)");
@@ -847,6 +847,10 @@ Test(sqlite, two_followers_of_one_file_both_see_everything)
 	has("changed topic " SHMETA_DEFAULT_TENANT " t with_segments\n");
 	has("changed offset\n");
 	cr_expect_eq(w.recorder.changed, 2);
+	world_free(&w);
+}
+
+Test(sqlite, two_followers_of_one_file_both_see_everything)
 {
 	struct world w, second;
 

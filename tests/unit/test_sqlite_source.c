@@ -418,6 +418,56 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 	}
 }
 
+/* What alters a table drops all triggers and makes them again in their order: then they also stand where they stood. */
+Test(sqlite_source, triggers_that_were_all_missing_for_a_while_are_noticed_although_nothing_shows_it)
+{
+	struct world w;
+	char position[128];
+	size_t bytes;
+
+	for (int live = 0; live < 2; live++) {
+		char *drop = NULL, *again = NULL;
+		int64_t last;
+		sqlite3_stmt *q;
+
+		world_make(&w, WORLD_SQLITE_NEW);
+		world_open(&w);
+		world_topic(&w, NULL, "t", 1, -1, NULL);
+		ok(world_load(&w));
+		ok(w.ops->feed->position(w.state, position, sizeof position, &bytes));
+		if (!live)
+			world_close(&w);
+		cr_assert_eq(sqlite3_prepare_v2(
+				     w.app, "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid",
+				     -1, &q, NULL),
+		             SQLITE_OK);
+		while (sqlite3_step(q) == SQLITE_ROW) {
+			char *more = sqlite3_mprintf("%zDROP TRIGGER %s;", drop, sqlite3_column_text(q, 0));
+
+			drop = more;
+			again = sqlite3_mprintf("%z%s;", again, sqlite3_column_text(q, 1));
+		}
+		sqlite3_finalize(q);
+		last = world_sql_number(&w, "SELECT max(rowid) FROM sqlite_master");
+		world_sql(&w, "BEGIN; %s UPDATE partitions SET high_watermark = 7; %s COMMIT", drop, again);
+		sqlite3_free(drop);
+		sqlite3_free(again);
+		cr_assert_eq(world_sql_number(&w, "SELECT max(rowid) FROM sqlite_master"), last);
+		if (live) {
+			ok(world_changes(&w));
+			cr_expect_str_eq(recorder_text(&w.recorder), "changed list\n");
+			recorder_clear(&w.recorder);
+			world_sql(&w, "UPDATE partitions SET high_watermark = 8");
+			ok(world_changes(&w));
+			cr_expect_not(recorder_has(&w.recorder, "changed list"), "it is in step again");
+		} else {
+			world_open(&w);
+			cr_expect_eq(w.ops->feed->resume(w.state, position, bytes, &w.err), SHMETA_ABSENT);
+		}
+		world_free(&w);
+	}
+}
+
 /* Text is behind every number in SQLite's order, and a floating-point number between two of them. */
 Test(sqlite_source, a_row_whose_place_cannot_be_read_hides_none_that_was_written_beside_it)
 {
