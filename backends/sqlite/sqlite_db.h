@@ -29,6 +29,12 @@ int sqlite_one_number(struct sqlite_state *state, const char *sql, int64_t *ret)
 /* How often SQLite itself has prepared a statement anew. */
 uint64_t sqlite_reprepares(const struct sqlite_state *state);
 
+/* Was this connection made because a page was damaged? Then one that is damaged for it is so in the file. */
+static inline bool sqlite_is_damage_known(const struct sqlite_state *state)
+{
+	return state->damaged_in == state->counters.reconnects + 1;
+}
+
 static inline void bind_str(sqlite3_stmt *statement, int at, struct shmeta_str text)
 {
 	sqlite3_bind_text(statement, at, text.data != NULL ? text.data : "", (int)text.bytes, SQLITE_STATIC);

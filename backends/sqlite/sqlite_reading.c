@@ -18,7 +18,7 @@ static enum shmeta_status read_failed(struct sqlite_reading *reading, sqlite3_st
 
 	switch (rc & 0xff) {
 	case SQLITE_CORRUPT:
-		of_row = state->damaged_in == state->counters.reconnects + 1;
+		of_row = sqlite_is_damage_known(state);
 		state->damaged_in = state->counters.reconnects + (of_row ? 1 : 2);
 		state->renew = !of_row;
 		break;

@@ -294,9 +294,10 @@ static void refuse_unit(struct writing *w, size_t from, size_t to)
 {
 	const struct shmeta_result *culprit = &w->results[w->culprit];
 	const char *sentence = w->blame == WRITING_DEFERRED ? w->said : culprit->text;
-	enum shmeta_status code = w->blame == WRITING_DEFERRED || culprit->status == SHMETA_OK
-	                                  ? SHMETA_ERR_INVALID_ARGUMENT
-	                                  : culprit->status;
+	enum shmeta_status code =
+		w->blame == WRITING_DEFERRED || culprit->status == SHMETA_OK
+			? (w->failed & 0xff) == SQLITE_CORRUPT ? SHMETA_ERR_SOURCE : SHMETA_ERR_INVALID_ARGUMENT
+			: culprit->status;
 
 	for (size_t i = from; i < to; i++)
 		if (i > w->culprit || w->results[i].status == SHMETA_OK) {
@@ -322,6 +323,20 @@ static bool leave_out(struct writing *w, size_t from, size_t count)
 	return true;
 }
 
+/* A page is damaged, or this connection's files are mixed up: a new one shows which. true: it is made, and nothing of the part that failed
+ * was committed. */
+static bool connected_anew(struct writing *w)
+{
+	struct sqlite_state *state = w->state;
+
+	if ((w->failed & 0xff) != SQLITE_CORRUPT || w->blame != WRITING_SOURCE || w->anew)
+		return false;
+	w->anew = true;
+	state->damaged_in = state->counters.reconnects + 2;
+	state->renew = true;
+	return sqlite_ensure_told(state, w->err) == SHMETA_OK && !state->read_only;
+}
+
 /* All of them, in as few transactions as the source lets it be. *ret_done: those before it are done with. */
 static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 {
@@ -331,6 +346,8 @@ static enum shmeta_status all(struct writing *w, size_t count, size_t *ret_done)
 		enum shmeta_status status = attempt(w, at, to);
 
 		*ret_done = at;
+		if (status == SHMETA_ERR_SOURCE && connected_anew(w))
+			continue;
 		if (status != SHMETA_OK)
 			return status;
 		if (w->failed == SQLITE_OK) {

@@ -20,12 +20,31 @@ static bool is_about_row(int rc)
 	}
 }
 
+/* A page that is damaged also for a connection that was made because of it: then it is not the connection. What the operation needs
+ * lies there, and what others need may not. */
+static void fail_damaged(struct writing *w, int rc)
+{
+	char said[ROWS_QUOTE_MAX];
+
+	(void)rows_quote(said, rows_str(sqlite3_errmsg(w->state->db)));
+	w->failed = rc;
+	w->blame = w->r != NULL ? WRITING_ROLLED_BACK : WRITING_DEFERRED;
+	if (w->r != NULL)
+		refuse(w->r, SHMETA_ERR_SOURCE, "the source cannot do it: %s", said);
+	else
+		(void)snprintf(w->said, sizeof w->said, "the source cannot do it: %s", said);
+}
+
 void sqlite_write_fail(struct writing *w, int rc)
 {
 	char said[ROWS_QUOTE_MAX];
 
 	if (w->failed != SQLITE_OK)
 		return;
+	if ((rc & 0xff) == SQLITE_CORRUPT && sqlite_is_damage_known(w->state)) {
+		fail_damaged(w, rc);
+		return;
+	}
 	if (!is_about_row(rc)) {
 		w->failed = rc;
 		w->blame = WRITING_SOURCE;
@@ -102,7 +121,9 @@ bool sqlite_write_look(struct writing *w, sqlite3_stmt *statement)
 	rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW)
 		return true;
-	if (rc != SQLITE_DONE && w->failed == SQLITE_OK) {
+	if (rc != SQLITE_DONE && w->failed == SQLITE_OK && (rc & 0xff) == SQLITE_CORRUPT) {
+		sqlite_write_fail(w, rc);
+	} else if (rc != SQLITE_DONE && w->failed == SQLITE_OK) {
 		w->failed = rc;
 		w->blame = WRITING_SOURCE;
 	}

@@ -40,6 +40,7 @@ struct writing {
 	char said[160];          /* DEFERRED: what the source said                        */
 	bool *left_out; /* [op]: a slice that was refused already, and takes its unit's others with it; NULL: none */
 	bool made_slices;
+	bool anew;      /* a new connection was made because a page was damaged */
 	int64_t object; /* of the unit being written, -1: none           */
 	const struct shmeta_op *object_op;
 	/* The object's own first status when it is not OK: its slices get it too. */

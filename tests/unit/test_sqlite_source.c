@@ -418,6 +418,79 @@ Test(sqlite_source, triggers_that_were_missing_for_a_while_are_noticed_although_
 	}
 }
 
+/* Zero the pages of indexes that have nothing but what names the topic: *ret_pages of them. */
+static void damage_topic(struct world *w, const char *topic, const char *other, int *ret_pages)
+{
+	enum { PAGE = 4096, INDEX_LEAF = 0x0a, ENTRIES = 20 };
+	int fd = open(w->path, O_RDWR | O_CLOEXEC);
+	char page[PAGE];
+
+	*ret_pages = 0;
+	cr_assert_geq(fd, 0);
+	for (off_t at = PAGE; pread(fd, page, PAGE, at) == PAGE; at += PAGE) {
+		int found = 0;
+
+		for (const char *p = page; (p = memmem(p, (size_t)(page + PAGE - p), topic, strlen(topic))) != NULL;
+		     p++)
+			found++;
+		if (page[0] != INDEX_LEAF || found < ENTRIES || memmem(page, PAGE, other, strlen(other)) != NULL)
+			continue;
+		memset(page, 0, PAGE);
+		cr_assert_eq(pwrite(fd, page, PAGE, at), PAGE);
+		++*ret_pages;
+	}
+	close(fd);
+}
+
+Test(sqlite_source, what_needs_a_damaged_page_is_refused_alone_and_the_rest_of_its_batch_is_done)
+{
+	char ids[4][40];
+	const struct backend_sink sink = {.arg = &(size_t){0}, .changed = sqlite_world_own_changed};
+	struct shmeta_result results[5];
+	struct backend_op ops[5];
+	struct shmeta_op op[5];
+	struct world w;
+	int pages;
+
+	world_make(&w, WORLD_SQLITE_V01);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_topic(&w, NULL, "damaged-topic", 1, -1, NULL);
+	world_begin(&w);
+	for (uint64_t i = 0; i < 4000; i++) {
+		world_segment(&w, NULL, "damaged-topic", 0, i * 20, i * 20 + 9);
+		if (i < 1000)
+			world_segment(&w, NULL, "t", 0, i * 20, i * 20 + 9);
+	}
+	world_commit(&w);
+	world_open(&w); /* its tables and triggers are there by then */
+	world_close(&w);
+	sqlite3_close(w.app);
+	w.app = NULL;
+	damage_topic(&w, "damaged-topic", "t-0-", &pages);
+	cr_assert_gt(pages, 20);
+	world_open(&w);
+	for (int round = 0; round < 2; round++) {
+		for (uint64_t i = 0; i < 4; i++) {
+			op[i] = sqlite_world_add(0, 100000 + i * 1000 + (uint64_t)round * 100, ids[i]);
+			op[i].u.segment.s3_bucket =
+				str("other"); /* behind those of the damaged pages in its index, too */
+		}
+		op[1].name = str("damaged-topic");
+		op[1].u.segment.base_offset = 40010;
+		op[1].u.segment.end_offset = 40019;
+		op[2].type = SHMETA_OP_ADD_SEGMENT_AND_UPDATE_WATERMARK;
+		op[4] = (struct shmeta_op){.type = SHMETA_OP_DELETE_TOPIC, .name = str("damaged-topic")};
+		for (int i = 0; i < 5; i++)
+			ops[i] = (struct backend_op){rows_str(SHMETA_DEFAULT_TENANT), &op[i]};
+		ok(w.ops->writer->apply(w.state, ops, 5, 5000, results, &sink, &w.err));
+		for (int i = 0; i < 5; i++)
+			cr_expect_eq(results[i].status, i == 1 || i == 4 ? SHMETA_ERR_SOURCE : SHMETA_OK, "%d: %d %s",
+			             i, (int)results[i].status, results[i].text);
+		cr_expect_not_null(strstr(results[1].text, "malformed"), "%s", results[1].text);
+	}
+	world_free(&w);
+}
+
 /* What alters a table drops all triggers and makes them again in their order: then they also stand where they stood. */
 Test(sqlite_source, triggers_that_were_all_missing_for_a_while_are_noticed_although_nothing_shows_it)
 {
