@@ -337,12 +337,13 @@ static void put_lease(struct ddb_writing *w, const struct backend_row *row, stru
 
 		refuse(r, same ? SHMETA_ERR_ALREADY_EXISTS : SHMETA_ERR_CONFLICT, "it is there already%s",
 		       same ? "" : ", with other content");
+	} else if (agent != NULL && note != NULL && (uint64_t)ddb_number(at.item, "ep") > l->epoch) {
+		refuse(r, SHMETA_ERR_CONFLICT, "a later epoch was given here"); /* it is not taken back */
 	} else if (agent != NULL && note != NULL) {
 		ddb_put_s(at.item, "ag", l->leader_agent_id);
 		ddb_put_n(at.item, "exp", l->lease_expires_at_ms);
 		ddb_put_n(at.item, "acq", l->acquired_at_ms);
-		if ((uint64_t)ddb_number(at.item, "ep") < l->epoch)
-			ddb_put_n(at.item, "ep", (int64_t)l->epoch);
+		ddb_put_n(at.item, "ep", (int64_t)l->epoch);
 		ddb_write(w, note, ddb_item_of(&note->key));
 		ddb_check(w, agent, DDB_EXISTS);
 		ddb_place_write(w, &at);

@@ -280,10 +280,17 @@ bool pg_move_texts(struct pg_state *state)
 	              "group_id, topic, partition_id, committed_offset, metadata, committed_at",
 	              "grp, topic, pid, value, about, at", guard, "group_id, topic, partition_id", found, guard, same);
 
-	(void)snprintf(guard, sizeof guard,
+	(void)snprintf(parent, sizeof parent,
 	               "(EXISTS(SELECT 1 FROM partitions p WHERE p.topic = v.topic AND p.partition_id = v.pid%s) AND "
 	               "EXISTS(SELECT 1 FROM agents a WHERE a.agent_id = v.agent))",
 	               of_p);
+	/* What was given here since is not taken back. */
+	(void)snprintf(guard, sizeof guard, "%s%s%s%s", parent,
+	               shape->own ? " AND NOT EXISTS(SELECT 1 FROM shmeta_lease_epochs f WHERE f.tenant = " : "",
+	               !shape->own                  ? ""
+	               : shape->leases_organization ? "v.tenant"
+	                                            : "'" SHMETA_DEFAULT_TENANT "'",
+	               shape->own ? " AND f.topic = v.topic AND f.partition_id = v.pid AND f.epoch > v.epoch)" : "");
 	(void)snprintf(found, sizeof found, "u.topic = v.topic AND u.partition_id = v.pid%s", of_lu);
 	(void)snprintf(same, sizeof same,
 	               "e.topic = v.topic AND e.partition_id = v.pid%s AND e.leader_agent_id = v.agent AND "
@@ -295,7 +302,7 @@ bool pg_move_texts(struct pg_state *state)
 	ok = ok &&
 	     say_kind(state, BACKEND_ROW_LEASE, shape->leases_organization ? "organization_id, " : "", value,
 	              "partition_leases", "topic, partition_id, leader_agent_id, lease_expires_at, acquired_at, epoch",
-	              "topic, pid, agent, ends, since, epoch", guard, "topic, partition_id", found, guard, same);
+	              "topic, pid, agent, ends, since, epoch", guard, "topic, partition_id", found, parent, same);
 	return ok && say_own(state);
 }
 
@@ -447,7 +454,8 @@ static void take_answers(struct moving *m, const PGresult *result)
 		else if (same)
 			r->status = SHMETA_ERR_ALREADY_EXISTS;
 		else
-			refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content");
+			refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content%s",
+			       m->row[i]->kind == BACKEND_ROW_LEASE ? ", or a later epoch was given here" : "");
 	}
 }
 

@@ -85,8 +85,12 @@ static bool write_all(struct moving *m)
 	/* The later StreamHouse shape has lost the keys to partitions. */
 	char *of_offset = sqlite3_mprintf(
 		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?3 COLLATE BINARY AND partition_id = ?4%s)", and_org);
+	/* What was given here since is not taken back. */
 	char *of_lease = sqlite3_mprintf(
-		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s)", and_org);
+		"EXISTS(SELECT 1 FROM partitions WHERE topic = ?2 COLLATE BINARY AND partition_id = ?3%s)%s", and_org,
+		shape->own ? " AND NOT EXISTS(SELECT 1 FROM shmeta_lease_epochs WHERE tenant = ?1 AND topic = ?2 AND "
+			     "partition_id = ?3 AND epoch > ?7)"
+			   : "");
 	bool ok = place != NULL && of_offset != NULL && of_lease != NULL;
 
 	ok = ok && write_texts(&of[BACKEND_ROW_TOPIC], shape, TOPICS, org, "config", "1") &&
@@ -416,7 +420,8 @@ static void explain(struct moving *m, const struct backend_row *row, const char 
 	else if (is_same(m, row, map))
 		r->status = SHMETA_ERR_ALREADY_EXISTS;
 	else if (m->failed == SQLITE_OK)
-		refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content, or a trigger keeps it out");
+		refuse(r, SHMETA_ERR_CONFLICT, "it is there already, with other content, %sor a trigger keeps it out",
+		       row->kind == BACKEND_ROW_LEASE ? "or a later epoch was given here, " : "");
 }
 
 static void put_row(struct moving *m, const struct backend_row *row, struct shmeta_result *r)

@@ -407,6 +407,55 @@ Test(move, an_epoch_only_goes_up)
 		epochs(WORLD_PG_NEW);
 }
 
+/* A lease that comes in behind an epoch that was given here: its holder would pass as the one that it was before others held it. */
+static void late_lease(enum world_engine engine)
+{
+	static const struct {
+		uint64_t epoch;
+		enum shmeta_status status;
+	} steps[] = {
+		{6, SHMETA_ERR_CONFLICT}, {1, SHMETA_ERR_CONFLICT}, {7, SHMETA_OK}, {7, SHMETA_ERR_ALREADY_EXISTS}};
+	struct backend_row floor = {.kind = BACKEND_ROW_EPOCH,
+	                            .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                            .topic = rows_str("t"),
+	                            .epoch = 7};
+	struct backend_row lease = {.kind = BACKEND_ROW_LEASE,
+	                            .tenant = rows_str(SHMETA_DEFAULT_TENANT),
+	                            .topic = rows_str("t"),
+	                            .u.lease = {.leader_agent_id = rows_str("a"),
+	                                        .lease_expires_at_ms = INT64_C(9000000000000),
+	                                        .acquired_at_ms = 1}};
+	struct shmeta_result result;
+	struct world w;
+
+	world_make(&w, engine);
+	world_open(&w);
+	world_topic(&w, NULL, "t", 1, -1, NULL);
+	world_agent(&w, "a", 1, NULL);
+	cr_assert_eq(w.ops->admin->restore(w.state, &floor, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
+	cr_assert_eq(result.status, SHMETA_OK);
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		lease.u.lease.epoch = steps[i].epoch;
+		cr_assert_eq(w.ops->admin->restore(w.state, &lease, 1, &result, &w.err), SHMETA_OK, "%s", w.err.text);
+		cr_expect_eq(result.status, steps[i].status, "%s, step %zu: %d %s", world_names[engine], i,
+		             (int)result.status, result.text);
+		if (result.status == SHMETA_ERR_CONFLICT)
+			cr_expect_not_null(strstr(result.text, "a later epoch was given here"), "%s", result.text);
+	}
+	cr_expect_eq(world_sql_number(&w, "SELECT epoch FROM partition_leases"), 7);
+	world_free(&w);
+}
+
+Test(move, a_lease_behind_an_epoch_that_was_given_is_refused)
+{
+	late_lease(WORLD_SQLITE_NEW);
+	late_lease(WORLD_SQLITE_LATER);
+	if (world_possible(WORLD_PG_NEW)) {
+		late_lease(WORLD_PG_NEW);
+		late_lease(WORLD_PG_LATER);
+	}
+}
+
 /* One row of each kind whose parent is not there, and what the shape cannot hold. */
 static void refusals(enum world_engine engine)
 {
