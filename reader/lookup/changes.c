@@ -2,21 +2,39 @@
  * What changed since an earlier snapshot. */
 #include "reader/lookup/lookup.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+
+/* May it be of a store in the directory that this one took the place of? Generations and commits are counted anew there, so a number
+ * alone does not tell: whoever asks for the first time since the reader followed asks with a number of before, and no
+ * other that lies before the reader's first snapshot there, or ahead of the one that is open, is of this store. */
+static bool is_of_another_store(struct shmeta_reader *r, const struct shmeta_token *since)
+{
+	bool untold = r->untold != 0;
+
+	r->untold = 0;
+	return untold || since->generation < r->since_generation ||
+	       (since->generation == r->since_generation && since->txn < r->since_txn) || since->txn > r->snapshot;
+}
 
 enum shmeta_status shmeta_changes_since(struct shmeta_reader *reader, const struct shmeta_token *since,
                                         struct shmeta_iter **ret)
 {
-	enum shmeta_status status = lookup_ready(reader);
 	struct shmeta__journal_part part;
+	enum shmeta_status status;
 	struct shmeta_iter *iter;
 	const struct env *env;
 
+	if (reader == NULL)
+		return SHMETA_ERR_INVALID_ARGUMENT;
+	status = lookup_ready(reader);
 	if (status != SHMETA_OK)
 		return status;
 	if (since == NULL || ret == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	env = reader->env;
+	if (unlikely(reader->followed) && is_of_another_store(reader, since))
+		return SHMETA_TOO_OLD;
 	if (env->journal == NULL || since->generation < env->first_generation || since->generation > env->generation)
 		return SHMETA_TOO_OLD;
 	status = shmeta__journal_since(env->journal, since->txn, reader->snapshot, &part);

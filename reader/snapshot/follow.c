@@ -142,6 +142,8 @@ void shmeta__reader_use_core(struct shmeta_reader *r, struct core *core)
 	r->env = NULL;
 	r->gen = NULL;
 	r->parked = 0;
+	r->followed = r->untold = 1;
+	r->since_txn = 0;
 	shmeta_poke(&r->core, core); /* before the former one may be freed: a child may be forked here */
 	r->board = core->board;
 	r->next_join_ns = 0;

@@ -86,6 +86,10 @@ static __attribute__((noinline)) enum shmeta_status begin_slow(struct shmeta_rea
 	}
 	note_stamps(r, r->parked);
 	r->snapshot = r->parked;
+	if (unlikely(r->followed && r->since_txn == 0)) {
+		r->since_generation = r->env->generation;
+		r->since_txn = r->snapshot;
+	}
 	r->serial++;
 	r->slot->counters.begins++;
 	return SHMETA_OK;

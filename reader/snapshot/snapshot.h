@@ -56,6 +56,9 @@ struct shmeta_reader {
 	uint32_t tenant;                       /* number in this env; 0: not known */
 	uint32_t expired;                      /* 1: a snapshot that FRESH moved on from had outlived its grace */
 	uint32_t slotless;                     /* 1: of one lookup, see shmeta__reader_aside() */
+	uint32_t followed; /* 1: its directory was made anew; the first snapshot there is since_generation, since_txn */
+	uint32_t untold;   /* 1: shmeta_changes_since() was not asked there yet */
+	uint64_t since_generation, since_txn;
 
 	/* lookup/ is above this module: what it remembers of the env and core that the reader is
 	 * about to leave is void. */

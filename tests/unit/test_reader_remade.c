@@ -183,6 +183,32 @@ Test(reader_remade, what_was_written_through_the_new_writer_is_shown_by_the_next
 	scripted_stop(&s);
 }
 
+/* Generations and commits are counted anew in the new directory: what is taken from a snapshot of the old one
+ * proves nothing there. */
+Test(reader_remade, what_changed_since_a_snapshot_of_the_old_store_cannot_be_told)
+{
+	struct shmeta_snapshot_info old, now;
+	struct shmeta_iter *iter;
+
+	cr_assert_eq(shmeta_snapshot_info(reader, &old), SHMETA_OK);
+	cr_assert_eq(get("new", &moving), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &now), SHMETA_OK);
+	cr_assert_eq(old.generation, now.generation);
+	cr_assert_lt(now.txn, old.txn);
+	for (int i = 0; i < 2; i++)
+		cr_expect_eq(shmeta_changes_since(reader, &(struct shmeta_token){old.generation, old.txn}, &iter),
+		             SHMETA_TOO_OLD, "of another store");
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+	fake_begin(w);
+	(void)fake_simple_topic(w, "newer", 1);
+	(void)fake_commit(w);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_changes_since(reader, &(struct shmeta_token){now.generation, now.txn}, &iter), SHMETA_OK,
+	             "of this one");
+	shmeta_iter_free(iter);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
 Test(reader_remade, what_cannot_be_followed_is_no_answer)
 {
 	char sentence[512];
