@@ -123,6 +123,8 @@ struct shmeta_client {
 	uint64_t last_id;
 	uint64_t begun; /* calls that on_call was told of */
 
+	/* Of the board of the writer that was last connected: in a directory that was made anew epochs begin again. */
+	uint64_t board_dev, board_ino;
 	enum link_state state;
 	int fd;
 	uint64_t fd_dev, fd_ino;

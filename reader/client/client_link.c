@@ -194,6 +194,15 @@ static bool send_hello(struct shmeta_client *c)
 	return send(c->fd, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof hello;
 }
 
+/* A writer in another directory, or in one that cannot be told (core NULL), is another one whatever its epoch. */
+static void note_directory(struct shmeta_client *c, const struct core *core)
+{
+	if (core == NULL || core->dev != c->board_dev || core->ino != c->board_ino)
+		c->epoch = 0;
+	c->board_dev = core != NULL ? core->dev : 0;
+	c->board_ino = core != NULL ? core->ino : 0;
+}
+
 void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 {
 	enum shmeta_status status;
@@ -204,8 +213,10 @@ void shmeta__link_connect(struct shmeta_client *c, uint64_t now_ns)
 	core = shmeta__instance_core(c->instance);
 	status = shmeta__control_connect(core, 0, &c->fd, &c->why);
 	/* What this writer will show is shown by its own store. */
-	if (status == SHMETA_OK)
+	if (status == SHMETA_OK) {
 		(void)shmeta__instance_answered(c->instance, &core, &c->why);
+		note_directory(c, core);
+	}
 	if (core != NULL)
 		shmeta__core_unref(core, 0);
 	if (status != SHMETA_OK) {

@@ -760,6 +760,30 @@ Test(client, a_request_id_is_not_sent_to_a_writer_of_another_epoch)
 	was(&b, SHMETA_OK, NULL);
 }
 
+/* The numbers of writers begin again in a directory that was made anew. */
+Test(client, a_request_id_is_not_sent_to_the_first_writer_of_a_directory_that_was_made_anew)
+{
+	struct outcome a, b;
+
+	writer.requests_max = 1;
+	submit_one(named(SHMETA_OP_DELETE_TOPIC, "a", 77), &a);
+	submit_one(named(SHMETA_OP_DELETE_TOPIC, "b", 78), &b);
+	until_greeted();
+	take("a");
+	scripted_stop(&writer);
+	fake_remake(w);
+	fake_begin(w);
+	(void)fake_commit(w);
+	scripted_listen(&writer, w->dir);
+	cr_assert_eq(writer.epoch, 1);
+	until_greeted();
+	was(&a, SHMETA_ERR_OUTCOME_UNKNOWN, NULL);
+	take("b"); /* never sent: nothing to repeat */
+	scripted_done(&writer, &got);
+	process();
+	was(&b, SHMETA_OK, NULL);
+}
+
 Test(client, an_object_is_sent_again_only_when_all_of_it_has_ids)
 {
 	struct shmeta_op all[3] = {object("o", 1), slice("s", 2), slice("s", 3)};
