@@ -35,7 +35,8 @@ static int leaves_no_trace(const struct shmeta_reader *r, const struct shmeta_re
 struct question {
 	struct asked_key *keys;
 	size_t count;
-	int is_list; /* its snapshot lives as long as the list */
+	int is_list;  /* its snapshot lives as long as the list */
+	int is_batch; /* a key that the writer refuses has that status alone */
 };
 
 /* What the error is about: the place, where one was asked for. */
@@ -68,12 +69,14 @@ static enum shmeta_status ask(struct shmeta_reader *r, const struct shmeta_handl
 		r->expired = 1;
 	for (size_t i = 0; i < q->count; i++)
 		q->keys[i].want.no_fill = (uint32_t)leaves_no_trace(r, read);
-	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, since_ns, asked->deadline, &newest, &err);
-	if (status != SHMETA_OK) {
+	status = shmeta__ask_all(r->instance, r->core, q->keys, q->count, q->is_batch, since_ns, asked->deadline,
+	                         &newest, &err);
+	if (err.code != SHMETA_OK) {
 		(void)shmeta__reader_keep(r, &err);
 		note_place(r, q);
-		return status;
 	}
+	if (status != SHMETA_OK)
+		return status;
 	if ((read->flags & SHMETA_READ_MAY_MOVE) == 0 && asked->reader == r) {
 		asked->reader = shmeta__reader_aside(r, !q->is_list);
 		if (asked->reader == NULL) {
@@ -95,7 +98,7 @@ static enum shmeta_status ask_one(struct shmeta_reader *r, const struct shmeta_h
                                   int is_list, const struct shmeta_read *read, struct asked *asked)
 {
 	struct asked_key key = {.want = *want};
-	const struct question q = {&key, 1, is_list};
+	const struct question q = {&key, 1, is_list, 0};
 	enum shmeta_status status = ask(r, h, &q, read, asked);
 
 	asked->synced_at_ns = key.synced_at_ns;
@@ -276,7 +279,7 @@ static enum shmeta_status judge(struct shmeta_reader *r, const struct shmeta__ma
 static enum shmeta_status ask_again(struct shmeta_reader *r, const struct question *q, const struct shmeta_read *read,
                                     const enum shmeta_status *answers, struct asked *asked)
 {
-	struct question again = {calloc(q->count, sizeof *again.keys), 0, 0};
+	struct question again = {calloc(q->count, sizeof *again.keys), 0, 0, 1};
 	enum shmeta_status status = SHMETA_END;
 
 	if (again.keys == NULL)
@@ -300,7 +303,7 @@ enum shmeta_status shmeta__fresh_many(struct shmeta_reader *r, const struct shme
                                       const struct shmeta_read *read, enum shmeta_status *ret_status)
 {
 	struct asked asked = {r, NULL, 0, 0};
-	struct question q = {NULL, 0, 0};
+	struct question q = {NULL, 0, 0, 1};
 	struct touch_view touch = r->touch;
 	enum shmeta_status status = SHMETA_OK;
 

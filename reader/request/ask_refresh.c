@@ -41,6 +41,7 @@ enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core,
 
 		shmeta__refresh_packet(instance, want, since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0, &packet);
 		packet.frame.timeout_ms = shmeta__left_ms(deadline_ns);
+		ret->frame.head.type = 0;
 		status = shmeta__ask(core, &packet.frame.head, deadline_ns, ret, err);
 		if (status != SHMETA_OK || ret->frame.synced_at_ns >= since_ns)
 			return status;
@@ -90,8 +91,8 @@ static int key_answered(void *arg, size_t i, const struct answer *answer)
 }
 
 enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, struct asked_key *keys, size_t count,
-                                   uint64_t since_ns, uint64_t deadline_ns, struct shmeta_frame_answer *ret_newest,
-                                   struct shmeta_err *err)
+                                   int each, uint64_t since_ns, uint64_t deadline_ns,
+                                   struct shmeta_frame_answer *ret_newest, struct shmeta_err *err)
 {
 	struct asking asking = {.instance = instance,
 	                        .keys = keys,
@@ -99,7 +100,7 @@ enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, s
 	                        .newest = ret_newest,
 	                        .flags = since_ns == 0 ? SHMETA_REFRESH_ASK_RECENT : 0};
 	const struct requests requests = {count, &asking, frame_of, key_answered};
-	enum shmeta_status status;
+	enum shmeta_status status, failed = SHMETA_OK;
 
 	if (count > 1) {
 		status = shmeta__ask_side_by_side(core, &requests, deadline_ns, err);
@@ -113,12 +114,15 @@ enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, s
 		if (count > 1 && (keys[i].status != SHMETA_OK || keys[i].synced_at_ns >= since_ns))
 			continue;
 		status = shmeta__ask_since(instance, core, &keys[i].want, since_ns, deadline_ns, &answer, err);
-		if (status != SHMETA_OK)
+		if (status != SHMETA_OK && (!each || answer.frame.head.type == 0))
 			return status;
-		keys[i].status = SHMETA_OK;
+		failed = status != SHMETA_OK ? status : failed;
+		keys[i].status = status;
 		keys[i].synced_at_ns = answer.frame.synced_at_ns;
-		take_newer(ret_newest, &answer.frame);
+		if (status == SHMETA_OK)
+			take_newer(ret_newest, &answer.frame);
 	}
+	err->code = failed; /* a connection that was tried in vain on the way is no error */
 	return SHMETA_OK;
 }
 

@@ -54,7 +54,8 @@ enum shmeta_status shmeta__answer_status(const struct answer *answer);
 /* Ask the writer to refresh what is wanted. The writer may answer with a read of the source that
  * was under way when the request came; the answer says when that read began. So ask again until a
  * read began at since_ns or later: the second request arrives when the first read is over. since_ns
- * 0: any fresh answer will do, including a key that was found absent a moment before. */
+ * 0: any fresh answer will do, including a key that was found absent a moment before. ret->frame.head.type
+ * is 0 where the last request had no answer of the writer's. */
 enum shmeta_status shmeta__ask_since(struct shmeta *instance, struct core *core, const struct want *want,
                                      uint64_t since_ns, uint64_t deadline_ns, struct answer *ret,
                                      struct shmeta_err *err);
@@ -68,10 +69,12 @@ struct asked_key {
 	size_t index; /* the caller's */
 };
 /* The same for many keys, side by side. The last commit that shows them goes to *ret_newest. OK:
- * each has been answered; a failure on the way fails all. */
+ * each has been answered; a failure on the way fails all. each: what the writer answers to a key is
+ * that key's status, however many there are (err: the last such sentence); otherwise the one key's
+ * is returned. */
 enum shmeta_status shmeta__ask_all(struct shmeta *instance, struct core *core, struct asked_key *keys, size_t count,
-                                   uint64_t since_ns, uint64_t deadline_ns, struct shmeta_frame_answer *ret_newest,
-                                   struct shmeta_err *err);
+                                   int each, uint64_t since_ns, uint64_t deadline_ns,
+                                   struct shmeta_frame_answer *ret_newest, struct shmeta_err *err);
 
 /* Requests side by side on one connection. frame(): the i-th, complete but for version and id, valid
  * until the next call. answered(): its answer, an ANSWER frame; 0: it had one already. */

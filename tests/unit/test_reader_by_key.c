@@ -347,6 +347,32 @@ Test(reader_by_key, a_batch_asks_for_what_does_not_do_and_answers_as_a_whole)
 	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
 }
 
+Test(reader_by_key, a_key_that_fails_ends_no_batch_also_where_it_alone_is_asked_for)
+{
+	const struct shmeta_read may_ask = {sizeof may_ask, SHMETA_FRESH, 5000, SHMETA_READ_MAY_MOVE, 0, NULL, 0};
+	const struct shmeta_str names[] = {fake_str("t"), fake_str("u"), fake_str("")};
+	enum shmeta_status status[3];
+	struct shmeta_topic topics[3];
+	struct shmeta_error error = {.size = sizeof error};
+
+	fake_begin(w);
+	(void)fake_topic(w, &(struct fake_topic){.name = "u", .partitions = 1, .ttl_ms = 1});
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	w->refuse_topic = "u";
+	w->answer_text = "row locked";
+	fake_advance(w, 20000000); /* "u" alone is stale */
+	(void)begin();
+	cr_assert_eq(shmeta_get_topics(reader, 3, names, &may_ask, status, topics), SHMETA_OK);
+	cr_expect_eq(w->refreshes, 1);
+	cr_expect_eq(status[0], SHMETA_OK);
+	cr_expect_eq(status[1], SHMETA_ERR_SOURCE, "its own fate: %d", (int)status[1]);
+	cr_expect_eq(status[2], SHMETA_ABSENT);
+	cr_assert_eq(shmeta_reader_error(reader, &error), SHMETA_OK);
+	cr_expect_not_null(strstr(error.text, "row locked"), "%s", error.text);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
 Test(reader_by_key, very_many_keys_are_asked_for_in_one_call)
 {
 	enum { MANY = 500 };
