@@ -61,7 +61,7 @@ static char *escape(char *out, size_t capacity, const void *text, size_t bytes, 
 
 	if (capacity == 0)
 		return out;
-	for (size_t i = 0; i < bytes; i += used) {
+	for (size_t i = 0; p != NULL && i < bytes; i += used) {
 		size_t n = spell(piece, p + i, bytes - i, quote, &used);
 
 		if (at + n > capacity - 1) {

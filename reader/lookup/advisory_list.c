@@ -29,6 +29,12 @@ static int keep_filter(struct iter_filter *filter, const struct iter_text *text)
 	return 1;
 }
 
+/* No field of a record is so long: nothing passes the filter. */
+static int is_longer_than_any(const struct iter_text *text)
+{
+	return text->text != NULL && text->bytes > SHMETA_STRING_MAX;
+}
+
 static int passes(const struct iter_filter *filter, struct shmeta_str value)
 {
 	return filter->text == NULL ||
@@ -44,7 +50,8 @@ static enum shmeta_status entries(struct shmeta_reader *r, const struct listed *
 	struct shmeta_iter *iter;
 	enum shmeta_status status;
 
-	never = never || r->instance->no_tenant;
+	never = never || r->instance->no_tenant || is_longer_than_any(&what->first) ||
+	        is_longer_than_any(&what->second);
 	if (ret_fresh != NULL && never)
 		(void)never_there(r, 1, ret_fresh);
 	else if (ret_fresh != NULL)
@@ -55,7 +62,7 @@ static enum shmeta_status entries(struct shmeta_reader *r, const struct listed *
 	status = shmeta__iter_new(r, what->kind, what->db, &iter);
 	if (status != SHMETA_OK)
 		return status;
-	if (!keep_filter(&iter->filter[0], &what->first) || !keep_filter(&iter->filter[1], &what->second)) {
+	if (!never && (!keep_filter(&iter->filter[0], &what->first) || !keep_filter(&iter->filter[1], &what->second))) {
 		shmeta_iter_free(iter);
 		return SHMETA_ERR_NO_MEMORY;
 	}
