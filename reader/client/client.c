@@ -16,6 +16,7 @@
 
 #include "reader/reader.h"
 
+static const uint64_t SEND_AGAIN_NS = 5 * MILLION; /* while another thread polls */
 enum { CALLS_DEFAULT = 1024, BYTES_DEFAULT = 16 << 20, CALL_AGAIN_MS = 1000 };
 
 /* ---- who is told of calls; without the lock ---- */
@@ -256,8 +257,14 @@ static void wait_answered(struct shmeta_client *c, struct call *call)
 		if (now >= call->deadline_ns) {
 			shmeta__call_expire(c, call);
 		} else if (c->polling) {
-			struct timespec until = timespec_of(call->deadline_ns);
+			struct timespec until;
 
+			/* The thread that polls does not know that there is more to send by now. */
+			if (c->blocked || c->stalled_ns != 0)
+				shmeta__link_send(c, now);
+			until = timespec_of(c->blocked || c->stalled_ns != 0
+			                            ? earlier(call->deadline_ns, now + SEND_AGAIN_NS)
+			                            : call->deadline_ns);
 			(void)pthread_cond_timedwait(call->waiter, &c->lock, &until);
 		} else {
 			shmeta__link_step(c, now);
@@ -506,16 +513,20 @@ enum shmeta_status shmeta_client_process(struct shmeta_client *c, uint32_t *ret_
 {
 	struct shmeta_err err = {0};
 	enum shmeta_status status = SHMETA_OK;
+	uint64_t now;
 
 	if (c == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
 	if (shmeta__client_is_forked(c))
 		return SHMETA_ERR_FORKED;
 	(void)pthread_mutex_lock(&c->lock);
-	if (c->polling)
-		shmeta__link_send(c, shmeta__monotonic_ns());
-	else
-		shmeta__link_step(c, shmeta__monotonic_ns());
+	now = shmeta__monotonic_ns();
+	if (c->polling) {
+		shmeta__link_send(c, now);
+		shmeta__link_expire(c, now);
+	} else {
+		shmeta__link_step(c, now);
+	}
 	deliver(c);
 	if (ret_wait_ms != NULL)
 		*ret_wait_ms = wait_of(c);

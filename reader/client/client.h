@@ -226,6 +226,8 @@ enum shmeta_status shmeta__client_submit(struct shmeta_client *client, struct ca
 void shmeta__link_step(struct shmeta_client *client, uint64_t now_ns);
 /* Send what can be sent. Also while another thread polls. */
 void shmeta__link_send(struct shmeta_client *client, uint64_t now_ns);
+/* End the submitted calls whose time is over. Also while another thread polls. */
+void shmeta__link_expire(struct shmeta_client *client, uint64_t now_ns);
 /* Connect and say HELLO if it is due. */
 void shmeta__link_connect(struct shmeta_client *client, uint64_t now_ns);
 void shmeta__link_close(struct shmeta_client *client);

@@ -271,8 +271,14 @@ enum shmeta_status shmeta__call_take_results(struct call *call, size_t i, const 
 	}
 	if (left != 0)
 		return SHMETA_ERR_PROTOCOL;
-	for (size_t k = i; k < end; k++)
+	for (size_t k = i; k < end; k++) {
+		struct shmeta_result *r = &call->results[k];
+
+		/* Sentences that did not fit a frame are left out by the writer. */
+		if (r->status < 0 && r->text[0] == 0)
+			(void)snprintf(r->text, sizeof r->text, "%s", shmeta_strerror(r->status));
 		op_done(call, k);
+	}
 	merge_status(call, (enum shmeta_status)frame->status);
 	if (token_is_later(&token, &call->token))
 		call->token = token;

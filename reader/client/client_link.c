@@ -111,7 +111,7 @@ static void forget_exposed(struct shmeta_client *c)
 	}
 }
 
-static void expire_submitted(struct shmeta_client *c, uint64_t now_ns)
+void shmeta__link_expire(struct shmeta_client *c, uint64_t now_ns)
 {
 	struct call *next;
 
@@ -501,7 +501,8 @@ void shmeta__link_withdraw(struct shmeta_client *c, const struct call *call)
 	                                                 .id = wait_id(call)},
 	                                        .flags = SHMETA_WAIT_END};
 
-	if (c->state == LINK_UP && call->kind == CALL_WAITS && (call->ops[0].flags & OP_SENT) != 0)
+	if (c->state == LINK_UP && call->kind == CALL_WAITS && (call->ops[0].flags & OP_SENT) != 0 &&
+	    shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
 		(void)send(c->fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -607,12 +608,27 @@ static bool send_part(struct shmeta_client *c, struct call *call, size_t i, uint
 	return false;
 }
 
+/* The host may have closed the descriptor, and its number may be in use again: then the connection is lost, which a thread that polls
+ * has to see for itself. */
+static bool has_descriptor(struct shmeta_client *c, uint64_t now_ns)
+{
+	if (shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino))
+		return true;
+	if (!c->polling) {
+		(void)shmeta_fail(&c->why, SHMETA_ERR_WRITER_AWAY, "the connection's descriptor was closed under it");
+		link_lost(c, now_ns);
+	}
+	return false;
+}
+
 void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 {
 	c->blocked = false;
 	if (now_ns < c->stalled_ns)
 		return;
 	c->stalled_ns = 0;
+	if (c->state == LINK_UP && c->sending != NULL && !has_descriptor(c, now_ns))
+		return;
 	while (c->state == LINK_UP && !c->leaving && c->frames < c->frames_max && c->sending != NULL) {
 		struct call *call = c->sending;
 
@@ -629,10 +645,8 @@ void shmeta__link_send(struct shmeta_client *c, uint64_t now_ns)
 
 void shmeta__link_step(struct shmeta_client *c, uint64_t now_ns)
 {
-	if (c->state != LINK_DOWN && !shmeta__fd_is(c->fd, c->fd_dev, c->fd_ino)) {
-		(void)shmeta_fail(&c->why, SHMETA_ERR_WRITER_AWAY, "the connection's descriptor was closed under it");
-		link_lost(c, now_ns);
-	}
+	if (c->state != LINK_DOWN)
+		(void)has_descriptor(c, now_ns);
 	shmeta__link_connect(c, now_ns);
 	receive(c, now_ns);
 	if (c->state == LINK_GREETING && now_ns >= c->greeted_by_ns) {
@@ -642,7 +656,7 @@ void shmeta__link_step(struct shmeta_client *c, uint64_t now_ns)
 	if (c->leaving && c->frames == 0)
 		link_lost(c, now_ns);
 	shmeta__link_send(c, now_ns);
-	expire_submitted(c, now_ns);
+	shmeta__link_expire(c, now_ns);
 }
 
 short shmeta__link_events(const struct shmeta_client *c)

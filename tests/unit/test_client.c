@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "reader/client/client.h"
 #include "tests/support/fake_writer.h"
 #include "tests/support/scripted_writer.h"
 
@@ -232,6 +233,21 @@ Test(client, calls_go_out_in_their_order_and_answers_in_any_order_reach_their_ca
 		cr_assert_eq(o[i].results[0].status, i == 2 ? SHMETA_ERR_TOPIC_NOT_FOUND : SHMETA_OK);
 	}
 	cr_assert_str_eq(o[2].results[0].text, "no such topic");
+}
+
+/* A writer leaves out the sentences of results that would not fit a frame. */
+Test(client, a_result_that_failed_without_a_sentence_has_that_of_its_status)
+{
+	struct shmeta_result result = {.status = SHMETA_ERR_FENCED};
+	struct outcome o;
+
+	submit_one(simple("a"), &o);
+	until_greeted();
+	take("a");
+	scripted_results(&writer, &got, &result, SHMETA_OK, 1, 1);
+	process();
+	was(&o, SHMETA_OK, shmeta_strerror(SHMETA_ERR_FENCED));
+	cr_assert_eq(o.results[0].status, SHMETA_ERR_FENCED);
 }
 
 Test(client, results_carry_what_their_types_have)
@@ -656,6 +672,106 @@ Test(client, a_submitted_call_can_have_a_time_limit)
 	was(&unsent, SHMETA_ERR_BUSY, "not sent");
 }
 
+static void *write_and_wait(void *arg)
+{
+	static struct shmeta_op op;
+	static struct shmeta_result result;
+	uint32_t *timeout_ms = arg;
+
+	op = simple("w");
+	(void)!shmeta_write(client, &op, 1, *timeout_ms, &result, NULL);
+	return NULL;
+}
+
+static void until_polled(void)
+{
+	for (int i = 0; i < SCRIPTED_PATIENCE_MS && !__atomic_load_n(&client->polling, __ATOMIC_SEQ_CST); i++)
+		(void)poll(NULL, 0, 1);
+	cr_assert(client->polling);
+}
+
+static void greet_at_once(struct outcome *o)
+{
+	submit_one(simple("first"), o);
+	until_greeted();
+	take("first");
+	scripted_done(&writer, &got);
+	process();
+	was(o, SHMETA_OK, NULL);
+}
+
+Test(client, a_submitted_call_ends_in_time_also_while_another_thread_waits_for_long)
+{
+	const struct shmeta_client_options options = {.size = sizeof options, .submit_timeout_ms = 50};
+	uint32_t timeout_ms = 20000, wait_ms = 0;
+	struct outcome first, o;
+	pthread_t thread;
+	int turns = 0;
+
+	reopen(&options);
+	greet_at_once(&first);
+	cr_assert_eq(pthread_create(&thread, NULL, write_and_wait, &timeout_ms), 0);
+	until_polled();
+	submit_one(simple("s"), &o);
+	while (o.times == 0 &&
+	       turns < 400) { /* 50 ms and what a busy machine adds: in a few turns, each as long as is said */
+		cr_assert_eq(shmeta_client_process(client, &wait_ms), SHMETA_OK);
+		if (o.times == 0)
+			(void)poll(NULL, 0, (int)wait_ms);
+		turns++;
+	}
+	was(&o, SHMETA_ERR_TIMEOUT, "may still be done");
+	cr_expect_lt(turns, 100, "%d turns: a loop that runs idle", turns);
+	take("w");
+	scripted_done(&writer, &got);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+enum { MUCH = 30 };
+
+static void *write_much(void *arg)
+{
+	static char text[60000];
+	static struct shmeta_op ops[MUCH];
+	static struct shmeta_result results[MUCH];
+	enum shmeta_status *ret = arg;
+
+	memset(text, 'm', sizeof text);
+	for (int i = 0; i < MUCH; i++) {
+		ops[i] = (struct shmeta_op){.type = SHMETA_OP_COMMIT_OFFSET, .name = fake_str("t")};
+		ops[i].u.committed.group_id = fake_str("g");
+		ops[i].u.committed.has_metadata = 1;
+		ops[i].u.committed.metadata = (struct shmeta_str){text, sizeof text};
+	}
+	*ret = shmeta_write(client, ops, MUCH, 20000, results, NULL);
+	return NULL;
+}
+
+Test(client, what_the_kernel_did_not_take_goes_out_also_while_another_thread_waits_for_its_answer)
+{
+	enum shmeta_status status = SHMETA_UNKNOWN;
+	static struct scripted_write first;
+	uint32_t timeout_ms = 20000;
+	pthread_t waiter, writing;
+	struct outcome o;
+	int seen = 0;
+
+	greet_at_once(&o);
+	cr_assert_eq(pthread_create(&waiter, NULL, write_and_wait, &timeout_ms), 0);
+	until_polled();
+	cr_assert_eq(scripted_take(&writer, &first, SCRIPTED_PATIENCE_MS), 1);
+	cr_assert_eq(pthread_create(&writing, NULL, write_much, &status), 0);
+	/* All of 1.8 MB come, although nothing is answered. */
+	while (seen < MUCH && scripted_take(&writer, &got, SCRIPTED_PATIENCE_MS) == 1)
+		seen += (int)got.count;
+	cr_expect_eq(seen, MUCH, "%d of %d operations were sent", seen, MUCH);
+	scripted_close(&writer);
+	scripted_unlisten(&writer);
+	cr_assert_eq(pthread_join(waiter, NULL), 0);
+	cr_assert_eq(pthread_join(writing, NULL), 0);
+	cr_expect_eq(status, SHMETA_ERR_OUTCOME_UNKNOWN);
+}
+
 Test(client, a_writer_that_never_welcomes_is_left)
 {
 	struct outcome o;
@@ -944,6 +1060,27 @@ Test(client, a_descriptor_that_somebody_closed_and_reused_is_not_written_to)
 	scripted_close(&writer);
 	process();
 	submit_one(simple("b"), &b);
+	until_greeted();
+	take("b");
+	cr_assert_lt(recv(pair[1], &byte, 1, MSG_DONTWAIT), 0, "the stranger got a frame");
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	(void)close(fd);
+}
+
+Test(client, a_descriptor_that_was_reused_is_not_written_to_by_the_very_next_call)
+{
+	struct outcome first, b;
+	int pair[2], fd;
+	char byte;
+
+	greet_at_once(&first);
+	fd = shmeta_client_fd(client);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+	cr_assert_eq(dup2(pair[0], fd), fd);
+	scripted_close(&writer);
+	submit_one(simple("b"), &b);
+	cr_assert_lt(recv(pair[1], &byte, 1, MSG_DONTWAIT), 0, "the stranger got a frame");
 	until_greeted();
 	take("b");
 	cr_assert_lt(recv(pair[1], &byte, 1, MSG_DONTWAIT), 0, "the stranger got a frame");
