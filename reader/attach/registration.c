@@ -96,6 +96,23 @@ static void back_off(struct core *core, uint64_t now_ns)
 	back_off_to(core, now_ns, BACKOFF_LAST_NS);
 }
 
+static uint32_t slots_wanted(const struct core *core)
+{
+	uint32_t threads = shmeta_peek(&core->threads);
+
+	return threads < THREADS_MAX ? threads : THREADS_MAX;
+}
+
+/* Twice what there is, where that is not enough: a process that opens the instance again and again asks a few times. */
+static uint32_t slots_to_ask(const struct core *core)
+{
+	uint32_t twice = core->membership != NULL ? 2 * core->membership->slot_count : 0, wanted = slots_wanted(core);
+
+	if (twice <= wanted)
+		return wanted;
+	return twice < THREADS_MAX ? twice : THREADS_MAX;
+}
+
 /* The writer that answers must be the one that owns the board, or root. A socket that systemd made
  * for it counts as root's. */
 static void send_register(struct core *core, uint64_t now_ns)
@@ -115,8 +132,7 @@ static void send_register(struct core *core, uint64_t now_ns)
 	frame.head.id = ++core->pending_id;
 	frame.agent_pid = (uint64_t)getpid();
 	frame.agent_version = VERSION_NUMBER;
-	core->pending_asked = shmeta_peek(&core->threads);
-	frame.slot_count = core->pending_asked < THREADS_MAX ? core->pending_asked : THREADS_MAX;
+	frame.slot_count = core->pending_asked = slots_to_ask(core);
 	memcpy(frame.agent_name, core->agent, strnlen(core->agent, sizeof frame.agent_name));
 	if (send(fd, &frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof frame) {
 		back_off(core, now_ns);
@@ -190,8 +206,20 @@ static struct membership *map_page(int memfd, const struct shmeta_frame_register
 	return m;
 }
 
+/* The writer has no more to give than what is here already, which stays. */
+static int is_no_gain(const struct core *core, const struct membership *m)
+{
+	return core->membership != NULL && m->slot_count <= core->membership->slot_count;
+}
+
 static void become_member(struct core *core, struct membership *m)
 {
+	if (is_no_gain(core, m)) {
+		core->membership->asked = core->pending_asked;
+		close_pending(core);
+		shmeta__membership_unref(m);
+		return;
+	}
 	m->asked = core->pending_asked;
 	m->fd = core->pending_fd;
 	m->fd_dev = core->pending_dev;
@@ -276,15 +304,15 @@ static void check_epoch(struct core *core)
 
 void shmeta__registration_step(struct core *core, uint64_t now_ns)
 {
-	uint32_t threads;
+	uint32_t wanted;
 
 	if (core->membership != NULL && revoked(core->membership))
 		drop_current(core);
 	if (core->membership != NULL)
 		check_epoch(core);
 	/* A second open may want more slots than the first asked for. */
-	threads = shmeta_peek(&core->threads);
-	if (core->membership != NULL && (core->membership->slot_count >= threads || core->membership->asked >= threads))
+	wanted = slots_wanted(core);
+	if (core->membership != NULL && (core->membership->slot_count >= wanted || core->membership->asked >= wanted))
 		return;
 	if (core->pending_fd >= 0)
 		receive_answer(core, now_ns);

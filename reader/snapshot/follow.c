@@ -31,16 +31,12 @@ static void leave(struct shmeta_reader *r)
 	shmeta__registration_leave(membership, slot);
 }
 
-/* Under core->lock. */
-static void join(struct shmeta_reader *r)
+/* Take slot i of the membership, whose reference it takes over. */
+static void settle_in(struct shmeta_reader *r, struct membership *membership, uint32_t i)
 {
-	struct shmeta_slot *slot;
-	uint32_t i;
+	struct shmeta_slot *slot = shmeta__slot(membership->page, i);
 
-	r->membership = shmeta__registration_join(r->core, &i);
-	if (r->membership == NULL)
-		return;
-	slot = shmeta__slot(r->membership->page, i);
+	r->membership = membership;
 	shmeta_store(&slot->pin, 0);
 	slot->generation = r->env == NULL ? 0 : r->env->generation;
 	/* The slot goes on counting where its former owner stopped: sums over slots never run
@@ -56,6 +52,35 @@ static void join(struct shmeta_reader *r)
 	r->guard = &r->membership->page->revoked; /* PAIR 5: revocation before recycling */
 }
 
+/* Under core->lock. */
+static void join(struct shmeta_reader *r)
+{
+	struct membership *membership;
+	uint32_t i;
+
+	membership = shmeta__registration_join(r->core, &i);
+	if (membership != NULL)
+		settle_in(r, membership, i);
+}
+
+/* The process has a larger registration by now: move there, if it has room, so that the former one goes back to the writer when its last
+ * reader has left it. */
+static void move_over(struct shmeta_reader *r)
+{
+	struct membership *membership = NULL;
+	uint32_t i = 0;
+
+	if (shmeta_peek(&r->core->membership) == NULL || pthread_mutex_trylock(&r->core->lock) != 0)
+		return;
+	if (r->core->membership != r->membership)
+		membership = shmeta__registration_join(r->core, &i);
+	(void)pthread_mutex_unlock(&r->core->lock);
+	if (membership == NULL)
+		return;
+	leave(r);
+	settle_in(r, membership, i);
+}
+
 void shmeta__reader_settle_slot(struct shmeta_reader *r)
 {
 	uint64_t epoch = shmeta_peek(&r->board->epoch);
@@ -64,9 +89,13 @@ void shmeta__reader_settle_slot(struct shmeta_reader *r)
 
 	if (r->membership != NULL && shmeta_observe(r->guard) != 0) /* PAIR 5: revocation before recycling */
 		leave(r);
-	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->slotless ||
-	    (r->membership != NULL && r->epoch == epoch))
+	if ((r->instance->flags & SHMETA_OPEN_UNREGISTERED) != 0 || r->slotless)
 		return;
+	if (r->membership != NULL && r->epoch == epoch) {
+		if (unlikely(r->membership != shmeta_peek(&core->membership)))
+			move_over(r);
+		return;
+	}
 	now = shmeta__monotonic_ns();
 	if (r->membership == NULL && now < r->next_join_ns)
 		return;
