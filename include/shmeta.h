@@ -23,6 +23,8 @@
  * - After fork() the child may only call shmeta_close(), shmeta_reader_free(), shmeta_partition_close(), shmeta_iter_free(),
  *   shmeta_objects_free() and shmeta_client_close(); everything else answers SHMETA_ERR_FORKED, and the parent is unharmed.
  * - No function is async-signal-safe.
+ * - Whatever asks the writer may also answer ERR_BUSY, ERR_NO_MEMORY (its own or the writer's), ERR_SYSTEM (no socket is to be had) and
+ *   ERR_PROTOCOL, whether or not its comment says so.
  * - A timeout_ms of 0 does not wait: what is not there at once is ERR_TIMEOUT.
  * - No function uses more than 8 KiB of the caller's stack (callbacks aside).
  *
@@ -820,7 +822,7 @@ struct shmeta_state {
 };
 /* From shared memory alone. OK also where nothing was published yet: generation and committed_txn are 0 then.
  * Threads: any. Blocks: for file opens when the generation is a new one, its own or another thread's.
- * Errors: ERR_INVALID_ARGUMENT (size), ERR_FORKED, ERR_VERSION, ERR_CORRUPT, ERR_PERMISSION, ERR_CONTENDED, ERR_SYSTEM. */
+ * Errors: ERR_INVALID_ARGUMENT (size), ERR_FORKED, ERR_VERSION, ERR_CORRUPT, ERR_PERMISSION, ERR_CONTENDED, ERR_NO_MEMORY, ERR_SYSTEM. */
 SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, struct shmeta_state *ret);
 
 /* The commit that last changed a record of the class; compare with an earlier answer to learn whether anything did. UNKNOWN: nothing was
@@ -828,7 +830,8 @@ SHMETA_MUST_USE enum shmeta_status shmeta_get_state(struct shmeta *instance, str
 SHMETA_MUST_USE enum shmeta_status shmeta_changed_txn(struct shmeta *instance, enum shmeta_class cls,
                                                       uint64_t *ret_txn);
 
-/* Wait until a commit newer than `txn` is published. Blocks: up to timeout_ms. ret_txn (may be NULL): the newest commit.
+/* Wait until a commit newer than `txn` is published: in a directory that was made anew meanwhile, any. Blocks: up to timeout_ms. ret_txn
+ * (may be NULL): the newest commit.
  * Threads: any, each on its own. Errors: ERR_TIMEOUT, and those of shmeta_get_state(). */
 SHMETA_MUST_USE enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms,
                                                       uint64_t *ret_txn);

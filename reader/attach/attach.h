@@ -202,6 +202,8 @@ void shmeta__core_close_inherited(struct core *core);
 enum shmeta_status shmeta__core_env(struct core *core, int wait, struct env **ret, struct shmeta_err *err);
 /* 1: the board's path now leads to another file. */
 int shmeta__core_was_replaced(const struct core *core);
+/* 1: the heartbeat has stopped, and that is so. Looks at most once a second. */
+int shmeta__core_is_abandoned(struct core *core);
 /* Caches are bounded per process: 1 when bytes more may be spent. */
 int shmeta__cache_grant(struct core *core, uint32_t bytes);
 void shmeta__cache_return(struct core *core, uint32_t bytes);

@@ -16,6 +16,7 @@
 #include "base/once.h"
 
 enum { CACHE_BUDGET_BYTES = 944 * 1024 };
+static const uint64_t LOOK_NS = UINT64_C(1000000000), WRITER_AWAY_NS = UINT64_C(5000000000);
 
 static pthread_mutex_t cores_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct core *cores;
@@ -368,6 +369,20 @@ int shmeta__core_was_replaced(const struct core *core)
 	replaced = fstatat(dir, "board", &st, 0) == 0 && (st.st_dev != core->dev || st.st_ino != core->ino);
 	(void)close(dir);
 	return replaced;
+}
+
+int shmeta__core_is_abandoned(struct core *core)
+{
+	uint64_t now = shmeta__monotonic_ns(), beat;
+
+	if (now < shmeta_peek(&core->next_look_ns))
+		return 0;
+	beat = shmeta_peek(&core->board->heartbeat_ns);
+	/* A heartbeat that is ahead proves nothing. */
+	if (shmeta__age(shmeta__board_now_ns(core->board), beat) < WRITER_AWAY_NS)
+		return 0;
+	shmeta_poke(&core->next_look_ns, now + LOOK_NS);
+	return shmeta__core_was_replaced(core);
 }
 
 int shmeta__cache_grant(struct core *core, uint32_t bytes)

@@ -7,6 +7,7 @@
  * commit after the one that was looked at, sleep while it stays. */
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -48,7 +49,7 @@ static enum shmeta_status sleep_on(const uint64_t *const *words, const uint64_t 
 
 /* What a look found: the commit, and the words to sleep on. */
 struct looked {
-	struct env *env;
+	struct env *env; /* referenced: no other can have its address; NULL: there was none yet */
 	uint64_t txn;
 	uint32_t count; /* WORDS_MAX + 1: too many */
 	uint32_t word[WORDS_MAX + 1];
@@ -75,21 +76,24 @@ static enum shmeta_status judge(const struct shmeta_wait *wait)
 
 /* Look at those that may have changed since the last look, at first all: OK, and how many are not to be
  * waited for any more. */
-static enum shmeta_status look(struct shmeta_reader *r, struct shmeta_wait *waits, size_t count, size_t *ret_ready,
-                               struct looked *looked)
+static enum shmeta_status look(struct shmeta_reader *r, struct shmeta_wait *waits, size_t count, uint64_t deadline_ns,
+                               size_t *ret_ready, struct looked *looked)
 {
-	const struct env *last_env = looked->env;
+	struct env *last_env = looked->env;
 	uint64_t last_txn = looked->txn;
 	enum shmeta_status status;
 
-	do
+	for (;;) {
 		status = shmeta_begin(r);
-	while (status == SHMETA_ERR_CONTENDED);
+		if (status != SHMETA_ERR_CONTENDED || shmeta__monotonic_ns() >= deadline_ns)
+			break;
+		(void)poll(NULL, 0, 1);
+	}
 	if (status != SHMETA_OK)
 		return status;
 	*ret_ready = 0;
 	looked->count = 0;
-	looked->env = r->env;
+	looked->env = shmeta__env_ref(r->env);
 	looked->txn = r->snapshot;
 	for (size_t i = 0; i < count; i++) {
 		uint32_t word = waits[i].handle->word;
@@ -102,9 +106,12 @@ static enum shmeta_status look(struct shmeta_reader *r, struct shmeta_wait *wait
 		*ret_ready += waits[i].status != SHMETA_ERR_TIMEOUT;
 		note_word(looked, word);
 	}
+	shmeta__env_unref(last_env);
 	status = shmeta_end(r);
-	if (status != SHMETA_OK)
-		looked->env = NULL; /* nothing of it counts */
+	if (status != SHMETA_OK) { /* nothing of it counts */
+		shmeta__env_unref(looked->env);
+		looked->env = NULL;
+	}
 	return status;
 }
 
@@ -149,17 +156,22 @@ enum shmeta_status shmeta_wait_partitions(struct shmeta_wait *waits, size_t coun
 		return shmeta__handle_unusable(waits[0].handle);
 	r = waits[0].handle->reader;
 	for (;;) {
-		status = look(r, waits, count, &ready, &looked);
-		if (status == SHMETA_OK && ready == 0)
-			status = sleep_after(&looked, deadline);
-		else if (status == SHMETA_OK)
+		status = look(r, waits, count, deadline, &ready, &looked);
+		if (status == SHMETA_OK && ready > 0)
 			break;
+		if (status == SHMETA_OK)
+			status = sleep_after(&looked, deadline);
 		/* The snapshot of one look was taken back: look again. */
 		if (status == SHMETA_ERR_EXPIRED && shmeta__monotonic_ns() < deadline)
 			status = SHMETA_OK;
 		if (status != SHMETA_OK)
-			return status;
+			break;
+		/* Who waits looks up too little to learn that the directory was made anew. */
+		shmeta_poke(&r->attached.attention, 1);
 	}
+	shmeta__env_unref(looked.env);
+	if (status != SHMETA_OK)
+		return status;
 	if (ret_ready != NULL)
 		*ret_ready = ready;
 	return SHMETA_OK;

@@ -52,6 +52,16 @@ static enum shmeta_status pause_until(uint64_t deadline_ns)
 	return SHMETA_OK;
 }
 
+/* To the directory that took the place of this one. 1: it could be opened. */
+static int follow(struct shmeta *instance, struct core **core)
+{
+	struct core *former = *core;
+
+	*core = shmeta__instance_follow(instance, former);
+	shmeta__core_unref(former, 0);
+	return *core != former;
+}
+
 enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uint32_t timeout_ms, uint64_t *ret_txn)
 {
 	uint64_t deadline = shmeta__deadline_of(timeout_ms);
@@ -60,6 +70,7 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	struct core *core;
 	struct env *env;
 	uint64_t committed;
+	int anew = 0; /* the commits of another directory are newer than any of the former */
 
 	if (instance == NULL)
 		return SHMETA_ERR_INVALID_ARGUMENT;
@@ -68,16 +79,18 @@ enum shmeta_status shmeta_wait_commit(struct shmeta *instance, uint64_t txn, uin
 	core = shmeta__instance_core(instance);
 	do {
 		committed = 0;
+		if (!anew && shmeta__core_is_abandoned(core))
+			anew = follow(instance, &core);
 		status = shmeta__core_env(core, 1, &env, &err);
 		if (is_to_come(status)) {
 			status = pause_until(deadline);
 		} else if (status == SHMETA_OK) {
 			committed = shmeta_observe(&env->gen->committed);
-			if (committed <= txn)
+			if (committed <= txn && !anew)
 				status = shmeta__commit_wait(env->gen, txn, deadline);
 			shmeta__env_unref(env);
 		}
-	} while (status == SHMETA_OK && committed <= txn);
+	} while (status == SHMETA_OK && committed <= (anew ? 0 : txn));
 	shmeta__core_unref(core, 0);
 	if (status == SHMETA_ERR_TIMEOUT)
 		(void)shmeta_fail(&err, status, "no commit after %llu was published in time", (unsigned long long)txn);

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t REJOIN_NS = 4 * MILLION, LOOK_NS = UINT64_C(1000000000);
-static const uint64_t WRITER_AWAY_NS = UINT64_C(5000000000);
+static const uint64_t REJOIN_NS = 4 * MILLION;
 
 const uint32_t shmeta__always = 1;
 
@@ -179,22 +178,6 @@ void shmeta__reader_use_core(struct shmeta_reader *r, struct core *core)
 	shmeta__core_unref(former, 0);
 }
 
-/* The heartbeat has stopped, and the directory's path leads to another instance. Checked at most
- * once a second. */
-static int is_abandoned(const struct shmeta_reader *r)
-{
-	uint64_t now = shmeta__monotonic_ns(), beat;
-
-	if (now < shmeta_peek(&r->core->next_look_ns))
-		return 0;
-	beat = shmeta_peek(&r->board->heartbeat_ns);
-	/* A heartbeat that is ahead proves nothing. */
-	if (shmeta__age(shmeta__board_now_ns(r->board), beat) < WRITER_AWAY_NS)
-		return 0;
-	shmeta_poke(&r->core->next_look_ns, now + LOOK_NS);
-	return shmeta__core_was_replaced(r->core);
-}
-
 /* Either the instance follows another directory by now, or answers were stale: then the directory
  * may have been removed and created again, and this board will never change again. */
 static void settle_instance(struct shmeta_reader *r)
@@ -203,7 +186,7 @@ static void settle_instance(struct shmeta_reader *r)
 
 	shmeta_poke(&r->attached.attention, 0);
 	core = shmeta__instance_core(r->instance);
-	if (core == r->core && is_abandoned(r)) {
+	if (core == r->core && shmeta__core_is_abandoned(core)) {
 		shmeta__core_unref(core, 0);
 		core = shmeta__instance_follow(r->instance, r->core);
 	}

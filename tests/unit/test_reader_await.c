@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Waiting until partitions grow: what wakes, what does not, and that nothing is missed. */
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "reader/snapshot/snapshot.h"
 #include "tests/support/fake_writer.h"
 
 enum { MANY = 300, LONG_MS = 60000 };
@@ -260,4 +262,72 @@ Test(reader_await, a_wait_goes_on_in_a_new_generation)
 	cr_assert_eq(pthread_create(&thread, NULL, move_on, NULL), 0);
 	cr_expect_eq(wait_for(4, 0, LONG_MS), SHMETA_OK);
 	cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The writer went, and another one made the directory anew; readers learn of it once the old heartbeat has been still for 5 s. */
+static void *remake(void *unused)
+{
+	uint32_t id;
+
+	(void)unused;
+	(void)poll(NULL, 0, 300);
+	fake_remake(w);
+	fake_begin(w);
+	id = fake_simple_topic(w, "t", MANY);
+	fake_partition(w, id, 0, 6, NULL, 0, 0, 0);
+	fake_partition(w, id, 1, 6, NULL, 0, 0, 0);
+	(void)fake_commit(w);
+	fake_stamp_all(w);
+	return NULL;
+}
+
+Test(reader_await, a_wait_goes_on_in_a_directory_that_was_made_anew)
+{
+	pthread_t thread;
+
+	fake_unserve(w);
+	fake_advance(w, UINT64_C(400000000000));
+	cr_assert_eq(pthread_create(&thread, NULL, remake, NULL), 0);
+	cr_expect_eq(wait_for(0, 5, 30000), SHMETA_OK, "it is there");
+	cr_expect_eq(wait_for(1, 5, 0), SHMETA_OK);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+Test(reader_await, a_wait_for_a_commit_goes_on_in_a_directory_that_was_made_anew)
+{
+	struct shmeta_snapshot_info info;
+	pthread_t thread;
+	uint64_t txn = 0;
+
+	fake_unserve(w);
+	fake_advance(w, UINT64_C(400000000000));
+	cr_assert_eq(pthread_create(&thread, NULL, remake, NULL), 0);
+	cr_expect_eq(shmeta_wait_commit(instance, 1000, 30000, &txn), SHMETA_OK);
+	cr_assert_eq(shmeta_begin(reader), SHMETA_OK);
+	cr_assert_eq(shmeta_snapshot_info(reader, &info), SHMETA_OK);
+	cr_expect_geq(info.txn, txn);
+	cr_expect_lt(txn, 1000);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cr_assert_eq(shmeta_end(reader), SHMETA_OK);
+}
+
+Test(reader_await, a_wait_ends_in_time_also_while_another_thread_opens_the_store)
+{
+	struct shmeta_wait wait = {.handle = handle[0], .high_watermark = 5};
+	struct core *core;
+	uint64_t before, took;
+
+	fake_unserve(w);
+	fake_advance(w, UINT64_C(400000000000));
+	(void)remake(NULL);
+	cr_expect_eq(shmeta_wait_commit(instance, 1000, 30000, NULL), SHMETA_OK);
+	core = shmeta__instance_core(instance);
+	(void)pthread_mutex_lock(&core->lock);
+	before = shmeta__monotonic_ns();
+	cr_expect_eq(shmeta_wait_partitions(&wait, 1, 50, NULL), SHMETA_ERR_CONTENDED);
+	took = shmeta__monotonic_ns() - before;
+	(void)pthread_mutex_unlock(&core->lock);
+	shmeta__core_unref(core, 0);
+	cr_expect_lt(took, UINT64_C(10000000000));
+	cr_expect_eq(wait_for(0, 5, 0), SHMETA_OK);
 }
